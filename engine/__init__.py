@@ -1,0 +1,34 @@
+"""The engine: models and the one thread that runs them. It has never heard of HTTP or OpenAI."""
+
+from engine.header import GGUFError
+from engine.loader import Loaded, Options, load
+from engine.model import Model, ModelError, ModelInfo
+from engine.pieces import Finish, Job, Piece, Reason, Sampling, Started, Token
+from engine.template import ChatTemplate, Message, TemplateError
+from engine.text import TextDecoder
+from engine.vocabulary import Vocabulary
+from engine.worker import Engine, EngineStopped
+
+__all__ = [
+    "ChatTemplate",
+    "Engine",
+    "EngineStopped",
+    "Finish",
+    "GGUFError",
+    "Job",
+    "Loaded",
+    "Message",
+    "Model",
+    "ModelError",
+    "ModelInfo",
+    "Options",
+    "Piece",
+    "Reason",
+    "Sampling",
+    "Started",
+    "TemplateError",
+    "TextDecoder",
+    "Token",
+    "Vocabulary",
+    "load",
+]

@@ -1,0 +1,15 @@
+"""GPT-2's byte alphabet: one printable letter for each of the 256 bytes.
+
+Byte-level BPE vocabularies are text files, so they write the bytes of a token in letters: a printable
+Latin-1 byte as itself, the others (controls, space, soft hyphen...) as the letters from U+0100 on, in the
+order of the bytes. So a space is `Ġ` and a newline `Ċ`. It is `bytes_to_unicode` of
+https://github.com/openai/gpt-2/blob/master/src/encoder.py.
+"""
+
+_PRINTABLE = (*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1))
+_OTHERS = tuple(byte for byte in range(256) if byte not in _PRINTABLE)
+
+BYTE_TO_UNICODE: dict[int, str] = {
+    byte: chr(byte) if byte in _PRINTABLE else chr(0x100 + _OTHERS.index(byte)) for byte in range(256)
+}
+UNICODE_TO_BYTE: dict[str, int] = {letter: byte for byte, letter in BYTE_TO_UNICODE.items()}

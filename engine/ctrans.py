@@ -1,0 +1,87 @@
+"""The backend over ctransformers: llama.cpp of September 2023, driven call by call.
+
+It has one KV cache an object, no batches across them and no way to interrupt a call; each slot is an object of its
+own, and they share the mapped weights. Its tokenizer and its `generate` are not used: the first doesn't know special
+tokens, the second evaluates a token before it hands it over.
+"""
+
+import contextlib
+import ctypes
+import os
+import platform
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import ctransformers
+import numpy as np
+from ctransformers.llm import LLM, Config
+
+from engine.model import Chunk, FloatArray, ModelError, ModelInfo
+
+NAME = "ctransformers"
+ARCHITECTURES = frozenset({"llama"})
+"""What of the GGUF files of its time is also made today. It knows falcon and starcoder too, in forms nobody ships."""
+
+
+class Ctransformers:
+    """A Model; see `engine.model`."""
+
+    def __init__(self, path: Path, *, n_ctx: int, n_slots: int, threads: int) -> None:
+        """Raises ModelError. `path` was checked before (`gguf.read`): the library crashes on damaged files."""
+        self._threads = threads
+        self._slots = [_load(path, n_ctx) for _ in range(n_slots)]
+        n_vocab = self._slots[0].vocab_size
+        self.info = ModelInfo(NAME, n_ctx, n_slots, n_vocab, batched=False)
+
+    def decode(self, batch: Sequence[Chunk]) -> None:
+        for chunk in batch:
+            n = len(chunk.tokens)
+            if chunk.position + n > self.info.n_ctx:
+                raise ModelError(f"position {chunk.position} + {n} tokens is outside the slot")
+            tokens = (ctypes.c_int * n)(*chunk.tokens)
+            if not self._slots[chunk.slot].ctransformers_llm_batch_eval(tokens, n, chunk.position, n, self._threads):
+                raise ModelError(f"ctransformers could not evaluate {n} tokens at position {chunk.position}")
+
+    def logits(self, slot: int) -> FloatArray:
+        pointer = self._slots[slot].ctransformers_llm_logits_data()
+        return np.ctypeslib.as_array(pointer, (self.info.n_vocab,))
+
+    def close(self) -> None:
+        self._slots.clear()
+
+
+def _load(path: Path, n_ctx: int) -> LLM:
+    try:
+        with _quiet_stderr():
+            return LLM(str(path), config=Config(context_length=n_ctx), lib=_variant())
+    except (RuntimeError, OSError) as error:
+        raise ModelError(f"ctransformers cannot load {path.name}: {str(error).splitlines()[0]}") from error
+
+
+def _variant() -> str | None:
+    """Which of the wheel's libraries this CPU runs; None: the one built on this machine.
+
+    ctransformers finds out by itself, but through py-cpuinfo, which takes a second.
+    """
+    folder = Path(ctransformers.__file__).parent / "lib"
+    if (folder / "local").is_dir() or platform.machine() != "x86_64":
+        return None
+    flags = set(re.findall(r"\w+", Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0]))
+    if {"avx2", "fma", "f16c"} <= flags:
+        return "avx2"
+    return "avx" if {"avx", "f16c"} <= flags else "basic"
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """The library prints its loading dots straight to file descriptor 2."""
+    kept = os.dup(2)
+    silent = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(silent, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(silent)

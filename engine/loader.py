@@ -1,0 +1,122 @@
+"""A file -> a model that runs, with its vocabulary and its template."""
+
+import fcntl
+import logging
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+from msgspec import Struct
+
+from engine import backport, ctrans, gguf
+from engine.header import GGUFError, Header
+from engine.ledger import Ledger
+from engine.model import Model, ModelError
+from engine.probe import probe
+from engine.template import ChatTemplate
+from engine.vocabulary import Vocabulary
+
+MOST_CONTEXT = 8192
+"""Tokens a slot gets unasked: models are trained on up to 128k, and no small machine holds that twice."""
+
+log = logging.getLogger("responsed.engine")
+
+
+class Options(Struct, frozen=True):
+    """How a model is to be loaded. 0 for `n_ctx` or `threads` stands for what fits the file and the machine."""
+
+    n_slots: int
+    n_ctx: int = 0
+    threads: int = 0
+
+
+class Loaded(Struct, frozen=True):
+    """All that is needed to answer with a model."""
+
+    model: Model
+    vocabulary: Vocabulary
+    template: ChatTemplate
+
+
+def load(path: Path, options: Options, cache: Path) -> Loaded:
+    """Raises GGUFError, TemplateError, ModelError. `cache` holds what is made of the file once."""
+    header, vocabulary, template = read(path)
+    n_ctx = _context(header, options.n_ctx)
+    ledger = Ledger(cache / "ledger.json")
+    weights = _weights(path, header, ledger, cache)
+    passport = f"{ctrans.NAME} {version('ctransformers')}"
+    if not ledger.has_passed(path, passport):
+        probe(path, weights)
+        ledger.passes(path, passport)
+    threads = options.threads or default_threads()
+    model = open_weights(header, weights, n_ctx=n_ctx, n_slots=options.n_slots, threads=threads)
+    log.info("%s: %s, %d slots of %d tokens, %d threads", path.name, ctrans.NAME, options.n_slots, n_ctx, threads)
+    return Loaded(model, vocabulary, template)
+
+
+def read(path: Path) -> tuple[Header, Vocabulary, ChatTemplate]:
+    """What the file says of itself, without its weights. Raises GGUFError, TemplateError."""
+    header = gguf.read(path)
+    try:
+        vocabulary = Vocabulary(header)
+    except GGUFError as error:
+        raise GGUFError(f"{path} cannot be used: {error}") from error
+    return header, vocabulary, ChatTemplate(header.text("tokenizer.chat_template"), vocabulary)
+
+
+def open_weights(header: Header, weights: Path, *, n_ctx: int, n_slots: int, threads: int) -> Model:
+    """Raises ModelError."""
+    if header.architecture not in ctrans.ARCHITECTURES:
+        known = ", ".join(sorted(ctrans.ARCHITECTURES))
+        raise ModelError(
+            f"{weights.name} has the architecture {header.architecture!r}, and ctransformers runs {known}: "
+            "choose a model of that architecture"
+        )
+    return ctrans.Ctransformers(weights, n_ctx=n_ctx, n_slots=n_slots, threads=threads)
+
+
+def default_threads() -> int:
+    """A core is left to the event loop: llama.cpp's threads spin, and stall for long when they lack one."""
+    return max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+def _context(header: Header, wished: int) -> int:
+    trained = header.integer(f"{header.architecture}.context_length", 0) or 0
+    if trained and wished > trained:
+        raise ModelError(f"the model was trained on contexts of {trained} tokens: choose a --context up to that")
+    return wished or min(trained or MOST_CONTEXT, MOST_CONTEXT)
+
+
+def _weights(path: Path, header: Header, ledger: Ledger, cache: Path) -> Path:
+    """`path`, or a rewritten copy of it in the cache, made once."""
+    reasons = backport.needs(header)
+    if not reasons:
+        return path
+    target = cache / "backport" / f"{ledger.sha256(path)}.gguf"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with (target.parent / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # a second start waits here, and finds the copy
+            if not _is_whole(target):
+                log.info("rewriting %s for ctransformers, once: %s", path.name, "; ".join(reasons))
+                _rewrite(path, header, target)
+    except OSError as error:
+        raise ModelError(f"a copy of {path.name} cannot be written to {target.parent}: {error.strerror}") from error
+    return target
+
+
+def _rewrite(path: Path, header: Header, target: Path) -> None:
+    draft = target.with_suffix(".draft")
+    with draft.open("wb") as file:
+        backport.write(path, header, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, target)
+
+
+def _is_whole(target: Path) -> bool:
+    try:
+        gguf.read(target)
+    except GGUFError:
+        return False
+    return True

@@ -1,0 +1,58 @@
+"""The words that cross the thread: what is asked of the engine, and what comes back."""
+
+from enum import Enum
+from typing import TypeAlias
+
+from msgspec import Struct
+
+
+class Sampling(Struct, frozen=True):
+    """How a token is drawn. Zero switches `temperature` (greedy), `top_k` and `min_p` off; 1 does so for `top_p`."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    seed: int | None = None
+
+
+class Job(Struct, frozen=True):
+    """One generation: continue `prompt` (tokens, at least one) by at most `max_tokens` tokens (at least one)."""
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+    sampling: Sampling
+
+
+class Started(Struct, frozen=True):
+    """The first piece: the job has a slot and its first prompt tokens are evaluated."""
+
+    cached: int
+    """Prompt tokens that needn't be evaluated, since the KV cache held them already."""
+
+
+class Token(Struct, frozen=True, gc=False):
+    """A token of the answer. End tokens are not handed over: they are a `Finish`."""
+
+    id: int
+
+
+class Reason(Enum):
+    """Why a generation ended."""
+
+    STOP = "stop"
+    """The model produced an end token."""
+    LENGTH = "length"
+    """`max_tokens` were produced, or the context is full."""
+    FAILED = "failed"
+    """The model could not evaluate a step; `Finish.message` says why."""
+
+
+class Finish(Struct, frozen=True):
+    """The last piece of every generation."""
+
+    reason: Reason
+    message: str = ""
+
+
+Piece: TypeAlias = Started | Token | Finish

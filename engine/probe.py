@@ -1,0 +1,105 @@
+"""A first look at a model file, in a child process: what kills the child would have killed the server.
+
+Two things can't be guarded against inside a process: native code that crashes on a file which the header check let
+through, and a chat template that doubles a text until memory ends (minijinja's fuel bounds steps, not bytes).
+"""
+
+import logging
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from engine.header import GGUFError
+from engine.model import Chunk, Model, ModelError
+from engine.template import ChatTemplate, Message, TemplateError
+
+TEMPLATE_BYTES = 512 << 20
+"""Address space a template may ask for beyond what the child has; real ones need less than a megabyte."""
+TIMEOUT_SECONDS = 120
+"""A large file on an SD card has to come into memory first."""
+
+TALKS = (
+    (Message("user", "Hello."),),
+    (Message("system", "Be brief."), Message("user", "Hello.")),
+    (Message("user", "Hello."), Message("assistant", "Hi."), Message("user", "And now?")),
+    (
+        Message("system", "Be brief."),
+        *(Message("user", "Hello."), Message("assistant", "Hi.")) * 8,
+        Message("user", "?"),
+    ),
+)
+
+log = logging.getLogger("responsed.engine")
+
+
+def probe(path: Path, weights: Path) -> None:
+    """Look at the template in `path` and run a token through `weights` (the same file, or its backport).
+
+    Raises ModelError where the child reports one or dies.
+    """
+    log.info("looking at %s for the first time, in a process of its own", path.name)
+    command = [sys.executable, "-m", "engine.probe", str(path), str(weights)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, errors="replace")
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(f"{path.name} was not ready after {TIMEOUT_SECONDS} s; it cannot be served") from error
+    if done.returncode == 0:
+        return
+    stage, _, message = done.stdout.rstrip().rpartition("\n")[2].partition(": ")
+    if message:
+        raise ModelError(message)
+    reason = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+    what = "its chat template needs too much memory" if stage == "template" else "the engine crashes on its weights"
+    raise ModelError(f"{path.name} cannot be served: {what} ({reason})")
+
+
+def main() -> int:
+    """In the child: the last line of stdout names the stage, and behind a colon what was wrong."""
+    from engine.loader import open_weights, read  # not above: the loader calls `probe`
+
+    path, weights = map(Path, sys.argv[1:])
+    stage = "template"
+    try:
+        print(stage, flush=True)
+        header, _, template = read(path)
+        _try_template(template)
+        stage = "weights"
+        print(stage, flush=True)
+        _try_weights(open_weights(header, weights, n_ctx=64, n_slots=1, threads=1))
+    except (GGUFError, ModelError, TemplateError) as error:
+        print(f"{stage}: {error}")
+        return 2
+    return 0
+
+
+def _try_template(template: ChatTemplate) -> None:
+    """The simplest conversation must work. Others may be refused (no system message, say), but must end."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (_address_space() + TEMPLATE_BYTES, before[1]))
+    first, *others = TALKS
+    template.prompt(first)
+    for talk in others:
+        try:
+            template.prompt(talk)
+        except TemplateError as error:
+            if error.endless:
+                raise
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def _address_space() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * resource.getpagesize()
+
+
+def _try_weights(model: Model) -> None:
+    model.decode([Chunk(slot=0, position=0, tokens=[0], logits=True)])
+    if not np.isfinite(model.logits(0)).all():
+        raise ModelError("the model's weights are damaged: it computes what is no number. Download the file again")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

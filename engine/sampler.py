@@ -1,0 +1,73 @@
+"""From logits to a token.
+
+The order is llama.cpp's: top-k, then top-p, then min-p, all on the distribution at temperature 1; the temperature
+only shapes the draw among what is left.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.model import FloatArray
+from engine.pieces import Sampling
+
+Ids = NDArray[np.intp]
+
+# exp(-NEAR) of the best token's probability. The nucleus lies among tokens this near in nearly every
+# distribution, and sorting those costs a hundredth of sorting the vocabulary.
+NEAR = 10.0
+
+
+class Sampler:
+    """Draws one sequence's tokens. The same seed and the same logits give the same tokens."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._sampling = sampling
+        self._random = np.random.default_rng(sampling.seed)
+
+    def pick(self, logits: FloatArray) -> int:
+        if self._sampling.temperature == 0:
+            return int(logits.argmax())
+        ids = shortlist(logits, self._sampling)
+        if len(ids) == 1:
+            return int(ids[0])
+        chosen = logits[ids].astype(np.float64)
+        mass = np.exp((chosen - chosen.max()) / self._sampling.temperature).cumsum()
+        return int(ids[np.searchsorted(mass, self._random.random() * mass[-1], side="right")])
+
+
+def shortlist(logits: FloatArray, sampling: Sampling) -> Ids:
+    """The ids that top-k, top-p and min-p leave; never empty."""
+    ids = _most_likely(logits, sampling.top_k) if sampling.top_k else None
+    if sampling.top_p < 1:
+        ids = _nucleus(logits, ids, sampling.top_p)
+    if ids is None:
+        ids = np.arange(len(logits))
+    if sampling.min_p > 0:
+        chosen = logits[ids]
+        ids = ids[chosen >= chosen.max() + math.log(sampling.min_p)]
+    return ids
+
+
+def _most_likely(logits: FloatArray, k: int) -> Ids:
+    if k >= len(logits):
+        return np.arange(len(logits))
+    near = np.flatnonzero(logits >= logits.max() - NEAR)
+    if len(near) < k:
+        return np.argpartition(logits, -k)[-k:]
+    return near[np.argpartition(logits[near], -k)[-k:]]
+
+
+def _nucleus(logits: FloatArray, ids: Ids | None, top_p: float) -> Ids:
+    """The fewest most likely tokens whose probabilities add up to `top_p` (Holtzman et al., arXiv:1904.09751)."""
+    if ids is None:
+        ids = np.arange(len(logits))
+    chosen = logits[ids].astype(np.float64)
+    mass = np.exp(chosen - chosen.max())
+    wanted = top_p * mass.sum()
+    near = np.flatnonzero(chosen >= chosen.max() - NEAR)
+    if mass[near].sum() > wanted:
+        ids, mass = ids[near], mass[near]
+    order = np.argsort(-mass, kind="stable")
+    return ids[order[: int(np.searchsorted(mass[order].cumsum(), wanted)) + 1]]

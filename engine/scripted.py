@@ -1,0 +1,87 @@
+"""A Model that plays a script: deterministic, no weights. For tests, smoke runs of the bench, and contributors.
+
+Its vocabulary is the 256 bytes and five control tokens, so what it answers may be cut anywhere, also inside a
+character. It reads the conversation from the slot as a real model would, so a wrong position or slot shows.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from engine.alphabet import BYTE_TO_UNICODE
+from engine.header import Entry, Header, Value
+from engine.model import Chunk, FloatArray, ModelError, ModelInfo
+from engine.vocabulary import Kind, Vocabulary
+
+Reply: TypeAlias = Callable[[bytes], bytes]
+"""From the last user message to the answer. It may raise ModelError."""
+
+CONTROL = ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
+END, _, USER, ASSISTANT, _ = range(256, 261)
+TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>"
+
+
+def vocabulary() -> Vocabulary:
+    values: dict[str, Value] = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.tokens": [*(BYTE_TO_UNICODE[byte] for byte in range(256)), *CONTROL],
+        "tokenizer.ggml.token_type": [int(Kind.NORMAL)] * 256 + [int(Kind.CONTROL)] * len(CONTROL),
+        "tokenizer.ggml.eos_token_id": END,
+    }
+    entries = {key: Entry(value, type=0, start=0, end=0) for key, value in values.items()}
+    return Vocabulary(Header(3, 32, entries, tensors=(), data_start=0, size=0))
+
+
+def echo(message: bytes) -> bytes:
+    return message
+
+
+class ScriptedModel:
+    """A Model; see `engine.model`."""
+
+    def __init__(
+        self,
+        reply: Reply = echo,
+        *,
+        n_ctx: int = 4096,
+        n_slots: int = 2,
+        batched: bool = False,
+        seconds_per_token: float = 0.0,
+    ) -> None:
+        self.info = ModelInfo("scripted", n_ctx, n_slots, 256 + len(CONTROL), batched)
+        self._reply = reply
+        self._seconds_per_token = seconds_per_token
+        self._held: list[list[int]] = [[] for _ in range(n_slots)]
+        self._logits = [np.zeros(self.info.n_vocab, np.float32) for _ in range(n_slots)]
+        self.decoded: list[Chunk] = []
+        """All chunks so far, for tests that ask what was evaluated."""
+
+    def decode(self, batch: Sequence[Chunk]) -> None:
+        for chunk in batch:
+            held = self._held[chunk.slot]
+            if chunk.position > len(held) or chunk.position + len(chunk.tokens) > self.info.n_ctx:
+                raise ModelError(f"position {chunk.position} + {len(chunk.tokens)} tokens is outside the slot")
+            time.sleep(self._seconds_per_token * len(chunk.tokens))
+            held[chunk.position :] = chunk.tokens
+            if chunk.logits:
+                self._logits[chunk.slot][:] = 0
+                self._logits[chunk.slot][self._next(held)] = 20
+            self.decoded.append(chunk)
+
+    def logits(self, slot: int) -> FloatArray:
+        return self._logits[slot]
+
+    def close(self) -> None:
+        self._held.clear()
+
+    def _next(self, held: Sequence[int]) -> int:
+        answer = _after_last(ASSISTANT, held)
+        question = held[_after_last(USER, held[:answer]) : answer]
+        script: list[int] = [*self._reply(bytes(token for token in question if token < 256)), END]
+        return script[min(len(held) - answer, len(script) - 1)]
+
+
+def _after_last(token: int, held: Sequence[int]) -> int:
+    return next((i for i in range(len(held), 0, -1) if held[i - 1] == token), 0)

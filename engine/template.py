@@ -1,0 +1,142 @@
+"""Chat messages -> prompt tokens, by the model's own template.
+
+A template is untrusted input: it comes out of a downloaded file. minijinja shows it no Python objects, and its fuel
+ends it; what fuel does not bound is memory, which is why `engine.probe` renders every template once in a child with
+little of it before a model is served.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NoReturn
+
+import minijinja
+from msgspec import Struct
+
+from engine.vocabulary import Vocabulary
+
+MAX_SOURCE = 64 * 1024
+"""Characters of a template; the largest known ones have 20,000."""
+FUEL = 1_000_000
+"""minijinja instructions for one rendering: about 20 ms. Two thousand messages take a tenth."""
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""For files without a template: what most models of that kind were trained on."""
+
+
+class TemplateError(Exception):
+    """The template is broken, or refuses the conversation. One sentence for a person."""
+
+    endless = False
+    """Whether it came to no end."""
+
+
+class Message(Struct, frozen=True):
+    """One turn of the conversation as templates know it."""
+
+    role: str
+    content: str
+
+
+class ChatTemplate:
+    """A compiled template together with the vocabulary its text is for."""
+
+    def __init__(self, source: str | None, vocabulary: Vocabulary) -> None:
+        """Raises TemplateError."""
+        if source is not None and len(source) > MAX_SOURCE:
+            raise TemplateError(
+                f"the model's chat template has {len(source)} characters; at most {MAX_SOURCE} are read"
+            )
+        self._vocabulary = vocabulary
+        self._environment = minijinja.Environment(
+            fuel=FUEL,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            debug=False,
+            filters={"tojson": _tojson},
+            globals={
+                "raise_exception": _raise_exception,
+                "strftime_now": _strftime_now,
+                "bos_token": vocabulary.name_of(vocabulary.bos),
+                "eos_token": vocabulary.name_of(vocabulary.eos),
+            },
+        )
+        try:
+            self._environment.add_template("chat", CHATML if source is None else source)
+        except minijinja.TemplateError as error:
+            raise TemplateError(f"the model's chat template cannot be read: {_first_line(error)}") from error
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The conversation's tokens, up to where the assistant's answer begins. Raises TemplateError.
+
+        What people write never becomes a control token: names of such tokens in a message are broken by a mark
+        before the template sees them, and the mark is taken out of the plain text afterwards.
+        """
+        texts = [message.content for message in messages]
+        if not any(map(self._vocabulary.control.search, texts)):
+            return self._vocabulary.encode_prompt(self._render(messages))
+        mark = _unused_character(texts)
+        broken = [Message(message.role, self._break(message.content, mark)) for message in messages]
+        return self._vocabulary.encode_prompt(self._render(broken), lambda text: text.replace(mark, ""))
+
+    def _break(self, text: str, mark: str) -> str:
+        # Over and over: breaking one name may leave another (`<s<s>>`), but each turn puts in one mark more.
+        while match := self._vocabulary.control.search(text):
+            middle = match.start() + 1
+            text = text[:middle] + mark + text[middle:]
+        return text
+
+    def _render(self, messages: Sequence[Message]) -> str:
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        try:
+            return self._environment.render_template(
+                "chat", messages=turns, add_generation_prompt=True, tools=None, documents=None
+            )
+        except minijinja.TemplateError as error:
+            if error.kind == "OutOfFuel":
+                endless = TemplateError("the model's chat template does not come to an end")
+                endless.endless = True
+                raise endless from error
+            raise TemplateError(f"the model's chat template refuses this conversation: {_first_line(error)}") from error
+        except _Refusal as refusal:
+            raise TemplateError(f"the model's chat template refuses this conversation: {refusal}") from refusal
+
+
+class _Refusal(Exception):
+    """What a template says with `raise_exception`."""
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise _Refusal(message)
+
+
+def _strftime_now(form: str) -> str:
+    return datetime.now().strftime(form)
+
+
+def _tojson(value: Any, indent: int | None = None, **_: Any) -> str:  # a template's value: anything JSON has
+    """As Hugging Face renders it: letters and angle brackets as they are, unlike Jinja's own for HTML."""
+    return json.dumps(value, ensure_ascii=False, indent=indent, default=_plain)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, Sequence) else str(value)
+
+
+def _unused_character(texts: Sequence[str]) -> str:
+    """A character in none of the texts: a Unicode noncharacter where possible (they mean nothing to anybody)."""
+    present = set().union(*texts)
+    candidates = itertools.chain(range(0xFDD0, 0xFDF0), range(0xE000, 0xF900), range(0xF0000, 0x110000))
+    return next(chr(code) for code in candidates if chr(code) not in present)
+
+
+def _first_line(error: minijinja.TemplateError) -> str:
+    return str(error.detail or error).splitlines()[0]

@@ -1,0 +1,151 @@
+"""The command, and the only place where the parts are wired together."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+
+import trio
+
+from engine import Engine, GGUFError, ModelError, Options, TemplateError, gguf, library, load
+from server import config as configuration
+from server import daemon
+from server.app import App, Served
+from server.progress import Progress
+from server.service import Notifier
+
+SWITCH_SECONDS = 5e-5
+"""How long the inference thread waits for the GIL after a decode. Python's 5 ms would be a decode of their own."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 2 with one line on stderr that says what to do."""
+    flags = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        status: int = flags.run(flags)
+    except (GGUFError, TemplateError, ModelError, library.LibraryError, OSError) as error:
+        return _complain(str(error))
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def serve(flags: argparse.Namespace) -> int:
+    config = configuration.from_flags(flags)
+    _log_to_stderr(config.log_level)
+    folder = library.cache_folder(os.environ)
+    path = _find(config.model, folder)
+    options = Options(n_slots=config.slots, n_ctx=config.context, threads=config.threads)
+    loaded = load(path, options, folder.parent)
+    engine = Engine(loaded.model, loaded.vocabulary.end_tokens)
+    served = Served(
+        name=_served_name(config.model, path),
+        created=int(path.stat().st_mtime),
+        info=loaded.model.info,
+        vocabulary=loaded.vocabulary,
+        template=loaded.template,
+    )
+    app = App(config, engine, served)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    with daemon.listen(config.host, config.port) as listener:
+        try:
+            trio.run(daemon.run, config, listener, engine, app, Notifier())
+        except BaseExceptionGroup as group:
+            if failed := group.subgroup(ModelError):
+                return _complain(str(failed.exceptions[0]))
+            raise
+    loaded.model.close()
+    return 0
+
+
+def pull(flags: argparse.Namespace) -> int:
+    print(_pull(library.SOURCES[flags.name], library.cache_folder(os.environ)))
+    return 0
+
+
+def models(flags: argparse.Namespace) -> int:
+    """What `--model` can name: files in the cache folder, and what can be pulled."""
+    folder = library.cache_folder(os.environ)
+    names = {source.filename: source.name for source in library.SOURCES.values()}
+    rows = [("NAME", "MB", "ARCHITECTURE", "FILE")]
+    for path in library.installed(folder):
+        rows.append((names.pop(path.name, path.stem), f"{path.stat().st_size / 1e6:.0f}", _kind(path), str(path)))
+    rows += [
+        (source.name, f"{source.size / 1e6:.0f}", "-", f"not here yet: responsed pull {source.name}")
+        for source in library.SOURCES.values()
+        if source.filename in names
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def _kind(path: Path) -> str:
+    try:
+        return gguf.read(path).architecture
+    except GGUFError:
+        return "unreadable"
+
+
+def _find(model: str, folder: Path) -> Path:
+    """Raises LibraryError."""
+    if (path := library.find(model, folder)) is not None:
+        return path
+    if (source := library.SOURCES.get(model)) is not None:
+        return _pull(source, folder)
+    raise library.LibraryError(
+        f"there is no file and no model {model!r}: `responsed models` lists what there is, "
+        f"and GGUF files in {folder} are found by name"
+    )
+
+
+def _pull(source: library.Source, folder: Path) -> Path:
+    print(f"pulling {source.name}: {source.description} ({source.license})", file=sys.stderr)
+    with Progress(sys.stderr) as progress:
+        return library.pull(source, folder, progress)
+
+
+def _served_name(model: str, path: Path) -> str:
+    """A name stays a name, a path becomes its file's stem."""
+    return model if model in library.SOURCES else path.stem
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", level=level.upper())
+
+
+def _complain(message: str) -> int:
+    print(f"responsed: {message}", file=sys.stderr)
+    return 2
+
+
+def _end(signal_number: int, frame: FrameType | None) -> None:
+    """Before the daemon listens for signals itself: leave, and clean up on the way."""
+    raise SystemExit(128 + signal_number)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="responsed", description="Answers the OpenAI Responses API from a GGUF model on this machine."
+    )
+    parser.add_argument("--version", action="version", version=f"responsed {version('responsed')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    server = commands.add_parser("serve", help="serve a model over HTTP")
+    configuration.add_flags(server)
+    server.set_defaults(run=serve)
+    puller = commands.add_parser("pull", help="fetch a model into the cache folder")
+    puller.add_argument("name", choices=sorted(library.SOURCES))
+    puller.set_defaults(run=pull)
+    commands.add_parser("models", help="list the models there are").set_defaults(run=models)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""The daemon's life: engine up, sockets open, ready; then, on a signal, streams end and everything closes."""
+
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import cast
+
+import hypercorn.trio
+import trio
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.typing import ASGIFramework
+
+from engine import Engine, Finish, Job, ModelError, Reason, Sampling
+from server.app import App
+from server.config import Config
+from server.service import Notifier
+
+KEEP_ALIVE_SECONDS = 20.0
+"""Longer than the clients' own (httpx 5 s, node 4 s): a server that closes first loses requests."""
+CLOSING_SECONDS = 2.0
+"""What last frames get to leave in, once the grace is over."""
+
+STUCK_MILLISECONDS = 30_000
+"""A client that takes no byte for so long is cut off (TCP_USER_TIMEOUT): trio's `send_all` in hypercorn can't be."""
+BACKLOG = 128
+
+log = logging.getLogger("responsed")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Raises OSError, with the address in its message."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STUCK_MILLISECONDS)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    return listener
+
+
+async def run(config: Config, listener: socket.socket, engine: Engine, app: App, notifier: Notifier) -> None:
+    """Serve until SIGTERM or SIGINT; a second one ends everything at once.
+
+    Raises ModelError, in a group, where the model gives no token.
+    """
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            engine_scope: trio.CancelScope = await nursery.start(_host, engine)
+            await _warm_up(engine)
+            stop = trio.Event()
+            listening: list[str] = await nursery.start(
+                partial(
+                    hypercorn.trio.serve,
+                    cast("ASGIFramework", app),
+                    _hypercorn(config, listener),
+                    shutdown_trigger=stop.wait,
+                )
+            )
+            addresses = ", ".join(listening)
+            log.info("listening on %s", addresses)
+            notifier.tell("READY=1", f"STATUS=listening on {addresses}")
+
+            name = signal.Signals(await anext(signals)).name
+            notifier.tell("STOPPING=1", "STATUS=waiting for streams to end")
+            log.info("%s: streams in progress have %g s to end", name, config.grace_seconds)
+            nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope)
+            stop.set()
+            with trio.move_on_after(config.grace_seconds):
+                await app.quiet()
+            engine_scope.cancel()  # ends what still runs, with its terminal event
+            with trio.move_on_after(CLOSING_SECONDS):
+                await app.quiet()
+            nursery.cancel_scope.cancel()
+    log.info("stopped")
+
+
+async def _host(engine: Engine, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(engine.run)
+        task_status.started(nursery.cancel_scope)
+
+
+async def _warm_up(engine: Engine) -> None:
+    """Ready means that the model has answered."""
+    greedy = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+    with engine.generate(Job((0,), 1, greedy)) as pieces:
+        async for piece in pieces:
+            if isinstance(piece, Finish) and piece.reason is Reason.FAILED:
+                raise ModelError(piece.message)
+
+
+async def _cancel_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    await anext(signals)
+    scope.cancel()
+
+
+def _hypercorn(config: Config, listener: socket.socket) -> HypercornConfig:
+    settings = HypercornConfig()
+    settings.bind = [f"fd://{listener.fileno()}"]
+    settings.keep_alive_timeout = KEEP_ALIVE_SECONDS
+    # Ours is over before: a stream that hypercorn cuts has no terminal event.
+    settings.graceful_timeout = config.grace_seconds + 2 * CLOSING_SECONDS
+    settings.include_server_header = False
+    settings.errorlog = logging.getLogger("responsed.hypercorn")
+    settings.errorlog.setLevel(logging.WARNING)  # its "Running on ..." stands in our own line
+    return settings

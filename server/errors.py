@@ -1,0 +1,65 @@
+"""One small tree: each leaf carries what the edge needs to render it, as HTTP answer or inside a stream."""
+
+import msgspec
+
+
+class ApiError(Exception):
+    """OpenAI's error object, and its HTTP status. `param` names the field of the request that is wrong."""
+
+    status = 500
+    type = "server_error"
+    code: str | None = "server_error"
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code or self.code
+
+    def body(self) -> bytes:
+        payload = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return msgspec.json.encode({"error": payload})
+
+
+class InvalidRequest(ApiError):
+    """The request can't be answered as it is."""
+
+    status = 400
+    type = "invalid_request_error"
+    code: str | None = None
+
+
+class NotFound(InvalidRequest):
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(InvalidRequest):
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+
+class BodyTimeout(InvalidRequest):
+    status = 408
+    code = "request_timeout"
+
+
+class BodyTooLarge(InvalidRequest):
+    status = 413
+    code = "request_too_large"
+
+
+class UnsupportedEncoding(InvalidRequest):
+    status = 415
+    code = "unsupported_content_encoding"
+
+
+class Unavailable(ApiError):
+    """The server can't take the request now, and may later."""
+
+    status = 503
+    code = "unavailable"

@@ -1,0 +1,201 @@
+"""What we send: the Response object, its items, and one tagged Struct per SSE event. Data only.
+
+Fields and their order of appearance follow openai-python's types and Open Responses' schema (2026-04-24), so that
+both accept every object: what one of them requires is always there, what one of them forbids to be null is never null.
+"""
+
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+Status: TypeAlias = Literal["in_progress", "completed", "incomplete", "failed"]
+
+
+class OutputText(Struct, frozen=True, tag="output_text"):
+    text: str
+    annotations: tuple[()] = ()
+    logprobs: tuple[()] = ()
+
+
+class Message(Struct, frozen=True, tag="message"):
+    id: str
+    status: Literal["in_progress", "completed", "incomplete"]
+    content: tuple[OutputText, ...]
+    role: Literal["assistant"] = "assistant"
+
+
+Item: TypeAlias = Message
+
+
+class InputTokensDetails(Struct, frozen=True):
+    cached_tokens: int
+    cache_write_tokens: int
+
+
+class OutputTokensDetails(Struct, frozen=True):
+    reasoning_tokens: int
+
+
+class Usage(Struct, frozen=True):
+    input_tokens: int
+    input_tokens_details: InputTokensDetails
+    output_tokens: int
+    output_tokens_details: OutputTokensDetails
+    total_tokens: int
+
+
+class ErrorInfo(Struct, frozen=True):
+    code: str
+    message: str
+
+
+class IncompleteDetails(Struct, frozen=True):
+    reason: str
+
+
+class Format(Struct, frozen=True, tag="text"):
+    """`text.format`: plain text."""
+
+
+class TextConfig(Struct, frozen=True):
+    format: Format = Format()
+
+
+class Reasoning(Struct, frozen=True):
+    effort: str | None = None
+    summary: str | None = None
+
+
+class Response(Struct, frozen=True, kw_only=True):
+    """The Response object. What the request set is echoed as it was in effect, not as it was wished:
+
+    fields with a constant here stand for what this server doesn't do (yet).
+    """
+
+    id: str
+    object: Literal["response"] = "response"
+    created_at: int
+    status: Status = "in_progress"
+    background: Literal[False] = False
+    completed_at: int | None = None
+    error: ErrorInfo | None = None
+    frequency_penalty: float = 0.0
+    incomplete_details: IncompleteDetails | None = None
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    max_tool_calls: int | None = None
+    metadata: dict[str, str] = {}
+    model: str
+    output: tuple[Item, ...] = ()
+    parallel_tool_calls: bool = True
+    presence_penalty: float = 0.0
+    previous_response_id: None = None
+    prompt_cache_key: str | None = None
+    reasoning: Reasoning = Reasoning()
+    safety_identifier: str | None = None
+    service_tier: Literal["default"] = "default"
+    store: Literal[False] = False
+    temperature: float
+    text: TextConfig = TextConfig()
+    tool_choice: Literal["auto"] = "auto"
+    tools: tuple[()] = ()
+    top_logprobs: int = 0
+    top_p: float
+    truncation: Literal["disabled"] = "disabled"
+    usage: Usage | None = None
+
+
+class _Numbered(Struct, frozen=True):
+    sequence_number: int
+
+
+class ResponseCreated(_Numbered, frozen=True, tag="response.created"):
+    response: Response
+
+
+class ResponseInProgress(_Numbered, frozen=True, tag="response.in_progress"):
+    response: Response
+
+
+class ResponseCompleted(_Numbered, frozen=True, tag="response.completed"):
+    response: Response
+
+
+class ResponseIncomplete(_Numbered, frozen=True, tag="response.incomplete"):
+    response: Response
+
+
+class ResponseFailed(_Numbered, frozen=True, tag="response.failed"):
+    response: Response
+
+
+class OutputItemAdded(_Numbered, frozen=True, tag="response.output_item.added"):
+    output_index: int
+    item: Item
+
+
+class OutputItemDone(_Numbered, frozen=True, tag="response.output_item.done"):
+    output_index: int
+    item: Item
+
+
+class ContentPartAdded(_Numbered, frozen=True, tag="response.content_part.added"):
+    item_id: str
+    output_index: int
+    content_index: int
+    part: OutputText
+
+
+class ContentPartDone(_Numbered, frozen=True, tag="response.content_part.done"):
+    item_id: str
+    output_index: int
+    content_index: int
+    part: OutputText
+
+
+class OutputTextDelta(_Numbered, frozen=True, tag="response.output_text.delta"):
+    item_id: str
+    output_index: int
+    content_index: int
+    delta: str
+    logprobs: tuple[()] = ()
+
+
+class OutputTextDone(_Numbered, frozen=True, tag="response.output_text.done"):
+    item_id: str
+    output_index: int
+    content_index: int
+    text: str
+    logprobs: tuple[()] = ()
+
+
+class ErrorPayload(Struct, frozen=True):
+    type: str
+    code: str | None
+    message: str
+    param: str | None
+
+
+class Error(_Numbered, frozen=True, tag="error"):
+    """Twice the same: OpenAI's types have it flat, OpenAI's live API and Open Responses nested."""
+
+    message: str
+    code: str | None
+    param: str | None
+    error: ErrorPayload
+
+
+Event: TypeAlias = (
+    ResponseCreated
+    | ResponseInProgress
+    | ResponseCompleted
+    | ResponseIncomplete
+    | ResponseFailed
+    | OutputItemAdded
+    | OutputItemDone
+    | ContentPartAdded
+    | ContentPartDone
+    | OutputTextDelta
+    | OutputTextDone
+    | Error
+)

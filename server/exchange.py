@@ -1,0 +1,139 @@
+"""One HTTP request and its answer, over ASGI's receive and send: the only caller of both.
+
+What hypercorn needs of an application (each was measured with hypercorn 0.18 on trio): only a task waiting in
+`receive()` sees a hang-up; a body that nobody reads blocks our own last `send()`; a frame that leaves in one `send`
+arrives in one piece; and `send()` neither raises after a hang-up nor can it be cancelled.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import trio
+
+from server.errors import ApiError, BodyTimeout, BodyTooLarge, MethodNotAllowed, UnsupportedEncoding
+
+Scope: TypeAlias = Mapping[str, Any]  # ASGI's own types are dicts of anything; they end in this file
+Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
+Send: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[None]]
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+JSON: Headers = [(b"content-type", b"application/json")]
+EVENT_STREAM: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # or nginx keeps the frames until it has 4 kB of them
+]
+
+LINGER_SECONDS = 2.0
+"""How long an answer that came before the end of the body waits for that end: a client that is still sending
+must be able to read why it was refused. Closing at once would throw the answer away with the connection."""
+
+
+class HungUp(Exception):
+    """The client left before its request was complete."""
+
+
+class Exchange:
+    """A request to read once and to answer once."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, id_: str) -> None:
+        self.id = id_
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.status = 0
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._receive = receive
+        self._send = send
+        self._body_ended = False
+        self._last_words: Callable[[ApiError], bytes] | None = None
+
+    async def body(self, limit: int, gap_seconds: float) -> bytes:
+        """The whole body. Raises BodyTooLarge, BodyTimeout, UnsupportedEncoding, HungUp."""
+        encoding = self._headers.get(b"content-encoding", b"identity").decode("latin-1")
+        if encoding != "identity":
+            raise UnsupportedEncoding(f"Bodies are read as they are; {encoding!r} is not decoded.")
+        body = bytearray()
+        while not self._body_ended:
+            body += await self._more(gap_seconds)
+            if len(body) > limit:
+                raise BodyTooLarge(f"The body is larger than {limit} bytes.")
+        return bytes(body)
+
+    async def answer(self, status: int, body: bytes, headers: Headers = JSON) -> None:
+        """The whole answer at once. Nothing may follow."""
+        async with trio.open_nursery() as nursery:
+            ended = trio.Event()
+            nursery.start_soon(self._drain, ended)
+            await self._start(status, [*headers, (b"content-length", b"%d" % len(body))])
+            await self._chunk(b"" if self.method == "HEAD" else body)
+            with trio.move_on_after(LINGER_SECONDS):
+                await ended.wait()
+            await self.close()
+            nursery.cancel_scope.cancel()
+
+    async def refuse(self, error: ApiError) -> None:
+        """The error: as an answer of its own, or as the end of the stream that was begun."""
+        if self._last_words is not None:
+            return await self.close(self._last_words(error))
+        headers = [*JSON, (b"allow", error.allow.encode())] if isinstance(error, MethodNotAllowed) else JSON
+        if error.status == 503:
+            headers = [*headers, (b"retry-after", b"1")]
+        return await self.answer(error.status, error.body(), headers)
+
+    @asynccontextmanager
+    async def until_hang_up(self) -> AsyncIterator[None]:
+        """The block is cancelled when the client leaves. The body must have been read.
+
+        `close` stands behind the block: hypercorn reports a disconnect during that last send too, and a watcher
+        still there would cancel hypercorn in the middle of it.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, nursery.cancel_scope)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def start_stream(self, last_words: Callable[[ApiError], bytes]) -> None:
+        """`last_words` are what `refuse` ends the stream with."""
+        self._last_words = last_words
+        await self._start(200, EVENT_STREAM)
+
+    async def push(self, frames: bytes) -> None:
+        await self._chunk(frames)
+
+    async def close(self, last: bytes = b"") -> None:
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+
+    async def _start(self, status: int, headers: Headers) -> None:
+        self.status = status
+        headers = [*headers, (b"x-request-id", self.id.encode())]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _chunk(self, body: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def _more(self, gap_seconds: float) -> bytes:
+        try:
+            with trio.fail_after(gap_seconds):
+                message = await self._receive()
+        except trio.TooSlowError as error:
+            raise BodyTimeout(f"Nothing of the body arrived for {gap_seconds:g} s.") from error
+        if message["type"] == "http.disconnect":
+            raise HungUp
+        self._body_ended = not message.get("more_body", False)
+        chunk: bytes = message.get("body", b"")
+        return chunk
+
+    async def _drain(self, ended: trio.Event) -> None:
+        """Read what is left of the body, and throw it away."""
+        while not self._body_ended:
+            try:
+                await self._more(LINGER_SECONDS)
+            except (BodyTimeout, HungUp):
+                break
+        ended.set()
+
+    async def _watch(self, scope: trio.CancelScope) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()

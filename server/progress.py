@@ -1,0 +1,57 @@
+"""How far a download is, for a person at a terminal or for a log."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Self, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LINE_PERCENT = 10
+LINE_SECONDS = 5.0
+
+
+class Progress:
+    """Call it with (bytes so far, bytes in total). A terminal gets one bar, anything else a line at times.
+
+    As a context manager it also ends the bar's line when the download fails: the error gets its own.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._bar_open = False
+        self._last: tuple[int, float] | None = None  # (percent, seconds) of the last plain line
+
+    def __call__(self, done: int, total: int) -> None:
+        percent = 100 * done // total
+        text = f"{percent:3d}% {done / 1e6:.0f}/{total / 1e6:.0f} MB"
+        if self._stream.isatty():
+            self._draw(text, done / total, ended=done >= total)
+        elif self._is_due(percent) or done >= total:
+            self._stream.write(text.strip() + "\n")
+        self._stream.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._bar_open:
+            self._stream.write("\n")
+
+    def _draw(self, text: str, share: float, ended: bool) -> None:
+        # One column stays free: some terminals wrap at the last. ASCII: serial consoles may have no more.
+        width = (os.get_terminal_size(self._stream.fileno()).columns or 80) - 1
+        cells = min(width - len(text) - 3, 40)
+        bar = f" [{'#' * int(cells * share):{cells}}]" if cells > 0 else ""
+        self._stream.write("\r" + (text + bar)[:width].ljust(width) + "\n" * ended)
+        self._bar_open = not ended
+
+    def _is_due(self, percent: int) -> bool:
+        now = self._clock()
+        if self._last and percent < self._last[0] + LINE_PERCENT and now < self._last[1] + LINE_SECONDS:
+            return False
+        self._last = (percent, now)
+        return True

@@ -1,0 +1,117 @@
+"""What clients may send. Fields not named here are skipped: clients send many, and a 4xx would lock them out.
+
+Items and parts are decoded one by one, by their `type`: what is unknown must not make the rest unreadable.
+"""
+
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from server.errors import InvalidRequest
+
+T = TypeVar("T")
+
+
+class Request(Struct, frozen=True):
+    """The body of `POST /v1/responses`. Bounds: OpenAI's API; `top_k`, `min_p`, `seed`, `stop` are ours."""
+
+    model: str | None = None
+    input: str | list[msgspec.Raw] | None = None
+    instructions: str | None = None
+    stream: bool | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    stop: str | Annotated[list[Annotated[str, Meta(max_length=1000)]], Meta(max_length=16)] | None = None
+    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
+    metadata: (
+        Annotated[
+            dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]],
+            Meta(max_length=16),
+        ]
+        | None
+    ) = None
+    prompt_cache_key: str | None = None
+    safety_identifier: str | None = None
+    parallel_tool_calls: bool | None = None
+
+
+class Typed(Struct, frozen=True):
+    """What is looked at first in an item or a part. A message may come without its type."""
+
+    type: str | None = None
+    role: str | None = None
+
+
+class MessageItem(Struct, frozen=True):
+    """`message`, with and without `type`."""
+
+    role: str
+    content: str | list[msgspec.Raw] | None = None
+
+
+class FunctionCall(Struct, frozen=True):
+    name: str
+    arguments: str = ""
+
+
+class FunctionCallOutput(Struct, frozen=True):
+    output: str | list[msgspec.Raw] | None = None
+
+
+class TextPart(Struct, frozen=True):
+    """`input_text`, `output_text`, `text`."""
+
+    text: str
+
+
+class RefusalPart(Struct, frozen=True):
+    refusal: str
+
+
+class FilePart(Struct, frozen=True):
+    """`input_file`. `file_data` is a data URL or the text itself."""
+
+    file_data: str | None = None
+    filename: str | None = None
+
+
+_request = msgspec.json.Decoder(Request)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+KNOWN = frozenset(Request.__struct_fields__)
+
+
+def decode(body: bytes) -> Request:
+    """Raises InvalidRequest, naming the field."""
+    try:
+        body.decode()  # msgspec does not look into the texts that it skips
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"The body is not UTF-8: byte {error.start} is {body[error.start]:#04x}.") from error
+    return _decode(_request, body, "")
+
+
+def unknown_fields(body: bytes) -> set[str]:
+    """The fields of a body that decoded well which nobody reads."""
+    return _fields.decode(body).keys() - KNOWN
+
+
+def part(raw: msgspec.Raw, kind: type[T], place: str) -> T:
+    """An item or a part of a known type; `place` is where it stands, for the error. Raises InvalidRequest."""
+    return _decode(msgspec.json.Decoder(kind), bytes(raw), place)
+
+
+def _decode(decoder: msgspec.json.Decoder[T], data: bytes, place: str) -> T:
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        # msgspec ends its messages with the place: " - at `$.input[0].role`".
+        message, _, inside = str(error).partition(" - at `$")
+        param = (place + inside.rstrip("`")).lstrip(".") or None
+        raise InvalidRequest(f"{message}." if param is None else f"{message} in `{param}`.", param=param) from error
+    except RecursionError as error:
+        raise InvalidRequest("The body is nested too deeply.") from error
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}.") from error

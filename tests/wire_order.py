@@ -1,0 +1,280 @@
+"""The legal order of a stream, as tables: responses-api.md 1.3 (order), 1.4 (numbers, ids), 1.5 (the end).
+
+Two machines. LIFECYCLE is that of the response; while an item is open it hands every event to that item's own
+table. A table says which event is legal when; what an event must carry is one small method each. Event names
+stand without their `response.`; those that open or close a part say the part's kind too.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+Event = dict[str, Any]
+Table = dict[str, dict[str, str]]
+
+_ENDS = {"completed": "over", "incomplete": "over", "failed": "over", "error": "broken"}
+
+LIFECYCLE: Table = {
+    "new": {"created": "created"},
+    "created": {"queued": "queued", "in_progress": "running"},
+    "queued": {"in_progress": "running"},
+    # in_progress again is a heartbeat while the prompt is read (1.6)
+    "running": {"in_progress": "running", "output_item.added": "item", **_ENDS},
+    "between": {"output_item.added": "item", **_ENDS},
+    # A failure may leave an item open: it is then not in the final output.
+    "item": {"output_item.done": "between", "failed": "over", "error": "broken"},
+    "broken": {"failed": "over"},
+    "over": {},
+}
+
+MESSAGE: Table = {
+    "added": {"content_part.added output_text": "output_text", "content_part.added refusal": "refusal"},
+    "output_text": {"output_text.delta": "output_text", "output_text.done": "output_text whole"},
+    "output_text whole": {"content_part.done output_text": "more"},
+    "refusal": {"refusal.delta": "refusal", "refusal.done": "refusal whole"},
+    "refusal whole": {"content_part.done refusal": "more"},
+    "more": {
+        "content_part.added output_text": "output_text",
+        "content_part.added refusal": "refusal",
+        "output_item.done": "done",
+    },
+}
+
+REASONING: Table = {
+    "added": {
+        "content_part.added reasoning_text": "reasoning_text",
+        "reasoning_summary_part.added summary_text": "summary_text",
+        "output_item.done": "done",
+    },
+    "reasoning_text": {
+        "reasoning_text.delta": "reasoning_text",
+        "reasoning_text.done": "reasoning_text whole",
+    },
+    "reasoning_text whole": {"content_part.done reasoning_text": "added"},
+    "summary_text": {
+        "reasoning_summary_text.delta": "summary_text",
+        "reasoning_summary_text.done": "summary_text whole",
+    },
+    "summary_text whole": {"reasoning_summary_part.done summary_text": "summarized"},
+    "summarized": {"reasoning_summary_part.added summary_text": "summary_text", "output_item.done": "done"},
+}
+
+FUNCTION_CALL: Table = {
+    "added": {"function_call_arguments.delta": "added", "function_call_arguments.done": "whole"},
+    "whole": {"output_item.done": "done"},
+}
+
+CUSTOM_TOOL_CALL: Table = {
+    "added": {"custom_tool_call_input.delta": "added", "custom_tool_call_input.done": "whole"},
+    "whole": {"output_item.done": "done"},
+}
+
+
+class Kind(Struct, frozen=True):
+    """An item kind: table, prefix of ids, and the lists its parts go into or the field its text goes into."""
+
+    table: Table
+    prefix: str
+    lists: tuple[str, ...] = ()
+    field: str = ""
+
+
+KINDS = {
+    "message": Kind(MESSAGE, "msg_", lists=("content",)),
+    "reasoning": Kind(REASONING, "rs_", lists=("content", "summary")),
+    "function_call": Kind(FUNCTION_CALL, "fc_", field="arguments"),
+    "custom_tool_call": Kind(CUSTOM_TOOL_CALL, "ctc_", field="input"),
+}
+
+
+class Part(Struct, frozen=True):
+    """A part kind: the item's list that it goes into, the event's index field there, and its text's field."""
+
+    list: str
+    index: str
+    field: str
+
+
+PARTS = {
+    "output_text": Part("content", "content_index", "text"),
+    "refusal": Part("content", "content_index", "refusal"),
+    "reasoning_text": Part("content", "content_index", "text"),
+    "summary_text": Part("summary", "summary_index", "text"),
+}
+
+
+def short_name(event: Event) -> str:
+    """`content_part.added refusal` for a `response.content_part.added` whose part is a `refusal`."""
+    name = str(event["type"]).removeprefix("response.")
+    return f"{name} {event['part']['type']}" if "part" in event else name
+
+
+def must_equal(found: object, wanted: object, event: Event, what: str) -> None:
+    assert found == wanted, f"event {event['sequence_number']} {event['type']}: {what} is {found!r}, not {wanted!r}"
+
+
+class ItemCheck:
+    """One item from its `added` to its `done`."""
+
+    def __init__(self, event: Event, output_index: int) -> None:
+        self.added = event["item"]
+        self.output_index = output_index
+        self.state = "added"
+        self.text = ""
+        assert self.added["type"] in KINDS, f"an item of unknown type: {self.added}"
+        self.kind = KINDS[self.added["type"]]
+        self.part: Part | None = None
+        self.parts: dict[str, list[Any]] = {name: [] for name in self.kind.lists}
+        self._check_added(event)
+
+    def _check_added(self, event: Event) -> None:
+        """Present at once, and empty: streamable fields begin with their zero value."""
+        must_equal(event["output_index"], self.output_index, event, "output_index")
+        must_equal(self.added.get("status"), "in_progress", event, "the new item's status")
+        for name in self.kind.lists:
+            must_equal(self.added.get(name) or [], [], event, f"the new item's {name}")
+        if self.kind.field:
+            must_equal(self.added[self.kind.field], "", event, f"the new item's {self.kind.field}")
+            assert self.added["call_id"] != self.added.get("id"), f"call_id is the item's id: {self.added}"
+        assert str(self.added.get("id")).startswith(self.kind.prefix), (
+            f"item id without {self.kind.prefix}: {self.added}"
+        )
+
+    def take(self, event: Event) -> None:
+        """One event inside this item: legal now, with this item's ids, and true to what came before."""
+        name = short_name(event)
+        legal = self.kind.table[self.state]
+        assert name in legal, (
+            f"event {event['sequence_number']} {name!r}: the open {self.added['type']} is at {self.state!r},"
+            f" which allows only {sorted(legal)}"
+        )
+        must_equal(event["output_index"], self.output_index, event, "output_index")
+        if name == "output_item.done":
+            self._finish(event)
+        else:
+            must_equal(event["item_id"], self.added["id"], event, "item_id")
+            self._take_text(event, name)
+        self.state = legal[name]
+
+    def _take_text(self, event: Event, name: str) -> None:
+        if "part.added" in name:
+            self.part, self.text = PARTS[event["part"]["type"]], ""
+            must_equal(event["part"][self.part.field], "", event, "the new part's text")
+        if self.part is not None:
+            must_equal(event[self.part.index], len(self.parts[self.part.list]), event, self.part.index)
+        if name.endswith(".delta"):
+            self.text += event["delta"]
+        elif "part.done" in name:
+            self._close_part(event)
+        elif name.endswith(".done"):
+            field = self.part.field if self.part else self.kind.field
+            must_equal(event[field], self.text, event, f"{field} against the deltas")
+        if name == "function_call_arguments.done":  # openai-python 2 requires what 3 dropped (1.1)
+            must_equal(event.get("name"), self.added["name"], event, "name")
+
+    def _close_part(self, event: Event) -> None:
+        assert self.part is not None
+        must_equal(event["part"][self.part.field], self.text, event, "the part's text against the deltas")
+        self.parts[self.part.list].append(event["part"])
+
+    def _finish(self, event: Event) -> None:
+        item = event["item"]
+        for name in ("id", "type", "role", "call_id", "name", "namespace", "phase"):
+            must_equal(item.get(name), self.added.get(name), event, f"the item's {name}")
+        assert item.get("status") in {"completed", "incomplete"}, f"a finished item's status: {item}"
+        for name in self.kind.lists:
+            must_equal(item.get(name) or [], self.parts[name], event, f"the item's {name} against its parts")
+        if self.kind.field:
+            must_equal(item[self.kind.field], self.text, event, f"{self.kind.field} against the deltas")
+
+
+class StreamCheck:
+    """The whole stream: number, lifecycle, open item, finished items."""
+
+    def __init__(self) -> None:
+        self.state = "new"
+        self.item: ItemCheck | None = None
+        self.finished: list[Any] = []
+        self.first: Event = {}
+
+    def take(self, event: Event) -> None:
+        name = short_name(event)
+        legal = LIFECYCLE[self.state]
+        if self.state == "item" and self.item and name not in {"failed", "error"}:
+            self.item.take(event)
+        else:
+            assert name in legal, (
+                f"event {event['sequence_number']} {name!r}: the stream is {self.state!r},"
+                f" which allows only {sorted(legal)}"
+            )
+        if name == "output_item.added":
+            self._open(event)
+        elif name == "output_item.done":
+            self.finished.append(event["item"])
+        elif "response" in event:
+            self._check_response(event)
+        self.state = legal.get(name, self.state)
+
+    def _open(self, event: Event) -> None:
+        self.item = ItemCheck(event, output_index=len(self.finished))
+        taken = [item["id"] for item in self.finished]
+        assert event["item"]["id"] not in taken, f"item id used twice: {event['item']['id']}"
+
+    def _check_response(self, event: Event) -> None:
+        response = event["response"]
+        self.first = self.first or response
+        for name in ("id", "object", "created_at", "model"):
+            must_equal(response[name], self.first[name], event, f"the response's {name}")
+        must_equal(response["output"], self.finished, event, "output against the finished items")
+        name = event["type"].removeprefix("response.")
+        allowed = {"queued", "in_progress"} if name == "created" else {name}
+        assert response["status"] in allowed, f"{event['type']}: the response's status is {response['status']!r}"
+        check_outcome(response)
+
+
+def check_order(events: list[Event]) -> None:
+    """The whole stream by responses-api.md 1.3 to 1.5. Relies on each event's shape having been checked."""
+    stream = StreamCheck()
+    for number, event in enumerate(events):
+        must_equal(event["sequence_number"], number, event, "sequence_number")
+        stream.take(event)
+    assert stream.state == "over", f"the stream ends without a terminal event, at {stream.state!r}"
+
+
+# status -> the fields of a response that are null, and those that are not (1.5)
+OUTCOMES = {
+    "queued": ("usage completed_at error incomplete_details", ""),
+    "in_progress": ("usage completed_at error incomplete_details", ""),
+    "completed": ("error incomplete_details", "usage completed_at"),
+    "incomplete": ("error completed_at", "usage incomplete_details"),
+    "failed": ("completed_at incomplete_details", "error"),
+    "cancelled": ("completed_at error", ""),
+}
+
+
+def check_outcome(response: Event) -> None:
+    """What a response's status promises about its fields, its items and its usage."""
+    status = response["status"]
+    null, present = OUTCOMES[status]
+    for name in null.split():
+        assert name in response, f"{status} response: no {name}; it must be there, null"
+        assert response[name] is None, f"{status} response: {name} is {response[name]!r}, not null"
+    for name in present.split():
+        assert response.get(name) is not None, f"{status} response: no {name}"
+    assert response["id"].startswith("resp_"), f"response id {response['id']!r}"
+    for position, item in enumerate(response["output"]):
+        assert item.get("status"), f"an item without status: {item}"
+        if item["status"] == "incomplete":
+            assert status == "incomplete", f"{status} response with an incomplete item: {item}"
+            assert position == len(response["output"]) - 1, f"an incomplete item that is not the last: {item}"
+        assert status != "completed" or item["status"] == "completed", f"unfinished at completed: {item}"
+    if response.get("usage") is not None:
+        _check_usage(response["usage"])
+
+
+def _check_usage(usage: Event) -> None:
+    cached = usage["input_tokens_details"]["cached_tokens"]
+    reasoning = usage["output_tokens_details"]["reasoning_tokens"]
+    assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"], f"total: {usage}"
+    assert 0 <= cached <= usage["input_tokens"], f"cached: {usage}"
+    assert 0 <= reasoning <= usage["output_tokens"], f"reasoning: {usage}"
