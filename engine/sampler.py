@@ -17,6 +17,8 @@ Ids = NDArray[np.intp]
 # exp(-NEAR) of the best token's probability. The nucleus lies among tokens this near in nearly every
 # distribution, and sorting those costs a hundredth of sorting the vocabulary.
 NEAR = 10.0
+COLDEST = 1e-9
+"""Colder is the same, but numpy would overflow."""
 
 
 class Sampler:
@@ -24,7 +26,8 @@ class Sampler:
 
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
-        self._random = np.random.default_rng(sampling.seed)
+        # numpy takes no negative seeds, clients may send them: as the 64 bits they are.
+        self._random = np.random.default_rng(None if sampling.seed is None else sampling.seed & (2**64 - 1))
 
     def pick(self, logits: FloatArray) -> int:
         if self._sampling.temperature == 0:
@@ -33,7 +36,7 @@ class Sampler:
         if len(ids) == 1:
             return int(ids[0])
         chosen = logits[ids].astype(np.float64)
-        mass = np.exp((chosen - chosen.max()) / self._sampling.temperature).cumsum()
+        mass = np.exp((chosen - chosen.max()) / max(self._sampling.temperature, COLDEST)).cumsum()
         return int(ids[np.searchsorted(mass, self._random.random() * mass[-1], side="right")])
 
 

@@ -39,7 +39,7 @@ class Slot:
         self.held: list[int] = []
         self.running: Running | None = None
         self.used = 0
-        """When the slot was last given away; the scheduler's own count."""
+        """When the slot was last given back; the scheduler's own count."""
 
     def common(self, prompt: Sequence[int]) -> int:
         """How many first tokens of `prompt` needn't be evaluated. The last one must be, for its logits."""
@@ -56,7 +56,7 @@ class Scheduler:
         self._slots = [Slot(index) for index in range(info.n_slots)]
         self._waiting: deque[tuple[Key, Job]] = deque()
         self._turns: deque[Slot] = deque()
-        self._given = 0
+        self._given_back = 0
 
     @property
     def idle(self) -> bool:
@@ -119,8 +119,6 @@ class Scheduler:
             cached = slot.common(job.prompt)
             del slot.held[cached:]
             slot.running = Running(key, job, cached)
-            self._given += 1
-            slot.used = self._given
             self._turns.append(slot)
 
     def _chunk(self, slot: Slot) -> Chunk:
@@ -145,4 +143,6 @@ class Scheduler:
 
     def _release(self, slot: Slot) -> None:
         slot.running = None
+        self._given_back += 1
+        slot.used = self._given_back
         self._turns.remove(slot)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -60,6 +60,7 @@ class ChatTemplate:
             lstrip_blocks=True,
             debug=False,
             filters={"tojson": _tojson},
+            tests={"iterable": _is_iterable},
             globals={
                 "raise_exception": _raise_exception,
                 "strftime_now": _strftime_now,
@@ -104,8 +105,12 @@ class ChatTemplate:
                 endless.endless = True
                 raise endless from error
             raise TemplateError(f"the model's chat template refuses this conversation: {_first_line(error)}") from error
-        except _Refusal as refusal:
+        except (_Refusal, *MISUSE) as refusal:
             raise TemplateError(f"the model's chat template refuses this conversation: {refusal}") from refusal
+
+
+MISUSE = (TypeError, ValueError, OverflowError, RecursionError)
+"""What the functions below raise when a template calls them with what they don't take."""
 
 
 class _Refusal(Exception):
@@ -125,6 +130,11 @@ def _tojson(value: Any, indent: int | None = None, **_: Any) -> str:  # a templa
     return json.dumps(value, ensure_ascii=False, indent=indent, default=_plain)
 
 
+def _is_iterable(value: object) -> bool:
+    """As in Jinja: none isn't, so `tools is iterable and tools|length > 0` is false without tools, and no error."""
+    return isinstance(value, Iterable)
+
+
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
@@ -132,10 +142,16 @@ def _plain(value: object) -> object:
 
 
 def _unused_character(texts: Sequence[str]) -> str:
-    """A character in none of the texts: a Unicode noncharacter where possible (they mean nothing to anybody)."""
+    """A character in none of the texts: a Unicode noncharacter where possible (they mean nothing to anybody).
+
+    Raises TemplateError.
+    """
     present = set().union(*texts)
     candidates = itertools.chain(range(0xFDD0, 0xFDF0), range(0xE000, 0xF900), range(0xF0000, 0x110000))
-    return next(chr(code) for code in candidates if chr(code) not in present)
+    unused = next((chr(code) for code in candidates if chr(code) not in present), None)
+    if unused is None:
+        raise TemplateError("the conversation has every private character there is, and names of control tokens")
+    return unused
 
 
 def _first_line(error: minijinja.TemplateError) -> str:

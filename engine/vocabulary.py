@@ -5,7 +5,7 @@ Two kinds of vocabulary are read: byte-level BPE (`gpt2`) and SentencePiece (`ll
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from enum import IntEnum
 
 from msgspec import Struct
@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
 from engine.alphabet import UNICODE_TO_BYTE
-from engine.header import GGUFError, Header
+from engine.header import GGUFError, Header, damaged
 
 
 class Kind(IntEnum):
@@ -44,6 +44,8 @@ PRE_TOKENIZERS = {
 # Pre-tokenizers whose vocabulary is asked for the whole word before any merge (llama.cpp: `ignore_merges`).
 _WHOLE_WORDS = frozenset({"llama-bpe"})
 
+_BYTE_NAME = re.compile(r"<0x([0-9A-F]{2})>", re.IGNORECASE)
+
 # Names that end a turn or a text in some model family, for files that name only one of theirs as `eos`.
 _END_NAMES = frozenset(
     (
@@ -72,7 +74,9 @@ class Vocabulary:
         self.eos = header.integer("tokenizer.ggml.eos_token_id")
         self.end_tokens = _end_tokens(header, entries)
         self._text = [entry.text for entry in entries]
-        self._ids = {entry.text: id_ for id_, entry in enumerate(entries) if entry.kind is Kind.CONTROL}
+        # A name of one letter or none can't be kept out of what people write (`ChatTemplate`), so it is no name here.
+        named = [(id_, entry.text) for id_, entry in enumerate(entries) if entry.kind is Kind.CONTROL]
+        self._ids = {text: id_ for id_, text in named if len(text) > 1}
         by_length = sorted(self._ids, key=len, reverse=True)
         self.control = re.compile("|".join(map(re.escape, by_length)) or r"(?!)")
         """Matches the control tokens that may stand in a template's text."""
@@ -81,12 +85,10 @@ class Vocabulary:
                 self._bytes = [_bpe_bytes(entry) for entry in entries]
                 self._tokenizer = _bpe(header, entries)
                 self._add_bos = bool(header.flag("tokenizer.ggml.add_bos_token", False))
-                self._prefix = ""
             case "llama":
                 self._bytes = [_sentencepiece_bytes(entry) for entry in entries]
                 self._tokenizer = _sentencepiece(header, entries)
                 self._add_bos = bool(header.flag("tokenizer.ggml.add_bos_token", True))
-                self._prefix = " " if header.flag("tokenizer.ggml.add_space_prefix", True) else ""
             case other:
                 raise GGUFError(f"the file's vocabulary is of kind {other!r}; known are 'gpt2' and 'llama'")
 
@@ -107,16 +109,12 @@ class Vocabulary:
         ids = [self.bos] if self._add_bos and self.bos is not None else []
         position = 0
         for match in self.control.finditer(text):
-            ids += self._encode_between(plain(text[position : match.start()]))
+            ids += self.encode(plain(text[position : match.start()]))
             ids.append(self._ids[match[0]])
             position = match.end()
-        ids += self._encode_between(plain(text[position:]))
+        ids += self.encode(plain(text[position:]))
         # A template may write the BOS itself; twice is never meant.
-        return ids[1:] if ids[:2] == [self.bos, self.bos] else ids
-
-    def _encode_between(self, text: str) -> list[int]:
-        # SentencePiece words begin with a space; every stretch of text gets one (llama.cpp: `is_prev_special`).
-        return self.encode(self._prefix + text) if text else []
+        return ids[1:] if self._add_bos and ids[:2] == [self.bos, self.bos] else ids
 
 
 def _entries(header: Header) -> list[Entry]:
@@ -139,8 +137,9 @@ def _bpe(header: Header, entries: Sequence[Entry]) -> Tokenizer:
     name = header.text("tokenizer.ggml.pre", "default")
     if name not in PRE_TOKENIZERS:
         raise GGUFError(f"the file's pre-tokenizer {name!r} is not known here; known are {', '.join(PRE_TOKENIZERS)}")
-    merges = [_pair(merge) for merge in header.texts("tokenizer.ggml.merges")]
-    tokenizer = Tokenizer(BPE(_reachable(entries), merges, ignore_merges=name in _WHOLE_WORDS))
+    vocabulary = _reachable(entries)
+    merges = [_pair(merge, vocabulary) for merge in header.texts("tokenizer.ggml.merges")]
+    tokenizer = Tokenizer(BPE(vocabulary, merges, ignore_merges=name in _WHOLE_WORDS))
     cuts = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in PRE_TOKENIZERS[name]]
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*cuts, to_bytes])
@@ -156,7 +155,10 @@ def _sentencepiece(header: Header, entries: Sequence[Entry]) -> Tokenizer:
     tokenizer = Tokenizer(
         BPE(vocabulary, _merges(vocabulary, scores), unk_token=unknown, fuse_unk=True, byte_fallback=True)
     )
-    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    # SentencePiece words begin with a space; every stretch of text between special and user-defined tokens gets one
+    # (llama.cpp: `is_prev_special`).
+    prefix = [normalizers.Prepend("▁")] if header.flag("tokenizer.ggml.add_space_prefix", True) else []
+    tokenizer.normalizer = normalizers.Sequence([*prefix, normalizers.Replace(" ", "▁")])
     return _with_user_defined(tokenizer, entries)
 
 
@@ -175,7 +177,12 @@ def _merges(vocabulary: dict[str, int], scores: Sequence[float]) -> list[tuple[s
 def _reachable(entries: Sequence[Entry]) -> dict[str, int]:
     """The tokens that plain text may become. Control tokens are none of them."""
     hidden = (Kind.CONTROL, Kind.UNUSED)
-    return {entry.text: id_ for id_, entry in enumerate(entries) if entry.kind not in hidden}
+    vocabulary = {entry.text: id_ for id_, entry in enumerate(entries) if entry.kind not in hidden}
+    try:
+        "".join(vocabulary).encode()
+    except UnicodeEncodeError as error:  # raw bytes, as conversions of 2023 have them
+        raise GGUFError("its tokens are not all UTF-8 text, so download a newer conversion") from error
+    return vocabulary
 
 
 def _with_user_defined(tokenizer: Tokenizer, entries: Sequence[Entry]) -> Tokenizer:
@@ -185,9 +192,12 @@ def _with_user_defined(tokenizer: Tokenizer, entries: Sequence[Entry]) -> Tokeni
     return tokenizer
 
 
-def _pair(merge: str) -> tuple[str, str]:
+def _pair(merge: str, vocabulary: Container[str]) -> tuple[str, str]:
     left, _, right = merge[1:].partition(" ")  # the first character may be anything, a space too
-    return merge[0] + left, right
+    left = merge[:1] + left
+    if not (left in vocabulary and right in vocabulary and left + right in vocabulary):
+        raise damaged(f"its merge {merge!r:.40} is not of its tokens")
+    return left, right
 
 
 def _bpe_bytes(entry: Entry) -> bytes:
@@ -198,7 +208,9 @@ def _bpe_bytes(entry: Entry) -> bytes:
 
 def _sentencepiece_bytes(entry: Entry) -> bytes:
     if entry.kind is Kind.BYTE:
-        return bytes([int(entry.text[3:5], 16)])  # "<0x0A>"
+        if not (byte := _BYTE_NAME.fullmatch(entry.text)):
+            raise damaged(f"its byte token {entry.text!r:.40} does not name a byte")
+        return bytes.fromhex(byte[1])
     if entry.kind is Kind.NORMAL:
         return entry.text.replace("▁", " ").encode(errors="surrogateescape")
     return _literal_bytes(entry)

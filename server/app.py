@@ -87,9 +87,10 @@ class App:
                 await send({"type": "websocket.close", "code": 1000})
 
     async def quiet(self) -> None:
-        """Wait until no answer is being made."""
+        """Wait until no answer is being made. Several may wait."""
         while self._answering:
-            self._quiet = trio.Event()
+            if self._quiet.is_set():
+                self._quiet = trio.Event()
             await self._quiet.wait()
 
     async def _exchange(self, exchange: Exchange) -> None:
@@ -108,7 +109,7 @@ class App:
             self._answering -= 1
             self._quiet.set()
         seconds = time.perf_counter() - began
-        log.info("%s %s %s %d %.1f ms", exchange.id, exchange.method, exchange.path, exchange.status, seconds * 1e3)
+        log.info("%s %s %s %d %.1f ms", exchange.id, exchange.method, exchange.target, exchange.status, seconds * 1e3)
 
     async def _route(self, exchange: Exchange) -> None:
         path, handlers = exchange.path, ROUTES.get(exchange.path)
@@ -232,7 +233,7 @@ class App:
         for what in skipped:
             if what not in self._noticed and len(self._noticed) < MOST_NOTICED:
                 self._noticed.add(what)
-                log.warning("skipped, here and from now on: %.100s", what)
+                log.warning("skipped, here and from now on: %.100r", what)
 
     def _model_object(self) -> ModelObject:
         info = self._served.info

@@ -40,6 +40,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    except UnicodeError as error:  # the name breaks DNS's rules: labels of 1 to 63 bytes
+        raise OSError(f"cannot listen on {host} port {port}: this is not the name of a host") from error
     return listener
 
 
@@ -50,7 +52,7 @@ async def run(config: Config, listener: socket.socket, engine: Engine, app: App,
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            engine_scope: trio.CancelScope = await nursery.start(_host, engine)
+            engine_scope: trio.CancelScope = await nursery.start(_host, engine, app)
             await _warm_up(engine)
             stop = trio.Event()
             listening: list[str] = await nursery.start(
@@ -79,10 +81,15 @@ async def run(config: Config, listener: socket.socket, engine: Engine, app: App,
     log.info("stopped")
 
 
-async def _host(engine: Engine, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
-    async with trio.open_nursery() as nursery:
-        await nursery.start(engine.run)
-        task_status.started(nursery.cancel_scope)
+async def _host(engine: Engine, app: App, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    """Should the thread die, its exception ends the server; but first, all answers get their end."""
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(engine.run)
+            task_status.started(nursery.cancel_scope)
+    finally:
+        with trio.move_on_after(CLOSING_SECONDS, shield=True):  # a Cancelled here would hide the exception
+            await app.quiet()
 
 
 async def _warm_up(engine: Engine) -> None:
@@ -101,7 +108,7 @@ async def _cancel_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope
 
 def _hypercorn(config: Config, listener: socket.socket) -> HypercornConfig:
     settings = HypercornConfig()
-    settings.bind = [f"fd://{listener.fileno()}"]
+    settings.bind = [f"fd://{listener.detach()}"]  # hypercorn closes it, at the first signal
     settings.keep_alive_timeout = KEEP_ALIVE_SECONDS
     # Ours is over before: a stream that hypercorn cuts has no terminal event.
     settings.graceful_timeout = config.grace_seconds + 2 * CLOSING_SECONDS

@@ -41,6 +41,8 @@ class Exchange:
         self.id = id_
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.target: str = scope["raw_path"].decode("ascii")
+        """The path as it was sent: for the log, since the decoded one may hold line breaks."""
         self.status = 0
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive = receive
@@ -65,7 +67,8 @@ class Exchange:
         async with trio.open_nursery() as nursery:
             ended = trio.Event()
             nursery.start_soon(self._drain, ended)
-            await self._start(status, [*headers, (b"content-length", b"%d" % len(body))])
+            length = [] if status == 204 else [(b"content-length", b"%d" % len(body))]  # RFC 9110, 8.6
+            await self._start(status, [*headers, *length])
             await self._chunk(b"" if self.method == "HEAD" else body)
             with trio.move_on_after(LINGER_SECONDS):
                 await ended.wait()

@@ -134,7 +134,9 @@ def _data(url: str) -> bytes:
     """The bytes of a data URL (RFC 2397), or of the text itself."""
     if not url.startswith("data:"):
         return url.encode()
-    kind, _, data = url.partition(",")
+    kind, comma, data = url.partition(",")
+    if not comma:
+        raise binascii.Error("a data URL without its comma")
     raw = unquote_to_bytes(data)
     return base64.b64decode(raw, validate=True) if kind.endswith(";base64") else raw
 

@@ -3,7 +3,7 @@
 Items and parts are decoded one by one, by their `type`: what is unknown must not make the rest unreadable.
 """
 
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from server.errors import InvalidRequest
 
 T = TypeVar("T")
+Stop: TypeAlias = Annotated[str, Meta(max_length=1000)]
 
 
 class Request(Struct, frozen=True):
@@ -25,7 +26,7 @@ class Request(Struct, frozen=True):
     top_k: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    stop: str | Annotated[list[Annotated[str, Meta(max_length=1000)]], Meta(max_length=16)] | None = None
+    stop: Stop | Annotated[list[Stop], Meta(max_length=16)] | None = None
     max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
     metadata: (
         Annotated[
@@ -107,9 +108,9 @@ def _decode(decoder: msgspec.json.Decoder[T], data: bytes, place: str) -> T:
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
-        # msgspec ends its messages with the place: " - at `$.input[0].role`".
-        message, _, inside = str(error).partition(" - at `$")
-        param = (place + inside.rstrip("`")).lstrip(".") or None
+        # msgspec ends its messages with the place: " - at `$.input[0].role`", " - at `key` in `$.metadata`".
+        message, _, inside = str(error).partition(" - at `")
+        param = (place + inside.rpartition("$")[2].rstrip("`")).lstrip(".") or None
         raise InvalidRequest(f"{message}." if param is None else f"{message} in `{param}`.", param=param) from error
     except RecursionError as error:
         raise InvalidRequest("The body is nested too deeply.") from error

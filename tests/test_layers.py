@@ -1,0 +1,140 @@
+"""The imports are those of the drawing: `server -> engine`, never back; inside each, towards the data."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OURS = ("engine", "server")
+
+DRAWN = {
+    "engine": "header loader model pieces template text vocabulary worker",
+    # Data and decisions
+    "engine.alphabet": "",
+    "engine.pieces": "",
+    "engine.model": "",
+    "engine.text": "",
+    "engine.header": "",
+    "engine.sampler": "model pieces",
+    "engine.scheduler": "model pieces",
+    # Files
+    "engine.gguf": "header",
+    "engine.backport": "alphabet header",
+    "engine.ledger": "",
+    "engine.library": "",
+    "engine.vocabulary": "alphabet header",
+    "engine.template": "vocabulary",
+    # Backends
+    "engine.ctrans": "model",
+    "engine.scripted": "alphabet header model vocabulary",
+    # All together
+    "engine.probe": "header loader model template",
+    "engine.loader": "backport ctrans gguf header ledger model probe template vocabulary",
+    "engine.worker": "model pieces sampler scheduler",
+    "server": "",
+    # Data
+    "server.errors": "",
+    "server.events": "",
+    "server.config": "engine",
+    "server.schema": "errors",
+    # From request to frames
+    "server.prompt": "engine errors schema",
+    "server.stream": "errors events",
+    "server.sse": "events",
+    "server.answer": "engine errors events stream",
+    # HTTP and the process
+    "server.exchange": "errors",
+    "server.service": "",
+    "server.progress": "",
+    "server.app": "engine answer config errors events exchange prompt schema sse stream",
+    "server.daemon": "engine app config service",
+    "server.__main__": "engine engine.gguf engine.library app config daemon progress service",
+}
+"""Module -> modules of ours that it imports; those of its own package by their last name."""
+
+ALONE = {
+    "ctransformers": {"engine.ctrans"},
+    "hypercorn": {"server.daemon"},
+    "minijinja": {"engine.template"},
+    "threading": set(),
+    "tokenizers": {"engine.vocabulary"},
+    "trio": {"engine.worker", "server.app", "server.exchange", "server.daemon", "server.__main__"},
+}
+"""Who may know what is outside. Threads are trio's, and started in `engine.worker`."""
+
+PURE = {
+    "engine.scheduler",
+    "engine.text",
+    "server.answer",
+    "server.errors",
+    "server.events",
+    "server.prompt",
+    "server.schema",
+    "server.sse",
+    "server.stream",
+}
+IMPURE = {"datetime", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "time", "trio", "uuid"}
+
+
+def sources() -> dict[str, Path]:
+    paths = [path for package in OURS for path in sorted((ROOT / package).rglob("*.py"))]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+
+SOURCES = sources()
+
+
+def imports(module: str) -> set[str]:
+    """Everything the module imports, wherever it stands in it; of our own packages the modules."""
+    return set(_imports(ast.parse(SOURCES[module].read_text())))
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                inside = {f"{module}.{alias.name}" for alias in names}
+                yield from inside & SOURCES.keys()
+                if inside - SOURCES.keys():  # something is taken out of the module itself
+                    yield module
+            case ast.ImportFrom():
+                raise AssertionError(f"a relative import in line {node.lineno}")
+
+
+def drawn() -> dict[str, set[str]]:
+    return {module: {_full(name, module) for name in names.split()} for module, names in DRAWN.items()}
+
+
+def _full(name: str, importer: str) -> str:
+    return name if name.split(".")[0] in OURS else f"{importer.split('.')[0]}.{name}"
+
+
+def test_the_imports_are_the_drawn_ones() -> None:
+    assert {module: imports(module) & SOURCES.keys() for module in SOURCES} == drawn()
+
+
+def test_the_engine_has_never_heard_of_the_server() -> None:
+    assert [module for module in SOURCES if module.startswith("engine") and _roots(module) & {"server"}] == []
+
+
+@pytest.mark.parametrize(("library", "files"), ALONE.items(), ids=ALONE)
+def test_what_is_outside_is_known_in_these_files_only(library: str, files: set[str]) -> None:
+    assert {module for module in SOURCES if library in _roots(module)} == files
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_what_is_pure_cannot_do_otherwise(module: str) -> None:
+    assert _roots(module) & IMPURE == set()
+
+
+def _roots(module: str) -> set[str]:
+    return {name.split(".")[0] for name in imports(module)}
+
+
+def test_no_room_is_too_large() -> None:
+    """Style, 1: a file is readable in one sitting."""
+    assert [module for module, path in SOURCES.items() if len(path.read_text().splitlines()) > 300] == []

@@ -1,0 +1,230 @@
+"""`engine.loader`: files that load as they are, files that are rewritten once, and files that are refused."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import GGUFError, Loaded, Message, ModelError, Options, TemplateError, load
+from engine.ledger import Ledger
+from engine.loader import MOST_CONTEXT, default_threads
+from engine.model import Chunk
+from tests import small_models
+
+LOOK = "looking at model.gguf for the first time, in a process of its own"
+REWRITE = (
+    "rewriting model.gguf for ctransformers, once: "
+    "its tokens have no scores; its tokens are in GPT-2's letters for bytes"
+)
+OPTIONS = Options(n_slots=2)
+
+
+def ready(n_slots: int = 2, n_ctx: int = 128) -> str:
+    return f"model.gguf: ctransformers, {n_slots} slots of {n_ctx} tokens, {default_threads()} threads"
+
+
+class Start:
+    """Loads, and says what was logged meanwhile."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture, cache: Path) -> None:
+        caplog.set_level(logging.INFO, "responsed.engine")
+        self._caplog = caplog
+        self.cache = cache
+
+    def __call__(self, path: Path, options: Options = OPTIONS) -> list[str]:
+        self._caplog.clear()
+        loaded = load(path, options, self.cache)
+        works(loaded)
+        loaded.model.close()
+        return self._caplog.messages
+
+
+def works(loaded: Loaded) -> None:
+    prompt = loaded.template.prompt([Message("user", "hello world")])
+    loaded.model.decode([Chunk(0, 0, prompt, logits=True)])
+    assert loaded.model.logits(0).shape == (loaded.vocabulary.size,)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "model.gguf"
+
+
+@pytest.fixture
+def start(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> Start:
+    return Start(caplog, tmp_path / "cache")
+
+
+def test_a_sentencepiece_model_is_looked_at_once_and_loads_as_it_is(path: Path, start: Start) -> None:
+    small_models.spm(path)
+    assert start(path) == [LOOK, ready()]
+    assert start(path) == [ready()]
+    assert [each.name for each in start.cache.iterdir()] == ["ledger.json"]
+
+
+def test_a_bpe_model_is_rewritten_once(path: Path, start: Start) -> None:
+    small_models.bpe(path)
+    before = path.read_bytes()
+    assert start(path) == [REWRITE, LOOK, ready()]
+    (copy,) = (start.cache / "backport").glob("*.gguf")
+    made = copy.stat()
+    assert start(path) == [ready()]
+    assert copy.stat() == made
+    assert sorted(each.name for each in copy.parent.iterdir()) == [".lock", copy.name]
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("size", [0, 10, 5000])
+def test_a_copy_that_was_cut_short_is_made_anew(path: Path, start: Start, size: int) -> None:
+    small_models.bpe(path)
+    start(path)
+    (copy,) = (start.cache / "backport").glob("*.gguf")
+    whole = copy.read_bytes()
+    os.truncate(copy, size)
+    assert start(path) == [REWRITE, ready()]
+    assert copy.read_bytes() == whole
+
+
+def test_a_draft_that_somebody_left_is_no_obstacle(path: Path, start: Start) -> None:
+    small_models.bpe(path)
+    name = f"{Ledger(start.cache / 'ledger.json').sha256(path)}.draft"
+    (start.cache / "backport").mkdir()
+    (start.cache / "backport" / name).write_bytes(b"half a co")
+    assert start(path) == [REWRITE, LOOK, ready()]
+    assert not (start.cache / "backport" / name).exists()
+
+
+def test_a_file_that_was_replaced_is_looked_at_again(path: Path, start: Start) -> None:
+    small_models.spm(path)
+    start(path)
+    small_models.spm(path.with_name("other"), template=small_models.CHATML + "!").replace(path)
+    assert start(path) == [LOOK, ready()]
+    os.utime(path, ns=(1, 1))
+    assert start(path) == [LOOK, ready()]
+    assert start(path) == [ready()]
+
+
+def test_a_file_that_was_refused_is_looked_at_again(path: Path, start: Start) -> None:
+    small_models.spm(path, heads=3)
+    for _ in range(2):
+        with pytest.raises(ModelError, match="the engine crashes on its weights"):
+            start(path)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"a": 1}', b"\xff\xfe"])
+def test_a_damaged_ledger_costs_a_look(path: Path, start: Start, damage: bytes) -> None:
+    small_models.spm(path)
+    start(path)
+    (start.cache / "ledger.json").write_bytes(damage)
+    assert start(path) == [LOOK, ready()]
+    assert start(path) == [ready()]
+
+
+def test_without_a_cache_a_model_that_needs_none_runs_and_another_is_refused(path: Path, start: Start) -> None:
+    start.cache.write_text("a file where the folder should be")
+    small_models.spm(path)
+    assert start(path) == [LOOK, ready()]
+    assert start(path) == [LOOK, ready()]
+    small_models.bpe(path)
+    with pytest.raises(ModelError) as caught:
+        start(path)
+    folder = start.cache / "backport"
+    assert str(caught.value) == f"a copy of model.gguf cannot be written to {folder}: Not a directory"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (Options(n_slots=1), ready(1, 128)),
+        (Options(n_slots=3, n_ctx=32), ready(3, 32)),
+        (Options(n_slots=1, n_ctx=128), ready(1, 128)),
+        (Options(n_slots=1, threads=2), "model.gguf: ctransformers, 1 slots of 128 tokens, 2 threads"),
+    ],
+)
+def test_options(path: Path, start: Start, options: Options, expected: str) -> None:
+    assert start(small_models.spm(path), options)[-1] == expected
+
+
+def test_a_context_beyond_the_training_is_refused(path: Path, start: Start) -> None:
+    small_models.spm(path)
+    with pytest.raises(ModelError, match=r"^the model was trained on contexts of 128 tokens: choose a --context up to"):
+        start(path, Options(n_slots=1, n_ctx=129))
+
+
+def test_nobody_gets_more_context_than_a_small_machine_holds_unasked(smollm2: Path, start: Start) -> None:
+    """SmolLM2 was trained on 8192, which is the most; the larger ones go the same way."""
+    assert MOST_CONTEXT == 8192
+    with pytest.raises(ModelError, match="trained on contexts of 8192 tokens"):
+        start(smollm2, Options(n_slots=1, n_ctx=8193))
+
+
+DAMAGED_BYTE = {"tokens": [*small_models.SPM_TOKENS[:-1], "y"], "types": [*small_models.SPM_TYPES[:-1], 6]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "wishes", "error", "sentence"),
+    [
+        (small_models.spm, {"template": "{% if %}"}, TemplateError, "^the model's chat template cannot be read: "),
+        (small_models.spm, {"template": "x" * 65537}, TemplateError, "has 65537 characters; at most 65536 are read$"),
+        (
+            small_models.spm,
+            {"template": b"\xff{{"},
+            GGUFError,
+            "tokenizer.chat_template is not UTF-8 text, so download",
+        ),
+        (small_models.spm, {"kind": "t5"}, GGUFError, "model.gguf cannot be used: .* is of kind 't5'"),
+        (small_models.spm, DAMAGED_BYTE, GGUFError, "its byte token 'y' does not name a byte, so download it again$"),
+        (small_models.bpe, {"merges": [""]}, GGUFError, "its merge '' is not of its tokens, so download it again$"),
+        (small_models.bpe, {"merges": ["z", "z q"]}, GGUFError, "its merge 'z' is not of its tokens"),
+        (small_models.bpe, {"merges": ["z q"]}, GGUFError, "its merge 'z q' is not of its tokens"),
+        (
+            small_models.bpe,
+            {"tokens": [*small_models.BPE_TOKENS[:-1], b"\xff"]},
+            GGUFError,
+            "tokens are not all UTF-8 text",
+        ),
+        (small_models.bpe, {"architecture": "gpt2"}, ModelError, "architecture 'gpt2', and ctransformers runs llama:"),
+    ],
+)
+def test_what_is_refused(
+    path: Path, start: Start, kind: Any, wishes: dict[str, Any], error: type[Exception], sentence: str
+) -> None:
+    kind(path, **wishes)
+    with pytest.raises(error, match=sentence):
+        start(path)
+
+
+SCRIPT = """
+import logging, sys
+from pathlib import Path
+from engine import Options, load
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+load(Path(sys.argv[1]), Options(n_slots=1), Path(sys.argv[2])).model.close()
+"""
+
+
+def test_two_starts_at_once_make_one_copy(path: Path, tmp_path: Path) -> None:
+    small_models.bpe(path)
+    command = [sys.executable, "-c", SCRIPT, str(path), str(tmp_path / "cache")]
+    pair = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=60)[0].splitlines() for process in pair]
+    assert [process.returncode for process in pair] == [0, 0]
+    assert [line for lines in said for line in lines if line.startswith("rewriting")] == [REWRITE]
+    assert [lines[-1] for lines in said] == [ready(1)] * 2
+
+
+def test_the_ledger_knows_a_file_by_its_bytes_once(tmp_path: Path) -> None:
+    file, path = tmp_path / "new" / "ledger.json", tmp_path / "file"
+    path.write_bytes(b"abc")
+    ledger = Ledger(file)
+    sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert ledger.sha256(path) == Ledger(file).sha256(path) == sha256
+    assert not Ledger(file).has_passed(path, "a")
+    ledger.passes(path, "a")
+    assert Ledger(file).has_passed(path, "a")
+    assert not Ledger(file).has_passed(path, "b")
+    assert [each.name for each in file.parent.iterdir()] == ["ledger.json"]

@@ -1,0 +1,75 @@
+"""`engine.probe`: what would have killed the server kills a child, and becomes a sentence."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import ModelError
+from engine.probe import probe
+from tests import small_models
+
+DOUBLING = (
+    "{% set ns = namespace(text='xxxxxxxx') %}{% for i in range(64) %}{% set ns.text = ns.text ~ ns.text %}{% endfor %}"
+)
+ONLY_WITH_AN_ANSWER = "{% if messages|length > 2 %}" + DOUBLING + "{% endif %}{{ messages[0].content }}"
+ENDLESS = "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}"
+NO_SYSTEM = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{% for m in messages %}{{ m.content }}{% endfor %}"
+)
+MEMORY = "its chat template needs too much memory"
+REFUSES = "the model's chat template refuses this conversation: "
+
+
+@pytest.mark.parametrize(
+    ("wishes", "sentence"),
+    [
+        ({"template": DOUBLING}, f"model.gguf cannot be served: {MEMORY} (signal 6)"),
+        ({"template": ONLY_WITH_AN_ANSWER}, f"model.gguf cannot be served: {MEMORY} (signal 6)"),
+        ({"template": "{{ 'a\n'|indent(10000000000) }}"}, f"model.gguf cannot be served: {MEMORY} (signal 6)"),
+        (
+            {"template": "{{ messages|tojson(indent=10000000000) }}"},
+            f"model.gguf cannot be served: {MEMORY} (exit code 1)",
+        ),
+        ({"template": "{{ 'x' * (messages|length * 10 ** 11) }}"}, f"{REFUSES}repeated string is too large"),
+        ({"template": ENDLESS}, "the model's chat template does not come to an end"),
+        (
+            {"template": "{% if messages|length > 2 %}" + ENDLESS + "{% endif %}"},
+            "the model's chat template does not come to an end",
+        ),
+        ({"template": "{{ raise_exception('I talk to nobody') }}"}, f"{REFUSES}I talk to nobody"),
+        ({"template": "{{ strftime_now(messages) }}"}, f"{REFUSES}strftime() argument 1 must be str, not list"),
+        ({"heads": 3}, "model.gguf cannot be served: the engine crashes on its weights (signal 6)"),
+        (
+            {"without": "blk.0.ffn_up.weight"},
+            "ctransformers cannot load model.gguf: Failed to create LLM 'gguf' from '{path}'.",
+        ),
+        (
+            {"weight": float("nan")},
+            "the model's weights are damaged: it computes what is no number. Download the file again",
+        ),
+        (
+            {"architecture": "gpt2"},
+            "model.gguf has the architecture 'gpt2', and ctransformers runs llama: choose a model of that architecture",
+        ),
+    ],
+)
+def test_what_cannot_be_served_is_a_sentence(tmp_path: Path, wishes: dict[str, Any], sentence: str) -> None:
+    path = small_models.spm(tmp_path / "model.gguf", **wishes)
+    with pytest.raises(ModelError) as caught:
+        probe(path, path)
+    assert str(caught.value) == sentence.replace("{path}", str(path))
+
+
+@pytest.mark.parametrize("template", [small_models.CHATML, NO_SYSTEM, None])
+def test_what_can_be_served_passes_also_if_it_refuses_some_conversations(tmp_path: Path, template: str | None) -> None:
+    path = small_models.spm(tmp_path / "model.gguf", template=template)
+    probe(path, path)
+
+
+def test_a_child_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.probe.TIMEOUT_SECONDS", 0.01)
+    path = small_models.spm(tmp_path / "model.gguf")
+    with pytest.raises(ModelError, match=r"^model\.gguf was not ready after 0\.01 s; it cannot be served$"):
+        probe(path, path)

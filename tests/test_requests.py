@@ -1,0 +1,81 @@
+"""What real clients send is answered: every recorded request, as it was recorded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.scripted import ScriptedModel
+from tests import wire
+from tests.helpers import Answer, exchange, served
+
+RECORDED = Path(__file__).parents[2] / "shared" / "requests" / "real-clients.jsonl"
+WITH_CODEX = 65536
+"""Codex's own words alone are 40 kB, and here a byte is a token."""
+
+Shape = dict[str, Any]
+
+REFUSED = {
+    "not a method of it": (405, None),
+    "not there yet": (404, None),
+    "input missing": (400, "input"),
+    "no input": (400, "input"),
+    "only unknown items": (400, "input"),
+    "an image": (400, "input[0].content[0]"),
+    "temperature of the wrong kind": (400, "temperature"),
+    "temperature out of range": (400, "temperature"),
+}
+
+
+def shapes() -> list[Shape]:
+    return [json.loads(line) for line in RECORDED.read_text().splitlines()] if RECORDED.exists() else []
+
+
+def fault(shape: Shape) -> str | None:
+    """What is wrong with it on purpose, as REFUSED calls it."""
+    body = shape["body"]
+    temperature, input_ = body.get("temperature"), body.get("input")
+    faults = {
+        "not a method of it": shape["method"] != "POST",
+        "not there yet": shape["path"] != "/v1/responses",
+        "input missing": input_ is None,
+        "no input": input_ == [],
+        "only unknown items": isinstance(input_, list) and {item.get("type") for item in input_} == {"no_such_item"},
+        "an image": "input_image" in json.dumps(input_),
+        "temperature of the wrong kind": isinstance(temperature, str),
+        "temperature out of range": isinstance(temperature, int | float) and not 0 <= temperature <= 2,
+    }
+    return next((name for name, found in faults.items() if found), None)
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason=f"{RECORDED} is not here")
+async def test_every_recorded_request_is_answered_as_it_should_be() -> None:
+    model = ScriptedModel(lambda message: b"Hello.", n_ctx=WITH_CODEX)
+    recorded = shapes()
+    faults = [fault(shape) for shape in recorded]
+    async with served(model, aliases=("smollm2",)) as running:
+        for shape, wrong in zip(recorded, faults, strict=True):
+            body = json.dumps(shape["body"]).encode()
+            headers = [f"{name}: {value}" for name, value in shape["headers"].items() if name not in OURS]
+            answer = await exchange(running, shape["method"], shape["path"], body, *headers)
+            if wrong is None:
+                check_answered(shape, answer)
+            else:
+                assert (wrong, answer.status, answer.json["error"]["param"]) == (wrong, *REFUSED[wrong])
+    assert (len(recorded), set(faults)) == (148, {None, *REFUSED})
+
+
+OURS = ("content-type", "content-length", "connection", "host", "transfer-encoding")
+"""Headers that the connection of the test has its own of."""
+
+
+def check_answered(shape: Shape, answer: Answer) -> None:
+    assert answer.status == 200, f"{shape['body']} was refused: {answer.body.decode()}"
+    streamed = bool(shape["body"].get("stream"))
+    response = answer.events[-1]["response"] if streamed else answer.json
+    if not streamed:
+        wire.check_response(response)
+    limit = shape["body"].get("max_output_tokens") or 100
+    expected = ("incomplete", "Hello."[:limit]) if limit <= len("Hello.") else ("completed", "Hello.")
+    assert (response["status"], answer.text) == expected
