@@ -3,12 +3,13 @@
 On a box with two cores a heavy client measures itself. So raw sockets stand under one selector, and a read
 costs one `recv`, one look at the clock and one `append`. A thread per stream would wait for the GIL (up to
 5 ms) before it could look at the clock; parsing between reads would hold up the clock of the other streams.
-So HTTP, SSE and JSON are taken apart from the recordings, after the last stream has ended (`report.py`).
+So HTTP, SSE and JSON are taken apart from the recordings, after the last stream has ended (`answer.py`).
 """
 
 import selectors
 import socket
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -29,6 +30,8 @@ class Recording:
     start: float
     reads: list[tuple[float, bytes]] = field(default_factory=list)
     error: str = ""
+    dropped: bool = False
+    """We hung up before the answer was over."""
 
 
 class _Stream:
@@ -57,57 +60,77 @@ class _Stream:
         return self._tail == _LAST_CHUNK
 
 
-class Load:
-    """Plays requests against one address, `concurrency` at a time; the next starts when one ends."""
+class Client:
+    """Streams to one address. They move only inside `turn`, and in what is built on it."""
 
-    def __init__(self, address: Any, family: int, requests: list[bytes]) -> None:
+    def __init__(self, address: Any, family: int) -> None:
         self._address = address
         self._family = family
-        self._waiting = deque(requests)
-        self._recordings: list[Recording] = []
         self._selector = selectors.DefaultSelector()
+        self._streams: dict[int, _Stream] = {}
+        """By the `id` of their recordings."""
 
-    def play(self, concurrency: int) -> list[Recording]:
-        """The recordings, in the order in which the requests started."""
-        with self._selector:
-            for _ in range(concurrency):
-                self._start_next()
-            while self._selector.get_map():
-                ready = self._selector.select(SILENCE_SECONDS)
-                for key, _ in ready:
-                    self._serve(key.data)
-                if not ready:
-                    self._give_up()
-        return self._recordings
+    def start(self, request: bytes) -> Recording:
+        stream = _Stream(self._address, self._family, request)
+        self._streams[id(stream.recording)] = stream
+        self._selector.register(stream.socket, selectors.EVENT_WRITE, stream)
+        return stream.recording
 
-    def _start_next(self) -> None:
-        if self._waiting:
-            stream = _Stream(self._address, self._family, self._waiting.popleft())
-            self._recordings.append(stream.recording)
-            self._selector.register(stream.socket, selectors.EVENT_WRITE, stream)
+    def running(self, recording: Recording) -> bool:
+        return id(recording) in self._streams
 
-    def _serve(self, stream: _Stream) -> None:
+    def drop(self, recording: Recording) -> None:
+        """Hang up, as a client does whose user walks away. Nothing to do for an answer that is over."""
+        if stream := self._streams.get(id(recording)):
+            recording.dropped = True
+            self._end(stream)
+
+    def turn(self, seconds: float = SILENCE_SECONDS) -> list[Recording]:
+        """Wait once for something to come, no longer than `seconds`; those that ended by it.
+
+        Raises TimeoutError where nothing came on any stream for `SILENCE_SECONDS`.
+        """
+        ready = self._selector.select(seconds)
+        if not ready and seconds >= SILENCE_SECONDS:
+            raise TimeoutError(f"nothing came for {seconds:.0f} s")
+        return [key.data.recording for key, _ in ready if self._serve(key.data)]
+
+    def wait(self, seconds: float) -> None:
+        """Let the streams run for so long."""
+        until = perf_counter() + seconds
+        while (left := until - perf_counter()) > 0:
+            self.turn(left)
+
+    def finish(self, recordings: Sequence[Recording]) -> None:
+        """Until all of them are over; others may run on."""
+        while any(self.running(recording) for recording in recordings):
+            self.turn()
+
+    def play(self, requests: Sequence[bytes], concurrency: int) -> list[Recording]:
+        """So many at a time, the next when one ends; the recordings, in the order of their starts."""
+        waiting = deque(requests)
+        recordings = [self.start(waiting.popleft()) for _ in range(min(concurrency, len(waiting)))]
+        while self._streams:
+            ended = self.turn()
+            recordings += [self.start(waiting.popleft()) for _ in ended[: len(waiting)]]
+        return recordings
+
+    def _serve(self, stream: _Stream) -> bool:
+        """True where the stream is over now."""
+        over = False
         try:
             if self._selector.get_key(stream.socket).events == selectors.EVENT_READ:
                 over = stream.receive()
-            else:
-                over = False
-                if stream.send():
-                    self._selector.modify(stream.socket, selectors.EVENT_READ, stream)
+            elif stream.send():
+                self._selector.modify(stream.socket, selectors.EVENT_READ, stream)
         except OSError as error:
             stream.recording.error = f"connection: {error.strerror or error}"
             over = True
         if over:
             self._end(stream)
-            self._start_next()
+        return over
 
     def _end(self, stream: _Stream) -> None:
+        del self._streams[id(stream.recording)]
         self._selector.unregister(stream.socket)
         stream.socket.close()
-
-    def _give_up(self) -> None:
-        """Nothing came on any stream for `SILENCE_SECONDS`: all have failed, the waiting ones too."""
-        for key in list(self._selector.get_map().values()):
-            key.data.recording.error = f"nothing came for {SILENCE_SECONDS:.0f} s"
-            self._end(key.data)
-        self._waiting.clear()

@@ -4,6 +4,7 @@ from engine.header import GGUFError
 from engine.loader import Loaded, Options, load
 from engine.model import Model, ModelError, ModelInfo
 from engine.pieces import Finish, Job, Piece, Reason, Sampling, Started, Token
+from engine.snapshots import Snapshots
 from engine.template import ChatTemplate, Message, TemplateError
 from engine.text import TextDecoder
 from engine.vocabulary import Vocabulary
@@ -25,6 +26,7 @@ __all__ = [
     "Piece",
     "Reason",
     "Sampling",
+    "Snapshots",
     "Started",
     "TemplateError",
     "TextDecoder",

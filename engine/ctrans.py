@@ -32,7 +32,8 @@ class Ctransformers:
         self._threads = threads
         self._slots = [_load(path, n_ctx) for _ in range(n_slots)]
         n_vocab = self._slots[0].vocab_size
-        self.info = ModelInfo(NAME, n_ctx, n_slots, n_vocab, batched=False)
+        capable = {"batched": False, "shares": False, "drafts": False, "saves": False, "rewinds": True}
+        self.info = ModelInfo(NAME, n_ctx, n_slots, n_vocab, most_tokens=n_ctx, **capable)
 
     def decode(self, batch: Sequence[Chunk]) -> None:
         for chunk in batch:
@@ -43,9 +44,21 @@ class Ctransformers:
             if not self._slots[chunk.slot].ctransformers_llm_batch_eval(tokens, n, chunk.position, n, self._threads):
                 raise ModelError(f"ctransformers could not evaluate {n} tokens at position {chunk.position}")
 
-    def logits(self, slot: int) -> FloatArray:
+    def logits(self, slot: int, row: int = 0) -> FloatArray:
         pointer = self._slots[slot].ctransformers_llm_logits_data()
         return np.ctypeslib.as_array(pointer, (self.info.n_vocab,))
+
+    def share(self, source: int, target: int, n: int) -> None:
+        raise ModelError("ctransformers cannot copy from slot to slot")
+
+    def save(self, slot: int) -> bytes:
+        raise ModelError("ctransformers cannot save a slot")
+
+    def restore(self, slot: int, state: bytes, n: int) -> None:
+        raise ModelError("ctransformers cannot restore a slot")
+
+    def interrupt(self) -> None:
+        """A call can't be interrupted; it is one of few tokens (`scheduler.PREFILL_CHUNK`)."""
 
     def close(self) -> None:
         self._slots.clear()

@@ -89,6 +89,17 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
         raise LibraryError("there is no home folder: set XDG_CACHE_HOME to a place for models") from error
 
 
+def state_folder(environ: Mapping[str, str]) -> Path:
+    """Where what a restart needs lives: systemd's StateDirectory=, else the XDG state folder."""
+    service = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if os.path.isabs(service):
+        return Path(service)
+    state = environ.get("XDG_STATE_HOME", "")
+    if os.path.isabs(state):
+        return Path(state, "responsed")
+    return Path(environ.get("HOME") or Path.home(), ".local", "state", "responsed")
+
+
 def installed(folder: Path) -> list[Path]:
     """The GGUF files in the folder, sorted; none if there is no such folder."""
     return sorted(path for path in folder.glob("*") if path.suffix.lower() == ".gguf" and path.is_file())

@@ -3,12 +3,12 @@
 import fcntl
 import logging
 import os
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
 
-from engine import backport, ctrans, gguf
+from engine import backends, backport, ctrans, gguf
 from engine.header import GGUFError, Header
 from engine.ledger import Ledger
 from engine.model import Model, ModelError
@@ -28,6 +28,9 @@ class Options(Struct, frozen=True):
     n_slots: int
     n_ctx: int = 0
     threads: int = 0
+    engine: str = "auto"
+    libllama: Path | None = None
+    """llama.cpp's library, where it is not to be looked for."""
 
 
 class Loaded(Struct, frozen=True):
@@ -36,43 +39,46 @@ class Loaded(Struct, frozen=True):
     model: Model
     vocabulary: Vocabulary
     template: ChatTemplate
+    fingerprint: str
+    """Of all that a saved KV cache depends on: model, engine, settings."""
 
 
 def load(path: Path, options: Options, cache: Path) -> Loaded:
     """Raises GGUFError, TemplateError, ModelError. `cache` holds what is made of the file once."""
-    header, vocabulary, template = read(path)
+    header, vocabulary, template = read(path, options.libllama)
     n_ctx = _context(header, options.n_ctx)
-    ledger = Ledger(cache / "ledger.json")
-    weights = _weights(path, header, ledger, cache)
-    passport = f"{ctrans.NAME} {version('ctransformers')}"
-    if not ledger.has_passed(path, passport):
-        probe(path, weights)
-        ledger.passes(path, passport)
     threads = options.threads or default_threads()
-    model = open_weights(header, weights, n_ctx=n_ctx, n_slots=options.n_slots, threads=threads)
-    log.info("%s: %s, %d slots of %d tokens, %d threads", path.name, ctrans.NAME, options.n_slots, n_ctx, threads)
-    return Loaded(model, vocabulary, template)
+    ledger = Ledger(cache / "ledger.json")
+    choices = backends.choices(header, options.engine, options.libllama)
+    for last, choice in zip((*(False for _ in choices[1:]), True), choices, strict=True):
+        try:
+            weights = _weights(path, header, ledger, cache) if choice.engine == ctrans.NAME else path
+            if not ledger.has_passed(path, choice.passport):
+                probe(path, weights, choice.engine, options.libllama)
+                ledger.passes(path, choice.passport)
+            model = backends.open_model(
+                choice.engine, weights, n_ctx=n_ctx, n_slots=options.n_slots, threads=threads, library=options.libllama
+            )
+        except ModelError as error:
+            if last:
+                raise
+            log.warning("%s; trying the next engine", error)
+            continue
+        size = (options.n_slots, n_ctx, threads)
+        log.info("%s runs %s (%s): %d slots of %d tokens, %d threads", choice.engine, path.name, choice.reason, *size)
+        fingerprint = f"{ledger.sha256(path)} {choice.passport} n_ctx {n_ctx}"
+        return Loaded(model, vocabulary, template, fingerprint)
+    raise AssertionError("there is at least one choice, and the last one raises")
 
 
-def read(path: Path) -> tuple[Header, Vocabulary, ChatTemplate]:
-    """What the file says of itself, without its weights. Raises GGUFError, TemplateError."""
+def read(path: Path, libllama: Path | None = None) -> tuple[Header, Vocabulary, ChatTemplate]:
+    """What the file says of itself, without its weights. Raises GGUFError, TemplateError, ModelError."""
     header = gguf.read(path)
     try:
-        vocabulary = Vocabulary(header)
+        vocabulary = Vocabulary(header, partial(backends.native_tokenizer, path, libllama))
     except GGUFError as error:
         raise GGUFError(f"{path} cannot be used: {error}") from error
     return header, vocabulary, ChatTemplate(header.text("tokenizer.chat_template"), vocabulary)
-
-
-def open_weights(header: Header, weights: Path, *, n_ctx: int, n_slots: int, threads: int) -> Model:
-    """Raises ModelError."""
-    if header.architecture not in ctrans.ARCHITECTURES:
-        known = ", ".join(sorted(ctrans.ARCHITECTURES))
-        raise ModelError(
-            f"{weights.name} has the architecture {header.architecture!r}, and ctransformers runs {known}: "
-            "choose a model of that architecture"
-        )
-    return ctrans.Ctransformers(weights, n_ctx=n_ctx, n_slots=n_slots, threads=threads)
 
 
 def default_threads() -> int:

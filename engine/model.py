@@ -22,8 +22,18 @@ class ModelInfo(Struct, frozen=True):
     """Tokens a slot can hold."""
     n_slots: int
     n_vocab: int
+    most_tokens: int
+    """Tokens a `decode` takes at most, over all chunks."""
     batched: bool
-    """Whether one `decode` of several chunks costs less than several of one."""
+    """Whether `decode` takes several chunks, at less cost than one after the other."""
+    shares: bool
+    """Whether `share` works."""
+    drafts: bool
+    """Whether a chunk may want more than one row of logits."""
+    saves: bool
+    """Whether `save` and `restore` work."""
+    rewinds: bool
+    """Whether a slot can forget its last tokens; else it keeps all or nothing (recurrent models)."""
 
 
 class Chunk(Struct, frozen=True):
@@ -32,8 +42,8 @@ class Chunk(Struct, frozen=True):
     slot: int
     position: int
     tokens: Sequence[int]
-    logits: bool
-    """Whether the logits after the last token are wanted."""
+    logits: int
+    """After how many of the last tokens logits are wanted: none, the last one, or, with guesses, some more."""
 
 
 class Model(Protocol):
@@ -45,8 +55,24 @@ class Model(Protocol):
     def decode(self, batch: Sequence[Chunk]) -> None:
         """Evaluate the chunks, at most one a slot. A `ModelError` leaves the batch's slots empty from `position` on."""
 
-    def logits(self, slot: int) -> FloatArray:
-        """(n_vocab,) after the slot's last chunk; writable, valid until the next `decode`."""
+    def logits(self, slot: int, row: int = 0) -> FloatArray:
+        """(n_vocab,) of the slot's last chunk, the first row that was wanted being 0.
+
+        Writable, valid until the next `decode`.
+        """
+
+    def share(self, source: int, target: int, n: int) -> None:
+        """Copy the first `n` tokens of one slot to another, in place of all it held. Only where `info.shares`."""
+
+    def save(self, slot: int) -> bytes:
+        """All that a slot holds, for `restore`. Only where `info.saves`."""
+        ...
+
+    def restore(self, slot: int, state: bytes, n: int) -> None:
+        """Make a slot hold `n` tokens that were saved by the same engine from the same model. Raises ModelError."""
+
+    def interrupt(self) -> None:
+        """End a running `decode` early, with a ModelError; from any thread. Where that can't be, nothing."""
 
     def close(self) -> None:
         """Give the memory back. Nothing may be called afterwards."""

@@ -35,13 +35,14 @@ TALKS = (
 log = logging.getLogger("responsed.engine")
 
 
-def probe(path: Path, weights: Path) -> None:
+def probe(path: Path, weights: Path, engine: str, libllama: Path | None) -> None:
     """Look at the template in `path` and run a token through `weights` (the same file, or its backport).
 
     Raises ModelError where the child reports one or dies.
     """
-    log.info("looking at %s for the first time, in a process of its own", path.name)
-    command = [sys.executable, "-m", "engine.probe", str(path), str(weights)]
+    log.info("%s looks at %s for the first time, in a process of its own", engine, path.name)
+    command = [sys.executable, "-m", "engine.probe", str(path), str(weights), engine]
+    command += [str(libllama)] if libllama else []
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, errors="replace")
     except subprocess.TimeoutExpired as error:
@@ -58,17 +59,17 @@ def probe(path: Path, weights: Path) -> None:
 
 def main() -> int:
     """In the child: the last line of stdout names the stage, and behind a colon what was wrong."""
-    from engine.loader import open_weights, read  # not above: the loader calls `probe`
+    from engine import backends, loader  # not above: the loader calls `probe`
 
-    path, weights = map(Path, sys.argv[1:])
+    path, weights, engine, *named = sys.argv[1:]
     stage = "template"
     try:
         print(stage, flush=True)
-        header, _, template = read(path)
-        _try_template(template)
+        library = Path(named[0]) if named else None
+        _try_template(loader.read(Path(path), library)[2])
         stage = "weights"
         print(stage, flush=True)
-        _try_weights(open_weights(header, weights, n_ctx=64, n_slots=1, threads=1))
+        _try_weights(backends.open_model(engine, Path(weights), n_ctx=64, n_slots=1, threads=1, library=library))
     except (GGUFError, ModelError, TemplateError) as error:
         print(f"{stage}: {error}")
         return 2

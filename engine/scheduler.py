@@ -1,62 +1,54 @@
 """Pure decisions: who gets a slot, whose prefix is reused, which tokens go into the next step.
 
-The worker calls `plan`, lets the model evaluate what it says, and tells the outcome with `absorb` or `fail`.
+The worker calls `plan`, lets the model do what it says, and tells the outcome with `absorb` or `fail`.
 """
 
+import math
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from msgspec import Struct
 
 from engine.model import Chunk, ModelInfo
+from engine.pace import Pace
 from engine.pieces import Finish, Job, Piece, Reason, Started, Token
+from engine.slots import Key, Running, Slot, common
 
-Key: TypeAlias = int
-
-# Prompt tokens in one step. A hang-up and the other streams wait for no more than this:
-# 50 ms where a machine evaluates 300 tokens a second. Larger chunks gain less than 5% (README, "Figures").
+# Prompt tokens in one step of a model that evaluates one slot at a time. A hang-up and the other streams wait for no
+# more than this: 50 ms where a machine evaluates 300 tokens a second. Larger chunks gain less than 5%.
 PREFILL_CHUNK = 16
 
-
-class Running:
-    """A job that has a slot. `tokens` is the prompt and what was sampled since."""
-
-    def __init__(self, key: Key, job: Job, cached: int) -> None:
-        self.key = key
-        self.tokens = list(job.prompt)
-        self.cached = cached
-        self._prompt = len(job.prompt)
-        self._max_tokens = job.max_tokens
-
-    def exhausted(self, n_ctx: int) -> bool:
-        return len(self.tokens) >= min(self._prompt + self._max_tokens, n_ctx)
+# Fewer tokens than this aren't worth a copy between slots, nor waiting for somebody who evaluates them.
+SHARED_LEAST = 16
 
 
-class Slot:
-    """A place in the KV cache: `held` are the tokens in it, `running` is who continues them."""
+class Share(Struct, frozen=True):
+    """Copy the first `n` tokens of what `source` holds to `target`, in place of all that is there."""
 
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.held: list[int] = []
-        self.running: Running | None = None
-        self.used = 0
-        """When the slot was last given back; the scheduler's own count."""
+    source: int
+    target: int
+    n: int
 
-    def common(self, prompt: Sequence[int]) -> int:
-        """How many first tokens of `prompt` needn't be evaluated. The last one must be, for its logits."""
-        limit = min(len(self.held), len(prompt) - 1)
-        return next((i for i in range(limit) if self.held[i] != prompt[i]), limit)
+
+class Plan(Struct, frozen=True):
+    """A step: first the shares, then the chunks, at most one a slot. Nothing to do without chunks."""
+
+    shares: tuple[Share, ...] = ()
+    chunks: tuple[Chunk, ...] = ()
 
 
 class Scheduler:
-    """Jobs wait in order for a slot; the slots that run take turns."""
+    """Jobs wait in order for a slot. The slots that run go together, or take turns where the model can't."""
 
-    def __init__(self, info: ModelInfo, end_tokens: Collection[int]) -> None:
-        self._n_ctx = info.n_ctx
+    def __init__(self, info: ModelInfo, end_tokens: Collection[int], max_step_seconds: float = 0.0) -> None:
+        self._info = info
         self._end_tokens = frozenset(end_tokens)
         self._slots = [Slot(index) for index in range(info.n_slots)]
         self._waiting: deque[tuple[Key, Job]] = deque()
         self._turns: deque[Slot] = deque()
-        self._given_back = 0
+        """The slots that run, in order of admission, or of turns."""
+        self._pace = Pace(info.most_tokens, max_step_seconds)
+        self._clock = 0
 
     @property
     def idle(self) -> bool:
@@ -72,77 +64,186 @@ class Scheduler:
             if slot.running is not None and slot.running.key == key:
                 self._release(slot)
 
-    def plan(self) -> list[Chunk]:
+    def plan(self) -> Plan:
         """The next step; empty when idle."""
-        self._admit()
+        shares = [*self._admit(), *self._follow()]
         if not self._turns:
-            return []
-        self._turns.rotate(-1)
-        return [self._chunk(self._turns[-1])]
+            return Plan()
+        if not self._info.batched:
+            self._turns.rotate(-1)
+            return Plan(chunks=(_chunk(self._turns[-1], PREFILL_CHUNK),))
+        return Plan(tuple(shares), tuple(self._chunks()))
 
-    def absorb(self, plan: Sequence[Chunk], sampled: Mapping[int, int]) -> list[tuple[Key, Piece]]:
-        """Take in that `plan` was evaluated; `sampled` is the token of each slot whose logits were wanted."""
+    def absorb(self, plan: Plan, sampled: Mapping[int, Sequence[int]], seconds: float) -> list[tuple[Key, Piece]]:
+        """Take in that `plan` was carried out in so much time.
+
+        `sampled` has for each slot with logits a token of each row, up to the first that no guess foresaw.
+        """
+        self._pace.took(*self._shape(plan), seconds)
         pieces: list[tuple[Key, Piece]] = []
-        for chunk in plan:
+        for chunk in plan.chunks:
             slot = self._slots[chunk.slot]
-            slot.held[chunk.position :] = chunk.tokens
-            running = slot.running
-            assert running is not None, "only running slots are planned"
+            running = _running(slot)
+            tokens = sampled.get(chunk.slot, ())
+            wrong = chunk.logits - len(tokens)
+            slot.held[chunk.position :] = chunk.tokens[: len(chunk.tokens) - wrong]
             if chunk.position == running.cached:
                 pieces.append((running.key, Started(running.cached)))
             if chunk.logits:
-                pieces += self._advance(slot, running, sampled[chunk.slot])
+                running.drafter.learn(chunk.logits - 1, len(tokens) - 1)
+                pieces += self._advance(slot, running, tokens)
         return pieces
 
-    def fail(self, plan: Sequence[Chunk], message: str) -> list[tuple[Key, Piece]]:
-        """Take in that `plan` could not be evaluated: its jobs end, the others go on."""
+    def fail(self, plan: Plan, message: str) -> list[tuple[Key, Piece]]:
+        """Take in that `plan` could not be carried out: its jobs end, the others go on."""
         pieces: list[tuple[Key, Piece]] = []
-        for chunk in plan:
+        for share in plan.shares:
+            target = self._slots[share.target]
+            target.held.clear()
+            _running(target).cached = 0
+        for chunk in plan.chunks:
             slot = self._slots[chunk.slot]
             del slot.held[chunk.position :]
-            if slot.running is not None:
-                pieces.append((slot.running.key, Finish(Reason.FAILED, message)))
-                self._release(slot)
+            pieces.append((_running(slot).key, Finish(Reason.FAILED, message)))
+            self._release(slot)
         return pieces
 
     def key(self, slot: int) -> Key:
         """Who runs in a slot that was just planned."""
-        running = self._slots[slot].running
-        assert running is not None, "only running slots are planned"
-        return running.key
+        return _running(self._slots[slot]).key
 
-    def _admit(self) -> None:
+    def held(self) -> list[tuple[int, tuple[int, ...]]]:
+        """Slots and the tokens in them, the most useful first; without those that are the beginning of another."""
+        slots = sorted((slot for slot in self._slots if slot.held), key=lambda slot: slot.used, reverse=True)
+        longer = {id(slot): [other.held for other in slots if len(other.held) > len(slot.held)] for slot in slots}
+        return [
+            (slot.index, tuple(slot.held))
+            for slot in slots
+            if not any(held[: len(slot.held)] == slot.held for held in longer[id(slot)])
+        ]
+
+    def hold(self, slot: int, tokens: Sequence[int]) -> None:
+        """Take in that a slot, before anything ran in it, holds `tokens`."""
+        self._slots[slot].held[:] = tokens
+        self._touch(self._slots[slot])
+
+    def _admit(self) -> Iterator[Share]:
         while self._waiting and (free := [slot for slot in self._slots if slot.running is None]):
-            key, job = self._waiting.popleft()
-            # The longest common prefix wins; among equals the slot that was idle longest loses what it holds.
-            slot = max(free, key=lambda slot: (slot.common(job.prompt), -slot.used))
-            cached = slot.common(job.prompt)
-            del slot.held[cached:]
-            slot.running = Running(key, job, cached)
+            running = Running(*self._waiting.popleft())
+            slot = self._place(free, running.tokens)
+            running.cached = self._reusable(slot.held, running.tokens)
+            del slot.held[running.cached :]
+            slot.running = running
+            self._touch(slot)
             self._turns.append(slot)
+            yield from self._seek(slot, running)
 
-    def _chunk(self, slot: Slot) -> Chunk:
-        assert slot.running is not None, "only running slots have a turn"
-        position = len(slot.held)
-        tokens = slot.running.tokens[position : position + PREFILL_CHUNK]
-        return Chunk(slot.index, position, tokens, logits=position + len(tokens) == len(slot.running.tokens))
+    def _place(self, free: Sequence[Slot], prompt: list[int]) -> Slot:
+        """The slot that `prompt` continues; else, where prefixes can be copied, the one that is longest of no use."""
+        if self._info.shares:
+            free = [slot for slot in free if len(slot.held) == common(slot.held, prompt) > 0] or [
+                min(free, key=lambda slot: slot.used)
+            ]
+        return max(free, key=lambda slot: (self._reusable(slot.held, prompt), -slot.used))
 
-    def _advance(self, slot: Slot, running: Running, token: int) -> list[tuple[Key, Piece]]:
-        running.tokens.append(token)
-        if token in self._end_tokens:
-            ended: Reason | None = Reason.STOP
-        else:
-            ended = Reason.LENGTH if running.exhausted(self._n_ctx) else None
-        pieces: list[tuple[Key, Piece]] = []
-        if ended is not Reason.STOP:
-            pieces.append((running.key, Token(token)))
-        if ended is not None:
-            pieces.append((running.key, Finish(ended)))
-            self._release(slot)
-        return pieces
+    def _reusable(self, held: list[int], prompt: list[int]) -> int:
+        """Tokens that stay where the model can forget the rest, or all of them."""
+        n = common(held, prompt)
+        return n if self._info.rewinds or n == len(held) else 0
+
+    def _follow(self) -> Iterator[Share]:
+        """Those whose leader has come far enough, or is gone, go their own way from here."""
+        for slot in self._turns:
+            running = _running(slot)
+            if running.leader is None:
+                continue
+            leader, n = running.leader
+            ahead = next((other for other in self._turns if other.running is leader), None)
+            if ahead is None or len(ahead.held) >= n:
+                running.leader = None
+                yield from self._seek(slot, running)
+
+    def _seek(self, slot: Slot, running: Running) -> Iterator[Share]:
+        """Find who holds, or is going to hold, more of the prompt's beginning than the slot itself."""
+        if not self._info.shares:
+            return
+        least = len(slot.held) + SHARED_LEAST
+        others = [other for other in self._slots if other is not slot]
+        n, source = max(
+            ((common(other.held, running.tokens), other) for other in others), key=_first, default=(0, slot)
+        )
+        running.leader = self._leader(slot, running, max(least, n + SHARED_LEAST))
+        if running.leader is None and n >= least:
+            slot.held[:] = source.held[:n]
+            running.cached = n
+            self._touch(source)
+            yield Share(source.index, slot.index, n)
+
+    def _leader(self, slot: Slot, running: Running, least: int) -> tuple[Running, int] | None:
+        """Only who was admitted earlier leads: so the first in the row always goes on."""
+        earlier = list(self._turns)[: self._turns.index(slot)]
+        found = [(common(_running(other).tokens, running.tokens), _running(other)) for other in earlier]
+        n, leader = max(found, key=_first, default=(0, running))
+        return (leader, n) if n >= least else None
+
+    def _chunks(self) -> Iterator[Chunk]:
+        """A token for everyone who streams, and a share of the prompt tokens that the pace allows for the others."""
+        streams = [slot for slot in self._turns if slot.pending == 1]
+        prompts = [slot for slot in self._turns if slot.pending > 1 and _running(slot).leader is None]
+        left = self._pace.tokens(len(streams)) if prompts else 0
+        cost = math.inf if prompts or not self._info.drafts else self._pace.draft_cost(len(streams))
+        yield from (self._stream(slot, cost) for slot in streams)
+        for index, slot in enumerate(prompts):
+            part = max(1, left // (len(prompts) - index))
+            if left < 1:
+                return
+            chunk = _chunk(slot, part)
+            left -= len(chunk.tokens)
+            yield chunk
+
+    def _stream(self, slot: Slot, cost: float) -> Chunk:
+        """The last token, and a guess of what comes."""
+        running = _running(slot)
+        guess = running.drafter.draft(running.tokens, cost, running.room(self._info.n_ctx) - 1)
+        return Chunk(slot.index, len(slot.held), [running.tokens[-1], *guess], logits=1 + len(guess))
+
+    def _shape(self, plan: Plan) -> tuple[int, int]:
+        """How many streams a plan carries, and how many tokens of prompts."""
+        streams = sum(len(chunk.tokens) == max(chunk.logits, 1) for chunk in plan.chunks)
+        return streams, sum(len(chunk.tokens) for chunk in plan.chunks) - streams
+
+    def _advance(self, slot: Slot, running: Running, tokens: Sequence[int]) -> Iterator[tuple[Key, Piece]]:
+        for token in tokens:
+            running.tokens.append(token)
+            ended = Reason.STOP if token in self._end_tokens else None
+            if ended is None:
+                yield running.key, Token(token)
+                ended = Reason.LENGTH if running.room(self._info.n_ctx) <= 0 else None
+            if ended is not None:
+                yield running.key, Finish(ended)
+                return self._release(slot)
+        return None
 
     def _release(self, slot: Slot) -> None:
         slot.running = None
-        self._given_back += 1
-        slot.used = self._given_back
         self._turns.remove(slot)
+        self._touch(slot)
+
+    def _touch(self, slot: Slot) -> None:
+        self._clock += 1
+        slot.used = self._clock
+
+
+def _chunk(slot: Slot, most: int) -> Chunk:
+    running, position = _running(slot), len(slot.held)
+    tokens = running.tokens[position : position + most]
+    return Chunk(slot.index, position, tokens, logits=int(position + len(tokens) == len(running.tokens)))
+
+
+def _running(slot: Slot) -> Running:
+    assert slot.running is not None, "only slots that run are planned"
+    return slot.running
+
+
+def _first(pair: tuple[int, object]) -> int:
+    return pair[0]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+import msgspec
 import numpy as np
 
 from engine.alphabet import BYTE_TO_UNICODE
@@ -50,13 +51,15 @@ class ScriptedModel:
         batched: bool = False,
         seconds_per_token: float = 0.0,
     ) -> None:
-        self.info = ModelInfo("scripted", n_ctx, n_slots, 256 + len(CONTROL), batched)
+        capable = {"batched": batched, "shares": batched, "drafts": batched, "saves": True, "rewinds": True}
+        self.info = ModelInfo("scripted", n_ctx, n_slots, 256 + len(CONTROL), most_tokens=512, **capable)
         self._reply = reply
         self._seconds_per_token = seconds_per_token
         self._held: list[list[int]] = [[] for _ in range(n_slots)]
-        self._logits = [np.zeros(self.info.n_vocab, np.float32) for _ in range(n_slots)]
+        self._logits: list[list[FloatArray]] = [[] for _ in range(n_slots)]
         self.decoded: list[Chunk] = []
         """All chunks so far, for tests that ask what was evaluated."""
+        self.shared: list[tuple[int, int, int]] = []
 
     def decode(self, batch: Sequence[Chunk]) -> None:
         for chunk in batch:
@@ -65,16 +68,35 @@ class ScriptedModel:
                 raise ModelError(f"position {chunk.position} + {len(chunk.tokens)} tokens is outside the slot")
             time.sleep(self._seconds_per_token * len(chunk.tokens))
             held[chunk.position :] = chunk.tokens
-            if chunk.logits:
-                self._logits[chunk.slot][:] = 0
-                self._logits[chunk.slot][self._next(held)] = 20
+            self._logits[chunk.slot] = [self._row(held[: len(held) - i]) for i in reversed(range(chunk.logits))]
             self.decoded.append(chunk)
 
-    def logits(self, slot: int) -> FloatArray:
-        return self._logits[slot]
+    def logits(self, slot: int, row: int = 0) -> FloatArray:
+        return self._logits[slot][row]
+
+    def share(self, source: int, target: int, n: int) -> None:
+        self._held[target][:] = self._held[source][:n]
+        self.shared.append((source, target, n))
+
+    def save(self, slot: int) -> bytes:
+        return msgspec.json.encode(self._held[slot])
+
+    def restore(self, slot: int, state: bytes, n: int) -> None:
+        try:
+            self._held[slot][:] = msgspec.json.decode(state, type=list[int])
+        except msgspec.DecodeError as error:
+            raise ModelError(f"{n} tokens cannot be put into slot {slot}: {error}") from error
+
+    def interrupt(self) -> None:
+        pass
 
     def close(self) -> None:
         self._held.clear()
+
+    def _row(self, held: Sequence[int]) -> FloatArray:
+        row = np.zeros(self.info.n_vocab, np.float32)
+        row[self._next(held)] = 20
+        return row
 
     def _next(self, held: Sequence[int]) -> int:
         answer = _after_last(ASSISTANT, held)

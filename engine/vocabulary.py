@@ -7,6 +7,7 @@ Two kinds of vocabulary are read: byte-level BPE (`gpt2`) and SentencePiece (`ll
 import re
 from collections.abc import Callable, Container, Sequence
 from enum import IntEnum
+from typing import TypeAlias
 
 from msgspec import Struct
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
@@ -14,6 +15,9 @@ from tokenizers.models import BPE
 
 from engine.alphabet import UNICODE_TO_BYTE
 from engine.header import GGUFError, Header, damaged
+
+Encode: TypeAlias = Callable[[str], list[int]]
+"""Plain text -> ids."""
 
 
 class Kind(IntEnum):
@@ -66,8 +70,11 @@ class Entry(Struct, frozen=True):
 class Vocabulary:
     """Turns text into ids and ids into bytes."""
 
-    def __init__(self, header: Header) -> None:
-        """Raises GGUFError where the file's vocabulary is none that is known here."""
+    def __init__(self, header: Header, native: Callable[[], Encode] | None = None) -> None:
+        """`native` makes an encoder of the engine's for pre-tokenizers that are not known here.
+
+        Raises GGUFError where the file's vocabulary is none that can be read.
+        """
         entries = _entries(header)
         self.size = len(entries)
         self.bos = header.integer("tokenizer.ggml.bos_token_id")
@@ -83,11 +90,11 @@ class Vocabulary:
         match header.text("tokenizer.ggml.model"):
             case "gpt2":
                 self._bytes = [_bpe_bytes(entry) for entry in entries]
-                self._tokenizer = _bpe(header, entries)
+                self._encode = _bpe(header, entries, native)
                 self._add_bos = bool(header.flag("tokenizer.ggml.add_bos_token", False))
             case "llama":
                 self._bytes = [_sentencepiece_bytes(entry) for entry in entries]
-                self._tokenizer = _sentencepiece(header, entries)
+                self._encode = _encoder(_sentencepiece(header, entries))
                 self._add_bos = bool(header.flag("tokenizer.ggml.add_bos_token", True))
             case other:
                 raise GGUFError(f"the file's vocabulary is of kind {other!r}; known are 'gpt2' and 'llama'")
@@ -102,7 +109,7 @@ class Vocabulary:
 
     def encode(self, text: str) -> list[int]:
         """Plain text -> ids. Names of control tokens in it are text like any other."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return self._encode(text)
 
     def encode_prompt(self, text: str, plain: Callable[[str], str] = str) -> list[int]:
         """A rendered template -> ids: control tokens by name, `plain` applied to what stands between them."""
@@ -133,8 +140,14 @@ def _end_tokens(header: Header, entries: Sequence[Entry]) -> frozenset[int]:
     return frozenset(id_ for id_ in named | found if id_ is not None and id_ < len(entries))
 
 
-def _bpe(header: Header, entries: Sequence[Entry]) -> Tokenizer:
+def _encoder(tokenizer: Tokenizer) -> Encode:
+    return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def _bpe(header: Header, entries: Sequence[Entry], native: Callable[[], Encode] | None) -> Encode:
     name = header.text("tokenizer.ggml.pre", "default")
+    if name not in PRE_TOKENIZERS and native is not None:
+        return native()
     if name not in PRE_TOKENIZERS:
         raise GGUFError(f"the file's pre-tokenizer {name!r} is not known here; known are {', '.join(PRE_TOKENIZERS)}")
     vocabulary = _reachable(entries)
@@ -143,7 +156,7 @@ def _bpe(header: Header, entries: Sequence[Entry]) -> Tokenizer:
     cuts = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in PRE_TOKENIZERS[name]]
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*cuts, to_bytes])
-    return _with_user_defined(tokenizer, entries)
+    return _encoder(_with_user_defined(tokenizer, entries))
 
 
 def _sentencepiece(header: Header, entries: Sequence[Entry]) -> Tokenizer:

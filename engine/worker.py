@@ -1,10 +1,13 @@
 """THE thread. It alone touches the model; trio talks to it through an inbox and hears from it through channels."""
 
 import itertools
+import logging
 import math
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from queue import SimpleQueue
+from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
 import trio
@@ -13,7 +16,14 @@ from msgspec import Struct
 from engine.model import Chunk, Model, ModelError
 from engine.pieces import Finish, Job, Piece, Reason
 from engine.sampler import Sampler
-from engine.scheduler import Key, Scheduler
+from engine.scheduler import Plan, Scheduler
+from engine.slots import Key
+from engine.snapshots import Snapshot, Snapshots
+
+QUIET_SECONDS = 30.0
+"""How long nobody must have asked for anything before the KV cache is written down."""
+
+log = logging.getLogger("responsed.engine")
 
 
 class EngineStopped(Exception):
@@ -36,14 +46,25 @@ Letter: TypeAlias = Submit | Cancel | None
 class Engine:
     """Generations over one model. `run` is the thread's task; `generate` is what everybody else calls."""
 
-    def __init__(self, model: Model, end_tokens: Collection[int]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        end_tokens: Collection[int],
+        max_step_seconds: float = 0.0,
+        snapshots: Snapshots | None = None,
+    ) -> None:
+        """`max_step_seconds`: see `engine.pace`. `snapshots`: where the KV cache is kept over a restart."""
         self._model = model
-        self._scheduler = Scheduler(model.info, end_tokens)
+        self._scheduler = Scheduler(model.info, end_tokens, max_step_seconds)
         self._samplers: dict[Key, Sampler] = {}
         self._inbox: SimpleQueue[Letter] = SimpleQueue()
         self._channels: dict[Key, trio.MemorySendChannel[Piece]] = {}
         self._keys = itertools.count()
+        self._snapshots = snapshots if model.info.saves else None
+        self._unsaved = False
+        self._nursery: trio.Nursery | None = None
         self._running = False
+        self._farewell = "the server is shutting down"
 
     @property
     def running(self) -> bool:
@@ -56,15 +77,18 @@ class Engine:
         self._running = True
         try:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 nursery.start_soon(self._host, token)
                 task_status.started()
                 try:
                     await trio.sleep_forever()
                 finally:
                     self._inbox.put(None)
+                    self._model.interrupt()
         finally:
+            self._nursery = None
             self._running = False
-            self._deliver([(key, Finish(Reason.FAILED, "the server is shutting down")) for key in self._channels])
+            self._deliver([(key, Finish(Reason.FAILED, self._farewell)) for key in self._channels])
 
     @contextmanager
     def generate(self, job: Job) -> Iterator[trio.MemoryReceiveChannel[Piece]]:
@@ -85,21 +109,36 @@ class Engine:
         finally:
             if self._channels.pop(key, None) is not None:
                 self._inbox.put(Cancel(key))
+                if not self._channels:
+                    self._model.interrupt()  # what is being evaluated is for nobody
 
     async def _host(self, token: trio.lowlevel.TrioToken) -> None:
-        await trio.to_thread.run_sync(self._work, token, thread_name="inference", limiter=trio.CapacityLimiter(1))
+        try:
+            await trio.to_thread.run_sync(self._work, token, thread_name="inference", limiter=trio.CapacityLimiter(1))
+        except Exception:
+            self._farewell = "the inference thread failed; the server's log says why"
+            raise
 
     def _work(self, token: trio.lowlevel.TrioToken) -> None:
-        while self._read_inbox():
+        self._restore()
+        while self._read_inbox(token):
+            self._unsaved = True
             pieces = self._step(self._scheduler.plan())
             if pieces:
                 token.run_sync_soon(self._deliver, pieces)
                 self._forget(pieces)
+        if self._snapshots is not None and (snapshots := self._unsaved_slots()):
+            self._snapshots.write(snapshots)
 
-    def _read_inbox(self) -> bool:
+    def _read_inbox(self, token: trio.lowlevel.TrioToken) -> bool:
         """Take in what has come; wait for it only when there is nothing else to do. False: the thread is to end."""
         while not self._inbox.empty() or self._scheduler.idle:
-            letter = self._inbox.get()
+            try:
+                letter = self._inbox.get(timeout=QUIET_SECONDS if self._unsaved else None)
+            except Empty:
+                # Copied here, in milliseconds; written elsewhere, since a disk may take seconds.
+                token.run_sync_soon(self._keep, self._unsaved_slots())
+                continue
             match letter:
                 case Submit(key, job):
                     self._samplers[key] = Sampler(job.sampling)
@@ -111,20 +150,59 @@ class Engine:
                     return False
         return True
 
-    def _step(self, plan: list[Chunk]) -> list[tuple[Key, Piece]]:
+    def _step(self, plan: Plan) -> list[tuple[Key, Piece]]:
+        began = time.perf_counter()
         try:
-            self._model.decode(plan)
+            for share in plan.shares:
+                self._model.share(share.source, share.target, share.n)
+            self._model.decode(plan.chunks)
         except ModelError as error:
             return self._scheduler.fail(plan, str(error))
-        return self._scheduler.absorb(plan, {chunk.slot: self._sample(chunk) for chunk in plan if chunk.logits})
+        seconds = time.perf_counter() - began
+        sampled = {chunk.slot: self._sample(chunk) for chunk in plan.chunks if chunk.logits}
+        return self._scheduler.absorb(plan, sampled, seconds)
 
-    def _sample(self, chunk: Chunk) -> int:
-        return self._samplers[self._scheduler.key(chunk.slot)].pick(self._model.logits(chunk.slot))
+    def _sample(self, chunk: Chunk) -> list[int]:
+        """A token for each row of logits, up to the first that isn't what was guessed to stand there."""
+        sampler = self._samplers[self._scheduler.key(chunk.slot)]
+        tokens: list[int] = []
+        for row, guess in enumerate((*chunk.tokens[len(chunk.tokens) - chunk.logits + 1 :], None)):
+            tokens.append(sampler.pick(self._model.logits(chunk.slot, row)))
+            if tokens[-1] != guess:
+                break
+        return tokens
 
     def _forget(self, pieces: list[tuple[Key, Piece]]) -> None:
         for key, piece in pieces:
             if isinstance(piece, Finish):
                 del self._samplers[key]
+
+    def _restore(self) -> None:
+        """Fill the slots from the last run's, the most useful last: the scheduler gives away the others first."""
+        if self._snapshots is None:
+            return
+        found = list(islice(self._snapshots.read(), self._model.info.n_slots))
+        for slot, snapshot in enumerate(reversed(found)):
+            try:
+                self._model.restore(slot, snapshot.state, len(snapshot.tokens))
+            except ModelError as error:
+                log.warning("a saved slot is left out: %s", error)
+            else:
+                self._scheduler.hold(slot, snapshot.tokens)
+        log.info("%d slots are warm from the last run", len(found))
+
+    def _unsaved_slots(self) -> list[Snapshot]:
+        """What has been held since the last time this was asked; nothing if nothing was evaluated."""
+        if self._snapshots is None or not self._unsaved:
+            return []
+        self._unsaved = False
+        held = self._scheduler.held()
+        return self._snapshots.choose(Snapshot(tokens, self._model.save(slot)) for slot, tokens in held)
+
+    def _keep(self, snapshots: list[Snapshot]) -> None:
+        """On the trio side, as `_deliver`."""
+        if self._snapshots is not None and snapshots and self._nursery is not None:
+            self._nursery.start_soon(trio.to_thread.run_sync, self._snapshots.write, snapshots)
 
     def _deliver(self, pieces: list[tuple[Key, Piece]]) -> None:
         """On the trio side. Nothing here may raise: an exception in a run_sync_soon callback ends the server."""

@@ -12,7 +12,7 @@ from types import FrameType
 
 import trio
 
-from engine import Engine, GGUFError, ModelError, Options, TemplateError, gguf, library, load
+from engine import Engine, GGUFError, ModelError, Options, Snapshots, TemplateError, gguf, library, load
 from server import config as configuration
 from server import daemon
 from server.app import App, Served
@@ -40,10 +40,20 @@ def serve(flags: argparse.Namespace) -> int:
     config = configuration.from_flags(flags)
     _log_to_stderr(config.log_level)
     folder = library.cache_folder(os.environ)
+    listener = daemon.bind(config.host, config.port)  # first: a port that is taken is told at once
     path = _find(config.model, folder)
-    options = Options(n_slots=config.slots, n_ctx=config.context, threads=config.threads)
+    options = Options(
+        n_slots=config.slots,
+        n_ctx=config.context,
+        threads=config.threads,
+        engine=config.engine,
+        libllama=config.libllama,
+    )
     loaded = load(path, options, folder.parent)
-    engine = Engine(loaded.model, loaded.vocabulary.end_tokens)
+    state = config.state or library.state_folder(os.environ)
+    limit = config.warm_megabytes * 1_000_000
+    snapshots = Snapshots(state / "kv", loaded.fingerprint, limit) if limit else None
+    engine = Engine(loaded.model, loaded.vocabulary.end_tokens, config.max_step_ms / 1e3, snapshots)
     served = Served(
         name=_served_name(config.model, path),
         created=int(path.stat().st_mtime),
@@ -53,13 +63,15 @@ def serve(flags: argparse.Namespace) -> int:
     )
     app = App(config, engine, served)
     sys.setswitchinterval(SWITCH_SECONDS)
-    with daemon.listen(config.host, config.port) as listener:
-        try:
-            trio.run(daemon.run, config, listener, engine, app, Notifier())
-        except BaseExceptionGroup as group:
-            if failed := group.subgroup(ModelError):
-                return _complain(str(failed.exceptions[0]))
+    try:
+        trio.run(daemon.run, config, listener, engine, app, Notifier())
+    except BaseExceptionGroup as group:
+        failed: BaseException | None = group.subgroup((ModelError, OSError))
+        if failed is None:
             raise
+        while isinstance(failed, BaseExceptionGroup):
+            failed = failed.exceptions[0]
+        return _complain(str(failed))
     loaded.model.close()
     return 0
 

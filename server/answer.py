@@ -42,6 +42,9 @@ class Answer:
                 self.produced += reason is Reason.STOP
                 return self._end(now, "max_output_tokens" if reason is Reason.LENGTH else None)
 
+    def fail(self, error: ApiError) -> list[Event]:
+        return self._stream.fail(error)
+
     def _text(self, data: bytes, now: int) -> list[Event]:
         text = self._decoder.feed(data)
         events = self._stream.feed(text) if text else []

@@ -11,7 +11,7 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from engine import ChatTemplate, Engine, Job, Message, ModelInfo, TemplateError, Vocabulary
+from engine import ChatTemplate, Engine, EngineStopped, Job, Message, ModelInfo, Piece, TemplateError, Vocabulary
 from server import prompt, schema, sse
 from server.answer import Answer
 from server.config import Config
@@ -154,6 +154,7 @@ class App:
             instructions=request.instructions,
             max_output_tokens=request.max_output_tokens,
             metadata=request.metadata or {},
+            parallel_tool_calls=request.parallel_tool_calls is not False,
             prompt_cache_key=request.prompt_cache_key,
             safety_identifier=request.safety_identifier,
             temperature=sampling.temperature,
@@ -196,16 +197,15 @@ class App:
         await exchange.answer(200, msgspec.json.encode(stream.response))
 
     async def _generate(self, answer: Answer, job: Job, push: Callable[[list[Event]], Awaitable[None]]) -> None:
-        with self._engine.generate(job) as pieces:
-            while not answer.ended:
-                # What has arrived leaves together: a `send` costs the same whatever its size.
-                arrived = [await pieces.receive()]
-                with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
-                    while True:
-                        arrived.append(pieces.receive_nowait())
-                now = int(time.time())
-                if events := [event for piece in arrived for event in answer.take(piece, now)]:
-                    await push(events)
+        try:
+            with self._engine.generate(job) as pieces:
+                while not answer.ended:
+                    arrived = await _arrived(pieces)
+                    now = int(time.time())
+                    if events := [event for piece in arrived for event in answer.take(piece, now)]:
+                        await push(events)
+        except EngineStopped:
+            await push(answer.fail(Unavailable("The server is shutting down.")))
 
     async def _tokens(self, messages: Sequence[Message]) -> list[int]:
         template = self._served.template
@@ -239,6 +239,15 @@ class App:
         info = self._served.info
         meta = ModelMeta(info.engine, info.n_ctx, info.n_slots, info.n_vocab)
         return ModelObject(self._served.name, self._served.created, meta)
+
+
+async def _arrived(pieces: trio.MemoryReceiveChannel[Piece]) -> list[Piece]:
+    """What there is, at least one: all of it leaves in one `send`, which costs the same whatever its size."""
+    arrived = [await pieces.receive()]
+    with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
+        while True:
+            arrived.append(pieces.receive_nowait())
+    return arrived
 
 
 MODEL_PREFIX = "/v1/models/"

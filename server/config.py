@@ -1,6 +1,7 @@
 """One frozen Struct; every default once; flags end here."""
 
 import argparse
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -19,6 +20,14 @@ class Config(Struct, frozen=True):
     context: int = 0
     """Tokens a slot. 0: what the model was trained on, 8192 at most."""
     engine: str = "auto"
+    libllama: Path | None = None
+    """llama.cpp's library; None: the one compiled here, else the one in xllamacpp's wheel."""
+    max_step_ms: int = 0
+    """How long streams may wait for a part of somebody's prompt; 0: two and a half of their own steps."""
+    state: Path | None = None
+    """Where the KV cache is kept over a restart; None: systemd's state folder, or XDG's."""
+    warm_megabytes: int = 128
+    """How much of it; 0: nothing."""
     aliases: tuple[str, ...] = ()
     """Other names for the model; `*` stands for any."""
     grace_seconds: float = 10.0
@@ -33,7 +42,7 @@ class Config(Struct, frozen=True):
 
 
 DEFAULTS = Config(model="smollm2")
-ENGINES = ("auto", "ctransformers")
+ENGINES = ("auto", "llamacpp", "ctransformers")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +79,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=DEFAULTS.engine,
         help="what runs the model (default: %(default)s)",
     )
+    add("--libllama", type=Path, metavar="PATH", help="llama.cpp's library (default: the one that is installed)")
+    add("--max-step-ms", type=_count, default=DEFAULTS.max_step_ms, metavar="MS",
+        help="longest step while somebody streams (default: 2.5 usual ones)")  # fmt: skip
+    add("--state", type=Path, metavar="FOLDER", help="for what a restart needs (default: ~/.local/state/responsed)")
+    add("--warm-megabytes", type=_count, default=DEFAULTS.warm_megabytes, metavar="MB",
+        help="of KV cache kept over a restart; 0: none (default: %(default)s)")  # fmt: skip
     add("--alias", action="append", default=[], dest="aliases", metavar="NAME", help="another name; '*': any")
     add("--grace", type=_seconds, default=DEFAULTS.grace_seconds, dest="grace_seconds", metavar="SECONDS",
         help="for streams in progress after SIGTERM (default: %(default)s)")  # fmt: skip

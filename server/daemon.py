@@ -24,20 +24,18 @@ CLOSING_SECONDS = 2.0
 
 STUCK_MILLISECONDS = 30_000
 """A client that takes no byte for so long is cut off (TCP_USER_TIMEOUT): trio's `send_all` in hypercorn can't be."""
-BACKLOG = 128
 
 log = logging.getLogger("responsed")
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Raises OSError, with the address in its message."""
+def bind(host: str, port: int) -> socket.socket:
+    """Raises OSError, with the address in its message. hypercorn listens on it, when there is somebody to answer."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STUCK_MILLISECONDS)
         listener.bind(address)
-        listener.listen(BACKLOG)
     except OSError as error:
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
     except UnicodeError as error:  # the name breaks DNS's rules: labels of 1 to 63 bytes

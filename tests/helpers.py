@@ -108,7 +108,7 @@ async def served(model: ScriptedModel | None = None, **settings: Any) -> AsyncIt
     model = model or ScriptedModel()
     engine, app = wired(model, config)
     ready = Ready()
-    with daemon.listen("127.0.0.1", 0) as listener:
+    with daemon.bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(daemon.run, config, listener, engine, app, ready)

@@ -603,7 +603,7 @@ async def test_when_the_thread_dies_all_get_their_end_and_the_daemon_ends_with_i
 class ForeignModel(ScriptedModel):
     """Its tokens are not in the vocabulary: a mistake of ours, as nobody thinks of it beforehand."""
 
-    def logits(self, slot: int) -> FloatArray:
+    def logits(self, slot: int, row: int = 0) -> FloatArray:
         logits = np.zeros(300, np.float32)
         logits[299] = 20
         return logits

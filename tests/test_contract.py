@@ -21,15 +21,19 @@ def script(message: bytes) -> bytes:
 
 def scripted_model(_: Path, __: Path) -> Loaded:
     vocabulary = scripted.vocabulary()
-    model = ScriptedModel(script, n_ctx=N_CTX, n_slots=N_SLOTS)
-    return Loaded(model, vocabulary, ChatTemplate(scripted.TEMPLATE, vocabulary))
+    model = ScriptedModel(script, n_ctx=N_CTX, n_slots=N_SLOTS, batched=True)
+    return Loaded(model, vocabulary, ChatTemplate(scripted.TEMPLATE, vocabulary), fingerprint="")
 
 
 def ctransformers_model(smollm2: Path, cache: Path) -> Loaded:
-    return load(smollm2, Options(n_slots=N_SLOTS, n_ctx=N_CTX), cache)
+    return load(smollm2, Options(n_slots=N_SLOTS, n_ctx=N_CTX, engine="ctransformers"), cache)
 
 
-BACKENDS = {"scripted": scripted_model, "ctransformers": ctransformers_model}
+def llamacpp_model(smollm2: Path, cache: Path) -> Loaded:
+    return load(smollm2, Options(n_slots=N_SLOTS, n_ctx=N_CTX, engine="llamacpp"), cache)
+
+
+BACKENDS = {"scripted": scripted_model, "ctransformers": ctransformers_model, "llamacpp": llamacpp_model}
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -66,7 +70,7 @@ def test_it_says_what_it_is(loaded: Loaded) -> None:
     info = loaded.model.info
     assert (info.n_ctx, info.n_slots, info.n_vocab) == (N_CTX, N_SLOTS, loaded.vocabulary.size)
     assert info.engine
-    assert not info.batched
+    assert info.batched or not info.drafts, "guesses only pay where several tokens cost less than one after the other"
 
 
 @pytest.mark.parametrize("slot", range(N_SLOTS))
@@ -145,3 +149,51 @@ def test_models_do_not_share_anything_and_close_apart(backend: str, smollm2: Pat
     one.model.close()
     assert np.allclose(evaluate(other.model, [5, 6, 7]), tokens, atol=1e-3)
     other.model.close()
+
+
+def test_a_copied_prefix_is_as_good_as_an_evaluated_one(loaded: Loaded) -> None:
+    if not loaded.model.info.shares:
+        pytest.skip(f"{loaded.model.info.engine} cannot share")
+    first, second = map(loaded.template.prompt, (PARIS, CATS))
+    alone = evaluate(loaded.model, first, slot=0)
+    evaluate(loaded.model, second, slot=1)
+    loaded.model.share(0, 1, len(first) - 2)
+    copied = evaluate(loaded.model, first[-2:], slot=1, position=len(first) - 2)
+    assert copied.argmax() == alone.argmax()
+    assert np.abs(copied - alone).max() < 1
+
+
+def test_a_saved_slot_can_be_restored_anywhere(loaded: Loaded) -> None:
+    if not loaded.model.info.saves:
+        pytest.skip(f"{loaded.model.info.engine} cannot save")
+    prompt = loaded.template.prompt(PARIS)
+    alone = evaluate(loaded.model, prompt, slot=0)
+    evaluate(loaded.model, prompt[:-1], slot=0)
+    state = loaded.model.save(0)
+    evaluate(loaded.model, loaded.template.prompt(CATS), slot=0)
+    loaded.model.restore(1, state, len(prompt) - 1)
+    restored = evaluate(loaded.model, prompt[-1:], slot=1, position=len(prompt) - 1)
+    assert restored.argmax() == alone.argmax()
+    assert np.abs(restored - alone).max() < 1
+
+
+def test_a_damaged_state_is_an_error_and_the_slot_goes_on(loaded: Loaded) -> None:
+    if not loaded.model.info.saves:
+        pytest.skip(f"{loaded.model.info.engine} cannot save")
+    prompt = loaded.template.prompt(PARIS)
+    alone = evaluate(loaded.model, prompt, slot=0)
+    state = loaded.model.save(0)
+    with pytest.raises(ModelError):
+        loaded.model.restore(1, state[: len(state) // 2], len(prompt))
+    assert evaluate(loaded.model, prompt, slot=1).argmax() == alone.argmax()
+
+
+def test_rows_of_logits_are_those_of_the_last_tokens(loaded: Loaded) -> None:
+    if not loaded.model.info.drafts:
+        pytest.skip(f"{loaded.model.info.engine} has logits after the last token only")
+    prompt = loaded.template.prompt(PARIS)
+    expected = [
+        int(evaluate(loaded.model, prompt[:n]).argmax()) for n in (len(prompt) - 2, len(prompt) - 1, len(prompt))
+    ]
+    loaded.model.decode([Chunk(0, 0, prompt, logits=3)])
+    assert [int(loaded.model.logits(0, row).argmax()) for row in range(3)] == expected

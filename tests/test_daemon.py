@@ -205,7 +205,7 @@ async def test_systemd_hears_of_every_step(address: str, tmp_path: Path) -> None
     model = PacedModel()
     model.hold()
     config = Config(model=NAME)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, daemon.listen("127.0.0.1", 0) as listener:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, daemon.bind("127.0.0.1", 0) as listener:
         channel.bind("\0" + address[1:] if address.startswith("@") else address)
         channel.setblocking(False)
         port = listener.getsockname()[1]
@@ -237,7 +237,7 @@ async def test_a_model_that_gives_no_token_is_never_ready(tmp_path: Path) -> Non
         raise ModelError("the model broke")
 
     config = Config(model=NAME)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, daemon.listen("127.0.0.1", 0) as listener:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, daemon.bind("127.0.0.1", 0) as listener:
         channel.bind(str(tmp_path / "notify"))
         channel.setblocking(False)
         notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
@@ -389,7 +389,7 @@ FILES = [
     (empty, "{file} cannot be used: it is empty"),
     (cut, "{file} cannot be used: it is cut short within its tensor"),
     (cut_within_the_header, "{file} cannot be used: "),
-    (of_another_kind, "has the architecture 'qwen2', and ctransformers runs llama"),
+    (of_another_kind, "llama.cpp cannot load bad.gguf: "),
 ]
 
 
@@ -416,7 +416,8 @@ def test_what_cannot_be_is_refused(flags: Sequence[str], message: str, smollm2: 
 
 
 def test_a_port_in_use_is_refused(smollm2: Path) -> None:
-    with daemon.listen("127.0.0.1", 0) as taken:
+    with daemon.bind("127.0.0.1", 0) as taken:
+        taken.listen()
         port = taken.getsockname()[1]
         done = run("serve", "--log-level", "error", "--port", str(port), "--model", str(smollm2))
     refused(done, f"cannot listen on 127.0.0.1 port {port}: Address already in use")

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 OURS = ("engine", "server")
 
 DRAWN = {
-    "engine": "header loader model pieces template text vocabulary worker",
+    "engine": "header loader model pieces snapshots template text vocabulary worker",
     # Data and decisions
     "engine.alphabet": "",
     "engine.pieces": "",
@@ -18,21 +18,28 @@ DRAWN = {
     "engine.text": "",
     "engine.header": "",
     "engine.sampler": "model pieces",
-    "engine.scheduler": "model pieces",
+    "engine.drafter": "",
+    "engine.pace": "",
+    "engine.slots": "drafter pieces",
+    "engine.scheduler": "model pace pieces slots",
     # Files
     "engine.gguf": "header",
     "engine.backport": "alphabet header",
     "engine.ledger": "",
     "engine.library": "",
+    "engine.snapshots": "",
     "engine.vocabulary": "alphabet header",
     "engine.template": "vocabulary",
     # Backends
     "engine.ctrans": "model",
+    "engine.libllama": "model",
+    "engine.llamacpp": "libllama model",
+    "engine.backends": "ctrans header libllama llamacpp model",
     "engine.scripted": "alphabet header model vocabulary",
     # All together
-    "engine.probe": "header loader model template",
-    "engine.loader": "backport ctrans gguf header ledger model probe template vocabulary",
-    "engine.worker": "model pieces sampler scheduler",
+    "engine.probe": "backends header loader model template",
+    "engine.loader": "backends backport ctrans gguf header ledger model probe template vocabulary",
+    "engine.worker": "model pieces sampler scheduler slots snapshots",
     "server": "",
     # Data
     "server.errors": "",
@@ -56,6 +63,7 @@ DRAWN = {
 
 ALONE = {
     "ctransformers": {"engine.ctrans"},
+    "ctypes": {"engine.ctrans", "engine.libllama", "engine.llamacpp"},
     "hypercorn": {"server.daemon"},
     "minijinja": {"engine.template"},
     "threading": set(),
@@ -65,7 +73,10 @@ ALONE = {
 """Who may know what is outside. Threads are trio's, and started in `engine.worker`."""
 
 PURE = {
+    "engine.drafter",
+    "engine.pace",
     "engine.scheduler",
+    "engine.slots",
     "engine.text",
     "server.answer",
     "server.errors",

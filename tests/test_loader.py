@@ -15,16 +15,17 @@ from engine.loader import MOST_CONTEXT, default_threads
 from engine.model import Chunk
 from tests import small_models
 
-LOOK = "looking at model.gguf for the first time, in a process of its own"
+LOOK = "ctransformers looks at model.gguf for the first time, in a process of its own"
 REWRITE = (
     "rewriting model.gguf for ctransformers, once: "
     "its tokens have no scores; its tokens are in GPT-2's letters for bytes"
 )
-OPTIONS = Options(n_slots=2)
+OPTIONS = Options(n_slots=2, engine="ctransformers")
 
 
-def ready(n_slots: int = 2, n_ctx: int = 128) -> str:
-    return f"model.gguf: ctransformers, {n_slots} slots of {n_ctx} tokens, {default_threads()} threads"
+def ready(n_slots: int = 2, n_ctx: int = 128, threads: int = 0) -> str:
+    size = f"{n_slots} slots of {n_ctx} tokens, {threads or default_threads()} threads"
+    return f"ctransformers runs model.gguf (it was asked for): {size}"
 
 
 class Start:
@@ -139,10 +140,10 @@ def test_without_a_cache_a_model_that_needs_none_runs_and_another_is_refused(pat
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (Options(n_slots=1), ready(1, 128)),
-        (Options(n_slots=3, n_ctx=32), ready(3, 32)),
-        (Options(n_slots=1, n_ctx=128), ready(1, 128)),
-        (Options(n_slots=1, threads=2), "model.gguf: ctransformers, 1 slots of 128 tokens, 2 threads"),
+        (Options(n_slots=1, engine="ctransformers"), ready(1, 128)),
+        (Options(n_slots=3, n_ctx=32, engine="ctransformers"), ready(3, 32)),
+        (Options(n_slots=1, n_ctx=128, engine="ctransformers"), ready(1, 128)),
+        (Options(n_slots=1, threads=2, engine="ctransformers"), ready(1, 128, 2)),
     ],
 )
 def test_options(path: Path, start: Start, options: Options, expected: str) -> None:
@@ -187,7 +188,12 @@ DAMAGED_BYTE = {"tokens": [*small_models.SPM_TOKENS[:-1], "y"], "types": [*small
             GGUFError,
             "tokens are not all UTF-8 text",
         ),
-        (small_models.bpe, {"architecture": "gpt2"}, ModelError, "architecture 'gpt2', and ctransformers runs llama:"),
+        (
+            small_models.bpe,
+            {"architecture": "gpt2"},
+            ModelError,
+            "architecture 'gpt2', and ctransformers runs only llama:",
+        ),
     ],
 )
 def test_what_is_refused(
@@ -203,7 +209,7 @@ import logging, sys
 from pathlib import Path
 from engine import Options, load
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-load(Path(sys.argv[1]), Options(n_slots=1), Path(sys.argv[2])).model.close()
+load(Path(sys.argv[1]), Options(n_slots=1, engine="ctransformers"), Path(sys.argv[2])).model.close()
 """
 
 

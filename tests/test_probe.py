@@ -49,27 +49,38 @@ REFUSES = "the model's chat template refuses this conversation: "
             {"weight": float("nan")},
             "the model's weights are damaged: it computes what is no number. Download the file again",
         ),
-        (
-            {"architecture": "gpt2"},
-            "model.gguf has the architecture 'gpt2', and ctransformers runs llama: choose a model of that architecture",
-        ),
     ],
 )
 def test_what_cannot_be_served_is_a_sentence(tmp_path: Path, wishes: dict[str, Any], sentence: str) -> None:
     path = small_models.spm(tmp_path / "model.gguf", **wishes)
     with pytest.raises(ModelError) as caught:
-        probe(path, path)
+        probe(path, path, "ctransformers", None)
     assert str(caught.value) == sentence.replace("{path}", str(path))
 
 
 @pytest.mark.parametrize("template", [small_models.CHATML, NO_SYSTEM, None])
 def test_what_can_be_served_passes_also_if_it_refuses_some_conversations(tmp_path: Path, template: str | None) -> None:
     path = small_models.spm(tmp_path / "model.gguf", template=template)
-    probe(path, path)
+    probe(path, path, "ctransformers", None)
 
 
 def test_a_child_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.probe.TIMEOUT_SECONDS", 0.01)
     path = small_models.spm(tmp_path / "model.gguf")
     with pytest.raises(ModelError, match=r"^model\.gguf was not ready after 0\.01 s; it cannot be served$"):
-        probe(path, path)
+        probe(path, path, "ctransformers", None)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "sentence"),
+    [
+        ({"template": DOUBLING}, f"model.gguf cannot be served: {MEMORY} (signal 6)"),
+        ({"architecture": "no-such-thing"}, "llama.cpp cannot load model.gguf: .*unknown model architecture"),
+        ({"without": "blk.0.ffn_up.weight"}, r"llama.cpp cannot load model.gguf: .*blk\.0\.ffn_up\.weight"),
+        ({"weight": float("nan")}, "the model's weights are damaged"),
+    ],
+)
+def test_llama_cpp_gets_the_same_look(tmp_path: Path, wishes: dict[str, Any], sentence: str) -> None:
+    path = small_models.spm(tmp_path / "model.gguf", **wishes)
+    with pytest.raises(ModelError, match=sentence.replace("(", r"\(").replace(")", r"\)")):
+        probe(path, path, "llamacpp", None)

@@ -1,6 +1,7 @@
 """`engine.scheduler`, played by hand in tables and at random against a naive model of a KV cache."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,8 @@ from hypothesis import strategies as st
 
 from engine.model import Chunk, ModelInfo
 from engine.pieces import Finish, Job, Piece, Reason, Sampling, Started, Token
-from engine.scheduler import PREFILL_CHUNK, Key, Scheduler
+from engine.scheduler import PREFILL_CHUNK, Plan, Scheduler
+from engine.slots import Key
 
 END = 0
 GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
@@ -28,7 +30,9 @@ class Play:
     """A scheduler, and a model that keeps what it was given and answers with `following`."""
 
     def __init__(self, n_slots: int = 2, n_ctx: int = 100, answer: list[int] | None = None) -> None:
-        self.scheduler = Scheduler(ModelInfo("naive", n_ctx, n_slots, 7, batched=False), {END})
+        capable = {"batched": False, "shares": False, "drafts": False, "saves": False, "rewinds": True}
+        info = ModelInfo("naive", n_ctx, n_slots, n_vocab=7, most_tokens=n_ctx, **capable)
+        self.scheduler = Scheduler(info, {END})
         self.held: list[list[int]] = [[] for _ in range(n_slots)]
         self.answer = answer
         self.steps: list[Chunk] = []
@@ -40,14 +44,14 @@ class Play:
 
     def step(self, error: str = "") -> list[tuple[Key, Piece]]:
         plan = self.scheduler.plan()
-        self.steps += plan
-        assert len({chunk.slot for chunk in plan}) == len(plan), "at most one chunk a slot"
+        self.steps += plan.chunks
+        assert len(plan.chunks) <= 1, "the slots take turns"
         if error:
-            for chunk in plan:
+            for chunk in plan.chunks:
                 del self.held[chunk.slot][chunk.position :]
             pieces = self.scheduler.fail(plan, error)
         else:
-            pieces = self.scheduler.absorb(plan, self._evaluate(plan))
+            pieces = self.scheduler.absorb(plan, self._evaluate(plan.chunks), seconds=0.01)
         self.pieces += pieces
         return pieces
 
@@ -63,15 +67,15 @@ class Play:
     def slots(self) -> list[int]:
         return [chunk.slot for chunk in self.steps]
 
-    def _evaluate(self, plan: list[Chunk]) -> dict[int, int]:
+    def _evaluate(self, chunks: Sequence[Chunk]) -> dict[int, list[int]]:
         sampled = {}
-        for chunk in plan:
+        for chunk in chunks:
             held = self.held[chunk.slot]
             assert chunk.position <= len(held), "no gap between what is held and what comes"
             assert 1 <= len(chunk.tokens) <= PREFILL_CHUNK
             held[chunk.position :] = chunk.tokens
             if chunk.logits:
-                sampled[chunk.slot] = following(held) if self.answer is None else self.answer.pop(0)
+                sampled[chunk.slot] = [following(held) if self.answer is None else self.answer.pop(0)]
         return sampled
 
 
@@ -222,7 +226,7 @@ def test_cancelling_one_that_has_ended_or_never_was_is_no_error() -> None:
     play.scheduler.cancel(1)
     play.scheduler.cancel(99)
     assert play.scheduler.idle
-    assert play.scheduler.plan() == []
+    assert play.scheduler.plan() == Plan()
 
 
 def test_a_failure_ends_its_job_only_and_forgets_what_was_not_evaluated() -> None:

@@ -284,7 +284,7 @@ PARTS = ["a", "he", "l", "o", " ", "  ", "world", "the", " and", "aa", "æ—¥", "Ã
 @pytest.fixture(scope="module")
 def loaded_as_it_is(folder: Path) -> tuple[Vocabulary, Ctransformers]:
     path, cache = small_models.spm(folder / "as_it_is.gguf"), folder / "cache"
-    loaded = load(path, Options(n_slots=1), cache)
+    loaded = load(path, Options(n_slots=1, engine="ctransformers"), cache)
     assert sorted(each.name for each in cache.iterdir()) == ["ledger.json"]  # nothing was rewritten
     assert isinstance(loaded.model, Ctransformers)
     return loaded.vocabulary, loaded.model

@@ -10,12 +10,13 @@ import pytest
 import trio
 
 from engine import Engine, EngineStopped, Finish, Job, ModelError, Piece, Reason, Sampling, Started, Token
-from engine.model import Chunk
+from engine.model import Chunk, FloatArray
 from engine.scripted import ASSISTANT, END, USER, ScriptedModel
 
 GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
 STOP, LENGTH = Finish(Reason.STOP), Finish(Reason.LENGTH)
 SHUTDOWN = Finish(Reason.FAILED, "the server is shutting down")
+BROKEN = Finish(Reason.FAILED, "the inference thread failed; the server's log says why")
 PATIENCE = 20.0
 """Seconds after which a test that hangs has failed."""
 
@@ -233,8 +234,8 @@ async def test_a_bug_in_the_thread_comes_out_of_run_and_every_generation_ends() 
                 others = [stack.enter_context(engine.generate(job(text))) for text in (b"bug", b"c")]
                 await trio.sleep_forever()
         found = [await heard(pieces) for pieces in (first, *others)]
-    assert [pieces[-1] for pieces in found] == [SHUTDOWN] * 3
-    assert found[1:] == [[SHUTDOWN], [SHUTDOWN]]
+    assert [pieces[-1] for pieces in found] == [BROKEN] * 3
+    assert found[1:] == [[BROKEN], [BROKEN]]
     assert not engine.running
 
 
@@ -251,10 +252,8 @@ async def test_what_a_slot_holds_already_is_not_evaluated_again() -> None:
 
 async def test_a_seed_draws_the_same_answer_again() -> None:
     class Undecided(ScriptedModel):
-        def decode(self, batch: object) -> None:
-            super().decode(batch)  # type: ignore[arg-type]  # as it comes
-            for logits in self._logits:
-                logits[:] = np.where(np.arange(len(logits)) < END, 0, -np.inf)
+        def logits(self, slot: int, row: int = 0) -> FloatArray:
+            return np.where(np.arange(self.info.n_vocab) < END, 0, -np.inf).astype(np.float32)
 
     async with running(Undecided()) as engine:
         draws = [

@@ -1,0 +1,135 @@
+"""From a recording to an answer: what came when. Formulas of what is measured of it.
+
+The standard library's own `HTTPResponse` reads the recording, so chunks may be cut anywhere. Servers differ
+in their frames: `event:`, `sequence_number`, `usage` and `[DONE]` may be missing; only `data.type` counts.
+"""
+
+import http.client
+import io
+import json
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
+from typing import Any
+
+from client import Recording
+
+_TERMINAL = {"response.completed", "response.incomplete", "response.failed"}
+
+
+@dataclass(slots=True)
+class Answer:
+    """One request, understood. Times are seconds since its start; `tokens` is `usage.output_tokens`.
+
+    Without `usage` the tokens are the text deltas, counted (`counted`).
+    """
+
+    first_byte: float | None = None
+    deltas: list[float] = field(default_factory=list)
+    end: float | None = None
+    tokens: int = 0
+    counted: bool = False
+    error: str = ""
+    text: str = ""
+
+    def tpot(self) -> Iterator[float]:
+        if self.deltas and self.end is not None and self.tokens > 1:
+            yield (self.end - self.deltas[0]) / (self.tokens - 1)
+
+    def between(self, begin: float, end: float) -> "Answer":
+        """Only the deltas whose gaps touch that time: a gap that spans its edge is a gap that was felt in it."""
+        first = max(0, bisect_left(self.deltas, begin) - 1)
+        return replace(self, deltas=self.deltas[first : bisect_left(self.deltas, end) + 1])
+
+
+# name -> the formula in words (tools share names, not formulas); the samples of one answer, in seconds.
+MEASURES: dict[str, tuple[str, Callable[[Answer], Iterable[float | None]]]] = {
+    "first_byte": ("read with the first byte of the status line - start", lambda a: [a.first_byte]),
+    "ttft": ("read with the first non-empty output_text.delta - start", lambda a: a.deltas[:1]),
+    "itl": (
+        "delta - delta before it, all gaps of all requests; in one read: 0",
+        lambda a: [later - earlier for earlier, later in pairwise(a.deltas)],
+    ),
+    "tpot": ("(e2e - ttft) / (n - 1), n = usage.output_tokens", Answer.tpot),
+    "e2e": ("read with the terminal event - start", lambda a: [a.end]),
+}
+
+
+class _Tape(io.BufferedReader):
+    """A recording in a socket's place. Outlives `HTTPResponse`'s closing it, to be asked for its position."""
+
+    def makefile(self, mode: str) -> "_Tape":
+        return self
+
+    def close(self) -> None:
+        pass
+
+
+def understand(recording: Recording) -> Answer:
+    """The figures of one recording; whatever is wrong with it ends up in `error`."""
+    answer = Answer(error=recording.error)
+    if recording.reads:
+        answer.first_byte = recording.reads[0][0] - recording.start
+    if not answer.error:
+        try:
+            _read(recording, answer)
+        except (http.client.HTTPException, ValueError) as error:
+            answer.error = f"unreadable answer: {error!r}"
+    if answer.deltas and not answer.tokens:
+        answer.tokens, answer.counted = len(answer.deltas), True
+    return answer
+
+
+def _read(recording: Recording, answer: Answer) -> None:
+    tape = _Tape(io.BytesIO(b"".join(data for _, data in recording.reads)))
+    response = http.client.HTTPResponse(tape)  # type: ignore[arg-type]  # it asks a socket for makefile only
+    try:
+        response.begin()
+        if response.status != 200:
+            answer.error = f"HTTP {response.status}: {response.read().decode(errors='replace')}"
+            return
+        for time, data in frames(_timed_lines(response, tape, recording)):
+            if data != "[DONE]":
+                _take(answer, time - recording.start, json.loads(data))
+    except http.client.HTTPException:
+        if not recording.dropped:  # what we have cut off ourselves ends anywhere
+            raise
+    if not answer.error and answer.end is None and not recording.dropped:
+        answer.error = "the stream ended without a terminal event"
+
+
+def _timed_lines(
+    response: http.client.HTTPResponse, tape: _Tape, recording: Recording
+) -> Iterator[tuple[float, bytes]]:
+    ends = list(accumulate(len(data) for _, data in recording.reads))
+    while line := response.readline():
+        yield recording.reads[bisect_left(ends, tape.tell())][0], line
+
+
+def frames(lines: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, str]]:
+    """(time, data) of each SSE frame; its time is that of the blank line, on which a client may act.
+
+    https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+    """
+    data: list[str] = []
+    for time, raw in lines:
+        line = raw.decode().rstrip("\r\n")
+        if line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        elif not line and data:
+            yield time, "\n".join(data)
+            data = []
+
+
+def _take(answer: Answer, time: float, event: dict[str, Any]) -> None:
+    kind = event.get("type")
+    if kind == "response.output_text.delta" and event.get("delta"):
+        answer.deltas.append(time)
+        answer.text += event["delta"]
+    elif kind in _TERMINAL:
+        answer.end = time
+        answer.tokens = ((event.get("response") or {}).get("usage") or {}).get("output_tokens") or 0
+    # llama-server sends `data: {"error": ...}` without any type when it breaks.
+    if kind in {"error", "response.failed"} or (kind is None and "error" in event):
+        answer.error = answer.error or json.dumps(event)

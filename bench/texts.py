@@ -1,0 +1,32 @@
+"""What is said to the servers: pseudo-random words, of which no server has seen the beginning."""
+
+import random
+
+WORDS = ("river", "stone", "garden", "winter", "market", "letter", "window", "bridge", "island", "copper")
+TASK = "Write a long story with these words."
+
+
+class Texts:
+    """Texts of a fixed seed. Each begins with a word of its own, so that a prefix cache does not help by accident.
+
+    It does help when the same seed is played again to the same running server.
+    """
+
+    def __init__(self, seed: int | str) -> None:
+        self._rng = random.Random(seed)
+        self._heads: set[int] = set()
+
+    def words(self, count: int) -> str:
+        """About four tokens to three words, as in prose: here every third word has a comma."""
+        drawn = self._rng.choices(WORDS, k=count - 1)
+        return " ".join([self._head(), *(word + "," * (index % 3 == 1) for index, word in enumerate(drawn))])
+
+    def prompt(self, count: int) -> str:
+        """So many words, and the task after them."""
+        return f"{self.words(count)}. {TASK}"
+
+    def _head(self) -> str:
+        while (head := self._rng.randrange(16**6)) in self._heads:
+            pass
+        self._heads.add(head)
+        return f"{head:06x}"

@@ -1,0 +1,283 @@
+"""Declarations of llama.cpp's C API: only what is called. Finds the library, and checks that it fits.
+
+The layouts are those of llama.h of autumn 2026. Structs go by value and carry no size or version, so
+a library with another layout would read rubbish: what its `*_default_params` return is compared with what they must be.
+"""
+
+import contextlib
+import ctypes
+import functools
+import importlib.util
+import logging
+import platform
+import re
+from collections.abc import Callable, Iterator, Sequence
+from ctypes import CFUNCTYPE, POINTER, c_bool, c_char_p, c_float, c_int8, c_int32, c_size_t, c_uint8, c_uint32, c_void_p
+from pathlib import Path
+from typing import Any, ClassVar
+
+from engine.model import ModelError
+
+log = logging.getLogger("responsed.llama")
+
+LogCallback = CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
+
+
+class ModelParams(ctypes.Structure):
+    _fields_: ClassVar = [
+        ("devices", c_void_p),
+        ("tensor_buft_overrides", c_void_p),
+        ("n_gpu_layers", c_int32),
+        ("split_mode", c_int32),
+        ("load_mode", c_int32),
+        ("lazy_mode", c_int32),
+        ("main_gpu", c_int32),
+        ("tensor_split", c_void_p),
+        ("progress_callback", c_void_p),
+        ("progress_callback_user_data", c_void_p),
+        ("kv_overrides", c_void_p),
+        ("vocab_only", c_bool),
+        ("check_tensors", c_bool),
+        ("use_extra_bufts", c_bool),
+        ("no_host", c_bool),
+        ("no_alloc", c_bool),
+        ("load_mtp", c_bool),
+    ]
+
+
+_BEFORE: list[tuple[str, Any]] = [
+    ("n_ctx", c_uint32),
+    ("n_batch", c_uint32),
+    ("n_ubatch", c_uint32),
+    ("n_seq_max", c_uint32),
+    ("n_rs_seq", c_uint32),
+    ("n_outputs_max", c_uint32),
+    ("n_outputs_max_per_seq", c_uint32),
+    ("n_threads", c_int32),
+    ("n_threads_batch", c_int32),
+    ("ctx_type", c_int32),
+    ("rope_scaling_type", c_int32),
+    ("pooling_type", c_int32),
+    ("attention_type", c_int32),
+    ("flash_attn_type", c_int32),
+    ("rope_freq_base", c_float),
+    ("rope_freq_scale", c_float),
+    ("yarn_ext_factor", c_float),
+    ("yarn_attn_factor", c_float),
+    ("yarn_beta_fast", c_float),
+    ("yarn_beta_slow", c_float),
+    ("yarn_orig_ctx", c_uint32),
+    ("defrag_thold", c_float),
+    ("cb_eval", c_void_p),
+    ("cb_eval_user_data", c_void_p),
+    ("type_k", c_int32),
+    ("type_v", c_int32),
+]
+_AFTER: list[tuple[str, Any]] = [
+    ("abort_callback", c_void_p),
+    ("abort_callback_data", c_void_p),
+    ("embeddings", c_bool),
+    ("offload_kqv", c_bool),
+    ("no_perf", c_bool),
+    ("op_offload", c_bool),
+    ("swa_full", c_bool),
+    ("kv_unified", c_bool),
+    ("samplers", c_void_p),
+    ("n_samplers", c_size_t),
+    ("ctx_other", c_void_p),
+]
+
+
+class ContextParams5(ctypes.Structure):
+    _fields_: ClassVar = [*_BEFORE, *_AFTER]
+
+
+class ContextParams6(ctypes.Structure):
+    _fields_: ClassVar = [*_BEFORE, ("moe_cache_size", c_size_t), *_AFTER]
+
+
+class Room(ctypes.Structure):
+    """Enough for the parameters of any version: a library writes as much as its own layout has."""
+
+    _fields_: ClassVar = [("bytes", c_uint8 * 1024)]
+
+
+CONTEXT_PARAMS = {"0.5.": ContextParams5, "0.6.": ContextParams6}
+"""By the beginning of `llama_version()`: the versions whose headers these declarations were read from."""
+
+
+class Batch(ctypes.Structure):
+    _fields_: ClassVar = [
+        ("n_tokens", c_int32),
+        ("token", POINTER(c_int32)),
+        ("embd", POINTER(c_float)),
+        ("pos", POINTER(c_int32)),
+        ("n_seq_id", POINTER(c_int32)),
+        ("seq_id", POINTER(POINTER(c_int32))),
+        ("logits", POINTER(c_int8)),
+    ]
+
+
+SIGNATURES: dict[str, tuple[object, Sequence[object]]] = {
+    "llama_version": (c_char_p, []),
+    "llama_log_set": (None, [LogCallback, c_void_p]),
+    "llama_backend_init": (None, []),
+    "llama_model_default_params": (Room, []),
+    "llama_context_default_params": (Room, []),
+    "llama_model_load_from_file": (c_void_p, [c_char_p, ModelParams]),
+    "llama_model_free": (None, [c_void_p]),
+    "llama_model_get_vocab": (c_void_p, [c_void_p]),
+    "llama_vocab_n_tokens": (c_int32, [c_void_p]),
+    "llama_tokenize": (c_int32, [c_void_p, c_char_p, c_int32, POINTER(c_int32), c_int32, c_bool, c_bool]),
+    "llama_model_is_recurrent": (c_bool, [c_void_p]),
+    "llama_model_is_hybrid": (c_bool, [c_void_p]),
+    "llama_free": (None, [c_void_p]),
+    "llama_get_memory": (c_void_p, [c_void_p]),
+    "llama_memory_seq_rm": (c_bool, [c_void_p, c_int32, c_int32, c_int32]),
+    "llama_state_seq_get_size": (c_size_t, [c_void_p, c_int32]),
+    "llama_state_seq_get_data": (c_size_t, [c_void_p, POINTER(c_uint8), c_size_t, c_int32]),
+    "llama_state_seq_set_data": (c_size_t, [c_void_p, POINTER(c_uint8), c_size_t, c_int32]),
+    "llama_decode": (c_int32, [c_void_p, Batch]),
+    "llama_get_logits_ith": (POINTER(c_float), [c_void_p, c_int32]),
+    "llama_set_abort_callback": (None, [c_void_p, c_void_p, c_void_p]),
+}
+
+# What the default parameters must be where the layout is the one above: fields from the beginning to the end of each.
+MODEL_DEFAULTS = {"n_gpu_layers": -1, "split_mode": 1, "main_gpu": 0, "vocab_only": False, "use_extra_bufts": True}
+CONTEXT_DEFAULTS = {
+    "n_ctx": 512,
+    "n_batch": 2048,
+    "n_ubatch": 512,
+    "n_seq_max": 1,
+    "rope_scaling_type": -1,
+    "flash_attn_type": -1,
+    "yarn_ext_factor": -1.0,
+    "defrag_thold": -1.0,
+    "type_k": 1,
+    "type_v": 1,
+    "embeddings": False,
+    "offload_kqv": True,
+    "swa_full": True,
+    "kv_unified": False,
+    "samplers": None,
+    "n_samplers": 0,
+}
+
+LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
+"""ggml's levels -> ours. What it calls information is pages of it."""
+OUTCOMES = ("graph_compute:", "process_ubatch:", "decode:", "llama_decode:")
+"""Beginnings of lines that say what `llama_decode` also returns: errors where we ended it ourselves."""
+
+
+class Library:
+    """The loaded library; its functions are attributes by their C names."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ModelError where the library is missing, doesn't fit, or isn't for this CPU."""
+        check_cpu()
+        self.path = path
+        try:
+            self._loaded = ctypes.CDLL(str(path))
+            for name, types in SIGNATURES.items():
+                self._declare(name, *types)
+            self.version: str = self._loaded.llama_version().decode()
+            params = next((params for begin, params in CONTEXT_PARAMS.items() if self.version.startswith(begin)), None)
+            if params is None:
+                fitting = " or ".join(f"{begin}x" for begin in CONTEXT_PARAMS)
+                raise ModelError(f"{path} is llama.cpp {self.version}; this version of responsed fits {fitting}")
+            self._params = params
+            self._declare("llama_init_from_model", c_void_p, [c_void_p, params])
+        except (OSError, AttributeError) as error:
+            raise ModelError(f"{path} is no llama.cpp library that can be used: {error}") from error
+        self._loaded.llama_log_set(LOG, None)
+        self._check()
+        self._loaded.llama_backend_init()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:  # what ctypes makes of C's types
+        function: Callable[..., Any] = getattr(self._loaded, name)
+        return function
+
+    def model_params(self) -> ModelParams:
+        return ModelParams.from_buffer_copy(self._loaded.llama_model_default_params())
+
+    def context_params(self) -> Any:  # a ContextParams of the library's version
+        return self._params.from_buffer_copy(self._loaded.llama_context_default_params())
+
+    def _declare(self, name: str, result: object, arguments: Sequence[object]) -> None:
+        function = getattr(self._loaded, name)
+        function.restype, function.argtypes = result, arguments
+
+    def _check(self) -> None:
+        for params, defaults in ((self.model_params(), MODEL_DEFAULTS), (self.context_params(), CONTEXT_DEFAULTS)):
+            for field, expected in defaults.items():
+                if (found := getattr(params, field)) != expected:
+                    raise ModelError(
+                        f"{self.path} does not fit: its default {field} reads as {found!r}, not {expected!r}; "
+                        "install the version of llama.cpp that README names"
+                    )
+
+
+class _Log:
+    """The library's lines to our log. A line may come in parts: level 5 continues the one before."""
+
+    def __init__(self) -> None:
+        self._line = ""
+        self._level = logging.DEBUG
+        self.errors: list[str] = []
+        """Since the beginning of `errors()`."""
+
+    def __call__(self, level: int, text: bytes, _: object) -> None:
+        self._level = LEVELS.get(level, self._level)
+        self._line += text.decode(errors="replace")
+        if self._line.endswith("\n"):
+            if stripped := self._line.strip(" .\n"):
+                if self._level == logging.ERROR:
+                    self.errors.append(stripped)
+                log.log(logging.DEBUG if stripped.startswith(OUTCOMES) else self._level, "%s", stripped)
+            self._line = ""
+
+
+_log = _Log()
+LOG = LogCallback(_log)
+"""For ever: the library goes on calling it, and ctypes frees a callback that nobody holds."""
+
+
+@contextlib.contextmanager
+def errors() -> Iterator[list[str]]:
+    """What the library says of what goes wrong in the block; the first line is nearest to the cause."""
+    _log.errors.clear()
+    yield _log.errors
+
+
+@functools.cache
+def load(path: Path) -> Library:
+    """Raises ModelError."""
+    return Library(path)
+
+
+def find(wished: Path | None = None) -> Path:
+    """The library to load: the one that was named, one compiled here, or the one in xllamacpp's wheel.
+
+    Raises ModelError.
+    """
+    if wished is not None:
+        return wished
+    for package, name in (("llama_cpp", "lib/libllama.so"), ("xllamacpp", "xllamacpp.abi3.so")):
+        # Not imported: their __init__ would load much more than the library.
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            if (path := Path(folder, name)).is_file():
+                return path
+    raise ModelError("there is no llama.cpp here: install it with `pip install xllamacpp`, or name one by --libllama")
+
+
+def check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
+    """Raises ModelError where the CPU lacks what x86_64 builds need: a sentence instead of "Illegal instruction"."""
+    if platform.machine() != "x86_64":
+        return  # the aarch64 build needs no more than armv8-a, which every such CPU has
+    line = cpuinfo.read_text().partition("flags")[2].partition("\n")[0]
+    if missing := {"avx2", "fma", "f16c", "bmi2"} - set(re.findall(r"\w+", line)):
+        raise ModelError(
+            f"this CPU lacks {', '.join(sorted(missing))}, which llama.cpp's build needs: "
+            "use --engine ctransformers, or compile llama.cpp here and name it by --libllama"
+        )

@@ -1,0 +1,241 @@
+"""The scheduler with a model that evaluates all slots together, and copies prefixes between them."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.model import Chunk, ModelInfo
+from engine.pieces import Finish, Job, Piece, Reason, Sampling, Started, Token
+from engine.scheduler import SHARED_LEAST, Plan, Scheduler, Share
+
+GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+END = 9
+LONG = tuple(range(100, 100 + 3 * SHARED_LEAST))
+
+
+def info(n_slots: int = 4, n_ctx: int = 1000, *, rewinds: bool = True) -> ModelInfo:
+    return ModelInfo(
+        "naive",
+        n_ctx,
+        n_slots,
+        1000,
+        most_tokens=64,
+        batched=True,
+        shares=rewinds,
+        drafts=rewinds,
+        saves=False,
+        rewinds=rewinds,
+    )
+
+
+def job(*prompt: int, most: int = 5) -> Job:
+    return Job(prompt, most, GREEDY)
+
+
+def next_token(tokens: Sequence[int]) -> int:
+    """What the naive model says: a function of all that stands before, now and then the end."""
+    return (sum(tokens) * 31 + len(tokens)) % 17
+
+
+class Naive:
+    """Carries out plans as a model would, and checks what a model relies on."""
+
+    def __init__(self, info: ModelInfo) -> None:
+        self.info = info
+        self.held: list[list[int]] = [[] for _ in range(info.n_slots)]
+        self.evaluated = 0
+        self.guessed_wrong = 0
+
+    def run(self, plan: Plan) -> dict[int, list[int]]:
+        for share in plan.shares:
+            assert self.info.shares
+            self.held[share.target] = self.held[share.source][: share.n]
+            assert len(self.held[share.target]) == share.n, "only what is held can be shared"
+        assert len({chunk.slot for chunk in plan.chunks}) == len(plan.chunks), "one chunk a slot"
+        assert sum(len(chunk.tokens) for chunk in plan.chunks) <= self.info.most_tokens
+        return {chunk.slot: self._decode(chunk) for chunk in plan.chunks}
+
+    def _decode(self, chunk: Chunk) -> list[int]:
+        held = self.held[chunk.slot]
+        assert chunk.tokens, "an empty chunk has no logits"
+        assert chunk.position <= len(held), "positions are contiguous"
+        assert chunk.position + len(chunk.tokens) <= self.info.n_ctx
+        if not self.info.rewinds:
+            assert chunk.position in (0, len(held)), "all or nothing is kept"
+        held[chunk.position :] = chunk.tokens
+        self.evaluated += len(chunk.tokens)
+        tokens: list[int] = []
+        for behind in reversed(range(chunk.logits)):
+            tokens.append(next_token(held[: len(held) - behind]))
+            if behind and tokens[-1] != held[-behind]:
+                self.guessed_wrong += 1
+                break
+        return tokens
+
+
+def step(scheduler: Scheduler, model: Naive) -> list[tuple[int, Piece]]:
+    plan = scheduler.plan()
+    assert plan.chunks or scheduler.idle, "who is not idle goes on"
+    return scheduler.absorb(plan, model.run(plan), 0.01)
+
+
+def run(scheduler: Scheduler, model: Naive) -> dict[int, list[Piece]]:
+    pieces: dict[int, list[Piece]] = {}
+    for _ in range(10_000):
+        if scheduler.idle:
+            return pieces
+        for key, piece in step(scheduler, model):
+            pieces.setdefault(key, []).append(piece)
+    raise AssertionError("it never ends")
+
+
+def expected(job: Job, n_ctx: int) -> list[Piece]:
+    tokens, pieces = list(job.prompt), list[Piece]()
+    while True:
+        token = next_token(tokens)
+        tokens.append(token)
+        if token == END:
+            return [*pieces, Finish(Reason.STOP)]
+        pieces.append(Token(token))
+        if len(tokens) >= min(len(job.prompt) + job.max_tokens, n_ctx):
+            return [*pieces, Finish(Reason.LENGTH)]
+
+
+def test_all_that_stream_go_into_one_step() -> None:
+    scheduler, model = Scheduler(info(), [END]), Naive(info())
+    for key in range(4):
+        scheduler.add(key, job(key + 1, 20))
+    step(scheduler, model)
+    assert [len(chunk.tokens) for chunk in scheduler.plan().chunks] == [1, 1, 1, 1]
+
+
+def test_a_newcomer_joins_at_the_next_step_and_who_ends_leaves_at_once() -> None:
+    scheduler, model = Scheduler(info(), []), Naive(info())
+    scheduler.add(0, job(1, 2, most=3))
+    step(scheduler, model)
+    scheduler.add(1, job(3, 4))
+    plan = scheduler.plan()
+    assert [chunk.slot for chunk in plan.chunks] == [0, 1]
+    scheduler.absorb(plan, model.run(plan), 0.01)
+    assert (0, Finish(Reason.LENGTH)) in step(scheduler, model)
+    assert [chunk.slot for chunk in scheduler.plan().chunks] == [1]
+
+
+def test_streams_go_on_in_every_step_of_a_long_prompt() -> None:
+    scheduler, model = Scheduler(info(), []), Naive(info())
+    scheduler.add(0, job(1, 2, most=400))
+    step(scheduler, model)
+    scheduler.add(1, job(*range(300), most=1))
+    answered = False
+    while not answered:
+        pieces = step(scheduler, model)
+        assert any(key == 0 and isinstance(piece, Token) for key, piece in pieces)
+        answered = any(key == 1 and isinstance(piece, Token) for key, piece in pieces)
+
+
+def test_ten_with_one_system_prompt_pay_for_it_once() -> None:
+    scheduler, model = Scheduler(info(n_slots=4), [END]), Naive(info(n_slots=4))
+    for key in range(10):
+        scheduler.add(key, job(*LONG, 500 + key, 600 + key, most=2))
+    pieces = run(scheduler, model)
+    assert [pieces[key][0] for key in range(10)] == [Started(0)] + [Started(len(LONG))] * 9
+    assert model.evaluated <= len(LONG) + 10 * (2 + 2)
+
+
+def test_who_follows_takes_over_when_the_leader_leaves() -> None:
+    scheduler, model = Scheduler(info(), [END]), Naive(info())
+    scheduler.add(0, job(*LONG, 1))
+    scheduler.add(1, job(*LONG, 2))
+    step(scheduler, model)
+    scheduler.cancel(0)
+    assert run(scheduler, model)[1][1:] == expected(job(*LONG, 2), 1000)
+
+
+def test_a_prefix_is_copied_and_its_owner_keeps_it() -> None:
+    scheduler, model = Scheduler(info(), [END]), Naive(info())
+    scheduler.add(0, job(*LONG, 1, most=1))
+    run(scheduler, model)
+    scheduler.add(1, job(*LONG, 2, most=1))
+    assert scheduler.plan().shares == (Share(0, 1, len(LONG)),)
+
+
+def test_what_continues_a_slot_takes_that_slot() -> None:
+    scheduler, model = Scheduler(info(), []), Naive(info())
+    scheduler.add(0, job(*LONG, most=2))
+    run(scheduler, model)
+    scheduler.add(1, job(*model.held[0], 7, most=1))
+    plan = scheduler.plan()
+    assert plan == Plan((), (Chunk(0, len(model.held[0]), [7], logits=True),))
+
+
+def test_a_model_that_cannot_rewind_keeps_a_slot_or_begins_anew() -> None:
+    scheduler, model = Scheduler(info(rewinds=False), []), Naive(info(rewinds=False))
+    scheduler.add(0, job(*LONG, most=2))
+    run(scheduler, model)
+    scheduler.add(1, job(*model.held[0], 7, most=1))
+    scheduler.add(2, job(*LONG, 8, most=1))
+    pieces = run(scheduler, model)
+    assert (pieces[1][0], pieces[2][0]) == (Started(len(LONG) + 1), Started(0))
+
+
+def test_a_failed_step_ends_its_jobs_and_forgets_what_was_copied() -> None:
+    scheduler, model = Scheduler(info(), [END]), Naive(info())
+    scheduler.add(0, job(*LONG, 1, most=1))
+    run(scheduler, model)
+    scheduler.add(1, job(*LONG, 2, most=1))
+    assert scheduler.fail(scheduler.plan(), "no") == [(1, Finish(Reason.FAILED, "no"))]
+    scheduler.add(2, job(*LONG, 3, most=1))
+    assert run(scheduler, model)[2][0] == Started(len(LONG))
+
+
+PROMPTS = st.one_of(
+    st.lists(st.integers(0, 3), min_size=1, max_size=60).map(tuple),
+    st.tuples(st.integers(0, len(LONG)), st.lists(st.integers(0, 3), min_size=1, max_size=9)).map(
+        lambda drawn: (*LONG[: drawn[0]], *drawn[1])
+    ),
+)
+JOBS = st.lists(st.tuples(PROMPTS, st.integers(1, 12)), min_size=1, max_size=12)
+ACTS = st.lists(st.sampled_from(["step", "add", "cancel", "fail"]), max_size=60)
+
+
+@pytest.mark.parametrize("rewinds", [True, False])
+@settings(deadline=None)
+@given(jobs=JOBS, acts=ACTS, data=st.data())
+def test_whatever_happens_every_answer_is_what_it_is_alone(
+    rewinds: bool, jobs: list[tuple[tuple[int, ...], int]], acts: list[str], data: st.DataObject
+) -> None:
+    about = info(n_slots=3, n_ctx=80, rewinds=rewinds)
+    scheduler, model = Scheduler(about, [END]), Naive(about)
+    pieces: dict[int, list[Piece]] = {key: [] for key in range(len(jobs))}
+    added: list[int] = []
+    cancelled: set[int] = set()
+    for act in [*acts, *["add"] * len(jobs)]:
+        if act == "add" and len(added) < len(jobs):
+            key = len(added)
+            scheduler.add(key, Job(jobs[key][0], jobs[key][1], GREEDY))
+            added.append(key)
+        elif act == "cancel" and added:
+            cancelled.add(key := data.draw(st.sampled_from(added)))
+            scheduler.cancel(key)
+        elif act == "fail" and not scheduler.idle:
+            plan = scheduler.plan()
+            for chunk in plan.chunks:
+                del model.held[chunk.slot][chunk.position if rewinds else 0 :]
+            for key, piece in scheduler.fail(plan, "failed"):
+                pieces[key].append(piece)
+        elif act == "step" and not scheduler.idle:
+            for key, piece in step(scheduler, model):
+                pieces[key].append(piece)
+    for key, more in run(scheduler, model).items():
+        pieces[key] += more
+    for key, got in pieces.items():
+        whole = expected(Job(jobs[key][0], jobs[key][1], GREEDY), about.n_ctx)
+        if got and got[-1] == Finish(Reason.FAILED, "failed"):
+            got = got[:-1]
+        elif key not in cancelled:
+            assert isinstance(got[0], Started)
+            assert got[1:] == whole
+            continue
+        assert got[1:] == whole[: len(got[1:])]
