@@ -30,8 +30,10 @@ def draws(logits: FloatArray, wish: Sampling, n: int) -> list[int]:
 
 def softmax(logits: FloatArray, temperature: float = 1) -> list[float]:
     scaled = [float(each) / temperature for each in logits]
-    mass = [math.exp(each - max(scaled)) for each in scaled]
-    return [each / sum(mass) for each in mass]
+    most = max(scaled)
+    mass = [math.exp(each - most) for each in scaled]
+    total = sum(mass)
+    return [each / total for each in mass]
 
 
 def reference(logits: FloatArray, wish: Sampling) -> tuple[set[int], bool]:
@@ -74,6 +76,14 @@ def test_temperature_zero_takes_the_best_whatever_else_is_wished() -> None:
 def test_the_shortlist_of_four_tokens(wish: Sampling, expected: set[int]) -> None:
     logits = array(3, 2, 1, 0)  # 0.64, 0.24, 0.09, 0.03
     assert set(shortlist(logits, wish).tolist()) == expected == reference(logits, wish)[0]
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 0.5), (0, 0.9), (3, 1.0), (40000, 0.7)])
+def test_a_best_token_with_a_long_flat_tail_needs_the_tail(top_k: int, top_p: float) -> None:
+    """None of 50,000 tokens is near the best one, and together they are likelier."""
+    logits = np.array([11, *np.linspace(0, 0.1, 50_000)], np.float32)
+    found = shortlist(logits, sampling(top_p=top_p, top_k=top_k))
+    assert set(found.tolist()) == reference(logits, sampling(top_p=top_p, top_k=top_k))[0]
 
 
 wishes = st.builds(

@@ -123,6 +123,12 @@ def test_names_inside_and_across_each_other_are_text_too() -> None:
         assert parts(vocabulary, template.prompt([Message("user", content)])) == [256, content, 260]
 
 
+def test_of_two_names_that_begin_alike_a_template_means_the_longer() -> None:
+    vocabulary = vocabulary_with("<s>", "<s>[INST]", "<s>[INST]<s>")
+    template = ChatTemplate("<s>[INST]{{ messages[0].content }}<s><s>[INST]<s>", vocabulary)
+    assert parts(vocabulary, template.prompt([USER])) == [257, "Hello.", 256, 258]
+
+
 def test_a_control_token_of_one_letter_or_none_has_no_name() -> None:
     """No mark fits into such a name, so a template may not write it either."""
     vocabulary = vocabulary_with("", "a", "<s>")
