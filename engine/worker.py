@@ -22,6 +22,8 @@ from engine.snapshots import Snapshot, Snapshots
 
 QUIET_SECONDS = 30.0
 """How long nobody must have asked for anything before the KV cache is written down."""
+STUCK_SECONDS = 60.0
+"""No step takes so long: they are a tenth of a second, and a few where a machine is overloaded."""
 
 log = logging.getLogger("responsed.engine")
 
@@ -64,12 +66,19 @@ class Engine:
         self._unsaved = False
         self._nursery: trio.Nursery | None = None
         self._running = False
+        self._step_began: float | None = None
         self._farewell = "the server is shutting down"
 
     @property
     def running(self) -> bool:
         """Whether `generate` can work."""
         return self._running
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the model doesn't come back from a step: nothing but a restart helps then."""
+        began = self._step_began
+        return began is not None and time.perf_counter() - began > STUCK_SECONDS
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Host the thread until cancelled. An exception in the thread comes out here."""
@@ -122,7 +131,7 @@ class Engine:
     def _work(self, token: trio.lowlevel.TrioToken) -> None:
         self._restore()
         while self._read_inbox(token):
-            self._unsaved = True
+            self._unsaved = self._snapshots is not None
             pieces = self._step(self._scheduler.plan())
             if pieces:
                 token.run_sync_soon(self._deliver, pieces)
@@ -151,13 +160,15 @@ class Engine:
         return True
 
     def _step(self, plan: Plan) -> list[tuple[Key, Piece]]:
-        began = time.perf_counter()
+        self._step_began = began = time.perf_counter()
         try:
             for share in plan.shares:
                 self._model.share(share.source, share.target, share.n)
             self._model.decode(plan.chunks)
         except ModelError as error:
             return self._scheduler.fail(plan, str(error))
+        finally:
+            self._step_began = None
         seconds = time.perf_counter() - began
         sampled = {chunk.slot: self._sample(chunk) for chunk in plan.chunks if chunk.logits}
         return self._scheduler.absorb(plan, sampled, seconds)

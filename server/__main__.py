@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import trio
 
-from engine import Engine, GGUFError, ModelError, Options, Snapshots, TemplateError, gguf, library, load
+from engine import Engine, GGUFError, ModelError, Options, Snapshots, TemplateError, backends, gguf, library, load
 from server import config as configuration
 from server import daemon
 from server.app import App, Served
@@ -85,11 +86,12 @@ def models(flags: argparse.Namespace) -> int:
     """What `--model` can name: files in the cache folder, and what can be pulled."""
     folder = library.cache_folder(os.environ)
     names = {source.filename: source.name for source in library.SOURCES.values()}
-    rows = [("NAME", "MB", "ARCHITECTURE", "FILE")]
+    rows = [("NAME", "MB", "ARCHITECTURE", "ENGINE", "FILE")]
     for path in library.installed(folder):
-        rows.append((names.pop(path.name, path.stem), f"{path.stat().st_size / 1e6:.0f}", _kind(path), str(path)))
+        size = f"{path.stat().st_size / 1e6:.0f}"
+        rows.append((names.pop(path.name, path.stem), size, *_kind(path), str(path)))
     rows += [
-        (source.name, f"{source.size / 1e6:.0f}", "-", f"not here yet: responsed pull {source.name}")
+        (source.name, f"{source.size / 1e6:.0f}", "-", "-", f"not here yet: responsed pull {source.name}")
         for source in library.SOURCES.values()
         if source.filename in names
     ]
@@ -99,11 +101,16 @@ def models(flags: argparse.Namespace) -> int:
     return 0
 
 
-def _kind(path: Path) -> str:
+def _kind(path: Path) -> tuple[str, str]:
+    """A file's architecture, and the engine that `auto` takes for it, with the reason."""
     try:
-        return gguf.read(path).architecture
+        header = gguf.read(path)
+        choice = backends.choices(header, "auto", None)[0]
     except GGUFError:
-        return "unreadable"
+        return "unreadable", "-"
+    except ModelError as error:
+        return header.architecture, f"none: {error}"
+    return header.architecture, f"{choice.engine} ({choice.reason})"
 
 
 def _find(model: str, folder: Path) -> Path:
@@ -143,8 +150,15 @@ def _end(signal_number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + signal_number)
 
 
+class _Parser(argparse.ArgumentParser):
+    """One line for what is wrong, as for everything else; argparse would print the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SystemExit(_complain(f"{message} (`{self.prog} --help` lists what there is)"))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="responsed", description="Answers the OpenAI Responses API from a GGUF model on this machine."
     )
     parser.add_argument("--version", action="version", version=f"responsed {version('responsed')}")

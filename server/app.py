@@ -127,6 +127,8 @@ class App:
     async def health(self, exchange: Exchange) -> None:
         if not self._engine.running:
             raise Unavailable("The engine does not run.")
+        if self._engine.stuck:
+            raise Unavailable("The model does not come back from a step.")
         await exchange.answer(200, b'{"status":"ok"}')
 
     async def list_models(self, exchange: Exchange) -> None:

@@ -424,10 +424,10 @@ def test_a_port_in_use_is_refused(smollm2: Path) -> None:
 
 
 WRONG = [
-    ([], "responsed: error: the following arguments are required: COMMAND"),
-    (["nope"], "responsed: error: argument COMMAND: invalid choice: 'nope'"),
-    (["serve", "--nope"], "responsed: error: unrecognized arguments: --nope"),
-    (["serve", "--port", "x"], "responsed serve: error: argument --port: 'x' is not a whole number from 0 to 65535"),
+    ([], "responsed: the following arguments are required: COMMAND"),
+    (["nope"], "responsed: argument COMMAND: invalid choice: 'nope'"),
+    (["serve", "--nope"], "responsed: unrecognized arguments: --nope"),
+    (["serve", "--port", "x"], "responsed: argument --port: 'x' is not a whole number from 0 to 65535"),
     (["serve", "--port", "65536"], "argument --port: '65536' is not a whole number from 0 to 65535"),
     (["serve", "--slots", "0"], "argument --slots: '0' is not a whole number from 1 to 64"),
     (["serve", "--threads", "-1"], "argument --threads: '-1' is not a whole number from 0"),
@@ -446,7 +446,8 @@ def test_a_wrong_flag_is_told(arguments: list[str], message: str, capsys: pytest
         main(arguments)
     captured = capsys.readouterr()
     assert (ended.value.code, captured.out) == (2, "")
-    assert message in captured.err.splitlines()[-1]
+    (line,) = captured.err.splitlines()
+    assert message in line
 
 
 def test_the_command_tells_its_version(smollm2: Path) -> None:
@@ -465,15 +466,18 @@ def test_models_lists_what_there_is_and_what_can_be_had(smollm2: Path, tmp_path:
     assert [(done.returncode, done.stdout, done.stderr) for done in (nowhere, here)] == [
         (
             0,
-            ("NAME     MB  ARCHITECTURE  FILE\nsmollm2  98  -             not here yet: responsed pull smollm2\n"),
+            (
+                "NAME     MB  ARCHITECTURE  ENGINE  FILE\n"
+                "smollm2  98  -             -       not here yet: responsed pull smollm2\n"
+            ),
             "",
         ),
         (
             0,
             (
-                "NAME     MB  ARCHITECTURE  FILE\n"
-                f"smollm2  98  llama         {folder / smollm2.name}\n"
-                f"broken   0   unreadable    {folder / 'broken.gguf'}\n"
+                "NAME     MB  ARCHITECTURE  ENGINE                            FILE\n"
+                f"smollm2  98  llama         llamacpp (it runs today's files)  {folder / smollm2.name}\n"
+                f"broken   0   unreadable    -                                 {folder / 'broken.gguf'}\n"
             ),
             "",
         ),

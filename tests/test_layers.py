@@ -57,7 +57,7 @@ DRAWN = {
     "server.progress": "",
     "server.app": "engine answer config errors events exchange prompt schema sse stream",
     "server.daemon": "engine app config service",
-    "server.__main__": "engine engine.gguf engine.library app config daemon progress service",
+    "server.__main__": "engine engine.backends engine.gguf engine.library app config daemon progress service",
 }
 """Module -> modules of ours that it imports; those of its own package by their last name."""
 

@@ -262,3 +262,20 @@ async def test_a_seed_draws_the_same_answer_again() -> None:
         ]
     assert draws[0] == draws[1]
     assert len({str(draw) for draw in draws}) == 3
+
+
+async def test_a_step_that_does_not_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    engine: Engine
+
+    def slow(message: bytes) -> bytes:
+        seen.append(engine.stuck)
+        monkeypatch.setattr("engine.worker.STUCK_SECONDS", 0)
+        seen.append(engine.stuck)
+        return message
+
+    async with running(ScriptedModel(slow)) as engine:
+        assert not engine.stuck
+        await answered(engine, job(b"a", 1))
+        assert not engine.stuck
+    assert seen[:2] == [False, True]
