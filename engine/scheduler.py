@@ -192,7 +192,8 @@ class Scheduler:
         prompts = [slot for slot in self._turns if slot.pending > 1 and _running(slot).leader is None]
         left = self._pace.tokens(len(streams)) if prompts else 0
         cost = math.inf if prompts or not self._info.drafts else self._pace.draft_cost(len(streams))
-        yield from (self._stream(slot, cost) for slot in streams)
+        most = self._info.most_tokens // max(len(streams), 1) - 1
+        yield from (self._stream(slot, cost, most) for slot in streams)
         for index, slot in enumerate(prompts):
             part = max(1, left // (len(prompts) - index))
             if left < 1:
@@ -201,10 +202,10 @@ class Scheduler:
             left -= len(chunk.tokens)
             yield chunk
 
-    def _stream(self, slot: Slot, cost: float) -> Chunk:
-        """The last token, and a guess of what comes."""
+    def _stream(self, slot: Slot, cost: float, most: int) -> Chunk:
+        """The last token, and a guess of at most so many that come."""
         running = _running(slot)
-        guess = running.drafter.draft(running.tokens, cost, running.room(self._info.n_ctx) - 1)
+        guess = running.drafter.draft(running.tokens, cost, min(most, running.room(self._info.n_ctx) - 1))
         return Chunk(slot.index, len(slot.held), [running.tokens[-1], *guess], logits=1 + len(guess))
 
     def _shape(self, plan: Plan) -> tuple[int, int]:

@@ -41,7 +41,11 @@ class Cancel(Struct, frozen=True):
     key: Key
 
 
-Letter: TypeAlias = Submit | Cancel | None
+class Restore(Struct, frozen=True):
+    pass
+
+
+Letter: TypeAlias = Submit | Cancel | Restore | None
 """What the inbox holds; None ends the thread."""
 
 
@@ -99,6 +103,10 @@ class Engine:
             self._running = False
             self._deliver([(key, Finish(Reason.FAILED, self._farewell)) for key in self._channels])
 
+    def restore(self) -> None:
+        """Fill the slots with what the last run held. Before the first job: it would have to make room."""
+        self._inbox.put(Restore())
+
     @contextmanager
     def generate(self, job: Job) -> Iterator[trio.MemoryReceiveChannel[Piece]]:
         """The pieces of `job`, as they come; the last one is a `Finish`. Leaving the block stops the generation.
@@ -129,7 +137,6 @@ class Engine:
             raise
 
     def _work(self, token: trio.lowlevel.TrioToken) -> None:
-        self._restore()
         while self._read_inbox(token):
             self._unsaved = self._snapshots is not None
             pieces = self._step(self._scheduler.plan())
@@ -155,6 +162,8 @@ class Engine:
                 case Cancel(key):
                     self._samplers.pop(key, None)
                     self._scheduler.cancel(key)
+                case Restore():
+                    self._restore()
                 case None:
                     return False
         return True

@@ -52,6 +52,7 @@ async def run(config: Config, listener: socket.socket, engine: Engine, app: App,
         async with trio.open_nursery() as nursery:
             engine_scope: trio.CancelScope = await nursery.start(_host, engine, app)
             await _warm_up(engine)
+            engine.restore()
             stop = trio.Event()
             listening: list[str] = await nursery.start(
                 partial(

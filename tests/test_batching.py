@@ -190,6 +190,14 @@ def test_a_failed_step_ends_its_jobs_and_forgets_what_was_copied() -> None:
     assert run(scheduler, model)[2][0] == Started(len(LONG))
 
 
+def test_many_guesses_still_fit_into_a_step() -> None:
+    about = info(n_slots=50)
+    scheduler, model = Scheduler(about, []), Naive(about)
+    for key in range(50):
+        scheduler.add(key, job(*(key, key + 1, key + 2) * 3, most=20))
+    run(scheduler, model)
+
+
 PROMPTS = st.one_of(
     st.lists(st.integers(0, 3), min_size=1, max_size=60).map(tuple),
     st.tuples(st.integers(0, len(LONG)), st.lists(st.integers(0, 3), min_size=1, max_size=9)).map(

@@ -66,6 +66,7 @@ async def cached(engine: Engine, prompt: tuple[int, ...]) -> int:
     found = 0
     async with trio.open_nursery() as nursery:
         await nursery.start(engine.run)
+        engine.restore()
         with engine.generate(Job(prompt, 3, GREEDY)) as pieces:
             async for piece in pieces:
                 match piece:
