@@ -209,7 +209,8 @@ class Engine:
                 log.warning("a saved slot is left out: %s", error)
             else:
                 self._scheduler.hold(slot, snapshot.tokens)
-        log.info("%d slots are warm from the last run", len(found))
+        if found:
+            log.info("%d slots are warm from the last run", len(found))
 
     def _unsaved_slots(self) -> list[Snapshot]:
         """What has been held since the last time this was asked; nothing if nothing was evaluated."""
