@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
@@ -28,6 +29,10 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 """For files without a template: what most models of that kind were trained on."""
+
+
+_GENERATION = re.compile(r"\{%(-?)\s*(end)?generation\s*(-?)%\}")
+"""Hugging Face's own tag, which marks for training what the assistant said. It prints its content as it is."""
 
 
 class TemplateError(Exception):
@@ -69,7 +74,7 @@ class ChatTemplate:
             },
         )
         try:
-            self._environment.add_template("chat", CHATML if source is None else source)
+            self._environment.add_template("chat", CHATML if source is None else _GENERATION.sub(_plain_tag, source))
         except minijinja.TemplateError as error:
             raise TemplateError(f"the model's chat template cannot be read: {_first_line(error)}") from error
 
@@ -111,6 +116,10 @@ class ChatTemplate:
 
 MISUSE = (TypeError, ValueError, OverflowError, RecursionError)
 """What the functions below raise when a template calls them with what they don't take."""
+
+
+def _plain_tag(tag: re.Match[str]) -> str:
+    return f"{{%{tag[1]} {'endif' if tag[2] else 'if true'} {tag[3]}%}}"
 
 
 class _Refusal(Exception):
