@@ -3,6 +3,9 @@
 A guess is evaluated in the same step as the token before it, and kept only if the sampler, at its place, draws that
 very token: so the answer is distributed as without guesses. (Saxena, "Prompt Lookup Decoding", 2023; that sampling at
 each place keeps the distribution: Leviathan et al., arXiv:2211.17192, for a drafter that is certain.)
+
+How often guesses are right is learned also from those that were not made: every token says whether its guess would
+have been right. So a text in which guessing doesn't pay costs nothing, and one that begins to repeat itself is noticed.
 """
 
 from collections.abc import Sequence
@@ -11,12 +14,10 @@ GRAM = 3
 """Tokens that have to be the same."""
 MOST = 8
 """Tokens guessed at once."""
-HOPE = 0.6
-"""How often a guess is right, before any was tried."""
+FIRST_RIGHT = 0.4
+"""How often a guess is right, before any was seen."""
 WEIGHT = 0.15
 """Of a new outcome in the running mean."""
-PATIENCE = 0.004
-"""What is forgotten of bad luck with every token, so that a text that begins to repeat itself is noticed."""
 
 
 class Drafter:
@@ -25,21 +26,25 @@ class Drafter:
     def __init__(self) -> None:
         self._after: dict[tuple[int, ...], int] = {}
         self._indexed = GRAM
-        self._right = HOPE
+        self._right = FIRST_RIGHT
+        self._guess: Sequence[int] = ()
 
-    def draft(self, tokens: Sequence[int], cost: float, most: int = MOST) -> list[int]:
-        """The guess after `tokens`; often empty. `cost` is that of a guessed token, where a token alone costs 1."""
+    def draft(self, tokens: Sequence[int], cost: float, most: int = MOST) -> Sequence[int]:
+        """The guess after `tokens`, as long as it pays; often empty.
+
+        `cost` is that of a guessed token, where a token that goes alone costs 1.
+        """
         self._index(tokens)
         start = self._after.get(tuple(tokens[-GRAM:]))
-        length = self._length(cost, min(most, MOST))
-        return [] if start is None else list(tokens[start : start + length])
+        self._guess = () if start is None else tokens[start : start + MOST]
+        return self._guess[: self._length(cost, min(most, MOST))]
 
-    def learn(self, guessed: int, right: int) -> None:
-        """Take in how many of the guessed tokens were right; those behind the first wrong one say nothing."""
-        for outcome in [1.0] * right + [0.0] * (right < guessed):
-            self._right += WEIGHT * (outcome - self._right)
-        if guessed == 0:
-            self._right += PATIENCE * (HOPE - self._right)
+    def learn(self, tokens: Sequence[int]) -> None:
+        """Take in what came. What stands behind a first wrong guess says nothing of the guesses."""
+        for guess, token in zip(self._guess, tokens, strict=False):
+            self._right += WEIGHT * ((guess == token) - self._right)
+            if guess != token:
+                break
 
     def _length(self, cost: float, most: int) -> int:
         """The last guessed token is right only if all before it are: it pays as long as that is likelier than dear."""

@@ -1,59 +1,75 @@
-"""How many prompt tokens a step may carry, so that streams in progress keep flowing.
+"""How much of a prompt is evaluated between two steps of the streams, and whether guesses pay.
 
-A step with n streams and p prompt tokens takes about `decode[n] + p * per_token`. Both are measured all the time:
-they differ between machines, models and places in the context.
+Both are learned from every step: they differ between machines, models and places in the context. A step costs more
+than its tokens (each goes once through the weights, and dearer where much is held), so the number of tokens is steered
+by how long the last steps took, instead of being computed.
 """
 
 STEPS = 2.5
-"""How much longer than without a prompt a step may take. Three would be felt as three: measured steps scatter."""
-ALONE_SECONDS = 0.1
-"""For a step in which nobody streams: what a new request or a hang-up waits for at most."""
+"""How far apart a stream's tokens may be, in usual steps. Three would be felt as more: measured steps scatter."""
+LEAST_SECONDS = 0.03
+"""How far apart they may always be: nobody sees it, and prompts need some room beside a single quick stream."""
+ALONE_SECONDS = 0.25
+"""For a step while nobody streams: what a new request waits for at most. (A hang-up interrupts the step.)"""
 FIRST_TOKENS = 16
 """Before anything is measured."""
-FIRST_DRAFT_COST = 0.4
-"""Before anything is measured: what it is on small CPUs."""
+FIRST_GUESS_COST = 0.6
+"""Before anything is measured: what a second token costs on small CPUs, where the first costs 1."""
 WEIGHT = 0.2
-"""Of a new measurement in the running mean."""
+"""Of a new measurement in a running mean."""
 OUTLIER = 3.0
 """A step that was interrupted by another process says nothing about the model: no measurement counts for more."""
 
 
 class Pace:
-    """Learns from `took`, answers with `tokens`."""
+    """Learns from `streamed` and `evaluated`, answers with `tokens` and `guess_cost`."""
 
     def __init__(self, most_tokens: int, max_step_seconds: float = 0.0) -> None:
-        """`max_step_seconds` is the longest a step is to take while somebody streams; 0: `STEPS` as long as usual."""
+        """`max_step_seconds` is how far apart a stream's tokens are to be; 0: `STEPS` usual steps."""
         self._most = most_tokens
         self._max_step = max_step_seconds
-        self._per_token = 0.0
-        self._decode: dict[int, float] = {}
+        self._alone = self._beside = float(FIRST_TOKENS)
+        self._usual: dict[int, float] = {}
+        self._guess = 0.0
 
     def tokens(self, streams: int) -> int:
-        """The prompt tokens for a step beside so many streams; at least one, so that every prompt comes to an end."""
-        if not self._per_token:
-            return FIRST_TOKENS
-        usual = self._usual(streams)
-        limit = (self._max_step or STEPS * usual) if streams else ALONE_SECONDS
-        return max(1, min(int((limit - usual) / self._per_token), self._most - streams))
+        """The prompt tokens for a step while so many stream; at least one, so that every prompt comes to an end."""
+        tokens = self._beside if streams else self._alone
+        return max(1, min(int(tokens), self._most - streams))
 
-    def draft_cost(self, streams: int) -> float:
-        """What a guessed token costs beside so many streams, where a token that goes alone costs 1."""
-        usual = self._usual(streams)
-        return self._per_token * streams / usual if usual and self._per_token else FIRST_DRAFT_COST
+    def guess_cost(self) -> float:
+        """What a guessed token costs beside one stream, where that stream's own token costs 1."""
+        usual = self._usual.get(1, 0.0)
+        return self._guess / usual if usual and self._guess else FIRST_GUESS_COST
 
-    def took(self, streams: int, tokens: int, seconds: float) -> None:
-        """Take in a measured step."""
-        if tokens == 0:
-            self._decode[streams] = _mean(self._decode.get(streams, 0.0), seconds)
+    def streamed(self, streams: int, guesses: int, seconds: float) -> None:
+        """Take in a step of so many streams, and so many guessed tokens."""
+        if not guesses:
+            self._usual[streams] = _mean(self._usual.get(streams, 0.0), seconds)
+        elif usual := self._usual.get(streams):
+            self._guess = _mean(self._guess, max(seconds - usual, 0.0) / guesses)
+
+    def evaluated(self, streams: int, tokens: int, seconds: float) -> None:
+        """Take in a step of so many prompt tokens, while so many streams waited."""
+        if tokens >= self.tokens(streams):  # the end of a prompt is shorter, and says nothing
+            self._steer(streams, seconds)
+
+    def _steer(self, streams: int, seconds: float) -> None:
+        ratio = min(max(self._limit(streams) / seconds, 1 / OUTLIER), OUTLIER) if seconds else OUTLIER
+        tokens = self._beside if streams else self._alone
+        tokens = min(max(tokens + (ratio - 1) * tokens / 2, 1.0), float(self._most))
+        if streams:
+            self._beside = tokens
         else:
-            self._per_token = _mean(self._per_token, max(seconds - self._usual(streams), 0.0) / tokens)
+            self._alone = tokens
 
-    def _usual(self, streams: int) -> float:
-        """Seconds of a step with so many streams and no prompt: measured, or from the nearest measured number."""
-        if streams in self._decode or not self._decode:
-            return self._decode.get(streams, 0.0) if streams else 0.0
-        nearest = min(self._decode, key=lambda known: abs(known - streams))
-        return self._decode[nearest] * streams / nearest
+    def _limit(self, streams: int) -> float:
+        """Seconds for a step with a prompt: what the streams' own step leaves."""
+        if not streams:
+            return ALONE_SECONDS
+        known = min(self._usual, key=lambda known: abs(known - streams), default=0)
+        usual = self._usual[known] * streams / known if known else 0.0
+        return max((self._max_step or max(STEPS * usual, LEAST_SECONDS)) - usual, LEAST_SECONDS / 10)
 
 
 def _mean(mean: float, value: float) -> float:

@@ -3,7 +3,6 @@
 The worker calls `plan`, lets the model do what it says, and tells the outcome with `absorb` or `fail`.
 """
 
-import math
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -17,6 +16,9 @@ from engine.slots import Key, Running, Slot, common
 # Prompt tokens in one step of a model that evaluates one slot at a time. A hang-up and the other streams wait for no
 # more than this: 50 ms where a machine evaluates 300 tokens a second. Larger chunks gain less than 5%.
 PREFILL_CHUNK = 16
+
+# Of the steps that evaluate prompts.
+OLDEST_EACH = 8
 
 # Fewer tokens than this aren't worth a copy between slots, nor waiting for somebody who evaluates them.
 SHARED_LEAST = 16
@@ -49,6 +51,7 @@ class Scheduler:
         """The slots that run, in order of admission, or of turns."""
         self._pace = Pace(info.most_tokens, max_step_seconds)
         self._clock = 0
+        self._prompt_is_next = False
 
     @property
     def idle(self) -> bool:
@@ -79,7 +82,7 @@ class Scheduler:
 
         `sampled` has for each slot with logits a token of each row, up to the first that no guess foresaw.
         """
-        self._pace.took(*self._shape(plan), seconds)
+        self._measure(plan.chunks, seconds)
         pieces: list[tuple[Key, Piece]] = []
         for chunk in plan.chunks:
             slot = self._slots[chunk.slot]
@@ -90,7 +93,7 @@ class Scheduler:
             if chunk.position == running.cached:
                 pieces.append((running.key, Started(running.cached)))
             if chunk.logits:
-                running.drafter.learn(chunk.logits - 1, len(tokens) - 1)
+                running.drafter.learn(tokens)
                 pieces += self._advance(slot, running, tokens)
         return pieces
 
@@ -187,31 +190,40 @@ class Scheduler:
         return (leader, n) if n >= least else None
 
     def _chunks(self) -> Iterator[Chunk]:
-        """A token for everyone who streams, and a share of the prompt tokens that the pace allows for the others."""
+        """A token for everyone who streams, or as much of a prompt as the pace allows: where there are both, in turn.
+
+        Together they would cost the same: sequences that bring unequal numbers of tokens take llama.cpp a pass over
+        the weights each. For the same reason only a stream that is alone is guessed at, and prompts go one by one.
+        """
         streams = [slot for slot in self._turns if slot.pending == 1]
         prompts = [slot for slot in self._turns if slot.pending > 1 and _running(slot).leader is None]
-        left = self._pace.tokens(len(streams)) if prompts else 0
-        cost = math.inf if prompts or not self._info.drafts else self._pace.draft_cost(len(streams))
-        most = self._info.most_tokens // max(len(streams), 1) - 1
-        yield from (self._stream(slot, cost, most) for slot in streams)
-        for index, slot in enumerate(prompts):
-            part = max(1, left // (len(prompts) - index))
-            if left < 1:
-                return
-            chunk = _chunk(slot, part)
-            left -= len(chunk.tokens)
-            yield chunk
+        self._prompt_is_next = bool(prompts) and (self._prompt_is_next or not streams)
+        if self._prompt_is_next:
+            yield _chunk(self._next_prompt(prompts), self._pace.tokens(len(streams)))
+        elif len(streams) == 1 and self._info.drafts:
+            yield self._guessed(streams[0])
+        else:
+            yield from (_chunk(slot, 1) for slot in streams)
+        self._prompt_is_next = not self._prompt_is_next
 
-    def _stream(self, slot: Slot, cost: float, most: int) -> Chunk:
-        """The last token, and a guess of at most so many that come."""
+    def _next_prompt(self, prompts: Sequence[Slot]) -> Slot:
+        """The shortest; but now and then the one that waits longest, lest short ones keep it waiting for ever."""
+        self._clock += 1
+        return prompts[0] if self._clock % OLDEST_EACH == 0 else min(prompts, key=lambda slot: slot.pending)
+
+    def _guessed(self, slot: Slot) -> Chunk:
+        """The last token, and a guess of what comes."""
         running = _running(slot)
-        guess = running.drafter.draft(running.tokens, cost, min(most, running.room(self._info.n_ctx) - 1))
+        most = min(running.room(self._info.n_ctx), self._info.most_tokens) - 1
+        guess = running.drafter.draft(running.tokens, self._pace.guess_cost(), most)
         return Chunk(slot.index, len(slot.held), [running.tokens[-1], *guess], logits=1 + len(guess))
 
-    def _shape(self, plan: Plan) -> tuple[int, int]:
-        """How many streams a plan carries, and how many tokens of prompts."""
-        streams = sum(len(chunk.tokens) == max(chunk.logits, 1) for chunk in plan.chunks)
-        return streams, sum(len(chunk.tokens) for chunk in plan.chunks) - streams
+    def _measure(self, chunks: Sequence[Chunk], seconds: float) -> None:
+        streams = sum(slot.pending == 1 for slot in self._turns)
+        if all(chunk.logits == len(chunk.tokens) for chunk in chunks):
+            self._pace.streamed(streams, sum(chunk.logits - 1 for chunk in chunks), seconds)
+        else:
+            self._pace.evaluated(streams, sum(len(chunk.tokens) for chunk in chunks), seconds)
 
     def _advance(self, slot: Slot, running: Running, tokens: Sequence[int]) -> Iterator[tuple[Key, Piece]]:
         for token in tokens:

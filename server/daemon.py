@@ -22,6 +22,8 @@ KEEP_ALIVE_SECONDS = 20.0
 CLOSING_SECONDS = 2.0
 """What last frames get to leave in, once the grace is over."""
 
+WARM_UP_TOKENS = 32
+
 STUCK_MILLISECONDS = 30_000
 """A client that takes no byte for so long is cut off (TCP_USER_TIMEOUT): trio's `send_all` in hypercorn can't be."""
 
@@ -94,7 +96,8 @@ async def _host(engine: Engine, app: App, task_status: trio.TaskStatus[trio.Canc
 async def _warm_up(engine: Engine) -> None:
     """Ready means that the model has answered."""
     greedy = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
-    with engine.generate(Job((0,), 1, greedy)) as pieces:
+    # A few tokens more than one: the first client finds a pace that is measured.
+    with engine.generate(Job((0,) * WARM_UP_TOKENS, 4, greedy)) as pieces:
         async for piece in pieces:
             if isinstance(piece, Finish) and piece.reason is Reason.FAILED:
                 raise ModelError(piece.message)

@@ -104,35 +104,53 @@ def expected(job: Job, n_ctx: int) -> list[Piece]:
 
 
 def test_all_that_stream_go_into_one_step() -> None:
-    scheduler, model = Scheduler(info(), [END]), Naive(info())
-    for key in range(4):
-        scheduler.add(key, job(key + 1, 20))
-    step(scheduler, model)
-    assert [len(chunk.tokens) for chunk in scheduler.plan().chunks] == [1, 1, 1, 1]
-
-
-def test_a_newcomer_joins_at_the_next_step_and_who_ends_leaves_at_once() -> None:
     scheduler, model = Scheduler(info(), []), Naive(info())
-    scheduler.add(0, job(1, 2, most=3))
+    for key in range(4):
+        scheduler.add(key, job(key + 1, 20, most=50))
+    for _ in range(8):
+        step(scheduler, model)
+    assert [chunk.slot for chunk in scheduler.plan().chunks] == [0, 1, 2, 3]
+
+
+def test_a_newcomer_joins_within_two_steps_and_who_ends_leaves_at_once() -> None:
+    scheduler, model = Scheduler(info(), []), Naive(info())
+    scheduler.add(0, job(1, 2, most=4))
     step(scheduler, model)
     scheduler.add(1, job(3, 4))
-    plan = scheduler.plan()
-    assert [chunk.slot for chunk in plan.chunks] == [0, 1]
-    scheduler.absorb(plan, model.run(plan), 0.01)
+    assert [{key for key, _ in step(scheduler, model)} for _ in range(3)] == [{0}, {1}, {0, 1}]
     assert (0, Finish(Reason.LENGTH)) in step(scheduler, model)
     assert [chunk.slot for chunk in scheduler.plan().chunks] == [1]
 
 
-def test_streams_go_on_in_every_step_of_a_long_prompt() -> None:
+def test_streams_go_on_between_the_parts_of_a_long_prompt() -> None:
     scheduler, model = Scheduler(info(), []), Naive(info())
     scheduler.add(0, job(1, 2, most=400))
     step(scheduler, model)
     scheduler.add(1, job(*range(300), most=1))
+    slots: list[int] = []
     answered = False
     while not answered:
-        pieces = step(scheduler, model)
-        assert any(key == 0 and isinstance(piece, Token) for key, piece in pieces)
+        pieces = _kept(slots, scheduler, model)
         answered = any(key == 1 and isinstance(piece, Token) for key, piece in pieces)
+    assert all(slots[i] != slots[i + 1] for i in range(len(slots) - 1)), "in turn"
+
+
+def _kept(slots: list[int], scheduler: Scheduler, model: Naive) -> list[tuple[int, Piece]]:
+    plan = scheduler.plan()
+    slots += [chunk.slot for chunk in plan.chunks]
+    return scheduler.absorb(plan, model.run(plan), 0.01)
+
+
+def test_the_shortest_prompt_goes_first_but_the_oldest_is_not_forgotten() -> None:
+    scheduler, model = Scheduler(info(n_slots=2), []), Naive(info(n_slots=2))
+    scheduler.add(0, job(*range(400), most=1))
+    step(scheduler, model)
+    done, key = [], 1
+    while 0 not in done:
+        scheduler.add(key, job(key, 7, 8, most=1))
+        done += [who for who, piece in step(scheduler, model) if isinstance(piece, Finish)]
+        key += 1
+    assert 10 < len(done) < 1000
 
 
 def test_ten_with_one_system_prompt_pay_for_it_once() -> None:

@@ -1,14 +1,26 @@
-"""How many prompt tokens a step carries."""
+"""How many prompt tokens a step carries, and what a guess costs."""
 
-from engine.pace import ALONE_SECONDS, FIRST_TOKENS, STEPS, Pace
+from collections.abc import Callable
+
+import pytest
+
+from engine.pace import ALONE_SECONDS, FIRST_GUESS_COST, FIRST_TOKENS, LEAST_SECONDS, STEPS, Pace
+
+PASS, TOKEN = 0.006, 0.002
+"""Seconds of a machine whose steps are not proportional to their tokens: each costs a pass over the weights."""
 
 
-def measured(decode: dict[int, float], per_token: float, *, max_step: float = 0.0) -> Pace:
-    pace = Pace(512, max_step)
-    for _ in range(100):
-        for streams, seconds in decode.items():
-            pace.took(streams, 0, seconds)
-        pace.took(0, 32, 32 * per_token)
+def machine(tokens: int) -> float:
+    return PASS + TOKEN * tokens
+
+
+def played(pace: Pace, streams: int, steps: int = 60, cost: Callable[[int], float] = machine) -> Pace:
+    """Steps of so many streams, and as many of a long prompt in between."""
+    for _ in range(steps):
+        if streams:
+            pace.streamed(streams, 0, cost(streams))
+        tokens = pace.tokens(streams)
+        pace.evaluated(streams, tokens, cost(tokens))
     return pace
 
 
@@ -16,43 +28,70 @@ def test_before_anything_is_measured_a_step_is_short() -> None:
     assert Pace(512).tokens(0) == Pace(512).tokens(4) == FIRST_TOKENS
 
 
-def test_beside_streams_a_step_takes_so_many_usual_ones() -> None:
-    pace = measured({1: 0.006, 4: 0.018}, per_token=0.002)
-    assert pace.tokens(1) == int((STEPS - 1) * 0.006 / 0.002)
-    assert pace.tokens(4) == int((STEPS - 1) * 0.018 / 0.002)
+@pytest.mark.parametrize("streams", [4, 8, 16])
+def test_the_tokens_of_a_stream_are_so_many_usual_steps_apart(streams: int) -> None:
+    tokens = played(Pace(512), streams).tokens(streams)
+    usual = machine(streams)
+    assert usual + machine(tokens - 1) < max(STEPS * usual, LEAST_SECONDS) <= usual + machine(tokens + 1)
+
+
+def test_beside_a_quick_stream_prompts_still_have_room() -> None:
+    tokens = played(Pace(512), 1).tokens(1)
+    assert machine(1) + machine(tokens - 1) < LEAST_SECONDS <= machine(1) + machine(tokens + 1)
 
 
 def test_alone_a_prompt_takes_what_a_newcomer_may_wait() -> None:
-    assert measured({1: 0.006}, per_token=0.002).tokens(0) == int(ALONE_SECONDS / 0.002)
+    tokens = played(Pace(512), 0).tokens(0)
+    assert machine(tokens - 1) < ALONE_SECONDS <= machine(tokens + 1)
 
 
 def test_a_longest_step_is_kept() -> None:
-    assert measured({1: 0.006}, per_token=0.002, max_step=0.030).tokens(1) == int((0.030 - 0.006) / 0.002)
+    tokens = played(Pace(512, max_step_seconds=0.1), 4).tokens(4)
+    assert machine(4) + machine(tokens - 1) < 0.1 <= machine(4) + machine(tokens + 1)
 
 
 def test_every_prompt_goes_on_even_where_one_token_takes_too_long() -> None:
-    assert measured({1: 0.006}, per_token=0.5).tokens(1) == 1
+    assert played(Pace(512), 1, cost=lambda tokens: 0.006 * tokens**3).tokens(1) == 1
 
 
 def test_a_fast_machine_is_bounded_by_the_batch() -> None:
-    assert measured({4: 0.001}, per_token=1e-7).tokens(4) == 512 - 4
+    assert played(Pace(512), 4, cost=lambda tokens: 1e-7).tokens(4) == 512 - 4
 
 
-def test_numbers_of_streams_that_were_not_seen_are_taken_from_the_nearest() -> None:
-    pace = measured({2: 0.010}, per_token=0.002)
-    assert pace.tokens(4) == int((STEPS - 1) * 0.020 / 0.002)
+def test_the_end_of_a_prompt_says_nothing() -> None:
+    pace = played(Pace(512), 4)
+    before = pace.tokens(4)
+    for _ in range(50):
+        pace.evaluated(4, 1, machine(1))
+    assert pace.tokens(4) == before
 
 
-def test_a_step_that_another_process_stalled_is_no_measure() -> None:
-    pace = measured({1: 0.006}, per_token=0.002)
-    before = pace.tokens(1)
-    pace.took(1, 0, 3.0)
-    pace.took(1, 3, 3.0)
-    assert abs(pace.tokens(1) - before) <= 1
+def test_a_step_that_another_process_stalled_halves_at_most_and_is_soon_forgotten() -> None:
+    pace = played(Pace(512), 4)
+    before = pace.tokens(4)
+    pace.evaluated(4, before, 30.0)
+    assert pace.tokens(4) >= before // 2
+    assert played(pace, 4, steps=20).tokens(4) >= before - 1
+
+
+def test_it_recovers_from_a_single_token() -> None:
+    pace = played(Pace(512), 1)
+    for _ in range(20):
+        pace.evaluated(1, pace.tokens(1), 30.0)
+    assert pace.tokens(1) == 1
+    assert played(pace, 1).tokens(1) == played(Pace(512), 1).tokens(1)
 
 
 def test_it_learns_when_tokens_become_dearer() -> None:
-    pace = measured({1: 0.006}, per_token=0.002)
-    for _ in range(100):
-        pace.took(0, 32, 32 * 0.004)
-    assert pace.tokens(0) == int(ALONE_SECONDS / 0.004)
+    pace = played(Pace(512), 0)
+    before = pace.tokens(0)
+    assert played(pace, 0, cost=lambda tokens: 2 * machine(tokens)).tokens(0) < before * 0.6
+
+
+def test_the_cost_of_a_guess_is_measured() -> None:
+    pace = Pace(512)
+    assert pace.guess_cost() == FIRST_GUESS_COST
+    for _ in range(50):
+        pace.streamed(1, 0, 0.008)
+        pace.streamed(1, 2, 0.008 + 2 * 0.003)
+    assert pace.guess_cost() == pytest.approx(0.003 / 0.008)
