@@ -11,6 +11,8 @@ LEAST_SECONDS = 0.03
 """How far apart they may always be: nobody sees it, and prompts need some room beside a single quick stream."""
 ALONE_SECONDS = 0.25
 """For a step while nobody streams: what a new request waits for at most. (A hang-up interrupts the step.)"""
+LEAST_TOKENS = 4
+"""However long a step takes: with fewer, nearly all of it is the pass over the weights, and prompts never end."""
 FIRST_TOKENS = 16
 """Before anything is measured."""
 FIRST_GUESS_COST = 0.6
@@ -33,9 +35,8 @@ class Pace:
         self._guess = 0.0
 
     def tokens(self, streams: int) -> int:
-        """The prompt tokens for a step while so many stream; at least one, so that every prompt comes to an end."""
-        tokens = self._beside if streams else self._alone
-        return max(1, min(int(tokens), self._most - streams))
+        """The prompt tokens for a step while so many stream."""
+        return min(int(self._beside if streams else self._alone), self._most - streams)
 
     def guess_cost(self) -> float:
         """What a guessed token costs beside one stream, where that stream's own token costs 1."""
@@ -57,7 +58,7 @@ class Pace:
     def _steer(self, streams: int, seconds: float) -> None:
         ratio = min(max(self._limit(streams) / seconds, 1 / OUTLIER), OUTLIER) if seconds else OUTLIER
         tokens = self._beside if streams else self._alone
-        tokens = min(max(tokens + (ratio - 1) * tokens / 2, 1.0), float(self._most))
+        tokens = min(max(tokens + (ratio - 1) * tokens / 2, LEAST_TOKENS), self._most)
         if streams:
             self._beside = tokens
         else:
