@@ -14,9 +14,9 @@ from typing import NoReturn
 import trio
 
 from engine import Engine, GGUFError, ModelError, Options, Snapshots, TemplateError, backends, gguf, library, load
-from server import config as configuration
-from server import daemon
+from server import daemon, settings
 from server.app import App, Served
+from server.configfile import ConfigError
 from server.progress import Progress
 from server.service import Notifier
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _end)
     try:
         status: int = flags.run(flags)
-    except (GGUFError, TemplateError, ModelError, library.LibraryError, OSError) as error:
+    except (ConfigError, GGUFError, TemplateError, ModelError, library.LibraryError, OSError) as error:
         return _complain(str(error))
     except KeyboardInterrupt:
         return 130
@@ -38,7 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def serve(flags: argparse.Namespace) -> int:
-    config = configuration.from_flags(flags)
+    values = settings.resolve(flags, os.environ)
+    if flags.print_config:
+        print(settings.as_toml(values), end="")
+        return 0
+    config = settings.config(values)
     _log_to_stderr(config.log_level)
     folder = library.cache_folder(os.environ)
     listener = daemon.bind(config.host, config.port)  # first: a port that is taken is told at once
@@ -164,7 +168,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"responsed {version('responsed')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     server = commands.add_parser("serve", help="serve a model over HTTP")
-    configuration.add_flags(server)
+    settings.add_flags(server)
+    server.add_argument("--print-config", action="store_true", help="show what is in effect, as a file, and end")
     server.set_defaults(run=serve)
     puller = commands.add_parser("pull", help="fetch a model into the cache folder")
     puller.add_argument("name", choices=sorted(library.SOURCES))

@@ -45,6 +45,8 @@ DRAWN = {
     "server.errors": "",
     "server.events": "",
     "server.config": "engine",
+    "server.configfile": "",
+    "server.settings": "config configfile",
     "server.schema": "errors",
     # From request to frames
     "server.prompt": "engine errors schema",
@@ -57,7 +59,9 @@ DRAWN = {
     "server.progress": "",
     "server.app": "engine answer config errors events exchange prompt schema sse stream",
     "server.daemon": "engine app config service",
-    "server.__main__": "engine engine.backends engine.gguf engine.library app config daemon progress service",
+    "server.__main__": (
+        "engine engine.backends engine.gguf engine.library app configfile daemon progress service settings"
+    ),
 }
 """Module -> modules of ours that it imports; those of its own package by their last name."""
 
@@ -68,6 +72,7 @@ ALONE = {
     "minijinja": {"engine.template"},
     "threading": set(),
     "tokenizers": {"engine.vocabulary"},
+    "tomli_w": {"server.configfile"},
     "trio": {"engine.worker", "server.app", "server.exchange", "server.daemon", "server.__main__"},
 }
 """Who may know what is outside. Threads are trio's, and started in `engine.worker`."""
