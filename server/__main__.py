@@ -13,7 +13,19 @@ from typing import NoReturn
 
 import trio
 
-from engine import Engine, GGUFError, ModelError, Options, Snapshots, TemplateError, backends, gguf, library, load
+from engine import (
+    Engine,
+    GGUFError,
+    Knobs,
+    ModelError,
+    Options,
+    Snapshots,
+    TemplateError,
+    backends,
+    gguf,
+    library,
+    load,
+)
 from server import daemon, settings
 from server.app import App, Served
 from server.configfile import ConfigError
@@ -53,6 +65,7 @@ def serve(flags: argparse.Namespace) -> int:
         threads=config.threads,
         engine=config.engine,
         libllama=config.libllama,
+        knobs=Knobs(flash_attention=config.flash_attention == "on"),
     )
     loaded = load(path, options, folder.parent)
     state = config.state or library.state_folder(os.environ)

@@ -21,6 +21,8 @@ class Config(Struct, frozen=True):
     engine: str = "auto"
     libllama: Path | None = None
     """llama.cpp's library; None: the one compiled here, else the one in xllamacpp's wheel."""
+    flash_attention: str = "on"
+    """Of llama.cpp; "off" may be quicker where texts are long (`responsed tune` tells)."""
     max_step_ms: int = 0
     """How long streams may wait for a part of somebody's prompt; 0: two and a half of their own steps."""
     state: Path | None = None

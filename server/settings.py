@@ -17,6 +17,7 @@ from server.configfile import ConfigError
 
 PREFIX = "RESPONSED_"
 ENGINES = ("auto", "llamacpp", "ctransformers")
+SWITCH = ("on", "off")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -120,6 +121,7 @@ SETTINGS = (
     Setting("context", COUNT, "tokens a slot (default: the model's, 8192 at most)"),
     Setting("engine", _one_of(ENGINES), "what runs the model (default: {})"),
     Setting("libllama", PATH, "llama.cpp's library (default: the one that is installed)"),
+    Setting("flash_attention", _one_of(SWITCH), "llama.cpp's attention in one pass (default: {})"),
     Setting("max_step_ms", COUNT, "longest step while somebody streams (default: 2.5 usual ones)"),
     Setting("state", PATH, "folder for what a restart needs (default: ~/.local/state/responsed)"),
     Setting("warm_megabytes", COUNT, "of KV cache kept over a restart; 0: none (default: {})"),
