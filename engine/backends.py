@@ -54,6 +54,11 @@ def open_model(
     )
 
 
+def ways(engine: str) -> list[Knobs]:
+    """The ways an engine can run a file, the default first."""
+    return [Knobs()] + [Knobs(flash_attention=False)] * (engine == llamacpp.NAME)
+
+
 def native_tokenizer(path: Path, library: Path | None) -> llamacpp.NativeTokenizer:
     """Raises ModelError."""
     return llamacpp.NativeTokenizer(libllama.load(libllama.find(library)), path)

@@ -93,8 +93,13 @@ def default_threads() -> int:
     return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
+def trained_context(header: Header) -> int:
+    """Tokens; 0 where the file doesn't say."""
+    return header.integer(f"{header.architecture}.context_length", 0) or 0
+
+
 def _context(header: Header, wished: int) -> int:
-    trained = header.integer(f"{header.architecture}.context_length", 0) or 0
+    trained = trained_context(header)
     if trained and wished > trained:
         raise ModelError(f"the model was trained on contexts of {trained} tokens: choose a --context up to that")
     return wished or min(trained or MOST_CONTEXT, MOST_CONTEXT)

@@ -42,6 +42,8 @@ def read(path: Path) -> dict[str, Any]:
 def write(path: Path, values: Mapping[str, Any]) -> None:
     """Set these keys, in place of what they were; create the file if need be. Raises ConfigError."""
     path = path.resolve()  # what a link points to, not the link
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path} cannot be written: it is no regular file")
     text = _text(path) if path.exists() else ""
     wished = {**_parse(path, text), **values}
     # Line by line, for the sake of the comments; a value of several lines breaks that, and the comments are lost.

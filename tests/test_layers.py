@@ -39,6 +39,8 @@ DRAWN = {
     # All together
     "engine.probe": "backends header loader model template",
     "engine.loader": "backends backport ctrans gguf header ledger model probe template vocabulary",
+    "engine.tuning": "model",
+    "engine.stopwatch": "model tuning",
     "engine.worker": "model pieces sampler scheduler slots snapshots",
     "server": "",
     # Data
@@ -59,9 +61,12 @@ DRAWN = {
     "server.progress": "",
     "server.app": "engine answer config errors events exchange prompt schema sse stream",
     "server.daemon": "engine app config service",
-    "server.__main__": (
-        "engine engine.backends engine.gguf engine.library app configfile daemon progress service settings"
+    "server.commands": "engine engine.backends engine.gguf engine.library progress",
+    "server.tune": (
+        "engine engine.backends engine.gguf engine.library engine.loader engine.stopwatch engine.tuning "
+        "commands config configfile settings"
     ),
+    "server.__main__": "engine engine.library app commands configfile daemon service settings tune",
 }
 """Module -> modules of ours that it imports; those of its own package by their last name."""
 
@@ -83,6 +88,7 @@ PURE = {
     "engine.scheduler",
     "engine.slots",
     "engine.text",
+    "engine.tuning",
     "server.answer",
     "server.errors",
     "server.events",
