@@ -9,6 +9,9 @@ from engine import ctrans, libllama, llamacpp
 from engine.header import Header
 from engine.model import Knobs, Model, ModelError
 
+REQUANTISES = llamacpp.NAME
+"""The engine that writes other types of weights, and runs them."""
+
 
 class Choice(Struct, frozen=True):
     """An engine that may run a file."""

@@ -13,12 +13,12 @@ from statistics import median
 
 from msgspec import Struct, field
 
-from engine.model import Chunk, Knobs, Model
+from engine.model import Chunk, Model
 from engine.tuning import Measurement, Trial
 
 STREAMS = 4
 PATIENCE_SECONDS = 2.0
-"""Of the steps beside a busy process, which may stall for long, in one round."""
+"""Of the steps of one sample: with too many threads each may stall for long."""
 PROMPT_SECONDS = 2.0
 """A prompt that takes longer is made shorter."""
 FEWEST_TOKENS = 16
@@ -56,20 +56,21 @@ def counts(cores: int) -> list[int]:
     return sorted(halves | {cores - 1})
 
 
-def measure(models: Mapping[Knobs, Model], threads: Sequence[int], effort: Effort) -> list[Measurement]:
-    """Each model is one and the same file, opened with `STREAMS` slots of `effort.n_ctx` tokens. Raises ModelError."""
-    clocks = {knobs: _Clock(model, effort) for knobs, model in models.items()}
-    samples = {Trial(count, knobs): _Samples() for count in threads for knobs in models}
+def measure(models: Mapping[Trial, Model], effort: Effort) -> list[Measurement]:
+    """What each is tried on has `STREAMS` slots of `effort.n_ctx` tokens; several may use one. Raises ModelError."""
+    unique = {id(model): _Clock(model, effort) for model in {id(model): model for model in models.values()}.values()}
+    clocks = {trial: unique[id(model)] for trial, model in models.items()}
+    samples = {trial: _Samples() for trial in models}
     end = time.perf_counter() + effort.seconds
     for number in range(effort.rounds):
         if number and time.perf_counter() > end:
             break
         order = list(samples.items())[:: -1 if number % 2 else 1]
         for trial, sample in order:
-            clocks[trial.knobs].calm(trial.threads, sample)
+            clocks[trial].calm(trial.threads, sample)
         with _busy_process():
             for trial, sample in order:
-                clocks[trial.knobs].busy(trial.threads, sample)
+                clocks[trial].busy(trial.threads, sample)
     return [_measurement(trial, sample) for trial, sample in samples.items()]
 
 
@@ -97,14 +98,14 @@ class _Clock:
 
     def busy(self, threads: int, samples: _Samples) -> None:
         self._model.use_threads(threads)
-        samples.busy += self._steps(self._slots[:1], self._effort.busy_steps, PATIENCE_SECONDS)
+        samples.busy += self._steps(self._slots[:1], self._effort.busy_steps)
 
-    def _steps(self, slots: Sequence[int], most: int, seconds: float = float("inf")) -> list[float]:
+    def _steps(self, slots: Sequence[int], most: int) -> list[float]:
         """Milliseconds of each step."""
         if not self._model.info.rewinds:
             self._fill()
         took: list[float] = []
-        end = time.perf_counter() + seconds
+        end = time.perf_counter() + PATIENCE_SECONDS
         while len(took) < most and (not took or time.perf_counter() < end):
             position = self._prompt + len(took)
             took.append(1e3 * self._timed([Chunk(slot, position, [_token(position, slot)], 1) for slot in slots]))

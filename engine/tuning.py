@@ -18,6 +18,7 @@ class Trial(Struct, frozen=True):
 
     threads: int
     knobs: Knobs = Knobs()
+    weights: str = "as it is"
 
     def __str__(self) -> str:
         plain = f"{self.threads} thread{'s' if self.threads > 1 else ''}"

@@ -23,6 +23,7 @@ from engine import (
     TemplateError,
     library,
     load,
+    quantiser,
 )
 from server import commands, daemon, settings, tune
 from server.app import App, Served
@@ -133,6 +134,8 @@ def _parser() -> argparse.ArgumentParser:
     names.add_parser("models", help="list the models there are").set_defaults(run=commands.models)
     tuner = names.add_parser("tune", help="measure what is quickest on this machine, and write it down")
     settings.add_flags(tuner, "model", "engine", "libllama")
+    tuner.add_argument("--requantise", action="store_true", help="also time copies with other types of weights")
+    tuner.add_argument("--apply", choices=sorted(quantiser.KINDS), help="keep such a copy, and serve it from now on")
     tuner.set_defaults(run=tune.tune)
     return parser
 

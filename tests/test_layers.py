@@ -39,6 +39,8 @@ DRAWN = {
     # All together
     "engine.probe": "backends header loader model template",
     "engine.loader": "backends backport ctrans gguf header ledger model probe template vocabulary",
+    "engine.quantiser": "libllama model",
+    "engine.divergence": "model",
     "engine.tuning": "model",
     "engine.stopwatch": "model tuning",
     "engine.worker": "model pieces sampler scheduler slots snapshots",
@@ -62,17 +64,21 @@ DRAWN = {
     "server.app": "engine answer config errors events exchange prompt schema sse stream",
     "server.daemon": "engine app config service",
     "server.commands": "engine engine.backends engine.gguf engine.library progress",
+    "server.copies": (
+        "engine engine.backends engine.divergence engine.loader engine.quantiser engine.stopwatch engine.tuning "
+        "commands config"
+    ),
     "server.tune": (
         "engine engine.backends engine.gguf engine.library engine.loader engine.stopwatch engine.tuning "
-        "commands config configfile settings"
+        "commands config configfile copies settings"
     ),
-    "server.__main__": "engine engine.library app commands configfile daemon service settings tune",
+    "server.__main__": "engine engine.library engine.quantiser app commands configfile daemon service settings tune",
 }
 """Module -> modules of ours that it imports; those of its own package by their last name."""
 
 ALONE = {
     "ctransformers": {"engine.ctrans"},
-    "ctypes": {"engine.ctrans", "engine.libllama", "engine.llamacpp"},
+    "ctypes": {"engine.ctrans", "engine.libllama", "engine.llamacpp", "engine.quantiser"},
     "hypercorn": {"server.daemon"},
     "minijinja": {"engine.template"},
     "threading": set(),

@@ -119,7 +119,7 @@ def test_rounds_alternate_and_every_trial_gets_the_same() -> None:
 
     model = Counted(n_ctx=64, n_slots=4, batched=True)
     effort = Effort(prompt=16, steps=2, busy_steps=3, rounds=2)
-    results = stopwatch.measure({Knobs(): model}, [1, 2], effort)
+    results = stopwatch.measure({Trial(1): model, Trial(2): model}, effort)
     assert [each.trial for each in results] == [Trial(1), Trial(2)]
     assert Counted.used == [1, 1, 2, 1, 2, 2, 1, 2, 1]
     assert all(each.together is not None for each in results)
@@ -128,7 +128,7 @@ def test_rounds_alternate_and_every_trial_gets_the_same() -> None:
 @pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
 def test_the_real_model_is_measured(engine: str, smollm2: Path, cache: Path) -> None:
     model = load(smollm2, Options(n_slots=4, n_ctx=64, threads=1, engine=engine), cache).model
-    (result,) = stopwatch.measure({Knobs(): model}, [1], SMALL)
+    (result,) = stopwatch.measure({Trial(1): model}, SMALL)
     model.close()
     assert min(result.prefill, result.decode, result.stall) > 0
     assert (result.together is None) == (engine == "ctransformers")
