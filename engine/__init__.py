@@ -2,7 +2,7 @@
 
 from engine.header import GGUFError
 from engine.loader import Loaded, Options, load
-from engine.model import Model, ModelError, ModelInfo
+from engine.model import Knobs, Model, ModelError, ModelInfo
 from engine.pieces import Finish, Job, Piece, Reason, Sampling, Started, Token
 from engine.snapshots import Snapshots
 from engine.template import ChatTemplate, Message, TemplateError
@@ -17,6 +17,7 @@ __all__ = [
     "Finish",
     "GGUFError",
     "Job",
+    "Knobs",
     "Loaded",
     "Message",
     "Model",

@@ -7,7 +7,10 @@ from msgspec import Struct
 
 from engine import ctrans, libllama, llamacpp
 from engine.header import Header
-from engine.model import Model, ModelError
+from engine.model import Knobs, Model, ModelError
+
+REQUANTISES = llamacpp.NAME
+"""The engine that writes other types of weights, and runs them."""
 
 
 class Choice(Struct, frozen=True):
@@ -36,13 +39,27 @@ def choices(header: Header, wished: str, library: Path | None) -> list[Choice]:
     return [*native, _ctransformers("llama.cpp could not load the file")]
 
 
-def open_model(engine: str, weights: Path, *, n_ctx: int, n_slots: int, threads: int, library: Path | None) -> Model:
+def open_model(
+    engine: str,
+    weights: Path,
+    *,
+    n_ctx: int,
+    n_slots: int,
+    threads: int,
+    library: Path | None,
+    knobs: Knobs = llamacpp.DEFAULT,
+) -> Model:
     """Raises ModelError."""
     if engine == ctrans.NAME:
         return ctrans.Ctransformers(weights, n_ctx=n_ctx, n_slots=n_slots, threads=threads)
     return llamacpp.LlamaCpp(
-        libllama.load(libllama.find(library)), weights, n_ctx=n_ctx, n_slots=n_slots, threads=threads
+        libllama.load(libllama.find(library)), weights, n_ctx=n_ctx, n_slots=n_slots, threads=threads, knobs=knobs
     )
+
+
+def ways(engine: str) -> list[Knobs]:
+    """The ways an engine can run a file, the default first."""
+    return [Knobs()] + [Knobs(flash_attention=False)] * (engine == llamacpp.NAME)
 
 
 def native_tokenizer(path: Path, library: Path | None) -> llamacpp.NativeTokenizer:

@@ -57,6 +57,9 @@ class Ctransformers:
     def restore(self, slot: int, state: bytes, n: int) -> None:
         raise ModelError("ctransformers cannot restore a slot")
 
+    def use_threads(self, n: int) -> None:
+        self._threads = n
+
     def interrupt(self) -> None:
         """A call can't be interrupted; it is one of few tokens (`scheduler.PREFILL_CHUNK`)."""
 

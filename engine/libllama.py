@@ -11,7 +11,7 @@ import importlib.util
 import logging
 import platform
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ctypes import CFUNCTYPE, POINTER, c_bool, c_char_p, c_float, c_int8, c_int32, c_size_t, c_uint8, c_uint32, c_void_p
 from pathlib import Path
 from typing import Any, ClassVar
@@ -139,6 +139,7 @@ SIGNATURES: dict[str, tuple[object, Sequence[object]]] = {
     "llama_state_seq_set_data": (c_size_t, [c_void_p, POINTER(c_uint8), c_size_t, c_int32]),
     "llama_decode": (c_int32, [c_void_p, Batch]),
     "llama_get_logits_ith": (POINTER(c_float), [c_void_p, c_int32]),
+    "llama_set_n_threads": (None, [c_void_p, c_int32, c_int32]),
     "llama_set_abort_callback": (None, [c_void_p, c_void_p, c_void_p]),
 }
 
@@ -179,18 +180,19 @@ class Library:
         try:
             self._loaded = ctypes.CDLL(str(path))
             for name, types in SIGNATURES.items():
-                self._declare(name, *types)
+                self.declare(name, *types)
             self.version: str = self._loaded.llama_version().decode()
             params = next((params for begin, params in CONTEXT_PARAMS.items() if self.version.startswith(begin)), None)
             if params is None:
                 fitting = " or ".join(f"{begin}x" for begin in CONTEXT_PARAMS)
                 raise ModelError(f"{path} is llama.cpp {self.version}; this version of responsed fits {fitting}")
             self._params = params
-            self._declare("llama_init_from_model", c_void_p, [c_void_p, params])
+            self.declare("llama_init_from_model", c_void_p, [c_void_p, params])
         except (OSError, AttributeError) as error:
             raise ModelError(f"{path} is no llama.cpp library that can be used: {error}") from error
         self._loaded.llama_log_set(LOG, None)
-        self._check()
+        self.check(self.model_params(), MODEL_DEFAULTS)
+        self.check(self.context_params(), CONTEXT_DEFAULTS)
         self._loaded.llama_backend_init()
 
     def __getattr__(self, name: str) -> Callable[..., Any]:  # what ctypes makes of C's types
@@ -203,18 +205,19 @@ class Library:
     def context_params(self) -> Any:  # a ContextParams of the library's version
         return self._params.from_buffer_copy(self._loaded.llama_context_default_params())
 
-    def _declare(self, name: str, result: object, arguments: Sequence[object]) -> None:
+    def declare(self, name: str, result: object, arguments: Sequence[object]) -> None:
+        """Raises AttributeError where the library doesn't have it."""
         function = getattr(self._loaded, name)
         function.restype, function.argtypes = result, arguments
 
-    def _check(self) -> None:
-        for params, defaults in ((self.model_params(), MODEL_DEFAULTS), (self.context_params(), CONTEXT_DEFAULTS)):
-            for field, expected in defaults.items():
-                if (found := getattr(params, field)) != expected:
-                    raise ModelError(
-                        f"{self.path} does not fit: its default {field} reads as {found!r}, not {expected!r}; "
-                        "install the version of llama.cpp that README names"
-                    )
+    def check(self, params: ctypes.Structure, defaults: Mapping[str, object]) -> None:
+        """Raises ModelError where the library's own default parameters don't read as what they must be."""
+        for field, expected in defaults.items():
+            if (found := getattr(params, field)) != expected:
+                raise ModelError(
+                    f"{self.path} does not fit: its default {field} reads as {found!r}, not {expected!r}; "
+                    "install the version of llama.cpp that README names"
+                )
 
 
 class _Log:

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.libllama import Batch, Library, errors
-from engine.model import Chunk, FloatArray, ModelError, ModelInfo
+from engine.model import Chunk, FloatArray, Knobs, ModelError, ModelInfo
 
 NAME = "llamacpp"
 STRLEN = ctypes.CDLL(None).strlen
 C = TypeVar("C", c_int8, c_int32)
 MMAP = 1
-FLASH_ATTENTION = 1
+DEFAULT = Knobs()
 MOST_TOKENS = 512
 """Of a step: llama.cpp's own `n_ubatch`, above which it makes several passes of one batch."""
 
@@ -29,7 +29,9 @@ MOST_TOKENS = 512
 class LlamaCpp:
     """A Model; see `engine.model`."""
 
-    def __init__(self, library: Library, path: Path, *, n_ctx: int, n_slots: int, threads: int) -> None:
+    def __init__(
+        self, library: Library, path: Path, *, n_ctx: int, n_slots: int, threads: int, knobs: Knobs = DEFAULT
+    ) -> None:
         """Raises ModelError. `path` was checked before (`gguf.read`)."""
         self._lib = library
         self._stop = ctypes.create_string_buffer(2)
@@ -41,7 +43,7 @@ class LlamaCpp:
         params.n_batch = params.n_ubatch = MOST_TOKENS
         params.n_outputs_max_per_seq = 0
         params.n_threads = params.n_threads_batch = threads
-        params.flash_attn_type = FLASH_ATTENTION
+        params.flash_attn_type = int(knobs.flash_attention)
         self._context = library.llama_init_from_model(self._model, params)
         if not self._context:
             library.llama_model_free(self._model)
@@ -85,6 +87,9 @@ class LlamaCpp:
 
     def restore(self, slot: int, state: bytes, n: int) -> None:
         self._put(slot, (c_uint8 * len(state)).from_buffer_copy(state), n)
+
+    def use_threads(self, n: int) -> None:
+        self._lib.llama_set_n_threads(self._context, n, n)
 
     def interrupt(self) -> None:
         self._stop[0] = b"1"

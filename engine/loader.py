@@ -11,7 +11,7 @@ from msgspec import Struct
 from engine import backends, backport, ctrans, gguf
 from engine.header import GGUFError, Header
 from engine.ledger import Ledger
-from engine.model import Model, ModelError
+from engine.model import Knobs, Model, ModelError
 from engine.probe import probe
 from engine.template import ChatTemplate
 from engine.vocabulary import Vocabulary
@@ -31,6 +31,7 @@ class Options(Struct, frozen=True):
     engine: str = "auto"
     libllama: Path | None = None
     """llama.cpp's library, where it is not to be looked for."""
+    knobs: Knobs = Knobs()
 
 
 class Loaded(Struct, frozen=True):
@@ -57,7 +58,13 @@ def load(path: Path, options: Options, cache: Path) -> Loaded:
                 probe(path, weights, choice.engine, options.libllama)
                 ledger.passes(path, choice.passport)
             model = backends.open_model(
-                choice.engine, weights, n_ctx=n_ctx, n_slots=options.n_slots, threads=threads, library=options.libllama
+                choice.engine,
+                weights,
+                n_ctx=n_ctx,
+                n_slots=options.n_slots,
+                threads=threads,
+                library=options.libllama,
+                knobs=options.knobs,
             )
         except ModelError as error:
             if last:
@@ -66,7 +73,7 @@ def load(path: Path, options: Options, cache: Path) -> Loaded:
             continue
         size = (options.n_slots, n_ctx, threads)
         log.info("%s runs %s (%s): %d slots of %d tokens, %d threads", choice.engine, path.name, choice.reason, *size)
-        fingerprint = f"{ledger.sha256(path)} {choice.passport} n_ctx {n_ctx}"
+        fingerprint = f"{ledger.sha256(path)} {choice.passport} n_ctx {n_ctx} {options.knobs}"
         return Loaded(model, vocabulary, template, fingerprint)
     raise AssertionError("there is at least one choice, and the last one raises")
 
@@ -86,8 +93,13 @@ def default_threads() -> int:
     return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
+def trained_context(header: Header) -> int:
+    """Tokens; 0 where the file doesn't say."""
+    return header.integer(f"{header.architecture}.context_length", 0) or 0
+
+
 def _context(header: Header, wished: int) -> int:
-    trained = header.integer(f"{header.architecture}.context_length", 0) or 0
+    trained = trained_context(header)
     if trained and wished > trained:
         raise ModelError(f"the model was trained on contexts of {trained} tokens: choose a --context up to that")
     return wished or min(trained or MOST_CONTEXT, MOST_CONTEXT)

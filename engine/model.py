@@ -14,6 +14,13 @@ class ModelError(Exception):
     """The model could not be loaded or could not evaluate a step. One sentence for a person."""
 
 
+class Knobs(Struct, frozen=True):
+    """What a backend can do in more ways than one, each as right as the other. ctransformers has only one."""
+
+    flash_attention: bool = True
+    """Of llama.cpp: attention in one pass. Which way is quicker depends on the machine and the length."""
+
+
 class ModelInfo(Struct, frozen=True):
     """What a loaded model is and can do."""
 
@@ -70,6 +77,9 @@ class Model(Protocol):
 
     def restore(self, slot: int, state: bytes, n: int) -> None:
         """Make a slot hold `n` tokens that were saved by the same engine from the same model. Raises ModelError."""
+
+    def use_threads(self, n: int) -> None:
+        """How many threads the next decodes take. What has none does nothing."""
 
     def interrupt(self) -> None:
         """End a running `decode` early, with a ModelError; from any thread. Where that can't be, nothing."""

@@ -87,6 +87,9 @@ class ScriptedModel:
         except msgspec.DecodeError as error:
             raise ModelError(f"{n} tokens cannot be put into slot {slot}: {error}") from error
 
+    def use_threads(self, n: int) -> None:
+        """It has none."""
+
     def interrupt(self) -> None:
         pass
 

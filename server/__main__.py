@@ -13,11 +13,21 @@ from typing import NoReturn
 
 import trio
 
-from engine import Engine, GGUFError, ModelError, Options, Snapshots, TemplateError, backends, gguf, library, load
-from server import config as configuration
-from server import daemon
+from engine import (
+    Engine,
+    GGUFError,
+    Knobs,
+    ModelError,
+    Options,
+    Snapshots,
+    TemplateError,
+    library,
+    load,
+    quantiser,
+)
+from server import commands, daemon, settings, tune
 from server.app import App, Served
-from server.progress import Progress
+from server.configfile import ConfigError
 from server.service import Notifier
 
 SWITCH_SECONDS = 5e-5
@@ -30,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _end)
     try:
         status: int = flags.run(flags)
-    except (GGUFError, TemplateError, ModelError, library.LibraryError, OSError) as error:
+    except (ConfigError, GGUFError, TemplateError, ModelError, library.LibraryError, OSError) as error:
         return _complain(str(error))
     except KeyboardInterrupt:
         return 130
@@ -38,17 +48,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def serve(flags: argparse.Namespace) -> int:
-    config = configuration.from_flags(flags)
+    values = settings.resolve(flags, os.environ)
+    if flags.print_config:
+        print(settings.as_toml(values), end="")
+        return 0
+    config = settings.config(values)
     _log_to_stderr(config.log_level)
     folder = library.cache_folder(os.environ)
     listener = daemon.bind(config.host, config.port)  # first: a port that is taken is told at once
-    path = _find(config.model, folder)
+    path = commands.find(config.model, folder)
     options = Options(
         n_slots=config.slots,
         n_ctx=config.context,
         threads=config.threads,
         engine=config.engine,
         libllama=config.libllama,
+        knobs=Knobs(flash_attention=config.flash_attention == "on"),
     )
     loaded = load(path, options, folder.parent)
     state = config.state or library.state_folder(os.environ)
@@ -75,60 +90,6 @@ def serve(flags: argparse.Namespace) -> int:
         return _complain(str(failed))
     loaded.model.close()
     return 0
-
-
-def pull(flags: argparse.Namespace) -> int:
-    print(_pull(library.SOURCES[flags.name], library.cache_folder(os.environ)))
-    return 0
-
-
-def models(flags: argparse.Namespace) -> int:
-    """What `--model` can name: files in the cache folder, and what can be pulled."""
-    folder = library.cache_folder(os.environ)
-    names = {source.filename: source.name for source in library.SOURCES.values()}
-    rows = [("NAME", "MB", "ARCHITECTURE", "ENGINE", "FILE")]
-    for path in library.installed(folder):
-        size = f"{path.stat().st_size / 1e6:.0f}"
-        rows.append((names.pop(path.name, path.stem), size, *_kind(path), str(path)))
-    rows += [
-        (source.name, f"{source.size / 1e6:.0f}", "-", "-", f"not here yet: responsed pull {source.name}")
-        for source in library.SOURCES.values()
-        if source.filename in names
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    return 0
-
-
-def _kind(path: Path) -> tuple[str, str]:
-    """A file's architecture, and the engine that `auto` takes for it, with the reason."""
-    try:
-        header = gguf.read(path)
-        choice = backends.choices(header, "auto", None)[0]
-    except GGUFError:
-        return "unreadable", "-"
-    except ModelError as error:
-        return header.architecture, f"none: {error}"
-    return header.architecture, f"{choice.engine} ({choice.reason})"
-
-
-def _find(model: str, folder: Path) -> Path:
-    """Raises LibraryError."""
-    if (path := library.find(model, folder)) is not None:
-        return path
-    if (source := library.SOURCES.get(model)) is not None:
-        return _pull(source, folder)
-    raise library.LibraryError(
-        f"there is no file and no model {model!r}: `responsed models` lists what there is, "
-        f"and GGUF files in {folder} are found by name"
-    )
-
-
-def _pull(source: library.Source, folder: Path) -> Path:
-    print(f"pulling {source.name}: {source.description} ({source.license})", file=sys.stderr)
-    with Progress(sys.stderr) as progress:
-        return library.pull(source, folder, progress)
 
 
 def _served_name(model: str, path: Path) -> str:
@@ -162,14 +123,20 @@ def _parser() -> argparse.ArgumentParser:
         prog="responsed", description="Answers the OpenAI Responses API from a GGUF model on this machine."
     )
     parser.add_argument("--version", action="version", version=f"responsed {version('responsed')}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    server = commands.add_parser("serve", help="serve a model over HTTP")
-    configuration.add_flags(server)
+    names = parser.add_subparsers(required=True, metavar="COMMAND")
+    server = names.add_parser("serve", help="serve a model over HTTP")
+    settings.add_flags(server)
+    server.add_argument("--print-config", action="store_true", help="show what is in effect, as a file, and end")
     server.set_defaults(run=serve)
-    puller = commands.add_parser("pull", help="fetch a model into the cache folder")
+    puller = names.add_parser("pull", help="fetch a model into the cache folder")
     puller.add_argument("name", choices=sorted(library.SOURCES))
-    puller.set_defaults(run=pull)
-    commands.add_parser("models", help="list the models there are").set_defaults(run=models)
+    puller.set_defaults(run=commands.pull)
+    names.add_parser("models", help="list the models there are").set_defaults(run=commands.models)
+    tuner = names.add_parser("tune", help="measure what is quickest on this machine, and write it down")
+    settings.add_flags(tuner, "model", "engine", "libllama")
+    tuner.add_argument("--requantise", action="store_true", help="also time copies with other types of weights")
+    tuner.add_argument("--apply", choices=sorted(quantiser.KINDS), help="keep such a copy, and serve it from now on")
+    tuner.set_defaults(run=tune.tune)
     return parser
 
 

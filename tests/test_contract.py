@@ -66,6 +66,14 @@ def answer(loaded: Loaded, messages: Sequence[Message], *, chunk: int = N_CTX, n
     return b"".join(map(loaded.vocabulary.bytes_of, said))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_change_the_time_only(loaded: Loaded, threads: int) -> None:
+    loaded.model.use_threads(threads)
+    said = answer(loaded, PARIS)
+    loaded.model.use_threads(1)
+    assert said == answer(loaded, PARIS)
+
+
 def test_it_says_what_it_is(loaded: Loaded) -> None:
     info = loaded.model.info
     assert (info.n_ctx, info.n_slots, info.n_vocab) == (N_CTX, N_SLOTS, loaded.vocabulary.size)

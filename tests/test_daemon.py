@@ -434,8 +434,8 @@ WRONG = [
     (["serve", "--context", "1.5"], "argument --context: '1.5' is not a whole number"),
     (["serve", "--grace", "nan"], "argument --grace: 'nan' is not a number of seconds from 0 to 3600"),
     (["serve", "--grace", "soon"], "argument --grace: 'soon' is not a number of seconds from 0 to 3600"),
-    (["serve", "--engine", "nope"], "argument --engine: invalid choice: 'nope'"),
-    (["serve", "--log-level", "loud"], "argument --log-level: invalid choice: 'loud'"),
+    (["serve", "--engine", "nope"], "argument --engine: 'nope' is not one of auto, llamacpp, ctransformers"),
+    (["serve", "--log-level", "loud"], "argument --log-level: 'loud' is not one of debug, info, warning, error"),
     (["pull", "nope"], "argument name: invalid choice: 'nope'"),
 ]
 

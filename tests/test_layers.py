@@ -39,12 +39,18 @@ DRAWN = {
     # All together
     "engine.probe": "backends header loader model template",
     "engine.loader": "backends backport ctrans gguf header ledger model probe template vocabulary",
+    "engine.quantiser": "libllama model",
+    "engine.divergence": "model",
+    "engine.tuning": "model",
+    "engine.stopwatch": "model tuning",
     "engine.worker": "model pieces sampler scheduler slots snapshots",
     "server": "",
     # Data
     "server.errors": "",
     "server.events": "",
     "server.config": "engine",
+    "server.configfile": "",
+    "server.settings": "config configfile",
     "server.schema": "errors",
     # From request to frames
     "server.prompt": "engine errors schema",
@@ -57,17 +63,27 @@ DRAWN = {
     "server.progress": "",
     "server.app": "engine answer config errors events exchange prompt schema sse stream",
     "server.daemon": "engine app config service",
-    "server.__main__": "engine engine.backends engine.gguf engine.library app config daemon progress service",
+    "server.commands": "engine engine.backends engine.gguf engine.library progress",
+    "server.copies": (
+        "engine engine.backends engine.divergence engine.loader engine.quantiser engine.stopwatch engine.tuning "
+        "commands config"
+    ),
+    "server.tune": (
+        "engine engine.backends engine.gguf engine.library engine.loader engine.stopwatch engine.tuning "
+        "commands config configfile copies settings"
+    ),
+    "server.__main__": "engine engine.library engine.quantiser app commands configfile daemon service settings tune",
 }
 """Module -> modules of ours that it imports; those of its own package by their last name."""
 
 ALONE = {
     "ctransformers": {"engine.ctrans"},
-    "ctypes": {"engine.ctrans", "engine.libllama", "engine.llamacpp"},
+    "ctypes": {"engine.ctrans", "engine.libllama", "engine.llamacpp", "engine.quantiser"},
     "hypercorn": {"server.daemon"},
     "minijinja": {"engine.template"},
     "threading": set(),
     "tokenizers": {"engine.vocabulary"},
+    "tomli_w": {"server.configfile"},
     "trio": {"engine.worker", "server.app", "server.exchange", "server.daemon", "server.__main__"},
 }
 """Who may know what is outside. Threads are trio's, and started in `engine.worker`."""
@@ -78,6 +94,7 @@ PURE = {
     "engine.scheduler",
     "engine.slots",
     "engine.text",
+    "engine.tuning",
     "server.answer",
     "server.errors",
     "server.events",

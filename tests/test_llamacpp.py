@@ -10,7 +10,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import Engine, Job, Message, ModelError, Sampling, Token, backends, loader
+from engine import Engine, Job, Knobs, Message, ModelError, Sampling, Token, backends, loader
 from engine.llamacpp import LlamaCpp, NativeTokenizer
 from engine.model import Chunk
 from engine.pieces import Started
@@ -122,6 +122,23 @@ def test_a_prefix_copied_to_another_slot_answers_as_if_evaluated_there(
     copied = int(model.logits(5).argmax())
     model.decode([Chunk(3, len(prompt) - 4, prompt[-4:], logits=True)])
     assert copied == int(model.logits(3).argmax())
+
+
+def test_both_kinds_of_attention_answer_the_same(
+    model: LlamaCpp, parts: tuple[Vocabulary, ChatTemplate], smollm2: Path
+) -> None:
+    vocabulary, template = parts
+    prompt = prompts(template, RULES)[0]
+    other = backends.open_model(
+        "llamacpp", smollm2, n_ctx=512, n_slots=2, threads=1, library=None, knobs=Knobs(flash_attention=False)
+    )
+    assert isinstance(other, LlamaCpp)
+    expected = alone(model, prompt, TOKENS, vocabulary.end_tokens)
+    assert_same(model, prompt, alone(other, prompt, TOKENS, vocabulary.end_tokens), expected)
+    other.share(0, 1, len(prompt) - 1)
+    other.decode([Chunk(1, len(prompt) - 1, prompt[-1:], logits=1)])
+    assert int(other.logits(1).argmax()) == expected[0], "a slot can be copied without flash attention too"
+    other.close()
 
 
 def test_a_long_step_can_be_interrupted_and_the_slot_goes_on(

@@ -2,10 +2,25 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
-from engine import Engine, Finish, Job, Message, Sampling, Snapshots, Started, backends, loader, scripted
+from engine import (
+    Engine,
+    Finish,
+    Job,
+    Knobs,
+    Message,
+    Options,
+    Sampling,
+    Snapshots,
+    Started,
+    backends,
+    load,
+    loader,
+    scripted,
+)
 from engine.scripted import ScriptedModel
 from engine.snapshots import Snapshot
 
@@ -84,6 +99,16 @@ async def test_a_restarted_engine_does_not_evaluate_its_prompts_again(tmp_path: 
     model = ScriptedModel(batched=True)
     assert await cached(Engine(model, [scripted.END], 0, folder_of(tmp_path)), prompt) == len(prompt) - 1
     assert model.decoded[0].position == len(prompt) - 1
+
+
+def test_a_state_is_of_one_kind_of_attention(smollm2: Path, cache: Path) -> None:
+    options = Options(n_slots=1, n_ctx=64, engine="llamacpp")
+    fingerprints = set()
+    for flash_attention in (True, False):
+        loaded = load(smollm2, msgspec.structs.replace(options, knobs=Knobs(flash_attention)), cache)
+        fingerprints.add(loaded.fingerprint)
+        loaded.model.close()
+    assert len(fingerprints) == 2
 
 
 async def test_the_real_model_answers_the_same_after_a_restart(smollm2: Path, tmp_path: Path) -> None:
