@@ -17,6 +17,8 @@ FIRST_TOKENS = 16
 """Before anything is measured."""
 FIRST_GUESS_COST = 0.6
 """Before anything is measured: what a second token costs on small CPUs, where the first costs 1."""
+FORGETTING = 0.002
+"""Of the measured cost, with every step without a guess: a stalled step must not put an end to guessing for ever."""
 WEIGHT = 0.2
 """Of a new measurement in a running mean."""
 OUTLIER = 3.0
@@ -47,6 +49,8 @@ class Pace:
         """Take in a step of so many streams, and so many guessed tokens."""
         if not guesses:
             self._usual[streams] = _mean(self._usual.get(streams, 0.0), seconds)
+            if self._guess and streams == 1:
+                self._guess += FORGETTING * (FIRST_GUESS_COST * self._usual[1] - self._guess)
         elif usual := self._usual.get(streams):
             self._guess = _mean(self._guess, max(seconds - usual, 0.0) / guesses)
 

@@ -94,4 +94,14 @@ def test_the_cost_of_a_guess_is_measured() -> None:
     for _ in range(50):
         pace.streamed(1, 0, 0.008)
         pace.streamed(1, 2, 0.008 + 2 * 0.003)
-    assert pace.guess_cost() == pytest.approx(0.003 / 0.008)
+    assert pace.guess_cost() == pytest.approx(0.003 / 0.008, rel=0.05)
+
+
+def test_a_stalled_guess_does_not_end_guessing_for_ever() -> None:
+    pace = Pace(512)
+    pace.streamed(1, 0, 0.008)
+    pace.streamed(1, 1, 3.0)
+    assert pace.guess_cost() > 1
+    for _ in range(5000):
+        pace.streamed(1, 0, 0.008)
+    assert pace.guess_cost() == pytest.approx(FIRST_GUESS_COST, rel=0.1)
