@@ -9,6 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from engine import backends, backport, ctrans, gguf
+from engine.backends import Choice
 from engine.header import GGUFError, Header
 from engine.ledger import Ledger
 from engine.model import Knobs, Model, ModelError
@@ -50,32 +51,33 @@ def load(path: Path, options: Options, cache: Path) -> Loaded:
     n_ctx = _context(header, options.n_ctx)
     threads = options.threads or default_threads()
     ledger = Ledger(cache / "ledger.json")
-    choices = backends.choices(header, options.engine, options.libllama)
-    for last, choice in zip((*(False for _ in choices[1:]), True), choices, strict=True):
-        try:
-            weights = _weights(path, header, ledger, cache) if choice.engine == ctrans.NAME else path
-            if not ledger.has_passed(path, choice.passport):
-                probe(path, weights, choice.engine, options.libllama)
-                ledger.passes(path, choice.passport)
-            model = backends.open_model(
-                choice.engine,
-                weights,
-                n_ctx=n_ctx,
-                n_slots=options.n_slots,
-                threads=threads,
-                library=options.libllama,
-                knobs=options.knobs,
-            )
-        except ModelError as error:
-            if last:
-                raise
-            log.warning("%s; trying the next engine", error)
-            continue
+
+    def open_with(choice: Choice) -> Loaded:
+        weights = _weights(path, header, ledger, cache) if choice.engine == ctrans.NAME else path
+        if not ledger.has_passed(path, choice.passport):
+            probe(path, weights, choice.engine, options.libllama)
+            ledger.passes(path, choice.passport)
+        model = backends.open_model(
+            choice.engine,
+            weights,
+            n_ctx=n_ctx,
+            n_slots=options.n_slots,
+            threads=threads,
+            library=options.libllama,
+            knobs=options.knobs,
+        )
         size = (options.n_slots, n_ctx, threads)
         log.info("%s runs %s (%s): %d slots of %d tokens, %d threads", choice.engine, path.name, choice.reason, *size)
         fingerprint = f"{ledger.sha256(path)} {choice.passport} n_ctx {n_ctx} {options.knobs}"
         return Loaded(model, vocabulary, template, fingerprint)
-    raise AssertionError("there is at least one choice, and the last one raises")
+
+    *others, last = backends.choices(header, options.engine, options.libllama)
+    for choice in others:
+        try:
+            return open_with(choice)
+        except ModelError as error:
+            log.warning("%s; trying the next engine", error)
+    return open_with(last)
 
 
 def read(path: Path, libllama: Path | None = None) -> tuple[Header, Vocabulary, ChatTemplate]:
