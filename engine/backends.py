@@ -30,8 +30,8 @@ def choices(header: Header, wished: str, library: Path | None) -> list[Choice]:
     try:
         native = [_llamacpp(library, "it was asked for" if wished == llamacpp.NAME else "it runs today's files")]
     except ModelError as error:
-        if wished == llamacpp.NAME:
-            raise
+        if wished == llamacpp.NAME or library is not None:
+            raise  # what a person named is not replaced by something else
         _check_architecture(header, f", and llama.cpp can't be used: {error}")
         return [_ctransformers(f"llama.cpp can't be used: {error}")]
     if wished == llamacpp.NAME or header.architecture not in ctrans.ARCHITECTURES:
