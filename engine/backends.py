@@ -53,7 +53,7 @@ def open_model(
     if engine == ctrans.NAME:
         return ctrans.Ctransformers(weights, n_ctx=n_ctx, n_slots=n_slots, threads=threads)
     return llamacpp.LlamaCpp(
-        libllama.load(libllama.find(library)), weights, n_ctx=n_ctx, n_slots=n_slots, threads=threads, knobs=knobs
+        libllama.load(library), weights, n_ctx=n_ctx, n_slots=n_slots, threads=threads, knobs=knobs
     )
 
 
@@ -64,11 +64,11 @@ def ways(engine: str) -> list[Knobs]:
 
 def native_tokenizer(path: Path, library: Path | None) -> llamacpp.NativeTokenizer:
     """Raises ModelError."""
-    return llamacpp.NativeTokenizer(libllama.load(libllama.find(library)), path)
+    return llamacpp.NativeTokenizer(libllama.load(library), path)
 
 
 def _llamacpp(library: Path | None, reason: str) -> Choice:
-    loaded = libllama.load(libllama.find(library))
+    loaded = libllama.load(library)
     return Choice(llamacpp.NAME, reason, f"{llamacpp.NAME} {loaded.version} {loaded.path}")
 
 

@@ -252,9 +252,13 @@ def errors() -> Iterator[list[str]]:
     yield _log.errors
 
 
+def load(wished: Path | None = None) -> Library:
+    """The library that `find` finds; one object each. Raises ModelError."""
+    return _load(find(wished))
+
+
 @functools.cache
-def load(path: Path) -> Library:
-    """Raises ModelError."""
+def _load(path: Path) -> Library:
     return Library(path)
 
 

@@ -90,9 +90,14 @@ def read(path: Path, libllama: Path | None = None) -> tuple[Header, Vocabulary, 
     return header, vocabulary, ChatTemplate(header.text("tokenizer.chat_template"), vocabulary)
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def default_threads() -> int:
     """A core is left to the event loop: llama.cpp's threads spin, and stall for long when they lack one."""
-    return max(1, len(os.sched_getaffinity(0)) - 1)
+    return max(1, cores() - 1)
 
 
 def trained_context(header: Header) -> int:

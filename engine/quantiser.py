@@ -76,12 +76,12 @@ def parameters(library: libllama.Library) -> QuantizeParams:
 
 def check(library: Path | None = None) -> None:
     """Raises ModelError where the library can't write models."""
-    parameters(libllama.load(libllama.find(library)))
+    parameters(libllama.load(library))
 
 
 def requantise(path: Path, target: Path, kind: str, threads: int, library: Path | None = None) -> None:
     """Write the model in `path`, as one of `KINDS`, to `target`. Raises ModelError; then there is no target."""
-    native = libllama.load(libllama.find(library))
+    native = libllama.load(library)
     params = parameters(native)
     params.nthread, params.ftype, params.allow_requantize = threads, KINDS[kind], True
     with libllama.errors() as said:

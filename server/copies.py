@@ -26,7 +26,7 @@ def compare(path: Path, config: Config, best: tuning.Trial, effort: stopwatch.Ef
         trials = {}
         for weights, file in files.items():
             if file != path:
-                quantiser.requantise(path, file, weights, _cores(), config.libllama)
+                quantiser.requantise(path, file, weights, loader.cores(), config.libllama)
             model = backends.open_model(
                 backends.REQUANTISES,
                 file,
@@ -57,7 +57,7 @@ def keep(path: Path, kind: str, config: Config, folder: Path) -> Path:
     draft = folder / f".{copy.name}.draft"
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        quantiser.requantise(path, draft, kind, _cores(), config.libllama)
+        quantiser.requantise(path, draft, kind, loader.cores(), config.libllama)
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(draft, copy)
@@ -71,7 +71,3 @@ def check(config: Config) -> None:
     if config.engine not in ("auto", backends.REQUANTISES):
         raise ModelError("only llama.cpp writes and runs other types of weights: leave out --engine")
     quantiser.check(config.libllama)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

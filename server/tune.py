@@ -47,7 +47,7 @@ def _target(flags: argparse.Namespace, environ: Mapping[str, str]) -> Path:
 
 def _best(path: Path, config: Config, cache: Path) -> tuple[tuning.Trial, dict[str, str | int]]:
     """What is best, and as the configuration has it; shows how it was found."""
-    cores = len(os.sched_getaffinity(0))
+    cores = loader.cores()
     models = _open(path, config, cache)
     try:
         engine = next(iter(models.values())).info.engine

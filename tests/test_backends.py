@@ -18,7 +18,7 @@ def old_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cpuinfo.write_text("flags\t\t: fpu sse4_2\n")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr(libllama.check_cpu, "__defaults__", (cpuinfo,))
-    libllama.load.cache_clear()
+    libllama._load.cache_clear()
 
 
 @pytest.mark.parametrize(
