@@ -22,6 +22,11 @@ class Job(Struct, frozen=True):
     prompt: tuple[int, ...]
     max_tokens: int
     sampling: Sampling
+    client: str = ""
+    """Who asks. Clients whose jobs wait for a slot get one in turn."""
+    affinity: str = ""
+    """Jobs that say the same go on where the last of them ended: it is better to replace their own cache than
+    somebody else's. Empty: none."""
 
 
 class Started(Struct, frozen=True):
@@ -29,6 +34,13 @@ class Started(Struct, frozen=True):
 
     cached: int
     """Prompt tokens that needn't be evaluated, since the KV cache held them already."""
+
+
+class Progress(Struct, frozen=True):
+    """A part of the prompt was evaluated, and there is more of it."""
+
+    evaluated: int
+    """Prompt tokens the KV cache holds by now."""
 
 
 class Token(Struct, frozen=True, gc=False):
@@ -55,4 +67,4 @@ class Finish(Struct, frozen=True):
     message: str = ""
 
 
-Piece: TypeAlias = Started | Token | Finish
+Piece: TypeAlias = Started | Progress | Token | Finish

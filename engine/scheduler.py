@@ -10,8 +10,9 @@ from msgspec import Struct
 
 from engine.model import Chunk, ModelInfo
 from engine.pace import Pace
-from engine.pieces import Finish, Job, Piece, Reason, Started, Token
+from engine.pieces import Finish, Job, Piece, Progress, Reason, Started, Token
 from engine.slots import Key, Running, Slot, common
+from engine.waiting import Waiting
 
 # Prompt tokens in one step of a model that evaluates one slot at a time. A hang-up and the other streams wait for no
 # more than this: 50 ms where a machine evaluates 300 tokens a second. Larger chunks gain less than 5%.
@@ -40,13 +41,13 @@ class Plan(Struct, frozen=True):
 
 
 class Scheduler:
-    """Jobs wait in order for a slot. The slots that run go together, or take turns where the model can't."""
+    """Jobs wait for a slot. The slots that run go together, or take turns where the model can't."""
 
     def __init__(self, info: ModelInfo, end_tokens: Collection[int], max_step_seconds: float = 0.0) -> None:
         self._info = info
         self._end_tokens = frozenset(end_tokens)
         self._slots = [Slot(index) for index in range(info.n_slots)]
-        self._waiting: deque[tuple[Key, Job]] = deque()
+        self._waiting = Waiting()
         self._turns: deque[Slot] = deque()
         """The slots that run, in order of admission, or of turns."""
         self._pace = Pace(info.most_tokens, max_step_seconds)
@@ -60,11 +61,11 @@ class Scheduler:
         return not self._waiting and not self._turns
 
     def add(self, key: Key, job: Job) -> None:
-        self._waiting.append((key, job))
+        self._waiting.add(key, job)
 
     def cancel(self, key: Key) -> None:
         """Forget a job, wherever it is. One that has ended already is no error: the two may cross."""
-        self._waiting = deque(entry for entry in self._waiting if entry[0] != key)
+        self._waiting.cancel(key)
         for slot in self._slots:
             if slot.running is not None and slot.running.key == key:
                 self._release(slot)
@@ -97,6 +98,8 @@ class Scheduler:
             if chunk.logits:
                 running.drafter.learn(tokens)
                 pieces += self._advance(slot, running, tokens)
+            else:
+                pieces.append((running.key, Progress(len(slot.held))))
         return pieces
 
     def fail(self, plan: Plan, message: str) -> list[tuple[Key, Piece]]:
@@ -134,21 +137,28 @@ class Scheduler:
 
     def _admit(self) -> Iterator[Share]:
         while self._waiting and (free := [slot for slot in self._slots if slot.running is None]):
-            running = Running(*self._waiting.popleft())
-            slot = self._place(free, running.tokens)
+            running = Running(*self._waiting.next())
+            slot = self._place(free, running)
             running.cached = self._reusable(slot.held, running.tokens)
             del slot.held[running.cached :]
             slot.running = running
+            slot.affinity = running.affinity
             self._touch(slot)
             self._turns.append(slot)
             yield from self._seek(slot, running)
 
-    def _place(self, free: Sequence[Slot], prompt: list[int]) -> Slot:
-        """The slot that `prompt` continues; else, where prefixes can be copied, the one that is longest of no use."""
+    def _place(self, free: Sequence[Slot], running: Running) -> Slot:
+        """The slot that the prompt continues.
+
+        Else, where prefixes can be copied, the one that its kin left; else the one that is longest of no use.
+        """
+        prompt = running.tokens
         if self._info.shares:
-            free = [slot for slot in free if len(slot.held) == common(slot.held, prompt) > 0] or [
-                min(free, key=lambda slot: slot.used)
-            ]
+            free = (
+                [slot for slot in free if len(slot.held) == common(slot.held, prompt) > 0]
+                or [slot for slot in free if slot.affinity == running.affinity != ""]
+                or [min(free, key=lambda slot: slot.used)]
+            )
         return max(free, key=lambda slot: (self._reusable(slot.held, prompt), -slot.used))
 
     def _reusable(self, held: list[int], prompt: list[int]) -> int:

@@ -18,6 +18,7 @@ class Running:
         """Prompt tokens that needn't be evaluated."""
         self.leader: tuple[Running, int] | None = None
         """Who is evaluating the same beginning, and how many tokens of it are the same: wait, and take them."""
+        self.affinity = job.affinity
         self.drafter = Drafter()
         self._most = len(job.prompt) + job.max_tokens
 
@@ -33,6 +34,8 @@ class Slot:
         self.index = index
         self.held: list[int] = []
         self.running: Running | None = None
+        self.affinity = ""
+        """Of what it held last; see Job."""
         self.used = 0
         """When the slot was last of use; the scheduler's own count."""
 

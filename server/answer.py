@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from engine import Finish, Piece, Reason, Started, TextDecoder, Token, Vocabulary
+from engine import Finish, Piece, Progress, Reason, Started, TextDecoder, Token, Vocabulary
 from server.errors import ApiError
 from server.events import Event, InputTokensDetails, OutputTokensDetails, Usage
 from server.stream import Stream
@@ -32,6 +32,8 @@ class Answer:
         match piece:
             case Started(cached):
                 self._cached = cached
+                return []
+            case Progress():
                 return []
             case Token(id_):
                 self.produced += 1

@@ -21,7 +21,8 @@ DRAWN = {
     "engine.drafter": "",
     "engine.pace": "",
     "engine.slots": "drafter pieces",
-    "engine.scheduler": "model pace pieces slots",
+    "engine.waiting": "pieces slots",
+    "engine.scheduler": "model pace pieces slots waiting",
     # Files
     "engine.gguf": "header",
     "engine.backport": "alphabet header",
@@ -95,6 +96,7 @@ PURE = {
     "engine.slots",
     "engine.text",
     "engine.tuning",
+    "engine.waiting",
     "server.answer",
     "server.errors",
     "server.events",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.model import Chunk, ModelInfo
-from engine.pieces import Finish, Job, Piece, Reason, Sampling, Started, Token
+from engine.pieces import Finish, Job, Piece, Progress, Reason, Sampling, Started, Token
 from engine.scheduler import PREFILL_CHUNK, Plan, Scheduler
 from engine.slots import Key
 
@@ -17,8 +17,18 @@ GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
 STOP, LENGTH = Finish(Reason.STOP), Finish(Reason.LENGTH)
 
 
-def job(*prompt: int, max_tokens: int = 100) -> Job:
-    return Job(prompt, max_tokens, GREEDY)
+def job(*prompt: int, max_tokens: int = 100, client: str = "", affinity: str = "") -> Job:
+    return Job(prompt, max_tokens, GREEDY, client, affinity)
+
+
+def said(pieces: Sequence[Piece], n_prompt: int) -> list[Piece]:
+    """Without what tells how far the prompt is: that comes before the first token, and rises."""
+    told = [piece.evaluated for piece in pieces if isinstance(piece, Progress)]
+    assert told == sorted(set(told)), told
+    assert all(0 < evaluated < n_prompt for evaluated in told)
+    kinds = [type(piece) for piece in pieces]
+    assert kinds[1 : 1 + len(told)] == [Progress] * len(told)
+    return [piece for piece in pieces if not isinstance(piece, Progress)]
 
 
 def following(tokens: list[int]) -> int:
@@ -95,7 +105,8 @@ def test_a_prompt_is_evaluated_in_chunks_and_sampled_from_once(n_prompt: int, si
     assert [len(chunk.tokens) for chunk in play.steps] == sizes
     assert [chunk.position for chunk in play.steps] == list(range(0, n_prompt, 16))
     assert [chunk.logits for chunk in play.steps] == [False] * (len(sizes) - 1) + [True]
-    assert play.pieces == [(1, Started(0)), (1, STOP)]
+    told = [(1, Progress(16 * (part + 1))) for part in range(len(sizes) - 1)]
+    assert play.pieces == [(1, Started(0)), *told, (1, STOP)]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +134,23 @@ def test_jobs_get_slots_in_the_order_they_came() -> None:
         play.add(key, 5, key)
     play.run()
     assert [key for key, piece in play.pieces if isinstance(piece, Started)] == [0, 1, 2, 3]
+
+
+def test_clients_get_slots_in_turn_and_each_one_s_jobs_in_order() -> None:
+    play = Play(n_slots=1, answer=[END] * 7)
+    for key, client in enumerate("AAAABBC"):
+        play.scheduler.add(key, job(5, key, client=client))
+    play.run()
+    assert [key for key, piece in play.pieces if isinstance(piece, Started)] == [0, 4, 6, 1, 5, 2, 3]
+
+
+def test_who_leaves_the_queue_leaves_his_client_its_turn() -> None:
+    play = Play(n_slots=1, answer=[END] * 3)
+    for key, client in enumerate("AABB"):
+        play.scheduler.add(key, job(5, key, client=client))
+    play.scheduler.cancel(0)
+    play.run()
+    assert [key for key, piece in play.pieces if isinstance(piece, Started)] == [1, 2, 3]
 
 
 def test_slots_take_turns() -> None:
@@ -218,7 +246,7 @@ def test_cancelling_within_a_prompt_keeps_what_was_evaluated() -> None:
     play.scheduler.cancel(1)
     assert play.scheduler.idle
     play.add(2, *range(1, 41)).run()
-    assert play.of(2) == [Started(16), STOP]
+    assert play.of(2) == [Started(16), Progress(32), STOP]
 
 
 def test_cancelling_one_that_has_ended_or_never_was_is_no_error() -> None:
@@ -310,13 +338,13 @@ def test_whatever_happens_every_job_is_answered_as_if_it_were_alone(
     assert play.scheduler.idle
 
     for key, (prompt, max_tokens) in jobs.items():
-        said = play.of(key)
+        told = said(play.of(key), len(prompt))
         whole = expected_answer(prompt, max_tokens, n_ctx)
-        started = said[:1] if said[:1] != [Finish(Reason.FAILED, "failed")] else []
+        started = told[:1] if told[:1] != [Finish(Reason.FAILED, "failed")] else []
         assert all(isinstance(piece, Started) and 0 <= piece.cached < len(prompt) for piece in started)
-        if said[-1:] == [Finish(Reason.FAILED, "failed")]:
-            assert said[len(started) : -1] == whole[: len(said) - len(started) - 1]
+        if told[-1:] == [Finish(Reason.FAILED, "failed")]:
+            assert told[len(started) : -1] == whole[: len(told) - len(started) - 1]
         elif key in cancelled:
-            assert said[1:] == whole[: max(0, len(said) - 1)]
+            assert told[1:] == whole[: max(0, len(told) - 1)]
         else:
-            assert said[1:] == whole
+            assert told[1:] == whole
