@@ -9,7 +9,7 @@ on the same texts, and only one of them has something to do at a time: noise mee
 
 `single` and `concurrent` play the same texts for the same seed, and so show what a prefix cache is worth when played
 again to the same running server: take another `--seed` for cold prompts. The texts of the other scenarios are new
-in each run.
+in each run. `warm-restart` has the server restarted by a command of yours, which returns when the old one has ended.
 
 Exit status: 0 all answered, 1 some request failed, 2 not reachable or not asked correctly.
 The tables are for people; the very last line of stdout is one JSON object for scripts.
@@ -76,6 +76,7 @@ def arguments() -> argparse.Namespace:
     add("--vs", metavar="URL", help="another server, to take turns with and to compare with")
     add("--scenario", choices=SCENARIOS, default="single", help="default: %(default)s")
     add("--rounds", type=_positive, default=1, help="of the scenario, counted together")
+    add("--restart", metavar="COMMAND", help="restarts the server (warm-restart): systemctl restart responsed")
     add("--model", help="default: the first of /v1/models")
     add("--concurrency", type=_positive, default=1, help="streams at a time (single)")
     add("--requests", type=_positive, default=20, help="a round, or a level of it (single, concurrent)")
@@ -92,13 +93,13 @@ def main() -> int:
     targets = []
     for url in urls:
         try:
-            targets.append(Target(url, args.model))
+            targets.append(Target(url, args.model, args.restart))
         except (OSError, ValueError) as error:
             print(f"bench: {url}: {error}", file=sys.stderr)
             return 2
     try:
         results = play(targets, args)
-    except TimeoutError as error:
+    except (TimeoutError, ValueError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     figures = [{name: summarize(part) for name, part in parts.items()} for parts in results]

@@ -119,6 +119,18 @@ def abandoned_prompt(target: Target, texts: Texts, size: Size) -> Parts:
     return {"alone": part(alone, ("first_byte", "ttft")), "behind": part(behind, ("first_byte", "ttft"))}
 
 
+def warm_restart(target: Target, texts: Texts, size: Size) -> Parts:
+    """New instructions of 450 words, once; then, after a restart (`--restart`), the same with another question."""
+    instructions = texts.words(INSTRUCTION_WORDS)
+    parts = {}
+    for name in ("cold", "restarted"):
+        request = target.request(texts.prompt(QUESTION_WORDS), SHORT_ANSWER, instructions)
+        parts[name] = part(target.client().play([request], 1), ("ttft",))
+        if name == "cold":
+            target.restart()
+    return parts
+
+
 SCENARIOS: dict[str, Callable[[Target, Texts, Size], Parts]] = {
     "single": single,
     "concurrent": concurrent,
@@ -126,6 +138,7 @@ SCENARIOS: dict[str, Callable[[Target, Texts, Size], Parts]] = {
     "interference": interference,
     "multi-turn": multi_turn,
     "abandoned-prompt": abandoned_prompt,
+    "warm-restart": warm_restart,
 }
 
 

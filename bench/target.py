@@ -3,23 +3,43 @@
 import http.client
 import json
 import socket
+import subprocess
+import time
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from client import Client
 
+RESTART_SECONDS = 120.0
+"""How long a server may take until it listens again."""
+
 
 class Target:
     """A Responses server at a URL."""
 
-    def __init__(self, url: str, model: str | None) -> None:
+    def __init__(self, url: str, model: str | None, restart_command: str | None = None) -> None:
         """Raises OSError where nobody listens, ValueError where the URL or the model's name can't be had."""
         self.url = url
+        self._restart_command = restart_command
         self._base = base_of(url)
         # Names may stand for several addresses; the one that answers is the one to measure.
         with socket.create_connection((self._base.hostname, self._base.port or 80), timeout=60) as probe:
             self._address, self._family = probe.getpeername(), probe.family
         self.model = model or first_model(self._base)
+
+    def restart(self) -> None:
+        """Have the server restarted, and wait until it listens. Raises ValueError, TimeoutError."""
+        if self._restart_command is None:
+            raise ValueError("this scenario needs --restart COMMAND")
+        if status := subprocess.run(self._restart_command, shell=True, stdout=subprocess.DEVNULL).returncode:
+            raise ValueError(f"{self._restart_command!r} failed with exit status {status}")
+        deadline = time.monotonic() + RESTART_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                return socket.create_connection(self._address[:2], timeout=1).close()
+            except OSError:
+                time.sleep(0.1)
+        raise TimeoutError(f"{self.url} does not listen {RESTART_SECONDS:g} s after its restart")
 
     def client(self) -> Client:
         return Client(self._address, self._family)

@@ -352,6 +352,27 @@ def test_the_abandoned_prompt_is_cut_off() -> None:
     assert server.cut_off == 1
 
 
+def test_a_server_is_restarted_between_two_questions_about_the_same_instructions(tmp_path: Path) -> None:
+    mark = tmp_path / "restarts"
+    with fake_server(SHORT) as (url, server):
+        run = bench("--scenario", "warm-restart", "--url", url, "--warmup", "0", "--restart", f"echo >> {mark}")
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert (run.returncode, run.stderr, mark.read_text()) == (0, "", "\n")
+    assert first_counts(result["parts"]) == {"cold": 1, "restarted": 1}
+    assert server.requests[0]["instructions"] == server.requests[1]["instructions"]
+    assert server.requests[0]["input"] != server.requests[1]["input"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [([], "this scenario needs --restart COMMAND"), (["--restart", "false"], "'false' failed with exit status 1")],
+)
+def test_without_a_restart_there_is_no_figure(extra: list[str], message: str) -> None:
+    with fake_server(SHORT) as (url, _):
+        run = bench("--scenario", "warm-restart", "--url", url, *extra)
+    assert (run.returncode, run.stdout, run.stderr) == (2, "", f"bench: {message}\n")
+
+
 def test_two_servers_take_turns_and_are_compared() -> None:
     slow = [HEAD, *[chunk(data(DELTA))] * 3, chunk(data(DONE)), LAST]
     with fake_server(slow, gap=0.02) as (url, ours), fake_server(slow) as (other, theirs):
@@ -375,7 +396,7 @@ def test_the_peer_is_started_as_it_is_told() -> None:
 
 
 def test_every_scenario_is_played_here() -> None:
-    assert {*ROUNDS, "interference"} == set(SCENARIOS)
+    assert {*ROUNDS, "interference", "warm-restart"} == set(SCENARIOS)
 
 
 def test_a_refusing_server_is_told_and_fails_the_run() -> None:
