@@ -15,6 +15,7 @@ from engine import ChatTemplate, Engine, EngineStopped, Job, Message, ModelInfo,
 from server import prompt, schema, sse
 from server.answer import Answer
 from server.config import Config
+from server.cues import Created, Running, failure
 from server.errors import ApiError, InvalidRequest, MethodNotAllowed, NotFound, Unavailable
 from server.events import Event, Response
 from server.exchange import Exchange, HungUp, Receive, Scope, Send
@@ -163,7 +164,7 @@ class App:
             top_p=sampling.top_p,
         )
         stream = Stream(response)
-        answer = Answer(stream, self._served.vocabulary, len(tokens), prompt.stops(request))
+        answer = Answer(self._served.vocabulary, len(tokens), prompt.stops(request))
         if request.stream:
             await self._streamed(exchange, stream, answer, job)
         else:
@@ -174,13 +175,13 @@ class App:
             await exchange.push(sse.encode(events))
 
         def last_words(error: ApiError) -> bytes:
-            return sse.encode([] if stream.closed else stream.fail(error)) + sse.DONE
+            return sse.encode([] if stream.closed else stream.feed(failure(error))) + sse.DONE
 
         async with exchange.until_hang_up():
             await exchange.start_stream(last_words)
             # Before the job: the first byte waits neither for the model nor for a slot.
-            await push(stream.start())
-            await self._generate(answer, job, push)
+            await push([*stream.feed(Created()), *stream.feed(Running())])
+            await self._generate(stream, answer, job, push)
         await exchange.close(sse.DONE)
 
     async def _whole(self, exchange: Exchange, stream: Stream, answer: Answer, job: Job) -> None:
@@ -190,24 +191,28 @@ class App:
             pass
 
         async with exchange.until_hang_up():
-            stream.start()
-            await self._generate(answer, job, ignore)
+            stream.feed(Created())
+            stream.feed(Running())
+            await self._generate(stream, answer, job, ignore)
         if not stream.closed:
             raise HungUp
         if (error := stream.response.error) is not None:
             raise ApiError(error.message)
         await exchange.answer(200, msgspec.json.encode(stream.response))
 
-    async def _generate(self, answer: Answer, job: Job, push: Callable[[list[Event]], Awaitable[None]]) -> None:
+    async def _generate(
+        self, stream: Stream, answer: Answer, job: Job, push: Callable[[list[Event]], Awaitable[None]]
+    ) -> None:
         try:
             with self._engine.generate(job) as pieces:
                 while not answer.ended:
                     arrived = await _arrived(pieces)
                     now = int(time.time())
-                    if events := [event for piece in arrived for event in answer.take(piece, now)]:
+                    cues = [cue for piece in arrived for cue in answer.take(piece, now)]
+                    if events := [event for cue in cues for event in stream.feed(cue)]:
                         await push(events)
         except EngineStopped:
-            await push(answer.fail(Unavailable("The server is shutting down.")))
+            await push(stream.feed(failure(Unavailable("The server is shutting down."))))
 
     async def _tokens(self, messages: Sequence[Message]) -> list[int]:
         template = self._served.template

@@ -54,14 +54,15 @@ DRAWN = {
     "server.schema": "errors",
     # From request to frames
     "server.prompt": "engine errors schema",
-    "server.stream": "errors events",
+    "server.cues": "errors events",
+    "server.stream": "cues events",
     "server.sse": "events",
-    "server.answer": "engine errors events stream",
+    "server.answer": "engine cues errors events",
     # HTTP and the process
     "server.exchange": "errors",
     "server.service": "",
     "server.progress": "",
-    "server.app": "engine answer config errors events exchange prompt schema sse stream",
+    "server.app": "engine answer config cues errors events exchange prompt schema sse stream",
     "server.daemon": "engine app config service",
     "server.commands": "engine engine.backends engine.gguf engine.library progress",
     "server.copies": (
@@ -96,6 +97,7 @@ PURE = {
     "engine.text",
     "engine.tuning",
     "server.answer",
+    "server.cues",
     "server.errors",
     "server.events",
     "server.prompt",
