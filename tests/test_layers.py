@@ -58,6 +58,12 @@ DRAWN = {
     "server.stream": "cues events",
     "server.sse": "events",
     "server.answer": "engine cues errors events",
+    # What is kept
+    "server.database": "",
+    "server.entries": "database",
+    "server.conversation_store": "database entries",
+    "server.store": "conversation_store database entries",
+    "server.archive": "conversation_store store",
     # HTTP and the process
     "server.exchange": "errors",
     "server.service": "",
@@ -82,10 +88,11 @@ ALONE = {
     "ctypes": {"engine.ctrans", "engine.libllama", "engine.llamacpp", "engine.quantiser"},
     "hypercorn": {"server.daemon"},
     "minijinja": {"engine.template"},
+    "sqlite3": {"server.database"},
     "threading": set(),
     "tokenizers": {"engine.vocabulary"},
     "tomli_w": {"server.configfile"},
-    "trio": {"engine.worker", "server.app", "server.exchange", "server.daemon", "server.__main__"},
+    "trio": {"engine.worker", "server.app", "server.archive", "server.exchange", "server.daemon", "server.__main__"},
 }
 """Who may know what is outside. Threads are trio's, and started in `engine.worker`."""
 
