@@ -15,8 +15,7 @@ from typing import Any, TypeAlias
 LOCK_SECONDS = 1.0
 """How long another process may take to let the file go."""
 
-PRAGMAS = ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON",
-           "journal_size_limit = 4194304")  # fmt: skip
+PRAGMAS = ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "journal_size_limit = 4194304")
 
 SIDES = ("", "-wal", "-shm", "-journal")
 """What belongs to a database: left behind, they would be taken for the next file's."""
@@ -93,21 +92,20 @@ class Database:
         self._connection.close()
 
     def _connect(self) -> sqlite3.Connection:
-        try:
+        with self._translated():
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 os.fchmod(file, 0o600)  # SQLite gives the files beside it the same mode
             finally:
                 os.close(file)
-        except OSError as error:
-            raise StoreError(f"{self._path}: {error.strerror}: it {UNWRITABLE}") from error
-        with self._translated():
             return sqlite3.connect(self._path, LOCK_SECONDS, isolation_level=None, check_same_thread=False)
 
     def _flaw(self) -> str | None:
         """Why this file can't be used. One that is new gets its tables."""
         try:
+            # Before anything is read: then there is no memory shared with others, which not every disk can do.
+            self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             ((version,),) = self._connection.execute("PRAGMA user_version")
             ((tables,),) = self._connection.execute("SELECT count(*) FROM sqlite_schema")
             if tables and version != self._version:
@@ -140,6 +138,8 @@ class Database:
         except sqlite3.Error as error:
             advice = ADVICE.get(_code(error), f"{error}: give another place with --store")
             raise StoreError(f"{self._path}: {advice}") from error
+        except OSError as error:
+            raise StoreError(f"{self._path}: {error.strerror}: it {UNWRITABLE}") from error
 
 
 def _code(error: sqlite3.Error) -> int:

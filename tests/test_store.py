@@ -309,6 +309,14 @@ def test_a_folder_or_a_file_that_cannot_be_written_is_told(folder: Path) -> None
         store(path / "s.db")
 
 
+def test_a_damaged_file_that_cannot_be_put_aside_is_told(folder: Path) -> None:
+    path = folder / "responses.db"
+    path.write_text("I am a poem. " * 999)
+    folder.chmod(0o500)
+    with pytest.raises(StoreError, match=f"^{path}: Permission denied: it cannot be written"):
+        store(path)
+
+
 def test_a_second_server_is_told_that_the_first_has_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "LOCK_SECONDS", 0.0)
     keeper = store(path)
@@ -320,6 +328,8 @@ def test_a_second_server_is_told_that_the_first_has_the_file(path: Path, monkeyp
 
 
 def test_nobody_else_may_read_it(path: Path) -> None:
+    keeper = store(path)
+    keeper.close()
     keeper = store(path)
     put(keeper, begun("r1"))
     assert {each.name: oct(each.stat().st_mode & 0o777) for each in path.parent.iterdir()} == {
