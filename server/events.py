@@ -214,3 +214,6 @@ Event: TypeAlias = (
     | OutputTextDone
     | Error
 )
+
+TERMINAL = (ResponseCompleted, ResponseIncomplete, ResponseFailed)
+"""One of these ends every stream."""

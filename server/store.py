@@ -63,6 +63,10 @@ class Stored(Struct, frozen=True, kw_only=True):
     previous: str | None = None
     conversation: str | None = None
 
+    @property
+    def unfinished(self) -> bool:
+        return self.status in ("queued", "in_progress")
+
 
 class _Named(Struct):
     id: str
