@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from engine.scripted import ScriptedModel
 from server.conversation_store import StoredItem
