@@ -14,7 +14,7 @@ Fields: TypeAlias = dict[str, Raw]
 
 PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
 OURS = ("id", "type", "status")
-"""What is filled in where it is missing, or null."""
+"""What is filled in where it is missing, or no text."""
 NULL = Raw(b"null")
 COMPLETED = Raw(b'"completed"')
 
@@ -81,7 +81,7 @@ def _whole(items: Sequence[Raw], stem: str) -> Iterator[Fields]:
     for index, item in enumerate(items):
         fields = _fields.decode(item)
         for name in OURS:
-            if bytes(fields.get(name, NULL)) == b"null":
+            if not bytes(fields.get(name, NULL)).startswith(b'"'):
                 fields.pop(name, None)
         kind = _text.decode(fields.get("type", Raw(b'"message"') if "role" in fields else NULL))
         if kind is None:

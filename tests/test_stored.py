@@ -160,6 +160,7 @@ SENT: list[dict[str, Any]] = [
     OUTPUT,
     {"type": "no_such_thing", "x": [1, {"y": None}]},
     {"neither": "type nor role"},
+    {"type": "reasoning", "id": 7, "summary": []},
 ]
 
 
@@ -175,16 +176,17 @@ def listed(stem: str) -> list[dict[str, Any]]:
         {"id": f"fc_{stem}i03", **CALL},
         {"id": f"fco_{stem}i04", **OUTPUT},
         {"id": f"item_{stem}i05", **SENT[5]},
+        {"type": "reasoning", "id": f"rs_{stem}i07", "summary": []},
     ]
 
 
 PAGES: list[tuple[str, Sequence[int], bool]] = [
-    ("", [5, 4, 3, 2, 1, 0], False),
-    ("?order=asc", [0, 1, 2, 3, 4, 5], False),
-    ("?limit=2", [5, 4], True),
+    ("", [6, 5, 4, 3, 2, 1, 0], False),
+    ("?order=asc", [0, 1, 2, 3, 4, 5, 6], False),
+    ("?limit=2", [6, 5], True),
     ("?limit=2&after=fc_{}i03", [2, 1], True),
     ("?limit=2&after=msg_{}i02&order=asc&include[]=x", [3, 4], True),
-    ("?limit=6", [5, 4, 3, 2, 1, 0], False),
+    ("?limit=7", [6, 5, 4, 3, 2, 1, 0], False),
     ("?after=msg_mine", [], False),
 ]
 
