@@ -1,8 +1,8 @@
 """How much of a prompt is evaluated between two steps of the streams, and whether guesses pay.
 
 Both are learned from every step: they differ between machines, models and places in the context. A step costs more
-than its tokens (each goes once through the weights, and dearer where much is held), so the number of tokens is steered
-by how long the last steps took, instead of being computed.
+than its tokens (each goes once through the weights, and dearer where much is held), so what a token costs is taken
+from steps of about the same size: the last ones.
 """
 
 STEPS = 2.5
@@ -11,8 +11,8 @@ LEAST_SECONDS = 0.03
 """How far apart they may always be: nobody sees it, and prompts need some room beside a single quick stream."""
 ALONE_SECONDS = 0.25
 """For a step while nobody streams: what a new request waits for at most. (A hang-up interrupts the step.)"""
-LEAST_TOKENS = 4
-"""However long a step takes: with fewer, nearly all of it is the pass over the weights, and prompts never end."""
+LEAST_TOKENS = 2
+"""However long a step takes: with one, nearly all of it is the pass over the weights, and prompts never end."""
 FIRST_TOKENS = 16
 """Before anything is measured."""
 FIRST_GUESS_COST = 0.6
@@ -32,13 +32,16 @@ class Pace:
         """`max_step_seconds` is how far apart a stream's tokens are to be; 0: `STEPS` usual steps."""
         self._most = most_tokens
         self._max_step = max_step_seconds
-        self._alone = self._beside = float(FIRST_TOKENS)
+        self._alone = self._beside = 0.0
+        """Seconds a prompt token takes, in the large steps while nobody streams, and in the small ones."""
         self._usual: dict[int, float] = {}
         self._guess = 0.0
 
-    def tokens(self, streams: int) -> int:
-        """The prompt tokens for a step while so many stream."""
-        return min(int(self._beside if streams else self._alone), self._most - streams)
+    def tokens(self, streams: int, prompts: int = 1) -> int:
+        """The prompt tokens for a step while so many stream, and so many prompts wait."""
+        cost = self._beside if streams else self._alone
+        tokens = int(self._limit(streams, prompts) / cost) if cost else FIRST_TOKENS
+        return min(max(tokens, LEAST_TOKENS), self._most)
 
     def guess_cost(self) -> float:
         """What a guessed token costs beside one stream, where that stream's own token costs 1."""
@@ -55,26 +58,23 @@ class Pace:
             self._guess = _mean(self._guess, max(seconds - usual, 0.0) / guesses)
 
     def evaluated(self, streams: int, tokens: int, seconds: float) -> None:
-        """Take in a step of so many prompt tokens, while so many streams waited."""
-        if tokens >= self.tokens(streams):  # the end of a prompt is shorter, and says nothing
-            self._steer(streams, seconds)
-
-    def _steer(self, streams: int, seconds: float) -> None:
-        ratio = min(max(self._limit(streams) / seconds, 1 / OUTLIER), OUTLIER) if seconds else OUTLIER
-        tokens = self._beside if streams else self._alone
-        tokens = min(max(tokens + (ratio - 1) * tokens / 2, LEAST_TOKENS), self._most)
+        """Take in a step of as many prompt tokens as were allowed, while so many streams waited."""
         if streams:
-            self._beside = tokens
+            self._beside = _mean(self._beside, seconds / tokens)
         else:
-            self._alone = tokens
+            self._alone = _mean(self._alone, seconds / tokens)
 
-    def _limit(self, streams: int) -> float:
-        """Seconds for a step with a prompt: what the streams' own step leaves."""
+    def _limit(self, streams: int, prompts: int) -> float:
+        """Seconds for a step with a prompt: what the streams' own step leaves.
+
+        Where more wait than stream, the few are held up for the many, in proportion.
+        """
         if not streams:
             return ALONE_SECONDS
         known = min(self._usual, key=lambda known: abs(known - streams), default=0)
         usual = self._usual[known] * streams / known if known else 0.0
-        return max((self._max_step or max(STEPS * usual, LEAST_SECONDS)) - usual, LEAST_SECONDS / 10)
+        apart = self._max_step or max(STEPS * usual, LEAST_SECONDS) * max(1.0, prompts / streams)
+        return min(max(apart - usual, LEAST_SECONDS / 10), ALONE_SECONDS)
 
 
 def _mean(mean: float, value: float) -> float:

@@ -50,6 +50,8 @@ class Scheduler:
         self._turns: deque[Slot] = deque()
         """The slots that run, in order of admission, or of turns."""
         self._pace = Pace(info.most_tokens, max_step_seconds)
+        self._allowed = 0
+        """Prompt tokens of the last step that has some."""
         self._clock = 0
         self._prompt_is_next = False
 
@@ -199,7 +201,10 @@ class Scheduler:
         prompts = [slot for slot in self._turns if slot.pending > 1 and _running(slot).leader is None]
         self._prompt_is_next = bool(prompts) and (self._prompt_is_next or not streams)
         if self._prompt_is_next:
-            yield _chunk(self._next_prompt(prompts), self._pace.tokens(len(streams)))
+            waiting = len(self._turns) - len(streams)
+            self._allowed = self._pace.tokens(len(streams), waiting)
+            slot = self._next_prompt(prompts)
+            yield _chunk(slot, _even(slot.pending, self._allowed))
         elif len(streams) == 1 and self._info.drafts:
             yield self._guessed(streams[0])
         else:
@@ -220,10 +225,11 @@ class Scheduler:
 
     def _measure(self, chunks: Sequence[Chunk], seconds: float) -> None:
         streams = sum(slot.pending == 1 for slot in self._turns)
+        tokens = sum(len(chunk.tokens) for chunk in chunks)
         if all(chunk.logits == len(chunk.tokens) for chunk in chunks):
-            self._pace.streamed(streams, sum(chunk.logits - 1 for chunk in chunks), seconds)
-        else:
-            self._pace.evaluated(streams, sum(len(chunk.tokens) for chunk in chunks), seconds)
+            self._pace.streamed(streams, tokens - len(chunks), seconds)
+        elif 2 * tokens > self._allowed:  # the pass over the weights makes the tokens of short steps dearer
+            self._pace.evaluated(streams, tokens, seconds)
 
     def _advance(self, slot: Slot, running: Running, tokens: Sequence[int]) -> Iterator[tuple[Key, Piece]]:
         for token in tokens:
@@ -251,6 +257,12 @@ def _chunk(slot: Slot, most: int) -> Chunk:
     running, position = _running(slot), len(slot.held)
     tokens = running.tokens[position : position + most]
     return Chunk(slot.index, position, tokens, logits=int(position + len(tokens) == len(running.tokens)))
+
+
+def _even(tokens: int, most: int) -> int:
+    """The size of equal parts of at most so many tokens: a short rest would cost a pass over the weights as well."""
+    parts = -(-tokens // most)
+    return -(-tokens // parts)
 
 
 def _running(slot: Slot) -> Running:

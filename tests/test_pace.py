@@ -55,22 +55,25 @@ def test_every_prompt_goes_on_even_where_one_token_takes_too_long() -> None:
 
 
 def test_a_fast_machine_is_bounded_by_the_batch() -> None:
-    assert played(Pace(512), 4, cost=lambda tokens: 1e-7).tokens(4) == 512 - 4
+    assert played(Pace(512), 4, cost=lambda tokens: 1e-7).tokens(4) == 512
 
 
-def test_the_end_of_a_prompt_says_nothing() -> None:
-    pace = played(Pace(512), 4)
-    before = pace.tokens(4)
-    for _ in range(50):
-        pace.evaluated(4, 1, machine(1))
-    assert pace.tokens(4) == before
+def test_where_more_wait_than_stream_the_few_are_held_up_for_the_many() -> None:
+    pace = played(Pace(512), 2)
+    assert pace.tokens(2, prompts=2) * 3 < pace.tokens(2, prompts=6)
+    assert machine(2) + machine(pace.tokens(2, prompts=6)) <= 3 * LEAST_SECONDS
+    assert played(Pace(512), 4).tokens(4, prompts=4) == played(Pace(512), 4).tokens(4)
+
+
+def test_nobody_is_held_up_for_longer_than_a_newcomer() -> None:
+    assert machine(played(Pace(512), 1).tokens(1, prompts=60)) <= ALONE_SECONDS
 
 
 def test_a_step_that_another_process_stalled_halves_at_most_and_is_soon_forgotten() -> None:
     pace = played(Pace(512), 4)
     before = pace.tokens(4)
     pace.evaluated(4, before, 30.0)
-    assert pace.tokens(4) >= before // 2
+    assert pace.tokens(4) >= before // 2 > LEAST_TOKENS
     assert played(pace, 4, steps=20).tokens(4) >= before - 1
 
 
@@ -79,7 +82,7 @@ def test_it_recovers_from_the_least() -> None:
     for _ in range(20):
         pace.evaluated(1, pace.tokens(1), 30.0)
     assert pace.tokens(1) == LEAST_TOKENS
-    assert played(pace, 1).tokens(1) == played(Pace(512), 1).tokens(1)
+    assert played(pace, 1).tokens(1) == pytest.approx(played(Pace(512), 1).tokens(1), abs=1)
 
 
 def test_it_learns_when_tokens_become_dearer() -> None:
