@@ -33,8 +33,10 @@ class Conversation(Struct, frozen=True):
     skipped: tuple[str, ...]
 
 
-def conversation(request: Request) -> Conversation:
-    """Raises InvalidRequest where nothing is left of the input, or a part can't be read by a text model."""
+def conversation(request: Request, past: Sequence[msgspec.Raw] = ()) -> Conversation:
+    """`past`: the items of the responses that this one goes on from; their instructions are not inherited.
+
+    Raises InvalidRequest where nothing is left of the input, or a part can't be read by a text model."""
     skipped: list[str] = []
     messages = [Message("system", request.instructions)] if request.instructions else []
     if request.input is None:
@@ -42,7 +44,8 @@ def conversation(request: Request) -> Conversation:
     said = list(_messages(request.input, skipped))
     if not said:
         raise InvalidRequest(f"Nothing is left of `input` for the model to answer{_because(skipped)}.", param="input")
-    return Conversation(tuple(_merged([*messages, *said])), tuple(skipped))
+    before = _messages(list(past), skipped, "previous_response_id")
+    return Conversation(tuple(_merged([*messages, *before, *said])), tuple(skipped))
 
 
 def sampling(request: Request, default: Sampling) -> Sampling:
@@ -70,13 +73,13 @@ def job(request: Request, prompt: Sequence[int], sampling: Sampling, n_ctx: int)
     return Job(tuple(prompt), min(request.max_output_tokens or room, room), sampling)
 
 
-def _messages(input_: str | list[msgspec.Raw], skipped: list[str]) -> Iterator[Message]:
+def _messages(input_: str | list[msgspec.Raw], skipped: list[str], name: str = "input") -> Iterator[Message]:
     if isinstance(input_, str):
         if input_:
             yield Message("user", input_)
         return
     for index, raw in enumerate(input_):
-        place = f"input[{index}]"
+        place = f"{name}[{index}]"
         match part(raw, Typed, place):
             case Typed("message", _) | Typed(None, str()):
                 yield _message(raw, place, skipped)

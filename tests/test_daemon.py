@@ -78,7 +78,7 @@ def serving(folder: Path, *flags: str, address: str | None = None) -> Iterator[D
     log = folder / "log"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, log.open("wb") as stderr:
         channel.bind("\0" + address[1:] if address.startswith("@") else address)
-        command = [*COMMAND, "serve", "--port", "0", *flags]
+        command = [*COMMAND, "serve", "--port", "0", "--state", str(folder / "state"), *flags]
         with subprocess.Popen(command, cwd=ROOT, stderr=stderr, env=os.environ | {"NOTIFY_SOCKET": address}) as process:
             try:
                 yield Daemon(process, channel, log)
@@ -263,6 +263,37 @@ def test_the_unit_is_one_that_systemd_accepts(tmp_path: Path) -> None:
     unit.write_text(UNIT.read_text().replace(installed, f"ExecStart={sys.executable} -m server serve"))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# Where it stores
+
+
+@pytest.mark.parametrize(("place", "told"), [("off", 0), ("/dev/null/responses.db", 1)])
+def test_a_server_that_stores_nothing_answers_and_says_so(place: str, told: int, smollm2: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, "--model", str(smollm2), "--alias", MODEL, "--store", place) as daemon:
+        with openai.OpenAI(base_url=daemon.url, api_key="none", max_retries=0) as client:
+            response = client.responses.create(model=MODEL, input="Hi", max_output_tokens=1, store=True)
+        daemon.process.terminate()
+        assert daemon.wait() == 0
+    assert response.to_dict()["store"] is False
+    lines = [line for line in daemon.log.read_text().splitlines() if "responses are not stored: " in line]
+    assert len(lines) == told
+
+
+def test_what_one_run_of_the_server_stored_the_next_one_goes_on_from(smollm2: Path, tmp_path: Path) -> None:
+    place = ["--model", str(smollm2), "--alias", MODEL, "--store", str(tmp_path / "kept.db")]
+    first_id = ""
+    for question in ("My name is Ada.", "What is my name?"):
+        with serving(tmp_path, *place) as daemon:
+            with openai.OpenAI(base_url=daemon.url, api_key="none", max_retries=0) as client:
+                answer = client.responses.create(
+                    model=MODEL, input=question, max_output_tokens=8, previous_response_id=first_id or None
+                )
+                assert not first_id or client.responses.retrieve(first_id).id == answer.previous_response_id
+            daemon.process.terminate()
+            assert daemon.wait() == 0
+        first_id = answer.id
+        (tmp_path / "notify").unlink()
 
 
 # The end
