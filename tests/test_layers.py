@@ -10,9 +10,12 @@ ROOT = Path(__file__).parents[1]
 OURS = ("engine", "server")
 
 DRAWN = {
-    "engine": "header loader model pieces snapshots template text vocabulary worker",
+    "engine": "header loader messages model pieces snapshots template text vocabulary worker",
     # Data and decisions
     "engine.alphabet": "",
+    "engine.messages": "",
+    "engine.manners": "messages",
+    "engine.rehearsal": "manners messages",
     "engine.pieces": "",
     "engine.model": "",
     "engine.text": "",
@@ -29,7 +32,7 @@ DRAWN = {
     "engine.library": "",
     "engine.snapshots": "",
     "engine.vocabulary": "alphabet header",
-    "engine.template": "vocabulary",
+    "engine.template": "manners messages rehearsal vocabulary",
     # Backends
     "engine.ctrans": "model",
     "engine.libllama": "model",
@@ -37,7 +40,7 @@ DRAWN = {
     "engine.backends": "ctrans header libllama llamacpp model",
     "engine.scripted": "alphabet header model vocabulary",
     # All together
-    "engine.probe": "backends header loader model template",
+    "engine.probe": "backends header loader messages model template",
     "engine.loader": "backends backport ctrans gguf header ledger model probe template vocabulary",
     "engine.quantiser": "libllama model",
     "engine.divergence": "model",
@@ -90,7 +93,10 @@ ALONE = {
 
 PURE = {
     "engine.drafter",
+    "engine.manners",
+    "engine.messages",
     "engine.pace",
+    "engine.rehearsal",
     "engine.scheduler",
     "engine.slots",
     "engine.text",
