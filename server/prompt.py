@@ -1,29 +1,18 @@
 """Request -> messages -> engine Job. Pure."""
 
-import base64
-import binascii
-from collections.abc import Iterator, Sequence
-from urllib.parse import unquote_to_bytes
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 from msgspec import Struct
 
 from engine import Job, Message, Sampling
+from server import history, items
 from server.errors import InvalidRequest
-from server.schema import (
-    FilePart,
-    FunctionCall,
-    FunctionCallOutput,
-    MessageItem,
-    RefusalPart,
-    Request,
-    TextPart,
-    Typed,
-    part,
-)
+from server.items import Entry, Reader, Thought
+from server.schema import Request
 
-ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
-"""The API's roles -> the templates'. Templates of open models don't know `developer`."""
+NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
 
 class Conversation(Struct, frozen=True):
@@ -33,16 +22,38 @@ class Conversation(Struct, frozen=True):
     skipped: tuple[str, ...]
 
 
-def conversation(request: Request) -> Conversation:
-    """Raises InvalidRequest where nothing is left of the input, or a part can't be read by a text model."""
-    skipped: list[str] = []
-    messages = [Message("system", request.instructions)] if request.instructions else []
-    if request.input is None:
+def conversation(
+    request: Request, earlier: Sequence[msgspec.Raw] = (), stored: Mapping[str, bytes] = NOTHING
+) -> Conversation:
+    """What is to be answered. `earlier`: the items of the turns before this one, oldest first; `stored`: those that
+    `references` has named, by their ids.
+
+    Raises InvalidRequest where nothing is left of the input, a part can't be read by a text model, or what is
+    referred to is not there.
+    """
+    reader = Reader(stored)
+    before = list(reader.entries(earlier, "earlier"))
+    said = list(_said(request.input, reader, earlier))
+    if request.input is not None and all(isinstance(entry, Thought) for entry in said):
+        because = f"; skipped: {', '.join(reader.skipped)}" if reader.skipped else ""
+        raise InvalidRequest(f"Nothing is left of `input` for the model to answer{because}.", param="input")
+    instructions = [Message("system", request.instructions)] if request.instructions else []
+    messages = _merged([*instructions, *history.told([*before, *said])])
+    return Conversation(tuple(messages), tuple(reader.skipped))
+
+
+def _said(input_: str | list[msgspec.Raw] | None, reader: Reader, earlier: Sequence[msgspec.Raw]) -> Iterator[Entry]:
+    if isinstance(input_, list):
+        yield from reader.entries(input_, "input")
+    elif input_:
+        yield Message("user", input_)
+    elif input_ is None and not earlier:
         raise InvalidRequest("`input` is missing: send a text or a list of items.", param="input")
-    said = list(_messages(request.input, skipped))
-    if not said:
-        raise InvalidRequest(f"Nothing is left of `input` for the model to answer{_because(skipped)}.", param="input")
-    return Conversation(tuple(_merged([*messages, *said])), tuple(skipped))
+
+
+def references(request: Request) -> list[str]:
+    """The ids of the items that the input refers to. Raises InvalidRequest."""
+    return items.references(request.input if isinstance(request.input, list) else ())
 
 
 def sampling(request: Request, default: Sampling) -> Sampling:
@@ -70,77 +81,6 @@ def job(request: Request, prompt: Sequence[int], sampling: Sampling, n_ctx: int)
     return Job(tuple(prompt), min(request.max_output_tokens or room, room), sampling)
 
 
-def _messages(input_: str | list[msgspec.Raw], skipped: list[str]) -> Iterator[Message]:
-    if isinstance(input_, str):
-        if input_:
-            yield Message("user", input_)
-        return
-    for index, raw in enumerate(input_):
-        place = f"input[{index}]"
-        match part(raw, Typed, place):
-            case Typed("message", _) | Typed(None, str()):
-                yield _message(raw, place, skipped)
-            case Typed("function_call"):
-                call = part(raw, FunctionCall, place)
-                yield Message("assistant", f"{call.name}({call.arguments})")
-            case Typed("function_call_output"):
-                output = part(raw, FunctionCallOutput, place)
-                yield Message("user", _text(output.output, f"{place}.output", skipped))
-            case Typed(kind):
-                skipped.append(f"item {kind or 'without type and role'}")
-
-
-def _message(raw: msgspec.Raw, place: str, skipped: list[str]) -> Message:
-    item = part(raw, MessageItem, place)
-    if item.role not in ROLES:
-        raise InvalidRequest(
-            f"`{place}.role` is {item.role!r}; it must be one of {', '.join(ROLES)}.", param=f"{place}.role"
-        )
-    return Message(ROLES[item.role], _text(item.content, f"{place}.content", skipped))
-
-
-def _text(content: str | list[msgspec.Raw] | None, place: str, skipped: list[str]) -> str:
-    if content is None or isinstance(content, str):
-        return content or ""
-    return "".join(_part(raw, f"{place}[{index}]", skipped) for index, raw in enumerate(content))
-
-
-def _part(raw: msgspec.Raw, place: str, skipped: list[str]) -> str:
-    match part(raw, Typed, place):
-        case Typed("input_text" | "output_text" | "text"):
-            return part(raw, TextPart, place).text
-        case Typed("refusal"):
-            return part(raw, RefusalPart, place).refusal
-        case Typed("input_file"):
-            return _file(part(raw, FilePart, place), place)
-        case Typed("input_image" | "input_audio" | "input_video" as kind):
-            raise InvalidRequest(f"`{place}` is an {kind}; this model reads text only.", param=place)
-        case Typed(kind):
-            skipped.append(f"part {kind or 'without type'}")
-            return ""
-
-
-def _file(file: FilePart, place: str) -> str:
-    """The file's text. A file by id or URL can't be had here: nothing is ever fetched for a client."""
-    if file.file_data is None:
-        raise InvalidRequest(f"`{place}` must carry its text in `file_data`; no other source is read.", param=place)
-    try:
-        return _data(file.file_data).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"`{place}.file_data` is not UTF-8 text.", param=f"{place}.file_data") from error
-
-
-def _data(url: str) -> bytes:
-    """The bytes of a data URL (RFC 2397), or of the text itself."""
-    if not url.startswith("data:"):
-        return url.encode()
-    kind, comma, data = url.partition(",")
-    if not comma:
-        raise binascii.Error("a data URL without its comma")
-    raw = unquote_to_bytes(data)
-    return base64.b64decode(raw, validate=True) if kind.endswith(";base64") else raw
-
-
 def _merged(messages: Sequence[Message]) -> Iterator[Message]:
     """One system message at the beginning, however many the client sent: many templates allow no more."""
     leading = 0
@@ -149,7 +89,3 @@ def _merged(messages: Sequence[Message]) -> Iterator[Message]:
     if leading:
         yield Message("system", "\n\n".join(message.content for message in messages[:leading]))
     yield from messages[leading:]
-
-
-def _because(skipped: Sequence[str]) -> str:
-    return f"; skipped: {', '.join(skipped)}" if skipped else ""
