@@ -59,6 +59,7 @@ DRAWN = {
     "server.items": "engine errors schema",
     "server.history": "engine items",
     "server.prompt": "engine errors history items schema",
+    "server.truncation": "engine",
     "server.stream": "errors events",
     "server.sse": "events",
     "server.answer": "engine errors events stream",
@@ -112,6 +113,7 @@ PURE = {
     "server.schema",
     "server.sse",
     "server.stream",
+    "server.truncation",
 }
 IMPURE = {"datetime", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "time", "trio", "uuid"}
 
