@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from msgspec.structs import replace
 
 from engine import Call, Message
-from server.items import Entry, Output, Thought
+from server.reading import Entry, Output, Thought
 
 
 def told(entries: Sequence[Entry]) -> Iterator[Message]:

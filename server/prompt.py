@@ -7,9 +7,9 @@ import msgspec
 from msgspec import Struct
 
 from engine import Job, Message, Sampling
-from server import history, items
+from server import history, reading
 from server.errors import InvalidRequest
-from server.items import Entry, Reader, Thought
+from server.reading import Entry, Reader, Thought
 from server.schema import Request
 
 NOTHING: Mapping[str, bytes] = MappingProxyType({})
@@ -23,37 +23,54 @@ class Conversation(Struct, frozen=True):
 
 
 def conversation(
-    request: Request, earlier: Sequence[msgspec.Raw] = (), stored: Mapping[str, bytes] = NOTHING
+    request: Request, past: Sequence[msgspec.Raw] = (), stored: Mapping[str, bytes] = NOTHING
 ) -> Conversation:
-    """What is to be answered. `earlier`: the items of the turns before this one, oldest first; `stored`: those that
+    """What is to be answered. `past`: the items of the turns before this one, oldest first; `stored`: those that
     `references` has named, by their ids.
 
     Raises InvalidRequest where nothing is left of the input, a part can't be read by a text model, or what is
     referred to is not there.
     """
+    if request.input is None:
+        raise InvalidRequest("`input` is missing: send a text or a list of items.", param="input")
     reader = Reader(stored)
-    before = list(reader.entries(earlier, "earlier"))
-    said = list(_said(request.input, reader, earlier))
-    if request.input is not None and all(isinstance(entry, Thought) for entry in said):
-        because = f"; skipped: {', '.join(reader.skipped)}" if reader.skipped else ""
-        raise InvalidRequest(f"Nothing is left of `input` for the model to answer{because}.", param="input")
-    instructions = [Message("system", request.instructions)] if request.instructions else []
-    messages = _merged([*instructions, *history.told([*before, *said])])
-    return Conversation(tuple(messages), tuple(reader.skipped))
+    before = list(reader.entries(past, "previous_response_id"))
+    said = list(_said(request.input, reader))
+    if all(isinstance(entry, Thought) for entry in said):
+        raise _nothing(reader.skipped)
+    return _told(request, [*before, *said], reader)
 
 
-def _said(input_: str | list[msgspec.Raw] | None, reader: Reader, earlier: Sequence[msgspec.Raw]) -> Iterator[Entry]:
+def all_said(request: Request, past: Sequence[msgspec.Raw] = (), stored: Mapping[str, bytes] = NOTHING) -> Conversation:
+    """As `conversation`, but what there is of it may be in the past alone: for what answers nothing."""
+    reader = Reader(stored)
+    before = list(reader.entries(past, "previous_response_id"))
+    entries = [*before, *_said(request.input, reader)]
+    if all(isinstance(entry, Thought) for entry in entries):
+        raise _nothing(reader.skipped)
+    return _told(request, entries, reader)
+
+
+def _said(input_: str | list[msgspec.Raw] | None, reader: Reader) -> Iterator[Entry]:
     if isinstance(input_, list):
         yield from reader.entries(input_, "input")
     elif input_:
         yield Message("user", input_)
-    elif input_ is None and not earlier:
-        raise InvalidRequest("`input` is missing: send a text or a list of items.", param="input")
+
+
+def _told(request: Request, entries: Sequence[Entry], reader: Reader) -> Conversation:
+    instructions = [Message("system", request.instructions)] if request.instructions else []
+    return Conversation(tuple(_merged([*instructions, *history.told(entries)])), tuple(reader.skipped))
+
+
+def _nothing(skipped: Sequence[str]) -> InvalidRequest:
+    because = f"; skipped: {', '.join(skipped)}" if skipped else ""
+    return InvalidRequest(f"Nothing is left of `input` for the model to answer{because}.", param="input")
 
 
 def references(request: Request) -> list[str]:
     """The ids of the items that the input refers to. Raises InvalidRequest."""
-    return items.references(request.input if isinstance(request.input, list) else ())
+    return reading.references(request.input if isinstance(request.input, list) else ())
 
 
 def sampling(request: Request, default: Sampling) -> Sampling:

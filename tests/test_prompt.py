@@ -262,18 +262,32 @@ def test_a_text_refers_to_nothing() -> None:
     assert prompt.references(request("Hi")) == []
 
 
-def test_earlier_turns_come_between_instructions_and_input() -> None:
-    earlier = [msgspec.Raw(item(role="developer", content="D")), *map(msgspec.Raw, STORED.values())]
+PAST = [msgspec.Raw(item(role="developer", content="D")), *map(msgspec.Raw, STORED.values())]
+
+
+def test_the_past_comes_between_instructions_and_input() -> None:
     answered = request([{"type": "function_call_output", "call_id": "a", "output": "1"}], instructions="I")
     messages = (Message("system", "I\n\nD"), HI, called(Call("a", "f", "{}")), gave("1", "f", "a"))
-    assert prompt.conversation(answered, earlier) == Conversation(messages, ())
+    assert prompt.conversation(answered, PAST) == Conversation(messages, ())
+    assert prompt.all_said(answered, PAST) == Conversation(messages, ())
 
 
-def test_earlier_turns_need_no_input() -> None:
-    earlier = [msgspec.Raw(STORED["msg_1"])]
-    assert prompt.conversation(request(None), earlier) == Conversation((HI,), ())
-    with pytest.raises(InvalidRequest, match="Nothing is left of `input`"):
-        prompt.conversation(request(""), earlier)
+def test_a_mistake_in_the_past_is_named() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        prompt.conversation(request(), [msgspec.Raw(item(role="boss"))])
+    assert caught.value.param == "previous_response_id[0].role"
+
+
+@pytest.mark.parametrize(
+    ("input_", "message"), [(None, "`input` is missing"), ("", "Nothing is left"), ([], "Nothing")]
+)
+def test_the_past_alone_is_not_answered(input_: Any, message: str) -> None:
+    past = [msgspec.Raw(STORED["msg_1"])]
+    assert prompt.all_said(request(input_), past) == Conversation((HI,), ())
+    with pytest.raises(InvalidRequest, match=message):
+        prompt.conversation(request(input_), past)
+    with pytest.raises(InvalidRequest, match="Nothing is left"):
+        prompt.all_said(request(input_))
 
 
 STOPS: list[tuple[Any, tuple[str, ...]]] = [
