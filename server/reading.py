@@ -15,8 +15,10 @@ import msgspec
 from msgspec import Struct
 
 from engine import Call, Message
+from server import summary
 from server.errors import InvalidRequest
 from server.schema import (
+    CompactionItem,
     CustomToolCall,
     FilePart,
     FunctionCall,
@@ -124,6 +126,14 @@ class Reader:
         elif as_text(item.encrypted_content):
             self.skipped.append("item reasoning, encrypted by somebody else")
 
+    def _compaction(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
+        item = part(raw, CompactionItem, place)
+        text = summary.unseal(as_text(item.encrypted_content))
+        if text is None:
+            self.skipped.append("item compaction, encrypted by somebody else")
+        else:
+            yield summary.told(text)
+
     def text(self, content: str | list[msgspec.Raw] | None, place: str) -> str:
         """Raises InvalidRequest where a part can't be read by a text model."""
         if content is None or isinstance(content, str):
@@ -163,6 +173,7 @@ READERS: dict[str, Callable[[Reader, msgspec.Raw, str], Iterator[Entry]]] = {
     "custom_tool_call": Reader._custom_tool_call,
     "custom_tool_call_output": Reader._output,
     "reasoning": Reader._reasoning,
+    "compaction": Reader._compaction,
 }
 
 

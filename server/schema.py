@@ -88,6 +88,12 @@ class ReasoningItem(Struct, frozen=True):
     encrypted_content: msgspec.Raw = NULL
 
 
+class CompactionItem(Struct, frozen=True):
+    """`compaction`."""
+
+    encrypted_content: msgspec.Raw = NULL
+
+
 class TextPart(Struct, frozen=True):
     """`input_text`, `output_text`, `text`."""
 

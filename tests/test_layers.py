@@ -56,10 +56,12 @@ DRAWN = {
     "server.settings": "config configfile",
     "server.schema": "errors",
     # From request to frames
-    "server.reading": "engine errors schema",
+    "server.summary": "engine",
+    "server.reading": "engine errors schema summary",
     "server.history": "engine reading",
     "server.prompt": "engine errors history reading schema",
     "server.truncation": "engine",
+    "server.compaction": "engine errors events summary",
     "server.stream": "errors events",
     "server.sse": "events",
     "server.answer": "engine errors events stream",
@@ -105,6 +107,7 @@ PURE = {
     "engine.text",
     "engine.tuning",
     "server.answer",
+    "server.compaction",
     "server.errors",
     "server.events",
     "server.history",
@@ -113,6 +116,7 @@ PURE = {
     "server.schema",
     "server.sse",
     "server.stream",
+    "server.summary",
     "server.truncation",
 }
 IMPURE = {"datetime", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "time", "trio", "uuid"}
