@@ -36,19 +36,27 @@ def conversation(
     reader = Reader(stored)
     before = list(reader.entries(past, "previous_response_id"))
     said = list(_said(request.input, reader))
-    if all(isinstance(entry, Thought) for entry in said):
-        raise _nothing(reader.skipped)
-    return _told(request, [*before, *said], reader)
+    _something(said, reader.skipped, "input")
+    return told([*before, *said], reader.skipped, request.instructions)
 
 
 def all_said(request: Request, past: Sequence[msgspec.Raw] = (), stored: Mapping[str, bytes] = NOTHING) -> Conversation:
     """As `conversation`, but what there is of it may be in the past alone: for what answers nothing."""
     reader = Reader(stored)
     before = list(reader.entries(past, "previous_response_id"))
-    entries = [*before, *_said(request.input, reader)]
-    if all(isinstance(entry, Thought) for entry in entries):
-        raise _nothing(reader.skipped)
-    return _told(request, entries, reader)
+    return told([*before, *_said(request.input, reader)], reader.skipped, request.instructions)
+
+
+def told(
+    entries: Sequence[Entry], skipped: Sequence[str], instructions: str | None = None, name: str = "input"
+) -> Conversation:
+    """The one way from what was said to what the template is told; `name` is the field that it was said in.
+
+    Raises InvalidRequest where nothing was said.
+    """
+    _something(entries, skipped, name)
+    leading = [Message("system", instructions)] if instructions else []
+    return Conversation(tuple(_merged([*leading, *history.told(entries)])), tuple(skipped))
 
 
 def _said(input_: str | list[msgspec.Raw] | None, reader: Reader) -> Iterator[Entry]:
@@ -58,14 +66,10 @@ def _said(input_: str | list[msgspec.Raw] | None, reader: Reader) -> Iterator[En
         yield Message("user", input_)
 
 
-def _told(request: Request, entries: Sequence[Entry], reader: Reader) -> Conversation:
-    instructions = [Message("system", request.instructions)] if request.instructions else []
-    return Conversation(tuple(_merged([*instructions, *history.told(entries)])), tuple(reader.skipped))
-
-
-def _nothing(skipped: Sequence[str]) -> InvalidRequest:
-    because = f"; skipped: {', '.join(skipped)}" if skipped else ""
-    return InvalidRequest(f"Nothing is left of `input` for the model to answer{because}.", param="input")
+def _something(entries: Sequence[Entry], skipped: Sequence[str], name: str) -> None:
+    if all(isinstance(entry, Thought) for entry in entries):
+        because = f"; skipped: {', '.join(skipped)}" if skipped else ""
+        raise InvalidRequest(f"Nothing is left of `{name}` for the model to answer{because}.", param=name)
 
 
 def references(request: Request) -> list[str]:
@@ -85,14 +89,14 @@ def stops(request: Request) -> tuple[str, ...]:
     return (request.stop,) if isinstance(request.stop, str) else tuple(request.stop)
 
 
-def job(request: Request, prompt: Sequence[int], sampling: Sampling, n_ctx: int) -> Job:
-    """Raises InvalidRequest where `prompt` (tokens) leaves no room for an answer."""
+def job(request: Request, prompt: Sequence[int], sampling: Sampling, n_ctx: int, name: str = "input") -> Job:
+    """Raises InvalidRequest where `prompt` (tokens) leaves no room for an answer; it came of the field `name`."""
     room = n_ctx - len(prompt)
     if room < 1:
         raise InvalidRequest(
             f"The input has {len(prompt)} tokens, and the model's context holds {n_ctx}. "
             "Shorten the input, or start the server with a larger --context.",
-            param="input",
+            param=name,
             code="context_length_exceeded",
         )
     return Job(tuple(prompt), min(request.max_output_tokens or room, room), sampling)

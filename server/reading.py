@@ -18,6 +18,7 @@ from engine import Call, Message
 from server import summary
 from server.errors import InvalidRequest
 from server.schema import (
+    ChatFilePart,
     CompactionItem,
     CustomToolCall,
     FilePart,
@@ -148,6 +149,8 @@ class Reader:
                 return part(raw, RefusalPart, place).refusal
             case Typed("input_file"):
                 return _file(part(raw, FilePart, place), place)
+            case Typed("file"):
+                return _file(part(raw, ChatFilePart, place).file, f"{place}.file")
             case Typed("input_image" | "input_audio" | "input_video" | "image_url" as kind):
                 raise InvalidRequest(f"`{place}` is an {kind}; this model reads text only.", param=place)
             case Typed(kind):

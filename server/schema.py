@@ -3,6 +3,7 @@
 Items and parts are decoded one by one, by their `type`: what is unknown must not make the rest unreadable.
 """
 
+from collections.abc import Set
 from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -13,6 +14,15 @@ from server.errors import InvalidRequest
 T = TypeVar("T")
 NULL = msgspec.Raw(b"null")
 Stop: TypeAlias = Annotated[str, Meta(max_length=1000)]
+Stops: TypeAlias = Stop | Annotated[list[Stop], Meta(max_length=16)]
+Temperature: TypeAlias = Annotated[float, Meta(ge=0, le=2)]
+Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+TopK: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
+Seed: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Count: TypeAlias = Annotated[int, Meta(ge=1)]
+Metadata: TypeAlias = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
+]
 
 
 class Request(Struct, frozen=True):
@@ -22,21 +32,15 @@ class Request(Struct, frozen=True):
     input: str | list[msgspec.Raw] | None = None
     instructions: str | None = None
     stream: bool | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    stop: Stop | Annotated[list[Stop], Meta(max_length=16)] | None = None
-    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
+    temperature: Temperature | None = None
+    top_p: Share | None = None
+    top_k: TopK | None = None
+    min_p: Share | None = None
+    seed: Seed | None = None
+    stop: Stops | None = None
+    max_output_tokens: Count | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    metadata: (
-        Annotated[
-            dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]],
-            Meta(max_length=16),
-        ]
-        | None
-    ) = None
+    metadata: Metadata | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     parallel_tool_calls: bool | None = None
@@ -111,6 +115,12 @@ class FilePart(Struct, frozen=True):
     filename: str | None = None
 
 
+class ChatFilePart(Struct, frozen=True):
+    """`file`, as Chat Completions has it."""
+
+    file: FilePart
+
+
 class LoosePart(Struct, frozen=True):
     """A part of something replayed."""
 
@@ -133,16 +143,21 @@ KNOWN = frozenset(Request.__struct_fields__)
 
 def decode(body: bytes) -> Request:
     """Raises InvalidRequest, naming the field."""
+    return read(body, _request)
+
+
+def read(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """A whole body. Raises InvalidRequest, naming the field."""
     try:
         body.decode()  # msgspec does not look into the texts that it skips
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not UTF-8: byte {error.start} is {body[error.start]:#04x}.") from error
-    return _decode(_request, body, "")
+    return _decode(decoder, body, "")
 
 
-def unknown_fields(body: bytes) -> set[str]:
+def unknown_fields(body: bytes, known: Set[str] = KNOWN) -> set[str]:
     """The fields of a body that decoded well which nobody reads."""
-    return _fields.decode(body).keys() - KNOWN
+    return _fields.decode(body).keys() - known
 
 
 def part(raw: msgspec.Raw, kind: type[T], place: str) -> T:
