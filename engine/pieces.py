@@ -31,6 +31,13 @@ class Started(Struct, frozen=True):
     """Prompt tokens that needn't be evaluated, since the KV cache held them already."""
 
 
+class Progress(Struct, frozen=True):
+    """A part of the prompt was evaluated, and there is more of it."""
+
+    evaluated: int
+    """Prompt tokens the KV cache holds by now."""
+
+
 class Token(Struct, frozen=True, gc=False):
     """A token of the answer. End tokens are not handed over: they are a `Finish`."""
 
@@ -55,4 +62,4 @@ class Finish(Struct, frozen=True):
     message: str = ""
 
 
-Piece: TypeAlias = Started | Token | Finish
+Piece: TypeAlias = Started | Progress | Token | Finish

@@ -84,6 +84,11 @@ class Engine:
         began = self._step_began
         return began is not None and time.perf_counter() - began > STUCK_SECONDS
 
+    @property
+    def full(self) -> bool:
+        """Whether another job would have to wait for a slot."""
+        return len(self._channels) >= self._model.info.n_slots
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Host the thread until cancelled. An exception in the thread comes out here."""
         token = trio.lowlevel.current_trio_token()

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -25,13 +26,22 @@ from engine import (
     load,
     quantiser,
 )
-from server import commands, daemon, settings, tune
-from server.app import App, Served
+from server import commands, daemon, replay, settings, tune
+from server.app import App
+from server.archive import Archive
+from server.config import Config
 from server.configfile import ConfigError
+from server.database import StoreError
+from server.entries import Limits
+from server.models import Served
 from server.service import Notifier
+from server.store import Store
 
 SWITCH_SECONDS = 5e-5
 """How long the inference thread waits for the GIL after a decode. Python's 5 ms would be a decode of their own."""
+
+
+log = logging.getLogger("responsed")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,7 +87,8 @@ def serve(flags: argparse.Namespace) -> int:
         vocabulary=loaded.vocabulary,
         template=loaded.template,
     )
-    app = App(config, engine, served)
+    store = _open_store(config, state)
+    app = App(config, engine, served, Archive(store) if store else None)
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         trio.run(daemon.run, config, listener, engine, app, Notifier())
@@ -88,8 +99,22 @@ def serve(flags: argparse.Namespace) -> int:
         while isinstance(failed, BaseExceptionGroup):
             failed = failed.exceptions[0]
         return _complain(str(failed))
+    finally:
+        if store:
+            store.close()
     loaded.model.close()
     return 0
+
+
+def _open_store(config: Config, state: Path) -> Store | None:
+    """Whoever has no disk to write to still gets answers."""
+    if config.store == "off":
+        return None
+    try:
+        return Store(Path(config.store or state / "responses.db"), Limits(), replay.interrupted, time.time())
+    except StoreError as error:
+        log.warning("responses are not stored: %s", error)
+        return None
 
 
 def _served_name(model: str, path: Path) -> str:

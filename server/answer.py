@@ -1,61 +1,58 @@
-"""One answer as it comes: the engine's pieces -> bytes -> text -> events. Pure."""
+"""One answer as it comes: the engine's pieces -> bytes -> text -> cues. Pure."""
 
 from collections.abc import Sequence
 
-from engine import Finish, Piece, Reason, Started, TextDecoder, Token, Vocabulary
+from engine import Finish, Piece, Progress, Reason, Started, TextDecoder, Token, Vocabulary
+from server.cues import Cue, End, Text, failure
 from server.errors import ApiError
-from server.events import Event, InputTokensDetails, OutputTokensDetails, Usage
-from server.stream import Stream
+from server.events import InputTokensDetails, OutputTokensDetails, PromptProgress, Usage
 
 
 class Answer:
-    """Feeds a Stream from pieces, and counts what was used."""
+    """Makes cues of pieces, and counts what was used."""
 
-    def __init__(self, stream: Stream, vocabulary: Vocabulary, prompt_tokens: int, stops: Sequence[str]) -> None:
-        self._stream = stream
+    def __init__(self, vocabulary: Vocabulary, prompt_tokens: int, stops: Sequence[str]) -> None:
         self._vocabulary = vocabulary
         self._decoder = TextDecoder(stops)
         self._prompt_tokens = prompt_tokens
         self._cached = 0
+        self._evaluated = 0
+        self.started = False
+        """Whether the engine is at work on it."""
+        self.ended = False
         self.produced = 0
         """Tokens the model has given so far, an end token included."""
 
-    @property
-    def ended(self) -> bool:
-        return self._stream.closed
-
-    def take(self, piece: Piece, now: int) -> list[Event]:
-        """The events that `piece` brings; `now` in seconds. After the end there are none: a stop string may
+    def take(self, piece: Piece, now: int) -> list[Cue]:
+        """The cues that `piece` brings; `now` in seconds. After the end there are none: a stop string may
         come while the next token is on its way."""
         if self.ended:
             return []
         match piece:
             case Started(cached):
-                self._cached = cached
+                self.started = True
+                self._cached = self._evaluated = cached
+                return []
+            case Progress(evaluated):
+                self._evaluated = evaluated
                 return []
             case Token(id_):
                 self.produced += 1
                 return self._text(self._vocabulary.bytes_of(id_), now)
             case Finish(Reason.FAILED, message):
-                return self._stream.fail(ApiError(message))
+                self.ended = True
+                return [failure(ApiError(message))]
             case Finish(reason):
                 self.produced += reason is Reason.STOP
                 return self._end(now, "max_output_tokens" if reason is Reason.LENGTH else None)
 
-    def fail(self, error: ApiError) -> list[Event]:
-        return self._stream.fail(error)
+    @property
+    def progress(self) -> PromptProgress | None:
+        """How much of the prompt is read; None while it waits for a slot."""
+        return PromptProgress(self._prompt_tokens, self._cached, self._evaluated) if self.started else None
 
-    def _text(self, data: bytes, now: int) -> list[Event]:
-        text = self._decoder.feed(data)
-        events = self._stream.feed(text) if text else []
-        return [*events, *self._end(now, None)] if self._decoder.stopped else events
-
-    def _end(self, now: int, incomplete: str | None) -> list[Event]:
-        rest = self._decoder.flush()
-        events = self._stream.feed(rest) if rest else []
-        return [*events, *self._stream.finish(now, self._usage(), incomplete)]
-
-    def _usage(self) -> Usage:
+    @property
+    def usage(self) -> Usage:
         return Usage(
             input_tokens=self._prompt_tokens,
             input_tokens_details=InputTokensDetails(self._cached, self._prompt_tokens - self._cached),
@@ -63,3 +60,14 @@ class Answer:
             output_tokens_details=OutputTokensDetails(0),
             total_tokens=self._prompt_tokens + self.produced,
         )
+
+    def _text(self, data: bytes, now: int) -> list[Cue]:
+        text = self._decoder.feed(data)
+        cues: list[Cue] = [Text(text)] if text else []
+        return [*cues, *self._end(now, None)] if self._decoder.stopped else cues
+
+    def _end(self, now: int, incomplete: str | None) -> list[Cue]:
+        self.ended = True
+        rest = self._decoder.flush()
+        end = End(now, self.usage, incomplete)
+        return [Text(rest), end] if rest else [end]

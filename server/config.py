@@ -27,6 +27,12 @@ class Config(Struct, frozen=True):
     """How long streams may wait for a part of somebody's prompt; 0: two and a half of their own steps."""
     state: Path | None = None
     """Where the KV cache is kept over a restart; None: systemd's state folder, or XDG's."""
+    store: str | None = None
+    """The file of stored responses; None: `responses.db` in the state folder; "off": nothing is stored."""
+    linger_seconds: float = 60.0
+    """How long a stored stream goes on when its client has left: it may come back for the rest."""
+    heartbeat_seconds: float = 10.0
+    """The longest silence of a stream before its first item; 0: any."""
     warm_megabytes: int = 128
     """How much of it; 0: nothing."""
     aliases: tuple[str, ...] = ()

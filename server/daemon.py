@@ -52,6 +52,7 @@ async def run(config: Config, listener: socket.socket, engine: Engine, app: App,
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
+            await nursery.start(app.host)
             engine_scope: trio.CancelScope = await nursery.start(_host, engine, app)
             await _warm_up(engine)
             engine.restore()
@@ -75,7 +76,8 @@ async def run(config: Config, listener: socket.socket, engine: Engine, app: App,
             stop.set()
             with trio.move_on_after(config.grace_seconds):
                 await app.quiet()
-            engine_scope.cancel()  # ends what still runs, with its terminal event
+            app.stop()  # what still runs gets its terminal event, and is stored so, even if the thread is stuck
+            engine_scope.cancel()
             with trio.move_on_after(CLOSING_SECONDS):
                 await app.quiet()
             nursery.cancel_scope.cancel()

@@ -6,9 +6,9 @@ both accept every object: what one of them requires is always there, what one of
 
 from typing import Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
-Status: TypeAlias = Literal["in_progress", "completed", "incomplete", "failed"]
+Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 
 class OutputText(Struct, frozen=True, tag="output_text"):
@@ -76,7 +76,7 @@ class Response(Struct, frozen=True, kw_only=True):
     object: Literal["response"] = "response"
     created_at: int
     status: Status = "in_progress"
-    background: Literal[False] = False
+    background: bool = False
     completed_at: int | None = None
     error: ErrorInfo | None = None
     frequency_penalty: float = 0.0
@@ -89,12 +89,12 @@ class Response(Struct, frozen=True, kw_only=True):
     output: tuple[Item, ...] = ()
     parallel_tool_calls: bool = True
     presence_penalty: float = 0.0
-    previous_response_id: None = None
+    previous_response_id: str | None = None
     prompt_cache_key: str | None = None
     reasoning: Reasoning = Reasoning()
     safety_identifier: str | None = None
     service_tier: Literal["default"] = "default"
-    store: Literal[False] = False
+    store: bool = False
     temperature: float
     text: TextConfig = TextConfig()
     tool_choice: Literal["auto"] = "auto"
@@ -113,8 +113,22 @@ class ResponseCreated(_Numbered, frozen=True, tag="response.created"):
     response: Response
 
 
+class ResponseQueued(_Numbered, frozen=True, tag="response.queued"):
+    response: Response
+
+
+class PromptProgress(Struct, frozen=True):
+    """In tokens. `processed` are in the KV cache by now, of which `cached` were there before."""
+
+    total: int
+    cached: int
+    processed: int
+
+
 class ResponseInProgress(_Numbered, frozen=True, tag="response.in_progress"):
     response: Response
+    prompt_progress: PromptProgress | UnsetType = UNSET
+    """Only for who asked (`return_progress`): no specification has it."""
 
 
 class ResponseCompleted(_Numbered, frozen=True, tag="response.completed"):
@@ -187,6 +201,7 @@ class Error(_Numbered, frozen=True, tag="error"):
 
 Event: TypeAlias = (
     ResponseCreated
+    | ResponseQueued
     | ResponseInProgress
     | ResponseCompleted
     | ResponseIncomplete
@@ -199,3 +214,6 @@ Event: TypeAlias = (
     | OutputTextDone
     | Error
 )
+
+TERMINAL = (ResponseCompleted, ResponseIncomplete, ResponseFailed)
+"""One of these ends every stream."""

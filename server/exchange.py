@@ -8,6 +8,7 @@ arrives in one piece; and `send()` neither raises after a hang-up nor can it be 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
+from urllib.parse import parse_qsl
 
 import trio
 
@@ -43,6 +44,7 @@ class Exchange:
         self.path: str = scope["path"]
         self.target: str = scope["raw_path"].decode("ascii")
         """The path as it was sent: for the log, since the decoded one may hold line breaks."""
+        self.query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         self.status = 0
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive = receive

@@ -3,7 +3,7 @@
 Items and parts are decoded one by one, by their `type`: what is unknown must not make the rest unreadable.
 """
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -26,7 +26,10 @@ Metadata: TypeAlias = Annotated[
 
 
 class Request(Struct, frozen=True):
-    """The body of `POST /v1/responses`. Bounds: OpenAI's API; `top_k`, `min_p`, `seed`, `stop` are ours."""
+    """The body of `POST /v1/responses`. Bounds: OpenAI's API.
+
+    `top_k`, `min_p`, `seed`, `stop` and `return_progress` are ours.
+    """
 
     model: str | None = None
     input: str | list[msgspec.Raw] | None = None
@@ -44,6 +47,25 @@ class Request(Struct, frozen=True):
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     parallel_tool_calls: bool | None = None
+    store: bool | None = None
+    background: bool | None = None
+    previous_response_id: str | None = None
+    return_progress: bool | None = None
+
+
+class Retrieval(Struct, frozen=True):
+    """The query of `GET /v1/responses/{id}`."""
+
+    stream: bool = False
+    starting_after: Annotated[int, Meta(ge=-1)] = -1
+
+
+class Listing(Struct, frozen=True):
+    """The query of a list."""
+
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+    order: Literal["asc", "desc"] = "desc"
+    after: str | None = None
 
 
 class Typed(Struct, frozen=True):
@@ -155,6 +177,14 @@ def read(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     return _decode(decoder, body, "")
 
 
+def query(parameters: Mapping[str, str], kind: type[T]) -> T:
+    """Raises InvalidRequest, naming the parameter."""
+    try:
+        return msgspec.convert(parameters, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _refused(error, "") from error
+
+
 def unknown_fields(body: bytes, known: Set[str] = KNOWN) -> set[str]:
     """The fields of a body that decoded well which nobody reads."""
     return _fields.decode(body).keys() - known
@@ -196,11 +226,15 @@ def _decode(decoder: msgspec.json.Decoder[T], data: bytes, place: str) -> T:
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
-        # msgspec ends its messages with the place: " - at `$.input[0].role`", " - at `key` in `$.metadata`".
-        message, _, inside = str(error).partition(" - at `")
-        param = (place + inside.rpartition("$")[2].rstrip("`")).lstrip(".") or None
-        raise InvalidRequest(f"{message}." if param is None else f"{message} in `{param}`.", param=param) from error
+        raise _refused(error, place) from error
     except RecursionError as error:
         raise InvalidRequest("The body is nested too deeply.") from error
     except msgspec.DecodeError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from error
+
+
+def _refused(error: msgspec.ValidationError, place: str) -> InvalidRequest:
+    # msgspec ends its messages with the place: " - at `$.input[0].role`", " - at `key` in `$.metadata`".
+    message, _, inside = str(error).partition(" - at `")
+    param = (place + inside.rpartition("$")[2].rstrip("`")).lstrip(".") or None
+    return InvalidRequest(f"{message}." if param is None else f"{message} in `{param}`.", param=param)

@@ -1,4 +1,4 @@
-"""THE state machine: text in -> events out. It owns numbers, indexes, ids and the final output.
+"""THE state machine: cues in -> events out. It owns numbers, indexes, ids and the final output.
 
 Legal orders: Open Responses, "Streaming" ("Items are streamable"), and what openai-python's `responses.stream()`
 insists on. An item opens, takes deltas, closes; items are never interleaved; exactly one terminal event ends it all.
@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from typing import Literal
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
-from server.errors import ApiError
+from server.cues import Cancelled, Created, Cue, End, Failure, Queued, Running, Text, Unstored
 from server.events import (
     ContentPartAdded,
     ContentPartDone,
@@ -33,19 +34,34 @@ from server.events import (
     ResponseFailed,
     ResponseIncomplete,
     ResponseInProgress,
+    ResponseQueued,
     Usage,
 )
 
 
 class State(Enum):
     NEW = auto()
-    OPEN = auto()
+    CREATED = auto()
+    QUEUED = auto()
+    RUNNING = auto()
+    """Nothing of the answer is there yet."""
+    WRITING = auto()
     CLOSED = auto()
 
 
-TRANSITIONS = {
-    State.NEW: {"start": State.OPEN},
-    State.OPEN: {"feed": State.OPEN, "finish": State.CLOSED, "fail": State.CLOSED},
+_BREAKS: dict[type[Cue], State] = {Failure: State.CLOSED, Cancelled: State.CLOSED}
+TRANSITIONS: dict[State, dict[type[Cue], State]] = {
+    State.NEW: {Created: State.CREATED},
+    State.CREATED: {Queued: State.QUEUED, Running: State.RUNNING},
+    State.QUEUED: {Running: State.RUNNING, Unstored: State.QUEUED, **_BREAKS},
+    State.RUNNING: {
+        Running: State.RUNNING,
+        Unstored: State.RUNNING,
+        Text: State.WRITING,
+        End: State.CLOSED,
+        **_BREAKS,
+    },
+    State.WRITING: {Text: State.WRITING, Unstored: State.WRITING, End: State.CLOSED, **_BREAKS},
     State.CLOSED: {},
 }
 
@@ -75,61 +91,76 @@ class MessageItem:
 
 
 class Stream:
-    """The events of one response, in order. A call that is not in the table is our own mistake: it asserts."""
+    """The events of one response, in order. A cue that is not in the table is our own mistake: it asserts."""
 
     def __init__(self, response: Response) -> None:
-        """`response` as it is at the beginning: in progress, no output."""
+        """`response` as it is at the beginning: queued or in progress, no output."""
         self.response = response
-        self._state = State.NEW
+        self.state = State.NEW
         self._number = itertools.count().__next__
         self._item: MessageItem | None = None
 
     @property
     def closed(self) -> bool:
-        return self._state is State.CLOSED
+        return self.state is State.CLOSED
 
-    def start(self) -> list[Event]:
-        self._step("start")
-        return [
-            ResponseCreated(self._number(), self.response),
-            ResponseInProgress(self._number(), self.response),
-        ]
+    def feed(self, cue: Cue) -> list[Event]:
+        state = TRANSITIONS[self.state].get(type(cue))
+        assert state is not None, f"{type(cue).__name__} is not legal in state {self.state.name}"
+        self.state = state
+        return list(self._play(cue))
 
-    def feed(self, text: str) -> list[Event]:
-        self._step("feed")
-        return [*self._opened(), *self._current.delta(text)]
+    def _play(self, cue: Cue) -> Iterator[Event]:
+        match cue:
+            case Created():
+                yield ResponseCreated(self._number(), self.response)
+            case Queued():
+                yield ResponseQueued(self._number(), self.response)
+            case Running(progress):
+                self.response = replace(self.response, status="in_progress")
+                yield ResponseInProgress(self._number(), self.response, progress or UNSET)
+            case Unstored():
+                self.response = replace(self.response, store=False)
+            case Text(text):
+                yield from self._opened()
+                yield from self._current.delta(text)
+            case End():
+                yield from self._end(cue)
+            case Cancelled(usage):
+                yield from self._cancel(usage)
+            case Failure(error):
+                yield from self._fail(error)
 
-    def finish(self, now: int, usage: Usage, incomplete: str | None = None) -> list[Event]:
-        """End well, or, with `incomplete` its reason, early. An answer without text still has its message."""
-        self._step("finish")
-        events = [*self._opened(), *self._closed("incomplete" if incomplete else "completed")]
-        if incomplete is not None:
-            details = IncompleteDetails(incomplete)
-            self.response = replace(self.response, status="incomplete", incomplete_details=details, usage=usage)
-            return [*events, ResponseIncomplete(self._number(), self.response)]
-        self.response = replace(self.response, status="completed", completed_at=now, usage=usage)
-        return [*events, ResponseCompleted(self._number(), self.response)]
+    def _end(self, end: End) -> Iterator[Event]:
+        """An answer without text still has its message."""
+        yield from self._opened()
+        yield from self._closed("incomplete" if end.incomplete else "completed")
+        if end.incomplete is not None:
+            details = IncompleteDetails(end.incomplete)
+            self.response = replace(self.response, status="incomplete", incomplete_details=details, usage=end.usage)
+            yield ResponseIncomplete(self._number(), self.response)
+        else:
+            self.response = replace(self.response, status="completed", completed_at=end.now, usage=end.usage)
+            yield ResponseCompleted(self._number(), self.response)
 
-    def fail(self, error: ApiError) -> list[Event]:
-        """End badly: the error, then `response.failed` (Open Responses, "Errors"). What was begun is left out."""
-        self._step("fail")
-        code = error.code or error.type
-        payload = ErrorPayload(error.type, error.code, error.message, error.param)
-        self.response = replace(self.response, status="failed", error=ErrorInfo(code, error.message))
-        return [
-            Error(self._number(), error.message, error.code, error.param, payload),
-            ResponseFailed(self._number(), self.response),
-        ]
+    def _cancel(self, usage: Usage | None) -> Iterator[Event]:
+        """There is no event `response.cancelled`, in neither specification: it is incomplete, and the status tells."""
+        if self._item is not None:
+            yield from self._closed("incomplete")
+        self.response = replace(self.response, status="cancelled", usage=usage)
+        yield ResponseIncomplete(self._number(), self.response)
+
+    def _fail(self, error: ErrorPayload) -> Iterator[Event]:
+        """The error, then `response.failed` (Open Responses, "Errors"). What was begun is left out."""
+        info = ErrorInfo(error.code or error.type, error.message)
+        self.response = replace(self.response, status="failed", error=info)
+        yield Error(self._number(), error.message, error.code, error.param, error)
+        yield ResponseFailed(self._number(), self.response)
 
     @property
     def _current(self) -> MessageItem:
         assert self._item is not None, "an item is open"
         return self._item
-
-    def _step(self, call: str) -> None:
-        allowed = TRANSITIONS[self._state]
-        assert call in allowed, f"{call}() is not legal in state {self._state.name}"
-        self._state = allowed[call]
 
     def _opened(self) -> Iterator[Event]:
         if self._item is None:

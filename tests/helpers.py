@@ -1,9 +1,12 @@
 """A daemon inside the test, on a real socket, and a client that sees every byte."""
 
+import contextlib
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import msgspec
@@ -13,10 +16,14 @@ from msgspec import Struct
 from engine import ChatTemplate, Engine, scripted
 from engine.model import Chunk
 from engine.scripted import Reply, ScriptedModel
-from server import daemon
-from server.app import App, Served
+from server import daemon, replay
+from server.app import App
+from server.archive import Archive
 from server.config import Config
+from server.entries import Limits
+from server.models import Served
 from server.service import Notifier
+from server.store import Store
 from tests import wire
 
 CREATED = 1_700_000_000
@@ -93,22 +100,32 @@ class Ready(Notifier):
         self.event.set()
 
 
-def wired(model: ScriptedModel, config: Config) -> tuple[Engine, App]:
+def wired(model: ScriptedModel, config: Config, archive: Archive | None = None) -> tuple[Engine, App]:
     """The parts of a daemon around a scripted model, as the command wires them."""
     vocabulary = scripted.vocabulary()
     engine = Engine(model, vocabulary.end_tokens)
     template = ChatTemplate(scripted.TEMPLATE, vocabulary)
-    return engine, App(config, engine, Served(NAME, CREATED, model.info, vocabulary, template))
+    return engine, App(config, engine, Served(NAME, CREATED, model.info, vocabulary, template), archive)
+
+
+def open_store(state: Path, kind: type[Store] = Store) -> Store:
+    return kind(state / "responses.db", Limits(), replay.interrupted, time.time())
 
 
 @asynccontextmanager
-async def served(model: ScriptedModel | None = None, **settings: Any) -> AsyncIterator[Running]:
-    """The daemon, from its sockets to its thread, with a scripted model; `settings` are Config's."""
+async def served(
+    model: ScriptedModel | None = None, *, kind: type[Store] = Store, **settings: Any
+) -> AsyncIterator[Running]:
+    """The daemon, from its sockets to its thread, with a scripted model; `settings` are Config's.
+
+    With `state`, a folder, it stores responses in a store of that kind, and goes on from what is there.
+    """
     config = msgspec.structs.replace(Config(model=NAME), **settings)
     model = model or ScriptedModel()
-    engine, app = wired(model, config)
+    store = open_store(config.state, kind) if config.state else None
+    engine, app = wired(model, config, Archive(store) if store else None)
     ready = Ready()
-    with daemon.bind("127.0.0.1", 0) as listener:
+    with contextlib.closing(store) if store else contextlib.nullcontext(), daemon.bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(daemon.run, config, listener, engine, app, ready)
@@ -215,6 +232,19 @@ class Client:
                 return chunk
         raise AssertionError(f"the stream ended without {kind}")
 
+    async def created(self) -> tuple[str, bytes]:
+        """The beginning of a stream: the response's id, and the first chunk."""
+        await self.head()
+        chunk = await self.chunk()
+        return json.loads(wire.parse_sse(chunk)[0].data)["response"]["id"], chunk
+
+    async def rest_of_stream(self) -> bytes:
+        """What is left of a chunked body."""
+        body = b""
+        while chunk := await self.chunk():
+            body += chunk
+        return body
+
     async def answer(self, method: str = "POST") -> Answer:
         head = await self.head()
         return Answer(head, await self._chunks(head, method))
@@ -279,6 +309,10 @@ async def get(running: Running, path: str) -> Answer:
     return await exchange(running, "GET", path)
 
 
+async def delete(running: Running, path: str) -> Answer:
+    return await exchange(running, "DELETE", path)
+
+
 async def post(running: Running, **body: Any) -> Answer:
     """A POST to /v1/responses."""
     return await exchange(running, "POST", "/v1/responses", encode(**body))
@@ -287,6 +321,13 @@ async def post(running: Running, **body: Any) -> Answer:
 def text(response: dict[str, Any]) -> str:
     """All text of a Response."""
     return "".join(part["text"] for item in response["output"] for part in item["content"])
+
+
+def frames(body: bytes) -> list[bytes]:
+    """Of a stream, [DONE] among them."""
+    *whole, rest = body.split(b"\n\n")
+    assert rest == b""
+    return [frame + b"\n\n" for frame in whole]
 
 
 def types(events: Sequence[dict[str, Any]]) -> list[str]:

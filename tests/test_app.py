@@ -208,7 +208,16 @@ PLAIN: list[Check] = [
     ("OPTIONS", "/v1/models/nope", 204, {"allow": "GET, HEAD, OPTIONS"}, None),
     ("OPTIONS", "/nope", 404, {}, error("There is nothing at /nope.", None, "not_found")),
     ("GET", "/", 404, {"content-type": "application/json"}, error("There is nothing at /.", None, "not_found")),
-    ("POST", "/v1/responses/x", 404, {}, error("There is nothing at /v1/responses/x.", None, "not_found")),
+    ("GET", "/v1/responses/x", 404, {}, error("There is no response 'x' here.", None, "not_found")),
+    ("OPTIONS", "/v1/responses/x", 204, {"allow": "GET, DELETE, OPTIONS"}, None),
+    ("OPTIONS", "/v1/responses/x/cancel", 204, {"allow": "POST, OPTIONS"}, None),
+    ("GET", "/v1/responses/x/input_items", 404, {}, error("There is no response 'x' here.", None, "not_found")),
+    ("GET", "/v1/responses/", 404, {}, error("There is nothing at /v1/responses/.", None, "not_found")),
+    ("GET", "/v1/responses/x/y", 404, {}, error("There is nothing at /v1/responses/x/y.", None, "not_found")),
+    (
+        "POST", "/v1/responses/x", 405, {"allow": "GET, DELETE, OPTIONS"},
+        error("POST is not for /v1/responses/x; use GET, DELETE, OPTIONS.", None, "method_not_allowed"),
+    ),
     (
         "GET", "/v1/responses", 405, {"allow": "POST, OPTIONS"},
         error("GET is not for /v1/responses; use POST, OPTIONS.", None, "method_not_allowed"),

@@ -63,16 +63,39 @@ DRAWN = {
     "server.truncation": "engine",
     "server.compaction": "engine errors events summary",
     "server.chat_schema": "schema",
-    "server.stream": "errors events",
-    "server.sse": "events",
     "server.chat": "engine chat_schema errors prompt reading schema",
     "server.completion": "events sse",
-    "server.answer": "engine errors events stream",
+    "server.cues": "errors events",
+    "server.stream": "cues events",
+    "server.sse": "events",
+    "server.replay": "cues errors events stream",
+    "server.items": "errors schema",
+    "server.answer": "engine cues errors events",
+    "server.pulse": "answer cues events stream",
+    # What is kept
+    "server.database": "",
+    "server.entries": "database",
+    "server.conversation_store": "database entries",
+    "server.store": "conversation_store database entries",
+    "server.archive": "conversation_store store",
     # HTTP and the process
     "server.exchange": "errors",
     "server.service": "",
     "server.progress": "",
-    "server.app": "engine answer config errors events exchange prompt schema sse stream",
+    "server.busy": "",
+    "server.routes": "errors",
+    "server.models": "engine errors exchange",
+    "server.generation": "engine answer archive cues database errors events pulse replay store stream",
+    "server.generations": "engine archive busy errors generation",
+    "server.follow": "errors events exchange generation sse",
+    "server.responses": (
+        "engine answer archive config entries errors events exchange follow generation generations items models "
+        "prompt schema"
+    ),
+    "server.kept": "archive errors exchange follow generations items replay schema sse store",
+    "server.app": (
+        "engine archive busy config database errors exchange generation generations kept models responses routes"
+    ),
     "server.daemon": "engine app config service",
     "server.commands": "engine engine.backends engine.gguf engine.library progress",
     "server.copies": (
@@ -83,7 +106,10 @@ DRAWN = {
         "engine engine.backends engine.gguf engine.library engine.loader engine.stopwatch engine.tuning "
         "commands config configfile copies settings"
     ),
-    "server.__main__": "engine engine.library engine.quantiser app commands configfile daemon service settings tune",
+    "server.__main__": (
+        "engine engine.library engine.quantiser app archive commands config configfile daemon database entries models "
+        "replay service settings store tune"
+    ),
 }
 """Module -> modules of ours that it imports; those of its own package by their last name."""
 
@@ -92,10 +118,23 @@ ALONE = {
     "ctypes": {"engine.ctrans", "engine.libllama", "engine.llamacpp", "engine.quantiser"},
     "hypercorn": {"server.daemon"},
     "minijinja": {"engine.template"},
+    "sqlite3": {"server.database"},
     "threading": set(),
     "tokenizers": {"engine.vocabulary"},
     "tomli_w": {"server.configfile"},
-    "trio": {"engine.worker", "server.app", "server.exchange", "server.daemon", "server.__main__"},
+    "trio": {
+        "engine.worker",
+        "server.__main__",
+        "server.app",
+        "server.archive",
+        "server.busy",
+        "server.daemon",
+        "server.exchange",
+        "server.generation",
+        "server.generations",
+        "server.kept",
+        "server.models",
+    },
 }
 """Who may know what is outside. Threads are trio's, and started in `engine.worker`."""
 
@@ -114,11 +153,16 @@ PURE = {
     "server.chat_schema",
     "server.compaction",
     "server.completion",
+    "server.cues",
     "server.errors",
     "server.events",
     "server.history",
-    "server.reading",
+    "server.items",
     "server.prompt",
+    "server.pulse",
+    "server.reading",
+    "server.replay",
+    "server.routes",
     "server.schema",
     "server.sse",
     "server.stream",

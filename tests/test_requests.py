@@ -18,7 +18,9 @@ Shape = dict[str, Any]
 
 REFUSED = {
     "not a method of it": (405, None),
-    "not there yet": (404, None),
+    "not there yet": (405, None),
+    "goes on from nothing": (400, "previous_response_id"),
+    "in the background, and not stored": (400, "background"),
     "input missing": (400, "input"),
     "no input": (400, "input"),
     "only unknown items": (400, "input"),
@@ -39,6 +41,8 @@ def fault(shape: Shape) -> str | None:
     faults = {
         "not a method of it": shape["method"] != "POST",
         "not there yet": shape["path"] != "/v1/responses",
+        "goes on from nothing": body.get("previous_response_id") is not None,
+        "in the background, and not stored": bool(body.get("background")) and body.get("store") is False,
         "input missing": input_ is None,
         "no input": input_ == [],
         "only unknown items": isinstance(input_, list) and {item.get("type") for item in input_} == {"no_such_item"},
@@ -50,11 +54,11 @@ def fault(shape: Shape) -> str | None:
 
 
 @pytest.mark.skipif(not RECORDED.exists(), reason=f"{RECORDED} is not here")
-async def test_every_recorded_request_is_answered_as_it_should_be() -> None:
+async def test_every_recorded_request_is_answered_as_it_should_be(tmp_path: Path) -> None:
     model = ScriptedModel(lambda message: b"Hello.", n_ctx=WITH_CODEX)
     recorded = shapes()
     faults = [fault(shape) for shape in recorded]
-    async with served(model, aliases=("smollm2",)) as running:
+    async with served(model, aliases=("smollm2",), state=tmp_path) as running:
         for shape, wrong in zip(recorded, faults, strict=True):
             body = json.dumps(shape["body"]).encode()
             headers = [f"{name}: {value}" for name, value in shape["headers"].items() if name not in OURS]
@@ -76,6 +80,9 @@ def check_answered(shape: Shape, answer: Answer) -> None:
     response = answer.events[-1]["response"] if streamed else answer.json
     if not streamed:
         wire.check_response(response)
+    if response["background"] and not streamed:
+        assert (response["status"], response["output"]) == ("queued", [])
+        return
     limit = shape["body"].get("max_output_tokens") or 100
     expected = ("incomplete", "Hello."[:limit]) if limit <= len("Hello.") else ("completed", "Hello.")
     assert (response["status"], answer.text) == expected

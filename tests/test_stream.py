@@ -1,6 +1,7 @@
 """Pieces of an answer become exactly these events, and these bytes."""
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -10,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from engine import Finish, Piece, Reason, Started, Token, scripted
+from engine import Finish, Piece, Progress, Reason, Started, Token, scripted
 from server import sse
 from server.answer import Answer
-from server.errors import ApiError, InvalidRequest
+from server.cues import Cancelled, Created, Cue, End, Failure, Queued, Running, Text, Unstored, failure
+from server.errors import InvalidRequest
 from server.events import (
     ContentPartAdded,
     ContentPartDone,
@@ -30,12 +32,14 @@ from server.events import (
     OutputTextDelta,
     OutputTextDone,
     OutputTokensDetails,
+    PromptProgress,
     Response,
     ResponseCompleted,
     ResponseCreated,
     ResponseFailed,
     ResponseIncomplete,
     ResponseInProgress,
+    ResponseQueued,
     Usage,
 )
 from server.stream import Stream
@@ -62,9 +66,13 @@ def usage(produced: int, cached: int = 0) -> Usage:
 
 
 def play(pieces: Sequence[Piece], stops: Sequence[str] = ()) -> list[Event]:
-    stream = Stream(RESPONSE)
-    answer = Answer(stream, VOCABULARY, PROMPT, stops)
-    return [*stream.start(), *(event for piece in pieces for event in answer.take(piece, NOW))]
+    answer = Answer(VOCABULARY, PROMPT, stops)
+    return perform([Created(), Running(), *(cue for piece in pieces for cue in answer.take(piece, NOW))])
+
+
+def perform(cues: Sequence[Cue], response: Response = RESPONSE) -> list[Event]:
+    stream = Stream(response)
+    return [event for cue in cues for event in stream.feed(cue)]
 
 
 def numbered(*events: Numberless) -> list[Event]:
@@ -175,40 +183,129 @@ def plain(events: Sequence[Event]) -> list[dict[str, Any]]:
     return [msgspec.json.decode(msgspec.json.encode(event)) for event in events]
 
 
-USAGE = usage(1)
-LEGAL = {"start", "start feed", "start feed feed", "start finish", "start fail", "start feed finish", "start feed fail"}
-CALLS: dict[str, Callable[[Stream], object]] = {
-    "start": lambda stream: stream.start(),
-    "feed": lambda stream: stream.feed("x"),
-    "finish": lambda stream: stream.finish(NOW, USAGE),
-    "fail": lambda stream: stream.fail(ApiError("no")),
+QUEUED = replace(RESPONSE, status="queued")
+BEGUN: list[Cue] = [Created(), Running()]
+PROGRESS = PromptProgress(total=9, cached=2, processed=5)
+
+
+def cancelled(message: Message | None = None, usage: Usage | None = None) -> Numberless:
+    output = () if message is None else (message,)
+    response = replace(RESPONSE, status="cancelled", usage=usage, output=output)
+    return lambda n: ResponseIncomplete(n, response)
+
+
+CUES: dict[str, tuple[Response, list[Cue], list[Numberless]]] = {
+    "it waits, and has its turn": (
+        QUEUED,
+        [Created(), Queued(), Running(), Text("Hi"), End(NOW, usage(3))],
+        [
+            lambda n: ResponseCreated(n, QUEUED),
+            lambda n: ResponseQueued(n, QUEUED),
+            lambda n: ResponseInProgress(n, RESPONSE),
+            *item("Hi"),
+            *completed("Hi", usage(3)),
+        ],
+    ),
+    "heartbeats": (
+        RESPONSE,
+        [*BEGUN, Running(), Running(PROGRESS), End(NOW, usage(1))],
+        [
+            *opened(),
+            lambda n: ResponseInProgress(n, RESPONSE),
+            lambda n: ResponseInProgress(n, RESPONSE, PROGRESS),
+            *item(),
+            *completed("", usage(1)),
+        ],
+    ),
+    "cancelled while it waits": (
+        QUEUED,
+        [Created(), Queued(), Cancelled()],
+        [lambda n: ResponseCreated(n, QUEUED), lambda n: ResponseQueued(n, QUEUED), cancelled()],
+    ),
+    "cancelled before any text": (RESPONSE, [*BEGUN, Cancelled(usage(0))], [*opened(), cancelled(usage=usage(0))]),
+    "cancelled after some text": (
+        RESPONSE,
+        [*BEGUN, Text("Hi"), Cancelled(usage(2))],
+        [
+            *opened(),
+            *item("Hi"),
+            *closed(Message(ITEM, "incomplete", (OutputText("Hi"),))),
+            cancelled(Message(ITEM, "incomplete", (OutputText("Hi"),)), usage(2)),
+        ],
+    ),
+    "not kept after all": (
+        replace(RESPONSE, store=True),
+        [*BEGUN, Unstored(), Cancelled()],
+        [
+            lambda n: ResponseCreated(n, replace(RESPONSE, store=True)),
+            lambda n: ResponseInProgress(n, replace(RESPONSE, store=True)),
+            cancelled(),
+        ],
+    ),
 }
-ORDERS = [calls for n in (1, 2, 3) for calls in itertools.product(CALLS, repeat=n)]
 
 
-@pytest.mark.parametrize("calls", ORDERS, ids=" ".join)
-def test_only_the_calls_of_the_table_are_legal(calls: Sequence[str]) -> None:
-    """Every order of up to three calls; a prefix that is illegal was a case of its own."""
-    stream = Stream(RESPONSE)
-    for done, call in enumerate(calls):
-        if " ".join(calls[: done + 1]) in LEGAL:
-            CALLS[call](stream)
+@pytest.mark.parametrize(("response", "cues", "expected"), CUES.values(), ids=CUES)
+def test_cues_become_exactly_these_events(response: Response, cues: list[Cue], expected: list[Numberless]) -> None:
+    events = perform(cues, response)
+    assert events == numbered(*expected)
+    wire.check_stream(plain(events))
+
+
+@pytest.mark.parametrize(("response", "cues", "expected"), CUES.values(), ids=CUES)
+def test_a_stream_that_was_written_down_is_the_same(
+    response: Response, cues: list[Cue], expected: list[Numberless]
+) -> None:
+    first = msgspec.json.decode(msgspec.json.encode(response), type=Response)
+    again = msgspec.json.decode(msgspec.json.encode(cues), type=list[Cue])
+    assert (first, again) == (response, cues)
+    assert sse.encode(perform(again, first)) == sse.encode(perform(cues, response))
+
+
+LETTERS: dict[str, Cue] = {
+    "c": Created(),
+    "q": Queued(),
+    "r": Running(),
+    "u": Unstored(),
+    "t": Text("x"),
+    "e": End(NOW, usage(1)),
+    "x": Cancelled(),
+    "f": Failure(ErrorPayload("server_error", None, "no", None)),
+}
+LEGAL = re.compile("c?|cqu*[xf]?|c(qu*)?r[ru]*(t[tu]*)?[exf]?")
+
+
+@pytest.mark.parametrize("length", range(1, 6))
+def test_only_the_cues_of_the_table_are_legal(length: int) -> None:
+    """Every order of so many."""
+    for letters in map("".join, itertools.product(LETTERS, repeat=length)):
+        if not LEGAL.fullmatch(letters[:-1]):
+            continue
+        cues = [LETTERS[letter] for letter in letters]
+        if LEGAL.fullmatch(letters):
+            perform(cues)
         else:
-            with pytest.raises(AssertionError, match=rf"{call}\(\) is not legal in state"):
-                CALLS[call](stream)
-            return
+            with pytest.raises(AssertionError, match=f"{type(cues[-1]).__name__} is not legal in state"):
+                perform(cues)
 
 
 def test_an_error_keeps_its_code_and_its_field_in_the_stream() -> None:
-    stream = Stream(RESPONSE)
-    stream.start()
-    events = stream.fail(InvalidRequest("too long", param="input", code="context_length_exceeded"))
+    error = InvalidRequest("too long", param="input", code="context_length_exceeded")
     payload = ErrorPayload("invalid_request_error", "context_length_exceeded", "too long", "input")
     info = ErrorInfo("context_length_exceeded", "too long")
-    assert events == [
+    assert perform([*BEGUN, failure(error)])[2:] == [
         Error(2, "too long", "context_length_exceeded", "input", payload),
         ResponseFailed(3, replace(RESPONSE, status="failed", error=info)),
     ]
+
+
+def test_an_answer_tells_how_much_of_the_prompt_is_read() -> None:
+    answer = Answer(VOCABULARY, PROMPT, ())
+    seen = []
+    for piece in (None, Started(2), Progress(4), Progress(6), Token(65)):
+        assert piece is None or answer.take(piece, NOW) == ([Text("A")] if isinstance(piece, Token) else [])
+        seen.append(answer.progress)
+    assert seen == [None, *(PromptProgress(PROMPT, 2, n) for n in (2, 4, 6, 6))]
 
 
 FRAMES: list[tuple[list[Event], bytes]] = [

@@ -17,7 +17,8 @@ _ENDS = {"completed": "over", "incomplete": "over", "failed": "over", "error": "
 LIFECYCLE: Table = {
     "new": {"created": "created"},
     "created": {"queued": "queued", "in_progress": "running"},
-    "queued": {"in_progress": "running"},
+    # It may also end before its turn: cancelled, or the server stops.
+    "queued": {"in_progress": "running", "incomplete": "over", "failed": "over", "error": "broken"},
     # in_progress again is a heartbeat while the prompt is read (1.6)
     "running": {"in_progress": "running", "output_item.added": "item", **_ENDS},
     "between": {"output_item.added": "item", **_ENDS},
@@ -227,9 +228,13 @@ class StreamCheck:
             must_equal(response[name], self.first[name], event, f"the response's {name}")
         must_equal(response["output"], self.finished, event, "output against the finished items")
         name = event["type"].removeprefix("response.")
-        allowed = {"queued", "in_progress"} if name == "created" else {name}
+        allowed = STATUSES.get(name, {name})
         assert response["status"] in allowed, f"{event['type']}: the response's status is {response['status']!r}"
         check_outcome(response)
+
+
+# Where an event's name is not the status. Neither specification has an event of its own for `cancelled`.
+STATUSES = {"created": {"queued", "in_progress"}, "incomplete": {"incomplete", "cancelled"}}
 
 
 def check_order(events: list[Event]) -> None:
@@ -265,7 +270,7 @@ def check_outcome(response: Event) -> None:
     for position, item in enumerate(response["output"]):
         assert item.get("status"), f"an item without status: {item}"
         if item["status"] == "incomplete":
-            assert status == "incomplete", f"{status} response with an incomplete item: {item}"
+            assert status in ("incomplete", "cancelled"), f"{status} response with an incomplete item: {item}"
             assert position == len(response["output"]) - 1, f"an incomplete item that is not the last: {item}"
         assert status != "completed" or item["status"] == "completed", f"unfinished at completed: {item}"
     if response.get("usage") is not None:

@@ -1,0 +1,62 @@
+"""Cues: what a stream is fed, one after the other. The same response and the same cues give the same bytes.
+
+They are what is kept of a stream, so a tag stays what it is; a new field goes to the end, with a default.
+"""
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from server.errors import ApiError
+from server.events import ErrorPayload, PromptProgress, Usage
+
+
+class Created(Struct, frozen=True, array_like=True, tag="c"):
+    """The first cue of all."""
+
+
+class Queued(Struct, frozen=True, array_like=True, tag="q"):
+    """The response waits for a slot."""
+
+
+class Running(Struct, frozen=True, array_like=True, tag="r"):
+    """The response is being made; again before its first item, so that nobody thinks the stream is dead."""
+
+    progress: PromptProgress | None = None
+
+
+class Unstored(Struct, frozen=True, array_like=True, tag="u"):
+    """The response is not kept after all."""
+
+
+class Text(Struct, frozen=True, array_like=True, tag="t"):
+    text: str
+
+
+class End(Struct, frozen=True, array_like=True, tag="e"):
+    """It ends well, or, with `incomplete` its reason, early."""
+
+    now: int
+    """Seconds."""
+    usage: Usage
+    incomplete: str | None = None
+
+
+class Cancelled(Struct, frozen=True, array_like=True, tag="x"):
+    """Somebody wished that it ends here."""
+
+    usage: Usage | None = None
+    """None where the model had not begun."""
+
+
+class Failure(Struct, frozen=True, array_like=True, tag="f"):
+    """It ends badly."""
+
+    error: ErrorPayload
+
+
+Cue: TypeAlias = Created | Queued | Running | Unstored | Text | End | Cancelled | Failure
+
+
+def failure(error: ApiError) -> Failure:
+    return Failure(ErrorPayload(error.type, error.code, error.message, error.param))

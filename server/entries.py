@@ -1,0 +1,92 @@
+"""What the store holds, as things with a size and a last use: the bounds, and who goes first when one is reached."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from msgspec import Struct
+
+from server.database import Database, StoreError
+
+SCHEMA = """
+    CREATE TABLE entries (
+        id TEXT PRIMARY KEY,
+        used REAL NOT NULL,
+        bytes INTEGER NOT NULL
+    );
+    CREATE INDEX by_use ON entries (used);
+"""
+"""Apart from what they stand for: a use is a small write, and sums read small rows."""
+
+DAY = 86_400.0
+
+
+class Limits(Struct, frozen=True):
+    """Of responses and conversations together."""
+
+    count: int = 1000
+    megabytes: float = 64
+    """Of content; the file is larger by a little."""
+    days: float = 30
+    """Since the last use."""
+
+
+class Missing(Exception):
+    """There is nothing of that id (any more)."""
+
+    def __init__(self, missing_id: str) -> None:
+        super().__init__(f"{missing_id} is not stored")
+        self.id = missing_id
+
+
+class Entries:
+    """Rows that others hang on to (ON DELETE CASCADE). What changes them happens inside the caller's transaction."""
+
+    def __init__(self, database: Database, limits: Limits) -> None:
+        self._database = database
+        self._limits = limits
+        self._most_bytes = int(limits.megabytes * 1e6)
+
+    def enter(self, entry_id: str, size: int, now: float) -> None:
+        """Raises StoreError, also where it is larger than all that may be held."""
+        self._check(entry_id, size)
+        self._database.change("INSERT INTO entries (id, used, bytes) VALUES (?, ?, ?)", entry_id, now, size)
+
+    def resize(self, entry_id: str, size: int, now: float) -> None:
+        """The same for one that is there."""
+        self._check(entry_id, size)
+        self._database.change("UPDATE entries SET used = ?, bytes = ? WHERE id = ?", now, size, entry_id)
+
+    def try_to_use(self, entry_ids: Iterable[str], now: float) -> None:
+        """A transaction of its own. A disk that is full keeps nobody from reading."""
+        with suppress(StoreError), self._database.transaction():
+            for entry_id in entry_ids:
+                self._database.change("UPDATE entries SET used = ? WHERE id = ?", now, entry_id)
+
+    def remove(self, entry_id: str) -> bool:
+        """Whether it was there."""
+        return self._database.change("DELETE FROM entries WHERE id = ?", entry_id) > 0
+
+    def evict(self, now: float, *spared: str | None) -> None:
+        """Down to the limits, least recently used first; of those used at once, the first that came.
+
+        Never what is still being made, nor the conversation it is made in.
+        """
+        ((count, size),) = self._database.rows("SELECT count(*), total(bytes) FROM entries")
+        oldest = now - self._limits.days * DAY
+        held = {*spared, *(each for (each,) in self._database.rows("SELECT id FROM held"))}
+        gone = []
+        for entry_id, used, its_size in self._database.each("SELECT id, used, bytes FROM entries ORDER BY used, rowid"):
+            if count <= self._limits.count and size <= self._most_bytes and used >= oldest:
+                break
+            if entry_id not in held:
+                gone.append(entry_id)
+                count -= 1
+                size -= its_size
+        for entry_id in gone:
+            self.remove(entry_id)
+
+    def _check(self, entry_id: str, size: int) -> None:
+        if size > self._most_bytes:
+            raise StoreError(
+                f"{entry_id} has {size} bytes, more than all that may be stored: raise the limit of megabytes"
+            )

@@ -1,0 +1,218 @@
+"""One response being made: a task of its own, and any number of readers that follow it.
+
+It goes from pieces to cues to events. All events stay here until it has ended, so that who comes late, or again, reads
+the same; `job.max_tokens` bounds them. The terminal event leaves when the response is stored: who has read it finds it
+again, even if the power goes then.
+"""
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Awaitable, Iterator
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from engine import Engine, EngineStopped, Job, Piece
+from server.answer import Answer
+from server.archive import Archive
+from server.cues import Cancelled, Cue, Unstored, failure
+from server.database import StoreError
+from server.errors import ApiError
+from server.events import Event, Response
+from server.pulse import Pulse
+from server.replay import opening, perform
+from server.store import Stored
+from server.stream import Stream
+
+STOPPING = "The server is shutting down."
+MISTAKE = "The server made a mistake; its log says which."
+
+log = logging.getLogger("responsed.generation")
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """What is to be made."""
+
+    first: Response
+    """As `response.created` has it."""
+    job: Job
+    answer: Answer
+    items: bytes
+    """What came in, for the store."""
+    streamed: bool
+    tells_progress: bool
+
+
+class Patience(Struct, frozen=True):
+    """In seconds."""
+
+    heartbeat: float
+    """The longest silence before the first item; 0: any."""
+    linger: float
+    """How long a stored stream goes on without a reader."""
+
+
+class Generation:
+    """Made, it has its first events; `run` brings the others."""
+
+    def __init__(self, order: Order, engine: Engine, archive: Archive | None, patience: Patience) -> None:
+        self._order = order
+        self._engine = engine
+        self._archive = archive
+        self._linger = patience.linger
+        self._pulse = Pulse(patience.heartbeat, order.tells_progress, trio.current_time())
+        self._stream = Stream(order.first)
+        self._cues: list[Cue] = []
+        self.response = order.first
+        """As readers know it by now."""
+        self.events: list[Event] = []
+        """So far; each at the index of its number."""
+        self.ended = trio.Event()
+        self._readers = 0
+        self._waiting = trio.lowlevel.ParkingLot()
+        self._making = trio.CancelScope()
+        self._error: ApiError | None = None
+        self._begun = False
+        self._tell(opening(order.first))
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """While somebody reads. What was asked for decides whether it goes on when the last one has left."""
+        self._readers += 1
+        self._making.deadline = math.inf
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            if not self._readers and not self.response.background:
+                lingers = self._order.streamed and self.response.store
+                self._making.deadline = trio.current_time() + (self._linger if lingers else 0)
+
+    async def after(self, number: int) -> list[Event]:
+        """What comes behind the event of that number: at least one, in the end (again) the terminal one."""
+        while len(self.events) <= number + 1 and not self.ended.is_set():
+            await self._waiting.park()
+        return self.events[number + 1 :] or self.events[-1:]
+
+    def broken(self, error: ApiError) -> list[Event]:
+        """What ends the stream of a reader to whom the rest can't be told."""
+        if self.ended.is_set():
+            return self.events[-1:]
+        stream = Stream(self._order.first)
+        list(perform(stream, self._cues))
+        return stream.feed(failure(error))
+
+    def cancel(self) -> None:
+        self._making.cancel()
+
+    def fail(self, error: ApiError) -> None:
+        """Unless it is about to end by itself."""
+        self._error = error
+        self._making.cancel()
+
+    async def begin(self) -> bool:
+        """Write down that it is being made. Whether it is stored."""
+        self._begun = True
+        if self._archive is None or not self.response.store:
+            return False
+        first = self._order.first
+        encoded = msgspec.json.encode(first)
+        stored = Stored(
+            id=first.id,
+            created_at=first.created_at,
+            status=first.status,
+            first=encoded,
+            response=encoded,
+            items=self._order.items,
+            previous=first.previous_response_id,
+        )
+        kept = await self._kept(self._archive.begin(stored, time.time()))
+        if not kept:
+            self._tell([Unstored()])
+        return kept
+
+    async def run(self) -> None:
+        """To the terminal event. Whatever happens, there is exactly one of those."""
+        async with trio.open_nursery() as nursery:
+            if not self._begun:
+                nursery.start_soon(self.begin)  # beside it: the first token doesn't wait for a disk
+            last = await self._make()
+        await self._end(last)
+
+    async def _make(self) -> Cue:
+        """All cues but the last; that one comes back."""
+        try:
+            with self._making:
+                return await self._listen()
+        except EngineStopped:
+            return failure(ApiError(STOPPING))
+        except Exception:
+            log.exception("%s failed", self.response.id)
+            return failure(ApiError(MISTAKE))
+        if self._error is not None:
+            return failure(self._error)
+        return Cancelled(self._order.answer.usage if self._order.answer.started else None)
+
+    async def _listen(self) -> Cue:
+        answer = self._order.answer
+        with self._engine.generate(self._order.job) as pieces:
+            while True:
+                arrived: list[Piece] = []
+                with trio.move_on_at(self._pulse.due(self._stream.state)):
+                    arrived = await _arrived(pieces)
+                now = int(time.time())
+                cues = [cue for piece in arrived for cue in answer.take(piece, now)]
+                last = cues.pop() if answer.ended else None
+                self._tell([*self._pulse.beat(self._stream.state, answer, trio.current_time()), *cues])
+                if last is not None:
+                    return last
+
+    def _tell(self, cues: list[Cue]) -> None:
+        self._cues += cues
+        self._publish(list(perform(self._stream, cues)))
+
+    def _publish(self, events: list[Event]) -> None:
+        self.response = self._stream.response
+        self.events += events
+        self._waiting.unpark_all()
+
+    async def _end(self, last: Cue) -> None:
+        events = self._stream.feed(last)
+        if self.response.store and not await self._finish(last):
+            # All once more, and what was told already stays as it was: Unstored is no event.
+            self._stream = Stream(self._order.first)
+            events = list(perform(self._stream, [*self._cues, Unstored(), last]))[len(self.events) :]
+        self.ended.set()
+        self._publish(events)
+
+    async def _finish(self, last: Cue) -> bool:
+        assert self._archive is not None, "nothing is stored nowhere"
+        response = self._stream.response
+        cues = msgspec.json.encode([*self._cues, last])
+        encoded = msgspec.json.encode(response)
+        if await self._kept(self._archive.finish(response.id, response.status, encoded, cues, (), time.time())):
+            return True
+        with contextlib.suppress(StoreError):
+            await self._archive.delete(response.id)
+        return False
+
+    async def _kept(self, writing: Awaitable[None]) -> bool:
+        """No answer is lost because of a disk."""
+        try:
+            await writing
+        except Exception as error:
+            log.warning("%s is not stored: %s", self.response.id, error)
+            return False
+        return True
+
+
+async def _arrived(pieces: trio.MemoryReceiveChannel[Piece]) -> list[Piece]:
+    """What there is, at least one: all of it leaves in one `send`, which costs the same whatever its size."""
+    arrived = [await pieces.receive()]
+    with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
+        while True:
+            arrived.append(pieces.receive_nowait())
+    return arrived

@@ -1,0 +1,106 @@
+"""Input items as they are kept and listed: whole, each with its type and an id. Pure."""
+
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Raw, Struct
+
+from server.errors import InvalidRequest
+from server.schema import Listing
+
+Fields: TypeAlias = dict[str, Raw]
+"""An item that only passes through: what is in it nobody here needs to know."""
+
+PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
+OURS = ("id", "type", "status")
+"""What is filled in where it is missing, or null."""
+NULL = Raw(b"null")
+COMPLETED = Raw(b'"completed"')
+
+
+class InputText(Struct, frozen=True, tag="input_text"):
+    text: str
+
+
+class OutputText(Struct, frozen=True, tag="output_text"):
+    text: str
+    annotations: tuple[()] = ()
+
+
+class ItemList(Struct, frozen=True):
+    data: list[Raw]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+    object: str = "list"
+
+
+class _Id(Struct):
+    id: str
+
+
+class _Output(Struct):
+    output: list[Raw]
+
+
+_items = msgspec.json.Decoder(list[Raw])
+_fields = msgspec.json.Decoder(Fields)
+_text = msgspec.json.Decoder(str | None)
+
+
+def kept(input_: str | Sequence[Raw], response_id: str) -> bytes:
+    """The items of a request's `input`, as a list. Ids that are missing are made of the response's."""
+    if isinstance(input_, str):
+        input_ = [_raw({"type": _raw("message"), "role": _raw("user"), "content": _raw(input_)})]
+    return msgspec.json.encode(list(_whole(input_, response_id.removeprefix("resp_"))))
+
+
+def history(items: bytes, response: bytes) -> list[Raw]:
+    """What a stored response adds to the conversation: what came in, then what went out."""
+    return [*_items.decode(items), *msgspec.json.decode(response, type=_Output).output]
+
+
+def page(items: bytes, wish: Listing) -> ItemList:
+    """Raises InvalidRequest where there is no item `after`."""
+    data = _items.decode(items)
+    if wish.order == "desc":
+        data.reverse()
+    ids = [msgspec.json.decode(item, type=_Id).id for item in data]
+    begin = 0
+    if wish.after is not None:
+        if wish.after not in ids:
+            raise InvalidRequest(f"There is no item {wish.after!r} in this list.", param="after")
+        begin = ids.index(wish.after) + 1
+    end = min(begin + wish.limit, len(ids))
+    first, last = (ids[begin], ids[end - 1]) if begin < end else (None, None)
+    return ItemList(data[begin:end], first, last, has_more=end < len(ids))
+
+
+def _whole(items: Sequence[Raw], stem: str) -> Iterator[Fields]:
+    for index, item in enumerate(items):
+        fields = _fields.decode(item)
+        for name in OURS:
+            if bytes(fields.get(name, NULL)) == b"null":
+                fields.pop(name, None)
+        kind = _text.decode(fields.get("type", Raw(b'"message"') if "role" in fields else NULL))
+        if kind is None:
+            continue  # nobody knows what it is; `prompt` skips it too
+        id_ = f"{PREFIXES.get(kind, 'item')}_{stem}i{index:02}"
+        fields = {"id": _raw(id_), "type": _raw(kind), **fields}
+        if kind == "message":
+            fields = _message(fields)
+        yield fields
+
+
+def _message(fields: Fields) -> Fields:
+    """With its content as parts."""
+    content = fields.get("content", NULL)
+    if not bytes(content).startswith(b"["):
+        part = OutputText if _text.decode(fields["role"]) == "assistant" else InputText
+        fields = {**fields, "content": _raw([part(_text.decode(content) or "")])}
+    return {"status": COMPLETED, **fields}
+
+
+def _raw(value: object) -> Raw:
+    return Raw(msgspec.json.encode(value))

@@ -1,0 +1,108 @@
+"""`/v1/responses/{id}` and what is below it: responses that are stored, some of them still being made."""
+
+import time
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from server import items, replay, schema, sse
+from server.archive import Archive
+from server.errors import InvalidRequest, NotFound
+from server.exchange import Exchange
+from server.follow import follow
+from server.generations import Generations
+from server.schema import Listing, Retrieval
+from server.store import Stored
+
+LONG_BYTES = 1 << 16
+"""Of cues. Longer streams are rebuilt outside the event loop: they take more than a few milliseconds."""
+
+
+class Deleted(Struct, frozen=True):
+    id: str
+    object: str = "response"
+    deleted: bool = True
+
+
+class _Asked(Struct):
+    background: bool
+
+
+class Kept:
+    def __init__(self, generations: Generations, archive: Archive | None) -> None:
+        self._generations = generations
+        self._archive = archive
+
+    async def retrieve(self, exchange: Exchange, response_id: str) -> None:
+        wish = schema.query(exchange.query, Retrieval)
+        if (generation := self._generations.stored(response_id)) is not None:
+            if wish.stream:
+                await follow(exchange, generation, wish.starting_after)
+            else:
+                await exchange.answer(200, msgspec.json.encode(generation.response))
+            return
+        stored = await self._stored(response_id)
+        if wish.stream:
+            await self._tell_again(exchange, stored, wish.starting_after)
+        else:
+            await exchange.answer(200, stored.response)
+
+    async def delete(self, exchange: Exchange, response_id: str) -> None:
+        """What is being made is cancelled first."""
+        if (generation := self._generations.stored(response_id)) is not None:
+            generation.cancel()
+            await generation.ended.wait()
+        if self._archive is None or not await self._archive.delete(response_id):
+            raise _unknown(response_id)
+        await exchange.answer(200, msgspec.json.encode(Deleted(response_id)))
+
+    async def cancel(self, exchange: Exchange, response_id: str) -> None:
+        """The Response, cancelled; or as it is, if it has ended."""
+        if (generation := self._generations.stored(response_id)) is not None:
+            _check_background(response_id, generation.response.background)
+            generation.cancel()
+            await generation.ended.wait()
+            return await exchange.answer(200, msgspec.json.encode(generation.response))
+        stored = await self._stored(response_id)
+        _check_background(response_id, msgspec.json.decode(stored.first, type=_Asked).background)
+        return await exchange.answer(200, stored.response)
+
+    async def input_items(self, exchange: Exchange, response_id: str) -> None:
+        wish = schema.query(exchange.query, Listing)
+        stored = await self._stored(response_id)
+        await exchange.answer(200, msgspec.json.encode(items.page(stored.items, wish)))
+
+    async def _stored(self, response_id: str) -> Stored:
+        """Raises NotFound, StoreError."""
+        making = self._generations.stored(response_id) is not None
+        stored = None if self._archive is None else await self._archive.get(response_id, time.time())
+        # One without an end that nobody makes: its end could not be written, and whoever read it knows.
+        if stored is None or (stored.unfinished and not making):
+            raise _unknown(response_id)
+        return stored
+
+    async def _tell_again(self, exchange: Exchange, stored: Stored, number: int) -> None:
+        if len(stored.cues) > LONG_BYTES:
+            frames = await trio.to_thread.run_sync(_frames, stored, number)
+        else:
+            frames = _frames(stored, number)
+        async with exchange.until_hang_up():
+            await exchange.start_stream(lambda error: sse.DONE)
+            await exchange.push(frames)
+        await exchange.close(sse.DONE)
+
+
+def _frames(stored: Stored, number: int) -> bytes:
+    """Those of the events behind `number`; at least the terminal one's."""
+    events = list(replay.events(stored.first, stored.cues))
+    return sse.encode(events[number + 1 :] or events[-1:])
+
+
+def _check_background(response_id: str, background: bool) -> None:
+    if not background:
+        raise InvalidRequest(f"Response {response_id!r} was not made with `background: true`, and cannot be cancelled.")
+
+
+def _unknown(response_id: str) -> NotFound:
+    return NotFound(f"There is no response {response_id!r} here.")

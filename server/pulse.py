@@ -1,0 +1,41 @@
+"""Signs of life, for as long as nothing of the answer is there: nobody is to think that the stream is dead. Pure.
+
+SSE comments would do for some clients, but not for Codex: it counts events (responses-api.md, 1.6).
+"""
+
+import math
+
+from server.answer import Answer
+from server.cues import Cue, Running
+from server.events import PromptProgress
+from server.stream import State
+
+PROGRESS_SECONDS = 1.0
+"""How often progress is told, at most."""
+
+
+class Pulse:
+    """Times are in seconds, of any clock."""
+
+    def __init__(self, heartbeat: float, tells_progress: bool, now: float) -> None:
+        """`heartbeat`: the longest silence; 0: any."""
+        self._heartbeat = heartbeat
+        self._tells_progress = tells_progress
+        self._last = now
+        self._told: PromptProgress | None = None
+
+    def due(self, state: State) -> float:
+        """When the silence has been too long."""
+        return self._last + self._heartbeat if self._heartbeat and state is not State.WRITING else math.inf
+
+    def beat(self, state: State, answer: Answer, now: float) -> list[Cue]:
+        """The sign that is due: that it has its turn, how much of the prompt is read, or just that it goes on."""
+        if state is State.WRITING:
+            return []
+        turn = state is State.QUEUED and answer.started
+        progress = answer.progress if self._tells_progress else None
+        further = progress != self._told and now >= self._last + PROGRESS_SECONDS
+        if not (turn or further or now >= self.due(state)):
+            return []
+        self._last, self._told = now, progress
+        return [Running(progress)]

@@ -1,0 +1,38 @@
+"""A stream that was written down, once more: the same response and the same cues, so the same bytes. Pure."""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from server.cues import Created, Cue, Queued, Running, failure
+from server.errors import ApiError
+from server.events import Event, Response
+from server.stream import Stream
+
+STOPPED = "The server stopped while this response was being made."
+
+_first = msgspec.json.Decoder(Response)
+_cues = msgspec.json.Decoder(list[Cue])
+
+
+def perform(stream: Stream, cues: Iterable[Cue]) -> Iterator[Event]:
+    for cue in cues:
+        yield from stream.feed(cue)
+
+
+def events(first: bytes, cues: bytes) -> Iterator[Event]:
+    """Of a stored response. Raises ValueError where it can't be read."""
+    return perform(Stream(_first.decode(first)), _cues.decode(cues))
+
+
+def opening(response: Response) -> list[Cue]:
+    """What every stream begins with."""
+    return [Created(), Queued() if response.status == "queued" else Running()]
+
+
+def interrupted(first: bytes) -> tuple[bytes, bytes]:
+    """The Response and the cues of one that was being made when the server stopped. Raises ValueError."""
+    stream = Stream(_first.decode(first))
+    cues = [*opening(stream.response), failure(ApiError(STOPPED))]
+    list(perform(stream, cues))
+    return msgspec.json.encode(stream.response), msgspec.json.encode(cues)

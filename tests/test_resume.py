@@ -1,0 +1,387 @@
+"""A stream that was dropped is taken up again, at any event: the same bytes, and then what is new."""
+
+import json
+from pathlib import Path
+
+import openai
+import pytest
+import trio
+
+from engine.scripted import ScriptedModel
+from tests import wire
+from tests.helpers import PATIENCE, Answer, Client, PacedModel, Running, exchange, frames, get, post, served, types
+
+DELTA = "response.output_text.delta"
+
+
+async def again(running: Running, response_id: str, number: int | None = None) -> Answer:
+    after = "" if number is None else f"&starting_after={number}"
+    return await get(running, f"/v1/responses/{response_id}?stream=true{after}")
+
+
+async def check_every_beginning(running: Running, response_id: str, body: bytes) -> None:
+    """Behind each event comes the rest; behind the last, or none, the terminal event alone."""
+    whole = frames(body)
+    for number in range(-1, len(whole) + 2):
+        rest = whole[number + 1 :] if number < len(whole) - 2 else whole[-2:]
+        assert (number, (await again(running, response_id, number)).body) == (number, b"".join(rest))
+    assert (await again(running, response_id)).body == body
+
+
+def id_of(answer: Answer) -> str:
+    response_id: str = answer.events[0]["response"]["id"]
+    return response_id
+
+
+async def test_after_its_end_and_after_a_restart(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        streamed = await post(running, input="naïve", stream=True)
+        await check_every_beginning(running, id_of(streamed), streamed.body)
+    async with served(state=tmp_path) as running:
+        await check_every_beginning(running, id_of(streamed), streamed.body)
+
+
+async def test_what_was_not_streamed_can_be(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        whole = (await post(running, input="Hello")).json
+        assert (await again(running, whole["id"])).events[-1]["response"] == whole
+
+
+async def test_a_long_stream_is_rebuilt_too(tmp_path: Path) -> None:
+    async with served(ScriptedModel(lambda message: message * 1500, n_ctx=16_000), state=tmp_path) as running:
+        streamed = await post(running, input="Hello ", stream=True)
+        assert (await again(running, id_of(streamed))).body == streamed.body
+
+
+async def test_a_stream_with_a_fault_ends_so_again(tmp_path: Path) -> None:
+    async with served(PacedModel(), state=tmp_path) as running:
+        broken = await post(running, input="x" * 4000, max_output_tokens=500, stream=True)
+        await check_every_beginning(running, id_of(broken), broken.body)
+
+
+@pytest.mark.parametrize("background", [True, False])
+async def test_while_it_runs(background: bool, tmp_path: Path) -> None:
+    model = PacedModel()
+    async with served(model, state=tmp_path) as running, await Client.to(running) as other:
+        model.hold()
+        async with await Client.to(running) as client:
+            await client.create(input="Hello, world", stream=True, background=background)
+            response_id, body = await client.created()
+            model.allow(3)
+            while body.count(b"event: " + DELTA.encode()) < 3:
+                body += await client.chunk()
+        await model.wait_begun(4)
+        number = len(frames(body)) - 2
+        await other.request("GET", f"/v1/responses/{response_id}?stream=true&starting_after={number}")
+        await other.head()
+        assert await other.chunk() == frames(body)[-1]  # what it missed, at once
+        model.go()
+        body += await other.rest_of_stream()
+        assert wire.events(body)[-1]["response"]["status"] == "completed"
+        await check_every_beginning(running, response_id, body)
+
+
+async def test_any_number_of_readers_get_the_same(tmp_path: Path) -> None:
+    model = PacedModel()
+    bodies: list[bytes] = []
+
+    async def read(running: Running, response_id: str) -> None:
+        bodies.append((await again(running, response_id)).body)
+
+    async with served(model, state=tmp_path) as running, await Client.to(running) as client:
+        model.hold()
+        await client.create(input="Hello", stream=True)
+        response_id, first = await client.created()
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(read, running, response_id)
+                model.allow(1)
+                await trio.testing.wait_all_tasks_blocked()
+            model.go()
+        whole = first + await client.rest_of_stream()
+    assert bodies == [whole] * 5
+
+
+async def test_beyond_what_is_there_it_waits_for_the_end(tmp_path: Path) -> None:
+    model = PacedModel()
+    async with served(model, state=tmp_path) as running, await Client.to(running) as client:
+        model.hold()
+        response_id = (await post(running, input="Hello", background=True)).json["id"]
+        await client.request("GET", f"/v1/responses/{response_id}?stream=true&starting_after=1000")
+        await client.head()
+        model.go()
+        assert [frame.event for frame in wire.parse_sse(await client.rest_of_stream())] == ["response.completed", None]
+
+
+async def status(running: Running, response_id: str) -> str:
+    found: str = (await get(running, f"/v1/responses/{response_id}")).json["status"]
+    return found
+
+
+async def drop(running: Running, model: PacedModel, **body: object) -> str:
+    """A stream whose client leaves after the first text."""
+    async with await Client.to(running) as client:
+        model.hold()
+        await client.create(input="Hello", stream=True, **body)
+        response_id, _ = await client.created()
+        model.allow(1)
+        await client.frame(DELTA)
+        await model.wait_begun(2)
+    return response_id
+
+
+async def test_a_stored_stream_goes_on_without_its_client(tmp_path: Path) -> None:
+    model = PacedModel()
+    async with served(model, state=tmp_path) as running:
+        response_id = await drop(running, model)
+        model.go()
+        await running.app.quiet()
+        assert await status(running, response_id) == "completed"
+
+
+async def test_but_not_for_ever(tmp_path: Path) -> None:
+    model = PacedModel()
+    async with served(model, state=tmp_path, linger_seconds=0.05) as running:
+        response_id = await drop(running, model)
+        await running.app.quiet()
+        model.go()
+        assert await status(running, response_id) == "cancelled"
+        wire.check_stream((await again(running, response_id)).events)
+
+
+async def test_who_takes_it_up_again_keeps_it_alive(tmp_path: Path) -> None:
+    model = PacedModel()
+    async with served(model, state=tmp_path, linger_seconds=0.5) as running, await Client.to(running) as client:
+        response_id = await drop(running, model)
+        await client.request("GET", f"/v1/responses/{response_id}?stream=true")
+        await client.head()
+        await client.frame(DELTA)
+        await trio.sleep(0.6)
+        model.go()
+        await client.frame("response.completed")
+
+
+async def test_what_is_not_stored_cannot_be_taken_up(tmp_path: Path) -> None:
+    model = PacedModel()
+    async with served(model, state=tmp_path) as running:
+        response_id = await drop(running, model, store=False)
+        await running.app.quiet()  # though nothing was allowed: it is cancelled at once
+        model.go()
+        assert (await again(running, response_id)).status == 404
+
+
+async def test_a_stored_answer_that_is_not_streamed_ends_with_its_client(tmp_path: Path) -> None:
+    model = PacedModel()
+    async with served(model, state=tmp_path) as running:
+        async with await Client.to(running) as client:
+            model.hold()
+            await client.create(input="Hello")
+            await model.wait_begun(1)
+        await running.app.quiet()
+        model.go()
+
+
+async def test_the_official_client(tmp_path: Path) -> None:
+    model = PacedModel()
+
+    def use(url: str) -> None:
+        with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
+            model.hold()
+            made = client.responses.create(model="scripted", input="Hello", background=True)
+            assert (made.status, made.background) == ("queued", True)
+            model.allow(3)
+            assert client.responses.retrieve(made.id).status in ("queued", "in_progress")
+            stream = client.responses.retrieve(made.id, stream=True, starting_after=2)
+            first = next(iter(stream))
+            assert (first.type, first.sequence_number) == ("response.output_item.added", 3)
+            model.go()
+            *_, last = stream
+            assert last.type == "response.completed"
+            assert client.responses.retrieve(made.id).output_text == "Hello"
+            chained = client.responses.create(model="scripted", input="And?", previous_response_id=made.id)
+            assert chained.output_text == "And?"
+            items = client.responses.input_items.list(chained.id, order="asc", limit=1)
+            (item,) = items
+            assert item.model_dump(include={"type", "role"}) == {"type": "message", "role": "user"}
+
+            model.hold()
+            made = client.responses.create(model="scripted", input="Hello", background=True)
+            assert client.responses.cancel(made.id).status == "cancelled"
+            model.go()
+            with pytest.raises(openai.BadRequestError):
+                client.responses.cancel(chained.id)
+            client.responses.delete(made.id)
+            with pytest.raises(openai.NotFoundError) as gone:
+                client.responses.retrieve(made.id)
+            assert gone.value.code == "not_found"
+
+    async with served(model, state=tmp_path) as running:
+        await trio.to_thread.run_sync(use, running.url)
+
+
+# In the background
+
+
+async def test_a_background_response_is_queued_then_made_then_there(tmp_path: Path) -> None:
+    model = PacedModel()
+    async with served(model, state=tmp_path) as running:
+        model.hold()
+        queued = (await post(running, input="Hello", background=True)).json
+        wire.check_response(queued)
+        assert (queued["status"], queued["background"], queued["store"]) == ("queued", True, True)
+        model.allow(1)
+        await model.wait_begun(2)
+        polled = (await get(running, f"/v1/responses/{queued['id']}")).json
+        wire.check_response(polled)
+        assert polled == queued | {"status": "in_progress"}
+        model.go()
+        await running.app.quiet()
+        done = await get(running, f"/v1/responses/{queued['id']}")
+        wire.check_response(done.json)
+        assert (done.json["status"], done.text) == ("completed", "Hello")
+
+
+async def test_a_background_stream_begins_queued(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        events = (await post(running, input="Hi", background=True, stream=True)).events
+    assert types(events)[:4] == [
+        "response.created",
+        "response.queued",
+        "response.in_progress",
+        "response.output_item.added",
+    ]
+    assert [event["response"]["status"] for event in events[:3]] == ["queued", "queued", "in_progress"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_background_response_goes_on_without_its_client(stream: bool, tmp_path: Path) -> None:
+    model = PacedModel()
+    async with served(model, state=tmp_path, linger_seconds=0.0) as running:
+        model.hold()
+        async with await Client.to(running) as client:
+            await client.create(input="Hello", background=True, stream=stream)
+            if stream:
+                await client.created()
+            else:
+                assert (await client.answer()).status == 200
+            await model.wait_begun(1)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        model.go()
+        await running.app.quiet()
+        assert bytes(model.decoded[-1].tokens) == b"o"
+
+
+def cancelled_body(answer: Answer) -> tuple[int, str]:
+    wire.check_response(answer.json)
+    return answer.status, answer.json["status"]
+
+
+async def test_cancelling_ends_it_and_frees_the_slot(tmp_path: Path) -> None:
+    model = PacedModel(lambda message: message * 1000, n_slots=1)
+    async with served(model, state=tmp_path) as running, await Client.to(running) as client:
+        model.hold()
+        await client.create(input="a", background=True, stream=True)
+        response_id, body = await client.created()
+        waiting = (await post(running, input="b", background=True)).json["id"]
+        model.allow(2)
+        await model.wait_begun(3)
+        for each in (waiting, response_id, response_id, waiting):
+            answer = await exchange(running, "POST", f"/v1/responses/{each}/cancel", b"")
+            assert cancelled_body(answer) == (200, "cancelled")
+            assert (await get(running, f"/v1/responses/{each}")).json == answer.json
+        events = wire.events(body + await client.rest_of_stream())
+        assert events[-1]["response"]["status"] == "cancelled"
+        assert types(wire.events((await again(running, waiting)).body)) == [
+            "response.created",
+            "response.queued",
+            "response.incomplete",
+        ]
+        model.go()
+        assert (await post(running, input="c", max_output_tokens=1)).text == "c"
+    assert not any(ord("b") in chunk.tokens for chunk in model.decoded)
+
+
+async def test_only_what_was_asked_for_in_the_background_can_be_cancelled(tmp_path: Path) -> None:
+    model = PacedModel()
+    async with served(model, state=tmp_path) as running, await Client.to(running) as client:
+        done = (await post(running, input="Hi", background=True)).json["id"]
+        await running.app.quiet()
+        answer = await exchange(running, "POST", f"/v1/responses/{done}/cancel")
+        assert cancelled_body(answer) == (200, "completed")
+        model.hold()
+        await client.create(input="Hi", stream=True)
+        response_id, _ = await client.created()
+        for running_still in (True, False):
+            refused = await exchange(running, "POST", f"/v1/responses/{response_id}/cancel")
+            message = f"Response {response_id!r} was not made with `background: true`, and cannot be cancelled."
+            error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+            assert (refused.status, refused.json) == (400, {"error": error})
+            if running_still:
+                model.go()
+                await client.frame("response.completed")
+
+
+@pytest.mark.parametrize(
+    ("stored", "wish", "why"),
+    [(True, {"store": False}, "leave `store` out"), (False, {}, "this server stores none (--store)")],
+)
+async def test_a_background_response_has_to_be_stored(
+    stored: bool, wish: dict[str, bool], why: str, tmp_path: Path
+) -> None:
+    async with served(state=tmp_path if stored else None) as running:
+        refused = await post(running, input="Hi", background=True, **wish)
+    assert (refused.status, refused.json["error"]["param"]) == (400, "background")
+    assert why in refused.json["error"]["message"]
+
+
+# Signs of life
+
+
+def statuses(body: bytes) -> list[tuple[str, str]]:
+    """Of the events that carry a response."""
+    found = [json.loads(frame.data) for frame in wire.parse_sse(body) if frame.event is not None]
+    return [(event["type"].removeprefix("response."), event["response"]["status"]) for event in found]
+
+
+@pytest.mark.parametrize("busy", [True, False])
+async def test_a_stream_without_text_shows_that_it_lives(busy: bool, tmp_path: Path) -> None:
+    """While its prompt is read, and while it waits for a slot."""
+    model = PacedModel(n_slots=1)
+    async with (
+        served(model, state=tmp_path, heartbeat_seconds=0.02) as running,
+        await Client.to(running) as before,
+        await Client.to(running) as client,
+    ):
+        model.hold()
+        if busy:
+            await before.create(input="x", stream=True)
+            await model.wait_begun(1)
+        await client.create(input="Hello", stream=True)
+        response_id, body = await client.created()
+        await model.wait_begun(1)
+        for _ in range(3):
+            body += await client.chunk()
+        assert statuses(body) == [
+            *([("created", "queued"), ("queued", "queued")] if busy else [("created", "in_progress")]),
+            *[("in_progress", "in_progress")] * (3 if busy else 4),
+        ]
+        model.go()
+        body += await client.rest_of_stream()
+        assert wire.events(body)[-1]["response"]["status"] == "completed"
+        assert (await again(running, response_id)).body == body
+
+
+async def test_who_waits_for_a_slot_is_queued_until_it_has_one() -> None:
+    model = PacedModel(n_slots=1)
+    async with served(model) as running, await Client.to(running) as before, await Client.to(running) as client:
+        model.hold()
+        await before.create(input="x", stream=True)
+        await model.wait_begun(1)
+        await client.create(input="Hello", stream=True)
+        _, body = await client.created()
+        assert statuses(body) == [("created", "queued"), ("queued", "queued")]
+        await before.head()
+        model.go()
+        await before.frame("response.completed")
+        events = wire.events(body + await client.rest_of_stream())
+    assert types(events).count("response.in_progress") == 1
