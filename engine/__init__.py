@@ -2,15 +2,17 @@
 
 from engine.header import GGUFError
 from engine.loader import Loaded, Options, load
+from engine.messages import Call, Message
 from engine.model import Knobs, Model, ModelError, ModelInfo
 from engine.pieces import Finish, Job, Piece, Progress, Reason, Sampling, Started, Token
 from engine.snapshots import Snapshots
-from engine.template import ChatTemplate, Message, TemplateError
+from engine.template import ChatTemplate, TemplateError
 from engine.text import TextDecoder
 from engine.vocabulary import Vocabulary
 from engine.worker import Engine, EngineStopped
 
 __all__ = [
+    "Call",
     "ChatTemplate",
     "Engine",
     "EngineStopped",

@@ -13,7 +13,7 @@ from engine.backends import Choice
 from engine.header import GGUFError, Header
 from engine.ledger import Ledger
 from engine.model import Knobs, Model, ModelError
-from engine.probe import probe
+from engine.probe import TRIES, probe
 from engine.template import ChatTemplate
 from engine.vocabulary import Vocabulary
 
@@ -54,9 +54,10 @@ def load(path: Path, options: Options, cache: Path) -> Loaded:
 
     def open_with(choice: Choice) -> Loaded:
         weights = _weights(path, header, ledger, cache) if choice.engine == ctrans.NAME else path
-        if not ledger.has_passed(path, choice.passport):
+        tried = f"{choice.passport}, probe {TRIES}"
+        if not ledger.has_passed(path, tried):
             probe(path, weights, choice.engine, options.libllama)
-            ledger.passes(path, choice.passport)
+            ledger.passes(path, tried)
         model = backends.open_model(
             choice.engine,
             weights,

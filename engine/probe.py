@@ -13,14 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from engine.header import GGUFError
+from engine.messages import Message
 from engine.model import Chunk, Model, ModelError
-from engine.template import ChatTemplate, Message, TemplateError
+from engine.template import ChatTemplate, TemplateError
 
 TEMPLATE_BYTES = 512 << 20
 """Address space a template may ask for beyond what the child has; real ones need less than a megabyte."""
 TIMEOUT_SECONDS = 120
 """A large file on an SD card has to come into memory first."""
 
+TRIES = 2
+"""Counts what is tried here: a file that has passed less is looked at again."""
 TALKS = (
     (Message("user", "Hello."),),
     (Message("system", "Be brief."), Message("user", "Hello.")),

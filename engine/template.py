@@ -12,11 +12,14 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NoReturn
 
 import minijinja
-from msgspec import Struct
 
+from engine.manners import Manners, Turn, tell
+from engine.messages import Message
+from engine.rehearsal import learn
 from engine.vocabulary import Vocabulary
 
 MAX_SOURCE = 64 * 1024
@@ -40,13 +43,6 @@ class TemplateError(Exception):
 
     endless = False
     """Whether it came to no end."""
-
-
-class Message(Struct, frozen=True):
-    """One turn of the conversation as templates know it."""
-
-    role: str
-    content: str
 
 
 class ChatTemplate:
@@ -78,17 +74,28 @@ class ChatTemplate:
         except minijinja.TemplateError as error:
             raise TemplateError(f"the model's chat template cannot be read: {_first_line(error)}") from error
 
+    @cached_property
+    def manners(self) -> Manners:
+        """Found out at first use, which `engine.probe` sees to: not before a child has tried the template."""
+        return learn(self._attempt)
+
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The conversation's tokens, up to where the assistant's answer begins. Raises TemplateError.
 
-        What people write never becomes a control token: names of such tokens in a message are broken by a mark
-        before the template sees them, and the mark is taken out of the plain text afterwards.
+        What people write never becomes a control token: names of such tokens in a text are broken by a mark before
+        the template sees them, and the mark is taken out of the plain text afterwards.
         """
-        texts = [message.content for message in messages]
+        texts: list[str] = []
+
+        def note(text: str) -> str:
+            texts.append(text)
+            return text
+
+        told = tell(messages, self.manners, note)
         if not any(map(self._vocabulary.control.search, texts)):
-            return self._vocabulary.encode_prompt(self._render(messages))
+            return self._vocabulary.encode_prompt(self._render(told))
         mark = _unused_character(texts)
-        broken = [Message(message.role, self._break(message.content, mark)) for message in messages]
+        broken = tell(messages, self.manners, lambda text: self._break(text, mark))
         return self._vocabulary.encode_prompt(self._render(broken), lambda text: text.replace(mark, ""))
 
     def _break(self, text: str, mark: str) -> str:
@@ -98,11 +105,18 @@ class ChatTemplate:
             text = text[:middle] + mark + text[middle:]
         return text
 
-    def _render(self, messages: Sequence[Message]) -> str:
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+    def _attempt(self, told: list[Turn]) -> str | None:
+        try:
+            return self._render(told)
+        except TemplateError as error:
+            if error.endless:
+                raise
+            return None
+
+    def _render(self, told: list[Turn]) -> str:
         try:
             return self._environment.render_template(
-                "chat", messages=turns, add_generation_prompt=True, tools=None, documents=None
+                "chat", messages=told, add_generation_prompt=True, tools=None, documents=None, **_others()
             )
         except minijinja.TemplateError as error:
             if error.kind == "OutOfFuel":
@@ -112,6 +126,11 @@ class ChatTemplate:
             raise TemplateError(f"the model's chat template refuses this conversation: {_first_line(error)}") from error
         except (_Refusal, *MISUSE) as refusal:
             raise TemplateError(f"the model's chat template refuses this conversation: {refusal}") from refusal
+
+
+def _others() -> dict[str, str]:
+    """Variables that single families want (Firefunction): no functions, and the day, which leaves prefixes alike."""
+    return {"functions": "[]", "datetime": _strftime_now("%Y-%m-%d")}
 
 
 MISUSE = (TypeError, ValueError, OverflowError, RecursionError)

@@ -9,6 +9,7 @@ import trio
 from engine import Engine
 from server.archive import Archive
 from server.busy import Busy
+from server.chats import Chats
 from server.config import Config
 from server.database import StoreError
 from server.errors import ApiError, Unavailable
@@ -34,6 +35,7 @@ class App:
         self._generations = Generations(engine, archive, patience, self._busy)
         models = Models(served, config.aliases)
         responses = Responses(config, engine, models, self._generations, archive)
+        chats = Chats(config, engine, models, self._generations, responses)
         kept = Kept(self._generations, archive)
         self._routes = Routes(
             {
@@ -41,6 +43,7 @@ class App:
                 "/v1/models": {"GET": models.list_all, "HEAD": models.list_all},
                 "/v1/models/{name...}": {"GET": models.retrieve, "HEAD": models.retrieve},
                 "/v1/responses": {"POST": responses.create},
+                "/v1/chat/completions": {"POST": chats.create},
                 "/v1/responses/{id}": {"GET": kept.retrieve, "DELETE": kept.delete},
                 "/v1/responses/{id}/cancel": {"POST": kept.cancel},
                 "/v1/responses/{id}/input_items": {"GET": kept.input_items},

@@ -101,7 +101,7 @@ class Response(Struct, frozen=True, kw_only=True):
     tools: tuple[()] = ()
     top_logprobs: int = 0
     top_p: float
-    truncation: Literal["disabled"] = "disabled"
+    truncation: Literal["auto", "disabled"] = "disabled"
     usage: Usage | None = None
 
 

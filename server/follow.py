@@ -1,28 +1,32 @@
 """A client that follows a stream."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from server import sse
 from server.errors import ApiError
-from server.events import TERMINAL
+from server.events import TERMINAL, Event
 from server.exchange import Exchange
 from server.generation import Generation
 
 
 async def follow(
-    exchange: Exchange, generation: Generation, number: int = -1, start: Callable[[Generation], None] | None = None
+    exchange: Exchange,
+    generation: Generation,
+    number: int = -1,
+    start: Callable[[Generation], None] | None = None,
+    encode: Callable[[Iterable[Event]], bytes] = sse.encode,
 ) -> None:
     """The events behind `number`, as they come. `start` is called when the first ones have left."""
 
     def last_words(error: ApiError) -> bytes:
-        return sse.encode(generation.broken(error)) + sse.DONE
+        return encode(generation.broken(error)) + sse.DONE
 
     with generation.reading():
         async with exchange.until_hang_up():
             await exchange.start_stream(last_words)
             while True:
                 events = await generation.after(number)
-                await exchange.push(sse.encode(events))
+                await exchange.push(encode(events))
                 if start is not None:
                     start(generation)
                     start = None

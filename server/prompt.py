@@ -1,29 +1,18 @@
 """Request -> messages -> engine Job. Pure."""
 
-import base64
-import binascii
-from collections.abc import Iterator, Sequence
-from urllib.parse import unquote_to_bytes
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 from msgspec import Struct
 
 from engine import Job, Message, Sampling
+from server import history, reading
 from server.errors import InvalidRequest
-from server.schema import (
-    FilePart,
-    FunctionCall,
-    FunctionCallOutput,
-    MessageItem,
-    RefusalPart,
-    Request,
-    TextPart,
-    Typed,
-    part,
-)
+from server.reading import Entry, Reader, Thought
+from server.schema import Request
 
-ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
-"""The API's roles -> the templates'. Templates of open models don't know `developer`."""
+NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
 
 class Conversation(Struct, frozen=True):
@@ -33,19 +22,59 @@ class Conversation(Struct, frozen=True):
     skipped: tuple[str, ...]
 
 
-def conversation(request: Request, past: Sequence[msgspec.Raw] = ()) -> Conversation:
-    """`past`: the items of the responses that this one goes on from; their instructions are not inherited.
+def conversation(
+    request: Request, past: Sequence[msgspec.Raw] = (), stored: Mapping[str, bytes] = NOTHING
+) -> Conversation:
+    """What is to be answered. `past`: the items of the turns before this one, oldest first; `stored`: those that
+    `references` has named, by their ids.
 
-    Raises InvalidRequest where nothing is left of the input, or a part can't be read by a text model."""
-    skipped: list[str] = []
-    messages = [Message("system", request.instructions)] if request.instructions else []
+    Raises InvalidRequest where nothing is left of the input, a part can't be read by a text model, or what is
+    referred to is not there.
+    """
     if request.input is None:
         raise InvalidRequest("`input` is missing: send a text or a list of items.", param="input")
-    said = list(_messages(request.input, skipped))
-    if not said:
-        raise InvalidRequest(f"Nothing is left of `input` for the model to answer{_because(skipped)}.", param="input")
-    before = _messages(list(past), skipped, "previous_response_id")
-    return Conversation(tuple(_merged([*messages, *before, *said])), tuple(skipped))
+    reader = Reader(stored)
+    before = list(reader.entries(past, "previous_response_id"))
+    said = list(_said(request.input, reader))
+    _something(said, reader.skipped, "input")
+    return told([*before, *said], reader.skipped, request.instructions)
+
+
+def all_said(request: Request, past: Sequence[msgspec.Raw] = (), stored: Mapping[str, bytes] = NOTHING) -> Conversation:
+    """As `conversation`, but what there is of it may be in the past alone: for what answers nothing."""
+    reader = Reader(stored)
+    before = list(reader.entries(past, "previous_response_id"))
+    return told([*before, *_said(request.input, reader)], reader.skipped, request.instructions)
+
+
+def told(
+    entries: Sequence[Entry], skipped: Sequence[str], instructions: str | None = None, name: str = "input"
+) -> Conversation:
+    """The one way from what was said to what the template is told; `name` is the field that it was said in.
+
+    Raises InvalidRequest where nothing was said.
+    """
+    _something(entries, skipped, name)
+    leading = [Message("system", instructions)] if instructions else []
+    return Conversation(tuple(_merged([*leading, *history.told(entries)])), tuple(skipped))
+
+
+def _said(input_: str | list[msgspec.Raw] | None, reader: Reader) -> Iterator[Entry]:
+    if isinstance(input_, list):
+        yield from reader.entries(input_, "input")
+    elif input_:
+        yield Message("user", input_)
+
+
+def _something(entries: Sequence[Entry], skipped: Sequence[str], name: str) -> None:
+    if all(isinstance(entry, Thought) for entry in entries):
+        because = f"; skipped: {', '.join(skipped)}" if skipped else ""
+        raise InvalidRequest(f"Nothing is left of `{name}` for the model to answer{because}.", param=name)
+
+
+def references(request: Request) -> list[str]:
+    """The ids of the items that the input refers to. Raises InvalidRequest."""
+    return reading.references(request.input if isinstance(request.input, list) else ())
 
 
 def sampling(request: Request, default: Sampling) -> Sampling:
@@ -60,88 +89,17 @@ def stops(request: Request) -> tuple[str, ...]:
     return (request.stop,) if isinstance(request.stop, str) else tuple(request.stop)
 
 
-def job(request: Request, prompt: Sequence[int], sampling: Sampling, n_ctx: int) -> Job:
-    """Raises InvalidRequest where `prompt` (tokens) leaves no room for an answer."""
+def job(request: Request, prompt: Sequence[int], sampling: Sampling, n_ctx: int, name: str = "input") -> Job:
+    """Raises InvalidRequest where `prompt` (tokens) leaves no room for an answer; it came of the field `name`."""
     room = n_ctx - len(prompt)
     if room < 1:
         raise InvalidRequest(
             f"The input has {len(prompt)} tokens, and the model's context holds {n_ctx}. "
             "Shorten the input, or start the server with a larger --context.",
-            param="input",
+            param=name,
             code="context_length_exceeded",
         )
     return Job(tuple(prompt), min(request.max_output_tokens or room, room), sampling)
-
-
-def _messages(input_: str | list[msgspec.Raw], skipped: list[str], name: str = "input") -> Iterator[Message]:
-    if isinstance(input_, str):
-        if input_:
-            yield Message("user", input_)
-        return
-    for index, raw in enumerate(input_):
-        place = f"{name}[{index}]"
-        match part(raw, Typed, place):
-            case Typed("message", _) | Typed(None, str()):
-                yield _message(raw, place, skipped)
-            case Typed("function_call"):
-                call = part(raw, FunctionCall, place)
-                yield Message("assistant", f"{call.name}({call.arguments})")
-            case Typed("function_call_output"):
-                output = part(raw, FunctionCallOutput, place)
-                yield Message("user", _text(output.output, f"{place}.output", skipped))
-            case Typed(kind):
-                skipped.append(f"item {kind or 'without type and role'}")
-
-
-def _message(raw: msgspec.Raw, place: str, skipped: list[str]) -> Message:
-    item = part(raw, MessageItem, place)
-    if item.role not in ROLES:
-        raise InvalidRequest(
-            f"`{place}.role` is {item.role!r}; it must be one of {', '.join(ROLES)}.", param=f"{place}.role"
-        )
-    return Message(ROLES[item.role], _text(item.content, f"{place}.content", skipped))
-
-
-def _text(content: str | list[msgspec.Raw] | None, place: str, skipped: list[str]) -> str:
-    if content is None or isinstance(content, str):
-        return content or ""
-    return "".join(_part(raw, f"{place}[{index}]", skipped) for index, raw in enumerate(content))
-
-
-def _part(raw: msgspec.Raw, place: str, skipped: list[str]) -> str:
-    match part(raw, Typed, place):
-        case Typed("input_text" | "output_text" | "text"):
-            return part(raw, TextPart, place).text
-        case Typed("refusal"):
-            return part(raw, RefusalPart, place).refusal
-        case Typed("input_file"):
-            return _file(part(raw, FilePart, place), place)
-        case Typed("input_image" | "input_audio" | "input_video" as kind):
-            raise InvalidRequest(f"`{place}` is an {kind}; this model reads text only.", param=place)
-        case Typed(kind):
-            skipped.append(f"part {kind or 'without type'}")
-            return ""
-
-
-def _file(file: FilePart, place: str) -> str:
-    """The file's text. A file by id or URL can't be had here: nothing is ever fetched for a client."""
-    if file.file_data is None:
-        raise InvalidRequest(f"`{place}` must carry its text in `file_data`; no other source is read.", param=place)
-    try:
-        return _data(file.file_data).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"`{place}.file_data` is not UTF-8 text.", param=f"{place}.file_data") from error
-
-
-def _data(url: str) -> bytes:
-    """The bytes of a data URL (RFC 2397), or of the text itself."""
-    if not url.startswith("data:"):
-        return url.encode()
-    kind, comma, data = url.partition(",")
-    if not comma:
-        raise binascii.Error("a data URL without its comma")
-    raw = unquote_to_bytes(data)
-    return base64.b64decode(raw, validate=True) if kind.endswith(";base64") else raw
 
 
 def _merged(messages: Sequence[Message]) -> Iterator[Message]:
@@ -152,7 +110,3 @@ def _merged(messages: Sequence[Message]) -> Iterator[Message]:
     if leading:
         yield Message("system", "\n\n".join(message.content for message in messages[:leading]))
     yield from messages[leading:]
-
-
-def _because(skipped: Sequence[str]) -> str:
-    return f"; skipped: {', '.join(skipped)}" if skipped else ""

@@ -49,15 +49,16 @@ class Responses:
         self._check_background(request)
         past = await self._past(request.previous_response_id)
         conversation = prompt.conversation(request, past)
-        self._notice([*(f"field {name}" for name in schema.unknown_fields(body)), *conversation.skipped])
+        self.notice([*(f"field {name}" for name in schema.unknown_fields(body)), *conversation.skipped])
         tokens = await self._models.tokens(conversation.messages)
-        generation = self._generations.make(self._order(request, tokens))
+        generation = self._generations.make(self.order(request, tokens))
         if request.background:
             await self._leave_alone(exchange, generation, bool(request.stream))
         elif request.stream:
             await follow(exchange, generation, start=self._generations.start)
         else:
-            await self._wait(exchange, generation)
+            response = await self.whole(exchange, generation)
+            await exchange.answer(200, msgspec.json.encode(response))
 
     async def _leave_alone(self, exchange: Exchange, generation: Generation, streamed: bool) -> None:
         if not await generation.begin():
@@ -69,8 +70,8 @@ class Responses:
         else:
             await exchange.answer(200, msgspec.json.encode(first))
 
-    async def _wait(self, exchange: Exchange, generation: Generation) -> None:
-        """The stream, folded."""
+    async def whole(self, exchange: Exchange, generation: Generation) -> Response:
+        """The stream, folded. Raises HungUp, and ApiError where it failed."""
         with generation.reading():
             async with exchange.until_hang_up():
                 self._generations.start(generation)
@@ -79,12 +80,13 @@ class Responses:
             raise HungUp
         if (error := generation.response.error) is not None:
             raise ApiError(error.message)
-        await exchange.answer(200, msgspec.json.encode(generation.response))
+        return generation.response
 
-    def _order(self, request: Request, tokens: list[int]) -> Order:
+    def order(self, request: Request, tokens: list[int], name: str = "input") -> Order:
+        """`tokens` came of the field `name`. Raises InvalidRequest."""
         served = self._models.served
         sampling = prompt.sampling(request, self._config.sampling)
-        job = prompt.job(request, tokens, sampling, served.info.n_ctx)
+        job = prompt.job(request, tokens, sampling, served.info.n_ctx, name)
         first = self._first(request, sampling)
         assert request.input is not None, "`prompt` refuses it"
         return Order(
@@ -145,7 +147,7 @@ class Responses:
             raise _gone(previous)
         return [item for stored in chain for item in items.history(stored.items, stored.response)]
 
-    def _notice(self, skipped: Iterable[str]) -> None:
+    def notice(self, skipped: Iterable[str]) -> None:
         """Log what is skipped, each kind of thing once: clients send the same with every request."""
         for what in skipped:
             if what not in self._noticed and len(self._noticed) < MOST_NOTICED:

@@ -3,7 +3,7 @@
 Items and parts are decoded one by one, by their `type`: what is unknown must not make the rest unreadable.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -12,7 +12,17 @@ from msgspec import Meta, Struct
 from server.errors import InvalidRequest
 
 T = TypeVar("T")
+NULL = msgspec.Raw(b"null")
 Stop: TypeAlias = Annotated[str, Meta(max_length=1000)]
+Stops: TypeAlias = Stop | Annotated[list[Stop], Meta(max_length=16)]
+Temperature: TypeAlias = Annotated[float, Meta(ge=0, le=2)]
+Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+TopK: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
+Seed: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Count: TypeAlias = Annotated[int, Meta(ge=1)]
+Metadata: TypeAlias = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
+]
 
 
 class Request(Struct, frozen=True):
@@ -25,20 +35,15 @@ class Request(Struct, frozen=True):
     input: str | list[msgspec.Raw] | None = None
     instructions: str | None = None
     stream: bool | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    stop: Stop | Annotated[list[Stop], Meta(max_length=16)] | None = None
-    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
-    metadata: (
-        Annotated[
-            dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]],
-            Meta(max_length=16),
-        ]
-        | None
-    ) = None
+    temperature: Temperature | None = None
+    top_p: Share | None = None
+    top_k: TopK | None = None
+    min_p: Share | None = None
+    seed: Seed | None = None
+    stop: Stops | None = None
+    max_output_tokens: Count | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    metadata: Metadata | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     parallel_tool_calls: bool | None = None
@@ -64,10 +69,11 @@ class Listing(Struct, frozen=True):
 
 
 class Typed(Struct, frozen=True):
-    """What is looked at first in an item or a part. A message may come without its type."""
+    """What is looked at first in an item or a part. A message may come without its type, a reference too."""
 
     type: str | None = None
     role: str | None = None
+    id: str | None = None
 
 
 class MessageItem(Struct, frozen=True):
@@ -78,12 +84,40 @@ class MessageItem(Struct, frozen=True):
 
 
 class FunctionCall(Struct, frozen=True):
+    """`function_call`. Arguments are a text of JSON, and of some clients the JSON itself."""
+
     name: str
-    arguments: str = ""
+    arguments: msgspec.Raw = NULL
+    call_id: str | None = None
 
 
-class FunctionCallOutput(Struct, frozen=True):
-    output: str | list[msgspec.Raw] | None = None
+class CustomToolCall(Struct, frozen=True):
+    """`custom_tool_call`."""
+
+    name: str
+    input: msgspec.Raw = NULL
+    call_id: str | None = None
+
+
+class ToolOutput(Struct, frozen=True):
+    """`function_call_output`, `custom_tool_call_output`."""
+
+    output: msgspec.Raw = NULL
+    call_id: str | None = None
+
+
+class ReasoningItem(Struct, frozen=True):
+    """`reasoning`. Content and summary come as lists of parts, as text, null, or not at all."""
+
+    content: msgspec.Raw = NULL
+    summary: msgspec.Raw = NULL
+    encrypted_content: msgspec.Raw = NULL
+
+
+class CompactionItem(Struct, frozen=True):
+    """`compaction`."""
+
+    encrypted_content: msgspec.Raw = NULL
 
 
 class TextPart(Struct, frozen=True):
@@ -103,18 +137,44 @@ class FilePart(Struct, frozen=True):
     filename: str | None = None
 
 
+class ChatFilePart(Struct, frozen=True):
+    """`file`, as Chat Completions has it."""
+
+    file: FilePart
+
+
+class LoosePart(Struct, frozen=True):
+    """A part of something replayed."""
+
+    type: str
+    text: str | None = None
+    file_data: str | None = None
+
+
+class LooseText(Struct, frozen=True):
+    text: str = ""
+
+
 _request = msgspec.json.Decoder(Request)
+_loose_parts = msgspec.json.Decoder(list[LoosePart])
+_loose_texts = msgspec.json.Decoder(str | list[str | LooseText] | None)
+_text = msgspec.json.Decoder(str | None)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 KNOWN = frozenset(Request.__struct_fields__)
 
 
 def decode(body: bytes) -> Request:
     """Raises InvalidRequest, naming the field."""
+    return read(body, _request)
+
+
+def read(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """A whole body. Raises InvalidRequest, naming the field."""
     try:
         body.decode()  # msgspec does not look into the texts that it skips
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not UTF-8: byte {error.start} is {body[error.start]:#04x}.") from error
-    return _decode(_request, body, "")
+    return _decode(decoder, body, "")
 
 
 def query(parameters: Mapping[str, str], kind: type[T]) -> T:
@@ -125,14 +185,41 @@ def query(parameters: Mapping[str, str], kind: type[T]) -> T:
         raise _refused(error, "") from error
 
 
-def unknown_fields(body: bytes) -> set[str]:
+def unknown_fields(body: bytes, known: Set[str] = KNOWN) -> set[str]:
     """The fields of a body that decoded well which nobody reads."""
-    return _fields.decode(body).keys() - KNOWN
+    return _fields.decode(body).keys() - known
 
 
 def part(raw: msgspec.Raw, kind: type[T], place: str) -> T:
     """An item or a part of a known type; `place` is where it stands, for the error. Raises InvalidRequest."""
     return _decode(msgspec.json.Decoder(kind), bytes(raw), place)
+
+
+def as_text(raw: msgspec.Raw) -> str:
+    """A text as it is, nothing for null, and the JSON itself of anything else."""
+    try:
+        return _text.decode(raw) or ""
+    except msgspec.ValidationError:
+        return bytes(raw).decode()
+
+
+def loose_text(raw: msgspec.Raw) -> str:
+    """A text, or the texts of a list; nothing where there are none."""
+    try:
+        texts = _loose_texts.decode(raw) or ""
+    except (msgspec.ValidationError, RecursionError):
+        return ""
+    if isinstance(texts, str):
+        return texts
+    return "\n\n".join(filter(None, (part if isinstance(part, str) else part.text for part in texts)))
+
+
+def loose_parts(raw: msgspec.Raw) -> list[LoosePart] | None:
+    """None where it is no list of parts."""
+    try:
+        return _loose_parts.decode(raw)
+    except (msgspec.ValidationError, RecursionError):
+        return None
 
 
 def _decode(decoder: msgspec.json.Decoder[T], data: bytes, place: str) -> T:

@@ -3,11 +3,15 @@
 from collections.abc import Iterable
 
 import msgspec
+from msgspec import Struct
 
 from server.events import Event
 
 DONE = b"data: [DONE]\n\n"
 """The last frame of every stream (Open Responses, "Streaming")."""
+
+PING = b": still here\n\n"
+"""A comment, for the dialect that has no event to repeat."""
 
 _encoder = msgspec.json.Encoder()
 _names: dict[type[Event], bytes] = {}
@@ -21,6 +25,11 @@ def encode(events: Iterable[Event]) -> bytes:
         _encoder.encode_into(event, buffer, -1)
         buffer += b"\n\n"
     return bytes(buffer)
+
+
+def frame(data: Struct) -> bytes:
+    """A frame without a type of its own."""
+    return b"data: " + _encoder.encode(data) + b"\n\n"
 
 
 def _opening(kind: type[Event]) -> bytes:

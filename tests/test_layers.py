@@ -10,9 +10,12 @@ ROOT = Path(__file__).parents[1]
 OURS = ("engine", "server")
 
 DRAWN = {
-    "engine": "header loader model pieces snapshots template text vocabulary worker",
+    "engine": "header loader messages model pieces snapshots template text vocabulary worker",
     # Data and decisions
     "engine.alphabet": "",
+    "engine.messages": "",
+    "engine.manners": "messages",
+    "engine.rehearsal": "manners messages",
     "engine.pieces": "",
     "engine.model": "",
     "engine.text": "",
@@ -30,7 +33,7 @@ DRAWN = {
     "engine.library": "",
     "engine.snapshots": "",
     "engine.vocabulary": "alphabet header",
-    "engine.template": "vocabulary",
+    "engine.template": "manners messages rehearsal vocabulary",
     # Backends
     "engine.ctrans": "model",
     "engine.libllama": "model",
@@ -38,7 +41,7 @@ DRAWN = {
     "engine.backends": "ctrans header libllama llamacpp model",
     "engine.scripted": "alphabet header model vocabulary",
     # All together
-    "engine.probe": "backends header loader model template",
+    "engine.probe": "backends header loader messages model template",
     "engine.loader": "backends backport ctrans gguf header ledger model probe template vocabulary",
     "engine.quantiser": "libllama model",
     "engine.divergence": "model",
@@ -54,7 +57,15 @@ DRAWN = {
     "server.settings": "config configfile",
     "server.schema": "errors",
     # From request to frames
-    "server.prompt": "engine errors schema",
+    "server.summary": "engine",
+    "server.reading": "engine errors schema summary",
+    "server.history": "engine reading",
+    "server.prompt": "engine errors history reading schema",
+    "server.truncation": "engine",
+    "server.compaction": "engine errors events summary",
+    "server.chat_schema": "schema",
+    "server.chat": "engine chat_schema errors prompt reading schema",
+    "server.completion": "events sse",
     "server.cues": "errors events",
     "server.stream": "cues events",
     "server.sse": "events",
@@ -78,13 +89,16 @@ DRAWN = {
     "server.generation": "engine answer archive cues database errors events pulse replay store stream",
     "server.generations": "engine archive busy errors generation",
     "server.follow": "errors events exchange generation sse",
+    "server.chats": (
+        "engine chat chat_schema completion config errors exchange follow generation generations models responses"
+    ),
     "server.responses": (
         "engine answer archive config entries errors events exchange follow generation generations items models "
         "prompt schema"
     ),
     "server.kept": "archive errors exchange follow generations items replay schema sse store",
     "server.app": (
-        "engine archive busy config database errors exchange generation generations kept models responses routes"
+        "engine archive busy chats config database errors exchange generation generations kept models responses routes"
     ),
     "server.daemon": "engine app config service",
     "server.commands": "engine engine.backends engine.gguf engine.library progress",
@@ -130,24 +144,35 @@ ALONE = {
 
 PURE = {
     "engine.drafter",
+    "engine.manners",
+    "engine.messages",
     "engine.pace",
+    "engine.rehearsal",
     "engine.scheduler",
     "engine.slots",
     "engine.text",
     "engine.tuning",
     "engine.waiting",
     "server.answer",
+    "server.chat",
+    "server.chat_schema",
+    "server.compaction",
+    "server.completion",
     "server.cues",
     "server.errors",
     "server.events",
+    "server.history",
     "server.items",
     "server.prompt",
     "server.pulse",
+    "server.reading",
     "server.replay",
     "server.routes",
     "server.schema",
     "server.sse",
     "server.stream",
+    "server.summary",
+    "server.truncation",
 }
 IMPURE = {"datetime", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "time", "trio", "uuid"}
 

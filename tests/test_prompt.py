@@ -3,9 +3,10 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
-from engine import Job, Message, Sampling
+from engine import Call, Job, Message, Sampling
 from server import prompt, schema
 from server.errors import InvalidRequest
 from server.prompt import Conversation
@@ -23,6 +24,18 @@ def user(content: Any, **fields: Any) -> dict[str, Any]:
 
 def file(data: str) -> list[Any]:
     return [user([{"type": "input_file", "filename": "a.txt", "file_data": data}])]
+
+
+def text_part(text: str) -> dict[str, Any]:
+    return {"type": "input_text", "text": text}
+
+
+def called(*calls: Call, reasoning: str = "") -> Message:
+    return Message("assistant", "", reasoning, calls)
+
+
+def gave(content: str, name: str, call_id: str) -> Message:
+    return Message("tool", content, name=name, call_id=call_id)
 
 
 HI = Message("user", "Hi")
@@ -50,22 +63,102 @@ SHAPES: dict[str, tuple[dict[str, Any], list[Message]]] = {
         },
         [Message("user", "One?"), Message("assistant", "1"), Message("assistant", "No."), Message("user", "Two?")],
     ),
-    "a tool's turn": (
+    "calls and outputs": (
         {
             "input_": [
                 user("Hot?"),
                 {"type": "function_call", "call_id": "call_1", "name": "look", "arguments": '{"at":"sky"}'},
                 {"type": "function_call_output", "call_id": "call_1", "output": "21 C"},
-                {"type": "function_call", "name": "again"},
-                {"type": "function_call_output", "output": [{"type": "input_text", "text": "22 C"}]},
+                {"type": "function_call", "name": "again", "id": "fc_1", "status": "completed"},
+                {"type": "function_call_output", "output": [{"type": "input_text", "text": "22"}, text_part(" C")]},
             ]
         },
         [
             Message("user", "Hot?"),
-            Message("assistant", 'look({"at":"sky"})'),
-            Message("user", "21 C"),
-            Message("assistant", "again()"),
-            Message("user", "22 C"),
+            called(Call("call_1", "look", '{"at":"sky"}')),
+            gave("21 C", "look", "call_1"),
+            called(Call("", "again", "")),
+            gave("22 C", "again", ""),
+        ],
+    ),
+    "calls side by side, after a text": (
+        {
+            "input_": [
+                {"role": "assistant", "content": "Let me see."},
+                {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"},
+                {"type": "custom_tool_call", "call_id": "b", "name": "patch", "input": "*** Begin"},
+                {"type": "custom_tool_call_output", "call_id": "b", "output": "done"},
+                user("Hurry."),
+                {"type": "function_call_output", "call_id": "a", "output": "1"},
+                {"role": "assistant", "content": "There."},
+            ]
+        },
+        [
+            Message("assistant", "Let me see.", calls=(Call("a", "f", "{}"), Call("b", "patch", "*** Begin"))),
+            *(gave("1", "f", "a"), gave("done", "patch", "b")),
+            *(Message("user", "Hurry."), Message("assistant", "There.")),
+        ],
+    ),
+    "a call without its output, and the other way round": (
+        {
+            "input_": [
+                {"type": "function_call_output", "call_id": "a", "output": "1"},
+                {"type": "function_call", "call_id": "a", "name": "f", "arguments": '{"x":1}'},
+                user("Hi"),
+            ]
+        },
+        [Message("user", "1"), Message("assistant", 'f({"x":1})'), HI],
+    ),
+    "calls of one id": (
+        {
+            "input_": [
+                {"type": "function_call", "call_id": "a", "name": "f"},
+                {"type": "function_call_output", "call_id": "a", "output": "1"},
+                {"type": "function_call", "call_id": "a", "name": "g"},
+                {"type": "function_call_output", "call_id": "a", "output": "2"},
+            ]
+        },
+        [called(Call("a", "f", "")), gave("1", "f", "a"), called(Call("a", "g", "")), gave("2", "g", "a")],
+    ),
+    "outputs and arguments that are JSON": (
+        {
+            "input_": [
+                {"type": "function_call", "call_id": "a", "name": "f", "arguments": {"x": 1}},
+                {"type": "function_call_output", "call_id": "a", "output": {"y": [2]}},
+                {"type": "function_call", "call_id": "b", "name": "g", "arguments": None},
+                {"type": "function_call_output", "call_id": "b", "output": [{"z": 3}]},
+                {"type": "function_call", "call_id": "c", "name": "h"},
+                {"type": "function_call_output", "call_id": "c", "output": None},
+            ]
+        },
+        [
+            *(called(Call("a", "f", '{"x": 1}')), gave('{"y": [2]}', "f", "a")),
+            *(called(Call("b", "g", "")), gave('[{"z": 3}]', "g", "b"), called(Call("c", "h", "")), gave("", "h", "c")),
+        ],
+    ),
+    "reasoning before a text and before a call": (
+        {
+            "input_": [
+                {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm."}]},
+                {"role": "assistant", "content": "Well."},
+                {"type": "reasoning", "summary": [], "content": "Hm"},
+                {"type": "reasoning", "summary": [], "content": "m."},
+                {"type": "function_call", "call_id": "a", "name": "f"},
+                {"type": "reasoning", "content": "And?"},
+                {"type": "function_call", "call_id": "b", "name": "g"},
+                {"type": "function_call_output", "call_id": "a", "output": "1"},
+                {"type": "reasoning", "content": "So"},
+                {"type": "function_call_output", "call_id": "b", "output": "2"},
+                {"type": "message", "role": "assistant", "content": "Yes."},
+                {"type": "reasoning", "content": "Nobody answers this."},
+                user("Hi"),
+            ]
+        },
+        [
+            Message("assistant", "Well.", "Hm."),
+            *(called(Call("a", "f", ""), reasoning="Hm\n\nm."), gave("1", "f", "a")),
+            *(called(Call("b", "g", ""), reasoning="And?"), gave("2", "g", "b")),
+            *(Message("assistant", "Yes.", "So"), HI),
         ],
     ),
     "instructions": ({"input_": "Hi", "instructions": "Be brief."}, [Message("system", "Be brief."), HI]),
@@ -97,14 +190,104 @@ def test_a_shape_becomes_these_messages(fields: dict[str, Any], expected: list[M
 
 
 def test_what_is_not_known_is_skipped_and_told() -> None:
+    parts = [text_part("1"), {"type": "input_image", "image_url": "data:,"}, {"type": "input_file", "file_data": "2"}]
     items = [
-        {"type": "reasoning", "summary": []},
-        user([{"type": "input_text", "text": "Hi"}, {"type": "zzz"}, {}]),
-        {"type": "item_reference", "id": "msg_1"},
-        {"id": "x"},
+        {"type": "reasoning", "summary": [], "encrypted_content": "gAAAAA"},
+        user([text_part("Hi"), {"type": "zzz"}, {}]),
+        {"type": "web_search_call", "id": "ws_1", "status": "completed"},
+        {"status": "completed"},
+        {"type": "function_call", "name": "f"},
+        {"type": "function_call_output", "output": [*parts, {"type": "input_file", "file_data": "data:,%ff"}]},
     ]
-    skipped = ("item reasoning", "part zzz", "part without type", "item item_reference", "item without type and role")
-    assert prompt.conversation(request(items)) == Conversation((HI,), skipped)
+    skipped = (
+        *("item reasoning, encrypted by somebody else", "part zzz", "part without type", "item web_search_call"),
+        *("item without type and role", "part input_image of an output", "part input_file of an output"),
+    )
+    messages = (HI, called(Call("", "f", "")), gave("12", "f", ""))
+    assert prompt.conversation(request(items)) == Conversation(messages, skipped)
+
+
+PARTS = [{"type": "reasoning_text", "text": "H"}, {"type": "summary_text", "text": "m"}, {"type": "zzz"}, "."]
+REASONING: list[tuple[dict[str, Any], str]] = [
+    ({"content": PARTS}, "H\n\nm\n\n."),
+    ({"content": PARTS[:1], "summary": "S", "encrypted_content": None, "id": "rs_1", "status": None}, "H"),
+    ({"content": "H", "summary": []}, "H"),
+    ({"content": None, "summary": [{"type": "summary_text", "text": "S"}]}, "S"),
+    ({"content": [], "summary": "S"}, "S"),
+    ({"summary": ["S", "T"], "encrypted_content": "gAAAAA"}, "S\n\nT"),
+    ({"summary": []}, ""),
+    ({"content": None, "summary": None}, ""),
+    ({"content": 5, "summary": {"text": "S"}}, ""),
+    ({}, ""),
+]
+
+
+@pytest.mark.parametrize(("fields", "text"), REASONING)
+def test_reasoning_is_read_in_every_shape(fields: dict[str, Any], text: str) -> None:
+    items = [{"type": "reasoning"} | fields, {"role": "assistant", "content": "A"}]
+    assert prompt.conversation(request(items)) == Conversation((Message("assistant", "A", text),), ())
+
+
+def item(**fields: Any) -> bytes:
+    return json.dumps(fields).encode()
+
+
+STORED = {
+    "msg_1": item(type="message", id="msg_1", role="user", content="Hi"),
+    "fc_1": item(type="function_call", id="fc_1", call_id="a", name="f", arguments="{}"),
+}
+
+
+def test_what_is_referred_to_stands_in_the_place_of_its_reference() -> None:
+    asked = request(
+        [
+            {"type": "item_reference", "id": "msg_1"},
+            {"id": "fc_1"},
+            {"type": "function_call_output", "call_id": "a", "output": "1"},
+        ]
+    )
+    assert prompt.references(asked) == ["msg_1", "fc_1"]
+    messages = (HI, called(Call("a", "f", "{}")), gave("1", "f", "a"))
+    assert prompt.conversation(asked, stored=STORED) == Conversation(messages, ())
+
+
+@pytest.mark.parametrize("reference", [{"type": "item_reference", "id": "msg_2"}, {"id": "msg_2", "type": None}])
+def test_a_reference_to_nothing_is_refused(reference: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        prompt.conversation(request([user("Hi"), reference]), stored=STORED)
+    assert (caught.value.param, caught.value.message) == ("input[1].id", "There is no item 'msg_2' to refer to.")
+
+
+def test_a_text_refers_to_nothing() -> None:
+    assert prompt.references(request("Hi")) == []
+
+
+PAST = [msgspec.Raw(item(role="developer", content="D")), *map(msgspec.Raw, STORED.values())]
+
+
+def test_the_past_comes_between_instructions_and_input() -> None:
+    answered = request([{"type": "function_call_output", "call_id": "a", "output": "1"}], instructions="I")
+    messages = (Message("system", "I\n\nD"), HI, called(Call("a", "f", "{}")), gave("1", "f", "a"))
+    assert prompt.conversation(answered, PAST) == Conversation(messages, ())
+    assert prompt.all_said(answered, PAST) == Conversation(messages, ())
+
+
+def test_a_mistake_in_the_past_is_named() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        prompt.conversation(request(), [msgspec.Raw(item(role="boss"))])
+    assert caught.value.param == "previous_response_id[0].role"
+
+
+@pytest.mark.parametrize(
+    ("input_", "message"), [(None, "`input` is missing"), ("", "Nothing is left"), ([], "Nothing")]
+)
+def test_the_past_alone_is_not_answered(input_: Any, message: str) -> None:
+    past = [msgspec.Raw(STORED["msg_1"])]
+    assert prompt.all_said(request(input_), past) == Conversation((HI,), ())
+    with pytest.raises(InvalidRequest, match=message):
+        prompt.conversation(request(input_), past)
+    with pytest.raises(InvalidRequest, match="Nothing is left"):
+        prompt.all_said(request(input_))
 
 
 STOPS: list[tuple[Any, tuple[str, ...]]] = [

@@ -1,0 +1,193 @@
+"""A conversation, told as a template wants it. Pure.
+
+Templates differ in what they read, and many refuse what they don't expect, or leave it out without a word.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from engine.messages import Call, Message
+
+Turn: TypeAlias = dict[str, Any]
+"""A message as templates see it; its values are what JSON has."""
+Clean: TypeAlias = Callable[[str], str]
+"""What becomes of each text that people or models wrote, before the template sees it."""
+
+MOST_NESTED = 32
+"""Levels of arguments that are handed on as objects; deeper ones as text."""
+
+
+class Form(Struct, frozen=True):
+    """How calls stand in a message."""
+
+    mapping: bool
+    """Whether arguments are an object, else JSON as text."""
+    empty: str | None
+    """What stands for the text of a message that has only calls."""
+    short_ids: bool
+    """Whether a call's id must have nine letters or digits (Mistral), else it is as it came."""
+
+
+class Manners(Struct, frozen=True):
+    """What a template reads, and what it would refuse. By default next to nothing."""
+
+    system: bool = False
+    """Whether a conversation may begin with a system message."""
+    later_system: bool = False
+    """Whether one may stand elsewhere."""
+    repeats: bool = False
+    """Whether the same role may speak twice in a row."""
+    form: Form | None = None
+    """Without one, calls and their outputs are told as text."""
+    parallel: bool = False
+    """Whether a message may have several calls."""
+    text_beside_calls: bool = False
+    """Whether the text of a message with calls is read. If not, it goes before in a message of its own, where
+    `repeats` allows that."""
+    reasoning: str = ""
+    """The field in which the assistant's reasoning is looked for; empty where it is in none."""
+
+
+_SILENCE = " "
+"""What somebody says who says nothing: some templates refuse an empty text."""
+
+
+def tell(messages: Sequence[Message], manners: Manners, clean: Clean = str) -> list[Turn]:
+    """The conversation as the template wants it. Nothing is left out, but for reasoning that it doesn't read."""
+    if any(message.calls or message.role == "tool" for message in messages):
+        if manners.form is None:
+            messages = [_told(message) for message in messages]
+        else:
+            messages = list(_calls_told(messages, manners))
+    if not (manners.system and manners.later_system):
+        messages = list(_system_told(messages, manners))
+    if not manners.repeats:
+        messages = list(_taking_turns(messages))
+    ids = {message.call_id: f"{n:09}" for n, message in enumerate(messages) if message.role == "tool"}
+    return [_turn(message, manners, ids, clean) for message in messages]
+
+
+def _told(message: Message) -> Message:
+    """Calls as the assistant's text, outputs as the user's."""
+    if message.role == "tool":
+        return Message("user", message.content)
+    texts = [message.content, *(call.text for call in message.calls)]
+    return replace(message, content="\n".join(filter(None, texts)), calls=()) if message.calls else message
+
+
+def _calls_told(messages: Sequence[Message], manners: Manners) -> Iterator[Message]:
+    """Text and calls apart; each call in a message of its own, directly before its output: as far as it is needed."""
+    waiting: deque[Call] = deque()
+    for message in messages:
+        if message.calls and message.content and manners.repeats and not manners.text_beside_calls:
+            yield replace(message, reasoning="", calls=())
+            message = replace(message, content="")
+        if not manners.parallel and len(message.calls) > 1:
+            waiting.extend(message.calls[1:])
+            message = replace(message, calls=message.calls[:1])
+        yield message
+        if message.role == "tool" and waiting:
+            yield Message("assistant", "", calls=(waiting.popleft(),))
+
+
+def _system_told(messages: Sequence[Message], manners: Manners) -> Iterator[Message]:
+    """System messages that would be refused or overlooked, at the beginning of what the user says next."""
+    held = ""
+    for index, message in enumerate(messages):
+        if message.role == "system" and not (manners.later_system if index else manners.system):
+            held = _joined(held, message.content)
+            continue
+        if held and message.role == "user":
+            message = replace(message, content=_joined(held, message.content))
+        elif held:
+            yield Message("user", held)
+        held = ""
+        yield message
+    if held:
+        yield Message("user", held)
+
+
+def _taking_turns(messages: Sequence[Message]) -> Iterator[Message]:
+    """What one says in a row as one message; and where the other should have spoken, an empty one.
+
+    Calls and outputs are outside of that order (Mistral's templates say so).
+    """
+    spoke = "assistant"
+    for message in _at_a_stretch(messages):
+        if message.role in ("user", "assistant") and not message.calls:
+            if message.role == spoke:
+                yield Message("user" if spoke == "assistant" else "assistant", _SILENCE)
+            spoke = message.role
+            yield message if message.content else replace(message, content=_SILENCE)
+        else:
+            yield message
+
+
+def _at_a_stretch(messages: Sequence[Message]) -> Iterator[Message]:
+    last: Message | None = None
+    for message in messages:
+        if last is not None and last.role == message.role in ("user", "assistant") and not last.calls:
+            content, reasoning = _joined(last.content, message.content), _joined(last.reasoning, message.reasoning)
+            message = replace(message, content=content, reasoning=reasoning)
+        elif last is not None:
+            yield last
+        last = message
+    if last is not None:
+        yield last
+
+
+def _joined(*texts: str) -> str:
+    return "\n\n".join(filter(None, texts))
+
+
+def _turn(message: Message, manners: Manners, ids: Mapping[str, str], clean: Clean) -> Turn:
+    turn: Turn = {"role": message.role, "content": clean(message.content)}
+    form = manners.form
+    if message.reasoning and manners.reasoning:
+        turn[manners.reasoning] = clean(message.reasoning)
+    if message.calls and form is not None:
+        turn["content"] = turn["content"] or form.empty
+        turn["tool_calls"] = [
+            {
+                "id": _id(call.id, form, ids, clean),
+                "type": "function",
+                "function": {"name": clean(call.name), "arguments": _arguments(call.arguments, form, clean)},
+            }
+            for call in message.calls
+        ]
+    if message.role == "tool" and form is not None:
+        turn |= {"name": clean(message.name), "tool_call_id": _id(message.call_id, form, ids, clean)}
+    return turn
+
+
+def _id(id_: str, form: Form, ids: Mapping[str, str], clean: Clean) -> str:
+    return ids[id_] if form.short_ids else clean(id_)
+
+
+def _arguments(arguments: str, form: Form, clean: Clean) -> Any:
+    """What is no object becomes the one argument `input`, as it is for tools that take a text."""
+    if not form.mapping:
+        return clean(arguments)
+    try:
+        return _cleaned(msgspec.json.decode(arguments or "{}", type=dict[str, Any]), clean, MOST_NESTED)
+    except (msgspec.DecodeError, RecursionError):
+        return {"input": clean(arguments)}
+
+
+def _cleaned(value: Any, clean: Clean, depth: int) -> Any:
+    """With all texts cleaned, those that escapes hid too. Raises RecursionError."""
+    if depth == 0:
+        raise RecursionError
+    match value:
+        case str():
+            return clean(value)
+        case list():
+            return [_cleaned(inner, clean, depth - 1) for inner in value]
+        case dict():
+            return {clean(key): _cleaned(inner, clean, depth - 1) for key, inner in value.items()}
+    return value

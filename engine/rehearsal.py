@@ -1,0 +1,81 @@
+"""What a template reads: no file says it, so it is shown some conversations once, and what it writes tells. Pure."""
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from msgspec.structs import replace
+
+from engine.manners import Form, Manners, Turn, tell
+from engine.messages import Call, Message
+
+Render: TypeAlias = Callable[[list[Turn]], str | None]
+"""What a template makes of turns; None where it refuses them."""
+Reads: TypeAlias = Callable[..., bool]
+"""Whether a template, told with these manners, writes every word of these messages."""
+
+FORMS = tuple(
+    Form(mapping, empty, short_ids)
+    for short_ids in (False, True)
+    for empty in ("", None)
+    for mapping in (True, False)
+)  # fmt: skip
+REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
+
+# Words that no template has of its own.
+_SYSTEM, _ASK, _ANSWER = Message("system", "Wombat"), Message("user", "Okapi"), Message("assistant", "Ibex")
+_MORE, _ASK_AGAIN = Message("assistant", "Numbat"), Message("user", "Quokka")
+_CALL, _SECOND = (Call(f"call_{word}", word, f'{{"at":"{word}s"}}') for word in ("civet", "dugong"))
+_OUTPUT, _SECOND_OUTPUT = (
+    Message("tool", f"{call.name}ish", name=call.name, call_id=call.id) for call in (_CALL, _SECOND)
+)
+
+
+def learn(render: Render) -> Manners:
+    """By showing. What the template refuses, and what it leaves a word out of, is what it can't read."""
+
+    def reads(manners: Manners, *messages: Message) -> bool:
+        text = render(tell(messages, manners)) or ""
+        return all(word in text for message in messages for word in _words(message))
+
+    # Some take the last system message for the only one.
+    spoken = (_SYSTEM, _ASK, _ANSWER, Message("system", "Narwhal"), _ASK_AGAIN)
+    found = Manners(
+        system=reads(Manners(system=True), _SYSTEM, _ASK),
+        later_system=reads(Manners(system=True, later_system=True), *spoken),
+        repeats=reads(Manners(repeats=True), _ASK, _ASK_AGAIN, _ANSWER, _MORE, _ASK),
+    )
+    return _with_reasoning(_with_calls(found, reads), reads)
+
+
+def _with_calls(found: Manners, reads: Reads) -> Manners:
+    talk = (_ASK, Message("assistant", "", calls=(_CALL,)), _OUTPUT, _ANSWER, _ASK_AGAIN)
+    form = next((form for form in FORMS if reads(Manners(form=form), *talk)), None)
+    if form is None:
+        return found
+    found = replace(found, form=form)
+    both = (_ASK, Message("assistant", "", calls=(_CALL, _SECOND)), _OUTPUT, _SECOND_OUTPUT)
+    # Some take such a text for reasoning, which later turns do without.
+    beside = (_ASK, replace(_ANSWER, calls=(_CALL,)), _OUTPUT, _MORE, _ASK_AGAIN)
+    return replace(
+        found,
+        parallel=reads(replace(found, parallel=True), *both),
+        text_beside_calls=reads(replace(found, text_beside_calls=True), *beside),
+    )
+
+
+def _with_reasoning(found: Manners, reads: Reads) -> Manners:
+    """Many templates read only the reasoning that is of the present turn: before a call."""
+    thought = replace(_ANSWER, reasoning="Zebra")
+    plain = (_ASK, thought, _ASK_AGAIN)
+    before_call = (_ASK, replace(thought, content="", calls=(_CALL,)), _OUTPUT)
+    for field in REASONING_FIELDS:
+        wished = replace(found, reasoning=field)
+        if reads(wished, *plain) or (found.form is not None and reads(wished, *before_call)):
+            return wished
+    return found
+
+
+def _words(message: Message) -> Iterator[str]:
+    yield from (message.content, message.reasoning)
+    for call in message.calls:
+        yield from (call.name, call.arguments.split('"')[3])

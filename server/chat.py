@@ -1,0 +1,77 @@
+"""`POST /v1/chat/completions`: a second dialect of the same. Pure.
+
+Its request becomes a Request and the same messages; its answer is a Response and its events, told in other words
+(`completion`). So all between them is the same: what a template is told, sampling, queue, heartbeat, hang-up, the one
+end of each stream.
+"""
+
+from collections.abc import Iterator
+
+from engine import Call, Message
+from server import prompt
+from server.chat_schema import ChatMessage, ChatRequest
+from server.errors import InvalidRequest
+from server.prompt import Conversation
+from server.reading import ROLES, Entry, Output, Reader, Thought
+from server.schema import Request, as_text, loose_text
+
+
+def request(chat: ChatRequest) -> Request:
+    """All that is not said in its messages; those are for `conversation`."""
+    return Request(
+        model=chat.model,
+        input=[],
+        stream=chat.stream,
+        temperature=chat.temperature,
+        top_p=chat.top_p,
+        top_k=chat.top_k,
+        min_p=chat.min_p,
+        seed=chat.seed,
+        stop=chat.stop,
+        max_output_tokens=chat.max_completion_tokens or chat.max_tokens,
+        metadata=chat.metadata,
+        prompt_cache_key=chat.prompt_cache_key,
+        safety_identifier=chat.safety_identifier,
+        parallel_tool_calls=chat.parallel_tool_calls,
+    )
+
+
+def conversation(chat: ChatRequest) -> Conversation:
+    """Raises InvalidRequest where there is no message, or one can't be read by a text model."""
+    if chat.messages is None:
+        raise InvalidRequest("`messages` is missing: send what was said so far.", param="messages")
+    reader = Reader(prompt.NOTHING)
+    entries = [
+        entry
+        for index, message in enumerate(chat.messages)
+        for entry in _entries(message, f"messages[{index}]", reader)
+    ]
+    return prompt.told(entries, reader.skipped, name="messages")
+
+
+def _entries(message: ChatMessage, place: str, reader: Reader) -> Iterator[Entry]:
+    text = reader.text(message.content, f"{place}.content")
+    if message.role in ("tool", "function"):
+        yield Output(message.tool_call_id or "", text)
+        return
+    if message.role not in ROLES:
+        raise InvalidRequest(
+            f"`{place}.role` is {message.role!r}; it must be one of {', '.join(ROLES)}, tool.", param=f"{place}.role"
+        )
+    if thought := loose_text(message.reasoning_content):
+        yield Thought(thought)
+    calls = list(_calls(message))
+    text = text or message.refusal or ""
+    if text or not calls:
+        yield Message(ROLES[message.role], text)
+    yield from calls
+
+
+def _calls(message: ChatMessage) -> Iterator[Call]:
+    if message.function_call is not None:
+        yield Call("", message.function_call.name, as_text(message.function_call.arguments))
+    for call in message.tool_calls or ():
+        if call.function is not None:
+            yield Call(call.id or "", call.function.name, as_text(call.function.arguments))
+        elif call.custom is not None:
+            yield Call(call.id or "", call.custom.name, as_text(call.custom.input))

@@ -1,0 +1,81 @@
+"""What clients may send to `POST /v1/chat/completions`. Fields not named here are skipped, as in `schema`."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from server import schema
+from server.schema import Metadata, Seed, Stops
+
+
+class StreamOptions(Struct, frozen=True):
+    include_usage: bool | None = None
+
+
+class ToolFunction(Struct, frozen=True):
+    name: str
+    arguments: msgspec.Raw = schema.NULL
+
+
+class CustomTool(Struct, frozen=True):
+    name: str
+    input: msgspec.Raw = schema.NULL
+
+
+class ToolCall(Struct, frozen=True):
+    """One of both kinds."""
+
+    id: str | None = None
+    function: ToolFunction | None = None
+    custom: CustomTool | None = None
+
+
+class ChatMessage(Struct, frozen=True):
+    """Of any role. `reasoning_content` is no field of OpenAI's; servers of open models send it, and clients replay it.
+
+    `function_call` and the role `function` are what `tool_calls` and `tool` were before.
+    """
+
+    role: str
+    content: str | list[msgspec.Raw] | None = None
+    refusal: str | None = None
+    reasoning_content: msgspec.Raw = schema.NULL
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    function_call: ToolFunction | None = None
+
+
+class ChatRequest(Struct, frozen=True):
+    """The body. Bounds: OpenAI's API; `top_k` and `min_p` are ours."""
+
+    model: str | None = None
+    messages: list[ChatMessage] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: schema.Temperature | None = None
+    top_p: schema.Share | None = None
+    top_k: schema.TopK | None = None
+    min_p: schema.Share | None = None
+    seed: Seed | None = None
+    stop: Stops | None = None
+    max_tokens: schema.Count | None = None
+    max_completion_tokens: schema.Count | None = None
+    n: Annotated[int, Meta(ge=1, le=1)] | None = None
+    metadata: Metadata | None = None
+    prompt_cache_key: str | None = None
+    safety_identifier: str | None = None
+    parallel_tool_calls: bool | None = None
+
+
+_request = msgspec.json.Decoder(ChatRequest)
+KNOWN = frozenset(ChatRequest.__struct_fields__)
+
+
+def decode(body: bytes) -> ChatRequest:
+    """Raises InvalidRequest, naming the field."""
+    return schema.read(body, _request)
+
+
+def unknown_fields(body: bytes) -> set[str]:
+    return schema.unknown_fields(body, KNOWN)

@@ -1,0 +1,201 @@
+"""Input items -> what each of them says. Pure.
+
+Clients replay what they were sent, by us or by others, and a 4xx on history would lock them out for good: what is not
+known is skipped and told, and known items are read in all shapes that were seen. What a message says must be readable.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import TypeAlias
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from msgspec import Struct
+
+from engine import Call, Message
+from server import summary
+from server.errors import InvalidRequest
+from server.schema import (
+    ChatFilePart,
+    CompactionItem,
+    CustomToolCall,
+    FilePart,
+    FunctionCall,
+    LoosePart,
+    MessageItem,
+    ReasoningItem,
+    RefusalPart,
+    TextPart,
+    ToolOutput,
+    Typed,
+    as_text,
+    loose_parts,
+    loose_text,
+    part,
+)
+
+ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
+"""The API's roles -> the templates'. Templates of open models don't know `developer`."""
+
+
+class Output(Struct, frozen=True):
+    """What a call has given."""
+
+    call_id: str
+    text: str
+
+
+class Thought(Struct, frozen=True):
+    """Reasoning, before what the assistant says or calls next."""
+
+    text: str
+
+
+Entry: TypeAlias = Message | Call | Output | Thought
+
+
+class Reader:
+    """Reads items; `skipped` gathers what is not known, for the log."""
+
+    def __init__(self, stored: Mapping[str, bytes]) -> None:
+        """`stored`: items that may be referred to, by their ids."""
+        self.skipped: list[str] = []
+        self._stored = stored
+
+    def entries(self, raws: Sequence[msgspec.Raw], name: str) -> Iterator[Entry]:
+        """`name` of the list, for errors. Raises InvalidRequest."""
+        for index, raw in enumerate(raws):
+            yield from self._entry(raw, f"{name}[{index}]")
+
+    def _entry(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
+        item = part(raw, Typed, place)
+        kind = _kind(item)
+        if kind == "item_reference":
+            yield from self._entry(self._referred(item.id, place), place)
+        elif (read := READERS.get(kind)) is not None:
+            yield from read(self, raw, place)
+        else:
+            self.skipped.append(f"item {kind or 'without type and role'}")
+
+    def _referred(self, id_: str | None, place: str) -> msgspec.Raw:
+        item = self._stored.get(id_ or "")
+        if item is None:
+            raise InvalidRequest(f"There is no item {id_!r} to refer to.", param=f"{place}.id")
+        return msgspec.Raw(item)
+
+    def _message(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
+        item = part(raw, MessageItem, place)
+        if item.role not in ROLES:
+            raise InvalidRequest(
+                f"`{place}.role` is {item.role!r}; it must be one of {', '.join(ROLES)}.", param=f"{place}.role"
+            )
+        yield Message(ROLES[item.role], self.text(item.content, f"{place}.content"))
+
+    def _function_call(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
+        call = part(raw, FunctionCall, place)
+        yield Call(call.call_id or "", call.name, as_text(call.arguments))
+
+    def _custom_tool_call(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
+        call = part(raw, CustomToolCall, place)
+        yield Call(call.call_id or "", call.name, as_text(call.input))
+
+    def _output(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
+        item = part(raw, ToolOutput, place)
+        yield Output(item.call_id or "", self._output_text(item.output))
+
+    def _output_text(self, raw: msgspec.Raw) -> str:
+        """A text, the texts of parts, or whatever JSON it is. Images in it are skipped: it is history."""
+        if (parts := loose_parts(raw)) is None:
+            return as_text(raw)
+        return "".join(self._output_part(said) for said in parts)
+
+    def _output_part(self, said: LoosePart) -> str:
+        if said.text is not None:
+            return said.text
+        with suppress(binascii.Error, UnicodeDecodeError):
+            if said.file_data is not None:
+                return _data(said.file_data).decode()
+        self.skipped.append(f"part {said.type} of an output")
+        return ""
+
+    def _reasoning(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
+        item = part(raw, ReasoningItem, place)
+        if text := loose_text(item.content) or loose_text(item.summary):
+            yield Thought(text)
+        elif as_text(item.encrypted_content):
+            self.skipped.append("item reasoning, encrypted by somebody else")
+
+    def _compaction(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
+        item = part(raw, CompactionItem, place)
+        text = summary.unseal(as_text(item.encrypted_content))
+        if text is None:
+            self.skipped.append("item compaction, encrypted by somebody else")
+        else:
+            yield summary.told(text)
+
+    def text(self, content: str | list[msgspec.Raw] | None, place: str) -> str:
+        """Raises InvalidRequest where a part can't be read by a text model."""
+        if content is None or isinstance(content, str):
+            return content or ""
+        return "".join(self._part(raw, f"{place}[{index}]") for index, raw in enumerate(content))
+
+    def _part(self, raw: msgspec.Raw, place: str) -> str:
+        match part(raw, Typed, place):
+            case Typed("input_text" | "output_text" | "text"):
+                return part(raw, TextPart, place).text
+            case Typed("refusal"):
+                return part(raw, RefusalPart, place).refusal
+            case Typed("input_file"):
+                return _file(part(raw, FilePart, place), place)
+            case Typed("file"):
+                return _file(part(raw, ChatFilePart, place).file, f"{place}.file")
+            case Typed("input_image" | "input_audio" | "input_video" | "image_url" as kind):
+                raise InvalidRequest(f"`{place}` is an {kind}; this model reads text only.", param=place)
+            case Typed(kind):
+                self.skipped.append(f"part {kind or 'without type'}")
+                return ""
+
+
+def references(raws: Sequence[msgspec.Raw]) -> list[str]:
+    """The ids of the items that are referred to. Raises InvalidRequest."""
+    typed = [part(raw, Typed, f"input[{index}]") for index, raw in enumerate(raws)]
+    return [item.id for item in typed if _kind(item) == "item_reference" and item.id]
+
+
+def _kind(item: Typed) -> str:
+    """A message may come without its type, and a reference too; empty for what has neither."""
+    return item.type or ("message" if item.role is not None else "item_reference" if item.id else "")
+
+
+READERS: dict[str, Callable[[Reader, msgspec.Raw, str], Iterator[Entry]]] = {
+    "message": Reader._message,
+    "function_call": Reader._function_call,
+    "function_call_output": Reader._output,
+    "custom_tool_call": Reader._custom_tool_call,
+    "custom_tool_call_output": Reader._output,
+    "reasoning": Reader._reasoning,
+    "compaction": Reader._compaction,
+}
+
+
+def _file(file: FilePart, place: str) -> str:
+    """The file's text. A file by id or URL can't be had here: nothing is ever fetched for a client."""
+    if file.file_data is None:
+        raise InvalidRequest(f"`{place}` must carry its text in `file_data`; no other source is read.", param=place)
+    try:
+        return _data(file.file_data).decode()
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"`{place}.file_data` is not UTF-8 text.", param=f"{place}.file_data") from error
+
+
+def _data(url: str) -> bytes:
+    """The bytes of a data URL (RFC 2397), or of the text itself. Raises binascii.Error."""
+    if not url.startswith("data:"):
+        return url.encode()
+    kind, comma, data = url.partition(",")
+    if not comma:
+        raise binascii.Error("a data URL without its comma")
+    raw = unquote_to_bytes(data)
+    return base64.b64decode(raw, validate=True) if kind.endswith(";base64") else raw

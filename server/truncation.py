@@ -1,0 +1,49 @@
+"""`truncation: "auto"`: the oldest turns are dropped until the rest leaves room for an answer. Pure."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from engine import Message
+
+Tokens: TypeAlias = Callable[[Sequence[Message]], list[int]]
+"""A conversation -> its prompt."""
+
+ROOM = 256
+"""Tokens for an answer whose length nobody has said."""
+
+
+def room(max_output_tokens: int | None, n_ctx: int) -> int:
+    """Tokens that an answer should have at least; a quarter of the context at most, so that something is left of the
+    conversation."""
+    return min(max_output_tokens or ROOM, n_ctx // 4)
+
+
+def fitted(messages: Sequence[Message], most: int, tokens: Tokens) -> list[int]:
+    """The prompt of as many of the last turns as have `most` tokens, or of the last one alone, however long it is.
+
+    System messages at the beginning stay. By halving: a long conversation is rendered a few times, not once a turn.
+    """
+    prompt = tokens(messages)
+    if len(prompt) <= most:
+        return prompt
+    leading, starts = _turns(messages)
+    prompts = {0: prompt}
+
+    def fits(dropped: int) -> bool:
+        prompts[dropped] = tokens([*messages[:leading], *messages[starts[dropped] :]])
+        return len(prompts[dropped]) <= most
+
+    last = len(starts) - 1
+    dropped = bisect_left(range(last), True, lo=min(1, last), key=fits)
+    return prompts[dropped] if dropped in prompts else tokens([*messages[:leading], *messages[starts[dropped] :]])
+
+
+def _turns(messages: Sequence[Message]) -> tuple[int, list[int]]:
+    """How many system messages lead, and where the turns behind them begin: with what the user says.
+
+    So calls and their outputs stay together. What comes before the user's first word is a turn too.
+    """
+    leading = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
+    starts = [i for i, message in enumerate(messages) if message.role == "user" or i == leading]
+    return leading, starts or [leading]

@@ -1,0 +1,76 @@
+"""The oldest turns go first, as few as can be, and some never go."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import Call, Message
+from server.truncation import fitted, room
+
+SYSTEM, LATER = Message("system", "S"), Message("system", "L")
+CALLED = (Message("assistant", "", calls=(Call("a", "f", ""),)), Message("tool", "o"))
+
+
+def said(text: str) -> list[Message]:
+    """A letter a message: capitals are the user's."""
+    return [Message("user" if letter.isupper() else "assistant", letter) for letter in text]
+
+
+def tokens(messages: Sequence[Message]) -> list[int]:
+    """Each letter is a token, and each message ends with one."""
+    return [ord(letter) for message in messages for letter in f"{message.content or 'c'}."]
+
+
+def text(prompt: Sequence[int]) -> str:
+    return "".join(map(chr, prompt)).replace(".", "")
+
+
+CASES: dict[str, tuple[list[Message], int, str]] = {
+    "all fits": (said("AaBbC"), 10, "AaBbC"),
+    "one turn too much": (said("AaBbC"), 9, "BbC"),
+    "two turns too much": (said("AaBbC"), 5, "C"),
+    "the last turn is too long": (said("AaBbCcc"), 1, "Ccc"),
+    "only one turn": (said("Abc"), 1, "Abc"),
+    "system messages stay": ([SYSTEM, SYSTEM, *said("AaBbC")], 6, "SSC"),
+    "later ones go": ([SYSTEM, *said("Aa"), LATER, *said("BbC")], 8, "SBbC"),
+    "calls stay with their outputs": ([*said("A"), *CALLED, *said("aBbC")], 13, "BbC"),
+    "calls at the end stay": ([*said("AaB"), *CALLED], 2, "Bco"),
+    "the assistant speaks first": (said("abCcD"), 6, "CcD"),
+    "the assistant alone": (said("ab"), 1, "ab"),
+    "system messages alone": ([SYSTEM, SYSTEM], 1, "SS"),
+}
+
+
+@pytest.mark.parametrize(("messages", "most", "left"), CASES.values(), ids=CASES)
+def test_of_a_conversation_is_left(messages: list[Message], most: int, left: str) -> None:
+    assert text(fitted(messages, most, tokens)) == left
+
+
+@given(st.text("Aab", max_size=30), st.integers(0, 70))
+def test_as_few_turns_are_dropped_as_can_be(letters: str, most: int) -> None:
+    messages = [SYSTEM, *said(letters), *said("Z")]
+    starts = [i for i, message in enumerate(messages) if i == 1 or message.role == "user"]
+    every = [tokens([SYSTEM, *messages[start:]]) for start in starts]
+    assert fitted(messages, most, tokens) == next((prompt for prompt in every if len(prompt) <= most), every[-1])
+
+
+def test_a_long_conversation_is_rendered_a_few_times() -> None:
+    rendered = 0
+
+    def count(messages: Sequence[Message]) -> list[int]:
+        nonlocal rendered
+        rendered += 1
+        return tokens(messages)
+
+    assert len(fitted(said("Aa" * 1000), 1234, count)) == 1232
+    assert rendered <= 12
+
+
+@pytest.mark.parametrize(
+    ("wished", "n_ctx", "expected"),
+    [(None, 4096, 256), (None, 400, 100), (100, 4096, 100), (3000, 4096, 1024), (1, 4096, 1), (10**30, 64, 16)],
+)
+def test_an_answer_has_room(wished: int | None, n_ctx: int, expected: int) -> None:
+    assert room(wished, n_ctx) == expected
