@@ -21,6 +21,7 @@ from server.follow import follow
 from server.generation import STOPPING, Generation, Order
 from server.generations import Generations
 from server.models import Models
+from server.references import References
 from server.schema import Request
 
 MOST_NOTICED = 1000
@@ -38,6 +39,7 @@ class Responses:
         self._models = models
         self._generations = generations
         self._archive = archive
+        self._references = References(archive, config.max_body_bytes)
         self._noticed: set[str] = set()
 
     async def create(self, exchange: Exchange) -> None:
@@ -48,6 +50,7 @@ class Responses:
         self._models.resolve(request.model)
         self._check_background(request)
         past = await self._past(request.previous_response_id)
+        request = await self._references.resolved(request)
         conversation = prompt.conversation(request, past)
         self.notice([*(f"field {name}" for name in schema.unknown_fields(body)), *conversation.skipped])
         tokens = await self._models.tokens(conversation.messages)

@@ -92,9 +92,10 @@ DRAWN = {
     "server.chats": (
         "engine chat chat_schema completion config errors exchange follow generation generations models responses"
     ),
+    "server.references": "archive errors items reading schema",
     "server.responses": (
         "engine answer archive config entries errors events exchange follow generation generations items models "
-        "prompt schema"
+        "prompt references schema"
     ),
     "server.kept": "archive errors exchange follow generations items replay schema sse store",
     "server.app": (
