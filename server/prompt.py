@@ -22,22 +22,17 @@ class Conversation(Struct, frozen=True):
 def conversation(request: Request, past: Sequence[msgspec.Raw] = ()) -> Conversation:
     """What is to be answered. `past`: the items of the turns before this one, oldest first.
 
-    Raises InvalidRequest where nothing is left of the input, or a part can't be read by a text model.
+    An empty input, or none, says that the past is all there is. Raises InvalidRequest where nothing is left of the
+    input, or a part can't be read by a text model.
     """
-    if request.input is None:
+    if request.input is None and not past:
         raise InvalidRequest("`input` is missing: send a text or a list of items.", param="input")
     reader = Reader()
     before = list(reader.entries(past, "previous_response_id"))
     said = list(_said(request.input, reader))
-    _something(said, reader.skipped, "input")
+    if request.input or not past:
+        _something(said, reader.skipped, "input")
     return told([*before, *said], reader.skipped, request.instructions)
-
-
-def all_said(request: Request, past: Sequence[msgspec.Raw] = ()) -> Conversation:
-    """As `conversation`, but what there is of it may be in the past alone: for what answers nothing."""
-    reader = Reader()
-    before = list(reader.entries(past, "previous_response_id"))
-    return told([*before, *_said(request.input, reader)], reader.skipped, request.instructions)
 
 
 def told(

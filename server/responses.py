@@ -91,12 +91,11 @@ class Responses:
         sampling = prompt.sampling(request, self._config.sampling)
         job = prompt.job(request, tokens, sampling, served.info.n_ctx, name)
         first = self._first(request, sampling)
-        assert request.input is not None, "`prompt` refuses it"
         return Order(
             first=first,
             job=job,
             answer=Answer(served.vocabulary, len(tokens), prompt.stops(request)),
-            items=items.kept(request.input, first.id) if first.store else b"[]",
+            items=items.kept(request.input or (), first.id) if first.store else b"[]",
             streamed=bool(request.stream),
             tells_progress=bool(request.return_progress),
         )

@@ -241,7 +241,6 @@ def test_the_past_comes_between_instructions_and_input() -> None:
     answered = request([{"type": "function_call_output", "call_id": "a", "output": "1"}], instructions="I")
     messages = (Message("system", "I\n\nD"), HI, called(Call("a", "f", "{}")), gave("1", "f", "a"))
     assert prompt.conversation(answered, PAST) == Conversation(messages, ())
-    assert prompt.all_said(answered, PAST) == Conversation(messages, ())
 
 
 def test_a_mistake_in_the_past_is_named() -> None:
@@ -251,15 +250,18 @@ def test_a_mistake_in_the_past_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("input_", "message"), [(None, "`input` is missing"), ("", "Nothing is left"), ([], "Nothing")]
+    ("input_", "message"), [(None, "`input` is missing"), ("", "Nothing is left"), ([], "Nothing is left")]
 )
-def test_the_past_alone_is_not_answered(input_: Any, message: str) -> None:
-    past = [msgspec.Raw(QUESTION)]
-    assert prompt.all_said(request(input_), past) == Conversation((HI,), ())
-    with pytest.raises(InvalidRequest, match=message):
-        prompt.conversation(request(input_), past)
-    with pytest.raises(InvalidRequest, match="Nothing is left"):
-        prompt.all_said(request(input_))
+def test_the_past_can_be_enough(input_: Any, message: str) -> None:
+    assert prompt.conversation(request(input_), [msgspec.Raw(QUESTION)]) == Conversation((HI,), ())
+    for past in ([], [msgspec.Raw(item(type="zzz"))]):
+        with pytest.raises(InvalidRequest, match="Nothing is left" if past else message):
+            prompt.conversation(request(input_), past)
+
+
+def test_what_is_sent_has_to_say_something() -> None:
+    with pytest.raises(InvalidRequest, match="Nothing is left of `input` for the model to answer; skipped: item zzz"):
+        prompt.conversation(request([{"type": "zzz"}]), [msgspec.Raw(QUESTION)])
 
 
 STOPS: list[tuple[Any, tuple[str, ...]]] = [
