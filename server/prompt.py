@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from engine import Job, Message, Sampling
-from server import history
+from server import history, truncation
 from server.errors import InvalidRequest
 from server.reading import Entry, Reader, Thought
 from server.schema import Request
@@ -70,6 +70,13 @@ def stops(request: Request) -> tuple[str, ...]:
     if request.stop is None:
         return ()
     return (request.stop,) if isinstance(request.stop, str) else tuple(request.stop)
+
+
+def most(request: Request, n_ctx: int) -> int | None:
+    """Tokens that the prompt may have before the oldest turns are dropped; None: none ever are."""
+    if request.truncation != "auto":
+        return None
+    return n_ctx - truncation.room(request.max_output_tokens, n_ctx)
 
 
 def job(request: Request, prompt: Sequence[int], sampling: Sampling, n_ctx: int, name: str = "input") -> Job:
