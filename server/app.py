@@ -20,6 +20,7 @@ from server.kept import Kept
 from server.models import Models, Served
 from server.responses import Responses
 from server.routes import Routes
+from server.tokens import Tokens
 
 log = logging.getLogger("responsed.http")
 
@@ -36,6 +37,7 @@ class App:
         models = Models(served, config.aliases)
         responses = Responses(config, engine, models, self._generations, archive)
         chats = Chats(config, engine, models, self._generations, responses)
+        tokens = Tokens(responses)
         kept = Kept(self._generations, archive)
         self._routes = Routes(
             {
@@ -44,6 +46,7 @@ class App:
                 "/v1/models/{name...}": {"GET": models.retrieve, "HEAD": models.retrieve},
                 "/v1/responses": {"POST": responses.create},
                 "/v1/chat/completions": {"POST": chats.create},
+                "/v1/responses/input_tokens": {"POST": tokens.count},
                 "/v1/responses/{id}": {"GET": kept.retrieve, "DELETE": kept.delete},
                 "/v1/responses/{id}/cancel": {"POST": kept.cancel},
                 "/v1/responses/{id}/input_items": {"GET": kept.input_items},

@@ -97,9 +97,11 @@ DRAWN = {
         "engine answer archive config entries errors events exchange follow generation generations items models "
         "prompt references schema"
     ),
+    "server.tokens": "exchange responses",
     "server.kept": "archive errors exchange follow generations items replay schema sse store",
     "server.app": (
-        "engine archive busy chats config database errors exchange generation generations kept models responses routes"
+        "engine archive busy chats config database errors exchange generation generations kept models "
+        "responses routes tokens"
     ),
     "server.daemon": "engine app config service",
     "server.commands": "engine engine.backends engine.gguf engine.library progress",
