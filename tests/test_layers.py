@@ -60,9 +60,9 @@ DRAWN = {
     "server.summary": "engine",
     "server.reading": "engine errors schema summary",
     "server.history": "engine reading",
-    "server.prompt": "engine errors history reading schema",
+    "server.prompt": "engine errors history reading schema truncation",
     "server.truncation": "engine",
-    "server.compaction": "engine errors events summary",
+    "server.compaction": "engine errors events schema summary truncation",
     "server.chat_schema": "schema",
     "server.chat": "engine chat_schema errors prompt reading schema",
     "server.completion": "events sse",
@@ -85,20 +85,24 @@ DRAWN = {
     "server.progress": "",
     "server.busy": "",
     "server.routes": "errors",
-    "server.models": "engine errors exchange",
+    "server.models": "engine errors exchange truncation",
     "server.generation": "engine answer archive cues database errors events pulse replay store stream",
     "server.generations": "engine archive busy errors generation",
     "server.follow": "errors events exchange generation sse",
     "server.chats": (
         "engine chat chat_schema completion config errors exchange follow generation generations models responses"
     ),
+    "server.references": "archive errors items reading schema",
     "server.responses": (
         "engine answer archive config entries errors events exchange follow generation generations items models "
-        "prompt schema"
+        "prompt references schema"
     ),
+    "server.tokens": "exchange responses",
+    "server.compact": "compaction events exchange generations models responses",
     "server.kept": "archive errors exchange follow generations items replay schema sse store",
     "server.app": (
-        "engine archive busy chats config database errors exchange generation generations kept models responses routes"
+        "engine archive busy chats compact config database errors exchange generation generations kept models "
+        "responses routes tokens"
     ),
     "server.daemon": "engine app config service",
     "server.commands": "engine engine.backends engine.gguf engine.library progress",
