@@ -31,12 +31,13 @@ def conversation(
     Raises InvalidRequest where nothing is left of the input, a part can't be read by a text model, or what is
     referred to is not there.
     """
-    if request.input is None:
+    if request.input is None and request.conversation is None:
         raise InvalidRequest("`input` is missing: send a text or a list of items.", param="input")
     reader = Reader(stored)
-    before = list(reader.entries(past, "previous_response_id"))
+    before = list(reader.entries(past, _past_name(request)))
     said = list(_said(request.input, reader))
-    _something(said, reader.skipped, "input")
+    if request.input is not None:
+        _something(said, reader.skipped, "input")
     return told([*before, *said], reader.skipped, request.instructions)
 
 
@@ -57,6 +58,11 @@ def told(
     _something(entries, skipped, name)
     leading = [Message("system", instructions)] if instructions else []
     return Conversation(tuple(_merged([*leading, *history.told(entries)])), tuple(skipped))
+
+
+def _past_name(request: Request) -> str:
+    """The field that the past comes of."""
+    return "previous_response_id" if request.conversation is None else "conversation"
 
 
 def _said(input_: str | list[msgspec.Raw] | None, reader: Reader) -> Iterator[Entry]:
