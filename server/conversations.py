@@ -17,6 +17,7 @@ from server.errors import InvalidRequest, NotFound
 from server.exchange import Exchange
 from server.items import ItemList
 from server.reading import Reader
+from server.references import References
 from server.schema import Listing, Typed
 
 
@@ -43,6 +44,7 @@ class Conversations:
     def __init__(self, config: Config, archive: Archive | None) -> None:
         self._config = config
         self._archive = archive
+        self._references = References(archive, config.max_body_bytes)
 
     async def create(self, exchange: Exchange) -> None:
         asked = schema.read(await self._body(exchange) or b"{}", _creation)
@@ -50,7 +52,8 @@ class Conversations:
             raise InvalidRequest("This server stores no conversations (--store).")
         metadata = msgspec.json.encode(asked.metadata or {})
         conversation = Conversation(f"conv_{uuid4().hex}", int(time.time()), metadata)
-        await self._archive.conversations.create(conversation, _new(asked.items or ()), time.time())
+        new = await self._new(asked.items or ())
+        await self._archive.conversations.create(conversation, new, time.time())
         await exchange.answer(200, _encoded(conversation))
 
     async def retrieve(self, exchange: Exchange, conversation_id: str) -> None:
@@ -75,9 +78,10 @@ class Conversations:
         asked = schema.read(await self._body(exchange), _addition)
         if not asked.items:
             raise InvalidRequest("`items` is missing, or empty: send what is to be added.", param="items")
-        new = _new(asked.items)
+        kept = self._kept(conversation_id)
+        new = await self._new(asked.items)
         try:
-            await self._kept(conversation_id).add(conversation_id, new, time.time())
+            await kept.add(conversation_id, new, time.time())
         except Missing as error:
             raise _unknown(conversation_id) from error
         await exchange.answer(200, _list(new, more=False))
@@ -126,6 +130,19 @@ class Conversations:
         await self._conversation(conversation_id)
         return NotFound(f"There is no item {item_id!r} in conversation {conversation_id!r}.")
 
+    async def _new(self, asked: Sequence[Raw]) -> list[StoredItem]:
+        """What could not be answered later is not taken in. Raises InvalidRequest."""
+        asked = await self._references.items(asked, "items")
+        for index, raw in enumerate(asked):
+            if schema.part(raw, Typed, place := f"items[{index}]") == Typed():
+                raise InvalidRequest(f"`{place}` has neither `type` nor `role`.", param=place)
+        for _ in Reader().entries(asked, "items"):
+            pass
+        new = split(items.kept(asked, uuid4().hex))
+        if len({item.id for item in new}) < len(new):
+            raise InvalidRequest("Two of `items` have the same `id`.", param="items")
+        return new
+
 
 async def said(archive: Archive | None, conversation_id: str) -> list[Raw]:
     """All its items, as a response begins. Raises InvalidRequest, NotFound."""
@@ -137,19 +154,6 @@ async def said(archive: Archive | None, conversation_id: str) -> list[Raw]:
     except Missing as error:
         raise _unknown(conversation_id, "conversation") from error
     return [Raw(item.json) for item in page.items]
-
-
-def _new(asked: Sequence[Raw]) -> list[StoredItem]:
-    """What could not be answered later is not taken in. Raises InvalidRequest."""
-    for index, raw in enumerate(asked):
-        if schema.part(raw, Typed, place := f"items[{index}]") == Typed():
-            raise InvalidRequest(f"`{place}` has neither `type` nor `role`.", param=place)
-    for _ in Reader({}).entries(asked, "items"):
-        pass
-    new = split(items.kept(asked, uuid4().hex))
-    if len({item.id for item in new}) < len(new):
-        raise InvalidRequest("Two of `items` have the same `id`.", param="items")
-    return new
 
 
 def _list(page: Sequence[StoredItem], more: bool) -> bytes:

@@ -1,5 +1,6 @@
 """Input items as they are kept and listed: whole, each with its type and an id. Pure."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
@@ -21,6 +22,8 @@ NULL = Raw(b"null")
 NONE = Raw(b"[]")
 COMPLETED = Raw(b'"completed"')
 OUTPUT_TEXT = Raw(b'"output_text"')
+MADE = re.compile(r"[a-z]+_([0-9a-f]{32})i?[0-9]{2,}")
+"""An id of ours: of an input item, see `_whole`; of an output item, see `stream`."""
 
 
 class InputText(Struct, frozen=True, tag="input_text"):
@@ -64,6 +67,16 @@ def kept(input_: str | Sequence[Raw], response_id: str) -> bytes:
 def history(items: bytes, response: bytes) -> list[Raw]:
     """What a stored response adds to the conversation: what came in, then what went out."""
     return [*_items.decode(items), *msgspec.json.decode(response, type=_Output).output]
+
+
+def owner(item_id: str) -> str | None:
+    """The id of the response that the item came in with, or went out with, if its id is one of ours."""
+    made = MADE.fullmatch(item_id)
+    return f"resp_{made[1]}" if made else None
+
+
+def by_id(items: Sequence[Raw]) -> dict[str, Raw]:
+    return {msgspec.json.decode(item, type=_Id).id: item for item in items}
 
 
 def page(items: bytes, wish: Listing) -> ItemList:

@@ -1,17 +1,21 @@
 """The model that answers, as the API sees it."""
 
 from collections.abc import Collection, Sequence
+from functools import partial
 
 import msgspec
 import trio
 from msgspec import Struct
 
 from engine import ChatTemplate, Message, ModelInfo, TemplateError, Vocabulary
+from server import truncation
 from server.errors import InvalidRequest, NotFound
 from server.exchange import Exchange
 
 LONG_CHARACTERS = 1 << 16
 """Conversations longer than this are tokenized outside the event loop: they take more than 10 ms."""
+RENDERINGS = 8
+"""Of a conversation that is truncated, about."""
 
 
 class Served(Struct, frozen=True):
@@ -66,13 +70,18 @@ class Models:
                 code="model_not_found",
             )
 
-    async def tokens(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt. Raises InvalidRequest where the template refuses."""
+    async def tokens(self, messages: Sequence[Message], most: int | None = None) -> list[int]:
+        """The prompt; of more than `most` tokens only where the last turn alone has more (see `truncation`).
+
+        Raises InvalidRequest where the template refuses.
+        """
         template = self.served.template
+        render = template.prompt if most is None else partial(truncation.fitted, most=most, tokens=template.prompt)
+        characters = sum(len(message.content) for message in messages)
         try:
-            if sum(len(message.content) for message in messages) > LONG_CHARACTERS:
-                return await trio.to_thread.run_sync(template.prompt, messages)
-            return template.prompt(messages)
+            if characters * (RENDERINGS if most is not None else 1) > LONG_CHARACTERS:
+                return await trio.to_thread.run_sync(render, messages)
+            return render(messages)
         except TemplateError as error:
             raise InvalidRequest(f"{str(error)[0].upper()}{str(error)[1:]}.", param="input") from error
 

@@ -2,13 +2,13 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import uuid4
 
 import msgspec
 from msgspec import UNSET, Raw
 
-from engine import Engine, Sampling
+from engine import Engine, Message, Sampling
 from server import conversations, items, prompt, schema
 from server.answer import Answer
 from server.archive import Archive
@@ -21,6 +21,7 @@ from server.follow import follow
 from server.generation import STOPPING, Generation, Order
 from server.generations import Generations
 from server.models import Models
+from server.references import References
 from server.schema import Request
 
 MOST_NOTICED = 1000
@@ -38,19 +39,13 @@ class Responses:
         self._models = models
         self._generations = generations
         self._archive = archive
+        self._references = References(archive, config.max_body_bytes)
         self._noticed: set[str] = set()
 
     async def create(self, exchange: Exchange) -> None:
-        if not self._engine.running:
-            raise Unavailable(STOPPING)
-        body = await exchange.body(self._config.max_body_bytes, self._config.body_gap_seconds)
-        request = schema.decode(body)
-        self._models.resolve(request.model)
+        request, messages = await self.asked(exchange)
         self._check_background(request)
-        past = await self._before(request)
-        conversation = prompt.conversation(request, past)
-        self.notice([*(f"field {name}" for name in schema.unknown_fields(body)), *conversation.skipped])
-        tokens = await self._models.tokens(conversation.messages)
+        tokens = await self.tokens(request, messages)
         generation = self._generations.make(self.order(request, tokens))
         if request.background:
             await self._leave_alone(exchange, generation, bool(request.stream))
@@ -59,6 +54,23 @@ class Responses:
         else:
             response = await self.whole(exchange, generation)
             await exchange.answer(200, msgspec.json.encode(response))
+
+    async def asked(self, exchange: Exchange) -> tuple[Request, tuple[Message, ...]]:
+        """The request, with what its references stand for, and all that was said up to it. Raises ApiError."""
+        if not self._engine.running:
+            raise Unavailable(STOPPING)
+        body = await exchange.body(self._config.max_body_bytes, self._config.body_gap_seconds)
+        request = schema.decode(body)
+        self._models.resolve(request.model)
+        past = await self._before(request)
+        request = await self._references.resolved(request, past)
+        conversation = prompt.conversation(request, past)
+        self.notice([*(f"field {name}" for name in schema.unknown_fields(body)), *conversation.skipped])
+        return request, conversation.messages
+
+    async def tokens(self, request: Request, messages: Sequence[Message]) -> list[int]:
+        """What is evaluated. Raises InvalidRequest."""
+        return await self._models.tokens(messages, prompt.most(request, self._models.served.info.n_ctx))
 
     async def _leave_alone(self, exchange: Exchange, generation: Generation, streamed: bool) -> None:
         if not await generation.begin():
@@ -115,6 +127,7 @@ class Responses:
             store=self._archive is not None and request.store is not False,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            truncation=request.truncation or "disabled",
         )
 
     def _check_background(self, request: Request) -> None:

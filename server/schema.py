@@ -84,6 +84,11 @@ class Typed(Struct, frozen=True):
 
     type: str | None = None
     role: str | None = None
+
+
+class ItemReference(Struct, frozen=True):
+    """`item_reference`, with and without `type`."""
+
     id: str | None = None
 
 

@@ -523,6 +523,25 @@ async def test_what_was_being_made_when_the_power_went_is_not_in_the_conversatio
         assert await items(running, made) == before
 
 
+async def test_a_reference_in_a_conversation_is_kept_as_what_it_stands_for(tmp_path: Path) -> None:
+    def reference(item: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "item_reference", "id": item["id"]}
+
+    async with served(state=tmp_path) as running:
+        (answered,) = (await post(running, input="Hello")).json["output"]
+        made = await make(running, items=[reference(answered)])
+        assert await items(running, made) == [answered]
+        await add(running, made, said("user", "Hi"))
+        added = (await items(running, made))[1]
+        response = (await post(running, input=[reference(added)], conversation=made["id"])).json
+        assert (text(response), response["usage"]["input_tokens"]) == ("Hi", len("aHellouHiuHia"))
+        # An id stays one item: what is said again is at the end.
+        assert await items(running, made) == [answered, added, *response["output"]]
+        for rest in ("", f"/{made['id']}/items"):
+            refused = await exchange(running, "POST", ALL + rest, encode(items=[reference({"id": "msg_x"})]))
+            assert seen(refused) == refusal(400, "There is no item 'msg_x' to refer to.", "items[0].id")
+
+
 # Disks
 
 

@@ -60,7 +60,7 @@ DRAWN = {
     "server.summary": "engine",
     "server.reading": "engine errors schema summary",
     "server.history": "engine reading",
-    "server.prompt": "engine errors history reading schema",
+    "server.prompt": "engine errors history reading schema truncation",
     "server.truncation": "engine",
     "server.compaction": "engine errors events summary",
     "server.chat_schema": "schema",
@@ -86,7 +86,7 @@ DRAWN = {
     "server.progress": "",
     "server.busy": "",
     "server.routes": "errors",
-    "server.models": "engine errors exchange",
+    "server.models": "engine errors exchange truncation",
     "server.generation": (
         "engine answer archive conversation_store cues database entries errors events pulse replay store stream"
     ),
@@ -96,11 +96,12 @@ DRAWN = {
         "engine chat chat_schema completion config errors exchange follow generation generations models responses"
     ),
     "server.conversations": (
-        "archive config conversation_schema conversation_store entries errors exchange items reading schema"
+        "archive config conversation_schema conversation_store entries errors exchange items reading references schema"
     ),
+    "server.references": "archive errors items reading schema",
     "server.responses": (
         "engine answer archive config conversations entries errors events exchange follow generation generations "
-        "items models prompt schema"
+        "items models prompt references schema"
     ),
     "server.kept": "archive errors exchange follow generations items replay schema sse store",
     "server.app": (
