@@ -17,6 +17,7 @@ from server.database import StoreError
 from server.store import Store, Stored
 from tests import wire
 from tests.helpers import (
+    NAME,
     PATIENCE,
     Answer,
     Client,
@@ -366,6 +367,28 @@ async def test_a_response_goes_on_from_its_conversation_and_grows_it(stream: boo
         assert not stream or frames(again.body) == frames(second.body)
 
 
+def use_in_responses(url: str) -> None:
+    with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
+        made = client.conversations.create(items=[{"role": "user", "content": "Hello"}])
+        whole = client.responses.create(model=NAME, input="And?", conversation=made.id)
+        with client.responses.stream(model=NAME, input="So.", conversation={"id": made.id}) as stream:
+            streamed = stream.get_final_response()
+        for response in (whole, streamed):
+            assert response.conversation is not None
+            assert response.conversation.id == made.id
+        listed = client.conversations.items.list(made.id, order="asc").data
+        roles = [item.role for item in listed if item.type == "message"]
+        assert roles == ["user", "user", "assistant", "user", "assistant"]
+        with pytest.raises(openai.NotFoundError) as gone:
+            client.responses.create(model=NAME, input="Hi", conversation="conv_x")
+        assert (gone.value.code, gone.value.param) == ("not_found", "conversation")
+
+
+async def test_the_official_client_goes_on_in_a_conversation(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        await trio.to_thread.run_sync(use_in_responses, running.url)
+
+
 async def test_a_response_without_a_conversation_does_not_name_one(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         for conversation in ({}, {"conversation": None}):
@@ -474,6 +497,26 @@ async def test_what_ends_early_is_in_the_conversation_and_what_fails_is_not(tmp_
         model.go()
         grown = [*turn(short, kept("user", "Hello")), *turn(cancelled, kept("user", "Wait"))]
         assert await items(running, made) == grown
+
+
+@pytest.mark.parametrize("store", [True, False])
+async def test_a_client_that_leaves_has_said_what_it_said(store: bool, tmp_path: Path) -> None:
+    model = PacedModel(n_slots=1)
+    async with served(model, state=tmp_path, linger_seconds=0.0) as running:
+        made = await make(running)
+        async with await Client.to(running) as client:
+            model.hold()
+            await client.create(input="Hello", conversation=made["id"], store=store, stream=True)
+            response_id, _ = await client.created()
+            model.allow(1)
+            await client.frame("response.output_text.delta")
+        await running.app.quiet()
+        model.go()
+        came, went = await items(running, made)
+    part = {"type": "output_text", "text": "H", "annotations": [], "logprobs": []}
+    begun = {"type": "message", "status": "incomplete", "role": "assistant", "content": [part]}
+    assert (without_id(came), without_id(went)) == (kept("user", "Hello"), begun)
+    assert went["id"] == f"msg_{response_id.removeprefix('resp_')}00"
 
 
 async def test_a_background_stream_is_taken_up_again_in_its_conversation(tmp_path: Path) -> None:
