@@ -1,7 +1,8 @@
 """The model that answers, as the API sees it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from typing import TypeAlias, TypeVar
 
 import msgspec
 import trio
@@ -11,11 +12,16 @@ from engine import ChatTemplate, Message, ModelInfo, TemplateError, Vocabulary
 from server import truncation
 from server.errors import InvalidRequest, NotFound
 from server.exchange import Exchange
+from server.truncation import Tokens
 
 LONG_CHARACTERS = 1 << 16
 """Conversations longer than this are tokenized outside the event loop: they take more than 10 ms."""
 RENDERINGS = 8
 """Of a conversation that is truncated, about."""
+
+
+T = TypeVar("T")
+Rendering: TypeAlias = Callable[[Sequence[Message], Tokens], T]
 
 
 class Served(Struct, frozen=True):
@@ -71,17 +77,21 @@ class Models:
             )
 
     async def tokens(self, messages: Sequence[Message], most: int | None = None) -> list[int]:
-        """The prompt; of more than `most` tokens only where the last turn alone has more (see `truncation`).
+        """The prompt; of more than `most` tokens only where the last turn alone has more (see `truncation`)."""
+        if most is None:
+            return await self.render(messages, lambda said, tokens: tokens(said))
+        return await self.render(messages, partial(truncation.fitted, most=most), RENDERINGS)
+
+    async def render(self, messages: Sequence[Message], how: Rendering[T], times: int = 1) -> T:
+        """What `how` makes of the messages with the template, which it may use some `times`.
 
         Raises InvalidRequest where the template refuses.
         """
-        template = self.served.template
-        render = template.prompt if most is None else partial(truncation.fitted, most=most, tokens=template.prompt)
-        characters = sum(len(message.content) for message in messages)
+        render = partial(how, messages, self.served.template.prompt)
         try:
-            if characters * (RENDERINGS if most is not None else 1) > LONG_CHARACTERS:
-                return await trio.to_thread.run_sync(render, messages)
-            return render(messages)
+            if sum(len(message.content) for message in messages) * times > LONG_CHARACTERS:
+                return await trio.to_thread.run_sync(render)
+            return render()
         except TemplateError as error:
             raise InvalidRequest(f"{str(error)[0].upper()}{str(error)[1:]}.", param="input") from error
 

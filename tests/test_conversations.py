@@ -473,6 +473,20 @@ async def test_two_at_once_see_what_was_there_and_are_appended_as_they_end(tmp_p
     assert [each["usage"]["input_tokens"] for each in (slow, quick)] == [len("uHiuslowa"), len("uHiuqa")]
 
 
+async def test_a_conversation_is_counted_and_compacted_without_growing(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        made = await make(running, items=BEFORE)
+        before = await items(running, made)
+        asked = encode(input="And?", conversation=made["id"])
+        counted = (await exchange(running, "POST", "/v1/responses/input_tokens", asked)).json
+        compacted = (await exchange(running, "POST", "/v1/responses/compact", asked)).json
+        assert await items(running, made) == before
+        response = (await post(running, input="And?", conversation=made["id"])).json
+    assert counted == {"object": "response.input_tokens", "input_tokens": response["usage"]["input_tokens"]}
+    said_by_user = [item["content"][0]["text"] for item in compacted["output"] if item["type"] == "message"]
+    assert said_by_user == ["Hello", "And?"]
+
+
 async def test_what_ends_early_is_in_the_conversation_and_what_fails_is_not(tmp_path: Path) -> None:
     def reply(message: bytes) -> bytes:
         if message == b"fail":

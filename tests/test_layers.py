@@ -62,7 +62,7 @@ DRAWN = {
     "server.history": "engine reading",
     "server.prompt": "engine errors history reading schema truncation",
     "server.truncation": "engine",
-    "server.compaction": "engine errors events summary",
+    "server.compaction": "engine errors events schema summary truncation",
     "server.chat_schema": "schema",
     "server.chat": "engine chat_schema errors prompt reading schema",
     "server.completion": "events sse",
@@ -103,10 +103,12 @@ DRAWN = {
         "engine answer archive config conversations entries errors events exchange follow generation generations "
         "items models prompt references schema"
     ),
+    "server.tokens": "exchange responses",
+    "server.compact": "compaction events exchange generations models responses",
     "server.kept": "archive errors exchange follow generations items replay schema sse store",
     "server.app": (
-        "engine archive busy chats config conversations database errors exchange generation generations kept models "
-        "responses routes"
+        "engine archive busy chats compact config conversations database errors exchange generation generations kept "
+        "models responses routes tokens"
     ),
     "server.daemon": "engine app config service",
     "server.commands": "engine engine.backends engine.gguf engine.library progress",
