@@ -37,7 +37,7 @@ async def compact(running: Running, **body: Any) -> Answer:
 def checked(answer: Answer) -> dict[str, Any]:
     body: dict[str, Any] = answer.json
     assert answer.status == 200, body
-    wire._check_against("CompactResource", body, "compaction")
+    wire.check_against("CompactResource", body, "compaction")
     return body
 
 

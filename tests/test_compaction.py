@@ -79,7 +79,7 @@ def test_people_can_read_it() -> None:
 
 
 def test_both_authorities_accept_it() -> None:
-    wire._check_against("CompactResource", json.loads(msgspec.json.encode(made(TALK))), "compaction")
+    wire.check_against("CompactResource", json.loads(msgspec.json.encode(made(TALK))), "compaction")
     # The client's type has no messages of users, whatever its documentation says, so one without them.
     body = msgspec.json.encode(made(TALK[:1]))
     read = pydantic.TypeAdapter(ClientResponse).validate_json(body, strict=True)

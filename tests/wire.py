@@ -96,7 +96,7 @@ def check_stream(events: list[dict[str, Any]]) -> None:
 def check_response(body: dict[str, Any]) -> None:
     """A Response that is no event: its shape by both authorities, and what its status promises."""
     _validate(pydantic.TypeAdapter(Response), body, "response")
-    _check_against("ResponseResource", _known_response(body), "response")
+    check_against("ResponseResource", _known_response(body), "response")
     check_outcome(body)
 
 
@@ -128,7 +128,7 @@ def check_schema(event: dict[str, Any]) -> None:
     kind = _RENAMED.get(event["type"], event["type"])
     schema = _schema_names().get(kind)
     assert schema is not None, f"Open Responses knows no event of type {kind!r}"
-    _check_against(schema, _known(event) | {"type": kind}, _name(event))
+    check_against(schema, _known(event) | {"type": kind}, _name(event))
 
 
 def _name(event: dict[str, Any]) -> str:
@@ -170,7 +170,7 @@ def _validator(schema: str) -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(root)
 
 
-def _check_against(schema: str, body: dict[str, Any], name: str) -> None:
+def check_against(schema: str, body: dict[str, Any], name: str) -> None:
     if not OPEN_RESPONSES.exists():
         return
     error = jsonschema.exceptions.best_match(_validator(schema).iter_errors(body))
