@@ -12,6 +12,7 @@ from server.busy import Busy
 from server.chats import Chats
 from server.compact import Compact
 from server.config import Config
+from server.conversations import Conversations
 from server.database import StoreError
 from server.errors import ApiError, Unavailable
 from server.exchange import Exchange, HungUp, Receive, Scope, Send
@@ -41,6 +42,7 @@ class App:
         tokens = Tokens(responses)
         compact = Compact(models, self._generations, responses)
         kept = Kept(self._generations, archive)
+        conversations = Conversations(config, archive)
         self._routes = Routes(
             {
                 "/health": {"GET": self.health, "HEAD": self.health},
@@ -53,6 +55,17 @@ class App:
                 "/v1/responses/{id}": {"GET": kept.retrieve, "DELETE": kept.delete},
                 "/v1/responses/{id}/cancel": {"POST": kept.cancel},
                 "/v1/responses/{id}/input_items": {"GET": kept.input_items},
+                "/v1/conversations": {"POST": conversations.create},
+                "/v1/conversations/{id}": {
+                    "GET": conversations.retrieve,
+                    "POST": conversations.update,
+                    "DELETE": conversations.delete,
+                },
+                "/v1/conversations/{id}/items": {"GET": conversations.list_items, "POST": conversations.add_items},
+                "/v1/conversations/{id}/items/{item}": {
+                    "GET": conversations.retrieve_item,
+                    "DELETE": conversations.delete_item,
+                },
             }
         )
 

@@ -28,7 +28,7 @@ def conversation(request: Request, past: Sequence[msgspec.Raw] = ()) -> Conversa
     if request.input is None and not past:
         raise InvalidRequest("`input` is missing: send a text or a list of items.", param="input")
     reader = Reader()
-    before = list(reader.entries(past, "previous_response_id"))
+    before = list(reader.entries(past, _past_name(request)))
     said = list(_said(request.input, reader))
     if request.input or not past:
         _something(said, reader.skipped, "input")
@@ -45,6 +45,11 @@ def told(
     _something(entries, skipped, name)
     leading = [Message("system", instructions)] if instructions else []
     return Conversation(tuple(_merged([*leading, *history.told(entries)])), tuple(skipped))
+
+
+def _past_name(request: Request) -> str:
+    """The field that the past comes of."""
+    return "previous_response_id" if request.conversation is None else "conversation"
 
 
 def _said(input_: str | list[msgspec.Raw] | None, reader: Reader) -> Iterator[Entry]:

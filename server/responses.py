@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from uuid import uuid4
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from engine import Engine, Message, Sampling
-from server import items, prompt, schema
+from server import conversations, items, prompt, schema
 from server.answer import Answer
 from server.archive import Archive
 from server.config import Config
 from server.entries import Missing
 from server.errors import ApiError, InvalidRequest, Unavailable
-from server.events import Response
+from server.events import ConversationReference, Response
 from server.exchange import Exchange, HungUp
 from server.follow import follow
 from server.generation import STOPPING, Generation, Order
@@ -62,7 +62,7 @@ class Responses:
         body = await exchange.body(self._config.max_body_bytes, self._config.body_gap_seconds)
         request = schema.decode(body)
         self._models.resolve(request.model)
-        past = await self._past(request.previous_response_id)
+        past = await self._before(request)
         request = await self._references.resolved(request)
         conversation = prompt.conversation(request, past)
         self.notice([*(f"field {name}" for name in schema.unknown_fields(body)), *conversation.skipped])
@@ -104,7 +104,7 @@ class Responses:
             first=first,
             job=job,
             answer=Answer(served.vocabulary, len(tokens), prompt.stops(request)),
-            items=items.kept(request.input or (), first.id) if first.store else b"[]",
+            items=items.kept(request.input or (), first.id) if first.store or first.conversation else b"[]",
             streamed=bool(request.stream),
             tells_progress=bool(request.return_progress),
         )
@@ -115,6 +115,7 @@ class Responses:
             created_at=int(time.time()),
             status="queued" if request.background or self._engine.full else "in_progress",
             background=bool(request.background),
+            conversation=ConversationReference(name) if (name := request.conversation_id) is not None else UNSET,
             model=self._models.served.name,
             instructions=request.instructions,
             max_output_tokens=request.max_output_tokens,
@@ -139,6 +140,16 @@ class Responses:
             )
         if request.store is False:
             raise InvalidRequest("A background response has to be stored: leave `store` out.", param="background")
+
+    async def _before(self, request: Request) -> list[Raw]:
+        """The items that come before the input. Raises InvalidRequest, NotFound."""
+        if (conversation := request.conversation_id) is None:
+            return await self._past(request.previous_response_id)
+        if request.previous_response_id is not None:
+            raise InvalidRequest(
+                "Either `conversation` or `previous_response_id` says what came before, not both.", param="conversation"
+            )
+        return await conversations.said(self._archive, conversation)
 
     async def _past(self, previous: str | None) -> list[Raw]:
         """The items of all responses up to that one. Raises InvalidRequest."""

@@ -243,10 +243,13 @@ def test_the_past_comes_between_instructions_and_input() -> None:
     assert prompt.conversation(answered, PAST) == Conversation(messages, ())
 
 
-def test_a_mistake_in_the_past_is_named() -> None:
+@pytest.mark.parametrize(
+    ("fields", "name"), [({}, "previous_response_id"), ({"conversation": "conv_1"}, "conversation")]
+)
+def test_a_mistake_in_the_past_is_named(fields: dict[str, Any], name: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        prompt.conversation(request(), [msgspec.Raw(item(role="boss"))])
-    assert caught.value.param == "previous_response_id[0].role"
+        prompt.conversation(request(**fields), [msgspec.Raw(item(role="boss"))])
+    assert caught.value.param == f"{name}[0].role"
 
 
 @pytest.mark.parametrize(

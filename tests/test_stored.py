@@ -187,8 +187,8 @@ def listed(stem: str) -> list[dict[str, Any]]:
         {**message, **SENT[0]},
         {**message, "id": f"msg_{stem}i01", "role": "developer", "content": hm},
         {**message, "id": f"msg_{stem}i02", "role": "assistant", "content": wait},
-        {"id": f"fc_{stem}i03", **CALL},
-        {"id": f"fco_{stem}i04", **OUTPUT},
+        {"id": f"fc_{stem}i03", "status": "completed", **CALL},
+        {"id": f"fco_{stem}i04", "status": "completed", **OUTPUT},
         {"id": f"item_{stem}i05", **SENT[5]},
         {"type": "reasoning", "id": f"rs_{stem}i07", "summary": []},
     ]
