@@ -89,7 +89,7 @@ class Models:
         """
         render = partial(how, messages, self.served.template.prompt)
         try:
-            if sum(len(message.content) for message in messages) * times > LONG_CHARACTERS:
+            if sum(map(_characters, messages)) * times > LONG_CHARACTERS:
                 return await trio.to_thread.run_sync(render)
             return render()
         except TemplateError as error:
@@ -99,3 +99,7 @@ class Models:
         info = self.served.info
         meta = ModelMeta(info.engine, info.n_ctx, info.n_slots, info.n_vocab)
         return ModelObject(self.served.name, self.served.created, meta)
+
+
+def _characters(message: Message) -> int:
+    return len(message.content) + len(message.reasoning) + sum(len(call.arguments) for call in message.calls)
