@@ -14,6 +14,16 @@ class Sampling(Struct, frozen=True):
     top_k: int
     min_p: float
     seed: int | None = None
+    presence_penalty: float = 0.0
+    """Taken from the logit of each token that the answer already has."""
+    frequency_penalty: float = 0.0
+    """Taken as often as the answer already has the token."""
+    repeat_penalty: float = 1.0
+    """More than 0; positive logits of tokens that were there lately are divided by it, negative ones multiplied."""
+    repeat_last_n: int = 64
+    """Lately: so many tokens of prompt and answer. 0: none, -1: all."""
+    logit_bias: dict[int, float] = {}
+    """Added to the logits of these tokens, which the vocabulary must have."""
 
 
 class Job(Struct, frozen=True):

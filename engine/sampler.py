@@ -1,18 +1,17 @@
 """From logits to a token.
 
-The order is llama.cpp's: top-k, then top-p, then min-p, all on the distribution at temperature 1; the temperature
-only shapes the draw among what is left.
+The order is llama.cpp's: what is penalised, then top-k, top-p, and min-p, all on the distribution at temperature 1;
+the temperature only shapes the draw among what is left.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.model import FloatArray
+from engine.penalties import Ids, Penalties
 from engine.pieces import Sampling
-
-Ids = NDArray[np.intp]
 
 # exp(-NEAR) of the best token's probability. The nucleus lies among tokens this near in nearly every
 # distribution, and sorting those costs a hundredth of sorting the vocabulary.
@@ -22,14 +21,25 @@ COLDEST = 1e-9
 
 
 class Sampler:
-    """Draws one sequence's tokens. The same seed and the same logits give the same tokens."""
+    """Draws one sequence's tokens. The same seed, prompt and logits give the same tokens."""
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: Sampling, prompt: Sequence[int] = ()) -> None:
+        """`prompt` stands before the first token."""
         self._sampling = sampling
+        self._penalties = Penalties(sampling, prompt) if Penalties.wanted(sampling) else None
         # numpy takes no negative seeds, clients may send them: as the 64 bits they are.
         self._random = np.random.default_rng(None if sampling.seed is None else sampling.seed & (2**64 - 1))
 
     def pick(self, logits: FloatArray) -> int:
+        """The sequence's next token; from now on it is part of it. Penalties change the logits in place."""
+        if self._penalties is None:
+            return self._draw(logits)
+        self._penalties.apply(logits)
+        token = self._draw(logits)
+        self._penalties.add(token)
+        return token
+
+    def _draw(self, logits: FloatArray) -> int:
         if self._sampling.temperature == 0:
             return int(logits.argmax())
         ids = shortlist(logits, self._sampling)

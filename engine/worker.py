@@ -162,7 +162,7 @@ class Engine:
                 continue
             match letter:
                 case Submit(key, job):
-                    self._samplers[key] = Sampler(job.sampling)
+                    self._samplers[key] = Sampler(job.sampling, job.prompt)
                     self._scheduler.add(key, job)
                 case Cancel(key):
                     self._samplers.pop(key, None)

@@ -80,7 +80,17 @@ def references(request: Request) -> list[str]:
 def sampling(request: Request, default: Sampling) -> Sampling:
     """`default` where the request says nothing."""
     wished = {field: getattr(request, field) for field in Sampling.__struct_fields__}
+    if request.repeat_penalty is None:
+        wished["repeat_penalty"] = request.repetition_penalty
     return msgspec.structs.replace(default, **{k: v for k, v in wished.items() if v is not None})
+
+
+def check_bias(sampling: Sampling, n_vocab: int) -> None:
+    """Raises InvalidRequest where a token is meant that the model has not."""
+    if (token := max(sampling.logit_bias, default=0)) >= n_vocab:
+        raise InvalidRequest(
+            f"`logit_bias` names the token {token}; this model has those from 0 to {n_vocab - 1}.", param="logit_bias"
+        )
 
 
 def stops(request: Request) -> tuple[str, ...]:

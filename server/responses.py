@@ -86,6 +86,7 @@ class Responses:
         """`tokens` came of the field `name`. Raises InvalidRequest."""
         served = self._models.served
         sampling = prompt.sampling(request, self._config.sampling)
+        prompt.check_bias(sampling, served.info.n_vocab)
         job = prompt.job(request, tokens, sampling, served.info.n_ctx, name)
         first = self._first(request, sampling)
         assert request.input is not None, "`prompt` refuses it"
@@ -102,6 +103,7 @@ class Responses:
         return Response(
             id=f"resp_{uuid4().hex}",
             created_at=int(time.time()),
+            frequency_penalty=sampling.frequency_penalty,
             status="queued" if request.background or self._engine.full else "in_progress",
             background=bool(request.background),
             model=self._models.served.name,
@@ -109,6 +111,7 @@ class Responses:
             max_output_tokens=request.max_output_tokens,
             metadata=request.metadata or {},
             parallel_tool_calls=request.parallel_tool_calls is not False,
+            presence_penalty=sampling.presence_penalty,
             previous_response_id=request.previous_response_id,
             prompt_cache_key=request.prompt_cache_key,
             safety_identifier=request.safety_identifier,

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from engine import Call, Job, Message, Sampling
 from server import prompt, schema
@@ -311,12 +312,30 @@ SAMPLINGS: list[tuple[dict[str, Any], Sampling]] = [
         {"temperature": 1.5, "top_p": 0.5, "top_k": 0, "min_p": 0, "seed": 7},
         Sampling(1.5, 0.5, 0, 0.0, 7),
     ),
+    (
+        {"presence_penalty": -2, "frequency_penalty": 2, "repeat_last_n": -1, "logit_bias": {"7": -100, "0": 0.5}},
+        replace(DEFAULT, presence_penalty=-2, frequency_penalty=2, repeat_last_n=-1, logit_bias={7: -100, 0: 0.5}),
+    ),
+    ({"repeat_penalty": 1.1}, replace(DEFAULT, repeat_penalty=1.1)),
+    ({"repetition_penalty": 1.1}, replace(DEFAULT, repeat_penalty=1.1)),
+    ({"repetition_penalty": 1.3, "repeat_penalty": 1.1}, replace(DEFAULT, repeat_penalty=1.1)),
 ]
 
 
 @pytest.mark.parametrize(("fields", "expected"), SAMPLINGS, ids=repr)
 def test_sampling_is_the_default_but_for_what_is_asked(fields: dict[str, Any], expected: Sampling) -> None:
     assert prompt.sampling(request(**fields), DEFAULT) == expected
+
+
+def test_a_bias_is_of_tokens_that_there_are() -> None:
+    prompt.check_bias(DEFAULT, 1)
+    prompt.check_bias(replace(DEFAULT, logit_bias={0: 1, 99: 1}), 100)
+    with pytest.raises(InvalidRequest) as caught:
+        prompt.check_bias(replace(DEFAULT, logit_bias={0: 1, 100: 1}), 100)
+    assert (caught.value.param, caught.value.message) == (
+        "logit_bias",
+        "`logit_bias` names the token 100; this model has those from 0 to 99.",
+    )
 
 
 JOBS: list[tuple[int | None, int, int]] = [
