@@ -37,6 +37,8 @@ class Job(Struct, frozen=True):
     affinity: str = ""
     """Jobs that say the same go on where the last of them ended: it is better to replace their own cache than
     somebody else's. Empty: none."""
+    top_logprobs: int | None = None
+    """How many of the likeliest tokens come with each `Token.likelihood`. None: there is none."""
 
 
 class Started(Struct, frozen=True):
@@ -53,10 +55,20 @@ class Progress(Struct, frozen=True):
     """Prompt tokens the KV cache holds by now."""
 
 
+class Likelihood(Struct, frozen=True, gc=False):
+    """What the model thought of a token, before penalties, biases or a grammar had their say. Natural logarithms."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+    """The likeliest tokens with theirs, the likeliest first."""
+
+
 class Token(Struct, frozen=True, gc=False):
     """A token of the answer. End tokens are not handed over: they are a `Finish`."""
 
     id: int
+    likelihood: Likelihood | None = None
+    """For jobs with `top_logprobs`."""
 
 
 class Reason(Enum):

@@ -34,6 +34,8 @@ def request(chat: ChatRequest) -> Request:
         repeat_last_n=chat.repeat_last_n,
         logit_bias=chat.logit_bias,
         stop=chat.stop,
+        include=[prompt.LOGPROBS] if chat.logprobs else None,
+        top_logprobs=chat.top_logprobs,
         max_output_tokens=chat.max_completion_tokens or chat.max_tokens,
         metadata=chat.metadata,
         prompt_cache_key=chat.prompt_cache_key,

@@ -65,6 +65,8 @@ class ChatRequest(Struct, frozen=True):
     repeat_last_n: schema.Window | None = None
     logit_bias: schema.LogitBias | None = None
     stop: Stops | None = None
+    logprobs: bool | None = None
+    top_logprobs: schema.Top | None = None
     max_tokens: schema.Count | None = None
     max_completion_tokens: schema.Count | None = None
     n: Annotated[int, Meta(ge=1, le=1)] | None = None

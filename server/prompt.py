@@ -12,6 +12,8 @@ from server.errors import InvalidRequest
 from server.reading import Entry, Reader, Thought
 from server.schema import Request
 
+LOGPROBS = "message.output_text.logprobs"
+"""Of `include`."""
 NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
 
@@ -85,6 +87,17 @@ def sampling(request: Request, default: Sampling) -> Sampling:
     return msgspec.structs.replace(default, **{k: v for k, v in wished.items() if v is not None})
 
 
+def top_logprobs(request: Request) -> int | None:
+    """See Job. Either of the two fields asks for logprobs."""
+    n = request.top_logprobs or 0
+    return n if n or LOGPROBS in (request.include or ()) else None
+
+
+def not_included(request: Request) -> list[str]:
+    """What is asked for in `include`, and skipped (for the log)."""
+    return [f"include {name}" for name in request.include or () if name != LOGPROBS]
+
+
 def check_bias(sampling: Sampling, n_vocab: int) -> None:
     """Raises InvalidRequest where a token is meant that the model has not."""
     if (token := max(sampling.logit_bias, default=0)) >= n_vocab:
@@ -109,7 +122,8 @@ def job(request: Request, prompt: Sequence[int], sampling: Sampling, n_ctx: int,
             param=name,
             code="context_length_exceeded",
         )
-    return Job(tuple(prompt), min(request.max_output_tokens or room, room), sampling)
+    most = min(request.max_output_tokens or room, room)
+    return Job(tuple(prompt), most, sampling, top_logprobs=top_logprobs(request))
 
 
 def _merged(messages: Sequence[Message]) -> Iterator[Message]:

@@ -49,7 +49,8 @@ class Responses:
         self._check_background(request)
         past = await self._past(request.previous_response_id)
         conversation = prompt.conversation(request, past)
-        self.notice([*(f"field {name}" for name in schema.unknown_fields(body)), *conversation.skipped])
+        fields = (f"field {name}" for name in schema.unknown_fields(body))
+        self.notice([*fields, *prompt.not_included(request), *conversation.skipped])
         tokens = await self._models.tokens(conversation.messages)
         generation = self._generations.make(self.order(request, tokens))
         if request.background:
@@ -117,6 +118,7 @@ class Responses:
             safety_identifier=request.safety_identifier,
             store=self._archive is not None and request.store is not False,
             temperature=sampling.temperature,
+            top_logprobs=request.top_logprobs or 0,
             top_p=sampling.top_p,
         )
 

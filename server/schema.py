@@ -22,6 +22,7 @@ RepeatPenalty: TypeAlias = Annotated[float, Meta(gt=0, le=10)]
 Window: TypeAlias = Annotated[int, Meta(ge=-1, le=1_000_000)]
 LogitBias: TypeAlias = dict[Annotated[int, Meta(ge=0)], Annotated[float, Meta(ge=-100, le=100)]]
 TopK: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
+Top: TypeAlias = Annotated[int, Meta(ge=0, le=20)]
 Seed: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Metadata: TypeAlias = Annotated[
@@ -52,6 +53,8 @@ class Request(Struct, frozen=True):
     repeat_last_n: Window | None = None
     logit_bias: LogitBias | None = None
     stop: Stops | None = None
+    include: list[str] | None = None
+    top_logprobs: Top | None = None
     max_output_tokens: Count | None = None
     truncation: Literal["auto", "disabled"] | None = None
     metadata: Metadata | None = None

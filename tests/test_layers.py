@@ -72,7 +72,8 @@ DRAWN = {
     "server.sse": "events",
     "server.replay": "cues errors events stream",
     "server.items": "errors schema",
-    "server.answer": "engine cues errors events",
+    "server.logprobs": "engine events",
+    "server.answer": "engine cues errors events logprobs",
     "server.pulse": "answer cues events stream",
     # What is kept
     "server.database": "",
@@ -165,6 +166,7 @@ PURE = {
     "server.events",
     "server.history",
     "server.items",
+    "server.logprobs",
     "server.prompt",
     "server.pulse",
     "server.reading",

@@ -327,6 +327,26 @@ def test_sampling_is_the_default_but_for_what_is_asked(fields: dict[str, Any], e
     assert prompt.sampling(request(**fields), DEFAULT) == expected
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, None),
+        ({"include": None, "top_logprobs": None}, None),
+        ({"include": ["reasoning.encrypted_content"], "top_logprobs": 0}, None),
+        ({"include": ["a", prompt.LOGPROBS]}, 0),
+        ({"include": [prompt.LOGPROBS], "top_logprobs": 20}, 20),
+        ({"top_logprobs": 3}, 3),
+    ],
+)
+def test_either_of_two_fields_asks_for_logprobs(fields: dict[str, Any], expected: int | None) -> None:
+    assert prompt.job(request(**fields), [1], DEFAULT, 9).top_logprobs == expected
+
+
+def test_what_else_is_to_be_included_is_told_to_the_log() -> None:
+    assert prompt.not_included(request(include=["a", prompt.LOGPROBS, "b"])) == ["include a", "include b"]
+    assert prompt.not_included(request()) == []
+
+
 def test_a_bias_is_of_tokens_that_there_are() -> None:
     prompt.check_bias(DEFAULT, 1)
     prompt.check_bias(replace(DEFAULT, logit_bias={0: 1, 99: 1}), 100)
