@@ -52,7 +52,8 @@ class Conversations:
             raise InvalidRequest("This server stores no conversations (--store).")
         metadata = msgspec.json.encode(asked.metadata or {})
         conversation = Conversation(f"conv_{uuid4().hex}", int(time.time()), metadata)
-        await self._archive.conversations.create(conversation, await self._new(asked.items or ()), time.time())
+        new = await self._new(asked.items or ())
+        await self._archive.conversations.create(conversation, new, time.time())
         await exchange.answer(200, _encoded(conversation))
 
     async def retrieve(self, exchange: Exchange, conversation_id: str) -> None:
@@ -77,9 +78,10 @@ class Conversations:
         asked = schema.read(await self._body(exchange), _addition)
         if not asked.items:
             raise InvalidRequest("`items` is missing, or empty: send what is to be added.", param="items")
+        kept = self._kept(conversation_id)
         new = await self._new(asked.items)
         try:
-            await self._kept(conversation_id).add(conversation_id, new, time.time())
+            await kept.add(conversation_id, new, time.time())
         except Missing as error:
             raise _unknown(conversation_id) from error
         await exchange.answer(200, _list(new, more=False))
@@ -140,6 +142,19 @@ class Conversations:
         """Raises NotFound where it is the conversation that is missing."""
         await self._conversation(conversation_id)
         return NotFound(f"There is no item {item_id!r} in conversation {conversation_id!r}.")
+
+    async def _new(self, asked: Sequence[Raw]) -> list[StoredItem]:
+        """What could not be answered later is not taken in. Raises InvalidRequest."""
+        asked = await self._references.items(asked, "items")
+        for index, raw in enumerate(asked):
+            if schema.part(raw, Typed, place := f"items[{index}]") == Typed():
+                raise InvalidRequest(f"`{place}` has neither `type` nor `role`.", param=place)
+        for _ in Reader().entries(asked, "items"):
+            pass
+        new = split(items.kept(asked, uuid4().hex))
+        if len({item.id for item in new}) < len(new):
+            raise InvalidRequest("Two of `items` have the same `id`.", param="items")
+        return new
 
 
 async def said(archive: Archive | None, conversation_id: str) -> list[Raw]:

@@ -21,9 +21,9 @@ WITH_STATUS = ("message", "function_call", "function_call_output")
 NULL = Raw(b"null")
 NONE = Raw(b"[]")
 COMPLETED = Raw(b'"completed"')
+OUTPUT_TEXT = Raw(b'"output_text"')
 MADE = re.compile(r"[a-z]+_([0-9a-f]{32})i?[0-9]{2,}")
 """An id of ours: of an input item, see `_whole`; of an output item, see `stream`."""
-OUTPUT_TEXT = Raw(b'"output_text"')
 
 
 class InputText(Struct, frozen=True, tag="input_text"):

@@ -18,18 +18,19 @@ class References:
         self._archive = archive
         self._most_bytes = most_bytes
 
-    async def resolved(self, request: Request) -> Request:
-        """Raises InvalidRequest, naming the reference; StoreError."""
+    async def resolved(self, request: Request, past: Sequence[Raw]) -> Request:
+        """`past`: the items that come before the input. Raises InvalidRequest, naming the reference; StoreError."""
         if not isinstance(request.input, list):
             return request
-        return replace(request, input=await self.items(request.input, "input"))
+        return replace(request, input=await self.items(request.input, "input", past))
 
-    async def items(self, given: Sequence[Raw], name: str) -> list[Raw]:
+    async def items(self, given: Sequence[Raw], name: str, past: Sequence[Raw] = ()) -> list[Raw]:
         """`given` in the field `name`, with what each reference in it stands for. Raises as `resolved` does."""
         found = list(given)
-        known: dict[str, Raw] = {}
+        references = reading.references(given, name)
+        known = items.by_id(past) if references else {}
         left = self._most_bytes
-        for index, id_ in reading.references(given, name).items():
+        for index, id_ in references.items():
             place = f"{name}[{index}].id"
             if id_ not in known:
                 known |= await self._beside(id_, place)

@@ -63,7 +63,7 @@ class Responses:
         request = schema.decode(body)
         self._models.resolve(request.model)
         past = await self._before(request)
-        request = await self._references.resolved(request)
+        request = await self._references.resolved(request, past)
         conversation = prompt.conversation(request, past)
         self.notice([*(f"field {name}" for name in schema.unknown_fields(body)), *conversation.skipped])
         return request, conversation.messages

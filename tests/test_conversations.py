@@ -473,6 +473,20 @@ async def test_two_at_once_see_what_was_there_and_are_appended_as_they_end(tmp_p
     assert [each["usage"]["input_tokens"] for each in (slow, quick)] == [len("uHiuslowa"), len("uHiuqa")]
 
 
+async def test_a_conversation_is_counted_and_compacted_without_growing(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        made = await make(running, items=BEFORE)
+        before = await items(running, made)
+        asked = encode(input="And?", conversation=made["id"])
+        counted = (await exchange(running, "POST", "/v1/responses/input_tokens", asked)).json
+        compacted = (await exchange(running, "POST", "/v1/responses/compact", asked)).json
+        assert await items(running, made) == before
+        response = (await post(running, input="And?", conversation=made["id"])).json
+    assert counted == {"object": "response.input_tokens", "input_tokens": response["usage"]["input_tokens"]}
+    said_by_user = [item["content"][0]["text"] for item in compacted["output"] if item["type"] == "message"]
+    assert said_by_user == ["Hello", "And?"]
+
+
 async def test_what_ends_early_is_in_the_conversation_and_what_fails_is_not(tmp_path: Path) -> None:
     def reply(message: bytes) -> bytes:
         if message == b"fail":
@@ -564,6 +578,25 @@ async def test_what_was_being_made_when_the_power_went_is_not_in_the_conversatio
             signal.raise_signal(signal.SIGTERM)
     async with served(state=tmp_path) as running:
         assert await items(running, made) == before
+
+
+async def test_a_reference_in_a_conversation_is_kept_as_what_it_stands_for(tmp_path: Path) -> None:
+    def reference(item: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "item_reference", "id": item["id"]}
+
+    async with served(state=tmp_path) as running:
+        (answered,) = (await post(running, input="Hello")).json["output"]
+        made = await make(running, items=[reference(answered)])
+        assert await items(running, made) == [answered]
+        await add(running, made, said("user", "Hi"))
+        added = (await items(running, made))[1]
+        response = (await post(running, input=[reference(added)], conversation=made["id"])).json
+        assert (text(response), response["usage"]["input_tokens"]) == ("Hi", len("aHellouHiuHia"))
+        # An id stays one item: what is said again is at the end.
+        assert await items(running, made) == [answered, added, *response["output"]]
+        for rest in ("", f"/{made['id']}/items"):
+            refused = await exchange(running, "POST", ALL + rest, encode(items=[reference({"id": "msg_x"})]))
+            assert seen(refused) == refusal(400, "There is no item 'msg_x' to refer to.", "items[0].id")
 
 
 # Disks

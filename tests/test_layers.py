@@ -95,10 +95,10 @@ DRAWN = {
     "server.chats": (
         "engine chat chat_schema completion config errors exchange follow generation generations models responses"
     ),
-    "server.references": "archive errors items reading schema",
     "server.conversations": (
         "archive config conversation_schema conversation_store entries errors exchange items reading references schema"
     ),
+    "server.references": "archive errors items reading schema",
     "server.responses": (
         "engine answer archive config conversations entries errors events exchange follow generation generations "
         "items models prompt references schema"
