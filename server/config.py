@@ -16,6 +16,8 @@ class Config(Struct, frozen=True):
     threads: int = 0
     """0: one less than the cores this process may use."""
     slots: int = 2
+    queue: int = 16
+    """How many requests may wait for a slot; more are refused."""
     context: int = 0
     """Tokens a slot. 0: what the model was trained on, 8192 at most."""
     engine: str = "auto"

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 import trio
 
-from server.errors import ApiError, BodyTimeout, BodyTooLarge, MethodNotAllowed, UnsupportedEncoding
+from server.errors import ApiError, BodyTimeout, BodyTooLarge, MethodNotAllowed, Unavailable, UnsupportedEncoding
 
 Scope: TypeAlias = Mapping[str, Any]  # ASGI's own types are dicts of anything; they end in this file
 Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -82,8 +82,8 @@ class Exchange:
         if self._last_words is not None:
             return await self.close(self._last_words(error))
         headers = [*JSON, (b"allow", error.allow.encode())] if isinstance(error, MethodNotAllowed) else JSON
-        if error.status == 503:
-            headers = [*headers, (b"retry-after", b"1")]
+        if isinstance(error, Unavailable):
+            headers = [*headers, (b"retry-after", b"%d" % error.retry_after)]
         return await self.answer(error.status, error.body(), headers)
 
     @asynccontextmanager

@@ -71,11 +71,15 @@ class Generation:
         self.events: list[Event] = []
         """So far; each at the index of its number."""
         self.ended = trio.Event()
+        self.took: float | None = None
+        """Seconds in which it had a slot, known when it has ended; None where it had none."""
         self._readers = 0
         self._waiting = trio.lowlevel.ParkingLot()
         self._making = trio.CancelScope()
         self._error: ApiError | None = None
         self._begun = False
+        self._since = math.inf
+        """When it got its slot."""
         self._tell(opening(order.first))
 
     @contextlib.contextmanager
@@ -90,6 +94,11 @@ class Generation:
             if not self._readers and not self.response.background:
                 lingers = self._order.streamed and self.response.store
                 self._making.deadline = trio.current_time() + (self._linger if lingers else 0)
+
+    @property
+    def forsaken(self) -> bool:
+        """Whether nobody reads it, and it is only kept in the queue in case that somebody comes back."""
+        return not self._readers and self._making.deadline < math.inf and not self._order.answer.started
 
     async def after(self, number: int) -> list[Event]:
         """What comes behind the event of that number: at least one, in the end (again) the terminal one."""
@@ -140,6 +149,8 @@ class Generation:
             if not self._begun:
                 nursery.start_soon(self.begin)  # beside it: the first token doesn't wait for a disk
             last = await self._make()
+        if self._order.answer.started:
+            self.took = trio.current_time() - self._since
         await self._end(last)
 
     async def _make(self) -> Cue:
@@ -158,12 +169,16 @@ class Generation:
 
     async def _listen(self) -> Cue:
         answer = self._order.answer
+        if not self._engine.full:
+            self._since = trio.current_time()
         with self._engine.generate(self._order.job) as pieces:
             while True:
                 arrived: list[Piece] = []
                 with trio.move_on_at(self._pulse.due(self._stream.state)):
                     arrived = await _arrived(pieces)
                 now = int(time.time())
+                if arrived:
+                    self._since = min(self._since, trio.current_time())
                 cues = [cue for piece in arrived for cue in answer.take(piece, now)]
                 last = cues.pop() if answer.ended else None
                 self._tell([*self._pulse.beat(self._stream.state, answer, trio.current_time()), *cues])

@@ -18,7 +18,7 @@ from server.errors import ApiError, InvalidRequest, Unavailable
 from server.events import Response
 from server.exchange import Exchange, HungUp
 from server.follow import follow
-from server.generation import STOPPING, Generation, Order
+from server.generation import Generation, Order
 from server.generations import Generations
 from server.models import Models
 from server.schema import Request
@@ -41,8 +41,7 @@ class Responses:
         self._noticed: set[str] = set()
 
     async def create(self, exchange: Exchange) -> None:
-        if not self._engine.running:
-            raise Unavailable(STOPPING)
+        self._generations.check()
         body = await exchange.body(self._config.max_body_bytes, self._config.body_gap_seconds)
         request = schema.decode(body)
         self._models.resolve(request.model)
@@ -51,14 +50,14 @@ class Responses:
         conversation = prompt.conversation(request, past)
         self.notice([*(f"field {name}" for name in schema.unknown_fields(body)), *conversation.skipped])
         tokens = await self._models.tokens(conversation.messages)
-        generation = self._generations.make(self.order(request, tokens))
-        if request.background:
-            await self._leave_alone(exchange, generation, bool(request.stream))
-        elif request.stream:
-            await follow(exchange, generation, start=self._generations.start)
-        else:
-            response = await self.whole(exchange, generation)
-            await exchange.answer(200, msgspec.json.encode(response))
+        with self._generations.make(self.order(request, tokens)) as generation:
+            if request.background:
+                await self._leave_alone(exchange, generation, bool(request.stream))
+            elif request.stream:
+                await follow(exchange, generation, start=self._generations.start)
+            else:
+                response = await self.whole(exchange, generation)
+                await exchange.answer(200, msgspec.json.encode(response))
 
     async def _leave_alone(self, exchange: Exchange, generation: Generation, streamed: bool) -> None:
         if not await generation.begin():

@@ -118,6 +118,7 @@ SETTINGS = (
     Setting("port", PORT, "0: any free one (default: {})"),
     Setting("threads", COUNT, "for the model (default: one less than the cores; see `responsed tune`)"),
     Setting("slots", SLOTS, "answers at the same time (default: {})"),
+    Setting("queue", COUNT, "requests that may wait for a slot; others get a 503 (default: {})"),
     Setting("context", COUNT, "tokens a slot (default: the model's, 8192 at most)"),
     Setting("engine", _one_of(ENGINES), "what runs the model (default: {})"),
     Setting("libllama", PATH, "llama.cpp's library (default: the one that is installed)"),

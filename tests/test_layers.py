@@ -84,21 +84,21 @@ DRAWN = {
     "server.service": "",
     "server.progress": "",
     "server.busy": "",
+    "server.gate": "errors",
     "server.routes": "errors",
     "server.models": "engine errors exchange",
     "server.generation": "engine answer archive cues database errors events pulse replay store stream",
-    "server.generations": "engine archive busy errors generation",
+    "server.generations": "engine archive busy errors gate generation",
     "server.follow": "errors events exchange generation sse",
-    "server.chats": (
-        "engine chat chat_schema completion config errors exchange follow generation generations models responses"
-    ),
+    "server.chats": ("chat chat_schema completion config exchange follow generations models responses"),
     "server.responses": (
         "engine answer archive config entries errors events exchange follow generation generations items models "
         "prompt schema"
     ),
     "server.kept": "archive errors exchange follow generations items replay schema sse store",
     "server.app": (
-        "engine archive busy chats config database errors exchange generation generations kept models responses routes"
+        "engine archive busy chats config database errors exchange gate generation generations kept models responses "
+        "routes"
     ),
     "server.daemon": "engine app config service",
     "server.commands": "engine engine.backends engine.gguf engine.library progress",
@@ -161,6 +161,7 @@ PURE = {
     "server.cues",
     "server.errors",
     "server.events",
+    "server.gate",
     "server.history",
     "server.items",
     "server.prompt",
