@@ -28,7 +28,9 @@ class Chats:
         conversation = chat.conversation(asked)
         self._responses.notice([*(f"field {name}" for name in chat_schema.unknown_fields(body)), *conversation.skipped])
         tokens = await self._models.tokens(conversation.messages)
-        order = self._responses.order(replace(chat.request(asked), store=False), tokens, "messages")
+        order = self._responses.order(
+            replace(chat.request(asked), store=False), tokens, exchange.client, name="messages"
+        )
         with self._generations.make(order) as generation:
             if asked.stream:
                 options = asked.stream_options

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from engine import Engine, Sampling
 from server import items, prompt, schema
@@ -46,11 +47,11 @@ class Responses:
         request = schema.decode(body)
         self._models.resolve(request.model)
         self._check_background(request)
-        past = await self._past(request.previous_response_id)
+        past, root = await self._past(request.previous_response_id)
         conversation = prompt.conversation(request, past)
         self.notice([*(f"field {name}" for name in schema.unknown_fields(body)), *conversation.skipped])
         tokens = await self._models.tokens(conversation.messages)
-        with self._generations.make(self.order(request, tokens)) as generation:
+        with self._generations.make(self.order(request, tokens, exchange.client, root)) as generation:
             if request.background:
                 await self._leave_alone(exchange, generation, bool(request.stream))
             elif request.stream:
@@ -81,8 +82,13 @@ class Responses:
             raise ApiError(error.message)
         return generation.response
 
-    def order(self, request: Request, tokens: list[int], name: str = "input") -> Order:
-        """`tokens` came of the field `name`. Raises InvalidRequest."""
+    def order(
+        self, request: Request, tokens: list[int], client: str, root: str | None = None, name: str = "input"
+    ) -> Order:
+        """`root`: what the conversation began with, if it goes on; `tokens` came of the field `name`.
+
+        Raises InvalidRequest.
+        """
         served = self._models.served
         sampling = prompt.sampling(request, self._config.sampling)
         job = prompt.job(request, tokens, sampling, served.info.n_ctx, name)
@@ -90,7 +96,7 @@ class Responses:
         assert request.input is not None, "`prompt` refuses it"
         return Order(
             first=first,
-            job=job,
+            job=replace(job, client=client, affinity=root or prompt.affinity(request, client) or first.id),
             answer=Answer(served.vocabulary, len(tokens), prompt.stops(request)),
             items=items.kept(request.input, first.id) if first.store else b"[]",
             streamed=bool(request.stream),
@@ -127,10 +133,10 @@ class Responses:
         if request.store is False:
             raise InvalidRequest("A background response has to be stored: leave `store` out.", param="background")
 
-    async def _past(self, previous: str | None) -> list[Raw]:
-        """The items of all responses up to that one. Raises InvalidRequest."""
+    async def _past(self, previous: str | None) -> tuple[list[Raw], str | None]:
+        """The items of all responses up to that one, and the id of the first. Raises InvalidRequest."""
         if previous is None:
-            return []
+            return [], None
         if self._archive is None:
             raise InvalidRequest(
                 "This server stores no responses (--store): send the whole conversation as `input`.",
@@ -144,7 +150,7 @@ class Responses:
             raise _gone(error.id) from error
         if chain[-1].unfinished:  # see Kept
             raise _gone(previous)
-        return [item for stored in chain for item in items.history(stored.items, stored.response)]
+        return [item for stored in chain for item in items.history(stored.items, stored.response)], chain[0].id
 
     def notice(self, skipped: Iterable[str]) -> None:
         """Log what is skipped, each kind of thing once: clients send the same with every request."""
