@@ -23,7 +23,7 @@ from server.database import StoreError
 from server.errors import ApiError
 from server.events import Event, Response
 from server.pulse import Pulse
-from server.replay import opening, perform
+from server.replay import behind, opening, perform
 from server.store import Stored
 from server.stream import Stream
 
@@ -104,7 +104,7 @@ class Generation:
         """What comes behind the event of that number: at least one, in the end (again) the terminal one."""
         while len(self.events) <= number + 1 and not self.ended.is_set():
             await self._waiting.park()
-        return self.events[number + 1 :] or self.events[-1:]
+        return behind(self.events, number)
 
     def broken(self, error: ApiError) -> list[Event]:
         """What ends the stream of a reader to whom the rest can't be told."""

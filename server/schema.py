@@ -57,7 +57,7 @@ class Retrieval(Struct, frozen=True):
     """The query of `GET /v1/responses/{id}`."""
 
     stream: bool = False
-    starting_after: Annotated[int, Meta(ge=-1)] = -1
+    starting_after: Annotated[int, Meta(ge=-1, lt=2**53)] = -1
 
 
 class Listing(Struct, frozen=True):
