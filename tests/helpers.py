@@ -32,6 +32,8 @@ PATIENCE = 30.0
 """Seconds after which a test that waits has failed; nothing takes so long on its own."""
 
 NAME = "scripted"
+AMPLE = Limits(count=1000, megabytes=64, days=30)
+"""More than any test stores, but those that say so."""
 
 
 class Running(Struct, frozen=True):
@@ -117,7 +119,7 @@ def wired(model: ScriptedModel, config: Config, archive: Archive | None = None) 
 
 
 def open_store(state: Path, kind: type[Store] = Store) -> Store:
-    return kind(state / "responses.db", Limits(), replay.interrupted, time.time())
+    return kind(state / "responses.db", AMPLE, replay.interrupted, time.time())
 
 
 @asynccontextmanager

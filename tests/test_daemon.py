@@ -29,7 +29,7 @@ from server import daemon
 from server.__main__ import main
 from server.config import Config
 from server.service import Notifier
-from tests import wire
+from tests import small_models, wire
 from tests.helpers import NAME, PATIENCE, PacedModel, types, wired
 from tests.processes import COMMAND, ROOT, START_SECONDS, Daemon, serving
 
@@ -253,6 +253,19 @@ def test_what_one_run_of_the_server_stored_the_next_one_goes_on_from(smollm2: Pa
         (tmp_path / "notify").unlink()
 
 
+def test_no_more_is_stored_than_was_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = str(small_models.bpe(tmp_path / "tiny.gguf"))
+    with (
+        serving(tmp_path, "--model", model, "--store-responses", "2", "--warm-megabytes", "0") as daemon,
+        openai.OpenAI(base_url=daemon.url, api_key="none", max_retries=0) as client,
+    ):
+        made = [client.responses.create(model="tiny", input="hello", max_output_tokens=1).id for _ in range(3)]
+        assert [client.responses.retrieve(each).id for each in made[1:]] == made[1:]
+        with pytest.raises(openai.NotFoundError):
+            client.responses.retrieve(made[0])
+
+
 # The end
 
 
@@ -418,6 +431,7 @@ WRONG = [
     (["serve", "--port", "x"], "responsed: argument --port: 'x' is not a whole number from 0 to 65535"),
     (["serve", "--port", "65536"], "argument --port: '65536' is not a whole number from 0 to 65535"),
     (["serve", "--slots", "0"], "argument --slots: '0' is not a whole number from 1 to 64"),
+    (["serve", "--store-days", "0"], "argument --store-days: '0' is not a whole number from 1 to 1048576"),
     (["serve", "--threads", "-1"], "argument --threads: '-1' is not a whole number from 0"),
     (["serve", "--context", "1.5"], "argument --context: '1.5' is not a whole number"),
     (["serve", "--grace", "nan"], "argument --grace: 'nan' is not a number of seconds from 0 to 3600"),
