@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from uuid import uuid4
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 from msgspec.structs import replace
 
 from engine import Engine, Sampling
@@ -16,7 +16,7 @@ from server.archive import Archive
 from server.config import Config
 from server.entries import Missing
 from server.errors import ApiError, InvalidRequest, Unavailable
-from server.events import Response
+from server.events import Response, TextConfig
 from server.exchange import Exchange, HungUp
 from server.follow import follow
 from server.generation import Generation, Order
@@ -112,6 +112,7 @@ class Responses:
             model=self._models.served.name,
             instructions=request.instructions,
             max_output_tokens=request.max_output_tokens,
+            max_tool_calls=request.max_tool_calls,
             metadata=request.metadata or {},
             parallel_tool_calls=request.parallel_tool_calls is not False,
             previous_response_id=request.previous_response_id,
@@ -119,7 +120,9 @@ class Responses:
             safety_identifier=request.safety_identifier,
             store=self._archive is not None and request.store is not False,
             temperature=sampling.temperature,
+            text=TextConfig(verbosity=(request.text and request.text.verbosity) or UNSET),
             top_p=sampling.top_p,
+            user=request.user or UNSET,
         )
 
     def _check_background(self, request: Request) -> None:
