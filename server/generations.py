@@ -45,10 +45,14 @@ class Generations:
             raise self._gate.refusal(len(self._inside))
 
     @contextmanager
-    def make(self, order: Order) -> Iterator[Generation]:
+    def make(self, order: Order, *, anyway: bool = False) -> Iterator[Generation]:
         """It has its first events, and goes on with `start`: one that is not started in the block has no place
-        any more. Raises Unavailable."""
-        self.check()
+        any more. `anyway`: it goes on with what has had a place already.
+
+        Raises Unavailable.
+        """
+        if not anyway:
+            self.check()
         if self._gate.full(len(self._inside)) and (forsaken := self._forsaken()) is not None:
             forsaken.cancel()
             self._inside.discard(forsaken)

@@ -2,32 +2,42 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import uuid4
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
-from engine import Engine, Sampling
-from server import items, prompt, schema
+from engine import Engine, Message, Sampling
+from server import conversations, items, prompt, schema
 from server.answer import Answer
 from server.archive import Archive
 from server.config import Config
 from server.entries import Missing
 from server.errors import ApiError, InvalidRequest, Unavailable
-from server.events import Response, TextConfig
+from server.events import ConversationReference, Response, TextConfig
 from server.exchange import Exchange, HungUp
 from server.follow import follow
 from server.generation import Generation, Order
 from server.generations import Generations
 from server.models import Models
+from server.references import References
 from server.schema import Request
 
 MOST_NOTICED = 1000
 """Kinds of skipped things that are remembered; clients can make up any number of them."""
 
 log = logging.getLogger("responsed.http")
+
+
+class Asked(Struct, frozen=True):
+    request: Request
+    """With what its references stand for."""
+    messages: tuple[Message, ...]
+    """All that was said up to it."""
+    root: str | None
+    """What all turns of its conversation have in common; None where it begins."""
 
 
 class Responses:
@@ -39,19 +49,16 @@ class Responses:
         self._models = models
         self._generations = generations
         self._archive = archive
+        self._references = References(archive, config.max_body_bytes)
         self._noticed: set[str] = set()
 
     async def create(self, exchange: Exchange) -> None:
         self._generations.check()
-        body = await exchange.body(self._config.max_body_bytes, self._config.body_gap_seconds)
-        request = schema.decode(body)
-        self._models.resolve(request.model)
+        asked = await self.asked(exchange)
+        request = asked.request
         self._check_background(request)
-        past, root = await self._past(request.previous_response_id)
-        conversation = prompt.conversation(request, past)
-        self.notice([*(f"field {name}" for name in schema.unknown_fields(body)), *conversation.skipped])
-        tokens = await self._models.tokens(conversation.messages)
-        with self._generations.make(self.order(request, tokens, exchange.client, root)) as generation:
+        tokens = await self.tokens(request, asked.messages)
+        with self._generations.make(self.order(request, tokens, exchange.client, asked.root)) as generation:
             if request.background:
                 await self._leave_alone(exchange, generation, bool(request.stream))
             elif request.stream:
@@ -59,6 +66,21 @@ class Responses:
             else:
                 response = await self.whole(exchange, generation)
                 await exchange.answer(200, msgspec.json.encode(response))
+
+    async def asked(self, exchange: Exchange) -> Asked:
+        """Raises ApiError."""
+        body = await exchange.body(self._config.max_body_bytes, self._config.body_gap_seconds)
+        request = schema.decode(body)
+        self._models.resolve(request.model)
+        past, root = await self._before(request)
+        request = await self._references.resolved(request, past)
+        conversation = prompt.conversation(request, past)
+        self.notice([*(f"field {name}" for name in schema.unknown_fields(body)), *conversation.skipped])
+        return Asked(request, conversation.messages, root)
+
+    async def tokens(self, request: Request, messages: Sequence[Message]) -> list[int]:
+        """What is evaluated. Raises InvalidRequest."""
+        return await self._models.tokens(messages, prompt.most(request, self._models.served.info.n_ctx))
 
     async def _leave_alone(self, exchange: Exchange, generation: Generation, streamed: bool) -> None:
         if not await generation.begin():
@@ -85,7 +107,7 @@ class Responses:
     def order(
         self, request: Request, tokens: list[int], client: str, root: str | None = None, name: str = "input"
     ) -> Order:
-        """`root`: what the conversation began with, if it goes on; `tokens` came of the field `name`.
+        """`root`: see Asked; `tokens` came of the field `name`.
 
         Raises InvalidRequest.
         """
@@ -93,12 +115,11 @@ class Responses:
         sampling = prompt.sampling(request, self._config.sampling)
         job = prompt.job(request, tokens, sampling, served.info.n_ctx, name)
         first = self._first(request, sampling)
-        assert request.input is not None, "`prompt` refuses it"
         return Order(
             first=first,
             job=replace(job, client=client, affinity=root or prompt.affinity(request, client) or first.id),
             answer=Answer(served.vocabulary, len(tokens), prompt.stops(request)),
-            items=items.kept(request.input, first.id) if first.store else b"[]",
+            items=items.kept(request.input or (), first.id) if first.store or first.conversation else b"[]",
             streamed=bool(request.stream),
             tells_progress=bool(request.return_progress),
         )
@@ -109,6 +130,7 @@ class Responses:
             created_at=int(time.time()),
             status="queued" if request.background or self._engine.full else "in_progress",
             background=bool(request.background),
+            conversation=ConversationReference(name) if (name := request.conversation_id) is not None else UNSET,
             model=self._models.served.name,
             instructions=request.instructions,
             max_output_tokens=request.max_output_tokens,
@@ -122,6 +144,7 @@ class Responses:
             temperature=sampling.temperature,
             text=TextConfig(verbosity=(request.text and request.text.verbosity) or UNSET),
             top_p=sampling.top_p,
+            truncation=request.truncation or "disabled",
             user=request.user or UNSET,
         )
 
@@ -135,6 +158,17 @@ class Responses:
             )
         if request.store is False:
             raise InvalidRequest("A background response has to be stored: leave `store` out.", param="background")
+
+    async def _before(self, request: Request) -> tuple[list[Raw], str | None]:
+        """The items that come before the input, and what names all of that conversation. Raises InvalidRequest,
+        NotFound."""
+        if (conversation := request.conversation_id) is None:
+            return await self._past(request.previous_response_id)
+        if request.previous_response_id is not None:
+            raise InvalidRequest(
+                "Either `conversation` or `previous_response_id` says what came before, not both.", param="conversation"
+            )
+        return await conversations.said(self._archive, conversation), conversation
 
     async def _past(self, previous: str | None) -> tuple[list[Raw], str | None]:
         """The items of all responses up to that one, and the id of the first. Raises InvalidRequest."""

@@ -60,9 +60,9 @@ DRAWN = {
     "server.summary": "engine",
     "server.reading": "engine errors schema summary",
     "server.history": "engine reading",
-    "server.prompt": "engine errors history reading schema",
+    "server.prompt": "engine errors history reading schema truncation",
     "server.truncation": "engine",
-    "server.compaction": "engine errors events summary",
+    "server.compaction": "engine errors events schema summary truncation",
     "server.chat_schema": "schema",
     "server.chat": "engine chat_schema errors prompt reading schema",
     "server.completion": "events sse",
@@ -76,6 +76,7 @@ DRAWN = {
     # What is kept
     "server.database": "",
     "server.entries": "database",
+    "server.conversation_schema": "schema",
     "server.conversation_store": "database entries",
     "server.store": "conversation_store database entries",
     "server.archive": "conversation_store store",
@@ -86,19 +87,27 @@ DRAWN = {
     "server.busy": "",
     "server.gate": "errors",
     "server.routes": "errors",
-    "server.models": "engine errors exchange",
-    "server.generation": "engine answer archive cues database errors events pulse replay store stream",
+    "server.models": "engine errors exchange truncation",
+    "server.generation": (
+        "engine answer archive conversation_store cues database entries errors events pulse replay store stream"
+    ),
     "server.generations": "engine archive busy errors gate generation",
     "server.follow": "errors events exchange generation sse",
     "server.chats": ("chat chat_schema completion config exchange follow generations models responses"),
-    "server.responses": (
-        "engine answer archive config entries errors events exchange follow generation generations items models "
-        "prompt schema"
+    "server.conversations": (
+        "archive config conversation_schema conversation_store entries errors exchange items reading references schema"
     ),
+    "server.references": "archive errors items reading schema",
+    "server.responses": (
+        "engine answer archive config conversations entries errors events exchange follow generation generations "
+        "items models prompt references schema"
+    ),
+    "server.tokens": "exchange responses",
+    "server.compact": "compaction events exchange generations models responses",
     "server.kept": "archive errors exchange follow generations items replay schema sse store",
     "server.app": (
-        "engine archive busy chats config database errors exchange gate generation generations kept models responses "
-        "routes"
+        "engine archive busy chats compact config conversations database errors exchange gate generation generations "
+        "kept models responses routes tokens"
     ),
     "server.daemon": "engine app config service",
     "server.commands": "engine engine.backends engine.gguf engine.library progress",
@@ -158,6 +167,7 @@ PURE = {
     "server.chat_schema",
     "server.compaction",
     "server.completion",
+    "server.conversation_schema",
     "server.cues",
     "server.errors",
     "server.events",
