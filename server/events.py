@@ -11,10 +11,25 @@ from msgspec import UNSET, Struct, UnsetType
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 
+class TopLogprob(Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+
+
+class Logprob(Struct, frozen=True):
+    """A token's. openai-python has it without `bytes` in deltas, and takes them."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+    top_logprobs: tuple[TopLogprob, ...]
+
+
 class OutputText(Struct, frozen=True, tag="output_text"):
     text: str
     annotations: tuple[()] = ()
-    logprobs: tuple[()] = ()
+    logprobs: tuple[Logprob, ...] = ()
 
 
 class Message(Struct, frozen=True, tag="message"):
@@ -181,7 +196,7 @@ class OutputTextDelta(_Numbered, frozen=True, tag="response.output_text.delta"):
     output_index: int
     content_index: int
     delta: str
-    logprobs: tuple[()] = ()
+    logprobs: tuple[Logprob, ...] = ()
 
 
 class OutputTextDone(_Numbered, frozen=True, tag="response.output_text.done"):
@@ -189,7 +204,7 @@ class OutputTextDone(_Numbered, frozen=True, tag="response.output_text.done"):
     output_index: int
     content_index: int
     text: str
-    logprobs: tuple[()] = ()
+    logprobs: tuple[Logprob, ...] = ()
 
 
 class ErrorPayload(Struct, frozen=True):

@@ -75,7 +75,8 @@ class Responses:
         past, root = await self._before(request)
         request = await self._references.resolved(request, past)
         conversation = prompt.conversation(request, past)
-        self.notice([*(f"field {name}" for name in schema.unknown_fields(body)), *conversation.skipped])
+        fields = (f"field {name}" for name in schema.unknown_fields(body))
+        self.notice([*fields, *prompt.not_included(request), *conversation.skipped])
         return Asked(request, conversation.messages, root)
 
     async def tokens(self, request: Request, messages: Sequence[Message]) -> list[int]:
@@ -113,6 +114,7 @@ class Responses:
         """
         served = self._models.served
         sampling = prompt.sampling(request, self._config.sampling)
+        prompt.check_bias(sampling, served.info.n_vocab)
         job = prompt.job(request, tokens, sampling, served.info.n_ctx, name)
         first = self._first(request, sampling)
         return Order(
@@ -128,6 +130,7 @@ class Responses:
         return Response(
             id=f"resp_{uuid4().hex}",
             created_at=int(time.time()),
+            frequency_penalty=sampling.frequency_penalty,
             status="queued" if request.background or self._engine.full else "in_progress",
             background=bool(request.background),
             conversation=ConversationReference(name) if (name := request.conversation_id) is not None else UNSET,
@@ -137,12 +140,14 @@ class Responses:
             max_tool_calls=request.max_tool_calls,
             metadata=request.metadata or {},
             parallel_tool_calls=request.parallel_tool_calls is not False,
+            presence_penalty=sampling.presence_penalty,
             previous_response_id=request.previous_response_id,
             prompt_cache_key=request.prompt_cache_key,
             safety_identifier=request.safety_identifier,
             store=self._archive is not None and request.store is not False,
             temperature=sampling.temperature,
             text=TextConfig(verbosity=(request.text and request.text.verbosity) or UNSET),
+            top_logprobs=request.top_logprobs or 0,
             top_p=sampling.top_p,
             truncation=request.truncation or "disabled",
             user=request.user or UNSET,

@@ -17,7 +17,12 @@ Stop: TypeAlias = Annotated[str, Meta(max_length=1000)]
 Stops: TypeAlias = Stop | Annotated[list[Stop], Meta(max_length=16)]
 Temperature: TypeAlias = Annotated[float, Meta(ge=0, le=2)]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
+RepeatPenalty: TypeAlias = Annotated[float, Meta(gt=0, le=10)]
+Window: TypeAlias = Annotated[int, Meta(ge=-1, le=1_000_000)]
+LogitBias: TypeAlias = dict[Annotated[int, Meta(ge=0)], Annotated[float, Meta(ge=-100, le=100)]]
 TopK: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
+Top: TypeAlias = Annotated[int, Meta(ge=0, le=20)]
 Seed: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Verbosity: TypeAlias = Literal["low", "medium", "high"]
@@ -47,7 +52,8 @@ class StreamOptions(Struct, frozen=True):
 class Request(Struct, frozen=True):
     """The body of `POST /v1/responses`. Bounds: OpenAI's API.
 
-    `top_k`, `min_p`, `seed`, `stop` and `return_progress` are ours.
+    `top_k`, `min_p`, `seed`, `stop`, the penalties, `logit_bias` and `return_progress` are ours. Of the penalties,
+    `repeat_penalty` and `repeat_last_n` are llama.cpp's, and `repetition_penalty` is what others call the first.
     """
 
     model: str | None = None
@@ -59,7 +65,15 @@ class Request(Struct, frozen=True):
     top_k: TopK | None = None
     min_p: Share | None = None
     seed: Seed | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repeat_penalty: RepeatPenalty | None = None
+    repetition_penalty: RepeatPenalty | None = None
+    repeat_last_n: Window | None = None
+    logit_bias: LogitBias | None = None
     stop: Stops | None = None
+    include: list[str] | None = None
+    top_logprobs: Top | None = None
     max_output_tokens: Count | None = None
     truncation: Literal["auto", "disabled"] | None = None
     text: TextWish | None = None

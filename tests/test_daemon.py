@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import math
 import os
 import re
 import shutil
@@ -85,6 +86,23 @@ def test_the_clients_helper_follows_the_stream(client: openai.OpenAI) -> None:
                 deltas.append(event.delta)
         final = stream.get_final_response()
     assert final.output_text == "".join(deltas) != ""
+
+
+def test_the_client_gets_logprobs(client: openai.OpenAI) -> None:
+    """Greedily each token is the likeliest, and the first 20 are most of what there is."""
+    asked: Any = {"include": ["message.output_text.logprobs"], "top_logprobs": 20, "max_output_tokens": 12}
+    with client.responses.with_streaming_response.create(
+        model=MODEL, input="Say: naïve 日本.", temperature=0, stream=True, **asked
+    ) as answer:
+        events = wire.events(b"".join(answer.iter_bytes()))
+    (part,) = events[-1]["response"]["output"][0]["content"]
+    assert b"".join(bytes(each["bytes"]) for each in part["logprobs"]).decode(errors="ignore") == part["text"] != ""
+    for each in part["logprobs"]:
+        numbers = [one["logprob"] for one in each["top_logprobs"]]
+        assert len(numbers) == 20
+        assert numbers == sorted(numbers, reverse=True)
+        assert 0.5 < sum(map(math.exp, numbers)) <= 1.000001
+        assert each["top_logprobs"][0] == {name: each[name] for name in ("token", "logprob", "bytes")}
 
 
 def test_the_asynchronous_client(running: Daemon) -> None:
