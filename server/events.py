@@ -74,6 +74,8 @@ class Format(Struct, frozen=True, tag="text"):
 
 class TextConfig(Struct, frozen=True):
     format: Format = Format()
+    verbosity: str | UnsetType = UNSET
+    """An echo: local models have no such knob."""
 
 
 class Reasoning(Struct, frozen=True):
@@ -124,6 +126,7 @@ class Response(Struct, frozen=True, kw_only=True):
     top_p: float
     truncation: Literal["auto", "disabled"] = "disabled"
     usage: Usage | None = None
+    user: str | UnsetType = UNSET
 
 
 class _Numbered(Struct, frozen=True):

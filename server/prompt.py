@@ -122,6 +122,14 @@ def job(request: Request, prompt: Sequence[int], sampling: Sampling, n_ctx: int,
     return Job(tuple(prompt), most, sampling, top_logprobs=top_logprobs(request))
 
 
+def affinity(request: Request, client: str) -> str:
+    """The name that requests of one kin have in common, by the client's own word; empty where it says nothing.
+
+    A conversation that goes on here has a better one: many applications send the same key with everything.
+    """
+    return f"{client} {request.prompt_cache_key}" if request.prompt_cache_key else ""
+
+
 def _merged(messages: Sequence[Message]) -> Iterator[Message]:
     """One system message at the beginning, however many the client sent: many templates allow no more."""
     leading = 0

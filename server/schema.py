@@ -25,6 +25,7 @@ TopK: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
 Top: TypeAlias = Annotated[int, Meta(ge=0, le=20)]
 Seed: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
+Verbosity: TypeAlias = Literal["low", "medium", "high"]
 Metadata: TypeAlias = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
 ]
@@ -34,6 +35,18 @@ class Named(Struct, frozen=True):
     """Something of ours, by its id."""
 
     id: str
+
+
+class TextWish(Struct, frozen=True):
+    """`text`."""
+
+    verbosity: Verbosity | None = None
+
+
+class StreamOptions(Struct, frozen=True):
+    """`stream_options`. Obfuscation hides the lengths of deltas from who watches the net; there is none here."""
+
+    include_obfuscation: bool | None = None
 
 
 class Request(Struct, frozen=True):
@@ -63,7 +76,14 @@ class Request(Struct, frozen=True):
     top_logprobs: Top | None = None
     max_output_tokens: Count | None = None
     truncation: Literal["auto", "disabled"] | None = None
+    text: TextWish | None = None
     metadata: Metadata | None = None
+    prompt: msgspec.Raw = NULL
+    """A template that is stored with OpenAI; `decode` refuses it."""
+    max_tool_calls: Count | None = None
+    service_tier: str | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     parallel_tool_calls: bool | None = None
@@ -82,7 +102,7 @@ class Retrieval(Struct, frozen=True):
     """The query of `GET /v1/responses/{id}`."""
 
     stream: bool = False
-    starting_after: Annotated[int, Meta(ge=-1)] = -1
+    starting_after: Annotated[int, Meta(ge=-1, lt=2**53)] = -1
 
 
 class Listing(Struct, frozen=True):
@@ -195,7 +215,12 @@ KNOWN = frozenset(Request.__struct_fields__)
 
 def decode(body: bytes) -> Request:
     """Raises InvalidRequest, naming the field."""
-    return read(body, _request)
+    request = read(body, _request)
+    if request.prompt != NULL:
+        raise InvalidRequest(
+            "There are no prompt templates here: send their text as `instructions` and `input`.", param="prompt"
+        )
+    return request
 
 
 def read(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:

@@ -87,16 +87,15 @@ DRAWN = {
     "server.service": "",
     "server.progress": "",
     "server.busy": "",
+    "server.gate": "errors",
     "server.routes": "errors",
     "server.models": "engine errors exchange truncation",
     "server.generation": (
         "engine answer archive conversation_store cues database entries errors events pulse replay store stream"
     ),
-    "server.generations": "engine archive busy errors generation",
+    "server.generations": "engine archive busy errors gate generation",
     "server.follow": "errors events exchange generation sse",
-    "server.chats": (
-        "engine chat chat_schema completion config errors exchange follow generation generations models responses"
-    ),
+    "server.chats": ("chat chat_schema completion config exchange follow generations models responses"),
     "server.conversations": (
         "archive config conversation_schema conversation_store entries errors exchange items reading references schema"
     ),
@@ -109,8 +108,8 @@ DRAWN = {
     "server.compact": "compaction events exchange generations models responses",
     "server.kept": "archive errors exchange follow generations items replay schema sse store",
     "server.app": (
-        "engine archive busy chats compact config conversations database errors exchange generation generations kept "
-        "models responses routes tokens"
+        "engine archive busy chats compact config conversations database errors exchange gate generation generations "
+        "kept models responses routes tokens"
     ),
     "server.daemon": "engine app config service",
     "server.commands": "engine engine.backends engine.gguf engine.library progress",
@@ -175,6 +174,7 @@ PURE = {
     "server.cues",
     "server.errors",
     "server.events",
+    "server.gate",
     "server.history",
     "server.items",
     "server.logprobs",
