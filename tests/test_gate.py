@@ -1,6 +1,7 @@
 """More requests than slots and queue can take: the others are told when to come again, and who leaves makes room."""
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,12 @@ async def test_a_stored_stream_that_waits_without_its_client_gives_way_where_roo
 
 async def test_a_compaction_that_has_begun_is_not_refused_in_the_middle() -> None:
     """It takes several generations, and has its place between them too."""
-    model = PacedModel(lambda message: b"ok", n_ctx=1500, n_slots=1)
+
+    def slowly(message: bytes) -> bytes:
+        time.sleep(0.02 if message == b"x" else 0)
+        return b"ok"
+
+    model = PacedModel(slowly, n_ctx=1500, n_slots=1)
     long = [{"role": "user", "content": letter * 300} for letter in "abcdefgh"]
     refused = trio.Event()
 
@@ -184,7 +190,7 @@ async def test_a_compaction_that_has_begun_is_not_refused_in_the_middle() -> Non
         await client.request("POST", "/v1/responses/compact", encode(input=long))
         await model.wait_begun(1)
         async with trio.open_nursery() as nursery:
-            for _ in range(4):
+            for _ in range(10):
                 nursery.start_soon(crowd)
             await refused.wait()
             model.go()
