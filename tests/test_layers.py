@@ -10,13 +10,14 @@ ROOT = Path(__file__).parents[1]
 OURS = ("engine", "server")
 
 DRAWN = {
-    "engine": "header loader messages model pieces snapshots template text vocabulary worker",
+    "engine": "constraint grammar header loader messages model pieces snapshots template text vocabulary worker",
     # Data and decisions
     "engine.alphabet": "",
     "engine.messages": "",
     "engine.manners": "messages",
     "engine.rehearsal": "manners messages",
-    "engine.pieces": "",
+    "engine.constraint": "model",
+    "engine.pieces": "constraint",
     "engine.model": "",
     "engine.text": "",
     "engine.header": "",
@@ -34,6 +35,8 @@ DRAWN = {
     "engine.snapshots": "",
     "engine.vocabulary": "alphabet header",
     "engine.template": "manners messages rehearsal vocabulary",
+    "engine.json_schema": "constraint",
+    "engine.grammar": "constraint json_schema model vocabulary",
     # Backends
     "engine.ctrans": "model",
     "engine.libllama": "model",
@@ -47,7 +50,8 @@ DRAWN = {
     "engine.divergence": "model",
     "engine.tuning": "model",
     "engine.stopwatch": "model tuning",
-    "engine.worker": "model pieces sampler scheduler slots snapshots",
+    "engine.ahead": "constraint",
+    "engine.worker": "ahead constraint model pieces sampler scheduler slots snapshots",
     "server": "",
     # Data
     "server.errors": "",
@@ -121,6 +125,7 @@ ALONE = {
     "ctransformers": {"engine.ctrans"},
     "ctypes": {"engine.ctrans", "engine.libllama", "engine.llamacpp", "engine.quantiser"},
     "hypercorn": {"server.daemon"},
+    "llguidance": {"engine.grammar"},
     "minijinja": {"engine.template"},
     "sqlite3": {"server.database"},
     "threading": set(),
@@ -144,6 +149,7 @@ ALONE = {
 
 PURE = {
     "engine.drafter",
+    "engine.json_schema",
     "engine.manners",
     "engine.messages",
     "engine.pace",
