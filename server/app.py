@@ -10,7 +10,9 @@ from engine import Engine
 from server.archive import Archive
 from server.busy import Busy
 from server.chats import Chats
+from server.compact import Compact
 from server.config import Config
+from server.conversations import Conversations
 from server.database import StoreError
 from server.errors import ApiError, Unavailable
 from server.exchange import Exchange, HungUp, Receive, Scope, Send
@@ -20,6 +22,7 @@ from server.kept import Kept
 from server.models import Models, Served
 from server.responses import Responses
 from server.routes import Routes
+from server.tokens import Tokens
 
 log = logging.getLogger("responsed.http")
 
@@ -36,7 +39,10 @@ class App:
         models = Models(served, config.aliases)
         responses = Responses(config, engine, models, self._generations, archive)
         chats = Chats(config, engine, models, self._generations, responses)
+        tokens = Tokens(responses)
+        compact = Compact(models, self._generations, responses)
         kept = Kept(self._generations, archive)
+        conversations = Conversations(config, archive)
         self._routes = Routes(
             {
                 "/health": {"GET": self.health, "HEAD": self.health},
@@ -44,9 +50,22 @@ class App:
                 "/v1/models/{name...}": {"GET": models.retrieve, "HEAD": models.retrieve},
                 "/v1/responses": {"POST": responses.create},
                 "/v1/chat/completions": {"POST": chats.create},
+                "/v1/responses/input_tokens": {"POST": tokens.count},
+                "/v1/responses/compact": {"POST": compact.create},
                 "/v1/responses/{id}": {"GET": kept.retrieve, "DELETE": kept.delete},
                 "/v1/responses/{id}/cancel": {"POST": kept.cancel},
                 "/v1/responses/{id}/input_items": {"GET": kept.input_items},
+                "/v1/conversations": {"POST": conversations.create},
+                "/v1/conversations/{id}": {
+                    "GET": conversations.retrieve,
+                    "POST": conversations.update,
+                    "DELETE": conversations.delete,
+                },
+                "/v1/conversations/{id}/items": {"GET": conversations.list_items, "POST": conversations.add_items},
+                "/v1/conversations/{id}/items/{item}": {
+                    "GET": conversations.retrieve_item,
+                    "DELETE": conversations.delete_item,
+                },
             }
         )
 

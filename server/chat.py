@@ -40,7 +40,7 @@ def conversation(chat: ChatRequest) -> Conversation:
     """Raises InvalidRequest where there is no message, or one can't be read by a text model."""
     if chat.messages is None:
         raise InvalidRequest("`messages` is missing: send what was said so far.", param="messages")
-    reader = Reader(prompt.NOTHING)
+    reader = Reader()
     entries = [
         entry
         for index, message in enumerate(chat.messages)

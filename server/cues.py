@@ -26,7 +26,7 @@ class Running(Struct, frozen=True, array_like=True, tag="r"):
 
 
 class Unstored(Struct, frozen=True, array_like=True, tag="u"):
-    """The response is not kept after all."""
+    """The response is not kept after all, nor does its conversation get anything of it."""
 
 
 class Text(Struct, frozen=True, array_like=True, tag="t"):

@@ -66,6 +66,10 @@ class Reasoning(Struct, frozen=True):
     summary: str | None = None
 
 
+class ConversationReference(Struct, frozen=True):
+    id: str
+
+
 class Response(Struct, frozen=True, kw_only=True):
     """The Response object. What the request set is echoed as it was in effect, not as it was wished:
 
@@ -78,6 +82,8 @@ class Response(Struct, frozen=True, kw_only=True):
     status: Status = "in_progress"
     background: bool = False
     completed_at: int | None = None
+    conversation: ConversationReference | UnsetType = UNSET
+    """What came in and what goes out is appended to it at the end, unless the response fails."""
     error: ErrorInfo | None = None
     frequency_penalty: float = 0.0
     incomplete_details: IncompleteDetails | None = None

@@ -18,8 +18,10 @@ from msgspec import Struct
 from engine import Engine, EngineStopped, Job, Piece
 from server.answer import Answer
 from server.archive import Archive
+from server.conversation_store import StoredItem, split
 from server.cues import Cancelled, Cue, Unstored, failure
 from server.database import StoreError
+from server.entries import Missing
 from server.errors import ApiError
 from server.events import Event, Response
 from server.pulse import Pulse
@@ -128,6 +130,7 @@ class Generation:
             response=encoded,
             items=self._order.items,
             previous=first.previous_response_id,
+            conversation=first.conversation.id if first.conversation else None,
         )
         kept = await self._kept(self._archive.begin(stored, time.time()))
         if not kept:
@@ -181,7 +184,7 @@ class Generation:
 
     async def _end(self, last: Cue) -> None:
         events = self._stream.feed(last)
-        if self.response.store and not await self._finish(last):
+        if (self.response.store or self.response.conversation) and not await self._finish(last):
             # All once more, and what was told already stays as it was: Unstored is no event.
             self._stream = Stream(self._order.first)
             events = list(perform(self._stream, [*self._cues, Unstored(), last]))[len(self.events) :]
@@ -191,13 +194,25 @@ class Generation:
     async def _finish(self, last: Cue) -> bool:
         assert self._archive is not None, "nothing is stored nowhere"
         response = self._stream.response
-        cues = msgspec.json.encode([*self._cues, last])
-        encoded = msgspec.json.encode(response)
-        if await self._kept(self._archive.finish(response.id, response.status, encoded, cues, (), time.time())):
+        if await self._kept(self._write(self._archive, response, last)):
             return True
-        with contextlib.suppress(StoreError):
-            await self._archive.delete(response.id)
+        if response.store:
+            with contextlib.suppress(StoreError):
+                await self._archive.delete(response.id)
         return False
+
+    async def _write(self, archive: Archive, response: Response, last: Cue) -> None:
+        """Its end; in a conversation, with what came in and what goes out. Whether the response itself is stored
+        makes no difference to its conversation (so OpenAI does it: vllm-project/agentic-api#56)."""
+        made = [StoredItem(item.id, msgspec.json.encode(item)) for item in response.output]
+        if response.store:
+            cues = msgspec.json.encode([*self._cues, last])
+            encoded = msgspec.json.encode(response)
+            await archive.finish(response.id, response.status, encoded, cues, made, time.time())
+        elif response.conversation and response.status != "failed":
+            with contextlib.suppress(Missing):  # deleted meanwhile
+                said = [*split(self._order.items), *made]
+                await archive.conversations.add(response.conversation.id, said, time.time())
 
     async def _kept(self, writing: Awaitable[None]) -> bool:
         """No answer is lost because of a disk."""

@@ -1,18 +1,15 @@
 """Request -> messages -> engine Job. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from msgspec import Struct
 
 from engine import Job, Message, Sampling
-from server import history, reading
+from server import history, truncation
 from server.errors import InvalidRequest
 from server.reading import Entry, Reader, Thought
 from server.schema import Request
-
-NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
 
 class Conversation(Struct, frozen=True):
@@ -22,29 +19,20 @@ class Conversation(Struct, frozen=True):
     skipped: tuple[str, ...]
 
 
-def conversation(
-    request: Request, past: Sequence[msgspec.Raw] = (), stored: Mapping[str, bytes] = NOTHING
-) -> Conversation:
-    """What is to be answered. `past`: the items of the turns before this one, oldest first; `stored`: those that
-    `references` has named, by their ids.
+def conversation(request: Request, past: Sequence[msgspec.Raw] = ()) -> Conversation:
+    """What is to be answered. `past`: the items of the turns before this one, oldest first.
 
-    Raises InvalidRequest where nothing is left of the input, a part can't be read by a text model, or what is
-    referred to is not there.
+    An empty input, or none, says that the past is all there is. Raises InvalidRequest where nothing is left of the
+    input, or a part can't be read by a text model.
     """
-    if request.input is None:
+    if request.input is None and not past:
         raise InvalidRequest("`input` is missing: send a text or a list of items.", param="input")
-    reader = Reader(stored)
-    before = list(reader.entries(past, "previous_response_id"))
+    reader = Reader()
+    before = list(reader.entries(past, _past_name(request)))
     said = list(_said(request.input, reader))
-    _something(said, reader.skipped, "input")
+    if request.input or not past:
+        _something(said, reader.skipped, "input")
     return told([*before, *said], reader.skipped, request.instructions)
-
-
-def all_said(request: Request, past: Sequence[msgspec.Raw] = (), stored: Mapping[str, bytes] = NOTHING) -> Conversation:
-    """As `conversation`, but what there is of it may be in the past alone: for what answers nothing."""
-    reader = Reader(stored)
-    before = list(reader.entries(past, "previous_response_id"))
-    return told([*before, *_said(request.input, reader)], reader.skipped, request.instructions)
 
 
 def told(
@@ -57,6 +45,11 @@ def told(
     _something(entries, skipped, name)
     leading = [Message("system", instructions)] if instructions else []
     return Conversation(tuple(_merged([*leading, *history.told(entries)])), tuple(skipped))
+
+
+def _past_name(request: Request) -> str:
+    """The field that the past comes of."""
+    return "previous_response_id" if request.conversation is None else "conversation"
 
 
 def _said(input_: str | list[msgspec.Raw] | None, reader: Reader) -> Iterator[Entry]:
@@ -72,11 +65,6 @@ def _something(entries: Sequence[Entry], skipped: Sequence[str], name: str) -> N
         raise InvalidRequest(f"Nothing is left of `{name}` for the model to answer{because}.", param=name)
 
 
-def references(request: Request) -> list[str]:
-    """The ids of the items that the input refers to. Raises InvalidRequest."""
-    return reading.references(request.input if isinstance(request.input, list) else ())
-
-
 def sampling(request: Request, default: Sampling) -> Sampling:
     """`default` where the request says nothing."""
     wished = {field: getattr(request, field) for field in Sampling.__struct_fields__}
@@ -87,6 +75,13 @@ def stops(request: Request) -> tuple[str, ...]:
     if request.stop is None:
         return ()
     return (request.stop,) if isinstance(request.stop, str) else tuple(request.stop)
+
+
+def most(request: Request, n_ctx: int) -> int | None:
+    """Tokens that the prompt may have before the oldest turns are dropped; None: none ever are."""
+    if request.truncation != "auto":
+        return None
+    return n_ctx - truncation.room(request.max_output_tokens, n_ctx)
 
 
 def job(request: Request, prompt: Sequence[int], sampling: Sampling, n_ctx: int, name: str = "input") -> Job:

@@ -2,25 +2,26 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import uuid4
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
-from engine import Engine, Sampling
-from server import items, prompt, schema
+from engine import Engine, Message, Sampling
+from server import conversations, items, prompt, schema
 from server.answer import Answer
 from server.archive import Archive
 from server.config import Config
 from server.entries import Missing
 from server.errors import ApiError, InvalidRequest, Unavailable
-from server.events import Response
+from server.events import ConversationReference, Response
 from server.exchange import Exchange, HungUp
 from server.follow import follow
 from server.generation import STOPPING, Generation, Order
 from server.generations import Generations
 from server.models import Models
+from server.references import References
 from server.schema import Request
 
 MOST_NOTICED = 1000
@@ -38,19 +39,13 @@ class Responses:
         self._models = models
         self._generations = generations
         self._archive = archive
+        self._references = References(archive, config.max_body_bytes)
         self._noticed: set[str] = set()
 
     async def create(self, exchange: Exchange) -> None:
-        if not self._engine.running:
-            raise Unavailable(STOPPING)
-        body = await exchange.body(self._config.max_body_bytes, self._config.body_gap_seconds)
-        request = schema.decode(body)
-        self._models.resolve(request.model)
+        request, messages = await self.asked(exchange)
         self._check_background(request)
-        past = await self._past(request.previous_response_id)
-        conversation = prompt.conversation(request, past)
-        self.notice([*(f"field {name}" for name in schema.unknown_fields(body)), *conversation.skipped])
-        tokens = await self._models.tokens(conversation.messages)
+        tokens = await self.tokens(request, messages)
         generation = self._generations.make(self.order(request, tokens))
         if request.background:
             await self._leave_alone(exchange, generation, bool(request.stream))
@@ -59,6 +54,23 @@ class Responses:
         else:
             response = await self.whole(exchange, generation)
             await exchange.answer(200, msgspec.json.encode(response))
+
+    async def asked(self, exchange: Exchange) -> tuple[Request, tuple[Message, ...]]:
+        """The request, with what its references stand for, and all that was said up to it. Raises ApiError."""
+        if not self._engine.running:
+            raise Unavailable(STOPPING)
+        body = await exchange.body(self._config.max_body_bytes, self._config.body_gap_seconds)
+        request = schema.decode(body)
+        self._models.resolve(request.model)
+        past = await self._before(request)
+        request = await self._references.resolved(request, past)
+        conversation = prompt.conversation(request, past)
+        self.notice([*(f"field {name}" for name in schema.unknown_fields(body)), *conversation.skipped])
+        return request, conversation.messages
+
+    async def tokens(self, request: Request, messages: Sequence[Message]) -> list[int]:
+        """What is evaluated. Raises InvalidRequest."""
+        return await self._models.tokens(messages, prompt.most(request, self._models.served.info.n_ctx))
 
     async def _leave_alone(self, exchange: Exchange, generation: Generation, streamed: bool) -> None:
         if not await generation.begin():
@@ -88,12 +100,11 @@ class Responses:
         sampling = prompt.sampling(request, self._config.sampling)
         job = prompt.job(request, tokens, sampling, served.info.n_ctx, name)
         first = self._first(request, sampling)
-        assert request.input is not None, "`prompt` refuses it"
         return Order(
             first=first,
             job=job,
             answer=Answer(served.vocabulary, len(tokens), prompt.stops(request)),
-            items=items.kept(request.input, first.id) if first.store else b"[]",
+            items=items.kept(request.input or (), first.id) if first.store or first.conversation else b"[]",
             streamed=bool(request.stream),
             tells_progress=bool(request.return_progress),
         )
@@ -104,6 +115,7 @@ class Responses:
             created_at=int(time.time()),
             status="queued" if request.background or self._engine.full else "in_progress",
             background=bool(request.background),
+            conversation=ConversationReference(name) if (name := request.conversation_id) is not None else UNSET,
             model=self._models.served.name,
             instructions=request.instructions,
             max_output_tokens=request.max_output_tokens,
@@ -115,6 +127,7 @@ class Responses:
             store=self._archive is not None and request.store is not False,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            truncation=request.truncation or "disabled",
         )
 
     def _check_background(self, request: Request) -> None:
@@ -127,6 +140,16 @@ class Responses:
             )
         if request.store is False:
             raise InvalidRequest("A background response has to be stored: leave `store` out.", param="background")
+
+    async def _before(self, request: Request) -> list[Raw]:
+        """The items that come before the input. Raises InvalidRequest, NotFound."""
+        if (conversation := request.conversation_id) is None:
+            return await self._past(request.previous_response_id)
+        if request.previous_response_id is not None:
+            raise InvalidRequest(
+                "Either `conversation` or `previous_response_id` says what came before, not both.", param="conversation"
+            )
+        return await conversations.said(self._archive, conversation)
 
     async def _past(self, previous: str | None) -> list[Raw]:
         """The items of all responses up to that one. Raises InvalidRequest."""

@@ -25,6 +25,12 @@ Metadata: TypeAlias = Annotated[
 ]
 
 
+class Named(Struct, frozen=True):
+    """Something of ours, by its id."""
+
+    id: str
+
+
 class Request(Struct, frozen=True):
     """The body of `POST /v1/responses`. Bounds: OpenAI's API.
 
@@ -50,7 +56,12 @@ class Request(Struct, frozen=True):
     store: bool | None = None
     background: bool | None = None
     previous_response_id: str | None = None
+    conversation: str | Named | None = None
     return_progress: bool | None = None
+
+    @property
+    def conversation_id(self) -> str | None:
+        return self.conversation.id if isinstance(self.conversation, Named) else self.conversation
 
 
 class Retrieval(Struct, frozen=True):
@@ -73,6 +84,11 @@ class Typed(Struct, frozen=True):
 
     type: str | None = None
     role: str | None = None
+
+
+class ItemReference(Struct, frozen=True):
+    """`item_reference`, with and without `type`."""
+
     id: str | None = None
 
 

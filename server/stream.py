@@ -120,7 +120,7 @@ class Stream:
                 self.response = replace(self.response, status="in_progress")
                 yield ResponseInProgress(self._number(), self.response, progress or UNSET)
             case Unstored():
-                self.response = replace(self.response, store=False)
+                self.response = replace(self.response, store=False, conversation=UNSET)
             case Text(text):
                 yield from self._opened()
                 yield from self._current.delta(text)

@@ -356,6 +356,22 @@ async def test_a_model_must_be_named(body: bytes) -> None:
     assert (answer.status, answer.json) == (400, error(message, "model"))
 
 
+MOST_METADATA = {f"{n:064}": "x" * 512 for n in range(16)}
+LARGER_METADATA: list[tuple[dict[str, Any], str, str]] = [
+    ({**MOST_METADATA, "k": "x"}, "Expected `object` of length <= 16 in `metadata`.", "metadata"),
+    ({"k" * 65: "x"}, "Expected `str` of length <= 64 in `metadata`.", "metadata"),
+    ({"k": "x" * 513}, "Expected `str` of length <= 512 in `metadata[...]`.", "metadata[...]"),
+]
+
+
+async def test_metadata_are_echoed_and_limited() -> None:
+    async with served() as running:
+        assert (await post(running, input="Hi", metadata=MOST_METADATA)).json["metadata"] == MOST_METADATA
+        for metadata, message, param in LARGER_METADATA:
+            refused = await post(running, input="Hi", metadata=metadata)
+            assert (refused.status, refused.json) == (400, error(message, param))
+
+
 async def test_health_is_only_good_while_the_model_answers() -> None:
     """On ASGI itself: the daemon listens neither before its engine runs nor after."""
     _, app = wired(ScriptedModel(), Config(model=NAME))

@@ -170,6 +170,26 @@ def test_a_seed_repeats_an_answer(client: openai.OpenAI) -> None:
     assert texts[1] == texts[2]
 
 
+def test_the_client_counts_and_compacts(client: openai.OpenAI) -> None:
+    talk: Any = [
+        {"role": "user", "content": "My boat is called Minna, and it is green."},
+        {"role": "assistant", "content": "A fine name for a boat."},
+    ]
+    n = client.responses.input_tokens.count(model=MODEL, input=talk, instructions=INSTRUCTIONS).input_tokens
+    first = client.responses.create(model=MODEL, input=talk, instructions=INSTRUCTIONS, max_output_tokens=1)
+    assert first.usage is not None
+    assert first.usage.input_tokens == n
+    answer = client.responses.with_raw_response.compact(model=MODEL, input=talk, instructions=INSTRUCTIONS)
+    compacted = json.loads(answer.content)
+    wire.check_against("CompactResource", compacted, "compaction")
+    assert n < compacted["usage"]["input_tokens"] < n + 200
+    question: Any = {"role": "user", "content": "What is the name of my boat?"}
+    last = client.responses.create(
+        model=MODEL, input=[*compacted["output"], question], instructions=INSTRUCTIONS, temperature=0
+    )
+    assert "Minna" in last.output_text
+
+
 def test_the_client_lists_the_model(client: openai.OpenAI, smollm2: Path) -> None:
     assert [model.id for model in client.models.list()] == [smollm2.stem]
     assert client.models.retrieve(smollm2.stem) == client.models.retrieve(MODEL)

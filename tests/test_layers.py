@@ -64,9 +64,9 @@ DRAWN = {
     "server.summary": "engine",
     "server.reading": "engine errors schema summary",
     "server.history": "engine reading",
-    "server.prompt": "engine errors history reading schema",
+    "server.prompt": "engine errors history reading schema truncation",
     "server.truncation": "engine",
-    "server.compaction": "engine errors events summary",
+    "server.compaction": "engine errors events schema summary truncation",
     "server.chat_schema": "schema",
     "server.chat": "engine chat_schema errors prompt reading schema",
     "server.completion": "events sse",
@@ -80,6 +80,7 @@ DRAWN = {
     # What is kept
     "server.database": "",
     "server.entries": "database",
+    "server.conversation_schema": "schema",
     "server.conversation_store": "database entries",
     "server.store": "conversation_store database entries",
     "server.archive": "conversation_store store",
@@ -89,20 +90,29 @@ DRAWN = {
     "server.progress": "",
     "server.busy": "",
     "server.routes": "errors",
-    "server.models": "engine errors exchange",
-    "server.generation": "engine answer archive cues database errors events pulse replay store stream",
+    "server.models": "engine errors exchange truncation",
+    "server.generation": (
+        "engine answer archive conversation_store cues database entries errors events pulse replay store stream"
+    ),
     "server.generations": "engine archive busy errors generation",
     "server.follow": "errors events exchange generation sse",
     "server.chats": (
         "engine chat chat_schema completion config errors exchange follow generation generations models responses"
     ),
-    "server.responses": (
-        "engine answer archive config entries errors events exchange follow generation generations items models "
-        "prompt schema"
+    "server.conversations": (
+        "archive config conversation_schema conversation_store entries errors exchange items reading references schema"
     ),
+    "server.references": "archive errors items reading schema",
+    "server.responses": (
+        "engine answer archive config conversations entries errors events exchange follow generation generations "
+        "items models prompt references schema"
+    ),
+    "server.tokens": "exchange responses",
+    "server.compact": "compaction events exchange generations models responses",
     "server.kept": "archive errors exchange follow generations items replay schema sse store",
     "server.app": (
-        "engine archive busy chats config database errors exchange generation generations kept models responses routes"
+        "engine archive busy chats compact config conversations database errors exchange generation generations kept "
+        "models responses routes tokens"
     ),
     "server.daemon": "engine app config service",
     "server.commands": "engine engine.backends engine.gguf engine.library progress",
@@ -164,6 +174,7 @@ PURE = {
     "server.chat_schema",
     "server.compaction",
     "server.completion",
+    "server.conversation_schema",
     "server.cues",
     "server.errors",
     "server.events",

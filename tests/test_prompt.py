@@ -232,62 +232,39 @@ def item(**fields: Any) -> bytes:
     return json.dumps(fields).encode()
 
 
-STORED = {
-    "msg_1": item(type="message", id="msg_1", role="user", content="Hi"),
-    "fc_1": item(type="function_call", id="fc_1", call_id="a", name="f", arguments="{}"),
-}
-
-
-def test_what_is_referred_to_stands_in_the_place_of_its_reference() -> None:
-    asked = request(
-        [
-            {"type": "item_reference", "id": "msg_1"},
-            {"id": "fc_1"},
-            {"type": "function_call_output", "call_id": "a", "output": "1"},
-        ]
-    )
-    assert prompt.references(asked) == ["msg_1", "fc_1"]
-    messages = (HI, called(Call("a", "f", "{}")), gave("1", "f", "a"))
-    assert prompt.conversation(asked, stored=STORED) == Conversation(messages, ())
-
-
-@pytest.mark.parametrize("reference", [{"type": "item_reference", "id": "msg_2"}, {"id": "msg_2", "type": None}])
-def test_a_reference_to_nothing_is_refused(reference: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        prompt.conversation(request([user("Hi"), reference]), stored=STORED)
-    assert (caught.value.param, caught.value.message) == ("input[1].id", "There is no item 'msg_2' to refer to.")
-
-
-def test_a_text_refers_to_nothing() -> None:
-    assert prompt.references(request("Hi")) == []
-
-
-PAST = [msgspec.Raw(item(role="developer", content="D")), *map(msgspec.Raw, STORED.values())]
+QUESTION = item(type="message", id="msg_1", role="user", content="Hi")
+CALL = item(type="function_call", id="fc_1", call_id="a", name="f", arguments="{}")
+PAST = [msgspec.Raw(item(role="developer", content="D")), msgspec.Raw(QUESTION), msgspec.Raw(CALL)]
 
 
 def test_the_past_comes_between_instructions_and_input() -> None:
     answered = request([{"type": "function_call_output", "call_id": "a", "output": "1"}], instructions="I")
     messages = (Message("system", "I\n\nD"), HI, called(Call("a", "f", "{}")), gave("1", "f", "a"))
     assert prompt.conversation(answered, PAST) == Conversation(messages, ())
-    assert prompt.all_said(answered, PAST) == Conversation(messages, ())
-
-
-def test_a_mistake_in_the_past_is_named() -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        prompt.conversation(request(), [msgspec.Raw(item(role="boss"))])
-    assert caught.value.param == "previous_response_id[0].role"
 
 
 @pytest.mark.parametrize(
-    ("input_", "message"), [(None, "`input` is missing"), ("", "Nothing is left"), ([], "Nothing")]
+    ("fields", "name"), [({}, "previous_response_id"), ({"conversation": "conv_1"}, "conversation")]
 )
-def test_the_past_alone_is_not_answered(input_: Any, message: str) -> None:
-    past = [msgspec.Raw(STORED["msg_1"])]
-    assert prompt.all_said(request(input_), past) == Conversation((HI,), ())
-    with pytest.raises(InvalidRequest, match=message):
-        prompt.conversation(request(input_), past)
-    with pytest.raises(InvalidRequest, match="Nothing is left"):
-        prompt.all_said(request(input_))
+def test_a_mistake_in_the_past_is_named(fields: dict[str, Any], name: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        prompt.conversation(request(**fields), [msgspec.Raw(item(role="boss"))])
+    assert caught.value.param == f"{name}[0].role"
+
+
+@pytest.mark.parametrize(
+    ("input_", "message"), [(None, "`input` is missing"), ("", "Nothing is left"), ([], "Nothing is left")]
+)
+def test_the_past_can_be_enough(input_: Any, message: str) -> None:
+    assert prompt.conversation(request(input_), [msgspec.Raw(QUESTION)]) == Conversation((HI,), ())
+    for past in ([], [msgspec.Raw(item(type="zzz"))]):
+        with pytest.raises(InvalidRequest, match="Nothing is left" if past else message):
+            prompt.conversation(request(input_), past)
+
+
+def test_what_is_sent_has_to_say_something() -> None:
+    with pytest.raises(InvalidRequest, match="Nothing is left of `input` for the model to answer; skipped: item zzz"):
+        prompt.conversation(request([{"type": "zzz"}]), [msgspec.Raw(QUESTION)])
 
 
 STOPS: list[tuple[Any, tuple[str, ...]]] = [

@@ -127,12 +127,6 @@ BAD: dict[str, tuple[bytes, str | None, str]] = {
         "`input[1].role` is 'boss'; it must be one of user, assistant, system, developer.",
     ),
     "content a number": (said(content=5), "input[0].content", "Expected `str | array | null`, got `int`"),
-    "a reference to nothing": (
-        body(input=[{"type": "item_reference", "id": "msg_1"}]), "input[0].id", "There is no item 'msg_1' to refer to.",
-    ),
-    "a reference without id": (
-        body(input=[{"type": "item_reference"}]), "input[0].id", "There is no item None to refer to.",
-    ),
     "truncation": (body(truncation="always"), "truncation", "Invalid enum value 'always'"),
     "a call without name": (body(input=[{"type": "function_call"}]), "input[0]", "missing required field `name`"),
     # Parts

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import Call, Message
-from server.truncation import fitted, room
+from server.truncation import beginning, fitted, room
 
 SYSTEM, LATER = Message("system", "S"), Message("system", "L")
 CALLED = (Message("assistant", "", calls=(Call("a", "f", ""),)), Message("tool", "o"))
@@ -45,7 +45,7 @@ CASES: dict[str, tuple[list[Message], int, str]] = {
 
 @pytest.mark.parametrize(("messages", "most", "left"), CASES.values(), ids=CASES)
 def test_of_a_conversation_is_left(messages: list[Message], most: int, left: str) -> None:
-    assert text(fitted(messages, most, tokens)) == left
+    assert text(fitted(messages, tokens, most)) == left
 
 
 @given(st.text("Aab", max_size=30), st.integers(0, 70))
@@ -53,7 +53,17 @@ def test_as_few_turns_are_dropped_as_can_be(letters: str, most: int) -> None:
     messages = [SYSTEM, *said(letters), *said("Z")]
     starts = [i for i, message in enumerate(messages) if i == 1 or message.role == "user"]
     every = [tokens([SYSTEM, *messages[start:]]) for start in starts]
-    assert fitted(messages, most, tokens) == next((prompt for prompt in every if len(prompt) <= most), every[-1])
+    assert fitted(messages, tokens, most) == next((prompt for prompt in every if len(prompt) <= most), every[-1])
+
+
+@given(st.text("Aab", max_size=30), st.integers(0, 70), st.integers(0, 30))
+def test_a_beginning_has_as_many_turns_as_fit(letters: str, most: int, least: int) -> None:
+    messages = [SYSTEM, *said(letters), *said("Z")]
+    ends = [i for i, message in enumerate(messages) if i > 1 and message.role == "user"] + [len(messages)]
+    allowed = [end for end in ends if end > least] or ends[-1:]
+    fitting = [end for end in allowed if len(tokens(messages[:end])) <= most]
+    count = max(fitting, default=allowed[0])
+    assert beginning(messages, tokens, most, least) == (count, tokens(messages[:count]))
 
 
 def test_a_long_conversation_is_rendered_a_few_times() -> None:
@@ -64,7 +74,10 @@ def test_a_long_conversation_is_rendered_a_few_times() -> None:
         rendered += 1
         return tokens(messages)
 
-    assert len(fitted(said("Aa" * 1000), 1234, count)) == 1232
+    assert len(fitted(said("Aa" * 1000), count, 1234)) == 1232
+    assert rendered <= 12
+    rendered = 0
+    assert beginning(said("Aa" * 1000), count, 1234, 0)[0] == 616
     assert rendered <= 12
 
 

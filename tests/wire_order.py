@@ -226,6 +226,8 @@ class StreamCheck:
         self.first = self.first or response
         for name in ("id", "object", "created_at", "model"):
             must_equal(response[name], self.first[name], event, f"the response's {name}")
+        if "conversation" in response:  # it goes where the disk fails
+            must_equal(response["conversation"], self.first.get("conversation"), event, "the response's conversation")
         must_equal(response["output"], self.finished, event, "output against the finished items")
         name = event["type"].removeprefix("response.")
         allowed = STATUSES.get(name, {name})
