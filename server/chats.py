@@ -34,8 +34,10 @@ class Chats:
         self._models.resolve(asked.model)
         conversation = chat.conversation(asked)
         self._responses.notice([*(f"field {name}" for name in chat_schema.unknown_fields(body)), *conversation.skipped])
+        request = replace(chat.request(asked), store=False)
+        grammar = await self._models.grammar(request.format, "response_format.json_schema.schema")
         tokens = await self._models.tokens(conversation.messages)
-        order = self._responses.order(replace(chat.request(asked), store=False), tokens, "messages")
+        order = self._responses.order(request, tokens, "messages", grammar)
         generation = self._generations.make(order)
         if asked.stream:
             options = asked.stream_options

@@ -8,14 +8,14 @@ from uuid import uuid4
 import msgspec
 from msgspec import UNSET, Raw
 
-from engine import Engine, Message, Sampling
-from server import conversations, items, prompt, schema
+from engine import Engine, Grammar, Message, Sampling
+from server import conversations, formats, items, prompt, schema
 from server.answer import Answer
 from server.archive import Archive
 from server.config import Config
 from server.entries import Missing
 from server.errors import ApiError, InvalidRequest, Unavailable
-from server.events import ConversationReference, Response
+from server.events import ConversationReference, Response, TextConfig
 from server.exchange import Exchange, HungUp
 from server.follow import follow
 from server.generation import STOPPING, Generation, Order
@@ -45,8 +45,9 @@ class Responses:
     async def create(self, exchange: Exchange) -> None:
         request, messages = await self.asked(exchange)
         self._check_background(request)
+        grammar = await self._models.grammar(request.format, "text.format.schema")
         tokens = await self.tokens(request, messages)
-        generation = self._generations.make(self.order(request, tokens))
+        generation = self._generations.make(self.order(request, tokens, grammar=grammar))
         if request.background:
             await self._leave_alone(exchange, generation, bool(request.stream))
         elif request.stream:
@@ -94,7 +95,7 @@ class Responses:
             raise ApiError(error.message)
         return generation.response
 
-    def order(self, request: Request, tokens: list[int], name: str = "input") -> Order:
+    def order(self, request: Request, tokens: list[int], name: str = "input", grammar: Grammar | None = None) -> Order:
         """`tokens` came of the field `name`. Raises InvalidRequest."""
         served = self._models.served
         sampling = prompt.sampling(request, self._config.sampling)
@@ -102,7 +103,7 @@ class Responses:
         first = self._first(request, sampling)
         return Order(
             first=first,
-            job=job,
+            job=msgspec.structs.replace(job, grammar=grammar),
             answer=Answer(served.vocabulary, len(tokens), prompt.stops(request)),
             items=items.kept(request.input or (), first.id) if first.store or first.conversation else b"[]",
             streamed=bool(request.stream),
@@ -126,6 +127,7 @@ class Responses:
             safety_identifier=request.safety_identifier,
             store=self._archive is not None and request.store is not False,
             temperature=sampling.temperature,
+            text=TextConfig(formats.in_effect(request.format)),
             top_p=sampling.top_p,
             truncation=request.truncation or "disabled",
         )

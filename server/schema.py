@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from server.errors import InvalidRequest
+from server.formats import PLAIN, Format, TextField
 
 T = TypeVar("T")
 NULL = msgspec.Raw(b"null")
@@ -48,6 +49,7 @@ class Request(Struct, frozen=True):
     seed: Seed | None = None
     stop: Stops | None = None
     max_output_tokens: Count | None = None
+    text: TextField | None = None
     truncation: Literal["auto", "disabled"] | None = None
     metadata: Metadata | None = None
     prompt_cache_key: str | None = None
@@ -58,6 +60,11 @@ class Request(Struct, frozen=True):
     previous_response_id: str | None = None
     conversation: str | Named | None = None
     return_progress: bool | None = None
+
+    @property
+    def format(self) -> Format:
+        """What the answer has to be."""
+        return self.text.format or PLAIN if self.text else PLAIN
 
     @property
     def conversation_id(self) -> str | None:

@@ -1,11 +1,30 @@
-"""Generations that a grammar constrains: the real thread, over models whose own wishes are known."""
+"""Generations that a grammar constrains: the real thread, over models whose own wishes are known, and over SmolLM2."""
+
+from pathlib import Path
 
 import pytest
+import trio
 
-from engine import Constraint, Engine, Finish, Grammar, GrammarError, Grammars, Job, Piece, Reason, Sampling, scripted
+from engine import (
+    Constraint,
+    Engine,
+    Finish,
+    Grammar,
+    GrammarError,
+    Grammars,
+    Job,
+    Options,
+    Piece,
+    Reason,
+    Sampling,
+    load,
+    scripted,
+)
 from engine.model import FloatArray
 from engine.pieces import Token
 from engine.scripted import ASSISTANT, USER, ScriptedModel
+from tests import schemas
+from tests.test_grammar import valid
 from tests.test_worker import STOP, running
 
 GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
@@ -91,3 +110,37 @@ async def test_what_goes_wrong_beside_a_decode_does_not_keep_it_waiting() -> Non
     """It is seen where the mask is applied, which tries again."""
     async with running(ScriptedModel()) as engine:
         assert await answer(engine, job(b"hello", Panicking(99))) == (b"hello", STOP)
+
+
+REAL = range(2000, 2030)
+"""Seeds of schemas; each engine takes some of them."""
+
+
+@pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
+async def test_smollm2_writes_what_fits_whatever_it_means_to_say(engine: str, smollm2: Path, cache: Path) -> None:
+    """At temperature 1.5, several at once."""
+    loaded = load(smollm2, Options(n_slots=4, n_ctx=512, engine=engine), cache)
+    grammars = Grammars(loaded.vocabulary)
+    hot = Sampling(temperature=1.5, top_p=1, top_k=0, min_p=0, seed=4)
+    finished: list[tuple[schemas.Schema, str]] = []
+
+    async def one(host: Engine, seed: int) -> None:
+        schema = schemas.schema(seed)
+        prompt = loaded.vocabulary.encode("Write something in JSON.")
+        with host.generate(Job(tuple(prompt), 60, hot, grammar=grammars.json_schema(schema))) as pieces:
+            came = [piece async for piece in pieces]
+        assert came[-1] in (STOP, Finish(Reason.LENGTH))
+        data = b"".join(loaded.vocabulary.bytes_of(piece.id) for piece in came if isinstance(piece, Token))
+        if came[-1] == STOP:
+            finished.append((schema, data.decode()))
+
+    host = Engine(loaded.model, loaded.vocabulary.end_tokens)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(host.run)
+        async with trio.open_nursery() as asking:
+            for seed in REAL if engine == "llamacpp" else REAL[:6]:
+                asking.start_soon(one, host, seed)
+        nursery.cancel_scope.cancel()
+    loaded.model.close()
+    assert len(finished) > 2
+    assert [(schema, text) for schema, text in finished if not valid(text, schema)] == []

@@ -55,20 +55,21 @@ DRAWN = {
     "server": "",
     # Data
     "server.errors": "",
-    "server.events": "",
+    "server.formats": "",
+    "server.events": "formats",
     "server.config": "engine",
     "server.configfile": "",
     "server.settings": "config configfile",
-    "server.schema": "errors",
+    "server.schema": "errors formats",
     # From request to frames
     "server.summary": "engine",
     "server.reading": "engine errors schema summary",
     "server.history": "engine reading",
-    "server.prompt": "engine errors history reading schema truncation",
+    "server.prompt": "engine errors formats history reading schema truncation",
     "server.truncation": "engine",
     "server.compaction": "engine errors events schema summary truncation",
-    "server.chat_schema": "schema",
-    "server.chat": "engine chat_schema errors prompt reading schema",
+    "server.chat_schema": "formats schema",
+    "server.chat": "engine chat_schema errors formats prompt reading schema",
     "server.completion": "events sse",
     "server.cues": "errors events",
     "server.stream": "cues events",
@@ -90,7 +91,7 @@ DRAWN = {
     "server.progress": "",
     "server.busy": "",
     "server.routes": "errors",
-    "server.models": "engine errors exchange truncation",
+    "server.models": "engine errors exchange formats truncation",
     "server.generation": (
         "engine answer archive conversation_store cues database entries errors events pulse replay store stream"
     ),
@@ -104,8 +105,8 @@ DRAWN = {
     ),
     "server.references": "archive errors items reading schema",
     "server.responses": (
-        "engine answer archive config conversations entries errors events exchange follow generation generations "
-        "items models prompt references schema"
+        "engine answer archive config conversations entries errors events exchange follow formats generation "
+        "generations items models prompt references schema"
     ),
     "server.tokens": "exchange responses",
     "server.compact": "compaction events exchange generations models responses",
@@ -178,6 +179,7 @@ PURE = {
     "server.cues",
     "server.errors",
     "server.events",
+    "server.formats",
     "server.history",
     "server.items",
     "server.prompt",
