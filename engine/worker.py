@@ -17,7 +17,7 @@ from msgspec import Struct
 from engine.ahead import Ahead
 from engine.constraint import Constraint, GrammarError
 from engine.model import Chunk, Model, ModelError
-from engine.pieces import Finish, Job, Piece, Reason
+from engine.pieces import Finish, Job, Piece, Reason, Token
 from engine.sampler import Sampler
 from engine.scheduler import Plan, Scheduler
 from engine.slots import Key
@@ -178,7 +178,7 @@ class Engine:
                 continue
             match letter:
                 case Submit(key, job):
-                    self._samplers[key] = Sampler(job.sampling)
+                    self._samplers[key] = Sampler(job.sampling, job.prompt, job.top_logprobs)
                     if job.grammar is not None:
                         self._constraints[key] = job.grammar.start()
                     self._scheduler.add(key, job)
@@ -208,7 +208,7 @@ class Engine:
 
     def _absorb(self, plan: Plan, seconds: float) -> list[tuple[Key, Piece]]:
         """Sample what was decoded. Where a grammar can't be held, that job ends, and the others go on."""
-        sampled: dict[int, list[int]] = {}
+        sampled: dict[int, list[Token]] = {}
         pieces: list[tuple[Key, Piece]] = []
         chunks: list[Chunk] = []
         for chunk in plan.chunks:
@@ -227,22 +227,24 @@ class Engine:
         keys = [self._scheduler.key(chunk.slot) for chunk in plan.chunks if chunk.logits]
         return [self._constraints[key] for key in keys if key in self._constraints]
 
-    def _sample(self, chunk: Chunk) -> list[int]:
+    def _sample(self, chunk: Chunk) -> list[Token]:
         """A token for each row of logits, up to the first that isn't what was guessed to stand there.
 
         Raises GrammarError.
         """
         key = self._scheduler.key(chunk.slot)
         sampler, constraint = self._samplers[key], self._constraints.get(key)
-        tokens: list[int] = []
+        tokens: list[Token] = []
         for row, guess in enumerate((*chunk.tokens[len(chunk.tokens) - chunk.logits + 1 :], None)):
             logits = self._model.logits(chunk.slot, row)
+            untouched = sampler.untouched(logits)
             if constraint is not None:
                 constraint.apply(logits)
-            tokens.append(sampler.pick(logits))
+            token = sampler.pick(logits)
             if constraint is not None:
-                constraint.advance(tokens[-1])
-            if tokens[-1] != guess:
+                constraint.advance(token)
+            tokens.append(Token(token, sampler.likelihood(untouched, token)))
+            if token != guess:
                 break
         return tokens
 

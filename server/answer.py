@@ -6,6 +6,7 @@ from engine import Finish, Piece, Progress, Reason, Started, TextDecoder, Token,
 from server.cues import Cue, End, Text, failure
 from server.errors import ApiError
 from server.events import InputTokensDetails, OutputTokensDetails, PromptProgress, Usage
+from server.logprobs import Ledger
 
 
 class Answer:
@@ -14,6 +15,8 @@ class Answer:
     def __init__(self, vocabulary: Vocabulary, prompt_tokens: int, stops: Sequence[str]) -> None:
         self._vocabulary = vocabulary
         self._decoder = TextDecoder(stops)
+        self._ledger = Ledger(vocabulary)
+        self._shown = 0
         self._prompt_tokens = prompt_tokens
         self._cached = 0
         self._evaluated = 0
@@ -36,9 +39,9 @@ class Answer:
             case Progress(evaluated):
                 self._evaluated = evaluated
                 return []
-            case Token(id_):
+            case Token():
                 self.produced += 1
-                return self._text(self._vocabulary.bytes_of(id_), now)
+                return self._text(piece, now)
             case Finish(Reason.FAILED, message):
                 self.ended = True
                 return [failure(ApiError(message))]
@@ -61,13 +64,17 @@ class Answer:
             total_tokens=self._prompt_tokens + self.produced,
         )
 
-    def _text(self, data: bytes, now: int) -> list[Cue]:
-        text = self._decoder.feed(data)
-        cues: list[Cue] = [Text(text)] if text else []
+    def _text(self, token: Token, now: int) -> list[Cue]:
+        self._ledger.add(self._decoder.decoded, token)
+        cues = self._said(self._decoder.feed(self._vocabulary.bytes_of(token.id)))
         return [*cues, *self._end(now, None)] if self._decoder.stopped else cues
+
+    def _said(self, text: str) -> list[Cue]:
+        if not text:
+            return []
+        begin, self._shown = self._shown, self._shown + len(text)
+        return [Text(text, self._ledger.between(begin, self._shown))]
 
     def _end(self, now: int, incomplete: str | None) -> list[Cue]:
         self.ended = True
-        rest = self._decoder.flush()
-        end = End(now, self.usage, incomplete)
-        return [Text(rest), end] if rest else [end]
+        return [*self._said(self._decoder.flush()), End(now, self.usage, incomplete)]

@@ -16,6 +16,7 @@ from server.conversations import Conversations
 from server.database import StoreError
 from server.errors import ApiError, Unavailable
 from server.exchange import Exchange, HungUp, Receive, Scope, Send
+from server.gate import Gate
 from server.generation import MISTAKE, STOPPING, Patience
 from server.generations import Generations
 from server.kept import Kept
@@ -35,10 +36,11 @@ class App:
         self._engine = engine
         self._busy = Busy()
         patience = Patience(config.heartbeat_seconds, config.linger_seconds)
-        self._generations = Generations(engine, archive, patience, self._busy)
+        gate = Gate(served.info.n_slots, config.queue)
+        self._generations = Generations(engine, archive, patience, gate, self._busy)
         models = Models(served, config.aliases)
         responses = Responses(config, engine, models, self._generations, archive)
-        chats = Chats(config, engine, models, self._generations, responses)
+        chats = Chats(config, models, self._generations, responses)
         tokens = Tokens(responses)
         compact = Compact(models, self._generations, responses)
         kept = Kept(self._generations, archive)

@@ -11,7 +11,7 @@ from engine import Call, Message
 from server import formats, prompt
 from server.chat_schema import ChatMessage, ChatRequest, ChatSchemaFormat
 from server.errors import InvalidRequest
-from server.formats import PLAIN, Format, SchemaFormat, TextField
+from server.formats import PLAIN, Format, SchemaFormat, TextWish
 from server.prompt import Conversation
 from server.reading import ROLES, Entry, Output, Reader, Thought
 from server.schema import Request, as_text, loose_text
@@ -28,9 +28,17 @@ def request(chat: ChatRequest) -> Request:
         top_k=chat.top_k,
         min_p=chat.min_p,
         seed=chat.seed,
+        presence_penalty=chat.presence_penalty,
+        frequency_penalty=chat.frequency_penalty,
+        repeat_penalty=chat.repeat_penalty,
+        repetition_penalty=chat.repetition_penalty,
+        repeat_last_n=chat.repeat_last_n,
+        logit_bias=chat.logit_bias,
         stop=chat.stop,
+        include=[prompt.LOGPROBS] if chat.logprobs else None,
+        top_logprobs=chat.top_logprobs,
         max_output_tokens=chat.max_completion_tokens or chat.max_tokens,
-        text=TextField(_format(chat)) if chat.response_format else None,
+        text=TextWish(_format(chat)) if chat.response_format else None,
         metadata=chat.metadata,
         prompt_cache_key=chat.prompt_cache_key,
         safety_identifier=chat.safety_identifier,

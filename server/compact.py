@@ -21,15 +21,17 @@ class Compact:
 
     async def create(self, exchange: Exchange) -> None:
         """What doesn't fit the context at once is summarised from its beginning, part by part."""
-        _, messages = await self._responses.asked(exchange)
+        self._generations.check()
+        messages = (await self._responses.asked(exchange)).messages
         n_ctx = self._models.served.info.n_ctx
         request = compaction.request(n_ctx)
         left = messages
         usages: list[Usage] = []
         while True:
             count, tokens = await self._models.render(left, partial(compaction.part, n_ctx=n_ctx), RENDERINGS)
-            generation = self._generations.make(self._responses.order(request, tokens))
-            response = await self._responses.whole(exchange, generation)
+            order = self._responses.order(request, tokens, exchange.client)
+            with self._generations.make(order, anyway=bool(usages)) as generation:
+                response = await self._responses.whole(exchange, generation)
             text = compaction.written(response)
             assert response.usage is not None, "it has ended well"
             usages.append(response.usage)

@@ -11,6 +11,7 @@ from server.events import (
     Error,
     ErrorPayload,
     Event,
+    Logprob,
     OutputTextDelta,
     Response,
     ResponseCompleted,
@@ -44,11 +45,16 @@ class Delta(Struct, frozen=True, omit_defaults=True):
     content: str | None = None
 
 
+class ChatLogprobs(Struct, frozen=True):
+    content: tuple[Logprob, ...]
+    refusal: None = None
+
+
 class ChunkChoice(Struct, frozen=True):
     delta: Delta
     finish_reason: Finish | None = None
     index: int = 0
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
 
 
 class Chunk(Struct, frozen=True, kw_only=True):
@@ -77,7 +83,7 @@ class Choice(Struct, frozen=True):
     message: ChatReply
     finish_reason: Finish
     index: int = 0
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
 
 
 class ChatCompletion(Struct, frozen=True, kw_only=True):
@@ -114,8 +120,8 @@ class Chunks:
                 if self._begun:
                     yield sse.PING
                 self._begun = True
-            case OutputTextDelta(delta=text):
-                yield self._chunk(Delta(content=text))
+            case OutputTextDelta(delta=text, logprobs=logprobs):
+                yield self._chunk(Delta(content=text), logprobs=logprobs)
             case ResponseCompleted(_, response) | ResponseIncomplete(_, response):
                 yield self._chunk(Delta(), _finish(response))
                 if self._template.usage is None and response.usage is not None:
@@ -123,19 +129,22 @@ class Chunks:
             case Error(error=payload):
                 yield sse.frame(Failed(payload))
 
-    def _chunk(self, delta: Delta, finish: Finish | None = None) -> bytes:
-        return sse.frame(replace(self._template, choices=(ChunkChoice(delta, finish),)))
+    def _chunk(self, delta: Delta, finish: Finish | None = None, logprobs: tuple[Logprob, ...] = ()) -> bytes:
+        choice = ChunkChoice(delta, finish, logprobs=_logprobs(logprobs))
+        return sse.frame(replace(self._template, choices=(choice,)))
 
 
 def completion(response: Response) -> ChatCompletion:
     """The whole answer, of a response that has ended well or early."""
     assert response.usage is not None, "it has ended"
-    reply = ChatReply("".join(part.text for item in response.output for part in item.content))
+    parts = [part for item in response.output for part in item.content]
+    reply = ChatReply("".join(part.text for part in parts))
+    logprobs = _logprobs(tuple(each for part in parts for each in part.logprobs))
     return ChatCompletion(
         id=_id(response),
         created=response.created_at,
         model=response.model,
-        choices=(Choice(reply, _finish(response)),),
+        choices=(Choice(reply, _finish(response), logprobs=logprobs),),
         usage=_usage(response.usage),
     )
 
@@ -147,6 +156,10 @@ def _id(response: Response) -> str:
 def _finish(response: Response) -> Finish:
     details = response.incomplete_details
     return "length" if details is not None and details.reason == "max_output_tokens" else "stop"
+
+
+def _logprobs(logprobs: tuple[Logprob, ...]) -> ChatLogprobs | None:
+    return ChatLogprobs(logprobs) if logprobs else None
 
 
 def _usage(usage: Usage) -> ChatUsage:

@@ -112,19 +112,6 @@ class Conversations:
     async def _body(self, exchange: Exchange) -> bytes:
         return await exchange.body(self._config.max_body_bytes, self._config.body_gap_seconds)
 
-    async def _new(self, asked: Sequence[Raw]) -> list[StoredItem]:
-        """What could not be answered later is not taken in. Raises InvalidRequest."""
-        for index, raw in enumerate(asked):
-            if schema.part(raw, Typed, place := f"items[{index}]") == Typed():
-                raise InvalidRequest(f"`{place}` has neither `type` nor `role`.", param=place)
-        asked = await self._references.items(asked, "items")
-        for _ in Reader().entries(asked, "items"):
-            pass
-        new = split(items.kept(asked, uuid4().hex))
-        if len({item.id for item in new}) < len(new):
-            raise InvalidRequest("Two of `items` have the same `id`.", param="items")
-        return new
-
     def _kept(self, conversation_id: str) -> ConversationArchive:
         """Where that one is, if it is anywhere. Raises NotFound."""
         if self._archive is None:

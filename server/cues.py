@@ -8,7 +8,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from server.errors import ApiError
-from server.events import ErrorPayload, PromptProgress, Usage
+from server.events import ErrorPayload, Logprob, PromptProgress, Usage
 
 
 class Created(Struct, frozen=True, array_like=True, tag="c"):
@@ -31,6 +31,8 @@ class Unstored(Struct, frozen=True, array_like=True, tag="u"):
 
 class Text(Struct, frozen=True, array_like=True, tag="t"):
     text: str
+    logprobs: tuple[Logprob, ...] = ()
+    """Of the tokens whose text begins in it, for who asked."""
 
 
 class End(Struct, frozen=True, array_like=True, tag="e"):

@@ -13,10 +13,25 @@ from server.formats import PLAIN, Format
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 
+class TopLogprob(Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+
+
+class Logprob(Struct, frozen=True):
+    """A token's. openai-python has it without `bytes` in deltas, and takes them."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+    top_logprobs: tuple[TopLogprob, ...]
+
+
 class OutputText(Struct, frozen=True, tag="output_text"):
     text: str
     annotations: tuple[()] = ()
-    logprobs: tuple[()] = ()
+    logprobs: tuple[Logprob, ...] = ()
 
 
 class Message(Struct, frozen=True, tag="message"):
@@ -57,6 +72,8 @@ class IncompleteDetails(Struct, frozen=True):
 
 class TextConfig(Struct, frozen=True):
     format: Format = PLAIN
+    verbosity: str | UnsetType = UNSET
+    """An echo: local models have no such knob."""
 
 
 class Reasoning(Struct, frozen=True):
@@ -107,6 +124,7 @@ class Response(Struct, frozen=True, kw_only=True):
     top_p: float
     truncation: Literal["auto", "disabled"] = "disabled"
     usage: Usage | None = None
+    user: str | UnsetType = UNSET
 
 
 class _Numbered(Struct, frozen=True):
@@ -176,7 +194,7 @@ class OutputTextDelta(_Numbered, frozen=True, tag="response.output_text.delta"):
     output_index: int
     content_index: int
     delta: str
-    logprobs: tuple[()] = ()
+    logprobs: tuple[Logprob, ...] = ()
 
 
 class OutputTextDone(_Numbered, frozen=True, tag="response.output_text.done"):
@@ -184,7 +202,7 @@ class OutputTextDone(_Numbered, frozen=True, tag="response.output_text.done"):
     output_index: int
     content_index: int
     text: str
-    logprobs: tuple[()] = ()
+    logprobs: tuple[Logprob, ...] = ()
 
 
 class ErrorPayload(Struct, frozen=True):

@@ -5,7 +5,7 @@ instructions, and small models write better what they know of beforehand. It sta
 what is said there stays the beginning of the prompt, with and without a format.
 """
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -32,13 +32,15 @@ class SchemaFormat(Struct, frozen=True, tag="json_schema"):
 
 
 Format: TypeAlias = PlainFormat | JsonFormat | SchemaFormat
+Verbosity: TypeAlias = Literal["low", "medium", "high"]
 PLAIN = PlainFormat()
 
 
-class TextField(Struct, frozen=True):
-    """`text` of a request."""
+class TextWish(Struct, frozen=True):
+    """`text`."""
 
     format: Format | None = None
+    verbosity: Verbosity | None = None
 
 
 def in_effect(format_: Format) -> Format:

@@ -25,7 +25,7 @@ from server.entries import Missing
 from server.errors import ApiError
 from server.events import Event, Response
 from server.pulse import Pulse
-from server.replay import opening, perform
+from server.replay import behind, opening, perform
 from server.store import Stored
 from server.stream import Stream
 
@@ -73,11 +73,15 @@ class Generation:
         self.events: list[Event] = []
         """So far; each at the index of its number."""
         self.ended = trio.Event()
+        self.took: float | None = None
+        """Seconds in which it had a slot, known when it has ended; None where it had none."""
         self._readers = 0
         self._waiting = trio.lowlevel.ParkingLot()
         self._making = trio.CancelScope()
         self._error: ApiError | None = None
         self._begun = False
+        self._since = math.inf
+        """When it got its slot."""
         self._tell(opening(order.first))
 
     @contextlib.contextmanager
@@ -93,11 +97,16 @@ class Generation:
                 lingers = self._order.streamed and self.response.store
                 self._making.deadline = trio.current_time() + (self._linger if lingers else 0)
 
+    @property
+    def forsaken(self) -> bool:
+        """Whether nobody reads it, and it is only kept in the queue in case that somebody comes back."""
+        return not self._readers and self._making.deadline < math.inf and not self._order.answer.started
+
     async def after(self, number: int) -> list[Event]:
         """What comes behind the event of that number: at least one, in the end (again) the terminal one."""
         while len(self.events) <= number + 1 and not self.ended.is_set():
             await self._waiting.park()
-        return self.events[number + 1 :] or self.events[-1:]
+        return behind(self.events, number)
 
     def broken(self, error: ApiError) -> list[Event]:
         """What ends the stream of a reader to whom the rest can't be told."""
@@ -143,6 +152,8 @@ class Generation:
             if not self._begun:
                 nursery.start_soon(self.begin)  # beside it: the first token doesn't wait for a disk
             last = await self._make()
+        if self._order.answer.started:
+            self.took = trio.current_time() - self._since
         await self._end(last)
 
     async def _make(self) -> Cue:
@@ -161,12 +172,16 @@ class Generation:
 
     async def _listen(self) -> Cue:
         answer = self._order.answer
+        if not self._engine.full:
+            self._since = trio.current_time()
         with self._engine.generate(self._order.job) as pieces:
             while True:
                 arrived: list[Piece] = []
                 with trio.move_on_at(self._pulse.due(self._stream.state)):
                     arrived = await _arrived(pieces)
                 now = int(time.time())
+                if arrived:
+                    self._since = min(self._since, trio.current_time())
                 cues = [cue for piece in arrived for cue in answer.take(piece, now)]
                 last = cues.pop() if answer.ended else None
                 self._tell([*self._pulse.beat(self._stream.state, answer, trio.current_time()), *cues])

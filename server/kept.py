@@ -95,8 +95,7 @@ class Kept:
 
 def _frames(stored: Stored, number: int) -> bytes:
     """Those of the events behind `number`; at least the terminal one's."""
-    events = list(replay.events(stored.first, stored.cues))
-    return sse.encode(events[number + 1 :] or events[-1:])
+    return sse.encode(replay.behind(list(replay.events(stored.first, stored.cues)), number))
 
 
 def _check_background(response_id: str, background: bool) -> None:

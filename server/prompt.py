@@ -11,6 +11,9 @@ from server.errors import InvalidRequest
 from server.reading import Entry, Reader, Thought
 from server.schema import Request
 
+LOGPROBS = "message.output_text.logprobs"
+"""Of `include`."""
+
 
 class Conversation(Struct, frozen=True):
     """What is left of the input for the model, and what was skipped (for the log)."""
@@ -74,7 +77,28 @@ def _something(entries: Sequence[Entry], skipped: Sequence[str], name: str) -> N
 def sampling(request: Request, default: Sampling) -> Sampling:
     """`default` where the request says nothing."""
     wished = {field: getattr(request, field) for field in Sampling.__struct_fields__}
+    if request.repeat_penalty is None:
+        wished["repeat_penalty"] = request.repetition_penalty
     return msgspec.structs.replace(default, **{k: v for k, v in wished.items() if v is not None})
+
+
+def top_logprobs(request: Request) -> int | None:
+    """See Job. Either of the two fields asks for logprobs."""
+    n = request.top_logprobs or 0
+    return n if n or LOGPROBS in (request.include or ()) else None
+
+
+def not_included(request: Request) -> list[str]:
+    """What is asked for in `include`, and skipped (for the log)."""
+    return [f"include {name}" for name in request.include or () if name != LOGPROBS]
+
+
+def check_bias(sampling: Sampling, n_vocab: int) -> None:
+    """Raises InvalidRequest where a token is meant that the model has not."""
+    if (token := max(sampling.logit_bias, default=0)) >= n_vocab:
+        raise InvalidRequest(
+            f"`logit_bias` names the token {token}; this model has those from 0 to {n_vocab - 1}.", param="logit_bias"
+        )
 
 
 def stops(request: Request) -> tuple[str, ...]:
@@ -100,7 +124,16 @@ def job(request: Request, prompt: Sequence[int], sampling: Sampling, n_ctx: int,
             param=name,
             code="context_length_exceeded",
         )
-    return Job(tuple(prompt), min(request.max_output_tokens or room, room), sampling)
+    most = min(request.max_output_tokens or room, room)
+    return Job(tuple(prompt), most, sampling, top_logprobs=top_logprobs(request))
+
+
+def affinity(request: Request, client: str) -> str:
+    """The name that requests of one kin have in common, by the client's own word; empty where it says nothing.
+
+    A conversation that goes on here has a better one: many applications send the same key with everything.
+    """
+    return f"{client} {request.prompt_cache_key}" if request.prompt_cache_key else ""
 
 
 def _merged(messages: Sequence[Message], note: str) -> Iterator[Message]:

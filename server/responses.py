@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from uuid import uuid4
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, Struct
+from msgspec.structs import replace
 
 from engine import Engine, Grammar, Message, Sampling
 from server import conversations, formats, items, prompt, schema
@@ -18,7 +19,7 @@ from server.errors import ApiError, InvalidRequest, Unavailable
 from server.events import ConversationReference, Response, TextConfig
 from server.exchange import Exchange, HungUp
 from server.follow import follow
-from server.generation import STOPPING, Generation, Order
+from server.generation import Generation, Order
 from server.generations import Generations
 from server.models import Models
 from server.references import References
@@ -28,6 +29,15 @@ MOST_NOTICED = 1000
 """Kinds of skipped things that are remembered; clients can make up any number of them."""
 
 log = logging.getLogger("responsed.http")
+
+
+class Asked(Struct, frozen=True):
+    request: Request
+    """With what its references stand for."""
+    messages: tuple[Message, ...]
+    """All that was said up to it."""
+    root: str | None
+    """What all turns of its conversation have in common; None where it begins."""
 
 
 class Responses:
@@ -43,31 +53,34 @@ class Responses:
         self._noticed: set[str] = set()
 
     async def create(self, exchange: Exchange) -> None:
-        request, messages = await self.asked(exchange)
+        self._generations.check()
+        asked = await self.asked(exchange)
+        request = asked.request
         self._check_background(request)
         grammar = await self._models.grammar(request.format, "text.format.schema")
-        tokens = await self.tokens(request, messages)
-        generation = self._generations.make(self.order(request, tokens, grammar=grammar))
-        if request.background:
-            await self._leave_alone(exchange, generation, bool(request.stream))
-        elif request.stream:
-            await follow(exchange, generation, start=self._generations.start)
-        else:
-            response = await self.whole(exchange, generation)
-            await exchange.answer(200, msgspec.json.encode(response))
+        tokens = await self.tokens(request, asked.messages)
+        with self._generations.make(
+            self.order(request, tokens, exchange.client, asked.root, grammar=grammar)
+        ) as generation:
+            if request.background:
+                await self._leave_alone(exchange, generation, bool(request.stream))
+            elif request.stream:
+                await follow(exchange, generation, start=self._generations.start)
+            else:
+                response = await self.whole(exchange, generation)
+                await exchange.answer(200, msgspec.json.encode(response))
 
-    async def asked(self, exchange: Exchange) -> tuple[Request, tuple[Message, ...]]:
-        """The request, with what its references stand for, and all that was said up to it. Raises ApiError."""
-        if not self._engine.running:
-            raise Unavailable(STOPPING)
+    async def asked(self, exchange: Exchange) -> Asked:
+        """Raises ApiError."""
         body = await exchange.body(self._config.max_body_bytes, self._config.body_gap_seconds)
         request = schema.decode(body)
         self._models.resolve(request.model)
-        past = await self._before(request)
+        past, root = await self._before(request)
         request = await self._references.resolved(request, past)
         conversation = prompt.conversation(request, past)
-        self.notice([*(f"field {name}" for name in schema.unknown_fields(body)), *conversation.skipped])
-        return request, conversation.messages
+        fields = (f"field {name}" for name in schema.unknown_fields(body))
+        self.notice([*fields, *prompt.not_included(request), *conversation.skipped])
+        return Asked(request, conversation.messages, root)
 
     async def tokens(self, request: Request, messages: Sequence[Message]) -> list[int]:
         """What is evaluated. Raises InvalidRequest."""
@@ -95,15 +108,32 @@ class Responses:
             raise ApiError(error.message)
         return generation.response
 
-    def order(self, request: Request, tokens: list[int], name: str = "input", grammar: Grammar | None = None) -> Order:
-        """`tokens` came of the field `name`. Raises InvalidRequest."""
+    def order(
+        self,
+        request: Request,
+        tokens: list[int],
+        client: str,
+        root: str | None = None,
+        name: str = "input",
+        grammar: Grammar | None = None,
+    ) -> Order:
+        """`root`: see Asked; `tokens` came of the field `name`.
+
+        Raises InvalidRequest.
+        """
         served = self._models.served
         sampling = prompt.sampling(request, self._config.sampling)
+        prompt.check_bias(sampling, served.info.n_vocab)
         job = prompt.job(request, tokens, sampling, served.info.n_ctx, name)
         first = self._first(request, sampling)
         return Order(
             first=first,
-            job=msgspec.structs.replace(job, grammar=grammar),
+            job=replace(
+                job,
+                client=client,
+                affinity=root or prompt.affinity(request, client) or first.id,
+                grammar=grammar,
+            ),
             answer=Answer(served.vocabulary, len(tokens), prompt.stops(request)),
             items=items.kept(request.input or (), first.id) if first.store or first.conversation else b"[]",
             streamed=bool(request.stream),
@@ -114,22 +144,27 @@ class Responses:
         return Response(
             id=f"resp_{uuid4().hex}",
             created_at=int(time.time()),
+            frequency_penalty=sampling.frequency_penalty,
             status="queued" if request.background or self._engine.full else "in_progress",
             background=bool(request.background),
             conversation=ConversationReference(name) if (name := request.conversation_id) is not None else UNSET,
             model=self._models.served.name,
             instructions=request.instructions,
             max_output_tokens=request.max_output_tokens,
+            max_tool_calls=request.max_tool_calls,
             metadata=request.metadata or {},
             parallel_tool_calls=request.parallel_tool_calls is not False,
+            presence_penalty=sampling.presence_penalty,
             previous_response_id=request.previous_response_id,
             prompt_cache_key=request.prompt_cache_key,
             safety_identifier=request.safety_identifier,
             store=self._archive is not None and request.store is not False,
             temperature=sampling.temperature,
-            text=TextConfig(formats.in_effect(request.format)),
+            text=TextConfig(formats.in_effect(request.format), (request.text and request.text.verbosity) or UNSET),
+            top_logprobs=request.top_logprobs or 0,
             top_p=sampling.top_p,
             truncation=request.truncation or "disabled",
+            user=request.user or UNSET,
         )
 
     def _check_background(self, request: Request) -> None:
@@ -143,20 +178,21 @@ class Responses:
         if request.store is False:
             raise InvalidRequest("A background response has to be stored: leave `store` out.", param="background")
 
-    async def _before(self, request: Request) -> list[Raw]:
-        """The items that come before the input. Raises InvalidRequest, NotFound."""
+    async def _before(self, request: Request) -> tuple[list[Raw], str | None]:
+        """The items that come before the input, and what names all of that conversation. Raises InvalidRequest,
+        NotFound."""
         if (conversation := request.conversation_id) is None:
             return await self._past(request.previous_response_id)
         if request.previous_response_id is not None:
             raise InvalidRequest(
                 "Either `conversation` or `previous_response_id` says what came before, not both.", param="conversation"
             )
-        return await conversations.said(self._archive, conversation)
+        return await conversations.said(self._archive, conversation), conversation
 
-    async def _past(self, previous: str | None) -> list[Raw]:
-        """The items of all responses up to that one. Raises InvalidRequest."""
+    async def _past(self, previous: str | None) -> tuple[list[Raw], str | None]:
+        """The items of all responses up to that one, and the id of the first. Raises InvalidRequest."""
         if previous is None:
-            return []
+            return [], None
         if self._archive is None:
             raise InvalidRequest(
                 "This server stores no responses (--store): send the whole conversation as `input`.",
@@ -170,7 +206,7 @@ class Responses:
             raise _gone(error.id) from error
         if chain[-1].unfinished:  # see Kept
             raise _gone(previous)
-        return [item for stored in chain for item in items.history(stored.items, stored.response)]
+        return [item for stored in chain for item in items.history(stored.items, stored.response)], chain[0].id
 
     def notice(self, skipped: Iterable[str]) -> None:
         """Log what is skipped, each kind of thing once: clients send the same with every request."""

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from server.errors import InvalidRequest
-from server.formats import PLAIN, Format, TextField
+from server.formats import PLAIN, Format, TextWish
 
 T = TypeVar("T")
 NULL = msgspec.Raw(b"null")
@@ -18,7 +18,12 @@ Stop: TypeAlias = Annotated[str, Meta(max_length=1000)]
 Stops: TypeAlias = Stop | Annotated[list[Stop], Meta(max_length=16)]
 Temperature: TypeAlias = Annotated[float, Meta(ge=0, le=2)]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
+RepeatPenalty: TypeAlias = Annotated[float, Meta(gt=0, le=10)]
+Window: TypeAlias = Annotated[int, Meta(ge=-1, le=1_000_000)]
+LogitBias: TypeAlias = dict[Annotated[int, Meta(ge=0)], Annotated[float, Meta(ge=-100, le=100)]]
 TopK: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
+Top: TypeAlias = Annotated[int, Meta(ge=0, le=20)]
 Seed: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Metadata: TypeAlias = Annotated[
@@ -32,10 +37,17 @@ class Named(Struct, frozen=True):
     id: str
 
 
+class StreamOptions(Struct, frozen=True):
+    """`stream_options`. Obfuscation hides the lengths of deltas from who watches the net; there is none here."""
+
+    include_obfuscation: bool | None = None
+
+
 class Request(Struct, frozen=True):
     """The body of `POST /v1/responses`. Bounds: OpenAI's API.
 
-    `top_k`, `min_p`, `seed`, `stop` and `return_progress` are ours.
+    `top_k`, `min_p`, `seed`, `stop`, the penalties, `logit_bias` and `return_progress` are ours. Of the penalties,
+    `repeat_penalty` and `repeat_last_n` are llama.cpp's, and `repetition_penalty` is what others call the first.
     """
 
     model: str | None = None
@@ -47,11 +59,25 @@ class Request(Struct, frozen=True):
     top_k: TopK | None = None
     min_p: Share | None = None
     seed: Seed | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repeat_penalty: RepeatPenalty | None = None
+    repetition_penalty: RepeatPenalty | None = None
+    repeat_last_n: Window | None = None
+    logit_bias: LogitBias | None = None
     stop: Stops | None = None
+    include: list[str] | None = None
+    top_logprobs: Top | None = None
     max_output_tokens: Count | None = None
-    text: TextField | None = None
     truncation: Literal["auto", "disabled"] | None = None
+    text: TextWish | None = None
     metadata: Metadata | None = None
+    prompt: msgspec.Raw = NULL
+    """A template that is stored with OpenAI; `decode` refuses it."""
+    max_tool_calls: Count | None = None
+    service_tier: str | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     parallel_tool_calls: bool | None = None
@@ -75,7 +101,7 @@ class Retrieval(Struct, frozen=True):
     """The query of `GET /v1/responses/{id}`."""
 
     stream: bool = False
-    starting_after: Annotated[int, Meta(ge=-1)] = -1
+    starting_after: Annotated[int, Meta(ge=-1, lt=2**53)] = -1
 
 
 class Listing(Struct, frozen=True):
@@ -188,7 +214,12 @@ KNOWN = frozenset(Request.__struct_fields__)
 
 def decode(body: bytes) -> Request:
     """Raises InvalidRequest, naming the field."""
-    return read(body, _request)
+    request = read(body, _request)
+    if request.prompt != NULL:
+        raise InvalidRequest(
+            "There are no prompt templates here: send their text as `instructions` and `input`.", param="prompt"
+        )
+    return request
 
 
 def read(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:

@@ -6,7 +6,7 @@ What is not streamed is `response` after the last event.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 from typing import Literal
 
@@ -22,6 +22,7 @@ from server.events import (
     ErrorPayload,
     Event,
     IncompleteDetails,
+    Logprob,
     Message,
     OutputItemAdded,
     OutputItemDone,
@@ -74,18 +75,20 @@ class MessageItem:
         self._index = output_index
         self._number = number
         self._texts: list[str] = []
+        self._logprobs: list[Logprob] = []
 
     def added(self) -> Iterator[Event]:
         yield OutputItemAdded(self._number(), self._index, Message(self._id, "in_progress", ()))
         yield ContentPartAdded(self._number(), self._id, self._index, 0, OutputText(""))
 
-    def delta(self, text: str) -> Iterator[Event]:
+    def delta(self, text: str, logprobs: Sequence[Logprob]) -> Iterator[Event]:
         self._texts.append(text)
-        yield OutputTextDelta(self._number(), self._id, self._index, 0, text)
+        self._logprobs += logprobs
+        yield OutputTextDelta(self._number(), self._id, self._index, 0, text, tuple(logprobs))
 
     def done(self, status: Literal["completed", "incomplete"]) -> Iterator[Event]:
-        part = OutputText("".join(self._texts))
-        yield OutputTextDone(self._number(), self._id, self._index, 0, part.text)
+        part = OutputText("".join(self._texts), logprobs=tuple(self._logprobs))
+        yield OutputTextDone(self._number(), self._id, self._index, 0, part.text, part.logprobs)
         yield ContentPartDone(self._number(), self._id, self._index, 0, part)
         yield OutputItemDone(self._number(), self._index, Message(self._id, status, (part,)))
 
@@ -121,9 +124,9 @@ class Stream:
                 yield ResponseInProgress(self._number(), self.response, progress or UNSET)
             case Unstored():
                 self.response = replace(self.response, store=False, conversation=UNSET)
-            case Text(text):
+            case Text(text, logprobs):
                 yield from self._opened()
-                yield from self._current.delta(text)
+                yield from self._current.delta(text, logprobs)
             case End():
                 yield from self._end(cue)
             case Cancelled(usage):

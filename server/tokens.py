@@ -18,6 +18,6 @@ class Tokens:
 
     async def count(self, exchange: Exchange) -> None:
         """More than the context holds is no error: to find that out is what it is asked for."""
-        request, messages = await self._responses.asked(exchange)
-        tokens = await self._responses.tokens(request, messages)
+        asked = await self._responses.asked(exchange)
+        tokens = await self._responses.tokens(asked.request, asked.messages)
         await exchange.answer(200, msgspec.json.encode(InputTokens(len(tokens))))

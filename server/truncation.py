@@ -1,4 +1,8 @@
-"""What of a conversation fits: `truncation: "auto"` drops the oldest turns, until an answer has room. Pure."""
+"""What of a conversation fits: `truncation: "auto"` drops the oldest turns, until an answer has room. Pure.
+
+More goes than must: whole quarters of the room. So the next turns begin where this one does, and find their beginning
+in the KV cache, instead of evaluating all that is left once more for every turn.
+"""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -11,6 +15,7 @@ Tokens: TypeAlias = Callable[[Sequence[Message]], list[int]]
 
 ROOM = 256
 """Tokens for an answer whose length nobody has said."""
+QUARTERS = 4
 
 
 def room(max_output_tokens: int | None, n_ctx: int) -> int:
@@ -29,6 +34,8 @@ def fitted(messages: Sequence[Message], tokens: Tokens, most: int) -> list[int]:
         return prompt
     leading, starts = _turns(messages)
     prompts = {0: prompt}
+    quarter = max(most // QUARTERS, 1)
+    most = len(prompt) - -(-(len(prompt) - most) // quarter) * quarter
 
     def fits(dropped: int) -> bool:
         prompts[dropped] = tokens([*messages[:leading], *messages[starts[dropped] :]])

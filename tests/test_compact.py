@@ -1,5 +1,6 @@
 """`POST /v1/responses/compact` over the socket, by the official client, and in the hands of who leaves."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,16 @@ async def test_what_is_stored_is_made_short(tmp_path: Path) -> None:
             body = checked(await compact(running, **wish))
             assert body["usage"]["input_tokens"] == wanted
         assert seen(await get(running, f"/v1/responses/{body['id']}")) == not_found(body["id"])
+
+
+async def test_a_conversation_that_is_made_short_stays_as_it_is(tmp_path: Path) -> None:
+    async with served(ScriptedModel(summarising), state=tmp_path) as running:
+        made = (await exchange(running, "POST", "/v1/conversations", json.dumps({"items": TALK}).encode())).json
+        items = f"/v1/conversations/{made['id']}/items"
+        before = (await get(running, items)).json
+        body = checked(await compact(running, conversation=made["id"]))
+        assert [item["content"][0]["text"] for item in body["output"][:-1]] == ["Hello", "Go on"]
+        assert (await get(running, items)).json == before
 
 
 async def test_how_a_request_is_sampled_else_makes_no_difference() -> None:

@@ -586,8 +586,9 @@ async def test_a_reference_in_a_conversation_is_kept_as_what_it_stands_for(tmp_p
 
     async with served(state=tmp_path) as running:
         (answered,) = (await post(running, input="Hello")).json["output"]
-        made = await make(running, items=[reference(answered)])
-        assert await items(running, made) == [answered]
+        for referring in ({"id": answered["id"]}, reference(answered)):
+            made = await make(running, items=[referring])
+            assert await items(running, made) == [answered]
         await add(running, made, said("user", "Hi"))
         added = (await items(running, made))[1]
         response = (await post(running, input=[reference(added)], conversation=made["id"])).json

@@ -47,11 +47,11 @@ def run(scheduler: Scheduler, model: LlamaCpp, *jobs: Job) -> list[list[Piece]]:
     return pieces
 
 
-def greedy(model: LlamaCpp, slot: int, given: Sequence[int], rows: int) -> list[int]:
-    tokens: list[int] = []
+def greedy(model: LlamaCpp, slot: int, given: Sequence[int], rows: int) -> list[Token]:
+    tokens: list[Token] = []
     for row, guess in enumerate((*given[len(given) - rows + 1 :], None)[:rows]):
-        tokens.append(int(model.logits(slot, row).argmax()))
-        if tokens[-1] != guess:
+        tokens.append(Token(int(model.logits(slot, row).argmax())))
+        if tokens[-1].id != guess:
             break
     return tokens
 

@@ -54,7 +54,7 @@ async def test_any_object_is_held() -> None:
     assert (answer.text, answer.json["text"]) == ('{"a": [1]}', {"format": {"type": "json_object"}})
 
 
-@pytest.mark.parametrize("text", [None, {}, {"format": None}, {"format": {"type": "text"}}, {"verbosity": "low"}])
+@pytest.mark.parametrize("text", [None, {}, {"format": None}, {"format": {"type": "text"}}])
 async def test_plain_text_stays_plain(text: Any) -> None:
     async with served(ScriptedModel(lambda message: b"So.")) as running:
         answer = await post(running, input="Where?", text=text)

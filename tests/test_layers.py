@@ -21,7 +21,8 @@ DRAWN = {
     "engine.model": "",
     "engine.text": "",
     "engine.header": "",
-    "engine.sampler": "model pieces",
+    "engine.penalties": "model pieces",
+    "engine.sampler": "model penalties pieces",
     "engine.drafter": "",
     "engine.pace": "",
     "engine.slots": "drafter pieces",
@@ -76,7 +77,8 @@ DRAWN = {
     "server.sse": "events",
     "server.replay": "cues errors events stream",
     "server.items": "errors schema",
-    "server.answer": "engine cues errors events",
+    "server.logprobs": "engine events",
+    "server.answer": "engine cues errors events logprobs",
     "server.pulse": "answer cues events stream",
     # What is kept
     "server.database": "",
@@ -90,16 +92,15 @@ DRAWN = {
     "server.service": "",
     "server.progress": "",
     "server.busy": "",
+    "server.gate": "errors",
     "server.routes": "errors",
     "server.models": "engine errors exchange formats truncation",
     "server.generation": (
         "engine answer archive conversation_store cues database entries errors events pulse replay store stream"
     ),
-    "server.generations": "engine archive busy errors generation",
+    "server.generations": "engine archive busy errors gate generation",
     "server.follow": "errors events exchange generation sse",
-    "server.chats": (
-        "engine chat chat_schema completion config errors exchange follow generation generations models responses"
-    ),
+    "server.chats": ("chat chat_schema completion config exchange follow generations models responses"),
     "server.conversations": (
         "archive config conversation_schema conversation_store entries errors exchange items reading references schema"
     ),
@@ -112,8 +113,8 @@ DRAWN = {
     "server.compact": "compaction events exchange generations models responses",
     "server.kept": "archive errors exchange follow generations items replay schema sse store",
     "server.app": (
-        "engine archive busy chats compact config conversations database errors exchange generation generations kept "
-        "models responses routes tokens"
+        "engine archive busy chats compact config conversations database errors exchange gate generation generations "
+        "kept models responses routes tokens"
     ),
     "server.daemon": "engine app config service",
     "server.commands": "engine engine.backends engine.gguf engine.library progress",
@@ -164,6 +165,7 @@ PURE = {
     "engine.manners",
     "engine.messages",
     "engine.pace",
+    "engine.penalties",
     "engine.rehearsal",
     "engine.scheduler",
     "engine.slots",
@@ -180,8 +182,10 @@ PURE = {
     "server.errors",
     "server.events",
     "server.formats",
+    "server.gate",
     "server.history",
     "server.items",
+    "server.logprobs",
     "server.prompt",
     "server.pulse",
     "server.reading",

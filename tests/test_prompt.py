@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from engine import Call, Job, Message, Sampling
 from server import prompt, schema
@@ -288,12 +289,50 @@ SAMPLINGS: list[tuple[dict[str, Any], Sampling]] = [
         {"temperature": 1.5, "top_p": 0.5, "top_k": 0, "min_p": 0, "seed": 7},
         Sampling(1.5, 0.5, 0, 0.0, 7),
     ),
+    (
+        {"presence_penalty": -2, "frequency_penalty": 2, "repeat_last_n": -1, "logit_bias": {"7": -100, "0": 0.5}},
+        replace(DEFAULT, presence_penalty=-2, frequency_penalty=2, repeat_last_n=-1, logit_bias={7: -100, 0: 0.5}),
+    ),
+    ({"repeat_penalty": 1.1}, replace(DEFAULT, repeat_penalty=1.1)),
+    ({"repetition_penalty": 1.1}, replace(DEFAULT, repeat_penalty=1.1)),
+    ({"repetition_penalty": 1.3, "repeat_penalty": 1.1}, replace(DEFAULT, repeat_penalty=1.1)),
 ]
 
 
 @pytest.mark.parametrize(("fields", "expected"), SAMPLINGS, ids=repr)
 def test_sampling_is_the_default_but_for_what_is_asked(fields: dict[str, Any], expected: Sampling) -> None:
     assert prompt.sampling(request(**fields), DEFAULT) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, None),
+        ({"include": None, "top_logprobs": None}, None),
+        ({"include": ["reasoning.encrypted_content"], "top_logprobs": 0}, None),
+        ({"include": ["a", prompt.LOGPROBS]}, 0),
+        ({"include": [prompt.LOGPROBS], "top_logprobs": 20}, 20),
+        ({"top_logprobs": 3}, 3),
+    ],
+)
+def test_either_of_two_fields_asks_for_logprobs(fields: dict[str, Any], expected: int | None) -> None:
+    assert prompt.job(request(**fields), [1], DEFAULT, 9).top_logprobs == expected
+
+
+def test_what_else_is_to_be_included_is_told_to_the_log() -> None:
+    assert prompt.not_included(request(include=["a", prompt.LOGPROBS, "b"])) == ["include a", "include b"]
+    assert prompt.not_included(request()) == []
+
+
+def test_a_bias_is_of_tokens_that_there_are() -> None:
+    prompt.check_bias(DEFAULT, 1)
+    prompt.check_bias(replace(DEFAULT, logit_bias={0: 1, 99: 1}), 100)
+    with pytest.raises(InvalidRequest) as caught:
+        prompt.check_bias(replace(DEFAULT, logit_bias={0: 1, 100: 1}), 100)
+    assert (caught.value.param, caught.value.message) == (
+        "logit_bias",
+        "`logit_bias` names the token 100; this model has those from 0 to 99.",
+    )
 
 
 JOBS: list[tuple[int | None, int, int]] = [

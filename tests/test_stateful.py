@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 from msgspec import Struct
 
 from tests import wire
-from tests.helpers import Answer, PacedModel, Running, delete, encode, exchange, frames, get, post, served, text
+from tests.helpers import Answer, PacedModel, Running, behind, delete, encode, exchange, get, post, served, text
 
 
 class Daemon:
@@ -224,8 +224,7 @@ class Clients(RuleBasedStateMachine):
         if known is None:
             assert found.status == 404
         else:
-            whole = frames(known.stream)
-            assert found.body == b"".join(whole[min(number + 1, len(whole) - 2) :])
+            assert found.body == behind(known.stream, number)
 
     @rule(response_id=ids)
     def cancel(self, response_id: str) -> None:

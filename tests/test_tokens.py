@@ -1,5 +1,6 @@
 """`POST /v1/responses/input_tokens`: what a response would evaluate, without making one."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ async def count(running: Running, **body: Any) -> Answer:
 async def requests(running: Running) -> list[dict[str, Any]]:
     first = (await post(running, input=TALK)).json
     last = {"previous_response_id": first["id"]}
+    made = await exchange(running, "POST", "/v1/conversations", json.dumps({"items": TALK}).encode())
     return [
         {"input": "Hello"},
         {"input": "Hello", "instructions": "I", "stream": True, "max_output_tokens": 1, "metadata": {"a": "b"}},
@@ -37,6 +39,7 @@ async def requests(running: Running) -> list[dict[str, Any]]:
         {**last},
         {"input": [reference(first["output"][0]["id"]), said("user", "And?")]},
         {"input": "And?", **last, "truncation": "auto"},
+        {"input": "And?", "conversation": made.json["id"]},
         {"input": TALK * 9, "truncation": "auto"},
         {"input": TALK * 9, "truncation": "auto", "max_output_tokens": 200},
     ]
@@ -48,7 +51,7 @@ async def test_it_is_what_a_response_to_the_same_evaluates(tmp_path: Path) -> No
             decoded = list(running.model.decoded)
             counted = await count(running, **body)
             assert running.model.decoded == decoded
-            used = (await post(running, **{**body, "stream": False})).json["usage"]["input_tokens"]
+            used = (await post(running, **body | {"stream": False})).json["usage"]["input_tokens"]
             assert seen(counted) == (200, {"input_tokens": used, "object": "response.input_tokens"})
 
 

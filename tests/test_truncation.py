@@ -1,4 +1,4 @@
-"""The oldest turns go first, as few as can be, and some never go."""
+"""The oldest turns go first, by quarters of the room, and some never go."""
 
 from collections.abc import Sequence
 
@@ -49,11 +49,20 @@ def test_of_a_conversation_is_left(messages: list[Message], most: int, left: str
 
 
 @given(st.text("Aab", max_size=30), st.integers(0, 70))
-def test_as_few_turns_are_dropped_as_can_be(letters: str, most: int) -> None:
+def test_no_more_turns_are_dropped_than_make_whole_quarters(letters: str, most: int) -> None:
     messages = [SYSTEM, *said(letters), *said("Z")]
     starts = [i for i, message in enumerate(messages) if i == 1 or message.role == "user"]
     every = [tokens([SYSTEM, *messages[start:]]) for start in starts]
-    assert fitted(messages, tokens, most) == next((prompt for prompt in every if len(prompt) <= most), every[-1])
+    whole, quarter = len(every[0]), max(most // 4, 1)
+    limit = whole if whole <= most else next(n for n in range(whole, -whole - 80, -quarter) if n <= most)
+    assert fitted(messages, tokens, most) == next((prompt for prompt in every if len(prompt) <= limit), every[-1])
+
+
+def test_most_turns_begin_where_the_one_before_did() -> None:
+    """Or nothing of what the KV cache holds would be of use to them."""
+    talk = said("".join(f"{chr(0x410 + n)}a" for n in range(32)))  # capitals that differ
+    beginnings = [fitted(talk[: 2 * turns], tokens, 60)[0] for turns in range(16, 32)]
+    assert len(set(beginnings)) == 5  # of 4 tokens a turn, a quarter has almost four
 
 
 @given(st.text("Aab", max_size=30), st.integers(0, 70), st.integers(0, 30))
@@ -74,7 +83,7 @@ def test_a_long_conversation_is_rendered_a_few_times() -> None:
         rendered += 1
         return tokens(messages)
 
-    assert len(fitted(said("Aa" * 1000), count, 1234)) == 1232
+    assert len(fitted(said("Aa" * 1000), count, 1234)) == 1228
     assert rendered <= 12
     rendered = 0
     assert beginning(said("Aa" * 1000), count, 1234, 0)[0] == 616

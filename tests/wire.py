@@ -95,7 +95,7 @@ def check_stream(events: list[dict[str, Any]]) -> None:
 
 def check_response(body: dict[str, Any]) -> None:
     """A Response that is no event: its shape by both authorities, and what its status promises."""
-    _validate(pydantic.TypeAdapter(Response), body, "response")
+    _validate(_response_type(), body, "response")
     check_against("ResponseResource", _known_response(body), "response")
     check_outcome(body)
 
@@ -140,6 +140,11 @@ def _client_types() -> dict[str, pydantic.TypeAdapter[Any]]:
     """Event type -> adapter. The library itself picks by `type`, but forgives everything: it constructs."""
     union = get_args(ResponseStreamEvent)[0]
     return {get_args(cls.model_fields["type"].annotation)[0]: pydantic.TypeAdapter(cls) for cls in get_args(union)}
+
+
+@cache
+def _response_type() -> pydantic.TypeAdapter[Response]:
+    return pydantic.TypeAdapter(Response)
 
 
 def _validate(adapter: pydantic.TypeAdapter[Any], body: dict[str, Any], name: str) -> None:
