@@ -1,5 +1,7 @@
 """The engine: models and the one thread that runs them. It has never heard of HTTP or OpenAI."""
 
+from engine.constraint import Constraint, Grammar, GrammarError
+from engine.grammar import Grammars
 from engine.header import GGUFError
 from engine.loader import Loaded, Options, load
 from engine.messages import Call, Message
@@ -14,10 +16,14 @@ from engine.worker import Engine, EngineStopped
 __all__ = [
     "Call",
     "ChatTemplate",
+    "Constraint",
     "Engine",
     "EngineStopped",
     "Finish",
     "GGUFError",
+    "Grammar",
+    "GrammarError",
+    "Grammars",
     "Job",
     "Knobs",
     "Likelihood",

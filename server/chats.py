@@ -27,10 +27,10 @@ class Chats:
         self._models.resolve(asked.model)
         conversation = chat.conversation(asked)
         self._responses.notice([*(f"field {name}" for name in chat_schema.unknown_fields(body)), *conversation.skipped])
+        request = replace(chat.request(asked), store=False)
+        grammar = await self._models.grammar(request.format, "response_format.json_schema.schema")
         tokens = await self._models.tokens(conversation.messages)
-        order = self._responses.order(
-            replace(chat.request(asked), store=False), tokens, exchange.client, name="messages"
-        )
+        order = self._responses.order(request, tokens, exchange.client, name="messages", grammar=grammar)
         with self._generations.make(order) as generation:
             if asked.stream:
                 options = asked.stream_options

@@ -9,8 +9,8 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
-from engine import Engine, Message, Sampling
-from server import conversations, items, prompt, schema
+from engine import Engine, Grammar, Message, Sampling
+from server import conversations, formats, items, prompt, schema
 from server.answer import Answer
 from server.archive import Archive
 from server.config import Config
@@ -57,8 +57,11 @@ class Responses:
         asked = await self.asked(exchange)
         request = asked.request
         self._check_background(request)
+        grammar = await self._models.grammar(request.format, "text.format.schema")
         tokens = await self.tokens(request, asked.messages)
-        with self._generations.make(self.order(request, tokens, exchange.client, asked.root)) as generation:
+        with self._generations.make(
+            self.order(request, tokens, exchange.client, asked.root, grammar=grammar)
+        ) as generation:
             if request.background:
                 await self._leave_alone(exchange, generation, bool(request.stream))
             elif request.stream:
@@ -106,7 +109,13 @@ class Responses:
         return generation.response
 
     def order(
-        self, request: Request, tokens: list[int], client: str, root: str | None = None, name: str = "input"
+        self,
+        request: Request,
+        tokens: list[int],
+        client: str,
+        root: str | None = None,
+        name: str = "input",
+        grammar: Grammar | None = None,
     ) -> Order:
         """`root`: see Asked; `tokens` came of the field `name`.
 
@@ -119,7 +128,12 @@ class Responses:
         first = self._first(request, sampling)
         return Order(
             first=first,
-            job=replace(job, client=client, affinity=root or prompt.affinity(request, client) or first.id),
+            job=replace(
+                job,
+                client=client,
+                affinity=root or prompt.affinity(request, client) or first.id,
+                grammar=grammar,
+            ),
             answer=Answer(served.vocabulary, len(tokens), prompt.stops(request)),
             items=items.kept(request.input or (), first.id) if first.store or first.conversation else b"[]",
             streamed=bool(request.stream),
@@ -146,7 +160,7 @@ class Responses:
             safety_identifier=request.safety_identifier,
             store=self._archive is not None and request.store is not False,
             temperature=sampling.temperature,
-            text=TextConfig(verbosity=(request.text and request.text.verbosity) or UNSET),
+            text=TextConfig(formats.in_effect(request.format), (request.text and request.text.verbosity) or UNSET),
             top_logprobs=request.top_logprobs or 0,
             top_p=sampling.top_p,
             truncation=request.truncation or "disabled",

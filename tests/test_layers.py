@@ -10,13 +10,14 @@ ROOT = Path(__file__).parents[1]
 OURS = ("engine", "server")
 
 DRAWN = {
-    "engine": "header loader messages model pieces snapshots template text vocabulary worker",
+    "engine": "constraint grammar header loader messages model pieces snapshots template text vocabulary worker",
     # Data and decisions
     "engine.alphabet": "",
     "engine.messages": "",
     "engine.manners": "messages",
     "engine.rehearsal": "manners messages",
-    "engine.pieces": "",
+    "engine.constraint": "model",
+    "engine.pieces": "constraint",
     "engine.model": "",
     "engine.text": "",
     "engine.header": "",
@@ -35,6 +36,8 @@ DRAWN = {
     "engine.snapshots": "",
     "engine.vocabulary": "alphabet header",
     "engine.template": "manners messages rehearsal vocabulary",
+    "engine.json_schema": "constraint",
+    "engine.grammar": "constraint json_schema model vocabulary",
     # Backends
     "engine.ctrans": "model",
     "engine.libllama": "model",
@@ -48,24 +51,26 @@ DRAWN = {
     "engine.divergence": "model",
     "engine.tuning": "model",
     "engine.stopwatch": "model tuning",
-    "engine.worker": "model pieces sampler scheduler slots snapshots",
+    "engine.ahead": "constraint",
+    "engine.worker": "ahead constraint model pieces sampler scheduler slots snapshots",
     "server": "",
     # Data
     "server.errors": "",
-    "server.events": "",
+    "server.formats": "",
+    "server.events": "formats",
     "server.config": "engine",
     "server.configfile": "",
     "server.settings": "config configfile",
-    "server.schema": "errors",
+    "server.schema": "errors formats",
     # From request to frames
     "server.summary": "engine",
     "server.reading": "engine errors schema summary",
     "server.history": "engine reading",
-    "server.prompt": "engine errors history reading schema truncation",
+    "server.prompt": "engine errors formats history reading schema truncation",
     "server.truncation": "engine",
     "server.compaction": "engine errors events schema summary truncation",
-    "server.chat_schema": "schema",
-    "server.chat": "engine chat_schema errors prompt reading schema",
+    "server.chat_schema": "formats schema",
+    "server.chat": "engine chat_schema errors formats prompt reading schema",
     "server.completion": "events sse",
     "server.cues": "errors events",
     "server.stream": "cues events",
@@ -89,7 +94,7 @@ DRAWN = {
     "server.busy": "",
     "server.gate": "errors",
     "server.routes": "errors",
-    "server.models": "engine errors exchange truncation",
+    "server.models": "engine errors exchange formats truncation",
     "server.generation": (
         "engine answer archive conversation_store cues database entries errors events pulse replay store stream"
     ),
@@ -101,8 +106,8 @@ DRAWN = {
     ),
     "server.references": "archive errors items reading schema",
     "server.responses": (
-        "engine answer archive config conversations entries errors events exchange follow generation generations "
-        "items models prompt references schema"
+        "engine answer archive config conversations entries errors events exchange follow formats generation "
+        "generations items models prompt references schema"
     ),
     "server.tokens": "exchange responses",
     "server.compact": "compaction events exchange generations models responses",
@@ -132,6 +137,7 @@ ALONE = {
     "ctransformers": {"engine.ctrans"},
     "ctypes": {"engine.ctrans", "engine.libllama", "engine.llamacpp", "engine.quantiser"},
     "hypercorn": {"server.daemon"},
+    "llguidance": {"engine.grammar"},
     "minijinja": {"engine.template"},
     "sqlite3": {"server.database"},
     "threading": set(),
@@ -155,6 +161,7 @@ ALONE = {
 
 PURE = {
     "engine.drafter",
+    "engine.json_schema",
     "engine.manners",
     "engine.messages",
     "engine.pace",
@@ -174,6 +181,7 @@ PURE = {
     "server.cues",
     "server.errors",
     "server.events",
+    "server.formats",
     "server.gate",
     "server.history",
     "server.items",
