@@ -1,5 +1,6 @@
 """The engine: models and the one thread that runs them. It has never heard of HTTP or OpenAI."""
 
+from engine.dialect import Parser
 from engine.header import GGUFError
 from engine.loader import Loaded, Options, load
 from engine.messages import Call, Message
@@ -8,11 +9,15 @@ from engine.pieces import Finish, Job, Piece, Progress, Reason, Sampling, Starte
 from engine.snapshots import Snapshots
 from engine.template import ChatTemplate, TemplateError
 from engine.text import TextDecoder
+from engine.utterance import Arguments, CallBegun, CallEnded, Reasoned, Said, Utterance
 from engine.vocabulary import Vocabulary
 from engine.worker import Engine, EngineStopped
 
 __all__ = [
+    "Arguments",
     "Call",
+    "CallBegun",
+    "CallEnded",
     "ChatTemplate",
     "Engine",
     "EngineStopped",
@@ -26,15 +31,19 @@ __all__ = [
     "ModelError",
     "ModelInfo",
     "Options",
+    "Parser",
     "Piece",
     "Progress",
     "Reason",
+    "Reasoned",
+    "Said",
     "Sampling",
     "Snapshots",
     "Started",
     "TemplateError",
     "TextDecoder",
     "Token",
+    "Utterance",
     "Vocabulary",
     "load",
 ]

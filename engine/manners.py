@@ -51,6 +51,8 @@ class Manners(Struct, frozen=True):
     `repeats` allows that."""
     reasoning: str = ""
     """The field in which the assistant's reasoning is looked for; empty where it is in none."""
+    effort: bool = False
+    """Whether it writes something else when the model is not to think."""
 
 
 _SILENCE = " "
@@ -70,6 +72,20 @@ def tell(messages: Sequence[Message], manners: Manners, clean: Clean = str) -> l
         messages = list(_taking_turns(messages))
     ids = {message.call_id: f"{n:09}" for n, message in enumerate(messages) if message.role == "tool"}
     return [_turn(message, manners, ids, clean) for message in messages]
+
+
+LITTLE = ("none", "minimal")
+"""Efforts that are no thinking at all, where that can be told."""
+
+
+def effort_told(effort: str | None) -> dict[str, Any]:
+    """The variables by which one family or another is told how much to think; none where nobody said anything."""
+    if effort is None:
+        return {}
+    thinks = effort not in LITTLE
+    # Templates with `reasoning_effort` know three words. OpenAI's API has more.
+    word = effort if effort in ("low", "medium", "high") else "high" if thinks else "low"
+    return {"enable_thinking": thinks, "thinking": thinks, "reasoning_effort": word}
 
 
 def _told(message: Message) -> Message:

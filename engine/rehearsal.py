@@ -1,15 +1,19 @@
 """What a template reads: no file says it, so it is shown some conversations once, and what it writes tells. Pure."""
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from msgspec.structs import replace
 
-from engine.manners import Form, Manners, Turn, tell
+from engine.manners import Form, Manners, Turn, effort_told, tell
 from engine.messages import Call, Message
 
-Render: TypeAlias = Callable[[list[Turn]], str | None]
-"""What a template makes of turns; None where it refuses them."""
+
+class Render(Protocol):
+    def __call__(self, told: list[Turn], **variables: Any) -> str | None:
+        """What a template makes of turns; None where it refuses them."""
+
+
 Reads: TypeAlias = Callable[..., bool]
 """Whether a template, told with these manners, writes every word of these messages."""
 
@@ -43,8 +47,14 @@ def learn(render: Render) -> Manners:
         system=reads(Manners(system=True), _SYSTEM, _ASK),
         later_system=reads(Manners(system=True, later_system=True), *spoken),
         repeats=reads(Manners(repeats=True), _ASK, _ASK_AGAIN, _ANSWER, _MORE, _ASK),
+        effort=_heeds_effort(render),
     )
     return _with_reasoning(_with_calls(found, reads), reads)
+
+
+def _heeds_effort(render: Render) -> bool:
+    told = tell((_ASK,), Manners())
+    return render(told, **effort_told("none")) != render(told, **effort_told("high"))
 
 
 def _with_calls(found: Manners, reads: Reads) -> Manners:

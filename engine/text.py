@@ -21,9 +21,17 @@ class TextDecoder:
 
     def feed(self, data: bytes) -> str:
         """The text that has become certain with `data`; often empty."""
+        return self._certain(self._utf8.decode(data))
+
+    def mark(self, character: str) -> str:
+        """The same with a character that stands for a control token; one that was begun before it is lost."""
+        self._utf8.reset()
+        return self._certain(character)
+
+    def _certain(self, more: str) -> str:
         if self.stopped:
             return ""
-        text = self._held + self._utf8.decode(data)
+        text = self._held + more
         self._held = ""
         if not self._stops:
             return text

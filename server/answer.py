@@ -1,18 +1,45 @@
 """One answer as it comes: the engine's pieces -> bytes -> text -> cues. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
-from engine import Finish, Piece, Progress, Reason, Started, TextDecoder, Token, Vocabulary
-from server.cues import Cue, End, Text, failure
+from engine import (
+    Finish,
+    Parser,
+    Piece,
+    Progress,
+    Reason,
+    Reasoned,
+    Said,
+    Started,
+    TextDecoder,
+    Token,
+    Utterance,
+    Vocabulary,
+)
+from server.cues import Cue, End, Reasoning, Text, failure
 from server.errors import ApiError
 from server.events import InputTokensDetails, OutputTokensDetails, PromptProgress, Usage
+
+NO_MARKS: Mapping[int, str] = MappingProxyType({})
 
 
 class Answer:
     """Makes cues of pieces, and counts what was used."""
 
-    def __init__(self, vocabulary: Vocabulary, prompt_tokens: int, stops: Sequence[str]) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        prompt_tokens: int,
+        stops: Sequence[str],
+        parser: Parser | None = None,
+        marks: Mapping[int, str] = NO_MARKS,
+    ) -> None:
+        """`parser` takes the text apart, with `marks` in it for control tokens; None: it is nothing but text."""
         self._vocabulary = vocabulary
+        self._parser = parser
+        self._marks = marks if parser is not None else NO_MARKS
+        self._reasoned = 0
         self._decoder = TextDecoder(stops)
         self._prompt_tokens = prompt_tokens
         self._cached = 0
@@ -38,7 +65,7 @@ class Answer:
                 return []
             case Token(id_):
                 self.produced += 1
-                return self._text(self._vocabulary.bytes_of(id_), now)
+                return self._token(id_, now)
             case Finish(Reason.FAILED, message):
                 self.ended = True
                 return [failure(ApiError(message))]
@@ -57,17 +84,41 @@ class Answer:
             input_tokens=self._prompt_tokens,
             input_tokens_details=InputTokensDetails(self._cached, self._prompt_tokens - self._cached),
             output_tokens=self.produced,
-            output_tokens_details=OutputTokensDetails(0),
+            output_tokens_details=OutputTokensDetails(self._reasoned),
             total_tokens=self._prompt_tokens + self.produced,
         )
 
-    def _text(self, data: bytes, now: int) -> list[Cue]:
-        text = self._decoder.feed(data)
-        cues: list[Cue] = [Text(text)] if text else []
+    def _token(self, id_: int, now: int) -> list[Cue]:
+        thought = self._thinking
+        if mark := self._marks.get(id_):
+            cues = self._taken_apart(self._decoder.mark(mark))
+        else:
+            cues = self._taken_apart(self._decoder.feed(self._vocabulary.bytes_of(id_)))
+        # The markers around it are reasoning too: they are paid for, and shown nowhere.
+        self._reasoned += thought or self._thinking
         return [*cues, *self._end(now, None)] if self._decoder.stopped else cues
+
+    @property
+    def _thinking(self) -> bool:
+        return self._parser is not None and self._parser.thinking
+
+    def _taken_apart(self, text: str) -> list[Cue]:
+        if self._parser is None:
+            return [Text(text)] if text else []
+        return list(_cues(self._parser.feed(text)))
 
     def _end(self, now: int, incomplete: str | None) -> list[Cue]:
         self.ended = True
-        rest = self._decoder.flush()
-        end = End(now, self.usage, incomplete)
-        return [Text(rest), end] if rest else [end]
+        rest = self._taken_apart(self._decoder.flush())
+        if self._parser is not None:
+            rest += _cues(self._parser.finish())
+        return [*rest, End(now, self.usage, incomplete)]
+
+
+def _cues(utterances: Iterable[Utterance]) -> Iterator[Cue]:
+    for utterance in utterances:
+        match utterance:
+            case Said(text):
+                yield Text(text)
+            case Reasoned(text):
+                yield Reasoning(text)

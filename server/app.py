@@ -7,6 +7,7 @@ from uuid import uuid4
 import trio
 
 from engine import Engine
+from server import sse
 from server.archive import Archive
 from server.busy import Busy
 from server.chats import Chats
@@ -36,7 +37,7 @@ class App:
         models = Models(served, config.aliases)
         responses = Responses(config, engine, models, self._generations, archive)
         chats = Chats(config, engine, models, self._generations, responses)
-        kept = Kept(self._generations, archive)
+        kept = Kept(self._generations, archive, sse.encoder(config.reasoning_events))
         self._routes = Routes(
             {
                 "/health": {"GET": self.health, "HEAD": self.health},

@@ -13,7 +13,7 @@ from server.chat_schema import ChatMessage, ChatRequest
 from server.errors import InvalidRequest
 from server.prompt import Conversation
 from server.reading import ROLES, Entry, Output, Reader, Thought
-from server.schema import Request, as_text, loose_text
+from server.schema import ReasoningWish, Request, as_text, loose_text
 
 
 def request(chat: ChatRequest) -> Request:
@@ -33,6 +33,7 @@ def request(chat: ChatRequest) -> Request:
         prompt_cache_key=chat.prompt_cache_key,
         safety_identifier=chat.safety_identifier,
         parallel_tool_calls=chat.parallel_tool_calls,
+        reasoning=ReasoningWish(chat.reasoning_effort) if chat.reasoning_effort else None,
     )
 
 

@@ -66,6 +66,7 @@ class ChatRequest(Struct, frozen=True):
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     parallel_tool_calls: bool | None = None
+    reasoning_effort: schema.Effort | None = None
 
 
 _request = msgspec.json.Decoder(ChatRequest)

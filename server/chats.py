@@ -4,7 +4,7 @@ import msgspec
 from msgspec.structs import replace
 
 from engine import Engine
-from server import chat, chat_schema
+from server import chat, chat_schema, prompt
 from server.completion import Chunks, completion
 from server.config import Config
 from server.errors import Unavailable
@@ -34,8 +34,9 @@ class Chats:
         self._models.resolve(asked.model)
         conversation = chat.conversation(asked)
         self._responses.notice([*(f"field {name}" for name in chat_schema.unknown_fields(body)), *conversation.skipped])
-        tokens = await self._models.tokens(conversation.messages)
-        order = self._responses.order(replace(chat.request(asked), store=False), tokens, "messages")
+        request = replace(chat.request(asked), store=False)
+        tokens = await self._models.tokens(conversation.messages, prompt.effort(request))
+        order = self._responses.order(request, tokens, "messages")
         generation = self._generations.make(order)
         if asked.stream:
             options = asked.stream_options

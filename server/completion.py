@@ -11,7 +11,10 @@ from server.events import (
     Error,
     ErrorPayload,
     Event,
+    Message,
     OutputTextDelta,
+    ReasoningItem,
+    ReasoningTextDelta,
     Response,
     ResponseCompleted,
     ResponseCreated,
@@ -42,6 +45,8 @@ class ChatUsage(Struct, frozen=True):
 class Delta(Struct, frozen=True, omit_defaults=True):
     role: Literal["assistant"] | None = None
     content: str | None = None
+    reasoning_content: str | None = None
+    """No field of OpenAI's: servers of open models have it, and clients read it."""
 
 
 class ChunkChoice(Struct, frozen=True):
@@ -71,6 +76,7 @@ class ChatReply(Struct, frozen=True):
     content: str
     refusal: None = None
     role: Literal["assistant"] = "assistant"
+    reasoning_content: str | UnsetType = UNSET
 
 
 class Choice(Struct, frozen=True):
@@ -116,6 +122,8 @@ class Chunks:
                 self._begun = True
             case OutputTextDelta(delta=text):
                 yield self._chunk(Delta(content=text))
+            case ReasoningTextDelta(delta=text):
+                yield self._chunk(Delta(reasoning_content=text))
             case ResponseCompleted(_, response) | ResponseIncomplete(_, response):
                 yield self._chunk(Delta(), _finish(response))
                 if self._template.usage is None and response.usage is not None:
@@ -130,7 +138,9 @@ class Chunks:
 def completion(response: Response) -> ChatCompletion:
     """The whole answer, of a response that has ended well or early."""
     assert response.usage is not None, "it has ended"
-    reply = ChatReply("".join(part.text for item in response.output for part in item.content))
+    text = "".join(part.text for item in response.output if isinstance(item, Message) for part in item.content)
+    thought = "".join(part.text for item in response.output if isinstance(item, ReasoningItem) for part in item.content)
+    reply = ChatReply(text, reasoning_content=thought or UNSET)
     return ChatCompletion(
         id=_id(response),
         created=response.created_at,

@@ -33,6 +33,10 @@ class Text(Struct, frozen=True, array_like=True, tag="t"):
     text: str
 
 
+class Reasoning(Struct, frozen=True, array_like=True, tag="n"):
+    text: str
+
+
 class End(Struct, frozen=True, array_like=True, tag="e"):
     """It ends well, or, with `incomplete` its reason, early."""
 
@@ -55,7 +59,7 @@ class Failure(Struct, frozen=True, array_like=True, tag="f"):
     error: ErrorPayload
 
 
-Cue: TypeAlias = Created | Queued | Running | Unstored | Text | End | Cancelled | Failure
+Cue: TypeAlias = Created | Queued | Running | Unstored | Text | Reasoning | End | Cancelled | Failure
 
 
 def failure(error: ApiError) -> Failure:

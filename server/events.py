@@ -24,7 +24,21 @@ class Message(Struct, frozen=True, tag="message"):
     role: Literal["assistant"] = "assistant"
 
 
-Item: TypeAlias = Message
+class ReasoningText(Struct, frozen=True, tag="reasoning_text"):
+    text: str
+
+
+class ReasoningItem(Struct, frozen=True, tag="reasoning"):
+    """Without `encrypted_content`, which one authority allows to be null, and the other doesn't."""
+
+    id: str
+    status: Literal["in_progress", "completed", "incomplete"]
+    content: tuple[ReasoningText, ...]
+    summary: tuple[()] = ()
+
+
+Item: TypeAlias = Message | ReasoningItem
+Part: TypeAlias = OutputText | ReasoningText
 
 
 class InputTokensDetails(Struct, frozen=True):
@@ -157,14 +171,14 @@ class ContentPartAdded(_Numbered, frozen=True, tag="response.content_part.added"
     item_id: str
     output_index: int
     content_index: int
-    part: OutputText
+    part: Part
 
 
 class ContentPartDone(_Numbered, frozen=True, tag="response.content_part.done"):
     item_id: str
     output_index: int
     content_index: int
-    part: OutputText
+    part: Part
 
 
 class OutputTextDelta(_Numbered, frozen=True, tag="response.output_text.delta"):
@@ -181,6 +195,36 @@ class OutputTextDone(_Numbered, frozen=True, tag="response.output_text.done"):
     content_index: int
     text: str
     logprobs: tuple[()] = ()
+
+
+class ReasoningTextDelta(_Numbered, frozen=True, tag="response.reasoning_text.delta"):
+    item_id: str
+    output_index: int
+    content_index: int
+    delta: str
+
+
+class ReasoningTextDone(_Numbered, frozen=True, tag="response.reasoning_text.done"):
+    item_id: str
+    output_index: int
+    content_index: int
+    text: str
+
+
+class ReasoningDelta(_Numbered, frozen=True, tag="response.reasoning.delta"):
+    """Open Responses' name for ReasoningTextDelta."""
+
+    item_id: str
+    output_index: int
+    content_index: int
+    delta: str
+
+
+class ReasoningDone(_Numbered, frozen=True, tag="response.reasoning.done"):
+    item_id: str
+    output_index: int
+    content_index: int
+    text: str
 
 
 class ErrorPayload(Struct, frozen=True):
@@ -212,6 +256,10 @@ Event: TypeAlias = (
     | ContentPartDone
     | OutputTextDelta
     | OutputTextDone
+    | ReasoningTextDelta
+    | ReasoningTextDone
+    | ReasoningDelta
+    | ReasoningDone
     | Error
 )
 

@@ -66,13 +66,13 @@ class Models:
                 code="model_not_found",
             )
 
-    async def tokens(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt. Raises InvalidRequest where the template refuses."""
+    async def tokens(self, messages: Sequence[Message], effort: str | None = None) -> list[int]:
+        """The prompt; `effort`: see ChatTemplate. Raises InvalidRequest where the template refuses."""
         template = self.served.template
         try:
             if sum(len(message.content) for message in messages) > LONG_CHARACTERS:
-                return await trio.to_thread.run_sync(template.prompt, messages)
-            return template.prompt(messages)
+                return await trio.to_thread.run_sync(template.prompt, messages, effort)
+            return template.prompt(messages, effort)
         except TemplateError as error:
             raise InvalidRequest(f"{str(error)[0].upper()}{str(error)[1:]}.", param="input") from error
 

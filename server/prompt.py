@@ -83,6 +83,11 @@ def sampling(request: Request, default: Sampling) -> Sampling:
     return msgspec.structs.replace(default, **{k: v for k, v in wished.items() if v is not None})
 
 
+def effort(request: Request) -> str | None:
+    """How much is to be thought, if anything was said of that."""
+    return None if request.reasoning is None else request.reasoning.effort
+
+
 def stops(request: Request) -> tuple[str, ...]:
     if request.stop is None:
         return ()

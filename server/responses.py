@@ -9,13 +9,13 @@ import msgspec
 from msgspec import Raw
 
 from engine import Engine, Sampling
-from server import items, prompt, schema
+from server import items, prompt, schema, sse
 from server.answer import Answer
 from server.archive import Archive
 from server.config import Config
 from server.entries import Missing
 from server.errors import ApiError, InvalidRequest, Unavailable
-from server.events import Response
+from server.events import Reasoning, Response
 from server.exchange import Exchange, HungUp
 from server.follow import follow
 from server.generation import STOPPING, Generation, Order
@@ -39,6 +39,7 @@ class Responses:
         self._generations = generations
         self._archive = archive
         self._noticed: set[str] = set()
+        self._encode = sse.encoder(config.reasoning_events)
 
     async def create(self, exchange: Exchange) -> None:
         if not self._engine.running:
@@ -50,12 +51,12 @@ class Responses:
         past = await self._past(request.previous_response_id)
         conversation = prompt.conversation(request, past)
         self.notice([*(f"field {name}" for name in schema.unknown_fields(body)), *conversation.skipped])
-        tokens = await self._models.tokens(conversation.messages)
+        tokens = await self._models.tokens(conversation.messages, prompt.effort(request))
         generation = self._generations.make(self.order(request, tokens))
         if request.background:
             await self._leave_alone(exchange, generation, bool(request.stream))
         elif request.stream:
-            await follow(exchange, generation, start=self._generations.start)
+            await follow(exchange, generation, start=self._generations.start, encode=self._encode)
         else:
             response = await self.whole(exchange, generation)
             await exchange.answer(200, msgspec.json.encode(response))
@@ -66,7 +67,7 @@ class Responses:
         first = generation.response
         self._generations.start(generation)
         if streamed:
-            await follow(exchange, generation)
+            await follow(exchange, generation, encode=self._encode)
         else:
             await exchange.answer(200, msgspec.json.encode(first))
 
@@ -92,7 +93,13 @@ class Responses:
         return Order(
             first=first,
             job=job,
-            answer=Answer(served.vocabulary, len(tokens), prompt.stops(request)),
+            answer=Answer(
+                served.vocabulary,
+                len(tokens),
+                prompt.stops(request),
+                served.template.parser(tokens),
+                served.template.marks,
+            ),
             items=items.kept(request.input, first.id) if first.store else b"[]",
             streamed=bool(request.stream),
             tells_progress=bool(request.return_progress),
@@ -111,6 +118,7 @@ class Responses:
             parallel_tool_calls=request.parallel_tool_calls is not False,
             previous_response_id=request.previous_response_id,
             prompt_cache_key=request.prompt_cache_key,
+            reasoning=Reasoning(prompt.effort(request) if self._models.served.template.manners.effort else None),
             safety_identifier=request.safety_identifier,
             store=self._archive is not None and request.store is not False,
             temperature=sampling.temperature,

@@ -20,9 +20,16 @@ Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 TopK: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
 Seed: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
+Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Metadata: TypeAlias = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
 ]
+
+
+class ReasoningWish(Struct, frozen=True):
+    """`reasoning`. Its other fields ask for summaries, and there are none here."""
+
+    effort: Effort | None = None
 
 
 class Request(Struct, frozen=True):
@@ -51,6 +58,7 @@ class Request(Struct, frozen=True):
     background: bool | None = None
     previous_response_id: str | None = None
     return_progress: bool | None = None
+    reasoning: ReasoningWish | None = None
 
 
 class Retrieval(Struct, frozen=True):

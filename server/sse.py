@@ -1,11 +1,12 @@
 """Event -> frame bytes (WHATWG HTML, section 9.2: server-sent events)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
 
-from server.events import Event
+from server.events import Event, ReasoningDelta, ReasoningDone, ReasoningTextDelta, ReasoningTextDone
 
 DONE = b"data: [DONE]\n\n"
 """The last frame of every stream (Open Responses, "Streaming")."""
@@ -15,6 +16,27 @@ PING = b": still here\n\n"
 
 _encoder = msgspec.json.Encoder()
 _names: dict[type[Event], bytes] = {}
+
+
+Encode: TypeAlias = Callable[[Iterable[Event]], bytes]
+
+
+def encoder(reasoning_events: str) -> Encode:
+    """With OpenAI's names for the events of reasoning, or Open Responses' (responses-api.md, 7)."""
+    return encode if reasoning_events == "openai" else encode_renamed
+
+
+def encode_renamed(events: Iterable[Event]) -> bytes:
+    return encode(map(_renamed, events))
+
+
+def _renamed(event: Event) -> Event:
+    match event:
+        case ReasoningTextDelta(number, item_id, output_index, content_index, delta):
+            return ReasoningDelta(number, item_id, output_index, content_index, delta)
+        case ReasoningTextDone(number, item_id, output_index, content_index, text):
+            return ReasoningDone(number, item_id, output_index, content_index, text)
+    return event
 
 
 def encode(events: Iterable[Event]) -> bytes:

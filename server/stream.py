@@ -6,28 +6,20 @@ What is not streamed is `response` after the last event.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import Enum, auto
-from typing import Literal
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from server.cues import Cancelled, Created, Cue, End, Failure, Queued, Running, Text, Unstored
+from server.cues import Cancelled, Created, Cue, End, Failure, Queued, Reasoning, Running, Text, Unstored
 from server.events import (
-    ContentPartAdded,
-    ContentPartDone,
     Error,
     ErrorInfo,
     ErrorPayload,
     Event,
     IncompleteDetails,
-    Message,
-    OutputItemAdded,
     OutputItemDone,
-    OutputText,
-    OutputTextDelta,
-    OutputTextDone,
     Response,
     ResponseCompleted,
     ResponseCreated,
@@ -37,6 +29,7 @@ from server.events import (
     ResponseQueued,
     Usage,
 )
+from server.open_items import ITEMS, OpenItem, OpenMessage, OpenReasoning, Outcome
 
 
 class State(Enum):
@@ -49,6 +42,7 @@ class State(Enum):
     CLOSED = auto()
 
 
+_WRITES: dict[type[Cue], State] = dict.fromkeys(ITEMS, State.WRITING)
 _BREAKS: dict[type[Cue], State] = {Failure: State.CLOSED, Cancelled: State.CLOSED}
 TRANSITIONS: dict[State, dict[type[Cue], State]] = {
     State.NEW: {Created: State.CREATED},
@@ -57,37 +51,13 @@ TRANSITIONS: dict[State, dict[type[Cue], State]] = {
     State.RUNNING: {
         Running: State.RUNNING,
         Unstored: State.RUNNING,
-        Text: State.WRITING,
+        **_WRITES,
         End: State.CLOSED,
         **_BREAKS,
     },
-    State.WRITING: {Text: State.WRITING, Unstored: State.WRITING, End: State.CLOSED, **_BREAKS},
+    State.WRITING: {**_WRITES, Unstored: State.WRITING, End: State.CLOSED, **_BREAKS},
     State.CLOSED: {},
 }
-
-
-class MessageItem:
-    """A message with one text part."""
-
-    def __init__(self, id_: str, output_index: int, number: Callable[[], int]) -> None:
-        self._id = id_
-        self._index = output_index
-        self._number = number
-        self._texts: list[str] = []
-
-    def added(self) -> Iterator[Event]:
-        yield OutputItemAdded(self._number(), self._index, Message(self._id, "in_progress", ()))
-        yield ContentPartAdded(self._number(), self._id, self._index, 0, OutputText(""))
-
-    def delta(self, text: str) -> Iterator[Event]:
-        self._texts.append(text)
-        yield OutputTextDelta(self._number(), self._id, self._index, 0, text)
-
-    def done(self, status: Literal["completed", "incomplete"]) -> Iterator[Event]:
-        part = OutputText("".join(self._texts))
-        yield OutputTextDone(self._number(), self._id, self._index, 0, part.text)
-        yield ContentPartDone(self._number(), self._id, self._index, 0, part)
-        yield OutputItemDone(self._number(), self._index, Message(self._id, status, (part,)))
 
 
 class Stream:
@@ -98,7 +68,7 @@ class Stream:
         self.response = response
         self.state = State.NEW
         self._number = itertools.count().__next__
-        self._item: MessageItem | None = None
+        self._item: OpenItem | None = None
 
     @property
     def closed(self) -> bool:
@@ -121,8 +91,8 @@ class Stream:
                 yield ResponseInProgress(self._number(), self.response, progress or UNSET)
             case Unstored():
                 self.response = replace(self.response, store=False)
-            case Text(text):
-                yield from self._opened()
+            case Text(text) | Reasoning(text):
+                yield from self._opened(ITEMS[type(cue)])
                 yield from self._current.delta(text)
             case End():
                 yield from self._end(cue)
@@ -132,8 +102,9 @@ class Stream:
                 yield from self._fail(error)
 
     def _end(self, end: End) -> Iterator[Event]:
-        """An answer without text still has its message."""
-        yield from self._opened()
+        """An answer without anything still has its message."""
+        if self._item is None and not self.response.output:
+            yield from self._opened(OpenMessage)
         yield from self._closed("incomplete" if end.incomplete else "completed")
         if end.incomplete is not None:
             details = IncompleteDetails(end.incomplete)
@@ -145,8 +116,7 @@ class Stream:
 
     def _cancel(self, usage: Usage | None) -> Iterator[Event]:
         """There is no event `response.cancelled`, in neither specification: it is incomplete, and the status tells."""
-        if self._item is not None:
-            yield from self._closed("incomplete")
+        yield from self._closed("incomplete")
         self.response = replace(self.response, status="cancelled", usage=usage)
         yield ResponseIncomplete(self._number(), self.response)
 
@@ -158,19 +128,25 @@ class Stream:
         yield ResponseFailed(self._number(), self.response)
 
     @property
-    def _current(self) -> MessageItem:
+    def _current(self) -> OpenItem:
         assert self._item is not None, "an item is open"
         return self._item
 
-    def _opened(self) -> Iterator[Event]:
-        if self._item is None:
-            # Ids are derived, not drawn: unique as the response's is, and the same input gives the same bytes.
-            index = len(self.response.output)
-            self._item = MessageItem(f"msg_{self.response.id.removeprefix('resp_')}{index:02}", index, self._number)
-            yield from self._item.added()
+    def _opened(self, kind: type[OpenMessage] | type[OpenReasoning]) -> Iterator[Event]:
+        """One of another kind ends the one before it."""
+        if isinstance(self._item, kind):
+            return
+        yield from self._closed("completed")
+        # Ids are derived, not drawn: unique as the response's is, and the same input gives the same bytes.
+        index = len(self.response.output)
+        id_ = f"{kind.prefix}_{self.response.id.removeprefix('resp_')}{index:02}"
+        self._item = kind(id_, index, self._number)
+        yield from self._item.added()
 
-    def _closed(self, status: Literal["completed", "incomplete"]) -> Iterator[Event]:
-        for event in self._current.done(status):
+    def _closed(self, status: Outcome) -> Iterator[Event]:
+        if self._item is None:
+            return
+        for event in self._item.done(status):
             if isinstance(event, OutputItemDone):
                 self.response = replace(self.response, output=(*self.response.output, event.item))
             yield event

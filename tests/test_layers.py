@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 OURS = ("engine", "server")
 
 DRAWN = {
-    "engine": "header loader messages model pieces snapshots template text vocabulary worker",
+    "engine": "dialect header loader messages model pieces snapshots template text utterance vocabulary worker",
     # Data and decisions
     "engine.alphabet": "",
     "engine.messages": "",
@@ -39,7 +39,7 @@ DRAWN = {
     "engine.library": "",
     "engine.snapshots": "",
     "engine.vocabulary": "alphabet header",
-    "engine.template": "manners messages rehearsal vocabulary",
+    "engine.template": "dialect families manners messages rehearsal scanner vocabulary",
     # Backends
     "engine.ctrans": "model",
     "engine.libllama": "model",
@@ -73,7 +73,8 @@ DRAWN = {
     "server.chat": "engine chat_schema errors prompt reading schema",
     "server.completion": "events sse",
     "server.cues": "errors events",
-    "server.stream": "cues events",
+    "server.open_items": "cues events",
+    "server.stream": "cues events open_items",
     "server.sse": "events",
     "server.replay": "cues errors events stream",
     "server.items": "errors schema",
@@ -96,15 +97,17 @@ DRAWN = {
     "server.generations": "engine archive busy errors generation",
     "server.follow": "errors events exchange generation sse",
     "server.chats": (
-        "engine chat chat_schema completion config errors exchange follow generation generations models responses"
+        "engine chat chat_schema completion config errors exchange follow generation generations models prompt "
+        "responses"
     ),
     "server.responses": (
         "engine answer archive config entries errors events exchange follow generation generations items models "
-        "prompt schema"
+        "prompt schema sse"
     ),
     "server.kept": "archive errors exchange follow generations items replay schema sse store",
     "server.app": (
-        "engine archive busy chats config database errors exchange generation generations kept models responses routes"
+        "engine archive busy chats config database errors exchange generation generations kept models responses routes "
+        "sse"
     ),
     "server.daemon": "engine app config service",
     "server.commands": "engine engine.backends engine.gguf engine.library progress",
@@ -175,6 +178,7 @@ PURE = {
     "server.events",
     "server.history",
     "server.items",
+    "server.open_items",
     "server.prompt",
     "server.pulse",
     "server.reading",
