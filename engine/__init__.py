@@ -3,7 +3,7 @@
 from engine.dialect import Parser
 from engine.header import GGUFError
 from engine.loader import Loaded, Options, load
-from engine.messages import Call, Message
+from engine.messages import Call, Message, Tool
 from engine.model import Knobs, Model, ModelError, ModelInfo
 from engine.pieces import Finish, Job, Piece, Progress, Reason, Sampling, Started, Token
 from engine.snapshots import Snapshots
@@ -43,6 +43,7 @@ __all__ = [
     "TemplateError",
     "TextDecoder",
     "Token",
+    "Tool",
     "Utterance",
     "Vocabulary",
     "load",

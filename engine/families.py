@@ -189,3 +189,9 @@ def spoken_by(template: str | None) -> Dialect:
     found = next((each for each in DIALECTS if all(sign in template for sign in each.signs)), GENERIC)
     thinks = tuple(think for think in THINKS if think.open in template and think.close in template)
     return replace(found, thinks=(*found.thinks, *thinks))
+
+
+def with_generic(dialect: Dialect) -> Dialect:
+    """The same for a model that was told of functions in plain words (`manners.with_tools`)."""
+    blocks = {block.open: block for block in (*GENERIC.blocks, *dialect.blocks)}
+    return replace(dialect, blocks=tuple(blocks.values()), silent=(*GENERIC.silent, *dialect.silent), bare=True)

@@ -5,8 +5,8 @@ from typing import Any, Protocol, TypeAlias
 
 from msgspec.structs import replace
 
-from engine.manners import Form, Manners, Turn, effort_told, tell
-from engine.messages import Call, Message
+from engine.manners import Form, Manners, Turn, effort_told, tell, tools_told
+from engine.messages import Call, Message, Tool
 
 
 class Render(Protocol):
@@ -33,6 +33,8 @@ _OUTPUT, _SECOND_OUTPUT = (
     Message("tool", f"{call.name}ish", name=call.name, call_id=call.id) for call in (_CALL, _SECOND)
 )
 
+_TOOL = Tool("serval", "Tapir", '{"type":"object","properties":{"oryx":{"type":"string"}},"required":["oryx"]}')
+
 
 def learn(render: Render) -> Manners:
     """By showing. What the template refuses, and what it leaves a word out of, is what it can't read."""
@@ -48,6 +50,7 @@ def learn(render: Render) -> Manners:
         later_system=reads(Manners(system=True, later_system=True), *spoken),
         repeats=reads(Manners(repeats=True), _ASK, _ASK_AGAIN, _ANSWER, _MORE, _ASK),
         effort=_heeds_effort(render),
+        tools=_tells_tools(render),
     )
     return _with_reasoning(_with_calls(found, reads), reads)
 
@@ -55,6 +58,11 @@ def learn(render: Render) -> Manners:
 def _heeds_effort(render: Render) -> bool:
     told = tell((_ASK,), Manners())
     return render(told, **effort_told("none")) != render(told, **effort_told("high"))
+
+
+def _tells_tools(render: Render) -> bool:
+    text = render(tell((_ASK,), Manners()), tools=tools_told((_TOOL,))) or ""
+    return all(word in text for word in (_TOOL.name, _TOOL.description, "oryx"))
 
 
 def _with_calls(found: Manners, reads: Reads) -> Manners:

@@ -18,9 +18,10 @@ from typing import Any, NoReturn
 import minijinja
 
 from engine.dialect import Parser, Think
-from engine.families import spoken_by
-from engine.manners import Manners, Turn, effort_told, tell
-from engine.messages import Message
+from engine.families import spoken_by, with_generic
+from engine.manners import Clean, Manners, Turn, effort_told, tell, tools_told, with_tools
+from engine.messages import Message, Tool
+from engine.objects import Offered
 from engine.rehearsal import learn
 from engine.scanner import marks
 from engine.vocabulary import Vocabulary
@@ -90,12 +91,15 @@ class ChatTemplate:
         """Found out at first use, which `engine.probe` sees to: not before a child has tried the template."""
         return learn(self._attempt)
 
-    def parser(self, prompt: Sequence[int]) -> Parser | None:
-        """What takes an answer to `prompt` apart; None where it can be nothing but text."""
+    def parser(self, prompt: Sequence[int], offered: Offered | None = None) -> Parser | None:
+        """What takes an answer to `prompt` apart; None where it can be nothing but text. `offered`: the functions
+        that it may call."""
         dialect = self.dialect
-        if not (dialect.channels or dialect.thinks):
+        if offered and not self.manners.tools:
+            dialect = with_generic(dialect)
+        if not (dialect.channels or dialect.thinks or offered):
             return None
-        return Parser(dialect, spelled=self._spelled, thinking=self._thinking(prompt))
+        return Parser(dialect, offered, self._spelled, self._thinking(prompt))
 
     def _thinking(self, prompt: Sequence[int]) -> Think | None:
         """What the prompt's last words have begun."""
@@ -104,27 +108,36 @@ class ChatTemplate:
         text = last.decode(errors="replace").rstrip()
         return next((think for think in self.dialect.thinks if text.endswith(think.open)), None)
 
-    def prompt(self, messages: Sequence[Message], effort: str | None = None) -> list[int]:
+    def prompt(self, messages: Sequence[Message], effort: str | None = None, tools: Sequence[Tool] = ()) -> list[int]:
         """The conversation's tokens, up to where the assistant's answer begins. Raises TemplateError.
 
-        `effort`: how much is to be thought, in the API's words; None: as the template has it.
+        `effort`: how much is to be thought, in the API's words; None: as the template has it. `tools`: the functions
+        that may be called.
 
         What people write never becomes a control token: names of such tokens in a text are broken by a mark before
         the template sees them, and the mark is taken out of the plain text afterwards.
         """
+        if tools and not self.manners.tools:
+            messages, tools = with_tools(messages, tools), ()
         texts: list[str] = []
 
         def note(text: str) -> str:
             texts.append(text)
             return text
 
-        told = tell(messages, self.manners, note)
-        others = effort_told(effort)
+        rendered = self._told(messages, effort, tools, note)
         if not any(map(self._vocabulary.control.search, texts)):
-            return self._vocabulary.encode_prompt(self._render(told, **others))
+            return self._vocabulary.encode_prompt(rendered)
         mark = _unused_character(texts)
-        broken = tell(messages, self.manners, lambda text: self._break(text, mark))
-        return self._vocabulary.encode_prompt(self._render(broken, **others), lambda text: text.replace(mark, ""))
+        broken = self._told(messages, effort, tools, lambda text: self._break(text, mark))
+        return self._vocabulary.encode_prompt(broken, lambda text: text.replace(mark, ""))
+
+    def _told(self, messages: Sequence[Message], effort: str | None, tools: Sequence[Tool], clean: Clean) -> str:
+        try:
+            functions = {"tools": tools_told(tools, clean)} if tools else {}
+        except RecursionError as error:
+            raise TemplateError("the parameters of a function are nested too deeply") from error
+        return self._render(tell(messages, self.manners, clean), **effort_told(effort), **functions)
 
     def _break(self, text: str, mark: str) -> str:
         # Over and over: breaking one name may leave another (`<s<s>>`), but each turn puts in one mark more.

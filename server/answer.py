@@ -1,27 +1,12 @@
 """One answer as it comes: the engine's pieces -> bytes -> text -> cues. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
-from engine import (
-    Finish,
-    Parser,
-    Piece,
-    Progress,
-    Reason,
-    Reasoned,
-    Said,
-    Started,
-    TextDecoder,
-    Token,
-    Utterance,
-    Vocabulary,
-)
-from server.cues import Cue, End, Reasoning, Text, failure
+from engine import Finish, Piece, Progress, Reason, Started, TextDecoder, Token, Vocabulary
+from server.cues import Cue, End, Text, failure
 from server.errors import ApiError
 from server.events import InputTokensDetails, OutputTokensDetails, PromptProgress, Usage
-
-NO_MARKS: Mapping[int, str] = MappingProxyType({})
+from server.interpreter import Interpreter
 
 
 class Answer:
@@ -32,13 +17,11 @@ class Answer:
         vocabulary: Vocabulary,
         prompt_tokens: int,
         stops: Sequence[str],
-        parser: Parser | None = None,
-        marks: Mapping[int, str] = NO_MARKS,
+        interpreter: Interpreter | None = None,
     ) -> None:
-        """`parser` takes the text apart, with `marks` in it for control tokens; None: it is nothing but text."""
+        """Without an interpreter it is nothing but text."""
         self._vocabulary = vocabulary
-        self._parser = parser
-        self._marks = marks if parser is not None else NO_MARKS
+        self._interpreter = interpreter
         self._reasoned = 0
         self._decoder = TextDecoder(stops)
         self._prompt_tokens = prompt_tokens
@@ -89,36 +72,28 @@ class Answer:
         )
 
     def _token(self, id_: int, now: int) -> list[Cue]:
-        thought = self._thinking
-        if mark := self._marks.get(id_):
-            cues = self._taken_apart(self._decoder.mark(mark))
+        interpreter = self._interpreter
+        if interpreter is None:
+            cues = self._told(self._decoder.feed(self._vocabulary.bytes_of(id_)))
         else:
-            cues = self._taken_apart(self._decoder.feed(self._vocabulary.bytes_of(id_)))
-        # The markers around it are reasoning too: they are paid for, and shown nowhere.
-        self._reasoned += thought or self._thinking
-        return [*cues, *self._end(now, None)] if self._decoder.stopped else cues
+            thought = interpreter.thinking
+            if mark := interpreter.mark_of(id_):
+                cues = self._told(self._decoder.mark(mark))
+            else:
+                cues = self._told(self._decoder.feed(self._vocabulary.bytes_of(id_)))
+            # The markers around it are reasoning too: they are paid for, and shown nowhere.
+            self._reasoned += thought or interpreter.thinking
+        over = self._decoder.stopped or (interpreter is not None and interpreter.satisfied)
+        return [*cues, *self._end(now, None)] if over else cues
 
-    @property
-    def _thinking(self) -> bool:
-        return self._parser is not None and self._parser.thinking
-
-    def _taken_apart(self, text: str) -> list[Cue]:
-        if self._parser is None:
+    def _told(self, text: str) -> list[Cue]:
+        if self._interpreter is None:
             return [Text(text)] if text else []
-        return list(_cues(self._parser.feed(text)))
+        return self._interpreter.feed(text)
 
     def _end(self, now: int, incomplete: str | None) -> list[Cue]:
         self.ended = True
-        rest = self._taken_apart(self._decoder.flush())
-        if self._parser is not None:
-            rest += _cues(self._parser.finish())
+        rest = self._told(self._decoder.flush())
+        if self._interpreter is not None:
+            rest += self._interpreter.finish(cut=incomplete is not None)
         return [*rest, End(now, self.usage, incomplete)]
-
-
-def _cues(utterances: Iterable[Utterance]) -> Iterator[Cue]:
-    for utterance in utterances:
-        match utterance:
-            case Said(text):
-                yield Text(text)
-            case Reasoned(text):
-                yield Reasoning(text)

@@ -4,7 +4,7 @@ import msgspec
 from msgspec.structs import replace
 
 from engine import Engine
-from server import chat, chat_schema, prompt
+from server import chat, chat_schema, prompt, tools
 from server.completion import Chunks, completion
 from server.config import Config
 from server.errors import Unavailable
@@ -35,8 +35,10 @@ class Chats:
         conversation = chat.conversation(asked)
         self._responses.notice([*(f"field {name}" for name in chat_schema.unknown_fields(body)), *conversation.skipped])
         request = replace(chat.request(asked), store=False)
-        tokens = await self._models.tokens(conversation.messages, prompt.effort(request))
-        order = self._responses.order(request, tokens, "messages")
+        toolbox = tools.toolbox(request.tools or (), request.tool_choice, request.parallel_tool_calls is not False)
+        self._responses.notice(toolbox.skipped)
+        tokens = await self._models.tokens(conversation.messages, prompt.effort(request), toolbox.tools)
+        order = self._responses.order(request, tokens, toolbox, "messages")
         generation = self._generations.make(order)
         if asked.stream:
             options = asked.stream_options

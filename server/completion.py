@@ -8,12 +8,14 @@ from msgspec.structs import replace
 
 from server import sse
 from server.events import (
+    CustomToolCallInputDelta,
     Error,
     ErrorPayload,
     Event,
+    FunctionCallArgumentsDelta,
     Message,
+    OutputItemAdded,
     OutputTextDelta,
-    ReasoningItem,
     ReasoningTextDelta,
     Response,
     ResponseCompleted,
@@ -22,8 +24,9 @@ from server.events import (
     ResponseInProgress,
     Usage,
 )
+from server.output import CustomToolCall, FunctionCall, ReasoningItem
 
-Finish: TypeAlias = Literal["stop", "length"]
+Finish: TypeAlias = Literal["stop", "length", "tool_calls"]
 
 
 class PromptTokensDetails(Struct, frozen=True):
@@ -42,11 +45,31 @@ class ChatUsage(Struct, frozen=True):
     completion_tokens_details: CompletionTokensDetails
 
 
+class CalledFunction(Struct, frozen=True, omit_defaults=True):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class CalledCustom(Struct, frozen=True, omit_defaults=True):
+    name: str | None = None
+    input: str | None = None
+
+
+class CallDelta(Struct, frozen=True, omit_defaults=True):
+    index: int | UnsetType = UNSET
+    """Not of whole calls."""
+    id: str | None = None
+    type: Literal["function", "custom"] | None = None
+    function: CalledFunction | None = None
+    custom: CalledCustom | None = None
+
+
 class Delta(Struct, frozen=True, omit_defaults=True):
     role: Literal["assistant"] | None = None
     content: str | None = None
     reasoning_content: str | None = None
     """No field of OpenAI's: servers of open models have it, and clients read it."""
+    tool_calls: tuple[CallDelta, ...] | None = None
 
 
 class ChunkChoice(Struct, frozen=True):
@@ -73,10 +96,12 @@ class Failed(Struct, frozen=True):
 
 
 class ChatReply(Struct, frozen=True):
-    content: str
+    content: str | None
+    """None beside calls, where nothing else was said."""
     refusal: None = None
     role: Literal["assistant"] = "assistant"
     reasoning_content: str | UnsetType = UNSET
+    tool_calls: tuple[CallDelta, ...] | UnsetType = UNSET
 
 
 class Choice(Struct, frozen=True):
@@ -107,6 +132,7 @@ class Chunks:
             usage=None if include_usage else UNSET,
         )
         self._begun = False
+        self._calls = 0
 
     def encode(self, events: Iterable[Event]) -> bytes:
         """The events' frames, one after the other; `sse.DONE` comes behind the last."""
@@ -124,12 +150,22 @@ class Chunks:
                 yield self._chunk(Delta(content=text))
             case ReasoningTextDelta(delta=text):
                 yield self._chunk(Delta(reasoning_content=text))
+            case OutputItemAdded(item=FunctionCall() | CustomToolCall() as item):
+                self._calls += 1
+                yield self._call(replace(_called(item), index=self._calls - 1))
+            case FunctionCallArgumentsDelta(delta=text):
+                yield self._call(CallDelta(self._calls - 1, function=CalledFunction(arguments=text)))
+            case CustomToolCallInputDelta(delta=text):
+                yield self._call(CallDelta(self._calls - 1, custom=CalledCustom(input=text)))
             case ResponseCompleted(_, response) | ResponseIncomplete(_, response):
                 yield self._chunk(Delta(), _finish(response))
                 if self._template.usage is None and response.usage is not None:
                     yield sse.frame(replace(self._template, usage=_usage(response.usage)))
             case Error(error=payload):
                 yield sse.frame(Failed(payload))
+
+    def _call(self, call: CallDelta) -> bytes:
+        return self._chunk(Delta(tool_calls=(call,)))
 
     def _chunk(self, delta: Delta, finish: Finish | None = None) -> bytes:
         return sse.frame(replace(self._template, choices=(ChunkChoice(delta, finish),)))
@@ -140,7 +176,10 @@ def completion(response: Response) -> ChatCompletion:
     assert response.usage is not None, "it has ended"
     text = "".join(part.text for item in response.output if isinstance(item, Message) for part in item.content)
     thought = "".join(part.text for item in response.output if isinstance(item, ReasoningItem) for part in item.content)
-    reply = ChatReply(text, reasoning_content=thought or UNSET)
+    calls = tuple(_called(item) for item in response.output if isinstance(item, FunctionCall | CustomToolCall))
+    reply = ChatReply(
+        text if text or not calls else None, reasoning_content=thought or UNSET, tool_calls=calls or UNSET
+    )
     return ChatCompletion(
         id=_id(response),
         created=response.created_at,
@@ -150,13 +189,22 @@ def completion(response: Response) -> ChatCompletion:
     )
 
 
+def _called(item: FunctionCall | CustomToolCall) -> CallDelta:
+    if isinstance(item, CustomToolCall):
+        return CallDelta(id=item.call_id, type="custom", custom=CalledCustom(item.name, item.input))
+    return CallDelta(id=item.call_id, type="function", function=CalledFunction(item.name, item.arguments))
+
+
 def _id(response: Response) -> str:
     return f"chatcmpl-{response.id.removeprefix('resp_')}"
 
 
 def _finish(response: Response) -> Finish:
     details = response.incomplete_details
-    return "length" if details is not None and details.reason == "max_output_tokens" else "stop"
+    if details is not None and details.reason == "max_output_tokens":
+        return "length"
+    called = any(isinstance(item, FunctionCall | CustomToolCall) for item in response.output)
+    return "tool_calls" if called else "stop"
 
 
 def _usage(usage: Usage) -> ChatUsage:

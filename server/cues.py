@@ -37,6 +37,25 @@ class Reasoning(Struct, frozen=True, array_like=True, tag="n"):
     text: str
 
 
+class Calling(Struct, frozen=True, array_like=True, tag="b"):
+    """A call begins."""
+
+    name: str
+    namespace: str | None = None
+    custom: bool = False
+    """Whether its arguments are one text, which stands in them as `input`."""
+
+
+class Arguments(Struct, frozen=True, array_like=True, tag="a"):
+    """More of the call's."""
+
+    text: str
+
+
+class Called(Struct, frozen=True, array_like=True, tag="d"):
+    """The call is whole."""
+
+
 class End(Struct, frozen=True, array_like=True, tag="e"):
     """It ends well, or, with `incomplete` its reason, early."""
 
@@ -59,7 +78,9 @@ class Failure(Struct, frozen=True, array_like=True, tag="f"):
     error: ErrorPayload
 
 
-Cue: TypeAlias = Created | Queued | Running | Unstored | Text | Reasoning | End | Cancelled | Failure
+Cue: TypeAlias = (
+    Created | Queued | Running | Unstored | Text | Reasoning | Calling | Arguments | Called | End | Cancelled | Failure
+)
 
 
 def failure(error: ApiError) -> Failure:

@@ -8,6 +8,9 @@ from typing import Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
+from server.output import CustomToolCall, FunctionCall, ReasoningItem, ReasoningText
+from server.toolset import ToolChoice, ToolEcho
+
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 
@@ -24,20 +27,7 @@ class Message(Struct, frozen=True, tag="message"):
     role: Literal["assistant"] = "assistant"
 
 
-class ReasoningText(Struct, frozen=True, tag="reasoning_text"):
-    text: str
-
-
-class ReasoningItem(Struct, frozen=True, tag="reasoning"):
-    """Without `encrypted_content`, which one authority allows to be null, and the other doesn't."""
-
-    id: str
-    status: Literal["in_progress", "completed", "incomplete"]
-    content: tuple[ReasoningText, ...]
-    summary: tuple[()] = ()
-
-
-Item: TypeAlias = Message | ReasoningItem
+Item: TypeAlias = Message | ReasoningItem | FunctionCall | CustomToolCall
 Part: TypeAlias = OutputText | ReasoningText
 
 
@@ -111,8 +101,8 @@ class Response(Struct, frozen=True, kw_only=True):
     store: bool = False
     temperature: float
     text: TextConfig = TextConfig()
-    tool_choice: Literal["auto"] = "auto"
-    tools: tuple[()] = ()
+    tool_choice: ToolChoice = "auto"
+    tools: tuple[ToolEcho, ...] = ()
     top_logprobs: int = 0
     top_p: float
     truncation: Literal["auto", "disabled"] = "disabled"
@@ -211,6 +201,31 @@ class ReasoningTextDone(_Numbered, frozen=True, tag="response.reasoning_text.don
     text: str
 
 
+class FunctionCallArgumentsDelta(_Numbered, frozen=True, tag="response.function_call_arguments.delta"):
+    item_id: str
+    output_index: int
+    delta: str
+
+
+class FunctionCallArgumentsDone(_Numbered, frozen=True, tag="response.function_call_arguments.done"):
+    item_id: str
+    output_index: int
+    name: str
+    arguments: str
+
+
+class CustomToolCallInputDelta(_Numbered, frozen=True, tag="response.custom_tool_call_input.delta"):
+    item_id: str
+    output_index: int
+    delta: str
+
+
+class CustomToolCallInputDone(_Numbered, frozen=True, tag="response.custom_tool_call_input.done"):
+    item_id: str
+    output_index: int
+    input: str
+
+
 class ReasoningDelta(_Numbered, frozen=True, tag="response.reasoning.delta"):
     """Open Responses' name for ReasoningTextDelta."""
 
@@ -258,6 +273,10 @@ Event: TypeAlias = (
     | OutputTextDone
     | ReasoningTextDelta
     | ReasoningTextDone
+    | FunctionCallArgumentsDelta
+    | FunctionCallArgumentsDone
+    | CustomToolCallInputDelta
+    | CustomToolCallInputDone
     | ReasoningDelta
     | ReasoningDone
     | Error

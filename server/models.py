@@ -6,7 +6,7 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from engine import ChatTemplate, Message, ModelInfo, TemplateError, Vocabulary
+from engine import ChatTemplate, Message, ModelInfo, TemplateError, Tool, Vocabulary
 from server.errors import InvalidRequest, NotFound
 from server.exchange import Exchange
 
@@ -66,13 +66,16 @@ class Models:
                 code="model_not_found",
             )
 
-    async def tokens(self, messages: Sequence[Message], effort: str | None = None) -> list[int]:
-        """The prompt; `effort`: see ChatTemplate. Raises InvalidRequest where the template refuses."""
+    async def tokens(
+        self, messages: Sequence[Message], effort: str | None = None, tools: Sequence[Tool] = ()
+    ) -> list[int]:
+        """The prompt; for the others see ChatTemplate. Raises InvalidRequest where the template refuses."""
         template = self.served.template
         try:
-            if sum(len(message.content) for message in messages) > LONG_CHARACTERS:
-                return await trio.to_thread.run_sync(template.prompt, messages, effort)
-            return template.prompt(messages, effort)
+            said = sum(len(message.content) for message in messages)
+            if said + sum(len(tool.parameters) for tool in tools) > LONG_CHARACTERS:
+                return await trio.to_thread.run_sync(template.prompt, messages, effort, tools)
+            return template.prompt(messages, effort, tools)
         except TemplateError as error:
             raise InvalidRequest(f"{str(error)[0].upper()}{str(error)[1:]}.", param="input") from error
 

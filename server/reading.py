@@ -40,6 +40,11 @@ ROLES = {"user": "user", "assistant": "assistant", "system": "system", "develope
 """The API's roles -> the templates'. Templates of open models don't know `developer`."""
 
 
+def flat(name: str, namespace: str | None) -> str:
+    """A function's name for the model."""
+    return f"{namespace}__{name}" if namespace else name
+
+
 class Output(Struct, frozen=True):
     """What a call has given."""
 
@@ -95,11 +100,11 @@ class Reader:
 
     def _function_call(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
         call = part(raw, FunctionCall, place)
-        yield Call(call.call_id or "", call.name, as_text(call.arguments))
+        yield Call(call.call_id or "", flat(call.name, call.namespace), as_text(call.arguments))
 
     def _custom_tool_call(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
         call = part(raw, CustomToolCall, place)
-        yield Call(call.call_id or "", call.name, as_text(call.input))
+        yield Call(call.call_id or "", flat(call.name, call.namespace), as_text(call.input))
 
     def _output(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
         item = part(raw, ToolOutput, place)

@@ -8,8 +8,8 @@ from uuid import uuid4
 import msgspec
 from msgspec import Raw
 
-from engine import Engine, Sampling
-from server import items, prompt, schema, sse
+from engine import ChatTemplate, Engine, Sampling
+from server import items, prompt, schema, sse, tools
 from server.answer import Answer
 from server.archive import Archive
 from server.config import Config
@@ -20,8 +20,10 @@ from server.exchange import Exchange, HungUp
 from server.follow import follow
 from server.generation import STOPPING, Generation, Order
 from server.generations import Generations
+from server.interpreter import Interpreter
 from server.models import Models
 from server.schema import Request
+from server.tools import NO_TOOLS, Toolbox
 
 MOST_NOTICED = 1000
 """Kinds of skipped things that are remembered; clients can make up any number of them."""
@@ -50,9 +52,11 @@ class Responses:
         self._check_background(request)
         past = await self._past(request.previous_response_id)
         conversation = prompt.conversation(request, past)
-        self.notice([*(f"field {name}" for name in schema.unknown_fields(body)), *conversation.skipped])
-        tokens = await self._models.tokens(conversation.messages, prompt.effort(request))
-        generation = self._generations.make(self.order(request, tokens))
+        toolbox = tools.toolbox(request.tools or (), request.tool_choice, request.parallel_tool_calls is not False)
+        unknown = (f"field {name}" for name in schema.unknown_fields(body))
+        self.notice([*unknown, *conversation.skipped, *toolbox.skipped])
+        tokens = await self._models.tokens(conversation.messages, prompt.effort(request), toolbox.tools)
+        generation = self._generations.make(self.order(request, tokens, toolbox))
         if request.background:
             await self._leave_alone(exchange, generation, bool(request.stream))
         elif request.stream:
@@ -83,29 +87,25 @@ class Responses:
             raise ApiError(error.message)
         return generation.response
 
-    def order(self, request: Request, tokens: list[int], name: str = "input") -> Order:
+    def order(self, request: Request, tokens: list[int], toolbox: Toolbox = NO_TOOLS, name: str = "input") -> Order:
         """`tokens` came of the field `name`. Raises InvalidRequest."""
         served = self._models.served
         sampling = prompt.sampling(request, self._config.sampling)
         job = prompt.job(request, tokens, sampling, served.info.n_ctx, name)
-        first = self._first(request, sampling)
+        first = self._first(request, sampling, toolbox)
         assert request.input is not None, "`prompt` refuses it"
         return Order(
             first=first,
             job=job,
             answer=Answer(
-                served.vocabulary,
-                len(tokens),
-                prompt.stops(request),
-                served.template.parser(tokens),
-                served.template.marks,
+                served.vocabulary, len(tokens), prompt.stops(request), _interpreter(served.template, tokens, toolbox)
             ),
             items=items.kept(request.input, first.id) if first.store else b"[]",
             streamed=bool(request.stream),
             tells_progress=bool(request.return_progress),
         )
 
-    def _first(self, request: Request, sampling: Sampling) -> Response:
+    def _first(self, request: Request, sampling: Sampling, toolbox: Toolbox) -> Response:
         return Response(
             id=f"resp_{uuid4().hex}",
             created_at=int(time.time()),
@@ -122,6 +122,8 @@ class Responses:
             safety_identifier=request.safety_identifier,
             store=self._archive is not None and request.store is not False,
             temperature=sampling.temperature,
+            tool_choice=toolbox.choice,
+            tools=toolbox.echo,
             top_p=sampling.top_p,
         )
 
@@ -161,6 +163,11 @@ class Responses:
             if what not in self._noticed and len(self._noticed) < MOST_NOTICED:
                 self._noticed.add(what)
                 log.warning("skipped, here and from now on: %.100r", what)
+
+
+def _interpreter(template: ChatTemplate, tokens: list[int], toolbox: Toolbox) -> Interpreter | None:
+    parser = template.parser(tokens, toolbox.offered)
+    return None if parser is None else Interpreter(parser, template.marks, toolbox.calls, toolbox.parallel)
 
 
 def _gone(response_id: str) -> InvalidRequest:

@@ -59,6 +59,8 @@ class Request(Struct, frozen=True):
     previous_response_id: str | None = None
     return_progress: bool | None = None
     reasoning: ReasoningWish | None = None
+    tools: list[msgspec.Raw] | None = None
+    tool_choice: msgspec.Raw = NULL
 
 
 class Retrieval(Struct, frozen=True):
@@ -97,6 +99,7 @@ class FunctionCall(Struct, frozen=True):
     name: str
     arguments: msgspec.Raw = NULL
     call_id: str | None = None
+    namespace: str | None = None
 
 
 class CustomToolCall(Struct, frozen=True):
@@ -105,6 +108,7 @@ class CustomToolCall(Struct, frozen=True):
     name: str
     input: msgspec.Raw = NULL
     call_id: str | None = None
+    namespace: str | None = None
 
 
 class ToolOutput(Struct, frozen=True):
@@ -126,6 +130,33 @@ class CompactionItem(Struct, frozen=True):
     """`compaction`."""
 
     encrypted_content: msgspec.Raw = NULL
+
+
+ToolName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class FunctionParam(Struct, frozen=True):
+    """`function`, of `tools`. Its `strict` is not read: see `tools`."""
+
+    name: ToolName
+    description: str | None = None
+    parameters: msgspec.Raw = NULL
+
+
+class CustomParam(Struct, frozen=True):
+    """`custom`: a tool that takes a text."""
+
+    name: ToolName
+    description: str | None = None
+    format: msgspec.Raw = NULL
+
+
+class NamespaceParam(Struct, frozen=True):
+    """`namespace`: tools under one name (Codex, MCP)."""
+
+    name: ToolName
+    description: str | None = None
+    tools: list[msgspec.Raw] = []
 
 
 class TextPart(Struct, frozen=True):
@@ -201,6 +232,11 @@ def unknown_fields(body: bytes, known: Set[str] = KNOWN) -> set[str]:
 def part(raw: msgspec.Raw, kind: type[T], place: str) -> T:
     """An item or a part of a known type; `place` is where it stands, for the error. Raises InvalidRequest."""
     return _decode(msgspec.json.Decoder(kind), bytes(raw), place)
+
+
+def absent(raw: msgspec.Raw) -> bool:
+    """Whether nothing was said: null, or not even that."""
+    return bytes(raw) == b"null"
 
 
 def as_text(raw: msgspec.Raw) -> str:

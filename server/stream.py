@@ -12,7 +12,21 @@ from enum import Enum, auto
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from server.cues import Cancelled, Created, Cue, End, Failure, Queued, Reasoning, Running, Text, Unstored
+from server.cues import (
+    Arguments,
+    Called,
+    Calling,
+    Cancelled,
+    Created,
+    Cue,
+    End,
+    Failure,
+    Queued,
+    Reasoning,
+    Running,
+    Text,
+    Unstored,
+)
 from server.events import (
     Error,
     ErrorInfo,
@@ -29,7 +43,7 @@ from server.events import (
     ResponseQueued,
     Usage,
 )
-from server.open_items import ITEMS, OpenItem, OpenMessage, OpenReasoning, Outcome
+from server.open_items import Opening, OpenItem, Outcome, kind_of, open_item
 
 
 class State(Enum):
@@ -39,10 +53,11 @@ class State(Enum):
     RUNNING = auto()
     """Nothing of the answer is there yet."""
     WRITING = auto()
+    CALLING = auto()
     CLOSED = auto()
 
 
-_WRITES: dict[type[Cue], State] = dict.fromkeys(ITEMS, State.WRITING)
+_WRITES: dict[type[Cue], State] = {Text: State.WRITING, Reasoning: State.WRITING, Calling: State.CALLING}
 _BREAKS: dict[type[Cue], State] = {Failure: State.CLOSED, Cancelled: State.CLOSED}
 TRANSITIONS: dict[State, dict[type[Cue], State]] = {
     State.NEW: {Created: State.CREATED},
@@ -56,6 +71,13 @@ TRANSITIONS: dict[State, dict[type[Cue], State]] = {
         **_BREAKS,
     },
     State.WRITING: {**_WRITES, Unstored: State.WRITING, End: State.CLOSED, **_BREAKS},
+    State.CALLING: {
+        Arguments: State.CALLING,
+        Called: State.WRITING,
+        Unstored: State.CALLING,
+        End: State.CLOSED,
+        **_BREAKS,
+    },
     State.CLOSED: {},
 }
 
@@ -92,8 +114,15 @@ class Stream:
             case Unstored():
                 self.response = replace(self.response, store=False)
             case Text(text) | Reasoning(text):
-                yield from self._opened(ITEMS[type(cue)])
+                if not isinstance(self._item, kind_of(cue)):
+                    yield from self._opened(cue)
                 yield from self._current.delta(text)
+            case Calling():
+                yield from self._opened(cue)
+            case Arguments(text):
+                yield from self._current.delta(text)
+            case Called():
+                yield from self._closed("completed")
             case End():
                 yield from self._end(cue)
             case Cancelled(usage):
@@ -104,7 +133,7 @@ class Stream:
     def _end(self, end: End) -> Iterator[Event]:
         """An answer without anything still has its message."""
         if self._item is None and not self.response.output:
-            yield from self._opened(OpenMessage)
+            yield from self._opened(Text(""))
         yield from self._closed("incomplete" if end.incomplete else "completed")
         if end.incomplete is not None:
             details = IncompleteDetails(end.incomplete)
@@ -132,15 +161,11 @@ class Stream:
         assert self._item is not None, "an item is open"
         return self._item
 
-    def _opened(self, kind: type[OpenMessage] | type[OpenReasoning]) -> Iterator[Event]:
-        """One of another kind ends the one before it."""
-        if isinstance(self._item, kind):
-            return
+    def _opened(self, cue: Opening) -> Iterator[Event]:
+        """The one before it has ended with that."""
         yield from self._closed("completed")
-        # Ids are derived, not drawn: unique as the response's is, and the same input gives the same bytes.
-        index = len(self.response.output)
-        id_ = f"{kind.prefix}_{self.response.id.removeprefix('resp_')}{index:02}"
-        self._item = kind(id_, index, self._number)
+        stem = self.response.id.removeprefix("resp_")
+        self._item = open_item(cue, stem, len(self.response.output), self._number)
         yield from self._item.added()
 
     def _closed(self, status: Outcome) -> Iterator[Event]:

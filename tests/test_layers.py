@@ -39,7 +39,7 @@ DRAWN = {
     "engine.library": "",
     "engine.snapshots": "",
     "engine.vocabulary": "alphabet header",
-    "engine.template": "dialect families manners messages rehearsal scanner vocabulary",
+    "engine.template": "dialect families manners messages objects rehearsal scanner vocabulary",
     # Backends
     "engine.ctrans": "model",
     "engine.libllama": "model",
@@ -57,7 +57,9 @@ DRAWN = {
     "server": "",
     # Data
     "server.errors": "",
-    "server.events": "",
+    "server.toolset": "",
+    "server.output": "",
+    "server.events": "output toolset",
     "server.config": "engine",
     "server.configfile": "",
     "server.settings": "config configfile",
@@ -71,14 +73,16 @@ DRAWN = {
     "server.compaction": "engine errors events summary",
     "server.chat_schema": "schema",
     "server.chat": "engine chat_schema errors prompt reading schema",
-    "server.completion": "events sse",
+    "server.completion": "events output sse",
     "server.cues": "errors events",
-    "server.open_items": "cues events",
+    "server.open_items": "cues events output",
     "server.stream": "cues events open_items",
     "server.sse": "events",
     "server.replay": "cues errors events stream",
     "server.items": "errors schema",
-    "server.answer": "engine cues errors events",
+    "server.interpreter": "engine cues",
+    "server.tools": "engine cues errors reading schema toolset",
+    "server.answer": "engine cues errors events interpreter",
     "server.pulse": "answer cues events stream",
     # What is kept
     "server.database": "",
@@ -98,11 +102,11 @@ DRAWN = {
     "server.follow": "errors events exchange generation sse",
     "server.chats": (
         "engine chat chat_schema completion config errors exchange follow generation generations models prompt "
-        "responses"
+        "responses tools"
     ),
     "server.responses": (
-        "engine answer archive config entries errors events exchange follow generation generations items models "
-        "prompt schema sse"
+        "engine answer archive config entries errors events exchange follow generation generations interpreter items "
+        "models prompt schema sse tools"
     ),
     "server.kept": "archive errors exchange follow generations items replay schema sse store",
     "server.app": (
@@ -177,8 +181,10 @@ PURE = {
     "server.errors",
     "server.events",
     "server.history",
+    "server.interpreter",
     "server.items",
     "server.open_items",
+    "server.output",
     "server.prompt",
     "server.pulse",
     "server.reading",
@@ -188,6 +194,8 @@ PURE = {
     "server.sse",
     "server.stream",
     "server.summary",
+    "server.tools",
+    "server.toolset",
     "server.truncation",
 }
 IMPURE = {"datetime", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "time", "trio", "uuid"}

@@ -12,6 +12,7 @@ from engine.families import spoken_by
 from engine.scripted import ScriptedModel
 from server.answer import Answer
 from server.cues import Cue, End, Reasoning, Text
+from server.interpreter import Interpreter
 from tests import wire
 from tests.helpers import NAME, encode, exchange, frames, get, post, served, types
 
@@ -145,7 +146,7 @@ VOCABULARY = scripted.vocabulary()
 
 
 def cues(answer: bytes, stops: tuple[str, ...] = ()) -> list[Cue]:
-    listener = Answer(VOCABULARY, 3, stops, Parser(spoken_by("<think></think>")))
+    listener = Answer(VOCABULARY, 3, stops, Interpreter(Parser(spoken_by("<think></think>")), {}))
     pieces: list[Piece] = [Started(0), *map(Token, answer), Finish(Reason.STOP)]
     return [cue for piece in pieces for cue in listener.take(piece, 7)]
 

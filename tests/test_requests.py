@@ -27,6 +27,8 @@ REFUSED = {
     "an image": (400, "input[0].content[0]"),
     "temperature of the wrong kind": (400, "temperature"),
     "temperature out of range": (400, "temperature"),
+    # Not wrong: they wait for constrained decoding.
+    "a call is demanded": (400, "tool_choice"),
 }
 
 
@@ -49,6 +51,7 @@ def fault(shape: Shape) -> str | None:
         "an image": "input_image" in json.dumps(input_),
         "temperature of the wrong kind": isinstance(temperature, str),
         "temperature out of range": isinstance(temperature, int | float) and not 0 <= temperature <= 2,
+        "a call is demanded": body.get("tool_choice") not in (None, "auto", "none"),
     }
     return next((name for name, found in faults.items() if found), None)
 
@@ -83,6 +86,11 @@ def check_answered(shape: Shape, answer: Answer) -> None:
     if response["background"] and not streamed:
         assert (response["status"], response["output"]) == ("queued", [])
         return
+    kinds = ("function", "namespace", "custom")
+    served_tools = [tool for tool in shape["body"].get("tools") or () if tool["type"] in kinds]
+    assert [(tool["type"], tool["name"]) for tool in response["tools"]] == [
+        (tool["type"], tool["name"]) for tool in served_tools
+    ]
     limit = shape["body"].get("max_output_tokens") or 100
     expected = ("incomplete", "Hello."[:limit]) if limit <= len("Hello.") else ("completed", "Hello.")
     assert (response["status"], answer.text) == expected

@@ -14,7 +14,22 @@ from msgspec.structs import replace
 from engine import Finish, Piece, Progress, Reason, Started, Token, scripted
 from server import sse
 from server.answer import Answer
-from server.cues import Cancelled, Created, Cue, End, Failure, Queued, Reasoning, Running, Text, Unstored, failure
+from server.cues import (
+    Arguments,
+    Called,
+    Calling,
+    Cancelled,
+    Created,
+    Cue,
+    End,
+    Failure,
+    Queued,
+    Reasoning,
+    Running,
+    Text,
+    Unstored,
+    failure,
+)
 from server.errors import InvalidRequest
 from server.events import (
     ContentPartAdded,
@@ -33,8 +48,6 @@ from server.events import (
     OutputTextDone,
     OutputTokensDetails,
     PromptProgress,
-    ReasoningItem,
-    ReasoningText,
     ReasoningTextDelta,
     ReasoningTextDone,
     Response,
@@ -46,6 +59,7 @@ from server.events import (
     ResponseQueued,
     Usage,
 )
+from server.output import ReasoningItem, ReasoningText
 from server.stream import Stream
 from tests import wire
 
@@ -321,11 +335,14 @@ LETTERS: dict[str, Cue] = {
     "u": Unstored(),
     "t": Text("x"),
     "n": Reasoning("y"),
+    "b": Calling("f"),
+    "a": Arguments("{}"),
+    "d": Called(),
     "e": End(NOW, usage(1)),
     "x": Cancelled(),
     "f": Failure(ErrorPayload("server_error", None, "no", None)),
 }
-LEGAL = re.compile("c?|cqu*[xf]?|c(qu*)?r[ru]*([tn][tnu]*)?[exf]?")
+LEGAL = re.compile("c?|cqu*[xf]?|c(qu*)?r[ru]*(([tn]|b[au]*d)u*)*(b[au]*)?[exf]?")
 
 
 @pytest.mark.parametrize("length", range(1, 6))
