@@ -5,7 +5,7 @@ from engine.header import GGUFError
 from engine.loader import Loaded, Options, load
 from engine.messages import Call, Message, Tool
 from engine.model import Knobs, Model, ModelError, ModelInfo
-from engine.pieces import Finish, Job, Piece, Progress, Reason, Sampling, Started, Token
+from engine.pieces import Finish, Job, Likelihood, Piece, Progress, Reason, Sampling, Started, Token
 from engine.snapshots import Snapshots
 from engine.template import ChatTemplate, TemplateError
 from engine.text import TextDecoder
@@ -25,6 +25,7 @@ __all__ = [
     "GGUFError",
     "Job",
     "Knobs",
+    "Likelihood",
     "Loaded",
     "Message",
     "Model",

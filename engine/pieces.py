@@ -14,6 +14,16 @@ class Sampling(Struct, frozen=True):
     top_k: int
     min_p: float
     seed: int | None = None
+    presence_penalty: float = 0.0
+    """Taken from the logit of each token that the answer already has."""
+    frequency_penalty: float = 0.0
+    """Taken as often as the answer already has the token."""
+    repeat_penalty: float = 1.0
+    """More than 0; positive logits of tokens that were there lately are divided by it, negative ones multiplied."""
+    repeat_last_n: int = 64
+    """Lately: so many tokens of prompt and answer. 0: none, -1: all."""
+    logit_bias: dict[int, float] = {}
+    """Added to the logits of these tokens, which the vocabulary must have."""
 
 
 class Job(Struct, frozen=True):
@@ -27,6 +37,8 @@ class Job(Struct, frozen=True):
     affinity: str = ""
     """Jobs that say the same go on where the last of them ended: it is better to replace their own cache than
     somebody else's. Empty: none."""
+    top_logprobs: int | None = None
+    """How many of the likeliest tokens come with each `Token.likelihood`. None: there is none."""
 
 
 class Started(Struct, frozen=True):
@@ -43,10 +55,20 @@ class Progress(Struct, frozen=True):
     """Prompt tokens the KV cache holds by now."""
 
 
+class Likelihood(Struct, frozen=True, gc=False):
+    """What the model thought of a token, before penalties, biases or a grammar had their say. Natural logarithms."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+    """The likeliest tokens with theirs, the likeliest first."""
+
+
 class Token(Struct, frozen=True, gc=False):
     """A token of the answer. End tokens are not handed over: they are a `Finish`."""
 
     id: int
+    likelihood: Likelihood | None = None
+    """For jobs with `top_logprobs`."""
 
 
 class Reason(Enum):

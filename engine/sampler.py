@@ -1,18 +1,17 @@
-"""From logits to a token.
+"""From logits to a token, and how likely the model thought it.
 
-The order is llama.cpp's: top-k, then top-p, then min-p, all on the distribution at temperature 1; the temperature
-only shapes the draw among what is left.
+The order is llama.cpp's: what is penalised, then top-k, top-p, and min-p, all on the distribution at temperature 1;
+the temperature only shapes the draw among what is left.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.model import FloatArray
-from engine.pieces import Sampling
-
-Ids = NDArray[np.intp]
+from engine.penalties import Ids, Penalties
+from engine.pieces import Likelihood, Sampling
 
 # exp(-NEAR) of the best token's probability. The nucleus lies among tokens this near in nearly every
 # distribution, and sorting those costs a hundredth of sorting the vocabulary.
@@ -22,14 +21,37 @@ COLDEST = 1e-9
 
 
 class Sampler:
-    """Draws one sequence's tokens. The same seed and the same logits give the same tokens."""
+    """Draws one sequence's tokens. The same seed, prompt and logits give the same tokens."""
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: Sampling, prompt: Sequence[int] = (), top_logprobs: int | None = None) -> None:
+        """`prompt` stands before the first token; `top_logprobs`: see Job."""
         self._sampling = sampling
+        self._top_logprobs = top_logprobs
+        self._penalties = Penalties(sampling, prompt) if Penalties.wanted(sampling) else None
         # numpy takes no negative seeds, clients may send them: as the 64 bits they are.
         self._random = np.random.default_rng(None if sampling.seed is None else sampling.seed & (2**64 - 1))
 
+    def untouched(self, logits: FloatArray) -> FloatArray | None:
+        """A copy, for `likelihood`, of what the model gave; to be made before anything changes it. None where nobody
+        asked."""
+        return None if self._top_logprobs is None else logits.copy()
+
+    def likelihood(self, untouched: FloatArray | None, token: int) -> Likelihood | None:
+        """Of the token that was picked."""
+        if untouched is None or self._top_logprobs is None:
+            return None
+        return likelihood(untouched, token, self._top_logprobs)
+
     def pick(self, logits: FloatArray) -> int:
+        """The sequence's next token; from now on it is part of it. Penalties change the logits in place."""
+        if self._penalties is None:
+            return self._draw(logits)
+        self._penalties.apply(logits)
+        token = self._draw(logits)
+        self._penalties.add(token)
+        return token
+
+    def _draw(self, logits: FloatArray) -> int:
         if self._sampling.temperature == 0:
             return int(logits.argmax())
         ids = shortlist(logits, self._sampling)
@@ -38,6 +60,16 @@ class Sampler:
         chosen = logits[ids].astype(np.float64)
         mass = np.exp((chosen - chosen.max()) / max(self._sampling.temperature, COLDEST)).cumsum()
         return int(ids[np.searchsorted(mass, self._random.random() * mass[-1], side="right")])
+
+
+def likelihood(logits: FloatArray, token: int, n_top: int) -> Likelihood:
+    """The token's own, and the `n_top` best ones'."""
+    best = float(logits.max())
+    # float32 is exact enough for the parts (the logits are no better), but not for a sum of a hundred thousand.
+    whole = best + math.log(np.exp(logits - np.float32(best)).sum(dtype=np.float64))
+    top = _most_likely(logits, n_top) if n_top else np.arange(0)
+    ordered = top[np.argsort(-logits[top], kind="stable")]
+    return Likelihood(float(logits[token]) - whole, tuple((int(id_), float(logits[id_]) - whole) for id_ in ordered))
 
 
 def shortlist(logits: FloatArray, sampling: Sampling) -> Ids:

@@ -80,7 +80,7 @@ class Scheduler:
             return Plan(chunks=(_chunk(self._turns[-1], PREFILL_CHUNK),))
         return Plan(tuple(shares), tuple(self._chunks()))
 
-    def absorb(self, plan: Plan, sampled: Mapping[int, Sequence[int]], seconds: float) -> list[tuple[Key, Piece]]:
+    def absorb(self, plan: Plan, sampled: Mapping[int, Sequence[Token]], seconds: float) -> list[tuple[Key, Piece]]:
         """Take in that `plan` was carried out in so much time.
 
         `sampled` has for each slot with logits a token of each row, up to the first that no guess foresaw.
@@ -96,7 +96,7 @@ class Scheduler:
             if chunk.position == running.cached:
                 pieces.append((running.key, Started(running.cached)))
             if chunk.logits:
-                running.drafter.learn(tokens)
+                running.drafter.learn([token.id for token in tokens])
                 pieces += self._advance(slot, running, tokens)
             else:
                 pieces.append((running.key, Progress(len(slot.held))))
@@ -241,12 +241,12 @@ class Scheduler:
         elif 2 * tokens > self._allowed:  # the pass over the weights makes the tokens of short steps dearer
             self._pace.evaluated(streams, tokens, seconds)
 
-    def _advance(self, slot: Slot, running: Running, tokens: Sequence[int]) -> Iterator[tuple[Key, Piece]]:
+    def _advance(self, slot: Slot, running: Running, tokens: Sequence[Token]) -> Iterator[tuple[Key, Piece]]:
         for token in tokens:
-            running.tokens.append(token)
-            ended = Reason.STOP if token in self._end_tokens else None
+            running.tokens.append(token.id)
+            ended = Reason.STOP if token.id in self._end_tokens else None
             if ended is None:
-                yield running.key, Token(token)
+                yield running.key, token
                 ended = Reason.LENGTH if running.room(self._info.n_ctx) <= 0 else None
             if ended is not None:
                 yield running.key, Finish(ended)

@@ -16,6 +16,8 @@ class TextDecoder:
         self._utf8 = _UTF8(errors="replace")
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
+        self.decoded = 0
+        """Characters so far, those that are held back among them."""
         self.stopped = False
         """Whether a stop string has appeared. It and all after it are no part of the text."""
 
@@ -28,11 +30,11 @@ class TextDecoder:
         self._utf8.reset()
         return self._certain(character)
 
-    def _certain(self, more: str) -> str:
+    def _certain(self, new: str) -> str:
         if self.stopped:
             return ""
-        text = self._held + more
-        self._held = ""
+        self.decoded += len(new)
+        text, self._held = self._held + new, ""
         if not self._stops:
             return text
         if (cut := self._first_stop(text)) is not None:

@@ -14,7 +14,7 @@ import trio
 from msgspec import Struct
 
 from engine.model import Chunk, Model, ModelError
-from engine.pieces import Finish, Job, Piece, Reason
+from engine.pieces import Finish, Job, Piece, Reason, Token
 from engine.sampler import Sampler
 from engine.scheduler import Plan, Scheduler
 from engine.slots import Key
@@ -162,7 +162,7 @@ class Engine:
                 continue
             match letter:
                 case Submit(key, job):
-                    self._samplers[key] = Sampler(job.sampling)
+                    self._samplers[key] = Sampler(job.sampling, job.prompt, job.top_logprobs)
                     self._scheduler.add(key, job)
                 case Cancel(key):
                     self._samplers.pop(key, None)
@@ -187,13 +187,16 @@ class Engine:
         sampled = {chunk.slot: self._sample(chunk) for chunk in plan.chunks if chunk.logits}
         return self._scheduler.absorb(plan, sampled, seconds)
 
-    def _sample(self, chunk: Chunk) -> list[int]:
+    def _sample(self, chunk: Chunk) -> list[Token]:
         """A token for each row of logits, up to the first that isn't what was guessed to stand there."""
         sampler = self._samplers[self._scheduler.key(chunk.slot)]
-        tokens: list[int] = []
+        tokens: list[Token] = []
         for row, guess in enumerate((*chunk.tokens[len(chunk.tokens) - chunk.logits + 1 :], None)):
-            tokens.append(sampler.pick(self._model.logits(chunk.slot, row)))
-            if tokens[-1] != guess:
+            logits = self._model.logits(chunk.slot, row)
+            untouched = sampler.untouched(logits)
+            token = sampler.pick(logits)
+            tokens.append(Token(token, sampler.likelihood(untouched, token)))
+            if token != guess:
                 break
         return tokens
 

@@ -110,8 +110,10 @@ def _open_store(config: Config, state: Path) -> Store | None:
     """Whoever has no disk to write to still gets answers."""
     if config.store == "off":
         return None
+    path = Path(config.store or state / "responses.db")
+    limits = Limits(config.store_responses, config.store_megabytes, config.store_days)
     try:
-        return Store(Path(config.store or state / "responses.db"), Limits(), replay.interrupted, time.time())
+        return Store(path, limits, replay.interrupted, time.time())
     except StoreError as error:
         log.warning("responses are not stored: %s", error)
         return None

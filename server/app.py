@@ -11,16 +11,20 @@ from server import sse
 from server.archive import Archive
 from server.busy import Busy
 from server.chats import Chats
+from server.compact import Compact
 from server.config import Config
+from server.conversations import Conversations
 from server.database import StoreError
 from server.errors import ApiError, Unavailable
 from server.exchange import Exchange, HungUp, Receive, Scope, Send
+from server.gate import Gate
 from server.generation import MISTAKE, STOPPING, Patience
 from server.generations import Generations
 from server.kept import Kept
 from server.models import Models, Served
 from server.responses import Responses
 from server.routes import Routes
+from server.tokens import Tokens
 
 log = logging.getLogger("responsed.http")
 
@@ -33,11 +37,15 @@ class App:
         self._engine = engine
         self._busy = Busy()
         patience = Patience(config.heartbeat_seconds, config.linger_seconds)
-        self._generations = Generations(engine, archive, patience, self._busy)
+        gate = Gate(served.info.n_slots, config.queue)
+        self._generations = Generations(engine, archive, patience, gate, self._busy)
         models = Models(served, config.aliases)
         responses = Responses(config, engine, models, self._generations, archive)
-        chats = Chats(config, engine, models, self._generations, responses)
+        chats = Chats(config, models, self._generations, responses)
+        tokens = Tokens(responses)
+        compact = Compact(models, self._generations, responses)
         kept = Kept(self._generations, archive, sse.encoder(config.reasoning_events))
+        conversations = Conversations(config, archive)
         self._routes = Routes(
             {
                 "/health": {"GET": self.health, "HEAD": self.health},
@@ -45,9 +53,22 @@ class App:
                 "/v1/models/{name...}": {"GET": models.retrieve, "HEAD": models.retrieve},
                 "/v1/responses": {"POST": responses.create},
                 "/v1/chat/completions": {"POST": chats.create},
+                "/v1/responses/input_tokens": {"POST": tokens.count},
+                "/v1/responses/compact": {"POST": compact.create},
                 "/v1/responses/{id}": {"GET": kept.retrieve, "DELETE": kept.delete},
                 "/v1/responses/{id}/cancel": {"POST": kept.cancel},
                 "/v1/responses/{id}/input_items": {"GET": kept.input_items},
+                "/v1/conversations": {"POST": conversations.create},
+                "/v1/conversations/{id}": {
+                    "GET": conversations.retrieve,
+                    "POST": conversations.update,
+                    "DELETE": conversations.delete,
+                },
+                "/v1/conversations/{id}/items": {"GET": conversations.list_items, "POST": conversations.add_items},
+                "/v1/conversations/{id}/items/{item}": {
+                    "GET": conversations.retrieve_item,
+                    "DELETE": conversations.delete_item,
+                },
             }
         )
 

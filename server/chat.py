@@ -29,7 +29,15 @@ def request(chat: ChatRequest) -> Request:
         top_k=chat.top_k,
         min_p=chat.min_p,
         seed=chat.seed,
+        presence_penalty=chat.presence_penalty,
+        frequency_penalty=chat.frequency_penalty,
+        repeat_penalty=chat.repeat_penalty,
+        repetition_penalty=chat.repetition_penalty,
+        repeat_last_n=chat.repeat_last_n,
+        logit_bias=chat.logit_bias,
         stop=chat.stop,
+        include=[prompt.LOGPROBS] if chat.logprobs else None,
+        top_logprobs=chat.top_logprobs,
         max_output_tokens=chat.max_completion_tokens or chat.max_tokens,
         metadata=chat.metadata,
         prompt_cache_key=chat.prompt_cache_key,
@@ -72,7 +80,7 @@ def conversation(chat: ChatRequest) -> Conversation:
     """Raises InvalidRequest where there is no message, or one can't be read by a text model."""
     if chat.messages is None:
         raise InvalidRequest("`messages` is missing: send what was said so far.", param="messages")
-    reader = Reader(prompt.NOTHING)
+    reader = Reader()
     entries = [
         entry
         for index, message in enumerate(chat.messages)

@@ -85,7 +85,7 @@ class ChatChoice(Struct, frozen=True):
 
 
 class ChatRequest(Struct, frozen=True):
-    """The body. Bounds: OpenAI's API; `top_k` and `min_p` are ours."""
+    """The body. Bounds: OpenAI's API. `top_k`, `min_p` and what has `repe` in its name are ours, see `schema`."""
 
     model: str | None = None
     messages: list[ChatMessage] | None = None
@@ -96,7 +96,15 @@ class ChatRequest(Struct, frozen=True):
     top_k: schema.TopK | None = None
     min_p: schema.Share | None = None
     seed: Seed | None = None
+    presence_penalty: schema.Penalty | None = None
+    frequency_penalty: schema.Penalty | None = None
+    repeat_penalty: schema.RepeatPenalty | None = None
+    repetition_penalty: schema.RepeatPenalty | None = None
+    repeat_last_n: schema.Window | None = None
+    logit_bias: schema.LogitBias | None = None
     stop: Stops | None = None
+    logprobs: bool | None = None
+    top_logprobs: schema.Top | None = None
     max_tokens: schema.Count | None = None
     max_completion_tokens: schema.Count | None = None
     n: Annotated[int, Meta(ge=1, le=1)] | None = None

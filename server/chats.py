@@ -3,47 +3,40 @@
 import msgspec
 from msgspec.structs import replace
 
-from engine import Engine
-from server import chat, chat_schema, prompt, tools
+from server import chat, chat_schema, prompt
 from server.completion import Chunks, completion
 from server.config import Config
-from server.errors import Unavailable
 from server.exchange import Exchange
 from server.follow import follow
-from server.generation import STOPPING
 from server.generations import Generations
 from server.models import Models
 from server.responses import Responses
 
 
 class Chats:
-    def __init__(
-        self, config: Config, engine: Engine, models: Models, generations: Generations, responses: Responses
-    ) -> None:
+    def __init__(self, config: Config, models: Models, generations: Generations, responses: Responses) -> None:
         self._config = config
-        self._engine = engine
         self._models = models
         self._generations = generations
         self._responses = responses
 
     async def create(self, exchange: Exchange) -> None:
-        if not self._engine.running:
-            raise Unavailable(STOPPING)
+        self._generations.check()
         body = await exchange.body(self._config.max_body_bytes, self._config.body_gap_seconds)
         asked = chat_schema.decode(body)
         self._models.resolve(asked.model)
         conversation = chat.conversation(asked)
         self._responses.notice([*(f"field {name}" for name in chat_schema.unknown_fields(body)), *conversation.skipped])
         request = replace(chat.request(asked), store=False)
-        toolbox = tools.toolbox(request.tools or (), request.tool_choice, request.parallel_tool_calls is not False)
+        toolbox = prompt.toolbox(request)
         self._responses.notice(toolbox.skipped)
-        tokens = await self._models.tokens(conversation.messages, prompt.effort(request), toolbox.tools)
-        order = self._responses.order(request, tokens, toolbox, "messages")
-        generation = self._generations.make(order)
-        if asked.stream:
-            options = asked.stream_options
-            chunks = Chunks(order.first, include_usage=options is not None and bool(options.include_usage))
-            await follow(exchange, generation, start=self._generations.start, encode=chunks.encode)
-        else:
-            response = await self._responses.whole(exchange, generation)
-            await exchange.answer(200, msgspec.json.encode(completion(response)))
+        tokens = await self._models.tokens(conversation.messages, effort=prompt.effort(request), tools=toolbox.tools)
+        order = self._responses.order(request, tokens, exchange.client, name="messages", toolbox=toolbox)
+        with self._generations.make(order) as generation:
+            if asked.stream:
+                options = asked.stream_options
+                chunks = Chunks(order.first, include_usage=options is not None and bool(options.include_usage))
+                await follow(exchange, generation, start=self._generations.start, encode=chunks.encode)
+            else:
+                response = await self._responses.whole(exchange, generation)
+                await exchange.answer(200, msgspec.json.encode(completion(response)))

@@ -13,6 +13,7 @@ from server.events import (
     ErrorPayload,
     Event,
     FunctionCallArgumentsDelta,
+    Logprob,
     Message,
     OutputItemAdded,
     OutputTextDelta,
@@ -72,11 +73,16 @@ class Delta(Struct, frozen=True, omit_defaults=True):
     tool_calls: tuple[CallDelta, ...] | None = None
 
 
+class ChatLogprobs(Struct, frozen=True):
+    content: tuple[Logprob, ...]
+    refusal: None = None
+
+
 class ChunkChoice(Struct, frozen=True):
     delta: Delta
     finish_reason: Finish | None = None
     index: int = 0
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
 
 
 class Chunk(Struct, frozen=True, kw_only=True):
@@ -108,7 +114,7 @@ class Choice(Struct, frozen=True):
     message: ChatReply
     finish_reason: Finish
     index: int = 0
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
 
 
 class ChatCompletion(Struct, frozen=True, kw_only=True):
@@ -146,8 +152,8 @@ class Chunks:
                 if self._begun:
                     yield sse.PING
                 self._begun = True
-            case OutputTextDelta(delta=text):
-                yield self._chunk(Delta(content=text))
+            case OutputTextDelta(delta=text, logprobs=logprobs):
+                yield self._chunk(Delta(content=text), logprobs=logprobs)
             case ReasoningTextDelta(delta=text):
                 yield self._chunk(Delta(reasoning_content=text))
             case OutputItemAdded(item=FunctionCall() | CustomToolCall() as item):
@@ -167,14 +173,17 @@ class Chunks:
     def _call(self, call: CallDelta) -> bytes:
         return self._chunk(Delta(tool_calls=(call,)))
 
-    def _chunk(self, delta: Delta, finish: Finish | None = None) -> bytes:
-        return sse.frame(replace(self._template, choices=(ChunkChoice(delta, finish),)))
+    def _chunk(self, delta: Delta, finish: Finish | None = None, logprobs: tuple[Logprob, ...] = ()) -> bytes:
+        choice = ChunkChoice(delta, finish, logprobs=_logprobs(logprobs))
+        return sse.frame(replace(self._template, choices=(choice,)))
 
 
 def completion(response: Response) -> ChatCompletion:
     """The whole answer, of a response that has ended well or early."""
     assert response.usage is not None, "it has ended"
-    text = "".join(part.text for item in response.output if isinstance(item, Message) for part in item.content)
+    parts = [part for item in response.output if isinstance(item, Message) for part in item.content]
+    text = "".join(part.text for part in parts)
+    logprobs = _logprobs(tuple(each for part in parts for each in part.logprobs))
     thought = "".join(part.text for item in response.output if isinstance(item, ReasoningItem) for part in item.content)
     calls = tuple(_called(item) for item in response.output if isinstance(item, FunctionCall | CustomToolCall))
     reply = ChatReply(
@@ -184,7 +193,7 @@ def completion(response: Response) -> ChatCompletion:
         id=_id(response),
         created=response.created_at,
         model=response.model,
-        choices=(Choice(reply, _finish(response)),),
+        choices=(Choice(reply, _finish(response), logprobs=logprobs),),
         usage=_usage(response.usage),
     )
 
@@ -205,6 +214,10 @@ def _finish(response: Response) -> Finish:
         return "length"
     called = any(isinstance(item, FunctionCall | CustomToolCall) for item in response.output)
     return "tool_calls" if called else "stop"
+
+
+def _logprobs(logprobs: tuple[Logprob, ...]) -> ChatLogprobs | None:
+    return ChatLogprobs(logprobs) if logprobs else None
 
 
 def _usage(usage: Usage) -> ChatUsage:

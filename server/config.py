@@ -16,6 +16,8 @@ class Config(Struct, frozen=True):
     threads: int = 0
     """0: one less than the cores this process may use."""
     slots: int = 2
+    queue: int = 16
+    """How many requests may wait for a slot; more are refused."""
     context: int = 0
     """Tokens a slot. 0: what the model was trained on, 8192 at most."""
     engine: str = "auto"
@@ -29,6 +31,11 @@ class Config(Struct, frozen=True):
     """Where the KV cache is kept over a restart; None: systemd's state folder, or XDG's."""
     store: str | None = None
     """The file of stored responses; None: `responses.db` in the state folder; "off": nothing is stored."""
+    store_responses: int = 1000
+    """How many of them are kept, conversations included: over any of these bounds, the least recently used go."""
+    store_megabytes: int = 64
+    store_days: int = 30
+    """Since the last use."""
     linger_seconds: float = 60.0
     """How long a stored stream goes on when its client has left: it may come back for the rest."""
     heartbeat_seconds: float = 10.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 from msgspec import Struct
 
 from server.database import Database
@@ -33,6 +34,16 @@ class Conversation(Struct, frozen=True):
 class StoredItem(Struct, frozen=True):
     id: str
     json: bytes
+
+
+class _Named(Struct):
+    id: str
+
+
+def split(items: bytes) -> list[StoredItem]:
+    """A list of items, each with an id."""
+    raw = [bytes(each) for each in msgspec.json.decode(items, type=list[msgspec.Raw])]
+    return [StoredItem(msgspec.json.decode(each, type=_Named).id, each) for each in raw]
 
 
 class Page(Struct, frozen=True):

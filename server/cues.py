@@ -8,7 +8,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from server.errors import ApiError
-from server.events import ErrorPayload, PromptProgress, Usage
+from server.events import ErrorPayload, Logprob, PromptProgress, Usage
 
 
 class Created(Struct, frozen=True, array_like=True, tag="c"):
@@ -26,11 +26,13 @@ class Running(Struct, frozen=True, array_like=True, tag="r"):
 
 
 class Unstored(Struct, frozen=True, array_like=True, tag="u"):
-    """The response is not kept after all."""
+    """The response is not kept after all, nor does its conversation get anything of it."""
 
 
 class Text(Struct, frozen=True, array_like=True, tag="t"):
     text: str
+    logprobs: tuple[Logprob, ...] = ()
+    """Of the tokens whose text begins in it, for who asked."""
 
 
 class Reasoning(Struct, frozen=True, array_like=True, tag="n"):

@@ -21,12 +21,12 @@ DAY = 86_400.0
 
 
 class Limits(Struct, frozen=True):
-    """Of responses and conversations together."""
+    """Of responses and conversations together. What a server has unless it is told otherwise: `config`."""
 
-    count: int = 1000
-    megabytes: float = 64
+    count: int
+    megabytes: float
     """Of content; the file is larger by a little."""
-    days: float = 30
+    days: float
     """Since the last use."""
 
 

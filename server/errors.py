@@ -63,3 +63,15 @@ class Unavailable(ApiError):
 
     status = 503
     code = "unavailable"
+    retry_after = 1
+    """Seconds."""
+
+
+class ServerBusy(Unavailable):
+    """More requests wait than may."""
+
+    code = "server_busy"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

@@ -14,10 +14,25 @@ from server.toolset import ToolChoice, ToolEcho
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 
+class TopLogprob(Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+
+
+class Logprob(Struct, frozen=True):
+    """A token's. openai-python has it without `bytes` in deltas, and takes them."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+    top_logprobs: tuple[TopLogprob, ...]
+
+
 class OutputText(Struct, frozen=True, tag="output_text"):
     text: str
     annotations: tuple[()] = ()
-    logprobs: tuple[()] = ()
+    logprobs: tuple[Logprob, ...] = ()
 
 
 class Message(Struct, frozen=True, tag="message"):
@@ -63,11 +78,17 @@ class Format(Struct, frozen=True, tag="text"):
 
 class TextConfig(Struct, frozen=True):
     format: Format = Format()
+    verbosity: str | UnsetType = UNSET
+    """An echo: local models have no such knob."""
 
 
 class Reasoning(Struct, frozen=True):
     effort: str | None = None
     summary: str | None = None
+
+
+class ConversationReference(Struct, frozen=True):
+    id: str
 
 
 class Response(Struct, frozen=True, kw_only=True):
@@ -82,6 +103,8 @@ class Response(Struct, frozen=True, kw_only=True):
     status: Status = "in_progress"
     background: bool = False
     completed_at: int | None = None
+    conversation: ConversationReference | UnsetType = UNSET
+    """What came in and what goes out is appended to it at the end, unless the response fails."""
     error: ErrorInfo | None = None
     frequency_penalty: float = 0.0
     incomplete_details: IncompleteDetails | None = None
@@ -107,6 +130,7 @@ class Response(Struct, frozen=True, kw_only=True):
     top_p: float
     truncation: Literal["auto", "disabled"] = "disabled"
     usage: Usage | None = None
+    user: str | UnsetType = UNSET
 
 
 class _Numbered(Struct, frozen=True):
@@ -176,7 +200,7 @@ class OutputTextDelta(_Numbered, frozen=True, tag="response.output_text.delta"):
     output_index: int
     content_index: int
     delta: str
-    logprobs: tuple[()] = ()
+    logprobs: tuple[Logprob, ...] = ()
 
 
 class OutputTextDone(_Numbered, frozen=True, tag="response.output_text.done"):
@@ -184,7 +208,7 @@ class OutputTextDone(_Numbered, frozen=True, tag="response.output_text.done"):
     output_index: int
     content_index: int
     text: str
-    logprobs: tuple[()] = ()
+    logprobs: tuple[Logprob, ...] = ()
 
 
 class ReasoningTextDelta(_Numbered, frozen=True, tag="response.reasoning_text.delta"):

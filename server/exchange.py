@@ -7,12 +7,13 @@ arrives in one piece; and `send()` neither raises after a hang-up nor can it be 
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
 import trio
 
-from server.errors import ApiError, BodyTimeout, BodyTooLarge, MethodNotAllowed, UnsupportedEncoding
+from server.errors import ApiError, BodyTimeout, BodyTooLarge, MethodNotAllowed, Unavailable, UnsupportedEncoding
 
 Scope: TypeAlias = Mapping[str, Any]  # ASGI's own types are dicts of anything; they end in this file
 Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -46,11 +47,22 @@ class Exchange:
         """The path as it was sent: for the log, since the decoded one may hold line breaks."""
         self.query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         self.status = 0
+        self._scope = scope
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive = receive
         self._send = send
         self._body_ended = False
         self._last_words: Callable[[ApiError], bytes] | None = None
+
+    @property
+    def client(self) -> str:
+        """Who asks, as far as can be told: who sends the same Authorization from the same address.
+
+        Both, for as long as no key is checked here: half of the world says "none". Hashed, since it is a secret.
+        """
+        address: str = (self._scope.get("client") or ("",))[0]
+        key = self._headers.get(b"authorization")
+        return address if key is None else f"{address} {sha256(key).hexdigest()[:16]}"
 
     async def body(self, limit: int, gap_seconds: float) -> bytes:
         """The whole body. Raises BodyTooLarge, BodyTimeout, UnsupportedEncoding, HungUp."""
@@ -82,8 +94,8 @@ class Exchange:
         if self._last_words is not None:
             return await self.close(self._last_words(error))
         headers = [*JSON, (b"allow", error.allow.encode())] if isinstance(error, MethodNotAllowed) else JSON
-        if error.status == 503:
-            headers = [*headers, (b"retry-after", b"1")]
+        if isinstance(error, Unavailable):
+            headers = [*headers, (b"retry-after", b"%d" % error.retry_after)]
         return await self.answer(error.status, error.body(), headers)
 
     @asynccontextmanager

@@ -18,12 +18,14 @@ from msgspec import Struct
 from engine import Engine, EngineStopped, Job, Piece
 from server.answer import Answer
 from server.archive import Archive
+from server.conversation_store import StoredItem, split
 from server.cues import Cancelled, Cue, Unstored, failure
 from server.database import StoreError
+from server.entries import Missing
 from server.errors import ApiError
 from server.events import Event, Response
 from server.pulse import Pulse
-from server.replay import opening, perform
+from server.replay import behind, opening, perform
 from server.store import Stored
 from server.stream import Stream
 
@@ -71,11 +73,15 @@ class Generation:
         self.events: list[Event] = []
         """So far; each at the index of its number."""
         self.ended = trio.Event()
+        self.took: float | None = None
+        """Seconds in which it had a slot, known when it has ended; None where it had none."""
         self._readers = 0
         self._waiting = trio.lowlevel.ParkingLot()
         self._making = trio.CancelScope()
         self._error: ApiError | None = None
         self._begun = False
+        self._since = math.inf
+        """When it got its slot."""
         self._tell(opening(order.first))
 
     @contextlib.contextmanager
@@ -91,11 +97,16 @@ class Generation:
                 lingers = self._order.streamed and self.response.store
                 self._making.deadline = trio.current_time() + (self._linger if lingers else 0)
 
+    @property
+    def forsaken(self) -> bool:
+        """Whether nobody reads it, and it is only kept in the queue in case that somebody comes back."""
+        return not self._readers and self._making.deadline < math.inf and not self._order.answer.started
+
     async def after(self, number: int) -> list[Event]:
         """What comes behind the event of that number: at least one, in the end (again) the terminal one."""
         while len(self.events) <= number + 1 and not self.ended.is_set():
             await self._waiting.park()
-        return self.events[number + 1 :] or self.events[-1:]
+        return behind(self.events, number)
 
     def broken(self, error: ApiError) -> list[Event]:
         """What ends the stream of a reader to whom the rest can't be told."""
@@ -128,6 +139,7 @@ class Generation:
             response=encoded,
             items=self._order.items,
             previous=first.previous_response_id,
+            conversation=first.conversation.id if first.conversation else None,
         )
         kept = await self._kept(self._archive.begin(stored, time.time()))
         if not kept:
@@ -140,6 +152,8 @@ class Generation:
             if not self._begun:
                 nursery.start_soon(self.begin)  # beside it: the first token doesn't wait for a disk
             last = await self._make()
+        if self._order.answer.started:
+            self.took = trio.current_time() - self._since
         await self._end(last)
 
     async def _make(self) -> Cue:
@@ -158,12 +172,16 @@ class Generation:
 
     async def _listen(self) -> Cue:
         answer = self._order.answer
+        if not self._engine.full:
+            self._since = trio.current_time()
         with self._engine.generate(self._order.job) as pieces:
             while True:
                 arrived: list[Piece] = []
                 with trio.move_on_at(self._pulse.due(self._stream.state)):
                     arrived = await _arrived(pieces)
                 now = int(time.time())
+                if arrived:
+                    self._since = min(self._since, trio.current_time())
                 cues = [cue for piece in arrived for cue in answer.take(piece, now)]
                 last = cues.pop() if answer.ended else None
                 self._tell([*self._pulse.beat(self._stream.state, answer, trio.current_time()), *cues])
@@ -181,7 +199,7 @@ class Generation:
 
     async def _end(self, last: Cue) -> None:
         events = self._stream.feed(last)
-        if self.response.store and not await self._finish(last):
+        if (self.response.store or self.response.conversation) and not await self._finish(last):
             # All once more, and what was told already stays as it was: Unstored is no event.
             self._stream = Stream(self._order.first)
             events = list(perform(self._stream, [*self._cues, Unstored(), last]))[len(self.events) :]
@@ -191,13 +209,25 @@ class Generation:
     async def _finish(self, last: Cue) -> bool:
         assert self._archive is not None, "nothing is stored nowhere"
         response = self._stream.response
-        cues = msgspec.json.encode([*self._cues, last])
-        encoded = msgspec.json.encode(response)
-        if await self._kept(self._archive.finish(response.id, response.status, encoded, cues, (), time.time())):
+        if await self._kept(self._write(self._archive, response, last)):
             return True
-        with contextlib.suppress(StoreError):
-            await self._archive.delete(response.id)
+        if response.store:
+            with contextlib.suppress(StoreError):
+                await self._archive.delete(response.id)
         return False
+
+    async def _write(self, archive: Archive, response: Response, last: Cue) -> None:
+        """Its end; in a conversation, with what came in and what goes out. Whether the response itself is stored
+        makes no difference to its conversation (so OpenAI does it: vllm-project/agentic-api#56)."""
+        made = [StoredItem(item.id, msgspec.json.encode(item)) for item in response.output]
+        if response.store:
+            cues = msgspec.json.encode([*self._cues, last])
+            encoded = msgspec.json.encode(response)
+            await archive.finish(response.id, response.status, encoded, cues, made, time.time())
+        elif response.conversation and response.status != "failed":
+            with contextlib.suppress(Missing):  # deleted meanwhile
+                said = [*split(self._order.items), *made]
+                await archive.conversations.add(response.conversation.id, said, time.time())
 
     async def _kept(self, writing: Awaitable[None]) -> bool:
         """No answer is lost because of a disk."""

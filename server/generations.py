@@ -1,20 +1,27 @@
 """All responses that are being made."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import trio
 
 from engine import Engine
 from server.archive import Archive
 from server.busy import Busy
-from server.errors import ApiError
-from server.generation import Generation, Order, Patience
+from server.errors import ApiError, Unavailable
+from server.gate import Gate
+from server.generation import STOPPING, Generation, Order, Patience
 
 
 class Generations:
-    def __init__(self, engine: Engine, archive: Archive | None, patience: Patience, busy: Busy) -> None:
+    def __init__(self, engine: Engine, archive: Archive | None, patience: Patience, gate: Gate, busy: Busy) -> None:
         self._engine = engine
+        self._gate = gate
         self._archive = archive
         self._patience = patience
         self._busy = busy
+        self._inside: set[Generation] = set()
+        """Those that have a place: a slot, or one in the queue."""
         self._running: dict[str, Generation] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -30,9 +37,32 @@ class Generations:
         generation = self._running.get(response_id)
         return generation if generation is not None and generation.response.store else None
 
-    def make(self, order: Order) -> Generation:
-        """It has its first events, and goes on with `start`."""
-        return Generation(order, self._engine, self._archive, self._patience)
+    def check(self) -> None:
+        """Raises Unavailable where no other can be made now."""
+        if not self._engine.running:
+            raise Unavailable(STOPPING)
+        if self._gate.full(len(self._inside)) and self._forsaken() is None:
+            raise self._gate.refusal(len(self._inside))
+
+    @contextmanager
+    def make(self, order: Order, *, anyway: bool = False) -> Iterator[Generation]:
+        """It has its first events, and goes on with `start`: one that is not started in the block has no place
+        any more. `anyway`: it goes on with what has had a place already.
+
+        Raises Unavailable.
+        """
+        if not anyway:
+            self.check()
+        if self._gate.full(len(self._inside)) and (forsaken := self._forsaken()) is not None:
+            forsaken.cancel()
+            self._inside.discard(forsaken)
+        generation = Generation(order, self._engine, self._archive, self._patience)
+        self._inside.add(generation)
+        try:
+            yield generation
+        finally:
+            if order.first.id not in self._running:
+                self._inside.discard(generation)
 
     def start(self, generation: Generation) -> None:
         assert self._nursery is not None, "nobody is served before `host` runs"
@@ -50,4 +80,12 @@ class Generations:
             await generation.run()
         finally:
             del self._running[generation.response.id]
+            self._inside.discard(generation)
+            if generation.took is not None:
+                self._gate.answered(generation.took)
             self._busy.end()
+
+    def _forsaken(self) -> Generation | None:
+        """The first that waits for a slot without a reader: one whose client may still come back for it gives way
+        to one whose client is here."""
+        return next((each for each in self._running.values() if each in self._inside and each.forsaken), None)

@@ -1,5 +1,6 @@
 """Input items as they are kept and listed: whole, each with its type and an id. Pure."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
@@ -15,8 +16,14 @@ Fields: TypeAlias = dict[str, Raw]
 PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
 OURS = ("id", "type", "status")
 """What is filled in where it is missing, or no text."""
+WITH_STATUS = ("message", "function_call", "function_call_output")
+"""What clients' types insist on a status of."""
 NULL = Raw(b"null")
+NONE = Raw(b"[]")
 COMPLETED = Raw(b'"completed"')
+OUTPUT_TEXT = Raw(b'"output_text"')
+MADE = re.compile(r"[a-z]+_([0-9a-f]{32})i?[0-9]{2,}")
+"""An id of ours: of an input item, see `_whole`; of an output item, see `stream`."""
 
 
 class InputText(Struct, frozen=True, tag="input_text"):
@@ -46,6 +53,7 @@ class _Output(Struct):
 
 _items = msgspec.json.Decoder(list[Raw])
 _fields = msgspec.json.Decoder(Fields)
+_parts = msgspec.json.Decoder(list[Fields])
 _text = msgspec.json.Decoder(str | None)
 
 
@@ -59,6 +67,16 @@ def kept(input_: str | Sequence[Raw], response_id: str) -> bytes:
 def history(items: bytes, response: bytes) -> list[Raw]:
     """What a stored response adds to the conversation: what came in, then what went out."""
     return [*_items.decode(items), *msgspec.json.decode(response, type=_Output).output]
+
+
+def owner(item_id: str) -> str | None:
+    """The id of the response that the item came in with, or went out with, if its id is one of ours."""
+    made = MADE.fullmatch(item_id)
+    return f"resp_{made[1]}" if made else None
+
+
+def by_id(items: Sequence[Raw]) -> dict[str, Raw]:
+    return {msgspec.json.decode(item, type=_Id).id: item for item in items}
 
 
 def page(items: bytes, wish: Listing) -> ItemList:
@@ -88,18 +106,31 @@ def _whole(items: Sequence[Raw], stem: str) -> Iterator[Fields]:
             continue  # nobody knows what it is; `prompt` skips it too
         id_ = f"{PREFIXES.get(kind, 'item')}_{stem}i{index:02}"
         fields = {"id": _raw(id_), "type": _raw(kind), **fields}
+        if kind in WITH_STATUS:
+            fields = {"status": COMPLETED, **fields}
+        if kind == "reasoning" and fields.get("summary", NULL) == NULL:
+            fields["summary"] = NONE
         if kind == "message":
-            fields = _message(fields)
+            fields["content"] = _content(fields)
         yield fields
 
 
-def _message(fields: Fields) -> Fields:
-    """With its content as parts."""
-    content = fields.get("content", NULL)
+def _content(message: Fields) -> Raw:
+    """As parts; those of the assistant with annotations, on which clients' types insist."""
+    content = message.get("content", NULL)
+    assistant = _text.decode(message["role"]) == "assistant"
     if not bytes(content).startswith(b"["):
-        part = OutputText if _text.decode(fields["role"]) == "assistant" else InputText
-        fields = {**fields, "content": _raw([part(_text.decode(content) or "")])}
-    return {"status": COMPLETED, **fields}
+        part = OutputText if assistant else InputText
+        return _raw([part(_text.decode(content) or "")])
+    if assistant:
+        return _raw([_annotated(fields) for fields in _parts.decode(content)])
+    return content
+
+
+def _annotated(part: Fields) -> Fields:
+    if part.get("type") != OUTPUT_TEXT or part.get("annotations", NULL) != NULL:
+        return part
+    return {**part, "annotations": NONE}
 
 
 def _raw(value: object) -> Raw:

@@ -97,8 +97,7 @@ class Kept:
 
 def _frames(stored: Stored, number: int, encode: Encode) -> bytes:
     """Those of the events behind `number`; at least the terminal one's."""
-    events = list(replay.events(stored.first, stored.cues))
-    return encode(events[number + 1 :] or events[-1:])
+    return encode(replay.behind(list(replay.events(stored.first, stored.cues)), number))
 
 
 def _check_background(response_id: str, background: bool) -> None:

@@ -1,17 +1,27 @@
 """The model that answers, as the API sees it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import TypeAlias, TypeVar
 
 import msgspec
 import trio
 from msgspec import Struct
 
 from engine import ChatTemplate, Message, ModelInfo, TemplateError, Tool, Vocabulary
+from server import truncation
 from server.errors import InvalidRequest, NotFound
 from server.exchange import Exchange
+from server.truncation import Tokens
 
 LONG_CHARACTERS = 1 << 16
 """Conversations longer than this are tokenized outside the event loop: they take more than 10 ms."""
+RENDERINGS = 8
+"""Of a conversation that is truncated, about."""
+
+
+T = TypeVar("T")
+Rendering: TypeAlias = Callable[[Sequence[Message], Tokens], T]
 
 
 class Served(Struct, frozen=True):
@@ -67,15 +77,36 @@ class Models:
             )
 
     async def tokens(
-        self, messages: Sequence[Message], effort: str | None = None, tools: Sequence[Tool] = ()
+        self,
+        messages: Sequence[Message],
+        most: int | None = None,
+        effort: str | None = None,
+        tools: Sequence[Tool] = (),
     ) -> list[int]:
-        """The prompt; for the others see ChatTemplate. Raises InvalidRequest where the template refuses."""
-        template = self.served.template
+        """The prompt; of more than `most` tokens only where the last turn alone has more (see `truncation`)."""
+        if most is None:
+            return await self.render(messages, lambda said, tokens: tokens(said), 1, effort, tools)
+        return await self.render(messages, partial(truncation.fitted, most=most), RENDERINGS, effort, tools)
+
+    async def render(
+        self,
+        messages: Sequence[Message],
+        how: Rendering[T],
+        times: int = 1,
+        effort: str | None = None,
+        tools: Sequence[Tool] = (),
+    ) -> T:
+        """What `how` makes of the messages with the template, which it may use some `times`; for the others see
+        ChatTemplate.
+
+        Raises InvalidRequest where the template refuses.
+        """
+        render = partial(how, messages, partial(self.served.template.prompt, effort=effort, tools=tools))
+        characters = sum(map(_characters, messages)) + sum(len(tool.parameters) for tool in tools)
         try:
-            said = sum(len(message.content) for message in messages)
-            if said + sum(len(tool.parameters) for tool in tools) > LONG_CHARACTERS:
-                return await trio.to_thread.run_sync(template.prompt, messages, effort, tools)
-            return template.prompt(messages, effort, tools)
+            if characters * times > LONG_CHARACTERS:
+                return await trio.to_thread.run_sync(render)
+            return render()
         except TemplateError as error:
             raise InvalidRequest(f"{str(error)[0].upper()}{str(error)[1:]}.", param="input") from error
 
@@ -83,3 +114,7 @@ class Models:
         info = self.served.info
         meta = ModelMeta(info.engine, info.n_ctx, info.n_slots, info.n_vocab)
         return ModelObject(self.served.name, self.served.created, meta)
+
+
+def _characters(message: Message) -> int:
+    return len(message.content) + len(message.reasoning) + sum(len(call.arguments) for call in message.calls)

@@ -3,7 +3,7 @@
 Open Responses, "Items are streamable". A new kind is a new class, and a cue that opens it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
@@ -19,6 +19,7 @@ from server.events import (
     Event,
     FunctionCallArgumentsDelta,
     FunctionCallArgumentsDone,
+    Logprob,
     Message,
     OutputItemAdded,
     OutputItemDone,
@@ -41,7 +42,7 @@ class OpenItem(Protocol):
     """What the stream does with the item that is open."""
 
     def added(self) -> Iterator[Event]: ...
-    def delta(self, text: str) -> Iterator[Event]: ...
+    def delta(self, text: str, logprobs: Sequence[Logprob] = ()) -> Iterator[Event]: ...
     def done(self, status: Outcome) -> Iterator[Event]: ...
 
 
@@ -55,18 +56,20 @@ class OpenMessage:
         self._index = output_index
         self._number = number
         self._texts: list[str] = []
+        self._logprobs: list[Logprob] = []
 
     def added(self) -> Iterator[Event]:
         yield OutputItemAdded(self._number(), self._index, Message(self._id, "in_progress", ()))
         yield ContentPartAdded(self._number(), self._id, self._index, 0, OutputText(""))
 
-    def delta(self, text: str) -> Iterator[Event]:
+    def delta(self, text: str, logprobs: Sequence[Logprob] = ()) -> Iterator[Event]:
         self._texts.append(text)
-        yield OutputTextDelta(self._number(), self._id, self._index, 0, text)
+        self._logprobs += logprobs
+        yield OutputTextDelta(self._number(), self._id, self._index, 0, text, tuple(logprobs))
 
     def done(self, status: Outcome) -> Iterator[Event]:
-        part = OutputText("".join(self._texts))
-        yield OutputTextDone(self._number(), self._id, self._index, 0, part.text)
+        part = OutputText("".join(self._texts), logprobs=tuple(self._logprobs))
+        yield OutputTextDone(self._number(), self._id, self._index, 0, part.text, part.logprobs)
         yield ContentPartDone(self._number(), self._id, self._index, 0, part)
         yield OutputItemDone(self._number(), self._index, Message(self._id, status, (part,)))
 
@@ -86,7 +89,7 @@ class OpenReasoning:
         yield OutputItemAdded(self._number(), self._index, ReasoningItem(self._id, "in_progress", ()))
         yield ContentPartAdded(self._number(), self._id, self._index, 0, ReasoningText(""))
 
-    def delta(self, text: str) -> Iterator[Event]:
+    def delta(self, text: str, logprobs: Sequence[Logprob] = ()) -> Iterator[Event]:
         self._texts.append(text)
         yield ReasoningTextDelta(self._number(), self._id, self._index, 0, text)
 
@@ -114,7 +117,7 @@ class OpenFunctionCall:
     def added(self) -> Iterator[Event]:
         yield OutputItemAdded(self._number(), self._index, self._item)
 
-    def delta(self, text: str) -> Iterator[Event]:
+    def delta(self, text: str, logprobs: Sequence[Logprob] = ()) -> Iterator[Event]:
         self._texts.append(text)
         yield FunctionCallArgumentsDelta(self._number(), self._item.id, self._index, text)
 
@@ -140,7 +143,7 @@ class OpenCustomCall:
     def added(self) -> Iterator[Event]:
         yield OutputItemAdded(self._number(), self._index, self._item)
 
-    def delta(self, text: str) -> Iterator[Event]:
+    def delta(self, text: str, logprobs: Sequence[Logprob] = ()) -> Iterator[Event]:
         self._texts.append(text)
         return iter(())
 

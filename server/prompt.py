@@ -1,18 +1,19 @@
 """Request -> messages -> engine Job. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from msgspec import Struct
 
 from engine import Job, Message, Sampling
-from server import history, reading
+from server import history, tools, truncation
 from server.errors import InvalidRequest
 from server.reading import Entry, Reader, Thought
 from server.schema import Request
+from server.tools import Toolbox
 
-NOTHING: Mapping[str, bytes] = MappingProxyType({})
+LOGPROBS = "message.output_text.logprobs"
+"""Of `include`."""
 
 
 class Conversation(Struct, frozen=True):
@@ -22,29 +23,20 @@ class Conversation(Struct, frozen=True):
     skipped: tuple[str, ...]
 
 
-def conversation(
-    request: Request, past: Sequence[msgspec.Raw] = (), stored: Mapping[str, bytes] = NOTHING
-) -> Conversation:
-    """What is to be answered. `past`: the items of the turns before this one, oldest first; `stored`: those that
-    `references` has named, by their ids.
+def conversation(request: Request, past: Sequence[msgspec.Raw] = ()) -> Conversation:
+    """What is to be answered. `past`: the items of the turns before this one, oldest first.
 
-    Raises InvalidRequest where nothing is left of the input, a part can't be read by a text model, or what is
-    referred to is not there.
+    An empty input, or none, says that the past is all there is. Raises InvalidRequest where nothing is left of the
+    input, or a part can't be read by a text model.
     """
-    if request.input is None:
+    if request.input is None and not past:
         raise InvalidRequest("`input` is missing: send a text or a list of items.", param="input")
-    reader = Reader(stored)
-    before = list(reader.entries(past, "previous_response_id"))
+    reader = Reader()
+    before = list(reader.entries(past, _past_name(request)))
     said = list(_said(request.input, reader))
-    _something(said, reader.skipped, "input")
+    if request.input or not past:
+        _something(said, reader.skipped, "input")
     return told([*before, *said], reader.skipped, request.instructions)
-
-
-def all_said(request: Request, past: Sequence[msgspec.Raw] = (), stored: Mapping[str, bytes] = NOTHING) -> Conversation:
-    """As `conversation`, but what there is of it may be in the past alone: for what answers nothing."""
-    reader = Reader(stored)
-    before = list(reader.entries(past, "previous_response_id"))
-    return told([*before, *_said(request.input, reader)], reader.skipped, request.instructions)
 
 
 def told(
@@ -57,6 +49,11 @@ def told(
     _something(entries, skipped, name)
     leading = [Message("system", instructions)] if instructions else []
     return Conversation(tuple(_merged([*leading, *history.told(entries)])), tuple(skipped))
+
+
+def _past_name(request: Request) -> str:
+    """The field that the past comes of."""
+    return "previous_response_id" if request.conversation is None else "conversation"
 
 
 def _said(input_: str | list[msgspec.Raw] | None, reader: Reader) -> Iterator[Entry]:
@@ -72,14 +69,11 @@ def _something(entries: Sequence[Entry], skipped: Sequence[str], name: str) -> N
         raise InvalidRequest(f"Nothing is left of `{name}` for the model to answer{because}.", param=name)
 
 
-def references(request: Request) -> list[str]:
-    """The ids of the items that the input refers to. Raises InvalidRequest."""
-    return reading.references(request.input if isinstance(request.input, list) else ())
-
-
 def sampling(request: Request, default: Sampling) -> Sampling:
     """`default` where the request says nothing."""
     wished = {field: getattr(request, field) for field in Sampling.__struct_fields__}
+    if request.repeat_penalty is None:
+        wished["repeat_penalty"] = request.repetition_penalty
     return msgspec.structs.replace(default, **{k: v for k, v in wished.items() if v is not None})
 
 
@@ -88,10 +82,41 @@ def effort(request: Request) -> str | None:
     return None if request.reasoning is None else request.reasoning.effort
 
 
+def toolbox(request: Request) -> Toolbox:
+    """Raises InvalidRequest."""
+    return tools.toolbox(request.tools or (), request.tool_choice, request.parallel_tool_calls is not False)
+
+
+def top_logprobs(request: Request) -> int | None:
+    """See Job. Either of the two fields asks for logprobs."""
+    n = request.top_logprobs or 0
+    return n if n or LOGPROBS in (request.include or ()) else None
+
+
+def not_included(request: Request) -> list[str]:
+    """What is asked for in `include`, and skipped (for the log)."""
+    return [f"include {name}" for name in request.include or () if name != LOGPROBS]
+
+
+def check_bias(sampling: Sampling, n_vocab: int) -> None:
+    """Raises InvalidRequest where a token is meant that the model has not."""
+    if (token := max(sampling.logit_bias, default=0)) >= n_vocab:
+        raise InvalidRequest(
+            f"`logit_bias` names the token {token}; this model has those from 0 to {n_vocab - 1}.", param="logit_bias"
+        )
+
+
 def stops(request: Request) -> tuple[str, ...]:
     if request.stop is None:
         return ()
     return (request.stop,) if isinstance(request.stop, str) else tuple(request.stop)
+
+
+def most(request: Request, n_ctx: int) -> int | None:
+    """Tokens that the prompt may have before the oldest turns are dropped; None: none ever are."""
+    if request.truncation != "auto":
+        return None
+    return n_ctx - truncation.room(request.max_output_tokens, n_ctx)
 
 
 def job(request: Request, prompt: Sequence[int], sampling: Sampling, n_ctx: int, name: str = "input") -> Job:
@@ -104,7 +129,16 @@ def job(request: Request, prompt: Sequence[int], sampling: Sampling, n_ctx: int,
             param=name,
             code="context_length_exceeded",
         )
-    return Job(tuple(prompt), min(request.max_output_tokens or room, room), sampling)
+    most = min(request.max_output_tokens or room, room)
+    return Job(tuple(prompt), most, sampling, top_logprobs=top_logprobs(request))
+
+
+def affinity(request: Request, client: str) -> str:
+    """The name that requests of one kin have in common, by the client's own word; empty where it says nothing.
+
+    A conversation that goes on here has a better one: many applications send the same key with everything.
+    """
+    return f"{client} {request.prompt_cache_key}" if request.prompt_cache_key else ""
 
 
 def _merged(messages: Sequence[Message]) -> Iterator[Message]:

@@ -6,7 +6,7 @@ known is skipped and told, and known items are read in all shapes that were seen
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
@@ -23,6 +23,7 @@ from server.schema import (
     CustomToolCall,
     FilePart,
     FunctionCall,
+    ItemReference,
     LoosePart,
     MessageItem,
     ReasoningItem,
@@ -64,10 +65,8 @@ Entry: TypeAlias = Message | Call | Output | Thought
 class Reader:
     """Reads items; `skipped` gathers what is not known, for the log."""
 
-    def __init__(self, stored: Mapping[str, bytes]) -> None:
-        """`stored`: items that may be referred to, by their ids."""
+    def __init__(self) -> None:
         self.skipped: list[str] = []
-        self._stored = stored
 
     def entries(self, raws: Sequence[msgspec.Raw], name: str) -> Iterator[Entry]:
         """`name` of the list, for errors. Raises InvalidRequest."""
@@ -75,20 +74,11 @@ class Reader:
             yield from self._entry(raw, f"{name}[{index}]")
 
     def _entry(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
-        item = part(raw, Typed, place)
-        kind = _kind(item)
-        if kind == "item_reference":
-            yield from self._entry(self._referred(item.id, place), place)
-        elif (read := READERS.get(kind)) is not None:
+        kind = _kind(part(raw, Typed, place))
+        if (read := READERS.get(kind)) is not None:
             yield from read(self, raw, place)
         else:
             self.skipped.append(f"item {kind or 'without type and role'}")
-
-    def _referred(self, id_: str | None, place: str) -> msgspec.Raw:
-        item = self._stored.get(id_ or "")
-        if item is None:
-            raise InvalidRequest(f"There is no item {id_!r} to refer to.", param=f"{place}.id")
-        return msgspec.Raw(item)
 
     def _message(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
         item = part(raw, MessageItem, place)
@@ -163,15 +153,24 @@ class Reader:
                 return ""
 
 
-def references(raws: Sequence[msgspec.Raw]) -> list[str]:
-    """The ids of the items that are referred to. Raises InvalidRequest."""
-    typed = [part(raw, Typed, f"input[{index}]") for index, raw in enumerate(raws)]
-    return [item.id for item in typed if _kind(item) == "item_reference" and item.id]
+def references(raws: Sequence[msgspec.Raw], name: str) -> dict[int, str]:
+    """Which of the items are references, and the ids that they refer to. Raises InvalidRequest."""
+    found: dict[int, str] = {}
+    for index, raw in enumerate(raws):
+        place = f"{name}[{index}]"
+        kind = _kind(part(raw, Typed, place))
+        if kind in ("item_reference", ""):
+            id_ = part(raw, ItemReference, place).id
+            if kind and id_ is None:
+                raise InvalidRequest(f"`{place}` refers to nothing: `id` is missing.", param=f"{place}.id")
+            if id_ is not None:
+                found[index] = id_
+    return found
 
 
 def _kind(item: Typed) -> str:
-    """A message may come without its type, and a reference too; empty for what has neither."""
-    return item.type or ("message" if item.role is not None else "item_reference" if item.id else "")
+    """A message may come without its type; empty for what has neither, which may be a reference."""
+    return item.type or ("message" if item.role is not None else "")
 
 
 READERS: dict[str, Callable[[Reader, msgspec.Raw, str], Iterator[Entry]]] = {

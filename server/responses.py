@@ -2,26 +2,28 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import uuid4
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw, Struct
+from msgspec.structs import replace
 
-from engine import ChatTemplate, Engine, Sampling
-from server import items, prompt, schema, sse, tools
+from engine import ChatTemplate, Engine, Message, Sampling
+from server import conversations, items, prompt, schema, sse
 from server.answer import Answer
 from server.archive import Archive
 from server.config import Config
 from server.entries import Missing
 from server.errors import ApiError, InvalidRequest, Unavailable
-from server.events import Reasoning, Response
+from server.events import ConversationReference, Reasoning, Response, TextConfig
 from server.exchange import Exchange, HungUp
 from server.follow import follow
-from server.generation import STOPPING, Generation, Order
+from server.generation import Generation, Order
 from server.generations import Generations
 from server.interpreter import Interpreter
 from server.models import Models
+from server.references import References
 from server.schema import Request
 from server.tools import NO_TOOLS, Toolbox
 
@@ -29,6 +31,16 @@ MOST_NOTICED = 1000
 """Kinds of skipped things that are remembered; clients can make up any number of them."""
 
 log = logging.getLogger("responsed.http")
+
+
+class Asked(Struct, frozen=True):
+    request: Request
+    """With what its references stand for."""
+    messages: tuple[Message, ...]
+    """All that was said up to it."""
+    root: str | None
+    """What all turns of its conversation have in common; None where it begins."""
+    toolbox: Toolbox
 
 
 class Responses:
@@ -40,30 +52,43 @@ class Responses:
         self._models = models
         self._generations = generations
         self._archive = archive
+        self._references = References(archive, config.max_body_bytes)
         self._noticed: set[str] = set()
         self._encode = sse.encoder(config.reasoning_events)
 
     async def create(self, exchange: Exchange) -> None:
-        if not self._engine.running:
-            raise Unavailable(STOPPING)
+        self._generations.check()
+        asked = await self.asked(exchange)
+        request = asked.request
+        self._check_background(request)
+        tokens = await self.tokens(request, asked.messages, asked.toolbox)
+        order = self.order(request, tokens, exchange.client, asked.root, toolbox=asked.toolbox)
+        with self._generations.make(order) as generation:
+            if request.background:
+                await self._leave_alone(exchange, generation, bool(request.stream))
+            elif request.stream:
+                await follow(exchange, generation, start=self._generations.start, encode=self._encode)
+            else:
+                response = await self.whole(exchange, generation)
+                await exchange.answer(200, msgspec.json.encode(response))
+
+    async def asked(self, exchange: Exchange) -> Asked:
+        """Raises ApiError."""
         body = await exchange.body(self._config.max_body_bytes, self._config.body_gap_seconds)
         request = schema.decode(body)
         self._models.resolve(request.model)
-        self._check_background(request)
-        past = await self._past(request.previous_response_id)
+        past, root = await self._before(request)
+        request = await self._references.resolved(request, past)
         conversation = prompt.conversation(request, past)
-        toolbox = tools.toolbox(request.tools or (), request.tool_choice, request.parallel_tool_calls is not False)
-        unknown = (f"field {name}" for name in schema.unknown_fields(body))
-        self.notice([*unknown, *conversation.skipped, *toolbox.skipped])
-        tokens = await self._models.tokens(conversation.messages, prompt.effort(request), toolbox.tools)
-        generation = self._generations.make(self.order(request, tokens, toolbox))
-        if request.background:
-            await self._leave_alone(exchange, generation, bool(request.stream))
-        elif request.stream:
-            await follow(exchange, generation, start=self._generations.start, encode=self._encode)
-        else:
-            response = await self.whole(exchange, generation)
-            await exchange.answer(200, msgspec.json.encode(response))
+        toolbox = prompt.toolbox(request)
+        fields = (f"field {name}" for name in schema.unknown_fields(body))
+        self.notice([*fields, *prompt.not_included(request), *conversation.skipped, *toolbox.skipped])
+        return Asked(request, conversation.messages, root, toolbox)
+
+    async def tokens(self, request: Request, messages: Sequence[Message], toolbox: Toolbox = NO_TOOLS) -> list[int]:
+        """What is evaluated. Raises InvalidRequest."""
+        most = prompt.most(request, self._models.served.info.n_ctx)
+        return await self._models.tokens(messages, most, prompt.effort(request), toolbox.tools)
 
     async def _leave_alone(self, exchange: Exchange, generation: Generation, streamed: bool) -> None:
         if not await generation.begin():
@@ -87,20 +112,31 @@ class Responses:
             raise ApiError(error.message)
         return generation.response
 
-    def order(self, request: Request, tokens: list[int], toolbox: Toolbox = NO_TOOLS, name: str = "input") -> Order:
-        """`tokens` came of the field `name`. Raises InvalidRequest."""
+    def order(
+        self,
+        request: Request,
+        tokens: list[int],
+        client: str,
+        root: str | None = None,
+        name: str = "input",
+        toolbox: Toolbox = NO_TOOLS,
+    ) -> Order:
+        """`root`: see Asked; `tokens` came of the field `name`.
+
+        Raises InvalidRequest.
+        """
         served = self._models.served
         sampling = prompt.sampling(request, self._config.sampling)
+        prompt.check_bias(sampling, served.info.n_vocab)
         job = prompt.job(request, tokens, sampling, served.info.n_ctx, name)
         first = self._first(request, sampling, toolbox)
-        assert request.input is not None, "`prompt` refuses it"
         return Order(
             first=first,
-            job=job,
+            job=replace(job, client=client, affinity=root or prompt.affinity(request, client) or first.id),
             answer=Answer(
                 served.vocabulary, len(tokens), prompt.stops(request), _interpreter(served.template, tokens, toolbox)
             ),
-            items=items.kept(request.input, first.id) if first.store else b"[]",
+            items=items.kept(request.input or (), first.id) if first.store or first.conversation else b"[]",
             streamed=bool(request.stream),
             tells_progress=bool(request.return_progress),
         )
@@ -109,22 +145,30 @@ class Responses:
         return Response(
             id=f"resp_{uuid4().hex}",
             created_at=int(time.time()),
+            frequency_penalty=sampling.frequency_penalty,
             status="queued" if request.background or self._engine.full else "in_progress",
             background=bool(request.background),
+            conversation=ConversationReference(name) if (name := request.conversation_id) is not None else UNSET,
             model=self._models.served.name,
             instructions=request.instructions,
             max_output_tokens=request.max_output_tokens,
+            max_tool_calls=request.max_tool_calls,
             metadata=request.metadata or {},
             parallel_tool_calls=request.parallel_tool_calls is not False,
+            presence_penalty=sampling.presence_penalty,
             previous_response_id=request.previous_response_id,
             prompt_cache_key=request.prompt_cache_key,
             reasoning=Reasoning(prompt.effort(request) if self._models.served.template.manners.effort else None),
             safety_identifier=request.safety_identifier,
             store=self._archive is not None and request.store is not False,
             temperature=sampling.temperature,
+            text=TextConfig(verbosity=(request.text and request.text.verbosity) or UNSET),
             tool_choice=toolbox.choice,
             tools=toolbox.echo,
+            top_logprobs=request.top_logprobs or 0,
             top_p=sampling.top_p,
+            truncation=request.truncation or "disabled",
+            user=request.user or UNSET,
         )
 
     def _check_background(self, request: Request) -> None:
@@ -138,10 +182,21 @@ class Responses:
         if request.store is False:
             raise InvalidRequest("A background response has to be stored: leave `store` out.", param="background")
 
-    async def _past(self, previous: str | None) -> list[Raw]:
-        """The items of all responses up to that one. Raises InvalidRequest."""
+    async def _before(self, request: Request) -> tuple[list[Raw], str | None]:
+        """The items that come before the input, and what names all of that conversation. Raises InvalidRequest,
+        NotFound."""
+        if (conversation := request.conversation_id) is None:
+            return await self._past(request.previous_response_id)
+        if request.previous_response_id is not None:
+            raise InvalidRequest(
+                "Either `conversation` or `previous_response_id` says what came before, not both.", param="conversation"
+            )
+        return await conversations.said(self._archive, conversation), conversation
+
+    async def _past(self, previous: str | None) -> tuple[list[Raw], str | None]:
+        """The items of all responses up to that one, and the id of the first. Raises InvalidRequest."""
         if previous is None:
-            return []
+            return [], None
         if self._archive is None:
             raise InvalidRequest(
                 "This server stores no responses (--store): send the whole conversation as `input`.",
@@ -155,7 +210,7 @@ class Responses:
             raise _gone(error.id) from error
         if chain[-1].unfinished:  # see Kept
             raise _gone(previous)
-        return [item for stored in chain for item in items.history(stored.items, stored.response)]
+        return [item for stored in chain for item in items.history(stored.items, stored.response)], chain[0].id
 
     def notice(self, skipped: Iterable[str]) -> None:
         """Log what is skipped, each kind of thing once: clients send the same with every request."""

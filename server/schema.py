@@ -17,10 +17,16 @@ Stop: TypeAlias = Annotated[str, Meta(max_length=1000)]
 Stops: TypeAlias = Stop | Annotated[list[Stop], Meta(max_length=16)]
 Temperature: TypeAlias = Annotated[float, Meta(ge=0, le=2)]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
+RepeatPenalty: TypeAlias = Annotated[float, Meta(gt=0, le=10)]
+Window: TypeAlias = Annotated[int, Meta(ge=-1, le=1_000_000)]
+LogitBias: TypeAlias = dict[Annotated[int, Meta(ge=0)], Annotated[float, Meta(ge=-100, le=100)]]
 TopK: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
+Top: TypeAlias = Annotated[int, Meta(ge=0, le=20)]
 Seed: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+Verbosity: TypeAlias = Literal["low", "medium", "high"]
 Metadata: TypeAlias = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
 ]
@@ -32,10 +38,29 @@ class ReasoningWish(Struct, frozen=True):
     effort: Effort | None = None
 
 
+class Named(Struct, frozen=True):
+    """Something of ours, by its id."""
+
+    id: str
+
+
+class TextWish(Struct, frozen=True):
+    """`text`."""
+
+    verbosity: Verbosity | None = None
+
+
+class StreamOptions(Struct, frozen=True):
+    """`stream_options`. Obfuscation hides the lengths of deltas from who watches the net; there is none here."""
+
+    include_obfuscation: bool | None = None
+
+
 class Request(Struct, frozen=True):
     """The body of `POST /v1/responses`. Bounds: OpenAI's API.
 
-    `top_k`, `min_p`, `seed`, `stop` and `return_progress` are ours.
+    `top_k`, `min_p`, `seed`, `stop`, the penalties, `logit_bias` and `return_progress` are ours. Of the penalties,
+    `repeat_penalty` and `repeat_last_n` are llama.cpp's, and `repetition_penalty` is what others call the first.
     """
 
     model: str | None = None
@@ -47,27 +72,47 @@ class Request(Struct, frozen=True):
     top_k: TopK | None = None
     min_p: Share | None = None
     seed: Seed | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repeat_penalty: RepeatPenalty | None = None
+    repetition_penalty: RepeatPenalty | None = None
+    repeat_last_n: Window | None = None
+    logit_bias: LogitBias | None = None
     stop: Stops | None = None
+    include: list[str] | None = None
+    top_logprobs: Top | None = None
     max_output_tokens: Count | None = None
     truncation: Literal["auto", "disabled"] | None = None
+    text: TextWish | None = None
     metadata: Metadata | None = None
+    prompt: msgspec.Raw = NULL
+    """A template that is stored with OpenAI; `decode` refuses it."""
+    max_tool_calls: Count | None = None
+    service_tier: str | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     parallel_tool_calls: bool | None = None
     store: bool | None = None
     background: bool | None = None
     previous_response_id: str | None = None
+    conversation: str | Named | None = None
     return_progress: bool | None = None
     reasoning: ReasoningWish | None = None
     tools: list[msgspec.Raw] | None = None
     tool_choice: msgspec.Raw = NULL
+
+    @property
+    def conversation_id(self) -> str | None:
+        return self.conversation.id if isinstance(self.conversation, Named) else self.conversation
 
 
 class Retrieval(Struct, frozen=True):
     """The query of `GET /v1/responses/{id}`."""
 
     stream: bool = False
-    starting_after: Annotated[int, Meta(ge=-1)] = -1
+    starting_after: Annotated[int, Meta(ge=-1, lt=2**53)] = -1
 
 
 class Listing(Struct, frozen=True):
@@ -83,6 +128,11 @@ class Typed(Struct, frozen=True):
 
     type: str | None = None
     role: str | None = None
+
+
+class ItemReference(Struct, frozen=True):
+    """`item_reference`, with and without `type`."""
+
     id: str | None = None
 
 
@@ -204,7 +254,12 @@ KNOWN = frozenset(Request.__struct_fields__)
 
 def decode(body: bytes) -> Request:
     """Raises InvalidRequest, naming the field."""
-    return read(body, _request)
+    request = read(body, _request)
+    if request.prompt != NULL:
+        raise InvalidRequest(
+            "There are no prompt templates here: send their text as `instructions` and `input`.", param="prompt"
+        )
+    return request
 
 
 def read(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:

@@ -88,7 +88,7 @@ def _full(text: str) -> str:
 TEXT = Kind(_full, "a text")
 PATH = Kind(lambda text: Path(_full(text)), "a path", metavar="PATH")
 NAMES = Kind(_full, "names", several=True, metavar="NAME")
-COUNT, SLOTS, PORT = _whole(0, 1 << 20), _whole(1, 64), _whole(0, 65535)
+COUNT, SOME, SLOTS, PORT = _whole(0, 1 << 20), _whole(1, 1 << 20), _whole(1, 64), _whole(0, 65535)
 
 
 class Setting(Struct, frozen=True):
@@ -119,6 +119,7 @@ SETTINGS = (
     Setting("port", PORT, "0: any free one (default: {})"),
     Setting("threads", COUNT, "for the model (default: one less than the cores; see `responsed tune`)"),
     Setting("slots", SLOTS, "answers at the same time (default: {})"),
+    Setting("queue", COUNT, "requests that may wait for a slot; others get a 503 (default: {})"),
     Setting("context", COUNT, "tokens a slot (default: the model's, 8192 at most)"),
     Setting("engine", _one_of(ENGINES), "what runs the model (default: {})"),
     Setting("libllama", PATH, "llama.cpp's library (default: the one that is installed)"),
@@ -126,6 +127,9 @@ SETTINGS = (
     Setting("max_step_ms", COUNT, "longest step while somebody streams (default: 2.5 usual ones)"),
     Setting("state", PATH, "folder for what a restart needs (default: ~/.local/state/responsed)"),
     Setting("store", TEXT, "file of stored responses, or off (default: responses.db in the state folder)"),
+    Setting("store_responses", SOME, "kept at most, conversations included (default: {})"),
+    Setting("store_megabytes", SOME, "of stored responses (default: {})"),
+    Setting("store_days", SOME, "after its last use a stored response goes (default: {})"),
     Setting("linger", _seconds(3600), "for a stored stream without its client (default: {})", "linger_seconds"),
     Setting("heartbeat", _seconds(3600), "longest silence before a first token (default: {})", "heartbeat_seconds"),
     Setting("reasoning_events", _one_of(REASONING_EVENTS), "whose names the events of reasoning have (default: {})"),

@@ -8,11 +8,10 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
 
 from server import conversation_store, entries
-from server.conversation_store import Conversations, StoredItem
+from server.conversation_store import Conversations, StoredItem, split
 from server.database import Database
 from server.entries import Entries, Limits, Missing
 
@@ -66,10 +65,6 @@ class Stored(Struct, frozen=True, kw_only=True):
     @property
     def unfinished(self) -> bool:
         return self.status in ("queued", "in_progress")
-
-
-class _Named(Struct):
-    id: str
 
 
 class Store:
@@ -126,7 +121,7 @@ class Store:
             items, conversation = row
             self._end(response_id, status, response, cues, now)
             if conversation is not None and status != "failed":
-                self.conversations.append(conversation, [*_split(items), *made], now)
+                self.conversations.append(conversation, [*split(items), *made], now)
             self._entries.evict(now, response_id, conversation)
 
     def get(self, response_id: str, now: float) -> Stored | None:
@@ -183,8 +178,3 @@ class Store:
                 self._entries.remove(response_id)
             else:
                 self._end(response_id, "failed", response, cues, now)
-
-
-def _split(items: bytes) -> list[StoredItem]:
-    raw = [bytes(each) for each in msgspec.json.decode(items, type=list[msgspec.Raw])]
-    return [StoredItem(msgspec.json.decode(each, type=_Named).id, each) for each in raw]

@@ -112,10 +112,12 @@ class Stream:
                 self.response = replace(self.response, status="in_progress")
                 yield ResponseInProgress(self._number(), self.response, progress or UNSET)
             case Unstored():
-                self.response = replace(self.response, store=False)
-            case Text(text) | Reasoning(text):
-                if not isinstance(self._item, kind_of(cue)):
-                    yield from self._opened(cue)
+                self.response = replace(self.response, store=False, conversation=UNSET)
+            case Text(text, logprobs):
+                yield from self._continued(cue)
+                yield from self._current.delta(text, logprobs)
+            case Reasoning(text):
+                yield from self._continued(cue)
                 yield from self._current.delta(text)
             case Calling():
                 yield from self._opened(cue)
@@ -160,6 +162,11 @@ class Stream:
     def _current(self) -> OpenItem:
         assert self._item is not None, "an item is open"
         return self._item
+
+    def _continued(self, cue: Opening) -> Iterator[Event]:
+        """The item of that kind, a new one where it is not open."""
+        if not isinstance(self._item, kind_of(cue)):
+            yield from self._opened(cue)
 
     def _opened(self, cue: Opening) -> Iterator[Event]:
         """The one before it has ended with that."""

@@ -1,4 +1,8 @@
-"""`truncation: "auto"`: the oldest turns are dropped until the rest leaves room for an answer. Pure."""
+"""What of a conversation fits: `truncation: "auto"` drops the oldest turns, until an answer has room. Pure.
+
+More goes than must: whole quarters of the room. So the next turns begin where this one does, and find their beginning
+in the KV cache, instead of evaluating all that is left once more for every turn.
+"""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -11,6 +15,7 @@ Tokens: TypeAlias = Callable[[Sequence[Message]], list[int]]
 
 ROOM = 256
 """Tokens for an answer whose length nobody has said."""
+QUARTERS = 4
 
 
 def room(max_output_tokens: int | None, n_ctx: int) -> int:
@@ -19,7 +24,7 @@ def room(max_output_tokens: int | None, n_ctx: int) -> int:
     return min(max_output_tokens or ROOM, n_ctx // 4)
 
 
-def fitted(messages: Sequence[Message], most: int, tokens: Tokens) -> list[int]:
+def fitted(messages: Sequence[Message], tokens: Tokens, most: int) -> list[int]:
     """The prompt of as many of the last turns as have `most` tokens, or of the last one alone, however long it is.
 
     System messages at the beginning stay. By halving: a long conversation is rendered a few times, not once a turn.
@@ -29,6 +34,8 @@ def fitted(messages: Sequence[Message], most: int, tokens: Tokens) -> list[int]:
         return prompt
     leading, starts = _turns(messages)
     prompts = {0: prompt}
+    quarter = max(most // QUARTERS, 1)
+    most = len(prompt) - -(-(len(prompt) - most) // quarter) * quarter
 
     def fits(dropped: int) -> bool:
         prompts[dropped] = tokens([*messages[:leading], *messages[starts[dropped] :]])
@@ -37,6 +44,27 @@ def fitted(messages: Sequence[Message], most: int, tokens: Tokens) -> list[int]:
     last = len(starts) - 1
     dropped = bisect_left(range(last), True, lo=min(1, last), key=fits)
     return prompts[dropped] if dropped in prompts else tokens([*messages[:leading], *messages[starts[dropped] :]])
+
+
+def beginning(messages: Sequence[Message], tokens: Tokens, most: int, least: int) -> tuple[int, list[int]]:
+    """How many messages there are in as many of the first turns as have `most` tokens, and the prompt of those.
+
+    They are more than `least`, whatever that takes: another turn at least.
+    """
+    prompt = tokens(messages)
+    if len(prompt) <= most:
+        return len(messages), prompt
+    _, starts = _turns(messages)
+    ends = [end for end in starts[1:] if end > least]
+    prompts = {len(messages): prompt}
+
+    def exceeds(end: int) -> bool:
+        prompts[end] = tokens(messages[:end])
+        return len(prompts[end]) > most
+
+    fitting = bisect_left(ends, True, key=exceeds)
+    end = ends[max(fitting - 1, 0)] if ends else len(messages)
+    return end, prompts[end]
 
 
 def _turns(messages: Sequence[Message]) -> tuple[int, list[int]]:

@@ -2,12 +2,13 @@
 
 import contextlib
 import json
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 import trio
@@ -31,6 +32,8 @@ PATIENCE = 30.0
 """Seconds after which a test that waits has failed; nothing takes so long on its own."""
 
 NAME = "scripted"
+AMPLE = Limits(count=1000, megabytes=64, days=30)
+"""More than any test stores, but those that say so."""
 
 
 class Running(Struct, frozen=True):
@@ -45,6 +48,13 @@ class Running(Struct, frozen=True):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
+
+
+class Server(Protocol):
+    """Whatever listens: Running, or a process of its own."""
+
+    @property
+    def port(self) -> int: ...
 
 
 class PacedModel(ScriptedModel):
@@ -111,7 +121,7 @@ def wired(
 
 
 def open_store(state: Path, kind: type[Store] = Store) -> Store:
-    return kind(state / "responses.db", Limits(), replay.interrupted, time.time())
+    return kind(state / "responses.db", AMPLE, replay.interrupted, time.time())
 
 
 @asynccontextmanager
@@ -186,6 +196,10 @@ class Answer(Struct, frozen=True):
         return text(self.events[-1]["response"] if "event-stream" in self.headers["content-type"] else self.json)
 
 
+class Closed(AssertionError):
+    """The server closed in the middle of an answer."""
+
+
 class Client:
     """One connection. It sends what it is told and reads HTTP/1.1 strictly (RFC 9112)."""
 
@@ -195,7 +209,7 @@ class Client:
         self._head: Head | None = None
 
     @classmethod
-    async def to(cls, running: Running) -> Self:
+    async def to(cls, running: Server) -> Self:
         return cls(await trio.open_tcp_stream("127.0.0.1", running.port))
 
     async def __aenter__(self) -> Self:
@@ -288,7 +302,8 @@ class Client:
 
     async def _receive(self) -> None:
         data = await self._stream.receive_some()
-        assert data, f"the server closed in the middle of an answer, after {self._buffer!r}"
+        if not data:
+            raise Closed(f"after {self._buffer!r}")
         self._buffer += data
 
 
@@ -304,22 +319,22 @@ def encode(**body: Any) -> bytes:
     return json.dumps({"model": NAME} | body).encode()
 
 
-async def exchange(running: Running, method: str, path: str, body: bytes | None = None, *headers: str) -> Answer:
+async def exchange(running: Server, method: str, path: str, body: bytes | None = None, *headers: str) -> Answer:
     """One request on a connection of its own."""
     async with await Client.to(running) as client:
         await client.request(method, path, body, *headers)
         return await client.answer(method)
 
 
-async def get(running: Running, path: str) -> Answer:
+async def get(running: Server, path: str) -> Answer:
     return await exchange(running, "GET", path)
 
 
-async def delete(running: Running, path: str) -> Answer:
+async def delete(running: Server, path: str) -> Answer:
     return await exchange(running, "DELETE", path)
 
 
-async def post(running: Running, **body: Any) -> Answer:
+async def post(running: Server, **body: Any) -> Answer:
     """A POST to /v1/responses."""
     return await exchange(running, "POST", "/v1/responses", encode(**body))
 
@@ -335,6 +350,15 @@ def frames(body: bytes) -> list[bytes]:
     *whole, rest = body.split(b"\n\n")
     assert rest == b""
     return [frame + b"\n\n" for frame in whole]
+
+
+def behind(body: bytes, number: int) -> bytes:
+    """What is told of that stream to who has read up to the event of that number."""
+    *events, done = frames(body)
+    rest = events[number + 1 :] or events[-1:]
+    if number >= len(events):
+        rest = [re.sub(rb'"sequence_number":\d+', b'"sequence_number":%d' % (number + 1), rest[0], count=1)]
+    return b"".join([*rest, done])
 
 
 def types(events: Sequence[dict[str, Any]]) -> list[str]:

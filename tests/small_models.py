@@ -53,9 +53,10 @@ def write(
     weight: float = 1.0,
     without: str = "",
     flags: dict[str, bool] | None = None,
+    context: int = CONTEXT,
 ) -> Path:
     writer = gguf.GGUFWriter(path, architecture)
-    writer.add_context_length(CONTEXT)
+    writer.add_context_length(context)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(1)
     writer.add_feed_forward_length(FEED_FORWARD)

@@ -84,6 +84,8 @@ async def test_what_was_asked_is_echoed_and_what_was_used_is_counted() -> None:
         "safety_identifier": "s",
         "temperature": 0.0,
         "top_p": 0.5,
+        "presence_penalty": 1.5,
+        "frequency_penalty": -0.5,
     }
     async with served(aliases=("*",)) as running:
         first = (await post(running, model="gpt-9", input="Hello", **wishes)).json
@@ -102,6 +104,17 @@ def usage(n_prompt: int, cached: int, produced: int) -> dict[str, Any]:
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": n_prompt + produced,
     }
+
+
+async def test_penalties_and_biases_have_their_effect() -> None:
+    """The scripted model has a logit of 20 for the right byte, and of 0 for all others."""
+    async with served() as running:
+        biased = await post(running, input="abcd", temperature=0, logit_bias={str(ord("b")): -100, str(ord("x")): 5})
+        often = await post(running, input="a" * 12, temperature=0, presence_penalty=1, frequency_penalty=2)
+        refused = await post(running, input="abcd", logit_bias={"261": 1})
+    assert (biased.text, often.text) == ("axcd", "aaaaaaaaaa\0\1")
+    message = "`logit_bias` names the token 261; this model has those from 0 to 260."
+    assert (refused.status, refused.json) == (400, error(message, "logit_bias"))
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -354,6 +367,22 @@ async def test_a_model_must_be_named(body: bytes) -> None:
         answer = await exchange(running, "POST", "/v1/responses", body)
     message = "`model` is missing: name the model that is to answer."
     assert (answer.status, answer.json) == (400, error(message, "model"))
+
+
+MOST_METADATA = {f"{n:064}": "x" * 512 for n in range(16)}
+LARGER_METADATA: list[tuple[dict[str, Any], str, str]] = [
+    ({**MOST_METADATA, "k": "x"}, "Expected `object` of length <= 16 in `metadata`.", "metadata"),
+    ({"k" * 65: "x"}, "Expected `str` of length <= 64 in `metadata`.", "metadata"),
+    ({"k": "x" * 513}, "Expected `str` of length <= 512 in `metadata[...]`.", "metadata[...]"),
+]
+
+
+async def test_metadata_are_echoed_and_limited() -> None:
+    async with served() as running:
+        assert (await post(running, input="Hi", metadata=MOST_METADATA)).json["metadata"] == MOST_METADATA
+        for metadata, message, param in LARGER_METADATA:
+            refused = await post(running, input="Hi", metadata=metadata)
+            assert (refused.status, refused.json) == (400, error(message, param))
 
 
 async def test_health_is_only_good_while_the_model_answers() -> None:

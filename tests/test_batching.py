@@ -48,14 +48,14 @@ class Naive:
         self.evaluated = 0
         self.guessed_wrong = 0
 
-    def run(self, plan: Plan) -> dict[int, list[int]]:
+    def run(self, plan: Plan) -> dict[int, list[Token]]:
         for share in plan.shares:
             assert self.info.shares
             self.held[share.target] = self.held[share.source][: share.n]
             assert len(self.held[share.target]) == share.n, "only what is held can be shared"
         assert len({chunk.slot for chunk in plan.chunks}) == len(plan.chunks), "one chunk a slot"
         assert sum(len(chunk.tokens) for chunk in plan.chunks) <= self.info.most_tokens
-        return {chunk.slot: self._decode(chunk) for chunk in plan.chunks}
+        return {chunk.slot: [Token(id_) for id_ in self._decode(chunk)] for chunk in plan.chunks}
 
     def _decode(self, chunk: Chunk) -> list[int]:
         held = self.held[chunk.slot]

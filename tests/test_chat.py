@@ -19,6 +19,7 @@ from server.events import (
     Event,
     IncompleteDetails,
     InputTokensDetails,
+    Logprob,
     OutputText,
     OutputTextDelta,
     OutputTokensDetails,
@@ -28,6 +29,7 @@ from server.events import (
     ResponseFailed,
     ResponseIncomplete,
     ResponseInProgress,
+    TopLogprob,
     Usage,
 )
 from server.events import Message as MessageItem
@@ -127,6 +129,14 @@ REQUESTS: list[tuple[dict[str, Any], Request]] = [
             "top_k": 3,
             "min_p": 0.1,
             "seed": 7,
+            "presence_penalty": 0.5,
+            "frequency_penalty": -0.5,
+            "repeat_penalty": 1.1,
+            "repetition_penalty": 1.2,
+            "repeat_last_n": 9,
+            "logit_bias": {"3": -100},
+            "logprobs": True,
+            "top_logprobs": 2,
             "stop": ["a"],
             "max_tokens": 5,
             "n": 1,
@@ -144,6 +154,14 @@ REQUESTS: list[tuple[dict[str, Any], Request]] = [
             top_k=3,
             min_p=0.1,
             seed=7,
+            presence_penalty=0.5,
+            frequency_penalty=-0.5,
+            repeat_penalty=1.1,
+            repetition_penalty=1.2,
+            repeat_last_n=9,
+            logit_bias={3: -100},
+            include=["message.output_text.logprobs"],
+            top_logprobs=2,
             stop=["a"],
             max_output_tokens=5,
             metadata={"a": "b"},
@@ -195,6 +213,10 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "two answers": ({"n": 2}, "n", "Expected `int` <= 1"),
     "temperature above": ({"temperature": 3}, "temperature", "Expected `float` <= 2.0"),
+    "presence_penalty above": ({"presence_penalty": 3}, "presence_penalty", "Expected `float` <= 2.0"),
+    "a bias above": ({"logit_bias": {"3": 101}}, "logit_bias[...]", "Expected `float` <= 100.0"),
+    "top_logprobs above": ({"top_logprobs": 21}, "top_logprobs", "Expected `int` <= 20"),
+    "logprobs a number": ({"logprobs": 5}, "logprobs", "got `int`"),
     "no tokens": ({"max_tokens": 0}, "max_tokens", "Expected `int` >= 1"),
     "no completion tokens": ({"max_completion_tokens": 0}, "max_completion_tokens", "Expected `int` >= 1"),
     "options a text": ({"stream_options": "usage"}, "stream_options", "got `str`"),
@@ -237,15 +259,33 @@ USAGE = {
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1700000000, "model": "tiny"}
 
 
-def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
-    return HEAD | {"choices": [{"delta": delta, "finish_reason": finish, "index": 0, "logprobs": None}]}
+def chunk(delta: dict[str, Any], finish: str | None = None, logprobs: Any = None) -> dict[str, Any]:
+    return HEAD | {"choices": [{"delta": delta, "finish_reason": finish, "index": 0, "logprobs": logprobs}]}
 
 
 SAID = [chunk({"role": "assistant", "content": ""}), chunk({"content": "Hel"}), chunk({"content": "lo"})]
 
+LOGPROB = Logprob("Hel", -0.5, (72, 101, 108), (TopLogprob("bytes:\\xc3", -1.5, (0xC3,)),))
+TOLD = {
+    "token": "Hel",
+    "logprob": -0.5,
+    "bytes": [72, 101, 108],
+    "top_logprobs": [{"token": "bytes:\\xc3", "logprob": -1.5, "bytes": [0xC3]}],
+}
+
 STREAMS: dict[str, tuple[list[Event], bool, list[dict[str, Any] | None]]] = {
     "whole": ([*START, *TEXTS, ResponseCompleted(9, WHOLE)], False, [*SAID, chunk({}, "stop")]),
     "short": ([*START, *TEXTS, ResponseIncomplete(9, SHORT)], False, [*SAID, chunk({}, "length")]),
+    "with logprobs": (
+        [*START, OutputTextDelta(4, "msg_1", 0, 0, "Hel", (LOGPROB,)), TEXTS[1], ResponseCompleted(9, WHOLE)],
+        False,
+        [
+            SAID[0],
+            chunk({"content": "Hel"}, logprobs={"content": [TOLD], "refusal": None}),
+            SAID[2],
+            chunk({}, "stop"),
+        ],
+    ),
     "nothing": ([*START, ResponseCompleted(9, WHOLE)], False, [SAID[0], chunk({}, "stop")]),
     "with usage": (
         [*START, *TEXTS, ResponseCompleted(9, WHOLE)],
@@ -306,3 +346,10 @@ def test_a_whole_answer(response: Response, finish: str) -> None:
         "choices": [{"message": message, "finish_reason": finish, "index": 0, "logprobs": None}],
         "usage": USAGE,
     }
+
+
+def test_a_whole_answer_with_logprobs() -> None:
+    item = msgspec.structs.replace(ITEM, content=(OutputText("Hello", logprobs=(LOGPROB, LOGPROB)),))
+    body = msgspec.json.encode(completion(msgspec.structs.replace(WHOLE, output=(item,))))
+    pydantic.TypeAdapter(ChatCompletion).validate_json(body, strict=True)
+    assert json.loads(body)["choices"][0]["logprobs"] == {"content": [TOLD, TOLD], "refusal": None}

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,8 +13,9 @@ from openai.types.responses import CompactedResponse as ClientResponse
 from engine import Call, Message
 from server import compaction, prompt, schema, summary
 from server.compaction import CompactedResponse, CompactionItem, InputText, UserMessage
-from server.errors import ApiError
-from server.events import InputTokensDetails, OutputTokensDetails, Usage
+from server.errors import ApiError, InvalidRequest
+from server.events import InputTokensDetails, OutputText, OutputTokensDetails, Response, Usage
+from server.events import Message as Item
 from tests import wire
 
 USAGE = Usage(100, InputTokensDetails(80, 20), 7, OutputTokensDetails(0), 107)
@@ -28,11 +30,17 @@ SEALED = summary.seal("They greeted.")
 
 
 def made(messages: tuple[Message, ...], text: str = "They greeted.") -> CompactedResponse:
-    return compaction.compacted("resp_1", 1_700_000_000, messages, text, USAGE)
+    return compaction.compacted("resp_1", 1_700_000_000, messages, text, [USAGE])
 
 
 def said(n: int, text: str) -> UserMessage:
     return UserMessage(f"msg_1{n:02}", (InputText(text),))
+
+
+def response(*texts: str) -> Response:
+    parts = tuple(OutputText(text) for text in texts)
+    output = (Item("msg_1", "completed", parts),)
+    return Response(id="resp_1", created_at=1, model="m", temperature=0, top_p=1, output=output, usage=USAGE)
 
 
 def test_the_model_is_asked_behind_the_conversation() -> None:
@@ -40,7 +48,7 @@ def test_the_model_is_asked_behind_the_conversation() -> None:
 
 
 def test_what_comes_back_whole() -> None:
-    assert json.loads(msgspec.json.encode(made(TALK, " They greeted.\n"))) == {
+    assert json.loads(msgspec.json.encode(made(TALK))) == {
         "id": "resp_1",
         "object": "response.compaction",
         "created_at": 1_700_000_000,
@@ -71,7 +79,7 @@ def test_people_can_read_it() -> None:
 
 
 def test_both_authorities_accept_it() -> None:
-    wire._check_against("CompactResource", json.loads(msgspec.json.encode(made(TALK))), "compaction")
+    wire.check_against("CompactResource", json.loads(msgspec.json.encode(made(TALK))), "compaction")
     # The client's type has no messages of users, whatever its documentation says, so one without them.
     body = msgspec.json.encode(made(TALK[:1]))
     read = pydantic.TypeAdapter(ClientResponse).validate_json(body, strict=True)
@@ -101,7 +109,50 @@ def test_the_users_last_messages_stay(messages: tuple[Message, ...], texts: list
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_no_summary_is_an_error(text: str) -> None:
     with pytest.raises(ApiError, match="The model wrote no summary; nothing was compacted"):
-        made(TALK, text)
+        compaction.written(response(text))
+
+
+def test_the_summary_is_all_that_the_model_said() -> None:
+    assert compaction.written(response(" They ", "greeted.\n")) == "They greeted."
+
+
+def tokens(messages: Sequence[Message]) -> list[int]:
+    """A token a letter, and what is asked of the model is one."""
+    return [0 for message in messages for _ in message.content.replace(compaction.REQUEST, "?")]
+
+
+PARTS: dict[str, tuple[Sequence[Message], int, int]] = {
+    "all of it": (users("aaa", "bb"), 8, 2),
+    "the first turn": (users("aaa", "bb"), 6, 1),
+    "behind the system's words": ((TALK[0], *users("aaa", "bb")), 18, 2),
+    "a turn behind a summary": ((summary.told("S"), *users("aaa", "bb")), 54, 2),
+    "with its calls": (TALK[1:], 20, 3),
+}
+"""What is left, the context, and how many messages are summarised next; a quarter of the context is the summary's."""
+
+
+@pytest.mark.parametrize(("left", "n_ctx", "count"), PARTS.values(), ids=PARTS)
+def test_as_much_is_summarised_as_fits(left: Sequence[Message], n_ctx: int, count: int) -> None:
+    assert compaction.part(left, tokens, n_ctx) == (count, tokens(compaction.asking(left[:count])))
+
+
+@pytest.mark.parametrize("left", [users("aaa"), (*users("aaa"), *users("b")), (summary.told("S"), *users("a"))])
+def test_a_turn_that_is_too_long_is_refused(left: Sequence[Message]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        compaction.part(left, tokens, 4)
+    assert (caught.value.param, caught.value.code) == ("input", "context_length_exceeded")
+
+
+def test_the_next_part_stands_behind_the_summary_of_the_last() -> None:
+    left = compaction.rest(TALK, 4, "They greeted.")
+    assert left == (TALK[0], summary.told("They greeted."), TALK[4])
+    assert compaction.rest(left, 3, "They went on.") == (TALK[0], summary.told("They went on."))
+
+
+def test_what_all_parts_took_is_told() -> None:
+    assert compaction.compacted("resp_1", 1, TALK, "S", [USAGE, USAGE]).usage == Usage(
+        200, InputTokensDetails(160, 40), 14, OutputTokensDetails(0), 214
+    )
 
 
 def request(input_: Any, **fields: Any) -> schema.Request:

@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import math
 import os
 import re
 import shutil
@@ -29,13 +30,9 @@ from server import daemon
 from server.__main__ import main
 from server.config import Config
 from server.service import Notifier
-from tests import wire
+from tests import small_models, wire
 from tests.helpers import NAME, PATIENCE, PacedModel, types, wired
-
-ROOT = Path(__file__).parents[1]
-COMMAND = [sys.executable, "-m", "server"]
-START_SECONDS = 120.0
-"""A first start rewrites the model and tries it out; on a busy machine that takes a while."""
+from tests.processes import COMMAND, ROOT, START_SECONDS, Daemon, serving
 
 MODEL = "gpt-4o-mini"
 """An alias: what tools hard-code."""
@@ -45,45 +42,6 @@ MODEL = "gpt-4o-mini"
 INSTRUCTIONS = "You are a helpful assistant."
 QUESTION = "What is the capital of France?"
 STORY = "Write a very long story about the sea, with many chapters."
-
-
-class Daemon:
-    """A running `responsed serve`, and the socket it reports to."""
-
-    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, log: Path) -> None:
-        self.process = process
-        self.log = log
-        self._channel = channel
-        channel.settimeout(START_SECONDS)
-        self.ready = self.message()
-        self.port = int(self.ready.rpartition(":")[2])
-
-    def message(self) -> str:
-        return self._channel.recv(4096).decode()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
-
-    def connection(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-
-    def wait(self) -> int:
-        return self.process.wait(PATIENCE)
-
-
-@contextmanager
-def serving(folder: Path, *flags: str, address: str | None = None) -> Iterator[Daemon]:
-    address = address or str(folder / "notify")
-    log = folder / "log"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, log.open("wb") as stderr:
-        channel.bind("\0" + address[1:] if address.startswith("@") else address)
-        command = [*COMMAND, "serve", "--port", "0", "--state", str(folder / "state"), *flags]
-        with subprocess.Popen(command, cwd=ROOT, stderr=stderr, env=os.environ | {"NOTIFY_SOCKET": address}) as process:
-            try:
-                yield Daemon(process, channel, log)
-            finally:
-                process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +88,23 @@ def test_the_clients_helper_follows_the_stream(client: openai.OpenAI) -> None:
     assert final.output_text == "".join(deltas) != ""
 
 
+def test_the_client_gets_logprobs(client: openai.OpenAI) -> None:
+    """Greedily each token is the likeliest, and the first 20 are most of what there is."""
+    asked: Any = {"include": ["message.output_text.logprobs"], "top_logprobs": 20, "max_output_tokens": 12}
+    with client.responses.with_streaming_response.create(
+        model=MODEL, input="Say: naïve 日本.", temperature=0, stream=True, **asked
+    ) as answer:
+        events = wire.events(b"".join(answer.iter_bytes()))
+    (part,) = events[-1]["response"]["output"][0]["content"]
+    assert b"".join(bytes(each["bytes"]) for each in part["logprobs"]).decode(errors="ignore") == part["text"] != ""
+    for each in part["logprobs"]:
+        numbers = [one["logprob"] for one in each["top_logprobs"]]
+        assert len(numbers) == 20
+        assert numbers == sorted(numbers, reverse=True)
+        assert 0.5 < sum(map(math.exp, numbers)) <= 1.000001
+        assert each["top_logprobs"][0] == {name: each[name] for name in ("token", "logprob", "bytes")}
+
+
 def test_the_asynchronous_client(running: Daemon) -> None:
     async def ask() -> tuple[str, str]:
         async with openai.AsyncOpenAI(base_url=running.url, api_key="none", max_retries=0) as client:
@@ -168,6 +143,26 @@ def test_a_seed_repeats_an_answer(client: openai.OpenAI) -> None:
         for _ in range(3)
     ]
     assert texts[1] == texts[2]
+
+
+def test_the_client_counts_and_compacts(client: openai.OpenAI) -> None:
+    talk: Any = [
+        {"role": "user", "content": "My boat is called Minna, and it is green."},
+        {"role": "assistant", "content": "A fine name for a boat."},
+    ]
+    n = client.responses.input_tokens.count(model=MODEL, input=talk, instructions=INSTRUCTIONS).input_tokens
+    first = client.responses.create(model=MODEL, input=talk, instructions=INSTRUCTIONS, max_output_tokens=1)
+    assert first.usage is not None
+    assert first.usage.input_tokens == n
+    answer = client.responses.with_raw_response.compact(model=MODEL, input=talk, instructions=INSTRUCTIONS)
+    compacted = json.loads(answer.content)
+    wire.check_against("CompactResource", compacted, "compaction")
+    assert n < compacted["usage"]["input_tokens"] < n + 200
+    question: Any = {"role": "user", "content": "What is the name of my boat?"}
+    last = client.responses.create(
+        model=MODEL, input=[*compacted["output"], question], instructions=INSTRUCTIONS, temperature=0
+    )
+    assert "Minna" in last.output_text
 
 
 def test_the_client_lists_the_model(client: openai.OpenAI, smollm2: Path) -> None:
@@ -294,6 +289,19 @@ def test_what_one_run_of_the_server_stored_the_next_one_goes_on_from(smollm2: Pa
             assert daemon.wait() == 0
         first_id = answer.id
         (tmp_path / "notify").unlink()
+
+
+def test_no_more_is_stored_than_was_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = str(small_models.bpe(tmp_path / "tiny.gguf"))
+    with (
+        serving(tmp_path, "--model", model, "--store-responses", "2", "--warm-megabytes", "0") as daemon,
+        openai.OpenAI(base_url=daemon.url, api_key="none", max_retries=0) as client,
+    ):
+        made = [client.responses.create(model="tiny", input="hello", max_output_tokens=1).id for _ in range(3)]
+        assert [client.responses.retrieve(each).id for each in made[1:]] == made[1:]
+        with pytest.raises(openai.NotFoundError):
+            client.responses.retrieve(made[0])
 
 
 # The end
@@ -461,6 +469,7 @@ WRONG = [
     (["serve", "--port", "x"], "responsed: argument --port: 'x' is not a whole number from 0 to 65535"),
     (["serve", "--port", "65536"], "argument --port: '65536' is not a whole number from 0 to 65535"),
     (["serve", "--slots", "0"], "argument --slots: '0' is not a whole number from 1 to 64"),
+    (["serve", "--store-days", "0"], "argument --store-days: '0' is not a whole number from 1 to 1048576"),
     (["serve", "--threads", "-1"], "argument --threads: '-1' is not a whole number from 0"),
     (["serve", "--context", "1.5"], "argument --context: '1.5' is not a whole number"),
     (["serve", "--grace", "nan"], "argument --grace: 'nan' is not a number of seconds from 0 to 3600"),

@@ -59,9 +59,9 @@ def test_it_gives_up_where_it_is_wrong_and_learns_from_guesses_that_were_not_mad
 class Chain:
     """A Model whose next token depends on the last one only, at random: the distribution is known."""
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, *, drafts: bool = True) -> None:
         self.info = ModelInfo(
-            "chain", 50_000, 1, n, most_tokens=64, batched=True, shares=True, drafts=True, saves=False, rewinds=True
+            "chain", 50_000, 1, n, most_tokens=64, batched=True, shares=True, drafts=drafts, saves=False, rewinds=True
         )
         weights = np.random.default_rng(7).gamma(0.1, size=(n, n)) + 0.005
         self.table = weights / weights.sum(axis=1, keepdims=True)
@@ -86,19 +86,21 @@ class Chain:
     def close(self) -> None: ...
 
 
+async def answered(model: Chain, n: int, sampling: Sampling) -> list[int]:
+    async with trio.open_nursery() as nursery:
+        engine = Engine(model, [])
+        await nursery.start(engine.run)
+        with engine.generate(Job((0,), n, sampling)) as pieces:
+            tokens = [piece.id async for piece in pieces if isinstance(piece, Token)]
+        nursery.cancel_scope.cancel()
+    return tokens
+
+
 async def test_the_distribution_is_the_same_with_guesses() -> None:
     """Transitions counted over 30,000 tokens against the known probabilities: Pearson's chi-squared, fixed seed."""
     model = Chain(8)
     sampling = Sampling(temperature=1, top_p=1, top_k=0, min_p=0, seed=11)
-    tokens: list[int] = []
-    async with trio.open_nursery() as nursery:
-        engine = Engine(model, [])
-        await nursery.start(engine.run)
-        with engine.generate(Job((0,), 30_000, sampling)) as pieces:
-            async for piece in pieces:
-                if isinstance(piece, Token):
-                    tokens.append(piece.id)
-        nursery.cancel_scope.cancel()
+    tokens = await answered(model, 30_000, sampling)
     assert len(tokens) == 30_000
     counts = np.zeros((8, 8))
     for last, token in pairwise(tokens):
@@ -107,3 +109,13 @@ async def test_the_distribution_is_the_same_with_guesses() -> None:
     chi_squared = ((counts - expected) ** 2 / expected).sum()
     assert chi_squared < 99.6, "the 0.1% point for 8 * 7 degrees of freedom"
     assert sum(rows > 1 for rows in model.wanted) > 1000, "guesses were made"
+
+
+async def test_guesses_do_not_change_what_a_seed_draws_though_each_token_depends_on_all_before_it() -> None:
+    """Every row of a guess is drawn from with the history before that very row."""
+    sampling = Sampling(
+        1, 1, 0, 0, 5, presence_penalty=0.3, frequency_penalty=0.02, repeat_penalty=1.2, repeat_last_n=5
+    )
+    guessing = Chain(8)
+    assert await answered(guessing, 3000, sampling) == await answered(Chain(8, drafts=False), 3000, sampling)
+    assert sum(rows > 1 for rows in guessing.wanted) > 100, "guesses were made"

@@ -26,7 +26,8 @@ DRAWN = {
     "engine.model": "",
     "engine.text": "",
     "engine.header": "",
-    "engine.sampler": "model pieces",
+    "engine.penalties": "model pieces",
+    "engine.sampler": "model penalties pieces",
     "engine.drafter": "",
     "engine.pace": "",
     "engine.slots": "drafter pieces",
@@ -68,9 +69,9 @@ DRAWN = {
     "server.summary": "engine",
     "server.reading": "engine errors schema summary",
     "server.history": "engine reading",
-    "server.prompt": "engine errors history reading schema",
+    "server.prompt": "engine errors history reading schema tools truncation",
     "server.truncation": "engine",
-    "server.compaction": "engine errors events summary",
+    "server.compaction": "engine errors events schema summary truncation",
     "server.chat_schema": "schema",
     "server.chat": "engine chat_schema errors prompt reading schema",
     "server.completion": "events output sse",
@@ -82,11 +83,13 @@ DRAWN = {
     "server.items": "errors schema",
     "server.interpreter": "engine cues",
     "server.tools": "engine cues errors reading schema toolset",
-    "server.answer": "engine cues errors events interpreter",
+    "server.logprobs": "engine events",
+    "server.answer": "engine cues errors events interpreter logprobs",
     "server.pulse": "answer cues events stream",
     # What is kept
     "server.database": "",
     "server.entries": "database",
+    "server.conversation_schema": "schema",
     "server.conversation_store": "database entries",
     "server.store": "conversation_store database entries",
     "server.archive": "conversation_store store",
@@ -95,23 +98,29 @@ DRAWN = {
     "server.service": "",
     "server.progress": "",
     "server.busy": "",
+    "server.gate": "errors",
     "server.routes": "errors",
-    "server.models": "engine errors exchange",
-    "server.generation": "engine answer archive cues database errors events pulse replay store stream",
-    "server.generations": "engine archive busy errors generation",
+    "server.models": "engine errors exchange truncation",
+    "server.generation": (
+        "engine answer archive conversation_store cues database entries errors events pulse replay store stream"
+    ),
+    "server.generations": "engine archive busy errors gate generation",
     "server.follow": "errors events exchange generation sse",
-    "server.chats": (
-        "engine chat chat_schema completion config errors exchange follow generation generations models prompt "
-        "responses tools"
+    "server.chats": "chat chat_schema completion config exchange follow generations models prompt responses",
+    "server.conversations": (
+        "archive config conversation_schema conversation_store entries errors exchange items reading references schema"
     ),
+    "server.references": "archive errors items reading schema",
     "server.responses": (
-        "engine answer archive config entries errors events exchange follow generation generations interpreter items "
-        "models prompt schema sse tools"
+        "engine answer archive config conversations entries errors events exchange follow generation generations "
+        "interpreter items models prompt references schema sse tools"
     ),
+    "server.tokens": "exchange responses",
+    "server.compact": "compaction events exchange generations models responses",
     "server.kept": "archive errors exchange follow generations items replay schema sse store",
     "server.app": (
-        "engine archive busy chats config database errors exchange generation generations kept models responses routes "
-        "sse"
+        "engine archive busy chats compact config conversations database errors exchange gate generation generations "
+        "kept models responses routes sse tokens"
     ),
     "server.daemon": "engine app config service",
     "server.commands": "engine engine.backends engine.gguf engine.library progress",
@@ -164,6 +173,7 @@ PURE = {
     "engine.objects",
     "engine.pace",
     "engine.parameters",
+    "engine.penalties",
     "engine.rehearsal",
     "engine.scanner",
     "engine.scheduler",
@@ -177,14 +187,17 @@ PURE = {
     "server.chat_schema",
     "server.compaction",
     "server.completion",
+    "server.conversation_schema",
     "server.cues",
     "server.errors",
     "server.events",
+    "server.gate",
     "server.history",
     "server.interpreter",
     "server.items",
     "server.open_items",
     "server.output",
+    "server.logprobs",
     "server.prompt",
     "server.pulse",
     "server.reading",

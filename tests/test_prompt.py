@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from engine import Call, Job, Message, Sampling
 from server import prompt, schema
@@ -232,62 +233,39 @@ def item(**fields: Any) -> bytes:
     return json.dumps(fields).encode()
 
 
-STORED = {
-    "msg_1": item(type="message", id="msg_1", role="user", content="Hi"),
-    "fc_1": item(type="function_call", id="fc_1", call_id="a", name="f", arguments="{}"),
-}
-
-
-def test_what_is_referred_to_stands_in_the_place_of_its_reference() -> None:
-    asked = request(
-        [
-            {"type": "item_reference", "id": "msg_1"},
-            {"id": "fc_1"},
-            {"type": "function_call_output", "call_id": "a", "output": "1"},
-        ]
-    )
-    assert prompt.references(asked) == ["msg_1", "fc_1"]
-    messages = (HI, called(Call("a", "f", "{}")), gave("1", "f", "a"))
-    assert prompt.conversation(asked, stored=STORED) == Conversation(messages, ())
-
-
-@pytest.mark.parametrize("reference", [{"type": "item_reference", "id": "msg_2"}, {"id": "msg_2", "type": None}])
-def test_a_reference_to_nothing_is_refused(reference: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        prompt.conversation(request([user("Hi"), reference]), stored=STORED)
-    assert (caught.value.param, caught.value.message) == ("input[1].id", "There is no item 'msg_2' to refer to.")
-
-
-def test_a_text_refers_to_nothing() -> None:
-    assert prompt.references(request("Hi")) == []
-
-
-PAST = [msgspec.Raw(item(role="developer", content="D")), *map(msgspec.Raw, STORED.values())]
+QUESTION = item(type="message", id="msg_1", role="user", content="Hi")
+CALL = item(type="function_call", id="fc_1", call_id="a", name="f", arguments="{}")
+PAST = [msgspec.Raw(item(role="developer", content="D")), msgspec.Raw(QUESTION), msgspec.Raw(CALL)]
 
 
 def test_the_past_comes_between_instructions_and_input() -> None:
     answered = request([{"type": "function_call_output", "call_id": "a", "output": "1"}], instructions="I")
     messages = (Message("system", "I\n\nD"), HI, called(Call("a", "f", "{}")), gave("1", "f", "a"))
     assert prompt.conversation(answered, PAST) == Conversation(messages, ())
-    assert prompt.all_said(answered, PAST) == Conversation(messages, ())
-
-
-def test_a_mistake_in_the_past_is_named() -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        prompt.conversation(request(), [msgspec.Raw(item(role="boss"))])
-    assert caught.value.param == "previous_response_id[0].role"
 
 
 @pytest.mark.parametrize(
-    ("input_", "message"), [(None, "`input` is missing"), ("", "Nothing is left"), ([], "Nothing")]
+    ("fields", "name"), [({}, "previous_response_id"), ({"conversation": "conv_1"}, "conversation")]
 )
-def test_the_past_alone_is_not_answered(input_: Any, message: str) -> None:
-    past = [msgspec.Raw(STORED["msg_1"])]
-    assert prompt.all_said(request(input_), past) == Conversation((HI,), ())
-    with pytest.raises(InvalidRequest, match=message):
-        prompt.conversation(request(input_), past)
-    with pytest.raises(InvalidRequest, match="Nothing is left"):
-        prompt.all_said(request(input_))
+def test_a_mistake_in_the_past_is_named(fields: dict[str, Any], name: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        prompt.conversation(request(**fields), [msgspec.Raw(item(role="boss"))])
+    assert caught.value.param == f"{name}[0].role"
+
+
+@pytest.mark.parametrize(
+    ("input_", "message"), [(None, "`input` is missing"), ("", "Nothing is left"), ([], "Nothing is left")]
+)
+def test_the_past_can_be_enough(input_: Any, message: str) -> None:
+    assert prompt.conversation(request(input_), [msgspec.Raw(QUESTION)]) == Conversation((HI,), ())
+    for past in ([], [msgspec.Raw(item(type="zzz"))]):
+        with pytest.raises(InvalidRequest, match="Nothing is left" if past else message):
+            prompt.conversation(request(input_), past)
+
+
+def test_what_is_sent_has_to_say_something() -> None:
+    with pytest.raises(InvalidRequest, match="Nothing is left of `input` for the model to answer; skipped: item zzz"):
+        prompt.conversation(request([{"type": "zzz"}]), [msgspec.Raw(QUESTION)])
 
 
 STOPS: list[tuple[Any, tuple[str, ...]]] = [
@@ -311,12 +289,50 @@ SAMPLINGS: list[tuple[dict[str, Any], Sampling]] = [
         {"temperature": 1.5, "top_p": 0.5, "top_k": 0, "min_p": 0, "seed": 7},
         Sampling(1.5, 0.5, 0, 0.0, 7),
     ),
+    (
+        {"presence_penalty": -2, "frequency_penalty": 2, "repeat_last_n": -1, "logit_bias": {"7": -100, "0": 0.5}},
+        replace(DEFAULT, presence_penalty=-2, frequency_penalty=2, repeat_last_n=-1, logit_bias={7: -100, 0: 0.5}),
+    ),
+    ({"repeat_penalty": 1.1}, replace(DEFAULT, repeat_penalty=1.1)),
+    ({"repetition_penalty": 1.1}, replace(DEFAULT, repeat_penalty=1.1)),
+    ({"repetition_penalty": 1.3, "repeat_penalty": 1.1}, replace(DEFAULT, repeat_penalty=1.1)),
 ]
 
 
 @pytest.mark.parametrize(("fields", "expected"), SAMPLINGS, ids=repr)
 def test_sampling_is_the_default_but_for_what_is_asked(fields: dict[str, Any], expected: Sampling) -> None:
     assert prompt.sampling(request(**fields), DEFAULT) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, None),
+        ({"include": None, "top_logprobs": None}, None),
+        ({"include": ["reasoning.encrypted_content"], "top_logprobs": 0}, None),
+        ({"include": ["a", prompt.LOGPROBS]}, 0),
+        ({"include": [prompt.LOGPROBS], "top_logprobs": 20}, 20),
+        ({"top_logprobs": 3}, 3),
+    ],
+)
+def test_either_of_two_fields_asks_for_logprobs(fields: dict[str, Any], expected: int | None) -> None:
+    assert prompt.job(request(**fields), [1], DEFAULT, 9).top_logprobs == expected
+
+
+def test_what_else_is_to_be_included_is_told_to_the_log() -> None:
+    assert prompt.not_included(request(include=["a", prompt.LOGPROBS, "b"])) == ["include a", "include b"]
+    assert prompt.not_included(request()) == []
+
+
+def test_a_bias_is_of_tokens_that_there_are() -> None:
+    prompt.check_bias(DEFAULT, 1)
+    prompt.check_bias(replace(DEFAULT, logit_bias={0: 1, 99: 1}), 100)
+    with pytest.raises(InvalidRequest) as caught:
+        prompt.check_bias(replace(DEFAULT, logit_bias={0: 1, 100: 1}), 100)
+    assert (caught.value.param, caught.value.message) == (
+        "logit_bias",
+        "`logit_bias` names the token 100; this model has those from 0 to 99.",
+    )
 
 
 JOBS: list[tuple[int | None, int, int]] = [

@@ -3,14 +3,32 @@
 import json
 from pathlib import Path
 
+import msgspec
 import openai
 import pytest
 import trio
 import trio.testing
 
 from engine.scripted import ScriptedModel
+from server.events import Response
+from server.replay import STOPPED
+from server.store import Stored
 from tests import wire
-from tests.helpers import PATIENCE, Answer, Client, PacedModel, Running, exchange, frames, get, post, served, types
+from tests.helpers import (
+    PATIENCE,
+    Answer,
+    Client,
+    PacedModel,
+    Running,
+    behind,
+    exchange,
+    frames,
+    get,
+    open_store,
+    post,
+    served,
+    types,
+)
 
 DELTA = "response.output_text.delta"
 
@@ -22,10 +40,8 @@ async def again(running: Running, response_id: str, number: int | None = None) -
 
 async def check_every_beginning(running: Running, response_id: str, body: bytes) -> None:
     """Behind each event comes the rest; behind the last, or none, the terminal event alone."""
-    whole = frames(body)
-    for number in range(-1, len(whole) + 2):
-        rest = whole[number + 1 :] if number < len(whole) - 2 else whole[-2:]
-        assert (number, (await again(running, response_id, number)).body) == (number, b"".join(rest))
+    for number in range(-1, len(frames(body)) + 2):
+        assert (number, (await again(running, response_id, number)).body) == (number, behind(body, number))
     assert (await again(running, response_id)).body == body
 
 
@@ -111,7 +127,34 @@ async def test_beyond_what_is_there_it_waits_for_the_end(tmp_path: Path) -> None
         await client.request("GET", f"/v1/responses/{response_id}?stream=true&starting_after=1000")
         await client.head()
         model.go()
-        assert [frame.event for frame in wire.parse_sse(await client.rest_of_stream())] == ["response.completed", None]
+        rest = await client.rest_of_stream()
+        assert rest == behind((await again(running, response_id)).body, 1000)
+
+
+async def test_who_had_read_more_than_a_crash_has_left_still_gets_the_end(tmp_path: Path) -> None:
+    """Numbered so that a client that drops what it has read, by number, keeps it."""
+    store = open_store(tmp_path)
+    first = Response(id="resp_a", created_at=7, model="m", store=True, background=True, temperature=1, top_p=1)
+    encoded = msgspec.json.encode(first)
+    store.begin(Stored(id="resp_a", created_at=7, status="queued", first=encoded, response=encoded, items=b"[]"), 1e9)
+    store.close()
+    told: list[tuple[str, int]] = []
+
+    def use(url: str) -> None:
+        with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
+            for event in client.responses.retrieve("resp_a", stream=True, starting_after=57):
+                told.append((event.type, event.sequence_number))
+            # Its helper asks for everything, and drops by itself: but it raises what an `error` event says.
+            helper = client.responses.stream(response_id="resp_a", starting_after=57)
+            with helper as stream, pytest.raises(openai.APIError, match=STOPPED):
+                next(iter(stream))
+
+    async with served(state=tmp_path) as running:
+        whole = await again(running, "resp_a")
+        await check_every_beginning(running, "resp_a", whole.body)
+        await trio.to_thread.run_sync(use, running.url)
+    assert types(whole.events) == ["response.created", "response.in_progress", "error", "response.failed"]
+    assert told == [("response.failed", 58)]
 
 
 async def status(running: Running, response_id: str) -> str:

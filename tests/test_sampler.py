@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.model import FloatArray
 from engine.pieces import Sampling
-from engine.sampler import Sampler, shortlist
+from engine.sampler import Sampler, likelihood, shortlist
 
 GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
 
@@ -161,3 +161,44 @@ def test_tokens_come_as_often_as_their_probability_says(temperature: float) -> N
     # Pearson's chi-square; 5 degrees of freedom pass 20.5 once in a thousand seeds, and this seed is fixed.
     expected = [n * each for each in softmax(logits, temperature)]
     assert sum((counts[id_] - wanted) ** 2 / wanted for id_, wanted in enumerate(expected)) < 20.5
+
+
+@given(distinct, st.integers(0, 20), st.sampled_from([0.0005, 0.003, 0.02]), st.integers(0, 59))
+def test_likelihoods_are_those_of_the_reference(numbers: list[int], n_top: int, scale: float, which: int) -> None:
+    logits = np.array(numbers, np.float32) * np.float32(scale)
+    token = which % len(logits)
+    odds = np.log(np.maximum(softmax(logits), 1e-300))
+    best = sorted(range(len(logits)), key=lambda id_: -float(logits[id_]))[:n_top]
+    found = likelihood(logits, token, n_top)
+    assert [id_ for id_, _ in found.top] == best
+    assert np.allclose([found.logprob, *(number for _, number in found.top)], odds[[token, *best]], atol=1e-4)
+    assert max([found.logprob, *(number for _, number in found.top)]) <= 0
+
+
+def test_likelihoods_are_exact_for_a_large_vocabulary() -> None:
+    logits = np.random.default_rng(3).normal(0, 2, 150_000).astype(np.float32)
+    exact = logits.astype(np.float64)
+    exact -= exact.max() + math.log(np.exp(exact - exact.max()).sum())
+    found = likelihood(logits, 149_999, 20)
+    assert found.logprob == pytest.approx(exact[149_999], abs=1e-5)
+    assert [number for _, number in found.top] == pytest.approx(np.sort(exact)[:-21:-1].tolist(), abs=1e-5)
+
+
+def test_a_likelihood_is_the_models_whatever_is_done_to_the_logits_then() -> None:
+    logits = array(2, 1, 0)
+    wish = Sampling(0.5, 0.9, 2, 0, 7, presence_penalty=2, logit_bias={0: -100})
+    sampler = Sampler(wish, [0, 1], top_logprobs=1)
+    untouched = sampler.untouched(logits)
+    logits[1] = -np.inf  # as a grammar does it
+    token = sampler.pick(logits)
+    assert token == 2
+    found = sampler.likelihood(untouched, token)
+    assert found == likelihood(array(2, 1, 0), 2, 1)
+    ((best, number),) = found.top
+    assert (best, round(number, 6), round(found.logprob, 6)) == (0, -0.407606, -2.407606)
+
+
+def test_who_does_not_ask_gets_no_likelihood() -> None:
+    sampler = Sampler(GREEDY)
+    assert sampler.untouched(array(1, 2)) is None
+    assert sampler.likelihood(None, 1) is None

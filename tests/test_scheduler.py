@@ -77,7 +77,7 @@ class Play:
     def slots(self) -> list[int]:
         return [chunk.slot for chunk in self.steps]
 
-    def _evaluate(self, chunks: Sequence[Chunk]) -> dict[int, list[int]]:
+    def _evaluate(self, chunks: Sequence[Chunk]) -> dict[int, list[Token]]:
         sampled = {}
         for chunk in chunks:
             held = self.held[chunk.slot]
@@ -85,7 +85,7 @@ class Play:
             assert 1 <= len(chunk.tokens) <= PREFILL_CHUNK
             held[chunk.position :] = chunk.tokens
             if chunk.logits:
-                sampled[chunk.slot] = [following(held) if self.answer is None else self.answer.pop(0)]
+                sampled[chunk.slot] = [Token(following(held) if self.answer is None else self.answer.pop(0))]
         return sampled
 
 

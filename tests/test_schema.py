@@ -87,6 +87,20 @@ BAD: dict[str, tuple[bytes, str | None, str]] = {
     "top_k a fraction": (body(top_k=1.5), "top_k", "got `float`"),
     "min_p above": (body(min_p=1.5), "min_p", "Expected `float` <= 1.0"),
     "seed beyond 64 bits": (body(seed=2**63), "seed", "Expected `int` <= 9223372036854775807"),
+    "top_logprobs above": (body(top_logprobs=21), "top_logprobs", "Expected `int` <= 20"),
+    "top_logprobs below": (body(top_logprobs=-1), "top_logprobs", "Expected `int` >= 0"),
+    "include a text": (body(include="message.output_text.logprobs"), "include", "Expected `array | null`, got `str`"),
+    "include of numbers": (body(include=["a", 3]), "include[1]", "Expected `str`, got `int`"),
+    "presence_penalty below": (body(presence_penalty=-2.1), "presence_penalty", "Expected `float` >= -2.0"),
+    "presence_penalty above": (body(presence_penalty=2.1), "presence_penalty", "Expected `float` <= 2.0"),
+    "frequency_penalty above": (body(frequency_penalty=3), "frequency_penalty", "Expected `float` <= 2.0"),
+    "repeat_penalty zero": (body(repeat_penalty=0), "repeat_penalty", "Expected `float` > 0.0"),
+    "repetition_penalty above": (body(repetition_penalty=11), "repetition_penalty", "Expected `float` <= 10.0"),
+    "repeat_last_n below": (body(repeat_last_n=-2), "repeat_last_n", "Expected `int` >= -1"),
+    "a bias above": (body(logit_bias={"1": 101}), "logit_bias[...]", "Expected `float` <= 100.0"),
+    "a bias of a text": (body(logit_bias={"the": 1}), "logit_bias", "Expected `int`, got `str`"),
+    "a bias of no token": (body(logit_bias={"-1": 1}), "logit_bias", "Expected `int` >= 0"),
+    "a bias of pairs": (body(logit_bias=[[1, 1]]), "logit_bias", "got `array`"),
     "no output tokens": (body(max_output_tokens=0), "max_output_tokens", "Expected `int` >= 1"),
     "output tokens text": (body(max_output_tokens="5"), "max_output_tokens", "got `str`"),
     # Other fields
@@ -127,12 +141,6 @@ BAD: dict[str, tuple[bytes, str | None, str]] = {
         "`input[1].role` is 'boss'; it must be one of user, assistant, system, developer.",
     ),
     "content a number": (said(content=5), "input[0].content", "Expected `str | array | null`, got `int`"),
-    "a reference to nothing": (
-        body(input=[{"type": "item_reference", "id": "msg_1"}]), "input[0].id", "There is no item 'msg_1' to refer to.",
-    ),
-    "a reference without id": (
-        body(input=[{"type": "item_reference"}]), "input[0].id", "There is no item None to refer to.",
-    ),
     "truncation": (body(truncation="always"), "truncation", "Invalid enum value 'always'"),
     "a call without name": (body(input=[{"type": "function_call"}]), "input[0]", "missing required field `name`"),
     # Parts

@@ -1,4 +1,5 @@
-"""Whatever clients do to stored responses, in whatever order, restarts among it: each is as a simple model says."""
+"""Whatever clients do to stored responses and conversations, in whatever order, restarts among it: each is as a simple
+model says."""
 
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -20,7 +21,7 @@ from hypothesis.stateful import (
 from msgspec import Struct
 
 from tests import wire
-from tests.helpers import Answer, PacedModel, Running, delete, exchange, frames, get, post, served, text
+from tests.helpers import Answer, PacedModel, Running, behind, delete, encode, exchange, get, post, served, text
 
 
 class Daemon:
@@ -49,6 +50,7 @@ class Known(Struct):
     input: str
     previous: str | None
     background: bool
+    conversation: str | None = None
     status: str = "making"
     body: Any = None
     stream: bytes = b""
@@ -56,6 +58,7 @@ class Known(Struct):
 
 class Clients(RuleBasedStateMachine):
     ids = Bundle("ids")
+    conversations = Bundle("conversations")
 
     def __init__(self, nursery: trio.Nursery) -> None:
         super().__init__()
@@ -65,6 +68,8 @@ class Clients(RuleBasedStateMachine):
         self._held = False
         self._known: dict[str, Known] = {}
         """Those that are stored."""
+        self._said: dict[str, list[str]] = {}
+        """What is in each conversation: who said it, and what."""
 
     def teardown(self) -> None:
         self._daemon.stop()
@@ -81,6 +86,10 @@ class Clients(RuleBasedStateMachine):
             return None
         answer = "a" + text(known.body) if known.body["output"] else ""
         return before + len("u" + known.input + answer)
+
+    def _grow(self, conversation: str | None, *said: str) -> None:
+        if conversation in self._said:
+            self._said[conversation] += said
 
     def _settle(self, response_id: str) -> None:
         """It has ended: from now on nothing about it changes."""
@@ -117,14 +126,62 @@ class Clients(RuleBasedStateMachine):
             assert not stream or self._known[response_id].stream == answer.body
         return response_id
 
-    @rule(target=ids, input_=st.text("ab", min_size=1, max_size=4))
-    def create_in_the_background(self, input_: str) -> str:
-        response = self._call(post, input=input_, background=True).json
+    @rule(
+        target=ids,
+        input_=st.text("ab", min_size=1, max_size=4),
+        conversation=st.one_of(st.none(), conversations),
+    )
+    def create_in_the_background(self, input_: str, conversation: str | None) -> str:
+        answer = self._call(post, input=input_, background=True, conversation=conversation)
+        if conversation is not None and conversation not in self._said:
+            assert answer.status == 404
+            return "resp_none"
+        response = answer.json
         assert response["status"] == "queued"
-        self._known[response["id"]] = Known(input_, None, background=True)
+        self._known[response["id"]] = Known(input_, None, background=True, conversation=conversation)
         if not self._held:
             self._finish()
         return str(response["id"])
+
+    @rule(target=conversations, said=st.lists(st.text("ab", min_size=1, max_size=4), max_size=3))
+    def converse(self, said: list[str]) -> str:
+        items = [{"role": "user", "content": content} for content in said]
+        conversation_id: str = self._call(exchange, "POST", "/v1/conversations", encode(items=items)).json["id"]
+        self._said[conversation_id] = [f"u{content}" for content in said]
+        return conversation_id
+
+    @precondition(lambda self: not self._held)
+    @rule(
+        conversation=conversations,
+        input_=st.text("ab", min_size=1, max_size=4),
+        stream=st.booleans(),
+        store=st.booleans(),
+    )
+    def create_in_a_conversation(self, conversation: str, input_: str, stream: bool, store: bool) -> None:
+        answer = self._call(post, input=input_, stream=stream, store=store, conversation=conversation)
+        if conversation not in self._said:
+            assert answer.status == 404
+            return
+        response = answer.events[-1]["response"] if stream else answer.json
+        assert (text(response), response["conversation"]) == (input_, {"id": conversation})
+        before = "".join(self._said[conversation])
+        assert response["usage"]["input_tokens"] == len(before + "u" + input_ + "a")
+        self._grow(conversation, f"u{input_}", f"a{input_}")
+
+    @rule(conversation=conversations)
+    def read_conversation(self, conversation: str) -> None:
+        found = self._call(get, f"/v1/conversations/{conversation}/items?order=asc&limit=100")
+        if conversation not in self._said:
+            assert found.status == 404
+            return
+        wire.check_conversation_items(found.json)
+        said = [item["role"][0] + item["content"][0]["text"] for item in found.json["data"]]
+        assert said == self._said[conversation][:100]
+
+    @rule(conversation=conversations)
+    def delete_conversation(self, conversation: str) -> None:
+        answer = self._call(delete, f"/v1/conversations/{conversation}")
+        assert answer.status == (404 if self._said.pop(conversation, None) is None else 200)
 
     @precondition(lambda self: not self._held)
     @rule()
@@ -145,6 +202,7 @@ class Clients(RuleBasedStateMachine):
             if known.status == "making":
                 self._settle(response_id)
                 assert (known.status, text(known.body)) == ("completed", known.input)
+                self._grow(known.conversation, f"u{known.input}", f"a{known.input}")  # one slot: in their order
 
     @rule(response_id=ids)
     def retrieve(self, response_id: str) -> None:
@@ -166,8 +224,7 @@ class Clients(RuleBasedStateMachine):
         if known is None:
             assert found.status == 404
         else:
-            whole = frames(known.stream)
-            assert found.body == b"".join(whole[min(number + 1, len(whole) - 2) :])
+            assert found.body == behind(known.stream, number)
 
     @rule(response_id=ids)
     def cancel(self, response_id: str) -> None:
@@ -178,13 +235,17 @@ class Clients(RuleBasedStateMachine):
         elif known.status == "making":
             self._settle(response_id)
             assert (known.status, answer.json) == ("cancelled", known.body)
+            self._grow(known.conversation, f"u{known.input}")  # the model was held: it has said nothing
         else:
             assert answer.json == known.body
 
     @rule(response_id=ids)
     def delete(self, response_id: str) -> None:
         answer = self._call(delete, f"/v1/responses/{response_id}")
-        assert answer.status == (200 if self._known.pop(response_id, None) else 404)
+        known = self._known.pop(response_id, None)
+        assert answer.status == (200 if known else 404)
+        if known is not None and known.status == "making":
+            self._grow(known.conversation, f"u{known.input}")
 
     @rule()
     def restart(self) -> None:

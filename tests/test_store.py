@@ -24,9 +24,9 @@ from server.conversation_store import Conversation, Page, StoredItem
 from server.database import StoreError
 from server.entries import DAY, Limits, Missing
 from server.store import Store, Stored
+from tests.helpers import AMPLE
 
 NOW = 1_000_000.0
-AMPLE = Limits()
 NOBODY = 65534
 
 
@@ -146,7 +146,7 @@ def test_what_was_being_made_and_cannot_be_read_is_removed(path: Path, caplog: p
 
 
 def test_the_least_recently_used_goes_first(path: Path) -> None:
-    keeper = store(path, Limits(count=4))
+    keeper = store(path, replace(AMPLE, count=4))
     for i, previous in enumerate([None, "r0", None, None]):
         put(keeper, begun(f"r{i}", previous), NOW + i)
     keeper.chain("r1", NOW + 10)
@@ -157,25 +157,25 @@ def test_the_least_recently_used_goes_first(path: Path) -> None:
 
 
 def test_bytes_are_bounded(path: Path) -> None:
-    keeper = store(path, Limits(megabytes=0.01))
+    keeper = store(path, replace(AMPLE, megabytes=0.01))
     for i in range(5):
         put(keeper, begun(f"r{i}", size=3000), NOW + i)
     assert held(keeper) == ["r2", "r3", "r4"]
 
 
 def test_what_was_not_used_for_long_goes(path: Path) -> None:
-    keeper = store(path, Limits(days=2))
+    keeper = store(path, replace(AMPLE, days=2))
     put(keeper, begun("old"), NOW)
     put(keeper, begun("used"), NOW)
     keeper.get("used", NOW + DAY)
     put(keeper, begun("new"), NOW + 2.5 * DAY)
     assert held(keeper) == ["used", "new"]
     keeper.close()
-    assert held(store(path, Limits(days=2), NOW + 4 * DAY)) == ["new"]
+    assert held(store(path, replace(AMPLE, days=2), NOW + 4 * DAY)) == ["new"]
 
 
 def test_what_is_being_made_stays_with_its_conversation(path: Path) -> None:
-    keeper = store(path, Limits(count=1, days=1))
+    keeper = store(path, replace(AMPLE, count=1, days=1))
     keeper.conversations.create(Conversation("conv", 7, b"{}"), [], NOW)
     made = [begun("r1", conversation="conv"), begun("r2"), begun("r3")]
     for each in made:
@@ -189,7 +189,7 @@ def test_what_is_being_made_stays_with_its_conversation(path: Path) -> None:
 
 
 def test_what_is_larger_than_everything_is_refused_and_drives_nothing_out(path: Path) -> None:
-    keeper = store(path, Limits(megabytes=0.01))
+    keeper = store(path, replace(AMPLE, megabytes=0.01))
     put(keeper, begun("r1", size=6000))
     with pytest.raises(StoreError, match="r2 has 20040 bytes, more than all that may be stored: raise the limit"):
         keeper.begin(begun("r2", size=20_000), NOW)

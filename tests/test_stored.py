@@ -113,6 +113,20 @@ async def test_a_chain_is_the_whole_conversation_without_the_old_instructions(tm
             assert whole["usage"]["input_tokens_details"]["cached_tokens"] == n_prompt - 1
 
 
+NOTHINGS: list[dict[str, Any]] = [{}, {"input": None}, {"input": []}, {"input": ""}]
+
+
+async def test_the_past_alone_is_gone_on_from(tmp_path: Path) -> None:
+    async with served(ScriptedModel(n_slots=1), state=tmp_path) as running:
+        first = (await post(running, input=FIRST)).json
+        whole = (await post(running, input=PAST, instructions="Go on.")).json
+        for nothing in NOTHINGS:
+            asked: dict[str, Any] = {"previous_response_id": first["id"], "instructions": "Go on.", **nothing}
+            again = (await post(running, **asked)).json
+            assert again["usage"]["input_tokens"] == whole["usage"]["input_tokens"]
+            assert (await get(running, path(again, "/input_items"))).json["data"] == []
+
+
 async def test_a_chain_goes_on_after_a_restart(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         first = (await post(running, input="Hello", stream=True)).events[-1]["response"]
@@ -173,8 +187,8 @@ def listed(stem: str) -> list[dict[str, Any]]:
         {**message, **SENT[0]},
         {**message, "id": f"msg_{stem}i01", "role": "developer", "content": hm},
         {**message, "id": f"msg_{stem}i02", "role": "assistant", "content": wait},
-        {"id": f"fc_{stem}i03", **CALL},
-        {"id": f"fco_{stem}i04", **OUTPUT},
+        {"id": f"fc_{stem}i03", "status": "completed", **CALL},
+        {"id": f"fco_{stem}i04", "status": "completed", **OUTPUT},
         {"id": f"item_{stem}i05", **SENT[5]},
         {"type": "reasoning", "id": f"rs_{stem}i07", "summary": []},
     ]

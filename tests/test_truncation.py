@@ -1,4 +1,4 @@
-"""The oldest turns go first, as few as can be, and some never go."""
+"""The oldest turns go first, by quarters of the room, and some never go."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import Call, Message
-from server.truncation import fitted, room
+from server.truncation import beginning, fitted, room
 
 SYSTEM, LATER = Message("system", "S"), Message("system", "L")
 CALLED = (Message("assistant", "", calls=(Call("a", "f", ""),)), Message("tool", "o"))
@@ -45,15 +45,34 @@ CASES: dict[str, tuple[list[Message], int, str]] = {
 
 @pytest.mark.parametrize(("messages", "most", "left"), CASES.values(), ids=CASES)
 def test_of_a_conversation_is_left(messages: list[Message], most: int, left: str) -> None:
-    assert text(fitted(messages, most, tokens)) == left
+    assert text(fitted(messages, tokens, most)) == left
 
 
 @given(st.text("Aab", max_size=30), st.integers(0, 70))
-def test_as_few_turns_are_dropped_as_can_be(letters: str, most: int) -> None:
+def test_no_more_turns_are_dropped_than_make_whole_quarters(letters: str, most: int) -> None:
     messages = [SYSTEM, *said(letters), *said("Z")]
     starts = [i for i, message in enumerate(messages) if i == 1 or message.role == "user"]
     every = [tokens([SYSTEM, *messages[start:]]) for start in starts]
-    assert fitted(messages, most, tokens) == next((prompt for prompt in every if len(prompt) <= most), every[-1])
+    whole, quarter = len(every[0]), max(most // 4, 1)
+    limit = whole if whole <= most else next(n for n in range(whole, -whole - 80, -quarter) if n <= most)
+    assert fitted(messages, tokens, most) == next((prompt for prompt in every if len(prompt) <= limit), every[-1])
+
+
+def test_most_turns_begin_where_the_one_before_did() -> None:
+    """Or nothing of what the KV cache holds would be of use to them."""
+    talk = said("".join(f"{chr(0x410 + n)}a" for n in range(32)))  # capitals that differ
+    beginnings = [fitted(talk[: 2 * turns], tokens, 60)[0] for turns in range(16, 32)]
+    assert len(set(beginnings)) == 5  # of 4 tokens a turn, a quarter has almost four
+
+
+@given(st.text("Aab", max_size=30), st.integers(0, 70), st.integers(0, 30))
+def test_a_beginning_has_as_many_turns_as_fit(letters: str, most: int, least: int) -> None:
+    messages = [SYSTEM, *said(letters), *said("Z")]
+    ends = [i for i, message in enumerate(messages) if i > 1 and message.role == "user"] + [len(messages)]
+    allowed = [end for end in ends if end > least] or ends[-1:]
+    fitting = [end for end in allowed if len(tokens(messages[:end])) <= most]
+    count = max(fitting, default=allowed[0])
+    assert beginning(messages, tokens, most, least) == (count, tokens(messages[:count]))
 
 
 def test_a_long_conversation_is_rendered_a_few_times() -> None:
@@ -64,7 +83,10 @@ def test_a_long_conversation_is_rendered_a_few_times() -> None:
         rendered += 1
         return tokens(messages)
 
-    assert len(fitted(said("Aa" * 1000), 1234, count)) == 1232
+    assert len(fitted(said("Aa" * 1000), count, 1234)) == 1228
+    assert rendered <= 12
+    rendered = 0
+    assert beginning(said("Aa" * 1000), count, 1234, 0)[0] == 616
     assert rendered <= 12
 
 

@@ -13,6 +13,7 @@ from typing import Any, get_args
 import jsonschema
 import pydantic
 from msgspec import Struct
+from openai.types.conversations import Conversation, ConversationItemList
 from openai.types.responses import Response, ResponseStreamEvent
 
 from tests.wire_order import check_order, check_outcome
@@ -102,9 +103,22 @@ def check_stream(events: list[dict[str, Any]]) -> None:
 
 def check_response(body: dict[str, Any]) -> None:
     """A Response that is no event: its shape by both authorities, and what its status promises."""
-    _validate(pydantic.TypeAdapter(Response), body, "response")
-    _check_against("ResponseResource", _known_response(body), "response")
+    _validate(_response_type(), body, "response")
+    check_against("ResponseResource", _known_response(body), "response")
     check_outcome(body)
+
+
+def check_conversation(body: dict[str, Any]) -> None:
+    _validate(pydantic.TypeAdapter(Conversation), body, "conversation")
+
+
+def check_conversation_items(body: dict[str, Any]) -> None:
+    """A list of a conversation's items, as it comes when some are added, or in pages."""
+    ends = [item["id"] for item in body["data"][:1] + body["data"][-1:]] or [None, None]
+    assert [body["first_id"], body["last_id"]] == [ends[0], ends[-1]], f"first_id and last_id: {body}"
+    # Of an empty page the class of what was added would forbid the nulls; the class of a page doesn't.
+    named = body if body["data"] else body | {"first_id": "", "last_id": ""}
+    _validate(pydantic.TypeAdapter(ConversationItemList), named, "conversation items")
 
 
 def check_client(event: dict[str, Any]) -> None:
@@ -122,7 +136,7 @@ def check_schema(event: dict[str, Any]) -> None:
     kind = _RENAMED.get(event["type"], event["type"])
     schema = _schema_names().get(kind)
     assert schema is not None, f"Open Responses knows no event of type {kind!r}"
-    _check_against(schema, _known(event) | {"type": kind}, _name(event))
+    check_against(schema, _known(event) | {"type": kind}, _name(event))
 
 
 def _name(event: dict[str, Any]) -> str:
@@ -134,6 +148,11 @@ def _client_types() -> dict[str, pydantic.TypeAdapter[Any]]:
     """Event type -> adapter. The library itself picks by `type`, but forgives everything: it constructs."""
     union = get_args(ResponseStreamEvent)[0]
     return {get_args(cls.model_fields["type"].annotation)[0]: pydantic.TypeAdapter(cls) for cls in get_args(union)}
+
+
+@cache
+def _response_type() -> pydantic.TypeAdapter[Response]:
+    return pydantic.TypeAdapter(Response)
 
 
 def _validate(adapter: pydantic.TypeAdapter[Any], body: dict[str, Any], name: str) -> None:
@@ -164,7 +183,7 @@ def _validator(schema: str) -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(root)
 
 
-def _check_against(schema: str, body: dict[str, Any], name: str) -> None:
+def check_against(schema: str, body: dict[str, Any], name: str) -> None:
     if not OPEN_RESPONSES.exists():
         return
     error = jsonschema.exceptions.best_match(_validator(schema).iter_errors(body))

@@ -122,6 +122,7 @@ class ItemCheck:
         self.output_index = output_index
         self.state = "added"
         self.text = ""
+        self.logprobs: list[Any] = []
         assert self.added["type"] in KINDS, f"an item of unknown type: {self.added}"
         self.kind = KINDS[self.added["type"]]
         self.part: Part | None = None
@@ -159,23 +160,27 @@ class ItemCheck:
 
     def _take_text(self, event: Event, name: str) -> None:
         if "part.added" in name:
-            self.part, self.text = PARTS[event["part"]["type"]], ""
+            self.part, self.text, self.logprobs = PARTS[event["part"]["type"]], "", []
             must_equal(event["part"][self.part.field], "", event, "the new part's text")
+            must_equal(event["part"].get("logprobs") or [], [], event, "the new part's logprobs")
         if self.part is not None:
             must_equal(event[self.part.index], len(self.parts[self.part.list]), event, self.part.index)
         if name.endswith(".delta"):
             self.text += event["delta"]
+            self.logprobs += event.get("logprobs") or []
         elif "part.done" in name:
             self._close_part(event)
         elif name.endswith(".done"):
             field = self.part.field if self.part else self.kind.field
             must_equal(event[field], self.text, event, f"{field} against the deltas")
+            must_equal(event.get("logprobs") or [], self.logprobs, event, "logprobs against the deltas")
         if name == "function_call_arguments.done":  # openai-python 2 requires what 3 dropped (1.1)
             must_equal(event.get("name"), self.added["name"], event, "name")
 
     def _close_part(self, event: Event) -> None:
         assert self.part is not None
         must_equal(event["part"][self.part.field], self.text, event, "the part's text against the deltas")
+        must_equal(event["part"].get("logprobs") or [], self.logprobs, event, "the part's logprobs against the deltas")
         self.parts[self.part.list].append(event["part"])
 
     def _finish(self, event: Event) -> None:
@@ -226,6 +231,8 @@ class StreamCheck:
         self.first = self.first or response
         for name in ("id", "object", "created_at", "model"):
             must_equal(response[name], self.first[name], event, f"the response's {name}")
+        if "conversation" in response:  # it goes where the disk fails
+            must_equal(response["conversation"], self.first.get("conversation"), event, "the response's conversation")
         must_equal(response["output"], self.finished, event, "output against the finished items")
         name = event["type"].removeprefix("response.")
         allowed = STATUSES.get(name, {name})

@@ -1,0 +1,42 @@
+"""`POST /v1/responses/compact`: the model is asked for a summary, by generations that nobody follows or stores."""
+
+import time
+from functools import partial
+
+import msgspec
+
+from server import compaction
+from server.events import Usage
+from server.exchange import Exchange
+from server.generations import Generations
+from server.models import RENDERINGS, Models
+from server.responses import Responses
+
+
+class Compact:
+    def __init__(self, models: Models, generations: Generations, responses: Responses) -> None:
+        self._models = models
+        self._generations = generations
+        self._responses = responses
+
+    async def create(self, exchange: Exchange) -> None:
+        """What doesn't fit the context at once is summarised from its beginning, part by part."""
+        self._generations.check()
+        messages = (await self._responses.asked(exchange)).messages
+        n_ctx = self._models.served.info.n_ctx
+        request = compaction.request(n_ctx)
+        left = messages
+        usages: list[Usage] = []
+        while True:
+            count, tokens = await self._models.render(left, partial(compaction.part, n_ctx=n_ctx), RENDERINGS)
+            order = self._responses.order(request, tokens, exchange.client)
+            with self._generations.make(order, anyway=bool(usages)) as generation:
+                response = await self._responses.whole(exchange, generation)
+            text = compaction.written(response)
+            assert response.usage is not None, "it has ended well"
+            usages.append(response.usage)
+            if count == len(left):
+                break
+            left = compaction.rest(left, count, text)
+        answer = compaction.compacted(response.id, int(time.time()), messages, text, usages)
+        await exchange.answer(200, msgspec.json.encode(answer))

@@ -1,0 +1,169 @@
+"""`/v1/conversations` and what is below it: items that stay together, and that responses go on from and append to."""
+
+import time
+from collections.abc import Sequence
+from uuid import uuid4
+
+import msgspec
+from msgspec import UNSET, Raw, Struct
+
+from server import items, schema
+from server.archive import Archive, ConversationArchive
+from server.config import Config
+from server.conversation_schema import Addition, Change, Creation
+from server.conversation_store import Conversation, StoredItem, split
+from server.entries import Missing
+from server.errors import InvalidRequest, NotFound
+from server.exchange import Exchange
+from server.items import ItemList
+from server.reading import Reader
+from server.references import References
+from server.schema import Listing, Typed
+
+
+class ConversationObject(Struct, frozen=True):
+    id: str
+    created_at: int
+    """Seconds."""
+    metadata: Raw
+    object: str = "conversation"
+
+
+class Deleted(Struct, frozen=True):
+    id: str
+    object: str = "conversation.deleted"
+    deleted: bool = True
+
+
+_creation = msgspec.json.Decoder(Creation)
+_change = msgspec.json.Decoder(Change)
+_addition = msgspec.json.Decoder(Addition)
+
+
+class Conversations:
+    def __init__(self, config: Config, archive: Archive | None) -> None:
+        self._config = config
+        self._archive = archive
+        self._references = References(archive, config.max_body_bytes)
+
+    async def create(self, exchange: Exchange) -> None:
+        asked = schema.read(await self._body(exchange) or b"{}", _creation)
+        if self._archive is None:
+            raise InvalidRequest("This server stores no conversations (--store).")
+        metadata = msgspec.json.encode(asked.metadata or {})
+        conversation = Conversation(f"conv_{uuid4().hex}", int(time.time()), metadata)
+        new = await self._new(asked.items or ())
+        await self._archive.conversations.create(conversation, new, time.time())
+        await exchange.answer(200, _encoded(conversation))
+
+    async def retrieve(self, exchange: Exchange, conversation_id: str) -> None:
+        await exchange.answer(200, _encoded(await self._conversation(conversation_id)))
+
+    async def update(self, exchange: Exchange, conversation_id: str) -> None:
+        asked = schema.read(await self._body(exchange), _change)
+        if asked.metadata is UNSET:
+            raise InvalidRequest("`metadata` is missing: it is what can be changed.", param="metadata")
+        metadata = msgspec.json.encode(asked.metadata or {})
+        if not await self._kept(conversation_id).update(conversation_id, metadata, time.time()):
+            raise _unknown(conversation_id)
+        await self.retrieve(exchange, conversation_id)
+
+    async def delete(self, exchange: Exchange, conversation_id: str) -> None:
+        """With its items. Responses that were made in it stay; one that is being made ends without it."""
+        if not await self._kept(conversation_id).delete(conversation_id):
+            raise _unknown(conversation_id)
+        await exchange.answer(200, msgspec.json.encode(Deleted(conversation_id)))
+
+    async def add_items(self, exchange: Exchange, conversation_id: str) -> None:
+        asked = schema.read(await self._body(exchange), _addition)
+        if not asked.items:
+            raise InvalidRequest("`items` is missing, or empty: send what is to be added.", param="items")
+        kept = self._kept(conversation_id)
+        new = await self._new(asked.items)
+        try:
+            await kept.add(conversation_id, new, time.time())
+        except Missing as error:
+            raise _unknown(conversation_id) from error
+        await exchange.answer(200, _list(new, more=False))
+
+    async def list_items(self, exchange: Exchange, conversation_id: str) -> None:
+        wish = schema.query(exchange.query, Listing)
+        kept = self._kept(conversation_id)
+        try:
+            page = await kept.items(conversation_id, time.time(), wish.after, wish.limit, wish.order == "desc")
+        except Missing as error:
+            if error.id == conversation_id:
+                raise _unknown(conversation_id) from error
+            raise InvalidRequest(f"There is no item {wish.after!r} in this list.", param="after") from error
+        await exchange.answer(200, _list(page.items, page.more))
+
+    async def retrieve_item(self, exchange: Exchange, conversation_id: str, item_id: str) -> None:
+        item = await self._kept(conversation_id).item(conversation_id, item_id)
+        if item is None:
+            raise await self._no_item(conversation_id, item_id)
+        await exchange.answer(200, item.json)
+
+    async def delete_item(self, exchange: Exchange, conversation_id: str, item_id: str) -> None:
+        """The answer is the conversation."""
+        if not await self._kept(conversation_id).delete_item(conversation_id, item_id, time.time()):
+            raise await self._no_item(conversation_id, item_id)
+        await self.retrieve(exchange, conversation_id)
+
+    async def _body(self, exchange: Exchange) -> bytes:
+        return await exchange.body(self._config.max_body_bytes, self._config.body_gap_seconds)
+
+    def _kept(self, conversation_id: str) -> ConversationArchive:
+        """Where that one is, if it is anywhere. Raises NotFound."""
+        if self._archive is None:
+            raise _unknown(conversation_id)
+        return self._archive.conversations
+
+    async def _conversation(self, conversation_id: str) -> Conversation:
+        """Raises NotFound."""
+        conversation = await self._kept(conversation_id).get(conversation_id, time.time())
+        if conversation is None:
+            raise _unknown(conversation_id)
+        return conversation
+
+    async def _no_item(self, conversation_id: str, item_id: str) -> NotFound:
+        """Raises NotFound where it is the conversation that is missing."""
+        await self._conversation(conversation_id)
+        return NotFound(f"There is no item {item_id!r} in conversation {conversation_id!r}.")
+
+    async def _new(self, asked: Sequence[Raw]) -> list[StoredItem]:
+        """What could not be answered later is not taken in. Raises InvalidRequest."""
+        asked = await self._references.items(asked, "items")
+        for index, raw in enumerate(asked):
+            if schema.part(raw, Typed, place := f"items[{index}]") == Typed():
+                raise InvalidRequest(f"`{place}` has neither `type` nor `role`.", param=place)
+        for _ in Reader().entries(asked, "items"):
+            pass
+        new = split(items.kept(asked, uuid4().hex))
+        if len({item.id for item in new}) < len(new):
+            raise InvalidRequest("Two of `items` have the same `id`.", param="items")
+        return new
+
+
+async def said(archive: Archive | None, conversation_id: str) -> list[Raw]:
+    """All its items, as a response begins. Raises InvalidRequest, NotFound."""
+    if archive is None:
+        message = "This server stores no conversations (--store): send the whole of it as `input`."
+        raise InvalidRequest(message, param="conversation")
+    try:
+        page = await archive.conversations.items(conversation_id, time.time())
+    except Missing as error:
+        raise _unknown(conversation_id, "conversation") from error
+    return [Raw(item.json) for item in page.items]
+
+
+def _list(page: Sequence[StoredItem], more: bool) -> bytes:
+    first, last = (page[0].id, page[-1].id) if page else (None, None)
+    return msgspec.json.encode(ItemList([Raw(item.json) for item in page], first, last, has_more=more))
+
+
+def _encoded(conversation: Conversation) -> bytes:
+    return msgspec.json.encode(ConversationObject(conversation.id, conversation.created_at, Raw(conversation.metadata)))
+
+
+def _unknown(conversation_id: str, param: str | None = None) -> NotFound:
+    return NotFound(f"There is no conversation {conversation_id!r} here.", param=param)

@@ -1,0 +1,23 @@
+"""`POST /v1/responses/input_tokens`: what a response to the same request would evaluate, without making it."""
+
+import msgspec
+from msgspec import Struct
+
+from server.exchange import Exchange
+from server.responses import Responses
+
+
+class InputTokens(Struct, frozen=True):
+    input_tokens: int
+    object: str = "response.input_tokens"
+
+
+class Tokens:
+    def __init__(self, responses: Responses) -> None:
+        self._responses = responses
+
+    async def count(self, exchange: Exchange) -> None:
+        """More than the context holds is no error: to find that out is what it is asked for."""
+        asked = await self._responses.asked(exchange)
+        tokens = await self._responses.tokens(asked.request, asked.messages, asked.toolbox)
+        await exchange.answer(200, msgspec.json.encode(InputTokens(len(tokens))))
