@@ -129,8 +129,8 @@ def job(request: Request, prompt: Sequence[int], sampling: Sampling, n_ctx: int,
             param=name,
             code="context_length_exceeded",
         )
-    most = min(request.max_output_tokens or room, room)
-    return Job(tuple(prompt), most, sampling, top_logprobs=top_logprobs(request))
+    granted = min(request.max_output_tokens or room, room)
+    return Job(tuple(prompt), granted, sampling, top_logprobs=top_logprobs(request))
 
 
 def affinity(request: Request, client: str) -> str:
