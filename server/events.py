@@ -250,22 +250,6 @@ class CustomToolCallInputDone(_Numbered, frozen=True, tag="response.custom_tool_
     input: str
 
 
-class ReasoningDelta(_Numbered, frozen=True, tag="response.reasoning.delta"):
-    """Open Responses' name for ReasoningTextDelta."""
-
-    item_id: str
-    output_index: int
-    content_index: int
-    delta: str
-
-
-class ReasoningDone(_Numbered, frozen=True, tag="response.reasoning.done"):
-    item_id: str
-    output_index: int
-    content_index: int
-    text: str
-
-
 class ErrorPayload(Struct, frozen=True):
     type: str
     code: str | None
@@ -301,8 +285,6 @@ Event: TypeAlias = (
     | FunctionCallArgumentsDone
     | CustomToolCallInputDelta
     | CustomToolCallInputDone
-    | ReasoningDelta
-    | ReasoningDone
     | Error
 )
 

@@ -17,19 +17,15 @@ from msgspec import Struct
 from engine import Call, Message
 from server import summary
 from server.errors import InvalidRequest
+from server.replayed import CompactionItem, CustomToolCall, FunctionCall, ReasoningItem, ToolOutput
 from server.schema import (
     ChatFilePart,
-    CompactionItem,
-    CustomToolCall,
     FilePart,
-    FunctionCall,
     ItemReference,
     LoosePart,
     MessageItem,
-    ReasoningItem,
     RefusalPart,
     TextPart,
-    ToolOutput,
     Typed,
     as_text,
     loose_parts,

@@ -6,16 +6,16 @@ a single parameter, `input`; what comes back is what the client has named. What 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from engine import Tool
 from server.cues import Calling
 from server.errors import InvalidRequest
 from server.reading import flat
-from server.schema import NULL, CustomParam, FunctionParam, NamespaceParam, Typed, absent, part
+from server.schema import NULL, Typed, absent, part
 from server.toolset import NULL as NO_FORMAT
 from server.toolset import (
     AllowedTools,
@@ -31,6 +31,33 @@ from server.toolset import (
 MOST_TOOLS = 512
 NO_PARAMETERS = '{"type":"object","properties":{}}'
 TEXT_INPUT = '{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}'
+
+
+ToolName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class FunctionParam(Struct, frozen=True):
+    """`function`, of `tools`. Its `strict` is not read: see `_function`."""
+
+    name: ToolName
+    description: str | None = None
+    parameters: Raw = NULL
+
+
+class CustomParam(Struct, frozen=True):
+    """`custom`: a tool that takes a text."""
+
+    name: ToolName
+    description: str | None = None
+    format: Raw = NULL
+
+
+class NamespaceParam(Struct, frozen=True):
+    """`namespace`: tools under one name (Codex, MCP)."""
+
+    name: ToolName
+    description: str | None = None
+    tools: list[Raw] = []
 
 
 class Offer(Struct, frozen=True):

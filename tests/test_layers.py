@@ -67,7 +67,8 @@ DRAWN = {
     "server.schema": "errors",
     # From request to frames
     "server.summary": "engine",
-    "server.reading": "engine errors schema summary",
+    "server.replayed": "schema",
+    "server.reading": "engine errors replayed schema summary",
     "server.history": "engine reading",
     "server.prompt": "engine errors history reading schema tools truncation",
     "server.truncation": "engine",
@@ -202,6 +203,7 @@ PURE = {
     "server.pulse",
     "server.reading",
     "server.replay",
+    "server.replayed",
     "server.routes",
     "server.schema",
     "server.sse",
