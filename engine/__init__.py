@@ -1,6 +1,8 @@
 """The engine: models and the one thread that runs them. It has never heard of HTTP or OpenAI."""
 
+from engine.constraint import Constraint, Grammar, GrammarError
 from engine.dialect import Parser
+from engine.grammar import Grammars
 from engine.header import GGUFError
 from engine.loader import Loaded, Options, load
 from engine.messages import Call, Message, Tool
@@ -19,10 +21,14 @@ __all__ = [
     "CallBegun",
     "CallEnded",
     "ChatTemplate",
+    "Constraint",
     "Engine",
     "EngineStopped",
     "Finish",
     "GGUFError",
+    "Grammar",
+    "GrammarError",
+    "Grammars",
     "Job",
     "Knobs",
     "Likelihood",

@@ -104,6 +104,13 @@ class Vocabulary:
         """The control tokens that have names."""
         return self._ids
 
+    def __len__(self) -> int:
+        return len(self._text)
+
+    def control_id(self, name: str) -> int | None:
+        """The control token of that name, if there is one."""
+        return self._ids.get(name)
+
     def name_of(self, id_: int | None) -> str:
         """A token's name in the file, for templates; empty for None."""
         return "" if id_ is None else self._text[id_]

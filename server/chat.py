@@ -10,9 +10,10 @@ from collections.abc import Iterator
 import msgspec
 
 from engine import Call, Message
-from server import prompt
-from server.chat_schema import ChatChoice, ChatMessage, ChatRequest, ChatTool
+from server import formats, prompt
+from server.chat_schema import ChatChoice, ChatMessage, ChatRequest, ChatSchemaFormat, ChatTool
 from server.errors import InvalidRequest
+from server.formats import PLAIN, Format, SchemaFormat, TextWish
 from server.prompt import Conversation
 from server.reading import ROLES, Entry, Output, Reader, Thought
 from server.schema import NULL, ReasoningWish, Request, as_text, loose_text, part
@@ -39,6 +40,7 @@ def request(chat: ChatRequest) -> Request:
         include=[prompt.LOGPROBS] if chat.logprobs else None,
         top_logprobs=chat.top_logprobs,
         max_output_tokens=chat.max_completion_tokens or chat.max_tokens,
+        text=TextWish(_format(chat)) if chat.response_format else None,
         metadata=chat.metadata,
         prompt_cache_key=chat.prompt_cache_key,
         safety_identifier=chat.safety_identifier,
@@ -86,7 +88,15 @@ def conversation(chat: ChatRequest) -> Conversation:
         for index, message in enumerate(chat.messages)
         for entry in _entries(message, f"messages[{index}]", reader)
     ]
-    return prompt.told(entries, reader.skipped, name="messages")
+    return prompt.told(entries, reader.skipped, name="messages", note=formats.told(_format(chat)))
+
+
+def _format(chat: ChatRequest) -> Format:
+    wanted = chat.response_format
+    if isinstance(wanted, ChatSchemaFormat):
+        asked = wanted.json_schema
+        return SchemaFormat(asked.name, asked.schema, asked.description, asked.strict)
+    return wanted or PLAIN
 
 
 def _entries(message: ChatMessage, place: str, reader: Reader) -> Iterator[Entry]:

@@ -5,7 +5,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from server import schema
+from server import formats, schema
+from server.formats import JsonFormat, PlainFormat
 from server.schema import Metadata, Seed, Stops
 
 
@@ -84,6 +85,17 @@ class ChatChoice(Struct, frozen=True):
     allowed_tools: AllowedTools | None = None
 
 
+class ChatSchema(Struct, frozen=True):
+    name: formats.Name
+    schema: msgspec.Raw = msgspec.Raw(b"{}")
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ChatSchemaFormat(Struct, frozen=True, tag="json_schema"):
+    json_schema: ChatSchema
+
+
 class ChatRequest(Struct, frozen=True):
     """The body. Bounds: OpenAI's API. `top_k`, `min_p` and what has `repe` in its name are ours, see `schema`."""
 
@@ -107,6 +119,7 @@ class ChatRequest(Struct, frozen=True):
     top_logprobs: schema.Top | None = None
     max_tokens: schema.Count | None = None
     max_completion_tokens: schema.Count | None = None
+    response_format: PlainFormat | JsonFormat | ChatSchemaFormat | None = None
     n: Annotated[int, Meta(ge=1, le=1)] | None = None
     metadata: Metadata | None = None
     prompt_cache_key: str | None = None

@@ -30,8 +30,11 @@ class Chats:
         request = replace(chat.request(asked), store=False)
         toolbox = prompt.toolbox(request)
         self._responses.notice(toolbox.skipped)
+        grammar = await self._models.grammar(request.format, "response_format.json_schema.schema")
         tokens = await self._models.tokens(conversation.messages, effort=prompt.effort(request), tools=toolbox.tools)
-        order = self._responses.order(request, tokens, exchange.client, name="messages", toolbox=toolbox)
+        order = self._responses.order(
+            request, tokens, exchange.client, name="messages", toolbox=toolbox, grammar=grammar
+        )
         with self._generations.make(order) as generation:
             if asked.stream:
                 options = asked.stream_options

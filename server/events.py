@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
+from server.formats import PLAIN, Format
 from server.output import CustomToolCall, FunctionCall, ReasoningItem, ReasoningText
 from server.toolset import ToolChoice, ToolEcho
 
@@ -72,12 +73,8 @@ class IncompleteDetails(Struct, frozen=True):
     reason: str
 
 
-class Format(Struct, frozen=True, tag="text"):
-    """`text.format`: plain text."""
-
-
 class TextConfig(Struct, frozen=True):
-    format: Format = Format()
+    format: Format = PLAIN
     verbosity: str | UnsetType = UNSET
     """An echo: local models have no such knob."""
 

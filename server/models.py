@@ -8,10 +8,21 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from engine import ChatTemplate, Message, ModelInfo, TemplateError, Tool, Vocabulary
+from engine import (
+    ChatTemplate,
+    Grammar,
+    GrammarError,
+    Grammars,
+    Message,
+    ModelInfo,
+    TemplateError,
+    Tool,
+    Vocabulary,
+)
 from server import truncation
 from server.errors import InvalidRequest, NotFound
 from server.exchange import Exchange
+from server.formats import Format, JsonFormat, PlainFormat, SchemaFormat
 from server.truncation import Tokens
 
 LONG_CHARACTERS = 1 << 16
@@ -56,6 +67,8 @@ class ModelList(Struct, frozen=True):
 class Models:
     def __init__(self, served: Served, aliases: Collection[str]) -> None:
         self.served = served
+        self.grammars = Grammars(served.vocabulary)
+        self._compiling = trio.CapacityLimiter(1)
         self._aliases = aliases
 
     async def list_all(self, exchange: Exchange) -> None:
@@ -109,6 +122,25 @@ class Models:
             return render()
         except TemplateError as error:
             raise InvalidRequest(f"{str(error)[0].upper()}{str(error)[1:]}.", param="input") from error
+
+    async def grammar(self, wanted: Format, name: str) -> Grammar | None:
+        """What the answer is held to. `name` is the field of the schema. Raises InvalidRequest."""
+        if isinstance(wanted, PlainFormat):
+            return None
+        try:
+            return await trio.to_thread.run_sync(self._compile, wanted, limiter=self._compiling)
+        except GrammarError as error:
+            place = f", at `{error.place}`" if error.place else ""
+            raise InvalidRequest(f"The schema in `{name}` cannot be held{place}: {error}.", param=name) from error
+
+    def _compile(self, wanted: JsonFormat | SchemaFormat) -> Grammar:
+        if isinstance(wanted, JsonFormat):
+            return self.grammars.json_object()
+        try:
+            schema = msgspec.json.decode(wanted.schema)
+        except RecursionError as error:
+            raise GrammarError("it is nested too deeply") from error
+        return self.grammars.json_schema(schema)
 
     def _object(self) -> ModelObject:
         info = self.served.info

@@ -9,8 +9,8 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
-from engine import ChatTemplate, Engine, Message, Sampling
-from server import conversations, items, prompt, schema, sse
+from engine import ChatTemplate, Engine, Grammar, Message, Sampling
+from server import conversations, formats, items, prompt, schema, sse
 from server.answer import Answer
 from server.archive import Archive
 from server.config import Config
@@ -61,8 +61,9 @@ class Responses:
         asked = await self.asked(exchange)
         request = asked.request
         self._check_background(request)
+        grammar = await self._models.grammar(request.format, "text.format.schema")
         tokens = await self.tokens(request, asked.messages, asked.toolbox)
-        order = self.order(request, tokens, exchange.client, asked.root, toolbox=asked.toolbox)
+        order = self.order(request, tokens, exchange.client, asked.root, toolbox=asked.toolbox, grammar=grammar)
         with self._generations.make(order) as generation:
             if request.background:
                 await self._leave_alone(exchange, generation, bool(request.stream))
@@ -120,6 +121,7 @@ class Responses:
         root: str | None = None,
         name: str = "input",
         toolbox: Toolbox = NO_TOOLS,
+        grammar: Grammar | None = None,
     ) -> Order:
         """`root`: see Asked; `tokens` came of the field `name`.
 
@@ -132,9 +134,18 @@ class Responses:
         first = self._first(request, sampling, toolbox)
         return Order(
             first=first,
-            job=replace(job, client=client, affinity=root or prompt.affinity(request, client) or first.id),
+            job=replace(
+                job,
+                client=client,
+                affinity=root or prompt.affinity(request, client) or first.id,
+                grammar=grammar,
+            ),
             answer=Answer(
-                served.vocabulary, len(tokens), prompt.stops(request), _interpreter(served.template, tokens, toolbox)
+                served.vocabulary,
+                len(tokens),
+                prompt.stops(request),
+                # What a grammar holds is nothing but text, whatever the prompt has begun.
+                None if grammar is not None else _interpreter(served.template, tokens, toolbox),
             ),
             items=items.kept(request.input or (), first.id) if first.store or first.conversation else b"[]",
             streamed=bool(request.stream),
@@ -162,7 +173,7 @@ class Responses:
             safety_identifier=request.safety_identifier,
             store=self._archive is not None and request.store is not False,
             temperature=sampling.temperature,
-            text=TextConfig(verbosity=(request.text and request.text.verbosity) or UNSET),
+            text=TextConfig(formats.in_effect(request.format), (request.text and request.text.verbosity) or UNSET),
             tool_choice=toolbox.choice,
             tools=toolbox.echo,
             top_logprobs=request.top_logprobs or 0,

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from server.errors import InvalidRequest
+from server.formats import PLAIN, Format, TextWish
 
 T = TypeVar("T")
 NULL = msgspec.Raw(b"null")
@@ -26,7 +27,6 @@ Top: TypeAlias = Annotated[int, Meta(ge=0, le=20)]
 Seed: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-Verbosity: TypeAlias = Literal["low", "medium", "high"]
 Metadata: TypeAlias = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
 ]
@@ -42,12 +42,6 @@ class Named(Struct, frozen=True):
     """Something of ours, by its id."""
 
     id: str
-
-
-class TextWish(Struct, frozen=True):
-    """`text`."""
-
-    verbosity: Verbosity | None = None
 
 
 class StreamOptions(Struct, frozen=True):
@@ -102,6 +96,11 @@ class Request(Struct, frozen=True):
     reasoning: ReasoningWish | None = None
     tools: list[msgspec.Raw] | None = None
     tool_choice: msgspec.Raw = NULL
+
+    @property
+    def format(self) -> Format:
+        """What the answer has to be."""
+        return self.text.format or PLAIN if self.text else PLAIN
 
     @property
     def conversation_id(self) -> str | None:

@@ -10,7 +10,10 @@ ROOT = Path(__file__).parents[1]
 OURS = ("engine", "server")
 
 DRAWN = {
-    "engine": "dialect header loader messages model pieces snapshots template text utterance vocabulary worker",
+    "engine": (
+        "constraint dialect grammar header loader messages model pieces snapshots template text utterance vocabulary "
+        "worker"
+    ),
     # Data and decisions
     "engine.alphabet": "",
     "engine.messages": "",
@@ -22,7 +25,8 @@ DRAWN = {
     "engine.families": "dialect objects parameters",
     "engine.manners": "messages",
     "engine.rehearsal": "manners messages",
-    "engine.pieces": "",
+    "engine.constraint": "model",
+    "engine.pieces": "constraint",
     "engine.model": "",
     "engine.text": "",
     "engine.header": "",
@@ -41,6 +45,8 @@ DRAWN = {
     "engine.snapshots": "",
     "engine.vocabulary": "alphabet header",
     "engine.template": "dialect families manners messages objects rehearsal scanner vocabulary",
+    "engine.json_schema": "constraint",
+    "engine.grammar": "constraint json_schema model vocabulary",
     # Backends
     "engine.ctrans": "model",
     "engine.libllama": "model",
@@ -54,27 +60,29 @@ DRAWN = {
     "engine.divergence": "model",
     "engine.tuning": "model",
     "engine.stopwatch": "model tuning",
-    "engine.worker": "model pieces sampler scheduler slots snapshots",
+    "engine.ahead": "constraint",
+    "engine.worker": "ahead constraint model pieces sampler scheduler slots snapshots",
     "server": "",
     # Data
     "server.errors": "",
     "server.toolset": "",
     "server.output": "",
-    "server.events": "output toolset",
+    "server.formats": "",
+    "server.events": "formats output toolset",
     "server.config": "engine",
     "server.configfile": "",
     "server.settings": "config configfile",
-    "server.schema": "errors",
+    "server.schema": "errors formats",
     # From request to frames
     "server.summary": "engine",
     "server.replayed": "schema",
     "server.reading": "engine errors replayed schema summary",
     "server.history": "engine reading",
-    "server.prompt": "engine errors history reading schema tools truncation",
+    "server.prompt": "engine errors formats history reading schema tools truncation",
     "server.truncation": "engine",
     "server.compaction": "engine errors events schema summary truncation",
-    "server.chat_schema": "schema",
-    "server.chat": "engine chat_schema errors prompt reading schema",
+    "server.chat_schema": "formats schema",
+    "server.chat": "engine chat_schema errors formats prompt reading schema",
     "server.completion": "events output sse",
     "server.cues": "errors events",
     "server.open_items": "cues events output",
@@ -101,7 +109,7 @@ DRAWN = {
     "server.busy": "",
     "server.gate": "errors",
     "server.routes": "errors",
-    "server.models": "engine errors exchange truncation",
+    "server.models": "engine errors exchange formats truncation",
     "server.generation": (
         "engine answer archive conversation_store cues database entries errors events pulse replay store stream"
     ),
@@ -113,8 +121,8 @@ DRAWN = {
     ),
     "server.references": "archive errors items reading schema",
     "server.responses": (
-        "engine answer archive config conversations entries errors events exchange follow generation generations "
-        "interpreter items models prompt references schema sse tools"
+        "engine answer archive config conversations entries errors events exchange follow formats generation "
+        "generations interpreter items models prompt references schema sse tools"
     ),
     "server.tokens": "exchange responses",
     "server.compact": "compaction events exchange generations models responses",
@@ -144,6 +152,7 @@ ALONE = {
     "ctransformers": {"engine.ctrans"},
     "ctypes": {"engine.ctrans", "engine.libllama", "engine.llamacpp", "engine.quantiser"},
     "hypercorn": {"server.daemon"},
+    "llguidance": {"engine.grammar"},
     "minijinja": {"engine.template"},
     "sqlite3": {"server.database"},
     "threading": set(),
@@ -169,6 +178,7 @@ PURE = {
     "engine.dialect",
     "engine.drafter",
     "engine.families",
+    "engine.json_schema",
     "engine.manners",
     "engine.messages",
     "engine.objects",
@@ -192,6 +202,7 @@ PURE = {
     "server.cues",
     "server.errors",
     "server.events",
+    "server.formats",
     "server.gate",
     "server.history",
     "server.interpreter",

@@ -205,6 +205,10 @@ def _known_response(response: dict[str, Any]) -> dict[str, Any]:
         known["output"] = [item for item in known["output"] if item["type"] not in _FOREIGN_ITEMS]
     if "tools" in known:
         known["tools"] = [tool for tool in known["tools"] if tool["type"] == "function"]
+    format_ = known.get("text", {}).get("format", {})
+    if format_.get("type") == "json_schema":  # whose schema Open Responses wants to be null, always
+        assert isinstance(format_["schema"], dict), f"no schema in {format_}"
+        known["text"] = known["text"] | {"format": format_ | {"schema": None}}
     choice = known.get("tool_choice")
     if isinstance(choice, dict) and choice["type"] == "custom":
         known["tool_choice"] = "auto"
