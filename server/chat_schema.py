@@ -47,6 +47,44 @@ class ChatMessage(Struct, frozen=True):
     function_call: ToolFunction | None = None
 
 
+class OfferedFunction(Struct, frozen=True):
+    name: str
+    description: str | None = None
+    parameters: msgspec.Raw = schema.NULL
+
+
+class OfferedCustom(Struct, frozen=True):
+    name: str
+    description: str | None = None
+    format: msgspec.Raw = schema.NULL
+
+
+class ChatTool(Struct, frozen=True):
+    """One of `tools`."""
+
+    type: str | None = None
+    function: OfferedFunction | None = None
+    custom: OfferedCustom | None = None
+
+
+class Named(Struct, frozen=True):
+    name: str
+
+
+class AllowedTools(Struct, frozen=True):
+    mode: str = "auto"
+    tools: list[msgspec.Raw] = []
+
+
+class ChatChoice(Struct, frozen=True):
+    """`tool_choice`, where it is an object."""
+
+    type: str | None = None
+    function: Named | None = None
+    custom: Named | None = None
+    allowed_tools: AllowedTools | None = None
+
+
 class ChatSchema(Struct, frozen=True):
     name: formats.Name
     schema: msgspec.Raw = msgspec.Raw(b"{}")
@@ -87,6 +125,9 @@ class ChatRequest(Struct, frozen=True):
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     parallel_tool_calls: bool | None = None
+    reasoning_effort: schema.Effort | None = None
+    tools: list[ChatTool] | None = None
+    tool_choice: str | ChatChoice | None = None
 
 
 _request = msgspec.json.Decoder(ChatRequest)

@@ -8,7 +8,17 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from engine import ChatTemplate, Grammar, GrammarError, Grammars, Message, ModelInfo, TemplateError, Vocabulary
+from engine import (
+    ChatTemplate,
+    Grammar,
+    GrammarError,
+    Grammars,
+    Message,
+    ModelInfo,
+    TemplateError,
+    Tool,
+    Vocabulary,
+)
 from server import truncation
 from server.errors import InvalidRequest, NotFound
 from server.exchange import Exchange
@@ -79,20 +89,35 @@ class Models:
                 code="model_not_found",
             )
 
-    async def tokens(self, messages: Sequence[Message], most: int | None = None) -> list[int]:
+    async def tokens(
+        self,
+        messages: Sequence[Message],
+        most: int | None = None,
+        effort: str | None = None,
+        tools: Sequence[Tool] = (),
+    ) -> list[int]:
         """The prompt; of more than `most` tokens only where the last turn alone has more (see `truncation`)."""
         if most is None:
-            return await self.render(messages, lambda said, tokens: tokens(said))
-        return await self.render(messages, partial(truncation.fitted, most=most), RENDERINGS)
+            return await self.render(messages, lambda said, tokens: tokens(said), 1, effort, tools)
+        return await self.render(messages, partial(truncation.fitted, most=most), RENDERINGS, effort, tools)
 
-    async def render(self, messages: Sequence[Message], how: Rendering[T], times: int = 1) -> T:
-        """What `how` makes of the messages with the template, which it may use some `times`.
+    async def render(
+        self,
+        messages: Sequence[Message],
+        how: Rendering[T],
+        times: int = 1,
+        effort: str | None = None,
+        tools: Sequence[Tool] = (),
+    ) -> T:
+        """What `how` makes of the messages with the template, which it may use some `times`; for the others see
+        ChatTemplate.
 
         Raises InvalidRequest where the template refuses.
         """
-        render = partial(how, messages, self.served.template.prompt)
+        render = partial(how, messages, partial(self.served.template.prompt, effort=effort, tools=tools))
+        characters = sum(map(_characters, messages)) + sum(len(tool.parameters) for tool in tools)
         try:
-            if sum(map(_characters, messages)) * times > LONG_CHARACTERS:
+            if characters * times > LONG_CHARACTERS:
                 return await trio.to_thread.run_sync(render)
             return render()
         except TemplateError as error:

@@ -6,10 +6,11 @@ import msgspec
 from msgspec import Struct
 
 from engine import Job, Message, Sampling
-from server import formats, history, truncation
+from server import formats, history, tools, truncation
 from server.errors import InvalidRequest
 from server.reading import Entry, Reader, Thought
 from server.schema import Request
+from server.tools import Toolbox
 
 LOGPROBS = "message.output_text.logprobs"
 """Of `include`."""
@@ -80,6 +81,16 @@ def sampling(request: Request, default: Sampling) -> Sampling:
     if request.repeat_penalty is None:
         wished["repeat_penalty"] = request.repetition_penalty
     return msgspec.structs.replace(default, **{k: v for k, v in wished.items() if v is not None})
+
+
+def effort(request: Request) -> str | None:
+    """How much is to be thought, if anything was said of that."""
+    return None if request.reasoning is None else request.reasoning.effort
+
+
+def toolbox(request: Request) -> Toolbox:
+    """Raises InvalidRequest."""
+    return tools.toolbox(request.tools or (), request.tool_choice, request.parallel_tool_calls is not False)
 
 
 def top_logprobs(request: Request) -> int | None:

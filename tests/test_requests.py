@@ -28,6 +28,8 @@ REFUSED = {
     "temperature of the wrong kind": (400, "temperature"),
     "temperature out of range": (400, "temperature"),
     "a schema of no type": (400, "text.format.schema"),
+    # Not wrong: they wait for constrained decoding.
+    "a call is demanded": (400, "tool_choice"),
 }
 
 
@@ -50,6 +52,7 @@ def fault(shape: Shape) -> str | None:
         "temperature of the wrong kind": isinstance(temperature, str),
         "temperature out of range": isinstance(temperature, int | float) and not 0 <= temperature <= 2,
         "a schema of no type": "no-such-type" in json.dumps(body),
+        "a call is demanded": body.get("tool_choice") not in (None, "auto", "none"),
     }
     return next((name for name, found in faults.items() if found), None)
 
@@ -97,6 +100,11 @@ def check_answered(shape: Shape, answer: Answer) -> None:
     if response["background"] and not streamed:
         assert (response["status"], response["output"]) == ("queued", [])
         return
+    kinds = ("function", "namespace", "custom")
+    served_tools = [tool for tool in shape["body"].get("tools") or () if tool["type"] in kinds]
+    assert [(tool["type"], tool["name"]) for tool in response["tools"]] == [
+        (tool["type"], tool["name"]) for tool in served_tools
+    ]
     if wished_format(shape) == "json_schema":
         if response["status"] == "completed":
             jsonschema.validate(json.loads(answer.text), shape["body"]["text"]["format"]["schema"])

@@ -75,6 +75,14 @@ def _frame(block: bytes) -> Frame | None:
     return Frame(event, b"\n".join(data)) if lines else None
 
 
+def open_responses_events(body: bytes) -> list[dict[str, Any]]:
+    """The events of a stream with Open Responses' names for those of reasoning; here they come by OpenAI's."""
+    for ours, theirs in _RENAMED.items():
+        assert ours.encode() not in body, f"{ours} by OpenAI's name"
+        body = body.replace(theirs.encode(), ours.encode())
+    return events(body)
+
+
 def events(body: bytes) -> list[dict[str, Any]]:
     """The events of a whole stream that ends with exactly one [DONE], after all checks."""
     frames = parse_sse(body)
