@@ -127,6 +127,18 @@ async def test_the_past_alone_is_gone_on_from(tmp_path: Path) -> None:
             assert (await get(running, path(again, "/input_items"))).json["data"] == []
 
 
+async def test_an_item_that_nobody_knows_is_not_in_the_way_of_the_next_turn(tmp_path: Path) -> None:
+    """A role that is null is no role: what has it is no message."""
+    async with served(state=tmp_path) as running:
+        whole = (await post(running, input=[*PAST[1:], said("user", "And?")])).json
+        for unknown in ({"role": None}, {"role": None, "content": 5}, {"role": None, "type": None, "content": [5]}):
+            first = (await post(running, input=[said("user", "Hello"), unknown])).json
+            listed = (await get(running, path(first, "/input_items"))).json["data"]
+            assert [item["type"] for item in listed] == ["message"]
+            second = (await post(running, input="And?", previous_response_id=first["id"])).json
+            assert second["usage"]["input_tokens"] == whole["usage"]["input_tokens"]
+
+
 async def test_a_chain_goes_on_after_a_restart(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         first = (await post(running, input="Hello", stream=True)).events[-1]["response"]
