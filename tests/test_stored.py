@@ -364,6 +364,19 @@ async def test_a_background_response_that_cannot_be_stored_is_not_begun(tmp_path
     assert (*seen(refused), refused.headers["retry-after"]) == (503, {"error": error}, "1")
 
 
+async def test_a_background_response_whose_end_cannot_be_stored_can_be_had_all_the_same(tmp_path: Path) -> None:
+    async with served(state=tmp_path, kind=FullLater) as running:
+        begun = (await post(running, input="Hello", background=True)).json
+        told = await get(running, path(begun, "?stream=true"))
+        response = told.events[-1]["response"]
+        assert (response["status"], response["store"], told.text) == ("completed", False, "Hello")
+        assert (await get(running, path(begun))).json == response
+        assert (await exchange(running, "POST", path(begun, "/cancel"))).json == response
+        assert frames((await get(running, path(begun, "?stream=true"))).body) == frames(told.body)
+        assert (await delete(running, path(begun))).json["deleted"]
+        assert seen(await get(running, path(begun))) == not_found(begun["id"])
+
+
 class SlowStore(Store):
     """Writes when it may."""
 
