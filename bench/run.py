@@ -79,9 +79,14 @@ def arguments() -> argparse.Namespace:
     add("--restart", metavar="COMMAND", help="restarts the server (warm-restart): systemctl restart responsed")
     add("--model", help="default: the first of /v1/models")
     add("--concurrency", type=_positive, default=1, help="streams at a time (single)")
-    add("--requests", type=_positive, default=20, help="a round, or a level of it (single, concurrent)")
-    add("--tokens", type=_positive, default=64, help="max_output_tokens of each request (single, concurrent)")
-    add("--prompt-words", type=_positive, default=50, help="(single, concurrent)")
+    add("--requests", type=_positive, default=20, help="a round, or a level of it (single, concurrent, constrained)")
+    add(
+        "--tokens",
+        type=_positive,
+        default=64,
+        help="max_output_tokens of each request (single, concurrent, constrained)",
+    )
+    add("--prompt-words", type=_positive, default=50, help="(single, concurrent, constrained)")
     add("--seed", type=int, default=0)
     add("--warmup", type=_not_negative, default=1, help="requests before, not counted")
     return parser.parse_args()

@@ -36,6 +36,39 @@ TURN_ANSWER = 32
 
 DROP_SECONDS = 0.2
 
+_PROPERTIES: dict[str, Any] = {
+    "summary": {"type": "string", "minLength": 80},
+    "mood": {"enum": ["calm", "eager", "sad"]},
+    "people": {
+        "type": "array",
+        "minItems": 3,
+        "items": {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string", "pattern": "^[A-Z][a-z]+ [A-Z][a-z]+$"},
+                "age": {"type": "integer", "minimum": 1, "maximum": 120},
+                "says": {"anyOf": [{"type": "string", "minLength": 20}, {"type": "null"}]},
+            },
+            "required": ["name", "age", "says"],
+            "additionalProperties": False,
+        },
+    },
+    "weight": {"type": "number", "minimum": 0},
+    "rest": {"type": "string", "minLength": 400},
+}
+SCHEMA: dict[str, Any] = {
+    "type": "json_schema",
+    "name": "story",
+    "strict": True,
+    "schema": {
+        "type": "object",
+        "properties": _PROPERTIES,
+        "required": list(_PROPERTIES),
+        "additionalProperties": False,
+    },
+}
+"""Texts, a choice, objects in a list, bounds: what applications ask for; longer than any answer here."""
+
 
 @dataclass(slots=True, frozen=True)
 class Size:
@@ -131,6 +164,17 @@ def warm_restart(target: Target, texts: Texts, size: Size) -> Parts:
     return parts
 
 
+def constrained(target: Target, texts: Texts, size: Size) -> Parts:
+    """The same questions free and under a JSON schema, in turn. Answers that say the same again and again may be
+    guessed, so the schema wants texts of many kinds."""
+    answers: dict[str, list[Recording]] = {"free": [], "constrained": []}
+    for _ in range(size.requests):
+        words = texts.prompt(size.words)
+        for name, format_ in (("free", None), ("constrained", SCHEMA)):
+            answers[name] += target.client().play([target.request(words, size.tokens, format_=format_)], 1)
+    return {name: part(recordings) for name, recordings in answers.items()}
+
+
 SCENARIOS: dict[str, Callable[[Target, Texts, Size], Parts]] = {
     "single": single,
     "concurrent": concurrent,
@@ -139,6 +183,7 @@ SCENARIOS: dict[str, Callable[[Target, Texts, Size], Parts]] = {
     "multi-turn": multi_turn,
     "abandoned-prompt": abandoned_prompt,
     "warm-restart": warm_restart,
+    "constrained": constrained,
 }
 
 

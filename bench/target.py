@@ -44,12 +44,20 @@ class Target:
     def client(self) -> Client:
         return Client(self._address, self._family)
 
-    def request(self, input_: str | list[dict[str, Any]], tokens: int, instructions: str | None = None) -> bytes:
+    def request(
+        self,
+        input_: str | list[dict[str, Any]],
+        tokens: int,
+        instructions: str | None = None,
+        format_: dict[str, Any] | None = None,
+    ) -> bytes:
         """One whole request. It asks for the connection to be closed, so that the end of the answer is plain."""
         wish: dict[str, Any] = {"model": self.model, "input": input_, "max_output_tokens": tokens}
         wish |= {"stream": True, "temperature": 0, "store": False}
         if instructions is not None:
             wish["instructions"] = instructions
+        if format_ is not None:
+            wish["text"] = {"format": format_}
         body = json.dumps(wish).encode()
         head = (
             f"POST {self._base.path}/v1/responses HTTP/1.1\r\nHost: {self._base.netloc}\r\nConnection: close\r\n"

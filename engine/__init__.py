@@ -1,23 +1,34 @@
 """The engine: models and the one thread that runs them. It has never heard of HTTP or OpenAI."""
 
+from engine.constraint import Constraint, Grammar, GrammarError
+from engine.dialect import Parser
+from engine.grammar import Grammars
 from engine.header import GGUFError
 from engine.loader import Loaded, Options, load
-from engine.messages import Call, Message
+from engine.messages import Call, Message, Tool
 from engine.model import Knobs, Model, ModelError, ModelInfo
 from engine.pieces import Finish, Job, Likelihood, Piece, Progress, Reason, Sampling, Started, Token
 from engine.snapshots import Snapshots
 from engine.template import ChatTemplate, TemplateError
 from engine.text import TextDecoder
+from engine.utterance import Arguments, CallBegun, CallEnded, Reasoned, Said, Utterance
 from engine.vocabulary import Vocabulary
 from engine.worker import Engine, EngineStopped
 
 __all__ = [
+    "Arguments",
     "Call",
+    "CallBegun",
+    "CallEnded",
     "ChatTemplate",
+    "Constraint",
     "Engine",
     "EngineStopped",
     "Finish",
     "GGUFError",
+    "Grammar",
+    "GrammarError",
+    "Grammars",
     "Job",
     "Knobs",
     "Likelihood",
@@ -27,15 +38,20 @@ __all__ = [
     "ModelError",
     "ModelInfo",
     "Options",
+    "Parser",
     "Piece",
     "Progress",
     "Reason",
+    "Reasoned",
+    "Said",
     "Sampling",
     "Snapshots",
     "Started",
     "TemplateError",
     "TextDecoder",
     "Token",
+    "Tool",
+    "Utterance",
     "Vocabulary",
     "load",
 ]

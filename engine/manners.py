@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.messages import Call, Message
+from engine.messages import Call, Message, Tool
 
 Turn: TypeAlias = dict[str, Any]
 """A message as templates see it; its values are what JSON has."""
@@ -51,6 +51,10 @@ class Manners(Struct, frozen=True):
     `repeats` allows that."""
     reasoning: str = ""
     """The field in which the assistant's reasoning is looked for; empty where it is in none."""
+    effort: bool = False
+    """Whether it writes something else when the model is not to think."""
+    tools: bool = False
+    """Whether it tells the model which functions there are. If not, that is said in a system message."""
 
 
 _SILENCE = " "
@@ -70,6 +74,53 @@ def tell(messages: Sequence[Message], manners: Manners, clean: Clean = str) -> l
         messages = list(_taking_turns(messages))
     ids = {message.call_id: f"{n:09}" for n, message in enumerate(messages) if message.role == "tool"}
     return [_turn(message, manners, ids, clean) for message in messages]
+
+
+LITTLE = ("none", "minimal")
+"""Efforts that are no thinking at all, where that can be told."""
+
+
+def effort_told(effort: str | None) -> dict[str, Any]:
+    """The variables by which one family or another is told how much to think; none where nobody said anything."""
+    if effort is None:
+        return {}
+    thinks = effort not in LITTLE
+    # Templates with `reasoning_effort` know three words. OpenAI's API has more.
+    word = effort if effort in ("low", "medium", "high") else "high" if thinks else "low"
+    return {"enable_thinking": thinks, "thinking": thinks, "reasoning_effort": word}
+
+
+def tools_told(tools: Sequence[Tool], clean: Clean = str) -> list[Turn]:
+    """Functions as templates see them. Raises RecursionError where a schema is nested too deeply."""
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": clean(tool.name),
+                "description": clean(tool.description),
+                "parameters": _cleaned(msgspec.json.decode(tool.parameters), clean, MOST_NESTED_SCHEMA),
+            },
+        }
+        for tool in tools
+    ]
+
+
+def with_tools(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:
+    """For templates that know of no functions: they stand in the first system message."""
+    told = TOOLS_TOLD + "\n".join(msgspec.json.encode(tool).decode() for tool in tools_told(tools))
+    if messages and messages[0].role == "system":
+        return [replace(messages[0], content=_joined(messages[0].content, told)), *messages[1:]]
+    return [Message("system", told), *messages]
+
+
+TOOLS_TOLD = (
+    "You can call functions. To call one, write nothing but this:\n"
+    '<tool_call>\n{"name": "the function\'s name", "arguments": {"its parameter": "value"}}\n</tool_call>\n'
+    "What it gives is told to you in the next message. Call one only if it helps; otherwise answer in plain words.\n"
+    "These are the functions, each with the JSON schema of its parameters:\n"
+)
+MOST_NESTED_SCHEMA = 64
+"""Levels of a function's parameters."""
 
 
 def _told(message: Message) -> Message:

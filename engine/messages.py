@@ -29,3 +29,12 @@ class Message(Struct, frozen=True):
     name: str = ""
     """Of an output: the function's."""
     call_id: str = ""
+
+
+class Tool(Struct, frozen=True):
+    """A function that the assistant may call."""
+
+    name: str
+    description: str
+    parameters: str
+    """Their JSON schema, an object."""

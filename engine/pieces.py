@@ -5,6 +5,8 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from engine.constraint import Grammar
+
 
 class Sampling(Struct, frozen=True):
     """How a token is drawn. Zero switches `temperature` (greedy), `top_k` and `min_p` off; 1 does so for `top_p`."""
@@ -37,6 +39,8 @@ class Job(Struct, frozen=True):
     affinity: str = ""
     """Jobs that say the same go on where the last of them ended: it is better to replace their own cache than
     somebody else's. Empty: none."""
+    grammar: Grammar | None = None
+    """What the answer has to be. Where it can't be held any longer, the generation fails."""
     top_logprobs: int | None = None
     """How many of the likeliest tokens come with each `Token.likelihood`. None: there is none."""
 

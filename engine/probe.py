@@ -22,7 +22,7 @@ TEMPLATE_BYTES = 512 << 20
 TIMEOUT_SECONDS = 120
 """A large file on an SD card has to come into memory first."""
 
-TRIES = 2
+TRIES = 3
 """Counts what is tried here: a file that has passed less is looked at again."""
 TALKS = (
     (Message("user", "Hello."),),

@@ -1,15 +1,19 @@
 """What a template reads: no file says it, so it is shown some conversations once, and what it writes tells. Pure."""
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from msgspec.structs import replace
 
-from engine.manners import Form, Manners, Turn, tell
-from engine.messages import Call, Message
+from engine.manners import Form, Manners, Turn, effort_told, tell, tools_told
+from engine.messages import Call, Message, Tool
 
-Render: TypeAlias = Callable[[list[Turn]], str | None]
-"""What a template makes of turns; None where it refuses them."""
+
+class Render(Protocol):
+    def __call__(self, told: list[Turn], **variables: Any) -> str | None:
+        """What a template makes of turns; None where it refuses them."""
+
+
 Reads: TypeAlias = Callable[..., bool]
 """Whether a template, told with these manners, writes every word of these messages."""
 
@@ -29,6 +33,8 @@ _OUTPUT, _SECOND_OUTPUT = (
     Message("tool", f"{call.name}ish", name=call.name, call_id=call.id) for call in (_CALL, _SECOND)
 )
 
+_TOOL = Tool("serval", "Tapir", '{"type":"object","properties":{"oryx":{"type":"string"}},"required":["oryx"]}')
+
 
 def learn(render: Render) -> Manners:
     """By showing. What the template refuses, and what it leaves a word out of, is what it can't read."""
@@ -43,8 +49,20 @@ def learn(render: Render) -> Manners:
         system=reads(Manners(system=True), _SYSTEM, _ASK),
         later_system=reads(Manners(system=True, later_system=True), *spoken),
         repeats=reads(Manners(repeats=True), _ASK, _ASK_AGAIN, _ANSWER, _MORE, _ASK),
+        effort=_heeds_effort(render),
+        tools=_tells_tools(render),
     )
     return _with_reasoning(_with_calls(found, reads), reads)
+
+
+def _heeds_effort(render: Render) -> bool:
+    told = tell((_ASK,), Manners())
+    return render(told, **effort_told("none")) != render(told, **effort_told("high"))
+
+
+def _tells_tools(render: Render) -> bool:
+    text = render(tell((_ASK,), Manners()), tools=tools_told((_TOOL,))) or ""
+    return all(word in text for word in (_TOOL.name, _TOOL.description, "oryx"))
 
 
 def _with_calls(found: Manners, reads: Reads) -> Manners:

@@ -17,15 +17,22 @@ from typing import Any, NoReturn
 
 import minijinja
 
-from engine.manners import Manners, Turn, tell
-from engine.messages import Message
+from engine.dialect import Parser, Think
+from engine.families import spoken_by, with_generic
+from engine.manners import Clean, Manners, Turn, effort_told, tell, tools_told, with_tools
+from engine.messages import Message, Tool
+from engine.objects import Offered
 from engine.rehearsal import learn
+from engine.scanner import marks
 from engine.vocabulary import Vocabulary
 
 MAX_SOURCE = 64 * 1024
 """Characters of a template; the largest known ones have 20,000."""
 FUEL = 1_000_000
 """minijinja instructions for one rendering: about 20 ms. Two thousand messages take a tenth."""
+
+LAST_WORDS = 24
+"""Tokens at a prompt's end that are looked at for reasoning that it has begun."""
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
@@ -55,6 +62,11 @@ class ChatTemplate:
                 f"the model's chat template has {len(source)} characters; at most {MAX_SOURCE} are read"
             )
         self._vocabulary = vocabulary
+        self.dialect = spoken_by(source)
+        """In which the model answers."""
+        self._spelled = marks(vocabulary.control_ids)
+        self.marks = {vocabulary.control_ids[name]: mark for name, mark in self._spelled.items()}
+        """What `Parser.feed` wants to have for control tokens."""
         self._environment = minijinja.Environment(
             fuel=FUEL,
             trim_blocks=True,
@@ -79,24 +91,53 @@ class ChatTemplate:
         """Found out at first use, which `engine.probe` sees to: not before a child has tried the template."""
         return learn(self._attempt)
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
+    def parser(self, prompt: Sequence[int], offered: Offered | None = None) -> Parser | None:
+        """What takes an answer to `prompt` apart; None where it can be nothing but text. `offered`: the functions
+        that it may call."""
+        dialect = self.dialect
+        if offered and not self.manners.tools:
+            dialect = with_generic(dialect)
+        if not (dialect.channels or dialect.thinks or offered):
+            return None
+        return Parser(dialect, offered, self._spelled, self._thinking(prompt))
+
+    def _thinking(self, prompt: Sequence[int]) -> Think | None:
+        """What the prompt's last words have begun."""
+        vocabulary = self._vocabulary
+        last = b"".join(vocabulary.bytes_of(id_) or vocabulary.name_of(id_).encode() for id_ in prompt[-LAST_WORDS:])
+        text = last.decode(errors="replace").rstrip()
+        return next((think for think in self.dialect.thinks if text.endswith(think.open)), None)
+
+    def prompt(self, messages: Sequence[Message], effort: str | None = None, tools: Sequence[Tool] = ()) -> list[int]:
         """The conversation's tokens, up to where the assistant's answer begins. Raises TemplateError.
+
+        `effort`: how much is to be thought, in the API's words; None: as the template has it. `tools`: the functions
+        that may be called.
 
         What people write never becomes a control token: names of such tokens in a text are broken by a mark before
         the template sees them, and the mark is taken out of the plain text afterwards.
         """
+        if tools and not self.manners.tools:
+            messages, tools = with_tools(messages, tools), ()
         texts: list[str] = []
 
         def note(text: str) -> str:
             texts.append(text)
             return text
 
-        told = tell(messages, self.manners, note)
+        rendered = self._told(messages, effort, tools, note)
         if not any(map(self._vocabulary.control.search, texts)):
-            return self._vocabulary.encode_prompt(self._render(told))
+            return self._vocabulary.encode_prompt(rendered)
         mark = _unused_character(texts)
-        broken = tell(messages, self.manners, lambda text: self._break(text, mark))
-        return self._vocabulary.encode_prompt(self._render(broken), lambda text: text.replace(mark, ""))
+        broken = self._told(messages, effort, tools, lambda text: self._break(text, mark))
+        return self._vocabulary.encode_prompt(broken, lambda text: text.replace(mark, ""))
+
+    def _told(self, messages: Sequence[Message], effort: str | None, tools: Sequence[Tool], clean: Clean) -> str:
+        try:
+            functions = {"tools": tools_told(tools, clean)} if tools else {}
+        except RecursionError as error:
+            raise TemplateError("the parameters of a function are nested too deeply") from error
+        return self._render(tell(messages, self.manners, clean), **effort_told(effort), **functions)
 
     def _break(self, text: str, mark: str) -> str:
         # Over and over: breaking one name may leave another (`<s<s>>`), but each turn puts in one mark more.
@@ -105,19 +146,18 @@ class ChatTemplate:
             text = text[:middle] + mark + text[middle:]
         return text
 
-    def _attempt(self, told: list[Turn]) -> str | None:
+    def _attempt(self, told: list[Turn], **variables: Any) -> str | None:
         try:
-            return self._render(told)
+            return self._render(told, **variables)
         except TemplateError as error:
             if error.endless:
                 raise
             return None
 
-    def _render(self, told: list[Turn]) -> str:
+    def _render(self, told: list[Turn], **variables: Any) -> str:
+        always = {"messages": told, "add_generation_prompt": True, "tools": None, "documents": None}
         try:
-            return self._environment.render_template(
-                "chat", messages=told, add_generation_prompt=True, tools=None, documents=None, **_others()
-            )
+            return self._environment.render_template("chat", **{**always, **_others(), **variables})
         except minijinja.TemplateError as error:
             if error.kind == "OutOfFuel":
                 endless = TemplateError("the model's chat template does not come to an end")

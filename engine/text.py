@@ -23,9 +23,16 @@ class TextDecoder:
 
     def feed(self, data: bytes) -> str:
         """The text that has become certain with `data`; often empty."""
+        return self._certain(self._utf8.decode(data))
+
+    def mark(self, character: str) -> str:
+        """The same with a character that stands for a control token; one that was begun before it is lost."""
+        self._utf8.reset()
+        return self._certain(character)
+
+    def _certain(self, new: str) -> str:
         if self.stopped:
             return ""
-        new = self._utf8.decode(data)
         self.decoded += len(new)
         text, self._held = self._held + new, ""
         if not self._stops:

@@ -5,7 +5,7 @@ Two kinds of vocabulary are read: byte-level BPE (`gpt2`) and SentencePiece (`ll
 """
 
 import re
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from enum import IntEnum
 from typing import TypeAlias
 
@@ -99,6 +99,18 @@ class Vocabulary:
             case other:
                 raise GGUFError(f"the file's vocabulary is of kind {other!r}; known are 'gpt2' and 'llama'")
 
+    @property
+    def control_ids(self) -> Mapping[str, int]:
+        """The control tokens that have names."""
+        return self._ids
+
+    def __len__(self) -> int:
+        return len(self._text)
+
+    def control_id(self, name: str) -> int | None:
+        """The control token of that name, if there is one."""
+        return self._ids.get(name)
+
     def name_of(self, id_: int | None) -> str:
         """A token's name in the file, for templates; empty for None."""
         return "" if id_ is None else self._text[id_]
@@ -136,7 +148,10 @@ def _entries(header: Header) -> list[Entry]:
 def _end_tokens(header: Header, entries: Sequence[Entry]) -> frozenset[int]:
     keys = ("eos_token_id", "eot_token_id", "eom_token_id")
     named = {header.integer(f"tokenizer.ggml.{key}") for key in keys} - {None}
-    found = {id_ for id_, entry in enumerate(entries) if entry.kind is Kind.CONTROL and entry.text in _END_NAMES}
+    present = {entry.text for entry in entries if entry.kind is Kind.CONTROL}
+    # Where there are these two, `<|end|>` ends no more than one of several messages (harmony).
+    names = _END_NAMES - {"<|end|>"} if {"<|call|>", "<|return|>"} <= present else _END_NAMES
+    found = {id_ for id_, entry in enumerate(entries) if entry.kind is Kind.CONTROL and entry.text in names}
     return frozenset(id_ for id_ in named | found if id_ is not None and id_ < len(entries))
 
 

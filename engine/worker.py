@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
@@ -13,6 +14,8 @@ from typing import TypeAlias
 import trio
 from msgspec import Struct
 
+from engine.ahead import Ahead
+from engine.constraint import Constraint, GrammarError
 from engine.model import Chunk, Model, ModelError
 from engine.pieces import Finish, Job, Piece, Reason, Token
 from engine.sampler import Sampler
@@ -63,6 +66,8 @@ class Engine:
         self._model = model
         self._scheduler = Scheduler(model.info, end_tokens, max_step_seconds)
         self._samplers: dict[Key, Sampler] = {}
+        self._constraints: dict[Key, Constraint] = {}
+        self._ahead = Ahead()
         self._inbox: SimpleQueue[Letter] = SimpleQueue()
         self._channels: dict[Key, trio.MemorySendChannel[Piece]] = {}
         self._keys = itertools.count()
@@ -135,13 +140,24 @@ class Engine:
                     self._model.interrupt()  # what is being evaluated is for nobody
 
     async def _host(self, token: trio.lowlevel.TrioToken) -> None:
+        threads = trio.CapacityLimiter(2)
         try:
-            await trio.to_thread.run_sync(self._work, token, thread_name="inference", limiter=trio.CapacityLimiter(1))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(
+                    partial(trio.to_thread.run_sync, self._ahead.work, thread_name="ahead", limiter=threads)
+                )
+                await trio.to_thread.run_sync(self._work, token, thread_name="inference", limiter=threads)
         except Exception:
             self._farewell = "the inference thread failed; the server's log says why"
             raise
 
     def _work(self, token: trio.lowlevel.TrioToken) -> None:
+        try:
+            self._loop(token)
+        finally:
+            self._ahead.close()
+
+    def _loop(self, token: trio.lowlevel.TrioToken) -> None:
         while self._read_inbox(token):
             self._unsaved = self._snapshots is not None
             pieces = self._step(self._scheduler.plan())
@@ -163,9 +179,12 @@ class Engine:
             match letter:
                 case Submit(key, job):
                     self._samplers[key] = Sampler(job.sampling, job.prompt, job.top_logprobs)
+                    if job.grammar is not None:
+                        self._constraints[key] = job.grammar.start()
                     self._scheduler.add(key, job)
                 case Cancel(key):
                     self._samplers.pop(key, None)
+                    self._constraints.pop(key, None)
                     self._scheduler.cancel(key)
                 case Restore():
                     self._restore()
@@ -178,23 +197,52 @@ class Engine:
         try:
             for share in plan.shares:
                 self._model.share(share.source, share.target, share.n)
-            self._model.decode(plan.chunks)
+            with self._ahead.preparing(self._constraining(plan)):
+                self._model.decode(plan.chunks)
         except ModelError as error:
             return self._scheduler.fail(plan, str(error))
         finally:
             self._step_began = None
         seconds = time.perf_counter() - began
-        sampled = {chunk.slot: self._sample(chunk) for chunk in plan.chunks if chunk.logits}
-        return self._scheduler.absorb(plan, sampled, seconds)
+        return self._absorb(plan, seconds)
+
+    def _absorb(self, plan: Plan, seconds: float) -> list[tuple[Key, Piece]]:
+        """Sample what was decoded. Where a grammar can't be held, that job ends, and the others go on."""
+        sampled: dict[int, list[Token]] = {}
+        pieces: list[tuple[Key, Piece]] = []
+        chunks: list[Chunk] = []
+        for chunk in plan.chunks:
+            try:
+                if chunk.logits:
+                    sampled[chunk.slot] = self._sample(chunk)
+            except GrammarError as error:
+                message = f"The answer cannot be held to its format any longer: {error}."
+                pieces += self._scheduler.fail(Plan(chunks=(chunk,)), message)
+            else:
+                chunks.append(chunk)
+        return pieces + (self._scheduler.absorb(Plan(chunks=tuple(chunks)), sampled, seconds) if chunks else [])
+
+    def _constraining(self, plan: Plan) -> list[Constraint]:
+        """The constraints of those who get a token of this step."""
+        keys = [self._scheduler.key(chunk.slot) for chunk in plan.chunks if chunk.logits]
+        return [self._constraints[key] for key in keys if key in self._constraints]
 
     def _sample(self, chunk: Chunk) -> list[Token]:
-        """A token for each row of logits, up to the first that isn't what was guessed to stand there."""
-        sampler = self._samplers[self._scheduler.key(chunk.slot)]
+        """A token for each row of logits, up to the first that isn't what was guessed to stand there.
+
+        Raises GrammarError.
+        """
+        key = self._scheduler.key(chunk.slot)
+        sampler, constraint = self._samplers[key], self._constraints.get(key)
         tokens: list[Token] = []
         for row, guess in enumerate((*chunk.tokens[len(chunk.tokens) - chunk.logits + 1 :], None)):
             logits = self._model.logits(chunk.slot, row)
             untouched = sampler.untouched(logits)
+            if constraint is not None:
+                constraint.apply(logits)
             token = sampler.pick(logits)
+            if constraint is not None:
+                constraint.advance(token)
             tokens.append(Token(token, sampler.likelihood(untouched, token)))
             if token != guess:
                 break
@@ -204,6 +252,7 @@ class Engine:
         for key, piece in pieces:
             if isinstance(piece, Finish):
                 del self._samplers[key]
+                self._constraints.pop(key, None)
 
     def _restore(self) -> None:
         """Fill the slots from the last run's, the most useful last: the scheduler gives away the others first."""

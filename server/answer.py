@@ -1,22 +1,34 @@
 """One answer as it comes: the engine's pieces -> bytes -> text -> cues. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from engine import Finish, Piece, Progress, Reason, Started, TextDecoder, Token, Vocabulary
 from server.cues import Cue, End, Text, failure
 from server.errors import ApiError
-from server.events import InputTokensDetails, OutputTokensDetails, PromptProgress, Usage
+from server.events import InputTokensDetails, Logprob, OutputTokensDetails, PromptProgress, Usage
+from server.interpreter import Interpreter
 from server.logprobs import Ledger
 
 
 class Answer:
     """Makes cues of pieces, and counts what was used."""
 
-    def __init__(self, vocabulary: Vocabulary, prompt_tokens: int, stops: Sequence[str]) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        prompt_tokens: int,
+        stops: Sequence[str],
+        interpreter: Interpreter | None = None,
+    ) -> None:
+        """Without an interpreter it is nothing but text."""
         self._vocabulary = vocabulary
         self._decoder = TextDecoder(stops)
         self._ledger = Ledger(vocabulary)
         self._shown = 0
+        self._interpreter = interpreter
+        self._reasoned = 0
+        self._waiting: tuple[Logprob, ...] = ()
+        """Of tokens whose text is with the interpreter."""
         self._prompt_tokens = prompt_tokens
         self._cached = 0
         self._evaluated = 0
@@ -41,7 +53,7 @@ class Answer:
                 return []
             case Token():
                 self.produced += 1
-                return self._text(piece, now)
+                return self._token(piece, now)
             case Finish(Reason.FAILED, message):
                 self.ended = True
                 return [failure(ApiError(message))]
@@ -60,21 +72,55 @@ class Answer:
             input_tokens=self._prompt_tokens,
             input_tokens_details=InputTokensDetails(self._cached, self._prompt_tokens - self._cached),
             output_tokens=self.produced,
-            output_tokens_details=OutputTokensDetails(0),
+            output_tokens_details=OutputTokensDetails(self._reasoned),
             total_tokens=self._prompt_tokens + self.produced,
         )
 
-    def _text(self, token: Token, now: int) -> list[Cue]:
+    def _token(self, token: Token, now: int) -> list[Cue]:
         self._ledger.add(self._decoder.decoded, token)
-        cues = self._said(self._decoder.feed(self._vocabulary.bytes_of(token.id)))
-        return [*cues, *self._end(now, None)] if self._decoder.stopped else cues
+        interpreter = self._interpreter
+        if interpreter is None:
+            cues = self._said(self._decoder.feed(self._vocabulary.bytes_of(token.id)))
+        else:
+            thought = interpreter.thinking
+            mark = interpreter.mark_of(token.id)
+            cues = self._interpreted(
+                self._decoder.mark(mark) if mark else self._decoder.feed(self._vocabulary.bytes_of(token.id))
+            )
+            # The markers around it are reasoning too: they are paid for, and shown nowhere.
+            if thought or interpreter.thinking:
+                self._reasoned += 1
+                self._waiting = ()
+        over = self._decoder.stopped or (interpreter is not None and interpreter.satisfied)
+        return [*cues, *self._end(now, None)] if over else cues
 
     def _said(self, text: str) -> list[Cue]:
         if not text:
             return []
+        return [Text(text, self._likely(text))]
+
+    def _likely(self, text: str) -> tuple[Logprob, ...]:
         begin, self._shown = self._shown, self._shown + len(text)
-        return [Text(text, self._ledger.between(begin, self._shown))]
+        return self._ledger.between(begin, self._shown)
+
+    def _interpreted(self, text: str) -> list[Cue]:
+        assert self._interpreter is not None
+        self._waiting += self._likely(text)
+        return self._likened(self._interpreter.feed(text))
+
+    def _likened(self, cues: Iterable[Cue]) -> list[Cue]:
+        """Text with what was waiting for it; what became something else is told of no likelihoods."""
+        found: list[Cue] = []
+        for cue in cues:
+            found.append(Text(cue.text, self._waiting) if isinstance(cue, Text) else cue)
+            self._waiting = ()
+        return found
 
     def _end(self, now: int, incomplete: str | None) -> list[Cue]:
         self.ended = True
-        return [*self._said(self._decoder.flush()), End(now, self.usage, incomplete)]
+        if self._interpreter is None:
+            rest = self._said(self._decoder.flush())
+        else:
+            rest = self._interpreted(self._decoder.flush())
+            rest += self._likened(self._interpreter.finish(cut=incomplete is not None))
+        return [*rest, End(now, self.usage, incomplete)]

@@ -7,6 +7,7 @@ from uuid import uuid4
 import trio
 
 from engine import Engine
+from server import sse
 from server.archive import Archive
 from server.busy import Busy
 from server.chats import Chats
@@ -43,7 +44,7 @@ class App:
         chats = Chats(config, models, self._generations, responses)
         tokens = Tokens(responses)
         compact = Compact(models, self._generations, responses)
-        kept = Kept(self._generations, archive)
+        kept = Kept(self._generations, archive, sse.encoder(config.reasoning_events))
         conversations = Conversations(config, archive)
         self._routes = Routes(
             {

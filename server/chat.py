@@ -7,13 +7,16 @@ end of each stream.
 
 from collections.abc import Iterator
 
+import msgspec
+
 from engine import Call, Message
-from server import prompt
-from server.chat_schema import ChatMessage, ChatRequest
+from server import formats, prompt
+from server.chat_schema import ChatChoice, ChatMessage, ChatRequest, ChatSchemaFormat, ChatTool
 from server.errors import InvalidRequest
+from server.formats import PLAIN, Format, SchemaFormat, TextWish
 from server.prompt import Conversation
 from server.reading import ROLES, Entry, Output, Reader, Thought
-from server.schema import Request, as_text, loose_text
+from server.schema import NULL, ReasoningWish, Request, as_text, loose_text, part
 
 
 def request(chat: ChatRequest) -> Request:
@@ -37,11 +40,42 @@ def request(chat: ChatRequest) -> Request:
         include=[prompt.LOGPROBS] if chat.logprobs else None,
         top_logprobs=chat.top_logprobs,
         max_output_tokens=chat.max_completion_tokens or chat.max_tokens,
+        text=TextWish(_format(chat)) if chat.response_format else None,
         metadata=chat.metadata,
         prompt_cache_key=chat.prompt_cache_key,
         safety_identifier=chat.safety_identifier,
         parallel_tool_calls=chat.parallel_tool_calls,
+        tools=None if chat.tools is None else [_tool(tool) for tool in chat.tools],
+        tool_choice=_choice(chat.tool_choice),
+        reasoning=ReasoningWish(chat.reasoning_effort) if chat.reasoning_effort else None,
     )
+
+
+def _tool(tool: ChatTool) -> msgspec.Raw:
+    """As `POST /v1/responses` has it: without the level in between."""
+    inner = tool.custom if tool.type == "custom" else tool.function
+    fields = {} if inner is None else msgspec.structs.asdict(inner)
+    return _raw({"type": tool.type, **fields})
+
+
+def _choice(choice: str | ChatChoice | None) -> msgspec.Raw:
+    if choice is None:
+        return NULL
+    if not isinstance(choice, ChatChoice):
+        return _raw(choice)
+    if choice.allowed_tools is not None:
+        tools = [_named(part(raw, ChatChoice, "tool_choice.allowed_tools.tools")) for raw in choice.allowed_tools.tools]
+        return _raw({"type": choice.type, "mode": choice.allowed_tools.mode, "tools": tools})
+    return _raw(_named(choice))
+
+
+def _named(choice: ChatChoice) -> dict[str, str | None]:
+    named = choice.function or choice.custom
+    return {"type": choice.type, "name": named.name if named else None}
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
 
 
 def conversation(chat: ChatRequest) -> Conversation:
@@ -54,7 +88,15 @@ def conversation(chat: ChatRequest) -> Conversation:
         for index, message in enumerate(chat.messages)
         for entry in _entries(message, f"messages[{index}]", reader)
     ]
-    return prompt.told(entries, reader.skipped, name="messages")
+    return prompt.told(entries, reader.skipped, name="messages", note=formats.told(_format(chat)))
+
+
+def _format(chat: ChatRequest) -> Format:
+    wanted = chat.response_format
+    if isinstance(wanted, ChatSchemaFormat):
+        asked = wanted.json_schema
+        return SchemaFormat(asked.name, asked.schema, asked.description, asked.strict)
+    return wanted or PLAIN
 
 
 def _entries(message: ChatMessage, place: str, reader: Reader) -> Iterator[Entry]:

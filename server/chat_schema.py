@@ -5,7 +5,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from server import schema
+from server import formats, schema
+from server.formats import JsonFormat, PlainFormat
 from server.schema import Metadata, Seed, Stops
 
 
@@ -46,6 +47,55 @@ class ChatMessage(Struct, frozen=True):
     function_call: ToolFunction | None = None
 
 
+class OfferedFunction(Struct, frozen=True):
+    name: str
+    description: str | None = None
+    parameters: msgspec.Raw = schema.NULL
+
+
+class OfferedCustom(Struct, frozen=True):
+    name: str
+    description: str | None = None
+    format: msgspec.Raw = schema.NULL
+
+
+class ChatTool(Struct, frozen=True):
+    """One of `tools`."""
+
+    type: str | None = None
+    function: OfferedFunction | None = None
+    custom: OfferedCustom | None = None
+
+
+class Named(Struct, frozen=True):
+    name: str
+
+
+class AllowedTools(Struct, frozen=True):
+    mode: str = "auto"
+    tools: list[msgspec.Raw] = []
+
+
+class ChatChoice(Struct, frozen=True):
+    """`tool_choice`, where it is an object."""
+
+    type: str | None = None
+    function: Named | None = None
+    custom: Named | None = None
+    allowed_tools: AllowedTools | None = None
+
+
+class ChatSchema(Struct, frozen=True):
+    name: formats.Name
+    schema: msgspec.Raw = msgspec.Raw(b"{}")
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ChatSchemaFormat(Struct, frozen=True, tag="json_schema"):
+    json_schema: ChatSchema
+
+
 class ChatRequest(Struct, frozen=True):
     """The body. Bounds: OpenAI's API. `top_k`, `min_p` and what has `repe` in its name are ours, see `schema`."""
 
@@ -69,11 +119,15 @@ class ChatRequest(Struct, frozen=True):
     top_logprobs: schema.Top | None = None
     max_tokens: schema.Count | None = None
     max_completion_tokens: schema.Count | None = None
+    response_format: PlainFormat | JsonFormat | ChatSchemaFormat | None = None
     n: Annotated[int, Meta(ge=1, le=1)] | None = None
     metadata: Metadata | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     parallel_tool_calls: bool | None = None
+    reasoning_effort: schema.Effort | None = None
+    tools: list[ChatTool] | None = None
+    tool_choice: str | ChatChoice | None = None
 
 
 _request = msgspec.json.Decoder(ChatRequest)

@@ -3,7 +3,7 @@
 import msgspec
 from msgspec.structs import replace
 
-from server import chat, chat_schema
+from server import chat, chat_schema, prompt
 from server.completion import Chunks, completion
 from server.config import Config
 from server.exchange import Exchange
@@ -27,9 +27,13 @@ class Chats:
         self._models.resolve(asked.model)
         conversation = chat.conversation(asked)
         self._responses.notice([*(f"field {name}" for name in chat_schema.unknown_fields(body)), *conversation.skipped])
-        tokens = await self._models.tokens(conversation.messages)
+        request = replace(chat.request(asked), store=False)
+        toolbox = prompt.toolbox(request)
+        self._responses.notice(toolbox.skipped)
+        grammar = await self._models.grammar(request.format, "response_format.json_schema.schema")
+        tokens = await self._models.tokens(conversation.messages, effort=prompt.effort(request), tools=toolbox.tools)
         order = self._responses.order(
-            replace(chat.request(asked), store=False), tokens, exchange.client, name="messages"
+            request, tokens, exchange.client, name="messages", toolbox=toolbox, grammar=grammar
         )
         with self._generations.make(order) as generation:
             if asked.stream:

@@ -8,11 +8,16 @@ from msgspec.structs import replace
 
 from server import sse
 from server.events import (
+    CustomToolCallInputDelta,
     Error,
     ErrorPayload,
     Event,
+    FunctionCallArgumentsDelta,
     Logprob,
+    Message,
+    OutputItemAdded,
     OutputTextDelta,
+    ReasoningTextDelta,
     Response,
     ResponseCompleted,
     ResponseCreated,
@@ -20,8 +25,9 @@ from server.events import (
     ResponseInProgress,
     Usage,
 )
+from server.output import CustomToolCall, FunctionCall, ReasoningItem
 
-Finish: TypeAlias = Literal["stop", "length"]
+Finish: TypeAlias = Literal["stop", "length", "tool_calls"]
 
 
 class PromptTokensDetails(Struct, frozen=True):
@@ -40,9 +46,31 @@ class ChatUsage(Struct, frozen=True):
     completion_tokens_details: CompletionTokensDetails
 
 
+class CalledFunction(Struct, frozen=True, omit_defaults=True):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class CalledCustom(Struct, frozen=True, omit_defaults=True):
+    name: str | None = None
+    input: str | None = None
+
+
+class CallDelta(Struct, frozen=True, omit_defaults=True):
+    index: int | UnsetType = UNSET
+    """Not of whole calls."""
+    id: str | None = None
+    type: Literal["function", "custom"] | None = None
+    function: CalledFunction | None = None
+    custom: CalledCustom | None = None
+
+
 class Delta(Struct, frozen=True, omit_defaults=True):
     role: Literal["assistant"] | None = None
     content: str | None = None
+    reasoning_content: str | None = None
+    """No field of OpenAI's: servers of open models have it, and clients read it."""
+    tool_calls: tuple[CallDelta, ...] | None = None
 
 
 class ChatLogprobs(Struct, frozen=True):
@@ -74,9 +102,12 @@ class Failed(Struct, frozen=True):
 
 
 class ChatReply(Struct, frozen=True):
-    content: str
+    content: str | None
+    """None beside calls, where nothing else was said."""
     refusal: None = None
     role: Literal["assistant"] = "assistant"
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: tuple[CallDelta, ...] | UnsetType = UNSET
 
 
 class Choice(Struct, frozen=True):
@@ -107,6 +138,7 @@ class Chunks:
             usage=None if include_usage else UNSET,
         )
         self._begun = False
+        self._calls = 0
 
     def encode(self, events: Iterable[Event]) -> bytes:
         """The events' frames, one after the other; `sse.DONE` comes behind the last."""
@@ -122,12 +154,24 @@ class Chunks:
                 self._begun = True
             case OutputTextDelta(delta=text, logprobs=logprobs):
                 yield self._chunk(Delta(content=text), logprobs=logprobs)
+            case ReasoningTextDelta(delta=text):
+                yield self._chunk(Delta(reasoning_content=text))
+            case OutputItemAdded(item=FunctionCall() | CustomToolCall() as item):
+                self._calls += 1
+                yield self._call(replace(_called(item), index=self._calls - 1))
+            case FunctionCallArgumentsDelta(delta=text):
+                yield self._call(CallDelta(self._calls - 1, function=CalledFunction(arguments=text)))
+            case CustomToolCallInputDelta(delta=text):
+                yield self._call(CallDelta(self._calls - 1, custom=CalledCustom(input=text)))
             case ResponseCompleted(_, response) | ResponseIncomplete(_, response):
                 yield self._chunk(Delta(), _finish(response))
                 if self._template.usage is None and response.usage is not None:
                     yield sse.frame(replace(self._template, usage=_usage(response.usage)))
             case Error(error=payload):
                 yield sse.frame(Failed(payload))
+
+    def _call(self, call: CallDelta) -> bytes:
+        return self._chunk(Delta(tool_calls=(call,)))
 
     def _chunk(self, delta: Delta, finish: Finish | None = None, logprobs: tuple[Logprob, ...] = ()) -> bytes:
         choice = ChunkChoice(delta, finish, logprobs=_logprobs(logprobs))
@@ -137,9 +181,14 @@ class Chunks:
 def completion(response: Response) -> ChatCompletion:
     """The whole answer, of a response that has ended well or early."""
     assert response.usage is not None, "it has ended"
-    parts = [part for item in response.output for part in item.content]
-    reply = ChatReply("".join(part.text for part in parts))
+    parts = [part for item in response.output if isinstance(item, Message) for part in item.content]
+    text = "".join(part.text for part in parts)
     logprobs = _logprobs(tuple(each for part in parts for each in part.logprobs))
+    thought = "".join(part.text for item in response.output if isinstance(item, ReasoningItem) for part in item.content)
+    calls = tuple(_called(item) for item in response.output if isinstance(item, FunctionCall | CustomToolCall))
+    reply = ChatReply(
+        text if text or not calls else None, reasoning_content=thought or UNSET, tool_calls=calls or UNSET
+    )
     return ChatCompletion(
         id=_id(response),
         created=response.created_at,
@@ -149,13 +198,22 @@ def completion(response: Response) -> ChatCompletion:
     )
 
 
+def _called(item: FunctionCall | CustomToolCall) -> CallDelta:
+    if isinstance(item, CustomToolCall):
+        return CallDelta(id=item.call_id, type="custom", custom=CalledCustom(item.name, item.input))
+    return CallDelta(id=item.call_id, type="function", function=CalledFunction(item.name, item.arguments))
+
+
 def _id(response: Response) -> str:
     return f"chatcmpl-{response.id.removeprefix('resp_')}"
 
 
 def _finish(response: Response) -> Finish:
     details = response.incomplete_details
-    return "length" if details is not None and details.reason == "max_output_tokens" else "stop"
+    if details is not None and details.reason == "max_output_tokens":
+        return "length"
+    called = any(isinstance(item, FunctionCall | CustomToolCall) for item in response.output)
+    return "tool_calls" if called else "stop"
 
 
 def _logprobs(logprobs: tuple[Logprob, ...]) -> ChatLogprobs | None:

@@ -40,6 +40,8 @@ class Config(Struct, frozen=True):
     """How long a stored stream goes on when its client has left: it may come back for the rest."""
     heartbeat_seconds: float = 10.0
     """The longest silence of a stream before its first item; 0: any."""
+    reasoning_events: str = "openai"
+    """Whose names the events of reasoning have; "open-responses" calls them otherwise."""
     warm_megabytes: int = 128
     """How much of it; 0: nothing."""
     aliases: tuple[str, ...] = ()

@@ -35,6 +35,29 @@ class Text(Struct, frozen=True, array_like=True, tag="t"):
     """Of the tokens whose text begins in it, for who asked."""
 
 
+class Reasoning(Struct, frozen=True, array_like=True, tag="n"):
+    text: str
+
+
+class Calling(Struct, frozen=True, array_like=True, tag="b"):
+    """A call begins."""
+
+    name: str
+    namespace: str | None = None
+    custom: bool = False
+    """Whether its arguments are one text, which stands in them as `input`."""
+
+
+class Arguments(Struct, frozen=True, array_like=True, tag="a"):
+    """More of the call's."""
+
+    text: str
+
+
+class Called(Struct, frozen=True, array_like=True, tag="d"):
+    """The call is whole."""
+
+
 class End(Struct, frozen=True, array_like=True, tag="e"):
     """It ends well, or, with `incomplete` its reason, early."""
 
@@ -57,7 +80,9 @@ class Failure(Struct, frozen=True, array_like=True, tag="f"):
     error: ErrorPayload
 
 
-Cue: TypeAlias = Created | Queued | Running | Unstored | Text | End | Cancelled | Failure
+Cue: TypeAlias = (
+    Created | Queued | Running | Unstored | Text | Reasoning | Calling | Arguments | Called | End | Cancelled | Failure
+)
 
 
 def failure(error: ApiError) -> Failure:

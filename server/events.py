@@ -8,6 +8,10 @@ from typing import Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
+from server.formats import PLAIN, Format
+from server.output import CustomToolCall, FunctionCall, ReasoningItem, ReasoningText
+from server.toolset import ToolChoice, ToolEcho
+
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 
@@ -39,7 +43,8 @@ class Message(Struct, frozen=True, tag="message"):
     role: Literal["assistant"] = "assistant"
 
 
-Item: TypeAlias = Message
+Item: TypeAlias = Message | ReasoningItem | FunctionCall | CustomToolCall
+Part: TypeAlias = OutputText | ReasoningText
 
 
 class InputTokensDetails(Struct, frozen=True):
@@ -68,12 +73,8 @@ class IncompleteDetails(Struct, frozen=True):
     reason: str
 
 
-class Format(Struct, frozen=True, tag="text"):
-    """`text.format`: plain text."""
-
-
 class TextConfig(Struct, frozen=True):
-    format: Format = Format()
+    format: Format = PLAIN
     verbosity: str | UnsetType = UNSET
     """An echo: local models have no such knob."""
 
@@ -120,8 +121,8 @@ class Response(Struct, frozen=True, kw_only=True):
     store: bool = False
     temperature: float
     text: TextConfig = TextConfig()
-    tool_choice: Literal["auto"] = "auto"
-    tools: tuple[()] = ()
+    tool_choice: ToolChoice = "auto"
+    tools: tuple[ToolEcho, ...] = ()
     top_logprobs: int = 0
     top_p: float
     truncation: Literal["auto", "disabled"] = "disabled"
@@ -181,14 +182,14 @@ class ContentPartAdded(_Numbered, frozen=True, tag="response.content_part.added"
     item_id: str
     output_index: int
     content_index: int
-    part: OutputText
+    part: Part
 
 
 class ContentPartDone(_Numbered, frozen=True, tag="response.content_part.done"):
     item_id: str
     output_index: int
     content_index: int
-    part: OutputText
+    part: Part
 
 
 class OutputTextDelta(_Numbered, frozen=True, tag="response.output_text.delta"):
@@ -205,6 +206,45 @@ class OutputTextDone(_Numbered, frozen=True, tag="response.output_text.done"):
     content_index: int
     text: str
     logprobs: tuple[Logprob, ...] = ()
+
+
+class ReasoningTextDelta(_Numbered, frozen=True, tag="response.reasoning_text.delta"):
+    item_id: str
+    output_index: int
+    content_index: int
+    delta: str
+
+
+class ReasoningTextDone(_Numbered, frozen=True, tag="response.reasoning_text.done"):
+    item_id: str
+    output_index: int
+    content_index: int
+    text: str
+
+
+class FunctionCallArgumentsDelta(_Numbered, frozen=True, tag="response.function_call_arguments.delta"):
+    item_id: str
+    output_index: int
+    delta: str
+
+
+class FunctionCallArgumentsDone(_Numbered, frozen=True, tag="response.function_call_arguments.done"):
+    item_id: str
+    output_index: int
+    name: str
+    arguments: str
+
+
+class CustomToolCallInputDelta(_Numbered, frozen=True, tag="response.custom_tool_call_input.delta"):
+    item_id: str
+    output_index: int
+    delta: str
+
+
+class CustomToolCallInputDone(_Numbered, frozen=True, tag="response.custom_tool_call_input.done"):
+    item_id: str
+    output_index: int
+    input: str
 
 
 class ErrorPayload(Struct, frozen=True):
@@ -236,6 +276,12 @@ Event: TypeAlias = (
     | ContentPartDone
     | OutputTextDelta
     | OutputTextDone
+    | ReasoningTextDelta
+    | ReasoningTextDone
+    | FunctionCallArgumentsDelta
+    | FunctionCallArgumentsDone
+    | CustomToolCallInputDelta
+    | CustomToolCallInputDone
     | Error
 )
 

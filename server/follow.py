@@ -1,12 +1,13 @@
 """A client that follows a stream."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from server import sse
 from server.errors import ApiError
-from server.events import TERMINAL, Event
+from server.events import TERMINAL
 from server.exchange import Exchange
 from server.generation import Generation
+from server.sse import Encode
 
 
 async def follow(
@@ -14,7 +15,7 @@ async def follow(
     generation: Generation,
     number: int = -1,
     start: Callable[[Generation], None] | None = None,
-    encode: Callable[[Iterable[Event]], bytes] = sse.encode,
+    encode: Encode = sse.encode,
 ) -> None:
     """The events behind `number`, as they come. `start` is called when the first ones have left."""
 

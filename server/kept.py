@@ -13,6 +13,7 @@ from server.exchange import Exchange
 from server.follow import follow
 from server.generations import Generations
 from server.schema import Listing, Retrieval
+from server.sse import Encode
 from server.store import Stored
 
 LONG_BYTES = 1 << 16
@@ -30,15 +31,16 @@ class _Asked(Struct):
 
 
 class Kept:
-    def __init__(self, generations: Generations, archive: Archive | None) -> None:
+    def __init__(self, generations: Generations, archive: Archive | None, encode: Encode) -> None:
         self._generations = generations
         self._archive = archive
+        self._encode = encode
 
     async def retrieve(self, exchange: Exchange, response_id: str) -> None:
         wish = schema.query(exchange.query, Retrieval)
         if (generation := self._generations.found(response_id)) is not None:
             if wish.stream:
-                await follow(exchange, generation, wish.starting_after)
+                await follow(exchange, generation, wish.starting_after, encode=self._encode)
             else:
                 await exchange.answer(200, msgspec.json.encode(generation.response))
             return
@@ -85,18 +87,18 @@ class Kept:
 
     async def _tell_again(self, exchange: Exchange, stored: Stored, number: int) -> None:
         if len(stored.cues) > LONG_BYTES:
-            frames = await trio.to_thread.run_sync(_frames, stored, number)
+            frames = await trio.to_thread.run_sync(_frames, stored, number, self._encode)
         else:
-            frames = _frames(stored, number)
+            frames = _frames(stored, number, self._encode)
         async with exchange.until_hang_up():
             await exchange.start_stream(lambda error: sse.DONE)
             await exchange.push(frames)
         await exchange.close(sse.DONE)
 
 
-def _frames(stored: Stored, number: int) -> bytes:
+def _frames(stored: Stored, number: int, encode: Encode) -> bytes:
     """Those of the events behind `number`; at least the terminal one's."""
-    return sse.encode(replay.behind(list(replay.events(stored.first, stored.cues)), number))
+    return encode(replay.behind(list(replay.events(stored.first, stored.cues)), number))
 
 
 def _check_background(response_id: str, background: bool) -> None:

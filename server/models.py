@@ -8,10 +8,21 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from engine import ChatTemplate, Message, ModelInfo, TemplateError, Vocabulary
+from engine import (
+    ChatTemplate,
+    Grammar,
+    GrammarError,
+    Grammars,
+    Message,
+    ModelInfo,
+    TemplateError,
+    Tool,
+    Vocabulary,
+)
 from server import truncation
 from server.errors import InvalidRequest, NotFound
 from server.exchange import Exchange
+from server.formats import Format, JsonFormat, PlainFormat, SchemaFormat
 from server.truncation import Tokens
 
 LONG_CHARACTERS = 1 << 16
@@ -56,6 +67,8 @@ class ModelList(Struct, frozen=True):
 class Models:
     def __init__(self, served: Served, aliases: Collection[str]) -> None:
         self.served = served
+        self.grammars = Grammars(served.vocabulary)
+        self._compiling = trio.CapacityLimiter(1)
         self._aliases = aliases
 
     async def list_all(self, exchange: Exchange) -> None:
@@ -76,24 +89,58 @@ class Models:
                 code="model_not_found",
             )
 
-    async def tokens(self, messages: Sequence[Message], most: int | None = None) -> list[int]:
+    async def tokens(
+        self,
+        messages: Sequence[Message],
+        most: int | None = None,
+        effort: str | None = None,
+        tools: Sequence[Tool] = (),
+    ) -> list[int]:
         """The prompt; of more than `most` tokens only where the last turn alone has more (see `truncation`)."""
         if most is None:
-            return await self.render(messages, lambda said, tokens: tokens(said))
-        return await self.render(messages, partial(truncation.fitted, most=most), RENDERINGS)
+            return await self.render(messages, lambda said, tokens: tokens(said), 1, effort, tools)
+        return await self.render(messages, partial(truncation.fitted, most=most), RENDERINGS, effort, tools)
 
-    async def render(self, messages: Sequence[Message], how: Rendering[T], times: int = 1) -> T:
-        """What `how` makes of the messages with the template, which it may use some `times`.
+    async def render(
+        self,
+        messages: Sequence[Message],
+        how: Rendering[T],
+        times: int = 1,
+        effort: str | None = None,
+        tools: Sequence[Tool] = (),
+    ) -> T:
+        """What `how` makes of the messages with the template, which it may use some `times`; for the others see
+        ChatTemplate.
 
         Raises InvalidRequest where the template refuses.
         """
-        render = partial(how, messages, self.served.template.prompt)
+        render = partial(how, messages, partial(self.served.template.prompt, effort=effort, tools=tools))
+        characters = sum(map(_characters, messages)) + sum(len(tool.parameters) for tool in tools)
         try:
-            if sum(map(_characters, messages)) * times > LONG_CHARACTERS:
+            if characters * times > LONG_CHARACTERS:
                 return await trio.to_thread.run_sync(render)
             return render()
         except TemplateError as error:
             raise InvalidRequest(f"{str(error)[0].upper()}{str(error)[1:]}.", param="input") from error
+
+    async def grammar(self, wanted: Format, name: str) -> Grammar | None:
+        """What the answer is held to. `name` is the field of the schema. Raises InvalidRequest."""
+        if isinstance(wanted, PlainFormat):
+            return None
+        try:
+            return await trio.to_thread.run_sync(self._compile, wanted, limiter=self._compiling)
+        except GrammarError as error:
+            place = f", at `{error.place}`" if error.place else ""
+            raise InvalidRequest(f"The schema in `{name}` cannot be held{place}: {error}.", param=name) from error
+
+    def _compile(self, wanted: JsonFormat | SchemaFormat) -> Grammar:
+        if isinstance(wanted, JsonFormat):
+            return self.grammars.json_object()
+        try:
+            schema = msgspec.json.decode(wanted.schema)
+        except RecursionError as error:
+            raise GrammarError("it is nested too deeply") from error
+        return self.grammars.json_schema(schema)
 
     def _object(self) -> ModelObject:
         info = self.served.info

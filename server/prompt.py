@@ -6,10 +6,11 @@ import msgspec
 from msgspec import Struct
 
 from engine import Job, Message, Sampling
-from server import history, truncation
+from server import formats, history, tools, truncation
 from server.errors import InvalidRequest
 from server.reading import Entry, Reader, Thought
 from server.schema import Request
+from server.tools import Toolbox
 
 LOGPROBS = "message.output_text.logprobs"
 """Of `include`."""
@@ -35,19 +36,25 @@ def conversation(request: Request, past: Sequence[msgspec.Raw] = ()) -> Conversa
     said = list(_said(request.input, reader))
     if request.input or not past:
         _something(said, reader.skipped, "input")
-    return told([*before, *said], reader.skipped, request.instructions)
+    return told([*before, *said], reader.skipped, request.instructions, note=formats.told(request.format))
 
 
 def told(
-    entries: Sequence[Entry], skipped: Sequence[str], instructions: str | None = None, name: str = "input"
+    entries: Sequence[Entry],
+    skipped: Sequence[str],
+    instructions: str | None = None,
+    name: str = "input",
+    note: str = "",
 ) -> Conversation:
     """The one way from what was said to what the template is told; `name` is the field that it was said in.
+
+    `note` is put behind the first instructions.
 
     Raises InvalidRequest where nothing was said.
     """
     _something(entries, skipped, name)
     leading = [Message("system", instructions)] if instructions else []
-    return Conversation(tuple(_merged([*leading, *history.told(entries)])), tuple(skipped))
+    return Conversation(tuple(_merged([*leading, *history.told(entries)], note)), tuple(skipped))
 
 
 def _past_name(request: Request) -> str:
@@ -74,6 +81,16 @@ def sampling(request: Request, default: Sampling) -> Sampling:
     if request.repeat_penalty is None:
         wished["repeat_penalty"] = request.repetition_penalty
     return msgspec.structs.replace(default, **{k: v for k, v in wished.items() if v is not None})
+
+
+def effort(request: Request) -> str | None:
+    """How much is to be thought, if anything was said of that."""
+    return None if request.reasoning is None else request.reasoning.effort
+
+
+def toolbox(request: Request) -> Toolbox:
+    """Raises InvalidRequest."""
+    return tools.toolbox(request.tools or (), request.tool_choice, request.parallel_tool_calls is not False)
 
 
 def top_logprobs(request: Request) -> int | None:
@@ -118,8 +135,8 @@ def job(request: Request, prompt: Sequence[int], sampling: Sampling, n_ctx: int,
             param=name,
             code="context_length_exceeded",
         )
-    most = min(request.max_output_tokens or room, room)
-    return Job(tuple(prompt), most, sampling, top_logprobs=top_logprobs(request))
+    granted = min(request.max_output_tokens or room, room)
+    return Job(tuple(prompt), granted, sampling, top_logprobs=top_logprobs(request))
 
 
 def affinity(request: Request, client: str) -> str:
@@ -130,11 +147,11 @@ def affinity(request: Request, client: str) -> str:
     return f"{client} {request.prompt_cache_key}" if request.prompt_cache_key else ""
 
 
-def _merged(messages: Sequence[Message]) -> Iterator[Message]:
+def _merged(messages: Sequence[Message], note: str) -> Iterator[Message]:
     """One system message at the beginning, however many the client sent: many templates allow no more."""
     leading = 0
     while leading < len(messages) and messages[leading].role == "system":
         leading += 1
-    if leading:
-        yield Message("system", "\n\n".join(message.content for message in messages[:leading]))
+    if texts := [*(message.content for message in messages[:leading]), *filter(None, [note])]:
+        yield Message("system", "\n\n".join(texts))
     yield from messages[leading:]

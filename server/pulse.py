@@ -10,6 +10,8 @@ from server.cues import Cue, Running
 from server.events import PromptProgress
 from server.stream import State
 
+BEGUN = (State.WRITING, State.CALLING)
+"""States of a stream in which there is something of the answer."""
 PROGRESS_SECONDS = 1.0
 """How often progress is told, at most."""
 
@@ -26,11 +28,11 @@ class Pulse:
 
     def due(self, state: State) -> float:
         """When the silence has been too long."""
-        return self._last + self._heartbeat if self._heartbeat and state is not State.WRITING else math.inf
+        return self._last + self._heartbeat if self._heartbeat and state not in BEGUN else math.inf
 
     def beat(self, state: State, answer: Answer, now: float) -> list[Cue]:
         """The sign that is due: that it has its turn, how much of the prompt is read, or just that it goes on."""
-        if state is State.WRITING:
+        if state in BEGUN:
             return []
         turn = state is State.QUEUED and answer.started
         progress = answer.progress if self._tells_progress else None

@@ -17,19 +17,15 @@ from msgspec import Struct
 from engine import Call, Message
 from server import summary
 from server.errors import InvalidRequest
+from server.replayed import CompactionItem, CustomToolCall, FunctionCall, ReasoningItem, ToolOutput
 from server.schema import (
     ChatFilePart,
-    CompactionItem,
-    CustomToolCall,
     FilePart,
-    FunctionCall,
     ItemReference,
     LoosePart,
     MessageItem,
-    ReasoningItem,
     RefusalPart,
     TextPart,
-    ToolOutput,
     Typed,
     as_text,
     loose_parts,
@@ -39,6 +35,11 @@ from server.schema import (
 
 ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 """The API's roles -> the templates'. Templates of open models don't know `developer`."""
+
+
+def flat(name: str, namespace: str | None) -> str:
+    """A function's name for the model."""
+    return f"{namespace}__{name}" if namespace else name
 
 
 class Output(Struct, frozen=True):
@@ -85,11 +86,11 @@ class Reader:
 
     def _function_call(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
         call = part(raw, FunctionCall, place)
-        yield Call(call.call_id or "", call.name, as_text(call.arguments))
+        yield Call(call.call_id or "", flat(call.name, call.namespace), as_text(call.arguments))
 
     def _custom_tool_call(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
         call = part(raw, CustomToolCall, place)
-        yield Call(call.call_id or "", call.name, as_text(call.input))
+        yield Call(call.call_id or "", flat(call.name, call.namespace), as_text(call.input))
 
     def _output(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
         item = part(raw, ToolOutput, place)

@@ -9,21 +9,23 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
-from engine import Engine, Message, Sampling
-from server import conversations, items, prompt, schema
+from engine import ChatTemplate, Engine, Grammar, Message, Sampling
+from server import conversations, formats, items, prompt, schema, sse
 from server.answer import Answer
 from server.archive import Archive
 from server.config import Config
 from server.entries import Missing
 from server.errors import ApiError, InvalidRequest, Unavailable
-from server.events import ConversationReference, Response, TextConfig
+from server.events import ConversationReference, Reasoning, Response, TextConfig
 from server.exchange import Exchange, HungUp
 from server.follow import follow
 from server.generation import Generation, Order
 from server.generations import Generations
+from server.interpreter import Interpreter
 from server.models import Models
 from server.references import References
 from server.schema import Request
+from server.tools import NO_TOOLS, Toolbox
 
 MOST_NOTICED = 1000
 """Kinds of skipped things that are remembered; clients can make up any number of them."""
@@ -38,6 +40,7 @@ class Asked(Struct, frozen=True):
     """All that was said up to it."""
     root: str | None
     """What all turns of its conversation have in common; None where it begins."""
+    toolbox: Toolbox
 
 
 class Responses:
@@ -51,18 +54,21 @@ class Responses:
         self._archive = archive
         self._references = References(archive, config.max_body_bytes)
         self._noticed: set[str] = set()
+        self._encode = sse.encoder(config.reasoning_events)
 
     async def create(self, exchange: Exchange) -> None:
         self._generations.check()
         asked = await self.asked(exchange)
         request = asked.request
         self._check_background(request)
-        tokens = await self.tokens(request, asked.messages)
-        with self._generations.make(self.order(request, tokens, exchange.client, asked.root)) as generation:
+        grammar = await self._models.grammar(request.format, "text.format.schema")
+        tokens = await self.tokens(request, asked.messages, asked.toolbox)
+        order = self.order(request, tokens, exchange.client, asked.root, toolbox=asked.toolbox, grammar=grammar)
+        with self._generations.make(order) as generation:
             if request.background:
                 await self._leave_alone(exchange, generation, bool(request.stream))
             elif request.stream:
-                await follow(exchange, generation, start=self._generations.start)
+                await follow(exchange, generation, start=self._generations.start, encode=self._encode)
             else:
                 response = await self.whole(exchange, generation)
                 await exchange.answer(200, msgspec.json.encode(response))
@@ -75,13 +81,15 @@ class Responses:
         past, root = await self._before(request)
         request = await self._references.resolved(request, past)
         conversation = prompt.conversation(request, past)
+        toolbox = prompt.toolbox(request)
         fields = (f"field {name}" for name in schema.unknown_fields(body))
-        self.notice([*fields, *prompt.not_included(request), *conversation.skipped])
-        return Asked(request, conversation.messages, root)
+        self.notice([*fields, *prompt.not_included(request), *conversation.skipped, *toolbox.skipped])
+        return Asked(request, conversation.messages, root, toolbox)
 
-    async def tokens(self, request: Request, messages: Sequence[Message]) -> list[int]:
+    async def tokens(self, request: Request, messages: Sequence[Message], toolbox: Toolbox = NO_TOOLS) -> list[int]:
         """What is evaluated. Raises InvalidRequest."""
-        return await self._models.tokens(messages, prompt.most(request, self._models.served.info.n_ctx))
+        most = prompt.most(request, self._models.served.info.n_ctx)
+        return await self._models.tokens(messages, most, prompt.effort(request), toolbox.tools)
 
     async def _leave_alone(self, exchange: Exchange, generation: Generation, streamed: bool) -> None:
         if not await generation.begin():
@@ -89,7 +97,7 @@ class Responses:
         first = generation.response
         self._generations.start(generation)
         if streamed:
-            await follow(exchange, generation)
+            await follow(exchange, generation, encode=self._encode)
         else:
             await exchange.answer(200, msgspec.json.encode(first))
 
@@ -106,7 +114,14 @@ class Responses:
         return generation.response
 
     def order(
-        self, request: Request, tokens: list[int], client: str, root: str | None = None, name: str = "input"
+        self,
+        request: Request,
+        tokens: list[int],
+        client: str,
+        root: str | None = None,
+        name: str = "input",
+        toolbox: Toolbox = NO_TOOLS,
+        grammar: Grammar | None = None,
     ) -> Order:
         """`root`: see Asked; `tokens` came of the field `name`.
 
@@ -116,17 +131,28 @@ class Responses:
         sampling = prompt.sampling(request, self._config.sampling)
         prompt.check_bias(sampling, served.info.n_vocab)
         job = prompt.job(request, tokens, sampling, served.info.n_ctx, name)
-        first = self._first(request, sampling)
+        first = self._first(request, sampling, toolbox)
         return Order(
             first=first,
-            job=replace(job, client=client, affinity=root or prompt.affinity(request, client) or first.id),
-            answer=Answer(served.vocabulary, len(tokens), prompt.stops(request)),
+            job=replace(
+                job,
+                client=client,
+                affinity=root or prompt.affinity(request, client) or first.id,
+                grammar=grammar,
+            ),
+            answer=Answer(
+                served.vocabulary,
+                len(tokens),
+                prompt.stops(request),
+                # What a grammar holds is nothing but text, whatever the prompt has begun.
+                None if grammar is not None else _interpreter(served.template, tokens, toolbox),
+            ),
             items=items.kept(request.input or (), first.id) if first.store or first.conversation else b"[]",
             streamed=bool(request.stream),
             tells_progress=bool(request.return_progress),
         )
 
-    def _first(self, request: Request, sampling: Sampling) -> Response:
+    def _first(self, request: Request, sampling: Sampling, toolbox: Toolbox) -> Response:
         return Response(
             id=f"resp_{uuid4().hex}",
             created_at=int(time.time()),
@@ -143,10 +169,13 @@ class Responses:
             presence_penalty=sampling.presence_penalty,
             previous_response_id=request.previous_response_id,
             prompt_cache_key=request.prompt_cache_key,
+            reasoning=Reasoning(prompt.effort(request) if self._models.served.template.manners.effort else None),
             safety_identifier=request.safety_identifier,
             store=self._archive is not None and request.store is not False,
             temperature=sampling.temperature,
-            text=TextConfig(verbosity=(request.text and request.text.verbosity) or UNSET),
+            text=TextConfig(formats.in_effect(request.format), (request.text and request.text.verbosity) or UNSET),
+            tool_choice=toolbox.choice,
+            tools=toolbox.echo,
             top_logprobs=request.top_logprobs or 0,
             top_p=sampling.top_p,
             truncation=request.truncation or "disabled",
@@ -200,6 +229,11 @@ class Responses:
             if what not in self._noticed and len(self._noticed) < MOST_NOTICED:
                 self._noticed.add(what)
                 log.warning("skipped, here and from now on: %.100r", what)
+
+
+def _interpreter(template: ChatTemplate, tokens: list[int], toolbox: Toolbox) -> Interpreter | None:
+    parser = template.parser(tokens, toolbox.offered)
+    return None if parser is None else Interpreter(parser, template.marks, toolbox.calls, toolbox.parallel)
 
 
 def _gone(response_id: str) -> InvalidRequest:

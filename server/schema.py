@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from server.errors import InvalidRequest
+from server.formats import PLAIN, Format, TextWish
 
 T = TypeVar("T")
 NULL = msgspec.Raw(b"null")
@@ -25,22 +26,22 @@ TopK: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
 Top: TypeAlias = Annotated[int, Meta(ge=0, le=20)]
 Seed: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
-Verbosity: TypeAlias = Literal["low", "medium", "high"]
+Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Metadata: TypeAlias = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
 ]
+
+
+class ReasoningWish(Struct, frozen=True):
+    """`reasoning`. Its other fields ask for summaries, and there are none here."""
+
+    effort: Effort | None = None
 
 
 class Named(Struct, frozen=True):
     """Something of ours, by its id."""
 
     id: str
-
-
-class TextWish(Struct, frozen=True):
-    """`text`."""
-
-    verbosity: Verbosity | None = None
 
 
 class StreamOptions(Struct, frozen=True):
@@ -92,6 +93,14 @@ class Request(Struct, frozen=True):
     previous_response_id: str | None = None
     conversation: str | Named | None = None
     return_progress: bool | None = None
+    reasoning: ReasoningWish | None = None
+    tools: list[msgspec.Raw] | None = None
+    tool_choice: msgspec.Raw = NULL
+
+    @property
+    def format(self) -> Format:
+        """What the answer has to be."""
+        return self.text.format or PLAIN if self.text else PLAIN
 
     @property
     def conversation_id(self) -> str | None:
@@ -131,43 +140,6 @@ class MessageItem(Struct, frozen=True):
 
     role: str
     content: str | list[msgspec.Raw] | None = None
-
-
-class FunctionCall(Struct, frozen=True):
-    """`function_call`. Arguments are a text of JSON, and of some clients the JSON itself."""
-
-    name: str
-    arguments: msgspec.Raw = NULL
-    call_id: str | None = None
-
-
-class CustomToolCall(Struct, frozen=True):
-    """`custom_tool_call`."""
-
-    name: str
-    input: msgspec.Raw = NULL
-    call_id: str | None = None
-
-
-class ToolOutput(Struct, frozen=True):
-    """`function_call_output`, `custom_tool_call_output`."""
-
-    output: msgspec.Raw = NULL
-    call_id: str | None = None
-
-
-class ReasoningItem(Struct, frozen=True):
-    """`reasoning`. Content and summary come as lists of parts, as text, null, or not at all."""
-
-    content: msgspec.Raw = NULL
-    summary: msgspec.Raw = NULL
-    encrypted_content: msgspec.Raw = NULL
-
-
-class CompactionItem(Struct, frozen=True):
-    """`compaction`."""
-
-    encrypted_content: msgspec.Raw = NULL
 
 
 class TextPart(Struct, frozen=True):
@@ -248,6 +220,11 @@ def unknown_fields(body: bytes, known: Set[str] = KNOWN) -> set[str]:
 def part(raw: msgspec.Raw, kind: type[T], place: str) -> T:
     """An item or a part of a known type; `place` is where it stands, for the error. Raises InvalidRequest."""
     return _decode(msgspec.json.Decoder(kind), bytes(raw), place)
+
+
+def absent(raw: msgspec.Raw) -> bool:
+    """Whether nothing was said: null, or not even that."""
+    return bytes(raw) == b"null"
 
 
 def as_text(raw: msgspec.Raw) -> str:

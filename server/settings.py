@@ -18,6 +18,7 @@ from server.configfile import ConfigError
 PREFIX = "RESPONSED_"
 ENGINES = ("auto", "llamacpp", "ctransformers")
 SWITCH = ("on", "off")
+REASONING_EVENTS = ("openai", "open-responses")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -131,6 +132,7 @@ SETTINGS = (
     Setting("store_days", SOME, "after its last use a stored response goes (default: {})"),
     Setting("linger", _seconds(3600), "for a stored stream without its client (default: {})", "linger_seconds"),
     Setting("heartbeat", _seconds(3600), "longest silence before a first token (default: {})", "heartbeat_seconds"),
+    Setting("reasoning_events", _one_of(REASONING_EVENTS), "whose names the events of reasoning have (default: {})"),
     Setting("warm_megabytes", COUNT, "of KV cache kept over a restart; 0: none (default: {})"),
     Setting("alias", NAMES, "another name; '*': any", "aliases"),
     Setting("grace", _seconds(3600), "for streams in progress after SIGTERM (default: {})", "grace_seconds"),

@@ -6,29 +6,34 @@ What is not streamed is `response` after the last event.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from enum import Enum, auto
-from typing import Literal
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from server.cues import Cancelled, Created, Cue, End, Failure, Queued, Running, Text, Unstored
+from server.cues import (
+    Arguments,
+    Called,
+    Calling,
+    Cancelled,
+    Created,
+    Cue,
+    End,
+    Failure,
+    Queued,
+    Reasoning,
+    Running,
+    Text,
+    Unstored,
+)
 from server.events import (
-    ContentPartAdded,
-    ContentPartDone,
     Error,
     ErrorInfo,
     ErrorPayload,
     Event,
     IncompleteDetails,
-    Logprob,
-    Message,
-    OutputItemAdded,
     OutputItemDone,
-    OutputText,
-    OutputTextDelta,
-    OutputTextDone,
     Response,
     ResponseCompleted,
     ResponseCreated,
@@ -38,6 +43,7 @@ from server.events import (
     ResponseQueued,
     Usage,
 )
+from server.open_items import Opening, OpenItem, Outcome, kind_of, open_item
 
 
 class State(Enum):
@@ -47,9 +53,11 @@ class State(Enum):
     RUNNING = auto()
     """Nothing of the answer is there yet."""
     WRITING = auto()
+    CALLING = auto()
     CLOSED = auto()
 
 
+_WRITES: dict[type[Cue], State] = {Text: State.WRITING, Reasoning: State.WRITING, Calling: State.CALLING}
 _BREAKS: dict[type[Cue], State] = {Failure: State.CLOSED, Cancelled: State.CLOSED}
 TRANSITIONS: dict[State, dict[type[Cue], State]] = {
     State.NEW: {Created: State.CREATED},
@@ -58,39 +66,20 @@ TRANSITIONS: dict[State, dict[type[Cue], State]] = {
     State.RUNNING: {
         Running: State.RUNNING,
         Unstored: State.RUNNING,
-        Text: State.WRITING,
+        **_WRITES,
         End: State.CLOSED,
         **_BREAKS,
     },
-    State.WRITING: {Text: State.WRITING, Unstored: State.WRITING, End: State.CLOSED, **_BREAKS},
+    State.WRITING: {**_WRITES, Unstored: State.WRITING, End: State.CLOSED, **_BREAKS},
+    State.CALLING: {
+        Arguments: State.CALLING,
+        Called: State.WRITING,
+        Unstored: State.CALLING,
+        End: State.CLOSED,
+        **_BREAKS,
+    },
     State.CLOSED: {},
 }
-
-
-class MessageItem:
-    """A message with one text part."""
-
-    def __init__(self, id_: str, output_index: int, number: Callable[[], int]) -> None:
-        self._id = id_
-        self._index = output_index
-        self._number = number
-        self._texts: list[str] = []
-        self._logprobs: list[Logprob] = []
-
-    def added(self) -> Iterator[Event]:
-        yield OutputItemAdded(self._number(), self._index, Message(self._id, "in_progress", ()))
-        yield ContentPartAdded(self._number(), self._id, self._index, 0, OutputText(""))
-
-    def delta(self, text: str, logprobs: Sequence[Logprob]) -> Iterator[Event]:
-        self._texts.append(text)
-        self._logprobs += logprobs
-        yield OutputTextDelta(self._number(), self._id, self._index, 0, text, tuple(logprobs))
-
-    def done(self, status: Literal["completed", "incomplete"]) -> Iterator[Event]:
-        part = OutputText("".join(self._texts), logprobs=tuple(self._logprobs))
-        yield OutputTextDone(self._number(), self._id, self._index, 0, part.text, part.logprobs)
-        yield ContentPartDone(self._number(), self._id, self._index, 0, part)
-        yield OutputItemDone(self._number(), self._index, Message(self._id, status, (part,)))
 
 
 class Stream:
@@ -101,7 +90,7 @@ class Stream:
         self.response = response
         self.state = State.NEW
         self._number = itertools.count().__next__
-        self._item: MessageItem | None = None
+        self._item: OpenItem | None = None
 
     @property
     def closed(self) -> bool:
@@ -125,8 +114,17 @@ class Stream:
             case Unstored():
                 self.response = replace(self.response, store=False, conversation=UNSET)
             case Text(text, logprobs):
-                yield from self._opened()
+                yield from self._continued(cue)
                 yield from self._current.delta(text, logprobs)
+            case Reasoning(text):
+                yield from self._continued(cue)
+                yield from self._current.delta(text)
+            case Calling():
+                yield from self._opened(cue)
+            case Arguments(text):
+                yield from self._current.delta(text)
+            case Called():
+                yield from self._closed("completed")
             case End():
                 yield from self._end(cue)
             case Cancelled(usage):
@@ -135,8 +133,9 @@ class Stream:
                 yield from self._fail(error)
 
     def _end(self, end: End) -> Iterator[Event]:
-        """An answer without text still has its message."""
-        yield from self._opened()
+        """An answer without anything still has its message."""
+        if self._item is None and not self.response.output:
+            yield from self._opened(Text(""))
         yield from self._closed("incomplete" if end.incomplete else "completed")
         if end.incomplete is not None:
             details = IncompleteDetails(end.incomplete)
@@ -148,8 +147,7 @@ class Stream:
 
     def _cancel(self, usage: Usage | None) -> Iterator[Event]:
         """There is no event `response.cancelled`, in neither specification: it is incomplete, and the status tells."""
-        if self._item is not None:
-            yield from self._closed("incomplete")
+        yield from self._closed("incomplete")
         self.response = replace(self.response, status="cancelled", usage=usage)
         yield ResponseIncomplete(self._number(), self.response)
 
@@ -161,19 +159,26 @@ class Stream:
         yield ResponseFailed(self._number(), self.response)
 
     @property
-    def _current(self) -> MessageItem:
+    def _current(self) -> OpenItem:
         assert self._item is not None, "an item is open"
         return self._item
 
-    def _opened(self) -> Iterator[Event]:
-        if self._item is None:
-            # Ids are derived, not drawn: unique as the response's is, and the same input gives the same bytes.
-            index = len(self.response.output)
-            self._item = MessageItem(f"msg_{self.response.id.removeprefix('resp_')}{index:02}", index, self._number)
-            yield from self._item.added()
+    def _continued(self, cue: Opening) -> Iterator[Event]:
+        """The item of that kind, a new one where it is not open."""
+        if not isinstance(self._item, kind_of(cue)):
+            yield from self._opened(cue)
 
-    def _closed(self, status: Literal["completed", "incomplete"]) -> Iterator[Event]:
-        for event in self._current.done(status):
+    def _opened(self, cue: Opening) -> Iterator[Event]:
+        """The one before it has ended with that."""
+        yield from self._closed("completed")
+        stem = self.response.id.removeprefix("resp_")
+        self._item = open_item(cue, stem, len(self.response.output), self._number)
+        yield from self._item.added()
+
+    def _closed(self, status: Outcome) -> Iterator[Event]:
+        if self._item is None:
+            return
+        for event in self._item.done(status):
             if isinstance(event, OutputItemDone):
                 self.response = replace(self.response, output=(*self.response.output, event.item))
             yield event

@@ -19,5 +19,5 @@ class Tokens:
     async def count(self, exchange: Exchange) -> None:
         """More than the context holds is no error: to find that out is what it is asked for."""
         asked = await self._responses.asked(exchange)
-        tokens = await self._responses.tokens(asked.request, asked.messages)
+        tokens = await self._responses.tokens(asked.request, asked.messages, asked.toolbox)
         await exchange.answer(200, msgspec.json.encode(InputTokens(len(tokens))))

@@ -110,12 +110,14 @@ class Ready(Notifier):
         self.event.set()
 
 
-def wired(model: ScriptedModel, config: Config, archive: Archive | None = None) -> tuple[Engine, App]:
+def wired(
+    model: ScriptedModel, config: Config, archive: Archive | None = None, template: str = scripted.TEMPLATE
+) -> tuple[Engine, App]:
     """The parts of a daemon around a scripted model, as the command wires them."""
     vocabulary = scripted.vocabulary()
     engine = Engine(model, vocabulary.end_tokens)
-    template = ChatTemplate(scripted.TEMPLATE, vocabulary)
-    return engine, App(config, engine, Served(NAME, CREATED, model.info, vocabulary, template), archive)
+    compiled = ChatTemplate(template, vocabulary)
+    return engine, App(config, engine, Served(NAME, CREATED, model.info, vocabulary, compiled), archive)
 
 
 def open_store(state: Path, kind: type[Store] = Store) -> Store:
@@ -124,7 +126,11 @@ def open_store(state: Path, kind: type[Store] = Store) -> Store:
 
 @asynccontextmanager
 async def served(
-    model: ScriptedModel | None = None, *, kind: type[Store] = Store, **settings: Any
+    model: ScriptedModel | None = None,
+    *,
+    kind: type[Store] = Store,
+    template: str = scripted.TEMPLATE,
+    **settings: Any,
 ) -> AsyncIterator[Running]:
     """The daemon, from its sockets to its thread, with a scripted model; `settings` are Config's.
 
@@ -133,7 +139,7 @@ async def served(
     config = msgspec.structs.replace(Config(model=NAME), **settings)
     model = model or ScriptedModel()
     store = open_store(config.state, kind) if config.state else None
-    engine, app = wired(model, config, Archive(store) if store else None)
+    engine, app = wired(model, config, Archive(store) if store else None, template)
     ready = Ready()
     with contextlib.closing(store) if store else contextlib.nullcontext(), daemon.bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
@@ -334,8 +340,9 @@ async def post(running: Server, **body: Any) -> Answer:
 
 
 def text(response: dict[str, Any]) -> str:
-    """All text of a Response."""
-    return "".join(part["text"] for item in response["output"] for part in item["content"])
+    """All text of a Response's messages."""
+    messages = [item for item in response["output"] if item["type"] == "message"]
+    return "".join(part["text"] for item in messages for part in item["content"])
 
 
 def frames(body: bytes) -> list[bytes]:

@@ -300,6 +300,7 @@ ROUNDS = {
     "shared-prefix": {"all": 8},
     "multi-turn": {f"turn {turn}": 1 for turn in range(1, TURNS + 1)},
     "abandoned-prompt": {"alone": 1, "behind": 1},
+    "constrained": {"free": 4, "constrained": 4},
 }
 
 
@@ -335,6 +336,15 @@ def test_interference_tells_the_gaps_before_a_long_prompt_from_those_beside_it()
     assert 0 < parts["during"]["itl_ms"]["n"] < 50
     assert parts["long prompt"]["ttft_ms"]["n"] == 1
     assert max(len(body["input"].split()) for body in server.requests) > 1500
+
+
+def test_the_same_is_asked_free_and_constrained_in_turn() -> None:
+    with fake_server(SHORT) as (url, server):
+        bench("--scenario", "constrained", "--url", url, "--requests", "2", "--warmup", "0")
+    formats = [body.get("text", {"format": {"type": "text"}})["format"]["type"] for body in server.requests]
+    inputs = [body["input"] for body in server.requests]
+    assert formats == ["text", "json_schema"] * 2
+    assert (inputs[0], inputs[2]) == (inputs[1], inputs[3])
 
 
 def test_a_conversation_sends_back_what_was_said() -> None:

@@ -111,8 +111,10 @@ def test_messages_are_those_of_the_other_dialect(messages: list[Any], expected: 
 
 
 def test_what_is_not_known_is_skipped_and_told() -> None:
-    body = json.dumps({"model": "m", "messages": [USER | {"content": [TEXT, {"type": "zzz"}]}], "zzz": 1, "tools": []})
-    assert chat_schema.unknown_fields(body.encode()) == {"zzz", "tools"}
+    body = json.dumps(
+        {"model": "m", "messages": [USER | {"content": [TEXT, {"type": "zzz"}]}], "zzz": 1, "functions": []}
+    )
+    assert chat_schema.unknown_fields(body.encode()) == {"zzz", "functions"}
     said = chat.conversation(chat_schema.decode(body.encode()))
     assert said == prompt.Conversation((Message("user", "i"),), ("part zzz",))
 

@@ -18,7 +18,7 @@ from tests.helpers import PATIENCE, Client, Closed, get, post
 from tests.processes import Daemon, serving
 
 STREAMS = 50
-ROUNDS = 6
+ROUNDS = 4
 DEEPEST = 3
 """Turns in a chain."""
 FLAGS = ("--model", "{}", "--alias", "scripted", "--slots", "4", "--queue", str(STREAMS), "--warm-megabytes", "0")

@@ -1,6 +1,7 @@
 """More requests than slots and queue can take: the others are told when to come again, and who leaves makes room."""
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ CREATES: dict[str, tuple[str, dict[str, Any]]] = {
     "whole": ("/v1/responses", {"input": "no"}),
     "streamed": ("/v1/responses", {"input": "no", "stream": True}),
     "background": ("/v1/responses", {"input": "no", "background": True}),
+    "compact": ("/v1/responses/compact", {"input": "no"}),
     "chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "no"}]}),
     "streamed chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "no"}], "stream": True}),
 }
@@ -90,6 +92,8 @@ async def test_beyond_the_queue_every_kind_is_refused_before_anything_is_evaluat
             assert (kind, refused.status, refused.headers["retry-after"]) == (kind, 503, "1")
             assert refused.json == busy(2)
         assert (await get(running, "/health")).status == 200
+        counted = await exchange(running, "POST", "/v1/responses/input_tokens", encode(input="no"))
+        assert counted.status == 200  # it needs no slot
         model.go()
         assert await answers(clients) == ["yes"] * 3
         await running.app.quiet()
@@ -163,6 +167,35 @@ async def test_a_stored_stream_that_waits_without_its_client_gives_way_where_roo
         assert (await post(running, input="no")).status == 503
         model.go()
         assert await answers(clients) == ["yes", "later"]
+
+
+async def test_a_compaction_that_has_begun_is_not_refused_in_the_middle() -> None:
+    """It takes several generations, and has its place between them too."""
+
+    def slowly(message: bytes) -> bytes:
+        time.sleep(0.02 if message == b"x" else 0)
+        return b"ok"
+
+    model = PacedModel(slowly, n_ctx=1500, n_slots=1)
+    long = [{"role": "user", "content": letter * 300} for letter in "abcdefgh"]
+    refused = trio.Event()
+
+    async def crowd() -> None:
+        while True:
+            if (await post(running, input="x", max_output_tokens=1)).status == 503:
+                refused.set()
+
+    async with served(model, queue=1) as running, await Client.to(running) as client:
+        model.hold()
+        await client.request("POST", "/v1/responses/compact", encode(input=long))
+        await model.wait_begun(1)
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(crowd)
+            await refused.wait()
+            model.go()
+            assert (await client.answer()).status == 200
+            nursery.cancel_scope.cancel()
 
 
 async def test_what_was_refused_or_could_not_be_begun_leaves_no_trace(tmp_path: Path) -> None:

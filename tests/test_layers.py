@@ -10,13 +10,23 @@ ROOT = Path(__file__).parents[1]
 OURS = ("engine", "server")
 
 DRAWN = {
-    "engine": "header loader messages model pieces snapshots template text vocabulary worker",
+    "engine": (
+        "constraint dialect grammar header loader messages model pieces snapshots template text utterance vocabulary "
+        "worker"
+    ),
     # Data and decisions
     "engine.alphabet": "",
     "engine.messages": "",
+    "engine.utterance": "",
+    "engine.scanner": "utterance",
+    "engine.objects": "scanner utterance",
+    "engine.parameters": "objects scanner utterance",
+    "engine.dialect": "objects scanner utterance",
+    "engine.families": "dialect objects parameters",
     "engine.manners": "messages",
     "engine.rehearsal": "manners messages",
-    "engine.pieces": "",
+    "engine.constraint": "model",
+    "engine.pieces": "constraint",
     "engine.model": "",
     "engine.text": "",
     "engine.header": "",
@@ -34,7 +44,9 @@ DRAWN = {
     "engine.library": "",
     "engine.snapshots": "",
     "engine.vocabulary": "alphabet header",
-    "engine.template": "manners messages rehearsal vocabulary",
+    "engine.template": "dialect families manners messages objects rehearsal scanner vocabulary",
+    "engine.json_schema": "constraint",
+    "engine.grammar": "constraint json_schema model vocabulary",
     # Backends
     "engine.ctrans": "model",
     "engine.libllama": "model",
@@ -48,32 +60,40 @@ DRAWN = {
     "engine.divergence": "model",
     "engine.tuning": "model",
     "engine.stopwatch": "model tuning",
-    "engine.worker": "model pieces sampler scheduler slots snapshots",
+    "engine.ahead": "constraint",
+    "engine.worker": "ahead constraint model pieces sampler scheduler slots snapshots",
     "server": "",
     # Data
     "server.errors": "",
-    "server.events": "",
+    "server.toolset": "",
+    "server.output": "",
+    "server.formats": "",
+    "server.events": "formats output toolset",
     "server.config": "engine",
     "server.configfile": "",
     "server.settings": "config configfile",
-    "server.schema": "errors",
+    "server.schema": "errors formats",
     # From request to frames
     "server.summary": "engine",
-    "server.reading": "engine errors schema summary",
+    "server.replayed": "schema",
+    "server.reading": "engine errors replayed schema summary",
     "server.history": "engine reading",
-    "server.prompt": "engine errors history reading schema truncation",
+    "server.prompt": "engine errors formats history reading schema tools truncation",
     "server.truncation": "engine",
     "server.compaction": "engine errors events schema summary truncation",
-    "server.chat_schema": "schema",
-    "server.chat": "engine chat_schema errors prompt reading schema",
-    "server.completion": "events sse",
+    "server.chat_schema": "formats schema",
+    "server.chat": "engine chat_schema errors formats prompt reading schema",
+    "server.completion": "events output sse",
     "server.cues": "errors events",
-    "server.stream": "cues events",
+    "server.open_items": "cues events output",
+    "server.stream": "cues events open_items",
     "server.sse": "events",
     "server.replay": "cues errors events stream",
     "server.items": "errors schema",
+    "server.interpreter": "engine cues",
+    "server.tools": "engine cues errors reading schema toolset",
     "server.logprobs": "engine events",
-    "server.answer": "engine cues errors events logprobs",
+    "server.answer": "engine cues errors events interpreter logprobs",
     "server.pulse": "answer cues events stream",
     # What is kept
     "server.database": "",
@@ -89,27 +109,27 @@ DRAWN = {
     "server.busy": "",
     "server.gate": "errors",
     "server.routes": "errors",
-    "server.models": "engine errors exchange truncation",
+    "server.models": "engine errors exchange formats truncation",
     "server.generation": (
         "engine answer archive conversation_store cues database entries errors events pulse replay store stream"
     ),
     "server.generations": "engine archive busy errors gate generation",
     "server.follow": "errors events exchange generation sse",
-    "server.chats": ("chat chat_schema completion config exchange follow generations models responses"),
+    "server.chats": "chat chat_schema completion config exchange follow generations models prompt responses",
     "server.conversations": (
         "archive config conversation_schema conversation_store entries errors exchange items reading references schema"
     ),
     "server.references": "archive errors items reading schema",
     "server.responses": (
-        "engine answer archive config conversations entries errors events exchange follow generation generations "
-        "items models prompt references schema"
+        "engine answer archive config conversations entries errors events exchange follow formats generation "
+        "generations interpreter items models prompt references schema sse tools"
     ),
     "server.tokens": "exchange responses",
     "server.compact": "compaction events exchange generations models responses",
     "server.kept": "archive errors exchange follow generations items replay schema sse store",
     "server.app": (
         "engine archive busy chats compact config conversations database errors exchange gate generation generations "
-        "kept models responses routes tokens"
+        "kept models responses routes sse tokens"
     ),
     "server.daemon": "engine app config service",
     "server.commands": "engine engine.backends engine.gguf engine.library progress",
@@ -132,6 +152,7 @@ ALONE = {
     "ctransformers": {"engine.ctrans"},
     "ctypes": {"engine.ctrans", "engine.libllama", "engine.llamacpp", "engine.quantiser"},
     "hypercorn": {"server.daemon"},
+    "llguidance": {"engine.grammar"},
     "minijinja": {"engine.template"},
     "sqlite3": {"server.database"},
     "threading": set(),
@@ -154,16 +175,23 @@ ALONE = {
 """Who may know what is outside. Threads are trio's, and started in `engine.worker`."""
 
 PURE = {
+    "engine.dialect",
     "engine.drafter",
+    "engine.families",
+    "engine.json_schema",
     "engine.manners",
     "engine.messages",
+    "engine.objects",
     "engine.pace",
+    "engine.parameters",
     "engine.penalties",
     "engine.rehearsal",
+    "engine.scanner",
     "engine.scheduler",
     "engine.slots",
     "engine.text",
     "engine.tuning",
+    "engine.utterance",
     "engine.waiting",
     "server.answer",
     "server.chat",
@@ -174,19 +202,26 @@ PURE = {
     "server.cues",
     "server.errors",
     "server.events",
+    "server.formats",
     "server.gate",
     "server.history",
+    "server.interpreter",
     "server.items",
+    "server.open_items",
+    "server.output",
     "server.logprobs",
     "server.prompt",
     "server.pulse",
     "server.reading",
     "server.replay",
+    "server.replayed",
     "server.routes",
     "server.schema",
     "server.sse",
     "server.stream",
     "server.summary",
+    "server.tools",
+    "server.toolset",
     "server.truncation",
 }
 IMPURE = {"datetime", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "time", "trio", "uuid"}

@@ -193,13 +193,13 @@ def test_what_a_call_says_is_text_to_the_letter() -> None:
 
 
 LEARNED = {
-    "Qwen-Qwen3-0.6B": EASY,
-    "openai-gpt-oss-120b": Manners(True, False, True, Form(True, "", False), False, False, "thinking"),
-    "mistralai-Mistral-Nemo-Instruct-2407": Manners(True, False, False, Form(True, "", True), True, False),
-    "meta-llama-Llama-3.2-3B-Instruct": Manners(True, True, True, Form(True, "", False), False, False),
+    "Qwen-Qwen3-0.6B": replace(EASY, effort=True, tools=True),
+    "openai-gpt-oss-120b": Manners(True, False, True, Form(True, "", False), False, False, "thinking", True, True),
+    "mistralai-Mistral-Nemo-Instruct-2407": Manners(True, False, False, Form(True, "", True), True, False, tools=True),
+    "meta-llama-Llama-3.2-3B-Instruct": Manners(True, True, True, Form(True, "", False), False, False, tools=True),
     "deepseek-ai-DeepSeek-R1-Distill-Llama-8B": Manners(True, False, True, Form(False, None, False), True, False),
     "google-gemma-2-2b-it": Manners(),
-    "HuggingFaceTB-SmolLM3-3B": Manners(True, False, True),
+    "HuggingFaceTB-SmolLM3-3B": Manners(True, False, True, effort=True),
 }
 
 

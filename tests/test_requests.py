@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from engine.scripted import ScriptedModel
@@ -26,6 +27,9 @@ REFUSED = {
     "an image": (400, "input[0].content[0]"),
     "temperature of the wrong kind": (400, "temperature"),
     "temperature out of range": (400, "temperature"),
+    "a schema of no type": (400, "text.format.schema"),
+    # Not wrong: they wait for constrained decoding.
+    "a call is demanded": (400, "tool_choice"),
 }
 
 
@@ -47,25 +51,37 @@ def fault(shape: Shape) -> str | None:
         "an image": "input_image" in json.dumps(input_),
         "temperature of the wrong kind": isinstance(temperature, str),
         "temperature out of range": isinstance(temperature, int | float) and not 0 <= temperature <= 2,
+        "a schema of no type": "no-such-type" in json.dumps(body),
+        "a call is demanded": body.get("tool_choice") not in (None, "auto", "none"),
     }
     return next((name for name, found in faults.items() if found), None)
 
 
 @pytest.mark.skipif(not RECORDED.exists(), reason=f"{RECORDED} is not here")
 async def test_every_recorded_request_is_answered_as_it_should_be(tmp_path: Path) -> None:
-    model = ScriptedModel(lambda message: b"Hello.", n_ctx=WITH_CODEX)
+    says = [b""]
+    model = ScriptedModel(lambda message: says[0], n_ctx=WITH_CODEX)
     recorded = shapes()
     faults = [fault(shape) for shape in recorded]
     async with served(model, aliases=("smollm2",), state=tmp_path) as running:
         for shape, wrong in zip(recorded, faults, strict=True):
             body = json.dumps(shape["body"]).encode()
             headers = [f"{name}: {value}" for name, value in shape["headers"].items() if name not in OURS]
+            says[0] = WISHED.get(wished_format(shape), b"Hello.")
             answer = await exchange(running, shape["method"], shape["path"], body, *headers)
             if wrong is None:
                 check_answered(shape, answer)
             else:
                 assert (wrong, answer.status, answer.json["error"]["param"]) == (wrong, *REFUSED[wrong])
     assert (len(recorded), set(faults)) == (148, {None, *REFUSED})
+
+
+WISHED = {"json_object": b'{"x":1}'}
+
+
+def wished_format(shape: Shape) -> str:
+    text = shape["body"].get("text") or {}
+    return str((text.get("format") or {}).get("type"))
 
 
 OURS = ("content-type", "content-length", "connection", "host", "transfer-encoding")
@@ -83,6 +99,20 @@ def check_answered(shape: Shape, answer: Answer) -> None:
         wire.check_response(response)
     if response["background"] and not streamed:
         assert (response["status"], response["output"]) == ("queued", [])
+        return
+    kinds = ("function", "namespace", "custom")
+    served_tools = [tool for tool in shape["body"].get("tools") or () if tool["type"] in kinds]
+    assert [(tool["type"], tool["name"]) for tool in response["tools"]] == [
+        (tool["type"], tool["name"]) for tool in served_tools
+    ]
+    if wished_format(shape) == "json_schema":
+        if response["status"] == "completed":
+            jsonschema.validate(json.loads(answer.text), shape["body"]["text"]["format"]["schema"])
+        else:
+            assert shape["body"]["max_output_tokens"] < 100
+        return
+    if wished_format(shape) == "json_object":
+        assert json.loads(answer.text) == {"x": 1}
         return
     limit = shape["body"].get("max_output_tokens") or 100
     expected = ("incomplete", "Hello."[:limit]) if limit <= len("Hello.") else ("completed", "Hello.")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import openai
 import pytest
 import trio
@@ -20,7 +21,7 @@ from openai.resources.responses import Responses
 from engine.model import Chunk
 from engine.scripted import CONTROL, ScriptedModel
 from tests import wire
-from tests.helpers import PATIENCE, Answer, Running, exchange, get, post, served
+from tests.helpers import PATIENCE, Answer, Running, encode, exchange, get, post, served
 
 ANSWER = "Yes."
 
@@ -165,6 +166,8 @@ TAKEN: dict[str, Row] = {
     "reasoning: an id of its own": Row(thinking(id="rs_1", status="completed"), told(*THOUGHT)),
     # unknown items
     "item: unknown": Row(said({"type": "web_search_call", "id": "ws_1", "status": "completed"}, user("Hello"))),
+    "item_reference": Row(said({"type": "item_reference", "id": "{item}"}), told(("user", "Was I here?"))),
+    "compaction: of somebody else": Row(said({"type": "compaction", "encrypted_content": "x"}, user("Hello"))),
     # input_file
     "input_file": Row(
         said(user([{"type": "input_file", "filename": "a.txt", "file_data": FILE}])), told(("user", "It rains."))
@@ -174,6 +177,27 @@ TAKEN: dict[str, Row] = {
         {"instructions": "Be brief."}, told(("system", "Be brief."), ("user", "Hello")), {"instructions": "Be brief."}
     ),
     "instructions: null": echoes(instructions=None),
+    # what came before
+    "previous_response_id": Row(
+        {"previous_response_id": "{response}"},
+        told(("user", "Was I here?"), ("assistant", ANSWER), ("user", "Hello")),
+        {"previous_response_id": "{response}"},
+    ),
+    "previous_response_id: alone": Row(
+        {"previous_response_id": "{response}", "input": None},
+        told(("user", "Was I here?"), ("assistant", ANSWER)),
+        {"previous_response_id": "{response}"},
+    ),
+    "conversation: by its id": Row(
+        {"conversation": "{conversation}"},
+        told(("user", "We met."), ("user", "Hello")),
+        {"conversation": {"id": "{conversation}"}},
+    ),
+    "conversation: an object": Row(
+        {"conversation": {"id": "{conversation}"}},
+        told(("user", "We met."), ("user", "Hello")),
+        {"conversation": {"id": "{conversation}"}},
+    ),
     # store
     "store": echoes(store=True),
     "store: null": ignored(store=None),
@@ -196,6 +220,13 @@ TAKEN: dict[str, Row] = {
             "max_output_tokens": 1, "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"},
         },
         text="Y",
+    ),
+    "truncation": echoes(truncation="auto"),
+    "truncation: auto": Row(
+        {
+            "truncation": "auto", "input": [user("x" * 5000), {"role": "assistant", "content": "Hm."}, user("Hello")],
+        },
+        echoed={"truncation": "auto"},
     ),
     "truncation: disabled": echoes(truncation="disabled"),
     "temperature, top_p": echoes(temperature=0.5, top_p=0.5),
@@ -220,12 +251,30 @@ TAKEN: dict[str, Row] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("row", TAKEN.values(), ids=TAKEN)
-async def test_a_field_that_is_taken(row: Row, tmp_path: Path) -> None:
+async def there_is(running: Running) -> dict[str, str]:
+    """Something to refer to: the names in the rows, and the ids."""
+    response = (await post(running, input="Was I here?")).json
+    listed = (await get(running, f"/v1/responses/{response['id']}/input_items")).json
+    body = encode(items=[user("We met.")])
+    conversation = (await exchange(running, "POST", "/v1/conversations", body)).json
+    return {"response": response["id"], "item": listed["first_id"], "conversation": conversation["id"]}
+
+
+def filled(row: Row, ids: dict[str, str]) -> Row:
+    """With the ids in the place of their names."""
+    text = msgspec.json.encode(row).decode()
+    for name, id_ in ids.items():
+        text = text.replace(f'"{{{name}}}"', f'"{id_}"')
+    return msgspec.json.decode(text, type=Row)
+
+
+@pytest.mark.parametrize("wanted", TAKEN.values(), ids=TAKEN)
+async def test_a_field_that_is_taken(wanted: Row, tmp_path: Path) -> None:
     """Streamed or not, the model is told the same, and the response says the same."""
     model = ReadingModel()
     async with served(model, state=tmp_path) as running:
         for stream in (False, True):
+            row = filled(wanted, await there_is(running))
             answer = await post(running, **{"input": "Hello"} | row.fields, stream=stream)
             assert answer.status == 200, answer.body
             response = answer.events[-1]["response"] if stream else answer.json
@@ -244,18 +293,18 @@ OFFICIAL = inspect.signature(Responses.create).parameters
 async def test_the_official_client_sends_them_too(tmp_path: Path) -> None:
     """Each by its own name, where it has one."""
 
-    def use(url: str) -> dict[str, str]:
+    def use(url: str, ids: dict[str, str]) -> dict[str, str]:
         found = {}
         with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
             for name, row in TAKEN.items():
-                fields = {"model": "scripted", "input": "Hello"} | row.fields
+                fields = {"model": "scripted", "input": "Hello"} | filled(row, ids).fields
                 known: dict[str, Any] = {each: value for each, value in fields.items() if each in OFFICIAL}
                 more = {each: value for each, value in fields.items() if each not in OFFICIAL}
                 found[name] = client.responses.create(**known, extra_body=more).output_text
         return found
 
     async with served(ReadingModel(), state=tmp_path) as running:
-        found = await trio.to_thread.run_sync(use, running.url)
+        found = await trio.to_thread.run_sync(use, running.url, await there_is(running))
     assert found == {name: row.text for name, row in TAKEN.items()}
 
 
@@ -273,6 +322,9 @@ REFUSED: dict[str, Refusal] = {
     "item_reference: to nothing": (said({"type": "item_reference", "id": "msg_1"}), "input[0].id", None),
     "previous_response_id: of nothing": (
         {"previous_response_id": "resp_1"}, "previous_response_id", "previous_response_not_found",
+    ),
+    "conversation, and previous_response_id": (
+        {"conversation": "conv_1", "previous_response_id": "resp_1"}, "conversation", None,
     ),
     "background, not stored": ({"background": True, "store": False}, "background", None),
     "prompt": ({"prompt": {"id": "pmpt_1", "version": "2"}}, "prompt", None),
@@ -382,6 +434,22 @@ ENDPOINTS: dict[str, tuple[str, str, int, Any]] = {
     "cancel what has ended": ("POST", "/v1/responses/{background}/cancel", 200, lambda made: made.background),
     "cancel what is not of the background": ("POST", "/v1/responses/{id}/cancel", 400, uncancelled),
     "input items": ("GET", "/v1/responses/{id}/input_items", 200, items),
+    "count": (
+        "POST", "/v1/responses/input_tokens", 200,
+        lambda made: {"object": "response.input_tokens", "input_tokens": len("uHelloa")},
+    ),
+    "count with a wrong method": (
+        "GET", "/v1/responses/input_tokens", 405,
+        lambda made: error(
+            "GET is not for /v1/responses/input_tokens; use POST, OPTIONS.", None, "method_not_allowed",
+        ),
+    ),
+    "compact": ("POST", "/v1/responses/compact", 200, {"object": "response.compaction"}),
+    "make a conversation": ("POST", "/v1/conversations", 200, {"object": "conversation", "metadata": {}}),
+    "an unknown conversation": (
+        "GET", "/v1/conversations/conv_1", 404,
+        lambda made: error("There is no conversation 'conv_1' here.", None, "not_found"),
+    ),
     "list": (
         "GET", "/v1/responses", 405,
         lambda made: error("GET is not for /v1/responses; use POST, OPTIONS.", None, "method_not_allowed"),
@@ -394,9 +462,14 @@ async def test_an_endpoint(method: str, path: str, status: int, expected: Any, t
     async with served(state=tmp_path) as running:
         made = await make(running)
         path = path.format(id=made.response["id"], background=made.background["id"])
-        answer = await exchange(running, method, path)
-    wanted = expected(made)
+        # A field that nobody knows is skipped everywhere.
+        body = encode(input="Hello", no_such_field=1) if method == "POST" else None
+        answer = await exchange(running, method, path, body)
     assert answer.status == status
+    if isinstance(expected, dict):  # the rest of it has tests of its own
+        assert answer.json | expected == answer.json
+        return
+    wanted = expected(made)
     assert (answer.body if isinstance(wanted, bytes) else answer.json) == wanted
 
 

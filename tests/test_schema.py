@@ -189,7 +189,7 @@ def test_a_good_body_is_read(data: bytes) -> None:
 
 
 def test_unknown_fields_are_told() -> None:
-    assert schema.unknown_fields(body(zzz=1, temperature=1, tools=[])) == {"zzz", "tools"}
+    assert schema.unknown_fields(body(zzz=1, temperature=1, functions=[])) == {"zzz", "functions"}
 
 
 WORDS = [

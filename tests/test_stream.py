@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import pytest
@@ -14,7 +14,22 @@ from msgspec.structs import replace
 from engine import Finish, Piece, Progress, Reason, Started, Token, scripted
 from server import sse
 from server.answer import Answer
-from server.cues import Cancelled, Created, Cue, End, Failure, Queued, Running, Text, Unstored, failure
+from server.cues import (
+    Arguments,
+    Called,
+    Calling,
+    Cancelled,
+    Created,
+    Cue,
+    End,
+    Failure,
+    Queued,
+    Reasoning,
+    Running,
+    Text,
+    Unstored,
+    failure,
+)
 from server.errors import InvalidRequest
 from server.events import (
     ContentPartAdded,
@@ -33,6 +48,8 @@ from server.events import (
     OutputTextDone,
     OutputTokensDetails,
     PromptProgress,
+    ReasoningTextDelta,
+    ReasoningTextDone,
     Response,
     ResponseCompleted,
     ResponseCreated,
@@ -42,6 +59,7 @@ from server.events import (
     ResponseQueued,
     Usage,
 )
+from server.output import ReasoningItem, ReasoningText
 from server.stream import Stream
 from tests import wire
 
@@ -245,6 +263,54 @@ CUES: dict[str, tuple[Response, list[Cue], list[Numberless]]] = {
 }
 
 
+def thought(text: str, status: Literal["completed", "incomplete"]) -> tuple[ReasoningItem, list[Numberless]]:
+    """An item of reasoning, and its events."""
+    part = ReasoningText(text)
+    done = ReasoningItem("rs_x00", status, (part,))
+    return done, [
+        lambda n: OutputItemAdded(n, 0, ReasoningItem("rs_x00", "in_progress", ())),
+        lambda n: ContentPartAdded(n, "rs_x00", 0, 0, ReasoningText("")),
+        lambda n: ReasoningTextDelta(n, "rs_x00", 0, 0, text),
+        lambda n: ReasoningTextDone(n, "rs_x00", 0, 0, text),
+        lambda n: ContentPartDone(n, "rs_x00", 0, 0, part),
+        lambda n: OutputItemDone(n, 0, done),
+    ]
+
+
+SO, SO_EVENTS = thought("So.", "completed")
+CUT, CUT_EVENTS = thought("So", "incomplete")
+YES = Message("msg_x01", "completed", (OutputText("Yes"),))
+BOTH = replace(RESPONSE, status="completed", completed_at=NOW, usage=usage(3), output=(SO, YES))
+ONLY_CUT = replace(
+    RESPONSE,
+    status="incomplete",
+    incomplete_details=IncompleteDetails("max_output_tokens"),
+    usage=usage(3),
+    output=(CUT,),
+)
+CUES |= {
+    "reasoning, then text": (
+        RESPONSE,
+        [*BEGUN, Reasoning("So."), Text("Yes"), End(NOW, usage(3))],
+        [
+            *(*opened(), *SO_EVENTS),
+            lambda n: OutputItemAdded(n, 1, Message("msg_x01", "in_progress", ())),
+            lambda n: ContentPartAdded(n, "msg_x01", 1, 0, OutputText("")),
+            lambda n: OutputTextDelta(n, "msg_x01", 1, 0, "Yes"),
+            lambda n: OutputTextDone(n, "msg_x01", 1, 0, "Yes"),
+            lambda n: ContentPartDone(n, "msg_x01", 1, 0, OutputText("Yes")),
+            lambda n: OutputItemDone(n, 1, YES),
+            lambda n: ResponseCompleted(n, BOTH),
+        ],
+    ),
+    "reasoning, cut": (
+        RESPONSE,
+        [*BEGUN, Reasoning("So"), End(NOW, usage(3), "max_output_tokens")],
+        [*opened(), *CUT_EVENTS, lambda n: ResponseIncomplete(n, ONLY_CUT)],
+    ),
+}
+
+
 @pytest.mark.parametrize(("response", "cues", "expected"), CUES.values(), ids=CUES)
 def test_cues_become_exactly_these_events(response: Response, cues: list[Cue], expected: list[Numberless]) -> None:
     events = perform(cues, response)
@@ -268,11 +334,15 @@ LETTERS: dict[str, Cue] = {
     "r": Running(),
     "u": Unstored(),
     "t": Text("x"),
+    "n": Reasoning("y"),
+    "b": Calling("f"),
+    "a": Arguments("{}"),
+    "d": Called(),
     "e": End(NOW, usage(1)),
     "x": Cancelled(),
     "f": Failure(ErrorPayload("server_error", None, "no", None)),
 }
-LEGAL = re.compile("c?|cqu*[xf]?|c(qu*)?r[ru]*(t[tu]*)?[exf]?")
+LEGAL = re.compile("c?|cqu*[xf]?|c(qu*)?r[ru]*(([tn]|b[au]*d)u*)*(b[au]*)?[exf]?")
 
 
 @pytest.mark.parametrize("length", range(1, 6))

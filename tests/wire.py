@@ -75,6 +75,14 @@ def _frame(block: bytes) -> Frame | None:
     return Frame(event, b"\n".join(data)) if lines else None
 
 
+def open_responses_events(body: bytes) -> list[dict[str, Any]]:
+    """The events of a stream with Open Responses' names for those of reasoning; here they come by OpenAI's."""
+    for ours, theirs in _RENAMED.items():
+        assert ours.encode() not in body, f"{ours} by OpenAI's name"
+        body = body.replace(theirs.encode(), ours.encode())
+    return events(body)
+
+
 def events(body: bytes) -> list[dict[str, Any]]:
     """The events of a whole stream that ends with exactly one [DONE], after all checks."""
     frames = parse_sse(body)
@@ -197,6 +205,10 @@ def _known_response(response: dict[str, Any]) -> dict[str, Any]:
         known["output"] = [item for item in known["output"] if item["type"] not in _FOREIGN_ITEMS]
     if "tools" in known:
         known["tools"] = [tool for tool in known["tools"] if tool["type"] == "function"]
+    format_ = known.get("text", {}).get("format", {})
+    if format_.get("type") == "json_schema":  # whose schema Open Responses wants to be null, always
+        assert isinstance(format_["schema"], dict), f"no schema in {format_}"
+        known["text"] = known["text"] | {"format": format_ | {"schema": None}}
     choice = known.get("tool_choice")
     if isinstance(choice, dict) and choice["type"] == "custom":
         known["tool_choice"] = "auto"

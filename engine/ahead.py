@@ -1,0 +1,38 @@
+"""A second pair of hands: what the next token may be is found out beside the decode that it comes of.
+
+The thread of `worker` hands over the constraints before a decode, and takes them back after it. This is a loop for a
+thread that the worker starts; while the model decodes and llguidance searches, neither holds the GIL.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from queue import SimpleQueue
+
+from engine.constraint import Constraint
+
+
+class Ahead:
+    def __init__(self) -> None:
+        self._asked: SimpleQueue[Constraint | None] = SimpleQueue()
+        self._done: SimpleQueue[None] = SimpleQueue()
+
+    def work(self) -> None:
+        """Until `close`."""
+        while (constraint := self._asked.get()) is not None:
+            with suppress(BaseException):  # it goes wrong once more where it is applied, and is seen there
+                constraint.prepare()
+            self._done.put(None)
+
+    def close(self) -> None:
+        self._asked.put(None)
+
+    @contextmanager
+    def preparing(self, constraints: Sequence[Constraint]) -> Iterator[None]:
+        """While the block runs, they are prepared; behind it they are."""
+        for constraint in constraints:
+            self._asked.put(constraint)
+        try:
+            yield
+        finally:
+            for _ in constraints:
+                self._done.get()

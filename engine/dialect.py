@@ -1,0 +1,184 @@
+"""What a model writes, taken apart as it comes: reasoning, text, calls. Pure.
+
+What is certain is told at once, and a marker never, however it is cut. Which markers there are is data (`families`).
+"""
+
+import re
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from engine.objects import Offered, Read, bare_objects, telling
+from engine.scanner import Reading, Scanner
+from engine.utterance import CallBegun, CallEnded, Reasoned, Said, Utterance, merged
+
+
+class Block(Struct, frozen=True):
+    """Calls behind a marker."""
+
+    open: str
+    read: Read
+    keeps: bool = False
+    """Whether the marker is part of what is read."""
+
+
+class Think(Struct, frozen=True):
+    """Reasoning between two markers. A prompt may end with the first."""
+
+    open: str
+    close: str
+
+
+class Dialect(Struct, frozen=True):
+    name: str
+    signs: tuple[str, ...] = ()
+    """All of them stand in the template."""
+    blocks: tuple[Block, ...] = ()
+    silent: tuple[str, ...] = ()
+    """Markers that say nothing else: they stand around calls."""
+    bare: bool = False
+    """Whether an answer may also be nothing but calls, as JSON without a marker."""
+    channels: bool = False
+    """Whether all is said in messages that are addressed (harmony)."""
+    thinks: tuple[Think, ...] = ()
+    """The template adds to these: families and their ways to think are mixed freely."""
+
+
+class Parser:
+    """Takes one answer apart. The same text gives the same, however it is cut."""
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        offered: Offered | None = None,
+        spelled: Mapping[str, str] | None = None,
+        thinking: Think | None = None,
+    ) -> None:
+        """`offered`: the functions that may be called, if any; `spelled`: see Scanner; `thinking`: what the prompt
+        has begun."""
+        self._dialect = dialect
+        self._offered = offered or {}
+        self._scanner = Scanner(spelled or {})
+        self._begun = thinking
+        self.thinking = thinking is not None
+        """Whether what comes next is reasoning."""
+        self._reading = self._channels() if dialect.channels else self._speech()
+        self._over = False
+
+    def feed(self, text: str) -> list[Utterance]:
+        """What has become certain with `text`."""
+        self._scanner.feed(text)
+        return self._read()
+
+    def finish(self) -> list[Utterance]:
+        """The rest. A call that isn't whole ends with what there is of it."""
+        self._scanner.ended = True
+        return self._read()
+
+    def _read(self) -> list[Utterance]:
+        if not self._over:
+            try:
+                next(self._reading)
+            except StopIteration:
+                self._over = True
+        found, self._scanner.found = merged(self._scanner.found), []
+        return found
+
+    def _speech(self) -> Reading[None]:
+        """Text, with reasoning and calls between."""
+        scanner, dialect = self._scanner, self._dialect
+        prose = _Prose(scanner)
+        if self._begun is not None:
+            yield from self._think(self._begun)
+            prose.cut()
+        if self._offered and dialect.bare:
+            yield from self._bare(prose)
+        blocks = {block.open: block for block in dialect.blocks} if self._offered else {}
+        silent = dialect.silent if self._offered else ()
+        thinks = {think.open: think for think in dialect.thinks}
+        closes = tuple(think.close for think in dialect.thinks)
+        while marker := (yield from scanner.until((*blocks, *silent, *thinks, *closes), prose.tell)):
+            prose.cut()
+            if marker in blocks:
+                if blocks[marker].keeps:
+                    scanner.back(marker)
+                yield from blocks[marker].read(scanner, self._offered)
+            elif marker in thinks:
+                yield from self._think(thinks[marker])
+        prose.end()
+
+    def _bare(self, prose: "_Prose") -> Reading[None]:
+        scanner = self._scanner
+        place = scanner.mark()
+        yield from scanner.space()
+        before = scanner.since(place)
+        if (yield from scanner.peek()) == "{":
+            yield from bare_objects(scanner, self._offered)
+            if any(isinstance(each, CallEnded) for each in scanner.found):
+                prose.cut()
+        else:
+            prose.tell(before)
+
+    def _think(self, think: Think) -> Reading[None]:
+        self.thinking = True
+        prose = _Prose(self._scanner, Reasoned)
+        prose.cut()
+        yield from self._scanner.until((think.close,), prose.tell)
+        self.thinking = False
+
+    def _channels(self) -> Reading[None]:
+        """Messages, each with a header that says to whom it goes, or on which channel."""
+        scanner = self._scanner
+        while True:
+            header, marker = yield from scanner.collect(("<|message|>",))
+            if not marker:
+                return
+            called = _ADDRESSED.search(header)
+            if called:
+                scanner.found.append(CallBegun(called[1]))
+                yield from scanner.until(_ENDS, telling(scanner))
+                scanner.found.append(CallEnded())
+            elif "analysis" in header:
+                prose = _Prose(scanner, Reasoned)
+                self.thinking = True
+                yield from scanner.until(_ENDS, prose.tell)
+                self.thinking = False
+            else:
+                prose = _Prose(scanner)
+                yield from scanner.until(_ENDS, prose.tell)
+                prose.end()
+
+
+_ADDRESSED = re.compile(r"to=(?:functions\.)?([\w.-]+)")
+_ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>")
+
+
+class _Prose:
+    """Tells text without the white space around markers; what has none around it is told to the letter."""
+
+    def __init__(self, scanner: Scanner, kind: type[Said] | type[Reasoned] = Said) -> None:
+        self._scanner = scanner
+        self._kind = kind
+        self._held = ""
+        """White space that may stand before a marker."""
+        self._fresh = False
+        """Whether a marker came just before."""
+
+    def tell(self, text: str) -> None:
+        if self._fresh:
+            text = text.lstrip()
+        text = self._held + text
+        told = text.rstrip()
+        self._held = text[len(told) :]
+        if told:
+            self._fresh = False
+            self._scanner.found.append(self._kind(told))
+
+    def cut(self) -> None:
+        """A marker comes."""
+        self._held = ""
+        self._fresh = True
+
+    def end(self) -> None:
+        if self._held and not self._fresh:
+            self._scanner.found.append(self._kind(self._held))

@@ -1,0 +1,205 @@
+"""What the next token may be, over llguidance: JSON schemas, Lark grammars and regexes, on a model's own vocabulary.
+
+A grammar is compiled once, in any thread, and started by each sequence. Lark is llguidance's variant of it; in its
+rules, `Grammars.json`, `Grammars.until` and `Grammars.token` are for putting schemas and markers together:
+
+    start: thought answer
+    thought: ...            until("thought", "</think>")
+    answer: ...             json(schema)
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache
+
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from numpy.typing import NDArray
+
+from engine import json_schema
+from engine.constraint import GrammarError
+from engine.json_schema import JSON
+from engine.model import FloatArray
+from engine.vocabulary import Vocabulary
+
+MOST_CHARACTERS = 65_536
+"""Of a grammar or a schema. One of so many takes a quarter of a second to compile; twice as many, a whole one."""
+MOST_DEPTH = 100
+"""Of brackets in a schema; llguidance's reader of JSON ends at 128, and puts some around."""
+KEPT = 16
+"""Compiled grammars: an application asks for the same again and again."""
+
+# llguidance counts work, not time: 50,000 units of fuel are about a millisecond. Its own limits, but for memory: a
+# state takes 1 to 2 kB.
+_LIMITS = LLParserLimits(max_lexer_states=50_000, max_grammar_size=100_000, verbose_errors=False)
+
+# One space, or a line break and an indent, wherever JSON allows whitespace: what models write, but never without end.
+_WHITESPACE = r"(\n {0,16}| )"
+# No \u: it writes the same name in two ways, and so a property twice, the second time past its schema.
+_ESCAPES = 'nrbtf\\"'
+_OPTIONS: dict[str, JSON] = {
+    "whitespace_pattern": _WHITESPACE,
+    "json_allowed_escapes": _ESCAPES,
+    "lenient": False,
+    "coerce_one_of": False,
+}
+
+_CONTEXT = re.compile(r"^at \d+\(\d+\): |failed to compile JSON schema: |^Parser Error: ")
+
+ANY_OBJECT: JSON = {"type": "object"}
+
+
+class Grammars:
+    """A vocabulary's compiler. What it does first takes 100 ms more: it learns all tokens by heart."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._compiled = lru_cache(KEPT)(self._compile)
+
+    def json_schema(self, schema: JSON) -> "Grammar":
+        """What `schema` accepts, to the letter. Raises GrammarError, with the place."""
+        return self.lark(f"start: {self.json(schema)}")
+
+    def json_object(self) -> "Grammar":
+        return self.json_schema(ANY_OBJECT)
+
+    def regex(self, pattern: str) -> "Grammar":
+        """A whole text. Raises GrammarError."""
+        return self._compiled(LLMatcher.grammar_from_regex(pattern))
+
+    def lark(self, text: str) -> "Grammar":
+        """Raises GrammarError."""
+        return self._compiled(LLMatcher.grammar_from_lark(text))
+
+    def json(self, schema: JSON) -> str:
+        """For the right side of a Lark rule. Raises GrammarError."""
+        if _depth(schema) > MOST_DEPTH:
+            raise GrammarError(f"the schema is nested deeper than {MOST_DEPTH} levels")
+        accepted = json_schema.accepted(schema)
+        whole: JSON = accepted if isinstance(accepted, dict) else {"allOf": [accepted]}
+        assert isinstance(whole, dict)
+        return f"%json {json.dumps({**whole, 'x-guidance': _OPTIONS})}"
+
+    def until(self, rule: str, marker: str) -> str:
+        """A Lark rule for any text up to a marker, and the marker, which may be a token's name."""
+        token = self.token(marker)
+        if token.startswith("<"):
+            return f"{rule}: /(?s:.*)/ {token}"
+        return f"{rule}[lazy]: /(?s:.*)/ {token}"
+
+    def token(self, text: str) -> str:
+        """For the right side of a Lark rule: a control token by its name, or else the text itself."""
+        id_ = self._vocabulary.control_id(text)
+        return json.dumps(text, ensure_ascii=False) if id_ is None else f"<[{id_}]>"
+
+    def _compile(self, source: str) -> "Grammar":
+        if len(source) > MOST_CHARACTERS:
+            raise GrammarError(f"it has {len(source)} characters, and {MOST_CHARACTERS} are allowed")
+        matcher = LLMatcher(self._tokenizer, source, log_level=0, limits=_LIMITS)
+        first = Constraint(matcher.deep_copy(), len(self._vocabulary))
+        first.prepare()  # most of what is too large or too deep shows here
+        first.check()
+        return Grammar(matcher, len(self._vocabulary))
+
+    @cached_property
+    def _tokenizer(self) -> LLTokenizer:
+        if not self._vocabulary.end_tokens:
+            raise GrammarError("the model's file names no end token")
+        return LLTokenizer(TokenizerWrapper(_Tokens(self._vocabulary)), eos_token=sorted(self._vocabulary.end_tokens))
+
+
+class Grammar:
+    """See `engine.constraint`."""
+
+    def __init__(self, matcher: LLMatcher, n_vocab: int) -> None:
+        self._matcher = matcher
+        self._n_vocab = n_vocab
+
+    def start(self) -> "Constraint":
+        return Constraint(self._matcher.deep_copy(), self._n_vocab)
+
+
+class Constraint:
+    """See `engine.constraint`."""
+
+    def __init__(self, matcher: LLMatcher, n_vocab: int) -> None:
+        self._matcher = matcher
+        self._bits = np.zeros((n_vocab + 31) // 32, np.int32)
+        self._forbidden: NDArray[np.bool_] | None = None
+
+    def prepare(self) -> None:
+        self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
+        self._forbidden = np.unpackbits(self._bits.view(np.uint8), bitorder="little") == 0
+
+    def apply(self, logits: FloatArray) -> None:
+        if self._forbidden is None:
+            self.prepare()
+        self.check()
+        assert self._forbidden is not None, "it was prepared"
+        n = min(len(logits), len(self._forbidden))
+        np.copyto(logits[:n], -np.inf, where=self._forbidden[:n])
+        logits[n:] = -np.inf
+
+    def advance(self, token: int) -> None:
+        self._forbidden = None
+        if not self._matcher.consume_token(token):
+            self.check()
+
+    def check(self) -> None:
+        """Raises GrammarError."""
+        if self._matcher.is_error():
+            raise GrammarError(_sentence(self._matcher.get_error()))
+        if self._forbidden is not None and self._forbidden.all():
+            raise GrammarError("nothing can be written that it accepts")
+
+
+class _Tokens:
+    """A vocabulary, as llguidance wants to be told it."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.eos_token_id = min(vocabulary.end_tokens)
+        self.bos_token_id = vocabulary.bos
+        ids = range(len(vocabulary))
+        self.special_token_ids = [id_ for id_ in ids if not vocabulary.bytes_of(id_)]
+        self.tokens = [vocabulary.bytes_of(id_) or vocabulary.name_of(id_).encode() for id_ in ids]
+        self._vocabulary = vocabulary
+        self._ids = {self._vocabulary.bytes_of(id_): id_ for id_ in reversed(ids)}
+        self._longest = max(map(len, self._ids))
+
+    def __call__(self, data: bytes) -> Sequence[int]:
+        """How the model would write it: of several ways, llguidance prefers that one."""
+        ids = self._vocabulary.encode(data.decode(errors="replace"))
+        if b"".join(map(self._vocabulary.bytes_of, ids)) == data:
+            return ids
+        return list(self._greedy(data))  # SentencePiece puts a space before all texts
+
+    def _greedy(self, data: bytes) -> Iterator[int]:
+        """Each time the longest token; up to a byte that has none."""
+        while data:
+            lengths = range(min(len(data), self._longest), 0, -1)
+            length = next((length for length in lengths if data[:length] in self._ids), 0)
+            if not length:
+                return
+            yield self._ids[data[:length]]
+            data = data[length:]
+
+
+def _depth(value: JSON) -> int:
+    """Of nesting, without recursion: it may be deep."""
+    depth, level = 0, [value]
+    while level := [inner for each in level for inner in _inner(each)]:
+        depth += 1
+    return depth
+
+
+def _inner(value: JSON) -> Sequence[JSON]:
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _sentence(error: str) -> str:
+    """What is wrong, without where llguidance found it and what it would take instead: pages of grammar."""
+    lines = [line.strip() for line in error.splitlines()]
+    detail = next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), "")
+    line = _CONTEXT.sub("", lines[0] if lines else "").partition(". Enable ")[0].rstrip(":")
+    return f"{line}: {detail}".strip(": .")[:300] or "the grammar failed"

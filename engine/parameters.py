@@ -1,0 +1,237 @@
+"""Calls that are no JSON: each argument by itself, between tags or as in a programming language. Pure.
+
+What comes out is JSON all the same. A parameter that is declared as a text streams; any other value is looked at when
+it is whole, for its kind is not written.
+"""
+
+import ast
+import math
+import warnings
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from engine.objects import NOTHING, Offered, Read, telling
+from engine.scanner import Reading, Scanner, Tell, cleaned
+from engine.utterance import CallBegun, CallEnded, Said
+
+QUOTE = '<|"|>'
+"""What Gemma has for a quotation mark."""
+MOST_NESTED = 64
+"""Levels of its values; what is deeper is text."""
+
+
+class Tags(Struct, frozen=True):
+    """How a call's parts are marked. A name or a key may have attributes behind it, after a quotation mark."""
+
+    begin: str
+    """Before the name; empty where it comes at once."""
+    name_ends: tuple[str, ...]
+    end: tuple[str, ...]
+    """Of the call."""
+    key: str
+    key_ends: str
+    value: str
+    """Before the value; empty where it follows the key at once."""
+    value_ends: str
+    padded: bool = False
+    """Whether values stand on lines of their own."""
+
+
+def tagged(tags: Tags) -> Read:
+    def read(scanner: Scanner, offered: Offered) -> Reading[None]:
+        while True:
+            yield from scanner.space()
+            if tags.begin and not (yield from scanner.passes(tags.begin)):
+                return
+            head, marker = yield from scanner.collect((*tags.name_ends, *tags.end, tags.key))
+            if marker not in tags.name_ends:
+                scanner.back(marker)
+            name = head.split('"')[0].strip()
+            if not name:
+                return
+            scanner.found.append(CallBegun(name))
+            yield from _tagged_arguments(scanner, tags, offered.get(name, frozenset()))
+            scanner.found.append(CallEnded())
+            if not tags.begin:
+                return
+
+    return read
+
+
+def _tagged_arguments(scanner: Scanner, tags: Tags, texts: frozenset[str]) -> Reading[None]:
+    tell = telling(scanner)
+    opening = "{"
+    while (yield from scanner.until((tags.key, *tags.end), _nothing)) == tags.key:
+        head, _ = yield from scanner.collect((tags.key_ends,))
+        if tags.value:
+            yield from scanner.until((tags.value, *tags.end), _nothing)
+        key, _, attributes = head.partition('"')
+        key = key.strip()
+        tell(f"{opening}{_json(key)}: ")
+        opening = ", "
+        declared = key in texts or 'string="true"' in attributes or 'type="string"' in attributes
+        yield from _tagged_value(scanner, tags, tell, declared)
+    tell("}" if opening == ", " else NOTHING)
+
+
+def _tagged_value(scanner: Scanner, tags: Tags, tell: Tell, declared: bool) -> Reading[None]:
+    ends = (tags.value_ends, *tags.end)
+    if tags.padded:
+        yield from scanner.passes("\n")
+        ends = (f"\n{tags.value_ends}", *ends)
+    plain = yield from scanner.passes("<![CDATA[")
+    if plain:
+        ends = (f"]]>{tags.value_ends}", *ends)
+    if declared or plain:
+        tell('"')
+        marker = yield from scanner.until(ends, lambda text: tell(_json(text)[1:-1]))
+        tell('"')
+    else:
+        text, marker = yield from scanner.collect(ends)
+        tell(_json(guessed(text)))
+    if marker in tags.end:
+        scanner.back(marker)
+
+
+def pythonic(scanner: Scanner, offered: Offered) -> Reading[None]:
+    """`[name(key='text', other=3)]`."""
+    while True:
+        yield from scanner.pass_over("[],;")
+        name, marker = yield from scanner.collect(("(", "]", "\n"))
+        if marker != "(":
+            if name.strip():
+                scanner.found.append(Said(name.strip()))
+            return
+        scanner.found.append(CallBegun(name.strip()))
+        tell = telling(scanner)
+        opening = "{"
+        while True:
+            yield from scanner.pass_over(",")
+            key, marker = yield from scanner.collect(("=", ")"))
+            if marker != "=":
+                break
+            literal = yield from _literal(scanner)
+            tell(f"{opening}{_json(key.strip())}: {_json(guessed(literal))}")
+            opening = ", "
+        tell("}" if opening == ", " else NOTHING)
+        scanner.found.append(CallEnded())
+        yield from scanner.space()
+        if (yield from scanner.peek()) not in (",", ";"):
+            yield from scanner.passes("]")
+            return
+
+
+def _literal(scanner: Scanner) -> Reading[str]:
+    """Up to the comma or the bracket that is not within it."""
+    chars: list[str] = []
+    depth, quote = 0, ""
+    while char := (yield from scanner.peek()):
+        if not quote and depth == 0 and char in ",)":
+            break
+        chars.append((yield from scanner.take()))
+        if quote:
+            if char == "\\":
+                chars.append((yield from scanner.take()))
+            elif char == quote:
+                quote = ""
+        elif char in "\"'":
+            quote = char
+        else:
+            depth += (char in "([{") - (char in ")]}")
+    return "".join(chars)
+
+
+def gemma(scanner: Scanner, offered: Offered) -> Reading[None]:
+    """`call:name{key:<|"|>text<|"|>,other:3}`."""
+    yield from scanner.space()
+    yield from scanner.passes("call:")
+    name, marker = yield from scanner.collect(("{",))
+    if not marker:
+        scanner.found.append(Said(name))
+        return
+    scanner.back(marker)
+    scanner.found.append(CallBegun(name.strip()))
+    yield from _gemma_value(scanner, telling(scanner))
+    scanner.found.append(CallEnded())
+
+
+def _gemma_value(scanner: Scanner, tell: Tell, depth: int = 0) -> Reading[None]:
+    yield from scanner.space()
+    if (yield from scanner.passes(QUOTE)):
+        tell('"')
+        yield from scanner.until((QUOTE,), lambda text: tell(_json(text)[1:-1]))
+        tell('"')
+    elif depth < MOST_NESTED and (yield from scanner.passes("{")):
+        yield from _gemma_row(scanner, tell, "{", "}", depth)
+    elif depth < MOST_NESTED and (yield from scanner.passes("[")):
+        yield from _gemma_row(scanner, tell, "[", "]", depth)
+    else:
+        chars: list[str] = []
+        while (char := (yield from scanner.peek())) and char not in ",}]":
+            chars.append((yield from scanner.take()))
+        tell(_json(guessed("".join(chars))))
+
+
+def _gemma_row(scanner: Scanner, tell: Tell, opening: str, closing: str, depth: int) -> Reading[None]:
+    tell(opening)
+    first = True
+    while True:
+        yield from scanner.space()
+        char = yield from scanner.peek()
+        if not char or char in "]}":
+            yield from scanner.take()
+            tell(closing)
+            return
+        if char == ",":
+            yield from scanner.take()
+            continue
+        tell("" if first else ", ")
+        first = False
+        if opening == "{":
+            key, _ = yield from scanner.collect((":", "}"))
+            tell(f"{_json(key.replace(QUOTE, '').strip())}: ")
+        yield from _gemma_value(scanner, tell, depth + 1)
+
+
+def guessed(text: str) -> Any:  # what JSON has
+    """The value that was meant: of JSON, else of Python, else the text itself."""
+    text = cleaned(text)
+    with suppress(msgspec.DecodeError, RecursionError):
+        msgspec.json.decode(text)
+        return msgspec.Raw(text.strip().encode())
+    if text.strip().startswith(_LITERAL):
+        for attempt in (text, text.replace("\n", "\\n")):  # quotes of Python's end with the line
+            with suppress(ValueError, SyntaxError, RecursionError, MemoryError, TypeError), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about escapes that Python doesn't know
+                return _checked(ast.literal_eval(attempt.strip()))
+    return text
+
+
+_LITERAL = tuple("\"'[{(-+.0123456789TFN")
+
+
+def _checked(value: object) -> Any:  # the same
+    """Raises ValueError for what JSON has not."""
+    match value:
+        case dict():
+            return {str(key): _checked(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_checked(inner) for inner in value]
+        case None | bool() | str():
+            return value
+        case int() if -(2**63) <= value < 2**64:
+            return value
+        case float() if math.isfinite(value):
+            return value
+    raise ValueError
+
+
+def _json(value: Any) -> str:  # what JSON has
+    return msgspec.json.encode(value).decode()
+
+
+def _nothing(text: str) -> None:
+    """What stands between arguments is left out."""

@@ -1,0 +1,57 @@
+"""What a model utters -> cues: with its calls by the names that the client has for them. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from engine import Arguments as Argued
+from engine import CallBegun, CallEnded, Parser, Reasoned, Said, Utterance
+from server.cues import Arguments, Called, Calling, Cue, Reasoning, Text
+
+
+class Interpreter:
+    def __init__(
+        self,
+        parser: Parser,
+        marks: Mapping[int, str],
+        calls: Mapping[str, Calling] | None = None,
+        parallel: bool = True,
+    ) -> None:
+        """`marks`: what the parser wants to have for control tokens; `calls`: what each function that the model
+        knows is to the client; `parallel`: whether an answer may have more than one call."""
+        self._parser = parser
+        self._marks = marks
+        self._calls = calls or {}
+        self._parallel = parallel
+        self.satisfied = False
+        """Whether nothing more is wanted: the one call is made."""
+
+    @property
+    def thinking(self) -> bool:
+        return self._parser.thinking
+
+    def mark_of(self, token: int) -> str | None:
+        return self._marks.get(token)
+
+    def feed(self, text: str) -> list[Cue]:
+        return list(self._cues(self._parser.feed(text)))
+
+    def finish(self, cut: bool) -> list[Cue]:
+        """The rest. Where the answer was `cut`, a call that its end finds open stays so: it is not whole."""
+        rest = self._parser.finish()
+        return list(self._cues(rest[:-1] if cut and rest and isinstance(rest[-1], CallEnded) else rest))
+
+    def _cues(self, utterances: Iterable[Utterance]) -> Iterator[Cue]:
+        for utterance in utterances:
+            if self.satisfied:
+                return
+            match utterance:
+                case Said(text):
+                    yield Text(text)
+                case Reasoned(text):
+                    yield Reasoning(text)
+                case CallBegun(name):
+                    yield self._calls.get(name) or Calling(name)
+                case Argued(text):
+                    yield Arguments(text)
+                case CallEnded():
+                    yield Called()
+                    self.satisfied = not self._parallel

@@ -1,0 +1,323 @@
+"""What a model writes is taken apart as its family means it, however it is cut: by 70 real templates too."""
+
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import Call, ChatTemplate, Message
+from engine.dialect import Dialect, Parser, Think
+from engine.families import DIALECTS, GENERIC, HERMES, spoken_by
+from engine.scanner import marks
+from engine.utterance import Arguments, CallBegun, CallEnded, Reasoned, Said, Utterance, merged
+from tests.test_template import FILES, FOLDER, NO_FILES, compiled, rendered
+
+OFFERED = {"civet": frozenset({"at"}), "dugong": frozenset({"x"})}
+THINK = Think("<think>", "</think>")
+ENDED = CallEnded()
+
+
+def named(name: str) -> Dialect:
+    return next(dialect for dialect in DIALECTS if dialect.name == name)
+
+
+def parse(
+    dialect: Dialect, pieces: Iterable[str], think: Think | None = None, names: Mapping[str, str] | None = None
+) -> list[Utterance]:
+    parser = Parser(dialect, OFFERED, names, think)
+    return merged([*(each for piece in pieces for each in parser.feed(piece)), *parser.finish()])
+
+
+def cuts(text: str) -> Iterable[list[str]]:
+    """Whole, in two at every position, and in characters."""
+    yield [text]
+    yield from ([text[:at], text[at:]] for at in range(1, len(text)))
+    yield list(text)
+
+
+def call(name: str, arguments: str) -> list[Utterance]:
+    return [CallBegun(name), Arguments(arguments), ENDED]
+
+
+HERMES_THINKS = spoken_by("<tool_call> <think></think>")
+LONG = '{"at": "a\\"}{", "n": [1, {"k": null}]}'
+CIVET = call("civet", LONG)
+JSON = f'{{"name": "civet", "arguments": {LONG}}}'
+XML = "<parameter=at>\n1\n</parameter>\n<parameter=n>\n1\n</parameter>\n<parameter=m>\n[a, b]\n</parameter>\n"
+
+ANALYSIS = "<|channel|>analysis<|message|>So.<|end|>"
+COMMENTARY = "<|start|>assistant<|channel|>commentary"
+TO = " to=functions.civet <|constrain|>json<|message|>{}<|call|>"
+
+CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
+    "text": (HERMES_THINKS, " It is\n so.\n", [Said(" It is\n so.\n")]),
+    "nothing": (HERMES_THINKS, "", []),
+    "what only begins like a marker": (HERMES_THINKS, "a <tool_cal <thin", [Said("a <tool_cal <thin")]),
+    "reasoning": (HERMES_THINKS, "<think>\nSo.\n\n</think>\n\nIt is.", [Reasoned("So."), Said("It is.")]),
+    "no reasoning after all": (HERMES_THINKS, "<think>\n\n</think>\n\nIt is.", [Said("It is.")]),
+    "reasoning without end": (HERMES_THINKS, "<think>\nSo", [Reasoned("So")]),
+    "an end of reasoning that never began": (HERMES_THINKS, "So</think>\nit", [Said("Soit")]),
+    "a call": (HERMES, f"<tool_call>\n{JSON}\n</tool_call>", CIVET),
+    "a call behind text": (HERMES, f"Now:\n\n<tool_call>{JSON}</tool_call>\n", [Said("Now:"), *CIVET]),
+    "two calls": (HERMES, f"<tool_call>{JSON}</tool_call>\n<tool_call>{JSON}</tool_call>", [*CIVET, *CIVET]),
+    "a call, and text": (HERMES, f"<tool_call>{JSON}</tool_call>\nSo.", [*CIVET, Said("So.")]),
+    "a call without its end": (HERMES, f"<tool_call>\n{JSON}", CIVET),
+    "arguments before the name": (HERMES, f'<tool_call>{{"arguments": {LONG}, "name": "civet"}}', CIVET),
+    "arguments as text": (HERMES, f'<tool_call>{{"name": "civet", "arguments": {json.dumps(LONG)}}}', CIVET),
+    "no arguments": (HERMES, '<tool_call>{"name": "civet"}', call("civet", "{}")),
+    "cut in the arguments": (
+        HERMES, '<tool_call>{"name": "civet", "arguments": {"at', [CallBegun("civet"), Arguments('{"at'), ENDED],
+    ),
+    "a number that JSON has and machines have not": (
+        named("glm"),
+        "<tool_call>dugong<arg_key>n</arg_key><arg_value>1" + "0" * 40 + "</arg_value></tool_call>",
+        call("dugong", '{"n": 1' + "0" * 40 + "}"),
+    ),
+    "more levels than anybody means": (
+        named("gemma"),
+        "<|tool_call>call:dugong{x:" + "[" * 70 + "<tool_call|>",
+        call("dugong", '{"x": ' + "[" * 63 + '"[[[[[[[<tool_call|>"' + "]" * 63 + "}"),
+    ),
+    "no call between the markers": (HERMES, '<tool_call>{"a": 1}</tool_call>', [Said('{"a": 1}')]),
+    "prose between the markers": (HERMES, "<tool_call>None.</tool_call>", [Said("None.")]),
+    "bare": (GENERIC, f"\n{JSON}", CIVET),
+    "bare, several": (GENERIC, f"{JSON}; {JSON}", [*CIVET, *CIVET]),
+    "bare, but nobody offers that": (GENERIC, '{"name": "Ann", "age": 3}', [Said('{"name": "Ann", "age": 3}')]),
+    "bare, but no call": (GENERIC, '{"age": 3} {', [Said('{"age": 3} {')]),
+    "JSON behind text is text": (named("llama"), f"See {JSON}", [Said(f"See {JSON}")]),
+    "mistral without a separator": (named("mistral"), f"[TOOL_CALLS]civet{LONG}", CIVET),
+    "a name alone": (named("kimi"), "<|tool_call_begin|>functions.civet:0<|tool_call_end|>", call("civet", "{}")),
+    "declared as a text": (
+        named("coder"),
+        f"<tool_call>\n<function=civet>\n{XML}</function>\n</tool_call>",
+        call("civet", '{"at": "1", "n": 1, "m": "[a, b]"}'),
+    ),
+    "tags without arguments": (named("coder"), "<function=civet>\n</function>", call("civet", "{}")),
+    "tags cut in a text": (
+        named("coder"), '<function=civet>\n<parameter=at>\nso "', call("civet", '{"at": "so \\""}'),
+    ),
+    "as Python": (
+        named("lfm"),
+        "<|tool_call_start|>[civet(at='it\\'s', n=[1, (None, True)], m=now), dugong()]<|tool_call_end|>So.",
+        [
+            *call("civet", '{"at": "it\'s", "n": [1,[null,true]], "m": "now"}'),
+            *call("dugong", "{}"),
+            Said("So."),
+        ],
+    ),
+    "harmony": (
+        named("harmony"),
+        f"{ANALYSIS}{COMMENTARY}<|message|>Now.<|end|>{COMMENTARY}{TO}",
+        [Reasoned("So."), Said("Now."), *call("civet", "{}")],
+    ),
+    "harmony, the last word": (
+        named("harmony"), "<|channel|>final<|message|>It is.", [Said("It is.")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("dialect", "text", "expected"), CASES.values(), ids=CASES)
+def test_an_answer_is_taken_apart_so_however_it_is_cut(dialect: Dialect, text: str, expected: list[Utterance]) -> None:
+    for pieces in cuts(text):
+        assert parse(dialect, pieces) == expected
+
+
+def test_a_prompt_may_have_begun_the_reasoning() -> None:
+    for pieces in cuts("So.\n</think>\n\nIt is."):
+        assert parse(HERMES_THINKS, pieces, THINK) == [Reasoned("So."), Said("It is.")]
+
+
+def test_nothing_that_is_certain_is_held_back() -> None:
+    parser = Parser(HERMES_THINKS, OFFERED)
+    said = ["<think>", "So", " it", "</think>", "Hi", " <", "b>", "<tool_call>", '{"name": "civet",', ' "arguments": {']
+    told = [*(parser.feed(text) for text in [*said, '"a', 't": 1', "}", "}", "</tool_call>"]), parser.finish()]
+    assert told == [
+        *([], [Reasoned("So")], [Reasoned(" it")], [], [Said("Hi")], [], [Said(" <b>")], [], [CallBegun("civet")]),
+        *([Arguments("{")], [Arguments('"a')], [Arguments('t": 1')], [Arguments("}")], [ENDED], [], []),
+    ]
+
+
+def test_what_is_reasoning_can_be_asked_while_it_comes() -> None:
+    parser = Parser(HERMES_THINKS, OFFERED)
+    thinking = []
+    for text in ("<thi", "nk>", "So", "</think>", "It is."):
+        parser.feed(text)
+        thinking.append(parser.thinking)
+    assert thinking == [False, True, True, False, False]
+
+
+def test_without_functions_a_call_is_text() -> None:
+    parser = Parser(HERMES)
+    assert [*parser.feed(f"<tool_call>{JSON}</tool_call>"), *parser.finish()] == [
+        Said(f"<tool_call>{JSON}</tool_call>")
+    ]
+
+
+def test_a_marker_that_is_a_control_token_is_that_token_only() -> None:
+    names = marks(["<think>", "<tool_call>", "<|other|>"])
+    think, begin, other = names.values()
+    text = f"{think}a <think> </think>{other}<tool_call>{begin}{JSON}{other}"
+    for pieces in cuts(text):
+        assert parse(HERMES_THINKS, pieces, names=names) == [Reasoned("a <think>"), Said("<tool_call>"), *CIVET]
+
+
+UNREAD = {
+    # Its calls are nested elements.
+    "MiniMax-M3",
+    # It addresses each part of an answer.
+    "meetkai-functionary-medium-v3.2",
+    "muse-glimmer",
+    # It fails when it is told of tools.
+    "CohereForAI-c4ai-command-r-plus-tool_use",
+}
+ANSWER_ENDS = (
+    *("<|im_end|>", "<|end|>\n", "<seed:eos>", "<|END_OF_TURN_TOKEN|>", "<|observation|>", "<end_of_sentence>"),
+    *(
+        "[e~[",
+        "<|end|>[",
+        "<SPECIAL_12>",
+        "\n\n<sep>",
+        "<｜end▁of▁sentence｜>",
+        "<｜tool▁outputs▁begin｜>",
+        "<|eot_id|>",
+    ),
+    *("<|eom_id|>", "<turn|>", "<|tool_response>", "<|end_of_text|>", "<|role_end|>", "<|call|>", "</assistant>"),
+    *("<｜hy_eos", "<|message_sep|>\n\nfunction result", "<|begin|>tool", "<|open|>message", "["),
+)
+ASK, OUT = Message("user", "Okapi"), "Zorilla"
+ARGUMENTS = {"at": 'gnu\n<x "1" é', "n": 3, "m": {"k": [True, None, "p"]}}
+FIRST, SECOND = Call("call_civet", "civet", json.dumps(ARGUMENTS)), Call("call_dugong", "dugong", '{"x": "dug"}')
+
+
+def written(template: ChatTemplate, calls: Sequence[Call]) -> tuple[str, str]:
+    """What a template writes for an answer with these calls, and what it writes before any answer."""
+    manners = template.manners
+    content = "TEXT" if manners.text_beside_calls else ""
+    outputs = [Message("tool", OUT, name=each.name, call_id=each.id) for each in calls]
+    told = rendered(template, [ASK, Message("assistant", content, "REASON", tuple(calls)), *outputs])
+    others = rendered(template, [ASK])
+    before = told[: next(at for at, (one, other) in enumerate(zip(told, f"{others}\0", strict=False)) if one != other)]
+    if before.endswith("<"):  # both begin a marker there, but not the same
+        before = before[:-1]
+    return told[len(before) : told.index(OUT)], before
+
+
+def begun(dialect: Dialect, before: str) -> Think | None:
+    return next((think for think in dialect.thinks if before.rstrip().endswith(think.open)), None)
+
+
+def answer_of(text: str) -> str:
+    """Up to the family's own end of an answer."""
+    last = max(map(text.rfind, ("dug", "gnu", '"p"')))
+    ends = [at for end in ANSWER_ENDS if (at := text.find(end, last)) >= 0]
+    return text[: min(ends)] if ends else text
+
+
+def spoken(utterances: Sequence[Utterance]) -> list[object]:
+    """Arguments as what they stand for: templates may sort them, or write them with other spaces."""
+    return [json.loads(each.text) if isinstance(each, Arguments) else each for each in utterances]
+
+
+REAL = [file for file in FILES if file.stem not in UNREAD]
+
+
+@pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in REAL])
+def test_what_a_real_template_writes_for_a_call_is_read_back(file: Path) -> None:
+    source = file.read_text()
+    template = compiled(source)
+    if template.manners.form is None:
+        pytest.skip("it has no calls")
+    dialect = spoken_by(source)
+    calls = [FIRST, SECOND] if template.manners.parallel else [FIRST]
+    text, before = written(template, calls)
+    text = answer_of(text)
+    think = begun(dialect, before)
+    whole = parse(dialect, [text], think)
+    expected: list[object] = [
+        each for call_ in calls for each in (CallBegun(call_.name), json.loads(call_.arguments), ENDED)
+    ]
+    told = [each for each in spoken(whole) if not isinstance(each, Reasoned | Said)]
+    assert told == expected
+    assert [each.text.strip() for each in whole if isinstance(each, Said)] == ["TEXT"] * ("TEXT" in text)
+    assert [each.text for each in whole if isinstance(each, Reasoned)] == ["REASON"] * ("REASON" in text)
+    for pieces in cuts(text):
+        assert parse(dialect, pieces, think) == whole
+
+
+FAMILIES = {
+    "Qwen-Qwen3-0.6B": "hermes",
+    "meta-llama-Llama-3.2-3B-Instruct": "llama",
+    "mistralai-Mistral-Nemo-Instruct-2407": "mistral-list",
+    "Mistral-Small-3.2-24B-Instruct-2506": "mistral",
+    "ibm-granite-granite-3.3-2B-Instruct": "granite",
+    "ibm-granite-granite-4.0": "hermes",
+    "google-gemma-4-31B-it": "gemma",
+    "LFM2-8B-A1B": "lfm",
+    "openai-gpt-oss-120b": "harmony",
+    "deepseek-ai-DeepSeek-V3.1": "deepseek",
+    "GLM-4.6": "glm",
+    "Kimi-K2-Instruct": "kimi",
+    "HuggingFaceTB-SmolLM3-3B": "generic",
+    "google-gemma-2-2b-it": "generic",
+}
+
+
+@NO_FILES
+@pytest.mark.parametrize(("name", "family"), FAMILIES.items(), ids=FAMILIES)
+def test_a_template_tells_its_family(name: str, family: str) -> None:
+    assert spoken_by((FOLDER / f"{name}.jinja").read_text()).name == family
+
+
+def test_a_file_without_a_template_speaks_the_generic_dialect() -> None:
+    assert spoken_by(None) == GENERIC
+
+
+EVERY = [*DIALECTS, GENERIC, HERMES_THINKS]
+
+
+def fragments(dialect: Dialect) -> list[str]:
+    """What may stand in an answer: its markers, whole and cut, JSON, prose."""
+    opens = [block.open for block in dialect.blocks] + [
+        mark for think in dialect.thinks for mark in (think.open, think.close)
+    ]
+    more = [
+        "civet",
+        "dugong",
+        LONG,
+        JSON,
+        '{"',
+        '"}',
+        "{",
+        "}",
+        "[",
+        "]",
+        "(",
+        ")",
+        "=",
+        "'",
+        '"',
+        ":",
+        ",",
+        "\n",
+        " ",
+        "é",
+        ">",
+    ]
+    return [*opens, *dialect.silent, *(mark[: len(mark) // 2] for mark in opens), *more, "<|message|>", "<|end|>", XML]
+
+
+@given(st.sampled_from(EVERY), st.lists(st.integers(0, 10**6), max_size=12), st.randoms(use_true_random=False))
+def test_any_split_gives_the_same(dialect: Dialect, picks: list[int], chance: random.Random) -> None:
+    parts = fragments(dialect)
+    text = "".join(parts[pick % len(parts)] for pick in picks)
+    places = sorted(chance.sample(range(len(text) + 1), min(len(text), 9)))
+    pieces = [text[begin:end] for begin, end in zip([0, *places], [*places, len(text)], strict=True)]
+    whole = parse(dialect, [text])
+    assert parse(dialect, pieces) == parse(dialect, list(text)) == whole
+    # Every call begins, has its arguments, and ends; none within another.
+    shape = "".join({CallBegun: "b", Arguments: "a", CallEnded: "e"}.get(type(each), "t") for each in whole)
+    assert shape.replace("bae", "").replace("be", "").strip("t") == ""
