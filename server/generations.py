@@ -12,6 +12,9 @@ from server.errors import ApiError, Unavailable
 from server.gate import Gate
 from server.generation import STOPPING, Generation, Order, Patience
 
+UNWRITTEN = 16
+"""Background responses that are held here, since their end could not be written."""
+
 
 class Generations:
     def __init__(self, engine: Engine, archive: Archive | None, patience: Patience, gate: Gate, busy: Busy) -> None:
@@ -23,6 +26,8 @@ class Generations:
         self._inside: set[Generation] = set()
         """Those that have a place: a slot, or one in the queue."""
         self._running: dict[str, Generation] = {}
+        self._unwritten: dict[str, Generation] = {}
+        """The last of those, the oldest first: nobody has read them yet, perhaps."""
         self._nursery: trio.Nursery | None = None
 
     async def host(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -36,6 +41,14 @@ class Generations:
         """The one of that response, if it is being made, and stored."""
         generation = self._running.get(response_id)
         return generation if generation is not None and generation.response.store else None
+
+    def found(self, response_id: str) -> Generation | None:
+        """The one of that response, if it is here and not, or not only, in the store."""
+        return self.stored(response_id) or self._unwritten.get(response_id)
+
+    def forget(self, response_id: str) -> bool:
+        """Whether it was held here because it could not be written."""
+        return self._unwritten.pop(response_id, None) is not None
 
     def check(self) -> None:
         """Raises Unavailable where no other can be made now."""
@@ -81,9 +94,17 @@ class Generations:
         finally:
             del self._running[generation.response.id]
             self._inside.discard(generation)
+            self._hold_unwritten(generation)
             if generation.took is not None:
                 self._gate.answered(generation.took)
             self._busy.end()
+
+    def _hold_unwritten(self, generation: Generation) -> None:
+        """A background response is told to nobody who waits: what is not in the store must be somewhere else."""
+        if generation.response.background and not generation.response.store:
+            self._unwritten[generation.response.id] = generation
+            if len(self._unwritten) > UNWRITTEN:
+                del self._unwritten[next(iter(self._unwritten))]
 
     def _forsaken(self) -> Generation | None:
         """The first that waits for a slot without a reader: one whose client may still come back for it gives way

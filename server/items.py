@@ -20,6 +20,7 @@ WITH_STATUS = ("message", "function_call", "function_call_output")
 """What clients' types insist on a status of."""
 NULL = Raw(b"null")
 NONE = Raw(b"[]")
+MESSAGE = Raw(b'"message"')
 COMPLETED = Raw(b'"completed"')
 OUTPUT_TEXT = Raw(b'"output_text"')
 MADE = re.compile(r"[a-z]+_([0-9a-f]{32})i?[0-9]{2,}")
@@ -101,7 +102,7 @@ def _whole(items: Sequence[Raw], stem: str) -> Iterator[Fields]:
         for name in OURS:
             if not bytes(fields.get(name, NULL)).startswith(b'"'):
                 fields.pop(name, None)
-        kind = _text.decode(fields.get("type", Raw(b'"message"') if "role" in fields else NULL))
+        kind = _text.decode(fields.get("type", MESSAGE if fields.get("role", NULL) != NULL else NULL))
         if kind is None:
             continue  # nobody knows what it is; `prompt` skips it too
         id_ = f"{PREFIXES.get(kind, 'item')}_{stem}i{index:02}"

@@ -38,7 +38,7 @@ class Kept:
 
     async def retrieve(self, exchange: Exchange, response_id: str) -> None:
         wish = schema.query(exchange.query, Retrieval)
-        if (generation := self._generations.stored(response_id)) is not None:
+        if (generation := self._generations.found(response_id)) is not None:
             if wish.stream:
                 await follow(exchange, generation, wish.starting_after, encode=self._encode)
             else:
@@ -52,16 +52,17 @@ class Kept:
 
     async def delete(self, exchange: Exchange, response_id: str) -> None:
         """What is being made is cancelled first."""
-        if (generation := self._generations.stored(response_id)) is not None:
+        if (generation := self._generations.found(response_id)) is not None:
             generation.cancel()
             await generation.ended.wait()
-        if self._archive is None or not await self._archive.delete(response_id):
+        deleted = self._archive is not None and await self._archive.delete(response_id)
+        if not (self._generations.forget(response_id) or deleted):
             raise _unknown(response_id)
         await exchange.answer(200, msgspec.json.encode(Deleted(response_id)))
 
     async def cancel(self, exchange: Exchange, response_id: str) -> None:
         """The Response, cancelled; or as it is, if it has ended."""
-        if (generation := self._generations.stored(response_id)) is not None:
+        if (generation := self._generations.found(response_id)) is not None:
             _check_background(response_id, generation.response.background)
             generation.cancel()
             await generation.ended.wait()

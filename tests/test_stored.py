@@ -127,6 +127,18 @@ async def test_the_past_alone_is_gone_on_from(tmp_path: Path) -> None:
             assert (await get(running, path(again, "/input_items"))).json["data"] == []
 
 
+async def test_an_item_that_nobody_knows_is_not_in_the_way_of_the_next_turn(tmp_path: Path) -> None:
+    """A role that is null is no role: what has it is no message."""
+    async with served(state=tmp_path) as running:
+        whole = (await post(running, input=[*PAST[1:], said("user", "And?")])).json
+        for unknown in ({"role": None}, {"role": None, "content": 5}, {"role": None, "type": None, "content": [5]}):
+            first = (await post(running, input=[said("user", "Hello"), unknown])).json
+            listed = (await get(running, path(first, "/input_items"))).json["data"]
+            assert [item["type"] for item in listed] == ["message"]
+            second = (await post(running, input="And?", previous_response_id=first["id"])).json
+            assert second["usage"]["input_tokens"] == whole["usage"]["input_tokens"]
+
+
 async def test_a_chain_goes_on_after_a_restart(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         first = (await post(running, input="Hello", stream=True)).events[-1]["response"]
@@ -350,6 +362,19 @@ async def test_a_background_response_that_cannot_be_stored_is_not_begun(tmp_path
     message = "A background response has to be stored, and that is not possible now."
     error = {"message": message, "type": "server_error", "param": None, "code": "unavailable"}
     assert (*seen(refused), refused.headers["retry-after"]) == (503, {"error": error}, "1")
+
+
+async def test_a_background_response_whose_end_cannot_be_stored_can_be_had_all_the_same(tmp_path: Path) -> None:
+    async with served(state=tmp_path, kind=FullLater) as running:
+        begun = (await post(running, input="Hello", background=True)).json
+        told = await get(running, path(begun, "?stream=true"))
+        response = told.events[-1]["response"]
+        assert (response["status"], response["store"], told.text) == ("completed", False, "Hello")
+        assert (await get(running, path(begun))).json == response
+        assert (await exchange(running, "POST", path(begun, "/cancel"))).json == response
+        assert frames((await get(running, path(begun, "?stream=true"))).body) == frames(told.body)
+        assert (await delete(running, path(begun))).json["deleted"]
+        assert seen(await get(running, path(begun))) == not_found(begun["id"])
 
 
 class SlowStore(Store):
