@@ -2,11 +2,11 @@
 
 What hypercorn needs of an application (each was measured with hypercorn 0.18 on trio): only a task waiting in
 `receive()` sees a hang-up; a body that nobody reads blocks our own last `send()`; a frame that leaves in one `send`
-arrives in one piece; and `send()` neither raises after a hang-up nor can it be cancelled.
+arrives in one piece; and `send()` can't be cancelled, nor does it tell of a hang-up (but see `_tell`).
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
@@ -119,15 +119,20 @@ class Exchange:
         await self._chunk(frames)
 
     async def close(self, last: bytes = b"") -> None:
-        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+        await self._tell({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _start(self, status: int, headers: Headers) -> None:
         self.status = status
         headers = [*headers, (b"x-request-id", self.id.encode())]
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._tell({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _tell(self, message: Mapping[str, Any]) -> None:
+        """A client that hangs up within its body makes hypercorn answer by itself: ours is for nobody then."""
+        with suppress(trio.BusyResourceError):
+            await self._send(message)
 
     async def _chunk(self, body: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        await self._tell({"type": "http.response.body", "body": body, "more_body": True})
 
     async def _more(self, gap_seconds: float) -> bytes:
         try:

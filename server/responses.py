@@ -183,9 +183,11 @@ class Responses:
         )
 
     def _check_background(self, request: Request) -> None:
-        """Raises InvalidRequest."""
+        """Raises InvalidRequest, Unavailable."""
         if not request.background:
             return
+        if self._archive is None and self._config.store != "off":
+            raise Unavailable("A background response has to be stored, and the store could not be opened: see the log.")
         if self._archive is None:
             raise InvalidRequest(
                 "A background response has to be stored, and this server stores none (--store).", param="background"

@@ -136,7 +136,8 @@ async def served(
 
     With `state`, a folder, it stores responses in a store of that kind, and goes on from what is there.
     """
-    config = msgspec.structs.replace(Config(model=NAME), **settings)
+    stored = {} if settings.get("state") or "store" in settings else {"store": "off"}
+    config = msgspec.structs.replace(Config(model=NAME), **stored, **settings)
     model = model or ScriptedModel()
     store = open_store(config.state, kind) if config.state else None
     engine, app = wired(model, config, Archive(store) if store else None, template)

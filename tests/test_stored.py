@@ -421,3 +421,11 @@ async def test_a_stored_stream_is_what_was_streamed(tmp_path: Path) -> None:
         again = await get(running, path(streamed.events[-1]["response"], "?stream=true"))
     assert frames(again.body) == frames(streamed.body)
     assert again.headers["content-type"] == streamed.headers["content-type"]
+
+
+async def test_what_has_to_be_stored_may_come_again_where_the_store_could_not_be_opened() -> None:
+    """Nobody said `--store off`, so it is not the request that is wrong."""
+    async with served(store=None) as running:
+        refused = await post(running, input="Hello", background=True)
+        assert (refused.status, refused.json["error"]["code"]) == (503, "unavailable")
+        assert (await post(running, input="Hello")).json["store"] is False
