@@ -15,7 +15,6 @@ from server.conversation_store import Conversation, StoredItem, split
 from server.entries import Missing
 from server.errors import InvalidRequest, NotFound
 from server.exchange import Exchange
-from server.items import ItemList
 from server.reading import Reader
 from server.references import References
 from server.schema import Listing, Typed
@@ -157,8 +156,7 @@ async def said(archive: Archive | None, conversation_id: str) -> list[Raw]:
 
 
 def _list(page: Sequence[StoredItem], more: bool) -> bytes:
-    first, last = (page[0].id, page[-1].id) if page else (None, None)
-    return msgspec.json.encode(ItemList([Raw(item.json) for item in page], first, last, has_more=more))
+    return msgspec.json.encode(items.listed([Raw(item.json) for item in page], [item.id for item in page], more))
 
 
 def _encoded(conversation: Conversation) -> bytes:

@@ -91,9 +91,13 @@ def page(items: bytes, wish: Listing) -> ItemList:
         if wish.after not in ids:
             raise InvalidRequest(f"There is no item {wish.after!r} in this list.", param="after")
         begin = ids.index(wish.after) + 1
-    end = min(begin + wish.limit, len(ids))
-    first, last = (ids[begin], ids[end - 1]) if begin < end else (None, None)
-    return ItemList(data[begin:end], first, last, has_more=end < len(ids))
+    end = begin + wish.limit
+    return listed(data[begin:end], ids[begin:end], more=end < len(ids))
+
+
+def listed(data: list[Raw], ids: Sequence[str], more: bool) -> ItemList:
+    first, last = (ids[0], ids[-1]) if ids else (None, None)
+    return ItemList(data, first, last, has_more=more)
 
 
 def _whole(items: Sequence[Raw], stem: str) -> Iterator[Fields]:

@@ -4,7 +4,7 @@ Open Responses, "Items are streamable". A new kind is a new class, and a cue tha
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, Protocol, TypeAlias
+from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -31,6 +31,7 @@ from server.events import (
 )
 from server.output import CustomToolCall, FunctionCall, ReasoningItem, ReasoningText
 
+C = TypeVar("C", FunctionCall, CustomToolCall)
 Number: TypeAlias = Callable[[], int]
 """The next event's."""
 Outcome: TypeAlias = Literal["completed", "incomplete"]
@@ -100,10 +101,10 @@ class OpenReasoning:
         yield OutputItemDone(self._number(), self._index, ReasoningItem(self._id, status, (part,)))
 
 
-class OpenFunctionCall:
-    """A function that is called. Its arguments come as the model writes them."""
+class OpenCall(Generic[C]):
+    """A call of either kind. What the model writes for it is gathered."""
 
-    prefix = "fc"
+    kind: type[C]
 
     def __init__(self, id_: str, output_index: int, number: Number, cue: Opening) -> None:
         assert isinstance(cue, Calling), "a call is opened by nothing else"
@@ -112,10 +113,17 @@ class OpenFunctionCall:
         self._texts: list[str] = []
         # Not the item's: it pairs the call with its output.
         call_id = f"call_{id_.partition('_')[2]}"
-        self._item = FunctionCall(id_, call_id, cue.name, "", "in_progress", cue.namespace or UNSET)
+        self._item: C = self.kind(id_, call_id, cue.name, "", "in_progress", cue.namespace or UNSET)
 
     def added(self) -> Iterator[Event]:
         yield OutputItemAdded(self._number(), self._index, self._item)
+
+
+class OpenFunctionCall(OpenCall[FunctionCall]):
+    """A function that is called. Its arguments come as the model writes them."""
+
+    prefix = "fc"
+    kind = FunctionCall
 
     def delta(self, text: str, logprobs: Sequence[Logprob] = ()) -> Iterator[Event]:
         self._texts.append(text)
@@ -127,21 +135,11 @@ class OpenFunctionCall:
         yield OutputItemDone(self._number(), self._index, item)
 
 
-class OpenCustomCall:
+class OpenCustomCall(OpenCall[CustomToolCall]):
     """A tool that takes a text. To the model it is a function with one parameter, `input`; so the text comes whole."""
 
     prefix = "ctc"
-
-    def __init__(self, id_: str, output_index: int, number: Number, cue: Opening) -> None:
-        assert isinstance(cue, Calling), "a call is opened by nothing else"
-        self._index = output_index
-        self._number = number
-        self._texts: list[str] = []
-        call_id = f"call_{id_.partition('_')[2]}"
-        self._item = CustomToolCall(id_, call_id, cue.name, "", "in_progress", cue.namespace or UNSET)
-
-    def added(self) -> Iterator[Event]:
-        yield OutputItemAdded(self._number(), self._index, self._item)
+    kind = CustomToolCall
 
     def delta(self, text: str, logprobs: Sequence[Logprob] = ()) -> Iterator[Event]:
         self._texts.append(text)

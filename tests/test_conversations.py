@@ -14,8 +14,9 @@ from engine import ModelError
 from engine.scripted import ScriptedModel
 from server.conversation_store import Conversations, StoredItem
 from server.database import StoreError
-from server.store import Store, Stored
+from server.store import Store
 from tests import wire
+from tests.disks import FullAtOnce, FullLater
 from tests.helpers import (
     NAME,
     PATIENCE,
@@ -601,18 +602,6 @@ async def test_a_reference_in_a_conversation_is_kept_as_what_it_stands_for(tmp_p
 
 
 # Disks
-
-
-class FullAtOnce(Store):
-    def begin(self, stored: Stored, now: float) -> None:
-        raise StoreError("the disk is full")
-
-
-class FullLater(Store):
-    def finish(
-        self, response_id: str, status: str, response: bytes, cues: bytes, made: Sequence[StoredItem], now: float
-    ) -> None:
-        raise StoreError("the disk is full")
 
 
 class FullForItems(Store):

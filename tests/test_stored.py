@@ -13,10 +13,10 @@ import trio.testing
 
 from engine.scripted import ScriptedModel
 from server.conversation_store import StoredItem
-from server.database import StoreError
 from server.events import Response
 from server.store import Store, Stored
 from tests import wire
+from tests.disks import FullAtOnce, FullLater
 from tests.helpers import (
     PATIENCE,
     Answer,
@@ -326,18 +326,6 @@ async def test_what_was_being_made_when_the_power_went_has_failed(tmp_path: Path
 
 
 # Disks
-
-
-class FullAtOnce(Store):
-    def begin(self, stored: Stored, now: float) -> None:
-        raise StoreError("the disk is full")
-
-
-class FullLater(Store):
-    def finish(
-        self, response_id: str, status: str, response: bytes, cues: bytes, made: Sequence[StoredItem], now: float
-    ) -> None:
-        raise StoreError("the disk is full")
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -1,0 +1,19 @@
+"""Stores on disks that are full."""
+
+from collections.abc import Sequence
+
+from server.conversation_store import StoredItem
+from server.database import StoreError
+from server.store import Store, Stored
+
+
+class FullAtOnce(Store):
+    def begin(self, stored: Stored, now: float) -> None:
+        raise StoreError("the disk is full")
+
+
+class FullLater(Store):
+    def finish(
+        self, response_id: str, status: str, response: bytes, cues: bytes, made: Sequence[StoredItem], now: float
+    ) -> None:
+        raise StoreError("the disk is full")
