@@ -11,6 +11,8 @@ LEAST_SECONDS = 0.03
 """How far apart they may always be: nobody sees it, and prompts need some room beside a single quick stream."""
 ALONE_SECONDS = 0.25
 """For a step while nobody streams: what a new request waits for at most. (A hang-up interrupts the step.)"""
+CROWD = 3.0
+"""How much more a late first token is felt than a gap between two others."""
 LEAST_TOKENS = 2
 """However long a step takes: with one, nearly all of it is the pass over the weights, and prompts never end."""
 FIRST_TOKENS = 16
@@ -67,13 +69,13 @@ class Pace:
     def _limit(self, streams: int, prompts: int) -> float:
         """Seconds for a step with a prompt: what the streams' own step leaves.
 
-        Where more wait than stream, the few are held up for the many, in proportion.
+        Where others wait behind that prompt, the few who stream are held up for the many, in proportion.
         """
         if not streams:
             return ALONE_SECONDS
         known = min(self._usual, key=lambda known: abs(known - streams), default=0)
         usual = self._usual[known] * streams / known if known else 0.0
-        apart = self._max_step or max(STEPS * usual, LEAST_SECONDS) * max(1.0, prompts / streams)
+        apart = self._max_step or max(STEPS * usual, LEAST_SECONDS) * max(1.0, CROWD * (prompts - 1) / streams)
         return min(max(apart - usual, LEAST_SECONDS / 10), ALONE_SECONDS)
 
 

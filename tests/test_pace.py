@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.pace import ALONE_SECONDS, FIRST_GUESS_COST, FIRST_TOKENS, LEAST_SECONDS, LEAST_TOKENS, STEPS, Pace
+from engine.pace import ALONE_SECONDS, CROWD, FIRST_GUESS_COST, FIRST_TOKENS, LEAST_SECONDS, LEAST_TOKENS, STEPS, Pace
 
 PASS, TOKEN = 0.006, 0.002
 """Seconds of a machine whose steps are not proportional to their tokens: each costs a pass over the weights."""
@@ -58,11 +58,11 @@ def test_a_fast_machine_is_bounded_by_the_batch() -> None:
     assert played(Pace(512), 4, cost=lambda tokens: 1e-7).tokens(4) == 512
 
 
-def test_where_more_wait_than_stream_the_few_are_held_up_for_the_many() -> None:
+def test_where_others_wait_behind_a_prompt_the_few_who_stream_are_held_up_for_the_many() -> None:
     pace = played(Pace(512), 2)
-    assert pace.tokens(2, prompts=2) * 3 < pace.tokens(2, prompts=6)
-    assert machine(2) + machine(pace.tokens(2, prompts=6)) <= 3 * LEAST_SECONDS
-    assert played(Pace(512), 4).tokens(4, prompts=4) == played(Pace(512), 4).tokens(4)
+    assert pace.tokens(2, prompts=1) * 3 < pace.tokens(2, prompts=6)
+    assert machine(2) + machine(pace.tokens(2, prompts=6)) <= CROWD * 5 / 2 * LEAST_SECONDS
+    assert played(Pace(512), 4).tokens(4, prompts=2) == played(Pace(512), 4).tokens(4)
 
 
 def test_nobody_is_held_up_for_longer_than_a_newcomer() -> None:
