@@ -14,6 +14,7 @@ from engine.text import TextDecoder
 from engine.utterance import Arguments, CallBegun, CallEnded, Reasoned, Said, Utterance
 from engine.vocabulary import Vocabulary
 from engine.worker import Engine, EngineStopped
+from engine.writers import Function
 
 __all__ = [
     "Arguments",
@@ -25,6 +26,7 @@ __all__ = [
     "Engine",
     "EngineStopped",
     "Finish",
+    "Function",
     "GGUFError",
     "Grammar",
     "GrammarError",

@@ -11,6 +11,7 @@ from msgspec import Struct
 from engine.objects import Offered, Read, bare_objects, telling
 from engine.scanner import Reading, Scanner
 from engine.utterance import CallBegun, CallEnded, Reasoned, Said, Utterance, merged
+from engine.writers import GENERIC_FORM, Form
 
 
 class Block(Struct, frozen=True):
@@ -40,6 +41,8 @@ class Dialect(Struct, frozen=True):
     """Whether an answer may also be nothing but calls, as JSON without a marker."""
     channels: bool = False
     """Whether all is said in messages that are addressed (harmony)."""
+    form: Form = GENERIC_FORM
+    """How calls are written."""
     thinks: tuple[Think, ...] = ()
     """The template adds to these: families and their ways to think are mixed freely."""
 

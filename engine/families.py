@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from engine.dialect import Block, Dialect, Think
-from engine.objects import Read, keyed_objects, named, objects
-from engine.parameters import Tags, gemma, pythonic, tagged
+from engine.objects import keyed_objects, named, objects
+from engine.parameters import gemma, pythonic
+from engine.tagged_families import CODER, DSML, GLM, HUNYUAN, KIMI_3, MINICPM, MINIMAX
+from engine.writers import GENERIC_FORM, OBJECT, Form
 
 
 def _first(head: Sequence[str]) -> str:
@@ -28,125 +30,140 @@ def _deepseek(head: Sequence[str]) -> str:
     return name.strip().partition("\n")[0].strip()
 
 
-def _invoked(prefix: str) -> tuple[Block, ...]:
-    """Anthropic's form, which several families have, each with a prefix of its own."""
-    tags = Tags(
-        begin=f'<{prefix}invoke name="',
-        name_ends=(">",),
-        end=(f"</{prefix}invoke>",),
-        key=f'<{prefix}parameter name="',
-        key_ends=">",
-        value="",
-        value_ends=f"</{prefix}parameter>",
-    )
-    return (Block(tags.begin, tagged(tags), keeps=True),)
+def _objects(begin: str, end: str = "", call: str = OBJECT) -> Form:
+    """Objects in a list, with a marker before it."""
+    return Form(call, (begin,), f"{begin}~[~", "~,~", f"~]{end and '~'}{end}", any_name=True)
 
-
-def _keyed_tags(suffix: str = "") -> Read:
-    """GLM's: the name, then keys and values in turn."""
-    return tagged(
-        Tags(
-            begin="",
-            name_ends=(f"<tool_sep{suffix}>", "\n") if suffix else ("\n",),
-            end=(f"</tool_call{suffix}>",),
-            key=f"<arg_key{suffix}>",
-            key_ends=f"</arg_key{suffix}>",
-            value=f"<arg_value{suffix}>",
-            value_ends=f"</arg_value{suffix}>",
-        )
-    )
-
-
-_CODER = Tags("<function=", (">",), ("</function>",), "<parameter=", ">", "", "</parameter>", padded=True)
-_MINICPM = Tags('<function name="', (">",), ("</function>",), '<param name="', ">", "", "</param>")
-_KIMI_3 = Tags(
-    '<|open|>call tool="',
-    ("<|sep|>",),
-    ("<|close|>call<|sep|>",),
-    '<|open|>argument key="',
-    "<|sep|>",
-    "",
-    "<|close|>argument<|sep|>",
-)
 
 HERMES = Dialect("hermes", ("<tool_call>",), (Block("<tool_call>", objects),), ("</tool_call>",))
+_DEEPSEEK = Dialect(
+    "deepseek",
+    ("<｜tool▁calls▁begin｜>",),
+    (Block("<｜tool▁call▁begin｜>", named(("<｜tool▁sep｜>",), _deepseek, ("<｜tool▁call▁end｜>",))),),
+    ("<｜tool▁calls▁begin｜>", "\n```<｜tool▁call▁end｜>", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"),
+    form=Form(
+        "<｜tool▁call▁begin｜>$name<｜tool▁sep｜>$arguments<｜tool▁call▁end｜>",
+        ("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>"),
+        "<｜tool▁calls▁begin｜>",
+        end="<｜tool▁calls▁end｜>",
+    ),
+)
+_FENCED = replace(
+    _DEEPSEEK.form,
+    call="<｜tool▁call▁begin｜>function<｜tool▁sep｜>$name\n```json\n$arguments\n```<｜tool▁call▁end｜>",
+)
+_MISTRAL = Dialect(
+    "mistral",
+    ("[TOOL_CALLS]", "[ARGS]"),
+    (Block("[TOOL_CALLS]", named(("[CALL_ID]", "[ARGS]"), _first)),),
+    form=Form("[TOOL_CALLS]$name[ARGS]$arguments", ("[TOOL_CALLS]",)),
+)
+_TOOL_CALLS = Dialect(
+    "tool-calls",
+    ("<tool_calls>",),
+    (Block("<tool_calls>", objects),),
+    ("</tool_calls>",),
+    form=Form(OBJECT, ("<tool_calls>",), "<tool_calls>~", end="~</tool_calls>", any_name=True),
+)
 GENERIC = Dialect("generic", (), HERMES.blocks, HERMES.silent, bare=True)
 
-DIALECTS = (
-    Dialect("harmony", ("<|channel|>", "<|message|>", "<|call|>"), channels=True),
+
+def _reading_generic(dialect: Dialect) -> Dialect:
+    """A call that can't be written as the family does is written in the generic form."""
+    blocks = {block.open: block for block in (*GENERIC.blocks, *dialect.blocks)}
+    silent = dict.fromkeys((*GENERIC.silent, *dialect.silent))
+    return replace(dialect, blocks=tuple(blocks.values()), silent=tuple(silent))
+
+
+_FAMILIES = (
+    Dialect(
+        "harmony",
+        ("<|channel|>", "<|message|>", "<|call|>"),
+        channels=True,
+        form=Form(
+            "<|channel|>commentary to=functions.$name <|constrain|>json<|message|>$arguments<|call|>",
+            (" to=functions.",),
+            between=None,
+            before="<|channel|>analysis<|message|>$text<|end|><|start|>assistant",
+            answer="<|channel|>final<|message|>$answer",
+        ),
+    ),
     Dialect("gemma", ("<|tool_call>", "<tool_call|>"), (Block("<|tool_call>", gemma),), ("<tool_call|>",)),
-    Dialect(
-        "deepseek-dsml",
-        ("｜DSML｜",),
-        _invoked("｜DSML｜"),
-        tuple(f"<{slash}｜DSML｜{name}>" for name in ("function_calls", "tool_calls") for slash in ("", "/")),
-    ),
-    Dialect(
-        "deepseek",
-        ("<｜tool▁calls▁begin｜>",),
-        (Block("<｜tool▁call▁begin｜>", named(("<｜tool▁sep｜>",), _deepseek, ("<｜tool▁call▁end｜>",))),),
-        ("<｜tool▁calls▁begin｜>", "\n```<｜tool▁call▁end｜>", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"),
-    ),
+    DSML,
+    replace(_DEEPSEEK, name="deepseek-fenced", signs=(*_DEEPSEEK.signs, "```json"), form=_FENCED),
+    _DEEPSEEK,
     Dialect(
         "kimi",
         ("<|tool_call_argument_begin|>",),
         (Block("<|tool_call_begin|>", named(("<|tool_call_argument_begin|>",), _first, ("<|tool_call_end|>",))),),
         ("<|tool_calls_section_begin|>", "<|tool_call_end|>", "<|tool_calls_section_end|>"),
-    ),
-    Dialect(
-        "kimi-3",
-        ("open_tag('call', [('tool', fn.name)",),
-        (Block(_KIMI_3.begin, tagged(_KIMI_3), keeps=True),),
-        (
-            *(f"<|{what}|>{name}<|sep|>" for name in ("tools", "response", "message") for what in ("open", "close")),
-            "<|end_of_msg|>",
+        form=Form(
+            "<|tool_call_begin|>functions.$name:$number<|tool_call_argument_begin|>$arguments<|tool_call_end|>",
+            ("<|tool_calls_section_begin|>", "<|tool_call_begin|>"),
+            "<|tool_calls_section_begin|>",
+            end="<|tool_calls_section_end|>",
         ),
-        thinks=(Think("<|open|>think<|sep|>", "<|close|>think<|sep|>"),),
     ),
-    Dialect(
-        "mistral",
-        ("[TOOL_CALLS]", "[ARGS]"),
-        (Block("[TOOL_CALLS]", named(("[CALL_ID]", "[ARGS]"), _first)),),
+    KIMI_3,
+    replace(
+        _MISTRAL,
+        name="mistral-ids",
+        signs=("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"),
+        form=Form("[TOOL_CALLS]$name[CALL_ID]$id[ARGS]$arguments", ("[TOOL_CALLS]",)),
     ),
-    Dialect("mistral-list", ("[TOOL_CALLS]",), (Block("[TOOL_CALLS]", objects),)),
+    _MISTRAL,
+    Dialect("mistral-list", ("[TOOL_CALLS]",), (Block("[TOOL_CALLS]", objects),), form=_objects("[TOOL_CALLS]")),
     Dialect("lfm", ("List of tools: ",), (Block("<|tool_call_start|>", pythonic),), ("<|tool_call_end|>",)),
-    Dialect(
-        "hunyuan",
-        (":opensource", "<arg_key{}>"),
-        (Block("<tool_call:opensource>", _keyed_tags(":opensource")),),
-        ("<tool_calls:opensource>", "</tool_call:opensource>", "</tool_calls:opensource>"),
-        thinks=(Think("<think:opensource>", "</think:opensource>"),),
-    ),
-    Dialect("glm", ("<arg_key>", "<tool_call>"), (Block("<tool_call>", _keyed_tags()),), ("</tool_call>",)),
-    Dialect(
-        "coder",
-        ("<function=", "<parameter="),
-        (Block("<function=", tagged(_CODER), keeps=True),),
-        ("<tool_call>", "</tool_call>", "<seed:tool_call>", "</seed:tool_call>"),
-    ),
+    HUNYUAN,
+    GLM,
+    CODER,
     Dialect(
         "functionary",
         ("<function=", "</function>"),
         (Block("<function=", named((">",), _first, ("</function>",))),),
         ("</function>",),
+        form=Form("<function=$name>$arguments</function>", ("<function=",)),
     ),
-    Dialect(
-        "minimax",
-        ("<invoke name=", "<minimax:tool_call>"),
-        _invoked(""),
-        ("<minimax:tool_call>", "</minimax:tool_call>"),
-    ),
-    Dialect("minicpm", ('<function name="',), (Block(_MINICPM.begin, tagged(_MINICPM), keeps=True),)),
+    MINIMAX,
+    MINICPM,
     Dialect(
         "cohere",
         ("<|START_ACTION|>",),
         (Block("<|START_ACTION|>", objects),),
         ("<|END_ACTION|>",),
+        form=_objects(
+            "<|START_ACTION|>",
+            "<|END_ACTION|>",
+            '{~"tool_call_id":~"$number",~"tool_name":~"$name",~"parameters":~$arguments~}',
+        ),
     ),
-    Dialect("apertus", ("<|tools_prefix|>",), (Block("<|tools_prefix|>", keyed_objects),), ("<|tools_suffix|>",)),
-    Dialect("nemotron", ("<TOOLCALL>",), (Block("<TOOLCALL>", objects),), ("</TOOLCALL>",)),
-    Dialect("tool-calls", ("<tool_calls>",), (Block("<tool_calls>", objects),), ("</tool_calls>",)),
-    Dialect("functools", ("functools[",), (Block("functools[", objects),)),
+    Dialect(
+        "apertus",
+        ("<|tools_prefix|>",),
+        (Block("<|tools_prefix|>", keyed_objects),),
+        ("<|tools_suffix|>",),
+        form=_objects("<|tools_prefix|>", "<|tools_suffix|>", '{~"$name":~$arguments~}'),
+    ),
+    Dialect(
+        "nemotron",
+        ("<TOOLCALL>",),
+        (Block("<TOOLCALL>", objects),),
+        ("</TOOLCALL>",),
+        form=_objects("<TOOLCALL>", "</TOOLCALL>"),
+    ),
+    replace(
+        _TOOL_CALLS,
+        name="tool-calls-list",
+        signs=("<tool_calls>[",),
+        form=_objects("<tool_calls>", "</tool_calls>"),
+    ),
+    _TOOL_CALLS,
+    Dialect(
+        "functools",
+        ("functools[",),
+        (Block("functools[", objects),),
+        form=Form(OBJECT, ("functools[",), "functools[~", "~,~", "~]", any_name=True),
+    ),
     Dialect(
         "solar",
         ("<|tool_call:args|>",),
@@ -157,17 +174,47 @@ DIALECTS = (
             ),
         ),
         ("<|tool_calls|>", "<|tool_call:end|>", "<|calls|>", "<|begin|>assistant", "<|content|>", "<|end|>"),
+        form=Form(
+            "<|tool_call:begin|>$id<|tool_call:name|>$name<|tool_call:args|>$arguments<|tool_call:end|>",
+            ("<|tool_calls|>", "<|tool_call:begin|>"),
+            "<|tool_calls|>",
+        ),
     ),
-    Dialect("gigachat", ("<|function_call|>",), (Block("<|function_call|>", objects),)),
+    Dialect(
+        "gigachat",
+        ("<|function_call|>",),
+        (Block("<|function_call|>", objects),),
+        form=Form(f"<|function_call|>~{OBJECT}", ("<|function_call|>",), any_name=True),
+    ),
     Dialect(
         "gigachat-3",
         ("'role': 'function call'", "<|role_sep|>"),
         (Block("<|message_sep|>\n\nfunction call<|role_sep|>", objects),),
+        form=Form(
+            f"<|message_sep|>\n\nfunction call<|role_sep|>~{OBJECT}",
+            ("<|message_sep|>\n\nfunction call<|role_sep|>",),
+            any_name=True,
+        ),
     ),
-    Dialect("granite", ("<|tool_call|>",), (Block("<|tool_call|>", objects),)),
+    Dialect("granite", ("<|tool_call|>",), (Block("<|tool_call|>", objects),), form=_objects("<|tool_call|>")),
     HERMES,
-    Dialect("llama", ("ipython", '"parameters"'), (Block("<|python_tag|>", objects),), bare=True),
+    Dialect(
+        "llama",
+        ("ipython", '"parameters"'),
+        (Block("<|python_tag|>", objects),),
+        bare=True,
+        form=Form(
+            OBJECT.replace("arguments", "parameters", 1),
+            ("<|python_tag|>",),
+            "<|python_tag|>",
+            "~;~",
+            any_name=True,
+            unmarked=True,
+        ),
+    ),
 )
+
+DIALECTS = tuple(each if each.channels else _reading_generic(each) for each in _FAMILIES)
 """The first one whose signs are all there is taken."""
 
 THINKS = (
@@ -193,5 +240,4 @@ def spoken_by(template: str | None) -> Dialect:
 
 def with_generic(dialect: Dialect) -> Dialect:
     """The same for a model that was told of functions in plain words (`manners.with_tools`)."""
-    blocks = {block.open: block for block in (*GENERIC.blocks, *dialect.blocks)}
-    return replace(dialect, blocks=tuple(blocks.values()), silent=(*GENERIC.silent, *dialect.silent), bare=True)
+    return replace(_reading_generic(dialect), form=GENERIC_FORM, bare=True)

@@ -8,6 +8,7 @@ rules, `Grammars.json`, `Grammars.until` and `Grammars.token` are for putting sc
     answer: ...             json(schema)
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -92,6 +93,13 @@ class Grammars:
         """For the right side of a Lark rule: a control token by its name, or else the text itself."""
         id_ = self._vocabulary.control_id(text)
         return json.dumps(text, ensure_ascii=False) if id_ is None else f"<[{id_}]>"
+
+    def literal(self, text: str) -> str:
+        """The same for a text in which names of control tokens may stand."""
+        names = self._vocabulary.control.findall(text)
+        texts = self._vocabulary.control.split(text)
+        pieces = itertools.chain(*itertools.zip_longest(texts, names, fillvalue=""))
+        return " ".join(self.token(piece) for piece in pieces if piece)
 
     def _compile(self, source: str) -> "Grammar":
         if len(source) > MOST_CHARACTERS:

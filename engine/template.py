@@ -16,8 +16,9 @@ from functools import cached_property
 from typing import Any, NoReturn
 
 import minijinja
+from msgspec.structs import replace
 
-from engine.dialect import Parser, Think
+from engine.dialect import Dialect, Parser, Think
 from engine.families import spoken_by, with_generic
 from engine.manners import Clean, Manners, Turn, effort_told, tell, tools_told, with_tools
 from engine.messages import Message, Tool
@@ -91,12 +92,17 @@ class ChatTemplate:
         """Found out at first use, which `engine.probe` sees to: not before a child has tried the template."""
         return learn(self._attempt)
 
-    def parser(self, prompt: Sequence[int], offered: Offered | None = None) -> Parser | None:
+    @property
+    def calling(self) -> Dialect:
+        """In which it calls functions: as its template tells it, or as we do."""
+        return self.dialect if self.manners.tools else with_generic(self.dialect)
+
+    def parser(self, prompt: Sequence[int], offered: Offered | None = None, bare: bool = True) -> Parser | None:
         """What takes an answer to `prompt` apart; None where it can be nothing but text. `offered`: the functions
-        that it may call."""
-        dialect = self.dialect
-        if offered and not self.manners.tools:
-            dialect = with_generic(dialect)
+        that it may call; `bare`: whether JSON without a marker may be a call, else it is the answer."""
+        dialect = self.calling if offered else self.dialect
+        if not bare:
+            dialect = replace(dialect, bare=False)
         if not (dialect.channels or dialect.thinks or offered):
             return None
         return Parser(dialect, offered, self._spelled, self._thinking(prompt))

@@ -252,7 +252,7 @@ FAMILIES = {
     "Qwen-Qwen3-0.6B": "hermes",
     "meta-llama-Llama-3.2-3B-Instruct": "llama",
     "mistralai-Mistral-Nemo-Instruct-2407": "mistral-list",
-    "Mistral-Small-3.2-24B-Instruct-2506": "mistral",
+    "Mistral-Small-3.2-24B-Instruct-2506": "mistral-ids",
     "ibm-granite-granite-3.3-2B-Instruct": "granite",
     "ibm-granite-granite-4.0": "hermes",
     "google-gemma-4-31B-it": "gemma",

@@ -12,7 +12,7 @@ OURS = ("engine", "server")
 DRAWN = {
     "engine": (
         "constraint dialect grammar header loader messages model pieces snapshots template text utterance vocabulary "
-        "worker"
+        "worker writers"
     ),
     # Data and decisions
     "engine.alphabet": "",
@@ -21,8 +21,9 @@ DRAWN = {
     "engine.scanner": "utterance",
     "engine.objects": "scanner utterance",
     "engine.parameters": "objects scanner utterance",
-    "engine.dialect": "objects scanner utterance",
-    "engine.families": "dialect objects parameters",
+    "engine.dialect": "objects scanner utterance writers",
+    "engine.tagged_families": "dialect objects parameters scanner",
+    "engine.families": "dialect objects parameters tagged_families writers",
     "engine.manners": "messages",
     "engine.rehearsal": "manners messages",
     "engine.constraint": "model",
@@ -46,6 +47,9 @@ DRAWN = {
     "engine.vocabulary": "alphabet header",
     "engine.template": "dialect families manners messages objects rehearsal scanner vocabulary",
     "engine.json_schema": "constraint",
+    "engine.lark": "json_schema",
+    "engine.writers": "json_schema lark",
+    "engine.forms": "constraint dialect json_schema lark writers",
     "engine.grammar": "constraint json_schema model vocabulary",
     # Backends
     "engine.ctrans": "model",
@@ -178,7 +182,9 @@ PURE = {
     "engine.dialect",
     "engine.drafter",
     "engine.families",
+    "engine.forms",
     "engine.json_schema",
+    "engine.lark",
     "engine.manners",
     "engine.messages",
     "engine.objects",
@@ -189,10 +195,12 @@ PURE = {
     "engine.scanner",
     "engine.scheduler",
     "engine.slots",
+    "engine.tagged_families",
     "engine.text",
     "engine.tuning",
     "engine.utterance",
     "engine.waiting",
+    "engine.writers",
     "server.answer",
     "server.chat",
     "server.chat_schema",

@@ -1,0 +1,119 @@
+"""A grammar in Lark, as it is put together: rules that get names, each once. Pure.
+
+What a family writes around a call's parts is told in phrases: `$word` stands for a part, and `~` for white space that
+may be left out.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from engine.json_schema import JSON
+
+
+class Notation(Protocol):
+    """Of a vocabulary: `engine.grammar`."""
+
+    def json(self, schema: JSON) -> str: ...
+
+    def literal(self, text: str) -> str: ...
+
+
+_PARTS = re.compile(r"(\$[a-z]+|~)")
+_SPACE = r"( |\n {0,16}|\n\n)"
+
+
+_CLOSING = re.compile(r'("(?:[^"\\]|\\.)*")? ?(<\[.*)?')
+
+
+def pattern(regex: str) -> str:
+    """Over all characters."""
+    return "/(?s:" + regex.replace("/", r"\/") + ")/"
+
+
+ANY = pattern(".*")
+
+
+class Rules:
+    def __init__(self, notation: Notation) -> None:
+        self._notation = notation
+        self._names: dict[str, str] = {}
+        """By what follows the name."""
+
+    def text(self, start: str) -> str:
+        """The whole grammar."""
+        return "\n".join([f"start: {start}", *(f"{name}{rest}" for rest, name in self._names.items())])
+
+    def rule(self, body: str, option: str = "") -> str:
+        """The name of a rule; `option`: `[lazy]`."""
+        return self._named("r", f"{option}: {body}")
+
+    def terminal(self, body: str) -> str:
+        """The name of a terminal, which is read whole."""
+        return self._named("T", f": {body}")
+
+    def _named(self, kind: str, rest: str) -> str:
+        return self._names.setdefault(rest, f"{kind}{len(self._names)}")
+
+    def space(self) -> str:
+        return f"{self.terminal(f'/{_SPACE}/')}?"
+
+    def json(self, schema: JSON) -> str:
+        """Raises GrammarError."""
+        return self.rule(self._notation.json(schema))
+
+    def literal(self, text: str) -> str:
+        """A family's own words, with its control tokens."""
+        return self._notation.literal(text)
+
+    def until(self, closing: str, text: str = ANY) -> str:
+        """A text, as a terminal has it, up to what ends it."""
+        match = _CLOSING.fullmatch(self.literal(closing))
+        assert match is not None, "literals, and tokens"
+        plain, tokens = match.groups()
+        whole = self.terminal(f"({text}) {plain}" if plain else text)
+        # A control token can't be part of a text, so the text ends by itself.
+        return f"{whole} {tokens}" if tokens else self.rule(whole, "[lazy]")
+
+    def phrase(self, phrase: str, parts: Mapping[str, str] | None = None) -> str:
+        """`parts`: by their names, what stands for them in the grammar."""
+        made = []
+        for piece in filter(None, _PARTS.split(phrase)):
+            if piece == "~":
+                made.append(self.space())
+            elif piece.startswith("$"):
+                made.append((parts or {})[piece[1:]])
+            else:
+                made.append(self.literal(piece))
+        return " ".join(made)
+
+    def one_of(self, bodies: Sequence[str]) -> str:
+        return bodies[0] if len(bodies) == 1 else self.rule(" | ".join(bodies))
+
+    def row(self, items: Sequence[tuple[str, bool]], between: str) -> str:
+        """One after the other; of each, whether it must be there."""
+        rest = {True: "", False: ""}
+        """What may follow, by whether something stands before it."""
+        for body, required in reversed(items):
+            here = {
+                True: " ".join(filter(None, [between, body, rest[True]])),
+                False: " ".join(filter(None, [body, rest[True]])),
+            }
+            rest = {begun: self.rule(here[begun] if required else f"{here[begun]} | {rest[begun]}") for begun in here}
+        return rest[False]
+
+
+def plain(text: str) -> str:
+    """A text to the letter, whatever it looks like."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def without(texts: Iterable[str], body: str = ANY) -> str:
+    """For a terminal: a text in which none of these stand."""
+    return " & ".join([body, *(f"~{pattern(f'.*{_escaped(text)}.*')}" for text in texts)])
+
+
+def _escaped(text: str) -> str:
+    """For a regex of Rust's."""
+    return re.sub(r"([\\.+*?()|\[\]{}^$#&\-~/])", r"\\\1", text).replace(r"\/", "/").replace("\n", r"\n")

@@ -1,0 +1,73 @@
+"""How families write calls, as grammars: what a function's arguments may be, in the words of each. Pure.
+
+The other direction of `objects` and `parameters`. A writer gives nothing where it can't write a function's arguments
+so that they are surely valid; such a function is called in the generic form.
+"""
+
+import re
+from collections.abc import Callable
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from engine.json_schema import JSON
+from engine.lark import Rules
+
+
+class Function(Struct, frozen=True):
+    """One that may be called."""
+
+    name: str
+    """As the model knows it."""
+    parameters: JSON
+    """The JSON schema to which the arguments are held; `{"type": "object"}` is any object."""
+    lark: str = ""
+    """Of one whose only parameter is a text: the grammar for that text, if there is one."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether the name is the same wherever it stands."""
+        return _PLAIN.fullmatch(self.name) is not None and not self.name.startswith("functions.")
+
+    @property
+    def schema(self) -> dict[str, JSON]:
+        """What arguments always are: an object."""
+        return {**(self.parameters if isinstance(self.parameters, dict) else {}), "type": "object"}
+
+
+_PLAIN = re.compile(r"[\w.-]+")
+
+Write: TypeAlias = Callable[[Function, Rules], str | None]
+"""The arguments in Lark. Raises GrammarError."""
+
+
+def json_arguments(function: Function, rules: Rules) -> str | None:
+    return rules.json(function.schema)
+
+
+class Form(Struct, frozen=True):
+    """How a family writes calls, in phrases (`lark`)."""
+
+    call: str
+    """With `$name` and `$arguments`; `$id` and `$number` are made up by the model."""
+    markers: tuple[str, ...]
+    """Those by which one sees that calls have begun."""
+    begin: str = ""
+    """Before the first of several calls."""
+    between: str | None = "~"
+    """None: one call ends the answer."""
+    end: str = ""
+    any_name: bool = False
+    """Whether names are JSON, and may have any characters."""
+    unmarked: bool = False
+    """Whether `begin` may be left out where nothing but calls may come."""
+    before: str = ""
+    """What may come before all else; in it, `$text` is any text."""
+    answer: str = "$answer"
+    """How an answer is written that is no call."""
+    write: Write = json_arguments
+
+
+OBJECT = '{~"name":~"$name",~"arguments":~$arguments~}'
+GENERIC_FORM = Form(f"<tool_call>~{OBJECT}~</tool_call>", ("<tool_call>",), any_name=True)
+"""As `manners.TOOLS_TOLD` has it."""

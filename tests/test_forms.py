@@ -1,0 +1,192 @@
+"""Calls that are held: whatever is drawn, each family's own reader finds calls on offer, and valid arguments."""
+
+import codecs
+import json
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import jsonschema
+import numpy as np
+import pytest
+
+from engine import Constraint, Function, Grammars, Vocabulary
+from engine.alphabet import BYTE_TO_UNICODE
+from engine.dialect import Dialect, Parser
+from engine.families import DIALECTS, GENERIC, with_generic
+from engine.forms import answer
+from engine.header import Entry, Header, Value
+from engine.scanner import marks
+from engine.utterance import Arguments, CallBegun, CallEnded, Reasoned, Said, Utterance, merged
+
+OBJECT = {"type": "object"}
+FUNCTIONS: dict[str, Any] = {
+    "now": {"type": "object", "properties": {}},
+    "weather": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+    "weather_at": {
+        "type": "object",
+        "properties": {
+            "unit": {"type": "string", "enum": ["°C", "°F", "K", "Kelvin"]},
+            "place": {
+                "type": "object",
+                "properties": {"north": {"type": "number"}, "east": {"type": "number"}, "label": {"type": "string"}},
+                "required": ["north", "east"],
+                "additionalProperties": False,
+            },
+            "days": {"type": "array", "items": {"type": "string", "maxLength": 3}, "maxItems": 2},
+            "loud": {"type": "boolean"},
+            "note": {"type": ["string", "null"]},
+        },
+        "required": ["place", "loud"],
+        "additionalProperties": False,
+    },
+    "anything": OBJECT,
+    "größe": {"type": "object", "properties": {"wie groß": {"type": "string"}}, "required": ["wie groß"]},
+    'say "it"\\': {"type": "object", "properties": {'q"': {"enum": ['"', 1, None]}}, "required": ['q"']},
+    "tree": {
+        "$defs": {
+            "tree": {"type": "object", "properties": {"leaf": {"type": "string"}, "inner": {"$ref": "#/$defs/tree"}}}
+        },
+        "type": "object",
+        "properties": {"root": {"$ref": "#/$defs/tree"}, "id": {"type": "string", "pattern": "^[a-z]{2,5}$"}},
+        "required": ["root", "id"],
+        "additionalProperties": False,
+    },
+    "short": {
+        "type": "object",
+        "properties": {"code": {"type": "string", "minLength": 1, "maxLength": 4}, "kind": {"const": "x"}},
+        "required": ["code", "kind"],
+        "additionalProperties": False,
+    },
+}  # fmt: skip
+PLAIN = [name for name in FUNCTIONS if re.fullmatch(r"[\w.-]+", name)]
+EVERY = [*DIALECTS, GENERIC, with_generic(DIALECTS[1])]
+_MARKER = re.compile(r"<[^<>\s]+>|\[[A-Z_]+\]")
+
+
+class Room(NamedTuple):
+    """A vocabulary of bytes, with or without the family's markers as control tokens."""
+
+    vocabulary: Vocabulary
+    grammars: Grammars
+
+
+@cache
+def room(names: tuple[str, ...]) -> Room:
+    control = ("<|im_end|>", *names)
+    values: dict[str, Value] = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.tokens": [*BYTE_TO_UNICODE.values(), *control],
+        "tokenizer.ggml.token_type": [1] * 256 + [3] * len(control),
+        "tokenizer.ggml.eos_token_id": 256,
+    }
+    entries = {key: Entry(value, type=0, start=0, end=0) for key, value in values.items()}
+    vocabulary = Vocabulary(Header(3, 32, entries, tensors=(), data_start=0, size=0))
+    return Room(vocabulary, Grammars(vocabulary))
+
+
+def room_of(dialect: Dialect, control: bool) -> Room:
+    form = dialect.form
+    phrases = (form.begin, form.call, form.end, form.before, form.answer)
+    names = {"<|return|>"} | {marker for phrase in phrases for marker in _MARKER.findall(phrase)}
+    return room(tuple(sorted(name for name in names if "$" not in name and "DSML" not in name)) if control else ())
+
+
+def functions(names: Sequence[str]) -> list[Function]:
+    return [Function(name, FUNCTIONS[name]) for name in names]
+
+
+OFFERED = {
+    name: frozenset(key for key, value in schema.get("properties", {}).items() if value.get("type") == "string")
+    for name, schema in FUNCTIONS.items()
+}
+
+
+def walk(constraint: Constraint, vocabulary: Vocabulary, random: np.random.Generator, bias: float) -> list[int] | None:
+    """Of all tokens that may come, one by one: what closes and what is ASCII somewhat likelier, so that it ends."""
+    likes = np.zeros(len(vocabulary))
+    likes[[ord(char) for char in '"}])>,:\n']] = bias
+    likes[256:] = bias
+    likes[[256, *vocabulary.end_tokens]] = 2 * bias
+    tokens: list[int] = []
+    for _ in range(1500):
+        logits = (likes + random.normal(0, 1.5, len(vocabulary))).astype(np.float32)
+        constraint.apply(logits)
+        token = int((logits + random.gumbel(size=len(logits))).argmax())
+        if token in vocabulary.end_tokens and vocabulary.name_of(token) == "<|im_end|>":
+            return tokens
+        constraint.advance(token)
+        tokens.append(token)
+        if token in vocabulary.end_tokens:
+            return tokens
+    return None
+
+
+def read(dialect: Dialect, vocabulary: Vocabulary, tokens: Sequence[int], bare: bool = True) -> list[Utterance]:
+    spelled = marks(vocabulary.control_ids)
+    parser, decoder = Parser(dialect, OFFERED, spelled), codecs.getincrementaldecoder("utf-8")()
+    found: list[Utterance] = []
+    for token in tokens:
+        data = vocabulary.bytes_of(token)
+        found += parser.feed(decoder.decode(data) if data else spelled[vocabulary.name_of(token)])
+    return merged([*found, *parser.finish()])
+
+
+def calls(utterances: Sequence[Utterance]) -> list[tuple[str, Any]]:
+    """Those that stand in it; it has nothing else but reasoning."""
+    found: list[tuple[str, Any]] = []
+    name = ""
+    for each in utterances:
+        match each:
+            case CallBegun(name):
+                pass
+            case Arguments(text):
+                found.append((name, json.loads(text)))
+            case Said(text):
+                raise AssertionError(f"it said {text!r}")
+            case CallEnded() | Reasoned():
+                pass
+    return found
+
+
+def valid(name: str, arguments: Any) -> bool:
+    return bool(jsonschema.Draft202012Validator(FUNCTIONS[name]).is_valid(arguments))
+
+
+def offered_to(dialect: Dialect) -> list[str]:
+    return PLAIN if dialect.channels else list(FUNCTIONS)
+
+
+CASES = [
+    pytest.param(dialect, control, id=f"{dialect.name}{n}-{control}")
+    for n, dialect in enumerate(EVERY)
+    for control in (True, False)
+]
+
+
+@pytest.mark.parametrize(("dialect", "control"), CASES)
+def test_whatever_is_drawn_is_calls_on_offer(dialect: Dialect, control: bool) -> None:
+    vocabulary, grammars = room_of(dialect, control)
+    random = np.random.default_rng(5)
+    names = offered_to(dialect)
+    choices = [names, *([name] for name in names)]
+    ended = 0
+    for choice in choices:
+        grammar = grammars.lark(answer(dialect, functions(choice), grammars, most=3))
+        for bias in (2, 3.5, 5):
+            tokens = walk(grammar.start(), vocabulary, random, bias)
+            if tokens is None:
+                continue
+            ended += 1
+            text = b"".join(vocabulary.bytes_of(token) or vocabulary.name_of(token).encode() for token in tokens)
+            found = calls(read(dialect, vocabulary, tokens))
+            assert 1 <= len(found) <= 3, text
+            assert [(name, arguments) for name, arguments in found if name not in choice] == [], text
+            assert [(name, arguments) for name, arguments in found if not valid(name, arguments)] == [], text
+    assert ended > len(choices)
