@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from engine.dialect import Block, Dialect, Think
 from engine.objects import keyed_objects, named, objects
+from engine.parameter_writers import gemma_arguments, pythonic_arguments
 from engine.parameters import gemma, pythonic
-from engine.tagged_families import CODER, DSML, GLM, HUNYUAN, KIMI_3, MINICPM, MINIMAX
+from engine.tagged_families import CODER, DSML, DSML_4, GLM, HUNYUAN, KIMI_3, MINICPM, MINIMAX, SEED
 from engine.writers import GENERIC_FORM, OBJECT, Form
 
 
@@ -88,7 +89,14 @@ _FAMILIES = (
             answer="<|channel|>final<|message|>$answer",
         ),
     ),
-    Dialect("gemma", ("<|tool_call>", "<tool_call|>"), (Block("<|tool_call>", gemma),), ("<tool_call|>",)),
+    Dialect(
+        "gemma",
+        ("<|tool_call>", "<tool_call|>"),
+        (Block("<|tool_call>", gemma),),
+        ("<tool_call|>",),
+        form=Form("<|tool_call>call:$name{$arguments}<tool_call|>", ("<|tool_call>",), write=gemma_arguments),
+    ),
+    DSML_4,
     DSML,
     replace(_DEEPSEEK, name="deepseek-fenced", signs=(*_DEEPSEEK.signs, "```json"), form=_FENCED),
     _DEEPSEEK,
@@ -113,9 +121,23 @@ _FAMILIES = (
     ),
     _MISTRAL,
     Dialect("mistral-list", ("[TOOL_CALLS]",), (Block("[TOOL_CALLS]", objects),), form=_objects("[TOOL_CALLS]")),
-    Dialect("lfm", ("List of tools: ",), (Block("<|tool_call_start|>", pythonic),), ("<|tool_call_end|>",)),
+    Dialect(
+        "lfm",
+        ("List of tools: ",),
+        (Block("<|tool_call_start|>", pythonic),),
+        ("<|tool_call_end|>",),
+        form=Form(
+            "$name($arguments)",
+            ("<|tool_call_start|>",),
+            "<|tool_call_start|>[",
+            ",~",
+            "]<|tool_call_end|>",
+            write=pythonic_arguments,
+        ),
+    ),
     HUNYUAN,
     GLM,
+    SEED,
     CODER,
     Dialect(
         "functionary",

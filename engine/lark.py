@@ -63,6 +63,14 @@ class Rules:
         """Raises GrammarError."""
         return self.rule(self._notation.json(schema))
 
+    def lark(self, text: str) -> str:
+        """A grammar within this one, with names of its own."""
+        return self.rule(f"%lark {{\n{text}\n}}")
+
+    def is_text(self, words: str) -> bool:
+        """Whether they have no control token in them, so that a text may have them."""
+        return "<[" not in self.literal(words)
+
     def literal(self, text: str) -> str:
         """A family's own words, with its control tokens."""
         return self._notation.literal(text)

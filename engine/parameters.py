@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from engine.objects import NOTHING, Offered, Read, telling
+from engine.objects import NOTHING, Offered, Read, telling, value
 from engine.scanner import Reading, Scanner, Tell, cleaned
 from engine.utterance import CallBegun, CallEnded, Said
 
@@ -90,10 +90,26 @@ def _tagged_value(scanner: Scanner, tags: Tags, tell: Tell, declared: bool) -> R
         marker = yield from scanner.until(ends, lambda text: tell(_json(text)[1:-1]))
         tell('"')
     else:
-        text, marker = yield from scanner.collect(ends)
+        text, marker = yield from _undeclared(scanner, ends)
         tell(_json(guessed(text)))
     if marker in tags.end:
         scanner.back(marker)
+
+
+def _undeclared(scanner: Scanner, ends: tuple[str, ...]) -> Reading[tuple[str, str]]:
+    """A value, and what ends it. If it is JSON, a text in that may have such an end in it."""
+    place = scanner.mark()
+    chars: list[str] = []
+    yield from scanner.space()
+    if (yield from scanner.peek()) in ("{", "[", '"'):
+        yield from value(scanner, chars.append)
+        yield from scanner.space()
+        for end in ends:
+            if (yield from scanner.passes(end)):
+                scanner.since(place)
+                return "".join(chars), end
+    scanner.rewind(place)
+    return (yield from scanner.collect(ends))
 
 
 def pythonic(scanner: Scanner, offered: Offered) -> Reading[None]:
@@ -200,7 +216,7 @@ def guessed(text: str) -> Any:  # what JSON has
     """The value that was meant: of JSON, else of Python, else the text itself."""
     text = cleaned(text)
     with suppress(msgspec.DecodeError, RecursionError):
-        msgspec.json.decode(text)
+        msgspec.json.decode(text, type=msgspec.Raw)  # not as a value: JSON has numbers that Python has not
         return msgspec.Raw(text.strip().encode())
     if text.strip().startswith(_LITERAL):
         for attempt in (text, text.replace("\n", "\\n")):  # quotes of Python's end with the line

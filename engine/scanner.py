@@ -101,7 +101,7 @@ class Scanner:
         self._at -= len(self._spell(marker))
 
     def mark(self) -> int:
-        """A place for `since`, which must be called once for each."""
+        """A place for `since` or `rewind`, one of which must be called once for each."""
         self._marks += 1
         return self._at
 
@@ -109,6 +109,11 @@ class Scanner:
         """What was read since then."""
         self._marks -= 1
         return cleaned(self._text[mark : self._at])
+
+    def rewind(self, mark: int) -> None:
+        """What was read since then is to be read again."""
+        self._marks -= 1
+        self._at = mark
 
     def _spell(self, marker: str) -> str:
         return self._names.sub(lambda name: self._spelled[name[0]], marker)

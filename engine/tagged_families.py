@@ -1,12 +1,18 @@
 """The model families that write each argument between tags. Data."""
 
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
 from engine.dialect import Block, Dialect, Think
 from engine.objects import Offered, Read, objects
+from engine.parameter_writers import tagged_arguments
 from engine.parameters import Tags, tagged
 from engine.scanner import Reading, Scanner
+from engine.writers import Form
 
 
-def _invoked(prefix: str) -> tuple[Block, ...]:
+def _invoked(name: str, signs: Sequence[str], prefix: str, around: str, attributes: str = "") -> Dialect:
     """Anthropic's form, which several families have, each with a prefix of its own."""
     tags = Tags(
         begin=f'<{prefix}invoke name="',
@@ -17,29 +23,44 @@ def _invoked(prefix: str) -> tuple[Block, ...]:
         value="",
         value_ends=f"</{prefix}parameter>",
     )
-    return (Block(tags.begin, tagged(tags), keeps=True),)
-
-
-def _keyed_tags(suffix: str = "") -> Read:
-    """GLM's: the name, then keys and values in turn."""
-    read_tags = tagged(
-        Tags(
-            begin="",
-            name_ends=(f"<tool_sep{suffix}>", "\n") if suffix else ("\n",),
-            end=(f"</tool_call{suffix}>",),
-            key=f"<arg_key{suffix}>",
-            key_ends=f"</arg_key{suffix}>",
-            value=f"<arg_value{suffix}>",
-            value_ends=f"</arg_value{suffix}>",
-        )
+    parameter = f'<{prefix}parameter name="$key"{attributes}>$value</{prefix}parameter>'
+    return Dialect(
+        name,
+        tuple(signs),
+        (Block(tags.begin, tagged(tags), keeps=True),),
+        (f"<{around}>", f"</{around}>"),
+        form=Form(
+            f'<{prefix}invoke name="$name">~$arguments~</{prefix}invoke>',
+            (f"<{around}>", tags.begin),
+            f"<{around}>~",
+            end=f"~</{around}>",
+            write=tagged_arguments(tags, parameter),
+        ),
     )
+
+
+def _keyed(suffix: str = "") -> tuple[Read, Form]:
+    """GLM's: the name, then keys and values in turn."""
+    tags = Tags(
+        begin="",
+        name_ends=(f"<tool_sep{suffix}>", "\n") if suffix else ("\n",),
+        end=(f"</tool_call{suffix}>",),
+        key=f"<arg_key{suffix}>",
+        key_ends=f"</arg_key{suffix}>",
+        value=f"<arg_value{suffix}>",
+        value_ends=f"</arg_value{suffix}>",
+    )
+    read_tags = tagged(tags)
 
     def read(scanner: Scanner, offered: Offered) -> Reading[None]:
         """Or an object: behind the same marker as in the generic form."""
         yield from scanner.space()
         yield from (objects if (yield from scanner.peek()) == "{" else read_tags)(scanner, offered)
 
-    return read
+    separator = f"<tool_sep{suffix}>" if suffix else ""
+    parameter = f"<arg_key{suffix}>$key</arg_key{suffix}>~<arg_value{suffix}>$value</arg_value{suffix}>"
+    call = f"<tool_call{suffix}>$name{separator}~$arguments~</tool_call{suffix}>"
+    return read, Form(call, (f"<tool_call{suffix}>",), write=tagged_arguments(tags, parameter))
 
 
 _CODER = Tags("<function=", (">",), ("</function>",), "<parameter=", ">", "", "</parameter>", padded=True)
@@ -53,14 +74,21 @@ _KIMI_3 = Tags(
     "",
     "<|close|>argument<|sep|>",
 )
+_KIMI_3_PARAMETER = '<|open|>argument key="$key" type="$type"<|sep|>$value<|close|>argument<|sep|>'
+_READ_GLM, _GLM = _keyed()
+_READ_HUNYUAN, _HUNYUAN = _keyed(":opensource")
 
 
-DSML = Dialect(
-    "deepseek-dsml",
-    ("｜DSML｜",),
-    _invoked("｜DSML｜"),
-    tuple(f"<{slash}｜DSML｜{name}>" for name in ("function_calls", "tool_calls") for slash in ("", "/")),
-)
+def _coder(around: str, parameter: str) -> Form:
+    return Form(
+        f"<{around}>~<function=$name>~$arguments~</function>~</{around}>",
+        (f"<{around}>", _CODER.begin),
+        write=tagged_arguments(_CODER, parameter),
+    )
+
+
+DSML = _invoked("deepseek-dsml", ("｜DSML｜",), "｜DSML｜", "｜DSML｜function_calls", ' string="$text"')
+DSML_4 = _invoked("deepseek-dsml-4", ("｜DSML｜", "'tool_calls>"), "｜DSML｜", "｜DSML｜tool_calls", ' string="$text"')
 
 KIMI_3 = Dialect(
     "kimi-3",
@@ -71,30 +99,55 @@ KIMI_3 = Dialect(
         "<|end_of_msg|>",
     ),
     thinks=(Think("<|open|>think<|sep|>", "<|close|>think<|sep|>"),),
+    form=Form(
+        '<|open|>call tool="$name" index="$number"<|sep|>$arguments<|close|>call<|sep|>',
+        ("<|open|>tools<|sep|>",),
+        "<|open|>tools<|sep|>",
+        end="<|close|>tools<|sep|>",
+        answer="<|open|>response<|sep|>$answer<|close|>response<|sep|>",
+        write=tagged_arguments(_KIMI_3, _KIMI_3_PARAMETER),
+    ),
 )
 
 HUNYUAN = Dialect(
     "hunyuan",
     (":opensource", "<arg_key{}>"),
-    (Block("<tool_call:opensource>", _keyed_tags(":opensource")),),
+    (Block("<tool_call:opensource>", _READ_HUNYUAN),),
     ("<tool_calls:opensource>", "</tool_call:opensource>", "</tool_calls:opensource>"),
     thinks=(Think("<think:opensource>", "</think:opensource>"),),
+    form=replace(
+        _HUNYUAN,
+        begin="<tool_calls:opensource>~",
+        end="~</tool_calls:opensource>",
+        markers=("<tool_calls:opensource>", *_HUNYUAN.markers),
+    ),
 )
 
-GLM = Dialect("glm", ("<arg_key>", "<tool_call>"), (Block("<tool_call>", _keyed_tags()),), ("</tool_call>",))
+GLM = Dialect("glm", ("<arg_key>", "<tool_call>"), (Block("<tool_call>", _READ_GLM),), ("</tool_call>",), form=_GLM)
 
 CODER = Dialect(
     "coder",
     ("<function=", "<parameter="),
     (Block("<function=", tagged(_CODER), keeps=True),),
     ("<tool_call>", "</tool_call>", "<seed:tool_call>", "</seed:tool_call>"),
+    form=_coder("tool_call", "<parameter=$key>\n$value\n</parameter>"),
+)
+SEED = replace(
+    CODER,
+    name="seed",
+    signs=(*CODER.signs, "<seed:tool_call>"),
+    form=_coder("seed:tool_call", "<parameter=$key>$value</parameter>"),
 )
 
-MINIMAX = Dialect(
-    "minimax",
-    ("<invoke name=", "<minimax:tool_call>"),
-    _invoked(""),
-    ("<minimax:tool_call>", "</minimax:tool_call>"),
-)
+MINIMAX = _invoked("minimax", ("<invoke name=", "<minimax:tool_call>"), "", "minimax:tool_call")
 
-MINICPM = Dialect("minicpm", ('<function name="',), (Block(_MINICPM.begin, tagged(_MINICPM), keeps=True),))
+MINICPM = Dialect(
+    "minicpm",
+    ('<function name="',),
+    (Block(_MINICPM.begin, tagged(_MINICPM), keeps=True),),
+    form=Form(
+        '<function name="$name">~$arguments~</function>',
+        (_MINICPM.begin,),
+        write=tagged_arguments(_MINICPM, '<param name="$key">$value</param>'),
+    ),
+)

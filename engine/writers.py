@@ -27,7 +27,7 @@ class Function(Struct, frozen=True):
     @property
     def plain(self) -> bool:
         """Whether the name is the same wherever it stands."""
-        return _PLAIN.fullmatch(self.name) is not None and not self.name.startswith("functions.")
+        return is_plain(self.name) and not self.name.startswith("functions.")
 
     @property
     def schema(self) -> dict[str, JSON]:
@@ -35,7 +35,10 @@ class Function(Struct, frozen=True):
         return {**(self.parameters if isinstance(self.parameters, dict) else {}), "type": "object"}
 
 
-_PLAIN = re.compile(r"[\w.-]+")
+def is_plain(name: str) -> bool:
+    """Whether it means nothing but itself in any form."""
+    return re.fullmatch(r"[\w.-]+", name) is not None
+
 
 Write: TypeAlias = Callable[[Function, Rules], str | None]
 """The arguments in Lark. Raises GrammarError."""

@@ -96,6 +96,19 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
         f"<tool_call>\n<function=civet>\n{XML}</function>\n</tool_call>",
         call("civet", '{"at": "1", "n": 1, "m": "[a, b]"}'),
     ),
+    "a value in whose text its end stands": (
+        named("coder"),
+        '<function=civet>\n<parameter=n>\n{"k": "</parameter>"}\n</parameter>\n</function>',
+        call("civet", '{"n": {"k": "</parameter>"}}'),
+    ),
+    "a value that only begins like JSON": (
+        named("coder"),
+        '<function=civet>\n<parameter=n>\n"so\n</parameter>\n<parameter=m>\n"a" b\n</parameter>\n</function>',
+        call("civet", '{"n": "\\"so", "m": "\\"a\\" b"}'),
+    ),
+    "a number that is too large for Python": (
+        named("lfm"), "<|tool_call_start|>[civet(n=1e999, m={'k': 2})]", call("civet", '{"n": 1e999, "m": {"k":2}}'),
+    ),
     "tags without arguments": (named("coder"), "<function=civet>\n</function>", call("civet", "{}")),
     "tags cut in a text": (
         named("coder"), '<function=civet>\n<parameter=at>\nso "', call("civet", '{"at": "so \\""}'),

@@ -70,6 +70,9 @@ EVERY = [*DIALECTS, GENERIC, with_generic(DIALECTS[1])]
 _MARKER = re.compile(r"<[^<>\s]+>|\[[A-Z_]+\]")
 
 
+_INNER = ('<|"|>', "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<|open|>", "<|close|>", "</parameter>")
+
+
 class Room(NamedTuple):
     """A vocabulary of bytes, with or without the family's markers as control tokens."""
 
@@ -93,9 +96,9 @@ def room(names: tuple[str, ...]) -> Room:
 
 def room_of(dialect: Dialect, control: bool) -> Room:
     form = dialect.form
-    phrases = (form.begin, form.call, form.end, form.before, form.answer)
+    phrases = (form.begin, form.call, form.end, form.before, form.answer, *_INNER)
     names = {"<|return|>"} | {marker for phrase in phrases for marker in _MARKER.findall(phrase)}
-    return room(tuple(sorted(name for name in names if "$" not in name and "DSML" not in name)) if control else ())
+    return room(tuple(sorted(name for name in names if "$" not in name)) if control else ())
 
 
 def functions(names: Sequence[str]) -> list[Function]:

@@ -1,0 +1,254 @@
+"""Arguments that are no JSON, as grammars: each parameter by itself. The other direction of `parameters`. Pure.
+
+What is read back must be valid, so there is none where that isn't sure: a text between tags whose `pattern` is given,
+say, or a parameter whose name has a bracket in it.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+
+from engine.json_schema import JSON, SUPPORTED, UNSUPPORTED
+from engine.lark import Rules, pattern, plain, without
+from engine.parameters import QUOTE, Tags
+from engine.writers import Function, Write, is_plain
+
+Schema = dict[str, JSON]
+
+_DEFINITIONS = ("$defs", "definitions")
+_WHOLE = frozenset(("type", "properties", "required", "additionalProperties", *_DEFINITIONS))
+"""The keywords of objects whose parameters can be written one by one."""
+_HELD = SUPPORTED | UNSUPPORTED
+_LONGEST = 4096
+"""Of texts whose length is held."""
+
+
+class Parameter(Struct, frozen=True):
+    name: str
+    schema: Schema
+    required: bool
+
+
+def parameters(schema: Schema) -> list[Parameter] | None:
+    """In the order of the schema; None where such an object is more than its parameters."""
+    properties, required = schema.get("properties"), schema.get("required", [])
+    if not isinstance(properties, dict) or not isinstance(required, list) or schema.keys() & _HELD - _WHOLE:
+        return None
+    if not all(name in properties for name in required) or not all(map(is_plain, properties)):
+        return None
+    schemas = {name: {} if inner is True else inner for name, inner in properties.items()}
+    if not all(isinstance(inner, dict) for inner in schemas.values()):
+        return None
+    return [Parameter(name, inner, name in required) for name, inner in schemas.items() if isinstance(inner, dict)]
+
+
+def tagged_arguments(tags: Tags, parameter: str) -> Write:
+    """Each between tags: a text as it is, all else as JSON.
+
+    `parameter` is a phrase with `$key` and `$value`; `$type` is JSON schema's word for it, `$text` whether it's a text.
+    """
+    head, _, closing = parameter.partition("$value")
+    ends = (tags.value_ends, *tags.end)
+
+    def write(function: Function, rules: Rules) -> str | None:
+        items = []
+        found = parameters(function.schema)
+        for each in found or ():
+            kind = each.schema.get("type")
+            if function.lark:
+                value: str | None = f"{rules.lark(function.lark)} {rules.phrase(closing)}"
+            elif kind == "string":
+                value = _tagged_text(each.schema, closing, ends, rules)
+            else:
+                value = _json(each, function, rules)
+                value = value and f"{value} {rules.phrase(closing)}"
+            if value is None:
+                return None
+            parts = {
+                "key": plain(each.name),
+                "type": plain(kind if isinstance(kind, str) else "object"),
+                "text": plain("true" if kind == "string" else "false"),
+            }
+            items.append((f"{rules.phrase(head, parts)} {value}", each.required))
+        return None if found is None else rules.row(items, rules.space())
+
+    return write
+
+
+def pythonic_arguments(function: Function, rules: Rules) -> str | None:
+    """`key="text", other=3`: values as JSON has them."""
+    items = []
+    found = parameters(function.schema)
+    for each in found or ():
+        value = _json(each, function, rules)
+        if value is None:
+            return None
+        items.append((f"{plain(each.name + '=')} {value}", each.required))
+    return None if found is None else rules.row(items, f'"," {rules.space()}')
+
+
+def _json(parameter: Parameter, function: Function, rules: Rules) -> str | None:
+    """Its value, to which the definitions of the whole belong; None where it refers to something else."""
+    if not all(target.startswith(("#/$defs/", "#/definitions/")) for target in _references(function.schema)):
+        return None
+    definitions = {key: function.schema[key] for key in _DEFINITIONS if key in function.schema}
+    return rules.json({**definitions, **parameter.schema})
+
+
+def _references(value: JSON) -> Iterator[str]:
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case dict() as inner:
+                if isinstance(target := inner.get("$ref"), str):
+                    yield target
+                waiting += inner.values()
+            case list() as inner:
+                waiting += inner
+
+
+def _tagged_text(schema: Schema, closing: str, ends: Sequence[str], rules: Rules) -> str | None:
+    """A text as it is, and what ends it."""
+    forbidden = [end for end in ends if rules.is_text(end)]
+    chosen = choices(schema)
+    if chosen is not None:
+        texts = [text for text in chosen if isinstance(text, str)]
+        if len(texts) < len(chosen) or any(end in text for text in texts for end in (*forbidden, _CDATA)):
+            return None
+        return f"({' | '.join(map(plain, texts))}) {rules.phrase(closing)}"
+    body = text_of(schema)
+    return body and rules.until(closing, f"{without(forbidden, body)} & ~{pattern(_CDATA_REGEX)}")
+
+
+_CDATA, _CDATA_REGEX = "<![CDATA[", r"<!\[CDATA\[.*"
+"""With that, some families begin a text that may have ends in it."""
+
+
+def choices(schema: Schema) -> list[JSON] | None:
+    """What it may be, where the schema has a list of that; nothing else may be said of it then."""
+    listed = [schema["const"]] if "const" in schema else schema.get("enum")
+    return listed if isinstance(listed, list) and not schema.keys() & _HELD - {"type", "enum", "const"} else None
+
+
+def text_of(schema: Schema) -> str | None:
+    """A terminal for a text; None where more than its length is held."""
+    least, most = schema.get("minLength", 0), schema.get("maxLength")
+    if schema.keys() & _HELD - {"type", "minLength", "maxLength"}:
+        return None
+    if not isinstance(least, int) or not isinstance(most, int | None) or max(least, most or 0) > _LONGEST:
+        return None
+    return pattern(f".{{{least},{'' if most is None else most}}}")
+
+
+def gemma_arguments(function: Function, rules: Rules) -> str | None:
+    """`key:<|"|>text<|"|>,other:3`"""
+    return _Gemma(function.schema, rules).row(function.schema)
+
+
+class _Gemma:
+    """Values in a notation of its own, one function's."""
+
+    def __init__(self, whole: Schema, rules: Rules) -> None:
+        self._whole = whole
+        self._rules = rules
+        self._quote = rules.literal(QUOTE)
+        self._found: dict[str, str | None] = {}
+        """By what refers to them; None too while one is looked at."""
+
+    def row(self, schema: Schema) -> str | None:
+        """The parameters of an object, in the order of their names, as the template has them."""
+        items = []
+        found = parameters(schema)
+        for each in sorted(found or (), key=lambda each: each.name.lower()):
+            value = self._value(each.schema)
+            if value is None:
+                return None
+            items.append((f"{plain(each.name + ':')} {value}", each.required))
+        return None if found is None else self._rules.row(items, '","')
+
+    def _value(self, schema: JSON) -> str | None:
+        if not isinstance(schema, dict):
+            return None
+        if isinstance(target := schema.get("$ref"), str):
+            return self._reference(target) if not schema.keys() & _HELD - {"$ref"} else None
+        if isinstance(ways := schema.get("anyOf"), list):
+            return self._one_of([self._value(way) for way in ways]) if not schema.keys() & _HELD - {"anyOf"} else None
+        kinds = schema.get("type")
+        if isinstance(kinds, list):
+            return self._one_of([self._kind(kind, schema) for kind in kinds])
+        return self._kind(kinds, schema)
+
+    def _reference(self, target: str) -> str | None:
+        if target not in self._found:
+            self._found[target] = None
+            place, _, name = target.removeprefix("#/").partition("/")
+            definitions = self._whole.get(place) if place in _DEFINITIONS else None
+            value = self._value(definitions.get(name)) if isinstance(definitions, dict) else None
+            self._found[target] = value and self._rules.rule(value)
+        return self._found[target]
+
+    def _one_of(self, ways: Sequence[str | None]) -> str | None:
+        found = [way for way in ways if way is not None]
+        return self._rules.rule(" | ".join(found)) if found and len(found) == len(ways) else None
+
+    def _kind(self, kind: JSON, schema: Schema) -> str | None:
+        if (chosen := choices(schema)) is not None:
+            return self._one_of([self._constant(value) for value in chosen if kind in (None, *_kinds(value))])
+        held = schema.keys() & _HELD - {"type"}
+        match kind:
+            case "string":
+                text = text_of(schema)
+                return text and f"{self._quote} {self._rules.until(QUOTE, text)}"
+            case "number" | "integer":
+                return (
+                    self._rules.json({key: schema[key] for key in held} | {"type": kind}) if held <= _NUMBERS else None
+                )
+            case "boolean":
+                return '("true" | "false")' if not held else None
+            case "null":
+                return '"null"' if not held else None
+            case "array":
+                return self._list(schema) if held <= {"items", "minItems", "maxItems"} else None
+            case "object":
+                row = self.row(schema)
+                return None if row is None else f'"{{" {row} "}}"'
+        return None
+
+    def _constant(self, value: JSON) -> str | None:
+        match value:
+            case str():
+                return f"{self._quote} {plain(value)} {self._quote}" if QUOTE not in value else None
+            case dict() | list():
+                return None
+        return plain(json.dumps(value))
+
+    def _list(self, schema: Schema) -> str | None:
+        least, most = schema.get("minItems", 0), schema.get("maxItems")
+        value = self._value(schema.get("items"))
+        if value is None or not isinstance(least, int) or not isinstance(most, int | None):
+            return None
+        if most == 0:
+            return '"[]"'
+        row = f'{value} ("," {value}){{{max(least - 1, 0)},{"" if most is None else most - 1}}}'
+        return f'"[" {row} "]"' if least else f'"[" ({row})? "]"'
+
+
+_NUMBERS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "format"))
+
+
+def _kinds(value: JSON) -> tuple[str, ...]:
+    match value:
+        case bool():
+            return ("boolean",)
+        case int():
+            return ("integer", "number")
+        case float():
+            return ("number",)
+        case str():
+            return ("string",)
+        case None:
+            return ("null",)
+        case list():
+            return ("array",)
+    return ("object",)
