@@ -4,7 +4,7 @@ What is certain is told at once, and a marker never, however it is cut. Which ma
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -56,13 +56,16 @@ class Parser:
         offered: Offered | None = None,
         spelled: Mapping[str, str] | None = None,
         thinking: Think | None = None,
+        bare: bool = True,
     ) -> None:
         """`offered`: the functions that may be called, if any; `spelled`: see Scanner; `thinking`: what the prompt
-        has begun."""
+        has begun; `bare`: whether JSON without a marker may be a call. If not, what begins without a marker is the
+        answer, to the letter."""
         self._dialect = dialect
         self._offered = offered or {}
         self._scanner = Scanner(spelled or {})
         self._begun = thinking
+        self._bare = bare
         self.thinking = thinking is not None
         """Whether what comes next is reasoning."""
         self._reading = self._channels() if dialect.channels else self._speech()
@@ -94,13 +97,19 @@ class Parser:
         if self._begun is not None:
             yield from self._think(self._begun)
             prose.cut()
-        if self._offered and dialect.bare:
-            yield from self._bare(prose)
+        if self._offered and dialect.bare and self._bare:
+            yield from self._bare_calls(prose)
         blocks = {block.open: block for block in dialect.blocks} if self._offered else {}
         silent = dialect.silent if self._offered else ()
         thinks = {think.open: think for think in dialect.thinks}
         closes = tuple(think.close for think in dialect.thinks)
-        while marker := (yield from scanner.until((*blocks, *silent, *thinks, *closes), prose.tell)):
+        markers = (*blocks, *silent, *thinks, *closes)
+        while True:
+            ends = markers
+            if not self._bare and not (yield from self._at_one_of(markers)):
+                ends = (dialect.form.answer.partition("$answer")[2],)
+            if not (marker := (yield from scanner.until(ends, prose.tell))):
+                break
             prose.cut()
             if marker in blocks:
                 if blocks[marker].keeps:
@@ -110,7 +119,17 @@ class Parser:
                 yield from self._think(thinks[marker])
         prose.end()
 
-    def _bare(self, prose: "_Prose") -> Reading[None]:
+    def _at_one_of(self, markers: Sequence[str]) -> Reading[bool]:
+        """White space before it is passed over, unless it belongs to one."""
+        for _ in range(2):
+            for marker in markers:
+                if (yield from self._scanner.passes(marker)):
+                    self._scanner.back(marker)
+                    return True
+            yield from self._scanner.space()
+        return False
+
+    def _bare_calls(self, prose: "_Prose") -> Reading[None]:
         scanner = self._scanner
         place = scanner.mark()
         yield from scanner.space()

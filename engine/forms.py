@@ -5,7 +5,7 @@ certainty is called in the generic form, which is read in all of them.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -47,13 +47,15 @@ def answer(
     """
     rules = Rules(notation)
     ways = []
-    for calls in _written(dialect, functions, rules):
+    for calls in _calls(dialect, functions, rules):
         begin = rules.phrase(calls.form.begin)
         if calls.form.unmarked and format_ is None:
             begin = f"({begin})?"
         ways.append(_joined(begin, rules.phrase(calls.opening, _MADE_UP), _several(calls, rules, most)))
     if format_ is not None:
         ways.append(rules.phrase(dialect.form.answer, {"answer": rules.json(format_)}))
+    if not ways:
+        raise GrammarError("this model can't be held to a call of such a name")
     head, text, tail = dialect.form.before.partition("$text")
     before = f"({rules.phrase(head)} {rules.until(tail)})?" if text else ""
     return rules.text(_joined(f"{_LEADING}?", before, rules.one_of(ways)))
@@ -63,35 +65,34 @@ def triggers(
     dialect: Dialect, functions: Sequence[Function], notation: Notation, most: int = MOST_CALLS
 ) -> list[tuple[str, str]]:
     """Markers by which calls begin, each with what follows it up to the end of the calls. Raises GrammarError."""
-    markers = dict.fromkeys((*dialect.form.markers, *GENERIC_FORM.markers))
     found = []
-    for marker in markers:
+    for marker in dict.fromkeys((*dialect.form.markers, *(() if dialect.channels else GENERIC_FORM.markers))):
         rules = Rules(notation)
+        own = marker in dialect.form.markers
         ways = []
-        for calls in _written(dialect, functions, rules):
+        for calls in _calls(dialect, functions, rules) if own else _written(GENERIC_FORM, functions, rules)[0]:
             _, known, rest = f"{calls.form.begin}{calls.opening}".partition(marker)
             if known and marker in calls.form.markers:
                 # Where nothing stands around all of them, each call begins with the marker anew.
-                ways.append(
-                    _joined(rules.phrase(rest, _MADE_UP), _several(calls, rules, most if calls.form.begin else 1))
-                )
+                several = _several(calls, rules, most if calls.form.begin else 1)
+                ways.append(_joined(rules.phrase(rest, _MADE_UP), several))
         if ways:
             found.append((marker, rules.text(rules.one_of(ways))))
     return found
 
 
-def _written(dialect: Dialect, functions: Sequence[Function], rules: Rules) -> Iterator[_Calls]:
-    """In the family's form, and in the generic one where that must be."""
-    form = dialect.form
-    written = {function.name: _body(form, function, rules) for function in functions}
-    rest = [function for function in functions if written[function.name] is None]
-    if rest and dialect.channels:
-        raise GrammarError(f"this model can't be held to a call of {rest[0].name!r}")
-    generic = [body for function in rest if (body := _body(GENERIC_FORM, function, rules)) is not None]
-    native = [body for body in written.values() if body is not None]
-    for each, bodies in ((form, native), (GENERIC_FORM, generic)):
-        if bodies:
-            yield _Calls(each, each.call.partition("$name")[0], rules.rule(" | ".join(bodies)))
+def _calls(dialect: Dialect, functions: Sequence[Function], rules: Rules) -> list[_Calls]:
+    """In the family's form, and in the generic one where that must be and can be."""
+    calls, rest = _written(dialect.form, functions, rules)
+    return calls if dialect.channels else [*calls, *_written(GENERIC_FORM, rest, rules)[0]]
+
+
+def _written(form: Form, functions: Sequence[Function], rules: Rules) -> tuple[list[_Calls], list[Function]]:
+    """In one form; and those that can't be written so."""
+    bodies = [(function, _body(form, function, rules)) for function in functions]
+    written = [body for _, body in bodies if body is not None]
+    calls = [_Calls(form, form.call.partition("$name")[0], rules.rule(" | ".join(written)))] if written else []
+    return calls, [function for function, body in bodies if body is None]
 
 
 def _body(form: Form, function: Function, rules: Rules) -> str | None:

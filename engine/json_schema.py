@@ -47,6 +47,8 @@ LARGEST_PERIOD = 10_000
 """Of all `multipleOf` together: the automaton for one has as many states, but for factors of 2 and 5. A million of
 them take llguidance 7 s and half a GB, and its own limits don't count them."""
 
+_HELD = SUPPORTED | UNSUPPORTED
+
 _YEAR = "([1-9].{3}|0[1-9].{2}|00[1-9].|000[1-9])"
 TIGHTER = {"date": f"^{_YEAR}", "time": "^.{6}[0-5]", "date-time": f"^{_YEAR}.{{13}}[0-5]"}
 """No year 0 and no leap second: RFC 3339 has them, and Python, say, can't read them."""
@@ -58,7 +60,7 @@ _IN_PLACE = ("anyOf", "oneOf", "allOf")
 
 
 def accepted(schema: JSON) -> JSON:
-    """The same schema, without what forbids nothing. Raises GrammarError."""
+    """The same schema, without what forbids nothing: annotations too. Raises GrammarError."""
     check = _Check()
     result = check.schema(schema, "")
     check.references()
@@ -78,7 +80,9 @@ class _Check:
         if not isinstance(schema, dict):
             raise GrammarError("a schema must be an object", place)
         self._seen[pointer] = schema
-        kept = {key: value for key, value in schema.items() if not (key in IDLE and IDLE[key] is value)}
+        kept = {
+            key: value for key, value in schema.items() if key in _HELD and not (key in IDLE and IDLE[key] is value)
+        }
         for key in kept:
             if key in UNSUPPORTED:
                 raise GrammarError(f"the keyword `{key}` is not supported", _at(place, key))

@@ -16,7 +16,6 @@ from functools import cached_property
 from typing import Any, NoReturn
 
 import minijinja
-from msgspec.structs import replace
 
 from engine.dialect import Dialect, Parser, Think
 from engine.families import spoken_by, with_generic
@@ -99,13 +98,11 @@ class ChatTemplate:
 
     def parser(self, prompt: Sequence[int], offered: Offered | None = None, bare: bool = True) -> Parser | None:
         """What takes an answer to `prompt` apart; None where it can be nothing but text. `offered`: the functions
-        that it may call; `bare`: whether JSON without a marker may be a call, else it is the answer."""
+        that it may call; `bare`: see Parser."""
         dialect = self.calling if offered else self.dialect
-        if not bare:
-            dialect = replace(dialect, bare=False)
         if not (dialect.channels or dialect.thinks or offered):
             return None
-        return Parser(dialect, offered, self._spelled, self._thinking(prompt))
+        return Parser(dialect, offered, self._spelled, self._thinking(prompt), bare)
 
     def _thinking(self, prompt: Sequence[int]) -> Think | None:
         """What the prompt's last words have begun."""

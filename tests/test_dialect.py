@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from engine import Call, ChatTemplate, Message
 from engine.dialect import Dialect, Parser, Think
@@ -26,9 +27,13 @@ def named(name: str) -> Dialect:
 
 
 def parse(
-    dialect: Dialect, pieces: Iterable[str], think: Think | None = None, names: Mapping[str, str] | None = None
+    dialect: Dialect,
+    pieces: Iterable[str],
+    think: Think | None = None,
+    names: Mapping[str, str] | None = None,
+    bare: bool = True,
 ) -> list[Utterance]:
-    parser = Parser(dialect, OFFERED, names, think)
+    parser = Parser(dialect, OFFERED, names, think, bare)
     return merged([*(each for piece in pieces for each in parser.feed(piece)), *parser.finish()])
 
 
@@ -137,6 +142,21 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
 def test_an_answer_is_taken_apart_so_however_it_is_cut(dialect: Dialect, text: str, expected: list[Utterance]) -> None:
     for pieces in cuts(text):
         assert parse(dialect, pieces) == expected
+
+
+ANSWERS = {
+    "an object that looks like a call": (f" {JSON}", [Said(JSON)]),
+    "with a marker in it": ('{"name": "<tool_call> <think>"}', [Said('{"name": "<tool_call> <think>"}')]),
+    "after a thought": ('<think>So.</think>\n{"a": "<think>"}', [Reasoned("So."), Said('{"a": "<think>"}')]),
+    "or calls": (f"<tool_call>{JSON}</tool_call>\n<tool_call>{JSON}</tool_call>", [*CIVET, *CIVET]),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), ANSWERS.values(), ids=ANSWERS)
+def test_where_no_call_is_bare_an_answer_is_told_to_the_letter(text: str, expected: list[Utterance]) -> None:
+    dialect = replace(HERMES_THINKS, bare=True)
+    for pieces in cuts(text):
+        assert parse(dialect, pieces, bare=False) == expected
 
 
 def test_a_prompt_may_have_begun_the_reasoning() -> None:
@@ -323,14 +343,19 @@ def fragments(dialect: Dialect) -> list[str]:
     return [*opens, *dialect.silent, *(mark[: len(mark) // 2] for mark in opens), *more, "<|message|>", "<|end|>", XML]
 
 
-@given(st.sampled_from(EVERY), st.lists(st.integers(0, 10**6), max_size=12), st.randoms(use_true_random=False))
-def test_any_split_gives_the_same(dialect: Dialect, picks: list[int], chance: random.Random) -> None:
+@given(
+    st.sampled_from(EVERY),
+    st.lists(st.integers(0, 10**6), max_size=12),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_any_split_gives_the_same(dialect: Dialect, picks: list[int], bare: bool, chance: random.Random) -> None:
     parts = fragments(dialect)
     text = "".join(parts[pick % len(parts)] for pick in picks)
     places = sorted(chance.sample(range(len(text) + 1), min(len(text), 9)))
     pieces = [text[begin:end] for begin, end in zip([0, *places], [*places, len(text)], strict=True)]
-    whole = parse(dialect, [text])
-    assert parse(dialect, pieces) == parse(dialect, list(text)) == whole
+    whole = parse(dialect, [text], bare=bare)
+    assert parse(dialect, pieces, bare=bare) == parse(dialect, list(text), bare=bare) == whole
     # Every call begins, has its arguments, and ends; none within another.
     shape = "".join({CallBegun: "b", Arguments: "a", CallEnded: "e"}.get(type(each), "t") for each in whole)
     assert shape.replace("bae", "").replace("be", "").strip("t") == ""

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import jsonschema
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from engine import Constraint, Function, Grammars, Vocabulary
 from engine.alphabet import BYTE_TO_UNICODE
-from engine.dialect import Dialect, Parser
+from engine.dialect import Dialect, Parser, Think
 from engine.families import DIALECTS, GENERIC, with_generic
-from engine.forms import answer
+from engine.forms import answer, triggers
 from engine.header import Entry, Header, Value
 from engine.scanner import marks
 from engine.utterance import Arguments, CallBegun, CallEnded, Reasoned, Said, Utterance, merged
@@ -119,7 +120,7 @@ def walk(constraint: Constraint, vocabulary: Vocabulary, random: np.random.Gener
     likes[[256, *vocabulary.end_tokens]] = 2 * bias
     tokens: list[int] = []
     for _ in range(1500):
-        logits = (likes + random.normal(0, 1.5, len(vocabulary))).astype(np.float32)
+        logits = (likes * (len(tokens) > 5) + random.normal(0, 1.5, len(vocabulary))).astype(np.float32)
         constraint.apply(logits)
         token = int((logits + random.gumbel(size=len(logits))).argmax())
         if token in vocabulary.end_tokens and vocabulary.name_of(token) == "<|im_end|>":
@@ -133,7 +134,7 @@ def walk(constraint: Constraint, vocabulary: Vocabulary, random: np.random.Gener
 
 def read(dialect: Dialect, vocabulary: Vocabulary, tokens: Sequence[int], bare: bool = True) -> list[Utterance]:
     spelled = marks(vocabulary.control_ids)
-    parser, decoder = Parser(dialect, OFFERED, spelled), codecs.getincrementaldecoder("utf-8")()
+    parser, decoder = Parser(dialect, OFFERED, spelled, None, bare), codecs.getincrementaldecoder("utf-8")()
     found: list[Utterance] = []
     for token in tokens:
         data = vocabulary.bytes_of(token)
@@ -184,12 +185,69 @@ def test_whatever_is_drawn_is_calls_on_offer(dialect: Dialect, control: bool) ->
         grammar = grammars.lark(answer(dialect, functions(choice), grammars, most=3))
         for bias in (2, 3.5, 5):
             tokens = walk(grammar.start(), vocabulary, random, bias)
+            if tokens is not None:
+                ended += 1
+                held(calls(read(dialect, vocabulary, tokens)), choice, written(vocabulary, tokens))
+    assert ended > len(choices)
+
+
+def held(found: Sequence[tuple[str, Any]], names: Sequence[str], text: str, most: int = 3) -> None:
+    assert 1 <= len(found) <= most, text
+    assert [(name, arguments) for name, arguments in found if name not in names] == [], text
+    assert [(name, arguments) for name, arguments in found if not valid(name, arguments)] == [], text
+
+
+def written(vocabulary: Vocabulary, tokens: Sequence[int]) -> str:
+    pieces = [vocabulary.bytes_of(token) or vocabulary.name_of(token).encode() for token in tokens]
+    return b"".join(pieces).decode()
+
+
+@pytest.mark.parametrize(("dialect", "control"), CASES)
+def test_a_call_that_has_begun_goes_on_as_one_on_offer(dialect: Dialect, control: bool) -> None:
+    vocabulary, grammars = room_of(dialect, control)
+    random = np.random.default_rng(5)
+    names = offered_to(dialect)
+    found = triggers(dialect, functions(names), grammars, most=3)
+    assert {marker for marker, _ in found} >= {dialect.form.markers[0]}
+    for marker, lark in found:
+        form = dialect.form if marker in dialect.form.markers else GENERIC.form
+        whole = re.sub(r"\$[a-z]+", "0", f"{form.begin}{form.call.partition('$name')[0]}".replace("~", ""))
+        begun = vocabulary.encode_prompt(whole[: whole.index(marker) + len(marker)])
+        ended = 0
+        for bias in (2, 3.5, 5) * 4:
+            tokens = walk(grammars.lark(lark).start(), vocabulary, random, bias)
+            if tokens is not None:
+                ended += 1
+                held(calls(read(dialect, vocabulary, [*begun, *tokens])), names, written(vocabulary, tokens))
+        assert ended > 0
+
+
+FORMAT: dict[str, Any] = {
+    "type": "object",
+    "properties": {"name": {"enum": ["weather", "<tool_call>", "<think>", "[ARGS]"]}, "arguments": {"type": "object"}},
+    "required": ["name", "arguments"],
+}
+"""It looks like calls, and markers may stand in it."""
+
+
+@pytest.mark.parametrize(("dialect", "control"), CASES)
+def test_an_answer_of_a_format_is_that_or_calls(dialect: Dialect, control: bool) -> None:
+    vocabulary, grammars = room_of(dialect, control)
+    dialect = replace(dialect, thinks=(*dialect.thinks, Think("<think>", "</think>")))
+    random = np.random.default_rng(5)
+    for names in (["now", "weather"], []):
+        grammar = grammars.lark(answer(dialect, functions(names), grammars, most=3, format_=FORMAT))
+        kinds = set()
+        for bias in (2, 3.5, 5) * 8:
+            tokens = walk(grammar.start(), vocabulary, random, bias)
             if tokens is None:
                 continue
-            ended += 1
-            text = b"".join(vocabulary.bytes_of(token) or vocabulary.name_of(token).encode() for token in tokens)
-            found = calls(read(dialect, vocabulary, tokens))
-            assert 1 <= len(found) <= 3, text
-            assert [(name, arguments) for name, arguments in found if name not in choice] == [], text
-            assert [(name, arguments) for name, arguments in found if not valid(name, arguments)] == [], text
-    assert ended > len(choices)
+            found = [each for each in read(dialect, vocabulary, tokens, bare=False) if not isinstance(each, Reasoned)]
+            match found:
+                case [Said(text)]:
+                    kinds.add("format")
+                    assert jsonschema.Draft202012Validator(FORMAT).is_valid(json.loads(text))
+                case _:
+                    kinds.add("calls")
+                    held(calls(found), names, written(vocabulary, tokens))
+        assert kinds == ({"format", "calls"} if names else {"format"})
