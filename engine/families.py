@@ -200,6 +200,7 @@ _FAMILIES = (
             "<|tool_call:begin|>$id<|tool_call:name|>$name<|tool_call:args|>$arguments<|tool_call:end|>",
             ("<|tool_calls|>", "<|tool_call:begin|>"),
             "<|tool_calls|>",
+            end="<|calls|>",
         ),
     ),
     Dialect(

@@ -43,10 +43,10 @@ def parameters(schema: Schema) -> list[Parameter] | None:
     return [Parameter(name, inner, name in required) for name, inner in schemas.items() if isinstance(inner, dict)]
 
 
-def tagged_arguments(tags: Tags, parameter: str) -> Write:
-    """Each between tags: a text as it is, all else as JSON.
+def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False) -> Write:
+    """Each between tags: a text as it is, or as XML's `CDATA` where models know that; all else as JSON.
 
-    `parameter` is a phrase with `$key` and `$value`; `$type` is JSON schema's word for it, `$text` whether it's a text.
+    `parameter` is a phrase with `$key` and `$value`; `$type` is JavaScript's word for it, `$text` whether it is a text.
     """
     head, _, closing = parameter.partition("$value")
     ends = (tags.value_ends, *tags.end)
@@ -59,7 +59,7 @@ def tagged_arguments(tags: Tags, parameter: str) -> Write:
             if function.lark:
                 value: str | None = f"{rules.lark(function.lark)} {rules.phrase(closing)}"
             elif kind == "string":
-                value = _tagged_text(each.schema, closing, ends, rules)
+                value = _tagged_text(each.schema, closing, ends, cdata, rules)
             else:
                 value = _json(each, function, rules)
                 value = value and f"{value} {rules.phrase(closing)}"
@@ -67,7 +67,7 @@ def tagged_arguments(tags: Tags, parameter: str) -> Write:
                 return None
             parts = {
                 "key": plain(each.name),
-                "type": plain(kind if isinstance(kind, str) else "object"),
+                "type": plain({"integer": "number"}.get(kind, kind) if isinstance(kind, str) else "object"),
                 "text": plain("true" if kind == "string" else "false"),
             }
             items.append((f"{rules.phrase(head, parts)} {value}", each.required))
@@ -108,7 +108,7 @@ def _references(value: JSON) -> Iterator[str]:
                 waiting += inner
 
 
-def _tagged_text(schema: Schema, closing: str, ends: Sequence[str], rules: Rules) -> str | None:
+def _tagged_text(schema: Schema, closing: str, ends: Sequence[str], cdata: bool, rules: Rules) -> str | None:
     """A text as it is, and what ends it."""
     forbidden = [end for end in ends if rules.is_text(end)]
     chosen = choices(schema)
@@ -118,7 +118,11 @@ def _tagged_text(schema: Schema, closing: str, ends: Sequence[str], rules: Rules
             return None
         return f"({' | '.join(map(plain, texts))}) {rules.phrase(closing)}"
     body = text_of(schema)
-    return body and rules.until(closing, f"{without(forbidden, body)} & ~{pattern(_CDATA_REGEX)}")
+    if body is None:
+        return None
+    free = without(forbidden, body)
+    text = rules.until(closing, f"{free} & ~{pattern(_CDATA_REGEX)}")
+    return f"({text} | {plain(_CDATA)} {rules.until(']]>' + closing, free)})" if cdata else text
 
 
 _CDATA, _CDATA_REGEX = "<![CDATA[", r"<!\[CDATA\[.*"

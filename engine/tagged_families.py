@@ -148,6 +148,6 @@ MINICPM = Dialect(
     form=Form(
         '<function name="$name">~$arguments~</function>',
         (_MINICPM.begin,),
-        write=tagged_arguments(_MINICPM, '<param name="$key">$value</param>'),
+        write=tagged_arguments(_MINICPM, '<param name="$key">$value</param>', cdata=True),
     ),
 )

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jsonschema
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from engine import Constraint, Function, Grammars, Vocabulary
+from engine import Call, Constraint, Function, Grammars, Vocabulary
 from engine.alphabet import BYTE_TO_UNICODE
 from engine.dialect import Dialect, Parser, Think
 from engine.families import DIALECTS, GENERIC, with_generic
@@ -20,6 +21,10 @@ from engine.forms import answer, triggers
 from engine.header import Entry, Header, Value
 from engine.scanner import marks
 from engine.utterance import Arguments, CallBegun, CallEnded, Reasoned, Said, Utterance, merged
+from tests import test_dialect
+from tests.test_dialect import REAL
+from tests.test_grammar import takes
+from tests.test_template import compiled
 
 OBJECT = {"type": "object"}
 FUNCTIONS: dict[str, Any] = {
@@ -251,3 +256,44 @@ def test_an_answer_of_a_format_is_that_or_calls(dialect: Dialect, control: bool)
                     kinds.add("calls")
                     held(calls(found), names, written(vocabulary, tokens))
         assert kinds == ({"format", "calls"} if names else {"format"})
+
+
+UNLIKE = {
+    "Apriel-1.6-15b-Thinker-fixed": "an id behind the arguments",
+    "unsloth-Apriel-1.5": "an id behind the arguments",
+    "mistralai-Mistral-Nemo-Instruct-2407": "an id behind the arguments",
+    "ByteDance-Seed-OSS": "objects as in Python",
+    "openbmb-MiniCPM5-1B": "objects as in Python",
+    "LFM2.5-8B-A1B": "texts as in Python",
+    "openai-gpt-oss-120b": "another order than the model's own",
+}
+"""Templates that write past calls otherwise than we have new ones written."""
+PAST: dict[str, Any] = {
+    "civet": {
+        "type": "object",
+        "properties": {
+            "at": {"type": "string"},
+            "n": {"type": "integer"},
+            "m": {"type": "object", "properties": {"k": {"type": "array", "items": {"type": ["string", "boolean"]}}}},
+        },
+    },
+    "dugong": {"type": "object", "properties": {"x": {"type": "string"}}},
+}
+BOTH = [
+    Call("1", "civet", '{"at": "gnu\\n<x 1 é", "n": 3, "m": {"k": [true, "p"]}}'),
+    Call("2", "dugong", '{"x": "dug"}'),
+]
+
+
+@pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in REAL])
+def test_what_a_real_template_writes_for_a_call_is_of_the_form(file: Path) -> None:
+    template = compiled(file.read_text())
+    if template.manners.form is None:
+        pytest.skip("it has no calls")
+    whole, _ = test_dialect.written(template, BOTH if template.manners.parallel else BOTH[:1])
+    form = template.dialect.form
+    opening = re.split("[~$]", f"{'' if form.unmarked else form.begin}{form.call}")[0]
+    text = test_dialect.answer_of(whole)[whole.index(opening) :] if opening in whole else whole
+    vocabulary, grammars = room(())
+    grammar = grammars.lark(answer(template.dialect, [Function(name, PAST[name]) for name in PAST], grammars))
+    assert takes(grammar, vocabulary, re.split(r"TEXT|<.close.>message", text)[0].rstrip()) == (file.stem not in UNLIKE)
