@@ -94,7 +94,7 @@ _FAMILIES = (
         ("<|tool_call>", "<tool_call|>"),
         (Block("<|tool_call>", gemma),),
         ("<tool_call|>",),
-        form=Form("<|tool_call>call:$name{$arguments}<tool_call|>", ("<|tool_call>",), write=gemma_arguments),
+        form=Form("<|tool_call>call:$name$arguments<tool_call|>", ("<|tool_call>",), write=gemma_arguments),
     ),
     DSML_4,
     DSML,

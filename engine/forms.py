@@ -1,7 +1,8 @@
 """What an answer may be where calls are demanded, and how a call goes on once it has begun: as grammars in Lark. Pure.
 
-Each family's form is data (`families`); here is what is made of it. A function that a family can't write with
-certainty is called in the generic form, which is read in all of them.
+Each family's form is data (`families`); here is what is made of it. A function whose parameters can't be written one
+by one and be sure to be valid has its arguments as JSON in the same place. One whose name would be misread is called
+in the generic form. Both are read in all families.
 """
 
 import json
@@ -99,11 +100,9 @@ def _body(form: Form, function: Function, rules: Rules) -> str | None:
     """One call from its name on; None where the form can't have it."""
     if not (form.any_name or function.plain):
         return None
-    arguments = form.write(function, rules)
-    if arguments is None:
-        return None
     name = plain(json.dumps(function.name, ensure_ascii=False)[1:-1])
-    return f"{name} {rules.phrase(form.call.partition('$name')[2], {'arguments': arguments, **_MADE_UP})}"
+    parts = {"arguments": form.write(function, rules), **_MADE_UP}
+    return f"{name} {rules.phrase(form.call.partition('$name')[2], parts)}"
 
 
 def _several(calls: _Calls, rules: Rules, most: int) -> str:

@@ -1,11 +1,11 @@
 """Arguments that are no JSON, as grammars: each parameter by itself. The other direction of `parameters`. Pure.
 
-What is read back must be valid, so there is none where that isn't sure: a text between tags whose `pattern` is given,
-say, or a parameter whose name has a bracket in it.
+What is read back must be valid. Where that wouldn't be sure, all of them are written as JSON in the same place: where a
+text between tags must match a `pattern`, say, or a parameter's name has a bracket in it.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
@@ -51,41 +51,44 @@ def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False) -> Write:
     head, _, closing = parameter.partition("$value")
     ends = (tags.value_ends, *tags.end)
 
-    def write(function: Function, rules: Rules) -> str | None:
-        items = []
-        found = parameters(function.schema)
-        for each in found or ():
+    def write(function: Function, rules: Rules) -> str:
+        def item(each: Parameter) -> str | None:
             kind = each.schema.get("type")
+            is_text = kind == "string"
             if function.lark:
                 value: str | None = f"{rules.lark(function.lark)} {rules.phrase(closing)}"
-            elif kind == "string":
+            elif is_text:
                 value = _tagged_text(each.schema, closing, ends, cdata, rules)
             else:
-                value = _json(each, function, rules)
-                value = value and f"{value} {rules.phrase(closing)}"
-            if value is None:
-                return None
-            parts = {
-                "key": plain(each.name),
-                "type": plain({"integer": "number"}.get(kind, kind) if isinstance(kind, str) else "object"),
-                "text": plain("true" if kind == "string" else "false"),
-            }
-            items.append((f"{rules.phrase(head, parts)} {value}", each.required))
-        return None if found is None else rules.row(items, rules.space())
+                json_value = _json(each, function, rules)
+                value = json_value and f"{json_value} {rules.phrase(closing)}"
+            told = {"integer": "number"}.get(kind, kind) if isinstance(kind, str) else "object"
+            parts = {"key": plain(each.name), "type": plain(told), "text": plain(str(is_text).lower())}
+            return value and f"{rules.phrase(head, parts)} {value}"
+
+        items = _items(function.schema, item)
+        return f'"\\n" {rules.json(function.schema)}' if items is None else rules.row(items, rules.space())
 
     return write
 
 
-def pythonic_arguments(function: Function, rules: Rules) -> str | None:
+def pythonic_arguments(function: Function, rules: Rules) -> str:
     """`key="text", other=3`: values as JSON has them."""
-    items = []
-    found = parameters(function.schema)
-    for each in found or ():
+
+    def item(each: Parameter) -> str | None:
         value = _json(each, function, rules)
-        if value is None:
-            return None
-        items.append((f"{plain(each.name + '=')} {value}", each.required))
-    return None if found is None else rules.row(items, f'"," {rules.space()}')
+        return value and f"{plain(each.name + '=')} {value}"
+
+    items = _items(function.schema, item)
+    return rules.json(function.schema) if items is None else rules.row(items, f'"," {rules.space()}')
+
+
+def _items(schema: Schema, item: Callable[[Parameter], str | None]) -> list[tuple[str, bool]] | None:
+    """Each parameter, and whether it must be there; None where one of them can't be written."""
+    found = parameters(schema)
+    items = [(item(each), each.required) for each in found or ()]
+    written = [(text, required) for text, required in items if text is not None]
+    return None if found is None or len(written) < len(items) else written
 
 
 def _json(parameter: Parameter, function: Function, rules: Rules) -> str | None:
@@ -145,9 +148,9 @@ def text_of(schema: Schema) -> str | None:
     return pattern(f".{{{least},{'' if most is None else most}}}")
 
 
-def gemma_arguments(function: Function, rules: Rules) -> str | None:
-    """`key:<|"|>text<|"|>,other:3`"""
-    return _Gemma(function.schema, rules).row(function.schema)
+def gemma_arguments(function: Function, rules: Rules) -> str:
+    """`{key:<|"|>text<|"|>,other:3}`"""
+    return _Gemma(function.schema, rules).object(function.schema) or rules.json(function.schema)
 
 
 class _Gemma:
@@ -160,16 +163,14 @@ class _Gemma:
         self._found: dict[str, str | None] = {}
         """By what refers to them; None too while one is looked at."""
 
-    def row(self, schema: Schema) -> str | None:
-        """The parameters of an object, in the order of their names, as the template has them."""
-        items = []
-        found = parameters(schema)
-        for each in sorted(found or (), key=lambda each: each.name.lower()):
-            value = self._value(each.schema)
-            if value is None:
-                return None
-            items.append((f"{plain(each.name + ':')} {value}", each.required))
-        return None if found is None else self._rules.row(items, '","')
+    def object(self, schema: Schema) -> str | None:
+        """Its parameters in the order of their names, as the template has them."""
+        items = _items(schema, self._item)
+        return None if items is None else f'"{{" {self._rules.row(sorted(items, key=_folded), _COMMA)} "}}"'
+
+    def _item(self, each: Parameter) -> str | None:
+        value = self._value(each.schema)
+        return value and f"{plain(each.name + ':')} {value}"
 
     def _value(self, schema: JSON) -> str | None:
         if not isinstance(schema, dict):
@@ -215,8 +216,7 @@ class _Gemma:
             case "array":
                 return self._list(schema) if held <= {"items", "minItems", "maxItems"} else None
             case "object":
-                row = self.row(schema)
-                return None if row is None else f'"{{" {row} "}}"'
+                return self.object(schema)
         return None
 
     def _constant(self, value: JSON) -> str | None:
@@ -236,6 +236,13 @@ class _Gemma:
             return '"[]"'
         row = f'{value} ("," {value}){{{max(least - 1, 0)},{"" if most is None else most - 1}}}'
         return f'"[" {row} "]"' if least else f'"[" ({row})? "]"'
+
+
+_COMMA = '","'
+
+
+def _folded(item: tuple[str, bool]) -> str:
+    return item[0].lower()
 
 
 _NUMBERS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "format"))

@@ -1,5 +1,6 @@
 """Calls that are no JSON: each argument by itself, between tags or as in a programming language. Pure.
 
+Where arguments begin like JSON all the same, that is read.
 What comes out is JSON all the same. A parameter that is declared as a text streams; any other value is looked at when
 it is whole, for its kind is not written.
 """
@@ -63,6 +64,11 @@ def tagged(tags: Tags) -> Read:
 
 def _tagged_arguments(scanner: Scanner, tags: Tags, texts: frozenset[str]) -> Reading[None]:
     tell = telling(scanner)
+    yield from scanner.space()
+    if (yield from scanner.peek()) == "{":
+        yield from value(scanner, tell)
+        yield from scanner.until(tags.end, _nothing)
+        return
     opening = "{"
     while (yield from scanner.until((tags.key, *tags.end), _nothing)) == tags.key:
         head, _ = yield from scanner.collect((tags.key_ends,))
@@ -122,22 +128,31 @@ def pythonic(scanner: Scanner, offered: Offered) -> Reading[None]:
                 scanner.found.append(Said(name.strip()))
             return
         scanner.found.append(CallBegun(name.strip()))
-        tell = telling(scanner)
-        opening = "{"
-        while True:
-            yield from scanner.pass_over(",")
-            key, marker = yield from scanner.collect(("=", ")"))
-            if marker != "=":
-                break
-            literal = yield from _literal(scanner)
-            tell(f"{opening}{_json(key.strip())}: {_json(guessed(literal))}")
-            opening = ", "
-        tell("}" if opening == ", " else NOTHING)
+        yield from _pythonic_arguments(scanner)
         scanner.found.append(CallEnded())
         yield from scanner.space()
         if (yield from scanner.peek()) not in (",", ";"):
             yield from scanner.passes("]")
             return
+
+
+def _pythonic_arguments(scanner: Scanner) -> Reading[None]:
+    tell = telling(scanner)
+    yield from scanner.space()
+    if (yield from scanner.peek()) == "{":
+        yield from value(scanner, tell)
+        yield from scanner.until((")",), _nothing)
+        return
+    opening = "{"
+    while True:
+        yield from scanner.pass_over(",")
+        key, marker = yield from scanner.collect(("=", ")"))
+        if marker != "=":
+            break
+        literal = yield from _literal(scanner)
+        tell(f"{opening}{_json(key.strip())}: {_json(guessed(literal))}")
+        opening = ", "
+    tell("}" if opening == ", " else NOTHING)
 
 
 def _literal(scanner: Scanner) -> Reading[str]:
@@ -170,7 +185,12 @@ def gemma(scanner: Scanner, offered: Offered) -> Reading[None]:
         return
     scanner.back(marker)
     scanner.found.append(CallBegun(name.strip()))
-    yield from _gemma_value(scanner, telling(scanner))
+    place = scanner.mark()
+    yield from scanner.take()
+    yield from scanner.space()
+    read = value if (yield from scanner.peek()) == '"' else _gemma_value
+    scanner.rewind(place)
+    yield from read(scanner, telling(scanner))
     scanner.found.append(CallEnded())
 
 

@@ -1,7 +1,6 @@
 """How families write calls, as grammars: what a function's arguments may be, in the words of each. Pure.
 
-The other direction of `objects` and `parameters`. A writer gives nothing where it can't write a function's arguments
-so that they are surely valid; such a function is called in the generic form.
+The other direction of `objects` and `parameters`.
 """
 
 import re
@@ -40,11 +39,11 @@ def is_plain(name: str) -> bool:
     return re.fullmatch(r"[\w.-]+", name) is not None
 
 
-Write: TypeAlias = Callable[[Function, Rules], str | None]
+Write: TypeAlias = Callable[[Function, Rules], str]
 """The arguments in Lark. Raises GrammarError."""
 
 
-def json_arguments(function: Function, rules: Rules) -> str | None:
+def json_arguments(function: Function, rules: Rules) -> str:
     return rules.json(function.schema)
 
 

@@ -118,6 +118,10 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
     "tags cut in a text": (
         named("coder"), '<function=civet>\n<parameter=at>\nso "', call("civet", '{"at": "so \\""}'),
     ),
+    "JSON where tags are usual": (named("coder"), f"<function=civet>\n{LONG}\n</function>So.", [*CIVET, Said("So.")]),
+    "JSON where keys and values are usual": (named("glm"), f"<tool_call>civet\n{LONG}\n</tool_call>", CIVET),
+    "JSON where Python is usual": (named("lfm"), f"<|tool_call_start|>[civet({LONG}), civet({LONG})]", CIVET * 2),
+    "JSON where Gemma's own is usual": (named("gemma"), f"<|tool_call>call:civet{LONG}<tool_call|>", CIVET),
     "as Python": (
         named("lfm"),
         "<|tool_call_start|>[civet(at='it\\'s', n=[1, (None, True)], m=now), dugong()]<|tool_call_end|>So.",
