@@ -12,7 +12,7 @@ from msgspec import Struct
 from engine.json_schema import JSON, SUPPORTED, UNSUPPORTED
 from engine.lark import Rules, pattern, plain, without
 from engine.parameters import QUOTE, Tags
-from engine.writers import Function, Write, is_plain
+from engine.writers import Function, Write, is_plain, json_arguments, json_text
 
 Schema = dict[str, JSON]
 
@@ -67,7 +67,7 @@ def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False) -> Write:
             return value and f"{rules.phrase(head, parts)} {value}"
 
         items = _items(function.schema, item)
-        return f'"\\n" {rules.json(function.schema)}' if items is None else rules.row(items, rules.space())
+        return f'"\\n" {json_arguments(function, rules)}' if items is None else rules.row(items, rules.space())
 
     return write
 
@@ -76,11 +76,11 @@ def pythonic_arguments(function: Function, rules: Rules) -> str:
     """`key="text", other=3`: values as JSON has them."""
 
     def item(each: Parameter) -> str | None:
-        value = _json(each, function, rules)
+        value = json_text(function, rules) if function.lark else _json(each, function, rules)
         return value and f"{plain(each.name + '=')} {value}"
 
     items = _items(function.schema, item)
-    return rules.json(function.schema) if items is None else rules.row(items, f'"," {rules.space()}')
+    return json_arguments(function, rules) if items is None else rules.row(items, f'"," {rules.space()}')
 
 
 def _items(schema: Schema, item: Callable[[Parameter], str | None]) -> list[tuple[str, bool]] | None:
@@ -150,7 +150,9 @@ def text_of(schema: Schema) -> str | None:
 
 def gemma_arguments(function: Function, rules: Rules) -> str:
     """`{key:<|"|>text<|"|>,other:3}`"""
-    return _Gemma(function.schema, rules).object(function.schema) or rules.json(function.schema)
+    if function.lark:
+        return json_arguments(function, rules)
+    return _Gemma(function.schema, rules).object(function.schema) or json_arguments(function, rules)
 
 
 class _Gemma:

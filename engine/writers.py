@@ -3,6 +3,7 @@
 The other direction of `objects` and `parameters`.
 """
 
+import json
 import re
 from collections.abc import Callable
 from typing import TypeAlias
@@ -11,6 +12,7 @@ from msgspec import Struct
 
 from engine.json_schema import JSON
 from engine.lark import Rules
+from engine.quoting import quoted
 
 
 class Function(Struct, frozen=True):
@@ -44,7 +46,15 @@ Write: TypeAlias = Callable[[Function, Rules], str]
 
 
 def json_arguments(function: Function, rules: Rules) -> str:
+    properties = function.schema.get("properties")
+    if function.lark and isinstance(properties, dict):
+        return rules.phrase(f"{{~{json.dumps(*properties)}:~$text~}}", {"text": json_text(function, rules)})
     return rules.json(function.schema)
+
+
+def json_text(function: Function, rules: Rules) -> str:
+    """Of a function with a grammar, the text."""
+    return f'"\\"" {rules.lark(quoted(function.lark))} "\\""'
 
 
 class Form(Struct, frozen=True):

@@ -114,7 +114,7 @@ def functions(names: Sequence[str]) -> list[Function]:
 OFFERED = {
     name: frozenset(key for key, value in schema.get("properties", {}).items() if value.get("type") == "string")
     for name, schema in FUNCTIONS.items()
-}
+} | {"patch": frozenset({"input"})}
 
 
 def walk(constraint: Constraint, vocabulary: Vocabulary, random: np.random.Generator, bias: float) -> list[int] | None:

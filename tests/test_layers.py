@@ -49,7 +49,8 @@ DRAWN = {
     "engine.template": "dialect families manners messages objects rehearsal scanner vocabulary",
     "engine.json_schema": "constraint",
     "engine.lark": "json_schema",
-    "engine.writers": "json_schema lark",
+    "engine.quoting": "constraint lark",
+    "engine.writers": "json_schema lark quoting",
     "engine.forms": "constraint dialect json_schema lark writers",
     "engine.grammar": "constraint json_schema model vocabulary",
     # Backends
@@ -193,6 +194,7 @@ PURE = {
     "engine.parameter_writers",
     "engine.parameters",
     "engine.penalties",
+    "engine.quoting",
     "engine.rehearsal",
     "engine.scanner",
     "engine.scheduler",
