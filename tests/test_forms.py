@@ -12,8 +12,9 @@ import jsonschema
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
-from engine import Call, Constraint, Function, Grammars, Vocabulary
+from engine import Call, Constraint, Function, Grammars, Vocabulary, loader
 from engine.alphabet import BYTE_TO_UNICODE
 from engine.dialect import Dialect, Parser, Think
 from engine.families import DIALECTS, GENERIC, with_generic
@@ -117,24 +118,37 @@ OFFERED = {
 } | {"patch": frozenset({"input"})}
 
 
-def walk(constraint: Constraint, vocabulary: Vocabulary, random: np.random.Generator, bias: float) -> list[int] | None:
-    """Of all tokens that may come, one by one: what closes and what is ASCII somewhat likelier, so that it ends."""
-    likes = np.zeros(len(vocabulary))
-    likes[[ord(char) for char in '"}])>,:\n']] = bias
-    likes[256:] = bias
-    likes[[256, *vocabulary.end_tokens]] = 2 * bias
+def walk(
+    constraint: Constraint,
+    vocabulary: Vocabulary,
+    random: np.random.Generator,
+    likes: float | NDArray[np.float64],
+    most: int = 1500,
+) -> list[int] | None:
+    """Of all tokens that may come, one by one: what closes is likelier by so much, so that it ends. None if not."""
+    if isinstance(likes, int | float):
+        likes = closing(vocabulary, likes)
+    likes[list(vocabulary.end_tokens)] = 2 * likes.max()
     tokens: list[int] = []
-    for _ in range(1500):
+    for _ in range(most):
         logits = (likes * (len(tokens) > 5) + random.normal(0, 1.5, len(vocabulary))).astype(np.float32)
         constraint.apply(logits)
         token = int((logits + random.gumbel(size=len(logits))).argmax())
-        if token in vocabulary.end_tokens and vocabulary.name_of(token) == "<|im_end|>":
+        if token in vocabulary.end_tokens and vocabulary.name_of(token) not in ("<|call|>", "<|return|>"):
             return tokens
         constraint.advance(token)
         tokens.append(token)
         if token in vocabulary.end_tokens:
             return tokens
     return None
+
+
+def closing(vocabulary: Vocabulary, likes: float) -> NDArray[np.float64]:
+    """Of a room."""
+    found = np.zeros(len(vocabulary))
+    found[[ord(char) for char in '"}])>,:\n']] = likes
+    found[256:] = likes
+    return found
 
 
 def read(dialect: Dialect, vocabulary: Vocabulary, tokens: Sequence[int], bare: bool = True) -> list[Utterance]:
@@ -297,3 +311,27 @@ def test_what_a_real_template_writes_for_a_call_is_of_the_form(file: Path) -> No
     vocabulary, grammars = room(())
     grammar = grammars.lark(answer(template.dialect, [Function(name, PAST[name]) for name in PAST], grammars))
     assert takes(grammar, vocabulary, re.split(r"TEXT|<.close.>message", text)[0].rstrip()) == (file.stem not in UNLIKE)
+
+
+@pytest.mark.parametrize("dialect", [pytest.param(dialect, id=dialect.name) for dialect in DIALECTS])
+def test_tokens_of_many_characters_are_held_too(smollm2: Path, dialect: Dialect) -> None:
+    """Of a real vocabulary: they go on from one part of a call to the next."""
+    vocabulary, grammars = real(smollm2)
+    random = np.random.default_rng(5)
+    names = offered_to(dialect)
+    grammar = grammars.lark(answer(dialect, functions(names), grammars, most=3))
+    texts = [vocabulary.bytes_of(id_) for id_ in range(len(vocabulary))]
+    likes = np.array([6.0 * any(mark in text for mark in (b'"', b"}", b"]", b">", b":", b")")) for text in texts])
+    ended = 0
+    for _ in range(8):
+        tokens = walk(grammar.start(), vocabulary, random, likes, most=200)
+        if tokens is not None:
+            ended += 1
+            held(calls(read(dialect, vocabulary, tokens)), names, written(vocabulary, tokens))
+    assert ended
+
+
+@cache
+def real(path: Path) -> Room:
+    vocabulary = loader.read(path)[1]
+    return Room(vocabulary, Grammars(vocabulary))
