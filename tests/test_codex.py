@@ -84,7 +84,7 @@ def install(folder: Path) -> None:
     with TemporaryDirectory(dir=folder.parent) as temporary:
         fresh = Path(temporary, "codex")
         fresh.mkdir()
-        for each in ([*INSTALL, "--prefix", str(fresh)], [command(fresh), "--version"]):
+        for each in ([*INSTALL, "--prefix", str(fresh)], [str(command(fresh)), "--version"]):
             subprocess.run(each, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=INSTALL_SECONDS)
         fresh.rename(folder)
 
@@ -101,7 +101,12 @@ async def run(codex: Path, home: Path, *arguments: str) -> list[dict[str, Any]]:
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "CODEX_HOME": str(home)}
     with trio.fail_after(PATIENCE):
         done = await trio.run_process(
-            [codex, "exec", *arguments, *flags], cwd=work, env=environment, capture_stdout=True, capture_stderr=True
+            [codex, "exec", *arguments, *flags],
+            cwd=work,
+            env=environment,
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
         )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -115,8 +120,10 @@ def gist(events: Sequence[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
                 pass  # it knows nothing of a model of this name
             case {"type": "item.completed", "item": item}:
                 yield item["type"], item["text"]
-            case {"type": "turn.failed" | "turn.completed" | "error" as kind}:
-                yield kind, *([event["message"]] if "message" in event else [])
+            case {"type": "turn.failed", "error": {"message": message}}:
+                yield "turn.failed", message
+            case {"type": "turn.completed"}:
+                yield ("turn.completed",)
 
 
 def read(model: ScriptedModel) -> str:
