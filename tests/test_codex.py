@@ -1,4 +1,7 @@
-"""Codex itself, the command: a turn with a call, and a second one that sends again all that was before it."""
+"""Codex itself, the command: a turn with a call, and a second one that sends again all that was before it.
+
+It asks nobody but this server: that was seen with its log at `debug`.
+"""
 
 import json
 import logging
@@ -6,7 +9,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,8 +18,9 @@ from typing import Any
 import pytest
 import trio
 
-from engine.scripted import ScriptedModel
-from tests.helpers import NAME, PATIENCE, served, statuses
+from engine.scripted import Reply, ScriptedModel
+from tests.helpers import NAME, PATIENCE, Running, served, statuses
+from tests.test_tools import call
 
 VERSION = "0.169.0"
 INSTALL = [
@@ -51,8 +56,7 @@ TEMPLATE = (
     "<|assistant|>"
 )
 """Of a model that thinks, and writes `<tool_call>`."""
-WRITES = "echo word >> words.txt; cat words.txt"
-CALL = f'<tool_call>{{"name": "exec_command", "arguments": {{"cmd": "{WRITES}"}}}}</tool_call>'
+CALL = '<tool_call>{"name": "exec_command", "arguments": {"cmd": "echo word >> words.txt; cat words.txt"}}</tool_call>'
 
 
 def writer(message: bytes) -> bytes:
@@ -134,13 +138,19 @@ def read(model: ScriptedModel) -> str:
     return bytes(token for token in tokens if token < 256).decode()
 
 
+@asynccontextmanager
+async def at(home: Path, reply: Reply) -> AsyncIterator[Running]:
+    """A server that Codex knows, if it is at home there."""
+    async with served(ScriptedModel(reply, n_ctx=1 << 17, n_slots=1), template=TEMPLATE) as running:
+        (home / "config.toml").write_text(CONFIG.format(name=NAME, url=running.url))
+        yield running
+
+
 async def test_a_turn_with_a_call_and_the_next_one(
     codex: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "responsed.http")
-    model = ScriptedModel(writer, n_ctx=1 << 17, n_slots=1)
-    async with served(model, template=TEMPLATE) as running:
-        (tmp_path / "config.toml").write_text(CONFIG.format(name=NAME, url=running.url))
+    async with at(tmp_path, writer) as running:
         first = await run(codex, tmp_path, "Write it.")
         second = await run(codex, tmp_path, "resume", "--last", "And again.")
         replayed = read(running.model)
@@ -153,3 +163,23 @@ async def test_a_turn_with_a_call_and_the_next_one(
         f"<think>I write it.</think>{CALL}word\n<think>I have seen it.</think>Words: 1.And again."
         f"<think>I write it.</think>{CALL}word\nword\n<think>I have seen it.</think>Words: 2."
     )
+
+
+async def test_a_call_of_a_tool_in_a_namespace(codex: Path, tmp_path: Path) -> None:
+    def closer(message: bytes) -> bytes:
+        """It closes somebody who isn't there, and says what it heard."""
+        _, called, output = message.partition(b"</tool_call>")
+        return output if called else call("multi_agent_v1__close_agent", '{"target": "nobody"}').encode()
+
+    async with at(tmp_path, closer):
+        (said, end) = gist(await run(codex, tmp_path, "Close it."))
+    assert (said[0], said[1].split(":")[0], end) == ("agent_message", "invalid agent id nobody", ("turn.completed",))
+
+
+async def test_an_answer_that_must_be_of_a_schema(codex: Path, tmp_path: Path) -> None:
+    """Its tools are on offer too."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    (tmp_path / "schema.json").write_text(json.dumps(schema | {"additionalProperties": False}))
+    async with at(tmp_path, lambda message: b'{"n": 3} is it.'):
+        events = await run(codex, tmp_path, "How many?", "--output-schema", str(tmp_path / "schema.json"))
+    assert list(gist(events)) == [("agent_message", '{"n": 3}'), ("turn.completed",)]
