@@ -364,3 +364,8 @@ def behind(body: bytes, number: int) -> bytes:
 
 def types(events: Sequence[dict[str, Any]]) -> list[str]:
     return [event["type"] for event in events]
+
+
+def statuses(log: str) -> list[int]:
+    """Of all requests, as the log has them."""
+    return [int(status) for status in re.findall(r" req_\w+ [A-Z]+ \S+ (\d+) [\d.]+ ms$", log, re.MULTILINE)]
