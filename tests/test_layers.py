@@ -11,8 +11,8 @@ OURS = ("engine", "server")
 
 DRAWN = {
     "engine": (
-        "constraint dialect grammar header loader messages model pieces snapshots template text utterance vocabulary "
-        "worker"
+        "constraint dialect grammar header loader messages model phases pieces snapshots template text utterance "
+        "vocabulary worker"
     ),
     # Data and decisions
     "engine.alphabet": "",
@@ -43,10 +43,13 @@ DRAWN = {
     "engine.ledger": "",
     "engine.library": "",
     "engine.snapshots": "",
-    "engine.vocabulary": "alphabet header",
+    "engine.spellings": "",
+    "engine.vocabulary": "alphabet header spellings",
     "engine.template": "dialect families manners messages objects rehearsal scanner vocabulary",
     "engine.json_schema": "constraint",
     "engine.grammar": "constraint json_schema model vocabulary",
+    "engine.markers": "model vocabulary",
+    "engine.phases": "constraint grammar markers model vocabulary",
     # Backends
     "engine.ctrans": "model",
     "engine.libllama": "model",
@@ -67,6 +70,7 @@ DRAWN = {
     "server.errors": "",
     "server.toolset": "",
     "server.output": "",
+    "server.effort": "",
     "server.formats": "",
     "server.events": "formats output toolset",
     "server.config": "engine",
@@ -189,6 +193,7 @@ PURE = {
     "engine.scanner",
     "engine.scheduler",
     "engine.slots",
+    "engine.spellings",
     "engine.text",
     "engine.tuning",
     "engine.utterance",
@@ -200,6 +205,7 @@ PURE = {
     "server.completion",
     "server.conversation_schema",
     "server.cues",
+    "server.effort",
     "server.errors",
     "server.events",
     "server.formats",
