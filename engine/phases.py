@@ -56,6 +56,8 @@ class Phases:
         """Raises GrammarError."""
         self.vocabulary = vocabulary
         self.answer = answer
+        if answer is not None and thought is not None and self._ends_all(thought.close):
+            thought = None  # no answer would follow it
         self.thought = thought
         self.ends = np.array(sorted(vocabulary.end_tokens))
         self.open = self._marker(thought.open, None) if thought is not None and thought.open else None
@@ -73,6 +75,10 @@ class Phases:
         if grammar is None:
             return Marker(marker)
         return Marker(marker, past(vocabulary, marker, lambda rest: _behind(grammar, rest) is not None))
+
+    def _ends_all(self, marker: str) -> bool:
+        vocabulary = self.vocabulary
+        return not vocabulary.end_tokens.isdisjoint(tokens(vocabulary, spelled(vocabulary, marker)))
 
     def _first(self) -> "_Phase":
         thought = self.thought

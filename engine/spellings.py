@@ -34,4 +34,5 @@ class Spellings:
 
     def having(self, data: bytes) -> Iterator[int]:
         """The tokens in which that is."""
-        return (id_ for text, ids in self._ids.items() if data in text for id_ in ids)
+        long = (text for text in self._ids if len(text) >= len(data))
+        return (id_ for text in long if data in text for id_ in self._ids[text])

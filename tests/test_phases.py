@@ -57,6 +57,7 @@ VOCABULARY = small_vocabulary()
 GRAMMARS = Grammars(VOCABULARY)
 DIGITS = GRAMMARS.regex("[0-9]{2}")
 CALL = GRAMMARS.lark('start: /\\n?[0-9]{2}/ "</call>"')
+ALL_1 = GRAMMARS.regex("all>1")
 THINK = Thought("</think>", "<think>")
 BEGUN = Thought("</think>", begun=True)
 
@@ -130,6 +131,9 @@ DIGIT = set(b"0123456789")
         (Phases(VOCABULARY, DIGITS, thought=Thought("<|close|>", "<|open|>x")), [OPEN, "x", "a"], NO_END),
         (Phases(VOCABULARY, DIGITS, thought=Thought("<|close|>", "<|open|>x")), [OPEN, "x", "a", CLOSE], DIGIT),
         (Phases(VOCABULARY, DIGITS, thought=Thought("<|close|>", begun=True)), ["<", *"|close|>"], NO_END),
+        # One that would end all
+        (Phases(VOCABULARY, DIGITS, thought=Thought("<|end|>", "<think>")), "", DIGIT),
+        (Phases(VOCABULARY, DIGITS, thought=Thought("<|end|>", begun=True)), "", DIGIT),
         # Budgets
         (Phases(VOCABULARY, DIGITS, thought=Thought("<|close|>", begun=True, budget=0)), "", {CLOSE}),
         (Phases(VOCABULARY, DIGITS, thought=Thought("<|close|>", begun=True, budget=2)), "a", NO_END),
@@ -161,11 +165,33 @@ DIGIT = set(b"0123456789")
         (Phases(VOCABULARY, triggers=[Trigger("<|go|>f<|open|>", CALL)]), [GO, "f", OPEN, "1"], DIGIT),
         (Phases(VOCABULARY, triggers=[Trigger("<|go|>f<|open|>", CALL)]), [GO, "g", OPEN], ALL),
         (Phases(VOCABULARY, triggers=[Trigger("<", DIGITS), Trigger("<a", CALL)]), "<", DIGIT),
+        (Phases(VOCABULARY, triggers=[Trigger("<call>", CALL)]), "<call>12</call><call>", DIGIT | {ord("\n")}),
+        (Phases(VOCABULARY, triggers=[Trigger("<call>", GRAMMARS.regex("[a-z]"))]), "", ALL - set(ids(["a<call>1"]))),
+        # The marker that ends first, and of those the longest
+        (Phases(VOCABULARY, triggers=[Trigger("l>", DIGITS), Trigger("<c", ALL_1)]), ["<call>"], {ord("1")}),
+        (Phases(VOCABULARY, triggers=[Trigger("l>", DIGITS), Trigger("<call>", ALL_1)]), ["<call>"], {ord("a")}),
         # Nothing is called in a thought
         (Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=BEGUN), [GO], ALL),
         (Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=BEGUN), [*"</think>", GO, "1"], DIGIT),
         (Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=THINK), [*"a<think>", GO], ALL),
         (Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=THINK), [*"<think></think>", GO, "1"], DIGIT),
+        # Several markers in one token
+        (
+            Phases(VOCABULARY, triggers=[Trigger("\nq", CALL)], thought=Thought("k>", begun=True)),
+            ["k", ">\n", "q", "1"],
+            DIGIT,
+        ),
+        (
+            Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=Thought("1", "<call>")),
+            ["a<call>1", GO, "1"],
+            DIGIT,
+        ),
+        # What was thought before a call counts
+        (
+            Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=Thought("<|close|>", "<|open|>", budget=1)),
+            [OPEN, "b", CLOSE, GO, *"12</call>", "c", OPEN],
+            {CLOSE},
+        ),
         (Phases(VOCABULARY), "whatever <call>", ALL),
     ],
 )
@@ -207,13 +233,17 @@ def test_what_is_written_past_the_mask_is_no_answer(tokens: list[str]) -> None:
         course.advance(wrong)
 
 
-def test_a_call_that_could_not_be_held_is_free_text() -> None:
-    course = Phases(VOCABULARY, triggers=[Trigger("<call>", CALL)]).start()
-    for token in ids([*"<call", ">x"]):
+@pytest.mark.parametrize(
+    ("trigger", "tokens"),
+    [(Trigger("<call>", CALL), [*"<call", ">x"]), (Trigger("al", GRAMMARS.regex(">[0-9]")), ["a", "ll>"])],
+)
+def test_a_call_that_could_not_be_held_is_free_text(trigger: Trigger, tokens: list[str]) -> None:
+    course = Phases(VOCABULARY, triggers=[trigger]).start()
+    for token in ids(tokens):
         course.advance(token)
     logits = np.zeros(len(VOCABULARY), np.float32)
     course.apply(logits)
-    assert not logits.any()
+    assert not logits[:256].any()
 
 
 def test_one_is_started_any_number_of_times() -> None:
