@@ -176,9 +176,7 @@ class Generation:
             self._since = trio.current_time()
         with self._engine.generate(self._order.job) as pieces:
             while True:
-                arrived: list[Piece] = []
-                with trio.move_on_at(self._pulse.due(self._stream.state)):
-                    arrived = await _arrived(pieces)
+                arrived = await _arrived(pieces, self._pulse.due(self._stream.state))
                 now = int(time.time())
                 if arrived:
                     self._since = min(self._since, trio.current_time())
@@ -239,9 +237,17 @@ class Generation:
         return True
 
 
-async def _arrived(pieces: trio.MemoryReceiveChannel[Piece]) -> list[Piece]:
-    """What there is, at least one: all of it leaves in one `send`, which costs the same whatever its size."""
-    arrived = [await pieces.receive()]
+async def _arrived(pieces: trio.MemoryReceiveChannel[Piece], due: float) -> list[Piece]:
+    """What there is: all of it leaves in one `send`, which costs the same whatever its size. Nothing at the time `due`.
+
+    Once text flows, nothing is due, and there is no cancel scope: it would cost a tenth of a token's way to the socket.
+    """
+    if due == math.inf:
+        arrived = [await pieces.receive()]
+    else:
+        arrived = []
+        with trio.move_on_at(due):
+            arrived.append(await pieces.receive())
     with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
         while True:
             arrived.append(pieces.receive_nowait())
