@@ -7,6 +7,7 @@ from engine.header import GGUFError
 from engine.loader import Loaded, Options, load
 from engine.messages import Call, Message, Tool
 from engine.model import Knobs, Model, ModelError, ModelInfo
+from engine.phases import Phases, Thought, Trigger
 from engine.pieces import Finish, Job, Likelihood, Piece, Progress, Reason, Sampling, Started, Token
 from engine.snapshots import Snapshots
 from engine.template import ChatTemplate, TemplateError
@@ -41,6 +42,7 @@ __all__ = [
     "ModelInfo",
     "Options",
     "Parser",
+    "Phases",
     "Piece",
     "Progress",
     "Reason",
@@ -51,8 +53,10 @@ __all__ = [
     "Started",
     "TemplateError",
     "TextDecoder",
+    "Thought",
     "Token",
     "Tool",
+    "Trigger",
     "Utterance",
     "Vocabulary",
     "load",

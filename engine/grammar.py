@@ -11,7 +11,7 @@ rules, `Grammars.json`, `Grammars.until` and `Grammars.token` are for putting sc
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -108,7 +108,7 @@ class Grammars:
         first = Constraint(matcher.deep_copy(), len(self._vocabulary))
         first.prepare()  # most of what is too large or too deep shows here
         first.check()
-        return Grammar(matcher, len(self._vocabulary))
+        return Grammar(matcher, self._vocabulary)
 
     @cached_property
     def _tokenizer(self) -> LLTokenizer:
@@ -120,12 +120,18 @@ class Grammars:
 class Grammar:
     """See `engine.constraint`."""
 
-    def __init__(self, matcher: LLMatcher, n_vocab: int) -> None:
+    def __init__(self, matcher: LLMatcher, vocabulary: Vocabulary) -> None:
         self._matcher = matcher
-        self._n_vocab = n_vocab
+        self._vocabulary = vocabulary
 
     def start(self) -> "Constraint":
-        return Constraint(self._matcher.deep_copy(), self._n_vocab)
+        return Constraint(self._matcher.deep_copy(), len(self._vocabulary))
+
+    def after(self, data: bytes) -> "Constraint | None":
+        """Started, and `data` written; None where that may not be written."""
+        constraint, ids = self.start(), self._vocabulary.exactly(data)
+        spelled = b"".join(map(self._vocabulary.bytes_of, ids))
+        return constraint if spelled == data and all(map(constraint.take, ids)) else None
 
 
 class Constraint:
@@ -148,6 +154,18 @@ class Constraint:
         n = min(len(logits), len(self._forbidden))
         np.copyto(logits[:n], -np.inf, where=self._forbidden[:n])
         logits[n:] = -np.inf
+
+    @property
+    def accepting(self) -> bool:
+        """Whether what was written is whole; there may be more of it."""
+        return bool(self._matcher.is_accepting())
+
+    def take(self, token: int) -> bool:
+        """As `advance`, where it may come; else False, and all is as it was."""
+        if self._matcher.try_consume_tokens([token]) != 1:
+            return False
+        self._forbidden = None
+        return True
 
     def advance(self, token: int) -> None:
         self._forbidden = None
@@ -172,25 +190,10 @@ class _Tokens:
         self.special_token_ids = [id_ for id_ in ids if not vocabulary.bytes_of(id_)]
         self.tokens = [vocabulary.bytes_of(id_) or vocabulary.name_of(id_).encode() for id_ in ids]
         self._vocabulary = vocabulary
-        self._ids = {self._vocabulary.bytes_of(id_): id_ for id_ in reversed(ids)}
-        self._longest = max(map(len, self._ids))
 
     def __call__(self, data: bytes) -> Sequence[int]:
         """How the model would write it: of several ways, llguidance prefers that one."""
-        ids = self._vocabulary.encode(data.decode(errors="replace"))
-        if b"".join(map(self._vocabulary.bytes_of, ids)) == data:
-            return ids
-        return list(self._greedy(data))  # SentencePiece puts a space before all texts
-
-    def _greedy(self, data: bytes) -> Iterator[int]:
-        """Each time the longest token; up to a byte that has none."""
-        while data:
-            lengths = range(min(len(data), self._longest), 0, -1)
-            length = next((length for length in lengths if data[:length] in self._ids), 0)
-            if not length:
-                return
-            yield self._ids[data[:length]]
-            data = data[length:]
+        return self._vocabulary.exactly(data)
 
 
 def _depth(value: JSON) -> int:

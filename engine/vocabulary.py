@@ -7,6 +7,7 @@ Two kinds of vocabulary are read: byte-level BPE (`gpt2`) and SentencePiece (`ll
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from enum import IntEnum
+from functools import cached_property
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -15,6 +16,7 @@ from tokenizers.models import BPE
 
 from engine.alphabet import UNICODE_TO_BYTE
 from engine.header import GGUFError, Header, damaged
+from engine.spellings import Spellings
 
 Encode: TypeAlias = Callable[[str], list[int]]
 """Plain text -> ids."""
@@ -122,6 +124,16 @@ class Vocabulary:
     def encode(self, text: str) -> list[int]:
         """Plain text -> ids. Names of control tokens in it are text like any other."""
         return self._encode(text)
+
+    def exactly(self, data: bytes) -> list[int]:
+        """Ids whose bytes are `data`: those of `encode`, where that is so. Up to a byte that no token has."""
+        ids = self.encode(data.decode(errors="replace"))
+        # SentencePiece puts a space before all texts, and half characters are no text.
+        return ids if b"".join(map(self.bytes_of, ids)) == data else list(self.spellings.greedy(data))
+
+    @cached_property
+    def spellings(self) -> Spellings:
+        return Spellings(self._bytes)
 
     def encode_prompt(self, text: str, plain: Callable[[str], str] = str) -> list[int]:
         """A rendered template -> ids: control tokens by name, `plain` applied to what stands between them."""

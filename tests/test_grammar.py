@@ -241,6 +241,18 @@ def test_what_the_grammar_does_not_allow_ends_it(grammars: Grammars, vocabulary:
         constraint.advance(vocabulary.encode("no")[0])
 
 
+def test_one_may_begin_behind_bytes_that_are_written(grammars: Grammars) -> None:
+    grammar = grammars.regex("(?s:[^b]*)")
+    written = [grammar.after(data) for data in (b"", "aé".encode(), "é".encode()[:1], b"ab", b"a\x04")]
+    assert [None if each is None else each.accepting for each in written] == [True, True, False, None, None]
+
+
+def test_a_token_that_may_not_come_is_not_taken_and_changes_nothing(grammars: Grammars, vocabulary: Vocabulary) -> None:
+    constraint, (a, b) = grammars.regex("ab").start(), (vocabulary.encode(char)[0] for char in "ab")
+    assert [constraint.take(token) for token in (b, a, a, b)] == [False, True, False, True]
+    assert constraint.accepting
+
+
 def test_one_grammar_is_started_any_number_of_times(grammars: Grammars, vocabulary: Vocabulary) -> None:
     grammar = grammars.json_schema(OBJECT)
     assert grammars.json_schema(dict(OBJECT)) is grammar

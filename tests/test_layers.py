@@ -11,8 +11,8 @@ OURS = ("engine", "server")
 
 DRAWN = {
     "engine": (
-        "constraint dialect grammar header loader messages model pieces snapshots template text utterance vocabulary "
-        "worker writers"
+        "constraint dialect grammar header loader messages model phases pieces snapshots template text utterance "
+        "vocabulary worker writers"
     ),
     # Data and decisions
     "engine.alphabet": "",
@@ -45,7 +45,8 @@ DRAWN = {
     "engine.ledger": "",
     "engine.library": "",
     "engine.snapshots": "",
-    "engine.vocabulary": "alphabet header",
+    "engine.spellings": "",
+    "engine.vocabulary": "alphabet header spellings",
     "engine.template": "dialect families manners messages objects rehearsal scanner vocabulary",
     "engine.json_schema": "constraint",
     "engine.lark": "json_schema",
@@ -53,6 +54,8 @@ DRAWN = {
     "engine.writers": "json_schema lark quoting",
     "engine.forms": "constraint dialect json_schema lark writers",
     "engine.grammar": "constraint json_schema model vocabulary",
+    "engine.markers": "model vocabulary",
+    "engine.phases": "constraint grammar markers model vocabulary",
     # Backends
     "engine.ctrans": "model",
     "engine.libllama": "model",
@@ -73,6 +76,7 @@ DRAWN = {
     "server.errors": "",
     "server.toolset": "",
     "server.output": "",
+    "server.effort": "",
     "server.formats": "",
     "server.events": "formats output toolset",
     "server.config": "engine",
@@ -199,6 +203,7 @@ PURE = {
     "engine.scanner",
     "engine.scheduler",
     "engine.slots",
+    "engine.spellings",
     "engine.tagged_families",
     "engine.text",
     "engine.tuning",
@@ -212,6 +217,7 @@ PURE = {
     "server.completion",
     "server.conversation_schema",
     "server.cues",
+    "server.effort",
     "server.errors",
     "server.events",
     "server.formats",

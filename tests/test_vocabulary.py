@@ -351,6 +351,26 @@ def test_the_bytes_of_sentencepiece_tokens(spm: Vocabulary, id_: int, expected: 
     assert spm.bytes_of(id_) == expected
 
 
+@given(st.binary() | st.text().map(str.encode))
+def test_bytes_have_ids_of_exactly_these_bytes(smol: Vocabulary, spm: Vocabulary, data: bytes) -> None:
+    data = data.translate(None, delete=UNKNOWN)
+    for vocabulary in (smol, spm):
+        assert b"".join(map(vocabulary.bytes_of, vocabulary.exactly(data))) == data
+
+
+def test_bytes_that_are_a_text_have_the_ids_of_the_text_without_a_space_before_it(spm: Vocabulary) -> None:
+    assert spm.exactly(b" hello") == spm.encode("hello")
+    assert b"".join(map(spm.bytes_of, spm.exactly(b"hello"))) == b"hello"
+
+
+def test_tokens_are_found_by_their_bytes(smol: Vocabulary) -> None:
+    texts = [smol.bytes_of(id_) for id_ in range(len(smol))]
+    found = smol.spellings
+    assert sorted(found.beginning(b">\n")) == [id_ for id_, text in enumerate(texts) if text.startswith(b">\n")]
+    assert sorted(found.having(b"ool")) == [id_ for id_, text in enumerate(texts) if b"ool" in text]
+    assert list(found.beginning(b"\xff\xff")) == []
+
+
 def test_other_tokenizers_are_refused(tmp_path: Path) -> None:
     header = gguf.read(small_models.spm(tmp_path / "other.gguf", kind="t5"))
     with pytest.raises(GGUFError, match=r"of kind 't5'; known are 'gpt2' and 'llama'$"):

@@ -1,0 +1,268 @@
+"""What holds when: a Grammar made of phases. The model thinks, says what it likes, or is held to a grammar.
+
+                      .--- close ---.           .---- it has come to its end ----.
+                      v             |           v                                |
+    thought begun: thinking      free: until a marker has come ---- trigger --> held to that trigger's grammar
+                      |             ^
+                      '--- close ---+--> with an answer to hold to: its grammar, from there to the end
+
+The same text leads through the same phases, however it is cut into tokens.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from msgspec import Struct
+
+from engine.constraint import GrammarError
+from engine.grammar import Constraint, Grammar
+from engine.markers import Marker, Watch, past, spelled, tokens, written
+from engine.model import FloatArray
+from engine.vocabulary import Vocabulary
+
+
+class Thought(Struct, frozen=True):
+    """How the model thinks before it answers. Names of control tokens in markers mean these tokens."""
+
+    close: str
+    open: str = ""
+    """With which it may begin; empty: it can't."""
+    begun: bool = False
+    """Whether the prompt has begun it."""
+    budget: int | None = None
+    """Tokens of thought, after which the model has to close; None: as many as it likes."""
+
+
+class Trigger(Struct, frozen=True):
+    """What the model is held to once it has written a marker."""
+
+    marker: str
+    grammar: Grammar
+    """Of what follows the marker. When it accepts, anything may follow."""
+
+
+class Phases:
+    """See `engine.constraint`. With `answer`, all but a thought is held to that; without it, what follows a trigger's
+    marker. Making one takes some milliseconds, starting it microseconds."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        answer: Grammar | None = None,
+        triggers: Sequence[Trigger] = (),
+        thought: Thought | None = None,
+    ) -> None:
+        """Raises GrammarError."""
+        self.vocabulary = vocabulary
+        self.answer = answer
+        if answer is not None and thought is not None and self._ends_all(thought.close):
+            thought = None  # no answer would follow it
+        self.thought = thought
+        self.ends = np.array(sorted(vocabulary.end_tokens))
+        self.open = self._marker(thought.open, None) if thought is not None and thought.open else None
+        self.close = None if thought is None else self._marker(thought.close, answer)
+        self.calls = {self._marker(each.marker, each.grammar): each.grammar for each in triggers}
+
+    def start(self) -> "Course":
+        return Course(self._first())
+
+    def _marker(self, text: str, grammar: Grammar | None) -> Marker:
+        """`grammar`: what has to follow, if anything."""
+        vocabulary, marker = self.vocabulary, spelled(self.vocabulary, text)
+        if b"".join(written(vocabulary, token) for token in tokens(vocabulary, marker)) != marker:
+            raise GrammarError(f"the model has no tokens for {text!r}")
+        if grammar is None:
+            return Marker(marker)
+        return Marker(marker, past(vocabulary, marker, lambda rest: _behind(grammar, rest) is not None))
+
+    def _ends_all(self, marker: str) -> bool:
+        vocabulary = self.vocabulary
+        return not vocabulary.end_tokens.isdisjoint(tokens(vocabulary, spelled(vocabulary, marker)))
+
+    def _first(self) -> "_Phase":
+        thought = self.thought
+        if thought is not None and thought.begun:
+            return _Thinking(self, 0)
+        if self.answer is None:
+            return _Free(self, 0)
+        if self.open is not None and thought is not None and thought.budget != 0:
+            return _Opening(self, self.answer.start(), list(tokens(self.vocabulary, self.open.text)))
+        return _Answer(self.answer.start())
+
+    def thought_through(self, rest: bytes, spent: int) -> "_Phase":
+        """What comes behind a thought; `rest` has come of it."""
+        if self.answer is None:
+            return _Free(self, spent).feed(rest)
+        if (constraint := _behind(self.answer, rest)) is None:
+            raise GrammarError("what follows the thought is not what the answer has to be")
+        return _Answer(constraint)
+
+
+class Course:
+    """See `engine.constraint`."""
+
+    def __init__(self, phase: "_Phase") -> None:
+        self._phase = phase
+
+    def prepare(self) -> None:
+        self._phase.prepare()
+
+    def apply(self, logits: FloatArray) -> None:
+        self._phase.apply(logits)
+
+    def advance(self, token: int) -> None:
+        self._phase = self._phase.advance(token)
+
+
+class _Phase(Protocol):
+    """As a Constraint; `advance` says what holds from there on."""
+
+    def prepare(self) -> None: ...
+    def apply(self, logits: FloatArray) -> None: ...
+    def advance(self, token: int) -> "_Phase": ...
+
+
+class _Free:
+    """Anything may come, and markers are looked for."""
+
+    def __init__(self, phases: Phases, spent: int) -> None:
+        """`spent`: tokens of thought."""
+        self._phases = phases
+        self._spent = spent
+        self._watch = Watch([*phases.calls, *filter(None, [phases.open])])
+
+    def prepare(self) -> None:
+        pass
+
+    def apply(self, logits: FloatArray) -> None:
+        self._watch.forbid(logits)
+
+    def advance(self, token: int) -> _Phase:
+        return self.feed(written(self._phases.vocabulary, token))
+
+    def feed(self, data: bytes) -> _Phase:
+        while found := self._watch.feed(data):
+            marker, data = found
+            if marker is self._phases.open:
+                return _Thinking(self._phases, self._spent).feed(data)
+            if (constraint := _behind(self._phases.calls[marker], data)) is not None:
+                return _Called(self._phases, self._spent, constraint)
+        return self
+
+
+class _Thinking:
+    """Anything may come, up to the marker that closes the thought; but no end, where an answer has to follow."""
+
+    def __init__(self, phases: Phases, spent: int) -> None:
+        assert phases.thought is not None, "it has markers"
+        assert phases.close is not None, "it has markers"
+        self._phases = phases
+        self._spent = spent
+        self._budget = phases.thought.budget
+        self._close = phases.close
+        self._watch = Watch([phases.close])
+
+    def prepare(self) -> None:
+        pass
+
+    def apply(self, logits: FloatArray) -> None:
+        if self._budget is not None and self._spent >= self._budget:
+            _leave_only(logits, self._closing())
+            return
+        self._watch.forbid(logits)
+        if self._phases.answer is not None:
+            logits[self._phases.ends] = -np.inf
+
+    def advance(self, token: int) -> _Phase:
+        self._spent += 1
+        return self.feed(written(self._phases.vocabulary, token))
+
+    def feed(self, data: bytes) -> _Phase:
+        found = self._watch.feed(data)
+        return self if found is None else self._phases.thought_through(found[1], self._spent)
+
+    def _closing(self) -> int:
+        """The token with which the marker goes on from what is there of it."""
+        marker = self._close.text
+        there = next(n for n in reversed(range(len(marker))) if self._watch.tail.endswith(marker[:n]))
+        return next(tokens(self._phases.vocabulary, marker[there:]))
+
+
+class _Opening:
+    """The first words are a thought's or the answer's. As long as they may be either, both are followed."""
+
+    def __init__(self, phases: Phases, answer: Constraint, opening: list[int]) -> None:
+        self._phases = phases
+        self._answer: Constraint | None = answer
+        self._opening = opening
+
+    def prepare(self) -> None:
+        if self._answer is not None:
+            self._answer.prepare()
+
+    def apply(self, logits: FloatArray) -> None:
+        token = self._opening[0]
+        if self._answer is None:
+            _leave_only(logits, token)
+            return
+        wish = logits[token]
+        self._answer.apply(logits)
+        logits[token] = wish
+
+    def advance(self, token: int) -> _Phase:
+        if self._answer is not None and not self._answer.take(token):
+            self._answer = None
+        if token == self._opening[0]:
+            self._opening = self._opening[1:]
+            return self if self._opening else _Thinking(self._phases, 0)
+        if self._answer is None:
+            raise GrammarError("what was written begins neither a thought nor the answer")
+        return _Answer(self._answer)
+
+
+class _Answer:
+    """Held to the end."""
+
+    def __init__(self, constraint: Constraint) -> None:
+        self._constraint = constraint
+        self.prepare, self.apply = constraint.prepare, constraint.apply
+
+    def advance(self, token: int) -> _Phase:
+        self._constraint.advance(token)
+        return self
+
+
+class _Called:
+    """Held until the grammar accepts. From there on anything may come: what the grammar takes is a call's, the rest is
+    free."""
+
+    def __init__(self, phases: Phases, spent: int, constraint: Constraint) -> None:
+        self._phases = phases
+        self._spent = spent
+        self._constraint = constraint
+
+    def prepare(self) -> None:
+        if not self._constraint.accepting:
+            self._constraint.prepare()
+
+    def apply(self, logits: FloatArray) -> None:
+        if not self._constraint.accepting:
+            self._constraint.apply(logits)
+
+    def advance(self, token: int) -> _Phase:
+        if not self._constraint.accepting:
+            self._constraint.advance(token)
+        elif not self._constraint.take(token):
+            return _Free(self._phases, self._spent).advance(token)
+        return self
+
+
+def _leave_only(logits: FloatArray, token: int) -> None:
+    logits.fill(-np.inf)
+    logits[token] = 0
+
+
+def _behind(grammar: Grammar, data: bytes) -> Constraint | None:
+    """After `data`, if it may come, which followed a marker within one token. White space there is the marker's."""
+    return grammar.after(data) or grammar.after(data.lstrip())

@@ -1,0 +1,38 @@
+"""A vocabulary's tokens by their bytes."""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+
+class Spellings:
+    def __init__(self, texts: Sequence[bytes]) -> None:
+        """`texts`: of the tokens in order; empty ones are left out."""
+        self._ids: dict[bytes, list[int]] = {}
+        for id_, text in enumerate(texts):
+            if text:
+                self._ids.setdefault(text, []).append(id_)
+        self._sorted = sorted(self._ids)
+        self._longest = max(map(len, self._ids), default=0)
+
+    def greedy(self, data: bytes) -> Iterator[int]:
+        """Each time the longest token; up to a byte that has none."""
+        while data:
+            lengths = range(min(len(data), self._longest), 0, -1)
+            length = next((length for length in lengths if data[:length] in self._ids), 0)
+            if not length:
+                return
+            yield self._ids[data[:length]][0]
+            data = data[length:]
+
+    def beginning(self, data: bytes) -> Iterator[int]:
+        """The tokens that begin so."""
+        for text in islice(self._sorted, bisect_left(self._sorted, data), None):
+            if not text.startswith(data):
+                return
+            yield from self._ids[text]
+
+    def having(self, data: bytes) -> Iterator[int]:
+        """The tokens in which that is."""
+        long = (text for text in self._ids if len(text) >= len(data))
+        return (id_ for text in long if data in text for id_ in self._ids[text])
