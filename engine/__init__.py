@@ -4,10 +4,11 @@ from engine.constraint import Constraint, Grammar, GrammarError
 from engine.dialect import Parser
 from engine.grammar import Grammars
 from engine.header import GGUFError
+from engine.holds import Beginning, Thought, Trigger
 from engine.loader import Loaded, Options, load
 from engine.messages import Call, Message, Tool
 from engine.model import Knobs, Model, ModelError, ModelInfo
-from engine.phases import Phases, Thought, Trigger
+from engine.phases import Phases
 from engine.pieces import Finish, Job, Likelihood, Piece, Progress, Reason, Sampling, Started, Token
 from engine.snapshots import Snapshots
 from engine.template import ChatTemplate, TemplateError
@@ -19,6 +20,7 @@ from engine.writers import Function
 
 __all__ = [
     "Arguments",
+    "Beginning",
     "Call",
     "CallBegun",
     "CallEnded",

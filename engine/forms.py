@@ -6,6 +6,7 @@ in the generic form. Both are read in all families.
 """
 
 import json
+import re
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -14,15 +15,16 @@ from engine.constraint import GrammarError
 from engine.dialect import Dialect
 from engine.json_schema import JSON
 from engine.lark import Notation, Rules, pattern, plain
-from engine.writers import GENERIC_FORM, Form, Function
+from engine.objects import BEFORE_NAMES, NAMES
+from engine.writers import GENERIC_FORM, OBJECT, Form, Function
 
 MOST_CALLS = 16
 """In one answer."""
 
 _MADE_UP = {"id": pattern("[A-Za-z0-9_]{1,32}"), "number": pattern("[0-9]{1,3}")}
 """What a call is known by, where the family writes that. Nobody reads it."""
-_LEADING = pattern("[ \n]{1,4}")
-"""What an answer may begin with."""
+_AROUND = pattern("[ \n]{1,4}")
+"""What an answer may begin with, and calls end with."""
 
 
 class _Calls(Struct, frozen=True):
@@ -52,14 +54,15 @@ def answer(
         begin = rules.phrase(calls.form.begin)
         if calls.form.unmarked and format_ is None:
             begin = f"({begin})?"
-        ways.append(_joined(begin, rules.phrase(calls.opening, _MADE_UP), _several(calls, rules, most)))
+        several = _several(calls, rules, most)
+        ways.append(_joined(begin, rules.phrase(calls.opening, _MADE_UP), several, f"{_AROUND}?"))
     if format_ is not None:
         ways.append(rules.phrase(dialect.form.answer, {"answer": rules.json(format_)}))
     if not ways:
         raise GrammarError("this model can't be held to a call of such a name")
     head, text, tail = dialect.form.before.partition("$text")
     before = f"({rules.phrase(head)} {rules.until(tail)})?" if text else ""
-    return rules.text(_joined(f"{_LEADING}?", before, rules.one_of(ways)))
+    return rules.text(_joined(f"{_AROUND}?", before, rules.one_of(ways)))
 
 
 def triggers(
@@ -82,6 +85,28 @@ def triggers(
     return found
 
 
+def beginnings(dialect: Dialect, functions: Sequence[Function], notation: Notation) -> list[tuple[str, str]]:
+    """How an answer begins that is a call without a marker, as regexes up to a function's name; each with what follows
+    the name, up to the end of that call. None where the family marks all calls. Raises GrammarError."""
+    form = dialect.form if dialect.form.unmarked else _UNMARKED_FORM
+    found = []
+    for name in [_in_json(function.name) for function in functions] if dialect.bare else ():
+        rules = Rules(notation)
+        # A longer name begins with it, maybe.
+        like = [function for function in functions if _in_json(function.name).startswith(name)]
+        ways = [body for function in like if (body := _body(form, function, rules, len(name))) is not None]
+        found.append((_OBJECT_BEGINS + re.escape(name), rules.text(rules.one_of(ways))))
+    return found
+
+
+_UNMARKED_FORM = Form(OBJECT, (), any_name=True)
+_OBJECT_BEGINS = (
+    r"[\s;,]*\{\s*"
+    rf'("({"|".join(BEFORE_NAMES)})"\s*:\s*"[^"]*"\s*,\s*)*'
+    rf'"({"|".join(NAMES)})"\s*:\s*"'
+)  # fmt: skip
+
+
 def _calls(dialect: Dialect, functions: Sequence[Function], rules: Rules) -> list[_Calls]:
     """In the family's form, and in the generic one where that must be and can be."""
     calls, rest = _written(dialect.form, functions, rules)
@@ -96,13 +121,17 @@ def _written(form: Form, functions: Sequence[Function], rules: Rules) -> tuple[l
     return calls, [function for function, body in bodies if body is None]
 
 
-def _body(form: Form, function: Function, rules: Rules) -> str | None:
-    """One call from its name on; None where the form can't have it."""
+def _body(form: Form, function: Function, rules: Rules, said: int = 0) -> str | None:
+    """One call from its name on, of which so many characters are there; None where the form can't have it."""
     if not (form.any_name or function.plain):
         return None
-    name = plain(json.dumps(function.name, ensure_ascii=False)[1:-1])
+    name = _in_json(function.name)[said:]
     parts = {"arguments": form.write(function, rules), **_MADE_UP}
-    return f"{name} {rules.phrase(form.call.partition('$name')[2], parts)}"
+    return _joined(name and plain(name), rules.phrase(form.call.partition("$name")[2], parts))
+
+
+def _in_json(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)[1:-1]
 
 
 def _several(calls: _Calls, rules: Rules, most: int) -> str:

@@ -15,8 +15,8 @@ Read: TypeAlias = Callable[[Scanner, Offered], Reading[None]]
 
 NAMES = ("name", "tool_name", "function")
 ARGUMENTS = ("arguments", "parameters")
-KEYS = (*NAMES, *ARGUMENTS, "type", "id")
-"""What may stand in a call."""
+BEFORE_NAMES = ("type", "id")
+"""What may stand before the name where nothing marks a call: so `forms` sees it at the same place."""
 NOTHING = "{}"
 
 
@@ -29,7 +29,7 @@ def objects(scanner: Scanner, offered: Offered) -> Reading[None]:
 def bare_objects(scanner: Scanner, offered: Offered) -> Reading[None]:
     """The same where nothing else marks a call: what doesn't begin like one of a function on offer is text."""
     while (yield from scanner.peek()) == "{":
-        if not (yield from _object(scanner, NAMES, offered.__contains__, KEYS)):
+        if not (yield from _object(scanner, NAMES, offered.__contains__, (*NAMES, *BEFORE_NAMES))):
             return
         yield from scanner.pass_over(";,")
 
@@ -133,7 +133,7 @@ def _object(
     scanner: Scanner, names: Sequence[str], fits: Callable[[str], bool], keys: Sequence[str] = ()
 ) -> Reading[bool]:
     """A call, told as soon as its name is known; what is none becomes text. Without `names` each key is one; with
-    `keys` there may be no others. Whether it was one.
+    `keys` no others stand before the name. Whether it was one.
     """
     place = scanner.mark()
     yield from scanner.take()

@@ -9,37 +9,18 @@
 The same text leads through the same phases, however it is cut into tokens.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from msgspec import Struct
 
 from engine.constraint import GrammarError
 from engine.grammar import Constraint, Grammar
+from engine.holds import Beginning, Thought, Trigger
 from engine.markers import Marker, Watch, past, spelled, tokens, written
 from engine.model import FloatArray
 from engine.vocabulary import Vocabulary
-
-
-class Thought(Struct, frozen=True):
-    """How the model thinks before it answers. Names of control tokens in markers mean these tokens."""
-
-    close: str
-    open: str = ""
-    """With which it may begin; empty: it can't."""
-    begun: bool = False
-    """Whether the prompt has begun it."""
-    budget: int | None = None
-    """Tokens of thought, after which the model has to close; None: as many as it likes."""
-
-
-class Trigger(Struct, frozen=True):
-    """What the model is held to once it has written a marker."""
-
-    marker: str
-    grammar: Grammar
-    """Of what follows the marker. When it accepts, anything may follow."""
 
 
 class Phases:
@@ -52,6 +33,7 @@ class Phases:
         answer: Grammar | None = None,
         triggers: Sequence[Trigger] = (),
         thought: Thought | None = None,
+        beginnings: Sequence[Beginning] = (),
     ) -> None:
         """Raises GrammarError."""
         self.vocabulary = vocabulary
@@ -62,6 +44,7 @@ class Phases:
         self.ends = np.array(sorted(vocabulary.end_tokens))
         self.open = self._marker(thought.open, None) if thought is not None and thought.open else None
         self.close = None if thought is None else self._marker(thought.close, answer)
+        self.beginnings = [(re.compile(each.pattern.encode()), each.grammar) for each in beginnings]
         self.calls = {self._marker(each.marker, each.grammar): each.grammar for each in triggers}
 
     def start(self) -> "Course":
@@ -85,18 +68,18 @@ class Phases:
         if thought is not None and thought.begun:
             return _Thinking(self, 0)
         if self.answer is None:
-            return _Free(self, 0)
+            return _First(self, 0)
         if self.open is not None and thought is not None and thought.budget != 0:
             return _Opening(self, self.answer.start(), list(tokens(self.vocabulary, self.open.text)))
-        return _Answer(self.answer.start())
+        return _Answer(self, self.answer.start())
 
     def thought_through(self, rest: bytes, spent: int) -> "_Phase":
         """What comes behind a thought; `rest` has come of it."""
         if self.answer is None:
-            return _Free(self, spent).feed(rest)
+            return _First(self, spent).feed(rest)
         if (constraint := _behind(self.answer, rest)) is None:
             raise GrammarError("what follows the thought is not what the answer has to be")
-        return _Answer(constraint)
+        return _Answer(self, constraint)
 
 
 class Course:
@@ -149,6 +132,24 @@ class _Free:
             if (constraint := _behind(self._phases.calls[marker], data)) is not None:
                 return _Called(self._phases, self._spent, constraint)
         return self
+
+
+class _First(_Free):
+    """The same where a call may begin without a marker."""
+
+    def __init__(self, phases: Phases, spent: int) -> None:
+        super().__init__(phases, spent)
+        self._text = b""
+
+    def feed(self, data: bytes) -> _Phase:
+        self._text += data
+        for begins, grammar in self._phases.beginnings:
+            found = begins.match(self._text)
+            if found and (constraint := _behind(grammar, self._text[found.end() :])) is not None:
+                return _Called(self._phases, self._spent, constraint, _First)
+        if self._phases.beginnings and _MAY_BE_A_CALL.fullmatch(self._text):
+            return super().feed(data)
+        return _Free(self._phases, self._spent).feed(self._text)
 
 
 class _Thinking:
@@ -218,15 +219,25 @@ class _Opening:
             return self if self._opening else _Thinking(self._phases, 0)
         if self._answer is None:
             raise GrammarError("what was written begins neither a thought nor the answer")
-        return _Answer(self._answer)
+        return _Answer(self._phases, self._answer)
 
 
 class _Answer:
-    """Held to the end."""
+    """Held to the end. It comes where it may, and the model would rather say something else than what may follow:
+    what is left of its wishes then is no wish for another call."""
 
-    def __init__(self, constraint: Constraint) -> None:
+    def __init__(self, phases: Phases, constraint: Constraint) -> None:
+        self._ends = phases.ends
         self._constraint = constraint
-        self.prepare, self.apply = constraint.prepare, constraint.apply
+        self.prepare = constraint.prepare
+
+    def apply(self, logits: FloatArray) -> None:
+        wish = int(logits.argmax()) if self._constraint.accepting else None
+        self._constraint.apply(logits)
+        if wish is not None and logits[wish] == -np.inf:
+            ends = logits[self._ends]
+            logits.fill(-np.inf)
+            logits[self._ends] = ends
 
     def advance(self, token: int) -> _Phase:
         self._constraint.advance(token)
@@ -237,10 +248,11 @@ class _Called:
     """Held until the grammar accepts. From there on anything may come: what the grammar takes is a call's, the rest is
     free."""
 
-    def __init__(self, phases: Phases, spent: int, constraint: Constraint) -> None:
+    def __init__(self, phases: Phases, spent: int, constraint: Constraint, then: type[_Free] = _Free) -> None:
         self._phases = phases
         self._spent = spent
         self._constraint = constraint
+        self._then = then
 
     def prepare(self) -> None:
         if not self._constraint.accepting:
@@ -254,8 +266,11 @@ class _Called:
         if not self._constraint.accepting:
             self._constraint.advance(token)
         elif not self._constraint.take(token):
-            return _Free(self._phases, self._spent).advance(token)
+            return self._then(self._phases, self._spent).advance(token)
         return self
+
+
+_MAY_BE_A_CALL = re.compile(rb"[\s;,]*(\{.{0,256})?", re.DOTALL)
 
 
 def _leave_only(logits: FloatArray, token: int) -> None:

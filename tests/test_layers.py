@@ -11,7 +11,7 @@ OURS = ("engine", "server")
 
 DRAWN = {
     "engine": (
-        "constraint dialect grammar header loader messages model phases pieces snapshots template text utterance "
+        "constraint dialect grammar header holds loader messages model phases pieces snapshots template text utterance "
         "vocabulary worker writers"
     ),
     # Data and decisions
@@ -52,10 +52,11 @@ DRAWN = {
     "engine.lark": "json_schema",
     "engine.quoting": "constraint lark",
     "engine.writers": "json_schema lark quoting",
-    "engine.forms": "constraint dialect json_schema lark writers",
+    "engine.forms": "constraint dialect json_schema lark objects writers",
     "engine.grammar": "constraint json_schema model vocabulary",
     "engine.markers": "model vocabulary",
-    "engine.phases": "constraint grammar markers model vocabulary",
+    "engine.holds": "grammar",
+    "engine.phases": "constraint grammar holds markers model vocabulary",
     # Backends
     "engine.ctrans": "model",
     "engine.libllama": "model",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from engine import (
+    Beginning,
     Engine,
     GrammarError,
     Grammars,
@@ -58,6 +59,8 @@ GRAMMARS = Grammars(VOCABULARY)
 DIGITS = GRAMMARS.regex("[0-9]{2}")
 CALL = GRAMMARS.lark('start: /\\n?[0-9]{2}/ "</call>"')
 ALL_1 = GRAMMARS.regex("all>1")
+BARE = Beginning(r"[\s;]*\{f", GRAMMARS.lark('start: /[0-9]/ "}"'))
+OFTEN = GRAMMARS.lark("start: /[0-9]/ (/ ?/ /[0-9]/)* / {0,2}/")
 THINK = Thought("</think>", "<think>")
 BEGUN = Thought("</think>", begun=True)
 
@@ -170,6 +173,18 @@ DIGIT = set(b"0123456789")
         # The marker that ends first, and of those the longest
         (Phases(VOCABULARY, triggers=[Trigger("l>", DIGITS), Trigger("<c", ALL_1)]), ["<call>"], {ord("1")}),
         (Phases(VOCABULARY, triggers=[Trigger("l>", DIGITS), Trigger("<call>", ALL_1)]), ["<call>"], {ord("a")}),
+        # Calls without a marker
+        (Phases(VOCABULARY, beginnings=[BARE]), "", ALL),
+        (Phases(VOCABULARY, beginnings=[BARE]), "\n {", ALL),
+        (Phases(VOCABULARY, beginnings=[BARE]), "\n {f", DIGIT),
+        (Phases(VOCABULARY, beginnings=[BARE]), "{g {f", ALL),
+        (Phases(VOCABULARY, beginnings=[BARE]), "so {f", ALL),
+        (Phases(VOCABULARY, beginnings=[BARE]), "{f1}", ALL),
+        (Phases(VOCABULARY, beginnings=[BARE]), "{f1}; {f", DIGIT),
+        (Phases(VOCABULARY, beginnings=[BARE]), "{f1} so {f", ALL),
+        (Phases(VOCABULARY, beginnings=[BARE], thought=BEGUN), "{f</think>{f", DIGIT),
+        (Phases(VOCABULARY, beginnings=[BARE], triggers=[Trigger("<call>", CALL)]), "{f1}<call>1", DIGIT),
+        (Phases(VOCABULARY, beginnings=[BARE], triggers=[Trigger("<call>", CALL)]), "<call>12</call>{f", ALL),
         # Nothing is called in a thought
         (Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=BEGUN), [GO], ALL),
         (Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=BEGUN), [*"</think>", GO, "1"], DIGIT),
@@ -197,6 +212,26 @@ DIGIT = set(b"0123456789")
 )
 def test_what_may_come(phases: Phases, text: str | list[str | int], then: set[int] | str) -> None:
     assert last(phases, text) == then
+
+
+@pytest.mark.parametrize(
+    ("text", "wish", "then"),
+    [
+        ("", "x", DIGIT),
+        ("1", "x", {END}),
+        ("1 ", "x", {END}),
+        ("1", "2", DIGIT | {ord(" "), END}),
+        ("1", " ", DIGIT | {ord(" "), END}),
+    ],
+)
+def test_an_answer_ends_where_it_may_and_something_else_is_wished(text: str, wish: str, then: set[int]) -> None:
+    course = Phases(VOCABULARY, OFTEN).start()
+    for token in ids(text):
+        course.advance(token)
+    logits = np.zeros(len(VOCABULARY), np.float32)
+    logits[ids(wish)] = 1
+    course.apply(logits)
+    assert set(np.flatnonzero(logits >= 0).tolist()) == then
 
 
 TOKENS = st.sampled_from([*LONG, *map(chr, range(32, 127)), *"</thin0123456789\n", *"<call>"]).map(

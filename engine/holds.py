@@ -1,0 +1,33 @@
+"""What an answer may be held to, besides a grammar for all of it. Data only."""
+
+from msgspec import Struct
+
+from engine.grammar import Grammar
+
+
+class Thought(Struct, frozen=True):
+    """How the model thinks before it answers. Names of control tokens in markers mean these tokens."""
+
+    close: str
+    open: str = ""
+    """With which it may begin; empty: it can't."""
+    begun: bool = False
+    """Whether the prompt has begun it."""
+    budget: int | None = None
+    """Tokens of thought, after which the model has to close; None: as many as it likes."""
+
+
+class Trigger(Struct, frozen=True):
+    """What the model is held to once it has written a marker."""
+
+    marker: str
+    grammar: Grammar
+    """Of what follows the marker. When it accepts, anything may follow."""
+
+
+class Beginning(Struct, frozen=True):
+    """The same for calls without a marker, which stand where an answer begins, or behind one another."""
+
+    pattern: str
+    """A regex for what comes first."""
+    grammar: Grammar
