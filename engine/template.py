@@ -102,9 +102,9 @@ class ChatTemplate:
         dialect = self.calling if offered else self.dialect
         if not (dialect.channels or dialect.thinks or offered):
             return None
-        return Parser(dialect, offered, self._spelled, self._thinking(prompt), bare)
+        return Parser(dialect, offered, self._spelled, self.thinking(prompt), bare)
 
-    def _thinking(self, prompt: Sequence[int]) -> Think | None:
+    def thinking(self, prompt: Sequence[int]) -> Think | None:
         """What the prompt's last words have begun."""
         vocabulary = self._vocabulary
         last = b"".join(vocabulary.bytes_of(id_) or vocabulary.name_of(id_).encode() for id_ in prompt[-LAST_WORDS:])

@@ -6,21 +6,25 @@ end of each stream.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
 from engine import Call, Message
-from server import formats, prompt
-from server.chat_schema import ChatChoice, ChatMessage, ChatRequest, ChatSchemaFormat, ChatTool
+from server import prompt
+from server.chat_schema import ChatChoice, ChatMessage, ChatRequest, ChatSchemaFormat, ChatTool, InputFormat
 from server.errors import InvalidRequest
 from server.formats import PLAIN, Format, SchemaFormat, TextWish
 from server.prompt import Conversation
 from server.reading import ROLES, Entry, Output, Reader, Thought
 from server.schema import NULL, ReasoningWish, Request, as_text, loose_text, part
+from server.tools import NO_TOOLS, Toolbox
 
 
 def request(chat: ChatRequest) -> Request:
-    """All that is not said in its messages; those are for `conversation`."""
+    """All that is not said in its messages; those are for `conversation`. Raises InvalidRequest."""
+    if chat.top_logprobs and not chat.logprobs:
+        raise InvalidRequest("`top_logprobs` needs `logprobs: true`.", param="top_logprobs")
     return Request(
         model=chat.model,
         input=[],
@@ -55,7 +59,13 @@ def _tool(tool: ChatTool) -> msgspec.Raw:
     """As `POST /v1/responses` has it: without the level in between."""
     inner = tool.custom if tool.type == "custom" else tool.function
     fields = {} if inner is None else msgspec.structs.asdict(inner)
+    if tool.custom is not None and tool.custom.format is not None:
+        fields["format"] = _input(tool.custom.format)
     return _raw({"type": tool.type, **fields})
+
+
+def _input(form: InputFormat) -> dict[str, Any]:
+    return {"type": form.type, **({} if form.grammar is None else msgspec.structs.asdict(form.grammar))}
 
 
 def _choice(choice: str | ChatChoice | None) -> msgspec.Raw:
@@ -78,7 +88,7 @@ def _raw(value: object) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
 
 
-def conversation(chat: ChatRequest) -> Conversation:
+def conversation(chat: ChatRequest, toolbox: Toolbox = NO_TOOLS) -> Conversation:
     """Raises InvalidRequest where there is no message, or one can't be read by a text model."""
     if chat.messages is None:
         raise InvalidRequest("`messages` is missing: send what was said so far.", param="messages")
@@ -88,7 +98,7 @@ def conversation(chat: ChatRequest) -> Conversation:
         for index, message in enumerate(chat.messages)
         for entry in _entries(message, f"messages[{index}]", reader)
     ]
-    return prompt.told(entries, reader.skipped, name="messages", note=formats.told(_format(chat)))
+    return prompt.told(entries, reader.skipped, name="messages", note=prompt.note(_format(chat), toolbox))
 
 
 def _format(chat: ChatRequest) -> Format:

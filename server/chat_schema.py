@@ -51,12 +51,25 @@ class OfferedFunction(Struct, frozen=True):
     name: str
     description: str | None = None
     parameters: msgspec.Raw = schema.NULL
+    strict: bool | None = None
+
+
+class InputGrammar(Struct, frozen=True):
+    syntax: str
+    definition: str
+
+
+class InputFormat(Struct, frozen=True):
+    """Of a custom tool, with a level more than `POST /v1/responses` has."""
+
+    type: str | None = None
+    grammar: InputGrammar | None = None
 
 
 class OfferedCustom(Struct, frozen=True):
     name: str
     description: str | None = None
-    format: msgspec.Raw = schema.NULL
+    format: InputFormat | None = None
 
 
 class ChatTool(Struct, frozen=True):

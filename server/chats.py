@@ -25,15 +25,15 @@ class Chats:
         body = await exchange.body(self._config.max_body_bytes, self._config.body_gap_seconds)
         asked = chat_schema.decode(body)
         self._models.resolve(asked.model)
-        conversation = chat.conversation(asked)
-        self._responses.notice([*(f"field {name}" for name in chat_schema.unknown_fields(body)), *conversation.skipped])
         request = replace(chat.request(asked), store=False)
-        toolbox = prompt.toolbox(request)
-        self._responses.notice(toolbox.skipped)
-        grammar = await self._models.grammar(request.format, "response_format.json_schema.schema")
+        toolbox = prompt.toolbox(request, nested=True)
+        conversation = chat.conversation(asked, toolbox)
+        fields = (f"field {name}" for name in chat_schema.unknown_fields(body))
+        self._responses.notice([*fields, *conversation.skipped, *toolbox.skipped])
+        hold = await self._models.hold(request.format, "response_format.json_schema.schema", toolbox)
         tokens = await self._models.tokens(conversation.messages, effort=prompt.effort(request), tools=toolbox.tools)
-        order = self._responses.order(
-            request, tokens, exchange.client, name="messages", toolbox=toolbox, grammar=grammar
+        order = await self._responses.order(
+            request, tokens, exchange.client, name="messages", toolbox=toolbox, hold=hold
         )
         with self._generations.make(order) as generation:
             if asked.stream:

@@ -29,7 +29,7 @@ class Compact:
         usages: list[Usage] = []
         while True:
             count, tokens = await self._models.render(left, partial(compaction.part, n_ctx=n_ctx), RENDERINGS)
-            order = self._responses.order(request, tokens, exchange.client)
+            order = await self._responses.order(request, tokens, exchange.client)
             with self._generations.make(order, anyway=bool(usages)) as generation:
                 response = await self._responses.whole(exchange, generation)
             text = compaction.written(response)

@@ -50,11 +50,12 @@ def in_effect(format_: Format) -> Format:
     return format_
 
 
-def told(format_: Format) -> str:
-    """What the model is told of it; empty for plain text."""
+def told(format_: Format, beside_calls: bool = False) -> str:
+    """What the model is told of it; empty for plain text. `beside_calls`: whether it may call functions too."""
+    answer = "If you call no function, answer" if beside_calls else "Answer"
     if isinstance(format_, PlainFormat):
         return ""
     if isinstance(format_, JsonFormat) or len(bytes(format_.schema)) > MOST_TOLD:
-        return "Answer with a JSON object only."
+        return f"{answer} with a JSON object only."
     about = f" ({format_.description})" if format_.description else ""
-    return f"Answer with JSON only{about}, as this JSON schema says:\n{bytes(format_.schema).decode()}"
+    return f"{answer} with JSON only{about}, as this JSON schema says:\n{bytes(format_.schema).decode()}"

@@ -14,13 +14,16 @@ class Interpreter:
         marks: Mapping[int, str],
         calls: Mapping[str, Calling] | None = None,
         parallel: bool = True,
+        speaks: bool = True,
     ) -> None:
         """`marks`: what the parser wants to have for control tokens; `calls`: what each function that the model
-        knows is to the client; `parallel`: whether an answer may have more than one call."""
+        knows is to the client; `parallel`: whether an answer may have more than one call; `speaks`: whether it may
+        have text. If not, what looks like it is a call's beginning that was cut."""
         self._parser = parser
         self._marks = marks
         self._calls = calls or {}
         self._parallel = parallel
+        self._speaks = speaks
         self.satisfied = False
         """Whether nothing more is wanted: the one call is made."""
 
@@ -35,9 +38,14 @@ class Interpreter:
         return list(self._cues(self._parser.feed(text)))
 
     def finish(self, cut: bool) -> list[Cue]:
-        """The rest. Where the answer was `cut`, a call that its end finds open stays so: it is not whole."""
+        """The rest. Where the answer was `cut`, a call that its end finds open stays so: it is not whole. One whose
+        very name was cut is none."""
         rest = self._parser.finish()
-        return list(self._cues(rest[:-1] if cut and rest and isinstance(rest[-1], CallEnded) else rest))
+        if cut and rest and isinstance(rest[-1], CallEnded):
+            last = max((n for n, each in enumerate(rest) if isinstance(each, CallBegun)), default=-1)
+            begun = rest[last] if last >= 0 else None
+            rest = rest[:last] if isinstance(begun, CallBegun) and begun.name not in self._calls else rest[:-1]
+        return list(self._cues(rest))
 
     def _cues(self, utterances: Iterable[Utterance]) -> Iterator[Cue]:
         for utterance in utterances:
@@ -45,7 +53,8 @@ class Interpreter:
                 return
             match utterance:
                 case Said(text):
-                    yield Text(text)
+                    if self._speaks:
+                        yield Text(text)
                 case Reasoned(text):
                     yield Reasoning(text)
                 case CallBegun(name):

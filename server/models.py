@@ -12,17 +12,18 @@ from engine import (
     ChatTemplate,
     Grammar,
     GrammarError,
-    Grammars,
     Message,
     ModelInfo,
     TemplateError,
     Tool,
     Vocabulary,
 )
-from server import truncation
+from server import holding, truncation
 from server.errors import InvalidRequest, NotFound
 from server.exchange import Exchange
-from server.formats import Format, JsonFormat, PlainFormat, SchemaFormat
+from server.formats import Format, PlainFormat
+from server.holding import FREE, Hold, Holding
+from server.tools import NO_TOOLS, Toolbox
 from server.truncation import Tokens
 
 LONG_CHARACTERS = 1 << 16
@@ -67,7 +68,7 @@ class ModelList(Struct, frozen=True):
 class Models:
     def __init__(self, served: Served, aliases: Collection[str]) -> None:
         self.served = served
-        self.grammars = Grammars(served.vocabulary)
+        self.holding = Holding(served.vocabulary, served.template)
         self._compiling = trio.CapacityLimiter(1)
         self._aliases = aliases
 
@@ -123,24 +124,21 @@ class Models:
         except TemplateError as error:
             raise InvalidRequest(f"{str(error)[0].upper()}{str(error)[1:]}.", param="input") from error
 
-    async def grammar(self, wanted: Format, name: str) -> Grammar | None:
-        """What the answer is held to. `name` is the field of the schema. Raises InvalidRequest."""
-        if isinstance(wanted, PlainFormat):
+    async def hold(self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS) -> Hold:
+        """What the answer is held to. `field` of the request has the format's schema. Raises InvalidRequest."""
+        if isinstance(wanted, PlainFormat) and not toolbox.known:
+            return FREE
+        asked = holding.wish(wanted, field, toolbox)
+        return await trio.to_thread.run_sync(self.holding.hold, asked, limiter=self._compiling)
+
+    async def grammar(self, hold: Hold, tokens: Sequence[int], effort: str | None, room: int) -> Grammar | None:
+        """For the job that answers these tokens; see Holding. Raises InvalidRequest."""
+        if (course := self.holding.course(hold, tokens, effort, room)) is None:
             return None
         try:
-            return await trio.to_thread.run_sync(self._compile, wanted, limiter=self._compiling)
+            return await trio.to_thread.run_sync(self.holding.grammar, course, limiter=self._compiling)
         except GrammarError as error:
-            place = f", at `{error.place}`" if error.place else ""
-            raise InvalidRequest(f"The schema in `{name}` cannot be held{place}: {error}.", param=name) from error
-
-    def _compile(self, wanted: JsonFormat | SchemaFormat) -> Grammar:
-        if isinstance(wanted, JsonFormat):
-            return self.grammars.json_object()
-        try:
-            schema = msgspec.json.decode(wanted.schema)
-        except RecursionError as error:
-            raise GrammarError("it is nested too deeply") from error
-        return self.grammars.json_schema(schema)
+            raise InvalidRequest(f"The answer cannot be held: {error}.") from error
 
     def _object(self) -> ModelObject:
         info = self.served.info

@@ -8,9 +8,10 @@ from msgspec import Struct
 from engine import Job, Message, Sampling
 from server import formats, history, tools, truncation
 from server.errors import InvalidRequest
+from server.formats import Format
 from server.reading import Entry, Reader, Thought
 from server.schema import Request
-from server.tools import Toolbox
+from server.tools import NO_TOOLS, Toolbox
 
 LOGPROBS = "message.output_text.logprobs"
 """Of `include`."""
@@ -23,7 +24,7 @@ class Conversation(Struct, frozen=True):
     skipped: tuple[str, ...]
 
 
-def conversation(request: Request, past: Sequence[msgspec.Raw] = ()) -> Conversation:
+def conversation(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: Toolbox = NO_TOOLS) -> Conversation:
     """What is to be answered. `past`: the items of the turns before this one, oldest first.
 
     An empty input, or none, says that the past is all there is. Raises InvalidRequest where nothing is left of the
@@ -36,7 +37,12 @@ def conversation(request: Request, past: Sequence[msgspec.Raw] = ()) -> Conversa
     said = list(_said(request.input, reader))
     if request.input or not past:
         _something(said, reader.skipped, "input")
-    return told([*before, *said], reader.skipped, request.instructions, note=formats.told(request.format))
+    return told([*before, *said], reader.skipped, request.instructions, note=note(request.format, toolbox))
+
+
+def note(format_: Format, toolbox: Toolbox) -> str:
+    """What the model is told of the format; nothing where its answer has to be a call."""
+    return "" if toolbox.demanded else formats.told(format_, beside_calls=bool(toolbox.offers))
 
 
 def told(
@@ -88,9 +94,9 @@ def effort(request: Request) -> str | None:
     return None if request.reasoning is None else request.reasoning.effort
 
 
-def toolbox(request: Request) -> Toolbox:
-    """Raises InvalidRequest."""
-    return tools.toolbox(request.tools or (), request.tool_choice, request.parallel_tool_calls is not False)
+def toolbox(request: Request, nested: bool = False) -> Toolbox:
+    """`nested`: see `tools`. Raises InvalidRequest."""
+    return tools.toolbox(request.tools or (), request.tool_choice, request.parallel_tool_calls is not False, nested)
 
 
 def top_logprobs(request: Request) -> int | None:

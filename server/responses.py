@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
-from engine import ChatTemplate, Engine, Grammar, Message, Sampling
+from engine import ChatTemplate, Engine, Message, Sampling
 from server import conversations, formats, items, prompt, schema, sse
 from server.answer import Answer
 from server.archive import Archive
@@ -19,8 +19,10 @@ from server.errors import ApiError, InvalidRequest, Unavailable
 from server.events import ConversationReference, Reasoning, Response, TextConfig
 from server.exchange import Exchange, HungUp
 from server.follow import follow
+from server.formats import Format, PlainFormat
 from server.generation import Generation, Order
 from server.generations import Generations
+from server.holding import FREE, Hold
 from server.interpreter import Interpreter
 from server.models import Models
 from server.references import References
@@ -61,9 +63,9 @@ class Responses:
         asked = await self.asked(exchange)
         request = asked.request
         self._check_background(request)
-        grammar = await self._models.grammar(request.format, "text.format.schema")
+        hold = await self._models.hold(request.format, "text.format.schema", asked.toolbox)
         tokens = await self.tokens(request, asked.messages, asked.toolbox)
-        order = self.order(request, tokens, exchange.client, asked.root, toolbox=asked.toolbox, grammar=grammar)
+        order = await self.order(request, tokens, exchange.client, asked.root, toolbox=asked.toolbox, hold=hold)
         with self._generations.make(order) as generation:
             if request.background:
                 await self._leave_alone(exchange, generation, bool(request.stream))
@@ -80,8 +82,8 @@ class Responses:
         self._models.resolve(request.model)
         past, root = await self._before(request)
         request = await self._references.resolved(request, past)
-        conversation = prompt.conversation(request, past)
         toolbox = prompt.toolbox(request)
+        conversation = prompt.conversation(request, past, toolbox)
         fields = (f"field {name}" for name in schema.unknown_fields(body))
         self.notice([*fields, *prompt.not_included(request), *conversation.skipped, *toolbox.skipped])
         return Asked(request, conversation.messages, root, toolbox)
@@ -113,7 +115,7 @@ class Responses:
             raise ApiError(error.message)
         return generation.response
 
-    def order(
+    async def order(
         self,
         request: Request,
         tokens: list[int],
@@ -121,7 +123,7 @@ class Responses:
         root: str | None = None,
         name: str = "input",
         toolbox: Toolbox = NO_TOOLS,
-        grammar: Grammar | None = None,
+        hold: Hold = FREE,
     ) -> Order:
         """`root`: see Asked; `tokens` came of the field `name`.
 
@@ -131,7 +133,8 @@ class Responses:
         sampling = prompt.sampling(request, self._config.sampling)
         prompt.check_bias(sampling, served.info.n_vocab)
         job = prompt.job(request, tokens, sampling, served.info.n_ctx, name)
-        first = self._first(request, sampling, toolbox)
+        grammar = await self._models.grammar(hold, tokens, prompt.effort(request), job.max_tokens)
+        first = self._first(request, sampling, toolbox.in_effect(hold.loose))
         return Order(
             first=first,
             job=replace(
@@ -144,8 +147,7 @@ class Responses:
                 served.vocabulary,
                 len(tokens),
                 prompt.stops(request),
-                # What a grammar holds is nothing but text, whatever the prompt has begun.
-                None if grammar is not None else _interpreter(served.template, tokens, toolbox),
+                _interpreter(served.template, tokens, toolbox, request.format),
             ),
             items=items.kept(request.input or (), first.id) if first.store or first.conversation else b"[]",
             streamed=bool(request.stream),
@@ -169,7 +171,7 @@ class Responses:
             presence_penalty=sampling.presence_penalty,
             previous_response_id=request.previous_response_id,
             prompt_cache_key=request.prompt_cache_key,
-            reasoning=Reasoning(prompt.effort(request) if self._models.served.template.manners.effort else None),
+            reasoning=Reasoning(self._models.holding.effort(prompt.effort(request))),
             safety_identifier=request.safety_identifier,
             store=self._archive is not None and request.store is not False,
             temperature=sampling.temperature,
@@ -233,9 +235,14 @@ class Responses:
                 log.warning("skipped, here and from now on: %.100r", what)
 
 
-def _interpreter(template: ChatTemplate, tokens: list[int], toolbox: Toolbox) -> Interpreter | None:
-    parser = template.parser(tokens, toolbox.offered)
-    return None if parser is None else Interpreter(parser, template.marks, toolbox.calls, toolbox.parallel)
+def _interpreter(template: ChatTemplate, tokens: list[int], toolbox: Toolbox, wanted: Format) -> Interpreter | None:
+    formatted = not (isinstance(wanted, PlainFormat) or toolbox.demanded)
+    parser = template.parser(tokens, toolbox.offered, bare=not formatted)
+    return (
+        None
+        if parser is None
+        else Interpreter(parser, template.marks, toolbox.calls, toolbox.parallel, speaks=not toolbox.demanded)
+    )
 
 
 def _gone(response_id: str) -> InvalidRequest:

@@ -1,22 +1,19 @@
-"""`tools` and `tool_choice`: what the model is told of them, what the response echoes, and the way back. Pure.
+"""`tools` and `tool_choice`: what may be called, what the response echoes, and the way back. Pure."""
 
-To the model all of them are functions. A namespace's are called `namespace__name` there, and one that takes a text has
-a single parameter, `input`; what comes back is what the client has named. What can't be served is skipped, never a
-4xx: Codex always sends `web_search`.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, TypeAlias
+from collections.abc import Container, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from engine import Tool
+from engine.forms import MOST_CALLS
 from server.cues import Calling
 from server.errors import InvalidRequest
+from server.offers import Offer, Reader
 from server.reading import flat
-from server.schema import NULL, Typed, absent, part
-from server.toolset import NULL as NO_FORMAT
+from server.schema import NULL, part
 from server.toolset import (
     AllowedTools,
     CustomChoice,
@@ -29,52 +26,35 @@ from server.toolset import (
 )
 
 MOST_TOOLS = 512
-NO_PARAMETERS = '{"type":"object","properties":{}}'
-TEXT_INPUT = '{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}'
-
-
-ToolName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
-
-
-class FunctionParam(Struct, frozen=True):
-    """`function`, of `tools`. Its `strict` is not read: see `_function`."""
-
-    name: ToolName
-    description: str | None = None
-    parameters: Raw = NULL
-
-
-class CustomParam(Struct, frozen=True):
-    """`custom`: a tool that takes a text."""
-
-    name: ToolName
-    description: str | None = None
-    format: Raw = NULL
-
-
-class NamespaceParam(Struct, frozen=True):
-    """`namespace`: tools under one name (Codex, MCP)."""
-
-    name: ToolName
-    description: str | None = None
-    tools: list[Raw] = []
-
-
-class Offer(Struct, frozen=True):
-    """One function that the model may call."""
-
-    tool: Tool
-    calling: Calling
-    """As the client knows it."""
 
 
 class Toolbox(Struct, frozen=True):
     echo: tuple[ToolEcho, ...] = ()
     choice: ToolChoice = "auto"
+    known: tuple[Offer, ...] = ()
     offers: tuple[Offer, ...] = ()
     """Those that may be called by this choice."""
     skipped: tuple[str, ...] = ()
     parallel: bool = True
+
+    @property
+    def most(self) -> int:
+        """Calls in one answer that has to be calls."""
+        named = isinstance(self.choice, NamedChoice | CustomChoice)
+        return MOST_CALLS if self.parallel and not named else 1
+
+    @property
+    def demanded(self) -> bool:
+        """Whether the answer has to be calls."""
+        match self.choice:
+            case "auto" | "none" | AllowedTools("auto"):
+                return False
+            case _:
+                return True
+
+    def in_effect(self, loose: Container[str]) -> "Toolbox":
+        """As it is echoed, where those functions (by the model's names) are not held to their schemas."""
+        return replace(self, echo=tuple(_in_effect(tool, loose) for tool in self.echo))
 
     @property
     def tools(self) -> tuple[Tool, ...]:
@@ -99,69 +79,29 @@ class Toolbox(Struct, frozen=True):
 NO_TOOLS = Toolbox()
 
 
-def toolbox(raws: Sequence[Raw], choice: Raw = NULL, parallel: bool = True) -> Toolbox:
-    """Raises InvalidRequest."""
+def toolbox(raws: Sequence[Raw], choice: Raw = NULL, parallel: bool = True, nested: bool = False) -> Toolbox:
+    """`nested`: whether they stood a level deeper, as Chat Completions has them. Raises InvalidRequest."""
     if len(raws) > MOST_TOOLS:
         raise InvalidRequest(f"`tools` has {len(raws)} entries; at most {MOST_TOOLS} are read.", param="tools")
-    skipped: list[str] = []
-    echo = [tool for index, raw in enumerate(raws) for tool in _read(raw, f"tools[{index}]", skipped)]
-    offers = tuple(offer for tool in echo for offer in _offers(tool))
-    chosen, allowed = _chosen(choice, offers)
-    return Toolbox(tuple(echo), chosen, allowed, tuple(skipped), parallel)
+    reader = Reader(nested)
+    echo = tuple(reader.all(raws))
+    known = tuple(reader.offers)
+    chosen, offers = _chosen(choice, known)
+    return Toolbox(echo, chosen, known, offers, tuple(reader.skipped), parallel)
 
 
-def _read(raw: Raw, place: str, skipped: list[str]) -> Iterator[ToolEcho]:
-    match part(raw, Typed, place).type:
-        case "function":
-            yield _function(part(raw, FunctionParam, place), place)
-        case "custom":
-            tool = part(raw, CustomParam, place)
-            yield CustomTool(tool.name, tool.description, NO_FORMAT if absent(tool.format) else tool.format)
-        case "namespace":
-            space = part(raw, NamespaceParam, place)
-            inner = [
-                tool
-                for index, raw in enumerate(space.tools)
-                for tool in _read(raw, f"{place}.tools[{index}]", skipped)
-                if not isinstance(tool, NamespaceTool)
-            ]
-            yield NamespaceTool(space.name, space.description or "", tuple(inner))
-        case kind:
-            skipped.append(f"tool {kind or 'without type'}")
+T = TypeVar("T", bound=FunctionTool | CustomTool)
 
 
-def _function(tool: FunctionParam, place: str) -> FunctionTool:
-    """Echoed with `strict: false`: nothing holds a model to a schema yet."""
-    if absent(tool.parameters):
-        return FunctionTool(tool.name, tool.description, strict=False)
-    part(tool.parameters, _Parameters, f"{place}.parameters")
-    return FunctionTool(tool.name, tool.description, tool.parameters, False)
+def _in_effect(tool: ToolEcho, loose: Container[str]) -> ToolEcho:
+    if isinstance(tool, NamespaceTool):
+        return replace(tool, tools=tuple(_strict(inner, loose, tool.name) for inner in tool.tools))
+    return _strict(tool, loose)
 
 
-def _offers(tool: ToolEcho, namespace: str | None = None) -> Iterator[Offer]:
-    match tool:
-        case FunctionTool(name, description, parameters):
-            schema = NO_PARAMETERS if absent(parameters) else bytes(parameters).decode()
-            yield Offer(Tool(flat(name, namespace), description or "", schema), Calling(name, namespace))
-        case CustomTool(name, description, format_):
-            told = "\n".join(filter(None, [description, _grammar(format_)]))
-            yield Offer(Tool(flat(name, namespace), told, TEXT_INPUT), Calling(name, namespace, custom=True))
-        case NamespaceTool(name, description, tools):
-            for inner in tools:
-                yield from _offers(inner, name)
-
-
-class _Format(Struct):
-    syntax: str = ""
-    definition: str = ""
-
-
-def _grammar(format_: Raw) -> str:
-    """What is said of a text that must be of a form."""
-    if absent(format_):
-        return ""
-    read = part(format_, _Format, "tools.format")
-    return f"The input must be of this form ({read.syntax}):\n{read.definition}" if read.definition else ""
+def _strict(tool: T, loose: Container[str], namespace: str | None = None) -> T:
+    held = flat(tool.name, namespace) not in loose
+    return replace(tool, strict=held) if isinstance(tool, FunctionTool) else tool
 
 
 class _Choice(Struct):
@@ -228,11 +168,9 @@ def _of(wish: _Choice, offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
 
 
 def _demanded(choice: ToolChoice, offers: tuple[Offer, ...]) -> Allowed:
-    """A call that must be made. This is where one that is held by a grammar would go on with `choice, offers`."""
-    raise InvalidRequest(
-        "`tool_choice` demands a call, and this server can't hold a model to one yet: use auto or none.",
-        param="tool_choice",
-    )
+    if not offers:
+        raise InvalidRequest("`tool_choice` demands a call, and there is no function to call.", param="tool_choice")
+    return choice, offers
 
 
 class _Parameters(Struct):

@@ -90,10 +90,12 @@ DRAWN = {
     "server.reading": "engine errors replayed schema summary",
     "server.history": "engine reading",
     "server.prompt": "engine errors formats history reading schema tools truncation",
+    "server.offers": "engine cues reading schema toolset",
+    "server.holding": ("engine engine.forms engine.grammar engine.json_schema effort errors formats offers tools"),
     "server.truncation": "engine",
     "server.compaction": "engine errors events schema summary truncation",
     "server.chat_schema": "formats schema",
-    "server.chat": "engine chat_schema errors formats prompt reading schema",
+    "server.chat": "engine chat_schema errors formats prompt reading schema tools",
     "server.completion": "events output sse",
     "server.cues": "errors events",
     "server.open_items": "cues events output",
@@ -102,7 +104,7 @@ DRAWN = {
     "server.replay": "cues errors events stream",
     "server.items": "errors schema",
     "server.interpreter": "engine cues",
-    "server.tools": "engine cues errors reading schema toolset",
+    "server.tools": "engine engine.forms cues errors offers reading schema toolset",
     "server.logprobs": "engine events",
     "server.answer": "engine cues errors events interpreter logprobs",
     "server.pulse": "answer cues events stream",
@@ -120,7 +122,7 @@ DRAWN = {
     "server.busy": "",
     "server.gate": "errors",
     "server.routes": "errors",
-    "server.models": "engine errors exchange formats truncation",
+    "server.models": "engine errors exchange formats holding tools truncation",
     "server.generation": (
         "engine answer archive conversation_store cues database entries errors events pulse replay store stream"
     ),
@@ -133,7 +135,7 @@ DRAWN = {
     "server.references": "archive errors items reading schema",
     "server.responses": (
         "engine answer archive config conversations entries errors events exchange follow formats generation "
-        "generations interpreter items models prompt references schema sse tools"
+        "generations holding interpreter items models prompt references schema sse tools"
     ),
     "server.tokens": "exchange responses",
     "server.compact": "compaction events exchange generations models responses",
@@ -229,6 +231,7 @@ PURE = {
     "server.open_items",
     "server.output",
     "server.logprobs",
+    "server.offers",
     "server.prompt",
     "server.pulse",
     "server.reading",

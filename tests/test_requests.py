@@ -28,8 +28,7 @@ REFUSED = {
     "temperature of the wrong kind": (400, "temperature"),
     "temperature out of range": (400, "temperature"),
     "a schema of no type": (400, "text.format.schema"),
-    # Not wrong: they wait for constrained decoding.
-    "a call is demanded": (400, "tool_choice"),
+    "a call of nobody": (400, "tool_choice"),
 }
 
 
@@ -52,7 +51,7 @@ def fault(shape: Shape) -> str | None:
         "temperature of the wrong kind": isinstance(temperature, str),
         "temperature out of range": isinstance(temperature, int | float) and not 0 <= temperature <= 2,
         "a schema of no type": "no-such-type" in json.dumps(body),
-        "a call is demanded": body.get("tool_choice") not in (None, "auto", "none"),
+        "a call of nobody": (body.get("tool_choice") or {}) == {"type": "function", "name": "nope"},
     }
     return next((name for name, found in faults.items() if found), None)
 
@@ -84,6 +83,17 @@ def wished_format(shape: Shape) -> str:
     return str((text.get("format") or {}).get("type"))
 
 
+def check_called(body: dict[str, Any], response: dict[str, Any]) -> None:
+    schemas = {tool["name"]: tool["parameters"] for tool in body["tools"]}
+    assert response["output"], "a call was demanded"
+    for item in response["output"]:
+        assert item["type"] == "function_call"
+        if item["status"] == "completed":
+            jsonschema.validate(json.loads(item["arguments"]), schemas[item["name"]])
+        else:
+            assert response["status"] == "incomplete"
+
+
 OURS = ("content-type", "content-length", "connection", "host", "transfer-encoding")
 """Headers that the connection of the test has its own of."""
 
@@ -105,6 +115,9 @@ def check_answered(shape: Shape, answer: Answer) -> None:
     assert [(tool["type"], tool["name"]) for tool in response["tools"]] == [
         (tool["type"], tool["name"]) for tool in served_tools
     ]
+    if shape["body"].get("tool_choice") not in (None, "auto", "none"):
+        check_called(shape["body"], response)
+        return
     if wished_format(shape) == "json_schema":
         if response["status"] == "completed":
             jsonschema.validate(json.loads(answer.text), shape["body"]["text"]["format"]["schema"])

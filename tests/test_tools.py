@@ -13,7 +13,7 @@ from openai.types.responses import Response as ClientResponse
 
 from engine import Tool
 from engine.scripted import ScriptedModel
-from server import tools
+from server import offers, tools
 from server.cues import Calling
 from server.errors import InvalidRequest
 from tests import wire
@@ -32,7 +32,7 @@ TIME = {"type": "function", "name": "get_time"}
 PATCH = {
     "type": "custom",
     "name": "apply_patch",
-    "format": {"type": "grammar", "syntax": "lark", "definition": "start: /x+/"},
+    "format": {"type": "grammar", "syntax": "lark", "definition": "start: /x(\\nx)*/"},
 }
 AGENTS: dict[str, Any] = {
     "type": "namespace",
@@ -120,10 +120,10 @@ async def test_a_call_that_is_cut_is_incomplete() -> None:
 
 
 async def test_what_is_in_a_namespace_comes_back_by_its_two_names() -> None:
-    streamed, _ = await asked(f"{call('agents__close')}{call('close')}", tools=[AGENTS])
+    streamed, _ = await asked(call("agents__close") * 2, tools=[AGENTS])
     assert gist(output(streamed)) == [("function_call", "agents", "close", ARGUMENTS)] * 2
     assert streamed.events[-1]["response"]["tools"] == [
-        AGENTS | {"tools": [{"description": None, "strict": False} | tool for tool in AGENTS["tools"]]}
+        AGENTS | {"tools": [{"description": None} | tool | {"strict": True} for tool in AGENTS["tools"]]}
     ]
 
 
@@ -141,7 +141,7 @@ async def test_what_can_not_be_served_is_skipped_and_not_echoed() -> None:
     hosted = [{"type": "web_search", "external_web_access": True}, {"type": "mcp", "server_label": "x"}, {"no": "type"}]
     streamed, _ = await asked("It is warm.", tools=[*hosted, WEATHER])
     response = streamed.events[-1]["response"]
-    assert (response["tools"], response["tool_choice"]) == ([WEATHER | {"strict": False}], "auto")
+    assert (response["tools"], response["tool_choice"]) == ([WEATHER | {"strict": True}], "auto")
     assert gist(response["output"]) == [("message", "It is warm.")]
 
 
@@ -173,10 +173,8 @@ def evaluated(running: Running) -> bytes:
 @pytest.mark.parametrize(
     "choice",
     [
-        "required",
-        {"type": "function", "name": "get_weather"},
         {"type": "function", "name": "nobody"},
-        {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "get_weather"}]},
+        {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "nobody"}]},
         "sometimes",
     ],
 )
@@ -274,8 +272,8 @@ def test_every_tool_is_a_function_to_the_model() -> None:
     assert box.tools == (
         Tool("get_weather", "The weather.", msgspec.json.encode(PARAMETERS).decode()),
         Tool("agents__close", "", msgspec.json.encode(PARAMETERS).decode()),
-        Tool("apply_patch", "The input must be of this form (lark):\nstart: /x+/", tools.TEXT_INPUT),
-        Tool("get_time", "", tools.NO_PARAMETERS),
+        Tool("apply_patch", "The input must be of this form (lark):\nstart: /x(\\nx)*/", offers.TEXT_INPUT),
+        Tool("get_time", "", offers.NO_PARAMETERS),
     )
     assert box.calls == {
         "get_weather": Calling("get_weather"),
