@@ -18,6 +18,7 @@ class Block(Struct, frozen=True):
     """Calls behind a marker."""
 
     open: str
+    """With `$name`: that of a function on offer."""
     read: Read
     keeps: bool = False
     """Whether the marker is part of what is read."""
@@ -39,12 +40,21 @@ class Dialect(Struct, frozen=True):
     """Markers that say nothing else: they stand around calls."""
     bare: bool = False
     """Whether an answer may also be nothing but calls, as JSON without a marker."""
+    begun: str = ""
+    """The beginning of a marker, with which prompts end."""
+    said: str = ""
+    """The marker before what is no call."""
     channels: bool = False
     """Whether all is said in messages that are addressed (harmony)."""
     form: Form = GENERIC_FORM
     """How calls are written."""
     thinks: tuple[Think, ...] = ()
     """The template adds to these: families and their ways to think are mixed freely."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether an answer is nothing but its text where nothing may be called."""
+        return not (self.channels or self.thinks or self.said)
 
 
 class Parser:
@@ -64,6 +74,7 @@ class Parser:
         self._dialect = dialect
         self._offered = offered or {}
         self._scanner = Scanner(spelled or {})
+        self._scanner.feed(dialect.begun)
         self._begun = thinking
         self._bare = bare
         self.thinking = thinking is not None
@@ -99,11 +110,17 @@ class Parser:
             prose.cut()
         if self._offered and dialect.bare and self._bare:
             yield from self._bare_calls(prose)
-        blocks = {block.open: block for block in dialect.blocks} if self._offered else {}
+        blocks = {
+            block.open.replace("$name", name): block
+            for block in dialect.blocks
+            for name in (self._offered if "$name" in block.open else list(self._offered)[:1])
+        }
         silent = dialect.silent if self._offered else ()
         thinks = {think.open: think for think in dialect.thinks}
         closes = tuple(think.close for think in dialect.thinks)
-        markers = (*blocks, *silent, *thinks, *closes)
+        markers = (*blocks, *silent, *filter(None, [dialect.said]), *thinks, *closes)
+        if dialect.begun and not (yield from self._at_one_of(markers)):
+            yield from scanner.passes(dialect.begun)
         while True:
             ends = markers
             if not self._bare and not (yield from self._at_one_of(markers)):

@@ -21,6 +21,10 @@ def _first(head: Sequence[str]) -> str:
     return re.sub(r":\d+$", "", head[0].strip().removeprefix("functions."))
 
 
+def _addressed(head: Sequence[str]) -> str:
+    return head[0].strip().removeprefix(">>>")
+
+
 def _second(head: Sequence[str]) -> str:
     return head[1].strip() if len(head) > 1 else ""
 
@@ -145,6 +149,14 @@ _FAMILIES = (
         (Block("<function=", named((">",), _first, ("</function>",))),),
         ("</function>",),
         form=Form("<function=$name>$arguments</function>", ("<function=",)),
+    ),
+    Dialect(
+        "functionary-3.2",
+        (">>>all", ">>>${recipient}"),
+        (Block(">>>$name\n", named(("\n",), _addressed), keeps=True),),
+        begun=">>>",
+        said=">>>all\n",
+        form=Form(">>>$name\n$arguments", (">>>$name\n",), between="", answer="all\n$answer"),
     ),
     MINIMAX,
     MINICPM,

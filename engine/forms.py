@@ -55,14 +55,16 @@ def answer(
         if calls.form.unmarked and format_ is None:
             begin = f"({begin})?"
         several = _several(calls, rules, most)
-        ways.append(_joined(begin, rules.phrase(calls.opening, _MADE_UP), several, f"{_AROUND}?"))
+        opening = rules.phrase(calls.opening.removeprefix(dialect.begun), _MADE_UP)
+        ways.append(_joined(begin, opening, several, f"{_AROUND}?"))
     if format_ is not None:
         ways.append(rules.phrase(dialect.form.answer, {"answer": rules.json(format_)}))
     if not ways:
         raise GrammarError("this model can't be held to a call of such a name")
     head, text, tail = dialect.form.before.partition("$text")
     before = f"({rules.phrase(head)} {rules.until(tail)})?" if text else ""
-    return rules.text(_joined(f"{_AROUND}?", before, rules.one_of(ways)))
+    space = "" if dialect.begun else f"{_AROUND}?"
+    return rules.text(_joined(space, before, rules.one_of(ways)))
 
 
 def triggers(
@@ -70,6 +72,12 @@ def triggers(
 ) -> list[tuple[str, str]]:
     """Markers by which calls begin, each with what follows it up to the end of the calls. Raises GrammarError."""
     found = []
+    for function in filter(lambda function: function.plain, functions):
+        for marker in dialect.form.markers:
+            if "$name" in marker:
+                rules = Rules(notation)
+                rest = rules.phrase(dialect.form.call.partition(marker)[2], _parts(dialect.form, function, rules))
+                found.append((marker.replace("$name", function.name), rules.text(rest)))
     for marker in dict.fromkeys((*dialect.form.markers, *(() if dialect.channels else GENERIC_FORM.markers))):
         rules = Rules(notation)
         own = marker in dialect.form.markers
@@ -126,8 +134,12 @@ def _body(form: Form, function: Function, rules: Rules, said: int = 0) -> str | 
     if not (form.any_name or function.plain):
         return None
     name = _in_json(function.name)[said:]
-    parts = {"arguments": form.write(function, rules), **_MADE_UP}
-    return _joined(name and plain(name), rules.phrase(form.call.partition("$name")[2], parts))
+    rest = rules.phrase(form.call.partition("$name")[2], _parts(form, function, rules))
+    return _joined(name and plain(name), rest)
+
+
+def _parts(form: Form, function: Function, rules: Rules) -> dict[str, str]:
+    return {"arguments": form.write(function, rules), **_MADE_UP}
 
 
 def _in_json(name: str) -> str:

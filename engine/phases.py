@@ -34,6 +34,7 @@ class Phases:
         triggers: Sequence[Trigger] = (),
         thought: Thought | None = None,
         beginnings: Sequence[Beginning] = (),
+        begun: str = "",
     ) -> None:
         """Raises GrammarError."""
         self.vocabulary = vocabulary
@@ -45,6 +46,7 @@ class Phases:
         self.open = self._marker(thought.open, None) if thought is not None and thought.open else None
         self.close = None if thought is None else self._marker(thought.close, answer)
         self.beginnings = [(re.compile(each.pattern.encode()), each.grammar) for each in beginnings]
+        self.begun = spelled(vocabulary, begun)
         self.calls = {self._marker(each.marker, each.grammar): each.grammar for each in triggers}
 
     def start(self) -> "Course":
@@ -68,7 +70,7 @@ class Phases:
         if thought is not None and thought.begun:
             return _Thinking(self, 0)
         if self.answer is None:
-            return _First(self, 0)
+            return _First(self, 0).feed(self.begun) if self.begun else _First(self, 0)
         if self.open is not None and thought is not None and thought.budget != 0:
             return _Opening(self, self.answer.start(), list(tokens(self.vocabulary, self.open.text)))
         return _Answer(self, self.answer.start())

@@ -100,7 +100,7 @@ class ChatTemplate:
         """What takes an answer to `prompt` apart; None where it can be nothing but text. `offered`: the functions
         that it may call; `bare`: see Parser."""
         dialect = self.calling if offered else self.dialect
-        if not (dialect.channels or dialect.thinks or offered):
+        if dialect.plain and not offered:
             return None
         return Parser(dialect, offered, self._spelled, self.thinking(prompt), bare)
 

@@ -63,7 +63,7 @@ class Form(Struct, frozen=True):
     call: str
     """With `$name` and `$arguments`; `$id` and `$number` are made up by the model."""
     markers: tuple[str, ...]
-    """Those by which one sees that calls have begun."""
+    """Those by which one sees that calls have begun; with `$name`, one for each function."""
     begin: str = ""
     """Before the first of several calls."""
     between: str | None = "~"

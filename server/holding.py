@@ -113,7 +113,8 @@ class Holding:
 
     def _made(self, course: Course) -> Phases:
         hold = course.hold
-        return Phases(self._vocabulary, hold.answer, hold.triggers, course.thought, hold.beginnings)
+        begun = self._template.dialect.begun
+        return Phases(self._vocabulary, hold.answer, hold.triggers, course.thought, hold.beginnings, begun)
 
     def _hold(self, wish: Wish) -> Hold:
         """Raises InvalidRequest, naming the field."""
@@ -144,7 +145,7 @@ class Holding:
         ]
         dialect = template.calling if functions else template.dialect
         format_ = None if wish.format is None or wish.demanded else _decoded(wish.format)
-        if format_ is not None and not (functions or dialect.channels or dialect.thinks):
+        if format_ is not None and dialect.plain and not functions:
             return Hold(grammars.json_schema(format_), loose=loose)
         if format_ is not None or wish.demanded:
             return Hold(grammars.lark(forms.answer(dialect, functions, grammars, wish.most, format_)), loose=loose)

@@ -139,6 +139,13 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
     "harmony, the last word": (
         named("harmony"), "<|channel|>final<|message|>It is.", [Said("It is.")],
     ),
+    "addressed to all": (
+        named("functionary-3.2"),
+        "all\nSo:\n\n>>> civet\n>>>civet\n{}",
+        [Said("So:\n\n>>> civet"), *call("civet", "{}")],
+    ),
+    "addressed to two": (named("functionary-3.2"), f"civet\n{LONG}>>>civet\n{LONG}", CIVET * 2),
+    "addressed to nobody": (named("functionary-3.2"), "civets\n>>>", [Said("civets\n>>>")]),
 }  # fmt: skip
 
 
@@ -206,7 +213,6 @@ UNREAD = {
     # Its calls are nested elements.
     "MiniMax-M3",
     # It addresses each part of an answer.
-    "meetkai-functionary-medium-v3.2",
     "muse-glimmer",
     # It fails when it is told of tools.
     "CohereForAI-c4ai-command-r-plus-tool_use",
@@ -298,6 +304,8 @@ FAMILIES = {
     "deepseek-ai-DeepSeek-V3.1": "deepseek",
     "GLM-4.6": "glm",
     "Kimi-K2-Instruct": "kimi",
+    "meetkai-functionary-medium-v3.1": "functionary",
+    "meetkai-functionary-medium-v3.2": "functionary-3.2",
     "HuggingFaceTB-SmolLM3-3B": "generic",
     "google-gemma-2-2b-it": "generic",
 }

@@ -227,11 +227,12 @@ def test_a_call_that_has_begun_goes_on_as_one_on_offer(dialect: Dialect, control
     random = np.random.default_rng(5)
     names = offered_to(dialect)
     found = triggers(dialect, functions(names), grammars, most=3)
-    assert {marker for marker, _ in found} >= {dialect.form.markers[0]}
+    assert {marker for marker, _ in found} >= {dialect.form.markers[0].replace("$name", names[0])}
     for marker, lark in found:
-        form = dialect.form if marker in dialect.form.markers else GENERIC.form
+        form = GENERIC.form if marker in GENERIC.form.markers else dialect.form
         whole = re.sub(r"\$[a-z]+", "0", f"{form.begin}{form.call.partition('$name')[0]}".replace("~", ""))
-        begun = vocabulary.encode_prompt(whole[: whole.index(marker) + len(marker)])
+        whole = whole[: whole.index(marker) + len(marker)] if marker in whole else marker
+        begun = vocabulary.encode_prompt(whole.removeprefix(dialect.begun))
         ended = 0
         for bias in (3, 4, 5, 6):
             tokens = walk(grammars.lark(lark).start(), vocabulary, random, bias)
@@ -334,6 +335,7 @@ def test_what_a_real_template_writes_for_a_call_is_of_the_form(file: Path) -> No
     form = template.dialect.form
     opening = re.split("[~$]", f"{'' if form.unmarked else form.begin}{form.call}")[0]
     text = test_dialect.answer_of(whole)[whole.index(opening) :] if opening in whole else whole
+    text = text.removeprefix(template.dialect.begun)
     vocabulary, grammars = room(())
     grammar = grammars.lark(answer(template.dialect, [Function(name, PAST[name]) for name in PAST], grammars))
     assert takes(grammar, vocabulary, re.split(r"TEXT|<.close.>message", text)[0].rstrip()) == (file.stem not in UNLIKE)

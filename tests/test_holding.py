@@ -113,6 +113,37 @@ async def test_json_of_the_format_is_no_call_though_it_looks_like_one() -> None:
     assert gist(folded.json["output"]) == [("message", said)]
 
 
+ADDRESSED = (
+    "{% if tools %}>>>${recipient} {{ tools | tojson }}{% endif %}"
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}>>>all\n{% endif %}{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}>>>{{ c.function.name }}\n{{ c.function.arguments }}{% endfor %}{% endfor %}"
+    "<|assistant|>>>>"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "kinds"),
+    [
+        ("all\nWell.", {}, ["message"]),
+        ("all\nWell.", {"tools": [WEATHER]}, ["message"]),
+        ("all\nWell.", {"tools": [WEATHER], "tool_choice": NAMED}, ["function_call"]),
+        ("get_weather\n{}", {"tools": [WEATHER]}, ["function_call"]),
+        ('all\nWell.>>>get_weather\n{"city": "Paris"}', {"tools": [WEATHER]}, ["message", "function_call"]),
+        ('all\n{"city": "Oslo"}', {"text": {"format": FORMAT}}, ["message"]),
+        ("get_weather\n{}", {"tools": [WEATHER], "text": {"format": FORMAT}}, ["function_call"]),
+    ],
+)
+async def test_a_prompt_may_have_begun_to_address_the_answer(text: str, fields: Any, kinds: list[str]) -> None:
+    streamed, folded = await answers(stubborn(f">>>{text}".encode()), ADDRESSED, parallel_tool_calls=False, **fields)
+    assert gist(output(streamed)) == gist(folded.json["output"])
+    assert [kind for kind, *_ in gist(folded.json["output"])] == kinds
+    for kind, *_, said in gist(folded.json["output"]):
+        if kind == "function_call" or "text" in fields:
+            assert json.loads(said)["city"] in ("Rome", "Oslo", "Paris")[: 3 if kind == "message" else 2]
+        else:
+            assert said == "Well."
+
+
 async def test_a_thought_that_is_too_long_is_ended() -> None:
     """As the effort says, where the template knows no word for it."""
     template = THINKS.replace("{% if enable_thinking is defined %}", "{% if false %}")

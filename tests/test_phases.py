@@ -208,6 +208,9 @@ DIGIT = set(b"0123456789")
             {CLOSE},
         ),
         (Phases(VOCABULARY), "whatever <call>", ALL),
+        # A marker that the prompt has begun
+        (Phases(VOCABULARY, triggers=[Trigger("<call>", CALL)], begun="<ca"), ["ll>"], DIGIT | {ord("\n")}),
+        (Phases(VOCABULARY, triggers=[Trigger("<call>", CALL)], begun="<ca"), "l <call>1", DIGIT),
     ],
 )
 def test_what_may_come(phases: Phases, text: str | list[str | int], then: set[int] | str) -> None:
