@@ -4,7 +4,7 @@ What is certain is told at once, and a marker never, however it is cut. Which ma
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -37,13 +37,13 @@ class Dialect(Struct, frozen=True):
     """All of them stand in the template."""
     blocks: tuple[Block, ...] = ()
     silent: tuple[str, ...] = ()
-    """Markers that say nothing else: they stand around calls."""
+    """Markers that say nothing else: they stand around calls. With `$name` too."""
     bare: bool = False
     """Whether an answer may also be nothing but calls, as JSON without a marker."""
     begun: str = ""
     """The beginning of a marker, with which prompts end."""
-    said: str = ""
-    """The marker before what is no call."""
+    said: tuple[str, ...] = ()
+    """Markers before what is no call."""
     channels: bool = False
     """Whether all is said in messages that are addressed (harmony)."""
     form: Form = GENERIC_FORM
@@ -110,15 +110,11 @@ class Parser:
             prose.cut()
         if self._offered and dialect.bare and self._bare:
             yield from self._bare_calls(prose)
-        blocks = {
-            block.open.replace("$name", name): block
-            for block in dialect.blocks
-            for name in (self._offered if "$name" in block.open else list(self._offered)[:1])
-        }
-        silent = dialect.silent if self._offered else ()
+        blocks = {marker: block for block in dialect.blocks for marker in self._named(block.open)}
+        silent = [marker for each in dialect.silent for marker in self._named(each)]
         thinks = {think.open: think for think in dialect.thinks}
         closes = tuple(think.close for think in dialect.thinks)
-        markers = (*blocks, *silent, *filter(None, [dialect.said]), *thinks, *closes)
+        markers = (*blocks, *silent, *dialect.said, *thinks, *closes)
         if dialect.begun and not (yield from self._at_one_of(markers)):
             yield from scanner.passes(dialect.begun)
         while True:
@@ -135,6 +131,9 @@ class Parser:
             elif marker in thinks:
                 yield from self._think(thinks[marker])
         prose.end()
+
+    def _named(self, marker: str) -> Iterable[str]:
+        return dict.fromkeys(marker.replace("$name", name) for name in self._offered)
 
     def _at_one_of(self, markers: Sequence[str]) -> Reading[bool]:
         """White space before it is passed over, unless it belongs to one."""

@@ -63,7 +63,7 @@ def answer(
         raise GrammarError("this model can't be held to a call of such a name")
     head, text, tail = dialect.form.before.partition("$text")
     before = f"({rules.phrase(head)} {rules.until(tail)})?" if text else ""
-    space = "" if dialect.begun else f"{_AROUND}?"
+    space = "" if dialect.said else f"{_AROUND}?"
     return rules.text(_joined(space, before, rules.one_of(ways)))
 
 
@@ -139,7 +139,7 @@ def _body(form: Form, function: Function, rules: Rules, said: int = 0) -> str | 
 
 
 def _parts(form: Form, function: Function, rules: Rules) -> dict[str, str]:
-    return {"arguments": form.write(function, rules), **_MADE_UP}
+    return {"name": plain(function.name), "arguments": form.write(function, rules), **_MADE_UP}
 
 
 def _in_json(name: str) -> str:

@@ -141,6 +141,24 @@ SEED = replace(
 
 MINIMAX = _invoked("minimax", ("<invoke name=", "<minimax:tool_call>"), "", "minimax:tool_call")
 
+_ATEM = _invoked("muse", (), "atem:", "atem:function_calls")
+MUSE = replace(
+    _ATEM,
+    signs=("<atem:invoke name=", "assistant to=self<|message|>"),
+    silent=(*_ATEM.silent, " to=$name<|message|>", "<|eom|><|start|>assistant", "<|eom|>"),
+    said=(" to=user<|message|>", "<|eom|><|start|>assistant to=user<|message|>"),
+    thinks=(Think(" to=self<|message|>", "<|eom|><|start|>assistant"),),
+    form=replace(
+        _ATEM.form,
+        call=f" to=$name<|message|>{_ATEM.form.begin}{_ATEM.form.call}{_ATEM.form.end}",
+        markers=(" to=$name<|message|>",),
+        begin="",
+        between="<|eom|><|start|>assistant",
+        end="",
+        answer=" to=user<|message|>$answer",
+    ),
+)
+
 MINICPM = Dialect(
     "minicpm",
     ('<function name="',),

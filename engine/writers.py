@@ -61,7 +61,7 @@ class Form(Struct, frozen=True):
     """How a family writes calls, in phrases (`lark`)."""
 
     call: str
-    """With `$name` and `$arguments`; `$id` and `$number` are made up by the model."""
+    """With `$name`, once or more, and `$arguments`; `$id` and `$number` are made up by the model."""
     markers: tuple[str, ...]
     """Those by which one sees that calls have begun; with `$name`, one for each function."""
     begin: str = ""

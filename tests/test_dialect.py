@@ -54,6 +54,12 @@ CIVET = call("civet", LONG)
 JSON = f'{{"name": "civet", "arguments": {LONG}}}'
 XML = "<parameter=at>\n1\n</parameter>\n<parameter=n>\n1\n</parameter>\n<parameter=m>\n[a, b]\n</parameter>\n"
 
+EOM = "<|eom|><|start|>assistant"
+ATEM = """<atem:function_calls>
+<atem:invoke name="civet">
+<atem:parameter name="at">1</atem:parameter>
+</atem:invoke>
+</atem:function_calls>"""
 ANALYSIS = "<|channel|>analysis<|message|>So.<|end|>"
 COMMENTARY = "<|start|>assistant<|channel|>commentary"
 TO = " to=functions.civet <|constrain|>json<|message|>{}<|call|>"
@@ -145,6 +151,11 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
         [Said("So:\n\n>>> civet"), *call("civet", "{}")],
     ),
     "addressed to two": (named("functionary-3.2"), f"civet\n{LONG}>>>civet\n{LONG}", CIVET * 2),
+    "addressed to oneself, to all, to one": (
+        named("muse"),
+        f" to=self<|message|>So.{EOM} to=user<|message|>It{EOM} to=user<|message|>is.{EOM} to=civet<|message|>{ATEM}",
+        [Reasoned("So."), Said("Itis."), *call("civet", '{"at": "1"}')],
+    ),
     "addressed to nobody": (named("functionary-3.2"), "civets\n>>>", [Said("civets\n>>>")]),
 }  # fmt: skip
 
@@ -212,8 +223,6 @@ def test_a_marker_that_is_a_control_token_is_that_token_only() -> None:
 UNREAD = {
     # Its calls are nested elements.
     "MiniMax-M3",
-    # It addresses each part of an answer.
-    "muse-glimmer",
     # It fails when it is told of tools.
     "CohereForAI-c4ai-command-r-plus-tool_use",
 }
@@ -228,7 +237,16 @@ ANSWER_ENDS = (
         "<｜tool▁outputs▁begin｜>",
         "<|eot_id|>",
     ),
-    *("<|eom_id|>", "<turn|>", "<|tool_response>", "<|end_of_text|>", "<|role_end|>", "<|call|>", "</assistant>"),
+    *(
+        "<|eot|>",
+        "<|eom_id|>",
+        "<turn|>",
+        "<|tool_response>",
+        "<|end_of_text|>",
+        "<|role_end|>",
+        "<|call|>",
+        "</assistant>",
+    ),
     *("<｜hy_eos", "<|message_sep|>\n\nfunction result", "<|begin|>tool", "<|open|>message", "["),
 )
 ASK, OUT = Message("user", "Okapi"), "Zorilla"
@@ -304,6 +322,7 @@ FAMILIES = {
     "deepseek-ai-DeepSeek-V3.1": "deepseek",
     "GLM-4.6": "glm",
     "Kimi-K2-Instruct": "kimi",
+    "muse-glimmer": "muse",
     "meetkai-functionary-medium-v3.1": "functionary",
     "meetkai-functionary-medium-v3.2": "functionary-3.2",
     "HuggingFaceTB-SmolLM3-3B": "generic",

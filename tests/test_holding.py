@@ -144,6 +144,35 @@ async def test_a_prompt_may_have_begun_to_address_the_answer(text: str, fields: 
             assert said == "Well."
 
 
+SELF = (
+    "{# <atem:invoke name= <|eom|> #}{% if tools %}{{ tools | tojson }}{% endif %}"
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.reasoning %}assistant to=self<|message|>"
+    "{{ m.reasoning }}<|eom|>{% endif %}{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}{% endfor %}<|assistant|>"
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({}, "message"),
+        ({"tools": [WEATHER]}, "message"),
+        ({"tools": [WEATHER], "tool_choice": NAMED}, "function_call"),
+        ({"text": {"format": FORMAT}}, "message"),
+    ],
+)
+async def test_a_model_may_address_itself_first(fields: Any, kind: str) -> None:
+    text = b" to=self<|message|>Hm.<|eom|><|start|>assistant to=user<|message|>Well."
+    streamed, folded = await answers(stubborn(text), SELF, max_output_tokens=400, **fields)
+    assert gist(output(streamed)) == gist(folded.json["output"])
+    thought, said = gist(folded.json["output"])[:2]
+    assert (thought, said[0]) == (("reasoning", "Hm."), kind)
+    if kind == "function_call" or "text" in fields:
+        assert json.loads(said[-1])["city"] in ("Rome", "Oslo", "Paris")
+    else:
+        assert said[-1] == "Well."
+
+
 async def test_a_thought_that_is_too_long_is_ended() -> None:
     """As the effort says, where the template knows no word for it."""
     template = THINKS.replace("{% if enable_thinking is defined %}", "{% if false %}")
