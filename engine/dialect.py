@@ -97,8 +97,7 @@ class Parser:
         if self._begun is not None:
             yield from self._think(self._begun)
             prose.cut()
-        if self._offered and dialect.bare and self._bare:
-            yield from self._bare_calls(prose)
+        yield from self._bare_calls(prose)
         blocks = {block.open: block for block in dialect.blocks} if self._offered else {}
         silent = dialect.silent if self._offered else ()
         thinks = {think.open: think for think in dialect.thinks}
@@ -117,6 +116,7 @@ class Parser:
                 yield from blocks[marker].read(scanner, self._offered)
             elif marker in thinks:
                 yield from self._think(thinks[marker])
+                yield from self._bare_calls(prose)
         prose.end()
 
     def _at_one_of(self, markers: Sequence[str]) -> Reading[bool]:
@@ -130,6 +130,9 @@ class Parser:
         return False
 
     def _bare_calls(self, prose: "_Prose") -> Reading[None]:
+        """Where an answer begins, or goes on behind a thought: there `phases` looks for them too."""
+        if not (self._offered and self._dialect.bare and self._bare):
+            return
         scanner = self._scanner
         place = scanner.mark()
         yield from scanner.space()
