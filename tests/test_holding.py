@@ -73,6 +73,14 @@ async def test_a_call_without_a_marker_is_held_whatever_stands_before_its_name(b
     assert (name, json.loads(arguments)["city"] in ("Rome", "Oslo")) == ("get_weather", True)
 
 
+async def test_a_call_that_leaves_its_namespace_out_is_held_too() -> None:
+    text = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
+    space = {"type": "namespace", "name": "sky", "tools": [WEATHER]}
+    streamed, _ = await answers(writes(text), scripted.TEMPLATE, tools=[space, TIME], parallel_tool_calls=False)
+    ((_, _, name, arguments),) = gist(output(streamed))
+    assert (name, json.loads(arguments)["city"] in ("Rome", "Oslo")) == ("get_weather", True)
+
+
 async def test_a_reasoning_model_thinks_first() -> None:
     """No grammar holds a thought, and no call that stands in it is one."""
     text = b"<think>\nI may {call}.\n</think>\n\nWell."
