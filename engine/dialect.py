@@ -141,6 +141,9 @@ class Parser:
             yield from bare_objects(scanner, self._offered)
             if any(isinstance(each, CallEnded) for each in scanner.found):
                 prose.cut()
+            if scanner.found and isinstance(text := scanner.found[-1], Said):  # it is no call
+                scanner.found.pop()
+                prose.tell(text.text)
         else:
             prose.tell(before)
 

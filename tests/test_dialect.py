@@ -96,6 +96,11 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
         f"<think>So.</think>\n\n{JSON} Done.",
         [Reasoned("So."), *CIVET, Said("Done.")],
     ),
+    "bare, but no call, behind a thought": (
+        replace(GENERIC, thinks=(THINK,)),
+        "<think>So.</think>\n{}\n\nIt is.",
+        [Reasoned("So."), Said("{}\n\nIt is.")],
+    ),
     "bare, but nobody offers that": (GENERIC, '{"name": "Ann", "age": 3}', [Said('{"name": "Ann", "age": 3}')]),
     "bare, but no call": (GENERIC, '{"age": 3} {', [Said('{"age": 3} {')]),
     "JSON behind text is text": (named("llama"), f"See {JSON}", [Said(f"See {JSON}")]),
