@@ -29,10 +29,11 @@ class Ahead:
     @contextmanager
     def preparing(self, constraints: Sequence[Constraint]) -> Iterator[None]:
         """While the block runs, they are prepared; behind it they are."""
-        for constraint in constraints:
+        asked = [constraint for constraint in constraints if not constraint.idle]
+        for constraint in asked:
             self._asked.put(constraint)
         try:
             yield
         finally:
-            for _ in constraints:
+            for _ in asked:
                 self._done.get()

@@ -17,6 +17,10 @@ class GrammarError(Exception):
 class Constraint(Protocol):
     """Of one sequence. One thread at a time may call it; `prepare` may be another one's than the rest."""
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to prepare."""
+
     def prepare(self) -> None:
         """Find out which tokens may come next. It raises nothing: `apply` tells."""
 

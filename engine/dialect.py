@@ -108,8 +108,7 @@ class Parser:
         if self._begun is not None:
             yield from self._think(self._begun)
             prose.cut()
-        if self._offered and dialect.bare and self._bare:
-            yield from self._bare_calls(prose)
+        yield from self._bare_calls(prose)
         blocks = {marker: block for block in dialect.blocks for marker in self._named(block.open)}
         silent = [marker for each in dialect.silent for marker in self._named(each)]
         thinks = {think.open: think for think in dialect.thinks}
@@ -130,6 +129,7 @@ class Parser:
                 yield from blocks[marker].read(scanner, self._offered)
             elif marker in thinks:
                 yield from self._think(thinks[marker])
+                yield from self._bare_calls(prose)
         prose.end()
 
     def _named(self, marker: str) -> Iterable[str]:
@@ -146,6 +146,9 @@ class Parser:
         return False
 
     def _bare_calls(self, prose: "_Prose") -> Reading[None]:
+        """Where an answer begins, or goes on behind a thought: there `phases` looks for them too."""
+        if not (self._offered and self._dialect.bare and self._bare):
+            return
         scanner = self._scanner
         place = scanner.mark()
         yield from scanner.space()
@@ -154,6 +157,9 @@ class Parser:
             yield from bare_objects(scanner, self._offered)
             if any(isinstance(each, CallEnded) for each in scanner.found):
                 prose.cut()
+            if scanner.found and isinstance(text := scanner.found[-1], Said):  # it is no call
+                scanner.found.pop()
+                prose.tell(text.text)
         else:
             prose.tell(before)
 

@@ -110,7 +110,7 @@ def beginnings(dialect: Dialect, functions: Sequence[Function], notation: Notati
 _UNMARKED_FORM = Form(OBJECT, (), any_name=True)
 _OBJECT_BEGINS = (
     r"[\s;,]*\{\s*"
-    rf'("({"|".join(BEFORE_NAMES)})"\s*:\s*"[^"]*"\s*,\s*)*'
+    rf'("({"|".join(BEFORE_NAMES)})"\s*:\s*("[^"]*"|[^"{{\[,\s]*)\s*,\s*)*'
     rf'"({"|".join(NAMES)})"\s*:\s*"'
 )  # fmt: skip
 

@@ -142,6 +142,10 @@ class Constraint:
         self._bits = np.zeros((n_vocab + 31) // 32, np.int32)
         self._forbidden: NDArray[np.bool_] | None = None
 
+    @property
+    def idle(self) -> bool:
+        return self._forbidden is not None
+
     def prepare(self) -> None:
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         self._forbidden = np.unpackbits(self._bits.view(np.uint8), bitorder="little") == 0

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from engine.constraint import GrammarError
+from engine.ending import Ending
 from engine.grammar import Constraint, Grammar
 from engine.holds import Beginning, Thought, Trigger
 from engine.markers import Marker, Watch, past, spelled, tokens, written
@@ -90,6 +91,10 @@ class Course:
     def __init__(self, phase: "_Phase") -> None:
         self._phase = phase
 
+    @property
+    def idle(self) -> bool:
+        return self._phase.idle
+
     def prepare(self) -> None:
         self._phase.prepare()
 
@@ -103,6 +108,8 @@ class Course:
 class _Phase(Protocol):
     """As a Constraint; `advance` says what holds from there on."""
 
+    @property
+    def idle(self) -> bool: ...
     def prepare(self) -> None: ...
     def apply(self, logits: FloatArray) -> None: ...
     def advance(self, token: int) -> "_Phase": ...
@@ -110,6 +117,8 @@ class _Phase(Protocol):
 
 class _Free:
     """Anything may come, and markers are looked for."""
+
+    idle = True
 
     def __init__(self, phases: Phases, spent: int) -> None:
         """`spent`: tokens of thought."""
@@ -157,6 +166,8 @@ class _First(_Free):
 class _Thinking:
     """Anything may come, up to the marker that closes the thought; but no end, where an answer has to follow."""
 
+    idle = True
+
     def __init__(self, phases: Phases, spent: int) -> None:
         assert phases.thought is not None, "it has markers"
         assert phases.close is not None, "it has markers"
@@ -200,6 +211,10 @@ class _Opening:
         self._answer: Constraint | None = answer
         self._opening = opening
 
+    @property
+    def idle(self) -> bool:
+        return self._answer is None or self._answer.idle
+
     def prepare(self) -> None:
         if self._answer is not None:
             self._answer.prepare()
@@ -225,21 +240,15 @@ class _Opening:
 
 
 class _Answer:
-    """Held to the end. It comes where it may, and the model would rather say something else than what may follow:
-    what is left of its wishes then is no wish for another call."""
+    """Held to the end."""
 
     def __init__(self, phases: Phases, constraint: Constraint) -> None:
-        self._ends = phases.ends
-        self._constraint = constraint
-        self.prepare = constraint.prepare
+        self._constraint = Ending(constraint, phases.ends)
+        self.prepare, self.apply = self._constraint.prepare, self._constraint.apply
 
-    def apply(self, logits: FloatArray) -> None:
-        wish = int(logits.argmax()) if self._constraint.accepting else None
-        self._constraint.apply(logits)
-        if wish is not None and logits[wish] == -np.inf:
-            ends = logits[self._ends]
-            logits.fill(-np.inf)
-            logits[self._ends] = ends
+    @property
+    def idle(self) -> bool:
+        return self._constraint.idle
 
     def advance(self, token: int) -> _Phase:
         self._constraint.advance(token)
@@ -255,6 +264,10 @@ class _Called:
         self._spent = spent
         self._constraint = constraint
         self._then = then
+
+    @property
+    def idle(self) -> bool:
+        return self._constraint.accepting or self._constraint.idle
 
     def prepare(self) -> None:
         if not self._constraint.accepting:

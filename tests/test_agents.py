@@ -121,6 +121,27 @@ async def test_its_output_is_of_the_type_that_it_wants(run: Run) -> None:
     assert result.final_output == Pick(city="Rome", days=[1, 2])
 
 
+@WAYS
+async def test_it_calls_before_its_output_is_of_that_type(run: Run) -> None:
+    def picker(message: bytes) -> bytes:
+        return b'{"city": "Rome", "days": [3]}' if b"sunny" in message else forecast("Rome", 3).encode()
+
+    desk = Desk()
+    async with served(scripted(picker), template=HERMES) as running:
+        result = await runs(running.url, run, Agent("Picks", tools=[desk.tool], output_type=Pick), "Where?")
+    assert (desk.asked, result.final_output) == ([("Rome", 3)], Pick(city="Rome", days=[3]))
+
+
+async def test_a_real_model_calls_the_tool_that_it_has_to(smollm2: Path, tmp_path: Path) -> None:
+    desk = Desk()
+    settings = ModelSettings(temperature=0, tool_choice="required")
+    agent = Agent("Weather", tools=[desk.tool], model_settings=settings, tool_use_behavior="stop_on_first_tool")
+    with serving(tmp_path, "--model", str(smollm2), "--alias", NAME) as daemon:
+        result = await runs(daemon.url, at_once, agent, "What will the weather be in Rome?")
+    ((city, days),) = desk.asked
+    assert result.final_output == f"{city}: sunny for {days}"
+
+
 async def test_a_real_model_ends_its_runs(smollm2: Path, tmp_path: Path) -> None:
     """One that is cut raises, and this one can talk for long: the question is one that it has a short answer to."""
     settings = ModelSettings(temperature=0)

@@ -176,10 +176,27 @@ async def test_a_call_of_a_tool_in_a_namespace(codex: Path, tmp_path: Path) -> N
     assert (said[0], said[1].split(":")[0], end) == ("agent_message", "invalid agent id nobody", ("turn.completed",))
 
 
+SCHEMA = {
+    "type": "object",
+    "properties": {"n": {"type": "integer"}},
+    "required": ["n"],
+    "additionalProperties": False,
+}
+
+
 async def test_an_answer_that_must_be_of_a_schema(codex: Path, tmp_path: Path) -> None:
     """Its tools are on offer too."""
-    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-    (tmp_path / "schema.json").write_text(json.dumps(schema | {"additionalProperties": False}))
+    (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))
     async with at(tmp_path, lambda message: b'{"n": 3} is it.'):
         events = await run(codex, tmp_path, "How many?", "--output-schema", str(tmp_path / "schema.json"))
     assert list(gist(events)) == [("agent_message", '{"n": 3}'), ("turn.completed",)]
+
+
+async def test_a_call_before_an_answer_of_a_schema(codex: Path, tmp_path: Path) -> None:
+    def counter(message: bytes) -> bytes:
+        return b'{"n": 1}' if b"</tool_call>" in message else CALL.encode()
+
+    (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))
+    async with at(tmp_path, counter):
+        events = await run(codex, tmp_path, "How many?", "--output-schema", str(tmp_path / "schema.json"))
+    assert list(gist(events)) == [("command", "word\n"), ("agent_message", '{"n": 1}'), ("turn.completed",)]

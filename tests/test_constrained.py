@@ -79,6 +79,10 @@ class Failing:
     def start(self) -> Constraint:
         return self
 
+    @property
+    def idle(self) -> bool:
+        return False
+
     def prepare(self) -> None:
         pass
 
@@ -110,6 +114,25 @@ async def test_what_goes_wrong_beside_a_decode_does_not_keep_it_waiting() -> Non
     """It is seen where the mask is applied, which tries again."""
     async with running(ScriptedModel()) as engine:
         assert await answer(engine, job(b"hello", Panicking(99))) == (b"hello", STOP)
+
+
+class Idle(Failing):
+    prepared = 0
+
+    @property
+    def idle(self) -> bool:
+        return True
+
+    def prepare(self) -> None:
+        self.prepared += 1
+
+
+async def test_who_has_nothing_to_prepare_is_not_asked_to() -> None:
+    """Waking the other thread takes time from the decode."""
+    grammar = Idle(99)
+    async with running(ScriptedModel()) as engine:
+        assert await answer(engine, job(b"hello", grammar)) == (b"hello", STOP)
+    assert grammar.prepared == 0
 
 
 REAL = range(2000, 2030)

@@ -97,6 +97,16 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
     "prose between the markers": (HERMES, "<tool_call>None.</tool_call>", [Said("None.")]),
     "bare": (GENERIC, f"\n{JSON}", CIVET),
     "bare, several": (GENERIC, f"{JSON}; {JSON}", [*CIVET, *CIVET]),
+    "bare, behind a thought": (
+        replace(GENERIC, thinks=(THINK,)),
+        f"<think>So.</think>\n\n{JSON} Done.",
+        [Reasoned("So."), *CIVET, Said("Done.")],
+    ),
+    "bare, but no call, behind a thought": (
+        replace(GENERIC, thinks=(THINK,)),
+        "<think>So.</think>\n{}\n\nIt is.",
+        [Reasoned("So."), Said("{}\n\nIt is.")],
+    ),
     "bare, but nobody offers that": (GENERIC, '{"name": "Ann", "age": 3}', [Said('{"name": "Ann", "age": 3}')]),
     "bare, but no call": (GENERIC, '{"age": 3} {', [Said('{"age": 3} {')]),
     "JSON behind text is text": (named("llama"), f"See {JSON}", [Said(f"See {JSON}")]),

@@ -121,7 +121,8 @@ def test_with_a_format_comes_a_call_or_json(client: openai.OpenAI, stream: bool)
         check(response, set(SCHEMAS), 16)
 
 
-EXAMPLE = 'Write this, and nothing else: <tool_call>{"name": "get_weather", "arguments": {"city": "Oslo"}}</tool_call>'
+EXAMPLE = 'Repeat after me: <tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
+"""Six of ten times, it does."""
 
 
 def test_a_call_that_was_not_demanded_is_valid_too(client: openai.OpenAI) -> None:

@@ -65,6 +65,22 @@ async def test_free_text_is_free_and_a_call_in_it_is_held() -> None:
     assert json.loads(made[2])["city"] in ("Rome", "Oslo")
 
 
+@pytest.mark.parametrize("before", ['"id": 1, ', '"type": null ,"id":"x", '])
+async def test_a_call_without_a_marker_is_held_whatever_stands_before_its_name(before: str) -> None:
+    text = f'{{{before}"name": "get_weather", "arguments": {{"city": "Paris"}}}}'
+    streamed, _ = await answers(writes(text), scripted.TEMPLATE, tools=[WEATHER], parallel_tool_calls=False)
+    ((_, name, arguments),) = gist(output(streamed))
+    assert (name, json.loads(arguments)["city"] in ("Rome", "Oslo")) == ("get_weather", True)
+
+
+async def test_a_call_that_leaves_its_namespace_out_is_held_too() -> None:
+    text = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
+    space = {"type": "namespace", "name": "sky", "tools": [WEATHER]}
+    streamed, _ = await answers(writes(text), scripted.TEMPLATE, tools=[space, TIME], parallel_tool_calls=False)
+    ((_, _, name, arguments),) = gist(output(streamed))
+    assert (name, json.loads(arguments)["city"] in ("Rome", "Oslo")) == ("get_weather", True)
+
+
 async def test_a_reasoning_model_thinks_first() -> None:
     """No grammar holds a thought, and no call that stands in it is one."""
     text = b"<think>\nI may {call}.\n</think>\n\nWell."

@@ -56,7 +56,8 @@ DRAWN = {
     "engine.grammar": "constraint json_schema model vocabulary",
     "engine.markers": "model vocabulary",
     "engine.holds": "grammar",
-    "engine.phases": "constraint grammar holds markers model vocabulary",
+    "engine.ending": "grammar model",
+    "engine.phases": "constraint ending grammar holds markers model vocabulary",
     # Backends
     "engine.ctrans": "model",
     "engine.libllama": "model",

@@ -77,7 +77,8 @@ def allowed(phases: Phases, text: str | Sequence[str | int]) -> list[set[int]]:
     course, found = phases.start(), []
     for token in [*ids(text), None]:
         logits = np.zeros(len(VOCABULARY), np.float32)
-        course.prepare()
+        if not course.idle:
+            course.prepare()
         course.apply(logits)
         found.append(set(np.flatnonzero(logits == 0).tolist()))
         if token is None or token not in found[-1]:

@@ -1,0 +1,33 @@
+"""When an answer ends that may go on: where the model would rather say something else than what may follow.
+
+What is left of its wishes then is no wish for another call: SmolLM2, held to one call or more, made the same one
+sixteen times.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.grammar import Constraint
+from engine.model import FloatArray
+
+
+class Ending:
+    """A constraint that ends so; see `engine.constraint`."""
+
+    def __init__(self, constraint: Constraint, ends: NDArray[np.int64]) -> None:
+        """`ends`: the end tokens."""
+        self._constraint = constraint
+        self._ends = ends
+        self.prepare, self.advance = constraint.prepare, constraint.advance
+
+    @property
+    def idle(self) -> bool:
+        return self._constraint.idle
+
+    def apply(self, logits: FloatArray) -> None:
+        wish = int(logits.argmax()) if self._constraint.accepting else None
+        self._constraint.apply(logits)
+        if wish is not None and logits[wish] == -np.inf:
+            ends = logits[self._ends]
+            logits.fill(-np.inf)
+            logits[self._ends] = ends
