@@ -90,7 +90,10 @@ def _most_likely(logits: FloatArray, k: int) -> Ids:
         return np.arange(len(logits))
     near = np.flatnonzero(logits >= logits.max() - NEAR)
     if len(near) < k:
-        return np.argpartition(logits, -k)[-k:]
+        # Under a grammar few can be, and among 49,000 equal ones argpartition takes 6 ms.
+        near = np.flatnonzero(logits > -np.inf)
+    if len(near) <= k:
+        return near
     return near[np.argpartition(logits[near], -k)[-k:]]
 
 

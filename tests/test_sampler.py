@@ -125,6 +125,12 @@ def test_a_very_high_temperature_is_a_fair_die() -> None:
     assert max(counts.values()) < 140
 
 
+def test_what_cannot_be_is_not_on_the_shortlist_where_fewer_can_be_than_it_has_room_for() -> None:
+    logits = np.full(1000, -np.inf, np.float32)
+    logits[[3, 500, 999]] = 1, 2, 3
+    assert set(shortlist(logits, Sampling(temperature=1, top_p=1, top_k=40, min_p=0)).tolist()) == {3, 500, 999}
+
+
 @pytest.mark.parametrize("forbidden", [-np.inf, np.float32(-3e38)])
 def test_a_token_that_cannot_be_is_never_drawn(forbidden: float) -> None:
     logits = array(forbidden, 1, forbidden, 1, forbidden)
