@@ -41,6 +41,8 @@ class ModelInfo(Struct, frozen=True):
     """Whether `save` and `restore` work."""
     rewinds: bool
     """Whether a slot can forget its last tokens; else it keeps all or nothing (recurrent models)."""
+    tile: int = 1
+    """Tokens of a chunk that look through the slot together; fewer of them cost more each, the more it holds."""
 
 
 class Chunk(Struct, frozen=True):

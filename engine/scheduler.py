@@ -214,7 +214,7 @@ class Scheduler:
             waiting = len(self._turns) - len(streams)
             self._allowed = self._pace.tokens(len(streams), waiting)
             slot = self._next_prompt(prompts)
-            yield _chunk(slot, _even(slot.pending, self._allowed))
+            yield _chunk(slot, _even(slot.pending, self._allowed, 1 if streams else self._info.tile))
         elif len(streams) == 1 and self._info.drafts:
             yield self._guessed(streams[0])
         else:
@@ -269,9 +269,12 @@ def _chunk(slot: Slot, most: int) -> Chunk:
     return Chunk(slot.index, position, tokens, logits=int(position + len(tokens) == len(running.tokens)))
 
 
-def _even(tokens: int, most: int) -> int:
-    """The size of equal parts of at most so many tokens: a short rest would cost a pass over the weights as well."""
-    parts = -(-tokens // most)
+def _even(tokens: int, most: int, least: int) -> int:
+    """The size of equal parts of at most so many tokens: a short rest would cost a pass over the weights as well.
+
+    Rather of too many tokens than of less than `least`.
+    """
+    parts = min(-(-tokens // most), max(tokens // least, 1))
     return -(-tokens // parts)
 
 

@@ -15,7 +15,7 @@ END = 9
 LONG = tuple(range(100, 100 + 3 * SHARED_LEAST))
 
 
-def info(n_slots: int = 4, n_ctx: int = 1000, *, rewinds: bool = True) -> ModelInfo:
+def info(n_slots: int = 4, n_ctx: int = 1000, *, rewinds: bool = True, tile: int = 1) -> ModelInfo:
     return ModelInfo(
         "naive",
         n_ctx,
@@ -27,6 +27,7 @@ def info(n_slots: int = 4, n_ctx: int = 1000, *, rewinds: bool = True) -> ModelI
         drafts=rewinds,
         saves=False,
         rewinds=rewinds,
+        tile=tile,
     )
 
 
@@ -110,6 +111,30 @@ def test_all_that_stream_go_into_one_step() -> None:
     for _ in range(8):
         step(scheduler, model)
     assert [chunk.slot for chunk in scheduler.plan().chunks] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "parts"),
+    [
+        (5, [5]),
+        (31, [31]),
+        (32, [16, 16]),
+        (100, [17, 17, 17, 17, 16, 16]),
+    ],
+)
+def test_on_a_slow_machine_parts_of_a_prompt_that_is_alone_are_still_a_tile(prompt: int, parts: list[int]) -> None:
+    scheduler, model = Scheduler(info(tile=16), []), Naive(info(tile=16))
+    scheduler.add(0, job(*range(200, 264), most=1))
+    while not scheduler.idle:
+        plan = scheduler.plan()
+        scheduler.absorb(plan, model.run(plan), sum(len(chunk.tokens) for chunk in plan.chunks) * 1.0)
+    scheduler.add(1, job(*range(prompt)))
+    seen: list[int] = []
+    while sum(seen) < prompt:
+        plan = scheduler.plan()
+        seen.append(len(plan.chunks[0].tokens))
+        scheduler.absorb(plan, model.run(plan), 1.0 * seen[-1])
+    assert seen == parts
 
 
 def test_a_newcomer_joins_within_two_steps_and_who_ends_leaves_at_once() -> None:
