@@ -22,13 +22,14 @@ _TERMINAL = {"response.completed", "response.incomplete", "response.failed"}
 class Answer:
     """One request, understood. Times are seconds since its start; `tokens` is `usage.output_tokens`.
 
-    Without `usage` the tokens are the text deltas, counted (`counted`).
+    Without `usage` the tokens are the text deltas, counted (`counted`), and `input_tokens` is 0.
     """
 
     first_byte: float | None = None
     deltas: list[float] = field(default_factory=list)
     end: float | None = None
     tokens: int = 0
+    input_tokens: int = 0
     counted: bool = False
     error: str = ""
     text: str = ""
@@ -129,7 +130,8 @@ def _take(answer: Answer, time: float, event: dict[str, Any]) -> None:
         answer.text += event["delta"]
     elif kind in _TERMINAL:
         answer.end = time
-        answer.tokens = ((event.get("response") or {}).get("usage") or {}).get("output_tokens") or 0
+        usage = (event.get("response") or {}).get("usage") or {}
+        answer.tokens, answer.input_tokens = (usage.get(f"{way}_tokens") or 0 for way in ("output", "input"))
     # llama-server sends `data: {"error": ...}` without any type when it breaks.
     if kind in {"error", "response.failed"} or (kind is None and "error" in event):
         answer.error = answer.error or json.dumps(event)

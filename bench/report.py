@@ -45,6 +45,7 @@ def summarize(part: Part) -> dict[str, Any]:
         "errors": len(part.answers) - len(good),
         "first_error": next((answer.error for answer in part.answers if answer.error), None),
         "wall_s": round(part.wall, 4),
+        "input_tokens": sum(answer.input_tokens for answer in good),
         "output_tokens": tokens,
         "output_tokens_are_deltas": any(answer.counted for answer in good),
         "output_tokens_per_s": _rate(tokens, part.wall),
@@ -76,6 +77,7 @@ def table(figures: dict[str, Any]) -> str:
     if overall is not None:
         lines += [
             "",
+            f"{figures['input_tokens']:>10} input tokens                usage.input_tokens, all requests",
             f"{figures['output_tokens']:>10} output tokens               {counted}",
             f"{_cell(overall):>10} output tokens/s overall     sum(n) / wall time",
             f"{_cell(stream):>10} output tokens/s per stream  sum(n) / sum(e2e)",

@@ -166,13 +166,23 @@ def warm_restart(target: Target, texts: Texts, size: Size) -> Parts:
 
 def constrained(target: Target, texts: Texts, size: Size) -> Parts:
     """The same questions free and under a JSON schema, in turn. Answers that say the same again and again may be
-    guessed, so the schema wants texts of many kinds."""
-    answers: dict[str, list[Recording]] = {"free": [], "constrained": []}
+    guessed, so the schema wants texts of many kinds. A longer prompt makes steps longer, and a server may tell the
+    model its schema: then the free questions have instructions of that length."""
+    kinds: dict[str, dict[str, Any]] = {"free": {}, "constrained": {"format_": SCHEMA}}
+    free, held = (_input_tokens(target, texts, **wishes) for wishes in kinds.values())
+    if held > free:
+        kinds["free"]["instructions"] = texts.words(max(1, (held - free) * 3 // 4))
+    answers: dict[str, list[Recording]] = {name: [] for name in kinds}
     for _ in range(size.requests):
         words = texts.prompt(size.words)
-        for name, format_ in (("free", None), ("constrained", SCHEMA)):
-            answers[name] += target.client().play([target.request(words, size.tokens, format_=format_)], 1)
+        for name, wishes in kinds.items():
+            answers[name] += target.client().play([target.request(words, size.tokens, **wishes)], 1)
     return {name: part(recordings) for name, recordings in answers.items()}
+
+
+def _input_tokens(target: Target, texts: Texts, **wishes: Any) -> int:
+    """Of a request with these wishes; 0 where the server doesn't tell."""
+    return understand(target.client().play([target.request(texts.prompt(1), 1, **wishes)], 1)[0]).input_tokens
 
 
 SCENARIOS: dict[str, Callable[[Target, Texts, Size], Parts]] = {

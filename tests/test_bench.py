@@ -26,7 +26,11 @@ from target import base_of
 from texts import Texts
 
 DELTA = {"type": "response.output_text.delta", "delta": "x"}
-DONE = {"type": "response.completed", "response": {"usage": {"output_tokens": 3}}}
+INPUT_TOKENS = 99999
+DONE = {
+    "type": "response.completed",
+    "response": {"usage": {"output_tokens": 3, "input_tokens": INPUT_TOKENS}},
+}
 
 
 def data(*events: dict[str, Any]) -> bytes:
@@ -90,7 +94,7 @@ def test_times_are_those_of_the_reads() -> None:
     reads = [(1.0, HEAD), (2.0, chunk(data(DELTA))), (4.0, chunk(data(DELTA, DELTA)))]
     reads += [(7.0, chunk(data(DONE)) + LAST)]
     assert understand(Recording(start=0.5, reads=reads)) == Answer(
-        first_byte=0.5, deltas=[1.5, 3.5, 3.5], end=6.5, tokens=3, text="xxx"
+        first_byte=0.5, deltas=[1.5, 3.5, 3.5], end=6.5, tokens=3, input_tokens=INPUT_TOKENS, text="xxx"
     )
 
 
@@ -142,7 +146,7 @@ def test_http_1_0_without_usage_counts_deltas() -> None:
 
 def test_the_report_is_exactly_this() -> None:
     answers = [
-        Answer(first_byte=0.1, deltas=[0.2, 0.3, 0.5], end=0.6, tokens=5),
+        Answer(first_byte=0.1, deltas=[0.2, 0.3, 0.5], end=0.6, tokens=5, input_tokens=70),
         Answer(first_byte=0.3, error="HTTP 503: busy"),
     ]
     one = {"n": 1, "p50": 0.0, "p90": 0.0, "p99": 0.0}
@@ -152,6 +156,7 @@ def test_the_report_is_exactly_this() -> None:
         "errors": 1,
         "first_error": "HTTP 503: busy",
         "wall_s": 2.0,
+        "input_tokens": 70,
         "output_tokens": 5,
         "output_tokens_are_deltas": False,
         "output_tokens_per_s": 2.5,
@@ -207,7 +212,10 @@ def test_the_url_may_say_v1(url: str) -> None:
 
 
 class FakeServer:
-    """Answers each connection with the script of writes, `gap` apart, and `/v1/models` with one name."""
+    """Answers each connection with the script of writes, `gap` apart, and `/v1/models` with one name.
+
+    As `INPUT_TOKENS` it tells 10,000 and one for each word of the request.
+    """
 
     def __init__(self, listener: socket.socket, writes: list[bytes], gap: float) -> None:
         self.listener = listener
@@ -248,9 +256,10 @@ class FakeServer:
             connection.sendall(b'HTTP/1.0 200 OK\r\n\r\n{"data": [{"id": "tiny"}]}')
             return
         self.requests.append(json.loads(body))
+        tokens = b"%d" % (10_000 + len(body.split()))
         for write in self.writes:
             time.sleep(self.gap)
-            connection.sendall(write)
+            connection.sendall(write.replace(b"%d" % INPUT_TOKENS, tokens))
 
 
 @contextmanager
@@ -342,9 +351,17 @@ def test_the_same_is_asked_free_and_constrained_in_turn() -> None:
     with fake_server(SHORT) as (url, server):
         bench("--scenario", "constrained", "--url", url, "--requests", "2", "--warmup", "0")
     formats = [body.get("text", {"format": {"type": "text"}})["format"]["type"] for body in server.requests]
-    inputs = [body["input"] for body in server.requests]
-    assert formats == ["text", "json_schema"] * 2
+    inputs = [body["input"] for body in server.requests[2:]]
+    assert formats == ["text", "json_schema"] * 3
     assert (inputs[0], inputs[2]) == (inputs[1], inputs[3])
+
+
+def test_who_is_free_has_instructions_as_long_as_a_server_tells_the_schema() -> None:
+    with fake_server(SHORT) as (url, server):
+        bench("--scenario", "constrained", "--url", url, "--requests", "2", "--warmup", "0")
+    sizes = [len(json.dumps(body).split()) for body in server.requests]
+    told = [len(body.get("instructions", "").split()) for body in server.requests]
+    assert told == [0, 0, (sizes[1] - sizes[0]) * 3 // 4, 0, told[2], 0]
 
 
 def test_a_conversation_sends_back_what_was_said() -> None:
