@@ -4,21 +4,15 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator
-from functools import partial
-from typing import cast
 
-import hypercorn.trio
 import trio
-from hypercorn.config import Config as HypercornConfig
-from hypercorn.typing import ASGIFramework
 
 from engine import Engine, Finish, Job, ModelError, Reason, Sampling
+from server import connection
 from server.app import App
 from server.config import Config
 from server.service import Notifier
 
-KEEP_ALIVE_SECONDS = 20.0
-"""Longer than the clients' own (httpx 5 s, node 4 s): a server that closes first loses requests."""
 CLOSING_SECONDS = 2.0
 """What last frames get to leave in, once the grace is over."""
 
@@ -57,14 +51,9 @@ async def run(config: Config, listener: socket.socket, engine: Engine, app: App,
             await _warm_up(engine)
             engine.restore()
             stop = trio.Event()
-            listening: list[str] = await nursery.start(
-                partial(
-                    hypercorn.trio.serve,
-                    cast("ASGIFramework", app),
-                    _hypercorn(config, listener),
-                    shutdown_trigger=stop.wait,
-                )
-            )
+            # Ours is over before: a stream that hypercorn cuts has no terminal event.
+            grace = config.grace_seconds + 2 * CLOSING_SECONDS
+            listening: list[str] = await nursery.start(connection.serve, app, listener, grace, stop.wait)
             addresses = ", ".join(listening)
             log.info("listening on %s", addresses)
             notifier.tell("READY=1", f"STATUS=listening on {addresses}")
@@ -108,15 +97,3 @@ async def _warm_up(engine: Engine) -> None:
 async def _cancel_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
     await anext(signals)
     scope.cancel()
-
-
-def _hypercorn(config: Config, listener: socket.socket) -> HypercornConfig:
-    settings = HypercornConfig()
-    settings.bind = [f"fd://{listener.detach()}"]  # hypercorn closes it, at the first signal
-    settings.keep_alive_timeout = KEEP_ALIVE_SECONDS
-    # Ours is over before: a stream that hypercorn cuts has no terminal event.
-    settings.graceful_timeout = config.grace_seconds + 2 * CLOSING_SECONDS
-    settings.include_server_header = False
-    settings.errorlog = logging.getLogger("responsed.hypercorn")
-    settings.errorlog.setLevel(logging.WARNING)  # its "Running on ..." stands in our own line
-    return settings

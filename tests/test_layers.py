@@ -145,7 +145,8 @@ DRAWN = {
         "engine archive busy chats compact config conversations database errors exchange gate generation generations "
         "kept models responses routes sse tokens"
     ),
-    "server.daemon": "engine app config service",
+    "server.connection": "exchange",
+    "server.daemon": "engine app config connection service",
     "server.commands": "engine engine.backends engine.gguf engine.library progress",
     "server.copies": (
         "engine engine.backends engine.divergence engine.loader engine.quantiser engine.stopwatch engine.tuning "
@@ -165,7 +166,7 @@ DRAWN = {
 ALONE = {
     "ctransformers": {"engine.ctrans"},
     "ctypes": {"engine.ctrans", "engine.libllama", "engine.llamacpp", "engine.quantiser"},
-    "hypercorn": {"server.daemon"},
+    "hypercorn": {"server.connection"},
     "llguidance": {"engine.grammar"},
     "minijinja": {"engine.template"},
     "sqlite3": {"server.database"},
@@ -178,6 +179,7 @@ ALONE = {
         "server.app",
         "server.archive",
         "server.busy",
+        "server.connection",
         "server.daemon",
         "server.exchange",
         "server.generation",
