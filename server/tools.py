@@ -149,6 +149,10 @@ def _object_chosen(raw: Raw, offers: tuple[Offer, ...]) -> Allowed:
         case "allowed_tools":
             wishes = [part(each, _Choice, "tool_choice.tools") for each in choice.tools]
             allowed = tuple(offer for offer in offers if any(offer in _of(wish, offers) for wish in wishes))
+            if choice.mode not in (None, "auto", "required"):
+                raise InvalidRequest(
+                    f"`tool_choice.mode` is {choice.mode!r}; it must be auto or required.", param="tool_choice.mode"
+                )
             if choice.mode == "required":
                 return _demanded(AllowedTools("required", tuple(choice.tools)), allowed)
             return AllowedTools("auto", tuple(choice.tools)), allowed

@@ -137,6 +137,14 @@ async def test_a_custom_tool_takes_a_text() -> None:
     assert [event.get("delta", event.get("input")) for event in inputs] == ["x\nx", "x\nx"]
 
 
+async def test_a_custom_tool_has_of_a_text_that_is_cut_what_has_come() -> None:
+    found = []
+    for most in range(10, 80):
+        _, folded = await asked(call("apply_patch", '{"input": "x\\nx"}'), tools=[PATCH], max_output_tokens=most)
+        found += [item["input"] for item in folded.json["output"] if item["type"] == "custom_tool_call"]
+    assert list(dict.fromkeys(found)) == ["", "x", "x\n", "x\nx"]
+
+
 async def test_what_can_not_be_served_is_skipped_and_not_echoed() -> None:
     hosted = [{"type": "web_search", "external_web_access": True}, {"type": "mcp", "server_label": "x"}, {"no": "type"}]
     streamed, _ = await asked("It is warm.", tools=[*hosted, WEATHER])
