@@ -11,13 +11,17 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from engine import Call, ChatTemplate, Message
+from engine.declared import declared
 from engine.dialect import Dialect, Parser, Think
 from engine.families import DIALECTS, GENERIC, HERMES, spoken_by
 from engine.scanner import marks
 from engine.utterance import Arguments, CallBegun, CallEnded, Reasoned, Said, Utterance, merged
 from tests.test_template import FILES, FOLDER, NO_FILES, compiled, rendered
 
-OFFERED = {"civet": frozenset({"at"}), "dugong": frozenset({"x"})}
+OFFERED = {
+    name: declared({"type": "object", "properties": {key: {"type": "string"}}})
+    for name, key in (("civet", "at"), ("dugong", "x"))
+}
 THINK = Think("<think>", "</think>")
 ENDED = CallEnded()
 

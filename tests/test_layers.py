@@ -19,10 +19,11 @@ DRAWN = {
     "engine.messages": "",
     "engine.utterance": "",
     "engine.scanner": "utterance",
-    "engine.objects": "scanner utterance",
-    "engine.parameters": "objects scanner utterance",
+    "engine.declared": "json_schema",
+    "engine.objects": "declared scanner utterance",
+    "engine.parameters": "declared objects scanner utterance",
     "engine.dialect": "objects scanner utterance writers",
-    "engine.parameter_writers": "json_schema lark parameters writers",
+    "engine.parameter_writers": "declared json_schema lark parameters writers",
     "engine.tagged_families": "dialect objects parameter_writers parameters scanner writers",
     "engine.families": "dialect objects parameter_writers parameters tagged_families writers",
     "engine.manners": "messages",
@@ -105,7 +106,7 @@ DRAWN = {
     "server.replay": "cues errors events stream",
     "server.items": "errors schema",
     "server.interpreter": "engine cues",
-    "server.tools": "engine engine.forms cues errors offers reading schema toolset",
+    "server.tools": "engine engine.declared engine.forms cues errors offers reading schema toolset",
     "server.logprobs": "engine events",
     "server.answer": "engine cues errors events interpreter logprobs",
     "server.pulse": "answer cues events stream",
@@ -191,6 +192,7 @@ ALONE = {
 """Who may know what is outside. Threads are trio's, and started in `engine.worker`."""
 
 PURE = {
+    "engine.declared",
     "engine.dialect",
     "engine.drafter",
     "engine.families",
