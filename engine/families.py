@@ -12,7 +12,7 @@ from engine.dialect import Block, Dialect, Think
 from engine.objects import keyed_objects, named, objects
 from engine.parameter_writers import gemma_arguments, pythonic_arguments
 from engine.parameters import gemma, pythonic
-from engine.tagged_families import CODER, DSML, DSML_4, GLM, HUNYUAN, KIMI_3, MINICPM, MINIMAX, MUSE, SEED
+from engine.tagged_families import CODER, DSML, DSML_4, GLM, HUNYUAN, KIMI_3, MINICPM, MINIMAX, MINIMAX_3, MUSE, SEED
 from engine.writers import GENERIC_FORM, OBJECT, Form
 
 
@@ -159,6 +159,7 @@ _FAMILIES = (
         form=Form(">>>$name\n$arguments", (">>>$name\n",), between="", answer="all\n$answer"),
     ),
     MINIMAX,
+    MINIMAX_3,
     MUSE,
     MINICPM,
     Dialect(

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from engine.dialect import Block, Dialect, Think
+from engine.element_writers import element_arguments
+from engine.elements import elements
 from engine.objects import Offered, Read, objects
 from engine.parameter_writers import tagged_arguments
 from engine.parameters import Tags, tagged
@@ -140,6 +142,21 @@ SEED = replace(
 )
 
 MINIMAX = _invoked("minimax", ("<invoke name=", "<minimax:tool_call>"), "", "minimax:tool_call")
+
+_MARK = "]<]minimax[>["
+MINIMAX_3 = Dialect(
+    "minimax-3",
+    (_MARK, "<invoke name="),
+    (Block(f'{_MARK}<invoke name="', elements(_MARK), keeps=True),),
+    (f"{_MARK}<tool_call>", f"{_MARK}</tool_call>"),
+    form=Form(
+        f'{_MARK}<invoke name="$name">$arguments</invoke>',
+        (f"{_MARK}<tool_call>", f'{_MARK}<invoke name="'),
+        f"{_MARK}<tool_call>~",
+        end=f"~{_MARK}</tool_call>",
+        write=element_arguments(_MARK),
+    ),
+)
 
 _ATEM = _invoked("muse", (), "atem:", "atem:function_calls")
 MUSE = replace(

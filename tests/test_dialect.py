@@ -235,8 +235,6 @@ def test_a_marker_that_is_a_control_token_is_that_token_only() -> None:
 
 
 UNREAD = {
-    # Its calls are nested elements.
-    "MiniMax-M3",
     # It fails, in jinja2 too, when it is told of a parameter without a description; so tools are told in plain words,
     # and calls come in the generic form.
     "CohereForAI-c4ai-command-r-plus-tool_use",
@@ -262,7 +260,7 @@ ANSWER_ENDS = (
         "<|call|>",
         "</assistant>",
     ),
-    *("<｜hy_eos", "<|message_sep|>\n\nfunction result", "<|begin|>tool", "<|open|>message", "["),
+    *("<｜hy_eos", "<|message_sep|>\n\nfunction result", "<|begin|>tool", "<|open|>message"),
 )
 ASK, OUT = Message("user", "Okapi"), "Zorilla"
 ARGUMENTS = {"at": 'gnu\n<x "1" é', "n": 3, "m": {"k": [True, None, "p"]}}
@@ -290,13 +288,16 @@ def answer_of(text: str) -> str:
     """Up to the family's own end of an answer."""
     last = max(map(text.rfind, ("dug", "gnu", '"p"')))
     ends = [at for end in ANSWER_ENDS if (at := text.find(end, last)) >= 0]
-    return text[: min(ends)] if ends else text
+    return text[: min(ends)] if ends else text.removesuffix("[")
 
 
 def spoken(utterances: Sequence[Utterance]) -> list[object]:
     """Arguments as what they stand for: templates may sort them, or write them with other spaces."""
     return [json.loads(each.text) if isinstance(each, Arguments) else each for each in utterances]
 
+
+WITHOUT_NULL = {"MiniMax-M3"}
+"""Templates that have no word for it, and leave such a value of a past call empty, or out."""
 
 REAL = [file for file in FILES if file.stem not in UNREAD]
 
@@ -313,8 +314,11 @@ def test_what_a_real_template_writes_for_a_call_is_read_back(file: Path) -> None
     text = answer_of(text)
     think = begun(dialect, before)
     whole = parse(dialect, [text], think)
+    null = '""' if file.stem in WITHOUT_NULL else "null"
     expected: list[object] = [
-        each for call_ in calls for each in (CallBegun(call_.name), json.loads(call_.arguments), ENDED)
+        each
+        for call_ in calls
+        for each in (CallBegun(call_.name), json.loads(call_.arguments.replace("null", null)), ENDED)
     ]
     told = [each for each in spoken(whole) if not isinstance(each, Reasoned | Said)]
     assert told == expected

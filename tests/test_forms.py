@@ -76,7 +76,7 @@ FUNCTIONS: dict[str, Any] = {
 }  # fmt: skip
 PLAIN = [name for name in FUNCTIONS if re.fullmatch(r"[\w.-]+", name)]
 EVERY = [*DIALECTS, GENERIC, with_generic(DIALECTS[1])]
-_MARKER = re.compile(r"<[^<>\s]+>|\[[A-Z_]+\]")
+_MARKER = re.compile(r"\]<\]minimax\[>\[|<[^<>\s]+>|\[[A-Z_]+\]")
 
 
 _INNER = ('<|"|>', "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<|open|>", "<|close|>", "</parameter>")
@@ -307,6 +307,7 @@ UNLIKE = {
     "ByteDance-Seed-OSS": "objects as in Python",
     "openbmb-MiniCPM5-1B": "objects as in Python",
     "LFM2.5-8B-A1B": "texts as in Python",
+    "MiniMax-M3": "a text without quotes that might be something else",
     "openai-gpt-oss-120b": "another order than the model's own",
 }
 """Templates that write past calls otherwise than we have new ones written."""
