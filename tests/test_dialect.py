@@ -235,8 +235,10 @@ def test_a_marker_that_is_a_control_token_is_that_token_only() -> None:
 
 
 UNREAD = {
-    # It fails, in jinja2 too, when it is told of a parameter without a description; so tools are told in plain words,
-    # and calls come in the generic form.
+    # It fails, in jinja2 too, when it is told of a parameter without a description, with a list for its type, or
+    # that is an object without `additionalProperties`; so tools are told in plain words, and calls come in the generic
+    # form. Even with all that made up it would be half of a protocol: every answer has to be a list of actions, and to
+    # answer in words is to call `directly-answer`, which nobody offers, and to be asked again by another template.
     "CohereForAI-c4ai-command-r-plus-tool_use",
 }
 ANSWER_ENDS = (
