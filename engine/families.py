@@ -84,12 +84,14 @@ _FAMILIES = (
     Dialect(
         "harmony",
         ("<|channel|>", "<|message|>", "<|call|>"),
+        begun="<|start|>assistant",
         channels=True,
+        thinks=(Think("<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),),
         form=Form(
-            "<|channel|>commentary to=functions.$name <|constrain|>json<|message|>$arguments<|call|>",
-            (" to=functions.",),
+            "<|channel|>commentary to=$place$name <|constrain|>json<|message|>$arguments<|call|>",
+            ("<|channel|>commentary to=",),
+            others=("<|channel|>analysis to=$place", "<|start|>assistant to=$place"),
             between=None,
-            before="<|channel|>analysis<|message|>$text<|end|><|start|>assistant",
             answer="<|channel|>final<|message|>$answer",
         ),
     ),

@@ -105,7 +105,8 @@ def room(names: tuple[str, ...]) -> Room:
 
 def room_of(dialect: Dialect, control: bool) -> Room:
     form = dialect.form
-    phrases = (form.begin, form.call, form.end, form.before, form.answer, *_INNER)
+    thinks = [marker for think in dialect.thinks for marker in (think.open, think.close)]
+    phrases = (form.begin, form.call, form.end, form.answer, *thinks, *_INNER)
     names = {"<|return|>"} | {marker for phrase in phrases for marker in _MARKER.findall(phrase)}
     return room(tuple(sorted(name for name in names if "$" not in name)) if control else ())
 

@@ -95,7 +95,9 @@ DRAWN = {
     "server.history": "engine reading",
     "server.prompt": "engine errors formats history reading schema tools truncation",
     "server.offers": "engine cues reading schema toolset",
-    "server.holding": ("engine engine.forms engine.grammar engine.json_schema effort errors formats offers tools"),
+    "server.holding": (
+        "engine engine.dialect engine.forms engine.grammar engine.json_schema effort errors formats offers tools"
+    ),
     "server.truncation": "engine",
     "server.compaction": "engine errors events schema summary truncation",
     "server.chat_schema": "formats schema",
