@@ -357,6 +357,12 @@ def test_a_template_tells_its_family(name: str, family: str) -> None:
     assert spoken_by((FOLDER / f"{name}.jinja").read_text()).name == family
 
 
+@pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in FILES])
+def test_no_template_has_two_ways_to_think(file: Path) -> None:
+    """The one that it has is what `phases` watches."""
+    assert len(spoken_by(file.read_text()).thinks) <= 1
+
+
 def test_a_file_without_a_template_speaks_the_generic_dialect() -> None:
     assert spoken_by(None) == GENERIC
 
