@@ -47,15 +47,16 @@ class _Elements:
     def __init__(self, scanner: Scanner, mark: str) -> None:
         self._scanner = scanner
         self._mark = mark
-        self._end = f"{mark}</{CALL}>"
+        self._end, self._another = f"{mark}</{CALL}>", f'{mark}<{CALL} name="'
         self._tell = telling(scanner)
 
     def row(self, tag: str, declared: Declared, brackets: str, depth: int) -> Reading[None]:
-        """All that are in one, and its end; that of the call ends it too, and stays if it is another's."""
+        """All that are in one, and its end; that of the call ends it too, or another's beginning, and stays."""
         scanner, tell = self._scanner, self._tell
         begin, end = f"{self._mark}<", f"{self._mark}</{tag}>"
         before = brackets[0]
-        while (marker := (yield from scanner.until((begin, end, self._end), nothing))) == begin:
+        ends = (end, self._end, self._another)
+        while (marker := (yield from scanner.until((begin, *ends), nothing))) == begin:
             inner, _ = yield from scanner.collect((">",))
             if inner.startswith("/"):  # the end of what has not begun
                 continue
@@ -63,7 +64,7 @@ class _Elements:
             tell(before if is_list else f"{before}{in_json(inner)}: ")
             before = ", "
             yield from self._value(inner, declared.item if is_list else declared.parameter(inner), depth)
-        if marker == self._end != end:
+        if marker != end:
             scanner.back(marker)
         tell(brackets[1] if before == ", " else brackets)
 

@@ -87,6 +87,19 @@ def test_elements_are_read_as_they_are_declared(elements: str, arguments: str) -
         assert merged([*found, *parser.finish()]) == [CallBegun("f"), Arguments(arguments), CallEnded()]
 
 
+def test_a_call_that_begins_within_another_is_the_next() -> None:
+    """MiniMax-M3 forgets ends."""
+    text = written('@<text>a@</text>\n@<invoke name="g">@<x>1@</x>')
+    for pieces in cuts(text):
+        parser, found = Parser(DIALECT, {"f": declared(WHOLE)}), list[Utterance]()
+        for piece in pieces:
+            found += parser.feed(piece)
+        assert merged([*found, *parser.finish()]) == [
+            *(CallBegun("f"), Arguments('{"text": "a"}'), CallEnded()),
+            *(CallBegun("g"), Arguments('{"x": 1}'), CallEnded()),
+        ]
+
+
 @pytest.mark.parametrize("elements", [elements for elements, _ in HELD.values()], ids=HELD)
 def test_elements_are_held(elements: str) -> None:
     vocabulary, grammars = room(())
