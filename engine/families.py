@@ -211,7 +211,8 @@ _FAMILIES = (
                 named(("<|tool_call:name|>", "<|tool_call:args|>"), _second, ("<|tool_call:end|>",)),
             ),
         ),
-        ("<|tool_calls|>", "<|tool_call:end|>", "<|calls|>", "<|begin|>assistant", "<|content|>", "<|end|>"),
+        ("<|tool_calls|>", "<|tool_call:end|>", "<|calls|>"),
+        said=("<|begin|>assistant", "<|content|>", "<|end|>"),
         form=Form(
             "<|tool_call:begin|>$id<|tool_call:name|>$name<|tool_call:args|>$arguments<|tool_call:end|>",
             ("<|tool_calls|>", "<|tool_call:begin|>"),

@@ -96,8 +96,9 @@ KIMI_3 = Dialect(
     "kimi-3",
     ("open_tag('call', [('tool', fn.name)",),
     (Block(_KIMI_3.begin, tagged(_KIMI_3), keeps=True),),
-    (
-        *(f"<|{what}|>{name}<|sep|>" for name in ("tools", "response", "message") for what in ("open", "close")),
+    ("<|open|>tools<|sep|>", "<|close|>tools<|sep|>"),
+    said=(
+        *(f"<|{what}|>{name}<|sep|>" for name in ("response", "message") for what in ("open", "close")),
         "<|end_of_msg|>",
     ),
     thinks=(Think("<|open|>think<|sep|>", "<|close|>think<|sep|>"),),

@@ -14,6 +14,7 @@ from engine import Call, ChatTemplate, Message
 from engine.declared import declared
 from engine.dialect import Dialect, Parser, Think
 from engine.families import DIALECTS, GENERIC, HERMES, spoken_by
+from engine.objects import Offered
 from engine.scanner import marks
 from engine.utterance import Arguments, CallBegun, CallEnded, Reasoned, Said, Utterance, merged
 from tests.test_template import FILES, FOLDER, NO_FILES, compiled, rendered
@@ -224,6 +225,24 @@ def test_without_functions_a_call_is_text() -> None:
     assert [*parser.feed(f"<tool_call>{JSON}</tool_call>"), *parser.finish()] == [
         Said(f"<tool_call>{JSON}</tool_call>")
     ]
+
+
+WORDS = {
+    "kimi-3": "<|open|>think<|sep|>So.<|close|>think<|sep|><|open|>response<|sep|>It is.<|close|>response<|sep|>",
+    "solar": "<|think|>So.<|end|><|begin|>assistant<|content|>It is.<|end|>",
+    "muse": f" to=self<|message|>So.{EOM} to=user<|message|>It is.",
+    "harmony": f"{ANALYSIS}<|start|>assistant<|channel|>final<|message|>It is.<|return|>",
+}
+
+
+@pytest.mark.parametrize(("name", "text"), WORDS.items(), ids=WORDS)
+@pytest.mark.parametrize("offered", [{}, OFFERED])
+def test_markers_around_words_are_none_of_them(name: str, text: str, offered: Offered) -> None:
+    dialect = replace(named(name), thinks=named(name).thinks or spoken_by("<|think|> <|end|>").thinks)
+    for pieces in cuts(text):
+        parser = Parser(dialect, offered)
+        found = [*(each for piece in pieces for each in parser.feed(piece)), *parser.finish()]
+        assert merged(found) == [Reasoned("So."), Said("It is.")]
 
 
 def test_a_marker_that_is_a_control_token_is_that_token_only() -> None:
