@@ -1,6 +1,6 @@
 """`tools` and `tool_choice`: what may be called, what the response echoes, and the way back. Pure."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -8,6 +8,7 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from engine import Tool
+from engine.declared import Declared, declared
 from engine.forms import MOST_CALLS
 from server.cues import Calling
 from server.errors import InvalidRequest
@@ -70,10 +71,10 @@ class Toolbox(Struct, frozen=True):
         return plain | {offer.tool.name: offer.calling for offer in self.offers}
 
     @property
-    def offered(self) -> dict[str, frozenset[str]]:
-        """The functions, and which of their parameters are texts."""
-        texts = {offer.tool.name: _texts(offer.tool.parameters) for offer in self.offers}
-        return {name: texts.get(name, frozenset()) for name in (*self.calls, *texts)}
+    def offered(self) -> dict[str, Declared]:
+        """The functions, by all names under which they are called, and what their arguments are declared to be."""
+        known = {offer.calling: declared(msgspec.json.decode(offer.tool.parameters)) for offer in self.offers}
+        return {name: known[calling] for name, calling in self.calls.items()}
 
 
 NO_TOOLS = Toolbox()
@@ -175,24 +176,3 @@ def _demanded(choice: ToolChoice, offers: tuple[Offer, ...]) -> Allowed:
     if not offers:
         raise InvalidRequest("`tool_choice` demands a call, and there is no function to call.", param="tool_choice")
     return choice, offers
-
-
-class _Parameters(Struct):
-    properties: dict[str, Raw] = {}
-
-
-class _Property(Struct):
-    type: Raw = NULL
-
-
-def _texts(parameters: str) -> frozenset[str]:
-    """The parameters that are declared as texts and nothing else."""
-    properties: Mapping[str, Raw] = msgspec.json.decode(parameters, type=_Parameters).properties
-    return frozenset(name for name, schema in properties.items() if _is_text(schema))
-
-
-def _is_text(schema: Raw) -> bool:
-    try:
-        return bytes(msgspec.json.decode(schema, type=_Property).type) == b'"string"'
-    except msgspec.DecodeError:
-        return False

@@ -12,6 +12,7 @@ import trio
 from openai.types.responses import Response as ClientResponse
 
 from engine import Tool
+from engine.declared import declared
 from engine.scripted import ScriptedModel
 from server import offers, tools
 from server.cues import Calling
@@ -26,7 +27,7 @@ HERMES = (
     "<|assistant|>"
 )
 """A template that tells tools, of a model that writes `<tool_call>`."""
-PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+PARAMETERS: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {"type": "function", "name": "get_weather", "description": "The weather.", "parameters": PARAMETERS}
 TIME = {"type": "function", "name": "get_time"}
 PATCH = {
@@ -290,8 +291,9 @@ def test_every_tool_is_a_function_to_the_model() -> None:
         "apply_patch": Calling("apply_patch", custom=True),
         "get_time": Calling("get_time"),
     }
-    assert box.offered["get_weather"] == {"city"}
-    assert box.offered["apply_patch"] == {"input"}
+    assert box.offered["close"] == box.offered["agents__close"] == declared(PARAMETERS)
+    assert box.offered["get_weather"].parameter("city").kind == "string"
+    assert box.offered["apply_patch"].parameter("input").kind == "string"
 
 
 @pytest.mark.parametrize(
