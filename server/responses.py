@@ -79,12 +79,12 @@ class Responses:
         """Raises ApiError."""
         body = await exchange.body(self._config.max_body_bytes, self._config.body_gap_seconds)
         request = schema.decode(body)
+        fields = [f"field {name}" for name in schema.skipped_fields(body)]
         self._models.resolve(request.model)
         past, root = await self._before(request)
         request = await self._references.resolved(request, past)
         toolbox = prompt.toolbox(request)
         conversation = prompt.conversation(request, past, toolbox)
-        fields = (f"field {name}" for name in schema.unknown_fields(body))
         self.notice([*fields, *prompt.not_included(request), *conversation.skipped, *toolbox.skipped])
         return Asked(request, conversation.messages, root, toolbox)
 

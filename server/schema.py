@@ -183,6 +183,17 @@ _loose_texts = msgspec.json.Decoder(str | list[str | LooseText] | None)
 _text = msgspec.json.Decoder(str | None)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 KNOWN = frozenset(Request.__struct_fields__)
+MOVED = {
+    "messages": "input",
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+    "reasoning_effort": "reasoning.effort",
+    "response_format": "text.format",
+    "verbosity": "text.verbosity",
+    "functions": "tools",
+    "function_call": "tool_choice",
+}
+"""What Chat Completions calls it -> where it stands here. To skip it would change the answer; OpenAI refuses it."""
 
 
 def decode(body: bytes) -> Request:
@@ -213,8 +224,16 @@ def query(parameters: Mapping[str, str], kind: type[T]) -> T:
 
 
 def unknown_fields(body: bytes, known: Set[str] = KNOWN) -> set[str]:
-    """The fields of a body that decoded well which nobody reads."""
-    return _fields.decode(body).keys() - known
+    """The fields of a body that decoded well which nobody reads; null says nothing."""
+    return {name for name, value in _fields.decode(body).items() if not absent(value)} - known
+
+
+def skipped_fields(body: bytes) -> set[str]:
+    """Those of a request for a response. Raises InvalidRequest for one that is called otherwise here."""
+    unknown = unknown_fields(body)
+    for name in sorted(unknown & MOVED.keys()):
+        raise InvalidRequest(f"`{name}` is a field of Chat Completions: here it is `{MOVED[name]}`.", param=name)
+    return unknown
 
 
 def part(raw: msgspec.Raw, kind: type[T], place: str) -> T:

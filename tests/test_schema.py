@@ -189,7 +189,16 @@ def test_a_good_body_is_read(data: bytes) -> None:
 
 
 def test_unknown_fields_are_told() -> None:
-    assert schema.unknown_fields(body(zzz=1, temperature=1, functions=[])) == {"zzz", "functions"}
+    assert schema.unknown_fields(body(zzz=1, temperature=1, functions=[], yyy=None)) == {"zzz", "functions"}
+    assert schema.skipped_fields(body(zzz=1, temperature=1, max_tokens=None)) == {"zzz"}
+
+
+@pytest.mark.parametrize("name", schema.MOVED)
+def test_what_chat_completions_call_otherwise_is_refused_with_its_place_here(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"`{name}` .* `{schema.MOVED[name]}`") as refused:
+        schema.skipped_fields(body(**{name: 1}))
+    assert refused.value.param == name
+    assert schema.MOVED[name].partition(".")[0] in schema.KNOWN
 
 
 WORDS = [
