@@ -6,7 +6,6 @@ in the generic form. Both are read in all families.
 """
 
 import json
-import re
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -15,7 +14,6 @@ from engine.constraint import GrammarError
 from engine.dialect import Dialect
 from engine.json_schema import JSON
 from engine.lark import Notation, Rules, pattern, plain
-from engine.objects import BEFORE_NAMES, NAMES
 from engine.writers import GENERIC_FORM, OBJECT, Form, Function
 
 MOST_CALLS = 16
@@ -93,26 +91,17 @@ def triggers(
     return found
 
 
-def beginnings(dialect: Dialect, functions: Sequence[Function], notation: Notation) -> list[tuple[str, str]]:
-    """How an answer begins that is a call without a marker, as regexes up to a function's name; each with what follows
-    the name, up to the end of that call. None where the family marks all calls. Raises GrammarError."""
+def beginning(dialect: Dialect, function: Function, notation: Notation) -> str | None:
+    """How a call that no marker marks goes on behind the name's string, up to its end; None where the family marks all
+    calls. Raises GrammarError."""
+    if not dialect.bare:
+        return None
+    rules = Rules(notation)
     form = dialect.form if dialect.form.unmarked else _UNMARKED_FORM
-    found = []
-    for name in [_in_json(function.name) for function in functions] if dialect.bare else ():
-        rules = Rules(notation)
-        # A longer name begins with it, maybe.
-        like = [function for function in functions if _in_json(function.name).startswith(name)]
-        ways = [body for function in like if (body := _body(form, function, rules, len(name))) is not None]
-        found.append((_OBJECT_BEGINS + re.escape(name), rules.text(rules.one_of(ways))))
-    return found
+    return rules.text(rules.phrase(form.call.partition('"$name"')[2], _parts(form, function, rules)))
 
 
-_UNMARKED_FORM = Form(OBJECT, (), any_name=True)
-_OBJECT_BEGINS = (
-    r"[\s;,]*\{\s*"
-    rf'("({"|".join(BEFORE_NAMES)})"\s*:\s*("[^"]*"|[^"{{\[,\s]*)\s*,\s*)*'
-    rf'"({"|".join(NAMES)})"\s*:\s*"'
-)  # fmt: skip
+_UNMARKED_FORM = Form(OBJECT, ())
 
 
 def _calls(dialect: Dialect, functions: Sequence[Function], rules: Rules) -> list[_Calls]:
@@ -129,21 +118,16 @@ def _written(form: Form, functions: Sequence[Function], rules: Rules) -> tuple[l
     return calls, [function for function, body in bodies if body is None]
 
 
-def _body(form: Form, function: Function, rules: Rules, said: int = 0) -> str | None:
-    """One call from its name on, of which so many characters are there; None where the form can't have it."""
+def _body(form: Form, function: Function, rules: Rules) -> str | None:
+    """One call from its name on; None where the form can't have it."""
     if not (form.any_name or function.plain):
         return None
-    name = _in_json(function.name)[said:]
-    rest = rules.phrase(form.call.partition("$name")[2], _parts(form, function, rules))
-    return _joined(name and plain(name), rest)
+    name = json.dumps(function.name, ensure_ascii=False)[1:-1]
+    return _joined(plain(name), rules.phrase(form.call.partition("$name")[2], _parts(form, function, rules)))
 
 
 def _parts(form: Form, function: Function, rules: Rules) -> dict[str, str]:
     return {"name": plain(function.name), "arguments": form.write(function, rules), **_MADE_UP}
-
-
-def _in_json(name: str) -> str:
-    return json.dumps(name, ensure_ascii=False)[1:-1]
 
 
 def _several(calls: _Calls, rules: Rules, most: int) -> str:

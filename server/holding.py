@@ -5,13 +5,11 @@ come are held as soon as one begins. A function that can't be held to its schema
 its arguments.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from engine import (
     Beginning,
@@ -30,7 +28,7 @@ from engine.json_schema import JSON
 from server.effort import thought_budget
 from server.errors import InvalidRequest
 from server.formats import Format, JsonFormat, PlainFormat
-from server.offers import GrammarInput, Offer
+from server.offers import GrammarInput, Offer, by_name
 from server.tools import Toolbox
 
 KEPT = 16
@@ -154,10 +152,14 @@ class Holding:
         if not functions:
             return Hold(loose=loose)
         marked = forms.triggers(dialect, functions, grammars, wish.most)
-        unmarked = forms.beginnings(dialect, [*functions, *_in_short(wish.offers, functions)], grammars)
+        unmarked = {function.name: forms.beginning(dialect, function, grammars) for function in functions}
         return Hold(
             triggers=tuple(Trigger(marker, grammars.lark(rest)) for marker, rest in marked),
-            beginnings=tuple(Beginning(pattern, grammars.lark(rest)) for pattern, rest in unmarked),
+            beginnings=tuple(
+                Beginning(name, grammars.lark(rest))
+                for name, offer in by_name(wish.offers).items()
+                if (rest := unmarked[offer.tool.name]) is not None
+            ),
             loose=loose,
         )
 
@@ -177,13 +179,6 @@ class Holding:
             if not offer.strict:
                 return None
             raise _refused("schema" if form is None else "grammar", offer.place, error) from error
-
-
-def _in_short(offers: Sequence[Offer], functions: Sequence[Function]) -> list[Function]:
-    """Those whose namespace may be left out: such calls are read (`Toolbox.calls`)."""
-    known = Counter(offer.calling.name for offer in offers)
-    both = [(offer.calling, function) for offer, function in zip(offers, functions, strict=True)]
-    return [replace(each, name=call.name) for call, each in both if known[call.name] == 1 and call.name != each.name]
 
 
 def _arguments(offer: Offer) -> JSON:

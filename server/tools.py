@@ -11,7 +11,7 @@ from engine import Tool
 from engine.forms import MOST_CALLS
 from server.cues import Calling
 from server.errors import InvalidRequest
-from server.offers import Offer, Reader
+from server.offers import Offer, Reader, by_name
 from server.reading import flat
 from server.schema import NULL, part
 from server.toolset import (
@@ -62,18 +62,13 @@ class Toolbox(Struct, frozen=True):
 
     @property
     def calls(self) -> dict[str, Calling]:
-        """By the model's names. One that leaves a namespace out is understood where that is plain."""
-        bare: dict[str, list[Calling]] = {}
-        for offer in self.offers:
-            bare.setdefault(offer.calling.name, []).append(offer.calling)
-        plain = {name: calls[0] for name, calls in bare.items() if len(calls) == 1}
-        return plain | {offer.tool.name: offer.calling for offer in self.offers}
+        """By the model's names."""
+        return {name: offer.calling for name, offer in by_name(self.offers).items()}
 
     @property
     def offered(self) -> dict[str, frozenset[str]]:
         """The functions, and which of their parameters are texts."""
-        texts = {offer.tool.name: _texts(offer.tool.parameters) for offer in self.offers}
-        return {name: texts.get(name, frozenset()) for name in (*self.calls, *texts)}
+        return {name: _texts(offer.tool.parameters) for name, offer in by_name(self.offers).items()}
 
 
 NO_TOOLS = Toolbox()

@@ -65,10 +65,21 @@ async def test_free_text_is_free_and_a_call_in_it_is_held() -> None:
     assert json.loads(made[2])["city"] in ("Rome", "Oslo")
 
 
-@pytest.mark.parametrize("before", ['"id": 1, ', '"type": null ,"id":"x", '])
-async def test_a_call_without_a_marker_is_held_whatever_stands_before_its_name(before: str) -> None:
-    text = f'{{{before}"name": "get_weather", "arguments": {{"city": "Paris"}}}}'
-    streamed, _ = await answers(writes(text), scripted.TEMPLATE, tools=[WEATHER], parallel_tool_calls=False)
+@pytest.mark.parametrize(
+    "begins",
+    [
+        '"id": 1, "name": "get_weather"',
+        '"type": null ,"id":"x", "name": "get_weather"',
+        f'"id": "{"x" * 300}", "name": "get_weather"',
+        '"id": [1, {}],, "name": "get_weather"',
+        '"name": "get_w\\u0065ather"',
+    ],
+)
+async def test_a_call_without_a_marker_is_held_however_it_is_written_up_to_its_name(begins: str) -> None:
+    text = f'{{{begins}, "arguments": {{"city": "Paris"}}}}'
+    streamed, _ = await answers(
+        writes(text), scripted.TEMPLATE, tools=[WEATHER], parallel_tool_calls=False, max_output_tokens=600
+    )
     ((_, name, arguments),) = gist(output(streamed))
     assert (name, json.loads(arguments)["city"] in ("Rome", "Oslo")) == ("get_weather", True)
 
@@ -79,6 +90,15 @@ async def test_a_call_that_leaves_its_namespace_out_is_held_too() -> None:
     streamed, _ = await answers(writes(text), scripted.TEMPLATE, tools=[space, TIME], parallel_tool_calls=False)
     ((_, _, name, arguments),) = gist(output(streamed))
     assert (name, json.loads(arguments)["city"] in ("Rome", "Oslo")) == ("get_weather", True)
+
+
+@pytest.mark.parametrize("name", ["get_weather_at", "get_weathers"])
+async def test_a_name_that_only_begins_like_one_on_offer_is_another(name: str) -> None:
+    text = f'{{"name": "{name}", "arguments": {{}}}}'
+    told = [WEATHER, {**TIME, "name": "get_weather_at"}]
+    streamed, _ = await answers(writes(text), scripted.TEMPLATE, tools=told, parallel_tool_calls=False)
+    offered = name == "get_weather_at"
+    assert gist(output(streamed)) == [("function_call", name, "{}") if offered else ("message", text)]
 
 
 async def test_a_reasoning_model_thinks_first() -> None:

@@ -283,6 +283,7 @@ def test_every_tool_is_a_function_to_the_model() -> None:
         "get_time": Calling("get_time"),
     }
     assert box.offered["get_weather"] == {"city"}
+    assert box.offered["close"] == box.offered["agents__close"] == {"city"}
     assert box.offered["apply_patch"] == {"input"}
 
 
