@@ -10,9 +10,11 @@ The same text leads through the same phases, however it is cut into tokens.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Protocol
 
 import numpy as np
+from msgspec.structs import replace
 
 from engine.constraint import GrammarError
 from engine.ending import Ending
@@ -50,6 +52,12 @@ class Phases:
         self.past_names = past_names(vocabulary) if beginnings else {}
         self.begun = spelled(vocabulary, begun)
         self.calls = {self._marker(each.marker, each.grammar): each.grammar for each in triggers}
+
+    def within(self, budget: int | None) -> "Phases":
+        """The same, with so many tokens of thought."""
+        other = copy(self)
+        other.thought = self.thought and replace(self.thought, budget=budget)
+        return other
 
     def start(self) -> "Course":
         return Course(self._first())

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine import (
     Beginning,
@@ -28,6 +29,7 @@ from engine.json_schema import JSON
 from server.effort import thought_budget
 from server.errors import InvalidRequest
 from server.formats import Format, JsonFormat, PlainFormat
+from server.memory import Memory
 from server.offers import GrammarInput, Offer, by_name
 from server.tools import Toolbox
 
@@ -46,6 +48,10 @@ class Hold(Struct, frozen=True):
     loose: frozenset[str] = frozenset()
     """The functions, by the model's names, that are not held to their schemas."""
 
+    @property
+    def free(self) -> bool:
+        return not (self.answer or self.triggers or self.beginnings)
+
 
 FREE = Hold()
 
@@ -55,6 +61,15 @@ class Course(Struct, frozen=True):
 
     hold: Hold
     thought: Thought | None
+
+    @property
+    def budget(self) -> int | None:
+        return None if self.thought is None else self.thought.budget
+
+    @property
+    def boundless(self) -> "Course":
+        """The same for all budgets."""
+        return replace(self, thought=self.thought and replace(self.thought, budget=None))
 
 
 class Wish(Struct, frozen=True):
@@ -86,15 +101,15 @@ def _schema(format_: Format) -> str | None:
 
 
 class Holding:
-    """A model's. `hold` and `grammar` may take a second, and are for one thread at a time."""
+    """A model's. `hold` and `phases` may take a second, and are for one thread at a time."""
 
     def __init__(self, vocabulary: Vocabulary, template: ChatTemplate) -> None:
         self._vocabulary = vocabulary
         self._template = template
         self._grammars = Grammars(vocabulary)
-        self.hold = lru_cache(KEPT)(self._hold)
         self._function = lru_cache(KEPT_FUNCTIONS)(self._checked)
-        self.grammar = lru_cache(KEPT)(self._made)
+        self.hold = Memory(self._hold, InvalidRequest, KEPT)
+        self.phases = Memory(self._phases, GrammarError, KEPT)
 
     def course(self, hold: Hold, prompt: Sequence[int], effort: str | None, room: int) -> Course | None:
         """What holds when; None where nothing does. `room`: see `thought_budget`."""
@@ -102,7 +117,7 @@ class Holding:
         think = begun or next(iter(self._template.dialect.thinks), None)
         budget = thought_budget(effort, room)
         thought = None if think is None else Thought(think.close, think.open, begun is not None, budget)
-        if hold.answer is None and not hold.triggers and (thought is None or budget is None):
+        if hold.free and (thought is None or budget is None):
             return None
         return Course(hold, thought)
 
@@ -111,7 +126,7 @@ class Holding:
         bounds = bool(self._template.dialect.thinks) and thought_budget(effort, 0) is not None
         return effort if bounds or self._template.manners.effort else None
 
-    def _made(self, course: Course) -> Phases:
+    def _phases(self, course: Course) -> Phases:
         hold = course.hold
         begun = self._template.dialect.begun
         return Phases(self._vocabulary, hold.answer, hold.triggers, course.thought, hold.beginnings, begun)

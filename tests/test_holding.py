@@ -292,6 +292,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "tools[0].parameters",
         "The schema in `tools[0].parameters` cannot be held, at `type`: the arguments of a function are an object.",
     ),
+    "a format, though it holds no call": (
+        {"tools": [TIME], "tool_choice": "required", "text": {"format": {**FORMAT, "schema": BAD}}},
+        "text.format.schema",
+        f"The schema in `text.format.schema` {KEYWORD}",
+    ),
+    "a format beside tools": (
+        {"tools": [TIME], "text": {"format": {**FORMAT, "schema": BAD}}},
+        "text.format.schema",
+        f"The schema in `text.format.schema` {KEYWORD}",
+    ),
     "a broken grammar": ({"tools": [custom("lark", "start: nobody")]}, "tools[0].format", "The grammar in"),
     "a broken regex": ({"tools": [custom("regex", "a(")]}, "tools[0].format", "The grammar in"),
     "a grammar that can't stand in JSON": (
@@ -393,8 +403,20 @@ def test_the_same_tools_are_compiled_once() -> None:
     holder = Holding(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
     first, second = (holder.hold(holding.wish(PLAIN, "", tools.toolbox(raws(WEATHER, TIME)))) for _ in range(2))
     assert first is second
-    courses = [course for hold in (first, second) if (course := holder.course(hold, [], None, 100)) is not None]
-    assert holder.grammar(courses[0]) is holder.grammar(courses[1])
+
+    with pytest.raises(InvalidRequest) as refused:
+        holder.hold(holding.wish(PLAIN, "", tools.toolbox(raws({**WEATHER, "parameters": BAD}))))
+    with pytest.raises(InvalidRequest) as again:
+        holder.hold(holding.wish(PLAIN, "", tools.toolbox(raws({**WEATHER, "parameters": BAD}))))
+    assert refused.value is again.value
+
+
+def test_a_bound_for_a_thought_is_no_reason_to_make_all_anew() -> None:
+    holder = Holding(vocabulary := scripted.vocabulary(), ChatTemplate(THINKS, vocabulary))
+    hold = holder.hold(holding.wish(PLAIN, "", tools.toolbox(raws(WEATHER))))
+    courses = [course for room in (100, 50) if (course := holder.course(hold, [], "low", room)) is not None]
+    assert [course.budget for course in courses] == [50, 25]
+    assert holder.phases(courses[0].boundless) is holder.phases(courses[1].boundless)
 
 
 def test_as_many_tools_as_are_read_can_be_offered() -> None:

@@ -93,7 +93,8 @@ DRAWN = {
     "server.history": "engine reading",
     "server.prompt": "engine errors formats history reading schema tools truncation",
     "server.offers": "engine cues reading schema toolset",
-    "server.holding": ("engine engine.forms engine.grammar engine.json_schema effort errors formats offers tools"),
+    "server.memory": "",
+    "server.holding": "engine engine.forms engine.grammar engine.json_schema effort errors formats memory offers tools",
     "server.truncation": "engine",
     "server.compaction": "engine errors events schema summary truncation",
     "server.chat_schema": "formats schema",
@@ -124,7 +125,7 @@ DRAWN = {
     "server.busy": "",
     "server.gate": "errors",
     "server.routes": "errors",
-    "server.models": "engine errors exchange formats holding tools truncation",
+    "server.models": "engine errors exchange formats holding memory tools truncation",
     "server.generation": (
         "engine answer archive conversation_store cues database entries errors events pulse replay store stream"
     ),
