@@ -48,6 +48,8 @@ class Dialect(Struct, frozen=True):
     """Whether all is said in messages that are addressed (harmony)."""
     form: Form = GENERIC_FORM
     """How calls are written."""
+    also: tuple[Form, ...] = ()
+    """How they may be written, too: `blocks` read all of these."""
     thinks: tuple[Think, ...] = ()
     """The template adds to these: families and their ways to think are mixed freely."""
 

@@ -70,22 +70,23 @@ def triggers(
 ) -> list[tuple[str, str]]:
     """Markers by which calls begin, each with what follows it up to the end of the calls. Raises GrammarError."""
     found = []
-    for function in filter(lambda function: function.plain, functions):
-        for marker in dialect.form.markers:
-            if "$name" in marker:
+    forms = (dialect.form, *dialect.also)
+    for form in forms:
+        for function in filter(lambda function: function.plain, functions):
+            for marker in [marker for marker in form.markers if "$name" in marker]:
                 rules = Rules(notation)
-                rest = rules.phrase(dialect.form.call.partition(marker)[2], _parts(dialect.form, function, rules))
+                rest = rules.phrase(form.call.partition(marker)[2], _parts(form, function, rules))
                 found.append((marker.replace("$name", function.name), rules.text(rest)))
-    for marker in dict.fromkeys((*dialect.form.markers, *(() if dialect.channels else GENERIC_FORM.markers))):
-        rules = Rules(notation)
-        own = marker in dialect.form.markers
-        ways = []
-        for calls in _calls(dialect, functions, rules) if own else _written(GENERIC_FORM, functions, rules)[0]:
-            _, known, rest = f"{calls.form.begin}{calls.opening}".partition(marker)
-            if known and marker in calls.form.markers:
-                # Where nothing stands around all of them, each call begins with the marker anew.
-                several = _several(calls, rules, most if calls.form.begin else 1)
-                ways.append(_joined(rules.phrase(rest, _MADE_UP), several))
+    for marker in dict.fromkeys(marker for form in forms for marker in form.markers):
+        rules, ways, left = Rules(notation), [], functions
+        for form in [form for form in forms if marker in form.markers]:
+            written, left = _written(form, left, rules)
+            for calls in written:
+                _, known, rest = f"{form.begin}{calls.opening}".partition(marker)
+                if known:
+                    # Where nothing stands around all of them, each call begins with the marker anew.
+                    several = _several(calls, rules, most if form.begin else 1)
+                    ways.append(_joined(rules.phrase(rest, _MADE_UP), several))
         if ways:
             found.append((marker, rules.text(rules.one_of(ways))))
     return found
