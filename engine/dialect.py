@@ -195,7 +195,8 @@ class Parser:
                 prose.end()
 
 
-_ADDRESSED = re.compile(r"to=(?:functions\.)?([\w.-]+)")
+_ADDRESSED = re.compile(r" to=functions\.([\w.-]+)")
+"""As `forms` has the marker."""
 _ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>")
 
 

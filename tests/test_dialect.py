@@ -152,6 +152,9 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
         f"{ANALYSIS}{COMMENTARY}<|message|>Now.<|end|>{COMMENTARY}{TO}",
         [Reasoned("So."), Said("Now."), *call("civet", "{}")],
     ),
+    "harmony, to nobody who is held": (
+        named("harmony"), f"{COMMENTARY} to=civet<|message|>{{}}<|call|>", [Said("{}")],
+    ),
     "harmony, the last word": (
         named("harmony"), "<|channel|>final<|message|>It is.", [Said("It is.")],
     ),
