@@ -195,8 +195,7 @@ class Parser:
                 prose.end()
 
 
-_ADDRESSED = re.compile(r" to=functions\.([\w.-]+)")
-"""As `forms` has the marker."""
+_ADDRESSED = re.compile(r"to=(?:functions\.)?([\w.-]+)")
 _ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>")
 
 

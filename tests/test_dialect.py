@@ -155,9 +155,6 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
     "muse, told in plain words": (
         with_generic(named("muse")), f" to=civet<|message|>{ATEM}", call("civet", '{"at": "1"}'),
     ),
-    "harmony, to nobody who is held": (
-        named("harmony"), f"{COMMENTARY} to=civet<|message|>{{}}<|call|>", [Said("{}")],
-    ),
     "harmony, the last word": (
         named("harmony"), "<|channel|>final<|message|>It is.", [Said("It is.")],
     ),
