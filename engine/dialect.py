@@ -43,7 +43,7 @@ class Dialect(Struct, frozen=True):
     begun: str = ""
     """The beginning of a marker, with which prompts end."""
     said: tuple[str, ...] = ()
-    """Markers before what is no call."""
+    """Markers around what is no call."""
     channels: bool = False
     """Whether all is said in messages that are addressed (harmony)."""
     form: Form = GENERIC_FORM

@@ -12,7 +12,7 @@ from engine.dialect import Block, Dialect, Think
 from engine.objects import keyed_objects, named, objects
 from engine.parameter_writers import gemma_arguments, pythonic_arguments
 from engine.parameters import gemma, pythonic
-from engine.tagged_families import CODER, DSML, DSML_4, GLM, HUNYUAN, KIMI_3, MINICPM, MINIMAX, MUSE, SEED
+from engine.tagged_families import CODER, DSML, DSML_4, GLM, HUNYUAN, KIMI_3, MINICPM, MINIMAX, MINIMAX_3, MUSE, SEED
 from engine.writers import GENERIC_FORM, OBJECT, Form
 
 
@@ -85,12 +85,14 @@ _FAMILIES = (
     Dialect(
         "harmony",
         ("<|channel|>", "<|message|>", "<|call|>"),
+        begun="<|start|>assistant",
         channels=True,
+        thinks=(Think("<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),),
         form=Form(
-            "<|channel|>commentary to=functions.$name <|constrain|>json<|message|>$arguments<|call|>",
-            (" to=functions.",),
+            "<|channel|>commentary to=$place$name <|constrain|>json<|message|>$arguments<|call|>",
+            ("<|channel|>commentary to=",),
+            others=("<|channel|>analysis to=$place", "<|start|>assistant to=$place"),
             between=None,
-            before="<|channel|>analysis<|message|>$text<|end|><|start|>assistant",
             answer="<|channel|>final<|message|>$answer",
         ),
     ),
@@ -160,6 +162,7 @@ _FAMILIES = (
         form=Form(">>>$name\n$arguments", (">>>$name\n",), between="", answer="all\n$answer"),
     ),
     MINIMAX,
+    MINIMAX_3,
     MUSE,
     MINICPM,
     Dialect(
@@ -209,7 +212,8 @@ _FAMILIES = (
                 named(("<|tool_call:name|>", "<|tool_call:args|>"), _second, ("<|tool_call:end|>",)),
             ),
         ),
-        ("<|tool_calls|>", "<|tool_call:end|>", "<|calls|>", "<|begin|>assistant", "<|content|>", "<|end|>"),
+        ("<|tool_calls|>", "<|tool_call:end|>", "<|calls|>"),
+        said=("<|begin|>assistant", "<|content|>", "<|end|>"),
         form=Form(
             "<|tool_call:begin|>$id<|tool_call:name|>$name<|tool_call:args|>$arguments<|tool_call:end|>",
             ("<|tool_calls|>", "<|tool_call:begin|>"),

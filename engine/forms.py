@@ -6,7 +6,7 @@ in the generic form. Both are read in all families.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
@@ -19,7 +19,11 @@ from engine.writers import GENERIC_FORM, OBJECT, Form, Function
 MOST_CALLS = 16
 """In one answer."""
 
-_MADE_UP = {"id": pattern("[A-Za-z0-9_]{1,32}"), "number": pattern("[0-9]{1,3}")}
+_MADE_UP = {
+    "id": pattern("[A-Za-z0-9_]{1,32}"),
+    "number": pattern("[0-9]{1,3}"),
+    "place": '"functions."?',
+}
 """What a call is known by, where the family writes that. Nobody reads it."""
 _AROUND = pattern("[ \n]{1,4}")
 """What an answer may begin with, and calls end with."""
@@ -47,22 +51,32 @@ def answer(
     Raises GrammarError.
     """
     rules = Rules(notation)
-    ways = []
-    for calls in _calls(dialect, functions, rules):
-        begin = rules.phrase(calls.form.begin)
-        if calls.form.unmarked and format_ is None:
-            begin = f"({begin})?"
-        several = _several(calls, rules, most)
-        opening = rules.phrase(calls.opening.removeprefix(dialect.begun), _MADE_UP)
-        ways.append(_joined(begin, opening, several, f"{_AROUND}?"))
+    ways = [f"{way} {_AROUND}?" for way in _ways(dialect, functions, rules, most, format_ is None)]
     if format_ is not None:
         ways.append(rules.phrase(dialect.form.answer, {"answer": rules.json(format_)}))
     if not ways:
         raise GrammarError("this model can't be held to a call of such a name")
-    head, text, tail = dialect.form.before.partition("$text")
-    before = f"({rules.phrase(head)} {rules.until(tail)})?" if text else ""
     space = "" if dialect.said else f"{_AROUND}?"
-    return rules.text(_joined(space, before, rules.one_of(ways)))
+    return rules.text(_joined(space, rules.one_of(ways)))
+
+
+def resumed(dialect: Dialect, functions: Sequence[Function], notation: Notation, most: int = MOST_CALLS) -> str | None:
+    """What follows a thought that had to end, where models might think on: calls, or the beginning of words. None where
+    words have no beginning of their own. Raises GrammarError."""
+    head = dialect.form.answer.partition("$answer")[0].removeprefix(dialect.begun)
+    rules = Rules(notation)
+    ways = [rules.phrase(head), *_ways(dialect, functions, rules, most, unmarked=False)] if head else []
+    return rules.text(rules.one_of(ways)) if ways else None
+
+
+def _ways(dialect: Dialect, functions: Sequence[Function], rules: Rules, most: int, unmarked: bool) -> Iterator[str]:
+    """Calls, in each form that any of the functions has. `unmarked`: whether the marker may be left out."""
+    for calls in _calls(dialect, functions, rules):
+        begin = rules.phrase(calls.form.begin)
+        if calls.form.unmarked and unmarked:
+            begin = f"({begin})?"
+        opening = rules.phrase(calls.opening.removeprefix(dialect.begun), _MADE_UP)
+        yield _joined(begin, opening, _several(calls, rules, most))
 
 
 def triggers(
@@ -77,6 +91,11 @@ def triggers(
                 rules = Rules(notation)
                 rest = rules.phrase(form.call.partition(marker)[2], _parts(form, function, rules))
                 found.append((marker.replace("$name", function.name), rules.text(rest)))
+        for phrase in form.others:
+            marker, made_up, part = phrase.partition("$")
+            rules = Rules(notation)
+            for calls in _written(form, functions, rules)[0]:
+                found.append((marker, rules.text(f"{rules.phrase(made_up + part, _MADE_UP)} {calls.rest}")))
     for marker in dict.fromkeys(marker for form in forms for marker in form.markers):
         rules, ways, left = Rules(notation), [], functions
         for form in [form for form in forms if marker in form.markers]:

@@ -15,6 +15,11 @@ class Thought(Struct, frozen=True):
     """Whether the prompt has begun it."""
     budget: int | None = None
     """Tokens of thought, after which the model has to close; None: as many as it likes."""
+    after: Grammar | None = None
+    """What has to follow then, before anything may come."""
+
+    def over(self, spent: int) -> bool:
+        return self.budget is not None and spent >= self.budget
 
 
 class Trigger(Struct, frozen=True):

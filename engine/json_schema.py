@@ -47,6 +47,8 @@ LARGEST_PERIOD = 10_000
 """Of all `multipleOf` together: the automaton for one has as many states, but for factors of 2 and 5. A million of
 them take llguidance 7 s and half a GB, and its own limits don't count them."""
 
+_LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+
 _HELD = SUPPORTED | UNSUPPORTED
 
 _YEAR = "([1-9].{3}|0[1-9].{2}|00[1-9].|000[1-9])"
@@ -108,6 +110,9 @@ class _Check:
         for key in ("exclusiveMinimum", "exclusiveMaximum"):
             if isinstance(schema.get(key), bool):
                 raise GrammarError(f"`{key}` must be a number", _at(place, key))
+        for key in _LIMITS:
+            if not _kept(key, schema.get(key)):
+                raise GrammarError(f"`{key}` is supported up to 2**53 only", _at(place, key))
         format_ = schema.get("format")
         if schema.get("type") not in ("integer", "number") and format_ is not None and format_ not in FORMATS:
             raise GrammarError(f"the format {format_!r} is not supported", _at(place, "format"))
@@ -152,6 +157,15 @@ def _same_value(schema: JSON, pointer: str) -> Iterator[str]:
     for key in _IN_PLACE:
         if isinstance(schemas := schema.get(key), list):
             yield from (f"{pointer}/{key}/{n}" for n in range(len(schemas)))
+
+
+def _kept(key: str, limit: JSON) -> bool:
+    """Whether llguidance holds that limit, or a tighter one: to it, it is a float, and an integer has 64 bits."""
+    if not isinstance(limit, int | float) or abs(limit) < 2**53:
+        return True
+    rounded = int(float(min(max(limit, -(2**64)), 2**64)))
+    held = min(max(rounded, -(2**63)), 2**63 - 1)
+    return (key == "minimum" and held >= limit) or (key == "maximum" and held <= limit)
 
 
 def _digits(value: int | float) -> int:

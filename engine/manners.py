@@ -127,8 +127,18 @@ def _told(message: Message) -> Message:
     """Calls as the assistant's text, outputs as the user's."""
     if message.role == "tool":
         return Message("user", message.content)
-    texts = [message.content, *(call.text for call in message.calls)]
+    texts = [message.content, *map(_call_told, message.calls)]
     return replace(message, content="\n".join(filter(None, texts)), calls=()) if message.calls else message
+
+
+def _call_told(call: Call) -> str:
+    """As `TOOLS_TOLD` has it: a model writes the next call as it sees the last one, and is read in that form only."""
+    arguments = call.arguments or "{}"
+    try:
+        msgspec.json.decode(arguments, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        arguments = msgspec.json.encode({"input": arguments}).decode()
+    return f'<tool_call>\n{{"name": {msgspec.json.encode(call.name).decode()}, "arguments": {arguments}}}\n</tool_call>'
 
 
 def _calls_told(messages: Sequence[Message], manners: Manners) -> Iterator[Message]:

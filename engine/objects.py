@@ -5,11 +5,12 @@ from typing import TypeAlias
 
 import msgspec
 
+from engine.declared import Declared
 from engine.scanner import Reading, Scanner, Tell, cleaned
 from engine.utterance import Arguments, CallBegun, CallEnded, Said
 
-Offered: TypeAlias = Mapping[str, frozenset[str]]
-"""The functions that may be called, and which of their parameters are texts."""
+Offered: TypeAlias = Mapping[str, Declared]
+"""The functions that may be called, and what their arguments are declared to be."""
 Read: TypeAlias = Callable[[Scanner, Offered], Reading[None]]
 """Reads calls from where they begin."""
 

@@ -9,17 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
-from engine.json_schema import JSON, SUPPORTED, UNSUPPORTED
+from engine.declared import DEFINITIONS, HELD, Declared, Schema
+from engine.json_schema import JSON
 from engine.lark import Rules, pattern, plain, without
 from engine.parameters import QUOTE, Tags
 from engine.writers import Function, Write, is_plain, json_arguments, json_text
 
-Schema = dict[str, JSON]
-
-_DEFINITIONS = ("$defs", "definitions")
-_WHOLE = frozenset(("type", "properties", "required", "additionalProperties", *_DEFINITIONS))
+_WHOLE = frozenset(("type", "properties", "required", "additionalProperties", *DEFINITIONS))
 """The keywords of objects whose parameters can be written one by one."""
-_HELD = SUPPORTED | UNSUPPORTED
 _LONGEST = 4096
 """Of texts whose length is held."""
 
@@ -33,7 +30,7 @@ class Parameter(Struct, frozen=True):
 def parameters(schema: Schema) -> list[Parameter] | None:
     """In the order of the schema; None where such an object is more than its parameters."""
     properties, required = schema.get("properties"), schema.get("required", [])
-    if not isinstance(properties, dict) or not isinstance(required, list) or schema.keys() & _HELD - _WHOLE:
+    if not isinstance(properties, dict) or not isinstance(required, list) or schema.keys() & HELD - _WHOLE:
         return None
     if not all(name in properties for name in required) or not all(map(is_plain, properties)):
         return None
@@ -53,20 +50,21 @@ def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False) -> Write:
 
     def write(function: Function, rules: Rules) -> str:
         def item(each: Parameter) -> str | None:
-            kind = each.schema.get("type")
+            declared = Declared(each.schema, function.schema)
+            kind = declared.kind
             is_text = kind == "string"
             if function.lark:
                 value: str | None = f"{rules.lark(function.lark)} {rules.phrase(closing)}"
             elif is_text:
-                value = _tagged_text(each.schema, closing, ends, cdata, rules)
+                value = tagged_text(declared.followed.schema, closing, ends, rules, cdata)
             else:
-                json_value = _json(each, function, rules)
-                value = json_value and f"{json_value} {rules.phrase(closing)}"
+                as_json = json_value(each.schema, function.schema, rules)
+                value = as_json and f"{as_json} {rules.phrase(closing)}"
             told = {"integer": "number"}.get(kind, kind) if isinstance(kind, str) else "object"
             parts = {"key": plain(each.name), "type": plain(told), "text": plain(str(is_text).lower())}
             return value and f"{rules.phrase(head, parts)} {value}"
 
-        items = _items(function.schema, item)
+        items = items_of(function.schema, item)
         return f'"\\n" {json_arguments(function, rules)}' if items is None else rules.row(items, rules.space())
 
     return write
@@ -76,14 +74,14 @@ def pythonic_arguments(function: Function, rules: Rules) -> str:
     """`key="text", other=3`: values as JSON has them."""
 
     def item(each: Parameter) -> str | None:
-        value = json_text(function, rules) if function.lark else _json(each, function, rules)
+        value = json_text(function, rules) if function.lark else json_value(each.schema, function.schema, rules)
         return value and f"{plain(each.name + '=')} {value}"
 
-    items = _items(function.schema, item)
+    items = items_of(function.schema, item)
     return json_arguments(function, rules) if items is None else rules.row(items, f'"," {rules.space()}')
 
 
-def _items(schema: Schema, item: Callable[[Parameter], str | None]) -> list[tuple[str, bool]] | None:
+def items_of(schema: Schema, item: Callable[[Parameter], str | None]) -> list[tuple[str, bool]] | None:
     """Each parameter, and whether it must be there; None where one of them can't be written."""
     found = parameters(schema)
     items = [(item(each), each.required) for each in found or ()]
@@ -91,12 +89,11 @@ def _items(schema: Schema, item: Callable[[Parameter], str | None]) -> list[tupl
     return None if found is None or len(written) < len(items) else written
 
 
-def _json(parameter: Parameter, function: Function, rules: Rules) -> str | None:
-    """Its value, to which the definitions of the whole belong; None where it refers to something else."""
-    if not all(target.startswith(("#/$defs/", "#/definitions/")) for target in _references(function.schema)):
+def json_value(schema: Schema, whole: Schema, rules: Rules) -> str | None:
+    """A value, to which the definitions of the whole belong; None where it refers to something else."""
+    if not all(target.startswith(("#/$defs/", "#/definitions/")) for target in _references(whole)):
         return None
-    definitions = {key: function.schema[key] for key in _DEFINITIONS if key in function.schema}
-    return rules.json({**definitions, **parameter.schema})
+    return rules.json({**{key: whole[key] for key in DEFINITIONS if key in whole}, **schema})
 
 
 def _references(value: JSON) -> Iterator[str]:
@@ -111,7 +108,7 @@ def _references(value: JSON) -> Iterator[str]:
                 waiting += inner
 
 
-def _tagged_text(schema: Schema, closing: str, ends: Sequence[str], cdata: bool, rules: Rules) -> str | None:
+def tagged_text(schema: Schema, closing: str, ends: Sequence[str], rules: Rules, cdata: bool = False) -> str | None:
     """A text as it is, and what ends it."""
     forbidden = [end for end in ends if rules.is_text(end)]
     chosen = choices(schema)
@@ -135,13 +132,13 @@ _CDATA, _CDATA_REGEX = "<![CDATA[", r"<!\[CDATA\[.*"
 def choices(schema: Schema) -> list[JSON] | None:
     """What it may be, where the schema has a list of that; nothing else may be said of it then."""
     listed = [schema["const"]] if "const" in schema else schema.get("enum")
-    return listed if isinstance(listed, list) and not schema.keys() & _HELD - {"type", "enum", "const"} else None
+    return listed if isinstance(listed, list) and not schema.keys() & HELD - {"type", "enum", "const"} else None
 
 
 def text_of(schema: Schema) -> str | None:
     """A terminal for a text; None where more than its length is held."""
     least, most = schema.get("minLength", 0), schema.get("maxLength")
-    if schema.keys() & _HELD - {"type", "minLength", "maxLength"}:
+    if schema.keys() & HELD - {"type", "minLength", "maxLength"}:
         return None
     if not isinstance(least, int) or not isinstance(most, int | None) or max(least, most or 0) > _LONGEST:
         return None
@@ -167,7 +164,7 @@ class _Gemma:
 
     def object(self, schema: Schema) -> str | None:
         """Its parameters in the order of their names, as the template has them."""
-        items = _items(schema, self._item)
+        items = items_of(schema, self._item)
         return None if items is None else f'"{{" {self._rules.row(sorted(items, key=_folded), _COMMA)} "}}"'
 
     def _item(self, each: Parameter) -> str | None:
@@ -178,9 +175,9 @@ class _Gemma:
         if not isinstance(schema, dict):
             return None
         if isinstance(target := schema.get("$ref"), str):
-            return self._reference(target) if not schema.keys() & _HELD - {"$ref"} else None
+            return self._reference(target) if not schema.keys() & HELD - {"$ref"} else None
         if isinstance(ways := schema.get("anyOf"), list):
-            return self._one_of([self._value(way) for way in ways]) if not schema.keys() & _HELD - {"anyOf"} else None
+            return self._one_of([self._value(way) for way in ways]) if not schema.keys() & HELD - {"anyOf"} else None
         kinds = schema.get("type")
         if isinstance(kinds, list):
             return self._one_of([self._kind(kind, schema) for kind in kinds])
@@ -190,7 +187,7 @@ class _Gemma:
         if target not in self._found:
             self._found[target] = None
             place, _, name = target.removeprefix("#/").partition("/")
-            definitions = self._whole.get(place) if place in _DEFINITIONS else None
+            definitions = self._whole.get(place) if place in DEFINITIONS else None
             value = self._value(definitions.get(name)) if isinstance(definitions, dict) else None
             self._found[target] = value and self._rules.rule(value)
         return self._found[target]
@@ -202,7 +199,7 @@ class _Gemma:
     def _kind(self, kind: JSON, schema: Schema) -> str | None:
         if (chosen := choices(schema)) is not None:
             return self._one_of([self._constant(value) for value in chosen if kind in (None, *_kinds(value))])
-        held = schema.keys() & _HELD - {"type"}
+        held = schema.keys() & HELD - {"type"}
         match kind:
             case "string":
                 text = text_of(schema)
@@ -216,7 +213,7 @@ class _Gemma:
             case "null":
                 return '"null"' if not held else None
             case "array":
-                return self._list(schema) if held <= {"items", "minItems", "maxItems"} else None
+                return self._list(schema)
             case "object":
                 return self.object(schema)
         return None
@@ -230,14 +227,22 @@ class _Gemma:
         return plain(json.dumps(value))
 
     def _list(self, schema: Schema) -> str | None:
-        least, most = schema.get("minItems", 0), schema.get("maxItems")
+        bounds = bounds_of(schema)
         value = self._value(schema.get("items"))
-        if value is None or not isinstance(least, int) or not isinstance(most, int | None):
+        if value is None or bounds is None:
             return None
+        least, most = bounds
         if most == 0:
             return '"[]"'
         row = f'{value} ("," {value}){{{max(least - 1, 0)},{"" if most is None else most - 1}}}'
         return f'"[" {row} "]"' if least else f'"[" ({row})? "]"'
+
+
+def bounds_of(schema: Schema) -> tuple[int, int | None] | None:
+    """How many items a list has, at least and at most; None where more than that, and what they are, is held."""
+    least, most = schema.get("minItems", 0), schema.get("maxItems")
+    alone = not schema.keys() & HELD - {"type", "items", "minItems", "maxItems"}
+    return (least, most) if alone and isinstance(least, int) and isinstance(most, int | None) else None
 
 
 _COMMA = '","'

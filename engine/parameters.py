@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from engine.declared import UNDECLARED, Declared
 from engine.objects import NOTHING, Offered, Read, telling, value
 from engine.scanner import Reading, Scanner, Tell, cleaned
 from engine.utterance import CallBegun, CallEnded, Said
@@ -54,7 +55,7 @@ def tagged(tags: Tags) -> Read:
             if not name:
                 return
             scanner.found.append(CallBegun(name))
-            yield from _tagged_arguments(scanner, tags, offered.get(name, frozenset()))
+            yield from _tagged_arguments(scanner, tags, offered.get(name, UNDECLARED))
             scanner.found.append(CallEnded())
             if not tags.begin:
                 return
@@ -62,28 +63,29 @@ def tagged(tags: Tags) -> Read:
     return read
 
 
-def _tagged_arguments(scanner: Scanner, tags: Tags, texts: frozenset[str]) -> Reading[None]:
+def _tagged_arguments(scanner: Scanner, tags: Tags, declared: Declared) -> Reading[None]:
     tell = telling(scanner)
     yield from scanner.space()
     if (yield from scanner.peek()) == "{":
         yield from value(scanner, tell)
-        yield from scanner.until(tags.end, _nothing)
+        yield from scanner.until(tags.end, nothing)
         return
     opening = "{"
-    while (yield from scanner.until((tags.key, *tags.end), _nothing)) == tags.key:
+    while (yield from scanner.until((tags.key, *tags.end), nothing)) == tags.key:
         head, _ = yield from scanner.collect((tags.key_ends,))
         if tags.value:
-            yield from scanner.until((tags.value, *tags.end), _nothing)
+            yield from scanner.until((tags.value, *tags.end), nothing)
         key, _, attributes = head.partition('"')
         key = key.strip()
-        tell(f"{opening}{_json(key)}: ")
+        tell(f"{opening}{in_json(key)}: ")
         opening = ", "
-        declared = key in texts or 'string="true"' in attributes or 'type="string"' in attributes
-        yield from _tagged_value(scanner, tags, tell, declared)
+        is_text = declared.parameter(key).kind == "string"
+        is_text = is_text or 'string="true"' in attributes or 'type="string"' in attributes
+        yield from tagged_value(scanner, tags, tell, is_text)
     tell("}" if opening == ", " else NOTHING)
 
 
-def _tagged_value(scanner: Scanner, tags: Tags, tell: Tell, declared: bool) -> Reading[None]:
+def tagged_value(scanner: Scanner, tags: Tags, tell: Tell, is_text: bool) -> Reading[None]:
     ends = (tags.value_ends, *tags.end)
     if tags.padded:
         yield from scanner.passes("\n")
@@ -91,13 +93,13 @@ def _tagged_value(scanner: Scanner, tags: Tags, tell: Tell, declared: bool) -> R
     plain = yield from scanner.passes("<![CDATA[")
     if plain:
         ends = (f"]]>{tags.value_ends}", *ends)
-    if declared or plain:
+    if is_text or plain:
         tell('"')
-        marker = yield from scanner.until(ends, lambda text: tell(_json(text)[1:-1]))
+        marker = yield from scanner.until(ends, lambda text: tell(in_json(text)[1:-1]))
         tell('"')
     else:
         text, marker = yield from _undeclared(scanner, ends)
-        tell(_json(guessed(text)))
+        tell(in_json(guessed(text)))
     if marker in tags.end:
         scanner.back(marker)
 
@@ -141,7 +143,7 @@ def _pythonic_arguments(scanner: Scanner) -> Reading[None]:
     yield from scanner.space()
     if (yield from scanner.peek()) == "{":
         yield from value(scanner, tell)
-        yield from scanner.until((")",), _nothing)
+        yield from scanner.until((")",), nothing)
         return
     opening = "{"
     while True:
@@ -150,7 +152,7 @@ def _pythonic_arguments(scanner: Scanner) -> Reading[None]:
         if marker != "=":
             break
         literal = yield from _literal(scanner)
-        tell(f"{opening}{_json(key.strip())}: {_json(guessed(literal))}")
+        tell(f"{opening}{in_json(key.strip())}: {in_json(guessed(literal))}")
         opening = ", "
     tell("}" if opening == ", " else NOTHING)
 
@@ -198,7 +200,7 @@ def _gemma_value(scanner: Scanner, tell: Tell, depth: int = 0) -> Reading[None]:
     yield from scanner.space()
     if (yield from scanner.passes(QUOTE)):
         tell('"')
-        yield from scanner.until((QUOTE,), lambda text: tell(_json(text)[1:-1]))
+        yield from scanner.until((QUOTE,), lambda text: tell(in_json(text)[1:-1]))
         tell('"')
     elif depth < MOST_NESTED and (yield from scanner.passes("{")):
         yield from _gemma_row(scanner, tell, "{", "}", depth)
@@ -208,7 +210,7 @@ def _gemma_value(scanner: Scanner, tell: Tell, depth: int = 0) -> Reading[None]:
         chars: list[str] = []
         while (char := (yield from scanner.peek())) and char not in ",}]":
             chars.append((yield from scanner.take()))
-        tell(_json(guessed("".join(chars))))
+        tell(in_json(guessed("".join(chars))))
 
 
 def _gemma_row(scanner: Scanner, tell: Tell, opening: str, closing: str, depth: int) -> Reading[None]:
@@ -228,7 +230,7 @@ def _gemma_row(scanner: Scanner, tell: Tell, opening: str, closing: str, depth: 
         first = False
         if opening == "{":
             key, _ = yield from scanner.collect((":", "}"))
-            tell(f"{_json(key.replace(QUOTE, '').strip())}: ")
+            tell(f"{in_json(key.replace(QUOTE, '').strip())}: ")
         yield from _gemma_value(scanner, tell, depth + 1)
 
 
@@ -265,9 +267,9 @@ def _checked(value: object) -> Any:  # the same
     raise ValueError
 
 
-def _json(value: Any) -> str:  # what JSON has
+def in_json(value: Any) -> str:  # what JSON has
     return msgspec.json.encode(value).decode()
 
 
-def _nothing(text: str) -> None:
+def nothing(text: str) -> None:
     """What stands between arguments is left out."""

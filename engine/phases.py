@@ -90,9 +90,11 @@ class Phases:
 
     def thought_through(self, rest: bytes, spent: int) -> "_Phase":
         """What comes behind a thought; `rest` has come of it."""
+        grammar = self.answer or (self.thought.after if self.thought and self.thought.over(spent) else None)
+        constraint = None if grammar is None else _behind(grammar, rest)
         if self.answer is None:
-            return self.free(spent).feed(rest)
-        if (constraint := _behind(self.answer, rest)) is None:
+            return _Called(constraint, _Free(self, spent)) if constraint else self.free(spent).feed(self.begun + rest)
+        if constraint is None:
             raise GrammarError("what follows the thought is not what the answer has to be")
         return Ending(constraint, self.ends)
 
@@ -193,7 +195,7 @@ class _Thinking:
         assert phases.close is not None, "it has markers"
         self._phases = phases
         self._spent = spent
-        self._budget = phases.thought.budget
+        self._thought = phases.thought
         self._close = phases.close
         self._watch = Watch([phases.close])
 
@@ -201,7 +203,7 @@ class _Thinking:
         pass
 
     def apply(self, logits: FloatArray) -> None:
-        if self._budget is not None and self._spent >= self._budget:
+        if self._thought.over(self._spent):
             _leave_only(logits, self._closing())
             return
         self._watch.forbid(logits)

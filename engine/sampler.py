@@ -16,6 +16,8 @@ from engine.pieces import Likelihood, Sampling
 # exp(-NEAR) of the best token's probability. The nucleus lies among tokens this near in nearly every
 # distribution, and sorting those costs a hundredth of sorting the vocabulary.
 NEAR = 10.0
+COLUMNS = 1024
+"""Of the vocabulary as a table."""
 COLDEST = 1e-9
 """Colder is the same, but numpy would overflow."""
 
@@ -86,15 +88,15 @@ def shortlist(logits: FloatArray, sampling: Sampling) -> Ids:
 
 
 def _most_likely(logits: FloatArray, k: int) -> Ids:
-    if k >= len(logits):
-        return np.arange(len(logits))
-    near = np.flatnonzero(logits >= logits.max() - NEAR)
-    if len(near) < k:
-        # Under a grammar few can be, and among 49,000 equal ones argpartition takes 6 ms.
-        near = np.flatnonzero(logits > -np.inf)
-    if len(near) <= k:
-        return near
-    return near[np.argpartition(logits[near], -k)[-k:]]
+    """Sorting all takes a millisecond. The best token of each column is quickly found, and at least k tokens are as
+    likely as the k-th best of those: the others needn't be sorted."""
+    rows = len(logits) // COLUMNS
+    least = -np.inf
+    if rows and k < COLUMNS:
+        least = np.partition(logits[: rows * COLUMNS].reshape(rows, COLUMNS).max(axis=0), -k)[-k]
+    # Under a grammar few can be.
+    near = np.flatnonzero(logits >= least if least > -np.inf else logits > -np.inf)
+    return near if len(near) <= k else near[np.argpartition(logits[near], -k)[-k:]]
 
 
 def _nucleus(logits: FloatArray, ids: Ids | None, top_p: float) -> Ids:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from engine.dialect import Block, Dialect, Think
+from engine.element_writers import element_arguments
+from engine.elements import elements
 from engine.objects import Offered, Read, objects
 from engine.parameter_writers import tagged_arguments
 from engine.parameters import Tags, tagged
@@ -94,8 +96,9 @@ KIMI_3 = Dialect(
     "kimi-3",
     ("open_tag('call', [('tool', fn.name)",),
     (Block(_KIMI_3.begin, tagged(_KIMI_3), keeps=True),),
-    (
-        *(f"<|{what}|>{name}<|sep|>" for name in ("tools", "response", "message") for what in ("open", "close")),
+    ("<|open|>tools<|sep|>", "<|close|>tools<|sep|>"),
+    said=(
+        *(f"<|{what}|>{name}<|sep|>" for name in ("response", "message") for what in ("open", "close")),
         "<|end_of_msg|>",
     ),
     thinks=(Think("<|open|>think<|sep|>", "<|close|>think<|sep|>"),),
@@ -140,6 +143,21 @@ SEED = replace(
 )
 
 MINIMAX = _invoked("minimax", ("<invoke name=", "<minimax:tool_call>"), "", "minimax:tool_call")
+
+_MARK = "]<]minimax[>["
+MINIMAX_3 = Dialect(
+    "minimax-3",
+    (_MARK, "<invoke name="),
+    (Block(f'{_MARK}<invoke name="', elements(_MARK), keeps=True),),
+    (f"{_MARK}<tool_call>", f"{_MARK}</tool_call>"),
+    form=Form(
+        f'{_MARK}<invoke name="$name">$arguments</invoke>',
+        (f"{_MARK}<tool_call>", f'{_MARK}<invoke name="'),
+        f"{_MARK}<tool_call>~",
+        end=f"~{_MARK}</tool_call>",
+        write=element_arguments(_MARK),
+    ),
+)
 
 _ATEM = _invoked("muse", (), "atem:", "atem:function_calls")
 MUSE = replace(

@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 from typing import Any, NoReturn
@@ -121,7 +122,8 @@ class ChatTemplate:
         the template sees them, and the mark is taken out of the plain text afterwards.
         """
         if tools and not self.manners.tools:
-            messages, tools = with_tools(messages, tools), ()
+            with _nested_too_deeply():
+                messages, tools = with_tools(messages, tools), ()
         texts: list[str] = []
 
         def note(text: str) -> str:
@@ -136,10 +138,8 @@ class ChatTemplate:
         return self._vocabulary.encode_prompt(broken, lambda text: text.replace(mark, ""))
 
     def _told(self, messages: Sequence[Message], effort: str | None, tools: Sequence[Tool], clean: Clean) -> str:
-        try:
+        with _nested_too_deeply():
             functions = {"tools": tools_told(tools, clean)} if tools else {}
-        except RecursionError as error:
-            raise TemplateError("the parameters of a function are nested too deeply") from error
         return self._render(tell(messages, self.manners, clean), **effort_told(effort), **functions)
 
     def _break(self, text: str, mark: str) -> str:
@@ -169,6 +169,14 @@ class ChatTemplate:
             raise TemplateError(f"the model's chat template refuses this conversation: {_first_line(error)}") from error
         except (_Refusal, *MISUSE) as refusal:
             raise TemplateError(f"the model's chat template refuses this conversation: {refusal}") from refusal
+
+
+@contextmanager
+def _nested_too_deeply() -> Iterator[None]:
+    try:
+        yield
+    except RecursionError as error:
+        raise TemplateError("the parameters of a function are nested too deeply") from error
 
 
 def _others() -> dict[str, str]:

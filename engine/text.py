@@ -16,6 +16,8 @@ class TextDecoder:
         self._utf8 = _UTF8(errors="replace")
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
+        self.watching = True
+        """Whether stop strings are looked for in what comes next."""
         self.decoded = 0
         """Characters so far, those that are held back among them."""
         self.stopped = False
@@ -35,7 +37,7 @@ class TextDecoder:
             return ""
         self.decoded += len(new)
         text, self._held = self._held + new, ""
-        if not self._stops:
+        if not (self._stops and self.watching):
             return text
         if (cut := self._first_stop(text)) is not None:
             self.stopped = True

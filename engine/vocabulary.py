@@ -57,9 +57,11 @@ _END_NAMES = frozenset(
     (
         *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<|return|>"),
         *("<|call|>", "<end_of_turn>", "<turn|>", "</s>", "<eos>", "<EOT>", "[EOT]", "<｜end▁of▁sentence｜>"),
-        *("<|endofturn|>", "<|end_of_turn|>", "<end_of_utterance>"),
+        *("<|endofturn|>", "<|end_of_turn|>", "<end_of_utterance>", "<|calls|>", "<|flush|>"),
     )
 )
+_ENDS_OF_MESSAGES = ({"<|call|>", "<|return|>"}, {"<|calls|>", "<|flush|>"})
+"""Where there are both, `<|end|>` ends no more than one of several messages (harmony, Solar Open)."""
 
 
 class Entry(Struct, frozen=True):
@@ -161,10 +163,10 @@ def _end_tokens(header: Header, entries: Sequence[Entry]) -> frozenset[int]:
     keys = ("eos_token_id", "eot_token_id", "eom_token_id")
     named = {header.integer(f"tokenizer.ggml.{key}") for key in keys} - {None}
     present = {entry.text for entry in entries if entry.kind is Kind.CONTROL}
-    # Where there are these two, `<|end|>` ends no more than one of several messages (harmony).
-    names = _END_NAMES - {"<|end|>"} if {"<|call|>", "<|return|>"} <= present else _END_NAMES
-    found = {id_ for id_, entry in enumerate(entries) if entry.kind is Kind.CONTROL and entry.text in names}
-    return frozenset(id_ for id_ in named | found if id_ is not None and id_ < len(entries))
+    found = {id_ for id_, entry in enumerate(entries) if entry.kind is Kind.CONTROL and entry.text in _END_NAMES}
+    found = {id_ for id_ in named | found if id_ is not None and id_ < len(entries)}
+    inner = any(pair <= present for pair in _ENDS_OF_MESSAGES)
+    return frozenset(id_ for id_ in found if not (inner and entries[id_].text == "<|end|>"))
 
 
 def _encoder(tokenizer: Tokenizer) -> Encode:

@@ -61,7 +61,7 @@ class Form(Struct, frozen=True):
     """How a family writes calls, in phrases (`lark`)."""
 
     call: str
-    """With `$name`, once or more, and `$arguments`; `$id` and `$number` are made up by the model."""
+    """With `$name`, once or more, and `$arguments`; `$id`, `$number` and `$place` are made up by the model."""
     markers: tuple[str, ...]
     """Those by which one sees that calls have begun; with `$name`, one for each function."""
     begin: str = ""
@@ -73,8 +73,9 @@ class Form(Struct, frozen=True):
     """Whether names are JSON, and may have any characters."""
     unmarked: bool = False
     """Whether `begin` may be left out where nothing but calls may come."""
-    before: str = ""
-    """What may come before all else; in it, `$text` is any text."""
+    others: tuple[str, ...] = ()
+    """Phrases up to the name with which a call is begun too, though not where it has to be one: each with a marker, up
+    to its first part."""
     answer: str = "$answer"
     """How an answer is written that is no call."""
     write: Write = json_arguments

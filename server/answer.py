@@ -83,6 +83,7 @@ class Answer:
             cues = self._said(self._decoder.feed(self._vocabulary.bytes_of(token.id)))
         else:
             thought = interpreter.thinking
+            self._decoder.watching = not interpreter.calling
             mark = interpreter.mark_of(token.id)
             cues = self._interpreted(
                 self._decoder.mark(mark) if mark else self._decoder.feed(self._vocabulary.bytes_of(token.id))

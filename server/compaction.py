@@ -23,6 +23,9 @@ MOST_TOKENS = 1024
 MOST_KEPT, MOST_KEPT_CHARACTERS = 8, 4000
 """Messages of the user that stay as they are, the last ones: these many at most, and as long all together."""
 
+REPETITION_PENALTY = 1.1
+"""Without, small models say the same sentence until there is no room: 1,024 tokens, in half a minute."""
+
 REQUEST = (
     "Write a summary of our conversation up to here. It will stand in its place, so whoever goes on has nothing else: "
     "keep what I asked for and what I want, what was decided and why, what was found out (names, numbers, paths and "
@@ -63,7 +66,15 @@ class CompactedResponse(Struct, frozen=True, kw_only=True):
 def request(n_ctx: int) -> Request:
     """For a summary, however the conversation is sampled else: nothing is to be made up."""
     most = truncation.room(MOST_TOKENS, n_ctx)
-    return Request(max_output_tokens=most, temperature=0, top_p=1, top_k=0, min_p=0, store=False)
+    return Request(
+        max_output_tokens=most,
+        temperature=0,
+        top_p=1,
+        top_k=0,
+        min_p=0,
+        repetition_penalty=REPETITION_PENALTY,
+        store=False,
+    )
 
 
 def part(messages: Sequence[Message], tokens: Tokens, n_ctx: int) -> tuple[int, list[int]]:

@@ -24,6 +24,7 @@ from engine import (
     Vocabulary,
     forms,
 )
+from engine.dialect import Dialect
 from engine.grammar import Grammar
 from engine.json_schema import JSON
 from server.effort import thought_budget
@@ -45,6 +46,8 @@ class Hold(Struct, frozen=True):
     answer: Grammar | None = None
     triggers: tuple[Trigger, ...] = ()
     beginnings: tuple[Beginning, ...] = ()
+    after: Grammar | None = None
+    """Of a thought that had to end."""
     loose: frozenset[str] = frozenset()
     """The functions, by the model's names, that are not held to their schemas."""
 
@@ -129,7 +132,14 @@ class Holding:
     def _phases(self, course: Course) -> Phases:
         hold = course.hold
         begun = self._template.dialect.begun
-        return Phases(self._vocabulary, hold.answer, hold.triggers, course.thought, hold.beginnings, begun)
+        after = hold.after if hold.triggers else self._after(self._template.dialect, ())
+        thought = course.thought and replace(course.thought, after=after)
+        return Phases(self._vocabulary, hold.answer, hold.triggers, thought, hold.beginnings, begun)
+
+    def _after(self, dialect: Dialect, functions: Sequence[Function], most: int = 0) -> Grammar | None:
+        """See Hold. Raises GrammarError."""
+        resumed = forms.resumed(dialect, functions, self._grammars, most)
+        return None if resumed is None else self._grammars.lark(resumed)
 
     def _hold(self, wish: Wish) -> Hold:
         """Raises InvalidRequest, naming the field."""
@@ -175,6 +185,7 @@ class Holding:
                 for name, offer in by_name(wish.offers).items()
                 if (rest := unmarked[offer.tool.name]) is not None
             ),
+            after=self._after(dialect, functions, wish.most),
             loose=loose,
         )
 

@@ -24,6 +24,8 @@ class Interpreter:
         self._calls = calls or {}
         self._parallel = parallel
         self._speaks = speaks
+        self.calling = False
+        """Whether what comes next belongs to a call."""
         self.satisfied = False
         """Whether nothing more is wanted: the one call is made."""
 
@@ -58,9 +60,11 @@ class Interpreter:
                 case Reasoned(text):
                     yield Reasoning(text)
                 case CallBegun(name):
+                    self.calling = True
                     yield self._calls.get(name) or Calling(name)
                 case Argued(text):
                     yield Arguments(text)
                 case CallEnded():
+                    self.calling = False
                     yield Called()
                     self.satisfied = not self._parallel

@@ -3,6 +3,7 @@
 Open Responses, "Items are streamable". A new kind is a new class, and a cue that opens it.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
@@ -158,11 +159,19 @@ class _Input(Struct):
 
 
 def _input(arguments: str) -> str:
-    """What the model wrote for it; all of it where it is not in its place."""
+    """What the model wrote for it, as far as it came; all of it where it is not in its place."""
+    begun = "".join(arguments.split())
+    if begun == "{}" or '{"input":"'.startswith(begun):
+        return ""
     try:
-        return msgspec.json.decode(arguments, type=_Input).input
+        cut = _CUT.fullmatch(arguments)
+        return msgspec.json.decode(f'{{"input":"{cut[1]}"}}' if cut else arguments, type=_Input).input
     except (msgspec.DecodeError, RecursionError):
         return arguments
+
+
+_CUT = re.compile(r'\s*\{\s*"input"\s*:\s*"((?:[^"\\]|\\(?:[^u]|u[0-9a-fA-F]{4}))*)(?:\\(?:u[0-9a-fA-F]{0,3})?|"\s*)?')
+"""A text that has not come to its bracket."""
 
 
 Kind: TypeAlias = type[OpenMessage] | type[OpenReasoning] | type[OpenFunctionCall] | type[OpenCustomCall]

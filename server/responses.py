@@ -146,7 +146,7 @@ class Responses:
             answer=Answer(
                 served.vocabulary,
                 len(tokens),
-                prompt.stops(request),
+                () if hold.answer else prompt.stops(request),
                 _interpreter(served.template, tokens, toolbox, request.format),
             ),
             items=items.kept(request.input or (), first.id) if first.store or first.conversation else b"[]",

@@ -1,6 +1,6 @@
 """`tools` and `tool_choice`: what may be called, what the response echoes, and the way back. Pure."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -8,6 +8,7 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from engine import Tool
+from engine.declared import Declared, declared
 from engine.forms import MOST_CALLS
 from server.cues import Calling
 from server.errors import InvalidRequest
@@ -66,9 +67,10 @@ class Toolbox(Struct, frozen=True):
         return {name: offer.calling for name, offer in by_name(self.offers).items()}
 
     @property
-    def offered(self) -> dict[str, frozenset[str]]:
-        """The functions, and which of their parameters are texts."""
-        return {name: _texts(offer.tool.parameters) for name, offer in by_name(self.offers).items()}
+    def offered(self) -> dict[str, Declared]:
+        """The functions, by all names under which they are called, and what their arguments are declared to be."""
+        offers = by_name(self.offers).items()
+        return {name: declared(msgspec.json.decode(offer.tool.parameters)) for name, offer in offers}
 
 
 NO_TOOLS = Toolbox()
@@ -144,6 +146,10 @@ def _object_chosen(raw: Raw, offers: tuple[Offer, ...]) -> Allowed:
         case "allowed_tools":
             wishes = [part(each, _Choice, "tool_choice.tools") for each in choice.tools]
             allowed = tuple(offer for offer in offers if any(offer in _of(wish, offers) for wish in wishes))
+            if choice.mode not in (None, "auto", "required"):
+                raise InvalidRequest(
+                    f"`tool_choice.mode` is {choice.mode!r}; it must be auto or required.", param="tool_choice.mode"
+                )
             if choice.mode == "required":
                 return _demanded(AllowedTools("required", tuple(choice.tools)), allowed)
             return AllowedTools("auto", tuple(choice.tools)), allowed
@@ -166,24 +172,3 @@ def _demanded(choice: ToolChoice, offers: tuple[Offer, ...]) -> Allowed:
     if not offers:
         raise InvalidRequest("`tool_choice` demands a call, and there is no function to call.", param="tool_choice")
     return choice, offers
-
-
-class _Parameters(Struct):
-    properties: dict[str, Raw] = {}
-
-
-class _Property(Struct):
-    type: Raw = NULL
-
-
-def _texts(parameters: str) -> frozenset[str]:
-    """The parameters that are declared as texts and nothing else."""
-    properties: Mapping[str, Raw] = msgspec.json.decode(parameters, type=_Parameters).properties
-    return frozenset(name for name, schema in properties.items() if _is_text(schema))
-
-
-def _is_text(schema: Raw) -> bool:
-    try:
-        return bytes(msgspec.json.decode(schema, type=_Property).type) == b'"string"'
-    except msgspec.DecodeError:
-        return False

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from engine import Call, Constraint, Function, Grammars, Vocabulary, loader
 from engine.alphabet import BYTE_TO_UNICODE
+from engine.declared import declared
 from engine.dialect import Dialect, Parser, Think
 from engine.families import DIALECTS, GENERIC, with_generic
 from engine.forms import answer, beginning, triggers
 from engine.header import Entry, Header, Value
+from engine.json_schema import JSON
 from engine.scanner import marks
 from engine.utterance import Arguments, CallBegun, CallEnded, Reasoned, Said, Utterance, merged
 from tests import test_dialect
@@ -75,7 +77,7 @@ FUNCTIONS: dict[str, Any] = {
 PLAIN = [name for name in FUNCTIONS if re.fullmatch(r"[\w.-]+", name)]
 EVERY = [*DIALECTS, GENERIC, with_generic(DIALECTS[1])]
 TOLD = [*EVERY, *map(with_generic, DIALECTS)]
-_MARKER = re.compile(r"<[^<>\s]+>|\[[A-Z_]+\]")
+_MARKER = re.compile(r"\]<\]minimax\[>\[|<[^<>\s]+>|\[[A-Z_]+\]")
 
 
 _INNER = ('<|"|>', "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<|open|>", "<|close|>", "</parameter>")
@@ -104,7 +106,8 @@ def room(names: tuple[str, ...]) -> Room:
 
 def room_of(dialect: Dialect, control: bool) -> Room:
     form = dialect.form
-    phrases = (form.begin, form.call, form.end, form.before, form.answer, *_INNER)
+    thinks = [marker for think in dialect.thinks for marker in (think.open, think.close)]
+    phrases = (form.begin, form.call, form.end, form.answer, *thinks, *_INNER)
     names = {"<|return|>"} | {marker for phrase in phrases for marker in _MARKER.findall(phrase)}
     return room(tuple(sorted(name for name in names if "$" not in name)) if control else ())
 
@@ -113,10 +116,8 @@ def functions(names: Sequence[str]) -> list[Function]:
     return [Function(name, FUNCTIONS[name]) for name in names]
 
 
-OFFERED = {
-    name: frozenset(key for key, value in schema.get("properties", {}).items() if value.get("type") == "string")
-    for name, schema in FUNCTIONS.items()
-} | {"patch": frozenset({"input"})}
+TEXT_INPUT: JSON = {"type": "object", "properties": {"input": {"type": "string"}}}
+OFFERED = {name: declared(schema) for name, schema in FUNCTIONS.items()} | {"patch": declared(TEXT_INPUT)}
 
 
 def walk(
@@ -315,6 +316,7 @@ UNLIKE = {
     "ByteDance-Seed-OSS": "objects as in Python",
     "openbmb-MiniCPM5-1B": "objects as in Python",
     "LFM2.5-8B-A1B": "texts as in Python",
+    "MiniMax-M3": "a text without quotes that might be something else",
     "openai-gpt-oss-120b": "another order than the model's own",
 }
 """Templates that write past calls otherwise than we have new ones written."""
@@ -374,3 +376,19 @@ def test_tokens_of_many_characters_are_held_too(smollm2: Path, dialect: Dialect)
 def real(path: Path) -> Room:
     vocabulary = loader.read(path)[1]
     return Room(vocabulary, Grammars(vocabulary))
+
+
+def test_a_text_that_is_declared_elsewhere_is_a_text() -> None:
+    dialect = next(dialect for dialect in DIALECTS if dialect.name == "coder")
+    unit: JSON = {"type": "string", "enum": ["1", "2"]}
+    schema: JSON = {
+        "$defs": {"unit": unit},
+        "type": "object",
+        "properties": {"unit": {"$ref": "#/$defs/unit"}},
+        "required": ["unit"],
+    }
+    vocabulary, grammars = room(())
+    text = "<tool_call>\n<function=f>\n<parameter=unit>\n2\n</parameter>\n</function>\n</tool_call>"
+    assert takes(grammars.lark(answer(dialect, [Function("f", schema)], grammars)), vocabulary, text)
+    parser = Parser(dialect, {"f": declared(schema)})
+    assert merged([*parser.feed(text), *parser.finish()])[1] == Arguments('{"unit": "2"}')

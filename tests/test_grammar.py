@@ -159,6 +159,10 @@ def test_a_keyword_that_cannot_be_held_is_named_with_its_place(keyword: str, gra
         ({"$ref": "#/hidden", "hidden": {"not": {}}}, "$ref", "a `$ref` to '#/hidden' is not supported"),
         ({"$ref": "#"}, "$ref", "the `$ref` to '#' leads back to itself"),
         ({"anyOf": [{"type": "null"}, {"$ref": "#"}]}, "$ref", "the `$ref` to '#"),
+        ({"type": "integer", "minimum": 2**53 + 1}, "minimum", "`minimum` is supported up to 2**53 only"),
+        ({"minimum": 10**30}, "minimum", "`minimum` is supported up to 2**53 only"),
+        ({"maximum": -(2**53) - 1}, "maximum", "`maximum` is supported up to 2**53 only"),
+        ({"exclusiveMinimum": 2**53}, "exclusiveMinimum", "`exclusiveMinimum` is supported up to 2**53 only"),
         ({"type": "integer", "multipleOf": 999983}, "multipleOf", "`multipleOf` is supported for small numbers only"),
         ({"allOf": [{"multipleOf": 997}, {"multipleOf": 991}]}, "allOf[1].multipleOf", "`multipleOf` is supported"),
         ({"enum": ["x" * 70_000]}, "", "it has 70"),
@@ -169,6 +173,13 @@ def test_a_keyword_that_cannot_be_held_is_named_with_its_place(keyword: str, gra
 def test_what_cannot_be_held_is_refused(schema: Any, place: str, sentence: str, grammars: Grammars) -> None:
     found = refusal(grammars, schema)
     assert (found[0], found[1][: len(sentence)]) == (place, sentence)
+
+
+@pytest.mark.parametrize("most", [2**53, 2**63 - 1, 2**63, 2**64 - 1])
+def test_limits_of_the_types_of_other_languages_are_held(most: int, grammars: Grammars, vocabulary: Vocabulary) -> None:
+    grammar = grammars.json_schema({"type": "integer", "minimum": 0, "maximum": most})
+    assert takes(grammar, vocabulary, str(2**53))
+    assert not takes(grammar, vocabulary, str(most + 1))
 
 
 def test_a_schema_that_is_nested_without_end_is_refused(grammars: Grammars) -> None:

@@ -121,6 +121,21 @@ def test_with_a_format_comes_a_call_or_json(client: openai.OpenAI, stream: bool)
         check(response, set(SCHEMAS), 16)
 
 
+STOPS = [",", "city", "\n", "<tool_call>"]
+
+
+@pytest.mark.parametrize("case", ["required", "by name", "a regex"])
+def test_no_stop_string_cuts_a_call_that_is_demanded(client: openai.OpenAI, case: str) -> None:
+    fields, names, most = CASES[case]
+    assert check(asked(client, False, 5, **fields, extra_body={"stop": STOPS, "seed": 5}), names, most) > 0
+
+
+def test_no_stop_string_cuts_what_is_held_to_a_format(client: openai.OpenAI) -> None:
+    response = asked(client, False, 5, text=FORMAT, extra_body={"stop": [":", "Oslo", "Rome"], "seed": 5})
+    assert response.status == "completed"
+    jsonschema.validate(json.loads(response.output_text), PICK)
+
+
 EXAMPLE = 'Repeat after me: <tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
 """Six of ten times, it does."""
 

@@ -324,6 +324,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "tool_choice",
         "`tool_choice` demands a call, and there is no function to call.",
     ),
+    "no mode of ours": (
+        {"tools": [TIME], "tool_choice": {**ALLOWED, "mode": "require"}},
+        "tool_choice.mode",
+        "`tool_choice.mode` is 'require'; it must be auto or required.",
+    ),
     "nothing allowed": (
         {"tools": [TIME], "tool_choice": {**ALLOWED, "tools": []}},
         "tool_choice",

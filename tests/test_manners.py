@@ -43,6 +43,8 @@ def output(content: str, name: str, id_: str) -> Turn:
 
 F, G = called("call_1", "f", {"x": 1}), called("call_2", "g", {"input": "not JSON"})
 GAVE_1, GAVE_2 = output("1", "f", "call_1"), output("2", "g", "call_2")
+F_TOLD = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
+G_TOLD = '<tool_call>\n{"name": "g", "arguments": {"input":"not JSON"}}\n</tool_call>'
 S: Turn = {"role": "system", "content": "S"}
 L: Turn = {"role": "system", "content": "L"}
 
@@ -114,7 +116,7 @@ TOLD: dict[str, tuple[Manners, Sequence[Message], list[Turn]]] = {
     "no calls": (
         with_(form=None),
         [ASK, BOTH, OUT, OUT_2],
-        [user("Q"), assistant('A\nf({"x": 1})\ng(not JSON)', reasoning_content="R"), user("1"), user("2")],
+        [user("Q"), assistant(f"A\n{F_TOLD}\n{G_TOLD}", reasoning_content="R"), user("1"), user("2")],
     ),
     "reasoning by another name": (
         with_(reasoning="thinking"), [ASK, Message("assistant", "A", "R")], [user("Q"), assistant("A", thinking="R")],

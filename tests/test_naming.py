@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from engine import Beginning, Function, Grammars, Phases, TextDecoder, Vocabulary
 from engine.alphabet import BYTE_TO_UNICODE
+from engine.declared import declared
 from engine.dialect import Dialect, Parser
 from engine.families import DIALECTS, GENERIC
 from engine.forms import beginning
@@ -115,7 +116,7 @@ class Twosome:
 
     def __init__(self, dialect: Dialect) -> None:
         self.course = HELD[dialect.name].start()
-        self._parser = Parser(dialect, dict.fromkeys(SCHEMAS, frozenset()), SPELLED)
+        self._parser = Parser(dialect, {name: declared(schema) for name, schema in SCHEMAS.items()}, SPELLED)
         self._text = TextDecoder()
         self.found: list[Utterance] = []
         self.held = False

@@ -8,10 +8,11 @@ import pytest
 import trio
 
 from engine import Finish, Parser, Piece, Reason, Started, Token, scripted
+from engine.declared import Declared
 from engine.families import spoken_by
 from engine.scripted import ScriptedModel
 from server.answer import Answer
-from server.cues import Cue, End, Reasoning, Text
+from server.cues import Arguments, Called, Calling, Cue, End, Reasoning, Text
 from server.interpreter import Interpreter
 from tests import wire
 from tests.helpers import NAME, encode, exchange, frames, get, post, served, types
@@ -145,10 +146,22 @@ async def test_an_answer_that_is_cut_in_its_reasoning_is_incomplete() -> None:
 VOCABULARY = scripted.vocabulary()
 
 
-def cues(answer: bytes, stops: tuple[str, ...] = ()) -> list[Cue]:
-    listener = Answer(VOCABULARY, 3, stops, Interpreter(Parser(spoken_by("<think></think>")), {}))
+def cues(answer: bytes, stops: tuple[str, ...] = (), knows: str = "<think></think>") -> list[Cue]:
+    parser = Parser(spoken_by(knows), {"f": Declared({}, {})})
+    listener = Answer(VOCABULARY, 3, stops, Interpreter(parser, {}))
     pieces: list[Piece] = [Started(0), *map(Token, answer), Finish(Reason.STOP)]
     return [cue for piece in pieces for cue in listener.take(piece, 7)]
+
+
+CALL = '<tool_call>\n{"name": "f", "arguments": {"a": "b, c"}}\n</tool_call>'
+
+
+def test_a_stop_string_in_a_call_ends_nothing() -> None:
+    found = cues(f"A{CALL}B, C".encode(), (",",), "<tool_call></tool_call>")
+    arguments = "".join(cue.text for cue in found if isinstance(cue, Arguments))
+    text = "".join(cue.text for cue in found if isinstance(cue, Text))
+    assert (arguments, text) == ('{"a": "b, c"}', "AB")
+    assert [cue for cue in found if not isinstance(cue, Text | Arguments | End)] == [Calling("f"), Called()]
 
 
 def test_stop_strings_end_reasoning_too() -> None:

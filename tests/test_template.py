@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from engine import Call, ChatTemplate, Message, TemplateError, Vocabulary, gguf, scripted
+from engine import Call, ChatTemplate, Message, TemplateError, Tool, Vocabulary, gguf, scripted
 from engine.alphabet import BYTE_TO_UNICODE
 from engine.header import Entry, Header, Value
 from engine.loader import read
@@ -112,6 +112,13 @@ def test_what_people_write_is_text_to_the_letter(
     assert prompt == [
         *(1, "system\n", 2, "\n", 1, f"{role}\n{content}", 2, "\n", 1, "user\nHello.", 2, "\n", 1, "assistant\n")
     ]
+
+
+def test_parameters_that_are_nested_too_deeply_are_refused(smol: tuple[Vocabulary, ChatTemplate]) -> None:
+    """By a template that knows of no functions too."""
+    for template in (smol[1], ChatTemplate("{{ tools }}{{ messages[0].content }}", smol[0])):
+        with pytest.raises(TemplateError, match="nested too deeply"):
+            template.prompt([USER], tools=[Tool("f", "", '{"items":' * 70 + "{}" + "}" * 70)])
 
 
 def test_names_inside_and_across_each_other_are_text_too() -> None:

@@ -12,6 +12,7 @@ import trio
 from openai.types.responses import Response as ClientResponse
 
 from engine import Tool
+from engine.declared import declared
 from engine.scripted import ScriptedModel
 from server import offers, tools
 from server.cues import Calling
@@ -26,7 +27,7 @@ HERMES = (
     "<|assistant|>"
 )
 """A template that tells tools, of a model that writes `<tool_call>`."""
-PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+PARAMETERS: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {"type": "function", "name": "get_weather", "description": "The weather.", "parameters": PARAMETERS}
 TIME = {"type": "function", "name": "get_time"}
 PATCH = {
@@ -135,6 +136,14 @@ async def test_a_custom_tool_takes_a_text() -> None:
     assert gist([item]) == [("custom_tool_call", "apply_patch", "x\nx")]
     inputs = [event for event in streamed.events if "custom_tool_call_input" in event["type"]]
     assert [event.get("delta", event.get("input")) for event in inputs] == ["x\nx", "x\nx"]
+
+
+async def test_a_custom_tool_has_of_a_text_that_is_cut_what_has_come() -> None:
+    found = []
+    for most in range(10, 80):
+        _, folded = await asked(call("apply_patch", '{"input": "x\\nx"}'), tools=[PATCH], max_output_tokens=most)
+        found += [item["input"] for item in folded.json["output"] if item["type"] == "custom_tool_call"]
+    assert list(dict.fromkeys(found)) == ["", "x", "x\n", "x\nx"]
 
 
 async def test_what_can_not_be_served_is_skipped_and_not_echoed() -> None:
@@ -282,9 +291,9 @@ def test_every_tool_is_a_function_to_the_model() -> None:
         "apply_patch": Calling("apply_patch", custom=True),
         "get_time": Calling("get_time"),
     }
-    assert box.offered["get_weather"] == {"city"}
-    assert box.offered["close"] == box.offered["agents__close"] == {"city"}
-    assert box.offered["apply_patch"] == {"input"}
+    assert box.offered["close"] == box.offered["agents__close"] == declared(PARAMETERS)
+    assert box.offered["get_weather"].parameter("city").kind == "string"
+    assert box.offered["apply_patch"].parameter("input").kind == "string"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import GGUFError, Options, Vocabulary, gguf, load
+from engine import GGUFError, Options, Vocabulary, gguf, libllama, load
 from engine.ctrans import Ctransformers
 from engine.vocabulary import Kind
 from tests import small_models
@@ -218,6 +218,35 @@ def test_smollm2_says_what_it_is(smol: Vocabulary) -> None:
     assert smol.end_tokens == frozenset({0, 2})
     assert (smol.name_of(1), smol.name_of(2), smol.name_of(None)) == ("<|im_start|>", "<|im_end|>", "")
     assert shown(smol, list(range(17))) == b""
+
+
+@pytest.mark.parametrize("eos", ["</s>", "<|end|>"])
+@pytest.mark.parametrize(
+    ("names", "ends"),
+    [
+        (["<|assistant|>"], ["<|end|>"]),
+        (["<|call|>"], ["<|call|>", "<|end|>"]),
+        (["<|call|>", "<|return|>"], ["<|call|>", "<|return|>"]),
+        (["<|calls|>", "<|flush|>"], ["<|calls|>", "<|flush|>"]),
+    ],
+)
+def test_where_a_message_ends_an_answer_may_go_on_as_in_llama_cpp(
+    tmp_path: Path, names: list[str], ends: list[str], eos: str
+) -> None:
+    """gpt-oss and Solar Open think in a message of its own."""
+    other = ({"</s>", "<|end|>"} - {eos}).pop()
+    tokens = [*(eos if token == "</s>" else token for token in small_models.BPE_TOKENS), *names, other]
+    types = [*small_models.BPE_TYPES, *(int(Kind.CONTROL) for _ in [*names, other])]
+    path = small_models.bpe(tmp_path / "model.gguf", tokens=tokens, types=types)
+    vocabulary = Vocabulary(gguf.read(path))
+    library = libllama.load()
+    library.declare("llama_vocab_is_eog", ctypes.c_bool, [ctypes.c_void_p, ctypes.c_int32])
+    model = library.llama_model_load_from_file(str(path).encode(), library.model_params())
+    vocab = library.llama_model_get_vocab(model)
+    found = {id_ for id_ in range(vocabulary.size) if library.llama_vocab_is_eog(vocab, id_)}
+    library.llama_model_free(model)
+    assert vocabulary.end_tokens == found
+    assert {tokens[id_] for id_ in found} - {"</s>"} == set(ends)
 
 
 def known(text: str) -> bytes:

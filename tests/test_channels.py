@@ -1,0 +1,125 @@
+"""Harmony's channels, held: where a thought ends, and calls to whom they are addressed."""
+
+import numpy as np
+import pytest
+
+from engine import ChatTemplate, Function, Message, Phases, Thought, Trigger
+from engine.dialect import Dialect
+from engine.families import DIALECTS
+from engine.forms import answer, resumed, triggers
+from engine.json_schema import JSON
+from server.holding import FREE, Holding
+from tests.test_forms import calls, read, room_of
+from tests.test_grammar import takes
+
+HARMONY = next(dialect for dialect in DIALECTS if dialect.channels)
+VOCABULARY, GRAMMARS = room_of(HARMONY, control=True)
+(THINK,) = HARMONY.thinks
+CITY: JSON = {"type": "object", "properties": {"city": {"enum": ["Oslo"]}}, "required": ["city"]}
+FUNCTIONS = [Function("weather", CITY)]
+ALL = "anything"
+
+
+def phases(functions: list[Function], demanded: bool = False, budget: int | None = 3) -> Phases:
+    after = resumed(HARMONY, functions, GRAMMARS)
+    assert after is not None
+    thought = Thought(THINK.close, THINK.open, budget=budget, after=GRAMMARS.lark(after))
+    if demanded:
+        return Phases(VOCABULARY, GRAMMARS.lark(answer(HARMONY, functions, GRAMMARS)), (), thought, begun=HARMONY.begun)
+    marked = [Trigger(marker, GRAMMARS.lark(rest)) for marker, rest in triggers(HARMONY, functions, GRAMMARS)]
+    return Phases(VOCABULARY, None, marked, thought, begun=HARMONY.begun)
+
+
+def spelled(token: int) -> str:
+    return VOCABULARY.bytes_of(token).decode(errors="replace") or VOCABULARY.name_of(token)
+
+
+def goes_on(phases: Phases, text: str) -> tuple[str, str]:
+    """What has to follow, and what may follow that."""
+    course, written = phases.start(), VOCABULARY.encode_prompt(text)
+    for token in written:
+        course.advance(token)
+    forced = ""
+    while True:
+        logits = np.zeros(len(VOCABULARY), np.float32)
+        course.apply(logits)
+        may = np.flatnonzero(logits == 0).tolist()
+        names = sorted(map(spelled, may))
+        if len(may) > 1 or may[0] in VOCABULARY.end_tokens - {VOCABULARY.control_id("<|call|>")}:
+            return forced, ALL if len(may) > 255 else "".join(names)
+        forced += names[0]
+        if may[0] in VOCABULARY.end_tokens:
+            return forced, ""
+        course.advance(may[0])
+
+
+THOUGHT = "<|channel|>analysis<|message|>"
+ENDED = "<|end|><|start|>assistant"
+COMMENTARY = "<|channel|>commentary"
+CALLED = " <|constrain|>json<|message|>{"
+
+
+@pytest.mark.parametrize(
+    ("held", "text", "then"),
+    [
+        (phases([]), f"{THOUGHT}So", ("", ALL)),
+        (phases([]), f"{THOUGHT}So.", (f"{ENDED}<|channel|>final<|message|>", ALL)),
+        (phases([], budget=0), THOUGHT, (f"{ENDED}<|channel|>final<|message|>", ALL)),
+        (phases([], budget=20), f"{THOUGHT}S{ENDED}", ("", ALL)),
+        (phases([], budget=20), f"{THOUGHT}S{ENDED}{THOUGHT}So, so...", (f"{ENDED}<|channel|>final<|message|>", ALL)),
+        (phases([], budget=None), f"{THOUGHT}So, so, so", ("", ALL)),
+        # With functions, it may be a call too.
+        (phases(FUNCTIONS), f"{THOUGHT}So.", (f"{ENDED}<|channel|>", "cf")),
+        (phases(FUNCTIONS), f"{THOUGHT}So.{ENDED}<|channel|>c", ("ommentary to=", "fw")),
+        (phases(FUNCTIONS), f"{THOUGHT}So.{ENDED}<|channel|>f", ("inal<|message|>", ALL)),
+        (phases(FUNCTIONS, budget=20), f"{THOUGHT}S{ENDED} to=w", ("eather <|constrain|>json<|message|>{", '\n "')),
+        # Or has to be one.
+        (phases(FUNCTIONS, demanded=True), "<|channel|>", ("", "ac")),
+        (phases(FUNCTIONS, demanded=True), f"{THOUGHT}So.", (f"{ENDED}", "\n <|channel|>")),
+        (phases(FUNCTIONS, demanded=True), f"{THOUGHT}S{ENDED}<|channel|>", ("commentary to=", "fw")),
+        (phases(FUNCTIONS, demanded=True, budget=0), "<|channel|>", ("commentary to=", "fw")),
+        # With the namespace and without, in whichever order, and nowhere else
+        (phases(FUNCTIONS), f"{COMMENTARY} to=functions.w", (f"eather{CALLED}", '\n "')),
+        (phases(FUNCTIONS), f"{COMMENTARY} to=w", (f"eather{CALLED}", '\n "')),
+        (phases(FUNCTIONS), "<|channel|>analysis to=w", (f"eather{CALLED}", '\n "')),
+        (phases(FUNCTIONS), " to=w", (f"eather{CALLED}", '\n "')),
+        (phases(FUNCTIONS), f"{COMMENTARY}<|message|>Now.<|end|><|start|>assistant to=", ("", "fw")),
+        (phases(FUNCTIONS), "<|channel|>final<|message|>say(x, to=", ("", ALL)),
+    ],
+)  # fmt: skip
+def test_what_follows(held: Phases, text: str, then: tuple[str, str]) -> None:
+    assert goes_on(held, text) == then
+
+
+@pytest.mark.parametrize("to", [f"{COMMENTARY} to=weather", f"{COMMENTARY} to=functions.weather", " to=weather"])
+def test_what_is_held_is_what_is_read(to: str) -> None:
+    text = f'{to}{CALLED}"city":"Oslo"}}'
+    assert goes_on(phases(FUNCTIONS), text)[0] == "<|call|>"
+    assert calls(read(HARMONY, VOCABULARY, VOCABULARY.encode_prompt(f"{text}<|call|>"))) == [
+        ("weather", {"city": "Oslo"})
+    ]
+
+
+AFTER = {"harmony": "<|channel|>final<|message|>", "muse": " to=user<|message|>", "kimi-3": "<|open|>response<|sep|>"}
+
+
+@pytest.mark.parametrize("dialect", [each for each in DIALECTS if each.thinks], ids=lambda each: each.name)
+def test_behind_a_thought_that_had_to_end_nobody_thinks_on(dialect: Dialect) -> None:
+    """Where a family's words begin with a marker, as its thoughts do."""
+    vocabulary, grammars = room_of(dialect, control=True)
+    after = resumed(dialect, [], grammars)
+    assert (after is None) == (dialect.name not in AFTER)
+    if after is not None:
+        assert takes(grammars.lark(after), vocabulary, AFTER[dialect.name])
+        assert not takes(grammars.lark(after), vocabulary, dialect.thinks[0].open)
+
+
+def test_an_effort_ends_a_thought_in_its_channel() -> None:
+    template = ChatTemplate("{# <|channel|> <|message|> <|call|> #}<|start|>assistant", VOCABULARY)
+    holding = Holding(VOCABULARY, template)
+    course = holding.course(FREE, template.prompt([Message("user", "Is it?")]), "none", room=100)
+    assert course is not None
+    assert goes_on(holding.phases(course.boundless).within(course.budget), THOUGHT) == (
+        f"{ENDED}<|channel|>final<|message|>",
+        ALL,
+    )
