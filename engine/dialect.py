@@ -48,6 +48,8 @@ class Dialect(Struct, frozen=True):
     """Whether all is said in messages that are addressed (harmony)."""
     form: Form = GENERIC_FORM
     """How calls are written."""
+    also: tuple[Form, ...] = ()
+    """How they may be written, too: `blocks` read all of these."""
     thinks: tuple[Think, ...] = ()
     """The template adds to these: families and their ways to think are mixed freely."""
 
@@ -152,16 +154,16 @@ class Parser:
         scanner = self._scanner
         place = scanner.mark()
         yield from scanner.space()
-        before = scanner.since(place)
-        if (yield from scanner.peek()) == "{":
-            yield from bare_objects(scanner, self._offered)
-            if any(isinstance(each, CallEnded) for each in scanner.found):
-                prose.cut()
-            if scanner.found and isinstance(text := scanner.found[-1], Said):  # it is no call
-                scanner.found.pop()
-                prose.tell(text.text)
-        else:
-            prose.tell(before)
+        if (yield from scanner.peek()) != "{":
+            scanner.rewind(place)  # a marker may begin with it
+            return
+        scanner.since(place)
+        yield from bare_objects(scanner, self._offered)
+        if any(isinstance(each, CallEnded) for each in scanner.found):
+            prose.cut()
+        if scanner.found and isinstance(text := scanner.found[-1], Said):  # it is no call
+            scanner.found.pop()
+            prose.tell(text.text)
 
     def _think(self, think: Think) -> Reading[None]:
         self.thinking = True

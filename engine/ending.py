@@ -12,13 +12,13 @@ from engine.model import FloatArray
 
 
 class Ending:
-    """A constraint that ends so; see `engine.constraint`."""
+    """A constraint that ends so, as a phase of the answer: the last one."""
 
     def __init__(self, constraint: Constraint, ends: NDArray[np.int64]) -> None:
         """`ends`: the end tokens."""
         self._constraint = constraint
         self._ends = ends
-        self.prepare, self.advance = constraint.prepare, constraint.advance
+        self.prepare = constraint.prepare
 
     @property
     def idle(self) -> bool:
@@ -31,3 +31,7 @@ class Ending:
             ends = logits[self._ends]
             logits.fill(-np.inf)
             logits[self._ends] = ends
+
+    def advance(self, token: int) -> "Ending":
+        self._constraint.advance(token)
+        return self

@@ -77,7 +77,8 @@ def _reading_generic(dialect: Dialect) -> Dialect:
     """A call that can't be written as the family does is written in the generic form."""
     blocks = {block.open: block for block in (*GENERIC.blocks, *dialect.blocks)}
     silent = dict.fromkeys((*GENERIC.silent, *dialect.silent))
-    return replace(dialect, blocks=tuple(blocks.values()), silent=tuple(silent))
+    also = (*dialect.also, GENERIC_FORM)
+    return replace(dialect, blocks=tuple(blocks.values()), silent=tuple(silent), also=also)
 
 
 _FAMILIES = (
@@ -280,4 +281,4 @@ def spoken_by(template: str | None) -> Dialect:
 
 def with_generic(dialect: Dialect) -> Dialect:
     """The same for a model that was told of functions in plain words (`manners.with_tools`)."""
-    return replace(_reading_generic(dialect), form=GENERIC_FORM, bare=True)
+    return replace(_reading_generic(dialect), form=GENERIC_FORM, also=(dialect.form, *dialect.also), bare=True)

@@ -6,7 +6,6 @@ in the generic form. Both are read in all families.
 """
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
@@ -15,7 +14,6 @@ from engine.constraint import GrammarError
 from engine.dialect import Dialect
 from engine.json_schema import JSON
 from engine.lark import Notation, Rules, pattern, plain
-from engine.objects import BEFORE_NAMES, NAMES
 from engine.writers import GENERIC_FORM, OBJECT, Form, Function
 
 MOST_CALLS = 16
@@ -86,52 +84,44 @@ def triggers(
 ) -> list[tuple[str, str]]:
     """Markers by which calls begin, each with what follows it up to the end of the calls. Raises GrammarError."""
     found = []
-    for function in filter(lambda function: function.plain, functions):
-        for marker in dialect.form.markers:
-            if "$name" in marker:
+    forms = (dialect.form, *dialect.also)
+    for form in forms:
+        for function in filter(lambda function: function.plain, functions):
+            for marker in [marker for marker in form.markers if "$name" in marker]:
                 rules = Rules(notation)
-                rest = rules.phrase(dialect.form.call.partition(marker)[2], _parts(dialect.form, function, rules))
+                rest = rules.phrase(form.call.partition(marker)[2], _parts(form, function, rules))
                 found.append((marker.replace("$name", function.name), rules.text(rest)))
-    for phrase in dialect.form.others:
-        marker, made_up, part = phrase.partition("$")
-        rules = Rules(notation)
-        for calls in _written(dialect.form, functions, rules)[0]:
-            found.append((marker, rules.text(f"{rules.phrase(made_up + part, _MADE_UP)} {calls.rest}")))
-    for marker in dict.fromkeys((*dialect.form.markers, *(() if dialect.channels else GENERIC_FORM.markers))):
-        rules = Rules(notation)
-        own = marker in dialect.form.markers
-        ways = []
-        for calls in _calls(dialect, functions, rules) if own else _written(GENERIC_FORM, functions, rules)[0]:
-            _, known, rest = f"{calls.form.begin}{calls.opening}".partition(marker)
-            if known and marker in calls.form.markers:
-                # Where nothing stands around all of them, each call begins with the marker anew.
-                several = _several(calls, rules, most if calls.form.begin else 1)
-                ways.append(_joined(rules.phrase(rest, _MADE_UP), several))
+        for phrase in form.others:
+            marker, made_up, part = phrase.partition("$")
+            rules = Rules(notation)
+            for calls in _written(form, functions, rules)[0]:
+                found.append((marker, rules.text(f"{rules.phrase(made_up + part, _MADE_UP)} {calls.rest}")))
+    for marker in dict.fromkeys(marker for form in forms for marker in form.markers):
+        rules, ways, left = Rules(notation), [], functions
+        for form in [form for form in forms if marker in form.markers]:
+            written, left = _written(form, left, rules)
+            for calls in written:
+                _, known, rest = f"{form.begin}{calls.opening}".partition(marker)
+                if known:
+                    # Where nothing stands around all of them, each call begins with the marker anew.
+                    several = _several(calls, rules, most if form.begin else 1)
+                    ways.append(_joined(rules.phrase(rest, _MADE_UP), several))
         if ways:
             found.append((marker, rules.text(rules.one_of(ways))))
     return found
 
 
-def beginnings(dialect: Dialect, functions: Sequence[Function], notation: Notation) -> list[tuple[str, str]]:
-    """How an answer begins that is a call without a marker, as regexes up to a function's name; each with what follows
-    the name, up to the end of that call. None where the family marks all calls. Raises GrammarError."""
+def beginning(dialect: Dialect, function: Function, notation: Notation) -> str | None:
+    """How a call that no marker marks goes on behind the name's string, up to its end; None where the family marks all
+    calls. Raises GrammarError."""
+    if not dialect.bare:
+        return None
+    rules = Rules(notation)
     form = dialect.form if dialect.form.unmarked else _UNMARKED_FORM
-    found = []
-    for name in [_in_json(function.name) for function in functions] if dialect.bare else ():
-        rules = Rules(notation)
-        # A longer name begins with it, maybe.
-        like = [function for function in functions if _in_json(function.name).startswith(name)]
-        ways = [body for function in like if (body := _body(form, function, rules, len(name))) is not None]
-        found.append((_OBJECT_BEGINS + re.escape(name), rules.text(rules.one_of(ways))))
-    return found
+    return rules.text(rules.phrase(form.call.partition('"$name"')[2], _parts(form, function, rules)))
 
 
-_UNMARKED_FORM = Form(OBJECT, (), any_name=True)
-_OBJECT_BEGINS = (
-    r"[\s;,]*\{\s*"
-    rf'("({"|".join(BEFORE_NAMES)})"\s*:\s*("[^"]*"|[^"{{\[,\s]*)\s*,\s*)*'
-    rf'"({"|".join(NAMES)})"\s*:\s*"'
-)  # fmt: skip
+_UNMARKED_FORM = Form(OBJECT, ())
 
 
 def _calls(dialect: Dialect, functions: Sequence[Function], rules: Rules) -> list[_Calls]:
@@ -148,21 +138,16 @@ def _written(form: Form, functions: Sequence[Function], rules: Rules) -> tuple[l
     return calls, [function for function, body in bodies if body is None]
 
 
-def _body(form: Form, function: Function, rules: Rules, said: int = 0) -> str | None:
-    """One call from its name on, of which so many characters are there; None where the form can't have it."""
+def _body(form: Form, function: Function, rules: Rules) -> str | None:
+    """One call from its name on; None where the form can't have it."""
     if not (form.any_name or function.plain):
         return None
-    name = _in_json(function.name)[said:]
-    rest = rules.phrase(form.call.partition("$name")[2], _parts(form, function, rules))
-    return _joined(name and plain(name), rest)
+    name = json.dumps(function.name, ensure_ascii=False)[1:-1]
+    return _joined(plain(name), rules.phrase(form.call.partition("$name")[2], _parts(form, function, rules)))
 
 
 def _parts(form: Form, function: Function, rules: Rules) -> dict[str, str]:
     return {"name": plain(function.name), "arguments": form.write(function, rules), **_MADE_UP}
-
-
-def _in_json(name: str) -> str:
-    return json.dumps(name, ensure_ascii=False)[1:-1]
 
 
 def _several(calls: _Calls, rules: Rules, most: int) -> str:

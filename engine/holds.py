@@ -33,6 +33,7 @@ class Trigger(Struct, frozen=True):
 class Beginning(Struct, frozen=True):
     """The same for calls without a marker, which stand where an answer begins, or behind one another."""
 
-    pattern: str
-    """A regex for what comes first."""
+    name: str
+    """Of a function, with which it is called."""
     grammar: Grammar
+    """Of what follows the name's string, up to the call's end."""

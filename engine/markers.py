@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from engine.model import FloatArray
 from engine.vocabulary import Vocabulary
 
-_BEGIN, _END = b"\xfe", b"\xff"
-"""Of a control token's name."""
+CONTROL, _END = b"\xfe", b"\xff"
+"""Around a control token's name."""
 
 
 class Marker(Struct, frozen=True, eq=False):
@@ -68,6 +68,22 @@ def past(vocabulary: Vocabulary, marker: bytes, follows: Callable[[bytes], bool]
     return found
 
 
+def past_names(vocabulary: Vocabulary) -> dict[bool, NDArray[np.int64]]:
+    """The tokens that would end a name in JSON, and go on with what no call goes on with; by whether the name has
+    begun before."""
+    found: dict[bool, list[int]] = {False: [], True: []}
+    for id_ in vocabulary.spellings.having(b'"'):
+        pieces = vocabulary.bytes_of(id_).split(b'"')
+        wrong = [not _BEHIND_A_NAME.fullmatch(b'"'.join(pieces[at:])) for at in range(1, len(pieces))]
+        for within in found:
+            if any(wrong[not within :]):
+                found[within].append(id_)
+    return {within: np.array(ids, np.int64) for within, ids in found.items()}
+
+
+_BEHIND_A_NAME = re.compile(rb'\s*(,\s*"?)?')
+
+
 def written(vocabulary: Vocabulary, token: int) -> bytes:
     """A token as it is looked at."""
     if token >= len(vocabulary):
@@ -75,7 +91,7 @@ def written(vocabulary: Vocabulary, token: int) -> bytes:
     if text := vocabulary.bytes_of(token):
         return text
     name = vocabulary.name_of(token)
-    return _BEGIN + name.encode() + _END if vocabulary.control_id(name) == token else b""
+    return CONTROL + name.encode() + _END if vocabulary.control_id(name) == token else b""
 
 
 def spelled(vocabulary: Vocabulary, text: str) -> bytes:

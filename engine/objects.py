@@ -1,6 +1,6 @@
 """Calls that are JSON: an object that names the function, or arguments behind a name. Read while they come. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -17,7 +17,9 @@ Read: TypeAlias = Callable[[Scanner, Offered], Reading[None]]
 NAMES = ("name", "tool_name", "function")
 ARGUMENTS = ("arguments", "parameters")
 BEFORE_NAMES = ("type", "id")
-"""What may stand before the name where nothing marks a call: so `forms` sees it at the same place."""
+"""What may stand before the name where nothing marks a call."""
+BETWEEN = ";,"
+"""What may stand between such calls."""
 NOTHING = "{}"
 
 
@@ -27,12 +29,13 @@ def objects(scanner: Scanner, offered: Offered) -> Reading[None]:
         yield from _object(scanner, NAMES, bool)
 
 
-def bare_objects(scanner: Scanner, offered: Offered) -> Reading[None]:
-    """The same where nothing else marks a call: what doesn't begin like one of a function on offer is text."""
+def bare_objects(scanner: Scanner, offered: Container[str]) -> Reading[None]:
+    """The same where nothing else marks a call: what doesn't begin like one of a function on offer is text. `naming`
+    goes along, to hold a call as soon as it is seen here."""
     while (yield from scanner.peek()) == "{":
         if not (yield from _object(scanner, NAMES, offered.__contains__, (*NAMES, *BEFORE_NAMES))):
             return
-        yield from scanner.pass_over(";,")
+        yield from scanner.pass_over(BETWEEN)
 
 
 def keyed_objects(scanner: Scanner, offered: Offered) -> Reading[None]:
@@ -134,7 +137,7 @@ def _object(
     scanner: Scanner, names: Sequence[str], fits: Callable[[str], bool], keys: Sequence[str] = ()
 ) -> Reading[bool]:
     """A call, told as soon as its name is known; what is none becomes text. Without `names` each key is one; with
-    `keys` no others stand before the name. Whether it was one.
+    `keys` no others stand before the name, and that is a string. Whether it was one.
     """
     place = scanner.mark()
     yield from scanner.take()
@@ -158,7 +161,11 @@ def _object(
             told = True
         else:
             raw: list[str] = []
+            if keys and key in names and (yield from scanner.peek()) != '"':
+                break
+            scanner.naming = key in names
             yield from value(scanner, raw.append)
+            scanner.naming = False
             if key in ARGUMENTS:
                 early = raw
             elif key in names and not name:

@@ -9,18 +9,20 @@
 The same text leads through the same phases, however it is cut into tokens.
 """
 
-import re
 from collections.abc import Sequence
+from copy import copy
 from typing import Protocol
 
 import numpy as np
+from msgspec.structs import replace
 
 from engine.constraint import GrammarError
 from engine.ending import Ending
 from engine.grammar import Constraint, Grammar
 from engine.holds import Beginning, Thought, Trigger
-from engine.markers import Marker, Watch, past, spelled, tokens, written
+from engine.markers import Marker, Watch, past, past_names, spelled, tokens, written
 from engine.model import FloatArray
+from engine.naming import Naming
 from engine.vocabulary import Vocabulary
 
 
@@ -46,9 +48,16 @@ class Phases:
         self.ends = np.array(sorted(vocabulary.end_tokens))
         self.open = self._marker(thought.open, None) if thought is not None and thought.open else None
         self.close = None if thought is None else self._marker(thought.close, answer)
-        self.beginnings = [(re.compile(each.pattern.encode()), each.grammar) for each in beginnings]
+        self.beginnings = {each.name: each.grammar for each in beginnings}
+        self.past_names = past_names(vocabulary) if beginnings else {}
         self.begun = spelled(vocabulary, begun)
         self.calls = {self._marker(each.marker, each.grammar): each.grammar for each in triggers}
+
+    def within(self, budget: int | None) -> "Phases":
+        """The same, with so many tokens of thought."""
+        other = copy(self)
+        other.thought = self.thought and replace(self.thought, budget=budget)
+        return other
 
     def start(self) -> "Course":
         return Course(self._first())
@@ -71,20 +80,23 @@ class Phases:
         if thought is not None and thought.begun:
             return _Thinking(self, 0)
         if self.answer is None:
-            return _First(self, 0).feed(self.begun) if self.begun else _First(self, 0)
+            return self.free(0).feed(self.begun)
         if self.open is not None and thought is not None and thought.budget != 0:
             return _Opening(self, self.answer.start(), list(tokens(self.vocabulary, self.open.text)))
-        return _Answer(self, self.answer.start())
+        return Ending(self.answer.start(), self.ends)
+
+    def free(self, spent: int) -> "_Free":
+        return _First(self, spent) if self.beginnings else _Free(self, spent)
 
     def thought_through(self, rest: bytes, spent: int) -> "_Phase":
         """What comes behind a thought; `rest` has come of it."""
         grammar = self.answer or (self.thought.after if self.thought and self.thought.over(spent) else None)
         constraint = None if grammar is None else _behind(grammar, rest)
         if self.answer is None:
-            return _Called(self, spent, constraint) if constraint else _First(self, spent).feed(self.begun + rest)
+            return _Called(constraint, _Free(self, spent)) if constraint else self.free(spent).feed(self.begun + rest)
         if constraint is None:
             raise GrammarError("what follows the thought is not what the answer has to be")
-        return _Answer(self, constraint)
+        return Ending(constraint, self.ends)
 
 
 class Course:
@@ -143,26 +155,34 @@ class _Free:
             if marker is self._phases.open:
                 return _Thinking(self._phases, self._spent).feed(data)
             if (constraint := _behind(self._phases.calls[marker], data)) is not None:
-                return _Called(self._phases, self._spent, constraint)
+                return _Called(constraint, _Free(self._phases, self._spent))
         return self
 
 
 class _First(_Free):
     """The same where a call may begin without a marker."""
 
-    def __init__(self, phases: Phases, spent: int) -> None:
+    def __init__(self, phases: Phases, spent: int, again: bool = False) -> None:
+        """`again`: whether a call came before."""
         super().__init__(phases, spent)
+        self._naming = Naming(phases.beginnings, again)
         self._text = b""
 
+    def apply(self, logits: FloatArray) -> None:
+        super().apply(logits)
+        logits[self._phases.past_names[self._naming.within]] = -np.inf
+
     def feed(self, data: bytes) -> _Phase:
+        phases, spent = self._phases, self._spent
         self._text += data
-        for begins, grammar in self._phases.beginnings:
-            found = begins.match(self._text)
-            if found and (constraint := _behind(grammar, self._text[found.end() :])) is not None:
-                return _Called(self._phases, self._spent, constraint, _First)
-        if self._phases.beginnings and _MAY_BE_A_CALL.fullmatch(self._text):
-            return super().feed(data)
-        return _Free(self._phases, self._spent).feed(self._text)
+        if found := self._naming.feed(data):
+            name, rest = found
+            # White space may come in other ways than the grammar has it.
+            if (constraint := phases.beginnings[name].after(b"".join(rest.split()))) is not None:
+                return _Called(constraint, _First(phases, spent, again=True))
+        elif not self._naming.over:
+            return self
+        return _Free(phases, spent).feed(self._text)
 
 
 class _Thinking:
@@ -238,32 +258,14 @@ class _Opening:
             return self if self._opening else _Thinking(self._phases, 0)
         if self._answer is None:
             raise GrammarError("what was written begins neither a thought nor the answer")
-        return _Answer(self._phases, self._answer)
-
-
-class _Answer:
-    """Held to the end."""
-
-    def __init__(self, phases: Phases, constraint: Constraint) -> None:
-        self._constraint = Ending(constraint, phases.ends)
-        self.prepare, self.apply = self._constraint.prepare, self._constraint.apply
-
-    @property
-    def idle(self) -> bool:
-        return self._constraint.idle
-
-    def advance(self, token: int) -> _Phase:
-        self._constraint.advance(token)
-        return self
+        return Ending(self._answer, self._phases.ends)
 
 
 class _Called:
     """Held until the grammar accepts. From there on anything may come: what the grammar takes is a call's, the rest is
     free."""
 
-    def __init__(self, phases: Phases, spent: int, constraint: Constraint, then: type[_Free] = _Free) -> None:
-        self._phases = phases
-        self._spent = spent
+    def __init__(self, constraint: Constraint, then: _Free) -> None:
         self._constraint = constraint
         self._then = then
 
@@ -283,11 +285,8 @@ class _Called:
         if not self._constraint.accepting:
             self._constraint.advance(token)
         elif not self._constraint.take(token):
-            return self._then(self._phases, self._spent).advance(token)
+            return self._then.advance(token)
         return self
-
-
-_MAY_BE_A_CALL = re.compile(rb"[\s;,]*(\{.{0,256})?", re.DOTALL)
 
 
 def _leave_only(logits: FloatArray, token: int) -> None:

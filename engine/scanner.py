@@ -28,6 +28,8 @@ class Scanner:
         self._searches: dict[tuple[str, ...], _Search] = {}
         self.ended = False
         """Whether no more text comes."""
+        self.naming = False
+        """Whether a call's name is being read."""
         self.found: list[Utterance] = []
 
     def feed(self, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 
 class Spellings:
@@ -27,10 +26,10 @@ class Spellings:
 
     def beginning(self, data: bytes) -> Iterator[int]:
         """The tokens that begin so."""
-        for text in islice(self._sorted, bisect_left(self._sorted, data), None):
-            if not text.startswith(data):
+        for at in range(bisect_left(self._sorted, data), len(self._sorted)):
+            if not self._sorted[at].startswith(data):
                 return
-            yield from self._ids[text]
+            yield from self._ids[self._sorted[at]]
 
     def having(self, data: bytes) -> Iterator[int]:
         """The tokens in which that is."""

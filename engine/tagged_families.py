@@ -104,7 +104,7 @@ KIMI_3 = Dialect(
     thinks=(Think("<|open|>think<|sep|>", "<|close|>think<|sep|>"),),
     form=Form(
         '<|open|>call tool="$name" index="$number"<|sep|>$arguments<|close|>call<|sep|>',
-        ("<|open|>tools<|sep|>",),
+        ("<|open|>tools<|sep|>", _KIMI_3.begin),
         "<|open|>tools<|sep|>",
         end="<|close|>tools<|sep|>",
         answer="<|open|>response<|sep|>$answer<|close|>response<|sep|>",
@@ -175,6 +175,7 @@ MUSE = replace(
         end="",
         answer=" to=user<|message|>$answer",
     ),
+    also=(_ATEM.form,),
 )
 
 MINICPM = Dialect(

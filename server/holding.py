@@ -5,7 +5,6 @@ come are held as soon as one begins. A function that can't be held to its schema
 its arguments.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -31,7 +30,8 @@ from engine.json_schema import JSON
 from server.effort import thought_budget
 from server.errors import InvalidRequest
 from server.formats import Format, JsonFormat, PlainFormat
-from server.offers import GrammarInput, Offer
+from server.memory import Memory
+from server.offers import GrammarInput, Offer, by_name
 from server.tools import Toolbox
 
 KEPT = 16
@@ -51,6 +51,10 @@ class Hold(Struct, frozen=True):
     loose: frozenset[str] = frozenset()
     """The functions, by the model's names, that are not held to their schemas."""
 
+    @property
+    def free(self) -> bool:
+        return not (self.answer or self.triggers or self.beginnings)
+
 
 FREE = Hold()
 
@@ -60,6 +64,15 @@ class Course(Struct, frozen=True):
 
     hold: Hold
     thought: Thought | None
+
+    @property
+    def budget(self) -> int | None:
+        return None if self.thought is None else self.thought.budget
+
+    @property
+    def boundless(self) -> "Course":
+        """The same for all budgets."""
+        return replace(self, thought=self.thought and replace(self.thought, budget=None))
 
 
 class Wish(Struct, frozen=True):
@@ -91,15 +104,15 @@ def _schema(format_: Format) -> str | None:
 
 
 class Holding:
-    """A model's. `hold` and `grammar` may take a second, and are for one thread at a time."""
+    """A model's. `hold` and `phases` may take a second, and are for one thread at a time."""
 
     def __init__(self, vocabulary: Vocabulary, template: ChatTemplate) -> None:
         self._vocabulary = vocabulary
         self._template = template
         self._grammars = Grammars(vocabulary)
-        self.hold = lru_cache(KEPT)(self._hold)
         self._function = lru_cache(KEPT_FUNCTIONS)(self._checked)
-        self.grammar = lru_cache(KEPT)(self._made)
+        self.hold = Memory(self._hold, InvalidRequest, KEPT)
+        self.phases = Memory(self._phases, GrammarError, KEPT)
 
     def course(self, hold: Hold, prompt: Sequence[int], effort: str | None, room: int) -> Course | None:
         """What holds when; None where nothing does. `room`: see `thought_budget`."""
@@ -107,7 +120,7 @@ class Holding:
         think = begun or next(iter(self._template.dialect.thinks), None)
         budget = thought_budget(effort, room)
         thought = None if think is None else Thought(think.close, think.open, begun is not None, budget)
-        if hold.answer is None and not hold.triggers and (thought is None or budget is None):
+        if hold.free and (thought is None or budget is None):
             return None
         return Course(hold, thought)
 
@@ -116,7 +129,7 @@ class Holding:
         bounds = bool(self._template.dialect.thinks) and thought_budget(effort, 0) is not None
         return effort if bounds or self._template.manners.effort else None
 
-    def _made(self, course: Course) -> Phases:
+    def _phases(self, course: Course) -> Phases:
         hold = course.hold
         begun = self._template.dialect.begun
         after = hold.after if hold.triggers else self._after(self._template.dialect, ())
@@ -164,10 +177,14 @@ class Holding:
         if not functions:
             return Hold(loose=loose)
         marked = forms.triggers(dialect, functions, grammars, wish.most)
-        unmarked = forms.beginnings(dialect, [*functions, *_in_short(wish.offers, functions)], grammars)
+        unmarked = {function.name: forms.beginning(dialect, function, grammars) for function in functions}
         return Hold(
             triggers=tuple(Trigger(marker, grammars.lark(rest)) for marker, rest in marked),
-            beginnings=tuple(Beginning(pattern, grammars.lark(rest)) for pattern, rest in unmarked),
+            beginnings=tuple(
+                Beginning(name, grammars.lark(rest))
+                for name, offer in by_name(wish.offers).items()
+                if (rest := unmarked[offer.tool.name]) is not None
+            ),
             after=self._after(dialect, functions, wish.most),
             loose=loose,
         )
@@ -188,13 +205,6 @@ class Holding:
             if not offer.strict:
                 return None
             raise _refused("schema" if form is None else "grammar", offer.place, error) from error
-
-
-def _in_short(offers: Sequence[Offer], functions: Sequence[Function]) -> list[Function]:
-    """Those whose namespace may be left out: such calls are read (`Toolbox.calls`)."""
-    known = Counter(offer.calling.name for offer in offers)
-    both = [(offer.calling, function) for offer, function in zip(offers, functions, strict=True)]
-    return [replace(each, name=call.name) for call, each in both if known[call.name] == 1 and call.name != each.name]
 
 
 def _arguments(offer: Offer) -> JSON:

@@ -23,6 +23,7 @@ from server.errors import InvalidRequest, NotFound
 from server.exchange import Exchange
 from server.formats import Format, PlainFormat
 from server.holding import FREE, Hold, Holding
+from server.memory import K, Memory, V
 from server.tools import NO_TOOLS, Toolbox
 from server.truncation import Tokens
 
@@ -129,16 +130,23 @@ class Models:
         if isinstance(wanted, PlainFormat) and not toolbox.known:
             return FREE
         asked = holding.wish(wanted, field, toolbox)
-        return await trio.to_thread.run_sync(self.holding.hold, asked, limiter=self._compiling)
+        return await self._made(self.holding.hold, asked)
 
     async def grammar(self, hold: Hold, tokens: Sequence[int], effort: str | None, room: int) -> Grammar | None:
         """For the job that answers these tokens; see Holding. Raises InvalidRequest."""
         if (course := self.holding.course(hold, tokens, effort, room)) is None:
             return None
         try:
-            return await trio.to_thread.run_sync(self.holding.grammar, course, limiter=self._compiling)
+            phases = await self._made(self.holding.phases, course.boundless)
         except GrammarError as error:
             raise InvalidRequest(f"The answer cannot be held: {error}.") from error
+        return phases.within(course.budget)
+
+    async def _made(self, memory: Memory[K, V], key: K) -> V:
+        """What is known is had at once, whatever is being made for others."""
+        if (known := memory.known(key)) is not None:
+            return known
+        return await trio.to_thread.run_sync(memory, key, limiter=self._compiling)
 
     def _object(self) -> ModelObject:
         info = self.served.info

@@ -4,6 +4,7 @@ To the model all of them are functions. A namespace's are called `namespace__nam
 a single parameter, `input`. What can't be served is skipped, never a 4xx: Codex always sends `web_search`.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -71,6 +72,13 @@ class Offer(Struct, frozen=True):
     """Whether it has to be held to its schema."""
     input: Input | None = None
     """Of a custom tool."""
+
+
+def by_name(offers: Sequence[Offer]) -> dict[str, Offer]:
+    """By the names that the model may call them: one that leaves a namespace out is understood where that is plain."""
+    known = Counter(offer.calling.name for offer in offers)
+    short = {offer.calling.name: offer for offer in offers if known[offer.calling.name] == 1}
+    return short | {offer.tool.name: offer for offer in offers}
 
 
 class Reader:

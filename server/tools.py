@@ -12,7 +12,7 @@ from engine.declared import Declared, declared
 from engine.forms import MOST_CALLS
 from server.cues import Calling
 from server.errors import InvalidRequest
-from server.offers import Offer, Reader
+from server.offers import Offer, Reader, by_name
 from server.reading import flat
 from server.schema import NULL, part
 from server.toolset import (
@@ -63,18 +63,14 @@ class Toolbox(Struct, frozen=True):
 
     @property
     def calls(self) -> dict[str, Calling]:
-        """By the model's names. One that leaves a namespace out is understood where that is plain."""
-        bare: dict[str, list[Calling]] = {}
-        for offer in self.offers:
-            bare.setdefault(offer.calling.name, []).append(offer.calling)
-        plain = {name: calls[0] for name, calls in bare.items() if len(calls) == 1}
-        return plain | {offer.tool.name: offer.calling for offer in self.offers}
+        """By the model's names."""
+        return {name: offer.calling for name, offer in by_name(self.offers).items()}
 
     @property
     def offered(self) -> dict[str, Declared]:
         """The functions, by all names under which they are called, and what their arguments are declared to be."""
-        known = {offer.calling: declared(msgspec.json.decode(offer.tool.parameters)) for offer in self.offers}
-        return {name: known[calling] for name, calling in self.calls.items()}
+        offers = by_name(self.offers).items()
+        return {name: declared(msgspec.json.decode(offer.tool.parameters)) for name, offer in offers}
 
 
 NO_TOOLS = Toolbox()

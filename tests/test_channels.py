@@ -119,4 +119,7 @@ def test_an_effort_ends_a_thought_in_its_channel() -> None:
     holding = Holding(VOCABULARY, template)
     course = holding.course(FREE, template.prompt([Message("user", "Is it?")]), "none", room=100)
     assert course is not None
-    assert goes_on(holding.grammar(course), THOUGHT) == (f"{ENDED}<|channel|>final<|message|>", ALL)
+    assert goes_on(holding.phases(course.boundless).within(course.budget), THOUGHT) == (
+        f"{ENDED}<|channel|>final<|message|>",
+        ALL,
+    )

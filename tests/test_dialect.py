@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from engine import Call, ChatTemplate, Message
 from engine.declared import declared
 from engine.dialect import Dialect, Parser, Think
-from engine.families import DIALECTS, GENERIC, HERMES, spoken_by
+from engine.families import DIALECTS, GENERIC, HERMES, spoken_by, with_generic
 from engine.objects import Offered
 from engine.scanner import marks
 from engine.utterance import Arguments, CallBegun, CallEnded, Reasoned, Said, Utterance, merged
@@ -156,6 +156,9 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
         named("harmony"),
         f"{ANALYSIS}{COMMENTARY}<|message|>Now.<|end|>{COMMENTARY}{TO}",
         [Reasoned("So."), Said("Now."), *call("civet", "{}")],
+    ),
+    "muse, told in plain words": (
+        with_generic(named("muse")), f" to=civet<|message|>{ATEM}", call("civet", '{"at": "1"}'),
     ),
     "harmony, the last word": (
         named("harmony"), "<|channel|>final<|message|>It is.", [Said("It is.")],

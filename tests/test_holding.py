@@ -65,10 +65,21 @@ async def test_free_text_is_free_and_a_call_in_it_is_held() -> None:
     assert json.loads(made[2])["city"] in ("Rome", "Oslo")
 
 
-@pytest.mark.parametrize("before", ['"id": 1, ', '"type": null ,"id":"x", '])
-async def test_a_call_without_a_marker_is_held_whatever_stands_before_its_name(before: str) -> None:
-    text = f'{{{before}"name": "get_weather", "arguments": {{"city": "Paris"}}}}'
-    streamed, _ = await answers(writes(text), scripted.TEMPLATE, tools=[WEATHER], parallel_tool_calls=False)
+@pytest.mark.parametrize(
+    "begins",
+    [
+        '"id": 1, "name": "get_weather"',
+        '"type": null ,"id":"x", "name": "get_weather"',
+        f'"id": "{"x" * 300}", "name": "get_weather"',
+        '"id": [1, {}],, "name": "get_weather"',
+        '"name": "get_w\\u0065ather"',
+    ],
+)
+async def test_a_call_without_a_marker_is_held_however_it_is_written_up_to_its_name(begins: str) -> None:
+    text = f'{{{begins}, "arguments": {{"city": "Paris"}}}}'
+    streamed, _ = await answers(
+        writes(text), scripted.TEMPLATE, tools=[WEATHER], parallel_tool_calls=False, max_output_tokens=600
+    )
     ((_, name, arguments),) = gist(output(streamed))
     assert (name, json.loads(arguments)["city"] in ("Rome", "Oslo")) == ("get_weather", True)
 
@@ -79,6 +90,15 @@ async def test_a_call_that_leaves_its_namespace_out_is_held_too() -> None:
     streamed, _ = await answers(writes(text), scripted.TEMPLATE, tools=[space, TIME], parallel_tool_calls=False)
     ((_, _, name, arguments),) = gist(output(streamed))
     assert (name, json.loads(arguments)["city"] in ("Rome", "Oslo")) == ("get_weather", True)
+
+
+@pytest.mark.parametrize("name", ["get_weather_at", "get_weathers"])
+async def test_a_name_that_only_begins_like_one_on_offer_is_another(name: str) -> None:
+    text = f'{{"name": "{name}", "arguments": {{}}}}'
+    told = [WEATHER, {**TIME, "name": "get_weather_at"}]
+    streamed, _ = await answers(writes(text), scripted.TEMPLATE, tools=told, parallel_tool_calls=False)
+    offered = name == "get_weather_at"
+    assert gist(output(streamed)) == [("function_call", name, "{}") if offered else ("message", text)]
 
 
 async def test_a_reasoning_model_thinks_first() -> None:
@@ -272,6 +292,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "tools[0].parameters",
         "The schema in `tools[0].parameters` cannot be held, at `type`: the arguments of a function are an object.",
     ),
+    "a format, though it holds no call": (
+        {"tools": [TIME], "tool_choice": "required", "text": {"format": {**FORMAT, "schema": BAD}}},
+        "text.format.schema",
+        f"The schema in `text.format.schema` {KEYWORD}",
+    ),
+    "a format beside tools": (
+        {"tools": [TIME], "text": {"format": {**FORMAT, "schema": BAD}}},
+        "text.format.schema",
+        f"The schema in `text.format.schema` {KEYWORD}",
+    ),
     "a broken grammar": ({"tools": [custom("lark", "start: nobody")]}, "tools[0].format", "The grammar in"),
     "a broken regex": ({"tools": [custom("regex", "a(")]}, "tools[0].format", "The grammar in"),
     "a grammar that can't stand in JSON": (
@@ -378,8 +408,20 @@ def test_the_same_tools_are_compiled_once() -> None:
     holder = Holding(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
     first, second = (holder.hold(holding.wish(PLAIN, "", tools.toolbox(raws(WEATHER, TIME)))) for _ in range(2))
     assert first is second
-    courses = [course for hold in (first, second) if (course := holder.course(hold, [], None, 100)) is not None]
-    assert holder.grammar(courses[0]) is holder.grammar(courses[1])
+
+    with pytest.raises(InvalidRequest) as refused:
+        holder.hold(holding.wish(PLAIN, "", tools.toolbox(raws({**WEATHER, "parameters": BAD}))))
+    with pytest.raises(InvalidRequest) as again:
+        holder.hold(holding.wish(PLAIN, "", tools.toolbox(raws({**WEATHER, "parameters": BAD}))))
+    assert refused.value is again.value
+
+
+def test_a_bound_for_a_thought_is_no_reason_to_make_all_anew() -> None:
+    holder = Holding(vocabulary := scripted.vocabulary(), ChatTemplate(THINKS, vocabulary))
+    hold = holder.hold(holding.wish(PLAIN, "", tools.toolbox(raws(WEATHER))))
+    courses = [course for room in (100, 50) if (course := holder.course(hold, [], "low", room)) is not None]
+    assert [course.budget for course in courses] == [50, 25]
+    assert holder.phases(courses[0].boundless) is holder.phases(courses[1].boundless)
 
 
 def test_as_many_tools_as_are_read_can_be_offered() -> None:

@@ -55,12 +55,13 @@ DRAWN = {
     "engine.lark": "json_schema",
     "engine.quoting": "constraint lark",
     "engine.writers": "json_schema lark quoting",
-    "engine.forms": "constraint dialect json_schema lark objects writers",
+    "engine.forms": "constraint dialect json_schema lark writers",
     "engine.grammar": "constraint json_schema model vocabulary",
     "engine.markers": "model vocabulary",
+    "engine.naming": "markers objects scanner utterance",
     "engine.holds": "grammar",
     "engine.ending": "grammar model",
-    "engine.phases": "constraint ending grammar holds markers model vocabulary",
+    "engine.phases": "constraint ending grammar holds markers model naming vocabulary",
     # Backends
     "engine.ctrans": "model",
     "engine.libllama": "model",
@@ -95,8 +96,9 @@ DRAWN = {
     "server.history": "engine reading",
     "server.prompt": "engine errors formats history reading schema tools truncation",
     "server.offers": "engine cues reading schema toolset",
+    "server.memory": "",
     "server.holding": (
-        "engine engine.dialect engine.forms engine.grammar engine.json_schema effort errors formats offers tools"
+        "engine engine.dialect engine.forms engine.grammar engine.json_schema effort errors formats memory offers tools"
     ),
     "server.truncation": "engine",
     "server.compaction": "engine errors events schema summary truncation",
@@ -128,7 +130,7 @@ DRAWN = {
     "server.busy": "",
     "server.gate": "errors",
     "server.routes": "errors",
-    "server.models": "engine errors exchange formats holding tools truncation",
+    "server.models": "engine errors exchange formats holding memory tools truncation",
     "server.generation": (
         "engine answer archive conversation_store cues database entries errors events pulse replay store stream"
     ),

@@ -59,7 +59,7 @@ GRAMMARS = Grammars(VOCABULARY)
 DIGITS = GRAMMARS.regex("[0-9]{2}")
 CALL = GRAMMARS.lark('start: /\\n?[0-9]{2}/ "</call>"')
 ALL_1 = GRAMMARS.regex("all>1")
-BARE = Beginning(r"[\s;]*\{f", GRAMMARS.lark('start: /[0-9]/ "}"'))
+BARE = Beginning("f", GRAMMARS.lark('start: /[0-9]/ "}"'))
 OFTEN = GRAMMARS.lark("start: /[0-9]/ (/ ?/ /[0-9]/)* / {0,2}/")
 THINK = Thought("</think>", "<think>")
 BEGUN = Thought("</think>", begun=True)
@@ -142,6 +142,9 @@ DIGIT = set(b"0123456789")
         (Phases(VOCABULARY, DIGITS, thought=Thought("<|close|>", begun=True, budget=0)), "", {CLOSE}),
         (Phases(VOCABULARY, DIGITS, thought=Thought("<|close|>", begun=True, budget=2)), "a", NO_END),
         (Phases(VOCABULARY, DIGITS, thought=Thought("<|close|>", begun=True, budget=2)), "ab", {CLOSE}),
+        (Phases(VOCABULARY, DIGITS, thought=Thought("<|close|>", begun=True)).within(2), "ab", {CLOSE}),
+        (Phases(VOCABULARY, DIGITS, thought=Thought("<|close|>", begun=True)).within(3), "ab", NO_END),
+        (Phases(VOCABULARY, DIGITS).within(3), "1", DIGIT),
         (Phases(VOCABULARY, DIGITS, thought=Thought("<|close|>", begun=True, budget=2)), ["a", "b", CLOSE], DIGIT),
         (Phases(VOCABULARY, DIGITS, thought=Thought("</k>", begun=True, budget=2)), "ab", {ord("<")}),
         (Phases(VOCABULARY, DIGITS, thought=Thought("</k>", begun=True, budget=2)), ["a", "</"], {ord("k")}),
@@ -176,16 +179,16 @@ DIGIT = set(b"0123456789")
         (Phases(VOCABULARY, triggers=[Trigger("l>", DIGITS), Trigger("<call>", ALL_1)]), ["<call>"], {ord("a")}),
         # Calls without a marker
         (Phases(VOCABULARY, beginnings=[BARE]), "", ALL),
-        (Phases(VOCABULARY, beginnings=[BARE]), "\n {", ALL),
-        (Phases(VOCABULARY, beginnings=[BARE]), "\n {f", DIGIT),
-        (Phases(VOCABULARY, beginnings=[BARE]), "{g {f", ALL),
-        (Phases(VOCABULARY, beginnings=[BARE]), "so {f", ALL),
-        (Phases(VOCABULARY, beginnings=[BARE]), "{f1}", ALL),
-        (Phases(VOCABULARY, beginnings=[BARE]), "{f1}; {f", DIGIT),
-        (Phases(VOCABULARY, beginnings=[BARE]), "{f1} so {f", ALL),
-        (Phases(VOCABULARY, beginnings=[BARE], thought=BEGUN), "{f</think>{f", DIGIT),
-        (Phases(VOCABULARY, beginnings=[BARE], triggers=[Trigger("<call>", CALL)]), "{f1}<call>1", DIGIT),
-        (Phases(VOCABULARY, beginnings=[BARE], triggers=[Trigger("<call>", CALL)]), "<call>12</call>{f", ALL),
+        (Phases(VOCABULARY, beginnings=[BARE]), '\n {"name" :"', ALL),
+        (Phases(VOCABULARY, beginnings=[BARE]), '\n {"name" :"f"', DIGIT),
+        (Phases(VOCABULARY, beginnings=[BARE]), '{"g": {"name":"f"', ALL),
+        (Phases(VOCABULARY, beginnings=[BARE]), 'so {"name":"f"', ALL),
+        (Phases(VOCABULARY, beginnings=[BARE]), '{"name":"f"1}', ALL),
+        (Phases(VOCABULARY, beginnings=[BARE]), '{"name":"f"1}; {"name":"f"', DIGIT),
+        (Phases(VOCABULARY, beginnings=[BARE]), '{"name":"f"1} so {"name":"f"', ALL),
+        (Phases(VOCABULARY, beginnings=[BARE], thought=BEGUN), '{"name":"f"</think>{"name":"f"', DIGIT),
+        (Phases(VOCABULARY, beginnings=[BARE], triggers=[Trigger("<call>", CALL)]), '{"name":"f"1}<call>1', DIGIT),
+        (Phases(VOCABULARY, beginnings=[BARE], triggers=[Trigger("<call>", CALL)]), '<call>12</call>{"name":"f"', ALL),
         # Nothing is called in a thought
         (Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=BEGUN), [GO], ALL),
         (Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=BEGUN), [*"</think>", GO, "1"], DIGIT),

@@ -1,0 +1,32 @@
+"""What was made is kept, and can be had while something else is being made."""
+
+import pytest
+
+from server.memory import Memory
+
+
+def test_the_last_results_are_kept_and_refusals_too() -> None:
+    made: list[int] = []
+
+    def half(number: int) -> int:
+        made.append(number)
+        if number % 2:
+            raise ValueError(f"{number} is odd")
+        return number // 2
+
+    memory = Memory(half, ValueError, 2)
+    assert (memory.known(4), memory(4), memory.known(4), memory(4)) == (None, 2, 2, 2)
+    for ask in (memory, memory, memory.known):
+        with pytest.raises(ValueError, match="3 is odd") as refused:
+            ask(3)
+        assert len(refused.traceback) < 5
+    assert (memory(4), memory(6), memory.known(3), memory.known(4)) == (2, 3, None, 2)
+    assert made == [4, 3, 6]
+
+
+def test_what_is_known_is_had_while_something_else_is_made() -> None:
+    def longer(text: str) -> str:
+        return text + (memory.known("a") or ".")
+
+    memory: Memory[str, str] = Memory(longer, ValueError, 2)
+    assert [memory("a"), memory("b")] == ["a.", "ba."]
