@@ -112,7 +112,8 @@ def ignored(**fields: Any) -> Row:
 TEXT = {"type": "input_text", "text": "Hello"}
 REPLY = {"type": "output_text", "text": "Hi", "annotations": [], "logprobs": []}
 CALL = {"type": "function_call", "call_id": "call_1", "name": "add", "arguments": '{"a":2}'}
-CALLED = [("user", "2+2?"), ("assistant", 'add({"a":2})'), ("user", "4")]
+CALL_TOLD = '<tool_call>\n{"name": "add", "arguments": {"a":2}}\n</tool_call>'
+CALLED = [("user", "2+2?"), ("assistant", CALL_TOLD), ("user", "4")]
 THOUGHT = [("user", "Hello"), ("assistant", "Hi"), ("user", "And?")]
 FILE = "data:text/plain;base64," + base64.b64encode(b"It rains.").decode()
 
