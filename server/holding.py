@@ -30,7 +30,7 @@ from engine.json_schema import JSON
 from server.effort import thought_budget
 from server.errors import InvalidRequest
 from server.formats import Format, JsonFormat, PlainFormat
-from server.offers import GrammarInput, Offer
+from server.offers import GrammarInput, Input, Offer
 from server.tools import Toolbox
 
 KEPT = 16
@@ -165,18 +165,26 @@ class Holding:
         """None where it can't be held, and need not be. Raises InvalidRequest."""
         grammars, form = self._grammars, offer.input
         try:
-            schema, lark = _arguments(offer), ""
-            if isinstance(form, GrammarInput) and form.syntax == "lark":
-                lark = form.definition
-                grammars.lark(lark)
+            if isinstance(form, GrammarInput):
+                self._written(form)
+            schema = _arguments(offer)
             grammars.json_schema(schema)
-            function = Function(offer.tool.name, schema, lark)
+            function = Function(offer.tool.name, schema, _lark(form))
             grammars.lark(forms.answer(self._template.calling, [function], grammars))  # as the model's family writes it
             return function
         except GrammarError as error:
             if not offer.strict:
                 return None
             raise _refused("schema" if form is None else "grammar", offer.place, error) from error
+
+    def _written(self, form: GrammarInput) -> None:
+        """What the client wrote alone, before it stands among other things. Raises GrammarError."""
+        compiled = self._grammars.regex if form.syntax == "regex" else self._grammars.lark
+        compiled(form.definition)
+
+
+def _lark(form: Input | None) -> str:
+    return form.definition if isinstance(form, GrammarInput) and form.syntax == "lark" else ""
 
 
 def _in_short(offers: Sequence[Offer], functions: Sequence[Function]) -> list[Function]:

@@ -274,6 +274,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "a broken grammar": ({"tools": [custom("lark", "start: nobody")]}, "tools[0].format", "The grammar in"),
     "a broken regex": ({"tools": [custom("regex", "a(")]}, "tools[0].format", "The grammar in"),
+    "a regex that is none, but for the brackets around it": (
+        {"tools": [custom("regex", "a)|(b")]},
+        "tools[0].format",
+        'The grammar in `tools[0].format` cannot be held: invalid regex "a)|(b"',
+    ),
     "a grammar that can't stand in JSON": (
         {"tools": [custom("lark", 'start: %json {"type": "string"}')]},
         "tools[0].format",
