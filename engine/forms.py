@@ -16,7 +16,7 @@ from engine.dialect import Dialect
 from engine.json_schema import JSON
 from engine.lark import Notation, Rules, pattern, plain
 from engine.objects import BEFORE_NAMES, NAMES
-from engine.writers import GENERIC_FORM, OBJECT, Form, Function
+from engine.writers import GENERIC_FORM, OBJECT, Form, Function, json_arguments
 
 MOST_CALLS = 16
 """In one answer."""
@@ -65,6 +65,12 @@ def answer(
     before = f"({rules.phrase(head)} {rules.until(tail)})?" if text else ""
     space = "" if dialect.said else f"{_AROUND}?"
     return rules.text(_joined(space, before, rules.one_of(ways)))
+
+
+def arguments(function: Function, notation: Notation) -> str:
+    """A call's arguments alone, as JSON. Raises GrammarError."""
+    rules = Rules(notation)
+    return rules.text(json_arguments(function, rules))
 
 
 def triggers(

@@ -170,6 +170,8 @@ class Holding:
             schema = _arguments(offer)
             grammars.json_schema(schema)
             function = Function(offer.tool.name, schema, _lark(form))
+            if isinstance(form, GrammarInput):
+                self._in_json(function)
             grammars.lark(forms.answer(self._template.calling, [function], grammars))  # as the model's family writes it
             return function
         except GrammarError as error:
@@ -180,7 +182,15 @@ class Holding:
     def _written(self, form: GrammarInput) -> None:
         """What the client wrote alone, before it stands among other things. Raises GrammarError."""
         compiled = self._grammars.regex if form.syntax == "regex" else self._grammars.lark
-        compiled(form.definition)
+        compiled(form.definition).attempt()
+
+    def _in_json(self, function: Function) -> None:
+        """The same where it will stand. Raises GrammarError."""
+        body = forms.arguments(function, self._grammars)
+        try:
+            self._grammars.lark(body).attempt()
+        except GrammarError as error:
+            raise GrammarError(f"as a text in JSON, {error}") from error
 
 
 def _lark(form: Input | None) -> str:

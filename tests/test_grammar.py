@@ -245,6 +245,17 @@ def test_a_grammar_that_is_none_is_refused(regex: str, lark: str, grammars: Gram
         grammars.lark(lark)
 
 
+@pytest.mark.parametrize("lark", ['start: "a" start', "start: /[ab]/ rest\nrest: /c/ rest", "start: start"])
+def test_a_grammar_of_which_nothing_comes_is_found_out_by_an_attempt(lark: str, grammars: Grammars) -> None:
+    with pytest.raises(GrammarError):
+        grammars.lark(lark).attempt()
+
+
+@pytest.mark.parametrize("lark", ["start: ", 'start: "a" | "b" start', "start: /(?s:.*)/", 'start: "a"{50}'])
+def test_an_attempt_finds_nothing_wrong_with_what_can_be_written(lark: str, grammars: Grammars) -> None:
+    grammars.lark(lark).attempt()
+
+
 @pytest.mark.parametrize("marker", ["</think>", "<|im_start|>"])
 def test_a_constraint_may_begin_behind_a_marker(marker: str, grammars: Grammars, vocabulary: Vocabulary) -> None:
     """Of text, or a control token."""
