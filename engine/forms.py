@@ -14,7 +14,7 @@ from engine.constraint import GrammarError
 from engine.dialect import Dialect
 from engine.json_schema import JSON
 from engine.lark import Notation, Rules, pattern, plain
-from engine.writers import GENERIC_FORM, OBJECT, Form, Function
+from engine.writers import GENERIC_FORM, OBJECT, Form, Function, json_arguments
 
 MOST_CALLS = 16
 """In one answer."""
@@ -77,6 +77,12 @@ def _ways(dialect: Dialect, functions: Sequence[Function], rules: Rules, most: i
             begin = f"({begin})?"
         opening = rules.phrase(calls.opening.removeprefix(dialect.begun), _MADE_UP)
         yield _joined(begin, opening, _several(calls, rules, most))
+
+
+def arguments(function: Function, notation: Notation) -> str:
+    """A call's arguments alone, as JSON. Raises GrammarError."""
+    rules = Rules(notation)
+    return rules.text(json_arguments(function, rules))
 
 
 def triggers(

@@ -11,7 +11,7 @@ rules, `Grammars.json`, `Grammars.until` and `Grammars.token` are for putting sc
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -46,7 +46,12 @@ _OPTIONS: dict[str, JSON] = {
     "coerce_one_of": False,
 }
 
-_CONTEXT = re.compile(r"^at \d+\(\d+\): |failed to compile JSON schema: |^Parser Error: ")
+STEPS = 32
+"""Of a grammar that is tried: enough to come to a text in a call's arguments, byte for byte."""
+
+_CONTEXT = re.compile(r"^(at )?(\d+\(\d+\): )+|failed to compile JSON schema: |^Parser Error: ")
+
+_NOTHING = "nothing can be written that it accepts"
 
 ANY_OBJECT: JSON = {"type": "object"}
 
@@ -127,6 +132,16 @@ class Grammar:
     def start(self) -> "Constraint":
         return Constraint(self._matcher.deep_copy(), len(self._vocabulary))
 
+    def attempt(self) -> None:
+        """Some steps of it, for what doesn't show before something is written. Raises GrammarError."""
+        constraint = self.start()
+        for _ in range(STEPS):
+            if (token := constraint.next(self._vocabulary.end_tokens)) is None:
+                return
+            constraint.advance(token)
+        constraint.prepare()
+        constraint.check()
+
     def after(self, data: bytes) -> "Constraint | None":
         """Started, and `data` written; None where that may not be written."""
         constraint, ids = self.start(), self._vocabulary.exactly(data)
@@ -159,6 +174,13 @@ class Constraint:
         np.copyto(logits[:n], -np.inf, where=self._forbidden[:n])
         logits[n:] = -np.inf
 
+    def next(self, but: Set[int]) -> int | None:
+        """A token that may come: the last of them, for white space comes first. Raises GrammarError."""
+        self.prepare()
+        self.check()
+        assert self._forbidden is not None, "it was prepared"
+        return next((int(token) for token in np.flatnonzero(~self._forbidden)[::-1] if token not in but), None)
+
     @property
     def accepting(self) -> bool:
         """Whether what was written is whole; there may be more of it."""
@@ -181,7 +203,7 @@ class Constraint:
         if self._matcher.is_error():
             raise GrammarError(_sentence(self._matcher.get_error()))
         if self._forbidden is not None and self._forbidden.all():
-            raise GrammarError("nothing can be written that it accepts")
+            raise GrammarError(_NOTHING)
 
 
 class _Tokens:
@@ -214,6 +236,8 @@ def _inner(value: JSON) -> Sequence[JSON]:
 
 def _sentence(error: str) -> str:
     """What is wrong, without where llguidance found it and what it would take instead: pages of grammar."""
+    if error.startswith("NoExtensionBias"):
+        return _NOTHING
     lines = [line.strip() for line in error.splitlines()]
     detail = next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), "")
     line = _CONTEXT.sub("", lines[0] if lines else "").partition(". Enable ")[0].rstrip(":")

@@ -48,6 +48,8 @@ LARGEST_PERIOD = 10_000
 them take llguidance 7 s and half a GB, and its own limits don't count them."""
 
 _LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_LAST = 2**63 - 1024
+"""The last float before those that an integer of 64 bits has no room for."""
 
 _HELD = SUPPORTED | UNSUPPORTED
 
@@ -110,7 +112,11 @@ class _Check:
         for key in ("exclusiveMinimum", "exclusiveMaximum"):
             if isinstance(schema.get(key), bool):
                 raise GrammarError(f"`{key}` must be a number", _at(place, key))
+        types = schema.get("type")
+        named = types if isinstance(types, list) else [types]
         for key in _LIMITS:
+            if key in schema:
+                schema[key] = _narrowed(key, schema[key], "integer" in named and "number" not in named)
             if not _kept(key, schema.get(key)):
                 raise GrammarError(f"`{key}` is supported up to 2**53 only", _at(place, key))
         format_ = schema.get("format")
@@ -157,6 +163,21 @@ def _same_value(schema: JSON, pointer: str) -> Iterator[str]:
     for key in _IN_PLACE:
         if isinstance(schemas := schema.get(key), list):
             yield from (f"{pointer}/{key}/{n}" for n in range(len(schemas)))
+
+
+def _narrowed(key: str, limit: JSON, integer: bool) -> JSON:
+    """A limit as wide as 64 bits, as code generators write it, is brought in to the last one that llguidance takes.
+
+    No limit at all would be looser. So some thousand integers of 64 bits can't be written, those next to the lowest; of
+    a number, next to the highest too. A number's limit that is wider is refused, for too much would be lost.
+    """
+    if not isinstance(limit, int | float):
+        return limit
+    if key == "minimum" and (integer or limit >= -(2**63)):
+        return max(limit, -_LAST)
+    if key == "maximum" and not integer and limit <= 2**63:
+        return min(limit, _LAST)
+    return limit
 
 
 def _kept(key: str, limit: JSON) -> bool:

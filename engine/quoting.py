@@ -20,7 +20,7 @@ _UNESCAPED = r'[^"\\\x00-\x1f]'
 
 _TOKEN = re.compile(
     r"""
-    (?P<space>\s+|//[^\n]*|\#[^\n]*)
+    (?P<space>\s+|//[^\n]*|\#[^\n]*|%import\b[^\n]*)
   | (?P<ignore>%ignore\b[^\n]*)
   | (?P<string>"(?:[^"\\\n]|\\.)*")(?P<case>i?)
   | (?P<regex>/(?!/)(?:[^/\\\n]|\\.)+/)(?P<flags>[a-z]*)
@@ -29,6 +29,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
+_IMPORTS = re.compile(r"^%import[ \t]+common[ \t]*\(([^)\n]*)\)", re.MULTILINE)
 _IMPORT = re.compile(r"%import[ \t]+common\.(\w+)(?:[ \t]*->[ \t]*(\w+))?")
 _IGNORE = re.compile(r"^%ignore[ \t]+(\w+)", re.MULTILINE)
 _RANGE = re.compile(r'("(?:[^"\\]|\\.)")\s*\.\.\s*("(?:[^"\\]|\\.)")')
@@ -50,12 +51,17 @@ _REFUSED = frozenset(("%json", "%lark", "%regex", "%override", "%extend", "<", "
 
 def quoted(lark: str) -> str:
     """Raises GrammarError for what can't be told so."""
+    lark = _IMPORTS.sub(_each_imported, lark)
     kept = {alias or name for name, alias in _IMPORT.findall(lark) if name not in _COMMON}
     lark = _RANGE.sub(lambda found: f"/[{_in_class(found[1])}-{_in_class(found[2])}]/", lark)
     lark = _IMPORT.sub(_imported, lark)
     # What is ignored must be a terminal.
     ignored = [line for name in _IGNORE.findall(lark) for line in re.findall(rf"^{name}[ \t]*:[^\n]*", lark, re.M)]
     return "\n".join(["".join(_tokens(lark, kept)), *("".join(_tokens(line, None)) for line in ignored)])
+
+
+def _each_imported(found: re.Match[str]) -> str:
+    return "\n".join(f"%import common.{name}" for name in re.findall(r"\w+", found[1]))
 
 
 def _imported(found: re.Match[str]) -> str:
@@ -102,6 +108,8 @@ class _Regex:
     """One of Rust's, read from left to right."""
 
     _GROUP = re.compile(r"\((?:\?(?:P?<\w+>|(?P<flags>[a-zA-Z]*)(?P<off>-[a-zA-Z]+)?(?P<end>[:)])))?")
+    _REPETITION = re.compile(r"([*+?]|\{[^}]*\})\??")
+    """A lazy one takes the same texts: of those, all is told."""
     _ATOM = re.compile(
         r"\\(?:x\{[0-9a-fA-F]+\}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|u\{[0-9a-fA-F]+\}|[pP]\{\^?\w+\}|[pP]\w|.)|.",
         re.DOTALL,
@@ -125,15 +133,16 @@ class _Regex:
     def _pieces(self) -> Iterator[str]:
         while self._at < len(self._pattern):
             char = self._pattern[self._at]
-            if char == "(":
+            if repetition := self._REPETITION.match(self._pattern, self._at):
+                self._at = repetition.end()
+                yield repetition[1]
+                if self._REPETITION.match(self._pattern, self._at):
+                    raise GrammarError("a repetition of a repetition is not supported in a regex")
+            elif char == "(":
                 yield self._group()
             elif char == "[":
                 yield self._class()
-            elif char == "{":
-                end = self._pattern.find("}", self._at) + 1
-                yield self._pattern[self._at : end or None]
-                self._at = end or len(self._pattern)
-            elif char in ")*+?|":
+            elif char in ")|":
                 if char == ")" and len(self._dotall) > 1:
                     self._dotall.pop()
                 self._at += 1

@@ -31,7 +31,7 @@ from server.effort import thought_budget
 from server.errors import InvalidRequest
 from server.formats import Format, JsonFormat, PlainFormat
 from server.memory import Memory
-from server.offers import GrammarInput, Offer, by_name
+from server.offers import GrammarInput, Input, Offer, by_name
 from server.tools import Toolbox
 
 KEPT = 16
@@ -193,18 +193,36 @@ class Holding:
         """None where it can't be held, and need not be. Raises InvalidRequest."""
         grammars, form = self._grammars, offer.input
         try:
-            schema, lark = _arguments(offer), ""
-            if isinstance(form, GrammarInput) and form.syntax == "lark":
-                lark = form.definition
-                grammars.lark(lark)
+            if isinstance(form, GrammarInput):
+                self._written(form)
+            schema = _arguments(offer)
             grammars.json_schema(schema)
-            function = Function(offer.tool.name, schema, lark)
+            function = Function(offer.tool.name, schema, _lark(form))
+            if isinstance(form, GrammarInput):
+                self._in_json(function)
             grammars.lark(forms.answer(self._template.calling, [function], grammars))  # as the model's family writes it
             return function
         except GrammarError as error:
             if not offer.strict:
                 return None
             raise _refused("schema" if form is None else "grammar", offer.place, error) from error
+
+    def _written(self, form: GrammarInput) -> None:
+        """What the client wrote alone, before it stands among other things. Raises GrammarError."""
+        compiled = self._grammars.regex if form.syntax == "regex" else self._grammars.lark
+        compiled(form.definition).attempt()
+
+    def _in_json(self, function: Function) -> None:
+        """The same where it will stand. Raises GrammarError."""
+        body = forms.arguments(function, self._grammars)
+        try:
+            self._grammars.lark(body).attempt()
+        except GrammarError as error:
+            raise GrammarError(f"as a text in JSON, {error}") from error
+
+
+def _lark(form: Input | None) -> str:
+    return form.definition if isinstance(form, GrammarInput) and form.syntax == "lark" else ""
 
 
 def _arguments(offer: Offer) -> JSON:

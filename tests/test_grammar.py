@@ -161,6 +161,7 @@ def test_a_keyword_that_cannot_be_held_is_named_with_its_place(keyword: str, gra
         ({"anyOf": [{"type": "null"}, {"$ref": "#"}]}, "$ref", "the `$ref` to '#"),
         ({"type": "integer", "minimum": 2**53 + 1}, "minimum", "`minimum` is supported up to 2**53 only"),
         ({"minimum": 10**30}, "minimum", "`minimum` is supported up to 2**53 only"),
+        ({"type": "number", "minimum": 0, "maximum": 1e30}, "", "Failed to generate regex for float range"),
         ({"maximum": -(2**53) - 1}, "maximum", "`maximum` is supported up to 2**53 only"),
         ({"exclusiveMinimum": 2**53}, "exclusiveMinimum", "`exclusiveMinimum` is supported up to 2**53 only"),
         ({"type": "integer", "multipleOf": 999983}, "multipleOf", "`multipleOf` is supported for small numbers only"),
@@ -180,6 +181,25 @@ def test_limits_of_the_types_of_other_languages_are_held(most: int, grammars: Gr
     grammar = grammars.json_schema({"type": "integer", "minimum": 0, "maximum": most})
     assert takes(grammar, vocabulary, str(2**53))
     assert not takes(grammar, vocabulary, str(most + 1))
+
+
+@pytest.mark.parametrize("type_", ["integer", ["integer", "null"], ["number", "string"]])
+@pytest.mark.parametrize("least", [-(2**63), -(2**63) + 1])
+def test_the_limits_of_an_integer_of_64_bits_are_held(
+    type_: Any, least: int, grammars: Grammars, vocabulary: Vocabulary
+) -> None:
+    """Or of a number. A thousand next to the lowest are not written."""
+    grammar = grammars.json_schema({"type": type_, "minimum": least, "maximum": 2**63 - 1})
+    for sign in (1, -1):
+        values = [0, 2**53 + 1, 10**18, 2**63 - 1024, 2**63 + 1, 10**19, 10**20]
+        assert [takes(grammar, vocabulary, str(sign * value)) for value in values] == [True] * 4 + [False] * 3
+    assert takes(grammar, vocabulary, str(2**63 - 1)) or "integer" not in type_
+
+
+def test_an_integer_may_have_a_lower_limit_than_64_bits_have(grammars: Grammars, vocabulary: Vocabulary) -> None:
+    grammar = grammars.json_schema({"type": "integer", "minimum": -(10**20)})
+    values = [-(10**20) - 1, -(2**63) + 1024, 0, 10**20]
+    assert [takes(grammar, vocabulary, str(value)) for value in values] == [False, True, True, True]
 
 
 def test_a_schema_that_is_nested_without_end_is_refused(grammars: Grammars) -> None:
@@ -223,6 +243,17 @@ def test_a_grammar_that_is_none_is_refused(regex: str, lark: str, grammars: Gram
         grammars.regex(regex)
     with pytest.raises(GrammarError):
         grammars.lark(lark)
+
+
+@pytest.mark.parametrize("lark", ['start: "a" start', "start: /[ab]/ rest\nrest: /c/ rest", "start: start"])
+def test_a_grammar_of_which_nothing_comes_is_found_out_by_an_attempt(lark: str, grammars: Grammars) -> None:
+    with pytest.raises(GrammarError):
+        grammars.lark(lark).attempt()
+
+
+@pytest.mark.parametrize("lark", ["start: ", 'start: "a" | "b" start', "start: /(?s:.*)/", 'start: "a"{50}'])
+def test_an_attempt_finds_nothing_wrong_with_what_can_be_written(lark: str, grammars: Grammars) -> None:
+    grammars.lark(lark).attempt()
 
 
 @pytest.mark.parametrize("marker", ["</think>", "<|im_start|>"])

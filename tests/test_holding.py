@@ -304,6 +304,31 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "a broken grammar": ({"tools": [custom("lark", "start: nobody")]}, "tools[0].format", "The grammar in"),
     "a broken regex": ({"tools": [custom("regex", "a(")]}, "tools[0].format", "The grammar in"),
+    "a regex that is none, but for the brackets around it": (
+        {"tools": [custom("regex", "a)|(b")]},
+        "tools[0].format",
+        'The grammar in `tools[0].format` cannot be held: invalid regex "a)|(b"',
+    ),
+    "a grammar without an end": (
+        {"tools": [custom("lark", 'start: "a" start')]},
+        "tools[0].format",
+        "The grammar in `tools[0].format` cannot be held: parser error: Too many items",
+    ),
+    "a grammar without an end behind a character": (
+        {"tools": [custom("lark", "start: /[ab]/ rest\nrest: /c/ rest")]},
+        "tools[0].format",
+        "The grammar in `tools[0].format` cannot be held: parser error: Too many items",
+    ),
+    "a regex of characters that can't stand in JSON": (
+        {"tools": [custom("regex", r"\x00")]},
+        "tools[0].format",
+        "The grammar in `tools[0].format` cannot be held: as a text in JSON, nothing can be written that it accepts.",
+    ),
+    "such a Lark grammar": (
+        {"tools": [custom("lark", r"start: /\x00/")]},
+        "tools[0].format",
+        "The grammar in `tools[0].format` cannot be held: as a text in JSON, nothing can be written that it accepts.",
+    ),
     "a grammar that can't stand in JSON": (
         {"tools": [custom("lark", 'start: %json {"type": "string"}')]},
         "tools[0].format",
