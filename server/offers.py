@@ -117,7 +117,8 @@ class Reader:
         place = f"{place}.format"
         form = PlainInput() if absent(tool.format) else part(tool.format, _INPUT, place)
         told = Tool(flat(tool.name, namespace), "\n".join(filter(None, [tool.description, _told(form)])), TEXT_INPUT)
-        self.offers.append(Offer(told, Calling(tool.name, namespace, custom=True), place, True, form))
+        calling = Calling(tool.name, namespace, custom=True, streams=True)
+        self.offers.append(Offer(told, calling, place, True, form))
         return CustomTool(tool.name, tool.description, NO_FORMAT if absent(tool.format) else tool.format)
 
 

@@ -99,7 +99,8 @@ DRAWN = {
     "server.chat": "engine chat_schema errors formats prompt reading schema tools",
     "server.completion": "events output sse",
     "server.cues": "errors events",
-    "server.open_items": "cues events output",
+    "server.unwrapping": "",
+    "server.open_items": "cues events output unwrapping",
     "server.stream": "cues events open_items",
     "server.sse": "events",
     "server.replay": "cues errors events stream",
@@ -248,6 +249,7 @@ PURE = {
     "server.tools",
     "server.toolset",
     "server.truncation",
+    "server.unwrapping",
 }
 IMPURE = {"datetime", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "time", "trio", "uuid"}
 
