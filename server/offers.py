@@ -72,6 +72,10 @@ class Offer(Struct, frozen=True):
     input: Input | None = None
     """Of a custom tool."""
 
+    @property
+    def kind(self) -> Literal["function", "custom"]:
+        return "custom" if self.calling.custom else "function"
+
 
 class Reader:
     """Reads tools; `offers` gathers what can be called, `skipped` what is not known."""
