@@ -91,7 +91,7 @@ DRAWN = {
     "server.reading": "engine errors replayed schema summary",
     "server.history": "engine reading",
     "server.prompt": "engine errors formats history reading schema tools truncation",
-    "server.offers": "engine cues reading schema toolset",
+    "server.offers": "engine cues errors reading schema toolset",
     "server.holding": ("engine engine.forms engine.grammar engine.json_schema effort errors formats offers tools"),
     "server.truncation": "engine",
     "server.compaction": "engine errors events schema summary truncation",

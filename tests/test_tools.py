@@ -405,3 +405,30 @@ def test_a_tool_that_can_not_be_read_is_refused_by_its_place(told: object, param
     with pytest.raises(InvalidRequest) as refused:
         tools.toolbox(raws(told))
     assert refused.value.param == param
+
+
+FLAT = TIME | {"name": "agents__close"}
+
+
+@pytest.mark.parametrize(
+    ("told", "param", "name"),
+    [
+        ([WEATHER, PATCH, WEATHER], "tools[2].name", "get_weather"),
+        ([TIME, PATCH | {"name": "get_time"}], "tools[1].name", "get_time"),
+        ([PATCH, TIME | {"name": "apply_patch"}], "tools[1].name", "apply_patch"),
+        ([AGENTS | {"tools": AGENTS["tools"] * 2}], "tools[0].tools[1].name", "agents__close"),
+        ([AGENTS, TIME, AGENTS], "tools[2].tools[0].name", "agents__close"),
+        ([AGENTS, FLAT], "tools[1].name", "agents__close"),
+        ([FLAT, AGENTS], "tools[1].tools[0].name", "agents__close"),
+    ],
+)
+def test_a_second_tool_of_a_name_is_refused(told: list[dict[str, Any]], param: str, name: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"there is a tool '{name}' before it") as refused:
+        tools.toolbox(raws(*told))
+    assert refused.value.param == param
+
+
+def test_tools_of_a_name_in_different_namespaces_are_two() -> None:
+    others = AGENTS | {"name": "others"}
+    box = tools.toolbox(raws(AGENTS, others, TIME | {"name": "close"}))
+    assert list(box.calls) == ["agents__close", "others__close", "close"]
