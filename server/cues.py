@@ -46,6 +46,8 @@ class Calling(Struct, frozen=True, array_like=True, tag="b"):
     namespace: str | None = None
     custom: bool = False
     """Whether its arguments are one text, which stands in them as `input`."""
+    streams: bool = False
+    """Whether that text is told as it comes. What was kept without this was told at the end."""
 
 
 class Arguments(Struct, frozen=True, array_like=True, tag="a"):

@@ -12,6 +12,7 @@ from msgspec import Meta, Raw, Struct
 
 from engine import Tool
 from server.cues import Calling
+from server.errors import InvalidRequest
 from server.reading import flat
 from server.schema import NULL, Typed, absent, part
 from server.toolset import NULL as NO_FORMAT
@@ -73,6 +74,10 @@ class Offer(Struct, frozen=True):
     input: Input | None = None
     """Of a custom tool."""
 
+    @property
+    def kind(self) -> Literal["function", "custom"]:
+        return "custom" if self.calling.custom else "function"
+
 
 def by_name(offers: Sequence[Offer]) -> dict[str, Offer]:
     """By the names that the model may call them: one that leaves a namespace out is understood where that is plain."""
@@ -86,6 +91,7 @@ class Reader:
 
     def __init__(self, nested: bool) -> None:
         self._nested = nested
+        self._names: set[str] = set()
         self.offers: list[Offer] = []
         self.skipped: list[str] = []
 
@@ -112,21 +118,32 @@ class Reader:
         return None
 
     def _function(self, tool: FunctionParam, place: str, namespace: str | None) -> FunctionTool:
+        name = self._name(tool, place, namespace)
         place = f"{place}.parameters"
         schema = NO_PARAMETERS
         if not absent(tool.parameters):
             part(tool.parameters, _Object, place)
             schema = bytes(tool.parameters).decode()
-        told = Tool(flat(tool.name, namespace), tool.description or "", schema)
+        told = Tool(name, tool.description or "", schema)
         self.offers.append(Offer(told, Calling(tool.name, namespace), place, bool(tool.strict)))
         return FunctionTool(tool.name, tool.description, tool.parameters, False)
 
     def _custom(self, tool: CustomParam, place: str, namespace: str | None) -> CustomTool:
+        name = self._name(tool, place, namespace)
         place = f"{place}.format"
         form = PlainInput() if absent(tool.format) else part(tool.format, _INPUT, place)
-        told = Tool(flat(tool.name, namespace), "\n".join(filter(None, [tool.description, _told(form)])), TEXT_INPUT)
-        self.offers.append(Offer(told, Calling(tool.name, namespace, custom=True), place, True, form))
+        told = Tool(name, "\n".join(filter(None, [tool.description, _told(form)])), TEXT_INPUT)
+        calling = Calling(tool.name, namespace, custom=True, streams=True)
+        self.offers.append(Offer(told, calling, place, True, form))
         return CustomTool(tool.name, tool.description, NO_FORMAT if absent(tool.format) else tool.format)
+
+    def _name(self, tool: FunctionParam | CustomParam, place: str, namespace: str | None) -> str:
+        """For the model. Of two tools of one name, nobody knows which is called."""
+        name = flat(tool.name, namespace)
+        if name in self._names:
+            raise InvalidRequest(f"`{place}.name`: there is a tool {name!r} before it.", param=f"{place}.name")
+        self._names.add(name)
+        return name
 
 
 _INPUT: Any = Input

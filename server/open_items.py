@@ -3,12 +3,10 @@
 Open Responses, "Items are streamable". A new kind is a new class, and a cue that opens it.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
-import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from server.cues import Calling, Reasoning, Text
@@ -31,6 +29,7 @@ from server.events import (
     ReasoningTextDone,
 )
 from server.output import CustomToolCall, FunctionCall, ReasoningItem, ReasoningText
+from server.unwrapping import Unwrapping
 
 C = TypeVar("C", FunctionCall, CustomToolCall)
 Number: TypeAlias = Callable[[], int]
@@ -137,41 +136,31 @@ class OpenFunctionCall(OpenCall[FunctionCall]):
 
 
 class OpenCustomCall(OpenCall[CustomToolCall]):
-    """A tool that takes a text. To the model it is a function with one parameter, `input`; so the text comes whole."""
+    """A tool that takes a text. To the model it is a function with one parameter, `input`; what is told is the text."""
 
     prefix = "ctc"
     kind = CustomToolCall
 
+    def __init__(self, id_: str, output_index: int, number: Number, cue: Opening) -> None:
+        super().__init__(id_, output_index, number, cue)
+        self._unwrapping = Unwrapping()
+        self._streams = isinstance(cue, Calling) and cue.streams
+
     def delta(self, text: str, logprobs: Sequence[Logprob] = ()) -> Iterator[Event]:
-        self._texts.append(text)
-        return iter(())
+        self._texts.append(self._unwrapping.feed(text))
+        if self._streams:
+            yield from self._told(self._texts[-1])
 
     def done(self, status: Outcome) -> Iterator[Event]:
-        item = replace(self._item, input=_input("".join(self._texts)), status=status)
-        if item.input:
-            yield CustomToolCallInputDelta(self._number(), item.id, self._index, item.input)
+        self._texts.append(self._unwrapping.finish())
+        item = replace(self._item, input="".join(self._texts), status=status)
+        yield from self._told(self._texts[-1] if self._streams else item.input)
         yield CustomToolCallInputDone(self._number(), item.id, self._index, item.input)
         yield OutputItemDone(self._number(), self._index, item)
 
-
-class _Input(Struct):
-    input: str
-
-
-def _input(arguments: str) -> str:
-    """What the model wrote for it, as far as it came; all of it where it is not in its place."""
-    begun = "".join(arguments.split())
-    if begun == "{}" or '{"input":"'.startswith(begun):
-        return ""
-    try:
-        cut = _CUT.fullmatch(arguments)
-        return msgspec.json.decode(f'{{"input":"{cut[1]}"}}' if cut else arguments, type=_Input).input
-    except (msgspec.DecodeError, RecursionError):
-        return arguments
-
-
-_CUT = re.compile(r'\s*\{\s*"input"\s*:\s*"((?:[^"\\]|\\(?:[^u]|u[0-9a-fA-F]{4}))*)(?:\\(?:u[0-9a-fA-F]{0,3})?|"\s*)?')
-"""A text that has not come to its bracket."""
+    def _told(self, text: str) -> Iterator[Event]:
+        if text:
+            yield CustomToolCallInputDelta(self._number(), self._item.id, self._index, text)
 
 
 Kind: TypeAlias = type[OpenMessage] | type[OpenReasoning] | type[OpenFunctionCall] | type[OpenCustomCall]

@@ -4,7 +4,7 @@ from collections.abc import Container, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
 from engine import Tool
@@ -83,7 +83,7 @@ def toolbox(raws: Sequence[Raw], choice: Raw = NULL, parallel: bool = True, nest
     reader = Reader(nested)
     echo = tuple(reader.all(raws))
     known = tuple(reader.offers)
-    chosen, offers = _chosen(choice, known)
+    chosen, offers = _chosen(choice, known, nested)
     return Toolbox(echo, chosen, known, offers, tuple(reader.skipped), parallel)
 
 
@@ -102,7 +102,7 @@ def _strict(tool: T, loose: Container[str], namespace: str | None = None) -> T:
 
 
 class _Choice(Struct):
-    type: str = ""
+    type: str | None = None
     name: str | None = None
     namespace: str | None = None
     mode: str | None = None
@@ -112,10 +112,10 @@ class _Choice(Struct):
 Allowed: TypeAlias = tuple[ToolChoice, tuple[Offer, ...]]
 
 
-def _chosen(raw: Raw, offers: tuple[Offer, ...]) -> Allowed:
+def _chosen(raw: Raw, offers: tuple[Offer, ...], nested: bool) -> Allowed:
     """What is echoed as the choice, and what may be called by it. Raises InvalidRequest."""
     if bytes(raw).startswith(b"{"):
-        return _object_chosen(raw, offers)
+        return _object_chosen(raw, offers, nested)
     match part(raw, _WORD, "tool_choice"):
         case None | "auto":
             return "auto", offers
@@ -132,40 +132,65 @@ def _chosen(raw: Raw, offers: tuple[Offer, ...]) -> Allowed:
 _WORD: Any = str | None
 
 
-def _object_chosen(raw: Raw, offers: tuple[Offer, ...]) -> Allowed:
+def _object_chosen(raw: Raw, offers: tuple[Offer, ...], nested: bool) -> Allowed:
     choice = part(raw, _Choice, "tool_choice")
     match choice.type:
         case "function" | "custom":
-            named = _of(choice, offers)
+            named = _named(choice, offers, "tool_choice")
             kind = NamedChoice if choice.type == "function" else CustomChoice
-            if not named:
-                raise InvalidRequest(
-                    f"`tool_choice` names {choice.name!r}, which is not in `tools`.", param="tool_choice"
-                )
-            return _demanded(kind(choice.name or ""), named)
+            return _demanded(kind(choice.name or "", choice.namespace or UNSET), named)
         case "allowed_tools":
-            wishes = [part(each, _Choice, "tool_choice.tools") for each in choice.tools]
-            allowed = tuple(offer for offer in offers if any(offer in _of(wish, offers) for wish in wishes))
-            if choice.mode not in (None, "auto", "required"):
-                raise InvalidRequest(
-                    f"`tool_choice.mode` is {choice.mode!r}; it must be auto or required.", param="tool_choice.mode"
-                )
-            if choice.mode == "required":
-                return _demanded(AllowedTools("required", tuple(choice.tools)), allowed)
-            return AllowedTools("auto", tuple(choice.tools)), allowed
+            return _allowed(choice, offers, "tool_choice.allowed_tools" if nested else "tool_choice")
+        case None:
+            raise _missing("type", "tool_choice")
         case kind:
             raise InvalidRequest(f"`tool_choice.type` is {kind!r}, which is not served here.", param="tool_choice.type")
 
 
-def _of(wish: _Choice, offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
-    """Those that a choice names; a namespace is all that is in it."""
+def _allowed(choice: _Choice, offers: tuple[Offer, ...], place: str) -> Allowed:
+    """By `allowed_tools`. Hosted ones are skipped here too."""
+    if choice.mode not in (None, "auto", "required"):
+        raise InvalidRequest(f"`{place}.mode` is {choice.mode!r}; it must be auto or required.", param=f"{place}.mode")
+    echo: list[Raw] = []
+    wished: list[Offer] = []
+    for index, raw in enumerate(choice.tools):
+        inside = f"{place}.tools[{index}]"
+        wish = part(raw, _Choice, inside)
+        if wish.type is None:
+            raise _missing("type", inside)
+        if wish.type in ("function", "custom", "namespace"):
+            wished += _named(wish, offers, inside)
+            echo.append(raw)
+    allowed = tuple(offer for offer in offers if offer in wished)
+    if choice.mode == "required":
+        return _demanded(AllowedTools("required", tuple(echo)), allowed)
+    return AllowedTools("auto", tuple(echo)), allowed
+
+
+def _named(wish: _Choice, offers: tuple[Offer, ...], place: str) -> tuple[Offer, ...]:
+    """Those that a choice names; a namespace is all that is in it. Raises InvalidRequest where there is none."""
+    if wish.name is None:
+        raise _missing("name", place)
     if wish.type == "namespace":
-        return tuple(offer for offer in offers if offer.calling.namespace == wish.name)
-    return tuple(
-        offer
-        for offer in offers
-        if offer.calling.name == wish.name and wish.namespace in (None, offer.calling.namespace)
-    )
+        found = tuple(offer for offer in offers if offer.calling.namespace == wish.name)
+    else:
+        found = tuple(
+            offer
+            for offer in offers
+            if offer.calling.name == wish.name and wish.namespace in (None, offer.calling.namespace)
+        )
+    if not found:
+        inside = f" in the namespace {wish.namespace!r}" if wish.namespace else ""
+        raise InvalidRequest(f"`{place}` names {wish.name!r}, which is not in `tools`{inside}.", param=place)
+    right = tuple(offer for offer in found if wish.type in ("namespace", offer.kind))
+    if not right:
+        kind = "function" if found[0].kind == "function" else "custom tool"
+        raise InvalidRequest(f"`{place}.type` is {wish.type!r}, but {wish.name!r} is a {kind}.", param=f"{place}.type")
+    return right
+
+
+def _missing(field: str, place: str) -> InvalidRequest:
+    return InvalidRequest(f"`{field}` is missing in `{place}`.", param=place)
 
 
 def _demanded(choice: ToolChoice, offers: tuple[Offer, ...]) -> Allowed:

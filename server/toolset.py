@@ -2,7 +2,7 @@
 
 from typing import Literal, TypeAlias
 
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 NULL = Raw(b"null")
 
@@ -31,10 +31,13 @@ ToolEcho: TypeAlias = FunctionTool | CustomTool | NamespaceTool
 
 class NamedChoice(Struct, frozen=True, tag="function"):
     name: str
+    namespace: str | UnsetType = UNSET
+    """Only where it was said."""
 
 
 class CustomChoice(Struct, frozen=True, tag="custom"):
     name: str
+    namespace: str | UnsetType = UNSET
 
 
 class AllowedTools(Struct, frozen=True, tag="allowed_tools"):

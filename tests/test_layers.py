@@ -95,7 +95,7 @@ DRAWN = {
     "server.reading": "engine errors replayed schema summary",
     "server.history": "engine reading",
     "server.prompt": "engine errors formats history reading schema tools truncation",
-    "server.offers": "engine cues reading schema toolset",
+    "server.offers": "engine cues errors reading schema toolset",
     "server.memory": "",
     "server.holding": (
         "engine engine.dialect engine.forms engine.grammar engine.json_schema effort errors formats memory offers tools"
@@ -106,7 +106,8 @@ DRAWN = {
     "server.chat": "engine chat_schema errors formats prompt reading schema tools",
     "server.completion": "events output sse",
     "server.cues": "errors events",
-    "server.open_items": "cues events output",
+    "server.unwrapping": "",
+    "server.open_items": "cues events output unwrapping",
     "server.stream": "cues events open_items",
     "server.sse": "events",
     "server.replay": "cues errors events stream",
@@ -258,6 +259,7 @@ PURE = {
     "server.tools",
     "server.toolset",
     "server.truncation",
+    "server.unwrapping",
 }
 IMPURE = {"datetime", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess", "time", "trio", "uuid"}
 

@@ -34,6 +34,8 @@ from server.errors import InvalidRequest
 from server.events import (
     ContentPartAdded,
     ContentPartDone,
+    CustomToolCallInputDelta,
+    CustomToolCallInputDone,
     Error,
     ErrorInfo,
     ErrorPayload,
@@ -59,7 +61,7 @@ from server.events import (
     ResponseQueued,
     Usage,
 )
-from server.output import ReasoningItem, ReasoningText
+from server.output import CustomToolCall, ReasoningItem, ReasoningText
 from server.stream import Stream
 from tests import wire
 
@@ -311,6 +313,46 @@ CUES |= {
 }
 
 
+PATCH = CustomToolCall("ctc_x00", "call_x00", "apply_patch", "", "in_progress")
+PATCHED = replace(PATCH, input='é"b', status="completed")
+WRAPPED: list[Cue] = [Arguments('{"input": "\\u'), Arguments("00e9"), Arguments('\\"b"'), Arguments("}"), Called()]
+PATCHED_EVENTS: list[Numberless] = [
+    lambda n: CustomToolCallInputDone(n, "ctc_x00", 0, 'é"b'),
+    lambda n: OutputItemDone(n, 0, PATCHED),
+    lambda n: ResponseCompleted(
+        n, replace(RESPONSE, status="completed", completed_at=NOW, output=(PATCHED,), usage=usage(1))
+    ),
+]
+CUES |= {
+    "a custom tool's text": (
+        RESPONSE,
+        [*BEGUN, Calling("apply_patch", None, True, streams=True), *WRAPPED, End(NOW, usage(1))],
+        [
+            *opened(),
+            lambda n: OutputItemAdded(n, 0, PATCH),
+            lambda n: CustomToolCallInputDelta(n, "ctc_x00", 0, "é"),
+            lambda n: CustomToolCallInputDelta(n, "ctc_x00", 0, '"b'),
+            *PATCHED_EVENTS,
+        ],
+    ),
+    "a custom tool's text that was kept before such texts streamed": (
+        RESPONSE,
+        [
+            *BEGUN,
+            Calling("apply_patch", None, True),
+            *WRAPPED,
+            End(NOW, usage(1)),
+        ],
+        [
+            *opened(),
+            lambda n: OutputItemAdded(n, 0, PATCH),
+            lambda n: CustomToolCallInputDelta(n, "ctc_x00", 0, 'é"b'),
+            *PATCHED_EVENTS,
+        ],
+    ),
+}
+
+
 @pytest.mark.parametrize(("response", "cues", "expected"), CUES.values(), ids=CUES)
 def test_cues_become_exactly_these_events(response: Response, cues: list[Cue], expected: list[Numberless]) -> None:
     events = perform(cues, response)
@@ -326,6 +368,11 @@ def test_a_stream_that_was_written_down_is_the_same(
     again = msgspec.json.decode(msgspec.json.encode(cues), type=list[Cue])
     assert (first, again) == (response, cues)
     assert sse.encode(perform(again, first)) == sse.encode(perform(cues, response))
+
+
+def test_a_call_that_was_kept_before_texts_streamed_is_known() -> None:
+    kept = b'[["b","apply_patch",null,true]]'
+    assert msgspec.json.decode(kept, type=list[Cue]) == [Calling("apply_patch", None, True, streams=False)]
 
 
 LETTERS: dict[str, Cue] = {

@@ -129,13 +129,14 @@ async def test_what_is_in_a_namespace_comes_back_by_its_two_names() -> None:
 
 
 async def test_a_custom_tool_takes_a_text() -> None:
+    """It streams, and nobody sees the JSON around it."""
     streamed, folded = await asked(call("apply_patch", '{"input": "x\\nx"}'), tools=[PATCH])
     wire.check_response(folded.json)
     (item,) = output(streamed)
     assert (item["id"][:4], item["call_id"][:5]) == ("ctc_", "call_")
     assert gist([item]) == [("custom_tool_call", "apply_patch", "x\nx")]
     inputs = [event for event in streamed.events if "custom_tool_call_input" in event["type"]]
-    assert [event.get("delta", event.get("input")) for event in inputs] == ["x\nx", "x\nx"]
+    assert [event.get("delta", event.get("input")) for event in inputs] == ["x", "\n", "x", "x\nx"]
 
 
 async def test_a_custom_tool_has_of_a_text_that_is_cut_what_has_come() -> None:
@@ -179,18 +180,93 @@ def evaluated(running: Running) -> bytes:
     return bytes(id_ for chunk in chunks[: last + 1] for id_ in chunk.tokens if id_ < 256)
 
 
+async def test_hosted_tools_are_neither_allowed_nor_echoed() -> None:
+    named = {"type": "function", "name": "get_time"}
+    hosted = [{"type": "mcp", "server_label": "x"}, {"type": "image_generation"}]
+    choice = {"type": "allowed_tools", "mode": "auto", "tools": [*hosted, named]}
+    _, folded = await asked("So.", tools=[WEATHER, TIME, *hosted], tool_choice=choice)
+    wire.check_response(folded.json)
+    assert folded.json["tool_choice"] == {"type": "allowed_tools", "mode": "auto", "tools": [named]}
+
+
 @pytest.mark.parametrize(
-    "choice",
+    ("choice", "called"),
     [
-        {"type": "function", "name": "nobody"},
-        {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "nobody"}]},
-        "sometimes",
+        ({"type": "function", "name": "close", "namespace": "agents"}, call("agents__close")),
+        ({"type": "custom", "name": "cut", "namespace": "agents"}, call("agents__cut", '{"input": "x"}')),
+        ({"type": "function", "name": "close"}, call("agents__close")),
     ],
 )
-async def test_a_choice_that_can_not_be_kept_is_refused(choice: object) -> None:
-    streamed, folded = await asked("So.", tool_choice=choice)
+async def test_a_choice_in_a_namespace_is_echoed_with_it(choice: dict[str, str], called: str) -> None:
+    agents = AGENTS | {"tools": [*AGENTS["tools"], {"type": "custom", "name": "cut"}]}
+    streamed, folded = await asked(called, tools=[WEATHER, agents], tool_choice=choice)
+    wire.check_response(folded.json)
+    assert folded.json["tool_choice"] == streamed.events[0]["response"]["tool_choice"] == choice
+    assert [gist([item])[0][1:3] for item in folded.json["output"]] == [("agents", choice["name"])]
+
+
+CHOICES: dict[str, tuple[object, str, str]] = {
+    "no word of ours": (
+        "sometimes",
+        "tool_choice",
+        "`tool_choice` is 'sometimes'; it must be auto, none, required or an object.",
+    ),
+    "nobody": (
+        {"type": "function", "name": "nobody"},
+        "tool_choice",
+        "`tool_choice` names 'nobody', which is not in `tools`.",
+    ),
+    "nobody there": (
+        {"type": "function", "name": "close", "namespace": "others"},
+        "tool_choice",
+        "`tool_choice` names 'close', which is not in `tools` in the namespace 'others'.",
+    ),
+    "without a name": ({"type": "function"}, "tool_choice", "`name` is missing in `tool_choice`."),
+    "without a type": ({"name": "get_weather"}, "tool_choice", "`type` is missing in `tool_choice`."),
+    "a function, as a custom tool": (
+        {"type": "custom", "name": "get_weather"},
+        "tool_choice.type",
+        "`tool_choice.type` is 'custom', but 'get_weather' is a function.",
+    ),
+    "a custom tool, as a function": (
+        {"type": "function", "name": "apply_patch"},
+        "tool_choice.type",
+        "`tool_choice.type` is 'function', but 'apply_patch' is a custom tool.",
+    ),
+}
+ALLOWED: dict[str, tuple[object, str, str]] = {
+    "nobody": (
+        {"type": "function", "name": "nobody"},
+        "tool_choice.tools[1]",
+        "`tool_choice.tools[1]` names 'nobody', which is not in `tools`.",
+    ),
+    "no namespace": (
+        {"type": "namespace", "name": "others"},
+        "tool_choice.tools[1]",
+        "`tool_choice.tools[1]` names 'others', which is not in `tools`.",
+    ),
+    "without a type": ({"name": "close"}, "tool_choice.tools[1]", "`type` is missing in `tool_choice.tools[1]`."),
+    "without a name": ({"type": "custom"}, "tool_choice.tools[1]", "`name` is missing in `tool_choice.tools[1]`."),
+    "a custom tool, as a function": (
+        {"type": "function", "name": "apply_patch"},
+        "tool_choice.tools[1].type",
+        "`tool_choice.tools[1].type` is 'function', but 'apply_patch' is a custom tool.",
+    ),
+}
+BESIDE = {"type": "function", "name": "get_weather"}
+CHOICES |= {
+    f"allowed: {case}": ({"type": "allowed_tools", "mode": "auto", "tools": [BESIDE, wish]}, param, message)
+    for case, (wish, param, message) in ALLOWED.items()
+}
+
+
+@pytest.mark.parametrize("case", CHOICES)
+async def test_a_choice_that_can_not_be_kept_is_refused(case: str) -> None:
+    choice, param, message = CHOICES[case]
+    streamed, folded = await asked("So.", tools=[WEATHER, PATCH, AGENTS], tool_choice=choice)
     assert (streamed.status, streamed.json) == (folded.status, folded.json)
-    assert (folded.status, folded.json["error"]["param"]) == (400, "tool_choice")
+    error = folded.json["error"]
+    assert (folded.status, error["param"], error["message"]) == (400, param, message)
 
 
 async def test_a_template_that_knows_no_tools_tells_them_in_words() -> None:
@@ -272,6 +348,28 @@ async def test_chat_completions_have_tool_calls() -> None:
     assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
+@pytest.mark.parametrize(
+    ("tool", "param", "message"),
+    [
+        ({"type": "function"}, "", "`name` is missing in `{}`."),
+        ({"type": "function", "function": {"name": "f"}}, "", "`{}` names 'f', which is not in `tools`."),
+        (
+            {"type": "custom", "custom": {"name": "get_weather"}},
+            ".type",
+            "`{}.type` is 'custom', but 'get_weather' is a function.",
+        ),
+    ],
+)
+async def test_chat_completions_name_the_place_of_a_choice(tool: Any, param: str, message: str) -> None:
+    inside: dict[str, Any] = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [tool]}}
+    fields: dict[str, Any] = {"messages": [{"role": "user", "content": "Rome?"}], "tools": [CHAT_WEATHER]}
+    async with served(writes("So."), template=HERMES) as running:
+        answer = await exchange(running, "POST", "/v1/chat/completions", encode(**fields, tool_choice=inside))
+    place = "tool_choice.allowed_tools.tools[0]"
+    error = answer.json["error"]
+    assert (answer.status, error["param"], error["message"]) == (400, place + param, message.format(place))
+
+
 def raws(*told: object) -> list[msgspec.Raw]:
     return [msgspec.Raw(msgspec.json.encode(tool)) for tool in told]
 
@@ -288,7 +386,7 @@ def test_every_tool_is_a_function_to_the_model() -> None:
         "get_weather": Calling("get_weather"),
         "close": Calling("close", "agents"),
         "agents__close": Calling("close", "agents"),
-        "apply_patch": Calling("apply_patch", custom=True),
+        "apply_patch": Calling("apply_patch", custom=True, streams=True),
         "get_time": Calling("get_time"),
     }
     assert box.offered["close"] == box.offered["agents__close"] == declared(PARAMETERS)
@@ -309,3 +407,30 @@ def test_a_tool_that_can_not_be_read_is_refused_by_its_place(told: object, param
     with pytest.raises(InvalidRequest) as refused:
         tools.toolbox(raws(told))
     assert refused.value.param == param
+
+
+FLAT = TIME | {"name": "agents__close"}
+
+
+@pytest.mark.parametrize(
+    ("told", "param", "name"),
+    [
+        ([WEATHER, PATCH, WEATHER], "tools[2].name", "get_weather"),
+        ([TIME, PATCH | {"name": "get_time"}], "tools[1].name", "get_time"),
+        ([PATCH, TIME | {"name": "apply_patch"}], "tools[1].name", "apply_patch"),
+        ([AGENTS | {"tools": AGENTS["tools"] * 2}], "tools[0].tools[1].name", "agents__close"),
+        ([AGENTS, TIME, AGENTS], "tools[2].tools[0].name", "agents__close"),
+        ([AGENTS, FLAT], "tools[1].name", "agents__close"),
+        ([FLAT, AGENTS], "tools[1].tools[0].name", "agents__close"),
+    ],
+)
+def test_a_second_tool_of_a_name_is_refused(told: list[dict[str, Any]], param: str, name: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"there is a tool '{name}' before it") as refused:
+        tools.toolbox(raws(*told))
+    assert refused.value.param == param
+
+
+def test_tools_of_a_name_in_different_namespaces_are_two() -> None:
+    others = AGENTS | {"name": "others"}
+    box = tools.toolbox(raws(AGENTS, others, TIME | {"name": "close"}))
+    assert list(box.calls) == ["agents__close", "others__close", "close"]
