@@ -84,7 +84,8 @@ DRAWN = {
     "server.config": "engine",
     "server.configfile": "",
     "server.settings": "config configfile",
-    "server.schema": "errors formats",
+    "server.refusals": "errors",
+    "server.schema": "errors formats refusals",
     # From request to frames
     "server.summary": "engine",
     "server.replayed": "schema",
@@ -240,6 +241,7 @@ PURE = {
     "server.pulse",
     "server.reading",
     "server.replay",
+    "server.refusals",
     "server.replayed",
     "server.routes",
     "server.schema",
