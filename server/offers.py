@@ -54,7 +54,8 @@ class PlainInput(Struct, frozen=True, tag="text"):
 
 
 class GrammarInput(Struct, frozen=True, tag="grammar"):
-    syntax: Literal["lark", "regex"]
+    syntax: str
+    """`lark` or `regex`."""
     definition: str
 
 
@@ -131,7 +132,7 @@ class Reader:
     def _custom(self, tool: CustomParam, place: str, namespace: str | None) -> CustomTool:
         name = self._name(tool, place, namespace)
         place = f"{place}.format"
-        form = PlainInput() if absent(tool.format) else part(tool.format, _INPUT, place)
+        form = PlainInput() if absent(tool.format) else _form(tool.format, place)
         told = Tool(name, "\n".join(filter(None, [tool.description, _told(form)])), TEXT_INPUT)
         calling = Calling(tool.name, namespace, custom=True, streams=True)
         self.offers.append(Offer(told, calling, place, True, form))
@@ -151,6 +152,13 @@ _INPUT: Any = Input
 
 class _Object(Struct):
     properties: dict[str, Raw] = {}
+
+
+def _form(raw: Raw, place: str) -> Input:
+    form: Input = part(raw, _INPUT, place)
+    if isinstance(form, GrammarInput) and form.syntax not in ("lark", "regex"):
+        raise InvalidRequest(f"`{place}.syntax` is {form.syntax!r}; it must be lark or regex.", param=f"{place}.syntax")
+    return form
 
 
 def _told(form: Input) -> str:

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from server.errors import InvalidRequest
 from server.formats import PLAIN, Format, TextWish
+from server.refusals import refused
 
 T = TypeVar("T")
 NULL = msgspec.Raw(b"null")
@@ -208,6 +209,8 @@ def decode(body: bytes) -> Request:
 
 def read(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """A whole body. Raises InvalidRequest, naming the field."""
+    if not body.strip():
+        raise InvalidRequest("The body is empty: send a JSON object.")
     try:
         body.decode()  # msgspec does not look into the texts that it skips
     except UnicodeDecodeError as error:
@@ -220,7 +223,7 @@ def query(parameters: Mapping[str, str], kind: type[T]) -> T:
     try:
         return msgspec.convert(parameters, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _refused(error, "") from error
+        raise refused(error) from error
 
 
 def unknown_fields(body: bytes, known: Set[str] = KNOWN) -> set[str]:
@@ -277,15 +280,8 @@ def _decode(decoder: msgspec.json.Decoder[T], data: bytes, place: str) -> T:
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
-        raise _refused(error, place) from error
+        raise refused(error, place, decoder.type, data) from error
     except RecursionError as error:
         raise InvalidRequest("The body is nested too deeply.") from error
     except msgspec.DecodeError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from error
-
-
-def _refused(error: msgspec.ValidationError, place: str) -> InvalidRequest:
-    # msgspec ends its messages with the place: " - at `$.input[0].role`", " - at `key` in `$.metadata`".
-    message, _, inside = str(error).partition(" - at `")
-    param = (place + inside.rpartition("$")[2].rstrip("`")).lstrip(".") or None
-    return InvalidRequest(f"{message}." if param is None else f"{message} in `{param}`.", param=param)

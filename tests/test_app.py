@@ -372,8 +372,8 @@ async def test_a_model_must_be_named(body: bytes) -> None:
 MOST_METADATA = {f"{n:064}": "x" * 512 for n in range(16)}
 LARGER_METADATA: list[tuple[dict[str, Any], str, str]] = [
     ({**MOST_METADATA, "k": "x"}, "Expected `object` of length <= 16 in `metadata`.", "metadata"),
-    ({"k" * 65: "x"}, "Expected `str` of length <= 64 in `metadata`.", "metadata"),
-    ({"k": "x" * 513}, "Expected `str` of length <= 512 in `metadata[...]`.", "metadata[...]"),
+    ({"k" * 65: "x"}, f"Expected `str` of length <= 64 as the key '{'k' * 64}...' in `metadata`.", "metadata"),
+    ({"k": "x" * 513}, "Expected `str` of length <= 512 in `metadata.k`.", "metadata.k"),
 ]
 
 

@@ -214,7 +214,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "two answers": ({"n": 2}, "n", "Expected `int` <= 1"),
     "temperature above": ({"temperature": 3}, "temperature", "Expected `float` <= 2.0"),
     "presence_penalty above": ({"presence_penalty": 3}, "presence_penalty", "Expected `float` <= 2.0"),
-    "a bias above": ({"logit_bias": {"3": 101}}, "logit_bias[...]", "Expected `float` <= 100.0"),
+    "a bias above": ({"logit_bias": {"3": 101}}, "logit_bias.3", "Expected `float` <= 100.0"),
     "top_logprobs above": ({"top_logprobs": 21}, "top_logprobs", "Expected `int` <= 20"),
     "logprobs a number": ({"logprobs": 5}, "logprobs", "got `int`"),
     "no tokens": ({"max_tokens": 0}, "max_tokens", "Expected `int` >= 1"),

@@ -284,13 +284,14 @@ WRONG: dict[str, tuple[str, dict[str, Any], str, str | None]] = {
         "Expected `object` of length <= 16 in `metadata`.", "metadata",
     ),
     "a long key": (
-        "", {"metadata": {"k" * 65: ""}}, "Expected `str` of length <= 64 in `metadata`.", "metadata",
+        "", {"metadata": {"k" * 65: ""}},
+        f"Expected `str` of length <= 64 as the key '{'k' * 64}...' in `metadata`.", "metadata",
     ),
     "a long value": (
-        "/{}", {"metadata": {"k": "v" * 513}}, "Expected `str` of length <= 512 in `metadata[...]`.", "metadata[...]",
+        "/{}", {"metadata": {"k": "v" * 513}}, "Expected `str` of length <= 512 in `metadata.k`.", "metadata.k",
     ),
     "a number as value": (
-        "/{}", {"metadata": {"k": 1}}, "Expected `str`, got `int` in `metadata[...]`.", "metadata[...]",
+        "/{}", {"metadata": {"k": 1}}, "Expected `str`, got `int` in `metadata.k`.", "metadata.k",
     ),
     "no metadata": ("/{}", {}, "`metadata` is missing: it is what can be changed.", "metadata"),
     "no items": ("/{}/items", {}, "`items` is missing, or empty: send what is to be added.", "items"),

@@ -337,7 +337,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no syntax of ours": (
         {"tools": [custom("ebnf", "x")]},
         "tools[0].format.syntax",
-        "Invalid enum value 'ebnf' in `tools[0].format.syntax`.",
+        "`tools[0].format.syntax` is 'ebnf'; it must be lark or regex.",
     ),
     "no format of ours": (
         {"tools": [{"type": "custom", "name": "c", "format": {"type": "xml"}}]},

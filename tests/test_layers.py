@@ -88,7 +88,8 @@ DRAWN = {
     "server.config": "engine",
     "server.configfile": "",
     "server.settings": "config configfile",
-    "server.schema": "errors formats",
+    "server.refusals": "errors",
+    "server.schema": "errors formats refusals",
     # From request to frames
     "server.summary": "engine",
     "server.replayed": "schema",
@@ -250,6 +251,7 @@ PURE = {
     "server.pulse",
     "server.reading",
     "server.replay",
+    "server.refusals",
     "server.replayed",
     "server.routes",
     "server.schema",

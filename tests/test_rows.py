@@ -339,7 +339,7 @@ REFUSED: dict[str, Refusal] = {
     "top_p": ({"top_p": -1}, "top_p", None),
     "metadata: too many": ({"metadata": {str(n): "x" for n in range(17)}}, "metadata", None),
     "metadata: a long key": ({"metadata": {"k" * 65: "x"}}, "metadata", None),
-    "metadata: a long value": ({"metadata": {"k": "x" * 513}}, "metadata[...]", None),
+    "metadata: a long value": ({"metadata": {"k": "x" * 513}}, "metadata.k", None),
     "stream_options: no object": ({"stream_options": 1}, "stream_options", None),
     "include_obfuscation: no bool": (
         {"stream_options": {"include_obfuscation": "x"}}, "stream_options.include_obfuscation", None,

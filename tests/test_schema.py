@@ -45,7 +45,8 @@ PART = "input[0].content[0]"
 
 BAD: dict[str, tuple[bytes, str | None, str]] = {
     # The body as a whole
-    "empty": (b"", None, "The body is not valid JSON"),
+    "empty": (b"", None, "The body is empty: send a JSON object."),
+    "blank": (b" \r\n", None, "The body is empty: send a JSON object."),
     "not JSON": (b"model=m", None, "The body is not valid JSON"),
     "cut": (body()[:-1], None, "The body is not valid JSON"),
     "two": (body() * 2, None, "The body is not valid JSON"),
@@ -97,9 +98,18 @@ BAD: dict[str, tuple[bytes, str | None, str]] = {
     "repeat_penalty zero": (body(repeat_penalty=0), "repeat_penalty", "Expected `float` > 0.0"),
     "repetition_penalty above": (body(repetition_penalty=11), "repetition_penalty", "Expected `float` <= 10.0"),
     "repeat_last_n below": (body(repeat_last_n=-2), "repeat_last_n", "Expected `int` >= -1"),
-    "a bias above": (body(logit_bias={"1": 101}), "logit_bias[...]", "Expected `float` <= 100.0"),
-    "a bias of a text": (body(logit_bias={"the": 1}), "logit_bias", "Expected `int`, got `str`"),
-    "a bias of no token": (body(logit_bias={"-1": 1}), "logit_bias", "Expected `int` >= 0"),
+    "a bias above": (
+        body(logit_bias={"1": 100, "2": 101}), "logit_bias.2", "Expected `float` <= 100.0 in `logit_bias.2`.",
+    ),
+    "a bias of a text": (
+        body(logit_bias={"5": 1, "the": 1}),
+        "logit_bias",
+        "Expected `int`, got `str` as the key 'the' in `logit_bias`.",
+    ),
+    "a bias of no token": (body(logit_bias={"-1": 1}), "logit_bias", "Expected `int` >= 0 as the key '-1' in"),
+    "a bias far behind": (
+        body(logit_bias={n: n // 50 for n in range(10_000)}), "logit_bias[...]", "Expected `float` <= 100.0 in",
+    ),
     "a bias of pairs": (body(logit_bias=[[1, 1]]), "logit_bias", "got `array`"),
     "no output tokens": (body(max_output_tokens=0), "max_output_tokens", "Expected `int` >= 1"),
     "output tokens text": (body(max_output_tokens="5"), "max_output_tokens", "got `str`"),
@@ -114,9 +124,16 @@ BAD: dict[str, tuple[bytes, str | None, str]] = {
     "too much metadata": (
         body(metadata={str(n): "x" for n in range(17)}), "metadata", "Expected `object` of length <= 16",
     ),
-    "a long key": (body(metadata={"k" * 65: "x"}), "metadata", "Expected `str` of length <= 64 in `metadata`"),
-    "a long value": (body(metadata={"k": "x" * 513}), "metadata[...]", "Expected `str` of length <= 512"),
-    "metadata of numbers": (body(metadata={"k": 3}), "metadata[...]", "Expected `str`, got `int`"),
+    "a long key": (
+        body(metadata={"k" * 65: "x"}), "metadata", f"of length <= 64 as the key '{'k' * 64}...' in `metadata`.",
+    ),
+    "a long value": (body(metadata={"a": "x", "k": "x" * 513}), "metadata.k", "Expected `str` of length <= 512"),
+    "metadata of numbers": (body(metadata={"k": 3}), "metadata.k", "Expected `str`, got `int` in `metadata.k`."),
+    "metadata twice": (raw(b'"metadata":{"k":3,"k":"x"}'), "metadata[...]", "Expected `str`, got `int`"),
+    "metadata, cut": (b'{"metadata":{"k":3}', "metadata[...]", "Expected `str`, got `int`"),
+    "a place in a value": (
+        body(truncation="x - at `$.z[...]`"), "truncation", "Invalid enum value 'x",
+    ),
     # Input
     "input missing": (b'{"model":"m"}', "input", "`input` is missing"),
     "input null": (body(input=None), "input", "`input` is missing"),

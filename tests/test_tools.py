@@ -304,8 +304,9 @@ async def test_a_call_and_its_output_are_replayed_as_the_template_writes_them(tm
     assert again.events[-1]["response"] == first
 
 
-async def test_a_stored_stream_with_calls_is_told_again_to_the_letter(tmp_path: Path) -> None:
-    async with served(writes(f"So:{call('get_weather')}"), template=HERMES, state=tmp_path) as running:
+@pytest.mark.parametrize("called", [call("get_weather"), call("apply_patch", '{"input": "x\\nx"}')])
+async def test_a_stored_stream_with_calls_is_told_again_to_the_letter(tmp_path: Path, called: str) -> None:
+    async with served(writes(f"So:{called}"), template=HERMES, state=tmp_path) as running:
         streamed = await post(running, input="Rome?", tools=[WEATHER, AGENTS, PATCH], stream=True)
         again = await get(running, f"/v1/responses/{streamed.events[0]['response']['id']}?stream=true")
     assert again.body == streamed.body
