@@ -24,6 +24,8 @@ class Interpreter:
         self._calls = calls or {}
         self._parallel = parallel
         self._speaks = speaks
+        self.calling: Calling | None = None
+        """The call that is open."""
         self.satisfied = False
         """Whether nothing more is wanted: the one call is made."""
 
@@ -58,9 +60,11 @@ class Interpreter:
                 case Reasoned(text):
                     yield Reasoning(text)
                 case CallBegun(name):
-                    yield self._calls.get(name) or Calling(name)
+                    self.calling = self._calls.get(name) or Calling(name)
+                    yield self.calling
                 case Argued(text):
                     yield Arguments(text)
                 case CallEnded():
+                    self.calling = None
                     yield Called()
                     self.satisfied = not self._parallel
