@@ -31,9 +31,11 @@ MOST_DEPTH = 100
 KEPT = 16
 """Compiled grammars: an application asks for the same again and again."""
 
-# llguidance counts work, not time: 50,000 units of fuel are about a millisecond. Its own limits, but for memory: a
-# state takes 1 to 2 kB.
-_LIMITS = LLParserLimits(max_lexer_states=50_000, max_grammar_size=100_000, verbose_errors=False)
+# llguidance counts work, not time: 50,000 units of fuel are about a millisecond. Its own limits, but for memory, as a
+# state takes 1 to 2 kB; and for items: /.*b/ in a quoted text takes 150,000 over all tokens, and 15 ms.
+_LIMITS = LLParserLimits(
+    max_lexer_states=50_000, max_grammar_size=100_000, step_max_items=500_000, verbose_errors=False
+)
 
 # One space, or a line break and an indent, wherever JSON allows whitespace: what models write, but never without end.
 _WHITESPACE = r"(\n {0,16}| )"

@@ -84,6 +84,8 @@ class Reason(Enum):
     """`max_tokens` were produced, or the context is full."""
     FAILED = "failed"
     """The model could not evaluate a step; `Finish.message` says why."""
+    UNHELD = "unheld"
+    """The job's grammar could not be held any longer; the message says why."""
 
 
 class Finish(Struct, frozen=True):

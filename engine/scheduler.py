@@ -102,7 +102,7 @@ class Scheduler:
                 pieces.append((running.key, Progress(len(slot.held))))
         return pieces
 
-    def fail(self, plan: Plan, message: str) -> list[tuple[Key, Piece]]:
+    def fail(self, plan: Plan, message: str, reason: Reason = Reason.FAILED) -> list[tuple[Key, Piece]]:
         """Take in that `plan` could not be carried out: its jobs end, the others go on."""
         pieces: list[tuple[Key, Piece]] = []
         for share in plan.shares:
@@ -112,7 +112,7 @@ class Scheduler:
         for chunk in plan.chunks:
             slot = self._slots[chunk.slot]
             del slot.held[chunk.position :]
-            pieces.append((_running(slot).key, Finish(Reason.FAILED, message)))
+            pieces.append((_running(slot).key, Finish(reason, message)))
             self._release(slot)
         return pieces
 

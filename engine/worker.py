@@ -216,8 +216,7 @@ class Engine:
                 if chunk.logits:
                     sampled[chunk.slot] = self._sample(chunk)
             except GrammarError as error:
-                message = f"The answer cannot be held to its format any longer: {error}."
-                pieces += self._scheduler.fail(Plan(chunks=(chunk,)), message)
+                pieces += self._scheduler.fail(Plan(chunks=(chunk,)), str(error), Reason.UNHELD)
             else:
                 chunks.append(chunk)
         return pieces + (self._scheduler.absorb(Plan(chunks=tuple(chunks)), sampled, seconds) if chunks else [])

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from engine import Finish, Piece, Progress, Reason, Started, TextDecoder, Token, Vocabulary
 from server.cues import Cue, End, Text, failure
-from server.errors import ApiError
+from server.errors import ApiError, NotHeld
 from server.events import InputTokensDetails, Logprob, OutputTokensDetails, PromptProgress, Usage
 from server.interpreter import Interpreter
 from server.logprobs import Ledger
@@ -57,9 +57,18 @@ class Answer:
             case Finish(Reason.FAILED, message):
                 self.ended = True
                 return [failure(ApiError(message))]
+            case Finish(Reason.UNHELD, message):
+                self.ended = True
+                return [failure(NotHeld(f"{self._told} cannot be held any longer: {message}."))]
             case Finish(reason):
                 self.produced += reason is Reason.STOP
                 return self._end(now, "max_output_tokens" if reason is Reason.LENGTH else None)
+
+    @property
+    def _told(self) -> str:
+        """What was being written."""
+        calling = None if self._interpreter is None else self._interpreter.calling
+        return "The answer" if calling is None else f"The call of the tool `{calling.name}`"
 
     @property
     def progress(self) -> PromptProgress | None:
@@ -83,7 +92,7 @@ class Answer:
             cues = self._said(self._decoder.feed(self._vocabulary.bytes_of(token.id)))
         else:
             thought = interpreter.thinking
-            self._decoder.watching = not interpreter.calling
+            self._decoder.watching = interpreter.calling is None
             mark = interpreter.mark_of(token.id)
             cues = self._interpreted(
                 self._decoder.mark(mark) if mark else self._decoder.feed(self._vocabulary.bytes_of(token.id))

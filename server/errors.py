@@ -29,6 +29,13 @@ class InvalidRequest(ApiError):
     code: str | None = None
 
 
+class NotHeld(InvalidRequest):
+    """What an answer has to be was too much for it, once it had begun. Tried again, it would be so again; the code is
+    one of those that the official client's types have for `response.failed`."""
+
+    code = "invalid_prompt"
+
+
 class NotFound(InvalidRequest):
     status = 404
     code = "not_found"

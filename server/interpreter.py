@@ -24,8 +24,8 @@ class Interpreter:
         self._calls = calls or {}
         self._parallel = parallel
         self._speaks = speaks
-        self.calling = False
-        """Whether what comes next belongs to a call."""
+        self.calling: Calling | None = None
+        """The call that is open."""
         self.satisfied = False
         """Whether nothing more is wanted: the one call is made."""
 
@@ -41,12 +41,13 @@ class Interpreter:
 
     def finish(self, cut: bool) -> list[Cue]:
         """The rest. Where the answer was `cut`, a call that its end finds open stays so: it is not whole. One whose
-        very name was cut is none."""
+        very name was cut is none; and the `{}` of one that has no arguments yet is nothing that was written."""
         rest = self._parser.finish()
         if cut and rest and isinstance(rest[-1], CallEnded):
             last = max((n for n, each in enumerate(rest) if isinstance(each, CallBegun)), default=-1)
             begun = rest[last] if last >= 0 else None
             rest = rest[:last] if isinstance(begun, CallBegun) and begun.name not in self._calls else rest[:-1]
+            rest = rest[:-1] if rest and rest[-1] == Argued("{}") else rest
         return list(self._cues(rest))
 
     def _cues(self, utterances: Iterable[Utterance]) -> Iterator[Cue]:
@@ -60,11 +61,11 @@ class Interpreter:
                 case Reasoned(text):
                     yield Reasoning(text)
                 case CallBegun(name):
-                    self.calling = True
-                    yield self._calls.get(name) or Calling(name)
+                    self.calling = self._calls.get(name) or Calling(name)
+                    yield self.calling
                 case Argued(text):
                     yield Arguments(text)
                 case CallEnded():
-                    self.calling = False
+                    self.calling = None
                     yield Called()
                     self.satisfied = not self._parallel

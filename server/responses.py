@@ -15,7 +15,7 @@ from server.answer import Answer
 from server.archive import Archive
 from server.config import Config
 from server.entries import Missing
-from server.errors import ApiError, InvalidRequest, Unavailable
+from server.errors import ApiError, InvalidRequest, NotHeld, Unavailable
 from server.events import ConversationReference, Reasoning, Response, TextConfig
 from server.exchange import Exchange, HungUp
 from server.follow import follow
@@ -112,7 +112,7 @@ class Responses:
         if not generation.ended.is_set():
             raise HungUp
         if (error := generation.response.error) is not None:
-            raise ApiError(error.message)
+            raise (NotHeld if error.code == NotHeld.code else ApiError)(error.message)
         return generation.response
 
     async def order(

@@ -370,6 +370,19 @@ async def test_what_can_not_be_held_is_refused_by_its_place(case: str) -> None:
         assert answer.json["error"]["message"].startswith(message)
 
 
+@pytest.mark.parametrize("choice", ["auto", "required"])
+async def test_a_grammar_that_fails_in_the_answer_names_its_tool(choice: str) -> None:
+    """And it is not the server's error: a client that tries again gets no further. Of two ways, one is tried before."""
+    tool = custom("lark", 'start: "r" endless | "z"\nendless: "y" endless')
+    streamed, folded = await answers(writes(call("code", '{"input": "r')), tools=[tool], tool_choice=choice)
+    message = "The call of the tool `code` cannot be held any longer: parser error: Too many items"
+    error = streamed.events[-1]["response"]["error"]
+    assert (streamed.events[-1]["type"], error["code"]) == ("response.failed", "invalid_prompt")
+    assert (folded.status, folded.json["error"]["type"]) == (400, "invalid_request_error")
+    for said in (error["message"], folded.json["error"]["message"]):
+        assert said.startswith(message)
+
+
 CHAT_GRAMMAR = {"type": "grammar", "grammar": {"syntax": "lark", "definition": "?"}}
 
 

@@ -120,6 +120,17 @@ async def test_a_call_that_is_cut_is_incomplete() -> None:
     assert ARGUMENTS.startswith(response["output"][0]["arguments"])
 
 
+@pytest.mark.parametrize(("name", "arguments"), [("get_weather", ARGUMENTS), ("get_time", "{}")])
+async def test_a_call_that_is_cut_has_of_its_arguments_what_was_written(name: str, arguments: str) -> None:
+    found = []
+    text = call(name, arguments)
+    for most in range(10, text.index("}}") + 3):
+        streamed, folded = await asked(text, tools=[WEATHER, TIME], max_output_tokens=most)
+        for items in (output(streamed), folded.json["output"]):
+            found += [item["arguments"] for item in items if item["type"] == "function_call"]
+    assert list(dict.fromkeys(found)) == [arguments[:n] for n in range(len(arguments) + 1)]
+
+
 async def test_what_is_in_a_namespace_comes_back_by_its_two_names() -> None:
     streamed, _ = await asked(call("agents__close") * 2, tools=[AGENTS])
     assert gist(output(streamed)) == [("function_call", "agents", "close", ARGUMENTS)] * 2
