@@ -6,6 +6,8 @@ refused is named with its place. Keywords in no table here are annotations: by t
 
 import itertools
 import math
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from graphlib import CycleError, TopologicalSorter
@@ -51,6 +53,15 @@ _LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _LAST = 2**63 - 1024
 """The last float before those that an integer of 64 bits has no room for."""
 
+_UNWRITTEN = re.compile(r"[\x00-\x07\x0b\x0e-\x1f\x7f]")
+"""The characters for which `grammar` has no escape: llguidance leaves them out of a text that must have them."""
+_ATOM = re.compile(
+    r"\[(?P<one>\\[av]|\\x..|\\u....|\\[xu]\{\w+\}|[^\\])\]|\[\^?\]?(?:\\.|[^\\\]])*\]"
+    r"|\\(?:x(?P<x>[0-9a-fA-F]{2})|u(?P<u>[0-9a-fA-F]{4})|U(?P<U>[0-9a-fA-F]{8})|[xuU]\{(?P<any>[0-9a-fA-F]+)\}|.)|.",
+    re.DOTALL,
+)
+"""Of a regex: a class, of one or more, or a character."""
+
 _HELD = SUPPORTED | UNSUPPORTED
 
 _YEAR = "([1-9].{3}|0[1-9].{2}|00[1-9].|000[1-9])"
@@ -60,6 +71,7 @@ TIGHTER = {"date": f"^{_YEAR}", "time": "^.{6}[0-5]", "date-time": f"^{_YEAR}.{{
 _MAPS = ("properties", "patternProperties", "$defs", "definitions")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLES = ("items", "additionalProperties")
+_TEXTS = ("const", "enum", "pattern", "patternProperties")
 _IN_PLACE = ("anyOf", "oneOf", "allOf")
 
 
@@ -98,6 +110,8 @@ class _Check:
         return kept
 
     def _inside(self, key: str, value: JSON, place: str, pointer: str) -> JSON:
+        if key in _TEXTS and any(map(_UNWRITTEN.search, _texts(key, value))):
+            raise GrammarError("a control character in a text is not supported", place)
         if key in _MAPS and isinstance(value, dict):
             return {name: self.schema(each, _at(place, name), _step(pointer, name)) for name, each in value.items()}
         if key in _LISTS and isinstance(value, list):
@@ -187,6 +201,25 @@ def _kept(key: str, limit: JSON) -> bool:
     rounded = int(float(min(max(limit, -(2**64)), 2**64)))
     held = min(max(rounded, -(2**63)), 2**63 - 1)
     return (key == "minimum" and held >= limit) or (key == "maximum" and held <= limit)
+
+
+def _texts(key: str, value: JSON) -> Iterator[str]:
+    """What must be written; of a regex, each character, but for those of a class: of these one can be."""
+    if isinstance(value, str):
+        yield from map(_character, _ATOM.finditer(value)) if key.startswith("pattern") else (value,)
+    elif isinstance(value, dict | list):
+        inner = value if isinstance(value, list) or key == "patternProperties" else value.values()
+        for each in inner:
+            yield from _texts(key, each)
+
+
+def _character(atom: re.Match[str]) -> str:
+    if atom["one"]:
+        atom = _ATOM.fullmatch(atom["one"]) or atom
+    number = atom["x"] or atom["u"] or atom["U"] or atom["any"]
+    if number:
+        return chr(min(int(number, 16), sys.maxunicode))
+    return {r"\a": "\a", r"\v": "\v"}.get(atom[0], "" if atom[0].startswith("[") else atom[0])
 
 
 def _digits(value: int | float) -> int:

@@ -88,6 +88,8 @@ def _tokens(lark: str, kept: Set[str] | None) -> Iterator[str]:
         position = match.end()
         if match["string"]:
             text = _decoded(match["string"])
+            if any(char < " " and char not in ESCAPES for char in text):
+                raise GrammarError("a control character in a literal is not supported in the grammar of a tool")
             escaped = "".join(ESCAPES.get(char, char) for char in text)
             if match["case"] and escaped != text:
                 raise GrammarError("a literal without case is not supported with such characters in it")

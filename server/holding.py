@@ -257,5 +257,5 @@ def _decoded(schema: str) -> JSON:
 
 
 def _refused(what: str, field: str, error: GrammarError) -> InvalidRequest:
-    place = f", at `{error.place}`" if error.place else ""
+    place = f", at `{error.place}`" if error.place and what == "schema" else ""
     return InvalidRequest(f"The {what} in `{field}` cannot be held{place}: {error}.", param=field)

@@ -166,6 +166,13 @@ def test_a_keyword_that_cannot_be_held_is_named_with_its_place(keyword: str, gra
         ({"exclusiveMinimum": 2**53}, "exclusiveMinimum", "`exclusiveMinimum` is supported up to 2**53 only"),
         ({"type": "integer", "multipleOf": 999983}, "multipleOf", "`multipleOf` is supported for small numbers only"),
         ({"allOf": [{"multipleOf": 997}, {"multipleOf": 991}]}, "allOf[1].multipleOf", "`multipleOf` is supported"),
+        ({"const": ["a\0"]}, "const", "a control character in a text is not supported"),
+        ({"enum": ["b", {"b": "a\x7f"}]}, "enum", "a control character in a text is not supported"),
+        ({"patternProperties": {"^a\0": {}}}, "patternProperties", "a control character in a text is not supported"),
+        *(
+            ({"type": "string", "pattern": pattern}, "pattern", "a control character in a text is not supported")
+            for pattern in ("^a\0$", r"a\x01?b", r"[\x01]", r"[a](\u{1f}|b)", r"\u001f", r"\[\v\]", r"a\x7fb")
+        ),
         ({"enum": ["x" * 70_000]}, "", "it has 70"),
         ({"properties": {"a": 3}}, "properties.a", "a schema must be an object"),
         (False, "", "Unsatisfiable schema: schema is false"),
@@ -174,6 +181,14 @@ def test_a_keyword_that_cannot_be_held_is_named_with_its_place(keyword: str, gra
 def test_what_cannot_be_held_is_refused(schema: Any, place: str, sentence: str, grammars: Grammars) -> None:
     found = refusal(grammars, schema)
     assert (found[0], found[1][: len(sentence)]) == (place, sentence)
+
+
+@pytest.mark.parametrize("pattern", [r"^[^\x00-\x1f\x7f]b\n$", r"^[\]\x00a]b\x0a$", r"^\\?ab\u{a}$", "^ab[\n]$"])
+def test_control_characters_that_need_not_be_written_may_be_named(
+    pattern: str, grammars: Grammars, vocabulary: Vocabulary
+) -> None:
+    grammar = grammars.json_schema({"type": "string", "pattern": pattern})
+    assert (takes(grammar, vocabulary, r'"ab\n"'), takes(grammar, vocabulary, '"ab"')) == (True, False)
 
 
 @pytest.mark.parametrize("most", [2**53, 2**63 - 1, 2**63, 2**64 - 1])

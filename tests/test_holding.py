@@ -320,9 +320,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "The grammar in `tools[0].format` cannot be held: parser error: Too many items",
     ),
     "a regex of characters that can't stand in JSON": (
-        {"tools": [custom("regex", r"\x00")]},
+        {"tools": [custom("regex", r"ab\x00")]},
         "tools[0].format",
-        "The grammar in `tools[0].format` cannot be held: as a text in JSON, nothing can be written that it accepts.",
+        "The grammar in `tools[0].format` cannot be held: a control character in a text is not supported.",
     ),
     "such a Lark grammar": (
         {"tools": [custom("lark", r"start: /\x00/")]},

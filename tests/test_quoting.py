@@ -87,6 +87,7 @@ REFUSED = [
     "start: <|im_end|>",
     'start: "\\x41"',
     'start: "a\\n"i',
+    'start: "a\\u0000"',
 ]
 
 
