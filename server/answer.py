@@ -132,5 +132,5 @@ class Answer:
             rest = self._said(self._decoder.flush())
         else:
             rest = self._interpreted(self._decoder.flush())
-            rest += self._likened(self._interpreter.finish(cut=incomplete is not None))
+            rest += self._likened(self._interpreter.finish(incomplete is not None, self._decoder.stopped))
         return [*rest, End(now, self.usage, incomplete)]

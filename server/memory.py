@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextlib import suppress
+from copy import copy
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -25,7 +26,7 @@ class Memory(Generic[K, V]):
         with suppress(KeyError):  # the other thread may have dropped it
             self._kept.move_to_end(key)
         if isinstance(found, Exception):
-            raise found.with_traceback(None)
+            raise copy(found)  # without the traceback, which would keep the whole request
         return found
 
     def __call__(self, key: K) -> V:
@@ -34,7 +35,7 @@ class Memory(Generic[K, V]):
         try:
             self._kept[key] = made = self._make(key)
         except self._refusals as error:
-            self._kept[key] = error
+            self._kept[key] = copy(error)
             raise
         finally:
             while len(self._kept) > self._most:

@@ -1,5 +1,9 @@
 """What was made is kept, and can be had while something else is being made."""
 
+import gc
+import weakref
+from contextlib import suppress
+
 import pytest
 
 from server.memory import Memory
@@ -30,3 +34,21 @@ def test_what_is_known_is_had_while_something_else_is_made() -> None:
 
     memory: Memory[str, str] = Memory(longer, ValueError, 2)
     assert [memory("a"), memory("b")] == ["a.", "ba."]
+
+
+def test_of_a_refusal_nothing_is_kept_but_what_it_says() -> None:
+    class Body:
+        """Of a request, megabytes."""
+
+    bodies: list[weakref.ref[Body]] = []
+
+    def refuse(_: int) -> int:
+        body = Body()
+        bodies.append(weakref.ref(body))
+        raise ValueError
+
+    memory = Memory(refuse, ValueError, 2)
+    with suppress(ValueError):
+        memory(1)
+    gc.collect()
+    assert bodies[0]() is None

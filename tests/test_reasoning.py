@@ -164,6 +164,19 @@ def test_a_stop_string_in_a_call_ends_nothing() -> None:
     assert [cue for cue in found if not isinstance(cue, Text | Arguments | End)] == [Calling("f"), Called()]
 
 
+@pytest.mark.parametrize("stop", ["\n", "<tool", '"name"'])
+def test_where_a_stop_string_comes_before_its_name_there_is_no_call(stop: str) -> None:
+    found = cues(f"A{CALL}".encode(), (stop,), "<tool_call></tool_call>")
+    assert not any(isinstance(cue, Calling | Arguments | Called) for cue in found)
+    assert isinstance(found[-1], End)
+
+
+def test_no_call_comes_of_a_name_that_ends_at_a_stop_string() -> None:
+    """GLM's ends with its line: what a parser makes of it at the answer's end was never written."""
+    found = cues(b"<tool_call>f\n<arg_key>a</arg_key>", ("\n",), "<tool_call>{name}\n<arg_key><arg_value></tool_call>")
+    assert not any(isinstance(cue, Calling) for cue in found)
+
+
 def test_stop_strings_end_reasoning_too() -> None:
     found = cues(b"<think>abcdef</think>g", ("de",))
     assert "".join(cue.text for cue in found if isinstance(cue, Reasoning)) == "abc"
