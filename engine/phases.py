@@ -20,7 +20,7 @@ from engine.constraint import GrammarError
 from engine.ending import Ending
 from engine.grammar import Constraint, Grammar
 from engine.holds import Beginning, Thought, Trigger
-from engine.markers import Marker, Watch, past, past_names, spelled, tokens, written
+from engine.markers import CONTROL, Marker, Watch, past, past_names, spelled, tokens, written
 from engine.model import FloatArray
 from engine.naming import Naming
 from engine.vocabulary import Vocabulary
@@ -203,8 +203,10 @@ class _Thinking:
         pass
 
     def apply(self, logits: FloatArray) -> None:
-        if self._thought.over(self._spent):
-            _leave_only(logits, self._closing())
+        marker, there = self._close.text, self._there()
+        # A control token of the marker ends the thought for who reads it: nothing but the rest may follow.
+        if self._thought.over(self._spent) or CONTROL in marker[:there]:
+            _leave_only(logits, next(tokens(self._phases.vocabulary, marker[there:])))
             return
         self._watch.forbid(logits)
         if self._phases.answer is not None:
@@ -218,11 +220,10 @@ class _Thinking:
         found = self._watch.feed(data)
         return self if found is None else self._phases.thought_through(found[1], self._spent)
 
-    def _closing(self) -> int:
-        """The token with which the marker goes on from what is there of it."""
+    def _there(self) -> int:
+        """How much of the marker is there, in bytes."""
         marker = self._close.text
-        there = next(n for n in reversed(range(len(marker))) if self._watch.tail.endswith(marker[:n]))
-        return next(tokens(self._phases.vocabulary, marker[there:]))
+        return next(n for n in reversed(range(len(marker))) if self._watch.tail.endswith(marker[:n]))
 
 
 class _Opening:

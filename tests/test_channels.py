@@ -68,6 +68,9 @@ CALLED = " <|constrain|>json<|message|>{"
         (phases([], budget=20), f"{THOUGHT}S{ENDED}", ("", ALL)),
         (phases([], budget=20), f"{THOUGHT}S{ENDED}{THOUGHT}So, so...", (f"{ENDED}<|channel|>final<|message|>", ALL)),
         (phases([], budget=None), f"{THOUGHT}So, so, so", ("", ALL)),
+        # What ends it for its reader ends it here.
+        (phases([], budget=20), f"{THOUGHT}So.<|end|>", ("<|start|>assistant", ALL)),
+        (phases(FUNCTIONS, budget=20), f"{THOUGHT}So.<|end|><|start|>as", ("sistant", ALL)),
         # With functions, it may be a call too.
         (phases(FUNCTIONS), f"{THOUGHT}So.", (f"{ENDED}<|channel|>", "cf")),
         (phases(FUNCTIONS), f"{THOUGHT}So.{ENDED}<|channel|>c", ("ommentary to=", "fw")),
