@@ -11,11 +11,6 @@ class Call(Struct, frozen=True):
     arguments: str
     """As they were written: JSON, or what the model took for it."""
 
-    @property
-    def text(self) -> str:
-        """For models that know of no calls."""
-        return f"{self.name}({self.arguments})"
-
 
 class Message(Struct, frozen=True):
     """One turn of the conversation. Its role: `system`, `user`, `assistant` or `tool`."""

@@ -59,8 +59,8 @@ def _output(call: Call, output: Entry) -> Message:
 
 def _alone(entry: Entry) -> Message:
     match entry:
-        case Call():
-            return Message("assistant", entry.text)
+        case Call(_, name, arguments):
+            return Message("assistant", f"{name}({arguments})")
         case Output(_, text):
             return Message("user", text)
         case Message():
