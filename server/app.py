@@ -81,9 +81,6 @@ class App:
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
                 await send({"type": "lifespan.shutdown.complete"})
-            case _:
-                await receive()
-                await send({"type": "websocket.close", "code": 1000})
 
     async def host(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Where responses are made, until cancelled. Nobody is served without."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import trio
 
 from engine import Engine, Finish, Job, ModelError, Reason, Sampling
-from server import connection
+from server import acceptor
 from server.app import App
 from server.config import Config
 from server.service import Notifier
@@ -19,7 +19,7 @@ CLOSING_SECONDS = 2.0
 WARM_UP_TOKENS = 32
 
 STUCK_MILLISECONDS = 30_000
-"""A client that takes no byte for so long is cut off (TCP_USER_TIMEOUT): trio's `send_all` in hypercorn can't be."""
+"""A client that takes no byte for so long is cut off (TCP_USER_TIMEOUT), which is then heard as a hang-up."""
 
 log = logging.getLogger("responsed")
 
@@ -53,7 +53,7 @@ async def run(config: Config, listener: socket.socket, engine: Engine, app: App,
             stop = trio.Event()
             # Ours is over before: a stream that hypercorn cuts has no terminal event.
             grace = config.grace_seconds + 2 * CLOSING_SECONDS
-            listening: list[str] = await nursery.start(connection.serve, app, listener, grace, stop.wait)
+            listening: list[str] = await nursery.start(acceptor.serve, app, listener, grace, stop.wait)
             addresses = ", ".join(listening)
             log.info("listening on %s", addresses)
             notifier.tell("READY=1", f"STATUS=listening on {addresses}")

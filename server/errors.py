@@ -29,6 +29,14 @@ class InvalidRequest(ApiError):
     code: str | None = None
 
 
+class Malformed(InvalidRequest):
+    """What came is no request at all."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class NotHeld(InvalidRequest):
     """What an answer has to be was too much for it, once it had begun. Tried again, it would be so again; the code is
     one of those that the official client's types have for `response.failed`."""

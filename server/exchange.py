@@ -1,12 +1,11 @@
 """One HTTP request and its answer, over ASGI's receive and send: the only caller of both.
 
-What hypercorn needs of an application (each was measured with hypercorn 0.18 on trio): only a task waiting in
-`receive()` sees a hang-up; a body that nobody reads blocks our own last `send()`; a frame that leaves in one `send`
-arrives in one piece; and `send()` can't be cancelled, nor does it tell of a hang-up (but see `_tell`).
+Only a task that waits in `receive()` sees a hang-up; `send()` does not tell of one. A frame that leaves in one `send`
+arrives in one piece.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
@@ -26,10 +25,6 @@ EVENT_STREAM: Headers = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # or nginx keeps the frames until it has 4 kB of them
 ]
-
-LINGER_SECONDS = 2.0
-"""How long an answer that came before the end of the body waits for that end: a client that is still sending
-must be able to read why it was refused. Closing at once would throw the answer away with the connection."""
 
 
 class HungUp(Exception):
@@ -78,16 +73,9 @@ class Exchange:
 
     async def answer(self, status: int, body: bytes, headers: Headers = JSON) -> None:
         """The whole answer at once. Nothing may follow."""
-        async with trio.open_nursery() as nursery:
-            ended = trio.Event()
-            nursery.start_soon(self._drain, ended)
-            length = [] if status == 204 else [(b"content-length", b"%d" % len(body))]  # RFC 9110, 8.6
-            await self._start(status, [*headers, *length])
-            await self._chunk(b"" if self.method == "HEAD" else body)
-            with trio.move_on_after(LINGER_SECONDS):
-                await ended.wait()
-            await self.close()
-            nursery.cancel_scope.cancel()
+        length = [] if status == 204 else [(b"content-length", b"%d" % len(body))]  # RFC 9110, 8.6
+        await self._start(status, [*headers, *length])
+        await self.close(b"" if self.method == "HEAD" else body)
 
     async def refuse(self, error: ApiError) -> None:
         """The error: as an answer of its own, or as the end of the stream that was begun."""
@@ -102,8 +90,7 @@ class Exchange:
     async def until_hang_up(self) -> AsyncIterator[None]:
         """The block is cancelled when the client leaves. The body must have been read.
 
-        `close` stands behind the block: hypercorn reports a disconnect during that last send too, and a watcher
-        still there would cancel hypercorn in the middle of it.
+        `close` stands behind the block: what is sent last is not to be cut by a client that leaves on reading it.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, nursery.cancel_scope)
@@ -111,28 +98,20 @@ class Exchange:
             nursery.cancel_scope.cancel()
 
     async def start_stream(self, last_words: Callable[[ApiError], bytes]) -> None:
-        """`last_words` are what `refuse` ends the stream with."""
+        """The head leaves with the first push. `last_words` are what `refuse` ends the stream with."""
         self._last_words = last_words
         await self._start(200, EVENT_STREAM)
 
     async def push(self, frames: bytes) -> None:
-        await self._chunk(frames)
+        await self._send({"type": "http.response.body", "body": frames, "more_body": True})
 
     async def close(self, last: bytes = b"") -> None:
-        await self._tell({"type": "http.response.body", "body": last, "more_body": False})
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _start(self, status: int, headers: Headers) -> None:
         self.status = status
         headers = [*headers, (b"x-request-id", self.id.encode())]
-        await self._tell({"type": "http.response.start", "status": status, "headers": headers})
-
-    async def _tell(self, message: Mapping[str, Any]) -> None:
-        """A client that hangs up within its body makes hypercorn answer by itself: ours is for nobody then."""
-        with suppress(trio.BusyResourceError):
-            await self._send(message)
-
-    async def _chunk(self, body: bytes) -> None:
-        await self._tell({"type": "http.response.body", "body": body, "more_body": True})
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _more(self, gap_seconds: float) -> bytes:
         try:
@@ -145,15 +124,6 @@ class Exchange:
         self._body_ended = not message.get("more_body", False)
         chunk: bytes = message.get("body", b"")
         return chunk
-
-    async def _drain(self, ended: trio.Event) -> None:
-        """Read what is left of the body, and throw it away."""
-        while not self._body_ended:
-            try:
-                await self._more(LINGER_SECONDS)
-            except (BodyTimeout, HungUp):
-                break
-        ended.set()
 
     async def _watch(self, scope: trio.CancelScope) -> None:
         while (await self._receive())["type"] != "http.disconnect":

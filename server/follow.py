@@ -25,6 +25,8 @@ async def follow(
     with generation.reading():
         async with exchange.until_hang_up():
             await exchange.start_stream(last_words)
+            if generation.silent(number):
+                await exchange.push(b"")
             while True:
                 events = await generation.after(number)
                 await exchange.push(encode(events))

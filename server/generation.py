@@ -102,9 +102,13 @@ class Generation:
         """Whether nobody reads it, and it is only kept in the queue in case that somebody comes back."""
         return not self._readers and self._making.deadline < math.inf and not self._order.answer.started
 
+    def silent(self, number: int) -> bool:
+        """Whether nothing is there yet behind the event of that number."""
+        return len(self.events) <= number + 1 and not self.ended.is_set()
+
     async def after(self, number: int) -> list[Event]:
         """What comes behind the event of that number: at least one, in the end (again) the terminal one."""
-        while len(self.events) <= number + 1 and not self.ended.is_set():
+        while self.silent(number):
             await self._waiting.park()
         return behind(self.events, number)
 

@@ -154,8 +154,9 @@ DRAWN = {
         "engine archive busy chats compact config conversations database errors exchange gate generation generations "
         "kept models responses routes sse tokens"
     ),
-    "server.connection": "exchange",
-    "server.daemon": "engine app config connection service",
+    "server.http": "errors exchange",
+    "server.acceptor": "http",
+    "server.daemon": "engine acceptor app config service",
     "server.commands": "engine engine.backends engine.gguf engine.library progress",
     "server.copies": (
         "engine engine.backends engine.divergence engine.loader engine.quantiser engine.stopwatch engine.tuning "
@@ -175,7 +176,8 @@ DRAWN = {
 ALONE = {
     "ctransformers": {"engine.ctrans"},
     "ctypes": {"engine.ctrans", "engine.libllama", "engine.llamacpp", "engine.quantiser"},
-    "hypercorn": {"server.connection"},
+    "h11": {"server.http"},
+    "hypercorn": {"server.acceptor"},
     "llguidance": {"engine.grammar"},
     "minijinja": {"engine.template"},
     "sqlite3": {"server.database"},
@@ -188,7 +190,8 @@ ALONE = {
         "server.app",
         "server.archive",
         "server.busy",
-        "server.connection",
+        "server.acceptor",
+        "server.http",
         "server.daemon",
         "server.exchange",
         "server.generation",
