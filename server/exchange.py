@@ -64,12 +64,12 @@ class Exchange:
         encoding = self._headers.get(b"content-encoding", b"identity").decode("latin-1")
         if encoding != "identity":
             raise UnsupportedEncoding(f"Bodies are read as they are; {encoding!r} is not decoded.")
-        body = bytearray()
-        while not self._body_ended:
+        body, announced = bytearray(), int(self._headers.get(b"content-length", b"0"))
+        while max(len(body), announced) <= limit:
+            if self._body_ended:
+                return bytes(body)
             body += await self._more(gap_seconds)
-            if len(body) > limit:
-                raise BodyTooLarge(f"The body is larger than {limit} bytes.")
-        return bytes(body)
+        raise BodyTooLarge(f"The body is larger than {limit} bytes.")
 
     async def answer(self, status: int, body: bytes, headers: Headers = JSON) -> None:
         """The whole answer at once. Nothing may follow."""

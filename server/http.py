@@ -6,6 +6,7 @@ stream goes to the kernel as it is, in a chunk put around it by hand, without a 
 
 import logging
 import os
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from email.utils import formatdate
@@ -13,6 +14,8 @@ from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 import h11
+import h11._abnf
+import h11._readers
 import trio
 
 from server.errors import Malformed
@@ -23,6 +26,8 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 REQUEST_SECONDS = 20.0
 """For the head of a request, the wait for it included. Longer than clients keep an idle connection (httpx 5 s, node
 4 s): a server that closes first loses requests."""
+READ_BYTES = 16384
+"""At once. h11 bounds a head that comes in pieces, by so many bytes too, and takes whatever is whole."""
 READ_AHEAD = 65536
 """Bytes that are read beyond a request while it is answered, in search of the hang-up."""
 LINGER_SECONDS = 2.0
@@ -33,9 +38,14 @@ MOST_TOLD = 200
 
 log = logging.getLogger("responsed.http")
 
+# h11 0.16 tries all ways to divide a run of blanks: one line with 60 kB of them, and a byte behind it that may not be
+# there, stops the event loop for ten seconds. Possessive, its patterns take what they can and never give it back.
+h11._readers.header_field_re = re.compile(h11._abnf.header_field.replace(r":[ \t]*", r":[ \t]*+").encode())
+h11._readers.chunk_header_re = re.compile(h11._abnf.chunk_header.replace(r";.*", r";[^\r\n]*+").encode())
+
 
 class Door:
-    """Open until the end: who then still waits with no request is sent away, and no connection takes another."""
+    """Open until the end. Who still waits for a request then is sent away; an answer says that it is the last."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -72,7 +82,7 @@ class Connection:
         """The head of the answer, until something of its body comes: both leave together."""
         self._chunked = False
         self._fault: h11.RemoteProtocolError | None = None
-        self._gone = False
+        self._gone = trio.Event()
         """Whether nothing can be said any more."""
 
     async def run(self) -> None:
@@ -95,13 +105,15 @@ class Connection:
         while (request := await self._request()) is not None:
             await self._app(_scope(request, client), self._receive, self._send)
             await self._rest()
-            if self._wire.our_state is not h11.DONE or self._wire.their_state is not h11.DONE:
+            done = self._wire.our_state is h11.DONE and self._wire.their_state is h11.DONE
+            if self._gone.is_set() or not done:
                 return  # one of the two has said that this was the last, or not all that it had to say
             self._wire.start_next_cycle()
+            await trio.lowlevel.checkpoint()  # thousands of requests may have come already
 
     async def _request(self) -> h11.Request | None:
         """None where no more come. Raises h11.RemoteProtocolError."""
-        event = None
+        event, self._method = None, b""
         with self._door.waiting():
             event = await self._event()
         if not isinstance(event, h11.Request):
@@ -122,7 +134,8 @@ class Connection:
         elif self._fault is None:
             while await self._read():
                 if len(self._wire.trailing_data[0]) > READ_AHEAD:
-                    await trio.sleep_forever()
+                    await self._gone.wait()
+                    break
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Mapping[str, Any]) -> None:
@@ -140,7 +153,8 @@ class Connection:
 
     def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
         headers = [*headers, (b"date", formatdate(usegmt=True).encode())]
-        if self._door.closed:
+        if self._door.closed or self._fault is not None or self._wire.they_are_waiting_for_100_continue:
+            # Of a body that nobody asked for, nobody knows whether it comes (RFC 9110, 10.1.1).
             headers.append((b"connection", b"close"))
         head = h11.Response(status_code=status, headers=headers)
         data = self._wire.send(head) or b""
@@ -167,7 +181,7 @@ class Connection:
     async def _read(self) -> bool:
         """Whether there was something, and may be more."""
         try:
-            data = await self._stream.receive_some(READ_AHEAD)
+            data = await self._stream.receive_some(READ_BYTES)
         except trio.BrokenResourceError:
             data = b""
         self._wire.receive_data(bytes(data))
@@ -175,22 +189,22 @@ class Connection:
 
     async def _write(self, data: bytes) -> None:
         """To the kernel at once, where it has room; nowhere, once the client is gone."""
-        if self._gone or not data:
+        if self._gone.is_set() or not data:
             return
         try:
             sent = os.write(self._stream.socket.fileno(), data)
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._gone = True
+            self._gone.set()
             return
         if sent < len(data):
             try:
                 await self._stream.send_all(data[sent:])
             except trio.BrokenResourceError:
-                self._gone = True
+                self._gone.set()
             except trio.Cancelled:
-                self._gone = True  # behind half a frame nothing makes sense
+                self._gone.set()  # behind half a frame nothing makes sense
                 raise
 
     async def _refuse(self, fault: h11.RemoteProtocolError) -> None:
@@ -198,11 +212,10 @@ class Connection:
         if self._wire.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         why = str(fault)[:MOST_TOLD]
-        log.info("a request can't be read: %r", why)
+        log.info("a request can't be read: %r", why.partition(": ")[0])  # behind it, what was sent: a key, perhaps
         error = Malformed(f"This can't be read as HTTP/1.1: {why}.", status=fault.error_status_hint)
         body = error.body()
-        kind, length, end = JSON[0], (b"content-length", b"%d" % len(body)), (b"connection", b"close")
-        head = self._head(error.status, [kind, length, end])
+        head = self._head(error.status, [*JSON, (b"content-length", b"%d" % len(body))])
         await self._write(head if self._method == b"HEAD" else head + body)
 
     async def _rest(self) -> None:
@@ -213,7 +226,7 @@ class Connection:
 
     async def _linger(self) -> None:
         """Until a client that is still sending, nobody knows what, has heard why it is not read."""
-        if self._gone or self._wire.their_state is not h11.ERROR:
+        if self._gone.is_set() or self._fault is None:
             return
         with suppress(trio.BrokenResourceError), trio.move_on_after(LINGER_SECONDS):
             await self._stream.send_eof()
@@ -223,7 +236,7 @@ class Connection:
 
 def _check(request: h11.Request) -> None:
     """What h11 takes and we don't. Raises h11.RemoteProtocolError."""
-    if request.http_version not in (b"1.0", b"1.1"):
+    if not request.http_version.startswith(b"1."):
         raise h11.RemoteProtocolError(f"HTTP/{request.http_version.decode()} is not spoken here", 505)
     if {b"transfer-encoding", b"content-length"} <= {name for name, _ in request.headers}:
         # RFC 9112, 6.1: whoever stands between us and the client may have believed the other one
@@ -231,7 +244,10 @@ def _check(request: h11.Request) -> None:
 
 
 def _scope(request: h11.Request, client: tuple[str, int]) -> Scope:
-    path, _, query = request.target.partition(b"?")
+    target = request.target
+    if target[:7].lower() == b"http://":
+        target = b"/" + target[7:].partition(b"/")[2]
+    path, _, query = target.partition(b"?")
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},

@@ -3,12 +3,17 @@
 import contextlib
 import itertools
 import logging
+import re
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import h11
+import h11._abnf
+import h11._readers
 import pytest
 import trio
 import trio.testing
@@ -55,6 +60,8 @@ OPEN, CLOSED = False, True
         pytest.param(request("GET", "/health", None, "Connection: close") + GET, ([200], CLOSED), id="the last one"),
         pytest.param(request("HEAD", "/health"), ([200], OPEN), id="head"),
         pytest.param(head("GET /health HTTP/1.0"), ([200], CLOSED), id="1.0"),
+        pytest.param(head("GET /health HTTP/1.2", "Host: test"), ([200], OPEN), id="1.2"),
+        pytest.param(head("GET http://test/health HTTP/1.1", "Host: test"), ([200], OPEN), id="absolute"),
         pytest.param(head("GET /health HTTP/1.1"), ([400], CLOSED), id="no host"),
         pytest.param(head("GET /health HTTP/2.0", "Host: test"), ([505], CLOSED), id="2.0"),
         pytest.param(head("HEAD /health HTTP/9.9", "Host: test"), ([505], CLOSED), id="9.9"),
@@ -97,6 +104,47 @@ async def test_what_is_understood(sent: bytes, found: tuple[list[int], bool], ca
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
+BLANKS = b" " * 60_000
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"GET /health HTTP/1.1\nHost: test\nx:" + BLANKS + b"\0\n\n", id="header"),
+        pytest.param(CHUNKED + b"1;" + BLANKS + b"\n\r\n", id="extension"),
+        pytest.param(CHUNKED + b"0\r\nx:" + BLANKS + b"\0\r\n\r\n", id="trailer"),
+    ],
+)
+async def test_no_line_stops_the_event_loop(sent: bytes) -> None:
+    """With h11's own patterns 10, 3 and 10 s."""
+    async with served() as running:
+        began = time.perf_counter()
+        await answers(running, sent)
+        assert time.perf_counter() - began < 2
+
+
+def verdict(pattern: "re.Pattern[bytes]", data: bytes) -> list[Any] | None:
+    match = pattern.fullmatch(data)
+    return match and [match.start("field_value"), *match.groups()[:2]]
+
+
+@settings(max_examples=2000)
+@given(st.lists(st.sampled_from([b"a", b" ", b"\t", b":", b"\0", b"\xff", b"\n", b"\r", b"\x01"]), max_size=12))
+def test_a_header_is_what_it_is_to_h11(parts: list[bytes]) -> None:
+    data = b"a:" + b"".join(parts)
+    theirs = re.compile(h11._abnf.header_field.encode())
+    assert verdict(h11._readers.header_field_re, data) == verdict(theirs, data)
+
+
+@settings(max_examples=2000)
+@given(st.lists(st.sampled_from([b"a", b"1", b" ", b"\t", b";", b"=", b"\0", b"\xff", b"\n"]), max_size=12))
+def test_a_chunk_begins_as_it_does_for_h11(parts: list[bytes]) -> None:
+    data = b"".join(parts) + b"\r\n"
+    match = h11._readers.chunk_header_re.fullmatch(data)
+    theirs = re.fullmatch(h11._abnf.chunk_header.encode(), data)
+    assert (match and match["chunk_size"]) == (theirs and theirs["chunk_size"])
+
+
 async def test_a_refusal_says_what_is_wrong() -> None:
     async with served() as running, await Client.to(running) as client:
         await client.send(head("GET / HTTP/1.1"))
@@ -108,6 +156,22 @@ async def test_a_refusal_says_what_is_wrong() -> None:
             "code": None,
         }
         assert answer.headers["connection"] == "close"
+
+
+async def test_what_was_sent_does_not_get_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with served() as running:
+        sent = head("GET /health HTTP/1.1", "Host: test", "Authorization : Bearer sk-secret")
+        assert await answers(running, sent) == ([400], CLOSED)
+    assert "a request can't be read: 'illegal header line'" in caplog.messages
+    assert "secret" not in caplog.text
+
+
+async def test_rubbish_behind_a_head_request_is_refused_with_a_body() -> None:
+    async with served() as running, await Client.to(running) as client:
+        await client.send(request("HEAD", "/health") + b"\0\r\n\r\n")
+        assert (await client.answer("HEAD")).status == 200
+        assert (await client.answer()).json["error"]["type"] == "invalid_request_error"
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -281,6 +345,28 @@ async def test_who_waits_hears_of_the_hang_up_whatever_came_before_it(then: byte
     assert await told(then, reset=reset) == ["http.request", "http.disconnect"]
 
 
+async def test_who_leaves_behind_too_much_is_noticed_by_the_next_frame() -> None:
+    hung_up = trio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def watch() -> None:
+            await receive()
+            hung_up.set()
+
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            while not hung_up.is_set():
+                await send({"type": "http.response.body", "body": b"frame", "more_body": True})
+                await trio.sleep(0.01)
+
+    async with connected(app) as stream:
+        await stream.send_all(GET + b"x" * 150_000)
+        await stream.receive_some()
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 async def test_no_more_than_so_much_is_read_ahead() -> None:
     """What a client sends meanwhile, without an end, stays where it is."""
 
@@ -319,12 +405,23 @@ async def test_a_body_is_only_sent_for_when_it_is_wanted() -> None:
         assert await client.rest() == b""
 
 
-async def test_who_is_refused_while_it_sends_can_read_why() -> None:
-    async with served(max_body_bytes=1000) as running, await Client.to(running) as client:
-        await client.send(request("POST", "/v1/responses", None, "Transfer-Encoding: chunked") + b"zz\r\n")
+@pytest.mark.parametrize(
+    "begun", [CHUNKED + b"zz\r\n", CHUNKED[:-2] + b"Content-Length: 5\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\n"]
+)
+async def test_who_is_refused_while_it_sends_can_read_why(begun: bytes) -> None:
+    async with served() as running, await Client.to(running) as client:
+        await client.send(begun)
         for _ in range(20):
             await client.send(b"x" * 10_000)
-        assert (await client.answer()).status == 400
+            await trio.sleep(0.005)
+        assert (await client.answer()).status in (400, 505)
+
+
+async def test_too_large_a_body_is_not_sent_for() -> None:
+    async with served(max_body_bytes=1000) as running, await Client.to(running) as client:
+        await client.request("POST", "/v1/responses", None, "Content-Length: 1001", "Expect: 100-continue")
+        answer = await client.answer()
+        assert (answer.status, answer.headers["connection"]) == (413, "close")
 
 
 async def test_a_head_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
