@@ -8,7 +8,7 @@ How often guesses are right is learned also from those that were not made: every
 have been right. So a text in which guessing doesn't pay costs nothing, and one that begins to repeat itself is noticed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 GRAM = 3
 """Tokens that have to be the same."""
@@ -29,32 +29,36 @@ class Drafter:
         self._right = FIRST_RIGHT
         self._guess: Sequence[int] = ()
 
-    def draft(self, tokens: Sequence[int], cost: float, most: int = MOST) -> Sequence[int]:
-        """The guess after `tokens`, as long as it pays; often empty.
-
-        `cost` is that of a guessed token, where a token that goes alone costs 1.
-        """
+    def draft(self, tokens: Sequence[int]) -> Sequence[int]:
+        """What comes after `tokens`; often nothing."""
         self._index(tokens)
         start = self._after.get(tuple(tokens[-GRAM:]))
         self._guess = () if start is None else tokens[start : start + MOST]
-        return self._guess[: self._length(cost, min(most, MOST))]
+        return self._guess
+
+    def expected(self, guesses: int) -> float:
+        """How many tokens a step brings with so many of them: one, and those up to the first that is wrong."""
+        return sum(self._right**right for right in range(min(guesses, len(self._guess)) + 1))
 
     def learn(self, tokens: Sequence[int]) -> None:
-        """Take in what came. What stands behind a first wrong guess says nothing of the guesses."""
+        """Take in what came, with a draft before it or without. What stands behind a first wrong guess says nothing of
+        the guesses."""
         for guess, token in zip(self._guess, tokens, strict=False):
             self._right += WEIGHT * ((guess == token) - self._right)
             if guess != token:
                 break
-
-    def _length(self, cost: float, most: int) -> int:
-        """The last guessed token is right only if all before it are: it pays as long as that is likelier than dear."""
-        length = 0
-        while length < most and self._right ** (length + 1) > cost:
-            length += 1
-        return length
+        self._guess = ()
 
     def _index(self, tokens: Sequence[int]) -> None:
         """All but the last gram: what follows that one is the question."""
         for end in range(self._indexed, len(tokens)):
             self._after[tuple(tokens[end - GRAM : end])] = end
         self._indexed = max(self._indexed, len(tokens))
+
+
+def worth(drafters: Sequence[Drafter], most: int, cost: Callable[[int], float]) -> int:
+    """How many guesses each of them brings to a step, so that the most tokens come a second.
+
+    `cost`: how long a step takes with so many guesses each, where one without takes 1.
+    """
+    return max(range(most + 1), key=lambda n: sum(drafter.expected(n) for drafter in drafters) / cost(n))

@@ -18,7 +18,8 @@ LEAST_TOKENS = 2
 FIRST_TOKENS = 16
 """Before anything is measured."""
 FIRST_GUESS_COST = 0.6
-"""Before anything is measured: what a second token costs on small CPUs, where the first costs 1."""
+"""Before anything is measured: how much longer a step takes, where one without a guess takes 1, for each guess that
+every stream brings. (Of SmolLM2 on two cores 0.4 with two or three streams, 0.5 with one, 0.8 with eight.)"""
 FORGETTING = 0.002
 """Of the measured cost, with every step without a guess: a stalled step must not put an end to guessing for ever."""
 WEIGHT = 0.2
@@ -28,7 +29,7 @@ OUTLIER = 3.0
 
 
 class Pace:
-    """Learns from `streamed` and `evaluated`, answers with `tokens` and `guess_cost`."""
+    """Learns from `streamed` and `evaluated`, answers with `tokens` and `cost`."""
 
     def __init__(self, most_tokens: int, max_step_seconds: float = 0.0) -> None:
         """`max_step_seconds` is how far apart a stream's tokens are to be; 0: `STEPS` usual steps."""
@@ -37,7 +38,8 @@ class Pace:
         self._alone = self._beside = 0.0
         """Seconds a prompt token takes, in the large steps while nobody streams, and in the small ones."""
         self._usual: dict[int, float] = {}
-        self._guess = 0.0
+        self._guessed: dict[tuple[int, int], float] = {}
+        """What `cost` says, where it was measured."""
 
     def tokens(self, streams: int, prompts: int = 1) -> int:
         """The prompt tokens for a step while so many stream, and so many prompts wait."""
@@ -45,19 +47,19 @@ class Pace:
         tokens = int(self._limit(streams, prompts) / cost) if cost else FIRST_TOKENS
         return min(max(tokens, LEAST_TOKENS), self._most)
 
-    def guess_cost(self) -> float:
-        """What a guessed token costs beside one stream, where that stream's own token costs 1."""
-        usual = self._usual.get(1, 0.0)
-        return self._guess / usual if usual and self._guess else FIRST_GUESS_COST
+    def cost(self, streams: int, guesses: int) -> float:
+        """How long a step takes in which so many streams bring so many guesses each; without any it takes 1."""
+        return self._guessed.get((streams, guesses), 1 + FIRST_GUESS_COST * guesses)
 
     def streamed(self, streams: int, guesses: int, seconds: float) -> None:
-        """Take in a step of so many streams, and so many guessed tokens."""
+        """Take in a step of so many streams, with so many guesses each."""
         if not guesses:
             self._usual[streams] = _mean(self._usual.get(streams, 0.0), seconds)
-            if self._guess and streams == 1:
-                self._guess += FORGETTING * (FIRST_GUESS_COST * self._usual[1] - self._guess)
+            for known in [known for known in self._guessed if known[0] == streams]:
+                self._guessed[known] += FORGETTING * (1 + FIRST_GUESS_COST * known[1] - self._guessed[known])
         elif usual := self._usual.get(streams):
-            self._guess = _mean(self._guess, max(seconds - usual, 0.0) / guesses)
+            cost = min(seconds / usual, 1.0 + guesses)  # more than that is the doing of another process
+            self._guessed[streams, guesses] = _mean(self._guessed.get((streams, guesses), 0.0), cost)
 
     def evaluated(self, streams: int, tokens: int, seconds: float) -> None:
         """Take in a step of as many prompt tokens as were allowed, while so many streams waited."""

@@ -5,9 +5,11 @@ The worker calls `plan`, lets the model do what it says, and tells the outcome w
 
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 
 from msgspec import Struct
 
+from engine.drafter import worth
 from engine.model import Chunk, ModelInfo
 from engine.pace import Pace
 from engine.pieces import Finish, Job, Piece, Progress, Reason, Started, Token
@@ -20,6 +22,9 @@ PREFILL_CHUNK = 16
 
 # Of the steps that evaluate prompts.
 OLDEST_EACH = 8
+
+# Of a step in which streams are guessed at. Beyond that, each costs as much as the one before it.
+GUESSING_ROWS = 32
 
 # Fewer tokens than this aren't worth a copy between slots, nor waiting for somebody who evaluates them.
 SHARED_LEAST = 16
@@ -205,7 +210,7 @@ class Scheduler:
         """A token for everyone who streams, or as much of a prompt as the pace allows: where there are both, in turn.
 
         Together they would cost the same: sequences that bring unequal numbers of tokens take llama.cpp a pass over
-        the weights each. For the same reason only a stream that is alone is guessed at, and prompts go one by one.
+        the weights each. For the same reason prompts go one by one, and all streams bring equally many guesses.
         """
         streams = [slot for slot in self._turns if slot.pending == 1]
         prompts = [slot for slot in self._turns if slot.pending > 1 and _running(slot).leader is None]
@@ -215,8 +220,8 @@ class Scheduler:
             self._allowed = self._pace.tokens(len(streams), waiting)
             slot = self._next_prompt(prompts)
             yield _chunk(slot, _even(slot.pending, self._allowed, 1 if streams else self._info.tile))
-        elif len(streams) == 1 and self._info.drafts:
-            yield self._guessed(streams[0])
+        elif self._info.drafts and not prompts:  # who waits for a first token doesn't wait for guesses too
+            yield from self._guessed(streams)
         else:
             yield from (_chunk(slot, 1) for slot in streams)
         self._prompt_is_next = not self._prompt_is_next
@@ -226,18 +231,24 @@ class Scheduler:
         self._clock += 1
         return prompts[0] if self._clock % OLDEST_EACH == 0 else min(prompts, key=lambda slot: slot.pending)
 
-    def _guessed(self, slot: Slot) -> Chunk:
-        """The last token, and a guess of what comes."""
-        running = _running(slot)
-        most = min(running.room(self._info.n_ctx), self._info.most_tokens) - 1
-        guess = running.drafter.draft(running.tokens, self._pace.guess_cost(), most)
-        return Chunk(slot.index, len(slot.held), [running.tokens[-1], *guess], logits=1 + len(guess))
+    def _guessed(self, streams: Sequence[Slot]) -> Iterator[Chunk]:
+        """The last token of each, and guesses of what comes."""
+        several = [_running(slot) for slot in streams]
+        guesses = [running.drafter.draft(running.tokens) for running in several]
+        room = min(running.room(self._info.n_ctx) for running in several)
+        rows = min(GUESSING_ROWS, self._info.most_tokens) // len(streams)
+        most = max(min(max(map(len, guesses)), room - 1, rows - 1), 0)
+        n = worth([running.drafter for running in several], most, partial(self._pace.cost, len(streams)))
+        for slot, running, guess in zip(streams, several, guesses, strict=True):
+            last = running.tokens[-1]
+            filled = [*guess[:n], *[last] * (n - len(guess))]  # a place costs the same, whatever is in it
+            yield Chunk(slot.index, len(slot.held), [last, *filled], logits=1 + n)
 
     def _measure(self, chunks: Sequence[Chunk], seconds: float) -> None:
         streams = sum(slot.pending == 1 for slot in self._turns)
         tokens = sum(len(chunk.tokens) for chunk in chunks)
         if all(chunk.logits == len(chunk.tokens) for chunk in chunks):
-            self._pace.streamed(streams, tokens - len(chunks), seconds)
+            self._pace.streamed(streams, max((chunk.logits for chunk in chunks), default=1) - 1, seconds)
         elif 2 * tokens > self._allowed:  # the pass over the weights makes the tokens of short steps dearer
             self._pace.evaluated(streams, tokens, seconds)
 

@@ -1,59 +1,89 @@
 """Guesses, and that they change nothing but the time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
 import trio
 
 from engine import Engine, Job, ModelInfo, Sampling, Token
-from engine.drafter import MOST, Drafter
+from engine.drafter import FIRST_RIGHT, MOST, Drafter, worth
 from engine.model import Chunk, FloatArray
 
-FREE = 0.0
 STORY = [1, 2, 3, 4, 5, 6, 7, 8, 9]
+AGAIN = [*STORY, *STORY, 1, 2, 3]
 
 
-def after(drafter: Drafter, tokens: list[int], came: list[int], times: int) -> Drafter:
+def after(came: list[int], times: int = 20) -> Drafter:
+    """One that has guessed what comes after AGAIN, and has seen so often what came."""
+    drafter = Drafter()
     for _ in range(times):
-        drafter.draft(tokens, cost=1)
+        drafter.draft(AGAIN)
         drafter.learn(came)
+    drafter.draft(AGAIN)
     return drafter
 
 
+def linear(share: float) -> Callable[[int], float]:
+    """What a step costs whose guesses cost so much each."""
+    return lambda guesses: 1 + share * guesses
+
+
 def test_a_guess_is_what_followed_the_last_time() -> None:
-    assert Drafter().draft([*STORY, 0, 2, 3, 4], FREE, most=3) == [5, 6, 7]
-
-
-def test_the_latest_time_counts() -> None:
-    assert Drafter().draft([1, 2, 3, 4, 1, 2, 3, 5, 1, 2, 3], FREE, most=1) == [5]
+    assert Drafter().draft([*STORY, 0, 2, 3, 4])[:3] == [5, 6, 7]
+    assert Drafter().draft([1, 2, 3, 4, 1, 2, 3, 5, 1, 2, 3])[:1] == [5]
+    assert len(Drafter().draft(AGAIN)) == MOST
 
 
 def test_nothing_is_guessed_where_nothing_is_known() -> None:
-    assert list(Drafter().draft(STORY, FREE)) == []
-    assert list(Drafter().draft([1], FREE)) == []
+    assert list(Drafter().draft(STORY)) == []
+    assert list(Drafter().draft([1])) == []
 
 
-def test_a_guess_is_as_long_as_it_pays() -> None:
-    tokens = [*STORY, *STORY, 1, 2, 3]
-    assert list(Drafter().draft(tokens, cost=0.3)) == [4]  # 0.4 of being right, 0.16 for two
-    assert list(Drafter().draft(tokens, cost=0.5)) == []
-    assert len(Drafter().draft(tokens, FREE)) == MOST
-    assert list(Drafter().draft(tokens, FREE, most=2)) == [4, 5]
+def test_a_step_brings_one_token_and_those_that_are_guessed_right() -> None:
+    drafter = after([], times=1)
+    assert [drafter.expected(n) for n in range(3)] == [1, 1 + FIRST_RIGHT, 1 + FIRST_RIGHT + FIRST_RIGHT**2]
+    assert drafter.expected(MOST) == drafter.expected(MOST + 5)
+    assert Drafter().expected(MOST) == 1
 
 
-def test_it_guesses_further_where_it_is_right() -> None:
-    tokens = [*STORY, *STORY, 1, 2, 3]
-    drafter = after(Drafter(), tokens, came=[4, 5], times=20)
-    assert len(drafter.draft(tokens, cost=0.4)) == MOST
+def test_as_much_is_guessed_as_pays() -> None:
+    unsure = after([], times=1)
+    assert worth([unsure], MOST, linear(0.3)) == 1  # 1.4 tokens for 1.3; 1.56 for 1.6
+    assert worth([unsure], MOST, linear(0.5)) == 0
+    assert worth([unsure], MOST, linear(0.0)) == MOST
+    assert worth([unsure], 2, linear(0.0)) == 2
+    assert worth([after([4, 5])], MOST, linear(0.5)) == MOST
+
+
+def test_one_that_knows_nothing_costs_the_others_their_guesses_or_not() -> None:
+    sure, ignorant = after([4, 5]), Drafter()
+    assert worth([sure, sure, ignorant], 1, linear(0.6)) == 1
+    assert worth([sure, ignorant, ignorant], 1, linear(0.6)) == 0
+
+
+def test_a_dear_number_of_guesses_is_passed_over() -> None:
+    """Of a pair of rows the second can be nearly free."""
+    assert worth([after([4, 5])], 3, {0: 1.0, 1: 1.9, 2: 2.9, 3: 2.6}.__getitem__) == 3
 
 
 def test_it_gives_up_where_it_is_wrong_and_learns_from_guesses_that_were_not_made() -> None:
-    tokens = [*STORY, 1, 2, 3]
-    drafter = after(Drafter(), tokens, came=[0], times=20)
-    assert list(drafter.draft(tokens, cost=0.2)) == []
-    after(drafter, tokens, came=[4], times=20)
-    assert list(drafter.draft(tokens, cost=0.8))[:1] == [4]
+    drafter = after([0])
+    assert worth([drafter], MOST, linear(0.2)) == 0
+    for _ in range(20):
+        drafter.learn([4])
+        drafter.draft(AGAIN)
+    assert worth([drafter], 1, linear(0.8)) == 1
+
+
+def test_what_comes_without_a_draft_says_nothing_of_the_last_one() -> None:
+    drafter = after([4], times=3)
+    before = drafter.expected(1)
+    drafter.learn([4])
+    drafter.learn([0])
+    drafter.learn([0])
+    drafter.draft(AGAIN)
+    assert drafter.expected(1) > before
 
 
 class Chain:

@@ -41,7 +41,7 @@ DRAWN = {
     "engine.pace": "",
     "engine.slots": "drafter pieces",
     "engine.waiting": "pieces slots",
-    "engine.scheduler": "model pace pieces slots waiting",
+    "engine.scheduler": "drafter model pace pieces slots waiting",
     # Files
     "engine.gguf": "header",
     "engine.backport": "alphabet header",

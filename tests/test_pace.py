@@ -91,20 +91,21 @@ def test_it_learns_when_tokens_become_dearer() -> None:
     assert played(pace, 0, cost=lambda tokens: 2 * machine(tokens)).tokens(0) < before * 0.6
 
 
-def test_the_cost_of_a_guess_is_measured() -> None:
+def test_the_cost_of_guesses_is_measured_for_each_number_of_them_and_of_streams() -> None:
     pace = Pace(512)
-    assert pace.guess_cost() == FIRST_GUESS_COST
+    assert [pace.cost(2, guesses) for guesses in range(3)] == [1, 1 + FIRST_GUESS_COST, 1 + 2 * FIRST_GUESS_COST]
     for _ in range(50):
-        pace.streamed(1, 0, 0.008)
-        pace.streamed(1, 2, 0.008 + 2 * 0.003)
-    assert pace.guess_cost() == pytest.approx(0.003 / 0.008, rel=0.05)
+        pace.streamed(2, 0, 0.010)
+        pace.streamed(2, 1, 0.014)
+    assert pace.cost(2, 1) == pytest.approx(1.4, rel=0.05)
+    assert (pace.cost(2, 0), pace.cost(2, 2), pace.cost(1, 1)) == (1, 1 + 2 * FIRST_GUESS_COST, 1 + FIRST_GUESS_COST)
 
 
 def test_a_stalled_guess_does_not_end_guessing_for_ever() -> None:
     pace = Pace(512)
     pace.streamed(1, 0, 0.008)
     pace.streamed(1, 1, 3.0)
-    assert pace.guess_cost() > 1
+    assert pace.cost(1, 1) == 2, "more would be dearer than one after the other"
     for _ in range(5000):
         pace.streamed(1, 0, 0.008)
-    assert pace.guess_cost() == pytest.approx(FIRST_GUESS_COST, rel=0.1)
+    assert pace.cost(1, 1) == pytest.approx(1 + FIRST_GUESS_COST, rel=0.01)
