@@ -5,6 +5,8 @@ than its tokens (each goes once through the weights, and dearer where much is he
 from steps of about the same size: the last ones.
 """
 
+import math
+
 STEPS = 2.5
 """How far apart a stream's tokens may be, in usual steps. Three would be felt as more: measured steps scatter."""
 LEAST_SECONDS = 0.03
@@ -48,8 +50,14 @@ class Pace:
         return min(max(tokens, LEAST_TOKENS), self._most)
 
     def cost(self, streams: int, guesses: int) -> float:
-        """How long a step takes in which so many streams bring so many guesses each; without any it takes 1."""
-        return self._guessed.get((streams, guesses), 1 + FIRST_GUESS_COST * guesses)
+        """How long a step takes in which so many streams bring so many guesses each; without any it takes 1.
+
+        Infinitely long where somebody has said how far apart tokens may be. (To keep them as near as prompts do would
+        cost a tenth of the tokens a second; where many are guessed, they are likely to be right.)
+        """
+        cost = self._guessed.get((streams, guesses), 1 + FIRST_GUESS_COST * guesses)
+        too_long = self._max_step and guesses and cost * self._usual.get(streams, 0.0) > self._max_step
+        return math.inf if too_long else cost
 
     def streamed(self, streams: int, guesses: int, seconds: float) -> None:
         """Take in a step of so many streams, with so many guesses each."""

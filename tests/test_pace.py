@@ -1,5 +1,6 @@
 """How many prompt tokens a step carries, and what a guess costs."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -99,6 +100,16 @@ def test_the_cost_of_guesses_is_measured_for_each_number_of_them_and_of_streams(
         pace.streamed(2, 1, 0.014)
     assert pace.cost(2, 1) == pytest.approx(1.4, rel=0.05)
     assert (pace.cost(2, 0), pace.cost(2, 2), pace.cost(1, 1)) == (1, 1 + 2 * FIRST_GUESS_COST, 1 + FIRST_GUESS_COST)
+
+
+def test_guesses_keep_tokens_as_near_as_somebody_has_said() -> None:
+    pace = Pace(512, max_step_seconds=0.020)
+    pace.streamed(1, 0, 0.008)
+    bearable = [guesses for guesses in range(20) if pace.cost(1, guesses) < math.inf]
+    assert bearable == [guesses for guesses in range(20) if 1 + FIRST_GUESS_COST * guesses <= 20 / 8]
+    for _ in range(20):
+        pace.streamed(1, 0, 1.0)
+    assert (pace.cost(1, 0), pace.cost(1, 1)) == (1, math.inf), "a step without a guess is always one"
 
 
 def test_a_stalled_guess_does_not_end_guessing_for_ever() -> None:
