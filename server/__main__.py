@@ -1,6 +1,7 @@
 """The command, and the only place where the parts are wired together."""
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -90,6 +91,8 @@ def serve(flags: argparse.Namespace) -> int:
     store = _open_store(config, state)
     app = App(config, engine, served, Archive(store) if store else None)
     sys.setswitchinterval(SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()  # what is here now stays: looking through it again and again stopped all threads for 30 ms each time
     try:
         trio.run(daemon.run, config, listener, engine, app, Notifier())
     except BaseExceptionGroup as group:
