@@ -211,6 +211,7 @@ def test_bytes_without_a_token_are_lost_as_in_llama_cpp(smol: Vocabulary) -> Non
 
 def test_a_prompt_has_the_ids_that_llama_cpp_gives(smol: Vocabulary) -> None:
     assert [(text, smol.encode_prompt(text)) for text, _ in PROMPTS] == PROMPTS
+    assert [(text, smol.encode_prompt(text)) for text, _ in PROMPTS] == PROMPTS, "and from memory"
 
 
 def test_smollm2_says_what_it_is(smol: Vocabulary) -> None:
