@@ -6,6 +6,7 @@ from steps of about the same size: the last ones.
 """
 
 import math
+from collections.abc import Mapping
 
 STEPS = 2.5
 """How far apart a stream's tokens may be, in usual steps. Three would be felt as more: measured steps scatter."""
@@ -40,8 +41,8 @@ class Pace:
         self._alone = self._beside = 0.0
         """Seconds a prompt token takes, in the large steps while nobody streams, and in the small ones."""
         self._usual: dict[int, float] = {}
-        self._guessed: dict[tuple[int, int], float] = {}
-        """What `cost` says, where it was measured."""
+        self._guessed: dict[int, dict[int, float]] = {}
+        """What `cost` says, where it was measured: by streams, and guesses."""
 
     def tokens(self, streams: int, prompts: int = 1) -> int:
         """The prompt tokens for a step while so many stream, and so many prompts wait."""
@@ -55,7 +56,8 @@ class Pace:
         Infinitely long where somebody has said how far apart tokens may be. (To keep them as near as prompts do would
         cost a tenth of the tokens a second; where many are guessed, they are likely to be right.)
         """
-        cost = self._guessed.get((streams, guesses), 1 + FIRST_GUESS_COST * guesses)
+        known = self._guessed.get(streams, {})
+        cost = known.get(guesses) or 1 + self._slope(known, guesses) * guesses
         too_long = self._max_step and guesses and cost * self._usual.get(streams, 0.0) > self._max_step
         return math.inf if too_long else cost
 
@@ -63,11 +65,12 @@ class Pace:
         """Take in a step of so many streams, with so many guesses each."""
         if not guesses:
             self._usual[streams] = _mean(self._usual.get(streams, 0.0), seconds)
-            for known in [known for known in self._guessed if known[0] == streams]:
-                self._guessed[known] += FORGETTING * (1 + FIRST_GUESS_COST * known[1] - self._guessed[known])
+            for number, cost in self._guessed.get(streams, {}).items():
+                self._guessed[streams][number] += FORGETTING * (1 + FIRST_GUESS_COST * number - cost)
         elif usual := self._usual.get(streams):
             cost = min(seconds / usual, 1.0 + guesses)  # more than that is the doing of another process
-            self._guessed[streams, guesses] = _mean(self._guessed.get((streams, guesses), 0.0), cost)
+            known = self._guessed.setdefault(streams, {})
+            known[guesses] = _mean(known.get(guesses, 0.0), cost)
 
     def evaluated(self, streams: int, tokens: int, seconds: float) -> None:
         """Take in a step of as many prompt tokens as were allowed, while so many streams waited."""
@@ -75,6 +78,11 @@ class Pace:
             self._beside = _mean(self._beside, seconds / tokens)
         else:
             self._alone = _mean(self._alone, seconds / tokens)
+
+    def _slope(self, known: Mapping[int, float], guesses: int) -> float:
+        """Of a number that was not tried: that of the nearest that was, but never so dear that it is not tried."""
+        nearest = min(known, key=lambda number: abs(number - guesses), default=0)
+        return min(FIRST_GUESS_COST, (known[nearest] - 1) / nearest) if nearest else FIRST_GUESS_COST
 
     def _limit(self, streams: int, prompts: int) -> float:
         """Seconds for a step with a prompt: what the streams' own step leaves.

@@ -99,7 +99,18 @@ def test_the_cost_of_guesses_is_measured_for_each_number_of_them_and_of_streams(
         pace.streamed(2, 0, 0.010)
         pace.streamed(2, 1, 0.014)
     assert pace.cost(2, 1) == pytest.approx(1.4, rel=0.05)
-    assert (pace.cost(2, 0), pace.cost(2, 2), pace.cost(1, 1)) == (1, 1 + 2 * FIRST_GUESS_COST, 1 + FIRST_GUESS_COST)
+    assert (pace.cost(2, 0), pace.cost(1, 1)) == (1, 1 + FIRST_GUESS_COST)
+
+
+@pytest.mark.parametrize(("seconds", "slope"), [(0.012, 0.2), (0.019, FIRST_GUESS_COST)])
+def test_a_number_of_guesses_that_was_not_tried_is_judged_by_the_nearest_but_not_kept_from_being_tried(
+    seconds: float, slope: float
+) -> None:
+    pace = Pace(512)
+    pace.streamed(2, 0, 0.010)
+    pace.streamed(2, 1, seconds)
+    pace.streamed(2, 8, 0.090)
+    assert pace.cost(2, 3) == pytest.approx(1 + 3 * slope)
 
 
 def test_guesses_keep_tokens_as_near_as_somebody_has_said() -> None:
