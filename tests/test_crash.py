@@ -54,7 +54,7 @@ class Storm:
         self._daemon = daemon
         self._known = known
         self._random = random.Random(seed)
-        self._left = self._random.randrange(5, 300)
+        self._left = self._random.randrange(5, 600)
         """What may still be read before that."""
         self._slots = trio.CapacityLimiter(STREAMS // 2)
 
