@@ -1,7 +1,7 @@
 """A first look at a model file, in a child process: what kills the child would have killed the server.
 
 Two things can't be guarded against inside a process: native code that crashes on a file which the header check let
-through, and a chat template that doubles a text until memory ends (minijinja's fuel bounds steps, not bytes).
+through, and a chat template that doubles a text until memory ends (minijinja's fuel does not bound bytes).
 """
 
 import logging
@@ -15,7 +15,7 @@ import numpy as np
 from engine.header import GGUFError
 from engine.messages import Message
 from engine.model import Chunk, Model, ModelError
-from engine.template import ChatTemplate, TemplateError
+from engine.template import TOO_MUCH, ChatTemplate, TemplateError
 
 TEMPLATE_BYTES = 512 << 20
 """Address space a template may ask for beyond what the child has; real ones need less than a megabyte."""
@@ -56,7 +56,7 @@ def probe(path: Path, weights: Path, engine: str, libllama: Path | None) -> None
     if message:
         raise ModelError(message)
     reason = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    what = "its chat template needs too much memory" if stage == "template" else "the engine crashes on its weights"
+    what = f"its chat template {TOO_MUCH}" if stage == "template" else "the engine crashes on its weights"
     raise ModelError(f"{path.name} cannot be served: {what} ({reason})")
 
 

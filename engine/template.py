@@ -1,8 +1,8 @@
 """Chat messages -> prompt tokens, by the model's own template.
 
 A template is untrusted input: it comes out of a downloaded file. minijinja shows it no Python objects, and its fuel
-ends it; what fuel does not bound is memory, which is why `engine.probe` renders every template once in a child with
-little of it before a model is served.
+bounds the time of a rendering. minijinja 3.0 does not bound memory by fuel and 3.1 only in part, so `engine.probe`
+renders every template once in a child process with little memory before a model is served.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ from engine.vocabulary import Vocabulary
 MAX_SOURCE = 64 * 1024
 """Characters of a template; the largest known ones have 20,000."""
 FUEL = 1_000_000
-"""minijinja instructions for one rendering: about 20 ms. Two thousand messages take a tenth."""
+"""minijinja instructions for one rendering: about 20 ms. Two thousand messages take a tenth. minijinja 3.1 also charges
+for long texts that a template makes."""
+
+TOO_MUCH = "needs too much time or memory"
+"""Predicate for a template that fuel or the probe's memory limit ends: the version of minijinja decides which."""
 
 LAST_WORDS = 24
 """Tokens at a prompt's end that are looked at for reasoning that it has begun."""
@@ -50,7 +54,7 @@ class TemplateError(Exception):
     """The template is broken, or refuses the conversation. One sentence for a person."""
 
     endless = False
-    """Whether it came to no end."""
+    """True if the rendering ran out of fuel."""
 
 
 class ChatTemplate:
@@ -163,7 +167,7 @@ class ChatTemplate:
             return self._environment.render_template("chat", **{**always, **_others(), **variables})
         except minijinja.TemplateError as error:
             if error.kind == "OutOfFuel":
-                endless = TemplateError("the model's chat template does not come to an end")
+                endless = TemplateError(f"the model's chat template {TOO_MUCH}")
                 endless.endless = True
                 raise endless from error
             raise TemplateError(f"the model's chat template refuses this conversation: {_first_line(error)}") from error

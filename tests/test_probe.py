@@ -1,5 +1,6 @@
 """`engine.probe`: what would have killed the server kills a child, and becomes a sentence."""
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +19,26 @@ NO_SYSTEM = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     "{% for m in messages %}{{ m.content }}{% endfor %}"
 )
-MEMORY = "its chat template needs too much memory"
+BOMBS = [
+    DOUBLING,
+    ONLY_WITH_AN_ANSWER,
+    ENDLESS,
+    "{% if messages|length > 2 %}" + ENDLESS + "{% endif %}",
+    "{{ 'x' * (messages|length * 10 ** 11) }}",
+    "{% set ns = namespace(l=[1]) %}{% for i in range(64) %}{% set ns.l = ns.l + ns.l %}{% endfor %}{{ ns.l|length }}",
+    "{% set ns = namespace(t='x' * 99) %}{% for i in range(64) %}{% set ns.t = ns.t|replace('x', ns.t) %}{% endfor %}",
+    "{{ 'a\n'|indent(10000000000) }}",
+    "{{ messages|tojson(indent=10000000000) }}",
+    "{{ '%1000000000d'|format(1) }}",
+    "{{ range(99999)|list|join('x' * 100000) }}",
+]
+"""Templates that ask for too much time or memory, some by a conversation with an answer only."""
 REFUSES = "the model's chat template refuses this conversation: "
 
 
 @pytest.mark.parametrize(
     ("wishes", "sentence"),
     [
-        ({"template": DOUBLING}, f"model.gguf cannot be served: {MEMORY} (signal 6)"),
-        ({"template": ONLY_WITH_AN_ANSWER}, f"model.gguf cannot be served: {MEMORY} (signal 6)"),
-        ({"template": "{{ 'a\n'|indent(10000000000) }}"}, f"model.gguf cannot be served: {MEMORY} (signal 6)"),
-        (
-            {"template": "{{ messages|tojson(indent=10000000000) }}"},
-            f"model.gguf cannot be served: {MEMORY} (exit code 1)",
-        ),
-        ({"template": "{{ 'x' * (messages|length * 10 ** 11) }}"}, f"{REFUSES}repeated string is too large"),
-        ({"template": ENDLESS}, "the model's chat template does not come to an end"),
-        (
-            {"template": "{% if messages|length > 2 %}" + ENDLESS + "{% endif %}"},
-            "the model's chat template does not come to an end",
-        ),
         ({"template": "{{ raise_exception('I talk to nobody') }}"}, f"{REFUSES}I talk to nobody"),
         ({"template": "{{ strftime_now(messages) }}"}, f"{REFUSES}strftime() argument 1 must be str, not list"),
         ({"heads": 3}, "model.gguf cannot be served: the engine crashes on its weights (signal 6)"),
@@ -58,6 +59,20 @@ def test_what_cannot_be_served_is_a_sentence(tmp_path: Path, wishes: dict[str, A
     assert str(caught.value) == sentence.replace("{path}", str(path))
 
 
+@pytest.mark.parametrize("bomb", BOMBS)
+@pytest.mark.parametrize("engine", ["ctransformers", "llamacpp"])
+def test_probe_of_a_template_bomb_refuses_the_file_in_bounded_time_and_memory(
+    tmp_path: Path, bomb: str, engine: str
+) -> None:
+    """The version of minijinja decides how a bomb ends: by fuel, by a limit of its own, or by the child's memory."""
+    path = small_models.spm(tmp_path / "model.gguf", template=bomb)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    with pytest.raises(ModelError, match=r"chat template (needs too much time or memory|refuses this conversation)"):
+        probe(path, path, engine, None)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 30
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2 << 20, "KiB; the child may have 512 MiB more"
+
+
 @pytest.mark.parametrize("template", [small_models.CHATML, NO_SYSTEM, None])
 def test_what_can_be_served_passes_also_if_it_refuses_some_conversations(tmp_path: Path, template: str | None) -> None:
     path = small_models.spm(tmp_path / "model.gguf", template=template)
@@ -74,7 +89,6 @@ def test_a_child_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("wishes", "sentence"),
     [
-        ({"template": DOUBLING}, f"model.gguf cannot be served: {MEMORY} (signal 6)"),
         ({"architecture": "no-such-thing"}, "llama.cpp cannot load model.gguf: .*unknown model architecture"),
         ({"without": "blk.0.ffn_up.weight"}, r"llama.cpp cannot load model.gguf: .*blk\.0\.ffn_up\.weight"),
         ({"weight": float("nan")}, "the model's weights are damaged"),

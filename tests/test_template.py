@@ -217,7 +217,6 @@ REFUSES = "the model's chat template refuses this conversation: "
         ("{{ {(1, 2): 3}|tojson }}", f"{REFUSES}keys must be str, int, float, bool or None, not tuple"),
         ("{{ 1 / 0 }}", f"{REFUSES}unable to calculate 1 / 0"),
         ("{{ nothing.there }}", f"{REFUSES}undefined value (in chat:1)"),
-        ("{{ 'x' * 10 ** 11 }}", f"{REFUSES}repeated string is too large"),
         ("{{ range(10 ** 12)|list }}", f"{REFUSES}range has too many elements"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", f"{REFUSES}recursion limit exceeded"),
         ("{{ messages.__class__.__mro__ }}", f"{REFUSES}undefined value (in chat:1)"),
@@ -229,7 +228,7 @@ def test_a_template_that_fails_is_a_sentence(source: str, sentence: str | None) 
     template = compiled(source)
     with pytest.raises(TemplateError) as caught:
         template.prompt([USER])
-    assert str(caught.value) == (sentence or "the model's chat template does not come to an end")
+    assert str(caught.value) == (sentence or "the model's chat template needs too much time or memory")
     assert caught.value.endless == (sentence is None)
 
 
