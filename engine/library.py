@@ -176,7 +176,7 @@ def _download(source: Source, staging: Path, lock: IO[str], report: Report) -> P
     # Should we be killed, pip lives on: it shares the lock, so that nobody sweeps until it ends too.
     lent = [lock.fileno()]
     with subprocess.Popen(
-        command, env=environ, pass_fds=lent, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, errors="replace"
+        command, env=environ, cwd=staging, pass_fds=lent, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, errors="replace"
     ) as pip:
         try:
             complaint = _watch(pip, lambda: report(min(_largest(staging), total - 1), total))

@@ -39,6 +39,8 @@ class Job(Struct, frozen=True):
     affinity: str = ""
     """Jobs that say the same go on where the last of them ended: it is better to replace their own cache than
     somebody else's. Empty: none."""
+    savable: bool = False
+    """True if the KV cache of its tokens may be written to a disk. False if the request was not to be stored."""
     grammar: Grammar | None = None
     """What the answer has to be. Where it can't be held any longer, the generation fails."""
     top_logprobs: int | None = None

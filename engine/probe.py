@@ -4,7 +4,9 @@ Two things can't be guarded against inside a process: native code that crashes o
 through, and a chat template that doubles a text until memory ends (minijinja's fuel does not bound bytes).
 """
 
+import _thread
 import logging
+import os
 import resource
 import subprocess
 import sys
@@ -21,6 +23,12 @@ TEMPLATE_BYTES = 512 << 20
 """Address space a template may ask for beyond what the child has; real ones need less than a megabyte."""
 TIMEOUT_SECONDS = 120
 """A large file on an SD card has to come into memory first."""
+
+CHILD = (
+    "import sys; end = sys.argv.index(''); sys.path[:] = sys.argv[1:end]; del sys.argv[1 : end + 1]; "
+    "from engine.probe import main; sys.exit(main())"
+)
+"""Program of the child. Its arguments: the import path, an empty text, and what `main` takes."""
 
 TRIES = 3
 """Counts what is tried here: a file that has passed less is looked at again."""
@@ -44,12 +52,19 @@ def probe(path: Path, weights: Path, engine: str, libllama: Path | None) -> None
     Raises ModelError where the child reports one or dies.
     """
     log.info("%s looks at %s for the first time, in a process of its own", engine, path.name)
-    command = [sys.executable, "-m", "engine.probe", str(path), str(weights), engine]
-    command += [str(libllama)] if libllama else []
+    command = [sys.executable, "-P", "-c", CHILD, *_import_path(), "", str(path.absolute()), str(weights.absolute())]
+    command += [engine, str(libllama.absolute())] if libllama else [engine]
+    ends, lifeline = os.pipe()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, errors="replace")
+        # In /, since an import path or a library path may name the current folder.
+        done = subprocess.run(
+            command, cwd="/", stdin=ends, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, errors="replace"
+        )
     except subprocess.TimeoutExpired as error:
         raise ModelError(f"{path.name} was not ready after {TIMEOUT_SECONDS} s; it cannot be served") from error
+    finally:
+        os.close(ends)
+        os.close(lifeline)
     if done.returncode == 0:
         return
     stage, _, message = done.stdout.rstrip().rpartition("\n")[2].partition(": ")
@@ -60,8 +75,16 @@ def probe(path: Path, weights: Path, engine: str, libllama: Path | None) -> None
     raise ModelError(f"{path.name} cannot be served: {what} ({reason})")
 
 
+def _import_path() -> list[str]:
+    """The parent's import path without its current folder, and behind it the place of this package."""
+    here = os.path.realpath(".")
+    entries = [entry for entry in sys.path if os.path.isabs(entry) and os.path.realpath(entry) != here]
+    return [*entries, str(Path(__file__).resolve().parents[1])]
+
+
 def main() -> int:
     """In the child: the last line of stdout names the stage, and behind a colon what was wrong."""
+    _end_with_parent()
     from engine import backends, loader  # not above: the loader calls `probe`
 
     path, weights, engine, *named = sys.argv[1:]
@@ -77,6 +100,16 @@ def main() -> int:
         print(f"{stage}: {error}")
         return 2
     return 0
+
+
+def _end_with_parent() -> None:
+    """End this process when its standard input closes, which the parent's end does, whatever ends it."""
+
+    def wait() -> None:
+        os.read(0, 1)
+        os._exit(1)
+
+    _thread.start_new_thread(wait, ())  # ends inside native code too, unlike a signal handler
 
 
 def _try_template(template: ChatTemplate) -> None:
@@ -103,7 +136,3 @@ def _try_weights(model: Model) -> None:
     model.decode([Chunk(slot=0, position=0, tokens=[0], logits=True)])
     if not np.isfinite(model.logits(0)).all():
         raise ModelError("the model's weights are damaged: it computes what is no number. Download the file again")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

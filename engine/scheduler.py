@@ -3,17 +3,17 @@
 The worker calls `plan`, lets the model do what it says, and tells the outcome with `absorb` or `fail`.
 """
 
+import sys
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
-
-from msgspec import Struct
 
 from engine.drafter import worth
 from engine.model import Chunk, ModelInfo
 from engine.pace import Pace
 from engine.pieces import Finish, Job, Piece, Progress, Reason, Started, Token
 from engine.slots import Key, Running, Slot, common
+from engine.step import Plan, Share
 from engine.waiting import Waiting
 
 # Prompt tokens in one step of a model that evaluates one slot at a time. A hang-up and the other streams wait for no
@@ -28,21 +28,6 @@ GUESSING_ROWS = 32
 
 # Fewer tokens than this aren't worth a copy between slots, nor waiting for somebody who evaluates them.
 SHARED_LEAST = 16
-
-
-class Share(Struct, frozen=True):
-    """Copy the first `n` tokens of what `source` holds to `target`, in place of all that is there."""
-
-    source: int
-    target: int
-    n: int
-
-
-class Plan(Struct, frozen=True):
-    """A step: first the shares, then the chunks, at most one a slot. Nothing to do without chunks."""
-
-    shares: tuple[Share, ...] = ()
-    chunks: tuple[Chunk, ...] = ()
 
 
 class Scheduler:
@@ -125,9 +110,13 @@ class Scheduler:
         """Who runs in a slot that was just planned."""
         return _running(self._slots[slot]).key
 
-    def held(self) -> list[tuple[int, tuple[int, ...]]]:
-        """Slots and the tokens in them, the most useful first; without those that are the beginning of another."""
-        slots = sorted((slot for slot in self._slots if slot.held), key=lambda slot: slot.used, reverse=True)
+    def savable(self) -> list[tuple[int, tuple[int, ...]]]:
+        """Slots whose tokens may all be written to a disk, and their tokens, the most useful first.
+
+        A slot that is the beginning of another is left out.
+        """
+        savable = (slot for slot in self._slots if slot.held and slot.savable_tokens >= len(slot.held))
+        slots = sorted(savable, key=lambda slot: slot.used, reverse=True)
         longer = {id(slot): [other.held for other in slots if len(other.held) > len(slot.held)] for slot in slots}
         return [
             (slot.index, tuple(slot.held))
@@ -138,7 +127,13 @@ class Scheduler:
     def hold(self, slot: int, tokens: Sequence[int]) -> None:
         """Take in that a slot, before anything ran in it, holds `tokens`."""
         self._slots[slot].held[:] = tokens
+        self._slots[slot].savable_tokens = len(tokens)
         self._touch(self._slots[slot])
+
+    def forbid_saving(self) -> None:
+        """Let nothing that the slots have now be savable; jobs that run may be saved from their next turn on."""
+        for slot in self._slots:
+            slot.savable_tokens = 0
 
     def _admit(self) -> Iterator[Share]:
         while self._waiting and (free := [slot for slot in self._slots if slot.running is None]):
@@ -147,6 +142,7 @@ class Scheduler:
             running.cached = self._reusable(slot.held, running.tokens)
             del slot.held[running.cached :]
             slot.running = running
+            slot.savable_tokens = sys.maxsize if running.savable else min(slot.savable_tokens, running.cached)
             slot.affinity = running.affinity
             self._touch(slot)
             self._turns.append(slot)
@@ -196,6 +192,8 @@ class Scheduler:
         if running.leader is None and n >= least:
             slot.held[:] = source.held[:n]
             running.cached = n
+            if not running.savable:
+                slot.savable_tokens = min(source.savable_tokens, n)
             self._touch(source)
             yield Share(source.index, slot.index, n)
 

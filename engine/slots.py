@@ -19,6 +19,7 @@ class Running:
         self.leader: tuple[Running, int] | None = None
         """Who is evaluating the same beginning, and how many tokens of it are the same: wait, and take them."""
         self.affinity = job.affinity
+        self.savable = job.savable
         self.drafter = Drafter()
         self._most = len(job.prompt) + job.max_tokens
 
@@ -34,6 +35,8 @@ class Slot:
         self.index = index
         self.held: list[int] = []
         self.running: Running | None = None
+        self.savable_tokens = 0
+        """First tokens that may be written to a disk; no fewer than `held` has where all of them may."""
         self.affinity = ""
         """Of what it held last; see Job."""
         self.used = 0

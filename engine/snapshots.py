@@ -4,16 +4,21 @@ A file holds one slot: a line of JSON, then the engine's own bytes. Those go int
 on whole: same model, engine and settings (`fingerprint`), and a checksum that fits.
 """
 
+import fcntl
 import hashlib
 import logging
 import os
+import re
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 SUFFIX = ".kv"
+NAME = re.compile(r"[0-9a-f]{32}\.kv")
 
 log = logging.getLogger("responsed.engine")
 
@@ -33,15 +38,23 @@ class _Head(Struct, frozen=True):
 
 
 class Snapshots:
-    """The files of one state folder, `limit` bytes at most."""
+    """The snapshot files of one state folder, `limit` bytes at most.
+
+    Several servers may share the folder: each deletes only files that it wrote or restored. Files that nobody owns any
+    more (of an earlier model or setting) are deleted by a server that is alone in the folder.
+    """
 
     def __init__(self, folder: Path, fingerprint: str, limit: int) -> None:
         self._folder = folder
         self._fingerprint = fingerprint
         self._limit = limit
+        self._owned: set[str] = set()
+        """Names of files that this server may delete."""
+        self._lock: int | None = None
+        """File descriptor that marks the folder as used, until this process ends."""
 
     def choose(self, snapshots: Iterable[Snapshot]) -> list[Snapshot]:
-        """Those that fit into the limit, the first ones first."""
+        """The snapshots that fit into the limit together, the first ones first."""
         chosen, left = [], self._limit
         for snapshot in snapshots:
             if len(snapshot.state) <= left:
@@ -50,25 +63,33 @@ class Snapshots:
         return chosen
 
     def write(self, snapshots: Sequence[Snapshot]) -> None:
-        """Make these the folder's contents; the first one becomes the newest file. Errors are logged."""
+        """Replace this server's files by these; the first one becomes the newest file. Errors are logged."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            kept = {self._write(snapshot).name for snapshot in reversed(snapshots)}
-            for path in self._folder.iterdir():
-                if path.name not in kept:
-                    path.unlink()
+            if snapshots:
+                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._lock_folder()
+            written = {self._write(snapshot).name for snapshot in reversed(snapshots)}
+            for name in self._owned - written:
+                (self._folder / name).unlink(missing_ok=True)
+            self._owned = written
         except OSError as error:
-            log.warning("the KV cache cannot be kept for a restart: %s", error)
+            log.warning("the KV cache cannot be written for a restart: %s", error)
 
     def read(self) -> Iterator[Snapshot]:
-        """What was written for this fingerprint, the most useful first. What is damaged or foreign is left out."""
-        for path in sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        """The snapshots that were written for this fingerprint, the most useful first. Other files are left out."""
+        try:
+            alone = self._folder.is_dir() and self._lock_folder()
+        except OSError as error:
+            log.warning("%s cannot be locked: %s", self._folder, error)
+            alone = False
+        for path in self._files():
             try:
-                line, _, state = path.read_bytes().partition(b"\n")
-                head = msgspec.json.decode(line, type=_Head)
-            except (OSError, ValueError) as error:
+                head, state = _read(path)
+            except (OSError, ValueError, msgspec.MsgspecError) as error:
                 log.warning("%s is left out: %s", path, error)
                 continue
+            if alone or head.fingerprint == self._fingerprint:
+                self._owned.add(path.name)
             if head.fingerprint != self._fingerprint:
                 log.info("%s is left out: it is of another model, engine or setting", path.name)
             elif head.digest != _digest(state):
@@ -76,17 +97,42 @@ class Snapshots:
             else:
                 yield Snapshot(head.tokens, state)
 
+    def _files(self) -> list[Path]:
+        """Regular files with a name that `_write` gives, the newest first."""
+        found = [path for path in self._folder.glob(f"*{SUFFIX}") if NAME.fullmatch(path.name) and path.is_file()]
+        return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+    def _lock_folder(self) -> bool:
+        """Return whether no other server uses the folder; others see from now on that this one does."""
+        if self._lock is not None:
+            return False
+        self._lock = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with suppress(BlockingIOError):
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+            return True
+        fcntl.flock(self._lock, fcntl.LOCK_SH)
+        return False
+
     def _write(self, snapshot: Snapshot) -> Path:
-        name = hashlib.blake2b(repr(snapshot.tokens).encode(), digest_size=16).hexdigest()
-        path = self._folder / f"{name}{SUFFIX}"
+        digest = hashlib.blake2b(repr((self._fingerprint, snapshot.tokens)).encode(), digest_size=16).hexdigest()
+        path = self._folder / f"{digest}{SUFFIX}"
         head = msgspec.json.encode(_Head(self._fingerprint, _digest(snapshot.state), snapshot.tokens))
-        draft = path.with_suffix(".draft")
-        with draft.open("wb") as file:
-            file.writelines((head, b"\n", snapshot.state))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
+        with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".", suffix=".draft", delete=False) as file:
+            try:
+                file.writelines((head, b"\n", snapshot.state))
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
         return path
+
+
+def _read(path: Path) -> tuple[_Head, bytes]:
+    line, _, state = path.read_bytes().partition(b"\n")
+    return msgspec.json.decode(line, type=_Head), state
 
 
 def _digest(state: bytes) -> str:

@@ -138,7 +138,7 @@ def _busy_process() -> Iterator[None]:
     """Another process that keeps a core busy, as any neighbour may."""
     parent = os.getpid()  # should we be killed, it ends by itself
     spin = f"import os\nwhile os.getppid() == {parent}: sum(range(100_000))"
-    with subprocess.Popen([sys.executable, "-c", spin]) as process:
+    with subprocess.Popen([sys.executable, "-I", "-c", spin]) as process:
         try:
             yield
         finally:

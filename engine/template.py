@@ -61,7 +61,8 @@ class ChatTemplate:
     """A compiled template together with the vocabulary its text is for."""
 
     def __init__(self, source: str | None, vocabulary: Vocabulary) -> None:
-        """Raises TemplateError."""
+        """An empty `source` counts as none. Raises TemplateError."""
+        source = source if source and not source.isspace() else None
         if source is not None and len(source) > MAX_SOURCE:
             raise TemplateError(
                 f"the model's chat template has {len(source)} characters; at most {MAX_SOURCE} are read"

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -27,7 +28,7 @@ from engine import (
     load,
     quantiser,
 )
-from server import commands, daemon, replay, settings, tune
+from server import commands, daemon, database, replay, settings, tune
 from server.app import App
 from server.archive import Archive
 from server.config import Config
@@ -64,9 +65,12 @@ def serve(flags: argparse.Namespace) -> int:
         print(settings.as_toml(values), end="")
         return 0
     config = settings.config(values)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _log_to_stderr(config.log_level)
     folder = library.cache_folder(os.environ)
     listener = daemon.bind(config.host, config.port)  # first: a port that is taken is told at once
+    if config.state is not None:
+        _check_writable(config.state)
     path = commands.find(config.model, folder)
     options = Options(
         n_slots=config.slots,
@@ -76,6 +80,7 @@ def serve(flags: argparse.Namespace) -> int:
         libllama=config.libllama,
         knobs=Knobs(flash_attention=config.flash_attention == "on"),
     )
+    _end_at_once()
     loaded = load(path, options, folder.parent)
     state = config.state or library.state_folder(os.environ)
     limit = config.warm_megabytes * 1_000_000
@@ -109,14 +114,24 @@ def serve(flags: argparse.Namespace) -> int:
     return 0
 
 
+def _check_writable(state: Path) -> None:
+    """Raises OSError: nobody would see that nothing is kept in the folder that was asked for."""
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        tempfile.TemporaryFile(dir=state).close()
+    except OSError as error:
+        remedy = "give a folder that you may write to"
+        raise OSError(f"--state {state} cannot be written ({error.strerror}): {remedy}") from error
+
+
 def _open_store(config: Config, state: Path) -> Store | None:
     """Whoever has no disk to write to still gets answers."""
     if config.store == "off":
         return None
-    path = Path(config.store or state / "responses.db")
+    path = Path(config.store or state / database.NAME)
     limits = Limits(config.store_responses, config.store_megabytes, config.store_days)
     try:
-        return Store(path, limits, replay.interrupted, time.time())
+        return Store(path, limits, replay.interrupted, time.monotonic())
     except StoreError as error:
         log.warning("responses are not stored: %s", error)
         return None
@@ -136,8 +151,15 @@ def _complain(message: str) -> int:
     return 2
 
 
+def _end_at_once() -> None:
+    """Let a signal end the process from here on, until the daemon serves. A Python handler would not run, or its
+    exception would be lost, while native code reads a large model. The children end with this process."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _end(signal_number: int, frame: FrameType | None) -> None:
-    """Before the daemon listens for signals itself: leave, and clean up on the way."""
+    """Leave, and clean up on the way: before a model loads, and in the other commands."""
     raise SystemExit(128 + signal_number)
 
 

@@ -44,8 +44,8 @@ class App:
         chats = Chats(config, models, self._generations, responses)
         tokens = Tokens(responses)
         compact = Compact(models, self._generations, responses)
-        kept = Kept(self._generations, archive, sse.encoder(config.reasoning_events))
-        conversations = Conversations(config, archive)
+        kept = Kept(engine, self._generations, archive, sse.encoder(config.reasoning_events))
+        conversations = Conversations(config, engine, archive)
         self._routes = Routes(
             {
                 "/health": {"GET": self.health, "HEAD": self.health},

@@ -44,6 +44,8 @@ class Config(Struct, frozen=True):
     """Whose names the events of reasoning have; "open-responses" calls them otherwise."""
     warm_megabytes: int = 128
     """How much of it; 0: nothing."""
+    snapshot_unstored: bool = False
+    """True if prompts that are not to be stored (`store: false`) may be in the KV cache on the disk too."""
     aliases: tuple[str, ...] = ()
     """Other names for the model; `*` stands for any."""
     grace_seconds: float = 10.0

@@ -7,6 +7,7 @@ from uuid import uuid4
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
+from engine import Engine
 from server import items, schema
 from server.archive import Archive, ConversationArchive
 from server.config import Config
@@ -40,8 +41,9 @@ _addition = msgspec.json.Decoder(Addition)
 
 
 class Conversations:
-    def __init__(self, config: Config, archive: Archive | None) -> None:
+    def __init__(self, config: Config, engine: Engine, archive: Archive | None) -> None:
         self._config = config
+        self._engine = engine
         self._archive = archive
         self._references = References(archive, config.max_body_bytes)
 
@@ -52,7 +54,7 @@ class Conversations:
         metadata = msgspec.json.encode(asked.metadata or {})
         conversation = Conversation(f"conv_{uuid4().hex}", int(time.time()), metadata)
         new = await self._new(asked.items or ())
-        await self._archive.conversations.create(conversation, new, time.time())
+        await self._archive.conversations.create(conversation, new, time.monotonic())
         await exchange.answer(200, _encoded(conversation))
 
     async def retrieve(self, exchange: Exchange, conversation_id: str) -> None:
@@ -63,7 +65,7 @@ class Conversations:
         if asked.metadata is UNSET:
             raise InvalidRequest("`metadata` is missing: it is what can be changed.", param="metadata")
         metadata = msgspec.json.encode(asked.metadata or {})
-        if not await self._kept(conversation_id).update(conversation_id, metadata, time.time()):
+        if not await self._kept(conversation_id).update(conversation_id, metadata, time.monotonic()):
             raise _unknown(conversation_id)
         await self.retrieve(exchange, conversation_id)
 
@@ -71,6 +73,7 @@ class Conversations:
         """With its items. Responses that were made in it stay; one that is being made ends without it."""
         if not await self._kept(conversation_id).delete(conversation_id):
             raise _unknown(conversation_id)
+        await self._engine.drop_snapshots()
         await exchange.answer(200, msgspec.json.encode(Deleted(conversation_id)))
 
     async def add_items(self, exchange: Exchange, conversation_id: str) -> None:
@@ -80,7 +83,7 @@ class Conversations:
         kept = self._kept(conversation_id)
         new = await self._new(asked.items)
         try:
-            await kept.add(conversation_id, new, time.time())
+            await kept.add(conversation_id, new, time.monotonic())
         except Missing as error:
             raise _unknown(conversation_id) from error
         await exchange.answer(200, _list(new, more=False))
@@ -89,7 +92,7 @@ class Conversations:
         wish = schema.query(exchange.query, Listing)
         kept = self._kept(conversation_id)
         try:
-            page = await kept.items(conversation_id, time.time(), wish.after, wish.limit, wish.order == "desc")
+            page = await kept.items(conversation_id, time.monotonic(), wish.after, wish.limit, wish.order == "desc")
         except Missing as error:
             if error.id == conversation_id:
                 raise _unknown(conversation_id) from error
@@ -104,8 +107,9 @@ class Conversations:
 
     async def delete_item(self, exchange: Exchange, conversation_id: str, item_id: str) -> None:
         """The answer is the conversation."""
-        if not await self._kept(conversation_id).delete_item(conversation_id, item_id, time.time()):
+        if not await self._kept(conversation_id).delete_item(conversation_id, item_id, time.monotonic()):
             raise await self._no_item(conversation_id, item_id)
+        await self._engine.drop_snapshots()
         await self.retrieve(exchange, conversation_id)
 
     async def _body(self, exchange: Exchange) -> bytes:
@@ -119,7 +123,7 @@ class Conversations:
 
     async def _conversation(self, conversation_id: str) -> Conversation:
         """Raises NotFound."""
-        conversation = await self._kept(conversation_id).get(conversation_id, time.time())
+        conversation = await self._kept(conversation_id).get(conversation_id, time.monotonic())
         if conversation is None:
             raise _unknown(conversation_id)
         return conversation
@@ -149,7 +153,7 @@ async def said(archive: Archive | None, conversation_id: str) -> list[Raw]:
         message = "This server stores no conversations (--store): send the whole of it as `input`."
         raise InvalidRequest(message, param="conversation")
     try:
-        page = await archive.conversations.items(conversation_id, time.time())
+        page = await archive.conversations.items(conversation_id, time.monotonic())
     except Missing as error:
         raise _unknown(conversation_id, "conversation") from error
     return [Raw(item.json) for item in page.items]

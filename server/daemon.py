@@ -3,7 +3,6 @@
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator
 
 import trio
 
@@ -40,36 +39,35 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 async def run(config: Config, listener: socket.socket, engine: Engine, app: App, notifier: Notifier) -> None:
-    """Serve until SIGTERM or SIGINT; a second one ends everything at once.
+    """Serve until SIGTERM or SIGINT; a second one ends the process at once, as one during the warm-up does.
 
     Raises ModelError, in a group, where the model gives no token.
     """
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(app.host)
-            engine_scope: trio.CancelScope = await nursery.start(_host, engine, app)
-            await _warm_up(engine)
-            engine.restore()
-            stop = trio.Event()
-            # Ours is over before: a stream that hypercorn cuts has no terminal event.
-            grace = config.grace_seconds + 2 * CLOSING_SECONDS
+    async with trio.open_nursery() as nursery:
+        await nursery.start(app.host)
+        engine_scope: trio.CancelScope = await nursery.start(_host, engine, app)
+        await _warm_up(engine)
+        engine.restore()
+        stop = trio.Event()
+        # Ours is over before: a stream that hypercorn cuts has no terminal event.
+        grace = config.grace_seconds + 2 * CLOSING_SECONDS
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             listening: list[str] = await nursery.start(acceptor.serve, app, listener, grace, stop.wait)
             addresses = ", ".join(listening)
             log.info("listening on %s", addresses)
             notifier.tell("READY=1", f"STATUS=listening on {addresses}")
-
             name = signal.Signals(await anext(signals)).name
-            notifier.tell("STOPPING=1", "STATUS=waiting for streams to end")
-            log.info("%s: streams in progress have %g s to end", name, config.grace_seconds)
-            nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope)
-            stop.set()
-            with trio.move_on_after(config.grace_seconds):
-                await app.quiet()
-            app.stop()  # what still runs gets its terminal event, and is stored so, even if the thread is stuck
-            engine_scope.cancel()
-            with trio.move_on_after(CLOSING_SECONDS):
-                await app.quiet()
-            nursery.cancel_scope.cancel()
+        # The receiver is closed: the next signal meets the handler that was there before.
+        notifier.tell("STOPPING=1", "STATUS=waiting for streams to end")
+        log.info("%s: streams in progress have %g s to end", name, config.grace_seconds)
+        stop.set()
+        with trio.move_on_after(config.grace_seconds):
+            await app.quiet()
+        app.stop()  # what still runs gets its terminal event, and is stored so, even if the thread is stuck
+        engine_scope.cancel()
+        with trio.move_on_after(CLOSING_SECONDS):
+            await app.quiet()
+        nursery.cancel_scope.cancel()
     log.info("stopped")
 
 
@@ -92,8 +90,3 @@ async def _warm_up(engine: Engine) -> None:
         async for piece in pieces:
             if isinstance(piece, Finish) and piece.reason is Reason.FAILED:
                 raise ModelError(piece.message)
-
-
-async def _cancel_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    await anext(signals)
-    scope.cancel()

@@ -15,7 +15,20 @@ from typing import Any, TypeAlias
 LOCK_SECONDS = 1.0
 """How long another process may take to let the file go."""
 
-PRAGMAS = ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "journal_size_limit = 4194304")
+PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = NORMAL",
+    "foreign_keys = ON",
+    "secure_delete = ON",
+    "journal_size_limit = 4194304",
+)
+
+NAME = "responses.db"
+"""The file's name in a state folder."""
+MARK = 0x72737064
+"""SQLite's application id of our files ("rspd")."""
+OLD_TABLES = {"entries", "responses", "conversations"}
+"""Files of the first versions have no mark."""
 
 SIDES = ("", "-wal", "-shm", "-journal")
 """What belongs to a database: left behind, they would be taken for the next file's."""
@@ -46,15 +59,17 @@ class Database:
     def __init__(self, path: Path, schema: str, version: int) -> None:
         """A file that is damaged or of another version is put aside, and a new one begun. Raises StoreError."""
         self._path = path
-        self._schema = f"BEGIN; {schema} PRAGMA user_version = {version}; COMMIT;"
+        self._schema = f"BEGIN; {schema} PRAGMA user_version = {version}; PRAGMA application_id = {MARK}; COMMIT;"
         self._version = version
         self._connection = self._connect()
         try:
             with self._translated():
                 if flaw := self._flaw():
+                    self._check_ours()
                     self._put_aside(flaw)
                     if flaw := self._flaw():
                         raise StoreError(f"{path} is {flaw} as soon as it is written: give another place with --store")
+                os.chmod(path, 0o600)
         except StoreError:
             self.close()
             raise
@@ -94,11 +109,8 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         with self._translated():
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.fchmod(file, 0o600)  # SQLite gives the files beside it the same mode
-            finally:
-                os.close(file)
+            # SQLite gives the files beside it the same mode. A file that is there may be somebody else's.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             return sqlite3.connect(self._path, LOCK_SECONDS, isolation_level=None, check_same_thread=False)
 
     def _flaw(self) -> str | None:
@@ -108,6 +120,8 @@ class Database:
             self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             ((version,),) = self._connection.execute("PRAGMA user_version")
             ((tables,),) = self._connection.execute("SELECT count(*) FROM sqlite_schema")
+            if tables and not self._is_ours():
+                return "foreign"
             if tables and version != self._version:
                 return f"version-{version}"
             for pragma in PRAGMAS:
@@ -121,6 +135,19 @@ class Database:
                 return "damaged"
             raise
         return None
+
+    def _check_ours(self) -> None:
+        """Raises StoreError for a file of somebody else. One that can't be read any more counts by its name."""
+        ours = self._path.name == NAME
+        with suppress(sqlite3.DatabaseError):
+            ours = self._is_ours()
+        if not ours:
+            raise StoreError(f"{self._path} is not a file of this program: give another place with --store")
+
+    def _is_ours(self) -> bool:
+        ((mark,),) = self._connection.execute("PRAGMA application_id")
+        tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_schema")}
+        return mark == MARK or tables >= OLD_TABLES
 
     def _put_aside(self, flaw: str) -> None:
         self.close()

@@ -1,4 +1,8 @@
-"""What the store holds, as things with a size and a last use: the bounds, and who goes first when one is reached."""
+"""What the store holds, as things with a size and a last use: the bounds, and who goes first when one is reached.
+
+Ages count the time in which a server ran, by a monotonic clock: a box without a battery boots in the wrong year, and
+neither that nor the jump to the right one may make an entry old. `used` goes on from the latest use in the file.
+"""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -27,7 +31,7 @@ class Limits(Struct, frozen=True):
     megabytes: float
     """Of content; the file is larger by a little."""
     days: float
-    """Since the last use."""
+    """Of serving since the last use."""
 
 
 class Missing(Exception):
@@ -41,26 +45,32 @@ class Missing(Exception):
 class Entries:
     """Rows that others hang on to (ON DELETE CASCADE). What changes them happens inside the caller's transaction."""
 
-    def __init__(self, database: Database, limits: Limits) -> None:
+    def __init__(self, database: Database, limits: Limits, now: float) -> None:
+        """`now`, here and below: seconds of a clock that never jumps; each server's may begin anywhere."""
         self._database = database
+        ((latest,),) = database.rows("SELECT max(used) FROM entries")
+        self._shift = 0.0 if latest is None else latest - now
+        """What makes of this server's clock the file's."""
         self._limits = limits
         self._most_bytes = int(limits.megabytes * 1e6)
 
     def enter(self, entry_id: str, size: int, now: float) -> None:
         """Raises StoreError, also where it is larger than all that may be held."""
         self._check(entry_id, size)
-        self._database.change("INSERT INTO entries (id, used, bytes) VALUES (?, ?, ?)", entry_id, now, size)
+        self._database.change(
+            "INSERT INTO entries (id, used, bytes) VALUES (?, ?, ?)", entry_id, now + self._shift, size
+        )
 
     def resize(self, entry_id: str, size: int, now: float) -> None:
         """The same for one that is there."""
         self._check(entry_id, size)
-        self._database.change("UPDATE entries SET used = ?, bytes = ? WHERE id = ?", now, size, entry_id)
+        self._database.change("UPDATE entries SET used = ?, bytes = ? WHERE id = ?", now + self._shift, size, entry_id)
 
     def try_to_use(self, entry_ids: Iterable[str], now: float) -> None:
         """A transaction of its own. A disk that is full keeps nobody from reading."""
         with suppress(StoreError), self._database.transaction():
             for entry_id in entry_ids:
-                self._database.change("UPDATE entries SET used = ? WHERE id = ?", now, entry_id)
+                self._database.change("UPDATE entries SET used = ? WHERE id = ?", now + self._shift, entry_id)
 
     def remove(self, entry_id: str) -> bool:
         """Whether it was there."""
@@ -72,7 +82,7 @@ class Entries:
         Never what is still being made, nor the conversation it is made in.
         """
         ((count, size),) = self._database.rows("SELECT count(*), total(bytes) FROM entries")
-        oldest = now - self._limits.days * DAY
+        oldest = now + self._shift - self._limits.days * DAY
         held = {*spared, *(each for (each,) in self._database.rows("SELECT id FROM held"))}
         gone = []
         for entry_id, used, its_size in self._database.each("SELECT id, used, bytes FROM entries ORDER BY used, rowid"):

@@ -30,7 +30,7 @@ from server.store import Stored
 from server.stream import Stream
 
 STOPPING = "The server is shutting down."
-MISTAKE = "The server made a mistake; its log says which."
+MISTAKE = "Internal error; see the server log."
 
 log = logging.getLogger("responsed.generation")
 
@@ -145,7 +145,7 @@ class Generation:
             previous=first.previous_response_id,
             conversation=first.conversation.id if first.conversation else None,
         )
-        kept = await self._kept(self._archive.begin(stored, time.time()))
+        kept = await self._kept(self._archive.begin(stored, time.monotonic()))
         if not kept:
             self._tell([Unstored()])
         return kept
@@ -225,11 +225,11 @@ class Generation:
         if response.store:
             cues = msgspec.json.encode([*self._cues, last])
             encoded = msgspec.json.encode(response)
-            await archive.finish(response.id, response.status, encoded, cues, made, time.time())
+            await archive.finish(response.id, response.status, encoded, cues, made, time.monotonic())
         elif response.conversation and response.status != "failed":
             with contextlib.suppress(Missing):  # deleted meanwhile
                 said = [*split(self._order.items), *made]
-                await archive.conversations.add(response.conversation.id, said, time.time())
+                await archive.conversations.add(response.conversation.id, said, time.monotonic())
 
     async def _kept(self, writing: Awaitable[None]) -> bool:
         """No answer is lost because of a disk."""

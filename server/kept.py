@@ -6,6 +6,7 @@ import msgspec
 import trio
 from msgspec import Struct
 
+from engine import Engine
 from server import items, replay, schema, sse
 from server.archive import Archive
 from server.errors import InvalidRequest, NotFound
@@ -31,7 +32,8 @@ class _Asked(Struct):
 
 
 class Kept:
-    def __init__(self, generations: Generations, archive: Archive | None, encode: Encode) -> None:
+    def __init__(self, engine: Engine, generations: Generations, archive: Archive | None, encode: Encode) -> None:
+        self._engine = engine
         self._generations = generations
         self._archive = archive
         self._encode = encode
@@ -51,13 +53,14 @@ class Kept:
             await exchange.answer(200, stored.response)
 
     async def delete(self, exchange: Exchange, response_id: str) -> None:
-        """What is being made is cancelled first."""
+        """Delete it from the store, and its tokens from the KV snapshots; cancel it first if it runs."""
         if (generation := self._generations.found(response_id)) is not None:
             generation.cancel()
             await generation.ended.wait()
         deleted = self._archive is not None and await self._archive.delete(response_id)
         if not (self._generations.forget(response_id) or deleted):
             raise _unknown(response_id)
+        await self._engine.drop_snapshots()
         await exchange.answer(200, msgspec.json.encode(Deleted(response_id)))
 
     async def cancel(self, exchange: Exchange, response_id: str) -> None:
@@ -79,7 +82,7 @@ class Kept:
     async def _stored(self, response_id: str) -> Stored:
         """Raises NotFound, StoreError."""
         making = self._generations.stored(response_id) is not None
-        stored = None if self._archive is None else await self._archive.get(response_id, time.time())
+        stored = None if self._archive is None else await self._archive.get(response_id, time.monotonic())
         # One without an end that nobody makes: its end could not be written, and whoever read it knows.
         if stored is None or (stored.unfinished and not making):
             raise _unknown(response_id)

@@ -133,6 +133,8 @@ def most(request: Request, n_ctx: int) -> int | None:
 
 def job(request: Request, prompt: Sequence[int], sampling: Sampling, n_ctx: int, name: str = "input") -> Job:
     """Raises InvalidRequest where `prompt` (tokens) leaves no room for an answer; it came of the field `name`."""
+    if not prompt:
+        raise InvalidRequest("The model's chat template makes no tokens of this conversation. Send a text.", param=name)
     room = n_ctx - len(prompt)
     if room < 1:
         raise InvalidRequest(

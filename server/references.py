@@ -48,7 +48,7 @@ class References:
             message = "This server stores no responses (--store): send the item itself."
             raise InvalidRequest(message, param=place)
         owner = items.owner(item_id)
-        stored = await self._archive.get(owner, time.time()) if owner else None
+        stored = await self._archive.get(owner, time.monotonic()) if owner else None
         if stored is None or stored.unfinished:
             return {}
         return items.by_id(items.history(stored.items, stored.response))

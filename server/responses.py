@@ -141,6 +141,7 @@ class Responses:
                 job,
                 client=client,
                 affinity=root or prompt.affinity(request, client) or first.id,
+                savable=first.store or self._config.snapshot_unstored,
                 grammar=grammar,
             ),
             answer=Answer(
@@ -220,7 +221,7 @@ class Responses:
         if self._generations.stored(previous) is not None:
             raise InvalidRequest(f"Response {previous!r} is still being made.", param="previous_response_id")
         try:
-            chain = await self._archive.chain(previous, time.time())
+            chain = await self._archive.chain(previous, time.monotonic())
         except Missing as error:
             raise _gone(error.id) from error
         if chain[-1].unfinished:  # see Kept

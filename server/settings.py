@@ -87,6 +87,7 @@ def _full(text: str) -> str:
 
 TEXT = Kind(_full, "a text")
 PATH = Kind(lambda text: Path(_full(text)), "a path", metavar="PATH")
+YES = Kind(lambda text: ("false", "true").index(text.lower()) == 1, "true or false", (bool,), metavar="{true,false}")
 NAMES = Kind(_full, "names", several=True, metavar="NAME")
 COUNT, SOME, SLOTS, PORT = _whole(0, 1 << 20), _whole(1, 1 << 20), _whole(1, 64), _whole(0, 65535)
 
@@ -134,6 +135,11 @@ SETTINGS = (
     Setting("heartbeat", _seconds(3600), "longest silence before a first token (default: {})", "heartbeat_seconds"),
     Setting("reasoning_events", _one_of(REASONING_EVENTS), "whose names the events of reasoning have (default: {})"),
     Setting("warm_megabytes", COUNT, "of KV cache kept over a restart; 0: none (default: {})"),
+    Setting(
+        "snapshot_unstored",
+        YES,
+        "write the KV cache of requests with `store: false` to the state folder too (default: {})",
+    ),
     Setting("alias", NAMES, "another name; '*': any", "aliases"),
     Setting("grace", _seconds(3600), "for streams in progress after SIGTERM (default: {})", "grace_seconds"),
     Setting("log_level", _one_of(LOG_LEVELS), "(default: {})"),

@@ -74,9 +74,12 @@ class Store:
     """
 
     def __init__(self, path: Path, limits: Limits, ended: Callable[[bytes], tuple[bytes, bytes]], now: float) -> None:
-        """`ended` makes `response` and `cues` of the `first` of one that was being made when the power went."""
+        """`ended` makes `response` and `cues` of the `first` of one that was being made when the power went.
+
+        `now`: see `Entries`.
+        """
         self._database = Database(path, SCHEMA, VERSION)
-        self._entries = Entries(self._database, limits)
+        self._entries = Entries(self._database, limits, now)
         self.conversations = Conversations(self._database, self._entries)
         try:
             with self._database.transaction():

@@ -14,7 +14,7 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from engine import ChatTemplate, Engine, scripted
+from engine import ChatTemplate, Engine, Snapshots, scripted
 from engine.model import Chunk
 from engine.scripted import Reply, ScriptedModel
 from server import daemon, replay
@@ -111,17 +111,21 @@ class Ready(Notifier):
 
 
 def wired(
-    model: ScriptedModel, config: Config, archive: Archive | None = None, template: str = scripted.TEMPLATE
+    model: ScriptedModel,
+    config: Config,
+    archive: Archive | None = None,
+    template: str = scripted.TEMPLATE,
+    snapshots: Snapshots | None = None,
 ) -> tuple[Engine, App]:
     """The parts of a daemon around a scripted model, as the command wires them."""
     vocabulary = scripted.vocabulary()
-    engine = Engine(model, vocabulary.end_tokens)
+    engine = Engine(model, vocabulary.end_tokens, snapshots=snapshots)
     compiled = ChatTemplate(template, vocabulary)
     return engine, App(config, engine, Served(NAME, CREATED, model.info, vocabulary, compiled), archive)
 
 
 def open_store(state: Path, kind: type[Store] = Store) -> Store:
-    return kind(state / "responses.db", AMPLE, replay.interrupted, time.time())
+    return kind(state / "responses.db", AMPLE, replay.interrupted, time.monotonic())
 
 
 @asynccontextmanager
@@ -130,17 +134,20 @@ async def served(
     *,
     kind: type[Store] = Store,
     template: str = scripted.TEMPLATE,
+    snapshots: bool = False,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """The daemon, from its sockets to its thread, with a scripted model; `settings` are Config's.
 
-    With `state`, a folder, it stores responses in a store of that kind, and goes on from what is there.
+    With `state`, a folder, it stores responses in a store of that kind, and goes on from what is there; with
+    `snapshots` its KV cache too.
     """
     stored = {} if settings.get("state") or "store" in settings else {"store": "off"}
     config = msgspec.structs.replace(Config(model=NAME), **stored, **settings)
     model = model or ScriptedModel()
-    store = open_store(config.state, kind) if config.state else None
-    engine, app = wired(model, config, Archive(store) if store else None, template)
+    store = open_store(config.state, kind) if config.state and config.store != "off" else None
+    kv = Snapshots(config.state / "kv", "a scripted model", 1_000_000) if config.state and snapshots else None
+    engine, app = wired(model, config, Archive(store) if store else None, template, kv)
     ready = Ready()
     with contextlib.closing(store) if store else contextlib.nullcontext(), daemon.bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from engine.model import Chunk, ModelInfo
 from engine.pieces import Finish, Job, Piece, Progress, Reason, Sampling, Started, Token
-from engine.scheduler import SHARED_LEAST, Plan, Scheduler, Share
+from engine.scheduler import SHARED_LEAST, Scheduler
+from engine.step import Plan, Share
 
 GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
 END = 9

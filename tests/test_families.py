@@ -90,8 +90,8 @@ def test_what_was_saved_says_what_was_held_or_is_not_saved(model: LlamaCpp) -> N
     turn = (*PROMPTS[0], *first, 80, 81)
     expected = alone(model, turn)
     scheduler = Scheduler(model.info, NOBODY)
-    run(scheduler, model, Job(PROMPTS[0], MOST, GREEDY))
-    ((slot, held),) = scheduler.held()
+    run(scheduler, model, Job(PROMPTS[0], MOST, GREEDY, savable=True))
+    ((slot, held),) = scheduler.savable()
     state = model.save(slot)
     alone(model, PROMPTS[4])  # something else is there now
     again = Scheduler(model.info, NOBODY)

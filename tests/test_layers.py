@@ -41,7 +41,8 @@ DRAWN = {
     "engine.pace": "",
     "engine.slots": "drafter pieces",
     "engine.waiting": "pieces slots",
-    "engine.scheduler": "drafter model pace pieces slots waiting",
+    "engine.step": "model",
+    "engine.scheduler": "drafter model pace pieces slots step waiting",
     # Files
     "engine.gguf": "header",
     "engine.backport": "alphabet header",
@@ -76,7 +77,8 @@ DRAWN = {
     "engine.tuning": "model",
     "engine.stopwatch": "model tuning",
     "engine.ahead": "constraint",
-    "engine.worker": "ahead constraint model pieces sampler scheduler slots snapshots",
+    "engine.loop": "ahead constraint model pieces sampler scheduler slots snapshots step",
+    "engine.worker": "loop model pieces slots snapshots",
     "server": "",
     # Data
     "server.errors": "",
@@ -140,7 +142,8 @@ DRAWN = {
     "server.follow": "errors events exchange generation sse",
     "server.chats": "chat chat_schema completion config exchange follow generations models prompt responses",
     "server.conversations": (
-        "archive config conversation_schema conversation_store entries errors exchange items reading references schema"
+        "engine archive config conversation_schema conversation_store entries errors exchange items reading references "
+        "schema"
     ),
     "server.references": "archive errors items reading schema",
     "server.responses": (
@@ -149,7 +152,7 @@ DRAWN = {
     ),
     "server.tokens": "exchange responses",
     "server.compact": "compaction events exchange generations models responses",
-    "server.kept": "archive errors exchange follow generations items replay schema sse store",
+    "server.kept": "engine archive errors exchange follow generations items replay schema sse store",
     "server.app": (
         "engine archive busy chats compact config conversations database errors exchange gate generation generations "
         "kept models responses routes sse tokens"

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from engine.model import Chunk, ModelInfo
 from engine.pieces import Finish, Job, Piece, Progress, Reason, Sampling, Started, Token
-from engine.scheduler import PREFILL_CHUNK, Plan, Scheduler
+from engine.scheduler import PREFILL_CHUNK, Scheduler
 from engine.slots import Key
+from engine.step import Plan
 
 END = 0
 GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)

@@ -1,14 +1,16 @@
 """What is stored is whole or not there, within its bounds, whatever happens to the process or the disk."""
 
+import contextlib
 import json
 import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ from server.conversation_store import Conversation, Page, StoredItem
 from server.database import StoreError
 from server.entries import DAY, Limits, Missing
 from server.store import Store, Stored
-from tests.helpers import AMPLE
+from tests.helpers import AMPLE, get, post, served
 
 NOW = 1_000_000.0
 NOBODY = 65534
@@ -171,7 +173,64 @@ def test_what_was_not_used_for_long_goes(path: Path) -> None:
     put(keeper, begun("new"), NOW + 2.5 * DAY)
     assert held(keeper) == ["used", "new"]
     keeper.close()
-    assert held(store(path, replace(AMPLE, days=2), NOW + 4 * DAY)) == ["new"]
+    assert held(store(path, replace(AMPLE, days=2), NOW + 4 * DAY)) == ["used", "new"], "no server ran meanwhile"
+
+
+def foreign_database(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "CREATE TABLE photos (name TEXT); INSERT INTO photos VALUES ('cat'); PRAGMA user_version = 1;"
+        )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        foreign_database,
+        lambda path: path.write_text("Dear diary,"),
+        lambda path: path.write_bytes(b"SQLite format 3\0" + bytes(200)),
+        lambda path: path.write_bytes(bytes(4096)),
+    ],
+    ids=["a database", "a text", "a damaged database", "zeros"],
+)
+def test_store_at_a_file_of_somebody_else_is_refused_and_leaves_it_alone(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "theirs.db"
+    make(path)
+    path.chmod(0o644)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="is not a file of this program: give another place with --store"):
+        store(path)
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (before, 0o644)
+    assert [each.name for each in tmp_path.iterdir()] == ["theirs.db"]
+
+
+@pytest.mark.parametrize("boot", [0.0, NOW - 200 * DAY, NOW + 3650 * DAY, 5.0])
+def test_store_whose_next_server_has_another_clock_loses_nothing(path: Path, boot: float) -> None:
+    """CLOCK_MONOTONIC begins anew with each boot, and files of earlier versions have dates in them."""
+    keeper = store(path, replace(AMPLE, days=2), NOW)
+    for name in ("r1", "r2"):
+        put(keeper, begun(name), NOW)
+    keeper.close()
+    keeper = store(path, replace(AMPLE, days=2), boot)
+    put(keeper, begun("r3"), boot + 1)
+    assert held(keeper) == ["r1", "r2", "r3"]
+    put(keeper, begun("r4"), boot + 1.5 * DAY)
+    put(keeper, begun("r5"), boot + 2.5 * DAY)
+    assert held(keeper) == ["r4", "r5"], "two days of serving"
+
+
+async def test_archive_uses_no_clock_that_can_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries of a box that booted 200 days ago, and of one request in the year 2036."""
+    async with served(state=tmp_path, store_days=30) as running:
+        ids = []
+        for days in (-200, 0, 3650, 0):
+            with monkeypatch.context() as context:
+                context.setattr("time.time", lambda days=days: NOW + days * DAY)
+                ids.append((await post(running, input="Hi")).json["id"])
+        for response_id in ids:
+            assert (await get(running, f"/v1/responses/{response_id}")).status == 200
 
 
 def test_what_is_being_made_stays_with_its_conversation(path: Path) -> None:
@@ -576,6 +635,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.store.close()
+        self.now = max(self.model.used.values(), default=self.now)  # nothing ages while no server runs
         self.open()
         for name, stored in self.model.responses.items():
             if stored.status == "in_progress":
