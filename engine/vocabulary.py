@@ -149,6 +149,13 @@ class Vocabulary:
     def spellings(self) -> Spellings:
         return Spellings(self._bytes)
 
+    @cached_property
+    def longest(self) -> int:
+        """Bytes of the longest token, or of the name of a control token: a text has no fewer tokens than its bytes
+        divided by this."""
+        longest = max((len(text) for text in self._bytes if text), default=1)
+        return max(longest, *(len(name.encode()) for name in self._ids), 1)
+
     def encode_prompt(self, text: str, plain: Callable[[str], str] = str) -> list[int]:
         """A rendered template -> ids: control tokens by name, `plain` applied to what stands between them.
 

@@ -56,13 +56,17 @@ class Answer:
                 return self._token(piece, now)
             case Finish(Reason.FAILED, message):
                 self.ended = True
-                return [failure(ApiError(message))]
+                return [failure(ApiError(message), self._usage_so_far)]
             case Finish(Reason.UNHELD, message):
                 self.ended = True
-                return [failure(NotHeld(f"{self._told} cannot be held any longer: {message}."))]
+                return [failure(NotHeld(f"{self._told} cannot be held any longer: {message}."), self._usage_so_far)]
             case Finish(reason):
                 self.produced += reason is Reason.STOP
                 return self._end(now, "max_output_tokens" if reason is Reason.LENGTH else None)
+
+    @property
+    def _usage_so_far(self) -> Usage | None:
+        return self.usage if self.started else None
 
     @property
     def _told(self) -> str:

@@ -8,7 +8,9 @@ import trio
 
 from engine import Engine
 from server import sse
+from server.access import AccessPolicy
 from server.archive import Archive
+from server.bodies import Bodies
 from server.busy import Busy
 from server.chats import Chats
 from server.compact import Compact
@@ -36,16 +38,19 @@ class App:
         """`archive`: where responses are stored, if anywhere."""
         self._engine = engine
         self._busy = Busy()
-        patience = Patience(config.heartbeat_seconds, config.linger_seconds)
+        names = (*config.allow_hosts, config.host)
+        self._bodies = Bodies(config.max_body_bytes, config.body_gap_seconds)
+        self._access = AccessPolicy(names, config.allow_origins)
+        patience = Patience(config.heartbeat_seconds, config.resume_window_seconds)
         gate = Gate(served.info.n_slots, config.queue)
         self._generations = Generations(engine, archive, patience, gate, self._busy)
         models = Models(served, config.aliases)
-        responses = Responses(config, engine, models, self._generations, archive)
-        chats = Chats(config, models, self._generations, responses)
+        responses = Responses(config, engine, models, self._bodies, self._generations, archive)
+        chats = Chats(models, self._bodies, self._generations, responses)
         tokens = Tokens(responses)
         compact = Compact(models, self._generations, responses)
         kept = Kept(engine, self._generations, archive, sse.encoder(config.reasoning_events))
-        conversations = Conversations(config, engine, archive)
+        conversations = Conversations(config, engine, self._bodies, archive)
         self._routes = Routes(
             {
                 "/health": {"GET": self.health, "HEAD": self.health},
@@ -88,7 +93,11 @@ class App:
 
     def stop(self) -> None:
         """Whatever is being made ends now."""
-        self._generations.fail(ApiError(STOPPING))
+        self._generations.fail(Unavailable(STOPPING))
+
+    def stop_admitting(self) -> None:
+        """Requests that wait for a slot fail now, so that a client can go to another server at once."""
+        self._generations.stop_admitting()
 
     async def quiet(self) -> None:
         """Wait until no answer is being made. Several may wait."""
@@ -107,7 +116,7 @@ class App:
         try:
             await self._answer(exchange)
         except HungUp:
-            pass
+            exchange.outcome = exchange.outcome or "hung up"
         except ApiError as error:
             await exchange.refuse(error)
         except StoreError as error:
@@ -117,11 +126,23 @@ class App:
             log.exception("%s failed", exchange.id)
             await exchange.refuse(ApiError(MISTAKE))
         finally:
+            self._bodies.release(exchange)
             self._busy.end()
-        seconds = time.perf_counter() - began
-        log.info("%s %s %s %d %.1f ms", exchange.id, exchange.method, exchange.target, exchange.status, seconds * 1e3)
+        log.info(
+            "%s %s %s %d%s %.1f ms",
+            exchange.id,
+            exchange.method,
+            exchange.target,
+            exchange.status,
+            f" {exchange.outcome}" if exchange.outcome else "",
+            (time.perf_counter() - began) * 1e3,
+        )
 
     async def _answer(self, exchange: Exchange) -> None:
+        if exchange.path != "/health":
+            self._access.check(exchange.header(b"host"), exchange.header(b"origin"))
+            if (origin := exchange.header(b"origin")) is not None and self._access.allows(origin):
+                exchange.allow_origin(origin)
         handler, parameters, allow = self._routes.find(exchange.method, exchange.path)
         if handler is None:
             await exchange.answer(204, b"", [(b"allow", allow.encode())])

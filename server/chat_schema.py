@@ -130,8 +130,8 @@ class ChatRequest(Struct, frozen=True):
     stop: Stops | None = None
     logprobs: bool | None = None
     top_logprobs: schema.Top | None = None
-    max_tokens: schema.Count | None = None
-    max_completion_tokens: schema.Count | None = None
+    max_tokens: schema.Limit | None = None
+    max_completion_tokens: schema.Limit | None = None
     response_format: PlainFormat | JsonFormat | ChatSchemaFormat | None = None
     n: Annotated[int, Meta(ge=1, le=1)] | None = None
     metadata: Metadata | None = None
@@ -149,7 +149,7 @@ KNOWN = frozenset(ChatRequest.__struct_fields__)
 
 def decode(body: bytes) -> ChatRequest:
     """Raises InvalidRequest, naming the field."""
-    return schema.read(body, _request)
+    return schema.limited(schema.read(body, _request), "max_tokens", "max_completion_tokens")
 
 
 def unknown_fields(body: bytes) -> set[str]:

@@ -4,8 +4,8 @@ import msgspec
 from msgspec.structs import replace
 
 from server import chat, chat_schema, prompt
+from server.bodies import Bodies
 from server.completion import Chunks, completion
-from server.config import Config
 from server.exchange import Exchange
 from server.follow import follow
 from server.generations import Generations
@@ -14,15 +14,15 @@ from server.responses import Responses
 
 
 class Chats:
-    def __init__(self, config: Config, models: Models, generations: Generations, responses: Responses) -> None:
-        self._config = config
+    def __init__(self, models: Models, bodies: Bodies, generations: Generations, responses: Responses) -> None:
+        self._bodies = bodies
         self._models = models
         self._generations = generations
         self._responses = responses
 
     async def create(self, exchange: Exchange) -> None:
         self._generations.check()
-        body = await exchange.body(self._config.max_body_bytes, self._config.body_gap_seconds)
+        body = await self._bodies.read(exchange)
         asked = chat_schema.decode(body)
         self._models.resolve(asked.model)
         request = replace(chat.request(asked), store=False)

@@ -28,7 +28,8 @@ class Compact:
         left = messages
         usages: list[Usage] = []
         while True:
-            count, tokens = await self._models.render(left, partial(compaction.part, n_ctx=n_ctx), RENDERINGS)
+            part = partial(compaction.part, n_ctx=n_ctx, most_bytes=self._models.most_bytes)
+            count, tokens = await self._models.render(left, part, RENDERINGS)
             order = await self._responses.order(request, tokens, exchange.client)
             with self._generations.make(order, anyway=bool(usages)) as generation:
                 response = await self._responses.whole(exchange, generation)

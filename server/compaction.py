@@ -77,7 +77,7 @@ def request(n_ctx: int) -> Request:
     )
 
 
-def part(messages: Sequence[Message], tokens: Tokens, n_ctx: int) -> tuple[int, list[int]]:
+def part(messages: Sequence[Message], tokens: Tokens, n_ctx: int, most_bytes: int) -> tuple[int, list[int]]:
     """How many of the messages, from the first, are summarised next, and the prompt that asks for it.
 
     At least a turn, behind the summary of what came before. Raises InvalidRequest where that is too long.
@@ -85,6 +85,7 @@ def part(messages: Sequence[Message], tokens: Tokens, n_ctx: int) -> tuple[int, 
     most = n_ctx - truncation.room(MOST_TOKENS, n_ctx)
     leading = len(_leading(messages))
     least = leading + any(map(summary.is_summary, messages[leading : leading + 1]))
+    messages = truncation.first_within(messages, most_bytes, least)
     count, prompt = truncation.beginning(messages, lambda said: tokens(asking(said)), most, least)
     if len(prompt) > most:
         raise InvalidRequest(

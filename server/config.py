@@ -16,6 +16,10 @@ class Config(Struct, frozen=True):
     threads: int = 0
     """0: one less than the cores this process may use."""
     slots: int = 2
+    allow_hosts: tuple[str, ...] = ()
+    """Names of this server in Host headers, beside `localhost` and IP addresses."""
+    allow_origins: tuple[str, ...] = ()
+    """Origins of web pages that may call the server; `*` stands for any."""
     queue: int = 16
     """How many requests may wait for a slot; more are refused."""
     context: int = 0
@@ -36,7 +40,7 @@ class Config(Struct, frozen=True):
     store_megabytes: int = 64
     store_days: int = 30
     """Since the last use."""
-    linger_seconds: float = 60.0
+    resume_window_seconds: float = 0.0
     """How long a stored stream goes on when its client has left: it may come back for the rest."""
     heartbeat_seconds: float = 10.0
     """The longest silence of a stream before its first item; 0: any."""
@@ -51,12 +55,17 @@ class Config(Struct, frozen=True):
     grace_seconds: float = 10.0
     """How long streams may go on after SIGTERM."""
     log_level: str = "info"
-    max_body_bytes: int = 4 << 20
+    max_body_megabytes: float = 32
+    """Megabytes of one request body; all bodies in memory together may have twice as many."""
     body_gap_seconds: float = 20.0
     """The longest silence while a body arrives."""
     sampling: Sampling = Sampling(temperature=0.8, top_p=0.95, top_k=40, min_p=0.05)
     """What a request that says nothing gets: llama.cpp's defaults. OpenAI's (temperature 1, everything
     allowed) are for models a thousand times larger; small ones lose the thread with them."""
+
+    @property
+    def max_body_bytes(self) -> int:
+        return int(self.max_body_megabytes * 1e6)
 
 
 DEFAULTS = Config(model="smollm2")

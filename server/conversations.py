@@ -10,6 +10,7 @@ from msgspec import UNSET, Raw, Struct
 from engine import Engine
 from server import items, schema
 from server.archive import Archive, ConversationArchive
+from server.bodies import Bodies
 from server.config import Config
 from server.conversation_schema import Addition, Change, Creation
 from server.conversation_store import Conversation, StoredItem, split
@@ -41,8 +42,8 @@ _addition = msgspec.json.Decoder(Addition)
 
 
 class Conversations:
-    def __init__(self, config: Config, engine: Engine, archive: Archive | None) -> None:
-        self._config = config
+    def __init__(self, config: Config, engine: Engine, bodies: Bodies, archive: Archive | None) -> None:
+        self._bodies = bodies
         self._engine = engine
         self._archive = archive
         self._references = References(archive, config.max_body_bytes)
@@ -113,7 +114,7 @@ class Conversations:
         await self.retrieve(exchange, conversation_id)
 
     async def _body(self, exchange: Exchange) -> bytes:
-        return await exchange.body(self._config.max_body_bytes, self._config.body_gap_seconds)
+        return await self._bodies.read(exchange)
 
     def _kept(self, conversation_id: str) -> ConversationArchive:
         """Where that one is, if it is anywhere. Raises NotFound."""

@@ -80,6 +80,8 @@ class Failure(Struct, frozen=True, array_like=True, tag="f"):
     """It ends badly."""
 
     error: ErrorPayload
+    usage: Usage | None = None
+    """None where the model had not begun, and in what earlier versions stored."""
 
 
 Cue: TypeAlias = (
@@ -87,5 +89,5 @@ Cue: TypeAlias = (
 )
 
 
-def failure(error: ApiError) -> Failure:
-    return Failure(ErrorPayload(error.type, error.code, error.message, error.param))
+def failure(error: ApiError, usage: Usage | None = None) -> Failure:
+    return Failure(ErrorPayload(error.type, error.event_code, error.message, error.param), usage)

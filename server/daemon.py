@@ -61,6 +61,7 @@ async def run(config: Config, listener: socket.socket, engine: Engine, app: App,
         notifier.tell("STOPPING=1", "STATUS=waiting for streams to end")
         log.info("%s: streams in progress have %g s to end", name, config.grace_seconds)
         stop.set()
+        app.stop_admitting()
         with trio.move_on_after(config.grace_seconds):
             await app.quiet()
         app.stop()  # what still runs gets its terminal event, and is stored so, even if the thread is stuck

@@ -16,6 +16,11 @@ class ApiError(Exception):
         self.param = param
         self.code = code or self.code
 
+    @property
+    def event_code(self) -> str | None:
+        """Code inside a stream, where the official client's types allow certain ones."""
+        return self.code
+
     def body(self) -> bytes:
         payload = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return msgspec.json.encode({"error": payload})
@@ -73,6 +78,26 @@ class UnsupportedEncoding(InvalidRequest):
     code = "unsupported_content_encoding"
 
 
+class UnsupportedMediaType(InvalidRequest):
+    status = 415
+    code = "unsupported_media_type"
+
+
+class ForeignOrigin(InvalidRequest):
+    """A web page of somebody else sent the request."""
+
+    status = 403
+    type = "permission_error"
+    code = "foreign_origin"
+
+
+class Misdirected(InvalidRequest):
+    """The request names another server as its host (RFC 9110, 15.5.20)."""
+
+    status = 421
+    code = "misdirected_request"
+
+
 class Unavailable(ApiError):
     """The server can't take the request now, and may later."""
 
@@ -80,6 +105,10 @@ class Unavailable(ApiError):
     code = "unavailable"
     retry_after = 1
     """Seconds."""
+
+    @property
+    def event_code(self) -> str | None:
+        return ApiError.code
 
 
 class ServerBusy(Unavailable):

@@ -12,7 +12,15 @@ from urllib.parse import parse_qsl
 
 import trio
 
-from server.errors import ApiError, BodyTimeout, BodyTooLarge, MethodNotAllowed, Unavailable, UnsupportedEncoding
+from server.errors import (
+    ApiError,
+    BodyTimeout,
+    BodyTooLarge,
+    MethodNotAllowed,
+    Unavailable,
+    UnsupportedEncoding,
+    UnsupportedMediaType,
+)
 
 Scope: TypeAlias = Mapping[str, Any]  # ASGI's own types are dicts of anything; they end in this file
 Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -42,11 +50,16 @@ class Exchange:
         """The path as it was sent: for the log, since the decoded one may hold line breaks."""
         self.query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         self.status = 0
+        self.reserved = 0
+        """Bytes of memory that count for its body."""
+        self.outcome = ""
+        """How a response ended, for the log: a stream that failed has the status 200 too."""
         self._scope = scope
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive = receive
         self._send = send
         self._body_ended = False
+        self._extra: Headers = []
         self._last_words: Callable[[ApiError], bytes] | None = None
 
     @property
@@ -59,13 +72,37 @@ class Exchange:
         key = self._headers.get(b"authorization")
         return address if key is None else f"{address} {sha256(key).hexdigest()[:16]}"
 
-    async def body(self, limit: int, gap_seconds: float) -> bytes:
-        """The whole body. Raises BodyTooLarge, BodyTimeout, UnsupportedEncoding, HungUp."""
-        encoding = self._headers.get(b"content-encoding", b"identity").decode("latin-1")
-        if encoding != "identity":
+    def header(self, name: bytes) -> str | None:
+        """Value of a header, by its name in lower case; None if there is none."""
+        value = self._headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def allow_origin(self, origin: str) -> None:
+        """Let a browser give the answer to pages of that origin (Fetch standard, "CORS protocol")."""
+        self._extra = [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
+        if self.method == "OPTIONS":
+            self._extra += [
+                (b"access-control-allow-methods", b"GET, POST, DELETE"),
+                (
+                    b"access-control-allow-headers",
+                    (self.header(b"access-control-request-headers") or "").encode("latin-1"),
+                ),
+            ]
+
+    async def body(self, limit: int, gap_seconds: float, reserve: Callable[[int], None]) -> bytes:
+        """The whole body. `reserve` is called before so many bytes more are in memory; it may refuse them.
+
+        Raises BodyTooLarge, BodyTimeout, UnsupportedEncoding, UnsupportedMediaType, HungUp.
+        """
+        encoding = self.header(b"content-encoding") or "identity"
+        if encoding.strip().lower() != "identity":
             raise UnsupportedEncoding(f"Bodies are read as they are; {encoding!r} is not decoded.")
+        self._check_media_type()
         body, announced = bytearray(), int(self._headers.get(b"content-length", b"0"))
-        while max(len(body), announced) <= limit:
+        while (size := max(len(body), announced)) <= limit:
+            if size > self.reserved:
+                reserve(size - self.reserved)
+                self.reserved = size
             if self._body_ended:
                 return bytes(body)
             body += await self._more(gap_seconds)
@@ -110,8 +147,17 @@ class Exchange:
 
     async def _start(self, status: int, headers: Headers) -> None:
         self.status = status
-        headers = [*headers, (b"x-request-id", self.id.encode())]
+        headers = [*headers, (b"x-request-id", self.id.encode()), *self._extra]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    def _check_media_type(self) -> None:
+        """Raises UnsupportedMediaType for a body that isn't JSON: a web page may send any other one without asking."""
+        media_type = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
+        empty = self.header(b"content-length") in (None, "0") and b"transfer-encoding" not in self._headers
+        if media_type != "application/json" and not empty:
+            raise UnsupportedMediaType(
+                f"The body is sent as {media_type or 'no type'!r}: send JSON, with `Content-Type: application/json`."
+            )
 
     async def _more(self, gap_seconds: float) -> bytes:
         try:

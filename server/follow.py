@@ -2,12 +2,17 @@
 
 from collections.abc import Callable
 
+import trio
+
 from server import sse
 from server.errors import ApiError
 from server.events import TERMINAL
 from server.exchange import Exchange
 from server.generation import Generation
 from server.sse import Encode
+
+END_SECONDS = 5.0
+"""Time that a cancelled response may take to end: a step of the model, and a write to the store."""
 
 
 async def follow(
@@ -22,6 +27,7 @@ async def follow(
     def last_words(error: ApiError) -> bytes:
         return encode(generation.broken(error)) + sse.DONE
 
+    last = None
     with generation.reading():
         async with exchange.until_hang_up():
             await exchange.start_stream(last_words)
@@ -33,7 +39,20 @@ async def follow(
                 if start is not None:
                     start(generation)
                     start = None
-                if isinstance(events[-1], TERMINAL):
+                last = events[-1]
+                number = last.sequence_number
+                if isinstance(last, TERMINAL):
                     break
-                number = events[-1].sequence_number
+    if not isinstance(last, TERMINAL):
+        await _finish(exchange, generation, number, encode)
+    exchange.outcome = generation.response.status
     await exchange.close(sse.DONE)
+
+
+async def _finish(exchange: Exchange, generation: Generation, number: int, encode: Encode) -> None:
+    """The end of a stream whose client has left: it may have closed its own direction only, and still read."""
+    if generation.abandoned:
+        with trio.move_on_after(END_SECONDS):
+            await generation.ended.wait()
+    if generation.ended.is_set():
+        await exchange.push(encode(await generation.after(number)))

@@ -6,6 +6,7 @@ The others are refused before anything is evaluated, with 503: Codex does not tr
 
 import math
 from collections import deque
+from collections.abc import Sequence
 
 from server.errors import ServerBusy
 
@@ -29,10 +30,15 @@ class Gate:
         """An answer has had its slot for so long."""
         self._took.append(seconds)
 
-    def refusal(self, inside: int) -> ServerBusy:
-        """`Retry-After`: until all who wait now have had a slot, should their answers take as long as the last did."""
+    def refusal(self, inside: int, elapsed: Sequence[float] = ()) -> ServerBusy:
+        """`Retry-After`: until all who wait now have had a slot, should their answers take as long as the last did.
+
+        `elapsed`: seconds that the running answers have had their slots. They take longer than that, and so it counts
+        where it is more than the others took: the answers that run may be endless.
+        """
         waiting = inside - self._slots
         mean = sum(self._took) / len(self._took) if self._took else 0.0
+        mean = max(mean, max(elapsed, default=0.0))
         seconds = min(max(math.ceil(mean * (waiting + 1) / self._slots), 1), LONGEST_SECONDS)
         return ServerBusy(
             f"All {self._slots} slots are in use, and {waiting} requests wait for one: try again in {seconds} s.",

@@ -22,7 +22,7 @@ from server.conversation_store import StoredItem, split
 from server.cues import Cancelled, Cue, Unstored, failure
 from server.database import StoreError
 from server.entries import Missing
-from server.errors import ApiError
+from server.errors import ApiError, Unavailable
 from server.events import Event, Response
 from server.pulse import Pulse
 from server.replay import behind, opening, perform
@@ -53,7 +53,7 @@ class Patience(Struct, frozen=True):
 
     heartbeat: float
     """The longest silence before the first item; 0: any."""
-    linger: float
+    resume_window: float
     """How long a stored stream goes on without a reader."""
 
 
@@ -64,7 +64,7 @@ class Generation:
         self._order = order
         self._engine = engine
         self._archive = archive
-        self._linger = patience.linger
+        self._resume_window = patience.resume_window
         self._pulse = Pulse(patience.heartbeat, order.tells_progress, trio.current_time())
         self._stream = Stream(order.first)
         self._cues: list[Cue] = []
@@ -78,7 +78,8 @@ class Generation:
         self._readers = 0
         self._waiting = trio.lowlevel.ParkingLot()
         self._making = trio.CancelScope()
-        self._error: ApiError | None = None
+        self.error: ApiError | None = None
+        """Error that ended it from outside, or of the server itself."""
         self._begun = False
         self._since = math.inf
         """When it got its slot."""
@@ -94,8 +95,23 @@ class Generation:
         finally:
             self._readers -= 1
             if not self._readers and not self.response.background:
-                lingers = self._order.streamed and self.response.store
-                self._making.deadline = trio.current_time() + (self._linger if lingers else 0)
+                resumable = self._order.streamed and self.response.store
+                self._making.deadline = trio.current_time() + (self._resume_window if resumable else 0)
+
+    @property
+    def abandoned(self) -> bool:
+        """True if it ends since nobody reads it."""
+        return not self._readers and self._making.deadline <= trio.current_time()
+
+    @property
+    def waits(self) -> bool:
+        """True if it has no slot yet."""
+        return not self._order.answer.started
+
+    @property
+    def slot_seconds(self) -> float:
+        """Seconds since it got its slot; 0 without one."""
+        return max(trio.current_time() - self._since, 0.0) if self._order.answer.started else 0.0
 
     @property
     def forsaken(self) -> bool:
@@ -125,7 +141,7 @@ class Generation:
 
     def fail(self, error: ApiError) -> None:
         """Unless it is about to end by itself."""
-        self._error = error
+        self.error = error
         self._making.cancel()
 
     async def begin(self) -> bool:
@@ -166,13 +182,12 @@ class Generation:
             with self._making:
                 return await self._listen()
         except EngineStopped:
-            return failure(ApiError(STOPPING))
+            self.error = Unavailable(STOPPING)
         except Exception:
             log.exception("%s failed", self.response.id)
-            return failure(ApiError(MISTAKE))
-        if self._error is not None:
-            return failure(self._error)
-        return Cancelled(self._order.answer.usage if self._order.answer.started else None)
+            self.error = ApiError(MISTAKE)
+        usage = self._order.answer.usage if self._order.answer.started else None
+        return Cancelled(usage) if self.error is None else failure(self.error, usage)
 
     async def _listen(self) -> Cue:
         answer = self._order.answer

@@ -28,6 +28,7 @@ class Generations:
         self._running: dict[str, Generation] = {}
         self._unwritten: dict[str, Generation] = {}
         """The last of those, the oldest first: nobody has read them yet, perhaps."""
+        self._stopping = False
         self._nursery: trio.Nursery | None = None
 
     async def host(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -52,10 +53,11 @@ class Generations:
 
     def check(self) -> None:
         """Raises Unavailable where no other can be made now."""
-        if not self._engine.running:
+        if self._stopping or not self._engine.running:
             raise Unavailable(STOPPING)
         if self._gate.full(len(self._inside)) and self._forsaken() is None:
-            raise self._gate.refusal(len(self._inside))
+            elapsed = [each.slot_seconds for each in self._inside]
+            raise self._gate.refusal(len(self._inside), elapsed)
 
     @contextmanager
     def make(self, order: Order, *, anyway: bool = False) -> Iterator[Generation]:
@@ -83,10 +85,16 @@ class Generations:
         self._running[generation.response.id] = generation
         self._nursery.start_soon(self._run, generation)
 
-    def fail(self, error: ApiError) -> None:
-        """All of them."""
+    def fail(self, error: ApiError, waiting_only: bool = False) -> None:
+        """End all of them, or those that have no slot yet."""
         for generation in self._running.values():
-            generation.fail(error)
+            if generation.waits or not waiting_only:
+                generation.fail(error)
+
+    def stop_admitting(self) -> None:
+        """The server is about to stop: nothing is admitted any more, and what waits for a slot fails."""
+        self._stopping = True
+        self.fail(Unavailable(STOPPING), waiting_only=True)
 
     async def _run(self, generation: Generation) -> None:
         try:

@@ -6,20 +6,17 @@ stream goes to the kernel as it is, in a chunk put around it by hand, without a 
 
 import logging
 import os
-import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from typing import Any, TypeAlias
-from urllib.parse import unquote
 
 import h11
-import h11._abnf
-import h11._readers
 import trio
 
 from server.errors import Malformed
 from server.exchange import JSON, Receive, Scope, Send
+from server.head import HeadFilter, asgi_scope, check
 
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -37,11 +34,6 @@ MOST_TOLD = 200
 """Characters of what was wrong: it may be told with the line that it is about."""
 
 log = logging.getLogger("responsed.http")
-
-# h11 0.16 tries all ways to divide a run of blanks: one line with 60 kB of them, and a byte behind it that may not be
-# there, stops the event loop for ten seconds. Possessive, its patterns take what they can and never give it back.
-h11._readers.header_field_re = re.compile(h11._abnf.header_field.replace(r":[ \t]*", r":[ \t]*+").encode())
-h11._readers.chunk_header_re = re.compile(h11._abnf.chunk_header.replace(r";.*", r";[^\r\n]*+").encode())
 
 
 class Door:
@@ -77,6 +69,7 @@ class Connection:
         self._stream = stream
         self._door = door
         self._wire = h11.Connection(h11.SERVER)
+        self._head_filter = HeadFilter()
         self._method = b""
         self._unsent = b""
         """The head of the answer, until something of its body comes: both leave together."""
@@ -103,13 +96,30 @@ class Connection:
 
     async def _converse(self, client: tuple[str, int]) -> None:
         while (request := await self._request()) is not None:
-            await self._app(_scope(request, client), self._receive, self._send)
+            await self._app(asgi_scope(request, client), self._receive, self._send)
             await self._rest()
             done = self._wire.our_state is h11.DONE and self._wire.their_state is h11.DONE
             if self._gone.is_set() or not done:
                 return  # one of the two has said that this was the last, or not all that it had to say
-            self._wire.start_next_cycle()
+            self._next_cycle()
             await trio.lowlevel.checkpoint()  # thousands of requests may have come already
+
+    def _next_cycle(self) -> None:
+        """Begin with the next request, of which something may have come already."""
+        trailing, closed = self._wire.trailing_data
+        self._head_filter = HeadFilter()
+        if not trailing:
+            return self._wire.start_next_cycle()
+        self._wire = h11.Connection(h11.SERVER)
+        self._feed(trailing)
+        if closed:
+            self._wire.receive_data(b"")
+        return None
+
+    def _feed(self, data: bytes) -> None:
+        """Raises h11.RemoteProtocolError."""
+        if data := self._head_filter.feed(data, self._wire.their_state is h11.IDLE):
+            self._wire.receive_data(data)
 
     async def _request(self) -> h11.Request | None:
         """None where no more come. Raises h11.RemoteProtocolError."""
@@ -119,7 +129,7 @@ class Connection:
         if not isinstance(event, h11.Request):
             return None
         self._method = event.method
-        _check(event)
+        check(event)
         return event
 
     async def _receive(self) -> Mapping[str, Any]:
@@ -184,7 +194,10 @@ class Connection:
             data = await self._stream.receive_some(READ_BYTES)
         except trio.BrokenResourceError:
             data = b""
-        self._wire.receive_data(bytes(data))
+        if data:
+            self._feed(bytes(data))
+        else:
+            self._wire.receive_data(b"")
         return bool(data)
 
     async def _write(self, data: bytes) -> None:
@@ -232,31 +245,3 @@ class Connection:
             await self._stream.send_eof()
             while await self._stream.receive_some(READ_AHEAD):
                 pass
-
-
-def _check(request: h11.Request) -> None:
-    """What h11 takes and we don't. Raises h11.RemoteProtocolError."""
-    if not request.http_version.startswith(b"1."):
-        raise h11.RemoteProtocolError(f"HTTP/{request.http_version.decode()} is not spoken here", 505)
-    if {b"transfer-encoding", b"content-length"} <= {name for name, _ in request.headers}:
-        # RFC 9112, 6.1: whoever stands between us and the client may have believed the other one
-        raise h11.RemoteProtocolError("it has a Content-Length and a Transfer-Encoding")
-
-
-def _scope(request: h11.Request, client: tuple[str, int]) -> Scope:
-    target = request.target
-    if target[:7].lower() == b"http://":
-        target = b"/" + target[7:].partition(b"/")[2]
-    path, _, query = target.partition(b"?")
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": request.http_version.decode(),
-        "method": request.method.decode(),
-        "scheme": "http",
-        "path": unquote(path.decode()),
-        "raw_path": path,
-        "query_string": query,
-        "headers": list(request.headers),
-        "client": client,
-    }

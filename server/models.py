@@ -97,11 +97,21 @@ class Models:
         most: int | None = None,
         effort: str | None = None,
         tools: Sequence[Tool] = (),
+        least_bytes: int = 0,
     ) -> list[int]:
-        """The prompt; of more than `most` tokens only where the last turn alone has more (see `truncation`)."""
+        """The prompt; of more than `most` tokens only where the last turn alone has more (see `truncation`).
+
+        `least_bytes`: see `render`.
+        """
         if most is None:
-            return await self.render(messages, lambda said, tokens: tokens(said), 1, effort, tools)
+            return await self.render(messages, lambda said, tokens: tokens(said), 1, effort, tools, least_bytes)
+        messages = truncation.last_within(messages, self.most_bytes)
         return await self.render(messages, partial(truncation.fitted, most=most), RENDERINGS, effort, tools)
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes that a prompt in the context can have at most."""
+        return self.served.info.n_ctx * self.served.vocabulary.longest
 
     async def render(
         self,
@@ -110,13 +120,27 @@ class Models:
         times: int = 1,
         effort: str | None = None,
         tools: Sequence[Tool] = (),
+        least_bytes: int = 0,
     ) -> T:
         """What `how` makes of the messages with the template, which it may use some `times`; for the others see
         ChatTemplate.
 
-        Raises InvalidRequest where the template refuses.
+        Raises InvalidRequest where the template refuses, and for messages of more bytes than the context can hold,
+        but at least `least_bytes`.
         """
-        render = partial(how, messages, partial(self.served.template.prompt, effort=effort, tools=tools))
+        prompt = partial(self.served.template.prompt, effort=effort, tools=tools)
+
+        def bounded(said: Sequence[Message]) -> list[int]:
+            if (size := sum(map(truncation.size, said))) > max(self.most_bytes, least_bytes):
+                raise InvalidRequest(
+                    f"The input has {size} bytes, and the model's context holds {self.served.info.n_ctx} tokens. "
+                    "Shorten the input, or start the server with a larger --context.",
+                    param="input",
+                    code="context_length_exceeded",
+                )
+            return prompt(said)
+
+        render = partial(how, messages, bounded)
         characters = sum(map(_characters, messages)) + sum(len(tool.parameters) for tool in tools)
         try:
             if characters * times > LONG_CHARACTERS:

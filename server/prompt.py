@@ -86,6 +86,8 @@ def sampling(request: Request, default: Sampling) -> Sampling:
     wished = {field: getattr(request, field) for field in Sampling.__struct_fields__}
     if request.repeat_penalty is None:
         wished["repeat_penalty"] = request.repetition_penalty
+    if wished["top_k"] == -1:
+        wished["top_k"] = 0
     return msgspec.structs.replace(default, **{k: v for k, v in wished.items() if v is not None})
 
 

@@ -13,6 +13,7 @@ from engine import ChatTemplate, Engine, Message, Sampling
 from server import conversations, formats, items, prompt, schema, sse
 from server.answer import Answer
 from server.archive import Archive
+from server.bodies import Bodies
 from server.config import Config
 from server.entries import Missing
 from server.errors import ApiError, InvalidRequest, NotHeld, Unavailable
@@ -47,9 +48,16 @@ class Asked(Struct, frozen=True):
 
 class Responses:
     def __init__(
-        self, config: Config, engine: Engine, models: Models, generations: Generations, archive: Archive | None
+        self,
+        config: Config,
+        engine: Engine,
+        models: Models,
+        bodies: Bodies,
+        generations: Generations,
+        archive: Archive | None,
     ) -> None:
         self._config = config
+        self._bodies = bodies
         self._engine = engine
         self._models = models
         self._generations = generations
@@ -77,7 +85,7 @@ class Responses:
 
     async def asked(self, exchange: Exchange) -> Asked:
         """Raises ApiError."""
-        body = await exchange.body(self._config.max_body_bytes, self._config.body_gap_seconds)
+        body = await self._bodies.read(exchange)
         request = schema.decode(body)
         fields = [f"field {name}" for name in schema.skipped_fields(body)]
         self._models.resolve(request.model)
@@ -88,10 +96,12 @@ class Responses:
         self.notice([*fields, *prompt.not_included(request), *conversation.skipped, *toolbox.skipped])
         return Asked(request, conversation.messages, root, toolbox)
 
-    async def tokens(self, request: Request, messages: Sequence[Message], toolbox: Toolbox = NO_TOOLS) -> list[int]:
-        """What is evaluated. Raises InvalidRequest."""
+    async def tokens(
+        self, request: Request, messages: Sequence[Message], toolbox: Toolbox = NO_TOOLS, least_bytes: int = 0
+    ) -> list[int]:
+        """What is evaluated. `least_bytes`: see `Models.render`. Raises InvalidRequest."""
         most = prompt.most(request, self._models.served.info.n_ctx)
-        return await self._models.tokens(messages, most, prompt.effort(request), toolbox.tools)
+        return await self._models.tokens(messages, most, prompt.effort(request), toolbox.tools, least_bytes)
 
     async def _leave_alone(self, exchange: Exchange, generation: Generation, streamed: bool) -> None:
         if not await generation.begin():
@@ -110,7 +120,11 @@ class Responses:
                 self._generations.start(generation)
                 await generation.ended.wait()
         if not generation.ended.is_set():
+            exchange.outcome = "cancelled"
             raise HungUp
+        exchange.outcome = generation.response.status
+        if generation.error is not None:
+            raise generation.error
         if (error := generation.response.error) is not None:
             raise (NotHeld if error.code == NotHeld.code else ApiError)(error.message)
         return generation.response

@@ -33,12 +33,20 @@ class Routes:
             if (match := route.pattern.fullmatch(path)) is not None:
                 break
         else:
-            raise NotFound(f"There is nothing at {path}.")
+            raise NotFound(f"There is nothing at {path}{self._meant(path)}.")
         allow = ", ".join([*route.handlers, "OPTIONS"])
         handler = route.handlers.get(method)
         if handler is None and method != "OPTIONS":
             raise MethodNotAllowed(f"{method} is not for {path}; use {allow}.", allow=allow)
         return handler, match.groups(), allow
+
+    def _meant(self, path: str) -> str:
+        """The path that is there without a slash at the end, or with `/v1` before it."""
+        bare = "/" + path.strip("/")
+        for meant in (bare, f"/v1{bare}", bare.removeprefix("/v1")):
+            if meant != path and any(route.pattern.fullmatch(meant) for route in self._routes):
+                return f"; {meant} is there"
+        return ""
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -23,10 +23,12 @@ Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
 RepeatPenalty: TypeAlias = Annotated[float, Meta(gt=0, le=10)]
 Window: TypeAlias = Annotated[int, Meta(ge=-1, le=1_000_000)]
 LogitBias: TypeAlias = dict[Annotated[int, Meta(ge=0)], Annotated[float, Meta(ge=-100, le=100)]]
-TopK: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
+TopK: TypeAlias = Annotated[int, Meta(ge=-1, le=1_000_000)]
 Top: TypeAlias = Annotated[int, Meta(ge=0, le=20)]
 Seed: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
+Limit: TypeAlias = Annotated[int, Meta(ge=-1)]
+"""-1 is no limit, as llama.cpp and vLLM have it; `limited` refuses 0."""
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Metadata: TypeAlias = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
@@ -76,7 +78,7 @@ class Request(Struct, frozen=True):
     stop: Stops | None = None
     include: list[str] | None = None
     top_logprobs: Top | None = None
-    max_output_tokens: Count | None = None
+    max_output_tokens: Limit | None = None
     truncation: Literal["auto", "disabled"] | None = None
     text: TextWish | None = None
     metadata: Metadata | None = None
@@ -199,7 +201,7 @@ MOVED = {
 
 def decode(body: bytes) -> Request:
     """Raises InvalidRequest, naming the field."""
-    request = read(body, _request)
+    request = limited(read(body, _request), "max_output_tokens")
     if request.prompt != NULL:
         raise InvalidRequest(
             "There are no prompt templates here: send their text as `instructions` and `input`.", param="prompt"
@@ -208,14 +210,24 @@ def decode(body: bytes) -> Request:
 
 
 def read(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """A whole body. Raises InvalidRequest, naming the field."""
-    if not body.strip():
+    """A whole body, as `bodies` cleans it. Raises InvalidRequest, naming the field."""
+    if not body:
         raise InvalidRequest("The body is empty: send a JSON object.")
-    try:
-        body.decode()  # msgspec does not look into the texts that it skips
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"The body is not UTF-8: byte {error.start} is {body[error.start]:#04x}.") from error
     return _decode(decoder, body, "")
+
+
+S = TypeVar("S", bound=Struct)
+
+
+def limited(request: S, *fields: str) -> S:
+    """The request with None for limits of -1. Raises InvalidRequest for a limit of 0."""
+    for field in fields:
+        limit = getattr(request, field)
+        if limit == 0:
+            raise InvalidRequest(f"Expected `int` >= 1 in `{field}`.", param=field)
+        if limit == -1:
+            request = msgspec.structs.replace(request, **{field: None})
+    return request
 
 
 def query(parameters: Mapping[str, str], kind: type[T]) -> T:

@@ -92,6 +92,10 @@ NAMES = Kind(_full, "names", several=True, metavar="NAME")
 COUNT, SOME, SLOTS, PORT = _whole(0, 1 << 20), _whole(1, 1 << 20), _whole(1, 64), _whole(0, 65535)
 
 
+def _flag(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
+
+
 class Setting(Struct, frozen=True):
     key: str
     """In a file; the flag and the variable are made of it."""
@@ -100,6 +104,8 @@ class Setting(Struct, frozen=True):
     """`{}` stands for the default."""
     field: str = ""
     """Config's, where it is not the key."""
+    former: str = ""
+    """A key of earlier versions that still works."""
 
     @property
     def name(self) -> str:
@@ -107,7 +113,11 @@ class Setting(Struct, frozen=True):
 
     @property
     def flag(self) -> str:
-        return f"--{self.key.replace('_', '-')}"
+        return _flag(self.key)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return (self.flag, _flag(self.former)) if self.former else (self.flag,)
 
     @property
     def variable(self) -> str:
@@ -118,6 +128,13 @@ SETTINGS = (
     Setting("model", TEXT, "a GGUF file, or a name of `responsed models` (default: {})"),
     Setting("host", TEXT, "address to listen on (default: {})"),
     Setting("port", PORT, "0: any free one (default: {})"),
+    Setting(
+        "allow_host",
+        NAMES,
+        "a name that this server has in Host headers, beside localhost and addresses",
+        "allow_hosts",
+    ),
+    Setting("allow_origin", NAMES, "an origin whose web pages may call this server; '*': any", "allow_origins"),
     Setting("threads", COUNT, "for the model (default: one less than the cores; see `responsed tune`)"),
     Setting("slots", SLOTS, "answers at the same time (default: {})"),
     Setting("queue", COUNT, "requests that may wait for a slot; others get a 503 (default: {})"),
@@ -131,7 +148,14 @@ SETTINGS = (
     Setting("store_responses", SOME, "kept at most, conversations included (default: {})"),
     Setting("store_megabytes", SOME, "of stored responses (default: {})"),
     Setting("store_days", SOME, "after its last use a stored response goes (default: {})"),
-    Setting("linger", _seconds(3600), "for a stored stream without its client (default: {})", "linger_seconds"),
+    Setting(
+        "resume_window",
+        _seconds(3600),
+        "seconds for which a stored stream goes on after its client has left (default: {})",
+        "resume_window_seconds",
+        former="linger",
+    ),
+    Setting("max_body_megabytes", SOME, "megabytes of a request body (default: {})"),
     Setting("heartbeat", _seconds(3600), "longest silence before a first token (default: {})", "heartbeat_seconds"),
     Setting("reasoning_events", _one_of(REASONING_EVENTS), "whose names the events of reasoning have (default: {})"),
     Setting("warm_megabytes", COUNT, "of KV cache kept over a restart; 0: none (default: {})"),
@@ -161,7 +185,8 @@ def add_flags(parser: argparse.ArgumentParser, *keys: str) -> None:
     for setting in SETTINGS:
         if not keys or setting.key in keys:
             parser.add_argument(
-                setting.flag,
+                *setting.flags,
+                dest=setting.key,
                 type=_flag_type(setting.kind),
                 action="append" if setting.kind.several else "store",
                 metavar=setting.kind.metavar,
@@ -218,7 +243,7 @@ def _of_flags(flags: argparse.Namespace) -> Iterator[Value]:
 
 
 def _of_environment(environ: Mapping[str, str]) -> Iterator[Value]:
-    known = {setting.variable: setting for setting in SETTINGS}
+    known = {f"{PREFIX}{key.upper()}": setting for key, setting in _by_key().items()}
     for name, text in environ.items():
         if name.startswith(PREFIX) and name != configfile.VARIABLE and text:
             with _at(name):
@@ -228,12 +253,16 @@ def _of_environment(environ: Mapping[str, str]) -> Iterator[Value]:
 
 
 def _of_file(path: Path) -> Iterator[Value]:
-    known = {setting.key: setting for setting in SETTINGS}
+    known = _by_key()
     for key, raw in configfile.read(path).items():
         with _at(f"{path}: {key}"):
             setting = _find(known, key)
             value = setting.kind.check(raw)
         yield Value(setting, value, str(path))
+
+
+def _by_key() -> dict[str, Setting]:
+    return {key: setting for setting in SETTINGS for key in (setting.former, setting.key) if key}
 
 
 def _find(known: Mapping[str, Setting], name: str) -> Setting:

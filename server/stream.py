@@ -129,8 +129,8 @@ class Stream:
                 yield from self._end(cue)
             case Cancelled(usage):
                 yield from self._cancel(usage)
-            case Failure(error):
-                yield from self._fail(error)
+            case Failure(error, usage):
+                yield from self._fail(error, usage)
 
     def _end(self, end: End) -> Iterator[Event]:
         """An answer without anything still has its message."""
@@ -151,10 +151,11 @@ class Stream:
         self.response = replace(self.response, status="cancelled", usage=usage)
         yield ResponseIncomplete(self._number(), self.response)
 
-    def _fail(self, error: ErrorPayload) -> Iterator[Event]:
-        """The error, then `response.failed` (Open Responses, "Errors"). What was begun is left out."""
+    def _fail(self, error: ErrorPayload, usage: Usage | None) -> Iterator[Event]:
+        """The error, then `response.failed` (Open Responses, "Errors"). An item that was begun ends incomplete."""
+        yield from self._closed("incomplete")
         info = ErrorInfo(error.code or error.type, error.message)
-        self.response = replace(self.response, status="failed", error=info)
+        self.response = replace(self.response, status="failed", error=info, usage=usage)
         yield Error(self._number(), error.message, error.code, error.param, error)
         yield ResponseFailed(self._number(), self.response)
 

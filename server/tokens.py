@@ -6,6 +6,9 @@ from msgspec import Struct
 from server.exchange import Exchange
 from server.responses import Responses
 
+COUNTED_BYTES = 1 << 20
+"""Bytes of a prompt that are counted though they cannot fit into the context; more would stop everybody for seconds."""
+
 
 class InputTokens(Struct, frozen=True):
     input_tokens: int
@@ -19,5 +22,5 @@ class Tokens:
     async def count(self, exchange: Exchange) -> None:
         """More than the context holds is no error: to find that out is what it is asked for."""
         asked = await self._responses.asked(exchange)
-        tokens = await self._responses.tokens(asked.request, asked.messages, asked.toolbox)
+        tokens = await self._responses.tokens(asked.request, asked.messages, asked.toolbox, COUNTED_BYTES)
         await exchange.answer(200, msgspec.json.encode(InputTokens(len(tokens))))

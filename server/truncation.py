@@ -4,6 +4,7 @@ More goes than must: whole quarters of the room. So the next turns begin where t
 in the KV cache, instead of evaluating all that is left once more for every turn.
 """
 
+import itertools
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -65,6 +66,35 @@ def beginning(messages: Sequence[Message], tokens: Tokens, most: int, least: int
     fitting = bisect_left(ends, True, key=exceeds)
     end = ends[max(fitting - 1, 0)] if ends else len(messages)
     return end, prompts[end]
+
+
+def last_within(messages: Sequence[Message], most: int) -> Sequence[Message]:
+    """Without the oldest turns, until the rest has `most` bytes or is the last turn. System messages at the beginning
+    stay. Bytes are counted without rendering or tokenizing anything."""
+    leading, starts = _turns(messages)
+    sizes = [size(message) for message in messages]
+    left = sum(sizes)
+    begin = leading
+    for start in starts[1:]:
+        if left <= most:
+            break
+        left -= sum(sizes[begin:start])
+        begin = start
+    return messages if begin == leading else [*messages[:leading], *messages[begin:]]
+
+
+def first_within(messages: Sequence[Message], most: int, least: int) -> Sequence[Message]:
+    """The first turns that have `most` bytes together; they are more than `least` messages, whatever that takes."""
+    _, starts = _turns(messages)
+    ends = [end for end in (*starts[1:], len(messages)) if end > least]
+    sizes = list(itertools.accumulate(map(size, messages)))
+    fitting = [end for end in ends if sizes[end - 1] <= most]
+    return messages[: max(fitting, default=min(ends, default=len(messages)))]
+
+
+def size(message: Message) -> int:
+    """Bytes that a template puts into the prompt, white space at the ends and earlier thoughts aside."""
+    return len(message.content.strip().encode()) + sum(len(call.arguments) for call in message.calls)
 
 
 def _turns(messages: Sequence[Message]) -> tuple[int, list[int]]:

@@ -229,6 +229,9 @@ class Client:
     async def send(self, data: bytes) -> None:
         await self._stream.send_all(data)
 
+    async def half_close(self) -> None:
+        await self._stream.send_eof()
+
     async def request(self, method: str, path: str, body: bytes | None = None, *headers: str) -> None:
         await self.send(request(method, path, body, *headers))
 
@@ -316,9 +319,11 @@ class Client:
 
 
 def request(method: str, path: str, body: bytes | None = None, *headers: str) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "Host: test", *headers]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers]
+    if method == "POST":
+        lines.append("Content-Type: application/json")
     if body is not None:
-        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
 
 

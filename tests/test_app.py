@@ -202,6 +202,10 @@ async def test_as_many_as_there_are_slots_take_turns() -> None:
 # HTTP
 
 
+def meant(path: str, other: str) -> dict[str, Any]:
+    return error(f"There is nothing at {path}; {other} is there.", None, "not_found")
+
+
 Check = tuple[str, str, int, dict[str, str], Any]
 PLAIN: list[Check] = [
     ("GET", "/health", 200, {"content-type": "application/json"}, {"status": "ok"}),
@@ -225,7 +229,10 @@ PLAIN: list[Check] = [
     ("OPTIONS", "/v1/responses/x", 204, {"allow": "GET, DELETE, OPTIONS"}, None),
     ("OPTIONS", "/v1/responses/x/cancel", 204, {"allow": "POST, OPTIONS"}, None),
     ("GET", "/v1/responses/x/input_items", 404, {}, error("There is no response 'x' here.", None, "not_found")),
-    ("GET", "/v1/responses/", 404, {}, error("There is nothing at /v1/responses/.", None, "not_found")),
+    ("GET", "/v1/responses/", 404, {}, meant("/v1/responses/", "/v1/responses")),
+    ("POST", "/responses", 404, {}, meant("/responses", "/v1/responses")),
+    ("GET", "/v1/health", 404, {}, error("There is nothing at /v1/health; /health is there.", None, "not_found")),
+    ("GET", "/models/", 404, {}, error("There is nothing at /models/; /v1/models is there.", None, "not_found")),
     ("GET", "/v1/responses/x/y", 404, {}, error("There is nothing at /v1/responses/x/y.", None, "not_found")),
     (
         "POST", "/v1/responses/x", 405, {"allow": "GET, DELETE, OPTIONS"},
@@ -297,7 +304,10 @@ async def test_a_client_that_wants_the_connection_closed_gets_a_whole_stream() -
 async def test_http_1_0(stream: bool) -> None:
     body = encode(input="Hi", stream=stream)
     async with served() as running, await Client.to(running) as client:
-        await client.send(b"POST /v1/responses HTTP/1.0\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        await client.send(
+            b"POST /v1/responses HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(body), body)
+        )
         answer = await client.answer()
         assert "transfer-encoding" not in answer.headers
         assert (answer.status, answer.text, await client.rest()) == (200, "Hi", b"")
@@ -317,7 +327,7 @@ async def test_a_chunked_upload() -> None:
     body = encode(input="Hi", stream=True)
     pieces = [body[:1], body[1:20], body[20:]]
     async with served() as running, await Client.to(running) as client:
-        await client.send(b"POST /v1/responses HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await client.send(request("POST", "/v1/responses", None, "Transfer-Encoding: chunked"))
         for piece in pieces:
             await client.send(b"%x\r\n%b\r\n" % (len(piece), piece))
             await trio.testing.wait_all_tasks_blocked()
@@ -416,8 +426,8 @@ async def test_the_log_has_one_line_a_request_whatever_is_in_it(caplog: pytest.L
     lines = [re.sub(r"^req_\w+|[\d.]+(?= ms)", "*", record.getMessage()) for record in caplog.records]
     assert sorted(lines) == [
         "* GET /%0aCRITICAL%20forged 404 * ms",
-        "* POST /v1/responses 200 * ms",
-        "* POST /v1/responses 200 * ms",
+        "* POST /v1/responses 200 completed * ms",
+        "* POST /v1/responses 200 completed * ms",
         "skipped, here and from now on: 'field field\\nforged'",
         "skipped, here and from now on: 'item a\\nb'",
     ]
@@ -427,7 +437,7 @@ async def test_the_log_has_one_line_a_request_whatever_is_in_it(caplog: pytest.L
 
 
 async def test_413_reaches_a_client_that_is_still_sending() -> None:
-    async with served(max_body_bytes=1000) as running, await Client.to(running) as client:
+    async with served(max_body_megabytes=0.001) as running, await Client.to(running) as client:
         too_long = request("POST", "/v1/responses", b" " * 10_000_000)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.send, too_long)
@@ -441,7 +451,7 @@ async def test_413_reaches_a_client_that_is_still_sending() -> None:
 
 
 async def test_clients_that_leave_in_the_middle_of_a_413_leave_nothing_behind() -> None:
-    async with served(max_body_bytes=1000) as running:
+    async with served(max_body_megabytes=0.001) as running:
         before = trio.lowlevel.current_statistics().tasks_living
         for _ in range(12):
             async with await Client.to(running) as client:
@@ -462,7 +472,8 @@ async def test_an_answer_does_not_wait_for_a_body_that_nobody_needs() -> None:
             ("GET /health", 200),
         ):
             async with await Client.to(running) as client:
-                await client.send(f"{head} HTTP/1.1\r\nHost: test\r\nContent-Length: 999\r\n\r\n{{".encode())
+                method, path = head.split()
+                await client.send(request(method, path, None, "Content-Length: 999") + b"{")
                 answer = await client.answer()
             assert (head, answer.status) == (head, status)
             if status == 408:
@@ -487,9 +498,11 @@ async def test_too_long_a_prompt_is_refused_before_anything_else_happens(n: int,
     async with served(ScriptedModel(n_ctx=60)) as running:
         answer = await post(running, input="x" * n, stream=stream)
         assert (answer.status, answer.headers["content-type"]) == (400, "application/json")
+        has = f"{n + 2} tokens, and the model's context holds 60. "
+        if n > 1000:  # so many that nothing is tokenized to know it
+            has = f"{n} bytes, and the model's context holds 60 tokens. "
         assert answer.json == error(
-            f"The input has {n + 2} tokens, and the model's context holds 60. "
-            "Shorten the input, or start the server with a larger --context.",
+            f"The input has {has}Shorten the input, or start the server with a larger --context.",
             "input",
             "context_length_exceeded",
         )
@@ -597,6 +610,7 @@ async def test_a_fault_in_mid_stream_is_told_and_the_server_goes_on(call: int) -
         answer = await post(running, input="die", stream=True)
         assert (await post(running, input="Hi")).text == "Hi"
     begun = ["response.output_item.added", "response.content_part.added", *["response.output_text.delta"] * 2]
+    begun += ["response.output_text.done", "response.content_part.done", "response.output_item.done"]
     assert types(answer.events) == [*OPENING, *(begun if call == 3 else []), "error", "response.failed"]
     fault, failed = answer.events[-2:]
     assert fault["error"] == server_error("the model broke")["error"]

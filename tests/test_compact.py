@@ -147,8 +147,8 @@ async def test_a_model_that_writes_nothing_has_compacted_nothing() -> None:
     async with served(ScriptedModel(lambda message: b" ")) as running:
         failed = await compact(running, input=TALK)
     message = "The model wrote no summary; nothing was compacted."
-    error = {"message": message, "type": "server_error", "param": None, "code": "server_error"}
-    assert seen(failed) == (500, {"error": error})
+    error = {"message": message, "type": "server_error", "param": None, "code": "unavailable"}
+    assert seen(failed) == (503, {"error": error})
 
 
 WRONG: list[dict[str, Any]] = [
@@ -193,8 +193,8 @@ async def test_the_end_of_the_server_is_told(tmp_path: Path) -> None:
         running.app.stop()
         model.go()
         failed = await client.answer()
-    error = {"message": "The server is shutting down.", "type": "server_error", "param": None, "code": "server_error"}
-    assert seen(failed) == (500, {"error": error})
+    error = {"message": "The server is shutting down.", "type": "server_error", "param": None, "code": "unavailable"}
+    assert seen(failed) == (503, {"error": error})
 
 
 def compacted_and_gone_on(url: str) -> tuple[CompactedResponse, Response]:

@@ -133,13 +133,13 @@ PARTS: dict[str, tuple[Sequence[Message], int, int]] = {
 
 @pytest.mark.parametrize(("left", "n_ctx", "count"), PARTS.values(), ids=PARTS)
 def test_as_much_is_summarised_as_fits(left: Sequence[Message], n_ctx: int, count: int) -> None:
-    assert compaction.part(left, tokens, n_ctx) == (count, tokens(compaction.asking(left[:count])))
+    assert compaction.part(left, tokens, n_ctx, 1 << 30) == (count, tokens(compaction.asking(left[:count])))
 
 
 @pytest.mark.parametrize("left", [users("aaa"), (*users("aaa"), *users("b")), (summary.told("S"), *users("a"))])
 def test_a_turn_that_is_too_long_is_refused(left: Sequence[Message]) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        compaction.part(left, tokens, 4)
+        compaction.part(left, tokens, 4, 1 << 30)
     assert (caught.value.param, caught.value.code) == ("input", "context_length_exceeded")
 
 

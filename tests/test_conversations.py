@@ -518,7 +518,7 @@ async def test_what_ends_early_is_in_the_conversation_and_what_fails_is_not(tmp_
 @pytest.mark.parametrize("store", [True, False])
 async def test_a_client_that_leaves_has_said_what_it_said(store: bool, tmp_path: Path) -> None:
     model = PacedModel(n_slots=1)
-    async with served(model, state=tmp_path, linger_seconds=0.0) as running:
+    async with served(model, state=tmp_path, resume_window_seconds=0.0) as running:
         made = await make(running)
         async with await Client.to(running) as client:
             model.hold()

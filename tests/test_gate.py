@@ -153,7 +153,7 @@ async def test_who_leaves_the_queue_makes_room(stream: bool) -> None:
 async def test_a_stored_stream_that_waits_without_its_client_gives_way_where_room_is_needed(tmp_path: Path) -> None:
     """It would go on for a while, in case the client comes back; but one who is here goes before."""
     model = PacedModel(n_slots=1)
-    async with served(model, state=tmp_path, queue=1) as running:
+    async with served(model, state=tmp_path, queue=1, resume_window_seconds=60.0) as running:
         clients = await fill(running, model, waiting=0)
         async with await Client.to(running) as leaves:
             await leaves.create(input="no", stream=True)

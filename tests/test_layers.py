@@ -140,24 +140,26 @@ DRAWN = {
     ),
     "server.generations": "engine archive busy errors gate generation",
     "server.follow": "errors events exchange generation sse",
-    "server.chats": "chat chat_schema completion config exchange follow generations models prompt responses",
+    "server.chats": "bodies chat chat_schema completion exchange follow generations models prompt responses",
     "server.conversations": (
-        "engine archive config conversation_schema conversation_store entries errors exchange items reading references "
-        "schema"
+        "archive bodies config conversation_schema conversation_store engine entries errors exchange items reading "
+        "references schema"
     ),
     "server.references": "archive errors items reading schema",
     "server.responses": (
-        "engine answer archive config conversations entries errors events exchange follow formats generation "
-        "generations holding interpreter items models prompt references schema sse tools"
+        "answer archive bodies config conversations engine entries errors events exchange follow formats "
+        "generation generations holding interpreter items models prompt references schema sse tools"
     ),
     "server.tokens": "exchange responses",
     "server.compact": "compaction events exchange generations models responses",
     "server.kept": "engine archive errors exchange follow generations items replay schema sse store",
+    "server.access": "errors",
+    "server.bodies": "errors exchange",
     "server.app": (
-        "engine archive busy chats compact config conversations database errors exchange gate generation generations "
-        "kept models responses routes sse tokens"
+        "access archive bodies busy chats compact config conversations database engine errors exchange gate "
+        "generation generations kept models responses routes sse tokens"
     ),
-    "server.http": "errors exchange",
+    "server.http": "errors exchange head",
     "server.acceptor": "http",
     "server.daemon": "engine acceptor app config service",
     "server.commands": "engine engine.backends engine.gguf engine.library progress",
@@ -173,13 +175,14 @@ DRAWN = {
         "engine engine.library engine.quantiser app archive commands config configfile daemon database entries models "
         "replay service settings store tune"
     ),
+    "server.head": "exchange",
 }
 """Module -> modules of ours that it imports; those of its own package by their last name."""
 
 ALONE = {
     "ctransformers": {"engine.ctrans"},
     "ctypes": {"engine.ctrans", "engine.libllama", "engine.llamacpp", "engine.quantiser"},
-    "h11": {"server.http"},
+    "h11": {"server.head", "server.http"},
     "hypercorn": {"server.acceptor"},
     "llguidance": {"engine.grammar"},
     "minijinja": {"engine.template"},
@@ -192,11 +195,13 @@ ALONE = {
         "server.__main__",
         "server.app",
         "server.archive",
+        "server.bodies",
         "server.busy",
         "server.acceptor",
         "server.http",
         "server.daemon",
         "server.exchange",
+        "server.follow",
         "server.generation",
         "server.generations",
         "server.kept",

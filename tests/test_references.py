@@ -130,7 +130,7 @@ async def test_without_a_store_there_is_nothing_to_refer_to() -> None:
 
 
 async def test_small_references_cannot_stand_for_more_than_a_body_may_have(tmp_path: Path) -> None:
-    async with served(state=tmp_path, max_body_bytes=2000) as running:
+    async with served(state=tmp_path, max_body_megabytes=0.002) as running:
         first = (await post(running, input="x" * 900)).json
         item_id = first["output"][0]["id"]
         assert (await post(running, input=[reference(item_id)])).status == 200

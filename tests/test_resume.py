@@ -27,6 +27,7 @@ from tests.helpers import (
     open_store,
     post,
     served,
+    text,
     types,
 )
 
@@ -79,7 +80,7 @@ async def test_a_stream_with_a_fault_ends_so_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("background", [True, False])
 async def test_while_it_runs(background: bool, tmp_path: Path) -> None:
     model = PacedModel()
-    async with served(model, state=tmp_path) as running, await Client.to(running) as other:
+    async with served(model, state=tmp_path, resume_window_seconds=60.0) as running, await Client.to(running) as other:
         model.hold()
         async with await Client.to(running) as client:
             await client.create(input="Hello, world", stream=True, background=background)
@@ -176,7 +177,7 @@ async def drop(running: Running, model: PacedModel, **body: object) -> str:
 
 async def test_a_stored_stream_goes_on_without_its_client(tmp_path: Path) -> None:
     model = PacedModel()
-    async with served(model, state=tmp_path) as running:
+    async with served(model, state=tmp_path, resume_window_seconds=60.0) as running:
         response_id = await drop(running, model)
         model.go()
         await running.app.quiet()
@@ -185,7 +186,7 @@ async def test_a_stored_stream_goes_on_without_its_client(tmp_path: Path) -> Non
 
 async def test_but_not_for_ever(tmp_path: Path) -> None:
     model = PacedModel()
-    async with served(model, state=tmp_path, linger_seconds=0.05) as running:
+    async with served(model, state=tmp_path, resume_window_seconds=0.05) as running:
         response_id = await drop(running, model)
         await running.app.quiet()
         model.go()
@@ -195,7 +196,7 @@ async def test_but_not_for_ever(tmp_path: Path) -> None:
 
 async def test_who_takes_it_up_again_keeps_it_alive(tmp_path: Path) -> None:
     model = PacedModel()
-    async with served(model, state=tmp_path, linger_seconds=0.5) as running, await Client.to(running) as client:
+    async with served(model, state=tmp_path, resume_window_seconds=0.5) as running, await Client.to(running) as client:
         response_id = await drop(running, model)
         await client.request("GET", f"/v1/responses/{response_id}?stream=true")
         await client.head()
@@ -300,7 +301,7 @@ async def test_a_background_stream_begins_queued(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_background_response_goes_on_without_its_client(stream: bool, tmp_path: Path) -> None:
     model = PacedModel()
-    async with served(model, state=tmp_path, linger_seconds=0.0) as running:
+    async with served(model, state=tmp_path, resume_window_seconds=0.0) as running:
         model.hold()
         async with await Client.to(running) as client:
             await client.create(input="Hello", background=True, stream=stream)
@@ -446,3 +447,83 @@ async def test_who_asks_for_it_sees_how_much_of_the_prompt_is_read(tmp_path: Pat
         assert found[0] == {"total": 2002, "cached": 0, "processed": found[0]["processed"]}
         assert 0 < found[0]["processed"] < 2002
         assert (await again(running, response_id)).body == body
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("store", [True, False])
+async def test_client_that_leaves_ends_its_response_within_a_step(tmp_path: Path, stream: bool, store: bool) -> None:
+    """OpenAI: "terminate the connection to cancel". Only `background: true` goes on."""
+    model = PacedModel(n_slots=1)
+    async with served(model, state=tmp_path) as running:
+        async with await Client.to(running) as client:
+            model.hold()
+            await client.create(input="leaves" * 100, stream=stream, store=store)
+            await model.wait_begun(1)
+        await running.app.quiet()
+        begun = len(model.decoded)
+        model.go()
+        assert (await post(running, input="Hi")).text == "Hi"
+    assert len([chunk for chunk in model.decoded[begun:] if ord("v") in chunk.tokens]) <= 1
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_client_that_leaves_while_queued_frees_its_place(tmp_path: Path, stored: bool) -> None:
+    model = PacedModel(n_slots=1)
+    async with served(model, state=tmp_path, queue=1) as running, await Client.to(running) as first:
+        model.hold()
+        await first.create(input="first")
+        await model.wait_begun(1)
+        async with await Client.to(running) as leaves:
+            await leaves.create(input="leaves", stream=True, store=stored)
+            response_id, _ = await leaves.created()
+        async with await Client.to(running) as second:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            if stored:
+                assert await status(running, response_id) == "cancelled"
+            await second.create(input="second")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            model.go()
+            assert [(await client.answer()).text for client in (first, second)] == ["first", "second"]
+
+
+async def test_client_that_closes_its_own_direction_gets_the_terminal_event(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "responsed.http")
+    model = PacedModel()
+    async with served(model, state=tmp_path) as running, await Client.to(running) as client:
+        model.hold()
+        await client.create(input="Hello", stream=True)
+        response_id, body = await client.created()
+        model.allow(2)
+        body += await client.frame(DELTA)
+        await client.half_close()
+        await running.app.quiet()
+        model.go()
+        body += await client.rest_of_stream()
+        last = wire.events(body)[-1]
+        assert (last["type"], last["response"]["status"]) == ("response.incomplete", "cancelled")
+        assert body.endswith(b"data: [DONE]\n\n")
+        assert last["response"] == (await get(running, f"/v1/responses/{response_id}")).json
+    assert any("/v1/responses 200 cancelled" in record.getMessage() for record in caplog.records)
+
+
+async def test_stored_response_that_a_shutdown_ends_has_everything_that_its_client_read(tmp_path: Path) -> None:
+    model = PacedModel()
+    async with served(model, state=tmp_path, grace_seconds=0.0) as running, await Client.to(running) as client:
+        model.hold()
+        await client.create(input="Hello", stream=True)
+        response_id, body = await client.created()
+        model.allow(3)
+        while body.count(b"event: " + DELTA.encode()) < 2:
+            body += await client.chunk()
+        await model.wait_begun(4)
+        running.app.stop()
+        model.go()
+        body += await client.rest_of_stream()
+    events = wire.events(body)
+    read = "".join(event["delta"] for event in events if event["type"] == DELTA)
+    async with served(state=tmp_path) as running:
+        found = (await get(running, f"/v1/responses/{response_id}")).json
+    assert (found["status"], text(found), found) == ("failed", read, events[-1]["response"])
+    assert found["usage"]["output_tokens"] >= len(read) > 0

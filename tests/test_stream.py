@@ -141,10 +141,14 @@ def incomplete(text: str, usage: Usage) -> list[Numberless]:
     return [*closed(message), lambda n: ResponseIncomplete(n, response)]
 
 
-def failed(message: str) -> list[Numberless]:
+def failed(message: str, text: str = "", usage: Usage | None = None) -> list[Numberless]:
     payload = ErrorPayload("server_error", "server_error", message, None)
-    response = replace(RESPONSE, status="failed", error=ErrorInfo("server_error", message))
+    messages = (Message(ITEM, "incomplete", (OutputText(text),)),) if text else ()
+    response = replace(
+        RESPONSE, status="failed", error=ErrorInfo("server_error", message), output=messages, usage=usage
+    )
     return [
+        *itertools.chain.from_iterable(map(closed, messages)),
         lambda n: Error(n, message, "server_error", None, payload),
         lambda n: ResponseFailed(n, response),
     ]
@@ -179,7 +183,7 @@ CASES: dict[str, tuple[list[Piece], Sequence[str], list[Numberless]]] = {
     "a failure after some text": (
         [Started(0), *tokens("Hi"), BROKEN],
         (),
-        [*item("H", "i"), *failed("the model broke")],
+        [*item("H", "i"), *failed("the model broke", "Hi", usage(2))],
     ),
     "a failure behind a stop string": (
         [Started(0), *tokens("a."), BROKEN],
@@ -489,8 +493,8 @@ def test_any_pieces_give_a_legal_stream_whose_deltas_are_its_text(data: bytes, e
     last = seen[-1]["response"]
     whole = data.decode(errors="replace")
     if last["status"] == "failed":
-        assert (end, last["output"]) == (BROKEN, [])
-    else:
+        assert end == BROKEN
+    if last["status"] != "failed" or deltas:
         assert last["output"][0]["content"][0]["text"] == deltas
     assert not any(stop in deltas for stop in stops)
     assert whole.startswith(deltas)
