@@ -147,8 +147,8 @@ async def test_a_model_that_writes_nothing_has_compacted_nothing() -> None:
     async with served(ScriptedModel(lambda message: b" ")) as running:
         failed = await compact(running, input=TALK)
     message = "The model wrote no summary; nothing was compacted."
-    error = {"message": message, "type": "server_error", "param": None, "code": "unavailable"}
-    assert seen(failed) == (503, {"error": error})
+    error = {"message": message, "type": "server_error", "param": None, "code": "server_error"}
+    assert seen(failed) == (500, {"error": error})
 
 
 WRONG: list[dict[str, Any]] = [
