@@ -24,6 +24,8 @@ from engine import (
     Options,
     Snapshots,
     TemplateError,
+    file_facts,
+    gguf,
     library,
     load,
     quantiser,
@@ -92,6 +94,7 @@ def serve(flags: argparse.Namespace) -> int:
         info=loaded.model.info,
         vocabulary=loaded.vocabulary,
         template=loaded.template,
+        file=file_facts.of(gguf.read(path)),
     )
     store = _open_store(config, state)
     app = App(config, engine, served, Archive(store) if store else None)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from uuid import uuid4
 
 import trio
@@ -129,13 +130,14 @@ class App:
             self._bodies.release(exchange)
             self._busy.end()
         log.info(
-            "%s %s %s %d%s %.1f ms",
+            "%s %s %s %d%s %.1f ms%s",
             exchange.id,
             exchange.method,
             exchange.target,
             exchange.status,
             f" {exchange.outcome}" if exchange.outcome else "",
             (time.perf_counter() - began) * 1e3,
+            _notes(exchange.skipped),
         )
 
     async def _answer(self, exchange: Exchange) -> None:
@@ -148,3 +150,8 @@ class App:
             await exchange.answer(204, b"", [(b"allow", allow.encode())])
         else:
             await handler(exchange, *parameters)
+
+
+def _notes(skipped: Sequence[str]) -> str:
+    """Names of what had no effect. Clients choose them: as literals, which have no line breaks."""
+    return f"; skipped: {', '.join(f'{each[:100]!r}' for each in skipped[:10])}" if skipped else ""

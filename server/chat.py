@@ -12,11 +12,21 @@ import msgspec
 
 from engine import Call, Message
 from server import prompt
-from server.chat_schema import ChatChoice, ChatMessage, ChatRequest, ChatSchemaFormat, ChatTool, InputFormat
+from server.chat_schema import (
+    ChatChoice,
+    ChatJsonFormat,
+    ChatMessage,
+    ChatRequest,
+    ChatSchemaFormat,
+    ChatTool,
+    InputFormat,
+)
 from server.errors import InvalidRequest
-from server.formats import PLAIN, Format, SchemaFormat, TextWish
+from server.fields import absent
+from server.formats import PLAIN, Format, JsonFormat, SchemaFormat, TextWish
+from server.hosted import Output, id_text
 from server.prompt import Conversation
-from server.reading import ROLES, Entry, Output, Reader, Thought
+from server.reading import ROLES, Entry, Reader, Thought
 from server.schema import NULL, ReasoningWish, Request, as_text, loose_text, part
 from server.tools import NO_TOOLS, Toolbox
 
@@ -93,11 +103,11 @@ def conversation(chat: ChatRequest, toolbox: Toolbox = NO_TOOLS) -> Conversation
     if chat.messages is None:
         raise InvalidRequest("`messages` is missing: send what was said so far.", param="messages")
     reader = Reader()
-    entries = [
-        entry
-        for index, message in enumerate(chat.messages)
-        for entry in _entries(message, f"messages[{index}]", reader)
-    ]
+    users = [index for index, message in enumerate(chat.messages) if message.role == "user"]
+    entries: list[Entry] = []
+    for index, message in enumerate(chat.messages):
+        reader.newest = index == max(users, default=-1)
+        entries += _entries(message, f"messages[{index}]", reader)
     return prompt.told(entries, reader.skipped, name="messages", note=prompt.note(_format(chat), toolbox))
 
 
@@ -106,19 +116,21 @@ def _format(chat: ChatRequest) -> Format:
     if isinstance(wanted, ChatSchemaFormat):
         asked = wanted.json_schema
         return SchemaFormat(asked.name, asked.schema, asked.description, asked.strict)
+    if isinstance(wanted, ChatJsonFormat):
+        return JsonFormat() if absent(wanted.schema) else SchemaFormat("response", wanted.schema)
     return wanted or PLAIN
 
 
 def _entries(message: ChatMessage, place: str, reader: Reader) -> Iterator[Entry]:
     text = reader.text(message.content, f"{place}.content")
     if message.role in ("tool", "function"):
-        yield Output(message.tool_call_id or "", text)
+        yield Output(id_text(message.tool_call_id), text)
         return
     if message.role not in ROLES:
         raise InvalidRequest(
             f"`{place}.role` is {message.role!r}; it must be one of {', '.join(ROLES)}, tool.", param=f"{place}.role"
         )
-    if thought := loose_text(message.reasoning_content):
+    if thought := loose_text(message.reasoning_content) or loose_text(message.reasoning):
         yield Thought(thought)
     calls = list(_calls(message))
     text = text or message.refusal or ""
@@ -132,6 +144,6 @@ def _calls(message: ChatMessage) -> Iterator[Call]:
         yield Call("", message.function_call.name, as_text(message.function_call.arguments))
     for call in message.tool_calls or ():
         if call.function is not None:
-            yield Call(call.id or "", call.function.name, as_text(call.function.arguments))
+            yield Call(id_text(call.id), call.function.name, as_text(call.function.arguments))
         elif call.custom is not None:
-            yield Call(call.id or "", call.custom.name, as_text(call.custom.input))
+            yield Call(id_text(call.id), call.custom.name, as_text(call.custom.input))

@@ -5,8 +5,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from server import formats, schema
-from server.formats import JsonFormat, PlainFormat
+from server import fields, formats, schema
+from server.formats import PlainFormat
 from server.schema import Metadata, Seed, Stops
 
 
@@ -27,7 +27,7 @@ class CustomTool(Struct, frozen=True):
 class ToolCall(Struct, frozen=True):
     """One of both kinds."""
 
-    id: str | None = None
+    id: str | int | None = None
     function: ToolFunction | None = None
     custom: CustomTool | None = None
 
@@ -42,8 +42,9 @@ class ChatMessage(Struct, frozen=True):
     content: str | list[msgspec.Raw] | None = None
     refusal: str | None = None
     reasoning_content: msgspec.Raw = schema.NULL
+    reasoning: msgspec.Raw = schema.NULL
     tool_calls: list[ToolCall] | None = None
-    tool_call_id: str | None = None
+    tool_call_id: str | int | None = None
     function_call: ToolFunction | None = None
 
 
@@ -98,9 +99,15 @@ class ChatChoice(Struct, frozen=True):
     allowed_tools: AllowedTools | None = None
 
 
+class ChatJsonFormat(Struct, frozen=True, tag="json_object"):
+    """With `schema`, as llama.cpp's server has it, the answer is constrained by it."""
+
+    schema: msgspec.Raw = schema.NULL
+
+
 class ChatSchema(Struct, frozen=True):
     name: formats.Name
-    schema: msgspec.Raw = msgspec.Raw(b"{}")
+    schema: msgspec.Raw
     description: str | None = None
     strict: bool | None = None
 
@@ -132,7 +139,7 @@ class ChatRequest(Struct, frozen=True):
     top_logprobs: schema.Top | None = None
     max_tokens: schema.Limit | None = None
     max_completion_tokens: schema.Limit | None = None
-    response_format: PlainFormat | JsonFormat | ChatSchemaFormat | None = None
+    response_format: PlainFormat | ChatJsonFormat | ChatSchemaFormat | None = None
     n: Annotated[int, Meta(ge=1, le=1)] | None = None
     metadata: Metadata | None = None
     prompt_cache_key: str | None = None
@@ -147,10 +154,22 @@ _request = msgspec.json.Decoder(ChatRequest)
 KNOWN = frozenset(ChatRequest.__struct_fields__)
 
 
+REFUSED = {
+    **fields.REFUSED,
+    "functions": "send `tools`",
+    "function_call": "send `tool_choice`",
+    "max_output_tokens": "send `max_completion_tokens`",
+    "text": "send `response_format`",
+}
+"""Fields that would change the answer and have no effect here -> what to do instead."""
+
+
 def decode(body: bytes) -> ChatRequest:
     """Raises InvalidRequest, naming the field."""
-    return schema.limited(schema.read(body, _request), "max_tokens", "max_completion_tokens")
+    request = schema.limited(schema.read(body, _request), "max_tokens", "max_completion_tokens")
+    fields.refuse_fields(body, REFUSED)
+    return request
 
 
 def unknown_fields(body: bytes) -> set[str]:
-    return schema.unknown_fields(body, KNOWN)
+    return fields.unknown_fields(body, KNOWN)

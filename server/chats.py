@@ -10,7 +10,7 @@ from server.exchange import Exchange
 from server.follow import follow
 from server.generations import Generations
 from server.models import Models
-from server.responses import Responses
+from server.responses import Responses, with_skipped
 
 
 class Chats:
@@ -28,13 +28,15 @@ class Chats:
         request = replace(chat.request(asked), store=False)
         toolbox = prompt.toolbox(request, nested=True)
         conversation = chat.conversation(asked, toolbox)
-        fields = (f"field {name}" for name in chat_schema.unknown_fields(body))
-        self._responses.notice([*fields, *conversation.skipped, *toolbox.skipped])
+        fields = sorted(chat_schema.unknown_fields(body))
+        self._responses.check_strict(fields)
+        exchange.skipped = (*fields, *conversation.skipped, *toolbox.skipped)
         hold = await self._models.hold(request.format, "response_format.json_schema.schema", toolbox)
         tokens = await self._models.tokens(conversation.messages, effort=prompt.effort(request), tools=toolbox.tools)
         order = await self._responses.order(
             request, tokens, exchange.client, name="messages", toolbox=toolbox, hold=hold
         )
+        order = replace(order, first=with_skipped(order.first, tuple(dict.fromkeys(exchange.skipped))))
         with self._generations.make(order) as generation:
             if asked.stream:
                 options = asked.stream_options

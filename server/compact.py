@@ -6,6 +6,7 @@ from functools import partial
 import msgspec
 
 from server import compaction
+from server.errors import InvalidRequest
 from server.events import Usage
 from server.exchange import Exchange
 from server.generations import Generations
@@ -22,7 +23,10 @@ class Compact:
     async def create(self, exchange: Exchange) -> None:
         """What doesn't fit the context at once is summarised from its beginning, part by part."""
         self._generations.check()
-        messages = (await self._responses.asked(exchange)).messages
+        asked = await self._responses.asked(exchange)
+        if asked.request.model is None:  # required here (openai-python 3.57, `response_compact_params.py`)
+            raise InvalidRequest("`model` is missing: name the model that is to summarise.", param="model")
+        messages = asked.messages
         n_ctx = self._models.served.info.n_ctx
         request = compaction.request(n_ctx)
         left = messages

@@ -69,6 +69,8 @@ class Delta(Struct, frozen=True, omit_defaults=True):
     role: Literal["assistant"] | None = None
     content: str | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None
+    """The same text under the name that vLLM and OpenRouter give it."""
     """No field of OpenAI's: servers of open models have it, and clients read it."""
     tool_calls: tuple[CallDelta, ...] | None = None
 
@@ -107,6 +109,7 @@ class ChatReply(Struct, frozen=True):
     refusal: None = None
     role: Literal["assistant"] = "assistant"
     reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
     tool_calls: tuple[CallDelta, ...] | UnsetType = UNSET
 
 
@@ -155,7 +158,7 @@ class Chunks:
             case OutputTextDelta(delta=text, logprobs=logprobs):
                 yield self._chunk(Delta(content=text), logprobs=logprobs)
             case ReasoningTextDelta(delta=text):
-                yield self._chunk(Delta(reasoning_content=text))
+                yield self._chunk(Delta(reasoning_content=text, reasoning=text))
             case OutputItemAdded(item=FunctionCall() | CustomToolCall() as item):
                 self._calls += 1
                 yield self._call(replace(_called(item), index=self._calls - 1))
@@ -187,7 +190,10 @@ def completion(response: Response) -> ChatCompletion:
     thought = "".join(part.text for item in response.output if isinstance(item, ReasoningItem) for part in item.content)
     calls = tuple(_called(item) for item in response.output if isinstance(item, FunctionCall | CustomToolCall))
     reply = ChatReply(
-        text if text or not calls else None, reasoning_content=thought or UNSET, tool_calls=calls or UNSET
+        text if text or not calls else None,
+        reasoning_content=thought or UNSET,
+        reasoning=thought or UNSET,
+        tool_calls=calls or UNSET,
     )
     return ChatCompletion(
         id=_id(response),

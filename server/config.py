@@ -20,6 +20,8 @@ class Config(Struct, frozen=True):
     """Names of this server in Host headers, beside `localhost` and IP addresses."""
     allow_origins: tuple[str, ...] = ()
     """Origins of web pages that may call the server; `*` stands for any."""
+    strict_fields: bool = False
+    """True if an unknown field of a request is an error."""
     queue: int = 16
     """How many requests may wait for a slot; more are refused."""
     context: int = 0

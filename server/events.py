@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
+from server.extensions import Extensions
 from server.formats import PLAIN, Format
 from server.output import CustomToolCall, FunctionCall, ReasoningItem, ReasoningText
 from server.toolset import ToolChoice, ToolEcho
@@ -128,6 +129,7 @@ class Response(Struct, frozen=True, kw_only=True):
     truncation: Literal["auto", "disabled"] = "disabled"
     usage: Usage | None = None
     user: str | UnsetType = UNSET
+    responsed: Extensions | UnsetType = UNSET
 
 
 class _Numbered(Struct, frozen=True):

@@ -52,6 +52,8 @@ class Exchange:
         self.status = 0
         self.reserved = 0
         """Bytes of memory that count for its body."""
+        self.skipped: tuple[str, ...] = ()
+        """Parts of the request that had no effect, for the log."""
         self.outcome = ""
         """How a response ended, for the log: a stream that failed has the status 200 too."""
         self._scope = scope

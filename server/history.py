@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from msgspec.structs import replace
 
 from engine import Call, Message
-from server.reading import Entry, Output, Thought
+from server.hosted import Output
+from server.reading import Entry, Thought
 
 
 def told(entries: Sequence[Entry]) -> Iterator[Message]:
@@ -15,6 +16,7 @@ def told(entries: Sequence[Entry]) -> Iterator[Message]:
     A call without its output, or an output without its call, is told as text: no template expects it. Reasoning that
     leads to nothing is left out.
     """
+    entries = _in_order(entries)
     outputs = dict(_pairs(entries))
     paired = set(outputs.values())
     turn: list[Message] = []
@@ -40,6 +42,28 @@ def told(entries: Sequence[Entry]) -> Iterator[Message]:
                 else:
                     yield message
     yield from turn
+
+
+def _in_order(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The entries with outputs directly behind their calls.
+
+    Templates can't render anything between the two, so calls move behind what was said before their last output came:
+    the last entry stays the last one, and everything else keeps its order.
+    """
+    outputs = dict(_pairs(entries))
+    place = list(range(len(entries)))
+    """Where each entry stands; equal places keep their order."""
+    run: list[int] = []
+    for index, entry in enumerate([*entries, Message("user", "")]):
+        if (isinstance(entry, Call) and index in outputs) or isinstance(entry, Thought):
+            run.append(index)
+            continue
+        ends = [outputs[each] for each in run if each in outputs]
+        if ends and any(isinstance(between, Message) for between in entries[run[-1] : max(ends)]):
+            for each in (*run, *ends):
+                place[each] = max(ends)
+        run = []
+    return [entries[index] for index in sorted(range(len(entries)), key=place.__getitem__)]
 
 
 def _pairs(entries: Sequence[Entry]) -> Iterator[tuple[int, int]]:

@@ -38,8 +38,9 @@ class OutputText(Struct, frozen=True, tag="output_text"):
 
 class ItemList(Struct, frozen=True):
     data: list[Raw]
-    first_id: str | None
-    last_id: str | None
+    first_id: str
+    """Empty for an empty list: openai-python's types have no null here."""
+    last_id: str
     has_more: bool
     object: str = "list"
 
@@ -96,7 +97,7 @@ def page(items: bytes, wish: Listing) -> ItemList:
 
 
 def listed(data: list[Raw], ids: Sequence[str], more: bool) -> ItemList:
-    first, last = (ids[0], ids[-1]) if ids else (None, None)
+    first, last = (ids[0], ids[-1]) if ids else ("", "")
     return ItemList(data, first, last, has_more=more)
 
 

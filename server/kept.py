@@ -1,5 +1,6 @@
 """`/v1/responses/{id}` and what is below it: responses that are stored, some of them still being made."""
 
+import re
 import time
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import Struct
 from engine import Engine
 from server import items, replay, schema, sse
 from server.archive import Archive
-from server.errors import InvalidRequest, NotFound
+from server.errors import ApiError, InvalidRequest, NotFound
 from server.exchange import Exchange
 from server.follow import follow
 from server.generations import Generations
@@ -17,6 +18,8 @@ from server.schema import Listing, Retrieval
 from server.sse import Encode
 from server.store import Stored
 
+ID = re.compile(r"resp_[0-9A-Za-z_-]+")
+"""An id of a response, ours or somebody else's."""
 LONG_BYTES = 1 << 16
 """Of cues. Longer streams are rebuilt outside the event loop: they take more than a few milliseconds."""
 
@@ -109,5 +112,7 @@ def _check_background(response_id: str, background: bool) -> None:
         raise InvalidRequest(f"Response {response_id!r} was not made with `background: true`, and cannot be cancelled.")
 
 
-def _unknown(response_id: str) -> NotFound:
+def _unknown(response_id: str) -> ApiError:
+    if not ID.fullmatch(response_id):
+        return InvalidRequest(f"{response_id!r} is no id of a response: those begin with `resp_`.", param="response_id")
     return NotFound(f"There is no response {response_id!r} here.")

@@ -18,6 +18,7 @@ from engine import (
     Tool,
     Vocabulary,
 )
+from engine.file_facts import FileFacts
 from server import holding, truncation
 from server.errors import InvalidRequest, NotFound
 from server.exchange import Exchange
@@ -44,6 +45,7 @@ class Served(Struct, frozen=True):
     info: ModelInfo
     vocabulary: Vocabulary
     template: ChatTemplate
+    file: FileFacts = FileFacts()
 
 
 class ModelMeta(Struct, frozen=True):
@@ -51,6 +53,14 @@ class ModelMeta(Struct, frozen=True):
     n_ctx: int
     n_slots: int
     n_vocab: int
+    n_ctx_train: int
+    """Tokens; 0 where the file doesn't say."""
+    n_params: int
+    size: int
+    """Bytes of the file's tensors."""
+    quantization: str
+    """Type of most of its weights, as GGUF names it."""
+    capabilities: tuple[str, ...]
 
 
 class ModelObject(Struct, frozen=True):
@@ -74,16 +84,17 @@ class Models:
         self._aliases = aliases
 
     async def list_all(self, exchange: Exchange) -> None:
-        await exchange.answer(200, msgspec.json.encode(ModelList((self._object(),))))
+        names = (self.served.name, *(alias for alias in self._aliases if alias not in ("*", self.served.name)))
+        await exchange.answer(200, msgspec.json.encode(ModelList(tuple(map(self._object, names)))))
 
     async def retrieve(self, exchange: Exchange, name: str) -> None:
         self.resolve(name)
-        await exchange.answer(200, msgspec.json.encode(self._object()))
+        await exchange.answer(200, msgspec.json.encode(self._object(name)))
 
     def resolve(self, name: str | None) -> None:
         """Raises InvalidRequest, NotFound."""
         if name is None:
-            raise InvalidRequest("`model` is missing: name the model that is to answer.", param="model")
+            return
         if name != self.served.name and name not in self._aliases and "*" not in self._aliases:
             raise NotFound(
                 f"There is no model {name!r}; this server has {self.served.name!r} (--alias gives it more names).",
@@ -172,10 +183,24 @@ class Models:
             return known
         return await trio.to_thread.run_sync(memory, key, limiter=self._compiling)
 
-    def _object(self) -> ModelObject:
-        info = self.served.info
-        meta = ModelMeta(info.engine, info.n_ctx, info.n_slots, info.n_vocab)
-        return ModelObject(self.served.name, self.served.created, meta)
+    def _object(self, name: str) -> ModelObject:
+        info, file = self.served.info, self.served.file
+        meta = ModelMeta(
+            info.engine,
+            info.n_ctx,
+            info.n_slots,
+            info.n_vocab,
+            n_ctx_train=file.n_ctx_train,
+            n_params=file.n_params,
+            size=file.size,
+            quantization=file.quantization,
+            capabilities=self._capabilities(),
+        )
+        return ModelObject(name, self.served.created, meta)
+
+    def _capabilities(self) -> tuple[str, ...]:
+        thinks = bool(self.served.template.dialect.thinks)
+        return ("responses", "chat", "tools", "structured_output", "logprobs", *(["reasoning"] if thinks else []))
 
 
 def _characters(message: Message) -> int:

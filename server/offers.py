@@ -13,8 +13,9 @@ from msgspec import Meta, Raw, Struct
 from engine import Tool
 from server.cues import Calling
 from server.errors import InvalidRequest
+from server.fields import absent
 from server.reading import flat
-from server.schema import NULL, Typed, absent, part
+from server.schema import NULL, Typed, part
 from server.toolset import NULL as NO_FORMAT
 from server.toolset import CustomTool, FunctionTool, NamespaceTool, ToolEcho
 

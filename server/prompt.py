@@ -33,7 +33,7 @@ def conversation(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: To
     if request.input is None and not past:
         raise InvalidRequest("`input` is missing: send a text or a list of items.", param="input")
     reader = Reader()
-    before = list(reader.entries(past, _past_name(request)))
+    before = list(reader.entries(past, _past_name(request), past=True))
     said = list(_said(request.input, reader))
     if request.input or not past:
         _something(said, reader.skipped, "input")

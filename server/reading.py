@@ -15,8 +15,9 @@ import msgspec
 from msgspec import Struct
 
 from engine import Call, Message
-from server import summary
+from server import hosted, summary
 from server.errors import InvalidRequest
+from server.hosted import Output, id_text
 from server.replayed import CompactionItem, CustomToolCall, FunctionCall, ReasoningItem, ToolOutput
 from server.schema import (
     ChatFilePart,
@@ -33,6 +34,16 @@ from server.schema import (
     part,
 )
 
+PLACEHOLDERS = {
+    "input_image": "[image omitted: this model reads text]",
+    "image_url": "[image omitted: this model reads text]",
+    "image": "[image omitted: this model reads text]",
+    "computer_screenshot": "[image omitted: this model reads text]",
+    "input_audio": "[audio omitted: this model reads text]",
+    "input_video": "[video omitted: this model reads text]",
+    "input_file": "[file omitted: this model reads text]",
+}
+"""Text that stands where an earlier turn had something that isn't text."""
 ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 """The API's roles -> the templates'. Templates of open models don't know `developer`."""
 
@@ -40,13 +51,6 @@ ROLES = {"user": "user", "assistant": "assistant", "system": "system", "develope
 def flat(name: str, namespace: str | None) -> str:
     """A function's name for the model."""
     return f"{namespace}__{name}" if namespace else name
-
-
-class Output(Struct, frozen=True):
-    """What a call has given."""
-
-    call_id: str
-    text: str
 
 
 class Thought(Struct, frozen=True):
@@ -63,16 +67,23 @@ class Reader:
 
     def __init__(self) -> None:
         self.skipped: list[str] = []
+        self.newest = False
+        """True while the newest message of the user is read: it alone may be refused for what a text model can't
+        read. Elsewhere a placeholder stands where something was, since the client sends it again with every turn."""
 
-    def entries(self, raws: Sequence[msgspec.Raw], name: str) -> Iterator[Entry]:
-        """`name` of the list, for errors. Raises InvalidRequest."""
+    def entries(self, raws: Sequence[msgspec.Raw], name: str, past: bool = False) -> Iterator[Entry]:
+        """`name` of the list, for errors; `past`: it was answered already. Raises InvalidRequest."""
+        last = len(raws) if past else newest_of_user(raws, name)
         for index, raw in enumerate(raws):
+            self.newest = index == last
             yield from self._entry(raw, f"{name}[{index}]")
 
     def _entry(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
         kind = _kind(part(raw, Typed, place))
         if (read := READERS.get(kind)) is not None:
             yield from read(self, raw, place)
+        elif found := list(hosted.entries(raw)):
+            yield from found
         else:
             self.skipped.append(f"item {kind or 'without type and role'}")
 
@@ -86,15 +97,15 @@ class Reader:
 
     def _function_call(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
         call = part(raw, FunctionCall, place)
-        yield Call(call.call_id or "", flat(call.name, call.namespace), as_text(call.arguments))
+        yield Call(id_text(call.call_id), flat(call.name, call.namespace), as_text(call.arguments))
 
     def _custom_tool_call(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
         call = part(raw, CustomToolCall, place)
-        yield Call(call.call_id or "", flat(call.name, call.namespace), as_text(call.input))
+        yield Call(id_text(call.call_id), flat(call.name, call.namespace), as_text(call.input))
 
     def _output(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
         item = part(raw, ToolOutput, place)
-        yield Output(item.call_id or "", self._output_text(item.output))
+        yield Output(id_text(item.call_id), self._output_text(item.output))
 
     def _output_text(self, raw: msgspec.Raw) -> str:
         """A text, the texts of parts, or whatever JSON it is. Images in it are skipped: it is history."""
@@ -109,7 +120,7 @@ class Reader:
             if said.file_data is not None:
                 return _data(said.file_data).decode()
         self.skipped.append(f"part {said.type} of an output")
-        return ""
+        return PLACEHOLDERS.get(said.type, "")
 
     def _reasoning(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
         item = part(raw, ReasoningItem, place)
@@ -128,25 +139,51 @@ class Reader:
 
     def text(self, content: str | list[msgspec.Raw] | None, place: str) -> str:
         """Raises InvalidRequest where a part can't be read by a text model."""
-        if content is None or isinstance(content, str):
-            return content or ""
-        return "".join(self._part(raw, f"{place}[{index}]") for index, raw in enumerate(content))
+        if isinstance(content, str):
+            return content
+        before = len(self.skipped)
+        text = "".join(self._part(raw, f"{place}[{index}]") for index, raw in enumerate(content or ()))
+        if self.newest and not text and (content is None or len(self.skipped) > before):
+            skipped = f"; skipped: {', '.join(self.skipped[before:])}" if content else ""
+            raise InvalidRequest(f"Nothing is left of `{place}` for the model to answer{skipped}.", param=place)
+        return text
 
     def _part(self, raw: msgspec.Raw, place: str) -> str:
         match part(raw, Typed, place):
             case Typed("input_text" | "output_text" | "text"):
-                return part(raw, TextPart, place).text
+                return part(raw, TextPart, place).text or ""
             case Typed("refusal"):
-                return part(raw, RefusalPart, place).refusal
+                return part(raw, RefusalPart, place).refusal or ""
             case Typed("input_file"):
-                return _file(part(raw, FilePart, place), place)
+                return self._file(part(raw, FilePart, place), place)
             case Typed("file"):
-                return _file(part(raw, ChatFilePart, place).file, f"{place}.file")
-            case Typed("input_image" | "input_audio" | "input_video" | "image_url" as kind):
-                raise InvalidRequest(f"`{place}` is an {kind}; this model reads text only.", param=place)
+                return self._file(part(raw, ChatFilePart, place).file, f"{place}.file")
+            case Typed(str(kind)) if kind in PLACEHOLDERS:
+                if self.newest:
+                    raise InvalidRequest(f"`{place}` is an {kind}; this model reads text only.", param=place)
+                self.skipped.append(f"part {kind}")
+                return PLACEHOLDERS[kind]
             case Typed(kind):
                 self.skipped.append(f"part {kind or 'without type'}")
                 return ""
+
+    def _file(self, file: FilePart, place: str) -> str:
+        """The file's text, or a placeholder. Raises InvalidRequest."""
+        try:
+            return _text_of(file, place)
+        except InvalidRequest:
+            if self.newest:
+                raise
+            self.skipped.append("part input_file")
+            return "[file omitted: this server reads text in `file_data` only]"
+
+
+def newest_of_user(raws: Sequence[msgspec.Raw], name: str) -> int:
+    """Index of the user's newest message; -1 if there is none. Raises InvalidRequest."""
+    for index in reversed(range(len(raws))):
+        if part(raws[index], Typed, f"{name}[{index}]").role == "user":
+            return index
+    return -1
 
 
 def references(raws: Sequence[msgspec.Raw], name: str) -> dict[int, str]:
@@ -180,7 +217,7 @@ READERS: dict[str, Callable[[Reader, msgspec.Raw, str], Iterator[Entry]]] = {
 }
 
 
-def _file(file: FilePart, place: str) -> str:
+def _text_of(file: FilePart, place: str) -> str:
     """The file's text. A file by id or URL can't be had here: nothing is ever fetched for a client."""
     if file.file_data is None:
         raise InvalidRequest(f"`{place}` must carry its text in `file_data`; no other source is read.", param=place)

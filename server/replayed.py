@@ -11,7 +11,7 @@ class FunctionCall(Struct, frozen=True):
 
     name: str
     arguments: msgspec.Raw = NULL
-    call_id: str | None = None
+    call_id: str | int | None = None
     namespace: str | None = None
 
 
@@ -20,7 +20,7 @@ class CustomToolCall(Struct, frozen=True):
 
     name: str
     input: msgspec.Raw = NULL
-    call_id: str | None = None
+    call_id: str | int | None = None
     namespace: str | None = None
 
 
@@ -28,7 +28,7 @@ class ToolOutput(Struct, frozen=True):
     """`function_call_output`, `custom_tool_call_output`."""
 
     output: msgspec.Raw = NULL
-    call_id: str | None = None
+    call_id: str | int | None = None
 
 
 class ReasoningItem(Struct, frozen=True):

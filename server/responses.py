@@ -1,8 +1,7 @@
 """`POST /v1/responses`: from the request to a generation, which the client then follows, waits for, or leaves alone."""
 
-import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from uuid import uuid4
 
 import msgspec
@@ -19,6 +18,8 @@ from server.entries import Missing
 from server.errors import ApiError, InvalidRequest, NotHeld, Unavailable
 from server.events import ConversationReference, Reasoning, Response, TextConfig
 from server.exchange import Exchange, HungUp
+from server.extensions import NO_EXTENSIONS
+from server.fields import skipped_fields
 from server.follow import follow
 from server.formats import Format, PlainFormat
 from server.generation import Generation, Order
@@ -30,10 +31,8 @@ from server.references import References
 from server.schema import Request
 from server.tools import NO_TOOLS, Toolbox
 
-MOST_NOTICED = 1000
-"""Kinds of skipped things that are remembered; clients can make up any number of them."""
-
-log = logging.getLogger("responsed.http")
+MOST_SKIPPED = 100
+"""Skipped things that a response names; clients can make up any number of them."""
 
 
 class Asked(Struct, frozen=True):
@@ -44,6 +43,8 @@ class Asked(Struct, frozen=True):
     root: str | None
     """What all turns of its conversation have in common; None where it begins."""
     toolbox: Toolbox
+    skipped: tuple[str, ...] = ()
+    """Everything in it that has no effect."""
 
 
 class Responses:
@@ -63,7 +64,6 @@ class Responses:
         self._generations = generations
         self._archive = archive
         self._references = References(archive, config.max_body_bytes)
-        self._noticed: set[str] = set()
         self._encode = sse.encoder(config.reasoning_events)
 
     async def create(self, exchange: Exchange) -> None:
@@ -74,6 +74,7 @@ class Responses:
         hold = await self._models.hold(request.format, "text.format.schema", asked.toolbox)
         tokens = await self.tokens(request, asked.messages, asked.toolbox)
         order = await self.order(request, tokens, exchange.client, asked.root, toolbox=asked.toolbox, hold=hold)
+        order = replace(order, first=with_skipped(order.first, asked.skipped))
         with self._generations.make(order) as generation:
             if request.background:
                 await self._leave_alone(exchange, generation, bool(request.stream))
@@ -87,14 +88,21 @@ class Responses:
         """Raises ApiError."""
         body = await self._bodies.read(exchange)
         request = schema.decode(body)
-        fields = [f"field {name}" for name in schema.skipped_fields(body)]
+        fields = sorted(skipped_fields(body, schema.KNOWN))
+        self.check_strict(fields)
         self._models.resolve(request.model)
         past, root = await self._before(request)
         request = await self._references.resolved(request, past)
         toolbox = prompt.toolbox(request)
         conversation = prompt.conversation(request, past, toolbox)
-        self.notice([*fields, *prompt.not_included(request), *conversation.skipped, *toolbox.skipped])
-        return Asked(request, conversation.messages, root, toolbox)
+        skipped = (*fields, *prompt.not_included(request), *conversation.skipped, *toolbox.skipped)
+        exchange.skipped = skipped
+        return Asked(request, conversation.messages, root, toolbox, tuple(dict.fromkeys(skipped)))
+
+    def check_strict(self, fields: Sequence[str]) -> None:
+        """Raises InvalidRequest for an unknown field on a server with --strict-fields."""
+        if fields and self._config.strict_fields:
+            raise InvalidRequest(f"`{fields[0]}` is no field of this request (--strict-fields).", param=fields[0])
 
     async def tokens(
         self, request: Request, messages: Sequence[Message], toolbox: Toolbox = NO_TOOLS, least_bytes: int = 0
@@ -177,7 +185,7 @@ class Responses:
             status="queued" if request.background or self._engine.full else "in_progress",
             background=bool(request.background),
             conversation=ConversationReference(name) if (name := request.conversation_id) is not None else UNSET,
-            model=self._models.served.name,
+            model=request.model or self._models.served.name,
             instructions=request.instructions,
             max_output_tokens=request.max_output_tokens,
             max_tool_calls=request.max_tool_calls,
@@ -242,12 +250,12 @@ class Responses:
             raise _gone(previous)
         return [item for stored in chain for item in items.history(stored.items, stored.response)], chain[0].id
 
-    def notice(self, skipped: Iterable[str]) -> None:
-        """Log what is skipped, each kind of thing once: clients send the same with every request."""
-        for what in skipped:
-            if what not in self._noticed and len(self._noticed) < MOST_NOTICED:
-                self._noticed.add(what)
-                log.warning("skipped, here and from now on: %.100r", what)
+
+def with_skipped(response: Response, skipped: Sequence[str]) -> Response:
+    if not skipped:
+        return response
+    extensions = response.responsed or NO_EXTENSIONS
+    return replace(response, responsed=replace(extensions, skipped=tuple(skipped[:MOST_SKIPPED])))
 
 
 def _interpreter(template: ChatTemplate, tokens: list[int], toolbox: Toolbox, wanted: Format) -> Interpreter | None:

@@ -3,13 +3,14 @@
 Items and parts are decoded one by one, by their `type`: what is unknown must not make the rest unreadable.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from server.errors import InvalidRequest
+from server.fields import REFUSED, refuse_fields
 from server.formats import PLAIN, Format, TextWish
 from server.refusals import refused
 
@@ -148,11 +149,11 @@ class MessageItem(Struct, frozen=True):
 class TextPart(Struct, frozen=True):
     """`input_text`, `output_text`, `text`."""
 
-    text: str
+    text: str | None
 
 
 class RefusalPart(Struct, frozen=True):
-    refusal: str
+    refusal: str | None
 
 
 class FilePart(Struct, frozen=True):
@@ -184,19 +185,7 @@ _request = msgspec.json.Decoder(Request)
 _loose_parts = msgspec.json.Decoder(list[LoosePart])
 _loose_texts = msgspec.json.Decoder(str | list[str | LooseText] | None)
 _text = msgspec.json.Decoder(str | None)
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 KNOWN = frozenset(Request.__struct_fields__)
-MOVED = {
-    "messages": "input",
-    "max_tokens": "max_output_tokens",
-    "max_completion_tokens": "max_output_tokens",
-    "reasoning_effort": "reasoning.effort",
-    "response_format": "text.format",
-    "verbosity": "text.verbosity",
-    "functions": "tools",
-    "function_call": "tool_choice",
-}
-"""What Chat Completions calls it -> where it stands here. To skip it would change the answer; OpenAI refuses it."""
 
 
 def decode(body: bytes) -> Request:
@@ -206,6 +195,7 @@ def decode(body: bytes) -> Request:
         raise InvalidRequest(
             "There are no prompt templates here: send their text as `instructions` and `input`.", param="prompt"
         )
+    refuse_fields(body, REFUSED)
     return request
 
 
@@ -238,27 +228,9 @@ def query(parameters: Mapping[str, str], kind: type[T]) -> T:
         raise refused(error) from error
 
 
-def unknown_fields(body: bytes, known: Set[str] = KNOWN) -> set[str]:
-    """The fields of a body that decoded well which nobody reads; null says nothing."""
-    return {name for name, value in _fields.decode(body).items() if not absent(value)} - known
-
-
-def skipped_fields(body: bytes) -> set[str]:
-    """Those of a request for a response. Raises InvalidRequest for one that is called otherwise here."""
-    unknown = unknown_fields(body)
-    for name in sorted(unknown & MOVED.keys()):
-        raise InvalidRequest(f"`{name}` is a field of Chat Completions: here it is `{MOVED[name]}`.", param=name)
-    return unknown
-
-
 def part(raw: msgspec.Raw, kind: type[T], place: str) -> T:
     """An item or a part of a known type; `place` is where it stands, for the error. Raises InvalidRequest."""
     return _decode(msgspec.json.Decoder(kind), bytes(raw), place)
-
-
-def absent(raw: msgspec.Raw) -> bool:
-    """Whether nothing was said: null, or not even that."""
-    return bytes(raw) == b"null"
 
 
 def as_text(raw: msgspec.Raw) -> str:

@@ -135,6 +135,7 @@ SETTINGS = (
         "allow_hosts",
     ),
     Setting("allow_origin", NAMES, "an origin whose web pages may call this server; '*': any", "allow_origins"),
+    Setting("strict_fields", YES, "refuse requests with unknown fields (default: {})"),
     Setting("threads", COUNT, "for the model (default: one less than the cores; see `responsed tune`)"),
     Setting("slots", SLOTS, "answers at the same time (default: {})"),
     Setting("queue", COUNT, "requests that may wait for a slot; others get a 503 (default: {})"),

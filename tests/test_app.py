@@ -37,7 +37,17 @@ OPENING = ["response.created", "response.in_progress"]
 MODEL = {
     "id": NAME,
     "created": CREATED,
-    "meta": {"engine": "scripted", "n_ctx": 4096, "n_slots": 2, "n_vocab": 261},
+    "meta": {
+        "engine": "scripted",
+        "n_ctx": 4096,
+        "n_slots": 2,
+        "n_vocab": 261,
+        "n_ctx_train": 0,
+        "n_params": 0,
+        "size": 0,
+        "quantization": "",
+        "capabilities": ["responses", "chat", "tools", "structured_output", "logprobs"],
+    },
     "object": "model",
     "owned_by": "responsed",
 }
@@ -91,7 +101,7 @@ async def test_what_was_asked_is_echoed_and_what_was_used_is_counted() -> None:
         first = (await post(running, model="gpt-9", input="Hello", **wishes)).json
         again = (await post(running, model="gpt-9", input="Hello", **wishes)).json
     assert {name: again[name] for name in wishes} == wishes
-    assert (again["model"], again["status"]) == (NAME, "incomplete")
+    assert (again["model"], again["status"]) == ("gpt-9", "incomplete")
     n_prompt = len("sBe brief.uHelloa")
     assert (first["usage"], again["usage"]) == (usage(n_prompt, 0, 2), usage(n_prompt, n_prompt - 1, 2))
 
@@ -202,6 +212,9 @@ async def test_as_many_as_there_are_slots_take_turns() -> None:
 # HTTP
 
 
+NO_ID = error("'x' is no id of a response: those begin with `resp_`.", "response_id")
+
+
 def meant(path: str, other: str) -> dict[str, Any]:
     return error(f"There is nothing at {path}; {other} is there.", None, "not_found")
 
@@ -211,12 +224,12 @@ PLAIN: list[Check] = [
     ("GET", "/health", 200, {"content-type": "application/json"}, {"status": "ok"}),
     ("GET", "/health?deep=1", 200, {}, {"status": "ok"}),
     ("HEAD", "/health", 200, {"content-length": "15"}, None),
-    ("GET", "/v1/models", 200, {}, {"object": "list", "data": [MODEL]}),
+    ("GET", "/v1/models", 200, {}, {"object": "list", "data": [MODEL, MODEL | {"id": "org/a name"}]}),
     ("HEAD", "/v1/models", 200, {}, None),
     ("GET", "/v1/models/scripted", 200, {}, MODEL),
     ("HEAD", "/v1/models/scripted", 200, {}, None),
-    ("GET", "/v1/models/org%2Fa%20name", 200, {}, MODEL),
-    ("GET", "/v1/models/org/a%20name", 200, {}, MODEL),
+    ("GET", "/v1/models/org%2Fa%20name", 200, {}, MODEL | {"id": "org/a name"}),
+    ("GET", "/v1/models/org/a%20name", 200, {}, MODEL | {"id": "org/a name"}),
     ("GET", "/v1/models/nope", 404, {"content-type": "application/json"}, no_model("nope")),
     ("HEAD", "/v1/models/nope", 404, {}, None),
     ("GET", "/v1/models/", 404, {}, no_model("")),
@@ -225,10 +238,11 @@ PLAIN: list[Check] = [
     ("OPTIONS", "/v1/models/nope", 204, {"allow": "GET, HEAD, OPTIONS"}, None),
     ("OPTIONS", "/nope", 404, {}, error("There is nothing at /nope.", None, "not_found")),
     ("GET", "/", 404, {"content-type": "application/json"}, error("There is nothing at /.", None, "not_found")),
-    ("GET", "/v1/responses/x", 404, {}, error("There is no response 'x' here.", None, "not_found")),
+    ("GET", "/v1/responses/x", 400, {}, NO_ID),
+    ("GET", "/v1/responses/resp_x", 404, {}, error("There is no response 'resp_x' here.", None, "not_found")),
     ("OPTIONS", "/v1/responses/x", 204, {"allow": "GET, DELETE, OPTIONS"}, None),
     ("OPTIONS", "/v1/responses/x/cancel", 204, {"allow": "POST, OPTIONS"}, None),
-    ("GET", "/v1/responses/x/input_items", 404, {}, error("There is no response 'x' here.", None, "not_found")),
+    ("GET", "/v1/responses/x/input_items", 400, {}, NO_ID),
     ("GET", "/v1/responses/", 404, {}, meant("/v1/responses/", "/v1/responses")),
     ("POST", "/responses", 404, {}, meant("/responses", "/v1/responses")),
     ("GET", "/v1/health", 404, {}, error("There is nothing at /v1/health; /health is there.", None, "not_found")),
@@ -372,11 +386,13 @@ async def test_the_model_has_its_name_and_its_aliases(aliases: tuple[str, ...], 
 
 
 @pytest.mark.parametrize("body", [b'{"input":"Hi"}', encode(model=None, input="Hi")])
-async def test_a_model_must_be_named(body: bytes) -> None:
-    async with served(aliases=("*",)) as running:
+async def test_model_may_be_left_out_where_there_is_one_but_not_to_compact(body: bytes) -> None:
+    async with served() as running:
         answer = await exchange(running, "POST", "/v1/responses", body)
-    message = "`model` is missing: name the model that is to answer."
-    assert (answer.status, answer.json) == (400, error(message, "model"))
+        compact = await exchange(running, "POST", "/v1/responses/compact", body)
+    assert (answer.status, answer.json["model"]) == (200, NAME)
+    message = "`model` is missing: name the model that is to summarise."
+    assert (compact.status, compact.json) == (400, error(message, "model"))
 
 
 MOST_METADATA = {f"{n:064}": "x" * 512 for n in range(16)}
@@ -426,10 +442,8 @@ async def test_the_log_has_one_line_a_request_whatever_is_in_it(caplog: pytest.L
     lines = [re.sub(r"^req_\w+|[\d.]+(?= ms)", "*", record.getMessage()) for record in caplog.records]
     assert sorted(lines) == [
         "* GET /%0aCRITICAL%20forged 404 * ms",
-        "* POST /v1/responses 200 completed * ms",
-        "* POST /v1/responses 200 completed * ms",
-        "skipped, here and from now on: 'field field\\nforged'",
-        "skipped, here and from now on: 'item a\\nb'",
+        "* POST /v1/responses 200 completed * ms; skipped: 'field\\nforged', 'item a\\nb'",
+        "* POST /v1/responses 200 completed * ms; skipped: 'field\\nforged', 'item a\\nb'",
     ]
 
 
@@ -689,3 +703,43 @@ async def test_several_may_wait_for_quiet() -> None:
             await trio.testing.wait_all_tasks_blocked()
             model.go()
         assert (await client.answer()).text == "Hi"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
+async def test_response_to_a_request_with_a_typo_names_it(
+    path: str, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "responsed.http")
+    said = {"input": "Hi"} if path == "/v1/responses" else {"messages": [{"role": "user", "content": "Hi"}]}
+    async with served() as running:
+        for _ in range(2):
+            body = encode(**said, temprature=0.1, stream=stream)
+            answer = await exchange(running, "POST", path, body)
+            assert answer.status == 200
+            if path == "/v1/responses":
+                seen = [each["response"] for each in answer.events if "response" in each] if stream else [answer.json]
+                assert [each["responsed"] for each in seen] == [{"skipped": ["temprature"]}] * len(seen)
+        clean = (await post(running, input="Hi")).json
+        await running.app.quiet()
+    assert "responsed" not in clean
+    assert sum("skipped: 'temprature'" in record.getMessage() for record in caplog.records) == 2
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
+async def test_server_with_strict_fields_refuses_a_typo(path: str) -> None:
+    said = {"input": "Hi"} if path == "/v1/responses" else {"messages": [{"role": "user", "content": "Hi"}]}
+    async with served(strict_fields=True) as running:
+        answer = await exchange(running, "POST", path, encode(**said, temprature=0.1))
+        assert (answer.status, answer.json["error"]["param"]) == (400, "temprature")
+        assert (await exchange(running, "POST", path, encode(**said, temperature=0.1))).status == 200
+
+
+@pytest.mark.parametrize(
+    ("limit", "status"), [("9" * 400, 200), ("9" * 18, 200), ("-1", 200), ("1e400", 400), ("0", 400), ("-2", 400)]
+)
+async def test_limit_of_tokens_that_is_very_large_or_none_is_no_error_of_the_server(limit: str, status: int) -> None:
+    body = b'{"model": "scripted", "input": "Hi", "max_output_tokens": ' + limit.encode() + b"}"
+    async with served() as running:
+        answer = await exchange(running, "POST", "/v1/responses", body)
+    assert answer.status == status

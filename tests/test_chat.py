@@ -33,6 +33,7 @@ from server.events import (
     Usage,
 )
 from server.events import Message as MessageItem
+from server.formats import SchemaFormat
 from server.schema import Request
 
 USER = {"role": "user", "content": "Hi"}
@@ -111,10 +112,8 @@ def test_messages_are_those_of_the_other_dialect(messages: list[Any], expected: 
 
 
 def test_what_is_not_known_is_skipped_and_told() -> None:
-    body = json.dumps(
-        {"model": "m", "messages": [USER | {"content": [TEXT, {"type": "zzz"}]}], "zzz": 1, "functions": []}
-    )
-    assert chat_schema.unknown_fields(body.encode()) == {"zzz", "functions"}
+    body = json.dumps({"model": "m", "messages": [USER | {"content": [TEXT, {"type": "zzz"}]}], "zzz": 1, "yyy": []})
+    assert chat_schema.unknown_fields(body.encode()) == {"zzz", "yyy"}
     said = chat.conversation(chat_schema.decode(body.encode()))
     assert said == prompt.Conversation((Message("user", "i"),), ("part zzz",))
 
@@ -353,3 +352,38 @@ def test_a_whole_answer_with_logprobs() -> None:
     body = msgspec.json.encode(completion(msgspec.structs.replace(WHOLE, output=(item,))))
     pydantic.TypeAdapter(ChatCompletion).validate_json(body, strict=True)
     assert json.loads(body)["choices"][0]["logprobs"] == {"content": [TOLD, TOLD], "refusal": None}
+
+
+WRONG_PLACES = [
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "type": "object"}}}, "response_format"),
+    ({"response_format": {"type": "json_schema", "schema": {"type": "object"}}}, "response_format"),
+    ({"functions": [{"name": "f"}]}, "functions"),
+    ({"function_call": "auto"}, "function_call"),
+    ({"grammar": "root ::= 'a'"}, "grammar"),
+    ({"structured_outputs": {"choice": ["a"]}}, "structured_outputs"),
+    ({"guided_json": {}}, "guided_json"),
+    ({"continue_final_message": True}, "continue_final_message"),
+    ({"chat_template_kwargs": {"enable_thinking": False}}, "chat_template_kwargs"),
+    ({"max_tokens": 0}, "max_tokens"),
+]
+
+
+@pytest.mark.parametrize(("fields", "param"), WRONG_PLACES)
+def test_chat_request_with_a_field_that_would_be_ignored_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
+    body = {"model": "m", "messages": [USER], **fields}
+    with pytest.raises(InvalidRequest) as caught:
+        chat_schema.decode(json.dumps(body).encode())
+    assert (caught.value.param or "").startswith(param)
+
+
+def test_chat_request_with_a_schema_beside_json_object_is_constrained_by_it() -> None:
+    body = {"model": "m", "messages": [USER], "response_format": {"type": "json_object", "schema": {"type": "array"}}}
+    wanted = chat.request(chat_schema.decode(json.dumps(body).encode())).format
+    assert isinstance(wanted, SchemaFormat)
+    assert json.loads(bytes(wanted.schema)) == {"type": "array"}
+
+
+@pytest.mark.parametrize("limits", [{"max_tokens": -1}, {"max_completion_tokens": -1}, {"max_tokens": -1, "top_k": -1}])
+def test_chat_request_with_a_limit_of_minus_one_has_no_limit(limits: dict[str, int]) -> None:
+    body = {"model": "m", "messages": [USER], **limits}
+    assert chat.request(chat_schema.decode(json.dumps(body).encode())).max_output_tokens is None

@@ -140,7 +140,7 @@ async def test_a_conversation_is_made_with_and_without_a_body(tmp_path: Path) ->
             assert seen(await get(running, path(made))) == (200, made)
             listed = (await get(running, f"{path(made)}/items")).json
             wire.check_conversation_items(listed)
-            assert listed == {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
+            assert listed == {"object": "list", "data": [], "first_id": "", "last_id": "", "has_more": False}
 
 
 async def test_metadata_are_changed_as_a_whole(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ async def test_items_are_listed_in_pages(tmp_path: Path) -> None:
             found = await get(running, f"{path(made)}/items{query.format(*ids)}")
             wire.check_conversation_items(found.json)
             data = [whole[index] for index in indexes]
-            first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
+            first, last = (data[0]["id"], data[-1]["id"]) if data else ("", "")
             wanted = {"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": more}
             assert (query, *seen(found)) == (query, 200, wanted)
 

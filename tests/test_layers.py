@@ -86,27 +86,27 @@ DRAWN = {
     "server.output": "",
     "server.effort": "",
     "server.formats": "",
-    "server.events": "formats output toolset",
+    "server.events": "extensions formats output toolset",
     "server.config": "engine",
     "server.configfile": "",
     "server.settings": "config configfile",
     "server.refusals": "errors",
-    "server.schema": "errors formats refusals",
+    "server.schema": "errors fields formats refusals",
     # From request to frames
     "server.summary": "engine",
     "server.replayed": "schema",
-    "server.reading": "engine errors replayed schema summary",
-    "server.history": "engine reading",
+    "server.reading": "engine errors hosted replayed schema summary",
+    "server.history": "engine hosted reading",
     "server.prompt": "engine errors formats history reading schema tools truncation",
-    "server.offers": "engine cues errors reading schema toolset",
+    "server.offers": "cues engine errors fields reading schema toolset",
     "server.memory": "",
     "server.holding": (
         "engine engine.dialect engine.forms engine.grammar engine.json_schema effort errors formats memory offers tools"
     ),
     "server.truncation": "engine",
     "server.compaction": "engine errors events schema summary truncation",
-    "server.chat_schema": "formats schema",
-    "server.chat": "engine chat_schema errors formats prompt reading schema tools",
+    "server.chat_schema": "fields formats schema",
+    "server.chat": "chat_schema engine errors fields formats hosted prompt reading schema tools",
     "server.completion": "events output sse",
     "server.cues": "errors events",
     "server.unwrapping": "",
@@ -134,7 +134,7 @@ DRAWN = {
     "server.busy": "",
     "server.gate": "errors",
     "server.routes": "errors",
-    "server.models": "engine errors exchange formats holding memory tools truncation",
+    "server.models": "engine engine.file_facts errors exchange formats holding memory tools truncation",
     "server.generation": (
         "engine answer archive conversation_store cues database entries errors events pulse replay store stream"
     ),
@@ -147,11 +147,11 @@ DRAWN = {
     ),
     "server.references": "archive errors items reading schema",
     "server.responses": (
-        "answer archive bodies config conversations engine entries errors events exchange follow formats "
-        "generation generations holding interpreter items models prompt references schema sse tools"
+        "answer archive bodies config conversations engine entries errors events exchange extensions fields follow "
+        "formats generation generations holding interpreter items models prompt references schema sse tools"
     ),
     "server.tokens": "exchange responses",
-    "server.compact": "compaction events exchange generations models responses",
+    "server.compact": "compaction errors events exchange generations models responses",
     "server.kept": "engine archive errors exchange follow generations items replay schema sse store",
     "server.access": "errors",
     "server.bodies": "errors exchange",
@@ -172,10 +172,14 @@ DRAWN = {
         "commands config configfile copies settings"
     ),
     "server.__main__": (
-        "engine engine.library engine.quantiser app archive commands config configfile daemon database entries models "
-        "replay service settings store tune"
+        "app archive commands config configfile daemon database engine engine.file_facts engine.gguf "
+        "engine.library engine.quantiser entries models replay service settings store tune"
     ),
     "server.head": "exchange",
+    "engine.file_facts": "header",
+    "server.extensions": "",
+    "server.fields": "errors",
+    "server.hosted": "engine",
 }
 """Module -> modules of ours that it imports; those of its own package by their last name."""
 

@@ -50,8 +50,7 @@ SHAPES: dict[str, tuple[dict[str, Any], list[Message]]] = {
         {"input_": [user([{"type": "input_text", "text": "H"}, {"type": "text", "text": "i"}])]}, [HI],
     ),
     "an empty part": ({"input_": [user([{"type": "input_text", "text": ""}])]}, [Message("user", "")]),
-    "no content": ({"input_": [{"role": "user"}]}, [Message("user", "")]),
-    "content null": ({"input_": [user(None)]}, [Message("user", "")]),
+    "a text null": ({"input_": [user([{"type": "input_text", "text": None}])]}, [Message("user", "")]),
     "content without parts": ({"input_": [user([])]}, [Message("user", "")]),
     "a conversation": (
         {
@@ -95,9 +94,9 @@ SHAPES: dict[str, tuple[dict[str, Any], list[Message]]] = {
             ]
         },
         [
-            Message("assistant", "Let me see.", calls=(Call("a", "f", "{}"), Call("b", "patch", "*** Begin"))),
-            *(gave("1", "f", "a"), gave("done", "patch", "b")),
-            *(Message("user", "Hurry."), Message("assistant", "There.")),
+            *(Message("assistant", "Let me see."), Message("user", "Hurry.")),
+            Message("assistant", "", calls=(Call("a", "f", "{}"), Call("b", "patch", "*** Begin"))),
+            *(gave("1", "f", "a"), gave("done", "patch", "b"), Message("assistant", "There.")),
         ],
     ),
     "a call without its output, and the other way round": (
@@ -204,8 +203,95 @@ def test_what_is_not_known_is_skipped_and_told() -> None:
         *("item reasoning, encrypted by somebody else", "part zzz", "part without type", "item web_search_call"),
         *("item without type and role", "part input_image of an output", "part input_file of an output"),
     )
-    messages = (HI, called(Call("", "f", "")), gave("12", "f", ""))
+    omitted = "[image omitted: this model reads text]"
+    messages = (HI, called(Call("", "f", "")), gave(f"1{omitted}2[file omitted: this model reads text]", "f", ""))
     assert prompt.conversation(request(items)) == Conversation(messages, skipped)
+
+
+ORDERS: list[tuple[list[str], list[str]]] = [
+    (["u1", "c1", "o1", "a1"], ["u1", "c1", "o1", "a1"]),
+    (["u1", "c1", "a1", "o1"], ["u1", "a1+c1", "o1"]),
+    (["u1", "a1", "c1", "o1"], ["u1", "a1+c1", "o1"]),
+    (["u1", "c1", "u2", "o1"], ["u1", "u2", "c1", "o1"]),
+    (["u1", "c1", "c2", "o1", "a1", "o2"], ["u1", "a1+c1+c2", "o1", "o2"]),
+    (["u1", "c1", "c2", "o2", "o1"], ["u1", "c1+c2", "o1", "o2"]),
+    (["u1", "c1", "o1", "c2", "o2", "a1"], ["u1", "c1", "o1", "c2", "o2", "a1"]),
+    (["u1", "c1", "s1", "o1"], ["u1", "s1", "c1", "o1"]),
+    (["u1", "c1", "a1", "u2", "o1", "a2"], ["u1", "a1", "u2", "c1", "o1", "a2"]),
+]
+
+
+@pytest.mark.parametrize(("said", "expected"), ORDERS)
+def test_history_keeps_the_order_of_what_was_said_and_the_last_turn_last(said: list[str], expected: list[str]) -> None:
+    """u, a, s: messages of user, assistant, system; c, o: a call and its output."""
+    roles = {"u": "user", "a": "assistant", "s": "system"}
+
+    def item(name: str) -> dict[str, Any]:
+        if name[0] == "c":
+            return {"type": "function_call", "call_id": name[1:], "name": name, "arguments": "{}"}
+        if name[0] == "o":
+            return {"type": "function_call_output", "call_id": name[1:], "output": name}
+        return {"role": roles[name[0]], "content": name}
+
+    messages = prompt.conversation(request([item(name) for name in said])).messages
+    found = ["+".join(filter(None, [each.content, *(call.name for call in each.calls)])) for each in messages]
+    assert found == expected
+
+
+IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AA"}
+OMITTED = "[image omitted: this model reads text]"
+HISTORY: list[tuple[list[Any], list[str]]] = [
+    ([user([text_part("a"), IMAGE]), {"role": "assistant", "content": "b"}, user("c")], [f"a{OMITTED}", "b", "c"]),
+    ([user([{"type": "input_file", "file_id": "file_1"}]), user("c")],
+     ["[file omitted: this server reads text in `file_data` only]", "c"]),
+    ([user([{"type": "input_file", "file_data": "data:application/pdf;base64,JVBERi0xLjcK/w=="}]), user("c")],
+     ["[file omitted: this server reads text in `file_data` only]", "c"]),
+    ([user([{"type": "input_audio", "input_audio": {}}]), user("c")], ["[audio omitted: this model reads text]", "c"]),
+    ([user("a"), {"type": "function_call", "call_id": 7, "name": "f", "arguments": "{}"},
+      {"type": "function_call_output", "call_id": "7", "output": [IMAGE]}], ["a", "f{}", OMITTED]),
+    ([user("a"), {"type": "shell_call", "call_id": "s", "action": {"commands": ["ls"]}},
+      {"type": "shell_call_output", "call_id": "s", "output": [{"stdout": "x.py", "stderr": "", "outcome": {}}]}],
+     ["a", 'shell{"action":{"commands":["ls"]}}', "x.py"]),
+    ([user("a"), {"type": "local_shell_call", "call_id": "s", "action": {"command": ["ls"]}},
+      {"type": "local_shell_call_output", "id": "s", "output": "x.py"}],
+     ["a", 'local_shell{"action":{"command":["ls"]}}', "x.py"]),
+    ([user("a"), {"type": "apply_patch_call", "call_id": "p", "operation": {"type": "delete_file", "path": "x"}},
+      {"type": "apply_patch_call_output", "call_id": "p", "status": "completed", "output": "gone"}],
+     ["a", 'apply_patch{"operation":{"type":"delete_file","path":"x"}}', "gone"]),
+    ([user("a"), {"type": "mcp_call", "id": "m", "name": "roll", "server_label": "d", "arguments": '{"n":1}',
+                  "output": "4"}], ["a", 'roll{"n":1}', "4"]),
+    ([user("a"), {"type": "mcp_call", "id": "m", "name": "roll", "arguments": "{}", "error": "no dice"}],
+     ["a", "roll{}", "no dice"]),
+    ([user("a"), {"type": "code_interpreter_call", "id": "c", "code": "1+1", "container_id": "k",
+                  "outputs": [{"type": "logs", "logs": "2"}]}],
+     ["a", 'code_interpreter{"code":"1+1","container_id":"k"}', "2"]),
+    ([user("a"), {"type": "file_search_call", "id": "f", "queries": ["q"], "results": [{"text": "found", "score": 1}]}],
+     ["a", 'file_search{"queries":["q"]}', "found"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("items", "expected"), HISTORY)
+def test_history_with_what_a_text_model_cannot_read_has_its_text_or_a_placeholder(
+    items: list[Any], expected: list[str]
+) -> None:
+    messages = prompt.conversation(request(items)).messages
+    assert [each.content + "".join(call.name + call.arguments for call in each.calls) for each in messages] == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (None, "input[1].content"),
+        ([{"type": "bogus", "x": 1}], "input[1].content"),
+        ([{}], "input[1].content"),
+        ([text_part("a"), IMAGE], "input[1].content[1]"),
+        ([{"type": "input_file", "file_id": "file_1"}], "input[1].content[0]"),
+    ],
+)
+def test_newest_message_of_the_user_that_cannot_be_read_is_refused(content: Any, place: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        prompt.conversation(request([user("first"), user(content), {"role": "assistant", "content": "x"}]))
+    assert caught.value.param == place
 
 
 PARTS = [{"type": "reasoning_text", "text": "H"}, {"type": "summary_text", "text": "m"}, {"type": "zzz"}, "."]

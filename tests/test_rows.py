@@ -78,7 +78,7 @@ RESPONSE = {
     "truncation": "disabled",
 }
 """What a request that says nothing gets; without what is new each time."""
-NEW = ("id", "created_at", "completed_at", "output", "usage")
+NEW = ("id", "created_at", "completed_at", "output", "usage", "responsed")
 
 
 class Row(Struct, frozen=True):

@@ -225,7 +225,7 @@ async def test_input_items_are_listed_in_pages(tmp_path: Path) -> None:
         for query, indexes, more in PAGES:
             found = await get(running, path(response, f"/input_items{query.format(stem)}"))
             data = [whole[index] for index in indexes]
-            first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
+            first, last = (data[0]["id"], data[-1]["id"]) if data else ("", "")
             wanted = {"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": more}
             assert (query, *seen(found)) == (query, 200, wanted)
 
