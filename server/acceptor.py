@@ -1,8 +1,13 @@
 """hypercorn, as we run it: it listens, accepts and knows when to stop. What it accepts is talked to in `http`."""
 
 import logging
+import math
+import resource
 import socket
+import sys
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import hypercorn.trio
@@ -12,6 +17,36 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
 from server.http import Application, Connection, Door
+
+RESERVED_FILES = 64
+"""File descriptors that connections leave to the model, the store, and to connections that ask for `/health`."""
+REPEAT_SECONDS = 60.0
+"""Time between two lines of the log about connections that cannot be accepted."""
+
+
+def most_connections() -> int:
+    """Connections beyond which idle ones are closed for new ones. Raises the soft limit of files to the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return max(soft - RESERVED_FILES, RESERVED_FILES) if soft > 0 else sys.maxsize
+
+
+class _AcceptErrors(logging.Filter):
+    """Trio logs a traceback ten times a second while file descriptors are missing; one line a minute says the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = -math.inf
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.exc_info = None
+        due = time.monotonic() >= self._next
+        if due:
+            self._next = time.monotonic() + REPEAT_SECONDS
+        return due
 
 
 async def serve(
@@ -27,10 +62,20 @@ async def serve(
     Started, it tells its addresses. The listener is closed at the stop.
     """
     door = Door()
+    connections = 0
 
     async def converse(*arguments: Any) -> None:
         """hypercorn brings what its own connections need; the stream is the last of it."""
-        await Connection(app, arguments[-1], door).run()
+        nonlocal connections
+        connections += 1
+        try:
+            if connections > most_connections():
+                door.close_oldest()
+            await Connection(app, arguments[-1], door).run()
+        finally:
+            connections -= 1
+
+    logging.getLogger("trio.serve_listeners").addFilter(_AcceptErrors())
 
     async def stopped() -> None:
         await stop()

@@ -41,7 +41,8 @@ class Door:
 
     def __init__(self) -> None:
         self.closed = False
-        self._waiting: set[trio.CancelScope] = set()
+        self._waiting: dict[trio.CancelScope, None] = {}
+        """Connections without a request, the one that waits longest first."""
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -49,11 +50,18 @@ class Door:
         with trio.CancelScope(deadline=trio.current_time() + REQUEST_SECONDS) as scope:
             if self.closed:
                 scope.cancel()
-            self._waiting.add(scope)
+            self._waiting[scope] = None
             try:
                 yield
             finally:
-                self._waiting.discard(scope)
+                self._waiting.pop(scope, None)
+
+    def close_oldest(self) -> None:
+        """Close the connection that has waited longest for a request, to make room for another."""
+        if self._waiting:
+            scope = next(iter(self._waiting))
+            del self._waiting[scope]
+            scope.cancel()
 
     def close(self) -> None:
         self.closed = True

@@ -260,7 +260,6 @@ WRONG: list[tuple[str, Callable[[list[Event]], None], str]] = [
     ("incomplete", put("incomplete", "response", "incomplete_details", value=None), "incomplete_details"),
     ("incomplete", put("incomplete", "response", "completed_at", value=1), "completed_at"),
     ("failed", put("failed", "response", "error", value=None), "error"),
-    ("failed", item_status("incomplete", 0, "failed"), "incomplete item"),
     ("failed inside an item", drop("output_item.done"), "which allows only"),
     ("message", put("completed", "response", "usage", "total_tokens", value=15), "total"),
     (
