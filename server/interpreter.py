@@ -18,11 +18,13 @@ class Interpreter:
         speaks: bool = True,
     ) -> None:
         """`marks`: what the parser wants to have for control tokens; `calls`: what each function that the model
-        knows is to the client; `parallel`: whether an answer may have more than one call; `speaks`: whether it may
-        have text. If not, what looks like it is a call's beginning that was cut."""
+        knows is to the client (None: any name is a function); `parallel`: whether an answer may have more than one
+        call; `speaks`: whether it may have text. If not, what looks like it is a call's beginning that was cut."""
         self._parser = parser
         self._marks = marks
-        self._calls = calls or {}
+        self._calls = calls
+        self._unoffered = False
+        """True within a call of a function that the request doesn't offer: its arguments are text."""
         self._parallel = parallel
         self._speaks = speaks
         self.calling: Calling | None = None
@@ -51,7 +53,7 @@ class Interpreter:
         if cut and rest and isinstance(rest[-1], CallEnded):
             last = max((n for n, each in enumerate(rest) if isinstance(each, CallBegun)), default=-1)
             begun = rest[last] if last >= 0 else None
-            rest = rest[:last] if isinstance(begun, CallBegun) and begun.name not in self._calls else rest[:-1]
+            rest = rest[:last] if isinstance(begun, CallBegun) and begun.name not in (self._calls or {}) else rest[:-1]
             rest = rest[:-1] if rest and rest[-1] == Argued("{}") else rest
         return list(self._cues(rest))
 
@@ -65,11 +67,18 @@ class Interpreter:
                         yield Text(text)
                 case Reasoned(text):
                     yield Reasoning(text)
+                case CallBegun(name) if self._calls is not None and name not in self._calls:
+                    self._unoffered = True
                 case CallBegun(name):
-                    self.calling = self._calls.get(name) or Calling(name)
+                    self.calling = (self._calls or {}).get(name) or Calling(name)
                     yield self.calling
+                case Argued(text) if self._unoffered:
+                    if self._speaks:
+                        yield Text(text)
                 case Argued(text):
                     yield Arguments(text)
+                case CallEnded() if self._unoffered:
+                    self._unoffered = False
                 case CallEnded():
                     self.calling = None
                     yield Called()

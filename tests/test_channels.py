@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 from engine import ChatTemplate, Function, Message, Phases, Thought, Trigger
-from engine.dialect import Dialect
+from engine.declared import Declared
+from engine.dialect import Dialect, Parser
 from engine.families import DIALECTS
 from engine.forms import answer, resumed, triggers
 from engine.json_schema import JSON
+from server.cues import Calling, Text
 from server.holding import FREE, Holding
+from server.interpreter import Interpreter
 from tests.test_forms import calls, read, room_of
 from tests.test_grammar import takes
 
@@ -126,3 +129,21 @@ def test_an_effort_ends_a_thought_in_its_channel() -> None:
         f"{ENDED}<|channel|>final<|message|>",
         ALL,
     )
+
+
+UNOFFERED = [
+    '<|channel|>commentary to=functions.weather <|constrain|>json<|message|>{"city":"Oslo"}<|call|>',
+    ' to=functions.weather<|channel|>commentary <|constrain|>json<|message|>{"city":"Oslo"}<|call|>',
+    '<|channel|>commentary to=weather<|message|>{"city":"Oslo"}<|call|>',
+    '<|channel|>commentary to=user<|message|>{"city":"Oslo"}<|end|>',
+]
+
+
+@pytest.mark.parametrize("text", UNOFFERED)
+@pytest.mark.parametrize("offered", [{}, {"other": Calling("other")}])
+def test_answer_that_calls_a_function_nobody_offered_makes_no_call(text: str, offered: dict[str, Calling]) -> None:
+    functions = {name: Declared({}, {}) for name in offered}
+    interpreter = Interpreter(Parser(HARMONY, functions), {}, offered)
+    cues = [*interpreter.feed(text), *interpreter.finish(cut=False)]
+    assert [cue for cue in cues if isinstance(cue, Calling)] == []
+    assert "".join(cue.text for cue in cues if isinstance(cue, Text)) == '{"city":"Oslo"}'

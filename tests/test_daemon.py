@@ -339,7 +339,7 @@ def test_a_stream_may_end_within_the_grace(end: signal.Signals, smollm2: Path, t
     assert events[-1]["response"]["usage"]["output_tokens"] == 30
     *_, signalled, answered, stopped = daemon.log.read_text().splitlines()
     assert signalled == f"INFO responsed: {end.name}: streams in progress have 10 s to end"
-    assert re.fullmatch(r"INFO responsed.http: req_\w+ POST /v1/responses 200 [\d.]+ ms", answered)
+    assert re.fullmatch(r"INFO responsed.http: req_\w+ POST /v1/responses 200 incomplete [\d.]+ ms", answered)
     assert stopped == "INFO responsed: stopped"
 
 
