@@ -18,7 +18,7 @@ from server.entries import Missing
 from server.errors import ApiError, InvalidRequest, NotHeld, Unavailable
 from server.events import ConversationReference, Reasoning, Response, TextConfig
 from server.exchange import Exchange, HungUp
-from server.extensions import NO_EXTENSIONS
+from server.extensions import NO_EXTENSIONS, Extensions
 from server.fields import skipped_fields
 from server.follow import follow
 from server.formats import Format, PlainFormat
@@ -254,7 +254,7 @@ class Responses:
 def with_skipped(response: Response, skipped: Sequence[str]) -> Response:
     if not skipped:
         return response
-    extensions = response.responsed or NO_EXTENSIONS
+    extensions = response.responsed if isinstance(response.responsed, Extensions) else NO_EXTENSIONS
     return replace(response, responsed=replace(extensions, skipped=tuple(skipped[:MOST_SKIPPED])))
 
 
