@@ -153,7 +153,6 @@ async def test_a_model_that_writes_nothing_has_compacted_nothing() -> None:
 
 WRONG: list[dict[str, Any]] = [
     {"input": "Hi", "model": "gpt"},
-    {"input": "Hi", "model": None},
     {"input": []},
     {},
     {"input": "Hi", "previous_response_id": "resp_x"},

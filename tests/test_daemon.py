@@ -167,8 +167,11 @@ def test_the_client_counts_and_compacts(client: openai.OpenAI) -> None:
 
 
 def test_the_client_lists_the_model(client: openai.OpenAI, smollm2: Path) -> None:
-    assert [model.id for model in client.models.list()] == [smollm2.stem]
-    assert client.models.retrieve(smollm2.stem) == client.models.retrieve(MODEL)
+    assert [model.id for model in client.models.list()] == [smollm2.stem, MODEL]
+    named, alias = (client.models.retrieve(name).to_dict() for name in (smollm2.stem, MODEL))
+    assert alias == named | {"id": MODEL}
+    facts = {"n_ctx_train": 8192, "n_params": 134_515_008, "quantization": "Q4_1"}
+    assert {name: alias["meta"][name] for name in facts} == facts  # type: ignore[index]
 
 
 def test_the_client_gets_its_own_exceptions(client: openai.OpenAI) -> None:

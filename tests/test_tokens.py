@@ -63,7 +63,6 @@ async def test_more_than_the_context_holds_is_counted_too() -> None:
 
 WRONG: list[dict[str, Any]] = [
     {"input": "Hi", "model": "gpt"},
-    {"input": "Hi", "model": None},
     {"input": []},
     {},
     {"input": "Hi", "truncation": "always"},
