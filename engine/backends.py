@@ -1,13 +1,12 @@
 """Which engine runs a file, and why."""
 
-from importlib.metadata import version
 from pathlib import Path
 
 from msgspec import Struct
 
-from engine import ctrans, libllama, llamacpp
+from engine import ctrans, kinds, libllama, llamacpp
 from engine.header import Header
-from engine.model import Knobs, Model, ModelError
+from engine.model import EngineFault, Knobs, Model, ModelError
 
 REQUANTISES = llamacpp.NAME
 """The engine that writes other types of weights, and runs them."""
@@ -20,38 +19,46 @@ class Choice(Struct, frozen=True):
     reason: str
     passport: str
     """What a file has passed once it was seen to work: the engine and its version."""
+    fallback: bool = False
+    """True if llama.cpp would have been taken; `reason` says why it was not."""
 
 
 def choices(header: Header, wished: str, library: Path | None) -> list[Choice]:
     """The engines to try, the best first; never empty. `wished` is one of their names, or "auto". Raises ModelError."""
     if wished == ctrans.NAME:
-        _check_architecture(header, "")
-        return [_ctransformers("it was asked for")]
+        return [_ctransformers(header, "it was asked for")]
     try:
-        native = [_llamacpp(library, "it was asked for" if wished == llamacpp.NAME else "it runs today's files")]
-    except ModelError as error:
+        native = _llamacpp(library, "it was asked for" if wished == llamacpp.NAME else "it runs today's files")
+    except EngineFault as error:
         if wished == llamacpp.NAME or library is not None:
             raise  # what a person named is not replaced by something else
-        _check_architecture(header, f", and llama.cpp can't be used: {error}")
-        return [_ctransformers(f"llama.cpp can't be used: {error}")]
-    if wished == llamacpp.NAME or header.architecture not in ctrans.ARCHITECTURES:
-        return native
-    return [*native, _ctransformers("llama.cpp could not load the file")]
+        reason = f"llama.cpp can't be used: {error}"
+        try:
+            return [_ctransformers(header, reason, fallback=True)]
+        except ModelError as other:
+            raise ModelError(f"{other}, and {reason}") from error
+    if wished == llamacpp.NAME or library is not None:
+        return [native]
+    try:
+        return [native, _ctransformers(header, "llama.cpp crashed", fallback=True)]
+    except ModelError:
+        return [native]
 
 
 def open_model(
     engine: str,
     weights: Path,
     *,
+    name: str = "",
     n_ctx: int,
     n_slots: int,
     threads: int,
     library: Path | None,
     knobs: Knobs = llamacpp.DEFAULT,
 ) -> Model:
-    """Raises ModelError."""
+    """Open the file `weights`, of the model in the file `name`. Raises ModelError."""
     if engine == ctrans.NAME:
-        return ctrans.Ctransformers(weights, n_ctx=n_ctx, n_slots=n_slots, threads=threads)
+        return ctrans.Ctransformers(weights, name=name, n_ctx=n_ctx, n_slots=n_slots, threads=threads)
     return llamacpp.LlamaCpp(
         libllama.load(library), weights, n_ctx=n_ctx, n_slots=n_slots, threads=threads, knobs=knobs
     )
@@ -72,14 +79,15 @@ def _llamacpp(library: Path | None, reason: str) -> Choice:
     return Choice(llamacpp.NAME, reason, f"{llamacpp.NAME} {loaded.version} {loaded.path}")
 
 
-def _ctransformers(reason: str) -> Choice:
-    return Choice(ctrans.NAME, reason, f"{ctrans.NAME} {version('ctransformers')}")
-
-
-def _check_architecture(header: Header, why_not_llamacpp: str) -> None:
+def _ctransformers(header: Header, reason: str, *, fallback: bool = False) -> Choice:
+    """Raises ModelError where it cannot run the file, or has no library for this machine."""
     if header.architecture not in ctrans.ARCHITECTURES:
         known = ", ".join(sorted(ctrans.ARCHITECTURES))
+        cure = "" if fallback else ": use --engine llamacpp"
         raise ModelError(
-            f"the model has the architecture {header.architecture!r}, and ctransformers runs only {known}"
-            f"{why_not_llamacpp or ': use --engine llamacpp'}"
+            f"the model has the architecture {header.architecture!r}, and ctransformers runs only {known}{cure}"
         )
+    if kinds.is_split(header):
+        raise ModelError("ctransformers cannot read a model in several files: join them by `llama-gguf-split --merge`")
+    ctrans.library()
+    return Choice(ctrans.NAME, reason, ctrans.passport(), fallback)

@@ -38,6 +38,8 @@ def needs(header: Header) -> list[str]:
         reasons.append("its tokens are in GPT-2's letters for bytes")
     if not _has(header, OUTPUT):
         reasons.append("it has no output matrix of its own")
+    if header.stray_token_ids():
+        reasons.append("a special token's id is none of its tokens")
     return reasons
 
 
@@ -87,7 +89,10 @@ def _is_in_letters(header: Header) -> bool:
 
 
 def _entries(file: BinaryIO, header: Header) -> Iterator[bytes]:
+    strays = header.stray_token_ids()
     for key, entry in header.metadata.items():
+        if key in strays:
+            continue
         if key == TOKENS and _is_in_letters(header):
             yield _tokens(header.texts(TOKENS))
         else:

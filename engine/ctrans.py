@@ -3,6 +3,8 @@
 It has one KV cache an object, no batches across them and no way to interrupt a call; each slot is an object of its
 own, and they share the mapped weights. Its tokenizer and its `generate` are not used: the first doesn't know special
 tokens, the second evaluates a token before it hands it over.
+
+Its wheel installs everywhere and has libraries for x86-64 only: it is imported when a model is opened, not before.
 """
 
 import contextlib
@@ -11,15 +13,21 @@ import os
 import platform
 import re
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import ctransformers
 import numpy as np
-from ctransformers.llm import LLM, Config
 
-from engine.model import Chunk, FloatArray, ModelError, ModelInfo
+from engine.linking import why_not
+from engine.model import Chunk, EngineFault, FloatArray, ModelError, ModelInfo
+
+if TYPE_CHECKING:
+    from ctransformers.llm import LLM
 
 NAME = "ctransformers"
+LIBRARY = "libctransformers.so"
 ARCHITECTURES = frozenset({"llama"})
 """What of the GGUF files of its time is also made today. It knows falcon and starcoder too, in forms nobody ships."""
 
@@ -27,10 +35,14 @@ ARCHITECTURES = frozenset({"llama"})
 class Ctransformers:
     """A Model; see `engine.model`."""
 
-    def __init__(self, path: Path, *, n_ctx: int, n_slots: int, threads: int) -> None:
-        """Raises ModelError. `path` was checked before (`gguf.read`): the library crashes on damaged files."""
+    def __init__(self, path: Path, *, n_ctx: int, n_slots: int, threads: int, name: str = "") -> None:
+        """Open the file `path`; errors call it `name`, as it may be a copy. Raises ModelError.
+
+        `path` was checked before (`gguf.read`): the library crashes on damaged files.
+        """
+        check()
         self._threads = threads
-        self._slots = [_load(path, n_ctx) for _ in range(n_slots)]
+        self._slots = [_load(path, name or path.name, n_ctx) for _ in range(n_slots)]
         n_vocab = self._slots[0].vocab_size
         capable = {"batched": False, "shares": False, "drafts": False, "saves": False, "rewinds": True}
         self.info = ModelInfo(NAME, n_ctx, n_slots, n_vocab, most_tokens=n_ctx, **capable)
@@ -67,22 +79,50 @@ class Ctransformers:
         self._slots.clear()
 
 
-def _load(path: Path, n_ctx: int) -> LLM:
+def passport() -> str:
+    """Return the engine and its version."""
+    return f"{NAME} {version('ctransformers')}"
+
+
+def library() -> Path:
+    """Return the library for this machine: one that was built here, or the wheel's. Raises EngineFault."""
+    # Not imported: its __init__ loads much more than the library, and asks py-cpuinfo, which takes a second.
+    spec = find_spec("ctransformers")
+    if spec is None or spec.origin is None:
+        raise EngineFault("ctransformers is not installed: `pip install ctransformers==0.2.27`")
+    folder = Path(spec.origin).parent / "lib"
+    if (local := folder / "local" / LIBRARY).is_file():
+        return local
+    if platform.machine() != "x86_64":
+        raise EngineFault(f"ctransformers has no library for {platform.machine()}, only for x86_64: use llama.cpp")
+    if not (path := folder / _variant() / LIBRARY).is_file():
+        raise EngineFault(f"ctransformers has no library {path}: install it again")
+    return path
+
+
+def check() -> None:
+    """Raises EngineFault where the library cannot be loaded."""
+    try:
+        ctypes.CDLL(str(library()))
+    except OSError as error:
+        raise EngineFault(f"the library of ctransformers cannot be loaded: {why_not(error)}") from error
+
+
+def _load(path: Path, name: str, n_ctx: int) -> "LLM":
+    from ctransformers.llm import LLM, Config
+
     try:
         with _quiet_stderr():
-            return LLM(str(path), config=Config(context_length=n_ctx), lib=_variant())
+            return LLM(str(path), config=Config(context_length=n_ctx), lib=str(library()))
+    except UnicodeEncodeError as error:
+        raise ModelError(f"ctransformers cannot load {name}: its path is not UTF-8, so rename it") from error
     except (RuntimeError, OSError) as error:
-        raise ModelError(f"ctransformers cannot load {path.name}: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0].replace(str(path), name)
+        raise ModelError(f"ctransformers cannot load {name}: {reason}") from error
 
 
-def _variant() -> str | None:
-    """Which of the wheel's libraries this CPU runs; None: the one built on this machine.
-
-    ctransformers finds out by itself, but through py-cpuinfo, which takes a second.
-    """
-    folder = Path(ctransformers.__file__).parent / "lib"
-    if (folder / "local").is_dir() or platform.machine() != "x86_64":
-        return None
+def _variant() -> str:
+    """Return which of the wheel's libraries this CPU runs."""
     flags = set(re.findall(r"\w+", Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0]))
     if {"avx2", "fma", "f16c"} <= flags:
         return "avx2"

@@ -34,14 +34,26 @@ __all__ = ["BLOCKS", "Entry", "GGUFError", "Header", "Tensor", "Value", "read"]
 
 # Things in a list, bytes in a text. Real vocabularies have up to 300k tokens; these take a second.
 MOST = 1 << 22
+TEXT_BYTES = 256
+"""Bytes that show whether a file is a text."""
 
-# What else people hand us, by its first bytes.
+# Other files that people name, by their first bytes.
+GGML = "it is a GGML file from before GGUF, so convert it or download a GGUF file"
 STRANGERS = {
     b"version https://git-lfs": "it is a Git LFS pointer, so fetch the file itself with `git lfs pull`",
-    b"lmgg": "it is a GGML file from before GGUF, so convert it or download a GGUF file",
-    b"fmgg": "it is a GGML file from before GGUF, so convert it or download a GGUF file",
-    b"tjgg": "it is a GGML file from before GGUF, so convert it or download a GGUF file",
+    b"lmgg": GGML,
+    b"fmgg": GGML,
+    b"tjgg": GGML,
+    b"algg": "it is a LoRA adapter from before GGUF, so name a model, as a GGUF file",
     b"PK\x03\x04": "it is a PyTorch file or a zip archive, so convert it or download a GGUF file",
+    b"\x80\x02": "it is a PyTorch file, so convert it or download a GGUF file",
+    b"\x89HDF": "it is an HDF5 (Keras) file, so convert it or download a GGUF file",
+    b"\x1f\x8b": "it is compressed (gzip), so unpack it",
+    b"(\xb5/\xfd": "it is compressed (zstd), so unpack it",
+    b"\xfd7zXZ": "it is compressed (xz), so unpack it",
+    b"7z\xbc\xaf": "it is compressed (7z), so unpack it",
+    b"\x7fELF": "it is a program or a library, so name the model's .gguf file",
+    b"MZ": "it is a program (a llamafile?), so name the model's .gguf file",
     b"<": "it is a web page, so download the model file itself",
 }
 
@@ -49,6 +61,8 @@ STRANGERS = {
 def read(path: Path) -> Header:
     """Raises GGUFError only, and reads no weights: milliseconds even for a large vocabulary."""
     try:
+        if path.is_dir():
+            raise GGUFError("it is a folder and not a file, so name the .gguf file itself")
         if path.exists() and not path.is_file():
             raise GGUFError("it is not a file, so name the .gguf file itself")
         with path.open("rb") as file:
@@ -135,11 +149,8 @@ def _header(walk: _Walk) -> Header:
 
 
 def _version(walk: _Walk) -> int:
-    for first, what in STRANGERS.items():
-        if walk.data[: len(first)] == first:
-            raise GGUFError(f"{what}")
     if walk.data[:4] != b"GGUF":
-        raise GGUFError("it is no GGUF file, so convert it or download a GGUF file")
+        raise GGUFError(_stranger(walk.data))
     walk.take(4)
     version = walk.number(4)
     if version and not version & 0xFFFF:
@@ -147,6 +158,21 @@ def _version(walk: _Walk) -> int:
     if version not in (2, 3):
         raise GGUFError(f"it is GGUF version {version} and not 2 or 3, so download another conversion")
     return version
+
+
+def _stranger(data: mmap.mmap) -> str:
+    """Return the sentence for a file that is no GGUF file."""
+    # First, since its length may look like the beginning of another kind of file.
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8:
+        return "it is a safetensors file and no GGUF file, so convert it or download a GGUF file"
+    for first, sentence in STRANGERS.items():
+        if data[: len(first)] == first:
+            return sentence
+    text = data[:TEXT_BYTES].decode(errors="replace").strip()
+    line = text.partition("\n")[0][:60]
+    if line and text.replace("\n", "").replace("\r", "").replace("\t", "").isprintable() and "\ufffd" not in text[:-1]:
+        return f"it is a text that begins {line!r} and no GGUF file, so download the model file itself"
+    return "it is no GGUF file, so convert it or download a GGUF file"
 
 
 def _entry(walk: _Walk, key: str, start: int) -> Entry:

@@ -110,14 +110,27 @@ class Header(msgspec.Struct, frozen=True):
         return self._values(key, float, default)
 
     def check_vocabulary(self) -> None:
-        """Raises GGUFError where native code would read outside a list: it looks at no length and no id."""
+        """Raises GGUFError where native code would read outside a list: it looks at no length."""
         n = len(self.texts("tokenizer.ggml.tokens"))
         for key, entry in self.metadata.items():
             value, types = entry.value, PARALLEL.get(key)
             if types and not (entry.type in types and isinstance(value, list) and len(value) == n):
                 raise damaged(f"its {key} does not fit its {n} tokens")
-            if TOKEN_ID.fullmatch(key) and not (isinstance(value, int) and 0 <= value < n):
+            if TOKEN_ID.fullmatch(key) and not (isinstance(value, int) and value >= 0):
                 raise damaged(f"its {key} is none of its {n} tokens but {value!r:.40}")
+
+    def token_id(self, name: str) -> int | None:
+        """Return `tokenizer.ggml.{name}_token_id`; None where it is missing, or none of the tokens.
+
+        llama.cpp warns of an id beyond the tokens and ignores it: converters write such ids for tokens nobody uses.
+        """
+        id_ = self.integer(f"tokenizer.ggml.{name}_token_id")
+        return id_ if id_ is not None and id_ < len(self.texts("tokenizer.ggml.tokens")) else None
+
+    def stray_token_ids(self) -> list[str]:
+        """Return the keys whose token id is none of the tokens."""
+        names = [key[len("tokenizer.ggml.") : -len("_token_id")] for key in self.metadata if TOKEN_ID.fullmatch(key)]
+        return [f"tokenizer.ggml.{name}_token_id" for name in names if self.token_id(name) is None]
 
     def _value(self, key: str, of: type[T]) -> T | None:
         entry = self.metadata.get(key)

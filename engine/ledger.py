@@ -45,7 +45,8 @@ class Ledger:
 
     def _record(self, path: Path) -> Record:
         stat = path.stat()
-        identity = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
+        name = os.fsencode(path.resolve()).decode(errors="backslashreplace")  # a name need not be UTF-8, but JSON is
+        identity = f"{name}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
         return self._records.setdefault(identity, Record())
 
     def _write(self) -> None:

@@ -16,7 +16,8 @@ from ctypes import CFUNCTYPE, POINTER, c_bool, c_char_p, c_float, c_int8, c_int3
 from pathlib import Path
 from typing import Any, ClassVar
 
-from engine.model import ModelError
+from engine.linking import why_not
+from engine.model import EngineFault
 
 log = logging.getLogger("responsed.llama")
 
@@ -176,7 +177,7 @@ class Library:
     """The loaded library; its functions are attributes by their C names."""
 
     def __init__(self, path: Path) -> None:
-        """Raises ModelError where the library is missing, doesn't fit, or isn't for this CPU."""
+        """Raises EngineFault where the library is missing, doesn't fit, or isn't for this CPU."""
         check_cpu()
         self.path = path
         try:
@@ -187,11 +188,11 @@ class Library:
             params = next((params for begin, params in CONTEXT_PARAMS.items() if self.version.startswith(begin)), None)
             if params is None:
                 fitting = " or ".join(f"{begin}x" for begin in CONTEXT_PARAMS)
-                raise ModelError(f"{path} is llama.cpp {self.version}; this version of responsed fits {fitting}")
+                raise EngineFault(f"{path} is llama.cpp {self.version}; this version of responsed fits {fitting}")
             self._params = params
             self.declare("llama_init_from_model", c_void_p, [c_void_p, params])
         except (OSError, AttributeError) as error:
-            raise ModelError(f"{path} is no llama.cpp library that can be used: {error}") from error
+            raise EngineFault(f"{path} is no llama.cpp library that can be used: {why_not(error)}") from error
         self._loaded.llama_log_set(LOG, None)
         self.check(self.model_params(), MODEL_DEFAULTS)
         self.check(self.context_params(), CONTEXT_DEFAULTS)
@@ -213,10 +214,10 @@ class Library:
         function.restype, function.argtypes = result, arguments
 
     def check(self, params: ctypes.Structure, defaults: Mapping[str, object]) -> None:
-        """Raises ModelError where the library's own default parameters don't read as what they must be."""
+        """Raises EngineFault where the library's own default parameters don't read as what they must be."""
         for field, expected in defaults.items():
             if (found := getattr(params, field)) != expected:
-                raise ModelError(
+                raise EngineFault(
                     f"{self.path} does not fit: its default {field} reads as {found!r}, not {expected!r}; "
                     "install the version of llama.cpp that README names"
                 )
@@ -255,7 +256,7 @@ def errors() -> Iterator[list[str]]:
 
 
 def load(wished: Path | None = None) -> Library:
-    """The library that `find` finds; one object each. Raises ModelError."""
+    """The library that `find` finds; one object each. Raises EngineFault."""
     return _load(find(wished))
 
 
@@ -267,7 +268,7 @@ def _load(path: Path) -> Library:
 def find(wished: Path | None = None) -> Path:
     """The library to load: the one that was named, one compiled here, or the one in xllamacpp's wheel.
 
-    Raises ModelError.
+    Raises EngineFault.
     """
     if wished is not None:
         return wished
@@ -277,16 +278,16 @@ def find(wished: Path | None = None) -> Path:
         for folder in (spec.submodule_search_locations or []) if spec else []:
             if (path := Path(folder, name)).is_file():
                 return path
-    raise ModelError("there is no llama.cpp here: install it with `pip install xllamacpp`, or name one by --libllama")
+    raise EngineFault("there is no llama.cpp here: install it with `pip install xllamacpp`, or name one by --libllama")
 
 
 def check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
-    """Raises ModelError where the CPU lacks what x86_64 builds need: a sentence instead of "Illegal instruction"."""
+    """Raises EngineFault where the CPU lacks what x86_64 builds need: a sentence instead of "Illegal instruction"."""
     if platform.machine() != "x86_64":
         return  # the aarch64 build needs no more than armv8-a, which every such CPU has
     line = cpuinfo.read_text().partition("flags")[2].partition("\n")[0]
     if missing := {"avx2", "fma", "f16c", "bmi2"} - set(re.findall(r"\w+", line)):
-        raise ModelError(
+        raise EngineFault(
             f"this CPU lacks {', '.join(sorted(missing))}, which llama.cpp's build needs: "
             "use --engine ctransformers, or compile llama.cpp here and name it by --libllama"
         )

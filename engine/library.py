@@ -12,6 +12,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -83,21 +84,31 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
     cache = environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(cache):
         return Path(cache, "responsed", "models")
-    try:
-        return Path(environ.get("HOME") or Path.home(), ".cache", "responsed", "models")
-    except RuntimeError as error:
-        raise LibraryError("there is no home folder: set XDG_CACHE_HOME to a place for models") from error
+    return _home(environ, "set XDG_CACHE_HOME to a place for models") / ".cache" / "responsed" / "models"
 
 
 def state_folder(environ: Mapping[str, str]) -> Path:
-    """Where what a restart needs lives: systemd's StateDirectory=, else the XDG state folder."""
+    """Return the folder for restarts: systemd's StateDirectory=, else the XDG state folder. LibraryError if no home."""
     service = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if os.path.isabs(service):
         return Path(service)
     state = environ.get("XDG_STATE_HOME", "")
     if os.path.isabs(state):
         return Path(state, "responsed")
-    return Path(environ.get("HOME") or Path.home(), ".local", "state", "responsed")
+    return _home(environ, "name a folder by --state, or set XDG_STATE_HOME") / ".local" / "state" / "responsed"
+
+
+def _home(environ: Mapping[str, str], cure: str) -> Path:
+    """Return $HOME, or the folder that the system's list of users has. Raises LibraryError."""
+    home = environ.get("HOME", "")
+    if not os.path.isabs(home):
+        try:
+            home = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:  # a container's user may have a number only
+            home = ""
+    if not os.path.isabs(home):
+        raise LibraryError(f"there is no home folder: {cure}")
+    return Path(home)
 
 
 def installed(folder: Path) -> list[Path]:

@@ -9,6 +9,8 @@ but not cut back. So there a prefix goes over as the slot's whole buffers, and n
 """
 
 import ctypes
+import os
+import re
 from collections.abc import Sequence
 from ctypes import POINTER, Array, c_int8, c_int32, c_uint8
 from pathlib import Path
@@ -24,6 +26,8 @@ NAME = "llamacpp"
 STRLEN = ctypes.CDLL(None).strlen
 C = TypeVar("C", c_int8, c_int32)
 MMAP = 1
+NO_MEMORY = re.compile(r"alloc|out of memory|cannot allocate|mmap failed", re.IGNORECASE)
+"""In llama.cpp's own lines."""
 DEFAULT = Knobs()
 MOST_TOKENS = 512
 """Of a step: llama.cpp's own `n_ubatch`, above which it makes several passes of one batch."""
@@ -49,10 +53,11 @@ class LlamaCpp:
         params.n_outputs_max_per_seq = 0
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = int(knobs.flash_attention)
-        self._context = library.llama_init_from_model(self._model, params)
+        with errors() as said:
+            self._context = library.llama_init_from_model(self._model, params)
         if not self._context:
             library.llama_model_free(self._model)
-            raise ModelError(f"llama.cpp cannot hold {n_slots} slots of {n_ctx} tokens: choose a smaller --context")
+            raise ModelError(_no_context(n_slots, n_ctx, said))
         library.llama_set_abort_callback(self._context, ctypes.cast(STRLEN, ctypes.c_void_p), self._stop)
         self._memory = library.llama_get_memory(self._context)
         self._batch = _Batch()
@@ -135,6 +140,13 @@ class LlamaCpp:
         self._held[slot] = min(self._held[slot], position)
 
 
+def _no_context(n_slots: int, n_ctx: int, said: Sequence[str]) -> str:
+    if any(NO_MEMORY.search(line) for line in said):
+        return f"too little memory for {n_slots} slots of {n_ctx} tokens: choose a smaller --context or fewer --slots"
+    reason = said[0] if said else "it does not say why"
+    return f"llama.cpp cannot make {n_slots} slots of {n_ctx} tokens: {reason}"
+
+
 class _Batch:
     """A `llama_batch` over arrays of our own: filling it is a few copies, whatever the number of tokens."""
 
@@ -195,8 +207,10 @@ def _load(library: Library, path: Path, *, vocab_only: bool = False) -> int:
     params.n_gpu_layers = 0
     params.vocab_only = vocab_only
     with errors() as said:
-        model: int | None = library.llama_model_load_from_file(str(path).encode(), params)
+        model: int | None = library.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         reason = said[0].partition("error loading model: ")[2] or said[0] if said else "it does not say why"
+        if any(NO_MEMORY.search(line) for line in said):
+            raise ModelError(f"too little memory: llama.cpp cannot load {path.name} ({reason}); choose a smaller model")
         raise ModelError(f"llama.cpp cannot load {path.name}: {reason}")
     return model

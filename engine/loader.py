@@ -8,11 +8,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from engine import backends, backport, ctrans, gguf
+from engine import backends, backport, ctrans, footprint, gguf, kinds, machine
 from engine.backends import Choice
 from engine.header import GGUFError, Header
 from engine.ledger import Ledger
-from engine.model import Knobs, Model, ModelError
+from engine.model import EngineFault, Knobs, Model, ModelError
 from engine.probe import TRIES, probe
 from engine.template import ChatTemplate
 from engine.vocabulary import Vocabulary
@@ -43,47 +43,91 @@ class Loaded(Struct, frozen=True):
     template: ChatTemplate
     fingerprint: str
     """Of all that a saved KV cache depends on: model, engine, settings."""
+    fallback: str = ""
+    """Why llama.cpp does not run the model; empty where it does, or ctransformers was asked for."""
 
 
 def load(path: Path, options: Options, cache: Path) -> Loaded:
     """Raises GGUFError, TemplateError, ModelError. `cache` holds what is made of the file once."""
-    header, vocabulary, template = read(path, options.libllama)
-    n_ctx = _context(header, options.n_ctx)
-    threads = options.threads or default_threads()
-    ledger = Ledger(cache / "ledger.json")
+    file = _File(path, options, cache)
+    first, *others = backends.choices(file.header, options.engine, options.libllama)
+    if first.fallback:
+        log.warning("%s runs the model: %s", first.engine, first.reason)
+    try:
+        return file.open(first)
+    except ModelError as error:
+        if isinstance(error, EngineFault) and others:
+            log.warning("%s; trying %s", error, others[0].engine)
+            return _open_other(file, others[0], error)
+        if first.fallback:
+            raise ModelError(f"{error}; {first.engine} was tried because {first.reason}") from error
+        raise
 
-    def open_with(choice: Choice) -> Loaded:
-        weights = _weights(path, header, ledger, cache) if choice.engine == ctrans.NAME else path
-        tried = f"{choice.passport}, probe {TRIES}"
-        if not ledger.has_passed(path, tried):
-            probe(path, weights, choice.engine, options.libllama)
-            ledger.passes(path, tried)
+
+def _open_other(file: "_File", choice: Choice, fault: EngineFault) -> Loaded:
+    try:
+        return file.open(choice)
+    except ModelError as error:
+        raise ModelError(f"{fault}; nor does {choice.engine} run it: {error}") from error
+
+
+class _File:
+    """A model file whose header was read and found to fit this machine."""
+
+    def __init__(self, path: Path, options: Options, cache: Path) -> None:
+        """Raises GGUFError, TemplateError, ModelError."""
+        self._path = path
+        self._options = options
+        self._cache = cache
+        self._ledger = Ledger(cache / "ledger.json")
+        self.header, self._vocabulary, self._template = read(path, options.libllama)
+        for key in self.header.stray_token_ids():
+            log.warning("%s: its %s is none of its tokens, and is ignored", path.name, key)
+        self._n_ctx = context(self.header, options.n_ctx)
+        self._threads = n_threads(options.threads)
+        footprint.check(path, self.header, self._n_ctx, options.n_slots)
+
+    def open(self, choice: Choice) -> Loaded:
+        """Raises ModelError."""
+        weights = self._path
+        if choice.engine == ctrans.NAME:
+            ctrans.check()  # before a copy is written
+            weights = _weights(self._path, self.header, self._ledger, self._cache)
+        try:
+            model = self._open(choice, weights)
+        except ModelError:
+            if weights != self._path:
+                weights.unlink(missing_ok=True)  # a copy of ours that cannot be used
+            raise
+        fingerprint = f"{self._ledger.sha256(self._path)} {choice.passport} n_ctx {self._n_ctx} {self._options.knobs}"
+        reason = choice.reason if choice.fallback else ""
+        return Loaded(model, self._vocabulary, self._template, fingerprint, reason)
+
+    def _open(self, choice: Choice, weights: Path) -> Model:
+        path, options = self._path, self._options
+        tried = f"{choice.passport}, probe {TRIES}, {machine.cpu_features()}"
+        if not self._ledger.has_passed(path, tried):
+            probe(path, weights, choice.engine, options.libllama, footprint.weight_bytes(path, self.header))
+            self._ledger.passes(path, tried)
         model = backends.open_model(
             choice.engine,
             weights,
-            n_ctx=n_ctx,
+            name=path.name,
+            n_ctx=self._n_ctx,
             n_slots=options.n_slots,
-            threads=threads,
+            threads=self._threads,
             library=options.libllama,
             knobs=options.knobs,
         )
-        size = (options.n_slots, n_ctx, threads)
+        size = (options.n_slots, self._n_ctx, self._threads)
         log.info("%s runs %s (%s): %d slots of %d tokens, %d threads", choice.engine, path.name, choice.reason, *size)
-        fingerprint = f"{ledger.sha256(path)} {choice.passport} n_ctx {n_ctx} {options.knobs}"
-        return Loaded(model, vocabulary, template, fingerprint)
-
-    *others, last = backends.choices(header, options.engine, options.libllama)
-    for choice in others:
-        try:
-            return open_with(choice)
-        except ModelError as error:
-            log.warning("%s; trying the next engine", error)
-    return open_with(last)
+        return model
 
 
 def read(path: Path, libllama: Path | None = None) -> tuple[Header, Vocabulary, ChatTemplate]:
     """What the file says of itself, without its weights. Raises GGUFError, TemplateError, ModelError."""
     header = gguf.read(path)
+    kinds.check(path, header)
     try:
         vocabulary = Vocabulary(header, partial(backends.native_tokenizer, path, libllama))
     except GGUFError as error:
@@ -91,14 +135,16 @@ def read(path: Path, libllama: Path | None = None) -> tuple[Header, Vocabulary, 
     return header, vocabulary, ChatTemplate(header.text("tokenizer.chat_template"), vocabulary)
 
 
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0))
+def n_threads(wished: int = 0) -> int:
+    """Return the threads of the model; 0 stands for one less than the cores. Raises ModelError.
 
-
-def default_threads() -> int:
-    """A core is left to the event loop: llama.cpp's threads spin, and stall for long when they lack one."""
-    return max(1, cores() - 1)
+    A core is left to the event loop: llama.cpp's threads spin, and stall for long when they lack one.
+    """
+    cores = machine.cores()
+    if wished > cores:
+        counted = "1 core" if cores == 1 else f"{cores} cores"
+        raise ModelError(f"{wished} threads on {counted} would wait for each other: choose --threads up to {cores}")
+    return wished or max(1, cores - 1)
 
 
 def trained_context(header: Header) -> int:
@@ -106,7 +152,8 @@ def trained_context(header: Header) -> int:
     return header.integer(f"{header.architecture}.context_length", 0) or 0
 
 
-def _context(header: Header, wished: int) -> int:
+def context(header: Header, wished: int = 0) -> int:
+    """Return the tokens of a slot; 0 stands for what the model was trained on, up to `MOST_CONTEXT`."""
     trained = trained_context(header)
     if trained and wished > trained:
         raise ModelError(f"the model was trained on contexts of {trained} tokens: choose a --context up to that")

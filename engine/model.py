@@ -14,6 +14,10 @@ class ModelError(Exception):
     """The model could not be loaded or could not evaluate a step. One sentence for a person."""
 
 
+class EngineFault(ModelError):
+    """An engine cannot run here, whatever the file: another engine may."""
+
+
 class Knobs(Struct, frozen=True):
     """What a backend can do in more ways than one, each as right as the other. ctransformers has only one."""
 

@@ -8,6 +8,7 @@ import _thread
 import logging
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +17,14 @@ import numpy as np
 
 from engine.header import GGUFError
 from engine.messages import Message
-from engine.model import Chunk, Model, ModelError
+from engine.model import Chunk, EngineFault, Model, ModelError
 from engine.template import TOO_MUCH, ChatTemplate, TemplateError
 
 TEMPLATE_BYTES = 512 << 20
 """Address space a template may ask for beyond what the child has; real ones need less than a megabyte."""
 TIMEOUT_SECONDS = 120
-"""A large file on an SD card has to come into memory first."""
+SLOWEST_BYTES = 10_000_000
+"""Bytes a second from a slow SD card: a large file has to come into memory first."""
 
 CHILD = (
     "import sys; end = sys.argv.index(''); sys.path[:] = sys.argv[1:end]; del sys.argv[1 : end + 1]; "
@@ -46,22 +48,29 @@ TALKS = (
 log = logging.getLogger("responsed.engine")
 
 
-def probe(path: Path, weights: Path, engine: str, libllama: Path | None) -> None:
+def timeout(n_bytes: int) -> float:
+    """Return the seconds that a child may take with weights of that size."""
+    return TIMEOUT_SECONDS + n_bytes / SLOWEST_BYTES
+
+
+def probe(path: Path, weights: Path, engine: str, libllama: Path | None, n_bytes: int = 0) -> None:
     """Look at the template in `path` and run a token through `weights` (the same file, or its backport).
 
-    Raises ModelError where the child reports one or dies.
+    `n_bytes` is the size of the weights. Raises ModelError where the child reports one or dies; EngineFault where it
+    dies of a signal while the engine computes.
     """
     log.info("%s looks at %s for the first time, in a process of its own", engine, path.name)
     command = [sys.executable, "-P", "-c", CHILD, *_import_path(), "", str(path.absolute()), str(weights.absolute())]
     command += [engine, str(libllama.absolute())] if libllama else [engine]
+    limit = timeout(n_bytes)
     ends, lifeline = os.pipe()
     try:
         # In /, since an import path or a library path may name the current folder.
         done = subprocess.run(
-            command, cwd="/", stdin=ends, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, errors="replace"
+            command, cwd="/", stdin=ends, capture_output=True, text=True, timeout=limit, errors="replace"
         )
     except subprocess.TimeoutExpired as error:
-        raise ModelError(f"{path.name} was not ready after {TIMEOUT_SECONDS} s; it cannot be served") from error
+        raise ModelError(f"{path.name} was not ready after {limit:g} s; it cannot be served") from error
     finally:
         os.close(ends)
         os.close(lifeline)
@@ -71,8 +80,13 @@ def probe(path: Path, weights: Path, engine: str, libllama: Path | None) -> None
     if message:
         raise ModelError(message)
     reason = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    what = f"its chat template {TOO_MUCH}" if stage == "template" else "the engine crashes on its weights"
-    raise ModelError(f"{path.name} cannot be served: {what} ({reason})")
+    if stage == "template":
+        raise ModelError(f"{path.name} cannot be served: its chat template {TOO_MUCH} ({reason})")
+    if done.returncode == -signal.SIGKILL:
+        raise ModelError(
+            f"too little memory: the system ended the process that tried {path.name}; choose a smaller model"
+        )
+    raise EngineFault(f"{path.name} cannot be served: the engine crashes on its weights ({reason})")
 
 
 def _import_path() -> list[str]:
@@ -95,7 +109,10 @@ def main() -> int:
         _try_template(loader.read(Path(path), library)[2])
         stage = "weights"
         print(stage, flush=True)
-        _try_weights(backends.open_model(engine, Path(weights), n_ctx=64, n_slots=1, threads=1, library=library))
+        name = Path(path).name
+        _try_weights(
+            backends.open_model(engine, Path(weights), name=name, n_ctx=64, n_slots=1, threads=1, library=library)
+        )
     except (GGUFError, ModelError, TemplateError) as error:
         print(f"{stage}: {error}")
         return 2
@@ -115,7 +132,9 @@ def _end_with_parent() -> None:
 def _try_template(template: ChatTemplate) -> None:
     """The simplest conversation must work. Others may be refused (no system message, say), but must end."""
     before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (_address_space() + TEMPLATE_BYTES, before[1]))
+    room = _address_space() + TEMPLATE_BYTES
+    least = min([room, *(limit for limit in before if limit != resource.RLIM_INFINITY)])
+    resource.setrlimit(resource.RLIMIT_AS, (least, before[1]))
     first, *others = TALKS
     template.prompt(first)
     for talk in others:

@@ -5,6 +5,7 @@ how much.
 """
 
 import ctypes
+import os
 from collections.abc import Sequence
 from ctypes import POINTER, c_bool, c_char_p, c_int32, c_size_t, c_uint32, c_void_p
 from pathlib import Path
@@ -85,7 +86,7 @@ def requantise(path: Path, target: Path, kind: str, threads: int, library: Path 
     params = parameters(native)
     params.nthread, params.ftype, params.allow_requantize = threads, KINDS[kind], True
     with libllama.errors() as said:
-        status: int = native.llama_model_quantize(str(path).encode(), str(target).encode(), ctypes.byref(params))
+        status: int = native.llama_model_quantize(os.fsencode(path), os.fsencode(target), ctypes.byref(params))
     if status != 0:
         target.unlink(missing_ok=True)
         raise ModelError(f"llama.cpp cannot write {path.name} as {kind}: {said[0] if said else 'it does not say why'}")

@@ -88,8 +88,8 @@ class Vocabulary:
         """
         entries = _entries(header)
         self.size = len(entries)
-        self.bos = header.integer("tokenizer.ggml.bos_token_id")
-        self.eos = header.integer("tokenizer.ggml.eos_token_id")
+        self.bos = header.token_id("bos")
+        self.eos = header.token_id("eos")
         self.end_tokens = _end_tokens(header, entries)
         self._text = [entry.text for entry in entries]
         # A name of one letter or none can't be kept out of what people write (`ChatTemplate`), so it is no name here.
@@ -182,11 +182,10 @@ def _entries(header: Header) -> list[Entry]:
 
 
 def _end_tokens(header: Header, entries: Sequence[Entry]) -> frozenset[int]:
-    keys = ("eos_token_id", "eot_token_id", "eom_token_id")
-    named = {header.integer(f"tokenizer.ggml.{key}") for key in keys} - {None}
+    named = {header.token_id(name) for name in ("eos", "eot", "eom")} - {None}
     present = {entry.text for entry in entries if entry.kind is Kind.CONTROL}
     found = {id_ for id_, entry in enumerate(entries) if entry.kind is Kind.CONTROL and entry.text in _END_NAMES}
-    found = {id_ for id_ in named | found if id_ is not None and id_ < len(entries)}
+    found = {id_ for id_ in named | found if id_ is not None}
     inner = any(pair <= present for pair in _ENDS_OF_MESSAGES)
     return frozenset(id_ for id_ in found if not (inner and entries[id_].text == "<|end|>"))
 

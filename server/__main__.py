@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -52,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 2 with one line on stderr that says what to do."""
     flags = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # paths that are no UTF-8 are printed as they are
     try:
         status: int = flags.run(flags)
     except (ConfigError, GGUFError, TemplateError, ModelError, library.LibraryError, OSError) as error:
@@ -70,6 +73,7 @@ def serve(flags: argparse.Namespace) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _log_to_stderr(config.log_level)
     folder = library.cache_folder(os.environ)
+    state = config.state or library.state_folder(os.environ)
     listener = daemon.bind(config.host, config.port)  # first: a port that is taken is told at once
     if config.state is not None:
         _check_writable(config.state)
@@ -84,7 +88,6 @@ def serve(flags: argparse.Namespace) -> int:
     )
     _end_at_once()
     loaded = load(path, options, folder.parent)
-    state = config.state or library.state_folder(os.environ)
     limit = config.warm_megabytes * 1_000_000
     snapshots = Snapshots(state / "kv", loaded.fingerprint, limit) if limit else None
     engine = Engine(loaded.model, loaded.vocabulary.end_tokens, config.max_step_ms / 1e3, snapshots)
@@ -142,7 +145,9 @@ def _open_store(config: Config, state: Path) -> Store | None:
 
 def _served_name(model: str, path: Path) -> str:
     """A name stays a name, a path becomes its file's stem."""
-    return model if model in library.SOURCES else path.stem
+    if model in library.SOURCES:
+        return model
+    return os.fsencode(path.stem).decode(errors="replace")  # a name in an answer is UTF-8, a file's need not be
 
 
 def _log_to_stderr(level: str) -> None:

@@ -2,12 +2,20 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine import GGUFError, ModelError, backends, gguf, library
+from engine import GGUFError, ModelError, backends, gguf, kinds, library
 from server.progress import Progress
+
+URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+HUB = re.compile(
+    r"(hf|ollama):.+|(hf\.co|huggingface\.co|ollama\.com)/.+|[\w-]+/[\w.-]+(?<!\.gguf)(:[\w.-]+)?", re.IGNORECASE
+)
+"""Names as other programs fetch by: `org/model`, `hf.co/org/model:Q4_K_M`."""
+MOST_NAMED = 5
 
 
 def pull(flags: argparse.Namespace) -> int:
@@ -42,11 +50,14 @@ def _kind(path: Path) -> tuple[str, str]:
     """A file's architecture, and the engine that `auto` takes for it, with the reason."""
     try:
         header = gguf.read(path)
-        choice = backends.choices(header, "auto", None)[0]
     except GGUFError:
         return "unreadable", "-"
-    except ModelError as error:
-        return header.architecture, f"none: {error}"
+    try:
+        kinds.check(path, header)
+        choice = backends.choices(header, "auto", None)[0]
+    except (GGUFError, ModelError) as error:
+        reason = str(error).removeprefix(f"{path} cannot be used: ")
+        return header.text("general.architecture", "-"), f"none: {reason}"
     return header.architecture, f"{choice.engine} ({choice.reason})"
 
 
@@ -56,10 +67,28 @@ def find(model: str, folder: Path) -> Path:
         return path
     if (source := library.SOURCES.get(model)) is not None:
         return _pull(source, folder)
-    raise library.LibraryError(
-        f"there is no file and no model {model!r}: `responsed models` lists what there is, "
-        f"and GGUF files in {folder} are found by name"
-    )
+    raise library.LibraryError(_no_model(model, folder))
+
+
+def _no_model(model: str, folder: Path) -> str:
+    """Return the sentence for a name that is none of a model or a file."""
+    lists = "`responsed models` lists the models there are"
+    if model.lower().startswith("file:"):
+        return f"{model!r} is a URL: name the file by its path"
+    if URL.match(model):
+        return f"{model!r} is a URL, and no model is fetched by one: download the file and name its path ({lists})"
+    if HUB.fullmatch(model) and not os.path.exists(model):
+        return (
+            f"there is no file {model!r}, and no model is fetched from a hub: download its .gguf file and name the "
+            f"path ({lists})"
+        )
+    if os.path.isdir(model):
+        inside = [path.name for path in library.installed(Path(model))]
+        found = f"one of {', '.join(inside[:MOST_NAMED])}" if inside else "there is none in it"
+        return f"{model!r} is a folder: name the .gguf file itself ({found})"
+    if os.path.exists(model):
+        return f"{model!r} is no regular file: name a .gguf file"
+    return f"there is no file and no model {model!r}: {lists}, and GGUF files in {folder} are found by name"
 
 
 def _pull(source: library.Source, folder: Path) -> Path:

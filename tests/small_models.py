@@ -53,6 +53,7 @@ def write(
     weight: float = 1.0,
     without: str = "",
     flags: dict[str, bool] | None = None,
+    numbers: dict[str, int] | None = None,
     context: int = CONTEXT,
 ) -> Path:
     writer = gguf.GGUFWriter(path, architecture)
@@ -78,6 +79,8 @@ def write(
         writer.add_string("tokenizer.chat_template", template)  # type: ignore[arg-type]  # bytes: for what is not UTF-8
     for key, value in (flags or {}).items():
         writer.add_bool(f"tokenizer.ggml.{key}", value)
+    for key, number in (numbers or {}).items():
+        writer.add_uint32(key, number)
     for name, shape in shapes(len(tokens)).items():
         if name != without:
             writer.add_tensor(name, _weights(name, shape, weight))

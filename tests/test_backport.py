@@ -145,6 +145,7 @@ def test_what_would_crash_the_old_library_is_refused(path: Path) -> None:
             backport.needs(refused)
 
 
+@pytest.mark.ctransformers
 def test_the_real_model_loads_in_ctransformers_once_rewritten(smollm2: Path, tmp_path: Path) -> None:
     header = gguf.read(smollm2)
     assert backport.needs(header) == [NO_SCORES, LETTERS, TIED]

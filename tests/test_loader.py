@@ -9,11 +9,24 @@ from typing import Any
 
 import pytest
 
-from engine import GGUFError, Loaded, Message, ModelError, Options, TemplateError, load
+from engine import (
+    GGUFError,
+    Loaded,
+    Message,
+    ModelError,
+    Options,
+    TemplateError,
+    ctrans,
+    libllama,
+    load,
+    machine,
+)
 from engine.ledger import Ledger
-from engine.loader import MOST_CONTEXT, default_threads
+from engine.loader import MOST_CONTEXT, n_threads
 from engine.model import Chunk
 from tests import small_models
+
+pytestmark = pytest.mark.ctransformers
 
 LOOK = "ctransformers looks at model.gguf for the first time, in a process of its own"
 REWRITE = (
@@ -24,7 +37,7 @@ OPTIONS = Options(n_slots=2, engine="ctransformers")
 
 
 def ready(n_slots: int = 2, n_ctx: int = 128, threads: int = 0) -> str:
-    size = f"{n_slots} slots of {n_ctx} tokens, {threads or default_threads()} threads"
+    size = f"{n_slots} slots of {n_ctx} tokens, {threads or n_threads()} threads"
     return f"ctransformers runs model.gguf (it was asked for): {size}"
 
 
@@ -143,7 +156,7 @@ def test_without_a_cache_a_model_that_needs_none_runs_and_another_is_refused(pat
         (Options(n_slots=1, engine="ctransformers"), ready(1, 128)),
         (Options(n_slots=3, n_ctx=32, engine="ctransformers"), ready(3, 32)),
         (Options(n_slots=1, n_ctx=128, engine="ctransformers"), ready(1, 128)),
-        (Options(n_slots=1, threads=2, engine="ctransformers"), ready(1, 128, 2)),
+        (Options(n_slots=1, threads=1, engine="ctransformers"), ready(1, 128, 1)),
     ],
 )
 def test_options(path: Path, start: Start, options: Options, expected: str) -> None:
@@ -234,3 +247,146 @@ def test_the_ledger_knows_a_file_by_its_bytes_once(tmp_path: Path) -> None:
     assert Ledger(file).has_passed(path, "a")
     assert not Ledger(file).has_passed(path, "b")
     assert [each.name for each in file.parent.iterdir()] == ["ledger.json"]
+
+
+def test_a_copy_that_cannot_be_used_is_removed(path: Path, start: Start) -> None:
+    small_models.bpe(path, weight=float("nan"))
+    with pytest.raises(ModelError, match="the model's weights are damaged"):
+        start(path)
+    assert [each.name for each in (start.cache / "backport").iterdir()] == [".lock"]
+
+
+def test_a_copy_that_ctransformers_refuses_is_removed_and_the_model_is_named(path: Path, start: Start) -> None:
+    small_models.bpe(path, without="blk.0.ffn_up.weight")
+    with pytest.raises(ModelError) as caught:
+        start(path)
+    assert str(caught.value) == "ctransformers cannot load model.gguf: Failed to create LLM 'gguf' from 'model.gguf'."
+    assert [each.name for each in (start.cache / "backport").iterdir()] == [".lock"]
+
+
+@pytest.fixture
+def no_llama_cpp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The reason why llama.cpp is passed over."""
+    library = tmp_path / "libllama.so"
+    monkeypatch.setattr(libllama, "find", lambda wished=None: library)
+    reason = f"{library}: cannot open shared object file: No such file or directory"
+    return f"llama.cpp can't be used: {library} is no llama.cpp library that can be used: {reason}"
+
+
+AUTO = Options(n_slots=1)
+
+
+def test_load_without_llama_cpp_warns_before_ctransformers_is_tried(
+    path: Path, start: Start, no_llama_cpp: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    small_models.spm(path)
+    (warning, look, _) = start(path, AUTO)
+    assert (warning, look) == (f"ctransformers runs the model: {no_llama_cpp}", LOOK)
+    assert caplog.records[0].levelname == "WARNING"
+    assert load(path, AUTO, start.cache).fallback == no_llama_cpp
+
+
+def test_load_where_ctransformers_fails_too_ends_with_the_reason_of_llama_cpp(
+    path: Path, start: Start, no_llama_cpp: str
+) -> None:
+    small_models.bpe(path, weight=float("nan"))
+    with pytest.raises(ModelError) as caught:
+        start(path, AUTO)
+    assert str(caught.value).startswith("the model's weights are damaged")
+    assert str(caught.value).endswith(f"; ctransformers was tried because {no_llama_cpp}")
+
+
+def test_load_where_neither_library_links_writes_no_copy(
+    path: Path, start: Start, no_llama_cpp: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "libctransformers.so"
+    broken.write_text("no library")
+    monkeypatch.setattr(ctrans, "library", lambda: broken)
+    small_models.bpe(path)
+    with pytest.raises(ModelError) as caught:
+        start(path, AUTO)
+    assert str(caught.value) == (
+        f"the library of ctransformers cannot be loaded: {broken}: file too short; "
+        f"ctransformers was tried because {no_llama_cpp}"
+    )
+    assert not start.cache.exists()
+
+
+MISSING = {"without": "blk.0.ffn_up.weight"}
+
+
+@pytest.mark.parametrize(
+    ("wishes", "sentence"),
+    [
+        (MISSING, r"^llama\.cpp cannot load model\.gguf: .*blk\.0\.ffn_up\.weight"),
+        ({"weight": float("nan")}, r"^the model's weights are damaged: "),
+    ],
+)
+def test_load_of_a_file_at_fault_does_not_try_another_engine(
+    path: Path, start: Start, wishes: dict[str, Any], sentence: str
+) -> None:
+    small_models.bpe(path, **wishes)
+    with pytest.raises(ModelError, match=sentence):
+        start(path, AUTO)
+    assert not (start.cache / "backport").exists()
+
+
+@pytest.fixture
+def llama_cpp_crashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU that lacks an instruction which the library uses."""
+
+    def look(path: Path, weights: Path, engine: str, library: Path | None, n_bytes: int = 0) -> None:
+        if engine == "llamacpp":
+            raise EngineFault("the engine crashes")
+        probe(path, weights, engine, library, n_bytes)
+
+    monkeypatch.setattr(loader, "probe", look)
+
+
+@pytest.mark.usefixtures("llama_cpp_crashes")
+def test_load_where_llama_cpp_crashes_runs_ctransformers(path: Path, start: Start) -> None:
+    small_models.spm(path)
+    assert start(path, AUTO)[0] == "the engine crashes; trying ctransformers"
+    assert load(path, AUTO, start.cache).fallback == "llama.cpp crashed"
+
+
+@pytest.mark.usefixtures("llama_cpp_crashes")
+def test_load_where_both_engines_fail_names_both(path: Path, start: Start) -> None:
+    small_models.spm(path, weight=float("nan"))
+    with pytest.raises(
+        ModelError, match=r"^the engine crashes; nor does ctransformers run it: the model's weights are"
+    ):
+        start(path, AUTO)
+    with pytest.raises(ModelError, match=r"^the engine crashes$"):
+        start(path, Options(n_slots=1, engine="llamacpp"))
+
+
+def test_a_probe_passed_on_another_cpu_is_looked_at_again(
+    path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_models.spm(path)
+    assert start(path) == [LOOK, ready()]
+    monkeypatch.setattr(machine, "cpu_features", lambda: "x86_64-other")
+    assert start(path) == [LOOK, ready()]
+
+
+@pytest.mark.parametrize(("cores", "wished", "threads"), [(1, 0, 1), (2, 0, 1), (4, 0, 3), (4, 4, 4), (1, 1, 1)])
+def test_n_threads_within_the_cores_are_taken(
+    cores: int, wished: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    assert n_threads(wished) == threads
+
+
+@pytest.mark.parametrize(
+    ("cores", "wished", "counted"), [(1, 2, "1 core"), (2, 3, "2 cores"), (4, 64, "4 cores"), (4, 1 << 20, "4 cores")]
+)
+def test_load_with_threads_beyond_the_cores_is_refused(
+    cores: int, wished: int, counted: str, path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    with pytest.raises(ModelError) as caught:
+        start(small_models.spm(path), Options(n_slots=1, threads=wished))
+    assert str(caught.value) == (
+        f"{wished} threads on {counted} would wait for each other: choose --threads up to {cores}"
+    )

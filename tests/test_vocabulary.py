@@ -326,6 +326,7 @@ def ids_of_the_library(model: Ctransformers, text: str) -> list[int]:
     return buffer[: model._slots[0].ctransformers_llm_tokenize(raw, True, buffer)]
 
 
+@pytest.mark.ctransformers
 @pytest.mark.parametrize("text", SPM_TEXTS)
 def test_sentencepiece_gives_the_ids_of_the_library(
     loaded_as_it_is: tuple[Vocabulary, Ctransformers], text: str
@@ -334,6 +335,7 @@ def test_sentencepiece_gives_the_ids_of_the_library(
     assert vocabulary.encode_prompt(text) == ids_of_the_library(model, text)
 
 
+@pytest.mark.ctransformers
 @given(st.lists(st.sampled_from(PARTS)))
 def test_sentencepiece_gives_the_ids_of_the_library_for_any_text(
     loaded_as_it_is: tuple[Vocabulary, Ctransformers], parts: list[str]

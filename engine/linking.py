@@ -1,0 +1,29 @@
+"""Sentences for libraries that the system's linker cannot load."""
+
+import re
+
+PACKAGES = {
+    "libgomp.so.1": "libgomp1",
+    "libstdc++.so.6": "libstdc++6",
+    "libgcc_s.so.1": "libgcc-s1",
+    "libopenblas.so.0": "libopenblas0",
+    "libvulkan.so.1": "libvulkan1",
+}
+"""Library -> Debian's package of it."""
+MISSING = re.compile(r"^(?P<name>[^/\s]+\.so[.\d]*): cannot open shared object file")
+GLIBC = re.compile(r"version `(?P<symbol>(?:GLIBC|GLIBCXX)_[\d.]+)' not found")
+ARCHITECTURE = re.compile(r"wrong ELF class|invalid ELF header|cannot open shared object file: Exec format")
+
+
+def why_not(error: Exception) -> str:
+    """Return the linker's reason, and what to do about it where that is known."""
+    reason = str(error)
+    if missing := MISSING.search(reason):
+        name = missing["name"]
+        cure = f"`apt install {PACKAGES[name]}`" if name in PACKAGES else "install the package that has it"
+        return f"it needs {name}, which is not installed: {cure}"
+    if symbol := GLIBC.search(reason):
+        return f"it needs {symbol['symbol']}, and this system is older: upgrade it, or compile llama.cpp here"
+    if ARCHITECTURE.search(reason):
+        return f"it is not for this machine ({reason})"
+    return reason

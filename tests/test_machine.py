@@ -1,0 +1,110 @@
+"""Cores, memory and CPU features, read from trees of files as Linux shows them."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import machine
+
+GB = 1 << 30
+AFFINITY = len(os.sched_getaffinity(0))
+
+
+def tree(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+V2, V1 = "0::/a/b\n", "4:memory:/box\n3:cpuset:/\n2:cpu,cpuacct:/box\n0::/\n"
+QUOTAS: list[tuple[str, dict[str, str], int]] = [
+    ("no cgroup file", {}, 4),
+    ("v2, no limit", {"proc/self/cgroup": V2, "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"}, 4),
+    ("v2, two cores", {"proc/self/cgroup": V2, "sys/fs/cgroup/a/b/cpu.max": "200000 100000\n"}, 2),
+    ("v2, a part of a core is one more", {"proc/self/cgroup": V2, "sys/fs/cgroup/a/b/cpu.max": "150000 100000\n"}, 2),
+    ("v2, less than a core", {"proc/self/cgroup": V2, "sys/fs/cgroup/a/b/cpu.max": "20000 100000\n"}, 1),
+    ("v2, more than the affinity", {"proc/self/cgroup": V2, "sys/fs/cgroup/a/b/cpu.max": "900000 100000\n"}, 4),
+    ("v2, of the parent", {"proc/self/cgroup": V2, "sys/fs/cgroup/a/b/cpu.max": "max 100000",
+                           "sys/fs/cgroup/a/cpu.max": "100000 100000\n"}, 1),
+    ("v2, in a container", {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "300000 100000\n"}, 3),
+    ("v2, a path from outside", {"proc/self/cgroup": "0::/../x\n", "sys/fs/cgroup/cpu.max": "300000 100000\n"}, 3),
+    ("v1, no limit", {"proc/self/cgroup": V1, "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_quota_us": "-1\n",
+                      "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_period_us": "100000\n"}, 4),
+    ("v1, two cores", {"proc/self/cgroup": V1, "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_quota_us": "100000\n",
+                       "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_period_us": "50000\n"}, 2),
+    ("v1, mounted as cpu", {"proc/self/cgroup": "1:cpu:/box\n", "sys/fs/cgroup/cpu/box/cpu.cfs_quota_us": "100000\n",
+                            "sys/fs/cgroup/cpu/box/cpu.cfs_period_us": "100000\n"}, 1),
+    ("v1, a container's own mount", {"proc/self/cgroup": "1:cpu:/docker/1\n",
+                                     "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "100000\n",
+                                     "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"}, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "expected"), [row[1:] for row in QUOTAS], ids=[row[0] for row in QUOTAS])
+def test_cores_under_a_cpu_quota_are_those_that_it_grants(
+    files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3})
+    assert machine.cores(tree(tmp_path, files)) == expected
+
+
+def test_cores_of_a_bound_process_are_its_affinity() -> None:
+    one = str(min(os.sched_getaffinity(0)))
+    script = f"import os; os.sched_setaffinity(0, [{one}]); from engine import machine; print(machine.cores())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+
+
+MEMINFO = "MemTotal: 4194304 kB\nMemFree: 1 kB\nMemAvailable: 2097152 kB\nSwapFree: 1048576 kB\n"
+MEMORY: list[tuple[str, dict[str, str], int, int]] = [
+    ("no limit", {}, 4 * GB, 3 * GB),
+    ("v2, no limit", {"proc/self/cgroup": V2, "sys/fs/cgroup/a/b/memory.max": "max\n"}, 4 * GB, 3 * GB),
+    ("v2", {"proc/self/cgroup": V2, "sys/fs/cgroup/a/b/memory.max": f"{GB}\n",
+            "sys/fs/cgroup/a/b/memory.stat": f"anon {GB // 4}\nfile {GB // 2}\n"}, GB, 3 * GB // 4),
+    ("v2, of the parent", {"proc/self/cgroup": V2, "sys/fs/cgroup/a/memory.max": f"{GB}\n"}, GB, GB),
+    ("v2, more than there is", {"proc/self/cgroup": V2, "sys/fs/cgroup/a/b/memory.max": f"{9 * GB}\n"}, 4 * GB, 3 * GB),
+    ("v2, used up", {"proc/self/cgroup": V2, "sys/fs/cgroup/a/b/memory.max": f"{GB}\n",
+                     "sys/fs/cgroup/a/b/memory.stat": f"anon {2 * GB}\n"}, GB, 0),
+    ("v1", {"proc/self/cgroup": V1, "sys/fs/cgroup/memory/box/memory.limit_in_bytes": f"{2 * GB}\n",
+            "sys/fs/cgroup/memory/box/memory.stat": f"rss 1\ntotal_rss {GB}\n"}, 2 * GB, GB),
+    ("v1, no limit", {"proc/self/cgroup": V1, "sys/fs/cgroup/memory/box/memory.limit_in_bytes": "9223372036854771712"},
+     4 * GB, 3 * GB),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "total", "free"), [row[1:] for row in MEMORY], ids=[row[0] for row in MEMORY])
+def test_memory_under_a_limit_is_the_limit(files: dict[str, str], total: int, free: int, tmp_path: Path) -> None:
+    root = tree(tmp_path, {"proc/meminfo": MEMINFO} | files)
+    assert (machine.memory(root), machine.free_memory(root)) == (total, free)
+
+
+def test_memory_under_an_address_space_limit_is_that_limit(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"proc/meminfo": MEMINFO, "proc/self/statm": f"{GB // resource.getpagesize()} 1\n"})
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (3 * GB, before[1]))
+    try:
+        assert (machine.memory(root), machine.free_memory(root)) == (3 * GB, 2 * GB)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_cpu_features_name_the_machine_and_change_with_the_flags(tmp_path: Path) -> None:
+    def features(cpuinfo: str) -> str:
+        return machine.cpu_features(tree(tmp_path, {"proc/cpuinfo": cpuinfo}))
+
+    plain = features("processor: 0\nflags\t\t: fpu avx avx2\n")
+    assert plain == features("flags : avx2 avx fpu\n\nprocessor: 1\nflags: other\n")
+    assert plain != features("flags : fpu avx\n")
+    assert features("Features\t: fp asimd asimddp\n") != features("Features\t: fp asimd\n")
+
+
+def test_this_machine_is_read_without_a_complaint() -> None:
+    assert 1 <= machine.cores() <= AFFINITY
+    assert machine.free_memory() > 0
+    assert machine.memory() > 64 << 20
