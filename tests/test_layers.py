@@ -64,14 +64,16 @@ DRAWN = {
     "engine.ending": "grammar model",
     "engine.phases": "constraint ending grammar holds markers model naming vocabulary",
     # Backends
-    "engine.ctrans": "model",
-    "engine.libllama": "model",
+    "engine.ctrans": "linking model",
+    "engine.libllama": "linking model",
     "engine.llamacpp": "libllama model",
-    "engine.backends": "ctrans header libllama llamacpp model",
+    "engine.backends": "ctrans header kinds libllama llamacpp model",
     "engine.scripted": "alphabet header model vocabulary",
     # All together
     "engine.probe": "backends header loader messages model template",
-    "engine.loader": "backends backport ctrans gguf header ledger model probe template vocabulary",
+    "engine.loader": (
+        "backends backport ctrans footprint gguf header kinds ledger machine model probe template vocabulary"
+    ),
     "engine.quantiser": "libllama model",
     "engine.divergence": "model",
     "engine.tuning": "model",
@@ -162,14 +164,14 @@ DRAWN = {
     "server.http": "errors exchange head",
     "server.acceptor": "http",
     "server.daemon": "engine acceptor app config service",
-    "server.commands": "engine engine.backends engine.gguf engine.library progress",
+    "server.commands": "engine engine.backends engine.gguf engine.kinds engine.library progress",
     "server.copies": (
-        "engine engine.backends engine.divergence engine.loader engine.quantiser engine.stopwatch engine.tuning "
-        "commands config"
+        "commands config engine engine.backends engine.divergence engine.loader engine.machine engine.quantiser "
+        "engine.stopwatch engine.tuning"
     ),
     "server.tune": (
-        "engine engine.backends engine.gguf engine.library engine.loader engine.stopwatch engine.tuning "
-        "commands config configfile copies settings"
+        "commands config configfile copies engine engine.backends engine.gguf engine.library engine.loader "
+        "engine.machine engine.stopwatch engine.tuning settings"
     ),
     "server.__main__": (
         "app archive commands config configfile daemon database engine engine.file_facts engine.gguf "
@@ -180,6 +182,10 @@ DRAWN = {
     "server.extensions": "",
     "server.fields": "errors",
     "server.hosted": "engine",
+    "engine.footprint": "header kinds machine model",
+    "engine.kinds": "header",
+    "engine.linking": "",
+    "engine.machine": "",
 }
 """Module -> modules of ours that it imports; those of its own package by their last name."""
 

@@ -272,10 +272,10 @@ def test_without_a_home_in_the_environment_the_users_own_is_taken(environ: dict[
 @pytest.mark.parametrize("environ", HOMES)
 def test_without_any_home_the_error_says_what_to_set(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)  # a user of a container, who has no name
-    with pytest.raises(LibraryError, match="^there is no home folder: set XDG_CACHE_HOME to a place for models$"):
+    with pytest.raises(LibraryError, match=r"^there is no home folder: set XDG_CACHE_HOME to a place for models$"):
         cache_folder(environ)
     with pytest.raises(
-        LibraryError, match="^there is no home folder: name a folder by --state, or set XDG_STATE_HOME$"
+        LibraryError, match=r"^there is no home folder: name a folder by --state, or set XDG_STATE_HOME$"
     ):
         state_folder(environ)
     assert cache_folder(environ | {"XDG_CACHE_HOME": "/x"}) == Path("/x/responsed/models")

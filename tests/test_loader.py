@@ -19,11 +19,13 @@ from engine import (
     ctrans,
     libllama,
     load,
+    loader,
     machine,
 )
 from engine.ledger import Ledger
 from engine.loader import MOST_CONTEXT, n_threads
-from engine.model import Chunk
+from engine.model import Chunk, EngineFault
+from engine.probe import probe
 from tests import small_models
 
 pytestmark = pytest.mark.ctransformers
