@@ -20,6 +20,9 @@ from engine.vocabulary import Vocabulary
 MOST_CONTEXT = 8192
 """Tokens a slot gets unasked: models are trained on up to 128k, and no small machine holds that twice."""
 
+SNAPSHOT_FORMAT = "format 2"
+"""Snapshots of the first format may hold prompts that were not to be stored; they are left out."""
+
 log = logging.getLogger("responsed.engine")
 
 
@@ -99,7 +102,10 @@ class _File:
             if weights != self._path:
                 weights.unlink(missing_ok=True)  # a copy of ours that cannot be used
             raise
-        fingerprint = f"{self._ledger.sha256(self._path)} {choice.passport} n_ctx {self._n_ctx} {self._options.knobs}"
+        size = f"slots {self._options.n_slots} n_ctx {self._n_ctx}"
+        fingerprint = (
+            f"{self._ledger.sha256(self._path)} {choice.passport} {size} {self._options.knobs} {SNAPSHOT_FORMAT}"
+        )
         reason = choice.reason if choice.fallback else ""
         return Loaded(model, self._vocabulary, self._template, fingerprint, reason)
 

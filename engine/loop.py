@@ -115,7 +115,10 @@ class InferenceLoop:
                     self._constraints.pop(key, None)
                     self._scheduler.cancel(key)
                 case Restore():
-                    self._restore()
+                    try:
+                        self._restore()
+                    except Exception:
+                        log.exception("the KV cache of the last run cannot be restored")
                 case DropSnapshots():
                     self._scheduler.forbid_saving()
                     write([])  # behind a writing that is on its way
@@ -230,8 +233,8 @@ class InferenceLoop:
         try:
             saved = self._scheduler.savable()
             return self._snapshots.choose(Snapshot(tokens, self._model.save(slot)) for slot, tokens in saved)
-        except ModelError as error:
-            log.warning("the KV cache cannot be saved: %s", error)
+        except Exception as error:
+            log.warning("the KV cache cannot be saved: %s", error, exc_info=not isinstance(error, ModelError))
             return []
 
 

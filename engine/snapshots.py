@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 SUFFIX = ".kv"
+DRAFT = ".responsed-draft-"
 NAME = re.compile(r"[0-9a-f]{32}\.kv")
 
 log = logging.getLogger("responsed.engine")
@@ -82,6 +83,9 @@ class Snapshots:
         except OSError as error:
             log.warning("%s cannot be locked: %s", self._folder, error)
             alone = False
+        if alone:
+            for draft in self._folder.glob(f"{DRAFT}*"):  # a killed server left it
+                draft.unlink(missing_ok=True)
         for path in self._files():
             try:
                 head, state = _read(path)
@@ -99,8 +103,12 @@ class Snapshots:
 
     def _files(self) -> list[Path]:
         """Regular files with a name that `_write` gives, the newest first."""
-        found = [path for path in self._folder.glob(f"*{SUFFIX}") if NAME.fullmatch(path.name) and path.is_file()]
-        return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        found: list[tuple[int, Path]] = []
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            with suppress(FileNotFoundError):  # another server has just replaced it
+                if NAME.fullmatch(path.name) and path.is_file():
+                    found.append((path.stat().st_mtime_ns, path))
+        return [path for _, path in sorted(found, reverse=True)]
 
     def _lock_folder(self) -> bool:
         """Return whether no other server uses the folder; others see from now on that this one does."""
@@ -118,7 +126,7 @@ class Snapshots:
         digest = hashlib.blake2b(repr((self._fingerprint, snapshot.tokens)).encode(), digest_size=16).hexdigest()
         path = self._folder / f"{digest}{SUFFIX}"
         head = msgspec.json.encode(_Head(self._fingerprint, _digest(snapshot.state), snapshot.tokens))
-        with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".", suffix=".draft", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=self._folder, prefix=DRAFT, delete=False) as file:
             try:
                 file.writelines((head, b"\n", snapshot.state))
                 file.flush()

@@ -233,3 +233,40 @@ async def test_snapshots_lose_a_prompt_that_is_deleted(tmp_path: Path, path: str
         await delete(running, path.format(id=response, conversation=conversation))
         assert SECRET not in tokens_on_disk(tmp_path)
     assert SECRET not in tokens_on_disk(tmp_path)
+
+
+def test_snapshots_of_a_killed_server_leave_no_draft_to_the_next(tmp_path: Path) -> None:
+    (tmp_path / "kv").mkdir()
+    (tmp_path / "kv" / ".responsed-draft-abc").write_bytes(b"half a snapshot")
+    assert list(folder_of(tmp_path).read()) == []
+    assert [path.name for path in (tmp_path / "kv").iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("call", ["restore", "save"])
+async def test_engine_whose_model_cannot_restore_or_save_serves_on(tmp_path: Path, call: str) -> None:
+    class Broken(ScriptedModel):
+        def restore(self, slot: int, state: bytes, n: int) -> None:
+            if call == "restore":
+                raise RuntimeError("restore")
+            super().restore(slot, state, n)
+
+        def save(self, slot: int) -> bytes:
+            if call == "save":
+                raise RuntimeError("save")
+            return super().save(slot)
+
+    prompt = tuple(scripted.vocabulary().encode("a long system prompt, again and again"))
+    assert await cached(Engine(ScriptedModel(batched=True), [scripted.END], 0, folder_of(tmp_path)), prompt) == 0
+    found = await cached(Engine(Broken(batched=True), [scripted.END], 0, folder_of(tmp_path)), prompt)
+    assert found == (0 if call == "restore" else len(prompt) - 1)
+
+
+@pytest.mark.parametrize("other", [{"n_slots": 2}, {"n_ctx": 128}, {"knobs": Knobs(flash_attention=False)}])
+def test_fingerprint_with_another_setting_is_another_one(smollm2: Path, cache: Path, other: dict[str, Any]) -> None:
+    options = Options(n_slots=1, n_ctx=64, engine="llamacpp")
+    fingerprints = set()
+    for each in (options, msgspec.structs.replace(options, **other)):
+        loaded = load(smollm2, each, cache)
+        fingerprints.add(loaded.fingerprint)
+        loaded.model.close()
+    assert len(fingerprints) == 2
