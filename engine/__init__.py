@@ -12,7 +12,7 @@ from engine.phases import Phases
 from engine.pieces import Finish, Job, Likelihood, Piece, Progress, Reason, Sampling, Started, Token
 from engine.snapshots import Snapshots
 from engine.template import ChatTemplate, TemplateError
-from engine.text import TextDecoder
+from engine.text import StopStrings, TextDecoder
 from engine.utterance import Arguments, CallBegun, CallEnded, Reasoned, Said, Utterance
 from engine.vocabulary import Vocabulary
 from engine.worker import Engine, EngineStopped
@@ -53,6 +53,7 @@ __all__ = [
     "Sampling",
     "Snapshots",
     "Started",
+    "StopStrings",
     "TemplateError",
     "TextDecoder",
     "Thought",

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from engine import Finish, Piece, Progress, Reason, Started, TextDecoder, Token, Vocabulary
-from server.cues import Cue, End, Text, failure
+from engine import Finish, Piece, Progress, Reason, Started, StopStrings, TextDecoder, Token, Vocabulary
+from server.cues import Cue, End, Reasoning, Text, failure
 from server.errors import ApiError, NotHeld
 from server.events import InputTokensDetails, Logprob, OutputTokensDetails, PromptProgress, Usage
 from server.interpreter import Interpreter
@@ -22,7 +22,10 @@ class Answer:
     ) -> None:
         """Without an interpreter it is nothing but text."""
         self._vocabulary = vocabulary
-        self._decoder = TextDecoder(stops)
+        self._decoder = TextDecoder()
+        self._stops = StopStrings(stops)
+        self._kind: type[Text] | type[Reasoning] = Text
+        """Kind of text that the stop strings are looked for in. None lies across two kinds."""
         self._ledger = Ledger(vocabulary)
         self._shown = 0
         self._interpreter = interpreter
@@ -93,10 +96,9 @@ class Answer:
         self._ledger.add(self._decoder.decoded, token)
         interpreter = self._interpreter
         if interpreter is None:
-            cues = self._said(self._decoder.feed(self._vocabulary.bytes_of(token.id)))
+            cues = self._said(self._stops.feed(self._decoder.feed(self._vocabulary.bytes_of(token.id))))
         else:
             thought = interpreter.thinking
-            self._decoder.watching = interpreter.calling is None
             mark = interpreter.mark_of(token.id)
             cues = self._interpreted(
                 self._decoder.mark(mark) if mark else self._decoder.feed(self._vocabulary.bytes_of(token.id))
@@ -105,7 +107,7 @@ class Answer:
             if thought or interpreter.thinking:
                 self._reasoned += 1
                 self._waiting = ()
-        over = self._decoder.stopped or (interpreter is not None and interpreter.satisfied)
+        over = self._stops.matched is not None or (interpreter is not None and interpreter.satisfied)
         return [*cues, *self._end(now, None)] if over else cues
 
     def _said(self, text: str) -> list[Cue]:
@@ -120,21 +122,56 @@ class Answer:
     def _interpreted(self, text: str) -> list[Cue]:
         assert self._interpreter is not None
         self._waiting += self._likely(text)
-        return self._likened(self._interpreter.feed(text))
+        return self._before_stop(self._interpreter.feed(text))
 
-    def _likened(self, cues: Iterable[Cue]) -> list[Cue]:
-        """Text with what was waiting for it; what became something else is told of no likelihoods."""
+    def _before_stop(self, cues: Iterable[Cue]) -> list[Cue]:
+        """The cues up to a stop string. Only text and reasoning have any: calls and the markers around them don't."""
         found: list[Cue] = []
         for cue in cues:
-            found.append(Text(cue.text, self._waiting) if isinstance(cue, Text) else cue)
-            self._waiting = ()
+            if self._stops.matched is not None:
+                break
+            if isinstance(cue, Text | Reasoning):
+                if type(cue) is not self._kind:
+                    found += self._flushed()
+                    self._kind = type(cue)
+                found += self._certain(self._stops.feed(cue.text))
+            else:
+                found += [*self._flushed(), cue]
+                self._waiting = ()
         return found
+
+    def _flushed(self) -> list[Cue]:
+        return self._certain(self._stops.flush())
+
+    def _certain(self, text: str) -> list[Cue]:
+        if not text:
+            return []
+        if self._kind is Reasoning:
+            self._waiting = ()
+            return [Reasoning(text)]
+        return [Text(text, self._likelihoods(len(text)))]
+
+    def _likelihoods(self, characters: int) -> tuple[Logprob, ...]:
+        """Of the tokens waiting, those whose text begins in the next `characters`; all, where no text is held back."""
+        waiting, self._waiting = self._waiting, ()
+        if not self._stops.pending and self._stops.matched is None:
+            return waiting
+        count = covered = 0
+        while count < len(waiting) and covered < characters:
+            covered += len(bytes(waiting[count].bytes).decode(errors="ignore"))
+            count += 1
+        self._waiting = waiting[count:]
+        return waiting[:count]
 
     def _end(self, now: int, incomplete: str | None) -> list[Cue]:
         self.ended = True
-        if self._interpreter is None:
-            rest = self._said(self._decoder.flush())
+        rest: list[Cue] = []
+        if self._stops.matched is not None:
+            pass  # what follows a stop string is no part of the answer
+        elif self._interpreter is None:
+            rest = self._said(self._stops.flush())
         else:
-            rest = self._interpreted(self._decoder.flush())
-            rest += self._likened(self._interpreter.finish(incomplete is not None, self._decoder.stopped))
-        return [*rest, End(now, self.usage, incomplete)]
+            rest = self._before_stop(self._interpreter.finish(incomplete is not None))
+            rest += self._flushed()
+        matched = self._stops.matched
+        return [*rest, End(now, self.usage, incomplete if matched is None else None, matched)]

@@ -61,12 +61,14 @@ class Called(Struct, frozen=True, array_like=True, tag="d"):
 
 
 class End(Struct, frozen=True, array_like=True, tag="e"):
-    """It ends well, or, with `incomplete` its reason, early."""
+    """It ends well, or early: with `incomplete` its reason, or at a stop string."""
 
     now: int
     """Seconds."""
     usage: Usage
     incomplete: str | None = None
+    stop: str | None = None
+    """Stop string that the answer ended at."""
 
 
 class Cancelled(Struct, frozen=True, array_like=True, tag="x"):

@@ -1,6 +1,9 @@
 """`responsed` in a Response: what this server tells beyond the specifications. Data only."""
 
-from msgspec import Struct
+from typing import Any
+
+from msgspec import Struct, UnsetType
+from msgspec.structs import replace
 
 
 class Extensions(Struct, frozen=True, omit_defaults=True):
@@ -15,3 +18,8 @@ class Extensions(Struct, frozen=True, omit_defaults=True):
 
 
 NO_EXTENSIONS = Extensions()
+
+
+def extended(extensions: Extensions | UnsetType, **facts: Any) -> Extensions:
+    """`extensions` with more facts in them."""
+    return replace(extensions if isinstance(extensions, Extensions) else NO_EXTENSIONS, **facts)

@@ -1,6 +1,5 @@
 """What a model utters -> cues: with its calls by the names that the client has for them. Pure."""
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
 from engine import Arguments as Argued
@@ -42,14 +41,10 @@ class Interpreter:
     def feed(self, text: str) -> list[Cue]:
         return list(self._cues(self._parser.feed(text)))
 
-    def finish(self, cut: bool, stopped: bool = False) -> list[Cue]:
+    def finish(self, cut: bool) -> list[Cue]:
         """The rest. Where the answer was `cut`, a call that its end finds open stays so: it is not whole. One whose
-        very name was cut is none; and the `{}` of one that has no arguments yet is nothing that was written.
-
-        Where a stop string `stopped` it before a call had its name, there is no call."""
+        very name was cut is none; and the `{}` of one that has no arguments yet is nothing that was written."""
         rest = self._parser.finish()
-        if stopped:
-            rest = list(itertools.takewhile(lambda each: not isinstance(each, CallBegun), rest))
         if cut and rest and isinstance(rest[-1], CallEnded):
             last = max((n for n, each in enumerate(rest) if isinstance(each, CallBegun)), default=-1)
             begun = rest[last] if last >= 0 else None

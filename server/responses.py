@@ -18,7 +18,7 @@ from server.entries import Missing
 from server.errors import ApiError, InvalidRequest, NotHeld, Unavailable
 from server.events import ConversationReference, Reasoning, Response, TextConfig
 from server.exchange import Exchange, HungUp
-from server.extensions import NO_EXTENSIONS, Extensions
+from server.extensions import extended
 from server.fields import skipped_fields
 from server.follow import follow
 from server.formats import Format, PlainFormat
@@ -169,7 +169,7 @@ class Responses:
             answer=Answer(
                 served.vocabulary,
                 len(tokens),
-                () if hold.answer else prompt.stops(request),
+                prompt.stops(request),
                 _interpreter(served.template, tokens, toolbox, request.format),
             ),
             items=items.kept(request.input or (), first.id) if first.store or first.conversation else b"[]",
@@ -254,8 +254,7 @@ class Responses:
 def with_skipped(response: Response, skipped: Sequence[str]) -> Response:
     if not skipped:
         return response
-    extensions = response.responsed if isinstance(response.responsed, Extensions) else NO_EXTENSIONS
-    return replace(response, responsed=replace(extensions, skipped=tuple(skipped[:MOST_SKIPPED])))
+    return replace(response, responsed=extended(response.responsed, skipped=tuple(skipped[:MOST_SKIPPED])))
 
 
 def _interpreter(template: ChatTemplate, tokens: list[int], toolbox: Toolbox, wanted: Format) -> Interpreter | None:

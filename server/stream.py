@@ -43,6 +43,7 @@ from server.events import (
     ResponseQueued,
     Usage,
 )
+from server.extensions import extended
 from server.open_items import Opening, OpenItem, Outcome, kind_of, open_item
 
 
@@ -136,10 +137,13 @@ class Stream:
         """An answer without anything still has its message."""
         if self._item is None and not self.response.output:
             yield from self._opened(Text(""))
-        yield from self._closed("incomplete" if end.incomplete else "completed")
-        if end.incomplete is not None:
-            details = IncompleteDetails(end.incomplete)
+        whole = end.incomplete is None and end.stop is None
+        yield from self._closed("completed" if whole else "incomplete")
+        if not whole:
+            details = None if end.incomplete is None else IncompleteDetails(end.incomplete)
             self.response = replace(self.response, status="incomplete", incomplete_details=details, usage=end.usage)
+            if end.stop is not None:
+                self.response = replace(self.response, responsed=extended(self.response.responsed, stop=end.stop))
             yield ResponseIncomplete(self._number(), self.response)
         else:
             self.response = replace(self.response, status="completed", completed_at=end.now, usage=end.usage)

@@ -134,7 +134,11 @@ async def test_a_stop_string_ends_the_answer_and_the_generation(stream: bool) ->
         model.hold()
         await client.create(input="Count.", stop=["three", "zzz"], stream=stream)
         model.allow(len("one two three"))
-        assert (await client.answer()).text == "one two "
+        answer = await client.answer()
+        assert answer.text == "one two "
+        response = answer.events[-1]["response"] if stream else answer.json
+        assert (response["status"], response["incomplete_details"]) == ("incomplete", None)
+        assert response["responsed"] == {"stop": "three"}
         await running.app.quiet()
         model.go()
         await post(running, input="zzz")

@@ -113,7 +113,7 @@ DRAWN = {
     "server.cues": "errors events",
     "server.unwrapping": "",
     "server.open_items": "cues events output unwrapping",
-    "server.stream": "cues events open_items",
+    "server.stream": "cues events extensions open_items",
     "server.sse": "events",
     "server.replay": "cues errors events stream",
     "server.items": "errors schema",

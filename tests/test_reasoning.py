@@ -164,17 +164,48 @@ def test_a_stop_string_in_a_call_ends_nothing() -> None:
     assert [cue for cue in found if not isinstance(cue, Text | Arguments | End)] == [Calling("f"), Called()]
 
 
-@pytest.mark.parametrize("stop", ["\n", "<tool", '"name"'])
-def test_where_a_stop_string_comes_before_its_name_there_is_no_call(stop: str) -> None:
+@pytest.mark.parametrize("stop", ["<tool_call>", "\n", '"name"', "{", "}", "f", "call>"])
+def test_stop_string_in_the_marker_of_a_call_ends_nothing(stop: str) -> None:
     found = cues(f"A{CALL}".encode(), (stop,), "<tool_call></tool_call>")
-    assert not any(isinstance(cue, Calling | Arguments | Called) for cue in found)
+    assert [cue for cue in found if not isinstance(cue, Arguments)][:3] == [Text("A"), Calling("f"), Called()]
     assert isinstance(found[-1], End)
+    assert found[-1].stop is None
 
 
-def test_no_call_comes_of_a_name_that_ends_at_a_stop_string() -> None:
-    """GLM's ends with its line: what a parser makes of it at the answer's end was never written."""
-    found = cues(b"<tool_call>f\n<arg_key>a</arg_key>", ("\n",), "<tool_call>{name}\n<arg_key><arg_value></tool_call>")
-    assert not any(isinstance(cue, Calling) for cue in found)
+@pytest.mark.parametrize(
+    ("said", "stop", "expected"),
+    [
+        ("one\n\ntwo", "\n\n", [Text("one")]),
+        (f"one; two{CALL}", ";", [Text("one")]),
+        (f"A{CALL}B, C", ", ", [Text("A"), Calling("f"), Arguments('{"a": "b, c"}'), Called(), Text("B")]),
+        ("<think>\n\n</think>\n\nA", "\n\n", [Text("A")]),
+        ("<think>a\n\nb</think>\n\nA", "\n\n", [Reasoning("a")]),
+        ("<think>x y</think>x, y", ", ", [Reasoning("x y"), Text("x")]),
+        ("<think>ab</think>cd", "bc", [Reasoning("ab"), Text("cd")]),
+        ("<think>ab</think>cd", "</think>", [Reasoning("ab"), Text("cd")]),
+        (f"ab{CALL}", "bc", [Text("ab"), Calling("f"), Arguments('{"a": "b, c"}'), Called()]),
+        ("ab", "bc", [Text("ab")]),
+    ],
+)
+def test_stop_string_ends_text_and_reasoning_as_the_client_sees_them(said: str, stop: str, expected: list[Cue]) -> None:
+    *found, end = cues(said.encode(), (stop,), "<think></think><tool_call></tool_call>")
+    assert joined(found) == expected
+    assert isinstance(end, End)
+    assert end.stop == (
+        None if expected == joined(cues(said.encode(), (), "<think></think><tool_call></tool_call>")[:-1]) else stop
+    )
+
+
+def joined(found: list[Cue]) -> list[Cue]:
+    """The cues, with neighbours of one kind as one."""
+    whole: list[Cue] = []
+    for cue in found:
+        last = whole[-1] if whole else None
+        if isinstance(cue, Text | Reasoning | Arguments) and isinstance(last, type(cue)):
+            whole[-1] = type(cue)(last.text + cue.text)
+        else:
+            whole.append(cue)
+    return whole
 
 
 def test_stop_strings_end_reasoning_too() -> None:
@@ -182,3 +213,4 @@ def test_stop_strings_end_reasoning_too() -> None:
     assert "".join(cue.text for cue in found if isinstance(cue, Reasoning)) == "abc"
     assert not any(isinstance(cue, Text) for cue in found)
     assert isinstance(found[-1], End)
+    assert found[-1].stop == "de"

@@ -233,7 +233,11 @@ TAKEN: dict[str, Row] = {
     "temperature, top_p": echoes(temperature=0.5, top_p=0.5),
     "temperature 0": echoes(temperature=0.0),
     "extensions": ignored(top_k=5, min_p=0.1, seed=7, return_progress=False),
-    "stop": Row({"stop": ["s."]}, text="Ye"),
+    "stop": Row(
+        {"stop": ["s."]},
+        text="Ye",
+        echoed={"status": "incomplete"},
+    ),
     "metadata": echoes(metadata={f"{n:064}": "x" * 512 for n in range(16)}),
     "metadata: null": ignored(metadata=None),
     "prompt_cache_key": echoes(prompt_cache_key="k"),

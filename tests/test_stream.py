@@ -61,6 +61,7 @@ from server.events import (
     ResponseQueued,
     Usage,
 )
+from server.extensions import Extensions
 from server.output import CustomToolCall, ReasoningItem, ReasoningText
 from server.stream import Stream
 from tests import wire
@@ -135,9 +136,16 @@ def completed(text: str, usage: Usage) -> list[Numberless]:
 
 
 def incomplete(text: str, usage: Usage) -> list[Numberless]:
+    return _incomplete(text, replace(RESPONSE, incomplete_details=IncompleteDetails("max_output_tokens"), usage=usage))
+
+
+def stopped(text: str, usage: Usage, stop: str) -> list[Numberless]:
+    return _incomplete(text, replace(RESPONSE, usage=usage, responsed=Extensions(stop=stop)))
+
+
+def _incomplete(text: str, response: Response) -> list[Numberless]:
     message = Message(ITEM, "incomplete", (OutputText(text),))
-    details = IncompleteDetails("max_output_tokens")
-    response = replace(RESPONSE, status="incomplete", incomplete_details=details, usage=usage, output=(message,))
+    response = replace(response, status="incomplete", output=(message,))
     return [*closed(message), lambda n: ResponseIncomplete(n, response)]
 
 
@@ -171,9 +179,14 @@ CASES: dict[str, tuple[list[Piece], Sequence[str], list[Numberless]]] = {
     "a stop string, with a token too many": (
         [Started(0), *tokens("ab.c"), *tokens("de"), STOP],
         [".c"],
-        [*item("a", "b"), *completed("ab", usage(4))],
+        [*item("a", "b"), *stopped("ab", usage(4), ".c")],
     ),
-    "a stop string at once": ([Started(0), *tokens(".c")], [".c"], [*item(), *completed("", usage(2))]),
+    "a stop string at once": ([Started(0), *tokens(".c")], [".c"], [*item(), *stopped("", usage(2), ".c")]),
+    "a stop string in the same token as the limit": (
+        [Started(0), *tokens("ab"), LENGTH],
+        ["b"],
+        [*item("a"), *stopped("a", usage(2), "b")],
+    ),
     "a stop string that never comes": (
         [Started(0), *tokens("ab."), STOP],
         [".c"],
@@ -188,7 +201,7 @@ CASES: dict[str, tuple[list[Piece], Sequence[str], list[Numberless]]] = {
     "a failure behind a stop string": (
         [Started(0), *tokens("a."), BROKEN],
         ["."],
-        [*item("a"), *completed("a", usage(2))],
+        [*item("a"), *stopped("a", usage(2), ".")],
     ),
 }
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.text import TextDecoder
+from engine.text import StopStrings, TextDecoder
 
 # All that a character of several bytes may be cut down to. The last byte runs through 64 code points. Python waits
 # for the last byte of a surrogate too, before it refuses all three.
@@ -20,8 +20,8 @@ PREFIXES = frozenset(
 
 def play(pieces: Iterable[bytes], stops: Sequence[str] = ()) -> list[str]:
     """What each piece shows, and what the end shows."""
-    decoder = TextDecoder(stops)
-    return [*(decoder.feed(piece) for piece in pieces), decoder.flush()]
+    decoder, watch = TextDecoder(), StopStrings(stops)
+    return [*(watch.feed(decoder.feed(piece)) for piece in pieces), watch.flush()]
 
 
 def bytewise(data: bytes) -> list[bytes]:
@@ -102,11 +102,22 @@ def test_a_stop_string_ends_the_text_before_itself(pieces: list[bytes], stops: l
     assert play(pieces, stops) == shown
 
 
-def test_it_says_that_it_was_stopped() -> None:
-    decoder = TextDecoder(["!"])
-    assert (decoder.feed(b"a"), decoder.stopped) == ("a", False)
-    assert (decoder.feed(b"b!c"), decoder.stopped) == ("b", True)
-    assert (decoder.feed(b"d"), decoder.flush(), decoder.stopped) == ("", "", True)
+@pytest.mark.parametrize(
+    ("text", "stops", "matched"),
+    [
+        ("b!c", ["!"], "!"),
+        ("bc", ["!"], None),
+        ("abcd", ["bcd", "c"], "c"),
+        ("abc", ["c", "bc"], "bc"),
+        ("a\n\n", ["\n\n"], "\n\n"),
+        ("a", [""], None),
+    ],
+)
+def test_stop_strings_name_the_one_that_matched(text: str, stops: list[str], matched: str | None) -> None:
+    watch = StopStrings(stops)
+    watch.feed(text)
+    assert watch.matched == matched
+    assert matched is None or (watch.feed("d"), watch.flush(), watch.matched) == ("", "", matched)
 
 
 @st.composite
@@ -124,18 +135,18 @@ stop_lists = st.lists(st.one_of(st.text("ab日👋\ufffd", max_size=4), st.text(
 @example(None, "a👋".encode()[:-1], ["👋"])
 def test_any_split_shows_what_the_whole_shows(data: st.DataObject | None, answer: bytes, stops: list[str]) -> None:
     pieces = bytewise(answer) if data is None else data.draw(cuts(answer))
-    decoder = TextDecoder(stops)
-    shown = "".join([*map(decoder.feed, pieces), decoder.flush()])
-    assert (shown, decoder.stopped) == reference(answer, stops)
+    decoder, watch = TextDecoder(), StopStrings(stops)
+    shown = "".join([*(watch.feed(decoder.feed(piece)) for piece in pieces), watch.flush()])
+    assert (shown, watch.matched is not None) == reference(answer, stops)
 
 
 @given(answers, stop_lists)
 def test_what_was_shown_is_never_taken_back(answer: bytes, stops: list[str]) -> None:
     """After each byte, what is held back could still become a stop string: no more is held than must be."""
-    decoder = TextDecoder(stops)
+    decoder, watch = TextDecoder(), StopStrings(stops)
     shown = ""
     for n in range(1, len(answer) + 1):
-        shown += decoder.feed(answer[n - 1 : n])
+        shown += watch.feed(decoder.feed(answer[n - 1 : n]))
         whole, stopped = reference(answer[:n], stops)
         held = whole.removeprefix(shown)
         assert shown + held == whole
