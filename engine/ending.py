@@ -11,6 +11,13 @@ from engine.grammar import Constraint
 from engine.model import FloatArray
 
 
+def leave_only(logits: FloatArray, tokens: int | NDArray[np.int64]) -> None:
+    """Mask all tokens but these."""
+    rest = logits[tokens]
+    logits.fill(-np.inf)
+    logits[tokens] = rest
+
+
 class Ending:
     """A constraint that ends so, as a phase of the answer: the last one."""
 
@@ -28,9 +35,7 @@ class Ending:
         wish = int(logits.argmax()) if self._constraint.accepting else None
         self._constraint.apply(logits)
         if wish is not None and logits[wish] == -np.inf:
-            ends = logits[self._ends]
-            logits.fill(-np.inf)
-            logits[self._ends] = ends
+            leave_only(logits, self._ends)
 
     def advance(self, token: int) -> "Ending":
         self._constraint.advance(token)

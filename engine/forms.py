@@ -6,7 +6,7 @@ in the generic form. Both are read in all families.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
@@ -115,6 +115,19 @@ def triggers(
         if ways:
             found.append((marker, rules.text(rules.one_of(ways))))
     return found
+
+
+def openings(dialect: Dialect, names: Iterable[str]) -> tuple[str, ...]:
+    """Texts by which calls begin in this family, for an answer that may have none. `names`: of the functions that
+    the model has heard of."""
+    names, found = tuple(names), list[str]()
+    for form in (dialect.form, *dialect.also):
+        for marker in form.markers:
+            found += [marker.replace("$name", name) for name in names] if "$name" in marker else [marker]
+        found += [phrase.partition("$")[0] for phrase in form.others]
+    if dialect.bare:
+        found += [f'"name":{space}{json.dumps(name)}' for name in names for space in ("", " ")]
+    return tuple(dict.fromkeys(filter(None, found)))
 
 
 def beginning(dialect: Dialect, function: Function, notation: Notation) -> str | None:

@@ -150,6 +150,10 @@ class Grammar:
         spelled = b"".join(map(self._vocabulary.bytes_of, ids))
         return constraint if spelled == data and all(map(constraint.take, ids)) else None
 
+    def after_marker(self, data: bytes) -> "Constraint | None":
+        """The same for what followed a marker within one token. White space there is the marker's."""
+        return self.after(data) or self.after(data.lstrip())
+
 
 class Constraint:
     """See `engine.constraint`."""

@@ -57,6 +57,10 @@ class Watch:
                     logits[tokens] = -np.inf
 
 
+_FIRST_WORD = re.compile(r"[<\[]\W?[A-Za-z]{4,}[^A-Za-z]")
+"""Of a tag. A model that may not end `<tool_call>` would write the rest of the call without the bracket."""
+
+
 def past(vocabulary: Vocabulary, marker: bytes, follows: Callable[[bytes], bool]) -> dict[int, NDArray[np.int64]]:
     """See Marker. `follows`: whether that may come behind it."""
     found: dict[int, NDArray[np.int64]] = {}
@@ -65,7 +69,16 @@ def past(vocabulary: Vocabulary, marker: bytes, follows: Callable[[bytes], bool]
         ids = vocabulary.spellings.beginning(rest) if there else vocabulary.spellings.having(rest)
         if wrong := [id_ for id_ in ids if not follows(vocabulary.bytes_of(id_).partition(rest)[2])]:
             found[there] = np.array(wrong)
+    if marker.endswith(_END) and not follows(b""):
+        found[marker.rfind(CONTROL)] = np.array(list(tokens(vocabulary, marker))[-1:])
     return found
+
+
+def forbidden(vocabulary: Vocabulary, text: str) -> Marker:
+    """A marker that may not be written: the token that would complete it, or its first word, is masked."""
+    word = None if vocabulary.control.match(text) else _FIRST_WORD.match(text)
+    marker = spelled(vocabulary, word[0] if word else text)
+    return Marker(marker, past(vocabulary, marker, lambda rest: False))
 
 
 def past_names(vocabulary: Vocabulary) -> dict[bool, NDArray[np.int64]]:

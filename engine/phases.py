@@ -17,10 +17,10 @@ import numpy as np
 from msgspec.structs import replace
 
 from engine.constraint import GrammarError
-from engine.ending import Ending
+from engine.ending import Ending, leave_only
 from engine.grammar import Constraint, Grammar
 from engine.holds import Beginning, Thought, Trigger
-from engine.markers import CONTROL, Marker, Watch, past, past_names, spelled, tokens, written
+from engine.markers import CONTROL, Marker, Watch, forbidden, past, past_names, spelled, tokens, written
 from engine.model import FloatArray
 from engine.naming import Naming
 from engine.vocabulary import Vocabulary
@@ -38,8 +38,9 @@ class Phases:
         thought: Thought | None = None,
         beginnings: Sequence[Beginning] = (),
         begun: str = "",
+        never: Sequence[str] = (),
     ) -> None:
-        """Raises GrammarError."""
+        """`never`: markers that may not be written. Raises GrammarError."""
         self.vocabulary = vocabulary
         self.answer = answer
         if answer is not None and thought is not None and self._ends_all(thought.close):
@@ -52,6 +53,7 @@ class Phases:
         self.past_names = past_names(vocabulary) if beginnings else {}
         self.begun = spelled(vocabulary, begun)
         self.calls = {self._marker(each.marker, each.grammar): each.grammar for each in triggers}
+        self.never = [forbidden(vocabulary, text) for text in never]
 
     def within(self, budget: int | None) -> "Phases":
         """The same, with so many tokens of thought."""
@@ -69,7 +71,7 @@ class Phases:
             raise GrammarError(f"the model has no tokens for {text!r}")
         if grammar is None:
             return Marker(marker)
-        return Marker(marker, past(vocabulary, marker, lambda rest: _behind(grammar, rest) is not None))
+        return Marker(marker, past(vocabulary, marker, lambda rest: grammar.after_marker(rest) is not None))
 
     def _ends_all(self, marker: str) -> bool:
         vocabulary = self.vocabulary
@@ -91,7 +93,7 @@ class Phases:
     def thought_through(self, rest: bytes, spent: int) -> "_Phase":
         """What comes behind a thought; `rest` has come of it."""
         grammar = self.answer or (self.thought.after if self.thought and self.thought.over(spent) else None)
-        constraint = None if grammar is None else _behind(grammar, rest)
+        constraint = None if grammar is None else grammar.after_marker(rest)
         if self.answer is None:
             return _Called(constraint, _Free(self, spent)) if constraint else self.free(spent).feed(self.begun + rest)
         if constraint is None:
@@ -138,7 +140,7 @@ class _Free:
         """`spent`: tokens of thought."""
         self._phases = phases
         self._spent = spent
-        self._watch = Watch([*phases.calls, *filter(None, [phases.open])])
+        self._watch = Watch([*phases.calls, *phases.never, *filter(None, [phases.open])])
 
     def prepare(self) -> None:
         pass
@@ -154,7 +156,8 @@ class _Free:
             marker, data = found
             if marker is self._phases.open:
                 return _Thinking(self._phases, self._spent).feed(data)
-            if (constraint := _behind(self._phases.calls[marker], data)) is not None:
+            grammar = self._phases.calls.get(marker)
+            if grammar is not None and (constraint := grammar.after_marker(data)) is not None:
                 return _Called(constraint, _Free(self._phases, self._spent))
         return self
 
@@ -198,6 +201,7 @@ class _Thinking:
         self._thought = phases.thought
         self._close = phases.close
         self._watch = Watch([phases.close])
+        self._never = Watch(phases.never)
 
     def prepare(self) -> None:
         pass
@@ -206,9 +210,10 @@ class _Thinking:
         marker, there = self._close.text, self._there()
         # A control token of the marker ends the thought for who reads it: nothing but the rest may follow.
         if self._thought.over(self._spent) or CONTROL in marker[:there]:
-            _leave_only(logits, next(tokens(self._phases.vocabulary, marker[there:])))
+            leave_only(logits, next(tokens(self._phases.vocabulary, marker[there:])))
             return
         self._watch.forbid(logits)
+        self._never.forbid(logits)
         if self._phases.answer is not None:
             logits[self._phases.ends] = -np.inf
 
@@ -218,6 +223,7 @@ class _Thinking:
 
     def feed(self, data: bytes) -> _Phase:
         found = self._watch.feed(data)
+        self._never.feed(data)
         return self if found is None else self._phases.thought_through(found[1], self._spent)
 
     def _there(self) -> int:
@@ -245,7 +251,7 @@ class _Opening:
     def apply(self, logits: FloatArray) -> None:
         token = self._opening[0]
         if self._answer is None:
-            _leave_only(logits, token)
+            leave_only(logits, token)
             return
         wish = logits[token]
         self._answer.apply(logits)
@@ -288,13 +294,3 @@ class _Called:
         elif not self._constraint.take(token):
             return self._then.advance(token)
         return self
-
-
-def _leave_only(logits: FloatArray, token: int) -> None:
-    logits.fill(-np.inf)
-    logits[token] = 0
-
-
-def _behind(grammar: Grammar, data: bytes) -> Constraint | None:
-    """After `data`, if it may come, which followed a marker within one token. White space there is the marker's."""
-    return grammar.after(data) or grammar.after(data.lstrip())

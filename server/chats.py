@@ -31,7 +31,8 @@ class Chats:
         fields = sorted(chat_schema.unknown_fields(body))
         self._responses.check_strict(fields)
         exchange.skipped = (*fields, *conversation.skipped, *toolbox.skipped)
-        hold = await self._models.hold(request.format, "response_format.json_schema.schema", toolbox)
+        field, said = "response_format.json_schema.schema", conversation.messages
+        hold = await self._models.hold(request.format, field, toolbox, said)
         tokens = await self._models.tokens(conversation.messages, effort=prompt.effort(request), tools=toolbox.tools)
         order = await self._responses.order(
             request, tokens, exchange.client, name="messages", toolbox=toolbox, hold=hold

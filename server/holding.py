@@ -5,7 +5,7 @@ come are held as soon as one begins. A function that can't be held to its schema
 its arguments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -50,10 +50,12 @@ class Hold(Struct, frozen=True):
     """Of a thought that had to end."""
     loose: frozenset[str] = frozenset()
     """The functions, by the model's names, that are not held to their schemas."""
+    never: tuple[str, ...] = ()
+    """Markers of calls, in an answer that may have none."""
 
     @property
     def free(self) -> bool:
-        return not (self.answer or self.triggers or self.beginnings)
+        return not (self.answer or self.triggers or self.beginnings or self.never)
 
 
 FREE = Hold()
@@ -87,10 +89,17 @@ class Wish(Struct, frozen=True):
     demanded: bool
     most: int
     """Calls."""
+    uncallable: tuple[str, ...] | None = None
+    """Functions that the model has heard of and may not call; None where it has some to call, or has heard of none."""
 
 
-def wish(format_: Format, field: str, toolbox: Toolbox) -> Wish:
-    return Wish(_schema(format_), field, toolbox.known, toolbox.offers, toolbox.demanded, toolbox.most)
+def wish(format_: Format, field: str, toolbox: Toolbox, called: Iterable[str] = ()) -> Wish:
+    """`called`: functions in the calls that the model is told of."""
+    names = None
+    if not toolbox.offers:
+        found = sorted({*called, *(offer.tool.name for offer in toolbox.known)})
+        names = tuple(found) if found or toolbox.choice == "none" else None
+    return Wish(_schema(format_), field, toolbox.known, toolbox.offers, toolbox.demanded, toolbox.most, names)
 
 
 def _schema(format_: Format) -> str | None:
@@ -134,7 +143,7 @@ class Holding:
         begun = self._template.dialect.begun
         after = hold.after if hold.triggers else self._after(self._template.dialect, ())
         thought = course.thought and replace(course.thought, after=after)
-        return Phases(self._vocabulary, hold.answer, hold.triggers, thought, hold.beginnings, begun)
+        return Phases(self._vocabulary, hold.answer, hold.triggers, thought, hold.beginnings, begun, hold.never)
 
     def _after(self, dialect: Dialect, functions: Sequence[Function], most: int = 0) -> Grammar | None:
         """See Hold. Raises GrammarError."""
@@ -175,7 +184,8 @@ class Holding:
         if format_ is not None or wish.demanded:
             return Hold(grammars.lark(forms.answer(dialect, functions, grammars, wish.most, format_)), loose=loose)
         if not functions:
-            return Hold(loose=loose)
+            names = wish.uncallable
+            return Hold(loose=loose, never=() if names is None else forms.openings(template.calling, names))
         marked = forms.triggers(dialect, functions, grammars, wish.most)
         unmarked = {function.name: forms.beginning(dialect, function, grammars) for function in functions}
         return Hold(

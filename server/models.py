@@ -160,11 +160,17 @@ class Models:
         except TemplateError as error:
             raise InvalidRequest(f"{str(error)[0].upper()}{str(error)[1:]}.", param="input") from error
 
-    async def hold(self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS) -> Hold:
-        """What the answer is held to. `field` of the request has the format's schema. Raises InvalidRequest."""
-        if isinstance(wanted, PlainFormat) and not toolbox.known:
+    async def hold(
+        self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS, messages: Sequence[Message] = ()
+    ) -> Hold:
+        """What the answer to `messages` is held to. `field` of the request has the format's schema.
+
+        Raises InvalidRequest.
+        """
+        called = {call.name for message in messages for call in message.calls}
+        asked = holding.wish(wanted, field, toolbox, called)
+        if isinstance(wanted, PlainFormat) and not toolbox.known and asked.uncallable is None:
             return FREE
-        asked = holding.wish(wanted, field, toolbox)
         return await self._made(self.holding.hold, asked)
 
     async def grammar(self, hold: Hold, tokens: Sequence[int], effort: str | None, room: int) -> Grammar | None:

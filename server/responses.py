@@ -71,7 +71,7 @@ class Responses:
         asked = await self.asked(exchange)
         request = asked.request
         self._check_background(request)
-        hold = await self._models.hold(request.format, "text.format.schema", asked.toolbox)
+        hold = await self._models.hold(request.format, "text.format.schema", asked.toolbox, asked.messages)
         tokens = await self.tokens(request, asked.messages, asked.toolbox)
         order = await self.order(request, tokens, exchange.client, asked.root, toolbox=asked.toolbox, hold=hold)
         order = replace(order, first=with_skipped(order.first, asked.skipped))

@@ -14,12 +14,12 @@ import pytest
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from engine import Call, Constraint, Function, Grammars, Vocabulary, loader
+from engine import Call, Constraint, Function, Grammars, Phases, Vocabulary, loader
 from engine.alphabet import BYTE_TO_UNICODE
 from engine.declared import declared
 from engine.dialect import Dialect, Parser, Think
 from engine.families import DIALECTS, GENERIC, with_generic
-from engine.forms import answer, beginning, triggers
+from engine.forms import answer, beginning, openings, triggers
 from engine.header import Entry, Header, Value
 from engine.json_schema import JSON
 from engine.scanner import marks
@@ -392,3 +392,22 @@ def test_a_text_that_is_declared_elsewhere_is_a_text() -> None:
     assert takes(grammars.lark(answer(dialect, [Function("f", schema)], grammars)), vocabulary, text)
     parser = Parser(dialect, {"f": declared(schema)})
     assert merged([*parser.feed(text), *parser.finish()])[1] == Arguments('{"unit": "2"}')
+
+
+@pytest.mark.parametrize("control", [True, False])
+@pytest.mark.parametrize("dialect", TOLD, ids=lambda dialect: dialect.name)
+def test_openings_that_are_masked_stand_in_every_call(dialect: Dialect, control: bool) -> None:
+    vocabulary = room_of(dialect, control).vocabulary
+    for form in (dialect.form, *dialect.also):
+        written = f"{form.begin}{form.call}".replace("$name", "weather").replace("$id", "1").replace("$number", "0")
+        text = written.replace("$place", "functions.").removeprefix(dialect.begun)
+        course = Phases(vocabulary, never=openings(dialect, ["weather"]), begun=dialect.begun).start()
+        for token in vocabulary.encode_prompt(text):
+            logits = np.zeros(len(vocabulary), np.float32)
+            course.apply(logits)
+            if logits[token] != 0:
+                assert np.isfinite(logits).any()
+                break
+            course.advance(token)
+        else:
+            pytest.fail(f"{text} was written")

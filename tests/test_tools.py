@@ -11,7 +11,7 @@ import pytest
 import trio
 from openai.types.responses import Response as ClientResponse
 
-from engine import Tool
+from engine import Tool, scripted
 from engine.declared import declared
 from engine.scripted import ScriptedModel
 from server import offers, tools
@@ -166,13 +166,49 @@ async def test_what_can_not_be_served_is_skipped_and_not_echoed() -> None:
     assert gist(response["output"]) == [("message", "It is warm.")]
 
 
-async def test_tools_that_may_not_be_called_are_not_told_and_calls_are_text() -> None:
-    text = call("get_weather")
+CALLED = [
+    {"role": "user", "content": "Where?"},
+    {"type": "function_call", "call_id": "c", "name": "get_weather", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "c", "output": "warm"},
+]
+
+
+@pytest.mark.parametrize(
+    ("fields", "text", "template"),
+    [
+        ({"tools": [WEATHER], "tool_choice": "none"}, call("get_weather"), HERMES),
+        ({"tools": [WEATHER], "tool_choice": "none"}, f"Well. {call('get_weather')}", HERMES),
+        ({"tools": [WEATHER], "tool_choice": "none", "input": CALLED}, call("get_weather"), HERMES),
+        ({"tool_choice": "none", "input": CALLED}, call("get_weather"), HERMES),
+        ({"input": CALLED}, call("get_weather"), HERMES),
+        ({"tool_choice": "none"}, call("anything"), HERMES),
+        (
+            {"tools": [WEATHER], "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": []}},
+            call("get_weather"),
+            HERMES,
+        ),
+        ({"tools": [WEATHER], "tool_choice": "none"}, '{"name": "get_weather", "arguments": {}}', scripted.TEMPLATE),
+        ({"tools": [WEATHER], "tool_choice": "none"}, '{"name":"get_weather", "arguments": {}}', scripted.TEMPLATE),
+    ],
+)
+async def test_answer_that_may_have_no_call_has_no_beginning_of_one(
+    fields: dict[str, Any], text: str, template: str
+) -> None:
+    async with served(writes(text), template=template) as running:
+        answer = await post(running, **{"input": "Hi.", "max_output_tokens": 200} | fields)
+        assert fields.get("input") or b"get_weather" not in evaluated(running)
+    ((kind, said),) = gist(answer.json["output"])
+    assert kind == "message"
+    assert "<tool_" not in said
+    assert template == HERMES or '"get_weather"' not in said
+    assert answer.json["tool_choice"] == fields.get("tool_choice", "auto")
+
+
+async def test_text_about_markers_is_free_where_calls_may_not_be_heard_of() -> None:
+    text = "A <tool_call> is a tag."
     async with served(writes(text), template=HERMES) as running:
-        answer = await post(running, input="Hi.", tools=[WEATHER], tool_choice="none")
-        assert b"get_weather" not in evaluated(running)
+        answer = await post(running, input="Hi.")
     assert gist(answer.json["output"]) == [("message", text)]
-    assert (answer.json["tool_choice"], len(answer.json["tools"])) == ("none", 1)
 
 
 async def test_of_allowed_tools_only_those_are_told() -> None:
