@@ -125,8 +125,8 @@ def openings(dialect: Dialect, names: Iterable[str]) -> tuple[str, ...]:
         for marker in form.markers:
             found += [marker.replace("$name", name) for name in names] if "$name" in marker else [marker]
         found += [phrase.partition("$")[0] for phrase in form.others]
-    if dialect.bare:
-        found += [f'"name":{space}{json.dumps(name)}' for name in names for space in ("", " ")]
+    # A model that may not write the marker would write the call without it.
+    found += [f'"name":{space}{json.dumps(name, ensure_ascii=False)[:-1]}' for name in names for space in ("", " ")]
     return tuple(dict.fromkeys(filter(None, found)))
 
 

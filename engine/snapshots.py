@@ -39,7 +39,8 @@ class _Head(Struct, frozen=True):
 
 
 class Snapshots:
-    """The snapshot files of one state folder, `limit` bytes at most.
+    """The snapshot files of one state folder, `limit` bytes at most. With 0, none is written or restored, and those
+    of earlier runs can be deleted.
 
     Several servers may share the folder: each deletes only files that it wrote or restored. Files that nobody owns any
     more (of an earlier model or setting) are deleted by a server that is alone in the folder.
@@ -56,6 +57,8 @@ class Snapshots:
 
     def choose(self, snapshots: Iterable[Snapshot]) -> list[Snapshot]:
         """The snapshots that fit into the limit together, the first ones first."""
+        if not self._limit:
+            return []  # before anything is copied out of the engine
         chosen, left = [], self._limit
         for snapshot in snapshots:
             if len(snapshot.state) <= left:
@@ -98,8 +101,15 @@ class Snapshots:
                 log.info("%s is left out: it is of another model, engine or setting", path.name)
             elif head.digest != _digest(state):
                 log.warning("%s is left out: it is damaged", path)
-            else:
+            elif self._limit:
                 yield Snapshot(head.tokens, state)
+
+    def drop(self) -> None:
+        """Delete this server's files, those of its earlier runs too."""
+        if self._lock is None:
+            for _ in self.read():
+                pass
+        self.write(())
 
     def _files(self) -> list[Path]:
         """Regular files with a name that `_write` gives, the newest first."""

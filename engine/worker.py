@@ -40,7 +40,7 @@ class Engine:
         self._loop = InferenceLoop(model, end_tokens, max_step_seconds, snapshots, self._inbox)
         self._channels: dict[Key, trio.MemorySendChannel[Piece]] = {}
         self._keys = itertools.count()
-        self._snapshots = snapshots if model.info.saves else None
+        self._snapshots = snapshots
         self._file_access = trio.CapacityLimiter(1)
         self._nursery: trio.Nursery | None = None
         self._running = False
@@ -89,7 +89,7 @@ class Engine:
         """Delete every snapshot file of this server, and write nothing that is in the slots now."""
         if self._snapshots is not None:
             self._inbox.put(DropSnapshots())
-            await trio.to_thread.run_sync(self._snapshots.write, (), limiter=self._file_access)
+            await trio.to_thread.run_sync(self._snapshots.drop, limiter=self._file_access)
 
     @contextmanager
     def generate(self, job: Job) -> Iterator[trio.MemoryReceiveChannel[Piece]]:

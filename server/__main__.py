@@ -13,7 +13,7 @@ from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import trio
 
@@ -51,7 +51,9 @@ log = logging.getLogger("responsed")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 2 with one line on stderr that says what to do."""
-    flags = _parser().parse_args(arguments)
+    flags, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        flags.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     signal.signal(signal.SIGTERM, _end)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # paths that are no UTF-8 are printed as they are
@@ -67,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def serve(flags: argparse.Namespace) -> int:
     values = settings.resolve(flags, os.environ)
     if flags.print_config:
-        print(settings.as_toml(values), end="")
+        print(settings.as_toml(commands.in_effect(values, os.environ)), end="")
         return 0
     config = settings.config(values)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -89,7 +91,7 @@ def serve(flags: argparse.Namespace) -> int:
     _end_at_once()
     loaded = load(path, options, folder.parent)
     limit = config.warm_megabytes * 1_000_000
-    snapshots = Snapshots(state / "kv", loaded.fingerprint, limit) if limit else None
+    snapshots = Snapshots(state / "kv", loaded.fingerprint, limit)
     engine = Engine(loaded.model, loaded.vocabulary.end_tokens, config.max_step_ms / 1e3, snapshots)
     served = Served(
         name=_served_name(config.model, path),
@@ -98,6 +100,7 @@ def serve(flags: argparse.Namespace) -> int:
         vocabulary=loaded.vocabulary,
         template=loaded.template,
         file=file_facts.of(gguf.read(path)),
+        fallback=loaded.fallback,
     )
     store = _open_store(config, state)
     app = App(config, engine, served, Archive(store) if store else None)
@@ -172,7 +175,12 @@ def _end(signal_number: int, frame: FrameType | None) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """One line for what is wrong, as for everything else; argparse would print the usage before it."""
+    """One line for what is wrong, as for everything else; argparse would print the usage before it. Flags have to be
+    written out: a shortened one means something else once there is another flag that begins so."""
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords, allow_abbrev=False)
+        self.set_defaults(parser=self)
 
     def error(self, message: str) -> NoReturn:
         raise SystemExit(_complain(f"{message} (`{self.prog} --help` lists what there is)"))

@@ -3,9 +3,12 @@
 import logging
 import time
 from collections.abc import Sequence
+from typing import Literal
 from uuid import uuid4
 
+import msgspec
 import trio
+from msgspec import UNSET, Struct, UnsetType
 
 from engine import Engine
 from server import sse
@@ -32,12 +35,19 @@ from server.tokens import Tokens
 log = logging.getLogger("responsed.http")
 
 
+class Health(Struct, frozen=True):
+    status: Literal["ok"] = "ok"
+    fallback: str | UnsetType = UNSET
+    """Why another engine than llama.cpp runs the model."""
+
+
 class App:
     """Answers requests about one model."""
 
     def __init__(self, config: Config, engine: Engine, served: Served, archive: Archive | None = None) -> None:
         """`archive`: where responses are stored, if anywhere."""
         self._engine = engine
+        self._health = msgspec.json.encode(Health(fallback=served.fallback or UNSET))
         self._busy = Busy()
         names = (*config.allow_hosts, config.host)
         self._bodies = Bodies(config.max_body_bytes, config.body_gap_seconds)
@@ -109,7 +119,7 @@ class App:
             raise Unavailable("The engine does not run.")
         if self._engine.stuck:
             raise Unavailable("The model does not come back from a step.")
-        await exchange.answer(200, b'{"status":"ok"}')
+        await exchange.answer(200, self._health)
 
     async def _exchange(self, exchange: Exchange) -> None:
         began = time.perf_counter()

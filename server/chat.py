@@ -61,6 +61,7 @@ def request(chat: ChatRequest) -> Request:
         parallel_tool_calls=chat.parallel_tool_calls,
         tools=None if chat.tools is None else [_tool(tool) for tool in chat.tools],
         tool_choice=_choice(chat.tool_choice),
+        return_progress=chat.return_progress,
         reasoning=ReasoningWish(chat.reasoning_effort) if chat.reasoning_effort else None,
     )
 

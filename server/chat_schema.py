@@ -148,6 +148,7 @@ class ChatRequest(Struct, frozen=True):
     reasoning_effort: schema.Effort | None = None
     tools: list[ChatTool] | None = None
     tool_choice: str | ChatChoice | None = None
+    return_progress: bool | None = None
 
 
 _request = msgspec.json.Decoder(ChatRequest)

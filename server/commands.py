@@ -4,11 +4,16 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from engine import GGUFError, ModelError, backends, gguf, kinds, library
+from msgspec.structs import replace
+
+from engine import GGUFError, ModelError, backends, gguf, kinds, library, loader
+from server import database
 from server.progress import Progress
+from server.settings import Value
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 HUB = re.compile(
@@ -59,6 +64,21 @@ def _kind(path: Path) -> tuple[str, str]:
         reason = str(error).removeprefix(f"{path} cannot be used: ")
         return header.text("general.architecture", "-"), f"none: {reason}"
     return header.architecture, f"{choice.engine} ({choice.reason})"
+
+
+def in_effect(values: Sequence[Value], environ: Mapping[str, str]) -> list[Value]:
+    """The settings with what the server makes of those that nobody set. Raises ModelError, GGUFError, LibraryError."""
+    found = {value.setting.key: value.value for value in values}
+    state = found["state"] or library.state_folder(environ)
+    made: dict[str, Any] = {
+        "threads": loader.n_threads(found["threads"]),
+        "state": state,
+        "store": found["store"] or str(state / database.NAME),
+    }
+    path = library.find(found["model"], library.cache_folder(environ))
+    # Of a model that is not here yet, nobody knows the context.
+    made["context"] = loader.context(gguf.read(path), found["context"]) if path else found["context"] or None
+    return [replace(value, value=made.get(value.setting.key, value.value)) for value in values]
 
 
 def find(model: str, folder: Path) -> Path:

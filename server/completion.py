@@ -17,6 +17,7 @@ from server.events import (
     Message,
     OutputItemAdded,
     OutputTextDelta,
+    PromptProgress,
     ReasoningTextDelta,
     Response,
     ResponseCompleted,
@@ -95,6 +96,8 @@ class Chunk(Struct, frozen=True, kw_only=True):
     choices: tuple[ChunkChoice, ...]
     usage: ChatUsage | UnsetType | None = UNSET
     """For who asked: null, but for the last chunk, which has no choices."""
+    prompt_progress: PromptProgress | UnsetType = UNSET
+    """For who asked (`return_progress`, of llama.cpp's server)."""
 
 
 class Failed(Struct, frozen=True):
@@ -140,7 +143,6 @@ class Chunks:
             choices=(),
             usage=None if include_usage else UNSET,
         )
-        self._begun = False
         self._calls = 0
 
     def encode(self, events: Iterable[Event]) -> bytes:
@@ -151,10 +153,8 @@ class Chunks:
         match event:
             case ResponseCreated():
                 yield self._chunk(Delta(role="assistant", content=""))
-            case ResponseInProgress():
-                if self._begun:
-                    yield sse.PING
-                self._begun = True
+            case ResponseInProgress(prompt_progress=PromptProgress() as progress):
+                yield sse.frame(replace(self._template, prompt_progress=progress))
             case OutputTextDelta(delta=text, logprobs=logprobs):
                 yield self._chunk(Delta(content=text), logprobs=logprobs)
             case ReasoningTextDelta(delta=text):

@@ -4,6 +4,7 @@ WAL with synchronous=NORMAL: a killed process loses nothing that was committed; 
 never a part of one. The lock is held as long as the file is open, so that no second server ends this one's responses.
 """
 
+import itertools
 import logging
 import os
 import sqlite3
@@ -151,7 +152,8 @@ class Database:
 
     def _put_aside(self, flaw: str) -> None:
         self.close()
-        aside = f"{self._path}.{flaw}"
+        names = (f"{self._path}.{flaw}{number or ''}" for number in itertools.count())
+        aside = next(name for name in names if not os.path.lexists(name))
         for side in SIDES:
             with suppress(FileNotFoundError):
                 os.replace(f"{self._path}{side}", f"{aside}{side}")

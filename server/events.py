@@ -145,11 +145,14 @@ class ResponseQueued(_Numbered, frozen=True, tag="response.queued"):
 
 
 class PromptProgress(Struct, frozen=True):
-    """In tokens. `processed` are in the KV cache by now, of which `cached` were there before."""
+    """In tokens, with the names of llama.cpp's server. `processed` are in the KV cache by now, of which `cache` were
+    there before. Defaults: streams that an earlier version stored."""
 
-    total: int
-    cached: int
-    processed: int
+    total: int = 0
+    cache: int = 0
+    processed: int = 0
+    time_ms: int = 0
+    """Since the response got its slot."""
 
 
 class ResponseInProgress(_Numbered, frozen=True, tag="response.in_progress"):

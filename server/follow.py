@@ -6,7 +6,7 @@ import trio
 
 from server import sse
 from server.errors import ApiError
-from server.events import TERMINAL
+from server.events import TERMINAL, Event
 from server.exchange import Exchange
 from server.generation import Generation
 from server.sse import Encode
@@ -34,7 +34,7 @@ async def follow(
             if generation.silent(number):
                 await exchange.push(b"")
             while True:
-                events = await generation.after(number)
+                events = await _next(exchange, generation, number)
                 await exchange.push(encode(events))
                 if start is not None:
                     start(generation)
@@ -47,6 +47,15 @@ async def follow(
         await _finish(exchange, generation, number, encode)
     exchange.outcome = generation.response.status
     await exchange.close(sse.DONE)
+
+
+async def _next(exchange: Exchange, generation: Generation, number: int) -> list[Event]:
+    """The next events. Before the first item, comments break the silence; later ones would cost time per token."""
+    while generation.heartbeat and not generation.writing:
+        with trio.move_on_after(generation.heartbeat):
+            return await generation.after(number)
+        await exchange.push(sse.PING)
+    return await generation.after(number)
 
 
 async def _finish(exchange: Exchange, generation: Generation, number: int, encode: Encode) -> None:

@@ -24,7 +24,7 @@ from server.database import StoreError
 from server.entries import Missing
 from server.errors import ApiError, Unavailable
 from server.events import Event, Response
-from server.pulse import Pulse
+from server.pulse import BEGUN, Pulse
 from server.replay import behind, opening, perform
 from server.store import Stored
 from server.stream import Stream
@@ -46,13 +46,16 @@ class Order(Struct, frozen=True, kw_only=True):
     """What came in, for the store."""
     streamed: bool
     tells_progress: bool
+    """True if events tell how much of the prompt is evaluated."""
+    repeats: bool = False
+    """True if `response.in_progress` comes again while nothing is there to send. Otherwise comments do that."""
 
 
 class Patience(Struct, frozen=True):
     """In seconds."""
 
     heartbeat: float
-    """The longest silence before the first item; 0: any."""
+    """The longest silence of a stream before the first item; 0: any."""
     resume_window: float
     """How long a stored stream goes on without a reader."""
 
@@ -65,7 +68,10 @@ class Generation:
         self._engine = engine
         self._archive = archive
         self._resume_window = patience.resume_window
-        self._pulse = Pulse(patience.heartbeat, order.tells_progress, trio.current_time())
+        events = order.repeats or order.tells_progress
+        self._pulse = Pulse(patience.heartbeat if events else 0, order.tells_progress, trio.current_time())
+        self.heartbeat = 0 if events else patience.heartbeat
+        """Seconds of silence after which a reader sends a comment; 0: none does."""
         self._stream = Stream(order.first)
         self._cues: list[Cue] = []
         self.response = order.first
@@ -117,6 +123,11 @@ class Generation:
     def forsaken(self) -> bool:
         """Whether nobody reads it, and it is only kept in the queue in case that somebody comes back."""
         return not self._readers and self._making.deadline < math.inf and not self._order.answer.started
+
+    @property
+    def writing(self) -> bool:
+        """True if the first item has begun."""
+        return self._stream.state in BEGUN
 
     def silent(self, number: int) -> bool:
         """Whether nothing is there yet behind the event of that number."""

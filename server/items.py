@@ -81,9 +81,17 @@ def by_id(items: Sequence[Raw]) -> dict[str, Raw]:
     return {msgspec.json.decode(item, type=_Id).id: item for item in items}
 
 
-def page(items: bytes, wish: Listing) -> ItemList:
-    """Raises InvalidRequest where there is no item `after`."""
-    data = _items.decode(items)
+def before(conversation: Sequence[Raw], items: bytes) -> list[Raw]:
+    """The items of a conversation before `items` of it; none where it has these no more."""
+    own = by_id(_items.decode(items))
+    ids = [msgspec.json.decode(item, type=_Id).id for item in conversation]
+    first = next((index for index, id_ in enumerate(ids) if id_ in own), 0)
+    return list(conversation[:first])
+
+
+def page(items: bytes, wish: Listing, earlier: Sequence[Raw] = ()) -> ItemList:
+    """Of `earlier` items and then `items`. Raises InvalidRequest where there is no item `after`."""
+    data = [*earlier, *_items.decode(items)]
     if wish.order == "desc":
         data.reverse()
     ids = [msgspec.json.decode(item, type=_Id).id for item in data]

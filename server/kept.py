@@ -5,11 +5,12 @@ import time
 
 import msgspec
 import trio
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from engine import Engine
 from server import items, replay, schema, sse
 from server.archive import Archive
+from server.entries import Missing
 from server.errors import ApiError, InvalidRequest, NotFound
 from server.exchange import Exchange
 from server.follow import follow
@@ -80,7 +81,8 @@ class Kept:
     async def input_items(self, exchange: Exchange, response_id: str) -> None:
         wish = schema.query(exchange.query, Listing)
         stored = await self._stored(response_id)
-        await exchange.answer(200, msgspec.json.encode(items.page(stored.items, wish)))
+        before = [] if self._archive is None else await _before(self._archive, stored)
+        await exchange.answer(200, msgspec.json.encode(items.page(stored.items, wish, before)))
 
     async def _stored(self, response_id: str) -> Stored:
         """Raises NotFound, StoreError."""
@@ -100,6 +102,21 @@ class Kept:
             await exchange.start_stream(lambda error: sse.DONE)
             await exchange.push(frames)
         await exchange.close(sse.DONE)
+
+
+async def _before(archive: Archive, stored: Stored) -> list[Raw]:
+    """The items that the model was told before the input, of earlier responses or of the conversation: OpenAI lists
+    all items that were used to generate a response. Where some are deleted by now, the input stands alone."""
+    try:
+        if stored.previous is not None:
+            chain = await archive.chain(stored.previous, time.monotonic())
+            return [item for each in chain for item in items.history(each.items, each.response)]
+        if stored.conversation is not None:
+            page = await archive.conversations.items(stored.conversation, time.monotonic())
+            return items.before([Raw(item.json) for item in page.items], stored.items)
+    except Missing:
+        pass
+    return []
 
 
 def _frames(stored: Stored, number: int, encode: Encode) -> bytes:

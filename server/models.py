@@ -46,6 +46,8 @@ class Served(Struct, frozen=True):
     vocabulary: Vocabulary
     template: ChatTemplate
     file: FileFacts = FileFacts()
+    fallback: str = ""
+    """Why llama.cpp does not run the model; empty where it does, or another engine was asked for."""
 
 
 class ModelMeta(Struct, frozen=True):

@@ -107,9 +107,15 @@ def top_logprobs(request: Request) -> int | None:
     return n if n or LOGPROBS in (request.include or ()) else None
 
 
-def not_included(request: Request) -> list[str]:
-    """What is asked for in `include`, and skipped (for the log)."""
-    return [f"include {name}" for name in request.include or () if name != LOGPROBS]
+def summary(request: Request) -> str | None:
+    """Kind of summary of the reasoning that was asked for. It is echoed, as clients expect; none is made."""
+    return None if request.reasoning is None else request.reasoning.summary
+
+
+def without_effect(request: Request) -> list[str]:
+    """What is asked for, and skipped (for the log)."""
+    found = [f"include {name}" for name in request.include or () if name != LOGPROBS]
+    return [*found, "reasoning.summary"] if summary(request) not in (None, "none") else found
 
 
 def check_bias(sampling: Sampling, n_vocab: int) -> None:

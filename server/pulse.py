@@ -1,9 +1,12 @@
-"""Signs of life, for as long as nothing of the answer is there: nobody is to think that the stream is dead. Pure.
+"""Events that show that a stream lives before its first item. Pure.
 
-SSE comments would do for some clients, but not for Codex: it counts events (responses-api.md, 1.6).
+Most clients get SSE comments instead (`follow`), since checks of order allow one `response.in_progress`. Codex resets
+its idle timeout at events only, so it gets that event again.
 """
 
 import math
+
+from msgspec.structs import replace
 
 from server.answer import Answer
 from server.cues import Cue, Running
@@ -25,6 +28,8 @@ class Pulse:
         self._tells_progress = tells_progress
         self._last = now
         self._told: PromptProgress | None = None
+        self._began: float | None = None
+        """When it got its slot."""
 
     def due(self, state: State) -> float:
         """When the silence has been too long."""
@@ -35,9 +40,11 @@ class Pulse:
         if state in BEGUN:
             return []
         turn = state is State.QUEUED and answer.started
+        if answer.started and self._began is None:
+            self._began = now
         progress = answer.progress if self._tells_progress else None
         further = progress != self._told and now >= self._last + PROGRESS_SECONDS
         if not (turn or further or now >= self.due(state)):
             return []
         self._last, self._told = now, progress
-        return [Running(progress)]
+        return [Running(progress and replace(progress, time_ms=int((now - (self._began or now)) * 1e3)))]

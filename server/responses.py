@@ -73,7 +73,16 @@ class Responses:
         self._check_background(request)
         hold = await self._models.hold(request.format, "text.format.schema", asked.toolbox, asked.messages)
         tokens = await self.tokens(request, asked.messages, asked.toolbox)
-        order = await self.order(request, tokens, exchange.client, asked.root, toolbox=asked.toolbox, hold=hold)
+        codex = exchange.header(b"originator") or exchange.header(b"user-agent") or ""
+        order = await self.order(
+            request,
+            tokens,
+            exchange.client,
+            asked.root,
+            toolbox=asked.toolbox,
+            hold=hold,
+            repeats=codex.startswith("codex"),
+        )
         order = replace(order, first=with_skipped(order.first, asked.skipped))
         with self._generations.make(order) as generation:
             if request.background:
@@ -95,7 +104,7 @@ class Responses:
         request = await self._references.resolved(request, past)
         toolbox = prompt.toolbox(request)
         conversation = prompt.conversation(request, past, toolbox)
-        skipped = (*fields, *prompt.not_included(request), *conversation.skipped, *toolbox.skipped)
+        skipped = (*fields, *prompt.without_effect(request), *conversation.skipped, *toolbox.skipped)
         exchange.skipped = skipped
         return Asked(request, conversation.messages, root, toolbox, tuple(dict.fromkeys(skipped)))
 
@@ -146,8 +155,9 @@ class Responses:
         name: str = "input",
         toolbox: Toolbox = NO_TOOLS,
         hold: Hold = FREE,
+        repeats: bool = False,
     ) -> Order:
-        """`root`: see Asked; `tokens` came of the field `name`.
+        """`root`: see Asked; `tokens` came of the field `name`; `repeats`: see Order.
 
         Raises InvalidRequest.
         """
@@ -175,6 +185,7 @@ class Responses:
             items=items.kept(request.input or (), first.id) if first.store or first.conversation else b"[]",
             streamed=bool(request.stream),
             tells_progress=bool(request.return_progress),
+            repeats=repeats,
         )
 
     def _first(self, request: Request, sampling: Sampling, toolbox: Toolbox) -> Response:
@@ -194,7 +205,7 @@ class Responses:
             presence_penalty=sampling.presence_penalty,
             previous_response_id=request.previous_response_id,
             prompt_cache_key=request.prompt_cache_key,
-            reasoning=Reasoning(self._models.holding.effort(prompt.effort(request))),
+            reasoning=Reasoning(self._models.holding.effort(prompt.effort(request)), prompt.summary(request)),
             safety_identifier=request.safety_identifier,
             store=self._archive is not None and request.store is not False,
             temperature=sampling.temperature,

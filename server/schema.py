@@ -37,9 +37,10 @@ Metadata: TypeAlias = Annotated[
 
 
 class ReasoningWish(Struct, frozen=True):
-    """`reasoning`. Its other fields ask for summaries, and there are none here."""
+    """`reasoning`."""
 
     effort: Effort | None = None
+    summary: str | None = None
 
 
 class Named(Struct, frozen=True):

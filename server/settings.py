@@ -14,82 +14,13 @@ from msgspec import Struct
 from server import configfile
 from server.config import DEFAULTS, Config
 from server.configfile import ConfigError
+from server.values import COUNT, NAMES, PATH, PORT, SLOTS, SOME, STORE, TEXT, YES, Kind, one_of, seconds
 
 PREFIX = "RESPONSED_"
 ENGINES = ("auto", "llamacpp", "ctransformers")
 SWITCH = ("on", "off")
 REASONING_EVENTS = ("openai", "open-responses")
 LOG_LEVELS = ("debug", "info", "warning", "error")
-
-
-class Kind(Struct, frozen=True):
-    """A kind of value."""
-
-    parse: Callable[[str], Any]
-    """From a flag's or a variable's text. Raises ValueError."""
-    said: str
-    """For "... is not ..."."""
-    types: tuple[type, ...] = (str,)
-    """What TOML has it as."""
-    several: bool = False
-    """A list of them: the flag can be given again, a variable has commas."""
-    metavar: str | None = None
-
-    def read(self, text: str) -> Any:  # what Config's field takes
-        """Raises ConfigError."""
-        try:
-            return self.parse(text)
-        except ValueError as error:
-            raise ConfigError(f"{text!r} is not {self.said}") from error
-
-    def read_all(self, text: str) -> Any:  # the same, of a variable
-        """Raises ConfigError."""
-        return tuple(map(self.read, text.split(","))) if self.several else self.read(text)
-
-    def check(self, value: object) -> Any:  # the same, of TOML
-        """Raises ConfigError."""
-        if self.several:
-            if not isinstance(value, list) or any(type(each) not in self.types for each in value):
-                raise ConfigError(f"{value!r} is not a list of {self.said}")
-            return tuple(self.read(each) for each in value)
-        if type(value) not in self.types:  # exactly: Python's True is an int
-            raise ConfigError(f"{value!r} is not {self.said}")
-        return self.read(str(value))
-
-
-def _whole(least: int, most: int) -> Kind:
-    def parse(text: str) -> int:
-        if not (text.isascii() and text.isdecimal() and least <= int(text) <= most):
-            raise ValueError
-        return int(text)
-
-    return Kind(parse, f"a whole number from {least} to {most}", (int,), metavar="N")
-
-
-def _seconds(most: int) -> Kind:
-    def parse(text: str) -> float:
-        if not 0 <= float(text) <= most:
-            raise ValueError
-        return float(text)
-
-    return Kind(parse, f"a number of seconds from 0 to {most}", (int, float), metavar="SECONDS")
-
-
-def _one_of(names: Sequence[str]) -> Kind:
-    return Kind(lambda text: names[names.index(text)], f"one of {', '.join(names)}", metavar=f"{{{','.join(names)}}}")
-
-
-def _full(text: str) -> str:
-    if not text:
-        raise ValueError
-    return text
-
-
-TEXT = Kind(_full, "a text")
-PATH = Kind(lambda text: Path(_full(text)), "a path", metavar="PATH")
-YES = Kind(lambda text: ("false", "true").index(text.lower()) == 1, "true or false", (bool,), metavar="{true,false}")
-NAMES = Kind(_full, "names", several=True, metavar="NAME")
-COUNT, SOME, SLOTS, PORT = _whole(0, 1 << 20), _whole(1, 1 << 20), _whole(1, 64), _whole(0, 65535)
 
 
 def _flag(key: str) -> str:
@@ -140,25 +71,25 @@ SETTINGS = (
     Setting("slots", SLOTS, "answers at the same time (default: {})"),
     Setting("queue", COUNT, "requests that may wait for a slot; others get a 503 (default: {})"),
     Setting("context", COUNT, "tokens a slot (default: the model's, 8192 at most)"),
-    Setting("engine", _one_of(ENGINES), "what runs the model (default: {})"),
+    Setting("engine", one_of(ENGINES), "what runs the model (default: {})"),
     Setting("libllama", PATH, "llama.cpp's library (default: the one that is installed)"),
-    Setting("flash_attention", _one_of(SWITCH), "llama.cpp's attention in one pass (default: {})"),
+    Setting("flash_attention", one_of(SWITCH), "llama.cpp's attention in one pass (default: {})"),
     Setting("max_step_ms", COUNT, "longest step while somebody streams (default: 2.5 usual ones)"),
     Setting("state", PATH, "folder for what a restart needs (default: ~/.local/state/responsed)"),
-    Setting("store", TEXT, "file of stored responses, or off (default: responses.db in the state folder)"),
+    Setting("store", STORE, "file of stored responses, or off (default: responses.db in the state folder)"),
     Setting("store_responses", SOME, "kept at most, conversations included (default: {})"),
     Setting("store_megabytes", SOME, "of stored responses (default: {})"),
     Setting("store_days", SOME, "after its last use a stored response goes (default: {})"),
     Setting(
         "resume_window",
-        _seconds(3600),
+        seconds(3600),
         "seconds for which a stored stream goes on after its client has left (default: {})",
         "resume_window_seconds",
         former="linger",
     ),
     Setting("max_body_megabytes", SOME, "megabytes of a request body (default: {})"),
-    Setting("heartbeat", _seconds(3600), "longest silence before a first token (default: {})", "heartbeat_seconds"),
-    Setting("reasoning_events", _one_of(REASONING_EVENTS), "whose names the events of reasoning have (default: {})"),
+    Setting("heartbeat", seconds(3600), "longest silence before a first token (default: {})", "heartbeat_seconds"),
+    Setting("reasoning_events", one_of(REASONING_EVENTS), "whose names the events of reasoning have (default: {})"),
     Setting("warm_megabytes", COUNT, "of KV cache kept over a restart; 0: none (default: {})"),
     Setting(
         "snapshot_unstored",
@@ -166,9 +97,20 @@ SETTINGS = (
         "write the KV cache of requests with `store: false` to the state folder too (default: {})",
     ),
     Setting("alias", NAMES, "another name; '*': any", "aliases"),
-    Setting("grace", _seconds(3600), "for streams in progress after SIGTERM (default: {})", "grace_seconds"),
-    Setting("log_level", _one_of(LOG_LEVELS), "(default: {})"),
+    Setting("grace", seconds(3600), "for streams in progress after SIGTERM (default: {})", "grace_seconds"),
+    Setting("log_level", one_of(LOG_LEVELS), "(default: {})"),
 )
+
+
+class _Once(argparse.Action):
+    """A flag that may be given once: of two, nobody knows which one is meant."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, flag: str | None = None
+    ) -> None:
+        if getattr(namespace, self.dest, None) is not None:
+            raise argparse.ArgumentError(self, "it is given twice")
+        setattr(namespace, self.dest, values)
 
 
 class Value(Struct, frozen=True):
@@ -181,15 +123,19 @@ class Value(Struct, frozen=True):
 
 def add_flags(parser: argparse.ArgumentParser, *keys: str) -> None:
     """`--config`, and the flags of all settings, or of these."""
-    parser.add_argument("--config", metavar="PATH", help="a file of settings (default: responsed/config.toml in "
-                        "~/.config, else in /etc)")  # fmt: skip
+    parser.add_argument(
+        "--config",
+        metavar="PATH",
+        action=_Once,
+        help="a file of settings (default: responsed/config.toml in ~/.config, else in /etc)",
+    )
     for setting in SETTINGS:
         if not keys or setting.key in keys:
             parser.add_argument(
                 *setting.flags,
                 dest=setting.key,
                 type=_flag_type(setting.kind),
-                action="append" if setting.kind.several else "store",
+                action="append" if setting.kind.several else _Once,
                 metavar=setting.kind.metavar,
                 help=setting.help.format(getattr(DEFAULTS, setting.name)),
             )

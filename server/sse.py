@@ -12,7 +12,7 @@ DONE = b"data: [DONE]\n\n"
 """The last frame of every stream (Open Responses, "Streaming")."""
 
 PING = b": still here\n\n"
-"""A comment, for the dialect that has no event to repeat."""
+"""A comment: it shows that the stream lives, and is no event."""
 
 _encoder = msgspec.json.Encoder()
 

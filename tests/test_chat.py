@@ -23,6 +23,7 @@ from server.events import (
     OutputText,
     OutputTextDelta,
     OutputTokensDetails,
+    PromptProgress,
     Response,
     ResponseCompleted,
     ResponseCreated,
@@ -294,7 +295,17 @@ STREAMS: dict[str, tuple[list[Event], bool, list[dict[str, Any] | None]]] = {
     "after a wait": (
         [*START, ResponseInProgress(2, BEGUN), *TEXTS, ResponseCompleted(9, WHOLE)],
         False,
-        [SAID[0], None, *SAID[1:], chunk({}, "stop")],
+        [*SAID, chunk({}, "stop")],
+    ),
+    "with progress": (
+        [*START, ResponseInProgress(2, BEGUN, PromptProgress(9, 2, 5, 70)), *TEXTS, ResponseCompleted(9, WHOLE)],
+        False,
+        [
+            SAID[0],
+            HEAD | {"choices": [], "prompt_progress": {"total": 9, "cache": 2, "processed": 5, "time_ms": 70}},
+            *SAID[1:],
+            chunk({}, "stop"),
+        ],
     ),
     "failed": (
         [*START, TEXTS[0], Error(5, "No.", "server_error", None, PAYLOAD), ResponseFailed(6, BROKEN)],

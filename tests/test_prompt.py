@@ -406,8 +406,8 @@ def test_either_of_two_fields_asks_for_logprobs(fields: dict[str, Any], expected
 
 
 def test_what_else_is_to_be_included_is_told_to_the_log() -> None:
-    assert prompt.not_included(request(include=["a", prompt.LOGPROBS, "b"])) == ["include a", "include b"]
-    assert prompt.not_included(request()) == []
+    assert prompt.without_effect(request(include=["a", prompt.LOGPROBS, "b"])) == ["include a", "include b"]
+    assert prompt.without_effect(request()) == []
 
 
 def test_a_bias_is_of_tokens_that_there_are() -> None:

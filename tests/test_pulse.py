@@ -14,8 +14,8 @@ from server.stream import State
 PROMPT = 100
 
 
-def told(evaluated: int) -> list[Cue]:
-    return [Running(PromptProgress(PROMPT, 10, evaluated))]
+def told(evaluated: int, time_ms: int) -> list[Cue]:
+    return [Running(PromptProgress(PROMPT, 10, evaluated, time_ms))]
 
 
 # (seconds, state, what arrives then, what is told)
@@ -36,13 +36,13 @@ WAITING: list[Moment] = [
 ]
 TELLING: list[Moment] = [
     (0.5, State.RUNNING, Started(10), []),
-    (1.0, State.RUNNING, Progress(20), told(20)),
+    (1.0, State.RUNNING, Progress(20), told(20, 500)),
     (1.9, State.RUNNING, Progress(30), []),
-    (2.0, State.RUNNING, Progress(40), told(40)),
+    (2.0, State.RUNNING, Progress(40), told(40, 1500)),
     (5.0, State.RUNNING, None, []),
-    (12.0, State.RUNNING, None, told(40)),
+    (12.0, State.RUNNING, None, told(40, 11500)),
     (12.9, State.RUNNING, Progress(50), []),
-    (13.0, State.RUNNING, Progress(60), told(60)),
+    (13.0, State.RUNNING, Progress(60), told(60, 12500)),
     (99.0, State.WRITING, None, []),
 ]
 

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from engine.scripted import ScriptedModel
+from server import sse
 from server.events import Response
 from server.replay import STOPPED
 from server.store import Stored
@@ -21,6 +22,7 @@ from tests.helpers import (
     PacedModel,
     Running,
     behind,
+    encode,
     exchange,
     frames,
     get,
@@ -246,8 +248,8 @@ async def test_the_official_client(tmp_path: Path) -> None:
             chained = client.responses.create(model="scripted", input="And?", previous_response_id=made.id)
             assert chained.output_text == "And?"
             items = client.responses.input_items.list(chained.id, order="asc", limit=1)
-            (item,) = items
-            assert item.model_dump(include={"type", "role"}) == {"type": "message", "role": "user"}
+            roles = [item.model_dump()["role"] for item in items]
+            assert roles == ["user", "assistant", "user"]
 
             model.hold()
             made = client.responses.create(model="scripted", input="Hello", background=True)
@@ -390,7 +392,7 @@ def statuses(body: bytes) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("busy", [True, False])
 async def test_a_stream_without_text_shows_that_it_lives(busy: bool, tmp_path: Path) -> None:
-    """While its prompt is read, and while it waits for a slot."""
+    """While its prompt is read, and while it waits for a slot: by comments, and one `response.in_progress`."""
     model = PacedModel(n_slots=1)
     async with (
         served(model, state=tmp_path, heartbeat_seconds=0.02) as running,
@@ -402,6 +404,32 @@ async def test_a_stream_without_text_shows_that_it_lives(busy: bool, tmp_path: P
             await before.create(input="x", stream=True)
             await model.wait_begun(1)
         await client.create(input="Hello", stream=True)
+        _, body = await client.created()
+        await model.wait_begun(1)
+        while body.count(sse.PING) < 4:
+            body += await client.chunk()
+        model.go()
+        body += await client.rest_of_stream()
+        assert body.rindex(sse.PING) < body.index(b"event: response.output_item.added")
+        assert types(wire.events(body)).count("response.in_progress") == 1
+        assert wire.events(body)[-1]["response"]["status"] == "completed"
+
+
+@pytest.mark.parametrize("header", ["originator: codex_cli_rs", "user-agent: codex_exec/0.169.0 (Linux)"])
+@pytest.mark.parametrize("busy", [True, False])
+async def test_stream_of_codex_repeats_an_event_while_there_is_no_text(busy: bool, header: str, tmp_path: Path) -> None:
+    """Codex resets its idle timeout at events only."""
+    model = PacedModel(n_slots=1)
+    async with (
+        served(model, state=tmp_path, heartbeat_seconds=0.02) as running,
+        await Client.to(running) as before,
+        await Client.to(running) as client,
+    ):
+        model.hold()
+        if busy:
+            await before.create(input="x", stream=True)
+            await model.wait_begun(1)
+        await client.request("POST", "/v1/responses", encode(input="Hello", stream=True), header)
         response_id, body = await client.created()
         await model.wait_begun(1)
         while body.count(b"event: response.in_progress") < 4:
@@ -444,7 +472,8 @@ async def test_who_asks_for_it_sees_how_much_of_the_prompt_is_read(tmp_path: Pat
         model.go()
         body += await client.rest_of_stream()
         found = [event["prompt_progress"] for event in wire.events(body) if "prompt_progress" in event]
-        assert found[0] == {"total": 2002, "cached": 0, "processed": found[0]["processed"]}
+        first = {"total": 2002, "cache": 0, "processed": found[0]["processed"], "time_ms": found[0]["time_ms"]}
+        assert found[0] == first
         assert 0 < found[0]["processed"] < 2002
         assert (await again(running, response_id)).body == body
 

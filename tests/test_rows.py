@@ -211,7 +211,9 @@ TAKEN: dict[str, Row] = {
     "text.verbosity": Row(
         {"text": {"verbosity": "low"}}, echoed={"text": {"format": {"type": "text"}, "verbosity": "low"}}
     ),
-    "reasoning.summary": ignored(reasoning={"summary": "auto"}),
+    "reasoning.summary": Row(
+        {"reasoning": {"summary": "auto"}}, echoed={"reasoning": {"effort": None, "summary": "auto"}}
+    ),
     "include": ignored(include=["reasoning.encrypted_content"]),
     "include: empty": ignored(include=[]),
     "max_output_tokens": echoes(max_output_tokens=100),

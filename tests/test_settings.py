@@ -1,6 +1,7 @@
 """Where settings come from: a flag beats a variable, a variable the file, the file the default."""
 
 import argparse
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine import loader
 from server import configfile, settings
 from server.__main__ import main
 from server.config import DEFAULTS, Config
@@ -220,8 +222,60 @@ def test_writing_sets_what_it_should_and_nothing_else(
     assert configfile.read(path) == before | {"threads": 2}
 
 
-def test_print_config_shows_what_is_in_effect(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["serve", "--port", "81", "--print-config"]) == 0
+def test_print_config_shows_what_is_in_effect(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smollm2: Path
+) -> None:
+    """No zeros where the server chooses: threads, context, the folders."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert main(["serve", "--port", "81", "--model", str(smollm2), "--print-config"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:3] == ['model = "smollm2"  # default', 'host = "127.0.0.1"  # default', "port = 81  # --port"]
+    assert lines[:3] == [f'model = "{smollm2}"  # --model', 'host = "127.0.0.1"  # default', "port = 81  # --port"]
     assert "# libllama is not set  # default" in lines
+    shown = tomllib.loads("\n".join(lines))
+    state = str(tmp_path / "responsed")
+    assert {key: shown[key] for key in ("threads", "context", "state", "store")} == {
+        "threads": loader.n_threads(),
+        "context": 8192,
+        "state": state,
+        "store": f"{state}/responses.db",
+    }
+
+
+def test_print_config_of_a_model_that_is_not_here_shows_no_context(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert main(["serve", "--print-config", "--store", "OFF"]) == 0
+    shown = tomllib.loads(capsys.readouterr().out)
+    assert "context" not in shown
+    assert shown["store"] == "off"
+
+
+REFUSED = [
+    (["--threads", "1000"], r"1000 threads on \d+ cores? would wait for each other: choose --threads up to \d+"),
+    (
+        ["--store", "ON"],
+        r"argument --store: 'ON' is not a file or off \(leave it out to store in the state folder\) .*",
+    ),
+    (["--store", "yes"], r"argument --store: 'yes' is not a file or off .*"),
+    (["--store", "false"], r"argument --store: 'false' is not a file or off .*"),
+    (["--config", "a.toml", "--config", "b.toml"], r"argument --config: it is given twice .*"),
+    (["--port", "1", "--port", "2"], r"argument --port: it is given twice .*"),
+    (["--linger", "1", "--resume-window", "2"], r"argument --resume-window/--linger: it is given twice .*"),
+    (["--prot", "1"], r"unrecognized arguments: --prot 1 \(`responsed serve --help` lists what there is\)"),
+    (["--thr", "1"], r"unrecognized arguments: --thr 1 \(`responsed serve --help` lists what there is\)"),
+    (["--store-resp", "1"], r"unrecognized arguments: --store-resp 1 .*"),
+    (["extra"], r"unrecognized arguments: extra .*"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED)
+def test_serve_with_flags_that_mean_nothing_certain_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = main(["serve", *arguments, "--print-config"])
+    except SystemExit as ended:
+        status = int(str(ended.code))
+    assert status == 2
+    assert re.fullmatch(f"responsed: {message}\n", capsys.readouterr().err)

@@ -124,7 +124,8 @@ async def test_the_past_alone_is_gone_on_from(tmp_path: Path) -> None:
             asked: dict[str, Any] = {"previous_response_id": first["id"], "instructions": "Go on.", **nothing}
             again = (await post(running, **asked)).json
             assert again["usage"]["input_tokens"] == whole["usage"]["input_tokens"]
-            assert (await get(running, path(again, "/input_items"))).json["data"] == []
+            listed = (await get(running, path(again, "/input_items"))).json["data"]
+            assert [item["role"] for item in listed] == ["assistant", "user", "developer"]
 
 
 async def test_an_item_that_nobody_knows_is_not_in_the_way_of_the_next_turn(tmp_path: Path) -> None:
@@ -230,11 +231,21 @@ async def test_input_items_are_listed_in_pages(tmp_path: Path) -> None:
             assert (query, *seen(found)) == (query, 200, wanted)
 
 
-async def test_a_text_is_listed_as_a_message_and_a_turn_has_only_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["previous_response_id", "conversation"])
+async def test_input_items_have_all_that_the_response_was_made_of(by: str, tmp_path: Path) -> None:
+    """OpenAI lists the earlier turns too, the newest item first (openai/openai-openapi#491)."""
     async with served(state=tmp_path) as running:
-        first = (await post(running, input="Hello")).json
-        second = (await post(running, input="And?", previous_response_id=first["id"])).json
-        (item,) = (await get(running, path(second, "/input_items"))).json["data"]
+        made = (await exchange(running, "POST", "/v1/conversations", b"{}")).json
+        name = {"conversation": made["id"]} if by == "conversation" else {}
+        first = (await post(running, input="Hello", **name)).json
+        second = (await post(running, input="And?", **name or {"previous_response_id": first["id"]})).json
+        await post(running, input="Behind it.", **name)
+        listed = (await get(running, path(second, "/input_items"))).json
+        texts = [item["content"][0]["text"] for item in listed["data"]]
+        assert texts == ["And?", first["output"][0]["content"][0]["text"], "Hello"]
+        after = (await get(running, path(second, f"/input_items?order=asc&limit=1&after={listed['last_id']}"))).json
+        assert (after["data"], after["has_more"]) == ([listed["data"][1]], True)
+        item = listed["data"][0]
     stem = second["id"].removeprefix("resp_")
     content = [{"type": "input_text", "text": "And?"}]
     message = {"id": f"msg_{stem}i00", "type": "message", "status": "completed", "role": "user", "content": content}

@@ -222,7 +222,7 @@ def plain(events: Sequence[Event]) -> list[dict[str, Any]]:
 
 QUEUED = replace(RESPONSE, status="queued")
 BEGUN: list[Cue] = [Created(), Running()]
-PROGRESS = PromptProgress(total=9, cached=2, processed=5)
+PROGRESS = PromptProgress(total=9, cache=2, processed=5)
 
 
 def cancelled(message: Message | None = None, usage: Usage | None = None) -> Numberless:
