@@ -76,7 +76,9 @@ def native_tokenizer(path: Path, library: Path | None) -> llamacpp.NativeTokeniz
 
 def _llamacpp(library: Path | None, reason: str) -> Choice:
     loaded = libllama.load(library)
-    return Choice(llamacpp.NAME, reason, f"{llamacpp.NAME} {loaded.version} {loaded.path}")
+    file = loaded.path.stat()  # it may be compiled anew in the same place
+    passport = f"{llamacpp.NAME} {loaded.version} {loaded.path} {file.st_size} {file.st_mtime_ns}"
+    return Choice(llamacpp.NAME, reason, passport)
 
 
 def _ctransformers(header: Header, reason: str, *, fallback: bool = False) -> Choice:

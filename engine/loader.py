@@ -103,9 +103,8 @@ class _File:
                 weights.unlink(missing_ok=True)  # a copy of ours that cannot be used
             raise
         size = f"slots {self._options.n_slots} n_ctx {self._n_ctx}"
-        fingerprint = (
-            f"{self._ledger.sha256(self._path)} {choice.passport} {size} {self._options.knobs} {SNAPSHOT_FORMAT}"
-        )
+        parts = " ".join(map(self._ledger.sha256, kinds.parts(self._path, self.header)))
+        fingerprint = f"{parts} {choice.passport} {size} {self._options.knobs} {SNAPSHOT_FORMAT}"
         reason = choice.reason if choice.fallback else ""
         return Loaded(model, self._vocabulary, self._template, fingerprint, reason)
 

@@ -189,6 +189,7 @@ DRAWN = {
     "engine.linking": "",
     "engine.machine": "",
     "server.values": "configfile",
+    "server.version": "",
 }
 """Module -> modules of ours that it imports; those of its own package by their last name."""
 
