@@ -18,9 +18,9 @@ import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from numpy.typing import NDArray
 
-from engine import json_schema
+from engine import json_faults, json_schema
 from engine.constraint import GrammarError
-from engine.json_schema import JSON
+from engine.json_schema import JSON, Accepted
 from engine.model import FloatArray
 from engine.vocabulary import Vocabulary
 
@@ -67,7 +67,28 @@ class Grammars:
 
     def json_schema(self, schema: JSON) -> "Grammar":
         """What `schema` accepts, to the letter. Raises GrammarError, with the place."""
-        return self.lark(f"start: {self.json(schema)}")
+        accepted = self._accepted(schema)
+        try:
+            return self.lark(f"start: {_in_lark(accepted.schema)}")
+        except GrammarError as error:
+            raise GrammarError(str(error), json_faults.place_of(accepted, self._refusal)) from error
+
+    def relaxed(self, schema: JSON) -> Accepted:
+        """Leave out the keywords that can't be enforced. Raises GrammarError where no part can be."""
+        return json_faults.relaxed(self._accepted(schema, relaxed=True), self._refusal)
+
+    def _accepted(self, schema: JSON, relaxed: bool = False) -> Accepted:
+        """Raises GrammarError."""
+        if _depth(schema) > MOST_DEPTH:
+            raise GrammarError(f"the schema is nested deeper than {MOST_DEPTH} levels")
+        return json_schema.accepted(schema, relaxed)
+
+    def _refusal(self, schema: JSON) -> GrammarError | None:
+        try:
+            self._compile(LLMatcher.grammar_from_lark(f"start: {_in_lark(schema)}"))
+        except GrammarError as error:
+            return error
+        return None
 
     def json_object(self) -> "Grammar":
         return self.json_schema(ANY_OBJECT)
@@ -82,12 +103,7 @@ class Grammars:
 
     def json(self, schema: JSON) -> str:
         """For the right side of a Lark rule. Raises GrammarError."""
-        if _depth(schema) > MOST_DEPTH:
-            raise GrammarError(f"the schema is nested deeper than {MOST_DEPTH} levels")
-        accepted = json_schema.accepted(schema)
-        whole: JSON = accepted if isinstance(accepted, dict) else {"allOf": [accepted]}
-        assert isinstance(whole, dict)
-        return f"%json {json.dumps({**whole, 'x-guidance': _OPTIONS})}"
+        return _in_lark(self._accepted(schema).schema)
 
     def until(self, rule: str, marker: str) -> str:
         """A Lark rule for any text up to a marker, and the marker, which may be a token's name."""
@@ -226,6 +242,12 @@ class _Tokens:
     def __call__(self, data: bytes) -> Sequence[int]:
         """How the model would write it: of several ways, llguidance prefers that one."""
         return self._vocabulary.exactly(data)
+
+
+def _in_lark(accepted: JSON) -> str:
+    whole: JSON = accepted if isinstance(accepted, dict) else {"allOf": [accepted]}
+    assert isinstance(whole, dict)
+    return f"%json {json.dumps({**whole, 'x-guidance': _OPTIONS})}"
 
 
 def _depth(value: JSON) -> int:

@@ -1,14 +1,14 @@
 """What an answer is held to: its format and its calls, and how long may be thought before.
 
 A call that is demanded, and a format, hold from the first word, or from the end of a thought. Calls that are free to
-come are held as soon as one begins. A function that can't be held to its schema, and needn't, may have any object for
-its arguments.
+come are held as soon as one begins. Keywords of a schema that can't be enforced are left out where the function isn't
+strict, and named.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -26,7 +26,8 @@ from engine import (
 )
 from engine.dialect import Dialect
 from engine.grammar import Grammar
-from engine.json_schema import JSON
+from engine.json_faults import skeleton
+from server.argument_schemas import ANY_OBJECT, arguments_of, decoded
 from server.effort import thought_budget
 from server.errors import InvalidRequest
 from server.formats import Format, JsonFormat, PlainFormat
@@ -37,7 +38,6 @@ from server.tools import Toolbox
 KEPT = 16
 """Of what was compiled: an application asks for the same again and again."""
 KEPT_FUNCTIONS = 512
-ANY_OBJECT: JSON = {"type": "object"}
 
 
 class Hold(Struct, frozen=True):
@@ -49,9 +49,11 @@ class Hold(Struct, frozen=True):
     after: Grammar | None = None
     """Of a thought that had to end."""
     loose: frozenset[str] = frozenset()
-    """The functions, by the model's names, that are not held to their schemas."""
+    """The functions, by the model's names, that are not held to all of their schemas."""
     never: tuple[str, ...] = ()
     """Markers of calls, in an answer that may have none."""
+    unenforced: tuple[str, ...] = ()
+    """Places in the request of the keywords that were left out."""
 
     @property
     def free(self) -> bool:
@@ -59,6 +61,13 @@ class Hold(Struct, frozen=True):
 
 
 FREE = Hold()
+
+
+class _Callable(Struct, frozen=True):
+    """A function as a grammar has it."""
+
+    function: Function
+    unenforced: tuple[str, ...] = ()
 
 
 class Course(Struct, frozen=True):
@@ -154,41 +163,37 @@ class Holding:
         """Raises InvalidRequest, naming the field."""
         if wish.format is not None:
             try:
-                self._grammars.json_schema(_decoded(wish.format))
+                self._grammars.json_schema(decoded(wish.format))
             except GrammarError as error:
                 raise _refused("schema", wish.field, error) from error
-        loose = frozenset(offer.tool.name for offer in wish.known if self._function(offer) is None)
-        try:
-            return self._compiled(wish, loose)
-        except GrammarError:
-            # All together they are too much: those that need not be held are not.
-            loose = frozenset(offer.tool.name for offer in wish.known if not offer.strict)
-        try:
-            return self._compiled(wish, loose)
-        except GrammarError as error:
-            if wish.demanded or wish.format is not None or any(offer.strict for offer in wish.offers):
-                raise InvalidRequest(f"What is in `tools` cannot be held: {error}.", param="tools") from error
-            return Hold(loose=loose)
+        for weakened in (lambda offer, tool: tool, _with_skeleton, _with_any_object):
+            tools = {offer.tool.name: weakened(offer, self._function(offer)) for offer in wish.known}
+            try:
+                return self._compiled(wish, tools)
+            except GrammarError as error:
+                failed = error  # all together they are too much: the functions that are not strict get less
+        if wish.demanded or wish.format is not None or any(offer.strict for offer in wish.offers):
+            raise InvalidRequest(f"What is in `tools` cannot be held: {failed}.", param="tools") from failed
+        return _marked(Hold(), wish, tools)
 
-    def _compiled(self, wish: Wish, loose: frozenset[str]) -> Hold:
+    def _compiled(self, wish: Wish, tools: Mapping[str, _Callable]) -> Hold:
         """Raises GrammarError."""
         template, grammars = self._template, self._grammars
-        functions = [
-            (None if offer.tool.name in loose else self._function(offer)) or Function(offer.tool.name, ANY_OBJECT)
-            for offer in wish.offers
-        ]
+        functions = [tools[offer.tool.name].function for offer in wish.offers]
         dialect = template.calling if functions else template.dialect
-        format_ = None if wish.format is None or wish.demanded else _decoded(wish.format)
+        format_ = None if wish.format is None or wish.demanded else decoded(wish.format)
         if format_ is not None and dialect.plain and not functions:
-            return Hold(grammars.json_schema(format_), loose=loose)
+            return _marked(Hold(grammars.json_schema(format_)), wish, tools)
         if format_ is not None or wish.demanded:
-            return Hold(grammars.lark(forms.answer(dialect, functions, grammars, wish.most, format_)), loose=loose)
+            answer = grammars.lark(forms.answer(dialect, functions, grammars, wish.most, format_))
+            return _marked(Hold(answer), wish, tools)
         if not functions:
             names = wish.uncallable
-            return Hold(loose=loose, never=() if names is None else forms.openings(template.calling, names))
+            never = () if names is None else forms.openings(template.calling, names)
+            return _marked(Hold(never=never), wish, tools)
         marked = forms.triggers(dialect, functions, grammars, wish.most)
         unmarked = {function.name: forms.beginning(dialect, function, grammars) for function in functions}
-        return Hold(
+        hold = Hold(
             triggers=tuple(Trigger(marker, grammars.lark(rest)) for marker, rest in marked),
             beginnings=tuple(
                 Beginning(name, grammars.lark(rest))
@@ -196,26 +201,45 @@ class Holding:
                 if (rest := unmarked[offer.tool.name]) is not None
             ),
             after=self._after(dialect, functions, wish.most),
-            loose=loose,
         )
+        return _marked(hold, wish, tools)
 
-    def _checked(self, offer: Offer) -> Function | None:
-        """None where it can't be held, and need not be. Raises InvalidRequest."""
-        grammars, form = self._grammars, offer.input
+    def _checked(self, offer: Offer) -> _Callable:
+        """Raises InvalidRequest where the function is strict and can't be held to its schema."""
         try:
-            if isinstance(form, GrammarInput):
-                self._written(form)
-            schema = _arguments(offer)
-            grammars.json_schema(schema)
-            function = Function(offer.tool.name, schema, _lark(form))
-            if isinstance(form, GrammarInput):
-                self._in_json(function)
-            grammars.lark(forms.answer(self._template.calling, [function], grammars))  # as the model's family writes it
-            return function
+            return self._exactly(offer)
         except GrammarError as error:
-            if not offer.strict:
-                return None
-            raise _refused("schema" if form is None else "grammar", offer.place, error) from error
+            if offer.strict:
+                raise _refused("schema" if offer.input is None else "grammar", offer.place, error) from error
+            return self._relaxed(offer)
+
+    def _exactly(self, offer: Offer) -> _Callable:
+        """Raises GrammarError."""
+        form = offer.input
+        if isinstance(form, GrammarInput):
+            self._written(form)
+        schema = arguments_of(offer)
+        self._grammars.json_schema(schema)
+        function = Function(offer.tool.name, schema, _lark(form))
+        if isinstance(form, GrammarInput):
+            self._in_json(function)
+        self._try(function)
+        return _Callable(function)
+
+    def _relaxed(self, offer: Offer) -> _Callable:
+        with suppress(GrammarError):
+            accepted = self._grammars.relaxed(arguments_of(offer))
+            places = tuple(".".join(filter(None, [offer.place, place])) for place in accepted.unenforced)
+            for schema, unenforced in ((accepted.schema, places), (skeleton(accepted.schema), (offer.place,))):
+                with suppress(GrammarError):
+                    function = Function(offer.tool.name, schema)
+                    self._try(function)
+                    return _Callable(function, unenforced or (offer.place,))
+        return _with_any_object(offer, _Callable(Function(offer.tool.name, ANY_OBJECT)))
+
+    def _try(self, function: Function) -> None:
+        """Compile a call as the model's family writes it. Raises GrammarError."""
+        self._grammars.lark(forms.answer(self._template.calling, [function], self._grammars))
 
     def _written(self, form: GrammarInput) -> None:
         """What the client wrote alone, before it stands among other things. Raises GrammarError."""
@@ -231,39 +255,24 @@ class Holding:
             raise GrammarError(f"as a text in JSON, {error}") from error
 
 
+def _with_skeleton(offer: Offer, tool: _Callable) -> _Callable:
+    function = replace(tool.function, parameters=skeleton(tool.function.parameters))
+    return tool if offer.strict else _Callable(function, (offer.place,))
+
+
+def _with_any_object(offer: Offer, tool: _Callable) -> _Callable:
+    return tool if offer.strict else _Callable(Function(offer.tool.name, ANY_OBJECT), (offer.place,))
+
+
+def _marked(hold: Hold, wish: Wish, tools: Mapping[str, _Callable]) -> Hold:
+    """Name the functions and the keywords that it leaves free."""
+    loose = frozenset(name for name, tool in tools.items() if tool.unenforced)
+    unenforced = tuple(place for offer in wish.offers for place in tools[offer.tool.name].unenforced)
+    return replace(hold, loose=loose, unenforced=unenforced)
+
+
 def _lark(form: Input | None) -> str:
     return form.definition if isinstance(form, GrammarInput) and form.syntax == "lark" else ""
-
-
-def _arguments(offer: Offer) -> JSON:
-    """What its arguments are held to. Raises GrammarError."""
-    schema = _decoded(offer.tool.parameters)
-    assert isinstance(schema, dict), "they were read"
-    if isinstance(offer.input, GrammarInput) and offer.input.syntax == "regex":
-        schema["properties"] = {"input": {"type": "string", "pattern": f"^({offer.input.definition})$"}}
-    if schema.setdefault("type", "object") != "object":
-        raise GrammarError("the arguments of a function are an object", "type")
-    properties, required = schema.get("properties"), schema.get("required", [])
-    named = isinstance(properties, dict) and isinstance(required, list) and set(properties) >= set(map(str, required))
-    if named and not schema.keys() & _SPEAKS_OF_OTHERS:
-        schema["additionalProperties"] = False
-    return schema
-
-
-_SPEAKS_OF_OTHERS = frozenset(
-    ("additionalProperties", "patternProperties", "minProperties", "$ref", "anyOf", "oneOf", "allOf")
-)
-"""Keywords beside which a schema may mean properties that it doesn't name. Where none of them stands, arguments have
-those of the schema and no others: others would be valid too, but models make them up without end."""
-
-
-def _decoded(schema: str) -> JSON:
-    """Raises GrammarError."""
-    try:
-        decoded: JSON = msgspec.json.decode(schema)
-    except RecursionError as error:
-        raise GrammarError("it is nested too deeply") from error
-    return decoded
 
 
 def _refused(what: str, field: str, error: GrammarError) -> InvalidRequest:

@@ -152,7 +152,7 @@ _INPUT: Any = Input
 
 
 class _Object(Struct):
-    properties: dict[str, Raw] = {}
+    properties: dict[str, Raw] | None = None
 
 
 def _form(raw: Raw, place: str) -> Input:

@@ -34,6 +34,9 @@ from server.tools import NO_TOOLS, Toolbox
 MOST_SKIPPED = 100
 """Skipped things that a response names; clients can make up any number of them."""
 
+MOST_UNENFORCED = 100
+"""Places in schemas that a response names."""
+
 
 class Asked(Struct, frozen=True):
     request: Request
@@ -167,6 +170,8 @@ class Responses:
         job = prompt.job(request, tokens, sampling, served.info.n_ctx, name)
         grammar = await self._models.grammar(hold, tokens, prompt.effort(request), job.max_tokens)
         first = self._first(request, sampling, toolbox.in_effect(hold.loose))
+        if hold.unenforced:
+            first = replace(first, responsed=extended(first.responsed, unenforced=hold.unenforced[:MOST_UNENFORCED]))
         return Order(
             first=first,
             job=replace(

@@ -72,14 +72,14 @@ async def test_an_answer_that_is_cut_says_so() -> None:
     ("format_", "param", "message"),
     [
         (
-            FORMAT | {"schema": {"type": "object", "properties": {"a": {"not": {}}}}},
+            FORMAT | {"schema": {"type": "object", "properties": {"a": {"not": {"minimum": 3}}}}},
             "text.format.schema",
             CANNOT.format(", at `properties.a.not`: the keyword `not` is not supported"),
         ),
         (
             FORMAT | {"schema": {"type": "no-such-type"}},
             "text.format.schema",
-            CANNOT.format(": Invalid type: no-such-type"),
+            CANNOT.format(", at `type`: Invalid type: no-such-type"),
         ),
         (
             {"type": "json_schema", "schema": SCHEMA},

@@ -20,7 +20,7 @@ from tests.test_tools import HERMES, call, evaluated, gist, output, raws, writes
 CITY = {"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}}, "required": ["city"]}
 WEATHER: dict[str, Any] = {"type": "function", "name": "get_weather", "parameters": CITY, "strict": True}
 TIME: dict[str, Any] = {"type": "function", "name": "get_time"}
-BAD = {"type": "object", "properties": {"a": {"type": "string", "not": {}}}}
+BAD = {"type": "object", "properties": {"a": {"type": "integer", "not": {"minimum": 3}}}}
 CODE = {"type": "custom", "name": "code", "format": {"type": "grammar", "syntax": "regex", "definition": "[a-c]{2}"}}
 
 
@@ -231,17 +231,47 @@ async def test_strict_is_echoed_as_it_is() -> None:
     assert gist(folded.json["output"]) == [("message", "Well.")]
 
 
-async def test_what_can_not_be_held_and_need_not_be_is_any_object() -> None:
-    told = [{**TIME, "parameters": BAD}]
-    streamed, _ = await answers(writes(call("get_time", '{"b": [1]}')), tools=told, tool_choice="required")
-    assert gist(output(streamed))[0] == ("function_call", "get_time", '{"b": [1]}')
+LOOSENED: list[tuple[dict[str, Any], str]] = [
+    ({"type": "integer", "not": {"minimum": 3}}, "a.not"),
+    ({"type": "integer", "oneOf": [{"minimum": 3}, {"multipleOf": 2}]}, "a.oneOf"),
+    ({"$ref": "#/$defs/n"}, "$defs.n.not"),
+]
+
+
+@pytest.mark.parametrize(("inner", "place"), LOOSENED)
+async def test_a_keyword_that_cannot_be_enforced_frees_nothing_else(inner: dict[str, Any], place: str) -> None:
+    definitions = {"$defs": {"n": {"type": "integer", "not": {"minimum": 3}}}}
+    schema = {"type": "object", "properties": {"a": inner, "b": {"enum": ["x"]}}, "required": ["b"], **definitions}
+    told = [TIME, {**TIME, "name": "loose", "parameters": schema}]
+    fields: dict[str, Any] = {"tools": told, "tool_choice": {"type": "function", "name": "loose"}}
+    streamed, folded = await answers(writes(call("loose", '{"a": 5, "b": [1]}')), **fields)
+    for items in (output(streamed), folded.json["output"]):
+        ((_, _, arguments),) = gist(items)
+        assert json.loads(arguments)["b"] == "x"
+        assert isinstance(json.loads(arguments).get("a", 0), int)
+    place = place if place.startswith("$") else f"properties.{place}"
+    extensions = {"unenforced": [f"tools[1].parameters.{place}"]}
+    assert folded.json["responsed"] == streamed.events[-1]["response"]["responsed"] == extensions
+    assert [tool["strict"] for tool in folded.json["tools"]] == [True, False]
+
+
+async def test_a_format_beside_null_leaves_a_tool_strict() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": ["integer", "null"], "format": "uint32"}}}
+    _, folded = await answers(
+        writes(call("get_time", '{"a": "x"}')), tools=[{**TIME, "parameters": schema}], tool_choice="required"
+    )
+    assert json.loads(gist(folded.json["output"])[0][2]).get("a", 0) in (None, *range(10))
+    assert folded.json["tools"][0]["strict"] is True
+    assert "responsed" not in folded.json
 
 
 OPEN: list[dict[str, Any]] = [
     {"required": ["b"], "properties": {"a": {}}},
     {"additionalProperties": {}, "properties": {"a": {}}},
     {"minProperties": 1, "properties": {}},
-    {},
+    {"propertyNames": {"pattern": "^b"}},
+    {"patternProperties": {"^b": {}}},
+    {"$ref": "#/$defs/any", "$defs": {"any": {"type": "object"}}},
 ]
 
 
@@ -253,7 +283,10 @@ async def test_properties_that_are_not_named_come_where_the_schema_speaks_of_the
     assert folded.json["tools"][0]["strict"] is True
 
 
-@pytest.mark.parametrize("schema", [None, {"properties": {}}, {"properties": {"a": {}}}])
+@pytest.mark.parametrize(
+    "schema",
+    [None, {}, {"type": "object", "title": "x"}, {"properties": None}, {"properties": {}}, {"properties": {"a": {}}}],
+)
 async def test_others_do_not_come(schema: Any) -> None:
     text = call("get_time", '{"b": 1}')
     fields: dict[str, Any] = {"tools": [{**TIME, "parameters": schema}], "tool_choice": "required"}

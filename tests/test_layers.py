@@ -52,12 +52,19 @@ DRAWN = {
     "engine.spellings": "",
     "engine.vocabulary": "alphabet header spellings",
     "engine.template": "dialect families manners messages objects rehearsal scanner vocabulary",
-    "engine.json_schema": "constraint",
+    "engine.json_values": "",
+    "engine.json_formats": "json_values",
+    "engine.json_unions": "json_values",
+    "engine.json_limits": "json_values",
+    "engine.json_texts": "json_values",
+    "engine.json_rewrites": "json_formats json_unions json_values",
+    "engine.json_schema": "constraint json_formats json_limits json_rewrites json_texts json_values",
+    "engine.json_faults": "constraint json_schema json_values",
     "engine.lark": "json_schema",
     "engine.quoting": "constraint lark",
     "engine.writers": "json_schema lark quoting",
     "engine.forms": "constraint dialect json_schema lark writers",
-    "engine.grammar": "constraint json_schema model vocabulary",
+    "engine.grammar": "constraint json_faults json_schema model vocabulary",
     "engine.markers": "model vocabulary",
     "engine.naming": "markers objects scanner utterance",
     "engine.holds": "grammar",
@@ -102,8 +109,10 @@ DRAWN = {
     "server.prompt": "engine errors formats history reading schema tools truncation",
     "server.offers": "cues engine errors fields reading schema toolset",
     "server.memory": "",
+    "server.argument_schemas": "engine engine.json_schema offers",
     "server.holding": (
-        "engine engine.dialect engine.forms engine.grammar engine.json_schema effort errors formats memory offers tools"
+        "argument_schemas engine engine.dialect engine.forms engine.grammar engine.json_faults effort errors formats "
+        "memory offers tools"
     ),
     "server.truncation": "engine",
     "server.compaction": "engine errors events schema summary truncation",

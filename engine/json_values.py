@@ -1,0 +1,57 @@
+"""JSON values and their JSON schema types. Pure."""
+
+import math
+from collections.abc import Mapping
+from typing import TypeAlias
+
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+Schema: TypeAlias = "dict[str, JSON]"
+
+TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
+
+
+def type_of(value: JSON) -> str:
+    """Name the narrowest type of a value: 1.0 is an integer."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int():
+            return "integer"
+        case float():
+            return "integer" if math.isfinite(value) and value == int(value) else "number"
+        case str():
+            return "string"
+        case list():
+            return "array"
+    return "object"
+
+
+def types_of(schema: Mapping[str, JSON]) -> frozenset[str]:
+    """Return all types that `type`, `const` and `enum` leave, without the combinators."""
+    named = schema.get("type")
+    names = [named] if isinstance(named, str) else named if isinstance(named, list) else list(TYPES)
+    types = {str(name) for name in names}
+    types |= {"integer"} if "number" in types else set()
+    listed = listed_values(schema)
+    return frozenset(types if listed is None else types & {type_of(value) for value in listed})
+
+
+def listed_values(schema: Mapping[str, JSON]) -> list[JSON] | None:
+    """Return the values of `const` or `enum`; None where neither is there."""
+    if "const" in schema:
+        return [schema["const"]]
+    listed = schema.get("enum")
+    return listed if isinstance(listed, list) else None
+
+
+def same_value(one: JSON, other: JSON) -> bool:
+    """True if JSON schema takes both for equal: 1 is 1.0, true is not 1."""
+    if type_of(one) != type_of(other):
+        return False
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_value, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_value(one[key], other[key]) for key in one)
+    return one == other
