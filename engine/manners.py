@@ -90,6 +90,11 @@ def effort_told(effort: str | None) -> dict[str, Any]:
     return {"enable_thinking": thinks, "thinking": thinks, "reasoning_effort": word}
 
 
+def variables_told(variables: Mapping[str, Any], clean: Clean = str) -> dict[str, Any]:
+    """A client's own variables. Raises RecursionError where one is nested too deeply."""
+    return {name: _cleaned(value, clean, MOST_NESTED_SCHEMA) for name, value in variables.items()}
+
+
 def tools_told(tools: Sequence[Tool], clean: Clean = str) -> list[Turn]:
     """Functions as templates see them. Raises RecursionError where a schema is nested too deeply."""
     return [

@@ -20,7 +20,16 @@ import minijinja
 
 from engine.dialect import Dialect, Parser, Think
 from engine.families import spoken_by, with_generic
-from engine.manners import Clean, Manners, Turn, effort_told, tell, tools_told, with_tools
+from engine.manners import (
+    Clean,
+    Manners,
+    Turn,
+    effort_told,
+    tell,
+    tools_told,
+    variables_told,
+    with_tools,
+)
 from engine.messages import Message, Tool
 from engine.objects import Offered
 from engine.rehearsal import learn
@@ -55,6 +64,17 @@ class TemplateError(Exception):
 
     endless = False
     """True if the rendering ran out of fuel."""
+
+
+NO_VARIABLES: Mapping[str, Any] = {}
+RESERVED = frozenset(
+    (
+        *("messages", "tools", "functions", "datetime", "add_generation_prompt", "bos_token", "eos_token"),
+        *("raise_exception", "strftime_now", "dict", "namespace", "range", "chat_template", "tokenize"),
+        *("continue_final_message", "return_dict", "return_tensors"),
+    )
+)
+"""Names that the server or the template engine sets, and arguments of transformers' `apply_chat_template` beside it."""
 
 
 class ChatTemplate:
@@ -117,11 +137,17 @@ class ChatTemplate:
         text = last.decode(errors="replace").rstrip()
         return next((think for think in self.dialect.thinks if text.endswith(think.open)), None)
 
-    def prompt(self, messages: Sequence[Message], effort: str | None = None, tools: Sequence[Tool] = ()) -> list[int]:
+    def prompt(
+        self,
+        messages: Sequence[Message],
+        effort: str | None = None,
+        tools: Sequence[Tool] = (),
+        variables: Mapping[str, Any] = NO_VARIABLES,
+    ) -> list[int]:
         """The conversation's tokens, up to where the assistant's answer begins. Raises TemplateError.
 
         `effort`: how much is to be thought, in the API's words; None: as the template has it. `tools`: the functions
-        that may be called.
+        that may be called. `variables`: more of the template's variables, none of `RESERVED`; they win over `effort`.
 
         What people write never becomes a control token: names of such tokens in a text are broken by a mark before
         the template sees them, and the mark is taken out of the plain text afterwards.
@@ -135,17 +161,25 @@ class ChatTemplate:
             texts.append(text)
             return text
 
-        rendered = self._told(messages, effort, tools, note)
+        rendered = self._told(messages, effort, tools, variables, note)
         if not any(map(self._vocabulary.control.search, texts)):
             return self._vocabulary.encode_prompt(rendered)
         mark = _unused_character(texts)
-        broken = self._told(messages, effort, tools, lambda text: self._break(text, mark))
+        broken = self._told(messages, effort, tools, variables, lambda text: self._break(text, mark))
         return self._vocabulary.encode_prompt(broken, lambda text: text.replace(mark, ""))
 
-    def _told(self, messages: Sequence[Message], effort: str | None, tools: Sequence[Tool], clean: Clean) -> str:
+    def _told(
+        self,
+        messages: Sequence[Message],
+        effort: str | None,
+        tools: Sequence[Tool],
+        variables: Mapping[str, Any],
+        clean: Clean,
+    ) -> str:
         with _nested_too_deeply():
             functions = {"tools": tools_told(tools, clean)} if tools else {}
-        return self._render(tell(messages, self.manners, clean), **effort_told(effort), **functions)
+            more = variables_told(variables, clean)
+        return self._render(tell(messages, self.manners, clean), **{**effort_told(effort), **more, **functions})
 
     def _break(self, text: str, mark: str) -> str:
         # Over and over: breaking one name may leave another (`<s<s>>`), but each turn puts in one mark more.

@@ -62,6 +62,7 @@ def request(chat: ChatRequest) -> Request:
         tools=None if chat.tools is None else [_tool(tool) for tool in chat.tools],
         tool_choice=_choice(chat.tool_choice),
         return_progress=chat.return_progress,
+        chat_template_kwargs=chat.chat_template_kwargs,
         reasoning=ReasoningWish(chat.reasoning_effort) if chat.reasoning_effort else None,
     )
 

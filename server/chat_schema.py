@@ -1,6 +1,6 @@
 """What clients may send to `POST /v1/chat/completions`. Fields not named here are skipped, as in `schema`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
@@ -149,6 +149,7 @@ class ChatRequest(Struct, frozen=True):
     tools: list[ChatTool] | None = None
     tool_choice: str | ChatChoice | None = None
     return_progress: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
 
 _request = msgspec.json.Decoder(ChatRequest)

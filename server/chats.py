@@ -33,7 +33,7 @@ class Chats:
         exchange.skipped = (*fields, *conversation.skipped, *toolbox.skipped)
         field, said = "response_format.json_schema.schema", conversation.messages
         hold = await self._models.hold(request.format, field, toolbox, said)
-        tokens = await self._models.tokens(conversation.messages, effort=prompt.effort(request), tools=toolbox.tools)
+        tokens = await self._responses.tokens(request, conversation.messages, toolbox)
         order = await self._responses.order(
             request, tokens, exchange.client, name="messages", toolbox=toolbox, hold=hold
         )

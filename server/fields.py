@@ -31,7 +31,6 @@ REFUSED = {
     "json_schema": _FORMAT,
     "structured_outputs": _FORMAT,
     "chat_template": _TEMPLATE,
-    "chat_template_kwargs": "say `reasoning.effort` (in Chat Completions: `reasoning_effort`)",
     "continue_final_message": "send the text as the user's, or ask the model to go on",
     "add_generation_prompt": "the model's answer is always asked for",
     "ignore_eos": "set a limit of tokens",

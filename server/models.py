@@ -1,8 +1,8 @@
 """The model that answers, as the API sees it."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 import trio
@@ -19,6 +19,7 @@ from engine import (
     Vocabulary,
 )
 from engine.file_facts import FileFacts
+from engine.template import NO_VARIABLES
 from server import holding, truncation
 from server.errors import InvalidRequest, NotFound
 from server.exchange import Exchange
@@ -111,15 +112,18 @@ class Models:
         effort: str | None = None,
         tools: Sequence[Tool] = (),
         least_bytes: int = 0,
+        variables: Mapping[str, Any] = NO_VARIABLES,
     ) -> list[int]:
         """The prompt; of more than `most` tokens only where the last turn alone has more (see `truncation`).
 
         `least_bytes`: see `render`.
         """
         if most is None:
-            return await self.render(messages, lambda said, tokens: tokens(said), 1, effort, tools, least_bytes)
+            how: Rendering[list[int]] = lambda said, tokens: tokens(said)  # noqa: E731
+            return await self.render(messages, how, 1, effort, tools, least_bytes, variables)
         messages = truncation.last_within(messages, self.most_bytes)
-        return await self.render(messages, partial(truncation.fitted, most=most), RENDERINGS, effort, tools)
+        fitted = partial(truncation.fitted, most=most)
+        return await self.render(messages, fitted, RENDERINGS, effort, tools, variables=variables)
 
     @property
     def most_bytes(self) -> int:
@@ -134,6 +138,7 @@ class Models:
         effort: str | None = None,
         tools: Sequence[Tool] = (),
         least_bytes: int = 0,
+        variables: Mapping[str, Any] = NO_VARIABLES,
     ) -> T:
         """What `how` makes of the messages with the template, which it may use some `times`; for the others see
         ChatTemplate.
@@ -141,7 +146,7 @@ class Models:
         Raises InvalidRequest where the template refuses, and for messages of more bytes than the context can hold,
         but at least `least_bytes`.
         """
-        prompt = partial(self.served.template.prompt, effort=effort, tools=tools)
+        prompt = partial(self.served.template.prompt, effort=effort, tools=tools, variables=variables)
 
         def bounded(said: Sequence[Message]) -> list[int]:
             if (size := sum(map(truncation.size, said))) > max(self.most_bytes, least_bytes):
@@ -155,6 +160,7 @@ class Models:
 
         render = partial(how, messages, bounded)
         characters = sum(map(_characters, messages)) + sum(len(tool.parameters) for tool in tools)
+        characters += len(msgspec.json.encode(variables)) if variables else 0
         try:
             if characters * times > LONG_CHARACTERS:
                 return await trio.to_thread.run_sync(render)

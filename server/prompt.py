@@ -1,11 +1,13 @@
 """Request -> messages -> engine Job. Pure."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from engine import Job, Message, Sampling
+from engine.template import RESERVED
 from server import formats, history, tools, truncation
 from server.errors import InvalidRequest
 from server.formats import Format
@@ -94,6 +96,22 @@ def sampling(request: Request, default: Sampling) -> Sampling:
 def effort(request: Request) -> str | None:
     """How much is to be thought, if anything was said of that."""
     return None if request.reasoning is None else request.reasoning.effort
+
+
+def template_variables(request: Request) -> dict[str, Any]:
+    """Raises InvalidRequest for one that the server sets itself."""
+    variables = request.chat_template_kwargs or {}
+    for name in variables:
+        if name in RESERVED:
+            raise InvalidRequest(
+                f"`chat_template_kwargs.{name}` is set by the server: leave it out.", param="chat_template_kwargs"
+            )
+        if not name.isidentifier():
+            raise InvalidRequest(
+                f"`chat_template_kwargs` names {name[:100]!r}, which is no name of a variable.",
+                param="chat_template_kwargs",
+            )
+    return variables
 
 
 def toolbox(request: Request, nested: bool = False) -> Toolbox:

@@ -121,7 +121,8 @@ class Responses:
     ) -> list[int]:
         """What is evaluated. `least_bytes`: see `Models.render`. Raises InvalidRequest."""
         most = prompt.most(request, self._models.served.info.n_ctx)
-        return await self._models.tokens(messages, most, prompt.effort(request), toolbox.tools, least_bytes)
+        variables = prompt.template_variables(request)
+        return await self._models.tokens(messages, most, prompt.effort(request), toolbox.tools, least_bytes, variables)
 
     async def _leave_alone(self, exchange: Exchange, generation: Generation, streamed: bool) -> None:
         if not await generation.begin():

@@ -4,7 +4,7 @@ Items and parts are decoded one by one, by their `type`: what is unknown must no
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -101,6 +101,8 @@ class Request(Struct, frozen=True):
     reasoning: ReasoningWish | None = None
     tools: list[msgspec.Raw] | None = None
     tool_choice: msgspec.Raw = NULL
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Variables of the chat template, as vLLM and llama.cpp's server take them."""
 
     @property
     def format(self) -> Format:

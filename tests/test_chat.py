@@ -374,7 +374,6 @@ WRONG_PLACES = [
     ({"structured_outputs": {"choice": ["a"]}}, "structured_outputs"),
     ({"guided_json": {}}, "guided_json"),
     ({"continue_final_message": True}, "continue_final_message"),
-    ({"chat_template_kwargs": {"enable_thinking": False}}, "chat_template_kwargs"),
     ({"max_tokens": 0}, "max_tokens"),
 ]
 

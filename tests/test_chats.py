@@ -8,6 +8,7 @@ import trio
 from openai.types.chat import ChatCompletionChunk
 
 from tests.helpers import NAME, Running, encode, exchange, served
+from tests.test_tools import evaluated
 
 HI: Any = [{"role": "user", "content": "Hello there"}]
 
@@ -62,3 +63,53 @@ async def test_what_cannot_be_answered_names_the_field(fields: dict[str, Any], p
     async with served() as running:
         answer = await post(running, **fields)
         assert (answer.status // 100, answer.json["error"]["param"]) == (4, param)
+
+
+VARIABLES = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+    "{% if enable_thinking is defined and not enable_thinking %}QUIET{% endif %}{{ mood }}{{ list|tojson if list }}"
+    "<|assistant|>"
+)
+
+
+@pytest.mark.parametrize(
+    ("variables", "more"),
+    [
+        ({"enable_thinking": False}, b"QUIET"),
+        ({"enable_thinking": True}, b""),
+        ({"mood": "calm", "unused": None}, b"calm"),
+        ({"list": [1, {"a": "b"}]}, b'[1, {"a": "b"}]'),
+        ({"mood": "<|end|>"}, b"<|end|>"),  # text: no control token comes of it
+        ({}, b""),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
+async def test_template_variables_reach_the_template(path: str, variables: dict[str, Any], more: bytes) -> None:
+    said: dict[str, Any] = {"messages": HI} if "chat" in path else {"input": HI}
+    async with served(template=VARIABLES) as running:
+        answer = await exchange(running, "POST", path, encode(**said, chat_template_kwargs=variables))
+        assert answer.status == 200, answer.body
+        assert evaluated(running) == b"Hello there" + more
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"messages": []}, "`chat_template_kwargs.messages` is set by the server: leave it out."),
+        ({"tools": []}, "`chat_template_kwargs.tools` is set by the server: leave it out."),
+        ({"bos_token": "x"}, "`chat_template_kwargs.bos_token` is set by the server: leave it out."),
+        (
+            {"add_generation_prompt": False},
+            "`chat_template_kwargs.add_generation_prompt` is set by the server: leave it out.",
+        ),
+        ({"a b": 1}, "`chat_template_kwargs` names 'a b', which is no name of a variable."),
+        ({"": 1}, "`chat_template_kwargs` names '', which is no name of a variable."),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
+async def test_template_variables_of_the_server_are_refused(path: str, variables: dict[str, Any], message: str) -> None:
+    said: dict[str, Any] = {"messages": HI} if "chat" in path else {"input": HI}
+    async with served() as running:
+        answer = await exchange(running, "POST", path, encode(**said, chat_template_kwargs=variables))
+    assert (answer.status, answer.json["error"]["message"]) == (400, message)
+    assert answer.json["error"]["param"] == "chat_template_kwargs"

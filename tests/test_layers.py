@@ -106,7 +106,7 @@ DRAWN = {
     "server.replayed": "schema",
     "server.reading": "engine errors hosted replayed schema summary",
     "server.history": "engine hosted reading",
-    "server.prompt": "engine errors formats history reading schema tools truncation",
+    "server.prompt": "engine engine.template errors formats history reading schema tools truncation",
     "server.offers": "cues engine errors fields reading schema toolset",
     "server.memory": "",
     "server.argument_schemas": "engine engine.json_schema offers",
@@ -145,7 +145,9 @@ DRAWN = {
     "server.busy": "",
     "server.gate": "errors",
     "server.routes": "errors",
-    "server.models": "engine engine.file_facts errors exchange formats holding memory tools truncation",
+    "server.models": (
+        "engine engine.file_facts engine.template errors exchange formats holding memory tools truncation"
+    ),
     "server.generation": (
         "engine answer archive conversation_store cues database entries errors events pulse replay store stream"
     ),
