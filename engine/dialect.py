@@ -4,7 +4,7 @@ What is certain is told at once, and a marker never, however it is cut. Which ma
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -52,11 +52,23 @@ class Dialect(Struct, frozen=True):
     """How they may be written, too: `blocks` read all of these."""
     thinks: tuple[Think, ...] = ()
     """The template adds to these: families and their ways to think are mixed freely."""
+    interrupts: bool = True
+    """True if a marker of a call or of the answer ends a thought that has not closed."""
 
     @property
     def plain(self) -> bool:
         """Whether an answer is nothing but its text where nothing may be called."""
         return not (self.channels or self.thinks or self.said)
+
+    def interruptions(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the markers that end a thought besides its own: of calls of these functions, and of the answer."""
+        if self.channels or not self.interrupts:
+            return ()
+        forms = (self.form, *self.also)
+        markers = [*(block.open for block in self.blocks), *(marker for form in forms for marker in form.markers)]
+        called = [marker.replace("$name", name) for name in names for marker in markers]
+        answer = self.form.answer.partition("$answer")[0].removeprefix(self.begun)
+        return tuple(dict.fromkeys(filter(None, [*called, answer])))
 
 
 class Parser:
@@ -79,6 +91,9 @@ class Parser:
         self._scanner.feed(dialect.begun)
         self._begun = thinking
         self._bare = bare
+        self._interruptions = dialect.interruptions(self._offered)
+        self._unclosed = ""
+        """The close of a thought that another marker ended."""
         self.thinking = thinking is not None
         """Whether what comes next is reasoning."""
         self._reading = self._channels() if dialect.channels else self._speech()
@@ -114,7 +129,7 @@ class Parser:
         blocks = {marker: block for block in dialect.blocks for marker in self._named(block.open)}
         silent = [marker for each in dialect.silent for marker in self._named(each)]
         thinks = {think.open: think for think in dialect.thinks}
-        closes = tuple(think.close for think in dialect.thinks)
+        closes = {think.close for think in dialect.thinks} - {*silent, *dialect.said}
         markers = (*blocks, *silent, *dialect.said, *thinks, *closes)
         if dialect.begun and not (yield from self._at_one_of(markers)):
             yield from scanner.passes(dialect.begun)
@@ -124,15 +139,30 @@ class Parser:
                 ends = (dialect.form.answer.partition("$answer")[2],)
             if not (marker := (yield from scanner.until(ends, prose.tell))):
                 break
+            if self._is_text(marker, prose, thinks, closes):
+                prose.tell(marker)
+                continue
             prose.cut()
             if marker in blocks:
                 if blocks[marker].keeps:
                     scanner.back(marker)
                 yield from blocks[marker].read(scanner, self._offered)
+                prose.said = False
             elif marker in thinks:
                 yield from self._think(thinks[marker])
+                prose.said = False
                 yield from self._bare_calls(prose)
         prose.end()
+
+    def _is_text(self, marker: str, prose: "_Prose", opens: Container[str], closes: Container[str]) -> bool:
+        """True for the marker of a thought that an answer quotes: a control token never is one. A thought begins where
+        nothing was said before, and one that ends there had no words."""
+        if self._scanner.is_control(marker):
+            return False
+        if marker in closes:
+            unclosed, self._unclosed = self._unclosed, ""
+            return prose.said and marker != unclosed
+        return marker in opens and prose.said
 
     def _named(self, marker: str) -> Iterable[str]:
         return dict.fromkeys(marker.replace("$name", name) for name in self._offered)
@@ -161,6 +191,7 @@ class Parser:
         yield from bare_objects(scanner, self._offered)
         if any(isinstance(each, CallEnded) for each in scanner.found):
             prose.cut()
+            prose.said = False
         if scanner.found and isinstance(text := scanner.found[-1], Said):  # it is no call
             scanner.found.pop()
             prose.tell(text.text)
@@ -169,7 +200,10 @@ class Parser:
         self.thinking = True
         prose = _Prose(self._scanner, Reasoned)
         prose.cut()
-        yield from self._scanner.until((think.close,), prose.tell)
+        marker = yield from self._scanner.until((think.close, *self._interruptions), prose.tell)
+        if marker and marker != think.close:
+            self._scanner.back(marker)
+            self._unclosed = think.close
         self.thinking = False
 
     def _channels(self) -> Reading[None]:
@@ -209,6 +243,8 @@ class _Prose:
         """White space that may stand before a marker."""
         self._fresh = False
         """Whether a marker came just before."""
+        self.said = False
+        """True if more than white space has come since the last call or thought."""
 
     def tell(self, text: str) -> None:
         if self._fresh:
@@ -217,7 +253,7 @@ class _Prose:
         told = text.rstrip()
         self._held = text[len(told) :]
         if told:
-            self._fresh = False
+            self._fresh, self.said = False, True
             self._scanner.found.append(self._kind(told))
 
     def cut(self) -> None:

@@ -17,6 +17,8 @@ class Thought(Struct, frozen=True):
     """Tokens of thought, after which the model has to close; None: as many as it likes."""
     after: Grammar | None = None
     """What has to follow then, before anything may come."""
+    interruptions: tuple[str, ...] = ()
+    """Other markers that end it: of calls, and of the answer."""
 
     def over(self, spent: int) -> bool:
         return self.budget is not None and spent >= self.budget

@@ -49,6 +49,10 @@ class Watch:
         end, _, marker = min(found, key=lambda each: each[:2])
         return marker, text[end:]
 
+    def forget(self, marker: Marker) -> None:
+        """Look for that one no longer."""
+        self._markers = [each for each in self._markers if each is not marker]
+
     def forbid(self, logits: FloatArray) -> None:
         """What no marker may go on with."""
         for marker in self._markers:
@@ -64,6 +68,9 @@ _FIRST_WORD = re.compile(r"[<\[]\W?[A-Za-z]{4,}")
 def past(vocabulary: Vocabulary, marker: bytes, follows: Callable[[bytes], bool]) -> dict[int, NDArray[np.int64]]:
     """See Marker. `follows`: whether that may come behind it."""
     found: dict[int, NDArray[np.int64]] = {}
+    if marker.endswith(_END) and not follows(b""):
+        *_, last = tokens(vocabulary, marker)
+        return {marker.rfind(CONTROL): np.array([last])}
     for there in range(marker.rfind(_END) + 1, len(marker)):
         rest = marker[there:]
         ids = vocabulary.spellings.beginning(rest) if there else vocabulary.spellings.having(rest)

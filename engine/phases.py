@@ -6,17 +6,20 @@
                       |             ^
                       '--- close ---+--> with an answer to hold to: its grammar, from there to the end
 
+A marker of a call or of the answer ends a thought too, in families that do so.
+
 The same text leads through the same phases, however it is cut into tokens.
 """
 
 from collections.abc import Sequence
 from copy import copy
-from typing import Protocol
+from functools import partial
 
 import numpy as np
 from msgspec.structs import replace
 
 from engine.constraint import GrammarError
+from engine.course import Called, Course, Phase
 from engine.ending import Ending, leave_only
 from engine.grammar import Constraint, Grammar
 from engine.holds import Beginning, Thought, Trigger
@@ -54,6 +57,7 @@ class Phases:
         self.begun = spelled(vocabulary, begun)
         self.calls = {self._marker(each.marker, each.grammar): each.grammar for each in triggers}
         self.never = [forbidden(vocabulary, text) for text in never]
+        self.interruptions = self._interruptions()
 
     def within(self, budget: int | None) -> "Phases":
         """The same, with so many tokens of thought."""
@@ -73,11 +77,43 @@ class Phases:
             return Marker(marker)
         return Marker(marker, past(vocabulary, marker, lambda rest: grammar.after_marker(rest) is not None))
 
+    def _interruptions(self) -> list[Marker]:
+        """The markers that end a thought besides its own. One behind which the answer can't go on never comes."""
+        calls = {marker.text: marker for marker in self.calls}
+        found = []
+        for text in self.thought.interruptions if self.thought else ():
+            marker = spelled(self.vocabulary, text)
+            if self.answer is None:
+                found.append(calls.get(marker, Marker(marker)))
+            else:
+                found.append(Marker(marker, past(self.vocabulary, marker, partial(self._resumes, marker))))
+        return found
+
+    def _resumes(self, marker: bytes, rest: bytes) -> bool:
+        return self.resumed(marker, rest) is not None
+
+    def resumed(self, marker: bytes, rest: bytes) -> Constraint | None:
+        """Return the answer's constraint behind a marker that ended a thought, and what has come behind that."""
+        assert self.answer is not None, "a constraint is of something"
+        constraint = self.answer.start()
+        if not all(map(constraint.take, tokens(self.vocabulary, marker))):
+            return None
+        return constraint if all(map(constraint.take, tokens(self.vocabulary, rest))) else None
+
     def _ends_all(self, marker: str) -> bool:
         vocabulary = self.vocabulary
         return not vocabulary.end_tokens.isdisjoint(tokens(vocabulary, spelled(vocabulary, marker)))
 
-    def _first(self) -> "_Phase":
+    def interrupted(self, marker: Marker, rest: bytes, spent: int) -> Phase:
+        """What comes behind a marker that ended a thought; `rest` has come of it."""
+        if self.answer is None:
+            return _Free(self, spent).feed(marker.text + rest)
+        constraint = self.resumed(marker.text, rest)
+        if constraint is None:
+            raise GrammarError("what follows the thought is not what the answer has to be")
+        return Ending(constraint, self.ends)
+
+    def _first(self) -> Phase:
         thought = self.thought
         if thought is not None and thought.begun:
             return _Thinking(self, 0)
@@ -90,45 +126,15 @@ class Phases:
     def free(self, spent: int) -> "_Free":
         return _First(self, spent) if self.beginnings else _Free(self, spent)
 
-    def thought_through(self, rest: bytes, spent: int) -> "_Phase":
+    def thought_through(self, rest: bytes, spent: int) -> Phase:
         """What comes behind a thought; `rest` has come of it."""
         grammar = self.answer or (self.thought.after if self.thought and self.thought.over(spent) else None)
         constraint = None if grammar is None else grammar.after_marker(rest)
         if self.answer is None:
-            return _Called(constraint, _Free(self, spent)) if constraint else self.free(spent).feed(self.begun + rest)
+            return Called(constraint, _Free(self, spent)) if constraint else self.free(spent).feed(self.begun + rest)
         if constraint is None:
             raise GrammarError("what follows the thought is not what the answer has to be")
         return Ending(constraint, self.ends)
-
-
-class Course:
-    """See `engine.constraint`."""
-
-    def __init__(self, phase: "_Phase") -> None:
-        self._phase = phase
-
-    @property
-    def idle(self) -> bool:
-        return self._phase.idle
-
-    def prepare(self) -> None:
-        self._phase.prepare()
-
-    def apply(self, logits: FloatArray) -> None:
-        self._phase.apply(logits)
-
-    def advance(self, token: int) -> None:
-        self._phase = self._phase.advance(token)
-
-
-class _Phase(Protocol):
-    """As a Constraint; `advance` says what holds from there on."""
-
-    @property
-    def idle(self) -> bool: ...
-    def prepare(self) -> None: ...
-    def apply(self, logits: FloatArray) -> None: ...
-    def advance(self, token: int) -> "_Phase": ...
 
 
 class _Free:
@@ -141,6 +147,8 @@ class _Free:
         self._phases = phases
         self._spent = spent
         self._watch = Watch([*phases.calls, *phases.never, *filter(None, [phases.open])])
+        self._lead: bytes | None = b""
+        """What has come, as long as a thought may begin behind it."""
 
     def prepare(self) -> None:
         pass
@@ -148,18 +156,29 @@ class _Free:
     def apply(self, logits: FloatArray) -> None:
         self._watch.forbid(logits)
 
-    def advance(self, token: int) -> _Phase:
+    def advance(self, token: int) -> Phase:
         return self.feed(written(self._phases.vocabulary, token))
 
-    def feed(self, data: bytes) -> _Phase:
+    def feed(self, data: bytes) -> Phase:
+        self._look_for_words(data)
         while found := self._watch.feed(data):
             marker, data = found
             if marker is self._phases.open:
                 return _Thinking(self._phases, self._spent).feed(data)
             grammar = self._phases.calls.get(marker)
             if grammar is not None and (constraint := grammar.after_marker(data)) is not None:
-                return _Called(constraint, _Free(self._phases, self._spent))
+                return Called(constraint, _Free(self._phases, self._spent))
         return self
+
+    def _look_for_words(self, data: bytes) -> None:
+        """Behind words, the opening of a thought is text, as `Parser` has it; unless a control token is part of it."""
+        opening = self._phases.open
+        if opening is None or self._lead is None or CONTROL in opening.text:
+            return
+        self._lead = (self._lead + data).lstrip()
+        if not (opening.text.startswith(self._lead) or self._lead.startswith(opening.text)):
+            self._lead = None
+            self._watch.forget(opening)
 
 
 class _First(_Free):
@@ -175,14 +194,14 @@ class _First(_Free):
         super().apply(logits)
         logits[self._phases.past_names[self._naming.within]] = -np.inf
 
-    def feed(self, data: bytes) -> _Phase:
+    def feed(self, data: bytes) -> Phase:
         phases, spent = self._phases, self._spent
         self._text += data
         if found := self._naming.feed(data):
             name, rest = found
             # White space may come in other ways than the grammar has it.
             if (constraint := phases.beginnings[name].after(b"".join(rest.split()))) is not None:
-                return _Called(constraint, _First(phases, spent, again=True))
+                return Called(constraint, _First(phases, spent, again=True))
         elif not self._naming.over:
             return self
         return _Free(phases, spent).feed(self._text)
@@ -200,7 +219,7 @@ class _Thinking:
         self._spent = spent
         self._thought = phases.thought
         self._close = phases.close
-        self._watch = Watch([phases.close])
+        self._watch = Watch([phases.close, *phases.interruptions])
         self._never = Watch(phases.never)
 
     def prepare(self) -> None:
@@ -217,14 +236,18 @@ class _Thinking:
         if self._phases.answer is not None:
             logits[self._phases.ends] = -np.inf
 
-    def advance(self, token: int) -> _Phase:
+    def advance(self, token: int) -> Phase:
         self._spent += 1
         return self.feed(written(self._phases.vocabulary, token))
 
-    def feed(self, data: bytes) -> _Phase:
-        found = self._watch.feed(data)
+    def feed(self, data: bytes) -> Phase:
         self._never.feed(data)
-        return self if found is None else self._phases.thought_through(found[1], self._spent)
+        if (found := self._watch.feed(data)) is None:
+            return self
+        marker, rest = found
+        if marker is self._close:
+            return self._phases.thought_through(rest, self._spent)
+        return self._phases.interrupted(marker, rest, self._spent)
 
     def _there(self) -> int:
         """How much of the marker is there, in bytes."""
@@ -257,7 +280,7 @@ class _Opening:
         self._answer.apply(logits)
         logits[token] = wish
 
-    def advance(self, token: int) -> _Phase:
+    def advance(self, token: int) -> Phase:
         if self._answer is not None and not self._answer.take(token):
             self._answer = None
         if token == self._opening[0]:
@@ -266,31 +289,3 @@ class _Opening:
         if self._answer is None:
             raise GrammarError("what was written begins neither a thought nor the answer")
         return Ending(self._answer, self._phases.ends)
-
-
-class _Called:
-    """Held until the grammar accepts. From there on anything may come: what the grammar takes is a call's, the rest is
-    free."""
-
-    def __init__(self, constraint: Constraint, then: _Free) -> None:
-        self._constraint = constraint
-        self._then = then
-
-    @property
-    def idle(self) -> bool:
-        return self._constraint.accepting or self._constraint.idle
-
-    def prepare(self) -> None:
-        if not self._constraint.accepting:
-            self._constraint.prepare()
-
-    def apply(self, logits: FloatArray) -> None:
-        if not self._constraint.accepting:
-            self._constraint.apply(logits)
-
-    def advance(self, token: int) -> _Phase:
-        if not self._constraint.accepting:
-            self._constraint.advance(token)
-        elif not self._constraint.take(token):
-            return self._then.advance(token)
-        return self

@@ -117,6 +117,10 @@ class Scanner:
         self._marks -= 1
         self._at = mark
 
+    def is_control(self, marker: str) -> bool:
+        """True if a control token is part of it."""
+        return self._spell(marker) != marker
+
     def _spell(self, marker: str) -> str:
         return self._names.sub(lambda name: self._spelled[name[0]], marker)
 

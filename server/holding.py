@@ -54,6 +54,8 @@ class Hold(Struct, frozen=True):
     """Markers of calls, in an answer that may have none."""
     unenforced: tuple[str, ...] = ()
     """Places in the request of the keywords that were left out."""
+    names: tuple[str, ...] = ()
+    """Of the functions on offer, as the model knows them."""
 
     @property
     def free(self) -> bool:
@@ -137,7 +139,11 @@ class Holding:
         begun = self._template.thinking(prompt)
         think = begun or next(iter(self._template.dialect.thinks), None)
         budget = thought_budget(effort, room)
-        thought = None if think is None else Thought(think.close, think.open, begun is not None, budget)
+        dialect = self._template.calling if hold.names else self._template.dialect
+        ends = dialect.interruptions(hold.names)
+        thought = None
+        if think is not None:
+            thought = Thought(think.close, think.open, begun is not None, budget, interruptions=ends)
         if hold.free and (thought is None or budget is None):
             return None
         return Course(hold, thought)
@@ -265,10 +271,11 @@ def _with_any_object(offer: Offer, tool: _Callable) -> _Callable:
 
 
 def _marked(hold: Hold, wish: Wish, tools: Mapping[str, _Callable]) -> Hold:
-    """Name the functions and the keywords that it leaves free."""
+    """Name the functions, and the keywords that it leaves free."""
+    names = tuple(offer.tool.name for offer in wish.offers)
     loose = frozenset(name for name, tool in tools.items() if tool.unenforced)
     unenforced = tuple(place for offer in wish.offers for place in tools[offer.tool.name].unenforced)
-    return replace(hold, loose=loose, unenforced=unenforced)
+    return replace(hold, loose=loose, unenforced=unenforced, names=names)
 
 
 def _lark(form: Input | None) -> str:

@@ -53,12 +53,17 @@ def call(name: str, arguments: str) -> list[Utterance]:
     return [CallBegun(name), Arguments(arguments), ENDED]
 
 
+def thinking(name: str) -> Dialect:
+    return replace(named(name), thinks=(THINK,))
+
+
 HERMES_THINKS = spoken_by("<tool_call> <think></think>")
 LONG = '{"at": "a\\"}{", "n": [1, {"k": null}]}'
 CIVET = call("civet", LONG)
 JSON = f'{{"name": "civet", "arguments": {LONG}}}'
 XML = "<parameter=at>\n1\n</parameter>\n<parameter=n>\n1\n</parameter>\n<parameter=m>\n[a, b]\n</parameter>\n"
 
+SECTION = "<|tool_calls_section_begin|><|tool_call_begin|>"
 EOM = "<|eom|><|start|>assistant"
 ATEM = """<atem:function_calls>
 <atem:invoke name="civet">
@@ -76,7 +81,62 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
     "reasoning": (HERMES_THINKS, "<think>\nSo.\n\n</think>\n\nIt is.", [Reasoned("So."), Said("It is.")]),
     "no reasoning after all": (HERMES_THINKS, "<think>\n\n</think>\n\nIt is.", [Said("It is.")]),
     "reasoning without end": (HERMES_THINKS, "<think>\nSo", [Reasoned("So")]),
-    "an end of reasoning that never began": (HERMES_THINKS, "So</think>\nit", [Said("Soit")]),
+    "a lone end of reasoning behind words": (HERMES_THINKS, "So</think>\nit", [Said("So</think>\nit")]),
+    "a lone end of reasoning at the beginning": (HERMES_THINKS, "\n</think>\n\nIt is.", [Said("It is.")]),
+    "a thought quoted in an answer": (
+        HERMES_THINKS,
+        "Use <think>\nso</think> here. <tool_call>" + JSON + "</tool_call>",
+        [Said("Use <think>\nso</think> here."), *CIVET],
+    ),
+    "a thought behind a thought": (
+        HERMES_THINKS, "<think>So.</think>\n<think>Yes.</think>It.", [Reasoned("So.Yes."), Said("It.")],
+    ),
+    "a thought behind a call": (
+        HERMES_THINKS, f"<tool_call>{JSON}</tool_call>\n<think>So.</think>It.", [*CIVET, Reasoned("So."), Said("It.")],
+    ),
+    "a call in a thought": (
+        HERMES_THINKS, f"<think>\nSo.\n<tool_call>\n{JSON}\n</tool_call>", [Reasoned("So."), *CIVET],
+    ),
+    "a call in a thought that closes later": (
+        HERMES_THINKS,
+        f"<think>So.<tool_call>{JSON}</tool_call></think>\n\nIt is.",
+        [Reasoned("So."), *CIVET, Said("It is.")],
+    ),
+    "a call in a thought, between tags": (
+        thinking("coder"),
+        "<think>So.\n<tool_call>\n<function=civet>\n<parameter=at>\n1\n</parameter>\n</function>\n</tool_call>",
+        [Reasoned("So."), *call("civet", '{"at": "1"}')],
+    ),
+    "a call in a thought, keys and values": (
+        thinking("glm"),
+        "<think>So.<tool_call>civet\n<arg_key>at</arg_key>\n<arg_value>1</arg_value>\n</tool_call>",
+        [Reasoned("So."), *call("civet", '{"at": "1"}')],
+    ),
+    "a call in a thought, a section of them": (
+        thinking("kimi"),
+        f"<think>So.{SECTION}functions.civet:0<|tool_call_argument_begin|>{LONG}<|tool_call_end|>",
+        [Reasoned("So."), *CIVET],
+    ),
+    "a call in a thought, as Python": (
+        thinking("lfm"),
+        "<think>So.<|tool_call_start|>[civet(at='1')]<|tool_call_end|>",
+        [Reasoned("So."), *call("civet", '{"at": "1"}')],
+    ),
+    "a call in a thought, quoted where the family closes all thoughts (LFM2.5)": (
+        thinking("lfm-2.5"),
+        "<think>So. <|tool_call_start|>[civet()]<|tool_call_end|></think>It is.",
+        [Reasoned("So. <|tool_call_start|>[civet()]<|tool_call_end|>"), Said("It is.")],
+    ),
+    "a call in a thought, quoted where the family closes all thoughts (Ministral)": (
+        replace(named("mistral"), thinks=(Think("[THINK]", "[/THINK]"),)),
+        "[THINK]So. [TOOL_CALLS]civet[ARGS]{}[/THINK]It is.",
+        [Reasoned("So. [TOOL_CALLS]civet[ARGS]{}"), Said("It is.")],
+    ),
+    "an answer in a thought": (
+        named("kimi-3"),
+        "<|open|>think<|sep|>So.<|open|>response<|sep|>It is.<|close|>response<|sep|>",
+        [Reasoned("So."), Said("It is.")],
+    ),
     "a call": (HERMES, f"<tool_call>\n{JSON}\n</tool_call>", CIVET),
     "a call behind text": (HERMES, f"Now:\n\n<tool_call>{JSON}</tool_call>\n", [Said("Now:"), *CIVET]),
     "two calls": (HERMES, f"<tool_call>{JSON}</tool_call>\n<tool_call>{JSON}</tool_call>", [*CIVET, *CIVET]),

@@ -69,7 +69,8 @@ DRAWN = {
     "engine.naming": "markers objects scanner utterance",
     "engine.holds": "grammar",
     "engine.ending": "grammar model",
-    "engine.phases": "constraint ending grammar holds markers model naming vocabulary",
+    "engine.course": "grammar model",
+    "engine.phases": "constraint course ending grammar holds markers model naming vocabulary",
     # Backends
     "engine.ctrans": "linking model",
     "engine.libllama": "linking model",

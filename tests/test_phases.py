@@ -63,6 +63,8 @@ BARE = Beginning("f", GRAMMARS.lark('start: /[0-9]/ "}"'))
 OFTEN = GRAMMARS.lark("start: /[0-9]/ (/ ?/ /[0-9]/)* / {0,2}/")
 THINK = Thought("</think>", "<think>")
 BEGUN = Thought("</think>", begun=True)
+ENDED_BY_CALLS = Thought("</think>", begun=True, interruptions=("<|go|>", "<call>"))
+GO_12 = GRAMMARS.lark("start: <[" + str(GO) + ']> "12"')
 
 
 def ids(text: str | Sequence[str | int]) -> list[int]:
@@ -97,6 +99,8 @@ def last(phases: Phases, text: str | Sequence[str | int]) -> set[int] | str:
 
 ALL = set(range(len(VOCABULARY)))
 NO_END = ALL - {END}
+WHOLE = {256 + n for n, text in enumerate(LONG) if "<call>" in text}
+GREATER = {ord(">"), *(256 + n for n, text in enumerate(LONG) if text.startswith(">"))}
 DIGIT = set(b"0123456789")
 
 
@@ -192,7 +196,49 @@ DIGIT = set(b"0123456789")
         # Nothing is called in a thought
         (Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=BEGUN), [GO], ALL),
         (Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=BEGUN), [*"</think>", GO, "1"], DIGIT),
-        (Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=THINK), [*"a<think>", GO], ALL),
+        (Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=THINK), [*"<think>", GO], ALL),
+        # But a marker of a call, or of the answer, ends a thought where the family does so
+        (
+            Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=ENDED_BY_CALLS),
+            ["a", GO],
+            DIGIT | {ord("\n")},
+        ),
+        (Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=ENDED_BY_CALLS), ["a", GO, *"12</call>b"], ALL),
+        (
+            Phases(VOCABULARY, triggers=[Trigger("<call>", CALL)], thought=ENDED_BY_CALLS),
+            [*"a<call>"],
+            DIGIT | {ord("\n")},
+        ),
+        (Phases(VOCABULARY, triggers=[Trigger("<call>", CALL)], thought=ENDED_BY_CALLS), [*"<ca", "ll>1"], DIGIT),
+        (
+            Phases(VOCABULARY, triggers=[Trigger("<call>", CALL)], thought=ENDED_BY_CALLS),
+            [*"<ca", "ll>no"],
+            "refused at 3",
+        ),
+        (Phases(VOCABULARY, thought=ENDED_BY_CALLS), ["a", GO], ALL),
+        (Phases(VOCABULARY, GO_12, thought=ENDED_BY_CALLS), "a", NO_END - WHOLE),
+        (Phases(VOCABULARY, GO_12, thought=ENDED_BY_CALLS), ["a", GO], {ord("1")}),
+        (Phases(VOCABULARY, GO_12, thought=ENDED_BY_CALLS), ["a", GO, "1", "2"], {END}),
+        (
+            Phases(VOCABULARY, GO_12, thought=ENDED_BY_CALLS),
+            [*"a<call"],
+            NO_END - WHOLE - GREATER,
+        ),
+        (Phases(VOCABULARY, DIGITS, thought=ENDED_BY_CALLS), ["a", GO], "refused at 1"),
+        (Phases(VOCABULARY, DIGITS, thought=ENDED_BY_CALLS), "a</think>", DIGIT),
+        # What quotes a thought's opening begins none
+        (Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=THINK), [*"a<think>", GO, "1"], DIGIT),
+        (Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=THINK), [*" \n<think>", GO], ALL),
+        (
+            Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=THINK),
+            [*"<think>a</think>\n<think>", GO],
+            ALL,
+        ),
+        (
+            Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=Thought("<|close|>", "<|open|>")),
+            ["a", OPEN, GO],
+            ALL,
+        ),
         (Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=THINK), [*"<think></think>", GO, "1"], DIGIT),
         # Several markers in one token
         (
