@@ -8,8 +8,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from engine import backends, backport, ctrans, footprint, gguf, kinds, machine
+from engine import backends, backport, ctrans, file_facts, footprint, gguf, kinds, machine
 from engine.backends import Choice
+from engine.file_facts import FileFacts
 from engine.header import GGUFError, Header
 from engine.ledger import Ledger
 from engine.model import EngineFault, Knobs, Model, ModelError
@@ -46,6 +47,7 @@ class Loaded(Struct, frozen=True):
     template: ChatTemplate
     fingerprint: str
     """Of all that a saved KV cache depends on: model, engine, settings."""
+    file: FileFacts = FileFacts()
     fallback: str = ""
     """Why llama.cpp does not run the model; empty where it does, or ctransformers was asked for."""
 
@@ -106,7 +108,7 @@ class _File:
         parts = " ".join(map(self._ledger.sha256, kinds.parts(self._path, self.header)))
         fingerprint = f"{parts} {choice.passport} {size} {self._options.knobs} {SNAPSHOT_FORMAT}"
         reason = choice.reason if choice.fallback else ""
-        return Loaded(model, self._vocabulary, self._template, fingerprint, reason)
+        return Loaded(model, self._vocabulary, self._template, fingerprint, file_facts.of(self.header), reason)
 
     def _open(self, choice: Choice, weights: Path) -> Model:
         path, options = self._path, self._options

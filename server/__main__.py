@@ -25,8 +25,6 @@ from engine import (
     Options,
     Snapshots,
     TemplateError,
-    file_facts,
-    gguf,
     library,
     load,
     quantiser,
@@ -61,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = flags.run(flags)
     except (ConfigError, GGUFError, TemplateError, ModelError, library.LibraryError, OSError) as error:
         return _complain(str(error))
+    except MemoryError:
+        return _complain("too little memory: choose a smaller model, a smaller --context or fewer --slots")
     except KeyboardInterrupt:
         return 130
     return status
@@ -99,7 +99,7 @@ def serve(flags: argparse.Namespace) -> int:
         info=loaded.model.info,
         vocabulary=loaded.vocabulary,
         template=loaded.template,
-        file=file_facts.of(gguf.read(path)),
+        file=loaded.file,
         fallback=loaded.fallback,
     )
     store = _open_store(config, state)

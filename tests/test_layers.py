@@ -80,7 +80,7 @@ DRAWN = {
     # All together
     "engine.probe": "backends header loader messages model template",
     "engine.loader": (
-        "backends backport ctrans footprint gguf header kinds ledger machine model probe template vocabulary"
+        "backends backport ctrans file_facts footprint gguf header kinds ledger machine model probe template vocabulary"
     ),
     "engine.quantiser": "libllama model",
     "engine.divergence": "model",
@@ -188,8 +188,8 @@ DRAWN = {
         "engine.machine engine.stopwatch engine.tuning settings"
     ),
     "server.__main__": (
-        "app archive commands config configfile daemon database engine engine.file_facts engine.gguf "
-        "engine.library engine.quantiser entries models replay service settings store tune"
+        "app archive commands config configfile daemon database engine engine.library engine.quantiser entries "
+        "models replay service settings store tune"
     ),
     "server.head": "exchange",
     "engine.file_facts": "header",

@@ -235,6 +235,25 @@ async def test_snapshots_lose_a_prompt_that_is_deleted(tmp_path: Path, path: str
     assert SECRET not in tokens_on_disk(tmp_path)
 
 
+def test_snapshots_without_a_limit_are_neither_written_nor_restored_and_can_be_dropped(tmp_path: Path) -> None:
+    """DELETE /v1/responses/{id} reaches the prompts of earlier runs too."""
+    folder_of(tmp_path).write([ONE, TWO])
+    off = folder_of(tmp_path, limit=0)
+    assert off.choose(iter([ONE])) == []
+    assert list(off.read()) == []
+    assert len(list((tmp_path / "kv").glob("*.kv"))) == 2
+    off.drop()
+    assert list((tmp_path / "kv").glob("*.kv")) == []
+
+
+def test_snapshots_are_dropped_before_they_were_read(tmp_path: Path) -> None:
+    folder_of(tmp_path).write([ONE])
+    folder_of(tmp_path).drop()
+    assert list((tmp_path / "kv").glob("*.kv")) == []
+    folder_of(tmp_path / "none").drop()
+    assert not (tmp_path / "none").exists()
+
+
 def test_snapshots_of_a_killed_server_leave_no_draft_to_the_next(tmp_path: Path) -> None:
     (tmp_path / "kv").mkdir()
     (tmp_path / "kv" / ".responsed-draft-abc").write_bytes(b"half a snapshot")

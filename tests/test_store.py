@@ -418,6 +418,15 @@ def test_a_damaged_file_is_put_aside(damage: str, path: Path, caplog: pytest.Log
     assert caplog.messages == [f"{path} cannot be used: it is put aside as {aside}, and a new one begun"]
 
 
+def test_store_that_is_damaged_again_does_not_replace_the_first_copy(path: Path) -> None:
+    for number in range(3):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"SQLite format 3\0" + bytes([number]) * 5000)
+        store(path).close()
+    aside = [path.with_name(f"responses.db.damaged{number}") for number in ("", 1, 2)]
+    assert [each.read_bytes()[-1] for each in aside] == [0, 1, 2]
+
+
 def test_a_file_of_another_version_is_put_aside_whole(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     keeper = store(path)
     whole = put(keeper, begun("r1"))
