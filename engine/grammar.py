@@ -12,6 +12,7 @@ import itertools
 import json
 import re
 from collections.abc import Sequence, Set
+from contextlib import suppress
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from engine import json_faults, json_schema
 from engine.constraint import GrammarError
+from engine.json_grammar import json_grammar
 from engine.json_schema import JSON, Accepted
 from engine.model import FloatArray
 from engine.vocabulary import Vocabulary
@@ -28,6 +30,9 @@ MOST_CHARACTERS = 65_536
 """Of a grammar or a schema. One of so many takes a quarter of a second to compile; twice as many, a whole one."""
 MOST_DEPTH = 100
 """Of brackets in a schema; llguidance's reader of JSON ends at 128, and puts some around."""
+MOST_WRITTEN_OUT = 8_192
+"""Characters of one schema's grammar in which free texts have every escape; in a larger one, the short escapes."""
+KEPT_SCHEMAS = 512
 KEPT = 16
 """Compiled grammars: an application asks for the same again and again."""
 
@@ -64,12 +69,13 @@ class Grammars:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._compiled = lru_cache(KEPT)(self._compile)
+        self._written = lru_cache(KEPT_SCHEMAS)(self._write)
 
     def json_schema(self, schema: JSON) -> "Grammar":
         """What `schema` accepts, to the letter. Raises GrammarError, with the place."""
         accepted = self._accepted(schema)
         try:
-            return self.lark(f"start: {_in_lark(accepted.schema)}")
+            return self.lark(f"start: {self._written(json.dumps(accepted.schema))}")
         except GrammarError as error:
             raise GrammarError(str(error), json_faults.place_of(accepted, self._refusal)) from error
 
@@ -103,7 +109,17 @@ class Grammars:
 
     def json(self, schema: JSON) -> str:
         """For the right side of a Lark rule. Raises GrammarError."""
-        return _in_lark(self._accepted(schema).schema)
+        return self._written(json.dumps(self._accepted(schema).schema))
+
+    def _write(self, schema: str) -> str:
+        """With every escape in free texts, where the grammar is small enough for that."""
+        accepted: JSON = json.loads(schema)
+        text = f"%lark {{\n{json_grammar(accepted, _WHITESPACE, _in_lark)}\n}}"
+        if len(text) <= MOST_WRITTEN_OUT:
+            with suppress(GrammarError):
+                self._compile(LLMatcher.grammar_from_lark(f"start: {text}"))
+                return text
+        return _in_lark(accepted)
 
     def until(self, rule: str, marker: str) -> str:
         """A Lark rule for any text up to a marker, and the marker, which may be a token's name."""

@@ -36,7 +36,8 @@ ANY = pattern(".*")
 
 
 class Rules:
-    def __init__(self, notation: Notation) -> None:
+    def __init__(self, notation: Notation | None) -> None:
+        """`notation`: None where only names are given to rules."""
         self._notation = notation
         self._names: dict[str, str] = {}
         """By what follows the name."""
@@ -61,6 +62,7 @@ class Rules:
 
     def json(self, schema: JSON) -> str:
         """Raises GrammarError."""
+        assert self._notation is not None, "it is needed for schemas"
         return self.rule(self._notation.json(schema))
 
     def lark(self, text: str) -> str:
@@ -73,6 +75,7 @@ class Rules:
 
     def literal(self, text: str) -> str:
         """A family's own words, with its control tokens."""
+        assert self._notation is not None, "it is needed for control tokens"
         return self._notation.literal(text)
 
     def until(self, closing: str, text: str = ANY) -> str:
@@ -120,6 +123,12 @@ def plain(text: str) -> str:
 def without(texts: Iterable[str], body: str = ANY) -> str:
     """For a terminal: a text in which none of these stand."""
     return " & ".join([body, *(f"~{pattern(f'.*{_escaped(text)}.*')}" for text in texts)])
+
+
+def other_than(texts: Iterable[str], body: str) -> str:
+    """For a terminal: a text that is none of these."""
+    taken = "|".join(map(_escaped, texts))
+    return f"{body} & ~{pattern(f'({taken})')}" if taken else body
 
 
 def _escaped(text: str) -> str:

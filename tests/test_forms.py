@@ -294,7 +294,7 @@ def test_an_answer_of_a_format_is_that_or_calls(dialect: Dialect, control: bool)
     for names in (["now", "weather"], []):
         grammar = grammars.lark(answer(dialect, functions(names), grammars, most=3, format_=FORMAT))
         kinds = set()
-        for bias in (2, 3.5, 5) * 8:
+        for bias in (2, 3.5, 5) * 16:
             tokens = walk(grammar.start(), vocabulary, random, bias)
             if tokens is None:
                 continue

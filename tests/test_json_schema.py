@@ -176,3 +176,56 @@ def test_real_schemas_are_seldom_refused_and_admit_nothing_invalid(grammars: Gra
                 admitted.append(row["name"])
     assert admitted == []
     assert len(refused) <= MOST_REFUSED, refused
+
+
+ESCAPED = [r'"caf\u00e9"', r'"\uD83D\uDE00"', r'"\/"', r'"\u0000"', r'"\b\f\n\r\t\"\\"', '"é😀"']
+NO_TEXTS = [
+    r'"\ud83d"',
+    r'"\ude00"',
+    r'"\ud83dx"',
+    r'"\ud83d\u0041"',
+    r'"\u00g0"',
+    r'"\u00"',
+    r'"\x41"',
+    '"\n"',
+    '"\0"',
+]
+FREE: dict[str, Any] = {
+    "a text": ({"type": "string"}, "{}"),
+    "anything": ({}, "{}"),
+    "an object": ({"type": "object"}, '{{"text": {}}}'),
+    "a property": (
+        {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+        '{{"text": {}}}',
+    ),
+    "a list": ({"type": "array", "items": {"type": "string"}}, "[{}]"),
+    "a reference": ({"$ref": "#/$defs/a", "$defs": {"a": {"type": "string"}}}, "{}"),
+    "a union": ({"anyOf": [{"type": "null"}, {"type": "string"}]}, "{}"),
+    "a list of types": ({"type": ["string", "null"]}, "{}"),
+    "another property": ({"type": "object", "additionalProperties": {"type": "string"}}, '{{"x": {}}}'),
+}
+
+
+@pytest.mark.parametrize("case", FREE)
+def test_json_schema_of_a_free_text_takes_every_escape(case: str, grammars: Grammars) -> None:
+    schema, around = FREE[case]
+    assert [text for text in ESCAPED if not takes(grammars, schema, around.format(text))] == []
+    assert [text for text in NO_TEXTS if takes(grammars, schema, around.format(text))] == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "right", "wrong"),
+    [
+        ({"const": "é"}, ['"é"'], [r'"\u00e9"']),
+        ({"enum": ["a/b", "\n"]}, ['"a/b"', r'"\n"'], [r'"a\/b"', r'"\u000a"']),
+        ({"type": "object"}, ['{"é":1}'], [r'{"\u00e9":1}', r'{"a\/b":1}']),
+        ({"type": "object", "properties": {"a": {"type": "null"}}}, ['{"a":null}'], [r'{"\u0061":1}', '{"a":1}']),
+        ({"type": "string", "maxLength": 2}, [r'"\u00e9\ud83d\ude00"'], [r'"\u00e9\u00e9\u00e9"']),
+        ({"type": "string", "minLength": 2}, [r'"\u00e9a"'], [r'"\ud83d\ude00"', '"a"']),
+    ],
+)
+def test_json_schema_of_names_and_constants_takes_one_spelling(
+    schema: Any, right: list[str], wrong: list[str], grammars: Grammars
+) -> None:
+    assert [text for text in right if not takes(grammars, schema, text)] == []
+    assert [text for text in wrong if takes(grammars, schema, text)] == []
