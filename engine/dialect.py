@@ -104,9 +104,10 @@ class Parser:
         self._scanner.feed(text)
         return self._read()
 
-    def finish(self) -> list[Utterance]:
-        """The rest. A call that isn't whole ends with what there is of it."""
-        self._scanner.ended = True
+    def finish(self, cut: bool = False) -> list[Utterance]:
+        """The rest. A call without its end is completed where the model ended so; in an answer that was `cut`, it has
+        what was written and no more."""
+        self._scanner.ended, self._scanner.cut = True, cut
         return self._read()
 
     def _read(self) -> list[Utterance]:
@@ -137,7 +138,7 @@ class Parser:
             ends = markers
             if not self._bare and not (yield from self._at_one_of(markers)):
                 ends = (dialect.form.answer.partition("$answer")[2],)
-            if not (marker := (yield from scanner.until(ends, prose.tell))):
+            if not (marker := (yield from scanner.until(ends, prose.tell, prose=True))):
                 break
             if self._is_text(marker, prose, thinks, closes):
                 prose.tell(marker)
@@ -200,7 +201,7 @@ class Parser:
         self.thinking = True
         prose = _Prose(self._scanner, Reasoned)
         prose.cut()
-        marker = yield from self._scanner.until((think.close, *self._interruptions), prose.tell)
+        marker = yield from self._scanner.until((think.close, *self._interruptions), prose.tell, prose=True)
         if marker and marker != think.close:
             self._scanner.back(marker)
             self._unclosed = think.close
@@ -221,11 +222,11 @@ class Parser:
             elif "analysis" in header:
                 prose = _Prose(scanner, Reasoned)
                 self.thinking = True
-                yield from scanner.until(_ENDS, prose.tell)
+                yield from scanner.until(_ENDS, prose.tell, prose=True)
                 self.thinking = False
             else:
                 prose = _Prose(scanner)
-                yield from scanner.until(_ENDS, prose.tell)
+                yield from scanner.until(_ENDS, prose.tell, prose=True)
                 prose.end()
 
 

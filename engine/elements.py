@@ -25,6 +25,8 @@ def elements(mark: str) -> Read:
             if not (yield from scanner.passes(begin)):
                 return
             head, marker = yield from scanner.collect((">", mark))
+            if not marker and scanner.cut:
+                return
             if marker == mark:
                 scanner.back(marker)
             if not (name := head.split('"')[0].strip()):
@@ -57,13 +59,17 @@ class _Elements:
         before = brackets[0]
         ends = (end, self._end, self._another)
         while (marker := (yield from scanner.until((begin, *ends), nothing))) == begin:
-            inner, _ = yield from scanner.collect((">",))
+            inner, marker = yield from scanner.collect((">",))
+            if not marker and scanner.cut:
+                return
             if inner.startswith("/"):  # the end of what has not begun
                 continue
             is_list = brackets == "[]"
             tell(before if is_list else f"{before}{in_json(inner)}: ")
             before = ", "
             yield from self._value(inner, declared.item if is_list else declared.parameter(inner), depth)
+        if not marker and scanner.cut:
+            return
         if marker != end:
             scanner.back(marker)
         tell(brackets[1] if before == ", " else brackets)

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from engine.dialect import Block, Dialect, Think
+from engine.gemma import gemma
 from engine.objects import keyed_objects, named, objects
 from engine.parameter_writers import gemma_arguments, pythonic_arguments
-from engine.parameters import gemma, pythonic
+from engine.parameters import pythonic
 from engine.tagged_families import CODER, DSML, DSML_4, GLM, HUNYUAN, KIMI_3, MINICPM, MINIMAX, MINIMAX_3, MUSE, SEED
 from engine.writers import GENERIC_FORM, OBJECT, Form
 

@@ -1,6 +1,7 @@
 """Calls that are JSON: an object that names the function, or arguments behind a name. Read while they come. Pure."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeAlias
 
 import msgspec
@@ -54,6 +55,8 @@ def named(separators: Sequence[str], name_of: Callable[[Sequence[str]], str], cl
             head.append(text)
             if marker not in separators:
                 break
+        if not marker and scanner.cut:
+            return  # perhaps within the name
         name = name_of(head)
         if marker == "{":
             scanner.back(marker)
@@ -172,13 +175,17 @@ def _object(
                 if not fits(decoded("".join(raw))):
                     break
                 name = decoded("".join(raw))
+                if scanner.cut and name == "".join(raw):
+                    name = ""  # cut within it
+                    break
                 scanner.found.append(CallBegun(name))
     written = scanner.since(place)
     if not name:
-        scanner.found.append(Said(written))
+        if keys or not scanner.cut:
+            scanner.found.append(Said(written))
         return False
     if not told:
-        tell(_plain("".join(early)) or NOTHING)
+        tell(_plain("".join(early)) or ("" if scanner.cut else NOTHING))
     scanner.found.append(CallEnded())
     return True
 
@@ -200,9 +207,23 @@ def _another_key(scanner: Scanner) -> Reading[bool]:
 def _arguments(scanner: Scanner, tell: Tell) -> Reading[None]:
     """Some models write them as a text that has the JSON in it."""
     if (yield from scanner.peek()) == '"':
-        tell(decoded((yield from text(scanner))) or NOTHING)
+        written = yield from text(scanner)
+        tell(_begun(written) if scanner.cut else decoded(written) or NOTHING)
     else:
         yield from value(scanner, tell)
+
+
+def _begun(json: str) -> str:
+    """The text that a string of JSON stands for, or the beginning of one."""
+    for end in range(len(json), max(len(json) - LONGEST_ESCAPE, 0), -1):
+        for closing in ("", '"'):
+            with suppress(msgspec.DecodeError):
+                return msgspec.json.decode(f"{cleaned(json[:end])}{closing}", type=str)
+    return ""
+
+
+LONGEST_ESCAPE = 12
+"""Characters of an escape in JSON: a pair of surrogates."""
 
 
 def _plain(json: str) -> str:

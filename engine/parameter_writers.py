@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from msgspec import Struct
 
 from engine.declared import DEFINITIONS, HELD, Declared, Schema
+from engine.gemma import QUOTE
 from engine.json_schema import JSON
 from engine.lark import Rules, pattern, plain, without
-from engine.parameters import QUOTE, Tags
+from engine.parameters import Tags
 from engine.writers import Function, Write, is_plain, json_arguments, json_text
 
 _WHOLE = frozenset(("type", "properties", "required", "additionalProperties", *DEFINITIONS))

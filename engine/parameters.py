@@ -19,8 +19,6 @@ from engine.objects import NOTHING, Offered, Read, telling, value
 from engine.scanner import Reading, Scanner, Tell, cleaned
 from engine.utterance import CallBegun, CallEnded, Said
 
-QUOTE = '<|"|>'
-"""What Gemma has for a quotation mark."""
 MOST_NESTED = 64
 """Levels of its values; what is deeper is text."""
 
@@ -49,6 +47,8 @@ def tagged(tags: Tags) -> Read:
             if tags.begin and not (yield from scanner.passes(tags.begin)):
                 return
             head, marker = yield from scanner.collect((*tags.name_ends, *tags.end, tags.key))
+            if not marker and scanner.cut:
+                return
             if marker not in tags.name_ends:
                 scanner.back(marker)
             name = head.split('"')[0].strip()
@@ -71,18 +71,23 @@ def _tagged_arguments(scanner: Scanner, tags: Tags, declared: Declared) -> Readi
         yield from scanner.until(tags.end, nothing)
         return
     opening = "{"
-    while (yield from scanner.until((tags.key, *tags.end), nothing)) == tags.key:
-        head, _ = yield from scanner.collect((tags.key_ends,))
+    while (marker := (yield from scanner.until((tags.key, *tags.end), nothing))) == tags.key:
+        head, marker = yield from scanner.collect((tags.key_ends,))
+        if not marker and scanner.cut:
+            break
         if tags.value:
-            yield from scanner.until((tags.value, *tags.end), nothing)
+            marker = yield from scanner.until((tags.value, *tags.end), nothing)
         key, _, attributes = head.partition('"')
         key = key.strip()
         tell(f"{opening}{in_json(key)}: ")
         opening = ", "
+        if not marker and scanner.cut:
+            break
         is_text = declared.parameter(key).kind == "string"
         is_text = is_text or 'string="true"' in attributes or 'type="string"' in attributes
         yield from tagged_value(scanner, tags, tell, is_text)
-    tell("}" if opening == ", " else NOTHING)
+    if marker or not scanner.cut:
+        tell("}" if opening == ", " else NOTHING)
 
 
 def tagged_value(scanner: Scanner, tags: Tags, tell: Tell, is_text: bool) -> Reading[None]:
@@ -96,10 +101,12 @@ def tagged_value(scanner: Scanner, tags: Tags, tell: Tell, is_text: bool) -> Rea
     if is_text or plain:
         tell('"')
         marker = yield from scanner.until(ends, lambda text: tell(in_json(text)[1:-1]))
-        tell('"')
+        if marker or not scanner.cut:
+            tell('"')
     else:
         text, marker = yield from _undeclared(scanner, ends)
-        tell(in_json(guessed(text)))
+        if marker or not scanner.cut:  # of a part, nobody knows the kind
+            tell(in_json(guessed(text)))
     if marker in tags.end:
         scanner.back(marker)
 
@@ -116,6 +123,9 @@ def _undeclared(scanner: Scanner, ends: tuple[str, ...]) -> Reading[tuple[str, s
             if (yield from scanner.passes(end)):
                 scanner.since(place)
                 return "".join(chars), end
+        if scanner.cut and not (yield from scanner.collect(ends))[1]:
+            scanner.since(place)
+            return "", ""
     scanner.rewind(place)
     return (yield from scanner.collect(ends))
 
@@ -126,7 +136,7 @@ def pythonic(scanner: Scanner, offered: Offered) -> Reading[None]:
         yield from scanner.pass_over("[],;")
         name, marker = yield from scanner.collect(("(", "]", "\n"))
         if marker != "(":
-            if name.strip():
+            if name.strip() and (marker or not scanner.cut):
                 scanner.found.append(Said(name.strip()))
             return
         scanner.found.append(CallBegun(name.strip()))
@@ -151,10 +161,15 @@ def _pythonic_arguments(scanner: Scanner) -> Reading[None]:
         key, marker = yield from scanner.collect(("=", ")"))
         if marker != "=":
             break
-        literal = yield from _literal(scanner)
-        tell(f"{opening}{in_json(key.strip())}: {in_json(guessed(literal))}")
+        tell(f"{opening}{in_json(key.strip())}: ")
         opening = ", "
-    tell("}" if opening == ", " else NOTHING)
+        literal = yield from _literal(scanner)
+        if scanner.cut and not (yield from scanner.peek()):
+            tell(_begun(literal))
+            return
+        tell(in_json(guessed(literal)))
+    if marker or not scanner.cut:
+        tell("}" if opening == ", " else NOTHING)
 
 
 def _literal(scanner: Scanner) -> Reading[str]:
@@ -177,61 +192,22 @@ def _literal(scanner: Scanner) -> Reading[str]:
     return "".join(chars)
 
 
-def gemma(scanner: Scanner, offered: Offered) -> Reading[None]:
-    """`call:name{key:<|"|>text<|"|>,other:3}`."""
-    yield from scanner.space()
-    yield from scanner.passes("call:")
-    name, marker = yield from scanner.collect(("{",))
-    if not marker:
-        scanner.found.append(Said(name))
-        return
-    scanner.back(marker)
-    scanner.found.append(CallBegun(name.strip()))
-    place = scanner.mark()
-    yield from scanner.take()
-    yield from scanner.space()
-    read = value if (yield from scanner.peek()) == '"' else _gemma_value
-    scanner.rewind(place)
-    yield from read(scanner, telling(scanner))
-    scanner.found.append(CallEnded())
+def _begun(literal: str) -> str:
+    """A text that was cut, as the beginning of one in JSON; nothing of any other value."""
+    literal = cleaned(literal).lstrip()
+    if literal[:1] not in ("'", '"'):
+        return ""
+    for end in range(len(literal), max(len(literal) - _LONGEST_ESCAPE, 0), -1):
+        text = guessed(f"{literal[:end]}{literal[0]}")
+        if isinstance(text, msgspec.Raw):
+            text = msgspec.json.decode(text)
+        if isinstance(text, str) and text[:1] != literal[0]:
+            return in_json(text)[:-1]
+    return ""
 
 
-def _gemma_value(scanner: Scanner, tell: Tell, depth: int = 0) -> Reading[None]:
-    yield from scanner.space()
-    if (yield from scanner.passes(QUOTE)):
-        tell('"')
-        yield from scanner.until((QUOTE,), lambda text: tell(in_json(text)[1:-1]))
-        tell('"')
-    elif depth < MOST_NESTED and (yield from scanner.passes("{")):
-        yield from _gemma_row(scanner, tell, "{", "}", depth)
-    elif depth < MOST_NESTED and (yield from scanner.passes("[")):
-        yield from _gemma_row(scanner, tell, "[", "]", depth)
-    else:
-        chars: list[str] = []
-        while (char := (yield from scanner.peek())) and char not in ",}]":
-            chars.append((yield from scanner.take()))
-        tell(in_json(guessed("".join(chars))))
-
-
-def _gemma_row(scanner: Scanner, tell: Tell, opening: str, closing: str, depth: int) -> Reading[None]:
-    tell(opening)
-    first = True
-    while True:
-        yield from scanner.space()
-        char = yield from scanner.peek()
-        if not char or char in "]}":
-            yield from scanner.take()
-            tell(closing)
-            return
-        if char == ",":
-            yield from scanner.take()
-            continue
-        tell("" if first else ", ")
-        first = False
-        if opening == "{":
-            key, _ = yield from scanner.collect((":", "}"))
-            tell(f"{in_json(key.replace(QUOTE, '').strip())}: ")
-        yield from _gemma_value(scanner, tell, depth + 1)
+_LONGEST_ESCAPE = 10
+"""Characters that a cut may leave of one, as in `\\U0001f600`."""
 
 
 def guessed(text: str) -> Any:  # what JSON has

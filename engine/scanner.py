@@ -27,6 +27,8 @@ class Scanner:
         self._names = re.compile("|".join(map(re.escape, sorted(spelled, key=len, reverse=True))) or r"(?!)")
         self._searches: dict[tuple[str, ...], _Search] = {}
         self.ended = False
+        self.cut = False
+        """True if the text ended where it would have gone on: nothing may be completed."""
         """Whether no more text comes."""
         self.naming = False
         """Whether a call's name is being read."""
@@ -73,14 +75,15 @@ class Scanner:
             return True
         return False
 
-    def until(self, markers: Sequence[str], tell: Tell) -> Reading[str]:
+    def until(self, markers: Sequence[str], tell: Tell, prose: bool = False) -> Reading[str]:
         """Tells the text before the first of the markers as soon as it can't be one of them. The marker, which is
-        passed over; empty at the end.
+        passed over; empty at the end. At a cut, the beginning of a marker is told in `prose` only.
         """
         search = self._search(tuple(markers))
         while True:
             match = search.whole.search(self._text, self._at)
-            maybe = None if self.ended else search.partial.search(self._text, self._at)
+            certain_end = self.ended and (prose or not self.cut)
+            maybe = None if certain_end else search.partial.search(self._text, self._at)
             if match and (maybe is None or match.start() < maybe.start()):
                 tell(cleaned(self._text[self._at : match.start()]))
                 self._at = match.end()
@@ -89,6 +92,7 @@ class Scanner:
             tell(cleaned(self._text[self._at : certain]))
             self._at = certain
             if self.ended:
+                self._at = len(self._text)
                 return ""
             yield
 

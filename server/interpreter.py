@@ -43,13 +43,12 @@ class Interpreter:
 
     def finish(self, cut: bool) -> list[Cue]:
         """The rest. Where the answer was `cut`, a call that its end finds open stays so: it is not whole. One whose
-        very name was cut is none; and the `{}` of one that has no arguments yet is nothing that was written."""
-        rest = self._parser.finish()
+        very name was cut is none."""
+        rest = self._parser.finish(cut)
         if cut and rest and isinstance(rest[-1], CallEnded):
             last = max((n for n, each in enumerate(rest) if isinstance(each, CallBegun)), default=-1)
             begun = rest[last] if last >= 0 else None
             rest = rest[:last] if isinstance(begun, CallBegun) and begun.name not in (self._calls or {}) else rest[:-1]
-            rest = rest[:-1] if rest and rest[-1] == Argued("{}") else rest
         return list(self._cues(rest))
 
     def _cues(self, utterances: Iterable[Utterance]) -> Iterator[Cue]:

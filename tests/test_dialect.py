@@ -63,6 +63,7 @@ CIVET = call("civet", LONG)
 JSON = f'{{"name": "civet", "arguments": {LONG}}}'
 XML = "<parameter=at>\n1\n</parameter>\n<parameter=n>\n1\n</parameter>\n<parameter=m>\n[a, b]\n</parameter>\n"
 
+MARK = "]<]minimax[>["
 SECTION = "<|tool_calls_section_begin|><|tool_call_begin|>"
 EOM = "<|eom|><|start|>assistant"
 ATEM = """<atem:function_calls>
@@ -481,6 +482,91 @@ def fragments(dialect: Dialect) -> list[str]:
         ">",
     ]
     return [*opens, *dialect.silent, *(mark[: len(mark) // 2] for mark in opens), *more, "<|message|>", "<|end|>", XML]
+
+
+def arguments(found: Sequence[Utterance]) -> list[tuple[str, str]]:
+    """Each call with all of its arguments."""
+    calls: list[tuple[str, str]] = []
+    for each in found:
+        if isinstance(each, CallBegun):
+            calls.append((each.name, ""))
+        elif isinstance(each, Arguments):
+            name, before = calls.pop()
+            calls.append((name, before + each.text))
+    return calls
+
+
+@pytest.mark.parametrize(("dialect", "text", "expected"), CASES.values(), ids=CASES)
+def test_arguments_of_a_call_that_is_cut_are_the_beginning_of_the_whole(
+    dialect: Dialect, text: str, expected: list[Utterance]
+) -> None:
+    """Nothing is completed, wherever `max_output_tokens` cuts: the arguments are what was written."""
+    whole = arguments(expected)
+    for at in range(len(text)):
+        parser = Parser(dialect, OFFERED)
+        found = arguments([*parser.feed(text[:at]), *parser.finish(cut=True)])
+        for index, (name, written) in enumerate(found):
+            if index < len(whole) and name == whole[index][0]:
+                assert whole[index][1].startswith(written), text[:at]
+
+
+CUT: dict[str, tuple[str, str, str]] = {
+    "Python, before a value": ("lfm", "<|tool_call_start|>[civet(at=", '{"at": '),
+    "Python, in a text": ("lfm", "<|tool_call_start|>[civet(at='so it", '{"at": "so it'),
+    "Python, in an escape": ("lfm", "<|tool_call_start|>[civet(at='so\\", '{"at": "so'),
+    "Python, in a key": ("lfm", "<|tool_call_start|>[civet(at='1', o", '{"at": "1"'),
+    "Python, in a number": ("lfm", "<|tool_call_start|>[civet(n=12", '{"n": '),
+    "Python, in a list": ("lfm", "<|tool_call_start|>[civet(n=[1, 2", '{"n": '),
+    "Python, before arguments": ("lfm", "<|tool_call_start|>[civet(", ""),
+    "tags, in a text": ("coder", "<function=civet>\n<parameter=at>\nso", '{"at": "so'),
+    "tags, behind a text": ("coder", "<function=civet>\n<parameter=at>\nso\n</parameter>\n", '{"at": "so"'),
+    "tags, in a key": ("coder", "<function=civet>\n<parameter=a", ""),
+    "tags, in a value": ("coder", "<function=civet>\n<parameter=n>\n12", '{"n": '),
+    "tags, before arguments": ("coder", "<function=civet>\n", ""),
+    "GLM, in a key": ("glm", "<tool_call>civet\n<arg_key>a", ""),
+    "GLM, between key and value": ("glm", "<tool_call>civet\n<arg_key>at</arg_key>\n", '{"at": '),
+    "GLM, in a text": ("glm", "<tool_call>civet\n<arg_key>at</arg_key>\n<arg_value>so", '{"at": "so'),
+    "Gemma, in a text": ("gemma", '<|tool_call>call:civet{at:<|"|>so', '{"at": "so'),
+    "Gemma, behind a text": ("gemma", '<|tool_call>call:civet{at:<|"|>so<|"|>', '{"at": "so"'),
+    "Gemma, in a number": ("gemma", "<|tool_call>call:civet{n:12", '{"n": '),
+    "Gemma, in a key": ("gemma", "<|tool_call>call:civet{n:12,k", '{"n": 12'),
+    "Gemma, in a list": ("gemma", "<|tool_call>call:civet{n:[1,2", '{"n": [1, '),
+    "elements, in a text": ("minimax-3", f'{MARK}<invoke name="civet">{MARK}<at>so', '{"at": "so'),
+    "elements, in a list": (
+        "minimax-3",
+        f'{MARK}<invoke name="civet">{MARK}<n>{MARK}<item>1{MARK}</item>',
+        '{"n": [1',
+    ),
+    "JSON, before its arguments": ("hermes", '<tool_call>{"name": "civet"', ""),
+    "JSON, in a text": ("hermes", '<tool_call>{"name": "civet", "arguments": {"at": "so', '{"at": "so'),
+    "JSON in a text": ("hermes", '<tool_call>{"name": "civet", "arguments": "{\\"at\\": \\"s', '{"at": "s'),
+    "JSON in a text, in an escape": ("hermes", '<tool_call>{"name": "civet", "arguments": "{\\"at\\": \\', '{"at": '),
+}
+
+
+@pytest.mark.parametrize(("family", "text", "written"), CUT.values(), ids=CUT)
+def test_arguments_of_a_call_that_is_cut_are_what_was_written(family: str, text: str, written: str) -> None:
+    parser = Parser(HERMES if family == "hermes" else named(family), OFFERED)
+    assert arguments([*parser.feed(text), *parser.finish(cut=True)]) == [("civet", written)]
+
+
+CUT_NAMES = {
+    "lfm": "<|tool_call_start|>[cive",
+    "coder": "<function=cive",
+    "glm": "<tool_call>cive",
+    "gemma": "<|tool_call>call:cive",
+    "hermes": '<tool_call>{"name": "cive',
+    "minimax-3": f'{MARK}<invoke name="cive',
+    "kimi": "<|tool_call_begin|>functions.cive",
+    "mistral": "[TOOL_CALLS]cive",
+}
+
+
+@pytest.mark.parametrize(("family", "text"), CUT_NAMES.items())
+def test_call_that_is_cut_in_its_name_is_none(family: str, text: str) -> None:
+    parser = Parser(HERMES if family == "hermes" else named(family), OFFERED)
+    found = [*parser.feed(text), *parser.finish(cut=True)]
+    assert [each for each in found if isinstance(each, CallBegun)] == []
 
 
 @given(

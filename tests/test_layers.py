@@ -24,10 +24,10 @@ DRAWN = {
     "engine.parameters": "declared objects scanner utterance",
     "engine.elements": "declared objects parameters scanner utterance",
     "engine.dialect": "objects scanner utterance writers",
-    "engine.parameter_writers": "declared json_schema lark parameters writers",
+    "engine.parameter_writers": "declared gemma json_schema lark parameters writers",
     "engine.element_writers": "declared elements lark parameter_writers writers",
     "engine.tagged_families": "dialect element_writers elements objects parameter_writers parameters scanner writers",
-    "engine.families": "dialect objects parameter_writers parameters tagged_families writers",
+    "engine.families": "dialect gemma objects parameter_writers parameters tagged_families writers",
     "engine.manners": "messages",
     "engine.rehearsal": "manners messages",
     "engine.constraint": "model",
@@ -203,6 +203,7 @@ DRAWN = {
     "engine.machine": "",
     "server.values": "configfile",
     "server.version": "",
+    "engine.gemma": "objects parameters scanner utterance",
 }
 """Module -> modules of ours that it imports; those of its own package by their last name."""
 
