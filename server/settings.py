@@ -103,7 +103,7 @@ SETTINGS = (
 
 
 class _Once(argparse.Action):
-    """A flag that may be given once: of two, nobody knows which one is meant."""
+    """A flag that may be given once. Of two files, only one would be read."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, flag: str | None = None
@@ -135,7 +135,7 @@ def add_flags(parser: argparse.ArgumentParser, *keys: str) -> None:
                 *setting.flags,
                 dest=setting.key,
                 type=_flag_type(setting.kind),
-                action="append" if setting.kind.several else _Once,
+                action="append" if setting.kind.several else "store",
                 metavar=setting.kind.metavar,
                 help=setting.help.format(getattr(DEFAULTS, setting.name)),
             )

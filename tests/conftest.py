@@ -1,6 +1,7 @@
 """The real parts that tests share."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ settings.load_profile("same")
 for name in [name for name in os.environ if name.startswith("RESPONSED_")]:
     del os.environ[name]
 os.environ["RESPONSED_CONFIG"] = os.devnull
+
+# A shell starts background jobs with SIGINT ignored, and the servers that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -260,8 +260,6 @@ REFUSED = [
     (["--store", "yes"], r"argument --store: 'yes' is not a file or off .*"),
     (["--store", "false"], r"argument --store: 'false' is not a file or off .*"),
     (["--config", "a.toml", "--config", "b.toml"], r"argument --config: it is given twice .*"),
-    (["--port", "1", "--port", "2"], r"argument --port: it is given twice .*"),
-    (["--linger", "1", "--resume-window", "2"], r"argument --resume-window/--linger: it is given twice .*"),
     (["--prot", "1"], r"unrecognized arguments: --prot 1 \(`responsed serve --help` lists what there is\)"),
     (["--thr", "1"], r"unrecognized arguments: --thr 1 \(`responsed serve --help` lists what there is\)"),
     (["--store-resp", "1"], r"unrecognized arguments: --store-resp 1 .*"),
