@@ -8,9 +8,8 @@ renders every template once in a child process with little memory before a model
 from __future__ import annotations
 
 import itertools
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
@@ -18,6 +17,7 @@ from typing import Any, NoReturn
 
 import minijinja
 
+from engine import jinja
 from engine.dialect import Dialect, Parser, Think
 from engine.families import spoken_by, with_generic
 from engine.manners import (
@@ -71,7 +71,7 @@ RESERVED = frozenset(
     (
         *("messages", "tools", "functions", "datetime", "add_generation_prompt", "bos_token", "eos_token"),
         *("raise_exception", "strftime_now", "dict", "namespace", "range", "chat_template", "tokenize"),
-        *("continue_final_message", "return_dict", "return_tensors"),
+        *("continue_final_message", "return_dict", "return_tensors", jinja.METHOD),
     )
 )
 """Names that the server or the template engine sets, and arguments of transformers' `apply_chat_template` beside it."""
@@ -98,17 +98,19 @@ class ChatTemplate:
             trim_blocks=True,
             lstrip_blocks=True,
             debug=False,
-            filters={"tojson": _tojson},
-            tests={"iterable": _is_iterable},
+            filters=jinja.FILTERS,
+            tests=jinja.TESTS,
             globals={
                 "raise_exception": _raise_exception,
                 "strftime_now": _strftime_now,
+                "dict": jinja.new_dict,
+                jinja.METHOD: jinja.method,
                 "bos_token": vocabulary.name_of(vocabulary.bos),
                 "eos_token": vocabulary.name_of(vocabulary.eos),
             },
         )
         try:
-            self._environment.add_template("chat", CHATML if source is None else _GENERATION.sub(_plain_tag, source))
+            self._environment.add_template("chat", CHATML if source is None else _readable(source))
         except minijinja.TemplateError as error:
             raise TemplateError(f"the model's chat template cannot be read: {_first_line(error)}") from error
 
@@ -206,7 +208,7 @@ class ChatTemplate:
                 endless.endless = True
                 raise endless from error
             raise TemplateError(f"the model's chat template refuses this conversation: {_first_line(error)}") from error
-        except (_Refusal, *MISUSE) as refusal:
+        except (_Refusal, *jinja.MISUSE) as refusal:
             raise TemplateError(f"the model's chat template refuses this conversation: {refusal}") from refusal
 
 
@@ -223,8 +225,8 @@ def _others() -> dict[str, str]:
     return {"functions": "[]", "datetime": _strftime_now("%Y-%m-%d")}
 
 
-MISUSE = (TypeError, ValueError, OverflowError, RecursionError)
-"""What the functions below raise when a template calls them with what they don't take."""
+def _readable(source: str) -> str:
+    return jinja.with_methods(_GENERATION.sub(_plain_tag, source))
 
 
 def _plain_tag(tag: re.Match[str]) -> str:
@@ -241,22 +243,6 @@ def _raise_exception(message: str) -> NoReturn:
 
 def _strftime_now(form: str) -> str:
     return datetime.now().strftime(form)
-
-
-def _tojson(value: Any, indent: int | None = None, **_: Any) -> str:  # a template's value: anything JSON has
-    """As Hugging Face renders it: letters and angle brackets as they are, unlike Jinja's own for HTML."""
-    return json.dumps(value, ensure_ascii=False, indent=indent, default=_plain)
-
-
-def _is_iterable(value: object) -> bool:
-    """As in Jinja: none isn't, so `tools is iterable and tools|length > 0` is false without tools, and no error."""
-    return isinstance(value, Iterable)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return dict(value)
-    return list(value) if isinstance(value, Sequence) else str(value)
 
 
 def _unused_character(texts: Sequence[str]) -> str:

@@ -1,0 +1,193 @@
+"""Jinja2's definitions, as transformers sets it up, where minijinja has others or none. Pure.
+
+A template is untrusted: no function here reaches an attribute of a Python object by a name that the template chose,
+and none makes a text much longer than its arguments.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+WIDEST = 1000
+"""Characters that `ljust` and its like pad a text to."""
+
+MISUSE = (TypeError, ValueError, LookupError, OverflowError, RecursionError)
+"""Exceptions of the functions below when a template passes them wrong values."""
+
+
+def tojson(
+    value: Any,  # a template's value: anything JSON has
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: Sequence[str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Render JSON as transformers does: letters and angle brackets unescaped, unlike Jinja's own filter for HTML."""
+    pair = None if separators is None else (separators[0], separators[1])
+    if (isinstance(indent, int) and indent > WIDEST) or (isinstance(indent, str) and len(indent) > WIDEST):
+        raise ValueError(f"tojson indents by at most {WIDEST} characters")
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=pair, sort_keys=sort_keys, default=_plain
+    )
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, Iterable) else str(value)
+
+
+def sort(
+    value: Iterable[Any], reverse: bool = False, case_sensitive: bool = False, attribute: str | int | None = None
+) -> list[Any]:
+    return sorted(value, key=_key(case_sensitive, attribute), reverse=bool(reverse))
+
+
+def dictsort(
+    value: Mapping[Any, Any], case_sensitive: bool = False, by: str = "key", reverse: bool = False
+) -> list[tuple[Any, Any]]:
+    if by not in ("key", "value"):
+        raise ValueError('dictsort takes "key" or "value" for `by`')
+    return sorted(value.items(), key=_key(case_sensitive, int(by == "value")), reverse=bool(reverse))
+
+
+def unique(value: Iterable[Any], case_sensitive: bool = False, attribute: str | int | None = None) -> list[Any]:
+    key = _key(case_sensitive, attribute)
+    found: dict[Any, Any] = {}
+    for item in value:
+        found.setdefault(tuple(key(item)), item)
+    return list(found.values())
+
+
+def new_dict(value: Any = (), /, **others: Any) -> dict[Any, Any]:
+    return dict(value, **others)
+
+
+def is_iterable(value: object) -> bool:
+    """Return False for none, so that `tools is iterable and tools|length > 0` is false without tools."""
+    return isinstance(value, Iterable)
+
+
+def is_sequence(value: object) -> bool:
+    """Return True for texts and mappings too, as Jinja does: they have a length and items."""
+    return isinstance(value, Sequence | Mapping)
+
+
+FILTERS: dict[str, Callable[..., Any]] = {"tojson": tojson, "sort": sort, "dictsort": dictsort, "unique": unique}
+TESTS: dict[str, Callable[..., bool]] = {"iterable": is_iterable, "sequence": is_sequence}
+
+
+def _key(case_sensitive: bool, attribute: str | int | None) -> Callable[[Any], list[Any]]:
+    """Return what orders an item: its attributes (`a.b,c`), texts without regard to case unless asked for."""
+    parts = attribute.split(",") if isinstance(attribute, str) else [attribute]
+
+    def key(item: Any) -> list[Any]:
+        found = [_attribute(item, part) for part in parts]
+        return [each if case_sensitive or not isinstance(each, str) else each.lower() for each in found]
+
+    return key
+
+
+def _attribute(item: Any, path: str | int | None) -> Any:
+    if isinstance(path, str):
+        names: list[str | int] = [int(name) if name.isdigit() else name for name in path.split(".")]
+    else:
+        names = [] if path is None else [path]
+    for name in names:
+        if isinstance(item, Mapping):
+            item = item.get(name)
+        elif isinstance(item, Sequence) and isinstance(name, int):
+            item = item[name]
+        else:
+            return None
+    return item
+
+
+# Methods that Python's values have and minijinja's lack.
+_TEXT = (
+    "casefold center count index isdecimal isidentifier isprintable ljust partition removeprefix removesuffix rindex"
+)
+METHODS: dict[type, tuple[str, ...]] = {
+    str: (*_TEXT.split(), "rindex", "rjust", "rpartition", "rsplit", "split", "swapcase", "zfill"),
+    list: ("copy", "count", "index"),
+    tuple: ("count", "index"),
+    dict: ("copy",),
+}
+PADDING = ("center", "ljust", "rjust", "zfill")
+METHOD = "_method"
+"""Global function of the environment that `with_methods` writes calls to."""
+
+
+def method(value: Any, name: str, *arguments: Any, **named: Any) -> Any:
+    """Call a method as Python does. Raises one of MISUSE."""
+    kind = next((kind for kind in METHODS if isinstance(value, kind)), None)
+    if kind is None or name not in METHODS[kind]:
+        raise TypeError(f"{type(value).__name__} has no method named {name}")
+    if name in PADDING and arguments and arguments[0] > WIDEST:
+        raise ValueError(f"{name} takes at most {WIDEST} characters")
+    return getattr(kind, name)(value, *arguments, **named)
+
+
+_NAMES = "|".join(sorted({name for names in METHODS.values() for name in names} - {"split", "count"}))
+# minijinja has `split` without keywords, and `count` of texts.
+_LACKING = re.compile(rf"\.\s*({_NAMES}|count|split(?=\s*\([^()]*\b(?:sep|maxsplit)\s*=))\s*\(")
+_TAG = re.compile(r"\{#.*?#\}|\{%[-+]?\s*raw\s*[-+]?%\}.*?\{%[-+]?\s*endraw\s*[-+]?%\}|\{\{|\{%", re.DOTALL)
+_TOKEN = re.compile(
+    r"""(?P<space>\s+)|(?P<text>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?P<name>\w+)|(?P<end>[-+]?(?:\}\}|%\}))|(?P<sign>.)""",
+    re.DOTALL,
+)
+_WORDS = frozenset(["and", "or", "not", "in", "is", "if", "elif", "else", "for", "set", "do", "filter", "call"])
+
+
+def with_methods(source: str) -> str:
+    """Write calls of `METHODS` as calls of `METHOD`: `a.b.rsplit("x")` as `_method(a.b, "rsplit", "x")`."""
+    if not _LACKING.search(source):
+        return source
+    written: list[str] = []
+    place = 0
+    while tag := _TAG.search(source, place):
+        written.append(source[place : tag.end()])
+        place = tag.end()
+        if tag[0] in ("{{", "{%"):
+            expression, place = _expression(source, place)
+            written.append(expression)
+    return "".join(written) + source[place:]
+
+
+def _expression(source: str, place: int) -> tuple[str, int]:
+    """Return a tag's content, rewritten, and the place behind it."""
+    written: list[str] = []
+    starts = [0]
+    """Index in `written` of the operand that is being read, in each open bracket."""
+    before = ""
+    """Token before this one, without spaces."""
+    while token := _TOKEN.match(source, place):
+        if token["end"] and len(starts) == 1:
+            break
+        text = token[0]
+        if text == "." and (call := _LACKING.match(source, place)):
+            written.insert(starts[-1], f"{METHOD}(")
+            written.append(f', "{call[1]}", ')
+            starts.append(len(written))
+            before, place = "(", call.end()
+            continue
+        place = token.end()
+        if not token["space"]:
+            if _begins_operand(token, before):
+                starts[-1] = len(written)
+            before = text
+        written.append(text)
+        if text in ("(", "[", "{"):
+            starts.append(len(written))
+        elif text in (")", "]", "}") and len(starts) > 1:
+            starts.pop()
+    return "".join(written), place
+
+
+def _begins_operand(token: re.Match[str], before: str) -> bool:
+    """Return False for `.name`, `|name`, and for brackets that call or index what stands before them."""
+    if token["text"] or token["name"]:
+        return before not in (".", "|")
+    follows_operand = before in (")", "]", "}") or before[-1:] in ("'", '"') or before.isidentifier()
+    return token[0] in ("(", "[", "{") and not (follows_operand and before not in _WORDS)
