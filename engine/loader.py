@@ -1,6 +1,7 @@
 """A file -> a model that runs, with its vocabulary and its template."""
 
 import fcntl
+import hashlib
 import logging
 import os
 from functools import partial
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from engine import backends, backport, ctrans, file_facts, footprint, gguf, kinds, machine
+from engine import backends, backport, chat_templates, ctrans, file_facts, footprint, gguf, kinds, machine
 from engine.backends import Choice
 from engine.file_facts import FileFacts
 from engine.header import GGUFError, Header
@@ -37,6 +38,8 @@ class Options(Struct, frozen=True):
     libllama: Path | None = None
     """llama.cpp's library, where it is not to be looked for."""
     knobs: Knobs = Knobs()
+    chat_template: str = ""
+    """File or built-in name of one that replaces the model's own."""
 
 
 class Loaded(Struct, frozen=True):
@@ -85,7 +88,13 @@ class _File:
         self._options = options
         self._cache = cache
         self._ledger = Ledger(cache / "ledger.json")
-        self.header, self._vocabulary, self._template = read(path, options.libllama)
+        self._chat_template = chat_templates.located(options.chat_template) if options.chat_template else ""
+        self.header, self._vocabulary, self._template = read(path, options.libllama, self._chat_template)
+        if not (self._chat_template or (self.header.text("tokenizer.chat_template") or "").strip()):
+            log.warning(
+                "%s has no chat template: the model is told plain texts, and goes on writing; --chat-template sets one",
+                path.name,
+            )
         for key in self.header.stray_token_ids():
             log.warning("%s: its %s is none of its tokens, and is ignored", path.name, key)
         self._n_ctx = context(self.header, options.n_ctx)
@@ -113,8 +122,12 @@ class _File:
     def _open(self, choice: Choice, weights: Path) -> Model:
         path, options = self._path, self._options
         tried = f"{choice.passport}, probe {TRIES}, {machine.cpu_features()}"
+        if self._chat_template:
+            source = chat_templates.source(self._chat_template)
+            tried += f", template {hashlib.sha256(source.encode()).hexdigest()}"
         if not self._ledger.has_passed(path, tried):
-            probe(path, weights, choice.engine, options.libllama, footprint.weight_bytes(path, self.header))
+            size = footprint.weight_bytes(path, self.header)
+            probe(path, weights, choice.engine, options.libllama, size, self._chat_template)
             self._ledger.passes(path, tried)
         model = backends.open_model(
             choice.engine,
@@ -126,20 +139,24 @@ class _File:
             library=options.libllama,
             knobs=options.knobs,
         )
-        size = (options.n_slots, self._n_ctx, self._threads)
-        log.info("%s runs %s (%s): %d slots of %d tokens, %d threads", choice.engine, path.name, choice.reason, *size)
+        sizes = (options.n_slots, self._n_ctx, self._threads)
+        log.info("%s runs %s (%s): %d slots of %d tokens, %d threads", choice.engine, path.name, choice.reason, *sizes)
         return model
 
 
-def read(path: Path, libllama: Path | None = None) -> tuple[Header, Vocabulary, ChatTemplate]:
-    """What the file says of itself, without its weights. Raises GGUFError, TemplateError, ModelError."""
+def read(path: Path, libllama: Path | None = None, chat_template: str = "") -> tuple[Header, Vocabulary, ChatTemplate]:
+    """What the file says of itself, without its weights; `chat_template` (see Options) replaces its own.
+
+    Raises GGUFError, TemplateError, ModelError, OSError.
+    """
     header = gguf.read(path)
     kinds.check(path, header)
     try:
         vocabulary = Vocabulary(header, partial(backends.native_tokenizer, path, libllama))
     except GGUFError as error:
         raise GGUFError(f"{path} cannot be used: {error}") from error
-    return header, vocabulary, ChatTemplate(header.text("tokenizer.chat_template"), vocabulary)
+    source = chat_templates.source(chat_template) if chat_template else header.text("tokenizer.chat_template")
+    return header, vocabulary, ChatTemplate(source, vocabulary)
 
 
 def n_threads(wished: int = 0) -> int:

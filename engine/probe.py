@@ -53,15 +53,18 @@ def timeout(n_bytes: int) -> float:
     return TIMEOUT_SECONDS + n_bytes / SLOWEST_BYTES
 
 
-def probe(path: Path, weights: Path, engine: str, libllama: Path | None, n_bytes: int = 0) -> None:
+def probe(
+    path: Path, weights: Path, engine: str, libllama: Path | None, n_bytes: int = 0, chat_template: str = ""
+) -> None:
     """Look at the template in `path` and run a token through `weights` (the same file, or its backport).
 
-    `n_bytes` is the size of the weights. Raises ModelError where the child reports one or dies; EngineFault where it
+    `n_bytes` is the size of the weights; `chat_template` (see `loader.Options`) is tried in place of the file's own.
+    Raises ModelError where the child reports one or dies; EngineFault where it
     dies of a signal while the engine computes.
     """
     log.info("%s looks at %s for the first time, in a process of its own", engine, path.name)
     command = [sys.executable, "-P", "-c", CHILD, *_import_path(), "", str(path.absolute()), str(weights.absolute())]
-    command += [engine, str(libllama.absolute())] if libllama else [engine]
+    command += [engine, chat_template, *([str(libllama.absolute())] if libllama else [])]
     limit = timeout(n_bytes)
     ends, lifeline = os.pipe()
     try:
@@ -101,12 +104,12 @@ def main() -> int:
     _end_with_parent()
     from engine import backends, loader  # not above: the loader calls `probe`
 
-    path, weights, engine, *named = sys.argv[1:]
+    path, weights, engine, chat_template, *named = sys.argv[1:]
     stage = "template"
     try:
         print(stage, flush=True)
         library = Path(named[0]) if named else None
-        _try_template(loader.read(Path(path), library)[2])
+        _try_template(loader.read(Path(path), library, chat_template)[2])
         stage = "weights"
         print(stage, flush=True)
         name = Path(path).name

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import minijinja
 
 from engine import jinja
+from engine.chat_templates import PLAIN
 from engine.dialect import Dialect, Parser, Think
 from engine.families import spoken_by, with_generic
 from engine.manners import (
@@ -48,12 +49,6 @@ TOO_MUCH = "needs too much time or memory"
 LAST_WORDS = 24
 """Tokens at a prompt's end that are looked at for reasoning that it has begun."""
 
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-"""For files without a template: what most models of that kind were trained on."""
-
 
 _GENERATION = re.compile(r"\{%(-?)\s*(end)?generation\s*(-?)%\}")
 """Hugging Face's own tag, which marks for training what the assistant said. It prints its content as it is."""
@@ -81,7 +76,7 @@ class ChatTemplate:
     """A compiled template together with the vocabulary its text is for."""
 
     def __init__(self, source: str | None, vocabulary: Vocabulary) -> None:
-        """An empty `source` counts as none. Raises TemplateError."""
+        """An empty `source` counts as none: the texts are told as they are. Raises TemplateError."""
         source = source if source and not source.isspace() else None
         if source is not None and len(source) > MAX_SOURCE:
             raise TemplateError(
@@ -110,7 +105,7 @@ class ChatTemplate:
             },
         )
         try:
-            self._environment.add_template("chat", CHATML if source is None else _readable(source))
+            self._environment.add_template("chat", PLAIN if source is None else _readable(source))
         except minijinja.TemplateError as error:
             raise TemplateError(f"the model's chat template cannot be read: {_first_line(error)}") from error
 

@@ -86,6 +86,7 @@ def serve(flags: argparse.Namespace) -> int:
         threads=config.threads,
         engine=config.engine,
         libllama=config.libllama,
+        chat_template=config.chat_template or "",
         knobs=Knobs(flash_attention=config.flash_attention == "on"),
     )
     _end_at_once()

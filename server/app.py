@@ -30,6 +30,7 @@ from server.kept import Kept
 from server.models import Models, Served
 from server.responses import Responses
 from server.routes import Routes
+from server.text_completions import TextCompletions
 from server.tokens import Tokens
 
 log = logging.getLogger("responsed.http")
@@ -58,6 +59,7 @@ class App:
         models = Models(served, config.aliases)
         responses = Responses(config, engine, models, self._bodies, self._generations, archive)
         chats = Chats(models, self._bodies, self._generations, responses)
+        completions = TextCompletions(models, self._bodies, self._generations, responses)
         tokens = Tokens(responses)
         compact = Compact(models, self._generations, responses)
         kept = Kept(engine, self._generations, archive, sse.encoder(config.reasoning_events))
@@ -69,6 +71,7 @@ class App:
                 "/v1/models/{name...}": {"GET": models.retrieve, "HEAD": models.retrieve},
                 "/v1/responses": {"POST": responses.create},
                 "/v1/chat/completions": {"POST": chats.create},
+                "/v1/completions": {"POST": completions.create},
                 "/v1/responses/input_tokens": {"POST": tokens.count},
                 "/v1/responses/compact": {"POST": compact.create},
                 "/v1/responses/{id}": {"GET": kept.retrieve, "DELETE": kept.delete},

@@ -169,7 +169,7 @@ class Chunks:
             case ResponseCompleted(_, response) | ResponseIncomplete(_, response):
                 yield self._chunk(Delta(), _finish(response))
                 if self._template.usage is None and response.usage is not None:
-                    yield sse.frame(replace(self._template, usage=_usage(response.usage)))
+                    yield sse.frame(replace(self._template, usage=chat_usage(response.usage)))
             case Error(error=payload):
                 yield sse.frame(Failed(payload))
 
@@ -200,7 +200,7 @@ def completion(response: Response) -> ChatCompletion:
         created=response.created_at,
         model=response.model,
         choices=(Choice(reply, _finish(response), logprobs=logprobs),),
-        usage=_usage(response.usage),
+        usage=chat_usage(response.usage),
     )
 
 
@@ -226,7 +226,7 @@ def _logprobs(logprobs: tuple[Logprob, ...]) -> ChatLogprobs | None:
     return ChatLogprobs(logprobs) if logprobs else None
 
 
-def _usage(usage: Usage) -> ChatUsage:
+def chat_usage(usage: Usage) -> ChatUsage:
     return ChatUsage(
         usage.input_tokens,
         usage.output_tokens,

@@ -29,6 +29,8 @@ class Config(Struct, frozen=True):
     engine: str = "auto"
     libllama: Path | None = None
     """llama.cpp's library; None: the one compiled here, else the one in xllamacpp's wheel."""
+    chat_template: str | None = None
+    """A file with a chat template, or a built-in one's name; None: the model's own."""
     flash_attention: str = "on"
     """Of llama.cpp; "off" may be quicker where texts are long (`responsed tune` tells)."""
     max_step_ms: int = 0

@@ -125,6 +125,23 @@ class Models:
         fitted = partial(truncation.fitted, most=most)
         return await self.render(messages, fitted, RENDERINGS, effort, tools, variables=variables)
 
+    def prompt_tokens(self, prompt: str | Sequence[int]) -> list[int]:
+        """A prompt without a chat template. Raises InvalidRequest for ids that the model has not."""
+        vocabulary = self.served.vocabulary
+        if not isinstance(prompt, str):
+            if (wrong := next((id_ for id_ in prompt if not 0 <= id_ < len(vocabulary)), None)) is not None:
+                message = f"`prompt` has the token {wrong}; this model has those from 0 to {len(vocabulary) - 1}."
+                raise InvalidRequest(message, param="prompt")
+            return list(prompt)
+        if len(prompt.encode()) > self.most_bytes:
+            raise InvalidRequest(
+                f"The prompt has {len(prompt.encode())} bytes, and the model's context holds "
+                f"{self.served.info.n_ctx} tokens. Shorten it, or start the server with a larger --context.",
+                param="prompt",
+                code="context_length_exceeded",
+            )
+        return vocabulary.encode_prompt(prompt)
+
     @property
     def most_bytes(self) -> int:
         """Bytes that a prompt in the context can have at most."""

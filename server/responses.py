@@ -160,8 +160,10 @@ class Responses:
         toolbox: Toolbox = NO_TOOLS,
         hold: Hold = FREE,
         repeats: bool = False,
+        plain_text: bool = False,
     ) -> Order:
-        """`root`: see Asked; `tokens` came of the field `name`; `repeats`: see Order.
+        """`root`: see Asked; `tokens` came of the field `name`; `repeats`: see Order; `plain_text`: whether the answer
+        is nothing but text, whatever the model's family reads in it.
 
         Raises InvalidRequest.
         """
@@ -186,7 +188,7 @@ class Responses:
                 served.vocabulary,
                 len(tokens),
                 prompt.stops(request),
-                _interpreter(served.template, tokens, toolbox, request.format),
+                None if plain_text else _interpreter(served.template, tokens, toolbox, request.format),
             ),
             items=items.kept(request.input or (), first.id) if first.store or first.conversation else b"[]",
             streamed=bool(request.stream),

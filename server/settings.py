@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from engine.chat_templates import BUILT_IN
 from server import configfile
 from server.config import DEFAULTS, Config
 from server.configfile import ConfigError
@@ -73,6 +74,11 @@ SETTINGS = (
     Setting("context", COUNT, "tokens a slot (default: the model's, 8192 at most)"),
     Setting("engine", one_of(ENGINES), "what runs the model (default: {})"),
     Setting("libllama", PATH, "llama.cpp's library (default: the one that is installed)"),
+    Setting(
+        "chat_template",
+        TEXT,
+        f"a file with a chat template, or one of {', '.join(sorted(BUILT_IN))} (default: the model's own)",
+    ),
     Setting("flash_attention", one_of(SWITCH), "llama.cpp's attention in one pass (default: {})"),
     Setting("max_step_ms", COUNT, "longest step while somebody streams (default: 2.5 usual ones)"),
     Setting("state", PATH, "folder for what a restart needs (default: ~/.local/state/responsed)"),

@@ -52,7 +52,7 @@ DRAWN = {
     "engine.spellings": "",
     "engine.vocabulary": "alphabet header spellings",
     "engine.jinja": "",
-    "engine.template": "dialect families jinja manners messages objects rehearsal scanner vocabulary",
+    "engine.template": ("chat_templates dialect families jinja manners messages objects rehearsal scanner vocabulary"),
     "engine.json_values": "",
     "engine.json_formats": "json_values",
     "engine.json_unions": "json_values",
@@ -82,7 +82,8 @@ DRAWN = {
     # All together
     "engine.probe": "backends header loader messages model template",
     "engine.loader": (
-        "backends backport ctrans file_facts footprint gguf header kinds ledger machine model probe template vocabulary"
+        "backends backport chat_templates ctrans file_facts footprint gguf header kinds ledger machine model probe "
+        "template vocabulary"
     ),
     "engine.quantiser": "libllama model",
     "engine.divergence": "model",
@@ -101,7 +102,7 @@ DRAWN = {
     "server.events": "extensions formats output toolset",
     "server.config": "engine",
     "server.configfile": "",
-    "server.settings": "config configfile values",
+    "server.settings": "config configfile engine.chat_templates values",
     "server.refusals": "errors",
     "server.schema": "errors fields formats refusals",
     # From request to frames
@@ -173,7 +174,7 @@ DRAWN = {
     "server.bodies": "errors exchange",
     "server.app": (
         "access archive bodies busy chats compact config conversations database engine errors exchange gate "
-        "generation generations kept models responses routes sse tokens"
+        "generation generations kept models responses routes sse text_completions tokens"
     ),
     "server.http": "errors exchange head",
     "server.acceptor": "http",
@@ -205,6 +206,11 @@ DRAWN = {
     "server.values": "configfile",
     "server.version": "",
     "engine.gemma": "objects parameters scanner utterance",
+    "engine.chat_templates": "",
+    "server.text_completions": (
+        "bodies chat_schema completion errors events exchange fields follow generations models prompt responses "
+        "schema sse"
+    ),
 }
 """Module -> modules of ours that it imports; those of its own package by their last name."""
 

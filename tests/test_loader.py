@@ -337,10 +337,10 @@ def test_load_of_a_file_at_fault_does_not_try_another_engine(
 def llama_cpp_crashes(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a CPU that lacks an instruction which the library uses."""
 
-    def look(path: Path, weights: Path, engine: str, library: Path | None, n_bytes: int = 0) -> None:
+    def look(path: Path, weights: Path, engine: str, *rest: Any) -> None:
         if engine == "llamacpp":
             raise EngineFault("the engine crashes")
-        probe(path, weights, engine, library, n_bytes)
+        probe(path, weights, engine, *rest)
 
     monkeypatch.setattr(loader, "probe", look)
 

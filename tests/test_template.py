@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from engine import Call, ChatTemplate, Message, TemplateError, Tool, Vocabulary, gguf, scripted
+from engine import Call, ChatTemplate, Message, TemplateError, Tool, Vocabulary, chat_templates, gguf, scripted
 from engine.alphabet import BYTE_TO_UNICODE
 from engine.header import Entry, Header, Value
 from engine.loader import read
@@ -173,11 +173,37 @@ def test_any_conversation_has_the_control_tokens_of_an_innocent_one(
     assert found == expected
 
 
-def test_a_file_without_a_template_is_taken_for_chatml() -> None:
-    assert rendered(compiled(None), TALK) == (
+def test_template_of_a_file_without_one_is_the_plain_texts() -> None:
+    """A base model knows no marks of roles: it would print them (issue: Gemma 3 270M printed `<|im_end|>`)."""
+    assert rendered(compiled(None), TALK) == "Be brief.\n\nHello.\n\nHi.\n\nAnd now?"
+    assert rendered(compiled(None), TALK[1:2]) == "Hello."
+
+
+def test_template_that_is_built_in_is_known_by_name() -> None:
+    assert rendered(compiled(chat_templates.source("chatml")), TALK) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello.<|im_end|>\n"
         "<|im_start|>assistant\nHi.<|im_end|>\n<|im_start|>user\nAnd now?<|im_end|>\n<|im_start|>assistant\n"
     )
+    assert rendered(compiled(chat_templates.source("plain")), TALK[1:2]) == "Hello."
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            None,
+            r"--chat-template .* cannot be read \(No such file or directory\): name a file, or one of chatml, plain",
+        ),
+        (b" \n", r"--chat-template .* is empty: name a file with a template, or one of chatml, plain"),
+        (b"\xff", r"--chat-template .* is no UTF-8 text"),
+    ],
+)
+def test_template_of_a_file_that_has_none_is_refused(data: bytes | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "chat.jinja"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(OSError, match=message):
+        chat_templates.source(str(path))
 
 
 @pytest.mark.parametrize(
@@ -253,6 +279,7 @@ def test_a_template_that_cannot_be_read_is_a_sentence(source: str, sentence: str
 def test_the_longest_template_and_long_conversations_are_no_trouble() -> None:
     assert compiled("x" * MAX_SOURCE).prompt([USER]) == [ord("x")] * MAX_SOURCE
     talk = [Message("user", "a" * 50), Message("assistant", "b" * 50)] * 1000
+    assert len(compiled(chat_templates.source("chatml")).prompt(talk)) > 100_000
     assert len(compiled(None).prompt(talk)) > 100_000
     assert FUEL == 1_000_000
 
