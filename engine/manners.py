@@ -48,13 +48,18 @@ class Manners(Struct, frozen=True):
     """Whether a message may have several calls."""
     text_beside_calls: bool = False
     """Whether the text of a message with calls is read. If not, it goes before in a message of its own, where
-    `repeats` allows that."""
+    `repeats` or `text_before_calls` allows that."""
     reasoning: str = ""
     """The field in which the assistant's reasoning is looked for; empty where it is in none."""
     effort: bool = False
     """Whether it writes something else when the model is not to think."""
     tools: bool = False
     """Whether it tells the model which functions there are. If not, that is said in a system message."""
+    text_before_calls: bool = False
+    """True if that text may stand before the calls although the same role may not speak twice: messages with calls
+    don't count there (Mistral)."""
+    loses_system: bool = False
+    """True if a conversation that ends with an output is written without its system message (Mistral-Nemo)."""
 
 
 _SILENCE = " "
@@ -68,10 +73,12 @@ def tell(messages: Sequence[Message], manners: Manners, clean: Clean = str) -> l
             messages = [_told(message) for message in messages]
         else:
             messages = list(_calls_told(messages, manners))
+    if manners.loses_system and messages and messages[-1].role == "tool":
+        manners = replace(manners, system=False)
     if not (manners.system and manners.later_system):
         messages = list(_system_told(messages, manners))
     if not manners.repeats:
-        messages = list(_taking_turns(messages))
+        messages = list(_taking_turns(messages, manners.text_before_calls))
     ids = {message.call_id: f"{n:09}" for n, message in enumerate(messages) if message.role == "tool"}
     return [_turn(message, manners, ids, clean) for message in messages]
 
@@ -150,7 +157,8 @@ def _calls_told(messages: Sequence[Message], manners: Manners) -> Iterator[Messa
     """Text and calls apart; each call in a message of its own, directly before its output: as far as it is needed."""
     waiting: deque[Call] = deque()
     for message in messages:
-        if message.calls and message.content and manners.repeats and not manners.text_beside_calls:
+        apart = not manners.text_beside_calls and (manners.repeats or manners.text_before_calls)
+        if message.calls and message.content and apart:
             yield replace(message, reasoning="", calls=())
             message = replace(message, content="")
         if not manners.parallel and len(message.calls) > 1:
@@ -178,13 +186,14 @@ def _system_told(messages: Sequence[Message], manners: Manners) -> Iterator[Mess
         yield Message("user", held)
 
 
-def _taking_turns(messages: Sequence[Message]) -> Iterator[Message]:
-    """What one says in a row as one message; and where the other should have spoken, an empty one.
+def _taking_turns(messages: Sequence[Message], apart: bool) -> Iterator[Message]:
+    """What one says in a row as one message; and where the other should have spoken, an empty one. `apart`: whether
+    text before calls is a message of its own.
 
     Calls and outputs are outside of that order (Mistral's templates say so).
     """
     spoke = "assistant"
-    for message in _at_a_stretch(messages):
+    for message in _at_a_stretch(messages, apart):
         if message.role in ("user", "assistant") and not message.calls:
             if message.role == spoke:
                 yield Message("user" if spoke == "assistant" else "assistant", _SILENCE)
@@ -194,10 +203,11 @@ def _taking_turns(messages: Sequence[Message]) -> Iterator[Message]:
             yield message
 
 
-def _at_a_stretch(messages: Sequence[Message]) -> Iterator[Message]:
+def _at_a_stretch(messages: Sequence[Message], apart: bool) -> Iterator[Message]:
     last: Message | None = None
     for message in messages:
-        if last is not None and last.role == message.role in ("user", "assistant") and not last.calls:
+        goes_on = last is not None and not last.calls and not (apart and message.calls)
+        if goes_on and last is not None and last.role == message.role in ("user", "assistant"):
             content, reasoning = _joined(last.content, message.content), _joined(last.reasoning, message.reasoning)
             message = replace(message, content=content, reasoning=reasoning)
         elif last is not None:

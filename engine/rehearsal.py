@@ -74,11 +74,12 @@ def _with_calls(found: Manners, reads: Reads) -> Manners:
     both = (_ASK, Message("assistant", "", calls=(_CALL, _SECOND)), _OUTPUT, _SECOND_OUTPUT)
     # Some take such a text for reasoning, which later turns do without.
     beside = (_ASK, replace(_ANSWER, calls=(_CALL,)), _OUTPUT, _MORE, _ASK_AGAIN)
-    return replace(
-        found,
-        parallel=reads(replace(found, parallel=True), *both),
-        text_beside_calls=reads(replace(found, text_beside_calls=True), *beside),
-    )
+    parallel = reads(replace(found, parallel=True), *both)
+    text_beside_calls = reads(replace(found, text_beside_calls=True), *beside)
+    found = replace(found, parallel=parallel, text_beside_calls=text_beside_calls)
+    if not (text_beside_calls or found.repeats):
+        found = replace(found, text_before_calls=reads(replace(found, text_before_calls=True), *beside))
+    return replace(found, loses_system=found.system and not reads(found, _SYSTEM, *talk[:3]))
 
 
 def _with_reasoning(found: Manners, reads: Reads) -> Manners:
