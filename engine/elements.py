@@ -57,6 +57,7 @@ class _Elements:
         scanner, tell = self._scanner, self._tell
         begin, end = f"{self._mark}<", f"{self._mark}</{tag}>"
         before = brackets[0]
+        written: set[str] = set()
         ends = (end, self._end, self._another)
         while (marker := (yield from scanner.until((begin, *ends), nothing))) == begin:
             inner, marker = yield from scanner.collect((">",))
@@ -65,6 +66,11 @@ class _Elements:
             if inner.startswith("/"):  # the end of what has not begun
                 continue
             is_list = brackets == "[]"
+            if inner in written:  # JSON has a key once
+                yield from scanner.until((f"{self._mark}</{inner}>", *ends), nothing)
+                continue
+            if not is_list:
+                written.add(inner)
             tell(before if is_list else f"{before}{in_json(inner)}: ")
             before = ", "
             yield from self._value(inner, declared.item if is_list else declared.parameter(inner), depth)

@@ -81,11 +81,15 @@ _READ_GLM, _GLM = _keyed()
 _READ_HUNYUAN, _HUNYUAN = _keyed(":opensource")
 
 
-def _coder(around: str, parameter: str) -> Form:
+_SEED = replace(_CODER, padded=False)
+"""Values stand between the tags at once: a line break at their end is theirs."""
+
+
+def _coder(around: str, tags: Tags, parameter: str) -> Form:
     return Form(
         f"<{around}>~<function=$name>~$arguments~</function>~</{around}>",
-        (f"<{around}>", _CODER.begin),
-        write=tagged_arguments(_CODER, parameter),
+        (f"<{around}>", tags.begin),
+        write=tagged_arguments(tags, parameter),
     )
 
 
@@ -133,13 +137,14 @@ CODER = Dialect(
     ("<function=", "<parameter="),
     (Block("<function=", tagged(_CODER), keeps=True),),
     ("<tool_call>", "</tool_call>", "<seed:tool_call>", "</seed:tool_call>"),
-    form=_coder("tool_call", "<parameter=$key>\n$value\n</parameter>"),
+    form=_coder("tool_call", _CODER, "<parameter=$key>\n$value\n</parameter>"),
 )
 SEED = replace(
     CODER,
     name="seed",
     signs=(*CODER.signs, "<seed:tool_call>"),
-    form=_coder("seed:tool_call", "<parameter=$key>$value</parameter>"),
+    blocks=(Block("<function=", tagged(_SEED), keeps=True),),
+    form=_coder("seed:tool_call", _SEED, "<parameter=$key>$value</parameter>"),
 )
 
 MINIMAX = _invoked("minimax", ("<invoke name=", "<minimax:tool_call>"), "", "minimax:tool_call")

@@ -196,6 +196,21 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
     "a number that is too large for Python": (
         named("lfm"), "<|tool_call_start|>[civet(n=1e999, m={'k': 2})]", call("civet", '{"n": 1e999, "m": {"k":2}}'),
     ),
+    "tags of Seed, whose line breaks are the text's": (
+        named("seed"),
+        "<seed:tool_call>\n<function=civet>\n<parameter=at>\nso\n\n</parameter>\n</function>\n</seed:tool_call>",
+        call("civet", '{"at": "\\nso\\n\\n"}'),
+    ),
+    "an element twice": (
+        named("minimax-3"),
+        f'{MARK}<invoke name="civet">{MARK}<at>1{MARK}</at>{MARK}<at>2{MARK}</at>{MARK}<n>3{MARK}</n>{MARK}</invoke>',
+        call("civet", '{"at": "1", "n": 3}'),
+    ),
+    "an element twice, in a list": (
+        named("minimax-3"),
+        f'{MARK}<invoke name="civet">{MARK}<n>{f"{MARK}<item>1{MARK}</item>" * 2}{MARK}</n>{MARK}</invoke>',
+        call("civet", '{"n": [1, 1]}'),
+    ),
     "tags without arguments": (named("coder"), "<function=civet>\n</function>", call("civet", "{}")),
     "tags cut in a text": (
         named("coder"), '<function=civet>\n<parameter=at>\nso "', call("civet", '{"at": "so \\""}'),
