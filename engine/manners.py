@@ -22,6 +22,10 @@ MOST_NESTED = 32
 """Levels of arguments that are handed on as objects; deeper ones as text."""
 
 
+EFFORT_WORDS = ("low", "medium", "high")
+"""What templates with `reasoning_effort` know. OpenAI's API has more."""
+
+
 class Form(Struct, frozen=True):
     """How calls stand in a message."""
 
@@ -58,6 +62,8 @@ class Manners(Struct, frozen=True):
     text_before_calls: bool = False
     """True if that text may stand before the calls although the same role may not speak twice: messages with calls
     don't count there (Mistral)."""
+    efforts: tuple[str, ...] = EFFORT_WORDS
+    """Values of `reasoning_effort` that it takes (Hy3 refuses `medium`)."""
     loses_system: bool = False
     """True if a conversation that ends with an output is written without its system message (Mistral-Nemo)."""
 
@@ -87,13 +93,17 @@ LITTLE = ("none", "minimal")
 """Efforts that are no thinking at all, where that can be told."""
 
 
-def effort_told(effort: str | None) -> dict[str, Any]:
-    """The variables by which one family or another is told how much to think; none where nobody said anything."""
+def effort_told(effort: str | None, words: Sequence[str] = EFFORT_WORDS) -> dict[str, Any]:
+    """The variables by which one family or another is told how much to think; none where nobody said anything.
+
+    `words`: those that the template takes; in place of another one it gets the nearest, rather a lower one.
+    """
     if effort is None:
         return {}
     thinks = effort not in LITTLE
-    # Templates with `reasoning_effort` know three words. OpenAI's API has more.
-    word = effort if effort in ("low", "medium", "high") else "high" if thinks else "low"
+    word = effort if effort in EFFORT_WORDS else "high" if thinks else "low"
+    place = EFFORT_WORDS.index(word)
+    word = min(words, key=lambda each: (abs(EFFORT_WORDS.index(each) - place), EFFORT_WORDS.index(each)))
     return {"enable_thinking": thinks, "thinking": thinks, "reasoning_effort": word}
 
 

@@ -5,7 +5,7 @@ from typing import Any, Protocol, TypeAlias
 
 from msgspec.structs import replace
 
-from engine.manners import Form, Manners, Turn, effort_told, tell, tools_told
+from engine.manners import EFFORT_WORDS, Form, Manners, Turn, effort_told, tell, tools_told
 from engine.messages import Call, Message, Tool
 
 
@@ -51,6 +51,7 @@ def learn(render: Render) -> Manners:
         repeats=reads(Manners(repeats=True), _ASK, _ASK_AGAIN, _ANSWER, _MORE, _ASK),
         effort=_heeds_effort(render),
         tools=_tells_tools(render),
+        efforts=_efforts(render),
     )
     return _with_reasoning(_with_calls(found, reads), reads)
 
@@ -58,6 +59,13 @@ def learn(render: Render) -> Manners:
 def _heeds_effort(render: Render) -> bool:
     told = tell((_ASK,), Manners())
     return render(told, **effort_told("none")) != render(told, **effort_told("high"))
+
+
+def _efforts(render: Render) -> tuple[str, ...]:
+    """The words that it takes; all, where it refuses all: then another thing is at fault."""
+    told = tell((_ASK,), Manners())
+    taken = tuple(word for word in EFFORT_WORDS if render(told, **effort_told(word)) is not None)
+    return taken or EFFORT_WORDS
 
 
 def _tells_tools(render: Render) -> bool:

@@ -176,7 +176,8 @@ class ChatTemplate:
         with _nested_too_deeply():
             functions = {"tools": tools_told(tools, clean)} if tools else {}
             more = variables_told(variables, clean)
-        return self._render(tell(messages, self.manners, clean), **{**effort_told(effort), **more, **functions})
+        thinking = effort_told(effort, self.manners.efforts) if effort else {}
+        return self._render(tell(messages, self.manners, clean), **{**thinking, **more, **functions})
 
     def _break(self, text: str, mark: str) -> str:
         # Over and over: breaking one name may leave another (`<s<s>>`), but each turn puts in one mark more.

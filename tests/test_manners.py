@@ -302,3 +302,26 @@ def test_template_that_would_drop_a_word_is_told_it_elsewhere(source: str, messa
     text = rendered(compiled(source), messages)
     words = [word for message in messages for word in (message.content, *(call.name for call in message.calls))]
     assert [word for word in words if word not in text] == []
+
+
+PARTICULAR = (
+    "{% if reasoning_effort not in ['high', 'low'] %}{{ raise_exception('no') }}{% endif %}{{ reasoning_effort }}"
+)
+
+
+@pytest.mark.parametrize(
+    ("effort", "word"),
+    [("minimal", "low"), ("low", "low"), ("medium", "low"), ("high", "high"), ("xhigh", "high"), ("none", "low")],
+)
+def test_effort_that_a_template_refuses_is_told_by_the_nearest_word(effort: str, word: str) -> None:
+    template = compiled("{{ messages[0].content }}{% if reasoning_effort is defined %}" + PARTICULAR + "{% endif %}")
+    assert template.manners.efforts == ("low", "high")
+    ids = template.prompt([ASK], effort=effort)
+    assert bytes(ids).decode() == f"Q{word}"
+
+
+@NO_FILES
+@pytest.mark.parametrize("effort", ["none", "minimal", "low", "medium", "high", "xhigh"])
+def test_effort_of_the_api_is_refused_by_no_real_template(effort: str) -> None:
+    for file in FILES:
+        assert compiled(file.read_text()).prompt([ASK], effort=effort), file.stem
