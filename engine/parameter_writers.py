@@ -72,14 +72,31 @@ def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False) -> Write:
 
 
 def pythonic_arguments(function: Function, rules: Rules) -> str:
-    """`key="text", other=3`: values as JSON has them."""
+    """`key="text", other=3`: values as JSON has them, or, where a whole parameter is one, as Python does."""
 
     def item(each: Parameter) -> str | None:
         value = json_text(function, rules) if function.lark else json_value(each.schema, function.schema, rules)
+        if value and not function.lark and (more := _as_python(each.schema)):
+            value = f"({' | '.join([value, *more])})"
         return value and f"{plain(each.name + '=')} {value}"
 
     items = items_of(function.schema, item)
     return json_arguments(function, rules) if items is None else rules.row(items, f'"," {rules.space()}')
+
+
+def _as_python(schema: Schema) -> list[str]:
+    """Other ways to write values of that schema, as phrases."""
+    named = schema.get("type")
+    kinds = named if isinstance(named, list) else [named]
+    if not schema.keys() <= _SAYS_NO_MORE:
+        return []
+    found = [plain(word) for kind, words in _PYTHON_WORDS.items() if kind in kinds for word in words]
+    return [*found, _PYTHON_TEXT] if "string" in kinds else found
+
+
+_PYTHON_WORDS = {"boolean": ("True", "False"), "null": ("None",)}
+_PYTHON_TEXT = pattern(r"'([^'\\\n]|\\['\\n])*'")
+_SAYS_NO_MORE = frozenset(("type", "description", "title", "default", "examples"))
 
 
 def items_of(schema: Schema, item: Callable[[Parameter], str | None]) -> list[tuple[str, bool]] | None:

@@ -411,3 +411,41 @@ def test_openings_that_are_masked_stand_in_every_call(dialect: Dialect, control:
             course.advance(token)
         else:
             pytest.fail(f"{text} was written")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "taken"),
+    [
+        ("loud=True, note=None, city='so'", True),
+        ('loud=false, note=null, city="so"', True),
+        ("loud=False, note='it\\'s', city='a, b)'", True),
+        ("loud=None, note=None, city='so'", False),
+        ("loud=True, note=1, city='so'", False),
+        ("loud=True, note=None, city=True", False),
+        ("loud=True, note=None, city='so", False),
+        ("loud=True, note=None, city='so', kind=\"x\"", True),
+        ("loud=True, note=None, city='so', kind=\"z\"", False),
+    ],
+)
+def test_arguments_as_python_are_taken_as_they_are_read(arguments: str, taken: bool) -> None:
+    """LFM2 writes `True`, `None` and texts in single quotes."""
+    (lfm,) = (dialect for dialect in DIALECTS if dialect.name == "lfm")
+    schema: Any = {
+        "type": "object",
+        "properties": {
+            "loud": {"type": "boolean"},
+            "note": {"type": ["string", "null"], "description": "A note."},
+            "city": {"type": "string"},
+            "kind": {"type": "string", "enum": ["x", "y"]},
+        },
+        "required": ["loud", "note", "city"],
+        "additionalProperties": False,
+    }
+    vocabulary, grammars = room_of(lfm, control=True)
+    grammar = grammars.lark(answer(lfm, [Function("f", schema)], grammars))
+    text = f"<|tool_call_start|>[f({arguments})]<|tool_call_end|>"
+    assert takes(grammar, vocabulary, text) == taken
+    if taken:
+        parser = Parser(lfm, {"f": declared(schema)})
+        found = [*parser.feed(text), *parser.finish()]
+        jsonschema.validate(json.loads("".join(each.text for each in found if isinstance(each, Arguments))), schema)
