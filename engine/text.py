@@ -40,9 +40,6 @@ class StopStrings:
         self.matched: str | None = None
         """The stop string that has appeared. It and all after it are no part of the text."""
 
-    def __bool__(self) -> bool:
-        return bool(self._stops)
-
     @property
     def pending(self) -> int:
         """Characters that are held back."""

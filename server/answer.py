@@ -152,7 +152,7 @@ class Answer:
         return [Text(text, self._likelihoods(len(text)))]
 
     def _likelihoods(self, characters: int) -> tuple[Logprob, ...]:
-        """Of the tokens waiting, those whose text begins in the next `characters`; all, where no text is held back."""
+        """Return those waiting whose text begins in the next `characters`; all, where no text is held back."""
         waiting, self._waiting = self._waiting, ()
         if not self._stops.pending and self._stops.matched is None:
             return waiting
@@ -163,15 +163,15 @@ class Answer:
         self._waiting = waiting[count:]
         return waiting[:count]
 
+    def _rest(self, cut: bool) -> list[Cue]:
+        if self._interpreter is None:
+            return self._said(self._stops.flush())
+        return [*self._before_stop(self._interpreter.finish(cut)), *self._flushed()]
+
     def _end(self, now: int, incomplete: str | None) -> list[Cue]:
         self.ended = True
         rest: list[Cue] = []
-        if self._stops.matched is not None:
-            pass  # what follows a stop string is no part of the answer
-        elif self._interpreter is None:
-            rest = self._said(self._stops.flush())
-        else:
-            rest = self._before_stop(self._interpreter.finish(incomplete is not None))
-            rest += self._flushed()
+        if self._stops.matched is None:  # the text behind a stop string is no part of the answer
+            rest = self._rest(cut=incomplete is not None)
         matched = self._stops.matched
         return [*rest, End(now, self.usage, incomplete if matched is None else None, matched)]

@@ -27,7 +27,7 @@ from server.formats import PLAIN, Format, JsonFormat, SchemaFormat, TextWish
 from server.hosted import Output, id_text
 from server.prompt import Conversation
 from server.reading import ROLES, Entry, Reader, Thought
-from server.schema import NULL, ReasoningWish, Request, as_text, loose_text, part
+from server.schema import NULL, ReasoningWish, Request, as_text, loose_text, part, sampling_fields
 from server.tools import NO_TOOLS, Toolbox
 
 
@@ -39,18 +39,7 @@ def request(chat: ChatRequest) -> Request:
         model=chat.model,
         input=[],
         stream=chat.stream,
-        temperature=chat.temperature,
-        top_p=chat.top_p,
-        top_k=chat.top_k,
-        min_p=chat.min_p,
-        seed=chat.seed,
-        presence_penalty=chat.presence_penalty,
-        frequency_penalty=chat.frequency_penalty,
-        repeat_penalty=chat.repeat_penalty,
-        repetition_penalty=chat.repetition_penalty,
-        repeat_last_n=chat.repeat_last_n,
-        logit_bias=chat.logit_bias,
-        stop=chat.stop,
+        **sampling_fields(chat),
         include=[prompt.LOGPROBS] if chat.logprobs else None,
         top_logprobs=chat.top_logprobs,
         max_output_tokens=chat.max_completion_tokens or chat.max_tokens,

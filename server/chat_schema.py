@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from server import fields, formats, schema
 from server.formats import PlainFormat
-from server.schema import Metadata, Seed, Stops
+from server.schema import Metadata
 
 
 class StreamOptions(Struct, frozen=True):
@@ -116,25 +116,13 @@ class ChatSchemaFormat(Struct, frozen=True, tag="json_schema"):
     json_schema: ChatSchema
 
 
-class ChatRequest(Struct, frozen=True):
+class ChatRequest(schema.SamplingFields, frozen=True):
     """The body. Bounds: OpenAI's API. `top_k`, `min_p` and what has `repe` in its name are ours, see `schema`."""
 
     model: str | None = None
     messages: list[ChatMessage] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    temperature: schema.Temperature | None = None
-    top_p: schema.Share | None = None
-    top_k: schema.TopK | None = None
-    min_p: schema.Share | None = None
-    seed: Seed | None = None
-    presence_penalty: schema.Penalty | None = None
-    frequency_penalty: schema.Penalty | None = None
-    repeat_penalty: schema.RepeatPenalty | None = None
-    repetition_penalty: schema.RepeatPenalty | None = None
-    repeat_last_n: schema.Window | None = None
-    logit_bias: schema.LogitBias | None = None
-    stop: Stops | None = None
     logprobs: bool | None = None
     top_logprobs: schema.Top | None = None
     max_tokens: schema.Limit | None = None

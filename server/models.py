@@ -119,8 +119,9 @@ class Models:
         `least_bytes`: see `render`.
         """
         if most is None:
-            how: Rendering[list[int]] = lambda said, tokens: tokens(said)  # noqa: E731
-            return await self.render(messages, how, 1, effort, tools, least_bytes, variables)
+            return await self.render(
+                messages, lambda said, tokens: tokens(said), 1, effort, tools, least_bytes, variables
+            )
         messages = truncation.last_within(messages, self.most_bytes)
         fitted = partial(truncation.fitted, most=most)
         return await self.render(messages, fitted, RENDERINGS, effort, tools, variables=variables)
@@ -188,7 +189,7 @@ class Models:
     async def hold(
         self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS, messages: Sequence[Message] = ()
     ) -> Hold:
-        """What the answer to `messages` is held to. `field` of the request has the format's schema.
+        """The constraints of the answer to `messages`. `field` of the request has the format's schema.
 
         Raises InvalidRequest.
         """

@@ -55,17 +55,13 @@ class StreamOptions(Struct, frozen=True):
     include_obfuscation: bool | None = None
 
 
-class Request(Struct, frozen=True):
-    """The body of `POST /v1/responses`. Bounds: OpenAI's API.
+class SamplingFields(Struct, frozen=True, kw_only=True):
+    """Fields that say how tokens are drawn, and where the text ends: the same in all three APIs. Bounds: OpenAI's.
 
-    `top_k`, `min_p`, `seed`, `stop`, the penalties, `logit_bias` and `return_progress` are ours. Of the penalties,
-    `repeat_penalty` and `repeat_last_n` are llama.cpp's, and `repetition_penalty` is what others call the first.
+    Its Responses API lacks all but `temperature` and `top_p`. `repeat_penalty` and `repeat_last_n` are llama.cpp's, and
+    `repetition_penalty` is another name of the first.
     """
 
-    model: str | None = None
-    input: str | list[msgspec.Raw] | None = None
-    instructions: str | None = None
-    stream: bool | None = None
     temperature: Temperature | None = None
     top_p: Share | None = None
     top_k: TopK | None = None
@@ -78,6 +74,20 @@ class Request(Struct, frozen=True):
     repeat_last_n: Window | None = None
     logit_bias: LogitBias | None = None
     stop: Stops | None = None
+
+
+def sampling_fields(request: SamplingFields) -> dict[str, Any]:
+    """Return these fields of a request, for another request."""
+    return {name: getattr(request, name) for name in SamplingFields.__struct_fields__}
+
+
+class Request(SamplingFields, frozen=True):
+    """The body of `POST /v1/responses`. Bounds: OpenAI's API; `return_progress` is ours."""
+
+    model: str | None = None
+    input: str | list[msgspec.Raw] | None = None
+    instructions: str | None = None
+    stream: bool | None = None
     include: list[str] | None = None
     top_logprobs: Top | None = None
     max_output_tokens: Limit | None = None

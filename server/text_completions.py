@@ -1,7 +1,7 @@
 """`POST /v1/completions`: a prompt without a chat template, for base models and benchmarks."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -29,7 +29,7 @@ from server.models import Models
 from server.responses import Responses
 
 DEFAULT_TOKENS = 16
-"""Of an answer; OpenAI's API has the same."""
+"""Length of an answer that has no `max_tokens`, as OpenAI's API has it."""
 REFUSED = {
     **{name: cure for name, cure in fields.REFUSED.items() if name != "best_of"},
     "suffix": "send the text before the gap only",
@@ -41,7 +41,7 @@ REFUSED = {
 Finish: TypeAlias = Literal["stop", "length"]
 
 
-class CompletionRequest(Struct, frozen=True):
+class CompletionRequest(schema.SamplingFields, frozen=True):
     """The body. Bounds: OpenAI's API."""
 
     model: str | None = None
@@ -50,18 +50,6 @@ class CompletionRequest(Struct, frozen=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: schema.Limit | None = None
-    temperature: schema.Temperature | None = None
-    top_p: schema.Share | None = None
-    top_k: schema.TopK | None = None
-    min_p: schema.Share | None = None
-    seed: schema.Seed | None = None
-    presence_penalty: schema.Penalty | None = None
-    frequency_penalty: schema.Penalty | None = None
-    repeat_penalty: schema.RepeatPenalty | None = None
-    repetition_penalty: schema.RepeatPenalty | None = None
-    repeat_last_n: schema.Window | None = None
-    logit_bias: schema.LogitBias | None = None
-    stop: schema.Stops | None = None
     logprobs: schema.Top | None = None
     echo: bool | None = None
     n: int | None = None
@@ -97,7 +85,6 @@ class TextCompletion(Struct, frozen=True, kw_only=True):
 
 _request = msgspec.json.Decoder(CompletionRequest)
 KNOWN = frozenset(CompletionRequest.__struct_fields__)
-_COPIED = (KNOWN & set(schema.Request.__struct_fields__)) - {"prompt", "stream_options"}
 
 
 def decode(body: bytes) -> CompletionRequest:
@@ -114,12 +101,14 @@ def decode(body: bytes) -> CompletionRequest:
 
 
 def request_of(asked: CompletionRequest) -> schema.Request:
-    """The same as a request for a response that is not stored."""
-    copied: dict[str, Any] = {name: getattr(asked, name) for name in _COPIED}
+    """Return the request for a response that is not stored."""
     limit = DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
     return schema.Request(
-        **copied,
+        **schema.sampling_fields(asked),
+        model=asked.model,
         input=[],
+        stream=asked.stream,
+        user=asked.user,
         store=False,
         max_output_tokens=None if limit == -1 else limit,
         include=None if asked.logprobs is None else [prompt.LOGPROBS],
