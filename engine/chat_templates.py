@@ -11,7 +11,7 @@ PLAIN = "{% for message in messages %}{{ '' if loop.first else '\\n\\n' }}{{ mes
 """Texts with a blank line between them, and nothing else: a base model goes on writing."""
 
 MOST_CHARACTERS = 1 << 20
-"""Of a file; `ChatTemplate` refuses long ones with its own limit."""
+"""Length of a file that is read; `ChatTemplate` refuses long ones with its own limit."""
 
 BUILT_IN = {"chatml": CHATML, "plain": PLAIN}
 

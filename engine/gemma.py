@@ -6,7 +6,7 @@ from engine.scanner import Reading, Scanner, Tell
 from engine.utterance import CallBegun, CallEnded, Said
 
 QUOTE = '<|"|>'
-"""What Gemma has for a quotation mark."""
+"""Gemma's token for a quotation mark."""
 
 
 def gemma(scanner: Scanner, offered: Offered) -> Reading[None]:

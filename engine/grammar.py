@@ -183,7 +183,7 @@ class Grammar:
         return constraint if spelled == data and all(map(constraint.take, ids)) else None
 
     def after_marker(self, data: bytes) -> "Constraint | None":
-        """The same for what followed a marker within one token. White space there is the marker's."""
+        """Start behind a marker, with the rest of the token that ended it. White space there is the marker's."""
         return self.after(data) or self.after(data.lstrip())
 
 

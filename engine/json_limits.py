@@ -5,8 +5,8 @@ from decimal import Decimal
 from engine.json_values import JSON
 
 LARGEST_PERIOD = 10_000
-"""Of all `multipleOf` together: the automaton for one has as many states, but for factors of 2 and 5. A million of
-them take llguidance 7 s and half a GB, and its own limits don't count them."""
+"""Period of all `multipleOf` together: the automaton for one has as many states, but for factors of 2 and 5. A million
+of them take llguidance 7 s and half a GB, and its own limits don't count them."""
 
 LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _LAST = 2**63 - 1024

@@ -56,7 +56,7 @@ class Accepted(Struct, frozen=True):
 
     schema: JSON
     places: Mapping[str, str]
-    """Where each entry of its `$defs` stood in the original."""
+    """Place of each entry of its `$defs` in the original."""
     unenforced: tuple[str, ...] = ()
     """Places of keywords that were left out although they forbid something."""
 

@@ -13,11 +13,11 @@ _ATOM = re.compile(
     r"|\\(?:x(?P<x>[0-9a-fA-F]{2})|u(?P<u>[0-9a-fA-F]{4})|U(?P<U>[0-9a-fA-F]{8})|[xuU]\{(?P<any>[0-9a-fA-F]+)\}|.)|.",
     re.DOTALL,
 )
-"""Of a regex: a class, of one or more, or a character."""
+"""Part of a regex: a class, of one or more, or a character."""
 
 
 def texts(key: str, value: JSON) -> Iterator[str]:
-    """What must be written; of a regex, each character, but for those of a class: of these one can be."""
+    """Return the characters that must be written; of a class in a regex, one can be."""
     if isinstance(value, str):
         yield from map(_character, _ATOM.finditer(value)) if key.startswith("pattern") else (value,)
     elif isinstance(value, dict | list):

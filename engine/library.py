@@ -202,8 +202,8 @@ def _download(source: Source, staging: Path, lock: IO[str], report: Report) -> P
 
 
 def _pip() -> list[str]:
-    """How Python runs pip: as a module, or where none is installed (`uv tool install`), out of the wheel that Python
-    brings for `ensurepip`."""
+    """Return the arguments by which Python runs pip: a module, or without one (`uv tool install`), the wheel that
+    Python brings for `ensurepip`."""
     there = subprocess.run([sys.executable, "-P", "-c", "import pip"], stdin=DEVNULL, stderr=DEVNULL, check=False)
     if there.returncode != 0:
         folders = [Path(ensurepip.__file__).parent / "_bundled", Path(sysconfig.get_config_var("WHEEL_PKG_DIR") or "/")]

@@ -145,7 +145,7 @@ class _File:
 
 
 def read(path: Path, libllama: Path | None = None, chat_template: str = "") -> tuple[Header, Vocabulary, ChatTemplate]:
-    """What the file says of itself, without its weights; `chat_template` (see Options) replaces its own.
+    """Read a file without its weights; `chat_template` (see Options) replaces its own.
 
     Raises GGUFError, TemplateError, ModelError, OSError.
     """

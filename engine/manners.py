@@ -23,7 +23,7 @@ MOST_NESTED = 32
 
 
 EFFORT_WORDS = ("low", "medium", "high")
-"""What templates with `reasoning_effort` know. OpenAI's API has more."""
+"""Words that templates with `reasoning_effort` know. OpenAI's API has more."""
 
 
 class Form(Struct, frozen=True):
@@ -197,8 +197,8 @@ def _system_told(messages: Sequence[Message], manners: Manners) -> Iterator[Mess
 
 
 def _taking_turns(messages: Sequence[Message], apart: bool) -> Iterator[Message]:
-    """What one says in a row as one message; and where the other should have spoken, an empty one. `apart`: whether
-    text before calls is a message of its own.
+    """Join what one role says in a row, and put an empty message where the other should have spoken. `apart`: True
+    if text before calls is a message of its own.
 
     Calls and outputs are outside of that order (Mistral's templates say so).
     """

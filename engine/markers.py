@@ -62,7 +62,7 @@ class Watch:
 
 
 _FIRST_WORD = re.compile(r"[<\[]\W?[A-Za-z]{4,}")
-"""Of a tag. A model that may not end `<tool_call>` would write `<tool-call>` and the rest of the call."""
+"""First word of a tag. A model that may not end `<tool_call>` would write `<tool-call>` and the rest of the call."""
 
 
 def past(vocabulary: Vocabulary, marker: bytes, follows: Callable[[bytes], bool]) -> dict[int, NDArray[np.int64]]:

@@ -105,7 +105,7 @@ class Phases:
         return not vocabulary.end_tokens.isdisjoint(tokens(vocabulary, spelled(vocabulary, marker)))
 
     def interrupted(self, marker: Marker, rest: bytes, spent: int) -> Phase:
-        """What comes behind a marker that ended a thought; `rest` has come of it."""
+        """Return the phase behind a marker that ended a thought; `rest` is written already."""
         if self.answer is None:
             return _Free(self, spent).feed(marker.text + rest)
         constraint = self.resumed(marker.text, rest)
@@ -148,7 +148,7 @@ class _Free:
         self._spent = spent
         self._watch = Watch([*phases.calls, *phases.never, *filter(None, [phases.open])])
         self._lead: bytes | None = b""
-        """What has come, as long as a thought may begin behind it."""
+        """Text so far, as long as a thought may begin behind it."""
 
     def prepare(self) -> None:
         pass

@@ -10,7 +10,7 @@ ANY_OBJECT: JSON = {"type": "object"}
 
 
 def arguments_of(offer: Offer) -> JSON:
-    """What its arguments are held to. Raises GrammarError."""
+    """Return the schema that its arguments have to match. Raises GrammarError."""
     schema = decoded(offer.tool.parameters)
     assert isinstance(schema, dict), "they were read"
     if isinstance(offer.input, GrammarInput) and offer.input.syntax == "regex":

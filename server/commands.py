@@ -76,7 +76,7 @@ def in_effect(values: Sequence[Value], environ: Mapping[str, str]) -> list[Value
         "store": found["store"] or str(state / database.NAME),
     }
     path = library.find(found["model"], library.cache_folder(environ))
-    # Of a model that is not here yet, nobody knows the context.
+    # Nobody knows the context of a model that is not here yet.
     made["context"] = loader.context(gguf.read(path), found["context"]) if path else found["context"] or None
     return [replace(value, value=made.get(value.setting.key, value.value)) for value in values]
 

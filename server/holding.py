@@ -55,7 +55,7 @@ class Hold(Struct, frozen=True):
     unenforced: tuple[str, ...] = ()
     """Places in the request of the keywords that were left out."""
     names: tuple[str, ...] = ()
-    """Of the functions on offer, as the model knows them."""
+    """Functions on offer, as the model knows them."""
 
     @property
     def free(self) -> bool:

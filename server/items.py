@@ -90,7 +90,7 @@ def before(conversation: Sequence[Raw], items: bytes) -> list[Raw]:
 
 
 def page(items: bytes, wish: Listing, earlier: Sequence[Raw] = ()) -> ItemList:
-    """Of `earlier` items and then `items`. Raises InvalidRequest where there is no item `after`."""
+    """Return a page of `earlier` items and then `items`. Raises InvalidRequest where there is no item `after`."""
     data = [*earlier, *_items.decode(items)]
     if wish.order == "desc":
         data.reverse()

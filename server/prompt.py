@@ -131,7 +131,7 @@ def summary(request: Request) -> str | None:
 
 
 def without_effect(request: Request) -> list[str]:
-    """What is asked for, and skipped (for the log)."""
+    """Name what is asked for and skipped (for the log)."""
     found = [f"include {name}" for name in request.include or () if name != LOGPROBS]
     return [*found, "reasoning.summary"] if summary(request) not in (None, "none") else found
 

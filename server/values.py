@@ -17,7 +17,7 @@ class Kind(Struct, frozen=True):
     said: str
     """For "... is not ..."."""
     types: tuple[type, ...] = (str,)
-    """What TOML has it as."""
+    """Types that it has in TOML."""
     several: bool = False
     """A list of them: the flag can be given again, a variable has commas."""
     metavar: str | None = None

@@ -226,7 +226,7 @@ DIGIT = set(b"0123456789")
         ),
         (Phases(VOCABULARY, DIGITS, thought=ENDED_BY_CALLS), ["a", GO], "refused at 1"),
         (Phases(VOCABULARY, DIGITS, thought=ENDED_BY_CALLS), "a</think>", DIGIT),
-        # What quotes a thought's opening begins none
+        # An answer that quotes the opening of a thought begins none
         (Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=THINK), [*"a<think>", GO, "1"], DIGIT),
         (Phases(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=THINK), [*" \n<think>", GO], ALL),
         (
