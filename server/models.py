@@ -134,13 +134,7 @@ class Models:
                 message = f"`prompt` has the token {wrong}; this model has those from 0 to {len(vocabulary) - 1}."
                 raise InvalidRequest(message, param="prompt")
             return list(prompt)
-        if len(prompt.encode()) > self.most_bytes:
-            raise InvalidRequest(
-                f"The prompt has {len(prompt.encode())} bytes, and the model's context holds "
-                f"{self.served.info.n_ctx} tokens. Shorten it, or start the server with a larger --context.",
-                param="prompt",
-                code="context_length_exceeded",
-            )
+        self._check_size(len(prompt.encode()), self.most_bytes, "prompt")
         return vocabulary.encode_prompt(prompt)
 
     @property
@@ -167,13 +161,7 @@ class Models:
         prompt = partial(self.served.template.prompt, effort=effort, tools=tools, variables=variables)
 
         def bounded(said: Sequence[Message]) -> list[int]:
-            if (size := sum(map(truncation.size, said))) > max(self.most_bytes, least_bytes):
-                raise InvalidRequest(
-                    f"The input has {size} bytes, and the model's context holds {self.served.info.n_ctx} tokens. "
-                    "Shorten the input, or start the server with a larger --context.",
-                    param="input",
-                    code="context_length_exceeded",
-                )
+            self._check_size(sum(map(truncation.size, said)), max(self.most_bytes, least_bytes), "input")
             return prompt(said)
 
         render = partial(how, messages, bounded)
@@ -214,6 +202,16 @@ class Models:
         if (known := memory.known(key)) is not None:
             return known
         return await trio.to_thread.run_sync(memory, key, limiter=self._compiling)
+
+    def _check_size(self, size: int, most: int, name: str) -> None:
+        """Raises InvalidRequest for a text, of the field `name`, of more than `most` bytes."""
+        if size > most:
+            raise InvalidRequest(
+                f"The {name} has {size} bytes, and the model's context holds {self.served.info.n_ctx} tokens. "
+                f"Shorten the {name}, or start the server with a larger --context.",
+                param=name,
+                code="context_length_exceeded",
+            )
 
     def _object(self, name: str) -> ModelObject:
         info, file = self.served.info, self.served.file
