@@ -122,7 +122,8 @@ def plain(text: str) -> str:
 
 def without(texts: Iterable[str], body: str = ANY) -> str:
     """For a terminal: a text in which none of these stand."""
-    return " & ".join([body, *(f"~{pattern(f'.*{_escaped(text)}.*')}" for text in texts)])
+    found = "|".join(map(_escaped, texts))
+    return f"{body} & ~{pattern(f'.*({found}).*')}" if found else body
 
 
 def other_than(texts: Iterable[str], body: str) -> str:

@@ -47,7 +47,7 @@ def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False) -> Write:
     `parameter` is a phrase with `$key` and `$value`; `$type` is JavaScript's word for it, `$text` whether it is a text.
     """
     head, _, closing = parameter.partition("$value")
-    ends = (tags.value_ends, *tags.end)
+    ends = (tags.value_ends, tags.key, *tags.end)
 
     def write(function: Function, rules: Rules) -> str:
         def item(each: Parameter) -> str | None:

@@ -91,13 +91,17 @@ def _tagged_arguments(scanner: Scanner, tags: Tags, declared: Declared) -> Readi
 
 
 def tagged_value(scanner: Scanner, tags: Tags, tell: Tell, is_text: bool) -> Reading[None]:
-    ends = (tags.value_ends, *tags.end)
+    """Read a value up to its end tag, or to the next key or the call's end where a model left the tag out."""
+    left = tuple(filter(None, (tags.key, *tags.end)))
+    closing = [tags.value_ends]
     if tags.padded:
         yield from scanner.passes("\n")
-        ends = (f"\n{tags.value_ends}", *ends)
+        left = (*left, *(f"\n{end}" for end in left))
+        closing.append(f"\n{tags.value_ends}")
     plain = yield from scanner.passes("<![CDATA[")
     if plain:
-        ends = (f"]]>{tags.value_ends}", *ends)
+        closing.append(f"]]>{tags.value_ends}")
+    ends = (*closing, *left)
     if is_text or plain:
         tell('"')
         marker = yield from scanner.until(ends, lambda text: tell(in_json(text)[1:-1]))
@@ -107,7 +111,7 @@ def tagged_value(scanner: Scanner, tags: Tags, tell: Tell, is_text: bool) -> Rea
         text, marker = yield from _undeclared(scanner, ends)
         if marker or not scanner.cut:  # of a part, nobody knows the kind
             tell(in_json(guessed(text)))
-    if marker in tags.end:
+    if marker in left:
         scanner.back(marker)
 
 

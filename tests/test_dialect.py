@@ -211,6 +211,26 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
         f'{MARK}<invoke name="civet">{MARK}<n>{f"{MARK}<item>1{MARK}</item>" * 2}{MARK}</n>{MARK}</invoke>',
         call("civet", '{"n": [1, 1]}'),
     ),
+    "tags of which one parameter's end is left out (Qwen3-Coder)": (
+        named("coder"),
+        "<function=civet>\n<parameter=at>\n1\n<parameter=n>\n2\n<parameter=m>3<parameter=k>\nso\n</function>So.",
+        [*call("civet", '{"at": "1", "n": 2, "m": 3, "k": "so"}'), Said("So.")],
+    ),
+    "tags of Seed without ends": (
+        named("seed"),
+        "<function=civet>\n<parameter=at>1\n<parameter=n>2</function>",
+        call("civet", '{"at": "1\\n", "n": 2}'),
+    ),
+    "a value in whose text the next key stands": (
+        named("coder"),
+        '<function=civet>\n<parameter=n>\n{"k": "<parameter=m>"}\n<parameter=m>\n1\n</parameter>\n</function>',
+        call("civet", '{"n": {"k": "<parameter=m>"}, "m": 1}'),
+    ),
+    "keys and values without an end": (
+        named("glm"),
+        "<tool_call>civet\n<arg_key>at</arg_key><arg_value>1<arg_key>n</arg_key><arg_value>2</tool_call>",
+        call("civet", '{"at": "1", "n": 2}'),
+    ),
     "tags without arguments": (named("coder"), "<function=civet>\n</function>", call("civet", "{}")),
     "tags cut in a text": (
         named("coder"), '<function=civet>\n<parameter=at>\nso "', call("civet", '{"at": "so \\""}'),

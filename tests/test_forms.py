@@ -394,6 +394,15 @@ def test_a_text_that_is_declared_elsewhere_is_a_text() -> None:
     assert merged([*parser.feed(text), *parser.finish()])[1] == Arguments('{"unit": "2"}')
 
 
+@pytest.mark.parametrize(("text", "taken"), [("<parameter", True), ("<parameter=", False), ("</parameter>", False)])
+def test_text_between_tags_never_has_what_would_end_it(text: str, taken: bool) -> None:
+    dialect = next(dialect for dialect in DIALECTS if dialect.name == "coder")
+    vocabulary, grammars = room_of(dialect, control=False)
+    grammar = grammars.lark(answer(dialect, functions(["weather"]), grammars))
+    written = f"<tool_call>\n<function=weather>\n<parameter=city>\n{text}\n</parameter>\n</function>\n</tool_call>"
+    assert takes(grammar, vocabulary, written) == taken
+
+
 @pytest.mark.parametrize("control", [True, False])
 @pytest.mark.parametrize("dialect", TOLD, ids=lambda dialect: dialect.name)
 def test_openings_that_are_masked_stand_in_every_call(dialect: Dialect, control: bool) -> None:
