@@ -11,6 +11,7 @@ from msgspec import Struct
 from engine.objects import Offered, Read, bare_objects, telling
 from engine.scanner import Reading, Scanner
 from engine.utterance import CallBegun, CallEnded, Reasoned, Said, Utterance, merged
+from engine.wraps import Wrap
 from engine.writers import GENERIC_FORM, Form
 
 
@@ -52,13 +53,15 @@ class Dialect(Struct, frozen=True):
     """How they may be written, too: `blocks` read all of these."""
     thinks: tuple[Think, ...] = ()
     """The template adds to these: families and their ways to think are mixed freely."""
+    wraps: tuple[Wrap, ...] = ()
+    """Around whole answers; the template adds these too."""
     interrupts: bool = True
     """True if a marker of a call or of the answer ends a thought that has not closed."""
 
     @property
     def plain(self) -> bool:
         """Whether an answer is nothing but its text where nothing may be called."""
-        return not (self.channels or self.thinks or self.said)
+        return not (self.channels or self.thinks or self.said or self.wraps)
 
     def interruptions(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the markers that end a thought besides its own: of calls of these functions, and of the answer."""
@@ -94,6 +97,8 @@ class Parser:
         self._interruptions = dialect.interruptions(self._offered)
         self._unclosed = ""
         """The close of a thought that another marker ended."""
+        self._wrapped = ""
+        """The close of the wrap that has begun."""
         self.thinking = thinking is not None
         """Whether what comes next is reasoning."""
         self._reading = self._channels() if dialect.channels else self._speech()
@@ -131,7 +136,8 @@ class Parser:
         silent = [marker for each in dialect.silent for marker in self._named(each)]
         thinks = {think.open: think for think in dialect.thinks}
         closes = {think.close for think in dialect.thinks} - {*silent, *dialect.said}
-        markers = (*blocks, *silent, *dialect.said, *thinks, *closes)
+        wraps = {wrap.open: wrap.close for wrap in dialect.wraps}
+        markers = (*blocks, *silent, *dialect.said, *thinks, *closes, *wraps, *wraps.values())
         if dialect.begun and not (yield from self._at_one_of(markers)):
             yield from scanner.passes(dialect.begun)
         while True:
@@ -140,7 +146,11 @@ class Parser:
                 ends = (dialect.form.answer.partition("$answer")[2],)
             if not (marker := (yield from scanner.until(ends, prose.tell, prose=True))):
                 break
-            if self._is_text(marker, prose, thinks, closes):
+            if marker == self._wrapped:
+                self._wrapped = ""
+                prose.close()
+                continue
+            if self._is_text(marker, prose, {*thinks, *wraps}, closes):
                 prose.tell(marker)
                 continue
             prose.cut()
@@ -153,13 +163,18 @@ class Parser:
                 yield from self._think(thinks[marker])
                 prose.said = False
                 yield from self._bare_calls(prose)
+            elif marker in wraps:
+                self._wrapped = wraps[marker]
+                prose.said = True
         prose.end()
 
     def _is_text(self, marker: str, prose: "_Prose", opens: Container[str], closes: Container[str]) -> bool:
-        """True for the marker of a thought that an answer quotes: a control token never is one. A thought begins where
-        nothing was said before, and one that ends there had no words."""
+        """True for the marker of a thought or a wrap that an answer quotes: a control token never is one. A thought or
+        a wrap begins where nothing was said before, and a thought that ends there had no words."""
         if self._scanner.is_control(marker):
             return False
+        if any(marker == wrap.close for wrap in self._dialect.wraps):
+            return True
         if marker in closes:
             unclosed, self._unclosed = self._unclosed, ""
             return prose.said and marker != unclosed
@@ -244,6 +259,8 @@ class _Prose:
         """White space that may stand before a marker."""
         self._fresh = False
         """Whether a marker came just before."""
+        self._closed = False
+        """True if the wrap around the answer closed just before."""
         self.said = False
         """True if more than white space has come since the last call or thought."""
 
@@ -254,7 +271,7 @@ class _Prose:
         told = text.rstrip()
         self._held = text[len(told) :]
         if told:
-            self._fresh, self.said = False, True
+            self._fresh, self._closed, self.said = False, False, True
             self._scanner.found.append(self._kind(told))
 
     def cut(self) -> None:
@@ -262,6 +279,10 @@ class _Prose:
         self._held = ""
         self._fresh = True
 
+    def close(self) -> None:
+        """Drop the white space around the end of a wrap, unless more text follows."""
+        self._closed = True
+
     def end(self) -> None:
-        if self._held and not self._fresh:
+        if self._held and not self._fresh and not self._closed:
             self._scanner.found.append(self._kind(self._held))

@@ -14,6 +14,7 @@ from engine.objects import keyed_objects, named, objects
 from engine.parameter_writers import gemma_arguments, pythonic_arguments
 from engine.parameters import pythonic
 from engine.tagged_families import CODER, DSML, DSML_4, GLM, HUNYUAN, KIMI_3, MINICPM, MINIMAX, MINIMAX_3, MUSE, SEED
+from engine.wraps import wraps_in
 from engine.writers import GENERIC_FORM, OBJECT, Form
 
 
@@ -286,7 +287,7 @@ def spoken_by(template: str | None) -> Dialect:
     template = template or ""
     found = next((each for each in DIALECTS if all(sign in template for sign in each.signs)), GENERIC)
     thinks = tuple(think for think in THINKS if think.open in template and think.close in template)
-    return replace(found, thinks=(*found.thinks, *thinks))
+    return replace(found, thinks=(*found.thinks, *thinks), wraps=wraps_in(template))
 
 
 def with_generic(dialect: Dialect) -> Dialect:

@@ -58,6 +58,9 @@ def thinking(name: str) -> Dialect:
 
 
 HERMES_THINKS = spoken_by("<tool_call> <think></think>")
+GRANITE = spoken_by("<|tool_call|> Write thoughts between <think></think>, the response between <response></response>.")
+HUNYUAN = spoken_by("<tool_calls>[ ]</tool_calls> {{ m.content.split('</think>')[-1].split('<answer>')[-1] }}</answer>")
+HUNYUAN_THINKS = replace(HUNYUAN, thinks=(THINK,))
 LONG = '{"at": "a\\"}{", "n": [1, {"k": null}]}'
 CIVET = call("civet", LONG)
 JSON = f'{{"name": "civet", "arguments": {LONG}}}'
@@ -137,6 +140,34 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
         named("kimi-3"),
         "<|open|>think<|sep|>So.<|open|>response<|sep|>It is.<|close|>response<|sep|>",
         [Reasoned("So."), Said("It is.")],
+    ),
+    "a response in its tags (Granite 3.3)": (
+        GRANITE,
+        "<think>\nSo.\n</think>\n<response>\n It is.\n\nYes.\n</response>\n",
+        [Reasoned("So."), Said("It is.\n\nYes.")],
+    ),
+    "a response in its tags, quoting tags": (
+        GRANITE,
+        "<response>Use <response>, <think> and </think>.</response> </response>\n",
+        [Said("Use <response>, <think> and </think>. </response>\n")],
+    ),
+    "a response in its tags, and more": (GRANITE, "<response>It is.</response>\n\nYes.\n", [Said("It is.\n\nYes.\n")]),
+    "a response without its end": (
+        GRANITE, "<think>So.</think><response>It is.\n", [Reasoned("So."), Said("It is.\n")],
+    ),
+    "response tags that an answer quotes": (
+        GRANITE, "It is <response>this</response>.\n", [Said("It is <response>this</response>.\n")],
+    ),
+    "response tags of another family": (HERMES_THINKS, "<response>It.</response>", [Said("<response>It.</response>")]),
+    "an answer in its tags (Hunyuan)": (
+        HUNYUAN_THINKS,
+        "<think>\nSo.\n</think>\n<answer>\nIt is.\n</answer>",
+        [Reasoned("So."), Said("It is.")],
+    ),
+    "calls in the tags of an answer (Hunyuan)": (
+        HUNYUAN_THINKS,
+        f"<think>So.</think>\n<answer>\nNow:\n<tool_calls>[{JSON}]</tool_calls>\n</answer>\n",
+        [Reasoned("So."), Said("Now:"), *CIVET],
     ),
     "a call": (HERMES, f"<tool_call>\n{JSON}\n</tool_call>", CIVET),
     "a call behind text": (HERMES, f"Now:\n\n<tool_call>{JSON}</tool_call>\n", [Said("Now:"), *CIVET]),
@@ -481,17 +512,31 @@ def test_no_template_has_two_ways_to_think(file: Path) -> None:
     assert len(spoken_by(file.read_text()).thinks) <= 1
 
 
+@pytest.mark.parametrize(
+    ("template", "opens"),
+    [
+        ("thoughts between <think></think>, the response between <response></response>", ["<response>"]),
+        ("{{ m.content.split('<answer>')[-1].split('</answer>')[0] }}", ["<answer>"]),
+        ("<think></think><response>{{ output }}</response>", []),
+        ("give the <answer>", []),
+    ],
+)
+def test_a_template_tells_what_stands_around_answers(template: str, opens: list[str]) -> None:
+    """MiniMax's templates have outputs of functions in `<response>`."""
+    assert [wrap.open for wrap in spoken_by(template).wraps] == opens
+
+
 def test_a_file_without_a_template_speaks_the_generic_dialect() -> None:
     assert spoken_by(None) == GENERIC
 
 
-EVERY = [*DIALECTS, GENERIC, HERMES_THINKS]
+EVERY = [*DIALECTS, GENERIC, HERMES_THINKS, GRANITE, HUNYUAN_THINKS]
 
 
 def fragments(dialect: Dialect) -> list[str]:
     """What may stand in an answer: its markers, whole and cut, JSON, prose."""
     opens = [block.open for block in dialect.blocks] + [
-        mark for think in dialect.thinks for mark in (think.open, think.close)
+        mark for pair in (*dialect.thinks, *dialect.wraps) for mark in (pair.open, pair.close)
     ]
     more = [
         "civet",
