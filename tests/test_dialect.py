@@ -536,8 +536,9 @@ EVERY = [*DIALECTS, GENERIC, HERMES_THINKS, GRANITE, HUNYUAN_THINKS]
 def fragments(dialect: Dialect) -> list[str]:
     """What may stand in an answer: its markers, whole and cut, JSON, prose."""
     opens = [block.open for block in dialect.blocks] + [
-        mark for pair in (*dialect.thinks, *dialect.wraps) for mark in (pair.open, pair.close)
+        mark for think in dialect.thinks for mark in (think.open, think.close)
     ]
+    opens += [mark for wrap in dialect.wraps for mark in (wrap.open, wrap.close)]
     more = [
         "civet",
         "dugong",
