@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from engine import Call, ChatTemplate, Message
 from engine.declared import declared
 from engine.dialect import Dialect, Parser, Think
-from engine.families import DIALECTS, GENERIC, HERMES, spoken_by, with_generic
+from engine.families import DIALECTS, GENERIC, spoken_by, with_generic
+from engine.json_families import HERMES
 from engine.objects import Offered
 from engine.scanner import marks
 from engine.utterance import Arguments, CallBegun, CallEnded, Reasoned, Said, Utterance, merged

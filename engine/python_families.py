@@ -1,0 +1,24 @@
+"""The model families that write calls as Python does. Data."""
+
+from msgspec.structs import replace
+
+from engine.dialect import Block, Dialect
+from engine.parameter_writers import pythonic_arguments
+from engine.parameters import pythonic
+from engine.writers import Form
+
+LFM = Dialect(
+    "lfm",
+    ("List of tools: <|tool_list_start|>",),
+    (Block("<|tool_call_start|>", pythonic),),
+    ("<|tool_call_end|>",),
+    form=Form(
+        "$name($arguments)",
+        ("<|tool_call_start|>",),
+        "<|tool_call_start|>[",
+        ",~",
+        "]<|tool_call_end|>",
+        write=pythonic_arguments,
+    ),
+)
+LFM_2_5 = replace(LFM, name="lfm-2.5", signs=("List of tools: ",), interrupts=False)
