@@ -9,6 +9,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from engine.objects import Offered, Read, bare_objects, telling
+from engine.prose import Prose
 from engine.scanner import Reading, Scanner
 from engine.utterance import CallBegun, CallEnded, Reasoned, Said, Utterance, merged
 from engine.wraps import Wrap
@@ -127,10 +128,11 @@ class Parser:
     def _speech(self) -> Reading[None]:
         """Text, with reasoning and calls between."""
         scanner, dialect = self._scanner, self._dialect
-        prose = _Prose(scanner)
+        prose = Prose(scanner)
         if self._begun is not None:
             yield from self._think(self._begun)
             prose.cut()
+            prose.anew()
         yield from self._bare_calls(prose)
         blocks = {marker: block for block in dialect.blocks for marker in self._named(block.open)}
         silent = [marker for each in dialect.silent for marker in self._named(each)]
@@ -140,6 +142,8 @@ class Parser:
         markers = (*blocks, *silent, *dialect.said, *thinks, *closes, *wraps, *wraps.values())
         if dialect.begun and not (yield from self._at_one_of(markers)):
             yield from scanner.passes(dialect.begun)
+        lone = ""
+        """The close of a thought that has not begun: the answer's text, if nothing else comes."""
         while True:
             ends = markers
             if not self._bare and not (yield from self._at_one_of(markers)):
@@ -158,17 +162,21 @@ class Parser:
                 if blocks[marker].keeps:
                     scanner.back(marker)
                 yield from blocks[marker].read(scanner, self._offered)
-                prose.said = False
+                prose.anew()
             elif marker in thinks:
                 yield from self._think(thinks[marker])
-                prose.said = False
+                prose.anew()
                 yield from self._bare_calls(prose)
             elif marker in wraps:
                 self._wrapped = wraps[marker]
                 prose.said = True
+            elif marker in closes and not scanner.is_control(marker):
+                lone = marker
+        if prose.alone and not scanner.cut:
+            prose.tell(lone)
         prose.end()
 
-    def _is_text(self, marker: str, prose: "_Prose", opens: Container[str], closes: Container[str]) -> bool:
+    def _is_text(self, marker: str, prose: "Prose", opens: Container[str], closes: Container[str]) -> bool:
         """True for the marker of a thought or a wrap that an answer quotes: a control token never is one. A thought or
         a wrap begins where nothing was said before, and a thought that ends there had no words."""
         if self._scanner.is_control(marker):
@@ -193,7 +201,7 @@ class Parser:
             yield from self._scanner.space()
         return False
 
-    def _bare_calls(self, prose: "_Prose") -> Reading[None]:
+    def _bare_calls(self, prose: "Prose") -> Reading[None]:
         """Where an answer begins, or goes on behind a thought: there `phases` looks for them too."""
         if not (self._offered and self._dialect.bare and self._bare):
             return
@@ -204,17 +212,16 @@ class Parser:
             scanner.rewind(place)  # a marker may begin with it
             return
         scanner.since(place)
-        yield from bare_objects(scanner, self._offered)
-        if any(isinstance(each, CallEnded) for each in scanner.found):
+        if (yield from bare_objects(scanner, self._offered)):
             prose.cut()
-            prose.said = False
+            prose.anew()
         if scanner.found and isinstance(text := scanner.found[-1], Said):  # it is no call
             scanner.found.pop()
             prose.tell(text.text)
 
     def _think(self, think: Think) -> Reading[None]:
         self.thinking = True
-        prose = _Prose(self._scanner, Reasoned)
+        prose = Prose(self._scanner, Reasoned)
         prose.cut()
         marker = yield from self._scanner.until((think.close, *self._interruptions), prose.tell, prose=True)
         if marker and marker != think.close:
@@ -235,54 +242,15 @@ class Parser:
                 yield from scanner.until(_ENDS, telling(scanner))
                 scanner.found.append(CallEnded())
             elif "analysis" in header:
-                prose = _Prose(scanner, Reasoned)
+                prose = Prose(scanner, Reasoned)
                 self.thinking = True
                 yield from scanner.until(_ENDS, prose.tell, prose=True)
                 self.thinking = False
             else:
-                prose = _Prose(scanner)
+                prose = Prose(scanner)
                 yield from scanner.until(_ENDS, prose.tell, prose=True)
                 prose.end()
 
 
 _ADDRESSED = re.compile(r"to=(?:functions\.)?([\w.-]+)")
 _ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>")
-
-
-class _Prose:
-    """Tells text without the white space around markers; what has none around it is told to the letter."""
-
-    def __init__(self, scanner: Scanner, kind: type[Said] | type[Reasoned] = Said) -> None:
-        self._scanner = scanner
-        self._kind = kind
-        self._held = ""
-        """White space that may stand before a marker."""
-        self._fresh = False
-        """Whether a marker came just before."""
-        self._closed = False
-        """True if the wrap around the answer closed just before."""
-        self.said = False
-        """True if more than white space has come since the last call or thought."""
-
-    def tell(self, text: str) -> None:
-        if self._fresh:
-            text = text.lstrip()
-        text = self._held + text
-        told = text.rstrip()
-        self._held = text[len(told) :]
-        if told:
-            self._fresh, self._closed, self.said = False, False, True
-            self._scanner.found.append(self._kind(told))
-
-    def cut(self) -> None:
-        """A marker comes."""
-        self._held = ""
-        self._fresh = True
-
-    def close(self) -> None:
-        """Drop the white space around the end of a wrap, unless more text follows."""
-        self._closed = True
-
-    def end(self) -> None:
-        if self._held and not self._fresh and not self._closed:
-            self._scanner.found.append(self._kind(self._held))

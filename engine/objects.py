@@ -30,13 +30,16 @@ def objects(scanner: Scanner, offered: Offered) -> Reading[None]:
         yield from _object(scanner, NAMES, bool)
 
 
-def bare_objects(scanner: Scanner, offered: Container[str]) -> Reading[None]:
+def bare_objects(scanner: Scanner, offered: Container[str]) -> Reading[bool]:
     """The same where nothing else marks a call: what doesn't begin like one of a function on offer is text. `naming`
-    goes along, to hold a call as soon as it is seen here."""
+    goes along, to hold a call as soon as it is seen here. Return True if there was a call."""
+    called = False
     while (yield from scanner.peek()) == "{":
         if not (yield from _object(scanner, NAMES, offered.__contains__, (*NAMES, *BEFORE_NAMES))):
-            return
+            return called
+        called = True
         yield from scanner.pass_over(BETWEEN)
+    return called
 
 
 def keyed_objects(scanner: Scanner, offered: Offered) -> Reading[None]:

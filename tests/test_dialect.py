@@ -88,6 +88,11 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
     "reasoning without end": (HERMES_THINKS, "<think>\nSo", [Reasoned("So")]),
     "a lone end of reasoning behind words": (HERMES_THINKS, "So</think>\nit", [Said("So</think>\nit")]),
     "a lone end of reasoning at the beginning": (HERMES_THINKS, "\n</think>\n\nIt is.", [Said("It is.")]),
+    "a lone end of reasoning and nothing else": (HERMES_THINKS, "\n</think>\n", [Said("</think>")]),
+    "a lone end of reasoning before a call": (HERMES_THINKS, f"</think><tool_call>{JSON}</tool_call>", CIVET),
+    "a lone end of reasoning behind a call": (HERMES_THINKS, f"<tool_call>{JSON}</tool_call></think>", CIVET),
+    "a lone end of reasoning behind a bare call": (replace(GENERIC, thinks=(THINK,)), f"{JSON}</think>", CIVET),
+    "two ends of reasoning": (HERMES_THINKS, "<think>\n</think>\n</think>\n", []),
     "a thought quoted in an answer": (
         HERMES_THINKS,
         "Use <think>\nso</think> here. <tool_call>" + JSON + "</tool_call>",
@@ -330,6 +335,21 @@ def test_where_no_call_is_bare_an_answer_is_told_to_the_letter(text: str, expect
 def test_a_prompt_may_have_begun_the_reasoning() -> None:
     for pieces in cuts("So.\n</think>\n\nIt is."):
         assert parse(HERMES_THINKS, pieces, THINK) == [Reasoned("So."), Said("It is.")]
+
+
+def test_end_of_reasoning_that_a_prompt_has_begun_is_no_text() -> None:
+    for pieces in cuts("\n</think>\n"):
+        assert parse(HERMES_THINKS, pieces, THINK) == []
+
+
+def test_lone_end_of_reasoning_is_no_text_where_the_answer_is_cut() -> None:
+    parser = Parser(HERMES_THINKS, OFFERED)
+    assert [*parser.feed("</think>"), *parser.finish(cut=True)] == []
+
+
+def test_lone_end_of_reasoning_that_is_a_control_token_is_no_text() -> None:
+    names = marks(["</think>"])
+    assert parse(HERMES_THINKS, [*names.values()], names=names) == []
 
 
 def test_nothing_that_is_certain_is_held_back() -> None:

@@ -24,7 +24,8 @@ DRAWN = {
     "engine.parameters": "declared objects scanner utterance",
     "engine.elements": "declared objects parameters scanner utterance",
     "engine.wraps": "",
-    "engine.dialect": "objects scanner utterance wraps writers",
+    "engine.prose": "scanner utterance",
+    "engine.dialect": "objects prose scanner utterance wraps writers",
     "engine.parameter_writers": "declared gemma json_schema lark parameters writers",
     "engine.element_writers": "declared elements lark parameter_writers writers",
     "engine.tagged_families": "dialect element_writers elements objects parameter_writers parameters scanner writers",
@@ -250,6 +251,8 @@ ALONE = {
 
 PURE = {
     "engine.declared",
+    "engine.prose",
+    "engine.wraps",
     "engine.dialect",
     "engine.drafter",
     "engine.element_writers",
