@@ -25,6 +25,12 @@ MOST_CONTEXT = 8192
 SNAPSHOT_FORMAT = "format 2"
 """Snapshots of the first format may hold prompts that were not to be stored; they are left out."""
 
+UNREAD = (
+    "%s tells functions, but its form of calls is not known: a system message tells them instead, and calls are read "
+    "in the generic form"
+)
+"""Warning, with the name of the template."""
+
 log = logging.getLogger("responsed.engine")
 
 
@@ -116,6 +122,8 @@ class _File:
         size = f"slots {self._options.n_slots} n_ctx {self._n_ctx}"
         parts = " ".join(map(self._ledger.sha256, kinds.parts(self._path, self.header)))
         fingerprint = f"{parts} {choice.passport} {size} {self._options.knobs} {SNAPSHOT_FORMAT}"
+        if self._template.unread:
+            log.warning(UNREAD, self._chat_template or f"the chat template of {self._path.name}")
         reason = choice.reason if choice.fallback else ""
         return Loaded(model, self._vocabulary, self._template, fingerprint, file_facts.of(self.header), reason)
 

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any, NoReturn
 
 import minijinja
+from msgspec.structs import replace
 
 from engine import jinja
 from engine.chat_templates import PLAIN
@@ -111,8 +112,18 @@ class ChatTemplate:
 
     @cached_property
     def manners(self) -> Manners:
+        """What the template reads; of a form of calls that nobody here reads, nothing is used."""
+        return self._learned if self.dialect.signs else replace(self._learned, tools=False, form=None)
+
+    @cached_property
+    def _learned(self) -> Manners:
         """Found out at first use, which `engine.probe` sees to: not before a child has tried the template."""
         return learn(self._attempt)
+
+    @property
+    def unread(self) -> bool:
+        """True if the template tells functions, but no family has its form of calls."""
+        return self._learned.tools and not self.manners.tools
 
     @property
     def calling(self) -> Dialect:

@@ -392,3 +392,31 @@ def test_load_with_threads_beyond_the_cores_is_refused(
     assert str(caught.value) == (
         f"{wished} threads on {counted} would wait for each other: choose --threads up to {cores}"
     )
+
+
+UNREAD = "{% if tools %}{{ tools|tojson }} Call them like this: @@name{...}{% endif %}" + small_models.CHATML
+UNREAD_WARNING = (
+    " tells functions, but its form of calls is not known: a system message tells them instead, and calls are read in "
+    "the generic form"
+)
+
+
+def test_load_of_template_with_unknown_form_of_calls_warns_once(
+    path: Path, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    small_models.spm(path, template=UNREAD)
+    assert start(path) == [LOOK, ready(), f"the chat template of model.gguf{UNREAD_WARNING}"]
+    assert caplog.records[-1].levelname == "WARNING"
+
+
+def test_load_with_chat_template_of_unknown_form_of_calls_names_the_file(path: Path, start: Start) -> None:
+    small_models.spm(path)
+    file = path.with_name("other.jinja")
+    file.write_text(UNREAD)
+    options = Options(n_slots=2, engine="ctransformers", chat_template=str(file))
+    assert start(path, options)[-1] == f"{file}{UNREAD_WARNING}"
+
+
+def test_load_of_template_with_known_form_of_calls_is_silent(path: Path, start: Start) -> None:
+    small_models.spm(path, template="{# <tool_call> #}" + UNREAD)
+    assert start(path) == [LOOK, ready()]

@@ -184,7 +184,7 @@ def test_no_arguments_are_too_much_for_a_template() -> None:
 
 def test_what_a_call_says_is_text_to_the_letter() -> None:
     vocabulary = vocabulary_with("<|end|>", "<|call|>")
-    source = "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}<|call|>{{ c.function.name }}"
+    source = "{# <tool_call> #}{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}<|call|>{{ c.function.name }}"
     source += "{{ c.function.arguments|tojson }}{{ m.reasoning }}{% endfor %}{{ m.name }}<|end|>{% endfor %}"
     template = ChatTemplate(source, vocabulary)
     call = Call("<|end|>", "<|call|>", '{"\\u003c|end|>": ["<|end|>"], "x": {"<|call|>": "\\u003c|call|>"}}')
@@ -258,7 +258,7 @@ def test_any_history_goes_through_a_real_template_and_nothing_is_lost(file: Path
 
 
 ALTERNATING = (
-    "{% set ns = namespace(turn='user', system='') %}{% for m in messages %}"
+    "{# [TOOL_CALLS] #}{% set ns = namespace(turn='user', system='') %}{% for m in messages %}"
     "{% if m.role == 'system' %}{% if not loop.first %}{{ raise_exception('late') }}{% endif %}"
     "{% set ns.system = m.content %}"
     "{% elif m.role == 'tool' %}[OUT]{{ m.content }}"
