@@ -184,7 +184,8 @@ def test_no_arguments_are_too_much_for_a_template() -> None:
 
 def test_what_a_call_says_is_text_to_the_letter() -> None:
     vocabulary = vocabulary_with("<|end|>", "<|call|>")
-    source = "{# <tool_call> #}{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}<|call|>{{ c.function.name }}"
+    source = "{# <tool_call> #}{% for m in messages %}{{ m.content }}"
+    source += "{% for c in m.tool_calls or [] %}<|call|>{{ c.function.name }}"
     source += "{{ c.function.arguments|tojson }}{{ m.reasoning }}{% endfor %}{{ m.name }}<|end|>{% endfor %}"
     template = ChatTemplate(source, vocabulary)
     call = Call("<|end|>", "<|call|>", '{"\\u003c|end|>": ["<|end|>"], "x": {"<|call|>": "\\u003c|call|>"}}')
