@@ -27,6 +27,34 @@ class Declared(Struct, frozen=True):
         return kind if isinstance(kind, str) else ""
 
     @property
+    def optional(self) -> "Declared | None":
+        """The text alone, where the value is a text or null: `["string", "null"]`, or one of both in `anyOf`.
+
+        Between tags such a text stands as it is, and a bare `null` is null; a text that looks like null, or begins with
+        a quotation mark, is written as a string of JSON: `"null"`.
+        """
+        schema = self.followed.schema
+        kinds = schema.get("type")
+        if isinstance(kinds, list) and len(kinds) == 2 and "string" in kinds and "null" in kinds:
+            listed = schema.get("enum")
+            texts: Schema = {"enum": [each for each in listed if each is not None]} if isinstance(listed, list) else {}
+            return Declared({**schema, **texts, "type": "string"}, self.whole)
+        ways = schema.get("anyOf")
+        if not isinstance(ways, list) or len(ways) != 2 or schema.keys() & HELD - {"anyOf"}:
+            return None
+        followed = [Declared(_schema(way), self.whole).followed for way in ways]
+        texts_only = [each for each in followed if each.kind == "string"]
+        nulls = [each for each in followed if each.schema.keys() & HELD == {"type"} and each.kind == "null"]
+        return texts_only[0] if texts_only and nulls else None
+
+    @property
+    def may_be_null(self) -> bool:
+        """True if an optional text may be null: lists of values leave it out at times."""
+        schema = self.followed.schema
+        listed = schema.get("enum", [None])
+        return "const" not in schema and isinstance(listed, list) and None in listed
+
+    @property
     def target(self) -> str | None:
         """To which definition it refers, where it does nothing else."""
         target = self.schema.get("$ref")

@@ -4,10 +4,10 @@ What can't be written so and be sure to be valid is JSON in its element. All tha
 tag behind it: that is where a text ends.
 """
 
-from engine.declared import Declared, declared
+from engine.declared import Declared, Schema, declared
 from engine.elements import ITEM
 from engine.lark import Rules, plain
-from engine.parameter_writers import Parameter, bounds_of, items_of, json_value, tagged_text
+from engine.parameter_writers import Parameter, bounds_of, items_of, json_value, one_of, tagged_text
 from engine.writers import Function, Write, json_arguments
 
 
@@ -59,7 +59,15 @@ class _Elements:
                 return written
             case "array" if written := self._list(declared):
                 return written
-        value = json_value(declared.schema, self._function.schema, self._rules)
+        optional = declared.optional
+        bare = optional and tagged_text(optional.schema, self._mark, (self._mark,), self._rules, optional=True)
+        if optional is None or not bare:
+            return self._quoted(declared.schema)
+        null = self._rules.until(self._mark, plain("null")) if declared.may_be_null else None
+        return one_of(bare, self._quoted(optional.schema), null)
+
+    def _quoted(self, schema: Schema) -> str | None:
+        value = json_value(schema, self._function.schema, self._rules)
         return value and f"{value} {self._closing}"
 
     def _list(self, declared: Declared) -> str | None:

@@ -82,7 +82,8 @@ class _Elements:
 
     def _value(self, tag: str, declared: Declared, depth: int) -> Reading[None]:
         scanner, kind = self._scanner, declared.kind
-        first = "" if kind == "string" or depth == MOST_NESTED else (yield from self._first())
+        is_text = kind == "string" or declared.optional is not None
+        first = "" if is_text or depth == MOST_NESTED else (yield from self._first())
         if first == f"/{tag}" and kind in _EMPTY:
             yield from scanner.until((f"{self._mark}<{first}>",), nothing)
             self._tell(_EMPTY[kind])
@@ -91,7 +92,7 @@ class _Elements:
             yield from self.row(tag, declared, "[]" if is_list else "{}", depth + 1)
         else:
             tags = Tags("", (), (self._end,), "", "", "", f"{self._mark}</{tag}>")
-            yield from tagged_value(scanner, tags, self._tell, kind == "string")
+            yield from tagged_value(scanner, tags, self._tell, declared)
 
     def _first(self) -> Reading[str]:
         """The tag that comes next, if one does; it stays."""

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from engine.dialect import Block, Dialect, Think
 from engine.gemma import gemma
+from engine.gemma_writers import gemma_arguments
 from engine.json_families import (
     APERTUS,
     COHERE,
@@ -29,7 +30,6 @@ from engine.json_families import (
     TOOL_CALLS,
     TOOL_CALLS_LIST,
 )
-from engine.parameter_writers import gemma_arguments
 from engine.python_families import LFM, LFM_2_5
 from engine.tagged_families import CODER, DSML, DSML_4, GLM, HUNYUAN, KIMI_3, MINICPM, MINIMAX, MINIMAX_3, MUSE, SEED
 from engine.wraps import wraps_in

@@ -83,15 +83,15 @@ def _tagged_arguments(scanner: Scanner, tags: Tags, declared: Declared) -> Readi
         opening = ", "
         if not marker and scanner.cut:
             break
-        is_text = declared.parameter(key).kind == "string"
-        is_text = is_text or 'string="true"' in attributes or 'type="string"' in attributes
-        yield from tagged_value(scanner, tags, tell, is_text)
+        is_text = 'string="true"' in attributes or 'type="string"' in attributes
+        yield from tagged_value(scanner, tags, tell, declared.parameter(key), is_text)
     if marker or not scanner.cut:
         tell("}" if opening == ", " else NOTHING)
 
 
-def tagged_value(scanner: Scanner, tags: Tags, tell: Tell, is_text: bool) -> Reading[None]:
-    """Read a value up to its end tag, or to the next key or the call's end where a model left the tag out."""
+def tagged_value(scanner: Scanner, tags: Tags, tell: Tell, declared: Declared, is_text: bool = False) -> Reading[None]:
+    """Read a value up to its end tag, or to the next key or the call's end where a model left the tag out. `is_text`:
+    True if the model wrote that it is a text."""
     left = tuple(filter(None, (tags.key, *tags.end)))
     closing = [tags.value_ends]
     if tags.padded:
@@ -102,25 +102,27 @@ def tagged_value(scanner: Scanner, tags: Tags, tell: Tell, is_text: bool) -> Rea
     if plain:
         closing.append(f"]]>{tags.value_ends}")
     ends = (*closing, *left)
-    if is_text or plain:
+    if is_text or plain or declared.kind == "string":
         tell('"')
         marker = yield from scanner.until(ends, lambda text: tell(in_json(text)[1:-1]))
         if marker or not scanner.cut:
             tell('"')
     else:
-        text, marker = yield from _undeclared(scanner, ends)
+        optional = declared.optional is not None
+        text, marker = yield from _undeclared(scanner, ends, '"' if optional else '{["')
         if marker or not scanner.cut:  # of a part, nobody knows the kind
-            tell(in_json(guessed(text)))
+            tell(in_json(_optional(text) if optional else guessed(text)))
     if marker in left:
         scanner.back(marker)
 
 
-def _undeclared(scanner: Scanner, ends: tuple[str, ...]) -> Reading[tuple[str, str]]:
-    """A value, and what ends it. If it is JSON, a text in that may have such an end in it."""
+def _undeclared(scanner: Scanner, ends: tuple[str, ...], json: str) -> Reading[tuple[str, str]]:
+    """A value, and what ends it. If it is JSON, a text in that may have such an end in it; `json`: characters by which
+    that begins."""
     place = scanner.mark()
     chars: list[str] = []
     yield from scanner.space()
-    if (yield from scanner.peek()) in ("{", "[", '"'):
+    if (yield from scanner.peek()) in tuple(json):
         yield from value(scanner, chars.append)
         yield from scanner.space()
         for end in ends:
@@ -212,6 +214,19 @@ def _begun(literal: str) -> str:
 
 _LONGEST_ESCAPE = 10
 """Characters that a cut may leave of one, as in `\\U0001f600`."""
+
+
+NULLS = ("null", "None")
+"""Null as JSON has it, and as the templates of Qwen3-Coder and Seed write it for past calls."""
+
+
+def _optional(text: str) -> str | None:
+    """A text or null, by the rule of `Declared.optional`."""
+    text = cleaned(text)
+    with suppress(msgspec.DecodeError):
+        if text.lstrip().startswith('"'):
+            return msgspec.json.decode(text.strip(), type=str)
+    return None if text.strip() in NULLS else text
 
 
 def guessed(text: str) -> Any:  # what JSON has

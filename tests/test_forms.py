@@ -394,6 +394,95 @@ def test_a_text_that_is_declared_elsewhere_is_a_text() -> None:
     assert merged([*parser.feed(text), *parser.finish()])[1] == Arguments('{"unit": "2"}')
 
 
+OPTIONAL: dict[str, Any] = {
+    "list": {"type": ["string", "null"]},
+    "Pydantic's": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+    "reference": {"$ref": "#/$defs/note"},
+}
+OPTIONAL_VALUES = {
+    "so": "so",
+    " two\nlines ": " two\nlines ",
+    "": "",
+    "12": "12",
+    "true": "true",
+    '{"a": [1]}': '{"a": [1]}',
+    '["a': '["a',
+    "nullable": "nullable",
+    'say "no"': 'say "no"',
+    "null": None,
+    "\nnull ": None,
+    "None": None,
+    '"null"': "null",
+    '"None"': "None",
+    '"\\"so\\""': '"so"',
+    '"</parameter>"': "</parameter>",
+}
+"""Texts between tags -> values."""
+READ_ONLY = ("\nnull ", "None")
+"""Texts that are read, though never written under the grammar."""
+
+
+@pytest.mark.parametrize("schema", OPTIONAL.values(), ids=OPTIONAL)
+@pytest.mark.parametrize(("text", "value"), OPTIONAL_VALUES.items())
+@pytest.mark.parametrize("name", ["coder", "glm", "minimax-3"])
+def test_optional_text_is_written_and_read_without_quotes(
+    name: str, schema: dict[str, Any], text: str, value: str | None
+) -> None:
+    dialect = next(dialect for dialect in DIALECTS if dialect.name == name)
+    whole: JSON = {"$defs": {"note": OPTIONAL["list"]}, "type": "object", "properties": {"note": schema}}
+    written = {
+        "coder": f"<tool_call>\n<function=f>\n<parameter=note>\n{text}\n</parameter>\n</function>\n</tool_call>",
+        "glm": f"<tool_call>f\n<arg_key>note</arg_key>\n<arg_value>{text}</arg_value>\n</tool_call>",
+        "minimax-3": '@<tool_call>\n@<invoke name="f">@<note>' + text + "@</note>@</invoke>\n@</tool_call>",
+    }[name].replace("@", "]<]minimax[>[")
+    for pieces in test_dialect.cuts(written):
+        parser = Parser(dialect, {"f": declared(whole)})
+        found = merged([*(each for piece in pieces for each in parser.feed(piece)), *parser.finish()])
+        assert calls(found) == [("f", {"note": value})]
+    vocabulary, grammars = room_of(dialect, control=False)
+    grammar = grammars.lark(answer(dialect, [Function("f", whole)], grammars))
+    assert takes(grammar, vocabulary, written) == (text not in READ_ONLY)
+
+
+LISTED = [
+    (
+        ["a", '"b"', "null", None],
+        {"a": True, '"b"': False, '"\\"b\\""': True, '"null"': True, "null": True, "c": False},
+    ),
+    (["a", "b"], {"a": True, "null": False, '"a"': True}),
+]
+
+
+@pytest.mark.parametrize(("values", "taken"), LISTED)
+def test_optional_text_of_a_list_is_one_of_it(values: list[JSON], taken: dict[str, bool]) -> None:
+    dialect = next(dialect for dialect in DIALECTS if dialect.name == "coder")
+    schema: JSON = {"type": "object", "properties": {"note": {"type": ["string", "null"], "enum": values}}}
+    vocabulary, grammars = room_of(dialect, control=False)
+    grammar = grammars.lark(answer(dialect, [Function("f", schema)], grammars))
+    call = "<tool_call>\n<function=f>\n<parameter=note>\n{}\n</parameter>\n</function>\n</tool_call>"
+    assert {text: takes(grammar, vocabulary, call.format(text)) for text in taken} == taken
+
+
+@pytest.mark.parametrize(
+    ("parameter", "taken", "value"),
+    [
+        ('string="true">null', True, "null"),
+        ('string="true">"so"', True, '"so"'),
+        ('string="false">null', True, None),
+        ('string="false">so', False, "so"),
+    ],
+)
+def test_optional_text_whose_kind_is_written_stands_as_it_is(parameter: str, taken: bool, value: str | None) -> None:
+    dialect = next(dialect for dialect in DIALECTS if dialect.name == "deepseek-dsml")
+    schema: JSON = {"type": "object", "properties": {"note": {"type": ["string", "null"]}}}
+    call = f'<@invoke name="f">\n<@parameter name="note" {parameter}</@parameter>\n</@invoke>'
+    text = f"<@function_calls>\n{call}\n</@function_calls>".replace("@", "｜DSML｜")
+    parser = Parser(dialect, {"f": declared(schema)})
+    assert calls(merged([*parser.feed(text), *parser.finish()])) == [("f", {"note": value})]
+    vocabulary, grammars = room_of(dialect, control=False)
+    assert takes(grammars.lark(answer(dialect, [Function("f", schema)], grammars)), vocabulary, text) == taken
+
+
 @pytest.mark.parametrize(("text", "taken"), [("<parameter", True), ("<parameter=", False), ("</parameter>", False)])
 def test_text_between_tags_never_has_what_would_end_it(text: str, taken: bool) -> None:
     dialect = next(dialect for dialect in DIALECTS if dialect.name == "coder")
