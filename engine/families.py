@@ -6,7 +6,7 @@ Which one it is, the template tells: a family's markers stand in it, since it wr
 from msgspec.structs import replace
 
 from engine.dialect import Block, Dialect, Think
-from engine.gemma import gemma
+from engine.gemma import FUNCTION_GEMMA, GEMMA_4, gemma
 from engine.gemma_writers import gemma_arguments
 from engine.json_families import (
     APERTUS,
@@ -60,17 +60,17 @@ HARMONY = Dialect(
         answer="<|channel|>final<|message|>$answer",
     ),
 )
-GEMMA = Dialect(
-    "gemma",
-    ("<|tool_call>", "<tool_call|>"),
-    (Block("<|tool_call>", gemma),),
-    ("<tool_call|>",),
-    form=Form("<|tool_call>call:$name$arguments<tool_call|>", ("<|tool_call>",), write=gemma_arguments),
-)
+
+
+def _gemma(name: str, begin: str, end: str, quote: str) -> Dialect:
+    form = Form(f"{begin}call:$name$arguments{end}", (begin,), write=gemma_arguments(quote))
+    return Dialect(name, (begin, end), (Block(begin, gemma(quote)),), (end,), form=form)
+
 
 _FAMILIES = (
     HARMONY,
-    GEMMA,
+    _gemma("gemma", "<|tool_call>", "<tool_call|>", GEMMA_4),
+    _gemma("function-gemma", "<start_function_call>", "<end_function_call>", FUNCTION_GEMMA),
     DSML_4,
     DSML,
     DEEPSEEK_FENCED,

@@ -1,45 +1,50 @@
 """Gemma's calls: almost JSON, with a token of its own for quotation marks. Pure."""
 
-from engine.objects import Offered, telling, value
+from engine.objects import Offered, Read, telling, value
 from engine.parameters import MOST_NESTED, guessed, in_json
 from engine.scanner import Reading, Scanner, Tell
 from engine.utterance import CallBegun, CallEnded, Said
 
-QUOTE = '<|"|>'
-"""Gemma's token for a quotation mark."""
+GEMMA_4, FUNCTION_GEMMA = '<|"|>', "<escape>"
+"""Tokens for a quotation mark."""
 
 
-def gemma(scanner: Scanner, offered: Offered) -> Reading[None]:
-    """`call:name{key:<|"|>text<|"|>,other:3}`."""
+def gemma(quote: str) -> Read:
+    """Read `call:name{key:<|"|>text<|"|>,other:3}`. `quote`: the model's token for a quotation mark."""
+
+    def read(scanner: Scanner, offered: Offered) -> Reading[None]:
+        yield from scanner.space()
+        yield from scanner.passes("call:")
+        name, marker = yield from scanner.collect(("{",))
+        if not marker:
+            if not scanner.cut:
+                scanner.found.append(Said(name))
+            return
+        scanner.back(marker)
+        scanner.found.append(CallBegun(name.strip()))
+        place = scanner.mark()
+        yield from scanner.take()
+        yield from scanner.space()
+        is_json = (yield from scanner.peek()) == '"'
+        scanner.rewind(place)
+        tell = telling(scanner)
+        yield from value(scanner, tell) if is_json else _value(scanner, tell, quote)
+        scanner.found.append(CallEnded())
+
+    return read
+
+
+def _value(scanner: Scanner, tell: Tell, quote: str, depth: int = 0) -> Reading[None]:
     yield from scanner.space()
-    yield from scanner.passes("call:")
-    name, marker = yield from scanner.collect(("{",))
-    if not marker:
-        if not scanner.cut:
-            scanner.found.append(Said(name))
-        return
-    scanner.back(marker)
-    scanner.found.append(CallBegun(name.strip()))
-    place = scanner.mark()
-    yield from scanner.take()
-    yield from scanner.space()
-    read = value if (yield from scanner.peek()) == '"' else _gemma_value
-    scanner.rewind(place)
-    yield from read(scanner, telling(scanner))
-    scanner.found.append(CallEnded())
-
-
-def _gemma_value(scanner: Scanner, tell: Tell, depth: int = 0) -> Reading[None]:
-    yield from scanner.space()
-    if (yield from scanner.passes(QUOTE)):
+    if (yield from scanner.passes(quote)):
         tell('"')
-        marker = yield from scanner.until((QUOTE,), lambda text: tell(in_json(text)[1:-1]))
+        marker = yield from scanner.until((quote,), lambda text: tell(in_json(text)[1:-1]))
         if marker or not scanner.cut:
             tell('"')
     elif depth < MOST_NESTED and (yield from scanner.passes("{")):
-        yield from _gemma_row(scanner, tell, "{", "}", depth)
+        yield from _row(scanner, tell, quote, "{", depth)
     elif depth < MOST_NESTED and (yield from scanner.passes("[")):
-        yield from _gemma_row(scanner, tell, "[", "]", depth)
+        yield from _row(scanner, tell, quote, "[", depth)
     else:
         chars: list[str] = []
         while (char := (yield from scanner.peek())) and char not in ",}]":
@@ -48,7 +53,7 @@ def _gemma_value(scanner: Scanner, tell: Tell, depth: int = 0) -> Reading[None]:
             tell(in_json(guessed("".join(chars))))
 
 
-def _gemma_row(scanner: Scanner, tell: Tell, opening: str, closing: str, depth: int) -> Reading[None]:
+def _row(scanner: Scanner, tell: Tell, quote: str, opening: str, depth: int) -> Reading[None]:
     tell(opening)
     first = True
     while True:
@@ -58,7 +63,7 @@ def _gemma_row(scanner: Scanner, tell: Tell, opening: str, closing: str, depth: 
             return
         if not char or char in "]}":
             yield from scanner.take()
-            tell(closing)
+            tell("}" if opening == "{" else "]")
             return
         if char == ",":
             yield from scanner.take()
@@ -68,6 +73,6 @@ def _gemma_row(scanner: Scanner, tell: Tell, opening: str, closing: str, depth: 
             key, marker = yield from scanner.collect((":", "}"))
             if not marker and scanner.cut:
                 return
-            separator = f"{separator}{in_json(key.replace(QUOTE, '').strip())}: "
+            separator = f"{separator}{in_json(key.replace(quote, '').strip())}: "
         tell(separator)
-        yield from _gemma_value(scanner, tell, depth + 1)
+        yield from _value(scanner, tell, quote, depth + 1)

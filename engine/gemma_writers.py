@@ -4,27 +4,30 @@ import json
 from collections.abc import Sequence
 
 from engine.declared import DEFINITIONS, HELD, Schema
-from engine.gemma import QUOTE
 from engine.json_schema import JSON
 from engine.lark import Rules, plain
 from engine.parameter_writers import Parameter, bounds_of, choices, items_of, text_of
-from engine.writers import Function, json_arguments
+from engine.writers import Function, Write, json_arguments
 
 
-def gemma_arguments(function: Function, rules: Rules) -> str:
-    """`{key:<|"|>text<|"|>,other:3}`"""
-    if function.lark:
-        return json_arguments(function, rules)
-    return _Gemma(function.schema, rules).object(function.schema) or json_arguments(function, rules)
+def gemma_arguments(quote: str) -> Write:
+    """`{key:<|"|>text<|"|>,other:3}`; `quote`: the model's token for a quotation mark."""
+
+    def write(function: Function, rules: Rules) -> str:
+        own = None if function.lark else _Gemma(function.schema, rules, quote).object(function.schema)
+        return own or json_arguments(function, rules)
+
+    return write
 
 
 class _Gemma:
     """Values in a notation of its own, one function's."""
 
-    def __init__(self, whole: Schema, rules: Rules) -> None:
+    def __init__(self, whole: Schema, rules: Rules, quote: str) -> None:
         self._whole = whole
         self._rules = rules
-        self._quote = rules.literal(QUOTE)
+        self._mark = quote
+        self._quote = rules.literal(quote)
         self._found: dict[str, str | None] = {}
         """By what refers to them; None too while one is looked at."""
 
@@ -69,7 +72,7 @@ class _Gemma:
         match kind:
             case "string":
                 text = text_of(schema)
-                return text and f"{self._quote} {self._rules.until(QUOTE, text)}"
+                return text and f"{self._quote} {self._rules.until(self._mark, text)}"
             case "number" | "integer":
                 return (
                     self._rules.json({key: schema[key] for key in held} | {"type": kind}) if held <= _NUMBERS else None
@@ -87,7 +90,7 @@ class _Gemma:
     def _constant(self, value: JSON) -> str | None:
         match value:
             case str():
-                return f"{self._quote} {plain(value)} {self._quote}" if QUOTE not in value else None
+                return f"{self._quote} {plain(value)} {self._quote}" if self._mark not in value else None
             case dict() | list():
                 return None
         return plain(json.dumps(value))

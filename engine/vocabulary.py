@@ -59,6 +59,7 @@ _END_NAMES = frozenset(
         *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<|return|>"),
         *("<|call|>", "<end_of_turn>", "<turn|>", "</s>", "<eos>", "<EOT>", "[EOT]", "<｜end▁of▁sentence｜>"),
         *("<|endofturn|>", "<|end_of_turn|>", "<end_of_utterance>", "<|calls|>", "<|flush|>"),
+        *("<start_function_response>", "<|tool_response>"),  # Gemma's calls: the output comes next
     )
 )
 _ENDS_OF_MESSAGES = ({"<|call|>", "<|return|>"}, {"<|calls|>", "<|flush|>"})

@@ -1,12 +1,18 @@
 """Templates of a few lines, as families have them: which family is found, and what becomes of functions and calls."""
 
 import json
+from typing import Any
 
-from engine import Call, Message, Tool
+import pytest
+
+from engine import Call, Function, Grammars, Message, Tool, scripted
 from engine.declared import UNDECLARED
+from engine.forms import answer
 from engine.manners import TOOLS_TOLD
 from engine.utterance import Arguments, CallBegun, CallEnded
-from tests.test_template import compiled
+from tests.test_dialect import cuts, parse, spoken
+from tests.test_grammar import takes
+from tests.test_template import compiled, rendered
 
 ASK = Message("user", "Okapi")
 CALL = Call("call_1", "civet", '{"at":"gnu"}')
@@ -49,3 +55,58 @@ def test_template_with_known_form_of_calls_gets_its_own() -> None:
     template = compiled("{# <tool_calls> #}" + UNKNOWN)
     assert not template.unread
     assert bytes(template.prompt(TALK)).decode() == '[U]Okapi[A]@@civet {"at": "gnu"}[T]Zorilla[A]'
+
+
+GEMMA_VALUE = (
+    "{% macro value(v) %}{% if v is string %}<escape>{{ v }}<escape>{% elif v is boolean %}{{ v|lower }}"
+    "{% elif v is mapping %}{ {%- for k, x in v|dictsort %}{{ k }}:{{ value(x) }}{{ '' if loop.last else ',' }}"
+    "{% endfor -%} }{% elif v is iterable %}[{% for x in v %}{{ value(x) }}{{ '' if loop.last else ',' }}{% endfor %}]"
+    "{% else %}{{ v }}{% endif %}{% endmacro %}"
+)
+FAMILIES = {
+    "function-gemma": (
+        GEMMA_VALUE + "{% for c in calls %}<start_function_call>call:{{ c.name }}{{ value(c.arguments) }}"
+        "<end_function_call>{% endfor %}",
+        (
+            "<start_function_call>call:civet{at:<escape>gnu {1}, 'é'<escape>,m:{k:[true,<escape>p<escape>]},n:3}"
+            "<end_function_call><start_function_call>call:dugong{}<end_function_call>"
+        ),
+    ),
+}
+"""By the family's name: how its template writes calls, and what that is for `CALLS`."""
+FRAME = (
+    "{%% if tools %%}[T]{{ tools|tojson }}{%% endif %%}{%% for m in messages %%}{%% if m.tool_calls %%}[A]"
+    "{%% set calls = m.tool_calls|map(attribute='function')|list %%}%s"
+    "{%% else %%}[{{ m.role[0]|upper }}]{{ m.content }}{%% endif %%}{%% endfor %%}[A]"
+)
+CALLS = (
+    Call("call_1", "civet", json.dumps({"at": "gnu {1}, 'é'", "n": 3, "m": {"k": [True, "p"]}})),
+    Call("call_2", "dugong", "{}"),
+)
+SCHEMAS: dict[str, Any] = {
+    "civet": {
+        "type": "object",
+        "properties": {
+            "at": {"type": "string"},
+            "n": {"type": "integer"},
+            "m": {"type": "object", "properties": {"k": {"type": "array", "items": {"type": ["string", "boolean"]}}}},
+        },
+    },
+    "dugong": {"type": "object", "properties": {}},
+}
+
+
+@pytest.mark.parametrize(("family", "source", "written"), [(name, *row) for name, row in FAMILIES.items()])
+def test_family_of_a_template_writes_and_reads_its_calls(family: str, source: str, written: str) -> None:
+    template = compiled(FRAME % source)
+    assert template.calling.name == family
+    outputs = (Message("tool", f"Zorilla of {call.name}", name=call.name, call_id=call.id) for call in CALLS)
+    text = rendered(template, [ASK, Message("assistant", "", calls=CALLS), *outputs])
+    assert text == f"[U]Okapi[A]{written}[T]Zorilla of civet[T]Zorilla of dugong[A]"
+    expected = [each for call in CALLS for each in (CallBegun(call.name), json.loads(call.arguments), CallEnded())]
+    for pieces in cuts(written):
+        assert spoken(parse(template.dialect, pieces)) == expected
+    vocabulary = scripted.vocabulary()
+    functions = [Function(name, schema) for name, schema in SCHEMAS.items()]
+    grammars = Grammars(vocabulary)
+    assert takes(grammars.lark(answer(template.dialect, functions, grammars)), vocabulary, written)

@@ -80,7 +80,17 @@ TOLD = [*EVERY, *map(with_generic, DIALECTS)]
 _MARKER = re.compile(r"\]<\]minimax\[>\[|<[^<>\s]+>|\[[A-Z_]+\]")
 
 
-_INNER = ('<|"|>', "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<|open|>", "<|close|>", "</parameter>")
+_INNER = (
+    '<|"|>',
+    "<escape>",
+    "<arg_key>",
+    "</arg_key>",
+    "<arg_value>",
+    "</arg_value>",
+    "<|open|>",
+    "<|close|>",
+    "</parameter>",
+)
 
 
 class Room(NamedTuple):

@@ -27,7 +27,7 @@ DRAWN = {
     "engine.prose": "scanner utterance",
     "engine.dialect": "objects prose scanner utterance wraps writers",
     "engine.parameter_writers": "declared json_schema lark parameters writers",
-    "engine.gemma_writers": "declared gemma json_schema lark parameter_writers writers",
+    "engine.gemma_writers": "declared json_schema lark parameter_writers writers",
     "engine.element_writers": "declared elements lark parameter_writers writers",
     "engine.tagged_families": "dialect element_writers elements objects parameter_writers parameters scanner writers",
     "engine.json_families": "dialect objects writers",

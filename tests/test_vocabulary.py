@@ -407,3 +407,11 @@ def test_other_tokenizers_are_refused(tmp_path: Path) -> None:
     header = gguf.read(small_models.spm(tmp_path / "other.gguf", kind="t5"))
     with pytest.raises(GGUFError, match=r"of kind 't5'; known are 'gpt2' and 'llama'$"):
         Vocabulary(header)
+
+
+@pytest.mark.parametrize("name", ["<start_function_response>", "<|tool_response>"])
+def test_token_behind_calls_of_gemma_ends_an_answer(tmp_path: Path, name: str) -> None:
+    """It begins the output, which the server writes: "an additional stop sequence" in FunctionGemma's documentation."""
+    tokens, types = [*small_models.BPE_TOKENS, name], [*small_models.BPE_TYPES, int(Kind.CONTROL)]
+    path = small_models.bpe(tmp_path / "model.gguf", tokens=tokens, types=types)
+    assert len(tokens) - 1 in Vocabulary(gguf.read(path)).end_tokens
