@@ -30,7 +30,7 @@ from engine.json_families import (
     TOOL_CALLS,
     TOOL_CALLS_LIST,
 )
-from engine.python_families import LFM, LFM_2_5
+from engine.python_families import LFM, LFM_2_5, LIST
 from engine.tagged_families import CODER, DSML, DSML_4, GLM, HUNYUAN, KIMI_3, MINICPM, MINIMAX, MINIMAX_3, MUSE, SEED
 from engine.wraps import wraps_in
 from engine.writers import GENERIC_FORM, Form
@@ -82,6 +82,7 @@ _FAMILIES = (
     MISTRAL_LIST,
     LFM,
     LFM_2_5,
+    LIST,
     HUNYUAN,
     GLM,
     SEED,

@@ -92,11 +92,8 @@ def triggers(
     found = []
     forms = (dialect.form, *dialect.also)
     for form in forms:
-        for function in filter(lambda function: function.plain, functions):
-            for marker in [marker for marker in form.markers if "$name" in marker]:
-                rules = Rules(notation)
-                rest = rules.phrase(form.call.partition(marker)[2], _parts(form, function, rules))
-                found.append((marker.replace("$name", function.name), rules.text(rest)))
+        for marker in [marker for marker in form.markers if "$name" in marker]:
+            found += _named(form, marker, functions, notation, most)
         for phrase in form.others:
             marker, made_up, part = phrase.partition("$")
             rules = Rules(notation)
@@ -115,6 +112,19 @@ def triggers(
         if ways:
             found.append((marker, rules.text(rules.one_of(ways))))
     return found
+
+
+def _named(
+    form: Form, marker: str, functions: Sequence[Function], notation: Notation, most: int
+) -> Iterator[tuple[str, str]]:
+    """Yield the marker with the name of each function in it, and what follows. Raises GrammarError."""
+    for function in filter(lambda function: function.plain, functions):
+        rules = Rules(notation)
+        rest = f"{form.begin}{form.call}".partition(marker)[2]
+        first = rules.phrase(rest, _parts(form, function, rules))
+        (calls,) = _written(form, functions, rules)[0]
+        several = _several(calls, rules, most if form.begin else 1, first)
+        yield marker.replace("$name", function.name), rules.text(several)
 
 
 def openings(dialect: Dialect, names: Iterable[str]) -> tuple[str, ...]:
@@ -169,13 +179,13 @@ def _parts(form: Form, function: Function, rules: Rules) -> dict[str, str]:
     return {"name": plain(function.name), "arguments": form.write(function, rules), **_MADE_UP}
 
 
-def _several(calls: _Calls, rules: Rules, most: int) -> str:
-    """From the first call's name up to the end of the last one."""
+def _several(calls: _Calls, rules: Rules, most: int, first: str = "") -> str:
+    """From the first call's name up to the end of the last one. `first`: the rest of that call, where it has begun."""
     form, more = calls.form, ""
     if form.between is not None and most > 1:
         another = _joined(rules.phrase(form.between), rules.phrase(calls.opening, _MADE_UP), calls.rest)
         more = f"({another}){{0,{most - 1}}}"
-    return _joined(calls.rest, more, rules.phrase(form.end))
+    return _joined(first or calls.rest, more, rules.phrase(form.end))
 
 
 def _joined(*parts: str) -> str:

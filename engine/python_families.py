@@ -22,3 +22,11 @@ LFM = Dialect(
     ),
 )
 LFM_2_5 = replace(LFM, name="lfm-2.5", signs=("List of tools: ",), interrupts=False)
+LIST = Dialect(
+    "python-list",
+    ("[func_name1(",),
+    (Block("[$name(", pythonic, keeps=True),),
+    ("<|python_start|>", "<|python_end|>"),
+    form=Form("$name($arguments)", ("[$name(",), "[", ",~", "]", write=pythonic_arguments),
+)
+"""Llama 3.2 and 4, ToolACE, Gemma 3, where their templates ask for a list of calls: nothing else marks it."""

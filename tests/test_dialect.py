@@ -285,6 +285,22 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
             Said("So."),
         ],
     ),
+    "a list as Python, behind text": (
+        named("python-list"),
+        "See [1], [civets(] and [civet (: [civet(at='a)]', n=[1]),\n dugong()] So.",
+        [
+            Said("See [1], [civets(] and [civet (:"),
+            *call("civet", '{"at": "a)]", "n": [1]}'),
+            *call("dugong", "{}"),
+            Said("So."),
+        ],
+    ),
+    "a list as Python, between Llama 4's marks": (
+        named("python-list"), '<|python_start|>[civet(at="1")]<|python_end|>', call("civet", '{"at": "1"}'),
+    ),
+    "a list as Python, of a value without quotes": (
+        named("python-list"), "[civet(at=New York, n=3)]", call("civet", '{"at": "New York", "n": 3}'),
+    ),
     "harmony": (
         named("harmony"),
         f"{ANALYSIS}{COMMENTARY}<|message|>Now.<|end|>{COMMENTARY}{TO}",

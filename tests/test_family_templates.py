@@ -63,6 +63,10 @@ GEMMA_VALUE = (
     "{% endfor -%} }{% elif v is iterable %}[{% for x in v %}{{ value(x) }}{{ '' if loop.last else ',' }}{% endfor %}]"
     "{% else %}{{ v }}{% endif %}{% endmacro %}"
 )
+PYTHON_CALLS = (
+    "{%% for c in calls %%}{{ c.name }}({%% for k, v in c.arguments.items() %%}{{ k }}={{ v|tojson }}"
+    "{{ '' if loop.last else ', ' }}{%% endfor %%}){{ '' if loop.last else '%s' }}{%% endfor %%}"
+)
 FAMILIES = {
     "function-gemma": (
         GEMMA_VALUE + "{% for c in calls %}<start_function_call>call:{{ c.name }}{{ value(c.arguments) }}"
@@ -71,6 +75,10 @@ FAMILIES = {
             "<start_function_call>call:civet{at:<escape>gnu {1}, 'é'<escape>,m:{k:[true,<escape>p<escape>]},n:3}"
             "<end_function_call><start_function_call>call:dugong{}<end_function_call>"
         ),
+    ),
+    "python-list": (
+        "{# [func_name1(params_name1=params_value1)] #}[" + PYTHON_CALLS % ", " + "]",
+        """[civet(at="gnu {1}, 'é'", n=3, m={"k": [true, "p"]}), dugong()]""",
     ),
 }
 """By the family's name: how its template writes calls, and what that is for `CALLS`."""
