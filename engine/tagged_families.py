@@ -165,10 +165,23 @@ MINIMAX_3 = Dialect(
 )
 
 _ATEM = _invoked("muse", (), "atem:", "atem:function_calls")
+
+
+def _addressed(scanner: Scanner, offered: Offered) -> Reading[None]:
+    """Calls in a message to a function; in one to the user, they are quoted."""
+    before, behind = _ATEM.silent
+    yield from scanner.space()
+    yield from scanner.passes(before)
+    yield from _ATEM.blocks[0].read(scanner, offered)
+    yield from scanner.space()
+    yield from scanner.passes(behind)
+
+
 MUSE = replace(
     _ATEM,
     signs=("<atem:invoke name=", "assistant to=self<|message|>"),
-    silent=(*_ATEM.silent, " to=$name<|message|>", "<|eom|><|start|>assistant", "<|eom|>"),
+    blocks=(Block(" to=$name<|message|>", _addressed),),
+    silent=("<|eom|><|start|>assistant", "<|eom|>"),
     said=(" to=user<|message|>", "<|eom|><|start|>assistant to=user<|message|>"),
     thinks=(Think(" to=self<|message|>", "<|eom|><|start|>assistant"),),
     form=replace(
@@ -180,7 +193,6 @@ MUSE = replace(
         end="",
         answer=" to=user<|message|>$answer",
     ),
-    also=(_ATEM.form,),
 )
 
 MINICPM = Dialect(

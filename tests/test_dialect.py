@@ -323,6 +323,11 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
         f" to=self<|message|>So.{EOM} to=user<|message|>It{EOM} to=user<|message|>is.{EOM} to=civet<|message|>{ATEM}",
         [Reasoned("So."), Said("Itis."), *call("civet", '{"at": "1"}')],
     ),
+    "addressed to one, and quoted to all": (
+        named("muse"),
+        f" to=self<|message|>{ATEM}{EOM} to=user<|message|>Write {ATEM}.{EOM} to=civet<|message|>\n{ATEM}{EOM} to=civ",
+        [Reasoned(ATEM), Said(f"Write {ATEM}."), *call("civet", '{"at": "1"}'), Said("to=civ")],
+    ),
     "addressed to nobody": (named("functionary-3.2"), "civets\n>>>", [Said("civets\n>>>")]),
 }  # fmt: skip
 
