@@ -89,7 +89,7 @@ def triggers(
     dialect: Dialect, functions: Sequence[Function], notation: Notation, most: int = MOST_CALLS
 ) -> list[tuple[str, str]]:
     """Markers by which calls begin, each with what follows it up to the end of the calls. Raises GrammarError."""
-    found = []
+    found: list[tuple[str, str]] = []
     forms = (dialect.form, *dialect.also)
     for form in forms:
         for marker in [marker for marker in form.markers if "$name" in marker]:
