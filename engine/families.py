@@ -30,7 +30,7 @@ from engine.json_families import (
     TOOL_CALLS,
     TOOL_CALLS_LIST,
 )
-from engine.python_families import LFM, LFM_2_5, LIST
+from engine.python_families import LFM, LFM_2_5, LIST, OLMO
 from engine.tagged_families import CODER, DSML, DSML_4, GLM, HUNYUAN, KIMI_3, MINICPM, MINIMAX, MINIMAX_3, MUSE, SEED
 from engine.wraps import wraps_in
 from engine.writers import GENERIC_FORM, Form
@@ -83,6 +83,7 @@ _FAMILIES = (
     LFM,
     LFM_2_5,
     LIST,
+    OLMO,
     HUNYUAN,
     GLM,
     SEED,

@@ -136,22 +136,28 @@ def _undeclared(scanner: Scanner, ends: tuple[str, ...], json: str) -> Reading[t
     return (yield from scanner.collect(ends))
 
 
-def pythonic(scanner: Scanner, offered: Offered) -> Reading[None]:
-    """`[name(key='text', other=3)]`."""
-    while True:
-        yield from scanner.pass_over("[],;")
-        name, marker = yield from scanner.collect(("(", "]", "\n"))
-        if marker != "(":
-            if name.strip() and (marker or not scanner.cut):
-                scanner.found.append(Said(name.strip()))
-            return
-        scanner.found.append(CallBegun(name.strip()))
-        yield from _pythonic_arguments(scanner)
-        scanner.found.append(CallEnded())
-        yield from scanner.space()
-        if (yield from scanner.peek()) not in (",", ";"):
-            yield from scanner.passes("]")
-            return
+def pythonic(end: str = "") -> Read:
+    """Read `[name(key='text', other=3)]`. `end`: a marker up to which calls may follow each other without a comma."""
+
+    def read(scanner: Scanner, offered: Offered) -> Reading[None]:
+        while True:
+            yield from scanner.pass_over("[],;")
+            name, marker = yield from scanner.collect(("(", "]", "\n", end))
+            if marker != "(":
+                if name.strip() and (marker or not scanner.cut):
+                    scanner.found.append(Said(name.strip()))
+                if marker == end:
+                    scanner.back(end)
+                return
+            scanner.found.append(CallBegun(name.strip()))
+            yield from _pythonic_arguments(scanner)
+            scanner.found.append(CallEnded())
+            yield from scanner.space()
+            if not end and (yield from scanner.peek()) not in (",", ";"):
+                yield from scanner.passes("]")
+                return
+
+    return read
 
 
 def _pythonic_arguments(scanner: Scanner) -> Reading[None]:

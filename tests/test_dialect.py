@@ -285,6 +285,20 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
             Said("So."),
         ],
     ),
+    "lines as Python": (
+        named("olmo"),
+        "Now:\n<function_calls>\ncivet(at='it\\'s')\ndugong(x=true)\n</function_calls>\nSo.",
+        [
+            *(Said("Now:"), *call("civet", '{"at": "it\'s"}')),
+            *(*call("dugong", '{"x": true}'), Said("So.")),
+        ],
+    ),
+    "lines as Python, without their end": (
+        named("olmo"), "<function_calls>civet()\ndugong()", [*call("civet", "{}"), *call("dugong", "{}")],
+    ),
+    "lines of prose where Python is usual": (
+        named("olmo"), "<function_calls>None.</function_calls>", [Said("None.")],
+    ),
     "a list as Python, behind text": (
         named("python-list"),
         "See [1], [civets(] and [civet (: [civet(at='a)]', n=[1]),\n dugong()] So.",

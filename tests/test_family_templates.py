@@ -80,6 +80,10 @@ FAMILIES = {
         "{# [func_name1(params_name1=params_value1)] #}[" + PYTHON_CALLS % ", " + "]",
         """[civet(at="gnu {1}, 'é'", n=3, m={"k": [true, "p"]}), dugong()]""",
     ),
+    "olmo": (
+        "<function_calls>" + PYTHON_CALLS % r"\n" + "</function_calls>",
+        """<function_calls>civet(at="gnu {1}, 'é'", n=3, m={"k": [true, "p"]})\ndugong()</function_calls>""",
+    ),
 }
 """By the family's name: how its template writes calls, and what that is for `CALLS`."""
 FRAME = (
