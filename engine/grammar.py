@@ -13,7 +13,8 @@ import json
 import re
 from collections.abc import Sequence, Set
 from contextlib import suppress
-from functools import cached_property, lru_cache
+from functools import cached_property
+from sys import getsizeof
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
@@ -21,8 +22,10 @@ from numpy.typing import NDArray
 
 from engine import json_faults, json_schema
 from engine.constraint import GrammarError
-from engine.json_grammar import json_grammar
+from engine.json_grammar import brief, json_grammar
 from engine.json_schema import JSON, Accepted
+from engine.json_values import depth
+from engine.memory import Memory
 from engine.model import FloatArray
 from engine.vocabulary import Vocabulary
 
@@ -32,26 +35,15 @@ MOST_DEPTH = 100
 """Of brackets in a schema; llguidance's reader of JSON ends at 128, and puts some around."""
 MOST_WRITTEN_OUT = 8_192
 """Characters of one schema's grammar in which free texts have every escape; in a larger one, the short escapes."""
-KEPT_SCHEMAS = 512
-KEPT = 16
-"""Compiled grammars: an application asks for the same again and again."""
+MOST_COMPILED = 64 << 20
+MOST_WRITTEN = 16 << 20
+"""Bytes of the compiled grammars, and of the texts of schemas, for which another request may ask."""
 
 # llguidance counts work, not time: 50,000 units of fuel are about a millisecond. Its own limits, but for memory, as a
 # state takes 1 to 2 kB; and for items: /.*b/ in a quoted text takes 150,000 over all tokens, and 15 ms.
 _LIMITS = LLParserLimits(
     max_lexer_states=50_000, max_grammar_size=100_000, step_max_items=500_000, verbose_errors=False
 )
-
-# One space, or a line break and an indent, wherever JSON allows whitespace: what models write, but never without end.
-_WHITESPACE = r"(\n {0,16}| )"
-# No \u: it writes the same name in two ways, and so a property twice, the second time past its schema.
-_ESCAPES = 'nrbtf\\"'
-_OPTIONS: dict[str, JSON] = {
-    "whitespace_pattern": _WHITESPACE,
-    "json_allowed_escapes": _ESCAPES,
-    "lenient": False,
-    "coerce_one_of": False,
-}
 
 STEPS = 32
 """Of a grammar that is tried: enough to come to a text in a call's arguments, byte for byte."""
@@ -68,8 +60,8 @@ class Grammars:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._compiled = lru_cache(KEPT)(self._compile)
-        self._written = lru_cache(KEPT_SCHEMAS)(self._write)
+        self._compiled = Memory(self._compile, GrammarError, _compiled_size, MOST_COMPILED)
+        self._written = Memory(self._write, GrammarError, _written_size, MOST_WRITTEN)
 
     def json_schema(self, schema: JSON) -> "Grammar":
         """What `schema` accepts, to the letter. Raises GrammarError, with the place."""
@@ -85,13 +77,13 @@ class Grammars:
 
     def _accepted(self, schema: JSON, relaxed: bool = False) -> Accepted:
         """Raises GrammarError."""
-        if _depth(schema) > MOST_DEPTH:
+        if depth(schema) > MOST_DEPTH:
             raise GrammarError(f"the schema is nested deeper than {MOST_DEPTH} levels")
         return json_schema.accepted(schema, relaxed)
 
     def _refusal(self, schema: JSON) -> GrammarError | None:
         try:
-            self._compile(LLMatcher.grammar_from_lark(f"start: {_in_lark(schema)}"))
+            self._compile(LLMatcher.grammar_from_lark(f"start: {brief(schema)}"))
         except GrammarError as error:
             return error
         return None
@@ -114,12 +106,12 @@ class Grammars:
     def _write(self, schema: str) -> str:
         """With every escape in free texts, where the grammar is small enough for that."""
         accepted: JSON = json.loads(schema)
-        text = f"%lark {{\n{json_grammar(accepted, _WHITESPACE, _in_lark)}\n}}"
+        text = f"%lark {{\n{json_grammar(accepted)}\n}}"
         if len(text) <= MOST_WRITTEN_OUT:
             with suppress(GrammarError):
                 self._compile(LLMatcher.grammar_from_lark(f"start: {text}"))
                 return text
-        return _in_lark(accepted)
+        return brief(accepted)
 
     def until(self, rule: str, marker: str) -> str:
         """A Lark rule for any text up to a marker, and the marker, which may be a token's name."""
@@ -147,7 +139,7 @@ class Grammars:
         first = Constraint(matcher.deep_copy(), len(self._vocabulary))
         first.prepare()  # most of what is too large or too deep shows here
         first.check()
-        return Grammar(matcher, self._vocabulary)
+        return Grammar(matcher, self._vocabulary, estimated_size(source))
 
     @cached_property
     def _tokenizer(self) -> LLTokenizer:
@@ -159,9 +151,11 @@ class Grammars:
 class Grammar:
     """See `engine.constraint`."""
 
-    def __init__(self, matcher: LLMatcher, vocabulary: Vocabulary) -> None:
+    def __init__(self, matcher: LLMatcher, vocabulary: Vocabulary, size: int) -> None:
         self._matcher = matcher
         self._vocabulary = vocabulary
+        self.size = size
+        """Bytes, about."""
 
     def start(self) -> "Constraint":
         return Constraint(self._matcher.deep_copy(), len(self._vocabulary))
@@ -260,22 +254,18 @@ class _Tokens:
         return self._vocabulary.exactly(data)
 
 
-def _in_lark(accepted: JSON) -> str:
-    whole: JSON = accepted if isinstance(accepted, dict) else {"allOf": [accepted]}
-    assert isinstance(whole, dict)
-    return f"%json {json.dumps({**whole, 'x-guidance': _OPTIONS})}"
+def estimated_size(text: str) -> int:
+    """Estimate the bytes of a compiled grammar. The schemas of a thousand real tools take 200 kB each, and count 460;
+    the costliest found, long constants, take twice their count."""
+    return 100_000 + 200 * len(text)
 
 
-def _depth(value: JSON) -> int:
-    """Of nesting, without recursion: it may be deep."""
-    depth, level = 0, [value]
-    while level := [inner for each in level for inner in _inner(each)]:
-        depth += 1
-    return depth
+def _compiled_size(text: str, made: Grammar | None) -> int:
+    return getsizeof(text) + (0 if made is None else made.size)
 
 
-def _inner(value: JSON) -> Sequence[JSON]:
-    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
+def _written_size(schema: str, text: str | None) -> int:
+    return getsizeof(schema) + getsizeof(text)
 
 
 def _sentence(error: str) -> str:

@@ -4,14 +4,21 @@ llguidance's own compiler of schemas knows the short escapes only. So objects, l
 out here; any other schema is a leaf, which llguidance compiles. Property names and constants have one spelling each.
 """
 
-from collections.abc import Callable
-from typing import TypeAlias
+import json
 
 from engine.json_values import JSON, Schema
 from engine.lark import Rules, other_than, pattern, plain
 
-Leaf: TypeAlias = Callable[[JSON], str]
-"""From a schema to the right side of a rule."""
+# One space, or a line break and an indent, wherever JSON allows whitespace: what models write, but never without end.
+_WHITESPACE = r"(\n {0,16}| )"
+# No \u: it writes the same name in two ways, and so a property twice, the second time past its schema.
+_ESCAPES = 'nrbtf\\"'
+_OPTIONS: Schema = {
+    "whitespace_pattern": _WHITESPACE,
+    "json_allowed_escapes": _ESCAPES,
+    "lenient": False,
+    "coerce_one_of": False,
+}
 
 _CHARACTER = r'[^"\\\x00-\x1f]'
 _PLAIN = r"[0-9abcefABCEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}"
@@ -27,19 +34,25 @@ MOST_PROPERTIES = 128
 _TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 
 
-def json_grammar(schema: JSON, whitespace: str, leaf: Leaf) -> str:
+def json_grammar(schema: JSON) -> str:
     """Return the whole grammar."""
-    return _Writer(schema, whitespace, leaf).text()
+    return _Writer(schema).text()
+
+
+def brief(schema: JSON) -> str:
+    """Return the right side of a rule, of which llguidance makes a grammar. It has the short escapes only."""
+    whole: JSON = schema if isinstance(schema, dict) else {"allOf": [schema]}
+    assert isinstance(whole, dict)
+    return f"%json {json.dumps({**whole, 'x-guidance': _OPTIONS})}"
 
 
 class _Writer:
-    def __init__(self, schema: JSON, whitespace: str, leaf: Leaf) -> None:
+    def __init__(self, schema: JSON) -> None:
         self._schema = schema
-        self._leaf = leaf
         self._rules = Rules(None)
         found = schema.get("$defs") if isinstance(schema, dict) else None
         self._definitions = found if isinstance(found, dict) else {}
-        self._space = f"{self._rules.terminal(pattern(whitespace))}?"
+        self._space = f"{self._rules.terminal(pattern(_WHITESPACE))}?"
 
     def text(self) -> str:
         whole = self._value(self._schema)
@@ -79,7 +92,7 @@ class _Writer:
 
     def _as_leaf(self, schema: JSON) -> str:
         whole = {**schema, "$defs": self._definitions} if isinstance(schema, dict) and self._definitions else schema
-        return self._rules.rule(self._leaf(whole))
+        return self._rules.rule(brief(whole))
 
     def _text(self, schema: Schema) -> str:
         least, most = schema.get("minLength", 0), schema.get("maxLength")

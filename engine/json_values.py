@@ -1,7 +1,7 @@
 """JSON values and their JSON schema types. Pure."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
@@ -55,3 +55,15 @@ def same_value(one: JSON, other: JSON) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same_value(one[key], other[key]) for key in one)
     return one == other
+
+
+def depth(value: JSON) -> int:
+    """Return how deep a value is nested, without recursion."""
+    found, level = 0, [value]
+    while level := [inner for each in level for inner in _inner(each)]:
+        found += 1
+    return found
+
+
+def _inner(value: JSON) -> Sequence[JSON]:
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()

@@ -5,9 +5,8 @@ come are held as soon as one begins. Keywords of a schema that can't be enforced
 strict, and named.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -27,42 +26,17 @@ from engine import (
 from engine.dialect import Dialect
 from engine.grammar import Grammar
 from engine.json_faults import skeleton
+from engine.memory import Memory
 from server.argument_schemas import ANY_OBJECT, arguments_of, decoded
 from server.effort import thought_budget
 from server.errors import InvalidRequest
-from server.formats import Format, JsonFormat, PlainFormat
-from server.memory import Memory
+from server.holds import Hold, Wish, hold_size, offer_size
 from server.offers import GrammarInput, Input, Offer, by_name
-from server.tools import Toolbox
 
-KEPT = 16
-"""Of what was compiled: an application asks for the same again and again."""
-KEPT_FUNCTIONS = 512
-
-
-class Hold(Struct, frozen=True):
-    """What an answer is held to, compiled."""
-
-    answer: Grammar | None = None
-    triggers: tuple[Trigger, ...] = ()
-    beginnings: tuple[Beginning, ...] = ()
-    after: Grammar | None = None
-    """Of a thought that had to end."""
-    loose: frozenset[str] = frozenset()
-    """The functions, by the model's names, that are not held to all of their schemas."""
-    never: tuple[str, ...] = ()
-    """Markers of calls, in an answer that may have none."""
-    unenforced: tuple[str, ...] = ()
-    """Places in the request of the keywords that were left out."""
-    names: tuple[str, ...] = ()
-    """Functions on offer, as the model knows them."""
-
-    @property
-    def free(self) -> bool:
-        return not (self.answer or self.triggers or self.beginnings or self.never)
-
-
-FREE = Hold()
+MOST_FUNCTIONS = 32 << 20
+"""Bytes of functions whose schemas were tried."""
+MOST_COMPILED = 128 << 20
+"""Bytes of the grammars of answers, which may have one for each tool."""
 
 
 class _Callable(Struct, frozen=True):
@@ -88,41 +62,6 @@ class Course(Struct, frozen=True):
         return replace(self, thought=self.thought and replace(self.thought, budget=None))
 
 
-class Wish(Struct, frozen=True):
-    """What an answer has to be."""
-
-    format: str | None
-    """A JSON schema."""
-    field: str
-    """Of the request, that has it."""
-    known: tuple[Offer, ...]
-    offers: tuple[Offer, ...]
-    demanded: bool
-    most: int
-    """Calls."""
-    uncallable: tuple[str, ...] | None = None
-    """Functions that the model has heard of and may not call; None where it has some to call, or has heard of none."""
-
-
-def wish(format_: Format, field: str, toolbox: Toolbox, called: Iterable[str] = ()) -> Wish:
-    """`called`: functions in the calls that the model is told of."""
-    names = None
-    if not toolbox.offers:
-        found = sorted({*called, *(offer.tool.name for offer in toolbox.known)})
-        names = tuple(found) if found or toolbox.choice == "none" else None
-    return Wish(_schema(format_), field, toolbox.known, toolbox.offers, toolbox.demanded, toolbox.most, names)
-
-
-def _schema(format_: Format) -> str | None:
-    match format_:
-        case PlainFormat():
-            return None
-        case JsonFormat():
-            return '{"type":"object"}'
-        case _:
-            return bytes(format_.schema).decode()
-
-
 class Holding:
     """A model's. `hold` and `phases` may take a second, and are for one thread at a time."""
 
@@ -130,9 +69,9 @@ class Holding:
         self._vocabulary = vocabulary
         self._template = template
         self._grammars = Grammars(vocabulary)
-        self._function = lru_cache(KEPT_FUNCTIONS)(self._checked)
-        self.hold = Memory(self._hold, InvalidRequest, KEPT)
-        self.phases = Memory(self._phases, GrammarError, KEPT)
+        self._function = Memory(self._checked, InvalidRequest, _function_size, MOST_FUNCTIONS)
+        self.hold = Memory(self._hold, InvalidRequest, hold_size, MOST_COMPILED)
+        self.phases = Memory(self._phases, GrammarError, lambda course, _: course.hold.size, MOST_COMPILED)
 
     def course(self, hold: Hold, prompt: Sequence[int], effort: str | None, room: int) -> Course | None:
         """What holds when; None where nothing does. `room`: see `thought_budget`."""
@@ -276,6 +215,11 @@ def _marked(hold: Hold, wish: Wish, tools: Mapping[str, _Callable]) -> Hold:
     loose = frozenset(name for name, tool in tools.items() if tool.unenforced)
     unenforced = tuple(place for offer in wish.offers for place in tools[offer.tool.name].unenforced)
     return replace(hold, loose=loose, unenforced=unenforced, names=names)
+
+
+def _function_size(offer: Offer, _: _Callable | None) -> int:
+    """Return the bytes that both take. A schema's objects have about eight a character."""
+    return offer_size(offer) + 8 * len(offer.tool.parameters)
 
 
 def _lark(form: Input | None) -> str:

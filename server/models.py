@@ -19,13 +19,14 @@ from engine import (
     Vocabulary,
 )
 from engine.file_facts import FileFacts
+from engine.memory import K, Memory, V
 from engine.template import NO_VARIABLES
-from server import holding, truncation
+from server import holds, truncation
 from server.errors import InvalidRequest, NotFound
 from server.exchange import Exchange
 from server.formats import Format, PlainFormat
-from server.holding import FREE, Hold, Holding
-from server.memory import K, Memory, V
+from server.holding import Holding
+from server.holds import FREE, Hold
 from server.tools import NO_TOOLS, Toolbox
 from server.truncation import Tokens
 
@@ -182,7 +183,7 @@ class Models:
         Raises InvalidRequest.
         """
         called = {call.name for message in messages for call in message.calls}
-        asked = holding.wish(wanted, field, toolbox, called)
+        asked = holds.wish(wanted, field, toolbox, called)
         if isinstance(wanted, PlainFormat) and not toolbox.known and asked.uncallable is None:
             return FREE
         return await self._made(self.holding.hold, asked)

@@ -24,7 +24,7 @@ from server.follow import follow
 from server.formats import Format, PlainFormat
 from server.generation import Generation, Order
 from server.generations import Generations
-from server.holding import FREE, Hold
+from server.holds import FREE, Hold
 from server.interpreter import Interpreter
 from server.models import Models
 from server.references import References

@@ -10,7 +10,8 @@ from engine.families import DIALECTS
 from engine.forms import answer, resumed, triggers
 from engine.json_schema import JSON
 from server.cues import Calling, Text
-from server.holding import FREE, Holding
+from server.holding import Holding
+from server.holds import FREE
 from server.interpreter import Interpreter
 from tests.test_forms import calls, read, room_of
 from tests.test_grammar import takes

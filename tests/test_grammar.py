@@ -1,6 +1,8 @@
 """Grammars over SmolLM2's vocabulary: what they allow, token by token, and what they refuse to promise."""
 
 import json
+import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from engine import Grammar, GrammarError, Grammars, Vocabulary, json_schema, loader
+from engine.grammar import MOST_COMPILED
 from engine.model import FloatArray
 from tests import schemas
 
@@ -337,3 +340,25 @@ def test_one_grammar_is_started_any_number_of_times(grammars: Grammars, vocabula
     assert grammars.json_schema(dict(OBJECT)) is grammar
     assert takes(grammar, vocabulary, '{"a":1}')
     assert takes(grammar, vocabulary, '{"a":2}')
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def test_compiled_grammars_take_less_than_their_sizes(vocabulary: Vocabulary) -> None:
+    grammars = Grammars(vocabulary)
+    grammars.json_object()
+    before = resident()
+    compiled = [grammars.json_schema(schemas.schema(seed)) for seed in range(200)]
+    assert resident() - before < sum(grammar.size for grammar in compiled)
+
+
+def test_compiled_grammars_are_dropped_when_all_take_too_much_memory(vocabulary: Vocabulary) -> None:
+    grammars = Grammars(vocabulary)
+    large = [weakref.ref(grammars.json_schema({"enum": [f"{n}{'x' * 40_000}"]})) for n in range(10)]
+    alive = [grammar is not None for grammar in (reference() for reference in large)]
+    sizes = [grammar.size for grammar in (reference() for reference in large) if grammar is not None]
+    assert (alive[0], alive[-1]) == (False, True)
+    assert MOST_COMPILED * 0.8 < sum(sizes) < MOST_COMPILED

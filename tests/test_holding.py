@@ -5,12 +5,13 @@ import re
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from engine import ChatTemplate, scripted
 from engine.scripted import ScriptedModel
-from server import holding, tools
+from server import holding, holds, tools
 from server.errors import InvalidRequest
-from server.formats import PLAIN
+from server.formats import PLAIN, SchemaFormat
 from server.holding import Holding
 from tests.helpers import Answer, encode, exchange, post, served
 from tests.test_formats import FORMAT, SCHEMA
@@ -477,20 +478,20 @@ async def test_a_call_that_is_cut_in_its_name_is_none() -> None:
 
 def test_the_same_tools_are_compiled_once() -> None:
     holder = Holding(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
-    first, second = (holder.hold(holding.wish(PLAIN, "", tools.toolbox(raws(WEATHER, TIME)))) for _ in range(2))
+    first, second = (holder.hold(holds.wish(PLAIN, "", tools.toolbox(raws(WEATHER, TIME)))) for _ in range(2))
     assert first is second
 
     refusals = []
     for hold in (holder.hold, holder.hold.known):
         with pytest.raises(InvalidRequest) as refused:
-            hold(holding.wish(PLAIN, "", tools.toolbox(raws({**WEATHER, "parameters": BAD}))))
+            hold(holds.wish(PLAIN, "", tools.toolbox(raws({**WEATHER, "parameters": BAD}))))
         refusals.append((refused.value.param, str(refused.value)))
     assert refusals[0] == refusals[1]
 
 
 def test_a_bound_for_a_thought_is_no_reason_to_make_all_anew() -> None:
     holder = Holding(vocabulary := scripted.vocabulary(), ChatTemplate(THINKS, vocabulary))
-    hold = holder.hold(holding.wish(PLAIN, "", tools.toolbox(raws(WEATHER))))
+    hold = holder.hold(holds.wish(PLAIN, "", tools.toolbox(raws(WEATHER))))
     courses = [course for room in (100, 50) if (course := holder.course(hold, [], "low", room)) is not None]
     assert [course.budget for course in courses] == [50, 25]
     assert holder.phases(courses[0].boundless) is holder.phases(courses[1].boundless)
@@ -503,8 +504,18 @@ def test_as_many_tools_as_are_read_can_be_offered() -> None:
         for n in range(tools.MOST_TOOLS)
     ]
     holder = Holding(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
-    hold = holder.hold(holding.wish(PLAIN, "", tools.toolbox(raws(*told))))
+    hold = holder.hold(holds.wish(PLAIN, "", tools.toolbox(raws(*told))))
     assert (len(hold.loose), len(hold.triggers)) == (tools.MOST_TOOLS, 1)
     with pytest.raises(InvalidRequest, match="What is in `tools` cannot be held") as refused:
-        holder.hold(holding.wish(PLAIN, "", tools.toolbox(raws(*({**tool, "strict": True} for tool in told)))))
+        holder.hold(holds.wish(PLAIN, "", tools.toolbox(raws(*({**tool, "strict": True} for tool in told)))))
     assert refused.value.param == "tools"
+
+
+def test_answers_are_compiled_anew_when_all_take_too_much_memory() -> None:
+    holder = Holding(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
+    schemas = [encode(enum=[f"{n}{'x' * 40_000}"]) for n in range(20)]
+    asked = [holds.wish(SchemaFormat("long", Raw(schema)), "", tools.toolbox([])) for schema in schemas]
+    sizes = [holder.hold(each).size for each in asked]
+    kept = [size for each, size in zip(asked, sizes, strict=True) if holder.hold.known(each) is not None]
+    assert kept == sizes[-len(kept) :]
+    assert 0.8 * holding.MOST_COMPILED < sum(kept) < holding.MOST_COMPILED

@@ -71,7 +71,8 @@ DRAWN = {
     "engine.quoting": "constraint lark",
     "engine.writers": "json_schema lark quoting",
     "engine.forms": "constraint dialect json_schema lark writers",
-    "engine.grammar": "constraint json_faults json_grammar json_schema model vocabulary",
+    "engine.memory": "",
+    "engine.grammar": "constraint json_faults json_grammar json_schema json_values memory model vocabulary",
     "engine.markers": "model vocabulary",
     "engine.naming": "markers objects scanner utterance",
     "engine.holds": "grammar",
@@ -117,12 +118,12 @@ DRAWN = {
     "server.history": "engine hosted reading",
     "server.prompt": "engine engine.template errors formats history reading schema tools truncation",
     "server.offers": "cues engine errors fields reading schema toolset",
-    "server.memory": "",
     "server.argument_schemas": "engine engine.json_schema offers",
     "server.holding": (
-        "argument_schemas engine engine.dialect engine.forms engine.grammar engine.json_faults effort errors formats "
-        "memory offers tools"
+        "argument_schemas engine engine.dialect engine.forms engine.grammar engine.json_faults engine.memory effort "
+        "errors holds offers"
     ),
+    "server.holds": "engine engine.grammar formats offers tools",
     "server.truncation": "engine",
     "server.compaction": "engine errors events schema summary truncation",
     "server.chat_schema": "fields formats schema",
@@ -155,7 +156,7 @@ DRAWN = {
     "server.gate": "errors",
     "server.routes": "errors",
     "server.models": (
-        "engine engine.file_facts engine.template errors exchange formats holding memory tools truncation"
+        "engine engine.file_facts engine.memory engine.template errors exchange formats holding holds tools truncation"
     ),
     "server.generation": (
         "engine answer archive conversation_store cues database entries errors events pulse replay store stream"
@@ -170,7 +171,7 @@ DRAWN = {
     "server.references": "archive errors items reading schema",
     "server.responses": (
         "answer archive bodies config conversations engine entries errors events exchange extensions fields follow "
-        "formats generation generations holding interpreter items models prompt references schema sse tools"
+        "formats generation generations holds interpreter items models prompt references schema sse tools"
     ),
     "server.tokens": "exchange responses",
     "server.compact": "compaction errors events exchange generations models responses",
