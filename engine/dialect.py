@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from engine.objects import Offered, Read, bare_objects, telling
+from engine.objects import Offered, Read, bare_objects, begins_bare, telling
 from engine.prose import Prose
 from engine.scanner import Reading, Scanner
 from engine.utterance import CallBegun, CallEnded, Reasoned, Said, Utterance, merged
@@ -206,12 +206,9 @@ class Parser:
         if not (self._offered and self._dialect.bare and self._bare):
             return
         scanner = self._scanner
-        place = scanner.mark()
-        yield from scanner.space()
-        if (yield from scanner.peek()) != "{":
-            scanner.rewind(place)  # a marker may begin with it
+        if not (yield from begins_bare(scanner)):  # a marker may begin with white space, or with a bracket
             return
-        scanner.since(place)
+        yield from scanner.space()
         if (yield from bare_objects(scanner, self._offered)):
             prose.cut()
             prose.anew()

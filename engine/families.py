@@ -29,6 +29,7 @@ from engine.json_families import (
     SOLAR,
     TOOL_CALLS,
     TOOL_CALLS_LIST,
+    XLAM,
 )
 from engine.python_families import LFM, LFM_2_5, LIST, OLMO
 from engine.tagged_families import CODER, DSML, DSML_4, GLM, HUNYUAN, KIMI_3, MINICPM, MINIMAX, MINIMAX_3, MUSE, SEED
@@ -104,6 +105,7 @@ _FAMILIES = (
     GIGACHAT,
     GIGACHAT_3,
     GRANITE,
+    XLAM,
     HERMES,
     LLAMA,
 )

@@ -71,7 +71,7 @@ def resumed(dialect: Dialect, functions: Sequence[Function], notation: Notation,
 
 def _ways(dialect: Dialect, functions: Sequence[Function], rules: Rules, most: int, unmarked: bool) -> Iterator[str]:
     """Calls, in each form that any of the functions has. `unmarked`: whether the marker may be left out."""
-    for calls in _calls(dialect, functions, rules):
+    for calls in _calls(dialect, functions, rules, unmarked):
         begin = rules.phrase(calls.form.begin)
         if calls.form.unmarked and unmarked:
             begin = f"({begin})?"
@@ -153,9 +153,10 @@ def beginning(dialect: Dialect, function: Function, notation: Notation) -> str |
 _UNMARKED_FORM = Form(OBJECT, ())
 
 
-def _calls(dialect: Dialect, functions: Sequence[Function], rules: Rules) -> list[_Calls]:
-    """In the family's form, and in the generic one where that must be and can be."""
-    calls, rest = _written(dialect.form, functions, rules)
+def _calls(dialect: Dialect, functions: Sequence[Function], rules: Rules, unmarked: bool) -> list[_Calls]:
+    """In the family's form, and in the generic one where that must be and can be. `unmarked`: see `_ways`."""
+    form = dialect.form if dialect.form.markers or unmarked else GENERIC_FORM
+    calls, rest = _written(form, functions, rules)
     return calls if dialect.channels else [*calls, *_written(GENERIC_FORM, rest, rules)[0]]
 
 

@@ -178,6 +178,12 @@ GIGACHAT_3 = Dialect(
     ),
 )
 GRANITE = Dialect("granite", ("<|tool_call|>",), (Block("<|tool_call|>", objects),), form=_objects("<|tool_call|>"))
+XLAM = Dialect(
+    "xlam",
+    ('[{"name": "tool_call_name"',),
+    bare=True,
+    form=Form(OBJECT, (), "[~", "~,~", "~]", any_name=True),
+)
 LLAMA = Dialect(
     "llama",
     ("ipython", '"parameters"'),

@@ -19,7 +19,7 @@ class Naming:
         """`again`: whether a call came before."""
         self._utf8 = _UTF8(errors="replace")
         self._scanner = Scanner({})
-        self._reading = self._read(names, BETWEEN if again else "")
+        self._reading = self._read(names, again)
         self.over = False
         """Whether no call comes."""
 
@@ -47,6 +47,6 @@ class Naming:
         self._utf8.reset()
         return _MARK
 
-    def _read(self, names: Container[str], between: str) -> Reading[None]:
-        yield from self._scanner.pass_over(between)
-        yield from bare_objects(self._scanner, names)
+    def _read(self, names: Container[str], again: bool) -> Reading[None]:
+        yield from self._scanner.pass_over(BETWEEN if again else "")
+        yield from bare_objects(self._scanner, names, again)

@@ -30,16 +30,36 @@ def objects(scanner: Scanner, offered: Offered) -> Reading[None]:
         yield from _object(scanner, NAMES, bool)
 
 
-def bare_objects(scanner: Scanner, offered: Container[str]) -> Reading[bool]:
+def bare_objects(scanner: Scanner, offered: Container[str], again: bool = False) -> Reading[bool]:
     """The same where nothing else marks a call: what doesn't begin like one of a function on offer is text. `naming`
-    goes along, to hold a call as soon as it is seen here. Return True if there was a call."""
-    called = False
+    goes along, to hold a call as soon as it is seen here. Return True if there was a call. `again`: True if one came
+    before: no list begins."""
+    place = scanner.mark()
+    listed = not again and (yield from scanner.passes("["))
+    yield from scanner.space()
+    lead, called = scanner.since(place), False
     while (yield from scanner.peek()) == "{":
         if not (yield from _object(scanner, NAMES, offered.__contains__, (*NAMES, *BEFORE_NAMES))):
+            written = scanner.found.pop()
+            assert isinstance(written, Said), "it is no call"
+            scanner.found.append(Said(written.text if called else lead + written.text))
             return called
         called = True
         yield from scanner.pass_over(BETWEEN)
+    if listed:
+        yield from scanner.passes("]")
     return called
+
+
+def begins_bare(scanner: Scanner) -> Reading[bool]:
+    """True if an object comes next, or a list of them. Nothing is passed over."""
+    place = scanner.mark()
+    yield from scanner.space()
+    if (yield from scanner.passes("[")):
+        yield from scanner.space()
+    begins = (yield from scanner.peek()) == "{"
+    scanner.rewind(place)
+    return begins
 
 
 def keyed_objects(scanner: Scanner, offered: Offered) -> Reading[None]:

@@ -63,7 +63,8 @@ class Form(Struct, frozen=True):
     call: str
     """With `$name`, once or more, and `$arguments`; `$id`, `$number` and `$place` are made up by the model."""
     markers: tuple[str, ...]
-    """Those by which one sees that calls have begun; with `$name`, one for each function."""
+    """Those by which one sees that calls have begun; with `$name`, one for each function. A form without any is used
+    where nothing but calls may come."""
     begin: str = ""
     """Before the first of several calls."""
     between: str | None = "~"

@@ -200,6 +200,12 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
     "prose between the markers": (HERMES, "<tool_call>None.</tool_call>", [Said("None.")]),
     "bare": (GENERIC, f"\n{JSON}", CIVET),
     "bare, several": (GENERIC, f"{JSON}; {JSON}", [*CIVET, *CIVET]),
+    "bare, in a list": (GENERIC, f"\n[ {JSON},\n {JSON}]\nSo.", [*CIVET, *CIVET, Said("So.")]),
+    "bare, in a list, but no call": (GENERIC, f"[ {{}}, {JSON}]", [Said(f"[ {{}}, {JSON}]")]),
+    "a list of something else": (GENERIC, "\n[1] [{}]", [Said("\n[1] [{}]")]),
+    "a marker that begins as a list does": (
+        with_generic(named("mistral-list")), f"\n[TOOL_CALLS][{JSON}]", CIVET,
+    ),
     "bare, behind a thought": (
         replace(GENERIC, thinks=(THINK,)),
         f"<think>So.</think>\n\n{JSON} Done.",

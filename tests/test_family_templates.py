@@ -84,6 +84,13 @@ FAMILIES = {
         "<function_calls>" + PYTHON_CALLS % r"\n" + "</function_calls>",
         """<function_calls>civet(at="gnu {1}, 'é'", n=3, m={"k": [true, "p"]})\ndugong()</function_calls>""",
     ),
+    "xlam": (
+        """{# [{"name": "tool_call_name", "arguments": {"arg1": "value1"}}] #}{{ calls|tojson }}""",
+        (
+            """[{"name": "civet", "arguments": {"at": "gnu {1}, 'é'", "n": 3, "m": {"k": [true, "p"]}}}, """
+            """{"name": "dugong", "arguments": {}}]"""
+        ),
+    ),
 }
 """By the family's name: how its template writes calls, and what that is for `CALLS`."""
 FRAME = (

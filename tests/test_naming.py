@@ -76,7 +76,7 @@ HELD = {
 
 
 Part: TypeAlias = str | bytes | int
-BRACES: list[Part] = ["{", "\n {", "\u2003{", ";{"]
+BRACES: list[Part] = ["{", "\n {", "\u2003{", ";{", "[{", " [\n{", ", {", "[[{"]
 BEFORE: list[Part] = [
     ",", " ", "\t", '"type": "function",', '"id": null ,', '"id": [1, {"name": "add"}],', '"type": {}, ',
     '"id": "' + "x" * 300 + '",',
@@ -182,6 +182,9 @@ def test_what_is_read_as_a_call_is_held_from_its_name_to_its_end(
         ('{"name": "add"', "add"),
         ('{"name": "a\\u0064d"', "add"),
         ('{"na\\u006de": "add"', "add"),
+        ('[{"name": "add"', "add"),
+        (' [ {"name": "add"', "add"),
+        ('[[{"name": "add"', None),
         ('{"name": "ad', None),
         ('{"name": "addi"', None),
         ('{"name": "addison"', "addison"),
