@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from engine.dialect import Block, Dialect
-from engine.objects import keyed_objects, named, objects
+from engine.objects import Offered, keyed_objects, named, objects
+from engine.scanner import Reading, Scanner
 from engine.writers import OBJECT, Form
 
 
@@ -27,6 +28,20 @@ def _deepseek(head: Sequence[str]) -> str:
     """`function<sep>name` and a fence of Markdown; later `name<sep>`."""
     name = head[1] if len(head) > 1 and head[0].strip() == "function" else head[0]
     return name.strip().partition("\n")[0].strip()
+
+
+def _first_line(head: Sequence[str]) -> str:
+    """Of `name`, a line break and the beginning of a fence."""
+    return head[0].strip().partition("\n")[0].strip()
+
+
+def _fenced(scanner: Scanner, offered: Offered) -> Reading[None]:
+    """`name` and a fence of Markdown; or an object: behind the same marker as in the generic form."""
+    yield from scanner.space()
+    is_object = (yield from scanner.peek()) == "{"
+    yield from (objects if is_object else named((), _first_line, ("</tool_call>",)))(scanner, offered)
+    yield from scanner.space()
+    yield from scanner.passes("```")
 
 
 def _objects(begin: str, end: str = "", call: str = OBJECT) -> Form:
@@ -136,6 +151,18 @@ TOOL_CALLS_LIST = replace(
     name="tool-calls-list",
     signs=("<tool_calls>[",),
     form=_objects("<tool_calls>", "</tool_calls>"),
+)
+HUNYUAN_DENSE = Dialect(
+    "hunyuan-dense",
+    ("<tool_calls>", "<tool_call>", "```json"),
+    (Block("<tool_call>", _fenced),),
+    ("<tool_calls>", "</tool_call>", "</tool_calls>"),
+    form=Form(
+        "<tool_call>$name\n```json\n$arguments\n```</tool_call>",
+        ("<tool_calls>", "<tool_call>"),
+        "<tool_calls>~",
+        end="~</tool_calls>",
+    ),
 )
 FUNCTOOLS = Dialect(
     "functools",

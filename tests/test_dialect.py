@@ -282,6 +282,14 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
     "JSON where keys and values are usual": (named("glm"), f"<tool_call>civet\n{LONG}\n</tool_call>", CIVET),
     "JSON where Python is usual": (named("lfm"), f"<|tool_call_start|>[civet({LONG}), civet({LONG})]", CIVET * 2),
     "JSON where Gemma's own is usual": (named("gemma"), f"<|tool_call>call:civet{LONG}<tool_call|>", CIVET),
+    "in a fence": (
+        named("hunyuan-dense"),
+        f"Now.\n<tool_calls>\n<tool_call>civet\n```json\n{LONG}\n```\n</tool_call>\n</tool_calls>",
+        [Said("Now."), *CIVET],
+    ),
+    "an object where a fence is usual": (
+        named("hunyuan-dense"), f"<tool_calls><tool_call>\n{JSON}\n</tool_call></tool_calls>", CIVET,
+    ),
     "as Python": (
         named("lfm"),
         "<|tool_call_start|>[civet(at='it\\'s', n=[1, (None, True)], m=now), dugong()]<|tool_call_end|>So.",

@@ -91,6 +91,23 @@ FAMILIES = {
             """{"name": "dugong", "arguments": {}}]"""
         ),
     ),
+    "hunyuan-dense": (
+        (
+            "<tool_calls>{% for c in calls %}<tool_call>{{ c.name }}\n```json\n{{ c.arguments|tojson }}\n```"
+            "</tool_call>{{ '' if loop.last else '\n' }}{% endfor %}</tool_calls>"
+        ),
+        (
+            """<tool_calls><tool_call>civet\n```json\n{"at": "gnu {1}, 'é'", "n": 3, "m": {"k": [true, "p"]}}\n"""
+            """```</tool_call>\n<tool_call>dugong\n```json\n{}\n```</tool_call></tool_calls>"""
+        ),
+    ),
+    "tool-calls-list": (
+        "<tool_calls>[{% for c in calls %}{{ c|tojson }}{{ '' if loop.last else ', ' }}{% endfor %}]</tool_calls>",
+        (
+            """<tool_calls>[{"name": "civet", "arguments": {"at": "gnu {1}, 'é'", "n": 3, "m": {"k": [true, "p"]}}}, """
+            """{"name": "dugong", "arguments": {}}]</tool_calls>"""
+        ),
+    ),
 }
 """By the family's name: how its template writes calls, and what that is for `CALLS`."""
 FRAME = (

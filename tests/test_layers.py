@@ -30,7 +30,7 @@ DRAWN = {
     "engine.gemma_writers": "declared json_schema lark parameter_writers writers",
     "engine.element_writers": "declared elements lark parameter_writers writers",
     "engine.tagged_families": "dialect element_writers elements objects parameter_writers parameters scanner writers",
-    "engine.json_families": "dialect objects writers",
+    "engine.json_families": "dialect objects scanner writers",
     "engine.python_families": "dialect parameter_writers parameters writers",
     "engine.families": "dialect gemma gemma_writers json_families python_families tagged_families wraps writers",
     "engine.manners": "messages",
