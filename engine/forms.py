@@ -109,6 +109,7 @@ def triggers(
                     # Where nothing stands around all of them, each call begins with the marker anew.
                     several = _several(calls, rules, most if form.begin else 1)
                     ways.append(_joined(rules.phrase(rest, _MADE_UP), several))
+        ways += [rules.phrase(form.none) for form in forms if ways and form.none and marker in form.markers]
         if ways:
             found.append((marker, rules.text(rules.one_of(ways))))
     return found

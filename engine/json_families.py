@@ -204,6 +204,15 @@ GIGACHAT_3 = Dialect(
         any_name=True,
     ),
 )
+_NO_FUNCTION = ' {"name": "no_function", "arguments": {}}'
+GRANITE_20B = Dialect(
+    "granite-20b",
+    ("<function_call>",),
+    (Block("<function_call>", objects),),
+    (f"<function_call>{_NO_FUNCTION}",),
+    form=Form(f"<function_call>~{OBJECT}", ("<function_call>",), any_name=True, none=_NO_FUNCTION),
+)
+"""Its template asks for `no_function` where none fits."""
 GRANITE = Dialect("granite", ("<|tool_call|>",), (Block("<|tool_call|>", objects),), form=_objects("<|tool_call|>"))
 XLAM = Dialect(
     "xlam",

@@ -77,6 +77,8 @@ class Form(Struct, frozen=True):
     others: tuple[str, ...] = ()
     """Phrases up to the name with which a call is begun too, though not where it has to be one: each with a marker, up
     to its first part."""
+    none: str = ""
+    """What may follow a marker in place of calls, where a family has words for no call."""
     answer: str = "$answer"
     """How an answer is written that is no call."""
     write: Write = json_arguments

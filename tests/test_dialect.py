@@ -282,6 +282,9 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
     "JSON where keys and values are usual": (named("glm"), f"<tool_call>civet\n{LONG}\n</tool_call>", CIVET),
     "JSON where Python is usual": (named("lfm"), f"<|tool_call_start|>[civet({LONG}), civet({LONG})]", CIVET * 2),
     "JSON where Gemma's own is usual": (named("gemma"), f"<|tool_call>call:civet{LONG}<tool_call|>", CIVET),
+    "words for no call": (
+        named("granite-20b"), 'So.<function_call> {"name": "no_function", "arguments": {}}', [Said("So.")],
+    ),
     "in a fence": (
         named("hunyuan-dense"),
         f"Now.\n<tool_calls>\n<tool_call>civet\n```json\n{LONG}\n```\n</tool_call>\n</tool_calls>",

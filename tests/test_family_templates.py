@@ -67,6 +67,8 @@ PYTHON_CALLS = (
     "{%% for c in calls %%}{{ c.name }}({%% for k, v in c.arguments.items() %%}{{ k }}={{ v|tojson }}"
     "{{ '' if loop.last else ', ' }}{%% endfor %%}){{ '' if loop.last else '%s' }}{%% endfor %%}"
 )
+ARGUMENTS = """{"at": "gnu {1}, 'é'", "n": 3, "m": {"k": [true, "p"]}}"""
+CIVET, DUGONG = f'{{"name": "civet", "arguments": {ARGUMENTS}}}', '{"name": "dugong", "arguments": {}}'
 FAMILIES = {
     "function-gemma": (
         GEMMA_VALUE + "{% for c in calls %}<start_function_call>call:{{ c.name }}{{ value(c.arguments) }}"
@@ -86,10 +88,7 @@ FAMILIES = {
     ),
     "xlam": (
         """{# [{"name": "tool_call_name", "arguments": {"arg1": "value1"}}] #}{{ calls|tojson }}""",
-        (
-            """[{"name": "civet", "arguments": {"at": "gnu {1}, 'é'", "n": 3, "m": {"k": [true, "p"]}}}, """
-            """{"name": "dugong", "arguments": {}}]"""
-        ),
+        f"[{CIVET}, {DUGONG}]",
     ),
     "hunyuan-dense": (
         (
@@ -97,16 +96,17 @@ FAMILIES = {
             "</tool_call>{{ '' if loop.last else '\n' }}{% endfor %}</tool_calls>"
         ),
         (
-            """<tool_calls><tool_call>civet\n```json\n{"at": "gnu {1}, 'é'", "n": 3, "m": {"k": [true, "p"]}}\n"""
-            """```</tool_call>\n<tool_call>dugong\n```json\n{}\n```</tool_call></tool_calls>"""
+            f"<tool_calls><tool_call>civet\n```json\n{ARGUMENTS}\n```</tool_call>\n"
+            "<tool_call>dugong\n```json\n{}\n```</tool_call></tool_calls>"
         ),
     ),
     "tool-calls-list": (
         "<tool_calls>[{% for c in calls %}{{ c|tojson }}{{ '' if loop.last else ', ' }}{% endfor %}]</tool_calls>",
-        (
-            """<tool_calls>[{"name": "civet", "arguments": {"at": "gnu {1}, 'é'", "n": 3, "m": {"k": [true, "p"]}}}, """
-            """{"name": "dugong", "arguments": {}}]</tool_calls>"""
-        ),
+        f"<tool_calls>[{CIVET}, {DUGONG}]</tool_calls>",
+    ),
+    "granite-20b": (
+        "{% for c in calls %}<function_call> {{ c|tojson }}{% endfor %}",
+        f"<function_call> {CIVET}<function_call> {DUGONG}",
     ),
 }
 """By the family's name: how its template writes calls, and what that is for `CALLS`."""
@@ -116,7 +116,7 @@ FRAME = (
     "{%% else %%}[{{ m.role[0]|upper }}]{{ m.content }}{%% endif %%}{%% endfor %%}[A]"
 )
 CALLS = (
-    Call("call_1", "civet", json.dumps({"at": "gnu {1}, 'é'", "n": 3, "m": {"k": [True, "p"]}})),
+    Call("call_1", "civet", ARGUMENTS),
     Call("call_2", "dugong", "{}"),
 )
 SCHEMAS: dict[str, Any] = {

@@ -260,8 +260,20 @@ def test_a_call_that_has_begun_goes_on_as_one_on_offer(dialect: Dialect, control
             tokens = walk(grammars.lark(lark).start(), vocabulary, random, bias)
             if tokens is not None:
                 ended.add(form.call)
-                held(calls(read(dialect, vocabulary, [*begun, *tokens])), names, written(vocabulary, tokens))
+                text = written(vocabulary, tokens)
+                if not (form.none and text.startswith(form.none)):
+                    held(calls(read(dialect, vocabulary, [*begun, *tokens])), names, text)
     assert ended == tried
+
+
+def test_words_for_no_call_may_follow_the_marker_and_are_no_call() -> None:
+    (dialect,) = (dialect for dialect in DIALECTS if dialect.name == "granite-20b")
+    vocabulary, grammars = room_of(dialect, True)
+    (rest,) = (rest for marker, rest in triggers(dialect, functions(["now"]), grammars) if marker == "<function_call>")
+    assert takes(grammars.lark(rest), vocabulary, ' {"name": "no_function", "arguments": {}}')
+    assert not takes(grammars.lark(rest), vocabulary, ' {"name": "none", "arguments": {}}')
+    demanded = answer(dialect, functions(["now"]), grammars)
+    assert not takes(grammars.lark(demanded), vocabulary, f"<function_call>{dialect.form.none}")
 
 
 FORMAT: dict[str, Any] = {
