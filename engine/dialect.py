@@ -230,7 +230,10 @@ class Parser:
         """Messages, each with a header that says to whom it goes, or on which channel."""
         scanner = self._scanner
         while True:
-            header, marker = yield from scanner.collect(("<|message|>",))
+            header, marker = yield from scanner.collect(_HEADER)
+            while marker in _HEADER[1:]:
+                more, marker = yield from scanner.collect(_HEADER)
+                header = f"{header} {more}"
             if not marker:
                 return
             called = _ADDRESSED.search(header)
@@ -250,4 +253,6 @@ class Parser:
 
 
 _ADDRESSED = re.compile(r"to=(?:functions\.)?([\w.-]+)")
+_HEADER = ("<|message|>", "<|channel|>", "<|constrain|>")
+"""The end of a header, and markers between its words."""
 _ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>")

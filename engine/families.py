@@ -56,7 +56,8 @@ HARMONY = Dialect(
     channels=True,
     thinks=(Think("<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),),
     form=Form(
-        "<|channel|>commentary to=$place$name <|constrain|>json<|message|>$arguments<|call|>",
+        "<|channel|>commentary to=$place$name"
+        "«<|channel|>commentary»« «<|constrain|>»json»<|message|>$arguments<|call|>",
         ("<|channel|>commentary to=",),
         others=("<|channel|>analysis to=$place", "<|start|>assistant to=$place"),
         between=None,

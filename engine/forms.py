@@ -75,7 +75,9 @@ def _ways(dialect: Dialect, functions: Sequence[Function], rules: Rules, most: i
         begin = rules.phrase(calls.form.begin)
         if calls.form.unmarked and unmarked:
             begin = f"({begin})?"
-        opening = rules.phrase(calls.opening.removeprefix(dialect.begun), _MADE_UP)
+        others = [phrase for phrase in calls.form.others if phrase.startswith(dialect.begun)]
+        openings = [phrase.removeprefix(dialect.begun) for phrase in (calls.opening, *others)]
+        opening = rules.one_of([rules.phrase(phrase, _MADE_UP) for phrase in openings])
         yield _joined(begin, opening, _several(calls, rules, most))
 
 

@@ -30,6 +30,10 @@ def _deepseek(head: Sequence[str]) -> str:
     return name.strip().partition("\n")[0].strip()
 
 
+_KNOWN = OBJECT.replace("$arguments", '$arguments«,~"id":~"$id"»')
+"""With an id, as templates write it that want one for the output."""
+
+
 def _first_line(head: Sequence[str]) -> str:
     """Of `name`, a line break and the beginning of a fence."""
     return head[0].strip().partition("\n")[0].strip()
@@ -103,7 +107,7 @@ MISTRAL_LIST = Dialect(
     "mistral-list",
     ("[TOOL_CALLS]",),
     (Block("[TOOL_CALLS]", objects),),
-    form=_objects("[TOOL_CALLS]"),
+    form=_objects("[TOOL_CALLS]", call=_KNOWN),
     interrupts=False,
 )
 FUNCTIONARY = Dialect(
@@ -150,7 +154,7 @@ TOOL_CALLS_LIST = replace(
     TOOL_CALLS,
     name="tool-calls-list",
     signs=("<tool_calls>[",),
-    form=_objects("<tool_calls>", "</tool_calls>"),
+    form=_objects("<tool_calls>", "</tool_calls>", _KNOWN),
 )
 HUNYUAN_DENSE = Dialect(
     "hunyuan-dense",

@@ -1,7 +1,7 @@
 """A grammar in Lark, as it is put together: rules that get names, each once. Pure.
 
-What a family writes around a call's parts is told in phrases: `$word` stands for a part, and `~` for white space that
-may be left out.
+What a family writes around a call's parts is told in phrases: `$word` stands for a part, `~` for white space that may
+be left out, and `«...»` for anything that may.
 """
 
 import json
@@ -20,7 +20,8 @@ class Notation(Protocol):
     def literal(self, text: str) -> str: ...
 
 
-_PARTS = re.compile(r"(\$[a-z]+|~)")
+_PARTS = re.compile(r"(\$[a-z]+|[~«»])")
+_OPTIONAL = {"«": "(", "»": ")?"}
 _SPACE = r"( |\n {0,16}|\n\n)"
 
 
@@ -95,6 +96,8 @@ class Rules:
                 made.append(self.space())
             elif piece.startswith("$"):
                 made.append((parts or {})[piece[1:]])
+            elif piece in _OPTIONAL:
+                made.append(_OPTIONAL[piece])
             else:
                 made.append(self.literal(piece))
         return " ".join(made)

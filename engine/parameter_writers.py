@@ -111,7 +111,7 @@ def _as_python(schema: Schema) -> list[str]:
 
 
 _PYTHON_WORDS = {"boolean": ("True", "False"), "null": ("None",)}
-_PYTHON_TEXT = pattern(r"'([^'\\\n]|\\['\\n])*'")
+_PYTHON_TEXT = pattern(r"'([^'\\]|\\['\\n])*'")
 _SAYS_NO_MORE = frozenset(("type", "description", "title", "default", "examples"))
 
 

@@ -242,13 +242,14 @@ def guessed(text: str) -> Any:  # what JSON has
         msgspec.json.decode(text, type=msgspec.Raw)  # not as a value: JSON has numbers that Python has not
         return msgspec.Raw(text.strip().encode())
     if text.strip().startswith(_LITERAL):
-        for attempt in (text, text.replace("\n", "\\n")):  # quotes of Python's end with the line
+        for attempt in (text, text.translate(_LINE_ENDS)):  # quotes of Python's end with the line
             with suppress(ValueError, SyntaxError, RecursionError, MemoryError, TypeError), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about escapes that Python doesn't know
                 return _checked(ast.literal_eval(attempt.strip()))
     return text
 
 
+_LINE_ENDS = str.maketrans({"\n": "\\n", "\r": "\\r", "\0": "\\x00"})
 _LITERAL = tuple("\"'[{(-+.0123456789TFN")
 
 

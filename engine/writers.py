@@ -75,8 +75,8 @@ class Form(Struct, frozen=True):
     unmarked: bool = False
     """Whether `begin` may be left out where nothing but calls may come."""
     others: tuple[str, ...] = ()
-    """Phrases up to the name with which a call is begun too, though not where it has to be one: each with a marker, up
-    to its first part."""
+    """Phrases up to the name with which a call is begun too: each with a marker, up to its first part. Where a call is
+    demanded, only those that continue the prompt."""
     none: str = ""
     """What may follow a marker in place of calls, where a family has words for no call."""
     answer: str = "$answer"

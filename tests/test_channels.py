@@ -61,6 +61,8 @@ THOUGHT = "<|channel|>analysis<|message|>"
 ENDED = "<|end|><|start|>assistant"
 COMMENTARY = "<|channel|>commentary"
 CALLED = " <|constrain|>json<|message|>{"
+NAMED = ("eather", " <|channel|><|message|>")
+"""Behind a name, the kind of content may be left out, or the channel follow."""
 
 
 @pytest.mark.parametrize(
@@ -76,20 +78,25 @@ CALLED = " <|constrain|>json<|message|>{"
         (phases([], budget=20), f"{THOUGHT}So.<|end|>", ("<|start|>assistant", ALL)),
         (phases(FUNCTIONS, budget=20), f"{THOUGHT}So.<|end|><|start|>as", ("sistant", ALL)),
         # With functions, it may be a call too.
-        (phases(FUNCTIONS), f"{THOUGHT}So.", (f"{ENDED}<|channel|>", "cf")),
+        (phases(FUNCTIONS), f"{THOUGHT}So.", (ENDED, " <|channel|>")),
+        (phases(FUNCTIONS), f"{THOUGHT}So.{ENDED}<|channel|>", ("", "cf")),
         (phases(FUNCTIONS), f"{THOUGHT}So.{ENDED}<|channel|>c", ("ommentary to=", "fw")),
         (phases(FUNCTIONS), f"{THOUGHT}So.{ENDED}<|channel|>f", ("inal<|message|>", ALL)),
-        (phases(FUNCTIONS, budget=20), f"{THOUGHT}S{ENDED} to=w", ("eather <|constrain|>json<|message|>{", '\n "')),
+        (phases(FUNCTIONS, budget=20), f"{THOUGHT}S{ENDED} to=w", NAMED),
         # Or has to be one.
         (phases(FUNCTIONS, demanded=True), "<|channel|>", ("", "ac")),
         (phases(FUNCTIONS, demanded=True), f"{THOUGHT}So.", (f"{ENDED}", "\n <|channel|>")),
         (phases(FUNCTIONS, demanded=True), f"{THOUGHT}S{ENDED}<|channel|>", ("commentary to=", "fw")),
         (phases(FUNCTIONS, demanded=True, budget=0), "<|channel|>", ("commentary to=", "fw")),
         # With the namespace and without, in whichever order, and nowhere else
-        (phases(FUNCTIONS), f"{COMMENTARY} to=functions.w", (f"eather{CALLED}", '\n "')),
-        (phases(FUNCTIONS), f"{COMMENTARY} to=w", (f"eather{CALLED}", '\n "')),
-        (phases(FUNCTIONS), "<|channel|>analysis to=w", (f"eather{CALLED}", '\n "')),
-        (phases(FUNCTIONS), " to=w", (f"eather{CALLED}", '\n "')),
+        (phases(FUNCTIONS), f"{COMMENTARY} to=functions.w", NAMED),
+        (phases(FUNCTIONS), f"{COMMENTARY} to=w", NAMED),
+        (phases(FUNCTIONS), "<|channel|>analysis to=w", NAMED),
+        (phases(FUNCTIONS), " to=w", NAMED),
+        (phases(FUNCTIONS), f"{COMMENTARY} to=weather ", ("", "<|constrain|>j")),
+        (phases(FUNCTIONS), f"{COMMENTARY} to=weather <|constrain|>", ("json<|message|>{", '\n "')),
+        (phases(FUNCTIONS), f"{COMMENTARY} to=weather<|message|>", ("{", '\n "')),
+        (phases(FUNCTIONS), f" to=weather{COMMENTARY}", ("", " <|message|>")),
         (phases(FUNCTIONS), f"{COMMENTARY}<|message|>Now.<|end|><|start|>assistant to=", ("", "fw")),
         (phases(FUNCTIONS), "<|channel|>final<|message|>say(x, to=", ("", ALL)),
     ],
@@ -98,7 +105,10 @@ def test_what_follows(held: Phases, text: str, then: tuple[str, str]) -> None:
     assert goes_on(held, text) == then
 
 
-@pytest.mark.parametrize("to", [f"{COMMENTARY} to=weather", f"{COMMENTARY} to=functions.weather", " to=weather"])
+@pytest.mark.parametrize(
+    "to",
+    [f"{COMMENTARY} to=weather", f"{COMMENTARY} to=functions.weather", " to=weather", f" to=weather{COMMENTARY}"],
+)
 def test_what_is_held_is_what_is_read(to: str) -> None:
     text = f'{to}{CALLED}"city":"Oslo"}}'
     assert goes_on(phases(FUNCTIONS), text)[0] == "<|call|>"
