@@ -7,6 +7,7 @@ be left out, and `«...»` for anything that may.
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Protocol
 
 from engine.json_schema import JSON
@@ -116,6 +117,29 @@ class Rules:
             }
             rest = {begun: self.rule(here[begun] if required else f"{here[begun]} | {rest[begun]}") for begun in here}
         return rest[False]
+
+    def unordered(self, items: Sequence[tuple[str, bool]], between: str) -> str:
+        """As `row`, but in any order: there is a rule for each set of items, so only where these are few, and the
+        grammar is not large."""
+        if len(items) > MOST_UNORDERED or sum(map(len, self._names)) > LARGE:
+            return self.row(items, between)
+
+        @cache
+        def rest(left: frozenset[int]) -> str:
+            ways = [
+                " ".join(filter(None, [between if len(left) < len(items) else "", items[n][0], rest(left - {n})]))
+                for n in sorted(left)
+            ]
+            required = any(items[n][1] for n in left)
+            return self.rule(" | ".join(ways if required else [*ways, ""])) if left else ""
+
+        return rest(frozenset(range(len(items))))
+
+
+MOST_UNORDERED = 4
+"""Parameters of a function that may come in any order; with each more, their grammar doubles."""
+LARGE = 12_000
+"""Characters of a grammar; it may have five times as many."""
 
 
 def plain(text: str) -> str:

@@ -76,7 +76,7 @@ def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False) -> Write:
             return value and f"{rules.phrase(head, parts)} {value}"
 
         items = items_of(function.schema, item)
-        return f'"\\n" {json_arguments(function, rules)}' if items is None else rules.row(items, rules.space())
+        return f'"\\n" {json_arguments(function, rules)}' if items is None else rules.unordered(items, rules.space())
 
     return write
 
@@ -97,7 +97,7 @@ def pythonic_arguments(function: Function, rules: Rules) -> str:
         return value and f"{plain(each.name + '=')} {value}"
 
     items = items_of(function.schema, item)
-    return json_arguments(function, rules) if items is None else rules.row(items, f'"," {rules.space()}')
+    return json_arguments(function, rules) if items is None else rules.unordered(items, f'"," {rules.space()}')
 
 
 def _as_python(schema: Schema) -> list[str]:

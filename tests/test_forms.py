@@ -20,6 +20,7 @@ from engine.declared import declared
 from engine.dialect import Dialect, Parser, Think
 from engine.families import DIALECTS, GENERIC, with_generic
 from engine.forms import answer, beginning, openings, triggers
+from engine.grammar import MOST_CHARACTERS
 from engine.header import Entry, Header, Value
 from engine.json_schema import JSON
 from engine.scanner import marks
@@ -410,6 +411,43 @@ def test_a_text_that_is_declared_elsewhere_is_a_text() -> None:
     assert takes(grammars.lark(answer(dialect, [Function("f", schema)], grammars)), vocabulary, text)
     parser = Parser(dialect, {"f": declared(schema)})
     assert merged([*parser.feed(text), *parser.finish()])[1] == Arguments('{"unit": "2"}')
+
+
+ORDERS = {"abc": True, "cba": True, "ba": True, "b": True, "": False, "ac": False, "bab": False, "bb": False}
+"""Parameters as they come; of a, b and c only b must be there."""
+TAGGED = {"coder": "<parameter=$>\n1\n</parameter>\n", "lfm": "$=1,"}
+
+
+@pytest.mark.parametrize(("order", "taken"), ORDERS.items())
+@pytest.mark.parametrize("name", TAGGED)
+def test_parameters_may_come_in_any_order(name: str, order: str, taken: bool) -> None:
+    (dialect,) = (dialect for dialect in DIALECTS if dialect.name == name)
+    schema: JSON = {"type": "object", "properties": {key: {"type": "integer"} for key in "abc"}, "required": ["b"]}
+    form, arguments = dialect.form, "".join(TAGGED[name].replace("$", key) for key in order).rstrip(",\n")
+    call = f"{form.begin}{form.call}{form.end}".replace("$name", "f").replace("$arguments", arguments)
+    text = call.replace("~", "\n" if name == "coder" and order else "")
+    vocabulary, grammars = room(())
+    assert takes(grammars.lark(answer(dialect, [Function("f", schema)], grammars)), vocabulary, text) == taken
+
+
+@pytest.mark.parametrize(("keys", "taken"), [("abcd", True), ("abcde", False)])
+def test_many_parameters_come_in_the_order_of_the_schema(keys: str, taken: bool) -> None:
+    """The grammar of any order would be large."""
+    (dialect,) = (dialect for dialect in DIALECTS if dialect.name == "lfm")
+    schema: JSON = {"type": "object", "properties": {key: {"type": "integer"} for key in keys}}
+    vocabulary, grammars = room(())
+    grammar = grammars.lark(answer(dialect, [Function("f", schema)], grammars))
+    assert takes(grammar, vocabulary, "<|tool_call_start|>[f(a=1,b=1)]<|tool_call_end|>")
+    assert takes(grammar, vocabulary, "<|tool_call_start|>[f(b=1,a=1)]<|tool_call_end|>") == taken
+
+
+def test_grammars_of_many_functions_stay_small() -> None:
+    (dialect,) = (dialect for dialect in DIALECTS if dialect.name == "coder")
+    keys = [f"parameter_{n}" for n in range(4)]
+    many = [
+        Function(f"function_{n}", {"properties": {f"{key}_{n}": {"type": "string"} for key in keys}}) for n in range(60)
+    ]
+    assert len(answer(dialect, many, room(()).grammars)) < MOST_CHARACTERS
 
 
 OPTIONAL: dict[str, Any] = {
