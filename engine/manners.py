@@ -17,6 +17,8 @@ Turn: TypeAlias = dict[str, Any]
 """A message as templates see it; its values are what JSON has."""
 Clean: TypeAlias = Callable[[str], str]
 """What becomes of each text that people or models wrote, before the template sees it."""
+WriteCalls: TypeAlias = Callable[[Sequence[Call], Clean], str]
+"""Writes calls as a family does, markers and all; names and values are cleaned."""
 
 MOST_NESTED = 32
 """Levels of arguments that are handed on as objects; deeper ones as text."""
@@ -72,9 +74,15 @@ _SILENCE = " "
 """What somebody says who says nothing: some templates refuse an empty text."""
 
 
-def tell(messages: Sequence[Message], manners: Manners, clean: Clean = str) -> list[Turn]:
-    """The conversation as the template wants it. Nothing is left out, but for reasoning that it doesn't read."""
+def tell(
+    messages: Sequence[Message], manners: Manners, clean: Clean = str, write_calls: WriteCalls | None = None
+) -> list[Turn]:
+    """The conversation as the template wants it. Nothing is left out, but for reasoning that it doesn't read.
+
+    `write_calls`: for a template that reads no calls; without it they are in the form of `TOOLS_TOLD`."""
     if any(message.calls or message.role == "tool" for message in messages):
+        if manners.form is None and write_calls is not None:
+            messages, clean = [_written(message, write_calls, clean) for message in messages], str
         if manners.form is None:
             messages = [_told(message) for message in messages]
         else:
@@ -149,12 +157,19 @@ def _told(message: Message) -> Message:
     """Calls as the assistant's text, outputs as the user's."""
     if message.role == "tool":
         return Message("user", message.content)
-    texts = [message.content, *map(_call_told, message.calls)]
+    texts = [message.content, *map(generic_call, message.calls)]
     return replace(message, content="\n".join(filter(None, texts)), calls=()) if message.calls else message
 
 
-def _call_told(call: Call) -> str:
-    """As `TOOLS_TOLD` has it: a model writes the next call as it sees the last one, and is read in that form only."""
+def _written(message: Message, write_calls: WriteCalls, clean: Clean) -> Message:
+    """Clean a message, and put its calls behind its text."""
+    texts = [clean(message.content), write_calls(message.calls, clean) if message.calls else ""]
+    content = "\n".join(filter(None, texts))
+    return replace(message, content=content, reasoning=clean(message.reasoning), calls=())
+
+
+def generic_call(call: Call) -> str:
+    """As `TOOLS_TOLD` has it: a model writes the next call as it sees the last one."""
     arguments = call.arguments or "{}"
     try:
         msgspec.json.decode(arguments, type=dict[str, Any])
@@ -234,6 +249,10 @@ def _joined(*texts: str) -> str:
 def _turn(message: Message, manners: Manners, ids: Mapping[str, str], clean: Clean) -> Turn:
     turn: Turn = {"role": message.role, "content": clean(message.content)}
     form = manners.form
+
+    def arguments(call: Call) -> Any:
+        return as_object(call.arguments, clean) if form and form.mapping else clean(call.arguments)
+
     if message.reasoning and manners.reasoning:
         turn[manners.reasoning] = clean(message.reasoning)
     if message.calls and form is not None:
@@ -242,7 +261,7 @@ def _turn(message: Message, manners: Manners, ids: Mapping[str, str], clean: Cle
             {
                 "id": _id(call.id, form, ids, clean),
                 "type": "function",
-                "function": {"name": clean(call.name), "arguments": _arguments(call.arguments, form, clean)},
+                "function": {"name": clean(call.name), "arguments": arguments(call)},
             }
             for call in message.calls
         ]
@@ -255,12 +274,12 @@ def _id(id_: str, form: Form, ids: Mapping[str, str], clean: Clean) -> str:
     return ids[id_] if form.short_ids else clean(id_)
 
 
-def _arguments(arguments: str, form: Form, clean: Clean) -> Any:
-    """What is no object becomes the one argument `input`, as it is for tools that take a text."""
-    if not form.mapping:
-        return clean(arguments)
+def as_object(arguments: str, clean: Clean) -> dict[str, Any]:
+    """Return a call's arguments. Anything but an object becomes the one argument `input`, as for tools that take a
+    text."""
     try:
-        return _cleaned(msgspec.json.decode(arguments or "{}", type=dict[str, Any]), clean, MOST_NESTED)
+        decoded = msgspec.json.decode(arguments or "{}", type=dict[str, Any])
+        return {clean(key): _cleaned(value, clean, MOST_NESTED - 1) for key, value in decoded.items()}
     except (msgspec.DecodeError, RecursionError):
         return {"input": clean(arguments)}
 

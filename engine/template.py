@@ -26,6 +26,7 @@ from engine.manners import (
     Clean,
     Manners,
     Turn,
+    WriteCalls,
     effort_told,
     tell,
     tools_told,
@@ -34,6 +35,7 @@ from engine.manners import (
 )
 from engine.messages import Message, Tool
 from engine.objects import Offered
+from engine.past_calls import calls_writer
 from engine.rehearsal import learn
 from engine.scanner import marks
 from engine.vocabulary import Vocabulary
@@ -130,6 +132,10 @@ class ChatTemplate:
         """In which it calls functions: as its template tells it, or as we do."""
         return self.dialect if self.manners.tools else with_generic(self.dialect)
 
+    @cached_property
+    def _write_calls(self) -> WriteCalls | None:
+        return calls_writer(self.calling)
+
     def parser(self, prompt: Sequence[int], offered: Offered | None = None, bare: bool = True) -> Parser | None:
         """What takes an answer to `prompt` apart; None where it can be nothing but text. `offered`: the functions
         that it may call; `bare`: see Parser."""
@@ -188,7 +194,8 @@ class ChatTemplate:
             functions = {"tools": tools_told(tools, clean)} if tools else {}
             more = variables_told(variables, clean)
         thinking = effort_told(effort, self.manners.efforts) if effort else {}
-        return self._render(tell(messages, self.manners, clean), **{**thinking, **more, **functions})
+        turns = tell(messages, self.manners, clean, self._write_calls)
+        return self._render(turns, **{**thinking, **more, **functions})
 
     def _break(self, text: str, mark: str) -> str:
         # Over and over: breaking one name may leave another (`<s<s>>`), but each turn puts in one mark more.

@@ -34,6 +34,7 @@ DRAWN = {
     "engine.python_families": "dialect parameter_writers parameters writers",
     "engine.families": "dialect gemma gemma_writers json_families python_families tagged_families wraps writers",
     "engine.manners": "messages",
+    "engine.past_calls": "dialect manners messages parameter_writers writers",
     "engine.rehearsal": "manners messages",
     "engine.constraint": "model",
     "engine.pieces": "constraint",
@@ -57,7 +58,9 @@ DRAWN = {
     "engine.spellings": "",
     "engine.vocabulary": "alphabet header spellings",
     "engine.jinja": "",
-    "engine.template": ("chat_templates dialect families jinja manners messages objects rehearsal scanner vocabulary"),
+    "engine.template": (
+        "chat_templates dialect families jinja manners messages objects past_calls rehearsal scanner vocabulary"
+    ),
     "engine.json_values": "",
     "engine.json_formats": "json_values",
     "engine.json_unions": "json_values",
@@ -253,6 +256,7 @@ ALONE = {
 
 PURE = {
     "engine.declared",
+    "engine.past_calls",
     "engine.prose",
     "engine.wraps",
     "engine.dialect",
