@@ -51,10 +51,11 @@ def _parts(
 
 
 def _spaced(phrase: str) -> str:
-    """A phrase without its optional parts, and with the white space that is usual."""
+    """Return a phrase without its optional parts, and with the white space that is usual: line breaks between tags as
+    in XML, none between control tokens."""
     phrase = re.sub(r"«[^«»]*»", "", phrase)
     phrase = re.sub(r"(?<=[:,;])~", " ", phrase)
-    return re.sub(r"(?<=>)~(?=<)", "\n", phrase).replace("~", "")
+    return re.sub(r"(?<=[^|｜]>)~(?=<)", "\n", phrase).replace("~", "")
 
 
 def _as_json(values: dict[str, Any]) -> str:

@@ -133,7 +133,8 @@ class ChatTemplate:
         return self.dialect if self.manners.tools else with_generic(self.dialect)
 
     @cached_property
-    def _write_calls(self) -> WriteCalls | None:
+    def write_calls(self) -> WriteCalls | None:
+        """Writes past calls for a template that has no place for them."""
         return calls_writer(self.calling)
 
     def parser(self, prompt: Sequence[int], offered: Offered | None = None, bare: bool = True) -> Parser | None:
@@ -194,7 +195,7 @@ class ChatTemplate:
             functions = {"tools": tools_told(tools, clean)} if tools else {}
             more = variables_told(variables, clean)
         thinking = effort_told(effort, self.manners.efforts) if effort else {}
-        turns = tell(messages, self.manners, clean, self._write_calls)
+        turns = tell(messages, self.manners, clean, self.write_calls)
         return self._render(turns, **{**thinking, **more, **functions})
 
     def _break(self, text: str, mark: str) -> str:
