@@ -36,7 +36,7 @@ class Form(Struct, frozen=True):
     empty: str | None
     """What stands for the text of a message that has only calls."""
     short_ids: bool
-    """Whether a call's id must have nine letters or digits (Mistral), else it is as it came."""
+    """True if a call's id must have nine letters or digits, or at least nine (Mistral); else it is as it came."""
 
 
 class Manners(Struct, frozen=True):

@@ -305,6 +305,25 @@ def test_template_that_would_drop_a_word_is_told_it_elsewhere(source: str, messa
     assert [word for word in words if word not in text] == []
 
 
+COUNTING = (
+    "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ check(c.id) }}[{{ c.id }}]{{ c.function|tojson }}"
+    "{% endfor %}{% if m.role == 'tool' %}{{ check(m.tool_call_id) }}[{{ m.tool_call_id }}]{% endif %}{{ m.content }}"
+    "{% endfor %}"
+)
+CHECK = "{%% macro check(id) %%}{%% if id|length %s 9 %%}{{ raise_exception('id') }}{%% endif %%}{%% endmacro %%}"
+TOOL_CALLS_SIGN = "{# <tool_call> #}"
+
+
+@pytest.mark.parametrize(
+    ("refused", "written"), [("!=", "000000002"), ("<", "000000002"), (">", "000000002"), ("==", "c")]
+)
+def test_id_of_a_call_is_as_long_as_a_template_wants_it(refused: str, written: str) -> None:
+    """Mistral's templates want nine characters, or nine at least; clients make up any."""
+    template = compiled(TOOL_CALLS_SIGN + CHECK % refused + COUNTING)
+    messages = [ASK, Message("assistant", "", calls=(Call("c", "f", "{}"),)), Message("tool", "1", call_id="c")]
+    assert rendered(template, messages) == f'Q[{written}]{{"name": "f", "arguments": {{}}}}[{written}]1'
+
+
 PARTICULAR = (
     "{% if reasoning_effort not in ['high', 'low'] %}{{ raise_exception('no') }}{% endif %}{{ reasoning_effort }}"
 )
