@@ -1,12 +1,16 @@
 """What a template reads: no file says it, so it is shown some conversations once, and what it writes tells. Pure."""
 
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from typing import Any, Protocol, TypeAlias
 
 from msgspec.structs import replace
 
+from engine.declared import UNDECLARED
+from engine.dialect import Dialect, Parser
 from engine.manners import EFFORT_WORDS, Form, Manners, Turn, effort_told, tell, tools_told
 from engine.messages import Call, Message, Tool
+from engine.utterance import Arguments, CallBegun
 
 
 class Render(Protocol):
@@ -54,6 +58,24 @@ def learn(render: Render) -> Manners:
         efforts=_efforts(render),
     )
     return _with_reasoning(_with_calls(found, reads), reads)
+
+
+def reads_back(render: Render, manners: Manners, dialect: Dialect) -> bool:
+    """True if the dialect finds the call that the template writes. If it writes none, its signs have to do."""
+    if manners.form is None:
+        return bool(dialect.signs)
+    text = render(tell((_ASK, Message("assistant", "", calls=(_CALL,)), _OUTPUT), manners)) or ""
+    text, before = text.partition(_OUTPUT.content)[0], render(tell((_ASK,), manners)) or ""
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, before, strict=False)))
+    answer = text[shared:]  # a marker may have begun before
+    return any(_finds(dialect, each) for each in (text.partition(_ASK.content)[2], answer))
+
+
+def _finds(dialect: Dialect, text: str) -> bool:
+    parser = Parser(dialect, {_CALL.name: UNDECLARED})
+    found = [*parser.feed(text), *parser.finish()]
+    arguments = "".join(each.text for each in found if isinstance(each, Arguments))
+    return CallBegun(_CALL.name) in found and f"{_CALL.name}s" in arguments
 
 
 def _heeds_effort(render: Render) -> bool:

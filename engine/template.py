@@ -36,7 +36,7 @@ from engine.manners import (
 from engine.messages import Message, Tool
 from engine.objects import Offered
 from engine.past_calls import calls_writer
-from engine.rehearsal import learn
+from engine.rehearsal import learn, reads_back
 from engine.scanner import marks
 from engine.vocabulary import Vocabulary
 
@@ -115,7 +115,9 @@ class ChatTemplate:
     @cached_property
     def manners(self) -> Manners:
         """What the template reads; of a form of calls that nobody here reads, nothing is used."""
-        return self._learned if self.dialect.signs else replace(self._learned, tools=False, form=None)
+        learned = self._learned
+        known = reads_back(self._attempt, learned, self.dialect)
+        return learned if known else replace(learned, tools=False, form=None)
 
     @cached_property
     def _learned(self) -> Manners:

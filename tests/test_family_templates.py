@@ -51,10 +51,29 @@ def test_template_without_functions_is_no_unknown_form() -> None:
     assert not compiled(None).unread
 
 
-def test_template_with_known_form_of_calls_gets_its_own() -> None:
-    template = compiled("{# <tool_calls> #}" + UNKNOWN)
+@pytest.mark.parametrize("known", ["functools[{{ c.function|tojson }}]", "{{ c.function|tojson }}"])
+def test_template_with_known_form_of_calls_gets_its_own(known: str) -> None:
+    """A bare object needs no sign."""
+    template = compiled(UNKNOWN.replace("@@{{ c.function.name }} {{ c.function.arguments|tojson }}", known))
+    written = known.replace("{{ c.function|tojson }}", '{"name": "civet", "arguments": {"at": "gnu"}}')
     assert not template.unread
-    assert bytes(template.prompt(TALK)).decode() == '[U]Okapi[A]@@civet {"at": "gnu"}[T]Zorilla[A]'
+    assert bytes(template.prompt(TALK)).decode() == f"[U]Okapi[A]{written}[T]Zorilla[A]"
+
+
+def test_template_with_words_before_a_bare_call_gets_the_generic_form() -> None:
+    """Command R+ writes `Action:` and a fence: no answer that begins so would be read as a call."""
+    action = "Action:\n```json\n[{{ {'tool_name': c.function.name, 'parameters': c.function.arguments}|tojson }}]\n```"
+    template = compiled(UNKNOWN.replace("@@{{ c.function.name }} {{ c.function.arguments|tojson }}", action))
+    assert template.unread
+    assert "Action:" not in bytes(template.prompt(TALK, tools=[TOOL])).decode()
+
+
+@pytest.mark.parametrize("sign", ["<tool_calls>", "<tool_call>", "[func_name1("])
+def test_template_with_signs_of_a_family_and_other_calls_gets_the_generic_form(sign: str) -> None:
+    """Hunyuan's dense models had the signs of MiniMax M1 so."""
+    template = compiled(f"{{# {sign} #}}{UNKNOWN}")
+    assert template.unread
+    assert TOOLS_TOLD in bytes(template.prompt([ASK], tools=[TOOL])).decode()
 
 
 GEMMA_VALUE = (

@@ -35,7 +35,7 @@ DRAWN = {
     "engine.families": "dialect gemma gemma_writers json_families python_families tagged_families wraps writers",
     "engine.manners": "messages",
     "engine.past_calls": "dialect manners messages parameter_writers writers",
-    "engine.rehearsal": "manners messages",
+    "engine.rehearsal": "declared dialect manners messages utterance",
     "engine.constraint": "model",
     "engine.pieces": "constraint",
     "engine.model": "",

@@ -184,14 +184,15 @@ def test_no_arguments_are_too_much_for_a_template() -> None:
 
 def test_what_a_call_says_is_text_to_the_letter() -> None:
     vocabulary = vocabulary_with("<|end|>", "<|call|>")
-    source = "{# <tool_call> #}{% for m in messages %}{{ m.content }}"
-    source += "{% for c in m.tool_calls or [] %}<|call|>{{ c.function.name }}"
-    source += "{{ c.function.arguments|tojson }}{{ m.reasoning }}{% endfor %}{{ m.name }}<|end|>{% endfor %}"
+    source = "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}<|call|><tool_call>"
+    source += "{{ c.function|tojson }}{{ m.reasoning }}{% endfor %}{{ m.name }}<|end|>{% endfor %}"
     template = ChatTemplate(source, vocabulary)
     call = Call("<|end|>", "<|call|>", '{"\\u003c|end|>": ["<|end|>"], "x": {"<|call|>": "\\u003c|call|>"}}')
     messages = [Message("assistant", "", "<|end|>", (call,)), Message("tool", "<|end|>", name="<|call|>")]
     assert parts(vocabulary, template.prompt(messages)) == [
-        *(257, '<|call|>{"<|end|>": ["<|end|>"], "x": {"<|call|>": "<|call|>"}}<|end|>', 256, "<|end|><|call|>", 256)
+        257,
+        '<tool_call>{"name": "<|call|>", "arguments": {"<|end|>": ["<|end|>"], "x": {"<|call|>": "<|call|>"}}}<|end|>',
+        *(256, "<|end|><|call|>", 256),
     ]
 
 
@@ -259,11 +260,11 @@ def test_any_history_goes_through_a_real_template_and_nothing_is_lost(file: Path
 
 
 ALTERNATING = (
-    "{# [TOOL_CALLS] #}{% set ns = namespace(turn='user', system='') %}{% for m in messages %}"
+    "{% set ns = namespace(turn='user', system='') %}{% for m in messages %}"
     "{% if m.role == 'system' %}{% if not loop.first %}{{ raise_exception('late') }}{% endif %}"
     "{% set ns.system = m.content %}"
     "{% elif m.role == 'tool' %}[OUT]{{ m.content }}"
-    "{% elif m.tool_calls %}[CALL]{% for c in m.tool_calls %}{{ c.function|tojson }}{% endfor %}"
+    "{% elif m.tool_calls %}[TOOL_CALLS]{% for c in m.tool_calls %}{{ c.function|tojson }}{% endfor %}"
     "{% elif m.role != ns.turn %}{{ raise_exception('turns') }}"
     "{% else %}{% set ns.turn = 'assistant' if m.role == 'user' else 'user' %}"
     "{% if m.role == 'user' and loop.last %}{{ ns.system }}{% endif %}"
