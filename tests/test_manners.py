@@ -307,12 +307,11 @@ def test_template_that_would_drop_a_word_is_told_it_elsewhere(source: str, messa
 
 
 COUNTING = (
-    "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ check(c.id) }}[{{ c.id }}]{{ c.function|tojson }}"
-    "{% endfor %}{% if m.role == 'tool' %}{{ check(m.tool_call_id) }}[{{ m.tool_call_id }}]{% endif %}{{ m.content }}"
-    "{% endfor %}"
+    "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ check(c.id) }}[{{ c.id }}]<tool_call>"
+    "{{ c.function|tojson }}{% endfor %}{% if m.role == 'tool' %}{{ check(m.tool_call_id) }}[{{ m.tool_call_id }}]"
+    "{% endif %}{{ m.content }}{% endfor %}"
 )
 CHECK = "{%% macro check(id) %%}{%% if id|length %s 9 %%}{{ raise_exception('id') }}{%% endif %%}{%% endmacro %%}"
-TOOL_CALLS_SIGN = "{# <tool_call> #}"
 
 
 @pytest.mark.parametrize(
@@ -320,9 +319,9 @@ TOOL_CALLS_SIGN = "{# <tool_call> #}"
 )
 def test_id_of_a_call_is_as_long_as_a_template_wants_it(refused: str, written: str) -> None:
     """Mistral's templates want nine characters, or nine at least; clients make up any."""
-    template = compiled(TOOL_CALLS_SIGN + CHECK % refused + COUNTING)
+    template = compiled(CHECK % refused + COUNTING)
     messages = [ASK, Message("assistant", "", calls=(Call("c", "f", "{}"),)), Message("tool", "1", call_id="c")]
-    assert rendered(template, messages) == f'Q[{written}]{{"name": "f", "arguments": {{}}}}[{written}]1'
+    assert rendered(template, messages) == f'Q[{written}]<tool_call>{{"name": "f", "arguments": {{}}}}[{written}]1'
 
 
 PARTICULAR = (
