@@ -4,12 +4,11 @@ import fcntl
 import hashlib
 import logging
 import os
-from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
 
-from engine import backends, backport, chat_templates, ctrans, file_facts, footprint, gguf, kinds, machine
+from engine import backends, backport, chat_templates, ctrans, file_facts, footprint, gguf, kinds, machine, model_file
 from engine.backends import Choice
 from engine.file_facts import FileFacts
 from engine.header import GGUFError, Header
@@ -95,7 +94,7 @@ class _File:
         self._cache = cache
         self._ledger = Ledger(cache / "ledger.json")
         self._chat_template = chat_templates.located(options.chat_template) if options.chat_template else ""
-        self.header, self._vocabulary, self._template = read(path, options.libllama, self._chat_template)
+        self.header, self._vocabulary, self._template = model_file.read(path, options.libllama, self._chat_template)
         if not (self._chat_template or (self.header.text("tokenizer.chat_template") or "").strip()):
             log.warning(
                 "%s has no chat template: the model is told plain texts, and goes on writing; --chat-template sets one",
@@ -152,21 +151,6 @@ class _File:
         return model
 
 
-def read(path: Path, libllama: Path | None = None, chat_template: str = "") -> tuple[Header, Vocabulary, ChatTemplate]:
-    """Read a file without its weights; `chat_template` (see Options) replaces its own.
-
-    Raises GGUFError, TemplateError, ModelError, OSError.
-    """
-    header = gguf.read(path)
-    kinds.check(path, header)
-    try:
-        vocabulary = Vocabulary(header, partial(backends.native_tokenizer, path, libllama))
-    except GGUFError as error:
-        raise GGUFError(f"{path} cannot be used: {error}") from error
-    source = chat_templates.source(chat_template) if chat_template else header.text("tokenizer.chat_template")
-    return header, vocabulary, ChatTemplate(source, vocabulary)
-
-
 def n_threads(wished: int = 0) -> int:
     """Return the threads of the model; 0 stands for one less than the cores. Raises ModelError.
 
@@ -179,14 +163,9 @@ def n_threads(wished: int = 0) -> int:
     return wished or max(1, cores - 1)
 
 
-def trained_context(header: Header) -> int:
-    """Tokens; 0 where the file doesn't say."""
-    return header.integer(f"{header.architecture}.context_length", 0) or 0
-
-
 def context(header: Header, wished: int = 0) -> int:
     """Return the tokens of a slot; 0 stands for what the model was trained on, up to `MOST_CONTEXT`."""
-    trained = trained_context(header)
+    trained = model_file.trained_context(header)
     if trained and wished > trained:
         raise ModelError(f"the model was trained on contexts of {trained} tokens: choose a --context up to that")
     return wished or min(trained or MOST_CONTEXT, MOST_CONTEXT)

@@ -4,46 +4,28 @@ Two things can't be guarded against inside a process: native code that crashes o
 through, and a chat template that doubles a text until memory ends (minijinja's fuel does not bound bytes).
 """
 
-import _thread
 import logging
 import os
-import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
+from engine.model import EngineFault, ModelError
+from engine.template import TOO_MUCH
 
-from engine.header import GGUFError
-from engine.messages import Message
-from engine.model import Chunk, EngineFault, Model, ModelError
-from engine.template import TOO_MUCH, ChatTemplate, TemplateError
-
-TEMPLATE_BYTES = 512 << 20
-"""Address space a template may ask for beyond what the child has; real ones need less than a megabyte."""
 TIMEOUT_SECONDS = 120
 SLOWEST_BYTES = 10_000_000
 """Bytes a second from a slow SD card: a large file has to come into memory first."""
 
 CHILD = (
     "import sys; end = sys.argv.index(''); sys.path[:] = sys.argv[1:end]; del sys.argv[1 : end + 1]; "
-    "from engine.probe import main; sys.exit(main())"
+    "from engine.probe_child import main; sys.exit(main())"
 )
 """Program of the child. Its arguments: the import path, an empty text, and what `main` takes."""
 
 TRIES = 3
 """Counts what is tried here: a file that has passed less is looked at again."""
-TALKS = (
-    (Message("user", "Hello."),),
-    (Message("system", "Be brief."), Message("user", "Hello.")),
-    (Message("user", "Hello."), Message("assistant", "Hi."), Message("user", "And now?")),
-    (
-        Message("system", "Be brief."),
-        *(Message("user", "Hello."), Message("assistant", "Hi.")) * 8,
-        Message("user", "?"),
-    ),
-)
 
 log = logging.getLogger("responsed.engine")
 
@@ -97,64 +79,3 @@ def _import_path() -> list[str]:
     here = os.path.realpath(".")
     entries = [entry for entry in sys.path if os.path.isabs(entry) and os.path.realpath(entry) != here]
     return [*entries, str(Path(__file__).resolve().parents[1])]
-
-
-def main() -> int:
-    """In the child: the last line of stdout names the stage, and behind a colon what was wrong."""
-    _end_with_parent()
-    from engine import backends, loader  # not above: the loader calls `probe`
-
-    path, weights, engine, chat_template, *named = sys.argv[1:]
-    stage = "template"
-    try:
-        print(stage, flush=True)
-        library = Path(named[0]) if named else None
-        _try_template(loader.read(Path(path), library, chat_template)[2])
-        stage = "weights"
-        print(stage, flush=True)
-        name = Path(path).name
-        _try_weights(
-            backends.open_model(engine, Path(weights), name=name, n_ctx=64, n_slots=1, threads=1, library=library)
-        )
-    except (GGUFError, ModelError, TemplateError) as error:
-        print(f"{stage}: {error}")
-        return 2
-    return 0
-
-
-def _end_with_parent() -> None:
-    """End this process when its standard input closes, which the parent's end does, whatever ends it."""
-
-    def wait() -> None:
-        os.read(0, 1)
-        os._exit(1)
-
-    _thread.start_new_thread(wait, ())  # ends inside native code too, unlike a signal handler
-
-
-def _try_template(template: ChatTemplate) -> None:
-    """The simplest conversation must work. Others may be refused (no system message, say), but must end."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    room = _address_space() + TEMPLATE_BYTES
-    least = min([room, *(limit for limit in before if limit != resource.RLIM_INFINITY)])
-    resource.setrlimit(resource.RLIMIT_AS, (least, before[1]))
-    first, *others = TALKS
-    template.prompt(first)
-    for talk in others:
-        try:
-            template.prompt(talk)
-        except TemplateError as error:
-            if error.endless:
-                raise
-    resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-def _address_space() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    return pages * resource.getpagesize()
-
-
-def _try_weights(model: Model) -> None:
-    model.decode([Chunk(slot=0, position=0, tokens=[0], logits=True)])
-    if not np.isfinite(model.logits(0)).all():
-        raise ModelError("the model's weights are damaged: it computes what is no number. Download the file again")

@@ -5,7 +5,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from engine import ModelError, backends, divergence, loader, machine, quantiser, stopwatch, tuning
+from engine import ModelError, backends, divergence, machine, model_file, quantiser, stopwatch, tuning
 from server import commands
 from server.config import Config
 
@@ -19,8 +19,8 @@ def speeds(measured: tuning.Measurement) -> tuple[str, ...]:
 
 def compare(path: Path, config: Config, best: tuning.Trial, effort: stopwatch.Effort, cache: Path) -> None:
     """Print how quick each copy is, and how far from the model. The copies are gone afterwards."""
-    header, vocabulary, _ = loader.read(path, config.libllama)
-    n_ctx = min(effort.n_ctx, loader.trained_context(header) or effort.n_ctx)
+    header, vocabulary, _ = model_file.read(path, config.libllama)
+    n_ctx = min(effort.n_ctx, model_file.trained_context(header) or effort.n_ctx)
     with tempfile.TemporaryDirectory(prefix=".requantise-", dir=cache) as folder, ExitStack() as stack:
         files = {"as it is": path} | {kind: Path(folder, f"{path.stem}.{kind}.gguf") for kind in quantiser.KINDS}
         trials = {}

@@ -14,7 +14,6 @@ from engine import Tool
 from server.cues import Calling
 from server.errors import InvalidRequest
 from server.fields import absent
-from server.reading import flat
 from server.schema import NULL, Typed, part
 from server.toolset import NULL as NO_FORMAT
 from server.toolset import CustomTool, FunctionTool, NamespaceTool, ToolEcho
@@ -23,6 +22,11 @@ NO_PARAMETERS = '{"type":"object","properties":{}}'
 TEXT_INPUT = '{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}'
 
 ToolName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+def flat(name: str, namespace: str | None) -> str:
+    """A function's name for the model."""
+    return f"{namespace}__{name}" if namespace else name
 
 
 class FunctionParam(Struct, frozen=True):

@@ -18,6 +18,7 @@ from engine import Call, Message
 from server import hosted, summary
 from server.errors import InvalidRequest
 from server.hosted import Output, id_text
+from server.offers import flat
 from server.replayed import CompactionItem, CustomToolCall, FunctionCall, ReasoningItem, ToolOutput
 from server.schema import (
     ChatFilePart,
@@ -46,11 +47,6 @@ PLACEHOLDERS = {
 """Text that stands where an earlier turn had something that isn't text."""
 ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 """The API's roles -> the templates'. Templates of open models don't know `developer`."""
-
-
-def flat(name: str, namespace: str | None) -> str:
-    """A function's name for the model."""
-    return f"{namespace}__{name}" if namespace else name
 
 
 class Thought(Struct, frozen=True):

@@ -12,8 +12,7 @@ from engine.declared import Declared, declared
 from engine.forms import MOST_CALLS
 from server.cues import Calling
 from server.errors import InvalidRequest
-from server.offers import Offer, Reader, by_name
-from server.reading import flat
+from server.offers import Offer, Reader, by_name, flat
 from server.schema import NULL, part
 from server.toolset import (
     AllowedTools,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine import Knobs, Model, Options, backends, gguf, library, load, loader, machine, stopwatch, tuning
+from engine import Knobs, Model, Options, backends, gguf, library, load, machine, model_file, stopwatch, tuning
 from server import commands, configfile, copies, settings
 from server.config import Config
 from server.configfile import ConfigError
@@ -69,7 +69,7 @@ def _open(path: Path, config: Config, cache: Path) -> dict[Knobs, Model]:
     """The file, once for each way the engine can run it."""
     options = Options(
         n_slots=stopwatch.STREAMS,
-        n_ctx=min(EFFORT.n_ctx, loader.trained_context(gguf.read(path)) or EFFORT.n_ctx),
+        n_ctx=min(EFFORT.n_ctx, model_file.trained_context(gguf.read(path)) or EFFORT.n_ctx),
         threads=1,
         engine=config.engine,
         libllama=config.libllama,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import ModelError, backends, divergence, libllama, library, load, loader, quantiser
+from engine import ModelError, backends, divergence, libllama, library, load, model_file, quantiser
 from engine.loader import Options
 from engine.stopwatch import Effort
 from server import configfile, tune
@@ -110,7 +110,7 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(native: Path, tmp_pat
 
 
 def test_the_text_is_of_about_200_tokens_and_the_model_follows_it(smollm2: Path) -> None:
-    _, vocabulary, _ = loader.read(smollm2)
+    _, vocabulary, _ = model_file.read(smollm2)
     tokens = vocabulary.encode(divergence.TEXT)
     assert 180 < len(tokens) <= divergence.MOST_TOKENS
     model = backends.open_model("llamacpp", smollm2, n_ctx=256, n_slots=1, threads=1, library=None)

@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from engine import Call, Constraint, Function, Grammars, Phases, Vocabulary, loader
+from engine import Call, Constraint, Function, Grammars, Phases, Vocabulary, model_file
 from engine.alphabet import BYTE_TO_UNICODE
 from engine.declared import declared
 from engine.dialect import Dialect, Parser, Think
@@ -393,7 +393,7 @@ def test_tokens_of_many_characters_are_held_too(smollm2: Path, dialect: Dialect)
 
 @cache
 def real(path: Path) -> Room:
-    vocabulary = loader.read(path)[1]
+    vocabulary = model_file.read(path)[1]
     return Room(vocabulary, Grammars(vocabulary))
 
 

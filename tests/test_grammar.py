@@ -10,7 +10,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from engine import Grammar, GrammarError, Grammars, Vocabulary, json_schema, loader
+from engine import Grammar, GrammarError, Grammars, Vocabulary, json_schema, model_file
 from engine.grammar import MOST_COMPILED
 from engine.model import FloatArray
 from tests import schemas
@@ -21,7 +21,7 @@ MOST_TOKENS = 200
 
 @pytest.fixture(scope="module")
 def vocabulary(smollm2: Path) -> Vocabulary:
-    return loader.read(smollm2)[1]
+    return model_file.read(smollm2)[1]
 
 
 @pytest.fixture(scope="module")

@@ -89,10 +89,10 @@ DRAWN = {
     "engine.backends": "ctrans header kinds libllama llamacpp model",
     "engine.scripted": "alphabet header model vocabulary",
     # All together
-    "engine.probe": "backends header loader messages model template",
+    "engine.probe": "model template",
     "engine.loader": (
-        "backends backport chat_templates ctrans file_facts footprint gguf header kinds ledger machine model probe "
-        "template vocabulary"
+        "backends backport chat_templates ctrans file_facts footprint gguf header kinds ledger machine model "
+        "model_file probe template vocabulary"
     ),
     "engine.quantiser": "libllama model",
     "engine.divergence": "model",
@@ -117,10 +117,10 @@ DRAWN = {
     # From request to frames
     "server.summary": "engine",
     "server.replayed": "schema",
-    "server.reading": "engine errors hosted replayed schema summary",
+    "server.reading": "engine errors hosted offers replayed schema summary",
     "server.history": "engine hosted reading",
     "server.prompt": "engine engine.template errors formats history reading schema tools truncation",
-    "server.offers": "cues engine errors fields reading schema toolset",
+    "server.offers": "cues engine errors fields schema toolset",
     "server.argument_schemas": "engine engine.json_schema offers",
     "server.holding": (
         "argument_schemas engine engine.dialect engine.forms engine.grammar engine.json_faults engine.memory effort "
@@ -140,7 +140,7 @@ DRAWN = {
     "server.replay": "cues errors events stream",
     "server.items": "errors schema",
     "server.interpreter": "engine cues",
-    "server.tools": "engine engine.declared engine.forms cues errors offers reading schema toolset",
+    "server.tools": "cues engine engine.declared engine.forms errors offers schema toolset",
     "server.logprobs": "engine events",
     "server.answer": "engine cues errors events interpreter logprobs",
     "server.pulse": "answer cues events stream",
@@ -192,12 +192,12 @@ DRAWN = {
         "database engine engine.backends engine.gguf engine.kinds engine.library engine.loader progress settings"
     ),
     "server.copies": (
-        "commands config engine engine.backends engine.divergence engine.loader engine.machine engine.quantiser "
-        "engine.stopwatch engine.tuning"
+        "commands config engine engine.backends engine.divergence engine.machine engine.model_file "
+        "engine.quantiser engine.stopwatch engine.tuning"
     ),
     "server.tune": (
-        "commands config configfile copies engine engine.backends engine.gguf engine.library engine.loader "
-        "engine.machine engine.stopwatch engine.tuning settings"
+        "commands config configfile copies engine engine.backends engine.gguf engine.library engine.machine "
+        "engine.model_file engine.stopwatch engine.tuning settings"
     ),
     "server.__main__": (
         "app archive commands config configfile daemon database engine engine.library engine.quantiser entries "
@@ -220,6 +220,8 @@ DRAWN = {
         "bodies chat_schema completion errors events exchange fields follow generations models prompt responses "
         "schema sse"
     ),
+    "engine.model_file": "backends chat_templates gguf header kinds template vocabulary",
+    "engine.probe_child": "backends header messages model model_file template",
 }
 """Module -> modules of ours that it imports; those of its own package by their last name."""
 

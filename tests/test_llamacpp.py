@@ -10,7 +10,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import Engine, Job, Knobs, Message, ModelError, Sampling, Token, backends, loader
+from engine import Engine, Job, Knobs, Message, ModelError, Sampling, Token, backends, model_file
 from engine.llamacpp import LlamaCpp, NativeTokenizer
 from engine.model import Chunk
 from engine.pieces import Started
@@ -37,7 +37,7 @@ QUESTIONS = (
 
 @pytest.fixture(scope="module")
 def parts(smollm2: Path) -> tuple[Vocabulary, ChatTemplate]:
-    return loader.read(smollm2)[1:]
+    return model_file.read(smollm2)[1:]
 
 
 @pytest.fixture(scope="module")

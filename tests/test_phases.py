@@ -24,7 +24,7 @@ from engine import (
     Trigger,
     Vocabulary,
     load,
-    loader,
+    model_file,
     scripted,
 )
 from engine.alphabet import BYTE_TO_UNICODE
@@ -340,7 +340,7 @@ def test_one_is_started_any_number_of_times() -> None:
 
 
 def test_a_marker_that_the_model_cannot_write_is_refused(smollm2: Path) -> None:
-    vocabulary = loader.read(smollm2)[1]
+    vocabulary = model_file.read(smollm2)[1]
     with pytest.raises(GrammarError, match="the model has no tokens for"):
         Phases(vocabulary, thought=Thought("</\x04>", begun=True))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import Function, GrammarError, Grammars, loader
+from engine import Function, GrammarError, Grammars, model_file
 from engine.dialect import Dialect
 from engine.forms import answer
 from engine.json_schema import JSON
@@ -68,7 +68,7 @@ def test_the_same_texts_are_taken(lark: str, taken: list[str], refused: list[str
 
 @pytest.mark.parametrize("regex", ["a.*b", "[^z]*b", "a.*x.*b.*b"])
 def test_what_any_text_may_stand_before_is_not_too_much_for_a_real_vocabulary(regex: str, smollm2: Path) -> None:
-    vocabulary = loader.read(smollm2)[1]
+    vocabulary = model_file.read(smollm2)[1]
     lark = f'start: "\\"" %lark {{\n{quoted(f"start: /{regex}/")}\n}} "\\""'
     assert takes(Grammars(vocabulary).lark(lark), vocabulary, '"a text, a number, b and c, and b"')
 

@@ -21,7 +21,7 @@ from engine import (
     Started,
     backends,
     load,
-    loader,
+    model_file,
     scripted,
 )
 from engine.scripted import ScriptedModel
@@ -118,7 +118,7 @@ def test_a_state_is_of_one_kind_of_attention(smollm2: Path, cache: Path) -> None
 
 
 async def test_the_real_model_answers_the_same_after_a_restart(smollm2: Path, tmp_path: Path) -> None:
-    _, vocabulary, template = loader.read(smollm2)
+    _, vocabulary, template = model_file.read(smollm2)
     talk = [Message("system", "You are a helpful assistant."), Message("user", "What is the capital of France?")]
     prompt = tuple(template.prompt(talk))
     for expected in (0, len(prompt) - 1):

@@ -17,8 +17,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from engine import Call, ChatTemplate, Message, TemplateError, Tool, Vocabulary, chat_templates, gguf, scripted
 from engine.alphabet import BYTE_TO_UNICODE
 from engine.header import Entry, Header, Value
-from engine.loader import read
 from engine.manners import tell
+from engine.model_file import read
 from engine.template import FUEL, MAX_SOURCE
 from tests import small_models
 
