@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from report import spread
 
-from engine import libllama
+from engine.backends.llamacpp import library as libllama
 
 SLOTS = 8
 MOST_TOKENS = 512

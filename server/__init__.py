@@ -1,1 +1,1 @@
-"""The server: HTTP and the Responses API. `__main__` is the command, and the only place that wires the parts."""
+"""Serve the Responses API over HTTP. `__main__` is the command."""

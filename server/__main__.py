@@ -17,28 +17,28 @@ from typing import Any, NoReturn
 
 import trio
 
-from engine import (
-    Engine,
-    GGUFError,
-    Knobs,
-    ModelError,
-    Options,
-    Snapshots,
-    TemplateError,
-    library,
-    load,
-    quantiser,
-)
-from server import commands, daemon, database, replay, settings, tune
-from server.app import App
-from server.archive import Archive
-from server.config import Config
-from server.configfile import ConfigError
-from server.database import StoreError
-from server.entries import Limits
-from server.models import Served
+from engine.backends.llamacpp import quantizer
+from engine.chat_template.template import TemplateError
+from engine.gguf.header import GGUFError
+from engine.loader import catalog
+from engine.loader.loader import Options, load
+from engine.model import Knobs, ModelError
+from engine.runtime.engine import Engine
+from engine.runtime.kv_snapshots import Snapshots
+from server import daemon
+from server.api.app import App
+from server.cli import models, tune
+from server.config import settings
+from server.config.config import Config
+from server.config.file import ConfigError
+from server.served_model.model import Served
 from server.service import Notifier
-from server.store import Store
+from server.store import database
+from server.store.async_store import Archive
+from server.store.database import StoreError
+from server.store.eviction import Limits
+from server.store.responses import Store
+from server.stream import replay
 
 SWITCH_SECONDS = 5e-5
 """How long the inference thread waits for the GIL after a decode. Python's 5 ms would be a decode of their own."""
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="surrogateescape")  # paths that are no UTF-8 are printed as they are
     try:
         status: int = flags.run(flags)
-    except (ConfigError, GGUFError, TemplateError, ModelError, library.LibraryError, OSError) as error:
+    except (ConfigError, GGUFError, TemplateError, ModelError, catalog.LibraryError, OSError) as error:
         return _complain(str(error))
     except MemoryError:
         return _complain("too little memory: choose a smaller model, a smaller --context or fewer --slots")
@@ -69,17 +69,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def serve(flags: argparse.Namespace) -> int:
     values = settings.resolve(flags, os.environ)
     if flags.print_config:
-        print(settings.as_toml(commands.in_effect(values, os.environ)), end="")
+        print(settings.as_toml(models.in_effect(values, os.environ)), end="")
         return 0
     config = settings.config(values)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _log_to_stderr(config.log_level)
-    folder = library.cache_folder(os.environ)
-    state = config.state or library.state_folder(os.environ)
+    folder = catalog.cache_folder(os.environ)
+    state = config.state or catalog.state_folder(os.environ)
     listener = daemon.bind(config.host, config.port)  # first: a port that is taken is told at once
     if config.state is not None:
         _check_writable(config.state)
-    path = commands.find(config.model, folder)
+    path = models.find(config.model, folder)
     options = Options(
         n_slots=config.slots,
         n_ctx=config.context,
@@ -149,7 +149,7 @@ def _open_store(config: Config, state: Path) -> Store | None:
 
 def _served_name(model: str, path: Path) -> str:
     """A name stays a name, a path becomes its file's stem."""
-    if model in library.SOURCES:
+    if model in catalog.SOURCES:
         return model
     return os.fsencode(path.stem).decode(errors="replace")  # a name in an answer is UTF-8, a file's need not be
 
@@ -198,13 +198,13 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--print-config", action="store_true", help="show what is in effect, as a file, and end")
     server.set_defaults(run=serve)
     puller = names.add_parser("pull", help="fetch a model into the cache folder")
-    puller.add_argument("name", choices=sorted(library.SOURCES))
-    puller.set_defaults(run=commands.pull)
-    names.add_parser("models", help="list the models there are").set_defaults(run=commands.models)
+    puller.add_argument("name", choices=sorted(catalog.SOURCES))
+    puller.set_defaults(run=models.pull)
+    names.add_parser("models", help="list the models there are").set_defaults(run=models.models)
     tuner = names.add_parser("tune", help="measure what is quickest on this machine, and write it down")
     settings.add_flags(tuner, "model", "engine", "libllama")
     tuner.add_argument("--requantise", action="store_true", help="also time copies with other types of weights")
-    tuner.add_argument("--apply", choices=sorted(quantiser.KINDS), help="keep such a copy, and serve it from now on")
+    tuner.add_argument("--apply", choices=sorted(quantizer.KINDS), help="keep such a copy, and serve it from now on")
     tuner.set_defaults(run=tune.tune)
     return parser
 

@@ -6,10 +6,12 @@ import socket
 
 import trio
 
-from engine import Engine, Finish, Job, ModelError, Reason, Sampling
-from server import acceptor
-from server.app import App
-from server.config import Config
+from engine.job import Finish, Job, Reason, Sampling
+from engine.model import ModelError
+from engine.runtime.engine import Engine
+from server.api.app import App
+from server.config.config import Config
+from server.http import listener as acceptor
 from server.service import Notifier
 
 CLOSING_SECONDS = 2.0

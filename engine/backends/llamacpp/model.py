@@ -1,0 +1,216 @@
+"""The backend over llama.cpp: one context, a sequence for each slot, all chunks of a step in one `llama_decode`.
+
+The KV cache is not unified: every slot has cells of its own, so that a step doesn't look through those of idle slots
+(one stream beside seven idle ones of 600 tokens: 7.2 ms a step, unified 8.8). A prefix goes from slot to slot as
+saved state: 3 us a token, where evaluating one costs 2,200.
+
+Of layers that see only a window (Gemma 3), saved state has no more than the window before its end: it can be continued,
+but not cut back. So there a prefix goes over as the slot's whole buffers, and nothing outlives a restart.
+"""
+
+import ctypes
+import os
+import re
+from collections.abc import Sequence
+from ctypes import POINTER, Array, c_int8, c_int32, c_uint8
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.backends.llamacpp.library import Batch, Library, errors
+from engine.model import Chunk, FloatArray, Knobs, ModelError, ModelInfo
+
+NAME = "llamacpp"
+STRLEN = ctypes.CDLL(None).strlen
+C = TypeVar("C", c_int8, c_int32)
+MMAP = 1
+NO_MEMORY = re.compile(r"alloc|out of memory|cannot allocate|mmap failed", re.IGNORECASE)
+"""In llama.cpp's own lines."""
+DEFAULT = Knobs()
+MOST_TOKENS = 512
+"""Of a step: llama.cpp's own `n_ubatch`, above which it makes several passes of one batch."""
+TILE = 64
+"""Of a chunk: its flash attention takes so many at once. At 1,500 tokens 56 cost 440 ms, and 64 cost 350."""
+
+
+class LlamaCpp:
+    """A Model; see `engine.model`."""
+
+    def __init__(
+        self, library: Library, path: Path, *, n_ctx: int, n_slots: int, threads: int, knobs: Knobs = DEFAULT
+    ) -> None:
+        """Raises ModelError. `path` was checked before (`gguf.read`)."""
+        self._lib = library
+        self._stop = ctypes.create_string_buffer(2)
+        """Not empty: the running decode is to end. The callback is C's own `strlen`: it is called a thousand times a
+        step, and a Python function would have to wait for the GIL each time."""
+        self._model = _load(library, path)
+        params = library.context_params()
+        params.n_ctx, params.n_seq_max = n_ctx * n_slots, n_slots
+        params.n_batch = params.n_ubatch = MOST_TOKENS
+        params.n_outputs_max_per_seq = 0
+        params.n_threads = params.n_threads_batch = threads
+        params.flash_attn_type = int(knobs.flash_attention)
+        with errors() as said:
+            self._context = library.llama_init_from_model(self._model, params)
+        if not self._context:
+            library.llama_model_free(self._model)
+            raise ModelError(_no_context(n_slots, n_ctx, said))
+        library.llama_set_abort_callback(self._context, ctypes.cast(STRLEN, ctypes.c_void_p), self._stop)
+        self._memory = library.llama_get_memory(self._context)
+        self._batch = _Batch()
+        rewinds = not (library.llama_model_is_recurrent(self._model) or library.llama_model_is_hybrid(self._model))
+        n_vocab = library.llama_vocab_n_tokens(library.llama_model_get_vocab(self._model))
+        self._windowed = library.llama_model_n_swa(self._model) > 0
+        saves = not self._windowed
+        capable = {"batched": True, "shares": rewinds, "drafts": rewinds, "saves": saves, "rewinds": rewinds}
+        self.info = ModelInfo(NAME, n_ctx, n_slots, n_vocab, most_tokens=MOST_TOKENS, tile=TILE, **capable)
+        self._held = [0] * n_slots
+        self._rows: dict[int, int] = {}
+
+    def decode(self, batch: Sequence[Chunk]) -> None:
+        self._stop[0] = b"\0"
+        self._rows.clear()
+        self._batch.clear()
+        # In ascending order of slots: else llama.cpp splits the batch into many passes (47 ms a step instead of 26).
+        for chunk in sorted(batch, key=lambda chunk: chunk.slot):
+            self._make_room(chunk)
+            self._rows[chunk.slot] = self._batch.append(chunk)
+        status = self._lib.llama_decode(self._context, self._batch.struct)
+        if status != 0:
+            for chunk in batch:
+                self._forget(chunk.slot, chunk.position)
+            raise ModelError(f"llama.cpp could not evaluate a step (llama_decode returned {status})")
+        for chunk in batch:
+            self._held[chunk.slot] = chunk.position + len(chunk.tokens)
+
+    def logits(self, slot: int, row: int = 0) -> FloatArray:
+        pointer = self._lib.llama_get_logits_ith(self._context, self._rows[slot] + row)
+        return np.ctypeslib.as_array(pointer, (self.info.n_vocab,))
+
+    def share(self, source: int, target: int, n: int) -> None:
+        if self._windowed:
+            self._forget(target, 0)
+            self._lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+            self._held[target] = self._held[source]
+        else:
+            self._put(target, self._state(source), self._held[source])
+        self._forget(target, n)
+
+    def save(self, slot: int) -> bytes:
+        return bytes(self._state(slot))
+
+    def restore(self, slot: int, state: bytes, n: int) -> None:
+        self._put(slot, (c_uint8 * len(state)).from_buffer_copy(state), n)
+
+    def use_threads(self, n: int) -> None:
+        self._lib.llama_set_n_threads(self._context, n, n)
+
+    def interrupt(self) -> None:
+        self._stop[0] = b"1"
+
+    def close(self) -> None:
+        self._lib.llama_free(self._context)
+        self._lib.llama_model_free(self._model)
+
+    def _state(self, slot: int) -> "Array[c_uint8]":
+        size = self._lib.llama_state_seq_get_size(self._context, slot)
+        state: Array[c_uint8] = (c_uint8 * size)()
+        self._lib.llama_state_seq_get_data(self._context, state, size, slot)
+        return state
+
+    def _put(self, slot: int, state: "Array[c_uint8]", n: int) -> None:
+        if not self._lib.llama_state_seq_set_data(self._context, state, len(state), slot):
+            self._forget(slot, 0)
+            raise ModelError(f"llama.cpp could not put {n} tokens into slot {slot}")
+        self._held[slot] = n
+
+    def _make_room(self, chunk: Chunk) -> None:
+        if chunk.position > self._held[chunk.slot] or chunk.position + len(chunk.tokens) > self.info.n_ctx:
+            raise ModelError(f"position {chunk.position} + {len(chunk.tokens)} tokens is outside the slot")
+        if chunk.position < self._held[chunk.slot]:
+            self._forget(chunk.slot, chunk.position)
+
+    def _forget(self, slot: int, position: int) -> None:
+        """Drop what a slot holds from a position on. Models with recurrent state can only drop all."""
+        if not self._lib.llama_memory_seq_rm(self._memory, slot, position, -1):
+            self._lib.llama_memory_seq_rm(self._memory, slot, -1, -1)
+        self._held[slot] = min(self._held[slot], position)
+
+
+def _no_context(n_slots: int, n_ctx: int, said: Sequence[str]) -> str:
+    if any(NO_MEMORY.search(line) for line in said):
+        return f"too little memory for {n_slots} slots of {n_ctx} tokens: choose a smaller --context or fewer --slots"
+    reason = said[0] if said else "it does not say why"
+    return f"llama.cpp cannot make {n_slots} slots of {n_ctx} tokens: {reason}"
+
+
+class _Batch:
+    """A `llama_batch` over arrays of our own: filling it is a few copies, whatever the number of tokens."""
+
+    def __init__(self) -> None:
+        self._token, self._pos, self._seq = (np.zeros(MOST_TOKENS, np.int32) for _ in range(3))
+        self._ones = np.ones(MOST_TOKENS, np.int32)
+        self._logits = np.zeros(MOST_TOKENS, np.int8)
+        # One pointer a token, to its sequence id: each token here belongs to one sequence.
+        self._seq_pointers = self._seq.ctypes.data + 4 * np.arange(MOST_TOKENS, dtype=np.uintp)
+        self.struct = Batch(
+            token=_pointer(self._token, c_int32),
+            pos=_pointer(self._pos, c_int32),
+            n_seq_id=_pointer(self._ones, c_int32),
+            seq_id=ctypes.cast(self._seq_pointers.ctypes.data, POINTER(POINTER(c_int32))),
+            logits=_pointer(self._logits, c_int8),
+        )
+
+    def clear(self) -> None:
+        self.struct.n_tokens = 0
+
+    def append(self, chunk: Chunk) -> int:
+        """The first row of the chunk with logits."""
+        start: int = self.struct.n_tokens
+        end = start + len(chunk.tokens)
+        self._token[start:end] = chunk.tokens
+        self._pos[start:end] = range(chunk.position, chunk.position + len(chunk.tokens))
+        self._seq[start:end] = chunk.slot
+        self._logits[start : end - chunk.logits] = 0
+        self._logits[end - chunk.logits : end] = 1
+        self.struct.n_tokens = end
+        return end - chunk.logits
+
+
+def _pointer(array: NDArray[Any], kind: type[C]) -> "ctypes._Pointer[C]":
+    return array.ctypes.data_as(POINTER(kind))
+
+
+class NativeTokenizer:
+    """llama.cpp's own tokenizer for a file, without its weights: where a vocabulary is cut in a way not known here."""
+
+    def __init__(self, library: Library, path: Path) -> None:
+        """Raises ModelError."""
+        self._lib = library
+        self._vocab = library.llama_model_get_vocab(_load(library, path, vocab_only=True))
+
+    def __call__(self, text: str) -> list[int]:
+        """Names of control tokens are text like any other."""
+        data = text.encode()
+        ids = (c_int32 * len(data))()  # a token is a byte at least
+        n: int = self._lib.llama_tokenize(self._vocab, data, len(data), ids, len(ids), False, False)
+        return ids[:n]
+
+
+def _load(library: Library, path: Path, *, vocab_only: bool = False) -> int:
+    """The model's address."""
+    params = library.model_params()
+    params.load_mode = MMAP
+    params.n_gpu_layers = 0
+    params.vocab_only = vocab_only
+    with errors() as said:
+        model: int | None = library.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        reason = said[0].partition("error loading model: ")[2] or said[0] if said else "it does not say why"
+        if any(NO_MEMORY.search(line) for line in said):
+            raise ModelError(f"too little memory: llama.cpp cannot load {path.name} ({reason}); choose a smaller model")
+        raise ModelError(f"llama.cpp cannot load {path.name}: {reason}")
+    return model

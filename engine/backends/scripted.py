@@ -1,0 +1,112 @@
+"""A Model that plays a script: deterministic, no weights. For tests, smoke runs of the bench, and contributors.
+
+Its vocabulary is the 256 bytes and five control tokens, so what it answers may be cut anywhere, also inside a
+character. It reads the conversation from the slot as a real model would, so a wrong position or slot shows.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+
+from engine.gguf.header import Entry, Header, Value
+from engine.model import Chunk, FloatArray, ModelError, ModelInfo
+from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE
+from engine.tokenizer.vocabulary import Kind, Vocabulary
+
+Reply: TypeAlias = Callable[[bytes], bytes]
+"""From the last user message to the answer. It may raise ModelError."""
+
+CONTROL = ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
+END, _, USER, ASSISTANT, _ = range(256, 261)
+TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>"
+
+
+def vocabulary() -> Vocabulary:
+    values: dict[str, Value] = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.tokens": [*(BYTE_TO_UNICODE[byte] for byte in range(256)), *CONTROL],
+        "tokenizer.ggml.token_type": [int(Kind.NORMAL)] * 256 + [int(Kind.CONTROL)] * len(CONTROL),
+        "tokenizer.ggml.eos_token_id": END,
+    }
+    entries = {key: Entry(value, type=0, start=0, end=0) for key, value in values.items()}
+    return Vocabulary(Header(3, 32, entries, tensors=(), data_start=0, size=0))
+
+
+def echo(message: bytes) -> bytes:
+    return message
+
+
+class ScriptedModel:
+    """A Model; see `engine.model`."""
+
+    def __init__(
+        self,
+        reply: Reply = echo,
+        *,
+        n_ctx: int = 4096,
+        n_slots: int = 2,
+        batched: bool = False,
+        seconds_per_token: float = 0.0,
+    ) -> None:
+        capable = {"batched": batched, "shares": batched, "drafts": batched, "saves": True, "rewinds": True}
+        self.info = ModelInfo("scripted", n_ctx, n_slots, 256 + len(CONTROL), most_tokens=512, **capable)
+        self._reply = reply
+        self._seconds_per_token = seconds_per_token
+        self._held: list[list[int]] = [[] for _ in range(n_slots)]
+        self._logits: list[list[FloatArray]] = [[] for _ in range(n_slots)]
+        self.decoded: list[Chunk] = []
+        """All chunks so far, for tests that ask what was evaluated."""
+        self.shared: list[tuple[int, int, int]] = []
+
+    def decode(self, batch: Sequence[Chunk]) -> None:
+        for chunk in batch:
+            held = self._held[chunk.slot]
+            if chunk.position > len(held) or chunk.position + len(chunk.tokens) > self.info.n_ctx:
+                raise ModelError(f"position {chunk.position} + {len(chunk.tokens)} tokens is outside the slot")
+            time.sleep(self._seconds_per_token * len(chunk.tokens))
+            held[chunk.position :] = chunk.tokens
+            self._logits[chunk.slot] = [self._row(held[: len(held) - i]) for i in reversed(range(chunk.logits))]
+            self.decoded.append(chunk)
+
+    def logits(self, slot: int, row: int = 0) -> FloatArray:
+        return self._logits[slot][row]
+
+    def share(self, source: int, target: int, n: int) -> None:
+        self._held[target][:] = self._held[source][:n]
+        self.shared.append((source, target, n))
+
+    def save(self, slot: int) -> bytes:
+        return msgspec.json.encode(self._held[slot])
+
+    def restore(self, slot: int, state: bytes, n: int) -> None:
+        try:
+            self._held[slot][:] = msgspec.json.decode(state, type=list[int])
+        except msgspec.DecodeError as error:
+            raise ModelError(f"{n} tokens cannot be put into slot {slot}: {error}") from error
+
+    def use_threads(self, n: int) -> None:
+        """It has none."""
+
+    def interrupt(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._held.clear()
+
+    def _row(self, held: Sequence[int]) -> FloatArray:
+        row = np.zeros(self.info.n_vocab, np.float32)
+        row[self._next(held)] = 20
+        return row
+
+    def _next(self, held: Sequence[int]) -> int:
+        answer = _after_last(ASSISTANT, held)
+        question = held[_after_last(USER, held[:answer]) : answer]
+        script: list[int] = [*self._reply(bytes(token for token in question if token < 256)), END]
+        return script[min(len(held) - answer, len(script) - 1)]
+
+
+def _after_last(token: int, held: Sequence[int]) -> int:
+    return next((i for i in range(len(held), 0, -1) if held[i - 1] == token), 0)

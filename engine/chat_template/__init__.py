@@ -1,0 +1,1 @@
+"""Messages to prompt text, by the model's own chat template. Imports `dialects`, `notations` and `tokenizer`."""

@@ -1,0 +1,133 @@
+"""What a template reads: no file says it, so it is shown some conversations once, and what it writes tells. Pure."""
+
+from collections.abc import Callable, Iterator
+from itertools import takewhile
+from typing import Any, Protocol, TypeAlias
+
+from msgspec.structs import replace
+
+from engine.chat_template.message import Call, Message, Tool
+from engine.chat_template.rendering import EFFORT_WORDS, Form, Manners, Turn, effort_told, tell, tools_told
+from engine.dialects.dialect import Dialect, Parser
+from engine.notations.argument_schema import UNDECLARED
+from engine.notations.parsed import Arguments, CallBegun
+
+
+class Render(Protocol):
+    def __call__(self, told: list[Turn], **variables: Any) -> str | None:
+        """What a template makes of turns; None where it refuses them."""
+
+
+Reads: TypeAlias = Callable[..., bool]
+"""Whether a template, told with these manners, writes every word of these messages."""
+
+FORMS = tuple(
+    Form(mapping, empty, short_ids)
+    for short_ids in (False, True)
+    for empty in ("", None)
+    for mapping in (True, False)
+)  # fmt: skip
+REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
+
+# Words that no template has of its own.
+_SYSTEM, _ASK, _ANSWER = Message("system", "Wombat"), Message("user", "Okapi"), Message("assistant", "Ibex")
+_MORE, _ASK_AGAIN = Message("assistant", "Numbat"), Message("user", "Quokka")
+_CALL, _SECOND = (Call(f"call_{word}", word, f'{{"at":"{word}s"}}') for word in ("civet", "dugong"))
+_OUTPUT, _SECOND_OUTPUT = (
+    Message("tool", f"{call.name}ish", name=call.name, call_id=call.id) for call in (_CALL, _SECOND)
+)
+
+_TOOL = Tool("serval", "Tapir", '{"type":"object","properties":{"oryx":{"type":"string"}},"required":["oryx"]}')
+
+
+def learn(render: Render) -> Manners:
+    """By showing. What the template refuses, and what it leaves a word out of, is what it can't read."""
+
+    def reads(manners: Manners, *messages: Message) -> bool:
+        text = render(tell(messages, manners)) or ""
+        return all(word in text for message in messages for word in _words(message))
+
+    # Some take the last system message for the only one.
+    spoken = (_SYSTEM, _ASK, _ANSWER, Message("system", "Narwhal"), _ASK_AGAIN)
+    found = Manners(
+        system=reads(Manners(system=True), _SYSTEM, _ASK),
+        later_system=reads(Manners(system=True, later_system=True), *spoken),
+        repeats=reads(Manners(repeats=True), _ASK, _ASK_AGAIN, _ANSWER, _MORE, _ASK),
+        effort=_heeds_effort(render),
+        tools=_tells_tools(render),
+        efforts=_efforts(render),
+    )
+    return _with_reasoning(_with_calls(found, reads), reads)
+
+
+def reads_back(render: Render, manners: Manners, dialect: Dialect) -> bool:
+    """True if the dialect finds the call that the template writes. If it writes none, its signs have to do."""
+    if manners.form is None:
+        return bool(dialect.signs)
+    text = render(tell((_ASK, Message("assistant", "", calls=(_CALL,)), _OUTPUT), manners)) or ""
+    text, before = text.partition(_OUTPUT.content)[0], render(tell((_ASK,), manners)) or ""
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, before, strict=False)))
+    answer = text[shared:]  # a marker may have begun before
+    return any(_finds(dialect, each) for each in (text.partition(_ASK.content)[2], answer))
+
+
+def _finds(dialect: Dialect, text: str) -> bool:
+    parser = Parser(dialect, {_CALL.name: UNDECLARED})
+    found = [*parser.feed(text), *parser.finish()]
+    arguments = "".join(each.text for each in found if isinstance(each, Arguments))
+    return CallBegun(_CALL.name) in found and f"{_CALL.name}s" in arguments
+
+
+def _heeds_effort(render: Render) -> bool:
+    told = tell((_ASK,), Manners())
+    return render(told, **effort_told("none")) != render(told, **effort_told("high"))
+
+
+def _efforts(render: Render) -> tuple[str, ...]:
+    """The words that it takes; all, where it refuses all: then another thing is at fault."""
+    told = tell((_ASK,), Manners())
+    taken = tuple(word for word in EFFORT_WORDS if render(told, **effort_told(word)) is not None)
+    return taken or EFFORT_WORDS
+
+
+def _tells_tools(render: Render) -> bool:
+    text = render(tell((_ASK,), Manners()), tools=tools_told((_TOOL,))) or ""
+    return all(word in text for word in (_TOOL.name, _TOOL.description, "oryx"))
+
+
+def _with_calls(found: Manners, reads: Reads) -> Manners:
+    talk = (_ASK, Message("assistant", "", calls=(_CALL,)), _OUTPUT, _ANSWER, _ASK_AGAIN)
+    # Clients make up ids of any length.
+    called = Message("assistant", "", calls=(replace(_CALL, id="c"),))
+    short = (_ASK, called, replace(_OUTPUT, call_id="c"), _ANSWER, _ASK_AGAIN)
+    form = next((form for form in FORMS if all(reads(Manners(form=form), *each) for each in (talk, short))), None)
+    if form is None:
+        return found
+    found = replace(found, form=form)
+    both = (_ASK, Message("assistant", "", calls=(_CALL, _SECOND)), _OUTPUT, _SECOND_OUTPUT)
+    # Some take such a text for reasoning, which later turns do without.
+    beside = (_ASK, replace(_ANSWER, calls=(_CALL,)), _OUTPUT, _MORE, _ASK_AGAIN)
+    parallel = reads(replace(found, parallel=True), *both)
+    text_beside_calls = reads(replace(found, text_beside_calls=True), *beside)
+    found = replace(found, parallel=parallel, text_beside_calls=text_beside_calls)
+    if not (text_beside_calls or found.repeats):
+        found = replace(found, text_before_calls=reads(replace(found, text_before_calls=True), *beside))
+    return replace(found, loses_system=found.system and not reads(found, _SYSTEM, *talk[:3]))
+
+
+def _with_reasoning(found: Manners, reads: Reads) -> Manners:
+    """Many templates read only the reasoning that is of the present turn: before a call."""
+    thought = replace(_ANSWER, reasoning="Zebra")
+    plain = (_ASK, thought, _ASK_AGAIN)
+    before_call = (_ASK, replace(thought, content="", calls=(_CALL,)), _OUTPUT)
+    for field in REASONING_FIELDS:
+        wished = replace(found, reasoning=field)
+        if reads(wished, *plain) or (found.form is not None and reads(wished, *before_call)):
+            return wished
+    return found
+
+
+def _words(message: Message) -> Iterator[str]:
+    yield from (message.content, message.reasoning)
+    for call in message.calls:
+        yield from (call.name, call.arguments.split('"')[3])

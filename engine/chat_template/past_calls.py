@@ -1,0 +1,74 @@
+"""Past calls in the words of a model's family, where its template has no place for them. Pure.
+
+A model writes the next call as it sees the last one, so these are written as grammars ask for new ones.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from engine.chat_template.message import Call
+from engine.chat_template.rendering import Clean, WriteCalls, as_object, generic_call
+from engine.dialects.dialect import Dialect
+from engine.notations.call_format import GENERIC_FORM, Form, Write, is_plain, json_arguments
+from engine.notations.parameter_writers import pythonic_arguments
+
+
+def calls_writer(dialect: Dialect) -> WriteCalls | None:
+    """Return a function that writes calls as text; None where the form is the generic one, or its arguments are in a
+    notation that is written by templates only. Markers in the text are the family's; `clean` is for names and values.
+    """
+    form = dialect.form
+    arguments = _NOTATIONS.get(form.write)
+    if arguments is None or form == GENERIC_FORM or dialect.begun or form.answer != "$answer":
+        return None
+
+    def write(calls: Sequence[Call], clean: Clean) -> str:
+        if not (form.any_name or all(is_plain(call.name) for call in calls)):
+            return clean("\n".join(map(generic_call, calls)))
+        numbered = [form.call.replace("$", f"${n}:") for n in range(len(calls))]
+        phrase = _spaced(f"{form.begin}{(form.between or '').join(numbered)}{form.end}")
+        parts = [_parts(form, n, call, arguments, clean) for n, call in enumerate(calls)]
+        return _PART.sub(lambda part: parts[int(part[1])].get(part[2], ""), phrase)
+
+    return write
+
+
+_PART = re.compile(r"\$(\d+):([a-z]+)")
+
+
+def _parts(
+    form: Form, number: int, call: Call, arguments: Callable[[dict[str, Any]], str], clean: Clean
+) -> dict[str, str]:
+    name = clean(call.name)
+    return {
+        "name": json.dumps(name, ensure_ascii=False)[1:-1] if form.any_name else name,
+        "arguments": arguments(as_object(call.arguments, clean)),
+        "number": str(number),
+        "id": clean(call.id),
+    }
+
+
+def _spaced(phrase: str) -> str:
+    """Return a phrase without its optional parts, and with the white space that is usual: line breaks between tags as
+    in XML, none between control tokens."""
+    phrase = re.sub(r"«[^«»]*»", "", phrase)
+    phrase = re.sub(r"(?<=[:,;])~", " ", phrase)
+    return re.sub(r"(?<=[^|｜]>)~(?=<)", "\n", phrase).replace("~", "")
+
+
+def _as_json(values: dict[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False)
+
+
+def _as_python(values: dict[str, Any]) -> str:
+    if not all(map(is_plain, values)):
+        return _as_json(values)
+    return ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
+
+
+_NOTATIONS: dict[Write, Callable[[dict[str, Any]], str]] = {
+    json_arguments: _as_json,
+    pythonic_arguments: _as_python,
+}

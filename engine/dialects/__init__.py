@@ -1,0 +1,1 @@
+"""Model families: which notation, markers and reasoning tags each uses. Imports `grammar` and `notations`."""

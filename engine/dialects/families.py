@@ -1,0 +1,156 @@
+"""The model families, and which of them a template belongs to. Data.
+
+Which one it is, the template tells: a family's markers stand in it, since it writes past turns with them.
+"""
+
+from msgspec.structs import replace
+
+from engine.dialects.dialect import Block, Dialect, Think
+from engine.dialects.json_families import (
+    APERTUS,
+    COHERE,
+    DEEPSEEK,
+    DEEPSEEK_FENCED,
+    FUNCTIONARY,
+    FUNCTIONARY_3_2,
+    FUNCTOOLS,
+    GIGACHAT,
+    GIGACHAT_3,
+    GRANITE,
+    GRANITE_20B,
+    HERMES,
+    HUNYUAN_DENSE,
+    KIMI,
+    LLAMA,
+    MISTRAL,
+    MISTRAL_IDS,
+    MISTRAL_LIST,
+    NEMOTRON,
+    SOLAR,
+    TOOL_CALLS,
+    TOOL_CALLS_LIST,
+    XLAM,
+)
+from engine.dialects.python_families import LFM, LFM_2_5, LIST, OLMO
+from engine.dialects.tagged_families import (
+    CODER,
+    DSML,
+    DSML_4,
+    GLM,
+    HUNYUAN,
+    KIMI_3,
+    MINICPM,
+    MINIMAX,
+    MINIMAX_3,
+    MUSE,
+    SEED,
+)
+from engine.dialects.wraps import wraps_in
+from engine.notations.call_format import GENERIC_FORM, Form
+from engine.notations.gemma import FUNCTION_GEMMA, GEMMA_4, gemma
+from engine.notations.gemma_writers import gemma_arguments
+
+GENERIC = Dialect("generic", (), HERMES.blocks, HERMES.silent, bare=True)
+
+
+def _reading_generic(dialect: Dialect) -> Dialect:
+    """A call that can't be written as the family does is written in the generic form."""
+    blocks = {block.open: block for block in (*GENERIC.blocks, *dialect.blocks)}
+    silent = dict.fromkeys((*GENERIC.silent, *dialect.silent))
+    also = (*dialect.also, GENERIC_FORM)
+    return replace(dialect, blocks=tuple(blocks.values()), silent=tuple(silent), also=also)
+
+
+HARMONY = Dialect(
+    "harmony",
+    ("<|channel|>", "<|message|>", "<|call|>"),
+    begun="<|start|>assistant",
+    channels=True,
+    thinks=(Think("<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),),
+    form=Form(
+        "<|channel|>commentary to=$place$name"
+        "«<|channel|>commentary»« «<|constrain|>»json»<|message|>$arguments<|call|>",
+        ("<|channel|>commentary to=",),
+        others=("<|channel|>analysis to=$place", "<|start|>assistant to=$place"),
+        between=None,
+        answer="<|channel|>final<|message|>$answer",
+    ),
+)
+
+
+def _gemma(name: str, begin: str, end: str, quote: str) -> Dialect:
+    form = Form(f"{begin}call:$name$arguments{end}", (begin,), write=gemma_arguments(quote))
+    return Dialect(name, (begin, end), (Block(begin, gemma(quote)),), (end,), form=form)
+
+
+_FAMILIES = (
+    HARMONY,
+    _gemma("gemma", "<|tool_call>", "<tool_call|>", GEMMA_4),
+    _gemma("function-gemma", "<start_function_call>", "<end_function_call>", FUNCTION_GEMMA),
+    DSML_4,
+    DSML,
+    DEEPSEEK_FENCED,
+    DEEPSEEK,
+    KIMI,
+    KIMI_3,
+    MISTRAL_IDS,
+    MISTRAL,
+    MISTRAL_LIST,
+    LFM,
+    LFM_2_5,
+    LIST,
+    OLMO,
+    HUNYUAN,
+    GLM,
+    SEED,
+    CODER,
+    FUNCTIONARY,
+    FUNCTIONARY_3_2,
+    MINIMAX,
+    MINIMAX_3,
+    MUSE,
+    MINICPM,
+    COHERE,
+    APERTUS,
+    NEMOTRON,
+    HUNYUAN_DENSE,
+    TOOL_CALLS_LIST,
+    TOOL_CALLS,
+    FUNCTOOLS,
+    SOLAR,
+    GIGACHAT,
+    GIGACHAT_3,
+    GRANITE,
+    GRANITE_20B,
+    XLAM,
+    HERMES,
+    LLAMA,
+)
+
+DIALECTS = tuple(each if each.channels else _reading_generic(each) for each in _FAMILIES)
+"""The first one whose signs are all there is taken."""
+
+THINKS = (
+    Think("<think>", "</think>"),
+    Think("<seed:think>", "</seed:think>"),
+    Think("<mm:think>", "</mm:think>"),
+    Think("[THINK]", "[/THINK]"),
+    Think("<|START_THINKING|>", "<|END_THINKING|>"),
+    Think("<|channel>thought", "<channel|>"),
+    Think("<|inner_prefix|>", "<|inner_suffix|>"),
+    Think("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
+    Think("<|think|>", "<|end|>"),
+)
+
+
+def spoken_by(template: str | None) -> Dialect:
+    """The dialect of a chat template; GENERIC where it has no calls."""
+    template = template or ""
+    found = next((each for each in DIALECTS if all(sign in template for sign in each.signs)), GENERIC)
+    thinks = tuple(think for think in THINKS if think.open in template and think.close in template)
+    return replace(found, thinks=(*found.thinks, *thinks), wraps=wraps_in(template))
+
+
+def with_generic(dialect: Dialect) -> Dialect:
+    """The same for a model that was told of functions in plain words (`manners.with_tools`)."""
+    return replace(_reading_generic(dialect), form=GENERIC_FORM, also=(dialect.form, *dialect.also), bare=True)

@@ -1,0 +1,240 @@
+"""The model families that write a call's arguments as JSON. Data."""
+
+import re
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from engine.dialects.dialect import Block, Dialect
+from engine.notations.call_format import OBJECT, Form
+from engine.notations.json_objects import Offered, keyed_objects, named, objects
+from engine.notations.scanner import Reading, Scanner
+
+
+def _first(head: Sequence[str]) -> str:
+    """`functions.name:0` is what Kimi calls `name`."""
+    return re.sub(r":\d+$", "", head[0].strip().removeprefix("functions."))
+
+
+def _addressed(head: Sequence[str]) -> str:
+    return head[0].strip().removeprefix(">>>")
+
+
+def _second(head: Sequence[str]) -> str:
+    return head[1].strip() if len(head) > 1 else ""
+
+
+def _deepseek(head: Sequence[str]) -> str:
+    """`function<sep>name` and a fence of Markdown; later `name<sep>`."""
+    name = head[1] if len(head) > 1 and head[0].strip() == "function" else head[0]
+    return name.strip().partition("\n")[0].strip()
+
+
+_KNOWN = OBJECT.replace("$arguments", '$arguments«,~"id":~"$id"»')
+"""With an id, as templates write it that want one for the output."""
+
+
+def _first_line(head: Sequence[str]) -> str:
+    """Of `name`, a line break and the beginning of a fence."""
+    return head[0].strip().partition("\n")[0].strip()
+
+
+def _fenced(scanner: Scanner, offered: Offered) -> Reading[None]:
+    """`name` and a fence of Markdown; or an object: behind the same marker as in the generic form."""
+    yield from scanner.space()
+    is_object = (yield from scanner.peek()) == "{"
+    yield from (objects if is_object else named((), _first_line, ("</tool_call>",)))(scanner, offered)
+    yield from scanner.space()
+    yield from scanner.passes("```")
+
+
+def _objects(begin: str, end: str = "", call: str = OBJECT) -> Form:
+    """Objects in a list, with a marker before it."""
+    return Form(call, (begin,), f"{begin}~[~", "~,~", f"~]{end and '~'}{end}", any_name=True)
+
+
+HERMES = Dialect("hermes", ("<tool_call>",), (Block("<tool_call>", objects),), ("</tool_call>",))
+DEEPSEEK = Dialect(
+    "deepseek",
+    ("<｜tool▁calls▁begin｜>",),
+    (Block("<｜tool▁call▁begin｜>", named(("<｜tool▁sep｜>",), _deepseek, ("<｜tool▁call▁end｜>",))),),
+    ("<｜tool▁calls▁begin｜>", "\n```<｜tool▁call▁end｜>", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"),
+    form=Form(
+        "<｜tool▁call▁begin｜>$name<｜tool▁sep｜>$arguments<｜tool▁call▁end｜>",
+        ("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>"),
+        "<｜tool▁calls▁begin｜>",
+        end="<｜tool▁calls▁end｜>",
+    ),
+)
+_FENCED = replace(
+    DEEPSEEK.form,
+    call="<｜tool▁call▁begin｜>function<｜tool▁sep｜>$name\n```json\n$arguments\n```<｜tool▁call▁end｜>",
+)
+MISTRAL = Dialect(
+    "mistral",
+    ("[TOOL_CALLS]", "[ARGS]"),
+    (Block("[TOOL_CALLS]", named(("[CALL_ID]", "[ARGS]"), _first)),),
+    form=Form("[TOOL_CALLS]$name[ARGS]$arguments", ("[TOOL_CALLS]",)),
+    interrupts=False,
+)
+TOOL_CALLS = Dialect(
+    "tool-calls",
+    ("<tool_calls>",),
+    (Block("<tool_calls>", objects),),
+    ("</tool_calls>",),
+    form=Form(OBJECT, ("<tool_calls>",), "<tool_calls>~", end="~</tool_calls>", any_name=True),
+)
+DEEPSEEK_FENCED = replace(DEEPSEEK, name="deepseek-fenced", signs=(*DEEPSEEK.signs, "```json"), form=_FENCED)
+KIMI = Dialect(
+    "kimi",
+    ("<|tool_call_argument_begin|>",),
+    (Block("<|tool_call_begin|>", named(("<|tool_call_argument_begin|>",), _first, ("<|tool_call_end|>",))),),
+    ("<|tool_calls_section_begin|>", "<|tool_call_end|>", "<|tool_calls_section_end|>"),
+    form=Form(
+        "<|tool_call_begin|>functions.$name:$number<|tool_call_argument_begin|>$arguments<|tool_call_end|>",
+        ("<|tool_calls_section_begin|>", "<|tool_call_begin|>"),
+        "<|tool_calls_section_begin|>",
+        end="<|tool_calls_section_end|>",
+    ),
+)
+MISTRAL_IDS = replace(
+    MISTRAL,
+    name="mistral-ids",
+    signs=("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"),
+    form=Form("[TOOL_CALLS]$name[CALL_ID]$id[ARGS]$arguments", ("[TOOL_CALLS]",)),
+)
+MISTRAL_LIST = Dialect(
+    "mistral-list",
+    ("[TOOL_CALLS]",),
+    (Block("[TOOL_CALLS]", objects),),
+    form=_objects("[TOOL_CALLS]", call=_KNOWN),
+    interrupts=False,
+)
+FUNCTIONARY = Dialect(
+    "functionary",
+    ("<function=", "</function>"),
+    (Block("<function=", named((">",), _first, ("</function>",))),),
+    ("</function>",),
+    form=Form("<function=$name>$arguments</function>", ("<function=",)),
+)
+FUNCTIONARY_3_2 = Dialect(
+    "functionary-3.2",
+    (">>>all", ">>>${recipient}"),
+    (Block(">>>$name\n", named(("\n",), _addressed), keeps=True),),
+    begun=">>>",
+    said=(">>>all\n",),
+    form=Form(">>>$name\n$arguments", (">>>$name\n",), between="", answer="all\n$answer"),
+)
+COHERE = Dialect(
+    "cohere",
+    ("<|START_ACTION|>",),
+    (Block("<|START_ACTION|>", objects),),
+    ("<|END_ACTION|>",),
+    form=_objects(
+        "<|START_ACTION|>",
+        "<|END_ACTION|>",
+        '{~"tool_call_id":~"$number",~"tool_name":~"$name",~"parameters":~$arguments~}',
+    ),
+)
+APERTUS = Dialect(
+    "apertus",
+    ("<|tools_prefix|>",),
+    (Block("<|tools_prefix|>", keyed_objects),),
+    ("<|tools_suffix|>",),
+    form=_objects("<|tools_prefix|>", "<|tools_suffix|>", '{~"$name":~$arguments~}'),
+)
+NEMOTRON = Dialect(
+    "nemotron",
+    ("<TOOLCALL>",),
+    (Block("<TOOLCALL>", objects),),
+    ("</TOOLCALL>",),
+    form=_objects("<TOOLCALL>", "</TOOLCALL>"),
+)
+TOOL_CALLS_LIST = replace(
+    TOOL_CALLS,
+    name="tool-calls-list",
+    signs=("<tool_calls>[",),
+    form=_objects("<tool_calls>", "</tool_calls>", _KNOWN),
+)
+HUNYUAN_DENSE = Dialect(
+    "hunyuan-dense",
+    ("<tool_calls>", "<tool_call>", "```json"),
+    (Block("<tool_call>", _fenced),),
+    ("<tool_calls>", "</tool_call>", "</tool_calls>"),
+    form=Form(
+        "<tool_call>$name\n```json\n$arguments\n```</tool_call>",
+        ("<tool_calls>", "<tool_call>"),
+        "<tool_calls>~",
+        end="~</tool_calls>",
+    ),
+)
+FUNCTOOLS = Dialect(
+    "functools",
+    ("functools[",),
+    (Block("functools[", objects),),
+    form=Form(OBJECT, ("functools[",), "functools[~", "~,~", "~]", any_name=True),
+)
+SOLAR = Dialect(
+    "solar",
+    ("<|tool_call:args|>",),
+    (
+        Block(
+            "<|tool_call:begin|>",
+            named(("<|tool_call:name|>", "<|tool_call:args|>"), _second, ("<|tool_call:end|>",)),
+        ),
+    ),
+    ("<|tool_calls|>", "<|tool_call:end|>", "<|calls|>"),
+    said=("<|begin|>assistant", "<|content|>", "<|end|>"),
+    form=Form(
+        "<|tool_call:begin|>$id<|tool_call:name|>$name<|tool_call:args|>$arguments<|tool_call:end|>",
+        ("<|tool_calls|>", "<|tool_call:begin|>"),
+        "<|tool_calls|>",
+        end="<|calls|>",
+    ),
+)
+GIGACHAT = Dialect(
+    "gigachat",
+    ("<|function_call|>",),
+    (Block("<|function_call|>", objects),),
+    form=Form(f"<|function_call|>~{OBJECT}", ("<|function_call|>",), any_name=True),
+)
+GIGACHAT_3 = Dialect(
+    "gigachat-3",
+    ("'role': 'function call'", "<|role_sep|>"),
+    (Block("<|message_sep|>\n\nfunction call<|role_sep|>", objects),),
+    form=Form(
+        f"<|message_sep|>\n\nfunction call<|role_sep|>~{OBJECT}",
+        ("<|message_sep|>\n\nfunction call<|role_sep|>",),
+        any_name=True,
+    ),
+)
+_NO_FUNCTION = ' {"name": "no_function", "arguments": {}}'
+GRANITE_20B = Dialect(
+    "granite-20b",
+    ("<function_call>",),
+    (Block("<function_call>", objects),),
+    (f"<function_call>{_NO_FUNCTION}",),
+    form=Form(f"<function_call>~{OBJECT}", ("<function_call>",), any_name=True, none=_NO_FUNCTION),
+)
+"""Its template asks for `no_function` where none fits."""
+GRANITE = Dialect("granite", ("<|tool_call|>",), (Block("<|tool_call|>", objects),), form=_objects("<|tool_call|>"))
+XLAM = Dialect(
+    "xlam",
+    ('[{"name": "tool_call_name"',),
+    bare=True,
+    form=Form(OBJECT, (), "[~", "~,~", "~]", any_name=True),
+)
+LLAMA = Dialect(
+    "llama",
+    ("ipython", '"parameters"'),
+    (Block("<|python_tag|>", objects),),
+    bare=True,
+    form=Form(
+        OBJECT.replace("arguments", "parameters", 1),
+        ("<|python_tag|>",),
+        "<|python_tag|>",
+        "~;~",
+        any_name=True,
+        unmarked=True,
+    ),
+)

@@ -1,0 +1,46 @@
+"""The model families that write calls as Python does. Data."""
+
+from msgspec.structs import replace
+
+from engine.dialects.dialect import Block, Dialect
+from engine.notations.call_format import Form
+from engine.notations.parameter_writers import pythonic_arguments
+from engine.notations.parameters import pythonic
+
+LFM = Dialect(
+    "lfm",
+    ("List of tools: <|tool_list_start|>",),
+    (Block("<|tool_call_start|>", pythonic()),),
+    ("<|tool_call_end|>",),
+    form=Form(
+        "$name($arguments)",
+        ("<|tool_call_start|>",),
+        "<|tool_call_start|>[",
+        ",~",
+        "]<|tool_call_end|>",
+        write=pythonic_arguments,
+    ),
+)
+LFM_2_5 = replace(LFM, name="lfm-2.5", signs=("List of tools: ",), interrupts=False)
+LIST = Dialect(
+    "python-list",
+    ("[func_name1(",),
+    (Block("[$name(", pythonic(), keeps=True),),
+    ("<|python_start|>", "<|python_end|>"),
+    form=Form("$name($arguments)", ("[$name(",), "[", ",~", "]", write=pythonic_arguments),
+)
+"""Llama 3.2 and 4, ToolACE, Gemma 3, where their templates ask for a list of calls: nothing else marks it."""
+OLMO = Dialect(
+    "olmo",
+    ("<function_calls>",),
+    (Block("<function_calls>", pythonic("</function_calls>")),),
+    ("</function_calls>",),
+    form=Form(
+        "$name($arguments)",
+        ("<function_calls>",),
+        "<function_calls>~",
+        "\n",
+        "~</function_calls>",
+        write=pythonic_arguments,
+    ),
+)

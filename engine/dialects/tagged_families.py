@@ -1,0 +1,207 @@
+"""The model families that write each argument between tags. Data."""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from engine.dialects.dialect import Block, Dialect, Think
+from engine.notations.call_format import Form
+from engine.notations.element_writers import element_arguments
+from engine.notations.elements import elements
+from engine.notations.json_objects import Offered, Read, objects
+from engine.notations.parameter_writers import tagged_arguments
+from engine.notations.parameters import Tags, tagged
+from engine.notations.scanner import Reading, Scanner
+
+
+def _invoked(name: str, signs: Sequence[str], prefix: str, around: str, attributes: str = "") -> Dialect:
+    """Anthropic's form, which several families have, each with a prefix of its own."""
+    tags = Tags(
+        begin=f'<{prefix}invoke name="',
+        name_ends=(">",),
+        end=(f"</{prefix}invoke>",),
+        key=f'<{prefix}parameter name="',
+        key_ends=">",
+        value="",
+        value_ends=f"</{prefix}parameter>",
+    )
+    parameter = f'<{prefix}parameter name="$key"{attributes}>$value</{prefix}parameter>'
+    return Dialect(
+        name,
+        tuple(signs),
+        (Block(tags.begin, tagged(tags), keeps=True),),
+        (f"<{around}>", f"</{around}>"),
+        form=Form(
+            f'<{prefix}invoke name="$name">~$arguments~</{prefix}invoke>',
+            (f"<{around}>", tags.begin),
+            f"<{around}>~",
+            end=f"~</{around}>",
+            write=tagged_arguments(tags, parameter),
+        ),
+    )
+
+
+def _keyed(suffix: str = "") -> tuple[Read, Form]:
+    """GLM's: the name, then keys and values in turn."""
+    tags = Tags(
+        begin="",
+        name_ends=(f"<tool_sep{suffix}>", "\n") if suffix else ("\n",),
+        end=(f"</tool_call{suffix}>",),
+        key=f"<arg_key{suffix}>",
+        key_ends=f"</arg_key{suffix}>",
+        value=f"<arg_value{suffix}>",
+        value_ends=f"</arg_value{suffix}>",
+    )
+    read_tags = tagged(tags)
+
+    def read(scanner: Scanner, offered: Offered) -> Reading[None]:
+        """Or an object: behind the same marker as in the generic form."""
+        yield from scanner.space()
+        yield from (objects if (yield from scanner.peek()) == "{" else read_tags)(scanner, offered)
+
+    separator = f"<tool_sep{suffix}>" if suffix else ""
+    parameter = f"<arg_key{suffix}>$key</arg_key{suffix}>~<arg_value{suffix}>$value</arg_value{suffix}>"
+    call = f"<tool_call{suffix}>$name{separator}~$arguments~</tool_call{suffix}>"
+    return read, Form(call, (f"<tool_call{suffix}>",), write=tagged_arguments(tags, parameter))
+
+
+_CODER = Tags("<function=", (">",), ("</function>",), "<parameter=", ">", "", "</parameter>", padded=True)
+_MINICPM = Tags('<function name="', (">",), ("</function>",), '<param name="', ">", "", "</param>")
+_KIMI_3 = Tags(
+    '<|open|>call tool="',
+    ("<|sep|>",),
+    ("<|close|>call<|sep|>",),
+    '<|open|>argument key="',
+    "<|sep|>",
+    "",
+    "<|close|>argument<|sep|>",
+)
+_KIMI_3_PARAMETER = '<|open|>argument key="$key" type="$type"<|sep|>$value<|close|>argument<|sep|>'
+_READ_GLM, _GLM = _keyed()
+_READ_HUNYUAN, _HUNYUAN = _keyed(":opensource")
+
+
+_SEED = replace(_CODER, padded=False)
+"""Values stand between the tags at once: a line break at their end is theirs."""
+
+
+def _coder(around: str, tags: Tags, parameter: str) -> Form:
+    return Form(
+        f"<{around}>~<function=$name>~$arguments~</function>~</{around}>",
+        (f"<{around}>", tags.begin),
+        write=tagged_arguments(tags, parameter),
+    )
+
+
+DSML = _invoked("deepseek-dsml", ("｜DSML｜",), "｜DSML｜", "｜DSML｜function_calls", ' string="$text"')
+DSML_4 = _invoked("deepseek-dsml-4", ("｜DSML｜", "'tool_calls>"), "｜DSML｜", "｜DSML｜tool_calls", ' string="$text"')
+
+KIMI_3 = Dialect(
+    "kimi-3",
+    ("open_tag('call', [('tool', fn.name)",),
+    (Block(_KIMI_3.begin, tagged(_KIMI_3), keeps=True),),
+    ("<|open|>tools<|sep|>", "<|close|>tools<|sep|>"),
+    said=(
+        *(f"<|{what}|>{name}<|sep|>" for name in ("response", "message") for what in ("open", "close")),
+        "<|end_of_msg|>",
+    ),
+    thinks=(Think("<|open|>think<|sep|>", "<|close|>think<|sep|>"),),
+    form=Form(
+        '<|open|>call tool="$name" index="$number"<|sep|>$arguments<|close|>call<|sep|>',
+        ("<|open|>tools<|sep|>", _KIMI_3.begin),
+        "<|open|>tools<|sep|>",
+        end="<|close|>tools<|sep|>",
+        answer="<|open|>response<|sep|>$answer<|close|>response<|sep|>",
+        write=tagged_arguments(_KIMI_3, _KIMI_3_PARAMETER),
+    ),
+)
+
+HUNYUAN = Dialect(
+    "hunyuan",
+    (":opensource", "<arg_key{}>"),
+    (Block("<tool_call:opensource>", _READ_HUNYUAN),),
+    ("<tool_calls:opensource>", "</tool_call:opensource>", "</tool_calls:opensource>"),
+    thinks=(Think("<think:opensource>", "</think:opensource>"),),
+    form=replace(
+        _HUNYUAN,
+        begin="<tool_calls:opensource>~",
+        end="~</tool_calls:opensource>",
+        markers=("<tool_calls:opensource>", *_HUNYUAN.markers),
+    ),
+)
+
+GLM = Dialect("glm", ("<arg_key>", "<tool_call>"), (Block("<tool_call>", _READ_GLM),), ("</tool_call>",), form=_GLM)
+
+CODER = Dialect(
+    "coder",
+    ("<function=", "<parameter="),
+    (Block("<function=", tagged(_CODER), keeps=True),),
+    ("<tool_call>", "</tool_call>", "<seed:tool_call>", "</seed:tool_call>"),
+    form=_coder("tool_call", _CODER, "<parameter=$key>\n$value\n</parameter>"),
+)
+SEED = replace(
+    CODER,
+    name="seed",
+    signs=(*CODER.signs, "<seed:tool_call>"),
+    blocks=(Block("<function=", tagged(_SEED), keeps=True),),
+    form=_coder("seed:tool_call", _SEED, "<parameter=$key>$value</parameter>"),
+)
+
+MINIMAX = _invoked("minimax", ("<invoke name=", "<minimax:tool_call>"), "", "minimax:tool_call")
+
+_MARK = "]<]minimax[>["
+MINIMAX_3 = Dialect(
+    "minimax-3",
+    (_MARK, "<invoke name="),
+    (Block(f'{_MARK}<invoke name="', elements(_MARK), keeps=True),),
+    (f"{_MARK}<tool_call>", f"{_MARK}</tool_call>"),
+    form=Form(
+        f'{_MARK}<invoke name="$name">$arguments</invoke>',
+        (f"{_MARK}<tool_call>", f'{_MARK}<invoke name="'),
+        f"{_MARK}<tool_call>~",
+        end=f"~{_MARK}</tool_call>",
+        write=element_arguments(_MARK),
+    ),
+)
+
+_ATEM = _invoked("muse", (), "atem:", "atem:function_calls")
+
+
+def _addressed(scanner: Scanner, offered: Offered) -> Reading[None]:
+    """Calls in a message to a function; in one to the user, they are quoted."""
+    before, behind = _ATEM.silent
+    yield from scanner.space()
+    yield from scanner.passes(before)
+    yield from _ATEM.blocks[0].read(scanner, offered)
+    yield from scanner.space()
+    yield from scanner.passes(behind)
+
+
+MUSE = replace(
+    _ATEM,
+    signs=("<atem:invoke name=", "assistant to=self<|message|>"),
+    blocks=(Block(" to=$name<|message|>", _addressed),),
+    silent=("<|eom|><|start|>assistant", "<|eom|>"),
+    said=(" to=user<|message|>", "<|eom|><|start|>assistant to=user<|message|>"),
+    thinks=(Think(" to=self<|message|>", "<|eom|><|start|>assistant"),),
+    form=replace(
+        _ATEM.form,
+        call=f" to=$name<|message|>{_ATEM.form.begin}{_ATEM.form.call}{_ATEM.form.end}",
+        markers=(" to=$name<|message|>",),
+        begin="",
+        between="<|eom|><|start|>assistant",
+        end="",
+        answer=" to=user<|message|>$answer",
+    ),
+)
+
+MINICPM = Dialect(
+    "minicpm",
+    ('<function name="',),
+    (Block(_MINICPM.begin, tagged(_MINICPM), keeps=True),),
+    form=Form(
+        '<function name="$name">~$arguments~</function>',
+        (_MINICPM.begin,),
+        write=tagged_arguments(_MINICPM, '<param name="$key">$value</param>', cdata=True),
+    ),
+)

@@ -1,0 +1,148 @@
+"""What a GGUF file says of itself, as data: `engine.gguf.reader` reads it from a file."""
+
+import re
+from typing import TypeAlias, TypeVar, cast, overload
+
+import msgspec
+
+Value: TypeAlias = str | int | float | bool | list[str] | list[int] | list[float] | list[bool]
+T = TypeVar("T")
+
+# GGUF's numbers for the types of values, and numpy's names for those of one size.
+UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
+NUMBERS = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", UINT32: "<u4", INT32: "<i4", FLOAT32: "<f4", BOOL: "?"}
+NUMBERS |= {10: "<u8", 11: "<i8", 12: "<f8"}
+
+# ggml's tensor types: number -> (elements, bytes) of a block. The numbers left out were withdrawn by ggml.
+BLOCKS = {0: (1, 4), 1: (1, 2), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 30: (1, 2)}
+BLOCKS |= {2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 40)}  # Q4_0 ... Q8_1
+BLOCKS |= {10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176)}  # Q2_K ... Q5_K
+BLOCKS |= {14: (256, 210), 15: (256, 292)}  # Q6_K, Q8_K
+BLOCKS |= {16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50)}  # IQ2_XXS, IQ2_XS, IQ3_XXS, IQ1_S
+BLOCKS |= {20: (32, 18), 21: (256, 110), 22: (256, 82), 23: (256, 136)}  # IQ4_NL, IQ3_S, IQ2_S, IQ4_XS
+BLOCKS |= {29: (256, 56), 34: (256, 54), 35: (256, 66)}  # IQ1_M, TQ1_0, TQ2_0
+BLOCKS |= {39: (32, 17), 40: (64, 36), 41: (128, 18)}  # MXFP4, NVFP4, Q1_0
+
+# What llama.cpp reads without a look at its type or length; and ids for which it looks into the vocabulary.
+PARALLEL = {"tokenizer.ggml.scores": {FLOAT32}, "tokenizer.ggml.token_type": {INT32, UINT32}}
+TOKEN_ID = re.compile(r"tokenizer\.ggml\.\w+_token_id")
+
+
+class GGUFError(ValueError):
+    """The file cannot be used; the message is one sentence for a person: what is wrong, and what to do."""
+
+
+def damaged(what: str) -> GGUFError:
+    return GGUFError(f"{what}, so download it again")
+
+
+class Tensor(msgspec.Struct, frozen=True):
+    name: str
+    shape: tuple[int, ...]  # elements; in the file's order: first the dimension whose elements are neighbours
+    type: int  # ggml's number, a key of BLOCKS
+    offset: int  # bytes from the start of the file
+    n_bytes: int
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One metadata entry; the whole of it, key and type included, is the file's bytes `start` to `end`.
+
+    Texts are decoded with "surrogateescape", as raw-byte tokens need not be UTF-8: encoded in the same way
+    they give the file's bytes back.
+    """
+
+    value: Value
+    type: int  # GGUF's number; of a list, that of its elements
+    start: int
+    end: int
+
+
+class Header(msgspec.Struct, frozen=True):
+    """Getters give the default for a missing key, and raise GGUFError for a value of another type."""
+
+    version: int
+    alignment: int  # bytes, of each tensor's offset
+    metadata: dict[str, Entry]
+    tensors: tuple[Tensor, ...]
+    data_start: int  # bytes from the start of the file
+    size: int  # bytes, of the whole file
+
+    @property
+    def architecture(self) -> str:
+        if name := self.text("general.architecture"):
+            return name
+        raise damaged("the model file does not name its architecture (general.architecture)")
+
+    @overload
+    def text(self, key: str, default: str) -> str: ...
+    @overload
+    def text(self, key: str, default: None = None) -> str | None: ...
+    def text(self, key: str, default: str | None = None) -> str | None:
+        """Always encodable: a text that is not UTF-8 is an error here (but not in `texts`)."""
+        value = self._value(key, str)
+        if value is not None and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise damaged(f"the model file's {key} is not UTF-8 text")
+        return default if value is None else value
+
+    @overload
+    def integer(self, key: str, default: int) -> int: ...
+    @overload
+    def integer(self, key: str, default: None = None) -> int | None: ...
+    def integer(self, key: str, default: int | None = None) -> int | None:
+        value = self._value(key, int)
+        return default if value is None else value
+
+    @overload
+    def flag(self, key: str, default: bool) -> bool: ...
+    @overload
+    def flag(self, key: str, default: None = None) -> bool | None: ...
+    def flag(self, key: str, default: bool | None = None) -> bool | None:
+        value = self._value(key, bool)
+        return default if value is None else value
+
+    def texts(self, key: str, default: list[str] | None = None) -> list[str]:
+        return self._values(key, str, default)
+
+    def integers(self, key: str, default: list[int] | None = None) -> list[int]:
+        return self._values(key, int, default)
+
+    def floats(self, key: str, default: list[float] | None = None) -> list[float]:
+        return self._values(key, float, default)
+
+    def check_vocabulary(self) -> None:
+        """Raises GGUFError where native code would read outside a list: it looks at no length."""
+        n = len(self.texts("tokenizer.ggml.tokens"))
+        for key, entry in self.metadata.items():
+            value, types = entry.value, PARALLEL.get(key)
+            if types and not (entry.type in types and isinstance(value, list) and len(value) == n):
+                raise damaged(f"its {key} does not fit its {n} tokens")
+            if TOKEN_ID.fullmatch(key) and not (isinstance(value, int) and value >= 0):
+                raise damaged(f"its {key} is none of its {n} tokens but {value!r:.40}")
+
+    def token_id(self, name: str) -> int | None:
+        """Return `tokenizer.ggml.{name}_token_id`; None where it is missing, or none of the tokens.
+
+        llama.cpp warns of an id beyond the tokens and ignores it: converters write such ids for tokens nobody uses.
+        """
+        id_ = self.integer(f"tokenizer.ggml.{name}_token_id")
+        return id_ if id_ is not None and id_ < len(self.texts("tokenizer.ggml.tokens")) else None
+
+    def stray_token_ids(self) -> list[str]:
+        """Return the keys whose token id is none of the tokens."""
+        names = [key[len("tokenizer.ggml.") : -len("_token_id")] for key in self.metadata if TOKEN_ID.fullmatch(key)]
+        return [f"tokenizer.ggml.{name}_token_id" for name in names if self.token_id(name) is None]
+
+    def _value(self, key: str, of: type[T]) -> T | None:
+        entry = self.metadata.get(key)
+        if entry is None:
+            return None
+        if type(entry.value) is not of:  # not isinstance: a bool is an int
+            raise damaged(f"the model file's {key} is a {type(entry.value).__name__}, not a {of.__name__}")
+        return entry.value
+
+    def _values(self, key: str, of: type[T], default: list[T] | None) -> list[T]:
+        """The default of lists is an empty one."""
+        values = self._value(key, list)
+        if values and type(values[0]) is not of:  # the elements of a GGUF list are all of one type
+            raise damaged(f"the model file's {key} lists {type(values[0]).__name__}, not {of.__name__}")
+        return cast("list[T]", (default or []) if values is None else values)

@@ -1,0 +1,227 @@
+"""Reads what a GGUF file says of itself: its metadata and where its tensors lie. The weights are left alone.
+
+The libraries that run a model trust its file, and a damaged one does not make them return an error: it ends
+the whole daemon with SIGSEGV or abort(). So no file reaches them before `read` has walked through its header.
+It is strict: what it does not know, or what would lead a trusting reader outside the file, it refuses.
+
+The layout is https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little endian.
+"""
+
+import math
+import mmap
+from pathlib import Path
+from typing import cast
+
+import msgspec
+import numpy as np
+
+from engine.gguf.header import (
+    ARRAY,
+    BLOCKS,
+    BOOL,
+    NUMBERS,
+    STRING,
+    UINT32,
+    Entry,
+    GGUFError,
+    Header,
+    Tensor,
+    Value,
+    damaged,
+)
+
+__all__ = ["BLOCKS", "Entry", "GGUFError", "Header", "Tensor", "Value", "read"]
+
+# Things in a list, bytes in a text. Real vocabularies have up to 300k tokens; these take a second.
+MOST = 1 << 22
+TEXT_BYTES = 256
+"""Bytes that show whether a file is a text."""
+
+# Other files that people name, by their first bytes.
+GGML = "it is a GGML file from before GGUF, so convert it or download a GGUF file"
+STRANGERS = {
+    b"version https://git-lfs": "it is a Git LFS pointer, so fetch the file itself with `git lfs pull`",
+    b"lmgg": GGML,
+    b"fmgg": GGML,
+    b"tjgg": GGML,
+    b"algg": "it is a LoRA adapter from before GGUF, so name a model, as a GGUF file",
+    b"PK\x03\x04": "it is a PyTorch file or a zip archive, so convert it or download a GGUF file",
+    b"\x80\x02": "it is a PyTorch file, so convert it or download a GGUF file",
+    b"\x89HDF": "it is an HDF5 (Keras) file, so convert it or download a GGUF file",
+    b"\x1f\x8b": "it is compressed (gzip), so unpack it",
+    b"(\xb5/\xfd": "it is compressed (zstd), so unpack it",
+    b"\xfd7zXZ": "it is compressed (xz), so unpack it",
+    b"7z\xbc\xaf": "it is compressed (7z), so unpack it",
+    b"\x7fELF": "it is a program or a library, so name the model's .gguf file",
+    b"MZ": "it is a program (a llamafile?), so name the model's .gguf file",
+    b"<": "it is a web page, so download the model file itself",
+}
+
+
+def read(path: Path) -> Header:
+    """Raises GGUFError only, and reads no weights: milliseconds even for a large vocabulary."""
+    try:
+        if path.is_dir():
+            raise GGUFError("it is a folder and not a file, so name the .gguf file itself")
+        if path.exists() and not path.is_file():
+            raise GGUFError("it is not a file, so name the .gguf file itself")
+        with path.open("rb") as file:
+            if not path.stat().st_size:  # mmap refuses an empty file
+                raise damaged("it is empty")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                header = _header(_Walk(data))
+        header.check_vocabulary()
+    except OSError as error:
+        raise GGUFError(f"{path} cannot be read: {error.strerror}") from error
+    except GGUFError as error:
+        raise GGUFError(f"{path} cannot be used: {error}") from None
+    return header
+
+
+class _Walk:
+    """A place in the file that moves on with each read, and never past the end."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data = data
+        self.size = len(data)
+        self.at = 0
+
+    def take(self, n: int) -> bytes:
+        start, self.at = self.at, self.at + n
+        if self.at > self.size:
+            raise damaged("it ends within its own header, cut short or damaged")
+        return self.data[start : self.at]
+
+    def number(self, n_bytes: int) -> int:
+        return int.from_bytes(self.take(n_bytes), "little")
+
+    def count(self, least: int) -> int:
+        """How many things come, of at least so many bytes each: fewer than fit into the rest of the file."""
+        n = self.number(8)
+        if n > MOST or n * least > self.size - self.at:
+            raise damaged(f"it claims to list {n} things that it has no room for")
+        return n
+
+    def name(self, most: int) -> str:
+        raw = self.take(self.count(1))
+        name = raw.decode(errors="surrogateescape")
+        if not 0 < len(raw) <= most or not name.isprintable():  # what is not UTF-8 is not printable either
+            raise damaged(f"there is no name that begins {raw[:32]!r}")
+        return name
+
+    def texts(self, n: int) -> list[str]:
+        # `count` and `take` in one loop: two calls for each of 300k tokens and merges are most of the time.
+        data, at, size, texts = self.data, self.at, self.size, []
+        for _ in range(n):
+            start = at + 8
+            at = start + int.from_bytes(data[at:start], "little")
+            if at > size or at - start > MOST:
+                raise damaged("it ends within a text, cut short or damaged")
+            texts.append(str(data[start:at], "utf-8", "surrogateescape"))
+        self.at = at
+        return texts
+
+    def numbers(self, kind: int, n: int) -> list[int] | list[float] | list[bool]:
+        numbers = np.dtype(NUMBERS[kind])
+        raw = self.take(n * numbers.itemsize)
+        if kind == BOOL and raw.strip(b"\x00\x01"):
+            raise damaged("one of its truth values is neither 0 nor 1")
+        return cast("list[int]", np.frombuffer(raw, numbers).tolist())
+
+
+def _header(walk: _Walk) -> Header:
+    version = _version(walk)
+    n_tensors = walk.count(8 + 1 + 4 + 8 + 4 + 8)
+    n_entries = walk.count(8 + 1 + 4 + 1)
+    metadata: dict[str, Entry] = {}
+    for _ in range(n_entries):
+        start, key = walk.at, walk.name(256)
+        if key in metadata:
+            raise damaged(f"it says {key!r} twice")
+        metadata[key] = _entry(walk, key, start)
+    alignment = _alignment(metadata.get("general.alignment"))
+    found = [_tensor(walk) for _ in range(n_tensors)]
+    data_start = walk.at + -walk.at % alignment
+    tensors = {tensor.name: _placed(tensor, data_start, alignment, walk.size) for tensor in found}
+    if len(tensors) < len(found):
+        raise damaged("two of its tensors have the same name")
+    return Header(version, alignment, metadata, tuple(tensors.values()), data_start, walk.size)
+
+
+def _version(walk: _Walk) -> int:
+    if walk.data[:4] != b"GGUF":
+        raise GGUFError(_stranger(walk.data))
+    walk.take(4)
+    version = walk.number(4)
+    if version and not version & 0xFFFF:
+        raise GGUFError("it is big-endian, so download the little-endian file")
+    if version not in (2, 3):
+        raise GGUFError(f"it is GGUF version {version} and not 2 or 3, so download another conversion")
+    return version
+
+
+def _stranger(data: mmap.mmap) -> str:
+    """Return the sentence for a file that is no GGUF file."""
+    # First, since its length may look like the beginning of another kind of file.
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8:
+        return "it is a safetensors file and no GGUF file, so convert it or download a GGUF file"
+    for first, sentence in STRANGERS.items():
+        if data[: len(first)] == first:
+            return sentence
+    text = data[:TEXT_BYTES].decode(errors="replace").strip()
+    line = text.partition("\n")[0][:60]
+    if line and text.replace("\n", "").replace("\r", "").replace("\t", "").isprintable() and "\ufffd" not in text[:-1]:
+        return f"it is a text that begins {line!r} and no GGUF file, so download the model file itself"
+    return "it is no GGUF file, so convert it or download a GGUF file"
+
+
+def _entry(walk: _Walk, key: str, start: int) -> Entry:
+    kind = walk.number(4)
+    value: Value
+    if is_list := kind == ARRAY:
+        kind = walk.number(4)
+    # No lists of lists: no known key has one, and llama.cpp ends the process over them.
+    if kind == STRING:
+        texts = walk.texts(walk.count(8) if is_list else 1)
+        value = texts if is_list else texts[0]
+    elif kind in NUMBERS:
+        numbers = walk.numbers(kind, walk.count(1) if is_list else 1)
+        value = numbers if is_list else numbers[0]
+    else:
+        raise damaged(f"the value of {key!r} has the unknown type {kind}")
+    return Entry(value, kind, start, walk.at)
+
+
+def _alignment(entry: Entry | None) -> int:
+    if entry is None:
+        return 32
+    n = entry.value
+    if entry.type != UINT32 or not isinstance(n, int) or n < 1 or n & (n - 1):
+        raise damaged(f"its general.alignment is not a power of two but {n!r:.40}")
+    return n
+
+
+def _tensor(walk: _Walk) -> Tensor:
+    """Its offset is still counted from `data_start`."""
+    name = walk.name(64)
+    n_dims = walk.number(4)
+    if not 1 <= n_dims <= 4:
+        raise damaged(f"its tensor {name!r} has {n_dims} dimensions instead of 1 to 4")
+    shape = tuple(walk.number(8) for _ in range(n_dims))
+    kind = walk.number(4)
+    if kind not in BLOCKS:
+        raise GGUFError(f"its tensor {name!r} has the unknown type {kind}, so download another quantization")
+    elements, n_bytes = BLOCKS[kind]
+    if not all(shape) or shape[0] % elements:
+        raise damaged(f"its tensor {name!r} cannot have the shape {shape}")
+    return Tensor(name, shape, kind, walk.number(8), math.prod(shape) // elements * n_bytes)
+
+
+def _placed(tensor: Tensor, data_start: int, alignment: int, size: int) -> Tensor:
+    # Python's integers do not overflow, so a tensor that ends within the file also has a size of 64 bits.
+    if tensor.offset % alignment:
+        raise damaged(f"its tensor {tensor.name!r} is not aligned to {alignment} bytes")
+    offset = data_start + tensor.offset
+    if offset + tensor.n_bytes > size:
+        raise damaged(f"it is cut short within its tensor {tensor.name!r}")
+    return msgspec.structs.replace(tensor, offset=offset)

@@ -1,0 +1,1 @@
+"""Grammar text in Lark, without a compiler. Imports `json_schema` and the root."""

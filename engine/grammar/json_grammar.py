@@ -1,0 +1,149 @@
+"""A schema as a grammar in Lark, in which free texts have every escape of RFC 8259. Pure.
+
+llguidance's own compiler of schemas knows the short escapes only. So objects, lists, unions and free texts are written
+out here; any other schema is a leaf, which llguidance compiles. Property names and constants have one spelling each.
+"""
+
+import json
+
+from engine.grammar.lark import Rules, other_than, pattern, plain
+from engine.json_schema.values import JSON, Schema
+
+# One space, or a line break and an indent, wherever JSON allows whitespace: what models write, but never without end.
+_WHITESPACE = r"(\n {0,16}| )"
+# No \u: it writes the same name in two ways, and so a property twice, the second time past its schema.
+_ESCAPES = 'nrbtf\\"'
+_OPTIONS: Schema = {
+    "whitespace_pattern": _WHITESPACE,
+    "json_allowed_escapes": _ESCAPES,
+    "lenient": False,
+    "coerce_one_of": False,
+}
+
+_CHARACTER = r'[^"\\\x00-\x1f]'
+_PLAIN = r"[0-9abcefABCEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}"
+_PAIR = r"[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_TEXT = rf'(?:{_CHARACTER}|\\["\\/bfnrt]|\\u(?:{_PLAIN}|{_PAIR}))'
+_NAME = r'"(?:[^"\\\x00-\x1f\x7f]|\\["\\bfnrt])*"'
+_NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+
+MOST_LENGTH = 512
+"""Characters of a bounded text that may be escaped in any way."""
+MOST_ITEMS = 64
+MOST_PROPERTIES = 128
+_TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
+
+
+def json_grammar(schema: JSON) -> str:
+    """Return the whole grammar."""
+    return _Writer(schema).text()
+
+
+def brief(schema: JSON) -> str:
+    """Return the right side of a rule, of which llguidance makes a grammar. It has the short escapes only."""
+    whole: JSON = schema if isinstance(schema, dict) else {"allOf": [schema]}
+    assert isinstance(whole, dict)
+    return f"%json {json.dumps({**whole, 'x-guidance': _OPTIONS})}"
+
+
+class _Writer:
+    def __init__(self, schema: JSON) -> None:
+        self._schema = schema
+        self._rules = Rules(None)
+        found = schema.get("$defs") if isinstance(schema, dict) else None
+        self._definitions = found if isinstance(found, dict) else {}
+        self._space = f"{self._rules.terminal(pattern(_WHITESPACE))}?"
+
+    def text(self) -> str:
+        whole = self._value(self._schema)
+        parts = [f"{name}: {self._value(schema)}" for name, schema in self._definitions.items()]
+        text = self._rules.terminal(pattern(f'"{_TEXT}*"'))
+        name = self._rules.terminal(pattern(_NAME))
+        number = self._rules.terminal(pattern(_NUMBER))
+        items, pairs = (
+            self._list("anything", 0, None),
+            self._braces(self._many(f"{name} {self._colon} anything", 0, None)),
+        )
+        anything = f'anything: {text} | {number} | "true" | "false" | "null" | {items} | {pairs}'
+        return "\n".join([self._rules.text("whole"), f"whole: {whole}", anything, *parts])
+
+    def _value(self, schema: JSON) -> str:
+        if schema is True:
+            return "anything"
+        if not isinstance(schema, dict):
+            return self._as_leaf(schema)
+        keys = schema.keys() - {"$defs"}
+        if not keys:
+            return "anything"
+        if keys == {"$ref"} and isinstance(target := schema["$ref"], str):
+            return "whole" if target == "#" else target.removeprefix("#/$defs/")
+        if keys == {"anyOf"} and isinstance(ways := schema["anyOf"], list):
+            return f"({' | '.join(self._value(way) for way in ways if way is not False)})"
+        if keys == {"type"} and isinstance(types := schema["type"], list) and set(map(str, types)) <= set(_TYPES):
+            return f"({' | '.join(self._value({'type': each}) for each in types)})"
+        match schema.get("type"):
+            case "string" if keys <= {"type", "minLength", "maxLength"}:
+                return self._text(schema)
+            case "array" if keys <= {"type", "items", "minItems", "maxItems"}:
+                return self._array(schema)
+            case "object" if keys <= {"type", "properties", "required", "additionalProperties"}:
+                return self._object(schema)
+        return self._as_leaf(schema)
+
+    def _as_leaf(self, schema: JSON) -> str:
+        whole = {**schema, "$defs": self._definitions} if isinstance(schema, dict) and self._definitions else schema
+        return self._rules.rule(brief(whole))
+
+    def _text(self, schema: Schema) -> str:
+        least, most = schema.get("minLength", 0), schema.get("maxLength")
+        if not isinstance(least, int) or not isinstance(most, int | None) or max(least, most or 0) > MOST_LENGTH:
+            return self._as_leaf(schema)
+        if most is not None and most < least:
+            return self._as_leaf(schema)
+        times = "*" if (least, most) == (0, None) else f"{{{least},{'' if most is None else most}}}"
+        return self._rules.terminal(pattern(f'"{_TEXT}{times}"'))
+
+    def _array(self, schema: Schema) -> str:
+        least, most = schema.get("minItems", 0), schema.get("maxItems")
+        items = schema.get("items", True)
+        if not isinstance(least, int) or not isinstance(most, int | None) or max(least, most or 0) > MOST_ITEMS:
+            return self._as_leaf(schema)
+        if items is False or (most is not None and most < max(least, 1)):
+            return self._as_leaf(schema)
+        return self._list(self._rules.rule(self._value(items)), least, most)
+
+    def _list(self, item: str, least: int, most: int | None) -> str:
+        return self._rules.rule(f'"[" {self._space} {self._many(item, least, most)} {self._space} "]"')
+
+    def _many(self, item: str, least: int, most: int | None) -> str:
+        more = f"({self._comma} {item}){{{max(least - 1, 0)},{'' if most is None else most - 1}}}"
+        return f"{item} {more}" if least else f"({item} {more})?"
+
+    def _object(self, schema: Schema) -> str:
+        properties, required = schema.get("properties", {}), schema.get("required", [])
+        others = schema.get("additionalProperties", True)
+        if not isinstance(properties, dict) or not isinstance(required, list) or len(properties) > MOST_PROPERTIES:
+            return self._as_leaf(schema)
+        if not set(map(str, required)) <= properties.keys() or any(properties[str(name)] is False for name in required):
+            return self._as_leaf(schema)
+        pairs = [
+            (f"{plain(plain(name))} {self._colon} {self._value(inner)}", name in required)
+            for name, inner in properties.items()
+            if inner is not False
+        ]
+        if others is not False:
+            name = self._rules.terminal(other_than(map(plain, properties), pattern(_NAME)))
+            pair = self._rules.rule(f"{name} {self._colon} {self._value(others)}")
+            pairs.append((f"{pair} ({self._comma} {pair})*", False))
+        return self._braces(self._rules.row(pairs, self._comma) if pairs else "")
+
+    def _braces(self, pairs: str) -> str:
+        return self._rules.rule(" ".join(filter(None, ['"{"', self._space, pairs, pairs and self._space, '"}"'])))
+
+    @property
+    def _colon(self) -> str:
+        return f'{self._space} ":" {self._space}'
+
+    @property
+    def _comma(self) -> str:
+        return f'{self._space} "," {self._space}'

@@ -1,0 +1,226 @@
+"""A Lark grammar for a text, made into one for the same text within a string of JSON. Pure.
+
+There, quotation marks, backslashes and control characters are escaped. llguidance reads the longest lexeme without
+looking ahead, so none may go on with a backslash where another begins with one: a regex becomes a rule, which has a
+lexeme for each character and for each escape.
+"""
+
+import json
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterator, Set
+
+from engine.constraint import GrammarError
+from engine.grammar.lark import plain
+
+ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
+"""As they are written. Other control characters can't be."""
+_UNESCAPED = r'[^"\\\x00-\x1f]'
+
+_TOKEN = re.compile(
+    r"""
+    (?P<space>\s+|//[^\n]*|\#[^\n]*|%import\b[^\n]*)
+  | (?P<ignore>%ignore\b[^\n]*)
+  | (?P<string>"(?:[^"\\\n]|\\.)*")(?P<case>i?)
+  | (?P<regex>/(?!/)(?:[^/\\\n]|\\.)+/)(?P<flags>[a-z]*)
+  | (?P<name>%?[!?]?[A-Za-z_][\w-]*)
+  | (?P<other>\.\.|->|.)
+    """,
+    re.VERBOSE,
+)
+_IMPORTS = re.compile(r"^%import[ \t]+common[ \t]*\(([^)\n]*)\)", re.MULTILINE)
+_IMPORT = re.compile(r"%import[ \t]+common\.(\w+)(?:[ \t]*->[ \t]*(\w+))?")
+_IGNORE = re.compile(r"^%ignore[ \t]+(\w+)", re.MULTILINE)
+_RANGE = re.compile(r'("(?:[^"\\]|\\.)")\s*\.\.\s*("(?:[^"\\]|\\.)")')
+_COMMON = {
+    "ESCAPED_STRING": r'"([^"\\]|\\.)*"',
+    "WS_INLINE": r"[ \t]+",
+    "WS": r"[ \t\f\r\n]+",
+    "CR": r"\r",
+    "LF": r"\n",
+    "NEWLINE": r"(\r?\n)+",
+    "SH_COMMENT": r"#[^\n]*",
+    "CPP_COMMENT": r"\/\/[^\n]*",
+    "SQL_COMMENT": r"--[^\n]*",
+    "C_COMMENT": r"\/\*([^*]|\*+[^*\/])*\*+\/",
+}
+"""Of Lark's common terminals, those that have such characters."""
+_REFUSED = frozenset(("%json", "%lark", "%regex", "%override", "%extend", "<", "&"))
+
+
+def quoted(lark: str) -> str:
+    """Raises GrammarError for what can't be told so."""
+    lark = _IMPORTS.sub(_each_imported, lark)
+    kept = {alias or name for name, alias in _IMPORT.findall(lark) if name not in _COMMON}
+    lark = _RANGE.sub(lambda found: f"/[{_in_class(found[1])}-{_in_class(found[2])}]/", lark)
+    lark = _IMPORT.sub(_imported, lark)
+    # What is ignored must be a terminal.
+    ignored = [line for name in _IGNORE.findall(lark) for line in re.findall(rf"^{name}[ \t]*:[^\n]*", lark, re.M)]
+    return "\n".join(["".join(_tokens(lark, kept)), *("".join(_tokens(line, None)) for line in ignored)])
+
+
+def _each_imported(found: re.Match[str]) -> str:
+    return "\n".join(f"%import common.{name}" for name in re.findall(r"\w+", found[1]))
+
+
+def _imported(found: re.Match[str]) -> str:
+    name, alias = found[1], found[2] or found[1]
+    return f"{alias}: /{_COMMON[name]}/" if name in _COMMON else found[0]
+
+
+def _in_class(literal: str) -> str:
+    char = _decoded(literal)
+    return f"\\{char}" if char in "\\]^-[&~/" else char
+
+
+def _decoded(literal: str) -> str:
+    try:
+        return str(json.loads(literal))
+    except json.JSONDecodeError as error:
+        raise GrammarError(f"the literal {literal:.40} can't be read") from error
+
+
+def _tokens(lark: str, kept: Set[str] | None) -> Iterator[str]:
+    """Terminals become rules, but for those that are kept; without `kept`, all of them are."""
+    position = 0
+    while match := _TOKEN.match(lark, position):
+        position = match.end()
+        if match["string"]:
+            text = _decoded(match["string"])
+            if any(char < " " and char not in ESCAPES for char in text):
+                raise GrammarError("a control character in a literal is not supported in the grammar of a tool")
+            escaped = "".join(ESCAPES.get(char, char) for char in text)
+            if match["case"] and escaped != text:
+                raise GrammarError("a literal without case is not supported with such characters in it")
+            yield plain(escaped) + match["case"]
+        elif match["regex"]:
+            yield _Regex(match["regex"][1:-1], match["flags"], apart=kept is not None).quoted()
+        elif match["ignore"] and kept is not None:
+            yield from ("%ignore", *_tokens(match["ignore"].removeprefix("%ignore"), None))
+        elif match[0] in _REFUSED or (match[0] == "~" and not re.match(r"\s*\d", lark[position:])):
+            raise GrammarError(f"{match[0]!r} is not supported in the grammar of a tool")
+        elif match["name"] and match[0].isupper() and kept is not None and match[0] not in kept:
+            yield f"quoted_{match[0].lower()}"
+        else:
+            yield match[0]
+
+
+class _Regex:
+    """One of Rust's, read from left to right."""
+
+    _GROUP = re.compile(r"\((?:\?(?:P?<\w+>|(?P<flags>[a-zA-Z]*)(?P<off>-[a-zA-Z]+)?(?P<end>[:)])))?")
+    _REPETITION = re.compile(r"([*+?]|\{[^}]*\})\??")
+    """A lazy one takes the same texts: of those, all is told."""
+    _ATOM = re.compile(
+        r"\\(?:x\{[0-9a-fA-F]+\}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|u\{[0-9a-fA-F]+\}|[pP]\{\^?\w+\}|[pP]\w|.)|.",
+        re.DOTALL,
+    )
+
+    def __init__(self, pattern: str, flags: str, apart: bool) -> None:
+        """`apart`: whether it becomes an expression of rules, else of a terminal."""
+        self._pattern = pattern
+        self._flags = flags
+        self._apart = apart
+        self._at = 0
+        self._dotall = ["s" in flags]
+        """Whether a dot is a line break too, in each group that is open."""
+        if {"x", "m"} & {*flags}:
+            raise GrammarError(f"the flags {flags!r} of a regex are not supported in the grammar of a tool")
+
+    def quoted(self) -> str:
+        pieces = list(self._pieces())
+        return f"({' '.join(pieces)})" if self._apart else f"/{''.join(pieces)}/{self._flags}"
+
+    def _pieces(self) -> Iterator[str]:
+        while self._at < len(self._pattern):
+            char = self._pattern[self._at]
+            if repetition := self._REPETITION.match(self._pattern, self._at):
+                self._at = repetition.end()
+                yield repetition[1]
+                if self._REPETITION.match(self._pattern, self._at):
+                    raise GrammarError("a repetition of a repetition is not supported in a regex")
+            elif char == "(":
+                yield self._group()
+            elif char == "[":
+                yield self._class()
+            elif char in ")|":
+                if char == ")" and len(self._dotall) > 1:
+                    self._dotall.pop()
+                self._at += 1
+                yield char
+            else:
+                yield self._atom()
+
+    def _group(self) -> str:
+        match = self._GROUP.match(self._pattern, self._at)
+        assert match is not None, "it begins with a bracket"
+        self._at = match.end()
+        flags, off = match["flags"] or "", match["off"] or ""
+        if {"x", "m", "i"} & {*flags}:
+            raise GrammarError(f"the flags {flags!r} of a regex are not supported in the grammar of a tool")
+        dotall = ("s" in flags or self._dotall[-1]) and "s" not in off
+        if match["end"] == ")":
+            self._dotall[-1] = dotall
+            return ""
+        self._dotall.append(dotall)
+        return "("
+
+    def _atom(self) -> str:
+        match = self._ATOM.match(self._pattern, self._at)
+        assert match is not None, "there is something"
+        self._at = match.end()
+        text = match[0]
+        if text in ("^", "$", r"\b", r"\B", r"\A", r"\z"):
+            raise GrammarError(f"{text!r} is not supported in a regex")
+        if text == ".":
+            return self._either(_UNESCAPED, [char for char in ESCAPES if char != "\n" or self._dotall[-1]])
+        found = _members(text)
+        if found and text[1:2] not in tuple("DWSPsp"):
+            return self._either("", found)  # the character itself
+        return self._either(f"[{text}&&{_UNESCAPED}]" if len(text) > 1 else re.escape(text).replace("/", r"\/"), found)
+
+    def _class(self) -> str:
+        """Up to its bracket, with what it has of the characters that are escaped."""
+        begin = self._at
+        self._at += 2 if self._pattern[self._at + 1 : self._at + 2] == "^" else 1
+        if self._pattern[self._at : self._at + 1] == "]":
+            self._at += 1
+        while (match := self._ATOM.match(self._pattern, self._at)) and match[0] != "]":
+            if match[0] == "[" or self._pattern.startswith(("&&", "--", "~~"), self._at):
+                raise GrammarError("a class within a class is not supported in a regex")
+            self._at = match.end()
+        self._at += 1
+        text = self._pattern[begin : self._at]
+        return self._either(f"[{text}&&{_UNESCAPED}]", _members(text))
+
+    def _either(self, unescaped: str, escaped: list[str]) -> str:
+        """Of some, and of those that are escaped."""
+        if self._apart:
+            ways = [f"/{unescaped}/{self._flags}"] * bool(unescaped) + [plain(ESCAPES[char]) for char in escaped]
+            return f"({' | '.join(ways)})"
+        ways = [unescaped] * bool(unescaped) + [f"(?-i:{re.escape(ESCAPES[char])})" for char in escaped]
+        return f"(?:{'|'.join(ways)})"
+
+
+def _members(atom: str) -> list[str]:
+    """Of the characters that are escaped, those that it matches."""
+    readable = re.sub(r"\\[pP](\{\^?\w+\}|\w)", _category, atom)
+    if readable != atom and atom[0] != "[":
+        readable = f"[{readable}]"
+    readable = re.sub(r"\\[xu]\{([0-9a-fA-F]+)\}", lambda found: rf"\U{int(found[1], 16):08x}", readable)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compiled = re.compile(readable)
+    except (re.error, OverflowError) as error:
+        raise GrammarError(f"{atom!r:.40} is not supported in a regex") from error
+    return [char for char in ESCAPES if compiled.fullmatch(char)]
+
+
+def _category(found: re.Match[str]) -> str:
+    """A class of Unicode: its members that matter here."""
+    name = found[1].strip("{}")
+    other = ("P" in found[0][:2]) != name.startswith("^")
+    chars = [char for char in ESCAPES if unicodedata.category(char).startswith(name.lstrip("^")) != other]
+    return "".join(map(re.escape, chars)) or "a"

@@ -1,0 +1,62 @@
+r"""Formats of texts: the ones that a grammar enforces, and patterns that make some of them exact. Pure.
+
+A format that no specification of JSON Schema defines forbids nothing.
+"""
+
+from collections.abc import Mapping
+
+from engine.json_schema.values import JSON, Schema
+
+FORMATS = frozenset(("date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"))
+"""Formats that llguidance knows."""
+
+UNENFORCEABLE = frozenset(("regex", "uri-template"))
+"""Formats that the specification defines and no regular language describes."""
+
+STRICTER = {"idn-email": "email", "idn-hostname": "hostname", "iri": "uri"}
+"""Formats of texts in any script, and the ones that are written instead: their texts are valid in both."""
+
+LONGEST_HOSTNAME = 253
+
+_YEAR = "([1-9].{3}|0[1-9].{2}|00[1-9].|000[1-9])"
+_LEAP = "(..(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)"
+_DAY = f"(.{{4}}-([^0].|0[^2])-..|.{{4}}-02-([01].|2[0-8])|{_LEAP}-02-29)"
+_CHAR = r"([A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
+_CHAR_WITHOUT_COLON = r"([A-Za-z0-9._~!$&'()*+,;=@-]|%[0-9A-Fa-f]{2})"
+_HOST = r"//([A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*(:[0-9]{1,5})?"
+_PATH = f"(/{_CHAR}*)*"
+_POINTER = "(/([^~/]|~[01])*)*"
+_REFERENCE = (
+    rf"^([A-Za-z][A-Za-z0-9+.-]*:({_HOST}{_PATH}|/({_CHAR}+{_PATH})?|{_CHAR}+{_PATH})?"
+    rf"|{_HOST}{_PATH}|/({_CHAR}+{_PATH})?|{_CHAR_WITHOUT_COLON}+{_PATH}|)(\?({_CHAR}|[/?])*)?(#({_CHAR}|[/?])*)?$"
+)
+
+PATTERNS: Mapping[str, tuple[str, ...]] = {
+    "date": (f"^{_YEAR}", f"^{_DAY}"),
+    "time": ("^.{6}[0-5]",),
+    "date-time": (f"^{_YEAR}.{{13}}[0-5]", f"^{_DAY}"),
+    "json-pointer": (f"^{_POINTER}$",),
+    "relative-json-pointer": (f"^(0|[1-9][0-9]*)(#|{_POINTER})$",),
+    "uri-reference": (_REFERENCE,),
+    "iri-reference": (_REFERENCE,),
+}
+"""Patterns beside a format: days that the calendar has; no year 0 and no leap second, which RFC 3339 has and Python,
+say, can't read."""
+
+
+def with_exact_format(schema: Schema) -> Schema:
+    """Return the schema with a format that llguidance enforces, or without one that forbids nothing."""
+    name = schema.get("format")
+    if not isinstance(name, str) or name in UNENFORCEABLE:
+        return schema
+    name = STRICTER.get(name, name)
+    exact = {key: value for key, value in schema.items() if key != "format"}
+    if name in FORMATS:
+        exact["format"] = name
+    if name == "hostname" and isinstance(most := schema.get("maxLength", LONGEST_HOSTNAME), int):
+        exact["maxLength"] = min(most, LONGEST_HOSTNAME)
+    others = exact.get("allOf", [])
+    patterns: list[JSON] = [{"pattern": pattern} for pattern in PATTERNS.get(name, ())]
+    if patterns and isinstance(others, list):
+        exact["allOf"] = [*others, *patterns]
+    return exact

@@ -1,0 +1,35 @@
+"""Texts that a schema demands, and the control characters in them that llguidance can't write. Pure."""
+
+import re
+import sys
+from collections.abc import Iterator
+
+from engine.json_schema.values import JSON
+
+UNWRITTEN = re.compile(r"[\x00-\x07\x0b\x0e-\x1f\x7f]")
+"""The characters for which `grammar` has no escape: llguidance leaves them out of a text that must have them."""
+_ATOM = re.compile(
+    r"\[(?P<one>\\[av]|\\x..|\\u....|\\[xu]\{\w+\}|[^\\])\]|\[\^?\]?(?:\\.|[^\\\]])*\]"
+    r"|\\(?:x(?P<x>[0-9a-fA-F]{2})|u(?P<u>[0-9a-fA-F]{4})|U(?P<U>[0-9a-fA-F]{8})|[xuU]\{(?P<any>[0-9a-fA-F]+)\}|.)|.",
+    re.DOTALL,
+)
+"""Part of a regex: a class, of one or more, or a character."""
+
+
+def texts(key: str, value: JSON) -> Iterator[str]:
+    """Return the characters that must be written; of a class in a regex, one can be."""
+    if isinstance(value, str):
+        yield from map(_character, _ATOM.finditer(value)) if key.startswith("pattern") else (value,)
+    elif isinstance(value, dict | list):
+        inner = value if isinstance(value, list) or key == "patternProperties" else value.values()
+        for each in inner:
+            yield from texts(key, each)
+
+
+def _character(atom: re.Match[str]) -> str:
+    if atom["one"]:
+        atom = _ATOM.fullmatch(atom["one"]) or atom
+    number = atom["x"] or atom["u"] or atom["U"] or atom["any"]
+    if number:
+        return chr(min(int(number, 16), sys.maxunicode))
+    return {r"\a": "\a", r"\v": "\v"}.get(atom[0], "" if atom[0].startswith("[") else atom[0])

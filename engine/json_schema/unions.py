@@ -1,0 +1,100 @@
+"""`oneOf`, as an `anyOf` of schemas that exclude one another. Pure."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from engine.json_schema.values import JSON, Schema, listed_values, same_value, types_of
+
+Follow: TypeAlias = Callable[[JSON], Schema]
+"""From a schema to the one that its `$ref` leads to."""
+
+MOST_ALTERNATIVES = 64
+
+
+def exclusive(options: list[JSON], whole: Schema, follow: Follow) -> list[JSON] | None:
+    """Return alternatives of which every value fits exactly one; None where that is unclear.
+
+    `whole` is the schema beside `oneOf`.
+    """
+    options = [option for option in options if option is not False]
+    if len(options) > MOST_ALTERNATIVES:
+        return None
+    followed = [follow(option) for option in options]
+    exact: list[JSON] = []
+    for n, option in enumerate(options):
+        absent: list[JSON] = []
+        for m, other in enumerate(followed):
+            if m == n or disjoint(followed[n], other, whole, follow):
+                continue
+            if (names := _only_required(other, whole, followed[n])) is None:
+                return None
+            absent.append(without_one_of(names))
+        exact.append({"allOf": [option, *absent]} if absent else option)
+    return exact
+
+
+def without_one_of(names: list[str]) -> JSON:
+    """Return a schema of the objects that lack at least one of the properties."""
+    ways: list[JSON] = [{"type": "object", "properties": {name: False}} for name in names]
+    return ways[0] if len(ways) == 1 else {"anyOf": ways}
+
+
+def disjoint(one: Schema, other: Schema, whole: Schema, follow: Follow) -> bool:
+    """True if surely no value fits both schemas."""
+    types = types_of(one) & types_of(other) & types_of(whole)
+    if not types:
+        return True
+    if (ours := listed_values(one)) is not None and (theirs := listed_values(other)) is not None:
+        return not any(same_value(value, each) for value in ours for each in theirs)
+    if types <= {"number", "integer"}:
+        return _above(one, other) or _above(other, one)
+    if types != {"object"}:
+        return False
+    required = {*_names(one), *_names(other), *_names(whole)}
+    return any(_disjoint_property(name, one, other, follow) for name in required)
+
+
+def _disjoint_property(name: str, one: Schema, other: Schema, follow: Follow) -> bool:
+    ours, theirs = _property(one, name), _property(other, name)
+    if ours is False or theirs is False:
+        return True
+    if ours is None or theirs is None:
+        return False
+    return disjoint(follow(ours), follow(theirs), {}, follow)
+
+
+def _property(schema: Schema, name: str) -> JSON:
+    """Return the schema of a property; None where it is unknown."""
+    properties = schema.get("properties")
+    if isinstance(properties, dict) and name in properties:
+        return properties[name]
+    return False if schema.get("additionalProperties") is False and not schema.get("patternProperties") else None
+
+
+def _names(schema: Schema) -> list[str]:
+    required = schema.get("required")
+    return [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
+
+
+def _only_required(schema: Schema, whole: Schema, beside: Schema) -> list[str] | None:
+    """Return the names in a schema that demands only these; None for any other schema."""
+    objects = {"object"} in (types_of(schema), types_of(whole), types_of(beside))
+    alone = not schema.keys() - {"required", "type", "title", "description"}
+    names = _names(schema)
+    return names if alone and objects and names else None
+
+
+def _above(one: Schema, other: Schema) -> bool:
+    """True if the numbers of one schema lie above those of the other."""
+    least, open_least = _number(one, "minimum"), _number(one, "exclusiveMinimum")
+    most, open_most = _number(other, "maximum"), _number(other, "exclusiveMaximum")
+    if least is not None and most is not None and least > most:
+        return True
+    if open_least is not None and any(each is not None and open_least >= each for each in (most, open_most)):
+        return True
+    return least is not None and open_most is not None and least >= open_most
+
+
+def _number(schema: Schema, key: str) -> int | float | None:
+    value = schema.get(key)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,31 @@
+"""Read a model file without its weights: header, vocabulary and chat template."""
+
+from functools import partial
+from pathlib import Path
+
+from engine import backends, gguf
+from engine.chat_template import sources
+from engine.chat_template.template import ChatTemplate
+from engine.gguf import kinds
+from engine.gguf.header import GGUFError, Header
+from engine.tokenizer.vocabulary import Vocabulary
+
+
+def read(path: Path, libllama: Path | None = None, chat_template: str = "") -> tuple[Header, Vocabulary, ChatTemplate]:
+    """Read a file without its weights; `chat_template` (see Options) replaces its own.
+
+    Raises GGUFError, TemplateError, ModelError, OSError.
+    """
+    header = gguf.read(path)
+    kinds.check(path, header)
+    try:
+        vocabulary = Vocabulary(header, partial(backends.native_tokenizer, path, libllama))
+    except GGUFError as error:
+        raise GGUFError(f"{path} cannot be used: {error}") from error
+    source = sources.source(chat_template) if chat_template else header.text("tokenizer.chat_template")
+    return header, vocabulary, ChatTemplate(source, vocabulary)
+
+
+def trained_context(header: Header) -> int:
+    """Tokens; 0 where the file doesn't say."""
+    return header.integer(f"{header.architecture}.context_length", 0) or 0

@@ -1,0 +1,81 @@
+"""A first look at a model file, in a child process: what kills the child would have killed the server.
+
+Two things can't be guarded against inside a process: native code that crashes on a file which the header check let
+through, and a chat template that doubles a text until memory ends (minijinja's fuel does not bound bytes).
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from engine.chat_template.template import TOO_MUCH
+from engine.model import EngineFault, ModelError
+
+TIMEOUT_SECONDS = 120
+SLOWEST_BYTES = 10_000_000
+"""Bytes a second from a slow SD card: a large file has to come into memory first."""
+
+CHILD = (
+    "import sys; end = sys.argv.index(''); sys.path[:] = sys.argv[1:end]; del sys.argv[1 : end + 1]; "
+    "from engine.loader.probe_child import main; sys.exit(main())"
+)
+"""Program of the child. Its arguments: the import path, an empty text, and what `main` takes."""
+
+TRIES = 3
+"""Counts what is tried here: a file that has passed less is looked at again."""
+
+log = logging.getLogger("responsed.engine")
+
+
+def timeout(n_bytes: int) -> float:
+    """Return the seconds that a child may take with weights of that size."""
+    return TIMEOUT_SECONDS + n_bytes / SLOWEST_BYTES
+
+
+def probe(
+    path: Path, weights: Path, engine: str, libllama: Path | None, n_bytes: int = 0, chat_template: str = ""
+) -> None:
+    """Look at the template in `path` and run a token through `weights` (the same file, or its backport).
+
+    `n_bytes` is the size of the weights; `chat_template` (see `loader.Options`) is tried in place of the file's own.
+    Raises ModelError where the child reports one or dies; EngineFault where it
+    dies of a signal while the engine computes.
+    """
+    log.info("%s looks at %s for the first time, in a process of its own", engine, path.name)
+    command = [sys.executable, "-P", "-c", CHILD, *_import_path(), "", str(path.absolute()), str(weights.absolute())]
+    command += [engine, chat_template, *([str(libllama.absolute())] if libllama else [])]
+    limit = timeout(n_bytes)
+    ends, lifeline = os.pipe()
+    try:
+        # In /, since an import path or a library path may name the current folder.
+        done = subprocess.run(
+            command, cwd="/", stdin=ends, capture_output=True, text=True, timeout=limit, errors="replace"
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(f"{path.name} was not ready after {limit:g} s; it cannot be served") from error
+    finally:
+        os.close(ends)
+        os.close(lifeline)
+    if done.returncode == 0:
+        return
+    stage, _, message = done.stdout.rstrip().rpartition("\n")[2].partition(": ")
+    if message:
+        raise ModelError(message)
+    reason = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+    if stage == "template":
+        raise ModelError(f"{path.name} cannot be served: its chat template {TOO_MUCH} ({reason})")
+    if done.returncode == -signal.SIGKILL:
+        raise ModelError(
+            f"too little memory: the system ended the process that tried {path.name}; choose a smaller model"
+        )
+    raise EngineFault(f"{path.name} cannot be served: the engine crashes on its weights ({reason})")
+
+
+def _import_path() -> list[str]:
+    """The parent's import path without its current folder, and behind it the place of this package."""
+    here = os.path.realpath(".")
+    entries = [entry for entry in sys.path if os.path.isabs(entry) and os.path.realpath(entry) != here]
+    return [*entries, str(Path(__file__).resolve().parents[2])]

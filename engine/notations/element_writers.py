@@ -1,0 +1,79 @@
+"""Arguments that are elements, as grammars: the other direction of `elements`. Pure.
+
+What can't be written so and be sure to be valid is JSON in its element. All that is written ends with the mark of the
+tag behind it: that is where a text ends.
+"""
+
+from engine.grammar.lark import Rules, plain
+from engine.notations.argument_schema import Declared, Schema, declared
+from engine.notations.call_format import Function, Write, json_arguments
+from engine.notations.elements import ITEM
+from engine.notations.parameter_writers import Parameter, bounds_of, items_of, json_value, one_of, tagged_text
+
+
+def element_arguments(mark: str) -> Write:
+    def write(function: Function, rules: Rules) -> str:
+        written = _Elements(function, rules, mark).object(declared(function.schema))
+        return written or f"{json_arguments(function, rules)} {rules.literal(mark)}"
+
+    return write
+
+
+class _Elements:
+    """One function's."""
+
+    def __init__(self, function: Function, rules: Rules, mark: str) -> None:
+        self._function = function
+        self._rules = rules
+        self._mark, self._closing = mark, rules.literal(mark)
+        self._found: dict[str, str | None] = {}
+        """By what refers to them; None too while one is looked at."""
+
+    def object(self, declared: Declared) -> str | None:
+        def item(each: Parameter) -> str | None:
+            return self._element(each.name, Declared(each.schema, declared.whole))
+
+        items = items_of(declared.schema, item)
+        return None if items is None else f"{self._rules.row(items, '')} {self._closing}"
+
+    def _element(self, tag: str, declared: Declared) -> str | None:
+        value = self._value(declared)
+        return value and f"{self._closing} {plain(f'<{tag}>')} {value} {plain(f'</{tag}>')}"
+
+    def _value(self, declared: Declared) -> str | None:
+        if self._function.lark:
+            return f"{self._rules.lark(self._function.lark)} {self._closing}"
+        if (target := declared.target) is None:
+            return self._written(declared)
+        if target not in self._found:
+            self._found[target] = None
+            value = self._written(declared.followed)
+            self._found[target] = value and self._rules.rule(value)
+        return self._found[target]
+
+    def _written(self, declared: Declared) -> str | None:
+        match declared.kind:
+            case "string":
+                return tagged_text(declared.schema, self._mark, (self._mark,), self._rules)
+            case "object" if written := self.object(declared):
+                return written
+            case "array" if written := self._list(declared):
+                return written
+        optional = declared.optional
+        bare = optional and tagged_text(optional.schema, self._mark, (self._mark,), self._rules, optional=True)
+        if optional is None or not bare:
+            return self._quoted(declared.schema)
+        null = self._rules.until(self._mark, plain("null")) if declared.may_be_null else None
+        return one_of(bare, self._quoted(optional.schema), null)
+
+    def _quoted(self, schema: Schema) -> str | None:
+        value = json_value(schema, self._function.schema, self._rules)
+        return value and f"{value} {self._closing}"
+
+    def _list(self, declared: Declared) -> str | None:
+        bounds, items = bounds_of(declared.schema), declared.schema.get("items")
+        element = self._element(ITEM, declared.item) if bounds and isinstance(items, dict) else None
+        if element is None or bounds is None:
+            return None
+        least, most = bounds
+        return f"({element}){{{least},{'' if most is None else most}}} {self._closing}"

@@ -1,0 +1,105 @@
+"""Calls whose arguments are elements, and what is in these too: MiniMax's, since its third. Pure.
+
+    <invoke name="move"><place><north>3</north><names><item>a</item><item>b</item></names></place></invoke>
+
+A mark stands before each tag. No kind is written: what has an `item` in it is a list and what is empty a text, unless
+it is declared to be something else.
+"""
+
+from engine.notations.argument_schema import UNDECLARED, Declared
+from engine.notations.json_objects import Offered, Read, telling, value
+from engine.notations.parameters import MOST_NESTED, Tags, in_json, nothing, tagged_value
+from engine.notations.parsed import CallBegun, CallEnded
+from engine.notations.scanner import Reading, Scanner
+
+CALL, ITEM = "invoke", "item"
+_EMPTY = {"object": "{}", "array": "[]"}
+
+
+def elements(mark: str) -> Read:
+    begin, end = f'{mark}<{CALL} name="', f"{mark}</{CALL}>"
+
+    def read(scanner: Scanner, offered: Offered) -> Reading[None]:
+        while True:
+            yield from scanner.space()
+            if not (yield from scanner.passes(begin)):
+                return
+            head, marker = yield from scanner.collect((">", mark))
+            if not marker and scanner.cut:
+                return
+            if marker == mark:
+                scanner.back(marker)
+            if not (name := head.split('"')[0].strip()):
+                return
+            scanner.found.append(CallBegun(name))
+            yield from scanner.space()
+            if (yield from scanner.peek()) == "{":
+                yield from value(scanner, telling(scanner))
+                yield from scanner.until((end,), nothing)
+            else:
+                yield from _Elements(scanner, mark).row(CALL, offered.get(name, UNDECLARED), "{}", 0)
+            scanner.found.append(CallEnded())
+
+    return read
+
+
+class _Elements:
+    """Of one call."""
+
+    def __init__(self, scanner: Scanner, mark: str) -> None:
+        self._scanner = scanner
+        self._mark = mark
+        self._end, self._another = f"{mark}</{CALL}>", f'{mark}<{CALL} name="'
+        self._tell = telling(scanner)
+
+    def row(self, tag: str, declared: Declared, brackets: str, depth: int) -> Reading[None]:
+        """All that are in one, and its end; that of the call ends it too, or another's beginning, and stays."""
+        scanner, tell = self._scanner, self._tell
+        begin, end = f"{self._mark}<", f"{self._mark}</{tag}>"
+        before = brackets[0]
+        written: set[str] = set()
+        ends = (end, self._end, self._another)
+        while (marker := (yield from scanner.until((begin, *ends), nothing))) == begin:
+            inner, marker = yield from scanner.collect((">",))
+            if not marker and scanner.cut:
+                return
+            if inner.startswith("/"):  # the end of what has not begun
+                continue
+            is_list = brackets == "[]"
+            if inner in written:  # JSON has a key once
+                yield from scanner.until((f"{self._mark}</{inner}>", *ends), nothing)
+                continue
+            if not is_list:
+                written.add(inner)
+            tell(before if is_list else f"{before}{in_json(inner)}: ")
+            before = ", "
+            yield from self._value(inner, declared.item if is_list else declared.parameter(inner), depth)
+        if not marker and scanner.cut:
+            return
+        if marker != end:
+            scanner.back(marker)
+        tell(brackets[1] if before == ", " else brackets)
+
+    def _value(self, tag: str, declared: Declared, depth: int) -> Reading[None]:
+        scanner, kind = self._scanner, declared.kind
+        is_text = kind == "string" or declared.optional is not None
+        first = "" if is_text or depth == MOST_NESTED else (yield from self._first())
+        if first == f"/{tag}" and kind in _EMPTY:
+            yield from scanner.until((f"{self._mark}<{first}>",), nothing)
+            self._tell(_EMPTY[kind])
+        elif first and not first.startswith("/"):
+            is_list = kind == "array" or (kind != "object" and first == ITEM)
+            yield from self.row(tag, declared, "[]" if is_list else "{}", depth + 1)
+        else:
+            tags = Tags("", (), (self._end,), "", "", "", f"{self._mark}</{tag}>")
+            yield from tagged_value(scanner, tags, self._tell, declared)
+
+    def _first(self) -> Reading[str]:
+        """The tag that comes next, if one does; it stays."""
+        scanner, first = self._scanner, ""
+        place = scanner.mark()
+        yield from scanner.space()
+        if (yield from scanner.passes(f"{self._mark}<")):
+            first, _ = yield from scanner.collect((">",))
+        scanner.rewind(place)
+        return first

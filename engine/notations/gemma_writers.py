@@ -1,0 +1,134 @@
+"""Arguments in Gemma's notation, as grammars: the other direction of `gemma`. Pure."""
+
+import json
+from collections.abc import Sequence
+
+from engine.grammar.lark import Rules, plain
+from engine.json_schema.check import JSON
+from engine.notations.argument_schema import DEFINITIONS, HELD, Schema
+from engine.notations.call_format import Function, Write, json_arguments
+from engine.notations.parameter_writers import Parameter, bounds_of, choices, items_of, text_of
+
+
+def gemma_arguments(quote: str) -> Write:
+    """`{key:<|"|>text<|"|>,other:3}`; `quote`: the model's token for a quotation mark."""
+
+    def write(function: Function, rules: Rules) -> str:
+        own = None if function.lark else _Gemma(function.schema, rules, quote).object(function.schema)
+        return own or json_arguments(function, rules)
+
+    return write
+
+
+class _Gemma:
+    """Values in a notation of its own, one function's."""
+
+    def __init__(self, whole: Schema, rules: Rules, quote: str) -> None:
+        self._whole = whole
+        self._rules = rules
+        self._mark = quote
+        self._quote = rules.literal(quote)
+        self._found: dict[str, str | None] = {}
+        """By what refers to them; None too while one is looked at."""
+
+    def object(self, schema: Schema) -> str | None:
+        """Its parameters in the order of their names, as the template has them."""
+        items = items_of(schema, self._item)
+        return None if items is None else f'"{{" {self._rules.row(sorted(items, key=_folded), _COMMA)} "}}"'
+
+    def _item(self, each: Parameter) -> str | None:
+        value = self._value(each.schema)
+        return value and f"{plain(each.name + ':')} {value}"
+
+    def _value(self, schema: JSON) -> str | None:
+        if not isinstance(schema, dict):
+            return None
+        if isinstance(target := schema.get("$ref"), str):
+            return self._reference(target) if not schema.keys() & HELD - {"$ref"} else None
+        if isinstance(ways := schema.get("anyOf"), list):
+            return self._one_of([self._value(way) for way in ways]) if not schema.keys() & HELD - {"anyOf"} else None
+        kinds = schema.get("type")
+        if isinstance(kinds, list):
+            return self._one_of([self._kind(kind, schema) for kind in kinds])
+        return self._kind(kinds, schema)
+
+    def _reference(self, target: str) -> str | None:
+        if target not in self._found:
+            self._found[target] = None
+            place, _, name = target.removeprefix("#/").partition("/")
+            definitions = self._whole.get(place) if place in DEFINITIONS else None
+            value = self._value(definitions.get(name)) if isinstance(definitions, dict) else None
+            self._found[target] = value and self._rules.rule(value)
+        return self._found[target]
+
+    def _one_of(self, ways: Sequence[str | None]) -> str | None:
+        found = [way for way in ways if way is not None]
+        return self._rules.rule(" | ".join(found)) if found and len(found) == len(ways) else None
+
+    def _kind(self, kind: JSON, schema: Schema) -> str | None:
+        if (chosen := choices(schema)) is not None:
+            return self._one_of([self._constant(value) for value in chosen if kind in (None, *_kinds(value))])
+        held = schema.keys() & HELD - {"type"}
+        match kind:
+            case "string":
+                text = text_of(schema)
+                return text and f"{self._quote} {self._rules.until(self._mark, text)}"
+            case "number" | "integer":
+                return (
+                    self._rules.json({key: schema[key] for key in held} | {"type": kind}) if held <= _NUMBERS else None
+                )
+            case "boolean":
+                return '("true" | "false")' if not held else None
+            case "null":
+                return '"null"' if not held else None
+            case "array":
+                return self._list(schema)
+            case "object":
+                return self.object(schema)
+        return None
+
+    def _constant(self, value: JSON) -> str | None:
+        match value:
+            case str():
+                return f"{self._quote} {plain(value)} {self._quote}" if self._mark not in value else None
+            case dict() | list():
+                return None
+        return plain(json.dumps(value))
+
+    def _list(self, schema: Schema) -> str | None:
+        bounds = bounds_of(schema)
+        value = self._value(schema.get("items"))
+        if value is None or bounds is None:
+            return None
+        least, most = bounds
+        if most == 0:
+            return '"[]"'
+        row = f'{value} ("," {value}){{{max(least - 1, 0)},{"" if most is None else most - 1}}}'
+        return f'"[" {row} "]"' if least else f'"[" ({row})? "]"'
+
+
+_COMMA = '","'
+
+
+def _folded(item: tuple[str, bool]) -> str:
+    return item[0].lower()
+
+
+_NUMBERS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "format"))
+
+
+def _kinds(value: JSON) -> tuple[str, ...]:
+    match value:
+        case bool():
+            return ("boolean",)
+        case int():
+            return ("integer", "number")
+        case float():
+            return ("number",)
+        case str():
+            return ("string",)
+        case None:
+            return ("null",)
+        case list():
+            return ("array",)
+    return ("object",)

@@ -1,0 +1,152 @@
+"""The engine as trio sees it: `generate` hands a job to the inference thread and returns a channel of its outputs."""
+
+import itertools
+import math
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from functools import partial
+from queue import SimpleQueue
+
+import trio
+
+from engine.job import Finish, Job, Piece, Reason
+from engine.model import Model
+from engine.runtime.kv_snapshots import Snapshot, Snapshots
+from engine.runtime.loop import Cancel, Command, DropSnapshots, InferenceLoop, Outputs, Restore, Submit
+from engine.scheduler.slots import Key
+
+STUCK_SECONDS = 60.0
+"""No step takes so long: they are a tenth of a second, and a few where a machine is overloaded."""
+
+
+class EngineStopped(Exception):
+    """The inference thread has ended; nothing can be generated."""
+
+
+class Engine:
+    """Generations over one model. `run` is the thread's task; `generate` is what everybody else calls."""
+
+    def __init__(
+        self,
+        model: Model,
+        end_tokens: Collection[int],
+        max_step_seconds: float = 0.0,
+        snapshots: Snapshots | None = None,
+    ) -> None:
+        """`max_step_seconds`: see `scheduler.step_budget`. `snapshots`: where the KV cache goes for the next run."""
+        self._model = model
+        self._inbox: SimpleQueue[Command] = SimpleQueue()
+        self._loop = InferenceLoop(model, end_tokens, max_step_seconds, snapshots, self._inbox)
+        self._channels: dict[Key, trio.MemorySendChannel[Piece]] = {}
+        self._keys = itertools.count()
+        self._snapshots = snapshots
+        self._file_access = trio.CapacityLimiter(1)
+        self._nursery: trio.Nursery | None = None
+        self._running = False
+        self._shutdown_message = "the server is shutting down"
+
+    @property
+    def running(self) -> bool:
+        """True if `generate` can work."""
+        return self._running
+
+    @property
+    def stuck(self) -> bool:
+        """True if the model doesn't come back from a step: nothing but a restart helps then."""
+        began = self._loop.step_began
+        return began is not None and time.perf_counter() - began > STUCK_SECONDS
+
+    @property
+    def full(self) -> bool:
+        """True if another job would have to wait for a slot."""
+        return len(self._channels) >= self._model.info.n_slots
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Host the thread until cancelled. An exception that ends the thread comes out here."""
+        token = trio.lowlevel.current_trio_token()
+        self._running = True
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._host, token)
+                task_status.started()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    self._inbox.put(None)
+                    self._model.interrupt()
+        finally:
+            self._nursery = None
+            self._running = False
+            self._deliver([(key, Finish(Reason.FAILED, self._shutdown_message)) for key in self._channels])
+
+    def restore(self) -> None:
+        """Fill the slots with the last run's snapshots. Call it before the first job, which would have to make room."""
+        self._inbox.put(Restore())
+
+    async def drop_snapshots(self) -> None:
+        """Delete every snapshot file of this server, and write nothing that is in the slots now."""
+        if self._snapshots is not None:
+            self._inbox.put(DropSnapshots())
+            await trio.to_thread.run_sync(self._snapshots.drop, limiter=self._file_access)
+
+    @contextmanager
+    def generate(self, job: Job) -> Iterator[trio.MemoryReceiveChannel[Piece]]:
+        """The outputs of `job`, as they come; the last one is a `Finish`. Leaving the block stops the generation.
+
+        Raises EngineStopped.
+        """
+        if not self._running:
+            raise EngineStopped("the engine has stopped")
+        key = next(self._keys)
+        # Unbounded, since the thread never waits for a client; `job.max_tokens` bounds it.
+        send, receive = trio.open_memory_channel[Piece](math.inf)
+        self._channels[key] = send
+        self._inbox.put(Submit(key, job))
+        try:
+            with receive:
+                yield receive
+        finally:
+            if self._channels.pop(key, None) is not None:
+                self._inbox.put(Cancel(key))
+                if not self._channels:
+                    self._model.interrupt()  # nobody waits for the step that runs
+
+    async def _host(self, token: trio.lowlevel.TrioToken) -> None:
+        threads = trio.CapacityLimiter(2)
+
+        def run() -> None:
+            self._loop.run(
+                lambda outputs: token.run_sync_soon(self._deliver, outputs),
+                lambda snapshots: token.run_sync_soon(self._write_snapshots, snapshots),
+            )
+
+        try:
+            async with trio.open_nursery() as nursery:
+                ahead = partial(trio.to_thread.run_sync, self._loop.ahead.work, thread_name="ahead", limiter=threads)
+                nursery.start_soon(ahead)
+                await trio.to_thread.run_sync(run, thread_name="inference", limiter=threads)
+        except Exception:
+            self._shutdown_message = "the inference thread failed; the server's log says why"
+            raise
+
+    def _write_snapshots(self, snapshots: list[Snapshot]) -> None:
+        """On the trio side, as `_deliver`."""
+        if self._snapshots is not None and self._nursery is not None:
+            write = partial(trio.to_thread.run_sync, self._snapshots.write, snapshots, limiter=self._file_access)
+            self._nursery.start_soon(write)
+
+    def _deliver(self, outputs: Outputs) -> None:
+        """On the trio side. Nothing here may raise: an exception in a run_sync_soon callback ends the server."""
+        for key, output in outputs:
+            ended = isinstance(output, Finish)
+            channel = self._channels.pop(key, None) if ended else self._channels.get(key)
+            if channel is None:
+                continue  # the client has left; its Cancel is on the way
+            try:
+                channel.send_nowait(output)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                continue
+            if ended:
+                channel.close()

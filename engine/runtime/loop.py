@@ -1,0 +1,248 @@
+"""The inference thread: inbox -> plan -> decode -> sample -> update. It alone touches the model.
+
+An exception of one job ends that job, never the thread: whatever a model, a sampler or a grammar raises is attributed
+to the sequences that it concerned, logged with its traceback, and the others go on.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from itertools import islice
+from queue import Empty, SimpleQueue
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from engine.constraint import Constraint, GrammarError
+from engine.job import Finish, Job, Piece, Reason, Token
+from engine.model import Chunk, Model, ModelError
+from engine.runtime.kv_snapshots import Snapshot, Snapshots
+from engine.runtime.mask_thread import Ahead
+from engine.sampling.sampler import Sampler
+from engine.scheduler.scheduler import Scheduler
+from engine.scheduler.slots import Key
+from engine.scheduler.step import Plan
+
+SNAPSHOT_IDLE_SECONDS = 30.0
+"""Idle time after which the KV cache is written to the disk."""
+MISTAKE = "Internal error; see the server log."
+
+log = logging.getLogger("responsed.engine")
+
+
+class Submit(Struct, frozen=True):
+    key: Key
+    job: Job
+
+
+class Cancel(Struct, frozen=True):
+    key: Key
+
+
+class Restore(Struct, frozen=True):
+    """Fill the slots from the last run's snapshots."""
+
+
+class DropSnapshots(Struct, frozen=True):
+    """Write nothing to the disk that the slots have now: a stored response was deleted."""
+
+
+Command: TypeAlias = Submit | Cancel | Restore | DropSnapshots | None
+"""None ends the thread."""
+Outputs: TypeAlias = list[tuple[Key, Piece]]
+
+
+class InferenceLoop:
+    """Everything that the inference thread owns. Only `run` is called, in that thread; commands come by `inbox`."""
+
+    def __init__(
+        self,
+        model: Model,
+        end_tokens: Collection[int],
+        max_step_seconds: float,
+        snapshots: Snapshots | None,
+        inbox: SimpleQueue[Command],
+    ) -> None:
+        self._model = model
+        self._end_tokens = end_tokens
+        self._max_step_seconds = max_step_seconds
+        self._scheduler = self._new_scheduler()
+        self._samplers: dict[Key, Sampler] = {}
+        """One of each job that has not ended."""
+        self._constraints: dict[Key, Constraint] = {}
+        self.ahead = Ahead()
+        self._inbox = inbox
+        self._snapshots = snapshots if model.info.saves else None
+        self._unsaved = False
+        self.step_began: float | None = None
+        """Time at which the running step began, for the watchdog."""
+
+    @property
+    def empty(self) -> bool:
+        """True if no job is left. For tests."""
+        return not self._samplers and not self._constraints and self._scheduler.idle
+
+    def run(self, deliver: Callable[[Outputs], None], write: Callable[[list[Snapshot]], None]) -> None:
+        """Work until None comes. `deliver` hands outputs over; `write` hands snapshots to somebody who may block."""
+        try:
+            while self._read_inbox(deliver, write):
+                self._unsaved = self._snapshots is not None
+                if outputs := self._step():
+                    deliver(outputs)
+            if self._snapshots is not None and (snapshots := self._unsaved_slots()):
+                self._snapshots.write(snapshots)
+        finally:
+            self.ahead.close()
+
+    def _new_scheduler(self) -> Scheduler:
+        return Scheduler(self._model.info, self._end_tokens, self._max_step_seconds)
+
+    def _read_inbox(self, deliver: Callable[[Outputs], None], write: Callable[[list[Snapshot]], None]) -> bool:
+        """Take in what has come; wait for it only when there is nothing else to do. False: the thread is to end."""
+        while not self._inbox.empty() or self._scheduler.idle:
+            try:
+                command = self._inbox.get(timeout=SNAPSHOT_IDLE_SECONDS if self._unsaved else None)
+            except Empty:
+                # Copied here, in milliseconds; written elsewhere, since a disk may take seconds.
+                if snapshots := self._unsaved_slots():
+                    write(snapshots)
+                continue
+            match command:
+                case Submit(key, job):
+                    self._submit(key, job, deliver)
+                case Cancel(key):
+                    self._samplers.pop(key, None)
+                    self._constraints.pop(key, None)
+                    self._scheduler.cancel(key)
+                case Restore():
+                    try:
+                        self._restore()
+                    except Exception:
+                        log.exception("the KV cache of the last run cannot be restored")
+                case DropSnapshots():
+                    self._scheduler.forbid_saving()
+                    write([])  # behind a writing that is on its way
+                case None:
+                    return False
+        return True
+
+    def _submit(self, key: Key, job: Job, deliver: Callable[[Outputs], None]) -> None:
+        try:
+            if not job.prompt:
+                raise ValueError("the prompt has no tokens")
+            sampler = Sampler(job.sampling, job.prompt, job.top_logprobs)
+            if job.grammar is not None:
+                self._constraints[key] = job.grammar.start()
+            self._scheduler.add(key, job)
+            self._samplers[key] = sampler
+        except Exception as error:
+            self._constraints.pop(key, None)
+            deliver([(key, _failure(error))])
+
+    def _step(self) -> Outputs:
+        """One step of all sequences. An error that concerns no certain sequence ends all jobs and empties the slots."""
+        try:
+            outputs = self._carry_out(self._scheduler.plan())
+        except Exception as error:
+            outputs = [(key, _failure(error)) for key in self._samplers]
+            self._scheduler = self._new_scheduler()
+        for key, output in outputs:
+            if isinstance(output, Finish):
+                self._samplers.pop(key, None)
+                self._constraints.pop(key, None)
+        return outputs
+
+    def _carry_out(self, plan: Plan) -> Outputs:
+        self.step_began = began = time.perf_counter()
+        try:
+            for share in plan.shares:
+                self._model.share(share.source, share.target, share.n)
+            with self.ahead.preparing(self._constraining(plan)):
+                self._model.decode(plan.chunks)
+        except Exception as error:
+            failure = _failure(error)
+            return self._scheduler.fail(plan, failure.message, failure.reason)
+        finally:
+            self.step_began = None
+        return self._update(plan, time.perf_counter() - began)
+
+    def _update(self, plan: Plan, seconds: float) -> Outputs:
+        """Sample what was decoded. A sequence whose sampler or grammar raises ends; the others go on."""
+        sampled: dict[int, list[Token]] = {}
+        outputs: Outputs = []
+        chunks: list[Chunk] = []
+        for chunk in plan.chunks:
+            try:
+                if chunk.logits:
+                    sampled[chunk.slot] = self._sample(chunk)
+            except Exception as error:
+                failure = _failure(error)
+                outputs += self._scheduler.fail(Plan(chunks=(chunk,)), failure.message, failure.reason)
+            else:
+                chunks.append(chunk)
+        return outputs + (self._scheduler.absorb(Plan(chunks=tuple(chunks)), sampled, seconds) if chunks else [])
+
+    def _constraining(self, plan: Plan) -> list[Constraint]:
+        """The constraints of the sequences that get a token of this step."""
+        keys = [self._scheduler.key(chunk.slot) for chunk in plan.chunks if chunk.logits]
+        return [self._constraints[key] for key in keys if key in self._constraints]
+
+    def _sample(self, chunk: Chunk) -> list[Token]:
+        """A token for each row of logits, up to the first that isn't the draft token that stands there.
+
+        Raises GrammarError.
+        """
+        key = self._scheduler.key(chunk.slot)
+        sampler, constraint = self._samplers[key], self._constraints.get(key)
+        tokens: list[Token] = []
+        for row, guess in enumerate((*chunk.tokens[len(chunk.tokens) - chunk.logits + 1 :], None)):
+            logits = self._model.logits(chunk.slot, row)
+            untouched = sampler.untouched(logits)
+            if constraint is not None:
+                constraint.apply(logits)
+            token = sampler.pick(logits)
+            if constraint is not None:
+                constraint.advance(token)
+            tokens.append(Token(token, sampler.likelihood(untouched, token)))
+            if token != guess:
+                break
+        return tokens
+
+    def _restore(self) -> None:
+        """Fill the slots from the last run's, the most useful last: the scheduler gives away the others first."""
+        if self._snapshots is None:
+            return
+        restored = 0
+        found = list(islice(self._snapshots.read(), self._model.info.n_slots))
+        for slot, snapshot in enumerate(reversed(found)):
+            try:
+                self._model.restore(slot, snapshot.state, len(snapshot.tokens))
+            except ModelError as error:
+                log.warning("a saved slot is left out: %s", error)
+            else:
+                self._scheduler.hold(slot, snapshot.tokens)
+                restored += 1
+        if restored:
+            log.info("restored the KV cache of the last run: %d of %d slots", restored, self._model.info.n_slots)
+
+    def _unsaved_slots(self) -> list[Snapshot]:
+        """Snapshots of the slots that may be saved; nothing if nothing was evaluated since the last call."""
+        if self._snapshots is None or not self._unsaved:
+            return []
+        self._unsaved = False
+        try:
+            saved = self._scheduler.savable()
+            return self._snapshots.choose(Snapshot(tokens, self._model.save(slot)) for slot, tokens in saved)
+        except Exception as error:
+            log.warning("the KV cache cannot be saved: %s", error, exc_info=not isinstance(error, ModelError))
+            return []
+
+
+def _failure(error: Exception) -> Finish:
+    """The output that ends a job. An error nobody foresaw is logged with its traceback."""
+    if isinstance(error, GrammarError):
+        return Finish(Reason.UNHELD, str(error))
+    if isinstance(error, ModelError):
+        return Finish(Reason.FAILED, str(error))
+    log.error("an internal error ended a generation", exc_info=error)
+    return Finish(Reason.FAILED, MISTAKE)

@@ -1,0 +1,94 @@
+"""Tokens made likelier or less likely before one is drawn: by wish of the client, or since they were there before.
+
+In llama.cpp's order: first `logit_bias`, then the repetition penalty (its formula and its window: the last
+`repeat_last_n` tokens of prompt and answer), then OpenAI's frequency and presence penalties, which count the tokens of
+the answer alone, however long it is ("Parameter details": how often a token was sampled prior to this position).
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.job import Sampling
+from engine.model import FloatArray
+
+Ids = NDArray[np.intp]
+
+
+class Counts:
+    """How often each token is among the last `most`, or among all."""
+
+    def __init__(self, tokens: Iterable[int] = (), most: int | None = None) -> None:
+        self._numbers: dict[int, int] = {}
+        self._window: deque[int] = deque()
+        self._most = most
+        for token in tokens:
+            self.add(token)
+
+    @property
+    def ids(self) -> Ids:
+        return np.fromiter(self._numbers, np.intp, len(self._numbers))
+
+    @property
+    def numbers(self) -> FloatArray:
+        """In the order of `ids`."""
+        return np.fromiter(self._numbers.values(), np.float32, len(self._numbers))
+
+    def add(self, token: int) -> None:
+        self._numbers[token] = self._numbers.get(token, 0) + 1
+        if self._most is not None:
+            self._window.append(token)
+            if len(self._window) > self._most:
+                self._forget(self._window.popleft())
+
+    def _forget(self, token: int) -> None:
+        self._numbers[token] -= 1
+        if not self._numbers[token]:
+            del self._numbers[token]
+
+
+class Penalties:
+    """Those of one sequence. What is switched off costs nothing."""
+
+    def __init__(self, sampling: Sampling, prompt: Sequence[int]) -> None:
+        self._sampling = sampling
+        biases = sampling.logit_bias
+        self._biased: Ids = np.fromiter(biases, np.intp, len(biases))
+        self._biases: FloatArray = np.fromiter(biases.values(), np.float32, len(biases))
+        self._recent = _recent(sampling, prompt)
+        self._said = Counts() if sampling.presence_penalty or sampling.frequency_penalty else None
+
+    @staticmethod
+    def wanted(sampling: Sampling) -> bool:
+        """Whether there are any."""
+        repeats = sampling.repeat_penalty != 1 and sampling.repeat_last_n
+        return bool(sampling.logit_bias or repeats or sampling.presence_penalty or sampling.frequency_penalty)
+
+    def apply(self, logits: FloatArray) -> None:
+        """In place. What can't be (minus infinity) stays so."""
+        if len(self._biased):
+            logits[self._biased] += self._biases
+        if self._recent is not None:
+            ids, penalty = self._recent.ids, self._sampling.repeat_penalty
+            chosen = logits[ids]
+            # Divided, a negative logit would become likelier (llama.cpp; in the paper, arXiv:1909.05858, it does).
+            logits[ids] = np.where(chosen > 0, chosen / penalty, chosen * penalty)
+        if self._said is not None:
+            each = self._said.numbers * self._sampling.frequency_penalty
+            logits[self._said.ids] -= each + self._sampling.presence_penalty
+
+    def add(self, token: int) -> None:
+        """Take in the answer's next token."""
+        if self._recent is not None:
+            self._recent.add(token)
+        if self._said is not None:
+            self._said.add(token)
+
+
+def _recent(sampling: Sampling, prompt: Sequence[int]) -> Counts | None:
+    n = sampling.repeat_last_n
+    if sampling.repeat_penalty == 1 or n == 0:
+        return None
+    return Counts(prompt) if n < 0 else Counts(prompt[-n:], n)

@@ -1,0 +1,296 @@
+"""Pure decisions: who gets a slot, whose prefix is reused, which tokens go into the next step.
+
+The worker calls `plan`, lets the model do what it says, and tells the outcome with `absorb` or `fail`.
+"""
+
+import sys
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
+
+from engine.job import Finish, Job, Piece, Progress, Reason, Started, Token
+from engine.model import Chunk, ModelInfo
+from engine.scheduler.ngram_drafter import worth
+from engine.scheduler.queue import Waiting
+from engine.scheduler.slots import Key, Running, Slot, common
+from engine.scheduler.step import Plan, Share
+from engine.scheduler.step_budget import Pace
+
+# Prompt tokens in one step of a model that evaluates one slot at a time. A hang-up and the other streams wait for no
+# more than this: 50 ms where a machine evaluates 300 tokens a second. Larger chunks gain less than 5%.
+PREFILL_CHUNK = 16
+
+# Of the steps that evaluate prompts.
+OLDEST_EACH = 8
+
+# Of a step in which streams are guessed at. Beyond that, each costs as much as the one before it.
+GUESSING_ROWS = 32
+
+# Fewer tokens than this aren't worth a copy between slots, nor waiting for somebody who evaluates them.
+SHARED_LEAST = 16
+
+
+class Scheduler:
+    """Jobs wait for a slot. The slots that run go together, or take turns where the model can't."""
+
+    def __init__(self, info: ModelInfo, end_tokens: Collection[int], max_step_seconds: float = 0.0) -> None:
+        self._info = info
+        self._end_tokens = frozenset(end_tokens)
+        self._slots = [Slot(index) for index in range(info.n_slots)]
+        self._waiting = Waiting()
+        self._turns: deque[Slot] = deque()
+        """The slots that run, in order of admission, or of turns."""
+        self._pace = Pace(info.most_tokens, max_step_seconds)
+        self._allowed = 0
+        """Prompt tokens of the last step that has some."""
+        self._clock = 0
+        self._prompt_is_next = False
+
+    @property
+    def idle(self) -> bool:
+        return not self._waiting and not self._turns
+
+    def add(self, key: Key, job: Job) -> None:
+        self._waiting.add(key, job)
+
+    def cancel(self, key: Key) -> None:
+        """Forget a job, wherever it is. One that has ended already is no error: the two may cross."""
+        self._waiting.cancel(key)
+        for slot in self._slots:
+            if slot.running is not None and slot.running.key == key:
+                self._release(slot)
+
+    def plan(self) -> Plan:
+        """The next step; empty when idle."""
+        shares = [*self._admit(), *self._follow()]
+        if not self._turns:
+            return Plan()
+        if not self._info.batched:
+            self._turns.rotate(-1)
+            return Plan(chunks=(_chunk(self._turns[-1], PREFILL_CHUNK),))
+        return Plan(tuple(shares), tuple(self._chunks()))
+
+    def absorb(self, plan: Plan, sampled: Mapping[int, Sequence[Token]], seconds: float) -> list[tuple[Key, Piece]]:
+        """Take in that `plan` was carried out in so much time.
+
+        `sampled` has for each slot with logits a token of each row, up to the first that no guess foresaw.
+        """
+        self._measure(plan.chunks, seconds)
+        pieces: list[tuple[Key, Piece]] = []
+        for chunk in plan.chunks:
+            slot = self._slots[chunk.slot]
+            running = _running(slot)
+            tokens = sampled.get(chunk.slot, ())
+            wrong = chunk.logits - len(tokens)
+            slot.held[chunk.position :] = chunk.tokens[: len(chunk.tokens) - wrong]
+            if chunk.position == running.cached:
+                pieces.append((running.key, Started(running.cached)))
+            if chunk.logits:
+                running.drafter.learn([token.id for token in tokens])
+                pieces += self._advance(slot, running, tokens)
+            else:
+                pieces.append((running.key, Progress(len(slot.held))))
+        return pieces
+
+    def fail(self, plan: Plan, message: str, reason: Reason = Reason.FAILED) -> list[tuple[Key, Piece]]:
+        """Take in that `plan` could not be carried out: its jobs end, the others go on."""
+        pieces: list[tuple[Key, Piece]] = []
+        for share in plan.shares:
+            target = self._slots[share.target]
+            target.held.clear()
+            _running(target).cached = 0
+        for chunk in plan.chunks:
+            slot = self._slots[chunk.slot]
+            del slot.held[chunk.position :]
+            pieces.append((_running(slot).key, Finish(reason, message)))
+            self._release(slot)
+        return pieces
+
+    def key(self, slot: int) -> Key:
+        """Who runs in a slot that was just planned."""
+        return _running(self._slots[slot]).key
+
+    def savable(self) -> list[tuple[int, tuple[int, ...]]]:
+        """Slots whose tokens may all be written to a disk, and their tokens, the most useful first.
+
+        A slot that is the beginning of another is left out.
+        """
+        savable = (slot for slot in self._slots if slot.held and slot.savable_tokens >= len(slot.held))
+        slots = sorted(savable, key=lambda slot: slot.used, reverse=True)
+        longer = {id(slot): [other.held for other in slots if len(other.held) > len(slot.held)] for slot in slots}
+        return [
+            (slot.index, tuple(slot.held))
+            for slot in slots
+            if not any(held[: len(slot.held)] == slot.held for held in longer[id(slot)])
+        ]
+
+    def hold(self, slot: int, tokens: Sequence[int]) -> None:
+        """Take in that a slot, before anything ran in it, holds `tokens`."""
+        self._slots[slot].held[:] = tokens
+        self._slots[slot].savable_tokens = len(tokens)
+        self._touch(self._slots[slot])
+
+    def forbid_saving(self) -> None:
+        """Let nothing that the slots have now be savable; jobs that run may be saved from their next turn on."""
+        for slot in self._slots:
+            slot.savable_tokens = 0
+
+    def _admit(self) -> Iterator[Share]:
+        while self._waiting and (free := [slot for slot in self._slots if slot.running is None]):
+            running = Running(*self._waiting.next())
+            slot = self._place(free, running)
+            running.cached = self._reusable(slot.held, running.tokens)
+            del slot.held[running.cached :]
+            slot.running = running
+            slot.savable_tokens = sys.maxsize if running.savable else min(slot.savable_tokens, running.cached)
+            slot.affinity = running.affinity
+            self._touch(slot)
+            self._turns.append(slot)
+            yield from self._seek(slot, running)
+
+    def _place(self, free: Sequence[Slot], running: Running) -> Slot:
+        """The slot that the prompt continues.
+
+        Else, where prefixes can be copied, the one that its kin left; else the one that is longest of no use.
+        """
+        prompt = running.tokens
+        if self._info.shares:
+            free = (
+                [slot for slot in free if len(slot.held) == common(slot.held, prompt) > 0]
+                or [slot for slot in free if slot.affinity == running.affinity != ""]
+                or [min(free, key=lambda slot: slot.used)]
+            )
+        return max(free, key=lambda slot: (self._reusable(slot.held, prompt), -slot.used))
+
+    def _reusable(self, held: list[int], prompt: list[int]) -> int:
+        """Tokens that stay where the model can forget the rest, or all of them."""
+        n = common(held, prompt)
+        return n if self._info.rewinds or n == len(held) else 0
+
+    def _follow(self) -> Iterator[Share]:
+        """Those whose leader has come far enough, or is gone, go their own way from here."""
+        for slot in self._turns:
+            running = _running(slot)
+            if running.leader is None:
+                continue
+            leader, n = running.leader
+            ahead = next((other for other in self._turns if other.running is leader), None)
+            if ahead is None or len(ahead.held) >= n:
+                running.leader = None
+                yield from self._seek(slot, running)
+
+    def _seek(self, slot: Slot, running: Running) -> Iterator[Share]:
+        """Find who holds, or is going to hold, more of the prompt's beginning than the slot itself."""
+        if not self._info.shares:
+            return
+        least = len(slot.held) + SHARED_LEAST
+        others = [other for other in self._slots if other is not slot]
+        n, source = max(
+            ((common(other.held, running.tokens), other) for other in others), key=_first, default=(0, slot)
+        )
+        running.leader = self._leader(slot, running, max(least, n + SHARED_LEAST))
+        if running.leader is None and n >= least:
+            slot.held[:] = source.held[:n]
+            running.cached = n
+            if not running.savable:
+                slot.savable_tokens = min(source.savable_tokens, n)
+            self._touch(source)
+            yield Share(source.index, slot.index, n)
+
+    def _leader(self, slot: Slot, running: Running, least: int) -> tuple[Running, int] | None:
+        """Only who was admitted earlier leads: so the first in the row always goes on."""
+        earlier = list(self._turns)[: self._turns.index(slot)]
+        found = [(common(_running(other).tokens, running.tokens), _running(other)) for other in earlier]
+        n, leader = max(found, key=_first, default=(0, running))
+        return (leader, n) if n >= least else None
+
+    def _chunks(self) -> Iterator[Chunk]:
+        """A token for everyone who streams, or as much of a prompt as the pace allows: where there are both, in turn.
+
+        Together they would cost the same: sequences that bring unequal numbers of tokens take llama.cpp a pass over
+        the weights each. For the same reason prompts go one by one, and all streams bring equally many guesses.
+        """
+        streams = [slot for slot in self._turns if slot.pending == 1]
+        prompts = [slot for slot in self._turns if slot.pending > 1 and _running(slot).leader is None]
+        self._prompt_is_next = bool(prompts) and (self._prompt_is_next or not streams)
+        if self._prompt_is_next:
+            waiting = len(self._turns) - len(streams)
+            self._allowed = self._pace.tokens(len(streams), waiting)
+            slot = self._next_prompt(prompts)
+            yield _chunk(slot, _even(slot.pending, self._allowed, 1 if streams else self._info.tile))
+        elif self._info.drafts and not prompts:  # who waits for a first token doesn't wait for guesses too
+            yield from self._guessed(streams)
+        else:
+            yield from (_chunk(slot, 1) for slot in streams)
+        self._prompt_is_next = not self._prompt_is_next
+
+    def _next_prompt(self, prompts: Sequence[Slot]) -> Slot:
+        """The shortest; but now and then the one that waits longest, lest short ones keep it waiting for ever."""
+        self._clock += 1
+        return prompts[0] if self._clock % OLDEST_EACH == 0 else min(prompts, key=lambda slot: slot.pending)
+
+    def _guessed(self, streams: Sequence[Slot]) -> Iterator[Chunk]:
+        """The last token of each, and guesses of what comes."""
+        several = [_running(slot) for slot in streams]
+        guesses = [running.drafter.draft(running.tokens) for running in several]
+        room = min(running.room(self._info.n_ctx) for running in several)
+        rows = min(GUESSING_ROWS, self._info.most_tokens) // len(streams)
+        most = max(min(max(map(len, guesses)), room - 1, rows - 1), 0)
+        n = worth([running.drafter for running in several], most, partial(self._pace.cost, len(streams)))
+        for slot, running, guess in zip(streams, several, guesses, strict=True):
+            last = running.tokens[-1]
+            filled = [*guess[:n], *[last] * (n - len(guess))]  # a place costs the same, whatever is in it
+            yield Chunk(slot.index, len(slot.held), [last, *filled], logits=1 + n)
+
+    def _measure(self, chunks: Sequence[Chunk], seconds: float) -> None:
+        streams = sum(slot.pending == 1 for slot in self._turns)
+        tokens = sum(len(chunk.tokens) for chunk in chunks)
+        if all(chunk.logits == len(chunk.tokens) for chunk in chunks):
+            self._pace.streamed(streams, max((chunk.logits for chunk in chunks), default=1) - 1, seconds)
+        elif 2 * tokens > self._allowed:  # the pass over the weights makes the tokens of short steps dearer
+            self._pace.evaluated(streams, tokens, seconds)
+
+    def _advance(self, slot: Slot, running: Running, tokens: Sequence[Token]) -> Iterator[tuple[Key, Piece]]:
+        for token in tokens:
+            running.tokens.append(token.id)
+            ended = Reason.STOP if token.id in self._end_tokens else None
+            if ended is None:
+                yield running.key, token
+                ended = Reason.LENGTH if running.room(self._info.n_ctx) <= 0 else None
+            if ended is not None:
+                yield running.key, Finish(ended)
+                return self._release(slot)
+        return None
+
+    def _release(self, slot: Slot) -> None:
+        slot.running = None
+        self._turns.remove(slot)
+        self._touch(slot)
+
+    def _touch(self, slot: Slot) -> None:
+        self._clock += 1
+        slot.used = self._clock
+
+
+def _chunk(slot: Slot, most: int) -> Chunk:
+    running, position = _running(slot), len(slot.held)
+    tokens = running.tokens[position : position + most]
+    return Chunk(slot.index, position, tokens, logits=int(position + len(tokens) == len(running.tokens)))
+
+
+def _even(tokens: int, most: int, least: int) -> int:
+    """The size of equal parts of at most so many tokens: a short rest would cost a pass over the weights as well.
+
+    Rather of too many tokens than of less than `least`.
+    """
+    parts = min(-(-tokens // most), max(tokens // least, 1))
+    return -(-tokens // parts)
+
+
+def _running(slot: Slot) -> Running:
+    assert slot.running is not None, "only slots that run are planned"
+    return slot.running
+
+
+def _first(pair: tuple[int, object]) -> int:
+    return pair[0]

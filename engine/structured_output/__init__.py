@@ -1,0 +1,1 @@
+"""Grammars at run time: the compiler, and which grammar applies when. Imports `grammar`, `notations` and below."""

@@ -1,0 +1,42 @@
+"""When an answer ends that may go on: where the model would rather say something else than what may follow.
+
+What is left of its wishes then is no wish for another call: SmolLM2, held to one call or more, made the same one
+sixteen times.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.model import FloatArray
+from engine.structured_output.compiler import Constraint
+
+
+def leave_only(logits: FloatArray, tokens: int | NDArray[np.int64]) -> None:
+    """Mask all tokens but these."""
+    rest = logits[tokens]
+    logits.fill(-np.inf)
+    logits[tokens] = rest
+
+
+class Ending:
+    """A constraint that ends so, as a phase of the answer: the last one."""
+
+    def __init__(self, constraint: Constraint, ends: NDArray[np.int64]) -> None:
+        """`ends`: the end tokens."""
+        self._constraint = constraint
+        self._ends = ends
+        self.prepare = constraint.prepare
+
+    @property
+    def idle(self) -> bool:
+        return self._constraint.idle
+
+    def apply(self, logits: FloatArray) -> None:
+        wish = int(logits.argmax()) if self._constraint.accepting else None
+        self._constraint.apply(logits)
+        if wish is not None and logits[wish] == -np.inf:
+            leave_only(logits, self._ends)
+
+    def advance(self, token: int) -> "Ending":
+        self._constraint.advance(token)
+        return self

@@ -1,0 +1,1 @@
+"""Text to tokens and back, by the model file's own vocabulary. Imports `gguf`."""

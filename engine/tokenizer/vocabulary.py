@@ -1,0 +1,285 @@
+"""Ids <-> bytes, end tokens, special tokens: all from the model file's own vocabulary.
+
+Two kinds of vocabulary are read: byte-level BPE (`gpt2`) and SentencePiece (`llama`). The tokenizing itself is the
+`tokenizers` library's; here stands how it is to be set up, by the rules of llama.cpp's `llama-vocab.cpp`.
+"""
+
+import re
+from array import array
+from collections.abc import Callable, Container, Mapping, Sequence
+from enum import IntEnum
+from functools import cached_property, lru_cache
+from typing import TypeAlias
+
+from msgspec import Struct
+from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+
+from engine.gguf.header import GGUFError, Header, damaged
+from engine.tokenizer.byte_alphabet import UNICODE_TO_BYTE
+from engine.tokenizer.token_index import Spellings
+
+Encode: TypeAlias = Callable[[str], list[int]]
+"""Plain text -> ids."""
+
+
+class Kind(IntEnum):
+    """`tokenizer.ggml.token_type`: llama.cpp's `llama_token_type`."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+# `tokenizer.ggml.pre` -> the patterns that cut a text into words, applied one after the other.
+PRE_TOKENIZERS = {
+    "default": (_GPT2,),
+    "gpt-2": (_GPT2,),
+    "smollm": (r"\p{N}", _GPT2),
+    "llama-bpe": (_LLAMA3,),
+    "qwen2": (_LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}"),),
+}
+# Pre-tokenizers whose vocabulary is asked for the whole word before any merge (llama.cpp: `ignore_merges`).
+_WHOLE_WORDS = frozenset({"llama-bpe"})
+
+_BYTE_NAME = re.compile(r"<0x([0-9A-F]{2})>", re.IGNORECASE)
+
+# Names that end a turn or a text in some model family, for files that name only one of theirs as `eos`.
+_END_NAMES = frozenset(
+    (
+        *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<|return|>"),
+        *("<|call|>", "<end_of_turn>", "<turn|>", "</s>", "<eos>", "<EOT>", "[EOT]", "<｜end▁of▁sentence｜>"),
+        *("<|endofturn|>", "<|end_of_turn|>", "<end_of_utterance>", "<|calls|>", "<|flush|>"),
+        *("<start_function_response>", "<|tool_response>"),  # Gemma's calls: the output comes next
+    )
+)
+_ENDS_OF_MESSAGES = ({"<|call|>", "<|return|>"}, {"<|calls|>", "<|flush|>"})
+"""Where there are both, `<|end|>` ends no more than one of several messages (harmony, Solar Open)."""
+
+
+PIECES = 64
+"""Texts of a prompt whose ids are remembered: a conversation's."""
+PIECE_CHARACTERS = 65536
+"""Of the longest of them: 64 take 8 MB, or 30 in rare alphabets."""
+
+
+class Entry(Struct, frozen=True):
+    """One token as the file has it."""
+
+    text: str
+    kind: Kind
+
+
+class Vocabulary:
+    """Turns text into ids and ids into bytes."""
+
+    def __init__(self, header: Header, native: Callable[[], Encode] | None = None) -> None:
+        """`native` makes an encoder of the engine's for pre-tokenizers that are not known here.
+
+        Raises GGUFError where the file's vocabulary is none that can be read.
+        """
+        entries = _entries(header)
+        self.size = len(entries)
+        self.bos = header.token_id("bos")
+        self.eos = header.token_id("eos")
+        self.end_tokens = _end_tokens(header, entries)
+        self._text = [entry.text for entry in entries]
+        # A name of one letter or none can't be kept out of what people write (`ChatTemplate`), so it is no name here.
+        named = [(id_, entry.text) for id_, entry in enumerate(entries) if entry.kind is Kind.CONTROL]
+        self._ids = {text: id_ for id_, text in named if len(text) > 1}
+        by_length = sorted(self._ids, key=len, reverse=True)
+        self.control = re.compile("|".join(map(re.escape, by_length)) or r"(?!)")
+        """Matches the control tokens that may stand in a template's text."""
+        match header.text("tokenizer.ggml.model"):
+            case "gpt2":
+                self._bytes = [_bpe_bytes(entry) for entry in entries]
+                self._encode = _bpe(header, entries, native)
+                self._add_bos = bool(header.flag("tokenizer.ggml.add_bos_token", False))
+            case "llama":
+                self._bytes = [_sentencepiece_bytes(entry) for entry in entries]
+                self._encode = _encoder(_sentencepiece(header, entries))
+                self._add_bos = bool(header.flag("tokenizer.ggml.add_bos_token", True))
+            case other:
+                raise GGUFError(f"the file's vocabulary is of kind {other!r}; known are 'gpt2' and 'llama'")
+
+        self._remembered = lru_cache(PIECES)(lambda text: array("i", self._encode(text)))
+
+    @property
+    def control_ids(self) -> Mapping[str, int]:
+        """The control tokens that have names."""
+        return self._ids
+
+    def __len__(self) -> int:
+        return len(self._text)
+
+    def control_id(self, name: str) -> int | None:
+        """The control token of that name, if there is one."""
+        return self._ids.get(name)
+
+    def name_of(self, id_: int | None) -> str:
+        """A token's name in the file, for templates; empty for None."""
+        return "" if id_ is None else self._text[id_]
+
+    def bytes_of(self, id_: int) -> bytes:
+        """What a token adds to the answer: nothing for control tokens, perhaps half a character for others."""
+        return self._bytes[id_]
+
+    def encode(self, text: str) -> list[int]:
+        """Plain text -> ids. Names of control tokens in it are text like any other."""
+        return self._encode(text)
+
+    def _piece(self, text: str) -> Sequence[int]:
+        return self._remembered(text) if len(text) <= PIECE_CHARACTERS else self._encode(text)
+
+    def exactly(self, data: bytes) -> list[int]:
+        """Ids whose bytes are `data`: those of `encode`, where that is so. Up to a byte that no token has."""
+        ids = self.encode(data.decode(errors="replace"))
+        # SentencePiece puts a space before all texts, and half characters are no text.
+        return ids if b"".join(map(self.bytes_of, ids)) == data else list(self.spellings.greedy(data))
+
+    @cached_property
+    def spellings(self) -> Spellings:
+        return Spellings(self._bytes)
+
+    @cached_property
+    def longest(self) -> int:
+        """Bytes of the longest token, or of the name of a control token: a text has no fewer tokens than its bytes
+        divided by this."""
+        longest = max((len(text) for text in self._bytes if text), default=1)
+        return max(longest, *(len(name.encode()) for name in self._ids), 1)
+
+    def encode_prompt(self, text: str, plain: Callable[[str], str] = str) -> list[int]:
+        """A rendered template -> ids: control tokens by name, `plain` applied to what stands between them.
+
+        Instructions and earlier turns come again with every request: 8,000 tokens take 9 ms, or none.
+        """
+        ids = [self.bos] if self._add_bos and self.bos is not None else []
+        position = 0
+        for match in self.control.finditer(text):
+            ids += self._piece(plain(text[position : match.start()]))
+            ids.append(self._ids[match[0]])
+            position = match.end()
+        ids += self._piece(plain(text[position:]))
+        # A template may write the BOS itself; twice is never meant.
+        return ids[1:] if self._add_bos and ids[:2] == [self.bos, self.bos] else ids
+
+
+def _entries(header: Header) -> list[Entry]:
+    texts = header.texts("tokenizer.ggml.tokens")
+    kinds = header.integers("tokenizer.ggml.token_type") or [Kind.NORMAL] * len(texts)
+    if len(kinds) != len(texts):
+        raise GGUFError(f"the file has {len(texts)} tokens but {len(kinds)} token types; it is damaged")
+    known = {int(kind): kind for kind in Kind}
+    return [Entry(text, known.get(kind, Kind.NORMAL)) for text, kind in zip(texts, kinds, strict=True)]
+
+
+def _end_tokens(header: Header, entries: Sequence[Entry]) -> frozenset[int]:
+    named = {header.token_id(name) for name in ("eos", "eot", "eom")} - {None}
+    present = {entry.text for entry in entries if entry.kind is Kind.CONTROL}
+    found = {id_ for id_, entry in enumerate(entries) if entry.kind is Kind.CONTROL and entry.text in _END_NAMES}
+    found = {id_ for id_ in named | found if id_ is not None}
+    inner = any(pair <= present for pair in _ENDS_OF_MESSAGES)
+    return frozenset(id_ for id_ in found if not (inner and entries[id_].text == "<|end|>"))
+
+
+def _encoder(tokenizer: Tokenizer) -> Encode:
+    return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def _bpe(header: Header, entries: Sequence[Entry], native: Callable[[], Encode] | None) -> Encode:
+    name = header.text("tokenizer.ggml.pre", "default")
+    if name not in PRE_TOKENIZERS and native is not None:
+        return native()
+    if name not in PRE_TOKENIZERS:
+        raise GGUFError(f"the file's pre-tokenizer {name!r} is not known here; known are {', '.join(PRE_TOKENIZERS)}")
+    vocabulary = _reachable(entries)
+    merges = [_pair(merge, vocabulary) for merge in header.texts("tokenizer.ggml.merges")]
+    tokenizer = Tokenizer(BPE(vocabulary, merges, ignore_merges=name in _WHOLE_WORDS))
+    cuts = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in PRE_TOKENIZERS[name]]
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*cuts, to_bytes])
+    return _encoder(_with_user_defined(tokenizer, entries))
+
+
+def _sentencepiece(header: Header, entries: Sequence[Entry]) -> Tokenizer:
+    scores = header.floats("tokenizer.ggml.scores")
+    if len(scores) != len(entries):
+        raise GGUFError(f"the file has {len(entries)} tokens but {len(scores)} token scores; it is damaged")
+    vocabulary = _reachable(entries)
+    unknown = next((entry.text for entry in entries if entry.kind is Kind.UNKNOWN), None)
+    tokenizer = Tokenizer(
+        BPE(vocabulary, _merges(vocabulary, scores), unk_token=unknown, fuse_unk=True, byte_fallback=True)
+    )
+    # SentencePiece words begin with a space; every stretch of text between special and user-defined tokens gets one
+    # (llama.cpp: `is_prev_special`).
+    prefix = [normalizers.Prepend("▁")] if header.flag("tokenizer.ggml.add_space_prefix", True) else []
+    tokenizer.normalizer = normalizers.Sequence([*prefix, normalizers.Replace(" ", "▁")])
+    return _with_user_defined(tokenizer, entries)
+
+
+def _merges(vocabulary: dict[str, int], scores: Sequence[float]) -> list[tuple[str, str]]:
+    """Every way to make a token of two others, the best token first: SentencePiece's order, as BPE ranks."""
+    found = [
+        (scores[id_], left, right)
+        for token, id_ in vocabulary.items()
+        for cut in range(1, len(token))
+        if (left := token[:cut]) in vocabulary and (right := token[cut:]) in vocabulary
+    ]
+    found.sort(key=lambda merge: (-merge[0], vocabulary[merge[1]], vocabulary[merge[2]]))
+    return [(left, right) for _, left, right in found]
+
+
+def _reachable(entries: Sequence[Entry]) -> dict[str, int]:
+    """The tokens that plain text may become. Control tokens are none of them."""
+    hidden = (Kind.CONTROL, Kind.UNUSED)
+    vocabulary = {entry.text: id_ for id_, entry in enumerate(entries) if entry.kind not in hidden}
+    try:
+        "".join(vocabulary).encode()
+    except UnicodeEncodeError as error:  # raw bytes, as conversions of 2023 have them
+        raise GGUFError("its tokens are not all UTF-8 text, so download a newer conversion") from error
+    return vocabulary
+
+
+def _with_user_defined(tokenizer: Tokenizer, entries: Sequence[Entry]) -> Tokenizer:
+    """User-defined tokens are found in any text before it is cut into words, as in training."""
+    texts = [entry.text for entry in entries if entry.kind is Kind.USER_DEFINED]
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in texts])
+    return tokenizer
+
+
+def _pair(merge: str, vocabulary: Container[str]) -> tuple[str, str]:
+    left, _, right = merge[1:].partition(" ")  # the first character may be anything, a space too
+    left = merge[:1] + left
+    if not (left in vocabulary and right in vocabulary and left + right in vocabulary):
+        raise damaged(f"its merge {merge!r:.40} is not of its tokens")
+    return left, right
+
+
+def _bpe_bytes(entry: Entry) -> bytes:
+    if entry.kind in (Kind.NORMAL, Kind.BYTE) and all(char in UNICODE_TO_BYTE for char in entry.text):
+        return bytes(UNICODE_TO_BYTE[char] for char in entry.text)
+    return _literal_bytes(entry)
+
+
+def _sentencepiece_bytes(entry: Entry) -> bytes:
+    if entry.kind is Kind.BYTE:
+        if not (byte := _BYTE_NAME.fullmatch(entry.text)):
+            raise damaged(f"its byte token {entry.text!r:.40} does not name a byte")
+        return bytes.fromhex(byte[1])
+    if entry.kind is Kind.NORMAL:
+        return entry.text.replace("▁", " ").encode(errors="surrogateescape")
+    return _literal_bytes(entry)
+
+
+def _literal_bytes(entry: Entry) -> bytes:
+    shown = entry.kind in (Kind.NORMAL, Kind.USER_DEFINED)
+    return entry.text.encode(errors="surrogateescape") if shown else b""

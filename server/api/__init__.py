@@ -1,0 +1,1 @@
+"""The ASGI application, one module an endpoint. Imports every folder but `cli`."""

@@ -1,0 +1,170 @@
+"""The ASGI callable: which path is answered by whom, and what becomes of mistakes."""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Literal
+from uuid import uuid4
+
+import msgspec
+import trio
+from msgspec import UNSET, Struct, UnsetType
+
+from engine.runtime.engine import Engine
+from server.api.chat_completions import Chats
+from server.api.compact import Compact
+from server.api.conversations import Conversations
+from server.api.input_tokens import Tokens
+from server.api.responses import Responses
+from server.api.stored_responses import Kept
+from server.api.text_completions import TextCompletions
+from server.config.config import Config
+from server.generation.activity import Busy
+from server.generation.admission import Gate
+from server.generation.generation import MISTAKE, STOPPING, Patience
+from server.generation.registry import Generations
+from server.http.access import AccessPolicy
+from server.http.bodies import Bodies
+from server.http.exchange import Exchange, HungUp, Receive, Scope, Send
+from server.http.router import Routes
+from server.protocol import sse
+from server.protocol.errors import ApiError, Unavailable
+from server.served_model.model import Models, Served
+from server.store.async_store import Archive
+from server.store.database import StoreError
+
+log = logging.getLogger("responsed.http")
+
+
+class Health(Struct, frozen=True):
+    status: Literal["ok"] = "ok"
+    fallback: str | UnsetType = UNSET
+    """Why another engine than llama.cpp runs the model."""
+
+
+class App:
+    """Answers requests about one model."""
+
+    def __init__(self, config: Config, engine: Engine, served: Served, archive: Archive | None = None) -> None:
+        """`archive`: where responses are stored, if anywhere."""
+        self._engine = engine
+        self._health = msgspec.json.encode(Health(fallback=served.fallback or UNSET))
+        self._busy = Busy()
+        names = (*config.allow_hosts, config.host)
+        self._bodies = Bodies(config.max_body_bytes, config.body_gap_seconds)
+        self._access = AccessPolicy(names, config.allow_origins)
+        patience = Patience(config.heartbeat_seconds, config.resume_window_seconds)
+        gate = Gate(served.info.n_slots, config.queue)
+        self._generations = Generations(engine, archive, patience, gate, self._busy)
+        models = Models(served, config.aliases)
+        responses = Responses(config, engine, models, self._bodies, self._generations, archive)
+        chats = Chats(models, self._bodies, self._generations, responses)
+        completions = TextCompletions(models, self._bodies, self._generations, responses)
+        tokens = Tokens(responses)
+        compact = Compact(models, self._generations, responses)
+        kept = Kept(engine, self._generations, archive, sse.encoder(config.reasoning_events))
+        conversations = Conversations(config, engine, self._bodies, archive)
+        self._routes = Routes(
+            {
+                "/health": {"GET": self.health, "HEAD": self.health},
+                "/v1/models": {"GET": models.list_all, "HEAD": models.list_all},
+                "/v1/models/{name...}": {"GET": models.retrieve, "HEAD": models.retrieve},
+                "/v1/responses": {"POST": responses.create},
+                "/v1/chat/completions": {"POST": chats.create},
+                "/v1/completions": {"POST": completions.create},
+                "/v1/responses/input_tokens": {"POST": tokens.count},
+                "/v1/responses/compact": {"POST": compact.create},
+                "/v1/responses/{id}": {"GET": kept.retrieve, "DELETE": kept.delete},
+                "/v1/responses/{id}/cancel": {"POST": kept.cancel},
+                "/v1/responses/{id}/input_items": {"GET": kept.input_items},
+                "/v1/conversations": {"POST": conversations.create},
+                "/v1/conversations/{id}": {
+                    "GET": conversations.retrieve,
+                    "POST": conversations.update,
+                    "DELETE": conversations.delete,
+                },
+                "/v1/conversations/{id}/items": {"GET": conversations.list_items, "POST": conversations.add_items},
+                "/v1/conversations/{id}/items/{item}": {
+                    "GET": conversations.retrieve_item,
+                    "DELETE": conversations.delete_item,
+                },
+            }
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match scope["type"]:
+            case "http":
+                await self._exchange(Exchange(scope, receive, send, f"req_{uuid4().hex}"))
+            case "lifespan":  # hypercorn doesn't start before this is answered
+                await receive()
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                await send({"type": "lifespan.shutdown.complete"})
+
+    async def host(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Where responses are made, until cancelled. Nobody is served without."""
+        await self._generations.host(task_status=task_status)
+
+    def stop(self) -> None:
+        """Whatever is being made ends now."""
+        self._generations.fail(Unavailable(STOPPING))
+
+    def stop_admitting(self) -> None:
+        """Requests that wait for a slot fail now, so that a client can go to another server at once."""
+        self._generations.stop_admitting()
+
+    async def quiet(self) -> None:
+        """Wait until no answer is being made. Several may wait."""
+        await self._busy.quiet()
+
+    async def health(self, exchange: Exchange) -> None:
+        if not self._engine.running:
+            raise Unavailable("The engine does not run.")
+        if self._engine.stuck:
+            raise Unavailable("The model does not come back from a step.")
+        await exchange.answer(200, self._health)
+
+    async def _exchange(self, exchange: Exchange) -> None:
+        began = time.perf_counter()
+        self._busy.begin()
+        try:
+            await self._answer(exchange)
+        except HungUp:
+            exchange.outcome = exchange.outcome or "hung up"
+        except ApiError as error:
+            await exchange.refuse(error)
+        except StoreError as error:
+            log.warning("%s: %s", exchange.id, error)
+            await exchange.refuse(Unavailable("The stored responses cannot be reached now."))
+        except Exception:
+            log.exception("%s failed", exchange.id)
+            await exchange.refuse(ApiError(MISTAKE))
+        finally:
+            self._bodies.release(exchange)
+            self._busy.end()
+        log.info(
+            "%s %s %s %d%s %.1f ms%s",
+            exchange.id,
+            exchange.method,
+            exchange.target,
+            exchange.status,
+            f" {exchange.outcome}" if exchange.outcome else "",
+            (time.perf_counter() - began) * 1e3,
+            _notes(exchange.skipped),
+        )
+
+    async def _answer(self, exchange: Exchange) -> None:
+        if exchange.path != "/health":
+            self._access.check(exchange.header(b"host"), exchange.header(b"origin"))
+            if (origin := exchange.header(b"origin")) is not None and self._access.allows(origin):
+                exchange.allow_origin(origin)
+        handler, parameters, allow = self._routes.find(exchange.method, exchange.path)
+        if handler is None:
+            await exchange.answer(204, b"", [(b"allow", allow.encode())])
+        else:
+            await handler(exchange, *parameters)
+
+
+def _notes(skipped: Sequence[str]) -> str:
+    """Names of what had no effect. Clients choose them: as literals, which have no line breaks."""
+    return f"; skipped: {', '.join(f'{each[:100]!r}' for each in skipped[:10])}" if skipped else ""

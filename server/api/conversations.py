@@ -1,0 +1,173 @@
+"""`/v1/conversations` and what is below it: items that stay together, and that responses go on from and append to."""
+
+import time
+from collections.abc import Sequence
+from uuid import uuid4
+
+import msgspec
+from msgspec import UNSET, Raw, Struct
+
+from engine.runtime.engine import Engine
+from server.api.references import References
+from server.config.config import Config
+from server.http.bodies import Bodies
+from server.http.exchange import Exchange
+from server.prompt import stored_items
+from server.prompt.item_reader import Reader
+from server.protocol import request
+from server.protocol.conversation import Addition, Change, Creation
+from server.protocol.errors import InvalidRequest, NotFound
+from server.protocol.request import Listing, Typed
+from server.store.async_store import Archive, ConversationArchive
+from server.store.conversations import Conversation, StoredItem, split
+from server.store.eviction import Missing
+
+
+class ConversationObject(Struct, frozen=True):
+    id: str
+    created_at: int
+    """Seconds."""
+    metadata: Raw
+    object: str = "conversation"
+
+
+class Deleted(Struct, frozen=True):
+    id: str
+    object: str = "conversation.deleted"
+    deleted: bool = True
+
+
+_creation = msgspec.json.Decoder(Creation)
+_change = msgspec.json.Decoder(Change)
+_addition = msgspec.json.Decoder(Addition)
+
+
+class Conversations:
+    def __init__(self, config: Config, engine: Engine, bodies: Bodies, archive: Archive | None) -> None:
+        self._bodies = bodies
+        self._engine = engine
+        self._archive = archive
+        self._references = References(archive, config.max_body_bytes)
+
+    async def create(self, exchange: Exchange) -> None:
+        asked = request.read(await self._body(exchange) or b"{}", _creation)
+        if self._archive is None:
+            raise InvalidRequest("This server stores no conversations (--store).")
+        metadata = msgspec.json.encode(asked.metadata or {})
+        conversation = Conversation(f"conv_{uuid4().hex}", int(time.time()), metadata)
+        new = await self._new(asked.items or ())
+        await self._archive.conversations.create(conversation, new, time.monotonic())
+        await exchange.answer(200, _encoded(conversation))
+
+    async def retrieve(self, exchange: Exchange, conversation_id: str) -> None:
+        await exchange.answer(200, _encoded(await self._conversation(conversation_id)))
+
+    async def update(self, exchange: Exchange, conversation_id: str) -> None:
+        asked = request.read(await self._body(exchange), _change)
+        if asked.metadata is UNSET:
+            raise InvalidRequest("`metadata` is missing: it is what can be changed.", param="metadata")
+        metadata = msgspec.json.encode(asked.metadata or {})
+        if not await self._kept(conversation_id).update(conversation_id, metadata, time.monotonic()):
+            raise _unknown(conversation_id)
+        await self.retrieve(exchange, conversation_id)
+
+    async def delete(self, exchange: Exchange, conversation_id: str) -> None:
+        """With its items. Responses that were made in it stay; one that is being made ends without it."""
+        if not await self._kept(conversation_id).delete(conversation_id):
+            raise _unknown(conversation_id)
+        await self._engine.drop_snapshots()
+        await exchange.answer(200, msgspec.json.encode(Deleted(conversation_id)))
+
+    async def add_items(self, exchange: Exchange, conversation_id: str) -> None:
+        asked = request.read(await self._body(exchange), _addition)
+        if not asked.items:
+            raise InvalidRequest("`items` is missing, or empty: send what is to be added.", param="items")
+        kept = self._kept(conversation_id)
+        new = await self._new(asked.items)
+        try:
+            await kept.add(conversation_id, new, time.monotonic())
+        except Missing as error:
+            raise _unknown(conversation_id) from error
+        await exchange.answer(200, _list(new, more=False))
+
+    async def list_items(self, exchange: Exchange, conversation_id: str) -> None:
+        wish = request.query(exchange.query, Listing)
+        kept = self._kept(conversation_id)
+        try:
+            page = await kept.items(conversation_id, time.monotonic(), wish.after, wish.limit, wish.order == "desc")
+        except Missing as error:
+            if error.id == conversation_id:
+                raise _unknown(conversation_id) from error
+            raise InvalidRequest(f"There is no item {wish.after!r} in this list.", param="after") from error
+        await exchange.answer(200, _list(page.items, page.more))
+
+    async def retrieve_item(self, exchange: Exchange, conversation_id: str, item_id: str) -> None:
+        item = await self._kept(conversation_id).item(conversation_id, item_id)
+        if item is None:
+            raise await self._no_item(conversation_id, item_id)
+        await exchange.answer(200, item.json)
+
+    async def delete_item(self, exchange: Exchange, conversation_id: str, item_id: str) -> None:
+        """The answer is the conversation."""
+        if not await self._kept(conversation_id).delete_item(conversation_id, item_id, time.monotonic()):
+            raise await self._no_item(conversation_id, item_id)
+        await self._engine.drop_snapshots()
+        await self.retrieve(exchange, conversation_id)
+
+    async def _body(self, exchange: Exchange) -> bytes:
+        return await self._bodies.read(exchange)
+
+    def _kept(self, conversation_id: str) -> ConversationArchive:
+        """Where that one is, if it is anywhere. Raises NotFound."""
+        if self._archive is None:
+            raise _unknown(conversation_id)
+        return self._archive.conversations
+
+    async def _conversation(self, conversation_id: str) -> Conversation:
+        """Raises NotFound."""
+        conversation = await self._kept(conversation_id).get(conversation_id, time.monotonic())
+        if conversation is None:
+            raise _unknown(conversation_id)
+        return conversation
+
+    async def _no_item(self, conversation_id: str, item_id: str) -> NotFound:
+        """Raises NotFound where it is the conversation that is missing."""
+        await self._conversation(conversation_id)
+        return NotFound(f"There is no item {item_id!r} in conversation {conversation_id!r}.")
+
+    async def _new(self, asked: Sequence[Raw]) -> list[StoredItem]:
+        """What could not be answered later is not taken in. Raises InvalidRequest."""
+        asked = await self._references.items(asked, "items")
+        for index, raw in enumerate(asked):
+            if request.part(raw, Typed, place := f"items[{index}]") == Typed():
+                raise InvalidRequest(f"`{place}` has neither `type` nor `role`.", param=place)
+        for _ in Reader().entries(asked, "items"):
+            pass
+        new = split(stored_items.kept(asked, uuid4().hex))
+        if len({item.id for item in new}) < len(new):
+            raise InvalidRequest("Two of `items` have the same `id`.", param="items")
+        return new
+
+
+async def said(archive: Archive | None, conversation_id: str) -> list[Raw]:
+    """All its items, as a response begins. Raises InvalidRequest, NotFound."""
+    if archive is None:
+        message = "This server stores no conversations (--store): send the whole of it as `input`."
+        raise InvalidRequest(message, param="conversation")
+    try:
+        page = await archive.conversations.items(conversation_id, time.monotonic())
+    except Missing as error:
+        raise _unknown(conversation_id, "conversation") from error
+    return [Raw(item.json) for item in page.items]
+
+
+def _list(page: Sequence[StoredItem], more: bool) -> bytes:
+    return msgspec.json.encode(stored_items.listed([Raw(item.json) for item in page], [item.id for item in page], more))
+
+
+def _encoded(conversation: Conversation) -> bytes:
+    return msgspec.json.encode(ConversationObject(conversation.id, conversation.created_at, Raw(conversation.metadata)))
+
+
+def _unknown(conversation_id: str, param: str | None = None) -> NotFound:
+    return NotFound(f"There is no conversation {conversation_id!r} here.", param=param)

@@ -1,0 +1,207 @@
+"""`POST /v1/completions`: a prompt without a chat template, for base models and benchmarks."""
+
+from collections.abc import Iterable, Iterator
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+
+from server.api.responses import Responses
+from server.api.streaming import follow
+from server.generation.registry import Generations
+from server.http.bodies import Bodies
+from server.http.exchange import Exchange
+from server.prompt import builder
+from server.protocol import fields, sse
+from server.protocol import request as schema
+from server.protocol.chat_request import StreamOptions
+from server.protocol.errors import InvalidRequest
+from server.protocol.events import (
+    Error,
+    Event,
+    Logprob,
+    Message,
+    OutputTextDelta,
+    Response,
+    ResponseCompleted,
+    ResponseIncomplete,
+)
+from server.served_model.model import Models
+from server.stream.chat_chunks import ChatUsage, Failed, chat_usage
+
+DEFAULT_TOKENS = 16
+"""Length of an answer that has no `max_tokens`, as OpenAI's API has it."""
+REFUSED = {
+    **{name: cure for name, cure in fields.REFUSED.items() if name != "best_of"},
+    "suffix": "send the text before the gap only",
+    "messages": "send them to /v1/chat/completions",
+    "input": "send `prompt`",
+    "max_output_tokens": "send `max_tokens`",
+}
+
+Finish: TypeAlias = Literal["stop", "length"]
+
+
+class CompletionRequest(schema.SamplingFields, frozen=True):
+    """The body. Bounds: OpenAI's API."""
+
+    model: str | None = None
+    prompt: str | list[int] | None = None
+    """A text, in which names of control tokens mean these tokens, or token ids."""
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: schema.Limit | None = None
+    logprobs: schema.Top | None = None
+    echo: bool | None = None
+    n: int | None = None
+    best_of: int | None = None
+    user: str | None = None
+
+
+class TextLogprobs(Struct, frozen=True):
+    tokens: tuple[str, ...]
+    token_logprobs: tuple[float, ...]
+    top_logprobs: tuple[dict[str, float], ...]
+    text_offset: tuple[int, ...]
+    """Characters before each token."""
+
+
+class TextChoice(Struct, frozen=True):
+    text: str
+    finish_reason: Finish | None = None
+    index: int = 0
+    logprobs: TextLogprobs | None = None
+
+
+class TextCompletion(Struct, frozen=True, kw_only=True):
+    """An answer, or a part of one that is streamed."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: tuple[TextChoice, ...]
+    usage: ChatUsage | UnsetType | None = UNSET
+
+
+_request = msgspec.json.Decoder(CompletionRequest)
+KNOWN = frozenset(CompletionRequest.__struct_fields__)
+
+
+def decode(body: bytes) -> CompletionRequest:
+    """Raises InvalidRequest, naming the field."""
+    fields.refuse_fields(body, REFUSED)
+    request = schema.limited(schema.read(body, _request), "max_tokens")
+    if not request.prompt:
+        raise InvalidRequest("`prompt` is missing: send a text or a list of token ids.", param="prompt")
+    for name, only in (("n", 1), ("best_of", 1), ("echo", False)):
+        if (value := getattr(request, name)) not in (None, only):
+            shown = msgspec.json.encode(value).decode()
+            raise InvalidRequest(f"`{name}` of {shown} is not supported: leave it out.", param=name)
+    return request
+
+
+def request_of(asked: CompletionRequest) -> schema.Request:
+    """Return the request for a response that is not stored."""
+    limit = DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
+    return schema.Request(
+        **schema.sampling_fields(asked),
+        model=asked.model,
+        input=[],
+        stream=asked.stream,
+        user=asked.user,
+        store=False,
+        max_output_tokens=None if limit == -1 else limit,
+        include=None if asked.logprobs is None else [builder.LOGPROBS],
+        top_logprobs=asked.logprobs,
+    )
+
+
+class TextCompletions:
+    def __init__(self, models: Models, bodies: Bodies, generations: Generations, responses: Responses) -> None:
+        self._bodies = bodies
+        self._models = models
+        self._generations = generations
+        self._responses = responses
+
+    async def create(self, exchange: Exchange) -> None:
+        self._generations.check()
+        body = await self._bodies.read(exchange)
+        asked = decode(body)
+        self._models.resolve(asked.model)
+        unknown = sorted(fields.unknown_fields(body, KNOWN))
+        self._responses.check_strict(unknown)
+        exchange.skipped = tuple(unknown)
+        tokens = self._models.prompt_tokens(asked.prompt or "")
+        order = await self._responses.order(request_of(asked), tokens, exchange.client, name="prompt", plain_text=True)
+        with self._generations.make(order) as generation:
+            if asked.stream:
+                options = asked.stream_options
+                chunks = TextChunks(order.first, include_usage=options is not None and bool(options.include_usage))
+                await follow(exchange, generation, start=self._generations.start, encode=chunks.encode)
+            else:
+                response = await self._responses.whole(exchange, generation)
+                await exchange.answer(200, msgspec.json.encode(completion(response)))
+
+
+class TextChunks:
+    """One answer's frames."""
+
+    def __init__(self, first: Response, include_usage: bool) -> None:
+        self._template = _empty(first, None if include_usage else UNSET)
+        self._written = 0
+
+    def encode(self, events: Iterable[Event]) -> bytes:
+        """The events' frames, one after the other; `sse.DONE` comes behind the last."""
+        return b"".join(frame for event in events for frame in self._frames(event))
+
+    def _frames(self, event: Event) -> Iterator[bytes]:
+        match event:
+            case OutputTextDelta(delta=text, logprobs=logprobs):
+                yield self._chunk(TextChoice(text, logprobs=_logprobs(logprobs, self._written)))
+                self._written += len(text)
+            case ResponseCompleted(_, response) | ResponseIncomplete(_, response):
+                yield self._chunk(TextChoice("", _finish(response)))
+                if self._template.usage is None and response.usage is not None:
+                    yield sse.frame(replace(self._template, usage=chat_usage(response.usage)))
+            case Error(error=payload):
+                yield sse.frame(Failed(payload))
+
+    def _chunk(self, choice: TextChoice) -> bytes:
+        return sse.frame(replace(self._template, choices=(choice,)))
+
+
+def completion(response: Response) -> TextCompletion:
+    """The whole answer, of a response that has ended well or early."""
+    assert response.usage is not None, "it has ended"
+    parts = [part for item in response.output if isinstance(item, Message) for part in item.content]
+    text = "".join(part.text for part in parts)
+    logprobs = _logprobs(tuple(each for part in parts for each in part.logprobs), 0)
+    choice = TextChoice(text, _finish(response), logprobs=logprobs)
+    return replace(_empty(response, chat_usage(response.usage)), choices=(choice,))
+
+
+def _empty(response: Response, usage: ChatUsage | UnsetType | None) -> TextCompletion:
+    id_ = f"cmpl-{response.id.removeprefix('resp_')}"
+    return TextCompletion(id=id_, created=response.created_at, model=response.model, choices=(), usage=usage)
+
+
+def _finish(response: Response) -> Finish:
+    details = response.incomplete_details
+    return "length" if details is not None and details.reason == "max_output_tokens" else "stop"
+
+
+def _logprobs(logprobs: tuple[Logprob, ...], offset: int) -> TextLogprobs | None:
+    if not logprobs:
+        return None
+    offsets = []
+    for each in logprobs:
+        offsets.append(offset)
+        offset += len(each.token)
+    return TextLogprobs(
+        tuple(each.token for each in logprobs),
+        tuple(each.logprob for each in logprobs),
+        tuple({top.token: top.logprob for top in each.top_logprobs} for each in logprobs),
+        tuple(offsets),
+    )

@@ -1,0 +1,1 @@
+"""The commands. Imports `config`, `store` and the engine."""

@@ -1,0 +1,102 @@
+"""The command that measures what is quickest with a model on this machine, and writes it down."""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from engine import backends, gguf, machine
+from engine.loader import catalog, model_file
+from engine.loader.loader import Options, load
+from engine.model import Knobs, Model
+from engine.tuner import choice as tuning
+from engine.tuner import stopwatch
+from server.cli import models as commands
+from server.cli import requantize
+from server.config import file, settings
+from server.config.config import Config
+from server.config.file import ConfigError
+
+EFFORT = stopwatch.Effort()
+HEAD = ("THREADS", "FLASH ATTENTION", *requantize.SPEEDS)
+
+
+def tune(flags: argparse.Namespace) -> int:
+    target = _target(flags, os.environ)
+    file.write(target, {})  # now, not after a minute: can it be written?
+    config = settings.config(settings.resolve(flags, os.environ))
+    if flags.requantise or flags.apply:
+        requantize.check(config)
+    folder = catalog.cache_folder(os.environ)
+    path = commands.find(config.model, folder)
+    if flags.requantise or not flags.apply:
+        best, found = _best(path, config, folder.parent)
+        _write(target, found)
+        if flags.requantise:
+            print()
+            requantize.compare(path, config, best, EFFORT, folder.parent)
+    if flags.apply:
+        copy = requantize.keep(path, flags.apply, config, folder)
+        print(f"{copy} is written; clients know it as {copy.stem} (`alias` can give it another name)")
+        _write(target, {"model": str(copy)})
+    return 0
+
+
+def _target(flags: argparse.Namespace, environ: Mapping[str, str]) -> Path:
+    """The file in force, or the person's own that is to be."""
+    path = file.find(flags.config, environ) or file.own(environ)
+    if path is None:
+        raise ConfigError("there is no home folder: name a file for the result by --config")
+    return path
+
+
+def _best(path: Path, config: Config, cache: Path) -> tuple[tuning.Trial, dict[str, str | int]]:
+    """What is best, and as the configuration has it; shows how it was found."""
+    cores = machine.cores()
+    models = _open(path, config, cache)
+    try:
+        engine = next(iter(models.values())).info.engine
+        print(f"{path.name}, {engine}, {cores} cores: this takes about a minute\n", flush=True)
+        trials = {tuning.Trial(n, knobs): models[knobs] for n in stopwatch.counts(cores) for knobs in models}
+        measured = stopwatch.measure(trials, EFFORT)
+    finally:
+        for model in models.values():
+            model.close()
+    commands.print_table([HEAD, *map(_row, measured)])
+    choice = tuning.choose(measured)
+    best = choice.best.trial
+    print(f"\nbest: {best}; {choice.reason}")
+    found: dict[str, str | int] = {"threads": best.threads}
+    return best, found | ({"flash_attention": _switch(best)} if len(models) > 1 else {})
+
+
+def _open(path: Path, config: Config, cache: Path) -> dict[Knobs, Model]:
+    """The file, once for each way the engine can run it."""
+    options = Options(
+        n_slots=stopwatch.STREAMS,
+        n_ctx=min(EFFORT.n_ctx, model_file.trained_context(gguf.read(path)) or EFFORT.n_ctx),
+        threads=1,
+        engine=config.engine,
+        libllama=config.libllama,
+    )
+    usual = load(path, options, cache).model
+    others = [knobs for knobs in backends.ways(usual.info.engine) if knobs != options.knobs]
+    return {options.knobs: usual} | {
+        knobs: load(path, msgspec.structs.replace(options, knobs=knobs), cache).model for knobs in others
+    }
+
+
+def _row(measured: tuning.Measurement) -> Sequence[str]:
+    attention = "-" if measured.together is None else _switch(measured.trial)
+    return (str(measured.trial.threads), attention, *requantize.speeds(measured))
+
+
+def _switch(trial: tuning.Trial) -> str:
+    return "on" if trial.knobs.flash_attention else "off"
+
+
+def _write(target: Path, values: Mapping[str, str | int]) -> None:
+    file.write(target, values)
+    print(f"written to {target}: {', '.join(file.render(*pair) for pair in values.items())}")

@@ -1,0 +1,1 @@
+"""Settings: flags, variables and the configuration file. Imports `engine.job` only."""

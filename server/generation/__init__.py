@@ -1,0 +1,1 @@
+"""One response being made, and all of them. Imports `protocol`, `store` and `stream`."""

@@ -1,0 +1,1 @@
+"""Input items to messages to tokens, pure. Imports `protocol` and `tools`."""

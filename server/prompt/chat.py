@@ -1,0 +1,140 @@
+"""`POST /v1/chat/completions`: a second dialect of the same. Pure.
+
+Its request becomes a Request and the same messages; its answer is a Response and its events, told in other words
+(`completion`). So all between them is the same: what a template is told, sampling, queue, heartbeat, hang-up, the one
+end of each stream.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from engine.chat_template.message import Call, Message
+from server.prompt import builder
+from server.prompt.builder import Conversation
+from server.prompt.hosted_items import Output, id_text
+from server.prompt.item_reader import ROLES, Entry, Reader, Thought
+from server.protocol.chat_request import (
+    ChatChoice,
+    ChatJsonFormat,
+    ChatMessage,
+    ChatRequest,
+    ChatSchemaFormat,
+    ChatTool,
+    InputFormat,
+)
+from server.protocol.errors import InvalidRequest
+from server.protocol.fields import absent
+from server.protocol.formats import PLAIN, Format, JsonFormat, SchemaFormat, TextWish
+from server.protocol.request import NULL, ReasoningWish, Request, as_text, loose_text, part, sampling_fields
+from server.tools.toolbox import NO_TOOLS, Toolbox
+
+
+def request(chat: ChatRequest) -> Request:
+    """All that is not said in its messages; those are for `conversation`. Raises InvalidRequest."""
+    if chat.top_logprobs and not chat.logprobs:
+        raise InvalidRequest("`top_logprobs` needs `logprobs: true`.", param="top_logprobs")
+    return Request(
+        model=chat.model,
+        input=[],
+        stream=chat.stream,
+        **sampling_fields(chat),
+        include=[builder.LOGPROBS] if chat.logprobs else None,
+        top_logprobs=chat.top_logprobs,
+        max_output_tokens=chat.max_completion_tokens or chat.max_tokens,
+        text=TextWish(_format(chat)) if chat.response_format else None,
+        metadata=chat.metadata,
+        prompt_cache_key=chat.prompt_cache_key,
+        safety_identifier=chat.safety_identifier,
+        parallel_tool_calls=chat.parallel_tool_calls,
+        tools=None if chat.tools is None else [_tool(tool) for tool in chat.tools],
+        tool_choice=_choice(chat.tool_choice),
+        return_progress=chat.return_progress,
+        chat_template_kwargs=chat.chat_template_kwargs,
+        reasoning=ReasoningWish(chat.reasoning_effort) if chat.reasoning_effort else None,
+    )
+
+
+def _tool(tool: ChatTool) -> msgspec.Raw:
+    """As `POST /v1/responses` has it: without the level in between."""
+    inner = tool.custom if tool.type == "custom" else tool.function
+    fields = {} if inner is None else msgspec.structs.asdict(inner)
+    if tool.custom is not None and tool.custom.format is not None:
+        fields["format"] = _input(tool.custom.format)
+    return _raw({"type": tool.type, **fields})
+
+
+def _input(form: InputFormat) -> dict[str, Any]:
+    return {"type": form.type, **({} if form.grammar is None else msgspec.structs.asdict(form.grammar))}
+
+
+def _choice(choice: str | ChatChoice | None) -> msgspec.Raw:
+    if choice is None:
+        return NULL
+    if not isinstance(choice, ChatChoice):
+        return _raw(choice)
+    if choice.allowed_tools is not None:
+        tools = [_named(part(raw, ChatChoice, "tool_choice.allowed_tools.tools")) for raw in choice.allowed_tools.tools]
+        return _raw({"type": choice.type, "mode": choice.allowed_tools.mode, "tools": tools})
+    return _raw(_named(choice))
+
+
+def _named(choice: ChatChoice) -> dict[str, str | None]:
+    named = choice.function or choice.custom
+    return {"type": choice.type, "name": named.name if named else None}
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+def conversation(chat: ChatRequest, toolbox: Toolbox = NO_TOOLS) -> Conversation:
+    """Raises InvalidRequest where there is no message, or one can't be read by a text model."""
+    if chat.messages is None:
+        raise InvalidRequest("`messages` is missing: send what was said so far.", param="messages")
+    reader = Reader()
+    users = [index for index, message in enumerate(chat.messages) if message.role == "user"]
+    entries: list[Entry] = []
+    for index, message in enumerate(chat.messages):
+        reader.newest = index == max(users, default=-1)
+        entries += _entries(message, f"messages[{index}]", reader)
+    return builder.told(entries, reader.skipped, name="messages", note=builder.note(_format(chat), toolbox))
+
+
+def _format(chat: ChatRequest) -> Format:
+    wanted = chat.response_format
+    if isinstance(wanted, ChatSchemaFormat):
+        asked = wanted.json_schema
+        return SchemaFormat(asked.name, asked.schema, asked.description, asked.strict)
+    if isinstance(wanted, ChatJsonFormat):
+        return JsonFormat() if absent(wanted.schema) else SchemaFormat("response", wanted.schema)
+    return wanted or PLAIN
+
+
+def _entries(message: ChatMessage, place: str, reader: Reader) -> Iterator[Entry]:
+    text = reader.text(message.content, f"{place}.content")
+    if message.role in ("tool", "function"):
+        yield Output(id_text(message.tool_call_id), text)
+        return
+    if message.role not in ROLES:
+        raise InvalidRequest(
+            f"`{place}.role` is {message.role!r}; it must be one of {', '.join(ROLES)}, tool.", param=f"{place}.role"
+        )
+    if thought := loose_text(message.reasoning_content) or loose_text(message.reasoning):
+        yield Thought(thought)
+    calls = list(_calls(message))
+    text = text or message.refusal or ""
+    if text or not calls:
+        yield Message(ROLES[message.role], text)
+    yield from calls
+
+
+def _calls(message: ChatMessage) -> Iterator[Call]:
+    if message.function_call is not None:
+        yield Call("", message.function_call.name, as_text(message.function_call.arguments))
+    for call in message.tool_calls or ():
+        if call.function is not None:
+            yield Call(id_text(call.id), call.function.name, as_text(call.function.arguments))
+        elif call.custom is not None:
+            yield Call(id_text(call.id), call.custom.name, as_text(call.custom.input))

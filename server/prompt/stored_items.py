@@ -1,0 +1,151 @@
+"""Input items as they are kept and listed: whole, each with its type and an id. Pure."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Raw, Struct
+
+from server.protocol.errors import InvalidRequest
+from server.protocol.request import Listing
+
+Fields: TypeAlias = dict[str, Raw]
+"""An item that only passes through: what is in it nobody here needs to know."""
+
+PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
+OURS = ("id", "type", "status")
+"""What is filled in where it is missing, or no text."""
+WITH_STATUS = ("message", "function_call", "function_call_output")
+"""What clients' types insist on a status of."""
+NULL = Raw(b"null")
+NONE = Raw(b"[]")
+MESSAGE = Raw(b'"message"')
+COMPLETED = Raw(b'"completed"')
+OUTPUT_TEXT = Raw(b'"output_text"')
+MADE = re.compile(r"[a-z]+_([0-9a-f]{32})i?[0-9]{2,}")
+"""An id of ours: of an input item, see `_whole`; of an output item, see `stream`."""
+
+
+class InputText(Struct, frozen=True, tag="input_text"):
+    text: str
+
+
+class OutputText(Struct, frozen=True, tag="output_text"):
+    text: str
+    annotations: tuple[()] = ()
+
+
+class ItemList(Struct, frozen=True):
+    data: list[Raw]
+    first_id: str
+    """Empty for an empty list: openai-python's types have no null here."""
+    last_id: str
+    has_more: bool
+    object: str = "list"
+
+
+class _Id(Struct):
+    id: str
+
+
+class _Output(Struct):
+    output: list[Raw]
+
+
+_items = msgspec.json.Decoder(list[Raw])
+_fields = msgspec.json.Decoder(Fields)
+_parts = msgspec.json.Decoder(list[Fields])
+_text = msgspec.json.Decoder(str | None)
+
+
+def kept(input_: str | Sequence[Raw], response_id: str) -> bytes:
+    """The items of a request's `input`, as a list. Ids that are missing are made of the response's."""
+    if isinstance(input_, str):
+        input_ = [_raw({"type": _raw("message"), "role": _raw("user"), "content": _raw(input_)})]
+    return msgspec.json.encode(list(_whole(input_, response_id.removeprefix("resp_"))))
+
+
+def history(items: bytes, response: bytes) -> list[Raw]:
+    """What a stored response adds to the conversation: what came in, then what went out."""
+    return [*_items.decode(items), *msgspec.json.decode(response, type=_Output).output]
+
+
+def owner(item_id: str) -> str | None:
+    """The id of the response that the item came in with, or went out with, if its id is one of ours."""
+    made = MADE.fullmatch(item_id)
+    return f"resp_{made[1]}" if made else None
+
+
+def by_id(items: Sequence[Raw]) -> dict[str, Raw]:
+    return {msgspec.json.decode(item, type=_Id).id: item for item in items}
+
+
+def before(conversation: Sequence[Raw], items: bytes) -> list[Raw]:
+    """The items of a conversation before `items` of it; none where it has these no more."""
+    own = by_id(_items.decode(items))
+    ids = [msgspec.json.decode(item, type=_Id).id for item in conversation]
+    first = next((index for index, id_ in enumerate(ids) if id_ in own), 0)
+    return list(conversation[:first])
+
+
+def page(items: bytes, wish: Listing, earlier: Sequence[Raw] = ()) -> ItemList:
+    """Return a page of `earlier` items and then `items`. Raises InvalidRequest where there is no item `after`."""
+    data = [*earlier, *_items.decode(items)]
+    if wish.order == "desc":
+        data.reverse()
+    ids = [msgspec.json.decode(item, type=_Id).id for item in data]
+    begin = 0
+    if wish.after is not None:
+        if wish.after not in ids:
+            raise InvalidRequest(f"There is no item {wish.after!r} in this list.", param="after")
+        begin = ids.index(wish.after) + 1
+    end = begin + wish.limit
+    return listed(data[begin:end], ids[begin:end], more=end < len(ids))
+
+
+def listed(data: list[Raw], ids: Sequence[str], more: bool) -> ItemList:
+    first, last = (ids[0], ids[-1]) if ids else ("", "")
+    return ItemList(data, first, last, has_more=more)
+
+
+def _whole(items: Sequence[Raw], stem: str) -> Iterator[Fields]:
+    for index, item in enumerate(items):
+        fields = _fields.decode(item)
+        for name in OURS:
+            if not bytes(fields.get(name, NULL)).startswith(b'"'):
+                fields.pop(name, None)
+        kind = _text.decode(fields.get("type", MESSAGE if fields.get("role", NULL) != NULL else NULL))
+        if kind is None:
+            continue  # nobody knows what it is; `prompt` skips it too
+        id_ = f"{PREFIXES.get(kind, 'item')}_{stem}i{index:02}"
+        fields = {"id": _raw(id_), "type": _raw(kind), **fields}
+        if kind in WITH_STATUS:
+            fields = {"status": COMPLETED, **fields}
+        if kind == "reasoning" and fields.get("summary", NULL) == NULL:
+            fields["summary"] = NONE
+        if kind == "message":
+            fields["content"] = _content(fields)
+        yield fields
+
+
+def _content(message: Fields) -> Raw:
+    """As parts; those of the assistant with annotations, on which clients' types insist."""
+    content = message.get("content", NULL)
+    assistant = _text.decode(message["role"]) == "assistant"
+    if not bytes(content).startswith(b"["):
+        part = OutputText if assistant else InputText
+        return _raw([part(_text.decode(content) or "")])
+    if assistant:
+        return _raw([_annotated(fields) for fields in _parts.decode(content)])
+    return content
+
+
+def _annotated(part: Fields) -> Fields:
+    if part.get("type") != OUTPUT_TEXT or part.get("annotations", NULL) != NULL:
+        return part
+    return {**part, "annotations": NONE}
+
+
+def _raw(value: object) -> Raw:
+    return Raw(msgspec.json.encode(value))

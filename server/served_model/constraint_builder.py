@@ -1,0 +1,226 @@
+"""What an answer is held to: its format and its calls, and how long may be thought before.
+
+A call that is demanded, and a format, hold from the first word, or from the end of a thought. Calls that are free to
+come are held as soon as one begins. Keywords of a schema that can't be enforced are left out where the function isn't
+strict, and named.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from engine.chat_template.template import ChatTemplate
+from engine.constraint import GrammarError
+from engine.dialects import call_grammar
+from engine.dialects.dialect import Dialect
+from engine.json_schema.faults import skeleton
+from engine.notations.call_format import Function
+from engine.structured_output.compile_cache import Memory
+from engine.structured_output.compiler import Grammar, Grammars
+from engine.structured_output.specs import Beginning, Thought, Trigger
+from engine.structured_output.structural_tag import Phases
+from engine.tokenizer.vocabulary import Vocabulary
+from server.protocol.errors import InvalidRequest
+from server.served_model.output_constraints import Hold, Wish, hold_size, offer_size
+from server.served_model.reasoning_effort import thought_budget
+from server.tools.argument_schemas import ANY_OBJECT, arguments_of, decoded
+from server.tools.tool_reader import GrammarInput, Input, Offer, by_name
+
+MOST_FUNCTIONS = 32 << 20
+"""Bytes of functions whose schemas were tried."""
+MOST_COMPILED = 128 << 20
+"""Bytes of the grammars of answers, which may have one for each tool."""
+
+
+class _Callable(Struct, frozen=True):
+    """A function as a grammar has it."""
+
+    function: Function
+    unenforced: tuple[str, ...] = ()
+
+
+class Course(Struct, frozen=True):
+    """What holds when, of one answer."""
+
+    hold: Hold
+    thought: Thought | None
+
+    @property
+    def budget(self) -> int | None:
+        return None if self.thought is None else self.thought.budget
+
+    @property
+    def boundless(self) -> "Course":
+        """The same for all budgets."""
+        return replace(self, thought=self.thought and replace(self.thought, budget=None))
+
+
+class Holding:
+    """A model's. `hold` and `phases` may take a second, and are for one thread at a time."""
+
+    def __init__(self, vocabulary: Vocabulary, template: ChatTemplate) -> None:
+        self._vocabulary = vocabulary
+        self._template = template
+        self._grammars = Grammars(vocabulary)
+        self._function = Memory(self._checked, InvalidRequest, _function_size, MOST_FUNCTIONS)
+        self.hold = Memory(self._hold, InvalidRequest, hold_size, MOST_COMPILED)
+        self.phases = Memory(self._phases, GrammarError, lambda course, _: course.hold.size, MOST_COMPILED)
+
+    def course(self, hold: Hold, prompt: Sequence[int], effort: str | None, room: int) -> Course | None:
+        """What holds when; None where nothing does. `room`: see `thought_budget`."""
+        begun = self._template.thinking(prompt)
+        think = begun or next(iter(self._template.dialect.thinks), None)
+        budget = thought_budget(effort, room)
+        dialect = self._template.calling if hold.names else self._template.dialect
+        ends = dialect.interruptions(hold.names)
+        thought = None
+        if think is not None:
+            thought = Thought(think.close, think.open, begun is not None, budget, interruptions=ends)
+        if hold.free and (thought is None or budget is None):
+            return None
+        return Course(hold, thought)
+
+    def effort(self, effort: str | None) -> str | None:
+        """As it is in effect: None where it changes nothing."""
+        bounds = bool(self._template.dialect.thinks) and thought_budget(effort, 0) is not None
+        return effort if bounds or self._template.manners.effort else None
+
+    def _phases(self, course: Course) -> Phases:
+        hold = course.hold
+        begun = self._template.dialect.begun
+        after = hold.after if hold.triggers else self._after(self._template.dialect, ())
+        thought = course.thought and replace(course.thought, after=after)
+        return Phases(self._vocabulary, hold.answer, hold.triggers, thought, hold.beginnings, begun, hold.never)
+
+    def _after(self, dialect: Dialect, functions: Sequence[Function], most: int = 0) -> Grammar | None:
+        """See Hold. Raises GrammarError."""
+        resumed = call_grammar.resumed(dialect, functions, self._grammars, most)
+        return None if resumed is None else self._grammars.lark(resumed)
+
+    def _hold(self, wish: Wish) -> Hold:
+        """Raises InvalidRequest, naming the field."""
+        if wish.format is not None:
+            try:
+                self._grammars.json_schema(decoded(wish.format))
+            except GrammarError as error:
+                raise _refused("schema", wish.field, error) from error
+        for weakened in (lambda offer, tool: tool, _with_skeleton, _with_any_object):
+            tools = {offer.tool.name: weakened(offer, self._function(offer)) for offer in wish.known}
+            try:
+                return self._compiled(wish, tools)
+            except GrammarError as error:
+                failed = error  # all together they are too much: the functions that are not strict get less
+        if wish.demanded or wish.format is not None or any(offer.strict for offer in wish.offers):
+            raise InvalidRequest(f"What is in `tools` cannot be held: {failed}.", param="tools") from failed
+        return _marked(Hold(), wish, tools)
+
+    def _compiled(self, wish: Wish, tools: Mapping[str, _Callable]) -> Hold:
+        """Raises GrammarError."""
+        template, grammars = self._template, self._grammars
+        functions = [tools[offer.tool.name].function for offer in wish.offers]
+        dialect = template.calling if functions else template.dialect
+        format_ = None if wish.format is None or wish.demanded else decoded(wish.format)
+        if format_ is not None and dialect.plain and not functions:
+            return _marked(Hold(grammars.json_schema(format_)), wish, tools)
+        if format_ is not None or wish.demanded:
+            answer = grammars.lark(call_grammar.answer(dialect, functions, grammars, wish.most, format_))
+            return _marked(Hold(answer), wish, tools)
+        if not functions:
+            names = wish.uncallable
+            never = () if names is None else call_grammar.openings(template.calling, names)
+            return _marked(Hold(never=never), wish, tools)
+        marked = call_grammar.triggers(dialect, functions, grammars, wish.most)
+        unmarked = {function.name: call_grammar.beginning(dialect, function, grammars) for function in functions}
+        hold = Hold(
+            triggers=tuple(Trigger(marker, grammars.lark(rest)) for marker, rest in marked),
+            beginnings=tuple(
+                Beginning(name, grammars.lark(rest))
+                for name, offer in by_name(wish.offers).items()
+                if (rest := unmarked[offer.tool.name]) is not None
+            ),
+            after=self._after(dialect, functions, wish.most),
+        )
+        return _marked(hold, wish, tools)
+
+    def _checked(self, offer: Offer) -> _Callable:
+        """Raises InvalidRequest where the function is strict and can't be held to its schema."""
+        try:
+            return self._exactly(offer)
+        except GrammarError as error:
+            if offer.strict:
+                raise _refused("schema" if offer.input is None else "grammar", offer.place, error) from error
+            return self._relaxed(offer)
+
+    def _exactly(self, offer: Offer) -> _Callable:
+        """Raises GrammarError."""
+        form = offer.input
+        if isinstance(form, GrammarInput):
+            self._written(form)
+        schema = arguments_of(offer)
+        self._grammars.json_schema(schema)
+        function = Function(offer.tool.name, schema, _lark(form))
+        if isinstance(form, GrammarInput):
+            self._in_json(function)
+        self._try(function)
+        return _Callable(function)
+
+    def _relaxed(self, offer: Offer) -> _Callable:
+        with suppress(GrammarError):
+            accepted = self._grammars.relaxed(arguments_of(offer))
+            places = tuple(".".join(filter(None, [offer.place, place])) for place in accepted.unenforced)
+            for schema, unenforced in ((accepted.schema, places), (skeleton(accepted.schema), (offer.place,))):
+                with suppress(GrammarError):
+                    function = Function(offer.tool.name, schema)
+                    self._try(function)
+                    return _Callable(function, unenforced or (offer.place,))
+        return _with_any_object(offer, _Callable(Function(offer.tool.name, ANY_OBJECT)))
+
+    def _try(self, function: Function) -> None:
+        """Compile a call as the model's family writes it. Raises GrammarError."""
+        self._grammars.lark(call_grammar.answer(self._template.calling, [function], self._grammars))
+
+    def _written(self, form: GrammarInput) -> None:
+        """What the client wrote alone, before it stands among other things. Raises GrammarError."""
+        compiled = self._grammars.regex if form.syntax == "regex" else self._grammars.lark
+        compiled(form.definition).attempt()
+
+    def _in_json(self, function: Function) -> None:
+        """The same where it will stand. Raises GrammarError."""
+        body = call_grammar.arguments(function, self._grammars)
+        try:
+            self._grammars.lark(body).attempt()
+        except GrammarError as error:
+            raise GrammarError(f"as a text in JSON, {error}") from error
+
+
+def _with_skeleton(offer: Offer, tool: _Callable) -> _Callable:
+    function = replace(tool.function, parameters=skeleton(tool.function.parameters))
+    return tool if offer.strict else _Callable(function, (offer.place,))
+
+
+def _with_any_object(offer: Offer, tool: _Callable) -> _Callable:
+    return tool if offer.strict else _Callable(Function(offer.tool.name, ANY_OBJECT), (offer.place,))
+
+
+def _marked(hold: Hold, wish: Wish, tools: Mapping[str, _Callable]) -> Hold:
+    """Name the functions, and the keywords that it leaves free."""
+    names = tuple(offer.tool.name for offer in wish.offers)
+    loose = frozenset(name for name, tool in tools.items() if tool.unenforced)
+    unenforced = tuple(place for offer in wish.offers for place in tools[offer.tool.name].unenforced)
+    return replace(hold, loose=loose, unenforced=unenforced, names=names)
+
+
+def _function_size(offer: Offer, _: _Callable | None) -> int:
+    """Return the bytes that both take. A schema's objects have about eight a character."""
+    return offer_size(offer) + 8 * len(offer.tool.parameters)
+
+
+def _lark(form: Input | None) -> str:
+    return form.definition if isinstance(form, GrammarInput) and form.syntax == "lark" else ""
+
+
+def _refused(what: str, field: str, error: GrammarError) -> InvalidRequest:
+    place = f", at `{error.place}`" if error.place and what == "schema" else ""
+    return InvalidRequest(f"The {what} in `{field}` cannot be held{place}: {error}.", param=field)

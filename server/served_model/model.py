@@ -1,0 +1,233 @@
+"""The model that answers, as the API sees it."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from engine.chat_template.message import Message, Tool
+from engine.chat_template.template import NO_VARIABLES, ChatTemplate, TemplateError
+from engine.constraint import Grammar, GrammarError
+from engine.gguf.file_facts import FileFacts
+from engine.model import ModelInfo
+from engine.structured_output.compile_cache import K, Memory, V
+from engine.tokenizer.vocabulary import Vocabulary
+from server.http.exchange import Exchange
+from server.prompt import truncation
+from server.prompt.truncation import Tokens
+from server.protocol.errors import InvalidRequest, NotFound
+from server.protocol.formats import Format, PlainFormat
+from server.served_model import output_constraints
+from server.served_model.constraint_builder import Holding
+from server.served_model.output_constraints import FREE, Hold
+from server.tools.toolbox import NO_TOOLS, Toolbox
+
+LONG_CHARACTERS = 1 << 16
+"""Conversations longer than this are tokenized outside the event loop: they take more than 10 ms."""
+RENDERINGS = 8
+"""Of a conversation that is truncated, about."""
+
+
+T = TypeVar("T")
+Rendering: TypeAlias = Callable[[Sequence[Message], Tokens], T]
+
+
+class Served(Struct, frozen=True):
+    name: str
+    created: int
+    """When the file was made, in seconds."""
+    info: ModelInfo
+    vocabulary: Vocabulary
+    template: ChatTemplate
+    file: FileFacts = FileFacts()
+    fallback: str = ""
+    """Why llama.cpp does not run the model; empty where it does, or another engine was asked for."""
+
+
+class ModelMeta(Struct, frozen=True):
+    engine: str
+    n_ctx: int
+    n_slots: int
+    n_vocab: int
+    n_ctx_train: int
+    """Tokens; 0 where the file doesn't say."""
+    n_params: int
+    size: int
+    """Bytes of the file's tensors."""
+    quantization: str
+    """Type of most of its weights, as GGUF names it."""
+    capabilities: tuple[str, ...]
+
+
+class ModelObject(Struct, frozen=True):
+    id: str
+    created: int
+    meta: ModelMeta
+    object: str = "model"
+    owned_by: str = "responsed"
+
+
+class ModelList(Struct, frozen=True):
+    data: tuple[ModelObject, ...]
+    object: str = "list"
+
+
+class Models:
+    def __init__(self, served: Served, aliases: Collection[str]) -> None:
+        self.served = served
+        self.holding = Holding(served.vocabulary, served.template)
+        self._compiling = trio.CapacityLimiter(1)
+        self._aliases = aliases
+
+    async def list_all(self, exchange: Exchange) -> None:
+        names = (self.served.name, *(alias for alias in self._aliases if alias not in ("*", self.served.name)))
+        await exchange.answer(200, msgspec.json.encode(ModelList(tuple(map(self._object, names)))))
+
+    async def retrieve(self, exchange: Exchange, name: str) -> None:
+        self.resolve(name)
+        await exchange.answer(200, msgspec.json.encode(self._object(name)))
+
+    def resolve(self, name: str | None) -> None:
+        """Raises InvalidRequest, NotFound."""
+        if name is None:
+            return
+        if name != self.served.name and name not in self._aliases and "*" not in self._aliases:
+            raise NotFound(
+                f"There is no model {name!r}; this server has {self.served.name!r} (--alias gives it more names).",
+                param="model",
+                code="model_not_found",
+            )
+
+    async def tokens(
+        self,
+        messages: Sequence[Message],
+        most: int | None = None,
+        effort: str | None = None,
+        tools: Sequence[Tool] = (),
+        least_bytes: int = 0,
+        variables: Mapping[str, Any] = NO_VARIABLES,
+    ) -> list[int]:
+        """The prompt; of more than `most` tokens only where the last turn alone has more (see `truncation`).
+
+        `least_bytes`: see `render`.
+        """
+        if most is None:
+            return await self.render(
+                messages, lambda said, tokens: tokens(said), 1, effort, tools, least_bytes, variables
+            )
+        messages = truncation.last_within(messages, self.most_bytes)
+        fitted = partial(truncation.fitted, most=most)
+        return await self.render(messages, fitted, RENDERINGS, effort, tools, variables=variables)
+
+    def prompt_tokens(self, prompt: str | Sequence[int]) -> list[int]:
+        """A prompt without a chat template. Raises InvalidRequest for ids that the model has not."""
+        vocabulary = self.served.vocabulary
+        if not isinstance(prompt, str):
+            if (wrong := next((id_ for id_ in prompt if not 0 <= id_ < len(vocabulary)), None)) is not None:
+                message = f"`prompt` has the token {wrong}; this model has those from 0 to {len(vocabulary) - 1}."
+                raise InvalidRequest(message, param="prompt")
+            return list(prompt)
+        self._check_size(len(prompt.encode()), self.most_bytes, "prompt")
+        return vocabulary.encode_prompt(prompt)
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes that a prompt in the context can have at most."""
+        return self.served.info.n_ctx * self.served.vocabulary.longest
+
+    async def render(
+        self,
+        messages: Sequence[Message],
+        how: Rendering[T],
+        times: int = 1,
+        effort: str | None = None,
+        tools: Sequence[Tool] = (),
+        least_bytes: int = 0,
+        variables: Mapping[str, Any] = NO_VARIABLES,
+    ) -> T:
+        """What `how` makes of the messages with the template, which it may use some `times`; for the others see
+        ChatTemplate.
+
+        Raises InvalidRequest where the template refuses, and for messages of more bytes than the context can hold,
+        but at least `least_bytes`.
+        """
+        prompt = partial(self.served.template.prompt, effort=effort, tools=tools, variables=variables)
+
+        def bounded(said: Sequence[Message]) -> list[int]:
+            self._check_size(sum(map(truncation.size, said)), max(self.most_bytes, least_bytes), "input")
+            return prompt(said)
+
+        render = partial(how, messages, bounded)
+        characters = sum(map(_characters, messages)) + sum(len(tool.parameters) for tool in tools)
+        characters += len(msgspec.json.encode(variables)) if variables else 0
+        try:
+            if characters * times > LONG_CHARACTERS:
+                return await trio.to_thread.run_sync(render)
+            return render()
+        except TemplateError as error:
+            raise InvalidRequest(f"{str(error)[0].upper()}{str(error)[1:]}.", param="input") from error
+
+    async def hold(
+        self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS, messages: Sequence[Message] = ()
+    ) -> Hold:
+        """The constraints of the answer to `messages`. `field` of the request has the format's schema.
+
+        Raises InvalidRequest.
+        """
+        called = {call.name for message in messages for call in message.calls}
+        asked = output_constraints.wish(wanted, field, toolbox, called)
+        if isinstance(wanted, PlainFormat) and not toolbox.known and asked.uncallable is None:
+            return FREE
+        return await self._made(self.holding.hold, asked)
+
+    async def grammar(self, hold: Hold, tokens: Sequence[int], effort: str | None, room: int) -> Grammar | None:
+        """For the job that answers these tokens; see Holding. Raises InvalidRequest."""
+        if (course := self.holding.course(hold, tokens, effort, room)) is None:
+            return None
+        try:
+            phases = await self._made(self.holding.phases, course.boundless)
+        except GrammarError as error:
+            raise InvalidRequest(f"The answer cannot be held: {error}.") from error
+        return phases.within(course.budget)
+
+    async def _made(self, memory: Memory[K, V], key: K) -> V:
+        """What is known is had at once, whatever is being made for others."""
+        if (known := memory.known(key)) is not None:
+            return known
+        return await trio.to_thread.run_sync(memory, key, limiter=self._compiling)
+
+    def _check_size(self, size: int, most: int, name: str) -> None:
+        """Raises InvalidRequest for a text, of the field `name`, of more than `most` bytes."""
+        if size > most:
+            raise InvalidRequest(
+                f"The {name} has {size} bytes, and the model's context holds {self.served.info.n_ctx} tokens. "
+                f"Shorten the {name}, or start the server with a larger --context.",
+                param=name,
+                code="context_length_exceeded",
+            )
+
+    def _object(self, name: str) -> ModelObject:
+        info, file = self.served.info, self.served.file
+        meta = ModelMeta(
+            info.engine,
+            info.n_ctx,
+            info.n_slots,
+            info.n_vocab,
+            n_ctx_train=file.n_ctx_train,
+            n_params=file.n_params,
+            size=file.size,
+            quantization=file.quantization,
+            capabilities=self._capabilities(),
+        )
+        return ModelObject(name, self.served.created, meta)
+
+    def _capabilities(self) -> tuple[str, ...]:
+        thinks = bool(self.served.template.dialect.thinks)
+        return ("responses", "chat", "tools", "structured_output", "logprobs", *(["reasoning"] if thinks else []))
+
+
+def _characters(message: Message) -> int:
+    return len(message.content) + len(message.reasoning) + sum(len(call.arguments) for call in message.calls)

@@ -1,0 +1,1 @@
+"""Responses and conversations in SQLite. Imports no other folder."""

@@ -1,0 +1,172 @@
+"""Conversations: metadata, and items in the order in which they came."""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from server.store.database import Database
+from server.store.eviction import Entries, Missing
+
+SCHEMA = """
+    CREATE TABLE conversations (
+        id TEXT PRIMARY KEY REFERENCES entries ON DELETE CASCADE,
+        created_at INTEGER NOT NULL,
+        metadata BLOB NOT NULL
+    );
+    CREATE TABLE items (
+        place INTEGER PRIMARY KEY AUTOINCREMENT,
+        conversation TEXT NOT NULL REFERENCES conversations ON DELETE CASCADE,
+        id TEXT NOT NULL,
+        json BLOB NOT NULL,
+        UNIQUE (conversation, id)
+    );
+"""
+
+
+class Conversation(Struct, frozen=True):
+    id: str
+    created_at: int
+    metadata: bytes
+    """JSON."""
+
+
+class StoredItem(Struct, frozen=True):
+    id: str
+    json: bytes
+
+
+class _Named(Struct):
+    id: str
+
+
+def split(items: bytes) -> list[StoredItem]:
+    """A list of items, each with an id."""
+    raw = [bytes(each) for each in msgspec.json.decode(items, type=list[msgspec.Raw])]
+    return [StoredItem(msgspec.json.decode(each, type=_Named).id, each) for each in raw]
+
+
+class Page(Struct, frozen=True):
+    items: list[StoredItem]
+    more: bool
+    """Whether others follow."""
+
+
+class Conversations:
+    """Each method is one transaction, and each raises StoreError where the disk doesn't do it."""
+
+    def __init__(self, database: Database, entries: Entries) -> None:
+        self._database = database
+        self._entries = entries
+
+    def create(self, conversation: Conversation, items: Sequence[StoredItem], now: float) -> None:
+        with self._database.transaction():
+            self._entries.enter(conversation.id, len(conversation.metadata), now)
+            self._database.change(
+                "INSERT INTO conversations (id, created_at, metadata) VALUES (?, ?, ?)",
+                conversation.id,
+                conversation.created_at,
+                conversation.metadata,
+            )
+            self.append(conversation.id, items, now)
+            self._entries.evict(now, conversation.id)
+
+    def get(self, conversation_id: str, now: float) -> Conversation | None:
+        row = self._database.row("SELECT id, created_at, metadata FROM conversations WHERE id = ?", conversation_id)
+        if row is None:
+            return None
+        self._entries.try_to_use([conversation_id], now)
+        return Conversation(*row)
+
+    def update(self, conversation_id: str, metadata: bytes, now: float) -> bool:
+        """Whether it is there."""
+        with self._database.transaction():
+            changed = self._database.change(
+                "UPDATE conversations SET metadata = ? WHERE id = ?", metadata, conversation_id
+            )
+            self._measure(conversation_id, now)
+            self._entries.evict(now, conversation_id)
+        return changed > 0
+
+    def delete(self, conversation_id: str) -> bool:
+        """With its items. Whether it was there."""
+        with self._database.transaction():
+            found = self._holds(conversation_id)
+            if found:
+                self._entries.remove(conversation_id)
+        return found
+
+    def add(self, conversation_id: str, items: Sequence[StoredItem], now: float) -> None:
+        """At the end. Raises Missing."""
+        with self._database.transaction():
+            if not self.append(conversation_id, items, now):
+                raise Missing(conversation_id)
+            self._entries.evict(now, conversation_id)
+
+    def append(self, conversation_id: str, items: Sequence[StoredItem], now: float) -> bool:
+        """Inside the caller's transaction. Whether the conversation is there.
+
+        An id that is there already is that item, said again: the newer one stays, at the end.
+        """
+        if not self._holds(conversation_id):
+            return False
+        for item in items:
+            self._database.change(
+                "INSERT OR REPLACE INTO items (conversation, id, json) VALUES (?, ?, ?)",
+                conversation_id,
+                item.id,
+                item.json,
+            )
+        self._measure(conversation_id, now)
+        return True
+
+    def items(
+        self,
+        conversation_id: str,
+        now: float,
+        after: str | None = None,
+        limit: int | None = None,
+        newest_first: bool = False,
+    ) -> Page:
+        """Those that follow `after` in that order; no limit: all. Raises Missing, of the conversation or of `after`."""
+        if not self._holds(conversation_id):
+            raise Missing(conversation_id)
+        sql, values = "SELECT id, json FROM items WHERE conversation = ?", [conversation_id]
+        if after is not None:
+            place = self._database.row(
+                "SELECT place FROM items WHERE conversation = ? AND id = ?", conversation_id, after
+            )
+            if place is None:
+                raise Missing(after)
+            sql, values = f"{sql} AND place {'<' if newest_first else '>'} ?", [*values, *place]
+        sql = f"{sql} ORDER BY place {'DESC' if newest_first else 'ASC'} LIMIT ?"
+        rows = self._database.rows(sql, *values, -1 if limit is None else limit + 1)
+        self._entries.try_to_use([conversation_id], now)
+        return Page([StoredItem(*row) for row in rows[:limit]], more=limit is not None and len(rows) > limit)
+
+    def item(self, conversation_id: str, item_id: str) -> StoredItem | None:
+        row = self._database.row(
+            "SELECT id, json FROM items WHERE conversation = ? AND id = ?", conversation_id, item_id
+        )
+        return StoredItem(*row) if row else None
+
+    def delete_item(self, conversation_id: str, item_id: str, now: float) -> bool:
+        """Whether it was there."""
+        with self._database.transaction():
+            changed = self._database.change(
+                "DELETE FROM items WHERE conversation = ? AND id = ?", conversation_id, item_id
+            )
+            self._measure(conversation_id, now)
+        return changed > 0
+
+    def _holds(self, conversation_id: str) -> bool:
+        return self._database.row("SELECT 1 FROM conversations WHERE id = ?", conversation_id) is not None
+
+    def _measure(self, conversation_id: str, now: float) -> None:
+        """What it holds now, after a use."""
+        for (size,) in self._database.rows(
+            "SELECT length(metadata) + (SELECT coalesce(sum(length(json)), 0) FROM items WHERE conversation = ?1) "
+            "FROM conversations WHERE id = ?1",
+            conversation_id,
+        ):
+            self._entries.resize(conversation_id, size, now)

@@ -1,0 +1,236 @@
+"""A response and its events in the words of Chat Completions. Pure."""
+
+from collections.abc import Iterable, Iterator
+from typing import Literal, TypeAlias
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+
+from server.protocol import sse
+from server.protocol.events import (
+    CustomToolCallInputDelta,
+    Error,
+    ErrorPayload,
+    Event,
+    FunctionCallArgumentsDelta,
+    Logprob,
+    Message,
+    OutputItemAdded,
+    OutputTextDelta,
+    PromptProgress,
+    ReasoningTextDelta,
+    Response,
+    ResponseCompleted,
+    ResponseCreated,
+    ResponseIncomplete,
+    ResponseInProgress,
+    Usage,
+)
+from server.protocol.output_items import CustomToolCall, FunctionCall, ReasoningItem
+
+Finish: TypeAlias = Literal["stop", "length", "tool_calls"]
+
+
+class PromptTokensDetails(Struct, frozen=True):
+    cached_tokens: int
+
+
+class CompletionTokensDetails(Struct, frozen=True):
+    reasoning_tokens: int
+
+
+class ChatUsage(Struct, frozen=True):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
+
+
+class CalledFunction(Struct, frozen=True, omit_defaults=True):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class CalledCustom(Struct, frozen=True, omit_defaults=True):
+    name: str | None = None
+    input: str | None = None
+
+
+class CallDelta(Struct, frozen=True, omit_defaults=True):
+    index: int | UnsetType = UNSET
+    """Not of whole calls."""
+    id: str | None = None
+    type: Literal["function", "custom"] | None = None
+    function: CalledFunction | None = None
+    custom: CalledCustom | None = None
+
+
+class Delta(Struct, frozen=True, omit_defaults=True):
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    """The same text under the name that vLLM and OpenRouter give it."""
+    """No field of OpenAI's: servers of open models have it, and clients read it."""
+    tool_calls: tuple[CallDelta, ...] | None = None
+
+
+class ChatLogprobs(Struct, frozen=True):
+    content: tuple[Logprob, ...]
+    refusal: None = None
+
+
+class ChunkChoice(Struct, frozen=True):
+    delta: Delta
+    finish_reason: Finish | None = None
+    index: int = 0
+    logprobs: ChatLogprobs | None = None
+
+
+class Chunk(Struct, frozen=True, kw_only=True):
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
+    choices: tuple[ChunkChoice, ...]
+    usage: ChatUsage | UnsetType | None = UNSET
+    """For who asked: null, but for the last chunk, which has no choices."""
+    prompt_progress: PromptProgress | UnsetType = UNSET
+    """For who asked (`return_progress`, of llama.cpp's server)."""
+
+
+class Failed(Struct, frozen=True):
+    """What openai-python raises as an APIError, and others take for the end."""
+
+    error: ErrorPayload
+
+
+class ChatReply(Struct, frozen=True):
+    content: str | None
+    """None beside calls, where nothing else was said."""
+    refusal: None = None
+    role: Literal["assistant"] = "assistant"
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    tool_calls: tuple[CallDelta, ...] | UnsetType = UNSET
+
+
+class Choice(Struct, frozen=True):
+    message: ChatReply
+    finish_reason: Finish
+    index: int = 0
+    logprobs: ChatLogprobs | None = None
+
+
+class ChatCompletion(Struct, frozen=True, kw_only=True):
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: tuple[Choice, ...]
+    usage: ChatUsage
+
+
+class Chunks:
+    """One answer's frames. Their order is `server.stream.machine`'s; this only tells it in other words."""
+
+    def __init__(self, first: Response, include_usage: bool) -> None:
+        self._template = Chunk(
+            id=_id(first),
+            created=first.created_at,
+            model=first.model,
+            choices=(),
+            usage=None if include_usage else UNSET,
+        )
+        self._calls = 0
+
+    def encode(self, events: Iterable[Event]) -> bytes:
+        """The events' frames, one after the other; `sse.DONE` comes behind the last."""
+        return b"".join(frame for event in events for frame in self._frames(event))
+
+    def _frames(self, event: Event) -> Iterator[bytes]:
+        match event:
+            case ResponseCreated():
+                yield self._chunk(Delta(role="assistant", content=""))
+            case ResponseInProgress(prompt_progress=PromptProgress() as progress):
+                yield sse.frame(replace(self._template, prompt_progress=progress))
+            case OutputTextDelta(delta=text, logprobs=logprobs):
+                yield self._chunk(Delta(content=text), logprobs=logprobs)
+            case ReasoningTextDelta(delta=text):
+                yield self._chunk(Delta(reasoning_content=text, reasoning=text))
+            case OutputItemAdded(item=FunctionCall() | CustomToolCall() as item):
+                self._calls += 1
+                yield self._call(replace(_called(item), index=self._calls - 1))
+            case FunctionCallArgumentsDelta(delta=text):
+                yield self._call(CallDelta(self._calls - 1, function=CalledFunction(arguments=text)))
+            case CustomToolCallInputDelta(delta=text):
+                yield self._call(CallDelta(self._calls - 1, custom=CalledCustom(input=text)))
+            case ResponseCompleted(_, response) | ResponseIncomplete(_, response):
+                yield self._chunk(Delta(), _finish(response))
+                if self._template.usage is None and response.usage is not None:
+                    yield sse.frame(replace(self._template, usage=chat_usage(response.usage)))
+            case Error(error=payload):
+                yield sse.frame(Failed(payload))
+
+    def _call(self, call: CallDelta) -> bytes:
+        return self._chunk(Delta(tool_calls=(call,)))
+
+    def _chunk(self, delta: Delta, finish: Finish | None = None, logprobs: tuple[Logprob, ...] = ()) -> bytes:
+        choice = ChunkChoice(delta, finish, logprobs=_logprobs(logprobs))
+        return sse.frame(replace(self._template, choices=(choice,)))
+
+
+def completion(response: Response) -> ChatCompletion:
+    """The whole answer, of a response that has ended well or early."""
+    assert response.usage is not None, "it has ended"
+    parts = [part for item in response.output if isinstance(item, Message) for part in item.content]
+    text = "".join(part.text for part in parts)
+    logprobs = _logprobs(tuple(each for part in parts for each in part.logprobs))
+    thought = "".join(part.text for item in response.output if isinstance(item, ReasoningItem) for part in item.content)
+    calls = tuple(_called(item) for item in response.output if isinstance(item, FunctionCall | CustomToolCall))
+    reply = ChatReply(
+        text if text or not calls else None,
+        reasoning_content=thought or UNSET,
+        reasoning=thought or UNSET,
+        tool_calls=calls or UNSET,
+    )
+    return ChatCompletion(
+        id=_id(response),
+        created=response.created_at,
+        model=response.model,
+        choices=(Choice(reply, _finish(response), logprobs=logprobs),),
+        usage=chat_usage(response.usage),
+    )
+
+
+def _called(item: FunctionCall | CustomToolCall) -> CallDelta:
+    if isinstance(item, CustomToolCall):
+        return CallDelta(id=item.call_id, type="custom", custom=CalledCustom(item.name, item.input))
+    return CallDelta(id=item.call_id, type="function", function=CalledFunction(item.name, item.arguments))
+
+
+def _id(response: Response) -> str:
+    return f"chatcmpl-{response.id.removeprefix('resp_')}"
+
+
+def _finish(response: Response) -> Finish:
+    details = response.incomplete_details
+    if details is not None and details.reason == "max_output_tokens":
+        return "length"
+    called = any(isinstance(item, FunctionCall | CustomToolCall) for item in response.output)
+    return "tool_calls" if called else "stop"
+
+
+def _logprobs(logprobs: tuple[Logprob, ...]) -> ChatLogprobs | None:
+    return ChatLogprobs(logprobs) if logprobs else None
+
+
+def chat_usage(usage: Usage) -> ChatUsage:
+    return ChatUsage(
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.total_tokens,
+        PromptTokensDetails(usage.input_tokens_details.cached_tokens),
+        CompletionTokensDetails(usage.output_tokens_details.reasoning_tokens),
+    )

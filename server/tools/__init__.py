@@ -1,0 +1,1 @@
+"""The tools of a request, pure. Imports `protocol` and `stream`."""

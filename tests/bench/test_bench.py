@@ -1,0 +1,443 @@
+"""The bench: its arithmetic by tables, and one run against a server that cuts its chunks where it hurts."""
+
+import argparse
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# As `python bench/run.py` has it: the bench is scripts, not a package.
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+
+from answer import Answer, frames, understand
+from client import Recording
+from report import Part, percentile, ratio_table, ratios, summarize, table
+from scenarios import LEVELS, SCENARIOS, STREAMS, TURNS
+from target import base_of
+from texts import Texts
+
+DELTA = {"type": "response.output_text.delta", "delta": "x"}
+INPUT_TOKENS = 99999
+DONE = {
+    "type": "response.completed",
+    "response": {"usage": {"output_tokens": 3, "input_tokens": INPUT_TOKENS}},
+}
+
+
+def data(*events: dict[str, Any]) -> bytes:
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+
+
+def chunk(body: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(body), body)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+LAST = b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("values", "percent", "expected"),
+    [
+        ([], 50, None),
+        ([7.0], 99, 7.0),
+        ([3.0, 1.0, 2.0], 50, 2.0),
+        ([1.0, 2.0], 50, 1.5),
+        ([0.0, 10.0, 20.0, 30.0, 40.0], 90, 36.0),
+        ([1.0, 2.0], 100, 2.0),
+    ],
+)
+def test_percentile_interpolates(values: list[float], percent: float, expected: float | None) -> None:
+    assert percentile(values, percent) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([b"data: a\n", b"\n"], [(1.0, "a")]),
+        ([b"event: x\r\n", b"data:a\r\n", b"\r\n"], [(2.0, "a")]),
+        ([b"data: a\n", b"data: b\n", b"\n"], [(2.0, "a\nb")]),
+        ([b": ping\n", b"\n", b"data: [DONE]\n", b"\n"], [(3.0, "[DONE]")]),
+        ([b"data: cut off\n"], []),
+    ],
+)
+def test_a_frame_has_the_time_of_its_blank_line(lines: list[bytes], expected: list[tuple[float, str]]) -> None:
+    assert list(frames((float(time), line) for time, line in enumerate(lines))) == expected
+
+
+def pieces(raw: bytes, size: int) -> list[tuple[float, bytes]]:
+    return [(10.0 + at, raw[at : at + size]) for at in range(0, len(raw), size)]
+
+
+WHOLE = HEAD + chunk(data(DELTA)) + chunk(data(DELTA, DELTA, DONE)) + LAST
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, len(WHOLE)])
+def test_an_answer_may_be_cut_anywhere(size: int) -> None:
+    answer = understand(Recording(start=9.0, reads=pieces(WHOLE, size)))
+    assert (len(answer.deltas), answer.tokens, answer.error) == (3, 3, "")
+    assert answer.first_byte == 1.0
+    assert answer.end is not None
+    assert answer.deltas == sorted(answer.deltas)
+
+
+def test_times_are_those_of_the_reads() -> None:
+    reads = [(1.0, HEAD), (2.0, chunk(data(DELTA))), (4.0, chunk(data(DELTA, DELTA)))]
+    reads += [(7.0, chunk(data(DONE)) + LAST)]
+    assert understand(Recording(start=0.5, reads=reads)) == Answer(
+        first_byte=0.5, deltas=[1.5, 3.5, 3.5], end=6.5, tokens=3, input_tokens=INPUT_TOKENS, text="xxx"
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "error"),
+    [
+        (b"HTTP/1.1 400 Bad\r\nContent-Length: 4\r\n\r\noops", "HTTP 400: oops"),
+        (HEAD + chunk(data(DELTA)) + LAST, "the stream ended without a terminal event"),
+        (HEAD + chunk(data(DELTA))[:-9], "unreadable answer: IncompleteRead"),
+        (HEAD + chunk(b"data: {\n\n") + LAST, "unreadable answer: JSONDecodeError"),
+        (HEAD + chunk(data({"type": "response.failed"})) + LAST, '{"type": "response.failed"}'),
+        (HEAD + chunk(data({"error": {"code": 500}})) + LAST, '{"error": {"code": 500}}'),
+        (b"", "unreadable answer: RemoteDisconnected"),
+    ],
+)
+def test_a_broken_answer_is_an_error(raw: bytes, error: str) -> None:
+    reads = [(1.0, raw)] if raw else []
+    assert understand(Recording(start=0.0, reads=reads)).error.startswith(error)
+
+
+@pytest.mark.parametrize(
+    "raw", [HEAD + chunk(data(DELTA)), HEAD + chunk(data(DELTA))[:-9], HEAD + chunk(data(DELTA)) + LAST]
+)
+def test_an_answer_that_we_cut_off_is_what_had_come(raw: bytes) -> None:
+    answer = understand(Recording(start=0.0, reads=[(1.0, raw)], dropped=True))
+    assert answer.error == ""
+    assert answer.text in {"", "x"}
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "expected"),
+    [
+        (0.0, 9.0, [1.0, 2.0, 3.0, 7.0]),
+        (1.5, 2.5, [1.0, 2.0, 3.0]),
+        (4.0, 5.0, [3.0, 7.0]),
+        (2.0, 3.0, [1.0, 2.0, 3.0]),
+        (8.0, 9.0, [7.0]),
+    ],
+)
+def test_a_gap_over_the_edge_of_a_time_belongs_to_it(begin: float, end: float, expected: list[float]) -> None:
+    assert Answer(deltas=[1.0, 2.0, 3.0, 7.0]).between(begin, end).deltas == expected
+
+
+def test_http_1_0_without_usage_counts_deltas() -> None:
+    raw = b"HTTP/1.0 200 OK\r\n\r\n" + data(DELTA, DELTA, {"type": "response.incomplete"})
+    answer = understand(Recording(start=0.0, reads=[(1.0, raw)]))
+    assert (answer.tokens, answer.counted, answer.error) == (2, True, "")
+
+
+def test_the_report_is_exactly_this() -> None:
+    answers = [
+        Answer(first_byte=0.1, deltas=[0.2, 0.3, 0.5], end=0.6, tokens=5, input_tokens=70),
+        Answer(first_byte=0.3, error="HTTP 503: busy"),
+    ]
+    one = {"n": 1, "p50": 0.0, "p90": 0.0, "p99": 0.0}
+    figures = summarize(Part(answers, wall=2.0))
+    assert figures == {
+        "ok": 1,
+        "errors": 1,
+        "first_error": "HTTP 503: busy",
+        "wall_s": 2.0,
+        "input_tokens": 70,
+        "output_tokens": 5,
+        "output_tokens_are_deltas": False,
+        "output_tokens_per_s": 2.5,
+        "output_tokens_per_s_per_stream": 8.333,
+        "first_byte_ms": one | {"p50": 100.0, "p90": 100.0, "p99": 100.0},
+        "ttft_ms": one | {"p50": 200.0, "p90": 200.0, "p99": 200.0},
+        "itl_ms": {"n": 2, "p50": 150.0, "p90": 190.0, "p99": 199.0},
+        "tpot_ms": one | {"p50": 100.0, "p90": 100.0, "p99": 100.0},
+        "e2e_ms": one | {"p50": 600.0, "p90": 600.0, "p99": 600.0},
+    }
+    assert "(e2e - ttft) / (n - 1), n = usage.output_tokens" in table(figures)
+    assert table(figures).endswith("first error: HTTP 503: busy")
+
+
+def test_nothing_that_went_well_still_makes_a_report() -> None:
+    figures = summarize(Part([Answer(error="no")]))
+    assert (figures["ttft_ms"]["p50"], figures["output_tokens_per_s"]) == (None, None)
+    assert "-" in table(figures)
+
+
+def test_rounds_are_counted_together() -> None:
+    part = Part()
+    for end in (1.0, 2.0):
+        part += Part([Answer(deltas=[0.5], end=end, tokens=4)], wall=end, measures=("e2e",))
+    figures = summarize(part)
+    assert (figures["ok"], figures["wall_s"], figures["output_tokens_per_s"]) == (2, 3.0, 2.667)
+    assert [name for name in figures if name.endswith("_ms")] == ["e2e_ms"]
+    assert figures["e2e_ms"]["p50"] == 1500.0
+
+
+def test_ratios_are_ours_by_theirs() -> None:
+    ours = {"ttft_ms": {"n": 3, "p50": 1.0, "p90": 2.0, "p99": 3.0}, "output_tokens_per_s": 30.0, "errors": 0}
+    theirs = {"ttft_ms": {"n": 9, "p50": 4.0, "p90": 2.0, "p99": None}, "output_tokens_per_s": 20.0, "errors": 1}
+    found = ratios(ours, theirs)
+    assert found == {"ttft_ms": {"p50": 0.25, "p90": 1.0, "p99": None}, "output_tokens_per_s": 1.5}
+    assert ratio_table({"all": found}).splitlines()[1:] == [
+        "all ttft                          0.250       1.00          -",
+        "all output_tokens_per_s            1.50",
+    ]
+
+
+def test_texts_are_the_same_for_a_seed_and_differ_from_the_first_word_on() -> None:
+    texts, again = Texts(3), Texts(3)
+    drawn = [texts.prompt(8) for _ in range(50)]
+    assert drawn == [again.prompt(8) for _ in range(50)]
+    assert len({text.split()[0] for text in drawn}) == 50
+    assert len(texts.words(450).split()) == 450
+
+
+@pytest.mark.parametrize("url", ["http://a:8080", "http://a:8080/", "http://a:8080/v1", "http://a:8080/v1/"])
+def test_the_url_may_say_v1(url: str) -> None:
+    assert base_of(url).geturl() == "http://a:8080"
+
+
+class FakeServer:
+    """Answers each connection with the script of writes, `gap` apart, and `/v1/models` with one name.
+
+    As `INPUT_TOKENS` it tells 10,000 and one for each word of the request.
+    """
+
+    def __init__(self, listener: socket.socket, writes: list[bytes], gap: float) -> None:
+        self.listener = listener
+        self.writes = writes
+        self.gap = gap
+        self.requests: list[dict[str, Any]] = []
+        self.most_at_once = 0
+        self.cut_off = 0
+        self._open = 0
+
+    def serve(self) -> None:
+        with ThreadPoolExecutor(16) as pool:
+            while True:
+                try:
+                    connection, _ = self.listener.accept()
+                except OSError:
+                    return  # the test is over
+                pool.submit(self.take, connection)
+
+    def take(self, connection: socket.socket) -> None:
+        self._open += 1
+        self.most_at_once = max(self.most_at_once, self._open)
+        with connection:
+            try:
+                self.answer(connection)
+            except OSError:
+                self.cut_off += 1
+        self._open -= 1
+
+    def answer(self, connection: socket.socket) -> None:
+        with connection.makefile("rb") as request:
+            if not (line := request.readline()):
+                return  # only looked whether somebody is there
+            headers = list(iter(request.readline, b"\r\n"))
+            length = next((int(h.split(b":")[1]) for h in headers if h.startswith(b"Content-Length")), 0)
+            body = request.read(length)
+        if line.startswith(b"GET /v1/models "):
+            connection.sendall(b'HTTP/1.0 200 OK\r\n\r\n{"data": [{"id": "tiny"}]}')
+            return
+        self.requests.append(json.loads(body))
+        tokens = b"%d" % (10_000 + len(body.split()))
+        for write in self.writes:
+            time.sleep(self.gap)
+            connection.sendall(write.replace(b"%d" % INPUT_TOKENS, tokens))
+
+
+@contextmanager
+def fake_server(writes: list[bytes], gap: float = 0.0) -> Iterator[tuple[str, FakeServer]]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = FakeServer(listener, writes, gap)
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", server
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(Path(__file__).parents[2] / "bench" / "run.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+SHORT = [HEAD, chunk(data(DELTA))[:9], chunk(data(DELTA))[9:], chunk(data(DELTA, DELTA, DONE)), LAST]
+FLOWING = [HEAD, *[chunk(data(DELTA))] * 75, chunk(data(DONE)), LAST]
+
+
+def test_a_run_ends_with_one_json_line() -> None:
+    with fake_server(SHORT) as (url, server):
+        run = bench("--url", f"{url}/v1/", "--requests", "3", "--concurrency", "2", "--tokens", "7", "--rounds", "2")
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert (run.returncode, run.stderr) == (0, "")
+    figures = result["parts"]["all"]
+    assert (result["model"], result["errors"]) == ("tiny", 0)
+    assert [figures[key] for key in ("ok", "errors", "output_tokens")] == [6, 0, 18]
+    counts = [figures[f"{name}_ms"]["n"] for name in ("first_byte", "ttft", "itl", "tpot", "e2e")]
+    assert counts == [6, 6, 12, 6, 6]
+    assert len(server.requests) == 7  # the warm-up is one of them
+    assert len({body.pop("input") for body in server.requests}) == 7
+    assert server.requests[0] == {
+        "model": "tiny", "max_output_tokens": 7, "stream": True, "temperature": 0, "store": False
+    }  # fmt: skip
+
+
+# scenario -> its parts with the number of samples of their first measure, in one round.
+ROUNDS = {
+    "single": {"all": 4},
+    "concurrent": {f"{level} at a time": max(4, level) for level in LEVELS},
+    "shared-prefix": {"all": 8},
+    "multi-turn": {f"turn {turn}": 1 for turn in range(1, TURNS + 1)},
+    "abandoned-prompt": {"alone": 1, "behind": 1},
+    "constrained": {"free": 4, "constrained": 4},
+}
+
+
+def first_counts(parts: dict[str, dict[str, Any]]) -> dict[str, int]:
+    return {name: next(v["n"] for k, v in part.items() if k.endswith("_ms")) for name, part in parts.items()}
+
+
+@pytest.mark.parametrize("scenario", ROUNDS)
+def test_a_scenario_counts_what_it_plays(scenario: str) -> None:
+    with fake_server(SHORT) as (url, _):
+        run = bench("--scenario", scenario, "--url", url, "--requests", "4")
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert (run.returncode, run.stderr, result["errors"]) == (0, "", 0)
+    assert first_counts(result["parts"]) == ROUNDS[scenario]
+
+
+def test_eight_clients_share_their_instructions_at_once_and_no_round_repeats_them() -> None:
+    with fake_server(SHORT, gap=0.02) as (url, server):
+        bench("--scenario", "shared-prefix", "--url", url, "--rounds", "2", "--warmup", "0")
+    instructions = [body["instructions"] for body in server.requests]
+    assert [instructions.count(text) for text in dict.fromkeys(instructions)] == [8, 8]
+    assert len({body["input"] for body in server.requests}) == 16
+    assert server.most_at_once == 8
+
+
+def test_interference_tells_the_gaps_before_a_long_prompt_from_those_beside_it() -> None:
+    with fake_server(FLOWING, gap=0.003) as (url, server):
+        run = bench("--scenario", "interference", "--url", url)
+    parts = json.loads(run.stdout.splitlines()[-1])["parts"]
+    assert (run.returncode, run.stderr) == (0, "")
+    assert server.most_at_once == STREAMS + 1
+    assert parts["calm"]["itl_ms"]["n"] > 100
+    assert 0 < parts["during"]["itl_ms"]["n"] < 50
+    assert parts["long prompt"]["ttft_ms"]["n"] == 1
+    assert max(len(body["input"].split()) for body in server.requests) > 1500
+
+
+def test_the_same_is_asked_free_and_constrained_in_turn() -> None:
+    with fake_server(SHORT) as (url, server):
+        bench("--scenario", "constrained", "--url", url, "--requests", "2", "--warmup", "0")
+    formats = [body.get("text", {"format": {"type": "text"}})["format"]["type"] for body in server.requests]
+    inputs = [body["input"] for body in server.requests[2:]]
+    assert formats == ["text", "json_schema"] * 3
+    assert (inputs[0], inputs[2]) == (inputs[1], inputs[3])
+
+
+def test_who_is_free_has_instructions_as_long_as_a_server_tells_the_schema() -> None:
+    with fake_server(SHORT) as (url, server):
+        bench("--scenario", "constrained", "--url", url, "--requests", "2", "--warmup", "0")
+    sizes = [len(json.dumps(body).split()) for body in server.requests]
+    told = [len(body.get("instructions", "").split()) for body in server.requests]
+    assert told == [0, 0, (sizes[1] - sizes[0]) * 3 // 4, 0, told[2], 0]
+
+
+def test_a_conversation_sends_back_what_was_said() -> None:
+    with fake_server(SHORT) as (url, server):
+        bench("--scenario", "multi-turn", "--url", url, "--warmup", "0")
+    roles = [[message["role"] for message in body["input"]] for body in server.requests]
+    assert roles == [["user", *["assistant", "user"] * turn] for turn in range(TURNS)]
+    assert server.requests[1]["input"][1]["content"][0]["text"] == "xxx"
+
+
+def test_the_abandoned_prompt_is_cut_off() -> None:
+    with fake_server(FLOWING, gap=0.01) as (url, server):
+        bench("--scenario", "abandoned-prompt", "--url", url, "--warmup", "0")
+    assert [len(body["input"].split()) > 1000 for body in server.requests] == [False, True, False]
+    assert server.cut_off == 1
+
+
+def test_a_server_is_restarted_between_two_questions_about_the_same_instructions(tmp_path: Path) -> None:
+    mark = tmp_path / "restarts"
+    with fake_server(SHORT) as (url, server):
+        run = bench("--scenario", "warm-restart", "--url", url, "--warmup", "0", "--restart", f"echo >> {mark}")
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert (run.returncode, run.stderr, mark.read_text()) == (0, "", "\n")
+    assert first_counts(result["parts"]) == {"cold": 1, "restarted": 1}
+    assert server.requests[0]["instructions"] == server.requests[1]["instructions"]
+    assert server.requests[0]["input"] != server.requests[1]["input"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [([], "this scenario needs --restart COMMAND"), (["--restart", "false"], "'false' failed with exit status 1")],
+)
+def test_without_a_restart_there_is_no_figure(extra: list[str], message: str) -> None:
+    with fake_server(SHORT) as (url, _):
+        run = bench("--scenario", "warm-restart", "--url", url, *extra)
+    assert (run.returncode, run.stdout, run.stderr) == (2, "", f"bench: {message}\n")
+
+
+def test_two_servers_take_turns_and_are_compared() -> None:
+    slow = [HEAD, *[chunk(data(DELTA))] * 3, chunk(data(DONE)), LAST]
+    with fake_server(slow, gap=0.02) as (url, ours), fake_server(slow) as (other, theirs):
+        run = bench("--url", url, "--vs", other, "--requests", "2", "--rounds", "2")
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert (run.returncode, run.stderr) == (0, "")
+    assert ours.requests == theirs.requests
+    assert result["parts"]["all"]["ok"] == result["vs_parts"]["all"]["ok"] == 4
+    assert result["ratios"]["all"]["ttft_ms"]["p50"] > 1 > result["ratios"]["all"]["output_tokens_per_s"]
+    assert f"{url} / {other}\n" in run.stdout
+
+
+def test_the_peer_is_started_as_it_is_told() -> None:
+    pytest.importorskip("xllamacpp")
+    import peer
+
+    flags = argparse.Namespace(model="m.gguf", host="127.0.0.1", port=0, threads=2, slots=8, context=32768)
+    told = peer.params(flags)
+    assert (told.model.path, told.n_parallel, told.n_ctx) == ("m.gguf", 8, 32768)
+    assert (told.cpuparams.n_threads, told.cpuparams_batch.n_threads) == (2, 2)
+
+
+def test_every_scenario_is_played_here() -> None:
+    assert {*ROUNDS, "interference", "warm-restart"} == set(SCENARIOS)
+
+
+def test_a_refusing_server_is_told_and_fails_the_run() -> None:
+    with fake_server([b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"]) as (url, _):
+        run = bench("--url", url, "--model", "tiny", "--requests", "2", "--warmup", "0")
+    assert run.returncode == 1
+    assert "first error: HTTP 503: busy" in run.stdout
+    assert json.loads(run.stdout.splitlines()[-1])["errors"] == 2
+
+
+@pytest.mark.parametrize("extra", [[], ["--model", "tiny"]])
+def test_nobody_listening_is_one_line_and_status_2(extra: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    run = bench("--url", url, *extra)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == f"bench: {url}: [Errno 111] Connection refused\n"

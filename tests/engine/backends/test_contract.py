@@ -1,0 +1,210 @@
+"""What every backend promises (`engine.model`): one suite, run on each of them."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.backends import scripted
+from engine.backends.scripted import ScriptedModel
+from engine.chat_template.message import Message
+from engine.chat_template.template import ChatTemplate
+from engine.loader.loader import Loaded, Options, load
+from engine.model import Chunk, FloatArray, Model, ModelError
+
+N_CTX, N_SLOTS = 128, 2
+PARIS = (Message("system", "You are a helpful assistant."), Message("user", "What is the capital of France?"))
+CATS = (Message("system", "You are a helpful assistant."), Message("user", "Name an animal that says meow."))
+
+
+def script(message: bytes) -> bytes:
+    return b"It is Paris." if b"France" in message else b"A cat."
+
+
+def scripted_model(_: Path, __: Path) -> Loaded:
+    vocabulary = scripted.vocabulary()
+    model = ScriptedModel(script, n_ctx=N_CTX, n_slots=N_SLOTS, batched=True)
+    return Loaded(model, vocabulary, ChatTemplate(scripted.TEMPLATE, vocabulary), fingerprint="")
+
+
+def ctransformers_model(smollm2: Path, cache: Path) -> Loaded:
+    return load(smollm2, Options(n_slots=N_SLOTS, n_ctx=N_CTX, engine="ctransformers"), cache)
+
+
+def llamacpp_model(smollm2: Path, cache: Path) -> Loaded:
+    return load(smollm2, Options(n_slots=N_SLOTS, n_ctx=N_CTX, engine="llamacpp"), cache)
+
+
+BACKENDS = {"scripted": scripted_model, "ctransformers": ctransformers_model, "llamacpp": llamacpp_model}
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def loaded(request: pytest.FixtureRequest, smollm2: Path, cache: Path) -> Iterator[Loaded]:
+    loaded = BACKENDS[request.param](smollm2, cache)
+    yield loaded
+    loaded.model.close()
+
+
+@pytest.fixture
+def model(loaded: Loaded) -> Model:
+    return loaded.model
+
+
+def evaluate(model: Model, tokens: Sequence[int], slot: int = 0, position: int = 0, chunk: int = N_CTX) -> FloatArray:
+    """A copy of the logits after `tokens`."""
+    for start in range(0, len(tokens), chunk):
+        part = tokens[start : start + chunk]
+        model.decode([Chunk(slot, position + start, part, logits=start + chunk >= len(tokens))])
+    return model.logits(slot).copy()
+
+
+def answer(loaded: Loaded, messages: Sequence[Message], *, chunk: int = N_CTX, n: int = 16) -> bytes:
+    """Greedy, and fed back token by token."""
+    prompt = loaded.template.prompt(messages)
+    logits, said = evaluate(loaded.model, prompt, chunk=chunk), list[int]()
+    while len(said) < n and (token := int(logits.argmax())) not in loaded.vocabulary.end_tokens:
+        logits = evaluate(loaded.model, [token], position=len(prompt) + len(said))
+        said.append(token)
+    return b"".join(map(loaded.vocabulary.bytes_of, said))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_change_the_time_only(loaded: Loaded, threads: int) -> None:
+    loaded.model.use_threads(threads)
+    said = answer(loaded, PARIS)
+    loaded.model.use_threads(1)
+    assert said == answer(loaded, PARIS)
+
+
+def test_it_says_what_it_is(loaded: Loaded) -> None:
+    info = loaded.model.info
+    assert (info.n_ctx, info.n_slots, info.n_vocab) == (N_CTX, N_SLOTS, loaded.vocabulary.size)
+    assert info.engine
+    assert info.batched or not info.drafts, "guesses only pay where several tokens cost less than one after the other"
+
+
+@pytest.mark.parametrize("slot", range(N_SLOTS))
+def test_logits_are_a_float32_for_each_token(model: Model, slot: int) -> None:
+    model.decode([Chunk(slot, 0, [5, 6, 7], logits=True)])
+    logits = model.logits(slot)
+    assert logits.shape == (model.info.n_vocab,)
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all()
+
+
+def test_logits_can_be_written_to_and_the_next_decode_does_not_mind(model: Model) -> None:
+    untouched = evaluate(model, [5, 6, 7])
+    view = model.logits(0)
+    view[:] = -np.inf
+    view[3] = 1
+    assert int(model.logits(0).argmax()) == 3
+    assert np.allclose(evaluate(model, [7], position=2), untouched, atol=1e-3)
+
+
+def test_one_decode_may_have_a_chunk_for_each_slot(model: Model) -> None:
+    alone = [evaluate(model, tokens, slot=0) for tokens in ([5, 6, 7], [9, 8])]
+    model.decode([Chunk(0, 0, [5, 6, 7], logits=True), Chunk(1, 0, [9, 8], logits=True)])
+    assert np.allclose(model.logits(0), alone[0], atol=1e-3)
+    assert np.allclose(model.logits(1), alone[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("chunk", [16, N_CTX])
+def test_a_prompt_in_chunks_is_answered_as_the_whole(loaded: Loaded, chunk: int) -> None:
+    assert b"Paris" in answer(loaded, PARIS, chunk=chunk)
+
+
+def test_another_question_has_another_answer(loaded: Loaded) -> None:
+    assert b"Paris" not in answer(loaded, CATS)
+
+
+def test_what_stood_behind_a_position_is_forgotten(loaded: Loaded) -> None:
+    first, second = map(loaded.template.prompt, (PARIS, CATS))
+    common = next(n for n, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
+    fresh = evaluate(loaded.model, second, slot=1)
+    evaluate(loaded.model, first)
+    evaluate(loaded.model, [9] * 40, position=len(first))
+    replaced = evaluate(loaded.model, second[common:], position=common)
+    assert 0 < common < len(second)
+    assert replaced.argmax() == fresh.argmax()
+    assert np.abs(replaced - fresh).max() < 1
+
+
+def test_a_slot_knows_nothing_of_another(loaded: Loaded) -> None:
+    first, second = map(loaded.template.prompt, (PARIS, CATS))
+    alone = evaluate(loaded.model, first, slot=0)
+    evaluate(loaded.model, first[:-1], slot=0)
+    evaluate(loaded.model, second, slot=1)
+    after = evaluate(loaded.model, first[-1:], slot=0, position=len(first) - 1)
+    assert after.argmax() == alone.argmax()
+    assert np.abs(after - alone).max() < 1
+
+
+def test_a_slot_can_be_filled_to_the_last_position(model: Model) -> None:
+    evaluate(model, [5] * N_CTX, chunk=32)
+    assert np.isfinite(model.logits(0)).all()
+
+
+@pytest.mark.parametrize(("position", "n"), [(0, N_CTX + 1), (N_CTX - 1, 2), (N_CTX, 1)])
+def test_a_position_outside_the_slot_is_an_error_and_the_slot_goes_on(model: Model, position: int, n: int) -> None:
+    before = evaluate(model, [5] * N_CTX, chunk=32)
+    with pytest.raises(ModelError, match=f"^position {position} \\+ {n} tokens is outside the slot$"):
+        model.decode([Chunk(0, position, [5] * n, logits=True)])
+    assert np.allclose(evaluate(model, [5], position=N_CTX - 1), before, atol=1e-2)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_models_do_not_share_anything_and_close_apart(backend: str, smollm2: Path, cache: Path) -> None:
+    one, other = (BACKENDS[backend](smollm2, cache) for _ in range(2))
+    tokens = evaluate(one.model, [5, 6, 7])
+    one.model.close()
+    assert np.allclose(evaluate(other.model, [5, 6, 7]), tokens, atol=1e-3)
+    other.model.close()
+
+
+def test_a_copied_prefix_is_as_good_as_an_evaluated_one(loaded: Loaded) -> None:
+    if not loaded.model.info.shares:
+        pytest.skip(f"{loaded.model.info.engine} cannot share")
+    first, second = map(loaded.template.prompt, (PARIS, CATS))
+    alone = evaluate(loaded.model, first, slot=0)
+    evaluate(loaded.model, second, slot=1)
+    loaded.model.share(0, 1, len(first) - 2)
+    copied = evaluate(loaded.model, first[-2:], slot=1, position=len(first) - 2)
+    assert copied.argmax() == alone.argmax()
+    assert np.abs(copied - alone).max() < 1
+
+
+def test_a_saved_slot_can_be_restored_anywhere(loaded: Loaded) -> None:
+    if not loaded.model.info.saves:
+        pytest.skip(f"{loaded.model.info.engine} cannot save")
+    prompt = loaded.template.prompt(PARIS)
+    alone = evaluate(loaded.model, prompt, slot=0)
+    evaluate(loaded.model, prompt[:-1], slot=0)
+    state = loaded.model.save(0)
+    evaluate(loaded.model, loaded.template.prompt(CATS), slot=0)
+    loaded.model.restore(1, state, len(prompt) - 1)
+    restored = evaluate(loaded.model, prompt[-1:], slot=1, position=len(prompt) - 1)
+    assert restored.argmax() == alone.argmax()
+    assert np.abs(restored - alone).max() < 1
+
+
+def test_a_damaged_state_is_an_error_and_the_slot_goes_on(loaded: Loaded) -> None:
+    if not loaded.model.info.saves:
+        pytest.skip(f"{loaded.model.info.engine} cannot save")
+    prompt = loaded.template.prompt(PARIS)
+    alone = evaluate(loaded.model, prompt, slot=0)
+    state = loaded.model.save(0)
+    with pytest.raises(ModelError):
+        loaded.model.restore(1, state[: len(state) // 2], len(prompt))
+    assert evaluate(loaded.model, prompt, slot=1).argmax() == alone.argmax()
+
+
+def test_rows_of_logits_are_those_of_the_last_tokens(loaded: Loaded) -> None:
+    if not loaded.model.info.drafts:
+        pytest.skip(f"{loaded.model.info.engine} has logits after the last token only")
+    prompt = loaded.template.prompt(PARIS)
+    expected = [
+        int(evaluate(loaded.model, prompt[:n]).argmax()) for n in (len(prompt) - 2, len(prompt) - 1, len(prompt))
+    ]
+    loaded.model.decode([Chunk(0, 0, prompt, logits=3)])
+    assert [int(loaded.model.logits(0, row).argmax()) for row in range(3)] == expected

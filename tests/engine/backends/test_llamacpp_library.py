@@ -1,0 +1,96 @@
+"""Finding llama.cpp's library, and not trusting it."""
+
+import ctypes
+import ctypes.util
+import importlib.util
+import logging
+from pathlib import Path
+
+import pytest
+
+from engine.backends.llamacpp import library as libllama
+from engine.backends.llamacpp.library import check_cpu, find, load
+from engine.model import ModelError
+
+
+def packaged(package: str, name: str) -> Path | None:
+    spec = importlib.util.find_spec(package)
+    folders = (spec.submodule_search_locations or []) if spec else []
+    return next((Path(folder, name) for folder in folders if Path(folder, name).is_file()), None)
+
+
+LIBRARIES = {
+    "xllamacpp": packaged("xllamacpp", "xllamacpp.abi3.so"),
+    "llama-cpp-python": packaged("llama_cpp", "lib/libllama.so"),
+}
+
+
+@pytest.fixture(params=LIBRARIES)
+def library(request: pytest.FixtureRequest) -> libllama.Library:
+    path = LIBRARIES[request.param]
+    if path is None:
+        pytest.skip(f"{request.param} is not installed (`pip install 'responsed[native]'` compiles llama-cpp-python)")
+    return load(path)
+
+
+def test_the_declarations_fit_every_library_that_is_taken(library: libllama.Library) -> None:
+    assert library.context_params().n_ctx == 512
+
+
+def test_a_library_is_loaded_once(library: libllama.Library) -> None:
+    assert load(library.path) is library
+
+
+def test_the_compiled_library_is_preferred() -> None:
+    assert find() == LIBRARIES["llama-cpp-python"] or find() == LIBRARIES["xllamacpp"]
+    assert find(Path("/else/where.so")) == Path("/else/where.so")
+
+
+def test_another_layout_is_refused(library: libllama.Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shifted(ctypes.Structure):
+        _fields_ = [("before", ctypes.c_uint32), *libllama.ContextParams6._fields_]
+
+    monkeypatch.setattr(libllama, "CONTEXT_PARAMS", {library.version[:4]: Shifted})
+    with pytest.raises(ModelError, match="does not fit: its default n_ctx reads as 2048, not 512"):
+        libllama.Library(library.path)
+
+
+def test_an_unknown_version_is_refused(library: libllama.Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libllama, "CONTEXT_PARAMS", {"7.1.": libllama.ContextParams6})
+    with pytest.raises(ModelError, match=r"is llama\.cpp 0\..*; this version of responsed fits 7\.1\.x"):
+        libllama.Library(library.path)
+
+
+@pytest.mark.parametrize("kind", ["missing", "text", "another library"])
+def test_what_is_no_such_library_is_refused_with_a_sentence(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "libllama.so"
+    if kind == "text":
+        path.write_text("no library")
+    if kind == "another library":
+        path = Path(ctypes.util.find_library("c") or "libc.so.6")
+    with pytest.raises(ModelError, match=r"is no llama\.cpp library that can be used"):
+        libllama.Library(path)
+
+
+def test_a_cpu_without_avx2_gets_a_sentence_instead_of_an_illegal_instruction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu sse4_2 avx f16c\nbogomips\t: 1\n")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    with pytest.raises(ModelError, match=r"this CPU lacks avx2, bmi2, fma, which llama\.cpp's build needs"):
+        check_cpu(cpuinfo)
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    check_cpu(cpuinfo)
+
+
+def test_lines_that_come_in_parts_are_one_line_of_our_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "responsed.llama")
+    say = libllama._Log()
+    for level, text in [(3, b"a warn"), (5, b"ing\n"), (2, b"......\n"), (4, b"llama_decode: failed\n"), (4, b"bad\n")]:
+        say(level, text, None)
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", "a warning"),
+        ("DEBUG", "llama_decode: failed"),
+        ("ERROR", "bad"),
+    ]

@@ -1,0 +1,165 @@
+"""Which engine runs a file, and what is said where none does."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import linking
+from engine.backends import selection
+from engine.backends.ctransformers import model
+from engine.backends.llamacpp import library
+from engine.gguf.header import Entry, Header
+from engine.model import ModelError
+
+
+def header(architecture: str) -> Header:
+    return Header(3, 32, {"general.architecture": Entry(architecture, type=8, start=0, end=0)}, (), 0, 0)
+
+
+@pytest.fixture
+def old_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("flags\t\t: fpu sse4_2\n")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(library.check_cpu, "__defaults__", (cpuinfo,))
+    library._load.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "wished", "engines"),
+    [
+        ("llama", "auto", ["llamacpp", "ctransformers"]),
+        ("qwen3", "auto", ["llamacpp"]),
+        ("llama", "llamacpp", ["llamacpp"]),
+        ("llama", "ctransformers", ["ctransformers"]),
+    ],
+)
+@pytest.mark.ctransformers
+def test_the_engines_that_are_tried(architecture: str, wished: str, engines: list[str]) -> None:
+    assert [choice.engine for choice in selection.choices(header(architecture), wished, None)] == engines
+
+
+@pytest.mark.usefixtures("old_cpu")
+@pytest.mark.ctransformers
+def test_where_llama_cpp_cannot_run_ctransformers_does_and_the_reason_is_told() -> None:
+    (choice,) = selection.choices(header("llama"), "auto", None)
+    assert (choice.engine, choice.fallback) == ("ctransformers", True)
+    assert choice.reason.startswith("llama.cpp can't be used: this CPU lacks avx2, bmi2, f16c, fma,")
+
+
+@pytest.mark.usefixtures("old_cpu")
+def test_where_no_engine_runs_a_model_both_reasons_are_told() -> None:
+    with pytest.raises(ModelError, match=r"'qwen3', and ctransformers runs only llama, and llama\.cpp can't be used: "):
+        selection.choices(header("qwen3"), "auto", None)
+
+
+def test_ctransformers_refuses_what_it_cannot_run() -> None:
+    with pytest.raises(ModelError, match="'qwen3', and ctransformers runs only llama: use --engine llamacpp"):
+        selection.choices(header("qwen3"), "ctransformers", None)
+
+
+def test_a_library_that_was_named_is_not_replaced_by_another(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"is no llama\.cpp library that can be used"):
+        selection.choices(header("llama"), "auto", tmp_path / "no.so")
+
+
+SPLIT = Header(3, 32, header("llama").metadata | {"split.count": Entry(2, type=2, start=0, end=0)}, (), 0, 0)
+
+
+def test_choices_of_a_model_in_several_files_are_llama_cpp_only() -> None:
+    assert [choice.engine for choice in selection.choices(SPLIT, "auto", None)] == ["llamacpp"]
+    with pytest.raises(ModelError, match="ctransformers cannot read a model in several files: join them by"):
+        selection.choices(SPLIT, "ctransformers", None)
+
+
+@pytest.mark.parametrize(
+    ("machine", "wished"), [("aarch64", "auto"), ("aarch64", "ctransformers"), ("riscv64", "auto")]
+)
+def test_choices_on_another_machine_are_llama_cpp_only(
+    machine: str, wished: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    if wished == "auto":
+        assert [choice.engine for choice in selection.choices(header("llama"), wished, None)] == ["llamacpp"]
+    else:
+        with pytest.raises(
+            ModelError, match=f"^ctransformers has no library for {machine}, only for x86_64: use llama"
+        ):
+            selection.choices(header("llama"), wished, None)
+
+
+def test_choices_where_nothing_can_run_name_both_reasons(monkeypatch: pytest.MonkeyPatch, lacking: Path) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with pytest.raises(ModelError) as caught:
+        selection.choices(header("llama"), "auto", None)
+    assert str(caught.value) == (
+        "ctransformers has no library for aarch64, only for x86_64: use llama.cpp, and llama.cpp can't be used: "
+        f"{lacking} is no llama.cpp library that can be used: it needs libgomX.so.1, which is not installed: "
+        "install the package that has it"
+    )
+
+
+@pytest.fixture
+def lacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """llama.cpp's library, in need of a library that no system has."""
+    path = tmp_path / "libllama.so"
+    raw = library.find().read_bytes()
+    assert b"libgomp.so.1\0" in raw
+    path.write_bytes(raw.replace(b"libgomp.so.1\0", b"libgomX.so.1\0"))
+    monkeypatch.setattr(library, "find", lambda wished=None: wished or path)
+    return path
+
+
+@pytest.mark.ctransformers
+def test_choices_without_a_library_of_llama_cpps_say_which_is_missing(lacking: Path) -> None:
+    (choice,) = selection.choices(header("llama"), "auto", None)
+    assert (choice.engine, choice.fallback) == ("ctransformers", True)
+    assert choice.reason.endswith("it needs libgomX.so.1, which is not installed: install the package that has it")
+    with pytest.raises(ModelError, match=r"it needs libgomX\.so\.1, which is not installed"):
+        selection.choices(header("llama"), "llamacpp", None)
+
+
+REASONS = [
+    (
+        "libgomp.so.1: cannot open shared object file: No such file or directory",
+        "it needs libgomp.so.1, which is not installed: `apt install libgomp1`",
+    ),
+    (
+        "libstdc++.so.6: cannot open shared object file: No such file or directory",
+        "it needs libstdc++.so.6, which is not installed: `apt install libstdc++6`",
+    ),
+    (
+        "libcudart.so.12: cannot open shared object file: No such file or directory",
+        "it needs libcudart.so.12, which is not installed: install the package that has it",
+    ),
+    (
+        "/lib/x86_64-linux-gnu/libm.so.6: version `GLIBC_2.29' not found (required by /x/libllama.so)",
+        "it needs GLIBC_2.29, and this system is older: upgrade it, or compile llama.cpp here",
+    ),
+    ("/x.so: wrong ELF class: ELFCLASS32", "it is not for this machine (/x.so: wrong ELF class: ELFCLASS32)"),
+    (
+        "/x/libllama.so: cannot open shared object file: No such file or directory",
+        "/x/libllama.so: cannot open shared object file: No such file or directory",
+    ),
+    ("undefined symbol: llama_decode", "undefined symbol: llama_decode"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("reason", "sentence"), REASONS)
+def test_why_not_says_what_to_install(reason: str, sentence: str) -> None:
+    assert linking.why_not(OSError(reason)) == sentence
+
+
+def test_ctransformers_is_not_imported_before_a_model_is_opened() -> None:
+    script = "import sys; from server import __main__; print('ctransformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_choices_without_ctransformers_installed_are_llama_cpp_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "find_spec", lambda name: None)
+    assert [choice.engine for choice in selection.choices(header("llama"), "auto", None)] == ["llamacpp"]
+    with pytest.raises(ModelError, match=r"^ctransformers is not installed: `pip install ctransformers==0\.2\.27`"):
+        selection.choices(header("llama"), "ctransformers", None)

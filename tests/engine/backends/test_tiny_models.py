@@ -1,0 +1,101 @@
+"""Families of models that differ in what the KV cache is: their answers don't depend on who runs beside or before."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from engine.backends.llamacpp import library as libllama
+from engine.backends.llamacpp.model import LlamaCpp
+from engine.job import Job, Piece, Sampling, Started, Token
+from engine.scheduler.scheduler import Scheduler
+from tests.support.tiny_models import FAMILIES, write
+
+GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+PREFIX = tuple(range(5, 45))
+PROMPTS = [
+    (*PREFIX, 50),
+    (*PREFIX, 51, 52, 53),
+    (60, 61, 62),
+    (*PREFIX[:30], 70),
+    (*range(100, 160),),
+]
+MOST = 12
+NOBODY: frozenset[int] = frozenset()
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LlamaCpp]:
+    library = libllama.load(libllama.find(None))
+    model = LlamaCpp(library, write(tmp_path / "model.gguf", request.param), n_ctx=256, n_slots=3, threads=1)
+    yield model
+    model.close()
+
+
+def run(scheduler: Scheduler, model: LlamaCpp, *jobs: Job) -> list[list[Piece]]:
+    pieces: list[list[Piece]] = [[] for _ in jobs]
+    for key, job in enumerate(jobs):
+        scheduler.add(key, job)
+    while not scheduler.idle:
+        plan = scheduler.plan()
+        for share in plan.shares:
+            model.share(share.source, share.target, share.n)
+        model.decode(plan.chunks)
+        sampled = {chunk.slot: greedy(model, chunk.slot, chunk.tokens, chunk.logits) for chunk in plan.chunks}
+        for key, piece in scheduler.absorb(plan, sampled, 0.01):
+            pieces[key].append(piece)
+    return pieces
+
+
+def greedy(model: LlamaCpp, slot: int, given: Sequence[int], rows: int) -> list[Token]:
+    tokens: list[Token] = []
+    for row, guess in enumerate((*given[len(given) - rows + 1 :], None)[:rows]):
+        tokens.append(Token(int(model.logits(slot, row).argmax())))
+        if tokens[-1].id != guess:
+            break
+    return tokens
+
+
+def said(pieces: list[Piece]) -> list[int]:
+    return [piece.id for piece in pieces if isinstance(piece, Token)]
+
+
+def alone(model: LlamaCpp, prompt: tuple[int, ...]) -> list[int]:
+    """From an empty cache."""
+    return said(run(Scheduler(model.info, NOBODY), model, Job(prompt, MOST, GREEDY))[0])
+
+
+def test_together_they_say_what_each_says_alone(model: LlamaCpp) -> None:
+    expected = [alone(model, prompt) for prompt in PROMPTS]
+    answers = run(Scheduler(model.info, NOBODY), model, *(Job(prompt, MOST, GREEDY) for prompt in PROMPTS))
+    assert [said(pieces) for pieces in answers] == expected
+
+
+def test_what_is_reused_says_what_is_evaluated_anew(model: LlamaCpp) -> None:
+    """The next turn, another one of the same conversation (the first is taken back), and the beginning alone."""
+    first = alone(model, PROMPTS[0])
+    turns = [(*PROMPTS[0], *first, 80, 81), (*PROMPTS[0], *first, 90), PROMPTS[0][:20]]
+    expected = [alone(model, prompt) for prompt in turns]
+    scheduler = Scheduler(model.info, NOBODY)
+    run(scheduler, model, Job(PROMPTS[0], MOST, GREEDY))
+    answers = [run(scheduler, model, Job(prompt, MOST, GREEDY))[0] for prompt in turns]
+    assert [said(pieces) for pieces in answers] == expected
+    assert answers[0][0] == Started(len(PROMPTS[0]) + MOST - 1)
+
+
+def test_what_was_saved_says_what_was_held_or_is_not_saved(model: LlamaCpp) -> None:
+    if not model.info.saves:
+        pytest.skip("of a window, saved state could not be cut back")
+    first = alone(model, PROMPTS[0])
+    turn = (*PROMPTS[0], *first, 80, 81)
+    expected = alone(model, turn)
+    scheduler = Scheduler(model.info, NOBODY)
+    run(scheduler, model, Job(PROMPTS[0], MOST, GREEDY, savable=True))
+    ((slot, held),) = scheduler.savable()
+    state = model.save(slot)
+    alone(model, PROMPTS[4])  # something else is there now
+    again = Scheduler(model.info, NOBODY)
+    model.restore(2, state, len(held))
+    again.hold(2, held)
+    answer = run(again, model, Job(turn, MOST, GREEDY))[0]
+    assert (answer[0], said(answer)) == (Started(len(held)), expected)

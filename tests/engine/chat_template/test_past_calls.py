@@ -1,0 +1,123 @@
+"""Past calls of templates that read none: they are written as the family writes new ones."""
+
+import json
+
+import pytest
+
+from engine.chat_template.message import Call, Message
+from engine.chat_template.past_calls import calls_writer
+from engine.chat_template.template import ChatTemplate
+from engine.dialects.call_grammar import answer
+from engine.dialects.dialect import Dialect, Parser
+from engine.dialects.families import DIALECTS, GENERIC
+from engine.json_schema.check import JSON
+from engine.notations.argument_schema import declared
+from engine.notations.call_format import Function
+from engine.notations.parsed import Arguments, CallBegun, CallEnded, Utterance, merged
+from tests.engine.chat_template.test_template import compiled, parts, rendered, vocabulary_with
+from tests.engine.dialects.test_call_grammar import room
+from tests.engine.structured_output.test_compiler import takes
+
+SCHEMAS: dict[str, JSON] = {
+    "civet": {"type": "object", "properties": {"at": {"type": "string"}, "n": {"type": "array"}}},
+    "dugong": {"type": "object", "properties": {}},
+}
+CALLS = [
+    Call("call_civet", "civet", '{"at": "gnu\\n\'x\' \\"y\\" é", "n": [1, null, {"k": true}]}'),
+    Call("call_dugong", "dugong", ""),
+]
+WRITERS = [dialect for dialect in DIALECTS if calls_writer(dialect)]
+WRITTEN = {
+    "granite": '<|tool_call|>[{"name": "civet", "arguments": {"n": 1}}, {"name": "dugong", "arguments": {}}]',
+    "lfm": "<|tool_call_start|>[civet(n=1), dugong()]<|tool_call_end|>",
+    "olmo": "<function_calls>civet(n=1)\ndugong()</function_calls>",
+    "hunyuan-dense": "<tool_calls>\n<tool_call>civet\n```json\n{\"n\": 1}\n```</tool_call>"
+    "\n<tool_call>dugong\n```json\n{}\n```</tool_call>\n</tool_calls>",
+    "mistral-list": '[TOOL_CALLS][{"name": "civet", "arguments": {"n": 1}}, {"name": "dugong", "arguments": {}}]',
+    "kimi": "<|tool_calls_section_begin|><|tool_call_begin|>functions.civet:0<|tool_call_argument_begin|>{\"n\": 1}"
+    "<|tool_call_end|><|tool_call_begin|>functions.dugong:1<|tool_call_argument_begin|>{}<|tool_call_end|>"
+    "<|tool_calls_section_end|>",
+}  # fmt: skip
+
+
+def named(name: str) -> Dialect:
+    return next(dialect for dialect in DIALECTS if dialect.name == name)
+
+
+@pytest.mark.parametrize(("name", "text"), WRITTEN.items(), ids=WRITTEN)
+def test_calls_are_written_as_the_family_does(name: str, text: str) -> None:
+    write = calls_writer(named(name))
+    assert write is not None
+    assert write([Call("c1", "civet", '{"n":1}'), Call("c2", "dugong", "{}")], str) == text
+
+
+@pytest.mark.parametrize("dialect", WRITERS, ids=lambda dialect: dialect.name)
+def test_calls_that_are_written_are_read_and_may_be_written_again(dialect: Dialect) -> None:
+    write = calls_writer(dialect)
+    assert write is not None
+    text = write(CALLS, str)
+    offered = {name: declared(schema) for name, schema in SCHEMAS.items()}
+    parser = Parser(dialect, offered)
+    found = [
+        json.loads(each.text) if isinstance(each, Arguments) else each
+        for each in merged([*parser.feed(text.removeprefix(dialect.begun)), *parser.finish()])
+    ]
+    expected: list[Utterance | JSON] = []
+    for call in CALLS:
+        expected += [CallBegun(call.name), json.loads(call.arguments or "{}"), CallEnded()]
+    assert found == expected
+    vocabulary, grammars = room(())
+    functions = [Function(name, schema) for name, schema in SCHEMAS.items()]
+    assert takes(grammars.lark(answer(dialect, functions, grammars)), vocabulary, text)
+
+
+@pytest.mark.parametrize("name", ["coder", "glm", "gemma", "harmony", "muse", "minimax-3", "functionary-3.2"])
+def test_form_of_a_family_that_templates_alone_write_has_no_writer(name: str) -> None:
+    assert calls_writer(named(name)) is None
+
+
+def test_generic_form_has_no_writer() -> None:
+    assert calls_writer(GENERIC) is None
+
+
+def test_name_that_would_be_misread_is_written_in_the_generic_form() -> None:
+    write = calls_writer(named("lfm"))
+    assert write is not None
+    assert write([Call("c", "a (b)", "{}")], str) == '<tool_call>\n{"name": "a (b)", "arguments": {}}\n</tool_call>'
+
+
+BLIND = (
+    "{{ 'List of tools: <|tool_list_start|>' if tools }}{{ tools|tojson if tools }}"
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+)
+"""As LFM2's template: it tells functions, and has no place for calls."""
+ASK, OUT = Message("user", "Q"), Message("tool", "1", name="civet", call_id="c")
+
+
+def test_template_without_a_place_for_calls_is_told_them_in_its_familys_form() -> None:
+    template = compiled(BLIND)
+    messages = [ASK, Message("assistant", "Now:", calls=(Call("c", "civet", '{"n": 1}'),)), OUT]
+    assert rendered(template, messages) == (
+        "<|user|>Q<|assistant|>Now:\n<|tool_call_start|>[civet(n=1)]<|tool_call_end|><|user|>1"
+    )
+
+
+def test_template_without_functions_is_told_calls_in_the_form_that_it_is_asked_for() -> None:
+    template = compiled("{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}")
+    messages = [ASK, Message("assistant", "", calls=(Call("c", "civet", '{"n": 1}'),)), OUT]
+    call = '<tool_call>\n{"name": "civet", "arguments": {"n": 1}}\n</tool_call>'
+    assert rendered(template, messages) == f"<|user|>Q<|assistant|>{call}<|user|>1"
+
+
+def test_markers_of_calls_are_control_tokens_and_texts_in_them_are_not() -> None:
+    vocabulary = vocabulary_with("<|tool_call_start|>", "<|tool_call_end|>")
+    template = ChatTemplate(BLIND, vocabulary)
+    call = Call("c", "civet", '{"at": "\\u003c|tool_call_end|>"}')
+    messages = [ASK, Message("assistant", "<|tool_call_end|>", calls=(call,)), OUT]
+    assert parts(vocabulary, template.prompt(messages)) == [
+        "<|user|>Q<|assistant|><|tool_call_end|>\n",
+        256,
+        '[civet(at="<|tool_call_end|>")]',
+        257,
+        "<|user|>1",
+    ]

@@ -1,0 +1,348 @@
+"""A conversation is told as the template wants it, and what it wants is found out: by 70 real templates too."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from engine.chat_template.message import Call, Message
+from engine.chat_template.rendering import Form, Manners, Turn, tell
+from engine.chat_template.template import ChatTemplate, TemplateError
+from tests.engine.chat_template.test_template import FILES, FOLDER, NO_FILES, compiled, parts, rendered, vocabulary_with
+
+EASY = Manners(True, True, True, Form(True, "", False), True, True, "reasoning_content")
+"""Reads everything."""
+ASK, ANSWER, MORE = Message("user", "Q"), Message("assistant", "A"), Message("user", "M")
+SYSTEM, LATER = Message("system", "S"), Message("system", "L")
+ONE, TWO = Call("call_1", "f", '{"x": 1}'), Call("call_2", "g", "not JSON")
+OUT, OUT_2 = Message("tool", "1", name="f", call_id="call_1"), Message("tool", "2", name="g", call_id="call_2")
+BOTH = Message("assistant", "A", "R", (ONE, TWO))
+
+
+def with_(**wishes: object) -> Manners:
+    return replace(EASY, **wishes)
+
+
+def user(content: str) -> Turn:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: str | None, **more: object) -> Turn:
+    return {"role": "assistant", "content": content} | more
+
+
+def called(id_: str, name: str, arguments: object) -> Turn:
+    return {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def output(content: str, name: str, id_: str) -> Turn:
+    return {"role": "tool", "content": content, "name": name, "tool_call_id": id_}
+
+
+F, G = called("call_1", "f", {"x": 1}), called("call_2", "g", {"input": "not JSON"})
+GAVE_1, GAVE_2 = output("1", "f", "call_1"), output("2", "g", "call_2")
+F_TOLD = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
+G_TOLD = '<tool_call>\n{"name": "g", "arguments": {"input":"not JSON"}}\n</tool_call>'
+S: Turn = {"role": "system", "content": "S"}
+L: Turn = {"role": "system", "content": "L"}
+
+TOLD: dict[str, tuple[Manners, Sequence[Message], list[Turn]]] = {
+    "plain": (EASY, [SYSTEM, ASK, ANSWER, MORE], [S, user("Q"), assistant("A"), user("M")]),
+    "plain, to the hardest": (
+        Manners(system=True), [SYSTEM, ASK, ANSWER, MORE], [S, user("Q"), assistant("A"), user("M")],
+    ),
+    "calls": (
+        EASY,
+        [ASK, BOTH, OUT, OUT_2],
+        [user("Q"), assistant("A", reasoning_content="R", tool_calls=[F, G]), GAVE_1, GAVE_2],
+    ),
+    "calls of JSON as text": (
+        with_(form=Form(False, "", False)),
+        [ASK, BOTH, OUT, OUT_2],
+        [
+            user("Q"),
+            assistant(
+                "A",
+                reasoning_content="R",
+                tool_calls=[called("call_1", "f", '{"x": 1}'), called("call_2", "g", "not JSON")],
+            ),
+            *(GAVE_1, GAVE_2),
+        ],
+    ),
+    "calls without text": (
+        with_(form=Form(True, None, False)),
+        [ASK, Message("assistant", "", calls=(ONE,)), OUT],
+        [user("Q"), assistant(None, tool_calls=[F]), GAVE_1],
+    ),
+    "a call without arguments": (
+        EASY,
+        [ASK, Message("assistant", "", calls=(Call("c", "f", ""),)), Message("tool", "", name="f", call_id="c")],
+        [user("Q"), assistant("", tool_calls=[called("c", "f", {})]), output("", "f", "c")],
+    ),
+    "short ids": (
+        with_(form=Form(True, "", True)),
+        [ASK, BOTH, OUT, OUT_2],
+        [
+            user("Q"),
+            assistant(
+                "A",
+                reasoning_content="R",
+                tool_calls=[called("000000002", "f", {"x": 1}), called("000000003", "g", {"input": "not JSON"})],
+            ),
+            *(output("1", "f", "000000002"), output("2", "g", "000000003")),
+        ],
+    ),
+    "one call at a time": (
+        with_(parallel=False),
+        [ASK, BOTH, OUT, OUT_2, ANSWER],
+        [
+            user("Q"),
+            *(assistant("A", reasoning_content="R", tool_calls=[F]), GAVE_1, assistant("", tool_calls=[G]), GAVE_2),
+            assistant("A"),
+        ],
+    ),
+    "text and calls apart": (
+        with_(text_beside_calls=False),
+        [ASK, BOTH, OUT, OUT_2],
+        [user("Q"), assistant("A"), assistant("", reasoning_content="R", tool_calls=[F, G]), GAVE_1, GAVE_2],
+    ),
+    "text and calls can't be apart": (
+        with_(text_beside_calls=False, repeats=False),
+        [ASK, BOTH, OUT, OUT_2],
+        [user("Q"), assistant("A", reasoning_content="R", tool_calls=[F, G]), GAVE_1, GAVE_2],
+    ),
+    "no calls": (
+        with_(form=None),
+        [ASK, BOTH, OUT, OUT_2],
+        [user("Q"), assistant(f"A\n{F_TOLD}\n{G_TOLD}", reasoning_content="R"), user("1"), user("2")],
+    ),
+    "reasoning by another name": (
+        with_(reasoning="thinking"), [ASK, Message("assistant", "A", "R")], [user("Q"), assistant("A", thinking="R")],
+    ),
+    "no reasoning": (with_(reasoning=""), [ASK, Message("assistant", "A", "R")], [user("Q"), assistant("A")]),
+    "system anywhere": (EASY, [SYSTEM, ASK, LATER, MORE], [S, user("Q"), L, user("M")]),
+    "system at the beginning": (
+        with_(later_system=False),
+        [SYSTEM, ASK, ANSWER, LATER, LATER, MORE],
+        [S, user("Q"), assistant("A"), user("L\n\nL\n\nM")],
+    ),
+    "system nowhere": (
+        with_(system=False, later_system=False),
+        [SYSTEM, ASK, ANSWER, LATER],
+        [user("S\n\nQ"), assistant("A"), user("L")],
+    ),
+    "system before the assistant": (
+        with_(later_system=False), [ASK, LATER, ANSWER], [user("Q"), user("L"), assistant("A")],
+    ),
+    "turns": (
+        with_(repeats=False),
+        [ASK, MORE, ANSWER, Message("assistant", "B", "R", (ONE,)), OUT, MORE],
+        [
+            user("Q\n\nM"),
+            assistant("A\n\nB", reasoning_content="R", tool_calls=[F]),
+            *(GAVE_1, assistant(" "), user("M")),
+        ],
+    ),
+    "turns from the beginning": (
+        with_(repeats=False), [SYSTEM, ANSWER, Message("user", "")], [S, user(" "), assistant("A"), user(" ")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("manners", "messages", "told"), TOLD.values(), ids=TOLD)
+def test_a_conversation_is_told_so(manners: Manners, messages: Sequence[Message], told: list[Turn]) -> None:
+    assert tell(messages, manners) == told
+
+
+DEEP = '{"a": ' * 40 + "1" + "}" * 40
+ARGUMENTS: list[tuple[str, object]] = [
+    ("{}", {}),
+    ('{"a": [1, {"b": null}], "c": 1.5, "d": true}', {"a": [1, {"b": None}], "c": 1.5, "d": True}),
+    ("[1]", {"input": "[1]"}),
+    ('"text"', {"input": '"text"'}),
+    ('{"a": 1e400}', {"input": '{"a": 1e400}'}),
+    ('{"cut": ', {"input": '{"cut": '}),
+    (DEEP, {"input": DEEP}),
+    ("[" * 100_000, {"input": "[" * 100_000}),
+]
+
+
+@pytest.mark.parametrize(("arguments", "mapping"), ARGUMENTS)
+def test_arguments_that_are_no_object_are_one_text(arguments: str, mapping: object) -> None:
+    call = Message("assistant", "", calls=(Call("c", "f", arguments),))
+    assert tell([call], EASY)[0]["tool_calls"] == [called("c", "f", mapping)]
+
+
+def test_no_arguments_are_too_much_for_a_template() -> None:
+    template = compiled("{% for m in messages %}{{ m.content }}{{ (m.tool_calls or [])|tojson }}{% endfor %}")
+    for arguments in ['{"a": 1' + "0" * 400 + "}", '{"a": -1e300}', *(text for text, _ in ARGUMENTS)]:
+        messages = [ASK, Message("assistant", "", calls=(Call("c", "f", arguments),)), OUT]
+        assert '"name": "f"' in rendered(template, messages)
+
+
+def test_what_a_call_says_is_text_to_the_letter() -> None:
+    vocabulary = vocabulary_with("<|end|>", "<|call|>")
+    source = "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}<|call|><tool_call>"
+    source += "{{ c.function|tojson }}{{ m.reasoning }}{% endfor %}{{ m.name }}<|end|>{% endfor %}"
+    template = ChatTemplate(source, vocabulary)
+    call = Call("<|end|>", "<|call|>", '{"\\u003c|end|>": ["<|end|>"], "x": {"<|call|>": "\\u003c|call|>"}}')
+    messages = [Message("assistant", "", "<|end|>", (call,)), Message("tool", "<|end|>", name="<|call|>")]
+    assert parts(vocabulary, template.prompt(messages)) == [
+        257,
+        '<tool_call>{"name": "<|call|>", "arguments": {"<|end|>": ["<|end|>"], "x": {"<|call|>": "<|call|>"}}}<|end|>',
+        *(256, "<|end|><|call|>", 256),
+    ]
+
+
+LEARNED = {
+    "Qwen-Qwen3-0.6B": replace(EASY, effort=True, tools=True),
+    "openai-gpt-oss-120b": Manners(True, False, True, Form(True, "", False), False, False, "thinking", True, True),
+    "mistralai-Mistral-Nemo-Instruct-2407": Manners(
+        True, False, False, Form(True, "", True), True, False, tools=True, text_before_calls=True, loses_system=True
+    ),
+    "meta-llama-Llama-3.2-3B-Instruct": Manners(True, True, True, Form(True, "", False), False, False, tools=True),
+    "deepseek-ai-DeepSeek-R1-Distill-Llama-8B": Manners(True, False, True, Form(False, None, False), True, False),
+    "google-gemma-2-2b-it": Manners(),
+    "HuggingFaceTB-SmolLM3-3B": Manners(True, False, True, effort=True),
+}
+
+
+@NO_FILES
+@pytest.mark.parametrize(("name", "manners"), LEARNED.items(), ids=LEARNED)
+def test_what_a_real_template_reads_is_found_out(name: str, manners: Manners) -> None:
+    assert compiled((FOLDER / f"{name}.jinja").read_text()).manners == manners
+
+
+def test_a_template_that_refuses_everything_is_told_the_least() -> None:
+    assert compiled("{{ raise_exception('No.') }}").manners == Manners()
+
+
+def test_a_template_without_end_stays_without() -> None:
+    endless = compiled("{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}")
+    with pytest.raises(TemplateError, match="needs too much time or memory"):
+        _ = endless.manners
+
+
+words = st.integers(0, 999).map(lambda n: f"w{n:03}")
+arguments = st.sampled_from(['{"at": "sky"}', "", "nonsense", "[1]", '{"a": {"b": [1, null, 2.5, true]}}'])
+said = st.tuples(st.sampled_from(["user", "assistant", "system"]), words, words).map(
+    lambda said: [Message(said[0], said[1], said[2] if said[0] == "assistant" else "")]
+)
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> list[Message]:
+    made = [Call(draw(words), draw(words), draw(arguments)) for _ in range(draw(st.integers(1, 3)))]
+    text, thought = draw(st.just("") | words), draw(st.just("") | words)
+    outputs = [Message("tool", draw(words), name=call.name, call_id=call.id) for call in made]
+    return [Message("assistant", text, thought, tuple(made)), *outputs]
+
+
+histories = st.tuples(
+    st.lists(said | calls(), max_size=6), st.just([ASK]) | calls().map(lambda made: [ASK, *made])
+).map(lambda drawn: [turn for group in (*drawn[0], drawn[1]) for turn in group])
+
+
+@pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in FILES])
+def test_any_history_goes_through_a_real_template_and_nothing_is_lost(file: Path) -> None:
+    template = compiled(file.read_text())
+
+    @settings(max_examples=25)
+    @given(histories)
+    def check(history: list[Message]) -> None:
+        text = rendered(template, history)
+        lost = {message.content for message in history if message.content not in text}
+        assert not lost
+
+    check()
+
+
+ALTERNATING = (
+    "{% set ns = namespace(turn='user', system='') %}{% for m in messages %}"
+    "{% if m.role == 'system' %}{% if not loop.first %}{{ raise_exception('late') }}{% endif %}"
+    "{% set ns.system = m.content %}"
+    "{% elif m.role == 'tool' %}[OUT]{{ m.content }}"
+    "{% elif m.tool_calls %}[TOOL_CALLS]{% for c in m.tool_calls %}{{ c.function|tojson }}{% endfor %}"
+    "{% elif m.role != ns.turn %}{{ raise_exception('turns') }}"
+    "{% else %}{% set ns.turn = 'assistant' if m.role == 'user' else 'user' %}"
+    "{% if m.role == 'user' and loop.last %}{{ ns.system }}{% endif %}"
+    "[{{ m.role }}]{{ m.content }}{% endif %}{% endfor %}"
+)
+"""As Mistral-Nemo: roles alternate but for calls and outputs, text beside calls is not written, and the system message
+is written with the last message only, where a user says that."""
+SYS, QUERY, REPLY, AGAIN = (
+    Message(role, text)
+    for role, text in zip(("system", "user", "assistant", "user"), ("sys", "qu", "re", "ag"), strict=True)
+)
+CALLS, SPOKEN = Message("assistant", "", calls=(ONE,)), Message("assistant", "spoken", calls=(ONE,))
+PAIR, SPOKEN_PAIR = Message("assistant", "", calls=(ONE, TWO)), Message("assistant", "spoken", calls=(ONE, TWO))
+SHAPES: dict[str, Sequence[Message]] = {
+    "system, call, output": (SYS, QUERY, CALLS, OUT),
+    "system, text and call, output": (SYS, QUERY, SPOKEN, OUT),
+    "text and call, output": (QUERY, SPOKEN, OUT),
+    "system, two calls": (SYS, QUERY, PAIR, OUT, OUT_2),
+    "system, text and two calls": (SYS, QUERY, SPOKEN_PAIR, OUT, OUT_2),
+    "system, a whole round": (SYS, QUERY, CALLS, OUT, REPLY, AGAIN),
+    "system, a whole round with text": (SYS, QUERY, SPOKEN, OUT, REPLY, AGAIN),
+    "system, no calls": (SYS, QUERY, REPLY, AGAIN),
+    "two systems": (SYS, QUERY, REPLY, LATER, AGAIN),
+    "a system behind an output": (SYS, QUERY, CALLS, OUT, LATER, AGAIN),
+    "a system at the end": (SYS, QUERY, CALLS, OUT, LATER),
+    "two rounds": (SYS, QUERY, CALLS, OUT, Message("assistant", "", calls=(TWO,)), OUT_2),
+    "two rounds with text": (SYS, QUERY, SPOKEN, OUT, Message("assistant", "more", calls=(TWO,)), OUT_2),
+    "a user behind an output": (QUERY, CALLS, OUT, AGAIN),
+}
+
+
+@pytest.mark.parametrize("messages", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize(
+    "source", [ALTERNATING, *(pytest.param(file.read_text(), id=file.stem) for file in FILES if "istral" in file.stem)]
+)
+def test_template_that_would_drop_a_word_is_told_it_elsewhere(source: str, messages: Sequence[Message]) -> None:
+    text = rendered(compiled(source), messages)
+    words = [word for message in messages for word in (message.content, *(call.name for call in message.calls))]
+    assert [word for word in words if word not in text] == []
+
+
+COUNTING = (
+    "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ check(c.id) }}[{{ c.id }}]<tool_call>"
+    "{{ c.function|tojson }}{% endfor %}{% if m.role == 'tool' %}{{ check(m.tool_call_id) }}[{{ m.tool_call_id }}]"
+    "{% endif %}{{ m.content }}{% endfor %}"
+)
+CHECK = "{%% macro check(id) %%}{%% if id|length %s 9 %%}{{ raise_exception('id') }}{%% endif %%}{%% endmacro %%}"
+
+
+@pytest.mark.parametrize(
+    ("refused", "written"), [("!=", "000000002"), ("<", "000000002"), (">", "000000002"), ("==", "c")]
+)
+def test_id_of_a_call_is_as_long_as_a_template_wants_it(refused: str, written: str) -> None:
+    """Mistral's templates want nine characters, or nine at least; clients make up any."""
+    template = compiled(CHECK % refused + COUNTING)
+    messages = [ASK, Message("assistant", "", calls=(Call("c", "f", "{}"),)), Message("tool", "1", call_id="c")]
+    assert rendered(template, messages) == f'Q[{written}]<tool_call>{{"name": "f", "arguments": {{}}}}[{written}]1'
+
+
+PARTICULAR = (
+    "{% if reasoning_effort not in ['high', 'low'] %}{{ raise_exception('no') }}{% endif %}{{ reasoning_effort }}"
+)
+
+
+@pytest.mark.parametrize(
+    ("effort", "word"),
+    [("minimal", "low"), ("low", "low"), ("medium", "low"), ("high", "high"), ("xhigh", "high"), ("none", "low")],
+)
+def test_effort_that_a_template_refuses_is_told_by_the_nearest_word(effort: str, word: str) -> None:
+    template = compiled("{{ messages[0].content }}{% if reasoning_effort is defined %}" + PARTICULAR + "{% endif %}")
+    assert template.manners.efforts == ("low", "high")
+    ids = template.prompt([ASK], effort=effort)
+    assert bytes(ids).decode() == f"Q{word}"
+
+
+@NO_FILES
+@pytest.mark.parametrize("effort", ["none", "minimal", "low", "medium", "high", "xhigh"])
+def test_effort_of_the_api_is_refused_by_no_real_template(effort: str) -> None:
+    for file in FILES:
+        assert compiled(file.read_text()).prompt([ASK], effort=effort), file.stem

@@ -1,0 +1,648 @@
+"""Calls that are held: whatever is drawn, each family's own reader finds calls on offer, and valid arguments."""
+
+import codecs
+import json
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jsonschema
+import numpy as np
+import pytest
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from engine.chat_template.message import Call
+from engine.constraint import Constraint
+from engine.dialects.call_grammar import answer, beginning, openings, triggers
+from engine.dialects.dialect import Dialect, Parser, Think
+from engine.dialects.families import DIALECTS, GENERIC, with_generic
+from engine.gguf.header import Entry, Header, Value
+from engine.json_schema.check import JSON
+from engine.loader import model_file
+from engine.notations.argument_schema import declared
+from engine.notations.call_format import Function
+from engine.notations.parsed import Arguments, CallBegun, CallEnded, Reasoned, Said, Utterance, merged
+from engine.notations.scanner import marks
+from engine.structured_output.compiler import MOST_CHARACTERS, Grammars
+from engine.structured_output.structural_tag import Phases
+from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE
+from engine.tokenizer.vocabulary import Vocabulary
+from tests.engine.chat_template.test_template import compiled
+from tests.engine.dialects import test_dialect
+from tests.engine.dialects.test_dialect import REAL
+from tests.engine.structured_output.test_compiler import takes
+
+OBJECT = {"type": "object"}
+FUNCTIONS: dict[str, Any] = {
+    "now": {"type": "object", "properties": {}},
+    "weather": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+    "weather_at": {
+        "type": "object",
+        "properties": {
+            "unit": {"type": "string", "enum": ["°C", "°F", "K", "Kelvin"]},
+            "place": {
+                "type": "object",
+                "properties": {"north": {"type": "number"}, "east": {"type": "number"}, "label": {"type": "string"}},
+                "required": ["north", "east"],
+                "additionalProperties": False,
+            },
+            "days": {"type": "array", "items": {"type": "string", "maxLength": 3}, "maxItems": 2},
+            "loud": {"type": "boolean"},
+            "note": {"type": ["string", "null"]},
+        },
+        "required": ["place", "loud"],
+        "additionalProperties": False,
+    },
+    "anything": OBJECT,
+    "größe": {"type": "object", "properties": {"wie groß": {"type": "string"}}, "required": ["wie groß"]},
+    'say "it"\\': {"type": "object", "properties": {'q"': {"enum": ['"', 1, None]}}, "required": ['q"']},
+    "tree": {
+        "$defs": {
+            "tree": {"type": "object", "properties": {"leaf": {"type": "string"}, "inner": {"$ref": "#/$defs/tree"}}}
+        },
+        "type": "object",
+        "properties": {"root": {"$ref": "#/$defs/tree"}, "id": {"type": "string", "pattern": "^[a-z]{2,5}$"}},
+        "required": ["root", "id"],
+        "additionalProperties": False,
+    },
+    "short": {
+        "type": "object",
+        "properties": {"code": {"type": "string", "minLength": 1, "maxLength": 4}, "kind": {"const": "x"}},
+        "required": ["code", "kind"],
+        "additionalProperties": False,
+    },
+}  # fmt: skip
+PLAIN = [name for name in FUNCTIONS if re.fullmatch(r"[\w.-]+", name)]
+EVERY = [*DIALECTS, GENERIC, with_generic(DIALECTS[1])]
+TOLD = [*EVERY, *map(with_generic, DIALECTS)]
+_MARKER = re.compile(r"\]<\]minimax\[>\[|<[^<>\s]+>|\[[A-Z_]+\]")
+
+
+_INNER = (
+    '<|"|>',
+    "<escape>",
+    "<arg_key>",
+    "</arg_key>",
+    "<arg_value>",
+    "</arg_value>",
+    "<|open|>",
+    "<|close|>",
+    "</parameter>",
+)
+
+
+class Room(NamedTuple):
+    """A vocabulary of bytes, with or without the family's markers as control tokens."""
+
+    vocabulary: Vocabulary
+    grammars: Grammars
+
+
+@cache
+def room(names: tuple[str, ...]) -> Room:
+    control = ("<|im_end|>", *names)
+    values: dict[str, Value] = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.tokens": [*BYTE_TO_UNICODE.values(), *control],
+        "tokenizer.ggml.token_type": [1] * 256 + [3] * len(control),
+        "tokenizer.ggml.eos_token_id": 256,
+    }
+    entries = {key: Entry(value, type=0, start=0, end=0) for key, value in values.items()}
+    vocabulary = Vocabulary(Header(3, 32, entries, tensors=(), data_start=0, size=0))
+    return Room(vocabulary, Grammars(vocabulary))
+
+
+def room_of(dialect: Dialect, control: bool) -> Room:
+    form = dialect.form
+    thinks = [marker for think in dialect.thinks for marker in (think.open, think.close)]
+    phrases = (form.begin, form.call, form.end, form.answer, *thinks, *_INNER)
+    names = {"<|return|>"} | {marker for phrase in phrases for marker in _MARKER.findall(phrase)}
+    return room(tuple(sorted(name for name in names if "$" not in name)) if control else ())
+
+
+def functions(names: Sequence[str]) -> list[Function]:
+    return [Function(name, FUNCTIONS[name]) for name in names]
+
+
+TEXT_INPUT: JSON = {"type": "object", "properties": {"input": {"type": "string"}}}
+OFFERED = {name: declared(schema) for name, schema in FUNCTIONS.items()} | {"patch": declared(TEXT_INPUT)}
+
+
+def walk(
+    constraint: Constraint,
+    vocabulary: Vocabulary,
+    random: np.random.Generator,
+    likes: float | NDArray[np.float64],
+    most: int = 1500,
+) -> list[int] | None:
+    """Of all tokens that may come, one by one: what closes is likelier by so much, so that it ends. None if not."""
+    if isinstance(likes, int | float):
+        likes = closing(vocabulary, likes)
+    likes[list(vocabulary.end_tokens)] = 2 * likes.max()
+    tokens: list[int] = []
+    for _ in range(most):
+        logits = (likes * (len(tokens) > 5) + random.normal(0, 1.5, len(vocabulary))).astype(np.float32)
+        constraint.apply(logits)
+        token = int((logits + random.gumbel(size=len(logits))).argmax())
+        if token in vocabulary.end_tokens and vocabulary.name_of(token) not in ("<|call|>", "<|return|>"):
+            return tokens
+        constraint.advance(token)
+        tokens.append(token)
+        if token in vocabulary.end_tokens:
+            return tokens
+    return None
+
+
+def closing(vocabulary: Vocabulary, likes: float) -> NDArray[np.float64]:
+    """Of a room."""
+    found = np.zeros(len(vocabulary))
+    found[[ord(char) for char in '"}])>,:\n']] = likes
+    found[256:] = likes
+    return found
+
+
+def read(dialect: Dialect, vocabulary: Vocabulary, tokens: Sequence[int], bare: bool = True) -> list[Utterance]:
+    spelled = marks(vocabulary.control_ids)
+    parser, decoder = Parser(dialect, OFFERED, spelled, None, bare), codecs.getincrementaldecoder("utf-8")()
+    found: list[Utterance] = []
+    for token in tokens:
+        data = vocabulary.bytes_of(token)
+        found += parser.feed(decoder.decode(data) if data else spelled[vocabulary.name_of(token)])
+    return merged([*found, *parser.finish()])
+
+
+def calls(utterances: Sequence[Utterance]) -> list[tuple[str, Any]]:
+    """Those that stand in it; it has nothing else but reasoning."""
+    found: list[tuple[str, Any]] = []
+    name = ""
+    for each in utterances:
+        match each:
+            case CallBegun(name):
+                pass
+            case Arguments(text):
+                found.append((name, json.loads(text)))
+            case Said(text):
+                raise AssertionError(f"it said {text!r}")
+            case CallEnded() | Reasoned():
+                pass
+    return found
+
+
+def valid(name: str, arguments: Any) -> bool:
+    return bool(jsonschema.Draft202012Validator(FUNCTIONS[name]).is_valid(arguments))
+
+
+def offered_to(dialect: Dialect) -> list[str]:
+    return PLAIN if dialect.channels else list(FUNCTIONS)
+
+
+CASES = [
+    pytest.param(dialect, control, id=f"{dialect.name}{n}-{control}")
+    for n, dialect in enumerate(EVERY)
+    for control in (True, False)
+]
+
+
+@pytest.mark.parametrize(("dialect", "control"), CASES)
+def test_whatever_is_drawn_is_calls_on_offer(dialect: Dialect, control: bool) -> None:
+    vocabulary, grammars = room_of(dialect, control)
+    random = np.random.default_rng(5)
+    names = offered_to(dialect)
+    choices = [names, *([name] for name in names)]
+    ended = 0
+    for choice in choices:
+        grammar = grammars.lark(answer(dialect, functions(choice), grammars, most=3))
+        for bias in (2, 4, 5) if choice is names else (4,):
+            tokens = walk(grammar.start(), vocabulary, random, bias)
+            if tokens is not None:
+                ended += 1
+                held(calls(read(dialect, vocabulary, tokens)), choice, written(vocabulary, tokens))
+    assert ended > len(choices) // 2
+
+
+def held(found: Sequence[tuple[str, Any]], names: Sequence[str], text: str, most: int = 3) -> None:
+    assert 1 <= len(found) <= most, text
+    assert [(name, arguments) for name, arguments in found if name not in names] == [], text
+    assert [(name, arguments) for name, arguments in found if not valid(name, arguments)] == [], text
+
+
+def written(vocabulary: Vocabulary, tokens: Sequence[int]) -> str:
+    pieces = [vocabulary.bytes_of(token) or vocabulary.name_of(token).encode() for token in tokens]
+    return b"".join(pieces).decode()
+
+
+@pytest.mark.parametrize("dialect", [pytest.param(dialect, id=f"{dialect.name}{n}") for n, dialect in enumerate(TOLD)])
+def test_whatever_is_read_as_a_call_is_held(dialect: Dialect) -> None:
+    """Also what a family writes whose template tells no functions: DeepSeek-R1's distillates do."""
+    grammars = room_of(dialect, False).grammars
+    held = {marker for marker, _ in triggers(dialect, functions(["weather"]), grammars)}
+    assert {block.open.replace("$name", "weather") for block in dialect.blocks} <= held
+
+
+@pytest.mark.parametrize(("dialect", "control"), CASES)
+def test_a_call_that_has_begun_goes_on_as_one_on_offer(dialect: Dialect, control: bool) -> None:
+    vocabulary, grammars = room_of(dialect, control)
+    random = np.random.default_rng(5)
+    names = offered_to(dialect)
+    found = triggers(dialect, functions(names), grammars, most=3)
+    assert {marker for marker, _ in found} >= {marker.replace("$name", names[0]) for marker in dialect.form.markers[:1]}
+    tried, ended = set(), set()
+    for marker, lark in found:
+        forms = [form for form in (*dialect.also, dialect.form) if marker in form.markers]
+        form = next(iter(forms), dialect.form)  # with a name in its marker
+        whole = re.sub(r"\$[a-z]+", "0", f"{form.begin}{form.call.partition('$name')[0]}".replace("~", ""))
+        whole = whole[: whole.index(marker) + len(marker)] if marker in whole else marker
+        begun = vocabulary.encode_prompt(whole.removeprefix(dialect.begun))
+        tried.add(form.call)
+        for bias in (3, 4, 5, 6):
+            tokens = walk(grammars.lark(lark).start(), vocabulary, random, bias)
+            if tokens is not None:
+                ended.add(form.call)
+                text = written(vocabulary, tokens)
+                if not (form.none and text.startswith(form.none)):
+                    held(calls(read(dialect, vocabulary, [*begun, *tokens])), names, text)
+    assert ended == tried
+
+
+def test_words_for_no_call_may_follow_the_marker_and_are_no_call() -> None:
+    (dialect,) = (dialect for dialect in DIALECTS if dialect.name == "granite-20b")
+    vocabulary, grammars = room_of(dialect, True)
+    (rest,) = (rest for marker, rest in triggers(dialect, functions(["now"]), grammars) if marker == "<function_call>")
+    assert takes(grammars.lark(rest), vocabulary, ' {"name": "no_function", "arguments": {}}')
+    assert not takes(grammars.lark(rest), vocabulary, ' {"name": "none", "arguments": {}}')
+    demanded = answer(dialect, functions(["now"]), grammars)
+    assert not takes(grammars.lark(demanded), vocabulary, f"<function_call>{dialect.form.none}")
+
+
+FORMAT: dict[str, Any] = {
+    "type": "object",
+    "properties": {"name": {"enum": ["weather", "<tool_call>", "<think>", "[ARGS]"]}, "arguments": {"type": "object"}},
+    "required": ["name", "arguments"],
+}
+"""It looks like calls, and markers may stand in it."""
+
+
+UNMARKED = [dialect for dialect in EVERY if dialect.bare]
+
+
+@pytest.mark.parametrize("dialect", [pytest.param(dialect, id=dialect.name) for dialect in UNMARKED])
+@pytest.mark.parametrize("before", ['{{"name": {}', '\n{{ "type": "function",\n"function":{}', ' [\n{{"name":{}'])
+def test_a_call_without_a_marker_is_held_from_its_name_on(dialect: Dialect, before: str) -> None:
+    vocabulary, grammars = room_of(dialect, True)
+    random = np.random.default_rng(5)
+    for name in offered_to(dialect):
+        begun = before.format(json.dumps(name, ensure_ascii=False))
+        rest = beginning(dialect, functions([name])[0], grammars)
+        assert rest is not None
+        tokens = walk(grammars.lark(rest).start(), vocabulary, random, 5)
+        if tokens is not None:
+            ((called, arguments),) = calls(read(dialect, vocabulary, [*vocabulary.encode(begun), *tokens]))
+            assert called == name
+            assert valid(called, arguments)
+
+
+@pytest.mark.parametrize("dialect", [pytest.param(dialect, id=dialect.name) for dialect in EVERY if not dialect.bare])
+def test_where_all_calls_are_marked_none_begins_without(dialect: Dialect) -> None:
+    assert beginning(dialect, functions(["weather"])[0], room_of(dialect, True).grammars) is None
+
+
+@pytest.mark.parametrize(("dialect", "control"), CASES)
+def test_an_answer_of_a_format_is_that_or_calls(dialect: Dialect, control: bool) -> None:
+    vocabulary, grammars = room_of(dialect, control)
+    dialect = replace(dialect, thinks=(*dialect.thinks, Think("<think>", "</think>")))
+    random = np.random.default_rng(5)
+    for names in (["now", "weather"], []):
+        grammar = grammars.lark(answer(dialect, functions(names), grammars, most=3, format_=FORMAT))
+        kinds = set()
+        for bias in (2, 3.5, 5) * 16:
+            tokens = walk(grammar.start(), vocabulary, random, bias)
+            if tokens is None:
+                continue
+            found = [each for each in read(dialect, vocabulary, tokens, bare=False) if not isinstance(each, Reasoned)]
+            match found:
+                case [Said(text)]:
+                    kinds.add("format")
+                    assert jsonschema.Draft202012Validator(FORMAT).is_valid(json.loads(text))
+                case _:
+                    kinds.add("calls")
+                    held(calls(found), names, written(vocabulary, tokens))
+        assert kinds == ({"format", "calls"} if names else {"format"})
+
+
+UNLIKE = {
+    "ByteDance-Seed-OSS": "objects as in Python",
+    "openbmb-MiniCPM5-1B": "objects as in Python",
+    "MiniMax-M3": "a text without quotes that might be something else",
+}
+"""Templates that write past calls otherwise than we have new ones written."""
+PAST: dict[str, Any] = {
+    "civet": {
+        "type": "object",
+        "properties": {
+            "at": {"type": "string"},
+            "n": {"type": "integer"},
+            "m": {"type": "object", "properties": {"k": {"type": "array", "items": {"type": ["string", "boolean"]}}}},
+        },
+    },
+    "dugong": {"type": "object", "properties": {"x": {"type": "string"}}},
+}
+BOTH = [
+    Call("1", "civet", '{"at": "gnu\\n<x 1 é", "n": 3, "m": {"k": [true, "p"]}}'),
+    Call("2", "dugong", '{"x": "dug"}'),
+]
+
+
+@pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in REAL])
+def test_what_a_real_template_writes_for_a_call_is_of_the_form(file: Path) -> None:
+    template = compiled(file.read_text())
+    if template.manners.form is None:
+        pytest.skip("it has no calls")
+    whole, _ = test_dialect.written(template, BOTH if template.manners.parallel else BOTH[:1])
+    for think in template.dialect.thinks:
+        whole = whole.rpartition(f"REASON{think.close}")[2]
+    form = template.dialect.form
+    opening = re.split("[~$]", f"{'' if form.unmarked else form.begin}{form.call}")[0]
+    text = test_dialect.answer_of(whole)[whole.index(opening) :] if opening in whole else whole
+    text = text.removeprefix(template.dialect.begun)
+    vocabulary, grammars = room(())
+    grammar = grammars.lark(answer(template.dialect, [Function(name, PAST[name]) for name in PAST], grammars))
+    text = re.split(r"TEXT|<.close.>message|<.start.>functions", text)[0].rstrip()
+    assert takes(grammar, vocabulary, text) == (file.stem not in UNLIKE)
+
+
+@pytest.mark.parametrize("dialect", [pytest.param(dialect, id=dialect.name) for dialect in DIALECTS])
+def test_tokens_of_many_characters_are_held_too(smollm2: Path, dialect: Dialect) -> None:
+    """Of a real vocabulary: they go on from one part of a call to the next."""
+    vocabulary, grammars = real(smollm2)
+    random = np.random.default_rng(5)
+    names = offered_to(dialect)
+    grammar = grammars.lark(answer(dialect, functions(names), grammars, most=3))
+    texts = [vocabulary.bytes_of(id_) for id_ in range(len(vocabulary))]
+    likes = np.array([6.0 * any(mark in text for mark in (b'"', b"}", b"]", b">", b":", b")")) for text in texts])
+    ended = 0
+    for _ in range(6):
+        tokens = walk(grammar.start(), vocabulary, random, likes, most=200)
+        if tokens is not None:
+            ended += 1
+            held(calls(read(dialect, vocabulary, tokens)), names, written(vocabulary, tokens))
+    assert ended
+
+
+@cache
+def real(path: Path) -> Room:
+    vocabulary = model_file.read(path)[1]
+    return Room(vocabulary, Grammars(vocabulary))
+
+
+def test_a_text_that_is_declared_elsewhere_is_a_text() -> None:
+    dialect = next(dialect for dialect in DIALECTS if dialect.name == "coder")
+    unit: JSON = {"type": "string", "enum": ["1", "2"]}
+    schema: JSON = {
+        "$defs": {"unit": unit},
+        "type": "object",
+        "properties": {"unit": {"$ref": "#/$defs/unit"}},
+        "required": ["unit"],
+    }
+    vocabulary, grammars = room(())
+    text = "<tool_call>\n<function=f>\n<parameter=unit>\n2\n</parameter>\n</function>\n</tool_call>"
+    assert takes(grammars.lark(answer(dialect, [Function("f", schema)], grammars)), vocabulary, text)
+    parser = Parser(dialect, {"f": declared(schema)})
+    assert merged([*parser.feed(text), *parser.finish()])[1] == Arguments('{"unit": "2"}')
+
+
+ORDERS = {"abc": True, "cba": True, "ba": True, "b": True, "": False, "ac": False, "bab": False, "bb": False}
+"""Parameters as they come; of a, b and c only b must be there."""
+TAGGED = {"coder": "<parameter=$>\n1\n</parameter>\n", "lfm": "$=1,"}
+
+
+@pytest.mark.parametrize(("order", "taken"), ORDERS.items())
+@pytest.mark.parametrize("name", TAGGED)
+def test_parameters_may_come_in_any_order(name: str, order: str, taken: bool) -> None:
+    (dialect,) = (dialect for dialect in DIALECTS if dialect.name == name)
+    schema: JSON = {"type": "object", "properties": {key: {"type": "integer"} for key in "abc"}, "required": ["b"]}
+    form, arguments = dialect.form, "".join(TAGGED[name].replace("$", key) for key in order).rstrip(",\n")
+    call = f"{form.begin}{form.call}{form.end}".replace("$name", "f").replace("$arguments", arguments)
+    text = call.replace("~", "\n" if name == "coder" and order else "")
+    vocabulary, grammars = room(())
+    assert takes(grammars.lark(answer(dialect, [Function("f", schema)], grammars)), vocabulary, text) == taken
+
+
+@pytest.mark.parametrize(("keys", "taken"), [("abcd", True), ("abcde", False)])
+def test_many_parameters_come_in_the_order_of_the_schema(keys: str, taken: bool) -> None:
+    """The grammar of any order would be large."""
+    (dialect,) = (dialect for dialect in DIALECTS if dialect.name == "lfm")
+    schema: JSON = {"type": "object", "properties": {key: {"type": "integer"} for key in keys}}
+    vocabulary, grammars = room(())
+    grammar = grammars.lark(answer(dialect, [Function("f", schema)], grammars))
+    assert takes(grammar, vocabulary, "<|tool_call_start|>[f(a=1,b=1)]<|tool_call_end|>")
+    assert takes(grammar, vocabulary, "<|tool_call_start|>[f(b=1,a=1)]<|tool_call_end|>") == taken
+
+
+def test_grammars_of_many_functions_stay_small() -> None:
+    (dialect,) = (dialect for dialect in DIALECTS if dialect.name == "coder")
+    keys = [f"parameter_{n}" for n in range(4)]
+    many = [
+        Function(f"function_{n}", {"properties": {f"{key}_{n}": {"type": "string"} for key in keys}}) for n in range(60)
+    ]
+    assert len(answer(dialect, many, room(()).grammars)) < MOST_CHARACTERS
+
+
+OPTIONAL: dict[str, Any] = {
+    "list": {"type": ["string", "null"]},
+    "Pydantic's": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+    "reference": {"$ref": "#/$defs/note"},
+}
+OPTIONAL_VALUES = {
+    "so": "so",
+    " two\nlines ": " two\nlines ",
+    "": "",
+    "12": "12",
+    "true": "true",
+    '{"a": [1]}': '{"a": [1]}',
+    '["a': '["a',
+    "nullable": "nullable",
+    'say "no"': 'say "no"',
+    "null": None,
+    "\nnull ": None,
+    "None": None,
+    '"null"': "null",
+    '"None"': "None",
+    '"\\"so\\""': '"so"',
+    '"</parameter>"': "</parameter>",
+}
+"""Texts between tags -> values."""
+READ_ONLY = ("\nnull ", "None")
+"""Texts that are read, though never written under the grammar."""
+
+
+@pytest.mark.parametrize("schema", OPTIONAL.values(), ids=OPTIONAL)
+@pytest.mark.parametrize(("text", "value"), OPTIONAL_VALUES.items())
+@pytest.mark.parametrize("name", ["coder", "glm", "minimax-3"])
+def test_optional_text_is_written_and_read_without_quotes(
+    name: str, schema: dict[str, Any], text: str, value: str | None
+) -> None:
+    dialect = next(dialect for dialect in DIALECTS if dialect.name == name)
+    whole: JSON = {"$defs": {"note": OPTIONAL["list"]}, "type": "object", "properties": {"note": schema}}
+    written = {
+        "coder": f"<tool_call>\n<function=f>\n<parameter=note>\n{text}\n</parameter>\n</function>\n</tool_call>",
+        "glm": f"<tool_call>f\n<arg_key>note</arg_key>\n<arg_value>{text}</arg_value>\n</tool_call>",
+        "minimax-3": '@<tool_call>\n@<invoke name="f">@<note>' + text + "@</note>@</invoke>\n@</tool_call>",
+    }[name].replace("@", "]<]minimax[>[")
+    for pieces in test_dialect.cuts(written):
+        parser = Parser(dialect, {"f": declared(whole)})
+        found = merged([*(each for piece in pieces for each in parser.feed(piece)), *parser.finish()])
+        assert calls(found) == [("f", {"note": value})]
+    vocabulary, grammars = room_of(dialect, control=False)
+    grammar = grammars.lark(answer(dialect, [Function("f", whole)], grammars))
+    assert takes(grammar, vocabulary, written) == (text not in READ_ONLY)
+
+
+LISTED = [
+    (
+        ["a", '"b"', "null", None],
+        {"a": True, '"b"': False, '"\\"b\\""': True, '"null"': True, "null": True, "c": False},
+    ),
+    (["a", "b"], {"a": True, "null": False, '"a"': True}),
+]
+
+
+@pytest.mark.parametrize(("values", "taken"), LISTED)
+def test_optional_text_of_a_list_is_one_of_it(values: list[JSON], taken: dict[str, bool]) -> None:
+    dialect = next(dialect for dialect in DIALECTS if dialect.name == "coder")
+    schema: JSON = {"type": "object", "properties": {"note": {"type": ["string", "null"], "enum": values}}}
+    vocabulary, grammars = room_of(dialect, control=False)
+    grammar = grammars.lark(answer(dialect, [Function("f", schema)], grammars))
+    call = "<tool_call>\n<function=f>\n<parameter=note>\n{}\n</parameter>\n</function>\n</tool_call>"
+    assert {text: takes(grammar, vocabulary, call.format(text)) for text in taken} == taken
+
+
+@pytest.mark.parametrize(
+    ("parameter", "taken", "value"),
+    [
+        ('string="true">null', True, "null"),
+        ('string="true">"so"', True, '"so"'),
+        ('string="false">null', True, None),
+        ('string="false">so', False, "so"),
+    ],
+)
+def test_optional_text_whose_kind_is_written_stands_as_it_is(parameter: str, taken: bool, value: str | None) -> None:
+    dialect = next(dialect for dialect in DIALECTS if dialect.name == "deepseek-dsml")
+    schema: JSON = {"type": "object", "properties": {"note": {"type": ["string", "null"]}}}
+    call = f'<@invoke name="f">\n<@parameter name="note" {parameter}</@parameter>\n</@invoke>'
+    text = f"<@function_calls>\n{call}\n</@function_calls>".replace("@", "｜DSML｜")
+    parser = Parser(dialect, {"f": declared(schema)})
+    assert calls(merged([*parser.feed(text), *parser.finish()])) == [("f", {"note": value})]
+    vocabulary, grammars = room_of(dialect, control=False)
+    assert takes(grammars.lark(answer(dialect, [Function("f", schema)], grammars)), vocabulary, text) == taken
+
+
+@pytest.mark.parametrize(("text", "taken"), [("<parameter", True), ("<parameter=", False), ("</parameter>", False)])
+def test_text_between_tags_never_has_what_would_end_it(text: str, taken: bool) -> None:
+    dialect = next(dialect for dialect in DIALECTS if dialect.name == "coder")
+    vocabulary, grammars = room_of(dialect, control=False)
+    grammar = grammars.lark(answer(dialect, functions(["weather"]), grammars))
+    written = f"<tool_call>\n<function=weather>\n<parameter=city>\n{text}\n</parameter>\n</function>\n</tool_call>"
+    assert takes(grammar, vocabulary, written) == taken
+
+
+@pytest.mark.parametrize("control", [True, False])
+@pytest.mark.parametrize("dialect", TOLD, ids=lambda dialect: dialect.name)
+def test_openings_that_are_masked_stand_in_every_call(dialect: Dialect, control: bool) -> None:
+    vocabulary = room_of(dialect, control).vocabulary
+    for form in (dialect.form, *dialect.also):
+        written = f"{form.begin}{form.call}".replace("$name", "weather").replace("$id", "1").replace("$number", "0")
+        text = written.replace("$place", "functions.").replace("~", "").removeprefix(dialect.begun)
+        course = Phases(vocabulary, never=openings(dialect, ["weather"]), begun=dialect.begun).start()
+        for token in vocabulary.encode_prompt(text):
+            logits = np.zeros(len(vocabulary), np.float32)
+            course.apply(logits)
+            if logits[token] != 0:
+                assert np.isfinite(logits).any()
+                break
+            course.advance(token)
+        else:
+            pytest.fail(f"{text} was written")
+
+
+HARMONY = {
+    "<|channel|>commentary to=functions.now <|constrain|>json<|message|>{}<|call|>": True,
+    "<|channel|>commentary to=functions.now json<|message|>{}<|call|>": True,
+    "<|channel|>commentary to=functions.now<|message|>{}<|call|>": True,
+    "<|channel|>commentary to=now<|message|>{}<|call|>": True,
+    "<|channel|>analysis to=functions.now<|message|>{}<|call|>": False,
+    " to=functions.now<|channel|>commentary <|constrain|>json<|message|>{}<|call|>": True,
+    " to=functions.now<|channel|>commentary json<|message|>{}<|call|>": True,
+    "<|channel|>commentary to=functions.then<|message|>{}<|call|>": False,
+    "<|channel|>commentary<|message|>{}<|call|>": False,
+}
+
+
+@pytest.mark.parametrize("control", [True, False])
+@pytest.mark.parametrize(("text", "taken"), HARMONY.items())
+def test_header_of_a_harmony_call_may_be_written_in_other_ways(text: str, taken: bool, control: bool) -> None:
+    """gpt-oss leaves out `<|constrain|>json` at times, and its template writes the recipient before the channel."""
+    (harmony,) = (dialect for dialect in DIALECTS if dialect.name == "harmony")
+    vocabulary, grammars = room_of(harmony, control)
+    constraint = grammars.lark(answer(harmony, functions(["now"]), grammars)).start()
+    tokens = vocabulary.encode_prompt(text)
+    assert all(map(constraint.take, tokens[:-1])) == taken
+    if taken:
+        assert calls(read(harmony, vocabulary, tokens)) == [("now", {})]
+
+
+@pytest.mark.parametrize("behind", ["", ', "id": "call_1"', ',"id":"000000001"', ', "name": "now"', ', "id": ""'])
+@pytest.mark.parametrize("name", ["mistral-list", "tool-calls-list"])
+def test_id_may_stand_behind_arguments_where_a_template_writes_it(name: str, behind: str) -> None:
+    """Mistral-Nemo's and Apriel's do."""
+    (dialect,) = (dialect for dialect in DIALECTS if dialect.name == name)
+    vocabulary, grammars = room(())
+    grammar = grammars.lark(answer(dialect, functions(["now"]), grammars))
+    text = f'{dialect.form.begin}{{"name": "now", "arguments": {{}}{behind}}}{dialect.form.end}'.replace("~", "")
+    assert takes(grammar, vocabulary, text) == (behind.partition('"')[2] not in ('name": "now"', 'id": ""'))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "taken"),
+    [
+        ("loud=True, note=None, city='so'", True),
+        ('loud=false, note=null, city="so"', True),
+        ("loud=False, note='it\\'s', city='a, b)'", True),
+        ("loud=true, note=null, city='a\n\\nb\r\0'", True),
+        ("loud=None, note=None, city='so'", False),
+        ("loud=True, note=1, city='so'", False),
+        ("loud=True, note=None, city=True", False),
+        ("loud=True, note=None, city='so", False),
+        ("loud=True, note=None, city='so', kind=\"x\"", True),
+        ("loud=True, note=None, city='so', kind=\"z\"", False),
+    ],
+)
+def test_arguments_as_python_are_taken_as_they_are_read(arguments: str, taken: bool) -> None:
+    """LFM2 writes `True`, `None` and texts in single quotes."""
+    (lfm,) = (dialect for dialect in DIALECTS if dialect.name == "lfm")
+    schema: Any = {
+        "type": "object",
+        "properties": {
+            "loud": {"type": "boolean"},
+            "note": {"type": ["string", "null"], "description": "A note."},
+            "city": {"type": "string"},
+            "kind": {"type": "string", "enum": ["x", "y"]},
+        },
+        "required": ["loud", "note", "city"],
+        "additionalProperties": False,
+    }
+    vocabulary, grammars = room_of(lfm, control=True)
+    grammar = grammars.lark(answer(lfm, [Function("f", schema)], grammars))
+    text = f"<|tool_call_start|>[f({arguments})]<|tool_call_end|>"
+    assert takes(grammar, vocabulary, text) == taken
+    if taken:
+        parser = Parser(lfm, {"f": declared(schema)})
+        found = [*parser.feed(text), *parser.finish()]
+        jsonschema.validate(json.loads("".join(each.text for each in found if isinstance(each, Arguments))), schema)

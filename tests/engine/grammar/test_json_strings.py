@@ -1,0 +1,118 @@
+"""A grammar for a text, and one for the same text in a string of JSON, take the same."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.constraint import GrammarError
+from engine.dialects.call_grammar import answer
+from engine.dialects.dialect import Dialect
+from engine.grammar.json_strings import ESCAPES, quoted
+from engine.json_schema.check import JSON
+from engine.loader import model_file
+from engine.notations.call_format import Function
+from engine.structured_output.compiler import Grammars
+from tests.engine.dialects.test_call_grammar import CASES, calls, read, room, room_of, walk
+from tests.engine.structured_output.test_compiler import takes
+
+PATCH = r"""start: begin_patch hunk+ end_patch
+begin_patch: "*** Begin Patch" LF
+end_patch: "*** End Patch" LF?
+
+hunk: add_hunk | delete_hunk
+add_hunk: "*** Add File: " filename LF add_line+
+delete_hunk: "*** Delete File: " filename LF
+filename: /(.+)/
+add_line: "+" /(.*)/ LF -> line
+
+%import common.LF
+"""
+"""After that of Codex."""
+SUM = r"""start: term ("+" term)*
+// what may be added
+term: NUMBER | "(" start ")" | TEXT | WORD
+TEXT: /"[^"\n]*"/ | /'[^'\\]*'/
+%import common.NUMBER
+%import common.WORD
+"""
+TAKEN = {
+    "words": (r"start: /[a-z]+ \S+/", ['ab c"d', "a \\"], ["ab", "ab c d"]),
+    "a dot": ("start: /.{2}/", ['"\t', "\\é"], ["\n\n", "a"]),
+    "any character": ("start: /(?s:.{2})/", ['"\n'], ["a"]),
+    "dots in groups": ("start: /(?s:.)(.)/", ["\na"], ["a\n"]),
+    "a class that excludes": (r'start: /[^a-z"]{2}[\\\]]/', ["A\n\\", "\\\t]"], ['""]', "ab]"]),
+    "a range": ('start: " ".."~" "x"', ['"x', "\\x"], ["\nx", "éx"]),
+    "classes of Unicode": (r"start: /\p{P}{2}\w\P{L}/", ['"\\a\n'], ['""aa']),
+    "characters by number": (r"start: /[\x22\x5c\t]{4}\u{e9}/", ['"\\\t"é'], ["abcdé"]),
+    "literals": (r'start: "say \"it\"\n\\" /\/ *#?/', ['say "it"\n\\/ '], ["say it"]),
+    "white space that is ignored": ('start: "a" "b"\n%import common.WS\n%ignore WS', ["a\n b", "ab"], ["a c"]),
+    "several imports at once": ("start: INT WS WORD\n%import common (INT, WS, WORD)", ["12 \nab"], ["ab"]),
+    "imports by another name": ("start: N S\n%import common.INT -> N\n%import common.WS -> S", ["1\n"], ["1"]),
+    "lazy repetitions": (r"start: /a+?b*?\\??(cd){1,2}?/", ["abcd", r"a\cdcd"], ["ab", "a?cd"]),
+    "lazy repetitions that could end before": ("start: /a.*?b/", ["ab", "axbxb"], ["axb "]),
+    "nothing, or something": ("start: /a(b|)c?/", ["a", "ab", "abc"], ["b"]),
+    "a patch": (PATCH, ['*** Begin Patch\n*** Add File: a "b"\\n\n+\tx\n*** End Patch'], ["*** Begin Patch\n"]),
+    "a sum": (SUM, ['1+(2+"a\\")', "'\n'+x"], ['1+"\n"', "+1"]),
+}
+
+
+@pytest.mark.parametrize(("lark", "taken", "refused"), TAKEN.values(), ids=TAKEN)
+def test_the_same_texts_are_taken(lark: str, taken: list[str], refused: list[str]) -> None:
+    vocabulary, grammars = room(())
+    inside = grammars.lark(f'start: "\\"" %lark {{\n{quoted(lark)}\n}} "\\""')
+    plain = grammars.lark(lark)
+    for text in (*taken, *refused):
+        told = json.dumps(text, ensure_ascii=False)
+        assert (takes(plain, vocabulary, text), takes(inside, vocabulary, told)) == (text in taken, text in taken), text
+
+
+@pytest.mark.parametrize("regex", ["a.*b", "[^z]*b", "a.*x.*b.*b"])
+def test_what_any_text_may_stand_before_is_not_too_much_for_a_real_vocabulary(regex: str, smollm2: Path) -> None:
+    vocabulary = model_file.read(smollm2)[1]
+    lark = f'start: "\\"" %lark {{\n{quoted(f"start: /{regex}/")}\n}} "\\""'
+    assert takes(Grammars(vocabulary).lark(lark), vocabulary, '"a text, a number, b and c, and b"')
+
+
+REFUSED = [
+    "start: A & B\nA: /a/\nB: /b/",
+    "start: A\nA: ~/a/",
+    "start: /^a/",
+    r"start: /\ba/",
+    "start: /a b/x",
+    "start: /(a+)+*/",
+    "start: /a{2}{3}/",
+    "start: /(?i)a/",
+    "start: /[a[b]]/",
+    'start: %json {"type": "string"}',
+    "start: <|im_end|>",
+    'start: "\\x41"',
+    'start: "a\\n"i',
+    'start: "a\\u0000"',
+]
+
+
+@pytest.mark.parametrize("lark", REFUSED)
+def test_what_cannot_be_told_so_is_refused(lark: str) -> None:
+    with pytest.raises(GrammarError):
+        quoted(lark)
+
+
+TEXT_INPUT: JSON = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+
+
+@pytest.mark.parametrize(("dialect", "control"), CASES)
+def test_a_text_is_held_to_its_grammar_in_every_family(dialect: Dialect, control: bool) -> None:
+    vocabulary, grammars = room_of(dialect, control)
+    random = np.random.default_rng(5)
+    for lark in (re.sub(r"[+*](?=\)/)", "{1,3}", PATCH), SUM):
+        grammar = grammars.lark(answer(dialect, [Function("patch", TEXT_INPUT, lark)], grammars, most=1))
+        texts = []
+        for bias in (3, 4, 5, 6):
+            tokens = walk(grammar.start(), vocabulary, random, bias)
+            texts += [] if tokens is None else [calls(read(dialect, vocabulary, tokens))[0][1]["input"]]
+        written = [text for text in texts if not any(char < " " and char not in ESCAPES for char in text)]
+        assert [text for text in written if not takes(grammars.lark(lark), room(())[0], text)] == []
+        assert texts

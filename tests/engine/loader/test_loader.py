@@ -1,0 +1,416 @@
+"""`engine.loader.loader`: files that load as they are, files that are rewritten once, and files that are refused."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import machine
+from engine.backends.ctransformers import model
+from engine.backends.llamacpp import library as libllama
+from engine.chat_template.message import Message
+from engine.chat_template.template import TemplateError
+from engine.gguf.header import GGUFError
+from engine.loader import loader
+from engine.loader.loader import MOST_CONTEXT, Loaded, Options, load, n_threads
+from engine.loader.probe import probe
+from engine.loader.probe_record import Ledger
+from engine.model import Chunk, EngineFault, ModelError
+from tests.support import model_files
+
+pytestmark = pytest.mark.ctransformers
+
+LOOK = "ctransformers looks at model.gguf for the first time, in a process of its own"
+REWRITE = (
+    "rewriting model.gguf for ctransformers, once: "
+    "its tokens have no scores; its tokens are in GPT-2's letters for bytes"
+)
+OPTIONS = Options(n_slots=2, engine="ctransformers")
+
+
+def ready(n_slots: int = 2, n_ctx: int = 128, threads: int = 0) -> str:
+    size = f"{n_slots} slots of {n_ctx} tokens, {threads or n_threads()} threads"
+    return f"ctransformers runs model.gguf (it was asked for): {size}"
+
+
+class Start:
+    """Loads, and says what was logged meanwhile."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture, cache: Path) -> None:
+        caplog.set_level(logging.INFO, "responsed.engine")
+        self._caplog = caplog
+        self.cache = cache
+
+    def __call__(self, path: Path, options: Options = OPTIONS) -> list[str]:
+        self._caplog.clear()
+        loaded = load(path, options, self.cache)
+        works(loaded)
+        loaded.model.close()
+        return self._caplog.messages
+
+
+def works(loaded: Loaded) -> None:
+    prompt = loaded.template.prompt([Message("user", "hello world")])
+    loaded.model.decode([Chunk(0, 0, prompt, logits=True)])
+    assert loaded.model.logits(0).shape == (loaded.vocabulary.size,)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "model.gguf"
+
+
+@pytest.fixture
+def start(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> Start:
+    return Start(caplog, tmp_path / "cache")
+
+
+def test_a_sentencepiece_model_is_looked_at_once_and_loads_as_it_is(path: Path, start: Start) -> None:
+    model_files.spm(path)
+    assert start(path) == [LOOK, ready()]
+    assert start(path) == [ready()]
+    assert [each.name for each in start.cache.iterdir()] == ["ledger.json"]
+
+
+def test_a_bpe_model_is_rewritten_once(path: Path, start: Start) -> None:
+    model_files.bpe(path)
+    before = path.read_bytes()
+    assert start(path) == [REWRITE, LOOK, ready()]
+    (copy,) = (start.cache / "backport").glob("*.gguf")
+    made = copy.stat()
+    assert start(path) == [ready()]
+    assert copy.stat() == made
+    assert sorted(each.name for each in copy.parent.iterdir()) == [".lock", copy.name]
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("size", [0, 10, 5000])
+def test_a_copy_that_was_cut_short_is_made_anew(path: Path, start: Start, size: int) -> None:
+    model_files.bpe(path)
+    start(path)
+    (copy,) = (start.cache / "backport").glob("*.gguf")
+    whole = copy.read_bytes()
+    os.truncate(copy, size)
+    assert start(path) == [REWRITE, ready()]
+    assert copy.read_bytes() == whole
+
+
+def test_a_draft_that_somebody_left_is_no_obstacle(path: Path, start: Start) -> None:
+    model_files.bpe(path)
+    name = f"{Ledger(start.cache / 'ledger.json').sha256(path)}.draft"
+    (start.cache / "backport").mkdir()
+    (start.cache / "backport" / name).write_bytes(b"half a co")
+    assert start(path) == [REWRITE, LOOK, ready()]
+    assert not (start.cache / "backport" / name).exists()
+
+
+def test_a_file_that_was_replaced_is_looked_at_again(path: Path, start: Start) -> None:
+    model_files.spm(path)
+    start(path)
+    model_files.spm(path.with_name("other"), template=model_files.CHATML + "!").replace(path)
+    assert start(path) == [LOOK, ready()]
+    os.utime(path, ns=(1, 1))
+    assert start(path) == [LOOK, ready()]
+    assert start(path) == [ready()]
+
+
+def test_a_file_that_was_refused_is_looked_at_again(path: Path, start: Start) -> None:
+    model_files.spm(path, heads=3)
+    for _ in range(2):
+        with pytest.raises(ModelError, match="the engine crashes on its weights"):
+            start(path)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"a": 1}', b"\xff\xfe"])
+def test_a_damaged_ledger_costs_a_look(path: Path, start: Start, damage: bytes) -> None:
+    model_files.spm(path)
+    start(path)
+    (start.cache / "ledger.json").write_bytes(damage)
+    assert start(path) == [LOOK, ready()]
+    assert start(path) == [ready()]
+
+
+def test_without_a_cache_a_model_that_needs_none_runs_and_another_is_refused(path: Path, start: Start) -> None:
+    start.cache.write_text("a file where the folder should be")
+    model_files.spm(path)
+    assert start(path) == [LOOK, ready()]
+    assert start(path) == [LOOK, ready()]
+    model_files.bpe(path)
+    with pytest.raises(ModelError) as caught:
+        start(path)
+    folder = start.cache / "backport"
+    assert str(caught.value) == f"a copy of model.gguf cannot be written to {folder}: Not a directory"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (Options(n_slots=1, engine="ctransformers"), ready(1, 128)),
+        (Options(n_slots=3, n_ctx=32, engine="ctransformers"), ready(3, 32)),
+        (Options(n_slots=1, n_ctx=128, engine="ctransformers"), ready(1, 128)),
+        (Options(n_slots=1, threads=1, engine="ctransformers"), ready(1, 128, 1)),
+    ],
+)
+def test_options(path: Path, start: Start, options: Options, expected: str) -> None:
+    assert start(model_files.spm(path), options)[-1] == expected
+
+
+def test_a_context_beyond_the_training_is_refused(path: Path, start: Start) -> None:
+    model_files.spm(path)
+    with pytest.raises(ModelError, match=r"^the model was trained on contexts of 128 tokens: choose a --context up to"):
+        start(path, Options(n_slots=1, n_ctx=129))
+
+
+def test_nobody_gets_more_context_than_a_small_machine_holds_unasked(smollm2: Path, start: Start) -> None:
+    """SmolLM2 was trained on 8192, which is the most; the larger ones go the same way."""
+    assert MOST_CONTEXT == 8192
+    with pytest.raises(ModelError, match="trained on contexts of 8192 tokens"):
+        start(smollm2, Options(n_slots=1, n_ctx=8193))
+
+
+DAMAGED_BYTE = {"tokens": [*model_files.SPM_TOKENS[:-1], "y"], "types": [*model_files.SPM_TYPES[:-1], 6]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "wishes", "error", "sentence"),
+    [
+        (model_files.spm, {"template": "{% if %}"}, TemplateError, "^the model's chat template cannot be read: "),
+        (model_files.spm, {"template": "x" * 65537}, TemplateError, "has 65537 characters; at most 65536 are read$"),
+        (
+            model_files.spm,
+            {"template": b"\xff{{"},
+            GGUFError,
+            "tokenizer.chat_template is not UTF-8 text, so download",
+        ),
+        (model_files.spm, {"kind": "t5"}, GGUFError, "model.gguf cannot be used: .* is of kind 't5'"),
+        (model_files.spm, DAMAGED_BYTE, GGUFError, "its byte token 'y' does not name a byte, so download it again$"),
+        (model_files.bpe, {"merges": [""]}, GGUFError, "its merge '' is not of its tokens, so download it again$"),
+        (model_files.bpe, {"merges": ["z", "z q"]}, GGUFError, "its merge 'z' is not of its tokens"),
+        (model_files.bpe, {"merges": ["z q"]}, GGUFError, "its merge 'z q' is not of its tokens"),
+        (
+            model_files.bpe,
+            {"tokens": [*model_files.BPE_TOKENS[:-1], b"\xff"]},
+            GGUFError,
+            "tokens are not all UTF-8 text",
+        ),
+        (
+            model_files.bpe,
+            {"architecture": "gpt2"},
+            ModelError,
+            "architecture 'gpt2', and ctransformers runs only llama:",
+        ),
+    ],
+)
+def test_what_is_refused(
+    path: Path, start: Start, kind: Any, wishes: dict[str, Any], error: type[Exception], sentence: str
+) -> None:
+    kind(path, **wishes)
+    with pytest.raises(error, match=sentence):
+        start(path)
+
+
+SCRIPT = """
+import logging, sys
+from pathlib import Path
+from engine.loader.loader import Options, load
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+load(Path(sys.argv[1]), Options(n_slots=1, engine="ctransformers"), Path(sys.argv[2])).model.close()
+"""
+
+
+def test_two_starts_at_once_make_one_copy(path: Path, tmp_path: Path) -> None:
+    model_files.bpe(path)
+    command = [sys.executable, "-c", SCRIPT, str(path), str(tmp_path / "cache")]
+    pair = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=60)[0].splitlines() for process in pair]
+    assert [process.returncode for process in pair] == [0, 0]
+    assert [line for lines in said for line in lines if line.startswith("rewriting")] == [REWRITE]
+    assert [lines[-1] for lines in said] == [ready(1)] * 2
+
+
+def test_the_ledger_knows_a_file_by_its_bytes_once(tmp_path: Path) -> None:
+    file, path = tmp_path / "new" / "ledger.json", tmp_path / "file"
+    path.write_bytes(b"abc")
+    ledger = Ledger(file)
+    sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert ledger.sha256(path) == Ledger(file).sha256(path) == sha256
+    assert not Ledger(file).has_passed(path, "a")
+    ledger.passes(path, "a")
+    assert Ledger(file).has_passed(path, "a")
+    assert not Ledger(file).has_passed(path, "b")
+    assert [each.name for each in file.parent.iterdir()] == ["ledger.json"]
+
+
+def test_a_copy_that_cannot_be_used_is_removed(path: Path, start: Start) -> None:
+    model_files.bpe(path, weight=float("nan"))
+    with pytest.raises(ModelError, match="the model's weights are damaged"):
+        start(path)
+    assert [each.name for each in (start.cache / "backport").iterdir()] == [".lock"]
+
+
+def test_a_copy_that_ctransformers_refuses_is_removed_and_the_model_is_named(path: Path, start: Start) -> None:
+    model_files.bpe(path, without="blk.0.ffn_up.weight")
+    with pytest.raises(ModelError) as caught:
+        start(path)
+    assert str(caught.value) == "ctransformers cannot load model.gguf: Failed to create LLM 'gguf' from 'model.gguf'."
+    assert [each.name for each in (start.cache / "backport").iterdir()] == [".lock"]
+
+
+@pytest.fixture
+def no_llama_cpp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The reason why llama.cpp is passed over."""
+    library = tmp_path / "libllama.so"
+    monkeypatch.setattr(libllama, "find", lambda wished=None: library)
+    reason = f"{library}: cannot open shared object file: No such file or directory"
+    return f"llama.cpp can't be used: {library} is no llama.cpp library that can be used: {reason}"
+
+
+AUTO = Options(n_slots=1)
+
+
+def test_load_without_llama_cpp_warns_before_ctransformers_is_tried(
+    path: Path, start: Start, no_llama_cpp: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model_files.spm(path)
+    (warning, look, _) = start(path, AUTO)
+    assert (warning, look) == (f"ctransformers runs the model: {no_llama_cpp}", LOOK)
+    assert caplog.records[0].levelname == "WARNING"
+    assert load(path, AUTO, start.cache).fallback == no_llama_cpp
+
+
+def test_load_where_ctransformers_fails_too_ends_with_the_reason_of_llama_cpp(
+    path: Path, start: Start, no_llama_cpp: str
+) -> None:
+    model_files.bpe(path, weight=float("nan"))
+    with pytest.raises(ModelError) as caught:
+        start(path, AUTO)
+    assert str(caught.value).startswith("the model's weights are damaged")
+    assert str(caught.value).endswith(f"; ctransformers was tried because {no_llama_cpp}")
+
+
+def test_load_where_neither_library_links_writes_no_copy(
+    path: Path, start: Start, no_llama_cpp: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "libctransformers.so"
+    broken.write_text("no library")
+    monkeypatch.setattr(model, "library", lambda: broken)
+    model_files.bpe(path)
+    with pytest.raises(ModelError) as caught:
+        start(path, AUTO)
+    assert str(caught.value) == (
+        f"the library of ctransformers cannot be loaded: {broken}: file too short; "
+        f"ctransformers was tried because {no_llama_cpp}"
+    )
+    assert not start.cache.exists()
+
+
+MISSING = {"without": "blk.0.ffn_up.weight"}
+
+
+@pytest.mark.parametrize(
+    ("wishes", "sentence"),
+    [
+        (MISSING, r"^llama\.cpp cannot load model\.gguf: .*blk\.0\.ffn_up\.weight"),
+        ({"weight": float("nan")}, r"^the model's weights are damaged: "),
+    ],
+)
+def test_load_of_a_file_at_fault_does_not_try_another_engine(
+    path: Path, start: Start, wishes: dict[str, Any], sentence: str
+) -> None:
+    model_files.bpe(path, **wishes)
+    with pytest.raises(ModelError, match=sentence):
+        start(path, AUTO)
+    assert not (start.cache / "backport").exists()
+
+
+@pytest.fixture
+def llama_cpp_crashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU that lacks an instruction which the library uses."""
+
+    def look(path: Path, weights: Path, engine: str, *rest: Any) -> None:
+        if engine == "llamacpp":
+            raise EngineFault("the engine crashes")
+        probe(path, weights, engine, *rest)
+
+    monkeypatch.setattr(loader, "probe", look)
+
+
+@pytest.mark.usefixtures("llama_cpp_crashes")
+def test_load_where_llama_cpp_crashes_runs_ctransformers(path: Path, start: Start) -> None:
+    model_files.spm(path)
+    assert start(path, AUTO)[0] == "the engine crashes; trying ctransformers"
+    assert load(path, AUTO, start.cache).fallback == "llama.cpp crashed"
+
+
+@pytest.mark.usefixtures("llama_cpp_crashes")
+def test_load_where_both_engines_fail_names_both(path: Path, start: Start) -> None:
+    model_files.spm(path, weight=float("nan"))
+    with pytest.raises(
+        ModelError, match=r"^the engine crashes; nor does ctransformers run it: the model's weights are"
+    ):
+        start(path, AUTO)
+    with pytest.raises(ModelError, match=r"^the engine crashes$"):
+        start(path, Options(n_slots=1, engine="llamacpp"))
+
+
+def test_a_probe_passed_on_another_cpu_is_looked_at_again(
+    path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_files.spm(path)
+    assert start(path) == [LOOK, ready()]
+    monkeypatch.setattr(machine, "cpu_features", lambda: "x86_64-other")
+    assert start(path) == [LOOK, ready()]
+
+
+@pytest.mark.parametrize(("cores", "wished", "threads"), [(1, 0, 1), (2, 0, 1), (4, 0, 3), (4, 4, 4), (1, 1, 1)])
+def test_n_threads_within_the_cores_are_taken(
+    cores: int, wished: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    assert n_threads(wished) == threads
+
+
+@pytest.mark.parametrize(
+    ("cores", "wished", "counted"), [(1, 2, "1 core"), (2, 3, "2 cores"), (4, 64, "4 cores"), (4, 1 << 20, "4 cores")]
+)
+def test_load_with_threads_beyond_the_cores_is_refused(
+    cores: int, wished: int, counted: str, path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    with pytest.raises(ModelError) as caught:
+        start(model_files.spm(path), Options(n_slots=1, threads=wished))
+    assert str(caught.value) == (
+        f"{wished} threads on {counted} would wait for each other: choose --threads up to {cores}"
+    )
+
+
+UNREAD = "{% if tools %}{{ tools|tojson }} Call them like this: @@name{...}{% endif %}" + model_files.CHATML
+UNREAD_WARNING = (
+    " tells functions, but its form of calls is not known: a system message tells them instead, and calls are read in "
+    "the generic form"
+)
+
+
+def test_load_of_template_with_unknown_form_of_calls_warns_once(
+    path: Path, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    model_files.spm(path, template=UNREAD)
+    assert start(path) == [LOOK, ready(), f"the chat template of model.gguf{UNREAD_WARNING}"]
+    assert caplog.records[-1].levelname == "WARNING"
+
+
+def test_load_with_chat_template_of_unknown_form_of_calls_names_the_file(path: Path, start: Start) -> None:
+    model_files.spm(path)
+    file = path.with_name("other.jinja")
+    file.write_text(UNREAD)
+    options = Options(n_slots=2, engine="ctransformers", chat_template=str(file))
+    assert start(path, options)[-1] == f"{file}{UNREAD_WARNING}"
+
+
+def test_load_of_template_with_known_form_of_calls_is_silent(path: Path, start: Start) -> None:
+    model_files.spm(path, template="{# <tool_call> #}" + UNREAD)
+    assert start(path) == [LOOK, ready()]

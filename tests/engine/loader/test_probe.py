@@ -1,0 +1,108 @@
+"""`engine.loader.probe`: what would have killed the server kills a child, and becomes a sentence."""
+
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.loader.probe import probe, timeout
+from engine.model import ModelError
+from tests.support import model_files
+
+DOUBLING = (
+    "{% set ns = namespace(text='xxxxxxxx') %}{% for i in range(64) %}{% set ns.text = ns.text ~ ns.text %}{% endfor %}"
+)
+ONLY_WITH_AN_ANSWER = "{% if messages|length > 2 %}" + DOUBLING + "{% endif %}{{ messages[0].content }}"
+ENDLESS = "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}"
+NO_SYSTEM = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{% for m in messages %}{{ m.content }}{% endfor %}"
+)
+BOMBS = [
+    DOUBLING,
+    ONLY_WITH_AN_ANSWER,
+    ENDLESS,
+    "{% if messages|length > 2 %}" + ENDLESS + "{% endif %}",
+    "{{ 'x' * (messages|length * 10 ** 11) }}",
+    "{% set ns = namespace(l=[1]) %}{% for i in range(64) %}{% set ns.l = ns.l + ns.l %}{% endfor %}{{ ns.l|length }}",
+    "{% set ns = namespace(t='x' * 99) %}{% for i in range(64) %}{% set ns.t = ns.t|replace('x', ns.t) %}{% endfor %}",
+    "{{ 'a\n'|indent(10000000000) }}",
+    "{{ messages|tojson(indent=10000000000) }}",
+    "{{ '%1000000000d'|format(1) }}",
+    "{{ range(99999)|list|join('x' * 100000) }}",
+]
+"""Templates that ask for too much time or memory, some by a conversation with an answer only."""
+REFUSES = "the model's chat template refuses this conversation: "
+
+
+@pytest.mark.ctransformers
+@pytest.mark.parametrize(
+    ("wishes", "sentence"),
+    [
+        ({"template": "{{ raise_exception('I talk to nobody') }}"}, f"{REFUSES}I talk to nobody"),
+        ({"template": "{{ strftime_now(messages) }}"}, f"{REFUSES}strftime() argument 1 must be str, not list"),
+        ({"heads": 3}, "model.gguf cannot be served: the engine crashes on its weights (signal 6)"),
+        (
+            {"without": "blk.0.ffn_up.weight"},
+            "ctransformers cannot load model.gguf: Failed to create LLM 'gguf' from 'model.gguf'.",
+        ),
+        (
+            {"weight": float("nan")},
+            "the model's weights are damaged: it computes what is no number. Download the file again",
+        ),
+    ],
+)
+def test_what_cannot_be_served_is_a_sentence(tmp_path: Path, wishes: dict[str, Any], sentence: str) -> None:
+    path = model_files.spm(tmp_path / "model.gguf", **wishes)
+    with pytest.raises(ModelError) as caught:
+        probe(path, path, "ctransformers", None)
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+@pytest.mark.parametrize("engine", [pytest.param("ctransformers", marks=pytest.mark.ctransformers), "llamacpp"])
+def test_probe_of_a_template_bomb_refuses_the_file_in_bounded_time_and_memory(
+    tmp_path: Path, bomb: str, engine: str
+) -> None:
+    """The version of minijinja decides how a bomb ends: by fuel, by a limit of its own, or by the child's memory."""
+    path = model_files.spm(tmp_path / "model.gguf", template=bomb)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    with pytest.raises(ModelError, match=r"chat template (needs too much time or memory|refuses this conversation)"):
+        probe(path, path, engine, None)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 30
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2 << 20, "KiB; the child may have 512 MiB more"
+
+
+@pytest.mark.ctransformers
+@pytest.mark.parametrize("template", [model_files.CHATML, NO_SYSTEM, None])
+def test_what_can_be_served_passes_also_if_it_refuses_some_conversations(tmp_path: Path, template: str | None) -> None:
+    path = model_files.spm(tmp_path / "model.gguf", template=template)
+    probe(path, path, "ctransformers", None)
+
+
+@pytest.mark.ctransformers
+def test_a_child_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.loader.probe.TIMEOUT_SECONDS", 0.01)
+    path = model_files.spm(tmp_path / "model.gguf")
+    with pytest.raises(ModelError, match=r"^model\.gguf was not ready after 0\.01 s; it cannot be served$"):
+        probe(path, path, "ctransformers", None)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "sentence"),
+    [
+        ({"architecture": "no-such-thing"}, "llama.cpp cannot load model.gguf: .*unknown model architecture"),
+        ({"without": "blk.0.ffn_up.weight"}, r"llama.cpp cannot load model.gguf: .*blk\.0\.ffn_up\.weight"),
+        ({"weight": float("nan")}, "the model's weights are damaged"),
+    ],
+)
+def test_llama_cpp_gets_the_same_look(tmp_path: Path, wishes: dict[str, Any], sentence: str) -> None:
+    path = model_files.spm(tmp_path / "model.gguf", **wishes)
+    with pytest.raises(ModelError, match=sentence.replace("(", r"\(").replace(")", r"\)")):
+        probe(path, path, "llamacpp", None)
+
+
+@pytest.mark.parametrize(("n_bytes", "seconds"), [(0, 120), (98_000_000, 129.8), (12_000_000_000, 1320)])
+def test_timeout_of_a_child_grows_with_the_file(n_bytes: int, seconds: float) -> None:
+    assert timeout(n_bytes) == pytest.approx(seconds)

@@ -1,0 +1,125 @@
+"""Arguments that are elements: what is written so is read as it is declared, and held to that."""
+
+from typing import Any
+
+import pytest
+
+from engine.dialects.call_grammar import answer
+from engine.dialects.dialect import Parser
+from engine.dialects.families import DIALECTS
+from engine.notations.argument_schema import declared
+from engine.notations.call_format import Function
+from engine.notations.parsed import Arguments, CallBegun, CallEnded, Utterance, merged
+from tests.engine.dialects.test_call_grammar import room
+from tests.engine.dialects.test_dialect import cuts
+from tests.engine.structured_output.test_compiler import takes
+
+MARK = "]<]minimax[>["
+DIALECT = next(dialect for dialect in DIALECTS if dialect.name == "minimax-3")
+
+TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
+PLACE = {"type": "object", "properties": {"item": NUMBER, "name": TEXT}}
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "text": TEXT,
+    "number": NUMBER,
+    "either": {"type": ["string", "null"]},
+    "place": PLACE,
+    "texts": {"type": "array", "items": TEXT, "maxItems": 2},
+    "places": {"type": "array", "items": PLACE},
+    "unit": {"$ref": "#/$defs/unit"},
+    "tree": {"$ref": "#/$defs/tree"},
+    "code": {"type": "array", "items": {"type": "string", "pattern": "^[a-z]$"}},
+    "free": {"type": "object"},
+}
+WHOLE: dict[str, Any] = {
+    "$defs": {
+        "unit": {"type": "string", "enum": ["1", "2"]},
+        "tree": {"type": "object", "properties": {"leaf": TEXT, "inner": {"$ref": "#/$defs/tree"}}},
+    },
+    "type": "object",
+    "properties": SCHEMAS,
+    "additionalProperties": False,
+}
+
+HELD = {
+    "a text to the letter": ("@<text> 3\n<b>&lt;@</text>", '{"text": " 3\\n<b>&lt;"}'),
+    "a number": ("@<number>3@</number>", '{"number": 3}'),
+    "what may be something else": ('@<either>"3"@</either>', '{"either": "3"}'),
+    "an object": ("@<place>@<item>3@</item>@<name>4@</name>@</place>", '{"place": {"item": 3, "name": "4"}}'),
+    "an object without anything": ("@<place>@</place>", '{"place": {}}'),
+    "a list": ("@<texts>@<item>3@</item>@<item>@</item>@</texts>", '{"texts": ["3", ""]}'),
+    "a list without anything": ("@<texts>@</texts>", '{"texts": []}'),
+    "a list of objects": (
+        "@<places>@<item>@<item>3@</item>@</item>@<item>@</item>@</places>",
+        '{"places": [{"item": 3}, {}]}',
+    ),
+    "what is referred to": ("@<unit>2@</unit>", '{"unit": "2"}'),
+    "what refers to itself is JSON": (
+        '@<tree>{"leaf": "3", "inner": {}}@</tree>', '{"tree": {"leaf": "3", "inner": {}}}',
+    ),
+    "texts of a form are JSON": ('@<code>["a"]@</code>', '{"code": ["a"]}'),
+    "what is not declared is JSON": ('@<free>{"a": "]"}@</free>', '{"free": {"a": "]"}}'),
+    "several": ("@<text>a@</text>@<number>3@</number>", '{"text": "a", "number": 3}'),
+    "none": ("", "{}"),
+}  # fmt: skip
+READ = {
+    "lists and objects that nobody declared": (
+        "\n @<a>\n@<b>@<item>3@</item>@<item>c d@</item>@</b> @<e>true@</e>@</a>\n",
+        '{"a": {"b": [3, "c d"], "e": true}}',
+    ),
+    "an end of what has not begun": ("@<place>@<name>4@</name>@</unit>@</place>", '{"place": {"name": "4"}}'),
+    "JSON": ('{"text": "3"}', '{"text": "3"}'),
+    "an element without its end": ("@<place>@<name>4", '{"place": {"name": "4"}}'),
+    "a text of one that is no list": ("@<texts>3@</texts>", '{"texts": 3}'),
+}
+
+
+def written(elements: str) -> str:
+    """With the mark for each @."""
+    return f'@<tool_call>@<invoke name="f">{elements}@</invoke>@</tool_call>'.replace("@", MARK)
+
+
+@pytest.mark.parametrize(("elements", "arguments"), (HELD | READ).values(), ids=HELD | READ)
+def test_elements_are_read_as_they_are_declared(elements: str, arguments: str) -> None:
+    for pieces in cuts(written(elements)):
+        parser, found = Parser(DIALECT, {"f": declared(WHOLE)}), list[Utterance]()
+        for piece in pieces:
+            found += parser.feed(piece)
+        assert merged([*found, *parser.finish()]) == [CallBegun("f"), Arguments(arguments), CallEnded()]
+
+
+def test_a_call_that_begins_within_another_is_the_next() -> None:
+    """MiniMax-M3 forgets ends."""
+    text = written('@<text>a@</text>\n@<invoke name="g">@<x>1@</x>')
+    for pieces in cuts(text):
+        parser, found = Parser(DIALECT, {"f": declared(WHOLE)}), list[Utterance]()
+        for piece in pieces:
+            found += parser.feed(piece)
+        assert merged([*found, *parser.finish()]) == [
+            *(CallBegun("f"), Arguments('{"text": "a"}'), CallEnded()),
+            *(CallBegun("g"), Arguments('{"x": 1}'), CallEnded()),
+        ]
+
+
+@pytest.mark.parametrize("elements", [elements for elements, _ in HELD.values()], ids=HELD)
+def test_elements_are_held(elements: str) -> None:
+    vocabulary, grammars = room(())
+    grammar = grammars.lark(answer(DIALECT, [Function("f", WHOLE)], grammars))
+    assert takes(grammar, vocabulary, written(elements))
+
+
+NEVER = {
+    "a number that is none": "@<number>x@</number>",
+    "one more than may be": "@<texts>@<item>3@</item>@<item>3@</item>@<item>3@</item>@</texts>",
+    "none of those": "@<unit>3@</unit>",
+    "what is not declared": "@<a>3@</a>",
+    "in another order": "@<number>3@</number>@<text>a@</text>",
+    "twice": "@<number>3@</number>@<number>3@</number>",
+}
+
+
+@pytest.mark.parametrize("elements", NEVER.values(), ids=NEVER)
+def test_what_is_not_of_the_schema_is_never_written(elements: str) -> None:
+    vocabulary, grammars = room(())
+    grammar = grammars.lark(answer(DIALECT, [Function("f", WHOLE)], grammars))
+    assert not takes(grammar, vocabulary, written(elements))

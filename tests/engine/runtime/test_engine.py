@@ -1,0 +1,377 @@
+"""`engine.runtime.engine` over a scripted model: the real thread, the real channels."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from queue import SimpleQueue
+from typing import Self
+
+import msgspec
+import numpy as np
+import pytest
+import trio
+
+from engine.backends.scripted import ASSISTANT, END, USER, ScriptedModel
+from engine.job import Finish, Job, Piece, Reason, Sampling, Started, Token
+from engine.model import Chunk, FloatArray, ModelError
+from engine.runtime.engine import Engine, EngineStopped
+from engine.runtime.loop import MISTAKE
+
+GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+STOP, LENGTH = Finish(Reason.STOP), Finish(Reason.LENGTH)
+SHUTDOWN = Finish(Reason.FAILED, "the server is shutting down")
+BROKEN = Finish(Reason.FAILED, MISTAKE)
+PATIENCE = 20.0
+"""Seconds after which a test that hangs has failed."""
+
+Pieces = trio.MemoryReceiveChannel[Piece]
+
+
+def job(message: bytes, max_tokens: int = 100) -> Job:
+    return Job((USER, *message, ASSISTANT), max_tokens, GREEDY)
+
+
+def said(answer: bytes) -> list[Piece]:
+    return [Token(byte) for byte in answer]
+
+
+class Gate:
+    """A reply of which every token has to be allowed, so that a test knows how far the thread can be."""
+
+    def __init__(self) -> None:
+        self._permits: SimpleQueue[None] = SimpleQueue()
+
+    def __call__(self, message: bytes) -> bytes:
+        self._permits.get(timeout=PATIENCE)
+        return message * 50
+
+    def allow(self, n: int) -> None:
+        for _ in range(n):
+            self._permits.put(None)
+
+
+@asynccontextmanager
+async def running(model: ScriptedModel) -> AsyncIterator[Engine]:
+    """An engine that is stopped when the block is left, and has nothing left behind then."""
+    engine = Engine(model, {END})
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(engine.run)
+            yield engine
+            await answered(engine, job(b"", max_tokens=1))  # so every Cancel before it was read
+            nursery.cancel_scope.cancel()
+    assert not engine.running
+    assert engine._channels == {}
+    assert engine._loop.empty
+
+
+@contextmanager
+def generations(engine: Engine, *jobs: Job) -> Iterator[list[Pieces]]:
+    """All of them at once, in this order."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(engine.generate(each)) for each in jobs]
+
+
+async def heard(pieces: Pieces) -> list[Piece]:
+    return [piece async for piece in pieces]
+
+
+async def answered(engine: Engine, job: Job) -> list[Piece]:
+    with engine.generate(job) as pieces:
+        return await heard(pieces)
+
+
+async def received(pieces: Pieces, n: int) -> list[Piece]:
+    return [await pieces.receive() for _ in range(n)]
+
+
+async def test_the_pieces_are_started_tokens_finish() -> None:
+    async with running(ScriptedModel()) as engine:
+        assert await answered(engine, job(b"Hello")) == [Started(0), *said(b"Hello"), STOP]
+        assert await answered(engine, job(b"Hello", max_tokens=2)) == [Started(6), *said(b"He"), LENGTH]
+        assert await answered(engine, job(b"")) == [Started(1), STOP]
+
+
+async def test_more_generations_than_slots_are_all_answered_the_first_ones_first() -> None:
+    model = ScriptedModel(n_slots=2)
+    async with running(model) as engine:
+        with generations(engine, job(b"aaaa"), job(b"bbbb"), job(b"cc"), job(b"dd")) as four:
+            found = [await heard(pieces) for pieces in four]
+    assert [pieces[1:] for pieces in found] == [[*said(text), STOP] for text in (b"aaaa", b"bbbb", b"cc", b"dd")]
+    assert all(isinstance(pieces[0], Started) for pieces in found)
+    prompts = [
+        tokens[-2] for tokens in (chunk.tokens for chunk in model.decoded) if tokens[1:] and tokens[-1] == ASSISTANT
+    ]
+    assert bytes(prompts) == b"abcd"
+
+
+async def test_two_generations_take_turns() -> None:
+    gate = Gate()
+    model = ScriptedModel(gate)
+    async with running(model) as engine:
+        with generations(engine, job(b"a", 5), job(b"b", 5)) as pair:
+            gate.allow(100)
+            assert [await heard(pieces) for pieces in pair] == [
+                [Started(0), *said(text * 5), LENGTH] for text in (b"a", b"b")
+            ]
+        slots = [chunk.slot for chunk in model.decoded]
+    both = slots[slots.index(1) : len(slots) - slots[::-1].index(0)]
+    assert both == [1, 0] * (len(both) // 2)
+    assert len(both) in (6, 8)  # the thread may have begun with the first before it heard of the second
+
+
+async def test_leaving_the_block_stops_the_generation_within_one_token() -> None:
+    gate = Gate()
+    model = ScriptedModel(gate, n_slots=1)
+    async with running(model) as engine:
+        gate.allow(3)
+        with engine.generate(job(b"x")) as pieces:
+            assert await received(pieces, 4) == [Started(0), *said(b"xxx")]
+        gate.allow(200)
+        assert (await answered(engine, job(b"y", max_tokens=2)))[-1] == LENGTH
+    first = [chunk for chunk in model.decoded if chunk.position > 0 and chunk.tokens in ([ord("x")], [END])]
+    assert len(first) in (2, 3)  # what was allowed, and the one that the thread may have been at
+    assert [chunk.position for chunk in first] == [3, 4, 5][: len(first)]
+
+
+async def test_one_that_waits_can_leave_and_is_never_evaluated() -> None:
+    gate = Gate()
+    model = ScriptedModel(gate, n_slots=1)
+    async with running(model) as engine:
+        with engine.generate(job(b"a", max_tokens=3)) as first, engine.generate(job(b"c", max_tokens=1)) as third:
+            with engine.generate(job(b"b")) as second:
+                gate.allow(1)
+                assert await received(first, 2) == [Started(0), *said(b"a")]
+                with pytest.raises(trio.WouldBlock):
+                    second.receive_nowait()
+            gate.allow(100)
+            assert await heard(first) == [*said(b"aa"), LENGTH]
+            assert await heard(third) == [Started(1), *said(b"c"), LENGTH]
+    assert not any(ord("b") in chunk.tokens for chunk in model.decoded)
+
+
+async def test_leaving_with_an_error_stops_the_generation_as_well() -> None:
+    async with running(ScriptedModel(lambda _: b"x" * 4000, seconds_per_token=0.001)) as engine:
+        try:
+            with engine.generate(job(b"a", max_tokens=4000)) as pieces:
+                await received(pieces, 2)
+                raise ZeroDivisionError
+        except ZeroDivisionError:
+            assert engine._channels == {}
+        assert (await answered(engine, job(b"b", max_tokens=1)))[1:] == [*said(b"x"), LENGTH]
+
+
+async def test_a_client_that_reads_nothing_holds_up_nobody() -> None:
+    async with running(ScriptedModel(n_slots=1)) as engine:
+        with engine.generate(job(b"unread")) as unread:
+            assert (await answered(engine, job(b"read")))[1:] == [*said(b"read"), STOP]
+            assert await heard(unread) == [Started(0), *said(b"unread"), STOP]
+
+
+def picky(message: bytes) -> bytes:
+    if message == b"bad":
+        raise ModelError("it does not like this")
+    return message
+
+
+async def test_a_failure_of_the_model_ends_one_generation_and_no_other() -> None:
+    async with running(ScriptedModel(picky, n_slots=2)) as engine:
+        with generations(engine, job(b"good"), job(b"bad"), job(b"fine")) as three:
+            good, bad, fine = [await heard(pieces) for pieces in three]
+        assert good == [Started(0), *said(b"good"), STOP]
+        assert bad == [Finish(Reason.FAILED, "it does not like this")]
+        assert fine[1:] == [*said(b"fine"), STOP]
+        assert (await answered(engine, job(b"again")))[1:] == [*said(b"again"), STOP]
+
+
+async def test_a_context_that_is_too_small_is_a_failure_of_that_generation() -> None:
+    async with running(ScriptedModel(n_ctx=8)) as engine:
+        message = "position 0 + 9 tokens is outside the slot"
+        assert await answered(engine, job(b"1234567")) == [Finish(Reason.FAILED, message)]
+        assert await answered(engine, job(b"123")) == [Started(0), *said(b"123"), LENGTH]
+
+
+async def test_open_generations_are_told_that_the_engine_ends() -> None:
+    engine = Engine(ScriptedModel(lambda _: b"x" * 4000, n_slots=2, seconds_per_token=0.001), {END})
+    with ExitStack() as stack, trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(engine.run)
+            three = [stack.enter_context(engine.generate(job(text, max_tokens=4000))) for text in (b"a", b"b", b"c")]
+            for pieces in three[:2]:
+                assert await received(pieces, 2) == [Started(0), *said(b"x")]
+            nursery.cancel_scope.cancel()
+        found = [await heard(pieces) for pieces in three]
+        assert [pieces[-1] for pieces in found] == [SHUTDOWN] * 3
+        assert {type(piece) for pieces in found for piece in pieces[:-1]} <= {Token}
+        assert found[2] == [SHUTDOWN]
+        assert engine._channels == {}
+
+
+async def test_nothing_is_generated_before_the_start_and_after_the_end() -> None:
+    engine = Engine(ScriptedModel(), {END})
+    for _ in range(2):
+        with pytest.raises(EngineStopped, match="the engine has stopped"), engine.generate(job(b"a")):
+            raise AssertionError
+        assert not engine.running
+        async with trio.open_nursery() as nursery:
+            await nursery.start(engine.run)
+            assert engine.running
+            nursery.cancel_scope.cancel()
+
+
+class Faulty(ScriptedModel):
+    """Raises `error` in `place` for the slots whose prompt says "bug"."""
+
+    def __init__(self, place: str, error: BaseException, batched: bool) -> None:
+        super().__init__(n_slots=3, batched=batched)
+        self.place, self.error = place, error
+
+    def fail(self, place: str, slot: int) -> None:
+        if place == self.place and b"bug" in bytes(token for token in self._held[slot] if token < 256):
+            raise self.error
+
+    def decode(self, batch: Sequence[Chunk]) -> None:
+        super().decode(batch)
+        for chunk in batch:
+            self.fail("decode", chunk.slot)
+
+    def logits(self, slot: int, row: int = 0) -> FloatArray:
+        self.fail("logits", slot)
+        if self.place == "sampler" and b"bug" in bytes(token for token in self._held[slot] if token < 256):
+            return np.zeros(0, np.float32)  # the sampler has nothing to choose from
+        return super().logits(slot, row)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("x"), MemoryError(), AssertionError(), KeyError(1), RecursionError()]
+)
+@pytest.mark.parametrize("place", ["decode", "logits", "sampler"])
+async def test_engine_with_a_job_that_raises_ends_that_job_and_serves_the_others(
+    place: str, error: Exception, batched: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(Faulty(place, error, batched)) as engine:
+        with generations(engine, job(b"fine"), job(b"a bug"), job(b"well")) as three:
+            fine, faulty, well = [await heard(pieces) for pieces in three]
+        assert faulty[-1] == BROKEN
+        for found, text in ((fine, b"fine"), (well, b"well")):
+            # A decode that fails ends all sequences of its step: nobody can tell which one was at fault.
+            assert found[1:] == [*said(text), STOP] or (batched and place == "decode" and found[-1] == BROKEN)
+        assert (await answered(engine, job(b"later")))[1:] == [*said(b"later"), STOP]
+    assert any(record.exc_info for record in caplog.records), "a traceback"
+
+
+class Raising:
+    """A grammar, and its constraint, that raise in one place."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def _reach(self, place: str) -> None:
+        if place == self.place:
+            raise IndexError(place)
+
+    def start(self) -> Self:
+        self._reach("start")
+        return self
+
+    @property
+    def idle(self) -> bool:
+        self._reach("idle")
+        return False
+
+    def prepare(self) -> None:
+        self._reach("prepare")
+
+    def apply(self, logits: FloatArray) -> None:
+        self._reach("apply")
+
+    def advance(self, token: int) -> None:
+        self._reach("advance")
+
+
+@pytest.mark.parametrize("place", ["start", "idle", "apply", "advance"])
+async def test_engine_with_a_grammar_that_raises_ends_that_job_and_serves_the_next(place: str) -> None:
+    async with running(ScriptedModel(batched=True)) as engine:
+        faulty = msgspec.structs.replace(job(b"a"), grammar=Raising(place))
+        assert (await answered(engine, faulty))[-1] == BROKEN
+        assert (await answered(engine, job(b"later")))[1:] == [*said(b"later"), STOP]
+
+
+@pytest.mark.parametrize("n_slots", [1, 2])
+async def test_engine_with_an_empty_prompt_ends_that_job_and_serves_the_next(n_slots: int) -> None:
+    async with running(ScriptedModel(n_slots=n_slots)) as engine:
+        assert await answered(engine, msgspec.structs.replace(job(b"a"), prompt=())) == [BROKEN]
+        assert (await answered(engine, job(b"later")))[1:] == [*said(b"later"), STOP]
+
+
+async def test_engine_with_a_scheduler_that_raises_ends_its_jobs_and_serves_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No input is known that does this; the thread lives on if one is found."""
+    async with running(ScriptedModel()) as engine:
+        for name in ("plan", "absorb"):
+            with monkeypatch.context() as context:
+                context.setattr(f"engine.scheduler.scheduler.Scheduler.{name}", lambda *_: 1 / 0)
+                with generations(engine, job(b"a"), job(b"b"), job(b"c")) as three:
+                    assert [(await heard(pieces))[-1] for pieces in three] == [BROKEN] * 3
+            assert (await answered(engine, job(b"later")))[1:] == [*said(b"later"), STOP]
+
+
+class Fatal(BaseException):
+    pass
+
+
+async def test_engine_whose_thread_dies_raises_and_every_generation_ends() -> None:
+    engine = Engine(Faulty("decode", Fatal(), batched=False), {END})
+    found: list[list[Piece]] = []
+    with ExitStack() as stack, trio.fail_after(PATIENCE):
+        with pytest.RaisesGroup(Fatal, flatten_subgroups=True):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(engine.run)
+                three = [stack.enter_context(engine.generate(job(text))) for text in (b"aaaa", b"bug", b"c")]
+                await trio.sleep_forever()
+        found = [await heard(pieces) for pieces in three]
+    assert [pieces[-1].reason for pieces in found if isinstance(pieces[-1], Finish)] == [Reason.FAILED] * 3
+    assert not engine.running
+
+
+async def test_what_a_slot_holds_already_is_not_evaluated_again() -> None:
+    model = ScriptedModel(n_slots=2)
+    async with running(model) as engine:
+        first = job(b"abc")
+        assert (await answered(engine, first))[0] == Started(0)
+        longer = msgspec.structs.replace(job(b"!"), prompt=(*first.prompt, *b"abc", END, USER, *b"!", ASSISTANT))
+        model.decoded.clear()
+        assert await answered(engine, longer) == [Started(8), *said(b"!"), STOP]
+    assert model.decoded[0] == Chunk(0, 8, [END, USER, ord("!"), ASSISTANT], logits=True)
+
+
+async def test_a_seed_draws_the_same_answer_again() -> None:
+    class Undecided(ScriptedModel):
+        def logits(self, slot: int, row: int = 0) -> FloatArray:
+            return np.where(np.arange(self.info.n_vocab) < END, 0, -np.inf).astype(np.float32)
+
+    async with running(Undecided()) as engine:
+        draws = [
+            (await answered(engine, msgspec.structs.replace(job(b"a", 20), sampling=Sampling(1, 1, 0, 0, seed))))[1:]
+            for seed in (1, 1, -1, None)
+        ]
+    assert draws[0] == draws[1]
+    assert len({str(draw) for draw in draws}) == 3
+
+
+async def test_a_step_that_does_not_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    engine: Engine
+
+    def slow(message: bytes) -> bytes:
+        seen.append(engine.stuck)
+        monkeypatch.setattr("engine.runtime.engine.STUCK_SECONDS", 0)
+        seen.append(engine.stuck)
+        return message
+
+    async with running(ScriptedModel(slow)) as engine:
+        assert not engine.stuck
+        await answered(engine, job(b"a", 1))
+        assert not engine.stuck
+    assert seen[:2] == [False, True]

@@ -1,0 +1,283 @@
+"""The KV cache over a restart."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from engine.backends import scripted, selection
+from engine.backends.scripted import ScriptedModel
+from engine.chat_template.message import Message
+from engine.job import Finish, Job, Sampling, Started
+from engine.loader import model_file
+from engine.loader.loader import Options, load
+from engine.model import Knobs
+from engine.runtime.engine import Engine
+from engine.runtime.kv_snapshots import Snapshot, Snapshots
+from tests.support.helpers import delete, exchange, post, served
+
+GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+ONE, TWO = Snapshot((1, 2), b"one\nstate"), Snapshot((3,), b"two")
+
+
+def folder_of(tmp_path: Path, fingerprint: str = "a model", limit: int = 1000) -> Snapshots:
+    return Snapshots(tmp_path / "kv", fingerprint, limit)
+
+
+def test_what_is_written_is_read_back_in_the_same_order(tmp_path: Path) -> None:
+    folder_of(tmp_path).write([ONE, TWO])
+    assert list(folder_of(tmp_path).read()) == [ONE, TWO]
+
+
+def test_the_next_writing_replaces_all(tmp_path: Path) -> None:
+    folder_of(tmp_path).write([ONE, TWO])
+    again = folder_of(tmp_path)
+    assert list(again.read()) == [ONE, TWO]
+    again.write([TWO])
+    assert list(folder_of(tmp_path).read()) == [TWO]
+    assert len(list((tmp_path / "kv").glob("*.kv"))) == 1
+
+
+def test_the_limit_is_kept_and_the_first_ones_go_first(tmp_path: Path) -> None:
+    snapshots = [Snapshot((i,), bytes(400)) for i in range(4)]
+    assert folder_of(tmp_path).choose(snapshots) == snapshots[:2]
+
+
+def test_what_is_foreign_is_left_out(tmp_path: Path) -> None:
+    folder_of(tmp_path).write([ONE])
+    assert list(folder_of(tmp_path, "another model").read()) == []
+
+
+@pytest.mark.parametrize("cut", range(0, 120, 7))
+def test_a_truncated_file_is_left_out(tmp_path: Path, cut: int) -> None:
+    folder_of(tmp_path).write([ONE])
+    (file,) = (tmp_path / "kv").glob("*.kv")
+    file.write_bytes(file.read_bytes()[:cut])
+    assert list(folder_of(tmp_path).read()) == []
+
+
+def test_every_changed_byte_of_the_state_is_noticed(tmp_path: Path) -> None:
+    folder_of(tmp_path).write([ONE])
+    (file,) = (tmp_path / "kv").glob("*.kv")
+    data = file.read_bytes()
+    for at in range(len(data) - len(ONE.state), len(data)):
+        file.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        assert list(folder_of(tmp_path).read()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_a_line_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "kv").write_text("a file where the folder should be")
+    folder_of(tmp_path).write([ONE])
+    assert "the KV cache cannot be written for a restart" in caplog.text
+
+
+async def cached(engine: Engine, prompt: tuple[int, ...]) -> int:
+    found = 0
+    async with trio.open_nursery() as nursery:
+        await nursery.start(engine.run)
+        engine.restore()
+        with engine.generate(Job(prompt, 3, GREEDY, savable=True)) as pieces:
+            async for piece in pieces:
+                match piece:
+                    case Started(n):
+                        found = n
+                    case Finish():
+                        break
+        nursery.cancel_scope.cancel()
+    return found
+
+
+async def test_a_restarted_engine_does_not_evaluate_its_prompts_again(tmp_path: Path) -> None:
+    prompt = tuple(scripted.vocabulary().encode("a long system prompt, said again and again"))
+    assert await cached(Engine(ScriptedModel(batched=True), [scripted.END], 0, folder_of(tmp_path)), prompt) == 0
+    model = ScriptedModel(batched=True)
+    assert await cached(Engine(model, [scripted.END], 0, folder_of(tmp_path)), prompt) == len(prompt) - 1
+    assert model.decoded[0].position == len(prompt) - 1
+
+
+def test_a_state_is_of_one_kind_of_attention(smollm2: Path, cache: Path) -> None:
+    options = Options(n_slots=1, n_ctx=64, engine="llamacpp")
+    fingerprints = set()
+    for flash_attention in (True, False):
+        loaded = load(smollm2, msgspec.structs.replace(options, knobs=Knobs(flash_attention)), cache)
+        fingerprints.add(loaded.fingerprint)
+        loaded.model.close()
+    assert len(fingerprints) == 2
+
+
+async def test_the_real_model_answers_the_same_after_a_restart(smollm2: Path, tmp_path: Path) -> None:
+    _, vocabulary, template = model_file.read(smollm2)
+    talk = [Message("system", "You are a helpful assistant."), Message("user", "What is the capital of France?")]
+    prompt = tuple(template.prompt(talk))
+    for expected in (0, len(prompt) - 1):
+        model = selection.open_model("llamacpp", smollm2, n_ctx=512, n_slots=2, threads=1, library=None)
+        engine = Engine(model, vocabulary.end_tokens, 0, folder_of(tmp_path, limit=10_000_000))
+        assert await cached(engine, prompt) == expected
+        model.close()
+
+
+FOREIGN = ["notes.txt", "a.kv", "0" * 32 + ".kv", "f" * 32 + ".kv.bak", "0123.draft", ".hidden", "model.gguf"]
+
+
+def test_snapshots_leave_the_files_of_others_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "kv"
+    folder.mkdir(mode=0o755)
+    (folder / ("1" * 32 + ".kv")).mkdir()
+    (folder / "precious").mkdir()
+    for name in FOREIGN:
+        (folder / name).write_text("of somebody else")
+        (folder / name).chmod(0o640)
+    snapshots = folder_of(tmp_path)
+    assert list(snapshots.read()) == []
+    for written in ([ONE, TWO], [TWO], []):
+        snapshots.write(written)
+    for name in FOREIGN:
+        assert (folder / name).read_text() == "of somebody else"
+        assert (folder / name).stat().st_mode & 0o777 == 0o640
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert {path.name for path in folder.iterdir()} == {*FOREIGN, "1" * 32 + ".kv", "precious", ".lock"}
+
+
+@pytest.mark.parametrize("fingerprints", [("a model", "a model"), ("a model", "another model")])
+def test_snapshots_of_two_servers_in_one_folder_do_not_delete_each_other(
+    tmp_path: Path, fingerprints: tuple[str, str]
+) -> None:
+    first, second = (folder_of(tmp_path, fingerprint) for fingerprint in fingerprints)
+    for server in (first, second):
+        assert list(server.read()) == []
+    first.write([ONE])
+    second.write([TWO])
+    first.write([ONE])
+    found = [set(folder_of(tmp_path, fingerprint).read()) for fingerprint in fingerprints]
+    assert found == ([{ONE, TWO}] * 2 if fingerprints[0] == fingerprints[1] else [{ONE}, {TWO}])
+
+
+def test_snapshots_of_an_earlier_setting_are_deleted_by_a_server_that_is_alone(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from engine.runtime.kv_snapshots import Snapshot, Snapshots\n"
+        "Snapshots(Path(sys.argv[1]), 'old', 1000).write([Snapshot((1,), b'old')])"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "kv")], check=True)
+    snapshots = folder_of(tmp_path)
+    assert list(snapshots.read()) == []
+    snapshots.write([ONE])
+    assert len(list((tmp_path / "kv").glob("*.kv"))) == 1
+
+
+def test_snapshots_can_be_read_by_their_owner_only(tmp_path: Path) -> None:
+    folder_of(tmp_path).write([ONE, TWO])
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "kv").iterdir()} == {0o600}
+    assert (tmp_path / "kv").stat().st_mode & 0o777 == 0o700
+
+
+SECRET = "the secret number is 4711"
+
+
+def tokens_on_disk(folder: Path) -> str:
+    """The texts of all prompts in the snapshot files, by the scripted vocabulary's bytes."""
+    found = b""
+    for path in folder.glob("kv/*.kv"):
+        head = msgspec.json.decode(path.read_bytes().partition(b"\n")[0])
+        found += bytes(token for token in head["tokens"] if token < 256)
+    return found.decode(errors="replace")
+
+
+@pytest.mark.parametrize(
+    ("settings", "body", "on_disk"),
+    [
+        ({}, {}, True),
+        ({}, {"store": True}, True),
+        ({}, {"store": False}, False),
+        ({"store": "off"}, {}, False),
+        ({"store": "off"}, {"store": True}, False),
+        ({"snapshot_unstored": True}, {"store": False}, True),
+        ({"snapshot_unstored": True, "store": "off"}, {}, True),
+    ],
+)
+async def test_snapshots_have_no_prompt_that_was_not_to_be_stored(
+    tmp_path: Path, settings: dict[str, Any], body: dict[str, Any], on_disk: bool
+) -> None:
+    async with served(ScriptedModel(batched=True), state=tmp_path, snapshots=True, **settings) as running:
+        await post(running, input=SECRET, **body)
+    assert (SECRET in tokens_on_disk(tmp_path)) is on_disk
+
+
+@pytest.mark.parametrize("stored_first", [True, False])
+async def test_snapshots_of_a_slot_with_an_unstored_turn_are_not_written(tmp_path: Path, stored_first: bool) -> None:
+    """The second request goes on in the slot of the first; the common beginning is no reason to write the rest."""
+    async with served(ScriptedModel(batched=True), state=tmp_path, snapshots=True) as running:
+        for stored, text in ((stored_first, "public"), (not stored_first, SECRET)):
+            await post(running, instructions="be brief and be kind", input=text, store=stored)
+    assert (SECRET in tokens_on_disk(tmp_path)) is not stored_first
+
+
+@pytest.mark.parametrize("path", ["/v1/responses/{id}", "/v1/conversations/{conversation}"])
+async def test_snapshots_lose_a_prompt_that_is_deleted(tmp_path: Path, path: str) -> None:
+    async with served(ScriptedModel(batched=True), state=tmp_path, snapshots=True) as running:
+        conversation = (await exchange(running, "POST", "/v1/conversations", b"{}")).json["id"]
+        response = (await post(running, input=SECRET, conversation=conversation)).json["id"]
+    assert SECRET in tokens_on_disk(tmp_path)
+    async with served(ScriptedModel(batched=True), state=tmp_path, snapshots=True) as running:
+        await delete(running, path.format(id=response, conversation=conversation))
+        assert SECRET not in tokens_on_disk(tmp_path)
+    assert SECRET not in tokens_on_disk(tmp_path)
+
+
+def test_snapshots_without_a_limit_are_neither_written_nor_restored_and_can_be_dropped(tmp_path: Path) -> None:
+    """DELETE /v1/responses/{id} reaches the prompts of earlier runs too."""
+    folder_of(tmp_path).write([ONE, TWO])
+    off = folder_of(tmp_path, limit=0)
+    assert off.choose(iter([ONE])) == []
+    assert list(off.read()) == []
+    assert len(list((tmp_path / "kv").glob("*.kv"))) == 2
+    off.drop()
+    assert list((tmp_path / "kv").glob("*.kv")) == []
+
+
+def test_snapshots_are_dropped_before_they_were_read(tmp_path: Path) -> None:
+    folder_of(tmp_path).write([ONE])
+    folder_of(tmp_path).drop()
+    assert list((tmp_path / "kv").glob("*.kv")) == []
+    folder_of(tmp_path / "none").drop()
+    assert not (tmp_path / "none").exists()
+
+
+def test_snapshots_of_a_killed_server_leave_no_draft_to_the_next(tmp_path: Path) -> None:
+    (tmp_path / "kv").mkdir()
+    (tmp_path / "kv" / ".responsed-draft-abc").write_bytes(b"half a snapshot")
+    assert list(folder_of(tmp_path).read()) == []
+    assert [path.name for path in (tmp_path / "kv").iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("call", ["restore", "save"])
+async def test_engine_whose_model_cannot_restore_or_save_serves_on(tmp_path: Path, call: str) -> None:
+    class Broken(ScriptedModel):
+        def restore(self, slot: int, state: bytes, n: int) -> None:
+            if call == "restore":
+                raise RuntimeError("restore")
+            super().restore(slot, state, n)
+
+        def save(self, slot: int) -> bytes:
+            if call == "save":
+                raise RuntimeError("save")
+            return super().save(slot)
+
+    prompt = tuple(scripted.vocabulary().encode("a long system prompt, again and again"))
+    assert await cached(Engine(ScriptedModel(batched=True), [scripted.END], 0, folder_of(tmp_path)), prompt) == 0
+    found = await cached(Engine(Broken(batched=True), [scripted.END], 0, folder_of(tmp_path)), prompt)
+    assert found == (0 if call == "restore" else len(prompt) - 1)
+
+
+@pytest.mark.parametrize("other", [{"n_slots": 2}, {"n_ctx": 128}, {"knobs": Knobs(flash_attention=False)}])
+def test_fingerprint_with_another_setting_is_another_one(smollm2: Path, cache: Path, other: dict[str, Any]) -> None:
+    options = Options(n_slots=1, n_ctx=64, engine="llamacpp")
+    fingerprints = set()
+    for each in (options, msgspec.structs.replace(options, **other)):
+        loaded = load(smollm2, each, cache)
+        fingerprints.add(loaded.fingerprint)
+        loaded.model.close()
+    assert len(fingerprints) == 2

@@ -1,0 +1,129 @@
+"""`engine.sampling.penalties` against a plain reference, and what the sampler does with them."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from engine.job import Sampling
+from engine.model import FloatArray
+from engine.sampling.penalties import Penalties
+from engine.sampling.sampler import Sampler, shortlist
+
+N = 24
+GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+
+
+def array(*logits: float) -> FloatArray:
+    return np.array(logits, np.float32)
+
+
+def reference(logits: FloatArray, wish: Sampling, prompt: Sequence[int], said: Sequence[int]) -> FloatArray:
+    """Token by token, from the whole history."""
+    before = [*prompt, *said]
+    recent = before if wish.repeat_last_n < 0 else before[max(0, len(before) - wish.repeat_last_n) :]
+    counts = Counter(said)
+    changed = logits.astype(np.float64)
+    for token in range(len(logits)):
+        changed[token] += wish.logit_bias.get(token, 0)
+        if token in recent:
+            changed[token] *= wish.repeat_penalty if changed[token] <= 0 else 1 / wish.repeat_penalty
+        if counts[token]:
+            changed[token] -= wish.presence_penalty + counts[token] * wish.frequency_penalty
+    return changed.astype(np.float32)
+
+
+penalty = st.one_of(st.just(0.0), st.floats(-2, 2, width=32))
+wishes = st.builds(
+    Sampling,
+    temperature=st.sampled_from([0.0, 0.7, 2.0]),
+    top_p=st.sampled_from([1.0, 0.8]),
+    top_k=st.sampled_from([0, 5]),
+    min_p=st.sampled_from([0.0, 0.05]),
+    seed=st.integers(0, 99),
+    presence_penalty=penalty,
+    frequency_penalty=penalty,
+    repeat_penalty=st.one_of(st.just(1.0), st.floats(0.5, 3)),
+    repeat_last_n=st.sampled_from([-1, 0, 1, 3, 64]),
+    logit_bias=st.dictionaries(st.integers(0, N - 1), st.floats(-100, 100, width=32), max_size=4),
+)
+tokens = st.lists(st.integers(0, N - 1), max_size=12)
+
+
+@given(wishes, tokens, tokens, st.integers(0, 999))
+def test_penalties_are_those_of_the_reference(wish: Sampling, prompt: list[int], said: list[int], numbers: int) -> None:
+    logits = np.random.default_rng(numbers).normal(0, 4, N).astype(np.float32)
+    expected = reference(logits, wish, prompt, said)
+    penalties = Penalties(wish, prompt)
+    for token in said:
+        penalties.add(token)
+    penalties.apply(logits)
+    assert np.allclose(logits, expected, atol=1e-4)
+
+
+@given(wishes, tokens, st.integers(0, 999))
+def test_every_token_is_drawn_with_the_history_that_is_before_it(
+    wish: Sampling, prompt: list[int], numbers: int
+) -> None:
+    """The best of the reference's, or one of its shortlist; ties by a hair are both right."""
+    rows = np.random.default_rng(numbers).normal(0, 3, (8, N)).astype(np.float32)
+    sampler, said = Sampler(wish, prompt), list[int]()
+    for row in rows:
+        expected = reference(row, wish, prompt, said)
+        said.append(sampler.pick(row.copy()))
+        if wish.temperature == 0:
+            assert expected[said[-1]] >= expected.max() - 1e-4
+        else:
+            least = expected[shortlist(expected, wish)].min()
+            assert expected[said[-1]] >= least - 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, [0, 0, 0, 0]),
+        ({"presence_penalty": 0.5}, [0, 0, 0, 0]),
+        ({"presence_penalty": 1.5}, [0, 1, 2, 0]),
+        ({"frequency_penalty": 0.75}, [0, 0, 1, 2]),
+        ({"frequency_penalty": -2.0, "logit_bias": {1: 1.5}}, [1, 1, 1, 1]),
+        ({"repeat_penalty": 2.0}, [0, 1, 2, 0]),
+        ({"repeat_penalty": 2.0, "repeat_last_n": 1}, [0, 1, 0, 1]),
+        ({"repeat_penalty": 2.0, "repeat_last_n": 0}, [0, 0, 0, 0]),
+        ({"logit_bias": {0: -100.0}}, [1, 1, 1, 1]),
+        ({"logit_bias": {3: 100.0}}, [3, 3, 3, 3]),
+    ],
+)
+def test_four_greedy_tokens(changes: dict[str, float], expected: list[int]) -> None:
+    sampler = Sampler(replace(GREEDY, **changes))
+    assert [sampler.pick(array(3, 2, 1.75, -1)) for _ in range(4)] == expected
+
+
+def test_the_prompt_counts_for_repetition_alone() -> None:
+    openai = replace(GREEDY, presence_penalty=2.0, frequency_penalty=2.0)
+    assert Sampler(openai, [0, 0, 0]).pick(array(3, 2)) == 0
+    assert Sampler(replace(GREEDY, repeat_penalty=2.0), [0, 0, 0]).pick(array(3, 2)) == 1
+
+
+def test_repetition_is_that_of_the_last_tokens() -> None:
+    falling = np.array(range(70, 0, -1), np.float32)
+    lately = replace(GREEDY, repeat_penalty=20.0)
+    assert Sampler(lately, range(65)).pick(falling.copy()) == 0, "64 tokens ago is long ago"
+    assert Sampler(lately, range(64)).pick(falling.copy()) == 64
+    assert Sampler(replace(lately, repeat_last_n=-1), range(65)).pick(falling.copy()) == 65
+
+
+def test_what_cannot_be_stays_so() -> None:
+    wish = Sampling(2.0, 1, 0, 0, 7, -2, -2, 0.5, 64, {0: 100.0, 2: 50.0})
+    sampler = Sampler(wish, [0, 0, 2, 2])
+    assert {sampler.pick(array(-np.inf, 1, -np.inf, 1)) for _ in range(50)} <= {1, 3}
+
+
+def test_the_logits_stay_as_they_are_where_there_are_no_penalties() -> None:
+    logits = array(3, 2, 1, 0)
+    sampler = Sampler(replace(GREEDY, repeat_penalty=1.0, repeat_last_n=-1, logit_bias={}), [0, 1])
+    assert [sampler.pick(logits) for _ in range(3)] == [0, 0, 0]
+    assert logits.tolist() == [3, 2, 1, 0]

@@ -1,0 +1,210 @@
+"""`engine.sampling.sampler` against a plain reference that sorts everything."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from engine.job import Sampling
+from engine.model import FloatArray
+from engine.sampling.sampler import Sampler, likelihood, shortlist
+
+GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+
+
+def sampling(temperature: float = 1, top_p: float = 1, top_k: int = 0, min_p: float = 0, seed: int = 7) -> Sampling:
+    return Sampling(temperature, top_p, top_k, min_p, seed)
+
+
+def array(*logits: float) -> FloatArray:
+    return np.array(logits, np.float32)
+
+
+def draws(logits: FloatArray, wish: Sampling, n: int) -> list[int]:
+    sampler = Sampler(wish)
+    return [sampler.pick(logits) for _ in range(n)]
+
+
+def softmax(logits: FloatArray, temperature: float = 1) -> list[float]:
+    scaled = [float(each) / temperature for each in logits]
+    most = max(scaled)
+    mass = [math.exp(each - most) for each in scaled]
+    total = sum(mass)
+    return [each / total for each in mass]
+
+
+def reference(logits: FloatArray, wish: Sampling) -> tuple[set[int], bool]:
+    """Top-k, top-p, min-p one after the other, over the whole sorted list; and whether no bound is hit by a hair."""
+    left = sorted(range(len(logits)), key=lambda id_: -float(logits[id_]))
+    if wish.top_k:
+        left = left[: wish.top_k]
+    odds = softmax(logits[left])
+    sums = np.cumsum(odds)
+    clear = bool(abs(sums - wish.top_p).min() > 1e-9)
+    if wish.top_p < 1:
+        left = [id_ for n, id_ in enumerate(left) if n == 0 or sums[n - 1] < wish.top_p]
+    ratios = [odds[n] / odds[0] for n in range(len(left))]
+    clear &= all(abs(ratio - wish.min_p) > 1e-5 * wish.min_p for ratio in ratios if wish.min_p < 1)
+    return {id_ for id_, ratio in zip(left, ratios, strict=True) if ratio >= wish.min_p}, clear
+
+
+def test_temperature_zero_takes_the_best_whatever_else_is_wished() -> None:
+    assert draws(array(0, 3, 2.9, -1), GREEDY, 3) == [1, 1, 1]
+    assert Sampler(Sampling(0, top_p=0.1, top_k=2, min_p=0.5, seed=1)).pick(array(-5, -7, -4)) == 2
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        (sampling(), {0, 1, 2, 3}),
+        (sampling(top_k=1), {0}),
+        (sampling(top_k=3), {0, 1, 2}),
+        (sampling(top_k=9), {0, 1, 2, 3}),
+        (sampling(top_p=0), {0}),
+        (sampling(top_p=0.6), {0}),
+        (sampling(top_p=0.7), {0, 1}),
+        (sampling(top_p=0.99), {0, 1, 2, 3}),
+        (sampling(min_p=1), {0}),
+        (sampling(min_p=0.3), {0, 1}),
+        (sampling(top_p=0.7, top_k=1), {0}),
+        (sampling(top_p=0.7, top_k=2, min_p=0.9), {0}),
+    ],
+)
+def test_the_shortlist_of_four_tokens(wish: Sampling, expected: set[int]) -> None:
+    logits = array(3, 2, 1, 0)  # 0.64, 0.24, 0.09, 0.03
+    assert set(shortlist(logits, wish).tolist()) == expected == reference(logits, wish)[0]
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 0.5), (0, 0.9), (3, 1.0), (40000, 0.7)])
+def test_a_best_token_with_a_long_flat_tail_needs_the_tail(top_k: int, top_p: float) -> None:
+    """None of 50,000 tokens is near the best one, and together they are likelier."""
+    logits = np.array([11, *np.linspace(0, 0.1, 50_000)], np.float32)
+    found = shortlist(logits, sampling(top_p=top_p, top_k=top_k))
+    assert set(found.tolist()) == reference(logits, sampling(top_p=top_p, top_k=top_k))[0]
+
+
+wishes = st.builds(
+    Sampling,
+    temperature=st.just(1.0),
+    top_p=st.one_of(st.just(1.0), st.floats(0.01, 0.999)),
+    top_k=st.integers(0, 80),
+    min_p=st.one_of(st.just(0.0), st.floats(1e-4, 1)),
+)
+distinct = st.lists(st.integers(-4000, 4000), min_size=1, max_size=60, unique=True)
+
+
+@given(distinct, wishes, st.sampled_from([0.0005, 0.003, 0.02]))
+def test_the_shortlist_is_that_of_the_reference(numbers: list[int], wish: Sampling, scale: float) -> None:
+    """`scale` makes flat, usual and peaked distributions: with all, some and few tokens near the best."""
+    logits = np.array(numbers, np.float32) * np.float32(scale)
+    expected, clear = reference(logits, wish)
+    assume(clear)
+    assert set(shortlist(logits, wish).tolist()) == expected
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0, 2.0]), min_size=1, max_size=20), wishes)
+def test_with_ties_there_is_still_one_token_and_no_token_twice(numbers: list[float], wish: Sampling) -> None:
+    logits = np.array(numbers, np.float32)
+    found = shortlist(logits, wish).tolist()
+    assert 1 <= len(set(found)) == len(found) <= (wish.top_k or len(logits))
+    assert logits[found].max() == logits.max()
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-300, 5e-324])
+def test_a_very_small_temperature_is_greedy(temperature: float) -> None:
+    logits = array(-80, 3, 2.9, 0, -1e30)
+    assert draws(logits, sampling(temperature), 5) == [1] * 5
+
+
+def test_a_very_high_temperature_is_a_fair_die() -> None:
+    counts = Counter(draws(array(9, 5, 0, -3), sampling(1e6), 400))
+    assert sorted(counts) == [0, 1, 2, 3]
+    assert max(counts.values()) < 140
+
+
+def test_what_cannot_be_is_not_on_the_shortlist_where_fewer_can_be_than_it_has_room_for() -> None:
+    logits = np.full(1000, -np.inf, np.float32)
+    logits[[3, 500, 999]] = 1, 2, 3
+    assert set(shortlist(logits, Sampling(temperature=1, top_p=1, top_k=40, min_p=0)).tolist()) == {3, 500, 999}
+
+
+@pytest.mark.parametrize("forbidden", [-np.inf, np.float32(-3e38)])
+def test_a_token_that_cannot_be_is_never_drawn(forbidden: float) -> None:
+    logits = array(forbidden, 1, forbidden, 1, forbidden)
+    assert set(draws(logits, sampling(2), 60)) == {1, 3}
+
+
+def test_the_same_seed_draws_the_same_tokens_and_another_seed_others() -> None:
+    logits = np.zeros(1000, np.float32)
+    first = draws(logits, sampling(seed=1), 20)
+    assert draws(logits, sampling(seed=1), 20) == first
+    assert draws(logits, sampling(seed=2), 20) != first
+    unseeded = Sampling(temperature=1, top_p=1, top_k=0, min_p=0)
+    assert draws(logits, unseeded, 20) != draws(logits, unseeded, 20)
+
+
+@pytest.mark.parametrize("seed", [0, -1, -(2**63), 2**63 - 1])
+def test_any_number_of_64_bits_is_a_seed(seed: int) -> None:
+    logits = np.zeros(1000, np.float32)
+    assert draws(logits, sampling(seed=seed), 5) == draws(logits, sampling(seed=seed), 5)
+    assert draws(logits, sampling(seed=seed), 5) != draws(logits, sampling(seed=3), 5)
+
+
+def test_picking_leaves_the_logits_as_they_are() -> None:
+    logits = array(3, 2, 1, 0)
+    draws(logits, sampling(0.5, top_p=0.9, top_k=3, min_p=0.01), 5)
+    assert logits.tolist() == [3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_tokens_come_as_often_as_their_probability_says(temperature: float) -> None:
+    logits = array(1, 2, 0, 1.5, -1, 2.5)
+    n = 4000
+    counts = Counter(draws(logits, sampling(temperature), n))
+    # Pearson's chi-square; 5 degrees of freedom pass 20.5 once in a thousand seeds, and this seed is fixed.
+    expected = [n * each for each in softmax(logits, temperature)]
+    assert sum((counts[id_] - wanted) ** 2 / wanted for id_, wanted in enumerate(expected)) < 20.5
+
+
+@given(distinct, st.integers(0, 20), st.sampled_from([0.0005, 0.003, 0.02]), st.integers(0, 59))
+def test_likelihoods_are_those_of_the_reference(numbers: list[int], n_top: int, scale: float, which: int) -> None:
+    logits = np.array(numbers, np.float32) * np.float32(scale)
+    token = which % len(logits)
+    odds = np.log(np.maximum(softmax(logits), 1e-300))
+    best = sorted(range(len(logits)), key=lambda id_: -float(logits[id_]))[:n_top]
+    found = likelihood(logits, token, n_top)
+    assert [id_ for id_, _ in found.top] == best
+    assert np.allclose([found.logprob, *(number for _, number in found.top)], odds[[token, *best]], atol=1e-4)
+    assert max([found.logprob, *(number for _, number in found.top)]) <= 0
+
+
+def test_likelihoods_are_exact_for_a_large_vocabulary() -> None:
+    logits = np.random.default_rng(3).normal(0, 2, 150_000).astype(np.float32)
+    exact = logits.astype(np.float64)
+    exact -= exact.max() + math.log(np.exp(exact - exact.max()).sum())
+    found = likelihood(logits, 149_999, 20)
+    assert found.logprob == pytest.approx(exact[149_999], abs=1e-5)
+    assert [number for _, number in found.top] == pytest.approx(np.sort(exact)[:-21:-1].tolist(), abs=1e-5)
+
+
+def test_a_likelihood_is_the_models_whatever_is_done_to_the_logits_then() -> None:
+    logits = array(2, 1, 0)
+    wish = Sampling(0.5, 0.9, 2, 0, 7, presence_penalty=2, logit_bias={0: -100})
+    sampler = Sampler(wish, [0, 1], top_logprobs=1)
+    untouched = sampler.untouched(logits)
+    logits[1] = -np.inf  # as a grammar does it
+    token = sampler.pick(logits)
+    assert token == 2
+    found = sampler.likelihood(untouched, token)
+    assert found == likelihood(array(2, 1, 0), 2, 1)
+    ((best, number),) = found.top
+    assert (best, round(number, 6), round(found.logprob, 6)) == (0, -0.407606, -2.407606)
+
+
+def test_who_does_not_ask_gets_no_likelihood() -> None:
+    sampler = Sampler(GREEDY)
+    assert sampler.untouched(array(1, 2)) is None
+    assert sampler.likelihood(None, 1) is None

@@ -1,0 +1,302 @@
+"""The scheduler with a model that evaluates all slots together, and copies prefixes between them."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.job import Finish, Job, Piece, Progress, Reason, Sampling, Started, Token
+from engine.model import Chunk, ModelInfo
+from engine.scheduler.scheduler import SHARED_LEAST, Scheduler
+from engine.scheduler.step import Plan, Share
+
+GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+END = 9
+LONG = tuple(range(100, 100 + 3 * SHARED_LEAST))
+
+
+def info(n_slots: int = 4, n_ctx: int = 1000, *, rewinds: bool = True, tile: int = 1) -> ModelInfo:
+    return ModelInfo(
+        "naive",
+        n_ctx,
+        n_slots,
+        1000,
+        most_tokens=64,
+        batched=True,
+        shares=rewinds,
+        drafts=rewinds,
+        saves=False,
+        rewinds=rewinds,
+        tile=tile,
+    )
+
+
+def job(*prompt: int, most: int = 5) -> Job:
+    return Job(prompt, most, GREEDY)
+
+
+def next_token(tokens: Sequence[int]) -> int:
+    """What the naive model says: a function of all that stands before, now and then the end."""
+    return (sum(tokens) * 31 + len(tokens)) % 17
+
+
+class Naive:
+    """Carries out plans as a model would, and checks what a model relies on."""
+
+    def __init__(self, info: ModelInfo) -> None:
+        self.info = info
+        self.held: list[list[int]] = [[] for _ in range(info.n_slots)]
+        self.evaluated = 0
+        self.guessed_wrong = 0
+
+    def run(self, plan: Plan) -> dict[int, list[Token]]:
+        for share in plan.shares:
+            assert self.info.shares
+            self.held[share.target] = self.held[share.source][: share.n]
+            assert len(self.held[share.target]) == share.n, "only what is held can be shared"
+        assert len({chunk.slot for chunk in plan.chunks}) == len(plan.chunks), "one chunk a slot"
+        assert sum(len(chunk.tokens) for chunk in plan.chunks) <= self.info.most_tokens
+        return {chunk.slot: [Token(id_) for id_ in self._decode(chunk)] for chunk in plan.chunks}
+
+    def _decode(self, chunk: Chunk) -> list[int]:
+        held = self.held[chunk.slot]
+        assert chunk.tokens, "an empty chunk has no logits"
+        assert chunk.position <= len(held), "positions are contiguous"
+        assert chunk.position + len(chunk.tokens) <= self.info.n_ctx
+        if not self.info.rewinds:
+            assert chunk.position in (0, len(held)), "all or nothing is kept"
+        held[chunk.position :] = chunk.tokens
+        self.evaluated += len(chunk.tokens)
+        tokens: list[int] = []
+        for behind in reversed(range(chunk.logits)):
+            tokens.append(next_token(held[: len(held) - behind]))
+            if behind and tokens[-1] != held[-behind]:
+                self.guessed_wrong += 1
+                break
+        return tokens
+
+
+def step(scheduler: Scheduler, model: Naive) -> list[tuple[int, Piece]]:
+    plan = scheduler.plan()
+    assert plan.chunks or scheduler.idle, "who is not idle goes on"
+    return scheduler.absorb(plan, model.run(plan), 0.01)
+
+
+def run(scheduler: Scheduler, model: Naive) -> dict[int, list[Piece]]:
+    pieces: dict[int, list[Piece]] = {}
+    for _ in range(10_000):
+        if scheduler.idle:
+            return pieces
+        for key, piece in step(scheduler, model):
+            pieces.setdefault(key, []).append(piece)
+    raise AssertionError("it never ends")
+
+
+def expected(job: Job, n_ctx: int) -> list[Piece]:
+    tokens, pieces = list(job.prompt), list[Piece]()
+    while True:
+        token = next_token(tokens)
+        tokens.append(token)
+        if token == END:
+            return [*pieces, Finish(Reason.STOP)]
+        pieces.append(Token(token))
+        if len(tokens) >= min(len(job.prompt) + job.max_tokens, n_ctx):
+            return [*pieces, Finish(Reason.LENGTH)]
+
+
+def test_all_that_stream_go_into_one_step() -> None:
+    scheduler, model = Scheduler(info(), []), Naive(info())
+    for key in range(4):
+        scheduler.add(key, job(key + 1, 20, most=50))
+    for _ in range(8):
+        step(scheduler, model)
+    assert [chunk.slot for chunk in scheduler.plan().chunks] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "parts"),
+    [
+        (5, [5]),
+        (31, [31]),
+        (32, [16, 16]),
+        (100, [17, 17, 17, 17, 16, 16]),
+    ],
+)
+def test_on_a_slow_machine_parts_of_a_prompt_that_is_alone_are_still_a_tile(prompt: int, parts: list[int]) -> None:
+    scheduler, model = Scheduler(info(tile=16), []), Naive(info(tile=16))
+    scheduler.add(0, job(*range(200, 264), most=1))
+    while not scheduler.idle:
+        plan = scheduler.plan()
+        scheduler.absorb(plan, model.run(plan), sum(len(chunk.tokens) for chunk in plan.chunks) * 1.0)
+    scheduler.add(1, job(*range(prompt)))
+    seen: list[int] = []
+    while sum(seen) < prompt:
+        plan = scheduler.plan()
+        seen.append(len(plan.chunks[0].tokens))
+        scheduler.absorb(plan, model.run(plan), 1.0 * seen[-1])
+    assert seen == parts
+
+
+def test_a_newcomer_joins_within_two_steps_and_who_ends_leaves_at_once() -> None:
+    scheduler, model = Scheduler(info(), []), Naive(info())
+    scheduler.add(0, job(1, 2, most=4))
+    step(scheduler, model)
+    scheduler.add(1, job(3, 4))
+    assert [{key for key, _ in step(scheduler, model)} for _ in range(3)] == [{0}, {1}, {0, 1}]
+    assert (0, Finish(Reason.LENGTH)) in step(scheduler, model)
+    assert [chunk.slot for chunk in scheduler.plan().chunks] == [1]
+
+
+def test_streams_go_on_between_the_parts_of_a_long_prompt() -> None:
+    scheduler, model = Scheduler(info(), []), Naive(info())
+    scheduler.add(0, job(1, 2, most=400))
+    step(scheduler, model)
+    scheduler.add(1, job(*range(300), most=1))
+    slots: list[int] = []
+    answered = False
+    while not answered:
+        pieces = _kept(slots, scheduler, model)
+        answered = any(key == 1 and isinstance(piece, Token) for key, piece in pieces)
+    assert all(slots[i] != slots[i + 1] for i in range(len(slots) - 1)), "in turn"
+
+
+def _kept(slots: list[int], scheduler: Scheduler, model: Naive) -> list[tuple[int, Piece]]:
+    plan = scheduler.plan()
+    slots += [chunk.slot for chunk in plan.chunks]
+    return scheduler.absorb(plan, model.run(plan), 0.01)
+
+
+def test_the_shortest_prompt_goes_first_but_the_oldest_is_not_forgotten() -> None:
+    scheduler, model = Scheduler(info(n_slots=2), []), Naive(info(n_slots=2))
+    scheduler.add(0, job(*range(400), most=1))
+    step(scheduler, model)
+    done, key = [], 1
+    while 0 not in done:
+        scheduler.add(key, job(key, 7, 8, most=1))
+        done += [who for who, piece in step(scheduler, model) if isinstance(piece, Finish)]
+        key += 1
+    assert 10 < len(done) < 1000
+
+
+def test_ten_with_one_system_prompt_pay_for_it_once() -> None:
+    scheduler, model = Scheduler(info(n_slots=4), [END]), Naive(info(n_slots=4))
+    for key in range(10):
+        scheduler.add(key, job(*LONG, 500 + key, 600 + key, most=2))
+    pieces = run(scheduler, model)
+    assert [pieces[key][0] for key in range(10)] == [Started(0)] + [Started(len(LONG))] * 9
+    assert model.evaluated <= len(LONG) + 10 * (2 + 2)
+
+
+def test_who_follows_takes_over_when_the_leader_leaves() -> None:
+    scheduler, model = Scheduler(info(), [END]), Naive(info())
+    scheduler.add(0, job(*LONG, 1))
+    scheduler.add(1, job(*LONG, 2))
+    step(scheduler, model)
+    scheduler.cancel(0)
+    assert run(scheduler, model)[1][1:] == expected(job(*LONG, 2), 1000)
+
+
+def test_a_prefix_is_copied_and_its_owner_keeps_it() -> None:
+    scheduler, model = Scheduler(info(), [END]), Naive(info())
+    scheduler.add(0, job(*LONG, 1, most=1))
+    run(scheduler, model)
+    scheduler.add(1, job(*LONG, 2, most=1))
+    assert scheduler.plan().shares == (Share(0, 1, len(LONG)),)
+
+
+def test_what_continues_a_slot_takes_that_slot() -> None:
+    scheduler, model = Scheduler(info(), []), Naive(info())
+    scheduler.add(0, job(*LONG, most=2))
+    run(scheduler, model)
+    scheduler.add(1, job(*model.held[0], 7, most=1))
+    plan = scheduler.plan()
+    assert plan == Plan((), (Chunk(0, len(model.held[0]), [7], logits=True),))
+
+
+def test_a_model_that_cannot_rewind_keeps_a_slot_or_begins_anew() -> None:
+    scheduler, model = Scheduler(info(rewinds=False), []), Naive(info(rewinds=False))
+    scheduler.add(0, job(*LONG, most=2))
+    run(scheduler, model)
+    scheduler.add(1, job(*model.held[0], 7, most=1))
+    scheduler.add(2, job(*LONG, 8, most=1))
+    pieces = run(scheduler, model)
+    assert (pieces[1][0], pieces[2][0]) == (Started(len(LONG) + 1), Started(0))
+
+
+def test_a_job_goes_where_its_kin_was_rather_than_where_nobody_was_for_longest() -> None:
+    scheduler = Scheduler(info(n_slots=3), [END])
+    for key, (affinity, slot) in enumerate([("mine", 0), ("theirs", 1), ("", 2), ("mine", 0), ("mine", 0), ("", 1)]):
+        scheduler.add(key, Job((key, 9, 9), 1, GREEDY, affinity=affinity))
+        assert [chunk.slot for chunk in scheduler.plan().chunks] == [slot]
+        scheduler.cancel(key)
+
+
+def test_a_failed_step_ends_its_jobs_and_forgets_what_was_copied() -> None:
+    scheduler, model = Scheduler(info(), [END]), Naive(info())
+    scheduler.add(0, job(*LONG, 1, most=1))
+    run(scheduler, model)
+    scheduler.add(1, job(*LONG, 2, most=1))
+    assert scheduler.fail(scheduler.plan(), "no") == [(1, Finish(Reason.FAILED, "no"))]
+    scheduler.add(2, job(*LONG, 3, most=1))
+    assert run(scheduler, model)[2][0] == Started(len(LONG))
+
+
+def test_many_guesses_still_fit_into_a_step() -> None:
+    about = info(n_slots=50)
+    scheduler, model = Scheduler(about, []), Naive(about)
+    for key in range(50):
+        scheduler.add(key, job(*(key, key + 1, key + 2) * 3, most=20))
+    run(scheduler, model)
+
+
+PROMPTS = st.one_of(
+    st.lists(st.integers(0, 3), min_size=1, max_size=60).map(tuple),
+    st.tuples(st.integers(0, len(LONG)), st.lists(st.integers(0, 3), min_size=1, max_size=9)).map(
+        lambda drawn: (*LONG[: drawn[0]], *drawn[1])
+    ),
+)
+JOBS = st.lists(st.tuples(PROMPTS, st.integers(1, 12)), min_size=1, max_size=12)
+ACTS = st.lists(st.sampled_from(["step", "add", "cancel", "fail"]), max_size=60)
+
+
+@pytest.mark.parametrize("rewinds", [True, False])
+@settings(deadline=None)
+@given(jobs=JOBS, acts=ACTS, data=st.data())
+def test_whatever_happens_every_answer_is_what_it_is_alone(
+    rewinds: bool, jobs: list[tuple[tuple[int, ...], int]], acts: list[str], data: st.DataObject
+) -> None:
+    about = info(n_slots=3, n_ctx=80, rewinds=rewinds)
+    scheduler, model = Scheduler(about, [END]), Naive(about)
+    pieces: dict[int, list[Piece]] = {key: [] for key in range(len(jobs))}
+    added: list[int] = []
+    cancelled: set[int] = set()
+    for act in [*acts, *["add"] * len(jobs)]:
+        if act == "add" and len(added) < len(jobs):
+            key = len(added)
+            scheduler.add(key, Job(jobs[key][0], jobs[key][1], GREEDY))
+            added.append(key)
+        elif act == "cancel" and added:
+            cancelled.add(key := data.draw(st.sampled_from(added)))
+            scheduler.cancel(key)
+        elif act == "fail" and not scheduler.idle:
+            plan = scheduler.plan()
+            for chunk in plan.chunks:
+                del model.held[chunk.slot][chunk.position if rewinds else 0 :]
+            for key, piece in scheduler.fail(plan, "failed"):
+                pieces[key].append(piece)
+        elif act == "step" and not scheduler.idle:
+            for key, piece in step(scheduler, model):
+                pieces[key].append(piece)
+    for key, more in run(scheduler, model).items():
+        pieces[key] += more
+    for key, got in pieces.items():
+        whole = expected(Job(jobs[key][0], jobs[key][1], GREEDY), about.n_ctx)
+        got = [piece for piece in got if not isinstance(piece, Progress)]
+        if got and got[-1] == Finish(Reason.FAILED, "failed"):
+            got = got[:-1]
+        elif key not in cancelled:
+            assert isinstance(got[0], Started)
+            assert got[1:] == whole
+            continue
+        assert got[1:] == whole[: len(got[1:])]

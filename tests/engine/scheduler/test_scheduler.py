@@ -1,0 +1,351 @@
+"""`engine.scheduler.scheduler`, played by hand in tables and at random against a naive model of a KV cache."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.job import Finish, Job, Piece, Progress, Reason, Sampling, Started, Token
+from engine.model import Chunk, ModelInfo
+from engine.scheduler.scheduler import PREFILL_CHUNK, Scheduler
+from engine.scheduler.slots import Key
+from engine.scheduler.step import Plan
+
+END = 0
+GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+STOP, LENGTH = Finish(Reason.STOP), Finish(Reason.LENGTH)
+
+
+def job(*prompt: int, max_tokens: int = 100, client: str = "", affinity: str = "") -> Job:
+    return Job(prompt, max_tokens, GREEDY, client, affinity)
+
+
+def said(pieces: Sequence[Piece], n_prompt: int) -> list[Piece]:
+    """Without what tells how far the prompt is: that comes before the first token, and rises."""
+    told = [piece.evaluated for piece in pieces if isinstance(piece, Progress)]
+    assert told == sorted(set(told)), told
+    assert all(0 < evaluated < n_prompt for evaluated in told)
+    kinds = [type(piece) for piece in pieces]
+    assert kinds[1 : 1 + len(told)] == [Progress] * len(told)
+    return [piece for piece in pieces if not isinstance(piece, Progress)]
+
+
+def following(tokens: list[int]) -> int:
+    """What the naive model says next: it depends on every token before, and is an end token now and then."""
+    return sum((n + 1) * token for n, token in enumerate(tokens)) % 7
+
+
+class Play:
+    """A scheduler, and a model that keeps what it was given and answers with `following`."""
+
+    def __init__(self, n_slots: int = 2, n_ctx: int = 100, answer: list[int] | None = None) -> None:
+        capable = {"batched": False, "shares": False, "drafts": False, "saves": False, "rewinds": True}
+        info = ModelInfo("naive", n_ctx, n_slots, n_vocab=7, most_tokens=n_ctx, **capable)
+        self.scheduler = Scheduler(info, {END})
+        self.held: list[list[int]] = [[] for _ in range(n_slots)]
+        self.answer = answer
+        self.steps: list[Chunk] = []
+        self.pieces: list[tuple[Key, Piece]] = []
+
+    def add(self, key: Key, *prompt: int, max_tokens: int = 100) -> "Play":
+        self.scheduler.add(key, job(*prompt, max_tokens=max_tokens))
+        return self
+
+    def step(self, error: str = "") -> list[tuple[Key, Piece]]:
+        plan = self.scheduler.plan()
+        self.steps += plan.chunks
+        assert len(plan.chunks) <= 1, "the slots take turns"
+        if error:
+            for chunk in plan.chunks:
+                del self.held[chunk.slot][chunk.position :]
+            pieces = self.scheduler.fail(plan, error)
+        else:
+            pieces = self.scheduler.absorb(plan, self._evaluate(plan.chunks), seconds=0.01)
+        self.pieces += pieces
+        return pieces
+
+    def run(self) -> "Play":
+        while not self.scheduler.idle:
+            self.step()
+        return self
+
+    def of(self, key: Key) -> list[Piece]:
+        return [piece for whose, piece in self.pieces if whose == key]
+
+    @property
+    def slots(self) -> list[int]:
+        return [chunk.slot for chunk in self.steps]
+
+    def _evaluate(self, chunks: Sequence[Chunk]) -> dict[int, list[Token]]:
+        sampled = {}
+        for chunk in chunks:
+            held = self.held[chunk.slot]
+            assert chunk.position <= len(held), "no gap between what is held and what comes"
+            assert 1 <= len(chunk.tokens) <= PREFILL_CHUNK
+            held[chunk.position :] = chunk.tokens
+            if chunk.logits:
+                sampled[chunk.slot] = [Token(following(held) if self.answer is None else self.answer.pop(0))]
+        return sampled
+
+
+def test_a_generation_is_started_tokens_finish() -> None:
+    play = Play(answer=[4, 5, END]).add(1, 1, 2, 3).run()
+    assert play.pieces == [(1, Started(0)), (1, Token(4)), (1, Token(5)), (1, STOP)]
+    assert play.steps == [Chunk(0, 0, [1, 2, 3], True), Chunk(0, 3, [4], True), Chunk(0, 4, [5], True)]
+
+
+@pytest.mark.parametrize(
+    ("n_prompt", "sizes"),
+    [(1, [1]), (15, [15]), (16, [16]), (17, [16, 1]), (32, [16, 16]), (40, [16, 16, 8])],
+)
+def test_a_prompt_is_evaluated_in_chunks_and_sampled_from_once(n_prompt: int, sizes: list[int]) -> None:
+    assert PREFILL_CHUNK == 16
+    play = Play(answer=[END]).add(1, *range(1, n_prompt + 1)).run()
+    assert [len(chunk.tokens) for chunk in play.steps] == sizes
+    assert [chunk.position for chunk in play.steps] == list(range(0, n_prompt, 16))
+    assert [chunk.logits for chunk in play.steps] == [False] * (len(sizes) - 1) + [True]
+    told = [(1, Progress(16 * (part + 1))) for part in range(len(sizes) - 1)]
+    assert play.pieces == [(1, Started(0)), *told, (1, STOP)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "max_tokens", "n_ctx", "answer", "expected"),
+    [
+        ([1], 3, 100, [2, 3, 4], [Token(2), Token(3), Token(4), LENGTH]),
+        ([1], 1, 100, [2], [Token(2), LENGTH]),
+        ([1], 1, 100, [END], [STOP]),
+        ([1], 2, 100, [2, END], [Token(2), STOP]),  # an end token right at the limit is an end
+        ([1, 2], 100, 4, [3, 4], [Token(3), Token(4), LENGTH]),  # the context is full
+        ([1, 2, 3], 100, 3, [4], [Token(4), LENGTH]),  # the last token needs no place
+    ],
+)
+def test_how_a_generation_ends(
+    prompt: list[int], max_tokens: int, n_ctx: int, answer: list[int], expected: list[Piece]
+) -> None:
+    play = Play(n_ctx=n_ctx, answer=answer).add(1, *prompt, max_tokens=max_tokens).run()
+    assert play.of(1) == [Started(0), *expected]
+    assert play.answer == []
+
+
+def test_jobs_get_slots_in_the_order_they_came() -> None:
+    play = Play(n_slots=2, answer=[END] * 4)
+    for key in range(4):
+        play.add(key, 5, key)
+    play.run()
+    assert [key for key, piece in play.pieces if isinstance(piece, Started)] == [0, 1, 2, 3]
+
+
+def test_clients_get_slots_in_turn_and_each_one_s_jobs_in_order() -> None:
+    play = Play(n_slots=1, answer=[END] * 7)
+    for key, client in enumerate("AAAABBC"):
+        play.scheduler.add(key, job(5, key, client=client))
+    play.run()
+    assert [key for key, piece in play.pieces if isinstance(piece, Started)] == [0, 4, 6, 1, 5, 2, 3]
+
+
+def test_who_leaves_the_queue_leaves_his_client_its_turn() -> None:
+    play = Play(n_slots=1, answer=[END] * 3)
+    for key, client in enumerate("AABB"):
+        play.scheduler.add(key, job(5, key, client=client))
+    play.scheduler.cancel(0)
+    play.run()
+    assert [key for key, piece in play.pieces if isinstance(piece, Started)] == [1, 2, 3]
+
+
+def test_slots_take_turns() -> None:
+    play = Play(n_slots=3, answer=[1] * 9)
+    for key in range(3):
+        play.add(key, key + 1, max_tokens=3)
+    play.run()
+    assert play.slots == [0, 1, 2] * 3
+
+
+def test_a_long_prompt_takes_turns_with_a_running_answer() -> None:
+    play = Play(answer=[1] * 6).add(1, 1, max_tokens=5)
+    play.step()
+    play.add(2, *range(40), max_tokens=1)
+    play.run()
+    assert play.slots == [0, 0, 1, 0, 1, 0, 1, 0]
+    assert [len(chunk.tokens) for chunk in play.steps] == [1, 1, 16, 1, 16, 1, 8, 1]
+
+
+# After [1, 2, 3, 4] in slot 0 and [5, 6, 7, 8] in slot 1: the slot that one more prompt gets, and what it reuses.
+@pytest.mark.parametrize(
+    ("prompt", "slot", "cached"),
+    [
+        ([1, 2, 3, 4, 5], 0, 4),
+        ([1, 2, 9], 0, 2),
+        ([5, 6, 7, 8, 9], 1, 4),
+        ([5, 9], 1, 1),
+        ([1, 2, 3, 4], 0, 3),  # the last token is evaluated in any case, for its logits
+        ([5, 6], 1, 1),
+        ([5], 0, 0),  # so of one token nothing is reused
+        ([9, 9], 0, 0),  # nothing in common: the slot that was idle longest
+    ],
+)
+def test_the_longest_prefix_wins_also_that_of_one_who_has_finished(prompt: list[int], slot: int, cached: int) -> None:
+    play = Play(answer=[END] * 3).add(1, 1, 2, 3, 4).add(2, 5, 6, 7, 8).run()
+    play.steps.clear()
+    play.add(3, *prompt).run()
+    assert play.of(3) == [Started(cached), STOP]
+    assert play.steps == [Chunk(slot, cached, prompt[cached:], True)]
+
+
+def test_an_answer_is_reused_by_the_next_turn_but_for_the_token_that_was_not_evaluated() -> None:
+    play = Play(answer=[4, 5, END, 4, 5]).add(1, 1, 2, 3).run()
+    play.add(2, 1, 2, 3, 4, 5, 6, max_tokens=1).run()
+    assert play.of(2)[0] == Started(5)
+    play = Play(answer=[4, 5, 9]).add(1, 1, 2, 3, max_tokens=2).run()
+    play.add(2, 1, 2, 3, 4, 5, 6, max_tokens=1).run()
+    assert play.of(2)[0] == Started(4)
+
+
+def test_a_running_slot_is_not_taken_whatever_it_holds() -> None:
+    play = Play(answer=[4] * 8).add(1, 1, 2, 3, max_tokens=4)
+    play.step()
+    play.add(2, 1, 2, 3, 4, max_tokens=4).run()
+    assert play.of(2)[0] == Started(0)
+    assert play.slots[:4] == [0, 0, 1, 0]
+
+
+def test_among_equals_the_slot_that_was_idle_longest_is_taken() -> None:
+    play = Play(n_slots=3, answer=[END] * 9)
+    for key in range(6):
+        play.add(key, key + 1).run()
+    assert play.slots == [0, 1, 2, 0, 1, 2]
+
+
+def test_a_slot_that_was_given_away_first_but_came_back_last_is_not_the_idlest() -> None:
+    play = Play(answer=[1, END, 1, END, END]).add(1, 1, max_tokens=9).add(2, 2, max_tokens=9)
+    play.step()  # slot 0 runs on
+    play.step()  # slot 1 ends at once
+    play.run()
+    play.add(3, 3).run()
+    assert play.slots == [0, 1, 0, 0, 1]
+
+
+def test_cancelling_one_that_waits() -> None:
+    play = Play(n_slots=1, answer=[END] * 2).add(1, 1).add(2, 2).add(3, 3)
+    play.scheduler.cancel(2)
+    play.run()
+    assert play.pieces == [(1, Started(0)), (1, STOP), (3, Started(0)), (3, STOP)]
+
+
+def test_cancelling_one_that_runs_frees_its_slot_and_leaves_what_it_holds() -> None:
+    play = Play(n_slots=1, answer=[4, END]).add(1, 1, 2, 3).add(2, 1, 2, 3, 4)
+    play.step()
+    play.scheduler.cancel(1)
+    play.run()
+    assert play.pieces == [(1, Started(0)), (1, Token(4)), (2, Started(3)), (2, STOP)]
+
+
+def test_cancelling_within_a_prompt_keeps_what_was_evaluated() -> None:
+    play = Play(n_slots=1, answer=[END]).add(1, *range(1, 41))
+    play.step()
+    play.scheduler.cancel(1)
+    assert play.scheduler.idle
+    play.add(2, *range(1, 41)).run()
+    assert play.of(2) == [Started(16), Progress(32), STOP]
+
+
+def test_cancelling_one_that_has_ended_or_never_was_is_no_error() -> None:
+    play = Play(answer=[END]).add(1, 1).run()
+    play.scheduler.cancel(1)
+    play.scheduler.cancel(99)
+    assert play.scheduler.idle
+    assert play.scheduler.plan() == Plan()
+
+
+def test_a_failure_ends_its_job_only_and_forgets_what_was_not_evaluated() -> None:
+    play = Play(answer=[END, END, END]).add(1, *range(1, 21)).add(2, 3)
+    play.step()
+    assert play.step() == [(2, Started(0)), (2, STOP)]
+    assert play.step("no more memory") == [(1, Finish(Reason.FAILED, "no more memory"))]
+    assert play.scheduler.idle
+    play.add(3, *range(1, 21)).run()
+    assert play.of(3) == [Started(16), STOP]
+
+
+def test_a_failure_before_the_first_token_is_a_finish_without_a_start() -> None:
+    play = Play().add(1, 1)
+    assert play.step("broken") == [(1, Finish(Reason.FAILED, "broken"))]
+
+
+prompts = st.lists(st.integers(1, 2), min_size=1, max_size=40)
+actions = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), prompts, st.integers(1, 6)),
+        st.tuples(st.just("step"), st.integers(1, 6)),
+        st.tuples(st.just("fail")),
+        st.tuples(st.just("cancel"), st.integers(0, 12)),
+    ),
+    max_size=30,
+)
+
+
+def expected_answer(prompt: list[int], max_tokens: int, n_ctx: int) -> list[Piece]:
+    """What a model alone with this one job would say."""
+    tokens, pieces = list(prompt), list[Piece]()
+    while len(tokens) < min(len(prompt) + max_tokens, n_ctx) or len(tokens) == len(prompt):
+        if (token := following(tokens)) == END:
+            return [*pieces, STOP]
+        tokens.append(token)
+        pieces.append(Token(token))
+    return [*pieces, LENGTH]
+
+
+@given(actions, st.integers(1, 3), st.sampled_from([40, 43]))
+def test_whatever_happens_every_job_is_answered_as_if_it_were_alone(
+    todo: list[tuple[str, list[int], int] | tuple[str, int] | tuple[str]], n_slots: int, n_ctx: int
+) -> None:
+    play = Play(n_slots, n_ctx)
+    jobs: dict[Key, tuple[list[int], int]] = {}
+    cancelled: set[Key] = set()
+    waits: defaultdict[Key, int] = defaultdict(int)  # steps since an admitted job's last turn
+
+    def step(error: str = "") -> None:
+        n = len(play.steps)
+        before = len(play.pieces)
+        play.step(error)
+        running = {slot.running.key: slot for slot in play.scheduler._slots if slot.running is not None}
+        ended = {key for key, piece in play.pieces[before:] if isinstance(piece, Finish)}
+        turned = {play.scheduler.key(chunk.slot) for chunk in play.steps[n:] if not ended}
+        for key in running:
+            waits[key] = 0 if key in turned else waits[key] + 1
+            assert waits[key] < n_slots, "who runs has a turn within n_slots steps"
+        for slot in running.values():
+            assert slot.held == play.held[slot.index][: len(slot.held)], "the scheduler knows what the model holds"
+
+    for action in todo:
+        match action:
+            case ("add", list(prompt), int(max_tokens)):
+                jobs[len(jobs)] = (prompt, max_tokens)
+                play.add(len(jobs) - 1, *prompt, max_tokens=max_tokens)
+            case ("step", int(times)):
+                for _ in range(times):
+                    step()
+            case ("fail",):
+                step("failed")
+            case ("cancel", int(key)):
+                play.scheduler.cancel(key)
+                if key in jobs:
+                    cancelled.add(key)
+    for _ in range(1000):
+        if play.scheduler.idle:
+            break
+        step()
+    assert play.scheduler.idle
+
+    for key, (prompt, max_tokens) in jobs.items():
+        told = said(play.of(key), len(prompt))
+        whole = expected_answer(prompt, max_tokens, n_ctx)
+        started = told[:1] if told[:1] != [Finish(Reason.FAILED, "failed")] else []
+        assert all(isinstance(piece, Started) and 0 <= piece.cached < len(prompt) for piece in started)
+        if told[-1:] == [Finish(Reason.FAILED, "failed")]:
+            assert told[len(started) : -1] == whole[: len(told) - len(started) - 1]
+        elif key in cancelled:
+            assert told[1:] == whole[: max(0, len(told) - 1)]
+        else:
+            assert told[1:] == whole

@@ -1,0 +1,19 @@
+"""What two sequences have in common."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.scheduler.slots import common
+
+TOKENS = st.lists(st.integers(0, 2), max_size=40)
+
+
+@given(TOKENS, TOKENS)
+def test_common_is_the_length_of_the_common_beginning(held: list[int], prompt: list[int]) -> None:
+    pairs = list(zip(held, prompt[:-1], strict=False))
+    naive = next((i for i, (left, right) in enumerate(pairs) if left != right), len(pairs))
+    assert common(held, prompt) == naive
+
+
+def test_the_last_token_of_a_prompt_is_always_evaluated() -> None:
+    assert common([1, 2, 3], [1, 2, 3]) == 2

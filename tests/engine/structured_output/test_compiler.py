@@ -1,0 +1,367 @@
+"""Grammars over SmolLM2's vocabulary: what they allow, token by token, and what they refuse to promise."""
+
+import json
+import os
+import weakref
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+from engine.constraint import Grammar, GrammarError
+from engine.json_schema import check
+from engine.loader import model_file
+from engine.model import FloatArray
+from engine.structured_output.compiler import MOST_COMPILED, Grammars
+from engine.tokenizer.vocabulary import Vocabulary
+from tests.support import schemas
+
+SEEDS = range(1100)
+MOST_TOKENS = 200
+
+
+@pytest.fixture(scope="module")
+def vocabulary(smollm2: Path) -> Vocabulary:
+    return model_file.read(smollm2)[1]
+
+
+@pytest.fixture(scope="module")
+def grammars(vocabulary: Vocabulary) -> Grammars:
+    return Grammars(vocabulary)
+
+
+class Noise:
+    """Draws of a model that knows nothing: of its most likely token at temperature 1.5, by the Gumbel-max trick.
+
+    What ends texts is a little likelier than the rest, so that they do end.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        random = np.random.default_rng(5)
+        texts = [vocabulary.bytes_of(id_) for id_ in range(len(vocabulary))]
+        likes = np.array([9.0 * any(mark in text for mark in (b'"', b"}", b"]", b"@", b":")) for text in texts])
+        likes[list(vocabulary.end_tokens)] = 9
+        size = len(texts)
+        self._rows = [((random.normal(0, 2, size) + likes) / 1.5 + random.gumbel(size=size)) for _ in range(64)]
+        self._pick = random.integers
+
+    def logits(self) -> FloatArray:
+        return np.asarray(self._rows[int(self._pick(len(self._rows)))], np.float32)
+
+
+def write(grammar: Grammar, vocabulary: Vocabulary, noise: Noise) -> str | None:
+    """What comes of it; None where it doesn't end."""
+    constraint, written = grammar.start(), b""
+    for _ in range(MOST_TOKENS):
+        logits = noise.logits()
+        constraint.apply(logits)
+        token = int(logits.argmax())
+        constraint.advance(token)
+        if token in vocabulary.end_tokens:
+            return written.decode()
+        written += vocabulary.bytes_of(token)
+    return None
+
+
+def valid(text: str, schema: Any) -> bool:
+    checker = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
+    return bool(checker.is_valid(json.loads(text)))
+
+
+def takes(grammar: Grammar, vocabulary: Vocabulary, text: str) -> bool:
+    """Whether it may be written so, token by token, and end there."""
+    constraint = grammar.start()
+    for token in [*vocabulary.encode_prompt(text), min(vocabulary.end_tokens)]:
+        logits = np.zeros(len(vocabulary), np.float32)
+        constraint.apply(logits)
+        if np.isneginf(logits[token]):
+            return False
+        constraint.advance(token)
+    return True
+
+
+def test_a_thousand_schemas_are_held_whatever_is_sampled(grammars: Grammars, vocabulary: Vocabulary) -> None:
+    noise = Noise(vocabulary)
+    found = [(schema, write(grammars.json_schema(schema), vocabulary, noise)) for schema in map(schemas.schema, SEEDS)]
+    finished = [(schema, text) for schema, text in found if text is not None]
+    assert len(finished) > 1000
+    assert [(schema, text) for schema, text in finished if not valid(text, schema)] == []
+
+
+OBJECT: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+
+# keyword -> a schema with it, a text that it takes, a text that it doesn't
+KEYWORDS: dict[str, tuple[Any, str, str]] = {
+    "type": ({"type": "boolean"}, "true", "1"),
+    "enum": ({"enum": ["é", None, {"x": 1}]}, '{"x":1}', '"e"'),
+    "const": ({"const": 7}, "7", "8"),
+    "anyOf": ({"anyOf": [{"type": "null"}, {"type": "integer"}]}, "null", '"x"'),
+    "oneOf": ({"oneOf": [{"type": "null"}, {"type": "integer"}]}, "3", '"x"'),
+    "allOf": ({"allOf": [{"type": "integer"}, {"minimum": 5}]}, "5", "4"),
+    "$ref": ({"$ref": "#/$defs/n", "$defs": {"n": {"type": "null"}}}, "null", "1"),
+    "$defs": ({"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"type": "null"}}}, "null", "1"),
+    "definitions": ({"$ref": "#/definitions/n", "definitions": {"n": {"type": "null"}}}, "null", "1"),
+    "properties": (OBJECT, '{"a": 1}', '{"a": "1"}'),
+    "patternProperties": ({"type": "object", "patternProperties": {"^a": OBJECT}}, '{"b":1}', '{"ab":1}'),
+    "additionalProperties": (OBJECT | {"additionalProperties": False}, '{"a":1}', '{"a":1,"b":2}'),
+    "required": (OBJECT, '{"a":1,"b":2}', '{"b":2}'),
+    "minProperties": ({"type": "object", "minProperties": 1}, '{"a":1}', "{}"),
+    "maxProperties": ({"type": "object", "maxProperties": 1}, '{"a":1}', '{"a":1,"b":2}'),
+    "items": ({"type": "array", "items": {"type": "null"}}, "[null, null]", "[1]"),
+    "prefixItems": ({"type": "array", "prefixItems": [{"type": "null"}], "items": False}, "[null]", "[null,1]"),
+    "minItems": ({"type": "array", "minItems": 2}, "[1,2]", "[1]"),
+    "maxItems": ({"type": "array", "maxItems": 1}, "[1]", "[1,2]"),
+    "minLength": ({"type": "string", "minLength": 2}, '"日本"', '"日"'),
+    "maxLength": ({"type": "string", "maxLength": 1}, '"日"', '"日本"'),
+    "pattern": ({"type": "string", "pattern": "^[a-z]+$"}, '"abc"', '"a1"'),
+    "format": ({"type": "string", "format": "date"}, '"2024-02-29"', '"2024-02-30"'),
+    "minimum": ({"type": "integer", "minimum": 5}, "5", "4"),
+    "maximum": ({"type": "number", "maximum": 5.5}, "5.5", "5.6"),
+    "exclusiveMinimum": ({"type": "integer", "exclusiveMinimum": 5}, "6", "5"),
+    "exclusiveMaximum": ({"type": "integer", "exclusiveMaximum": 5}, "4", "5"),
+    "multipleOf": ({"type": "integer", "multipleOf": 7}, "21", "20"),
+}
+
+
+def test_these_keywords_are_supported() -> None:
+    assert KEYWORDS.keys() == check.SUPPORTED
+
+
+@pytest.mark.parametrize("keyword", sorted(KEYWORDS))
+def test_what_a_keyword_says_is_held(keyword: str, grammars: Grammars, vocabulary: Vocabulary) -> None:
+    schema, right, wrong = KEYWORDS[keyword]
+    grammar = grammars.json_schema(schema)
+    assert (takes(grammar, vocabulary, right), takes(grammar, vocabulary, wrong)) == (True, False)
+
+
+def refusal(grammars: Grammars, schema: Any) -> tuple[str, str]:
+    """The place and the sentence."""
+    with pytest.raises(GrammarError) as caught:
+        grammars.json_schema(schema)
+    return caught.value.place, str(caught.value)
+
+
+REFUSED: dict[str, Any] = {
+    "not": {"minimum": 3},
+    "if": {"required": ["a"]},
+    "dependencies": {name: ["x"] for name in "abcdef"},
+    "dependentRequired": {name: ["x"] for name in "abcdef"},
+    "dependentSchemas": {name: {"required": ["x"]} for name in "abcdef"},
+    "contains": {"type": "null"},
+    "uniqueItems": True,
+    "unevaluatedItems": False,
+    "propertyNames": {"format": "date"},
+    "unevaluatedProperties": False,
+    "$dynamicRef": "#x",
+    "$recursiveRef": "#",
+    "x-guidance": {},
+}
+BESIDE: dict[str, Any] = {"if": {"then": {"required": ["b"]}}}
+
+
+@pytest.mark.parametrize("keyword", sorted(REFUSED))
+def test_a_keyword_that_cannot_be_held_is_named_with_its_place(keyword: str, grammars: Grammars) -> None:
+    inner = {keyword: REFUSED[keyword], **BESIDE.get(keyword, {})}
+    schema = {"type": "object", "properties": {"list": {"items": {"anyOf": [{"type": "null"}, inner]}}}}
+    place = f"properties.list.items.anyOf[1].{keyword}"
+    if keyword.startswith("dependen"):
+        keyword = "dependentSchemas" if keyword == "dependentSchemas" else "dependentRequired"
+        place = f"properties.list.items.anyOf[1].{keyword}"
+    assert refusal(grammars, schema) == (place, f"the keyword `{keyword}` is not supported")
+
+
+@pytest.mark.parametrize(
+    ("schema", "place", "sentence"),
+    [
+        ({"type": "string", "format": "regex"}, "format", "the format 'regex' is not supported"),
+        ({"type": "no-such-type"}, "type", "Invalid type: no-such-type"),
+        ({"type": "string", "pattern": "(?=a)b"}, "pattern", "regex parse error: look-around, including look-ahead"),
+        ({"type": "integer", "minimum": 5, "maximum": 3}, "minimum", "Unsatisfiable schema: minimum (5) is greater"),
+        ({"minimum": 5, "exclusiveMinimum": True}, "exclusiveMinimum", "`exclusiveMinimum` must be a number"),
+        ({"items": [{}], "prefixItems": [{}]}, "items", "`items` with a list is not supported beside"),
+        ({"type": "object", "minProperties": 2}, "minProperties", "`minProperties` is supported up to 1"),
+        ({"oneOf": [{"type": "string"}, {"maxLength": 3}]}, "oneOf", "oneOf constraints are not supported"),
+        ({"$ref": "https://example.org/schema"}, "$ref", "a `$ref` to 'https://example.org/schema' is not"),
+        ({"$ref": "#/hidden"}, "$ref", "a `$ref` to '#/hidden' is not supported"),
+        ({"$ref": "#"}, "$ref", "the `$ref` to '#' leads back to itself"),
+        ({"anyOf": [{"type": "null"}, {"$ref": "#"}]}, "$ref", "the `$ref` to '#"),
+        ({"type": "integer", "minimum": 2**53 + 1}, "minimum", "`minimum` is supported up to 2**53 only"),
+        ({"minimum": 10**30}, "minimum", "`minimum` is supported up to 2**53 only"),
+        ({"type": "number", "minimum": 0, "maximum": 1e30}, "maximum", "Failed to generate regex for float range"),
+        ({"maximum": -(2**53) - 1}, "maximum", "`maximum` is supported up to 2**53 only"),
+        ({"exclusiveMinimum": 2**53}, "exclusiveMinimum", "`exclusiveMinimum` is supported up to 2**53 only"),
+        ({"type": "integer", "multipleOf": 999983}, "multipleOf", "`multipleOf` is supported for small numbers only"),
+        ({"allOf": [{"multipleOf": 997}, {"multipleOf": 991}]}, "allOf[1].multipleOf", "`multipleOf` is supported"),
+        ({"const": ["a\0"]}, "const", "a control character in a text is not supported"),
+        ({"enum": ["b", {"b": "a\x7f"}]}, "enum", "a control character in a text is not supported"),
+        ({"patternProperties": {"^a\0": {}}}, "patternProperties", "a control character in a text is not supported"),
+        *(
+            ({"type": "string", "pattern": pattern}, "pattern", "a control character in a text is not supported")
+            for pattern in ("^a\0$", r"a\x01?b", r"[\x01]", r"[a](\u{1f}|b)", r"\u001f", r"\[\v\]", r"a\x7fb")
+        ),
+        ({"enum": ["x" * 70_000]}, "enum", "it has 70"),
+        ({"properties": {"a": 3}}, "properties.a", "a schema must be an object"),
+        (False, "", "Unsatisfiable schema: schema is false"),
+    ],
+)
+def test_what_cannot_be_held_is_refused(schema: Any, place: str, sentence: str, grammars: Grammars) -> None:
+    found = refusal(grammars, schema)
+    assert (found[0], found[1][: len(sentence)]) == (place, sentence)
+
+
+@pytest.mark.parametrize("pattern", [r"^[^\x00-\x1f\x7f]b\n$", r"^[\]\x00a]b\x0a$", r"^\\?ab\u{a}$", "^ab[\n]$"])
+def test_control_characters_that_need_not_be_written_may_be_named(
+    pattern: str, grammars: Grammars, vocabulary: Vocabulary
+) -> None:
+    grammar = grammars.json_schema({"type": "string", "pattern": pattern})
+    assert (takes(grammar, vocabulary, r'"ab\n"'), takes(grammar, vocabulary, '"ab"')) == (True, False)
+
+
+@pytest.mark.parametrize("most", [2**53, 2**63 - 1, 2**63, 2**64 - 1])
+def test_limits_of_the_types_of_other_languages_are_held(most: int, grammars: Grammars, vocabulary: Vocabulary) -> None:
+    grammar = grammars.json_schema({"type": "integer", "minimum": 0, "maximum": most})
+    assert takes(grammar, vocabulary, str(2**53))
+    assert not takes(grammar, vocabulary, str(most + 1))
+
+
+@pytest.mark.parametrize("type_", ["integer", ["integer", "null"], ["number", "string"]])
+@pytest.mark.parametrize("least", [-(2**63), -(2**63) + 1])
+def test_the_limits_of_an_integer_of_64_bits_are_held(
+    type_: Any, least: int, grammars: Grammars, vocabulary: Vocabulary
+) -> None:
+    """Or of a number. A thousand next to the lowest are not written."""
+    grammar = grammars.json_schema({"type": type_, "minimum": least, "maximum": 2**63 - 1})
+    for sign in (1, -1):
+        values = [0, 2**53 + 1, 10**18, 2**63 - 1024, 2**63 + 1, 10**19, 10**20]
+        assert [takes(grammar, vocabulary, str(sign * value)) for value in values] == [True] * 4 + [False] * 3
+    assert takes(grammar, vocabulary, str(2**63 - 1)) or "integer" not in type_
+
+
+def test_an_integer_may_have_a_lower_limit_than_64_bits_have(grammars: Grammars, vocabulary: Vocabulary) -> None:
+    grammar = grammars.json_schema({"type": "integer", "minimum": -(10**20)})
+    values = [-(10**20) - 1, -(2**63) + 1024, 0, 10**20]
+    assert [takes(grammar, vocabulary, str(value)) for value in values] == [False, True, True, True]
+
+
+def test_a_schema_that_is_nested_without_end_is_refused(grammars: Grammars) -> None:
+    schema: Any = {}
+    for _ in range(2000):
+        schema = {"items": schema}
+    assert refusal(grammars, schema) == ("", "the schema is nested deeper than 100 levels")
+
+
+def test_what_forbids_nothing_is_left_out(grammars: Grammars, vocabulary: Vocabulary) -> None:
+    grammar = grammars.json_schema({"type": "array", "uniqueItems": False, "additionalItems": True, "title": "x"})
+    assert takes(grammar, vocabulary, "[1,1]")
+
+
+def test_a_property_is_not_written_twice_in_another_spelling(grammars: Grammars, vocabulary: Vocabulary) -> None:
+    grammar = grammars.json_schema(OBJECT | {"additionalProperties": {"type": "string"}})
+    texts = ['{"a":1,"b":"x"}', '{"a":1,"\\u0061":"x"}', '{"a":1,"a":"x"}']
+    assert [takes(grammar, vocabulary, text) for text in texts] == [True, False, False]
+
+
+def test_whitespace_is_as_models_write_it_and_has_an_end(grammars: Grammars, vocabulary: Vocabulary) -> None:
+    texts = ['{"a":1}', '{"a": 1}', '{\n    "a": 1\n}', '{"a":  1}', '{\n\n"a": 1}', ' {"a":1}', '{"a":1} ']
+    takes_them = [takes(grammars.json_schema(OBJECT), vocabulary, text) for text in texts]
+    assert takes_them == [True, True, True, False, False, False, False]
+
+
+def test_any_json_object(grammars: Grammars, vocabulary: Vocabulary) -> None:
+    texts = ["{}", '{"a": [1, {"b": null}], "c": "é\\n"}', "[]", "3", '{"a"}', "{", ""]
+    assert [takes(grammars.json_object(), vocabulary, text) for text in texts] == [True, True, *[False] * 5]
+
+
+def test_a_regex_and_a_lark_grammar(grammars: Grammars, vocabulary: Vocabulary) -> None:
+    regex, lark = grammars.regex("[a-z]+ ?[0-9]{2}"), grammars.lark('start: "call " name\nname: /[a-z]+/')
+    assert [takes(regex, vocabulary, text) for text in ("abc 12", "abc", "12")] == [True, False, False]
+    assert [takes(lark, vocabulary, text) for text in ("call it", "call ")] == [True, False]
+
+
+@pytest.mark.parametrize(("regex", "lark"), [("(", "start: nobody"), ("a(?!b)", "no rules")])
+def test_a_grammar_that_is_none_is_refused(regex: str, lark: str, grammars: Grammars) -> None:
+    with pytest.raises(GrammarError, match="regex"):
+        grammars.regex(regex)
+    with pytest.raises(GrammarError):
+        grammars.lark(lark)
+
+
+@pytest.mark.parametrize("lark", ['start: "a" start', "start: /[ab]/ rest\nrest: /c/ rest", "start: start"])
+def test_a_grammar_of_which_nothing_comes_is_found_out_by_an_attempt(lark: str, grammars: Grammars) -> None:
+    with pytest.raises(GrammarError):
+        grammars.lark(lark).attempt()
+
+
+@pytest.mark.parametrize("lark", ["start: ", 'start: "a" | "b" start', "start: /(?s:.*)/", 'start: "a"{50}'])
+def test_an_attempt_finds_nothing_wrong_with_what_can_be_written(lark: str, grammars: Grammars) -> None:
+    grammars.lark(lark).attempt()
+
+
+@pytest.mark.parametrize("marker", ["</think>", "<|im_start|>"])
+def test_a_constraint_may_begin_behind_a_marker(marker: str, grammars: Grammars, vocabulary: Vocabulary) -> None:
+    """Of text, or a control token."""
+    rules = ["start: thought answer", grammars.until("thought", marker), f"answer: {grammars.json(OBJECT)}"]
+    grammar = grammars.lark("\n".join(rules))
+    texts = [f'so {{ <x> it is\n{marker}{{"a":1}}', f'{marker}{{"a":1}}', "so", f"so{marker}so", '{"a":1}']
+    assert [takes(grammar, vocabulary, text) for text in texts] == [True, True, False, False, False]
+
+
+def test_an_answer_may_end_exactly_where_the_grammar_accepts(grammars: Grammars, vocabulary: Vocabulary) -> None:
+    constraint, ends = grammars.json_schema({"type": "integer"}).start(), sorted(vocabulary.end_tokens)
+    may_end = []
+    for token in vocabulary.encode("-12"):
+        logits = np.zeros(len(vocabulary), np.float32)
+        constraint.apply(logits)
+        may_end.append([bool(logits[end] == 0) for end in ends])
+        constraint.advance(token)
+    constraint.advance(ends[-1])
+    assert may_end == [[False, False], [False, False], [True, True]]
+
+
+def test_what_the_grammar_does_not_allow_ends_it(grammars: Grammars, vocabulary: Vocabulary) -> None:
+    constraint = grammars.json_object().start()
+    with pytest.raises(GrammarError):
+        constraint.advance(vocabulary.encode("no")[0])
+
+
+def test_one_may_begin_behind_bytes_that_are_written(grammars: Grammars) -> None:
+    grammar = grammars.regex("(?s:[^b]*)")
+    written = [grammar.after(data) for data in (b"", "aé".encode(), "é".encode()[:1], b"ab", b"a\x04")]
+    assert [None if each is None else each.accepting for each in written] == [True, True, False, None, None]
+
+
+def test_a_token_that_may_not_come_is_not_taken_and_changes_nothing(grammars: Grammars, vocabulary: Vocabulary) -> None:
+    constraint, (a, b) = grammars.regex("ab").start(), (vocabulary.encode(char)[0] for char in "ab")
+    assert [constraint.take(token) for token in (b, a, a, b)] == [False, True, False, True]
+    assert constraint.accepting
+
+
+def test_one_grammar_is_started_any_number_of_times(grammars: Grammars, vocabulary: Vocabulary) -> None:
+    grammar = grammars.json_schema(OBJECT)
+    assert grammars.json_schema(dict(OBJECT)) is grammar
+    assert takes(grammar, vocabulary, '{"a":1}')
+    assert takes(grammar, vocabulary, '{"a":2}')
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def test_compiled_grammars_take_less_than_their_sizes(vocabulary: Vocabulary) -> None:
+    grammars = Grammars(vocabulary)
+    grammars.json_object()
+    before = resident()
+    compiled = [grammars.json_schema(schemas.schema(seed)) for seed in range(200)]
+    assert resident() - before < sum(grammar.size for grammar in compiled)
+
+
+def test_compiled_grammars_are_dropped_when_all_take_too_much_memory(vocabulary: Vocabulary) -> None:
+    grammars = Grammars(vocabulary)
+    large = [weakref.ref(grammars.json_schema({"enum": [f"{n}{'x' * 40_000}"]})) for n in range(10)]
+    alive = [grammar is not None for grammar in (reference() for reference in large)]
+    sizes = [grammar.size for grammar in (reference() for reference in large) if grammar is not None]
+    assert (alive[0], alive[-1]) == (False, True)
+    assert MOST_COMPILED * 0.8 < sum(sizes) < MOST_COMPILED

@@ -1,0 +1,158 @@
+"""Generations that a grammar constrains: the real thread, over models whose own wishes are known, and over SmolLM2."""
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from engine.backends import scripted
+from engine.backends.scripted import ASSISTANT, USER, ScriptedModel
+from engine.constraint import Constraint, Grammar, GrammarError
+from engine.job import Finish, Job, Piece, Reason, Sampling, Token
+from engine.loader.loader import Options, load
+from engine.model import FloatArray
+from engine.runtime.engine import Engine
+from engine.structured_output.compiler import Grammars
+from tests.engine.runtime.test_engine import STOP, running
+from tests.engine.structured_output.test_compiler import valid
+from tests.support import schemas
+
+GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+
+
+@pytest.fixture(scope="module")
+def grammars() -> Grammars:
+    return Grammars(scripted.vocabulary())
+
+
+def job(message: bytes, grammar: Grammar | None, max_tokens: int = 200) -> Job:
+    return Job((USER, *message, ASSISTANT), max_tokens, GREEDY, grammar=grammar)
+
+
+async def answer(engine: Engine, job: Job) -> tuple[bytes, Piece]:
+    with engine.generate(job) as pieces:
+        came = [piece async for piece in pieces]
+    return bytes(piece.id for piece in came if isinstance(piece, Token)), came[-1]
+
+
+async def test_a_model_says_what_it_wants_where_the_grammar_lets_it(grammars: Grammars) -> None:
+    async with running(ScriptedModel()) as engine:
+        assert await answer(engine, job(b'{"a":5}', grammars.json_object())) == (b'{"a":5}', STOP)
+
+
+async def test_a_model_that_wants_something_else_is_held(grammars: Grammars) -> None:
+    async with running(ScriptedModel(lambda message: b"never!")) as engine:
+        assert await answer(engine, job(b"", grammars.regex("[0-9]{2}(no|yes)"))) == (b"00no", STOP)
+
+
+async def test_an_answer_that_is_cut_is_the_beginning_of_one_that_fits(grammars: Grammars) -> None:
+    async with running(ScriptedModel()) as engine:
+        length = Finish(Reason.LENGTH)
+        assert await answer(engine, job(b'{"a":5}', grammars.json_object(), max_tokens=4)) == (b'{"a"', length)
+
+
+async def test_guesses_are_held_to_the_grammar_too(grammars: Grammars) -> None:
+    """The script repeats itself, which is guessed; the grammar breaks the repetition off."""
+    model = ScriptedModel(lambda message: b"abcd" * 20, batched=True)
+    async with running(model) as engine:
+        came = await answer(engine, job(b"", grammars.regex("(abcd){12}x(abcd)*")))
+    assert came[0].startswith(b"abcd" * 12 + b"x")
+    assert max(len(chunk.tokens) for chunk in model.decoded if chunk.logits) > 2
+
+
+class Failing:
+    """A grammar that gives up after some tokens."""
+
+    def __init__(self, after: int) -> None:
+        self._left = after
+
+    def start(self) -> Constraint:
+        return self
+
+    @property
+    def idle(self) -> bool:
+        return False
+
+    def prepare(self) -> None:
+        pass
+
+    def apply(self, logits: FloatArray) -> None:
+        if not self._left:
+            raise GrammarError("too many states")
+
+    def advance(self, token: int) -> None:
+        self._left -= 1
+
+
+@pytest.mark.parametrize("batched", [False, True])
+async def test_a_grammar_that_fails_ends_its_own_stream_alone(batched: bool, grammars: Grammars) -> None:
+    async with running(ScriptedModel(batched=batched)) as engine:
+        with engine.generate(job(b"hello " * 5, None)) as other:
+            assert await answer(engine, job(b"hello", Failing(3))) == (b"hel", Finish(Reason.UNHELD, "too many states"))
+            came = [piece async for piece in other]
+        assert bytes(piece.id for piece in came if isinstance(piece, Token)) == b"hello " * 5
+        assert await answer(engine, job(b"true", grammars.json_schema({"type": "boolean"}))) == (b"true", STOP)
+
+
+class Panicking(Failing):
+    def prepare(self) -> None:
+        raise RuntimeError("beside the decode")
+
+
+async def test_what_goes_wrong_beside_a_decode_does_not_keep_it_waiting() -> None:
+    """It is seen where the mask is applied, which tries again."""
+    async with running(ScriptedModel()) as engine:
+        assert await answer(engine, job(b"hello", Panicking(99))) == (b"hello", STOP)
+
+
+class Idle(Failing):
+    prepared = 0
+
+    @property
+    def idle(self) -> bool:
+        return True
+
+    def prepare(self) -> None:
+        self.prepared += 1
+
+
+async def test_who_has_nothing_to_prepare_is_not_asked_to() -> None:
+    """Waking the other thread takes time from the decode."""
+    grammar = Idle(99)
+    async with running(ScriptedModel()) as engine:
+        assert await answer(engine, job(b"hello", grammar)) == (b"hello", STOP)
+    assert grammar.prepared == 0
+
+
+REAL = range(2000, 2030)
+"""Seeds of schemas; each engine takes some of them."""
+
+
+@pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
+async def test_smollm2_writes_what_fits_whatever_it_means_to_say(engine: str, smollm2: Path, cache: Path) -> None:
+    """At temperature 1.5, several at once."""
+    loaded = load(smollm2, Options(n_slots=4, n_ctx=512, engine=engine), cache)
+    grammars = Grammars(loaded.vocabulary)
+    hot = Sampling(temperature=1.5, top_p=1, top_k=0, min_p=0, seed=4)
+    finished: list[tuple[schemas.Schema, str]] = []
+
+    async def one(host: Engine, seed: int) -> None:
+        schema = schemas.schema(seed)
+        prompt = loaded.vocabulary.encode("Write something in JSON.")
+        with host.generate(Job(tuple(prompt), 60, hot, grammar=grammars.json_schema(schema))) as pieces:
+            came = [piece async for piece in pieces]
+        assert came[-1] in (STOP, Finish(Reason.LENGTH))
+        data = b"".join(loaded.vocabulary.bytes_of(piece.id) for piece in came if isinstance(piece, Token))
+        if came[-1] == STOP:
+            finished.append((schema, data.decode()))
+
+    host = Engine(loaded.model, loaded.vocabulary.end_tokens)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(host.run)
+        async with trio.open_nursery() as asking:
+            for seed in REAL if engine == "llamacpp" else REAL[:6]:
+                asking.start_soon(one, host, seed)
+        nursery.cancel_scope.cancel()
+    loaded.model.close()
+    assert len(finished) > 2
+    assert [(schema, text) for schema, text in finished if not valid(text, schema)] == []

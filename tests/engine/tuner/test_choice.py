@@ -1,0 +1,174 @@
+"""`responsed tune`: what is chosen of what was measured, and that measuring works on every backend."""
+
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.backends.scripted import ScriptedModel
+from engine.loader.loader import Options, load
+from engine.model import Knobs
+from engine.tuner import stopwatch
+from engine.tuner.choice import NEAR, STEADY, Measurement, Trial, choose
+from engine.tuner.stopwatch import Effort
+from server.__main__ import main
+from server.cli import tune
+from server.config import file
+
+SMALL = Effort(prompt=16, steps=2, busy_steps=3, rounds=1)
+ON, OFF = Knobs(), Knobs(flash_attention=False)
+
+
+def measured(threads: int, decode: float, stall: float, prefill: float = 100, knobs: Knobs = ON) -> Measurement:
+    return Measurement(Trial(threads, knobs), prefill, decode, None, stall)
+
+
+CASES = [
+    (
+        "the quickest",
+        [measured(1, 8.0, 9), measured(2, 5.0, 9), measured(3, 4.0, 9)],
+        "3 threads: it decodes fastest (4.0 ms a token); beside a busy process 1 token in 100 takes more than 9.0 ms",
+    ),
+    (
+        "not with every core, where that stalls",
+        [measured(1, 8.0, 9), measured(2, 5.0, 400)],
+        (
+            "1 thread: 2 threads would decode faster (5.0 ms a token), but beside a busy process "
+            "1 token in 100 takes more than 400 ms"
+        ),
+    ),
+    (
+        "with every core, where that doesn't stall",
+        [measured(1, 8.0, 9), measured(2, 5.0, 15)],
+        "2 threads: it decodes fastest (5.0 ms a token); beside a busy process 1 token in 100 takes more than 15.0 ms",
+    ),
+    (
+        "of equals, the quickest prompt",
+        [measured(1, 5.0, 9, prefill=200), measured(2, 4.9, 9, prefill=100), measured(3, 5.1, 9, prefill=300)],
+        (
+            "3 threads: it decodes as fast as any (5.1 ms a token), and prefills fastest; "
+            "beside a busy process 1 token in 100 takes more than 9.0 ms"
+        ),
+    ),
+    (
+        "one stall by chance is not the knob's",
+        [measured(1, 8.0, 9), measured(1, 6.0, 40, knobs=OFF)],
+        (
+            "1 thread without flash attention: it decodes fastest (6.0 ms a token); "
+            "beside a busy process 1 token in 100 takes more than 40.0 ms"
+        ),
+    ),
+    (
+        "where all stall, the calmest",
+        [measured(1, 8.0, 80), measured(2, 5.0, 400)],
+        (
+            "1 thread: 2 threads would decode faster (5.0 ms a token), but beside a busy process "
+            "1 token in 100 takes more than 400 ms"
+        ),
+    ),
+    (
+        "one core",
+        [measured(1, 8.0, 80)],
+        "1 thread: it decodes fastest (8.0 ms a token); beside a busy process 1 token in 100 takes more than 80.0 ms",
+    ),
+]
+
+
+@pytest.mark.parametrize(("measurements", "chosen"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_the_choice(measurements: list[Measurement], chosen: str) -> None:
+    choice = choose(measurements)
+    assert f"{choice.best.trial}: {choice.reason}" == chosen
+
+
+times = st.floats(0.1, 1000)
+measurements = st.lists(
+    st.builds(Measurement, st.builds(Trial, st.integers(1, 8), st.builds(Knobs)), times, times, st.none(), times),
+    min_size=1,
+    max_size=16,
+    unique_by=lambda each: each.trial,
+)
+
+
+@given(measurements)
+def test_what_is_chosen_is_never_slower_than_what_is_as_calm(given: list[Measurement]) -> None:
+    best = choose(given).best
+    assert best in given
+    calm = [each for each in given if each.stall <= STEADY * each.decode]
+    assert all(best.decode <= NEAR * each.decode for each in calm)
+
+
+@given(measurements, st.randoms())
+def test_the_order_of_measuring_is_no_matter(given: list[Measurement], random: Random) -> None:
+    shuffled = random.sample(given, len(given))
+    first, second = choose(given).best, choose(shuffled).best
+    assert first == second or first.prefill == second.prefill
+
+
+@pytest.mark.parametrize(
+    ("cores", "counts"), [(1, [1]), (2, [1, 2]), (8, list(range(1, 9))), (24, [1, 3, 6, 12, 23, 24])]
+)
+def test_the_counts_that_are_tried(cores: int, counts: list[int]) -> None:
+    assert stopwatch.counts(cores) == counts
+
+
+def test_rounds_alternate_and_every_trial_gets_the_same() -> None:
+    class Counted(ScriptedModel):
+        used: list[int] = []  # noqa: RUF012  # of this test only
+
+        def use_threads(self, n: int) -> None:
+            self.used.append(n)
+
+    model = Counted(n_ctx=64, n_slots=4, batched=True)
+    effort = Effort(prompt=16, steps=2, busy_steps=3, rounds=2)
+    results = stopwatch.measure({Trial(1): model, Trial(2): model}, effort)
+    assert [each.trial for each in results] == [Trial(1), Trial(2)]
+    assert Counted.used == [1, 1, 2, 1, 2, 2, 1, 2, 1]
+    assert all(each.together is not None for each in results)
+
+
+@pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
+def test_the_real_model_is_measured(engine: str, smollm2: Path, cache: Path) -> None:
+    model = load(smollm2, Options(n_slots=4, n_ctx=64, threads=1, engine=engine), cache).model
+    (result,) = stopwatch.measure({Trial(1): model}, SMALL)
+    model.close()
+    assert min(result.prefill, result.decode, result.stall) > 0
+    assert (result.together is None) == (engine == "ctransformers")
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "EFFORT", SMALL)
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
+def test_tune_writes_what_it_found_and_keeps_the_rest(
+    engine: str, smollm2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new" / "config.toml"
+    file.write(path, {"port": 1, "threads": 77})
+    assert main(["tune", "--model", str(smollm2), "--engine", engine, "--config", str(path)]) == 0
+    found = file.read(path)
+    keys = {"port", "threads", *(["flash_attention"] if engine == "llamacpp" else [])}
+    assert (set(found), found["port"]) == (keys, 1)
+    out = capsys.readouterr().out
+    assert f"\nbest: {found['threads']} thread" in out
+    assert f"written to {path}: threads = {found['threads']}" in out
+    assert "Traceback" not in out
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_file_that_cannot_be_written_is_told_before_measuring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["tune", "--config", str(tmp_path / "file" / "config.toml")]) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == (
+        "",
+        f"responsed: {tmp_path}/file/config.toml cannot be written: File exists\n",
+    )
+    assert main(["tune"]) == 2
+    assert capsys.readouterr().err == "responsed: /dev/null cannot be written: it is no regular file\n"

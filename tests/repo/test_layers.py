@@ -1,0 +1,225 @@
+"""The folders import one another as drawn: `server` imports `engine`, never back, and nothing runs in a circle."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OURS = ("engine", "server")
+
+DRAWN = {
+    "engine.gguf": "",
+    "engine.linking": "",
+    "engine.machine": "",
+    "engine.model": "",
+    "engine.backends.llamacpp": "linking model",
+    "engine.constraint": "model",
+    "engine.tokenizer": "gguf",
+    "engine.tuner": "model",
+    "engine.backends.ctransformers": "gguf linking model tokenizer",
+    "engine.job": "constraint",
+    "engine.json_schema": "constraint",
+    "engine.backends": "backends.ctransformers backends.llamacpp gguf model tokenizer",
+    "engine.grammar": "constraint json_schema",
+    "engine.sampling": "job model",
+    "engine.scheduler": "job model",
+    "engine.notations": "grammar json_schema",
+    "engine.runtime": "constraint job model sampling scheduler",
+    "engine.dialects": "constraint grammar json_schema notations",
+    "engine.structured_output": "constraint grammar json_schema model notations tokenizer",
+    "engine.chat_template": "dialects notations tokenizer",
+    "engine.loader": "backends backends.ctransformers chat_template gguf machine model tokenizer",
+    "server.protocol": "",
+    "server.service": "",
+    "server.store": "",
+    "server.version": "",
+    "server.http": "protocol",
+    "server.stream": "engine.dialects engine.job engine.notations engine.tokenizer protocol",
+    "server.config": "engine.chat_template engine.job",
+    "server.generation": "engine.job engine.runtime protocol store stream",
+    "server.tools": (
+        "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"
+    ),
+    "server.cli": (
+        "config engine.backends engine.backends.llamacpp engine.gguf engine.loader engine.machine "
+        "engine.model engine.tuner store"
+    ),
+    "server.prompt": "engine.chat_template engine.job protocol tools",
+    "server.served_model": (
+        "engine.chat_template engine.constraint engine.dialects engine.gguf engine.json_schema "
+        "engine.model engine.notations engine.structured_output engine.tokenizer http prompt protocol "
+        "tools"
+    ),
+    "server.api": (
+        "config engine.chat_template engine.job engine.runtime generation http prompt protocol "
+        "served_model store stream tools"
+    ),
+    "server.daemon": "api config engine.job engine.model engine.runtime http service",
+    "server.__main__": (
+        "api cli config daemon engine.backends.llamacpp engine.chat_template engine.gguf engine.loader "
+        "engine.model engine.runtime served_model service store stream"
+    ),
+}
+"""Folder -> folders it imports; a module at the root of a package stands for itself. Names of its own package are
+short.
+"""
+
+ALONE = {
+    "ctransformers": {"engine.backends.ctransformers.model"},
+    "ctypes": {
+        "engine.backends.ctransformers.model",
+        "engine.backends.llamacpp.library",
+        "engine.backends.llamacpp.model",
+        "engine.backends.llamacpp.quantizer",
+    },
+    "h11": {"server.http.request_head", "server.http.connection"},
+    "hypercorn": {"server.http.listener"},
+    "llguidance": {"engine.structured_output.compiler"},
+    "minijinja": {"engine.chat_template.template"},
+    "sqlite3": {"server.store.database"},
+    "threading": set(),
+    "tokenizers": {"engine.tokenizer.vocabulary"},
+    "tomli_w": {"server.config.file"},
+}
+"""Library -> modules that import it. trio starts the threads, in `engine.runtime.engine`."""
+
+TRIO = {"engine.runtime", "server.api", "server.daemon", "server.generation", "server.http", "server.store"}
+"""Folders whose modules import trio, besides the command and `server.served_model`."""
+
+PURE = (
+    "engine.dialects",
+    "engine.grammar",
+    "engine.json_schema",
+    "engine.notations",
+    "engine.scheduler",
+    "server.prompt",
+    "server.protocol",
+    "server.stream",
+    "server.tools",
+)
+"""Folders that decide and compute only: no clock, no file, no thread, no socket."""
+IMPURE = {"logging", "os", "pathlib", "socket", "sqlite3", "subprocess", "threading", "time", "trio"}
+UNLOADED = ("ctransformers", "engine.backends", "h11", "hypercorn", "llguidance", "sqlite3", "subprocess", "trio")
+"""Modules that no pure folder loads, directly or through what it imports."""
+
+
+def sources() -> dict[str, Path]:
+    paths = [path for package in OURS for path in sorted((ROOT / package).rglob("*.py"))]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+
+SOURCES = sources()
+FOLDERS = {module for module, path in SOURCES.items() if path.name == "__init__.py"}
+TREES = {module: ast.parse(path.read_text()) for module, path in SOURCES.items()}
+
+
+def folder(module: str) -> str:
+    """Return the folder of a module; a module at the root of a package is its own."""
+    parent = module if module in FOLDERS else module.rpartition(".")[0]
+    return module if parent in OURS else parent
+
+
+def imports(module: str) -> set[str]:
+    """Return everything that a module imports, wherever the statement is; of our own packages the modules."""
+    return set(_imports(TREES[module]))
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                inside = {f"{module}.{alias.name}" for alias in names}
+                yield from inside & SOURCES.keys()
+                if inside - SOURCES.keys():  # something is taken out of the module itself
+                    yield module
+            case ast.ImportFrom():
+                raise AssertionError(f"a relative import in line {node.lineno}")
+
+
+def graph() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {folder(module): set() for module in SOURCES if module not in OURS}
+    for module in SOURCES.keys() - set(OURS):
+        here = folder(module)
+        found[here] |= {folder(name) for name in imports(module) & SOURCES.keys()} - {here}
+    return found
+
+
+def drawn() -> dict[str, set[str]]:
+    return {name: {_full(other, name) for other in others.split()} for name, others in DRAWN.items()}
+
+
+def _full(name: str, importer: str) -> str:
+    return name if name.split(".")[0] in OURS else f"{importer.split('.')[0]}.{name}"
+
+
+def test_folders_import_the_drawn_ones() -> None:
+    assert graph() == drawn()
+
+
+def test_folders_have_no_circle() -> None:
+    assert list(TopologicalSorter(graph()).static_order())
+
+
+def test_modules_have_no_circle() -> None:
+    ours = {module: imports(module) & SOURCES.keys() for module in SOURCES.keys() - FOLDERS}
+    assert list(TopologicalSorter(ours).static_order())
+
+
+def test_engine_imports_nothing_of_the_server() -> None:
+    assert [module for module in SOURCES if module.startswith("engine") and _roots(module) & {"server"}] == []
+
+
+def test_imports_stand_at_the_top_of_a_module() -> None:
+    """An import inside a function could hide a circle."""
+    hidden = [
+        (module, node.lineno)
+        for module, tree in TREES.items()
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in OURS
+    ]
+    assert hidden == []
+
+
+@pytest.mark.parametrize(("library", "modules"), ALONE.items(), ids=ALONE)
+def test_library_is_imported_by_these_modules_only(library: str, modules: set[str]) -> None:
+    assert {module for module in SOURCES if library in _roots(module)} == modules
+
+
+def test_trio_is_imported_by_these_folders_only() -> None:
+    users = {folder(module) for module in SOURCES if "trio" in _roots(module)}
+    assert users == TRIO | {"server.__main__", "server.served_model"}
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_folder_imports_nothing_impure(name: str) -> None:
+    assert {module: found for module in SOURCES if folder(module) == name and (found := _roots(module) & IMPURE)} == {}
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_folder_loads_nothing_impure(name: str) -> None:
+    modules = [module for module in SOURCES if folder(module) == name]
+    program = f"import sys, {', '.join(modules)}; print(*sorted(set({UNLOADED}) & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == ([], "")
+
+
+def _roots(module: str) -> set[str]:
+    return {name.split(".")[0] for name in imports(module)}
+
+
+def test_modules_have_at_most_330_lines() -> None:
+    assert [module for module, path in SOURCES.items() if len(path.read_text().splitlines()) > 330] == []
+
+
+def test_folders_have_at_most_15_files() -> None:
+    sizes = {name: len(list(SOURCES[name].parent.glob("*.py"))) for name in FOLDERS}
+    assert {name: size for name, size in sizes.items() if size > 16} == {}

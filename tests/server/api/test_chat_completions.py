@@ -1,0 +1,115 @@
+"""`POST /v1/chat/completions` over a socket, and by the official client."""
+
+from typing import Any
+
+import openai
+import pytest
+import trio
+from openai.types.chat import ChatCompletionChunk
+
+from tests.server.api.test_tools import evaluated
+from tests.support.helpers import NAME, Running, encode, exchange, served
+
+HI: Any = [{"role": "user", "content": "Hello there"}]
+
+
+def streamed(url: str) -> list[ChatCompletionChunk]:
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        options: Any = {"stream": True, "stream_options": {"include_usage": True}, "max_tokens": 5}
+        return list(client.chat.completions.create(model=NAME, messages=HI, **options))
+
+
+async def post(running: Running, **body: Any) -> Any:
+    return await exchange(running, "POST", "/v1/chat/completions", encode(**body))
+
+
+async def test_a_whole_answer() -> None:
+    async with served() as running:
+        answer = await post(running, messages=HI)
+        assert answer.status == 200
+        body = answer.json
+        assert body["choices"] == [
+            {
+                "message": {"content": "Hello there", "refusal": None, "role": "assistant"},
+                "finish_reason": "stop",
+                "index": 0,
+                "logprobs": None,
+            }
+        ]
+        assert body["model"] == NAME
+        assert body["usage"]["completion_tokens"] == len("Hello there") + 1
+
+
+async def test_a_stream_by_the_official_client() -> None:
+    async with served() as running:
+        chunks = await trio.to_thread.run_sync(streamed, running.url)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]) == "Hello"
+        assert [chunk.choices[0].finish_reason for chunk in chunks[:-1]][-1] == "length"
+        assert chunks[-1].choices == []
+        assert chunks[-1].usage is not None
+        assert chunks[-1].usage.completion_tokens == 5
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": []}, "messages"),
+        ({"messages": HI, "n": 2}, "n"),
+        ({"messages": [{"role": "user", "content": "x" * 5000}]}, "messages"),
+        ({"messages": HI, "model": "gpt"}, "model"),
+    ],
+)
+async def test_what_cannot_be_answered_names_the_field(fields: dict[str, Any], param: str) -> None:
+    async with served() as running:
+        answer = await post(running, **fields)
+        assert (answer.status // 100, answer.json["error"]["param"]) == (4, param)
+
+
+VARIABLES = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+    "{% if enable_thinking is defined and not enable_thinking %}QUIET{% endif %}{{ mood }}{{ list|tojson if list }}"
+    "<|assistant|>"
+)
+
+
+@pytest.mark.parametrize(
+    ("variables", "more"),
+    [
+        ({"enable_thinking": False}, b"QUIET"),
+        ({"enable_thinking": True}, b""),
+        ({"mood": "calm", "unused": None}, b"calm"),
+        ({"list": [1, {"a": "b"}]}, b'[1, {"a": "b"}]'),
+        ({"mood": "<|end|>"}, b"<|end|>"),  # text: no control token comes of it
+        ({}, b""),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
+async def test_template_variables_reach_the_template(path: str, variables: dict[str, Any], more: bytes) -> None:
+    said: dict[str, Any] = {"messages": HI} if "chat" in path else {"input": HI}
+    async with served(template=VARIABLES) as running:
+        answer = await exchange(running, "POST", path, encode(**said, chat_template_kwargs=variables))
+        assert answer.status == 200, answer.body
+        assert evaluated(running) == b"Hello there" + more
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"messages": []}, "`chat_template_kwargs.messages` is set by the server: leave it out."),
+        ({"tools": []}, "`chat_template_kwargs.tools` is set by the server: leave it out."),
+        ({"bos_token": "x"}, "`chat_template_kwargs.bos_token` is set by the server: leave it out."),
+        (
+            {"add_generation_prompt": False},
+            "`chat_template_kwargs.add_generation_prompt` is set by the server: leave it out.",
+        ),
+        ({"a b": 1}, "`chat_template_kwargs` names 'a b', which is no name of a variable."),
+        ({"": 1}, "`chat_template_kwargs` names '', which is no name of a variable."),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
+async def test_template_variables_of_the_server_are_refused(path: str, variables: dict[str, Any], message: str) -> None:
+    said: dict[str, Any] = {"messages": HI} if "chat" in path else {"input": HI}
+    async with served() as running:
+        answer = await exchange(running, "POST", path, encode(**said, chat_template_kwargs=variables))
+    assert (answer.status, answer.json["error"]["message"]) == (400, message)
+    assert answer.json["error"]["param"] == "chat_template_kwargs"

@@ -1,0 +1,219 @@
+"""`POST /v1/responses/compact` over the socket, by the official client, and in the hands of who leaves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import trio
+from openai.types.responses import CompactedResponse, Response
+
+from engine.backends.scripted import ScriptedModel
+from server.prompt import compaction, summary
+from tests.server.api.test_references import reference
+from tests.server.api.test_stored_responses import invalid, not_found, said, seen
+from tests.support import wire
+from tests.support.helpers import NAME, Answer, Client, PacedModel, Running, encode, exchange, get, post, served, text
+
+ASKED = compaction.REQUEST.encode()
+TALK = [
+    said("developer", "Be kind."),
+    said("user", "Hello"),
+    said("assistant", "Hi."),
+    {"type": "function_call", "call_id": "a", "name": "look", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "a", "output": "21 C"},
+    said("user", "Go on"),
+]
+
+
+def summarising(message: bytes) -> bytes:
+    return b"They greeted." if message.endswith(ASKED) else message
+
+
+async def compact(running: Running, **body: Any) -> Answer:
+    return await exchange(running, "POST", "/v1/responses/compact", encode(**body))
+
+
+def checked(answer: Answer) -> dict[str, Any]:
+    body: dict[str, Any] = answer.json
+    assert answer.status == 200, body
+    wire.check_against("CompactResource", body, "compaction")
+    return body
+
+
+async def test_a_conversation_becomes_its_users_words_and_a_summary() -> None:
+    async with served(ScriptedModel(summarising)) as running:
+        body = checked(await compact(running, input=TALK, instructions="I"))
+        whole = await post(running, input=[*TALK, said("user", compaction.REQUEST)], instructions="I")
+        stem = body["id"].removeprefix("resp_")
+        assert body == {
+            "id": body["id"],
+            "object": "response.compaction",
+            "created_at": body["created_at"],
+            "output": [
+                {
+                    "type": "message",
+                    "id": f"msg_{stem}{n:02}",
+                    "content": [{"type": "input_text", "text": words}],
+                    "status": "completed",
+                    "role": "user",
+                }
+                for n, words in enumerate(("Hello", "Go on"))
+            ]
+            + [{"type": "compaction", "id": f"cmp_{stem}02", "encrypted_content": summary.seal("They greeted.")}],
+            "usage": {**body["usage"], "input_tokens": whole.json["usage"]["input_tokens"], "output_tokens": 14},
+        }
+
+
+async def test_what_comes_back_is_the_next_input(tmp_path: Path) -> None:
+    told = [*map(said, ["user"] * 3, ["Hello", "Go on", summary.HEADING + "They greeted."]), said("user", "And?")]
+    async with served(ScriptedModel(summarising), state=tmp_path) as running:
+        output = checked(await compact(running, input=TALK))["output"]
+        short = (await post(running, input=[*output, said("user", "And?")])).json
+        wanted = (await post(running, input=told)).json
+        assert (text(short), short["usage"]["input_tokens"]) == ("And?", wanted["usage"]["input_tokens"])
+        # It is kept, gone on from, and made short once more.
+        again = checked(await compact(running, previous_response_id=short["id"], input="So."))["output"]
+        assert [item["content"][0]["text"] for item in again[:-1]] == ["Hello", "Go on", "And?", "So."]
+        listed = (await get(running, f"/v1/responses/{short['id']}/input_items?order=asc")).json["data"]
+        assert listed[:3] == output
+
+
+async def test_what_is_stored_is_made_short(tmp_path: Path) -> None:
+    async with served(ScriptedModel(summarising, n_slots=1), state=tmp_path) as running:
+        first = (await post(running, input=TALK)).json
+        whole = [*TALK, said("assistant", "Go on")]
+        wanted = checked(await compact(running, input=whole))["usage"]["input_tokens"]
+        for wish in (
+            {"previous_response_id": first["id"]},
+            {"previous_response_id": first["id"], "input": []},
+            {"input": [*TALK, reference(first["output"][0]["id"])]},
+        ):
+            body = checked(await compact(running, **wish))
+            assert body["usage"]["input_tokens"] == wanted
+        assert seen(await get(running, f"/v1/responses/{body['id']}")) == not_found(body["id"])
+
+
+async def test_a_conversation_that_is_made_short_stays_as_it_is(tmp_path: Path) -> None:
+    async with served(ScriptedModel(summarising), state=tmp_path) as running:
+        made = (await exchange(running, "POST", "/v1/conversations", json.dumps({"items": TALK}).encode())).json
+        items = f"/v1/conversations/{made['id']}/items"
+        before = (await get(running, items)).json
+        body = checked(await compact(running, conversation=made["id"]))
+        assert [item["content"][0]["text"] for item in body["output"][:-1]] == ["Hello", "Go on"]
+        assert (await get(running, items)).json == before
+
+
+async def test_how_a_request_is_sampled_else_makes_no_difference() -> None:
+    async with served(ScriptedModel(summarising)) as running:
+        for wish in ({}, {"max_output_tokens": 1, "temperature": 2, "stream": True, "background": True, "stop": "e"}):
+            output = checked(await compact(running, input=TALK, **wish))["output"]
+            assert summary.unseal(output[-1]["encrypted_content"]) == "They greeted."
+
+
+async def test_what_is_too_long_for_the_context_is_summarised_part_by_part() -> None:
+    words = [f"{n:02}" * 50 for n in range(16)]
+    talk = [item for each in words for item in (said("user", each), said("assistant", "Yes."))]
+    parts = [6, 6, 4]
+    """Turns: of 1,500 tokens a quarter is the summary's, and with it they have 106 each and the request 418."""
+    async with served(ScriptedModel(lambda message: b"Summary.", n_ctx=1500, n_slots=1)) as running:
+        body = checked(await compact(running, input=talk))
+        read = bytes(token for chunk in running.model.decoded for token in chunk.tokens if token < 256).decode()
+    assert all(each in read for each in words)
+    assert read.count(compaction.REQUEST) == len(parts)
+    assert [item["content"][0]["text"] for item in body["output"][:-1]] == words[-8:]
+    assert summary.unseal(body["output"][-1]["encrypted_content"]) == "Summary."
+    spent = body["usage"]
+    assert spent["input_tokens"] == 16 * 106 + 2 * len(f"<{summary.HEADING}Summary.") + 3 * len(
+        f"<{compaction.REQUEST}<"
+    )
+    assert (spent["output_tokens"], spent["total_tokens"]) == (3 * 9, spent["input_tokens"] + 3 * 9)
+
+
+async def test_a_turn_that_is_too_long_is_refused() -> None:
+    async with served(ScriptedModel(n_ctx=1000)) as running:
+        refused = await compact(running, input="x" * 500)
+        assert running.model.decoded == []
+    n, most = 500 + len(ASKED) + 3, 750
+    message = (
+        f"A turn is too long to be summarised: it takes a prompt of {n} tokens, and there is room for {most}. "
+        "Shorten it, or start the server with a larger --context."
+    )
+    assert seen(refused) == invalid(message, "input", "context_length_exceeded")
+
+
+async def test_a_model_that_writes_nothing_has_compacted_nothing() -> None:
+    async with served(ScriptedModel(lambda message: b" ")) as running:
+        failed = await compact(running, input=TALK)
+    message = "The model wrote no summary; nothing was compacted."
+    error = {"message": message, "type": "server_error", "param": None, "code": "server_error"}
+    assert seen(failed) == (500, {"error": error})
+
+
+WRONG: list[dict[str, Any]] = [
+    {"input": "Hi", "model": "gpt"},
+    {"input": []},
+    {},
+    {"input": "Hi", "previous_response_id": "resp_x"},
+    {"input": [reference("msg_x")]},
+    {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]}]},
+]
+
+
+@pytest.mark.parametrize("body", WRONG, ids=str)
+async def test_what_a_response_refuses_is_refused_with_the_same_words(body: dict[str, Any], tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        refused = seen(await post(running, **body))
+        assert refused[0] in (400, 404)
+        assert seen(await compact(running, **body)) == refused
+
+
+async def test_a_hang_up_ends_it() -> None:
+    model = PacedModel(lambda message: b"a" * 500 if message.endswith(ASKED) else message, n_slots=1)
+    async with served(model) as running:
+        async with await Client.to(running) as client:
+            model.hold()
+            await client.request("POST", "/v1/responses/compact", encode(input="Hi"))
+            model.allow(5)
+            await model.wait_begun(6)
+        await running.app.quiet()
+        model.go()
+        assert (await post(running, input="b")).text == "b"  # the only slot is free again
+    assert sum(chunk.tokens == (ord("a"),) for chunk in model.decoded) < 10
+
+
+async def test_the_end_of_the_server_is_told(tmp_path: Path) -> None:
+    model = PacedModel(summarising)
+    async with served(model, state=tmp_path) as running, await Client.to(running) as client:
+        model.hold()
+        await client.request("POST", "/v1/responses/compact", encode(input="Hi"))
+        await model.wait_begun(1)
+        running.app.stop()
+        model.go()
+        failed = await client.answer()
+    error = {"message": "The server is shutting down.", "type": "server_error", "param": None, "code": "unavailable"}
+    assert seen(failed) == (503, {"error": error})
+
+
+def compacted_and_gone_on(url: str) -> tuple[CompactedResponse, Response]:
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        talk: Any = TALK
+        short = client.responses.compact(model=NAME, input=talk, instructions="I")
+        items: Any = [*short.output, said("user", "And?")]
+        return short, client.responses.create(model=NAME, input=items)
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # its types know no users' messages in an output
+async def test_the_official_client_compacts_and_goes_on() -> None:
+    told = [*map(said, ["user"] * 3, ["Hello", "Go on", summary.HEADING + "They greeted."]), said("user", "And?")]
+    async with served(ScriptedModel(summarising)) as running:
+        short, response = await trio.to_thread.run_sync(compacted_and_gone_on, running.url)
+        wanted = (await post(running, input=told)).json["usage"]["input_tokens"]
+    assert (short.object, [item.type for item in short.output]) == (
+        "response.compaction",
+        ["message", "message", "compaction"],
+    )
+    assert response.output_text == "And?"
+    assert response.usage is not None
+    assert response.usage.input_tokens == wanted

@@ -1,0 +1,642 @@
+"""Conversations: made, changed, listed and deleted; gone on from by responses, and grown by them."""
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import trio
+from openai.types.conversations import Conversation, ConversationDeletedResource
+
+from engine.backends.scripted import ScriptedModel
+from engine.model import ModelError
+from server.store.conversations import Conversations, StoredItem
+from server.store.database import StoreError
+from server.store.responses import Store
+from tests.support import wire
+from tests.support.failing_stores import FullAtOnce, FullLater
+from tests.support.helpers import (
+    NAME,
+    PATIENCE,
+    Answer,
+    Client,
+    PacedModel,
+    Running,
+    delete,
+    encode,
+    exchange,
+    frames,
+    get,
+    post,
+    served,
+    text,
+)
+
+ALL = "/v1/conversations"
+
+
+def said(role: str, content: str) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+def kept(role: str, content: str) -> dict[str, Any]:
+    """A message as it is listed, its id apart."""
+    if role == "assistant":
+        part: dict[str, Any] = {"type": "output_text", "text": content, "annotations": []}
+    else:
+        part = {"type": "input_text", "text": content}
+    return {"type": "message", "status": "completed", "role": role, "content": [part]}
+
+
+def without_id(item: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in item.items() if name != "id"}
+
+
+def seen(answer: Answer) -> tuple[int, Any]:
+    return answer.status, answer.json
+
+
+def refusal(status: int, message: str, param: str | None = None, code: str | None = None) -> tuple[int, Any]:
+    return status, {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
+
+
+def no_conversation(conversation_id: str, param: str | None = None) -> tuple[int, Any]:
+    return refusal(404, f"There is no conversation {conversation_id!r} here.", param, "not_found")
+
+
+async def make(running: Running, **fields: Any) -> dict[str, Any]:
+    answer = await exchange(running, "POST", ALL, encode(**fields))
+    wire.check_conversation(answer.json)
+    assert (answer.status, set(answer.json)) == (200, {"id", "object", "created_at", "metadata"})
+    made: dict[str, Any] = answer.json
+    return made
+
+
+async def add(running: Running, conversation: dict[str, Any], *items: Any) -> Answer:
+    return await exchange(running, "POST", f"{path(conversation)}/items", encode(items=items))
+
+
+async def items(running: Running, conversation: dict[str, Any]) -> list[dict[str, Any]]:
+    """All of it, oldest first."""
+    answer = await get(running, f"{path(conversation)}/items?order=asc&limit=100")
+    wire.check_conversation_items(answer.json)
+    data: list[dict[str, Any]] = answer.json["data"]
+    return data
+
+
+def path(conversation: dict[str, Any]) -> str:
+    return f"{ALL}/{conversation['id']}"
+
+
+# The eight calls
+
+
+def use_all_eight(url: str) -> None:
+    with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
+        conversations = client.conversations
+        empty = conversations.create()
+        assert empty == Conversation(id=empty.id, object="conversation", created_at=empty.created_at, metadata={})
+        made = conversations.create(items=[{"role": "user", "content": "Hello"}], metadata={"a": "b"})
+        assert made.metadata == {"a": "b"}
+        assert made.id.startswith("conv_")
+        assert conversations.retrieve(made.id) == made
+        assert conversations.update(made.id, metadata={"c": "d"}) == made.model_copy(update={"metadata": {"c": "d"}})
+
+        added = conversations.items.create(
+            made.id,
+            items=[{"role": "assistant", "content": "Hm."}, {"role": "user", "content": "And?", "type": "message"}],
+            include=["message.output_text.logprobs"],
+        )
+        assert [added.first_id, added.last_id] == [item.id for item in added.data]
+        everything = list(conversations.items.list(made.id, order="asc", limit=1))  # page by page
+        assert everything[1:] == added.data
+        assert list(conversations.items.list(made.id)) == everything[::-1]
+        first = everything[0]
+        assert first.id is not None
+        assert conversations.items.retrieve(first.id, conversation_id=made.id, include=[]) == first
+        assert conversations.items.delete(first.id, conversation_id=made.id) == conversations.retrieve(made.id)
+        assert list(conversations.items.list(made.id, order="asc", after=added.first_id)) == added.data[1:]
+
+        deleted = ConversationDeletedResource(id=made.id, object="conversation.deleted", deleted=True)
+        assert conversations.delete(made.id) == deleted
+        with pytest.raises(openai.NotFoundError) as gone:
+            conversations.retrieve(made.id)
+        assert gone.value.code == "not_found"
+
+
+async def test_the_official_client_makes_all_eight_calls(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        await trio.to_thread.run_sync(use_all_eight, running.url)
+
+
+async def test_a_conversation_is_made_with_and_without_a_body(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        for body in (None, b"", b"{}", b'{"items":null,"metadata":null}', b'{"items":[]}'):
+            made = (await exchange(running, "POST", ALL, body)).json
+            wire.check_conversation(made)
+            assert made["metadata"] == {}
+            assert seen(await get(running, path(made))) == (200, made)
+            listed = (await get(running, f"{path(made)}/items")).json
+            wire.check_conversation_items(listed)
+            assert listed == {"object": "list", "data": [], "first_id": "", "last_id": "", "has_more": False}
+
+
+async def test_metadata_are_changed_as_a_whole(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        made = await make(running, metadata={"a": "b"})
+        for metadata in ({"c": "d", "e": ""}, {}, {f"{n:064}": "x" * 512 for n in range(16)}, None):
+            changed = await exchange(running, "POST", path(made), encode(metadata=metadata))
+            wire.check_conversation(changed.json)
+            assert seen(changed) == (200, made | {"metadata": metadata or {}})
+            assert seen(await get(running, path(made))) == seen(changed)
+
+
+SENT: list[dict[str, Any]] = [
+    {"type": "message", "id": "msg_mine", "role": "user", "content": [{"type": "input_text", "text": "2+2"}]},
+    {"role": "developer", "content": "Hm."},
+    {"role": "assistant", "content": [{"type": "output_text", "text": "Wait."}], "id": None},
+    {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "call_1", "output": "4"},
+    {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "4 it is."}]},
+    {"type": "custom_tool_call", "call_id": "call_2", "name": "g", "input": "x"},
+]
+LISTED = [
+    {**SENT[0], "status": "completed"},
+    kept("developer", "Hm."),
+    kept("assistant", "Wait."),
+    {**SENT[3], "status": "completed"},
+    {**SENT[4], "status": "completed"},
+    {**SENT[5], "summary": []},
+    SENT[6],
+]
+KINDS = ["msg", "msg", "msg", "fc", "fco", "rs", "item"]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_items_of_all_kinds_are_kept_whole(at_once: bool, tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        made = await make(running, items=SENT if at_once else [])
+        if not at_once:
+            added = await add(running, made, *SENT)
+            wire.check_conversation_items(added.json)
+        data = await items(running, made)
+        ids = [item["id"] for item in data]
+        assert [without_id(item) for item in data] == [without_id(item) for item in LISTED]
+        assert ([id_.split("_")[0] for id_ in ids], ids[0], len(set(ids))) == (KINDS, "msg_mine", len(SENT))
+        if not at_once:
+            whole = {"object": "list", "data": data, "first_id": ids[0], "last_id": ids[-1], "has_more": False}
+            assert seen(added) == (200, whole)
+        for item in data:
+            assert seen(await get(running, f"{path(made)}/items/{item['id']}")) == (200, item)
+
+
+PAGES: list[tuple[str, Sequence[int], bool]] = [
+    ("", range(24, 4, -1), True),
+    ("?order=asc", range(20), True),
+    ("?limit=100", range(24, -1, -1), False),
+    ("?limit=2&after={3}", [2, 1], True),
+    ("?limit=2&after={2}&order=asc&include[]=x&include[]=y", [3, 4], True),
+    ("?limit=3&after={21}&order=asc", [22, 23, 24], False),
+    ("?after={0}", [], False),
+]
+
+
+async def test_items_are_listed_in_pages(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        made = await make(running, items=[said("user", str(n)) for n in range(20)])
+        await add(running, made, *(said("user", str(n)) for n in range(20, 25)))
+        whole = await items(running, made)
+        assert [without_id(item) for item in whole] == [kept("user", str(n)) for n in range(25)]
+        ids = [item["id"] for item in whole]
+        for query, indexes, more in PAGES:
+            found = await get(running, f"{path(made)}/items{query.format(*ids)}")
+            wire.check_conversation_items(found.json)
+            data = [whole[index] for index in indexes]
+            first, last = (data[0]["id"], data[-1]["id"]) if data else ("", "")
+            wanted = {"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": more}
+            assert (query, *seen(found)) == (query, 200, wanted)
+
+
+async def test_an_item_is_deleted_alone_and_a_conversation_with_its_items(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        made = await make(running, items=SENT)
+        whole = await items(running, made)
+        item = f"{path(made)}/items/{whole[1]['id']}"
+        assert seen(await delete(running, item)) == (200, made)
+        assert await items(running, made) == [whole[0], *whole[2:]]
+        no_item = f"There is no item {whole[1]['id']!r} in conversation {made['id']!r}."
+        for method in ("GET", "DELETE"):
+            assert seen(await exchange(running, method, item)) == refusal(404, no_item, None, "not_found")
+        deleted = {"id": made["id"], "object": "conversation.deleted", "deleted": True}
+        assert seen(await delete(running, path(made))) == (200, deleted)
+        await check_gone(running, made["id"])
+
+
+async def check_gone(running: Running, conversation_id: str) -> None:
+    asked: list[tuple[str, str, dict[str, Any] | None]] = [
+        ("GET", "", None),
+        ("POST", "", {"metadata": {}}),
+        ("DELETE", "", None),
+        ("GET", "/items", None),
+        ("POST", "/items", {"items": [said("user", "Hi")]}),
+        ("GET", "/items/msg_1", None),
+        ("DELETE", "/items/msg_1", None),
+    ]
+    for method, rest, fields in asked:
+        body = None if fields is None else encode(**fields)
+        answer = await exchange(running, method, f"{ALL}/{conversation_id}{rest}", body)
+        assert (method, rest, *seen(answer)) == (method, rest, *no_conversation(conversation_id))
+
+
+async def test_without_a_store_there_are_no_conversations() -> None:
+    async with served() as running:
+        refused = await exchange(running, "POST", ALL, b"{}")
+        assert seen(refused) == refusal(400, "This server stores no conversations (--store).")
+        await check_gone(running, "conv_x")
+        message = "This server stores no conversations (--store): send the whole of it as `input`."
+        refused = await post(running, input="Hi", conversation="conv_x")
+        assert seen(refused) == refusal(400, message, "conversation")
+
+
+async def test_a_restart_keeps_conversations(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        made = await make(running, items=SENT, metadata={"a": "b"})
+        await post(running, input="Hi", conversation=made["id"])
+        whole = await items(running, made)
+    async with served(state=tmp_path) as running:
+        assert seen(await get(running, path(made))) == (200, made)
+        assert await items(running, made) == whole
+        assert (await post(running, input="And?", conversation=made["id"])).text == "And?"
+        assert (await items(running, made))[: len(whole)] == whole
+
+
+WRONG: dict[str, tuple[str, dict[str, Any], str, str | None]] = {
+    "21 items at the beginning": (
+        "", {"items": [said("user", "x")] * 21}, "Expected `array` of length <= 20 in `items`.", "items",
+    ),
+    "21 items later": (
+        "/{}/items", {"items": [said("user", "x")] * 21}, "Expected `array` of length <= 20 in `items`.", "items",
+    ),
+    "17 keys": (
+        "", {"metadata": dict.fromkeys(map(str, range(17)), "")},
+        "Expected `object` of length <= 16 in `metadata`.", "metadata",
+    ),
+    "a long key": (
+        "", {"metadata": {"k" * 65: ""}},
+        f"Expected `str` of length <= 64 as the key '{'k' * 64}...' in `metadata`.", "metadata",
+    ),
+    "a long value": (
+        "/{}", {"metadata": {"k": "v" * 513}}, "Expected `str` of length <= 512 in `metadata.k`.", "metadata.k",
+    ),
+    "a number as value": (
+        "/{}", {"metadata": {"k": 1}}, "Expected `str`, got `int` in `metadata.k`.", "metadata.k",
+    ),
+    "no metadata": ("/{}", {}, "`metadata` is missing: it is what can be changed.", "metadata"),
+    "no items": ("/{}/items", {}, "`items` is missing, or empty: send what is to be added.", "items"),
+    "no item": ("/{}/items", {"items": []}, "`items` is missing, or empty: send what is to be added.", "items"),
+    "an item that is none": ("", {"items": ["x"]}, "Expected `object`, got `str` in `items[0]`.", "items[0]"),
+    "an item of no kind": (
+        "/{}/items", {"items": [said("user", "x"), {"x": 1}]}, "`items[1]` has neither `type` nor `role`.", "items[1]",
+    ),
+    "an unknown role": (
+        "/{}/items", {"items": [said("boss", "x")]},
+        "`items[0].role` is 'boss'; it must be one of user, assistant, system, developer.", "items[0].role",
+    ),
+    "an image": (
+        "", {"items": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
+        "`items[0].content[0]` is an input_image; this model reads text only.", "items[0].content[0]",
+    ),
+    "one id twice": (
+        "/{}/items", {"items": [{**said("user", "x"), "id": "msg_a"}] * 2},
+        "Two of `items` have the same `id`.", "items",
+    ),
+}  # fmt: skip
+
+
+async def test_what_is_wrong_is_refused_by_name_and_changes_nothing(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        made = await make(running, items=SENT[:1], metadata={"a": "b"})
+        before = await items(running, made)
+        for name, (rest, fields, message, param) in WRONG.items():
+            answer = await exchange(running, "POST", ALL + rest.format(made["id"]), encode(**fields))
+            assert (name, *seen(answer)) == (name, *refusal(400, message, param))
+        for query, message, param in (
+            ("limit=0", "Expected `int` >= 1 in `limit`.", "limit"),
+            ("limit=101", "Expected `int` <= 100 in `limit`.", "limit"),
+            ("order=up", "Invalid enum value 'up' in `order`.", "order"),
+            ("after=msg_x", "There is no item 'msg_x' in this list.", "after"),
+        ):
+            answer = await get(running, f"{path(made)}/items?{query}")
+            assert (query, *seen(answer)) == (query, *refusal(400, message, param))
+        assert (seen(await get(running, path(made))), await items(running, made)) == ((200, made), before)
+
+
+# Responses in a conversation
+
+
+BEFORE = [said("developer", "Be kind."), said("user", "Hello"), said("assistant", "Hm.")]
+
+
+def turn(response: dict[str, Any], *input_: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a response adds to its conversation."""
+    stem = response["id"].removeprefix("resp_")
+    came = [{"id": f"msg_{stem}i{n:02}", **item} for n, item in enumerate(input_)]
+    return [*came, *response["output"]]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_response_goes_on_from_its_conversation_and_grows_it(stream: bool, tmp_path: Path) -> None:
+    """Token by token: the whole conversation, sent after it, finds all of itself in the KV cache."""
+    turns = [*BEFORE, said("user", "And?"), said("assistant", "And?"), said("user", "So.")]
+    async with served(ScriptedModel(n_slots=1), state=tmp_path) as running:
+        made = await make(running, items=BEFORE)
+        before = await items(running, made)
+        first = await post(running, input="And?", conversation=made["id"], instructions="Only now.", stream=stream)
+        second = await post(running, input=[said("user", "So.")], conversation={"id": made["id"]}, stream=stream)
+        whole = (await post(running, input=turns)).json
+        one, two = (each.events[-1]["response"] if stream else each.json for each in (first, second))
+        wire.check_response(two)
+        assert (text(one), text(two), two["conversation"]) == ("And?", "So.", {"id": made["id"]})
+        n_prompt = whole["usage"]["input_tokens"]
+        assert two["usage"]["input_tokens"] == n_prompt
+        assert whole["usage"]["input_tokens_details"]["cached_tokens"] == n_prompt - 1
+        grown = [*turn(one, kept("user", "And?")), *turn(two, kept("user", "So."))]
+        assert await items(running, made) == [*before, *grown]
+        assert seen(await get(running, f"/v1/responses/{two['id']}")) == (200, two)
+        again = await get(running, f"/v1/responses/{two['id']}?stream=true")
+        assert not stream or frames(again.body) == frames(second.body)
+
+
+def use_in_responses(url: str) -> None:
+    with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
+        made = client.conversations.create(items=[{"role": "user", "content": "Hello"}])
+        whole = client.responses.create(model=NAME, input="And?", conversation=made.id)
+        with client.responses.stream(model=NAME, input="So.", conversation={"id": made.id}) as stream:
+            streamed = stream.get_final_response()
+        for response in (whole, streamed):
+            assert response.conversation is not None
+            assert response.conversation.id == made.id
+        listed = client.conversations.items.list(made.id, order="asc").data
+        roles = [item.role for item in listed if item.type == "message"]
+        assert roles == ["user", "user", "assistant", "user", "assistant"]
+        with pytest.raises(openai.NotFoundError) as gone:
+            client.responses.create(model=NAME, input="Hi", conversation="conv_x")
+        assert (gone.value.code, gone.value.param) == ("not_found", "conversation")
+
+
+async def test_the_official_client_goes_on_in_a_conversation(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        await trio.to_thread.run_sync(use_in_responses, running.url)
+
+
+async def test_a_response_without_a_conversation_does_not_name_one(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        for conversation in ({}, {"conversation": None}):
+            assert "conversation" not in (await post(running, input="Hi", **conversation)).json
+
+
+async def test_what_is_in_the_conversation_can_be_all_there_is(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        made = await make(running, items=[said("user", "Hello")])
+        response = (await post(running, conversation=made["id"])).json
+        assert text(response) == "Hello"
+        assert (await items(running, made))[1:] == response["output"]
+        empty = await make(running)
+        refused = await post(running, conversation=empty["id"])
+    assert (refused.status, refused.json["error"]["param"]) == (400, "input")
+
+
+async def test_a_conversation_excludes_a_previous_response(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        made = await make(running)
+        first = (await post(running, input="Hi", conversation=made["id"])).json
+        refused = await post(running, input="Hi", conversation=made["id"], previous_response_id=first["id"])
+        message = "Either `conversation` or `previous_response_id` says what came before, not both."
+        assert seen(refused) == refusal(400, message, "conversation")
+        assert await items(running, made) == turn(first, kept("user", "Hi"))
+
+
+async def test_an_unknown_conversation_is_not_answered(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        for conversation in ("conv_x", {"id": "conv_x"}):
+            refused = await post(running, input="Hi", conversation=conversation)
+            assert seen(refused) == no_conversation("conv_x", "conversation")
+        refused = await post(running, input="Hi", conversation={})
+        assert refused.json["error"]["param"] == "conversation"
+        assert running.model.decoded == []
+
+
+async def test_chains_are_none_of_the_conversations_business(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        made = await make(running)
+        first = (await post(running, input="Hi", conversation=made["id"])).json
+        second = (await post(running, input="And?", previous_response_id=first["id"])).json
+        whole = (await post(running, input=[said("user", "Hi"), said("assistant", "Hi"), said("user", "And?")])).json
+        assert second["usage"]["input_tokens"] == whole["usage"]["input_tokens"]
+        assert "conversation" not in second
+        assert await items(running, made) == turn(first, kept("user", "Hi"))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_is_not_stored_is_in_its_conversation_all_the_same(stream: bool, tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        made = await make(running)
+        answer = await post(running, input="Hi", conversation=made["id"], store=False, stream=stream)
+        response = answer.events[-1]["response"] if stream else answer.json
+        assert (response["store"], response["conversation"]) == (False, {"id": made["id"]})
+        assert (await get(running, f"/v1/responses/{response['id']}")).status == 404
+        assert await items(running, made) == turn(response, kept("user", "Hi"))
+
+
+async def test_two_at_once_see_what_was_there_and_are_appended_as_they_end(tmp_path: Path) -> None:
+    model = PacedModel(lambda message: message * 20, n_slots=2)
+    async with served(model, state=tmp_path) as running, await Client.to(running) as client:
+        made = await make(running, items=[said("user", "Hi")])
+        before = await items(running, made)
+        model.hold()
+        await client.create(input="slow", conversation=made["id"])
+        await model.wait_begun(1)
+        quick = (await post(running, input="q", conversation=made["id"], background=True, max_output_tokens=1)).json
+        model.allow(3)
+        while (await items(running, made)) == before:
+            await trio.sleep(0.01)
+            model.allow(1)
+        quick = (await get(running, f"/v1/responses/{quick['id']}")).json
+        assert await items(running, made) == [*before, *turn(quick, kept("user", "q"))]
+        model.go()
+        slow = (await client.answer()).json
+        assert await items(running, made) == [
+            *before,
+            *turn(quick, kept("user", "q")),
+            *turn(slow, kept("user", "slow")),
+        ]
+    assert [each["usage"]["input_tokens"] for each in (slow, quick)] == [len("uHiuslowa"), len("uHiuqa")]
+
+
+async def test_a_conversation_is_counted_and_compacted_without_growing(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        made = await make(running, items=BEFORE)
+        before = await items(running, made)
+        asked = encode(input="And?", conversation=made["id"])
+        counted = (await exchange(running, "POST", "/v1/responses/input_tokens", asked)).json
+        compacted = (await exchange(running, "POST", "/v1/responses/compact", asked)).json
+        assert await items(running, made) == before
+        response = (await post(running, input="And?", conversation=made["id"])).json
+    assert counted == {"object": "response.input_tokens", "input_tokens": response["usage"]["input_tokens"]}
+    said_by_user = [item["content"][0]["text"] for item in compacted["output"] if item["type"] == "message"]
+    assert said_by_user == ["Hello", "And?"]
+
+
+async def test_what_ends_early_is_in_the_conversation_and_what_fails_is_not(tmp_path: Path) -> None:
+    def reply(message: bytes) -> bytes:
+        if message == b"fail":
+            raise ModelError("the model broke")
+        return message
+
+    model = PacedModel(reply, n_slots=1)
+    async with served(model, state=tmp_path) as running:
+        made = await make(running)
+        short = (await post(running, input="Hello", conversation=made["id"], max_output_tokens=2)).json
+        assert (short["status"], text(short)) == ("incomplete", "He")
+        for store in (True, False):
+            failed = await post(running, input="fail", conversation=made["id"], store=store)
+            assert failed.status == 500
+        model.hold()
+        queued = (await post(running, input="Wait", conversation=made["id"], background=True)).json
+        assert (queued["status"], queued["conversation"]) == ("queued", {"id": made["id"]})
+        model.allow(2)
+        await model.wait_begun(3)
+        cancelled = (await exchange(running, "POST", f"/v1/responses/{queued['id']}/cancel")).json
+        assert cancelled["status"] == "cancelled"
+        model.go()
+        grown = [*turn(short, kept("user", "Hello")), *turn(cancelled, kept("user", "Wait"))]
+        assert await items(running, made) == grown
+
+
+@pytest.mark.parametrize("store", [True, False])
+async def test_a_client_that_leaves_has_said_what_it_said(store: bool, tmp_path: Path) -> None:
+    model = PacedModel(n_slots=1)
+    async with served(model, state=tmp_path, resume_window_seconds=0.0) as running:
+        made = await make(running)
+        async with await Client.to(running) as client:
+            model.hold()
+            await client.create(input="Hello", conversation=made["id"], store=store, stream=True)
+            response_id, _ = await client.created()
+            model.allow(1)
+            await client.frame("response.output_text.delta")
+        await running.app.quiet()
+        model.go()
+        came, went = await items(running, made)
+    part = {"type": "output_text", "text": "H", "annotations": [], "logprobs": []}
+    begun = {"type": "message", "status": "incomplete", "role": "assistant", "content": [part]}
+    assert (without_id(came), without_id(went)) == (kept("user", "Hello"), begun)
+    assert went["id"] == f"msg_{response_id.removeprefix('resp_')}00"
+
+
+async def test_a_background_stream_is_taken_up_again_in_its_conversation(tmp_path: Path) -> None:
+    model = PacedModel()
+    async with served(model, state=tmp_path) as running, await Client.to(running) as client:
+        made = await make(running)
+        model.hold()
+        await client.create(input="Hello", conversation=made["id"], background=True, stream=True)
+        response_id, _ = await client.created()
+        assert await items(running, made) == []
+        model.go()
+        rest = await get(running, f"/v1/responses/{response_id}?stream=true&starting_after=1")
+        response = (await get(running, f"/v1/responses/{response_id}")).json
+        assert frames(rest.body) == frames((await get(running, f"/v1/responses/{response_id}?stream=true")).body)[2:]
+        assert await items(running, made) == turn(response, kept("user", "Hello"))
+
+
+async def test_a_conversation_that_goes_meanwhile_costs_no_answer(tmp_path: Path) -> None:
+    model = PacedModel()
+    async with served(model, state=tmp_path) as running:
+        for store in (True, False):
+            made = await make(running)
+            async with await Client.to(running) as client:
+                model.hold()
+                await client.create(input="Hello", conversation=made["id"], store=store)
+                await model.wait_begun(1)
+                assert (await delete(running, path(made))).status == 200
+                model.go()
+                answer = await client.answer()
+            assert (answer.json["status"], answer.json["store"], answer.text) == ("completed", store, "Hello")
+            assert answer.json["conversation"] == {"id": made["id"]}
+            await check_gone(running, made["id"])
+
+
+async def test_what_was_being_made_when_the_power_went_is_not_in_the_conversation(tmp_path: Path) -> None:
+    model = PacedModel(n_slots=1)
+    async with served(model, state=tmp_path, grace_seconds=0.0) as running:
+        made = await make(running, items=[said("user", "Hi")])
+        before = await items(running, made)
+        model.hold()
+        await post(running, input="Hello", conversation=made["id"], background=True)
+        await model.wait_begun(1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(running.app.quiet)
+            signal.raise_signal(signal.SIGTERM)
+    async with served(state=tmp_path) as running:
+        assert await items(running, made) == before
+
+
+async def test_a_reference_in_a_conversation_is_kept_as_what_it_stands_for(tmp_path: Path) -> None:
+    def reference(item: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "item_reference", "id": item["id"]}
+
+    async with served(state=tmp_path) as running:
+        (answered,) = (await post(running, input="Hello")).json["output"]
+        for referring in ({"id": answered["id"]}, reference(answered)):
+            made = await make(running, items=[referring])
+            assert await items(running, made) == [answered]
+        await add(running, made, said("user", "Hi"))
+        added = (await items(running, made))[1]
+        response = (await post(running, input=[reference(added)], conversation=made["id"])).json
+        assert (text(response), response["usage"]["input_tokens"]) == ("Hi", len("aHellouHiuHia"))
+        # An id stays one item: what is said again is at the end.
+        assert await items(running, made) == [answered, added, *response["output"]]
+        for rest in ("", f"/{made['id']}/items"):
+            refused = await exchange(running, "POST", ALL + rest, encode(items=[reference({"id": "msg_x"})]))
+            assert seen(refused) == refusal(400, "There is no item 'msg_x' to refer to.", "items[0].id")
+
+
+# Disks
+
+
+class FullForItems(Store):
+    class Full(Conversations):
+        def add(self, conversation_id: str, items: Sequence[StoredItem], now: float) -> None:
+            raise StoreError("the disk is full")
+
+    def __init__(self, *values: Any) -> None:
+        super().__init__(*values)
+        self.conversations = self.Full(self._database, self._entries)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("kind", "store"), [(FullAtOnce, True), (FullLater, True), (FullForItems, False)])
+async def test_a_full_disk_loses_no_answer_and_the_response_names_no_conversation(
+    kind: type[Store], store: bool, stream: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served(state=tmp_path, kind=kind) as running:
+        made = await make(running, items=[said("user", "Hi")])
+        before = await items(running, made)
+        answer = await post(running, input="Hello", conversation=made["id"], store=store, stream=stream)
+        response = answer.events[-1]["response"] if stream else answer.json
+        assert (response["status"], response["store"], answer.text) == ("completed", False, "Hello")
+        assert "conversation" not in response
+        assert await items(running, made) == before
+    assert [record.getMessage() for record in caplog.records if record.name == "responsed.generation"] == [
+        f"{response['id']} is not stored: the disk is full"
+    ]
+
+
+async def test_a_full_disk_refuses_items_for_now(tmp_path: Path) -> None:
+    async with served(state=tmp_path, kind=FullForItems) as running:
+        made = await make(running)
+        refused = await add(running, made, said("user", "Hi"))
+    message = "The stored responses cannot be reached now."
+    error = {"message": message, "type": "server_error", "param": None, "code": "unavailable"}
+    assert (*seen(refused), refused.headers["retry-after"]) == (503, {"error": error}, "1")

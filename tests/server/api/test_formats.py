@@ -1,0 +1,144 @@
+"""`text.format` and `response_format`, over the socket: what is asked for is held, echoed and told."""
+
+import json
+from typing import Any
+
+import openai
+import pydantic
+import pytest
+import trio
+
+from engine.backends.scripted import ScriptedModel
+from tests.support.helpers import NAME, Answer, encode, exchange, post, served
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Paris", "Oslo"]}, "sunny": {"type": "boolean"}},
+    "required": ["city", "sunny"],
+    "additionalProperties": False,
+}
+FORMAT = {"type": "json_schema", "name": "pick", "schema": SCHEMA}
+
+
+CANNOT = "The schema in `text.format.schema` cannot be held{}."
+
+
+def stubborn() -> ScriptedModel:
+    """It wants to say something else."""
+    return ScriptedModel(lambda message: b"Well, I would say Oslo.", n_ctx=8192)
+
+
+async def ask(model: ScriptedModel, format_: dict[str, Any], **body: Any) -> Answer:
+    async with served(model) as running:
+        return await post(running, input="Where?", temperature=0, text={"format": format_}, **body)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_schema_is_held_and_echoed(stream: bool) -> None:
+    answer = await ask(stubborn(), FORMAT, stream=stream)
+    response = answer.events[-1]["response"] if stream else answer.json
+    said = json.loads(answer.text)
+    assert (said["city"] in ("Paris", "Oslo"), said["sunny"] in (True, False), len(said)) == (True, True, 2)
+    assert response["text"]["format"] == FORMAT | {"description": None, "strict": True}
+    assert response["status"] == "completed"
+
+
+async def test_a_schema_that_is_not_strict_is_held_too() -> None:
+    answer = await ask(stubborn(), FORMAT | {"strict": False, "description": "Where to go"})
+    assert answer.json["text"]["format"] == FORMAT | {"description": "Where to go", "strict": True}
+    assert set(json.loads(answer.text)) == {"city", "sunny"}
+
+
+async def test_any_object_is_held() -> None:
+    answer = await ask(ScriptedModel(lambda message: b'{"a": [1]}'), {"type": "json_object"})
+    assert (answer.text, answer.json["text"]) == ('{"a": [1]}', {"format": {"type": "json_object"}})
+
+
+@pytest.mark.parametrize("text", [None, {}, {"format": None}, {"format": {"type": "text"}}])
+async def test_plain_text_stays_plain(text: Any) -> None:
+    async with served(ScriptedModel(lambda message: b"So.")) as running:
+        answer = await post(running, input="Where?", text=text)
+    assert (answer.text, answer.json["text"]) == ("So.", {"format": {"type": "text"}})
+
+
+async def test_an_answer_that_is_cut_says_so() -> None:
+    answer = await ask(ScriptedModel(lambda message: b'{"city":"Oslo"}'), FORMAT, max_output_tokens=9)
+    reason = {"reason": "max_output_tokens"}
+    assert (answer.json["status"], answer.json["incomplete_details"]) == ("incomplete", reason)
+    assert answer.text == '{"city":"'
+
+
+@pytest.mark.parametrize(
+    ("format_", "param", "message"),
+    [
+        (
+            FORMAT | {"schema": {"type": "object", "properties": {"a": {"not": {"minimum": 3}}}}},
+            "text.format.schema",
+            CANNOT.format(", at `properties.a.not`: the keyword `not` is not supported"),
+        ),
+        (
+            FORMAT | {"schema": {"type": "no-such-type"}},
+            "text.format.schema",
+            CANNOT.format(", at `type`: Invalid type: no-such-type"),
+        ),
+        (
+            {"type": "json_schema", "schema": SCHEMA},
+            "text.format",
+            "Object missing required field `name` in `text.format`.",
+        ),
+        ({"type": "xml"}, "text.format.type", "Invalid value 'xml' in `text.format.type`."),
+    ],
+)
+async def test_what_cannot_be_held_is_refused(format_: dict[str, Any], param: str, message: str) -> None:
+    answer = await ask(stubborn(), format_)
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": None}
+    assert (answer.status, answer.json["error"]) == (400, error)
+
+
+async def test_chat_completions_hold_a_response_format_too() -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "pick", "schema": SCHEMA}}
+    refused = {"type": "json_schema", "json_schema": {"name": "pick", "schema": {"not": {}}}}
+    messages = [{"role": "user", "content": "Where?"}]
+    async with served(stubborn()) as running:
+        answers = [
+            await exchange(running, "POST", "/v1/chat/completions", encode(messages=messages, response_format=each))
+            for each in (wanted, {"type": "text"}, refused)
+        ]
+    assert set(json.loads(answers[0].json["choices"][0]["message"]["content"])) == {"city", "sunny"}
+    assert answers[1].json["choices"][0]["message"]["content"] == "Well, I would say Oslo."
+    assert answers[2].json["error"]["param"] == "response_format.json_schema.schema"
+
+
+async def test_the_model_is_told_behind_the_instructions() -> None:
+    """So the beginning of the prompt is the same with and without a format."""
+    model = stubborn()
+    async with served(model) as running:
+        await post(running, input="Where?", instructions="Be brief.", text={"format": FORMAT}, max_output_tokens=1)
+    prompt = bytes(token for chunk in model.decoded for token in chunk.tokens if token < 256)
+    told = f"Be brief.\n\nAnswer with JSON only, as this JSON schema says:\n{json.dumps(SCHEMA)}Where?"
+    assert prompt == told.encode()
+
+
+class Pick(pydantic.BaseModel):
+    city: str = pydantic.Field(pattern="^[A-Z][a-z]{2,6}$")
+    days: int = pydantic.Field(ge=1, le=9)
+    weather: "Weather"
+    then: "Pick | None"
+
+
+class Weather(pydantic.BaseModel):
+    sunny: bool
+    degrees: list[float] = pydantic.Field(min_length=1, max_length=2)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+async def test_the_official_client_parses_what_comes(temperature: float) -> None:
+    def parse(url: str) -> Pick | None:
+        client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+        return client.responses.parse(
+            model=NAME, input="Where?", text_format=Pick, temperature=temperature, extra_body={"seed": 3}
+        ).output_parsed
+
+    async with served(stubborn()) as running:
+        picked = await trio.to_thread.run_sync(parse, running.url)
+    assert isinstance(picked, Pick)

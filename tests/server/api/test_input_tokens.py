@@ -1,0 +1,91 @@
+"""`POST /v1/responses/input_tokens`: what a response would evaluate, without making one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import trio
+from openai.types.responses import InputTokenCountResponse
+
+from engine.backends.scripted import ScriptedModel
+from tests.server.api.test_references import reference
+from tests.server.api.test_stored_responses import said, seen
+from tests.support.helpers import NAME, Answer, Running, encode, exchange, post, served
+
+TALK = [said("developer", "Be kind."), said("user", "Hello"), said("assistant", "Hi"), said("user", "x" * 100)]
+CALLED = [
+    said("user", "Hot?"),
+    {"type": "function_call", "call_id": "a", "name": "look", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "a", "output": "21 C"},
+]
+
+
+async def count(running: Running, **body: Any) -> Answer:
+    return await exchange(running, "POST", "/v1/responses/input_tokens", encode(**body))
+
+
+async def requests(running: Running) -> list[dict[str, Any]]:
+    first = (await post(running, input=TALK)).json
+    last = {"previous_response_id": first["id"]}
+    made = await exchange(running, "POST", "/v1/conversations", json.dumps({"items": TALK}).encode())
+    return [
+        {"input": "Hello"},
+        {"input": "Hello", "instructions": "I", "stream": True, "max_output_tokens": 1, "metadata": {"a": "b"}},
+        {"input": TALK},
+        {"input": CALLED},
+        {"input": "And?", **last},
+        {**last},
+        {"input": [reference(first["output"][0]["id"]), said("user", "And?")]},
+        {"input": "And?", **last, "truncation": "auto"},
+        {"input": "And?", "conversation": made.json["id"]},
+        {"input": TALK * 9, "truncation": "auto"},
+        {"input": TALK * 9, "truncation": "auto", "max_output_tokens": 200},
+    ]
+
+
+async def test_it_is_what_a_response_to_the_same_evaluates(tmp_path: Path) -> None:
+    async with served(ScriptedModel(n_ctx=1000), state=tmp_path) as running:
+        for body in await requests(running):
+            decoded = list(running.model.decoded)
+            counted = await count(running, **body)
+            assert running.model.decoded == decoded
+            used = (await post(running, **body | {"stream": False})).json["usage"]["input_tokens"]
+            assert seen(counted) == (200, {"input_tokens": used, "object": "response.input_tokens"})
+
+
+async def test_more_than_the_context_holds_is_counted_too() -> None:
+    async with served(ScriptedModel(n_ctx=60)) as running:
+        for n in (57, 58, 70_000):
+            assert (await count(running, input="x" * n)).json["input_tokens"] == n + 2
+
+
+WRONG: list[dict[str, Any]] = [
+    {"input": "Hi", "model": "gpt"},
+    {"input": []},
+    {},
+    {"input": "Hi", "truncation": "always"},
+    {"input": "Hi", "previous_response_id": "resp_x"},
+    {"input": [reference("msg_x")]},
+    {"input": [{"role": "boss", "content": "Hi"}]},
+]
+
+
+@pytest.mark.parametrize("body", WRONG, ids=str)
+async def test_what_a_response_refuses_is_refused_with_the_same_words(body: dict[str, Any], tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        refused = seen(await post(running, **body))
+        assert refused[0] in (400, 404)
+        assert seen(await count(running, **body)) == refused
+
+
+def counted(url: str) -> InputTokenCountResponse:
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        return client.responses.input_tokens.count(model=NAME, input="Hello", instructions="I", tools=[])
+
+
+async def test_the_official_client_counts() -> None:
+    async with served() as running:
+        found = await trio.to_thread.run_sync(counted, running.url)
+    assert found == InputTokenCountResponse(input_tokens=len("<I<Hello<"), object="response.input_tokens")

@@ -1,0 +1,141 @@
+"""Who asks, and what goes on from what: clients get a slot in turn, and kin come back to their own slot."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio.testing
+
+from engine.backends.scripted import ScriptedModel
+from server.http.exchange import Exchange
+from tests.support.helpers import Client, PacedModel, Running, encode, exchange, post, served
+
+
+def letters(model: ScriptedModel) -> bytes:
+    """Of the answers, in the order in which they were made."""
+    last = (bytes(token for token in chunk.tokens if token < 256)[-1:] for chunk in model.decoded)
+    return b"".join(letter for letter, _ in itertools.groupby(last))
+
+
+async def ask(running: Running, path: str, body: dict[str, Any], key: str | None) -> Client:
+    """It has been asked, and waits for its slot."""
+    client = await Client.to(running)
+    await client.request("POST", path, encode(**body), *([f"Authorization: Bearer {key}"] if key else []))
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    return client
+
+
+def said(letter: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": letter}]}
+
+
+TURNS = [
+    # Key and letter of each request as it comes, and the letters as they are answered.
+    ([("ada", "a"), ("ada", "b"), ("ada", "c"), ("ada", "d"), ("bob", "x")], b"abxcd"),
+    ([("ada", "a"), ("ada", "b"), ("ada", "c"), ("bob", "x"), ("bob", "y"), (None, "n")], b"abxncy"),
+    ([(None, "a"), (None, "b"), (None, "c"), ("bob", "x")], b"abxc"),
+]
+
+
+@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize(("asked", "order"), TURNS)
+async def test_who_asks_for_much_keeps_nobody_else_waiting(
+    asked: list[tuple[str | None, str]], order: bytes, chat: bool
+) -> None:
+    model = PacedModel(n_slots=1)
+    path = "/v1/chat/completions" if chat else "/v1/responses"
+    async with served(model) as running:
+        model.hold()
+        clients = [await ask(running, path, said(letter) if chat else {"input": letter}, key) for key, letter in asked]
+        model.go()
+        for client in clients:
+            async with client:
+                assert (await client.answer()).status == 200
+    assert letters(model) == order
+
+
+CLIENTS = [
+    (("10.0.0.1", 1), None, "10.0.0.1"),
+    (("10.0.0.1", 2), b"Bearer a", "10.0.0.1 122c4e371d393490"),
+    (("10.0.0.1", 1), b"Bearer b", "10.0.0.1 929ce5eeb27132f6"),
+    (None, None, ""),
+]
+
+
+@pytest.mark.parametrize(("address", "authorization", "name"), CLIENTS)
+def test_a_client_is_its_address_and_a_hash_of_its_key(
+    address: tuple[str, int] | None, authorization: bytes | None, name: str
+) -> None:
+    headers = [] if authorization is None else [(b"authorization", authorization)]
+    scope = {"method": "GET", "path": "/", "raw_path": b"/", "headers": headers, "client": address}
+
+    async def nothing(*message: Any) -> Any:
+        return None
+
+    assert Exchange(scope, nothing, nothing, "req_1").client == name
+
+
+OTHERS = "b" * 40
+"""Somebody else's conversation, the first to come: its slot is longest of no use."""
+
+KIN: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
+    # First turn, second turn (another prompt from its beginning on), and whether they are kin.
+    "a chain": ({}, {"previous_response_id": "first"}, True),
+    "a chain, with the key that others have too": (
+        {}, {"previous_response_id": "first", "prompt_cache_key": "k"}, True,
+    ),
+    "a key": ({"prompt_cache_key": "k", "store": False}, {"prompt_cache_key": "k", "store": False}, True),
+    "two keys": ({"prompt_cache_key": "k"}, {"prompt_cache_key": "l"}, False),
+    "nothing": ({}, {}, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "second", "kin"), KIN.values(), ids=KIN)
+async def test_kin_take_their_own_slot_and_not_somebody_elses(
+    first: dict[str, Any], second: dict[str, Any], kin: bool, tmp_path: Path
+) -> None:
+    async with served(ScriptedModel(n_slots=2, batched=True), state=tmp_path) as running:
+        other = (await post(running, input=OTHERS)).json
+        mine = (await post(running, input="a" * 40, **first)).json
+        second = {name: mine["id"] if value == "first" else value for name, value in second.items()}
+        again = await post(running, input="aha", instructions="Now " * 10, **second)
+        assert again.status == 200
+        turn = (await post(running, input="And?", previous_response_id=other["id"])).json
+    kept = turn["usage"]["input_tokens_details"]["cached_tokens"] >= other["usage"]["input_tokens"]
+    assert kept is kin
+
+
+async def test_a_whole_chain_is_of_one_kin(tmp_path: Path) -> None:
+    """Its turns and its branches, and after a restart."""
+    ids: list[str] = []
+    for _ in range(2):
+        async with served(ScriptedModel(n_slots=2, batched=True), state=tmp_path) as running:
+            other = (await post(running, input=OTHERS)).json
+            if not ids:
+                ids.append((await post(running, input="a" * 40)).json["id"])
+            for previous in [ids[0], *ids]:
+                # Each begins otherwise, so that no slot holds anything of it.
+                wish = {"previous_response_id": previous, "instructions": f"{len(ids)}" * 40}
+                ids.append((await post(running, input="aha", **wish)).json["id"])
+            turn = (await post(running, input="And?", previous_response_id=other["id"])).json
+            cached = turn["usage"]["input_tokens_details"]["cached_tokens"]
+            assert cached >= other["usage"]["input_tokens"]
+
+
+@pytest.mark.parametrize(("key", "kept"), [("bob", True), ("ada", False)])
+async def test_a_key_is_its_clients_own(key: str, kept: bool) -> None:
+    """Else anybody could name the slot of somebody else, and take it."""
+
+    async def ask(client: str, **body: Any) -> dict[str, Any]:
+        whole = encode(prompt_cache_key="main", **body)
+        answer = await exchange(running, "POST", "/v1/responses", whole, f"Authorization: {client}")
+        usage: dict[str, Any] = answer.json["usage"]
+        return usage
+
+    async with served(ScriptedModel(n_slots=2, batched=True)) as running:
+        await post(running, input=OTHERS)
+        await ask("ada", input="a" * 40)
+        await ask(key, input="d" * 40, instructions="No. " * 9)
+        again = await ask("ada", input="a" * 40)
+    assert (again["input_tokens_details"]["cached_tokens"] == again["input_tokens"] - 1) is kept

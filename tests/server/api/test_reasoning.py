@@ -1,0 +1,218 @@
+"""Reasoning is an item of its own: in a stream, folded, replayed, switched off, and in the other dialect."""
+
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import trio
+
+from engine.backends import scripted
+from engine.backends.scripted import ScriptedModel
+from engine.dialects.dialect import Parser
+from engine.dialects.families import spoken_by
+from engine.job import Finish, Piece, Reason, Started, Token
+from engine.notations.argument_schema import Declared
+from server.stream.inputs import Arguments, Called, Calling, Cue, End, Reasoning, Text
+from server.stream.output_processor import Answer
+from server.stream.tool_call_mapper import Interpreter
+from tests.support import wire
+from tests.support.helpers import NAME, encode, exchange, frames, get, post, served, types
+
+THINKS = (
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>"
+    "{% endif %}{{ m.content }}{% endfor %}{% if enable_thinking is defined %}<|system|>"
+    "{{ 'think' if enable_thinking else 'do not' }}{% endif %}<|assistant|>"
+)
+"""A template of a model that can think, and can be told not to."""
+ANSWER = b"<think>\nSo it is.\n</think>\n\nYes."
+REASONED = {"type": "reasoning_text", "text": "So it is."}
+
+
+def thinker(answer: bytes = ANSWER) -> ScriptedModel:
+    return ScriptedModel(lambda message: answer)
+
+
+def kinds(response: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [(item["type"], item["status"], item["content"][0]["text"]) for item in response["output"]]
+
+
+async def test_reasoning_is_an_item_before_the_message() -> None:
+    async with served(thinker(), template=THINKS) as running:
+        streamed = await post(running, input="Is it?", stream=True)
+        folded = await post(running, input="Is it?")
+    response = streamed.events[-1]["response"]
+    wire.check_response(folded.json)
+    assert kinds(response) == kinds(folded.json)
+    assert kinds(response) == [("reasoning", "completed", "So it is."), ("message", "completed", "Yes.")]
+    reasoning, message = response["output"]
+    stem = response["id"].removeprefix("resp_")
+    assert reasoning == {
+        "type": "reasoning", "id": f"rs_{stem}00", "status": "completed", "content": [REASONED], "summary": [],
+    }  # fmt: skip
+    assert message["id"] == f"msg_{stem}01"
+    # A byte is a token: the markers and the white space at them are counted, the space behind is text's.
+    assert response["usage"]["output_tokens_details"] == {"reasoning_tokens": len(b"<think>\nSo it is.\n</think>") - 6}
+    reasoning_types = [kind for kind in types(streamed.events) if "reasoning" in kind]
+    assert reasoning_types == ["response.reasoning_text.delta"] * 7 + ["response.reasoning_text.done"]
+
+
+async def test_a_setting_gives_the_events_of_reasoning_their_other_names(tmp_path: Path) -> None:
+    async with served(thinker(), template=THINKS, state=tmp_path, reasoning_events="open-responses") as running:
+        streamed = await post(running, input="Is it?", stream=True)
+        response = wire.open_responses_events(streamed.body)[-1]["response"]
+        again = await get(running, f"/v1/responses/{response['id']}?stream=true")
+    assert kinds(response)[0] == ("reasoning", "completed", "So it is.")
+    assert again.body == streamed.body
+    assert b"event: response.reasoning.delta\n" in frames(streamed.body)[4]
+
+
+async def test_a_stored_stream_with_reasoning_is_told_again_to_the_letter(tmp_path: Path) -> None:
+    async with served(thinker(), template=THINKS, state=tmp_path) as running:
+        streamed = await post(running, input="Is it?", stream=True)
+        again = await get(running, f"/v1/responses/{streamed.events[0]['response']['id']}?stream=true")
+    assert again.body == streamed.body
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "told", "echoed"),
+    [
+        ({"effort": "none"}, "do not", {"effort": "none", "summary": None}),
+        ({"effort": "minimal"}, "do not", {"effort": "minimal", "summary": None}),
+        ({"effort": "low"}, "think", {"effort": "low", "summary": None}),
+        ({"effort": "xhigh"}, "think", {"effort": "xhigh", "summary": None}),
+        ({"summary": "auto"}, "", {"effort": None, "summary": "auto"}),
+        (None, "", {"effort": None, "summary": None}),
+    ],
+)
+async def test_effort_is_told_as_the_template_wants_it(reasoning: object, told: str, echoed: object) -> None:
+    prompts: list[bytes] = []
+    async with served(thinker(), template=THINKS) as running:
+        answer = await post(running, input="Is it?", reasoning=reasoning)
+        chunks = running.model.decoded
+        prompts += [bytes(id_ for chunk in chunks[:1] for id_ in chunk.tokens if id_ < 256)]
+    assert prompts == [f"Is it?{told}".encode()]
+    assert answer.json["reasoning"] == echoed
+
+
+async def test_an_effort_that_the_template_does_not_know_is_not_echoed() -> None:
+    async with served() as running:
+        answer = await post(running, input="Hi.", reasoning={"effort": "high"})
+        wrong = await post(running, input="Hi.", reasoning={"effort": "very"})
+    assert answer.json["reasoning"] == {"effort": None, "summary": None}
+    assert (wrong.status, wrong.json["error"]["param"]) == (400, "reasoning.effort")
+
+
+async def test_reasoning_that_is_replayed_reaches_the_model() -> None:
+    async with served(thinker(), template=THINKS) as running:
+        first = await post(running, input="Is it?")
+        running.model.decoded.clear()
+        again = [{"role": "user", "content": "Is it?"}, *first.json["output"], {"role": "user", "content": "Sure?"}]
+        await post(running, input=again)
+        evaluated = bytes(id_ for chunk in running.model.decoded for id_ in chunk.tokens if id_ < 256)
+    # What was evaluated before, `Is it?<think>`, is not again.
+    assert evaluated.startswith(b"So it is.</think>Yes.Sure?")
+
+
+def by_the_official_client(url: str) -> openai.types.responses.Response:
+    with (
+        openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client,
+        client.responses.stream(model=NAME, input="Is it?") as stream,
+    ):
+        return stream.get_final_response()
+
+
+async def test_the_official_client_reads_reasoning() -> None:
+    async with served(thinker(), template=THINKS) as running:
+        response = await trio.to_thread.run_sync(by_the_official_client, running.url)
+    assert [item.type for item in response.output] == ["reasoning", "message"]
+    assert response.output_text == "Yes."
+
+
+async def test_chat_completions_tell_reasoning_beside_the_content() -> None:
+    asked = encode(messages=[{"role": "user", "content": "Is it?"}], reasoning_effort="low")
+    async with served(thinker(), template=THINKS) as running:
+        answer = await exchange(running, "POST", "/v1/chat/completions", asked)
+    message = answer.json["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("So it is.", "Yes.")
+    assert answer.json["usage"]["completion_tokens_details"]["reasoning_tokens"] > 0
+
+
+async def test_an_answer_that_is_cut_in_its_reasoning_is_incomplete() -> None:
+    async with served(thinker(), template=THINKS) as running:
+        answer = await post(running, input="Is it?", stream=True, max_output_tokens=12)
+    response = answer.events[-1]["response"]
+    assert (response["status"], kinds(response)) == ("incomplete", [("reasoning", "incomplete", "So i")])
+
+
+VOCABULARY = scripted.vocabulary()
+
+
+def cues(answer: bytes, stops: tuple[str, ...] = (), knows: str = "<think></think>") -> list[Cue]:
+    parser = Parser(spoken_by(knows), {"f": Declared({}, {})})
+    listener = Answer(VOCABULARY, 3, stops, Interpreter(parser, {}))
+    pieces: list[Piece] = [Started(0), *map(Token, answer), Finish(Reason.STOP)]
+    return [cue for piece in pieces for cue in listener.take(piece, 7)]
+
+
+CALL = '<tool_call>\n{"name": "f", "arguments": {"a": "b, c"}}\n</tool_call>'
+
+
+def test_a_stop_string_in_a_call_ends_nothing() -> None:
+    found = cues(f"A{CALL}B, C".encode(), (",",), "<tool_call></tool_call>")
+    arguments = "".join(cue.text for cue in found if isinstance(cue, Arguments))
+    text = "".join(cue.text for cue in found if isinstance(cue, Text))
+    assert (arguments, text) == ('{"a": "b, c"}', "AB")
+    assert [cue for cue in found if not isinstance(cue, Text | Arguments | End)] == [Calling("f"), Called()]
+
+
+@pytest.mark.parametrize("stop", ["<tool_call>", "\n", '"name"', "{", "}", "f", "call>"])
+def test_stop_string_in_the_marker_of_a_call_ends_nothing(stop: str) -> None:
+    found = cues(f"A{CALL}".encode(), (stop,), "<tool_call></tool_call>")
+    assert [cue for cue in found if not isinstance(cue, Arguments)][:3] == [Text("A"), Calling("f"), Called()]
+    assert isinstance(found[-1], End)
+    assert found[-1].stop is None
+
+
+@pytest.mark.parametrize(
+    ("said", "stop", "expected"),
+    [
+        ("one\n\ntwo", "\n\n", [Text("one")]),
+        (f"one; two{CALL}", ";", [Text("one")]),
+        (f"A{CALL}B, C", ", ", [Text("A"), Calling("f"), Arguments('{"a": "b, c"}'), Called(), Text("B")]),
+        ("<think>\n\n</think>\n\nA", "\n\n", [Text("A")]),
+        ("<think>a\n\nb</think>\n\nA", "\n\n", [Reasoning("a")]),
+        ("<think>x y</think>x, y", ", ", [Reasoning("x y"), Text("x")]),
+        ("<think>ab</think>cd", "bc", [Reasoning("ab"), Text("cd")]),
+        ("<think>ab</think>cd", "</think>", [Reasoning("ab"), Text("cd")]),
+        (f"ab{CALL}", "bc", [Text("ab"), Calling("f"), Arguments('{"a": "b, c"}'), Called()]),
+        ("ab", "bc", [Text("ab")]),
+    ],
+)
+def test_stop_string_ends_text_and_reasoning_as_the_client_sees_them(said: str, stop: str, expected: list[Cue]) -> None:
+    *found, end = cues(said.encode(), (stop,), "<think></think><tool_call></tool_call>")
+    assert joined(found) == expected
+    assert isinstance(end, End)
+    assert end.stop == (
+        None if expected == joined(cues(said.encode(), (), "<think></think><tool_call></tool_call>")[:-1]) else stop
+    )
+
+
+def joined(found: list[Cue]) -> list[Cue]:
+    """The cues, with neighbours of one kind as one."""
+    whole: list[Cue] = []
+    for cue in found:
+        last = whole[-1] if whole else None
+        if isinstance(cue, Text | Reasoning | Arguments) and isinstance(last, type(cue)):
+            whole[-1] = type(cue)(last.text + cue.text)
+        else:
+            whole.append(cue)
+    return whole
+
+
+def test_stop_strings_end_reasoning_too() -> None:
+    found = cues(b"<think>abcdef</think>g", ("de",))
+    assert "".join(cue.text for cue in found if isinstance(cue, Reasoning)) == "abc"
+    assert not any(isinstance(cue, Text) for cue in found)
+    assert isinstance(found[-1], End)
+    assert found[-1].stop == "de"

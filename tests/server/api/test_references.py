@@ -1,0 +1,140 @@
+"""`item_reference`: an id in place of an item that this server has seen, or made, before."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from engine.backends.scripted import ScriptedModel
+from server.prompt import item_reader, stored_items
+from server.protocol.errors import InvalidRequest
+from tests.server.api.test_stored_responses import invalid, path, said, seen
+from tests.support.helpers import PacedModel, Running, delete, get, post, served, text
+
+STEM = "0123456789abcdef0123456789abcdef"
+
+
+def reference(id_: Any) -> dict[str, Any]:
+    return {"type": "item_reference", "id": id_}
+
+
+def raws(*values: Any) -> list[msgspec.Raw]:
+    return [msgspec.Raw(msgspec.json.encode(value)) for value in values]
+
+
+# What refers, and to whom
+
+
+def test_references_come_with_and_without_their_type() -> None:
+    given = raws(reference("msg_1"), said("user", "Hi"), {"id": "fc_1", "type": None}, {"x": 1}, {"type": "y", "id": 7})
+    assert item_reader.references(given, "input") == {0: "msg_1", 2: "fc_1"}
+
+
+NO_IDS: list[tuple[Any, str]] = [
+    ({"type": "item_reference"}, "`input[1]` refers to nothing: `id` is missing."),
+    (reference(None), "`input[1]` refers to nothing: `id` is missing."),
+    (reference(7), "Expected `str | null`, got `int` in `input[1].id`."),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), NO_IDS)
+def test_a_reference_without_an_id_is_refused(wrong: Any, message: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        item_reader.references(raws(said("user", "Hi"), wrong), "input")
+    assert (caught.value.message, caught.value.param) == (message, "input[1].id")
+
+
+@pytest.mark.parametrize(
+    ("item_id", "owner"),
+    [
+        (f"msg_{STEM}00", f"resp_{STEM}"),
+        (f"rs_{STEM}i07", f"resp_{STEM}"),
+        (f"fc_{STEM}123", f"resp_{STEM}"),
+        (f"msg_{STEM}", None),
+        (f"msg_{STEM}i", None),
+        (f"msg_{STEM.upper()}00", None),
+        (f"{STEM}00", None),
+        ("msg_mine", None),
+        ("", None),
+    ],
+)
+def test_an_id_of_ours_tells_its_response(item_id: str, owner: str | None) -> None:
+    assert stored_items.owner(item_id) == owner
+
+
+# Over the socket
+
+
+async def input_items(running: Running, response: dict[str, Any]) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = (await get(running, path(response, "/input_items?order=asc"))).json["data"]
+    return listed
+
+
+async def test_a_reference_is_what_it_stands_for_and_is_kept_as_that(tmp_path: Path) -> None:
+    turns = [said("developer", "Be kind."), said("user", "Hello"), said("assistant", "Hello"), said("user", "And?")]
+    async with served(ScriptedModel(n_slots=1), state=tmp_path) as running:
+        whole = (await post(running, input=turns)).json
+        first = (await post(running, input=turns[:2])).json
+        came = await input_items(running, first)
+        (went,) = first["output"]
+        referring = [reference(came[0]["id"]), {"id": came[1]["id"]}, reference(went["id"]), turns[3]]
+        second = (await post(running, input=referring)).json
+        kept = await input_items(running, second)
+        assert (text(second), second["usage"]["input_tokens"]) == ("And?", whole["usage"]["input_tokens"])
+        assert kept[:3] == [*came, went]
+        # What stood in the response that was referred to goes on without it.
+        await delete(running, path(first))
+        third = (await post(running, input="So.", previous_response_id=second["id"])).json
+        last = (await post(running, input=[*turns, said("assistant", "And?"), said("user", "So.")])).json
+        assert third["usage"]["input_tokens"] == last["usage"]["input_tokens"]
+        gone = await post(running, input=[reference(went["id"])])
+        assert seen(gone) == invalid(f"There is no item {went['id']!r} to refer to.", "input[0].id")
+
+
+async def test_a_reference_goes_on_after_a_restart(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        first = (await post(running, input="Hello", stream=True)).events[-1]["response"]
+    async with served(state=tmp_path) as running:
+        again = await post(running, input=[reference(first["output"][0]["id"]), said("user", "And?")])
+    assert again.text == "And?"
+
+
+async def test_a_reference_to_nothing_names_itself(tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        first = (await post(running, input="Hello")).json
+        unstored = (await post(running, input="Hello", store=False)).json
+        stem = first["id"].removeprefix("resp_")
+        for item_id in ("msg_mine", f"msg_{STEM}00", f"msg_{stem}01", f"fc_{stem}00", unstored["output"][0]["id"]):
+            refused = await post(running, input=[said("user", "Hi"), reference(item_id)])
+            assert seen(refused) == invalid(f"There is no item {item_id!r} to refer to.", "input[1].id")
+
+
+async def test_what_is_still_being_made_cannot_be_referred_to(tmp_path: Path) -> None:
+    model = PacedModel()
+    async with served(model, state=tmp_path) as running:
+        model.hold()
+        first = (await post(running, input="Hi", background=True)).json
+        item_id = f"msg_{first['id'].removeprefix('resp_')}i00"
+        refused = await post(running, input=[reference(item_id)])
+        model.go()
+    assert seen(refused) == invalid(f"There is no item {item_id!r} to refer to.", "input[0].id")
+
+
+async def test_without_a_store_there_is_nothing_to_refer_to() -> None:
+    async with served() as running:
+        first = (await post(running, input="Hello")).json
+        refused = await post(running, input=[reference(first["output"][0]["id"])])
+    message = "This server stores no responses (--store): send the item itself."
+    assert seen(refused) == invalid(message, "input[0].id")
+
+
+async def test_small_references_cannot_stand_for_more_than_a_body_may_have(tmp_path: Path) -> None:
+    async with served(state=tmp_path, max_body_megabytes=0.002) as running:
+        first = (await post(running, input="x" * 900)).json
+        item_id = first["output"][0]["id"]
+        assert (await post(running, input=[reference(item_id)])).status == 200
+        refused = await post(running, input=[reference(item_id)] * 2)
+    message = "What `input` refers to is larger than 2000 bytes."
+    error = {"message": message, "type": "invalid_request_error", "param": "input[1].id", "code": "request_too_large"}
+    assert seen(refused) == (413, {"error": error})

@@ -1,0 +1,90 @@
+"""`truncation` over the socket: what is left of a conversation that has become too long, and what is said of it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.backends.scripted import ScriptedModel
+from server.prompt import builder
+from tests.server.api.test_stored_responses import said
+from tests.server.prompt.test_builder import request
+from tests.support.helpers import Running, post, served, text
+
+CONTEXT = 40
+"""Of which a quarter is kept for the answer."""
+
+TALK = [said("developer", "Be"), said("user", "One"), said("assistant", "1"), said("user", "Two")]
+LAST = said("user", "Three")
+
+
+async def tokens(running: Running, *items: Any, **fields: Any) -> int:
+    response = (await post(running, input=items, **fields)).json
+    used: int = response["usage"]["input_tokens"]
+    return used
+
+
+@pytest.mark.parametrize(
+    ("fields", "most"),
+    [
+        ({}, None),
+        ({"truncation": "disabled"}, None),
+        ({"truncation": "auto"}, 4096 - 256),
+        ({"truncation": "auto", "max_output_tokens": 50}, 4096 - 50),
+    ],
+)
+def test_a_prompt_may_have_so_many_tokens(fields: dict[str, Any], most: int | None) -> None:
+    assert builder.most(request(**fields), 4096) == most
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_the_oldest_turns_are_left_out_if_that_is_asked_for(stream: bool) -> None:
+    async with served(ScriptedModel(n_ctx=CONTEXT)) as running:
+        for long in (TALK, [*TALK, said("assistant", "Four" * 5)]):
+            answer = await post(running, input=[*long, LAST], truncation="auto", instructions="I", stream=stream)
+            response = answer.events[-1]["response"] if stream else answer.json
+            assert (response["status"], response["truncation"]) == ("completed", "auto")
+            left = [LAST] if len(long) > len(TALK) else [*TALK[1:], LAST]
+            assert response["usage"]["input_tokens"] == await tokens(running, TALK[0], *left, instructions="I")
+            assert text(response) == "Three"
+
+
+async def test_nothing_is_left_out_unless_that_is_asked_for() -> None:
+    long = [*TALK, said("assistant", "Four" * 5), LAST]
+    async with served(ScriptedModel(n_ctx=CONTEXT)) as running:
+        for wish in ({}, {"truncation": None}, {"truncation": "disabled"}):
+            refused = await post(running, input=long, **wish)
+            assert (refused.status, refused.json["error"]["code"]) == (400, "context_length_exceeded")
+            short = await post(running, input=TALK, **wish)
+            assert (short.json["truncation"], short.text) == ("disabled", "Two")
+
+
+async def test_a_last_turn_that_is_too_long_is_refused_all_the_same() -> None:
+    async with served(ScriptedModel(n_ctx=CONTEXT)) as running:
+        refused = await post(running, input=[*TALK, said("user", "x" * CONTEXT)], truncation="auto")
+        error = refused.json["error"]
+        assert (refused.status, error["code"], error["param"]) == (400, "context_length_exceeded", "input")
+        # It may have the room of the answer, all but one token.
+        almost = [*TALK, said("user", "x" * (CONTEXT - len("<Be<<") - 1))]
+        assert (await post(running, input=almost, truncation="auto")).text == "x"
+
+
+async def test_a_chain_goes_on_for_ever(tmp_path: Path) -> None:
+    async with served(ScriptedModel(n_ctx=CONTEXT), state=tmp_path) as running:
+        last: dict[str, Any] = {"id": None}
+        for n in range(12):
+            answer = await post(running, input=f"Turn {n:02}", previous_response_id=last["id"], truncation="auto")
+            last = answer.json
+            assert (last["status"], text(last)) == ("completed", f"Turn {n:02}")
+        assert last["usage"]["input_tokens"] == len("<Turn 11<")
+        refused = await post(running, input="And?", previous_response_id=last["id"])
+        assert refused.json["error"]["code"] == "context_length_exceeded"
+
+
+async def test_a_very_long_conversation_is_cut_too() -> None:
+    talk = [said("user", f"{n:07}") for n in range(10_000)]
+    async with served(ScriptedModel(n_ctx=4096)) as running:
+        answer = await post(running, input=talk, truncation="auto")
+        assert answer.text == "0009999"
+        # 8 tokens a turn, and one that opens the answer
+        assert (4096 - 256) * 3 // 4 <= answer.json["usage"]["input_tokens"] <= 4096 - 256

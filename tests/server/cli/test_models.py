@@ -1,0 +1,58 @@
+"""Names that `--model` cannot take, and the table of models."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.loader import catalog
+from engine.loader.catalog import LibraryError
+from server.__main__ import main
+from server.cli import models
+from tests.support import model_files
+
+NAMES = [
+    ("https://example.org/m.gguf", "is a URL, and no model is fetched by one: download the file and name its path"),
+    ("HTTPS://example.org/m", "is a URL, and no model is fetched by one: download"),
+    ("s3://bucket/m.gguf", "is a URL, and no model is fetched by one: download"),
+    ("file:///models/m.gguf", "is a URL: name the file by its path"),
+    ("org/Model-1B-GGUF", "no model is fetched from a hub: download its .gguf file and name the path"),
+    ("org/Model-1B-GGUF:Q4_K_M", "no model is fetched from a hub: download its .gguf file and name the path"),
+    ("hf.co/org/Model-1B-GGUF", "no model is fetched from a hub: download its .gguf file and name the path"),
+    ("hf:org/Model", "no model is fetched from a hub: download its .gguf file and name the path"),
+    ("full", "'full' is a folder: name the .gguf file itself (one of a.gguf, b.GGUF)"),
+    ("./full/", "'./full/' is a folder: name the .gguf file itself (one of a.gguf, b.GGUF)"),
+    ("org/folder", "'org/folder' is a folder: name the .gguf file itself (there is none in it)"),
+    ("/dev/null", "'/dev/null' is no regular file: name a .gguf file"),
+    ("org/m.gguf", "there is no file and no model 'org/m.gguf': `responsed models` lists"),
+    ("llama3.2:1b", "there is no file and no model 'llama3.2:1b': `responsed models` lists"),
+    ("", "there is no file and no model ''"),
+    ("a\0b", "there is no file and no model 'a\\x00b'"),
+]
+
+
+@pytest.mark.parametrize(("model", "sentence"), NAMES)
+def test_find_of_no_model_says_what_the_name_is(
+    model: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("full/a.gguf", "full/b.GGUF", "full/notes.txt", "org/folder/notes.txt"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    with pytest.raises(LibraryError) as caught:
+        models.find(model, tmp_path / "models")
+    assert sentence in str(caught.value)
+
+
+def test_models_of_a_projector_and_a_chat_model_tell_them_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
+    folder = catalog.cache_folder({"XDG_CACHE_HOME": str(tmp_path)})
+    folder.mkdir(parents=True)
+    model_files.spm(folder / "chat.gguf")
+    model_files.spm(folder / "mmproj.gguf", architecture="clip")
+    assert main(["models"]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "llamacpp (it runs today's files)" in rows["chat"]
+    assert "none: it is a projector of images or sound (mmproj)" in rows["mmproj"]

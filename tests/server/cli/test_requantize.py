@@ -1,0 +1,148 @@
+"""Copies of a model in other types of weights: how far they are from it, and that one is kept whole or not at all."""
+
+import ctypes
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.backends import selection
+from engine.backends.llamacpp import library as libllama
+from engine.backends.llamacpp import quantizer
+from engine.loader import catalog, model_file
+from engine.loader.loader import Options, load
+from engine.model import ModelError
+from engine.tuner import divergence
+from engine.tuner.stopwatch import Effort
+from server.__main__ import main
+from server.cli import tune
+from server.config import file
+from tests.engine.backends.test_llamacpp_library import LIBRARIES
+
+SMALL = Effort(prompt=16, steps=2, busy_steps=3, rounds=1)
+WHEEL = LIBRARIES["xllamacpp"]
+
+
+@pytest.fixture
+def native() -> Path:
+    """A library that can write models: xllamacpp's can't."""
+    path = LIBRARIES["llama-cpp-python"]
+    if path is None:
+        pytest.skip("llama-cpp-python is not installed (`pip install 'responsed[native]'` compiles it)")
+    return path
+
+
+@pytest.fixture
+def models(smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the test's own, with the model."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tune, "EFFORT", SMALL)
+    folder = tmp_path / "cache" / "responsed" / "models"
+    folder.mkdir(parents=True)
+    (folder / smollm2.name).symlink_to(smollm2)
+    return folder
+
+
+def refusal(message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("responsed: ")
+    assert message in captured.err
+
+
+@pytest.mark.parametrize("flags", [["--requantise"], ["--apply", "Q8_0"]])
+def test_a_library_that_cannot_write_models_says_so_before_measuring(
+    flags: list[str], models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert WHEEL is not None
+    path = tmp_path / "config.toml"
+    assert main(["tune", *flags, "--libllama", str(WHEEL), "--config", str(path)]) == 2
+    refusal("cannot write models: `pip install 'responsed[native]'` compiles a llama.cpp that can", capsys)
+    assert main(["tune", *flags, "--engine", "ctransformers", "--config", str(path)]) == 2
+    refusal("only llama.cpp writes and runs other types of weights: leave out --engine", capsys)
+    assert file.read(path) == {}
+
+
+def test_the_layout_is_checked(native: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = libllama.load(native)
+    assert quantizer.parameters(loaded).ftype == quantizer.KINDS["Q8_0"]
+
+    class Shifted(ctypes.Structure):
+        _fields_ = [("before", ctypes.c_int32), *quantizer.QuantizeParams._fields_]
+
+    monkeypatch.setattr(quantizer, "QuantizeParams", Shifted)
+    with pytest.raises(ModelError, match="does not fit: its default nthread reads as 7, not 0"):
+        quantizer.parameters(loaded)
+
+
+def test_a_copy_is_kept_whole_and_served_from_then_on(
+    native: Path, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.toml"
+    file.write(path, {"port": 1})
+    arguments = ["tune", "--apply", "Q8_0", "--libllama", str(native), "--config", str(path)]
+    assert main(arguments) == 0
+    copy = models / "SmolLM2-135M-Instruct.Q4_1.Q8_0.gguf"
+    assert file.read(path) == {"port": 1, "model": str(copy)}
+    assert f"{copy} is written" in capsys.readouterr().out
+    assert {each.name for each in models.iterdir()} == {catalog.SMOLLM2.filename, copy.name}
+    options = Options(n_slots=1, n_ctx=64, engine="llamacpp", libllama=native)
+    load(copy, options, models.parent).model.close()
+    assert main(arguments) == 2
+    refusal(f"{copy.name} is of type Q8_0 already", capsys)
+
+
+def test_copies_are_compared_and_gone_afterwards(
+    native: Path, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["tune", "--requantise", "--libllama", str(native), "--config", str(tmp_path / "config.toml")]
+    assert main(arguments) == 0
+    table = capsys.readouterr().out.partition("WEIGHTS")[2].splitlines()[1:4]
+    assert [line.split("  ")[0] for line in table] == ["as it is", "Q4_0", "Q8_0"]
+    exact, four, eight = (float(line.split()[-1]) for line in table)
+    assert exact == 0 < eight < 0.01 < four < 0.5
+    assert [each.name for each in models.iterdir()] == [catalog.SMOLLM2.filename]
+    assert sorted(each.name for each in models.parent.iterdir()) == ["ledger.json", "models"]
+    assert "model" not in file.read(tmp_path / "config.toml")
+
+
+def test_what_cannot_be_written_is_told_and_leaves_nothing(native: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.gguf").write_text("I am a poem.")
+    with pytest.raises(ModelError, match=r"llama\.cpp cannot write bad\.gguf as Q4_0: "):
+        quantizer.requantise(tmp_path / "bad.gguf", tmp_path / "copy", "Q4_0", 1, native)
+    assert [each.name for each in tmp_path.iterdir()] == ["bad.gguf"]
+
+
+def test_the_text_is_of_about_200_tokens_and_the_model_follows_it(smollm2: Path) -> None:
+    _, vocabulary, _ = model_file.read(smollm2)
+    tokens = vocabulary.encode(divergence.TEXT)
+    assert 180 < len(tokens) <= divergence.MOST_TOKENS
+    model = selection.open_model("llamacpp", smollm2, n_ctx=256, n_slots=1, threads=1, library=None)
+    expected = divergence.expectations(model, tokens)
+    model.close()
+    assert expected.shape == (len(tokens), vocabulary.size)
+    assert np.allclose(np.exp(expected).sum(axis=1), 1, atol=1e-3)
+    surprise = -np.mean([expected[i, token] for i, token in enumerate(tokens[1:])])
+    assert surprise < 4, "nats a token; of knowing nothing it would be 10.8"
+
+
+rows = st.lists(st.lists(st.floats(-20, 20, width=32), min_size=3, max_size=3), min_size=1, max_size=4)
+
+
+@given(rows, rows)
+def test_a_divergence_is_never_negative_and_nothing_to_oneself(
+    first: list[list[float]], other: list[list[float]]
+) -> None:
+    n = min(len(first), len(other))
+    p, q = (
+        np.stack([divergence._log_softmax(np.array(row, np.float32)) for row in side[:n]]) for side in (first, other)
+    )
+    assert divergence.mean_divergence(p, q) >= -1e-4
+    assert divergence.mean_divergence(p, p) == 0
+
+
+def test_a_divergence_by_hand() -> None:
+    p, q = (np.log(np.array(each, np.float32)) for each in ([[0.5, 0.5]], [[0.25, 0.75]]))
+    assert divergence.mean_divergence(p, q) == pytest.approx(0.5 * np.log(2) + 0.5 * np.log(2 / 3))

@@ -1,0 +1,258 @@
+"""More requests than slots and queue can take: the others are told when to come again, and who leaves makes room."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import trio
+import trio.testing
+
+from server.generation.admission import LONGEST_SECONDS, Gate
+from tests.support.helpers import (
+    NAME,
+    PATIENCE,
+    Answer,
+    Client,
+    PacedModel,
+    Running,
+    encode,
+    exchange,
+    get,
+    post,
+    served,
+)
+
+CREATES: dict[str, tuple[str, dict[str, Any]]] = {
+    "whole": ("/v1/responses", {"input": "no"}),
+    "streamed": ("/v1/responses", {"input": "no", "stream": True}),
+    "background": ("/v1/responses", {"input": "no", "background": True}),
+    "compact": ("/v1/responses/compact", {"input": "no"}),
+    "chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "no"}]}),
+    "streamed chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "no"}], "stream": True}),
+}
+
+# Slots, queue, seconds that answers took, how many are inside -> the seconds to wait; None: there is room.
+ESTIMATES: list[tuple[int, int, list[float], int, int | None]] = [
+    (2, 16, [], 17, None),
+    (2, 16, [], 18, 1),
+    (2, 0, [], 1, None),
+    (2, 0, [], 2, 1),
+    (2, 0, [3.0], 2, 2),
+    (1, 3, [4.0, 6.0], 4, 20),
+    (4, 3, [4.0, 6.0], 7, 5),
+    (2, 16, [0.01] * 99, 18, 1),
+    (2, 16, [0.01] * 99 + [4.0] * 16, 18, 34),
+    (1, 16, [60.0], 17, LONGEST_SECONDS),
+]
+
+
+@pytest.mark.parametrize(("slots", "queue", "took", "inside", "seconds"), ESTIMATES)
+def test_the_wait_is_that_of_all_who_wait(
+    slots: int, queue: int, took: list[float], inside: int, seconds: int | None
+) -> None:
+    gate = Gate(slots, queue)
+    for each in took:
+        gate.answered(each)
+    assert gate.full(inside) is (seconds is not None)
+    if seconds is not None:
+        refused = gate.refusal(inside)
+        assert (refused.status, refused.code, refused.retry_after) == (503, "server_busy", seconds)
+        waiting = inside - slots
+        assert refused.message == (
+            f"All {slots} slots are in use, and {waiting} requests wait for one: try again in {seconds} s."
+        )
+
+
+def busy(waiting: int) -> dict[str, Any]:
+    message = f"All 1 slots are in use, and {waiting} requests wait for one: try again in 1 s."
+    return {"error": {"message": message, "type": "server_error", "param": None, "code": "server_busy"}}
+
+
+async def fill(running: Running, model: PacedModel, waiting: int) -> list[Client]:
+    """One has the slot, and so many wait."""
+    model.hold()
+    clients = [await Client.to(running) for _ in range(1 + waiting)]
+    for client in clients:
+        await client.create(input="yes")
+        await model.wait_begun(1)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+    return clients
+
+
+async def answers(clients: list[Client]) -> list[str]:
+    texts = []
+    for client in clients:
+        async with client:
+            texts.append((await client.answer()).text)
+    return texts
+
+
+async def create(running: Running, kind: str) -> Answer:
+    path, body = CREATES[kind]
+    return await exchange(running, "POST", path, encode(**body))
+
+
+async def test_beyond_the_queue_every_kind_is_refused_before_anything_is_evaluated(tmp_path: Path) -> None:
+    model = PacedModel(n_slots=1)
+    async with served(model, state=tmp_path, queue=2) as running:
+        clients = await fill(running, model, waiting=2)
+        for kind in CREATES:
+            refused = await create(running, kind)
+            assert (kind, refused.status, refused.headers["retry-after"]) == (kind, 503, "1")
+            assert refused.json == busy(2)
+        assert (await get(running, "/health")).status == 200
+        counted = await exchange(running, "POST", "/v1/responses/input_tokens", encode(input="no"))
+        assert counted.status == 200  # it needs no slot
+        model.go()
+        assert await answers(clients) == ["yes"] * 3
+        await running.app.quiet()
+        assert not any(ord("n") in chunk.tokens for chunk in model.decoded)
+        for kind in CREATES:
+            assert (await create(running, kind)).status == 200
+            await running.app.quiet()
+
+
+async def test_as_many_as_may_come_in_at_once_and_no_more() -> None:
+    model = PacedModel(n_slots=2)
+    found: list[int] = []
+    told, telling = trio.open_memory_channel[int](math.inf)
+
+    async def ask(running: Running, stream: bool) -> None:
+        found.append((await post(running, input="Hi", stream=stream)).status)
+        told.send_nowait(found[-1])
+
+    async with served(model, queue=3) as running:
+        model.hold()
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                for number in range(20):
+                    nursery.start_soon(ask, running, bool(number % 2))
+                assert [await telling.receive() for _ in range(15)] == [503] * 15
+                model.go()
+    assert found == [503] * 15 + [200] * 5
+
+
+async def test_without_a_queue_nobody_waits() -> None:
+    model = PacedModel(n_slots=1)
+    async with served(model, queue=0) as running:
+        clients = await fill(running, model, waiting=0)
+        assert (await post(running, input="no")).json == busy(0)
+        model.go()
+        assert await answers(clients) == ["yes"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_who_leaves_the_queue_makes_room(stream: bool) -> None:
+    model = PacedModel(n_slots=1)
+    async with served(model, queue=1) as running:
+        clients = await fill(running, model, waiting=0)
+        async with await Client.to(running) as leaves:
+            await leaves.create(input="no", stream=stream)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert (await post(running, input="no")).status == 503
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        clients.append(await Client.to(running))
+        await clients[-1].create(input="later")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        model.go()
+        assert await answers(clients) == ["yes", "later"]
+    assert not any(ord("n") in chunk.tokens for chunk in model.decoded)
+
+
+async def test_a_stored_stream_that_waits_without_its_client_gives_way_where_room_is_needed(tmp_path: Path) -> None:
+    """It would go on for a while, in case the client comes back; but one who is here goes before."""
+    model = PacedModel(n_slots=1)
+    async with served(model, state=tmp_path, queue=1, resume_window_seconds=60.0) as running:
+        clients = await fill(running, model, waiting=0)
+        async with await Client.to(running) as leaves:
+            await leaves.create(input="no", stream=True)
+            response_id, _ = await leaves.created()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert (await get(running, f"/v1/responses/{response_id}")).json["status"] == "queued"
+        clients.append(await Client.to(running))
+        await clients[-1].create(input="later")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert (await get(running, f"/v1/responses/{response_id}")).json["status"] == "cancelled"
+        assert (await post(running, input="no")).status == 503
+        model.go()
+        assert await answers(clients) == ["yes", "later"]
+
+
+async def test_a_compaction_that_has_begun_is_not_refused_in_the_middle() -> None:
+    """It takes several generations, and has its place between them too."""
+
+    def slowly(message: bytes) -> bytes:
+        time.sleep(0.02 if message == b"x" else 0)
+        return b"ok"
+
+    model = PacedModel(slowly, n_ctx=1500, n_slots=1)
+    long = [{"role": "user", "content": letter * 300} for letter in "abcdefgh"]
+    refused = trio.Event()
+
+    async def crowd() -> None:
+        while True:
+            if (await post(running, input="x", max_output_tokens=1)).status == 503:
+                refused.set()
+
+    async with served(model, queue=1) as running, await Client.to(running) as client:
+        model.hold()
+        await client.request("POST", "/v1/responses/compact", encode(input=long))
+        await model.wait_begun(1)
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(crowd)
+            await refused.wait()
+            model.go()
+            assert (await client.answer()).status == 200
+            nursery.cancel_scope.cancel()
+
+
+async def test_what_was_refused_or_could_not_be_begun_leaves_no_trace(tmp_path: Path) -> None:
+    async with served(state=tmp_path, queue=0) as running:
+        for _ in range(5):
+            assert (await post(running, input="x" * 5000)).status == 400
+            assert (await post(running, input="Hi", background=True, store=False)).status == 400
+        assert (await post(running, input="Hi")).text == "Hi"
+
+
+async def test_the_estimate_is_of_the_time_that_answers_had_a_slot() -> None:
+    model = PacedModel(n_slots=1)
+    async with served(model, queue=0) as running:
+        model.hold()
+        async with await Client.to(running) as client:
+            await client.create(input="yes")
+            await model.wait_begun(1)
+            began = trio.current_time()
+            await trio.sleep(1.01)
+            model.go()
+            await client.answer()
+            most = math.ceil(trio.current_time() - began)
+        clients = await fill(running, model, waiting=0)
+        seconds = int((await post(running, input="no")).headers["retry-after"])
+        assert 2 <= seconds <= most
+        model.go()
+        assert await answers(clients) == ["yes"]
+
+
+async def test_the_official_client_comes_again() -> None:
+    model = PacedModel(n_slots=1)
+    counted: list[str | None] = []
+
+    def use(url: str) -> str:
+        with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=2) as client:
+            return client.responses.create(model=NAME, input="again").output_text
+
+    async def ask(running: Running) -> None:
+        counted.append(await trio.to_thread.run_sync(use, running.url))
+
+    async with served(model, queue=0) as running:
+        clients = await fill(running, model, waiting=0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, running)
+            await trio.sleep(0.3)  # its first try
+            model.go()
+            assert await answers(clients) == ["yes"]
+    assert counted == ["again"]

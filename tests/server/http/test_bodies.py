@@ -1,0 +1,66 @@
+"""Bodies: lone surrogates, byte order marks, and their memory."""
+
+import json
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.http.bodies import clean
+from tests.support.helpers import Client, exchange, post, request, served
+
+SURROGATES = [
+    (rb"log: \ud83d", "log: \ufffd"),
+    (rb"\ud83d\ude00", "\U0001f600"),
+    (rb"\uD83D\uDE00", "\U0001f600"),
+    (rb"\ude00", "\ufffd"),
+    (rb"\ude00\ud83d", "\ufffd\ufffd"),
+    (rb"\ud83d\ud83d\ude00", "\ufffd\U0001f600"),
+    (rb"\ud83dx\ude00", "\ufffdx\ufffd"),
+    (rb"\ud83d\n\ude00", "\ufffd\n\ufffd"),
+    (rb"\\ud83d", "\\ud83d"),
+    (rb"\\\ud83d", "\\\ufffd"),
+    (rb"\\\\ud83d", "\\\\ud83d"),
+    (rb"\ud83d\\ude00", "\ufffd\\ude00"),
+    (rb"\ud7ff\ue000", "\ud7ff\ue000"),
+]
+
+
+@pytest.mark.parametrize(("escaped", "text"), SURROGATES)
+def test_body_with_a_lone_surrogate_is_read_as_a_replacement_character(escaped: bytes, text: str) -> None:
+    body = b'{"' + escaped + b'": ["' + escaped + b'"]}'
+    assert json.loads(clean(body)) == {text: [text]}
+
+
+@given(st.text(st.sampled_from('\ud83d\ude00\\a\n\U0001f600"')))
+def test_body_with_any_surrogates_reads_as_utf_16_with_replacements(text: str) -> None:
+    expected = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    assert json.loads(clean(json.dumps([text]).encode())) == [expected]
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
+async def test_server_with_a_lone_surrogate_anywhere_answers(path: str) -> None:
+    field = "input" if path == "/v1/responses" else "messages"
+    body = (
+        b'{"model": "scripted", "\\udfff": "\\ud800", "' + field.encode() + b'": [{"role": "user", "content": '
+        b'[{"type": "' + (b"input_text" if field == "input" else b"text") + b'", "text": "a\\ud83d"}]}]}'
+    )
+    async with served() as running:
+        answer = await exchange(running, "POST", path, body)
+    assert answer.status == 200
+    assert "a\ufffd" in json.dumps(answer.json, ensure_ascii=False)
+
+
+async def test_bodies_together_are_bounded_and_their_memory_comes_back() -> None:
+    async with served(max_body_megabytes=0.01) as running:
+        async with await Client.to(running) as first, await Client.to(running) as second:
+            for client in (first, second):
+                await client.send(request("POST", "/v1/responses", None, "Content-Length: 9000") + b"{")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            refused = await exchange(running, "POST", "/v1/responses", b" " * 9000)
+            assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+        await running.app.quiet()
+        assert (await post(running, input="Hi")).text == "Hi"
+        assert (await exchange(running, "POST", "/v1/responses", b" " * 9000)).status == 400

@@ -1,0 +1,481 @@
+"""HTTP/1.1 over real sockets: what is understood, what is refused, and that nothing a client sends ends the server."""
+
+import contextlib
+import itertools
+import logging
+import re
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import h11
+import h11._abnf
+import h11._readers
+import pytest
+import trio
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.http import connection
+from server.http.connection import Application, Connection, Door
+from server.http.exchange import Receive, Scope, Send
+from tests.support.helpers import Client, Running, encode, request, served
+
+MANY = 200
+GET = request("GET", "/health")
+HEALTHY = b'{"status":"ok"}'
+CHUNKED = request("POST", "/v1/responses", None, "Transfer-Encoding: chunked")
+
+
+def head(line: str, *headers: str) -> bytes:
+    return "\r\n".join([line, *headers, "", ""]).encode("latin-1")
+
+
+async def answers(running: Running, sent: bytes) -> tuple[list[int], bool]:
+    """The statuses of what comes back, and whether the server closes then."""
+    async with await Client.to(running) as client:
+        await client.send(sent)
+        statuses = []
+        with trio.move_on_after(0.3):
+            while True:
+                try:
+                    statuses.append((await client.answer("HEAD" if sent.startswith(b"HEAD") else "GET")).status)
+                except AssertionError:
+                    return statuses, True
+        return statuses, False
+
+
+OPEN, CLOSED = False, True
+
+
+@pytest.mark.parametrize(
+    ("sent", "found"),
+    [
+        pytest.param(GET, ([200], OPEN), id="one"),
+        pytest.param(GET * 3, ([200, 200, 200], OPEN), id="three at once"),
+        pytest.param(request("GET", "/health", None, "Connection: close") + GET, ([200], CLOSED), id="the last one"),
+        pytest.param(request("HEAD", "/health"), ([200], OPEN), id="head"),
+        pytest.param(head("GET /health HTTP/1.0"), ([200], CLOSED), id="1.0"),
+        pytest.param(head("GET /health HTTP/1.2", "Host: localhost"), ([200], OPEN), id="1.2"),
+        pytest.param(head("GET http://localhost/health HTTP/1.1", "Host: localhost"), ([200], OPEN), id="absolute"),
+        pytest.param(head("GET /health HTTP/1.1"), ([400], CLOSED), id="no host"),
+        pytest.param(head("GET /health HTTP/2.0", "Host: localhost"), ([505], CLOSED), id="2.0"),
+        pytest.param(head("HEAD /health HTTP/9.9", "Host: localhost"), ([505], CLOSED), id="9.9"),
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ([505], CLOSED), id="HTTP/2"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", ([400], CLOSED), id="TLS"),
+        pytest.param(b"\r\n\r\n", ([400], CLOSED), id="nothing"),
+        pytest.param(
+            head("GET /health HTTP/1.1", "Host: localhost", "x" * 70_000), ([431], CLOSED), id="too long a head"
+        ),
+        pytest.param(request("POST", "/v1/responses", None, "Content-Length: -1"), ([400], CLOSED), id="length -1"),
+        pytest.param(
+            request("POST", "/v1/responses", None, "Transfer-Encoding: gzip"), ([501], CLOSED), id="gzip transfer"
+        ),
+        pytest.param(
+            request("POST", "/v1/responses", b"0\r\n\r\n", "Transfer-Encoding: chunked"), ([400], CLOSED), id="both"
+        ),
+        pytest.param(
+            request("POST", "/v1/responses", None, "Transfer-Encoding: chunked") + b"zz\r\n",
+            ([400], CLOSED),
+            id="chunk",
+        ),
+        # Each of these ended hypercorn's own connections, and the process with them.
+        pytest.param(request("GET", "/health", None, "Connection: \xff, upgrade"), ([200], OPEN), id="Connection"),
+        pytest.param(
+            request("GET", "/health", None, "Upgrade: h2c", "HTTP2-Settings: AAA"), ([200], OPEN), id="settings"
+        ),
+        pytest.param(
+            request("GET", "/health", None, "Upgrade: websocket", "Connection: upgrade", "Sec-WebSocket-Protocol: \xff")
+            + b"x" * 9,
+            ([200], OPEN),
+            id="websocket",
+        ),
+        pytest.param(
+            request("GET", "/health", None, "Transfer-Encoding: chunked") + b"zz\r\n", ([200], CLOSED), id="answered"
+        ),
+    ],
+)
+async def test_what_is_understood(sent: bytes, found: tuple[list[int], bool], caplog: pytest.LogCaptureFixture) -> None:
+    async with served() as running:
+        assert await answers(running, sent) == found
+        assert await answers(running, GET) == ([200], OPEN)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+BLANKS = b" " * 60_000
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"GET /health HTTP/1.1\nHost: test\nx:" + BLANKS + b"\0\n\n", id="header"),
+        pytest.param(CHUNKED + b"1;" + BLANKS + b"\n\r\n", id="extension"),
+        pytest.param(CHUNKED + b"0\r\nx:" + BLANKS + b"\0\r\n\r\n", id="trailer"),
+    ],
+)
+async def test_no_line_stops_the_event_loop(sent: bytes) -> None:
+    """With h11's own patterns 10, 3 and 10 s."""
+    async with served() as running:
+        began = time.perf_counter()
+        await answers(running, sent)
+        assert time.perf_counter() - began < 2
+
+
+def verdict(pattern: "re.Pattern[bytes]", data: bytes) -> list[Any] | None:
+    match = pattern.fullmatch(data)
+    return match and [match.start("field_value"), *match.groups()[:2]]
+
+
+@settings(max_examples=2000)
+@given(st.lists(st.sampled_from([b"a", b" ", b"\t", b":", b"\0", b"\xff", b"\n", b"\r", b"\x01"]), max_size=12))
+def test_a_header_is_what_it_is_to_h11(parts: list[bytes]) -> None:
+    data = b"a:" + b"".join(parts)
+    theirs = re.compile(h11._abnf.header_field.encode())
+    assert verdict(h11._readers.header_field_re, data) == verdict(theirs, data)
+
+
+@settings(max_examples=2000)
+@given(st.lists(st.sampled_from([b"a", b"1", b" ", b"\t", b";", b"=", b"\0", b"\xff", b"\n"]), max_size=12))
+def test_a_chunk_begins_as_it_does_for_h11(parts: list[bytes]) -> None:
+    data = b"".join(parts) + b"\r\n"
+    match = h11._readers.chunk_header_re.fullmatch(data)
+    theirs = re.fullmatch(h11._abnf.chunk_header.encode(), data)
+    assert (match and match["chunk_size"]) == (theirs and theirs["chunk_size"])
+
+
+async def test_a_refusal_says_what_is_wrong() -> None:
+    async with served() as running, await Client.to(running) as client:
+        await client.send(head("GET / HTTP/1.1"))
+        answer = await client.answer()
+        assert answer.json["error"] == {
+            "message": "This can't be read as HTTP/1.1: Missing mandatory Host: header.",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": None,
+        }
+        assert answer.headers["connection"] == "close"
+
+
+async def test_what_was_sent_does_not_get_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with served() as running:
+        sent = head("GET /health HTTP/1.1", "Host: localhost", "Authorization : Bearer sk-secret")
+        assert await answers(running, sent) == ([400], CLOSED)
+    assert "a request can't be read: 'illegal header line'" in caplog.messages
+    assert "secret" not in caplog.text
+
+
+async def test_rubbish_behind_a_head_request_is_refused_with_a_body() -> None:
+    async with served() as running, await Client.to(running) as client:
+        await client.send(request("HEAD", "/health") + b"\0\r\n\r\n")
+        assert (await client.answer("HEAD")).status == 200
+        assert (await client.answer()).json["error"]["type"] == "invalid_request_error"
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Says what it was asked: in one piece, or, where the path says so, in chunks of three bytes."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        body, more = body + message["body"], message["more_body"]
+    said = f"{scope['method']} {scope['path']} {len(body)} ".encode() + body
+    streamed = scope["path"] == "/stream"
+    length = [] if streamed else [(b"content-length", b"%d" % len(said))]
+    await send({"type": "http.response.start", "status": 200, "headers": length})
+    for begin in range(0, len(said), 3) if streamed else ():
+        await send({"type": "http.response.body", "body": said[begin : begin + 3], "more_body": True})
+    await send({"type": "http.response.body", "body": b"" if streamed else said, "more_body": False})
+
+
+@asynccontextmanager
+async def connected(app: Application = echo, door: Door | None = None) -> AsyncIterator[trio.SocketStream]:
+    """The client's end of a connection, over loopback; behind it, the server's ends as `acceptor` ends it."""
+
+    async def converse(stream: trio.SocketStream) -> None:
+        try:
+            await Connection(app, stream, door or Door()).run()
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    client = await trio.open_tcp_stream(*listener.getsockname())
+    accepted = trio.SocketStream(trio.socket.from_stdlib_socket(listener.accept()[0]))
+    listener.close()
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(converse, accepted)
+            async with client:
+                yield client
+
+
+async def everything(stream: trio.SocketStream) -> bytes:
+    received = bytearray()
+    try:
+        while data := await stream.receive_some():
+            received += data
+    except trio.BrokenResourceError:
+        pass
+    return bytes(received)
+
+
+REQUESTS = (
+    request("POST", "/one", b"first")
+    + request("POST", "/stream", None, "Transfer-Encoding: chunked")
+    + b"3\r\nsec\r\n1;ext=1\r\no\r\n2\r\nnd\r\n0\r\ntrailer: 1\r\n\r\n"
+    + request("GET", "/last", None, "Connection: close")
+)
+ANSWERS = [b"POST /one 5 first", b"POST /stream 6 second", b"GET /last 0 "]
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(1, len(REQUESTS) - 1), max_size=12))
+def test_however_requests_are_cut_they_are_answered_the_same(cuts: list[int]) -> None:
+    bounds = [0, *sorted(cuts), len(REQUESTS)]
+
+    async def play() -> list[bytes]:
+        async with connected() as stream:
+            client = Client(stream)
+            for begin, end in itertools.pairwise(bounds):
+                await client.send(REQUESTS[begin:end])
+                await trio.testing.wait_all_tasks_blocked()
+            found = [(await client.answer()).body for _ in ANSWERS]
+            assert await client.rest() == b""
+            return found
+
+    assert trio.run(play) == ANSWERS
+
+
+@settings(max_examples=MANY, deadline=None)
+@given(st.data())
+def test_whatever_comes_ends_no_more_than_its_connection(data: st.DataObject) -> None:
+    """Requests with bytes changed, taken out and put in: `run` comes back, and the application saw whole requests."""
+    sent = bytearray(REQUESTS)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(sent) - 1))
+        sent[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    failures: list[BaseException] = []
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await echo(scope, receive, send)
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    async def play() -> bytes:
+        async with connected(watched) as stream:
+            try:
+                await stream.send_all(sent)
+                await stream.send_eof()
+            except trio.BrokenResourceError:
+                pass
+            return await everything(stream)
+
+    received = trio.run(play)
+    assert failures == []
+    assert received == b"" or received.startswith(b"HTTP/1.1 ")
+
+
+async def test_a_frame_leaves_without_a_turn_of_the_event_loop_and_the_head_with_the_first() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        messages: list[Mapping[str, Any]] = [
+            {"type": "http.response.start", "status": 200, "headers": []},
+            {"type": "http.response.body", "body": b"first", "more_body": True},
+            {"type": "http.response.body", "body": b"second", "more_body": True},
+        ]
+        for message in messages:
+            with pytest.raises(StopIteration):
+                send(message).__await__().send(None)
+            await trio.sleep(0.05)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async with connected(app) as stream:
+        await stream.send_all(GET)
+        first = await stream.receive_some()
+        assert first.startswith(b"HTTP/1.1 200 ")
+        assert first.endswith(b"\r\n\r\n5\r\nfirst\r\n")
+        assert await stream.receive_some() == b"6\r\nsecond\r\n"
+        assert await stream.receive_some() == b"0\r\n\r\n"
+
+
+async def test_what_the_kernel_does_not_take_at_once_comes_in_its_order() -> None:
+    frames = [bytes([65 + n]) * size for n, size in enumerate((5, 9_000_000, 7, 1_000_000, 9))]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for frame in frames:
+            await send({"type": "http.response.body", "body": frame, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async with connected(app) as stream:
+        await stream.send_all(GET)
+        await trio.sleep(0.1)
+        client = Client(stream)
+        assert (await client.answer()).chunks == frames
+
+
+async def told(then: bytes, *, reset: bool) -> list[str]:
+    """What an application is told that waits after its request, whose client sends more, and leaves."""
+    messages = []
+    waits = trio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        messages.append((await receive())["type"])
+        waits.set()
+        messages.append((await receive())["type"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"to nobody", "more_body": True})
+
+    async with connected(app) as stream:
+        await stream.send_all(GET)
+        await waits.wait()
+        await stream.send_all(then)
+        if reset:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return messages
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("then", [b"", b"x", GET])
+async def test_who_waits_hears_of_the_hang_up_whatever_came_before_it(then: bytes, reset: bool) -> None:
+    assert await told(then, reset=reset) == ["http.request", "http.disconnect"]
+
+
+async def test_who_leaves_behind_too_much_is_noticed_by_the_next_frame() -> None:
+    hung_up = trio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def watch() -> None:
+            await receive()
+            hung_up.set()
+
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            while not hung_up.is_set():
+                await send({"type": "http.response.body", "body": b"frame", "more_body": True})
+                await trio.sleep(0.01)
+
+    async with connected(app) as stream:
+        await stream.send_all(GET + b"x" * 150_000)
+        await stream.receive_some()
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+async def test_no_more_than_so_much_is_read_ahead() -> None:
+    """What a client sends meanwhile, without an end, stays where it is."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        with trio.move_on_after(0.5) as waiting:
+            await receive()
+        assert waiting.cancelled_caught, "it has not hung up"
+
+    sent = 0
+    async with connected(app) as stream:
+        with contextlib.suppress(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(GET * 1000)
+                sent += 1
+    assert sent * len(GET) * 1000 < 50_000_000  # what two kernels hold
+
+
+async def test_a_body_is_only_sent_for_when_it_is_wanted() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/wanted":
+            return await echo(scope, receive, send)
+        await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return None
+
+    expecting = "Content-Length: 3", "Expect: 100-continue"
+    async with connected(app) as stream:
+        client = Client(stream)
+        await client.request("POST", "/wanted", None, *expecting)
+        assert (await client.head()).status == 100
+        await client.send(b"abc")
+        assert (await client.answer()).body == b"POST /wanted 3 abc"
+        await client.request("POST", "/not", None, *expecting)
+        assert (await client.head()).status == 413
+        assert await client.rest() == b""
+
+
+@pytest.mark.parametrize(
+    "begun", [CHUNKED + b"zz\r\n", CHUNKED[:-2] + b"Content-Length: 5\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\n"]
+)
+async def test_who_is_refused_while_it_sends_can_read_why(begun: bytes) -> None:
+    async with served() as running, await Client.to(running) as client:
+        await client.send(begun)
+        for _ in range(20):
+            await client.send(b"x" * 10_000)
+            await trio.sleep(0.005)
+        assert (await client.answer()).status in (400, 505)
+
+
+async def test_too_large_a_body_is_not_sent_for() -> None:
+    async with served(max_body_megabytes=0.001) as running, await Client.to(running) as client:
+        await client.request("POST", "/v1/responses", None, "Content-Length: 1001", "Expect: 100-continue")
+        answer = await client.answer()
+        assert (answer.status, answer.headers["connection"]) == (413, "close")
+
+
+async def test_a_head_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", 0.2)
+    async with connected() as stream:
+        await stream.send_all(GET[:-2])
+        assert await everything(stream) == b""
+
+
+async def test_when_the_door_closes_who_waits_goes_and_who_is_answered_gets_all_of_it() -> None:
+    door = Door()
+    asked, goes_on = trio.Event(), trio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.set()
+        await goes_on.wait()
+        await echo(scope, receive, send)
+
+    async with connected(app, door) as waiting, connected(app, door) as busy:
+        await busy.send_all(GET)
+        await asked.wait()
+        door.close()
+        assert await everything(waiting) == b""
+        goes_on.set()
+        answer = await everything(busy)
+        assert b"\r\nconnection: close\r\n" in answer.lower()
+
+
+async def test_a_mistake_of_the_application_closes_its_connection_and_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ZeroDivisionError
+
+    async with connected(app) as stream:
+        await stream.send_all(GET)
+        assert await everything(stream) == b""
+    assert [record.message for record in caplog.records] == ["a connection failed"]
+
+
+async def test_hundreds_of_connections_that_are_dropped_leave_nothing_behind() -> None:
+    async with served() as running:
+        before = trio.lowlevel.current_statistics().tasks_living
+        for _ in range(30):
+            async with trio.open_nursery() as nursery:
+                for _ in range(20):
+                    nursery.start_soon(answers_quickly, running)
+        await trio.sleep(0.2)
+        assert trio.lowlevel.current_statistics().tasks_living == before
+
+
+async def answers_quickly(running: Running) -> None:
+    async with await Client.to(running) as client:
+        await client.send(request("POST", "/v1/responses", encode(input="Hi", stream=True)))
+        await client.head()

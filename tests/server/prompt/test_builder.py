@@ -1,0 +1,455 @@
+"""Good requests become these messages, this sampling, these jobs."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from engine.chat_template.message import Call, Message
+from engine.job import Job, Sampling
+from server.prompt import builder
+from server.prompt.builder import Conversation
+from server.protocol import request as schema
+from server.protocol.errors import InvalidRequest
+
+DEFAULT = Sampling(temperature=0.8, top_p=0.95, top_k=40, min_p=0.05)
+
+
+def request(input_: Any = "hi", **fields: Any) -> schema.Request:
+    return schema.decode(json.dumps({"model": "m", "input": input_} | fields).encode())
+
+
+def user(content: Any, **fields: Any) -> dict[str, Any]:
+    return {"role": "user", "content": content} | fields
+
+
+def file(data: str) -> list[Any]:
+    return [user([{"type": "input_file", "filename": "a.txt", "file_data": data}])]
+
+
+def text_part(text: str) -> dict[str, Any]:
+    return {"type": "input_text", "text": text}
+
+
+def called(*calls: Call, reasoning: str = "") -> Message:
+    return Message("assistant", "", reasoning, calls)
+
+
+def gave(content: str, name: str, call_id: str) -> Message:
+    return Message("tool", content, name=name, call_id=call_id)
+
+
+HI = Message("user", "Hi")
+
+SHAPES: dict[str, tuple[dict[str, Any], list[Message]]] = {
+    "a text": ({"input_": "Hi"}, [HI]),
+    "an easy message": ({"input_": [user("Hi")]}, [HI]),
+    "a typed message": ({"input_": [user("Hi", type="message", id="msg_1", status="completed")]}, [HI]),
+    "a message of nobody's type": ({"input_": [user("Hi", type=None)]}, [HI]),
+    "parts": (
+        {"input_": [user([{"type": "input_text", "text": "H"}, {"type": "text", "text": "i"}])]}, [HI],
+    ),
+    "an empty part": ({"input_": [user([{"type": "input_text", "text": ""}])]}, [Message("user", "")]),
+    "a text null": ({"input_": [user([{"type": "input_text", "text": None}])]}, [Message("user", "")]),
+    "content without parts": ({"input_": [user([])]}, [Message("user", "")]),
+    "a conversation": (
+        {
+            "input_": [
+                user("One?"),
+                {"role": "assistant", "content": [{"type": "output_text", "text": "1", "annotations": []}]},
+                {"type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+                user("Two?"),
+            ]
+        },
+        [Message("user", "One?"), Message("assistant", "1"), Message("assistant", "No."), Message("user", "Two?")],
+    ),
+    "calls and outputs": (
+        {
+            "input_": [
+                user("Hot?"),
+                {"type": "function_call", "call_id": "call_1", "name": "look", "arguments": '{"at":"sky"}'},
+                {"type": "function_call_output", "call_id": "call_1", "output": "21 C"},
+                {"type": "function_call", "name": "again", "id": "fc_1", "status": "completed"},
+                {"type": "function_call_output", "output": [{"type": "input_text", "text": "22"}, text_part(" C")]},
+            ]
+        },
+        [
+            Message("user", "Hot?"),
+            called(Call("call_1", "look", '{"at":"sky"}')),
+            gave("21 C", "look", "call_1"),
+            called(Call("", "again", "")),
+            gave("22 C", "again", ""),
+        ],
+    ),
+    "calls side by side, after a text": (
+        {
+            "input_": [
+                {"role": "assistant", "content": "Let me see."},
+                {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"},
+                {"type": "custom_tool_call", "call_id": "b", "name": "patch", "input": "*** Begin"},
+                {"type": "custom_tool_call_output", "call_id": "b", "output": "done"},
+                user("Hurry."),
+                {"type": "function_call_output", "call_id": "a", "output": "1"},
+                {"role": "assistant", "content": "There."},
+            ]
+        },
+        [
+            *(Message("assistant", "Let me see."), Message("user", "Hurry.")),
+            Message("assistant", "", calls=(Call("a", "f", "{}"), Call("b", "patch", "*** Begin"))),
+            *(gave("1", "f", "a"), gave("done", "patch", "b"), Message("assistant", "There.")),
+        ],
+    ),
+    "a call without its output, and the other way round": (
+        {
+            "input_": [
+                {"type": "function_call_output", "call_id": "a", "output": "1"},
+                {"type": "function_call", "call_id": "a", "name": "f", "arguments": '{"x":1}'},
+                user("Hi"),
+            ]
+        },
+        [Message("user", "1"), Message("assistant", 'f({"x":1})'), HI],
+    ),
+    "calls of one id": (
+        {
+            "input_": [
+                {"type": "function_call", "call_id": "a", "name": "f"},
+                {"type": "function_call_output", "call_id": "a", "output": "1"},
+                {"type": "function_call", "call_id": "a", "name": "g"},
+                {"type": "function_call_output", "call_id": "a", "output": "2"},
+            ]
+        },
+        [called(Call("a", "f", "")), gave("1", "f", "a"), called(Call("a", "g", "")), gave("2", "g", "a")],
+    ),
+    "outputs and arguments that are JSON": (
+        {
+            "input_": [
+                {"type": "function_call", "call_id": "a", "name": "f", "arguments": {"x": 1}},
+                {"type": "function_call_output", "call_id": "a", "output": {"y": [2]}},
+                {"type": "function_call", "call_id": "b", "name": "g", "arguments": None},
+                {"type": "function_call_output", "call_id": "b", "output": [{"z": 3}]},
+                {"type": "function_call", "call_id": "c", "name": "h"},
+                {"type": "function_call_output", "call_id": "c", "output": None},
+            ]
+        },
+        [
+            *(called(Call("a", "f", '{"x": 1}')), gave('{"y": [2]}', "f", "a")),
+            *(called(Call("b", "g", "")), gave('[{"z": 3}]', "g", "b"), called(Call("c", "h", "")), gave("", "h", "c")),
+        ],
+    ),
+    "reasoning before a text and before a call": (
+        {
+            "input_": [
+                {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm."}]},
+                {"role": "assistant", "content": "Well."},
+                {"type": "reasoning", "summary": [], "content": "Hm"},
+                {"type": "reasoning", "summary": [], "content": "m."},
+                {"type": "function_call", "call_id": "a", "name": "f"},
+                {"type": "reasoning", "content": "And?"},
+                {"type": "function_call", "call_id": "b", "name": "g"},
+                {"type": "function_call_output", "call_id": "a", "output": "1"},
+                {"type": "reasoning", "content": "So"},
+                {"type": "function_call_output", "call_id": "b", "output": "2"},
+                {"type": "message", "role": "assistant", "content": "Yes."},
+                {"type": "reasoning", "content": "Nobody answers this."},
+                user("Hi"),
+            ]
+        },
+        [
+            Message("assistant", "Well.", "Hm."),
+            *(called(Call("a", "f", ""), reasoning="Hm\n\nm."), gave("1", "f", "a")),
+            *(called(Call("b", "g", ""), reasoning="And?"), gave("2", "g", "b")),
+            *(Message("assistant", "Yes.", "So"), HI),
+        ],
+    ),
+    "instructions": ({"input_": "Hi", "instructions": "Be brief."}, [Message("system", "Be brief."), HI]),
+    "no instructions": ({"input_": "Hi", "instructions": None}, [HI]),
+    "empty instructions": ({"input_": "Hi", "instructions": ""}, [HI]),
+    "developers are system": ({"input_": [{"role": "developer", "content": "D"}]}, [Message("system", "D")]),
+    "leading system messages are one": (
+        {
+            "input_": [{"role": "system", "content": "S"}, {"role": "developer", "content": "D"}, user("Hi")],
+            "instructions": "I",
+        },
+        [Message("system", "I\n\nS\n\nD"), HI],
+    ),
+    "later system messages stay where they are": (
+        {"input_": [user("Hi"), {"role": "system", "content": "S"}], "instructions": "I"},
+        [Message("system", "I"), HI, Message("system", "S")],
+    ),
+    "a file's text": ({"input_": file("Hi")}, [HI]),
+    "a file as data URL, base64": ({"input_": file("data:text/plain;base64,SGk=")}, [HI]),
+    "a file as data URL, percent": ({"input_": file("data:text/plain;charset=utf-8,H%69")}, [HI]),
+    "a file of base64 in percent": ({"input_": file("data:;base64,SGk%3D")}, [HI]),
+    "an empty file": ({"input_": file("data:,")}, [Message("user", "")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "expected"), SHAPES.values(), ids=SHAPES)
+def test_a_shape_becomes_these_messages(fields: dict[str, Any], expected: list[Message]) -> None:
+    assert builder.conversation(request(**fields)) == Conversation(tuple(expected), ())
+
+
+def test_what_is_not_known_is_skipped_and_told() -> None:
+    parts = [text_part("1"), {"type": "input_image", "image_url": "data:,"}, {"type": "input_file", "file_data": "2"}]
+    items = [
+        {"type": "reasoning", "summary": [], "encrypted_content": "gAAAAA"},
+        user([text_part("Hi"), {"type": "zzz"}, {}]),
+        {"type": "web_search_call", "id": "ws_1", "status": "completed"},
+        {"status": "completed"},
+        {"type": "function_call", "name": "f"},
+        {"type": "function_call_output", "output": [*parts, {"type": "input_file", "file_data": "data:,%ff"}]},
+    ]
+    skipped = (
+        *("item reasoning, encrypted by somebody else", "part zzz", "part without type", "item web_search_call"),
+        *("item without type and role", "part input_image of an output", "part input_file of an output"),
+    )
+    omitted = "[image omitted: this model reads text]"
+    messages = (HI, called(Call("", "f", "")), gave(f"1{omitted}2[file omitted: this model reads text]", "f", ""))
+    assert builder.conversation(request(items)) == Conversation(messages, skipped)
+
+
+ORDERS: list[tuple[list[str], list[str]]] = [
+    (["u1", "c1", "o1", "a1"], ["u1", "c1", "o1", "a1"]),
+    (["u1", "c1", "a1", "o1"], ["u1", "a1+c1", "o1"]),
+    (["u1", "a1", "c1", "o1"], ["u1", "a1+c1", "o1"]),
+    (["u1", "c1", "u2", "o1"], ["u1", "u2", "c1", "o1"]),
+    (["u1", "c1", "c2", "o1", "a1", "o2"], ["u1", "a1+c1+c2", "o1", "o2"]),
+    (["u1", "c1", "c2", "o2", "o1"], ["u1", "c1+c2", "o1", "o2"]),
+    (["u1", "c1", "o1", "c2", "o2", "a1"], ["u1", "c1", "o1", "c2", "o2", "a1"]),
+    (["u1", "c1", "s1", "o1"], ["u1", "s1", "c1", "o1"]),
+    (["u1", "c1", "a1", "u2", "o1", "a2"], ["u1", "a1", "u2", "c1", "o1", "a2"]),
+]
+
+
+@pytest.mark.parametrize(("said", "expected"), ORDERS)
+def test_history_keeps_the_order_of_what_was_said_and_the_last_turn_last(said: list[str], expected: list[str]) -> None:
+    """u, a, s: messages of user, assistant, system; c, o: a call and its output."""
+    roles = {"u": "user", "a": "assistant", "s": "system"}
+
+    def item(name: str) -> dict[str, Any]:
+        if name[0] == "c":
+            return {"type": "function_call", "call_id": name[1:], "name": name, "arguments": "{}"}
+        if name[0] == "o":
+            return {"type": "function_call_output", "call_id": name[1:], "output": name}
+        return {"role": roles[name[0]], "content": name}
+
+    messages = builder.conversation(request([item(name) for name in said])).messages
+    found = ["+".join(filter(None, [each.content, *(call.name for call in each.calls)])) for each in messages]
+    assert found == expected
+
+
+IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AA"}
+OMITTED = "[image omitted: this model reads text]"
+HISTORY: list[tuple[list[Any], list[str]]] = [
+    ([user([text_part("a"), IMAGE]), {"role": "assistant", "content": "b"}, user("c")], [f"a{OMITTED}", "b", "c"]),
+    ([user([{"type": "input_file", "file_id": "file_1"}]), user("c")],
+     ["[file omitted: this server reads text in `file_data` only]", "c"]),
+    ([user([{"type": "input_file", "file_data": "data:application/pdf;base64,JVBERi0xLjcK/w=="}]), user("c")],
+     ["[file omitted: this server reads text in `file_data` only]", "c"]),
+    ([user([{"type": "input_audio", "input_audio": {}}]), user("c")], ["[audio omitted: this model reads text]", "c"]),
+    ([user("a"), {"type": "function_call", "call_id": 7, "name": "f", "arguments": "{}"},
+      {"type": "function_call_output", "call_id": "7", "output": [IMAGE]}], ["a", "f{}", OMITTED]),
+    ([user("a"), {"type": "shell_call", "call_id": "s", "action": {"commands": ["ls"]}},
+      {"type": "shell_call_output", "call_id": "s", "output": [{"stdout": "x.py", "stderr": "", "outcome": {}}]}],
+     ["a", 'shell{"action":{"commands":["ls"]}}', "x.py"]),
+    ([user("a"), {"type": "local_shell_call", "call_id": "s", "action": {"command": ["ls"]}},
+      {"type": "local_shell_call_output", "id": "s", "output": "x.py"}],
+     ["a", 'local_shell{"action":{"command":["ls"]}}', "x.py"]),
+    ([user("a"), {"type": "apply_patch_call", "call_id": "p", "operation": {"type": "delete_file", "path": "x"}},
+      {"type": "apply_patch_call_output", "call_id": "p", "status": "completed", "output": "gone"}],
+     ["a", 'apply_patch{"operation":{"type":"delete_file","path":"x"}}', "gone"]),
+    ([user("a"), {"type": "mcp_call", "id": "m", "name": "roll", "server_label": "d", "arguments": '{"n":1}',
+                  "output": "4"}], ["a", 'roll{"n":1}', "4"]),
+    ([user("a"), {"type": "mcp_call", "id": "m", "name": "roll", "arguments": "{}", "error": "no dice"}],
+     ["a", "roll{}", "no dice"]),
+    ([user("a"), {"type": "code_interpreter_call", "id": "c", "code": "1+1", "container_id": "k",
+                  "outputs": [{"type": "logs", "logs": "2"}]}],
+     ["a", 'code_interpreter{"code":"1+1","container_id":"k"}', "2"]),
+    ([user("a"), {"type": "file_search_call", "id": "f", "queries": ["q"], "results": [{"text": "found", "score": 1}]}],
+     ["a", 'file_search{"queries":["q"]}', "found"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("items", "expected"), HISTORY)
+def test_history_with_what_a_text_model_cannot_read_has_its_text_or_a_placeholder(
+    items: list[Any], expected: list[str]
+) -> None:
+    messages = builder.conversation(request(items)).messages
+    assert [each.content + "".join(call.name + call.arguments for call in each.calls) for each in messages] == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (None, "input[1].content"),
+        ([{"type": "bogus", "x": 1}], "input[1].content"),
+        ([{}], "input[1].content"),
+        ([text_part("a"), IMAGE], "input[1].content[1]"),
+        ([{"type": "input_file", "file_id": "file_1"}], "input[1].content[0]"),
+    ],
+)
+def test_newest_message_of_the_user_that_cannot_be_read_is_refused(content: Any, place: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        builder.conversation(request([user("first"), user(content), {"role": "assistant", "content": "x"}]))
+    assert caught.value.param == place
+
+
+PARTS = [{"type": "reasoning_text", "text": "H"}, {"type": "summary_text", "text": "m"}, {"type": "zzz"}, "."]
+REASONING: list[tuple[dict[str, Any], str]] = [
+    ({"content": PARTS}, "H\n\nm\n\n."),
+    ({"content": PARTS[:1], "summary": "S", "encrypted_content": None, "id": "rs_1", "status": None}, "H"),
+    ({"content": "H", "summary": []}, "H"),
+    ({"content": None, "summary": [{"type": "summary_text", "text": "S"}]}, "S"),
+    ({"content": [], "summary": "S"}, "S"),
+    ({"summary": ["S", "T"], "encrypted_content": "gAAAAA"}, "S\n\nT"),
+    ({"summary": []}, ""),
+    ({"content": None, "summary": None}, ""),
+    ({"content": 5, "summary": {"text": "S"}}, ""),
+    ({}, ""),
+]
+
+
+@pytest.mark.parametrize(("fields", "text"), REASONING)
+def test_reasoning_is_read_in_every_shape(fields: dict[str, Any], text: str) -> None:
+    items = [{"type": "reasoning"} | fields, {"role": "assistant", "content": "A"}]
+    assert builder.conversation(request(items)) == Conversation((Message("assistant", "A", text),), ())
+
+
+def item(**fields: Any) -> bytes:
+    return json.dumps(fields).encode()
+
+
+QUESTION = item(type="message", id="msg_1", role="user", content="Hi")
+CALL = item(type="function_call", id="fc_1", call_id="a", name="f", arguments="{}")
+PAST = [msgspec.Raw(item(role="developer", content="D")), msgspec.Raw(QUESTION), msgspec.Raw(CALL)]
+
+
+def test_the_past_comes_between_instructions_and_input() -> None:
+    answered = request([{"type": "function_call_output", "call_id": "a", "output": "1"}], instructions="I")
+    messages = (Message("system", "I\n\nD"), HI, called(Call("a", "f", "{}")), gave("1", "f", "a"))
+    assert builder.conversation(answered, PAST) == Conversation(messages, ())
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"), [({}, "previous_response_id"), ({"conversation": "conv_1"}, "conversation")]
+)
+def test_a_mistake_in_the_past_is_named(fields: dict[str, Any], name: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        builder.conversation(request(**fields), [msgspec.Raw(item(role="boss"))])
+    assert caught.value.param == f"{name}[0].role"
+
+
+@pytest.mark.parametrize(
+    ("input_", "message"), [(None, "`input` is missing"), ("", "Nothing is left"), ([], "Nothing is left")]
+)
+def test_the_past_can_be_enough(input_: Any, message: str) -> None:
+    assert builder.conversation(request(input_), [msgspec.Raw(QUESTION)]) == Conversation((HI,), ())
+    for past in ([], [msgspec.Raw(item(type="zzz"))]):
+        with pytest.raises(InvalidRequest, match="Nothing is left" if past else message):
+            builder.conversation(request(input_), past)
+
+
+def test_what_is_sent_has_to_say_something() -> None:
+    with pytest.raises(InvalidRequest, match="Nothing is left of `input` for the model to answer; skipped: item zzz"):
+        builder.conversation(request([{"type": "zzz"}]), [msgspec.Raw(QUESTION)])
+
+
+STOPS: list[tuple[Any, tuple[str, ...]]] = [
+    (None, ()),
+    ("END", ("END",)),
+    ([], ()),
+    (["a", "b"], ("a", "b")),
+]
+
+
+@pytest.mark.parametrize(("stop", "expected"), STOPS, ids=repr)
+def test_stop_is_a_text_or_a_list(stop: Any, expected: tuple[str, ...]) -> None:
+    assert builder.stops(request(stop=stop)) == expected
+
+
+SAMPLINGS: list[tuple[dict[str, Any], Sampling]] = [
+    ({}, DEFAULT),
+    (dict.fromkeys(Sampling.__struct_fields__), DEFAULT),
+    ({"temperature": 0}, Sampling(0.0, 0.95, 40, 0.05)),
+    (
+        {"temperature": 1.5, "top_p": 0.5, "top_k": 0, "min_p": 0, "seed": 7},
+        Sampling(1.5, 0.5, 0, 0.0, 7),
+    ),
+    (
+        {"presence_penalty": -2, "frequency_penalty": 2, "repeat_last_n": -1, "logit_bias": {"7": -100, "0": 0.5}},
+        replace(DEFAULT, presence_penalty=-2, frequency_penalty=2, repeat_last_n=-1, logit_bias={7: -100, 0: 0.5}),
+    ),
+    ({"repeat_penalty": 1.1}, replace(DEFAULT, repeat_penalty=1.1)),
+    ({"repetition_penalty": 1.1}, replace(DEFAULT, repeat_penalty=1.1)),
+    ({"repetition_penalty": 1.3, "repeat_penalty": 1.1}, replace(DEFAULT, repeat_penalty=1.1)),
+]
+
+
+@pytest.mark.parametrize(("fields", "expected"), SAMPLINGS, ids=repr)
+def test_sampling_is_the_default_but_for_what_is_asked(fields: dict[str, Any], expected: Sampling) -> None:
+    assert builder.sampling(request(**fields), DEFAULT) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, None),
+        ({"include": None, "top_logprobs": None}, None),
+        ({"include": ["reasoning.encrypted_content"], "top_logprobs": 0}, None),
+        ({"include": ["a", builder.LOGPROBS]}, 0),
+        ({"include": [builder.LOGPROBS], "top_logprobs": 20}, 20),
+        ({"top_logprobs": 3}, 3),
+    ],
+)
+def test_either_of_two_fields_asks_for_logprobs(fields: dict[str, Any], expected: int | None) -> None:
+    assert builder.job(request(**fields), [1], DEFAULT, 9).top_logprobs == expected
+
+
+def test_what_else_is_to_be_included_is_told_to_the_log() -> None:
+    assert builder.without_effect(request(include=["a", builder.LOGPROBS, "b"])) == ["include a", "include b"]
+    assert builder.without_effect(request()) == []
+
+
+def test_a_bias_is_of_tokens_that_there_are() -> None:
+    builder.check_bias(DEFAULT, 1)
+    builder.check_bias(replace(DEFAULT, logit_bias={0: 1, 99: 1}), 100)
+    with pytest.raises(InvalidRequest) as caught:
+        builder.check_bias(replace(DEFAULT, logit_bias={0: 1, 100: 1}), 100)
+    assert (caught.value.param, caught.value.message) == (
+        "logit_bias",
+        "`logit_bias` names the token 100; this model has those from 0 to 99.",
+    )
+
+
+JOBS: list[tuple[int | None, int, int]] = [
+    (None, 97, 3),
+    (1, 97, 1),
+    (3, 97, 3),
+    (4, 97, 3),
+    (10**30, 97, 3),
+    (None, 99, 1),
+]
+"""`max_output_tokens`, tokens of the prompt, and what is generated at most in a context of 100."""
+
+
+@pytest.mark.parametrize(("wished", "n_prompt", "granted"), JOBS)
+def test_a_job_gets_what_the_context_leaves(wished: int | None, n_prompt: int, granted: int) -> None:
+    tokens = range(n_prompt)
+    job = builder.job(request(max_output_tokens=wished), tokens, DEFAULT, 100)
+    assert job == Job(tuple(tokens), granted, DEFAULT)
+
+
+@pytest.mark.parametrize("n_prompt", [100, 1000])
+def test_too_long_a_prompt_is_refused(n_prompt: int) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        builder.job(request(), range(n_prompt), DEFAULT, 100)
+    assert (caught.value.param, caught.value.code, caught.value.message) == (
+        "input",
+        "context_length_exceeded",
+        (
+            f"The input has {n_prompt} tokens, and the model's context holds 100. "
+            "Shorten the input, or start the server with a larger --context."
+        ),
+    )

@@ -1,0 +1,183 @@
+"""A conversation is made short: what the model is asked, what comes back, and that it can be sent again."""
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pydantic
+import pytest
+from openai.types.responses import CompactedResponse as ClientResponse
+
+from engine.chat_template.message import Call, Message
+from server.prompt import builder, compaction, summary
+from server.prompt.compaction import CompactedResponse, CompactionItem, InputText, UserMessage
+from server.protocol import request as schema
+from server.protocol.errors import ApiError, InvalidRequest
+from server.protocol.events import InputTokensDetails, OutputText, OutputTokensDetails, Response, Usage
+from server.protocol.events import Message as Item
+from tests.support import wire
+
+USAGE = Usage(100, InputTokensDetails(80, 20), 7, OutputTokensDetails(0), 107)
+TALK = (
+    Message("system", "Be brief."),
+    Message("user", "Hi"),
+    Message("assistant", "Hello.", "Politeness.", (Call("a", "wave", "{}"),)),
+    Message("tool", "waved", name="wave", call_id="a"),
+    Message("user", "Go on"),
+)
+SEALED = summary.seal("They greeted.")
+
+
+def made(messages: tuple[Message, ...], text: str = "They greeted.") -> CompactedResponse:
+    return compaction.compacted("resp_1", 1_700_000_000, messages, text, [USAGE])
+
+
+def said(n: int, text: str) -> UserMessage:
+    return UserMessage(f"msg_1{n:02}", (InputText(text),))
+
+
+def response(*texts: str) -> Response:
+    parts = tuple(OutputText(text) for text in texts)
+    output = (Item("msg_1", "completed", parts),)
+    return Response(id="resp_1", created_at=1, model="m", temperature=0, top_p=1, output=output, usage=USAGE)
+
+
+def test_the_model_is_asked_behind_the_conversation() -> None:
+    assert compaction.asking(TALK) == (*TALK, Message("user", compaction.REQUEST))
+
+
+def test_what_comes_back_whole() -> None:
+    assert json.loads(msgspec.json.encode(made(TALK))) == {
+        "id": "resp_1",
+        "object": "response.compaction",
+        "created_at": 1_700_000_000,
+        "output": [
+            {
+                "type": "message",
+                "id": f"msg_1{n:02}",
+                "content": [{"type": "input_text", "text": text}],
+                "status": "completed",
+                "role": "user",
+            }
+            for n, text in enumerate(["Hi", "Go on"])
+        ]
+        + [{"type": "compaction", "id": "cmp_102", "encrypted_content": SEALED}],
+        "usage": {
+            "input_tokens": 100,
+            "input_tokens_details": {"cached_tokens": 80, "cache_write_tokens": 20},
+            "output_tokens": 7,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 107,
+        },
+    }
+
+
+def test_people_can_read_it() -> None:
+    form = {"form": "responsed.summary", "version": 1, "summary": "They greeted."}
+    assert json.loads(base64.b64decode(SEALED)) == form
+
+
+def test_both_authorities_accept_it() -> None:
+    wire.check_against("CompactResource", json.loads(msgspec.json.encode(made(TALK))), "compaction")
+    # The client's type has no messages of users, whatever its documentation says, so one without them.
+    body = msgspec.json.encode(made(TALK[:1]))
+    read = pydantic.TypeAdapter(ClientResponse).validate_json(body, strict=True)
+    assert [item.type for item in read.output] == ["compaction"]
+
+
+def users(*texts: str) -> tuple[Message, ...]:
+    return tuple(Message("user", text) for text in texts)
+
+
+KEPT: dict[str, tuple[tuple[Message, ...], list[str]]] = {
+    "none": ((), []),
+    "few and short": (users("A", "B"), ["A", "B"]),
+    "the last of many": (users(*"ABCDEFGHIJ"), [*"CDEFGHIJ"]),
+    "the last before a long one": (users("A", "B" * 4000, "C"), ["C"]),
+    "as long as may be": (users("A", "B" * 3999, "C"), ["B" * 3999, "C"]),
+    "no older summary": ((*users("A"), summary.told("Before."), *users("B")), ["A", "B"]),
+}
+
+
+@pytest.mark.parametrize(("messages", "texts"), KEPT.values(), ids=KEPT)
+def test_the_users_last_messages_stay(messages: tuple[Message, ...], texts: list[str]) -> None:
+    items = [said(n, text) for n, text in enumerate(texts)]
+    assert made(messages).output == (*items, CompactionItem(f"cmp_1{len(texts):02}", SEALED))
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_no_summary_is_an_error(text: str) -> None:
+    with pytest.raises(ApiError, match="The model wrote no summary; nothing was compacted"):
+        compaction.written(response(text))
+
+
+def test_the_summary_is_all_that_the_model_said() -> None:
+    assert compaction.written(response(" They ", "greeted.\n")) == "They greeted."
+
+
+def tokens(messages: Sequence[Message]) -> list[int]:
+    """A token a letter, and what is asked of the model is one."""
+    return [0 for message in messages for _ in message.content.replace(compaction.REQUEST, "?")]
+
+
+PARTS: dict[str, tuple[Sequence[Message], int, int]] = {
+    "all of it": (users("aaa", "bb"), 8, 2),
+    "the first turn": (users("aaa", "bb"), 6, 1),
+    "behind the system's words": ((TALK[0], *users("aaa", "bb")), 18, 2),
+    "a turn behind a summary": ((summary.told("S"), *users("aaa", "bb")), 54, 2),
+    "with its calls": (TALK[1:], 20, 3),
+}
+"""What is left, the context, and how many messages are summarised next; a quarter of the context is the summary's."""
+
+
+@pytest.mark.parametrize(("left", "n_ctx", "count"), PARTS.values(), ids=PARTS)
+def test_as_much_is_summarised_as_fits(left: Sequence[Message], n_ctx: int, count: int) -> None:
+    assert compaction.part(left, tokens, n_ctx, 1 << 30) == (count, tokens(compaction.asking(left[:count])))
+
+
+@pytest.mark.parametrize("left", [users("aaa"), (*users("aaa"), *users("b")), (summary.told("S"), *users("a"))])
+def test_a_turn_that_is_too_long_is_refused(left: Sequence[Message]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        compaction.part(left, tokens, 4, 1 << 30)
+    assert (caught.value.param, caught.value.code) == ("input", "context_length_exceeded")
+
+
+def test_the_next_part_stands_behind_the_summary_of_the_last() -> None:
+    left = compaction.rest(TALK, 4, "They greeted.")
+    assert left == (TALK[0], summary.told("They greeted."), TALK[4])
+    assert compaction.rest(left, 3, "They went on.") == (TALK[0], summary.told("They went on."))
+
+
+def test_what_all_parts_took_is_told() -> None:
+    assert compaction.compacted("resp_1", 1, TALK, "S", [USAGE, USAGE]).usage == Usage(
+        200, InputTokensDetails(160, 40), 14, OutputTokensDetails(0), 214
+    )
+
+
+def request(input_: Any, **fields: Any) -> schema.Request:
+    return schema.decode(json.dumps({"model": "m", "input": input_} | fields).encode())
+
+
+def test_what_comes_back_is_the_next_input() -> None:
+    items = [*json.loads(msgspec.json.encode(made(TALK).output)), {"role": "user", "content": "And?"}]
+    assert builder.conversation(request(items, instructions="Be brief.")) == builder.Conversation(
+        (TALK[0], *users("Hi", "Go on", "What was said before, in summary:\n\nThey greeted.", "And?")), ()
+    )
+
+
+def test_any_text_comes_through() -> None:
+    for text in ("", "Grüße 👋🏽\n\x00", "x" * 100_000):
+        assert summary.unseal(summary.seal(text)) == text
+
+
+LATER = base64.b64encode(b'{"form":"responsed.summary","version":2,"summary":"x"}').decode()
+FOREIGN = ["gAAAAABpM0Yj-...=", "", "bm90IEpTT04=", "e30=", "WzFd", "é", LATER, SEALED[:-4], None, 5, {"a": 1}]
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+def test_what_others_have_sealed_is_skipped_and_told(content: Any) -> None:
+    items = [{"type": "compaction", "id": "cmp_1", "encrypted_content": content}, {"role": "user", "content": "Hi"}]
+    skipped = ("item compaction, encrypted by somebody else",)
+    assert builder.conversation(request(items)) == builder.Conversation(users("Hi"), skipped)

@@ -1,0 +1,98 @@
+"""The oldest turns go first, by quarters of the room, and some never go."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.chat_template.message import Call, Message
+from server.prompt.truncation import beginning, fitted, room
+
+SYSTEM, LATER = Message("system", "S"), Message("system", "L")
+CALLED = (Message("assistant", "", calls=(Call("a", "f", ""),)), Message("tool", "o"))
+
+
+def said(text: str) -> list[Message]:
+    """A letter a message: capitals are the user's."""
+    return [Message("user" if letter.isupper() else "assistant", letter) for letter in text]
+
+
+def tokens(messages: Sequence[Message]) -> list[int]:
+    """Each letter is a token, and each message ends with one."""
+    return [ord(letter) for message in messages for letter in f"{message.content or 'c'}."]
+
+
+def text(prompt: Sequence[int]) -> str:
+    return "".join(map(chr, prompt)).replace(".", "")
+
+
+CASES: dict[str, tuple[list[Message], int, str]] = {
+    "all fits": (said("AaBbC"), 10, "AaBbC"),
+    "one turn too much": (said("AaBbC"), 9, "BbC"),
+    "two turns too much": (said("AaBbC"), 5, "C"),
+    "the last turn is too long": (said("AaBbCcc"), 1, "Ccc"),
+    "only one turn": (said("Abc"), 1, "Abc"),
+    "system messages stay": ([SYSTEM, SYSTEM, *said("AaBbC")], 6, "SSC"),
+    "later ones go": ([SYSTEM, *said("Aa"), LATER, *said("BbC")], 8, "SBbC"),
+    "calls stay with their outputs": ([*said("A"), *CALLED, *said("aBbC")], 13, "BbC"),
+    "calls at the end stay": ([*said("AaB"), *CALLED], 2, "Bco"),
+    "the assistant speaks first": (said("abCcD"), 6, "CcD"),
+    "the assistant alone": (said("ab"), 1, "ab"),
+    "system messages alone": ([SYSTEM, SYSTEM], 1, "SS"),
+}
+
+
+@pytest.mark.parametrize(("messages", "most", "left"), CASES.values(), ids=CASES)
+def test_of_a_conversation_is_left(messages: list[Message], most: int, left: str) -> None:
+    assert text(fitted(messages, tokens, most)) == left
+
+
+@given(st.text("Aab", max_size=30), st.integers(0, 70))
+def test_no_more_turns_are_dropped_than_make_whole_quarters(letters: str, most: int) -> None:
+    messages = [SYSTEM, *said(letters), *said("Z")]
+    starts = [i for i, message in enumerate(messages) if i == 1 or message.role == "user"]
+    every = [tokens([SYSTEM, *messages[start:]]) for start in starts]
+    whole, quarter = len(every[0]), max(most // 4, 1)
+    limit = whole if whole <= most else next(n for n in range(whole, -whole - 80, -quarter) if n <= most)
+    assert fitted(messages, tokens, most) == next((prompt for prompt in every if len(prompt) <= limit), every[-1])
+
+
+def test_most_turns_begin_where_the_one_before_did() -> None:
+    """Or nothing of what the KV cache holds would be of use to them."""
+    talk = said("".join(f"{chr(0x410 + n)}a" for n in range(32)))  # capitals that differ
+    beginnings = [fitted(talk[: 2 * turns], tokens, 60)[0] for turns in range(16, 32)]
+    assert len(set(beginnings)) == 5  # of 4 tokens a turn, a quarter has almost four
+
+
+@given(st.text("Aab", max_size=30), st.integers(0, 70), st.integers(0, 30))
+def test_a_beginning_has_as_many_turns_as_fit(letters: str, most: int, least: int) -> None:
+    messages = [SYSTEM, *said(letters), *said("Z")]
+    ends = [i for i, message in enumerate(messages) if i > 1 and message.role == "user"] + [len(messages)]
+    allowed = [end for end in ends if end > least] or ends[-1:]
+    fitting = [end for end in allowed if len(tokens(messages[:end])) <= most]
+    count = max(fitting, default=allowed[0])
+    assert beginning(messages, tokens, most, least) == (count, tokens(messages[:count]))
+
+
+def test_a_long_conversation_is_rendered_a_few_times() -> None:
+    rendered = 0
+
+    def count(messages: Sequence[Message]) -> list[int]:
+        nonlocal rendered
+        rendered += 1
+        return tokens(messages)
+
+    assert len(fitted(said("Aa" * 1000), count, 1234)) == 1228
+    assert rendered <= 12
+    rendered = 0
+    assert beginning(said("Aa" * 1000), count, 1234, 0)[0] == 616
+    assert rendered <= 12
+
+
+@pytest.mark.parametrize(
+    ("wished", "n_ctx", "expected"),
+    [(None, 4096, 256), (None, 400, 100), (100, 4096, 100), (3000, 4096, 1024), (1, 4096, 1), (10**30, 64, 16)],
+)
+def test_an_answer_has_room(wished: int | None, n_ctx: int, expected: int) -> None:
+    assert room(wished, n_ctx) == expected

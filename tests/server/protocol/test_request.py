@@ -1,0 +1,251 @@
+"""Bad bodies: each gets the error that names what is wrong, and no body gets anything else."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.http.bodies import clean
+from server.prompt import builder
+from server.protocol import fields
+from server.protocol import request as schema
+from server.protocol.errors import InvalidRequest
+
+DEEP = 10_000
+
+
+def body(**fields: Any) -> bytes:
+    return json.dumps({"model": "m", "input": "hi"} | fields).encode()
+
+
+def raw(fields: bytes, input_: bytes = b'"hi"') -> bytes:
+    """With what `json.dumps` would not write."""
+    return b'{"model":"m","input":' + input_ + b"," + fields + b"}"
+
+
+def said(*parts: Any, **fields: Any) -> bytes:
+    """A message of these parts."""
+    return body(input=[{"role": "user", "content": list(parts)} | fields])
+
+
+def file(data: str) -> bytes:
+    return said({"type": "input_file", "filename": "a.txt", "file_data": data})
+
+
+def read(data: bytes) -> builder.Conversation:
+    """What the server does with a body before the model has a say."""
+    data = clean(data)
+    request = schema.decode(data)
+    fields.unknown_fields(data, schema.KNOWN)
+    return builder.conversation(request)
+
+
+ARRAYS, OBJECTS = b"[" * DEEP + b"]" * DEEP, b'{"a":' * DEEP + b"1" + b"}" * DEEP
+NESTED = "nested too deeply"
+PART = "input[0].content[0]"
+
+BAD: dict[str, tuple[bytes, str | None, str]] = {
+    # The body as a whole
+    "empty": (b"", None, "The body is empty: send a JSON object."),
+    "blank": (b" \r\n", None, "The body is empty: send a JSON object."),
+    "not JSON": (b"model=m", None, "The body is not valid JSON"),
+    "cut": (body()[:-1], None, "The body is not valid JSON"),
+    "two": (body() * 2, None, "The body is not valid JSON"),
+    "NaN": (raw(b'"temperature":NaN'), None, "The body is not valid JSON"),
+    "an array": (b"[]", None, "Expected `object`, got `array`"),
+    "null": (b"null", None, "Expected `object`, got `null`"),
+    # Encoding
+    "bad UTF-8": (raw(b'"user":"x"', b'"\xff"'), None, "not UTF-8: byte 22 is 0xff"),
+    "bad UTF-8 in a skipped field": (raw(b'"zzz":"\xff"'), None, "not UTF-8: byte 33 is 0xff"),
+    "bad UTF-8 in a field's name": (raw(b'"z\xff":1'), None, "not UTF-8"),
+    "bad UTF-8 in a skipped item": (raw(b'"user":"x"', b'[{"type":"z","x":"\xff"}]'), None, "not UTF-8"),
+    "a surrogate as UTF-8": (raw(b'"user":"x"', b'"\xed\xa0\x80"'), None, "not UTF-8"),
+    # Depth
+    "a deep body": (ARRAYS, None, "Expected `object`, got `array`"),
+    "a deep input": (b'{"model":"m","input":' + ARRAYS + b"}", None, NESTED),
+    "a deep item": (raw(b'"user":"x"', b'[{"role":"user","content":' + OBJECTS + b"}]"), None, NESTED),
+    "a deep skipped item": (raw(b'"user":"x"', b'[{"type":"z","x":' + OBJECTS + b"}]"), None, NESTED),
+    "a deep skipped field": (raw(b'"zzz":' + ARRAYS), None, NESTED),
+    "deep skipped objects": (raw(b'"zzz":' + OBJECTS), None, NESTED),
+    "deep metadata": (raw(b'"metadata":' + OBJECTS), "metadata[...]", "Expected `str`, got `object`"),
+    # Numbers
+    "temperature 1e400": (raw(b'"temperature":1e400'), "temperature", "Number out of range"),
+    "temperature text": (body(temperature="hot"), "temperature", "Expected `float | null`, got `str`"),
+    "temperature a number in a text": (body(temperature="0.5"), "temperature", "got `str`"),
+    "temperature below": (body(temperature=-5), "temperature", "Expected `float` >= 0.0"),
+    "temperature above": (body(temperature=3), "temperature", "Expected `float` <= 2.0"),
+    "temperature true": (body(temperature=True), "temperature", "got `bool`"),
+    "temperature list": (body(temperature=[]), "temperature", "got `array`"),
+    "top_p above": (body(top_p=2), "top_p", "Expected `float` <= 1.0"),
+    "top_p -1e400": (raw(b'"top_p":-1e400'), "top_p", "Number out of range"),
+    "top_k below": (body(top_k=-2), "top_k", "Expected `int` >= -1"),
+    "top_k a fraction": (body(top_k=1.5), "top_k", "got `float`"),
+    "min_p above": (body(min_p=1.5), "min_p", "Expected `float` <= 1.0"),
+    "seed beyond 64 bits": (body(seed=2**63), "seed", "Expected `int` <= 9223372036854775807"),
+    "top_logprobs above": (body(top_logprobs=21), "top_logprobs", "Expected `int` <= 20"),
+    "top_logprobs below": (body(top_logprobs=-1), "top_logprobs", "Expected `int` >= 0"),
+    "include a text": (body(include="message.output_text.logprobs"), "include", "Expected `array | null`, got `str`"),
+    "include of numbers": (body(include=["a", 3]), "include[1]", "Expected `str`, got `int`"),
+    "presence_penalty below": (body(presence_penalty=-2.1), "presence_penalty", "Expected `float` >= -2.0"),
+    "presence_penalty above": (body(presence_penalty=2.1), "presence_penalty", "Expected `float` <= 2.0"),
+    "frequency_penalty above": (body(frequency_penalty=3), "frequency_penalty", "Expected `float` <= 2.0"),
+    "repeat_penalty zero": (body(repeat_penalty=0), "repeat_penalty", "Expected `float` > 0.0"),
+    "repetition_penalty above": (body(repetition_penalty=11), "repetition_penalty", "Expected `float` <= 10.0"),
+    "repeat_last_n below": (body(repeat_last_n=-2), "repeat_last_n", "Expected `int` >= -1"),
+    "a bias above": (
+        body(logit_bias={"1": 100, "2": 101}), "logit_bias.2", "Expected `float` <= 100.0 in `logit_bias.2`.",
+    ),
+    "a bias of a text": (
+        body(logit_bias={"5": 1, "the": 1}),
+        "logit_bias",
+        "Expected `int`, got `str` as the key 'the' in `logit_bias`.",
+    ),
+    "a bias of no token": (body(logit_bias={"-1": 1}), "logit_bias", "Expected `int` >= 0 as the key '-1' in"),
+    "a bias far behind": (
+        body(logit_bias={n: n // 50 for n in range(10_000)}), "logit_bias[...]", "Expected `float` <= 100.0 in",
+    ),
+    "a bias of pairs": (body(logit_bias=[[1, 1]]), "logit_bias", "got `array`"),
+    "no output tokens": (body(max_output_tokens=0), "max_output_tokens", "Expected `int` >= 1"),
+    "output tokens text": (body(max_output_tokens="5"), "max_output_tokens", "got `str`"),
+    # Other fields
+    "model a number": (body(model=3), "model", "Expected `str | null`, got `int`"),
+    "stream a text": (body(stream="yes"), "stream", "Expected `bool | null`, got `str`"),
+    "instructions a list": (body(instructions=[]), "instructions", "got `array`"),
+    "too many stops": (body(stop=["a"] * 17), "stop", "Expected `array` of length <= 16"),
+    "a long stop": (body(stop=["a" * 1001]), "stop[0]", "Expected `str` of length <= 1000"),
+    "a long stop alone": (body(stop="a" * 1001), "stop", "Expected `str` of length <= 1000"),
+    "a stop that is none": (body(stop=["a", 3]), "stop[1]", "Expected `str`, got `int`"),
+    "too much metadata": (
+        body(metadata={str(n): "x" for n in range(17)}), "metadata", "Expected `object` of length <= 16",
+    ),
+    "a long key": (
+        body(metadata={"k" * 65: "x"}), "metadata", f"of length <= 64 as the key '{'k' * 64}...' in `metadata`.",
+    ),
+    "a long value": (body(metadata={"a": "x", "k": "x" * 513}), "metadata.k", "Expected `str` of length <= 512"),
+    "metadata of numbers": (body(metadata={"k": 3}), "metadata.k", "Expected `str`, got `int` in `metadata.k`."),
+    "metadata twice": (raw(b'"metadata":{"k":3,"k":"x"}'), "metadata[...]", "Expected `str`, got `int`"),
+    "metadata, cut": (b'{"metadata":{"k":3}', "metadata[...]", "Expected `str`, got `int`"),
+    "a place in a value": (
+        body(truncation="x - at `$.z[...]`"), "truncation", "Invalid enum value 'x",
+    ),
+    # Input
+    "input missing": (b'{"model":"m"}', "input", "`input` is missing"),
+    "input null": (body(input=None), "input", "`input` is missing"),
+    "input empty": (body(input=""), "input", "Nothing is left of `input`"),
+    "input without items": (body(input=[]), "input", "Nothing is left of `input`"),
+    "input a number": (body(input=5), "input", "Expected `str | array | null`, got `int`"),
+    "input an object": (body(input={}), "input", "Expected `str | array | null`, got `object`"),
+    "only unknown items": (
+        body(input=[{"type": "reasoning"}, {"type": "zzz"}, {}]),
+        "input",
+        "Nothing is left of `input` for the model to answer; skipped: item zzz, item without",
+    ),
+    "only instructions": (body(input=[], instructions="Be brief."), "input", "Nothing is left of `input`"),
+    # Items
+    "an item that is a text": (body(input=["hi"]), "input[0]", "Expected `object`, got `str`"),
+    "an item that is null": (body(input=[None]), "input[0]", "Expected `object`, got `null`"),
+    "an item's type a number": (body(input=[{"type": 5}]), "input[0].type", "Expected `str | null`, got `int`"),
+    "a message without role": (body(input=[{"type": "message"}]), "input[0]", "missing required field `role`"),
+    "a message of nobody we know": (
+        body(input=[{"role": "user", "content": "x"}, {"role": "boss", "content": "x"}]),
+        "input[1].role",
+        "`input[1].role` is 'boss'; it must be one of user, assistant, system, developer.",
+    ),
+    "content a number": (said(content=5), "input[0].content", "Expected `str | array | null`, got `int`"),
+    "truncation": (body(truncation="always"), "truncation", "Invalid enum value 'always'"),
+    "a call without name": (body(input=[{"type": "function_call"}]), "input[0]", "missing required field `name`"),
+    # Parts
+    "a part that is a text": (said("x"), PART, "Expected `object`, got `str`"),
+    "a part without its text": (said({"type": "input_text"}), PART, "missing required field `text`"),
+    "a part's text a number": (said({"type": "input_text", "text": 5}), f"{PART}.text", "got `int`"),
+    "an image": (said({"type": "input_image", "image_url": "data:,"}), PART, "is an input_image; this model reads"),
+    "a sound": (said({"type": "input_audio"}), PART, "is an input_audio; this model reads text only"),
+    "a file by id": (said({"type": "input_file", "file_id": "file_1"}), PART, "must carry its text in `file_data`"),
+    "a file by URL": (said({"type": "input_file", "file_url": "http://x/"}), PART, "no other source is read"),
+    "a file of no base64": (file("data:text/plain;base64,!!"), f"{PART}.file_data", "is not UTF-8 text"),
+    "a file of no ASCII": (file("data:text/plain;base64,é"), f"{PART}.file_data", "is not UTF-8 text"),
+    "a file of no text": (file("data:text/plain;base64,//8="), f"{PART}.file_data", "is not UTF-8 text"),
+    "a file of no text, by percent": (file("data:,%ff"), f"{PART}.file_data", "is not UTF-8 text"),
+    "a data URL without its comma": (file("data:text/plain"), f"{PART}.file_data", "is not UTF-8 text"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "param", "message"), BAD.values(), ids=BAD)
+def test_a_bad_body_gets_an_error_that_names_the_field(data: bytes, param: str | None, message: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read(data)
+    error = caught.value
+    assert (error.status, error.type, error.code, error.param) == (400, "invalid_request_error", None, param)
+    assert message in error.message
+    payload = {"message": error.message, "type": error.type, "param": param, "code": None}
+    assert json.loads(error.body()) == {"error": payload}
+
+
+GOOD: dict[str, bytes] = {
+    "1e400 where nobody reads": raw(b'"zzz":1e400'),
+    "whole numbers": body(temperature=0, top_p=1, min_p=0),
+    "the bounds": body(temperature=2, top_p=1, top_k=0, min_p=1, seed=-(2**63), max_output_tokens=1),
+    "more tokens than there are atoms": body(max_output_tokens=10**30),
+    "a pair of surrogates": raw(b'"user":"x"', b'"\\ud83d\\ude00"'),
+    "every field null": body(**dict.fromkeys(schema.KNOWN - {"model", "input"})),
+    "model null": body(model=None),
+    "as much metadata as may be": body(metadata={f"{n:064}": "x" * 512 for n in range(16)}),
+    "unknown fields": body(tools=[{"type": "web_search"}], reasoning={"effort": "low"}, zzz=[[[{}]]]),
+}
+
+
+@pytest.mark.parametrize("data", GOOD.values(), ids=GOOD)
+def test_a_good_body_is_read(data: bytes) -> None:
+    assert read(data).messages[-1].role == "user"
+
+
+def test_unknown_fields_are_told() -> None:
+    assert fields.unknown_fields(body(zzz=1, temperature=1, functions=[], yyy=None), schema.KNOWN) == {
+        "zzz",
+        "functions",
+    }
+    assert fields.skipped_fields(body(zzz=1, temperature=1, max_tokens=None), schema.KNOWN) == {"zzz"}
+
+
+@pytest.mark.parametrize("name", fields.MOVED)
+def test_what_chat_completions_call_otherwise_is_refused_with_its_place_here(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"`{name}` .* `{fields.MOVED[name]}`") as refused:
+        fields.skipped_fields(body(**{name: 1}), schema.KNOWN)
+    assert refused.value.param == name
+    assert fields.MOVED[name].partition(".")[0] in schema.KNOWN
+
+
+WORDS = [
+    "type",
+    "role",
+    "content",
+    "text",
+    "message",
+    "user",
+    "input_text",
+    "input_file",
+    "file_data",
+    "output",
+    "data:,",
+]
+NAMES = st.sampled_from([*WORDS, *sorted(schema.KNOWN)]) | st.text(max_size=3)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(NAMES, JSON, max_size=6), JSON)
+def test_any_body_is_read_or_refused(fields: dict[str, Any], input_: Any) -> None:
+    with suppress(InvalidRequest):
+        read(json.dumps(fields | {"input": input_}).encode())
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    with suppress(InvalidRequest):
+        read(data)

@@ -1,0 +1,527 @@
+"""What an answer is held to: what is refused, what is echoed, and models that want to say something else."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from engine.backends import scripted
+from engine.backends.scripted import ScriptedModel
+from engine.chat_template.template import ChatTemplate
+from server.protocol.errors import InvalidRequest
+from server.protocol.formats import PLAIN, SchemaFormat
+from server.served_model import constraint_builder, output_constraints
+from server.served_model.constraint_builder import Holding
+from server.tools import toolbox
+from tests.server.api.test_formats import FORMAT, SCHEMA
+from tests.server.api.test_reasoning import THINKS
+from tests.server.api.test_tools import HERMES, call, evaluated, gist, output, raws, writes
+from tests.support.helpers import Answer, encode, exchange, post, served
+
+CITY = {"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}}, "required": ["city"]}
+WEATHER: dict[str, Any] = {"type": "function", "name": "get_weather", "parameters": CITY, "strict": True}
+TIME: dict[str, Any] = {"type": "function", "name": "get_time"}
+BAD = {"type": "object", "properties": {"a": {"type": "integer", "not": {"minimum": 3}}}}
+CODE = {"type": "custom", "name": "code", "format": {"type": "grammar", "syntax": "regex", "definition": "[a-c]{2}"}}
+
+
+def stubborn(text: bytes = b"Well.") -> ScriptedModel:
+    """It wants to say something else, and then to end."""
+    return ScriptedModel(lambda message: text, n_ctx=1 << 14)
+
+
+async def answers(model: ScriptedModel, template: str = HERMES, **fields: Any) -> tuple[Answer, Answer]:
+    async with served(model, template=template) as running:
+        fields = {"input": "How is it?", "temperature": 0, "max_output_tokens": 200, **fields}
+        return await post(running, **fields, stream=True), await post(running, **fields)
+
+
+NAMED = {"type": "function", "name": "get_weather"}
+ALLOWED = {"type": "allowed_tools", "mode": "required", "tools": [NAMED]}
+
+
+@pytest.mark.parametrize("choice", [NAMED, ALLOWED])
+async def test_who_wants_to_say_something_else_makes_the_call(choice: Any) -> None:
+    streamed, folded = await answers(stubborn(), tools=[WEATHER, TIME], tool_choice=choice, parallel_tool_calls=False)
+    for items in (output(streamed), folded.json["output"]):
+        ((kind, name, arguments),) = gist(items)
+        assert (kind, name) == ("function_call", "get_weather")
+        assert json.loads(arguments)["city"] in ("Rome", "Oslo")
+    assert (folded.json["tool_choice"], folded.json["status"]) == (choice, "completed")
+
+
+async def test_who_wants_to_call_says_what_he_wants_where_it_fits() -> None:
+    text = f"\n{call('get_time', '{}')}\n{call('get_weather', json.dumps({'city': 'Oslo'}))}"
+    streamed, _ = await answers(writes(text), tools=[WEATHER, TIME], tool_choice="required")
+    assert gist(output(streamed)) == [
+        ("function_call", "get_time", "{}"), ("function_call", "get_weather", '{"city": "Oslo"}'),
+    ]  # fmt: skip
+
+
+async def test_free_text_is_free_and_a_call_in_it_is_held() -> None:
+    text = f"Let me see: {call('get_weather', json.dumps({'city': 'Paris'}))}"
+    streamed, _ = await answers(writes(text), tools=[WEATHER, TIME], parallel_tool_calls=False)
+    message, made = gist(output(streamed))
+    assert message == ("message", "Let me see:")
+    assert json.loads(made[2])["city"] in ("Rome", "Oslo")
+
+
+@pytest.mark.parametrize(
+    "begins",
+    [
+        '"id": 1, "name": "get_weather"',
+        '"type": null ,"id":"x", "name": "get_weather"',
+        f'"id": "{"x" * 300}", "name": "get_weather"',
+        '"id": [1, {}],, "name": "get_weather"',
+        '"name": "get_w\\u0065ather"',
+    ],
+)
+async def test_a_call_without_a_marker_is_held_however_it_is_written_up_to_its_name(begins: str) -> None:
+    text = f'{{{begins}, "arguments": {{"city": "Paris"}}}}'
+    streamed, _ = await answers(
+        writes(text), scripted.TEMPLATE, tools=[WEATHER], parallel_tool_calls=False, max_output_tokens=600
+    )
+    ((_, name, arguments),) = gist(output(streamed))
+    assert (name, json.loads(arguments)["city"] in ("Rome", "Oslo")) == ("get_weather", True)
+
+
+async def test_a_call_that_leaves_its_namespace_out_is_held_too() -> None:
+    text = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
+    space = {"type": "namespace", "name": "sky", "tools": [WEATHER]}
+    streamed, _ = await answers(writes(text), scripted.TEMPLATE, tools=[space, TIME], parallel_tool_calls=False)
+    ((_, _, name, arguments),) = gist(output(streamed))
+    assert (name, json.loads(arguments)["city"] in ("Rome", "Oslo")) == ("get_weather", True)
+
+
+@pytest.mark.parametrize("name", ["get_weather_at", "get_weathers"])
+async def test_a_name_that_only_begins_like_one_on_offer_is_another(name: str) -> None:
+    text = f'{{"name": "{name}", "arguments": {{}}}}'
+    told = [WEATHER, {**TIME, "name": "get_weather_at"}]
+    streamed, _ = await answers(writes(text), scripted.TEMPLATE, tools=told, parallel_tool_calls=False)
+    offered = name == "get_weather_at"
+    assert gist(output(streamed)) == [("function_call", name, "{}") if offered else ("message", text)]
+
+
+async def test_a_reasoning_model_thinks_first() -> None:
+    """No grammar holds a thought, and no call that stands in it is one."""
+    text = b"<think>\nI may {call}.\n</think>\n\nWell."
+    streamed, folded = await answers(
+        stubborn(text), THINKS, tools=[WEATHER], tool_choice="required", parallel_tool_calls=False
+    )
+    assert [kind for kind, *_ in gist(folded.json["output"])] == ["reasoning", "function_call"]
+    assert folded.json["output"][0]["content"][0]["text"] == "I may {call}."
+    assert gist(output(streamed)) == gist(folded.json["output"])
+
+
+async def test_a_reasoning_model_thinks_and_what_it_says_is_of_the_format() -> None:
+    """What looks like a marker in a text of the format is that text."""
+    text = b'<think>Hm.</think>{"a": "<think>x</think><tool_call>"}'
+    _, folded = await answers(stubborn(text), THINKS, text={"format": {"type": "json_object"}})
+    assert gist(folded.json["output"]) == [("reasoning", "Hm."), ("message", '{"a": "<think>x</think><tool_call>"}')]
+    assert folded.json["usage"]["output_tokens_details"]["reasoning_tokens"] > 0
+
+
+BEGUN = THINKS + "<think>"
+
+
+@pytest.mark.parametrize("fields", [{"tools": [WEATHER], "tool_choice": NAMED}, {"text": {"format": FORMAT}}])
+async def test_a_thought_that_the_prompt_has_begun_comes_first_too(fields: dict[str, Any]) -> None:
+    streamed, folded = await answers(stubborn(b"<think>Hm.</think>\n\nWell."), BEGUN, **fields)
+    for items in (output(streamed), folded.json["output"]):
+        thought, answer = gist(items)
+        assert thought == ("reasoning", "Hm.")
+        assert json.loads(answer[-1])["city"] in ("Rome", "Oslo", "Paris")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [(call("get_weather", '{"city": "Rome"}'), "function_call"), ('{"city": "Oslo", "sunny": true}', "message")],
+)
+async def test_with_a_format_and_tools_it_is_a_call_or_json(text: str, kind: str) -> None:
+    streamed, folded = await answers(writes(text), tools=[WEATHER], text={"format": FORMAT})
+    for items in (output(streamed), folded.json["output"]):
+        assert [item["type"] for item in items] == [kind]
+
+
+async def test_json_of_the_format_is_no_call_though_it_looks_like_one() -> None:
+    said = '{"name": "get_weather", "arguments": {"city": "Rome"}}'
+    plain = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>"
+    _, folded = await answers(writes(said), plain, tools=[WEATHER], text={"format": {"type": "json_object"}})
+    assert gist(folded.json["output"]) == [("message", said)]
+
+
+ADDRESSED = (
+    "{% if tools %}>>>${recipient} {{ tools | tojson }}{% endif %}"
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}>>>all\n{% endif %}{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}>>>{{ c.function.name }}\n{{ c.function.arguments }}{% endfor %}{% endfor %}"
+    "<|assistant|>>>>"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "kinds"),
+    [
+        ("all\nWell.", {}, ["message"]),
+        ("all\nWell.", {"tools": [WEATHER]}, ["message"]),
+        ("all\nWell.", {"tools": [WEATHER], "tool_choice": NAMED}, ["function_call"]),
+        ("get_weather\n{}", {"tools": [WEATHER]}, ["function_call"]),
+        ('all\nWell.>>>get_weather\n{"city": "Paris"}', {"tools": [WEATHER]}, ["message", "function_call"]),
+        ('all\n{"city": "Oslo"}', {"text": {"format": FORMAT}}, ["message"]),
+        ("get_weather\n{}", {"tools": [WEATHER], "text": {"format": FORMAT}}, ["function_call"]),
+    ],
+)
+async def test_a_prompt_may_have_begun_to_address_the_answer(text: str, fields: Any, kinds: list[str]) -> None:
+    streamed, folded = await answers(stubborn(f">>>{text}".encode()), ADDRESSED, parallel_tool_calls=False, **fields)
+    assert gist(output(streamed)) == gist(folded.json["output"])
+    assert [kind for kind, *_ in gist(folded.json["output"])] == kinds
+    for kind, *_, said in gist(folded.json["output"]):
+        if kind == "function_call" or "text" in fields:
+            assert json.loads(said)["city"] in ("Rome", "Oslo", "Paris")[: 3 if kind == "message" else 2]
+        else:
+            assert said == "Well."
+
+
+SELF = (
+    "{# <atem:invoke name= <|eom|> #}{% if tools %}{{ tools | tojson }}{% endif %}"
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.reasoning %}assistant to=self<|message|>"
+    "{{ m.reasoning }}<|eom|>{% endif %}{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}{% endfor %}<|assistant|>"
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({}, "message"),
+        ({"tools": [WEATHER]}, "message"),
+        ({"tools": [WEATHER], "tool_choice": NAMED}, "function_call"),
+        ({"text": {"format": FORMAT}}, "message"),
+    ],
+)
+async def test_a_model_may_address_itself_first(fields: Any, kind: str) -> None:
+    text = b" to=self<|message|>Hm.<|eom|><|start|>assistant to=user<|message|>Well."
+    streamed, folded = await answers(stubborn(text), SELF, max_output_tokens=400, **fields)
+    assert gist(output(streamed)) == gist(folded.json["output"])
+    thought, said = gist(folded.json["output"])[:2]
+    assert (thought, said[0]) == (("reasoning", "Hm."), kind)
+    if kind == "function_call" or "text" in fields:
+        assert json.loads(said[-1])["city"] in ("Rome", "Oslo", "Paris")
+    else:
+        assert said[-1] == "Well."
+
+
+async def test_a_thought_that_is_too_long_is_ended() -> None:
+    """As the effort says, where the template knows no word for it."""
+    template = THINKS.replace("{% if enable_thinking is defined %}", "{% if false %}")
+    text = b"<think>" + b"on and on " * 100 + b"</think>Yes."
+    async with served(stubborn(text), template=template) as running:
+        bound, free = [
+            await post(running, input="Is it?", reasoning={"effort": effort}, max_output_tokens=1200)
+            for effort in ("minimal", "high")
+        ]
+    thought = [len(answer.json["output"][0]["content"][0]["text"]) for answer in (bound, free)]
+    assert 100 < thought[0] < 160 < 900 < thought[1]
+    assert [answer.json["reasoning"]["effort"] for answer in (bound, free)] == ["minimal", None]
+
+
+async def test_strict_is_echoed_as_it_is() -> None:
+    """True for all that is held, whether it was asked for or not."""
+    told = [WEATHER, {**WEATHER, "name": "loose", "strict": None}, TIME, {**TIME, "name": "b", "parameters": BAD}]
+    _, folded = await answers(stubborn(), tools=told)
+    assert [tool["strict"] for tool in folded.json["tools"]] == [True, True, True, False]
+    assert gist(folded.json["output"]) == [("message", "Well.")]
+
+
+LOOSENED: list[tuple[dict[str, Any], str]] = [
+    ({"type": "integer", "not": {"minimum": 3}}, "a.not"),
+    ({"type": "integer", "oneOf": [{"minimum": 3}, {"multipleOf": 2}]}, "a.oneOf"),
+    ({"$ref": "#/$defs/n"}, "$defs.n.not"),
+]
+
+
+@pytest.mark.parametrize(("inner", "place"), LOOSENED)
+async def test_a_keyword_that_cannot_be_enforced_frees_nothing_else(inner: dict[str, Any], place: str) -> None:
+    definitions = {"$defs": {"n": {"type": "integer", "not": {"minimum": 3}}}}
+    schema = {"type": "object", "properties": {"a": inner, "b": {"enum": ["x"]}}, "required": ["b"], **definitions}
+    told = [TIME, {**TIME, "name": "loose", "parameters": schema}]
+    fields: dict[str, Any] = {"tools": told, "tool_choice": {"type": "function", "name": "loose"}}
+    streamed, folded = await answers(writes(call("loose", '{"a": 5, "b": [1]}')), **fields)
+    for items in (output(streamed), folded.json["output"]):
+        ((_, _, arguments),) = gist(items)
+        assert json.loads(arguments)["b"] == "x"
+        assert isinstance(json.loads(arguments).get("a", 0), int)
+    place = place if place.startswith("$") else f"properties.{place}"
+    extensions = {"unenforced": [f"tools[1].parameters.{place}"]}
+    assert folded.json["responsed"] == streamed.events[-1]["response"]["responsed"] == extensions
+    assert [tool["strict"] for tool in folded.json["tools"]] == [True, False]
+
+
+async def test_a_format_beside_null_leaves_a_tool_strict() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": ["integer", "null"], "format": "uint32"}}}
+    _, folded = await answers(
+        writes(call("get_time", '{"a": "x"}')), tools=[{**TIME, "parameters": schema}], tool_choice="required"
+    )
+    assert json.loads(gist(folded.json["output"])[0][2]).get("a", 0) in (None, *range(10))
+    assert folded.json["tools"][0]["strict"] is True
+    assert "responsed" not in folded.json
+
+
+OPEN: list[dict[str, Any]] = [
+    {"required": ["b"], "properties": {"a": {}}},
+    {"additionalProperties": {}, "properties": {"a": {}}},
+    {"minProperties": 1, "properties": {}},
+    {"propertyNames": {"pattern": "^b"}},
+    {"patternProperties": {"^b": {}}},
+    {"$ref": "#/$defs/any", "$defs": {"any": {"type": "object"}}},
+]
+
+
+@pytest.mark.parametrize("schema", OPEN)
+async def test_properties_that_are_not_named_come_where_the_schema_speaks_of_them(schema: dict[str, Any]) -> None:
+    text = call("get_time", '{"b": 1}')
+    _, folded = await answers(writes(text), tools=[{**TIME, "parameters": schema}], tool_choice="required")
+    assert gist(folded.json["output"])[0] == ("function_call", "get_time", '{"b": 1}')
+    assert folded.json["tools"][0]["strict"] is True
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [None, {}, {"type": "object", "title": "x"}, {"properties": None}, {"properties": {}}, {"properties": {"a": {}}}],
+)
+async def test_others_do_not_come(schema: Any) -> None:
+    text = call("get_time", '{"b": 1}')
+    fields: dict[str, Any] = {"tools": [{**TIME, "parameters": schema}], "tool_choice": "required"}
+    _, folded = await answers(writes(text), **fields, parallel_tool_calls=False)
+    ((_, _, arguments),) = gist(folded.json["output"])
+    assert set(json.loads(arguments)) <= {"a"}
+
+
+AGENTS = {"type": "namespace", "name": "agents", "tools": [{**TIME, "parameters": BAD, "strict": True}]}
+KEYWORD = "cannot be held, at `properties.a.not`: the keyword `not` is not supported."
+
+
+def custom(syntax: str, definition: str) -> dict[str, Any]:
+    form = {"type": "grammar", "syntax": syntax, "definition": definition}
+    return {"type": "custom", "name": "code", "format": form}
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "strict": (
+        {"tools": [TIME, {**WEATHER, "parameters": BAD}]},
+        "tools[1].parameters",
+        f"The schema in `tools[1].parameters` {KEYWORD}",
+    ),
+    "strict in a namespace": (
+        {"tools": [AGENTS]},
+        "tools[0].tools[0].parameters",
+        f"The schema in `tools[0].tools[0].parameters` {KEYWORD}",
+    ),
+    "strict, and not called": (
+        {"tools": [{**WEATHER, "parameters": BAD}], "tool_choice": "none"},
+        "tools[0].parameters",
+        f"The schema in `tools[0].parameters` {KEYWORD}",
+    ),
+    "no object": (
+        {"tools": [{**WEATHER, "parameters": {"type": "string"}}]},
+        "tools[0].parameters",
+        "The schema in `tools[0].parameters` cannot be held, at `type`: the arguments of a function are an object.",
+    ),
+    "a format, though it holds no call": (
+        {"tools": [TIME], "tool_choice": "required", "text": {"format": {**FORMAT, "schema": BAD}}},
+        "text.format.schema",
+        f"The schema in `text.format.schema` {KEYWORD}",
+    ),
+    "a format beside tools": (
+        {"tools": [TIME], "text": {"format": {**FORMAT, "schema": BAD}}},
+        "text.format.schema",
+        f"The schema in `text.format.schema` {KEYWORD}",
+    ),
+    "a broken grammar": ({"tools": [custom("lark", "start: nobody")]}, "tools[0].format", "The grammar in"),
+    "a broken regex": ({"tools": [custom("regex", "a(")]}, "tools[0].format", "The grammar in"),
+    "a regex that is none, but for the brackets around it": (
+        {"tools": [custom("regex", "a)|(b")]},
+        "tools[0].format",
+        'The grammar in `tools[0].format` cannot be held: invalid regex "a)|(b"',
+    ),
+    "a grammar without an end": (
+        {"tools": [custom("lark", 'start: "a" start')]},
+        "tools[0].format",
+        "The grammar in `tools[0].format` cannot be held: parser error: Too many items",
+    ),
+    "a grammar without an end behind a character": (
+        {"tools": [custom("lark", "start: /[ab]/ rest\nrest: /c/ rest")]},
+        "tools[0].format",
+        "The grammar in `tools[0].format` cannot be held: parser error: Too many items",
+    ),
+    "a regex of characters that can't stand in JSON": (
+        {"tools": [custom("regex", r"ab\x00")]},
+        "tools[0].format",
+        "The grammar in `tools[0].format` cannot be held: a control character in a text is not supported.",
+    ),
+    "such a Lark grammar": (
+        {"tools": [custom("lark", r"start: /\x00/")]},
+        "tools[0].format",
+        "The grammar in `tools[0].format` cannot be held: as a text in JSON, nothing can be written that it accepts.",
+    ),
+    "a grammar that can't stand in JSON": (
+        {"tools": [custom("lark", 'start: %json {"type": "string"}')]},
+        "tools[0].format",
+        "The grammar in `tools[0].format` cannot be held: ",
+    ),
+    "no syntax of ours": (
+        {"tools": [custom("ebnf", "x")]},
+        "tools[0].format.syntax",
+        "`tools[0].format.syntax` is 'ebnf'; it must be lark or regex.",
+    ),
+    "no format of ours": (
+        {"tools": [{"type": "custom", "name": "c", "format": {"type": "xml"}}]},
+        "tools[0].format.type",
+        "Invalid value 'xml' in `tools[0].format.type`.",
+    ),
+    "nothing to call": (
+        {"tools": [{"type": "web_search"}], "tool_choice": "required"},
+        "tool_choice",
+        "`tool_choice` demands a call, and there is no function to call.",
+    ),
+    "no mode of ours": (
+        {"tools": [TIME], "tool_choice": {**ALLOWED, "mode": "require"}},
+        "tool_choice.mode",
+        "`tool_choice.mode` is 'require'; it must be auto or required.",
+    ),
+    "nothing allowed": (
+        {"tools": [TIME], "tool_choice": {**ALLOWED, "tools": []}},
+        "tool_choice",
+        "`tool_choice` demands a call, and there is no function to call.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_what_can_not_be_held_is_refused_by_its_place(case: str) -> None:
+    fields, param, message = REFUSED[case]
+    for answer in await answers(stubborn(), **fields):
+        assert (answer.status, answer.json["error"]["param"]) == (400, param)
+        assert answer.json["error"]["message"].startswith(message)
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+async def test_a_grammar_that_fails_in_the_answer_names_its_tool(choice: str) -> None:
+    """And it is not the server's error: a client that tries again gets no further. Of two ways, one is tried before."""
+    tool = custom("lark", 'start: "r" endless | "z"\nendless: "y" endless')
+    streamed, folded = await answers(writes(call("code", '{"input": "r')), tools=[tool], tool_choice=choice)
+    message = "The call of the tool `code` cannot be held any longer: parser error: Too many items"
+    error = streamed.events[-1]["response"]["error"]
+    assert (streamed.events[-1]["type"], error["code"]) == ("response.failed", "invalid_prompt")
+    assert (folded.status, folded.json["error"]["type"]) == (400, "invalid_request_error")
+    for said in (error["message"], folded.json["error"]["message"]):
+        assert said.startswith(message)
+
+
+CHAT_GRAMMAR = {"type": "grammar", "grammar": {"syntax": "lark", "definition": "?"}}
+
+
+@pytest.mark.parametrize(
+    ("tool", "param"),
+    [
+        ({"type": "function", "function": {**WEATHER, "parameters": BAD}}, "tools[0].function.parameters"),
+        ({"type": "custom", "custom": {"name": "c", "format": CHAT_GRAMMAR}}, "tools[0].custom.format"),
+    ],
+)
+async def test_chat_completions_name_their_own_places(tool: Any, param: str) -> None:
+    asked = encode(messages=[{"role": "user", "content": "So?"}], tools=[tool])
+    async with served(stubborn(), template=HERMES) as running:
+        answer = await exchange(running, "POST", "/v1/chat/completions", asked)
+    assert (answer.status, answer.json["error"]["param"]) == (400, param)
+
+
+async def test_chat_completions_hold_a_custom_tool() -> None:
+    form = {"type": "grammar", "grammar": {"syntax": "regex", "definition": "[a-c]{2}"}}
+    tool = {"type": "custom", "custom": {"name": "code", "format": form}}
+    choice = {"type": "custom", "custom": {"name": "code"}}
+    asked = encode(messages=[{"role": "user", "content": "So?"}], tools=[tool], tool_choice=choice)
+    async with served(stubborn(), template=HERMES) as running:
+        answer = await exchange(running, "POST", "/v1/chat/completions", asked)
+    (made,) = answer.json["choices"][0]["message"]["tool_calls"]
+    assert made["custom"]["name"] == "code"
+    assert re.fullmatch("[a-c]{2}", made["custom"]["input"])
+
+
+async def test_logprobs_of_likely_tokens_have_to_be_asked_for_with_both_fields() -> None:
+    asked = encode(messages=[{"role": "user", "content": "So?"}], top_logprobs=2)
+    async with served(stubborn()) as running:
+        answer = await exchange(running, "POST", "/v1/chat/completions", asked)
+    assert (answer.status, answer.json["error"]["param"]) == (400, "top_logprobs")
+
+
+async def test_the_model_is_told_of_the_format_as_far_as_it_counts() -> None:
+    """Not where it must call; and where it may, that too."""
+    schema = f"with JSON only, as this JSON schema says:\n{json.dumps(SCHEMA)}"
+    expected: list[tuple[dict[str, Any], str]] = [
+        ({}, f"Answer {schema}Where?"),
+        ({"tools": [TIME]}, f"If you call no function, answer {schema}Where?"),
+        ({"tools": [TIME], "tool_choice": "required"}, "}Where?"),
+    ]
+    for fields, told in expected:
+        async with served(stubborn(), template=HERMES) as running:
+            await post(running, input="Where?", text={"format": FORMAT}, max_output_tokens=1, **fields)
+            prompt = evaluated(running).decode()
+        assert prompt.endswith(told)
+        assert ("JSON schema" in prompt) == ("JSON schema" in told)
+
+
+async def test_a_call_that_is_cut_in_its_name_is_none() -> None:
+    text = call("get_weather")
+    streamed, folded = await answers(writes(text), tools=[WEATHER], max_output_tokens=text.index("_weather"))
+    for response in (streamed.events[-1]["response"], folded.json):
+        assert (response["status"], gist(response["output"])) == ("incomplete", [("message", "")])
+
+
+def test_the_same_tools_are_compiled_once() -> None:
+    holder = Holding(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
+    first, second = (
+        holder.hold(output_constraints.wish(PLAIN, "", toolbox.toolbox(raws(WEATHER, TIME)))) for _ in range(2)
+    )
+    assert first is second
+
+    refusals = []
+    for hold in (holder.hold, holder.hold.known):
+        with pytest.raises(InvalidRequest) as refused:
+            hold(output_constraints.wish(PLAIN, "", toolbox.toolbox(raws({**WEATHER, "parameters": BAD}))))
+        refusals.append((refused.value.param, str(refused.value)))
+    assert refusals[0] == refusals[1]
+
+
+def test_a_bound_for_a_thought_is_no_reason_to_make_all_anew() -> None:
+    holder = Holding(vocabulary := scripted.vocabulary(), ChatTemplate(THINKS, vocabulary))
+    hold = holder.hold(output_constraints.wish(PLAIN, "", toolbox.toolbox(raws(WEATHER))))
+    courses = [course for room in (100, 50) if (course := holder.course(hold, [], "low", room)) is not None]
+    assert [course.budget for course in courses] == [50, 25]
+    assert holder.phases(courses[0].boundless) is holder.phases(courses[1].boundless)
+
+
+def test_as_many_tools_as_are_read_can_be_offered() -> None:
+    """They are more than a grammar may have: those that need not be held to their schemas are not."""
+    told = [
+        {**TIME, "name": f"f{n}", "parameters": {"properties": {f"a_number_{n}_{m}": {} for m in range(20)}}}
+        for n in range(toolbox.MOST_TOOLS)
+    ]
+    holder = Holding(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
+    hold = holder.hold(output_constraints.wish(PLAIN, "", toolbox.toolbox(raws(*told))))
+    assert (len(hold.loose), len(hold.triggers)) == (toolbox.MOST_TOOLS, 1)
+    with pytest.raises(InvalidRequest, match="What is in `tools` cannot be held") as refused:
+        holder.hold(
+            output_constraints.wish(PLAIN, "", toolbox.toolbox(raws(*({**tool, "strict": True} for tool in told))))
+        )
+    assert refused.value.param == "tools"
+
+
+def test_answers_are_compiled_anew_when_all_take_too_much_memory() -> None:
+    holder = Holding(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
+    schemas = [encode(enum=[f"{n}{'x' * 40_000}"]) for n in range(20)]
+    asked = [output_constraints.wish(SchemaFormat("long", Raw(schema)), "", toolbox.toolbox([])) for schema in schemas]
+    sizes = [holder.hold(each).size for each in asked]
+    kept = [size for each, size in zip(asked, sizes, strict=True) if holder.hold.known(each) is not None]
+    assert kept == sizes[-len(kept) :]
+    assert 0.8 * constraint_builder.MOST_COMPILED < sum(kept) < constraint_builder.MOST_COMPILED

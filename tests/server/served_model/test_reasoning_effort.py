@@ -1,0 +1,31 @@
+"""How long may be thought."""
+
+import pytest
+
+from server.served_model.reasoning_effort import TOKENS, thought_budget
+
+
+@pytest.mark.parametrize(
+    ("effort", "room", "tokens"),
+    [
+        (None, 4000, None),
+        ("none", 4000, 0),
+        ("minimal", 4000, 128),
+        ("low", 4000, 512),
+        ("medium", 8000, 2048),
+        ("medium", 3000, 1500),
+        ("low", 100, 50),
+        ("low", 1, 0),
+        ("high", 4000, None),
+        ("max", 4000, None),
+    ],
+)
+def test_half_of_the_room_at_most_is_left_to_a_bounded_thought(
+    effort: str | None, room: int, tokens: int | None
+) -> None:
+    assert thought_budget(effort, room) == tokens
+
+
+def test_more_effort_is_more_thought() -> None:
+    assert list(TOKENS) == ["none", "minimal", "low", "medium"]
+    assert sorted(TOKENS.values()) == list(TOKENS.values())

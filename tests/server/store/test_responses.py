@@ -1,0 +1,703 @@
+"""What is stored is whole or not there, within its bounds, whatever happens to the process or the disk."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec.structs import replace
+
+from server.store import database
+from server.store.async_store import Archive
+from server.store.conversations import Conversation, Page, StoredItem
+from server.store.database import StoreError
+from server.store.eviction import DAY, Limits, Missing
+from server.store.responses import Store, Stored
+from tests.support.helpers import AMPLE, get, post, served
+
+NOW = 1_000_000.0
+NOBODY = 65534
+
+
+def ended(first: bytes) -> tuple[bytes, bytes]:
+    """As the caller would make a failed Response."""
+    return b'{"failed":%s}' % first, b'["stopped"]'
+
+
+def store(path: Path, limits: Limits = AMPLE, now: float = NOW) -> Store:
+    return Store(path, limits, ended, now)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "responses.db"
+
+
+def items(*ids: str) -> list[StoredItem]:
+    return [StoredItem(each, b'{"id":"%s"}' % each.encode()) for each in ids]
+
+
+def begun(name: str, previous: str | None = None, conversation: str | None = None, size: int = 0) -> Stored:
+    """One that is being made; its only input item is called in_<name>, its Response has `size` characters more."""
+    first = json.dumps({"id": name, "text": "x" * size}).encode()
+    return Stored(
+        id=name,
+        created_at=7,
+        status="in_progress",
+        first=first,
+        response=first,
+        items=b'[{"id":"in_%s"}]' % name.encode(),
+        previous=previous,
+        conversation=conversation,
+    )
+
+
+def finished(stored: Stored, status: str = "completed") -> Stored:
+    return replace(stored, status=status, response=b'{"done":1}', cues=b'["End"]')
+
+
+def finish(keeper: Store, stored: Stored, now: float = NOW, status: str = "completed") -> Stored:
+    whole = finished(stored, status)
+    keeper.finish(stored.id, status, whole.response, whole.cues, items(f"out_{stored.id}"), now)
+    return whole
+
+
+def put(keeper: Store, stored: Stored, now: float = NOW) -> Stored:
+    keeper.begin(stored, now)
+    return finish(keeper, stored, now)
+
+
+def held(keeper: Store) -> list[str]:
+    """What is there, least recently used first."""
+    return [each for (each,) in keeper._database.rows("SELECT id FROM entries ORDER BY used, rowid")]
+
+
+def test_a_response_is_kept_as_it_begins_and_as_it_ends(path: Path) -> None:
+    keeper = store(path)
+    first = begun("resp_1")
+    keeper.begin(first, NOW)
+    assert keeper.get("resp_1", NOW) == first
+    assert keeper.get("resp_2", NOW) is None
+    whole = finish(keeper, first)
+    assert keeper.get("resp_1", NOW) == whole
+    keeper.close()
+    assert store(path).get("resp_1", NOW) == whole
+
+
+def test_a_response_ends_once(path: Path) -> None:
+    keeper = store(path)
+    put(keeper, begun("resp_1"))
+    for name in ("resp_1", "resp_2"):
+        with pytest.raises(Missing, match=f"{name} is not stored"):
+            keeper.finish(name, "failed", b"{}", b"[]", [], NOW)
+
+
+def test_a_chain_is_told_from_its_oldest_on_and_its_gap_by_name(path: Path) -> None:
+    keeper = store(path)
+    line = [put(keeper, begun(f"r{i}", f"r{i - 1}" if i else None)) for i in range(5)]
+    put(keeper, begun("aside", "r1"))
+    assert keeper.chain("r4", NOW) == line
+    assert keeper.delete("r2")
+    assert not keeper.delete("r2")
+    with pytest.raises(Missing) as caught:
+        keeper.chain("r4", NOW)
+    assert caught.value.id == "r2"
+    assert keeper.chain("r1", NOW) == line[:2]
+
+
+def test_what_was_being_made_has_failed_after_a_restart(path: Path) -> None:
+    keeper = store(path)
+    keeper.conversations.create(Conversation("conv", 7, b"{}"), [], NOW)
+    whole = put(keeper, begun("r1", conversation="conv"))
+    half = begun("r2", conversation="conv")
+    keeper.begin(half, NOW)
+    keeper.close()
+    keeper = store(path)
+    response, cues = ended(half.first)
+    failed = replace(half, status="failed", response=response, cues=cues)
+    assert keeper.chain("r1", NOW) == [whole]
+    assert keeper.get("r2", NOW) == failed
+    assert keeper.conversations.items("conv", NOW) == Page(items("in_r1", "out_r1"), more=False)
+
+
+def test_what_was_being_made_and_cannot_be_read_is_removed(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def unreadable(first: bytes) -> tuple[bytes, bytes]:
+        raise ValueError("no such field")
+
+    keeper = store(path)
+    keeper.begin(begun("r1"), NOW)
+    keeper.close()
+    assert held(Store(path, AMPLE, unreadable, NOW)) == []
+    assert caplog.messages == ["r1 was being made, and cannot be read any more: it is removed: no such field"]
+
+
+# Bounds
+
+
+def test_the_least_recently_used_goes_first(path: Path) -> None:
+    keeper = store(path, replace(AMPLE, count=4))
+    for i, previous in enumerate([None, "r0", None, None]):
+        put(keeper, begun(f"r{i}", previous), NOW + i)
+    keeper.chain("r1", NOW + 10)
+    keeper.get("r2", NOW + 11)
+    for i in (4, 5, 6):
+        put(keeper, begun(f"r{i}"), NOW + 8 + i)
+    assert held(keeper) == ["r2", "r4", "r5", "r6"], "r3 was never used, then r0 and r1 by a chain"
+
+
+def test_bytes_are_bounded(path: Path) -> None:
+    keeper = store(path, replace(AMPLE, megabytes=0.01))
+    for i in range(5):
+        put(keeper, begun(f"r{i}", size=3000), NOW + i)
+    assert held(keeper) == ["r2", "r3", "r4"]
+
+
+def test_what_was_not_used_for_long_goes(path: Path) -> None:
+    keeper = store(path, replace(AMPLE, days=2))
+    put(keeper, begun("old"), NOW)
+    put(keeper, begun("used"), NOW)
+    keeper.get("used", NOW + DAY)
+    put(keeper, begun("new"), NOW + 2.5 * DAY)
+    assert held(keeper) == ["used", "new"]
+    keeper.close()
+    assert held(store(path, replace(AMPLE, days=2), NOW + 4 * DAY)) == ["used", "new"], "no server ran meanwhile"
+
+
+def foreign_database(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "CREATE TABLE photos (name TEXT); INSERT INTO photos VALUES ('cat'); PRAGMA user_version = 1;"
+        )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        foreign_database,
+        lambda path: path.write_text("Dear diary,"),
+        lambda path: path.write_bytes(b"SQLite format 3\0" + bytes(200)),
+        lambda path: path.write_bytes(bytes(4096)),
+    ],
+    ids=["a database", "a text", "a damaged database", "zeros"],
+)
+def test_store_at_a_file_of_somebody_else_is_refused_and_leaves_it_alone(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "theirs.db"
+    make(path)
+    path.chmod(0o644)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="is not a file of this program: give another place with --store"):
+        store(path)
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (before, 0o644)
+    assert [each.name for each in tmp_path.iterdir()] == ["theirs.db"]
+
+
+@pytest.mark.parametrize("boot", [0.0, NOW - 200 * DAY, NOW + 3650 * DAY, 5.0])
+def test_store_whose_next_server_has_another_clock_loses_nothing(path: Path, boot: float) -> None:
+    """CLOCK_MONOTONIC begins anew with each boot, and files of earlier versions have dates in them."""
+    keeper = store(path, replace(AMPLE, days=2), NOW)
+    for name in ("r1", "r2"):
+        put(keeper, begun(name), NOW)
+    keeper.close()
+    keeper = store(path, replace(AMPLE, days=2), boot)
+    put(keeper, begun("r3"), boot + 1)
+    assert held(keeper) == ["r1", "r2", "r3"]
+    put(keeper, begun("r4"), boot + 1.5 * DAY)
+    put(keeper, begun("r5"), boot + 2.5 * DAY)
+    assert held(keeper) == ["r4", "r5"], "two days of serving"
+
+
+async def test_archive_uses_no_clock_that_can_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries of a box that booted 200 days ago, and of one request in the year 2036."""
+    async with served(state=tmp_path, store_days=30) as running:
+        ids = []
+        for days in (-200, 0, 3650, 0):
+            with monkeypatch.context() as context:
+                context.setattr("time.time", lambda days=days: NOW + days * DAY)
+                ids.append((await post(running, input="Hi")).json["id"])
+        for response_id in ids:
+            assert (await get(running, f"/v1/responses/{response_id}")).status == 200
+
+
+def test_what_is_being_made_stays_with_its_conversation(path: Path) -> None:
+    keeper = store(path, replace(AMPLE, count=1, days=1))
+    keeper.conversations.create(Conversation("conv", 7, b"{}"), [], NOW)
+    made = [begun("r1", conversation="conv"), begun("r2"), begun("r3")]
+    for each in made:
+        keeper.begin(each, NOW + DAY)
+    assert held(keeper) == ["conv", "r1", "r2", "r3"]
+    assert finish(keeper, made[0], NOW + 9 * DAY) == keeper.get("r1", NOW + 9 * DAY)
+    assert keeper.conversations.items("conv", NOW + 9 * DAY).items == items("in_r1", "out_r1")
+    assert held(keeper) == ["r2", "r3", "conv", "r1"]
+    finish(keeper, made[1], NOW + 9 * DAY)
+    assert held(keeper) == ["r3", "r2"]
+
+
+def test_what_is_larger_than_everything_is_refused_and_drives_nothing_out(path: Path) -> None:
+    keeper = store(path, replace(AMPLE, megabytes=0.01))
+    put(keeper, begun("r1", size=6000))
+    with pytest.raises(StoreError, match="r2 has 20040 bytes, more than all that may be stored: raise the limit"):
+        keeper.begin(begun("r2", size=20_000), NOW)
+    assert held(keeper) == ["r1"]
+
+
+# Conversations
+
+
+def test_a_conversation_grows_by_a_turn_at_once(path: Path) -> None:
+    keeper = store(path)
+    keeper.conversations.create(Conversation("conv", 7, b'{"a":"b"}'), items("i1"), NOW)
+    put(keeper, begun("r1", conversation="conv"))
+    keeper.begin(failing := begun("r2", conversation="conv"), NOW)
+    finish(keeper, failing, status="failed")
+    assert keeper.conversations.items("conv", NOW) == Page(items("i1", "in_r1", "out_r1"), more=False)
+    assert keeper.conversations.update("conv", b"{}", NOW)
+    assert keeper.conversations.get("conv", NOW) == Conversation("conv", 7, b"{}")
+    keeper.begin(late := begun("r3", conversation="conv"), NOW)
+    assert keeper.conversations.delete("conv")
+    assert finish(keeper, late) == keeper.get("r3", NOW)
+    assert keeper._database.rows("SELECT * FROM items") == []
+
+
+def test_a_conversation_is_read_in_pages(path: Path) -> None:
+    keeper = store(path).conversations
+    keeper.create(Conversation("conv", 7, b"{}"), [], NOW)
+    keeper.add("conv", items("a", "b", "c", "d"), NOW)
+    assert keeper.items("conv", NOW, None, 3) == Page(items("a", "b", "c"), more=True)
+    assert keeper.items("conv", NOW, "c", 3) == Page(items("d"), more=False)
+    assert keeper.items("conv", NOW, None, 2, True) == Page(items("d", "c"), more=True)
+    assert keeper.items("conv", NOW, "c", 2, True) == Page(items("b", "a"), more=False)
+    assert keeper.item("conv", "b") == items("b")[0]
+    assert keeper.delete_item("conv", "b", NOW)
+    assert not keeper.delete_item("conv", "b", NOW)
+    assert keeper.item("conv", "b") is None
+    keeper.add("conv", [StoredItem("a", b"again")], NOW)
+    assert keeper.items("conv", NOW).items == [*items("c", "d"), StoredItem("a", b"again")]
+
+
+def test_what_is_not_there_is_told_by_name(path: Path) -> None:
+    keeper = store(path)
+    put(keeper, begun("resp"))
+    for name in ("conv", "resp"):
+        assert keeper.conversations.get(name, NOW) is None
+        assert not keeper.conversations.update(name, b"{}", NOW)
+        assert not keeper.conversations.delete(name)
+        for act in (
+            lambda name=name: keeper.conversations.items(name, NOW),
+            lambda name=name: keeper.conversations.add(name, items("i"), NOW),
+        ):
+            with pytest.raises(Missing, match=f"{name} is not stored"):
+                act()
+    keeper.conversations.create(Conversation("conv", 7, b"{}"), [], NOW)
+    assert not keeper.delete("conv")
+    with pytest.raises(Missing, match="i9 is not stored"):
+        keeper.conversations.items("conv", NOW, "i9")
+    assert held(keeper) == ["resp", "conv"]
+
+
+# The disk
+
+
+def fill_up(keeper: Store) -> None:
+    keeper._database.rows("PRAGMA max_page_count = 1")
+
+
+def test_a_full_disk_is_told_and_changes_nothing(path: Path) -> None:
+    keeper = store(path)
+    keeper.conversations.create(Conversation("conv", 7, b"{}"), [], NOW)
+    whole = put(keeper, begun("r1"))
+    half = begun("r2", "r1", "conv")
+    keeper.begin(half, NOW)
+    fill_up(keeper)
+    full = f"^{path}: the disk is full: free some space, or give another place with --store$"
+    with pytest.raises(StoreError, match=full):
+        keeper.begin(begun("r3", size=20_000), NOW)
+    with pytest.raises(StoreError, match=full):
+        keeper.finish("r2", "completed", b"x" * 200, b"[]", [StoredItem("i", b"y" * 20_000)], NOW)
+    assert keeper.chain("r2", NOW + 1) == [whole, half]
+    assert keeper.conversations.items("conv", NOW).items == []
+    keeper._database.rows("PRAGMA max_page_count = 1000000")
+    assert finish(keeper, half) == keeper.get("r2", NOW)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One that belongs to nobody in particular: root itself may write anywhere."""
+    folder = Path(tempfile.mkdtemp())
+    root = os.geteuid() == 0
+    if root:
+        os.chown(folder, NOBODY, NOBODY)
+        os.seteuid(NOBODY)
+    try:
+        yield folder
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o700)
+        shutil.rmtree(folder)
+
+
+def test_a_folder_or_a_file_that_cannot_be_written_is_told(folder: Path) -> None:
+    path = folder / "responses.db"
+    said = "cannot be written: check the permissions, or give another place with --store$"
+    store(path).close()
+    path.chmod(0o400)
+    with pytest.raises(StoreError, match=f"^{path}: Permission denied: it {said}"):
+        store(path)
+    path.chmod(0o600)
+    folder.chmod(0o500)
+    with pytest.raises(StoreError, match=f"^{path}: it or its folder {said}"):
+        store(path)
+    with pytest.raises(StoreError, match=rf"^{folder}/new\.db: Permission denied: it {said}"):
+        store(folder / "new.db")
+    with pytest.raises(StoreError, match=rf"^{path}/s\.db: File exists: it {said}"):
+        store(path / "s.db")
+
+
+def test_a_damaged_file_that_cannot_be_put_aside_is_told(folder: Path) -> None:
+    path = folder / "responses.db"
+    path.write_text("I am a poem. " * 999)
+    folder.chmod(0o500)
+    with pytest.raises(StoreError, match=f"^{path}: Permission denied: it cannot be written"):
+        store(path)
+
+
+def test_a_second_server_is_told_that_the_first_has_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0.0)
+    keeper = store(path)
+    put(keeper, begun("r1"))
+    with pytest.raises(StoreError, match="another process has it open: stop that one, or give another place"):
+        store(path)
+    keeper.close()
+    store(path).close()
+
+
+def test_nobody_else_may_read_it(path: Path) -> None:
+    keeper = store(path)
+    keeper.close()
+    keeper = store(path)
+    put(keeper, begun("r1"))
+    assert {each.name: oct(each.stat().st_mode & 0o777) for each in path.parent.iterdir()} == {
+        "responses.db": "0o600",
+        "responses.db-wal": "0o600",
+    }
+    keeper.close()
+    path.chmod(0o644)
+    store(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("damage", ["text", "hole", "cut"])
+def test_a_damaged_file_is_put_aside(damage: str, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    keeper = store(path)
+    for i in range(20):
+        put(keeper, begun(f"r{i}", size=2000))
+    keeper.close()
+    whole = path.read_bytes()
+    holed = whole[:8192] + b"\xff" * 16384 + whole[24576:]
+    path.write_bytes({"text": b"I am a poem. " * 999, "hole": holed, "cut": whole[:-20_000]}[damage])
+    keeper = store(path)
+    assert held(keeper) == []
+    assert put(keeper, begun("r1")) == keeper.get("r1", NOW)
+    aside = path.with_name("responses.db.damaged")
+    assert aside.exists()
+    assert caplog.messages == [f"{path} cannot be used: it is put aside as {aside}, and a new one begun"]
+
+
+def test_store_that_is_damaged_again_does_not_replace_the_first_copy(path: Path) -> None:
+    for number in range(3):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"SQLite format 3\0" + bytes([number]) * 5000)
+        store(path).close()
+    aside = [path.with_name(f"responses.db.damaged{number}") for number in ("", 1, 2)]
+    assert [each.read_bytes()[-1] for each in aside] == [0, 1, 2]
+
+
+def test_a_file_of_another_version_is_put_aside_whole(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    keeper = store(path)
+    whole = put(keeper, begun("r1"))
+    keeper._database.change("PRAGMA user_version = 99")
+    keeper.close()
+    assert held(store(path)) == []
+    aside = path.with_name("responses.db.version-99")
+    assert caplog.messages == [f"{path} cannot be used: it is put aside as {aside}, and a new one begun"]
+    rescued = store(path.with_name("rescued.db"))
+    rescued._database.change("ATTACH ? AS aside", str(aside))
+    assert rescued._database.rows("SELECT id, response FROM aside.responses") == [("r1", whole.response)]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from server.store.conversations import Conversation
+from tests.server.store.test_responses import AMPLE, NOW, begun, put, store
+path, number = Path(sys.argv[1]), int(sys.argv[2])
+keeper = store(path)
+if not keeper.conversations.get("conv", NOW):
+    keeper.conversations.create(Conversation("conv", 7, b"{}"), [], NOW)
+previous = sys.argv[3] or None
+while True:
+    name = f"r{number}"
+    put(keeper, begun(name, previous, "conv", size=20_000))
+    print(name, flush=True)
+    previous, number = name, number + 1
+"""
+
+
+def test_killed_at_any_point_it_keeps_what_was_finished_and_nothing_by_half(path: Path) -> None:
+    dice = random.Random(4)
+    acknowledged: list[str] = []
+    number = 0
+    for _ in range(8):
+        arguments = [sys.executable, "-c", WRITER, str(path), str(number), acknowledged[-1] if acknowledged else ""]
+        child = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+        assert child.stdout
+        lines = [child.stdout.readline() for _ in range(dice.randrange(1, 40))]
+        trio.run(trio.sleep, dice.random() / 500)
+        child.send_signal(signal.SIGKILL)
+        acknowledged += [line.strip() for line in [*lines, *child.communicate()[0].splitlines()]]
+
+        keeper = store(path)
+        there = [row for (row,) in keeper._database.rows("SELECT id FROM responses ORDER BY rowid")]
+        kept = {name: keeper.get(name, NOW) for name in there}
+        assert set(acknowledged) <= kept.keys()
+        spoken = []
+        for name, stored in kept.items():
+            assert stored is not None
+            first = begun(name, stored.previous, "conv", size=20_000)
+            response, cues = ended(first.first)
+            failed = replace(first, status="failed", response=response, cues=cues)
+            assert stored in (finished(first), failed)
+            assert stored == finished(first) or name not in acknowledged
+            if stored.status == "completed":
+                spoken += items(f"in_{name}", f"out_{name}")
+        assert keeper.conversations.items("conv", NOW).items == spoken
+        assert [each.id for each in keeper.chain(acknowledged[-1], NOW)] == acknowledged
+        assert keeper._database.rows("PRAGMA integrity_check") == [("ok",)]
+        keeper.close()
+        number = max(int(name[1:]) for name in there) + 1
+
+
+class Model:
+    """What a store must be like, written without regard to speed or disks."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.used: dict[str, float] = {}
+        """In the order in which they came."""
+        self.responses: dict[str, Stored] = {}
+        self.conversations: dict[str, dict[str, bytes]] = {}
+
+    def size(self, name: str) -> int:
+        if name in self.conversations:
+            return len(b"{}") + sum(map(len, self.conversations[name].values()))
+        each = self.responses[name]
+        made = len(each.first) + len(each.items)
+        return made if each.status == "in_progress" else made + len(each.response) + len(each.cues)
+
+    def remove(self, name: str) -> bool:
+        self.responses.pop(name, None)
+        self.conversations.pop(name, None)
+        return self.used.pop(name, None) is not None
+
+    def evict(self, now: float, *spared: str | None) -> None:
+        unfinished = [each for each in self.responses.values() if each.status == "in_progress"]
+        kept = {*spared, *(each.id for each in unfinished), *(each.conversation for each in unfinished)}
+        for name in sorted(self.used, key=lambda name: self.used[name]):
+            fits = len(self.used) <= self.limits.count and sum(map(self.size, self.used)) <= self.limits.megabytes * 1e6
+            if fits and self.used[name] >= now - self.limits.days * DAY:
+                break
+            if name not in kept:
+                self.remove(name)
+
+    def line(self, name: str) -> list[str]:
+        """A response and its ancestors, as far as they are there, and then the one that is not."""
+        stored = self.responses.get(name)
+        return [name] if stored is None or stored.previous is None else [name, *self.line(stored.previous)]
+
+
+NAMES = st.integers(0, 15)
+"""Of what was named so far, the one with that number, counted from the last."""
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """A store beside a dict, within narrow bounds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.limits = Limits(count=6, megabytes=0.002, days=5)
+        self.now = NOW
+        self.model = Model(self.limits)
+        self.named = ["r0"]
+        self.talks = ["c0"]
+        self.open()
+
+    def open(self) -> None:
+        self.store = store(Path(self.folder.name, "s.db"), self.limits, self.now)
+
+    def teardown(self) -> None:
+        self.store.close()
+        self.folder.cleanup()
+
+    def pick(self, number: int) -> str:
+        return self.named[-1 - number % len(self.named)]
+
+    @rule(hours=st.sampled_from([1, 1, 30]))
+    def wait(self, hours: int) -> None:
+        self.now += hours * 3600
+
+    @rule(previous=st.none() | NAMES, talks=st.booleans(), size=st.integers(0, 700))
+    def begin(self, previous: int | None, talks: bool, size: int) -> None:
+        name = f"r{len(self.named)}"
+        parent = None if previous is None else self.pick(previous)
+        stored = begun(name, parent, self.talks[-1] if talks else None, size)
+        self.named.append(name)
+        self.store.begin(stored, self.now)
+        self.model.used[name], self.model.responses[name] = self.now, stored
+        self.model.evict(self.now, name)
+
+    @rule(number=NAMES, status=st.sampled_from(["completed", "failed"]))
+    def finish(self, number: int, status: str) -> None:
+        name = self.pick(number)
+        stored = self.model.responses.get(name)
+        if stored is None or stored.status != "in_progress":
+            with pytest.raises(Missing):
+                finish(self.store, begun(name), self.now, status)
+            return
+        self.model.responses[name] = finish(self.store, stored, self.now, status)
+        self.model.used[name] = self.now
+        if stored.conversation in self.model.conversations and status != "failed":
+            self.add(stored.conversation, f"in_{name}", f"out_{name}")
+        self.model.evict(self.now, name, stored.conversation)
+
+    def add(self, conversation: str, *ids: str) -> None:
+        for item in items(*ids):
+            self.model.conversations[conversation].pop(item.id, None)
+            self.model.conversations[conversation][item.id] = item.json
+        self.model.used[conversation] = self.now
+
+    @rule(number=NAMES)
+    def get(self, number: int) -> None:
+        name = self.pick(number)
+        assert self.store.get(name, self.now) == self.model.responses.get(name)
+        if name in self.model.used:
+            self.model.used[name] = self.now
+
+    @rule(number=NAMES)
+    def chain(self, number: int) -> None:
+        line = self.model.line(self.pick(number))
+        if line[-1] not in self.model.responses:
+            with pytest.raises(Missing, match=f"^{line[-1]} is not"):
+                self.store.chain(line[0], self.now)
+            return
+        assert self.store.chain(line[0], self.now) == [self.model.responses[each] for each in reversed(line)]
+        self.model.used |= dict.fromkeys(line, self.now)
+
+    @rule(number=NAMES)
+    def delete(self, number: int) -> None:
+        name = self.pick(number)
+        assert self.store.delete(name) == self.model.remove(name)
+
+    @rule(ids=st.lists(st.sampled_from("abc"), max_size=3))
+    def talk(self, ids: list[str]) -> None:
+        name = f"c{len(self.talks)}"
+        self.talks.append(name)
+        self.store.conversations.create(Conversation(name, 7, b"{}"), items(*ids), self.now)
+        self.model.conversations[name] = {}
+        self.add(name, *ids)
+        self.model.evict(self.now, name)
+
+    @rule(ids=st.lists(st.sampled_from("abc"), max_size=3))
+    def say(self, ids: list[str]) -> None:
+        name = self.talks[-1]
+        if name not in self.model.conversations:
+            with pytest.raises(Missing):
+                self.store.conversations.add(name, items(*ids), self.now)
+            return
+        self.store.conversations.add(name, items(*ids), self.now)
+        self.add(name, *ids)
+        self.model.evict(self.now, name)
+
+    @rule(which=st.sampled_from("abc"))
+    def unsay(self, which: str) -> None:
+        name = self.talks[-1]
+        there = self.model.conversations.get(name, {}).pop(which, None) is not None
+        assert self.store.conversations.delete_item(name, which, self.now) == there
+        if name in self.model.used:
+            self.model.used[name] = self.now
+
+    @rule()
+    def restart(self) -> None:
+        self.store.close()
+        self.now = max(self.model.used.values(), default=self.now)  # nothing ages while no server runs
+        self.open()
+        for name, stored in self.model.responses.items():
+            if stored.status == "in_progress":
+                response, cues = ended(stored.first)
+                self.model.responses[name] = replace(stored, status="failed", response=response, cues=cues)
+                self.model.used[name] = self.now
+        self.model.evict(self.now)
+
+    @invariant()
+    def both_are_the_same(self) -> None:
+        rows = self.store._database.rows("SELECT id, used, bytes FROM entries ORDER BY rowid")
+        assert rows == [(name, used, self.model.size(name)) for name, used in self.model.used.items()]
+        kept = [row for (row,) in self.store._database.rows("SELECT id FROM responses")]
+        assert {name: self.store._read(name) for name in kept} == self.model.responses
+        said: dict[str, dict[str, bytes]] = {name: {} for name in self.model.conversations}
+        for name, item, text in self.store._database.rows("SELECT conversation, id, json FROM items ORDER BY place"):
+            said[name][item] = text
+        assert {name: list(each.items()) for name, each in said.items()} == {
+            name: list(each.items()) for name, each in self.model.conversations.items()
+        }
+
+
+TestStoreMachine = StoreMachine.TestCase
+TestStoreMachine.settings = settings(max_examples=60, stateful_step_count=25)
+
+
+async def test_from_trio_it_is_the_same_one_at_a_time(path: Path) -> None:
+    archive = Archive(store(path))
+    line = [begun(f"r{i}", conversation="conv") for i in range(10)]
+    await archive.conversations.create(Conversation("conv", 7, b"{}"), [], NOW)
+
+    async def make(stored: Stored) -> None:
+        await archive.begin(stored, NOW)
+        whole = finished(stored)
+        await archive.finish(stored.id, whole.status, whole.response, whole.cues, items(f"out_{stored.id}"), NOW)
+
+    async with trio.open_nursery() as nursery:
+        for each in line:
+            nursery.start_soon(make, each)
+    for each in line:
+        assert await archive.get(each.id, NOW) == finished(each)
+        assert await archive.chain(each.id, NOW) == [finished(each)]
+    assert await archive.delete("r0")
+    page = await archive.conversations.items("conv", NOW)
+    assert sorted(item.id for item in page.items) == sorted(
+        f"{way}_{each.id}" for each in line for way in ("in", "out")
+    )
+    assert await archive.conversations.update("conv", b"[]", NOW)
+    assert await archive.conversations.get("conv", NOW) == Conversation("conv", 7, b"[]")
+    await archive.conversations.add("conv", items("i"), NOW)
+    assert await archive.conversations.item("conv", "i") == items("i")[0]
+    assert await archive.conversations.delete_item("conv", "i", NOW)
+    assert await archive.conversations.delete("conv")
+    await archive.close()
+    with pytest.raises(StoreError, match="Cannot operate on a closed database"):
+        await archive.get("r1", NOW)

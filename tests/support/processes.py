@@ -1,0 +1,56 @@
+"""The command as a process of its own: `responsed serve`, ready, and killed at the end."""
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.helpers import PATIENCE
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "server"]
+START_SECONDS = 120.0
+"""A first start rewrites the model and tries it out; on a busy machine that takes a while."""
+
+
+class Daemon:
+    """A running `responsed serve`, and the socket it reports to."""
+
+    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, log: Path) -> None:
+        self.process = process
+        self.log = log
+        self._channel = channel
+        channel.settimeout(START_SECONDS)
+        self.ready = self.message()
+        self.port = int(self.ready.rpartition(":")[2])
+
+    def message(self) -> str:
+        return self._channel.recv(4096).decode()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+
+    def wait(self) -> int:
+        return self.process.wait(PATIENCE)
+
+
+@contextmanager
+def serving(folder: Path, *flags: str, address: str | None = None) -> Iterator[Daemon]:
+    address = address or str(folder / "notify")
+    log = folder / "log"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, log.open("wb") as stderr:
+        channel.bind("\0" + address[1:] if address.startswith("@") else address)
+        command = [*COMMAND, "serve", "--port", "0", "--state", str(folder / "state"), *flags]
+        with subprocess.Popen(command, cwd=ROOT, stderr=stderr, env=os.environ | {"NOTIFY_SOCKET": address}) as process:
+            try:
+                yield Daemon(process, channel, log)
+            finally:
+                process.kill()

@@ -1,0 +1,202 @@
+"""Codex itself, the command: a turn with a call, and a second one that sends again all that was before it.
+
+It asks nobody but this server: that was seen with its log at `debug`.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import trio
+
+from engine.backends.scripted import Reply, ScriptedModel
+from tests.server.api.test_tools import call
+from tests.support.helpers import NAME, PATIENCE, Running, served, statuses
+
+VERSION = "0.169.0"
+INSTALL = [
+    "npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error",
+    "--fetch-retries=2", "--fetch-retry-mintimeout=1000", f"@openai/codex@{VERSION}",
+]  # fmt: skip
+INSTALL_SECONDS = 300.0
+"""160 MB come, 400 MB they are: 5 seconds where the network is quick."""
+
+CONFIG = """\
+model = "{name}"
+model_provider = "here"
+check_for_update_on_startup = false
+
+[model_providers.here]
+name = "here"
+base_url = "{url}"
+wire_api = "responses"
+request_max_retries = 0
+stream_max_retries = 0
+
+[analytics]
+enabled = false
+
+[features]
+plugins = false  # or it looks for them elsewhere
+"""
+
+TEMPLATE = (
+    "{% if tools %}<|system|>{% for t in tools %}{{ t.function|tojson }}{% endfor %}{% endif %}{% for m in messages %}"
+    "<|{{ m.role }}|>{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}<tool_call>{{ c.function|tojson }}</tool_call>{% endfor %}{% endfor %}"
+    "<|assistant|>"
+)
+"""Of a model that thinks, and writes `<tool_call>`."""
+CALL = '<tool_call>{"name": "exec_command", "arguments": {"cmd": "echo word >> words.txt; cat words.txt"}}</tool_call>'
+
+
+def writer(message: bytes) -> bytes:
+    """It has one word more written, and says how many there are."""
+    _, called, output = message.partition(b"</tool_call>")
+    if called:
+        words = output.decode().partition("Output:\n")[2].split()
+        return f"<think>I have seen it.</think>Words: {len(words)}.".encode()
+    return f"<think>I write it.</think>{CALL}".encode()
+
+
+@pytest.fixture(scope="session")
+def codex(cache: Path) -> Path:
+    """The command, in the cache: it is installed once a machine, where npm can."""
+    folder = cache / f"codex-{VERSION}"
+    if not folder.exists():
+        if shutil.which("npm") is None:
+            pytest.skip("there is no npm to install Codex with")
+        try:
+            install(folder)
+        except (OSError, subprocess.SubprocessError) as error:
+            pytest.skip(f"npm could not install Codex: {error}")
+    return command(folder)
+
+
+def install(folder: Path) -> None:
+    """Whole or not at all: npm thinks nothing of it when the part for this machine did not come."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent) as temporary:
+        fresh = Path(temporary, "codex")
+        fresh.mkdir()
+        for each in ([*INSTALL, "--prefix", str(fresh)], [str(command(fresh)), "--version"]):
+            subprocess.run(each, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=INSTALL_SECONDS)
+        fresh.rename(folder)
+
+
+def command(folder: Path) -> Path:
+    return folder / "node_modules" / ".bin" / "codex"
+
+
+async def run(codex: Path, home: Path, *arguments: str) -> list[dict[str, Any]]:
+    """A turn, and the events that it tells. It writes where it stands, so it stands in a folder of its own."""
+    work = home / "work"
+    work.mkdir(exist_ok=True)
+    flags = ["--json", "--strict-config", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "CODEX_HOME": str(home)}
+    with trio.fail_after(PATIENCE):
+        done = await trio.run_process(
+            [codex, "exec", *arguments, *flags],
+            cwd=work,
+            env=environment,
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+        )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def gist(events: Sequence[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    for event in events:
+        match event:
+            case {"type": "item.completed", "item": {"type": "command_execution", "aggregated_output": str(output)}}:
+                yield "command", output
+            case {"type": "item.completed", "item": {"type": "error"}}:
+                pass  # it knows nothing of a model of this name
+            case {"type": "item.completed", "item": item}:
+                yield item["type"], item["text"]
+            case {"type": "turn.failed", "error": {"message": message}}:
+                yield "turn.failed", message
+            case {"type": "turn.completed"}:
+                yield ("turn.completed",)
+
+
+def read(model: ScriptedModel) -> str:
+    """What the model has before it at last, answer included."""
+    tokens: list[int] = []
+    for chunk in model.decoded:
+        tokens[chunk.position :] = chunk.tokens
+    return bytes(token for token in tokens if token < 256).decode()
+
+
+@asynccontextmanager
+async def at(home: Path, reply: Reply) -> AsyncIterator[Running]:
+    """A server that Codex knows, if it is at home there."""
+    async with served(ScriptedModel(reply, n_ctx=1 << 17, n_slots=1), template=TEMPLATE) as running:
+        (home / "config.toml").write_text(CONFIG.format(name=NAME, url=running.url))
+        yield running
+
+
+async def test_a_turn_with_a_call_and_the_next_one(
+    codex: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "responsed.http")
+    async with at(tmp_path, writer) as running:
+        first = await run(codex, tmp_path, "Write it.")
+        second = await run(codex, tmp_path, "resume", "--last", "And again.")
+        replayed = read(running.model)
+    assert list(gist(first)) == [("command", "word\n"), ("agent_message", "Words: 1."), ("turn.completed",)]
+    assert list(gist(second)) == [("command", "word\nword\n"), ("agent_message", "Words: 2."), ("turn.completed",)]
+    assert (tmp_path / "work" / "words.txt").read_text() == "word\nword\n"
+    assert statuses(caplog.text) == [200] * 4  # each turn: the call, and what is said of its output
+    _, _, conversation = replayed.rpartition("Write it.")
+    assert re.sub("Chunk ID.*?Output:\n", "", conversation, flags=re.DOTALL) == (
+        f"<think>I write it.</think>{CALL}word\n<think>I have seen it.</think>Words: 1.And again."
+        f"<think>I write it.</think>{CALL}word\nword\n<think>I have seen it.</think>Words: 2."
+    )
+
+
+async def test_a_call_of_a_tool_in_a_namespace(codex: Path, tmp_path: Path) -> None:
+    def closer(message: bytes) -> bytes:
+        """It closes somebody who isn't there, and says what it heard."""
+        _, called, output = message.partition(b"</tool_call>")
+        return output if called else call("multi_agent_v1__close_agent", '{"target": "nobody"}').encode()
+
+    async with at(tmp_path, closer):
+        (said, end) = gist(await run(codex, tmp_path, "Close it."))
+    assert (said[0], said[1].split(":")[0], end) == ("agent_message", "invalid agent id nobody", ("turn.completed",))
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"n": {"type": "integer"}},
+    "required": ["n"],
+    "additionalProperties": False,
+}
+
+
+async def test_an_answer_that_must_be_of_a_schema(codex: Path, tmp_path: Path) -> None:
+    """Its tools are on offer too."""
+    (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))
+    async with at(tmp_path, lambda message: b'{"n": 3} is it.'):
+        events = await run(codex, tmp_path, "How many?", "--output-schema", str(tmp_path / "schema.json"))
+    assert list(gist(events)) == [("agent_message", '{"n": 3}'), ("turn.completed",)]
+
+
+async def test_a_call_before_an_answer_of_a_schema(codex: Path, tmp_path: Path) -> None:
+    def counter(message: bytes) -> bytes:
+        return b'{"n": 1}' if b"</tool_call>" in message else CALL.encode()
+
+    (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))
+    async with at(tmp_path, counter):
+        events = await run(codex, tmp_path, "How many?", "--output-schema", str(tmp_path / "schema.json"))
+    assert list(gist(events)) == [("command", "word\n"), ("agent_message", '{"n": 1}'), ("turn.completed",)]

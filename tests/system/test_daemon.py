@@ -1,0 +1,528 @@
+"""The command itself: a process of its own, the real model, the official client, systemd's protocol, and its end."""
+
+import asyncio
+import http.client
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import openai
+import pytest
+import trio
+import trio.testing
+
+from engine.backends.scripted import ScriptedModel
+from engine.model import ModelError
+from server import daemon
+from server.__main__ import main
+from server.config.config import Config
+from server.service import Notifier
+from tests.support import model_files, wire
+from tests.support.helpers import NAME, PATIENCE, PacedModel, types, wired
+from tests.support.processes import COMMAND, ROOT, START_SECONDS, Daemon, serving
+
+MODEL = "gpt-4o-mini"
+"""An alias: what tools hard-code."""
+
+# Without the instructions the first token of the greedy answer is a near tie between "The" and another, which this
+# small model loses or wins by rounding; with them it is not.
+INSTRUCTIONS = "You are a helpful assistant."
+QUESTION = "What is the capital of France?"
+STORY = "Write a very long story about the sea, with many chapters."
+
+
+@pytest.fixture(scope="module")
+def running(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with serving(tmp_path_factory.mktemp("daemon"), "--model", str(smollm2), "--alias", MODEL) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def client(running: Daemon) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=running.url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
+        yield client
+
+
+# The official client
+
+
+def test_the_client_gets_the_answer(client: openai.OpenAI) -> None:
+    response = client.responses.create(
+        model=MODEL, instructions=INSTRUCTIONS, input=QUESTION, temperature=0, max_output_tokens=40
+    )
+    assert "Paris" in response.output_text
+    assert response.status in ("completed", "incomplete")
+    wire.check_response(json.loads(response.to_json(exclude_unset=True)))
+
+
+def test_the_client_gets_every_event(client: openai.OpenAI) -> None:
+    with client.responses.with_streaming_response.create(
+        model=MODEL, instructions=INSTRUCTIONS, input=QUESTION, temperature=0, max_output_tokens=40, stream=True
+    ) as answer:
+        events = wire.events(b"".join(answer.iter_bytes()))
+    assert "Paris" in events[-1]["response"]["output"][0]["content"][0]["text"]
+
+
+def test_the_clients_helper_follows_the_stream(client: openai.OpenAI) -> None:
+    deltas: list[str] = []
+    with client.responses.stream(
+        model=MODEL, instructions="Answer in one word.", input="Say yes.", temperature=0, max_output_tokens=500
+    ) as stream:
+        for event in stream:
+            if event.type == "response.output_text.delta":
+                deltas.append(event.delta)
+        final = stream.get_final_response()
+    assert final.output_text == "".join(deltas) != ""
+
+
+def test_the_client_gets_logprobs(client: openai.OpenAI) -> None:
+    """Greedily each token is the likeliest, and the first 20 are most of what there is."""
+    asked: Any = {"include": ["message.output_text.logprobs"], "top_logprobs": 20, "max_output_tokens": 12}
+    with client.responses.with_streaming_response.create(
+        model=MODEL, input="Say: naïve 日本.", temperature=0, stream=True, **asked
+    ) as answer:
+        events = wire.events(b"".join(answer.iter_bytes()))
+    (part,) = events[-1]["response"]["output"][0]["content"]
+    assert b"".join(bytes(each["bytes"]) for each in part["logprobs"]).decode(errors="ignore") == part["text"] != ""
+    for each in part["logprobs"]:
+        numbers = [one["logprob"] for one in each["top_logprobs"]]
+        assert len(numbers) == 20
+        assert numbers == sorted(numbers, reverse=True)
+        assert 0.5 < sum(map(math.exp, numbers)) <= 1.000001
+        assert each["top_logprobs"][0] == {name: each[name] for name in ("token", "logprob", "bytes")}
+
+
+def test_the_asynchronous_client(running: Daemon) -> None:
+    async def ask() -> tuple[str, str]:
+        async with openai.AsyncOpenAI(base_url=running.url, api_key="none", max_retries=0) as client:
+            whole = await client.responses.create(
+                model=MODEL, instructions=INSTRUCTIONS, input=QUESTION, temperature=0, max_output_tokens=40
+            )
+            stream = await client.responses.create(
+                model=MODEL, instructions=INSTRUCTIONS, input=QUESTION, temperature=0, max_output_tokens=40, stream=True
+            )
+            deltas = [event.delta async for event in stream if event.type == "response.output_text.delta"]
+            return whole.output_text, "".join(deltas)
+
+    whole, streamed = asyncio.run(ask())
+    assert "Paris" in whole
+    assert streamed == whole
+
+
+def test_the_same_question_has_the_same_greedy_answer_and_needs_no_second_reading(client: openai.OpenAI) -> None:
+    question = "Name three rivers in Europe."
+    first, second = (
+        client.responses.create(model=MODEL, input=question, temperature=0, max_output_tokens=40) for _ in range(2)
+    )
+    assert first.output_text == second.output_text
+    assert first.usage is not None
+    assert second.usage is not None
+    assert second.usage.input_tokens == first.usage.input_tokens
+    assert second.usage.input_tokens_details.cached_tokens == first.usage.input_tokens - 1
+
+
+def test_a_seed_repeats_an_answer(client: openai.OpenAI) -> None:
+    """Each time in the same state: with the whole prompt in the cache."""
+    texts = [
+        client.responses.create(
+            model=MODEL, input="Invent a name.", temperature=1.5, max_output_tokens=24, extra_body={"seed": 7}
+        ).output_text
+        for _ in range(3)
+    ]
+    assert texts[1] == texts[2]
+
+
+def test_the_client_counts_and_compacts(client: openai.OpenAI) -> None:
+    talk: Any = [
+        {"role": "user", "content": "My boat is called Minna, and it is green."},
+        {"role": "assistant", "content": "A fine name for a boat."},
+    ]
+    n = client.responses.input_tokens.count(model=MODEL, input=talk, instructions=INSTRUCTIONS).input_tokens
+    first = client.responses.create(model=MODEL, input=talk, instructions=INSTRUCTIONS, max_output_tokens=1)
+    assert first.usage is not None
+    assert first.usage.input_tokens == n
+    answer = client.responses.with_raw_response.compact(model=MODEL, input=talk, instructions=INSTRUCTIONS)
+    compacted = json.loads(answer.content)
+    wire.check_against("CompactResource", compacted, "compaction")
+    assert n < compacted["usage"]["input_tokens"] < n + 200
+    assert compacted["usage"]["output_tokens"] < 1024, "it doesn't say the same until there is no room"
+    question: Any = {"role": "user", "content": "What is the name of my boat?"}
+    going_on: Any = {"input": [*compacted["output"], question], "temperature": 0, "max_output_tokens": 64}
+    last = client.responses.create(model=MODEL, instructions=INSTRUCTIONS, **going_on)
+    assert "Minna" in compacted["output"][0]["content"][0]["text"]
+    assert last.output_text, "what such a small model makes of its own summary is its affair"
+
+
+def test_the_client_lists_the_model(client: openai.OpenAI, smollm2: Path) -> None:
+    assert [model.id for model in client.models.list()] == [smollm2.stem, MODEL]
+    named, alias = (client.models.retrieve(name).to_dict() for name in (smollm2.stem, MODEL))
+    assert alias == named | {"id": MODEL}
+    facts = {"n_ctx_train": 8192, "n_params": 134_515_008, "quantization": "Q4_1"}
+    assert {name: alias["meta"][name] for name in facts} == facts  # type: ignore[index]
+
+
+def test_the_client_gets_its_own_exceptions(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as not_found:
+        client.responses.create(model="nope", input="Hi")
+    with pytest.raises(openai.BadRequestError) as too_long:
+        client.responses.create(model=MODEL, input="sea " * 9000)
+    assert (not_found.value.code, not_found.value.param) == ("model_not_found", "model")
+    assert (too_long.value.code, too_long.value.param) == ("context_length_exceeded", "input")
+
+
+# systemd
+
+
+def test_ready_means_that_it_answers(running: Daemon) -> None:
+    assert running.ready == f"READY=1\nSTATUS=listening on http://127.0.0.1:{running.port}"
+    connection = running.connection()
+    connection.request("GET", "/health")
+    with connection.getresponse() as answer:
+        assert answer.status == 200
+    connection.close()
+
+
+ADDRESSES = ["{tmp}/notify", f"@responsed-test-{os.getpid()}"]
+
+
+@pytest.mark.parametrize("address", ADDRESSES, ids=["a path", "abstract"])
+async def test_systemd_hears_of_every_step(address: str, tmp_path: Path) -> None:
+    address = address.format(tmp=tmp_path)
+    model = PacedModel()
+    model.hold()
+    config = Config(model=NAME)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, daemon.bind("127.0.0.1", 0) as listener:
+        channel.bind("\0" + address[1:] if address.startswith("@") else address)
+        channel.setblocking(False)
+        port = listener.getsockname()[1]
+        notifier = Notifier({"NOTIFY_SOCKET": address})
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(daemon.run, config, listener, *wired(model, config), notifier)
+                await model.wait_begun(1)
+                await trio.testing.wait_all_tasks_blocked()
+                assert received(channel) is None  # the model has not answered yet
+                model.go()
+                await trio.lowlevel.wait_readable(channel)
+                assert received(channel) == f"READY=1\nSTATUS=listening on http://127.0.0.1:{port}"
+                signal.raise_signal(signal.SIGTERM)
+        assert received(channel) == "STOPPING=1\nSTATUS=waiting for streams to end"
+        assert received(channel) is None
+
+
+def received(channel: socket.socket) -> str | None:
+    """What has come, without waiting."""
+    try:
+        return channel.recv(4096).decode()
+    except BlockingIOError:
+        return None
+
+
+async def test_a_model_that_gives_no_token_is_never_ready(tmp_path: Path) -> None:
+    def refuse(message: bytes) -> bytes:
+        raise ModelError("the model broke")
+
+    config = Config(model=NAME)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, daemon.bind("127.0.0.1", 0) as listener:
+        channel.bind(str(tmp_path / "notify"))
+        channel.setblocking(False)
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        with pytest.RaisesGroup(pytest.RaisesExc(ModelError, match="the model broke"), flatten_subgroups=True):
+            await daemon.run(config, listener, *wired(ScriptedModel(refuse), config), notifier)
+        assert received(channel) is None
+
+
+@pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/no/such/socket"}], ids=repr)
+def test_a_manager_that_is_not_there_is_no_matter(environ: dict[str, str]) -> None:
+    Notifier(environ).tell("READY=1")
+
+
+UNIT = ROOT / "server" / "responsed.service"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_the_unit_is_one_that_systemd_accepts(tmp_path: Path) -> None:
+    """With the command where it is here: systemd wants that file to be there."""
+    unit = tmp_path / UNIT.name
+    installed = "ExecStart=/opt/responsed/bin/responsed serve"
+    assert UNIT.read_text().count(installed) == 1
+    unit.write_text(UNIT.read_text().replace(installed, f"ExecStart={sys.executable} -m server serve"))
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# Where it stores
+
+
+@pytest.mark.parametrize(("place", "told"), [("off", 0), ("/dev/null/responses.db", 1)])
+def test_a_server_that_stores_nothing_answers_and_says_so(place: str, told: int, smollm2: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, "--model", str(smollm2), "--alias", MODEL, "--store", place) as daemon:
+        with openai.OpenAI(base_url=daemon.url, api_key="none", max_retries=0) as client:
+            response = client.responses.create(model=MODEL, input="Hi", max_output_tokens=1, store=True)
+        daemon.process.terminate()
+        assert daemon.wait() == 0
+    assert response.to_dict()["store"] is False
+    lines = [line for line in daemon.log.read_text().splitlines() if "responses are not stored: " in line]
+    assert len(lines) == told
+
+
+def test_what_one_run_of_the_server_stored_the_next_one_goes_on_from(smollm2: Path, tmp_path: Path) -> None:
+    place = ["--model", str(smollm2), "--alias", MODEL, "--store", str(tmp_path / "kept.db")]
+    first_id = ""
+    for question in ("My name is Ada.", "What is my name?"):
+        with serving(tmp_path, *place) as daemon:
+            with openai.OpenAI(base_url=daemon.url, api_key="none", max_retries=0) as client:
+                answer = client.responses.create(
+                    model=MODEL, input=question, max_output_tokens=8, previous_response_id=first_id or None
+                )
+                assert not first_id or client.responses.retrieve(first_id).id == answer.previous_response_id
+            daemon.process.terminate()
+            assert daemon.wait() == 0
+        first_id = answer.id
+        (tmp_path / "notify").unlink()
+
+
+def test_no_more_is_stored_than_was_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = str(model_files.bpe(tmp_path / "tiny.gguf"))
+    with (
+        serving(tmp_path, "--model", model, "--store-responses", "2", "--warm-megabytes", "0") as daemon,
+        openai.OpenAI(base_url=daemon.url, api_key="none", max_retries=0) as client,
+    ):
+        made = [client.responses.create(model="tiny", input="hello", max_output_tokens=1).id for _ in range(3)]
+        assert [client.responses.retrieve(each).id for each in made[1:]] == made[1:]
+        with pytest.raises(openai.NotFoundError):
+            client.responses.retrieve(made[0])
+
+
+# The end
+
+
+@contextmanager
+def streaming(daemon: Daemon, **body: Any) -> Iterator[http.client.HTTPResponse]:
+    """A stream whose first text has come."""
+    connection = daemon.connection()
+    fields = {"model": MODEL, "input": STORY, "stream": True, "temperature": 0} | body
+    connection.request("POST", "/v1/responses", json.dumps(fields), {"Content-Type": "application/json"})
+    with connection.getresponse() as answer:
+        yield answer
+    connection.close()
+
+
+def opening(answer: http.client.HTTPResponse) -> bytes:
+    """The stream up to its first delta, which lets the test know that the model is at work."""
+    lines: list[bytes] = []
+    while not (lines and lines[-1].startswith(b'data: {"type":"response.output_text.delta"')):
+        lines.append(answer.readline())
+    return b"".join(lines)
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_a_stream_may_end_within_the_grace(end: signal.Signals, smollm2: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, "--model", str(smollm2), "--alias", MODEL) as daemon:
+        with streaming(daemon, max_output_tokens=30) as answer:
+            begun = opening(answer)
+            daemon.process.send_signal(end)
+            events = wire.events(begun + answer.read())
+        assert daemon.wait() == 0
+        assert daemon.message() == "STOPPING=1\nSTATUS=waiting for streams to end"
+    assert events[-1]["response"]["usage"]["output_tokens"] == 30
+    *_, signalled, answered, stopped = daemon.log.read_text().splitlines()
+    assert signalled == f"INFO responsed: {end.name}: streams in progress have 10 s to end"
+    assert re.fullmatch(r"INFO responsed.http: req_\w+ POST /v1/responses 200 incomplete [\d.]+ ms", answered)
+    assert stopped == "INFO responsed: stopped"
+
+
+def test_a_stream_that_lasts_longer_than_the_grace_gets_its_end(smollm2: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, "--model", str(smollm2), "--alias", MODEL, "--grace", "0.5") as daemon:
+        with streaming(daemon) as answer, streaming(daemon) as other, streaming(daemon) as waiting:
+            begun = [opening(answer), opening(other), b""]
+            daemon.process.terminate()
+            streams = [
+                wire.events(start + stream.read())
+                for start, stream in zip(begun, (answer, other, waiting), strict=True)
+            ]
+        assert daemon.wait() == 0
+    assert [types(events)[-2:] for events in streams] == [["error", "response.failed"]] * 3
+    assert "Traceback" not in daemon.log.read_text()
+
+
+def test_a_second_signal_ends_it_at_once(smollm2: Path, tmp_path: Path) -> None:
+    flags = ["--model", str(smollm2), "--alias", MODEL, "--grace", "600"]
+    with serving(tmp_path, *flags) as daemon, streaming(daemon) as answer:
+        opening(answer)
+        daemon.process.terminate()
+        assert daemon.message().startswith("STOPPING=1")
+        daemon.process.terminate()
+        assert daemon.wait() == -signal.SIGTERM
+    assert "Traceback" not in daemon.log.read_text()
+
+
+# The command line
+
+
+def run(*arguments: str, cache: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environ = os.environ | ({"XDG_CACHE_HOME": str(cache)} if cache else {})
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=START_SECONDS
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str], message: str) -> None:
+    """One line that says what to do."""
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"responsed: [^\n]+\n", done.stderr), done.stderr
+    assert message in done.stderr
+
+
+def no_gguf(file: Path, smollm2: Path) -> None:
+    file.write_text("I am a poem.\n")
+
+
+def empty(file: Path, smollm2: Path) -> None:
+    file.touch()
+
+
+def cut(file: Path, smollm2: Path) -> None:
+    with smollm2.open("rb") as whole:
+        file.write_bytes(whole.read(50_000_000))
+
+
+def cut_within_the_header(file: Path, smollm2: Path) -> None:
+    with smollm2.open("rb") as whole:
+        file.write_bytes(whole.read(1_000_000))
+
+
+def of_another_kind(file: Path, smollm2: Path) -> None:
+    writer = gguf.GGUFWriter(file, "qwen2")
+    writer.add_context_length(128)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(["a", "b", "ab", "<|end|>"])
+    writer.add_token_types([1, 1, 1, 3])
+    writer.add_token_merges(["a b"])
+    writer.add_eos_token_id(3)
+    writer.add_tensor("token_embd.weight", np.zeros((4, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def nothing(file: Path, smollm2: Path) -> None:
+    pass
+
+
+FILES = [
+    (nothing, "there is no file and no model '{file}'"),
+    (no_gguf, "{file} cannot be used: it is a text that begins 'I am a poem.' and no GGUF file"),
+    (empty, "{file} cannot be used: it is empty"),
+    (cut, "{file} cannot be used: it is cut short within its tensor"),
+    (cut_within_the_header, "{file} cannot be used: "),
+    (of_another_kind, "llama.cpp cannot load bad.gguf: "),
+]
+
+
+@pytest.mark.parametrize(("write", "message"), FILES, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_file_that_is_no_good_is_refused(write: Any, message: str, smollm2: Path, tmp_path: Path) -> None:
+    file = tmp_path / "bad.gguf"
+    write(file, smollm2)
+    done = run("serve", "--log-level", "error", "--port", "0", "--model", str(file), cache=tmp_path / "cache")
+    refused(done, message.format(file=file))
+
+
+FLAGS = [
+    (["--model", "no-such-name"], "there is no file and no model 'no-such-name': `responsed models` lists"),
+    (["--host", "responsed.invalid"], "cannot listen on responsed.invalid port 0: "),
+    (["--host", "a" * 64], f"cannot listen on {'a' * 64} port 0: this is not the name of a host"),
+    (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1 port 0: Cannot assign requested address"),
+    (["--context", "8193"], "the model was trained on contexts of 8192 tokens: choose a --context up to that"),
+]
+
+
+@pytest.mark.parametrize(("flags", "message"), FLAGS)
+def test_what_cannot_be_is_refused(flags: Sequence[str], message: str, smollm2: Path) -> None:
+    refused(run("serve", "--log-level", "error", "--port", "0", "--model", str(smollm2), *flags), message)
+
+
+def test_a_port_in_use_is_refused(smollm2: Path) -> None:
+    with daemon.bind("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run("serve", "--log-level", "error", "--port", str(port), "--model", str(smollm2))
+    refused(done, f"cannot listen on 127.0.0.1 port {port}: Address already in use")
+
+
+WRONG = [
+    ([], "responsed: the following arguments are required: COMMAND"),
+    (["nope"], "responsed: argument COMMAND: invalid choice: 'nope'"),
+    (["serve", "--nope"], "responsed: unrecognized arguments: --nope"),
+    (["serve", "--port", "x"], "responsed: argument --port: 'x' is not a whole number from 0 to 65535"),
+    (["serve", "--port", "65536"], "argument --port: '65536' is not a whole number from 0 to 65535"),
+    (["serve", "--slots", "0"], "argument --slots: '0' is not a whole number from 1 to 64"),
+    (["serve", "--store-days", "0"], "argument --store-days: '0' is not a whole number from 1 to 1048576"),
+    (["serve", "--threads", "-1"], "argument --threads: '-1' is not a whole number from 0"),
+    (["serve", "--context", "1.5"], "argument --context: '1.5' is not a whole number"),
+    (["serve", "--grace", "nan"], "argument --grace: 'nan' is not a number of seconds from 0 to 3600"),
+    (["serve", "--grace", "soon"], "argument --grace: 'soon' is not a number of seconds from 0 to 3600"),
+    (["serve", "--engine", "nope"], "argument --engine: 'nope' is not one of auto, llamacpp, ctransformers"),
+    (["serve", "--log-level", "loud"], "argument --log-level: 'loud' is not one of debug, info, warning, error"),
+    (["pull", "nope"], "argument name: invalid choice: 'nope'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda value: " ".join(value))
+def test_a_wrong_flag_is_told(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    captured = capsys.readouterr()
+    assert (ended.value.code, captured.out) == (2, "")
+    (line,) = captured.err.splitlines()
+    assert message in line
+
+
+def test_the_command_tells_its_version(smollm2: Path) -> None:
+    command = Path(sys.executable).with_name("responsed")
+    done = subprocess.run([command, "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"responsed {version('responsed')}\n", "")
+
+
+def test_models_lists_what_there_is_and_what_can_be_had(smollm2: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "responsed" / "models"
+    nowhere = run("models", cache=tmp_path)
+    folder.mkdir(parents=True)
+    (folder / "broken.gguf").write_text("I am a poem.")
+    (folder / smollm2.name).symlink_to(smollm2)
+    here = run("models", cache=tmp_path)
+    assert [(done.returncode, done.stdout, done.stderr) for done in (nowhere, here)] == [
+        (
+            0,
+            (
+                "NAME     MB  ARCHITECTURE  ENGINE  FILE\n"
+                "smollm2  98  -             -       not here yet: responsed pull smollm2\n"
+            ),
+            "",
+        ),
+        (
+            0,
+            (
+                "NAME     MB  ARCHITECTURE  ENGINE                            FILE\n"
+                f"smollm2  98  llama         llamacpp (it runs today's files)  {folder / smollm2.name}\n"
+                f"broken   0   unreadable    -                                 {folder / 'broken.gguf'}\n"
+            ),
+            "",
+        ),
+    ]

@@ -1,0 +1,32 @@
+"""File descriptors run out: the daemon says so once, and goes on answering."""
+
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from tests.support import model_files
+from tests.support.processes import serving
+
+LIMIT = 160
+"""File descriptors of the daemon."""
+
+
+def test_server_out_of_file_descriptors_logs_one_line_and_answers_health(tmp_path: Path) -> None:
+    model = model_files.spm(tmp_path / "model.gguf")
+    with serving(tmp_path, "--model", str(model)) as daemon:
+        subprocess.run(["prlimit", f"--nofile={LIMIT}:{LIMIT}", "--pid", str(daemon.process.pid)], check=True)
+        idle = [socket.create_connection(("127.0.0.1", daemon.port)) for _ in range(2 * LIMIT)]
+        time.sleep(1)
+        try:
+            for _ in range(3):
+                connection = daemon.connection()
+                connection.request("GET", "/health")
+                assert connection.getresponse().status == 200
+                connection.close()
+        finally:
+            for each in idle:
+                each.close()
+        log = daemon.log.read_text()
+    assert "Traceback" not in log
+    assert log.count("accept") <= 1

@@ -1,0 +1,114 @@
+"""`responsed serve` before it serves: signals, the current folder, and the state folder."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support import model_files
+from tests.support.processes import START_SECONDS, serving
+
+INSTALLED = [sys.executable, "-P", "-m", "server"]
+"""The command as it runs outside a checkout."""
+
+
+@contextmanager
+def starting(folder: Path, *flags: str, cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    environ = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "XDG_STATE_HOME": str(folder / "state")}
+    command = [*INSTALLED, "serve", "--port", "0", *flags]
+    with subprocess.Popen(command, cwd=cwd, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("seconds", [0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.1, 2.5])
+def test_start_at_a_signal_ends_at_once_whatever_it_is_doing(
+    smollm2: Path, tmp_path: Path, number: signal.Signals, seconds: float
+) -> None:
+    with starting(tmp_path, "--model", str(smollm2)) as process:
+        time.sleep(seconds)  # loads modules, probes, loads, warms up, or serves: each machine has its own times
+        probes = children(process)
+        process.send_signal(number)
+        status = process.wait(10)
+        assert status in (-number, 128 + number, 0), process.stderr and process.stderr.read()
+        deadline = time.monotonic() + 10
+        while any(map(lives, probes)):
+            assert time.monotonic() < deadline, "the probe outlives its parent"
+            time.sleep(0.05)
+
+
+def test_server_at_a_hangup_signal_goes_on(tmp_path: Path) -> None:
+    model = model_files.spm(tmp_path / "model.gguf")
+    with serving(tmp_path, "--model", str(model)) as daemon:
+        daemon.process.send_signal(signal.SIGHUP)
+        connection = daemon.connection()
+        connection.request("GET", "/health")
+        assert connection.getresponse().status == 200
+        connection.close()
+        daemon.process.terminate()
+        assert daemon.wait() == 0
+
+
+SHADOWED = ["random", "engine", "logging", "numpy", "sitecustomize", "minijinja", "pip", "subprocess", "xllamacpp"]
+
+
+@pytest.mark.parametrize("pythonpath", [None, "", ":", "."])
+def test_start_in_a_folder_with_python_files_runs_none_of_them(tmp_path: Path, pythonpath: str | None) -> None:
+    """`pythonpath` may name the current folder, which then counts for the command itself, but for no child of it."""
+    model = model_files.spm(tmp_path / "model.gguf")
+    evil = tmp_path / "evil"
+    evil.mkdir()
+    for name in SHADOWED if not pythonpath else []:
+        (evil / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})")
+    if pythonpath:  # Python itself runs this one in the parent; in a child it would be run a second time
+        (evil / "sitecustomize.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write('sitecustomize ')")
+    environ = os.environ | ({} if pythonpath is None else {"PYTHONPATH": pythonpath})
+    environ |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "NOTIFY_SOCKET": ""}
+    command = [*INSTALLED, "serve", "--port", "0", "--store", "off", "--warm-megabytes", "0", "--model", str(model)]
+    with subprocess.Popen(command, cwd=evil, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if "listening" in line:
+                break
+        process.terminate()
+        process.wait(START_SECONDS)
+    assert "listening" in lines[-1], "".join(lines)
+    assert any("in a process of its own" in line for line in lines)
+    ran = (tmp_path / "ran").read_text() if (tmp_path / "ran").exists() else ""
+    assert ran == ("sitecustomize " if pythonpath else "")
+
+
+@pytest.mark.parametrize("kind", ["a file", "below a file", "/proc"])
+def test_state_folder_that_cannot_be_written_is_refused_at_start(tmp_path: Path, kind: str) -> None:
+    model = model_files.spm(tmp_path / "model.gguf")
+    file = tmp_path / "file"
+    file.write_text("precious")
+    state = {"a file": file, "below a file": file / "state", "/proc": Path("/proc/1")}[kind]
+    with starting(tmp_path, "--model", str(model), "--state", str(state)) as process:
+        assert process.wait(START_SECONDS) == 2
+        assert process.stderr is not None
+        (line,) = process.stderr.read().splitlines()
+    assert line.startswith(f"responsed: --state {state} cannot be written (")
+    assert file.read_text() == "precious"

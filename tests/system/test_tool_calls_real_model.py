@@ -1,0 +1,174 @@
+"""Calls that hold by construction: SmolLM2 on both engines, over a socket, read by the official client."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import openai
+import pytest
+from openai.types.responses import Response
+
+from tests.support import wire
+from tests.support.processes import Daemon, serving
+
+MODEL = "smollm2"
+WEATHER: dict[str, Any] = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Oslo", "Rome"]}, "unit": {"enum": ["celsius", "fahrenheit"]}},
+    "required": ["city", "unit"],
+    "additionalProperties": False,
+}
+TIME: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "hours": {"type": "integer", "minimum": 0, "maximum": 24},
+        "zone": {"type": "string", "pattern": "^[A-Z]{3}$"},
+    },
+    "required": ["zone"],
+}
+SCHEMAS = {"get_weather": WEATHER, "get_time": TIME}
+TOOLS = [
+    {"type": "function", "name": "get_weather", "description": "The weather.", "parameters": WEATHER, "strict": True},
+    {"type": "function", "name": "get_time", "description": "What time it is.", "parameters": TIME, "strict": False},
+]
+INPUTS = {"dial": "[0-9]{3}-[0-9]{4}", "add": r"[0-9]{1,3}( \+ [0-9]{1,3}){0,3}"}
+SUM = 'start: NUMBER (" + " NUMBER){0,3}\nNUMBER: /[0-9]{1,3}/'
+DIAL, ADD = (
+    {"type": "custom", "name": name, "format": {"type": "grammar", "syntax": syntax, "definition": definition}}
+    for name, syntax, definition in (("dial", "regex", INPUTS["dial"]), ("add", "lark", SUM))
+)
+PICK: dict[str, Any] = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]}
+FORMAT = {"format": {"type": "json_schema", "name": "pick", "schema": PICK | {"additionalProperties": False}}}
+SAID = "How is the weather in Oslo, and what time is it there?"
+HOT = {"temperature": 1.3, "top_p": 1, "max_output_tokens": 400}
+
+only_time = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "get_time"}]}
+CASES: dict[str, tuple[dict[str, Any], set[str], int]] = {
+    "required": ({"tools": TOOLS, "tool_choice": "required"}, {"get_weather", "get_time"}, 16),
+    "one of several": (
+        {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}, {"get_weather", "get_time"}, 1,
+    ),
+    "by name": ({"tools": TOOLS, "tool_choice": {"type": "function", "name": "get_weather"}}, {"get_weather"}, 1),
+    "of those allowed": ({"tools": TOOLS, "tool_choice": only_time}, {"get_time"}, 16),
+    "whatever the format": (
+        {"tools": TOOLS, "tool_choice": {"type": "function", "name": "get_time"}, "text": FORMAT}, {"get_time"}, 1,
+    ),
+    "a regex": ({"tools": [DIAL], "tool_choice": {"type": "custom", "name": "dial"}}, {"dial"}, 1),
+    "a grammar": ({"tools": [ADD, DIAL], "tool_choice": {"type": "custom", "name": "add"}}, {"add"}, 1),
+}  # fmt: skip
+"""What is asked for; the functions that may come, and how many calls."""
+
+
+@pytest.fixture(scope="module", params=["llamacpp", "ctransformers"])
+def running(
+    request: pytest.FixtureRequest, smollm2: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Daemon]:
+    flags = ["--model", str(smollm2), "--alias", MODEL, "--engine", request.param, "--context", "2048"]
+    with serving(tmp_path_factory.mktemp("held"), *flags) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def client(running: Daemon) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=running.url, api_key="none", max_retries=0) as client:
+        yield client
+
+
+def asked(client: openai.OpenAI, stream: bool, seed: int, **fields: Any) -> Response:
+    """In a stream, what its last event has: the client's own helper takes no end but `completed`."""
+    fields = {"model": MODEL, "input": SAID, "extra_body": {"seed": seed}, **HOT, **fields}
+    if not stream:
+        made: Response = client.responses.create(**fields)
+        return made
+    with client.responses.stream(**fields) as events:
+        last = list(events)[-1]
+    assert last.type in ("response.completed", "response.incomplete")
+    return last.response
+
+
+def check(response: Response, names: set[str], most: int) -> int:
+    """All of it is calls of those functions, as they have to be; how many are whole."""
+    wire.check_response(json.loads(response.to_json()))
+    whole = [item for item in response.output if item.status == "completed"]  # type: ignore[union-attr]  # all have one
+    assert len(whole) >= len(response.output) - (response.status == "incomplete")
+    assert 1 <= len(response.output) <= most or response.status == "incomplete"
+    for item in whole:
+        assert item.type in ("function_call", "custom_tool_call")
+        assert item.name in names
+        if item.type == "function_call":
+            jsonschema.validate(json.loads(item.arguments), SCHEMAS[item.name])
+        else:
+            assert re.fullmatch(INPUTS[item.name], item.input), item.input
+    return len(whole)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_a_call_that_is_demanded_comes_and_is_valid(client: openai.OpenAI, case: str, stream: bool) -> None:
+    fields, names, most = CASES[case]
+    assert check(asked(client, stream, len(case), **fields), names, most) > 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_with_a_format_comes_a_call_or_json(client: openai.OpenAI, stream: bool) -> None:
+    response = asked(client, stream, 3, tools=TOOLS, text=FORMAT)
+    if response.output_text:
+        jsonschema.validate(json.loads(response.output_text), PICK)
+    else:
+        check(response, set(SCHEMAS), 16)
+
+
+STOPS = [",", "city", "\n", "<tool_call>"]
+
+
+@pytest.mark.parametrize("case", ["required", "by name", "a regex"])
+def test_no_stop_string_cuts_a_call_that_is_demanded(client: openai.OpenAI, case: str) -> None:
+    fields, names, most = CASES[case]
+    assert check(asked(client, False, 5, **fields, extra_body={"stop": STOPS, "seed": 5}), names, most) > 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_stop_string_ends_a_formatted_answer(client: openai.OpenAI, stream: bool) -> None:
+    response = asked(client, stream, 5, text=FORMAT, extra_body={"stop": [":"], "seed": 5})
+    assert (response.status, response.incomplete_details) == ("incomplete", None)
+    assert response.output_text.startswith('{"')
+    assert ":" not in response.output_text
+    assert response.model_extra == {**(response.model_extra or {}), "responsed": {"stop": ":"}}
+
+
+EXAMPLE = 'Repeat after me: <tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
+"""Six of ten times, it does."""
+
+
+def test_a_call_that_was_not_demanded_is_valid_too(client: openai.OpenAI) -> None:
+    """Free text costs nothing; as soon as a call begins, it is held: also to a unit, which the example has not."""
+    came = 0
+    for seed in range(8):
+        response = asked(client, False, seed, input=EXAMPLE, tools=TOOLS, temperature=0.4, max_output_tokens=60)
+        calls = [item for item in response.output if item.type == "function_call" and item.status == "completed"]
+        for item in calls:
+            jsonschema.validate(json.loads(item.arguments), SCHEMAS[item.name])
+        came += len(calls)
+    assert came > 0
+
+
+CHAT = [{"type": "function", "function": {k: v for k, v in tool.items() if k != "type"}} for tool in TOOLS]
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+def test_chat_completions_hold_calls_too(client: openai.OpenAI, choice: Any) -> None:
+    said: Any = [{"role": "user", "content": SAID}]
+    fields: Any = {"model": MODEL, "messages": said, "tools": CHAT, "tool_choice": choice, "temperature": 1.3}
+    completion = client.chat.completions.create(**fields, parallel_tool_calls=False, max_tokens=400)
+    (choice_,) = completion.choices
+    assert choice_.finish_reason == "tool_calls"
+    assert choice_.message.tool_calls is not None
+    (call,) = choice_.message.tool_calls
+    assert call.type == "function"
+    jsonschema.validate(json.loads(call.function.arguments), SCHEMAS[call.function.name])
+    with client.chat.completions.stream(**fields, parallel_tool_calls=False, max_tokens=400) as events:
+        streamed = events.get_final_completion().choices[0].message.tool_calls or ()
+    assert [json.loads(each.function.arguments) is not None for each in streamed] == [True]
