@@ -18,26 +18,18 @@ from typing import Any, NoReturn
 import trio
 
 from engine.backends.llamacpp import quantizer
-from engine.chat_template.template import TemplateError
-from engine.gguf.header import GGUFError
-from engine.loader import catalog
-from engine.loader.loader import Options, load
+from engine.chat_template import TemplateError
+from engine.gguf import GGUFError
+from engine.loader import Options, catalog, load
 from engine.model import Knobs, ModelError
-from engine.runtime.engine import Engine
-from engine.runtime.kv_snapshots import Snapshots
+from engine.runtime import Engine, Snapshots
 from server import daemon
-from server.api.app import App
+from server.api import App
 from server.cli import models, tune
-from server.config import settings
-from server.config.config import Config
-from server.config.file import ConfigError
-from server.served_model.model import Served
+from server.config import Config, ConfigError, settings
+from server.served_model import Served
 from server.service import Notifier
-from server.store import database
-from server.store.async_store import Archive
-from server.store.database import StoreError
-from server.store.eviction import Limits
-from server.store.responses import Store
+from server.store import Archive, Limits, Store, StoreError, database
 from server.stream import replay
 
 SWITCH_SECONDS = 5e-5

@@ -8,9 +8,9 @@ import trio
 
 from engine.job import Finish, Job, Reason, Sampling
 from engine.model import ModelError
-from engine.runtime.engine import Engine
-from server.api.app import App
-from server.config.config import Config
+from engine.runtime import Engine
+from server.api import App
+from server.config import Config
 from server.http import listener as acceptor
 from server.service import Notifier
 

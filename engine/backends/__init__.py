@@ -3,6 +3,13 @@
 Imports `gguf`, `tokenizer` and the engine's root.
 """
 
-from engine.backends.selection import REQUANTISES, choices, native_tokenizer, open_model, ways
+from engine.backends.selection import REQUANTISES, Choice, choices, native_tokenizer, open_model, ways
 
-__all__ = ["REQUANTISES", "choices", "native_tokenizer", "open_model", "ways"]
+__all__ = [
+    "REQUANTISES",
+    "Choice",
+    "choices",
+    "native_tokenizer",
+    "open_model",
+    "ways",
+]

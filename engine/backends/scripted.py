@@ -11,10 +11,9 @@ from typing import TypeAlias
 import msgspec
 import numpy as np
 
-from engine.gguf.header import Entry, Header, Value
+from engine.gguf import Entry, Header, Value
 from engine.model import Chunk, FloatArray, ModelError, ModelInfo
-from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE
-from engine.tokenizer.vocabulary import Kind, Vocabulary
+from engine.tokenizer import BYTE_TO_UNICODE, Kind, Vocabulary
 
 Reply: TypeAlias = Callable[[bytes], bytes]
 """From the last user message to the answer. It may raise ModelError."""

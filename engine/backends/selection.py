@@ -7,8 +7,7 @@ from msgspec import Struct
 from engine.backends.ctransformers import model
 from engine.backends.llamacpp import library as libllama
 from engine.backends.llamacpp import model as llamacpp
-from engine.gguf import kinds
-from engine.gguf.header import Header
+from engine.gguf import Header, kinds
 from engine.model import EngineFault, Knobs, Model, ModelError
 
 REQUANTISES = llamacpp.NAME

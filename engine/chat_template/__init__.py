@@ -1,1 +1,17 @@
 """Messages to prompt text, by the model's own chat template. Imports `dialects`, `notations` and `tokenizer`."""
+
+from engine.chat_template.message import Call, Message, Tool
+from engine.chat_template.sources import BUILT_IN
+from engine.chat_template.template import NO_VARIABLES, RESERVED, TOO_MUCH, ChatTemplate, TemplateError
+
+__all__ = [
+    "BUILT_IN",
+    "NO_VARIABLES",
+    "RESERVED",
+    "TOO_MUCH",
+    "Call",
+    "ChatTemplate",
+    "Message",
+    "TemplateError",
+    "Tool",
+]

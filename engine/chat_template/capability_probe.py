@@ -8,9 +8,8 @@ from msgspec.structs import replace
 
 from engine.chat_template.message import Call, Message, Tool
 from engine.chat_template.rendering import EFFORT_WORDS, Form, Manners, Turn, effort_told, tell, tools_told
-from engine.dialects.dialect import Dialect, Parser
-from engine.notations.argument_schema import UNDECLARED
-from engine.notations.parsed import Arguments, CallBegun
+from engine.dialects import Dialect, Parser
+from engine.notations import UNDECLARED, Arguments, CallBegun
 
 
 class Render(Protocol):

@@ -10,9 +10,8 @@ from typing import Any
 
 from engine.chat_template.message import Call
 from engine.chat_template.rendering import Clean, WriteCalls, as_object, generic_call
-from engine.dialects.dialect import Dialect
-from engine.notations.call_format import GENERIC_FORM, Form, Write, is_plain, json_arguments
-from engine.notations.parameter_writers import pythonic_arguments
+from engine.dialects import Dialect
+from engine.notations import GENERIC_FORM, Form, Write, is_plain, json_arguments, pythonic_arguments
 
 
 def calls_writer(dialect: Dialect) -> WriteCalls | None:

@@ -34,11 +34,9 @@ from engine.chat_template.rendering import (
     with_tools,
 )
 from engine.chat_template.sources import PLAIN
-from engine.dialects.dialect import Dialect, Parser, Think
-from engine.dialects.families import spoken_by, with_generic
-from engine.notations.json_objects import Offered
-from engine.notations.scanner import marks
-from engine.tokenizer.vocabulary import Vocabulary
+from engine.dialects import Dialect, Parser, Think, spoken_by, with_generic
+from engine.notations import Offered, marks
+from engine.tokenizer import Vocabulary
 
 MAX_SOURCE = 64 * 1024
 """Characters of a template; the largest known ones have 20,000."""

@@ -1,1 +1,14 @@
 """Model families: which notation, markers and reasoning tags each uses. Imports `grammar` and `notations`."""
+
+from engine.dialects.call_grammar import MOST_CALLS
+from engine.dialects.dialect import Dialect, Parser, Think
+from engine.dialects.families import spoken_by, with_generic
+
+__all__ = [
+    "MOST_CALLS",
+    "Dialect",
+    "Parser",
+    "Think",
+    "spoken_by",
+    "with_generic",
+]

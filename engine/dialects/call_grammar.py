@@ -12,9 +12,9 @@ from msgspec import Struct
 
 from engine.constraint import GrammarError
 from engine.dialects.dialect import Dialect
-from engine.grammar.lark import Notation, Rules, pattern, plain
-from engine.json_schema.check import JSON
-from engine.notations.call_format import GENERIC_FORM, OBJECT, Form, Function, json_arguments
+from engine.grammar import Notation, Rules, pattern, plain
+from engine.json_schema import JSON
+from engine.notations import GENERIC_FORM, OBJECT, Form, Function, json_arguments
 
 MOST_CALLS = 16
 """In one answer."""

@@ -10,10 +10,23 @@ from msgspec import Struct
 
 from engine.dialects.prose import Prose
 from engine.dialects.wraps import Wrap
-from engine.notations.call_format import GENERIC_FORM, Form
-from engine.notations.json_objects import Offered, Read, bare_objects, begins_bare, telling
-from engine.notations.parsed import CallBegun, CallEnded, Reasoned, Said, Utterance, merged
-from engine.notations.scanner import Reading, Scanner
+from engine.notations import (
+    GENERIC_FORM,
+    CallBegun,
+    CallEnded,
+    Form,
+    Offered,
+    Read,
+    Reading,
+    Reasoned,
+    Said,
+    Scanner,
+    Utterance,
+    bare_objects,
+    begins_bare,
+    merged,
+    telling,
+)
 
 
 class Block(Struct, frozen=True):

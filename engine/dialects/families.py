@@ -46,9 +46,7 @@ from engine.dialects.tagged_families import (
     SEED,
 )
 from engine.dialects.wraps import wraps_in
-from engine.notations.call_format import GENERIC_FORM, Form
-from engine.notations.gemma import FUNCTION_GEMMA, GEMMA_4, gemma
-from engine.notations.gemma_writers import gemma_arguments
+from engine.notations import FUNCTION_GEMMA, GEMMA_4, GENERIC_FORM, Form, gemma, gemma_arguments
 
 GENERIC = Dialect("generic", (), HERMES.blocks, HERMES.silent, bare=True)
 

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from engine.dialects.dialect import Block, Dialect
-from engine.notations.call_format import OBJECT, Form
-from engine.notations.json_objects import Offered, keyed_objects, named, objects
-from engine.notations.scanner import Reading, Scanner
+from engine.notations import OBJECT, Form, Offered, Reading, Scanner, keyed_objects, named, objects
 
 
 def _first(head: Sequence[str]) -> str:

@@ -1,7 +1,6 @@
 """Text and reasoning, without the white space around markers. Pure."""
 
-from engine.notations.parsed import Reasoned, Said
-from engine.notations.scanner import Scanner
+from engine.notations import Reasoned, Said, Scanner
 
 
 class Prose:

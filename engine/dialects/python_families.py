@@ -3,9 +3,7 @@
 from msgspec.structs import replace
 
 from engine.dialects.dialect import Block, Dialect
-from engine.notations.call_format import Form
-from engine.notations.parameter_writers import pythonic_arguments
-from engine.notations.parameters import pythonic
+from engine.notations import Form, pythonic, pythonic_arguments
 
 LFM = Dialect(
     "lfm",

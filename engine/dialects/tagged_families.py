@@ -5,13 +5,19 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from engine.dialects.dialect import Block, Dialect, Think
-from engine.notations.call_format import Form
-from engine.notations.element_writers import element_arguments
-from engine.notations.elements import elements
-from engine.notations.json_objects import Offered, Read, objects
-from engine.notations.parameter_writers import tagged_arguments
-from engine.notations.parameters import Tags, tagged
-from engine.notations.scanner import Reading, Scanner
+from engine.notations import (
+    Form,
+    Offered,
+    Read,
+    Reading,
+    Scanner,
+    Tags,
+    element_arguments,
+    elements,
+    objects,
+    tagged,
+    tagged_arguments,
+)
 
 
 def _invoked(name: str, signs: Sequence[str], prefix: str, around: str, attributes: str = "") -> Dialect:

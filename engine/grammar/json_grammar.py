@@ -7,7 +7,7 @@ out here; any other schema is a leaf, which llguidance compiles. Property names 
 import json
 
 from engine.grammar.lark import Rules, other_than, pattern, plain
-from engine.json_schema.values import JSON, Schema
+from engine.json_schema import JSON, Schema
 
 # One space, or a line break and an indent, wherever JSON allows whitespace: what models write, but never without end.
 _WHITESPACE = r"(\n {0,16}| )"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Protocol
 
-from engine.json_schema.check import JSON
+from engine.json_schema import JSON
 
 
 class Notation(Protocol):

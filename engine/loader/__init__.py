@@ -1,5 +1,10 @@
 """From a name to a checked, loaded model. Imports `backends`, `chat_template`, `gguf`, `tokenizer` and the root."""
 
-from engine.loader.loader import context, n_threads
+from engine.loader.loader import Options, context, load, n_threads
 
-__all__ = ["context", "n_threads"]
+__all__ = [
+    "Options",
+    "context",
+    "load",
+    "n_threads",
+]

@@ -6,8 +6,7 @@ Every figure is a lower bound: a file is refused only where it cannot run.
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.gguf import kinds
-from engine.gguf.header import Header
+from engine.gguf import Header, kinds
 from engine.machine import free_memory, memory
 from engine.model import ModelError
 

@@ -9,19 +9,16 @@ from pathlib import Path
 from msgspec import Struct
 
 from engine import backends, gguf, machine
+from engine.backends import Choice
 from engine.backends.ctransformers import converter
 from engine.backends.ctransformers import model as ctrans
-from engine.backends.selection import Choice
-from engine.chat_template import sources
-from engine.chat_template.template import ChatTemplate
-from engine.gguf import file_facts, kinds
-from engine.gguf.file_facts import FileFacts
-from engine.gguf.header import GGUFError, Header
+from engine.chat_template import ChatTemplate, sources
+from engine.gguf import FileFacts, GGUFError, Header, file_facts, kinds
 from engine.loader import footprint, model_file
 from engine.loader.probe import TRIES, probe
 from engine.loader.probe_record import Ledger
 from engine.model import EngineFault, Knobs, Model, ModelError
-from engine.tokenizer.vocabulary import Vocabulary
+from engine.tokenizer import Vocabulary
 
 MOST_CONTEXT = 8192
 """Tokens a slot gets unasked: models are trained on up to 128k, and no small machine holds that twice."""

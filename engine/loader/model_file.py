@@ -4,11 +4,9 @@ from functools import partial
 from pathlib import Path
 
 from engine import backends, gguf
-from engine.chat_template import sources
-from engine.chat_template.template import ChatTemplate
-from engine.gguf import kinds
-from engine.gguf.header import GGUFError, Header
-from engine.tokenizer.vocabulary import Vocabulary
+from engine.chat_template import ChatTemplate, sources
+from engine.gguf import GGUFError, Header, kinds
+from engine.tokenizer import Vocabulary
 
 
 def read(path: Path, libllama: Path | None = None, chat_template: str = "") -> tuple[Header, Vocabulary, ChatTemplate]:

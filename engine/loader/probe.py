@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from engine.chat_template.template import TOO_MUCH
+from engine.chat_template import TOO_MUCH
 from engine.model import EngineFault, ModelError
 
 TIMEOUT_SECONDS = 120

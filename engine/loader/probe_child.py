@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from engine import backends
-from engine.chat_template.message import Message
-from engine.chat_template.template import ChatTemplate, TemplateError
-from engine.gguf.header import GGUFError
+from engine.chat_template import ChatTemplate, Message, TemplateError
+from engine.gguf import GGUFError
 from engine.loader import model_file
 from engine.model import Chunk, Model, ModelError
 

@@ -4,7 +4,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from engine.json_schema.check import JSON, SUPPORTED, UNSUPPORTED
+from engine.json_schema import JSON, SUPPORTED, UNSUPPORTED
 
 Schema: TypeAlias = dict[str, JSON]
 

@@ -10,9 +10,8 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from engine.grammar.json_strings import quoted
-from engine.grammar.lark import Rules
-from engine.json_schema.check import JSON
+from engine.grammar import Rules, quoted
+from engine.json_schema import JSON
 
 
 class Function(Struct, frozen=True):

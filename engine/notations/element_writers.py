@@ -4,7 +4,7 @@ What can't be written so and be sure to be valid is JSON in its element. All tha
 tag behind it: that is where a text ends.
 """
 
-from engine.grammar.lark import Rules, plain
+from engine.grammar import Rules, plain
 from engine.notations.argument_schema import Declared, Schema, declared
 from engine.notations.call_format import Function, Write, json_arguments
 from engine.notations.elements import ITEM

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Sequence
 
-from engine.grammar.lark import Rules, plain
-from engine.json_schema.check import JSON
+from engine.grammar import Rules, plain
+from engine.json_schema import JSON
 from engine.notations.argument_schema import DEFINITIONS, HELD, Schema
 from engine.notations.call_format import Function, Write, json_arguments
 from engine.notations.parameter_writers import Parameter, bounds_of, choices, items_of, text_of

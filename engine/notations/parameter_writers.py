@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
-from engine.grammar.lark import Rules, pattern, plain, without
-from engine.json_schema.check import JSON
+from engine.grammar import Rules, pattern, plain, without
+from engine.json_schema import JSON
 from engine.notations.argument_schema import DEFINITIONS, HELD, Declared, Schema
 from engine.notations.call_format import Function, Write, is_plain, json_arguments, json_text
 from engine.notations.parameters import NULLS, Tags

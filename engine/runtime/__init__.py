@@ -1,1 +1,10 @@
 """The inference thread and its trio side. Imports `sampling`, `scheduler` and the root."""
+
+from engine.runtime.engine import Engine, EngineStopped
+from engine.runtime.kv_snapshots import Snapshots
+
+__all__ = [
+    "Engine",
+    "EngineStopped",
+    "Snapshots",
+]

@@ -14,7 +14,7 @@ from engine.job import Finish, Job, Piece, Reason
 from engine.model import Model
 from engine.runtime.kv_snapshots import Snapshot, Snapshots
 from engine.runtime.loop import Cancel, Command, DropSnapshots, InferenceLoop, Outputs, Restore, Submit
-from engine.scheduler.slots import Key
+from engine.scheduler import Key
 
 STUCK_SECONDS = 60.0
 """No step takes so long: they are a tenth of a second, and a few where a machine is overloaded."""

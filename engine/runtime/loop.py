@@ -18,10 +18,8 @@ from engine.job import Finish, Job, Piece, Reason, Token
 from engine.model import Chunk, Model, ModelError
 from engine.runtime.kv_snapshots import Snapshot, Snapshots
 from engine.runtime.mask_thread import Ahead
-from engine.sampling.sampler import Sampler
-from engine.scheduler.scheduler import Scheduler
-from engine.scheduler.slots import Key
-from engine.scheduler.step import Plan
+from engine.sampling import Sampler
+from engine.scheduler import Key, Plan, Scheduler
 
 SNAPSHOT_IDLE_SECONDS = 30.0
 """Idle time after which the KV cache is written to the disk."""

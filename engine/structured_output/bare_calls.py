@@ -3,9 +3,7 @@
 from codecs import getincrementaldecoder
 from collections.abc import Container
 
-from engine.notations.json_objects import BETWEEN, bare_objects
-from engine.notations.parsed import CallBegun
-from engine.notations.scanner import Reading, Scanner, marks
+from engine.notations import BETWEEN, CallBegun, Reading, Scanner, bare_objects, marks
 from engine.structured_output.markers import CONTROL
 
 _UTF8 = getincrementaldecoder("utf-8")

@@ -21,14 +21,12 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from numpy.typing import NDArray
 
 from engine.constraint import GrammarError
-from engine.grammar.json_grammar import brief, json_grammar
+from engine.grammar import brief, json_grammar
+from engine.json_schema import JSON, Accepted, depth, faults
 from engine.json_schema import check as json_schema
-from engine.json_schema import faults
-from engine.json_schema.check import JSON, Accepted
-from engine.json_schema.values import depth
 from engine.model import FloatArray
 from engine.structured_output.compile_cache import Memory
-from engine.tokenizer.vocabulary import Vocabulary
+from engine.tokenizer import Vocabulary
 
 MOST_CHARACTERS = 65_536
 """Of a grammar or a schema. One of so many takes a quarter of a second to compile; twice as many, a whole one."""

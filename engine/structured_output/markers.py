@@ -12,7 +12,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from engine.model import FloatArray
-from engine.tokenizer.vocabulary import Vocabulary
+from engine.tokenizer import Vocabulary
 
 CONTROL, _END = b"\xfe", b"\xff"
 """Around a control token's name."""

@@ -36,7 +36,7 @@ from engine.structured_output.markers import (
 )
 from engine.structured_output.specs import Beginning, Thought, Trigger
 from engine.structured_output.tag_state import Called, Course, Phase
-from engine.tokenizer.vocabulary import Vocabulary
+from engine.tokenizer import Vocabulary
 
 
 class Phases:

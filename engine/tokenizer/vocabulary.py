@@ -15,7 +15,7 @@ from msgspec import Struct
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from engine.gguf.header import GGUFError, Header, damaged
+from engine.gguf import GGUFError, Header, damaged
 from engine.tokenizer.byte_alphabet import UNICODE_TO_BYTE
 from engine.tokenizer.token_index import Spellings
 

@@ -10,7 +10,7 @@ import msgspec
 import trio
 from msgspec import UNSET, Struct, UnsetType
 
-from engine.runtime.engine import Engine
+from engine.runtime import Engine
 from server.api.chat_completions import Chats
 from server.api.compact import Compact
 from server.api.conversations import Conversations
@@ -18,20 +18,13 @@ from server.api.input_tokens import Tokens
 from server.api.responses import Responses
 from server.api.stored_responses import Kept
 from server.api.text_completions import TextCompletions
-from server.config.config import Config
-from server.generation.activity import Busy
-from server.generation.admission import Gate
-from server.generation.generation import MISTAKE, STOPPING, Patience
-from server.generation.registry import Generations
-from server.http.access import AccessPolicy
-from server.http.bodies import Bodies
-from server.http.exchange import Exchange, HungUp, Receive, Scope, Send
-from server.http.router import Routes
+from server.config import Config
+from server.generation import MISTAKE, STOPPING, Busy, Gate, Generations, Patience
+from server.http import AccessPolicy, Bodies, Exchange, HungUp, Receive, Routes, Scope, Send
 from server.protocol import sse
 from server.protocol.errors import ApiError, Unavailable
-from server.served_model.model import Models, Served
-from server.store.async_store import Archive
-from server.store.database import StoreError
+from server.served_model import Models, Served
+from server.store import Archive, StoreError
 
 log = logging.getLogger("responsed.http")
 

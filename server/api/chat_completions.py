@@ -5,13 +5,12 @@ from msgspec.structs import replace
 
 from server.api.responses import Responses, with_skipped
 from server.api.streaming import follow
-from server.generation.registry import Generations
-from server.http.bodies import Bodies
-from server.http.exchange import Exchange
+from server.generation import Generations
+from server.http import Bodies, Exchange
 from server.prompt import builder, chat
 from server.protocol import chat_request
-from server.served_model.model import Models
-from server.stream.chat_chunks import Chunks, completion
+from server.served_model import Models
+from server.stream import Chunks, completion
 
 
 class Chats:

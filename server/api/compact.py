@@ -6,12 +6,12 @@ from functools import partial
 import msgspec
 
 from server.api.responses import Responses
-from server.generation.registry import Generations
-from server.http.exchange import Exchange
+from server.generation import Generations
+from server.http import Exchange
 from server.prompt import compaction
 from server.protocol.errors import InvalidRequest
 from server.protocol.events import Usage
-from server.served_model.model import RENDERINGS, Models
+from server.served_model import RENDERINGS, Models
 
 
 class Compact:

@@ -7,20 +7,16 @@ from uuid import uuid4
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
-from engine.runtime.engine import Engine
+from engine.runtime import Engine
 from server.api.references import References
-from server.config.config import Config
-from server.http.bodies import Bodies
-from server.http.exchange import Exchange
-from server.prompt import stored_items
-from server.prompt.item_reader import Reader
+from server.config import Config
+from server.http import Bodies, Exchange
+from server.prompt import Reader, stored_items
 from server.protocol import request
 from server.protocol.conversation import Addition, Change, Creation
 from server.protocol.errors import InvalidRequest, NotFound
 from server.protocol.request import Listing, Typed
-from server.store.async_store import Archive, ConversationArchive
-from server.store.conversations import Conversation, StoredItem, split
-from server.store.eviction import Missing
+from server.store import Archive, Conversation, ConversationArchive, Missing, StoredItem, split
 
 
 class ConversationObject(Struct, frozen=True):

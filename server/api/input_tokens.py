@@ -4,7 +4,7 @@ import msgspec
 from msgspec import Struct
 
 from server.api.responses import Responses
-from server.http.exchange import Exchange
+from server.http import Exchange
 
 COUNTED_BYTES = 1 << 20
 """Bytes of a prompt that are counted though they cannot fit into the context; more would stop everybody for seconds."""

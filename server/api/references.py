@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from server.prompt import item_reader, stored_items
 from server.protocol.errors import BodyTooLarge, InvalidRequest
 from server.protocol.request import Request
-from server.store.async_store import Archive
+from server.store import Archive
 
 
 class References:

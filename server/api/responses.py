@@ -8,18 +8,15 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
-from engine.chat_template.message import Message
-from engine.chat_template.template import ChatTemplate
+from engine.chat_template import ChatTemplate, Message
 from engine.job import Sampling
-from engine.runtime.engine import Engine
+from engine.runtime import Engine
 from server.api import conversations
 from server.api.references import References
 from server.api.streaming import follow
-from server.config.config import Config
-from server.generation.generation import Generation, Order
-from server.generation.registry import Generations
-from server.http.bodies import Bodies
-from server.http.exchange import Exchange, HungUp
+from server.config import Config
+from server.generation import Generation, Generations, Order
+from server.http import Bodies, Exchange, HungUp
 from server.prompt import builder, stored_items
 from server.protocol import formats, sse
 from server.protocol import request as schema
@@ -29,13 +26,10 @@ from server.protocol.extensions import extended
 from server.protocol.fields import skipped_fields
 from server.protocol.formats import Format, PlainFormat
 from server.protocol.request import Request
-from server.served_model.model import Models
-from server.served_model.output_constraints import FREE, Hold
-from server.store.async_store import Archive
-from server.store.eviction import Missing
-from server.stream.output_processor import Answer
-from server.stream.tool_call_mapper import Interpreter
-from server.tools.toolbox import NO_TOOLS, Toolbox
+from server.served_model import FREE, Hold, Models
+from server.store import Archive, Missing
+from server.stream import Answer, Interpreter
+from server.tools import NO_TOOLS, Toolbox
 
 MOST_SKIPPED = 100
 """Skipped things that a response names; clients can make up any number of them."""

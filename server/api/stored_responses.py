@@ -7,18 +7,16 @@ import msgspec
 import trio
 from msgspec import Raw, Struct
 
-from engine.runtime.engine import Engine
+from engine.runtime import Engine
 from server.api.streaming import follow
-from server.generation.registry import Generations
-from server.http.exchange import Exchange
+from server.generation import Generations
+from server.http import Exchange
 from server.prompt import stored_items
 from server.protocol import request, sse
 from server.protocol.errors import ApiError, InvalidRequest, NotFound
 from server.protocol.request import Listing, Retrieval
 from server.protocol.sse import Encode
-from server.store.async_store import Archive
-from server.store.eviction import Missing
-from server.store.responses import Stored
+from server.store import Archive, Missing, Stored
 from server.stream import replay
 
 ID = re.compile(r"resp_[0-9A-Za-z_-]+")

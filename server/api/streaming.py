@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import trio
 
-from server.generation.generation import Generation
-from server.http.exchange import Exchange
+from server.generation import Generation
+from server.http import Exchange
 from server.protocol import sse
 from server.protocol.errors import ApiError
 from server.protocol.events import TERMINAL, Event

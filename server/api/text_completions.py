@@ -9,9 +9,8 @@ from msgspec.structs import replace
 
 from server.api.responses import Responses
 from server.api.streaming import follow
-from server.generation.registry import Generations
-from server.http.bodies import Bodies
-from server.http.exchange import Exchange
+from server.generation import Generations
+from server.http import Bodies, Exchange
 from server.prompt import builder
 from server.protocol import fields, sse
 from server.protocol import request as schema
@@ -27,8 +26,8 @@ from server.protocol.events import (
     ResponseCompleted,
     ResponseIncomplete,
 )
-from server.served_model.model import Models
-from server.stream.chat_chunks import ChatUsage, Failed, chat_usage
+from server.served_model import Models
+from server.stream import ChatUsage, Failed, chat_usage
 
 DEFAULT_TOKENS = 16
 """Length of an answer that has no `max_tokens`, as OpenAI's API has it."""

@@ -11,12 +11,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from engine import backends, gguf, loader
-from engine.gguf import kinds
-from engine.gguf.header import GGUFError
+from engine.gguf import GGUFError, kinds
 from engine.loader import catalog
 from engine.model import ModelError
 from server.cli.terminal import Progress
-from server.config.settings import Value
+from server.config import Value
 from server.store import database
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)

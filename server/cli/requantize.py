@@ -11,7 +11,7 @@ from engine.loader import model_file
 from engine.model import ModelError
 from engine.tuner import choice, divergence, stopwatch
 from server.cli import models
-from server.config.config import Config
+from server.config import Config
 
 SPEEDS = ("PROMPT tokens/s", "DECODE ms/token", "4 STREAMS ms/step", "BUSY p99 ms/token")
 

@@ -8,16 +8,13 @@ from pathlib import Path
 import msgspec
 
 from engine import backends, gguf, machine
-from engine.loader import catalog, model_file
-from engine.loader.loader import Options, load
+from engine.loader import Options, catalog, load, model_file
 from engine.model import Knobs, Model
 from engine.tuner import choice as tuning
 from engine.tuner import stopwatch
 from server.cli import models as commands
 from server.cli import requantize
-from server.config import file, settings
-from server.config.config import Config
-from server.config.file import ConfigError
+from server.config import Config, ConfigError, file, settings
 
 EFFORT = stopwatch.Effort()
 HEAD = ("THREADS", "FLASH ATTENTION", *requantize.SPEEDS)

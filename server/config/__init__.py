@@ -1,1 +1,11 @@
 """Settings: flags, variables and the configuration file. Imports `engine.job` only."""
+
+from server.config.config import Config
+from server.config.file import ConfigError
+from server.config.settings import Value
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Value",
+]

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from engine.chat_template.sources import BUILT_IN
+from engine.chat_template import BUILT_IN
 from server.config import file
 from server.config.config import DEFAULTS, Config
 from server.config.file import ConfigError

@@ -16,19 +16,12 @@ import trio
 from msgspec import Struct
 
 from engine.job import Job, Piece
-from engine.runtime.engine import Engine, EngineStopped
+from engine.runtime import Engine, EngineStopped
 from server.generation.heartbeat import BEGUN, Pulse
 from server.protocol.errors import ApiError, Unavailable
 from server.protocol.events import Event, Response
-from server.store.async_store import Archive
-from server.store.conversations import StoredItem, split
-from server.store.database import StoreError
-from server.store.eviction import Missing
-from server.store.responses import Stored
-from server.stream.inputs import Cancelled, Cue, Unstored, failure
-from server.stream.machine import Stream
-from server.stream.output_processor import Answer
-from server.stream.replay import behind, opening, perform
+from server.store import Archive, Missing, Stored, StoredItem, StoreError, split
+from server.stream import Answer, Cancelled, Cue, Stream, Unstored, behind, failure, opening, perform
 
 STOPPING = "The server is shutting down."
 MISTAKE = "Internal error; see the server log."

@@ -9,9 +9,7 @@ import math
 from msgspec.structs import replace
 
 from server.protocol.events import PromptProgress
-from server.stream.inputs import Cue, Running
-from server.stream.machine import State
-from server.stream.output_processor import Answer
+from server.stream import Answer, Cue, Running, State
 
 BEGUN = (State.WRITING, State.CALLING)
 """States of a stream in which there is something of the answer."""

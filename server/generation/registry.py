@@ -5,12 +5,12 @@ from contextlib import contextmanager
 
 import trio
 
-from engine.runtime.engine import Engine
+from engine.runtime import Engine
 from server.generation.activity import Busy
 from server.generation.admission import Gate
 from server.generation.generation import STOPPING, Generation, Order, Patience
 from server.protocol.errors import ApiError, Unavailable
-from server.store.async_store import Archive
+from server.store import Archive
 
 UNWRITTEN = 16
 """Background responses that are held here, since their end could not be written."""

@@ -6,8 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from engine.chat_template.message import Message
-from engine.chat_template.template import RESERVED
+from engine.chat_template import RESERVED, Message
 from engine.job import Job, Sampling
 from server.prompt import history, truncation
 from server.prompt.item_reader import Entry, Reader, Thought
@@ -15,8 +14,8 @@ from server.protocol import formats
 from server.protocol.errors import InvalidRequest
 from server.protocol.formats import Format
 from server.protocol.request import Request
+from server.tools import NO_TOOLS, Toolbox
 from server.tools import toolbox as tools
-from server.tools.toolbox import NO_TOOLS, Toolbox
 
 LOGPROBS = "message.output_text.logprobs"
 """Of `include`."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from engine.chat_template.message import Call, Message
+from engine.chat_template import Call, Message
 from server.prompt import builder
 from server.prompt.builder import Conversation
 from server.prompt.hosted_items import Output, id_text
@@ -28,7 +28,7 @@ from server.protocol.errors import InvalidRequest
 from server.protocol.fields import absent
 from server.protocol.formats import PLAIN, Format, JsonFormat, SchemaFormat, TextWish
 from server.protocol.request import NULL, ReasoningWish, Request, as_text, loose_text, part, sampling_fields
-from server.tools.toolbox import NO_TOOLS, Toolbox
+from server.tools import NO_TOOLS, Toolbox
 
 
 def request(chat: ChatRequest) -> Request:

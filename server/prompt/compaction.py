@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from engine.chat_template.message import Message
+from engine.chat_template import Message
 from server.prompt import summary, truncation
 from server.prompt.truncation import Tokens
 from server.protocol import events

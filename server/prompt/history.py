@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
-from engine.chat_template.message import Call, Message
+from engine.chat_template import Call, Message
 from server.prompt.hosted_items import Output
 from server.prompt.item_reader import Entry, Thought
 

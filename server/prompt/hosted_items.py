@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 from msgspec import Struct
 
-from engine.chat_template.message import Call
+from engine.chat_template import Call
 
 ENVELOPE = {"type", "id", "call_id", "status", "output", "outputs", "result", "results", "error", "name", "namespace"}
 """Fields that are no arguments of a call."""

@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from msgspec import Struct
 
-from engine.chat_template.message import Call, Message
+from engine.chat_template import Call, Message
 from server.prompt import hosted_items, summary
 from server.prompt.hosted_items import Output, id_text
 from server.protocol.errors import InvalidRequest
@@ -33,7 +33,7 @@ from server.protocol.request import (
     loose_text,
     part,
 )
-from server.tools.tool_reader import flat
+from server.tools import flat
 
 PLACEHOLDERS = {
     "input_image": "[image omitted: this model reads text]",

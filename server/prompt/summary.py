@@ -12,7 +12,7 @@ import binascii
 import msgspec
 from msgspec import Struct
 
-from engine.chat_template.message import Message
+from engine.chat_template import Message
 
 VERSION = 1
 MOST_CHARACTERS = 10_485_760

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from engine.chat_template.message import Message
+from engine.chat_template import Message
 
 Tokens: TypeAlias = Callable[[Sequence[Message]], list[int]]
 """A conversation -> its prompt."""

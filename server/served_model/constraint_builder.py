@@ -11,22 +11,17 @@ from contextlib import suppress
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.chat_template.template import ChatTemplate
+from engine.chat_template import ChatTemplate
 from engine.constraint import GrammarError
-from engine.dialects import call_grammar
-from engine.dialects.dialect import Dialect
-from engine.json_schema.faults import skeleton
-from engine.notations.call_format import Function
-from engine.structured_output.compile_cache import Memory
-from engine.structured_output.compiler import Grammar, Grammars
-from engine.structured_output.specs import Beginning, Thought, Trigger
-from engine.structured_output.structural_tag import Phases
-from engine.tokenizer.vocabulary import Vocabulary
+from engine.dialects import Dialect, call_grammar
+from engine.json_schema import skeleton
+from engine.notations import Function
+from engine.structured_output import Beginning, Grammar, Grammars, Memory, Phases, Thought, Trigger
+from engine.tokenizer import Vocabulary
 from server.protocol.errors import InvalidRequest
 from server.served_model.output_constraints import Hold, Wish, hold_size, offer_size
 from server.served_model.reasoning_effort import thought_budget
-from server.tools.argument_schemas import ANY_OBJECT, arguments_of, decoded
-from server.tools.tool_reader import GrammarInput, Input, Offer, by_name
+from server.tools import ANY_OBJECT, GrammarInput, Input, Offer, arguments_of, by_name, decoded
 
 MOST_FUNCTIONS = 32 << 20
 """Bytes of functions whose schemas were tried."""

@@ -8,22 +8,20 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from engine.chat_template.message import Message, Tool
-from engine.chat_template.template import NO_VARIABLES, ChatTemplate, TemplateError
+from engine.chat_template import NO_VARIABLES, ChatTemplate, Message, TemplateError, Tool
 from engine.constraint import Grammar, GrammarError
-from engine.gguf.file_facts import FileFacts
+from engine.gguf import FileFacts
 from engine.model import ModelInfo
-from engine.structured_output.compile_cache import K, Memory, V
-from engine.tokenizer.vocabulary import Vocabulary
-from server.http.exchange import Exchange
-from server.prompt import truncation
-from server.prompt.truncation import Tokens
+from engine.structured_output import K, Memory, V
+from engine.tokenizer import Vocabulary
+from server.http import Exchange
+from server.prompt import Tokens, truncation
 from server.protocol.errors import InvalidRequest, NotFound
 from server.protocol.formats import Format, PlainFormat
 from server.served_model import output_constraints
 from server.served_model.constraint_builder import Holding
 from server.served_model.output_constraints import FREE, Hold
-from server.tools.toolbox import NO_TOOLS, Toolbox
+from server.tools import NO_TOOLS, Toolbox
 
 LONG_CHARACTERS = 1 << 16
 """Conversations longer than this are tokenized outside the event loop: they take more than 10 ms."""

@@ -5,11 +5,9 @@ from sys import getsizeof
 
 from msgspec import Struct
 
-from engine.structured_output.compiler import Grammar
-from engine.structured_output.specs import Beginning, Trigger
+from engine.structured_output import Beginning, Grammar, Trigger
 from server.protocol.formats import Format, JsonFormat, PlainFormat
-from server.tools.tool_reader import GrammarInput, Offer
-from server.tools.toolbox import Toolbox
+from server.tools import GrammarInput, Offer, Toolbox
 
 
 class Hold(Struct, frozen=True):

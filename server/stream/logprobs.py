@@ -3,7 +3,7 @@
 from collections import deque
 
 from engine.job import Token
-from engine.tokenizer.vocabulary import Vocabulary
+from engine.tokenizer import Vocabulary
 from server.protocol.events import Logprob, TopLogprob
 
 LEAST = -9999.0

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from engine.job import Finish, Piece, Progress, Reason, Started, Token
-from engine.tokenizer.detokenizer import StopStrings, TextDecoder
-from engine.tokenizer.vocabulary import Vocabulary
+from engine.tokenizer import StopStrings, TextDecoder, Vocabulary
 from server.protocol.errors import ApiError, NotHeld
 from server.protocol.events import InputTokensDetails, Logprob, OutputTokensDetails, PromptProgress, Usage
 from server.stream.inputs import Cue, End, Reasoning, Text, failure

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from engine.dialects.dialect import Parser
-from engine.notations.parsed import Arguments as Argued
-from engine.notations.parsed import CallBegun, CallEnded, Reasoned, Said, Utterance
+from engine.dialects import Parser
+from engine.notations import Arguments as Argued
+from engine.notations import CallBegun, CallEnded, Reasoned, Said, Utterance
 from server.stream.inputs import Arguments, Called, Calling, Cue, Reasoning, Text
 
 

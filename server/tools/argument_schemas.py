@@ -3,7 +3,7 @@
 import msgspec
 
 from engine.constraint import GrammarError
-from engine.json_schema.check import JSON
+from engine.json_schema import JSON
 from server.tools.tool_reader import GrammarInput, Offer
 
 ANY_OBJECT: JSON = {"type": "object"}

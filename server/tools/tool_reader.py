@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Raw, Struct
 
-from engine.chat_template.message import Tool
+from engine.chat_template import Tool
 from server.protocol.errors import InvalidRequest
 from server.protocol.fields import absent
 from server.protocol.request import NULL, Typed, part
 from server.protocol.tools import NULL as NO_FORMAT
 from server.protocol.tools import CustomTool, FunctionTool, NamespaceTool, ToolEcho
-from server.stream.inputs import Calling
+from server.stream import Calling
 
 NO_PARAMETERS = '{"type":"object","properties":{}}'
 TEXT_INPUT = '{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}'

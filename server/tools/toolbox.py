@@ -7,9 +7,9 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
-from engine.chat_template.message import Tool
-from engine.dialects.call_grammar import MOST_CALLS
-from engine.notations.argument_schema import Declared, declared
+from engine.chat_template import Tool
+from engine.dialects import MOST_CALLS
+from engine.notations import Declared, declared
 from server.protocol.errors import InvalidRequest
 from server.protocol.request import NULL, part
 from server.protocol.tools import (
@@ -22,7 +22,7 @@ from server.protocol.tools import (
     ToolChoice,
     ToolEcho,
 )
-from server.stream.inputs import Calling
+from server.stream import Calling
 from server.tools.tool_reader import Offer, Reader, by_name, flat
 
 MOST_TOOLS = 512

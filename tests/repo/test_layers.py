@@ -189,6 +189,18 @@ def test_imports_stand_at_the_top_of_a_module() -> None:
     assert hidden == []
 
 
+def test_imports_from_outside_go_through_the_door_of_a_folder() -> None:
+    """`protocol` has no door: its structs have many names, and its modules say where each belongs."""
+    past = [
+        (module, node.module)
+        for module in SOURCES
+        for node in ast.walk(TREES[module])
+        if isinstance(node, ast.ImportFrom) and node.module in SOURCES.keys() - FOLDERS
+        if node.module != folder(node.module) and folder(node.module) not in {folder(module), "server.protocol"}
+    ]
+    assert past == []
+
+
 @pytest.mark.parametrize(("library", "modules"), ALONE.items(), ids=ALONE)
 def test_library_is_imported_by_these_modules_only(library: str, modules: set[str]) -> None:
     assert {module for module in SOURCES if library in _roots(module)} == modules

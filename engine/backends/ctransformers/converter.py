@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 import msgspec
 
-from engine.gguf.header import ARRAY, FLOAT32, STRING, GGUFError, Header, Tensor, damaged
-from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE, UNICODE_TO_BYTE
+from engine.gguf import ARRAY, FLOAT32, STRING, GGUFError, Header, Tensor, damaged
+from engine.tokenizer import BYTE_TO_UNICODE, UNICODE_TO_BYTE
 
 TOKENS, SCORES = "tokenizer.ggml.tokens", "tokenizer.ggml.scores"
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
