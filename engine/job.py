@@ -8,7 +8,7 @@ from msgspec import Struct
 from engine.constraint import Grammar
 
 
-class Sampling(Struct, frozen=True):
+class SamplingParams(Struct, frozen=True):
     """How a token is drawn. Zero switches `temperature` (greedy), `top_k` and `min_p` off; 1 does so for `top_p`."""
 
     temperature: float
@@ -33,7 +33,7 @@ class Job(Struct, frozen=True):
 
     prompt: tuple[int, ...]
     max_tokens: int
-    sampling: Sampling
+    sampling: SamplingParams
     client: str = ""
     """Who asks. Clients whose jobs wait for a slot get one in turn."""
     affinity: str = ""
@@ -61,7 +61,7 @@ class Progress(Struct, frozen=True):
     """Prompt tokens the KV cache holds by now."""
 
 
-class Likelihood(Struct, frozen=True, gc=False):
+class TokenLogprobs(Struct, frozen=True, gc=False):
     """What the model thought of a token, before penalties, biases or a grammar had their say. Natural logarithms."""
 
     logprob: float
@@ -70,14 +70,14 @@ class Likelihood(Struct, frozen=True, gc=False):
 
 
 class Token(Struct, frozen=True, gc=False):
-    """A token of the answer. End tokens are not handed over: they are a `Finish`."""
+    """A token of the answer. End tokens are not handed over: they are a `Finished`."""
 
     id: int
-    likelihood: Likelihood | None = None
+    likelihood: TokenLogprobs | None = None
     """For jobs with `top_logprobs`."""
 
 
-class Reason(Enum):
+class FinishReason(Enum):
     """Why a generation ended."""
 
     STOP = "stop"
@@ -85,16 +85,16 @@ class Reason(Enum):
     LENGTH = "length"
     """`max_tokens` were produced, or the context is full."""
     FAILED = "failed"
-    """The model could not evaluate a step; `Finish.message` says why."""
+    """The model could not evaluate a step; `Finished.message` says why."""
     UNHELD = "unheld"
     """The job's grammar could not be held any longer; the message says why."""
 
 
-class Finish(Struct, frozen=True):
+class Finished(Struct, frozen=True):
     """The last piece of every generation."""
 
-    reason: Reason
+    reason: FinishReason
     message: str = ""
 
 
-Piece: TypeAlias = Started | Progress | Token | Finish
+EngineOutput: TypeAlias = Started | Progress | Token | Finished

@@ -18,7 +18,7 @@ class EngineFault(ModelError):
     """An engine cannot run here, whatever the file: another engine may."""
 
 
-class Knobs(Struct, frozen=True):
+class BackendOptions(Struct, frozen=True):
     """What a backend can do in more ways than one, each as right as the other. ctransformers has only one."""
 
     flash_attention: bool = True
@@ -49,7 +49,7 @@ class ModelInfo(Struct, frozen=True):
     """Tokens of a chunk that look through the slot together; fewer of them cost more each, the more it holds."""
 
 
-class Chunk(Struct, frozen=True):
+class BatchEntry(Struct, frozen=True):
     """Tokens to evaluate in a slot from `position` on. What the slot held from there on is replaced."""
 
     slot: int
@@ -65,7 +65,7 @@ class Model(Protocol):
     @property
     def info(self) -> ModelInfo: ...
 
-    def decode(self, batch: Sequence[Chunk]) -> None:
+    def decode(self, batch: Sequence[BatchEntry]) -> None:
         """Evaluate the chunks, at most one a slot. A `ModelError` leaves the batch's slots empty from `position` on."""
 
     def logits(self, slot: int, row: int = 0) -> FloatArray:

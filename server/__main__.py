@@ -21,15 +21,15 @@ from engine.backends.llamacpp import quantizer
 from engine.chat_template import TemplateError
 from engine.gguf import GGUFError
 from engine.loader import Options, catalog, load
-from engine.model import Knobs, ModelError
+from engine.model import BackendOptions, ModelError
 from engine.runtime import Engine, Snapshots
 from server import daemon
 from server.api import App
 from server.cli import models, tune
 from server.config import Config, ConfigError, settings
-from server.served_model import Served
+from server.served_model import ModelDetails
 from server.service import Notifier
-from server.store import Archive, Limits, Store, StoreError, database
+from server.store import AsyncStore, Limits, Store, StoreError, database
 from server.stream import replay
 
 SWITCH_SECONDS = 5e-5
@@ -79,14 +79,14 @@ def serve(flags: argparse.Namespace) -> int:
         engine=config.engine,
         libllama=config.libllama,
         chat_template=config.chat_template or "",
-        knobs=Knobs(flash_attention=config.flash_attention == "on"),
+        knobs=BackendOptions(flash_attention=config.flash_attention == "on"),
     )
     _end_at_once()
     loaded = load(path, options, folder.parent)
     limit = config.warm_megabytes * 1_000_000
     snapshots = Snapshots(state / "kv", loaded.fingerprint, limit)
     engine = Engine(loaded.model, loaded.vocabulary.end_tokens, config.max_step_ms / 1e3, snapshots)
-    served = Served(
+    served = ModelDetails(
         name=_served_name(config.model, path),
         created=int(path.stat().st_mtime),
         info=loaded.model.info,
@@ -96,7 +96,7 @@ def serve(flags: argparse.Namespace) -> int:
         fallback=loaded.fallback,
     )
     store = _open_store(config, state)
-    app = App(config, engine, served, Archive(store) if store else None)
+    app = App(config, engine, served, AsyncStore(store) if store else None)
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()  # what is here now stays: looking through it again and again stopped all threads for 30 ms each time
@@ -133,7 +133,7 @@ def _open_store(config: Config, state: Path) -> Store | None:
     path = Path(config.store or state / database.NAME)
     limits = Limits(config.store_responses, config.store_megabytes, config.store_days)
     try:
-        return Store(path, limits, replay.interrupted, time.monotonic())
+        return Store(path, limits, replay.interrupted_response, time.monotonic())
     except StoreError as error:
         log.warning("responses are not stored: %s", error)
         return None
@@ -141,7 +141,7 @@ def _open_store(config: Config, state: Path) -> Store | None:
 
 def _served_name(model: str, path: Path) -> str:
     """A name stays a name, a path becomes its file's stem."""
-    if model in catalog.SOURCES:
+    if model in catalog.CATALOG:
         return model
     return os.fsencode(path.stem).decode(errors="replace")  # a name in an answer is UTF-8, a file's need not be
 
@@ -190,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--print-config", action="store_true", help="show what is in effect, as a file, and end")
     server.set_defaults(run=serve)
     puller = names.add_parser("pull", help="fetch a model into the cache folder")
-    puller.add_argument("name", choices=sorted(catalog.SOURCES))
+    puller.add_argument("name", choices=sorted(catalog.CATALOG))
     puller.set_defaults(run=models.pull)
     names.add_parser("models", help="list the models there are").set_defaults(run=models.models)
     tuner = names.add_parser("tune", help="measure what is quickest on this machine, and write it down")

@@ -6,7 +6,7 @@ import socket
 
 import trio
 
-from engine.job import Finish, Job, Reason, Sampling
+from engine.job import Finished, FinishReason, Job, SamplingParams
 from engine.model import ModelError
 from engine.runtime import Engine
 from server.api import App
@@ -87,9 +87,9 @@ async def _host(engine: Engine, app: App, task_status: trio.TaskStatus[trio.Canc
 
 async def _warm_up(engine: Engine) -> None:
     """Ready means that the model has answered."""
-    greedy = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+    greedy = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
     # A few tokens more than one: the first client finds a pace that is measured.
     with engine.generate(Job((0,) * WARM_UP_TOKENS, 4, greedy)) as pieces:
         async for piece in pieces:
-            if isinstance(piece, Finish) and piece.reason is Reason.FAILED:
+            if isinstance(piece, Finished) and piece.reason is FinishReason.FAILED:
                 raise ModelError(piece.message)

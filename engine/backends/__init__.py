@@ -3,13 +3,13 @@
 Imports `gguf`, `tokenizer` and the engine's root.
 """
 
-from engine.backends.selection import REQUANTISES, Choice, choices, native_tokenizer, open_model, ways
+from engine.backends.selection import QUANTIZATIONS, BackendChoice, choices, native_tokenizer, open_model, option_sets
 
 __all__ = [
-    "REQUANTISES",
-    "Choice",
+    "QUANTIZATIONS",
+    "BackendChoice",
     "choices",
     "native_tokenizer",
     "open_model",
-    "ways",
+    "option_sets",
 ]

@@ -11,9 +11,9 @@ from typing import TypeAlias
 import msgspec
 import numpy as np
 
-from engine.gguf import Entry, Header, Value
-from engine.model import Chunk, FloatArray, ModelError, ModelInfo
-from engine.tokenizer import BYTE_TO_UNICODE, Kind, Vocabulary
+from engine.gguf import Header, MetadataEntry, Value
+from engine.model import BatchEntry, FloatArray, ModelError, ModelInfo
+from engine.tokenizer import BYTE_TO_UNICODE, TokenType, Vocabulary
 
 Reply: TypeAlias = Callable[[bytes], bytes]
 """From the last user message to the answer. It may raise ModelError."""
@@ -27,10 +27,10 @@ def vocabulary() -> Vocabulary:
     values: dict[str, Value] = {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.tokens": [*(BYTE_TO_UNICODE[byte] for byte in range(256)), *CONTROL],
-        "tokenizer.ggml.token_type": [int(Kind.NORMAL)] * 256 + [int(Kind.CONTROL)] * len(CONTROL),
+        "tokenizer.ggml.token_type": [int(TokenType.NORMAL)] * 256 + [int(TokenType.CONTROL)] * len(CONTROL),
         "tokenizer.ggml.eos_token_id": END,
     }
-    entries = {key: Entry(value, type=0, start=0, end=0) for key, value in values.items()}
+    entries = {key: MetadataEntry(value, type=0, start=0, end=0) for key, value in values.items()}
     return Vocabulary(Header(3, 32, entries, tensors=(), data_start=0, size=0))
 
 
@@ -56,11 +56,11 @@ class ScriptedModel:
         self._seconds_per_token = seconds_per_token
         self._held: list[list[int]] = [[] for _ in range(n_slots)]
         self._logits: list[list[FloatArray]] = [[] for _ in range(n_slots)]
-        self.decoded: list[Chunk] = []
+        self.decoded: list[BatchEntry] = []
         """All chunks so far, for tests that ask what was evaluated."""
         self.shared: list[tuple[int, int, int]] = []
 
-    def decode(self, batch: Sequence[Chunk]) -> None:
+    def decode(self, batch: Sequence[BatchEntry]) -> None:
         for chunk in batch:
             held = self._held[chunk.slot]
             if chunk.position > len(held) or chunk.position + len(chunk.tokens) > self.info.n_ctx:

@@ -8,13 +8,13 @@ from engine.backends.ctransformers import model
 from engine.backends.llamacpp import library as libllama
 from engine.backends.llamacpp import model as llamacpp
 from engine.gguf import Header, kinds
-from engine.model import EngineFault, Knobs, Model, ModelError
+from engine.model import BackendOptions, EngineFault, Model, ModelError
 
-REQUANTISES = llamacpp.NAME
+QUANTIZATIONS = llamacpp.NAME
 """The engine that writes other types of weights, and runs them."""
 
 
-class Choice(Struct, frozen=True):
+class BackendChoice(Struct, frozen=True):
     """An engine that may run a file."""
 
     engine: str
@@ -25,7 +25,7 @@ class Choice(Struct, frozen=True):
     """True if llama.cpp would have been taken; `reason` says why it was not."""
 
 
-def choices(header: Header, wished: str, library: Path | None) -> list[Choice]:
+def choices(header: Header, wished: str, library: Path | None) -> list[BackendChoice]:
     """The engines to try, the best first; never empty. `wished` is one of their names, or "auto". Raises ModelError."""
     if wished == model.NAME:
         return [_ctransformers(header, "it was asked for")]
@@ -56,7 +56,7 @@ def open_model(
     n_slots: int,
     threads: int,
     library: Path | None,
-    knobs: Knobs = llamacpp.DEFAULT,
+    knobs: BackendOptions = llamacpp.DEFAULT,
 ) -> Model:
     """Open the file `weights`, of the model in the file `name`. Raises ModelError."""
     if engine == model.NAME:
@@ -66,9 +66,9 @@ def open_model(
     )
 
 
-def ways(engine: str) -> list[Knobs]:
+def option_sets(engine: str) -> list[BackendOptions]:
     """The ways an engine can run a file, the default first."""
-    return [Knobs()] + [Knobs(flash_attention=False)] * (engine == llamacpp.NAME)
+    return [BackendOptions()] + [BackendOptions(flash_attention=False)] * (engine == llamacpp.NAME)
 
 
 def native_tokenizer(path: Path, library: Path | None) -> llamacpp.NativeTokenizer:
@@ -76,14 +76,14 @@ def native_tokenizer(path: Path, library: Path | None) -> llamacpp.NativeTokeniz
     return llamacpp.NativeTokenizer(libllama.load(library), path)
 
 
-def _llamacpp(library: Path | None, reason: str) -> Choice:
+def _llamacpp(library: Path | None, reason: str) -> BackendChoice:
     loaded = libllama.load(library)
     file = loaded.path.stat()  # it may be compiled anew in the same place
     passport = f"{llamacpp.NAME} {loaded.version} {loaded.path} {file.st_size} {file.st_mtime_ns}"
-    return Choice(llamacpp.NAME, reason, passport)
+    return BackendChoice(llamacpp.NAME, reason, passport)
 
 
-def _ctransformers(header: Header, reason: str, *, fallback: bool = False) -> Choice:
+def _ctransformers(header: Header, reason: str, *, fallback: bool = False) -> BackendChoice:
     """Raises ModelError where it cannot run the file, or has no library for this machine."""
     if header.architecture not in model.ARCHITECTURES:
         known = ", ".join(sorted(model.ARCHITECTURES))
@@ -94,4 +94,4 @@ def _ctransformers(header: Header, reason: str, *, fallback: bool = False) -> Ch
     if kinds.is_split(header):
         raise ModelError("ctransformers cannot read a model in several files: join them by `llama-gguf-split --merge`")
     model.library()
-    return Choice(model.NAME, reason, model.passport(), fallback)
+    return BackendChoice(model.NAME, reason, model.engine_id(), fallback)

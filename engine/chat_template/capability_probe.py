@@ -7,9 +7,17 @@ from typing import Any, Protocol, TypeAlias
 from msgspec.structs import replace
 
 from engine.chat_template.message import Call, Message, Tool
-from engine.chat_template.rendering import EFFORT_WORDS, Form, Manners, Turn, effort_told, tell, tools_told
+from engine.chat_template.rendering import (
+    EFFORT_WORDS,
+    ArgumentsForm,
+    TemplateCapabilities,
+    Turn,
+    adapt_messages,
+    effort_told,
+    tools_told,
+)
 from engine.dialects import Dialect, Parser
-from engine.notations import UNDECLARED, Arguments, CallBegun
+from engine.notations import UNDECLARED, ToolCallArguments, ToolCallStart
 
 
 class Render(Protocol):
@@ -21,7 +29,7 @@ Reads: TypeAlias = Callable[..., bool]
 """Whether a template, told with these manners, writes every word of these messages."""
 
 FORMS = tuple(
-    Form(mapping, empty, short_ids)
+    ArgumentsForm(mapping, empty, short_ids)
     for short_ids in (False, True)
     for empty in ("", None)
     for mapping in (True, False)
@@ -39,19 +47,19 @@ _OUTPUT, _SECOND_OUTPUT = (
 _TOOL = Tool("serval", "Tapir", '{"type":"object","properties":{"oryx":{"type":"string"}},"required":["oryx"]}')
 
 
-def learn(render: Render) -> Manners:
+def detect_capabilities(render: Render) -> TemplateCapabilities:
     """By showing. What the template refuses, and what it leaves a word out of, is what it can't read."""
 
-    def reads(manners: Manners, *messages: Message) -> bool:
-        text = render(tell(messages, manners)) or ""
+    def reads(manners: TemplateCapabilities, *messages: Message) -> bool:
+        text = render(adapt_messages(messages, manners)) or ""
         return all(word in text for message in messages for word in _words(message))
 
     # Some take the last system message for the only one.
     spoken = (_SYSTEM, _ASK, _ANSWER, Message("system", "Narwhal"), _ASK_AGAIN)
-    found = Manners(
-        system=reads(Manners(system=True), _SYSTEM, _ASK),
-        later_system=reads(Manners(system=True, later_system=True), *spoken),
-        repeats=reads(Manners(repeats=True), _ASK, _ASK_AGAIN, _ANSWER, _MORE, _ASK),
+    found = TemplateCapabilities(
+        system=reads(TemplateCapabilities(system=True), _SYSTEM, _ASK),
+        later_system=reads(TemplateCapabilities(system=True, later_system=True), *spoken),
+        repeats=reads(TemplateCapabilities(repeats=True), _ASK, _ASK_AGAIN, _ANSWER, _MORE, _ASK),
         effort=_heeds_effort(render),
         tools=_tells_tools(render),
         efforts=_efforts(render),
@@ -59,12 +67,12 @@ def learn(render: Render) -> Manners:
     return _with_reasoning(_with_calls(found, reads), reads)
 
 
-def reads_back(render: Render, manners: Manners, dialect: Dialect) -> bool:
+def reads_back(render: Render, manners: TemplateCapabilities, dialect: Dialect) -> bool:
     """True if the dialect finds the call that the template writes. If it writes none, its signs have to do."""
     if manners.form is None:
         return bool(dialect.signs)
-    text = render(tell((_ASK, Message("assistant", "", calls=(_CALL,)), _OUTPUT), manners)) or ""
-    text, before = text.partition(_OUTPUT.content)[0], render(tell((_ASK,), manners)) or ""
+    text = render(adapt_messages((_ASK, Message("assistant", "", calls=(_CALL,)), _OUTPUT), manners)) or ""
+    text, before = text.partition(_OUTPUT.content)[0], render(adapt_messages((_ASK,), manners)) or ""
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, before, strict=False)))
     answer = text[shared:]  # a marker may have begun before
     return any(_finds(dialect, each) for each in (text.partition(_ASK.content)[2], answer))
@@ -73,33 +81,35 @@ def reads_back(render: Render, manners: Manners, dialect: Dialect) -> bool:
 def _finds(dialect: Dialect, text: str) -> bool:
     parser = Parser(dialect, {_CALL.name: UNDECLARED})
     found = [*parser.feed(text), *parser.finish()]
-    arguments = "".join(each.text for each in found if isinstance(each, Arguments))
-    return CallBegun(_CALL.name) in found and f"{_CALL.name}s" in arguments
+    arguments = "".join(each.text for each in found if isinstance(each, ToolCallArguments))
+    return ToolCallStart(_CALL.name) in found and f"{_CALL.name}s" in arguments
 
 
 def _heeds_effort(render: Render) -> bool:
-    told = tell((_ASK,), Manners())
+    told = adapt_messages((_ASK,), TemplateCapabilities())
     return render(told, **effort_told("none")) != render(told, **effort_told("high"))
 
 
 def _efforts(render: Render) -> tuple[str, ...]:
     """The words that it takes; all, where it refuses all: then another thing is at fault."""
-    told = tell((_ASK,), Manners())
+    told = adapt_messages((_ASK,), TemplateCapabilities())
     taken = tuple(word for word in EFFORT_WORDS if render(told, **effort_told(word)) is not None)
     return taken or EFFORT_WORDS
 
 
 def _tells_tools(render: Render) -> bool:
-    text = render(tell((_ASK,), Manners()), tools=tools_told((_TOOL,))) or ""
+    text = render(adapt_messages((_ASK,), TemplateCapabilities()), tools=tools_told((_TOOL,))) or ""
     return all(word in text for word in (_TOOL.name, _TOOL.description, "oryx"))
 
 
-def _with_calls(found: Manners, reads: Reads) -> Manners:
+def _with_calls(found: TemplateCapabilities, reads: Reads) -> TemplateCapabilities:
     talk = (_ASK, Message("assistant", "", calls=(_CALL,)), _OUTPUT, _ANSWER, _ASK_AGAIN)
     # Clients make up ids of any length.
     called = Message("assistant", "", calls=(replace(_CALL, id="c"),))
     short = (_ASK, called, replace(_OUTPUT, call_id="c"), _ANSWER, _ASK_AGAIN)
-    form = next((form for form in FORMS if all(reads(Manners(form=form), *each) for each in (talk, short))), None)
+    form = next(
+        (form for form in FORMS if all(reads(TemplateCapabilities(form=form), *each) for each in (talk, short))), None
+    )
     if form is None:
         return found
     found = replace(found, form=form)
@@ -114,7 +124,7 @@ def _with_calls(found: Manners, reads: Reads) -> Manners:
     return replace(found, loses_system=found.system and not reads(found, _SYSTEM, *talk[:3]))
 
 
-def _with_reasoning(found: Manners, reads: Reads) -> Manners:
+def _with_reasoning(found: TemplateCapabilities, reads: Reads) -> TemplateCapabilities:
     """Many templates read only the reasoning that is of the present turn: before a call."""
     thought = replace(_ANSWER, reasoning="Zebra")
     plain = (_ASK, thought, _ASK_AGAIN)

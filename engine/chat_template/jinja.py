@@ -12,7 +12,7 @@ from typing import Any
 WIDEST = 1000
 """Characters that `ljust` and its like pad a text to."""
 
-MISUSE = (TypeError, ValueError, LookupError, OverflowError, RecursionError)
+HELPER_ERRORS = (TypeError, ValueError, LookupError, OverflowError, RecursionError)
 """Exceptions of the functions below when a template passes them wrong values."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from engine.chat_template.message import Call
 from engine.chat_template.rendering import Clean, WriteCalls, as_object, generic_call
 from engine.dialects import Dialect
-from engine.notations import GENERIC_FORM, Form, Write, is_plain, json_arguments, pythonic_arguments
+from engine.notations import GENERIC_FORMAT, CallFormat, Write, is_plain, json_arguments, pythonic_arguments
 
 
 def calls_writer(dialect: Dialect) -> WriteCalls | None:
@@ -20,7 +20,7 @@ def calls_writer(dialect: Dialect) -> WriteCalls | None:
     """
     form = dialect.form
     arguments = _NOTATIONS.get(form.write)
-    if arguments is None or form == GENERIC_FORM or dialect.begun or form.answer != "$answer":
+    if arguments is None or form == GENERIC_FORMAT or dialect.begun or form.answer != "$answer":
         return None
 
     def write(calls: Sequence[Call], clean: Clean) -> str:
@@ -38,7 +38,7 @@ _PART = re.compile(r"\$(\d+):([a-z]+)")
 
 
 def _parts(
-    form: Form, number: int, call: Call, arguments: Callable[[dict[str, Any]], str], clean: Clean
+    form: CallFormat, number: int, call: Call, arguments: Callable[[dict[str, Any]], str], clean: Clean
 ) -> dict[str, str]:
     name = clean(call.name)
     return {

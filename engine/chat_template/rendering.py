@@ -28,7 +28,7 @@ EFFORT_WORDS = ("low", "medium", "high")
 """Words that templates with `reasoning_effort` know. OpenAI's API has more."""
 
 
-class Form(Struct, frozen=True):
+class ArgumentsForm(Struct, frozen=True):
     """How calls stand in a message."""
 
     mapping: bool
@@ -39,7 +39,7 @@ class Form(Struct, frozen=True):
     """True if a call's id must have nine letters or digits, or at least nine (Mistral); else it is as it came."""
 
 
-class Manners(Struct, frozen=True):
+class TemplateCapabilities(Struct, frozen=True):
     """What a template reads, and what it would refuse. By default next to nothing."""
 
     system: bool = False
@@ -48,7 +48,7 @@ class Manners(Struct, frozen=True):
     """Whether one may stand elsewhere."""
     repeats: bool = False
     """Whether the same role may speak twice in a row."""
-    form: Form | None = None
+    form: ArgumentsForm | None = None
     """Without one, calls and their outputs are told as text."""
     parallel: bool = False
     """Whether a message may have several calls."""
@@ -74,8 +74,11 @@ _SILENCE = " "
 """What somebody says who says nothing: some templates refuse an empty text."""
 
 
-def tell(
-    messages: Sequence[Message], manners: Manners, clean: Clean = str, write_calls: WriteCalls | None = None
+def adapt_messages(
+    messages: Sequence[Message],
+    manners: TemplateCapabilities,
+    clean: Clean = str,
+    write_calls: WriteCalls | None = None,
 ) -> list[Turn]:
     """The conversation as the template wants it. Nothing is left out, but for reasoning that it doesn't read.
 
@@ -97,7 +100,7 @@ def tell(
     return [_turn(message, manners, ids, clean) for message in messages]
 
 
-LITTLE = ("none", "minimal")
+NO_THINKING = ("none", "minimal")
 """Efforts that are no thinking at all, where that can be told."""
 
 
@@ -108,7 +111,7 @@ def effort_told(effort: str | None, words: Sequence[str] = EFFORT_WORDS) -> dict
     """
     if effort is None:
         return {}
-    thinks = effort not in LITTLE
+    thinks = effort not in NO_THINKING
     word = effort if effort in EFFORT_WORDS else "high" if thinks else "low"
     place = EFFORT_WORDS.index(word)
     word = min(words, key=lambda each: (abs(EFFORT_WORDS.index(each) - place), EFFORT_WORDS.index(each)))
@@ -178,7 +181,7 @@ def generic_call(call: Call) -> str:
     return f'<tool_call>\n{{"name": {msgspec.json.encode(call.name).decode()}, "arguments": {arguments}}}\n</tool_call>'
 
 
-def _calls_told(messages: Sequence[Message], manners: Manners) -> Iterator[Message]:
+def _calls_told(messages: Sequence[Message], manners: TemplateCapabilities) -> Iterator[Message]:
     """Text and calls apart; each call in a message of its own, directly before its output: as far as it is needed."""
     waiting: deque[Call] = deque()
     for message in messages:
@@ -194,7 +197,7 @@ def _calls_told(messages: Sequence[Message], manners: Manners) -> Iterator[Messa
             yield Message("assistant", "", calls=(waiting.popleft(),))
 
 
-def _system_told(messages: Sequence[Message], manners: Manners) -> Iterator[Message]:
+def _system_told(messages: Sequence[Message], manners: TemplateCapabilities) -> Iterator[Message]:
     """System messages that would be refused or overlooked, at the beginning of what the user says next."""
     held = ""
     for index, message in enumerate(messages):
@@ -246,7 +249,7 @@ def _joined(*texts: str) -> str:
     return "\n\n".join(filter(None, texts))
 
 
-def _turn(message: Message, manners: Manners, ids: Mapping[str, str], clean: Clean) -> Turn:
+def _turn(message: Message, manners: TemplateCapabilities, ids: Mapping[str, str], clean: Clean) -> Turn:
     turn: Turn = {"role": message.role, "content": clean(message.content)}
     form = manners.form
 
@@ -270,7 +273,7 @@ def _turn(message: Message, manners: Manners, ids: Mapping[str, str], clean: Cle
     return turn
 
 
-def _id(id_: str, form: Form, ids: Mapping[str, str], clean: Clean) -> str:
+def _id(id_: str, form: ArgumentsForm, ids: Mapping[str, str], clean: Clean) -> str:
     return ids[id_] if form.short_ids else clean(id_)
 
 

@@ -19,22 +19,22 @@ import minijinja
 from msgspec.structs import replace
 
 from engine.chat_template import jinja
-from engine.chat_template.capability_probe import learn, reads_back
+from engine.chat_template.capability_probe import detect_capabilities, reads_back
 from engine.chat_template.message import Message, Tool
 from engine.chat_template.past_calls import calls_writer
 from engine.chat_template.rendering import (
     Clean,
-    Manners,
+    TemplateCapabilities,
     Turn,
     WriteCalls,
+    adapt_messages,
     effort_told,
-    tell,
     tools_told,
     variables_told,
     with_tools,
 )
 from engine.chat_template.sources import PLAIN
-from engine.dialects import Dialect, Parser, Think, spoken_by, with_generic
+from engine.dialects import Dialect, Parser, Think, detect_dialect, with_generic
 from engine.notations import Offered, marks
 from engine.tokenizer import Vocabulary
 
@@ -84,7 +84,7 @@ class ChatTemplate:
                 f"the model's chat template has {len(source)} characters; at most {MAX_SOURCE} are read"
             )
         self._vocabulary = vocabulary
-        self.dialect = spoken_by(source)
+        self.dialect = detect_dialect(source)
         """In which the model answers."""
         self._spelled = marks(vocabulary.control_ids)
         self.marks = {vocabulary.control_ids[name]: mark for name, mark in self._spelled.items()}
@@ -111,16 +111,16 @@ class ChatTemplate:
             raise TemplateError(f"the model's chat template cannot be read: {_first_line(error)}") from error
 
     @cached_property
-    def manners(self) -> Manners:
+    def manners(self) -> TemplateCapabilities:
         """What the template reads; of a form of calls that nobody here reads, nothing is used."""
         learned = self._learned
         known = reads_back(self._attempt, learned, self.dialect)
         return learned if known else replace(learned, tools=False, form=None)
 
     @cached_property
-    def _learned(self) -> Manners:
+    def _learned(self) -> TemplateCapabilities:
         """Found out at first use, which `engine.loader.probe` sees to: not before a child has tried the template."""
-        return learn(self._attempt)
+        return detect_capabilities(self._attempt)
 
     @property
     def unread(self) -> bool:
@@ -195,7 +195,7 @@ class ChatTemplate:
             functions = {"tools": tools_told(tools, clean)} if tools else {}
             more = variables_told(variables, clean)
         thinking = effort_told(effort, self.manners.efforts) if effort else {}
-        turns = tell(messages, self.manners, clean, self.write_calls)
+        turns = adapt_messages(messages, self.manners, clean, self.write_calls)
         return self._render(turns, **{**thinking, **more, **functions})
 
     def _break(self, text: str, mark: str) -> str:
@@ -216,14 +216,14 @@ class ChatTemplate:
     def _render(self, told: list[Turn], **variables: Any) -> str:
         always = {"messages": told, "add_generation_prompt": True, "tools": None, "documents": None}
         try:
-            return self._environment.render_template("chat", **{**always, **_others(), **variables})
+            return self._environment.render_template("chat", **{**always, **_family_variables(), **variables})
         except minijinja.TemplateError as error:
             if error.kind == "OutOfFuel":
                 endless = TemplateError(f"the model's chat template {TOO_MUCH}")
                 endless.endless = True
                 raise endless from error
             raise TemplateError(f"the model's chat template refuses this conversation: {_first_line(error)}") from error
-        except (_Refusal, *jinja.MISUSE) as refusal:
+        except (_Refusal, *jinja.HELPER_ERRORS) as refusal:
             raise TemplateError(f"the model's chat template refuses this conversation: {refusal}") from refusal
 
 
@@ -235,7 +235,7 @@ def _nested_too_deeply() -> Iterator[None]:
         raise TemplateError("the parameters of a function are nested too deeply") from error
 
 
-def _others() -> dict[str, str]:
+def _family_variables() -> dict[str, str]:
     """Variables that single families want (Firefunction): no functions, and the day, which leaves prefixes alike."""
     return {"functions": "[]", "datetime": _strftime_now("%Y-%m-%d")}
 

@@ -2,13 +2,13 @@
 
 from engine.dialects.call_grammar import MOST_CALLS
 from engine.dialects.dialect import Dialect, Parser, Think
-from engine.dialects.families import spoken_by, with_generic
+from engine.dialects.families import detect_dialect, with_generic
 
 __all__ = [
     "MOST_CALLS",
     "Dialect",
     "Parser",
     "Think",
-    "spoken_by",
+    "detect_dialect",
     "with_generic",
 ]

@@ -12,9 +12,9 @@ from msgspec import Struct
 
 from engine.constraint import GrammarError
 from engine.dialects.dialect import Dialect
-from engine.grammar import Notation, Rules, pattern, plain
+from engine.grammar import Notation, Rules, pattern, string_literal
 from engine.json_schema import JSON
-from engine.notations import GENERIC_FORM, OBJECT, Form, Function, json_arguments
+from engine.notations import GENERIC_FORMAT, OBJECT, CallFormat, Function, json_arguments
 
 MOST_CALLS = 16
 """In one answer."""
@@ -32,14 +32,14 @@ _AROUND = pattern("[ \n]{1,4}")
 class _Calls(Struct, frozen=True):
     """A call in one form, of any of the functions that are written so."""
 
-    form: Form
+    form: CallFormat
     opening: str
     """Up to the name, as a phrase."""
     rest: str
     """From the name on, as a rule."""
 
 
-def answer(
+def answer_grammar(
     dialect: Dialect,
     functions: Sequence[Function],
     notation: Notation,
@@ -60,7 +60,9 @@ def answer(
     return rules.text(_joined(space, rules.one_of(ways)))
 
 
-def resumed(dialect: Dialect, functions: Sequence[Function], notation: Notation, most: int = MOST_CALLS) -> str | None:
+def after_reasoning_grammar(
+    dialect: Dialect, functions: Sequence[Function], notation: Notation, most: int = MOST_CALLS
+) -> str | None:
     """What follows a thought that had to end, where models might think on: calls, or the beginning of words. None where
     words have no beginning of their own. Raises GrammarError."""
     head = dialect.form.answer.partition("$answer")[0].removeprefix(dialect.begun)
@@ -81,7 +83,7 @@ def _ways(dialect: Dialect, functions: Sequence[Function], rules: Rules, most: i
         yield _joined(begin, opening, _several(calls, rules, most))
 
 
-def arguments(function: Function, notation: Notation) -> str:
+def arguments_grammar(function: Function, notation: Notation) -> str:
     """A call's arguments alone, as JSON. Raises GrammarError."""
     rules = Rules(notation)
     return rules.text(json_arguments(function, rules))
@@ -118,7 +120,7 @@ def triggers(
 
 
 def _named(
-    form: Form, marker: str, functions: Sequence[Function], notation: Notation, most: int
+    form: CallFormat, marker: str, functions: Sequence[Function], notation: Notation, most: int
 ) -> Iterator[tuple[str, str]]:
     """Yield the marker with the name of each function in it, and what follows. Raises GrammarError."""
     for function in filter(lambda function: function.plain, functions):
@@ -143,7 +145,7 @@ def openings(dialect: Dialect, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, found)))
 
 
-def beginning(dialect: Dialect, function: Function, notation: Notation) -> str | None:
+def bare_call_grammar(dialect: Dialect, function: Function, notation: Notation) -> str | None:
     """How a call that no marker marks goes on behind the name's string, up to its end; None where the family marks all
     calls. Raises GrammarError."""
     if not dialect.bare:
@@ -153,17 +155,17 @@ def beginning(dialect: Dialect, function: Function, notation: Notation) -> str |
     return rules.text(rules.phrase(form.call.partition('"$name"')[2], _parts(form, function, rules)))
 
 
-_UNMARKED_FORM = Form(OBJECT, ())
+_UNMARKED_FORM = CallFormat(OBJECT, ())
 
 
 def _calls(dialect: Dialect, functions: Sequence[Function], rules: Rules, unmarked: bool) -> list[_Calls]:
     """In the family's form, and in the generic one where that must be and can be. `unmarked`: see `_ways`."""
-    form = dialect.form if dialect.form.markers or unmarked else GENERIC_FORM
+    form = dialect.form if dialect.form.markers or unmarked else GENERIC_FORMAT
     calls, rest = _written(form, functions, rules)
-    return calls if dialect.channels else [*calls, *_written(GENERIC_FORM, rest, rules)[0]]
+    return calls if dialect.channels else [*calls, *_written(GENERIC_FORMAT, rest, rules)[0]]
 
 
-def _written(form: Form, functions: Sequence[Function], rules: Rules) -> tuple[list[_Calls], list[Function]]:
+def _written(form: CallFormat, functions: Sequence[Function], rules: Rules) -> tuple[list[_Calls], list[Function]]:
     """In one form; and those that can't be written so."""
     bodies = [(function, _body(form, function, rules)) for function in functions]
     written = [body for _, body in bodies if body is not None]
@@ -171,16 +173,16 @@ def _written(form: Form, functions: Sequence[Function], rules: Rules) -> tuple[l
     return calls, [function for function, body in bodies if body is None]
 
 
-def _body(form: Form, function: Function, rules: Rules) -> str | None:
+def _body(form: CallFormat, function: Function, rules: Rules) -> str | None:
     """One call from its name on; None where the form can't have it."""
     if not (form.any_name or function.plain):
         return None
     name = json.dumps(function.name, ensure_ascii=False)[1:-1]
-    return _joined(plain(name), rules.phrase(form.call.partition("$name")[2], _parts(form, function, rules)))
+    return _joined(string_literal(name), rules.phrase(form.call.partition("$name")[2], _parts(form, function, rules)))
 
 
-def _parts(form: Form, function: Function, rules: Rules) -> dict[str, str]:
-    return {"name": plain(function.name), "arguments": form.write(function, rules), **_MADE_UP}
+def _parts(form: CallFormat, function: Function, rules: Rules) -> dict[str, str]:
+    return {"name": string_literal(function.name), "arguments": form.write(function, rules), **_MADE_UP}
 
 
 def _several(calls: _Calls, rules: Rules, most: int, first: str = "") -> str:

@@ -11,21 +11,21 @@ from msgspec import Struct
 from engine.dialects.prose import Prose
 from engine.dialects.wraps import Wrap
 from engine.notations import (
-    GENERIC_FORM,
-    CallBegun,
-    CallEnded,
-    Form,
+    GENERIC_FORMAT,
+    CallFormat,
     Offered,
+    ParsedDelta,
     Read,
-    Reading,
-    Reasoned,
-    Said,
+    ReaderSteps,
+    ReasoningDelta,
     Scanner,
-    Utterance,
+    TextDelta,
+    ToolCallEnd,
+    ToolCallStart,
     bare_objects,
     begins_bare,
+    emit_arguments,
     merged,
-    telling,
 )
 
 
@@ -61,9 +61,9 @@ class Dialect(Struct, frozen=True):
     """Markers around what is no call."""
     channels: bool = False
     """Whether all is said in messages that are addressed (harmony)."""
-    form: Form = GENERIC_FORM
+    form: CallFormat = GENERIC_FORMAT
     """How calls are written."""
-    also: tuple[Form, ...] = ()
+    also: tuple[CallFormat, ...] = ()
     """How they may be written, too: `blocks` read all of these."""
     thinks: tuple[Think, ...] = ()
     """The template adds to these: families and their ways to think are mixed freely."""
@@ -118,18 +118,18 @@ class Parser:
         self._reading = self._channels() if dialect.channels else self._speech()
         self._over = False
 
-    def feed(self, text: str) -> list[Utterance]:
+    def feed(self, text: str) -> list[ParsedDelta]:
         """What has become certain with `text`."""
         self._scanner.feed(text)
         return self._read()
 
-    def finish(self, cut: bool = False) -> list[Utterance]:
+    def finish(self, cut: bool = False) -> list[ParsedDelta]:
         """The rest. A call without its end is completed where the model ended so; in an answer that was `cut`, it has
         what was written and no more."""
         self._scanner.ended, self._scanner.cut = True, cut
         return self._read()
 
-    def _read(self) -> list[Utterance]:
+    def _read(self) -> list[ParsedDelta]:
         if not self._over:
             try:
                 next(self._reading)
@@ -138,7 +138,7 @@ class Parser:
         found, self._scanner.found = merged(self._scanner.found), []
         return found
 
-    def _speech(self) -> Reading[None]:
+    def _speech(self) -> ReaderSteps[None]:
         """Text, with reasoning and calls between."""
         scanner, dialect = self._scanner, self._dialect
         prose = Prose(scanner)
@@ -204,7 +204,7 @@ class Parser:
     def _named(self, marker: str) -> Iterable[str]:
         return dict.fromkeys(marker.replace("$name", name) for name in self._offered)
 
-    def _at_one_of(self, markers: Sequence[str]) -> Reading[bool]:
+    def _at_one_of(self, markers: Sequence[str]) -> ReaderSteps[bool]:
         """White space before it is passed over, unless it belongs to one."""
         for _ in range(2):
             for marker in markers:
@@ -214,7 +214,7 @@ class Parser:
             yield from self._scanner.space()
         return False
 
-    def _bare_calls(self, prose: "Prose") -> Reading[None]:
+    def _bare_calls(self, prose: "Prose") -> ReaderSteps[None]:
         """Where an answer begins, or goes on behind a thought: there `phases` looks for them too."""
         if not (self._offered and self._dialect.bare and self._bare):
             return
@@ -225,13 +225,13 @@ class Parser:
         if (yield from bare_objects(scanner, self._offered)):
             prose.cut()
             prose.anew()
-        if scanner.found and isinstance(text := scanner.found[-1], Said):  # it is no call
+        if scanner.found and isinstance(text := scanner.found[-1], TextDelta):  # it is no call
             scanner.found.pop()
             prose.tell(text.text)
 
-    def _think(self, think: Think) -> Reading[None]:
+    def _think(self, think: Think) -> ReaderSteps[None]:
         self.thinking = True
-        prose = Prose(self._scanner, Reasoned)
+        prose = Prose(self._scanner, ReasoningDelta)
         prose.cut()
         marker = yield from self._scanner.until((think.close, *self._interruptions), prose.tell, prose=True)
         if marker and marker != think.close:
@@ -239,7 +239,7 @@ class Parser:
             self._unclosed = think.close
         self.thinking = False
 
-    def _channels(self) -> Reading[None]:
+    def _channels(self) -> ReaderSteps[None]:
         """Messages, each with a header that says to whom it goes, or on which channel."""
         scanner = self._scanner
         while True:
@@ -251,11 +251,11 @@ class Parser:
                 return
             called = _ADDRESSED.search(header)
             if called:
-                scanner.found.append(CallBegun(called[1]))
-                yield from scanner.until(_ENDS, telling(scanner))
-                scanner.found.append(CallEnded())
+                scanner.found.append(ToolCallStart(called[1]))
+                yield from scanner.until(_ENDS, emit_arguments(scanner))
+                scanner.found.append(ToolCallEnd())
             elif "analysis" in header:
-                prose = Prose(scanner, Reasoned)
+                prose = Prose(scanner, ReasoningDelta)
                 self.thinking = True
                 yield from scanner.until(_ENDS, prose.tell, prose=True)
                 self.thinking = False

@@ -46,7 +46,7 @@ from engine.dialects.tagged_families import (
     SEED,
 )
 from engine.dialects.wraps import wraps_in
-from engine.notations import FUNCTION_GEMMA, GEMMA_4, GENERIC_FORM, Form, gemma, gemma_arguments
+from engine.notations import FUNCTION_GEMMA, GEMMA_4, GENERIC_FORMAT, CallFormat, gemma, gemma_arguments
 
 GENERIC = Dialect("generic", (), HERMES.blocks, HERMES.silent, bare=True)
 
@@ -55,7 +55,7 @@ def _reading_generic(dialect: Dialect) -> Dialect:
     """A call that can't be written as the family does is written in the generic form."""
     blocks = {block.open: block for block in (*GENERIC.blocks, *dialect.blocks)}
     silent = dict.fromkeys((*GENERIC.silent, *dialect.silent))
-    also = (*dialect.also, GENERIC_FORM)
+    also = (*dialect.also, GENERIC_FORMAT)
     return replace(dialect, blocks=tuple(blocks.values()), silent=tuple(silent), also=also)
 
 
@@ -65,7 +65,7 @@ HARMONY = Dialect(
     begun="<|start|>assistant",
     channels=True,
     thinks=(Think("<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),),
-    form=Form(
+    form=CallFormat(
         "<|channel|>commentary to=$place$name"
         "«<|channel|>commentary»« «<|constrain|>»json»<|message|>$arguments<|call|>",
         ("<|channel|>commentary to=",),
@@ -77,7 +77,7 @@ HARMONY = Dialect(
 
 
 def _gemma(name: str, begin: str, end: str, quote: str) -> Dialect:
-    form = Form(f"{begin}call:$name$arguments{end}", (begin,), write=gemma_arguments(quote))
+    form = CallFormat(f"{begin}call:$name$arguments{end}", (begin,), write=gemma_arguments(quote))
     return Dialect(name, (begin, end), (Block(begin, gemma(quote)),), (end,), form=form)
 
 
@@ -141,7 +141,7 @@ THINKS = (
 )
 
 
-def spoken_by(template: str | None) -> Dialect:
+def detect_dialect(template: str | None) -> Dialect:
     """The dialect of a chat template; GENERIC where it has no calls."""
     template = template or ""
     found = next((each for each in DIALECTS if all(sign in template for sign in each.signs)), GENERIC)
@@ -151,4 +151,4 @@ def spoken_by(template: str | None) -> Dialect:
 
 def with_generic(dialect: Dialect) -> Dialect:
     """The same for a model that was told of functions in plain words (`manners.with_tools`)."""
-    return replace(_reading_generic(dialect), form=GENERIC_FORM, also=(dialect.form, *dialect.also), bare=True)
+    return replace(_reading_generic(dialect), form=GENERIC_FORMAT, also=(dialect.form, *dialect.also), bare=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from engine.dialects.dialect import Block, Dialect
-from engine.notations import OBJECT, Form, Offered, Reading, Scanner, keyed_objects, named, objects
+from engine.notations import OBJECT, CallFormat, Offered, ReaderSteps, Scanner, keyed_objects, named, objects
 
 
 def _first(head: Sequence[str]) -> str:
@@ -37,7 +37,7 @@ def _first_line(head: Sequence[str]) -> str:
     return head[0].strip().partition("\n")[0].strip()
 
 
-def _fenced(scanner: Scanner, offered: Offered) -> Reading[None]:
+def _fenced(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
     """`name` and a fence of Markdown; or an object: behind the same marker as in the generic form."""
     yield from scanner.space()
     is_object = (yield from scanner.peek()) == "{"
@@ -46,9 +46,9 @@ def _fenced(scanner: Scanner, offered: Offered) -> Reading[None]:
     yield from scanner.passes("```")
 
 
-def _objects(begin: str, end: str = "", call: str = OBJECT) -> Form:
+def _objects(begin: str, end: str = "", call: str = OBJECT) -> CallFormat:
     """Objects in a list, with a marker before it."""
-    return Form(call, (begin,), f"{begin}~[~", "~,~", f"~]{end and '~'}{end}", any_name=True)
+    return CallFormat(call, (begin,), f"{begin}~[~", "~,~", f"~]{end and '~'}{end}", any_name=True)
 
 
 HERMES = Dialect("hermes", ("<tool_call>",), (Block("<tool_call>", objects),), ("</tool_call>",))
@@ -57,7 +57,7 @@ DEEPSEEK = Dialect(
     ("<｜tool▁calls▁begin｜>",),
     (Block("<｜tool▁call▁begin｜>", named(("<｜tool▁sep｜>",), _deepseek, ("<｜tool▁call▁end｜>",))),),
     ("<｜tool▁calls▁begin｜>", "\n```<｜tool▁call▁end｜>", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"),
-    form=Form(
+    form=CallFormat(
         "<｜tool▁call▁begin｜>$name<｜tool▁sep｜>$arguments<｜tool▁call▁end｜>",
         ("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>"),
         "<｜tool▁calls▁begin｜>",
@@ -72,7 +72,7 @@ MISTRAL = Dialect(
     "mistral",
     ("[TOOL_CALLS]", "[ARGS]"),
     (Block("[TOOL_CALLS]", named(("[CALL_ID]", "[ARGS]"), _first)),),
-    form=Form("[TOOL_CALLS]$name[ARGS]$arguments", ("[TOOL_CALLS]",)),
+    form=CallFormat("[TOOL_CALLS]$name[ARGS]$arguments", ("[TOOL_CALLS]",)),
     interrupts=False,
 )
 TOOL_CALLS = Dialect(
@@ -80,7 +80,7 @@ TOOL_CALLS = Dialect(
     ("<tool_calls>",),
     (Block("<tool_calls>", objects),),
     ("</tool_calls>",),
-    form=Form(OBJECT, ("<tool_calls>",), "<tool_calls>~", end="~</tool_calls>", any_name=True),
+    form=CallFormat(OBJECT, ("<tool_calls>",), "<tool_calls>~", end="~</tool_calls>", any_name=True),
 )
 DEEPSEEK_FENCED = replace(DEEPSEEK, name="deepseek-fenced", signs=(*DEEPSEEK.signs, "```json"), form=_FENCED)
 KIMI = Dialect(
@@ -88,7 +88,7 @@ KIMI = Dialect(
     ("<|tool_call_argument_begin|>",),
     (Block("<|tool_call_begin|>", named(("<|tool_call_argument_begin|>",), _first, ("<|tool_call_end|>",))),),
     ("<|tool_calls_section_begin|>", "<|tool_call_end|>", "<|tool_calls_section_end|>"),
-    form=Form(
+    form=CallFormat(
         "<|tool_call_begin|>functions.$name:$number<|tool_call_argument_begin|>$arguments<|tool_call_end|>",
         ("<|tool_calls_section_begin|>", "<|tool_call_begin|>"),
         "<|tool_calls_section_begin|>",
@@ -99,7 +99,7 @@ MISTRAL_IDS = replace(
     MISTRAL,
     name="mistral-ids",
     signs=("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"),
-    form=Form("[TOOL_CALLS]$name[CALL_ID]$id[ARGS]$arguments", ("[TOOL_CALLS]",)),
+    form=CallFormat("[TOOL_CALLS]$name[CALL_ID]$id[ARGS]$arguments", ("[TOOL_CALLS]",)),
 )
 MISTRAL_LIST = Dialect(
     "mistral-list",
@@ -113,7 +113,7 @@ FUNCTIONARY = Dialect(
     ("<function=", "</function>"),
     (Block("<function=", named((">",), _first, ("</function>",))),),
     ("</function>",),
-    form=Form("<function=$name>$arguments</function>", ("<function=",)),
+    form=CallFormat("<function=$name>$arguments</function>", ("<function=",)),
 )
 FUNCTIONARY_3_2 = Dialect(
     "functionary-3.2",
@@ -121,7 +121,7 @@ FUNCTIONARY_3_2 = Dialect(
     (Block(">>>$name\n", named(("\n",), _addressed), keeps=True),),
     begun=">>>",
     said=(">>>all\n",),
-    form=Form(">>>$name\n$arguments", (">>>$name\n",), between="", answer="all\n$answer"),
+    form=CallFormat(">>>$name\n$arguments", (">>>$name\n",), between="", answer="all\n$answer"),
 )
 COHERE = Dialect(
     "cohere",
@@ -159,7 +159,7 @@ HUNYUAN_DENSE = Dialect(
     ("<tool_calls>", "<tool_call>", "```json"),
     (Block("<tool_call>", _fenced),),
     ("<tool_calls>", "</tool_call>", "</tool_calls>"),
-    form=Form(
+    form=CallFormat(
         "<tool_call>$name\n```json\n$arguments\n```</tool_call>",
         ("<tool_calls>", "<tool_call>"),
         "<tool_calls>~",
@@ -170,7 +170,7 @@ FUNCTOOLS = Dialect(
     "functools",
     ("functools[",),
     (Block("functools[", objects),),
-    form=Form(OBJECT, ("functools[",), "functools[~", "~,~", "~]", any_name=True),
+    form=CallFormat(OBJECT, ("functools[",), "functools[~", "~,~", "~]", any_name=True),
 )
 SOLAR = Dialect(
     "solar",
@@ -183,7 +183,7 @@ SOLAR = Dialect(
     ),
     ("<|tool_calls|>", "<|tool_call:end|>", "<|calls|>"),
     said=("<|begin|>assistant", "<|content|>", "<|end|>"),
-    form=Form(
+    form=CallFormat(
         "<|tool_call:begin|>$id<|tool_call:name|>$name<|tool_call:args|>$arguments<|tool_call:end|>",
         ("<|tool_calls|>", "<|tool_call:begin|>"),
         "<|tool_calls|>",
@@ -194,13 +194,13 @@ GIGACHAT = Dialect(
     "gigachat",
     ("<|function_call|>",),
     (Block("<|function_call|>", objects),),
-    form=Form(f"<|function_call|>~{OBJECT}", ("<|function_call|>",), any_name=True),
+    form=CallFormat(f"<|function_call|>~{OBJECT}", ("<|function_call|>",), any_name=True),
 )
 GIGACHAT_3 = Dialect(
     "gigachat-3",
     ("'role': 'function call'", "<|role_sep|>"),
     (Block("<|message_sep|>\n\nfunction call<|role_sep|>", objects),),
-    form=Form(
+    form=CallFormat(
         f"<|message_sep|>\n\nfunction call<|role_sep|>~{OBJECT}",
         ("<|message_sep|>\n\nfunction call<|role_sep|>",),
         any_name=True,
@@ -212,7 +212,7 @@ GRANITE_20B = Dialect(
     ("<function_call>",),
     (Block("<function_call>", objects),),
     (f"<function_call>{_NO_FUNCTION}",),
-    form=Form(f"<function_call>~{OBJECT}", ("<function_call>",), any_name=True, none=_NO_FUNCTION),
+    form=CallFormat(f"<function_call>~{OBJECT}", ("<function_call>",), any_name=True, none=_NO_FUNCTION),
 )
 """Its template asks for `no_function` where none fits."""
 GRANITE = Dialect("granite", ("<|tool_call|>",), (Block("<|tool_call|>", objects),), form=_objects("<|tool_call|>"))
@@ -220,14 +220,14 @@ XLAM = Dialect(
     "xlam",
     ('[{"name": "tool_call_name"',),
     bare=True,
-    form=Form(OBJECT, (), "[~", "~,~", "~]", any_name=True),
+    form=CallFormat(OBJECT, (), "[~", "~,~", "~]", any_name=True),
 )
 LLAMA = Dialect(
     "llama",
     ("ipython", '"parameters"'),
     (Block("<|python_tag|>", objects),),
     bare=True,
-    form=Form(
+    form=CallFormat(
         OBJECT.replace("arguments", "parameters", 1),
         ("<|python_tag|>",),
         "<|python_tag|>",

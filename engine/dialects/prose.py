@@ -1,12 +1,12 @@
 """Text and reasoning, without the white space around markers. Pure."""
 
-from engine.notations import Reasoned, Said, Scanner
+from engine.notations import ReasoningDelta, Scanner, TextDelta
 
 
 class Prose:
     """Tells text without the white space around markers; what has none around it is told to the letter."""
 
-    def __init__(self, scanner: Scanner, kind: type[Said] | type[Reasoned] = Said) -> None:
+    def __init__(self, scanner: Scanner, kind: type[TextDelta] | type[ReasoningDelta] = TextDelta) -> None:
         self._scanner = scanner
         self._kind = kind
         self._held = ""

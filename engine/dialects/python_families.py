@@ -3,14 +3,14 @@
 from msgspec.structs import replace
 
 from engine.dialects.dialect import Block, Dialect
-from engine.notations import Form, pythonic, pythonic_arguments
+from engine.notations import CallFormat, pythonic, pythonic_arguments
 
 LFM = Dialect(
     "lfm",
     ("List of tools: <|tool_list_start|>",),
     (Block("<|tool_call_start|>", pythonic()),),
     ("<|tool_call_end|>",),
-    form=Form(
+    form=CallFormat(
         "$name($arguments)",
         ("<|tool_call_start|>",),
         "<|tool_call_start|>[",
@@ -25,7 +25,7 @@ LIST = Dialect(
     ("[func_name1(",),
     (Block("[$name(", pythonic(), keeps=True),),
     ("<|python_start|>", "<|python_end|>"),
-    form=Form("$name($arguments)", ("[$name(",), "[", ",~", "]", write=pythonic_arguments),
+    form=CallFormat("$name($arguments)", ("[$name(",), "[", ",~", "]", write=pythonic_arguments),
 )
 """Llama 3.2 and 4, ToolACE, Gemma 3, where their templates ask for a list of calls: nothing else marks it."""
 OLMO = Dialect(
@@ -33,7 +33,7 @@ OLMO = Dialect(
     ("<function_calls>",),
     (Block("<function_calls>", pythonic("</function_calls>")),),
     ("</function_calls>",),
-    form=Form(
+    form=CallFormat(
         "$name($arguments)",
         ("<function_calls>",),
         "<function_calls>~",

@@ -6,10 +6,10 @@ from msgspec.structs import replace
 
 from engine.dialects.dialect import Block, Dialect, Think
 from engine.notations import (
-    Form,
+    CallFormat,
     Offered,
     Read,
-    Reading,
+    ReaderSteps,
     Scanner,
     Tags,
     element_arguments,
@@ -37,7 +37,7 @@ def _invoked(name: str, signs: Sequence[str], prefix: str, around: str, attribut
         tuple(signs),
         (Block(tags.begin, tagged(tags), keeps=True),),
         (f"<{around}>", f"</{around}>"),
-        form=Form(
+        form=CallFormat(
             f'<{prefix}invoke name="$name">~$arguments~</{prefix}invoke>',
             (f"<{around}>", tags.begin),
             f"<{around}>~",
@@ -47,7 +47,7 @@ def _invoked(name: str, signs: Sequence[str], prefix: str, around: str, attribut
     )
 
 
-def _keyed(suffix: str = "") -> tuple[Read, Form]:
+def _keyed(suffix: str = "") -> tuple[Read, CallFormat]:
     """GLM's: the name, then keys and values in turn."""
     tags = Tags(
         begin="",
@@ -60,7 +60,7 @@ def _keyed(suffix: str = "") -> tuple[Read, Form]:
     )
     read_tags = tagged(tags)
 
-    def read(scanner: Scanner, offered: Offered) -> Reading[None]:
+    def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
         """Or an object: behind the same marker as in the generic form."""
         yield from scanner.space()
         yield from (objects if (yield from scanner.peek()) == "{" else read_tags)(scanner, offered)
@@ -68,7 +68,7 @@ def _keyed(suffix: str = "") -> tuple[Read, Form]:
     separator = f"<tool_sep{suffix}>" if suffix else ""
     parameter = f"<arg_key{suffix}>$key</arg_key{suffix}>~<arg_value{suffix}>$value</arg_value{suffix}>"
     call = f"<tool_call{suffix}>$name{separator}~$arguments~</tool_call{suffix}>"
-    return read, Form(call, (f"<tool_call{suffix}>",), write=tagged_arguments(tags, parameter))
+    return read, CallFormat(call, (f"<tool_call{suffix}>",), write=tagged_arguments(tags, parameter))
 
 
 _CODER = Tags("<function=", (">",), ("</function>",), "<parameter=", ">", "", "</parameter>", padded=True)
@@ -91,8 +91,8 @@ _SEED = replace(_CODER, padded=False)
 """Values stand between the tags at once: a line break at their end is theirs."""
 
 
-def _coder(around: str, tags: Tags, parameter: str) -> Form:
-    return Form(
+def _coder(around: str, tags: Tags, parameter: str) -> CallFormat:
+    return CallFormat(
         f"<{around}>~<function=$name>~$arguments~</function>~</{around}>",
         (f"<{around}>", tags.begin),
         write=tagged_arguments(tags, parameter),
@@ -112,7 +112,7 @@ KIMI_3 = Dialect(
         "<|end_of_msg|>",
     ),
     thinks=(Think("<|open|>think<|sep|>", "<|close|>think<|sep|>"),),
-    form=Form(
+    form=CallFormat(
         '<|open|>call tool="$name" index="$number"<|sep|>$arguments<|close|>call<|sep|>',
         ("<|open|>tools<|sep|>", _KIMI_3.begin),
         "<|open|>tools<|sep|>",
@@ -161,7 +161,7 @@ MINIMAX_3 = Dialect(
     (_MARK, "<invoke name="),
     (Block(f'{_MARK}<invoke name="', elements(_MARK), keeps=True),),
     (f"{_MARK}<tool_call>", f"{_MARK}</tool_call>"),
-    form=Form(
+    form=CallFormat(
         f'{_MARK}<invoke name="$name">$arguments</invoke>',
         (f"{_MARK}<tool_call>", f'{_MARK}<invoke name="'),
         f"{_MARK}<tool_call>~",
@@ -173,7 +173,7 @@ MINIMAX_3 = Dialect(
 _ATEM = _invoked("muse", (), "atem:", "atem:function_calls")
 
 
-def _addressed(scanner: Scanner, offered: Offered) -> Reading[None]:
+def _addressed(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
     """Calls in a message to a function; in one to the user, they are quoted."""
     before, behind = _ATEM.silent
     yield from scanner.space()
@@ -205,7 +205,7 @@ MINICPM = Dialect(
     "minicpm",
     ('<function name="',),
     (Block(_MINICPM.begin, tagged(_MINICPM), keeps=True),),
-    form=Form(
+    form=CallFormat(
         '<function name="$name">~$arguments~</function>',
         (_MINICPM.begin,),
         write=tagged_arguments(_MINICPM, '<param name="$key">$value</param>', cdata=True),

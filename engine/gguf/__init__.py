@@ -1,19 +1,19 @@
 """The GGUF file format: headers, metadata and what they say about a model. Imports no other folder."""
 
 from engine.gguf.file_facts import FileFacts
-from engine.gguf.header import ARRAY, FLOAT32, STRING, Entry, GGUFError, Header, Tensor, Value, damaged
+from engine.gguf.header import ARRAY, FLOAT32, STRING, GGUFError, Header, MetadataEntry, Tensor, Value, damaged_file
 from engine.gguf.reader import read
 
 __all__ = [
     "ARRAY",
     "FLOAT32",
     "STRING",
-    "Entry",
     "FileFacts",
     "GGUFError",
     "Header",
+    "MetadataEntry",
     "Tensor",
     "Value",
-    "damaged",
+    "damaged_file",
     "read",
 ]

@@ -32,7 +32,7 @@ class GGUFError(ValueError):
     """The file cannot be used; the message is one sentence for a person: what is wrong, and what to do."""
 
 
-def damaged(what: str) -> GGUFError:
+def damaged_file(what: str) -> GGUFError:
     return GGUFError(f"{what}, so download it again")
 
 
@@ -44,7 +44,7 @@ class Tensor(msgspec.Struct, frozen=True):
     n_bytes: int
 
 
-class Entry(msgspec.Struct, frozen=True):
+class MetadataEntry(msgspec.Struct, frozen=True):
     """One metadata entry; the whole of it, key and type included, is the file's bytes `start` to `end`.
 
     Texts are decoded with "surrogateescape", as raw-byte tokens need not be UTF-8: encoded in the same way
@@ -62,7 +62,7 @@ class Header(msgspec.Struct, frozen=True):
 
     version: int
     alignment: int  # bytes, of each tensor's offset
-    metadata: dict[str, Entry]
+    metadata: dict[str, MetadataEntry]
     tensors: tuple[Tensor, ...]
     data_start: int  # bytes from the start of the file
     size: int  # bytes, of the whole file
@@ -71,7 +71,7 @@ class Header(msgspec.Struct, frozen=True):
     def architecture(self) -> str:
         if name := self.text("general.architecture"):
             return name
-        raise damaged("the model file does not name its architecture (general.architecture)")
+        raise damaged_file("the model file does not name its architecture (general.architecture)")
 
     @overload
     def text(self, key: str, default: str) -> str: ...
@@ -81,7 +81,7 @@ class Header(msgspec.Struct, frozen=True):
         """Always encodable: a text that is not UTF-8 is an error here (but not in `texts`)."""
         value = self._value(key, str)
         if value is not None and any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise damaged(f"the model file's {key} is not UTF-8 text")
+            raise damaged_file(f"the model file's {key} is not UTF-8 text")
         return default if value is None else value
 
     @overload
@@ -115,9 +115,9 @@ class Header(msgspec.Struct, frozen=True):
         for key, entry in self.metadata.items():
             value, types = entry.value, PARALLEL.get(key)
             if types and not (entry.type in types and isinstance(value, list) and len(value) == n):
-                raise damaged(f"its {key} does not fit its {n} tokens")
+                raise damaged_file(f"its {key} does not fit its {n} tokens")
             if TOKEN_ID.fullmatch(key) and not (isinstance(value, int) and value >= 0):
-                raise damaged(f"its {key} is none of its {n} tokens but {value!r:.40}")
+                raise damaged_file(f"its {key} is none of its {n} tokens but {value!r:.40}")
 
     def token_id(self, name: str) -> int | None:
         """Return `tokenizer.ggml.{name}_token_id`; None where it is missing, or none of the tokens.
@@ -137,12 +137,12 @@ class Header(msgspec.Struct, frozen=True):
         if entry is None:
             return None
         if type(entry.value) is not of:  # not isinstance: a bool is an int
-            raise damaged(f"the model file's {key} is a {type(entry.value).__name__}, not a {of.__name__}")
+            raise damaged_file(f"the model file's {key} is a {type(entry.value).__name__}, not a {of.__name__}")
         return entry.value
 
     def _values(self, key: str, of: type[T], default: list[T] | None) -> list[T]:
         """The default of lists is an empty one."""
         values = self._value(key, list)
         if values and type(values[0]) is not of:  # the elements of a GGUF list are all of one type
-            raise damaged(f"the model file's {key} lists {type(values[0]).__name__}, not {of.__name__}")
+            raise damaged_file(f"the model file's {key} lists {type(values[0]).__name__}, not {of.__name__}")
         return cast("list[T]", (default or []) if values is None else values)

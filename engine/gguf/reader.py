@@ -22,15 +22,15 @@ from engine.gguf.header import (
     NUMBERS,
     STRING,
     UINT32,
-    Entry,
     GGUFError,
     Header,
+    MetadataEntry,
     Tensor,
     Value,
-    damaged,
+    damaged_file,
 )
 
-__all__ = ["BLOCKS", "Entry", "GGUFError", "Header", "Tensor", "Value", "read"]
+__all__ = ["BLOCKS", "GGUFError", "Header", "MetadataEntry", "Tensor", "Value", "read"]
 
 # Things in a list, bytes in a text. Real vocabularies have up to 300k tokens; these take a second.
 MOST = 1 << 22
@@ -39,7 +39,7 @@ TEXT_BYTES = 256
 
 # Other files that people name, by their first bytes.
 GGML = "it is a GGML file from before GGUF, so convert it or download a GGUF file"
-STRANGERS = {
+FOREIGN_FORMATS = {
     b"version https://git-lfs": "it is a Git LFS pointer, so fetch the file itself with `git lfs pull`",
     b"lmgg": GGML,
     b"fmgg": GGML,
@@ -67,9 +67,9 @@ def read(path: Path) -> Header:
             raise GGUFError("it is not a file, so name the .gguf file itself")
         with path.open("rb") as file:
             if not path.stat().st_size:  # mmap refuses an empty file
-                raise damaged("it is empty")
+                raise damaged_file("it is empty")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                header = _header(_Walk(data))
+                header = _header(_Cursor(data))
         header.check_vocabulary()
     except OSError as error:
         raise GGUFError(f"{path} cannot be read: {error.strerror}") from error
@@ -78,7 +78,7 @@ def read(path: Path) -> Header:
     return header
 
 
-class _Walk:
+class _Cursor:
     """A place in the file that moves on with each read, and never past the end."""
 
     def __init__(self, data: mmap.mmap) -> None:
@@ -89,7 +89,7 @@ class _Walk:
     def take(self, n: int) -> bytes:
         start, self.at = self.at, self.at + n
         if self.at > self.size:
-            raise damaged("it ends within its own header, cut short or damaged")
+            raise damaged_file("it ends within its own header, cut short or damaged")
         return self.data[start : self.at]
 
     def number(self, n_bytes: int) -> int:
@@ -99,14 +99,14 @@ class _Walk:
         """How many things come, of at least so many bytes each: fewer than fit into the rest of the file."""
         n = self.number(8)
         if n > MOST or n * least > self.size - self.at:
-            raise damaged(f"it claims to list {n} things that it has no room for")
+            raise damaged_file(f"it claims to list {n} things that it has no room for")
         return n
 
     def name(self, most: int) -> str:
         raw = self.take(self.count(1))
         name = raw.decode(errors="surrogateescape")
         if not 0 < len(raw) <= most or not name.isprintable():  # what is not UTF-8 is not printable either
-            raise damaged(f"there is no name that begins {raw[:32]!r}")
+            raise damaged_file(f"there is no name that begins {raw[:32]!r}")
         return name
 
     def texts(self, n: int) -> list[str]:
@@ -116,7 +116,7 @@ class _Walk:
             start = at + 8
             at = start + int.from_bytes(data[at:start], "little")
             if at > size or at - start > MOST:
-                raise damaged("it ends within a text, cut short or damaged")
+                raise damaged_file("it ends within a text, cut short or damaged")
             texts.append(str(data[start:at], "utf-8", "surrogateescape"))
         self.at = at
         return texts
@@ -125,30 +125,30 @@ class _Walk:
         numbers = np.dtype(NUMBERS[kind])
         raw = self.take(n * numbers.itemsize)
         if kind == BOOL and raw.strip(b"\x00\x01"):
-            raise damaged("one of its truth values is neither 0 nor 1")
+            raise damaged_file("one of its truth values is neither 0 nor 1")
         return cast("list[int]", np.frombuffer(raw, numbers).tolist())
 
 
-def _header(walk: _Walk) -> Header:
+def _header(walk: _Cursor) -> Header:
     version = _version(walk)
     n_tensors = walk.count(8 + 1 + 4 + 8 + 4 + 8)
     n_entries = walk.count(8 + 1 + 4 + 1)
-    metadata: dict[str, Entry] = {}
+    metadata: dict[str, MetadataEntry] = {}
     for _ in range(n_entries):
         start, key = walk.at, walk.name(256)
         if key in metadata:
-            raise damaged(f"it says {key!r} twice")
+            raise damaged_file(f"it says {key!r} twice")
         metadata[key] = _entry(walk, key, start)
     alignment = _alignment(metadata.get("general.alignment"))
     found = [_tensor(walk) for _ in range(n_tensors)]
     data_start = walk.at + -walk.at % alignment
     tensors = {tensor.name: _placed(tensor, data_start, alignment, walk.size) for tensor in found}
     if len(tensors) < len(found):
-        raise damaged("two of its tensors have the same name")
+        raise damaged_file("two of its tensors have the same name")
     return Header(version, alignment, metadata, tuple(tensors.values()), data_start, walk.size)
 
 
-def _version(walk: _Walk) -> int:
+def _version(walk: _Cursor) -> int:
     if walk.data[:4] != b"GGUF":
         raise GGUFError(_stranger(walk.data))
     walk.take(4)
@@ -165,7 +165,7 @@ def _stranger(data: mmap.mmap) -> str:
     # First, since its length may look like the beginning of another kind of file.
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8:
         return "it is a safetensors file and no GGUF file, so convert it or download a GGUF file"
-    for first, sentence in STRANGERS.items():
+    for first, sentence in FOREIGN_FORMATS.items():
         if data[: len(first)] == first:
             return sentence
     text = data[:TEXT_BYTES].decode(errors="replace").strip()
@@ -175,7 +175,7 @@ def _stranger(data: mmap.mmap) -> str:
     return "it is no GGUF file, so convert it or download a GGUF file"
 
 
-def _entry(walk: _Walk, key: str, start: int) -> Entry:
+def _entry(walk: _Cursor, key: str, start: int) -> MetadataEntry:
     kind = walk.number(4)
     value: Value
     if is_list := kind == ARRAY:
@@ -188,40 +188,40 @@ def _entry(walk: _Walk, key: str, start: int) -> Entry:
         numbers = walk.numbers(kind, walk.count(1) if is_list else 1)
         value = numbers if is_list else numbers[0]
     else:
-        raise damaged(f"the value of {key!r} has the unknown type {kind}")
-    return Entry(value, kind, start, walk.at)
+        raise damaged_file(f"the value of {key!r} has the unknown type {kind}")
+    return MetadataEntry(value, kind, start, walk.at)
 
 
-def _alignment(entry: Entry | None) -> int:
+def _alignment(entry: MetadataEntry | None) -> int:
     if entry is None:
         return 32
     n = entry.value
     if entry.type != UINT32 or not isinstance(n, int) or n < 1 or n & (n - 1):
-        raise damaged(f"its general.alignment is not a power of two but {n!r:.40}")
+        raise damaged_file(f"its general.alignment is not a power of two but {n!r:.40}")
     return n
 
 
-def _tensor(walk: _Walk) -> Tensor:
+def _tensor(walk: _Cursor) -> Tensor:
     """Its offset is still counted from `data_start`."""
     name = walk.name(64)
     n_dims = walk.number(4)
     if not 1 <= n_dims <= 4:
-        raise damaged(f"its tensor {name!r} has {n_dims} dimensions instead of 1 to 4")
+        raise damaged_file(f"its tensor {name!r} has {n_dims} dimensions instead of 1 to 4")
     shape = tuple(walk.number(8) for _ in range(n_dims))
     kind = walk.number(4)
     if kind not in BLOCKS:
         raise GGUFError(f"its tensor {name!r} has the unknown type {kind}, so download another quantization")
     elements, n_bytes = BLOCKS[kind]
     if not all(shape) or shape[0] % elements:
-        raise damaged(f"its tensor {name!r} cannot have the shape {shape}")
+        raise damaged_file(f"its tensor {name!r} cannot have the shape {shape}")
     return Tensor(name, shape, kind, walk.number(8), math.prod(shape) // elements * n_bytes)
 
 
 def _placed(tensor: Tensor, data_start: int, alignment: int, size: int) -> Tensor:
     # Python's integers do not overflow, so a tensor that ends within the file also has a size of 64 bits.
     if tensor.offset % alignment:
-        raise damaged(f"its tensor {tensor.name!r} is not aligned to {alignment} bytes")
+        raise damaged_file(f"its tensor {tensor.name!r} is not aligned to {alignment} bytes")
     offset = data_start + tensor.offset
     if offset + tensor.n_bytes > size:
-        raise damaged(f"it is cut short within its tensor {tensor.name!r}")
+        raise damaged_file(f"it is cut short within its tensor {tensor.name!r}")
     return msgspec.structs.replace(tensor, offset=offset)

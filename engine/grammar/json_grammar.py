@@ -6,7 +6,7 @@ out here; any other schema is a leaf, which llguidance compiles. Property names 
 
 import json
 
-from engine.grammar.lark import Rules, other_than, pattern, plain
+from engine.grammar.lark import Rules, other_than, pattern, string_literal
 from engine.json_schema import JSON, Schema
 
 # One space, or a line break and an indent, wherever JSON allows whitespace: what models write, but never without end.
@@ -127,12 +127,12 @@ class _Writer:
         if not set(map(str, required)) <= properties.keys() or any(properties[str(name)] is False for name in required):
             return self._as_leaf(schema)
         pairs = [
-            (f"{plain(plain(name))} {self._colon} {self._value(inner)}", name in required)
+            (f"{string_literal(string_literal(name))} {self._colon} {self._value(inner)}", name in required)
             for name, inner in properties.items()
             if inner is not False
         ]
         if others is not False:
-            name = self._rules.terminal(other_than(map(plain, properties), pattern(_NAME)))
+            name = self._rules.terminal(other_than(map(string_literal, properties), pattern(_NAME)))
             pair = self._rules.rule(f"{name} {self._colon} {self._value(others)}")
             pairs.append((f"{pair} ({self._comma} {pair})*", False))
         return self._braces(self._rules.row(pairs, self._comma) if pairs else "")

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Set
 
 from engine.constraint import GrammarError
-from engine.grammar.lark import plain
+from engine.grammar.lark import string_literal
 
 ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
 """As they are written. Other control characters can't be."""
@@ -49,7 +49,7 @@ _COMMON = {
 _REFUSED = frozenset(("%json", "%lark", "%regex", "%override", "%extend", "<", "&"))
 
 
-def quoted(lark: str) -> str:
+def inside_json_string(lark: str) -> str:
     """Raises GrammarError for what can't be told so."""
     lark = _IMPORTS.sub(_each_imported, lark)
     kept = {alias or name for name, alias in _IMPORT.findall(lark) if name not in _COMMON}
@@ -93,7 +93,7 @@ def _tokens(lark: str, kept: Set[str] | None) -> Iterator[str]:
             escaped = "".join(ESCAPES.get(char, char) for char in text)
             if match["case"] and escaped != text:
                 raise GrammarError("a literal without case is not supported with such characters in it")
-            yield plain(escaped) + match["case"]
+            yield string_literal(escaped) + match["case"]
         elif match["regex"]:
             yield _Regex(match["regex"][1:-1], match["flags"], apart=kept is not None).quoted()
         elif match["ignore"] and kept is not None:
@@ -197,7 +197,9 @@ class _Regex:
     def _either(self, unescaped: str, escaped: list[str]) -> str:
         """Of some, and of those that are escaped."""
         if self._apart:
-            ways = [f"/{unescaped}/{self._flags}"] * bool(unescaped) + [plain(ESCAPES[char]) for char in escaped]
+            ways = [f"/{unescaped}/{self._flags}"] * bool(unescaped) + [
+                string_literal(ESCAPES[char]) for char in escaped
+            ]
             return f"({' | '.join(ways)})"
         ways = [unescaped] * bool(unescaped) + [f"(?-i:{re.escape(ESCAPES[char])})" for char in escaped]
         return f"(?:{'|'.join(ways)})"

@@ -142,12 +142,12 @@ LARGE = 12_000
 """Characters of a grammar; it may have five times as many."""
 
 
-def plain(text: str) -> str:
+def string_literal(text: str) -> str:
     """A text to the letter, whatever it looks like."""
     return json.dumps(text, ensure_ascii=False)
 
 
-def without(texts: Iterable[str], body: str = ANY) -> str:
+def excluding(texts: Iterable[str], body: str = ANY) -> str:
     """For a terminal: a text in which none of these stand."""
     found = "|".join(map(_escaped, texts))
     return f"{body} & ~{pattern(f'.*({found}).*')}" if found else body

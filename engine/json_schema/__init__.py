@@ -1,6 +1,6 @@
 """JSON schemas: which can be enforced, and their rewriting for the grammar compiler. Imports the engine's root only."""
 
-from engine.json_schema.check import JSON, SUPPORTED, UNSUPPORTED, Accepted
+from engine.json_schema.check import JSON, SUPPORTED, UNSUPPORTED, CheckedSchema
 from engine.json_schema.faults import skeleton
 from engine.json_schema.values import Schema, depth
 
@@ -8,7 +8,7 @@ __all__ = [
     "JSON",
     "SUPPORTED",
     "UNSUPPORTED",
-    "Accepted",
+    "CheckedSchema",
     "Schema",
     "depth",
     "skeleton",

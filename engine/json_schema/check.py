@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from engine.constraint import GrammarError
 from engine.json_schema.formats import UNENFORCEABLE
-from engine.json_schema.limits import LARGEST_PERIOD, LIMITS, digits, is_enforced, narrowed
+from engine.json_schema.limits import LARGEST_PERIOD, LIMITS, clamped, digits, is_enforced
 from engine.json_schema.rewrites import rewritten
 from engine.json_schema.texts import UNWRITTEN, texts
 from engine.json_schema.values import JSON as JSON
@@ -39,7 +39,7 @@ UNSUPPORTED = frozenset(
 )
 """What would forbid something (or, the last, loosen everything), and is refused."""
 
-HELD = SUPPORTED | UNSUPPORTED
+ENFORCED = SUPPORTED | UNSUPPORTED
 _LONGEST_WAY = 16
 """References that lead to the next."""
 
@@ -51,7 +51,7 @@ _TEXTS = ("const", "enum", "pattern", "patternProperties")
 _IN_PLACE = ("anyOf", "oneOf", "allOf")
 
 
-class Accepted(Struct, frozen=True):
+class CheckedSchema(Struct, frozen=True):
     """A schema that llguidance can be asked to enforce."""
 
     schema: JSON
@@ -61,7 +61,7 @@ class Accepted(Struct, frozen=True):
     """Places of keywords that were left out although they forbid something."""
 
 
-def accepted(schema: JSON, relaxed: bool = False) -> Accepted:
+def checked(schema: JSON, relaxed: bool = False) -> CheckedSchema:
     """Return the same schema in the keywords that are enforced. Raises GrammarError.
 
     `relaxed` leaves out every keyword that can't be enforced, and names it.
@@ -83,7 +83,7 @@ class _Check:
         self._unenforced: list[str] = []
         self._period = 1
 
-    def result(self, schema: JSON) -> Accepted:
+    def result(self, schema: JSON) -> CheckedSchema:
         while self._waiting:
             name, waiting, place = self._waiting.pop()
             self._found[name] = self.schema(waiting, place)
@@ -94,10 +94,10 @@ class _Check:
                 GrammarError(f"the `$ref` to {self._original(cycle[0])!r:.100} leads back to itself", "$ref")
             )
             if not (names := [target.removeprefix("#/$defs/") for target in cycle if target != "#"]):
-                return Accepted({}, {}, ("$ref",))
+                return CheckedSchema({}, {}, ("$ref",))
             self._found[names[0]] = {}
         places = {name: _place(pointer) for pointer, name in self._names.items()}
-        return Accepted(schema, places, tuple(dict.fromkeys(self._unenforced)))
+        return CheckedSchema(schema, places, tuple(dict.fromkeys(self._unenforced)))
 
     def schema(self, schema: JSON, place: str) -> JSON:
         if isinstance(schema, bool):
@@ -107,7 +107,7 @@ class _Check:
         schema = rewritten(schema, self._follow)
         kept: Schema = {}
         for key, value in schema.items():
-            if key in HELD and key not in _DEFINITIONS:
+            if key in ENFORCED and key not in _DEFINITIONS:
                 try:
                     kept[key] = self._keyword(key, value, schema, _at(place, key))
                 except GrammarError as error:
@@ -152,7 +152,7 @@ class _Check:
             raise GrammarError(f"`{key}` must be a number", place)
         types = schema.get("type")
         named = types if isinstance(types, list) else [types]
-        limit = narrowed(key, value, "integer" in named and "number" not in named)
+        limit = clamped(key, value, "integer" in named and "number" not in named)
         if not is_enforced(key, limit):
             raise GrammarError(f"`{key}` is supported up to 2**53 only", place)
         return limit

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from engine.constraint import GrammarError
-from engine.json_schema.check import Accepted
+from engine.json_schema.check import CheckedSchema
 from engine.json_schema.values import JSON, Schema
 
 Refusal: TypeAlias = Callable[[JSON], GrammarError | None]
@@ -23,19 +23,19 @@ _LAST = ("type", "properties", "required")
 """Keywords that are left out only when nothing else helps."""
 
 
-def relaxed(accepted: Accepted, refusal: Refusal) -> Accepted:
+def relaxed(accepted: CheckedSchema, refusal: Refusal) -> CheckedSchema:
     """Leave out each keyword that the compiler refuses, and name it."""
     schema, unenforced = accepted.schema, list(accepted.unenforced)
     for _ in range(MOST_FAULTS):
         if refusal(schema) is None:
-            return Accepted(schema, accepted.places, tuple(dict.fromkeys(unenforced)))
+            return CheckedSchema(schema, accepted.places, tuple(dict.fromkeys(unenforced)))
         path = _fault(schema, refusal)
         unenforced.append(_place(path, accepted))
         schema = _left_out(schema, path)
-    return Accepted({}, accepted.places, ("",))
+    return CheckedSchema({}, accepted.places, ("",))
 
 
-def place_of(accepted: Accepted, refusal: Refusal) -> str:
+def place_of(accepted: CheckedSchema, refusal: Refusal) -> str:
     """Name the place of the keyword that the compiler refuses."""
     return _place(_fault(accepted.schema, refusal), accepted)
 
@@ -134,7 +134,7 @@ def _left_out_key(schema: Schema, key: str) -> Schema:
     return {**less, "anyOf": schema[key]} if key == "oneOf" and "anyOf" not in schema else less
 
 
-def _place(path: Path, accepted: Accepted) -> str:
+def _place(path: Path, accepted: CheckedSchema) -> str:
     if path[:1] == ("$defs",) and len(path) > 1:
         place, path = accepted.places.get(str(path[1]), ""), path[2:]
     else:

@@ -13,7 +13,7 @@ _LAST = 2**63 - 1024
 """The last float before those that an integer of 64 bits has no room for."""
 
 
-def narrowed(key: str, limit: JSON, integer: bool) -> JSON:
+def clamped(key: str, limit: JSON, integer: bool) -> JSON:
     """A limit as wide as 64 bits, as code generators write it, is brought in to the last one that llguidance takes.
 
     No limit at all would be looser. So some thousand integers of 64 bits can't be written, those next to the lowest; of

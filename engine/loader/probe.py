@@ -24,7 +24,7 @@ CHILD = (
 )
 """Program of the child. Its arguments: the import path, an empty text, and what `main` takes."""
 
-TRIES = 3
+PROBE_VERSION = 3
 """Counts what is tried here: a file that has passed less is looked at again."""
 
 log = logging.getLogger("responsed.engine")

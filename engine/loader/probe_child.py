@@ -15,12 +15,12 @@ from engine import backends
 from engine.chat_template import ChatTemplate, Message, TemplateError
 from engine.gguf import GGUFError
 from engine.loader import model_file
-from engine.model import Chunk, Model, ModelError
+from engine.model import BatchEntry, Model, ModelError
 
 TEMPLATE_BYTES = 512 << 20
 """Address space a template may ask for beyond what the child has; real ones need less than a megabyte."""
 
-TALKS = (
+SAMPLE_CHATS = (
     (Message("user", "Hello."),),
     (Message("system", "Be brief."), Message("user", "Hello.")),
     (Message("user", "Hello."), Message("assistant", "Hi."), Message("user", "And now?")),
@@ -69,7 +69,7 @@ def _try_template(template: ChatTemplate) -> None:
     room = _address_space() + TEMPLATE_BYTES
     least = min([room, *(limit for limit in before if limit != resource.RLIM_INFINITY)])
     resource.setrlimit(resource.RLIMIT_AS, (least, before[1]))
-    first, *others = TALKS
+    first, *others = SAMPLE_CHATS
     template.prompt(first)
     for talk in others:
         try:
@@ -86,6 +86,6 @@ def _address_space() -> int:
 
 
 def _try_weights(model: Model) -> None:
-    model.decode([Chunk(slot=0, position=0, tokens=[0], logits=True)])
+    model.decode([BatchEntry(slot=0, position=0, tokens=[0], logits=True)])
     if not np.isfinite(model.logits(0)).all():
         raise ModelError("the model's weights are damaged: it computes what is no number. Download the file again")

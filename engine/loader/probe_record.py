@@ -12,19 +12,19 @@ import msgspec
 from msgspec import Struct
 
 
-class Record(Struct):
+class ProbeRecord(Struct):
     sha256: str = ""
     passed: list[str] = []
     """The probes that the file has passed, by name and version."""
 
 
-class Ledger:
+class ProbeCache:
     """A small JSON file in the cache. Losing it, or not being able to write it, costs time and nothing else."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         try:
-            self._records = msgspec.json.decode(file.read_bytes(), type=dict[str, Record])
+            self._records = msgspec.json.decode(file.read_bytes(), type=dict[str, ProbeRecord])
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             self._records = {}
 
@@ -43,11 +43,11 @@ class Ledger:
         self._record(path).passed.append(probe)
         self._write()
 
-    def _record(self, path: Path) -> Record:
+    def _record(self, path: Path) -> ProbeRecord:
         stat = path.stat()
         name = os.fsencode(path.resolve()).decode(errors="backslashreplace")  # a name need not be UTF-8, but JSON is
         identity = f"{name}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
-        return self._records.setdefault(identity, Record())
+        return self._records.setdefault(identity, ProbeRecord())
 
     def _write(self) -> None:
         try:

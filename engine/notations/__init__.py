@@ -1,7 +1,7 @@
 """Readers and grammar writers of tool calls, one syntax each. Imports `grammar` and `json_schema`."""
 
-from engine.notations.argument_schema import UNDECLARED, Declared, declared
-from engine.notations.call_format import GENERIC_FORM, OBJECT, Form, Function, Write, is_plain, json_arguments
+from engine.notations.argument_schema import UNDECLARED, ArgumentSchema, argument_schema
+from engine.notations.call_format import GENERIC_FORMAT, OBJECT, CallFormat, Function, Write, is_plain, json_arguments
 from engine.notations.element_writers import element_arguments
 from engine.notations.elements import elements
 from engine.notations.gemma import FUNCTION_GEMMA, GEMMA_4, gemma
@@ -12,43 +12,52 @@ from engine.notations.json_objects import (
     Read,
     bare_objects,
     begins_bare,
+    emit_arguments,
     keyed_objects,
     named,
     objects,
-    telling,
 )
 from engine.notations.parameter_writers import pythonic_arguments, tagged_arguments
 from engine.notations.parameters import Tags, pythonic, tagged
-from engine.notations.parsed import Arguments, CallBegun, CallEnded, Reasoned, Said, Utterance, merged
-from engine.notations.scanner import Reading, Scanner, marks
+from engine.notations.parsed import (
+    ParsedDelta,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallArguments,
+    ToolCallEnd,
+    ToolCallStart,
+    merged,
+)
+from engine.notations.scanner import ReaderSteps, Scanner, marks
 
 __all__ = [
     "BETWEEN",
     "FUNCTION_GEMMA",
     "GEMMA_4",
-    "GENERIC_FORM",
+    "GENERIC_FORMAT",
     "OBJECT",
     "UNDECLARED",
-    "Arguments",
-    "CallBegun",
-    "CallEnded",
-    "Declared",
-    "Form",
+    "ArgumentSchema",
+    "CallFormat",
     "Function",
     "Offered",
+    "ParsedDelta",
     "Read",
-    "Reading",
-    "Reasoned",
-    "Said",
+    "ReaderSteps",
+    "ReasoningDelta",
     "Scanner",
     "Tags",
-    "Utterance",
+    "TextDelta",
+    "ToolCallArguments",
+    "ToolCallEnd",
+    "ToolCallStart",
     "Write",
+    "argument_schema",
     "bare_objects",
     "begins_bare",
-    "declared",
     "element_arguments",
     "elements",
+    "emit_arguments",
     "gemma",
     "gemma_arguments",
     "is_plain",
@@ -62,5 +71,4 @@ __all__ = [
     "pythonic_arguments",
     "tagged",
     "tagged_arguments",
-    "telling",
 ]

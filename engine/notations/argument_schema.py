@@ -9,12 +9,12 @@ from engine.json_schema import JSON, SUPPORTED, UNSUPPORTED
 Schema: TypeAlias = dict[str, JSON]
 
 DEFINITIONS = ("$defs", "definitions")
-HELD = SUPPORTED | UNSUPPORTED
+ENFORCED = SUPPORTED | UNSUPPORTED
 _LONGEST_WAY = 16
 """References that lead to the next."""
 
 
-class Declared(Struct, frozen=True):
+class ArgumentSchema(Struct, frozen=True):
     """A value's schema, and the whole to which its references belong."""
 
     schema: Schema
@@ -27,7 +27,7 @@ class Declared(Struct, frozen=True):
         return kind if isinstance(kind, str) else ""
 
     @property
-    def optional(self) -> "Declared | None":
+    def optional(self) -> "ArgumentSchema | None":
         """The text alone, where the value is a text or null: `["string", "null"]`, or one of both in `anyOf`.
 
         Between tags such a text stands as it is, and a bare `null` is null; a text that looks like null, or begins with
@@ -38,13 +38,13 @@ class Declared(Struct, frozen=True):
         if isinstance(kinds, list) and len(kinds) == 2 and "string" in kinds and "null" in kinds:
             listed = schema.get("enum")
             texts: Schema = {"enum": [each for each in listed if each is not None]} if isinstance(listed, list) else {}
-            return Declared({**schema, **texts, "type": "string"}, self.whole)
+            return ArgumentSchema({**schema, **texts, "type": "string"}, self.whole)
         ways = schema.get("anyOf")
-        if not isinstance(ways, list) or len(ways) != 2 or schema.keys() & HELD - {"anyOf"}:
+        if not isinstance(ways, list) or len(ways) != 2 or schema.keys() & ENFORCED - {"anyOf"}:
             return None
-        followed = [Declared(_schema(way), self.whole).followed for way in ways]
+        followed = [ArgumentSchema(_schema(way), self.whole).followed for way in ways]
         texts_only = [each for each in followed if each.kind == "string"]
-        nulls = [each for each in followed if each.schema.keys() & HELD == {"type"} and each.kind == "null"]
+        nulls = [each for each in followed if each.schema.keys() & ENFORCED == {"type"} and each.kind == "null"]
         return texts_only[0] if texts_only and nulls else None
 
     @property
@@ -58,34 +58,34 @@ class Declared(Struct, frozen=True):
     def target(self) -> str | None:
         """To which definition it refers, where it does nothing else."""
         target = self.schema.get("$ref")
-        return target if isinstance(target, str) and not self.schema.keys() & HELD - {"$ref"} else None
+        return target if isinstance(target, str) and not self.schema.keys() & ENFORCED - {"$ref"} else None
 
     @property
-    def followed(self) -> "Declared":
+    def followed(self) -> "ArgumentSchema":
         found = self
         for _ in range(_LONGEST_WAY):
             place, _, name = (found.target or "").removeprefix("#/").partition("/")
             definitions = self.whole.get(place) if place in DEFINITIONS else None
             if not isinstance(definitions, dict) or name not in definitions:
                 break
-            found = Declared(_schema(definitions[name]), self.whole)
+            found = ArgumentSchema(_schema(definitions[name]), self.whole)
         return found
 
-    def parameter(self, name: str) -> "Declared":
+    def parameter(self, name: str) -> "ArgumentSchema":
         """Of an object."""
         schema = self.followed.schema
         properties = _schema(schema.get("properties"))
-        return Declared(_schema(properties.get(name, schema.get("additionalProperties"))), self.whole)
+        return ArgumentSchema(_schema(properties.get(name, schema.get("additionalProperties"))), self.whole)
 
     @property
-    def item(self) -> "Declared":
+    def item(self) -> "ArgumentSchema":
         """Of a list, any."""
-        return Declared(_schema(self.followed.schema.get("items")), self.whole)
+        return ArgumentSchema(_schema(self.followed.schema.get("items")), self.whole)
 
 
-def declared(whole: JSON) -> Declared:
+def argument_schema(whole: JSON) -> ArgumentSchema:
     """A function's arguments."""
-    return Declared(_schema(whole), _schema(whole))
+    return ArgumentSchema(_schema(whole), _schema(whole))
 
 
 def _schema(value: JSON) -> Schema:
@@ -93,4 +93,4 @@ def _schema(value: JSON) -> Schema:
     return value if isinstance(value, dict) else {}
 
 
-UNDECLARED = declared({})
+UNDECLARED = argument_schema({})

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from engine.grammar import Rules, quoted
+from engine.grammar import Rules, inside_json_string
 from engine.json_schema import JSON
 
 
@@ -53,10 +53,10 @@ def json_arguments(function: Function, rules: Rules) -> str:
 
 def json_text(function: Function, rules: Rules) -> str:
     """Of a function with a grammar, the text."""
-    return f'"\\"" {rules.lark(quoted(function.lark))} "\\""'
+    return f'"\\"" {rules.lark(inside_json_string(function.lark))} "\\""'
 
 
-class Form(Struct, frozen=True):
+class CallFormat(Struct, frozen=True):
     """How a family writes calls, in phrases (`lark`)."""
 
     call: str
@@ -84,5 +84,5 @@ class Form(Struct, frozen=True):
 
 
 OBJECT = '{~"name":~"$name",~"arguments":~$arguments~}'
-GENERIC_FORM = Form(f"<tool_call>~{OBJECT}~</tool_call>", ("<tool_call>",), any_name=True)
+GENERIC_FORMAT = CallFormat(f"<tool_call>~{OBJECT}~</tool_call>", ("<tool_call>",), any_name=True)
 """As `manners.TOOLS_TOLD` has it."""

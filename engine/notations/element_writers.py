@@ -4,8 +4,8 @@ What can't be written so and be sure to be valid is JSON in its element. All tha
 tag behind it: that is where a text ends.
 """
 
-from engine.grammar import Rules, plain
-from engine.notations.argument_schema import Declared, Schema, declared
+from engine.grammar import Rules, string_literal
+from engine.notations.argument_schema import ArgumentSchema, Schema, argument_schema
 from engine.notations.call_format import Function, Write, json_arguments
 from engine.notations.elements import ITEM
 from engine.notations.parameter_writers import Parameter, bounds_of, items_of, json_value, one_of, tagged_text
@@ -13,7 +13,7 @@ from engine.notations.parameter_writers import Parameter, bounds_of, items_of, j
 
 def element_arguments(mark: str) -> Write:
     def write(function: Function, rules: Rules) -> str:
-        written = _Elements(function, rules, mark).object(declared(function.schema))
+        written = _Elements(function, rules, mark).object(argument_schema(function.schema))
         return written or f"{json_arguments(function, rules)} {rules.literal(mark)}"
 
     return write
@@ -29,18 +29,18 @@ class _Elements:
         self._found: dict[str, str | None] = {}
         """By what refers to them; None too while one is looked at."""
 
-    def object(self, declared: Declared) -> str | None:
+    def object(self, declared: ArgumentSchema) -> str | None:
         def item(each: Parameter) -> str | None:
-            return self._element(each.name, Declared(each.schema, declared.whole))
+            return self._element(each.name, ArgumentSchema(each.schema, declared.whole))
 
         items = items_of(declared.schema, item)
         return None if items is None else f"{self._rules.row(items, '')} {self._closing}"
 
-    def _element(self, tag: str, declared: Declared) -> str | None:
+    def _element(self, tag: str, declared: ArgumentSchema) -> str | None:
         value = self._value(declared)
-        return value and f"{self._closing} {plain(f'<{tag}>')} {value} {plain(f'</{tag}>')}"
+        return value and f"{self._closing} {string_literal(f'<{tag}>')} {value} {string_literal(f'</{tag}>')}"
 
-    def _value(self, declared: Declared) -> str | None:
+    def _value(self, declared: ArgumentSchema) -> str | None:
         if self._function.lark:
             return f"{self._rules.lark(self._function.lark)} {self._closing}"
         if (target := declared.target) is None:
@@ -51,7 +51,7 @@ class _Elements:
             self._found[target] = value and self._rules.rule(value)
         return self._found[target]
 
-    def _written(self, declared: Declared) -> str | None:
+    def _written(self, declared: ArgumentSchema) -> str | None:
         match declared.kind:
             case "string":
                 return tagged_text(declared.schema, self._mark, (self._mark,), self._rules)
@@ -63,14 +63,14 @@ class _Elements:
         bare = optional and tagged_text(optional.schema, self._mark, (self._mark,), self._rules, optional=True)
         if optional is None or not bare:
             return self._quoted(declared.schema)
-        null = self._rules.until(self._mark, plain("null")) if declared.may_be_null else None
+        null = self._rules.until(self._mark, string_literal("null")) if declared.may_be_null else None
         return one_of(bare, self._quoted(optional.schema), null)
 
     def _quoted(self, schema: Schema) -> str | None:
         value = json_value(schema, self._function.schema, self._rules)
         return value and f"{value} {self._closing}"
 
-    def _list(self, declared: Declared) -> str | None:
+    def _list(self, declared: ArgumentSchema) -> str | None:
         bounds, items = bounds_of(declared.schema), declared.schema.get("items")
         element = self._element(ITEM, declared.item) if bounds and isinstance(items, dict) else None
         if element is None or bounds is None:

@@ -6,11 +6,11 @@ A mark stands before each tag. No kind is written: what has an `item` in it is a
 it is declared to be something else.
 """
 
-from engine.notations.argument_schema import UNDECLARED, Declared
-from engine.notations.json_objects import Offered, Read, telling, value
-from engine.notations.parameters import MOST_NESTED, Tags, in_json, nothing, tagged_value
-from engine.notations.parsed import CallBegun, CallEnded
-from engine.notations.scanner import Reading, Scanner
+from engine.notations.argument_schema import UNDECLARED, ArgumentSchema
+from engine.notations.json_objects import Offered, Read, emit_arguments, value
+from engine.notations.parameters import MOST_NESTED, Tags, discard, in_json, tagged_value
+from engine.notations.parsed import ToolCallEnd, ToolCallStart
+from engine.notations.scanner import ReaderSteps, Scanner
 
 CALL, ITEM = "invoke", "item"
 _EMPTY = {"object": "{}", "array": "[]"}
@@ -19,7 +19,7 @@ _EMPTY = {"object": "{}", "array": "[]"}
 def elements(mark: str) -> Read:
     begin, end = f'{mark}<{CALL} name="', f"{mark}</{CALL}>"
 
-    def read(scanner: Scanner, offered: Offered) -> Reading[None]:
+    def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
         while True:
             yield from scanner.space()
             if not (yield from scanner.passes(begin)):
@@ -31,14 +31,14 @@ def elements(mark: str) -> Read:
                 scanner.back(marker)
             if not (name := head.split('"')[0].strip()):
                 return
-            scanner.found.append(CallBegun(name))
+            scanner.found.append(ToolCallStart(name))
             yield from scanner.space()
             if (yield from scanner.peek()) == "{":
-                yield from value(scanner, telling(scanner))
-                yield from scanner.until((end,), nothing)
+                yield from value(scanner, emit_arguments(scanner))
+                yield from scanner.until((end,), discard)
             else:
                 yield from _Elements(scanner, mark).row(CALL, offered.get(name, UNDECLARED), "{}", 0)
-            scanner.found.append(CallEnded())
+            scanner.found.append(ToolCallEnd())
 
     return read
 
@@ -50,16 +50,16 @@ class _Elements:
         self._scanner = scanner
         self._mark = mark
         self._end, self._another = f"{mark}</{CALL}>", f'{mark}<{CALL} name="'
-        self._tell = telling(scanner)
+        self._tell = emit_arguments(scanner)
 
-    def row(self, tag: str, declared: Declared, brackets: str, depth: int) -> Reading[None]:
+    def row(self, tag: str, declared: ArgumentSchema, brackets: str, depth: int) -> ReaderSteps[None]:
         """All that are in one, and its end; that of the call ends it too, or another's beginning, and stays."""
         scanner, tell = self._scanner, self._tell
         begin, end = f"{self._mark}<", f"{self._mark}</{tag}>"
         before = brackets[0]
         written: set[str] = set()
         ends = (end, self._end, self._another)
-        while (marker := (yield from scanner.until((begin, *ends), nothing))) == begin:
+        while (marker := (yield from scanner.until((begin, *ends), discard))) == begin:
             inner, marker = yield from scanner.collect((">",))
             if not marker and scanner.cut:
                 return
@@ -67,7 +67,7 @@ class _Elements:
                 continue
             is_list = brackets == "[]"
             if inner in written:  # JSON has a key once
-                yield from scanner.until((f"{self._mark}</{inner}>", *ends), nothing)
+                yield from scanner.until((f"{self._mark}</{inner}>", *ends), discard)
                 continue
             if not is_list:
                 written.add(inner)
@@ -80,12 +80,12 @@ class _Elements:
             scanner.back(marker)
         tell(brackets[1] if before == ", " else brackets)
 
-    def _value(self, tag: str, declared: Declared, depth: int) -> Reading[None]:
+    def _value(self, tag: str, declared: ArgumentSchema, depth: int) -> ReaderSteps[None]:
         scanner, kind = self._scanner, declared.kind
         is_text = kind == "string" or declared.optional is not None
         first = "" if is_text or depth == MOST_NESTED else (yield from self._first())
         if first == f"/{tag}" and kind in _EMPTY:
-            yield from scanner.until((f"{self._mark}<{first}>",), nothing)
+            yield from scanner.until((f"{self._mark}<{first}>",), discard)
             self._tell(_EMPTY[kind])
         elif first and not first.startswith("/"):
             is_list = kind == "array" or (kind != "object" and first == ITEM)
@@ -94,7 +94,7 @@ class _Elements:
             tags = Tags("", (), (self._end,), "", "", "", f"{self._mark}</{tag}>")
             yield from tagged_value(scanner, tags, self._tell, declared)
 
-    def _first(self) -> Reading[str]:
+    def _first(self) -> ReaderSteps[str]:
         """The tag that comes next, if one does; it stays."""
         scanner, first = self._scanner, ""
         place = scanner.mark()

@@ -1,9 +1,9 @@
 """Gemma's calls: almost JSON, with a token of its own for quotation marks. Pure."""
 
-from engine.notations.json_objects import Offered, Read, telling, value
-from engine.notations.parameters import MOST_NESTED, guessed, in_json
-from engine.notations.parsed import CallBegun, CallEnded, Said
-from engine.notations.scanner import Reading, Scanner, Tell
+from engine.notations.json_objects import Offered, Read, emit_arguments, value
+from engine.notations.parameters import MOST_NESTED, in_json, infer_value
+from engine.notations.parsed import TextDelta, ToolCallEnd, ToolCallStart
+from engine.notations.scanner import Emit, ReaderSteps, Scanner
 
 GEMMA_4, FUNCTION_GEMMA = '<|"|>', "<escape>"
 """Tokens for a quotation mark."""
@@ -12,29 +12,29 @@ GEMMA_4, FUNCTION_GEMMA = '<|"|>', "<escape>"
 def gemma(quote: str) -> Read:
     """Read `call:name{key:<|"|>text<|"|>,other:3}`. `quote`: the model's token for a quotation mark."""
 
-    def read(scanner: Scanner, offered: Offered) -> Reading[None]:
+    def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
         yield from scanner.space()
         yield from scanner.passes("call:")
         name, marker = yield from scanner.collect(("{",))
         if not marker:
             if not scanner.cut:
-                scanner.found.append(Said(name))
+                scanner.found.append(TextDelta(name))
             return
         scanner.back(marker)
-        scanner.found.append(CallBegun(name.strip()))
+        scanner.found.append(ToolCallStart(name.strip()))
         place = scanner.mark()
         yield from scanner.take()
         yield from scanner.space()
         is_json = (yield from scanner.peek()) == '"'
         scanner.rewind(place)
-        tell = telling(scanner)
+        tell = emit_arguments(scanner)
         yield from value(scanner, tell) if is_json else _value(scanner, tell, quote)
-        scanner.found.append(CallEnded())
+        scanner.found.append(ToolCallEnd())
 
     return read
 
 
-def _value(scanner: Scanner, tell: Tell, quote: str, depth: int = 0) -> Reading[None]:
+def _value(scanner: Scanner, tell: Emit, quote: str, depth: int = 0) -> ReaderSteps[None]:
     yield from scanner.space()
     if (yield from scanner.passes(quote)):
         tell('"')
@@ -50,10 +50,10 @@ def _value(scanner: Scanner, tell: Tell, quote: str, depth: int = 0) -> Reading[
         while (char := (yield from scanner.peek())) and char not in ",}]":
             chars.append((yield from scanner.take()))
         if char or not scanner.cut:
-            tell(in_json(guessed("".join(chars))))
+            tell(in_json(infer_value("".join(chars))))
 
 
-def _row(scanner: Scanner, tell: Tell, quote: str, opening: str, depth: int) -> Reading[None]:
+def _row(scanner: Scanner, tell: Emit, quote: str, opening: str, depth: int) -> ReaderSteps[None]:
     tell(opening)
     first = True
     while True:

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Sequence
 
-from engine.grammar import Rules, plain
+from engine.grammar import Rules, string_literal
 from engine.json_schema import JSON
-from engine.notations.argument_schema import DEFINITIONS, HELD, Schema
+from engine.notations.argument_schema import DEFINITIONS, ENFORCED, Schema
 from engine.notations.call_format import Function, Write, json_arguments
 from engine.notations.parameter_writers import Parameter, bounds_of, choices, items_of, text_of
 
@@ -38,15 +38,17 @@ class _Gemma:
 
     def _item(self, each: Parameter) -> str | None:
         value = self._value(each.schema)
-        return value and f"{plain(each.name + ':')} {value}"
+        return value and f"{string_literal(each.name + ':')} {value}"
 
     def _value(self, schema: JSON) -> str | None:
         if not isinstance(schema, dict):
             return None
         if isinstance(target := schema.get("$ref"), str):
-            return self._reference(target) if not schema.keys() & HELD - {"$ref"} else None
+            return self._reference(target) if not schema.keys() & ENFORCED - {"$ref"} else None
         if isinstance(ways := schema.get("anyOf"), list):
-            return self._one_of([self._value(way) for way in ways]) if not schema.keys() & HELD - {"anyOf"} else None
+            return (
+                self._one_of([self._value(way) for way in ways]) if not schema.keys() & ENFORCED - {"anyOf"} else None
+            )
         kinds = schema.get("type")
         if isinstance(kinds, list):
             return self._one_of([self._kind(kind, schema) for kind in kinds])
@@ -68,7 +70,7 @@ class _Gemma:
     def _kind(self, kind: JSON, schema: Schema) -> str | None:
         if (chosen := choices(schema)) is not None:
             return self._one_of([self._constant(value) for value in chosen if kind in (None, *_kinds(value))])
-        held = schema.keys() & HELD - {"type"}
+        held = schema.keys() & ENFORCED - {"type"}
         match kind:
             case "string":
                 text = text_of(schema)
@@ -90,10 +92,10 @@ class _Gemma:
     def _constant(self, value: JSON) -> str | None:
         match value:
             case str():
-                return f"{self._quote} {plain(value)} {self._quote}" if self._mark not in value else None
+                return f"{self._quote} {string_literal(value)} {self._quote}" if self._mark not in value else None
             case dict() | list():
                 return None
-        return plain(json.dumps(value))
+        return string_literal(json.dumps(value))
 
     def _list(self, schema: Schema) -> str | None:
         bounds = bounds_of(schema)

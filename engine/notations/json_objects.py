@@ -6,13 +6,13 @@ from typing import TypeAlias
 
 import msgspec
 
-from engine.notations.argument_schema import Declared
-from engine.notations.parsed import Arguments, CallBegun, CallEnded, Said
-from engine.notations.scanner import Reading, Scanner, Tell, cleaned
+from engine.notations.argument_schema import ArgumentSchema
+from engine.notations.parsed import TextDelta, ToolCallArguments, ToolCallEnd, ToolCallStart
+from engine.notations.scanner import Emit, ReaderSteps, Scanner, cleaned
 
-Offered: TypeAlias = Mapping[str, Declared]
+Offered: TypeAlias = Mapping[str, ArgumentSchema]
 """The functions that may be called, and what their arguments are declared to be."""
-Read: TypeAlias = Callable[[Scanner, Offered], Reading[None]]
+Read: TypeAlias = Callable[[Scanner, Offered], ReaderSteps[None]]
 """Reads calls from where they begin."""
 
 NAMES = ("name", "tool_name", "function")
@@ -24,13 +24,13 @@ BETWEEN = ";,"
 NOTHING = "{}"
 
 
-def objects(scanner: Scanner, offered: Offered) -> Reading[None]:
+def objects(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
     """`{"name": ..., "arguments": {...}}`, one or several, in a list or not."""
     while (yield from _another(scanner)):
         yield from _object(scanner, NAMES, bool)
 
 
-def bare_objects(scanner: Scanner, offered: Container[str], again: bool = False) -> Reading[bool]:
+def bare_objects(scanner: Scanner, offered: Container[str], again: bool = False) -> ReaderSteps[bool]:
     """The same where nothing else marks a call: what doesn't begin like one of a function on offer is text. `naming`
     goes along, to hold a call as soon as it is seen here. Return True if there was a call. `again`: True if one came
     before: no list begins."""
@@ -41,8 +41,8 @@ def bare_objects(scanner: Scanner, offered: Container[str], again: bool = False)
     while (yield from scanner.peek()) == "{":
         if not (yield from _object(scanner, NAMES, offered.__contains__, (*NAMES, *BEFORE_NAMES))):
             written = scanner.found.pop()
-            assert isinstance(written, Said), "it is no call"
-            scanner.found.append(Said(written.text if called else lead + written.text))
+            assert isinstance(written, TextDelta), "it is no call"
+            scanner.found.append(TextDelta(written.text if called else lead + written.text))
             return called
         called = True
         yield from scanner.pass_over(BETWEEN)
@@ -51,7 +51,7 @@ def bare_objects(scanner: Scanner, offered: Container[str], again: bool = False)
     return called
 
 
-def begins_bare(scanner: Scanner) -> Reading[bool]:
+def begins_bare(scanner: Scanner) -> ReaderSteps[bool]:
     """True if an object comes next, or a list of them. Nothing is passed over."""
     place = scanner.mark()
     yield from scanner.space()
@@ -62,7 +62,7 @@ def begins_bare(scanner: Scanner) -> Reading[bool]:
     return begins
 
 
-def keyed_objects(scanner: Scanner, offered: Offered) -> Reading[None]:
+def keyed_objects(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
     """`[{"the name": {...}}]`."""
     while (yield from _another(scanner)):
         yield from _object(scanner, (), bool)
@@ -71,7 +71,7 @@ def keyed_objects(scanner: Scanner, offered: Offered) -> Reading[None]:
 def named(separators: Sequence[str], name_of: Callable[[Sequence[str]], str], closing: Sequence[str] = ()) -> Read:
     """`name<separator>{...}`. `name_of` picks it from what stands between the separators."""
 
-    def read(scanner: Scanner, offered: Offered) -> Reading[None]:
+    def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
         head: list[str] = []
         while True:
             text, marker = yield from scanner.collect((*separators, *closing, "{"))
@@ -84,29 +84,29 @@ def named(separators: Sequence[str], name_of: Callable[[Sequence[str]], str], cl
         if marker == "{":
             scanner.back(marker)
         if not name:
-            scanner.found.append(Said("".join(head).strip()))
+            scanner.found.append(TextDelta("".join(head).strip()))
             return
-        scanner.found.append(CallBegun(name))
+        scanner.found.append(ToolCallStart(name))
         if marker == "{":
-            yield from value(scanner, telling(scanner))
+            yield from value(scanner, emit_arguments(scanner))
         else:
-            scanner.found.append(Arguments(NOTHING))
-        scanner.found.append(CallEnded())
+            scanner.found.append(ToolCallArguments(NOTHING))
+        scanner.found.append(ToolCallEnd())
 
     return read
 
 
-def telling(scanner: Scanner) -> Tell:
+def emit_arguments(scanner: Scanner) -> Emit:
     """What tells a call's arguments."""
 
     def tell(text: str) -> None:
         if text := cleaned(text):
-            scanner.found.append(Arguments(text))
+            scanner.found.append(ToolCallArguments(text))
 
     return tell
 
 
-def value(scanner: Scanner, tell: Tell) -> Reading[None]:
+def value(scanner: Scanner, tell: Emit) -> ReaderSteps[None]:
     """One value of JSON, to the letter; what is no JSON as far as it could be."""
     yield from scanner.space()
     first = yield from scanner.peek()
@@ -127,14 +127,14 @@ def value(scanner: Scanner, tell: Tell) -> Reading[None]:
             tell((yield from scanner.take()))
 
 
-def text(scanner: Scanner) -> Reading[str]:
+def text(scanner: Scanner) -> ReaderSteps[str]:
     """A string of JSON with its quotes."""
     chars: list[str] = []
     yield from _text(scanner, chars.append)
     return "".join(chars)
 
 
-def _text(scanner: Scanner, tell: Tell) -> Reading[None]:
+def _text(scanner: Scanner, tell: Emit) -> ReaderSteps[None]:
     tell((yield from scanner.take()))
     while char := (yield from scanner.take()):
         tell(char)
@@ -153,7 +153,7 @@ def decoded(json: str) -> str:
         return json
 
 
-def _another(scanner: Scanner) -> Reading[bool]:
+def _another(scanner: Scanner) -> ReaderSteps[bool]:
     """Whether an object begins here, behind what may stand between objects."""
     yield from scanner.pass_over("[],;")
     return (yield from scanner.peek()) == "{"
@@ -161,7 +161,7 @@ def _another(scanner: Scanner) -> Reading[bool]:
 
 def _object(
     scanner: Scanner, names: Sequence[str], fits: Callable[[str], bool], keys: Sequence[str] = ()
-) -> Reading[bool]:
+) -> ReaderSteps[bool]:
     """A call, told as soon as its name is known; what is none becomes text. Without `names` each key is one; with
     `keys` no others stand before the name, and that is a string. Whether it was one.
     """
@@ -171,7 +171,7 @@ def _object(
     early: list[str] = []
     """Arguments that came before the name."""
     told = False
-    tell = telling(scanner)
+    tell = emit_arguments(scanner)
     while (yield from _another_key(scanner)):
         key = decoded((yield from text(scanner)))
         if keys and not name and key not in keys:
@@ -182,7 +182,7 @@ def _object(
         if not names or (key in ARGUMENTS and name):
             if not names:
                 name = key
-                scanner.found.append(CallBegun(name))
+                scanner.found.append(ToolCallStart(name))
             yield from _arguments(scanner, tell)
             told = True
         else:
@@ -201,19 +201,19 @@ def _object(
                 if scanner.cut and name == "".join(raw):
                     name = ""  # cut within it
                     break
-                scanner.found.append(CallBegun(name))
+                scanner.found.append(ToolCallStart(name))
     written = scanner.since(place)
     if not name:
         if keys or not scanner.cut:
-            scanner.found.append(Said(written))
+            scanner.found.append(TextDelta(written))
         return False
     if not told:
         tell(_plain("".join(early)) or ("" if scanner.cut else NOTHING))
-    scanner.found.append(CallEnded())
+    scanner.found.append(ToolCallEnd())
     return True
 
 
-def _another_key(scanner: Scanner) -> Reading[bool]:
+def _another_key(scanner: Scanner) -> ReaderSteps[bool]:
     """Whether a key begins here; the object's end is passed over."""
     while True:
         yield from scanner.space()
@@ -227,7 +227,7 @@ def _another_key(scanner: Scanner) -> Reading[bool]:
         yield from scanner.take()
 
 
-def _arguments(scanner: Scanner, tell: Tell) -> Reading[None]:
+def _arguments(scanner: Scanner, tell: Emit) -> ReaderSteps[None]:
     """Some models write them as a text that has the JSON in it."""
     if (yield from scanner.peek()) == '"':
         written = yield from text(scanner)

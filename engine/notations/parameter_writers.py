@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
-from engine.grammar import Rules, pattern, plain, without
+from engine.grammar import Rules, excluding, pattern, string_literal
 from engine.json_schema import JSON
-from engine.notations.argument_schema import DEFINITIONS, HELD, Declared, Schema
+from engine.notations.argument_schema import DEFINITIONS, ENFORCED, ArgumentSchema, Schema
 from engine.notations.call_format import Function, Write, is_plain, json_arguments, json_text
 from engine.notations.parameters import NULLS, Tags
 
@@ -30,7 +30,7 @@ class Parameter(Struct, frozen=True):
 def parameters(schema: Schema) -> list[Parameter] | None:
     """In the order of the schema; None where such an object is more than its parameters."""
     properties, required = schema.get("properties"), schema.get("required", [])
-    if not isinstance(properties, dict) or not isinstance(required, list) or schema.keys() & HELD - _WHOLE:
+    if not isinstance(properties, dict) or not isinstance(required, list) or schema.keys() & ENFORCED - _WHOLE:
         return None
     if not all(name in properties for name in required) or not all(map(is_plain, properties)):
         return None
@@ -52,7 +52,7 @@ def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False) -> Write:
 
     def write(function: Function, rules: Rules) -> str:
         def item(each: Parameter) -> str | None:
-            declared = Declared(each.schema, function.schema)
+            declared = ArgumentSchema(each.schema, function.schema)
             if function.lark:
                 return way(each, declared.kind, f"{rules.lark(function.lark)} {rules.phrase(closing)}")
             if declared.kind == "string":
@@ -61,7 +61,7 @@ def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False) -> Write:
             bare = optional and tagged_text(optional.schema, closing, ends, rules, cdata, optional=not shows_kind)
             if optional is None or not bare:
                 return way(each, declared.kind, quoted(each.schema))
-            null = rules.until(closing, plain("null")) if declared.may_be_null else None
+            null = rules.until(closing, string_literal("null")) if declared.may_be_null else None
             if shows_kind:
                 return one_of(way(each, "string", bare), way(each, "null", null))
             return way(each, "", one_of(bare, quoted(optional.schema), null))
@@ -72,7 +72,11 @@ def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False) -> Write:
 
         def way(each: Parameter, kind: str, value: str | None) -> str | None:
             word = {"integer": "number", "": "object"}.get(kind, kind)
-            parts = {"key": plain(each.name), "type": plain(word), "text": plain(str(kind == "string").lower())}
+            parts = {
+                "key": string_literal(each.name),
+                "type": string_literal(word),
+                "text": string_literal(str(kind == "string").lower()),
+            }
             return value and f"{rules.phrase(head, parts)} {value}"
 
         items = items_of(function.schema, item)
@@ -94,7 +98,7 @@ def pythonic_arguments(function: Function, rules: Rules) -> str:
         value = json_text(function, rules) if function.lark else json_value(each.schema, function.schema, rules)
         if value and not function.lark and (more := _as_python(each.schema)):
             value = f"({' | '.join([value, *more])})"
-        return value and f"{plain(each.name + '=')} {value}"
+        return value and f"{string_literal(each.name + '=')} {value}"
 
     items = items_of(function.schema, item)
     return json_arguments(function, rules) if items is None else rules.unordered(items, f'"," {rules.space()}')
@@ -106,7 +110,7 @@ def _as_python(schema: Schema) -> list[str]:
     kinds = named if isinstance(named, list) else [named]
     if not schema.keys() <= _SAYS_NO_MORE:
         return []
-    found = [plain(word) for kind, words in _PYTHON_WORDS.items() if kind in kinds for word in words]
+    found = [string_literal(word) for kind, words in _PYTHON_WORDS.items() if kind in kinds for word in words]
     return [*found, _PYTHON_TEXT] if "string" in kinds else found
 
 
@@ -154,18 +158,18 @@ def tagged_text(
             return None
         if optional:
             texts = [text for text in texts if re.fullmatch(_NO_TEXT, text, re.DOTALL) is None]
-        return f"({' | '.join(map(plain, texts))}) {rules.phrase(closing)}" if texts else None
+        return f"({' | '.join(map(string_literal, texts))}) {rules.phrase(closing)}" if texts else None
     body = text_of(schema)
     if body is None:
         return None
-    free = without(forbidden, body)
+    free = excluding(forbidden, body)
     bare = f"{free} & ~{pattern(_NO_TEXT)}" if optional else free
     text = rules.until(closing, f"{bare} & ~{pattern(_CDATA_REGEX)}")
-    return f"({text} | {plain(_CDATA)} {rules.until(']]>' + closing, free)})" if cdata else text
+    return f"({text} | {string_literal(_CDATA)} {rules.until(']]>' + closing, free)})" if cdata else text
 
 
 _NO_TEXT = rf"[\s\x1c-\x1f]*({'|'.join(NULLS)}|\".*)[\s\x1c-\x1f]*"
-"""By the rule of `Declared.optional`, something else than a bare text."""
+"""By the rule of `ArgumentSchema.optional`, something else than a bare text."""
 _CDATA, _CDATA_REGEX = "<![CDATA[", r"<!\[CDATA\[.*"
 """With that, some families begin a text that may have ends in it."""
 
@@ -173,13 +177,13 @@ _CDATA, _CDATA_REGEX = "<![CDATA[", r"<!\[CDATA\[.*"
 def choices(schema: Schema) -> list[JSON] | None:
     """What it may be, where the schema has a list of that; nothing else may be said of it then."""
     listed = [schema["const"]] if "const" in schema else schema.get("enum")
-    return listed if isinstance(listed, list) and not schema.keys() & HELD - {"type", "enum", "const"} else None
+    return listed if isinstance(listed, list) and not schema.keys() & ENFORCED - {"type", "enum", "const"} else None
 
 
 def text_of(schema: Schema) -> str | None:
     """A terminal for a text; None where more than its length is held."""
     least, most = schema.get("minLength", 0), schema.get("maxLength")
-    if schema.keys() & HELD - {"type", "minLength", "maxLength"}:
+    if schema.keys() & ENFORCED - {"type", "minLength", "maxLength"}:
         return None
     if not isinstance(least, int) or not isinstance(most, int | None) or max(least, most or 0) > _LONGEST:
         return None
@@ -189,5 +193,5 @@ def text_of(schema: Schema) -> str | None:
 def bounds_of(schema: Schema) -> tuple[int, int | None] | None:
     """How many items a list has, at least and at most; None where more than that, and what they are, is held."""
     least, most = schema.get("minItems", 0), schema.get("maxItems")
-    alone = not schema.keys() & HELD - {"type", "items", "minItems", "maxItems"}
+    alone = not schema.keys() & ENFORCED - {"type", "items", "minItems", "maxItems"}
     return (least, most) if alone and isinstance(least, int) and isinstance(most, int | None) else None

@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from engine.notations.argument_schema import UNDECLARED, Declared
-from engine.notations.json_objects import NOTHING, Offered, Read, telling, value
-from engine.notations.parsed import CallBegun, CallEnded, Said
-from engine.notations.scanner import Reading, Scanner, Tell, cleaned
+from engine.notations.argument_schema import UNDECLARED, ArgumentSchema
+from engine.notations.json_objects import NOTHING, Offered, Read, emit_arguments, value
+from engine.notations.parsed import TextDelta, ToolCallEnd, ToolCallStart
+from engine.notations.scanner import Emit, ReaderSteps, Scanner, cleaned
 
 MOST_NESTED = 64
 """Levels of its values; what is deeper is text."""
@@ -41,7 +41,7 @@ class Tags(Struct, frozen=True):
 
 
 def tagged(tags: Tags) -> Read:
-    def read(scanner: Scanner, offered: Offered) -> Reading[None]:
+    def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
         while True:
             yield from scanner.space()
             if tags.begin and not (yield from scanner.passes(tags.begin)):
@@ -54,29 +54,29 @@ def tagged(tags: Tags) -> Read:
             name = head.split('"')[0].strip()
             if not name:
                 return
-            scanner.found.append(CallBegun(name))
+            scanner.found.append(ToolCallStart(name))
             yield from _tagged_arguments(scanner, tags, offered.get(name, UNDECLARED))
-            scanner.found.append(CallEnded())
+            scanner.found.append(ToolCallEnd())
             if not tags.begin:
                 return
 
     return read
 
 
-def _tagged_arguments(scanner: Scanner, tags: Tags, declared: Declared) -> Reading[None]:
-    tell = telling(scanner)
+def _tagged_arguments(scanner: Scanner, tags: Tags, declared: ArgumentSchema) -> ReaderSteps[None]:
+    tell = emit_arguments(scanner)
     yield from scanner.space()
     if (yield from scanner.peek()) == "{":
         yield from value(scanner, tell)
-        yield from scanner.until(tags.end, nothing)
+        yield from scanner.until(tags.end, discard)
         return
     opening = "{"
-    while (marker := (yield from scanner.until((tags.key, *tags.end), nothing))) == tags.key:
+    while (marker := (yield from scanner.until((tags.key, *tags.end), discard))) == tags.key:
         head, marker = yield from scanner.collect((tags.key_ends,))
         if not marker and scanner.cut:
             break
         if tags.value:
-            marker = yield from scanner.until((tags.value, *tags.end), nothing)
+            marker = yield from scanner.until((tags.value, *tags.end), discard)
         key, _, attributes = head.partition('"')
         key = key.strip()
         tell(f"{opening}{in_json(key)}: ")
@@ -89,7 +89,9 @@ def _tagged_arguments(scanner: Scanner, tags: Tags, declared: Declared) -> Readi
         tell("}" if opening == ", " else NOTHING)
 
 
-def tagged_value(scanner: Scanner, tags: Tags, tell: Tell, declared: Declared, is_text: bool = False) -> Reading[None]:
+def tagged_value(
+    scanner: Scanner, tags: Tags, tell: Emit, declared: ArgumentSchema, is_text: bool = False
+) -> ReaderSteps[None]:
     """Read a value up to its end tag, or to the next key or the call's end where a model left the tag out. `is_text`:
     True if the model wrote that it is a text."""
     left = tuple(filter(None, (tags.key, *tags.end)))
@@ -111,12 +113,12 @@ def tagged_value(scanner: Scanner, tags: Tags, tell: Tell, declared: Declared, i
         optional = declared.optional is not None
         text, marker = yield from _undeclared(scanner, ends, '"' if optional else '{["')
         if marker or not scanner.cut:  # of a part, nobody knows the kind
-            tell(in_json(_optional(text) if optional else guessed(text)))
+            tell(in_json(_optional(text) if optional else infer_value(text)))
     if marker in left:
         scanner.back(marker)
 
 
-def _undeclared(scanner: Scanner, ends: tuple[str, ...], json: str) -> Reading[tuple[str, str]]:
+def _undeclared(scanner: Scanner, ends: tuple[str, ...], json: str) -> ReaderSteps[tuple[str, str]]:
     """A value, and what ends it. If it is JSON, a text in that may have such an end in it; `json`: characters by which
     that begins."""
     place = scanner.mark()
@@ -139,19 +141,19 @@ def _undeclared(scanner: Scanner, ends: tuple[str, ...], json: str) -> Reading[t
 def pythonic(end: str = "") -> Read:
     """Read `[name(key='text', other=3)]`. `end`: a marker up to which calls may follow each other without a comma."""
 
-    def read(scanner: Scanner, offered: Offered) -> Reading[None]:
+    def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
         while True:
             yield from scanner.pass_over("[],;")
             name, marker = yield from scanner.collect(("(", "]", "\n", end))
             if marker != "(":
                 if name.strip() and (marker or not scanner.cut):
-                    scanner.found.append(Said(name.strip()))
+                    scanner.found.append(TextDelta(name.strip()))
                 if marker == end:
                     scanner.back(end)
                 return
-            scanner.found.append(CallBegun(name.strip()))
+            scanner.found.append(ToolCallStart(name.strip()))
             yield from _pythonic_arguments(scanner)
-            scanner.found.append(CallEnded())
+            scanner.found.append(ToolCallEnd())
             yield from scanner.space()
             if not end and (yield from scanner.peek()) not in (",", ";"):
                 yield from scanner.passes("]")
@@ -160,12 +162,12 @@ def pythonic(end: str = "") -> Read:
     return read
 
 
-def _pythonic_arguments(scanner: Scanner) -> Reading[None]:
-    tell = telling(scanner)
+def _pythonic_arguments(scanner: Scanner) -> ReaderSteps[None]:
+    tell = emit_arguments(scanner)
     yield from scanner.space()
     if (yield from scanner.peek()) == "{":
         yield from value(scanner, tell)
-        yield from scanner.until((")",), nothing)
+        yield from scanner.until((")",), discard)
         return
     opening = "{"
     while True:
@@ -179,12 +181,12 @@ def _pythonic_arguments(scanner: Scanner) -> Reading[None]:
         if scanner.cut and not (yield from scanner.peek()):
             tell(_begun(literal))
             return
-        tell(in_json(guessed(literal)))
+        tell(in_json(infer_value(literal)))
     if marker or not scanner.cut:
         tell("}" if opening == ", " else NOTHING)
 
 
-def _literal(scanner: Scanner) -> Reading[str]:
+def _literal(scanner: Scanner) -> ReaderSteps[str]:
     """Up to the comma or the bracket that is not within it."""
     chars: list[str] = []
     depth, quote = 0, ""
@@ -210,7 +212,7 @@ def _begun(literal: str) -> str:
     if literal[:1] not in ("'", '"'):
         return ""
     for end in range(len(literal), max(len(literal) - _LONGEST_ESCAPE, 0), -1):
-        text = guessed(f"{literal[:end]}{literal[0]}")
+        text = infer_value(f"{literal[:end]}{literal[0]}")
         if isinstance(text, msgspec.Raw):
             text = msgspec.json.decode(text)
         if isinstance(text, str) and text[:1] != literal[0]:
@@ -227,7 +229,7 @@ NULLS = ("null", "None")
 
 
 def _optional(text: str) -> str | None:
-    """A text or null, by the rule of `Declared.optional`."""
+    """A text or null, by the rule of `ArgumentSchema.optional`."""
     text = cleaned(text)
     with suppress(msgspec.DecodeError):
         if text.lstrip().startswith('"'):
@@ -235,7 +237,7 @@ def _optional(text: str) -> str | None:
     return None if text.strip() in NULLS else text
 
 
-def guessed(text: str) -> Any:  # what JSON has
+def infer_value(text: str) -> Any:  # what JSON has
     """The value that was meant: of JSON, else of Python, else the text itself."""
     text = cleaned(text)
     with suppress(msgspec.DecodeError, RecursionError):
@@ -273,5 +275,5 @@ def in_json(value: Any) -> str:  # what JSON has
     return msgspec.json.encode(value).decode()
 
 
-def nothing(text: str) -> None:
+def discard(text: str) -> None:
     """What stands between arguments is left out."""

@@ -5,49 +5,49 @@ from typing import TypeAlias
 from msgspec import Struct
 
 
-class Reasoned(Struct, frozen=True):
+class ReasoningDelta(Struct, frozen=True):
     """Text of its reasoning."""
 
     text: str
 
 
-class Said(Struct, frozen=True):
+class TextDelta(Struct, frozen=True):
     """Text of its answer."""
 
     text: str
 
 
-class CallBegun(Struct, frozen=True):
+class ToolCallStart(Struct, frozen=True):
     """It calls a function."""
 
     name: str
 
 
-class Arguments(Struct, frozen=True):
+class ToolCallArguments(Struct, frozen=True):
     """More of the begun call's arguments: all together they are JSON, as far as the model wrote JSON."""
 
     text: str
 
 
-class CallEnded(Struct, frozen=True):
+class ToolCallEnd(Struct, frozen=True):
     """The call is whole, or all that comes of it."""
 
 
-Utterance: TypeAlias = Reasoned | Said | CallBegun | Arguments | CallEnded
+ParsedDelta: TypeAlias = ReasoningDelta | TextDelta | ToolCallStart | ToolCallArguments | ToolCallEnd
 
 
-def merged(utterances: list[Utterance]) -> list[Utterance]:
+def merged(utterances: list[ParsedDelta]) -> list[ParsedDelta]:
     """Texts of a kind that follow each other as one."""
-    found: list[Utterance] = []
+    found: list[ParsedDelta] = []
     for each in utterances:
         last = found[-1] if found else None
         match last, each:
-            case Reasoned(before), Reasoned(text):
-                found[-1] = Reasoned(before + text)
-            case Said(before), Said(text):
-                found[-1] = Said(before + text)
-            case Arguments(before), Arguments(text):
-                found[-1] = Arguments(before + text)
+            case ReasoningDelta(before), ReasoningDelta(text):
+                found[-1] = ReasoningDelta(before + text)
+            case TextDelta(before), TextDelta(text):
+                found[-1] = TextDelta(before + text)
+            case ToolCallArguments(before), ToolCallArguments(text):
+                found[-1] = ToolCallArguments(before + text)
             case _:
                 found.append(each)
     return found

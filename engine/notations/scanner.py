@@ -7,12 +7,12 @@ from typing import TypeAlias, TypeVar
 
 from msgspec import Struct
 
-from engine.notations.parsed import Utterance
+from engine.notations.parsed import ParsedDelta
 
 T = TypeVar("T")
-Reading: TypeAlias = Generator[None, None, T]
+ReaderSteps: TypeAlias = Generator[None, None, T]
 """Waits for more text with each `yield`, and has read a T in the end."""
-Tell: TypeAlias = Callable[[str], None]
+Emit: TypeAlias = Callable[[str], None]
 
 
 class Scanner:
@@ -32,7 +32,7 @@ class Scanner:
         """Whether no more text comes."""
         self.naming = False
         """Whether a call's name is being read."""
-        self.found: list[Utterance] = []
+        self.found: list[ParsedDelta] = []
 
     def feed(self, text: str) -> None:
         if self._marks:  # somebody may want it again from there
@@ -40,7 +40,7 @@ class Scanner:
         else:
             self._text, self._at = self._text[self._at :] + text, 0
 
-    def peek(self) -> Reading[str]:
+    def peek(self) -> ReaderSteps[str]:
         """The next character, which stays; empty at the end."""
         while self._at >= len(self._text):
             if self.ended:
@@ -48,22 +48,22 @@ class Scanner:
             yield
         return self._text[self._at]
 
-    def take(self) -> Reading[str]:
+    def take(self) -> ReaderSteps[str]:
         """The next character; empty at the end."""
         char = yield from self.peek()
         self._at += len(char)
         return char
 
-    def space(self) -> Reading[None]:
+    def space(self) -> ReaderSteps[None]:
         """White space is passed over."""
         yield from self.pass_over("")
 
-    def pass_over(self, chars: str) -> Reading[None]:
+    def pass_over(self, chars: str) -> ReaderSteps[None]:
         """As many of these as come, and white space."""
         while (char := (yield from self.peek())) and (char in chars or char.isspace()):
             self._at += 1
 
-    def passes(self, literal: str) -> Reading[bool]:
+    def passes(self, literal: str) -> ReaderSteps[bool]:
         """Whether that comes next; if so, it is passed over."""
         literal = self._spell(literal)
         while not self.ended and len(self._text) - self._at < len(literal):
@@ -75,7 +75,7 @@ class Scanner:
             return True
         return False
 
-    def until(self, markers: Sequence[str], tell: Tell, prose: bool = False) -> Reading[str]:
+    def until(self, markers: Sequence[str], tell: Emit, prose: bool = False) -> ReaderSteps[str]:
         """Tells the text before the first of the markers as soon as it can't be one of them. The marker, which is
         passed over; empty at the end. At a cut, the beginning of a marker is told in `prose` only.
         """
@@ -96,7 +96,7 @@ class Scanner:
                 return ""
             yield
 
-    def collect(self, markers: Sequence[str]) -> Reading[tuple[str, str]]:
+    def collect(self, markers: Sequence[str]) -> ReaderSteps[tuple[str, str]]:
         """The text before the first of the markers, and which it was."""
         texts: list[str] = []
         marker = yield from self.until(markers, texts.append)

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 
 import trio
 
-from engine.job import Finish, Job, Piece, Reason
+from engine.job import EngineOutput, Finished, FinishReason, Job
 from engine.model import Model
 from engine.runtime.kv_snapshots import Snapshot, Snapshots
 from engine.runtime.loop import Cancel, Command, DropSnapshots, InferenceLoop, Outputs, Restore, Submit
@@ -38,7 +38,7 @@ class Engine:
         self._model = model
         self._inbox: SimpleQueue[Command] = SimpleQueue()
         self._loop = InferenceLoop(model, end_tokens, max_step_seconds, snapshots, self._inbox)
-        self._channels: dict[Key, trio.MemorySendChannel[Piece]] = {}
+        self._channels: dict[Key, trio.MemorySendChannel[EngineOutput]] = {}
         self._keys = itertools.count()
         self._snapshots = snapshots
         self._file_access = trio.CapacityLimiter(1)
@@ -79,7 +79,7 @@ class Engine:
         finally:
             self._nursery = None
             self._running = False
-            self._deliver([(key, Finish(Reason.FAILED, self._shutdown_message)) for key in self._channels])
+            self._deliver([(key, Finished(FinishReason.FAILED, self._shutdown_message)) for key in self._channels])
 
     def restore(self) -> None:
         """Fill the slots with the last run's snapshots. Call it before the first job, which would have to make room."""
@@ -92,8 +92,8 @@ class Engine:
             await trio.to_thread.run_sync(self._snapshots.drop, limiter=self._file_access)
 
     @contextmanager
-    def generate(self, job: Job) -> Iterator[trio.MemoryReceiveChannel[Piece]]:
-        """The outputs of `job`, as they come; the last one is a `Finish`. Leaving the block stops the generation.
+    def generate(self, job: Job) -> Iterator[trio.MemoryReceiveChannel[EngineOutput]]:
+        """The outputs of `job`, as they come; the last one is a `Finished`. Leaving the block stops the generation.
 
         Raises EngineStopped.
         """
@@ -101,7 +101,7 @@ class Engine:
             raise EngineStopped("the engine has stopped")
         key = next(self._keys)
         # Unbounded, since the thread never waits for a client; `job.max_tokens` bounds it.
-        send, receive = trio.open_memory_channel[Piece](math.inf)
+        send, receive = trio.open_memory_channel[EngineOutput](math.inf)
         self._channels[key] = send
         self._inbox.put(Submit(key, job))
         try:
@@ -140,7 +140,7 @@ class Engine:
     def _deliver(self, outputs: Outputs) -> None:
         """On the trio side. Nothing here may raise: an exception in a run_sync_soon callback ends the server."""
         for key, output in outputs:
-            ended = isinstance(output, Finish)
+            ended = isinstance(output, Finished)
             channel = self._channels.pop(key, None) if ended else self._channels.get(key)
             if channel is None:
                 continue  # the client has left; its Cancel is on the way

@@ -14,12 +14,12 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from engine.constraint import Constraint, GrammarError
-from engine.job import Finish, Job, Piece, Reason, Token
-from engine.model import Chunk, Model, ModelError
+from engine.job import EngineOutput, Finished, FinishReason, Job, Token
+from engine.model import BatchEntry, Model, ModelError
 from engine.runtime.kv_snapshots import Snapshot, Snapshots
-from engine.runtime.mask_thread import Ahead
+from engine.runtime.mask_thread import MaskThread
 from engine.sampling import Sampler
-from engine.scheduler import Key, Plan, Scheduler
+from engine.scheduler import Key, Scheduler, Step
 
 SNAPSHOT_IDLE_SECONDS = 30.0
 """Idle time after which the KV cache is written to the disk."""
@@ -47,7 +47,7 @@ class DropSnapshots(Struct, frozen=True):
 
 Command: TypeAlias = Submit | Cancel | Restore | DropSnapshots | None
 """None ends the thread."""
-Outputs: TypeAlias = list[tuple[Key, Piece]]
+Outputs: TypeAlias = list[tuple[Key, EngineOutput]]
 
 
 class InferenceLoop:
@@ -68,7 +68,7 @@ class InferenceLoop:
         self._samplers: dict[Key, Sampler] = {}
         """One of each job that has not ended."""
         self._constraints: dict[Key, Constraint] = {}
-        self.ahead = Ahead()
+        self.ahead = MaskThread()
         self._inbox = inbox
         self._snapshots = snapshots if model.info.saves else None
         self._unsaved = False
@@ -145,12 +145,12 @@ class InferenceLoop:
             outputs = [(key, _failure(error)) for key in self._samplers]
             self._scheduler = self._new_scheduler()
         for key, output in outputs:
-            if isinstance(output, Finish):
+            if isinstance(output, Finished):
                 self._samplers.pop(key, None)
                 self._constraints.pop(key, None)
         return outputs
 
-    def _carry_out(self, plan: Plan) -> Outputs:
+    def _carry_out(self, plan: Step) -> Outputs:
         self.step_began = began = time.perf_counter()
         try:
             for share in plan.shares:
@@ -164,28 +164,28 @@ class InferenceLoop:
             self.step_began = None
         return self._update(plan, time.perf_counter() - began)
 
-    def _update(self, plan: Plan, seconds: float) -> Outputs:
+    def _update(self, plan: Step, seconds: float) -> Outputs:
         """Sample what was decoded. A sequence whose sampler or grammar raises ends; the others go on."""
         sampled: dict[int, list[Token]] = {}
         outputs: Outputs = []
-        chunks: list[Chunk] = []
+        chunks: list[BatchEntry] = []
         for chunk in plan.chunks:
             try:
                 if chunk.logits:
                     sampled[chunk.slot] = self._sample(chunk)
             except Exception as error:
                 failure = _failure(error)
-                outputs += self._scheduler.fail(Plan(chunks=(chunk,)), failure.message, failure.reason)
+                outputs += self._scheduler.fail(Step(chunks=(chunk,)), failure.message, failure.reason)
             else:
                 chunks.append(chunk)
-        return outputs + (self._scheduler.absorb(Plan(chunks=tuple(chunks)), sampled, seconds) if chunks else [])
+        return outputs + (self._scheduler.absorb(Step(chunks=tuple(chunks)), sampled, seconds) if chunks else [])
 
-    def _constraining(self, plan: Plan) -> list[Constraint]:
+    def _constraining(self, plan: Step) -> list[Constraint]:
         """The constraints of the sequences that get a token of this step."""
         keys = [self._scheduler.key(chunk.slot) for chunk in plan.chunks if chunk.logits]
         return [self._constraints[key] for key in keys if key in self._constraints]
 
-    def _sample(self, chunk: Chunk) -> list[Token]:
+    def _sample(self, chunk: BatchEntry) -> list[Token]:
         """A token for each row of logits, up to the first that isn't the draft token that stands there.
 
         Raises GrammarError.
@@ -236,11 +236,11 @@ class InferenceLoop:
             return []
 
 
-def _failure(error: Exception) -> Finish:
+def _failure(error: Exception) -> Finished:
     """The output that ends a job. An error nobody foresaw is logged with its traceback."""
     if isinstance(error, GrammarError):
-        return Finish(Reason.UNHELD, str(error))
+        return Finished(FinishReason.UNHELD, str(error))
     if isinstance(error, ModelError):
-        return Finish(Reason.FAILED, str(error))
+        return Finished(FinishReason.FAILED, str(error))
     log.error("an internal error ended a generation", exc_info=error)
-    return Finish(Reason.FAILED, MISTAKE)
+    return Finished(FinishReason.FAILED, MISTAKE)

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from engine.constraint import Constraint
 
 
-class Ahead:
+class MaskThread:
     def __init__(self) -> None:
         self._asked: SimpleQueue[Constraint | None] = SimpleQueue()
         self._done: SimpleQueue[None] = SimpleQueue()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.job import Sampling
+from engine.job import SamplingParams
 from engine.model import FloatArray
 
 Ids = NDArray[np.intp]
@@ -52,7 +52,7 @@ class Counts:
 class Penalties:
     """Those of one sequence. What is switched off costs nothing."""
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int]) -> None:
+    def __init__(self, sampling: SamplingParams, prompt: Sequence[int]) -> None:
         self._sampling = sampling
         biases = sampling.logit_bias
         self._biased: Ids = np.fromiter(biases, np.intp, len(biases))
@@ -61,7 +61,7 @@ class Penalties:
         self._said = Counts() if sampling.presence_penalty or sampling.frequency_penalty else None
 
     @staticmethod
-    def wanted(sampling: Sampling) -> bool:
+    def wanted(sampling: SamplingParams) -> bool:
         """Whether there are any."""
         repeats = sampling.repeat_penalty != 1 and sampling.repeat_last_n
         return bool(sampling.logit_bias or repeats or sampling.presence_penalty or sampling.frequency_penalty)
@@ -87,7 +87,7 @@ class Penalties:
             self._said.add(token)
 
 
-def _recent(sampling: Sampling, prompt: Sequence[int]) -> Counts | None:
+def _recent(sampling: SamplingParams, prompt: Sequence[int]) -> Counts | None:
     n = sampling.repeat_last_n
     if sampling.repeat_penalty == 1 or n == 0:
         return None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.job import Likelihood, Sampling
+from engine.job import SamplingParams, TokenLogprobs
 from engine.model import FloatArray
 from engine.sampling.penalties import Ids, Penalties
 
@@ -25,7 +25,7 @@ COLDEST = 1e-9
 class Sampler:
     """Draws one sequence's tokens. The same seed, prompt and logits give the same tokens."""
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int] = (), top_logprobs: int | None = None) -> None:
+    def __init__(self, sampling: SamplingParams, prompt: Sequence[int] = (), top_logprobs: int | None = None) -> None:
         """`prompt` stands before the first token; `top_logprobs`: see Job."""
         self._sampling = sampling
         self._top_logprobs = top_logprobs
@@ -38,7 +38,7 @@ class Sampler:
         asked."""
         return None if self._top_logprobs is None else logits.copy()
 
-    def likelihood(self, untouched: FloatArray | None, token: int) -> Likelihood | None:
+    def likelihood(self, untouched: FloatArray | None, token: int) -> TokenLogprobs | None:
         """Of the token that was picked."""
         if untouched is None or self._top_logprobs is None:
             return None
@@ -64,17 +64,17 @@ class Sampler:
         return int(ids[np.searchsorted(mass, self._random.random() * mass[-1], side="right")])
 
 
-def likelihood(logits: FloatArray, token: int, n_top: int) -> Likelihood:
+def likelihood(logits: FloatArray, token: int, n_top: int) -> TokenLogprobs:
     """The token's own, and the `n_top` best ones'."""
     best = float(logits.max())
     # float32 is exact enough for the parts (the logits are no better), but not for a sum of a hundred thousand.
     whole = best + math.log(np.exp(logits - np.float32(best)).sum(dtype=np.float64))
     top = _most_likely(logits, n_top) if n_top else np.arange(0)
     ordered = top[np.argsort(-logits[top], kind="stable")]
-    return Likelihood(float(logits[token]) - whole, tuple((int(id_), float(logits[id_]) - whole) for id_ in ordered))
+    return TokenLogprobs(float(logits[token]) - whole, tuple((int(id_), float(logits[id_]) - whole) for id_ in ordered))
 
 
-def shortlist(logits: FloatArray, sampling: Sampling) -> Ids:
+def shortlist(logits: FloatArray, sampling: SamplingParams) -> Ids:
     """The ids that top-k, top-p and min-p leave; never empty."""
     ids = _most_likely(logits, sampling.top_k) if sampling.top_k else None
     if sampling.top_p < 1:

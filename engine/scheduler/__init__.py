@@ -2,10 +2,10 @@
 
 from engine.scheduler.scheduler import Scheduler
 from engine.scheduler.slots import Key
-from engine.scheduler.step import Plan
+from engine.scheduler.step import Step
 
 __all__ = [
     "Key",
-    "Plan",
     "Scheduler",
+    "Step",
 ]

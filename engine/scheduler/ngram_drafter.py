@@ -10,9 +10,9 @@ have been right. So a text in which guessing doesn't pay costs nothing, and one 
 
 from collections.abc import Callable, Sequence
 
-GRAM = 3
+NGRAM_SIZE = 3
 """Tokens that have to be the same."""
-MOST = 8
+MAX_DRAFT_TOKENS = 8
 """Tokens guessed at once."""
 FIRST_RIGHT = 0.4
 """How often a guess is right, before any was seen."""
@@ -20,20 +20,20 @@ WEIGHT = 0.15
 """Of a new outcome in the running mean."""
 
 
-class Drafter:
+class NgramDrafter:
     """Guesses one sequence's next tokens, and learns how good it is at that."""
 
     def __init__(self) -> None:
         self._after: dict[tuple[int, ...], int] = {}
-        self._indexed = GRAM
+        self._indexed = NGRAM_SIZE
         self._right = FIRST_RIGHT
         self._guess: Sequence[int] = ()
 
     def draft(self, tokens: Sequence[int]) -> Sequence[int]:
         """What comes after `tokens`; often nothing."""
         self._index(tokens)
-        start = self._after.get(tuple(tokens[-GRAM:]))
-        self._guess = () if start is None else tokens[start : start + MOST]
+        start = self._after.get(tuple(tokens[-NGRAM_SIZE:]))
+        self._guess = () if start is None else tokens[start : start + MAX_DRAFT_TOKENS]
         return self._guess
 
     def expected(self, guesses: int) -> float:
@@ -52,11 +52,11 @@ class Drafter:
     def _index(self, tokens: Sequence[int]) -> None:
         """All but the last gram: what follows that one is the question."""
         for end in range(self._indexed, len(tokens)):
-            self._after[tuple(tokens[end - GRAM : end])] = end
+            self._after[tuple(tokens[end - NGRAM_SIZE : end])] = end
         self._indexed = max(self._indexed, len(tokens))
 
 
-def worth(drafters: Sequence[Drafter], most: int, cost: Callable[[int], float]) -> int:
+def choose_draft_length(drafters: Sequence[NgramDrafter], most: int, cost: Callable[[int], float]) -> int:
     """How many guesses each of them brings to a step, so that the most tokens come a second.
 
     `cost`: how long a step takes with so many guesses each, where one without takes 1.

@@ -6,7 +6,7 @@ from engine.job import Job
 from engine.scheduler.slots import Key
 
 
-class Waiting:
+class FairQueue:
     """One client with a hundred jobs keeps another with one from a slot for no longer than one job of its own."""
 
     def __init__(self) -> None:

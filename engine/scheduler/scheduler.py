@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 
-from engine.job import Finish, Job, Piece, Progress, Reason, Started, Token
-from engine.model import Chunk, ModelInfo
-from engine.scheduler.ngram_drafter import worth
-from engine.scheduler.queue import Waiting
-from engine.scheduler.slots import Key, Running, Slot, common
-from engine.scheduler.step import Plan, Share
-from engine.scheduler.step_budget import Pace
+from engine.job import EngineOutput, Finished, FinishReason, Job, Progress, Started, Token
+from engine.model import BatchEntry, ModelInfo
+from engine.scheduler.ngram_drafter import choose_draft_length
+from engine.scheduler.queue import FairQueue
+from engine.scheduler.slots import Key, RunningSequence, Slot, common_prefix_length
+from engine.scheduler.step import PrefixCopy, Step
+from engine.scheduler.step_budget import StepBudget
 
 # Prompt tokens in one step of a model that evaluates one slot at a time. A hang-up and the other streams wait for no
 # more than this: 50 ms where a machine evaluates 300 tokens a second. Larger chunks gain less than 5%.
@@ -37,10 +37,10 @@ class Scheduler:
         self._info = info
         self._end_tokens = frozenset(end_tokens)
         self._slots = [Slot(index) for index in range(info.n_slots)]
-        self._waiting = Waiting()
+        self._waiting = FairQueue()
         self._turns: deque[Slot] = deque()
         """The slots that run, in order of admission, or of turns."""
-        self._pace = Pace(info.most_tokens, max_step_seconds)
+        self._pace = StepBudget(info.most_tokens, max_step_seconds)
         self._allowed = 0
         """Prompt tokens of the last step that has some."""
         self._clock = 0
@@ -60,23 +60,25 @@ class Scheduler:
             if slot.running is not None and slot.running.key == key:
                 self._release(slot)
 
-    def plan(self) -> Plan:
+    def plan(self) -> Step:
         """The next step; empty when idle."""
         shares = [*self._admit(), *self._follow()]
         if not self._turns:
-            return Plan()
+            return Step()
         if not self._info.batched:
             self._turns.rotate(-1)
-            return Plan(chunks=(_chunk(self._turns[-1], PREFILL_CHUNK),))
-        return Plan(tuple(shares), tuple(self._chunks()))
+            return Step(chunks=(_chunk(self._turns[-1], PREFILL_CHUNK),))
+        return Step(tuple(shares), tuple(self._chunks()))
 
-    def absorb(self, plan: Plan, sampled: Mapping[int, Sequence[Token]], seconds: float) -> list[tuple[Key, Piece]]:
+    def absorb(
+        self, plan: Step, sampled: Mapping[int, Sequence[Token]], seconds: float
+    ) -> list[tuple[Key, EngineOutput]]:
         """Take in that `plan` was carried out in so much time.
 
         `sampled` has for each slot with logits a token of each row, up to the first that no guess foresaw.
         """
         self._measure(plan.chunks, seconds)
-        pieces: list[tuple[Key, Piece]] = []
+        pieces: list[tuple[Key, EngineOutput]] = []
         for chunk in plan.chunks:
             slot = self._slots[chunk.slot]
             running = _running(slot)
@@ -92,9 +94,11 @@ class Scheduler:
                 pieces.append((running.key, Progress(len(slot.held))))
         return pieces
 
-    def fail(self, plan: Plan, message: str, reason: Reason = Reason.FAILED) -> list[tuple[Key, Piece]]:
+    def fail(
+        self, plan: Step, message: str, reason: FinishReason = FinishReason.FAILED
+    ) -> list[tuple[Key, EngineOutput]]:
         """Take in that `plan` could not be carried out: its jobs end, the others go on."""
-        pieces: list[tuple[Key, Piece]] = []
+        pieces: list[tuple[Key, EngineOutput]] = []
         for share in plan.shares:
             target = self._slots[share.target]
             target.held.clear()
@@ -102,7 +106,7 @@ class Scheduler:
         for chunk in plan.chunks:
             slot = self._slots[chunk.slot]
             del slot.held[chunk.position :]
-            pieces.append((_running(slot).key, Finish(reason, message)))
+            pieces.append((_running(slot).key, Finished(reason, message)))
             self._release(slot)
         return pieces
 
@@ -135,9 +139,9 @@ class Scheduler:
         for slot in self._slots:
             slot.savable_tokens = 0
 
-    def _admit(self) -> Iterator[Share]:
+    def _admit(self) -> Iterator[PrefixCopy]:
         while self._waiting and (free := [slot for slot in self._slots if slot.running is None]):
-            running = Running(*self._waiting.next())
+            running = RunningSequence(*self._waiting.next())
             slot = self._place(free, running)
             running.cached = self._reusable(slot.held, running.tokens)
             del slot.held[running.cached :]
@@ -148,7 +152,7 @@ class Scheduler:
             self._turns.append(slot)
             yield from self._seek(slot, running)
 
-    def _place(self, free: Sequence[Slot], running: Running) -> Slot:
+    def _place(self, free: Sequence[Slot], running: RunningSequence) -> Slot:
         """The slot that the prompt continues.
 
         Else, where prefixes can be copied, the one that its kin left; else the one that is longest of no use.
@@ -156,7 +160,7 @@ class Scheduler:
         prompt = running.tokens
         if self._info.shares:
             free = (
-                [slot for slot in free if len(slot.held) == common(slot.held, prompt) > 0]
+                [slot for slot in free if len(slot.held) == common_prefix_length(slot.held, prompt) > 0]
                 or [slot for slot in free if slot.affinity == running.affinity != ""]
                 or [min(free, key=lambda slot: slot.used)]
             )
@@ -164,10 +168,10 @@ class Scheduler:
 
     def _reusable(self, held: list[int], prompt: list[int]) -> int:
         """Tokens that stay where the model can forget the rest, or all of them."""
-        n = common(held, prompt)
+        n = common_prefix_length(held, prompt)
         return n if self._info.rewinds or n == len(held) else 0
 
-    def _follow(self) -> Iterator[Share]:
+    def _follow(self) -> Iterator[PrefixCopy]:
         """Those whose leader has come far enough, or is gone, go their own way from here."""
         for slot in self._turns:
             running = _running(slot)
@@ -179,14 +183,16 @@ class Scheduler:
                 running.leader = None
                 yield from self._seek(slot, running)
 
-    def _seek(self, slot: Slot, running: Running) -> Iterator[Share]:
+    def _seek(self, slot: Slot, running: RunningSequence) -> Iterator[PrefixCopy]:
         """Find who holds, or is going to hold, more of the prompt's beginning than the slot itself."""
         if not self._info.shares:
             return
         least = len(slot.held) + SHARED_LEAST
         others = [other for other in self._slots if other is not slot]
         n, source = max(
-            ((common(other.held, running.tokens), other) for other in others), key=_first, default=(0, slot)
+            ((common_prefix_length(other.held, running.tokens), other) for other in others),
+            key=_first,
+            default=(0, slot),
         )
         running.leader = self._leader(slot, running, max(least, n + SHARED_LEAST))
         if running.leader is None and n >= least:
@@ -195,16 +201,16 @@ class Scheduler:
             if not running.savable:
                 slot.savable_tokens = min(source.savable_tokens, n)
             self._touch(source)
-            yield Share(source.index, slot.index, n)
+            yield PrefixCopy(source.index, slot.index, n)
 
-    def _leader(self, slot: Slot, running: Running, least: int) -> tuple[Running, int] | None:
+    def _leader(self, slot: Slot, running: RunningSequence, least: int) -> tuple[RunningSequence, int] | None:
         """Only who was admitted earlier leads: so the first in the row always goes on."""
         earlier = list(self._turns)[: self._turns.index(slot)]
-        found = [(common(_running(other).tokens, running.tokens), _running(other)) for other in earlier]
+        found = [(common_prefix_length(_running(other).tokens, running.tokens), _running(other)) for other in earlier]
         n, leader = max(found, key=_first, default=(0, running))
         return (leader, n) if n >= least else None
 
-    def _chunks(self) -> Iterator[Chunk]:
+    def _chunks(self) -> Iterator[BatchEntry]:
         """A token for everyone who streams, or as much of a prompt as the pace allows: where there are both, in turn.
 
         Together they would cost the same: sequences that bring unequal numbers of tokens take llama.cpp a pass over
@@ -229,20 +235,20 @@ class Scheduler:
         self._clock += 1
         return prompts[0] if self._clock % OLDEST_EACH == 0 else min(prompts, key=lambda slot: slot.pending)
 
-    def _guessed(self, streams: Sequence[Slot]) -> Iterator[Chunk]:
+    def _guessed(self, streams: Sequence[Slot]) -> Iterator[BatchEntry]:
         """The last token of each, and guesses of what comes."""
         several = [_running(slot) for slot in streams]
         guesses = [running.drafter.draft(running.tokens) for running in several]
         room = min(running.room(self._info.n_ctx) for running in several)
         rows = min(GUESSING_ROWS, self._info.most_tokens) // len(streams)
         most = max(min(max(map(len, guesses)), room - 1, rows - 1), 0)
-        n = worth([running.drafter for running in several], most, partial(self._pace.cost, len(streams)))
+        n = choose_draft_length([running.drafter for running in several], most, partial(self._pace.cost, len(streams)))
         for slot, running, guess in zip(streams, several, guesses, strict=True):
             last = running.tokens[-1]
             filled = [*guess[:n], *[last] * (n - len(guess))]  # a place costs the same, whatever is in it
-            yield Chunk(slot.index, len(slot.held), [last, *filled], logits=1 + n)
+            yield BatchEntry(slot.index, len(slot.held), [last, *filled], logits=1 + n)
 
-    def _measure(self, chunks: Sequence[Chunk], seconds: float) -> None:
+    def _measure(self, chunks: Sequence[BatchEntry], seconds: float) -> None:
         streams = sum(slot.pending == 1 for slot in self._turns)
         tokens = sum(len(chunk.tokens) for chunk in chunks)
         if all(chunk.logits == len(chunk.tokens) for chunk in chunks):
@@ -250,15 +256,17 @@ class Scheduler:
         elif 2 * tokens > self._allowed:  # the pass over the weights makes the tokens of short steps dearer
             self._pace.evaluated(streams, tokens, seconds)
 
-    def _advance(self, slot: Slot, running: Running, tokens: Sequence[Token]) -> Iterator[tuple[Key, Piece]]:
+    def _advance(
+        self, slot: Slot, running: RunningSequence, tokens: Sequence[Token]
+    ) -> Iterator[tuple[Key, EngineOutput]]:
         for token in tokens:
             running.tokens.append(token.id)
-            ended = Reason.STOP if token.id in self._end_tokens else None
+            ended = FinishReason.STOP if token.id in self._end_tokens else None
             if ended is None:
                 yield running.key, token
-                ended = Reason.LENGTH if running.room(self._info.n_ctx) <= 0 else None
+                ended = FinishReason.LENGTH if running.room(self._info.n_ctx) <= 0 else None
             if ended is not None:
-                yield running.key, Finish(ended)
+                yield running.key, Finished(ended)
                 return self._release(slot)
         return None
 
@@ -272,10 +280,10 @@ class Scheduler:
         slot.used = self._clock
 
 
-def _chunk(slot: Slot, most: int) -> Chunk:
+def _chunk(slot: Slot, most: int) -> BatchEntry:
     running, position = _running(slot), len(slot.held)
     tokens = running.tokens[position : position + most]
-    return Chunk(slot.index, position, tokens, logits=int(position + len(tokens) == len(running.tokens)))
+    return BatchEntry(slot.index, position, tokens, logits=int(position + len(tokens) == len(running.tokens)))
 
 
 def _even(tokens: int, most: int, least: int) -> int:
@@ -287,7 +295,7 @@ def _even(tokens: int, most: int, least: int) -> int:
     return -(-tokens // parts)
 
 
-def _running(slot: Slot) -> Running:
+def _running(slot: Slot) -> RunningSequence:
     assert slot.running is not None, "only slots that run are planned"
     return slot.running
 

@@ -3,12 +3,12 @@
 from typing import TypeAlias
 
 from engine.job import Job
-from engine.scheduler.ngram_drafter import Drafter
+from engine.scheduler.ngram_drafter import NgramDrafter
 
 Key: TypeAlias = int
 
 
-class Running:
+class RunningSequence:
     """A job that has a slot. `tokens` is the prompt and what was sampled since."""
 
     def __init__(self, key: Key, job: Job) -> None:
@@ -16,11 +16,11 @@ class Running:
         self.tokens = list(job.prompt)
         self.cached = 0
         """Prompt tokens that needn't be evaluated."""
-        self.leader: tuple[Running, int] | None = None
+        self.leader: tuple[RunningSequence, int] | None = None
         """Who is evaluating the same beginning, and how many tokens of it are the same: wait, and take them."""
         self.affinity = job.affinity
         self.savable = job.savable
-        self.drafter = Drafter()
+        self.drafter = NgramDrafter()
         self._most = len(job.prompt) + job.max_tokens
 
     def room(self, n_ctx: int) -> int:
@@ -34,7 +34,7 @@ class Slot:
     def __init__(self, index: int) -> None:
         self.index = index
         self.held: list[int] = []
-        self.running: Running | None = None
+        self.running: RunningSequence | None = None
         self.savable_tokens = 0
         """First tokens that may be written to a disk; no fewer than `held` has where all of them may."""
         self.affinity = ""
@@ -48,7 +48,7 @@ class Slot:
         return 0 if self.running is None else len(self.running.tokens) - len(self.held)
 
 
-def common(held: list[int], prompt: list[int]) -> int:
+def common_prefix_length(held: list[int], prompt: list[int]) -> int:
     """How many first tokens of `prompt` are held. Its last one never counts: it is evaluated for its logits.
 
     By halves: comparing lists is done in C, 20 us for 8,000 tokens, where a loop here would take a millisecond.

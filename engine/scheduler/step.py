@@ -2,10 +2,10 @@
 
 from msgspec import Struct
 
-from engine.model import Chunk
+from engine.model import BatchEntry
 
 
-class Share(Struct, frozen=True):
+class PrefixCopy(Struct, frozen=True):
     """Copy the first `n` tokens of what `source` holds to `target`, in place of all that is there."""
 
     source: int
@@ -13,8 +13,8 @@ class Share(Struct, frozen=True):
     n: int
 
 
-class Plan(Struct, frozen=True):
+class Step(Struct, frozen=True):
     """A step: first the shares, then the chunks, at most one a slot. Nothing to do without chunks."""
 
-    shares: tuple[Share, ...] = ()
-    chunks: tuple[Chunk, ...] = ()
+    shares: tuple[PrefixCopy, ...] = ()
+    chunks: tuple[BatchEntry, ...] = ()

@@ -14,7 +14,7 @@ LEAST_SECONDS = 0.03
 """How far apart they may always be: nobody sees it, and prompts need some room beside a single quick stream."""
 ALONE_SECONDS = 0.25
 """For a step while nobody streams: what a new request waits for at most. (A hang-up interrupts the step.)"""
-CROWD = 3.0
+MAX_STREAMS_MEASURED = 3.0
 """How much more a late first token is felt than a gap between two others."""
 LEAST_TOKENS = 2
 """However long a step takes: with one, nearly all of it is the pass over the weights, and prompts never end."""
@@ -31,7 +31,7 @@ OUTLIER = 3.0
 """A step that was interrupted by another process says nothing about the model: no measurement counts for more."""
 
 
-class Pace:
+class StepBudget:
     """Learns from `streamed` and `evaluated`, answers with `tokens` and `cost`."""
 
     def __init__(self, most_tokens: int, max_step_seconds: float = 0.0) -> None:
@@ -93,7 +93,9 @@ class Pace:
             return ALONE_SECONDS
         known = min(self._usual, key=lambda known: abs(known - streams), default=0)
         usual = self._usual[known] * streams / known if known else 0.0
-        apart = self._max_step or max(STEPS * usual, LEAST_SECONDS) * max(1.0, CROWD * (prompts - 1) / streams)
+        apart = self._max_step or max(STEPS * usual, LEAST_SECONDS) * max(
+            1.0, MAX_STREAMS_MEASURED * (prompts - 1) / streams
+        )
         return min(max(apart - usual, LEAST_SECONDS / 10), ALONE_SECONDS)
 
 

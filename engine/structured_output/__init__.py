@@ -1,18 +1,18 @@
 """Grammars at run time: the compiler, and which grammar applies when. Imports `grammar`, `notations` and below."""
 
-from engine.structured_output.compile_cache import K, Memory, V
-from engine.structured_output.compiler import Grammar, Grammars
-from engine.structured_output.specs import Beginning, Thought, Trigger
-from engine.structured_output.structural_tag import Phases
+from engine.structured_output.compile_cache import CompileCache, K, V
+from engine.structured_output.compiler import CompiledGrammar, GrammarCompiler
+from engine.structured_output.specs import BareCallTrigger, ReasoningSpec, Trigger
+from engine.structured_output.structural_tag import StructuralTag
 
 __all__ = [
-    "Beginning",
-    "Grammar",
-    "Grammars",
+    "BareCallTrigger",
+    "CompileCache",
+    "CompiledGrammar",
+    "GrammarCompiler",
     "K",
-    "Memory",
-    "Phases",
-    "Thought",
+    "ReasoningSpec",
+    "StructuralTag",
     "Trigger",
     "V",
 ]

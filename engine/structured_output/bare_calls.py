@@ -3,14 +3,14 @@
 from codecs import getincrementaldecoder
 from collections.abc import Container
 
-from engine.notations import BETWEEN, CallBegun, Reading, Scanner, bare_objects, marks
+from engine.notations import BETWEEN, ReaderSteps, Scanner, ToolCallStart, bare_objects, marks
 from engine.structured_output.markers import CONTROL
 
 _UTF8 = getincrementaldecoder("utf-8")
 _MARK = marks([""])[""]
 
 
-class Naming:
+class BareCallDetector:
     """Reads from where an answer begins, or goes on behind a call, up to the name of a function on offer."""
 
     def __init__(self, names: Container[str], again: bool) -> None:
@@ -35,7 +35,7 @@ class Naming:
                 break
             if self._scanner.found:
                 begun = self._scanner.found[0]
-                assert isinstance(begun, CallBegun), "text ends it"
+                assert isinstance(begun, ToolCallStart), "text ends it"
                 return begun.name, text[at:].encode()
         return None
 
@@ -45,6 +45,6 @@ class Naming:
         self._utf8.reset()
         return _MARK
 
-    def _read(self, names: Container[str], again: bool) -> Reading[None]:
+    def _read(self, names: Container[str], again: bool) -> ReaderSteps[None]:
         yield from self._scanner.pass_over(BETWEEN if again else "")
         yield from bare_objects(self._scanner, names, again)

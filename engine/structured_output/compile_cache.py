@@ -13,7 +13,7 @@ ENTRY = 1000
 """Bytes of an entry besides its key and its result."""
 
 
-class Memory(Generic[K, V]):
+class CompileCache(Generic[K, V]):
     """A function that takes its time, with its last results. Another thread may look at these while it is at work."""
 
     def __init__(

@@ -1,7 +1,7 @@
 """What the next token may be, over llguidance: JSON schemas, Lark grammars and regexes, on a model's own vocabulary.
 
 A grammar is compiled once, in any thread, and started by each sequence. Lark is llguidance's variant of it; in its
-rules, `Grammars.json`, `Grammars.until` and `Grammars.token` are for putting schemas and markers together:
+rules, `GrammarCompiler.json`, `.until` and `.token` put schemas and markers together:
 
     start: thought answer
     thought: ...            until("thought", "</think>")
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from engine.constraint import GrammarError
 from engine.grammar import brief, json_grammar
-from engine.json_schema import JSON, Accepted, depth, faults
+from engine.json_schema import JSON, CheckedSchema, depth, faults
 from engine.json_schema import check as json_schema
 from engine.model import FloatArray
-from engine.structured_output.compile_cache import Memory
+from engine.structured_output.compile_cache import CompileCache
 from engine.tokenizer import Vocabulary
 
 MOST_CHARACTERS = 65_536
@@ -54,15 +54,15 @@ _NOTHING = "nothing can be written that it accepts"
 ANY_OBJECT: JSON = {"type": "object"}
 
 
-class Grammars:
+class GrammarCompiler:
     """A vocabulary's compiler. What it does first takes 100 ms more: it learns all tokens by heart."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._compiled = Memory(self._compile, GrammarError, _compiled_size, MOST_COMPILED)
-        self._written = Memory(self._write, GrammarError, _written_size, MOST_WRITTEN)
+        self._compiled = CompileCache(self._compile, GrammarError, _compiled_size, MOST_COMPILED)
+        self._written = CompileCache(self._write, GrammarError, _written_size, MOST_WRITTEN)
 
-    def json_schema(self, schema: JSON) -> "Grammar":
+    def json_schema(self, schema: JSON) -> "CompiledGrammar":
         """What `schema` accepts, to the letter. Raises GrammarError, with the place."""
         accepted = self._accepted(schema)
         try:
@@ -70,15 +70,15 @@ class Grammars:
         except GrammarError as error:
             raise GrammarError(str(error), faults.place_of(accepted, self._refusal)) from error
 
-    def relaxed(self, schema: JSON) -> Accepted:
+    def relaxed(self, schema: JSON) -> CheckedSchema:
         """Leave out the keywords that can't be enforced. Raises GrammarError where no part can be."""
         return faults.relaxed(self._accepted(schema, relaxed=True), self._refusal)
 
-    def _accepted(self, schema: JSON, relaxed: bool = False) -> Accepted:
+    def _accepted(self, schema: JSON, relaxed: bool = False) -> CheckedSchema:
         """Raises GrammarError."""
         if depth(schema) > MOST_DEPTH:
             raise GrammarError(f"the schema is nested deeper than {MOST_DEPTH} levels")
-        return json_schema.accepted(schema, relaxed)
+        return json_schema.checked(schema, relaxed)
 
     def _refusal(self, schema: JSON) -> GrammarError | None:
         try:
@@ -87,14 +87,14 @@ class Grammars:
             return error
         return None
 
-    def json_object(self) -> "Grammar":
+    def json_object(self) -> "CompiledGrammar":
         return self.json_schema(ANY_OBJECT)
 
-    def regex(self, pattern: str) -> "Grammar":
+    def regex(self, pattern: str) -> "CompiledGrammar":
         """A whole text. Raises GrammarError."""
         return self._compiled(LLMatcher.grammar_from_regex(pattern))
 
-    def lark(self, text: str) -> "Grammar":
+    def lark(self, text: str) -> "CompiledGrammar":
         """Raises GrammarError."""
         return self._compiled(LLMatcher.grammar_from_lark(text))
 
@@ -131,14 +131,14 @@ class Grammars:
         pieces = itertools.chain(*itertools.zip_longest(texts, names, fillvalue=""))
         return " ".join(self.token(piece) for piece in pieces if piece)
 
-    def _compile(self, source: str) -> "Grammar":
+    def _compile(self, source: str) -> "CompiledGrammar":
         if len(source) > MOST_CHARACTERS:
             raise GrammarError(f"it has {len(source)} characters, and {MOST_CHARACTERS} are allowed")
         matcher = LLMatcher(self._tokenizer, source, log_level=0, limits=_LIMITS)
-        first = Constraint(matcher.deep_copy(), len(self._vocabulary))
+        first = GrammarConstraint(matcher.deep_copy(), len(self._vocabulary))
         first.prepare()  # most of what is too large or too deep shows here
         first.check()
-        return Grammar(matcher, self._vocabulary, estimated_size(source))
+        return CompiledGrammar(matcher, self._vocabulary, estimated_size(source))
 
     @cached_property
     def _tokenizer(self) -> LLTokenizer:
@@ -147,7 +147,7 @@ class Grammars:
         return LLTokenizer(TokenizerWrapper(_Tokens(self._vocabulary)), eos_token=sorted(self._vocabulary.end_tokens))
 
 
-class Grammar:
+class CompiledGrammar:
     """See `engine.constraint`."""
 
     def __init__(self, matcher: LLMatcher, vocabulary: Vocabulary, size: int) -> None:
@@ -156,8 +156,8 @@ class Grammar:
         self.size = size
         """Bytes, about."""
 
-    def start(self) -> "Constraint":
-        return Constraint(self._matcher.deep_copy(), len(self._vocabulary))
+    def start(self) -> "GrammarConstraint":
+        return GrammarConstraint(self._matcher.deep_copy(), len(self._vocabulary))
 
     def attempt(self) -> None:
         """Some steps of it, for what doesn't show before something is written. Raises GrammarError."""
@@ -169,18 +169,18 @@ class Grammar:
         constraint.prepare()
         constraint.check()
 
-    def after(self, data: bytes) -> "Constraint | None":
+    def after(self, data: bytes) -> "GrammarConstraint | None":
         """Started, and `data` written; None where that may not be written."""
         constraint, ids = self.start(), self._vocabulary.exactly(data)
         spelled = b"".join(map(self._vocabulary.bytes_of, ids))
         return constraint if spelled == data and all(map(constraint.take, ids)) else None
 
-    def after_marker(self, data: bytes) -> "Constraint | None":
+    def after_marker(self, data: bytes) -> "GrammarConstraint | None":
         """Start behind a marker, with the rest of the token that ended it. White space there is the marker's."""
         return self.after(data) or self.after(data.lstrip())
 
 
-class Constraint:
+class GrammarConstraint:
     """See `engine.constraint`."""
 
     def __init__(self, matcher: LLMatcher, n_vocab: int) -> None:
@@ -259,7 +259,7 @@ def estimated_size(text: str) -> int:
     return 100_000 + 200 * len(text)
 
 
-def _compiled_size(text: str, made: Grammar | None) -> int:
+def _compiled_size(text: str, made: CompiledGrammar | None) -> int:
     return getsizeof(text) + (0 if made is None else made.size)
 
 

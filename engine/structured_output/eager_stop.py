@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.model import FloatArray
-from engine.structured_output.compiler import Constraint
+from engine.structured_output.compiler import GrammarConstraint
 
 
 def leave_only(logits: FloatArray, tokens: int | NDArray[np.int64]) -> None:
@@ -18,10 +18,10 @@ def leave_only(logits: FloatArray, tokens: int | NDArray[np.int64]) -> None:
     logits[tokens] = rest
 
 
-class Ending:
+class EagerStop:
     """A constraint that ends so, as a phase of the answer: the last one."""
 
-    def __init__(self, constraint: Constraint, ends: NDArray[np.int64]) -> None:
+    def __init__(self, constraint: GrammarConstraint, ends: NDArray[np.int64]) -> None:
         """`ends`: the end tokens."""
         self._constraint = constraint
         self._ends = ends
@@ -37,6 +37,6 @@ class Ending:
         if wish is not None and logits[wish] == -np.inf:
             leave_only(logits, self._ends)
 
-    def advance(self, token: int) -> "Ending":
+    def advance(self, token: int) -> "EagerStop":
         self._constraint.advance(token)
         return self

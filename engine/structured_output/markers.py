@@ -20,12 +20,12 @@ CONTROL, _END = b"\xfe", b"\xff"
 
 class Marker(Struct, frozen=True, eq=False):
     text: bytes
-    """As `spelled`."""
-    past: Mapping[int, NDArray[np.int64]] = {}
+    """As `encode_marker`."""
+    overrun_tokens: Mapping[int, NDArray[np.int64]] = {}
     """Where so many bytes of it are there: the tokens that would end it, and go on with what can't follow."""
 
 
-class Watch:
+class MarkerMatcher:
     """Looks for markers."""
 
     def __init__(self, markers: Sequence[Marker]) -> None:
@@ -56,7 +56,7 @@ class Watch:
     def forbid(self, logits: FloatArray) -> None:
         """What no marker may go on with."""
         for marker in self._markers:
-            for there, tokens in marker.past.items():
+            for there, tokens in marker.overrun_tokens.items():
                 if self.tail.endswith(marker.text[:there]):
                     logits[tokens] = -np.inf
 
@@ -65,7 +65,9 @@ _FIRST_WORD = re.compile(r"[<\[]\W?[A-Za-z]{4,}")
 """First word of a tag. A model that may not end `<tool_call>` would write `<tool-call>` and the rest of the call."""
 
 
-def past(vocabulary: Vocabulary, marker: bytes, follows: Callable[[bytes], bool]) -> dict[int, NDArray[np.int64]]:
+def overrun_tokens(
+    vocabulary: Vocabulary, marker: bytes, follows: Callable[[bytes], bool]
+) -> dict[int, NDArray[np.int64]]:
     """See Marker. `follows`: whether that may come behind it."""
     found: dict[int, NDArray[np.int64]] = {}
     if marker.endswith(_END) and not follows(b""):
@@ -84,11 +86,11 @@ def past(vocabulary: Vocabulary, marker: bytes, follows: Callable[[bytes], bool]
 def forbidden(vocabulary: Vocabulary, text: str) -> Marker:
     """A marker that may not be written: the token that would complete it, or its first word, is masked."""
     word = None if vocabulary.control.match(text) else _FIRST_WORD.match(text)
-    marker = spelled(vocabulary, word[0] if word else text)
-    return Marker(marker, past(vocabulary, marker, lambda rest: False))
+    marker = encode_marker(vocabulary, word[0] if word else text)
+    return Marker(marker, overrun_tokens(vocabulary, marker, lambda rest: False))
 
 
-def past_names(vocabulary: Vocabulary) -> dict[bool, NDArray[np.int64]]:
+def name_overrun_tokens(vocabulary: Vocabulary) -> dict[bool, NDArray[np.int64]]:
     """The tokens that would end a name in JSON, and go on with what no call goes on with; by whether the name has
     begun before."""
     found: dict[bool, list[int]] = {False: [], True: []}
@@ -104,7 +106,7 @@ def past_names(vocabulary: Vocabulary) -> dict[bool, NDArray[np.int64]]:
 _BEHIND_A_NAME = re.compile(rb'\s*(,\s*"?)?')
 
 
-def written(vocabulary: Vocabulary, token: int) -> bytes:
+def token_bytes(vocabulary: Vocabulary, token: int) -> bytes:
     """A token as it is looked at."""
     if token >= len(vocabulary):
         return b""
@@ -114,7 +116,7 @@ def written(vocabulary: Vocabulary, token: int) -> bytes:
     return CONTROL + name.encode() + _END if vocabulary.control_id(name) == token else b""
 
 
-def spelled(vocabulary: Vocabulary, text: str) -> bytes:
+def encode_marker(vocabulary: Vocabulary, text: str) -> bytes:
     """A text with names of control tokens in it, as it looks when it is written."""
     return vocabulary.control.sub("\udcfe\\g<0>\udcff", text).encode(errors="surrogateescape")
 

@@ -2,10 +2,10 @@
 
 from msgspec import Struct
 
-from engine.structured_output.compiler import Grammar
+from engine.structured_output.compiler import CompiledGrammar
 
 
-class Thought(Struct, frozen=True):
+class ReasoningSpec(Struct, frozen=True):
     """How the model thinks before it answers. Names of control tokens in markers mean these tokens."""
 
     close: str
@@ -15,7 +15,7 @@ class Thought(Struct, frozen=True):
     """Whether the prompt has begun it."""
     budget: int | None = None
     """Tokens of thought, after which the model has to close; None: as many as it likes."""
-    after: Grammar | None = None
+    after: CompiledGrammar | None = None
     """What has to follow then, before anything may come."""
     interruptions: tuple[str, ...] = ()
     """Other markers that end it: of calls, and of the answer."""
@@ -28,14 +28,14 @@ class Trigger(Struct, frozen=True):
     """What the model is held to once it has written a marker."""
 
     marker: str
-    grammar: Grammar
+    grammar: CompiledGrammar
     """Of what follows the marker. When it accepts, anything may follow."""
 
 
-class Beginning(Struct, frozen=True):
+class BareCallTrigger(Struct, frozen=True):
     """The same for calls without a marker, which stand where an answer begins, or behind one another."""
 
     name: str
     """Of a function, with which it is called."""
-    grammar: Grammar
+    grammar: CompiledGrammar
     """Of what follows the name's string, up to the call's end."""

@@ -20,36 +20,36 @@ from msgspec.structs import replace
 
 from engine.constraint import GrammarError
 from engine.model import FloatArray
-from engine.structured_output.bare_calls import Naming
-from engine.structured_output.compiler import Constraint, Grammar
-from engine.structured_output.eager_stop import Ending, leave_only
+from engine.structured_output.bare_calls import BareCallDetector
+from engine.structured_output.compiler import CompiledGrammar, GrammarConstraint
+from engine.structured_output.eager_stop import EagerStop, leave_only
 from engine.structured_output.markers import (
     CONTROL,
     Marker,
-    Watch,
+    MarkerMatcher,
+    encode_marker,
     forbidden,
-    past,
-    past_names,
-    spelled,
+    name_overrun_tokens,
+    overrun_tokens,
+    token_bytes,
     tokens,
-    written,
 )
-from engine.structured_output.specs import Beginning, Thought, Trigger
-from engine.structured_output.tag_state import Called, Course, Phase
+from engine.structured_output.specs import BareCallTrigger, ReasoningSpec, Trigger
+from engine.structured_output.tag_state import CallState, Phase, TagState
 from engine.tokenizer import Vocabulary
 
 
-class Phases:
+class StructuralTag:
     """See `engine.constraint`. With `answer`, all but a thought is held to that; without it, what follows a trigger's
     marker. Making one takes some milliseconds, starting it microseconds."""
 
     def __init__(
         self,
         vocabulary: Vocabulary,
-        answer: Grammar | None = None,
+        answer: CompiledGrammar | None = None,
         triggers: Sequence[Trigger] = (),
-        thought: Thought | None = None,
-        beginnings: Sequence[Beginning] = (),
+        thought: ReasoningSpec | None = None,
+        beginnings: Sequence[BareCallTrigger] = (),
         begun: str = "",
         never: Sequence[str] = (),
     ) -> None:
@@ -63,46 +63,46 @@ class Phases:
         self.open = self._marker(thought.open, None) if thought is not None and thought.open else None
         self.close = None if thought is None else self._marker(thought.close, answer)
         self.beginnings = {each.name: each.grammar for each in beginnings}
-        self.past_names = past_names(vocabulary) if beginnings else {}
-        self.begun = spelled(vocabulary, begun)
+        self.past_names = name_overrun_tokens(vocabulary) if beginnings else {}
+        self.begun = encode_marker(vocabulary, begun)
         self.calls = {self._marker(each.marker, each.grammar): each.grammar for each in triggers}
         self.never = [forbidden(vocabulary, text) for text in never]
         self.interruptions = self._interruptions()
 
-    def within(self, budget: int | None) -> "Phases":
+    def within(self, budget: int | None) -> "StructuralTag":
         """The same, with so many tokens of thought."""
         other = copy(self)
         other.thought = self.thought and replace(self.thought, budget=budget)
         return other
 
-    def start(self) -> "Course":
-        return Course(self._first())
+    def start(self) -> "TagState":
+        return TagState(self._first())
 
-    def _marker(self, text: str, grammar: Grammar | None) -> Marker:
+    def _marker(self, text: str, grammar: CompiledGrammar | None) -> Marker:
         """`grammar`: what has to follow, if anything."""
-        vocabulary, marker = self.vocabulary, spelled(self.vocabulary, text)
-        if b"".join(written(vocabulary, token) for token in tokens(vocabulary, marker)) != marker:
+        vocabulary, marker = self.vocabulary, encode_marker(self.vocabulary, text)
+        if b"".join(token_bytes(vocabulary, token) for token in tokens(vocabulary, marker)) != marker:
             raise GrammarError(f"the model has no tokens for {text!r}")
         if grammar is None:
             return Marker(marker)
-        return Marker(marker, past(vocabulary, marker, lambda rest: grammar.after_marker(rest) is not None))
+        return Marker(marker, overrun_tokens(vocabulary, marker, lambda rest: grammar.after_marker(rest) is not None))
 
     def _interruptions(self) -> list[Marker]:
         """The markers that end a thought besides its own. One behind which the answer can't go on never comes."""
         calls = {marker.text: marker for marker in self.calls}
         found = []
         for text in self.thought.interruptions if self.thought else ():
-            marker = spelled(self.vocabulary, text)
+            marker = encode_marker(self.vocabulary, text)
             if self.answer is None:
                 found.append(calls.get(marker, Marker(marker)))
             else:
-                found.append(Marker(marker, past(self.vocabulary, marker, partial(self._resumes, marker))))
+                found.append(Marker(marker, overrun_tokens(self.vocabulary, marker, partial(self._resumes, marker))))
         return found
 
     def _resumes(self, marker: bytes, rest: bytes) -> bool:
         return self.resumed(marker, rest) is not None
 
-    def resumed(self, marker: bytes, rest: bytes) -> Constraint | None:
+    def resumed(self, marker: bytes, rest: bytes) -> GrammarConstraint | None:
         """Return the answer's constraint behind a marker that ended a thought, and what has come behind that."""
         assert self.answer is not None, "a constraint is of something"
         constraint = self.answer.start()
@@ -112,51 +112,55 @@ class Phases:
 
     def _ends_all(self, marker: str) -> bool:
         vocabulary = self.vocabulary
-        return not vocabulary.end_tokens.isdisjoint(tokens(vocabulary, spelled(vocabulary, marker)))
+        return not vocabulary.end_tokens.isdisjoint(tokens(vocabulary, encode_marker(vocabulary, marker)))
 
     def interrupted(self, marker: Marker, rest: bytes, spent: int) -> Phase:
         """Return the phase behind a marker that ended a thought; `rest` is written already."""
         if self.answer is None:
-            return _Free(self, spent).feed(marker.text + rest)
+            return _FreeText(self, spent).feed(marker.text + rest)
         constraint = self.resumed(marker.text, rest)
         if constraint is None:
             raise GrammarError("what follows the thought is not what the answer has to be")
-        return Ending(constraint, self.ends)
+        return EagerStop(constraint, self.ends)
 
     def _first(self) -> Phase:
         thought = self.thought
         if thought is not None and thought.begun:
-            return _Thinking(self, 0)
+            return _Reasoning(self, 0)
         if self.answer is None:
             return self.free(0).feed(self.begun)
         if self.open is not None and thought is not None and thought.budget != 0:
-            return _Opening(self, self.answer.start(), list(tokens(self.vocabulary, self.open.text)))
-        return Ending(self.answer.start(), self.ends)
+            return _OpeningMarker(self, self.answer.start(), list(tokens(self.vocabulary, self.open.text)))
+        return EagerStop(self.answer.start(), self.ends)
 
-    def free(self, spent: int) -> "_Free":
-        return _First(self, spent) if self.beginnings else _Free(self, spent)
+    def free(self, spent: int) -> "_FreeText":
+        return _BareCallStart(self, spent) if self.beginnings else _FreeText(self, spent)
 
     def thought_through(self, rest: bytes, spent: int) -> Phase:
         """What comes behind a thought; `rest` has come of it."""
         grammar = self.answer or (self.thought.after if self.thought and self.thought.over(spent) else None)
         constraint = None if grammar is None else grammar.after_marker(rest)
         if self.answer is None:
-            return Called(constraint, _Free(self, spent)) if constraint else self.free(spent).feed(self.begun + rest)
+            return (
+                CallState(constraint, _FreeText(self, spent))
+                if constraint
+                else self.free(spent).feed(self.begun + rest)
+            )
         if constraint is None:
             raise GrammarError("what follows the thought is not what the answer has to be")
-        return Ending(constraint, self.ends)
+        return EagerStop(constraint, self.ends)
 
 
-class _Free:
+class _FreeText:
     """Anything may come, and markers are looked for."""
 
     idle = True
 
-    def __init__(self, phases: Phases, spent: int) -> None:
+    def __init__(self, phases: StructuralTag, spent: int) -> None:
         """`spent`: tokens of thought."""
         self._phases = phases
         self._spent = spent
-        self._watch = Watch([*phases.calls, *phases.never, *filter(None, [phases.open])])
+        self._watch = MarkerMatcher([*phases.calls, *phases.never, *filter(None, [phases.open])])
         self._lead: bytes | None = b""
         """Text so far, as long as a thought may begin behind it."""
 
@@ -167,17 +171,17 @@ class _Free:
         self._watch.forbid(logits)
 
     def advance(self, token: int) -> Phase:
-        return self.feed(written(self._phases.vocabulary, token))
+        return self.feed(token_bytes(self._phases.vocabulary, token))
 
     def feed(self, data: bytes) -> Phase:
         self._look_for_words(data)
         while found := self._watch.feed(data):
             marker, data = found
             if marker is self._phases.open:
-                return _Thinking(self._phases, self._spent).feed(data)
+                return _Reasoning(self._phases, self._spent).feed(data)
             grammar = self._phases.calls.get(marker)
             if grammar is not None and (constraint := grammar.after_marker(data)) is not None:
-                return Called(constraint, _Free(self._phases, self._spent))
+                return CallState(constraint, _FreeText(self._phases, self._spent))
         return self
 
     def _look_for_words(self, data: bytes) -> None:
@@ -191,13 +195,13 @@ class _Free:
             self._watch.forget(opening)
 
 
-class _First(_Free):
+class _BareCallStart(_FreeText):
     """The same where a call may begin without a marker."""
 
-    def __init__(self, phases: Phases, spent: int, again: bool = False) -> None:
+    def __init__(self, phases: StructuralTag, spent: int, again: bool = False) -> None:
         """`again`: whether a call came before."""
         super().__init__(phases, spent)
-        self._naming = Naming(phases.beginnings, again)
+        self._naming = BareCallDetector(phases.beginnings, again)
         self._text = b""
 
     def apply(self, logits: FloatArray) -> None:
@@ -211,26 +215,26 @@ class _First(_Free):
             name, rest = found
             # White space may come in other ways than the grammar has it.
             if (constraint := phases.beginnings[name].after(b"".join(rest.split()))) is not None:
-                return Called(constraint, _First(phases, spent, again=True))
+                return CallState(constraint, _BareCallStart(phases, spent, again=True))
         elif not self._naming.over:
             return self
-        return _Free(phases, spent).feed(self._text)
+        return _FreeText(phases, spent).feed(self._text)
 
 
-class _Thinking:
+class _Reasoning:
     """Anything may come, up to the marker that closes the thought; but no end, where an answer has to follow."""
 
     idle = True
 
-    def __init__(self, phases: Phases, spent: int) -> None:
+    def __init__(self, phases: StructuralTag, spent: int) -> None:
         assert phases.thought is not None, "it has markers"
         assert phases.close is not None, "it has markers"
         self._phases = phases
         self._spent = spent
         self._thought = phases.thought
         self._close = phases.close
-        self._watch = Watch([phases.close, *phases.interruptions])
-        self._never = Watch(phases.never)
+        self._watch = MarkerMatcher([phases.close, *phases.interruptions])
+        self._never = MarkerMatcher(phases.never)
 
     def prepare(self) -> None:
         pass
@@ -248,7 +252,7 @@ class _Thinking:
 
     def advance(self, token: int) -> Phase:
         self._spent += 1
-        return self.feed(written(self._phases.vocabulary, token))
+        return self.feed(token_bytes(self._phases.vocabulary, token))
 
     def feed(self, data: bytes) -> Phase:
         self._never.feed(data)
@@ -265,12 +269,12 @@ class _Thinking:
         return next(n for n in reversed(range(len(marker))) if self._watch.tail.endswith(marker[:n]))
 
 
-class _Opening:
+class _OpeningMarker:
     """The first words are a thought's or the answer's. As long as they may be either, both are followed."""
 
-    def __init__(self, phases: Phases, answer: Constraint, opening: list[int]) -> None:
+    def __init__(self, phases: StructuralTag, answer: GrammarConstraint, opening: list[int]) -> None:
         self._phases = phases
-        self._answer: Constraint | None = answer
+        self._answer: GrammarConstraint | None = answer
         self._opening = opening
 
     @property
@@ -295,7 +299,7 @@ class _Opening:
             self._answer = None
         if token == self._opening[0]:
             self._opening = self._opening[1:]
-            return self if self._opening else _Thinking(self._phases, 0)
+            return self if self._opening else _Reasoning(self._phases, 0)
         if self._answer is None:
             raise GrammarError("what was written begins neither a thought nor the answer")
-        return Ending(self._answer, self._phases.ends)
+        return EagerStop(self._answer, self._phases.ends)

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from engine.model import FloatArray
-from engine.structured_output.compiler import Constraint
+from engine.structured_output.compiler import GrammarConstraint
 
 
 class Phase(Protocol):
@@ -16,7 +16,7 @@ class Phase(Protocol):
     def advance(self, token: int) -> "Phase": ...
 
 
-class Course:
+class TagState:
     """See `engine.constraint`."""
 
     def __init__(self, phase: Phase) -> None:
@@ -36,11 +36,11 @@ class Course:
         self._phase = self._phase.advance(token)
 
 
-class Called:
+class CallState:
     """Held until the grammar accepts. From there on anything may come: what the grammar takes is a call's, the rest is
     free."""
 
-    def __init__(self, constraint: Constraint, then: Phase) -> None:
+    def __init__(self, constraint: GrammarConstraint, then: Phase) -> None:
         self._constraint = constraint
         self._then = then
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 _UTF8 = getincrementaldecoder("utf-8")
 
 
-class TextDecoder:
+class Detokenizer:
     """Turns bytes into whole characters; the first bytes of a character wait for its last.
 
     Bytes that can't be UTF-8 become U+FFFD; a character cut off by the end of the answer is dropped.

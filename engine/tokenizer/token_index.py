@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 
-class Spellings:
+class TokenIndex:
     def __init__(self, texts: Sequence[bytes]) -> None:
         """`texts`: of the tokens in order; empty ones are left out."""
         self._ids: dict[bytes, list[int]] = {}

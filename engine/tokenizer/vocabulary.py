@@ -15,15 +15,15 @@ from msgspec import Struct
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from engine.gguf import GGUFError, Header, damaged
+from engine.gguf import GGUFError, Header, damaged_file
 from engine.tokenizer.byte_alphabet import UNICODE_TO_BYTE
-from engine.tokenizer.token_index import Spellings
+from engine.tokenizer.token_index import TokenIndex
 
 Encode: TypeAlias = Callable[[str], list[int]]
 """Plain text -> ids."""
 
 
-class Kind(IntEnum):
+class TokenType(IntEnum):
     """`tokenizer.ggml.token_type`: llama.cpp's `llama_token_type`."""
 
     NORMAL = 1
@@ -72,11 +72,11 @@ PIECE_CHARACTERS = 65536
 """Of the longest of them: 64 take 8 MB, or 30 in rare alphabets."""
 
 
-class Entry(Struct, frozen=True):
+class TokenEntry(Struct, frozen=True):
     """One token as the file has it."""
 
     text: str
-    kind: Kind
+    kind: TokenType
 
 
 class Vocabulary:
@@ -94,7 +94,7 @@ class Vocabulary:
         self.end_tokens = _end_tokens(header, entries)
         self._text = [entry.text for entry in entries]
         # A name of one letter or none can't be kept out of what people write (`ChatTemplate`), so it is no name here.
-        named = [(id_, entry.text) for id_, entry in enumerate(entries) if entry.kind is Kind.CONTROL]
+        named = [(id_, entry.text) for id_, entry in enumerate(entries) if entry.kind is TokenType.CONTROL]
         self._ids = {text: id_ for id_, text in named if len(text) > 1}
         by_length = sorted(self._ids, key=len, reverse=True)
         self.control = re.compile("|".join(map(re.escape, by_length)) or r"(?!)")
@@ -147,8 +147,8 @@ class Vocabulary:
         return ids if b"".join(map(self.bytes_of, ids)) == data else list(self.spellings.greedy(data))
 
     @cached_property
-    def spellings(self) -> Spellings:
-        return Spellings(self._bytes)
+    def spellings(self) -> TokenIndex:
+        return TokenIndex(self._bytes)
 
     @cached_property
     def longest(self) -> int:
@@ -173,19 +173,19 @@ class Vocabulary:
         return ids[1:] if self._add_bos and ids[:2] == [self.bos, self.bos] else ids
 
 
-def _entries(header: Header) -> list[Entry]:
+def _entries(header: Header) -> list[TokenEntry]:
     texts = header.texts("tokenizer.ggml.tokens")
-    kinds = header.integers("tokenizer.ggml.token_type") or [Kind.NORMAL] * len(texts)
+    kinds = header.integers("tokenizer.ggml.token_type") or [TokenType.NORMAL] * len(texts)
     if len(kinds) != len(texts):
         raise GGUFError(f"the file has {len(texts)} tokens but {len(kinds)} token types; it is damaged")
-    known = {int(kind): kind for kind in Kind}
-    return [Entry(text, known.get(kind, Kind.NORMAL)) for text, kind in zip(texts, kinds, strict=True)]
+    known = {int(kind): kind for kind in TokenType}
+    return [TokenEntry(text, known.get(kind, TokenType.NORMAL)) for text, kind in zip(texts, kinds, strict=True)]
 
 
-def _end_tokens(header: Header, entries: Sequence[Entry]) -> frozenset[int]:
+def _end_tokens(header: Header, entries: Sequence[TokenEntry]) -> frozenset[int]:
     named = {header.token_id(name) for name in ("eos", "eot", "eom")} - {None}
-    present = {entry.text for entry in entries if entry.kind is Kind.CONTROL}
-    found = {id_ for id_, entry in enumerate(entries) if entry.kind is Kind.CONTROL and entry.text in _END_NAMES}
+    present = {entry.text for entry in entries if entry.kind is TokenType.CONTROL}
+    found = {id_ for id_, entry in enumerate(entries) if entry.kind is TokenType.CONTROL and entry.text in _END_NAMES}
     found = {id_ for id_ in named | found if id_ is not None}
     inner = any(pair <= present for pair in _ENDS_OF_MESSAGES)
     return frozenset(id_ for id_ in found if not (inner and entries[id_].text == "<|end|>"))
@@ -195,7 +195,7 @@ def _encoder(tokenizer: Tokenizer) -> Encode:
     return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
 
 
-def _bpe(header: Header, entries: Sequence[Entry], native: Callable[[], Encode] | None) -> Encode:
+def _bpe(header: Header, entries: Sequence[TokenEntry], native: Callable[[], Encode] | None) -> Encode:
     name = header.text("tokenizer.ggml.pre", "default")
     if name not in PRE_TOKENIZERS and native is not None:
         return native()
@@ -210,12 +210,12 @@ def _bpe(header: Header, entries: Sequence[Entry], native: Callable[[], Encode] 
     return _encoder(_with_user_defined(tokenizer, entries))
 
 
-def _sentencepiece(header: Header, entries: Sequence[Entry]) -> Tokenizer:
+def _sentencepiece(header: Header, entries: Sequence[TokenEntry]) -> Tokenizer:
     scores = header.floats("tokenizer.ggml.scores")
     if len(scores) != len(entries):
         raise GGUFError(f"the file has {len(entries)} tokens but {len(scores)} token scores; it is damaged")
     vocabulary = _reachable(entries)
-    unknown = next((entry.text for entry in entries if entry.kind is Kind.UNKNOWN), None)
+    unknown = next((entry.text for entry in entries if entry.kind is TokenType.UNKNOWN), None)
     tokenizer = Tokenizer(
         BPE(vocabulary, _merges(vocabulary, scores), unk_token=unknown, fuse_unk=True, byte_fallback=True)
     )
@@ -238,9 +238,9 @@ def _merges(vocabulary: dict[str, int], scores: Sequence[float]) -> list[tuple[s
     return [(left, right) for _, left, right in found]
 
 
-def _reachable(entries: Sequence[Entry]) -> dict[str, int]:
+def _reachable(entries: Sequence[TokenEntry]) -> dict[str, int]:
     """The tokens that plain text may become. Control tokens are none of them."""
-    hidden = (Kind.CONTROL, Kind.UNUSED)
+    hidden = (TokenType.CONTROL, TokenType.UNUSED)
     vocabulary = {entry.text: id_ for id_, entry in enumerate(entries) if entry.kind not in hidden}
     try:
         "".join(vocabulary).encode()
@@ -249,9 +249,9 @@ def _reachable(entries: Sequence[Entry]) -> dict[str, int]:
     return vocabulary
 
 
-def _with_user_defined(tokenizer: Tokenizer, entries: Sequence[Entry]) -> Tokenizer:
+def _with_user_defined(tokenizer: Tokenizer, entries: Sequence[TokenEntry]) -> Tokenizer:
     """User-defined tokens are found in any text before it is cut into words, as in training."""
-    texts = [entry.text for entry in entries if entry.kind is Kind.USER_DEFINED]
+    texts = [entry.text for entry in entries if entry.kind is TokenType.USER_DEFINED]
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in texts])
     return tokenizer
 
@@ -260,26 +260,26 @@ def _pair(merge: str, vocabulary: Container[str]) -> tuple[str, str]:
     left, _, right = merge[1:].partition(" ")  # the first character may be anything, a space too
     left = merge[:1] + left
     if not (left in vocabulary and right in vocabulary and left + right in vocabulary):
-        raise damaged(f"its merge {merge!r:.40} is not of its tokens")
+        raise damaged_file(f"its merge {merge!r:.40} is not of its tokens")
     return left, right
 
 
-def _bpe_bytes(entry: Entry) -> bytes:
-    if entry.kind in (Kind.NORMAL, Kind.BYTE) and all(char in UNICODE_TO_BYTE for char in entry.text):
+def _bpe_bytes(entry: TokenEntry) -> bytes:
+    if entry.kind in (TokenType.NORMAL, TokenType.BYTE) and all(char in UNICODE_TO_BYTE for char in entry.text):
         return bytes(UNICODE_TO_BYTE[char] for char in entry.text)
     return _literal_bytes(entry)
 
 
-def _sentencepiece_bytes(entry: Entry) -> bytes:
-    if entry.kind is Kind.BYTE:
+def _sentencepiece_bytes(entry: TokenEntry) -> bytes:
+    if entry.kind is TokenType.BYTE:
         if not (byte := _BYTE_NAME.fullmatch(entry.text)):
-            raise damaged(f"its byte token {entry.text!r:.40} does not name a byte")
+            raise damaged_file(f"its byte token {entry.text!r:.40} does not name a byte")
         return bytes.fromhex(byte[1])
-    if entry.kind is Kind.NORMAL:
+    if entry.kind is TokenType.NORMAL:
         return entry.text.replace("▁", " ").encode(errors="surrogateescape")
     return _literal_bytes(entry)
 
 
-def _literal_bytes(entry: Entry) -> bytes:
-    shown = entry.kind in (Kind.NORMAL, Kind.USER_DEFINED)
+def _literal_bytes(entry: TokenEntry) -> bytes:
+    shown = entry.kind in (TokenType.NORMAL, TokenType.USER_DEFINED)
     return entry.text.encode(errors="surrogateescape") if shown else b""

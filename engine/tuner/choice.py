@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from engine.model import Knobs
+from engine.model import BackendOptions
 
 STEADY = 3.0
 """Beside a busy process 1 token in 100 may take so many times the usual one. A count of threads that has a core for
@@ -17,7 +17,7 @@ class Trial(Struct, frozen=True):
     """What is tried."""
 
     threads: int
-    knobs: Knobs = Knobs()
+    knobs: BackendOptions = BackendOptions()
     weights: str = "as it is"
 
     def __str__(self) -> str:
@@ -39,13 +39,13 @@ class Measurement(Struct, frozen=True):
     """Milliseconds that all but 1 token in 100 stay under, while another process keeps a core busy."""
 
 
-class Choice(Struct, frozen=True):
+class TrialChoice(Struct, frozen=True):
     best: Measurement
     reason: str
     """A sentence."""
 
 
-def choose(measurements: Sequence[Measurement]) -> Choice:
+def choose(measurements: Sequence[Measurement]) -> TrialChoice:
     """The quickest token, of what stays steady; among equals, the quickest prompt."""
     steady = _steady(measurements)
     quickest = min(steady, key=lambda each: each.decode)
@@ -60,7 +60,7 @@ def choose(measurements: Sequence[Measurement]) -> Choice:
         reason = f"it decodes as fast as any ({best.decode:.1f} ms a token), and prefills fastest; {beside}"
     else:
         reason = f"it decodes fastest ({best.decode:.1f} ms a token); {beside}"
-    return Choice(best, reason)
+    return TrialChoice(best, reason)
 
 
 def _steady(measurements: Sequence[Measurement]) -> list[Measurement]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.model import Chunk, FloatArray, Model
+from engine.model import BatchEntry, FloatArray, Model
 
 TEXT = """\
 The lighthouse at the end of the pier was built in 1874, when ships still carried wool and salt to the harbour. \
@@ -28,7 +28,7 @@ MOST_TOKENS = 256
 def expectations(model: Model, tokens: Sequence[int]) -> FloatArray:
     """(tokens, n_vocab): after each token, the logarithms of the next one's probabilities. Where `info.drafts`."""
     tokens = tokens[: min(MOST_TOKENS, model.info.n_ctx, model.info.most_tokens)]
-    model.decode([Chunk(0, 0, tokens, logits=len(tokens))])
+    model.decode([BatchEntry(0, 0, tokens, logits=len(tokens))])
     return np.stack([_log_softmax(model.logits(0, row)) for row in range(len(tokens))])
 
 

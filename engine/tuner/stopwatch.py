@@ -13,7 +13,7 @@ from statistics import median
 
 from msgspec import Struct, field
 
-from engine.model import Chunk, Model
+from engine.model import BatchEntry, Model
 from engine.tuner.choice import Measurement, Trial
 
 STREAMS = 4
@@ -25,7 +25,7 @@ FEWEST_TOKENS = 16
 MOST_COUNTS = 8
 
 
-class Effort(Struct, frozen=True):
+class MeasurementPlan(Struct, frozen=True):
     """How much is measured. By default: SmolLM2 in less than a minute."""
 
     prompt: int = 384
@@ -56,7 +56,7 @@ def counts(cores: int) -> list[int]:
     return sorted(halves | {cores - 1})
 
 
-def measure(models: Mapping[Trial, Model], effort: Effort) -> list[Measurement]:
+def measure(models: Mapping[Trial, Model], effort: MeasurementPlan) -> list[Measurement]:
     """What each is tried on has `STREAMS` slots of `effort.n_ctx` tokens; several may use one. Raises ModelError."""
     unique = {id(model): _Clock(model, effort) for model in {id(model): model for model in models.values()}.values()}
     clocks = {trial: unique[id(model)] for trial, model in models.items()}
@@ -77,7 +77,7 @@ def measure(models: Mapping[Trial, Model], effort: Effort) -> list[Measurement]:
 class _Clock:
     """Runs one model, and notes how long it took."""
 
-    def __init__(self, model: Model, effort: Effort) -> None:
+    def __init__(self, model: Model, effort: MeasurementPlan) -> None:
         self._model = model
         self._effort = effort
         self._slots = range(min(STREAMS, model.info.n_slots))
@@ -108,7 +108,7 @@ class _Clock:
         end = time.perf_counter() + PATIENCE_SECONDS
         while len(took) < most and (not took or time.perf_counter() < end):
             position = self._prompt + len(took)
-            took.append(1e3 * self._timed([Chunk(slot, position, [_token(position, slot)], 1) for slot in slots]))
+            took.append(1e3 * self._timed([BatchEntry(slot, position, [_token(position, slot)], 1) for slot in slots]))
         return took
 
     def _fill(self) -> None:
@@ -120,9 +120,9 @@ class _Clock:
         tokens = [_token(position, slot) for position in range(self._prompt)]
         most = self._model.info.most_tokens
         parts = [(at, tokens[at : at + most]) for at in range(0, len(tokens), most)]
-        return sum(self._timed([Chunk(slot, at, part, int(at + most >= len(tokens)))]) for at, part in parts)
+        return sum(self._timed([BatchEntry(slot, at, part, int(at + most >= len(tokens)))]) for at, part in parts)
 
-    def _timed(self, batch: Sequence[Chunk]) -> float:
+    def _timed(self, batch: Sequence[BatchEntry]) -> float:
         begin = time.perf_counter()
         self._model.decode(batch)
         return time.perf_counter() - begin

@@ -11,20 +11,20 @@ import trio
 from msgspec import UNSET, Struct, UnsetType
 
 from engine.runtime import Engine
-from server.api.chat_completions import Chats
-from server.api.compact import Compact
-from server.api.conversations import Conversations
-from server.api.input_tokens import Tokens
-from server.api.responses import Responses
-from server.api.stored_responses import Kept
-from server.api.text_completions import TextCompletions
+from server.api.chat_completions import ChatCompletionsHandler
+from server.api.compact import CompactHandler
+from server.api.conversations import ConversationsHandler
+from server.api.input_tokens import InputTokensHandler
+from server.api.responses import ResponsesHandler
+from server.api.stored_responses import StoredResponsesHandler
+from server.api.text_completions import TextCompletionsHandler
 from server.config import Config
-from server.generation import MISTAKE, STOPPING, Busy, Gate, Generations, Patience
-from server.http import AccessPolicy, Bodies, Exchange, HungUp, Receive, Routes, Scope, Send
+from server.generation import MISTAKE, STOPPING, ActivityCount, AdmissionControl, Generations, Timeouts
+from server.http import AccessPolicy, Bodies, ClientDisconnected, Exchange, Receive, Router, Scope, Send
 from server.protocol import sse
 from server.protocol.errors import ApiError, Unavailable
-from server.served_model import Models, Served
-from server.store import Archive, StoreError
+from server.served_model import ModelDetails, ServedModel
+from server.store import AsyncStore, StoreError
 
 log = logging.getLogger("responsed.http")
 
@@ -38,26 +38,26 @@ class Health(Struct, frozen=True):
 class App:
     """Answers requests about one model."""
 
-    def __init__(self, config: Config, engine: Engine, served: Served, archive: Archive | None = None) -> None:
+    def __init__(self, config: Config, engine: Engine, served: ModelDetails, archive: AsyncStore | None = None) -> None:
         """`archive`: where responses are stored, if anywhere."""
         self._engine = engine
         self._health = msgspec.json.encode(Health(fallback=served.fallback or UNSET))
-        self._busy = Busy()
+        self._busy = ActivityCount()
         names = (*config.allow_hosts, config.host)
         self._bodies = Bodies(config.max_body_bytes, config.body_gap_seconds)
         self._access = AccessPolicy(names, config.allow_origins)
-        patience = Patience(config.heartbeat_seconds, config.resume_window_seconds)
-        gate = Gate(served.info.n_slots, config.queue)
+        patience = Timeouts(config.heartbeat_seconds, config.resume_window_seconds)
+        gate = AdmissionControl(served.info.n_slots, config.queue)
         self._generations = Generations(engine, archive, patience, gate, self._busy)
-        models = Models(served, config.aliases)
-        responses = Responses(config, engine, models, self._bodies, self._generations, archive)
-        chats = Chats(models, self._bodies, self._generations, responses)
-        completions = TextCompletions(models, self._bodies, self._generations, responses)
-        tokens = Tokens(responses)
-        compact = Compact(models, self._generations, responses)
-        kept = Kept(engine, self._generations, archive, sse.encoder(config.reasoning_events))
-        conversations = Conversations(config, engine, self._bodies, archive)
-        self._routes = Routes(
+        models = ServedModel(served, config.aliases)
+        responses = ResponsesHandler(config, engine, models, self._bodies, self._generations, archive)
+        chats = ChatCompletionsHandler(models, self._bodies, self._generations, responses)
+        completions = TextCompletionsHandler(models, self._bodies, self._generations, responses)
+        tokens = InputTokensHandler(responses)
+        compact = CompactHandler(models, self._generations, responses)
+        kept = StoredResponsesHandler(engine, self._generations, archive, sse.encoder(config.reasoning_events))
+        conversations = ConversationsHandler(config, engine, self._bodies, archive)
+        self._routes = Router(
             {
                 "/health": {"GET": self.health, "HEAD": self.health},
                 "/v1/models": {"GET": models.list_all, "HEAD": models.list_all},
@@ -122,7 +122,7 @@ class App:
         self._busy.begin()
         try:
             await self._answer(exchange)
-        except HungUp:
+        except ClientDisconnected:
             exchange.outcome = exchange.outcome or "hung up"
         except ApiError as error:
             await exchange.refuse(error)

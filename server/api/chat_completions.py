@@ -3,18 +3,20 @@
 import msgspec
 from msgspec.structs import replace
 
-from server.api.responses import Responses, with_skipped
-from server.api.streaming import follow
+from server.api.responses import ResponsesHandler, with_skipped
+from server.api.streaming import stream_events
 from server.generation import Generations
 from server.http import Bodies, Exchange
 from server.prompt import builder, chat
 from server.protocol import chat_request
-from server.served_model import Models
-from server.stream import Chunks, completion
+from server.served_model import ServedModel
+from server.stream import ChatChunkEncoder, completion
 
 
-class Chats:
-    def __init__(self, models: Models, bodies: Bodies, generations: Generations, responses: Responses) -> None:
+class ChatCompletionsHandler:
+    def __init__(
+        self, models: ServedModel, bodies: Bodies, generations: Generations, responses: ResponsesHandler
+    ) -> None:
         self._bodies = bodies
         self._models = models
         self._generations = generations
@@ -41,8 +43,10 @@ class Chats:
         with self._generations.make(order) as generation:
             if asked.stream:
                 options = asked.stream_options
-                chunks = Chunks(order.first, include_usage=options is not None and bool(options.include_usage))
-                await follow(exchange, generation, start=self._generations.start, encode=chunks.encode)
+                chunks = ChatChunkEncoder(
+                    order.first, include_usage=options is not None and bool(options.include_usage)
+                )
+                await stream_events(exchange, generation, start=self._generations.start, encode=chunks.encode)
             else:
                 response = await self._responses.whole(exchange, generation)
                 await exchange.answer(200, msgspec.json.encode(completion(response)))

@@ -5,17 +5,17 @@ from functools import partial
 
 import msgspec
 
-from server.api.responses import Responses
+from server.api.responses import ResponsesHandler
 from server.generation import Generations
 from server.http import Exchange
 from server.prompt import compaction
 from server.protocol.errors import InvalidRequest
 from server.protocol.events import Usage
-from server.served_model import RENDERINGS, Models
+from server.served_model import RENDERINGS, ServedModel
 
 
-class Compact:
-    def __init__(self, models: Models, generations: Generations, responses: Responses) -> None:
+class CompactHandler:
+    def __init__(self, models: ServedModel, generations: Generations, responses: ResponsesHandler) -> None:
         self._models = models
         self._generations = generations
         self._responses = responses

@@ -11,12 +11,12 @@ from engine.runtime import Engine
 from server.api.references import References
 from server.config import Config
 from server.http import Bodies, Exchange
-from server.prompt import Reader, stored_items
+from server.prompt import InputReader, stored_items
 from server.protocol import request
 from server.protocol.conversation import Addition, Change, Creation
 from server.protocol.errors import InvalidRequest, NotFound
 from server.protocol.request import Listing, Typed
-from server.store import Archive, Conversation, ConversationArchive, Missing, StoredItem, split
+from server.store import AsyncConversations, AsyncStore, Conversation, Missing, StoredItem, split
 
 
 class ConversationObject(Struct, frozen=True):
@@ -38,8 +38,8 @@ _change = msgspec.json.Decoder(Change)
 _addition = msgspec.json.Decoder(Addition)
 
 
-class Conversations:
-    def __init__(self, config: Config, engine: Engine, bodies: Bodies, archive: Archive | None) -> None:
+class ConversationsHandler:
+    def __init__(self, config: Config, engine: Engine, bodies: Bodies, archive: AsyncStore | None) -> None:
         self._bodies = bodies
         self._engine = engine
         self._archive = archive
@@ -113,7 +113,7 @@ class Conversations:
     async def _body(self, exchange: Exchange) -> bytes:
         return await self._bodies.read(exchange)
 
-    def _kept(self, conversation_id: str) -> ConversationArchive:
+    def _kept(self, conversation_id: str) -> AsyncConversations:
         """Where that one is, if it is anywhere. Raises NotFound."""
         if self._archive is None:
             raise _unknown(conversation_id)
@@ -137,7 +137,7 @@ class Conversations:
         for index, raw in enumerate(asked):
             if request.part(raw, Typed, place := f"items[{index}]") == Typed():
                 raise InvalidRequest(f"`{place}` has neither `type` nor `role`.", param=place)
-        for _ in Reader().entries(asked, "items"):
+        for _ in InputReader().entries(asked, "items"):
             pass
         new = split(stored_items.kept(asked, uuid4().hex))
         if len({item.id for item in new}) < len(new):
@@ -145,7 +145,7 @@ class Conversations:
         return new
 
 
-async def said(archive: Archive | None, conversation_id: str) -> list[Raw]:
+async def said(archive: AsyncStore | None, conversation_id: str) -> list[Raw]:
     """All its items, as a response begins. Raises InvalidRequest, NotFound."""
     if archive is None:
         message = "This server stores no conversations (--store): send the whole of it as `input`."
@@ -158,7 +158,9 @@ async def said(archive: Archive | None, conversation_id: str) -> list[Raw]:
 
 
 def _list(page: Sequence[StoredItem], more: bool) -> bytes:
-    return msgspec.json.encode(stored_items.listed([Raw(item.json) for item in page], [item.id for item in page], more))
+    return msgspec.json.encode(
+        stored_items.list_page([Raw(item.json) for item in page], [item.id for item in page], more)
+    )
 
 
 def _encoded(conversation: Conversation) -> bytes:

@@ -3,7 +3,7 @@
 import msgspec
 from msgspec import Struct
 
-from server.api.responses import Responses
+from server.api.responses import ResponsesHandler
 from server.http import Exchange
 
 COUNTED_BYTES = 1 << 20
@@ -15,8 +15,8 @@ class InputTokens(Struct, frozen=True):
     object: str = "response.input_tokens"
 
 
-class Tokens:
-    def __init__(self, responses: Responses) -> None:
+class InputTokensHandler:
+    def __init__(self, responses: ResponsesHandler) -> None:
         self._responses = responses
 
     async def count(self, exchange: Exchange) -> None:

@@ -9,11 +9,11 @@ from msgspec.structs import replace
 from server.prompt import item_reader, stored_items
 from server.protocol.errors import BodyTooLarge, InvalidRequest
 from server.protocol.request import Request
-from server.store import Archive
+from server.store import AsyncStore
 
 
 class References:
-    def __init__(self, archive: Archive | None, most_bytes: int) -> None:
+    def __init__(self, archive: AsyncStore | None, most_bytes: int) -> None:
         """`most_bytes`: of all items that one request refers to. Small references could stand for large items."""
         self._archive = archive
         self._most_bytes = most_bytes
@@ -47,8 +47,8 @@ class References:
         if self._archive is None:
             message = "This server stores no responses (--store): send the item itself."
             raise InvalidRequest(message, param=place)
-        owner = stored_items.owner(item_id)
+        owner = stored_items.response_id_of(item_id)
         stored = await self._archive.get(owner, time.monotonic()) if owner else None
         if stored is None or stored.unfinished:
             return {}
-        return stored_items.by_id(stored_items.history(stored.items, stored.response))
+        return stored_items.by_id(stored_items.conversation_items(stored.items, stored.response))

@@ -9,14 +9,14 @@ from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
 from engine.chat_template import ChatTemplate, Message
-from engine.job import Sampling
+from engine.job import SamplingParams
 from engine.runtime import Engine
 from server.api import conversations
 from server.api.references import References
-from server.api.streaming import follow
+from server.api.streaming import stream_events
 from server.config import Config
-from server.generation import Generation, Generations, Order
-from server.http import Bodies, Exchange, HungUp
+from server.generation import Generation, Generations, GenerationSpec
+from server.http import Bodies, ClientDisconnected, Exchange
 from server.prompt import builder, stored_items
 from server.protocol import formats, sse
 from server.protocol import request as schema
@@ -26,9 +26,9 @@ from server.protocol.extensions import extended
 from server.protocol.fields import skipped_fields
 from server.protocol.formats import Format, PlainFormat
 from server.protocol.request import Request
-from server.served_model import FREE, Hold, Models
-from server.store import Archive, Missing
-from server.stream import Answer, Interpreter
+from server.served_model import UNCONSTRAINED, OutputConstraints, ServedModel
+from server.store import AsyncStore, Missing
+from server.stream import OutputProcessor, ToolCallMapper
 from server.tools import NO_TOOLS, Toolbox
 
 MOST_SKIPPED = 100
@@ -38,7 +38,7 @@ MOST_UNENFORCED = 100
 """Places in schemas that a response names."""
 
 
-class Asked(Struct, frozen=True):
+class ParsedRequest(Struct, frozen=True):
     request: Request
     """With what its references stand for."""
     messages: tuple[Message, ...]
@@ -50,15 +50,15 @@ class Asked(Struct, frozen=True):
     """Everything in it that has no effect."""
 
 
-class Responses:
+class ResponsesHandler:
     def __init__(
         self,
         config: Config,
         engine: Engine,
-        models: Models,
+        models: ServedModel,
         bodies: Bodies,
         generations: Generations,
-        archive: Archive | None,
+        archive: AsyncStore | None,
     ) -> None:
         self._config = config
         self._bodies = bodies
@@ -91,12 +91,12 @@ class Responses:
             if request.background:
                 await self._leave_alone(exchange, generation, bool(request.stream))
             elif request.stream:
-                await follow(exchange, generation, start=self._generations.start, encode=self._encode)
+                await stream_events(exchange, generation, start=self._generations.start, encode=self._encode)
             else:
                 response = await self.whole(exchange, generation)
                 await exchange.answer(200, msgspec.json.encode(response))
 
-    async def asked(self, exchange: Exchange) -> Asked:
+    async def asked(self, exchange: Exchange) -> ParsedRequest:
         """Raises ApiError."""
         body = await self._bodies.read(exchange)
         request = schema.decode(body)
@@ -109,7 +109,7 @@ class Responses:
         conversation = builder.conversation(request, past, toolbox)
         skipped = (*fields, *builder.without_effect(request), *conversation.skipped, *toolbox.skipped)
         exchange.skipped = skipped
-        return Asked(request, conversation.messages, root, toolbox, tuple(dict.fromkeys(skipped)))
+        return ParsedRequest(request, conversation.messages, root, toolbox, tuple(dict.fromkeys(skipped)))
 
     def check_strict(self, fields: Sequence[str]) -> None:
         """Raises InvalidRequest for an unknown field on a server with --strict-fields."""
@@ -119,7 +119,7 @@ class Responses:
     async def tokens(
         self, request: Request, messages: Sequence[Message], toolbox: Toolbox = NO_TOOLS, least_bytes: int = 0
     ) -> list[int]:
-        """What is evaluated. `least_bytes`: see `Models.render`. Raises InvalidRequest."""
+        """What is evaluated. `least_bytes`: see `ServedModel.render`. Raises InvalidRequest."""
         most = builder.most(request, self._models.served.info.n_ctx)
         variables = builder.template_variables(request)
         return await self._models.tokens(messages, most, builder.effort(request), toolbox.tools, least_bytes, variables)
@@ -130,7 +130,7 @@ class Responses:
         first = generation.response
         self._generations.start(generation)
         if streamed:
-            await follow(exchange, generation, encode=self._encode)
+            await stream_events(exchange, generation, encode=self._encode)
         else:
             await exchange.answer(200, msgspec.json.encode(first))
 
@@ -142,7 +142,7 @@ class Responses:
                 await generation.ended.wait()
         if not generation.ended.is_set():
             exchange.outcome = "cancelled"
-            raise HungUp
+            raise ClientDisconnected
         exchange.outcome = generation.response.status
         if generation.error is not None:
             raise generation.error
@@ -158,10 +158,10 @@ class Responses:
         root: str | None = None,
         name: str = "input",
         toolbox: Toolbox = NO_TOOLS,
-        hold: Hold = FREE,
+        hold: OutputConstraints = UNCONSTRAINED,
         repeats: bool = False,
         plain_text: bool = False,
-    ) -> Order:
+    ) -> GenerationSpec:
         """`root`: see Asked; `tokens` came of the field `name`; `repeats`: see Order; `plain_text`: whether the answer
         is nothing but text, whatever the model's family reads in it.
 
@@ -175,7 +175,7 @@ class Responses:
         first = self._first(request, sampling, toolbox.in_effect(hold.loose))
         if hold.unenforced:
             first = replace(first, responsed=extended(first.responsed, unenforced=hold.unenforced[:MOST_UNENFORCED]))
-        return Order(
+        return GenerationSpec(
             first=first,
             job=replace(
                 job,
@@ -184,7 +184,7 @@ class Responses:
                 savable=first.store or self._config.snapshot_unstored,
                 grammar=grammar,
             ),
-            answer=Answer(
+            answer=OutputProcessor(
                 served.vocabulary,
                 len(tokens),
                 builder.stops(request),
@@ -196,7 +196,7 @@ class Responses:
             repeats=repeats,
         )
 
-    def _first(self, request: Request, sampling: Sampling, toolbox: Toolbox) -> Response:
+    def _first(self, request: Request, sampling: SamplingParams, toolbox: Toolbox) -> Response:
         return Response(
             id=f"resp_{uuid4().hex}",
             created_at=int(time.time()),
@@ -267,7 +267,9 @@ class Responses:
             raise _gone(error.id) from error
         if chain[-1].unfinished:  # see Kept
             raise _gone(previous)
-        return [item for stored in chain for item in stored_items.history(stored.items, stored.response)], chain[0].id
+        return [
+            item for stored in chain for item in stored_items.conversation_items(stored.items, stored.response)
+        ], chain[0].id
 
 
 def with_skipped(response: Response, skipped: Sequence[str]) -> Response:
@@ -276,13 +278,13 @@ def with_skipped(response: Response, skipped: Sequence[str]) -> Response:
     return replace(response, responsed=extended(response.responsed, skipped=tuple(skipped[:MOST_SKIPPED])))
 
 
-def _interpreter(template: ChatTemplate, tokens: list[int], toolbox: Toolbox, wanted: Format) -> Interpreter | None:
+def _interpreter(template: ChatTemplate, tokens: list[int], toolbox: Toolbox, wanted: Format) -> ToolCallMapper | None:
     formatted = not (isinstance(wanted, PlainFormat) or toolbox.demanded)
     parser = template.parser(tokens, toolbox.offered, bare=not formatted)
     return (
         None
         if parser is None
-        else Interpreter(parser, template.marks, toolbox.calls, toolbox.parallel, speaks=not toolbox.demanded)
+        else ToolCallMapper(parser, template.marks, toolbox.calls, toolbox.parallel, speaks=not toolbox.demanded)
     )
 
 

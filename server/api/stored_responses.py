@@ -8,7 +8,7 @@ import trio
 from msgspec import Raw, Struct
 
 from engine.runtime import Engine
-from server.api.streaming import follow
+from server.api.streaming import stream_events
 from server.generation import Generations
 from server.http import Exchange
 from server.prompt import stored_items
@@ -16,7 +16,7 @@ from server.protocol import request, sse
 from server.protocol.errors import ApiError, InvalidRequest, NotFound
 from server.protocol.request import Listing, Retrieval
 from server.protocol.sse import Encode
-from server.store import Archive, Missing, Stored
+from server.store import AsyncStore, Missing, Stored
 from server.stream import replay
 
 ID = re.compile(r"resp_[0-9A-Za-z_-]+")
@@ -35,8 +35,8 @@ class _Asked(Struct):
     background: bool
 
 
-class Kept:
-    def __init__(self, engine: Engine, generations: Generations, archive: Archive | None, encode: Encode) -> None:
+class StoredResponsesHandler:
+    def __init__(self, engine: Engine, generations: Generations, archive: AsyncStore | None, encode: Encode) -> None:
         self._engine = engine
         self._generations = generations
         self._archive = archive
@@ -46,7 +46,7 @@ class Kept:
         wish = request.query(exchange.query, Retrieval)
         if (generation := self._generations.found(response_id)) is not None:
             if wish.stream:
-                await follow(exchange, generation, wish.starting_after, encode=self._encode)
+                await stream_events(exchange, generation, wish.starting_after, encode=self._encode)
             else:
                 await exchange.answer(200, msgspec.json.encode(generation.response))
             return
@@ -104,13 +104,13 @@ class Kept:
         await exchange.close(sse.DONE)
 
 
-async def _before(archive: Archive, stored: Stored) -> list[Raw]:
+async def _before(archive: AsyncStore, stored: Stored) -> list[Raw]:
     """The items that the model was told before the input, of earlier responses or of the conversation: OpenAI lists
     all items that were used to generate a response. Where some are deleted by now, the input stands alone."""
     try:
         if stored.previous is not None:
             chain = await archive.chain(stored.previous, time.monotonic())
-            return [item for each in chain for item in stored_items.history(each.items, each.response)]
+            return [item for each in chain for item in stored_items.conversation_items(each.items, each.response)]
         if stored.conversation is not None:
             page = await archive.conversations.items(stored.conversation, time.monotonic())
             return stored_items.before([Raw(item.json) for item in page.items], stored.items)
@@ -121,7 +121,7 @@ async def _before(archive: Archive, stored: Stored) -> list[Raw]:
 
 def _frames(stored: Stored, number: int, encode: Encode) -> bytes:
     """Those of the events behind `number`; at least the terminal one's."""
-    return encode(replay.behind(list(replay.events(stored.first, stored.cues)), number))
+    return encode(replay.events_after(list(replay.events(stored.first, stored.cues)), number))
 
 
 def _check_background(response_id: str, background: bool) -> None:

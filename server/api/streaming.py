@@ -15,7 +15,7 @@ END_SECONDS = 5.0
 """Time that a cancelled response may take to end: a step of the model, and a write to the store."""
 
 
-async def follow(
+async def stream_events(
     exchange: Exchange,
     generation: Generation,
     number: int = -1,

@@ -7,8 +7,8 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from server.api.responses import Responses
-from server.api.streaming import follow
+from server.api.responses import ResponsesHandler
+from server.api.streaming import stream_events
 from server.generation import Generations
 from server.http import Bodies, Exchange
 from server.prompt import builder
@@ -26,7 +26,7 @@ from server.protocol.events import (
     ResponseCompleted,
     ResponseIncomplete,
 )
-from server.served_model import Models
+from server.served_model import ServedModel
 from server.stream import ChatUsage, Failed, chat_usage
 
 DEFAULT_TOKENS = 16
@@ -39,7 +39,7 @@ REFUSED = {
     "max_output_tokens": "send `max_tokens`",
 }
 
-Finish: TypeAlias = Literal["stop", "length"]
+TextFinishReason: TypeAlias = Literal["stop", "length"]
 
 
 class CompletionRequest(schema.SamplingFields, frozen=True):
@@ -68,7 +68,7 @@ class TextLogprobs(Struct, frozen=True):
 
 class TextChoice(Struct, frozen=True):
     text: str
-    finish_reason: Finish | None = None
+    finish_reason: TextFinishReason | None = None
     index: int = 0
     logprobs: TextLogprobs | None = None
 
@@ -117,8 +117,10 @@ def request_of(asked: CompletionRequest) -> schema.Request:
     )
 
 
-class TextCompletions:
-    def __init__(self, models: Models, bodies: Bodies, generations: Generations, responses: Responses) -> None:
+class TextCompletionsHandler:
+    def __init__(
+        self, models: ServedModel, bodies: Bodies, generations: Generations, responses: ResponsesHandler
+    ) -> None:
         self._bodies = bodies
         self._models = models
         self._generations = generations
@@ -137,14 +139,16 @@ class TextCompletions:
         with self._generations.make(order) as generation:
             if asked.stream:
                 options = asked.stream_options
-                chunks = TextChunks(order.first, include_usage=options is not None and bool(options.include_usage))
-                await follow(exchange, generation, start=self._generations.start, encode=chunks.encode)
+                chunks = TextChunkEncoder(
+                    order.first, include_usage=options is not None and bool(options.include_usage)
+                )
+                await stream_events(exchange, generation, start=self._generations.start, encode=chunks.encode)
             else:
                 response = await self._responses.whole(exchange, generation)
                 await exchange.answer(200, msgspec.json.encode(completion(response)))
 
 
-class TextChunks:
+class TextChunkEncoder:
     """One answer's frames."""
 
     def __init__(self, first: Response, include_usage: bool) -> None:
@@ -186,7 +190,7 @@ def _empty(response: Response, usage: ChatUsage | UnsetType | None) -> TextCompl
     return TextCompletion(id=id_, created=response.created_at, model=response.model, choices=(), usage=usage)
 
 
-def _finish(response: Response) -> Finish:
+def _finish(response: Response) -> TextFinishReason:
     details = response.incomplete_details
     return "length" if details is not None and details.reason == "max_output_tokens" else "stop"
 

@@ -14,8 +14,8 @@ from engine import backends, gguf, loader
 from engine.gguf import GGUFError, kinds
 from engine.loader import catalog
 from engine.model import ModelError
-from server.cli.terminal import Progress
-from server.config import Value
+from server.cli.terminal import DownloadProgress
+from server.config import EffectiveValue
 from server.store import database
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -27,21 +27,21 @@ MOST_NAMED = 5
 
 
 def pull(flags: argparse.Namespace) -> int:
-    print(_pull(catalog.SOURCES[flags.name], catalog.cache_folder(os.environ)))
+    print(_pull(catalog.CATALOG[flags.name], catalog.cache_folder(os.environ)))
     return 0
 
 
 def models(flags: argparse.Namespace) -> int:
     """What `--model` can name: files in the cache folder, and what can be pulled."""
     folder = catalog.cache_folder(os.environ)
-    names = {source.filename: source.name for source in catalog.SOURCES.values()}
+    names = {source.filename: source.name for source in catalog.CATALOG.values()}
     rows = [("NAME", "MB", "ARCHITECTURE", "ENGINE", "FILE")]
     for path in catalog.installed(folder):
         size = f"{path.stat().st_size / 1e6:.0f}"
         rows.append((names.pop(path.name, path.stem), size, *_kind(path), str(path)))
     rows += [
         (source.name, f"{source.size / 1e6:.0f}", "-", "-", f"not here yet: responsed pull {source.name}")
-        for source in catalog.SOURCES.values()
+        for source in catalog.CATALOG.values()
         if source.filename in names
     ]
     print_table(rows)
@@ -69,7 +69,7 @@ def _kind(path: Path) -> tuple[str, str]:
     return header.architecture, f"{choice.engine} ({choice.reason})"
 
 
-def in_effect(values: Sequence[Value], environ: Mapping[str, str]) -> list[Value]:
+def in_effect(values: Sequence[EffectiveValue], environ: Mapping[str, str]) -> list[EffectiveValue]:
     """The settings with what the server makes of those that nobody set. Raises ModelError, GGUFError, LibraryError."""
     found = {value.setting.key: value.value for value in values}
     state = found["state"] or catalog.state_folder(environ)
@@ -88,7 +88,7 @@ def find(model: str, folder: Path) -> Path:
     """Raises LibraryError."""
     if (path := catalog.find(model, folder)) is not None:
         return path
-    if (source := catalog.SOURCES.get(model)) is not None:
+    if (source := catalog.CATALOG.get(model)) is not None:
         return _pull(source, folder)
     raise catalog.LibraryError(_no_model(model, folder))
 
@@ -114,7 +114,7 @@ def _no_model(model: str, folder: Path) -> str:
     return f"there is no file and no model {model!r}: {lists}, and GGUF files in {folder} are found by name"
 
 
-def _pull(source: catalog.Source, folder: Path) -> Path:
+def _pull(source: catalog.CatalogEntry, folder: Path) -> Path:
     print(f"pulling {source.name}: {source.description} ({source.license})", file=sys.stderr)
-    with Progress(sys.stderr) as progress:
+    with DownloadProgress(sys.stderr) as progress:
         return catalog.pull(source, folder, progress)

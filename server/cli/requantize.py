@@ -21,7 +21,7 @@ def speeds(measured: choice.Measurement) -> tuple[str, ...]:
     return (f"{measured.prefill:.0f}", f"{measured.decode:.1f}", together, f"{measured.stall:.1f}")
 
 
-def compare(path: Path, config: Config, best: choice.Trial, effort: stopwatch.Effort, cache: Path) -> None:
+def compare(path: Path, config: Config, best: choice.Trial, effort: stopwatch.MeasurementPlan, cache: Path) -> None:
     """Print how quick each copy is, and how far from the model. The copies are gone afterwards."""
     header, vocabulary, _ = model_file.read(path, config.libllama)
     n_ctx = min(effort.n_ctx, model_file.trained_context(header) or effort.n_ctx)
@@ -30,9 +30,9 @@ def compare(path: Path, config: Config, best: choice.Trial, effort: stopwatch.Ef
         trials = {}
         for weights, file in files.items():
             if file != path:
-                quantizer.requantise(path, file, weights, machine.cores(), config.libllama)
+                quantizer.quantize(path, file, weights, machine.cores(), config.libllama)
             model = backends.open_model(
-                backends.REQUANTISES,
+                backends.QUANTIZATIONS,
                 file,
                 n_ctx=n_ctx,
                 n_slots=stopwatch.STREAMS,
@@ -61,7 +61,7 @@ def keep(path: Path, kind: str, config: Config, folder: Path) -> Path:
     draft = folder / f".{copy.name}.draft"
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        quantizer.requantise(path, draft, kind, machine.cores(), config.libllama)
+        quantizer.quantize(path, draft, kind, machine.cores(), config.libllama)
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(draft, copy)
@@ -72,6 +72,6 @@ def keep(path: Path, kind: str, config: Config, folder: Path) -> Path:
 
 def check(config: Config) -> None:
     """Raises ModelError."""
-    if config.engine not in ("auto", backends.REQUANTISES):
+    if config.engine not in ("auto", backends.QUANTIZATIONS):
         raise ModelError("only llama.cpp writes and runs other types of weights: leave out --engine")
     quantizer.check(config.libllama)

@@ -13,7 +13,7 @@ LINE_PERCENT = 10
 LINE_SECONDS = 5.0
 
 
-class Progress:
+class DownloadProgress:
     """Call it with (bytes so far, bytes in total). A terminal gets one bar, anything else a line at times.
 
     As a context manager it also ends the bar's line when the download fails: the error gets its own.

@@ -9,14 +9,14 @@ import msgspec
 
 from engine import backends, gguf, machine
 from engine.loader import Options, catalog, load, model_file
-from engine.model import Knobs, Model
+from engine.model import BackendOptions, Model
 from engine.tuner import choice as tuning
 from engine.tuner import stopwatch
 from server.cli import models as commands
 from server.cli import requantize
 from server.config import Config, ConfigError, file, settings
 
-EFFORT = stopwatch.Effort()
+EFFORT = stopwatch.MeasurementPlan()
 HEAD = ("THREADS", "FLASH ATTENTION", *requantize.SPEEDS)
 
 
@@ -69,7 +69,7 @@ def _best(path: Path, config: Config, cache: Path) -> tuple[tuning.Trial, dict[s
     return best, found | ({"flash_attention": _switch(best)} if len(models) > 1 else {})
 
 
-def _open(path: Path, config: Config, cache: Path) -> dict[Knobs, Model]:
+def _open(path: Path, config: Config, cache: Path) -> dict[BackendOptions, Model]:
     """The file, once for each way the engine can run it."""
     options = Options(
         n_slots=stopwatch.STREAMS,
@@ -79,7 +79,7 @@ def _open(path: Path, config: Config, cache: Path) -> dict[Knobs, Model]:
         libllama=config.libllama,
     )
     usual = load(path, options, cache).model
-    others = [knobs for knobs in backends.ways(usual.info.engine) if knobs != options.knobs]
+    others = [knobs for knobs in backends.option_sets(usual.info.engine) if knobs != options.knobs]
     return {options.knobs: usual} | {
         knobs: load(path, msgspec.structs.replace(options, knobs=knobs), cache).model for knobs in others
     }

@@ -2,10 +2,10 @@
 
 from server.config.config import Config
 from server.config.file import ConfigError
-from server.config.settings import Value
+from server.config.settings import EffectiveValue
 
 __all__ = [
     "Config",
     "ConfigError",
-    "Value",
+    "EffectiveValue",
 ]

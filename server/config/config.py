@@ -4,7 +4,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from engine.job import Sampling
+from engine.job import SamplingParams
 
 
 class Config(Struct, frozen=True):
@@ -63,7 +63,7 @@ class Config(Struct, frozen=True):
     """Megabytes of one request body; all bodies in memory together may have twice as many."""
     body_gap_seconds: float = 20.0
     """The longest silence while a body arrives."""
-    sampling: Sampling = Sampling(temperature=0.8, top_p=0.95, top_k=40, min_p=0.05)
+    sampling: SamplingParams = SamplingParams(temperature=0.8, top_p=0.95, top_k=40, min_p=0.05)
     """What a request that says nothing gets: llama.cpp's defaults. OpenAI's (temperature 1, everything
     allowed) are for models a thousand times larger; small ones lose the thread with them."""
 

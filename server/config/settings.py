@@ -15,7 +15,7 @@ from engine.chat_template import BUILT_IN
 from server.config import file
 from server.config.config import DEFAULTS, Config
 from server.config.file import ConfigError
-from server.config.values import COUNT, NAMES, PATH, PORT, SLOTS, SOME, STORE, TEXT, YES, Kind, one_of, seconds
+from server.config.values import COUNT, NAMES, PATH, PORT, SLOTS, SOME, STORE, TEXT, YES, ValueType, one_of, seconds
 
 PREFIX = "RESPONSED_"
 ENGINES = ("auto", "llamacpp", "ctransformers")
@@ -31,7 +31,7 @@ def _flag(key: str) -> str:
 class Setting(Struct, frozen=True):
     key: str
     """In a file; the flag and the variable are made of it."""
-    kind: Kind
+    kind: ValueType
     help: str
     """`{}` stands for the default."""
     field: str = ""
@@ -119,7 +119,7 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-class Value(Struct, frozen=True):
+class EffectiveValue(Struct, frozen=True):
     """A setting's value, and where it is from."""
 
     setting: Setting
@@ -147,17 +147,20 @@ def add_flags(parser: argparse.ArgumentParser, *keys: str) -> None:
             )
 
 
-def resolve(flags: argparse.Namespace, environ: Mapping[str, str]) -> list[Value]:
+def resolve(flags: argparse.Namespace, environ: Mapping[str, str]) -> list[EffectiveValue]:
     """All settings, in the table's order. Raises ConfigError."""
     told = _told(flags, environ)
-    return [told.get(setting.key) or Value(setting, getattr(DEFAULTS, setting.name), "default") for setting in SETTINGS]
+    return [
+        told.get(setting.key) or EffectiveValue(setting, getattr(DEFAULTS, setting.name), "default")
+        for setting in SETTINGS
+    ]
 
 
-def config(values: Sequence[Value]) -> Config:
+def config(values: Sequence[EffectiveValue]) -> Config:
     return Config(**{value.setting.name: value.value for value in values})
 
 
-def as_toml(values: Sequence[Value]) -> str:
+def as_toml(values: Sequence[EffectiveValue]) -> str:
     """A file that says the same, with where each value is from."""
     return "".join(f"{_line(value.setting.key, value.value)}  # {value.source}\n" for value in values)
 
@@ -172,7 +175,7 @@ def _line(key: str, value: Any) -> str:
             return file.render(key, value)
 
 
-def _flag_type(kind: Kind) -> Callable[[str], Any]:
+def _flag_type(kind: ValueType) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         try:
             return kind.read(text)
@@ -182,36 +185,36 @@ def _flag_type(kind: Kind) -> Callable[[str], Any]:
     return read
 
 
-def _told(flags: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, Value]:
+def _told(flags: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, EffectiveValue]:
     """What is told anywhere, by key: later ones win."""
     path = file.find(flags.config, environ)
     sources = [*(_of_file(path) if path else ()), *_of_environment(environ), *_of_flags(flags)]
     return {value.setting.key: value for value in sources}
 
 
-def _of_flags(flags: argparse.Namespace) -> Iterator[Value]:
+def _of_flags(flags: argparse.Namespace) -> Iterator[EffectiveValue]:
     for setting in SETTINGS:
         if (value := getattr(flags, setting.key, None)) is not None:
-            yield Value(setting, tuple(value) if setting.kind.several else value, setting.flag)
+            yield EffectiveValue(setting, tuple(value) if setting.kind.several else value, setting.flag)
 
 
-def _of_environment(environ: Mapping[str, str]) -> Iterator[Value]:
+def _of_environment(environ: Mapping[str, str]) -> Iterator[EffectiveValue]:
     known = {f"{PREFIX}{key.upper()}": setting for key, setting in _by_key().items()}
     for name, text in environ.items():
         if name.startswith(PREFIX) and name != file.VARIABLE and text:
             with _at(name):
                 setting = _find(known, name)
                 value = setting.kind.read_all(text)
-            yield Value(setting, value, name)
+            yield EffectiveValue(setting, value, name)
 
 
-def _of_file(path: Path) -> Iterator[Value]:
+def _of_file(path: Path) -> Iterator[EffectiveValue]:
     known = _by_key()
     for key, raw in file.read(path).items():
         with _at(f"{path}: {key}"):
             setting = _find(known, key)
             value = setting.kind.check(raw)
-        yield Value(setting, value, str(path))
+        yield EffectiveValue(setting, value, str(path))
 
 
 def _by_key() -> dict[str, Setting]:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from server.config.file import ConfigError
 
 
-class Kind(Struct, frozen=True):
+class ValueType(Struct, frozen=True):
     """A kind of value."""
 
     parse: Callable[[str], Any]
@@ -44,26 +44,28 @@ class Kind(Struct, frozen=True):
         return self.read(str(value))
 
 
-def whole(least: int, most: int) -> Kind:
+def whole(least: int, most: int) -> ValueType:
     def parse(text: str) -> int:
         if not (text.isascii() and text.isdecimal() and least <= int(text) <= most):
             raise ValueError
         return int(text)
 
-    return Kind(parse, f"a whole number from {least} to {most}", (int,), metavar="N")
+    return ValueType(parse, f"a whole number from {least} to {most}", (int,), metavar="N")
 
 
-def seconds(most: int) -> Kind:
+def seconds(most: int) -> ValueType:
     def parse(text: str) -> float:
         if not 0 <= float(text) <= most:
             raise ValueError
         return float(text)
 
-    return Kind(parse, f"a number of seconds from 0 to {most}", (int, float), metavar="SECONDS")
+    return ValueType(parse, f"a number of seconds from 0 to {most}", (int, float), metavar="SECONDS")
 
 
-def one_of(names: Sequence[str]) -> Kind:
-    return Kind(lambda text: names[names.index(text)], f"one of {', '.join(names)}", metavar=f"{{{','.join(names)}}}")
+def one_of(names: Sequence[str]) -> ValueType:
+    return ValueType(
+        lambda text: names[names.index(text)], f"one of {', '.join(names)}", metavar=f"{{{','.join(names)}}}"
+    )
 
 
 def _full(text: str) -> str:
@@ -78,9 +80,11 @@ def _store(text: str) -> str:
     return "off" if text.lower() == "off" else _full(text)
 
 
-TEXT = Kind(_full, "a text")
-STORE = Kind(_store, "a file or off (leave it out to store in the state folder)")
-PATH = Kind(lambda text: Path(_full(text)), "a path", metavar="PATH")
-YES = Kind(lambda text: ("false", "true").index(text.lower()) == 1, "true or false", (bool,), metavar="{true,false}")
-NAMES = Kind(_full, "names", several=True, metavar="NAME")
+TEXT = ValueType(_full, "a text")
+STORE = ValueType(_store, "a file or off (leave it out to store in the state folder)")
+PATH = ValueType(lambda text: Path(_full(text)), "a path", metavar="PATH")
+YES = ValueType(
+    lambda text: ("false", "true").index(text.lower()) == 1, "true or false", (bool,), metavar="{true,false}"
+)
+NAMES = ValueType(_full, "names", several=True, metavar="NAME")
 COUNT, SOME, SLOTS, PORT = whole(0, 1 << 20), whole(1, 1 << 20), whole(1, 64), whole(0, 65535)

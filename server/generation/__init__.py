@@ -1,17 +1,17 @@
 """One response being made, and all of them. Imports `protocol`, `store` and `stream`."""
 
-from server.generation.activity import Busy
-from server.generation.admission import Gate
-from server.generation.generation import MISTAKE, STOPPING, Generation, Order, Patience
+from server.generation.activity import ActivityCount
+from server.generation.admission import AdmissionControl
+from server.generation.generation import MISTAKE, STOPPING, Generation, GenerationSpec, Timeouts
 from server.generation.registry import Generations
 
 __all__ = [
     "MISTAKE",
     "STOPPING",
-    "Busy",
-    "Gate",
+    "ActivityCount",
+    "AdmissionControl",
     "Generation",
+    "GenerationSpec",
     "Generations",
-    "Order",
-    "Patience",
+    "Timeouts",
 ]

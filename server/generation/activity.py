@@ -3,7 +3,7 @@
 import trio
 
 
-class Busy:
+class ActivityCount:
     def __init__(self) -> None:
         self._count = 0
         self._waiting = trio.lowlevel.ParkingLot()

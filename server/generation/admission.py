@@ -17,7 +17,7 @@ LONGEST_SECONDS = 120
 """openai-python 3.52 comes again after what it is told, up to this; told more than this, it gives up."""
 
 
-class Gate:
+class AdmissionControl:
     def __init__(self, slots: int, queue: int) -> None:
         self._slots = slots
         self._queue = queue

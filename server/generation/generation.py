@@ -15,13 +15,23 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from engine.job import Job, Piece
+from engine.job import EngineOutput, Job
 from engine.runtime import Engine, EngineStopped
-from server.generation.heartbeat import BEGUN, Pulse
+from server.generation.heartbeat import BEGUN, Heartbeat
 from server.protocol.errors import ApiError, Unavailable
 from server.protocol.events import Event, Response
-from server.store import Archive, Missing, Stored, StoredItem, StoreError, split
-from server.stream import Answer, Cancelled, Cue, Stream, Unstored, behind, failure, opening, perform
+from server.store import AsyncStore, Missing, Stored, StoredItem, StoreError, split
+from server.stream import (
+    Cancelled,
+    NotStored,
+    OutputProcessor,
+    Stream,
+    StreamInput,
+    events_after,
+    failure,
+    feed_all,
+    opening_inputs,
+)
 
 STOPPING = "The server is shutting down."
 MISTAKE = "Internal error; see the server log."
@@ -29,13 +39,13 @@ MISTAKE = "Internal error; see the server log."
 log = logging.getLogger("responsed.generation")
 
 
-class Order(Struct, frozen=True, kw_only=True):
+class GenerationSpec(Struct, frozen=True, kw_only=True):
     """What is to be made."""
 
     first: Response
     """As `response.created` has it."""
     job: Job
-    answer: Answer
+    answer: OutputProcessor
     items: bytes
     """What came in, for the store."""
     streamed: bool
@@ -45,7 +55,7 @@ class Order(Struct, frozen=True, kw_only=True):
     """True if `response.in_progress` comes again while nothing is there to send. Otherwise comments do that."""
 
 
-class Patience(Struct, frozen=True):
+class Timeouts(Struct, frozen=True):
     """In seconds."""
 
     heartbeat: float
@@ -57,17 +67,17 @@ class Patience(Struct, frozen=True):
 class Generation:
     """Made, it has its first events; `run` brings the others."""
 
-    def __init__(self, order: Order, engine: Engine, archive: Archive | None, patience: Patience) -> None:
+    def __init__(self, order: GenerationSpec, engine: Engine, archive: AsyncStore | None, patience: Timeouts) -> None:
         self._order = order
         self._engine = engine
         self._archive = archive
         self._resume_window = patience.resume_window
         events = order.repeats or order.tells_progress
-        self._pulse = Pulse(patience.heartbeat if events else 0, order.tells_progress, trio.current_time())
+        self._pulse = Heartbeat(patience.heartbeat if events else 0, order.tells_progress, trio.current_time())
         self.heartbeat = 0 if events else patience.heartbeat
         """Seconds of silence after which a reader sends a comment; 0: none does."""
         self._stream = Stream(order.first)
-        self._cues: list[Cue] = []
+        self._cues: list[StreamInput] = []
         self.response = order.first
         """As readers know it by now."""
         self.events: list[Event] = []
@@ -83,7 +93,7 @@ class Generation:
         self._begun = False
         self._since = math.inf
         """When it got its slot."""
-        self._tell(opening(order.first))
+        self._tell(opening_inputs(order.first))
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -131,14 +141,14 @@ class Generation:
         """What comes behind the event of that number: at least one, in the end (again) the terminal one."""
         while self.silent(number):
             await self._waiting.park()
-        return behind(self.events, number)
+        return events_after(self.events, number)
 
     def broken(self, error: ApiError) -> list[Event]:
         """What ends the stream of a reader to whom the rest can't be told."""
         if self.ended.is_set():
             return self.events[-1:]
         stream = Stream(self._order.first)
-        list(perform(stream, self._cues))
+        list(feed_all(stream, self._cues))
         return stream.feed(failure(error))
 
     def cancel(self) -> None:
@@ -168,7 +178,7 @@ class Generation:
         )
         kept = await self._kept(self._archive.begin(stored, time.monotonic()))
         if not kept:
-            self._tell([Unstored()])
+            self._tell([NotStored()])
         return kept
 
     async def run(self) -> None:
@@ -181,7 +191,7 @@ class Generation:
             self.took = trio.current_time() - self._since
         await self._end(last)
 
-    async def _make(self) -> Cue:
+    async def _make(self) -> StreamInput:
         """All cues but the last; that one comes back."""
         try:
             with self._making:
@@ -194,7 +204,7 @@ class Generation:
         usage = self._order.answer.usage if self._order.answer.started else None
         return Cancelled(usage) if self.error is None else failure(self.error, usage)
 
-    async def _listen(self) -> Cue:
+    async def _listen(self) -> StreamInput:
         answer = self._order.answer
         if not self._engine.full:
             self._since = trio.current_time()
@@ -210,25 +220,25 @@ class Generation:
                 if last is not None:
                     return last
 
-    def _tell(self, cues: list[Cue]) -> None:
+    def _tell(self, cues: list[StreamInput]) -> None:
         self._cues += cues
-        self._publish(list(perform(self._stream, cues)))
+        self._publish(list(feed_all(self._stream, cues)))
 
     def _publish(self, events: list[Event]) -> None:
         self.response = self._stream.response
         self.events += events
         self._waiting.unpark_all()
 
-    async def _end(self, last: Cue) -> None:
+    async def _end(self, last: StreamInput) -> None:
         events = self._stream.feed(last)
         if (self.response.store or self.response.conversation) and not await self._finish(last):
             # All once more, and what was told already stays as it was: Unstored is no event.
             self._stream = Stream(self._order.first)
-            events = list(perform(self._stream, [*self._cues, Unstored(), last]))[len(self.events) :]
+            events = list(feed_all(self._stream, [*self._cues, NotStored(), last]))[len(self.events) :]
         self.ended.set()
         self._publish(events)
 
-    async def _finish(self, last: Cue) -> bool:
+    async def _finish(self, last: StreamInput) -> bool:
         assert self._archive is not None, "nothing is stored nowhere"
         response = self._stream.response
         if await self._kept(self._write(self._archive, response, last)):
@@ -238,7 +248,7 @@ class Generation:
                 await self._archive.delete(response.id)
         return False
 
-    async def _write(self, archive: Archive, response: Response, last: Cue) -> None:
+    async def _write(self, archive: AsyncStore, response: Response, last: StreamInput) -> None:
         """Its end; in a conversation, with what came in and what goes out. Whether the response itself is stored
         makes no difference to its conversation (so OpenAI does it: vllm-project/agentic-api#56)."""
         made = [StoredItem(item.id, msgspec.json.encode(item)) for item in response.output]
@@ -261,7 +271,7 @@ class Generation:
         return True
 
 
-async def _arrived(pieces: trio.MemoryReceiveChannel[Piece], due: float) -> list[Piece]:
+async def _arrived(pieces: trio.MemoryReceiveChannel[EngineOutput], due: float) -> list[EngineOutput]:
     """What there is: all of it leaves in one `send`, which costs the same whatever its size. Nothing at the time `due`.
 
     Once text flows, nothing is due, and there is no cancel scope: it would cost a tenth of a token's way to the socket.

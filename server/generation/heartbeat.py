@@ -9,7 +9,7 @@ import math
 from msgspec.structs import replace
 
 from server.protocol.events import PromptProgress
-from server.stream import Answer, Cue, Running, State
+from server.stream import InProgress, OutputProcessor, State, StreamInput
 
 BEGUN = (State.WRITING, State.CALLING)
 """States of a stream in which there is something of the answer."""
@@ -17,7 +17,7 @@ PROGRESS_SECONDS = 1.0
 """How often progress is told, at most."""
 
 
-class Pulse:
+class Heartbeat:
     """Times are in seconds, of any clock."""
 
     def __init__(self, heartbeat: float, tells_progress: bool, now: float) -> None:
@@ -33,7 +33,7 @@ class Pulse:
         """When the silence has been too long."""
         return self._last + self._heartbeat if self._heartbeat and state not in BEGUN else math.inf
 
-    def beat(self, state: State, answer: Answer, now: float) -> list[Cue]:
+    def beat(self, state: State, answer: OutputProcessor, now: float) -> list[StreamInput]:
         """The sign that is due: that it has its turn, how much of the prompt is read, or just that it goes on."""
         if state in BEGUN:
             return []
@@ -45,4 +45,4 @@ class Pulse:
         if not (turn or further or now >= self.due(state)):
             return []
         self._last, self._told = now, progress
-        return [Running(progress and replace(progress, time_ms=int((now - (self._began or now)) * 1e3)))]
+        return [InProgress(progress and replace(progress, time_ms=int((now - (self._began or now)) * 1e3)))]

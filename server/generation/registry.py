@@ -6,18 +6,25 @@ from contextlib import contextmanager
 import trio
 
 from engine.runtime import Engine
-from server.generation.activity import Busy
-from server.generation.admission import Gate
-from server.generation.generation import STOPPING, Generation, Order, Patience
+from server.generation.activity import ActivityCount
+from server.generation.admission import AdmissionControl
+from server.generation.generation import STOPPING, Generation, GenerationSpec, Timeouts
 from server.protocol.errors import ApiError, Unavailable
-from server.store import Archive
+from server.store import AsyncStore
 
 UNWRITTEN = 16
 """Background responses that are held here, since their end could not be written."""
 
 
 class Generations:
-    def __init__(self, engine: Engine, archive: Archive | None, patience: Patience, gate: Gate, busy: Busy) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        archive: AsyncStore | None,
+        patience: Timeouts,
+        gate: AdmissionControl,
+        busy: ActivityCount,
+    ) -> None:
         self._engine = engine
         self._gate = gate
         self._archive = archive
@@ -60,7 +67,7 @@ class Generations:
             raise self._gate.refusal(len(self._inside), elapsed)
 
     @contextmanager
-    def make(self, order: Order, *, anyway: bool = False) -> Iterator[Generation]:
+    def make(self, order: GenerationSpec, *, anyway: bool = False) -> Iterator[Generation]:
         """It has its first events, and goes on with `start`: one that is not started in the block has no place
         any more. `anyway`: it goes on with what has had a place already.
 

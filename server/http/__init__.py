@@ -2,16 +2,16 @@
 
 from server.http.access import AccessPolicy
 from server.http.bodies import Bodies
-from server.http.exchange import Exchange, HungUp, Receive, Scope, Send
-from server.http.router import Routes
+from server.http.exchange import ClientDisconnected, Exchange, Receive, Scope, Send
+from server.http.router import Router
 
 __all__ = [
     "AccessPolicy",
     "Bodies",
+    "ClientDisconnected",
     "Exchange",
-    "HungUp",
     "Receive",
-    "Routes",
+    "Router",
     "Scope",
     "Send",
 ]

@@ -36,7 +36,7 @@ MOST_TOLD = 200
 log = logging.getLogger("responsed.http")
 
 
-class Door:
+class Drain:
     """Open until the end. Who still waits for a request then is sent away; an answer says that it is the last."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Door:
 class Connection:
     """A client's, from accept to close (which is for the caller to do)."""
 
-    def __init__(self, app: Application, stream: trio.SocketStream, door: Door) -> None:
+    def __init__(self, app: Application, stream: trio.SocketStream, door: Drain) -> None:
         self._app = app
         self._stream = stream
         self._door = door

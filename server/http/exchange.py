@@ -35,7 +35,7 @@ EVENT_STREAM: Headers = [
 ]
 
 
-class HungUp(Exception):
+class ClientDisconnected(Exception):
     """The client left before its request was complete."""
 
 
@@ -168,7 +168,7 @@ class Exchange:
         except trio.TooSlowError as error:
             raise BodyTimeout(f"Nothing of the body arrived for {gap_seconds:g} s.") from error
         if message["type"] == "http.disconnect":
-            raise HungUp
+            raise ClientDisconnected
         self._body_ended = not message.get("more_body", False)
         chunk: bytes = message.get("body", b"")
         return chunk

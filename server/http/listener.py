@@ -16,7 +16,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
-from server.http.connection import Application, Connection, Door
+from server.http.connection import Application, Connection, Drain
 
 RESERVED_FILES = 64
 """File descriptors that connections leave to the model, the store, and to connections that ask for `/health`."""
@@ -61,7 +61,7 @@ async def serve(
 
     Started, it tells its addresses. The listener is closed at the stop.
     """
-    door = Door()
+    door = Drain()
     connections = 0
 
     async def converse(*arguments: Any) -> None:

@@ -19,7 +19,7 @@ class Route(Struct, frozen=True):
     handlers: Handlers
 
 
-class Routes:
+class Router:
     def __init__(self, table: Mapping[str, Handlers]) -> None:
         """Paths -> handlers; the first that fits counts. `{name}` stands for one segment, `{name...}` for any rest."""
         self._routes = [Route(_pattern(path), handlers) for path, handlers in table.items()]

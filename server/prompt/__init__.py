@@ -1,9 +1,9 @@
 """Input items to messages to tokens, pure. Imports `protocol` and `tools`."""
 
-from server.prompt.item_reader import Reader
-from server.prompt.truncation import Tokens
+from server.prompt.item_reader import InputReader
+from server.prompt.truncation import TokenCounter
 
 __all__ = [
-    "Reader",
-    "Tokens",
+    "InputReader",
+    "TokenCounter",
 ]

@@ -7,9 +7,9 @@ import msgspec
 from msgspec import Struct
 
 from engine.chat_template import RESERVED, Message
-from engine.job import Job, Sampling
+from engine.job import Job, SamplingParams
 from server.prompt import history, truncation
-from server.prompt.item_reader import Entry, Reader, Thought
+from server.prompt.item_reader import InputReader, PromptEntry, ReasoningText
 from server.protocol import formats
 from server.protocol.errors import InvalidRequest
 from server.protocol.formats import Format
@@ -21,14 +21,14 @@ LOGPROBS = "message.output_text.logprobs"
 """Of `include`."""
 
 
-class Conversation(Struct, frozen=True):
+class PromptMessages(Struct, frozen=True):
     """What is left of the input for the model, and what was skipped (for the log)."""
 
     messages: tuple[Message, ...]
     skipped: tuple[str, ...]
 
 
-def conversation(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: Toolbox = NO_TOOLS) -> Conversation:
+def conversation(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: Toolbox = NO_TOOLS) -> PromptMessages:
     """What is to be answered. `past`: the items of the turns before this one, oldest first.
 
     An empty input, or none, says that the past is all there is. Raises InvalidRequest where nothing is left of the
@@ -36,35 +36,35 @@ def conversation(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: To
     """
     if request.input is None and not past:
         raise InvalidRequest("`input` is missing: send a text or a list of items.", param="input")
-    reader = Reader()
+    reader = InputReader()
     before = list(reader.entries(past, _past_name(request), past=True))
     said = list(_said(request.input, reader))
     if request.input or not past:
         _something(said, reader.skipped, "input")
-    return told([*before, *said], reader.skipped, request.instructions, note=note(request.format, toolbox))
+    return told([*before, *said], reader.skipped, request.instructions, note=format_note(request.format, toolbox))
 
 
-def note(format_: Format, toolbox: Toolbox) -> str:
+def format_note(format_: Format, toolbox: Toolbox) -> str:
     """What the model is told of the format; nothing where its answer has to be a call."""
     return "" if toolbox.demanded else formats.told(format_, beside_calls=bool(toolbox.offers))
 
 
 def told(
-    entries: Sequence[Entry],
+    entries: Sequence[PromptEntry],
     skipped: Sequence[str],
     instructions: str | None = None,
     name: str = "input",
     note: str = "",
-) -> Conversation:
+) -> PromptMessages:
     """The one way from what was said to what the template is told; `name` is the field that it was said in.
 
-    `note` is put behind the first instructions.
+    `format_note` is put behind the first instructions.
 
     Raises InvalidRequest where nothing was said.
     """
     _something(entries, skipped, name)
     leading = [Message("system", instructions)] if instructions else []
-    return Conversation(tuple(_merged([*leading, *history.told(entries)], note)), tuple(skipped))
+    return PromptMessages(tuple(_merged([*leading, *history.to_messages(entries)], note)), tuple(skipped))
 
 
 def _past_name(request: Request) -> str:
@@ -72,22 +72,22 @@ def _past_name(request: Request) -> str:
     return "previous_response_id" if request.conversation is None else "conversation"
 
 
-def _said(input_: str | list[msgspec.Raw] | None, reader: Reader) -> Iterator[Entry]:
+def _said(input_: str | list[msgspec.Raw] | None, reader: InputReader) -> Iterator[PromptEntry]:
     if isinstance(input_, list):
         yield from reader.entries(input_, "input")
     elif input_:
         yield Message("user", input_)
 
 
-def _something(entries: Sequence[Entry], skipped: Sequence[str], name: str) -> None:
-    if all(isinstance(entry, Thought) for entry in entries):
+def _something(entries: Sequence[PromptEntry], skipped: Sequence[str], name: str) -> None:
+    if all(isinstance(entry, ReasoningText) for entry in entries):
         because = f"; skipped: {', '.join(skipped)}" if skipped else ""
         raise InvalidRequest(f"Nothing is left of `{name}` for the model to answer{because}.", param=name)
 
 
-def sampling(request: Request, default: Sampling) -> Sampling:
+def sampling(request: Request, default: SamplingParams) -> SamplingParams:
     """`default` where the request says nothing."""
-    wished = {field: getattr(request, field) for field in Sampling.__struct_fields__}
+    wished = {field: getattr(request, field) for field in SamplingParams.__struct_fields__}
     if request.repeat_penalty is None:
         wished["repeat_penalty"] = request.repetition_penalty
     if wished["top_k"] == -1:
@@ -138,7 +138,7 @@ def without_effect(request: Request) -> list[str]:
     return [*found, "reasoning.summary"] if summary(request) not in (None, "none") else found
 
 
-def check_bias(sampling: Sampling, n_vocab: int) -> None:
+def check_bias(sampling: SamplingParams, n_vocab: int) -> None:
     """Raises InvalidRequest where a token is meant that the model has not."""
     if (token := max(sampling.logit_bias, default=0)) >= n_vocab:
         raise InvalidRequest(
@@ -159,7 +159,7 @@ def most(request: Request, n_ctx: int) -> int | None:
     return n_ctx - truncation.room(request.max_output_tokens, n_ctx)
 
 
-def job(request: Request, prompt: Sequence[int], sampling: Sampling, n_ctx: int, name: str = "input") -> Job:
+def job(request: Request, prompt: Sequence[int], sampling: SamplingParams, n_ctx: int, name: str = "input") -> Job:
     """Raises InvalidRequest where `prompt` (tokens) leaves no room for an answer; it came of the field `name`."""
     if not prompt:
         raise InvalidRequest("The model's chat template makes no tokens of this conversation. Send a text.", param=name)

@@ -12,9 +12,9 @@ import msgspec
 
 from engine.chat_template import Call, Message
 from server.prompt import builder
-from server.prompt.builder import Conversation
+from server.prompt.builder import PromptMessages
 from server.prompt.hosted_items import Output, id_text
-from server.prompt.item_reader import ROLES, Entry, Reader, Thought
+from server.prompt.item_reader import ROLES, InputReader, PromptEntry, ReasoningText
 from server.protocol.chat_request import (
     ChatChoice,
     ChatJsonFormat,
@@ -89,17 +89,17 @@ def _raw(value: object) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
 
 
-def conversation(chat: ChatRequest, toolbox: Toolbox = NO_TOOLS) -> Conversation:
+def conversation(chat: ChatRequest, toolbox: Toolbox = NO_TOOLS) -> PromptMessages:
     """Raises InvalidRequest where there is no message, or one can't be read by a text model."""
     if chat.messages is None:
         raise InvalidRequest("`messages` is missing: send what was said so far.", param="messages")
-    reader = Reader()
+    reader = InputReader()
     users = [index for index, message in enumerate(chat.messages) if message.role == "user"]
-    entries: list[Entry] = []
+    entries: list[PromptEntry] = []
     for index, message in enumerate(chat.messages):
         reader.newest = index == max(users, default=-1)
         entries += _entries(message, f"messages[{index}]", reader)
-    return builder.told(entries, reader.skipped, name="messages", note=builder.note(_format(chat), toolbox))
+    return builder.told(entries, reader.skipped, name="messages", note=builder.format_note(_format(chat), toolbox))
 
 
 def _format(chat: ChatRequest) -> Format:
@@ -112,7 +112,7 @@ def _format(chat: ChatRequest) -> Format:
     return wanted or PLAIN
 
 
-def _entries(message: ChatMessage, place: str, reader: Reader) -> Iterator[Entry]:
+def _entries(message: ChatMessage, place: str, reader: InputReader) -> Iterator[PromptEntry]:
     text = reader.text(message.content, f"{place}.content")
     if message.role in ("tool", "function"):
         yield Output(id_text(message.tool_call_id), text)
@@ -122,7 +122,7 @@ def _entries(message: ChatMessage, place: str, reader: Reader) -> Iterator[Entry
             f"`{place}.role` is {message.role!r}; it must be one of {', '.join(ROLES)}, tool.", param=f"{place}.role"
         )
     if thought := loose_text(message.reasoning_content) or loose_text(message.reasoning):
-        yield Thought(thought)
+        yield ReasoningText(thought)
     calls = list(_calls(message))
     text = text or message.refusal or ""
     if text or not calls:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from engine.chat_template import Message
 from server.prompt import summary, truncation
-from server.prompt.truncation import Tokens
+from server.prompt.truncation import TokenCounter
 from server.protocol import events
 from server.protocol.errors import ApiError, InvalidRequest
 from server.protocol.events import InputTokensDetails, OutputTokensDetails, Response, Usage
@@ -78,7 +78,7 @@ def request(n_ctx: int) -> Request:
     )
 
 
-def part(messages: Sequence[Message], tokens: Tokens, n_ctx: int, most_bytes: int) -> tuple[int, list[int]]:
+def part(messages: Sequence[Message], tokens: TokenCounter, n_ctx: int, most_bytes: int) -> tuple[int, list[int]]:
     """How many of the messages, from the first, are summarised next, and the prompt that asks for it.
 
     At least a turn, behind the summary of what came before. Raises InvalidRequest where that is too long.
@@ -114,7 +114,7 @@ def written(response: Response) -> str:
 
 def rest(messages: Sequence[Message], count: int, text: str) -> tuple[Message, ...]:
     """What is left to be summarised, when `text` is the summary of the first `count` messages."""
-    return (*_leading(messages), summary.told(text), *messages[count:])
+    return (*_leading(messages), summary.render_summary(text), *messages[count:])
 
 
 def compacted(id_: str, now: int, messages: Sequence[Message], text: str, usages: Sequence[Usage]) -> CompactedResponse:
@@ -122,7 +122,7 @@ def compacted(id_: str, now: int, messages: Sequence[Message], text: str, usages
     stem = id_.removeprefix("resp_")
     kept = reversed(list(_kept(messages)))
     said = [UserMessage(f"msg_{stem}{n:02}", (InputText(message.content),)) for n, message in enumerate(kept)]
-    item = CompactionItem(f"cmp_{stem}{len(said):02}", summary.seal(text))
+    item = CompactionItem(f"cmp_{stem}{len(said):02}", summary.encode_summary(text))
     return CompactedResponse(id=id_, created_at=now, output=(*said, item), usage=_sum(usages))
 
 

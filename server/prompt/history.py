@@ -7,10 +7,10 @@ from msgspec.structs import replace
 
 from engine.chat_template import Call, Message
 from server.prompt.hosted_items import Output
-from server.prompt.item_reader import Entry, Thought
+from server.prompt.item_reader import PromptEntry, ReasoningText
 
 
-def told(entries: Sequence[Entry]) -> Iterator[Message]:
+def to_messages(entries: Sequence[PromptEntry]) -> Iterator[Message]:
     """Calls stand in the assistant's message that they follow, their outputs directly behind it, in their order.
 
     A call without its output, or an output without its call, is told as text: no template expects it. Reasoning that
@@ -23,7 +23,7 @@ def told(entries: Sequence[Entry]) -> Iterator[Message]:
     """The assistant's message that may yet be continued, and the outputs of its calls."""
     thoughts: list[str] = []
     for index, entry in enumerate(entries):
-        if isinstance(entry, Thought):
+        if isinstance(entry, ReasoningText):
             thoughts.append(entry.text)
         elif isinstance(entry, Call) and index in outputs:
             if thoughts or not turn:
@@ -44,7 +44,7 @@ def told(entries: Sequence[Entry]) -> Iterator[Message]:
     yield from turn
 
 
-def _in_order(entries: Sequence[Entry]) -> Sequence[Entry]:
+def _in_order(entries: Sequence[PromptEntry]) -> Sequence[PromptEntry]:
     """The entries with outputs directly behind their calls.
 
     Templates can't render anything between the two, so calls move behind what was said before their last output came:
@@ -55,7 +55,7 @@ def _in_order(entries: Sequence[Entry]) -> Sequence[Entry]:
     """Where each entry stands; equal places keep their order."""
     run: list[int] = []
     for index, entry in enumerate([*entries, Message("user", "")]):
-        if (isinstance(entry, Call) and index in outputs) or isinstance(entry, Thought):
+        if (isinstance(entry, Call) and index in outputs) or isinstance(entry, ReasoningText):
             run.append(index)
             continue
         ends = [outputs[each] for each in run if each in outputs]
@@ -66,7 +66,7 @@ def _in_order(entries: Sequence[Entry]) -> Sequence[Entry]:
     return [entries[index] for index in sorted(range(len(entries)), key=place.__getitem__)]
 
 
-def _pairs(entries: Sequence[Entry]) -> Iterator[tuple[int, int]]:
+def _pairs(entries: Sequence[PromptEntry]) -> Iterator[tuple[int, int]]:
     """Where a call stands, and where its output. Equal ids, and calls without any, are paired in their order."""
     waiting: dict[str, deque[int]] = {}
     for index, entry in enumerate(entries):
@@ -76,12 +76,12 @@ def _pairs(entries: Sequence[Entry]) -> Iterator[tuple[int, int]]:
             yield waiting[entry.call_id].popleft(), index
 
 
-def _output(call: Call, output: Entry) -> Message:
+def _output(call: Call, output: PromptEntry) -> Message:
     assert isinstance(output, Output), "pairs are of calls and outputs"
     return Message("tool", output.text, name=call.name, call_id=call.id)
 
 
-def _alone(entry: Entry) -> Message:
+def _alone(entry: PromptEntry) -> Message:
     match entry:
         case Call(_, name, arguments):
             return Message("assistant", f"{name}({arguments})")

@@ -33,7 +33,7 @@ from server.protocol.request import (
     loose_text,
     part,
 )
-from server.tools import flat
+from server.tools import qualified_name
 
 PLACEHOLDERS = {
     "input_image": "[image omitted: this model reads text]",
@@ -49,16 +49,16 @@ ROLES = {"user": "user", "assistant": "assistant", "system": "system", "develope
 """The API's roles -> the templates'. Templates of open models don't know `developer`."""
 
 
-class Thought(Struct, frozen=True):
+class ReasoningText(Struct, frozen=True):
     """Reasoning, before what the assistant says or calls next."""
 
     text: str
 
 
-Entry: TypeAlias = Message | Call | Output | Thought
+PromptEntry: TypeAlias = Message | Call | Output | ReasoningText
 
 
-class Reader:
+class InputReader:
     """Reads items; `skipped` gathers what is not known, for the log."""
 
     def __init__(self) -> None:
@@ -67,14 +67,14 @@ class Reader:
         """True while the newest message of the user is read: it alone may be refused for what a text model can't
         read. Elsewhere a placeholder stands where something was, since the client sends it again with every turn."""
 
-    def entries(self, raws: Sequence[msgspec.Raw], name: str, past: bool = False) -> Iterator[Entry]:
+    def entries(self, raws: Sequence[msgspec.Raw], name: str, past: bool = False) -> Iterator[PromptEntry]:
         """`name` of the list, for errors; `past`: it was answered already. Raises InvalidRequest."""
         last = len(raws) if past else newest_of_user(raws, name)
         for index, raw in enumerate(raws):
             self.newest = index == last
             yield from self._entry(raw, f"{name}[{index}]")
 
-    def _entry(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
+    def _entry(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
         kind = _kind(part(raw, Typed, place))
         if (read := READERS.get(kind)) is not None:
             yield from read(self, raw, place)
@@ -83,7 +83,7 @@ class Reader:
         else:
             self.skipped.append(f"item {kind or 'without type and role'}")
 
-    def _message(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
+    def _message(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
         item = part(raw, MessageItem, place)
         if item.role not in ROLES:
             raise InvalidRequest(
@@ -91,15 +91,15 @@ class Reader:
             )
         yield Message(ROLES[item.role], self.text(item.content, f"{place}.content"))
 
-    def _function_call(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
+    def _function_call(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
         call = part(raw, FunctionCall, place)
-        yield Call(id_text(call.call_id), flat(call.name, call.namespace), as_text(call.arguments))
+        yield Call(id_text(call.call_id), qualified_name(call.name, call.namespace), as_text(call.arguments))
 
-    def _custom_tool_call(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
+    def _custom_tool_call(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
         call = part(raw, CustomToolCall, place)
-        yield Call(id_text(call.call_id), flat(call.name, call.namespace), as_text(call.input))
+        yield Call(id_text(call.call_id), qualified_name(call.name, call.namespace), as_text(call.input))
 
-    def _output(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
+    def _output(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
         item = part(raw, ToolOutput, place)
         yield Output(id_text(item.call_id), self._output_text(item.output))
 
@@ -118,20 +118,20 @@ class Reader:
         self.skipped.append(f"part {said.type} of an output")
         return PLACEHOLDERS.get(said.type, "")
 
-    def _reasoning(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
+    def _reasoning(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
         item = part(raw, ReasoningItem, place)
         if text := loose_text(item.content) or loose_text(item.summary):
-            yield Thought(text)
+            yield ReasoningText(text)
         elif as_text(item.encrypted_content):
             self.skipped.append("item reasoning, encrypted by somebody else")
 
-    def _compaction(self, raw: msgspec.Raw, place: str) -> Iterator[Entry]:
+    def _compaction(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
         item = part(raw, CompactionItem, place)
-        text = summary.unseal(as_text(item.encrypted_content))
+        text = summary.decode_summary(as_text(item.encrypted_content))
         if text is None:
             self.skipped.append("item compaction, encrypted by somebody else")
         else:
-            yield summary.told(text)
+            yield summary.render_summary(text)
 
     def text(self, content: str | list[msgspec.Raw] | None, place: str) -> str:
         """Raises InvalidRequest where a part can't be read by a text model."""
@@ -202,14 +202,14 @@ def _kind(item: Typed) -> str:
     return item.type or ("message" if item.role is not None else "")
 
 
-READERS: dict[str, Callable[[Reader, msgspec.Raw, str], Iterator[Entry]]] = {
-    "message": Reader._message,
-    "function_call": Reader._function_call,
-    "function_call_output": Reader._output,
-    "custom_tool_call": Reader._custom_tool_call,
-    "custom_tool_call_output": Reader._output,
-    "reasoning": Reader._reasoning,
-    "compaction": Reader._compaction,
+READERS: dict[str, Callable[[InputReader, msgspec.Raw, str], Iterator[PromptEntry]]] = {
+    "message": InputReader._message,
+    "function_call": InputReader._function_call,
+    "function_call_output": InputReader._output,
+    "custom_tool_call": InputReader._custom_tool_call,
+    "custom_tool_call_output": InputReader._output,
+    "reasoning": InputReader._reasoning,
+    "compaction": InputReader._compaction,
 }
 
 

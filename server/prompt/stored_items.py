@@ -23,7 +23,7 @@ NONE = Raw(b"[]")
 MESSAGE = Raw(b'"message"')
 COMPLETED = Raw(b'"completed"')
 OUTPUT_TEXT = Raw(b'"output_text"')
-MADE = re.compile(r"[a-z]+_([0-9a-f]{32})i?[0-9]{2,}")
+OUR_ID = re.compile(r"[a-z]+_([0-9a-f]{32})i?[0-9]{2,}")
 """An id of ours: of an input item, see `_whole`; of an output item, see `stream`."""
 
 
@@ -66,14 +66,14 @@ def kept(input_: str | Sequence[Raw], response_id: str) -> bytes:
     return msgspec.json.encode(list(_whole(input_, response_id.removeprefix("resp_"))))
 
 
-def history(items: bytes, response: bytes) -> list[Raw]:
+def conversation_items(items: bytes, response: bytes) -> list[Raw]:
     """What a stored response adds to the conversation: what came in, then what went out."""
     return [*_items.decode(items), *msgspec.json.decode(response, type=_Output).output]
 
 
-def owner(item_id: str) -> str | None:
+def response_id_of(item_id: str) -> str | None:
     """The id of the response that the item came in with, or went out with, if its id is one of ours."""
-    made = MADE.fullmatch(item_id)
+    made = OUR_ID.fullmatch(item_id)
     return f"resp_{made[1]}" if made else None
 
 
@@ -101,10 +101,10 @@ def page(items: bytes, wish: Listing, earlier: Sequence[Raw] = ()) -> ItemList:
             raise InvalidRequest(f"There is no item {wish.after!r} in this list.", param="after")
         begin = ids.index(wish.after) + 1
     end = begin + wish.limit
-    return listed(data[begin:end], ids[begin:end], more=end < len(ids))
+    return list_page(data[begin:end], ids[begin:end], more=end < len(ids))
 
 
-def listed(data: list[Raw], ids: Sequence[str], more: bool) -> ItemList:
+def list_page(data: list[Raw], ids: Sequence[str], more: bool) -> ItemList:
     first, last = (ids[0], ids[-1]) if ids else ("", "")
     return ItemList(data, first, last, has_more=more)
 

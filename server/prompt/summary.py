@@ -28,11 +28,11 @@ class Summary(Struct, frozen=True, tag="responsed.summary", tag_field="form"):
 _decoder = msgspec.json.Decoder(Summary)
 
 
-def seal(summary: str) -> str:
+def encode_summary(summary: str) -> str:
     return base64.b64encode(msgspec.json.encode(Summary(VERSION, summary))).decode()
 
 
-def unseal(content: str) -> str | None:
+def decode_summary(content: str) -> str | None:
     """None for what somebody else has sealed, a later version of this server too."""
     try:
         sealed = _decoder.decode(base64.b64decode(content, validate=True))
@@ -41,7 +41,7 @@ def unseal(content: str) -> str | None:
     return sealed.summary if sealed.version == VERSION else None
 
 
-def told(summary: str) -> Message:
+def render_summary(summary: str) -> Message:
     """To the model: as the user's, since no more trust is due to it."""
     return Message("user", HEADING + summary)
 

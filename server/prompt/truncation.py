@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from engine.chat_template import Message
 
-Tokens: TypeAlias = Callable[[Sequence[Message]], list[int]]
+TokenCounter: TypeAlias = Callable[[Sequence[Message]], list[int]]
 """A conversation -> its prompt."""
 
 ROOM = 256
@@ -25,7 +25,7 @@ def room(max_output_tokens: int | None, n_ctx: int) -> int:
     return min(max_output_tokens or ROOM, n_ctx // 4)
 
 
-def fitted(messages: Sequence[Message], tokens: Tokens, most: int) -> list[int]:
+def fitted(messages: Sequence[Message], tokens: TokenCounter, most: int) -> list[int]:
     """The prompt of as many of the last turns as have `most` tokens, or of the last one alone, however long it is.
 
     System messages at the beginning stay. By halving: a long conversation is rendered a few times, not once a turn.
@@ -47,7 +47,7 @@ def fitted(messages: Sequence[Message], tokens: Tokens, most: int) -> list[int]:
     return prompts[dropped] if dropped in prompts else tokens([*messages[:leading], *messages[starts[dropped] :]])
 
 
-def beginning(messages: Sequence[Message], tokens: Tokens, most: int, least: int) -> tuple[int, list[int]]:
+def beginning(messages: Sequence[Message], tokens: TokenCounter, most: int, least: int) -> tuple[int, list[int]]:
     """How many messages there are in as many of the first turns as have `most` tokens, and the prompt of those.
 
     They are more than `least`, whatever that takes: another turn at least.

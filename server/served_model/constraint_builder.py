@@ -16,12 +16,20 @@ from engine.constraint import GrammarError
 from engine.dialects import Dialect, call_grammar
 from engine.json_schema import skeleton
 from engine.notations import Function
-from engine.structured_output import Beginning, Grammar, Grammars, Memory, Phases, Thought, Trigger
+from engine.structured_output import (
+    BareCallTrigger,
+    CompileCache,
+    CompiledGrammar,
+    GrammarCompiler,
+    ReasoningSpec,
+    StructuralTag,
+    Trigger,
+)
 from engine.tokenizer import Vocabulary
 from server.protocol.errors import InvalidRequest
-from server.served_model.output_constraints import Hold, Wish, hold_size, offer_size
-from server.served_model.reasoning_effort import thought_budget
-from server.tools import ANY_OBJECT, GrammarInput, Input, Offer, arguments_of, by_name, decoded
+from server.served_model.output_constraints import ConstraintSpec, OutputConstraints, hold_size, offer_size
+from server.served_model.reasoning_effort import reasoning_budget
+from server.tools import ANY_OBJECT, GrammarInput, Input, ToolSpec, arguments_of, by_name, decoded
 
 MOST_FUNCTIONS = 32 << 20
 """Bytes of functions whose schemas were tried."""
@@ -36,65 +44,67 @@ class _Callable(Struct, frozen=True):
     unenforced: tuple[str, ...] = ()
 
 
-class Course(Struct, frozen=True):
+class ConstraintKey(Struct, frozen=True):
     """What holds when, of one answer."""
 
-    hold: Hold
-    thought: Thought | None
+    hold: OutputConstraints
+    thought: ReasoningSpec | None
 
     @property
     def budget(self) -> int | None:
         return None if self.thought is None else self.thought.budget
 
     @property
-    def boundless(self) -> "Course":
+    def boundless(self) -> "ConstraintKey":
         """The same for all budgets."""
         return replace(self, thought=self.thought and replace(self.thought, budget=None))
 
 
-class Holding:
+class ConstraintBuilder:
     """A model's. `hold` and `phases` may take a second, and are for one thread at a time."""
 
     def __init__(self, vocabulary: Vocabulary, template: ChatTemplate) -> None:
         self._vocabulary = vocabulary
         self._template = template
-        self._grammars = Grammars(vocabulary)
-        self._function = Memory(self._checked, InvalidRequest, _function_size, MOST_FUNCTIONS)
-        self.hold = Memory(self._hold, InvalidRequest, hold_size, MOST_COMPILED)
-        self.phases = Memory(self._phases, GrammarError, lambda course, _: course.hold.size, MOST_COMPILED)
+        self._grammars = GrammarCompiler(vocabulary)
+        self._function = CompileCache(self._checked, InvalidRequest, _function_size, MOST_FUNCTIONS)
+        self.hold = CompileCache(self._hold, InvalidRequest, hold_size, MOST_COMPILED)
+        self.phases = CompileCache(self._phases, GrammarError, lambda course, _: course.hold.size, MOST_COMPILED)
 
-    def course(self, hold: Hold, prompt: Sequence[int], effort: str | None, room: int) -> Course | None:
-        """What holds when; None where nothing does. `room`: see `thought_budget`."""
+    def course(
+        self, hold: OutputConstraints, prompt: Sequence[int], effort: str | None, room: int
+    ) -> ConstraintKey | None:
+        """What holds when; None where nothing does. `room`: see `reasoning_budget`."""
         begun = self._template.thinking(prompt)
         think = begun or next(iter(self._template.dialect.thinks), None)
-        budget = thought_budget(effort, room)
+        budget = reasoning_budget(effort, room)
         dialect = self._template.calling if hold.names else self._template.dialect
         ends = dialect.interruptions(hold.names)
         thought = None
         if think is not None:
-            thought = Thought(think.close, think.open, begun is not None, budget, interruptions=ends)
+            thought = ReasoningSpec(think.close, think.open, begun is not None, budget, interruptions=ends)
         if hold.free and (thought is None or budget is None):
             return None
-        return Course(hold, thought)
+        return ConstraintKey(hold, thought)
 
     def effort(self, effort: str | None) -> str | None:
         """As it is in effect: None where it changes nothing."""
-        bounds = bool(self._template.dialect.thinks) and thought_budget(effort, 0) is not None
+        bounds = bool(self._template.dialect.thinks) and reasoning_budget(effort, 0) is not None
         return effort if bounds or self._template.manners.effort else None
 
-    def _phases(self, course: Course) -> Phases:
+    def _phases(self, course: ConstraintKey) -> StructuralTag:
         hold = course.hold
         begun = self._template.dialect.begun
         after = hold.after if hold.triggers else self._after(self._template.dialect, ())
         thought = course.thought and replace(course.thought, after=after)
-        return Phases(self._vocabulary, hold.answer, hold.triggers, thought, hold.beginnings, begun, hold.never)
+        return StructuralTag(self._vocabulary, hold.answer, hold.triggers, thought, hold.beginnings, begun, hold.never)
 
-    def _after(self, dialect: Dialect, functions: Sequence[Function], most: int = 0) -> Grammar | None:
+    def _after(self, dialect: Dialect, functions: Sequence[Function], most: int = 0) -> CompiledGrammar | None:
         """See Hold. Raises GrammarError."""
-        resumed = call_grammar.resumed(dialect, functions, self._grammars, most)
+        resumed = call_grammar.after_reasoning_grammar(dialect, functions, self._grammars, most)
         return None if resumed is None else self._grammars.lark(resumed)
 
-    def _hold(self, wish: Wish) -> Hold:
+    def _hold(self, wish: ConstraintSpec) -> OutputConstraints:
         """Raises InvalidRequest, naming the field."""
         if wish.format is not None:
             try:
@@ -109,29 +119,31 @@ class Holding:
                 failed = error  # all together they are too much: the functions that are not strict get less
         if wish.demanded or wish.format is not None or any(offer.strict for offer in wish.offers):
             raise InvalidRequest(f"What is in `tools` cannot be held: {failed}.", param="tools") from failed
-        return _marked(Hold(), wish, tools)
+        return _marked(OutputConstraints(), wish, tools)
 
-    def _compiled(self, wish: Wish, tools: Mapping[str, _Callable]) -> Hold:
+    def _compiled(self, wish: ConstraintSpec, tools: Mapping[str, _Callable]) -> OutputConstraints:
         """Raises GrammarError."""
         template, grammars = self._template, self._grammars
         functions = [tools[offer.tool.name].function for offer in wish.offers]
         dialect = template.calling if functions else template.dialect
         format_ = None if wish.format is None or wish.demanded else decoded(wish.format)
         if format_ is not None and dialect.plain and not functions:
-            return _marked(Hold(grammars.json_schema(format_)), wish, tools)
+            return _marked(OutputConstraints(grammars.json_schema(format_)), wish, tools)
         if format_ is not None or wish.demanded:
-            answer = grammars.lark(call_grammar.answer(dialect, functions, grammars, wish.most, format_))
-            return _marked(Hold(answer), wish, tools)
+            answer = grammars.lark(call_grammar.answer_grammar(dialect, functions, grammars, wish.most, format_))
+            return _marked(OutputConstraints(answer), wish, tools)
         if not functions:
             names = wish.uncallable
             never = () if names is None else call_grammar.openings(template.calling, names)
-            return _marked(Hold(never=never), wish, tools)
+            return _marked(OutputConstraints(never=never), wish, tools)
         marked = call_grammar.triggers(dialect, functions, grammars, wish.most)
-        unmarked = {function.name: call_grammar.beginning(dialect, function, grammars) for function in functions}
-        hold = Hold(
+        unmarked = {
+            function.name: call_grammar.bare_call_grammar(dialect, function, grammars) for function in functions
+        }
+        hold = OutputConstraints(
             triggers=tuple(Trigger(marker, grammars.lark(rest)) for marker, rest in marked),
             beginnings=tuple(
-                Beginning(name, grammars.lark(rest))
+                BareCallTrigger(name, grammars.lark(rest))
                 for name, offer in by_name(wish.offers).items()
                 if (rest := unmarked[offer.tool.name]) is not None
             ),
@@ -139,7 +151,7 @@ class Holding:
         )
         return _marked(hold, wish, tools)
 
-    def _checked(self, offer: Offer) -> _Callable:
+    def _checked(self, offer: ToolSpec) -> _Callable:
         """Raises InvalidRequest where the function is strict and can't be held to its schema."""
         try:
             return self._exactly(offer)
@@ -148,7 +160,7 @@ class Holding:
                 raise _refused("schema" if offer.input is None else "grammar", offer.place, error) from error
             return self._relaxed(offer)
 
-    def _exactly(self, offer: Offer) -> _Callable:
+    def _exactly(self, offer: ToolSpec) -> _Callable:
         """Raises GrammarError."""
         form = offer.input
         if isinstance(form, GrammarInput):
@@ -161,7 +173,7 @@ class Holding:
         self._try(function)
         return _Callable(function)
 
-    def _relaxed(self, offer: Offer) -> _Callable:
+    def _relaxed(self, offer: ToolSpec) -> _Callable:
         with suppress(GrammarError):
             accepted = self._grammars.relaxed(arguments_of(offer))
             places = tuple(".".join(filter(None, [offer.place, place])) for place in accepted.unenforced)
@@ -174,7 +186,7 @@ class Holding:
 
     def _try(self, function: Function) -> None:
         """Compile a call as the model's family writes it. Raises GrammarError."""
-        self._grammars.lark(call_grammar.answer(self._template.calling, [function], self._grammars))
+        self._grammars.lark(call_grammar.answer_grammar(self._template.calling, [function], self._grammars))
 
     def _written(self, form: GrammarInput) -> None:
         """What the client wrote alone, before it stands among other things. Raises GrammarError."""
@@ -183,23 +195,23 @@ class Holding:
 
     def _in_json(self, function: Function) -> None:
         """The same where it will stand. Raises GrammarError."""
-        body = call_grammar.arguments(function, self._grammars)
+        body = call_grammar.arguments_grammar(function, self._grammars)
         try:
             self._grammars.lark(body).attempt()
         except GrammarError as error:
             raise GrammarError(f"as a text in JSON, {error}") from error
 
 
-def _with_skeleton(offer: Offer, tool: _Callable) -> _Callable:
+def _with_skeleton(offer: ToolSpec, tool: _Callable) -> _Callable:
     function = replace(tool.function, parameters=skeleton(tool.function.parameters))
     return tool if offer.strict else _Callable(function, (offer.place,))
 
 
-def _with_any_object(offer: Offer, tool: _Callable) -> _Callable:
+def _with_any_object(offer: ToolSpec, tool: _Callable) -> _Callable:
     return tool if offer.strict else _Callable(Function(offer.tool.name, ANY_OBJECT), (offer.place,))
 
 
-def _marked(hold: Hold, wish: Wish, tools: Mapping[str, _Callable]) -> Hold:
+def _marked(hold: OutputConstraints, wish: ConstraintSpec, tools: Mapping[str, _Callable]) -> OutputConstraints:
     """Name the functions, and the keywords that it leaves free."""
     names = tuple(offer.tool.name for offer in wish.offers)
     loose = frozenset(name for name, tool in tools.items() if tool.unenforced)
@@ -207,7 +219,7 @@ def _marked(hold: Hold, wish: Wish, tools: Mapping[str, _Callable]) -> Hold:
     return replace(hold, loose=loose, unenforced=unenforced, names=names)
 
 
-def _function_size(offer: Offer, _: _Callable | None) -> int:
+def _function_size(offer: ToolSpec, _: _Callable | None) -> int:
     """Return the bytes that both take. A schema's objects have about eight a character."""
     return offer_size(offer) + 8 * len(offer.tool.parameters)
 

@@ -12,15 +12,15 @@ from engine.chat_template import NO_VARIABLES, ChatTemplate, Message, TemplateEr
 from engine.constraint import Grammar, GrammarError
 from engine.gguf import FileFacts
 from engine.model import ModelInfo
-from engine.structured_output import K, Memory, V
+from engine.structured_output import CompileCache, K, V
 from engine.tokenizer import Vocabulary
 from server.http import Exchange
-from server.prompt import Tokens, truncation
+from server.prompt import TokenCounter, truncation
 from server.protocol.errors import InvalidRequest, NotFound
 from server.protocol.formats import Format, PlainFormat
 from server.served_model import output_constraints
-from server.served_model.constraint_builder import Holding
-from server.served_model.output_constraints import FREE, Hold
+from server.served_model.constraint_builder import ConstraintBuilder
+from server.served_model.output_constraints import UNCONSTRAINED, OutputConstraints
 from server.tools import NO_TOOLS, Toolbox
 
 LONG_CHARACTERS = 1 << 16
@@ -30,10 +30,10 @@ RENDERINGS = 8
 
 
 T = TypeVar("T")
-Rendering: TypeAlias = Callable[[Sequence[Message], Tokens], T]
+Rendering: TypeAlias = Callable[[Sequence[Message], TokenCounter], T]
 
 
-class Served(Struct, frozen=True):
+class ModelDetails(Struct, frozen=True):
     name: str
     created: int
     """When the file was made, in seconds."""
@@ -73,10 +73,10 @@ class ModelList(Struct, frozen=True):
     object: str = "list"
 
 
-class Models:
-    def __init__(self, served: Served, aliases: Collection[str]) -> None:
+class ServedModel:
+    def __init__(self, served: ModelDetails, aliases: Collection[str]) -> None:
         self.served = served
-        self.holding = Holding(served.vocabulary, served.template)
+        self.holding = ConstraintBuilder(served.vocabulary, served.template)
         self._compiling = trio.CapacityLimiter(1)
         self._aliases = aliases
 
@@ -170,18 +170,20 @@ class Models:
 
     async def hold(
         self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS, messages: Sequence[Message] = ()
-    ) -> Hold:
+    ) -> OutputConstraints:
         """The constraints of the answer to `messages`. `field` of the request has the format's schema.
 
         Raises InvalidRequest.
         """
         called = {call.name for message in messages for call in message.calls}
-        asked = output_constraints.wish(wanted, field, toolbox, called)
+        asked = output_constraints.constraint_spec(wanted, field, toolbox, called)
         if isinstance(wanted, PlainFormat) and not toolbox.known and asked.uncallable is None:
-            return FREE
+            return UNCONSTRAINED
         return await self._made(self.holding.hold, asked)
 
-    async def grammar(self, hold: Hold, tokens: Sequence[int], effort: str | None, room: int) -> Grammar | None:
+    async def grammar(
+        self, hold: OutputConstraints, tokens: Sequence[int], effort: str | None, room: int
+    ) -> Grammar | None:
         """For the job that answers these tokens; see Holding. Raises InvalidRequest."""
         if (course := self.holding.course(hold, tokens, effort, room)) is None:
             return None
@@ -191,7 +193,7 @@ class Models:
             raise InvalidRequest(f"The answer cannot be held: {error}.") from error
         return phases.within(course.budget)
 
-    async def _made(self, memory: Memory[K, V], key: K) -> V:
+    async def _made(self, memory: CompileCache[K, V], key: K) -> V:
         """What is known is had at once, whatever is being made for others."""
         if (known := memory.known(key)) is not None:
             return known

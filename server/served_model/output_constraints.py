@@ -5,18 +5,18 @@ from sys import getsizeof
 
 from msgspec import Struct
 
-from engine.structured_output import Beginning, Grammar, Trigger
+from engine.structured_output import BareCallTrigger, CompiledGrammar, Trigger
 from server.protocol.formats import Format, JsonFormat, PlainFormat
-from server.tools import GrammarInput, Offer, Toolbox
+from server.tools import GrammarInput, Toolbox, ToolSpec
 
 
-class Hold(Struct, frozen=True):
+class OutputConstraints(Struct, frozen=True):
     """What an answer is held to, compiled."""
 
-    answer: Grammar | None = None
+    answer: CompiledGrammar | None = None
     triggers: tuple[Trigger, ...] = ()
-    beginnings: tuple[Beginning, ...] = ()
-    after: Grammar | None = None
+    beginnings: tuple[BareCallTrigger, ...] = ()
+    after: CompiledGrammar | None = None
     """Of a thought that had to end."""
     loose: frozenset[str] = frozenset()
     """The functions, by the model's names, that are not held to all of their schemas."""
@@ -40,18 +40,18 @@ class Hold(Struct, frozen=True):
         return sum({id(grammar): grammar.size for grammar in grammars if grammar is not None}.values())
 
 
-FREE = Hold()
+UNCONSTRAINED = OutputConstraints()
 
 
-class Wish(Struct, frozen=True):
+class ConstraintSpec(Struct, frozen=True):
     """What an answer has to be."""
 
     format: str | None
     """A JSON schema."""
     field: str
     """Of the request, that has it."""
-    known: tuple[Offer, ...]
-    offers: tuple[Offer, ...]
+    known: tuple[ToolSpec, ...]
+    offers: tuple[ToolSpec, ...]
     demanded: bool
     most: int
     """Calls."""
@@ -59,13 +59,13 @@ class Wish(Struct, frozen=True):
     """Functions that the model has heard of and may not call; None where it has some to call, or has heard of none."""
 
 
-def wish(format_: Format, field: str, toolbox: Toolbox, called: Iterable[str] = ()) -> Wish:
+def constraint_spec(format_: Format, field: str, toolbox: Toolbox, called: Iterable[str] = ()) -> ConstraintSpec:
     """`called`: functions in the calls that the model is told of."""
     names = None
     if not toolbox.offers:
         found = sorted({*called, *(offer.tool.name for offer in toolbox.known)})
         names = tuple(found) if found or toolbox.choice == "none" else None
-    return Wish(_schema(format_), field, toolbox.known, toolbox.offers, toolbox.demanded, toolbox.most, names)
+    return ConstraintSpec(_schema(format_), field, toolbox.known, toolbox.offers, toolbox.demanded, toolbox.most, names)
 
 
 def _schema(format_: Format) -> str | None:
@@ -78,12 +78,12 @@ def _schema(format_: Format) -> str | None:
             return bytes(format_.schema).decode()
 
 
-def offer_size(offer: Offer) -> int:
+def offer_size(offer: ToolSpec) -> int:
     """Return the bytes that one takes."""
     written = offer.input.definition if isinstance(offer.input, GrammarInput) else ""
     return getsizeof(offer.tool.description) + getsizeof(offer.tool.parameters) + getsizeof(written)
 
 
-def hold_size(wish: Wish, made: Hold | None) -> int:
+def hold_size(wish: ConstraintSpec, made: OutputConstraints | None) -> int:
     """Return the bytes that both take, about."""
     return getsizeof(wish.format) + sum(map(offer_size, wish.known)) + (0 if made is None else made.size)

@@ -11,7 +11,7 @@ TOKENS: Mapping[str, int] = {"none": 0, "minimal": 128, "low": 512, "medium": 20
 """Of thought; efforts above are without bounds of their own."""
 
 
-def thought_budget(effort: str | None, room: int) -> int | None:
+def reasoning_budget(effort: str | None, room: int) -> int | None:
     """Tokens of thought, after which it is closed; None: as many as the model likes, which is also what it gets where
     nobody said anything. `room`: the tokens that thought and answer may have together, of which no bounded thought
     takes more than half.

@@ -25,13 +25,13 @@ class _Turns:
         return await trio.to_thread.run_sync(act, *values, limiter=self._limiter)
 
 
-class Archive:
+class AsyncStore:
     """See Store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._turns = _Turns()
-        self.conversations = ConversationArchive(store, self._turns)
+        self.conversations = AsyncConversations(store, self._turns)
 
     async def begin(self, stored: Stored, now: float) -> None:
         await self._turns.take(self._store.begin, stored, now)
@@ -54,7 +54,7 @@ class Archive:
         await self._turns.take(self._store.close)
 
 
-class ConversationArchive:
+class AsyncConversations:
     """See Conversations."""
 
     def __init__(self, store: Store, turns: _Turns) -> None:

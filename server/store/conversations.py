@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from server.store.database import Database
-from server.store.eviction import Entries, Missing
+from server.store.eviction import Missing, UsageIndex
 
 SCHEMA = """
     CREATE TABLE conversations (
@@ -55,7 +55,7 @@ class Page(Struct, frozen=True):
 class Conversations:
     """Each method is one transaction, and each raises StoreError where the disk doesn't do it."""
 
-    def __init__(self, database: Database, entries: Entries) -> None:
+    def __init__(self, database: Database, entries: UsageIndex) -> None:
         self._database = database
         self._entries = entries
 

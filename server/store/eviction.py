@@ -42,7 +42,7 @@ class Missing(Exception):
         self.id = missing_id
 
 
-class Entries:
+class UsageIndex:
     """Rows that others hang on to (ON DELETE CASCADE). What changes them happens inside the caller's transaction."""
 
     def __init__(self, database: Database, limits: Limits, now: float) -> None:

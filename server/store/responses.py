@@ -13,7 +13,7 @@ from msgspec import Struct
 from server.store import conversations, eviction
 from server.store.conversations import Conversations, StoredItem, split
 from server.store.database import Database
-from server.store.eviction import Entries, Limits, Missing
+from server.store.eviction import Limits, Missing, UsageIndex
 
 VERSION = 1
 """Of the tables and of the JSON in them. A file of another one is put aside."""
@@ -76,10 +76,10 @@ class Store:
     def __init__(self, path: Path, limits: Limits, ended: Callable[[bytes], tuple[bytes, bytes]], now: float) -> None:
         """`ended` makes `response` and `cues` of the `first` of one that was being made when the power went.
 
-        `now`: see `Entries`.
+        `now`: see `UsageIndex`.
         """
         self._database = Database(path, SCHEMA, VERSION)
-        self._entries = Entries(self._database, limits, now)
+        self._entries = UsageIndex(self._database, limits, now)
         self.conversations = Conversations(self._database, self._entries)
         try:
             with self._database.transaction():

@@ -1,29 +1,29 @@
 """Engine output to events, pure. Imports `protocol` and, of the engine, `dialects`, `job`, `notations`."""
 
-from server.stream.chat_chunks import ChatUsage, Chunks, Failed, chat_usage, completion
-from server.stream.inputs import Calling, Cancelled, Cue, Running, Unstored, failure
+from server.stream.chat_chunks import ChatChunkEncoder, ChatUsage, Failed, chat_usage, completion
+from server.stream.inputs import Cancelled, InProgress, NotStored, StreamInput, ToolCallStarted, failure
 from server.stream.machine import State, Stream
-from server.stream.output_processor import Answer
-from server.stream.replay import behind, opening, perform
-from server.stream.tool_call_mapper import Interpreter
+from server.stream.output_processor import OutputProcessor
+from server.stream.replay import events_after, feed_all, opening_inputs
+from server.stream.tool_call_mapper import ToolCallMapper
 
 __all__ = [
-    "Answer",
-    "Calling",
     "Cancelled",
+    "ChatChunkEncoder",
     "ChatUsage",
-    "Chunks",
-    "Cue",
     "Failed",
-    "Interpreter",
-    "Running",
+    "InProgress",
+    "NotStored",
+    "OutputProcessor",
     "State",
     "Stream",
-    "Unstored",
-    "behind",
+    "StreamInput",
+    "ToolCallMapper",
+    "ToolCallStarted",
     "chat_usage",
     "completion",
+    "events_after",
     "failure",
-    "opening",
-    "perform",
+    "feed_all",
+    "opening_inputs",
 ]

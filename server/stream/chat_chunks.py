@@ -28,7 +28,7 @@ from server.protocol.events import (
 )
 from server.protocol.output_items import CustomToolCall, FunctionCall, ReasoningItem
 
-Finish: TypeAlias = Literal["stop", "length", "tool_calls"]
+ChatFinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
 
 
 class PromptTokensDetails(Struct, frozen=True):
@@ -83,12 +83,12 @@ class ChatLogprobs(Struct, frozen=True):
 
 class ChunkChoice(Struct, frozen=True):
     delta: Delta
-    finish_reason: Finish | None = None
+    finish_reason: ChatFinishReason | None = None
     index: int = 0
     logprobs: ChatLogprobs | None = None
 
 
-class Chunk(Struct, frozen=True, kw_only=True):
+class ChatChunk(Struct, frozen=True, kw_only=True):
     id: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
     created: int
@@ -116,9 +116,9 @@ class ChatReply(Struct, frozen=True):
     tool_calls: tuple[CallDelta, ...] | UnsetType = UNSET
 
 
-class Choice(Struct, frozen=True):
+class ChatChoice(Struct, frozen=True):
     message: ChatReply
-    finish_reason: Finish
+    finish_reason: ChatFinishReason
     index: int = 0
     logprobs: ChatLogprobs | None = None
 
@@ -128,15 +128,15 @@ class ChatCompletion(Struct, frozen=True, kw_only=True):
     object: Literal["chat.completion"] = "chat.completion"
     created: int
     model: str
-    choices: tuple[Choice, ...]
+    choices: tuple[ChatChoice, ...]
     usage: ChatUsage
 
 
-class Chunks:
+class ChatChunkEncoder:
     """One answer's frames. Their order is `server.stream.machine`'s; this only tells it in other words."""
 
     def __init__(self, first: Response, include_usage: bool) -> None:
-        self._template = Chunk(
+        self._template = ChatChunk(
             id=_id(first),
             created=first.created_at,
             model=first.model,
@@ -176,7 +176,7 @@ class Chunks:
     def _call(self, call: CallDelta) -> bytes:
         return self._chunk(Delta(tool_calls=(call,)))
 
-    def _chunk(self, delta: Delta, finish: Finish | None = None, logprobs: tuple[Logprob, ...] = ()) -> bytes:
+    def _chunk(self, delta: Delta, finish: ChatFinishReason | None = None, logprobs: tuple[Logprob, ...] = ()) -> bytes:
         choice = ChunkChoice(delta, finish, logprobs=_logprobs(logprobs))
         return sse.frame(replace(self._template, choices=(choice,)))
 
@@ -199,7 +199,7 @@ def completion(response: Response) -> ChatCompletion:
         id=_id(response),
         created=response.created_at,
         model=response.model,
-        choices=(Choice(reply, _finish(response), logprobs=logprobs),),
+        choices=(ChatChoice(reply, _finish(response), logprobs=logprobs),),
         usage=chat_usage(response.usage),
     )
 
@@ -214,7 +214,7 @@ def _id(response: Response) -> str:
     return f"chatcmpl-{response.id.removeprefix('resp_')}"
 
 
-def _finish(response: Response) -> Finish:
+def _finish(response: Response) -> ChatFinishReason:
     details = response.incomplete_details
     if details is not None and details.reason == "max_output_tokens":
         return "length"

@@ -25,7 +25,7 @@ class _Place(Enum):
     BEHIND = auto()
 
 
-class Unwrapping:
+class CustomInputDecoder:
     """Of one call."""
 
     def __init__(self) -> None:

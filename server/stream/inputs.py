@@ -19,27 +19,27 @@ class Queued(Struct, frozen=True, array_like=True, tag="q"):
     """The response waits for a slot."""
 
 
-class Running(Struct, frozen=True, array_like=True, tag="r"):
+class InProgress(Struct, frozen=True, array_like=True, tag="r"):
     """The response is being made; again before its first item, so that nobody thinks the stream is dead."""
 
     progress: PromptProgress | None = None
 
 
-class Unstored(Struct, frozen=True, array_like=True, tag="u"):
+class NotStored(Struct, frozen=True, array_like=True, tag="u"):
     """The response is not kept after all, nor does its conversation get anything of it."""
 
 
-class Text(Struct, frozen=True, array_like=True, tag="t"):
+class TextAdded(Struct, frozen=True, array_like=True, tag="t"):
     text: str
     logprobs: tuple[Logprob, ...] = ()
     """Of the tokens whose text begins in it, for who asked."""
 
 
-class Reasoning(Struct, frozen=True, array_like=True, tag="n"):
+class ReasoningAdded(Struct, frozen=True, array_like=True, tag="n"):
     text: str
 
 
-class Calling(Struct, frozen=True, array_like=True, tag="b"):
+class ToolCallStarted(Struct, frozen=True, array_like=True, tag="b"):
     """A call begins."""
 
     name: str
@@ -50,13 +50,13 @@ class Calling(Struct, frozen=True, array_like=True, tag="b"):
     """Whether that text is told as it comes. What was kept without this was told at the end."""
 
 
-class Arguments(Struct, frozen=True, array_like=True, tag="a"):
+class ArgumentsAdded(Struct, frozen=True, array_like=True, tag="a"):
     """More of the call's."""
 
     text: str
 
 
-class Called(Struct, frozen=True, array_like=True, tag="d"):
+class ToolCallEnded(Struct, frozen=True, array_like=True, tag="d"):
     """The call is whole."""
 
 
@@ -86,8 +86,19 @@ class Failure(Struct, frozen=True, array_like=True, tag="f"):
     """None where the model had not begun, and in what earlier versions stored."""
 
 
-Cue: TypeAlias = (
-    Created | Queued | Running | Unstored | Text | Reasoning | Calling | Arguments | Called | End | Cancelled | Failure
+StreamInput: TypeAlias = (
+    Created
+    | Queued
+    | InProgress
+    | NotStored
+    | TextAdded
+    | ReasoningAdded
+    | ToolCallStarted
+    | ArgumentsAdded
+    | ToolCallEnded
+    | End
+    | Cancelled
+    | Failure
 )
 
 

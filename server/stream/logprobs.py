@@ -10,7 +10,7 @@ LEAST = -9999.0
 """What OpenAI says in place of minus infinity, which JSON has not."""
 
 
-class Ledger:
+class PendingLogprobs:
     """Which tokens the parts of a text are of.
 
     A token is told once, with the part in which its text begins. So none is lost where text is held back, and those

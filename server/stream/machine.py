@@ -30,19 +30,19 @@ from server.protocol.events import (
 )
 from server.protocol.extensions import extended
 from server.stream.inputs import (
-    Arguments,
-    Called,
-    Calling,
+    ArgumentsAdded,
     Cancelled,
     Created,
-    Cue,
     End,
     Failure,
+    InProgress,
+    NotStored,
     Queued,
-    Reasoning,
-    Running,
-    Text,
-    Unstored,
+    ReasoningAdded,
+    StreamInput,
+    TextAdded,
+    ToolCallEnded,
+    ToolCallStarted,
 )
 from server.stream.open_items import Opening, OpenItem, Outcome, kind_of, open_item
 
@@ -58,24 +58,28 @@ class State(Enum):
     CLOSED = auto()
 
 
-_WRITES: dict[type[Cue], State] = {Text: State.WRITING, Reasoning: State.WRITING, Calling: State.CALLING}
-_BREAKS: dict[type[Cue], State] = {Failure: State.CLOSED, Cancelled: State.CLOSED}
-TRANSITIONS: dict[State, dict[type[Cue], State]] = {
+_WRITES: dict[type[StreamInput], State] = {
+    TextAdded: State.WRITING,
+    ReasoningAdded: State.WRITING,
+    ToolCallStarted: State.CALLING,
+}
+_BREAKS: dict[type[StreamInput], State] = {Failure: State.CLOSED, Cancelled: State.CLOSED}
+TRANSITIONS: dict[State, dict[type[StreamInput], State]] = {
     State.NEW: {Created: State.CREATED},
-    State.CREATED: {Queued: State.QUEUED, Running: State.RUNNING},
-    State.QUEUED: {Running: State.RUNNING, Unstored: State.QUEUED, **_BREAKS},
+    State.CREATED: {Queued: State.QUEUED, InProgress: State.RUNNING},
+    State.QUEUED: {InProgress: State.RUNNING, NotStored: State.QUEUED, **_BREAKS},
     State.RUNNING: {
-        Running: State.RUNNING,
-        Unstored: State.RUNNING,
+        InProgress: State.RUNNING,
+        NotStored: State.RUNNING,
         **_WRITES,
         End: State.CLOSED,
         **_BREAKS,
     },
-    State.WRITING: {**_WRITES, Unstored: State.WRITING, End: State.CLOSED, **_BREAKS},
+    State.WRITING: {**_WRITES, NotStored: State.WRITING, End: State.CLOSED, **_BREAKS},
     State.CALLING: {
-        Arguments: State.CALLING,
-        Called: State.WRITING,
-        Unstored: State.CALLING,
+        ArgumentsAdded: State.CALLING,
+        ToolCallEnded: State.WRITING,
+        NotStored: State.CALLING,
         End: State.CLOSED,
         **_BREAKS,
     },
@@ -97,34 +101,34 @@ class Stream:
     def closed(self) -> bool:
         return self.state is State.CLOSED
 
-    def feed(self, cue: Cue) -> list[Event]:
+    def feed(self, cue: StreamInput) -> list[Event]:
         state = TRANSITIONS[self.state].get(type(cue))
         assert state is not None, f"{type(cue).__name__} is not legal in state {self.state.name}"
         self.state = state
         return list(self._play(cue))
 
-    def _play(self, cue: Cue) -> Iterator[Event]:
+    def _play(self, cue: StreamInput) -> Iterator[Event]:
         match cue:
             case Created():
                 yield ResponseCreated(self._number(), self.response)
             case Queued():
                 yield ResponseQueued(self._number(), self.response)
-            case Running(progress):
+            case InProgress(progress):
                 self.response = replace(self.response, status="in_progress")
                 yield ResponseInProgress(self._number(), self.response, progress or UNSET)
-            case Unstored():
+            case NotStored():
                 self.response = replace(self.response, store=False, conversation=UNSET)
-            case Text(text, logprobs):
+            case TextAdded(text, logprobs):
                 yield from self._continued(cue)
                 yield from self._current.delta(text, logprobs)
-            case Reasoning(text):
+            case ReasoningAdded(text):
                 yield from self._continued(cue)
                 yield from self._current.delta(text)
-            case Calling():
+            case ToolCallStarted():
                 yield from self._opened(cue)
-            case Arguments(text):
+            case ArgumentsAdded(text):
                 yield from self._current.delta(text)
-            case Called():
+            case ToolCallEnded():
                 yield from self._closed("completed")
             case End():
                 yield from self._end(cue)
@@ -136,7 +140,7 @@ class Stream:
     def _end(self, end: End) -> Iterator[Event]:
         """An answer without anything still has its message."""
         if self._item is None and not self.response.output:
-            yield from self._opened(Text(""))
+            yield from self._opened(TextAdded(""))
         whole = end.incomplete is None and end.stop is None
         yield from self._closed("completed" if whole else "incomplete")
         if not whole:

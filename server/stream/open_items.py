@@ -28,14 +28,14 @@ from server.protocol.events import (
     ReasoningTextDone,
 )
 from server.protocol.output_items import CustomToolCall, FunctionCall, ReasoningItem, ReasoningText
-from server.stream.custom_input import Unwrapping
-from server.stream.inputs import Calling, Reasoning, Text
+from server.stream.custom_input import CustomInputDecoder
+from server.stream.inputs import ReasoningAdded, TextAdded, ToolCallStarted
 
 C = TypeVar("C", FunctionCall, CustomToolCall)
 Number: TypeAlias = Callable[[], int]
 """The next event's."""
 Outcome: TypeAlias = Literal["completed", "incomplete"]
-Opening: TypeAlias = Text | Reasoning | Calling
+Opening: TypeAlias = TextAdded | ReasoningAdded | ToolCallStarted
 """Cues that an item begins with."""
 
 
@@ -107,7 +107,7 @@ class OpenCall(Generic[C]):
     kind: type[C]
 
     def __init__(self, id_: str, output_index: int, number: Number, cue: Opening) -> None:
-        assert isinstance(cue, Calling), "a call is opened by nothing else"
+        assert isinstance(cue, ToolCallStarted), "a call is opened by nothing else"
         self._index = output_index
         self._number = number
         self._texts: list[str] = []
@@ -143,8 +143,8 @@ class OpenCustomCall(OpenCall[CustomToolCall]):
 
     def __init__(self, id_: str, output_index: int, number: Number, cue: Opening) -> None:
         super().__init__(id_, output_index, number, cue)
-        self._unwrapping = Unwrapping()
-        self._streams = isinstance(cue, Calling) and cue.streams
+        self._unwrapping = CustomInputDecoder()
+        self._streams = isinstance(cue, ToolCallStarted) and cue.streams
 
     def delta(self, text: str, logprobs: Sequence[Logprob] = ()) -> Iterator[Event]:
         self._texts.append(self._unwrapping.feed(text))
@@ -164,7 +164,11 @@ class OpenCustomCall(OpenCall[CustomToolCall]):
 
 
 Kind: TypeAlias = type[OpenMessage] | type[OpenReasoning] | type[OpenFunctionCall] | type[OpenCustomCall]
-KINDS: dict[type[Opening], Kind] = {Text: OpenMessage, Reasoning: OpenReasoning, Calling: OpenFunctionCall}
+KINDS: dict[type[Opening], Kind] = {
+    TextAdded: OpenMessage,
+    ReasoningAdded: OpenReasoning,
+    ToolCallStarted: OpenFunctionCall,
+}
 
 
 def open_item(cue: Opening, stem: str, output_index: int, number: Number) -> OpenItem:
@@ -174,4 +178,4 @@ def open_item(cue: Opening, stem: str, output_index: int, number: Number) -> Ope
 
 
 def kind_of(cue: Opening) -> Kind:
-    return OpenCustomCall if isinstance(cue, Calling) and cue.custom else KINDS[type(cue)]
+    return OpenCustomCall if isinstance(cue, ToolCallStarted) and cue.custom else KINDS[type(cue)]

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 
-from engine.job import Finish, Piece, Progress, Reason, Started, Token
-from engine.tokenizer import StopStrings, TextDecoder, Vocabulary
+from engine.job import EngineOutput, Finished, FinishReason, Progress, Started, Token
+from engine.tokenizer import Detokenizer, StopStrings, Vocabulary
 from server.protocol.errors import ApiError, NotHeld
 from server.protocol.events import InputTokensDetails, Logprob, OutputTokensDetails, PromptProgress, Usage
-from server.stream.inputs import Cue, End, Reasoning, Text, failure
-from server.stream.logprobs import Ledger
-from server.stream.tool_call_mapper import Interpreter
+from server.stream.inputs import End, ReasoningAdded, StreamInput, TextAdded, failure
+from server.stream.logprobs import PendingLogprobs
+from server.stream.tool_call_mapper import ToolCallMapper
 
 
-class Answer:
+class OutputProcessor:
     """Makes cues of pieces, and counts what was used."""
 
     def __init__(
@@ -19,15 +19,15 @@ class Answer:
         vocabulary: Vocabulary,
         prompt_tokens: int,
         stops: Sequence[str],
-        interpreter: Interpreter | None = None,
+        interpreter: ToolCallMapper | None = None,
     ) -> None:
         """Without an interpreter it is nothing but text."""
         self._vocabulary = vocabulary
-        self._decoder = TextDecoder()
+        self._decoder = Detokenizer()
         self._stops = StopStrings(stops)
-        self._kind: type[Text] | type[Reasoning] = Text
+        self._kind: type[TextAdded] | type[ReasoningAdded] = TextAdded
         """Kind of text that the stop strings are looked for in. None lies across two kinds."""
-        self._ledger = Ledger(vocabulary)
+        self._ledger = PendingLogprobs(vocabulary)
         self._shown = 0
         self._interpreter = interpreter
         self._reasoned = 0
@@ -42,7 +42,7 @@ class Answer:
         self.produced = 0
         """Tokens the model has given so far, an end token included."""
 
-    def take(self, piece: Piece, now: int) -> list[Cue]:
+    def take(self, piece: EngineOutput, now: int) -> list[StreamInput]:
         """The cues that `piece` brings; `now` in seconds. After the end there are none: a stop string may
         come while the next token is on its way."""
         if self.ended:
@@ -58,15 +58,15 @@ class Answer:
             case Token():
                 self.produced += 1
                 return self._token(piece, now)
-            case Finish(Reason.FAILED, message):
+            case Finished(FinishReason.FAILED, message):
                 self.ended = True
                 return [failure(ApiError(message), self._usage_so_far)]
-            case Finish(Reason.UNHELD, message):
+            case Finished(FinishReason.UNHELD, message):
                 self.ended = True
                 return [failure(NotHeld(f"{self._told} cannot be held any longer: {message}."), self._usage_so_far)]
-            case Finish(reason):
-                self.produced += reason is Reason.STOP
-                return self._end(now, "max_output_tokens" if reason is Reason.LENGTH else None)
+            case Finished(reason):
+                self.produced += reason is FinishReason.STOP
+                return self._end(now, "max_output_tokens" if reason is FinishReason.LENGTH else None)
 
     @property
     def _usage_so_far(self) -> Usage | None:
@@ -93,7 +93,7 @@ class Answer:
             total_tokens=self._prompt_tokens + self.produced,
         )
 
-    def _token(self, token: Token, now: int) -> list[Cue]:
+    def _token(self, token: Token, now: int) -> list[StreamInput]:
         self._ledger.add(self._decoder.decoded, token)
         interpreter = self._interpreter
         if interpreter is None:
@@ -111,27 +111,27 @@ class Answer:
         over = self._stops.matched is not None or (interpreter is not None and interpreter.satisfied)
         return [*cues, *self._end(now, None)] if over else cues
 
-    def _said(self, text: str) -> list[Cue]:
+    def _said(self, text: str) -> list[StreamInput]:
         if not text:
             return []
-        return [Text(text, self._likely(text))]
+        return [TextAdded(text, self._likely(text))]
 
     def _likely(self, text: str) -> tuple[Logprob, ...]:
         begin, self._shown = self._shown, self._shown + len(text)
         return self._ledger.between(begin, self._shown)
 
-    def _interpreted(self, text: str) -> list[Cue]:
+    def _interpreted(self, text: str) -> list[StreamInput]:
         assert self._interpreter is not None
         self._waiting += self._likely(text)
         return self._before_stop(self._interpreter.feed(text))
 
-    def _before_stop(self, cues: Iterable[Cue]) -> list[Cue]:
+    def _before_stop(self, cues: Iterable[StreamInput]) -> list[StreamInput]:
         """The cues up to a stop string. Only text and reasoning have any: calls and the markers around them don't."""
-        found: list[Cue] = []
+        found: list[StreamInput] = []
         for cue in cues:
             if self._stops.matched is not None:
                 break
-            if isinstance(cue, Text | Reasoning):
+            if isinstance(cue, TextAdded | ReasoningAdded):
                 if type(cue) is not self._kind:
                     found += self._flushed()
                     self._kind = type(cue)
@@ -141,16 +141,16 @@ class Answer:
                 self._waiting = ()
         return found
 
-    def _flushed(self) -> list[Cue]:
+    def _flushed(self) -> list[StreamInput]:
         return self._certain(self._stops.flush())
 
-    def _certain(self, text: str) -> list[Cue]:
+    def _certain(self, text: str) -> list[StreamInput]:
         if not text:
             return []
-        if self._kind is Reasoning:
+        if self._kind is ReasoningAdded:
             self._waiting = ()
-            return [Reasoning(text)]
-        return [Text(text, self._likelihoods(len(text)))]
+            return [ReasoningAdded(text)]
+        return [TextAdded(text, self._likelihoods(len(text)))]
 
     def _likelihoods(self, characters: int) -> tuple[Logprob, ...]:
         """Return those waiting whose text begins in the next `characters`; all, where no text is held back."""
@@ -164,14 +164,14 @@ class Answer:
         self._waiting = waiting[count:]
         return waiting[:count]
 
-    def _rest(self, cut: bool) -> list[Cue]:
+    def _rest(self, cut: bool) -> list[StreamInput]:
         if self._interpreter is None:
             return self._said(self._stops.flush())
         return [*self._before_stop(self._interpreter.finish(cut)), *self._flushed()]
 
-    def _end(self, now: int, incomplete: str | None) -> list[Cue]:
+    def _end(self, now: int, incomplete: str | None) -> list[StreamInput]:
         self.ended = True
-        rest: list[Cue] = []
+        rest: list[StreamInput] = []
         if self._stops.matched is None:  # the text behind a stop string is no part of the answer
             rest = self._rest(cut=incomplete is not None)
         matched = self._stops.matched

@@ -7,26 +7,26 @@ from msgspec.structs import replace
 
 from server.protocol.errors import ApiError
 from server.protocol.events import Event, Response
-from server.stream.inputs import Created, Cue, Queued, Running, failure
+from server.stream.inputs import Created, InProgress, Queued, StreamInput, failure
 from server.stream.machine import Stream
 
 STOPPED = "The server stopped while this response was being made."
 
 _first = msgspec.json.Decoder(Response)
-_cues = msgspec.json.Decoder(list[Cue])
+_cues = msgspec.json.Decoder(list[StreamInput])
 
 
-def perform(stream: Stream, cues: Iterable[Cue]) -> Iterator[Event]:
+def feed_all(stream: Stream, cues: Iterable[StreamInput]) -> Iterator[Event]:
     for cue in cues:
         yield from stream.feed(cue)
 
 
 def events(first: bytes, cues: bytes) -> Iterator[Event]:
     """Of a stored response. Raises ValueError where it can't be read."""
-    return perform(Stream(_first.decode(first)), _cues.decode(cues))
+    return feed_all(Stream(_first.decode(first)), _cues.decode(cues))
 
 
-def behind(events: Sequence[Event], number: int) -> list[Event]:
+def events_after(events: Sequence[Event], number: int) -> list[Event]:
     """Of a stream that has ended, what follows the event of that number: at least the terminal one.
 
     A reader may have come further than the stream now goes: what it read was lost with a crash, and the stream that is
@@ -38,14 +38,14 @@ def behind(events: Sequence[Event], number: int) -> list[Event]:
     return [replace(events[-1], sequence_number=number + 1)]
 
 
-def opening(response: Response) -> list[Cue]:
+def opening_inputs(response: Response) -> list[StreamInput]:
     """What every stream begins with."""
-    return [Created(), Queued() if response.status == "queued" else Running()]
+    return [Created(), Queued() if response.status == "queued" else InProgress()]
 
 
-def interrupted(first: bytes) -> tuple[bytes, bytes]:
+def interrupted_response(first: bytes) -> tuple[bytes, bytes]:
     """The Response and the cues of one that was being made when the server stopped. Raises ValueError."""
     stream = Stream(_first.decode(first))
-    cues = [*opening(stream.response), failure(ApiError(STOPPED))]
-    list(perform(stream, cues))
+    cues = [*opening_inputs(stream.response), failure(ApiError(STOPPED))]
+    list(feed_all(stream, cues))
     return msgspec.json.encode(stream.response), msgspec.json.encode(cues)

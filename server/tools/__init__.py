@@ -1,7 +1,7 @@
 """The tools of a request, pure. Imports `protocol` and `stream`."""
 
 from server.tools.argument_schemas import ANY_OBJECT, arguments_of, decoded
-from server.tools.tool_reader import GrammarInput, Input, Offer, by_name, flat
+from server.tools.tool_reader import GrammarInput, Input, ToolSpec, by_name, qualified_name
 from server.tools.toolbox import NO_TOOLS, Toolbox
 
 __all__ = [
@@ -9,10 +9,10 @@ __all__ = [
     "NO_TOOLS",
     "GrammarInput",
     "Input",
-    "Offer",
+    "ToolSpec",
     "Toolbox",
     "arguments_of",
     "by_name",
     "decoded",
-    "flat",
+    "qualified_name",
 ]

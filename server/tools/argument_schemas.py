@@ -4,12 +4,12 @@ import msgspec
 
 from engine.constraint import GrammarError
 from engine.json_schema import JSON
-from server.tools.tool_reader import GrammarInput, Offer
+from server.tools.tool_reader import GrammarInput, ToolSpec
 
 ANY_OBJECT: JSON = {"type": "object"}
 
 
-def arguments_of(offer: Offer) -> JSON:
+def arguments_of(offer: ToolSpec) -> JSON:
     """Return the schema that its arguments have to match. Raises GrammarError."""
     schema = decoded(offer.tool.parameters)
     assert isinstance(schema, dict), "they were read"

@@ -16,7 +16,7 @@ from server.protocol.fields import absent
 from server.protocol.request import NULL, Typed, part
 from server.protocol.tools import NULL as NO_FORMAT
 from server.protocol.tools import CustomTool, FunctionTool, NamespaceTool, ToolEcho
-from server.stream import Calling
+from server.stream import ToolCallStarted
 
 NO_PARAMETERS = '{"type":"object","properties":{}}'
 TEXT_INPUT = '{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}'
@@ -24,7 +24,7 @@ TEXT_INPUT = '{"type":"object","properties":{"input":{"type":"string"}},"require
 ToolName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
-def flat(name: str, namespace: str | None) -> str:
+def qualified_name(name: str, namespace: str | None) -> str:
     """A function's name for the model."""
     return f"{namespace}__{name}" if namespace else name
 
@@ -67,11 +67,11 @@ class GrammarInput(Struct, frozen=True, tag="grammar"):
 Input: TypeAlias = PlainInput | GrammarInput
 
 
-class Offer(Struct, frozen=True):
+class ToolSpec(Struct, frozen=True):
     """One function that the model may call."""
 
     tool: Tool
-    calling: Calling
+    calling: ToolCallStarted
     """As the client knows it."""
     place: str
     """In the request, what it has to be held to."""
@@ -85,20 +85,20 @@ class Offer(Struct, frozen=True):
         return "custom" if self.calling.custom else "function"
 
 
-def by_name(offers: Sequence[Offer]) -> dict[str, Offer]:
+def by_name(offers: Sequence[ToolSpec]) -> dict[str, ToolSpec]:
     """By the names that the model may call them: one that leaves a namespace out is understood where that is plain."""
     known = Counter(offer.calling.name for offer in offers)
     short = {offer.calling.name: offer for offer in offers if known[offer.calling.name] == 1}
     return short | {offer.tool.name: offer for offer in offers}
 
 
-class Reader:
+class ToolReader:
     """Reads tools; `offers` gathers what can be called, `skipped` what is not known."""
 
     def __init__(self, nested: bool) -> None:
         self._nested = nested
         self._names: set[str] = set()
-        self.offers: list[Offer] = []
+        self.offers: list[ToolSpec] = []
         self.skipped: list[str] = []
 
     def all(self, raws: Sequence[Raw]) -> Iterator[ToolEcho]:
@@ -131,7 +131,7 @@ class Reader:
             part(tool.parameters, _Object, place)
             schema = bytes(tool.parameters).decode()
         told = Tool(name, tool.description or "", schema)
-        self.offers.append(Offer(told, Calling(tool.name, namespace), place, bool(tool.strict)))
+        self.offers.append(ToolSpec(told, ToolCallStarted(tool.name, namespace), place, bool(tool.strict)))
         return FunctionTool(tool.name, tool.description, tool.parameters, False)
 
     def _custom(self, tool: CustomParam, place: str, namespace: str | None) -> CustomTool:
@@ -139,13 +139,13 @@ class Reader:
         place = f"{place}.format"
         form = PlainInput() if absent(tool.format) else _form(tool.format, place)
         told = Tool(name, "\n".join(filter(None, [tool.description, _told(form)])), TEXT_INPUT)
-        calling = Calling(tool.name, namespace, custom=True, streams=True)
-        self.offers.append(Offer(told, calling, place, True, form))
+        calling = ToolCallStarted(tool.name, namespace, custom=True, streams=True)
+        self.offers.append(ToolSpec(told, calling, place, True, form))
         return CustomTool(tool.name, tool.description, NO_FORMAT if absent(tool.format) else tool.format)
 
     def _name(self, tool: FunctionParam | CustomParam, place: str, namespace: str | None) -> str:
         """For the model. Of two tools of one name, nobody knows which is called."""
-        name = flat(tool.name, namespace)
+        name = qualified_name(tool.name, namespace)
         if name in self._names:
             raise InvalidRequest(f"`{place}.name`: there is a tool {name!r} before it.", param=f"{place}.name")
         self._names.add(name)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from engine.chat_template import Tool
 from engine.dialects import MOST_CALLS
-from engine.notations import Declared, declared
+from engine.notations import ArgumentSchema, argument_schema
 from server.protocol.errors import InvalidRequest
 from server.protocol.request import NULL, part
 from server.protocol.tools import (
@@ -22,8 +22,8 @@ from server.protocol.tools import (
     ToolChoice,
     ToolEcho,
 )
-from server.stream import Calling
-from server.tools.tool_reader import Offer, Reader, by_name, flat
+from server.stream import ToolCallStarted
+from server.tools.tool_reader import ToolReader, ToolSpec, by_name, qualified_name
 
 MOST_TOOLS = 512
 
@@ -31,8 +31,8 @@ MOST_TOOLS = 512
 class Toolbox(Struct, frozen=True):
     echo: tuple[ToolEcho, ...] = ()
     choice: ToolChoice = "auto"
-    known: tuple[Offer, ...] = ()
-    offers: tuple[Offer, ...] = ()
+    known: tuple[ToolSpec, ...] = ()
+    offers: tuple[ToolSpec, ...] = ()
     """Those that may be called by this choice."""
     skipped: tuple[str, ...] = ()
     parallel: bool = True
@@ -61,15 +61,15 @@ class Toolbox(Struct, frozen=True):
         return tuple(offer.tool for offer in self.offers)
 
     @property
-    def calls(self) -> dict[str, Calling]:
+    def calls(self) -> dict[str, ToolCallStarted]:
         """By the model's names."""
         return {name: offer.calling for name, offer in by_name(self.offers).items()}
 
     @property
-    def offered(self) -> dict[str, Declared]:
+    def offered(self) -> dict[str, ArgumentSchema]:
         """The functions, by all names under which they are called, and what their arguments are declared to be."""
         offers = by_name(self.offers).items()
-        return {name: declared(msgspec.json.decode(offer.tool.parameters)) for name, offer in offers}
+        return {name: argument_schema(msgspec.json.decode(offer.tool.parameters)) for name, offer in offers}
 
 
 NO_TOOLS = Toolbox()
@@ -79,7 +79,7 @@ def toolbox(raws: Sequence[Raw], choice: Raw = NULL, parallel: bool = True, nest
     """`nested`: whether they stood a level deeper, as Chat Completions has them. Raises InvalidRequest."""
     if len(raws) > MOST_TOOLS:
         raise InvalidRequest(f"`tools` has {len(raws)} entries; at most {MOST_TOOLS} are read.", param="tools")
-    reader = Reader(nested)
+    reader = ToolReader(nested)
     echo = tuple(reader.all(raws))
     known = tuple(reader.offers)
     chosen, offers = _chosen(choice, known, nested)
@@ -96,7 +96,7 @@ def _in_effect(tool: ToolEcho, loose: Container[str]) -> ToolEcho:
 
 
 def _strict(tool: T, loose: Container[str], namespace: str | None = None) -> T:
-    held = flat(tool.name, namespace) not in loose
+    held = qualified_name(tool.name, namespace) not in loose
     return replace(tool, strict=held) if isinstance(tool, FunctionTool) else tool
 
 
@@ -108,10 +108,10 @@ class _Choice(Struct):
     tools: list[Raw] = []
 
 
-Allowed: TypeAlias = tuple[ToolChoice, tuple[Offer, ...]]
+Allowed: TypeAlias = tuple[ToolChoice, tuple[ToolSpec, ...]]
 
 
-def _chosen(raw: Raw, offers: tuple[Offer, ...], nested: bool) -> Allowed:
+def _chosen(raw: Raw, offers: tuple[ToolSpec, ...], nested: bool) -> Allowed:
     """What is echoed as the choice, and what may be called by it. Raises InvalidRequest."""
     if bytes(raw).startswith(b"{"):
         return _object_chosen(raw, offers, nested)
@@ -131,7 +131,7 @@ def _chosen(raw: Raw, offers: tuple[Offer, ...], nested: bool) -> Allowed:
 _WORD: Any = str | None
 
 
-def _object_chosen(raw: Raw, offers: tuple[Offer, ...], nested: bool) -> Allowed:
+def _object_chosen(raw: Raw, offers: tuple[ToolSpec, ...], nested: bool) -> Allowed:
     choice = part(raw, _Choice, "tool_choice")
     match choice.type:
         case "function" | "custom":
@@ -146,12 +146,12 @@ def _object_chosen(raw: Raw, offers: tuple[Offer, ...], nested: bool) -> Allowed
             raise InvalidRequest(f"`tool_choice.type` is {kind!r}, which is not served here.", param="tool_choice.type")
 
 
-def _allowed(choice: _Choice, offers: tuple[Offer, ...], place: str) -> Allowed:
+def _allowed(choice: _Choice, offers: tuple[ToolSpec, ...], place: str) -> Allowed:
     """By `allowed_tools`. Hosted ones are skipped here too."""
     if choice.mode not in (None, "auto", "required"):
         raise InvalidRequest(f"`{place}.mode` is {choice.mode!r}; it must be auto or required.", param=f"{place}.mode")
     echo: list[Raw] = []
-    wished: list[Offer] = []
+    wished: list[ToolSpec] = []
     for index, raw in enumerate(choice.tools):
         inside = f"{place}.tools[{index}]"
         wish = part(raw, _Choice, inside)
@@ -166,7 +166,7 @@ def _allowed(choice: _Choice, offers: tuple[Offer, ...], place: str) -> Allowed:
     return AllowedTools("auto", tuple(echo)), allowed
 
 
-def _named(wish: _Choice, offers: tuple[Offer, ...], place: str) -> tuple[Offer, ...]:
+def _named(wish: _Choice, offers: tuple[ToolSpec, ...], place: str) -> tuple[ToolSpec, ...]:
     """Those that a choice names; a namespace is all that is in it. Raises InvalidRequest where there is none."""
     if wish.name is None:
         raise _missing("name", place)
@@ -192,7 +192,7 @@ def _missing(field: str, place: str) -> InvalidRequest:
     return InvalidRequest(f"`{field}` is missing in `{place}`.", param=place)
 
 
-def _demanded(choice: ToolChoice, offers: tuple[Offer, ...]) -> Allowed:
+def _demanded(choice: ToolChoice, offers: tuple[ToolSpec, ...]) -> Allowed:
     if not offers:
         raise InvalidRequest("`tool_choice` demands a call, and there is no function to call.", param="tool_choice")
     return choice, offers

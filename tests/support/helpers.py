@@ -17,15 +17,15 @@ from msgspec import Struct
 from engine.backends import scripted
 from engine.backends.scripted import Reply, ScriptedModel
 from engine.chat_template.template import ChatTemplate
-from engine.model import Chunk
+from engine.model import BatchEntry
 from engine.runtime.engine import Engine
 from engine.runtime.kv_snapshots import Snapshots
 from server import daemon
 from server.api.app import App
 from server.config.config import Config
-from server.served_model.model import Served
+from server.served_model.model import ModelDetails
 from server.service import Notifier
-from server.store.async_store import Archive
+from server.store.async_store import AsyncStore
 from server.store.eviction import Limits
 from server.store.responses import Store
 from server.stream import replay
@@ -85,7 +85,7 @@ class PacedModel(ScriptedModel):
             self._allowed = None
             self._changed.notify_all()
 
-    def decode(self, batch: Sequence[Chunk]) -> None:
+    def decode(self, batch: Sequence[BatchEntry]) -> None:
         with self._changed:
             self._begun += 1
             mine = self._begun
@@ -117,7 +117,7 @@ class Ready(Notifier):
 def wired(
     model: ScriptedModel,
     config: Config,
-    archive: Archive | None = None,
+    archive: AsyncStore | None = None,
     template: str = scripted.TEMPLATE,
     snapshots: Snapshots | None = None,
 ) -> tuple[Engine, App]:
@@ -125,11 +125,11 @@ def wired(
     vocabulary = scripted.vocabulary()
     engine = Engine(model, vocabulary.end_tokens, snapshots=snapshots)
     compiled = ChatTemplate(template, vocabulary)
-    return engine, App(config, engine, Served(NAME, CREATED, model.info, vocabulary, compiled), archive)
+    return engine, App(config, engine, ModelDetails(NAME, CREATED, model.info, vocabulary, compiled), archive)
 
 
 def open_store(state: Path, kind: type[Store] = Store) -> Store:
-    return kind(state / "responses.db", AMPLE, replay.interrupted, time.monotonic())
+    return kind(state / "responses.db", AMPLE, replay.interrupted_response, time.monotonic())
 
 
 @asynccontextmanager
@@ -151,7 +151,7 @@ async def served(
     model = model or ScriptedModel()
     store = open_store(config.state, kind) if config.state and config.store != "off" else None
     kv = Snapshots(config.state / "kv", "a scripted model", 1_000_000) if config.state and snapshots else None
-    engine, app = wired(model, config, Archive(store) if store else None, template, kv)
+    engine, app = wired(model, config, AsyncStore(store) if store else None, template, kv)
     ready = Ready()
     with contextlib.closing(store) if store else contextlib.nullcontext(), daemon.bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]

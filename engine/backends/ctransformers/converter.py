@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from engine.gguf import ARRAY, FLOAT32, STRING, GGUFError, Header, Tensor, damaged
+from engine.gguf import ARRAY, FLOAT32, STRING, GGUFError, Header, Tensor, damaged_file
 from engine.tokenizer import BYTE_TO_UNICODE, UNICODE_TO_BYTE
 
 TOKENS, SCORES = "tokenizer.ggml.tokens", "tokenizer.ggml.scores"
@@ -25,7 +25,7 @@ DIVISORS = ("attention.head_count", "attention.head_count_kv")
 CHUNK = 1 << 22  # bytes
 
 
-def needs(header: Header) -> list[str]:
+def rewrite_reasons(header: Header) -> list[str]:
     """Why the file has to be rewritten; empty if it can be loaded as it is.
 
     Raises GGUFError for a file over which the old library would crash and which no rewriting helps.
@@ -65,9 +65,9 @@ def _refuse(header: Header) -> None:
             raise GGUFError(f"ctransformers cannot compute with {what}, so use another quantization")
     for name in DIVISORS:
         if header.integer(key := f"{header.architecture}.{name}") == 0:
-            raise damaged(f"the model file's {key} is 0")
+            raise damaged_file(f"the model file's {key} is 0")
     if not _has(header, OUTPUT) and not _has(header, EMBEDDING):
-        raise damaged(f"the model file has neither {OUTPUT} nor {EMBEDDING}")
+        raise damaged_file(f"the model file has neither {OUTPUT} nor {EMBEDDING}")
 
 
 def _has(header: Header, name: str) -> bool:
@@ -136,7 +136,7 @@ def _read(file: BinaryIO, start: int, n: int) -> Iterator[bytes]:
     file.seek(start)
     while n:
         if not (chunk := file.read(min(n, CHUNK))):
-            raise damaged("the model file became shorter while it was read")
+            raise damaged_file("the model file became shorter while it was read")
         n -= len(chunk)
         yield chunk
 

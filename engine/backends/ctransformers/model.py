@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.linking import why_not
-from engine.model import Chunk, EngineFault, FloatArray, ModelError, ModelInfo
+from engine.model import BatchEntry, EngineFault, FloatArray, ModelError, ModelInfo
 
 if TYPE_CHECKING:
     from ctransformers.llm import LLM
@@ -47,7 +47,7 @@ class Ctransformers:
         capable = {"batched": False, "shares": False, "drafts": False, "saves": False, "rewinds": True}
         self.info = ModelInfo(NAME, n_ctx, n_slots, n_vocab, most_tokens=n_ctx, **capable)
 
-    def decode(self, batch: Sequence[Chunk]) -> None:
+    def decode(self, batch: Sequence[BatchEntry]) -> None:
         for chunk in batch:
             n = len(chunk.tokens)
             if chunk.position + n > self.info.n_ctx:
@@ -79,7 +79,7 @@ class Ctransformers:
         self._slots.clear()
 
 
-def passport() -> str:
+def engine_id() -> str:
     """Return the engine and its version."""
     return f"{NAME} {version('ctransformers')}"
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.backends.llamacpp.library import Batch, Library, errors
-from engine.model import Chunk, FloatArray, Knobs, ModelError, ModelInfo
+from engine.model import BackendOptions, BatchEntry, FloatArray, ModelError, ModelInfo
 
 NAME = "llamacpp"
 STRLEN = ctypes.CDLL(None).strlen
@@ -28,7 +28,7 @@ C = TypeVar("C", c_int8, c_int32)
 MMAP = 1
 NO_MEMORY = re.compile(r"alloc|out of memory|cannot allocate|mmap failed", re.IGNORECASE)
 """In llama.cpp's own lines."""
-DEFAULT = Knobs()
+DEFAULT = BackendOptions()
 MOST_TOKENS = 512
 """Of a step: llama.cpp's own `n_ubatch`, above which it makes several passes of one batch."""
 TILE = 64
@@ -39,7 +39,7 @@ class LlamaCpp:
     """A Model; see `engine.model`."""
 
     def __init__(
-        self, library: Library, path: Path, *, n_ctx: int, n_slots: int, threads: int, knobs: Knobs = DEFAULT
+        self, library: Library, path: Path, *, n_ctx: int, n_slots: int, threads: int, knobs: BackendOptions = DEFAULT
     ) -> None:
         """Raises ModelError. `path` was checked before (`gguf.read`)."""
         self._lib = library
@@ -70,7 +70,7 @@ class LlamaCpp:
         self._held = [0] * n_slots
         self._rows: dict[int, int] = {}
 
-    def decode(self, batch: Sequence[Chunk]) -> None:
+    def decode(self, batch: Sequence[BatchEntry]) -> None:
         self._stop[0] = b"\0"
         self._rows.clear()
         self._batch.clear()
@@ -127,7 +127,7 @@ class LlamaCpp:
             raise ModelError(f"llama.cpp could not put {n} tokens into slot {slot}")
         self._held[slot] = n
 
-    def _make_room(self, chunk: Chunk) -> None:
+    def _make_room(self, chunk: BatchEntry) -> None:
         if chunk.position > self._held[chunk.slot] or chunk.position + len(chunk.tokens) > self.info.n_ctx:
             raise ModelError(f"position {chunk.position} + {len(chunk.tokens)} tokens is outside the slot")
         if chunk.position < self._held[chunk.slot]:
@@ -167,7 +167,7 @@ class _Batch:
     def clear(self) -> None:
         self.struct.n_tokens = 0
 
-    def append(self, chunk: Chunk) -> int:
+    def append(self, chunk: BatchEntry) -> int:
         """The first row of the chunk with logits."""
         start: int = self.struct.n_tokens
         end = start + len(chunk.tokens)

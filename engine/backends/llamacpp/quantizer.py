@@ -80,7 +80,7 @@ def check(library: Path | None = None) -> None:
     parameters(libllama.load(library))
 
 
-def requantise(path: Path, target: Path, kind: str, threads: int, library: Path | None = None) -> None:
+def quantize(path: Path, target: Path, kind: str, threads: int, library: Path | None = None) -> None:
     """Write the model in `path`, as one of `KINDS`, to `target`. Raises ModelError; then there is no target."""
     native = libllama.load(library)
     params = parameters(native)

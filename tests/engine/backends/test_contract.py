@@ -11,7 +11,7 @@ from engine.backends.scripted import ScriptedModel
 from engine.chat_template.message import Message
 from engine.chat_template.template import ChatTemplate
 from engine.loader.loader import Loaded, Options, load
-from engine.model import Chunk, FloatArray, Model, ModelError
+from engine.model import BatchEntry, FloatArray, Model, ModelError
 
 N_CTX, N_SLOTS = 128, 2
 PARIS = (Message("system", "You are a helpful assistant."), Message("user", "What is the capital of France?"))
@@ -55,7 +55,7 @@ def evaluate(model: Model, tokens: Sequence[int], slot: int = 0, position: int =
     """A copy of the logits after `tokens`."""
     for start in range(0, len(tokens), chunk):
         part = tokens[start : start + chunk]
-        model.decode([Chunk(slot, position + start, part, logits=start + chunk >= len(tokens))])
+        model.decode([BatchEntry(slot, position + start, part, logits=start + chunk >= len(tokens))])
     return model.logits(slot).copy()
 
 
@@ -86,7 +86,7 @@ def test_it_says_what_it_is(loaded: Loaded) -> None:
 
 @pytest.mark.parametrize("slot", range(N_SLOTS))
 def test_logits_are_a_float32_for_each_token(model: Model, slot: int) -> None:
-    model.decode([Chunk(slot, 0, [5, 6, 7], logits=True)])
+    model.decode([BatchEntry(slot, 0, [5, 6, 7], logits=True)])
     logits = model.logits(slot)
     assert logits.shape == (model.info.n_vocab,)
     assert logits.dtype == np.float32
@@ -104,7 +104,7 @@ def test_logits_can_be_written_to_and_the_next_decode_does_not_mind(model: Model
 
 def test_one_decode_may_have_a_chunk_for_each_slot(model: Model) -> None:
     alone = [evaluate(model, tokens, slot=0) for tokens in ([5, 6, 7], [9, 8])]
-    model.decode([Chunk(0, 0, [5, 6, 7], logits=True), Chunk(1, 0, [9, 8], logits=True)])
+    model.decode([BatchEntry(0, 0, [5, 6, 7], logits=True), BatchEntry(1, 0, [9, 8], logits=True)])
     assert np.allclose(model.logits(0), alone[0], atol=1e-3)
     assert np.allclose(model.logits(1), alone[1], atol=1e-3)
 
@@ -149,7 +149,7 @@ def test_a_slot_can_be_filled_to_the_last_position(model: Model) -> None:
 def test_a_position_outside_the_slot_is_an_error_and_the_slot_goes_on(model: Model, position: int, n: int) -> None:
     before = evaluate(model, [5] * N_CTX, chunk=32)
     with pytest.raises(ModelError, match=f"^position {position} \\+ {n} tokens is outside the slot$"):
-        model.decode([Chunk(0, position, [5] * n, logits=True)])
+        model.decode([BatchEntry(0, position, [5] * n, logits=True)])
     assert np.allclose(evaluate(model, [5], position=N_CTX - 1), before, atol=1e-2)
 
 
@@ -206,5 +206,5 @@ def test_rows_of_logits_are_those_of_the_last_tokens(loaded: Loaded) -> None:
     expected = [
         int(evaluate(loaded.model, prompt[:n]).argmax()) for n in (len(prompt) - 2, len(prompt) - 1, len(prompt))
     ]
-    loaded.model.decode([Chunk(0, 0, prompt, logits=3)])
+    loaded.model.decode([BatchEntry(0, 0, prompt, logits=3)])
     assert [int(loaded.model.logits(0, row).argmax()) for row in range(3)] == expected

@@ -102,8 +102,8 @@ def test_it_says_what_a_file_lacks_and_no_more_once_rewritten(
     path: Path, options: dict[str, Any], expected: list[str]
 ) -> None:
     header = write(path, **options)
-    assert converter.needs(header) == expected
-    assert converter.needs(reader.read(rewrite(path, header))) == []
+    assert converter.rewrite_reasons(header) == expected
+    assert converter.rewrite_reasons(reader.read(rewrite(path, header))) == []
 
 
 @pytest.mark.parametrize("alignment", [None, 8, 256])
@@ -143,17 +143,17 @@ def test_what_would_crash_the_old_library_is_refused(path: Path) -> None:
         (replace(header, tensors=()), r"neither output\.weight nor token_embd\.weight"),
     ]:
         with pytest.raises(GGUFError, match=expected):
-            converter.needs(refused)
+            converter.rewrite_reasons(refused)
 
 
 @pytest.mark.ctransformers
 def test_the_real_model_loads_in_ctransformers_once_rewritten(smollm2: Path, tmp_path: Path) -> None:
     header = reader.read(smollm2)
-    assert converter.needs(header) == [NO_SCORES, LETTERS, TIED]
+    assert converter.rewrite_reasons(header) == [NO_SCORES, LETTERS, TIED]
     copy = tmp_path / "copy.gguf"
     with copy.open("wb") as file:
         converter.write(smollm2, header, file)
-    assert converter.needs(reader.read(copy)) == []
+    assert converter.rewrite_reasons(reader.read(copy)) == []
     llm = pytest.importorskip("ctransformers.llm")
     model = llm.LLM(str(copy), config=llm.Config(context_length=64))
     model.eval([1, 4093, 198])

@@ -14,13 +14,13 @@ from engine.backends import selection
 from engine.backends.llamacpp.model import LlamaCpp, NativeTokenizer
 from engine.chat_template.message import Message
 from engine.chat_template.template import ChatTemplate
-from engine.job import Job, Sampling, Started, Token
+from engine.job import Job, SamplingParams, Started, Token
 from engine.loader import model_file
-from engine.model import Chunk, Knobs, ModelError
+from engine.model import BackendOptions, BatchEntry, ModelError
 from engine.runtime.engine import Engine
 from engine.tokenizer.vocabulary import Vocabulary
 
-GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 TOKENS = 24
 NEAR_TIE = 1.0
 """Logits. Batches of different shapes round differently: this model's logits move by up to half of one."""
@@ -81,11 +81,11 @@ async def together(model: LlamaCpp, jobs: list[Job], ends: frozenset[int]) -> tu
 
 def alone(model: LlamaCpp, prompt: tuple[int, ...], most: int, ends: frozenset[int]) -> list[int]:
     """The bare loop, in slot 0, the whole prompt at once."""
-    model.decode([Chunk(0, 0, prompt, logits=True)])
+    model.decode([BatchEntry(0, 0, prompt, logits=True)])
     tokens: list[int] = []
     while len(tokens) < most and (token := int(model.logits(0).argmax())) not in ends:
         tokens.append(token)
-        model.decode([Chunk(0, len(prompt) + len(tokens) - 1, [token], logits=True)])
+        model.decode([BatchEntry(0, len(prompt) + len(tokens) - 1, [token], logits=True)])
     return tokens
 
 
@@ -95,7 +95,7 @@ def assert_same(model: LlamaCpp, prompt: tuple[int, ...], got: list[int], expect
         return
     differ = next((i for i, (a, b) in enumerate(zip(got, expected, strict=False)) if a != b), None)
     at = min(len(got), len(expected)) if differ is None else differ
-    model.decode([Chunk(0, 0, [*prompt, *expected[:at]], logits=True)])
+    model.decode([BatchEntry(0, 0, [*prompt, *expected[:at]], logits=True)])
     second, first = np.sort(model.logits(0))[-2:]
     assert first - second < NEAR_TIE, f"token {at} differs, and it is no near tie: {first} against {second}"
 
@@ -118,12 +118,12 @@ def test_a_prefix_copied_to_another_slot_answers_as_if_evaluated_there(
     model: LlamaCpp, parts: tuple[Vocabulary, ChatTemplate]
 ) -> None:
     prompt = prompts(parts[1], "You are a helpful assistant.")[0]
-    model.decode([Chunk(3, 0, prompt, logits=True)])
+    model.decode([BatchEntry(3, 0, prompt, logits=True)])
     model.share(3, 5, len(prompt) - 4)
-    model.decode([Chunk(5, len(prompt) - 4, prompt[-4:], logits=True)])
+    model.decode([BatchEntry(5, len(prompt) - 4, prompt[-4:], logits=True)])
     assert np.abs(model.logits(5)).max() > 1
     copied = int(model.logits(5).argmax())
-    model.decode([Chunk(3, len(prompt) - 4, prompt[-4:], logits=True)])
+    model.decode([BatchEntry(3, len(prompt) - 4, prompt[-4:], logits=True)])
     assert copied == int(model.logits(3).argmax())
 
 
@@ -133,13 +133,13 @@ def test_both_kinds_of_attention_answer_the_same(
     vocabulary, template = parts
     prompt = prompts(template, RULES)[0]
     other = selection.open_model(
-        "llamacpp", smollm2, n_ctx=512, n_slots=2, threads=1, library=None, knobs=Knobs(flash_attention=False)
+        "llamacpp", smollm2, n_ctx=512, n_slots=2, threads=1, library=None, knobs=BackendOptions(flash_attention=False)
     )
     assert isinstance(other, LlamaCpp)
     expected = alone(model, prompt, TOKENS, vocabulary.end_tokens)
     assert_same(model, prompt, alone(other, prompt, TOKENS, vocabulary.end_tokens), expected)
     other.share(0, 1, len(prompt) - 1)
-    other.decode([Chunk(1, len(prompt) - 1, prompt[-1:], logits=1)])
+    other.decode([BatchEntry(1, len(prompt) - 1, prompt[-1:], logits=1)])
     assert int(other.logits(1).argmax()) == expected[0], "a slot can be copied without flash attention too"
     other.close()
 
@@ -148,7 +148,7 @@ def test_a_long_step_can_be_interrupted_and_the_slot_goes_on(
     model: LlamaCpp, parts: tuple[Vocabulary, ChatTemplate]
 ) -> None:
     prompt = prompts(parts[1], "You are a helpful assistant.")[0]
-    model.decode([Chunk(2, 0, prompt[:-1], logits=False)])
+    model.decode([BatchEntry(2, 0, prompt[:-1], logits=False)])
     ended = threading.Event()
 
     def interrupt() -> None:
@@ -158,10 +158,10 @@ def test_a_long_step_can_be_interrupted_and_the_slot_goes_on(
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(ModelError, match="could not evaluate a step"):
-        model.decode([Chunk(2, len(prompt) - 1, [7] * 500, logits=True)])
+        model.decode([BatchEntry(2, len(prompt) - 1, [7] * 500, logits=True)])
     ended.set()
     thread.join()
-    model.decode([Chunk(2, len(prompt) - 1, prompt[-1:], logits=True)])
+    model.decode([BatchEntry(2, len(prompt) - 1, prompt[-1:], logits=True)])
     assert parts[0].bytes_of(int(model.logits(2).argmax())) == b"The"
 
 

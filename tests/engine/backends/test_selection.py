@@ -10,12 +10,12 @@ from engine import linking
 from engine.backends import selection
 from engine.backends.ctransformers import model
 from engine.backends.llamacpp import library
-from engine.gguf.header import Entry, Header
+from engine.gguf.header import Header, MetadataEntry
 from engine.model import ModelError
 
 
 def header(architecture: str) -> Header:
-    return Header(3, 32, {"general.architecture": Entry(architecture, type=8, start=0, end=0)}, (), 0, 0)
+    return Header(3, 32, {"general.architecture": MetadataEntry(architecture, type=8, start=0, end=0)}, (), 0, 0)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_library_that_was_named_is_not_replaced_by_another(tmp_path: Path) -> 
         selection.choices(header("llama"), "auto", tmp_path / "no.so")
 
 
-SPLIT = Header(3, 32, header("llama").metadata | {"split.count": Entry(2, type=2, start=0, end=0)}, (), 0, 0)
+SPLIT = Header(3, 32, header("llama").metadata | {"split.count": MetadataEntry(2, type=2, start=0, end=0)}, (), 0, 0)
 
 
 def test_choices_of_a_model_in_several_files_are_llama_cpp_only() -> None:

@@ -7,11 +7,11 @@ import pytest
 
 from engine.backends.llamacpp import library as libllama
 from engine.backends.llamacpp.model import LlamaCpp
-from engine.job import Job, Piece, Sampling, Started, Token
+from engine.job import EngineOutput, Job, SamplingParams, Started, Token
 from engine.scheduler.scheduler import Scheduler
 from tests.support.tiny_models import FAMILIES, write
 
-GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 PREFIX = tuple(range(5, 45))
 PROMPTS = [
     (*PREFIX, 50),
@@ -32,8 +32,8 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LlamaCpp]:
     model.close()
 
 
-def run(scheduler: Scheduler, model: LlamaCpp, *jobs: Job) -> list[list[Piece]]:
-    pieces: list[list[Piece]] = [[] for _ in jobs]
+def run(scheduler: Scheduler, model: LlamaCpp, *jobs: Job) -> list[list[EngineOutput]]:
+    pieces: list[list[EngineOutput]] = [[] for _ in jobs]
     for key, job in enumerate(jobs):
         scheduler.add(key, job)
     while not scheduler.idle:
@@ -56,7 +56,7 @@ def greedy(model: LlamaCpp, slot: int, given: Sequence[int], rows: int) -> list[
     return tokens
 
 
-def said(pieces: list[Piece]) -> list[int]:
+def said(pieces: list[EngineOutput]) -> list[int]:
     return [piece.id for piece in pieces if isinstance(piece, Token)]
 
 

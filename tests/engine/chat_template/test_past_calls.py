@@ -7,13 +7,13 @@ import pytest
 from engine.chat_template.message import Call, Message
 from engine.chat_template.past_calls import calls_writer
 from engine.chat_template.template import ChatTemplate
-from engine.dialects.call_grammar import answer
+from engine.dialects.call_grammar import answer_grammar
 from engine.dialects.dialect import Dialect, Parser
 from engine.dialects.families import DIALECTS, GENERIC
 from engine.json_schema.check import JSON
-from engine.notations.argument_schema import declared
+from engine.notations.argument_schema import argument_schema
 from engine.notations.call_format import Function
-from engine.notations.parsed import Arguments, CallBegun, CallEnded, Utterance, merged
+from engine.notations.parsed import ParsedDelta, ToolCallArguments, ToolCallEnd, ToolCallStart, merged
 from tests.engine.chat_template.test_template import compiled, parts, rendered, vocabulary_with
 from tests.engine.dialects.test_call_grammar import room
 from tests.engine.structured_output.test_compiler import takes
@@ -56,19 +56,19 @@ def test_calls_that_are_written_are_read_and_may_be_written_again(dialect: Diale
     write = calls_writer(dialect)
     assert write is not None
     text = write(CALLS, str)
-    offered = {name: declared(schema) for name, schema in SCHEMAS.items()}
+    offered = {name: argument_schema(schema) for name, schema in SCHEMAS.items()}
     parser = Parser(dialect, offered)
     found = [
-        json.loads(each.text) if isinstance(each, Arguments) else each
+        json.loads(each.text) if isinstance(each, ToolCallArguments) else each
         for each in merged([*parser.feed(text.removeprefix(dialect.begun)), *parser.finish()])
     ]
-    expected: list[Utterance | JSON] = []
+    expected: list[ParsedDelta | JSON] = []
     for call in CALLS:
-        expected += [CallBegun(call.name), json.loads(call.arguments or "{}"), CallEnded()]
+        expected += [ToolCallStart(call.name), json.loads(call.arguments or "{}"), ToolCallEnd()]
     assert found == expected
     vocabulary, grammars = room(())
     functions = [Function(name, schema) for name, schema in SCHEMAS.items()]
-    assert takes(grammars.lark(answer(dialect, functions, grammars)), vocabulary, text)
+    assert takes(grammars.lark(answer_grammar(dialect, functions, grammars)), vocabulary, text)
 
 
 @pytest.mark.parametrize("name", ["coder", "glm", "gemma", "harmony", "muse", "minimax-3", "functionary-3.2"])

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from engine.chat_template.message import Call, Message
-from engine.chat_template.rendering import Form, Manners, Turn, tell
+from engine.chat_template.rendering import ArgumentsForm, TemplateCapabilities, Turn, adapt_messages
 from engine.chat_template.template import ChatTemplate, TemplateError
 from tests.engine.chat_template.test_template import FILES, FOLDER, NO_FILES, compiled, parts, rendered, vocabulary_with
 
-EASY = Manners(True, True, True, Form(True, "", False), True, True, "reasoning_content")
+EASY = TemplateCapabilities(True, True, True, ArgumentsForm(True, "", False), True, True, "reasoning_content")
 """Reads everything."""
 ASK, ANSWER, MORE = Message("user", "Q"), Message("assistant", "A"), Message("user", "M")
 SYSTEM, LATER = Message("system", "S"), Message("system", "L")
@@ -22,7 +22,7 @@ OUT, OUT_2 = Message("tool", "1", name="f", call_id="call_1"), Message("tool", "
 BOTH = Message("assistant", "A", "R", (ONE, TWO))
 
 
-def with_(**wishes: object) -> Manners:
+def with_(**wishes: object) -> TemplateCapabilities:
     return replace(EASY, **wishes)
 
 
@@ -49,10 +49,10 @@ G_TOLD = '<tool_call>\n{"name": "g", "arguments": {"input":"not JSON"}}\n</tool_
 S: Turn = {"role": "system", "content": "S"}
 L: Turn = {"role": "system", "content": "L"}
 
-TOLD: dict[str, tuple[Manners, Sequence[Message], list[Turn]]] = {
+TOLD: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] = {
     "plain": (EASY, [SYSTEM, ASK, ANSWER, MORE], [S, user("Q"), assistant("A"), user("M")]),
     "plain, to the hardest": (
-        Manners(system=True), [SYSTEM, ASK, ANSWER, MORE], [S, user("Q"), assistant("A"), user("M")],
+        TemplateCapabilities(system=True), [SYSTEM, ASK, ANSWER, MORE], [S, user("Q"), assistant("A"), user("M")],
     ),
     "calls": (
         EASY,
@@ -60,7 +60,7 @@ TOLD: dict[str, tuple[Manners, Sequence[Message], list[Turn]]] = {
         [user("Q"), assistant("A", reasoning_content="R", tool_calls=[F, G]), GAVE_1, GAVE_2],
     ),
     "calls of JSON as text": (
-        with_(form=Form(False, "", False)),
+        with_(form=ArgumentsForm(False, "", False)),
         [ASK, BOTH, OUT, OUT_2],
         [
             user("Q"),
@@ -73,7 +73,7 @@ TOLD: dict[str, tuple[Manners, Sequence[Message], list[Turn]]] = {
         ],
     ),
     "calls without text": (
-        with_(form=Form(True, None, False)),
+        with_(form=ArgumentsForm(True, None, False)),
         [ASK, Message("assistant", "", calls=(ONE,)), OUT],
         [user("Q"), assistant(None, tool_calls=[F]), GAVE_1],
     ),
@@ -83,7 +83,7 @@ TOLD: dict[str, tuple[Manners, Sequence[Message], list[Turn]]] = {
         [user("Q"), assistant("", tool_calls=[called("c", "f", {})]), output("", "f", "c")],
     ),
     "short ids": (
-        with_(form=Form(True, "", True)),
+        with_(form=ArgumentsForm(True, "", True)),
         [ASK, BOTH, OUT, OUT_2],
         [
             user("Q"),
@@ -153,8 +153,10 @@ TOLD: dict[str, tuple[Manners, Sequence[Message], list[Turn]]] = {
 
 
 @pytest.mark.parametrize(("manners", "messages", "told"), TOLD.values(), ids=TOLD)
-def test_a_conversation_is_told_so(manners: Manners, messages: Sequence[Message], told: list[Turn]) -> None:
-    assert tell(messages, manners) == told
+def test_a_conversation_is_told_so(
+    manners: TemplateCapabilities, messages: Sequence[Message], told: list[Turn]
+) -> None:
+    assert adapt_messages(messages, manners) == told
 
 
 DEEP = '{"a": ' * 40 + "1" + "}" * 40
@@ -173,7 +175,7 @@ ARGUMENTS: list[tuple[str, object]] = [
 @pytest.mark.parametrize(("arguments", "mapping"), ARGUMENTS)
 def test_arguments_that_are_no_object_are_one_text(arguments: str, mapping: object) -> None:
     call = Message("assistant", "", calls=(Call("c", "f", arguments),))
-    assert tell([call], EASY)[0]["tool_calls"] == [called("c", "f", mapping)]
+    assert adapt_messages([call], EASY)[0]["tool_calls"] == [called("c", "f", mapping)]
 
 
 def test_no_arguments_are_too_much_for_a_template() -> None:
@@ -199,25 +201,39 @@ def test_what_a_call_says_is_text_to_the_letter() -> None:
 
 LEARNED = {
     "Qwen-Qwen3-0.6B": replace(EASY, effort=True, tools=True),
-    "openai-gpt-oss-120b": Manners(True, False, True, Form(True, "", False), False, False, "thinking", True, True),
-    "mistralai-Mistral-Nemo-Instruct-2407": Manners(
-        True, False, False, Form(True, "", True), True, False, tools=True, text_before_calls=True, loses_system=True
+    "openai-gpt-oss-120b": TemplateCapabilities(
+        True, False, True, ArgumentsForm(True, "", False), False, False, "thinking", True, True
     ),
-    "meta-llama-Llama-3.2-3B-Instruct": Manners(True, True, True, Form(True, "", False), False, False, tools=True),
-    "deepseek-ai-DeepSeek-R1-Distill-Llama-8B": Manners(True, False, True, Form(False, None, False), True, False),
-    "google-gemma-2-2b-it": Manners(),
-    "HuggingFaceTB-SmolLM3-3B": Manners(True, False, True, effort=True),
+    "mistralai-Mistral-Nemo-Instruct-2407": TemplateCapabilities(
+        True,
+        False,
+        False,
+        ArgumentsForm(True, "", True),
+        True,
+        False,
+        tools=True,
+        text_before_calls=True,
+        loses_system=True,
+    ),
+    "meta-llama-Llama-3.2-3B-Instruct": TemplateCapabilities(
+        True, True, True, ArgumentsForm(True, "", False), False, False, tools=True
+    ),
+    "deepseek-ai-DeepSeek-R1-Distill-Llama-8B": TemplateCapabilities(
+        True, False, True, ArgumentsForm(False, None, False), True, False
+    ),
+    "google-gemma-2-2b-it": TemplateCapabilities(),
+    "HuggingFaceTB-SmolLM3-3B": TemplateCapabilities(True, False, True, effort=True),
 }
 
 
 @NO_FILES
 @pytest.mark.parametrize(("name", "manners"), LEARNED.items(), ids=LEARNED)
-def test_what_a_real_template_reads_is_found_out(name: str, manners: Manners) -> None:
+def test_what_a_real_template_reads_is_found_out(name: str, manners: TemplateCapabilities) -> None:
     assert compiled((FOLDER / f"{name}.jinja").read_text()).manners == manners
 
 
 def test_a_template_that_refuses_everything_is_told_the_least() -> None:
-    assert compiled("{{ raise_exception('No.') }}").manners == Manners()
+    assert compiled("{{ raise_exception('No.') }}").manners == TemplateCapabilities()
 
 
 def test_a_template_without_end_stays_without() -> None:

@@ -17,10 +17,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from engine.backends import scripted
 from engine.chat_template import sources
 from engine.chat_template.message import Call, Message, Tool
-from engine.chat_template.rendering import tell
+from engine.chat_template.rendering import adapt_messages
 from engine.chat_template.template import FUEL, MAX_SOURCE, ChatTemplate, TemplateError
 from engine.gguf import reader
-from engine.gguf.header import Entry, Header, Value
+from engine.gguf.header import Header, MetadataEntry, Value
 from engine.loader.model_file import read
 from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE
 from engine.tokenizer.vocabulary import Vocabulary
@@ -50,7 +50,7 @@ def vocabulary_with(*control: str) -> Vocabulary:
         "tokenizer.ggml.tokens": [*BYTE_TO_UNICODE.values(), *control],
         "tokenizer.ggml.token_type": [1] * 256 + [3] * len(control),
     }
-    entries = {key: Entry(value, type=0, start=0, end=0) for key, value in values.items()}
+    entries = {key: MetadataEntry(value, type=0, start=0, end=0) for key, value in values.items()}
     return Vocabulary(Header(3, 32, entries, tensors=(), data_start=0, size=0))
 
 
@@ -326,7 +326,7 @@ def oracle(source: str, messages: Sequence[Message]) -> str | None:
     environment.filters["tojson"] = lambda value, **wishes: json.dumps(value, **{"ensure_ascii": False, **wishes})
     environment.globals |= {"raise_exception": refuse, "strftime_now": strftime_now}
     template = compiled(source)
-    told = tell(messages, template.manners, write_calls=template.write_calls)
+    told = adapt_messages(messages, template.manners, write_calls=template.write_calls)
     values: dict[str, object] = {"functions": "[]", "datetime": strftime_now("%Y-%m-%d")}
     values |= {"tools": None, "documents": None, "bos_token": "", "eos_token": "<|end|>", "add_generation_prompt": True}
     try:

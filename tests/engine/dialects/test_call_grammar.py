@@ -16,18 +16,26 @@ from numpy.typing import NDArray
 
 from engine.chat_template.message import Call
 from engine.constraint import Constraint
-from engine.dialects.call_grammar import answer, beginning, openings, triggers
+from engine.dialects.call_grammar import answer_grammar, bare_call_grammar, openings, triggers
 from engine.dialects.dialect import Dialect, Parser, Think
 from engine.dialects.families import DIALECTS, GENERIC, with_generic
-from engine.gguf.header import Entry, Header, Value
+from engine.gguf.header import Header, MetadataEntry, Value
 from engine.json_schema.check import JSON
 from engine.loader import model_file
-from engine.notations.argument_schema import declared
+from engine.notations.argument_schema import argument_schema
 from engine.notations.call_format import Function
-from engine.notations.parsed import Arguments, CallBegun, CallEnded, Reasoned, Said, Utterance, merged
+from engine.notations.parsed import (
+    ParsedDelta,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallArguments,
+    ToolCallEnd,
+    ToolCallStart,
+    merged,
+)
 from engine.notations.scanner import marks
-from engine.structured_output.compiler import MOST_CHARACTERS, Grammars
-from engine.structured_output.structural_tag import Phases
+from engine.structured_output.compiler import MOST_CHARACTERS, GrammarCompiler
+from engine.structured_output.structural_tag import StructuralTag
 from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE
 from engine.tokenizer.vocabulary import Vocabulary
 from tests.engine.chat_template.test_template import compiled
@@ -103,7 +111,7 @@ class Room(NamedTuple):
     """A vocabulary of bytes, with or without the family's markers as control tokens."""
 
     vocabulary: Vocabulary
-    grammars: Grammars
+    grammars: GrammarCompiler
 
 
 @cache
@@ -115,9 +123,9 @@ def room(names: tuple[str, ...]) -> Room:
         "tokenizer.ggml.token_type": [1] * 256 + [3] * len(control),
         "tokenizer.ggml.eos_token_id": 256,
     }
-    entries = {key: Entry(value, type=0, start=0, end=0) for key, value in values.items()}
+    entries = {key: MetadataEntry(value, type=0, start=0, end=0) for key, value in values.items()}
     vocabulary = Vocabulary(Header(3, 32, entries, tensors=(), data_start=0, size=0))
-    return Room(vocabulary, Grammars(vocabulary))
+    return Room(vocabulary, GrammarCompiler(vocabulary))
 
 
 def room_of(dialect: Dialect, control: bool) -> Room:
@@ -133,7 +141,7 @@ def functions(names: Sequence[str]) -> list[Function]:
 
 
 TEXT_INPUT: JSON = {"type": "object", "properties": {"input": {"type": "string"}}}
-OFFERED = {name: declared(schema) for name, schema in FUNCTIONS.items()} | {"patch": declared(TEXT_INPUT)}
+OFFERED = {name: argument_schema(schema) for name, schema in FUNCTIONS.items()} | {"patch": argument_schema(TEXT_INPUT)}
 
 
 def walk(
@@ -169,29 +177,29 @@ def closing(vocabulary: Vocabulary, likes: float) -> NDArray[np.float64]:
     return found
 
 
-def read(dialect: Dialect, vocabulary: Vocabulary, tokens: Sequence[int], bare: bool = True) -> list[Utterance]:
+def read(dialect: Dialect, vocabulary: Vocabulary, tokens: Sequence[int], bare: bool = True) -> list[ParsedDelta]:
     spelled = marks(vocabulary.control_ids)
     parser, decoder = Parser(dialect, OFFERED, spelled, None, bare), codecs.getincrementaldecoder("utf-8")()
-    found: list[Utterance] = []
+    found: list[ParsedDelta] = []
     for token in tokens:
         data = vocabulary.bytes_of(token)
         found += parser.feed(decoder.decode(data) if data else spelled[vocabulary.name_of(token)])
     return merged([*found, *parser.finish()])
 
 
-def calls(utterances: Sequence[Utterance]) -> list[tuple[str, Any]]:
+def calls(utterances: Sequence[ParsedDelta]) -> list[tuple[str, Any]]:
     """Those that stand in it; it has nothing else but reasoning."""
     found: list[tuple[str, Any]] = []
     name = ""
     for each in utterances:
         match each:
-            case CallBegun(name):
+            case ToolCallStart(name):
                 pass
-            case Arguments(text):
+            case ToolCallArguments(text):
                 found.append((name, json.loads(text)))
-            case Said(text):
+            case TextDelta(text):
                 raise AssertionError(f"it said {text!r}")
-            case CallEnded() | Reasoned():
+            case ToolCallEnd() | ReasoningDelta():
                 pass
     return found
 
@@ -219,7 +227,7 @@ def test_whatever_is_drawn_is_calls_on_offer(dialect: Dialect, control: bool) ->
     choices = [names, *([name] for name in names)]
     ended = 0
     for choice in choices:
-        grammar = grammars.lark(answer(dialect, functions(choice), grammars, most=3))
+        grammar = grammars.lark(answer_grammar(dialect, functions(choice), grammars, most=3))
         for bias in (2, 4, 5) if choice is names else (4,):
             tokens = walk(grammar.start(), vocabulary, random, bias)
             if tokens is not None:
@@ -278,7 +286,7 @@ def test_words_for_no_call_may_follow_the_marker_and_are_no_call() -> None:
     (rest,) = (rest for marker, rest in triggers(dialect, functions(["now"]), grammars) if marker == "<function_call>")
     assert takes(grammars.lark(rest), vocabulary, ' {"name": "no_function", "arguments": {}}')
     assert not takes(grammars.lark(rest), vocabulary, ' {"name": "none", "arguments": {}}')
-    demanded = answer(dialect, functions(["now"]), grammars)
+    demanded = answer_grammar(dialect, functions(["now"]), grammars)
     assert not takes(grammars.lark(demanded), vocabulary, f"<function_call>{dialect.form.none}")
 
 
@@ -300,7 +308,7 @@ def test_a_call_without_a_marker_is_held_from_its_name_on(dialect: Dialect, befo
     random = np.random.default_rng(5)
     for name in offered_to(dialect):
         begun = before.format(json.dumps(name, ensure_ascii=False))
-        rest = beginning(dialect, functions([name])[0], grammars)
+        rest = bare_call_grammar(dialect, functions([name])[0], grammars)
         assert rest is not None
         tokens = walk(grammars.lark(rest).start(), vocabulary, random, 5)
         if tokens is not None:
@@ -311,7 +319,7 @@ def test_a_call_without_a_marker_is_held_from_its_name_on(dialect: Dialect, befo
 
 @pytest.mark.parametrize("dialect", [pytest.param(dialect, id=dialect.name) for dialect in EVERY if not dialect.bare])
 def test_where_all_calls_are_marked_none_begins_without(dialect: Dialect) -> None:
-    assert beginning(dialect, functions(["weather"])[0], room_of(dialect, True).grammars) is None
+    assert bare_call_grammar(dialect, functions(["weather"])[0], room_of(dialect, True).grammars) is None
 
 
 @pytest.mark.parametrize(("dialect", "control"), CASES)
@@ -320,15 +328,17 @@ def test_an_answer_of_a_format_is_that_or_calls(dialect: Dialect, control: bool)
     dialect = replace(dialect, thinks=(*dialect.thinks, Think("<think>", "</think>")))
     random = np.random.default_rng(5)
     for names in (["now", "weather"], []):
-        grammar = grammars.lark(answer(dialect, functions(names), grammars, most=3, format_=FORMAT))
+        grammar = grammars.lark(answer_grammar(dialect, functions(names), grammars, most=3, format_=FORMAT))
         kinds = set()
         for bias in (2, 3.5, 5) * 16:
             tokens = walk(grammar.start(), vocabulary, random, bias)
             if tokens is None:
                 continue
-            found = [each for each in read(dialect, vocabulary, tokens, bare=False) if not isinstance(each, Reasoned)]
+            found = [
+                each for each in read(dialect, vocabulary, tokens, bare=False) if not isinstance(each, ReasoningDelta)
+            ]
             match found:
-                case [Said(text)]:
+                case [TextDelta(text)]:
                     kinds.add("format")
                     assert jsonschema.Draft202012Validator(FORMAT).is_valid(json.loads(text))
                 case _:
@@ -373,7 +383,7 @@ def test_what_a_real_template_writes_for_a_call_is_of_the_form(file: Path) -> No
     text = test_dialect.answer_of(whole)[whole.index(opening) :] if opening in whole else whole
     text = text.removeprefix(template.dialect.begun)
     vocabulary, grammars = room(())
-    grammar = grammars.lark(answer(template.dialect, [Function(name, PAST[name]) for name in PAST], grammars))
+    grammar = grammars.lark(answer_grammar(template.dialect, [Function(name, PAST[name]) for name in PAST], grammars))
     text = re.split(r"TEXT|<.close.>message|<.start.>functions", text)[0].rstrip()
     assert takes(grammar, vocabulary, text) == (file.stem not in UNLIKE)
 
@@ -384,7 +394,7 @@ def test_tokens_of_many_characters_are_held_too(smollm2: Path, dialect: Dialect)
     vocabulary, grammars = real(smollm2)
     random = np.random.default_rng(5)
     names = offered_to(dialect)
-    grammar = grammars.lark(answer(dialect, functions(names), grammars, most=3))
+    grammar = grammars.lark(answer_grammar(dialect, functions(names), grammars, most=3))
     texts = [vocabulary.bytes_of(id_) for id_ in range(len(vocabulary))]
     likes = np.array([6.0 * any(mark in text for mark in (b'"', b"}", b"]", b">", b":", b")")) for text in texts])
     ended = 0
@@ -399,7 +409,7 @@ def test_tokens_of_many_characters_are_held_too(smollm2: Path, dialect: Dialect)
 @cache
 def real(path: Path) -> Room:
     vocabulary = model_file.read(path)[1]
-    return Room(vocabulary, Grammars(vocabulary))
+    return Room(vocabulary, GrammarCompiler(vocabulary))
 
 
 def test_a_text_that_is_declared_elsewhere_is_a_text() -> None:
@@ -413,9 +423,9 @@ def test_a_text_that_is_declared_elsewhere_is_a_text() -> None:
     }
     vocabulary, grammars = room(())
     text = "<tool_call>\n<function=f>\n<parameter=unit>\n2\n</parameter>\n</function>\n</tool_call>"
-    assert takes(grammars.lark(answer(dialect, [Function("f", schema)], grammars)), vocabulary, text)
-    parser = Parser(dialect, {"f": declared(schema)})
-    assert merged([*parser.feed(text), *parser.finish()])[1] == Arguments('{"unit": "2"}')
+    assert takes(grammars.lark(answer_grammar(dialect, [Function("f", schema)], grammars)), vocabulary, text)
+    parser = Parser(dialect, {"f": argument_schema(schema)})
+    assert merged([*parser.feed(text), *parser.finish()])[1] == ToolCallArguments('{"unit": "2"}')
 
 
 ORDERS = {"abc": True, "cba": True, "ba": True, "b": True, "": False, "ac": False, "bab": False, "bb": False}
@@ -432,7 +442,7 @@ def test_parameters_may_come_in_any_order(name: str, order: str, taken: bool) ->
     call = f"{form.begin}{form.call}{form.end}".replace("$name", "f").replace("$arguments", arguments)
     text = call.replace("~", "\n" if name == "coder" and order else "")
     vocabulary, grammars = room(())
-    assert takes(grammars.lark(answer(dialect, [Function("f", schema)], grammars)), vocabulary, text) == taken
+    assert takes(grammars.lark(answer_grammar(dialect, [Function("f", schema)], grammars)), vocabulary, text) == taken
 
 
 @pytest.mark.parametrize(("keys", "taken"), [("abcd", True), ("abcde", False)])
@@ -441,7 +451,7 @@ def test_many_parameters_come_in_the_order_of_the_schema(keys: str, taken: bool)
     (dialect,) = (dialect for dialect in DIALECTS if dialect.name == "lfm")
     schema: JSON = {"type": "object", "properties": {key: {"type": "integer"} for key in keys}}
     vocabulary, grammars = room(())
-    grammar = grammars.lark(answer(dialect, [Function("f", schema)], grammars))
+    grammar = grammars.lark(answer_grammar(dialect, [Function("f", schema)], grammars))
     assert takes(grammar, vocabulary, "<|tool_call_start|>[f(a=1,b=1)]<|tool_call_end|>")
     assert takes(grammar, vocabulary, "<|tool_call_start|>[f(b=1,a=1)]<|tool_call_end|>") == taken
 
@@ -452,7 +462,7 @@ def test_grammars_of_many_functions_stay_small() -> None:
     many = [
         Function(f"function_{n}", {"properties": {f"{key}_{n}": {"type": "string"} for key in keys}}) for n in range(60)
     ]
-    assert len(answer(dialect, many, room(()).grammars)) < MOST_CHARACTERS
+    assert len(answer_grammar(dialect, many, room(()).grammars)) < MOST_CHARACTERS
 
 
 OPTIONAL: dict[str, Any] = {
@@ -497,11 +507,11 @@ def test_optional_text_is_written_and_read_without_quotes(
         "minimax-3": '@<tool_call>\n@<invoke name="f">@<note>' + text + "@</note>@</invoke>\n@</tool_call>",
     }[name].replace("@", "]<]minimax[>[")
     for pieces in test_dialect.cuts(written):
-        parser = Parser(dialect, {"f": declared(whole)})
+        parser = Parser(dialect, {"f": argument_schema(whole)})
         found = merged([*(each for piece in pieces for each in parser.feed(piece)), *parser.finish()])
         assert calls(found) == [("f", {"note": value})]
     vocabulary, grammars = room_of(dialect, control=False)
-    grammar = grammars.lark(answer(dialect, [Function("f", whole)], grammars))
+    grammar = grammars.lark(answer_grammar(dialect, [Function("f", whole)], grammars))
     assert takes(grammar, vocabulary, written) == (text not in READ_ONLY)
 
 
@@ -519,7 +529,7 @@ def test_optional_text_of_a_list_is_one_of_it(values: list[JSON], taken: dict[st
     dialect = next(dialect for dialect in DIALECTS if dialect.name == "coder")
     schema: JSON = {"type": "object", "properties": {"note": {"type": ["string", "null"], "enum": values}}}
     vocabulary, grammars = room_of(dialect, control=False)
-    grammar = grammars.lark(answer(dialect, [Function("f", schema)], grammars))
+    grammar = grammars.lark(answer_grammar(dialect, [Function("f", schema)], grammars))
     call = "<tool_call>\n<function=f>\n<parameter=note>\n{}\n</parameter>\n</function>\n</tool_call>"
     assert {text: takes(grammar, vocabulary, call.format(text)) for text in taken} == taken
 
@@ -538,17 +548,17 @@ def test_optional_text_whose_kind_is_written_stands_as_it_is(parameter: str, tak
     schema: JSON = {"type": "object", "properties": {"note": {"type": ["string", "null"]}}}
     call = f'<@invoke name="f">\n<@parameter name="note" {parameter}</@parameter>\n</@invoke>'
     text = f"<@function_calls>\n{call}\n</@function_calls>".replace("@", "｜DSML｜")
-    parser = Parser(dialect, {"f": declared(schema)})
+    parser = Parser(dialect, {"f": argument_schema(schema)})
     assert calls(merged([*parser.feed(text), *parser.finish()])) == [("f", {"note": value})]
     vocabulary, grammars = room_of(dialect, control=False)
-    assert takes(grammars.lark(answer(dialect, [Function("f", schema)], grammars)), vocabulary, text) == taken
+    assert takes(grammars.lark(answer_grammar(dialect, [Function("f", schema)], grammars)), vocabulary, text) == taken
 
 
 @pytest.mark.parametrize(("text", "taken"), [("<parameter", True), ("<parameter=", False), ("</parameter>", False)])
 def test_text_between_tags_never_has_what_would_end_it(text: str, taken: bool) -> None:
     dialect = next(dialect for dialect in DIALECTS if dialect.name == "coder")
     vocabulary, grammars = room_of(dialect, control=False)
-    grammar = grammars.lark(answer(dialect, functions(["weather"]), grammars))
+    grammar = grammars.lark(answer_grammar(dialect, functions(["weather"]), grammars))
     written = f"<tool_call>\n<function=weather>\n<parameter=city>\n{text}\n</parameter>\n</function>\n</tool_call>"
     assert takes(grammar, vocabulary, written) == taken
 
@@ -560,7 +570,7 @@ def test_openings_that_are_masked_stand_in_every_call(dialect: Dialect, control:
     for form in (dialect.form, *dialect.also):
         written = f"{form.begin}{form.call}".replace("$name", "weather").replace("$id", "1").replace("$number", "0")
         text = written.replace("$place", "functions.").replace("~", "").removeprefix(dialect.begun)
-        course = Phases(vocabulary, never=openings(dialect, ["weather"]), begun=dialect.begun).start()
+        course = StructuralTag(vocabulary, never=openings(dialect, ["weather"]), begun=dialect.begun).start()
         for token in vocabulary.encode_prompt(text):
             logits = np.zeros(len(vocabulary), np.float32)
             course.apply(logits)
@@ -591,7 +601,7 @@ def test_header_of_a_harmony_call_may_be_written_in_other_ways(text: str, taken:
     """gpt-oss leaves out `<|constrain|>json` at times, and its template writes the recipient before the channel."""
     (harmony,) = (dialect for dialect in DIALECTS if dialect.name == "harmony")
     vocabulary, grammars = room_of(harmony, control)
-    constraint = grammars.lark(answer(harmony, functions(["now"]), grammars)).start()
+    constraint = grammars.lark(answer_grammar(harmony, functions(["now"]), grammars)).start()
     tokens = vocabulary.encode_prompt(text)
     assert all(map(constraint.take, tokens[:-1])) == taken
     if taken:
@@ -604,7 +614,7 @@ def test_id_may_stand_behind_arguments_where_a_template_writes_it(name: str, beh
     """Mistral-Nemo's and Apriel's do."""
     (dialect,) = (dialect for dialect in DIALECTS if dialect.name == name)
     vocabulary, grammars = room(())
-    grammar = grammars.lark(answer(dialect, functions(["now"]), grammars))
+    grammar = grammars.lark(answer_grammar(dialect, functions(["now"]), grammars))
     text = f'{dialect.form.begin}{{"name": "now", "arguments": {{}}{behind}}}{dialect.form.end}'.replace("~", "")
     assert takes(grammar, vocabulary, text) == (behind.partition('"')[2] not in ('name": "now"', 'id": ""'))
 
@@ -639,10 +649,12 @@ def test_arguments_as_python_are_taken_as_they_are_read(arguments: str, taken: b
         "additionalProperties": False,
     }
     vocabulary, grammars = room_of(lfm, control=True)
-    grammar = grammars.lark(answer(lfm, [Function("f", schema)], grammars))
+    grammar = grammars.lark(answer_grammar(lfm, [Function("f", schema)], grammars))
     text = f"<|tool_call_start|>[f({arguments})]<|tool_call_end|>"
     assert takes(grammar, vocabulary, text) == taken
     if taken:
-        parser = Parser(lfm, {"f": declared(schema)})
+        parser = Parser(lfm, {"f": argument_schema(schema)})
         found = [*parser.feed(text), *parser.finish()]
-        jsonschema.validate(json.loads("".join(each.text for each in found if isinstance(each, Arguments))), schema)
+        jsonschema.validate(
+            json.loads("".join(each.text for each in found if isinstance(each, ToolCallArguments))), schema
+        )

@@ -13,20 +13,28 @@ from msgspec.structs import replace
 from engine.chat_template.message import Call, Message
 from engine.chat_template.template import ChatTemplate
 from engine.dialects.dialect import Dialect, Parser, Think
-from engine.dialects.families import DIALECTS, GENERIC, spoken_by, with_generic
+from engine.dialects.families import DIALECTS, GENERIC, detect_dialect, with_generic
 from engine.dialects.json_families import HERMES
-from engine.notations.argument_schema import declared
+from engine.notations.argument_schema import argument_schema
 from engine.notations.json_objects import Offered
-from engine.notations.parsed import Arguments, CallBegun, CallEnded, Reasoned, Said, Utterance, merged
+from engine.notations.parsed import (
+    ParsedDelta,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallArguments,
+    ToolCallEnd,
+    ToolCallStart,
+    merged,
+)
 from engine.notations.scanner import marks
 from tests.engine.chat_template.test_template import FILES, FOLDER, NO_FILES, compiled, rendered
 
 OFFERED = {
-    name: declared({"type": "object", "properties": {key: {"type": "string"}}})
+    name: argument_schema({"type": "object", "properties": {key: {"type": "string"}}})
     for name, key in (("civet", "at"), ("dugong", "x"))
 }
 THINK = Think("<think>", "</think>")
-ENDED = CallEnded()
+ENDED = ToolCallEnd()
 
 
 def named(name: str) -> Dialect:
@@ -39,7 +47,7 @@ def parse(
     think: Think | None = None,
     names: Mapping[str, str] | None = None,
     bare: bool = True,
-) -> list[Utterance]:
+) -> list[ParsedDelta]:
     parser = Parser(dialect, OFFERED, names, think, bare)
     return merged([*(each for piece in pieces for each in parser.feed(piece)), *parser.finish()])
 
@@ -51,17 +59,21 @@ def cuts(text: str) -> Iterable[list[str]]:
     yield list(text)
 
 
-def call(name: str, arguments: str) -> list[Utterance]:
-    return [CallBegun(name), Arguments(arguments), ENDED]
+def call(name: str, arguments: str) -> list[ParsedDelta]:
+    return [ToolCallStart(name), ToolCallArguments(arguments), ENDED]
 
 
 def thinking(name: str) -> Dialect:
     return replace(named(name), thinks=(THINK,))
 
 
-HERMES_THINKS = spoken_by("<tool_call> <think></think>")
-GRANITE = spoken_by("<|tool_call|> Write thoughts between <think></think>, the response between <response></response>.")
-HUNYUAN = spoken_by("<tool_calls>[ ]</tool_calls> {{ m.content.split('</think>')[-1].split('<answer>')[-1] }}</answer>")
+HERMES_THINKS = detect_dialect("<tool_call> <think></think>")
+GRANITE = detect_dialect(
+    "<|tool_call|> Write thoughts between <think></think>, the response between <response></response>."
+)
+HUNYUAN = detect_dialect(
+    "<tool_calls>[ ]</tool_calls> {{ m.content.split('</think>')[-1].split('<answer>')[-1] }}</answer>"
+)
 HUNYUAN_THINKS = replace(HUNYUAN, thinks=(THINK,))
 LONG = '{"at": "a\\"}{", "n": [1, {"k": null}]}'
 CIVET = call("civet", LONG)
@@ -80,16 +92,16 @@ ANALYSIS = "<|channel|>analysis<|message|>So.<|end|>"
 COMMENTARY = "<|start|>assistant<|channel|>commentary"
 TO = " to=functions.civet <|constrain|>json<|message|>{}<|call|>"
 
-CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
-    "text": (HERMES_THINKS, " It is\n so.\n", [Said(" It is\n so.\n")]),
+CASES: dict[str, tuple[Dialect, str, list[ParsedDelta]]] = {
+    "text": (HERMES_THINKS, " It is\n so.\n", [TextDelta(" It is\n so.\n")]),
     "nothing": (HERMES_THINKS, "", []),
-    "what only begins like a marker": (HERMES_THINKS, "a <tool_cal <thin", [Said("a <tool_cal <thin")]),
-    "reasoning": (HERMES_THINKS, "<think>\nSo.\n\n</think>\n\nIt is.", [Reasoned("So."), Said("It is.")]),
-    "no reasoning after all": (HERMES_THINKS, "<think>\n\n</think>\n\nIt is.", [Said("It is.")]),
-    "reasoning without end": (HERMES_THINKS, "<think>\nSo", [Reasoned("So")]),
-    "a lone end of reasoning behind words": (HERMES_THINKS, "So</think>\nit", [Said("So</think>\nit")]),
-    "a lone end of reasoning at the beginning": (HERMES_THINKS, "\n</think>\n\nIt is.", [Said("It is.")]),
-    "a lone end of reasoning and nothing else": (HERMES_THINKS, "\n</think>\n", [Said("</think>")]),
+    "what only begins like a marker": (HERMES_THINKS, "a <tool_cal <thin", [TextDelta("a <tool_cal <thin")]),
+    "reasoning": (HERMES_THINKS, "<think>\nSo.\n\n</think>\n\nIt is.", [ReasoningDelta("So."), TextDelta("It is.")]),
+    "no reasoning after all": (HERMES_THINKS, "<think>\n\n</think>\n\nIt is.", [TextDelta("It is.")]),
+    "reasoning without end": (HERMES_THINKS, "<think>\nSo", [ReasoningDelta("So")]),
+    "a lone end of reasoning behind words": (HERMES_THINKS, "So</think>\nit", [TextDelta("So</think>\nit")]),
+    "a lone end of reasoning at the beginning": (HERMES_THINKS, "\n</think>\n\nIt is.", [TextDelta("It is.")]),
+    "a lone end of reasoning and nothing else": (HERMES_THINKS, "\n</think>\n", [TextDelta("</think>")]),
     "a lone end of reasoning before a call": (HERMES_THINKS, f"</think><tool_call>{JSON}</tool_call>", CIVET),
     "a lone end of reasoning behind a call": (HERMES_THINKS, f"<tool_call>{JSON}</tool_call></think>", CIVET),
     "a lone end of reasoning behind a bare call": (replace(GENERIC, thinks=(THINK,)), f"{JSON}</think>", CIVET),
@@ -97,95 +109,107 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
     "a thought quoted in an answer": (
         HERMES_THINKS,
         "Use <think>\nso</think> here. <tool_call>" + JSON + "</tool_call>",
-        [Said("Use <think>\nso</think> here."), *CIVET],
+        [TextDelta("Use <think>\nso</think> here."), *CIVET],
     ),
     "a thought behind a thought": (
-        HERMES_THINKS, "<think>So.</think>\n<think>Yes.</think>It.", [Reasoned("So.Yes."), Said("It.")],
+        HERMES_THINKS, "<think>So.</think>\n<think>Yes.</think>It.", [ReasoningDelta("So.Yes."), TextDelta("It.")],
     ),
     "a thought behind a call": (
-        HERMES_THINKS, f"<tool_call>{JSON}</tool_call>\n<think>So.</think>It.", [*CIVET, Reasoned("So."), Said("It.")],
+        HERMES_THINKS,
+        f"<tool_call>{JSON}</tool_call>\n<think>So.</think>It.",
+        [*CIVET, ReasoningDelta("So."), TextDelta("It.")],
     ),
     "a call in a thought": (
-        HERMES_THINKS, f"<think>\nSo.\n<tool_call>\n{JSON}\n</tool_call>", [Reasoned("So."), *CIVET],
+        HERMES_THINKS, f"<think>\nSo.\n<tool_call>\n{JSON}\n</tool_call>", [ReasoningDelta("So."), *CIVET],
     ),
     "a call in a thought that closes later": (
         HERMES_THINKS,
         f"<think>So.<tool_call>{JSON}</tool_call></think>\n\nIt is.",
-        [Reasoned("So."), *CIVET, Said("It is.")],
+        [ReasoningDelta("So."), *CIVET, TextDelta("It is.")],
     ),
     "a call in a thought, between tags": (
         thinking("coder"),
         "<think>So.\n<tool_call>\n<function=civet>\n<parameter=at>\n1\n</parameter>\n</function>\n</tool_call>",
-        [Reasoned("So."), *call("civet", '{"at": "1"}')],
+        [ReasoningDelta("So."), *call("civet", '{"at": "1"}')],
     ),
     "a call in a thought, keys and values": (
         thinking("glm"),
         "<think>So.<tool_call>civet\n<arg_key>at</arg_key>\n<arg_value>1</arg_value>\n</tool_call>",
-        [Reasoned("So."), *call("civet", '{"at": "1"}')],
+        [ReasoningDelta("So."), *call("civet", '{"at": "1"}')],
     ),
     "a call in a thought, a section of them": (
         thinking("kimi"),
         f"<think>So.{SECTION}functions.civet:0<|tool_call_argument_begin|>{LONG}<|tool_call_end|>",
-        [Reasoned("So."), *CIVET],
+        [ReasoningDelta("So."), *CIVET],
     ),
     "a call in a thought, as Python": (
         thinking("lfm"),
         "<think>So.<|tool_call_start|>[civet(at='1')]<|tool_call_end|>",
-        [Reasoned("So."), *call("civet", '{"at": "1"}')],
+        [ReasoningDelta("So."), *call("civet", '{"at": "1"}')],
     ),
     "a call in a thought, quoted where the family closes all thoughts (LFM2.5)": (
         thinking("lfm-2.5"),
         "<think>So. <|tool_call_start|>[civet()]<|tool_call_end|></think>It is.",
-        [Reasoned("So. <|tool_call_start|>[civet()]<|tool_call_end|>"), Said("It is.")],
+        [ReasoningDelta("So. <|tool_call_start|>[civet()]<|tool_call_end|>"), TextDelta("It is.")],
     ),
     "a call in a thought, quoted where the family closes all thoughts (Ministral)": (
         replace(named("mistral"), thinks=(Think("[THINK]", "[/THINK]"),)),
         "[THINK]So. [TOOL_CALLS]civet[ARGS]{}[/THINK]It is.",
-        [Reasoned("So. [TOOL_CALLS]civet[ARGS]{}"), Said("It is.")],
+        [ReasoningDelta("So. [TOOL_CALLS]civet[ARGS]{}"), TextDelta("It is.")],
     ),
     "an answer in a thought": (
         named("kimi-3"),
         "<|open|>think<|sep|>So.<|open|>response<|sep|>It is.<|close|>response<|sep|>",
-        [Reasoned("So."), Said("It is.")],
+        [ReasoningDelta("So."), TextDelta("It is.")],
     ),
     "a response in its tags (Granite 3.3)": (
         GRANITE,
         "<think>\nSo.\n</think>\n<response>\n It is.\n\nYes.\n</response>\n",
-        [Reasoned("So."), Said("It is.\n\nYes.")],
+        [ReasoningDelta("So."), TextDelta("It is.\n\nYes.")],
     ),
     "a response in its tags, quoting tags": (
         GRANITE,
         "<response>Use <response>, <think> and </think>.</response> </response>\n",
-        [Said("Use <response>, <think> and </think>. </response>\n")],
+        [TextDelta("Use <response>, <think> and </think>. </response>\n")],
     ),
-    "a response in its tags, and more": (GRANITE, "<response>It is.</response>\n\nYes.\n", [Said("It is.\n\nYes.\n")]),
+    "a response in its tags, and more": (
+        GRANITE,
+        "<response>It is.</response>\n\nYes.\n",
+        [TextDelta("It is.\n\nYes.\n")],
+    ),
     "a response without its end": (
-        GRANITE, "<think>So.</think><response>It is.\n", [Reasoned("So."), Said("It is.\n")],
+        GRANITE, "<think>So.</think><response>It is.\n", [ReasoningDelta("So."), TextDelta("It is.\n")],
     ),
     "response tags that an answer quotes": (
-        GRANITE, "It is <response>this</response>.\n", [Said("It is <response>this</response>.\n")],
+        GRANITE, "It is <response>this</response>.\n", [TextDelta("It is <response>this</response>.\n")],
     ),
-    "response tags of another family": (HERMES_THINKS, "<response>It.</response>", [Said("<response>It.</response>")]),
+    "response tags of another family": (
+        HERMES_THINKS,
+        "<response>It.</response>",
+        [TextDelta("<response>It.</response>")],
+    ),
     "an answer in its tags (Hunyuan)": (
         HUNYUAN_THINKS,
         "<think>\nSo.\n</think>\n<answer>\nIt is.\n</answer>",
-        [Reasoned("So."), Said("It is.")],
+        [ReasoningDelta("So."), TextDelta("It is.")],
     ),
     "calls in the tags of an answer (Hunyuan)": (
         HUNYUAN_THINKS,
         f"<think>So.</think>\n<answer>\nNow:\n<tool_calls>[{JSON}]</tool_calls>\n</answer>\n",
-        [Reasoned("So."), Said("Now:"), *CIVET],
+        [ReasoningDelta("So."), TextDelta("Now:"), *CIVET],
     ),
     "a call": (HERMES, f"<tool_call>\n{JSON}\n</tool_call>", CIVET),
-    "a call behind text": (HERMES, f"Now:\n\n<tool_call>{JSON}</tool_call>\n", [Said("Now:"), *CIVET]),
+    "a call behind text": (HERMES, f"Now:\n\n<tool_call>{JSON}</tool_call>\n", [TextDelta("Now:"), *CIVET]),
     "two calls": (HERMES, f"<tool_call>{JSON}</tool_call>\n<tool_call>{JSON}</tool_call>", [*CIVET, *CIVET]),
-    "a call, and text": (HERMES, f"<tool_call>{JSON}</tool_call>\nSo.", [*CIVET, Said("So.")]),
+    "a call, and text": (HERMES, f"<tool_call>{JSON}</tool_call>\nSo.", [*CIVET, TextDelta("So.")]),
     "a call without its end": (HERMES, f"<tool_call>\n{JSON}", CIVET),
     "arguments before the name": (HERMES, f'<tool_call>{{"arguments": {LONG}, "name": "civet"}}', CIVET),
     "arguments as text": (HERMES, f'<tool_call>{{"name": "civet", "arguments": {json.dumps(LONG)}}}', CIVET),
     "no arguments": (HERMES, '<tool_call>{"name": "civet"}', call("civet", "{}")),
     "cut in the arguments": (
-        HERMES, '<tool_call>{"name": "civet", "arguments": {"at', [CallBegun("civet"), Arguments('{"at'), ENDED],
+        HERMES,
+        '<tool_call>{"name": "civet", "arguments": {"at',
+        [ToolCallStart("civet"), ToolCallArguments('{"at'), ENDED],
     ),
     "a number that JSON has and machines have not": (
         named("glm"),
@@ -197,29 +221,29 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
         "<|tool_call>call:dugong{x:" + "[" * 70 + "<tool_call|>",
         call("dugong", '{"x": ' + "[" * 63 + '"[[[[[[[<tool_call|>"' + "]" * 63 + "}"),
     ),
-    "no call between the markers": (HERMES, '<tool_call>{"a": 1}</tool_call>', [Said('{"a": 1}')]),
-    "prose between the markers": (HERMES, "<tool_call>None.</tool_call>", [Said("None.")]),
+    "no call between the markers": (HERMES, '<tool_call>{"a": 1}</tool_call>', [TextDelta('{"a": 1}')]),
+    "prose between the markers": (HERMES, "<tool_call>None.</tool_call>", [TextDelta("None.")]),
     "bare": (GENERIC, f"\n{JSON}", CIVET),
     "bare, several": (GENERIC, f"{JSON}; {JSON}", [*CIVET, *CIVET]),
-    "bare, in a list": (GENERIC, f"\n[ {JSON},\n {JSON}]\nSo.", [*CIVET, *CIVET, Said("So.")]),
-    "bare, in a list, but no call": (GENERIC, f"[ {{}}, {JSON}]", [Said(f"[ {{}}, {JSON}]")]),
-    "a list of something else": (GENERIC, "\n[1] [{}]", [Said("\n[1] [{}]")]),
+    "bare, in a list": (GENERIC, f"\n[ {JSON},\n {JSON}]\nSo.", [*CIVET, *CIVET, TextDelta("So.")]),
+    "bare, in a list, but no call": (GENERIC, f"[ {{}}, {JSON}]", [TextDelta(f"[ {{}}, {JSON}]")]),
+    "a list of something else": (GENERIC, "\n[1] [{}]", [TextDelta("\n[1] [{}]")]),
     "a marker that begins as a list does": (
         with_generic(named("mistral-list")), f"\n[TOOL_CALLS][{JSON}]", CIVET,
     ),
     "bare, behind a thought": (
         replace(GENERIC, thinks=(THINK,)),
         f"<think>So.</think>\n\n{JSON} Done.",
-        [Reasoned("So."), *CIVET, Said("Done.")],
+        [ReasoningDelta("So."), *CIVET, TextDelta("Done.")],
     ),
     "bare, but no call, behind a thought": (
         replace(GENERIC, thinks=(THINK,)),
         "<think>So.</think>\n{}\n\nIt is.",
-        [Reasoned("So."), Said("{}\n\nIt is.")],
+        [ReasoningDelta("So."), TextDelta("{}\n\nIt is.")],
     ),
-    "bare, but nobody offers that": (GENERIC, '{"name": "Ann", "age": 3}', [Said('{"name": "Ann", "age": 3}')]),
-    "bare, but no call": (GENERIC, '{"age": 3} {', [Said('{"age": 3} {')]),
-    "JSON behind text is text": (named("llama"), f"See {JSON}", [Said(f"See {JSON}")]),
+    "bare, but nobody offers that": (GENERIC, '{"name": "Ann", "age": 3}', [TextDelta('{"name": "Ann", "age": 3}')]),
+    "bare, but no call": (GENERIC, '{"age": 3} {', [TextDelta('{"age": 3} {')]),
+    "JSON behind text is text": (named("llama"), f"See {JSON}", [TextDelta(f"See {JSON}")]),
     "mistral without a separator": (named("mistral"), f"[TOOL_CALLS]civet{LONG}", CIVET),
     "a name alone": (named("kimi"), "<|tool_call_begin|>functions.civet:0<|tool_call_end|>", call("civet", "{}")),
     "declared as a text": (
@@ -258,7 +282,7 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
     "tags of which one parameter's end is left out (Qwen3-Coder)": (
         named("coder"),
         "<function=civet>\n<parameter=at>\n1\n<parameter=n>\n2\n<parameter=m>3<parameter=k>\nso\n</function>So.",
-        [*call("civet", '{"at": "1", "n": 2, "m": 3, "k": "so"}'), Said("So.")],
+        [*call("civet", '{"at": "1", "n": 2, "m": 3, "k": "so"}'), TextDelta("So.")],
     ),
     "tags of Seed without ends": (
         named("seed"),
@@ -279,17 +303,21 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
     "tags cut in a text": (
         named("coder"), '<function=civet>\n<parameter=at>\nso "', call("civet", '{"at": "so \\""}'),
     ),
-    "JSON where tags are usual": (named("coder"), f"<function=civet>\n{LONG}\n</function>So.", [*CIVET, Said("So.")]),
+    "JSON where tags are usual": (
+        named("coder"),
+        f"<function=civet>\n{LONG}\n</function>So.",
+        [*CIVET, TextDelta("So.")],
+    ),
     "JSON where keys and values are usual": (named("glm"), f"<tool_call>civet\n{LONG}\n</tool_call>", CIVET),
     "JSON where Python is usual": (named("lfm"), f"<|tool_call_start|>[civet({LONG}), civet({LONG})]", CIVET * 2),
     "JSON where Gemma's own is usual": (named("gemma"), f"<|tool_call>call:civet{LONG}<tool_call|>", CIVET),
     "words for no call": (
-        named("granite-20b"), 'So.<function_call> {"name": "no_function", "arguments": {}}', [Said("So.")],
+        named("granite-20b"), 'So.<function_call> {"name": "no_function", "arguments": {}}', [TextDelta("So.")],
     ),
     "in a fence": (
         named("hunyuan-dense"),
         f"Now.\n<tool_calls>\n<tool_call>civet\n```json\n{LONG}\n```\n</tool_call>\n</tool_calls>",
-        [Said("Now."), *CIVET],
+        [TextDelta("Now."), *CIVET],
     ),
     "an object where a fence is usual": (
         named("hunyuan-dense"), f"<tool_calls><tool_call>\n{JSON}\n</tool_call></tool_calls>", CIVET,
@@ -300,31 +328,31 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
         [
             *call("civet", '{"at": "it\'s", "n": [1,[null,true]], "m": "now"}'),
             *call("dugong", "{}"),
-            Said("So."),
+            TextDelta("So."),
         ],
     ),
     "lines as Python": (
         named("olmo"),
         "Now:\n<function_calls>\ncivet(at='it\\'s')\ndugong(x=true)\n</function_calls>\nSo.",
         [
-            *(Said("Now:"), *call("civet", '{"at": "it\'s"}')),
-            *(*call("dugong", '{"x": true}'), Said("So.")),
+            *(TextDelta("Now:"), *call("civet", '{"at": "it\'s"}')),
+            *(*call("dugong", '{"x": true}'), TextDelta("So.")),
         ],
     ),
     "lines as Python, without their end": (
         named("olmo"), "<function_calls>civet()\ndugong()", [*call("civet", "{}"), *call("dugong", "{}")],
     ),
     "lines of prose where Python is usual": (
-        named("olmo"), "<function_calls>None.</function_calls>", [Said("None.")],
+        named("olmo"), "<function_calls>None.</function_calls>", [TextDelta("None.")],
     ),
     "a list as Python, behind text": (
         named("python-list"),
         "See [1], [civets(] and [civet (: [civet(at='a)]', n=[1]),\n dugong()] So.",
         [
-            Said("See [1], [civets(] and [civet (:"),
+            TextDelta("See [1], [civets(] and [civet (:"),
             *call("civet", '{"at": "a)]", "n": [1]}'),
             *call("dugong", "{}"),
-            Said("So."),
+            TextDelta("So."),
         ],
     ),
     "a list as Python, between Llama 4's marks": (
@@ -336,50 +364,52 @@ CASES: dict[str, tuple[Dialect, str, list[Utterance]]] = {
     "harmony": (
         named("harmony"),
         f"{ANALYSIS}{COMMENTARY}<|message|>Now.<|end|>{COMMENTARY}{TO}",
-        [Reasoned("So."), Said("Now."), *call("civet", "{}")],
+        [ReasoningDelta("So."), TextDelta("Now."), *call("civet", "{}")],
     ),
     "muse, told in plain words": (
         with_generic(named("muse")), f" to=civet<|message|>{ATEM}", call("civet", '{"at": "1"}'),
     ),
     "harmony, the last word": (
-        named("harmony"), "<|channel|>final<|message|>It is.", [Said("It is.")],
+        named("harmony"), "<|channel|>final<|message|>It is.", [TextDelta("It is.")],
     ),
     "addressed to all": (
         named("functionary-3.2"),
         "all\nSo:\n\n>>> civet\n>>>civet\n{}",
-        [Said("So:\n\n>>> civet"), *call("civet", "{}")],
+        [TextDelta("So:\n\n>>> civet"), *call("civet", "{}")],
     ),
     "addressed to two": (named("functionary-3.2"), f"civet\n{LONG}>>>civet\n{LONG}", CIVET * 2),
     "addressed to oneself, to all, to one": (
         named("muse"),
         f" to=self<|message|>So.{EOM} to=user<|message|>It{EOM} to=user<|message|>is.{EOM} to=civet<|message|>{ATEM}",
-        [Reasoned("So."), Said("Itis."), *call("civet", '{"at": "1"}')],
+        [ReasoningDelta("So."), TextDelta("Itis."), *call("civet", '{"at": "1"}')],
     ),
     "addressed to one, and quoted to all": (
         named("muse"),
         f" to=self<|message|>{ATEM}{EOM} to=user<|message|>Write {ATEM}.{EOM} to=civet<|message|>\n{ATEM}{EOM} to=civ",
-        [Reasoned(ATEM), Said(f"Write {ATEM}."), *call("civet", '{"at": "1"}'), Said("to=civ")],
+        [ReasoningDelta(ATEM), TextDelta(f"Write {ATEM}."), *call("civet", '{"at": "1"}'), TextDelta("to=civ")],
     ),
-    "addressed to nobody": (named("functionary-3.2"), "civets\n>>>", [Said("civets\n>>>")]),
+    "addressed to nobody": (named("functionary-3.2"), "civets\n>>>", [TextDelta("civets\n>>>")]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("dialect", "text", "expected"), CASES.values(), ids=CASES)
-def test_an_answer_is_taken_apart_so_however_it_is_cut(dialect: Dialect, text: str, expected: list[Utterance]) -> None:
+def test_an_answer_is_taken_apart_so_however_it_is_cut(
+    dialect: Dialect, text: str, expected: list[ParsedDelta]
+) -> None:
     for pieces in cuts(text):
         assert parse(dialect, pieces) == expected
 
 
 ANSWERS = {
-    "an object that looks like a call": (f" {JSON}", [Said(JSON)]),
-    "with a marker in it": ('{"name": "<tool_call> <think>"}', [Said('{"name": "<tool_call> <think>"}')]),
-    "after a thought": ('<think>So.</think>\n{"a": "<think>"}', [Reasoned("So."), Said('{"a": "<think>"}')]),
+    "an object that looks like a call": (f" {JSON}", [TextDelta(JSON)]),
+    "with a marker in it": ('{"name": "<tool_call> <think>"}', [TextDelta('{"name": "<tool_call> <think>"}')]),
+    "after a thought": ('<think>So.</think>\n{"a": "<think>"}', [ReasoningDelta("So."), TextDelta('{"a": "<think>"}')]),
     "or calls": (f"<tool_call>{JSON}</tool_call>\n<tool_call>{JSON}</tool_call>", [*CIVET, *CIVET]),
 }
 
 
 @pytest.mark.parametrize(("text", "expected"), ANSWERS.values(), ids=ANSWERS)
-def test_where_no_call_is_bare_an_answer_is_told_to_the_letter(text: str, expected: list[Utterance]) -> None:
+def test_where_no_call_is_bare_an_answer_is_told_to_the_letter(text: str, expected: list[ParsedDelta]) -> None:
     dialect = replace(HERMES_THINKS, bare=True)
     for pieces in cuts(text):
         assert parse(dialect, pieces, bare=False) == expected
@@ -387,7 +417,7 @@ def test_where_no_call_is_bare_an_answer_is_told_to_the_letter(text: str, expect
 
 def test_a_prompt_may_have_begun_the_reasoning() -> None:
     for pieces in cuts("So.\n</think>\n\nIt is."):
-        assert parse(HERMES_THINKS, pieces, THINK) == [Reasoned("So."), Said("It is.")]
+        assert parse(HERMES_THINKS, pieces, THINK) == [ReasoningDelta("So."), TextDelta("It is.")]
 
 
 def test_end_of_reasoning_that_a_prompt_has_begun_is_no_text() -> None:
@@ -410,8 +440,26 @@ def test_nothing_that_is_certain_is_held_back() -> None:
     said = ["<think>", "So", " it", "</think>", "Hi", " <", "b>", "<tool_call>", '{"name": "civet",', ' "arguments": {']
     told = [*(parser.feed(text) for text in [*said, '"a', 't": 1', "}", "}", "</tool_call>"]), parser.finish()]
     assert told == [
-        *([], [Reasoned("So")], [Reasoned(" it")], [], [Said("Hi")], [], [Said(" <b>")], [], [CallBegun("civet")]),
-        *([Arguments("{")], [Arguments('"a')], [Arguments('t": 1')], [Arguments("}")], [ENDED], [], []),
+        *(
+            [],
+            [ReasoningDelta("So")],
+            [ReasoningDelta(" it")],
+            [],
+            [TextDelta("Hi")],
+            [],
+            [TextDelta(" <b>")],
+            [],
+            [ToolCallStart("civet")],
+        ),
+        *(
+            [ToolCallArguments("{")],
+            [ToolCallArguments('"a')],
+            [ToolCallArguments('t": 1')],
+            [ToolCallArguments("}")],
+            [ENDED],
+            [],
+            [],
+        ),
     ]
 
 
@@ -427,7 +475,7 @@ def test_what_is_reasoning_can_be_asked_while_it_comes() -> None:
 def test_without_functions_a_call_is_text() -> None:
     parser = Parser(HERMES)
     assert [*parser.feed(f"<tool_call>{JSON}</tool_call>"), *parser.finish()] == [
-        Said(f"<tool_call>{JSON}</tool_call>")
+        TextDelta(f"<tool_call>{JSON}</tool_call>")
     ]
 
 
@@ -442,11 +490,11 @@ WORDS = {
 @pytest.mark.parametrize(("name", "text"), WORDS.items(), ids=WORDS)
 @pytest.mark.parametrize("offered", [{}, OFFERED])
 def test_markers_around_words_are_none_of_them(name: str, text: str, offered: Offered) -> None:
-    dialect = replace(named(name), thinks=named(name).thinks or spoken_by("<|think|> <|end|>").thinks)
+    dialect = replace(named(name), thinks=named(name).thinks or detect_dialect("<|think|> <|end|>").thinks)
     for pieces in cuts(text):
         parser = Parser(dialect, offered)
         found = [*(each for piece in pieces for each in parser.feed(piece)), *parser.finish()]
-        assert merged(found) == [Reasoned("So."), Said("It is.")]
+        assert merged(found) == [ReasoningDelta("So."), TextDelta("It is.")]
 
 
 def test_a_marker_that_is_a_control_token_is_that_token_only() -> None:
@@ -454,7 +502,11 @@ def test_a_marker_that_is_a_control_token_is_that_token_only() -> None:
     think, begin, other = names.values()
     text = f"{think}a <think> </think>{other}<tool_call>{begin}{JSON}{other}"
     for pieces in cuts(text):
-        assert parse(HERMES_THINKS, pieces, names=names) == [Reasoned("a <think>"), Said("<tool_call>"), *CIVET]
+        assert parse(HERMES_THINKS, pieces, names=names) == [
+            ReasoningDelta("a <think>"),
+            TextDelta("<tool_call>"),
+            *CIVET,
+        ]
 
 
 UNREAD = {
@@ -516,9 +568,9 @@ def answer_of(text: str) -> str:
     return text[: min(ends)] if ends else text.removesuffix("[")
 
 
-def spoken(utterances: Sequence[Utterance]) -> list[object]:
+def spoken(utterances: Sequence[ParsedDelta]) -> list[object]:
     """Arguments as what they stand for: templates may sort them, or write them with other spaces."""
-    return [json.loads(each.text) if isinstance(each, Arguments) else each for each in utterances]
+    return [json.loads(each.text) if isinstance(each, ToolCallArguments) else each for each in utterances]
 
 
 WITHOUT_NULL = {"MiniMax-M3"}
@@ -533,7 +585,7 @@ def test_what_a_real_template_writes_for_a_call_is_read_back(file: Path) -> None
     template = compiled(source)
     if template.manners.form is None:
         pytest.skip("it has no calls")
-    dialect = spoken_by(source)
+    dialect = detect_dialect(source)
     calls = [FIRST, SECOND] if template.manners.parallel else [FIRST]
     text, before = written(template, calls)
     text = answer_of(text)
@@ -543,12 +595,12 @@ def test_what_a_real_template_writes_for_a_call_is_read_back(file: Path) -> None
     expected: list[object] = [
         each
         for call_ in calls
-        for each in (CallBegun(call_.name), json.loads(call_.arguments.replace("null", null)), ENDED)
+        for each in (ToolCallStart(call_.name), json.loads(call_.arguments.replace("null", null)), ENDED)
     ]
-    told = [each for each in spoken(whole) if not isinstance(each, Reasoned | Said)]
+    told = [each for each in spoken(whole) if not isinstance(each, ReasoningDelta | TextDelta)]
     assert told == expected
-    assert [each.text.strip() for each in whole if isinstance(each, Said)] == ["TEXT"] * ("TEXT" in text)
-    assert [each.text for each in whole if isinstance(each, Reasoned)] == ["REASON"] * ("REASON" in text)
+    assert [each.text.strip() for each in whole if isinstance(each, TextDelta)] == ["TEXT"] * ("TEXT" in text)
+    assert [each.text for each in whole if isinstance(each, ReasoningDelta)] == ["REASON"] * ("REASON" in text)
     for pieces in cuts(text):
         assert parse(dialect, pieces, think) == whole
 
@@ -577,13 +629,13 @@ FAMILIES = {
 @NO_FILES
 @pytest.mark.parametrize(("name", "family"), FAMILIES.items(), ids=FAMILIES)
 def test_a_template_tells_its_family(name: str, family: str) -> None:
-    assert spoken_by((FOLDER / f"{name}.jinja").read_text()).name == family
+    assert detect_dialect((FOLDER / f"{name}.jinja").read_text()).name == family
 
 
 @pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in FILES])
 def test_no_template_has_two_ways_to_think(file: Path) -> None:
     """The one that it has is what `phases` watches."""
-    assert len(spoken_by(file.read_text()).thinks) <= 1
+    assert len(detect_dialect(file.read_text()).thinks) <= 1
 
 
 @pytest.mark.parametrize(
@@ -597,11 +649,11 @@ def test_no_template_has_two_ways_to_think(file: Path) -> None:
 )
 def test_a_template_tells_what_stands_around_answers(template: str, opens: list[str]) -> None:
     """MiniMax's templates have outputs of functions in `<response>`."""
-    assert [wrap.open for wrap in spoken_by(template).wraps] == opens
+    assert [wrap.open for wrap in detect_dialect(template).wraps] == opens
 
 
 def test_a_file_without_a_template_speaks_the_generic_dialect() -> None:
-    assert spoken_by(None) == GENERIC
+    assert detect_dialect(None) == GENERIC
 
 
 EVERY = [*DIALECTS, GENERIC, HERMES_THINKS, GRANITE, HUNYUAN_THINKS]
@@ -639,13 +691,13 @@ def fragments(dialect: Dialect) -> list[str]:
     return [*opens, *dialect.silent, *(mark[: len(mark) // 2] for mark in opens), *more, "<|message|>", "<|end|>", XML]
 
 
-def arguments(found: Sequence[Utterance]) -> list[tuple[str, str]]:
+def arguments(found: Sequence[ParsedDelta]) -> list[tuple[str, str]]:
     """Each call with all of its arguments."""
     calls: list[tuple[str, str]] = []
     for each in found:
-        if isinstance(each, CallBegun):
+        if isinstance(each, ToolCallStart):
             calls.append((each.name, ""))
-        elif isinstance(each, Arguments):
+        elif isinstance(each, ToolCallArguments):
             name, before = calls.pop()
             calls.append((name, before + each.text))
     return calls
@@ -653,7 +705,7 @@ def arguments(found: Sequence[Utterance]) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("dialect", "text", "expected"), CASES.values(), ids=CASES)
 def test_arguments_of_a_call_that_is_cut_are_the_beginning_of_the_whole(
-    dialect: Dialect, text: str, expected: list[Utterance]
+    dialect: Dialect, text: str, expected: list[ParsedDelta]
 ) -> None:
     """Nothing is completed, wherever `max_output_tokens` cuts: the arguments are what was written."""
     whole = arguments(expected)
@@ -721,7 +773,7 @@ CUT_NAMES = {
 def test_call_that_is_cut_in_its_name_is_none(family: str, text: str) -> None:
     parser = Parser(HERMES if family == "hermes" else named(family), OFFERED)
     found = [*parser.feed(text), *parser.finish(cut=True)]
-    assert [each for each in found if isinstance(each, CallBegun)] == []
+    assert [each for each in found if isinstance(each, ToolCallStart)] == []
 
 
 @given(
@@ -738,5 +790,7 @@ def test_any_split_gives_the_same(dialect: Dialect, picks: list[int], bare: bool
     whole = parse(dialect, [text], bare=bare)
     assert parse(dialect, pieces, bare=bare) == parse(dialect, list(text), bare=bare) == whole
     # Every call begins, has its arguments, and ends; none within another.
-    shape = "".join({CallBegun: "b", Arguments: "a", CallEnded: "e"}.get(type(each), "t") for each in whole)
+    shape = "".join(
+        {ToolCallStart: "b", ToolCallArguments: "a", ToolCallEnd: "e"}.get(type(each), "t") for each in whole
+    )
     assert shape.replace("bae", "").replace("be", "").strip("t") == ""

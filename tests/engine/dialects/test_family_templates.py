@@ -8,11 +8,11 @@ import pytest
 from engine.backends import scripted
 from engine.chat_template.message import Call, Message, Tool
 from engine.chat_template.rendering import TOOLS_TOLD
-from engine.dialects.call_grammar import answer
+from engine.dialects.call_grammar import answer_grammar
 from engine.notations.argument_schema import UNDECLARED
 from engine.notations.call_format import Function
-from engine.notations.parsed import Arguments, CallBegun, CallEnded
-from engine.structured_output.compiler import Grammars
+from engine.notations.parsed import ToolCallArguments, ToolCallEnd, ToolCallStart
+from engine.structured_output.compiler import GrammarCompiler
 from tests.engine.chat_template.test_template import compiled, rendered
 from tests.engine.dialects.test_dialect import cuts, parse, spoken
 from tests.engine.structured_output.test_compiler import takes
@@ -46,7 +46,11 @@ def test_template_with_unknown_form_of_calls_gets_the_generic_form() -> None:
     parser = template.parser([], {"civet": UNDECLARED})
     assert parser is not None
     text = '<tool_call>\n{"name": "civet", "arguments": {"at": 1}}\n</tool_call>'
-    assert [*parser.feed(text), *parser.finish()] == [CallBegun("civet"), Arguments('{"at": 1}'), CallEnded()]
+    assert [*parser.feed(text), *parser.finish()] == [
+        ToolCallStart("civet"),
+        ToolCallArguments('{"at": 1}'),
+        ToolCallEnd(),
+    ]
 
 
 def test_template_without_functions_is_no_unknown_form() -> None:
@@ -161,10 +165,12 @@ def test_family_of_a_template_writes_and_reads_its_calls(family: str, source: st
     outputs = (Message("tool", f"Zorilla of {call.name}", name=call.name, call_id=call.id) for call in CALLS)
     text = rendered(template, [ASK, Message("assistant", "", calls=CALLS), *outputs])
     assert text == f"[U]Okapi[A]{written}[T]Zorilla of civet[T]Zorilla of dugong[A]"
-    expected = [each for call in CALLS for each in (CallBegun(call.name), json.loads(call.arguments), CallEnded())]
+    expected = [
+        each for call in CALLS for each in (ToolCallStart(call.name), json.loads(call.arguments), ToolCallEnd())
+    ]
     for pieces in cuts(written):
         assert spoken(parse(template.dialect, pieces)) == expected
     vocabulary = scripted.vocabulary()
     functions = [Function(name, schema) for name, schema in SCHEMAS.items()]
-    grammars = Grammars(vocabulary)
-    assert takes(grammars.lark(answer(template.dialect, functions, grammars)), vocabulary, written)
+    grammars = GrammarCompiler(vocabulary)
+    assert takes(grammars.lark(answer_grammar(template.dialect, functions, grammars)), vocabulary, written)

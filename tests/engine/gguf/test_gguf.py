@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engine.gguf import reader
 from engine.gguf.header import BLOCKS
-from engine.gguf.reader import Entry, GGUFError, Header
+from engine.gguf.reader import GGUFError, Header, MetadataEntry
 
 TOKENS = ["<s>", "Ġ", "é", "", "日本"]
 
@@ -161,7 +161,7 @@ def test_a_text_that_is_not_utf8_is_an_error_when_asked_for(path: Path) -> None:
 
 @pytest.mark.parametrize("value", [None, ""])
 def test_a_file_without_an_architecture_says_so_when_asked(value: str | None) -> None:
-    entries = {} if value is None else {"general.architecture": Entry(value, type=8, start=0, end=0)}
+    entries = {} if value is None else {"general.architecture": MetadataEntry(value, type=8, start=0, end=0)}
     with pytest.raises(GGUFError, match=r"general\.architecture"):
         _ = Header(3, 32, entries, (), 0, 0).architecture
 

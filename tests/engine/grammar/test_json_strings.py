@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from engine.constraint import GrammarError
-from engine.dialects.call_grammar import answer
+from engine.dialects.call_grammar import answer_grammar
 from engine.dialects.dialect import Dialect
-from engine.grammar.json_strings import ESCAPES, quoted
+from engine.grammar.json_strings import ESCAPES, inside_json_string
 from engine.json_schema.check import JSON
 from engine.loader import model_file
 from engine.notations.call_format import Function
-from engine.structured_output.compiler import Grammars
+from engine.structured_output.compiler import GrammarCompiler
 from tests.engine.dialects.test_call_grammar import CASES, calls, read, room, room_of, walk
 from tests.engine.structured_output.test_compiler import takes
 
@@ -62,7 +62,7 @@ TAKEN = {
 @pytest.mark.parametrize(("lark", "taken", "refused"), TAKEN.values(), ids=TAKEN)
 def test_the_same_texts_are_taken(lark: str, taken: list[str], refused: list[str]) -> None:
     vocabulary, grammars = room(())
-    inside = grammars.lark(f'start: "\\"" %lark {{\n{quoted(lark)}\n}} "\\""')
+    inside = grammars.lark(f'start: "\\"" %lark {{\n{inside_json_string(lark)}\n}} "\\""')
     plain = grammars.lark(lark)
     for text in (*taken, *refused):
         told = json.dumps(text, ensure_ascii=False)
@@ -72,8 +72,8 @@ def test_the_same_texts_are_taken(lark: str, taken: list[str], refused: list[str
 @pytest.mark.parametrize("regex", ["a.*b", "[^z]*b", "a.*x.*b.*b"])
 def test_what_any_text_may_stand_before_is_not_too_much_for_a_real_vocabulary(regex: str, smollm2: Path) -> None:
     vocabulary = model_file.read(smollm2)[1]
-    lark = f'start: "\\"" %lark {{\n{quoted(f"start: /{regex}/")}\n}} "\\""'
-    assert takes(Grammars(vocabulary).lark(lark), vocabulary, '"a text, a number, b and c, and b"')
+    lark = f'start: "\\"" %lark {{\n{inside_json_string(f"start: /{regex}/")}\n}} "\\""'
+    assert takes(GrammarCompiler(vocabulary).lark(lark), vocabulary, '"a text, a number, b and c, and b"')
 
 
 REFUSED = [
@@ -97,7 +97,7 @@ REFUSED = [
 @pytest.mark.parametrize("lark", REFUSED)
 def test_what_cannot_be_told_so_is_refused(lark: str) -> None:
     with pytest.raises(GrammarError):
-        quoted(lark)
+        inside_json_string(lark)
 
 
 TEXT_INPUT: JSON = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
@@ -108,7 +108,7 @@ def test_a_text_is_held_to_its_grammar_in_every_family(dialect: Dialect, control
     vocabulary, grammars = room_of(dialect, control)
     random = np.random.default_rng(5)
     for lark in (re.sub(r"[+*](?=\)/)", "{1,3}", PATCH), SUM):
-        grammar = grammars.lark(answer(dialect, [Function("patch", TEXT_INPUT, lark)], grammars, most=1))
+        grammar = grammars.lark(answer_grammar(dialect, [Function("patch", TEXT_INPUT, lark)], grammars, most=1))
         texts = []
         for bias in (3, 4, 5, 6):
             tokens = walk(grammar.start(), vocabulary, random, bias)

@@ -9,7 +9,7 @@ import pytest
 
 from engine.backends import scripted
 from engine.constraint import GrammarError
-from engine.structured_output.compiler import Grammars
+from engine.structured_output.compiler import GrammarCompiler
 
 REAL = Path(__file__).parents[4] / "shared" / "schemas" / "real-schemas.jsonl"
 MOST_REFUSED = 65
@@ -18,11 +18,11 @@ VOCABULARY = scripted.vocabulary()
 
 
 @pytest.fixture(scope="module")
-def grammars() -> Grammars:
-    return Grammars(VOCABULARY)
+def grammars() -> GrammarCompiler:
+    return GrammarCompiler(VOCABULARY)
 
 
-def takes(grammars: Grammars, schema: Any, text: str) -> bool:
+def takes(grammars: GrammarCompiler, schema: Any, text: str) -> bool:
     constraint = grammars.json_schema(schema).start()
     return all(map(constraint.take, VOCABULARY.exactly(text.encode()))) and constraint.accepting
 
@@ -117,7 +117,7 @@ CASES: dict[str, tuple[Any, list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_json_schema_of_a_keyword_takes_what_is_valid_alone(case: str, grammars: Grammars) -> None:
+def test_json_schema_of_a_keyword_takes_what_is_valid_alone(case: str, grammars: GrammarCompiler) -> None:
     schema, right, wrong = CASES[case]
     assert [text for text in right if not takes(grammars, schema, text)] == []
     assert [text for text in wrong if takes(grammars, schema, text)] == []
@@ -142,7 +142,7 @@ RELAXED: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", RELAXED)
-def test_relaxed_leaves_out_one_keyword_and_names_it(case: str, grammars: Grammars) -> None:
+def test_relaxed_leaves_out_one_keyword_and_names_it(case: str, grammars: GrammarCompiler) -> None:
     inner, place = RELAXED[case]
     properties = {"a": inner, "b": {"type": "boolean"}}
     schema: Any = {"type": "object", "properties": properties, "required": ["b"], "additionalProperties": False}
@@ -152,18 +152,18 @@ def test_relaxed_leaves_out_one_keyword_and_names_it(case: str, grammars: Gramma
     assert not any(takes(grammars, accepted.schema, text) for text in ("{}", '{"b":1}', '{"b":true,"c":1}', "[]"))
 
 
-def test_relaxed_names_a_definition_by_its_place(grammars: Grammars) -> None:
+def test_relaxed_names_a_definition_by_its_place(grammars: GrammarCompiler) -> None:
     schema: Any = {"type": "object", "properties": {"a": {"$ref": "#/$defs/x"}}, "$defs": {"x": LOOK}}
     assert grammars.relaxed(schema).unenforced == ("$defs.x.pattern",)
 
 
-def test_a_chain_of_a_thousand_references_compiles(grammars: Grammars) -> None:
+def test_a_chain_of_a_thousand_references_compiles(grammars: GrammarCompiler) -> None:
     chain: Any = {f"d{n}": {"items": {"$ref": f"#/$defs/d{n + 1}"}, "type": "array"} for n in range(500)}
     grammars.json_schema({"$ref": "#/$defs/d0", "$defs": {**chain, "d500": {"type": "null"}}})
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real schemas lie beside the checkout")
-def test_real_schemas_are_seldom_refused_and_admit_nothing_invalid(grammars: Grammars) -> None:
+def test_real_schemas_are_seldom_refused_and_admit_nothing_invalid(grammars: GrammarCompiler) -> None:
     refused, admitted = [], []
     for line in REAL.read_text().splitlines():
         row = json.loads(line)
@@ -209,7 +209,7 @@ FREE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("case", FREE)
-def test_json_schema_of_a_free_text_takes_every_escape(case: str, grammars: Grammars) -> None:
+def test_json_schema_of_a_free_text_takes_every_escape(case: str, grammars: GrammarCompiler) -> None:
     schema, around = FREE[case]
     assert [text for text in ESCAPED if not takes(grammars, schema, around.format(text))] == []
     assert [text for text in NO_TEXTS if takes(grammars, schema, around.format(text))] == []
@@ -227,7 +227,7 @@ def test_json_schema_of_a_free_text_takes_every_escape(case: str, grammars: Gram
     ],
 )
 def test_json_schema_of_names_and_constants_takes_one_spelling(
-    schema: Any, right: list[str], wrong: list[str], grammars: Grammars
+    schema: Any, right: list[str], wrong: list[str], grammars: GrammarCompiler
 ) -> None:
     assert [text for text in right if not takes(grammars, schema, text)] == []
     assert [text for text in wrong if takes(grammars, schema, text)] == []

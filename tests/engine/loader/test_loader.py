@@ -18,8 +18,8 @@ from engine.gguf.header import GGUFError
 from engine.loader import loader
 from engine.loader.loader import MOST_CONTEXT, Loaded, Options, load, n_threads
 from engine.loader.probe import probe
-from engine.loader.probe_record import Ledger
-from engine.model import Chunk, EngineFault, ModelError
+from engine.loader.probe_record import ProbeCache
+from engine.model import BatchEntry, EngineFault, ModelError
 from tests.support import model_files
 
 pytestmark = pytest.mark.ctransformers
@@ -55,7 +55,7 @@ class Start:
 
 def works(loaded: Loaded) -> None:
     prompt = loaded.template.prompt([Message("user", "hello world")])
-    loaded.model.decode([Chunk(0, 0, prompt, logits=True)])
+    loaded.model.decode([BatchEntry(0, 0, prompt, logits=True)])
     assert loaded.model.logits(0).shape == (loaded.vocabulary.size,)
 
 
@@ -101,7 +101,7 @@ def test_a_copy_that_was_cut_short_is_made_anew(path: Path, start: Start, size: 
 
 def test_a_draft_that_somebody_left_is_no_obstacle(path: Path, start: Start) -> None:
     model_files.bpe(path)
-    name = f"{Ledger(start.cache / 'ledger.json').sha256(path)}.draft"
+    name = f"{ProbeCache(start.cache / 'ledger.json').sha256(path)}.draft"
     (start.cache / "backport").mkdir()
     (start.cache / "backport" / name).write_bytes(b"half a co")
     assert start(path) == [REWRITE, LOOK, ready()]
@@ -235,13 +235,13 @@ def test_two_starts_at_once_make_one_copy(path: Path, tmp_path: Path) -> None:
 def test_the_ledger_knows_a_file_by_its_bytes_once(tmp_path: Path) -> None:
     file, path = tmp_path / "new" / "ledger.json", tmp_path / "file"
     path.write_bytes(b"abc")
-    ledger = Ledger(file)
+    ledger = ProbeCache(file)
     sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert ledger.sha256(path) == Ledger(file).sha256(path) == sha256
-    assert not Ledger(file).has_passed(path, "a")
+    assert ledger.sha256(path) == ProbeCache(file).sha256(path) == sha256
+    assert not ProbeCache(file).has_passed(path, "a")
     ledger.passes(path, "a")
-    assert Ledger(file).has_passed(path, "a")
-    assert not Ledger(file).has_passed(path, "b")
+    assert ProbeCache(file).has_passed(path, "a")
+    assert not ProbeCache(file).has_passed(path, "b")
     assert [each.name for each in file.parent.iterdir()] == ["ledger.json"]
 
 

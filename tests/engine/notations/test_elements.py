@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from engine.dialects.call_grammar import answer
+from engine.dialects.call_grammar import answer_grammar
 from engine.dialects.dialect import Parser
 from engine.dialects.families import DIALECTS
-from engine.notations.argument_schema import declared
+from engine.notations.argument_schema import argument_schema
 from engine.notations.call_format import Function
-from engine.notations.parsed import Arguments, CallBegun, CallEnded, Utterance, merged
+from engine.notations.parsed import ParsedDelta, ToolCallArguments, ToolCallEnd, ToolCallStart, merged
 from tests.engine.dialects.test_call_grammar import room
 from tests.engine.dialects.test_dialect import cuts
 from tests.engine.structured_output.test_compiler import takes
@@ -82,29 +82,29 @@ def written(elements: str) -> str:
 @pytest.mark.parametrize(("elements", "arguments"), (HELD | READ).values(), ids=HELD | READ)
 def test_elements_are_read_as_they_are_declared(elements: str, arguments: str) -> None:
     for pieces in cuts(written(elements)):
-        parser, found = Parser(DIALECT, {"f": declared(WHOLE)}), list[Utterance]()
+        parser, found = Parser(DIALECT, {"f": argument_schema(WHOLE)}), list[ParsedDelta]()
         for piece in pieces:
             found += parser.feed(piece)
-        assert merged([*found, *parser.finish()]) == [CallBegun("f"), Arguments(arguments), CallEnded()]
+        assert merged([*found, *parser.finish()]) == [ToolCallStart("f"), ToolCallArguments(arguments), ToolCallEnd()]
 
 
 def test_a_call_that_begins_within_another_is_the_next() -> None:
     """MiniMax-M3 forgets ends."""
     text = written('@<text>a@</text>\n@<invoke name="g">@<x>1@</x>')
     for pieces in cuts(text):
-        parser, found = Parser(DIALECT, {"f": declared(WHOLE)}), list[Utterance]()
+        parser, found = Parser(DIALECT, {"f": argument_schema(WHOLE)}), list[ParsedDelta]()
         for piece in pieces:
             found += parser.feed(piece)
         assert merged([*found, *parser.finish()]) == [
-            *(CallBegun("f"), Arguments('{"text": "a"}'), CallEnded()),
-            *(CallBegun("g"), Arguments('{"x": 1}'), CallEnded()),
+            *(ToolCallStart("f"), ToolCallArguments('{"text": "a"}'), ToolCallEnd()),
+            *(ToolCallStart("g"), ToolCallArguments('{"x": 1}'), ToolCallEnd()),
         ]
 
 
 @pytest.mark.parametrize("elements", [elements for elements, _ in HELD.values()], ids=HELD)
 def test_elements_are_held(elements: str) -> None:
     vocabulary, grammars = room(())
-    grammar = grammars.lark(answer(DIALECT, [Function("f", WHOLE)], grammars))
+    grammar = grammars.lark(answer_grammar(DIALECT, [Function("f", WHOLE)], grammars))
     assert takes(grammar, vocabulary, written(elements))
 
 
@@ -121,5 +121,5 @@ NEVER = {
 @pytest.mark.parametrize("elements", NEVER.values(), ids=NEVER)
 def test_what_is_not_of_the_schema_is_never_written(elements: str) -> None:
     vocabulary, grammars = room(())
-    grammar = grammars.lark(answer(DIALECT, [Function("f", WHOLE)], grammars))
+    grammar = grammars.lark(answer_grammar(DIALECT, [Function("f", WHOLE)], grammars))
     assert not takes(grammar, vocabulary, written(elements))

@@ -11,26 +11,26 @@ import pytest
 import trio
 
 from engine.backends.scripted import ASSISTANT, END, USER, ScriptedModel
-from engine.job import Finish, Job, Piece, Reason, Sampling, Started, Token
-from engine.model import Chunk, FloatArray, ModelError
+from engine.job import EngineOutput, Finished, FinishReason, Job, SamplingParams, Started, Token
+from engine.model import BatchEntry, FloatArray, ModelError
 from engine.runtime.engine import Engine, EngineStopped
 from engine.runtime.loop import MISTAKE
 
-GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
-STOP, LENGTH = Finish(Reason.STOP), Finish(Reason.LENGTH)
-SHUTDOWN = Finish(Reason.FAILED, "the server is shutting down")
-BROKEN = Finish(Reason.FAILED, MISTAKE)
+GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
+STOP, LENGTH = Finished(FinishReason.STOP), Finished(FinishReason.LENGTH)
+SHUTDOWN = Finished(FinishReason.FAILED, "the server is shutting down")
+BROKEN = Finished(FinishReason.FAILED, MISTAKE)
 PATIENCE = 20.0
 """Seconds after which a test that hangs has failed."""
 
-Pieces = trio.MemoryReceiveChannel[Piece]
+Pieces = trio.MemoryReceiveChannel[EngineOutput]
 
 
 def job(message: bytes, max_tokens: int = 100) -> Job:
     return Job((USER, *message, ASSISTANT), max_tokens, GREEDY)
 
 
-def said(answer: bytes) -> list[Piece]:
+def said(answer: bytes) -> list[EngineOutput]:
     return [Token(byte) for byte in answer]
 
 
@@ -71,16 +71,16 @@ def generations(engine: Engine, *jobs: Job) -> Iterator[list[Pieces]]:
         yield [stack.enter_context(engine.generate(each)) for each in jobs]
 
 
-async def heard(pieces: Pieces) -> list[Piece]:
+async def heard(pieces: Pieces) -> list[EngineOutput]:
     return [piece async for piece in pieces]
 
 
-async def answered(engine: Engine, job: Job) -> list[Piece]:
+async def answered(engine: Engine, job: Job) -> list[EngineOutput]:
     with engine.generate(job) as pieces:
         return await heard(pieces)
 
 
-async def received(pieces: Pieces, n: int) -> list[Piece]:
+async def received(pieces: Pieces, n: int) -> list[EngineOutput]:
     return [await pieces.receive() for _ in range(n)]
 
 
@@ -178,7 +178,7 @@ async def test_a_failure_of_the_model_ends_one_generation_and_no_other() -> None
         with generations(engine, job(b"good"), job(b"bad"), job(b"fine")) as three:
             good, bad, fine = [await heard(pieces) for pieces in three]
         assert good == [Started(0), *said(b"good"), STOP]
-        assert bad == [Finish(Reason.FAILED, "it does not like this")]
+        assert bad == [Finished(FinishReason.FAILED, "it does not like this")]
         assert fine[1:] == [*said(b"fine"), STOP]
         assert (await answered(engine, job(b"again")))[1:] == [*said(b"again"), STOP]
 
@@ -186,7 +186,7 @@ async def test_a_failure_of_the_model_ends_one_generation_and_no_other() -> None
 async def test_a_context_that_is_too_small_is_a_failure_of_that_generation() -> None:
     async with running(ScriptedModel(n_ctx=8)) as engine:
         message = "position 0 + 9 tokens is outside the slot"
-        assert await answered(engine, job(b"1234567")) == [Finish(Reason.FAILED, message)]
+        assert await answered(engine, job(b"1234567")) == [Finished(FinishReason.FAILED, message)]
         assert await answered(engine, job(b"123")) == [Started(0), *said(b"123"), LENGTH]
 
 
@@ -229,7 +229,7 @@ class Faulty(ScriptedModel):
         if place == self.place and b"bug" in bytes(token for token in self._held[slot] if token < 256):
             raise self.error
 
-    def decode(self, batch: Sequence[Chunk]) -> None:
+    def decode(self, batch: Sequence[BatchEntry]) -> None:
         super().decode(batch)
         for chunk in batch:
             self.fail("decode", chunk.slot)
@@ -323,7 +323,7 @@ class Fatal(BaseException):
 
 async def test_engine_whose_thread_dies_raises_and_every_generation_ends() -> None:
     engine = Engine(Faulty("decode", Fatal(), batched=False), {END})
-    found: list[list[Piece]] = []
+    found: list[list[EngineOutput]] = []
     with ExitStack() as stack, trio.fail_after(PATIENCE):
         with pytest.RaisesGroup(Fatal, flatten_subgroups=True):
             async with trio.open_nursery() as nursery:
@@ -331,7 +331,7 @@ async def test_engine_whose_thread_dies_raises_and_every_generation_ends() -> No
                 three = [stack.enter_context(engine.generate(job(text))) for text in (b"aaaa", b"bug", b"c")]
                 await trio.sleep_forever()
         found = [await heard(pieces) for pieces in three]
-    assert [pieces[-1].reason for pieces in found if isinstance(pieces[-1], Finish)] == [Reason.FAILED] * 3
+    assert [pieces[-1].reason for pieces in found if isinstance(pieces[-1], Finished)] == [FinishReason.FAILED] * 3
     assert not engine.running
 
 
@@ -343,7 +343,7 @@ async def test_what_a_slot_holds_already_is_not_evaluated_again() -> None:
         longer = msgspec.structs.replace(job(b"!"), prompt=(*first.prompt, *b"abc", END, USER, *b"!", ASSISTANT))
         model.decoded.clear()
         assert await answered(engine, longer) == [Started(8), *said(b"!"), STOP]
-    assert model.decoded[0] == Chunk(0, 8, [END, USER, ord("!"), ASSISTANT], logits=True)
+    assert model.decoded[0] == BatchEntry(0, 8, [END, USER, ord("!"), ASSISTANT], logits=True)
 
 
 async def test_a_seed_draws_the_same_answer_again() -> None:
@@ -353,7 +353,9 @@ async def test_a_seed_draws_the_same_answer_again() -> None:
 
     async with running(Undecided()) as engine:
         draws = [
-            (await answered(engine, msgspec.structs.replace(job(b"a", 20), sampling=Sampling(1, 1, 0, 0, seed))))[1:]
+            (await answered(engine, msgspec.structs.replace(job(b"a", 20), sampling=SamplingParams(1, 1, 0, 0, seed))))[
+                1:
+            ]
             for seed in (1, 1, -1, None)
         ]
     assert draws[0] == draws[1]

@@ -12,15 +12,15 @@ import trio
 from engine.backends import scripted, selection
 from engine.backends.scripted import ScriptedModel
 from engine.chat_template.message import Message
-from engine.job import Finish, Job, Sampling, Started
+from engine.job import Finished, Job, SamplingParams, Started
 from engine.loader import model_file
 from engine.loader.loader import Options, load
-from engine.model import Knobs
+from engine.model import BackendOptions
 from engine.runtime.engine import Engine
 from engine.runtime.kv_snapshots import Snapshot, Snapshots
 from tests.support.helpers import delete, exchange, post, served
 
-GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 ONE, TWO = Snapshot((1, 2), b"one\nstate"), Snapshot((3,), b"two")
 
 
@@ -85,7 +85,7 @@ async def cached(engine: Engine, prompt: tuple[int, ...]) -> int:
                 match piece:
                     case Started(n):
                         found = n
-                    case Finish():
+                    case Finished():
                         break
         nursery.cancel_scope.cancel()
     return found
@@ -103,7 +103,7 @@ def test_a_state_is_of_one_kind_of_attention(smollm2: Path, cache: Path) -> None
     options = Options(n_slots=1, n_ctx=64, engine="llamacpp")
     fingerprints = set()
     for flash_attention in (True, False):
-        loaded = load(smollm2, msgspec.structs.replace(options, knobs=Knobs(flash_attention)), cache)
+        loaded = load(smollm2, msgspec.structs.replace(options, knobs=BackendOptions(flash_attention)), cache)
         fingerprints.add(loaded.fingerprint)
         loaded.model.close()
     assert len(fingerprints) == 2
@@ -272,7 +272,7 @@ async def test_engine_whose_model_cannot_restore_or_save_serves_on(tmp_path: Pat
     assert found == (0 if call == "restore" else len(prompt) - 1)
 
 
-@pytest.mark.parametrize("other", [{"n_slots": 2}, {"n_ctx": 128}, {"knobs": Knobs(flash_attention=False)}])
+@pytest.mark.parametrize("other", [{"n_slots": 2}, {"n_ctx": 128}, {"knobs": BackendOptions(flash_attention=False)}])
 def test_fingerprint_with_another_setting_is_another_one(smollm2: Path, cache: Path, other: dict[str, Any]) -> None:
     options = Options(n_slots=1, n_ctx=64, engine="llamacpp")
     fingerprints = set()

@@ -9,20 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from engine.job import Sampling
+from engine.job import SamplingParams
 from engine.model import FloatArray
 from engine.sampling.penalties import Penalties
 from engine.sampling.sampler import Sampler, shortlist
 
 N = 24
-GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 
 
 def array(*logits: float) -> FloatArray:
     return np.array(logits, np.float32)
 
 
-def reference(logits: FloatArray, wish: Sampling, prompt: Sequence[int], said: Sequence[int]) -> FloatArray:
+def reference(logits: FloatArray, wish: SamplingParams, prompt: Sequence[int], said: Sequence[int]) -> FloatArray:
     """Token by token, from the whole history."""
     before = [*prompt, *said]
     recent = before if wish.repeat_last_n < 0 else before[max(0, len(before) - wish.repeat_last_n) :]
@@ -39,7 +39,7 @@ def reference(logits: FloatArray, wish: Sampling, prompt: Sequence[int], said: S
 
 penalty = st.one_of(st.just(0.0), st.floats(-2, 2, width=32))
 wishes = st.builds(
-    Sampling,
+    SamplingParams,
     temperature=st.sampled_from([0.0, 0.7, 2.0]),
     top_p=st.sampled_from([1.0, 0.8]),
     top_k=st.sampled_from([0, 5]),
@@ -55,7 +55,9 @@ tokens = st.lists(st.integers(0, N - 1), max_size=12)
 
 
 @given(wishes, tokens, tokens, st.integers(0, 999))
-def test_penalties_are_those_of_the_reference(wish: Sampling, prompt: list[int], said: list[int], numbers: int) -> None:
+def test_penalties_are_those_of_the_reference(
+    wish: SamplingParams, prompt: list[int], said: list[int], numbers: int
+) -> None:
     logits = np.random.default_rng(numbers).normal(0, 4, N).astype(np.float32)
     expected = reference(logits, wish, prompt, said)
     penalties = Penalties(wish, prompt)
@@ -67,7 +69,7 @@ def test_penalties_are_those_of_the_reference(wish: Sampling, prompt: list[int],
 
 @given(wishes, tokens, st.integers(0, 999))
 def test_every_token_is_drawn_with_the_history_that_is_before_it(
-    wish: Sampling, prompt: list[int], numbers: int
+    wish: SamplingParams, prompt: list[int], numbers: int
 ) -> None:
     """The best of the reference's, or one of its shortlist; ties by a hair are both right."""
     rows = np.random.default_rng(numbers).normal(0, 3, (8, N)).astype(np.float32)
@@ -117,7 +119,7 @@ def test_repetition_is_that_of_the_last_tokens() -> None:
 
 
 def test_what_cannot_be_stays_so() -> None:
-    wish = Sampling(2.0, 1, 0, 0, 7, -2, -2, 0.5, 64, {0: 100.0, 2: 50.0})
+    wish = SamplingParams(2.0, 1, 0, 0, 7, -2, -2, 0.5, 64, {0: 100.0, 2: 50.0})
     sampler = Sampler(wish, [0, 0, 2, 2])
     assert {sampler.pick(array(-np.inf, 1, -np.inf, 1)) for _ in range(50)} <= {1, 3}
 

@@ -8,22 +8,24 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from engine.job import Sampling
+from engine.job import SamplingParams
 from engine.model import FloatArray
 from engine.sampling.sampler import Sampler, likelihood, shortlist
 
-GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 
 
-def sampling(temperature: float = 1, top_p: float = 1, top_k: int = 0, min_p: float = 0, seed: int = 7) -> Sampling:
-    return Sampling(temperature, top_p, top_k, min_p, seed)
+def sampling(
+    temperature: float = 1, top_p: float = 1, top_k: int = 0, min_p: float = 0, seed: int = 7
+) -> SamplingParams:
+    return SamplingParams(temperature, top_p, top_k, min_p, seed)
 
 
 def array(*logits: float) -> FloatArray:
     return np.array(logits, np.float32)
 
 
-def draws(logits: FloatArray, wish: Sampling, n: int) -> list[int]:
+def draws(logits: FloatArray, wish: SamplingParams, n: int) -> list[int]:
     sampler = Sampler(wish)
     return [sampler.pick(logits) for _ in range(n)]
 
@@ -36,7 +38,7 @@ def softmax(logits: FloatArray, temperature: float = 1) -> list[float]:
     return [each / total for each in mass]
 
 
-def reference(logits: FloatArray, wish: Sampling) -> tuple[set[int], bool]:
+def reference(logits: FloatArray, wish: SamplingParams) -> tuple[set[int], bool]:
     """Top-k, top-p, min-p one after the other, over the whole sorted list; and whether no bound is hit by a hair."""
     left = sorted(range(len(logits)), key=lambda id_: -float(logits[id_]))
     if wish.top_k:
@@ -53,7 +55,7 @@ def reference(logits: FloatArray, wish: Sampling) -> tuple[set[int], bool]:
 
 def test_temperature_zero_takes_the_best_whatever_else_is_wished() -> None:
     assert draws(array(0, 3, 2.9, -1), GREEDY, 3) == [1, 1, 1]
-    assert Sampler(Sampling(0, top_p=0.1, top_k=2, min_p=0.5, seed=1)).pick(array(-5, -7, -4)) == 2
+    assert Sampler(SamplingParams(0, top_p=0.1, top_k=2, min_p=0.5, seed=1)).pick(array(-5, -7, -4)) == 2
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_temperature_zero_takes_the_best_whatever_else_is_wished() -> None:
         (sampling(top_p=0.7, top_k=2, min_p=0.9), {0}),
     ],
 )
-def test_the_shortlist_of_four_tokens(wish: Sampling, expected: set[int]) -> None:
+def test_the_shortlist_of_four_tokens(wish: SamplingParams, expected: set[int]) -> None:
     logits = array(3, 2, 1, 0)  # 0.64, 0.24, 0.09, 0.03
     assert set(shortlist(logits, wish).tolist()) == expected == reference(logits, wish)[0]
 
@@ -87,7 +89,7 @@ def test_a_best_token_with_a_long_flat_tail_needs_the_tail(top_k: int, top_p: fl
 
 
 wishes = st.builds(
-    Sampling,
+    SamplingParams,
     temperature=st.just(1.0),
     top_p=st.one_of(st.just(1.0), st.floats(0.01, 0.999)),
     top_k=st.integers(0, 80),
@@ -97,7 +99,7 @@ distinct = st.lists(st.integers(-4000, 4000), min_size=1, max_size=60, unique=Tr
 
 
 @given(distinct, wishes, st.sampled_from([0.0005, 0.003, 0.02]))
-def test_the_shortlist_is_that_of_the_reference(numbers: list[int], wish: Sampling, scale: float) -> None:
+def test_the_shortlist_is_that_of_the_reference(numbers: list[int], wish: SamplingParams, scale: float) -> None:
     """`scale` makes flat, usual and peaked distributions: with all, some and few tokens near the best."""
     logits = np.array(numbers, np.float32) * np.float32(scale)
     expected, clear = reference(logits, wish)
@@ -106,7 +108,7 @@ def test_the_shortlist_is_that_of_the_reference(numbers: list[int], wish: Sampli
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0, 2.0]), min_size=1, max_size=20), wishes)
-def test_with_ties_there_is_still_one_token_and_no_token_twice(numbers: list[float], wish: Sampling) -> None:
+def test_with_ties_there_is_still_one_token_and_no_token_twice(numbers: list[float], wish: SamplingParams) -> None:
     logits = np.array(numbers, np.float32)
     found = shortlist(logits, wish).tolist()
     assert 1 <= len(set(found)) == len(found) <= (wish.top_k or len(logits))
@@ -128,7 +130,7 @@ def test_a_very_high_temperature_is_a_fair_die() -> None:
 def test_what_cannot_be_is_not_on_the_shortlist_where_fewer_can_be_than_it_has_room_for() -> None:
     logits = np.full(1000, -np.inf, np.float32)
     logits[[3, 500, 999]] = 1, 2, 3
-    assert set(shortlist(logits, Sampling(temperature=1, top_p=1, top_k=40, min_p=0)).tolist()) == {3, 500, 999}
+    assert set(shortlist(logits, SamplingParams(temperature=1, top_p=1, top_k=40, min_p=0)).tolist()) == {3, 500, 999}
 
 
 @pytest.mark.parametrize("forbidden", [-np.inf, np.float32(-3e38)])
@@ -142,7 +144,7 @@ def test_the_same_seed_draws_the_same_tokens_and_another_seed_others() -> None:
     first = draws(logits, sampling(seed=1), 20)
     assert draws(logits, sampling(seed=1), 20) == first
     assert draws(logits, sampling(seed=2), 20) != first
-    unseeded = Sampling(temperature=1, top_p=1, top_k=0, min_p=0)
+    unseeded = SamplingParams(temperature=1, top_p=1, top_k=0, min_p=0)
     assert draws(logits, unseeded, 20) != draws(logits, unseeded, 20)
 
 
@@ -192,7 +194,7 @@ def test_likelihoods_are_exact_for_a_large_vocabulary() -> None:
 
 def test_a_likelihood_is_the_models_whatever_is_done_to_the_logits_then() -> None:
     logits = array(2, 1, 0)
-    wish = Sampling(0.5, 0.9, 2, 0, 7, presence_penalty=2, logit_bias={0: -100})
+    wish = SamplingParams(0.5, 0.9, 2, 0, 7, presence_penalty=2, logit_bias={0: -100})
     sampler = Sampler(wish, [0, 1], top_logprobs=1)
     untouched = sampler.untouched(logits)
     logits[1] = -np.inf  # as a grammar does it

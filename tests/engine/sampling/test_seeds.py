@@ -8,14 +8,14 @@ import trio
 from msgspec.structs import replace
 
 from engine.chat_template.message import Message
-from engine.job import Job, Sampling, Token
+from engine.job import Job, SamplingParams, Token
 from engine.loader.loader import Loaded, Options, load
 from engine.model import FloatArray, Model
 from engine.runtime.engine import Engine
 from engine.sampling.sampler import Sampler
 
 TOKENS = 24
-SAMPLING = Sampling(1.2, 0.95, 40, 0.02, 7, presence_penalty=0.5, frequency_penalty=0.5, repeat_penalty=1.1)
+SAMPLING = SamplingParams(1.2, 0.95, 40, 0.02, 7, presence_penalty=0.5, frequency_penalty=0.5, repeat_penalty=1.1)
 QUESTIONS = ("Tell me a story.", "Name three colours.", "Write a poem about the sea.", "Who are you?")
 
 
@@ -94,7 +94,7 @@ async def test_where_steps_are_the_same_the_answer_is_the_same_to_the_token(load
 
 
 async def test_penalties_keep_the_real_model_from_saying_the_same_again(loaded: Loaded) -> None:
-    greedy = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+    greedy = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
     prompt = tuple(loaded.template.prompt([Message("user", "Repeat for ever: sea sea sea sea sea")]))
     [plain] = await answers(loaded, loaded.model, [Job(prompt, TOKENS, greedy)])
     [penalised] = await answers(

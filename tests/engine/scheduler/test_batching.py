@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.job import Finish, Job, Piece, Progress, Reason, Sampling, Started, Token
-from engine.model import Chunk, ModelInfo
+from engine.job import EngineOutput, Finished, FinishReason, Job, Progress, SamplingParams, Started, Token
+from engine.model import BatchEntry, ModelInfo
 from engine.scheduler.scheduler import SHARED_LEAST, Scheduler
-from engine.scheduler.step import Plan, Share
+from engine.scheduler.step import PrefixCopy, Step
 
-GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 END = 9
 LONG = tuple(range(100, 100 + 3 * SHARED_LEAST))
 
@@ -50,7 +50,7 @@ class Naive:
         self.evaluated = 0
         self.guessed_wrong = 0
 
-    def run(self, plan: Plan) -> dict[int, list[Token]]:
+    def run(self, plan: Step) -> dict[int, list[Token]]:
         for share in plan.shares:
             assert self.info.shares
             self.held[share.target] = self.held[share.source][: share.n]
@@ -59,7 +59,7 @@ class Naive:
         assert sum(len(chunk.tokens) for chunk in plan.chunks) <= self.info.most_tokens
         return {chunk.slot: [Token(id_) for id_ in self._decode(chunk)] for chunk in plan.chunks}
 
-    def _decode(self, chunk: Chunk) -> list[int]:
+    def _decode(self, chunk: BatchEntry) -> list[int]:
         held = self.held[chunk.slot]
         assert chunk.tokens, "an empty chunk has no logits"
         assert chunk.position <= len(held), "positions are contiguous"
@@ -77,14 +77,14 @@ class Naive:
         return tokens
 
 
-def step(scheduler: Scheduler, model: Naive) -> list[tuple[int, Piece]]:
+def step(scheduler: Scheduler, model: Naive) -> list[tuple[int, EngineOutput]]:
     plan = scheduler.plan()
     assert plan.chunks or scheduler.idle, "who is not idle goes on"
     return scheduler.absorb(plan, model.run(plan), 0.01)
 
 
-def run(scheduler: Scheduler, model: Naive) -> dict[int, list[Piece]]:
-    pieces: dict[int, list[Piece]] = {}
+def run(scheduler: Scheduler, model: Naive) -> dict[int, list[EngineOutput]]:
+    pieces: dict[int, list[EngineOutput]] = {}
     for _ in range(10_000):
         if scheduler.idle:
             return pieces
@@ -93,16 +93,16 @@ def run(scheduler: Scheduler, model: Naive) -> dict[int, list[Piece]]:
     raise AssertionError("it never ends")
 
 
-def expected(job: Job, n_ctx: int) -> list[Piece]:
-    tokens, pieces = list(job.prompt), list[Piece]()
+def expected(job: Job, n_ctx: int) -> list[EngineOutput]:
+    tokens, pieces = list(job.prompt), list[EngineOutput]()
     while True:
         token = next_token(tokens)
         tokens.append(token)
         if token == END:
-            return [*pieces, Finish(Reason.STOP)]
+            return [*pieces, Finished(FinishReason.STOP)]
         pieces.append(Token(token))
         if len(tokens) >= min(len(job.prompt) + job.max_tokens, n_ctx):
-            return [*pieces, Finish(Reason.LENGTH)]
+            return [*pieces, Finished(FinishReason.LENGTH)]
 
 
 def test_all_that_stream_go_into_one_step() -> None:
@@ -144,7 +144,7 @@ def test_a_newcomer_joins_within_two_steps_and_who_ends_leaves_at_once() -> None
     step(scheduler, model)
     scheduler.add(1, job(3, 4))
     assert [{key for key, _ in step(scheduler, model)} for _ in range(3)] == [{0}, {1}, {0, 1}]
-    assert (0, Finish(Reason.LENGTH)) in step(scheduler, model)
+    assert (0, Finished(FinishReason.LENGTH)) in step(scheduler, model)
     assert [chunk.slot for chunk in scheduler.plan().chunks] == [1]
 
 
@@ -161,7 +161,7 @@ def test_streams_go_on_between_the_parts_of_a_long_prompt() -> None:
     assert all(slots[i] != slots[i + 1] for i in range(len(slots) - 1)), "in turn"
 
 
-def _kept(slots: list[int], scheduler: Scheduler, model: Naive) -> list[tuple[int, Piece]]:
+def _kept(slots: list[int], scheduler: Scheduler, model: Naive) -> list[tuple[int, EngineOutput]]:
     plan = scheduler.plan()
     slots += [chunk.slot for chunk in plan.chunks]
     return scheduler.absorb(plan, model.run(plan), 0.01)
@@ -174,7 +174,7 @@ def test_the_shortest_prompt_goes_first_but_the_oldest_is_not_forgotten() -> Non
     done, key = [], 1
     while 0 not in done:
         scheduler.add(key, job(key, 7, 8, most=1))
-        done += [who for who, piece in step(scheduler, model) if isinstance(piece, Finish)]
+        done += [who for who, piece in step(scheduler, model) if isinstance(piece, Finished)]
         key += 1
     assert 10 < len(done) < 1000
 
@@ -202,7 +202,7 @@ def test_a_prefix_is_copied_and_its_owner_keeps_it() -> None:
     scheduler.add(0, job(*LONG, 1, most=1))
     run(scheduler, model)
     scheduler.add(1, job(*LONG, 2, most=1))
-    assert scheduler.plan().shares == (Share(0, 1, len(LONG)),)
+    assert scheduler.plan().shares == (PrefixCopy(0, 1, len(LONG)),)
 
 
 def test_what_continues_a_slot_takes_that_slot() -> None:
@@ -211,7 +211,7 @@ def test_what_continues_a_slot_takes_that_slot() -> None:
     run(scheduler, model)
     scheduler.add(1, job(*model.held[0], 7, most=1))
     plan = scheduler.plan()
-    assert plan == Plan((), (Chunk(0, len(model.held[0]), [7], logits=True),))
+    assert plan == Step((), (BatchEntry(0, len(model.held[0]), [7], logits=True),))
 
 
 def test_a_model_that_cannot_rewind_keeps_a_slot_or_begins_anew() -> None:
@@ -237,7 +237,7 @@ def test_a_failed_step_ends_its_jobs_and_forgets_what_was_copied() -> None:
     scheduler.add(0, job(*LONG, 1, most=1))
     run(scheduler, model)
     scheduler.add(1, job(*LONG, 2, most=1))
-    assert scheduler.fail(scheduler.plan(), "no") == [(1, Finish(Reason.FAILED, "no"))]
+    assert scheduler.fail(scheduler.plan(), "no") == [(1, Finished(FinishReason.FAILED, "no"))]
     scheduler.add(2, job(*LONG, 3, most=1))
     assert run(scheduler, model)[2][0] == Started(len(LONG))
 
@@ -268,7 +268,7 @@ def test_whatever_happens_every_answer_is_what_it_is_alone(
 ) -> None:
     about = info(n_slots=3, n_ctx=80, rewinds=rewinds)
     scheduler, model = Scheduler(about, [END]), Naive(about)
-    pieces: dict[int, list[Piece]] = {key: [] for key in range(len(jobs))}
+    pieces: dict[int, list[EngineOutput]] = {key: [] for key in range(len(jobs))}
     added: list[int] = []
     cancelled: set[int] = set()
     for act in [*acts, *["add"] * len(jobs)]:
@@ -293,7 +293,7 @@ def test_whatever_happens_every_answer_is_what_it_is_alone(
     for key, got in pieces.items():
         whole = expected(Job(jobs[key][0], jobs[key][1], GREEDY), about.n_ctx)
         got = [piece for piece in got if not isinstance(piece, Progress)]
-        if got and got[-1] == Finish(Reason.FAILED, "failed"):
+        if got and got[-1] == Finished(FinishReason.FAILED, "failed"):
             got = got[:-1]
         elif key not in cancelled:
             assert isinstance(got[0], Started)

@@ -6,18 +6,18 @@ from itertools import pairwise
 import numpy as np
 import trio
 
-from engine.job import Job, Sampling, Token
-from engine.model import Chunk, FloatArray, ModelInfo
+from engine.job import Job, SamplingParams, Token
+from engine.model import BatchEntry, FloatArray, ModelInfo
 from engine.runtime.engine import Engine
-from engine.scheduler.ngram_drafter import FIRST_RIGHT, MOST, Drafter, worth
+from engine.scheduler.ngram_drafter import FIRST_RIGHT, MAX_DRAFT_TOKENS, NgramDrafter, choose_draft_length
 
 STORY = [1, 2, 3, 4, 5, 6, 7, 8, 9]
 AGAIN = [*STORY, *STORY, 1, 2, 3]
 
 
-def after(came: list[int], times: int = 20) -> Drafter:
+def after(came: list[int], times: int = 20) -> NgramDrafter:
     """One that has guessed what comes after AGAIN, and has seen so often what came."""
-    drafter = Drafter()
+    drafter = NgramDrafter()
     for _ in range(times):
         drafter.draft(AGAIN)
         drafter.learn(came)
@@ -31,50 +31,50 @@ def linear(share: float) -> Callable[[int], float]:
 
 
 def test_a_guess_is_what_followed_the_last_time() -> None:
-    assert Drafter().draft([*STORY, 0, 2, 3, 4])[:3] == [5, 6, 7]
-    assert Drafter().draft([1, 2, 3, 4, 1, 2, 3, 5, 1, 2, 3])[:1] == [5]
-    assert len(Drafter().draft(AGAIN)) == MOST
+    assert NgramDrafter().draft([*STORY, 0, 2, 3, 4])[:3] == [5, 6, 7]
+    assert NgramDrafter().draft([1, 2, 3, 4, 1, 2, 3, 5, 1, 2, 3])[:1] == [5]
+    assert len(NgramDrafter().draft(AGAIN)) == MAX_DRAFT_TOKENS
 
 
 def test_nothing_is_guessed_where_nothing_is_known() -> None:
-    assert list(Drafter().draft(STORY)) == []
-    assert list(Drafter().draft([1])) == []
+    assert list(NgramDrafter().draft(STORY)) == []
+    assert list(NgramDrafter().draft([1])) == []
 
 
 def test_a_step_brings_one_token_and_those_that_are_guessed_right() -> None:
     drafter = after([], times=1)
     assert [drafter.expected(n) for n in range(3)] == [1, 1 + FIRST_RIGHT, 1 + FIRST_RIGHT + FIRST_RIGHT**2]
-    assert drafter.expected(MOST) == drafter.expected(MOST + 5)
-    assert Drafter().expected(MOST) == 1
+    assert drafter.expected(MAX_DRAFT_TOKENS) == drafter.expected(MAX_DRAFT_TOKENS + 5)
+    assert NgramDrafter().expected(MAX_DRAFT_TOKENS) == 1
 
 
 def test_as_much_is_guessed_as_pays() -> None:
     unsure = after([], times=1)
-    assert worth([unsure], MOST, linear(0.3)) == 1  # 1.4 tokens for 1.3; 1.56 for 1.6
-    assert worth([unsure], MOST, linear(0.5)) == 0
-    assert worth([unsure], MOST, linear(0.0)) == MOST
-    assert worth([unsure], 2, linear(0.0)) == 2
-    assert worth([after([4, 5])], MOST, linear(0.5)) == MOST
+    assert choose_draft_length([unsure], MAX_DRAFT_TOKENS, linear(0.3)) == 1  # 1.4 tokens for 1.3; 1.56 for 1.6
+    assert choose_draft_length([unsure], MAX_DRAFT_TOKENS, linear(0.5)) == 0
+    assert choose_draft_length([unsure], MAX_DRAFT_TOKENS, linear(0.0)) == MAX_DRAFT_TOKENS
+    assert choose_draft_length([unsure], 2, linear(0.0)) == 2
+    assert choose_draft_length([after([4, 5])], MAX_DRAFT_TOKENS, linear(0.5)) == MAX_DRAFT_TOKENS
 
 
 def test_one_that_knows_nothing_costs_the_others_their_guesses_or_not() -> None:
-    sure, ignorant = after([4, 5]), Drafter()
-    assert worth([sure, sure, ignorant], 1, linear(0.6)) == 1
-    assert worth([sure, ignorant, ignorant], 1, linear(0.6)) == 0
+    sure, ignorant = after([4, 5]), NgramDrafter()
+    assert choose_draft_length([sure, sure, ignorant], 1, linear(0.6)) == 1
+    assert choose_draft_length([sure, ignorant, ignorant], 1, linear(0.6)) == 0
 
 
 def test_a_dear_number_of_guesses_is_passed_over() -> None:
     """Of a pair of rows the second can be nearly free."""
-    assert worth([after([4, 5])], 3, {0: 1.0, 1: 1.9, 2: 2.9, 3: 2.6}.__getitem__) == 3
+    assert choose_draft_length([after([4, 5])], 3, {0: 1.0, 1: 1.9, 2: 2.9, 3: 2.6}.__getitem__) == 3
 
 
 def test_it_gives_up_where_it_is_wrong_and_learns_from_guesses_that_were_not_made() -> None:
     drafter = after([0])
-    assert worth([drafter], MOST, linear(0.2)) == 0
+    assert choose_draft_length([drafter], MAX_DRAFT_TOKENS, linear(0.2)) == 0
     for _ in range(20):
         drafter.learn([4])
         drafter.draft(AGAIN)
-    assert worth([drafter], 1, linear(0.8)) == 1
+    assert choose_draft_length([drafter], 1, linear(0.8)) == 1
 
 
 def test_what_comes_without_a_draft_says_nothing_of_the_last_one() -> None:
@@ -99,7 +99,7 @@ class Chain:
         self.wanted: list[int] = []
         self._rows: list[FloatArray] = []
 
-    def decode(self, batch: Sequence[Chunk]) -> None:
+    def decode(self, batch: Sequence[BatchEntry]) -> None:
         (chunk,) = batch
         self._rows = [np.log(self.table[token]).astype(np.float32) for token in chunk.tokens[-chunk.logits :]]
         self.wanted.append(chunk.logits)
@@ -117,7 +117,7 @@ class Chain:
     def close(self) -> None: ...
 
 
-async def answered(model: Chain, n: int, sampling: Sampling) -> list[int]:
+async def answered(model: Chain, n: int, sampling: SamplingParams) -> list[int]:
     async with trio.open_nursery() as nursery:
         engine = Engine(model, [])
         await nursery.start(engine.run)
@@ -130,7 +130,7 @@ async def answered(model: Chain, n: int, sampling: Sampling) -> list[int]:
 async def test_the_distribution_is_the_same_with_guesses() -> None:
     """Transitions counted over 30,000 tokens against the known probabilities: Pearson's chi-squared, fixed seed."""
     model = Chain(8)
-    sampling = Sampling(temperature=1, top_p=1, top_k=0, min_p=0, seed=11)
+    sampling = SamplingParams(temperature=1, top_p=1, top_k=0, min_p=0, seed=11)
     tokens = await answered(model, 30_000, sampling)
     assert len(tokens) == 30_000
     counts = np.zeros((8, 8))
@@ -144,7 +144,7 @@ async def test_the_distribution_is_the_same_with_guesses() -> None:
 
 async def test_guesses_do_not_change_what_a_seed_draws_though_each_token_depends_on_all_before_it() -> None:
     """Every row of a guess is drawn from with the history before that very row."""
-    sampling = Sampling(
+    sampling = SamplingParams(
         1, 1, 0, 0, 5, presence_penalty=0.3, frequency_penalty=0.02, repeat_penalty=1.2, repeat_last_n=5
     )
     guessing = Chain(8)

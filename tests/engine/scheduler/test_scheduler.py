@@ -7,22 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.job import Finish, Job, Piece, Progress, Reason, Sampling, Started, Token
-from engine.model import Chunk, ModelInfo
+from engine.job import EngineOutput, Finished, FinishReason, Job, Progress, SamplingParams, Started, Token
+from engine.model import BatchEntry, ModelInfo
 from engine.scheduler.scheduler import PREFILL_CHUNK, Scheduler
 from engine.scheduler.slots import Key
-from engine.scheduler.step import Plan
+from engine.scheduler.step import Step
 
 END = 0
-GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
-STOP, LENGTH = Finish(Reason.STOP), Finish(Reason.LENGTH)
+GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
+STOP, LENGTH = Finished(FinishReason.STOP), Finished(FinishReason.LENGTH)
 
 
 def job(*prompt: int, max_tokens: int = 100, client: str = "", affinity: str = "") -> Job:
     return Job(prompt, max_tokens, GREEDY, client, affinity)
 
 
-def said(pieces: Sequence[Piece], n_prompt: int) -> list[Piece]:
+def said(pieces: Sequence[EngineOutput], n_prompt: int) -> list[EngineOutput]:
     """Without what tells how far the prompt is: that comes before the first token, and rises."""
     told = [piece.evaluated for piece in pieces if isinstance(piece, Progress)]
     assert told == sorted(set(told)), told
@@ -46,14 +46,14 @@ class Play:
         self.scheduler = Scheduler(info, {END})
         self.held: list[list[int]] = [[] for _ in range(n_slots)]
         self.answer = answer
-        self.steps: list[Chunk] = []
-        self.pieces: list[tuple[Key, Piece]] = []
+        self.steps: list[BatchEntry] = []
+        self.pieces: list[tuple[Key, EngineOutput]] = []
 
     def add(self, key: Key, *prompt: int, max_tokens: int = 100) -> "Play":
         self.scheduler.add(key, job(*prompt, max_tokens=max_tokens))
         return self
 
-    def step(self, error: str = "") -> list[tuple[Key, Piece]]:
+    def step(self, error: str = "") -> list[tuple[Key, EngineOutput]]:
         plan = self.scheduler.plan()
         self.steps += plan.chunks
         assert len(plan.chunks) <= 1, "the slots take turns"
@@ -71,14 +71,14 @@ class Play:
             self.step()
         return self
 
-    def of(self, key: Key) -> list[Piece]:
+    def of(self, key: Key) -> list[EngineOutput]:
         return [piece for whose, piece in self.pieces if whose == key]
 
     @property
     def slots(self) -> list[int]:
         return [chunk.slot for chunk in self.steps]
 
-    def _evaluate(self, chunks: Sequence[Chunk]) -> dict[int, list[Token]]:
+    def _evaluate(self, chunks: Sequence[BatchEntry]) -> dict[int, list[Token]]:
         sampled = {}
         for chunk in chunks:
             held = self.held[chunk.slot]
@@ -93,7 +93,7 @@ class Play:
 def test_a_generation_is_started_tokens_finish() -> None:
     play = Play(answer=[4, 5, END]).add(1, 1, 2, 3).run()
     assert play.pieces == [(1, Started(0)), (1, Token(4)), (1, Token(5)), (1, STOP)]
-    assert play.steps == [Chunk(0, 0, [1, 2, 3], True), Chunk(0, 3, [4], True), Chunk(0, 4, [5], True)]
+    assert play.steps == [BatchEntry(0, 0, [1, 2, 3], True), BatchEntry(0, 3, [4], True), BatchEntry(0, 4, [5], True)]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_prompt_is_evaluated_in_chunks_and_sampled_from_once(n_prompt: int, si
     ],
 )
 def test_how_a_generation_ends(
-    prompt: list[int], max_tokens: int, n_ctx: int, answer: list[int], expected: list[Piece]
+    prompt: list[int], max_tokens: int, n_ctx: int, answer: list[int], expected: list[EngineOutput]
 ) -> None:
     play = Play(n_ctx=n_ctx, answer=answer).add(1, *prompt, max_tokens=max_tokens).run()
     assert play.of(1) == [Started(0), *expected]
@@ -190,7 +190,7 @@ def test_the_longest_prefix_wins_also_that_of_one_who_has_finished(prompt: list[
     play.steps.clear()
     play.add(3, *prompt).run()
     assert play.of(3) == [Started(cached), STOP]
-    assert play.steps == [Chunk(slot, cached, prompt[cached:], True)]
+    assert play.steps == [BatchEntry(slot, cached, prompt[cached:], True)]
 
 
 def test_an_answer_is_reused_by_the_next_turn_but_for_the_token_that_was_not_evaluated() -> None:
@@ -255,14 +255,14 @@ def test_cancelling_one_that_has_ended_or_never_was_is_no_error() -> None:
     play.scheduler.cancel(1)
     play.scheduler.cancel(99)
     assert play.scheduler.idle
-    assert play.scheduler.plan() == Plan()
+    assert play.scheduler.plan() == Step()
 
 
 def test_a_failure_ends_its_job_only_and_forgets_what_was_not_evaluated() -> None:
     play = Play(answer=[END, END, END]).add(1, *range(1, 21)).add(2, 3)
     play.step()
     assert play.step() == [(2, Started(0)), (2, STOP)]
-    assert play.step("no more memory") == [(1, Finish(Reason.FAILED, "no more memory"))]
+    assert play.step("no more memory") == [(1, Finished(FinishReason.FAILED, "no more memory"))]
     assert play.scheduler.idle
     play.add(3, *range(1, 21)).run()
     assert play.of(3) == [Started(16), STOP]
@@ -270,7 +270,7 @@ def test_a_failure_ends_its_job_only_and_forgets_what_was_not_evaluated() -> Non
 
 def test_a_failure_before_the_first_token_is_a_finish_without_a_start() -> None:
     play = Play().add(1, 1)
-    assert play.step("broken") == [(1, Finish(Reason.FAILED, "broken"))]
+    assert play.step("broken") == [(1, Finished(FinishReason.FAILED, "broken"))]
 
 
 prompts = st.lists(st.integers(1, 2), min_size=1, max_size=40)
@@ -285,9 +285,9 @@ actions = st.lists(
 )
 
 
-def expected_answer(prompt: list[int], max_tokens: int, n_ctx: int) -> list[Piece]:
+def expected_answer(prompt: list[int], max_tokens: int, n_ctx: int) -> list[EngineOutput]:
     """What a model alone with this one job would say."""
-    tokens, pieces = list(prompt), list[Piece]()
+    tokens, pieces = list(prompt), list[EngineOutput]()
     while len(tokens) < min(len(prompt) + max_tokens, n_ctx) or len(tokens) == len(prompt):
         if (token := following(tokens)) == END:
             return [*pieces, STOP]
@@ -310,7 +310,7 @@ def test_whatever_happens_every_job_is_answered_as_if_it_were_alone(
         before = len(play.pieces)
         play.step(error)
         running = {slot.running.key: slot for slot in play.scheduler._slots if slot.running is not None}
-        ended = {key for key, piece in play.pieces[before:] if isinstance(piece, Finish)}
+        ended = {key for key, piece in play.pieces[before:] if isinstance(piece, Finished)}
         turned = {play.scheduler.key(chunk.slot) for chunk in play.steps[n:] if not ended}
         for key in running:
             waits[key] = 0 if key in turned else waits[key] + 1
@@ -341,9 +341,9 @@ def test_whatever_happens_every_job_is_answered_as_if_it_were_alone(
     for key, (prompt, max_tokens) in jobs.items():
         told = said(play.of(key), len(prompt))
         whole = expected_answer(prompt, max_tokens, n_ctx)
-        started = told[:1] if told[:1] != [Finish(Reason.FAILED, "failed")] else []
+        started = told[:1] if told[:1] != [Finished(FinishReason.FAILED, "failed")] else []
         assert all(isinstance(piece, Started) and 0 <= piece.cached < len(prompt) for piece in started)
-        if told[-1:] == [Finish(Reason.FAILED, "failed")]:
+        if told[-1:] == [Finished(FinishReason.FAILED, "failed")]:
             assert told[len(started) : -1] == whole[: len(told) - len(started) - 1]
         elif key in cancelled:
             assert told[1:] == whole[: max(0, len(told) - 1)]

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.scheduler.slots import common
+from engine.scheduler.slots import common_prefix_length
 
 TOKENS = st.lists(st.integers(0, 2), max_size=40)
 
@@ -12,8 +12,8 @@ TOKENS = st.lists(st.integers(0, 2), max_size=40)
 def test_common_is_the_length_of_the_common_beginning(held: list[int], prompt: list[int]) -> None:
     pairs = list(zip(held, prompt[:-1], strict=False))
     naive = next((i for i, (left, right) in enumerate(pairs) if left != right), len(pairs))
-    assert common(held, prompt) == naive
+    assert common_prefix_length(held, prompt) == naive
 
 
 def test_the_last_token_of_a_prompt_is_always_evaluated() -> None:
-    assert common([1, 2, 3], [1, 2, 3]) == 2
+    assert common_prefix_length([1, 2, 3], [1, 2, 3]) == 2

@@ -11,20 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from engine.dialects.call_grammar import beginning
+from engine.dialects.call_grammar import bare_call_grammar
 from engine.dialects.dialect import Dialect, Parser
 from engine.dialects.families import DIALECTS, GENERIC
-from engine.gguf.header import Entry, Header, Value
+from engine.gguf.header import Header, MetadataEntry, Value
 from engine.json_schema.check import JSON
-from engine.notations.argument_schema import declared
+from engine.notations.argument_schema import argument_schema
 from engine.notations.call_format import Function
-from engine.notations.parsed import CallBegun, CallEnded, Said, Utterance, merged
+from engine.notations.parsed import ParsedDelta, TextDelta, ToolCallEnd, ToolCallStart, merged
 from engine.notations.scanner import marks
-from engine.structured_output.compiler import Grammars
-from engine.structured_output.specs import Beginning
-from engine.structured_output.structural_tag import Phases
+from engine.structured_output.compiler import GrammarCompiler
+from engine.structured_output.specs import BareCallTrigger
+from engine.structured_output.structural_tag import StructuralTag
 from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE
-from engine.tokenizer.detokenizer import TextDecoder
+from engine.tokenizer.detokenizer import Detokenizer
 from engine.tokenizer.vocabulary import Vocabulary
 from tests.engine.dialects.test_call_grammar import calls
 
@@ -60,19 +60,19 @@ def small_vocabulary() -> Vocabulary:
         "tokenizer.ggml.token_type": [1] * (256 + len(LONG)) + [3] * len(CONTROL),
         "tokenizer.ggml.eos_token_id": 256 + len(LONG),
     }
-    entries = {key: Entry(value, type=0, start=0, end=0) for key, value in values.items()}
+    entries = {key: MetadataEntry(value, type=0, start=0, end=0) for key, value in values.items()}
     return Vocabulary(Header(3, 32, entries, tensors=(), data_start=0, size=0))
 
 
 VOCABULARY = small_vocabulary()
 MARK = VOCABULARY.control_ids["<|mark|>"]
 SPELLED = marks(VOCABULARY.control_ids)
-GRAMMARS = Grammars(VOCABULARY)
+GRAMMARS = GrammarCompiler(VOCABULARY)
 HELD = {
-    dialect.name: Phases(
+    dialect.name: StructuralTag(
         VOCABULARY,
         beginnings=[
-            Beginning(name, GRAMMARS.lark(beginning(dialect, Function(name, parameters), GRAMMARS) or ""))
+            BareCallTrigger(name, GRAMMARS.lark(bare_call_grammar(dialect, Function(name, parameters), GRAMMARS) or ""))
             for name, parameters in SCHEMAS.items()
         ],
     )
@@ -121,21 +121,21 @@ class Twosome:
 
     def __init__(self, dialect: Dialect) -> None:
         self.course = HELD[dialect.name].start()
-        self._parser = Parser(dialect, {name: declared(schema) for name, schema in SCHEMAS.items()}, SPELLED)
-        self._text = TextDecoder()
-        self.found: list[Utterance] = []
+        self._parser = Parser(dialect, {name: argument_schema(schema) for name, schema in SCHEMAS.items()}, SPELLED)
+        self._text = Detokenizer()
+        self.found: list[ParsedDelta] = []
         self.held = False
 
     @property
     def calling(self) -> bool:
         """Whether a call is being read."""
-        last = next((each for each in reversed(self.found) if isinstance(each, CallBegun | CallEnded)), None)
-        return isinstance(last, CallBegun)
+        last = next((each for each in reversed(self.found) if isinstance(each, ToolCallStart | ToolCallEnd)), None)
+        return isinstance(last, ToolCallStart)
 
     @property
     def calls(self) -> list[tuple[str, Any]]:
         """Those that are whole."""
-        return calls(merged([each for each in self.found if not isinstance(each, Said)]))
+        return calls(merged([each for each in self.found if not isinstance(each, TextDelta)]))
 
     def may_come(self) -> list[int]:
         logits = np.zeros(len(VOCABULARY), np.float32)
@@ -211,7 +211,7 @@ def test_what_is_read_as_a_call_is_held_from_its_name_to_its_end(
 def test_a_call_is_seen_where_its_name_ends(dialect: Dialect, text: str, name: str | None) -> None:
     both, chance = Twosome(dialect), random.Random(5)
     both.write(text, chance)
-    assert [each.name for each in both.found if isinstance(each, CallBegun)][-1:] == [name] * (name is not None)
+    assert [each.name for each in both.found if isinstance(each, ToolCallStart)][-1:] == [name] * (name is not None)
     assert both.held == both.calling
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from engine.structured_output.compile_cache import ENTRY, Memory
+from engine.structured_output.compile_cache import ENTRY, CompileCache
 
 
 def nothing(key: object, made: object) -> int:
@@ -25,7 +25,7 @@ def nothing(key: object, made: object) -> int:
     ],
 )
 def test_memory_drops_the_oldest_results_beyond_its_bytes(asked: list[int], known: list[int]) -> None:
-    memory: Memory[int, bytes] = Memory(
+    memory: CompileCache[int, bytes] = CompileCache(
         lambda kilobytes: bytes(1000 * kilobytes), ValueError, lambda _, made: len(made or b""), 9 * ENTRY
     )
     for key in asked:
@@ -42,7 +42,7 @@ def test_the_last_results_are_kept_and_refusals_too() -> None:
             raise ValueError(f"{number} is odd")
         return number // 2
 
-    memory = Memory(half, ValueError, nothing, 2 * ENTRY)
+    memory = CompileCache(half, ValueError, nothing, 2 * ENTRY)
     assert (memory.known(4), memory(4), memory.known(4), memory(4)) == (None, 2, 2, 2)
     for ask in (memory, memory, memory.known):
         with pytest.raises(ValueError, match="3 is odd") as refused:
@@ -56,7 +56,7 @@ def test_what_is_known_is_had_while_something_else_is_made() -> None:
     def longer(text: str) -> str:
         return text + (memory.known("a") or ".")
 
-    memory: Memory[str, str] = Memory(longer, ValueError, nothing, 2 * ENTRY)
+    memory: CompileCache[str, str] = CompileCache(longer, ValueError, nothing, 2 * ENTRY)
     assert [memory("a"), memory("b")] == ["a.", "ba."]
 
 
@@ -71,7 +71,7 @@ def test_of_a_refusal_nothing_is_kept_but_what_it_says() -> None:
         bodies.append(weakref.ref(body))
         raise ValueError
 
-    memory = Memory(refuse, ValueError, nothing, 2 * ENTRY)
+    memory = CompileCache(refuse, ValueError, nothing, 2 * ENTRY)
     with suppress(ValueError):
         memory(1)
     gc.collect()

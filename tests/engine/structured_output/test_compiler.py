@@ -14,7 +14,7 @@ from engine.constraint import Grammar, GrammarError
 from engine.json_schema import check
 from engine.loader import model_file
 from engine.model import FloatArray
-from engine.structured_output.compiler import MOST_COMPILED, Grammars
+from engine.structured_output.compiler import MOST_COMPILED, GrammarCompiler
 from engine.tokenizer.vocabulary import Vocabulary
 from tests.support import schemas
 
@@ -28,8 +28,8 @@ def vocabulary(smollm2: Path) -> Vocabulary:
 
 
 @pytest.fixture(scope="module")
-def grammars(vocabulary: Vocabulary) -> Grammars:
-    return Grammars(vocabulary)
+def grammars(vocabulary: Vocabulary) -> GrammarCompiler:
+    return GrammarCompiler(vocabulary)
 
 
 class Noise:
@@ -82,7 +82,7 @@ def takes(grammar: Grammar, vocabulary: Vocabulary, text: str) -> bool:
     return True
 
 
-def test_a_thousand_schemas_are_held_whatever_is_sampled(grammars: Grammars, vocabulary: Vocabulary) -> None:
+def test_a_thousand_schemas_are_held_whatever_is_sampled(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     noise = Noise(vocabulary)
     found = [(schema, write(grammars.json_schema(schema), vocabulary, noise)) for schema in map(schemas.schema, SEEDS)]
     finished = [(schema, text) for schema, text in found if text is not None]
@@ -130,13 +130,13 @@ def test_these_keywords_are_supported() -> None:
 
 
 @pytest.mark.parametrize("keyword", sorted(KEYWORDS))
-def test_what_a_keyword_says_is_held(keyword: str, grammars: Grammars, vocabulary: Vocabulary) -> None:
+def test_what_a_keyword_says_is_held(keyword: str, grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     schema, right, wrong = KEYWORDS[keyword]
     grammar = grammars.json_schema(schema)
     assert (takes(grammar, vocabulary, right), takes(grammar, vocabulary, wrong)) == (True, False)
 
 
-def refusal(grammars: Grammars, schema: Any) -> tuple[str, str]:
+def refusal(grammars: GrammarCompiler, schema: Any) -> tuple[str, str]:
     """The place and the sentence."""
     with pytest.raises(GrammarError) as caught:
         grammars.json_schema(schema)
@@ -162,7 +162,7 @@ BESIDE: dict[str, Any] = {"if": {"then": {"required": ["b"]}}}
 
 
 @pytest.mark.parametrize("keyword", sorted(REFUSED))
-def test_a_keyword_that_cannot_be_held_is_named_with_its_place(keyword: str, grammars: Grammars) -> None:
+def test_a_keyword_that_cannot_be_held_is_named_with_its_place(keyword: str, grammars: GrammarCompiler) -> None:
     inner = {keyword: REFUSED[keyword], **BESIDE.get(keyword, {})}
     schema = {"type": "object", "properties": {"list": {"items": {"anyOf": [{"type": "null"}, inner]}}}}
     place = f"properties.list.items.anyOf[1].{keyword}"
@@ -206,21 +206,23 @@ def test_a_keyword_that_cannot_be_held_is_named_with_its_place(keyword: str, gra
         (False, "", "Unsatisfiable schema: schema is false"),
     ],
 )
-def test_what_cannot_be_held_is_refused(schema: Any, place: str, sentence: str, grammars: Grammars) -> None:
+def test_what_cannot_be_held_is_refused(schema: Any, place: str, sentence: str, grammars: GrammarCompiler) -> None:
     found = refusal(grammars, schema)
     assert (found[0], found[1][: len(sentence)]) == (place, sentence)
 
 
 @pytest.mark.parametrize("pattern", [r"^[^\x00-\x1f\x7f]b\n$", r"^[\]\x00a]b\x0a$", r"^\\?ab\u{a}$", "^ab[\n]$"])
 def test_control_characters_that_need_not_be_written_may_be_named(
-    pattern: str, grammars: Grammars, vocabulary: Vocabulary
+    pattern: str, grammars: GrammarCompiler, vocabulary: Vocabulary
 ) -> None:
     grammar = grammars.json_schema({"type": "string", "pattern": pattern})
     assert (takes(grammar, vocabulary, r'"ab\n"'), takes(grammar, vocabulary, '"ab"')) == (True, False)
 
 
 @pytest.mark.parametrize("most", [2**53, 2**63 - 1, 2**63, 2**64 - 1])
-def test_limits_of_the_types_of_other_languages_are_held(most: int, grammars: Grammars, vocabulary: Vocabulary) -> None:
+def test_limits_of_the_types_of_other_languages_are_held(
+    most: int, grammars: GrammarCompiler, vocabulary: Vocabulary
+) -> None:
     grammar = grammars.json_schema({"type": "integer", "minimum": 0, "maximum": most})
     assert takes(grammar, vocabulary, str(2**53))
     assert not takes(grammar, vocabulary, str(most + 1))
@@ -229,7 +231,7 @@ def test_limits_of_the_types_of_other_languages_are_held(most: int, grammars: Gr
 @pytest.mark.parametrize("type_", ["integer", ["integer", "null"], ["number", "string"]])
 @pytest.mark.parametrize("least", [-(2**63), -(2**63) + 1])
 def test_the_limits_of_an_integer_of_64_bits_are_held(
-    type_: Any, least: int, grammars: Grammars, vocabulary: Vocabulary
+    type_: Any, least: int, grammars: GrammarCompiler, vocabulary: Vocabulary
 ) -> None:
     """Or of a number. A thousand next to the lowest are not written."""
     grammar = grammars.json_schema({"type": type_, "minimum": least, "maximum": 2**63 - 1})
@@ -239,49 +241,49 @@ def test_the_limits_of_an_integer_of_64_bits_are_held(
     assert takes(grammar, vocabulary, str(2**63 - 1)) or "integer" not in type_
 
 
-def test_an_integer_may_have_a_lower_limit_than_64_bits_have(grammars: Grammars, vocabulary: Vocabulary) -> None:
+def test_an_integer_may_have_a_lower_limit_than_64_bits_have(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     grammar = grammars.json_schema({"type": "integer", "minimum": -(10**20)})
     values = [-(10**20) - 1, -(2**63) + 1024, 0, 10**20]
     assert [takes(grammar, vocabulary, str(value)) for value in values] == [False, True, True, True]
 
 
-def test_a_schema_that_is_nested_without_end_is_refused(grammars: Grammars) -> None:
+def test_a_schema_that_is_nested_without_end_is_refused(grammars: GrammarCompiler) -> None:
     schema: Any = {}
     for _ in range(2000):
         schema = {"items": schema}
     assert refusal(grammars, schema) == ("", "the schema is nested deeper than 100 levels")
 
 
-def test_what_forbids_nothing_is_left_out(grammars: Grammars, vocabulary: Vocabulary) -> None:
+def test_what_forbids_nothing_is_left_out(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     grammar = grammars.json_schema({"type": "array", "uniqueItems": False, "additionalItems": True, "title": "x"})
     assert takes(grammar, vocabulary, "[1,1]")
 
 
-def test_a_property_is_not_written_twice_in_another_spelling(grammars: Grammars, vocabulary: Vocabulary) -> None:
+def test_a_property_is_not_written_twice_in_another_spelling(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     grammar = grammars.json_schema(OBJECT | {"additionalProperties": {"type": "string"}})
     texts = ['{"a":1,"b":"x"}', '{"a":1,"\\u0061":"x"}', '{"a":1,"a":"x"}']
     assert [takes(grammar, vocabulary, text) for text in texts] == [True, False, False]
 
 
-def test_whitespace_is_as_models_write_it_and_has_an_end(grammars: Grammars, vocabulary: Vocabulary) -> None:
+def test_whitespace_is_as_models_write_it_and_has_an_end(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     texts = ['{"a":1}', '{"a": 1}', '{\n    "a": 1\n}', '{"a":  1}', '{\n\n"a": 1}', ' {"a":1}', '{"a":1} ']
     takes_them = [takes(grammars.json_schema(OBJECT), vocabulary, text) for text in texts]
     assert takes_them == [True, True, True, False, False, False, False]
 
 
-def test_any_json_object(grammars: Grammars, vocabulary: Vocabulary) -> None:
+def test_any_json_object(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     texts = ["{}", '{"a": [1, {"b": null}], "c": "é\\n"}', "[]", "3", '{"a"}', "{", ""]
     assert [takes(grammars.json_object(), vocabulary, text) for text in texts] == [True, True, *[False] * 5]
 
 
-def test_a_regex_and_a_lark_grammar(grammars: Grammars, vocabulary: Vocabulary) -> None:
+def test_a_regex_and_a_lark_grammar(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     regex, lark = grammars.regex("[a-z]+ ?[0-9]{2}"), grammars.lark('start: "call " name\nname: /[a-z]+/')
     assert [takes(regex, vocabulary, text) for text in ("abc 12", "abc", "12")] == [True, False, False]
     assert [takes(lark, vocabulary, text) for text in ("call it", "call ")] == [True, False]
 
 
 @pytest.mark.parametrize(("regex", "lark"), [("(", "start: nobody"), ("a(?!b)", "no rules")])
-def test_a_grammar_that_is_none_is_refused(regex: str, lark: str, grammars: Grammars) -> None:
+def test_a_grammar_that_is_none_is_refused(regex: str, lark: str, grammars: GrammarCompiler) -> None:
     with pytest.raises(GrammarError, match="regex"):
         grammars.regex(regex)
     with pytest.raises(GrammarError):
@@ -289,18 +291,18 @@ def test_a_grammar_that_is_none_is_refused(regex: str, lark: str, grammars: Gram
 
 
 @pytest.mark.parametrize("lark", ['start: "a" start', "start: /[ab]/ rest\nrest: /c/ rest", "start: start"])
-def test_a_grammar_of_which_nothing_comes_is_found_out_by_an_attempt(lark: str, grammars: Grammars) -> None:
+def test_a_grammar_of_which_nothing_comes_is_found_out_by_an_attempt(lark: str, grammars: GrammarCompiler) -> None:
     with pytest.raises(GrammarError):
         grammars.lark(lark).attempt()
 
 
 @pytest.mark.parametrize("lark", ["start: ", 'start: "a" | "b" start', "start: /(?s:.*)/", 'start: "a"{50}'])
-def test_an_attempt_finds_nothing_wrong_with_what_can_be_written(lark: str, grammars: Grammars) -> None:
+def test_an_attempt_finds_nothing_wrong_with_what_can_be_written(lark: str, grammars: GrammarCompiler) -> None:
     grammars.lark(lark).attempt()
 
 
 @pytest.mark.parametrize("marker", ["</think>", "<|im_start|>"])
-def test_a_constraint_may_begin_behind_a_marker(marker: str, grammars: Grammars, vocabulary: Vocabulary) -> None:
+def test_a_constraint_may_begin_behind_a_marker(marker: str, grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     """Of text, or a control token."""
     rules = ["start: thought answer", grammars.until("thought", marker), f"answer: {grammars.json(OBJECT)}"]
     grammar = grammars.lark("\n".join(rules))
@@ -308,7 +310,7 @@ def test_a_constraint_may_begin_behind_a_marker(marker: str, grammars: Grammars,
     assert [takes(grammar, vocabulary, text) for text in texts] == [True, True, False, False, False]
 
 
-def test_an_answer_may_end_exactly_where_the_grammar_accepts(grammars: Grammars, vocabulary: Vocabulary) -> None:
+def test_an_answer_may_end_exactly_where_the_grammar_accepts(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     constraint, ends = grammars.json_schema({"type": "integer"}).start(), sorted(vocabulary.end_tokens)
     may_end = []
     for token in vocabulary.encode("-12"):
@@ -320,25 +322,27 @@ def test_an_answer_may_end_exactly_where_the_grammar_accepts(grammars: Grammars,
     assert may_end == [[False, False], [False, False], [True, True]]
 
 
-def test_what_the_grammar_does_not_allow_ends_it(grammars: Grammars, vocabulary: Vocabulary) -> None:
+def test_what_the_grammar_does_not_allow_ends_it(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     constraint = grammars.json_object().start()
     with pytest.raises(GrammarError):
         constraint.advance(vocabulary.encode("no")[0])
 
 
-def test_one_may_begin_behind_bytes_that_are_written(grammars: Grammars) -> None:
+def test_one_may_begin_behind_bytes_that_are_written(grammars: GrammarCompiler) -> None:
     grammar = grammars.regex("(?s:[^b]*)")
     written = [grammar.after(data) for data in (b"", "aé".encode(), "é".encode()[:1], b"ab", b"a\x04")]
     assert [None if each is None else each.accepting for each in written] == [True, True, False, None, None]
 
 
-def test_a_token_that_may_not_come_is_not_taken_and_changes_nothing(grammars: Grammars, vocabulary: Vocabulary) -> None:
+def test_a_token_that_may_not_come_is_not_taken_and_changes_nothing(
+    grammars: GrammarCompiler, vocabulary: Vocabulary
+) -> None:
     constraint, (a, b) = grammars.regex("ab").start(), (vocabulary.encode(char)[0] for char in "ab")
     assert [constraint.take(token) for token in (b, a, a, b)] == [False, True, False, True]
     assert constraint.accepting
 
 
-def test_one_grammar_is_started_any_number_of_times(grammars: Grammars, vocabulary: Vocabulary) -> None:
+def test_one_grammar_is_started_any_number_of_times(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     grammar = grammars.json_schema(OBJECT)
     assert grammars.json_schema(dict(OBJECT)) is grammar
     assert takes(grammar, vocabulary, '{"a":1}')
@@ -351,7 +355,7 @@ def resident() -> int:
 
 
 def test_compiled_grammars_take_less_than_their_sizes(vocabulary: Vocabulary) -> None:
-    grammars = Grammars(vocabulary)
+    grammars = GrammarCompiler(vocabulary)
     grammars.json_object()
     before = resident()
     compiled = [grammars.json_schema(schemas.schema(seed)) for seed in range(200)]
@@ -359,7 +363,7 @@ def test_compiled_grammars_take_less_than_their_sizes(vocabulary: Vocabulary) ->
 
 
 def test_compiled_grammars_are_dropped_when_all_take_too_much_memory(vocabulary: Vocabulary) -> None:
-    grammars = Grammars(vocabulary)
+    grammars = GrammarCompiler(vocabulary)
     large = [weakref.ref(grammars.json_schema({"enum": [f"{n}{'x' * 40_000}"]})) for n in range(10)]
     alive = [grammar is not None for grammar in (reference() for reference in large)]
     sizes = [grammar.size for grammar in (reference() for reference in large) if grammar is not None]

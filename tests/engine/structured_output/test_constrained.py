@@ -8,50 +8,50 @@ import trio
 from engine.backends import scripted
 from engine.backends.scripted import ASSISTANT, USER, ScriptedModel
 from engine.constraint import Constraint, Grammar, GrammarError
-from engine.job import Finish, Job, Piece, Reason, Sampling, Token
+from engine.job import EngineOutput, Finished, FinishReason, Job, SamplingParams, Token
 from engine.loader.loader import Options, load
 from engine.model import FloatArray
 from engine.runtime.engine import Engine
-from engine.structured_output.compiler import Grammars
+from engine.structured_output.compiler import GrammarCompiler
 from tests.engine.runtime.test_engine import STOP, running
 from tests.engine.structured_output.test_compiler import valid
 from tests.support import schemas
 
-GREEDY = Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 
 
 @pytest.fixture(scope="module")
-def grammars() -> Grammars:
-    return Grammars(scripted.vocabulary())
+def grammars() -> GrammarCompiler:
+    return GrammarCompiler(scripted.vocabulary())
 
 
 def job(message: bytes, grammar: Grammar | None, max_tokens: int = 200) -> Job:
     return Job((USER, *message, ASSISTANT), max_tokens, GREEDY, grammar=grammar)
 
 
-async def answer(engine: Engine, job: Job) -> tuple[bytes, Piece]:
+async def answer(engine: Engine, job: Job) -> tuple[bytes, EngineOutput]:
     with engine.generate(job) as pieces:
         came = [piece async for piece in pieces]
     return bytes(piece.id for piece in came if isinstance(piece, Token)), came[-1]
 
 
-async def test_a_model_says_what_it_wants_where_the_grammar_lets_it(grammars: Grammars) -> None:
+async def test_a_model_says_what_it_wants_where_the_grammar_lets_it(grammars: GrammarCompiler) -> None:
     async with running(ScriptedModel()) as engine:
         assert await answer(engine, job(b'{"a":5}', grammars.json_object())) == (b'{"a":5}', STOP)
 
 
-async def test_a_model_that_wants_something_else_is_held(grammars: Grammars) -> None:
+async def test_a_model_that_wants_something_else_is_held(grammars: GrammarCompiler) -> None:
     async with running(ScriptedModel(lambda message: b"never!")) as engine:
         assert await answer(engine, job(b"", grammars.regex("[0-9]{2}(no|yes)"))) == (b"00no", STOP)
 
 
-async def test_an_answer_that_is_cut_is_the_beginning_of_one_that_fits(grammars: Grammars) -> None:
+async def test_an_answer_that_is_cut_is_the_beginning_of_one_that_fits(grammars: GrammarCompiler) -> None:
     async with running(ScriptedModel()) as engine:
-        length = Finish(Reason.LENGTH)
+        length = Finished(FinishReason.LENGTH)
         assert await answer(engine, job(b'{"a":5}', grammars.json_object(), max_tokens=4)) == (b'{"a"', length)
 
 
-async def test_guesses_are_held_to_the_grammar_too(grammars: Grammars) -> None:
+async def test_guesses_are_held_to_the_grammar_too(grammars: GrammarCompiler) -> None:
     """The script repeats itself, which is guessed; the grammar breaks the repetition off."""
     model = ScriptedModel(lambda message: b"abcd" * 20, batched=True)
     async with running(model) as engine:
@@ -85,10 +85,13 @@ class Failing:
 
 
 @pytest.mark.parametrize("batched", [False, True])
-async def test_a_grammar_that_fails_ends_its_own_stream_alone(batched: bool, grammars: Grammars) -> None:
+async def test_a_grammar_that_fails_ends_its_own_stream_alone(batched: bool, grammars: GrammarCompiler) -> None:
     async with running(ScriptedModel(batched=batched)) as engine:
         with engine.generate(job(b"hello " * 5, None)) as other:
-            assert await answer(engine, job(b"hello", Failing(3))) == (b"hel", Finish(Reason.UNHELD, "too many states"))
+            assert await answer(engine, job(b"hello", Failing(3))) == (
+                b"hel",
+                Finished(FinishReason.UNHELD, "too many states"),
+            )
             came = [piece async for piece in other]
         assert bytes(piece.id for piece in came if isinstance(piece, Token)) == b"hello " * 5
         assert await answer(engine, job(b"true", grammars.json_schema({"type": "boolean"}))) == (b"true", STOP)
@@ -132,8 +135,8 @@ REAL = range(2000, 2030)
 async def test_smollm2_writes_what_fits_whatever_it_means_to_say(engine: str, smollm2: Path, cache: Path) -> None:
     """At temperature 1.5, several at once."""
     loaded = load(smollm2, Options(n_slots=4, n_ctx=512, engine=engine), cache)
-    grammars = Grammars(loaded.vocabulary)
-    hot = Sampling(temperature=1.5, top_p=1, top_k=0, min_p=0, seed=4)
+    grammars = GrammarCompiler(loaded.vocabulary)
+    hot = SamplingParams(temperature=1.5, top_p=1, top_k=0, min_p=0, seed=4)
     finished: list[tuple[schemas.Schema, str]] = []
 
     async def one(host: Engine, seed: int) -> None:
@@ -141,7 +144,7 @@ async def test_smollm2_writes_what_fits_whatever_it_means_to_say(engine: str, sm
         prompt = loaded.vocabulary.encode("Write something in JSON.")
         with host.generate(Job(tuple(prompt), 60, hot, grammar=grammars.json_schema(schema))) as pieces:
             came = [piece async for piece in pieces]
-        assert came[-1] in (STOP, Finish(Reason.LENGTH))
+        assert came[-1] in (STOP, Finished(FinishReason.LENGTH))
         data = b"".join(loaded.vocabulary.bytes_of(piece.id) for piece in came if isinstance(piece, Token))
         if came[-1] == STOP:
             finished.append((schema, data.decode()))

@@ -5,18 +5,18 @@ import pytest
 
 from engine.chat_template.message import Message
 from engine.chat_template.template import ChatTemplate
-from engine.dialects.call_grammar import answer, resumed, triggers
+from engine.dialects.call_grammar import after_reasoning_grammar, answer_grammar, triggers
 from engine.dialects.dialect import Dialect, Parser
 from engine.dialects.families import DIALECTS
 from engine.json_schema.check import JSON
-from engine.notations.argument_schema import Declared
+from engine.notations.argument_schema import ArgumentSchema
 from engine.notations.call_format import Function
-from engine.structured_output.specs import Thought, Trigger
-from engine.structured_output.structural_tag import Phases
-from server.served_model.constraint_builder import Holding
-from server.served_model.output_constraints import FREE
-from server.stream.inputs import Calling, Text
-from server.stream.tool_call_mapper import Interpreter
+from engine.structured_output.specs import ReasoningSpec, Trigger
+from engine.structured_output.structural_tag import StructuralTag
+from server.served_model.constraint_builder import ConstraintBuilder
+from server.served_model.output_constraints import UNCONSTRAINED
+from server.stream.inputs import TextAdded, ToolCallStarted
+from server.stream.tool_call_mapper import ToolCallMapper
 from tests.engine.dialects.test_call_grammar import calls, read, room_of
 from tests.engine.structured_output.test_compiler import takes
 
@@ -28,21 +28,23 @@ FUNCTIONS = [Function("weather", CITY)]
 ALL = "anything"
 
 
-def phases(functions: list[Function], demanded: bool = False, budget: int | None = 3) -> Phases:
-    after = resumed(HARMONY, functions, GRAMMARS)
+def phases(functions: list[Function], demanded: bool = False, budget: int | None = 3) -> StructuralTag:
+    after = after_reasoning_grammar(HARMONY, functions, GRAMMARS)
     assert after is not None
-    thought = Thought(THINK.close, THINK.open, budget=budget, after=GRAMMARS.lark(after))
+    thought = ReasoningSpec(THINK.close, THINK.open, budget=budget, after=GRAMMARS.lark(after))
     if demanded:
-        return Phases(VOCABULARY, GRAMMARS.lark(answer(HARMONY, functions, GRAMMARS)), (), thought, begun=HARMONY.begun)
+        return StructuralTag(
+            VOCABULARY, GRAMMARS.lark(answer_grammar(HARMONY, functions, GRAMMARS)), (), thought, begun=HARMONY.begun
+        )
     marked = [Trigger(marker, GRAMMARS.lark(rest)) for marker, rest in triggers(HARMONY, functions, GRAMMARS)]
-    return Phases(VOCABULARY, None, marked, thought, begun=HARMONY.begun)
+    return StructuralTag(VOCABULARY, None, marked, thought, begun=HARMONY.begun)
 
 
 def spelled(token: int) -> str:
     return VOCABULARY.bytes_of(token).decode(errors="replace") or VOCABULARY.name_of(token)
 
 
-def goes_on(phases: Phases, text: str) -> tuple[str, str]:
+def goes_on(phases: StructuralTag, text: str) -> tuple[str, str]:
     """What has to follow, and what may follow that."""
     course, written = phases.start(), VOCABULARY.encode_prompt(text)
     for token in written:
@@ -105,7 +107,7 @@ NAMED = ("eather", " <|channel|><|message|>")
         (phases(FUNCTIONS), "<|channel|>final<|message|>say(x, to=", ("", ALL)),
     ],
 )  # fmt: skip
-def test_what_follows(held: Phases, text: str, then: tuple[str, str]) -> None:
+def test_what_follows(held: StructuralTag, text: str, then: tuple[str, str]) -> None:
     assert goes_on(held, text) == then
 
 
@@ -128,7 +130,7 @@ AFTER = {"harmony": "<|channel|>final<|message|>", "muse": " to=user<|message|>"
 def test_behind_a_thought_that_had_to_end_nobody_thinks_on(dialect: Dialect) -> None:
     """Where a family's words begin with a marker, as its thoughts do."""
     vocabulary, grammars = room_of(dialect, control=True)
-    after = resumed(dialect, [], grammars)
+    after = after_reasoning_grammar(dialect, [], grammars)
     assert (after is None) == (dialect.name not in AFTER)
     if after is not None:
         assert takes(grammars.lark(after), vocabulary, AFTER[dialect.name])
@@ -137,8 +139,8 @@ def test_behind_a_thought_that_had_to_end_nobody_thinks_on(dialect: Dialect) -> 
 
 def test_an_effort_ends_a_thought_in_its_channel() -> None:
     template = ChatTemplate("{# <|channel|> <|message|> <|call|> #}<|start|>assistant", VOCABULARY)
-    holding = Holding(VOCABULARY, template)
-    course = holding.course(FREE, template.prompt([Message("user", "Is it?")]), "none", room=100)
+    holding = ConstraintBuilder(VOCABULARY, template)
+    course = holding.course(UNCONSTRAINED, template.prompt([Message("user", "Is it?")]), "none", room=100)
     assert course is not None
     assert goes_on(holding.phases(course.boundless).within(course.budget), THOUGHT) == (
         f"{ENDED}<|channel|>final<|message|>",
@@ -155,10 +157,12 @@ UNOFFERED = [
 
 
 @pytest.mark.parametrize("text", UNOFFERED)
-@pytest.mark.parametrize("offered", [{}, {"other": Calling("other")}])
-def test_answer_that_calls_a_function_nobody_offered_makes_no_call(text: str, offered: dict[str, Calling]) -> None:
-    functions = {name: Declared({}, {}) for name in offered}
-    interpreter = Interpreter(Parser(HARMONY, functions), {}, offered)
+@pytest.mark.parametrize("offered", [{}, {"other": ToolCallStarted("other")}])
+def test_answer_that_calls_a_function_nobody_offered_makes_no_call(
+    text: str, offered: dict[str, ToolCallStarted]
+) -> None:
+    functions = {name: ArgumentSchema({}, {}) for name in offered}
+    interpreter = ToolCallMapper(Parser(HARMONY, functions), {}, offered)
     cues = [*interpreter.feed(text), *interpreter.finish(cut=False)]
-    assert [cue for cue in cues if isinstance(cue, Calling)] == []
-    assert "".join(cue.text for cue in cues if isinstance(cue, Text)) == '{"city":"Oslo"}'
+    assert [cue for cue in cues if isinstance(cue, ToolCallStarted)] == []
+    assert "".join(cue.text for cue in cues if isinstance(cue, TextAdded)) == '{"city":"Oslo"}'

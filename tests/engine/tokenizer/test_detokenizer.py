@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.tokenizer.detokenizer import StopStrings, TextDecoder
+from engine.tokenizer.detokenizer import Detokenizer, StopStrings
 
 # All that a character of several bytes may be cut down to. The last byte runs through 64 code points. Python waits
 # for the last byte of a surrogate too, before it refuses all three.
@@ -20,7 +20,7 @@ PREFIXES = frozenset(
 
 def play(pieces: Iterable[bytes], stops: Sequence[str] = ()) -> list[str]:
     """What each piece shows, and what the end shows."""
-    decoder, watch = TextDecoder(), StopStrings(stops)
+    decoder, watch = Detokenizer(), StopStrings(stops)
     return [*(watch.feed(decoder.feed(piece)) for piece in pieces), watch.flush()]
 
 
@@ -135,7 +135,7 @@ stop_lists = st.lists(st.one_of(st.text("ab日👋\ufffd", max_size=4), st.text(
 @example(None, "a👋".encode()[:-1], ["👋"])
 def test_any_split_shows_what_the_whole_shows(data: st.DataObject | None, answer: bytes, stops: list[str]) -> None:
     pieces = bytewise(answer) if data is None else data.draw(cuts(answer))
-    decoder, watch = TextDecoder(), StopStrings(stops)
+    decoder, watch = Detokenizer(), StopStrings(stops)
     shown = "".join([*(watch.feed(decoder.feed(piece)) for piece in pieces), watch.flush()])
     assert (shown, watch.matched is not None) == reference(answer, stops)
 
@@ -143,7 +143,7 @@ def test_any_split_shows_what_the_whole_shows(data: st.DataObject | None, answer
 @given(answers, stop_lists)
 def test_what_was_shown_is_never_taken_back(answer: bytes, stops: list[str]) -> None:
     """After each byte, what is held back could still become a stop string: no more is held than must be."""
-    decoder, watch = TextDecoder(), StopStrings(stops)
+    decoder, watch = Detokenizer(), StopStrings(stops)
     shown = ""
     for n in range(1, len(answer) + 1):
         shown += watch.feed(decoder.feed(answer[n - 1 : n]))

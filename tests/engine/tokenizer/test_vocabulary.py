@@ -12,7 +12,7 @@ from engine.backends.llamacpp import library as libllama
 from engine.gguf import reader
 from engine.gguf.header import GGUFError
 from engine.loader.loader import Options, load
-from engine.tokenizer.vocabulary import Kind, Vocabulary
+from engine.tokenizer.vocabulary import TokenType, Vocabulary
 from tests.support import model_files
 from tests.support.model_files import SPM_SCORES, SPM_TOKENS, SPM_TYPES
 
@@ -190,7 +190,7 @@ def user_defined(folder: Path, *, prefix: bool) -> Vocabulary:
     path = model_files.spm(
         folder / "user_defined.gguf",
         tokens=SPM_TOKENS + USER_DEFINED,
-        types=SPM_TYPES + [int(Kind.USER_DEFINED)] * 3,
+        types=SPM_TYPES + [int(TokenType.USER_DEFINED)] * 3,
         scores=SPM_SCORES + [0.0] * 3,
         flags={"add_space_prefix": prefix},
     )
@@ -240,7 +240,7 @@ def test_where_a_message_ends_an_answer_may_go_on_as_in_llama_cpp(
     """gpt-oss and Solar Open think in a message of its own."""
     other = ({"</s>", "<|end|>"} - {eos}).pop()
     tokens = [*(eos if token == "</s>" else token for token in model_files.BPE_TOKENS), *names, other]
-    types = [*model_files.BPE_TYPES, *(int(Kind.CONTROL) for _ in [*names, other])]
+    types = [*model_files.BPE_TYPES, *(int(TokenType.CONTROL) for _ in [*names, other])]
     path = model_files.bpe(tmp_path / "model.gguf", tokens=tokens, types=types)
     vocabulary = Vocabulary(reader.read(path))
     library = libllama.load()
@@ -415,6 +415,6 @@ def test_other_tokenizers_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["<start_function_response>", "<|tool_response>"])
 def test_token_behind_calls_of_gemma_ends_an_answer(tmp_path: Path, name: str) -> None:
     """It begins the output, which the server writes: "an additional stop sequence" in FunctionGemma's documentation."""
-    tokens, types = [*model_files.BPE_TOKENS, name], [*model_files.BPE_TYPES, int(Kind.CONTROL)]
+    tokens, types = [*model_files.BPE_TOKENS, name], [*model_files.BPE_TYPES, int(TokenType.CONTROL)]
     path = model_files.bpe(tmp_path / "model.gguf", tokens=tokens, types=types)
     assert len(tokens) - 1 in Vocabulary(reader.read(path)).end_tokens

@@ -9,19 +9,21 @@ from hypothesis import strategies as st
 
 from engine.backends.scripted import ScriptedModel
 from engine.loader.loader import Options, load
-from engine.model import Knobs
+from engine.model import BackendOptions
 from engine.tuner import stopwatch
 from engine.tuner.choice import NEAR, STEADY, Measurement, Trial, choose
-from engine.tuner.stopwatch import Effort
+from engine.tuner.stopwatch import MeasurementPlan
 from server.__main__ import main
 from server.cli import tune
 from server.config import file
 
-SMALL = Effort(prompt=16, steps=2, busy_steps=3, rounds=1)
-ON, OFF = Knobs(), Knobs(flash_attention=False)
+SMALL = MeasurementPlan(prompt=16, steps=2, busy_steps=3, rounds=1)
+ON, OFF = BackendOptions(), BackendOptions(flash_attention=False)
 
 
-def measured(threads: int, decode: float, stall: float, prefill: float = 100, knobs: Knobs = ON) -> Measurement:
+def measured(
+    threads: int, decode: float, stall: float, prefill: float = 100, knobs: BackendOptions = ON
+) -> Measurement:
     return Measurement(Trial(threads, knobs), prefill, decode, None, stall)
 
 
@@ -84,7 +86,9 @@ def test_the_choice(measurements: list[Measurement], chosen: str) -> None:
 
 times = st.floats(0.1, 1000)
 measurements = st.lists(
-    st.builds(Measurement, st.builds(Trial, st.integers(1, 8), st.builds(Knobs)), times, times, st.none(), times),
+    st.builds(
+        Measurement, st.builds(Trial, st.integers(1, 8), st.builds(BackendOptions)), times, times, st.none(), times
+    ),
     min_size=1,
     max_size=16,
     unique_by=lambda each: each.trial,
@@ -121,7 +125,7 @@ def test_rounds_alternate_and_every_trial_gets_the_same() -> None:
             self.used.append(n)
 
     model = Counted(n_ctx=64, n_slots=4, batched=True)
-    effort = Effort(prompt=16, steps=2, busy_steps=3, rounds=2)
+    effort = MeasurementPlan(prompt=16, steps=2, busy_steps=3, rounds=2)
     results = stopwatch.measure({Trial(1): model, Trial(2): model}, effort)
     assert [each.trial for each in results] == [Trial(1), Trial(2)]
     assert Counted.used == [1, 1, 2, 1, 2, 2, 1, 2, 1]

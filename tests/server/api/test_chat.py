@@ -9,7 +9,7 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from engine.chat_template.message import Call, Message
-from engine.job import Sampling
+from engine.job import SamplingParams
 from server.prompt import builder, chat
 from server.protocol import chat_request, sse
 from server.protocol.errors import InvalidRequest
@@ -37,7 +37,7 @@ from server.protocol.events import (
 from server.protocol.events import Message as MessageItem
 from server.protocol.formats import SchemaFormat
 from server.protocol.request import Request
-from server.stream.chat_chunks import Chunks, completion
+from server.stream.chat_chunks import ChatChunkEncoder, completion
 
 USER = {"role": "user", "content": "Hi"}
 HI = Message("user", "Hi")
@@ -111,14 +111,14 @@ MESSAGES: dict[str, tuple[list[Any], list[Message]]] = {
 
 @pytest.mark.parametrize(("messages", "expected"), MESSAGES.values(), ids=MESSAGES)
 def test_messages_are_those_of_the_other_dialect(messages: list[Any], expected: list[Message]) -> None:
-    assert chat.conversation(read(messages)) == builder.Conversation(tuple(expected), ())
+    assert chat.conversation(read(messages)) == builder.PromptMessages(tuple(expected), ())
 
 
 def test_what_is_not_known_is_skipped_and_told() -> None:
     body = json.dumps({"model": "m", "messages": [USER | {"content": [TEXT, {"type": "zzz"}]}], "zzz": 1, "yyy": []})
     assert chat_request.unknown_fields(body.encode()) == {"zzz", "yyy"}
     said = chat.conversation(chat_request.decode(body.encode()))
-    assert said == builder.Conversation((Message("user", "i"),), ("part zzz",))
+    assert said == builder.PromptMessages((Message("user", "i"),), ("part zzz",))
 
 
 REQUESTS: list[tuple[dict[str, Any], Request]] = [
@@ -180,7 +180,7 @@ REQUESTS: list[tuple[dict[str, Any], Request]] = [
 def test_a_request_is_one_of_the_other_dialect(fields: dict[str, Any], expected: Request) -> None:
     asked = chat.request(read(**fields))
     assert asked == expected
-    assert builder.sampling(asked, Sampling(0.8, 0.95, 40, 0.05)).seed == fields.get("seed")
+    assert builder.sampling(asked, SamplingParams(0.8, 0.95, 40, 0.05)).seed == fields.get("seed")
 
 
 BAD: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -235,7 +235,7 @@ def test_a_bad_request_gets_an_error_that_names_the_field(fields: dict[str, Any]
 
 def test_too_long_a_conversation_is_one_of_messages() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        builder.job(chat.request(read()), range(9), Sampling(0, 1, 0, 0), 9, "messages")
+        builder.job(chat.request(read()), range(9), SamplingParams(0, 1, 0, 0), 9, "messages")
     assert (caught.value.param, caught.value.code) == ("messages", "context_length_exceeded")
 
 
@@ -328,20 +328,20 @@ def data(frames: bytes) -> list[dict[str, Any] | None]:
 def test_events_become_exactly_these_chunks(
     events: list[Event], include_usage: bool, expected: list[dict[str, Any] | None]
 ) -> None:
-    assert data(Chunks(BEGUN, include_usage).encode(events)) == expected
-    one_by_one = Chunks(BEGUN, include_usage)
+    assert data(ChatChunkEncoder(BEGUN, include_usage).encode(events)) == expected
+    one_by_one = ChatChunkEncoder(BEGUN, include_usage)
     assert data(b"".join(one_by_one.encode([event]) for event in events)) == expected
 
 
 @pytest.mark.parametrize("name", [name for name in STREAMS if name != "failed"])
 def test_the_official_client_accepts_every_chunk(name: str) -> None:
     events, include_usage, _ = STREAMS[name]
-    for said in filter(None, data(Chunks(BEGUN, include_usage).encode(events))):
+    for said in filter(None, data(ChatChunkEncoder(BEGUN, include_usage).encode(events))):
         pydantic.TypeAdapter(ChatCompletionChunk).validate_json(json.dumps(said), strict=True)
 
 
 def test_frames_are_bytes_like_these() -> None:
-    assert Chunks(BEGUN, False).encode(TEXTS[:1]) + sse.DONE == (
+    assert ChatChunkEncoder(BEGUN, False).encode(TEXTS[:1]) + sse.DONE == (
         b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"tiny",'
         b'"choices":[{"delta":{"content":"Hel"},"finish_reason":null,"index":0,"logprobs":null}]}\n\n'
         b"data: [DONE]\n\n"

@@ -61,7 +61,13 @@ async def test_a_conversation_becomes_its_users_words_and_a_summary() -> None:
                 }
                 for n, words in enumerate(("Hello", "Go on"))
             ]
-            + [{"type": "compaction", "id": f"cmp_{stem}02", "encrypted_content": summary.seal("They greeted.")}],
+            + [
+                {
+                    "type": "compaction",
+                    "id": f"cmp_{stem}02",
+                    "encrypted_content": summary.encode_summary("They greeted."),
+                }
+            ],
             "usage": {**body["usage"], "input_tokens": whole.json["usage"]["input_tokens"], "output_tokens": 14},
         }
 
@@ -109,7 +115,7 @@ async def test_how_a_request_is_sampled_else_makes_no_difference() -> None:
     async with served(ScriptedModel(summarising)) as running:
         for wish in ({}, {"max_output_tokens": 1, "temperature": 2, "stream": True, "background": True, "stop": "e"}):
             output = checked(await compact(running, input=TALK, **wish))["output"]
-            assert summary.unseal(output[-1]["encrypted_content"]) == "They greeted."
+            assert summary.decode_summary(output[-1]["encrypted_content"]) == "They greeted."
 
 
 async def test_what_is_too_long_for_the_context_is_summarised_part_by_part() -> None:
@@ -123,7 +129,7 @@ async def test_what_is_too_long_for_the_context_is_summarised_part_by_part() -> 
     assert all(each in read for each in words)
     assert read.count(compaction.REQUEST) == len(parts)
     assert [item["content"][0]["text"] for item in body["output"][:-1]] == words[-8:]
-    assert summary.unseal(body["output"][-1]["encrypted_content"]) == "Summary."
+    assert summary.decode_summary(body["output"][-1]["encrypted_content"]) == "Summary."
     spent = body["usage"]
     assert spent["input_tokens"] == 16 * 106 + 2 * len(f"<{summary.HEADING}Summary.") + 3 * len(
         f"<{compaction.REQUEST}<"

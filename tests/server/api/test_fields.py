@@ -19,7 +19,7 @@ from msgspec import Struct
 from openai.resources.responses import Responses
 
 from engine.backends.scripted import CONTROL, ScriptedModel
-from engine.model import Chunk
+from engine.model import BatchEntry
 from tests.support import wire
 from tests.support.helpers import PATIENCE, Answer, Running, encode, exchange, get, post, served
 
@@ -33,7 +33,7 @@ class ReadingModel(ScriptedModel):
         super().__init__(lambda message: ANSWER.encode(), n_slots=1)
         self._read: list[int] = []
 
-    def decode(self, batch: Sequence[Chunk]) -> None:
+    def decode(self, batch: Sequence[BatchEntry]) -> None:
         for chunk in batch:
             self._read[chunk.position :] = chunk.tokens
         super().decode(batch)

@@ -10,12 +10,20 @@ import trio
 from engine.backends import scripted
 from engine.backends.scripted import ScriptedModel
 from engine.dialects.dialect import Parser
-from engine.dialects.families import spoken_by
-from engine.job import Finish, Piece, Reason, Started, Token
-from engine.notations.argument_schema import Declared
-from server.stream.inputs import Arguments, Called, Calling, Cue, End, Reasoning, Text
-from server.stream.output_processor import Answer
-from server.stream.tool_call_mapper import Interpreter
+from engine.dialects.families import detect_dialect
+from engine.job import EngineOutput, Finished, FinishReason, Started, Token
+from engine.notations.argument_schema import ArgumentSchema
+from server.stream.inputs import (
+    ArgumentsAdded,
+    End,
+    ReasoningAdded,
+    StreamInput,
+    TextAdded,
+    ToolCallEnded,
+    ToolCallStarted,
+)
+from server.stream.output_processor import OutputProcessor
+from server.stream.tool_call_mapper import ToolCallMapper
 from tests.support import wire
 from tests.support.helpers import NAME, encode, exchange, frames, get, post, served, types
 
@@ -148,10 +156,10 @@ async def test_an_answer_that_is_cut_in_its_reasoning_is_incomplete() -> None:
 VOCABULARY = scripted.vocabulary()
 
 
-def cues(answer: bytes, stops: tuple[str, ...] = (), knows: str = "<think></think>") -> list[Cue]:
-    parser = Parser(spoken_by(knows), {"f": Declared({}, {})})
-    listener = Answer(VOCABULARY, 3, stops, Interpreter(parser, {}))
-    pieces: list[Piece] = [Started(0), *map(Token, answer), Finish(Reason.STOP)]
+def cues(answer: bytes, stops: tuple[str, ...] = (), knows: str = "<think></think>") -> list[StreamInput]:
+    parser = Parser(detect_dialect(knows), {"f": ArgumentSchema({}, {})})
+    listener = OutputProcessor(VOCABULARY, 3, stops, ToolCallMapper(parser, {}))
+    pieces: list[EngineOutput] = [Started(0), *map(Token, answer), Finished(FinishReason.STOP)]
     return [cue for piece in pieces for cue in listener.take(piece, 7)]
 
 
@@ -160,16 +168,23 @@ CALL = '<tool_call>\n{"name": "f", "arguments": {"a": "b, c"}}\n</tool_call>'
 
 def test_a_stop_string_in_a_call_ends_nothing() -> None:
     found = cues(f"A{CALL}B, C".encode(), (",",), "<tool_call></tool_call>")
-    arguments = "".join(cue.text for cue in found if isinstance(cue, Arguments))
-    text = "".join(cue.text for cue in found if isinstance(cue, Text))
+    arguments = "".join(cue.text for cue in found if isinstance(cue, ArgumentsAdded))
+    text = "".join(cue.text for cue in found if isinstance(cue, TextAdded))
     assert (arguments, text) == ('{"a": "b, c"}', "AB")
-    assert [cue for cue in found if not isinstance(cue, Text | Arguments | End)] == [Calling("f"), Called()]
+    assert [cue for cue in found if not isinstance(cue, TextAdded | ArgumentsAdded | End)] == [
+        ToolCallStarted("f"),
+        ToolCallEnded(),
+    ]
 
 
 @pytest.mark.parametrize("stop", ["<tool_call>", "\n", '"name"', "{", "}", "f", "call>"])
 def test_stop_string_in_the_marker_of_a_call_ends_nothing(stop: str) -> None:
     found = cues(f"A{CALL}".encode(), (stop,), "<tool_call></tool_call>")
-    assert [cue for cue in found if not isinstance(cue, Arguments)][:3] == [Text("A"), Calling("f"), Called()]
+    assert [cue for cue in found if not isinstance(cue, ArgumentsAdded)][:3] == [
+        TextAdded("A"),
+        ToolCallStarted("f"),
+        ToolCallEnded(),
+    ]
     assert isinstance(found[-1], End)
     assert found[-1].stop is None
 
@@ -177,19 +192,25 @@ def test_stop_string_in_the_marker_of_a_call_ends_nothing(stop: str) -> None:
 @pytest.mark.parametrize(
     ("said", "stop", "expected"),
     [
-        ("one\n\ntwo", "\n\n", [Text("one")]),
-        (f"one; two{CALL}", ";", [Text("one")]),
-        (f"A{CALL}B, C", ", ", [Text("A"), Calling("f"), Arguments('{"a": "b, c"}'), Called(), Text("B")]),
-        ("<think>\n\n</think>\n\nA", "\n\n", [Text("A")]),
-        ("<think>a\n\nb</think>\n\nA", "\n\n", [Reasoning("a")]),
-        ("<think>x y</think>x, y", ", ", [Reasoning("x y"), Text("x")]),
-        ("<think>ab</think>cd", "bc", [Reasoning("ab"), Text("cd")]),
-        ("<think>ab</think>cd", "</think>", [Reasoning("ab"), Text("cd")]),
-        (f"ab{CALL}", "bc", [Text("ab"), Calling("f"), Arguments('{"a": "b, c"}'), Called()]),
-        ("ab", "bc", [Text("ab")]),
+        ("one\n\ntwo", "\n\n", [TextAdded("one")]),
+        (f"one; two{CALL}", ";", [TextAdded("one")]),
+        (
+            f"A{CALL}B, C",
+            ", ",
+            [TextAdded("A"), ToolCallStarted("f"), ArgumentsAdded('{"a": "b, c"}'), ToolCallEnded(), TextAdded("B")],
+        ),
+        ("<think>\n\n</think>\n\nA", "\n\n", [TextAdded("A")]),
+        ("<think>a\n\nb</think>\n\nA", "\n\n", [ReasoningAdded("a")]),
+        ("<think>x y</think>x, y", ", ", [ReasoningAdded("x y"), TextAdded("x")]),
+        ("<think>ab</think>cd", "bc", [ReasoningAdded("ab"), TextAdded("cd")]),
+        ("<think>ab</think>cd", "</think>", [ReasoningAdded("ab"), TextAdded("cd")]),
+        (f"ab{CALL}", "bc", [TextAdded("ab"), ToolCallStarted("f"), ArgumentsAdded('{"a": "b, c"}'), ToolCallEnded()]),
+        ("ab", "bc", [TextAdded("ab")]),
     ],
 )
-def test_stop_string_ends_text_and_reasoning_as_the_client_sees_them(said: str, stop: str, expected: list[Cue]) -> None:
+def test_stop_string_ends_text_and_reasoning_as_the_client_sees_them(
+    said: str, stop: str, expected: list[StreamInput]
+) -> None:
     *found, end = cues(said.encode(), (stop,), "<think></think><tool_call></tool_call>")
     assert joined(found) == expected
     assert isinstance(end, End)
@@ -198,12 +219,12 @@ def test_stop_string_ends_text_and_reasoning_as_the_client_sees_them(said: str, 
     )
 
 
-def joined(found: list[Cue]) -> list[Cue]:
+def joined(found: list[StreamInput]) -> list[StreamInput]:
     """The cues, with neighbours of one kind as one."""
-    whole: list[Cue] = []
+    whole: list[StreamInput] = []
     for cue in found:
         last = whole[-1] if whole else None
-        if isinstance(cue, Text | Reasoning | Arguments) and isinstance(last, type(cue)):
+        if isinstance(cue, TextAdded | ReasoningAdded | ArgumentsAdded) and isinstance(last, type(cue)):
             whole[-1] = type(cue)(last.text + cue.text)
         else:
             whole.append(cue)
@@ -212,7 +233,7 @@ def joined(found: list[Cue]) -> list[Cue]:
 
 def test_stop_strings_end_reasoning_too() -> None:
     found = cues(b"<think>abcdef</think>g", ("de",))
-    assert "".join(cue.text for cue in found if isinstance(cue, Reasoning)) == "abc"
-    assert not any(isinstance(cue, Text) for cue in found)
+    assert "".join(cue.text for cue in found if isinstance(cue, ReasoningAdded)) == "abc"
+    assert not any(isinstance(cue, TextAdded) for cue in found)
     assert isinstance(found[-1], End)
     assert found[-1].stop == "de"

@@ -60,7 +60,7 @@ def test_a_reference_without_an_id_is_refused(wrong: Any, message: str) -> None:
     ],
 )
 def test_an_id_of_ours_tells_its_response(item_id: str, owner: str | None) -> None:
-    assert stored_items.owner(item_id) == owner
+    assert stored_items.response_id_of(item_id) == owner
 
 
 # Over the socket

@@ -14,9 +14,9 @@ from openai.types.responses import Response as ClientResponse
 from engine.backends import scripted
 from engine.backends.scripted import ScriptedModel
 from engine.chat_template.message import Tool
-from engine.notations.argument_schema import declared
+from engine.notations.argument_schema import argument_schema
 from server.protocol.errors import InvalidRequest
-from server.stream.inputs import Calling
+from server.stream.inputs import ToolCallStarted
 from server.tools import tool_reader, toolbox
 from tests.support import wire
 from tests.support.helpers import NAME, Answer, Running, encode, exchange, get, post, served, types
@@ -433,13 +433,13 @@ def test_every_tool_is_a_function_to_the_model() -> None:
         Tool("get_time", "", tool_reader.NO_PARAMETERS),
     )
     assert box.calls == {
-        "get_weather": Calling("get_weather"),
-        "close": Calling("close", "agents"),
-        "agents__close": Calling("close", "agents"),
-        "apply_patch": Calling("apply_patch", custom=True, streams=True),
-        "get_time": Calling("get_time"),
+        "get_weather": ToolCallStarted("get_weather"),
+        "close": ToolCallStarted("close", "agents"),
+        "agents__close": ToolCallStarted("close", "agents"),
+        "apply_patch": ToolCallStarted("apply_patch", custom=True, streams=True),
+        "get_time": ToolCallStarted("get_time"),
     }
-    assert box.offered["close"] == box.offered["agents__close"] == declared(PARAMETERS)
+    assert box.offered["close"] == box.offered["agents__close"] == argument_schema(PARAMETERS)
     assert box.offered["get_weather"].parameter("city").kind == "string"
     assert box.offered["apply_patch"].parameter("input").kind == "string"
 

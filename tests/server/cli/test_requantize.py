@@ -15,13 +15,13 @@ from engine.loader import catalog, model_file
 from engine.loader.loader import Options, load
 from engine.model import ModelError
 from engine.tuner import divergence
-from engine.tuner.stopwatch import Effort
+from engine.tuner.stopwatch import MeasurementPlan
 from server.__main__ import main
 from server.cli import tune
 from server.config import file
 from tests.engine.backends.test_llamacpp_library import LIBRARIES
 
-SMALL = Effort(prompt=16, steps=2, busy_steps=3, rounds=1)
+SMALL = MeasurementPlan(prompt=16, steps=2, busy_steps=3, rounds=1)
 WHEEL = LIBRARIES["xllamacpp"]
 
 
@@ -111,7 +111,7 @@ def test_copies_are_compared_and_gone_afterwards(
 def test_what_cannot_be_written_is_told_and_leaves_nothing(native: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.gguf").write_text("I am a poem.")
     with pytest.raises(ModelError, match=r"llama\.cpp cannot write bad\.gguf as Q4_0: "):
-        quantizer.requantise(tmp_path / "bad.gguf", tmp_path / "copy", "Q4_0", 1, native)
+        quantizer.quantize(tmp_path / "bad.gguf", tmp_path / "copy", "Q4_0", 1, native)
     assert [each.name for each in tmp_path.iterdir()] == ["bad.gguf"]
 
 

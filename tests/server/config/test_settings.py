@@ -25,7 +25,7 @@ def parse(*arguments: str) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def resolved(arguments: Sequence[str], environ: Mapping[str, str], path: Path) -> list[settings.Value]:
+def resolved(arguments: Sequence[str], environ: Mapping[str, str], path: Path) -> list[settings.EffectiveValue]:
     return settings.resolve(parse("--config", str(path), *arguments), environ)
 
 
@@ -198,7 +198,7 @@ configs = st.builds(
 
 @given(config=configs)
 def test_what_is_shown_reads_as_what_it_was(config: Config, tmp_path_factory: pytest.TempPathFactory) -> None:
-    values = [settings.Value(each, getattr(config, each.name), "default") for each in settings.SETTINGS]
+    values = [settings.EffectiveValue(each, getattr(config, each.name), "default") for each in settings.SETTINGS]
     shown = settings.as_toml(values)
     assert len(tomllib.loads(shown)) == sum(value.value is not None for value in values)
     path = tmp_path_factory.mktemp("shown") / "config.toml"

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from server.generation.admission import LONGEST_SECONDS, Gate
+from server.generation.admission import LONGEST_SECONDS, AdmissionControl
 from tests.support.helpers import (
     NAME,
     PATIENCE,
@@ -53,7 +53,7 @@ ESTIMATES: list[tuple[int, int, list[float], int, int | None]] = [
 def test_the_wait_is_that_of_all_who_wait(
     slots: int, queue: int, took: list[float], inside: int, seconds: int | None
 ) -> None:
-    gate = Gate(slots, queue)
+    gate = AdmissionControl(slots, queue)
     for each in took:
         gate.answered(each)
     assert gate.full(inside) is (seconds is not None)

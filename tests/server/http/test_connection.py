@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.http import connection
-from server.http.connection import Application, Connection, Door
+from server.http.connection import Application, Connection, Drain
 from server.http.exchange import Receive, Scope, Send
 from tests.support.helpers import Client, Running, encode, request, served
 
@@ -194,12 +194,12 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def connected(app: Application = echo, door: Door | None = None) -> AsyncIterator[trio.SocketStream]:
+async def connected(app: Application = echo, door: Drain | None = None) -> AsyncIterator[trio.SocketStream]:
     """The client's end of a connection, over loopback; behind it, the server's ends as `acceptor` ends it."""
 
     async def converse(stream: trio.SocketStream) -> None:
         try:
-            await Connection(app, stream, door or Door()).run()
+            await Connection(app, stream, door or Drain()).run()
         finally:
             await trio.aclose_forcefully(stream)
 
@@ -434,7 +434,7 @@ async def test_a_head_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_when_the_door_closes_who_waits_goes_and_who_is_answered_gets_all_of_it() -> None:
-    door = Door()
+    door = Drain()
     asked, goes_on = trio.Event(), trio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

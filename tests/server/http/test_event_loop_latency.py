@@ -10,13 +10,13 @@ import trio
 from engine.backends import scripted
 from engine.backends.scripted import ScriptedModel
 from engine.chat_template.template import ChatTemplate
-from engine.job import Piece, Token
+from engine.job import EngineOutput, Token
 from engine.runtime.engine import Engine
 from engine.scheduler.slots import Key
 from server.api.app import App
 from server.config.config import Config
-from server.served_model.model import Served
-from server.store.async_store import Archive
+from server.served_model.model import ModelDetails
+from server.store.async_store import AsyncStore
 from tests.support.helpers import CREATED, NAME, PATIENCE, encode, open_store
 
 
@@ -37,7 +37,7 @@ class Watched(Engine):
         self._turns = turns
         self.left: list[int] = []
 
-    def _deliver(self, pieces: list[tuple[Key, Piece]]) -> None:
+    def _deliver(self, pieces: list[tuple[Key, EngineOutput]]) -> None:
         self.left += [self._turns.now for _, piece in pieces if isinstance(piece, Token)]
         super()._deliver(pieces)
 
@@ -52,7 +52,9 @@ async def test_a_token_is_sent_in_the_turn_after_the_one_that_takes_it_from_the_
     engine.watch(turns)
     store = open_store(tmp_path)
     template = ChatTemplate(scripted.TEMPLATE, vocabulary)
-    app = App(Config(model=NAME), engine, Served(NAME, CREATED, model.info, vocabulary, template), Archive(store))
+    app = App(
+        Config(model=NAME), engine, ModelDetails(NAME, CREATED, model.info, vocabulary, template), AsyncStore(store)
+    )
     sent: list[int] = []
     body = [{"type": "http.request", "body": encode(input="Hello", stream=True), "more_body": False}]
 

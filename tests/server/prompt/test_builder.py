@@ -8,13 +8,13 @@ import pytest
 from msgspec.structs import replace
 
 from engine.chat_template.message import Call, Message
-from engine.job import Job, Sampling
+from engine.job import Job, SamplingParams
 from server.prompt import builder
-from server.prompt.builder import Conversation
+from server.prompt.builder import PromptMessages
 from server.protocol import request as schema
 from server.protocol.errors import InvalidRequest
 
-DEFAULT = Sampling(temperature=0.8, top_p=0.95, top_k=40, min_p=0.05)
+DEFAULT = SamplingParams(temperature=0.8, top_p=0.95, top_k=40, min_p=0.05)
 
 
 def request(input_: Any = "hi", **fields: Any) -> schema.Request:
@@ -188,7 +188,7 @@ SHAPES: dict[str, tuple[dict[str, Any], list[Message]]] = {
 
 @pytest.mark.parametrize(("fields", "expected"), SHAPES.values(), ids=SHAPES)
 def test_a_shape_becomes_these_messages(fields: dict[str, Any], expected: list[Message]) -> None:
-    assert builder.conversation(request(**fields)) == Conversation(tuple(expected), ())
+    assert builder.conversation(request(**fields)) == PromptMessages(tuple(expected), ())
 
 
 def test_what_is_not_known_is_skipped_and_told() -> None:
@@ -207,7 +207,7 @@ def test_what_is_not_known_is_skipped_and_told() -> None:
     )
     omitted = "[image omitted: this model reads text]"
     messages = (HI, called(Call("", "f", "")), gave(f"1{omitted}2[file omitted: this model reads text]", "f", ""))
-    assert builder.conversation(request(items)) == Conversation(messages, skipped)
+    assert builder.conversation(request(items)) == PromptMessages(messages, skipped)
 
 
 ORDERS: list[tuple[list[str], list[str]]] = [
@@ -314,7 +314,7 @@ REASONING: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("fields", "text"), REASONING)
 def test_reasoning_is_read_in_every_shape(fields: dict[str, Any], text: str) -> None:
     items = [{"type": "reasoning"} | fields, {"role": "assistant", "content": "A"}]
-    assert builder.conversation(request(items)) == Conversation((Message("assistant", "A", text),), ())
+    assert builder.conversation(request(items)) == PromptMessages((Message("assistant", "A", text),), ())
 
 
 def item(**fields: Any) -> bytes:
@@ -329,7 +329,7 @@ PAST = [msgspec.Raw(item(role="developer", content="D")), msgspec.Raw(QUESTION),
 def test_the_past_comes_between_instructions_and_input() -> None:
     answered = request([{"type": "function_call_output", "call_id": "a", "output": "1"}], instructions="I")
     messages = (Message("system", "I\n\nD"), HI, called(Call("a", "f", "{}")), gave("1", "f", "a"))
-    assert builder.conversation(answered, PAST) == Conversation(messages, ())
+    assert builder.conversation(answered, PAST) == PromptMessages(messages, ())
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_a_mistake_in_the_past_is_named(fields: dict[str, Any], name: str) -> No
     ("input_", "message"), [(None, "`input` is missing"), ("", "Nothing is left"), ([], "Nothing is left")]
 )
 def test_the_past_can_be_enough(input_: Any, message: str) -> None:
-    assert builder.conversation(request(input_), [msgspec.Raw(QUESTION)]) == Conversation((HI,), ())
+    assert builder.conversation(request(input_), [msgspec.Raw(QUESTION)]) == PromptMessages((HI,), ())
     for past in ([], [msgspec.Raw(item(type="zzz"))]):
         with pytest.raises(InvalidRequest, match="Nothing is left" if past else message):
             builder.conversation(request(input_), past)
@@ -369,13 +369,13 @@ def test_stop_is_a_text_or_a_list(stop: Any, expected: tuple[str, ...]) -> None:
     assert builder.stops(request(stop=stop)) == expected
 
 
-SAMPLINGS: list[tuple[dict[str, Any], Sampling]] = [
+SAMPLINGS: list[tuple[dict[str, Any], SamplingParams]] = [
     ({}, DEFAULT),
-    (dict.fromkeys(Sampling.__struct_fields__), DEFAULT),
-    ({"temperature": 0}, Sampling(0.0, 0.95, 40, 0.05)),
+    (dict.fromkeys(SamplingParams.__struct_fields__), DEFAULT),
+    ({"temperature": 0}, SamplingParams(0.0, 0.95, 40, 0.05)),
     (
         {"temperature": 1.5, "top_p": 0.5, "top_k": 0, "min_p": 0, "seed": 7},
-        Sampling(1.5, 0.5, 0, 0.0, 7),
+        SamplingParams(1.5, 0.5, 0, 0.0, 7),
     ),
     (
         {"presence_penalty": -2, "frequency_penalty": 2, "repeat_last_n": -1, "logit_bias": {"7": -100, "0": 0.5}},
@@ -388,7 +388,7 @@ SAMPLINGS: list[tuple[dict[str, Any], Sampling]] = [
 
 
 @pytest.mark.parametrize(("fields", "expected"), SAMPLINGS, ids=repr)
-def test_sampling_is_the_default_but_for_what_is_asked(fields: dict[str, Any], expected: Sampling) -> None:
+def test_sampling_is_the_default_but_for_what_is_asked(fields: dict[str, Any], expected: SamplingParams) -> None:
     assert builder.sampling(request(**fields), DEFAULT) == expected
 
 

@@ -27,7 +27,7 @@ TALK = (
     Message("tool", "waved", name="wave", call_id="a"),
     Message("user", "Go on"),
 )
-SEALED = summary.seal("They greeted.")
+SEALED = summary.encode_summary("They greeted.")
 
 
 def made(messages: tuple[Message, ...], text: str = "They greeted.") -> CompactedResponse:
@@ -97,7 +97,7 @@ KEPT: dict[str, tuple[tuple[Message, ...], list[str]]] = {
     "the last of many": (users(*"ABCDEFGHIJ"), [*"CDEFGHIJ"]),
     "the last before a long one": (users("A", "B" * 4000, "C"), ["C"]),
     "as long as may be": (users("A", "B" * 3999, "C"), ["B" * 3999, "C"]),
-    "no older summary": ((*users("A"), summary.told("Before."), *users("B")), ["A", "B"]),
+    "no older summary": ((*users("A"), summary.render_summary("Before."), *users("B")), ["A", "B"]),
 }
 
 
@@ -126,7 +126,7 @@ PARTS: dict[str, tuple[Sequence[Message], int, int]] = {
     "all of it": (users("aaa", "bb"), 8, 2),
     "the first turn": (users("aaa", "bb"), 6, 1),
     "behind the system's words": ((TALK[0], *users("aaa", "bb")), 18, 2),
-    "a turn behind a summary": ((summary.told("S"), *users("aaa", "bb")), 54, 2),
+    "a turn behind a summary": ((summary.render_summary("S"), *users("aaa", "bb")), 54, 2),
     "with its calls": (TALK[1:], 20, 3),
 }
 """What is left, the context, and how many messages are summarised next; a quarter of the context is the summary's."""
@@ -137,7 +137,9 @@ def test_as_much_is_summarised_as_fits(left: Sequence[Message], n_ctx: int, coun
     assert compaction.part(left, tokens, n_ctx, 1 << 30) == (count, tokens(compaction.asking(left[:count])))
 
 
-@pytest.mark.parametrize("left", [users("aaa"), (*users("aaa"), *users("b")), (summary.told("S"), *users("a"))])
+@pytest.mark.parametrize(
+    "left", [users("aaa"), (*users("aaa"), *users("b")), (summary.render_summary("S"), *users("a"))]
+)
 def test_a_turn_that_is_too_long_is_refused(left: Sequence[Message]) -> None:
     with pytest.raises(InvalidRequest) as caught:
         compaction.part(left, tokens, 4, 1 << 30)
@@ -146,8 +148,8 @@ def test_a_turn_that_is_too_long_is_refused(left: Sequence[Message]) -> None:
 
 def test_the_next_part_stands_behind_the_summary_of_the_last() -> None:
     left = compaction.rest(TALK, 4, "They greeted.")
-    assert left == (TALK[0], summary.told("They greeted."), TALK[4])
-    assert compaction.rest(left, 3, "They went on.") == (TALK[0], summary.told("They went on."))
+    assert left == (TALK[0], summary.render_summary("They greeted."), TALK[4])
+    assert compaction.rest(left, 3, "They went on.") == (TALK[0], summary.render_summary("They went on."))
 
 
 def test_what_all_parts_took_is_told() -> None:
@@ -162,14 +164,14 @@ def request(input_: Any, **fields: Any) -> schema.Request:
 
 def test_what_comes_back_is_the_next_input() -> None:
     items = [*json.loads(msgspec.json.encode(made(TALK).output)), {"role": "user", "content": "And?"}]
-    assert builder.conversation(request(items, instructions="Be brief.")) == builder.Conversation(
+    assert builder.conversation(request(items, instructions="Be brief.")) == builder.PromptMessages(
         (TALK[0], *users("Hi", "Go on", "What was said before, in summary:\n\nThey greeted.", "And?")), ()
     )
 
 
 def test_any_text_comes_through() -> None:
     for text in ("", "Grüße 👋🏽\n\x00", "x" * 100_000):
-        assert summary.unseal(summary.seal(text)) == text
+        assert summary.decode_summary(summary.encode_summary(text)) == text
 
 
 LATER = base64.b64encode(b'{"form":"responsed.summary","version":2,"summary":"x"}').decode()
@@ -180,4 +182,4 @@ FOREIGN = ["gAAAAABpM0Yj-...=", "", "bm90IEpTT04=", "e30=", "WzFd", "é", LATER,
 def test_what_others_have_sealed_is_skipped_and_told(content: Any) -> None:
     items = [{"type": "compaction", "id": "cmp_1", "encrypted_content": content}, {"role": "user", "content": "Hi"}]
     skipped = ("item compaction, encrypted by somebody else",)
-    assert builder.conversation(request(items)) == builder.Conversation(users("Hi"), skipped)
+    assert builder.conversation(request(items)) == builder.PromptMessages(users("Hi"), skipped)

@@ -35,7 +35,7 @@ def file(data: str) -> bytes:
     return said({"type": "input_file", "filename": "a.txt", "file_data": data})
 
 
-def read(data: bytes) -> builder.Conversation:
+def read(data: bytes) -> builder.PromptMessages:
     """What the server does with a body before the model has a say."""
     data = clean(data)
     request = schema.decode(data)

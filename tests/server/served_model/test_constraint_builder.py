@@ -13,7 +13,7 @@ from engine.chat_template.template import ChatTemplate
 from server.protocol.errors import InvalidRequest
 from server.protocol.formats import PLAIN, SchemaFormat
 from server.served_model import constraint_builder, output_constraints
-from server.served_model.constraint_builder import Holding
+from server.served_model.constraint_builder import ConstraintBuilder
 from server.tools import toolbox
 from tests.server.api.test_formats import FORMAT, SCHEMA
 from tests.server.api.test_reasoning import THINKS
@@ -479,23 +479,24 @@ async def test_a_call_that_is_cut_in_its_name_is_none() -> None:
 
 
 def test_the_same_tools_are_compiled_once() -> None:
-    holder = Holding(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
+    holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
     first, second = (
-        holder.hold(output_constraints.wish(PLAIN, "", toolbox.toolbox(raws(WEATHER, TIME)))) for _ in range(2)
+        holder.hold(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(WEATHER, TIME))))
+        for _ in range(2)
     )
     assert first is second
 
     refusals = []
     for hold in (holder.hold, holder.hold.known):
         with pytest.raises(InvalidRequest) as refused:
-            hold(output_constraints.wish(PLAIN, "", toolbox.toolbox(raws({**WEATHER, "parameters": BAD}))))
+            hold(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws({**WEATHER, "parameters": BAD}))))
         refusals.append((refused.value.param, str(refused.value)))
     assert refusals[0] == refusals[1]
 
 
 def test_a_bound_for_a_thought_is_no_reason_to_make_all_anew() -> None:
-    holder = Holding(vocabulary := scripted.vocabulary(), ChatTemplate(THINKS, vocabulary))
-    hold = holder.hold(output_constraints.wish(PLAIN, "", toolbox.toolbox(raws(WEATHER))))
+    holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(THINKS, vocabulary))
+    hold = holder.hold(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(WEATHER))))
     courses = [course for room in (100, 50) if (course := holder.course(hold, [], "low", room)) is not None]
     assert [course.budget for course in courses] == [50, 25]
     assert holder.phases(courses[0].boundless) is holder.phases(courses[1].boundless)
@@ -507,20 +508,25 @@ def test_as_many_tools_as_are_read_can_be_offered() -> None:
         {**TIME, "name": f"f{n}", "parameters": {"properties": {f"a_number_{n}_{m}": {} for m in range(20)}}}
         for n in range(toolbox.MOST_TOOLS)
     ]
-    holder = Holding(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
-    hold = holder.hold(output_constraints.wish(PLAIN, "", toolbox.toolbox(raws(*told))))
+    holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
+    hold = holder.hold(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(*told))))
     assert (len(hold.loose), len(hold.triggers)) == (toolbox.MOST_TOOLS, 1)
     with pytest.raises(InvalidRequest, match="What is in `tools` cannot be held") as refused:
         holder.hold(
-            output_constraints.wish(PLAIN, "", toolbox.toolbox(raws(*({**tool, "strict": True} for tool in told))))
+            output_constraints.constraint_spec(
+                PLAIN, "", toolbox.toolbox(raws(*({**tool, "strict": True} for tool in told)))
+            )
         )
     assert refused.value.param == "tools"
 
 
 def test_answers_are_compiled_anew_when_all_take_too_much_memory() -> None:
-    holder = Holding(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
+    holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
     schemas = [encode(enum=[f"{n}{'x' * 40_000}"]) for n in range(20)]
-    asked = [output_constraints.wish(SchemaFormat("long", Raw(schema)), "", toolbox.toolbox([])) for schema in schemas]
+    asked = [
+        output_constraints.constraint_spec(SchemaFormat("long", Raw(schema)), "", toolbox.toolbox([]))
+        for schema in schemas
+    ]
     sizes = [holder.hold(each).size for each in asked]
     kept = [size for each, size in zip(asked, sizes, strict=True) if holder.hold.known(each) is not None]
     assert kept == sizes[-len(kept) :]

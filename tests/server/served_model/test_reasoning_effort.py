@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.served_model.reasoning_effort import TOKENS, thought_budget
+from server.served_model.reasoning_effort import TOKENS, reasoning_budget
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from server.served_model.reasoning_effort import TOKENS, thought_budget
 def test_half_of_the_room_at_most_is_left_to_a_bounded_thought(
     effort: str | None, room: int, tokens: int | None
 ) -> None:
-    assert thought_budget(effort, room) == tokens
+    assert reasoning_budget(effort, room) == tokens
 
 
 def test_more_effort_is_more_thought() -> None:

@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
 from server.store import database
-from server.store.async_store import Archive
+from server.store.async_store import AsyncStore
 from server.store.conversations import Conversation, Page, StoredItem
 from server.store.database import StoreError
 from server.store.eviction import DAY, Limits, Missing
@@ -672,7 +672,7 @@ TestStoreMachine.settings = settings(max_examples=60, stateful_step_count=25)
 
 
 async def test_from_trio_it_is_the_same_one_at_a_time(path: Path) -> None:
-    archive = Archive(store(path))
+    archive = AsyncStore(store(path))
     line = [begun(f"r{i}", conversation="conv") for i in range(10)]
     await archive.conversations.create(Conversation("conv", 7, b"{}"), [], NOW)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.stream.custom_input import Unwrapping
+from server.stream.custom_input import CustomInputDecoder
 
 SPACE = st.text(" \t\n\r", max_size=3)
 TEXTS = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from('"\\/\n\tué😀')))
@@ -29,7 +29,7 @@ def wrappings(draw: st.DrawFn) -> tuple[str, str]:
 
 def told(written: str, cuts: list[int]) -> Iterator[str]:
     """All that is told, one after the other."""
-    unwrapping = Unwrapping()
+    unwrapping = CustomInputDecoder()
     places = [0, *sorted(cut for cut in cuts if cut < len(written)), len(written)]
     for start, end in itertools.pairwise(places):
         yield unwrapping.feed(written[start:end])

@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 
 from engine.backends.scripted import ScriptedModel
-from engine.gguf.header import Entry, Header, Value
-from engine.job import Finish, Likelihood, Piece, Reason, Started, Token
+from engine.gguf.header import Header, MetadataEntry, Value
+from engine.job import EngineOutput, Finished, FinishReason, Started, Token, TokenLogprobs
 from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE
-from engine.tokenizer.vocabulary import Kind, Vocabulary
+from engine.tokenizer.vocabulary import TokenType, Vocabulary
 from server.protocol import sse
 from server.protocol.events import Event, Logprob, OutputTextDelta, OutputTextDone, Response, TopLogprob
 from server.stream import replay
-from server.stream.inputs import Created, Cue, Running
-from server.stream.logprobs import LEAST, Ledger, logprob
+from server.stream.inputs import Created, InProgress, StreamInput
+from server.stream.logprobs import LEAST, PendingLogprobs, logprob
 from server.stream.machine import Stream
-from server.stream.output_processor import Answer
-from server.stream.replay import perform
+from server.stream.output_processor import OutputProcessor
+from server.stream.replay import feed_all
 from tests.support import wire
 from tests.support.helpers import NAME, encode, exchange, get, post, served
 
@@ -36,7 +36,7 @@ PARTS = ["日".encode()[:1], "日".encode()[1:], "日".encode()[:2], "日".encod
 TOKENS = [*WORDS, *PARTS]
 CONTROL = len(TOKENS)
 RESPONSE = Response(id="resp_x", created_at=1, model="m", temperature=0.8, top_p=0.95)
-FIRST: list[Cue] = [Created(), Running()]
+FIRST: list[StreamInput] = [Created(), InProgress()]
 
 
 def vocabulary() -> Vocabulary:
@@ -45,22 +45,22 @@ def vocabulary() -> Vocabulary:
     values: dict[str, Value] = {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.tokens": [*texts, "<|end|>"],
-        "tokenizer.ggml.token_type": [*[int(Kind.NORMAL)] * len(texts), int(Kind.CONTROL)],
+        "tokenizer.ggml.token_type": [*[int(TokenType.NORMAL)] * len(texts), int(TokenType.CONTROL)],
     }
-    return Vocabulary(Header(3, 32, {name: Entry(value, 0, 0, 0) for name, value in values.items()}, (), 0, 0))
+    return Vocabulary(Header(3, 32, {name: MetadataEntry(value, 0, 0, 0) for name, value in values.items()}, (), 0, 0))
 
 
 VOCABULARY = vocabulary()
 
 
 def token(id_: int, number: float = -0.5) -> Token:
-    return Token(id_, Likelihood(number, ()))
+    return Token(id_, TokenLogprobs(number, ()))
 
 
-def play(pieces: Sequence[Piece], stops: Sequence[str]) -> tuple[list[Event], list[Cue]]:
-    answer = Answer(VOCABULARY, 1, stops)
+def play(pieces: Sequence[EngineOutput], stops: Sequence[str]) -> tuple[list[Event], list[StreamInput]]:
+    answer = OutputProcessor(VOCABULARY, 1, stops)
     cues = [*FIRST, *(cue for piece in pieces for cue in answer.take(piece, 2))]
-    return list(perform(Stream(RESPONSE), cues)), cues
+    return list(feed_all(Stream(RESPONSE), cues)), cues
 
 
 def starts(ids: Sequence[int]) -> list[int]:
@@ -80,7 +80,7 @@ stops = st.lists(st.sampled_from(["END", "N", "日", "ab", "…b", "b a"]), max_
 @given(ids, stops)
 def test_a_delta_has_the_logprobs_of_exactly_the_tokens_whose_text_it_brings(said: list[int], stops: list[str]) -> None:
     pieces = [token(id_, -float(index)) for index, id_ in enumerate(said)]  # the number tells which one it is
-    events, cues = play([Started(0), *pieces, Finish(Reason.STOP)], stops)
+    events, cues = play([Started(0), *pieces, Finished(FinishReason.STOP)], stops)
     deltas = [event for event in events if isinstance(event, OutputTextDelta)]
     shown, told = 0, list[int]()
     for delta in deltas:
@@ -98,7 +98,7 @@ def test_a_delta_has_the_logprobs_of_exactly_the_tokens_whose_text_it_brings(sai
 
 @given(st.lists(st.sampled_from(range(len(WORDS))), max_size=14))
 def test_the_bytes_of_all_make_the_text(said: list[int]) -> None:
-    events, _ = play([Started(0), *map(token, said), Finish(Reason.STOP)], ["zzz"])
+    events, _ = play([Started(0), *map(token, said), Finished(FinishReason.STOP)], ["zzz"])
     (done,) = [event for event in events if isinstance(event, OutputTextDone)]
     assert b"".join(bytes(each.bytes) for each in done.logprobs) == done.text.encode()
     assert [each.token for each in done.logprobs] == [TOKENS[id_].decode() for id_ in said]
@@ -115,20 +115,20 @@ def test_the_bytes_of_all_make_the_text(said: list[int]) -> None:
     ],
 )
 def test_a_token_is_told_with_its_text_and_its_bytes(id_: int, text: str, data: bytes) -> None:
-    likelihood = Likelihood(-0.25, ((id_, -0.125), (0, -math.inf)))
+    likelihood = TokenLogprobs(-0.25, ((id_, -0.125), (0, -math.inf)))
     top = (TopLogprob(text, -0.125, tuple(data)), TopLogprob("a", LEAST, (97,)))
     assert logprob(Token(id_, likelihood), VOCABULARY) == Logprob(text, -0.25, tuple(data), top)
 
 
 def test_who_did_not_ask_is_told_nothing() -> None:
-    ledger = Ledger(VOCABULARY)
+    ledger = PendingLogprobs(VOCABULARY)
     ledger.add(0, Token(0))
     assert ledger.between(0, 9) == ()
     assert all(event.logprobs == () for event in play([Token(0)], ())[0] if isinstance(event, OutputTextDelta))
 
 
 def test_what_is_passed_over_is_not_told_later() -> None:
-    ledger = Ledger(VOCABULARY)
+    ledger = PendingLogprobs(VOCABULARY)
     for start in range(4):
         ledger.add(start, token(start))
     assert [each.token for each in ledger.between(1, 2)] == ["b"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from engine.backends import scripted
-from engine.job import Finish, Piece, Progress, Reason, Started, Token
+from engine.job import EngineOutput, Finished, FinishReason, Progress, Started, Token
 from server.protocol import sse
 from server.protocol.errors import InvalidRequest
 from server.protocol.events import (
@@ -48,23 +48,23 @@ from server.protocol.events import (
 from server.protocol.extensions import Extensions
 from server.protocol.output_items import CustomToolCall, ReasoningItem, ReasoningText
 from server.stream.inputs import (
-    Arguments,
-    Called,
-    Calling,
+    ArgumentsAdded,
     Cancelled,
     Created,
-    Cue,
     End,
     Failure,
+    InProgress,
+    NotStored,
     Queued,
-    Reasoning,
-    Running,
-    Text,
-    Unstored,
+    ReasoningAdded,
+    StreamInput,
+    TextAdded,
+    ToolCallEnded,
+    ToolCallStarted,
     failure,
 )
 from server.stream.machine import Stream
-from server.stream.output_processor import Answer
+from server.stream.output_processor import OutputProcessor
 from tests.support import wire
 
 NOW = 1_700_000_009
@@ -77,7 +77,7 @@ Numberless: TypeAlias = Callable[[int], Event]
 """An event that lacks its number: numbers are given in `play` and in `numbered`, once each."""
 
 
-def tokens(text: str | bytes) -> list[Piece]:
+def tokens(text: str | bytes) -> list[EngineOutput]:
     """A token a byte."""
     return [Token(byte) for byte in (text.encode() if isinstance(text, str) else text)]
 
@@ -87,12 +87,12 @@ def usage(produced: int, cached: int = 0) -> Usage:
     return Usage(PROMPT, details, produced, OutputTokensDetails(0), PROMPT + produced)
 
 
-def play(pieces: Sequence[Piece], stops: Sequence[str] = ()) -> list[Event]:
-    answer = Answer(VOCABULARY, PROMPT, stops)
-    return perform([Created(), Running(), *(cue for piece in pieces for cue in answer.take(piece, NOW))])
+def play(pieces: Sequence[EngineOutput], stops: Sequence[str] = ()) -> list[Event]:
+    answer = OutputProcessor(VOCABULARY, PROMPT, stops)
+    return perform([Created(), InProgress(), *(cue for piece in pieces for cue in answer.take(piece, NOW))])
 
 
-def perform(cues: Sequence[Cue], response: Response = RESPONSE) -> list[Event]:
+def perform(cues: Sequence[StreamInput], response: Response = RESPONSE) -> list[Event]:
     stream = Stream(response)
     return [event for cue in cues for event in stream.feed(cue)]
 
@@ -163,10 +163,10 @@ def failed(message: str, text: str = "", usage: Usage | None = None) -> list[Num
     ]
 
 
-STOP, LENGTH = Finish(Reason.STOP), Finish(Reason.LENGTH)
-BROKEN = Finish(Reason.FAILED, "the model broke")
+STOP, LENGTH = Finished(FinishReason.STOP), Finished(FinishReason.LENGTH)
+BROKEN = Finished(FinishReason.FAILED, "the model broke")
 
-CASES: dict[str, tuple[list[Piece], Sequence[str], list[Numberless]]] = {
+CASES: dict[str, tuple[list[EngineOutput], Sequence[str], list[Numberless]]] = {
     "text": ([Started(3), *tokens("Hi"), STOP], (), [*item("H", "i"), *completed("Hi", usage(3, cached=3))]),
     "an empty answer has its message": ([Started(0), STOP], (), [*item(), *completed("", usage(1))]),
     "max tokens": ([Started(0), *tokens("Hi"), LENGTH], (), [*item("H", "i"), *incomplete("Hi", usage(2))]),
@@ -209,7 +209,7 @@ CASES: dict[str, tuple[list[Piece], Sequence[str], list[Numberless]]] = {
 
 @pytest.mark.parametrize(("pieces", "stops", "expected"), CASES.values(), ids=CASES)
 def test_pieces_become_exactly_these_events(
-    pieces: list[Piece], stops: Sequence[str], expected: list[Numberless]
+    pieces: list[EngineOutput], stops: Sequence[str], expected: list[Numberless]
 ) -> None:
     events = play(pieces, stops)
     assert events == numbered(*opened(), *expected)
@@ -222,7 +222,7 @@ def plain(events: Sequence[Event]) -> list[dict[str, Any]]:
 
 
 QUEUED = replace(RESPONSE, status="queued")
-BEGUN: list[Cue] = [Created(), Running()]
+BEGUN: list[StreamInput] = [Created(), InProgress()]
 PROGRESS = PromptProgress(total=9, cache=2, processed=5)
 
 
@@ -232,10 +232,10 @@ def cancelled(message: Message | None = None, usage: Usage | None = None) -> Num
     return lambda n: ResponseIncomplete(n, response)
 
 
-CUES: dict[str, tuple[Response, list[Cue], list[Numberless]]] = {
+CUES: dict[str, tuple[Response, list[StreamInput], list[Numberless]]] = {
     "it waits, and has its turn": (
         QUEUED,
-        [Created(), Queued(), Running(), Text("Hi"), End(NOW, usage(3))],
+        [Created(), Queued(), InProgress(), TextAdded("Hi"), End(NOW, usage(3))],
         [
             lambda n: ResponseCreated(n, QUEUED),
             lambda n: ResponseQueued(n, QUEUED),
@@ -246,7 +246,7 @@ CUES: dict[str, tuple[Response, list[Cue], list[Numberless]]] = {
     ),
     "heartbeats": (
         RESPONSE,
-        [*BEGUN, Running(), Running(PROGRESS), End(NOW, usage(1))],
+        [*BEGUN, InProgress(), InProgress(PROGRESS), End(NOW, usage(1))],
         [
             *opened(),
             lambda n: ResponseInProgress(n, RESPONSE),
@@ -263,7 +263,7 @@ CUES: dict[str, tuple[Response, list[Cue], list[Numberless]]] = {
     "cancelled before any text": (RESPONSE, [*BEGUN, Cancelled(usage(0))], [*opened(), cancelled(usage=usage(0))]),
     "cancelled after some text": (
         RESPONSE,
-        [*BEGUN, Text("Hi"), Cancelled(usage(2))],
+        [*BEGUN, TextAdded("Hi"), Cancelled(usage(2))],
         [
             *opened(),
             *item("Hi"),
@@ -273,7 +273,7 @@ CUES: dict[str, tuple[Response, list[Cue], list[Numberless]]] = {
     ),
     "not kept after all": (
         replace(RESPONSE, store=True),
-        [*BEGUN, Unstored(), Cancelled()],
+        [*BEGUN, NotStored(), Cancelled()],
         [
             lambda n: ResponseCreated(n, replace(RESPONSE, store=True)),
             lambda n: ResponseInProgress(n, replace(RESPONSE, store=True)),
@@ -311,7 +311,7 @@ ONLY_CUT = replace(
 CUES |= {
     "reasoning, then text": (
         RESPONSE,
-        [*BEGUN, Reasoning("So."), Text("Yes"), End(NOW, usage(3))],
+        [*BEGUN, ReasoningAdded("So."), TextAdded("Yes"), End(NOW, usage(3))],
         [
             *(*opened(), *SO_EVENTS),
             lambda n: OutputItemAdded(n, 1, Message("msg_x01", "in_progress", ())),
@@ -325,7 +325,7 @@ CUES |= {
     ),
     "reasoning, cut": (
         RESPONSE,
-        [*BEGUN, Reasoning("So"), End(NOW, usage(3), "max_output_tokens")],
+        [*BEGUN, ReasoningAdded("So"), End(NOW, usage(3), "max_output_tokens")],
         [*opened(), *CUT_EVENTS, lambda n: ResponseIncomplete(n, ONLY_CUT)],
     ),
 }
@@ -333,7 +333,13 @@ CUES |= {
 
 PATCH = CustomToolCall("ctc_x00", "call_x00", "apply_patch", "", "in_progress")
 PATCHED = replace(PATCH, input='é"b', status="completed")
-WRAPPED: list[Cue] = [Arguments('{"input": "\\u'), Arguments("00e9"), Arguments('\\"b"'), Arguments("}"), Called()]
+WRAPPED: list[StreamInput] = [
+    ArgumentsAdded('{"input": "\\u'),
+    ArgumentsAdded("00e9"),
+    ArgumentsAdded('\\"b"'),
+    ArgumentsAdded("}"),
+    ToolCallEnded(),
+]
 PATCHED_EVENTS: list[Numberless] = [
     lambda n: CustomToolCallInputDone(n, "ctc_x00", 0, 'é"b'),
     lambda n: OutputItemDone(n, 0, PATCHED),
@@ -344,7 +350,7 @@ PATCHED_EVENTS: list[Numberless] = [
 CUES |= {
     "a custom tool's text": (
         RESPONSE,
-        [*BEGUN, Calling("apply_patch", None, True, streams=True), *WRAPPED, End(NOW, usage(1))],
+        [*BEGUN, ToolCallStarted("apply_patch", None, True, streams=True), *WRAPPED, End(NOW, usage(1))],
         [
             *opened(),
             lambda n: OutputItemAdded(n, 0, PATCH),
@@ -357,7 +363,7 @@ CUES |= {
         RESPONSE,
         [
             *BEGUN,
-            Calling("apply_patch", None, True),
+            ToolCallStarted("apply_patch", None, True),
             *WRAPPED,
             End(NOW, usage(1)),
         ],
@@ -372,7 +378,9 @@ CUES |= {
 
 
 @pytest.mark.parametrize(("response", "cues", "expected"), CUES.values(), ids=CUES)
-def test_cues_become_exactly_these_events(response: Response, cues: list[Cue], expected: list[Numberless]) -> None:
+def test_cues_become_exactly_these_events(
+    response: Response, cues: list[StreamInput], expected: list[Numberless]
+) -> None:
     events = perform(cues, response)
     assert events == numbered(*expected)
     wire.check_stream(plain(events))
@@ -380,29 +388,31 @@ def test_cues_become_exactly_these_events(response: Response, cues: list[Cue], e
 
 @pytest.mark.parametrize(("response", "cues", "expected"), CUES.values(), ids=CUES)
 def test_a_stream_that_was_written_down_is_the_same(
-    response: Response, cues: list[Cue], expected: list[Numberless]
+    response: Response, cues: list[StreamInput], expected: list[Numberless]
 ) -> None:
     first = msgspec.json.decode(msgspec.json.encode(response), type=Response)
-    again = msgspec.json.decode(msgspec.json.encode(cues), type=list[Cue])
+    again = msgspec.json.decode(msgspec.json.encode(cues), type=list[StreamInput])
     assert (first, again) == (response, cues)
     assert sse.encode(perform(again, first)) == sse.encode(perform(cues, response))
 
 
 def test_a_call_that_was_kept_before_texts_streamed_is_known() -> None:
     kept = b'[["b","apply_patch",null,true]]'
-    assert msgspec.json.decode(kept, type=list[Cue]) == [Calling("apply_patch", None, True, streams=False)]
+    assert msgspec.json.decode(kept, type=list[StreamInput]) == [
+        ToolCallStarted("apply_patch", None, True, streams=False)
+    ]
 
 
-LETTERS: dict[str, Cue] = {
+LETTERS: dict[str, StreamInput] = {
     "c": Created(),
     "q": Queued(),
-    "r": Running(),
-    "u": Unstored(),
-    "t": Text("x"),
-    "n": Reasoning("y"),
-    "b": Calling("f"),
-    "a": Arguments("{}"),
-    "d": Called(),
+    "r": InProgress(),
+    "u": NotStored(),
+    "t": TextAdded("x"),
+    "n": ReasoningAdded("y"),
+    "b": ToolCallStarted("f"),
+    "a": ArgumentsAdded("{}"),
+    "d": ToolCallEnded(),
     "e": End(NOW, usage(1)),
     "x": Cancelled(),
     "f": Failure(ErrorPayload("server_error", None, "no", None)),
@@ -435,10 +445,10 @@ def test_an_error_keeps_its_code_and_its_field_in_the_stream() -> None:
 
 
 def test_an_answer_tells_how_much_of_the_prompt_is_read() -> None:
-    answer = Answer(VOCABULARY, PROMPT, ())
+    answer = OutputProcessor(VOCABULARY, PROMPT, ())
     seen = []
     for piece in (None, Started(2), Progress(4), Progress(6), Token(65)):
-        assert piece is None or answer.take(piece, NOW) == ([Text("A")] if isinstance(piece, Token) else [])
+        assert piece is None or answer.take(piece, NOW) == ([TextAdded("A")] if isinstance(piece, Token) else [])
         seen.append(answer.progress)
     assert seen == [None, *(PromptProgress(PROMPT, 2, n) for n in (2, 4, 6, 6))]
 
@@ -500,7 +510,7 @@ STOPS = st.lists(st.text(min_size=1, max_size=3), max_size=3)
 
 
 @given(ANSWERS, ENDS, STOPS)
-def test_any_pieces_give_a_legal_stream_whose_deltas_are_its_text(data: bytes, end: Finish, stops: list[str]) -> None:
+def test_any_pieces_give_a_legal_stream_whose_deltas_are_its_text(data: bytes, end: Finished, stops: list[str]) -> None:
     events = play([Started(0), *tokens(data), end], stops)
     seen = wire.events(sse.encode(events) + sse.DONE)
     deltas = "".join(event["delta"] for event in seen if event["type"] == "response.output_text.delta")
