@@ -18,16 +18,16 @@ class Constraint(Protocol):
     """Of one sequence. One thread at a time may call it; `prepare` may be another one's than the rest."""
 
     @property
-    def idle(self) -> bool:
+    def mask_ready(self) -> bool:
         """Whether there is nothing to prepare."""
 
-    def prepare(self) -> None:
+    def compute_mask(self) -> None:
         """Find out which tokens may come next. It raises nothing: `apply` tells."""
 
-    def apply(self, logits: FloatArray) -> None:
+    def apply_mask(self, logits: FloatArray) -> None:
         """Make all others impossible, in place. Not prepared, it does that first. Raises GrammarError."""
 
-    def advance(self, token: int) -> None:
+    def accept(self, token: int) -> None:
         """Take in which token came. Raises GrammarError."""
 
 

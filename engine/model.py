@@ -33,19 +33,19 @@ class ModelInfo(Struct, frozen=True):
     """Tokens a slot can hold."""
     n_slots: int
     n_vocab: int
-    most_tokens: int
+    max_batch_tokens: int
     """Tokens a `decode` takes at most, over all chunks."""
     batched: bool
     """Whether `decode` takes several chunks, at less cost than one after the other."""
-    shares: bool
+    copies_prefixes: bool
     """Whether `share` works."""
-    drafts: bool
+    multi_row_logits: bool
     """Whether a chunk may want more than one row of logits."""
-    saves: bool
+    saves_state: bool
     """Whether `save` and `restore` work."""
-    rewinds: bool
+    truncates: bool
     """Whether a slot can forget its last tokens; else it keeps all or nothing (recurrent models)."""
-    tile: int = 1
+    attention_tile: int = 1
     """Tokens of a chunk that look through the slot together; fewer of them cost more each, the more it holds."""
 
 
@@ -74,7 +74,7 @@ class Model(Protocol):
         Writable, valid until the next `decode`.
         """
 
-    def share(self, source: int, target: int, n: int) -> None:
+    def copy_prefix(self, source: int, target: int, n: int) -> None:
         """Copy the first `n` tokens of one slot to another, in place of all it held. Only where `info.shares`."""
 
     def save(self, slot: int) -> bytes:

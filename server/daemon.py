@@ -57,19 +57,19 @@ async def run(config: Config, listener: socket.socket, engine: Engine, app: App,
             listening: list[str] = await nursery.start(acceptor.serve, app, listener, grace, stop.wait)
             addresses = ", ".join(listening)
             log.info("listening on %s", addresses)
-            notifier.tell("READY=1", f"STATUS=listening on {addresses}")
+            notifier.notify("READY=1", f"STATUS=listening on {addresses}")
             name = signal.Signals(await anext(signals)).name
         # The receiver is closed: the next signal meets the handler that was there before.
-        notifier.tell("STOPPING=1", "STATUS=waiting for streams to end")
+        notifier.notify("STOPPING=1", "STATUS=waiting for streams to end")
         log.info("%s: streams in progress have %g s to end", name, config.grace_seconds)
         stop.set()
         app.stop_admitting()
         with trio.move_on_after(config.grace_seconds):
-            await app.quiet()
+            await app.wait_idle()
         app.stop()  # what still runs gets its terminal event, and is stored so, even if the thread is stuck
         engine_scope.cancel()
         with trio.move_on_after(CLOSING_SECONDS):
-            await app.quiet()
+            await app.wait_idle()
         nursery.cancel_scope.cancel()
     log.info("stopped")
 
@@ -82,7 +82,7 @@ async def _host(engine: Engine, app: App, task_status: trio.TaskStatus[trio.Canc
             task_status.started(nursery.cancel_scope)
     finally:
         with trio.move_on_after(CLOSING_SECONDS, shield=True):  # a Cancelled here would hide the exception
-            await app.quiet()
+            await app.wait_idle()
 
 
 async def _warm_up(engine: Engine) -> None:

@@ -13,7 +13,7 @@ class Notifier:
         # "@" stands for the NUL that begins an address in the abstract namespace (unix(7)).
         self._address = "\0" + address[1:] if address.startswith("@") else address
 
-    def tell(self, *lines: str) -> None:
+    def notify(self, *lines: str) -> None:
         """For example `tell("READY=1", "STATUS=...")`. A manager that is gone is no reason to stop."""
         if not self._address:
             return

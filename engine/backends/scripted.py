@@ -50,8 +50,14 @@ class ScriptedModel:
         batched: bool = False,
         seconds_per_token: float = 0.0,
     ) -> None:
-        capable = {"batched": batched, "shares": batched, "drafts": batched, "saves": True, "rewinds": True}
-        self.info = ModelInfo("scripted", n_ctx, n_slots, 256 + len(CONTROL), most_tokens=512, **capable)
+        capable = {
+            "batched": batched,
+            "copies_prefixes": batched,
+            "multi_row_logits": batched,
+            "saves_state": True,
+            "truncates": True,
+        }
+        self.info = ModelInfo("scripted", n_ctx, n_slots, 256 + len(CONTROL), max_batch_tokens=512, **capable)
         self._reply = reply
         self._seconds_per_token = seconds_per_token
         self._held: list[list[int]] = [[] for _ in range(n_slots)]
@@ -73,7 +79,7 @@ class ScriptedModel:
     def logits(self, slot: int, row: int = 0) -> FloatArray:
         return self._logits[slot][row]
 
-    def share(self, source: int, target: int, n: int) -> None:
+    def copy_prefix(self, source: int, target: int, n: int) -> None:
         self._held[target][:] = self._held[source][:n]
         self.shared.append((source, target, n))
 

@@ -19,7 +19,7 @@ class BackendChoice(Struct, frozen=True):
 
     engine: str
     reason: str
-    passport: str
+    engine_id: str
     """What a file has passed once it was seen to work: the engine and its version."""
     fallback: bool = False
     """True if llama.cpp would have been taken; `reason` says why it was not."""

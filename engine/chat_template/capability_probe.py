@@ -70,7 +70,7 @@ def detect_capabilities(render: Render) -> TemplateCapabilities:
 def reads_back(render: Render, manners: TemplateCapabilities, dialect: Dialect) -> bool:
     """True if the dialect finds the call that the template writes. If it writes none, its signs have to do."""
     if manners.form is None:
-        return bool(dialect.signs)
+        return bool(dialect.template_signatures)
     text = render(adapt_messages((_ASK, Message("assistant", "", calls=(_CALL,)), _OUTPUT), manners)) or ""
     text, before = text.partition(_OUTPUT.content)[0], render(adapt_messages((_ASK,), manners)) or ""
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, before, strict=False)))

@@ -20,7 +20,7 @@ def calls_writer(dialect: Dialect) -> WriteCalls | None:
     """
     form = dialect.form
     arguments = _NOTATIONS.get(form.write)
-    if arguments is None or form == GENERIC_FORMAT or dialect.begun or form.answer != "$answer":
+    if arguments is None or form == GENERIC_FORMAT or dialect.generation_prefix or form.answer != "$answer":
         return None
 
     def write(calls: Sequence[Call], clean: Clean) -> str:

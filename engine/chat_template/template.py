@@ -111,7 +111,7 @@ class ChatTemplate:
             raise TemplateError(f"the model's chat template cannot be read: {_first_line(error)}") from error
 
     @cached_property
-    def manners(self) -> TemplateCapabilities:
+    def capabilities(self) -> TemplateCapabilities:
         """What the template reads; of a form of calls that nobody here reads, nothing is used."""
         learned = self._learned
         known = reads_back(self._attempt, learned, self.dialect)
@@ -125,22 +125,22 @@ class ChatTemplate:
     @property
     def unread(self) -> bool:
         """True if the template tells functions, but no family has its form of calls."""
-        return self._learned.tools and not self.manners.tools
+        return self._learned.tools and not self.capabilities.tools
 
     @property
-    def calling(self) -> Dialect:
+    def tool_dialect(self) -> Dialect:
         """In which it calls functions: as its template tells it, or as we do."""
-        return self.dialect if self.manners.tools else with_generic(self.dialect)
+        return self.dialect if self.capabilities.tools else with_generic(self.dialect)
 
     @cached_property
     def write_calls(self) -> WriteCalls | None:
         """Writes past calls for a template that has no place for them."""
-        return calls_writer(self.calling)
+        return calls_writer(self.tool_dialect)
 
     def parser(self, prompt: Sequence[int], offered: Offered | None = None, bare: bool = True) -> Parser | None:
         """What takes an answer to `prompt` apart; None where it can be nothing but text. `offered`: the functions
         that it may call; `bare`: see Parser."""
-        dialect = self.calling if offered else self.dialect
+        dialect = self.tool_dialect if offered else self.dialect
         if dialect.plain and not offered:
             return None
         return Parser(dialect, offered, self._spelled, self.thinking(prompt), bare)
@@ -167,7 +167,7 @@ class ChatTemplate:
         What people write never becomes a control token: names of such tokens in a text are broken by a mark before
         the template sees them, and the mark is taken out of the plain text afterwards.
         """
-        if tools and not self.manners.tools:
+        if tools and not self.capabilities.tools:
             with _nested_too_deeply():
                 messages, tools = with_tools(messages, tools), ()
         texts: list[str] = []
@@ -194,8 +194,8 @@ class ChatTemplate:
         with _nested_too_deeply():
             functions = {"tools": tools_told(tools, clean)} if tools else {}
             more = variables_told(variables, clean)
-        thinking = effort_told(effort, self.manners.efforts) if effort else {}
-        turns = adapt_messages(messages, self.manners, clean, self.write_calls)
+        thinking = effort_told(effort, self.capabilities.efforts) if effort else {}
+        turns = adapt_messages(messages, self.capabilities, clean, self.write_calls)
         return self._render(turns, **{**thinking, **more, **functions})
 
     def _break(self, text: str, mark: str) -> str:

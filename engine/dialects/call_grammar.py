@@ -56,7 +56,7 @@ def answer_grammar(
         ways.append(rules.phrase(dialect.form.answer, {"answer": rules.json(format_)}))
     if not ways:
         raise GrammarError("this model can't be held to a call of such a name")
-    space = "" if dialect.said else f"{_AROUND}?"
+    space = "" if dialect.content_markers else f"{_AROUND}?"
     return rules.text(_joined(space, rules.one_of(ways)))
 
 
@@ -65,7 +65,7 @@ def after_reasoning_grammar(
 ) -> str | None:
     """What follows a thought that had to end, where models might think on: calls, or the beginning of words. None where
     words have no beginning of their own. Raises GrammarError."""
-    head = dialect.form.answer.partition("$answer")[0].removeprefix(dialect.begun)
+    head = dialect.form.answer.partition("$answer")[0].removeprefix(dialect.generation_prefix)
     rules = Rules(notation)
     ways = [rules.phrase(head), *_ways(dialect, functions, rules, most, unmarked=False)] if head else []
     return rules.text(rules.one_of(ways)) if ways else None
@@ -75,10 +75,10 @@ def _ways(dialect: Dialect, functions: Sequence[Function], rules: Rules, most: i
     """Calls, in each form that any of the functions has. `unmarked`: whether the marker may be left out."""
     for calls in _calls(dialect, functions, rules, unmarked):
         begin = rules.phrase(calls.form.begin)
-        if calls.form.unmarked and unmarked:
+        if calls.form.marker_optional and unmarked:
             begin = f"({begin})?"
-        others = [phrase for phrase in calls.form.others if phrase.startswith(dialect.begun)]
-        openings = [phrase.removeprefix(dialect.begun) for phrase in (calls.opening, *others)]
+        others = [phrase for phrase in calls.form.alternative_openings if phrase.startswith(dialect.generation_prefix)]
+        openings = [phrase.removeprefix(dialect.generation_prefix) for phrase in (calls.opening, *others)]
         opening = rules.one_of([rules.phrase(phrase, _MADE_UP) for phrase in openings])
         yield _joined(begin, opening, _several(calls, rules, most))
 
@@ -94,11 +94,11 @@ def triggers(
 ) -> list[tuple[str, str]]:
     """Markers by which calls begin, each with what follows it up to the end of the calls. Raises GrammarError."""
     found: list[tuple[str, str]] = []
-    forms = (dialect.form, *dialect.also)
+    forms = (dialect.form, *dialect.alternatives)
     for form in forms:
         for marker in [marker for marker in form.markers if "$name" in marker]:
             found += _named(form, marker, functions, notation, most)
-        for phrase in form.others:
+        for phrase in form.alternative_openings:
             marker, made_up, part = phrase.partition("$")
             rules = Rules(notation)
             for calls in _written(form, functions, rules)[0]:
@@ -136,10 +136,10 @@ def openings(dialect: Dialect, names: Iterable[str]) -> tuple[str, ...]:
     """Texts by which calls begin in this family, for an answer that may have none. `names`: of the functions that
     the model has heard of."""
     names, found = tuple(names), list[str]()
-    for form in (dialect.form, *dialect.also):
+    for form in (dialect.form, *dialect.alternatives):
         for marker in form.markers:
             found += [marker.replace("$name", name) for name in names] if "$name" in marker else [marker]
-        found += [phrase.partition("$")[0] for phrase in form.others]
+        found += [phrase.partition("$")[0] for phrase in form.alternative_openings]
     # A model that may not write the marker would write the call without it.
     found += [f'"name":{space}{json.dumps(name, ensure_ascii=False)[:-1]}' for name in names for space in ("", " ")]
     return tuple(dict.fromkeys(filter(None, found)))
@@ -148,10 +148,10 @@ def openings(dialect: Dialect, names: Iterable[str]) -> tuple[str, ...]:
 def bare_call_grammar(dialect: Dialect, function: Function, notation: Notation) -> str | None:
     """How a call that no marker marks goes on behind the name's string, up to its end; None where the family marks all
     calls. Raises GrammarError."""
-    if not dialect.bare:
+    if not dialect.allows_bare_json:
         return None
     rules = Rules(notation)
-    form = dialect.form if dialect.form.unmarked else _UNMARKED_FORM
+    form = dialect.form if dialect.form.marker_optional else _UNMARKED_FORM
     return rules.text(rules.phrase(form.call.partition('"$name"')[2], _parts(form, function, rules)))
 
 

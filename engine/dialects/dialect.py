@@ -48,22 +48,22 @@ class Think(Struct, frozen=True):
 
 class Dialect(Struct, frozen=True):
     name: str
-    signs: tuple[str, ...] = ()
+    template_signatures: tuple[str, ...] = ()
     """All of them stand in the template."""
     blocks: tuple[Block, ...] = ()
-    silent: tuple[str, ...] = ()
+    ignored_markers: tuple[str, ...] = ()
     """Markers that say nothing else: they stand around calls. With `$name` too."""
-    bare: bool = False
+    allows_bare_json: bool = False
     """Whether an answer may also be nothing but calls, as JSON without a marker."""
-    begun: str = ""
+    generation_prefix: str = ""
     """The beginning of a marker, with which prompts end."""
-    said: tuple[str, ...] = ()
+    content_markers: tuple[str, ...] = ()
     """Markers around what is no call."""
     channels: bool = False
     """Whether all is said in messages that are addressed (harmony)."""
     form: CallFormat = GENERIC_FORMAT
     """How calls are written."""
-    also: tuple[CallFormat, ...] = ()
+    alternatives: tuple[CallFormat, ...] = ()
     """How they may be written, too: `blocks` read all of these."""
     thinks: tuple[Think, ...] = ()
     """The template adds to these: families and their ways to think are mixed freely."""
@@ -75,16 +75,16 @@ class Dialect(Struct, frozen=True):
     @property
     def plain(self) -> bool:
         """Whether an answer is nothing but its text where nothing may be called."""
-        return not (self.channels or self.thinks or self.said or self.wraps)
+        return not (self.channels or self.thinks or self.content_markers or self.wraps)
 
     def interruptions(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the markers that end a thought besides its own: of calls of these functions, and of the answer."""
         if self.channels or not self.interrupts:
             return ()
-        forms = (self.form, *self.also)
+        forms = (self.form, *self.alternatives)
         markers = [*(block.open for block in self.blocks), *(marker for form in forms for marker in form.markers)]
         called = [marker.replace("$name", name) for name in names for marker in markers]
-        answer = self.form.answer.partition("$answer")[0].removeprefix(self.begun)
+        answer = self.form.answer.partition("$answer")[0].removeprefix(self.generation_prefix)
         return tuple(dict.fromkeys(filter(None, [*called, answer])))
 
 
@@ -105,7 +105,7 @@ class Parser:
         self._dialect = dialect
         self._offered = offered or {}
         self._scanner = Scanner(spelled or {})
-        self._scanner.feed(dialect.begun)
+        self._scanner.feed(dialect.generation_prefix)
         self._begun = thinking
         self._bare = bare
         self._interruptions = dialect.interruptions(self._offered)
@@ -148,13 +148,13 @@ class Parser:
             prose.anew()
         yield from self._bare_calls(prose)
         blocks = {marker: block for block in dialect.blocks for marker in self._named(block.open)}
-        silent = [marker for each in dialect.silent for marker in self._named(each)]
+        silent = [marker for each in dialect.ignored_markers for marker in self._named(each)]
         thinks = {think.open: think for think in dialect.thinks}
-        closes = {think.close for think in dialect.thinks} - {*silent, *dialect.said}
+        closes = {think.close for think in dialect.thinks} - {*silent, *dialect.content_markers}
         wraps = {wrap.open: wrap.close for wrap in dialect.wraps}
-        markers = (*blocks, *silent, *dialect.said, *thinks, *closes, *wraps, *wraps.values())
-        if dialect.begun and not (yield from self._at_one_of(markers)):
-            yield from scanner.passes(dialect.begun)
+        markers = (*blocks, *silent, *dialect.content_markers, *thinks, *closes, *wraps, *wraps.values())
+        if dialect.generation_prefix and not (yield from self._at_one_of(markers)):
+            yield from scanner.passes(dialect.generation_prefix)
         lone = ""
         """The close of a thought that has not begun: the answer's text, if nothing else comes."""
         while True:
@@ -216,7 +216,7 @@ class Parser:
 
     def _bare_calls(self, prose: "Prose") -> ReaderSteps[None]:
         """Where an answer begins, or goes on behind a thought: there `phases` looks for them too."""
-        if not (self._offered and self._dialect.bare and self._bare):
+        if not (self._offered and self._dialect.allows_bare_json and self._bare):
             return
         scanner = self._scanner
         if not (yield from begins_bare(scanner)):  # a marker may begin with white space, or with a bracket

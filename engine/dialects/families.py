@@ -48,28 +48,28 @@ from engine.dialects.tagged_families import (
 from engine.dialects.wraps import wraps_in
 from engine.notations import FUNCTION_GEMMA, GEMMA_4, GENERIC_FORMAT, CallFormat, gemma, gemma_arguments
 
-GENERIC = Dialect("generic", (), HERMES.blocks, HERMES.silent, bare=True)
+GENERIC = Dialect("generic", (), HERMES.blocks, HERMES.ignored_markers, allows_bare_json=True)
 
 
 def _reading_generic(dialect: Dialect) -> Dialect:
     """A call that can't be written as the family does is written in the generic form."""
     blocks = {block.open: block for block in (*GENERIC.blocks, *dialect.blocks)}
-    silent = dict.fromkeys((*GENERIC.silent, *dialect.silent))
-    also = (*dialect.also, GENERIC_FORMAT)
-    return replace(dialect, blocks=tuple(blocks.values()), silent=tuple(silent), also=also)
+    silent = dict.fromkeys((*GENERIC.ignored_markers, *dialect.ignored_markers))
+    also = (*dialect.alternatives, GENERIC_FORMAT)
+    return replace(dialect, blocks=tuple(blocks.values()), ignored_markers=tuple(silent), alternatives=also)
 
 
 HARMONY = Dialect(
     "harmony",
     ("<|channel|>", "<|message|>", "<|call|>"),
-    begun="<|start|>assistant",
+    generation_prefix="<|start|>assistant",
     channels=True,
     thinks=(Think("<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),),
     form=CallFormat(
         "<|channel|>commentary to=$place$name"
         "«<|channel|>commentary»« «<|constrain|>»json»<|message|>$arguments<|call|>",
         ("<|channel|>commentary to=",),
-        others=("<|channel|>analysis to=$place", "<|start|>assistant to=$place"),
+        alternative_openings=("<|channel|>analysis to=$place", "<|start|>assistant to=$place"),
         between=None,
         answer="<|channel|>final<|message|>$answer",
     ),
@@ -144,11 +144,16 @@ THINKS = (
 def detect_dialect(template: str | None) -> Dialect:
     """The dialect of a chat template; GENERIC where it has no calls."""
     template = template or ""
-    found = next((each for each in DIALECTS if all(sign in template for sign in each.signs)), GENERIC)
+    found = next((each for each in DIALECTS if all(sign in template for sign in each.template_signatures)), GENERIC)
     thinks = tuple(think for think in THINKS if think.open in template and think.close in template)
     return replace(found, thinks=(*found.thinks, *thinks), wraps=wraps_in(template))
 
 
 def with_generic(dialect: Dialect) -> Dialect:
     """The same for a model that was told of functions in plain words (`manners.with_tools`)."""
-    return replace(_reading_generic(dialect), form=GENERIC_FORMAT, also=(dialect.form, *dialect.also), bare=True)
+    return replace(
+        _reading_generic(dialect),
+        form=GENERIC_FORMAT,
+        alternatives=(dialect.form, *dialect.alternatives),
+        allows_bare_json=True,
+    )

@@ -82,7 +82,9 @@ TOOL_CALLS = Dialect(
     ("</tool_calls>",),
     form=CallFormat(OBJECT, ("<tool_calls>",), "<tool_calls>~", end="~</tool_calls>", any_name=True),
 )
-DEEPSEEK_FENCED = replace(DEEPSEEK, name="deepseek-fenced", signs=(*DEEPSEEK.signs, "```json"), form=_FENCED)
+DEEPSEEK_FENCED = replace(
+    DEEPSEEK, name="deepseek-fenced", template_signatures=(*DEEPSEEK.template_signatures, "```json"), form=_FENCED
+)
 KIMI = Dialect(
     "kimi",
     ("<|tool_call_argument_begin|>",),
@@ -98,7 +100,7 @@ KIMI = Dialect(
 MISTRAL_IDS = replace(
     MISTRAL,
     name="mistral-ids",
-    signs=("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"),
+    template_signatures=("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"),
     form=CallFormat("[TOOL_CALLS]$name[CALL_ID]$id[ARGS]$arguments", ("[TOOL_CALLS]",)),
 )
 MISTRAL_LIST = Dialect(
@@ -119,8 +121,8 @@ FUNCTIONARY_3_2 = Dialect(
     "functionary-3.2",
     (">>>all", ">>>${recipient}"),
     (Block(">>>$name\n", named(("\n",), _addressed), keeps=True),),
-    begun=">>>",
-    said=(">>>all\n",),
+    generation_prefix=">>>",
+    content_markers=(">>>all\n",),
     form=CallFormat(">>>$name\n$arguments", (">>>$name\n",), between="", answer="all\n$answer"),
 )
 COHERE = Dialect(
@@ -151,7 +153,7 @@ NEMOTRON = Dialect(
 TOOL_CALLS_LIST = replace(
     TOOL_CALLS,
     name="tool-calls-list",
-    signs=("<tool_calls>[",),
+    template_signatures=("<tool_calls>[",),
     form=_objects("<tool_calls>", "</tool_calls>", _KNOWN),
 )
 HUNYUAN_DENSE = Dialect(
@@ -182,7 +184,7 @@ SOLAR = Dialect(
         ),
     ),
     ("<|tool_calls|>", "<|tool_call:end|>", "<|calls|>"),
-    said=("<|begin|>assistant", "<|content|>", "<|end|>"),
+    content_markers=("<|begin|>assistant", "<|content|>", "<|end|>"),
     form=CallFormat(
         "<|tool_call:begin|>$id<|tool_call:name|>$name<|tool_call:args|>$arguments<|tool_call:end|>",
         ("<|tool_calls|>", "<|tool_call:begin|>"),
@@ -219,20 +221,20 @@ GRANITE = Dialect("granite", ("<|tool_call|>",), (Block("<|tool_call|>", objects
 XLAM = Dialect(
     "xlam",
     ('[{"name": "tool_call_name"',),
-    bare=True,
+    allows_bare_json=True,
     form=CallFormat(OBJECT, (), "[~", "~,~", "~]", any_name=True),
 )
 LLAMA = Dialect(
     "llama",
     ("ipython", '"parameters"'),
     (Block("<|python_tag|>", objects),),
-    bare=True,
+    allows_bare_json=True,
     form=CallFormat(
         OBJECT.replace("arguments", "parameters", 1),
         ("<|python_tag|>",),
         "<|python_tag|>",
         "~;~",
         any_name=True,
-        unmarked=True,
+        marker_optional=True,
     ),
 )

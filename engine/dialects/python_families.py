@@ -19,7 +19,7 @@ LFM = Dialect(
         write=pythonic_arguments,
     ),
 )
-LFM_2_5 = replace(LFM, name="lfm-2.5", signs=("List of tools: ",), interrupts=False)
+LFM_2_5 = replace(LFM, name="lfm-2.5", template_signatures=("List of tools: ",), interrupts=False)
 LIST = Dialect(
     "python-list",
     ("[func_name1(",),

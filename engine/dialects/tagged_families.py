@@ -107,7 +107,7 @@ KIMI_3 = Dialect(
     ("open_tag('call', [('tool', fn.name)",),
     (Block(_KIMI_3.begin, tagged(_KIMI_3), keeps=True),),
     ("<|open|>tools<|sep|>", "<|close|>tools<|sep|>"),
-    said=(
+    content_markers=(
         *(f"<|{what}|>{name}<|sep|>" for name in ("response", "message") for what in ("open", "close")),
         "<|end_of_msg|>",
     ),
@@ -148,7 +148,7 @@ CODER = Dialect(
 SEED = replace(
     CODER,
     name="seed",
-    signs=(*CODER.signs, "<seed:tool_call>"),
+    template_signatures=(*CODER.template_signatures, "<seed:tool_call>"),
     blocks=(Block("<function=", tagged(_SEED), keeps=True),),
     form=_coder("seed:tool_call", _SEED, "<parameter=$key>$value</parameter>"),
 )
@@ -175,7 +175,7 @@ _ATEM = _invoked("muse", (), "atem:", "atem:function_calls")
 
 def _addressed(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
     """Calls in a message to a function; in one to the user, they are quoted."""
-    before, behind = _ATEM.silent
+    before, behind = _ATEM.ignored_markers
     yield from scanner.space()
     yield from scanner.passes(before)
     yield from _ATEM.blocks[0].read(scanner, offered)
@@ -185,10 +185,10 @@ def _addressed(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
 
 MUSE = replace(
     _ATEM,
-    signs=("<atem:invoke name=", "assistant to=self<|message|>"),
+    template_signatures=("<atem:invoke name=", "assistant to=self<|message|>"),
     blocks=(Block(" to=$name<|message|>", _addressed),),
-    silent=("<|eom|><|start|>assistant", "<|eom|>"),
-    said=(" to=user<|message|>", "<|eom|><|start|>assistant to=user<|message|>"),
+    ignored_markers=("<|eom|><|start|>assistant", "<|eom|>"),
+    content_markers=(" to=user<|message|>", "<|eom|><|start|>assistant to=user<|message|>"),
     thinks=(Think(" to=self<|message|>", "<|eom|><|start|>assistant"),),
     form=replace(
         _ATEM.form,

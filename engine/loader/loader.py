@@ -122,7 +122,7 @@ class _File:
             raise
         size = f"slots {self._options.n_slots} n_ctx {self._n_ctx}"
         parts = " ".join(map(self._ledger.sha256, kinds.parts(self._path, self.header)))
-        fingerprint = f"{parts} {choice.passport} {size} {self._options.knobs} {SNAPSHOT_FORMAT}"
+        fingerprint = f"{parts} {choice.engine_id} {size} {self._options.knobs} {SNAPSHOT_FORMAT}"
         if self._template.unread:
             log.warning(UNREAD, self._chat_template or f"the chat template of {self._path.name}")
         reason = choice.reason if choice.fallback else ""
@@ -130,14 +130,14 @@ class _File:
 
     def _open(self, choice: BackendChoice, weights: Path) -> Model:
         path, options = self._path, self._options
-        tried = f"{choice.passport}, probe {PROBE_VERSION}, {machine.cpu_features()}"
+        tried = f"{choice.engine_id}, probe {PROBE_VERSION}, {machine.cpu_features()}"
         if self._chat_template:
             source = sources.source(self._chat_template)
             tried += f", template {hashlib.sha256(source.encode()).hexdigest()}"
         if not self._ledger.has_passed(path, tried):
             size = footprint.weight_bytes(path, self.header)
             probe(path, weights, choice.engine, options.libllama, size, self._chat_template)
-            self._ledger.passes(path, tried)
+            self._ledger.record(path, tried)
         model = backends.open_model(
             choice.engine,
             weights,

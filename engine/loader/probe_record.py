@@ -39,7 +39,7 @@ class ProbeCache:
     def has_passed(self, path: Path, probe: str) -> bool:
         return probe in self._record(path).passed
 
-    def passes(self, path: Path, probe: str) -> None:
+    def record(self, path: Path, probe: str) -> None:
         self._record(path).passed.append(probe)
         self._write()
 

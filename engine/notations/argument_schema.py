@@ -23,7 +23,7 @@ class ArgumentSchema(Struct, frozen=True):
     @property
     def kind(self) -> str:
         """Its `type`, where that is one: `string` is a text and nothing else."""
-        kind = self.followed.schema.get("type")
+        kind = self.resolved.schema.get("type")
         return kind if isinstance(kind, str) else ""
 
     @property
@@ -33,7 +33,7 @@ class ArgumentSchema(Struct, frozen=True):
         Between tags such a text stands as it is, and a bare `null` is null; a text that looks like null, or begins with
         a quotation mark, is written as a string of JSON: `"null"`.
         """
-        schema = self.followed.schema
+        schema = self.resolved.schema
         kinds = schema.get("type")
         if isinstance(kinds, list) and len(kinds) == 2 and "string" in kinds and "null" in kinds:
             listed = schema.get("enum")
@@ -42,7 +42,7 @@ class ArgumentSchema(Struct, frozen=True):
         ways = schema.get("anyOf")
         if not isinstance(ways, list) or len(ways) != 2 or schema.keys() & ENFORCED - {"anyOf"}:
             return None
-        followed = [ArgumentSchema(_schema(way), self.whole).followed for way in ways]
+        followed = [ArgumentSchema(_schema(way), self.whole).resolved for way in ways]
         texts_only = [each for each in followed if each.kind == "string"]
         nulls = [each for each in followed if each.schema.keys() & ENFORCED == {"type"} and each.kind == "null"]
         return texts_only[0] if texts_only and nulls else None
@@ -50,7 +50,7 @@ class ArgumentSchema(Struct, frozen=True):
     @property
     def may_be_null(self) -> bool:
         """True if an optional text may be null: lists of values leave it out at times."""
-        schema = self.followed.schema
+        schema = self.resolved.schema
         listed = schema.get("enum", [None])
         return "const" not in schema and isinstance(listed, list) and None in listed
 
@@ -61,7 +61,7 @@ class ArgumentSchema(Struct, frozen=True):
         return target if isinstance(target, str) and not self.schema.keys() & ENFORCED - {"$ref"} else None
 
     @property
-    def followed(self) -> "ArgumentSchema":
+    def resolved(self) -> "ArgumentSchema":
         found = self
         for _ in range(_LONGEST_WAY):
             place, _, name = (found.target or "").removeprefix("#/").partition("/")
@@ -73,14 +73,14 @@ class ArgumentSchema(Struct, frozen=True):
 
     def parameter(self, name: str) -> "ArgumentSchema":
         """Of an object."""
-        schema = self.followed.schema
+        schema = self.resolved.schema
         properties = _schema(schema.get("properties"))
         return ArgumentSchema(_schema(properties.get(name, schema.get("additionalProperties"))), self.whole)
 
     @property
     def item(self) -> "ArgumentSchema":
         """Of a list, any."""
-        return ArgumentSchema(_schema(self.followed.schema.get("items")), self.whole)
+        return ArgumentSchema(_schema(self.resolved.schema.get("items")), self.whole)
 
 
 def argument_schema(whole: JSON) -> ArgumentSchema:

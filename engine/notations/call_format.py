@@ -71,9 +71,9 @@ class CallFormat(Struct, frozen=True):
     end: str = ""
     any_name: bool = False
     """Whether names are JSON, and may have any characters."""
-    unmarked: bool = False
+    marker_optional: bool = False
     """Whether `begin` may be left out where nothing but calls may come."""
-    others: tuple[str, ...] = ()
+    alternative_openings: tuple[str, ...] = ()
     """Phrases up to the name with which a call is begun too: each with a marker, up to its first part. Where a call is
     demanded, only those that continue the prompt."""
     none: str = ""

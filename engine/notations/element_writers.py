@@ -47,7 +47,7 @@ class _Elements:
             return self._written(declared)
         if target not in self._found:
             self._found[target] = None
-            value = self._written(declared.followed)
+            value = self._written(declared.resolved)
             self._found[target] = value and self._rules.rule(value)
         return self._found[target]
 

@@ -56,7 +56,7 @@ def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False) -> Write:
             if function.lark:
                 return way(each, declared.kind, f"{rules.lark(function.lark)} {rules.phrase(closing)}")
             if declared.kind == "string":
-                return way(each, "string", tagged_text(declared.followed.schema, closing, ends, rules, cdata))
+                return way(each, "string", tagged_text(declared.resolved.schema, closing, ends, rules, cdata))
             optional = declared.optional
             bare = optional and tagged_text(optional.schema, closing, ends, rules, cdata, optional=not shows_kind)
             if optional is None or not bare:

@@ -70,7 +70,7 @@ class InferenceLoop:
         self._constraints: dict[Key, Constraint] = {}
         self.ahead = MaskThread()
         self._inbox = inbox
-        self._snapshots = snapshots if model.info.saves else None
+        self._snapshots = snapshots if model.info.saves_state else None
         self._unsaved = False
         self.step_began: float | None = None
         """Time at which the running step began, for the watchdog."""
@@ -154,8 +154,8 @@ class InferenceLoop:
         self.step_began = began = time.perf_counter()
         try:
             for share in plan.shares:
-                self._model.share(share.source, share.target, share.n)
-            with self.ahead.preparing(self._constraining(plan)):
+                self._model.copy_prefix(share.source, share.target, share.n)
+            with self.ahead.computing(self._constraining(plan)):
                 self._model.decode(plan.chunks)
         except Exception as error:
             failure = _failure(error)
@@ -178,7 +178,7 @@ class InferenceLoop:
                 outputs += self._scheduler.fail(Step(chunks=(chunk,)), failure.message, failure.reason)
             else:
                 chunks.append(chunk)
-        return outputs + (self._scheduler.absorb(Step(chunks=tuple(chunks)), sampled, seconds) if chunks else [])
+        return outputs + (self._scheduler.update(Step(chunks=tuple(chunks)), sampled, seconds) if chunks else [])
 
     def _constraining(self, plan: Step) -> list[Constraint]:
         """The constraints of the sequences that get a token of this step."""
@@ -197,10 +197,10 @@ class InferenceLoop:
             logits = self._model.logits(chunk.slot, row)
             untouched = sampler.untouched(logits)
             if constraint is not None:
-                constraint.apply(logits)
+                constraint.apply_mask(logits)
             token = sampler.pick(logits)
             if constraint is not None:
-                constraint.advance(token)
+                constraint.accept(token)
             tokens.append(Token(token, sampler.likelihood(untouched, token)))
             if token != guess:
                 break
@@ -218,7 +218,7 @@ class InferenceLoop:
             except ModelError as error:
                 log.warning("a saved slot is left out: %s", error)
             else:
-                self._scheduler.hold(slot, snapshot.tokens)
+                self._scheduler.adopt(slot, snapshot.tokens)
                 restored += 1
         if restored:
             log.info("restored the KV cache of the last run: %d of %d slots", restored, self._model.info.n_slots)

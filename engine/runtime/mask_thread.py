@@ -20,16 +20,16 @@ class MaskThread:
         """Until `close`."""
         while (constraint := self._asked.get()) is not None:
             with suppress(BaseException):  # it goes wrong once more where it is applied, and is seen there
-                constraint.prepare()
+                constraint.compute_mask()
             self._done.put(None)
 
     def close(self) -> None:
         self._asked.put(None)
 
     @contextmanager
-    def preparing(self, constraints: Sequence[Constraint]) -> Iterator[None]:
+    def computing(self, constraints: Sequence[Constraint]) -> Iterator[None]:
         """While the block runs, they are prepared; behind it they are."""
-        asked = [constraint for constraint in constraints if not constraint.idle]
+        asked = [constraint for constraint in constraints if not constraint.mask_ready]
         for constraint in asked:
             self._asked.put(constraint)
         try:

@@ -36,7 +36,7 @@ class NgramDrafter:
         self._guess = () if start is None else tokens[start : start + MAX_DRAFT_TOKENS]
         return self._guess
 
-    def expected(self, guesses: int) -> float:
+    def expected_acceptance(self, guesses: int) -> float:
         """How many tokens a step brings with so many of them: one, and those up to the first that is wrong."""
         return sum(self._right**right for right in range(min(guesses, len(self._guess)) + 1))
 
@@ -61,4 +61,4 @@ def choose_draft_length(drafters: Sequence[NgramDrafter], most: int, cost: Calla
 
     `cost`: how long a step takes with so many guesses each, where one without takes 1.
     """
-    return max(range(most + 1), key=lambda n: sum(drafter.expected(n) for drafter in drafters) / cost(n))
+    return max(range(most + 1), key=lambda n: sum(drafter.expected_acceptance(n) for drafter in drafters) / cost(n))

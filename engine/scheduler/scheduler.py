@@ -40,7 +40,7 @@ class Scheduler:
         self._waiting = FairQueue()
         self._turns: deque[Slot] = deque()
         """The slots that run, in order of admission, or of turns."""
-        self._pace = StepBudget(info.most_tokens, max_step_seconds)
+        self._pace = StepBudget(info.max_batch_tokens, max_step_seconds)
         self._allowed = 0
         """Prompt tokens of the last step that has some."""
         self._clock = 0
@@ -62,7 +62,7 @@ class Scheduler:
 
     def plan(self) -> Step:
         """The next step; empty when idle."""
-        shares = [*self._admit(), *self._follow()]
+        shares = [*self._admit(), *self._await_prefix()]
         if not self._turns:
             return Step()
         if not self._info.batched:
@@ -70,7 +70,7 @@ class Scheduler:
             return Step(chunks=(_chunk(self._turns[-1], PREFILL_CHUNK),))
         return Step(tuple(shares), tuple(self._chunks()))
 
-    def absorb(
+    def update(
         self, plan: Step, sampled: Mapping[int, Sequence[Token]], seconds: float
     ) -> list[tuple[Key, EngineOutput]]:
         """Take in that `plan` was carried out in so much time.
@@ -84,14 +84,14 @@ class Scheduler:
             running = _running(slot)
             tokens = sampled.get(chunk.slot, ())
             wrong = chunk.logits - len(tokens)
-            slot.held[chunk.position :] = chunk.tokens[: len(chunk.tokens) - wrong]
+            slot.cached_tokens[chunk.position :] = chunk.tokens[: len(chunk.tokens) - wrong]
             if chunk.position == running.cached:
                 pieces.append((running.key, Started(running.cached)))
             if chunk.logits:
                 running.drafter.learn([token.id for token in tokens])
                 pieces += self._advance(slot, running, tokens)
             else:
-                pieces.append((running.key, Progress(len(slot.held))))
+                pieces.append((running.key, Progress(len(slot.cached_tokens))))
         return pieces
 
     def fail(
@@ -101,11 +101,11 @@ class Scheduler:
         pieces: list[tuple[Key, EngineOutput]] = []
         for share in plan.shares:
             target = self._slots[share.target]
-            target.held.clear()
+            target.cached_tokens.clear()
             _running(target).cached = 0
         for chunk in plan.chunks:
             slot = self._slots[chunk.slot]
-            del slot.held[chunk.position :]
+            del slot.cached_tokens[chunk.position :]
             pieces.append((_running(slot).key, Finished(reason, message)))
             self._release(slot)
         return pieces
@@ -119,18 +119,23 @@ class Scheduler:
 
         A slot that is the beginning of another is left out.
         """
-        savable = (slot for slot in self._slots if slot.held and slot.savable_tokens >= len(slot.held))
+        savable = (
+            slot for slot in self._slots if slot.cached_tokens and slot.savable_tokens >= len(slot.cached_tokens)
+        )
         slots = sorted(savable, key=lambda slot: slot.used, reverse=True)
-        longer = {id(slot): [other.held for other in slots if len(other.held) > len(slot.held)] for slot in slots}
-        return [
-            (slot.index, tuple(slot.held))
+        longer = {
+            id(slot): [other.cached_tokens for other in slots if len(other.cached_tokens) > len(slot.cached_tokens)]
             for slot in slots
-            if not any(held[: len(slot.held)] == slot.held for held in longer[id(slot)])
+        }
+        return [
+            (slot.index, tuple(slot.cached_tokens))
+            for slot in slots
+            if not any(held[: len(slot.cached_tokens)] == slot.cached_tokens for held in longer[id(slot)])
         ]
 
-    def hold(self, slot: int, tokens: Sequence[int]) -> None:
+    def adopt(self, slot: int, tokens: Sequence[int]) -> None:
         """Take in that a slot, before anything ran in it, holds `tokens`."""
-        self._slots[slot].held[:] = tokens
+        self._slots[slot].cached_tokens[:] = tokens
         self._slots[slot].savable_tokens = len(tokens)
         self._touch(self._slots[slot])
 
@@ -143,14 +148,14 @@ class Scheduler:
         while self._waiting and (free := [slot for slot in self._slots if slot.running is None]):
             running = RunningSequence(*self._waiting.next())
             slot = self._place(free, running)
-            running.cached = self._reusable(slot.held, running.tokens)
-            del slot.held[running.cached :]
+            running.cached = self._reusable(slot.cached_tokens, running.tokens)
+            del slot.cached_tokens[running.cached :]
             slot.running = running
             slot.savable_tokens = sys.maxsize if running.savable else min(slot.savable_tokens, running.cached)
             slot.affinity = running.affinity
             self._touch(slot)
             self._turns.append(slot)
-            yield from self._seek(slot, running)
+            yield from self._find_prefix(slot, running)
 
     def _place(self, free: Sequence[Slot], running: RunningSequence) -> Slot:
         """The slot that the prompt continues.
@@ -158,52 +163,56 @@ class Scheduler:
         Else, where prefixes can be copied, the one that its kin left; else the one that is longest of no use.
         """
         prompt = running.tokens
-        if self._info.shares:
+        if self._info.copies_prefixes:
             free = (
-                [slot for slot in free if len(slot.held) == common_prefix_length(slot.held, prompt) > 0]
+                [
+                    slot
+                    for slot in free
+                    if len(slot.cached_tokens) == common_prefix_length(slot.cached_tokens, prompt) > 0
+                ]
                 or [slot for slot in free if slot.affinity == running.affinity != ""]
                 or [min(free, key=lambda slot: slot.used)]
             )
-        return max(free, key=lambda slot: (self._reusable(slot.held, prompt), -slot.used))
+        return max(free, key=lambda slot: (self._reusable(slot.cached_tokens, prompt), -slot.used))
 
     def _reusable(self, held: list[int], prompt: list[int]) -> int:
         """Tokens that stay where the model can forget the rest, or all of them."""
         n = common_prefix_length(held, prompt)
-        return n if self._info.rewinds or n == len(held) else 0
+        return n if self._info.truncates or n == len(held) else 0
 
-    def _follow(self) -> Iterator[PrefixCopy]:
+    def _await_prefix(self) -> Iterator[PrefixCopy]:
         """Those whose leader has come far enough, or is gone, go their own way from here."""
         for slot in self._turns:
             running = _running(slot)
-            if running.leader is None:
+            if running.donor is None:
                 continue
-            leader, n = running.leader
+            leader, n = running.donor
             ahead = next((other for other in self._turns if other.running is leader), None)
-            if ahead is None or len(ahead.held) >= n:
-                running.leader = None
-                yield from self._seek(slot, running)
+            if ahead is None or len(ahead.cached_tokens) >= n:
+                running.donor = None
+                yield from self._find_prefix(slot, running)
 
-    def _seek(self, slot: Slot, running: RunningSequence) -> Iterator[PrefixCopy]:
+    def _find_prefix(self, slot: Slot, running: RunningSequence) -> Iterator[PrefixCopy]:
         """Find who holds, or is going to hold, more of the prompt's beginning than the slot itself."""
-        if not self._info.shares:
+        if not self._info.copies_prefixes:
             return
-        least = len(slot.held) + SHARED_LEAST
+        least = len(slot.cached_tokens) + SHARED_LEAST
         others = [other for other in self._slots if other is not slot]
         n, source = max(
-            ((common_prefix_length(other.held, running.tokens), other) for other in others),
+            ((common_prefix_length(other.cached_tokens, running.tokens), other) for other in others),
             key=_first,
             default=(0, slot),
         )
-        running.leader = self._leader(slot, running, max(least, n + SHARED_LEAST))
-        if running.leader is None and n >= least:
-            slot.held[:] = source.held[:n]
+        running.donor = self._donor(slot, running, max(least, n + SHARED_LEAST))
+        if running.donor is None and n >= least:
+            slot.cached_tokens[:] = source.cached_tokens[:n]
             running.cached = n
             if not running.savable:
                 slot.savable_tokens = min(source.savable_tokens, n)
             self._touch(source)
             yield PrefixCopy(source.index, slot.index, n)
 
-    def _leader(self, slot: Slot, running: RunningSequence, least: int) -> tuple[RunningSequence, int] | None:
+    def _donor(self, slot: Slot, running: RunningSequence, least: int) -> tuple[RunningSequence, int] | None:
         """Only who was admitted earlier leads: so the first in the row always goes on."""
         earlier = list(self._turns)[: self._turns.index(slot)]
         found = [(common_prefix_length(_running(other).tokens, running.tokens), _running(other)) for other in earlier]
@@ -217,14 +226,14 @@ class Scheduler:
         the weights each. For the same reason prompts go one by one, and all streams bring equally many guesses.
         """
         streams = [slot for slot in self._turns if slot.pending == 1]
-        prompts = [slot for slot in self._turns if slot.pending > 1 and _running(slot).leader is None]
+        prompts = [slot for slot in self._turns if slot.pending > 1 and _running(slot).donor is None]
         self._prompt_is_next = bool(prompts) and (self._prompt_is_next or not streams)
         if self._prompt_is_next:
             waiting = len(self._turns) - len(streams)
-            self._allowed = self._pace.tokens(len(streams), waiting)
+            self._allowed = self._pace.prefill_tokens(len(streams), waiting)
             slot = self._next_prompt(prompts)
-            yield _chunk(slot, _even(slot.pending, self._allowed, 1 if streams else self._info.tile))
-        elif self._info.drafts and not prompts:  # who waits for a first token doesn't wait for guesses too
+            yield _chunk(slot, _even(slot.pending, self._allowed, 1 if streams else self._info.attention_tile))
+        elif self._info.multi_row_logits and not prompts:  # who waits for a first token doesn't wait for guesses too
             yield from self._guessed(streams)
         else:
             yield from (_chunk(slot, 1) for slot in streams)
@@ -240,21 +249,21 @@ class Scheduler:
         several = [_running(slot) for slot in streams]
         guesses = [running.drafter.draft(running.tokens) for running in several]
         room = min(running.room(self._info.n_ctx) for running in several)
-        rows = min(GUESSING_ROWS, self._info.most_tokens) // len(streams)
+        rows = min(GUESSING_ROWS, self._info.max_batch_tokens) // len(streams)
         most = max(min(max(map(len, guesses)), room - 1, rows - 1), 0)
         n = choose_draft_length([running.drafter for running in several], most, partial(self._pace.cost, len(streams)))
         for slot, running, guess in zip(streams, several, guesses, strict=True):
             last = running.tokens[-1]
             filled = [*guess[:n], *[last] * (n - len(guess))]  # a place costs the same, whatever is in it
-            yield BatchEntry(slot.index, len(slot.held), [last, *filled], logits=1 + n)
+            yield BatchEntry(slot.index, len(slot.cached_tokens), [last, *filled], logits=1 + n)
 
     def _measure(self, chunks: Sequence[BatchEntry], seconds: float) -> None:
         streams = sum(slot.pending == 1 for slot in self._turns)
         tokens = sum(len(chunk.tokens) for chunk in chunks)
         if all(chunk.logits == len(chunk.tokens) for chunk in chunks):
-            self._pace.streamed(streams, max((chunk.logits for chunk in chunks), default=1) - 1, seconds)
+            self._pace.record_decode(streams, max((chunk.logits for chunk in chunks), default=1) - 1, seconds)
         elif 2 * tokens > self._allowed:  # the pass over the weights makes the tokens of short steps dearer
-            self._pace.evaluated(streams, tokens, seconds)
+            self._pace.record_prefill(streams, tokens, seconds)
 
     def _advance(
         self, slot: Slot, running: RunningSequence, tokens: Sequence[Token]
@@ -281,7 +290,7 @@ class Scheduler:
 
 
 def _chunk(slot: Slot, most: int) -> BatchEntry:
-    running, position = _running(slot), len(slot.held)
+    running, position = _running(slot), len(slot.cached_tokens)
     tokens = running.tokens[position : position + most]
     return BatchEntry(slot.index, position, tokens, logits=int(position + len(tokens) == len(running.tokens)))
 

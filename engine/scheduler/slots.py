@@ -16,7 +16,7 @@ class RunningSequence:
         self.tokens = list(job.prompt)
         self.cached = 0
         """Prompt tokens that needn't be evaluated."""
-        self.leader: tuple[RunningSequence, int] | None = None
+        self.donor: tuple[RunningSequence, int] | None = None
         """Who is evaluating the same beginning, and how many tokens of it are the same: wait, and take them."""
         self.affinity = job.affinity
         self.savable = job.savable
@@ -33,7 +33,7 @@ class Slot:
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self.held: list[int] = []
+        self.cached_tokens: list[int] = []
         self.running: RunningSequence | None = None
         self.savable_tokens = 0
         """First tokens that may be written to a disk; no fewer than `held` has where all of them may."""
@@ -45,7 +45,7 @@ class Slot:
     @property
     def pending(self) -> int:
         """Tokens that are still to be evaluated: 1 while it streams, more in a prompt."""
-        return 0 if self.running is None else len(self.running.tokens) - len(self.held)
+        return 0 if self.running is None else len(self.running.tokens) - len(self.cached_tokens)
 
 
 def common_prefix_length(held: list[int], prompt: list[int]) -> int:

@@ -44,7 +44,7 @@ class StepBudget:
         self._guessed: dict[int, dict[int, float]] = {}
         """What `cost` says, where it was measured: by streams, and guesses."""
 
-    def tokens(self, streams: int, prompts: int = 1) -> int:
+    def prefill_tokens(self, streams: int, prompts: int = 1) -> int:
         """The prompt tokens for a step while so many stream, and so many prompts wait."""
         cost = self._beside if streams else self._alone
         tokens = int(self._limit(streams, prompts) / cost) if cost else FIRST_TOKENS
@@ -61,7 +61,7 @@ class StepBudget:
         too_long = self._max_step and guesses and cost * self._usual.get(streams, 0.0) > self._max_step
         return math.inf if too_long else cost
 
-    def streamed(self, streams: int, guesses: int, seconds: float) -> None:
+    def record_decode(self, streams: int, guesses: int, seconds: float) -> None:
         """Take in a step of so many streams, with so many guesses each."""
         if not guesses:
             self._usual[streams] = _mean(self._usual.get(streams, 0.0), seconds)
@@ -72,7 +72,7 @@ class StepBudget:
             known = self._guessed.setdefault(streams, {})
             known[guesses] = _mean(known.get(guesses, 0.0), cost)
 
-    def evaluated(self, streams: int, tokens: int, seconds: float) -> None:
+    def record_prefill(self, streams: int, tokens: int, seconds: float) -> None:
         """Take in a step of as many prompt tokens as were allowed, while so many streams waited."""
         if streams:
             self._beside = _mean(self._beside, seconds / tokens)

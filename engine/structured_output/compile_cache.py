@@ -28,7 +28,7 @@ class CompileCache(Generic[K, V]):
         self._kept: OrderedDict[K, tuple[V | Exception, int]] = OrderedDict()
         self._bytes = 0
 
-    def known(self, key: K) -> V | None:
+    def get(self, key: K) -> V | None:
         """None where it has to be made. Raises what it was refused with."""
         found, _ = self._kept.get(key, (None, 0))
         with suppress(KeyError):  # the other thread may have dropped it
@@ -38,7 +38,7 @@ class CompileCache(Generic[K, V]):
         return found
 
     def __call__(self, key: K) -> V:
-        if (known := self.known(key)) is not None:
+        if (known := self.get(key)) is not None:
             return known
         try:
             made = self._make(key)

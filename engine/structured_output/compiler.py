@@ -136,7 +136,7 @@ class GrammarCompiler:
             raise GrammarError(f"it has {len(source)} characters, and {MOST_CHARACTERS} are allowed")
         matcher = LLMatcher(self._tokenizer, source, log_level=0, limits=_LIMITS)
         first = GrammarConstraint(matcher.deep_copy(), len(self._vocabulary))
-        first.prepare()  # most of what is too large or too deep shows here
+        first.compute_mask()  # most of what is too large or too deep shows here
         first.check()
         return CompiledGrammar(matcher, self._vocabulary, estimated_size(source))
 
@@ -159,25 +159,25 @@ class CompiledGrammar:
     def start(self) -> "GrammarConstraint":
         return GrammarConstraint(self._matcher.deep_copy(), len(self._vocabulary))
 
-    def attempt(self) -> None:
+    def dry_run(self) -> None:
         """Some steps of it, for what doesn't show before something is written. Raises GrammarError."""
         constraint = self.start()
         for _ in range(STEPS):
-            if (token := constraint.next(self._vocabulary.end_tokens)) is None:
+            if (token := constraint.last_allowed(self._vocabulary.end_tokens)) is None:
                 return
-            constraint.advance(token)
-        constraint.prepare()
+            constraint.accept(token)
+        constraint.compute_mask()
         constraint.check()
 
-    def after(self, data: bytes) -> "GrammarConstraint | None":
+    def started_with(self, data: bytes) -> "GrammarConstraint | None":
         """Started, and `data` written; None where that may not be written."""
         constraint, ids = self.start(), self._vocabulary.exactly(data)
         spelled = b"".join(map(self._vocabulary.bytes_of, ids))
-        return constraint if spelled == data and all(map(constraint.take, ids)) else None
+        return constraint if spelled == data and all(map(constraint.try_accept, ids)) else None
 
     def after_marker(self, data: bytes) -> "GrammarConstraint | None":
         """Start behind a marker, with the rest of the token that ended it. White space there is the marker's."""
-        return self.after(data) or self.after(data.lstrip())
+        return self.started_with(data) or self.started_with(data.lstrip())
 
 
 class GrammarConstraint:
@@ -189,25 +189,25 @@ class GrammarConstraint:
         self._forbidden: NDArray[np.bool_] | None = None
 
     @property
-    def idle(self) -> bool:
+    def mask_ready(self) -> bool:
         return self._forbidden is not None
 
-    def prepare(self) -> None:
+    def compute_mask(self) -> None:
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         self._forbidden = np.unpackbits(self._bits.view(np.uint8), bitorder="little") == 0
 
-    def apply(self, logits: FloatArray) -> None:
+    def apply_mask(self, logits: FloatArray) -> None:
         if self._forbidden is None:
-            self.prepare()
+            self.compute_mask()
         self.check()
         assert self._forbidden is not None, "it was prepared"
         n = min(len(logits), len(self._forbidden))
         np.copyto(logits[:n], -np.inf, where=self._forbidden[:n])
         logits[n:] = -np.inf
 
-    def next(self, but: Set[int]) -> int | None:
+    def last_allowed(self, but: Set[int]) -> int | None:
         """A token that may come: the last of them, for white space comes first. Raises GrammarError."""
-        self.prepare()
+        self.compute_mask()
         self.check()
         assert self._forbidden is not None, "it was prepared"
         return next((int(token) for token in np.flatnonzero(~self._forbidden)[::-1] if token not in but), None)
@@ -217,14 +217,14 @@ class GrammarConstraint:
         """Whether what was written is whole; there may be more of it."""
         return bool(self._matcher.is_accepting())
 
-    def take(self, token: int) -> bool:
+    def try_accept(self, token: int) -> bool:
         """As `advance`, where it may come; else False, and all is as it was."""
         if self._matcher.try_consume_tokens([token]) != 1:
             return False
         self._forbidden = None
         return True
 
-    def advance(self, token: int) -> None:
+    def accept(self, token: int) -> None:
         self._forbidden = None
         if not self._matcher.consume_token(token):
             self.check()

@@ -25,18 +25,18 @@ class EagerStop:
         """`ends`: the end tokens."""
         self._constraint = constraint
         self._ends = ends
-        self.prepare = constraint.prepare
+        self.compute_mask = constraint.compute_mask
 
     @property
-    def idle(self) -> bool:
-        return self._constraint.idle
+    def mask_ready(self) -> bool:
+        return self._constraint.mask_ready
 
-    def apply(self, logits: FloatArray) -> None:
+    def apply_mask(self, logits: FloatArray) -> None:
         wish = int(logits.argmax()) if self._constraint.accepting else None
-        self._constraint.apply(logits)
+        self._constraint.apply_mask(logits)
         if wish is not None and logits[wish] == -np.inf:
             leave_only(logits, self._ends)
 
-    def advance(self, token: int) -> "EagerStop":
-        self._constraint.advance(token)
+    def accept(self, token: int) -> "EagerStop":
+        self._constraint.accept(token)
         return self

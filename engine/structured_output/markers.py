@@ -75,7 +75,7 @@ def overrun_tokens(
         return {marker.rfind(CONTROL): np.array([last])}
     for there in range(marker.rfind(_END) + 1, len(marker)):
         rest = marker[there:]
-        ids = vocabulary.spellings.beginning(rest) if there else vocabulary.spellings.having(rest)
+        ids = vocabulary.spellings.starting_with(rest) if there else vocabulary.spellings.containing(rest)
         if wrong := [id_ for id_ in ids if not follows(vocabulary.bytes_of(id_).partition(rest)[2])]:
             found[there] = np.array(wrong)
     if marker.endswith(_END) and not follows(b""):
@@ -94,7 +94,7 @@ def name_overrun_tokens(vocabulary: Vocabulary) -> dict[bool, NDArray[np.int64]]
     """The tokens that would end a name in JSON, and go on with what no call goes on with; by whether the name has
     begun before."""
     found: dict[bool, list[int]] = {False: [], True: []}
-    for id_ in vocabulary.spellings.having(b'"'):
+    for id_ in vocabulary.spellings.containing(b'"'):
         pieces = vocabulary.bytes_of(id_).split(b'"')
         wrong = [not _BEHIND_A_NAME.fullmatch(b'"'.join(pieces[at:])) for at in range(1, len(pieces))]
         for within in found:

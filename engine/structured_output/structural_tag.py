@@ -63,7 +63,7 @@ class StructuralTag:
         self.open = self._marker(thought.open, None) if thought is not None and thought.open else None
         self.close = None if thought is None else self._marker(thought.close, answer)
         self.beginnings = {each.name: each.grammar for each in beginnings}
-        self.past_names = name_overrun_tokens(vocabulary) if beginnings else {}
+        self.name_overrun_tokens = name_overrun_tokens(vocabulary) if beginnings else {}
         self.begun = encode_marker(vocabulary, begun)
         self.calls = {self._marker(each.marker, each.grammar): each.grammar for each in triggers}
         self.never = [forbidden(vocabulary, text) for text in never]
@@ -106,9 +106,9 @@ class StructuralTag:
         """Return the answer's constraint behind a marker that ended a thought, and what has come behind that."""
         assert self.answer is not None, "a constraint is of something"
         constraint = self.answer.start()
-        if not all(map(constraint.take, tokens(self.vocabulary, marker))):
+        if not all(map(constraint.try_accept, tokens(self.vocabulary, marker))):
             return None
-        return constraint if all(map(constraint.take, tokens(self.vocabulary, rest))) else None
+        return constraint if all(map(constraint.try_accept, tokens(self.vocabulary, rest))) else None
 
     def _ends_all(self, marker: str) -> bool:
         vocabulary = self.vocabulary
@@ -154,7 +154,7 @@ class StructuralTag:
 class _FreeText:
     """Anything may come, and markers are looked for."""
 
-    idle = True
+    mask_ready = True
 
     def __init__(self, phases: StructuralTag, spent: int) -> None:
         """`spent`: tokens of thought."""
@@ -164,13 +164,13 @@ class _FreeText:
         self._lead: bytes | None = b""
         """Text so far, as long as a thought may begin behind it."""
 
-    def prepare(self) -> None:
+    def compute_mask(self) -> None:
         pass
 
-    def apply(self, logits: FloatArray) -> None:
+    def apply_mask(self, logits: FloatArray) -> None:
         self._watch.forbid(logits)
 
-    def advance(self, token: int) -> Phase:
+    def accept(self, token: int) -> Phase:
         return self.feed(token_bytes(self._phases.vocabulary, token))
 
     def feed(self, data: bytes) -> Phase:
@@ -204,9 +204,9 @@ class _BareCallStart(_FreeText):
         self._naming = BareCallDetector(phases.beginnings, again)
         self._text = b""
 
-    def apply(self, logits: FloatArray) -> None:
-        super().apply(logits)
-        logits[self._phases.past_names[self._naming.within]] = -np.inf
+    def apply_mask(self, logits: FloatArray) -> None:
+        super().apply_mask(logits)
+        logits[self._phases.name_overrun_tokens[self._naming.within]] = -np.inf
 
     def feed(self, data: bytes) -> Phase:
         phases, spent = self._phases, self._spent
@@ -214,7 +214,7 @@ class _BareCallStart(_FreeText):
         if found := self._naming.feed(data):
             name, rest = found
             # White space may come in other ways than the grammar has it.
-            if (constraint := phases.beginnings[name].after(b"".join(rest.split()))) is not None:
+            if (constraint := phases.beginnings[name].started_with(b"".join(rest.split()))) is not None:
                 return CallState(constraint, _BareCallStart(phases, spent, again=True))
         elif not self._naming.over:
             return self
@@ -224,7 +224,7 @@ class _BareCallStart(_FreeText):
 class _Reasoning:
     """Anything may come, up to the marker that closes the thought; but no end, where an answer has to follow."""
 
-    idle = True
+    mask_ready = True
 
     def __init__(self, phases: StructuralTag, spent: int) -> None:
         assert phases.thought is not None, "it has markers"
@@ -236,10 +236,10 @@ class _Reasoning:
         self._watch = MarkerMatcher([phases.close, *phases.interruptions])
         self._never = MarkerMatcher(phases.never)
 
-    def prepare(self) -> None:
+    def compute_mask(self) -> None:
         pass
 
-    def apply(self, logits: FloatArray) -> None:
+    def apply_mask(self, logits: FloatArray) -> None:
         marker, there = self._close.text, self._there()
         # A control token of the marker ends the thought for who reads it: nothing but the rest may follow.
         if self._thought.over(self._spent) or CONTROL in marker[:there]:
@@ -250,7 +250,7 @@ class _Reasoning:
         if self._phases.answer is not None:
             logits[self._phases.ends] = -np.inf
 
-    def advance(self, token: int) -> Phase:
+    def accept(self, token: int) -> Phase:
         self._spent += 1
         return self.feed(token_bytes(self._phases.vocabulary, token))
 
@@ -278,24 +278,24 @@ class _OpeningMarker:
         self._opening = opening
 
     @property
-    def idle(self) -> bool:
-        return self._answer is None or self._answer.idle
+    def mask_ready(self) -> bool:
+        return self._answer is None or self._answer.mask_ready
 
-    def prepare(self) -> None:
+    def compute_mask(self) -> None:
         if self._answer is not None:
-            self._answer.prepare()
+            self._answer.compute_mask()
 
-    def apply(self, logits: FloatArray) -> None:
+    def apply_mask(self, logits: FloatArray) -> None:
         token = self._opening[0]
         if self._answer is None:
             leave_only(logits, token)
             return
         wish = logits[token]
-        self._answer.apply(logits)
+        self._answer.apply_mask(logits)
         logits[token] = wish
 
-    def advance(self, token: int) -> Phase:
-        if self._answer is not None and not self._answer.take(token):
+    def accept(self, token: int) -> Phase:
+        if self._answer is not None and not self._answer.try_accept(token):
             self._answer = None
         if token == self._opening[0]:
             self._opening = self._opening[1:]

@@ -10,10 +10,10 @@ class Phase(Protocol):
     """As a Constraint; `advance` says what holds from there on."""
 
     @property
-    def idle(self) -> bool: ...
-    def prepare(self) -> None: ...
-    def apply(self, logits: FloatArray) -> None: ...
-    def advance(self, token: int) -> "Phase": ...
+    def mask_ready(self) -> bool: ...
+    def compute_mask(self) -> None: ...
+    def apply_mask(self, logits: FloatArray) -> None: ...
+    def accept(self, token: int) -> "Phase": ...
 
 
 class TagState:
@@ -23,17 +23,17 @@ class TagState:
         self._phase = phase
 
     @property
-    def idle(self) -> bool:
-        return self._phase.idle
+    def mask_ready(self) -> bool:
+        return self._phase.mask_ready
 
-    def prepare(self) -> None:
-        self._phase.prepare()
+    def compute_mask(self) -> None:
+        self._phase.compute_mask()
 
-    def apply(self, logits: FloatArray) -> None:
-        self._phase.apply(logits)
+    def apply_mask(self, logits: FloatArray) -> None:
+        self._phase.apply_mask(logits)
 
-    def advance(self, token: int) -> None:
-        self._phase = self._phase.advance(token)
+    def accept(self, token: int) -> None:
+        self._phase = self._phase.accept(token)
 
 
 class CallState:
@@ -45,20 +45,20 @@ class CallState:
         self._then = then
 
     @property
-    def idle(self) -> bool:
-        return self._constraint.accepting or self._constraint.idle
+    def mask_ready(self) -> bool:
+        return self._constraint.accepting or self._constraint.mask_ready
 
-    def prepare(self) -> None:
+    def compute_mask(self) -> None:
         if not self._constraint.accepting:
-            self._constraint.prepare()
+            self._constraint.compute_mask()
 
-    def apply(self, logits: FloatArray) -> None:
+    def apply_mask(self, logits: FloatArray) -> None:
         if not self._constraint.accepting:
-            self._constraint.apply(logits)
+            self._constraint.apply_mask(logits)
 
-    def advance(self, token: int) -> Phase:
+    def accept(self, token: int) -> Phase:
         if not self._constraint.accepting:
-            self._constraint.advance(token)
-        elif not self._constraint.take(token):
-            return self._then.advance(token)
+            self._constraint.accept(token)
+        elif not self._constraint.try_accept(token):
+            return self._then.accept(token)
         return self

@@ -14,7 +14,7 @@ class TokenIndex:
         self._sorted = sorted(self._ids)
         self._longest = max(map(len, self._ids), default=0)
 
-    def greedy(self, data: bytes) -> Iterator[int]:
+    def encode_greedy(self, data: bytes) -> Iterator[int]:
         """Each time the longest token; up to a byte that has none."""
         while data:
             lengths = range(min(len(data), self._longest), 0, -1)
@@ -24,14 +24,14 @@ class TokenIndex:
             yield self._ids[data[:length]][0]
             data = data[length:]
 
-    def beginning(self, data: bytes) -> Iterator[int]:
+    def starting_with(self, data: bytes) -> Iterator[int]:
         """The tokens that begin so."""
         for at in range(bisect_left(self._sorted, data), len(self._sorted)):
             if not self._sorted[at].startswith(data):
                 return
             yield from self._ids[self._sorted[at]]
 
-    def having(self, data: bytes) -> Iterator[int]:
+    def containing(self, data: bytes) -> Iterator[int]:
         """The tokens in which that is."""
         long = (text for text in self._ids if len(text) >= len(data))
         return (id_ for text in long if data in text for id_ in self._ids[text])

@@ -144,7 +144,7 @@ class Vocabulary:
         """Ids whose bytes are `data`: those of `encode`, where that is so. Up to a byte that no token has."""
         ids = self.encode(data.decode(errors="replace"))
         # SentencePiece puts a space before all texts, and half characters are no text.
-        return ids if b"".join(map(self.bytes_of, ids)) == data else list(self.spellings.greedy(data))
+        return ids if b"".join(map(self.bytes_of, ids)) == data else list(self.spellings.encode_greedy(data))
 
     @cached_property
     def spellings(self) -> TokenIndex:

@@ -31,11 +31,11 @@ class Measurement(Struct, frozen=True):
     trial: Trial
     prefill: float
     """Tokens a second."""
-    decode: float
+    decode_ms: float
     """Milliseconds a token, of one stream."""
-    together: float | None
+    batch4_ms: float | None
     """Milliseconds a step of four streams; None where they don't go together."""
-    stall: float
+    busy_p99_ms: float
     """Milliseconds that all but 1 token in 100 stay under, while another process keeps a core busy."""
 
 
@@ -48,18 +48,18 @@ class TrialChoice(Struct, frozen=True):
 def choose(measurements: Sequence[Measurement]) -> TrialChoice:
     """The quickest token, of what stays steady; among equals, the quickest prompt."""
     steady = _steady(measurements)
-    quickest = min(steady, key=lambda each: each.decode)
-    near = [each for each in steady if each.decode <= NEAR * quickest.decode]
+    quickest = min(steady, key=lambda each: each.decode_ms)
+    near = [each for each in steady if each.decode_ms <= NEAR * quickest.decode_ms]
     best = max(near, key=lambda each: each.prefill)
-    tempting = min(measurements, key=lambda each: each.decode)
-    beside = f"beside a busy process 1 token in 100 takes more than {best.stall:.1f} ms"
-    if tempting not in steady and NEAR * tempting.decode < best.decode:
-        other = f"{tempting.trial} would decode faster ({tempting.decode:.1f} ms a token)"
-        reason = f"{other}, but beside a busy process 1 token in 100 takes more than {tempting.stall:.0f} ms"
+    tempting = min(measurements, key=lambda each: each.decode_ms)
+    beside = f"beside a busy process 1 token in 100 takes more than {best.busy_p99_ms:.1f} ms"
+    if tempting not in steady and NEAR * tempting.decode_ms < best.decode_ms:
+        other = f"{tempting.trial} would decode faster ({tempting.decode_ms:.1f} ms a token)"
+        reason = f"{other}, but beside a busy process 1 token in 100 takes more than {tempting.busy_p99_ms:.0f} ms"
     elif best != quickest:
-        reason = f"it decodes as fast as any ({best.decode:.1f} ms a token), and prefills fastest; {beside}"
+        reason = f"it decodes as fast as any ({best.decode_ms:.1f} ms a token), and prefills fastest; {beside}"
     else:
-        reason = f"it decodes fastest ({best.decode:.1f} ms a token); {beside}"
+        reason = f"it decodes fastest ({best.decode_ms:.1f} ms a token); {beside}"
     return TrialChoice(best, reason)
 
 
@@ -70,7 +70,7 @@ def _steady(measurements: Sequence[Measurement]) -> list[Measurement]:
     """
     calmest: dict[int, float] = {}
     for each in measurements:
-        ratio = each.stall / each.decode
+        ratio = each.busy_p99_ms / each.decode_ms
         calmest[each.trial.threads] = min(ratio, calmest.get(each.trial.threads, ratio))
     limit = max(STEADY, min(calmest.values()))
     return [each for each in measurements if calmest[each.trial.threads] <= limit]

@@ -102,7 +102,7 @@ class _Clock:
 
     def _steps(self, slots: Sequence[int], most: int) -> list[float]:
         """Milliseconds of each step."""
-        if not self._model.info.rewinds:
+        if not self._model.info.truncates:
             self._fill()
         took: list[float] = []
         end = time.perf_counter() + PATIENCE_SECONDS
@@ -118,7 +118,7 @@ class _Clock:
     def _prefill(self, slot: int) -> float:
         """Seconds."""
         tokens = [_token(position, slot) for position in range(self._prompt)]
-        most = self._model.info.most_tokens
+        most = self._model.info.max_batch_tokens
         parts = [(at, tokens[at : at + most]) for at in range(0, len(tokens), most)]
         return sum(self._timed([BatchEntry(slot, at, part, int(at + most >= len(tokens)))]) for at, part in parts)
 

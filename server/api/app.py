@@ -106,9 +106,9 @@ class App:
         """Requests that wait for a slot fail now, so that a client can go to another server at once."""
         self._generations.stop_admitting()
 
-    async def quiet(self) -> None:
+    async def wait_idle(self) -> None:
         """Wait until no answer is being made. Several may wait."""
-        await self._busy.quiet()
+        await self._busy.wait_idle()
 
     async def health(self, exchange: Exchange) -> None:
         if not self._engine.running:
@@ -125,13 +125,13 @@ class App:
         except ClientDisconnected:
             exchange.outcome = exchange.outcome or "hung up"
         except ApiError as error:
-            await exchange.refuse(error)
+            await exchange.send_error(error)
         except StoreError as error:
             log.warning("%s: %s", exchange.id, error)
-            await exchange.refuse(Unavailable("The stored responses cannot be reached now."))
+            await exchange.send_error(Unavailable("The stored responses cannot be reached now."))
         except Exception:
             log.exception("%s failed", exchange.id)
-            await exchange.refuse(ApiError(MISTAKE))
+            await exchange.send_error(ApiError(MISTAKE))
         finally:
             self._bodies.release(exchange)
             self._busy.end()

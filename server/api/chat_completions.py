@@ -34,7 +34,7 @@ class ChatCompletionsHandler:
         self._responses.check_strict(fields)
         exchange.skipped = (*fields, *conversation.skipped, *toolbox.skipped)
         field, said = "response_format.json_schema.schema", conversation.messages
-        hold = await self._models.hold(request.format, field, toolbox, said)
+        hold = await self._models.constraints(request.format, field, toolbox, said)
         tokens = await self._responses.tokens(request, conversation.messages, toolbox)
         order = await self._responses.order(
             request, tokens, exchange.client, name="messages", toolbox=toolbox, hold=hold

@@ -74,7 +74,7 @@ class ResponsesHandler:
         asked = await self.asked(exchange)
         request = asked.request
         self._check_background(request)
-        hold = await self._models.hold(request.format, "text.format.schema", asked.toolbox, asked.messages)
+        hold = await self._models.constraints(request.format, "text.format.schema", asked.toolbox, asked.messages)
         tokens = await self.tokens(request, asked.messages, asked.toolbox)
         codex = exchange.header(b"originator") or exchange.header(b"user-agent") or ""
         order = await self.order(
@@ -279,12 +279,12 @@ def with_skipped(response: Response, skipped: Sequence[str]) -> Response:
 
 
 def _interpreter(template: ChatTemplate, tokens: list[int], toolbox: Toolbox, wanted: Format) -> ToolCallMapper | None:
-    formatted = not (isinstance(wanted, PlainFormat) or toolbox.demanded)
+    formatted = not (isinstance(wanted, PlainFormat) or toolbox.must_call)
     parser = template.parser(tokens, toolbox.offered, bare=not formatted)
     return (
         None
         if parser is None
-        else ToolCallMapper(parser, template.marks, toolbox.calls, toolbox.parallel, speaks=not toolbox.demanded)
+        else ToolCallMapper(parser, template.marks, toolbox.calls, toolbox.parallel, speaks=not toolbox.must_call)
     )
 
 

@@ -100,7 +100,7 @@ class StoredResponsesHandler:
             frames = _frames(stored, number, self._encode)
         async with exchange.until_hang_up():
             await exchange.start_stream(lambda error: sse.DONE)
-            await exchange.push(frames)
+            await exchange.send(frames)
         await exchange.close(sse.DONE)
 
 

@@ -25,17 +25,17 @@ async def stream_events(
     """The events behind `number`, as they come. `start` is called when the first ones have left."""
 
     def last_words(error: ApiError) -> bytes:
-        return encode(generation.broken(error)) + sse.DONE
+        return encode(generation.error_events(error)) + sse.DONE
 
     last = None
     with generation.reading():
         async with exchange.until_hang_up():
             await exchange.start_stream(last_words)
-            if generation.silent(number):
-                await exchange.push(b"")
+            if generation.has_nothing_after(number):
+                await exchange.send(b"")
             while True:
                 events = await _next(exchange, generation, number)
-                await exchange.push(encode(events))
+                await exchange.send(encode(events))
                 if start is not None:
                     start(generation)
                     start = None
@@ -54,7 +54,7 @@ async def _next(exchange: Exchange, generation: Generation, number: int) -> list
     while generation.heartbeat and not generation.writing:
         with trio.move_on_after(generation.heartbeat):
             return await generation.after(number)
-        await exchange.push(sse.PING)
+        await exchange.send(sse.PING)
     return await generation.after(number)
 
 
@@ -64,4 +64,4 @@ async def _finish(exchange: Exchange, generation: Generation, number: int, encod
         with trio.move_on_after(END_SECONDS):
             await generation.ended.wait()
     if generation.ended.is_set():
-        await exchange.push(encode(await generation.after(number)))
+        await exchange.send(encode(await generation.after(number)))

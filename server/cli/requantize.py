@@ -17,8 +17,8 @@ SPEEDS = ("PROMPT tokens/s", "DECODE ms/token", "4 STREAMS ms/step", "BUSY p99 m
 
 
 def speeds(measured: choice.Measurement) -> tuple[str, ...]:
-    together = "-" if measured.together is None else f"{measured.together:.1f}"
-    return (f"{measured.prefill:.0f}", f"{measured.decode:.1f}", together, f"{measured.stall:.1f}")
+    together = "-" if measured.batch4_ms is None else f"{measured.batch4_ms:.1f}"
+    return (f"{measured.prefill:.0f}", f"{measured.decode_ms:.1f}", together, f"{measured.busy_p99_ms:.1f}")
 
 
 def compare(path: Path, config: Config, best: choice.Trial, effort: stopwatch.MeasurementPlan, cache: Path) -> None:

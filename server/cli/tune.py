@@ -86,7 +86,7 @@ def _open(path: Path, config: Config, cache: Path) -> dict[BackendOptions, Model
 
 
 def _row(measured: tuning.Measurement) -> Sequence[str]:
-    attention = "-" if measured.together is None else _switch(measured.trial)
+    attention = "-" if measured.batch4_ms is None else _switch(measured.trial)
     return (str(measured.trial.threads), attention, *requantize.speeds(measured))
 
 

@@ -16,7 +16,7 @@ class ActivityCount:
         if not self._count:
             self._waiting.unpark_all()
 
-    async def quiet(self) -> None:
+    async def wait_idle(self) -> None:
         """Several may wait."""
         while self._count:
             await self._waiting.park()

@@ -93,7 +93,7 @@ class Generation:
         self._begun = False
         self._since = math.inf
         """When it got its slot."""
-        self._tell(opening_inputs(order.first))
+        self._apply(opening_inputs(order.first))
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -124,7 +124,7 @@ class Generation:
         return max(trio.current_time() - self._since, 0.0) if self._order.answer.started else 0.0
 
     @property
-    def forsaken(self) -> bool:
+    def queued_without_reader(self) -> bool:
         """Whether nobody reads it, and it is only kept in the queue in case that somebody comes back."""
         return not self._readers and self._making.deadline < math.inf and not self._order.answer.started
 
@@ -133,17 +133,17 @@ class Generation:
         """True if the first item has begun."""
         return self._stream.state in BEGUN
 
-    def silent(self, number: int) -> bool:
+    def has_nothing_after(self, number: int) -> bool:
         """Whether nothing is there yet behind the event of that number."""
         return len(self.events) <= number + 1 and not self.ended.is_set()
 
     async def after(self, number: int) -> list[Event]:
         """What comes behind the event of that number: at least one, in the end (again) the terminal one."""
-        while self.silent(number):
+        while self.has_nothing_after(number):
             await self._waiting.park()
         return events_after(self.events, number)
 
-    def broken(self, error: ApiError) -> list[Event]:
+    def error_events(self, error: ApiError) -> list[Event]:
         """What ends the stream of a reader to whom the rest can't be told."""
         if self.ended.is_set():
             return self.events[-1:]
@@ -178,7 +178,7 @@ class Generation:
         )
         kept = await self._kept(self._archive.begin(stored, time.monotonic()))
         if not kept:
-            self._tell([NotStored()])
+            self._apply([NotStored()])
         return kept
 
     async def run(self) -> None:
@@ -195,7 +195,7 @@ class Generation:
         """All cues but the last; that one comes back."""
         try:
             with self._making:
-                return await self._listen()
+                return await self._consume()
         except EngineStopped:
             self.error = Unavailable(STOPPING)
         except Exception:
@@ -204,7 +204,7 @@ class Generation:
         usage = self._order.answer.usage if self._order.answer.started else None
         return Cancelled(usage) if self.error is None else failure(self.error, usage)
 
-    async def _listen(self) -> StreamInput:
+    async def _consume(self) -> StreamInput:
         answer = self._order.answer
         if not self._engine.full:
             self._since = trio.current_time()
@@ -214,13 +214,13 @@ class Generation:
                 now = int(time.time())
                 if arrived:
                     self._since = min(self._since, trio.current_time())
-                cues = [cue for piece in arrived for cue in answer.take(piece, now)]
+                cues = [cue for piece in arrived for cue in answer.process(piece, now)]
                 last = cues.pop() if answer.ended else None
-                self._tell([*self._pulse.beat(self._stream.state, answer, trio.current_time()), *cues])
+                self._apply([*self._pulse.due_events(self._stream.state, answer, trio.current_time()), *cues])
                 if last is not None:
                     return last
 
-    def _tell(self, cues: list[StreamInput]) -> None:
+    def _apply(self, cues: list[StreamInput]) -> None:
         self._cues += cues
         self._publish(list(feed_all(self._stream, cues)))
 

@@ -33,7 +33,7 @@ class Heartbeat:
         """When the silence has been too long."""
         return self._last + self._heartbeat if self._heartbeat and state not in BEGUN else math.inf
 
-    def beat(self, state: State, answer: OutputProcessor, now: float) -> list[StreamInput]:
+    def due_events(self, state: State, answer: OutputProcessor, now: float) -> list[StreamInput]:
         """The sign that is due: that it has its turn, how much of the prompt is read, or just that it goes on."""
         if state in BEGUN:
             return []

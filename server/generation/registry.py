@@ -124,4 +124,6 @@ class Generations:
     def _forsaken(self) -> Generation | None:
         """The first that waits for a slot without a reader: one whose client may still come back for it gives way
         to one whose client is here."""
-        return next((each for each in self._running.values() if each in self._inside and each.forsaken), None)
+        return next(
+            (each for each in self._running.values() if each in self._inside and each.queued_without_reader), None
+        )

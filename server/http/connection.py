@@ -45,7 +45,7 @@ class Drain:
         """Connections without a request, the one that waits longest first."""
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def wait_for_request(self) -> Iterator[None]:
         """A block that ends, wherever it is, when the door closes, or when it took too long."""
         with trio.CancelScope(deadline=trio.current_time() + REQUEST_SECONDS) as scope:
             if self.closed:
@@ -132,7 +132,7 @@ class Connection:
     async def _request(self) -> h11.Request | None:
         """None where no more come. Raises h11.RemoteProtocolError."""
         event, self._method = None, b""
-        with self._door.waiting():
+        with self._door.wait_for_request():
             event = await self._event()
         if not isinstance(event, h11.Request):
             return None

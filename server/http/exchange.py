@@ -116,7 +116,7 @@ class Exchange:
         await self._start(status, [*headers, *length])
         await self.close(b"" if self.method == "HEAD" else body)
 
-    async def refuse(self, error: ApiError) -> None:
+    async def send_error(self, error: ApiError) -> None:
         """The error: as an answer of its own, or as the end of the stream that was begun."""
         if self._last_words is not None:
             return await self.close(self._last_words(error))
@@ -141,7 +141,7 @@ class Exchange:
         self._last_words = last_words
         await self._start(200, EVENT_STREAM)
 
-    async def push(self, frames: bytes) -> None:
+    async def send(self, frames: bytes) -> None:
         await self._send({"type": "http.response.body", "body": frames, "more_body": True})
 
     async def close(self, last: bytes = b"") -> None:

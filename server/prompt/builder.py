@@ -46,7 +46,7 @@ def conversation(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: To
 
 def format_note(format_: Format, toolbox: Toolbox) -> str:
     """What the model is told of the format; nothing where its answer has to be a call."""
-    return "" if toolbox.demanded else formats.told(format_, beside_calls=bool(toolbox.offers))
+    return "" if toolbox.must_call else formats.told(format_, beside_calls=bool(toolbox.specs))
 
 
 def told(

@@ -55,7 +55,7 @@ class ConstraintKey(Struct, frozen=True):
         return None if self.thought is None else self.thought.budget
 
     @property
-    def boundless(self) -> "ConstraintKey":
+    def without_budget(self) -> "ConstraintKey":
         """The same for all budgets."""
         return replace(self, thought=self.thought and replace(self.thought, budget=None))
 
@@ -68,7 +68,7 @@ class ConstraintBuilder:
         self._template = template
         self._grammars = GrammarCompiler(vocabulary)
         self._function = CompileCache(self._checked, InvalidRequest, _function_size, MOST_FUNCTIONS)
-        self.hold = CompileCache(self._hold, InvalidRequest, hold_size, MOST_COMPILED)
+        self.build = CompileCache(self._hold, InvalidRequest, hold_size, MOST_COMPILED)
         self.phases = CompileCache(self._phases, GrammarError, lambda course, _: course.hold.size, MOST_COMPILED)
 
     def course(
@@ -78,7 +78,7 @@ class ConstraintBuilder:
         begun = self._template.thinking(prompt)
         think = begun or next(iter(self._template.dialect.thinks), None)
         budget = reasoning_budget(effort, room)
-        dialect = self._template.calling if hold.names else self._template.dialect
+        dialect = self._template.tool_dialect if hold.names else self._template.dialect
         ends = dialect.interruptions(hold.names)
         thought = None
         if think is not None:
@@ -90,11 +90,11 @@ class ConstraintBuilder:
     def effort(self, effort: str | None) -> str | None:
         """As it is in effect: None where it changes nothing."""
         bounds = bool(self._template.dialect.thinks) and reasoning_budget(effort, 0) is not None
-        return effort if bounds or self._template.manners.effort else None
+        return effort if bounds or self._template.capabilities.effort else None
 
     def _phases(self, course: ConstraintKey) -> StructuralTag:
         hold = course.hold
-        begun = self._template.dialect.begun
+        begun = self._template.dialect.generation_prefix
         after = hold.after if hold.triggers else self._after(self._template.dialect, ())
         thought = course.thought and replace(course.thought, after=after)
         return StructuralTag(self._vocabulary, hold.answer, hold.triggers, thought, hold.beginnings, begun, hold.never)
@@ -125,7 +125,7 @@ class ConstraintBuilder:
         """Raises GrammarError."""
         template, grammars = self._template, self._grammars
         functions = [tools[offer.tool.name].function for offer in wish.offers]
-        dialect = template.calling if functions else template.dialect
+        dialect = template.tool_dialect if functions else template.dialect
         format_ = None if wish.format is None or wish.demanded else decoded(wish.format)
         if format_ is not None and dialect.plain and not functions:
             return _marked(OutputConstraints(grammars.json_schema(format_)), wish, tools)
@@ -134,7 +134,7 @@ class ConstraintBuilder:
             return _marked(OutputConstraints(answer), wish, tools)
         if not functions:
             names = wish.uncallable
-            never = () if names is None else call_grammar.openings(template.calling, names)
+            never = () if names is None else call_grammar.openings(template.tool_dialect, names)
             return _marked(OutputConstraints(never=never), wish, tools)
         marked = call_grammar.triggers(dialect, functions, grammars, wish.most)
         unmarked = {
@@ -186,18 +186,18 @@ class ConstraintBuilder:
 
     def _try(self, function: Function) -> None:
         """Compile a call as the model's family writes it. Raises GrammarError."""
-        self._grammars.lark(call_grammar.answer_grammar(self._template.calling, [function], self._grammars))
+        self._grammars.lark(call_grammar.answer_grammar(self._template.tool_dialect, [function], self._grammars))
 
     def _written(self, form: GrammarInput) -> None:
         """What the client wrote alone, before it stands among other things. Raises GrammarError."""
         compiled = self._grammars.regex if form.syntax == "regex" else self._grammars.lark
-        compiled(form.definition).attempt()
+        compiled(form.definition).dry_run()
 
     def _in_json(self, function: Function) -> None:
         """The same where it will stand. Raises GrammarError."""
         body = call_grammar.arguments_grammar(function, self._grammars)
         try:
-            self._grammars.lark(body).attempt()
+            self._grammars.lark(body).dry_run()
         except GrammarError as error:
             raise GrammarError(f"as a text in JSON, {error}") from error
 

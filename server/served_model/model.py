@@ -168,7 +168,7 @@ class ServedModel:
         except TemplateError as error:
             raise InvalidRequest(f"{str(error)[0].upper()}{str(error)[1:]}.", param="input") from error
 
-    async def hold(
+    async def constraints(
         self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS, messages: Sequence[Message] = ()
     ) -> OutputConstraints:
         """The constraints of the answer to `messages`. `field` of the request has the format's schema.
@@ -177,9 +177,9 @@ class ServedModel:
         """
         called = {call.name for message in messages for call in message.calls}
         asked = output_constraints.constraint_spec(wanted, field, toolbox, called)
-        if isinstance(wanted, PlainFormat) and not toolbox.known and asked.uncallable is None:
+        if isinstance(wanted, PlainFormat) and not toolbox.all_tools and asked.uncallable is None:
             return UNCONSTRAINED
-        return await self._made(self.holding.hold, asked)
+        return await self._made(self.holding.build, asked)
 
     async def grammar(
         self, hold: OutputConstraints, tokens: Sequence[int], effort: str | None, room: int
@@ -188,14 +188,14 @@ class ServedModel:
         if (course := self.holding.course(hold, tokens, effort, room)) is None:
             return None
         try:
-            phases = await self._made(self.holding.phases, course.boundless)
+            phases = await self._made(self.holding.phases, course.without_budget)
         except GrammarError as error:
             raise InvalidRequest(f"The answer cannot be held: {error}.") from error
         return phases.within(course.budget)
 
     async def _made(self, memory: CompileCache[K, V], key: K) -> V:
         """What is known is had at once, whatever is being made for others."""
-        if (known := memory.known(key)) is not None:
+        if (known := memory.get(key)) is not None:
             return known
         return await trio.to_thread.run_sync(memory, key, limiter=self._compiling)
 

@@ -62,10 +62,12 @@ class ConstraintSpec(Struct, frozen=True):
 def constraint_spec(format_: Format, field: str, toolbox: Toolbox, called: Iterable[str] = ()) -> ConstraintSpec:
     """`called`: functions in the calls that the model is told of."""
     names = None
-    if not toolbox.offers:
-        found = sorted({*called, *(offer.tool.name for offer in toolbox.known)})
+    if not toolbox.specs:
+        found = sorted({*called, *(offer.tool.name for offer in toolbox.all_tools)})
         names = tuple(found) if found or toolbox.choice == "none" else None
-    return ConstraintSpec(_schema(format_), field, toolbox.known, toolbox.offers, toolbox.demanded, toolbox.most, names)
+    return ConstraintSpec(
+        _schema(format_), field, toolbox.all_tools, toolbox.specs, toolbox.must_call, toolbox.max_calls, names
+    )
 
 
 def _schema(format_: Format) -> str | None:

@@ -61,7 +61,7 @@ class Conversations:
 
     def create(self, conversation: Conversation, items: Sequence[StoredItem], now: float) -> None:
         with self._database.transaction():
-            self._entries.enter(conversation.id, len(conversation.metadata), now)
+            self._entries.insert(conversation.id, len(conversation.metadata), now)
             self._database.change(
                 "INSERT INTO conversations (id, created_at, metadata) VALUES (?, ?, ?)",
                 conversation.id,

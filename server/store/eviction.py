@@ -54,7 +54,7 @@ class UsageIndex:
         self._limits = limits
         self._most_bytes = int(limits.megabytes * 1e6)
 
-    def enter(self, entry_id: str, size: int, now: float) -> None:
+    def insert(self, entry_id: str, size: int, now: float) -> None:
         """Raises StoreError, also where it is larger than all that may be held."""
         self._check(entry_id, size)
         self._database.change(

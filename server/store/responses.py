@@ -92,7 +92,7 @@ class Store:
     def begin(self, stored: Stored, now: float) -> None:
         """One that is being made from now on; never evicted until it ends, nor is its conversation."""
         with self._database.transaction():
-            self._entries.enter(stored.id, len(stored.first) + len(stored.items), now)
+            self._entries.insert(stored.id, len(stored.first) + len(stored.items), now)
             self._database.change(
                 "INSERT INTO responses (id, created_at, status, first, cues, items, previous, conversation) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

@@ -42,7 +42,7 @@ class OutputProcessor:
         self.produced = 0
         """Tokens the model has given so far, an end token included."""
 
-    def take(self, piece: EngineOutput, now: int) -> list[StreamInput]:
+    def process(self, piece: EngineOutput, now: int) -> list[StreamInput]:
         """The cues that `piece` brings; `now` in seconds. After the end there are none: a stop string may
         come while the next token is on its way."""
         if self.ended:

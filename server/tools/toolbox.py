@@ -31,20 +31,20 @@ MOST_TOOLS = 512
 class Toolbox(Struct, frozen=True):
     echo: tuple[ToolEcho, ...] = ()
     choice: ToolChoice = "auto"
-    known: tuple[ToolSpec, ...] = ()
-    offers: tuple[ToolSpec, ...] = ()
+    all_tools: tuple[ToolSpec, ...] = ()
+    specs: tuple[ToolSpec, ...] = ()
     """Those that may be called by this choice."""
     skipped: tuple[str, ...] = ()
     parallel: bool = True
 
     @property
-    def most(self) -> int:
+    def max_calls(self) -> int:
         """Calls in one answer that has to be calls."""
         named = isinstance(self.choice, NamedChoice | CustomChoice)
         return MOST_CALLS if self.parallel and not named else 1
 
     @property
-    def demanded(self) -> bool:
+    def must_call(self) -> bool:
         """Whether the answer has to be calls."""
         match self.choice:
             case "auto" | "none" | AllowedTools("auto"):
@@ -58,17 +58,17 @@ class Toolbox(Struct, frozen=True):
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        return tuple(offer.tool for offer in self.offers)
+        return tuple(offer.tool for offer in self.specs)
 
     @property
     def calls(self) -> dict[str, ToolCallStarted]:
         """By the model's names."""
-        return {name: offer.calling for name, offer in by_name(self.offers).items()}
+        return {name: offer.calling for name, offer in by_name(self.specs).items()}
 
     @property
     def offered(self) -> dict[str, ArgumentSchema]:
         """The functions, by all names under which they are called, and what their arguments are declared to be."""
-        offers = by_name(self.offers).items()
+        offers = by_name(self.specs).items()
         return {name: argument_schema(msgspec.json.decode(offer.tool.parameters)) for name, offer in offers}
 
 

@@ -110,7 +110,7 @@ class Ready(Notifier):
         super().__init__({})
         self.event = trio.Event()
 
-    def tell(self, *lines: str) -> None:
+    def notify(self, *lines: str) -> None:
         self.event.set()
 
 

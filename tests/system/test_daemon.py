@@ -247,7 +247,7 @@ async def test_a_model_that_gives_no_token_is_never_ready(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/no/such/socket"}], ids=repr)
 def test_a_manager_that_is_not_there_is_no_matter(environ: dict[str, str]) -> None:
-    Notifier(environ).tell("READY=1")
+    Notifier(environ).notify("READY=1")
 
 
 UNIT = ROOT / "server" / "responsed.service"

@@ -197,7 +197,7 @@ class Clients(RuleBasedStateMachine):
         self._finish()
 
     def _finish(self) -> None:
-        trio.from_thread.run(self._daemon.running.app.quiet)
+        trio.from_thread.run(self._daemon.running.app.wait_idle)
         for response_id, known in self._known.items():
             if known.status == "making":
                 self._settle(response_id)

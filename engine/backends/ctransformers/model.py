@@ -44,8 +44,14 @@ class Ctransformers:
         self._threads = threads
         self._slots = [_load(path, name or path.name, n_ctx) for _ in range(n_slots)]
         n_vocab = self._slots[0].vocab_size
-        capable = {"batched": False, "shares": False, "drafts": False, "saves": False, "rewinds": True}
-        self.info = ModelInfo(NAME, n_ctx, n_slots, n_vocab, most_tokens=n_ctx, **capable)
+        capable = {
+            "batched": False,
+            "copies_prefixes": False,
+            "multi_row_logits": False,
+            "saves_state": False,
+            "truncates": True,
+        }
+        self.info = ModelInfo(NAME, n_ctx, n_slots, n_vocab, max_batch_tokens=n_ctx, **capable)
 
     def decode(self, batch: Sequence[BatchEntry]) -> None:
         for chunk in batch:
@@ -60,7 +66,7 @@ class Ctransformers:
         pointer = self._slots[slot].ctransformers_llm_logits_data()
         return np.ctypeslib.as_array(pointer, (self.info.n_vocab,))
 
-    def share(self, source: int, target: int, n: int) -> None:
+    def copy_prefix(self, source: int, target: int, n: int) -> None:
         raise ModelError("ctransformers cannot copy from slot to slot")
 
     def save(self, slot: int) -> bytes:

@@ -65,8 +65,16 @@ class LlamaCpp:
         n_vocab = library.llama_vocab_n_tokens(library.llama_model_get_vocab(self._model))
         self._windowed = library.llama_model_n_swa(self._model) > 0
         saves = not self._windowed
-        capable = {"batched": True, "shares": rewinds, "drafts": rewinds, "saves": saves, "rewinds": rewinds}
-        self.info = ModelInfo(NAME, n_ctx, n_slots, n_vocab, most_tokens=MOST_TOKENS, tile=TILE, **capable)
+        capable = {
+            "batched": True,
+            "copies_prefixes": rewinds,
+            "multi_row_logits": rewinds,
+            "saves_state": saves,
+            "truncates": rewinds,
+        }
+        self.info = ModelInfo(
+            NAME, n_ctx, n_slots, n_vocab, max_batch_tokens=MOST_TOKENS, attention_tile=TILE, **capable
+        )
         self._held = [0] * n_slots
         self._rows: dict[int, int] = {}
 
@@ -90,7 +98,7 @@ class LlamaCpp:
         pointer = self._lib.llama_get_logits_ith(self._context, self._rows[slot] + row)
         return np.ctypeslib.as_array(pointer, (self.info.n_vocab,))
 
-    def share(self, source: int, target: int, n: int) -> None:
+    def copy_prefix(self, source: int, target: int, n: int) -> None:
         if self._windowed:
             self._forget(target, 0)
             self._lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)

@@ -81,7 +81,9 @@ def test_it_says_what_it_is(loaded: Loaded) -> None:
     info = loaded.model.info
     assert (info.n_ctx, info.n_slots, info.n_vocab) == (N_CTX, N_SLOTS, loaded.vocabulary.size)
     assert info.engine
-    assert info.batched or not info.drafts, "guesses only pay where several tokens cost less than one after the other"
+    assert info.batched or not info.multi_row_logits, (
+        "guesses only pay where several tokens cost less than one after the other"
+    )
 
 
 @pytest.mark.parametrize("slot", range(N_SLOTS))
@@ -163,19 +165,19 @@ def test_models_do_not_share_anything_and_close_apart(backend: str, smollm2: Pat
 
 
 def test_a_copied_prefix_is_as_good_as_an_evaluated_one(loaded: Loaded) -> None:
-    if not loaded.model.info.shares:
+    if not loaded.model.info.copies_prefixes:
         pytest.skip(f"{loaded.model.info.engine} cannot share")
     first, second = map(loaded.template.prompt, (PARIS, CATS))
     alone = evaluate(loaded.model, first, slot=0)
     evaluate(loaded.model, second, slot=1)
-    loaded.model.share(0, 1, len(first) - 2)
+    loaded.model.copy_prefix(0, 1, len(first) - 2)
     copied = evaluate(loaded.model, first[-2:], slot=1, position=len(first) - 2)
     assert copied.argmax() == alone.argmax()
     assert np.abs(copied - alone).max() < 1
 
 
 def test_a_saved_slot_can_be_restored_anywhere(loaded: Loaded) -> None:
-    if not loaded.model.info.saves:
+    if not loaded.model.info.saves_state:
         pytest.skip(f"{loaded.model.info.engine} cannot save")
     prompt = loaded.template.prompt(PARIS)
     alone = evaluate(loaded.model, prompt, slot=0)
@@ -189,7 +191,7 @@ def test_a_saved_slot_can_be_restored_anywhere(loaded: Loaded) -> None:
 
 
 def test_a_damaged_state_is_an_error_and_the_slot_goes_on(loaded: Loaded) -> None:
-    if not loaded.model.info.saves:
+    if not loaded.model.info.saves_state:
         pytest.skip(f"{loaded.model.info.engine} cannot save")
     prompt = loaded.template.prompt(PARIS)
     alone = evaluate(loaded.model, prompt, slot=0)
@@ -200,7 +202,7 @@ def test_a_damaged_state_is_an_error_and_the_slot_goes_on(loaded: Loaded) -> Non
 
 
 def test_rows_of_logits_are_those_of_the_last_tokens(loaded: Loaded) -> None:
-    if not loaded.model.info.drafts:
+    if not loaded.model.info.multi_row_logits:
         pytest.skip(f"{loaded.model.info.engine} has logits after the last token only")
     prompt = loaded.template.prompt(PARIS)
     expected = [

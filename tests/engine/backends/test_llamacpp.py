@@ -119,7 +119,7 @@ def test_a_prefix_copied_to_another_slot_answers_as_if_evaluated_there(
 ) -> None:
     prompt = prompts(parts[1], "You are a helpful assistant.")[0]
     model.decode([BatchEntry(3, 0, prompt, logits=True)])
-    model.share(3, 5, len(prompt) - 4)
+    model.copy_prefix(3, 5, len(prompt) - 4)
     model.decode([BatchEntry(5, len(prompt) - 4, prompt[-4:], logits=True)])
     assert np.abs(model.logits(5)).max() > 1
     copied = int(model.logits(5).argmax())
@@ -138,7 +138,7 @@ def test_both_kinds_of_attention_answer_the_same(
     assert isinstance(other, LlamaCpp)
     expected = alone(model, prompt, TOKENS, vocabulary.end_tokens)
     assert_same(model, prompt, alone(other, prompt, TOKENS, vocabulary.end_tokens), expected)
-    other.share(0, 1, len(prompt) - 1)
+    other.copy_prefix(0, 1, len(prompt) - 1)
     other.decode([BatchEntry(1, len(prompt) - 1, prompt[-1:], logits=1)])
     assert int(other.logits(1).argmax()) == expected[0], "a slot can be copied without flash attention too"
     other.close()

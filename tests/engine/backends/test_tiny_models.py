@@ -39,10 +39,10 @@ def run(scheduler: Scheduler, model: LlamaCpp, *jobs: Job) -> list[list[EngineOu
     while not scheduler.idle:
         plan = scheduler.plan()
         for share in plan.shares:
-            model.share(share.source, share.target, share.n)
+            model.copy_prefix(share.source, share.target, share.n)
         model.decode(plan.chunks)
         sampled = {chunk.slot: greedy(model, chunk.slot, chunk.tokens, chunk.logits) for chunk in plan.chunks}
-        for key, piece in scheduler.absorb(plan, sampled, 0.01):
+        for key, piece in scheduler.update(plan, sampled, 0.01):
             pieces[key].append(piece)
     return pieces
 
@@ -84,7 +84,7 @@ def test_what_is_reused_says_what_is_evaluated_anew(model: LlamaCpp) -> None:
 
 
 def test_what_was_saved_says_what_was_held_or_is_not_saved(model: LlamaCpp) -> None:
-    if not model.info.saves:
+    if not model.info.saves_state:
         pytest.skip("of a window, saved state could not be cut back")
     first = alone(model, PROMPTS[0])
     turn = (*PROMPTS[0], *first, 80, 81)
@@ -96,6 +96,6 @@ def test_what_was_saved_says_what_was_held_or_is_not_saved(model: LlamaCpp) -> N
     alone(model, PROMPTS[4])  # something else is there now
     again = Scheduler(model.info, NOBODY)
     model.restore(2, state, len(held))
-    again.hold(2, held)
+    again.adopt(2, held)
     answer = run(again, model, Job(turn, MOST, GREEDY))[0]
     assert (answer[0], said(answer)) == (Started(len(held)), expected)

@@ -60,7 +60,7 @@ def test_calls_that_are_written_are_read_and_may_be_written_again(dialect: Diale
     parser = Parser(dialect, offered)
     found = [
         json.loads(each.text) if isinstance(each, ToolCallArguments) else each
-        for each in merged([*parser.feed(text.removeprefix(dialect.begun)), *parser.finish()])
+        for each in merged([*parser.feed(text.removeprefix(dialect.generation_prefix)), *parser.finish()])
     ]
     expected: list[ParsedDelta | JSON] = []
     for call in CALLS:

@@ -229,17 +229,17 @@ LEARNED = {
 @NO_FILES
 @pytest.mark.parametrize(("name", "manners"), LEARNED.items(), ids=LEARNED)
 def test_what_a_real_template_reads_is_found_out(name: str, manners: TemplateCapabilities) -> None:
-    assert compiled((FOLDER / f"{name}.jinja").read_text()).manners == manners
+    assert compiled((FOLDER / f"{name}.jinja").read_text()).capabilities == manners
 
 
 def test_a_template_that_refuses_everything_is_told_the_least() -> None:
-    assert compiled("{{ raise_exception('No.') }}").manners == TemplateCapabilities()
+    assert compiled("{{ raise_exception('No.') }}").capabilities == TemplateCapabilities()
 
 
 def test_a_template_without_end_stays_without() -> None:
     endless = compiled("{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}")
     with pytest.raises(TemplateError, match="needs too much time or memory"):
-        _ = endless.manners
+        _ = endless.capabilities
 
 
 words = st.integers(0, 999).map(lambda n: f"w{n:03}")
@@ -352,7 +352,7 @@ PARTICULAR = (
 )
 def test_effort_that_a_template_refuses_is_told_by_the_nearest_word(effort: str, word: str) -> None:
     template = compiled("{{ messages[0].content }}{% if reasoning_effort is defined %}" + PARTICULAR + "{% endif %}")
-    assert template.manners.efforts == ("low", "high")
+    assert template.capabilities.efforts == ("low", "high")
     ids = template.prompt([ASK], effort=effort)
     assert bytes(ids).decode() == f"Q{word}"
 

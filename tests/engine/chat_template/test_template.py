@@ -326,7 +326,7 @@ def oracle(source: str, messages: Sequence[Message]) -> str | None:
     environment.filters["tojson"] = lambda value, **wishes: json.dumps(value, **{"ensure_ascii": False, **wishes})
     environment.globals |= {"raise_exception": refuse, "strftime_now": strftime_now}
     template = compiled(source)
-    told = adapt_messages(messages, template.manners, write_calls=template.write_calls)
+    told = adapt_messages(messages, template.capabilities, write_calls=template.write_calls)
     values: dict[str, object] = {"functions": "[]", "datetime": strftime_now("%Y-%m-%d")}
     values |= {"tools": None, "documents": None, "bos_token": "", "eos_token": "<|end|>", "add_generation_prompt": True}
     try:

@@ -158,11 +158,11 @@ def walk(
     tokens: list[int] = []
     for _ in range(most):
         logits = (likes * (len(tokens) > 5) + random.normal(0, 1.5, len(vocabulary))).astype(np.float32)
-        constraint.apply(logits)
+        constraint.apply_mask(logits)
         token = int((logits + random.gumbel(size=len(logits))).argmax())
         if token in vocabulary.end_tokens and vocabulary.name_of(token) not in ("<|call|>", "<|return|>"):
             return tokens
-        constraint.advance(token)
+        constraint.accept(token)
         tokens.append(token)
         if token in vocabulary.end_tokens:
             return tokens
@@ -264,11 +264,11 @@ def test_a_call_that_has_begun_goes_on_as_one_on_offer(dialect: Dialect, control
     assert {marker for marker, _ in found} >= {marker.replace("$name", names[0]) for marker in dialect.form.markers[:1]}
     tried, ended = set(), set()
     for marker, lark in found:
-        forms = [form for form in (*dialect.also, dialect.form) if marker in form.markers]
+        forms = [form for form in (*dialect.alternatives, dialect.form) if marker in form.markers]
         form = next(iter(forms), dialect.form)  # with a name in its marker
         whole = re.sub(r"\$[a-z]+", "0", f"{form.begin}{form.call.partition('$name')[0]}".replace("~", ""))
         whole = whole[: whole.index(marker) + len(marker)] if marker in whole else marker
-        begun = vocabulary.encode_prompt(whole.removeprefix(dialect.begun))
+        begun = vocabulary.encode_prompt(whole.removeprefix(dialect.generation_prefix))
         tried.add(form.call)
         for bias in (3, 4, 5, 6):
             tokens = walk(grammars.lark(lark).start(), vocabulary, random, bias)
@@ -298,7 +298,7 @@ FORMAT: dict[str, Any] = {
 """It looks like calls, and markers may stand in it."""
 
 
-UNMARKED = [dialect for dialect in EVERY if dialect.bare]
+UNMARKED = [dialect for dialect in EVERY if dialect.allows_bare_json]
 
 
 @pytest.mark.parametrize("dialect", [pytest.param(dialect, id=dialect.name) for dialect in UNMARKED])
@@ -317,7 +317,9 @@ def test_a_call_without_a_marker_is_held_from_its_name_on(dialect: Dialect, befo
             assert valid(called, arguments)
 
 
-@pytest.mark.parametrize("dialect", [pytest.param(dialect, id=dialect.name) for dialect in EVERY if not dialect.bare])
+@pytest.mark.parametrize(
+    "dialect", [pytest.param(dialect, id=dialect.name) for dialect in EVERY if not dialect.allows_bare_json]
+)
 def test_where_all_calls_are_marked_none_begins_without(dialect: Dialect) -> None:
     assert bare_call_grammar(dialect, functions(["weather"])[0], room_of(dialect, True).grammars) is None
 
@@ -373,15 +375,15 @@ BOTH = [
 @pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in REAL])
 def test_what_a_real_template_writes_for_a_call_is_of_the_form(file: Path) -> None:
     template = compiled(file.read_text())
-    if template.manners.form is None:
+    if template.capabilities.form is None:
         pytest.skip("it has no calls")
-    whole, _ = test_dialect.written(template, BOTH if template.manners.parallel else BOTH[:1])
+    whole, _ = test_dialect.written(template, BOTH if template.capabilities.parallel else BOTH[:1])
     for think in template.dialect.thinks:
         whole = whole.rpartition(f"REASON{think.close}")[2]
     form = template.dialect.form
-    opening = re.split("[~$]", f"{'' if form.unmarked else form.begin}{form.call}")[0]
+    opening = re.split("[~$]", f"{'' if form.marker_optional else form.begin}{form.call}")[0]
     text = test_dialect.answer_of(whole)[whole.index(opening) :] if opening in whole else whole
-    text = text.removeprefix(template.dialect.begun)
+    text = text.removeprefix(template.dialect.generation_prefix)
     vocabulary, grammars = room(())
     grammar = grammars.lark(answer_grammar(template.dialect, [Function(name, PAST[name]) for name in PAST], grammars))
     text = re.split(r"TEXT|<.close.>message|<.start.>functions", text)[0].rstrip()
@@ -567,17 +569,19 @@ def test_text_between_tags_never_has_what_would_end_it(text: str, taken: bool) -
 @pytest.mark.parametrize("dialect", TOLD, ids=lambda dialect: dialect.name)
 def test_openings_that_are_masked_stand_in_every_call(dialect: Dialect, control: bool) -> None:
     vocabulary = room_of(dialect, control).vocabulary
-    for form in (dialect.form, *dialect.also):
+    for form in (dialect.form, *dialect.alternatives):
         written = f"{form.begin}{form.call}".replace("$name", "weather").replace("$id", "1").replace("$number", "0")
-        text = written.replace("$place", "functions.").replace("~", "").removeprefix(dialect.begun)
-        course = StructuralTag(vocabulary, never=openings(dialect, ["weather"]), begun=dialect.begun).start()
+        text = written.replace("$place", "functions.").replace("~", "").removeprefix(dialect.generation_prefix)
+        course = StructuralTag(
+            vocabulary, never=openings(dialect, ["weather"]), begun=dialect.generation_prefix
+        ).start()
         for token in vocabulary.encode_prompt(text):
             logits = np.zeros(len(vocabulary), np.float32)
-            course.apply(logits)
+            course.apply_mask(logits)
             if logits[token] != 0:
                 assert np.isfinite(logits).any()
                 break
-            course.advance(token)
+            course.accept(token)
         else:
             pytest.fail(f"{text} was written")
 
@@ -603,7 +607,7 @@ def test_header_of_a_harmony_call_may_be_written_in_other_ways(text: str, taken:
     vocabulary, grammars = room_of(harmony, control)
     constraint = grammars.lark(answer_grammar(harmony, functions(["now"]), grammars)).start()
     tokens = vocabulary.encode_prompt(text)
-    assert all(map(constraint.take, tokens[:-1])) == taken
+    assert all(map(constraint.try_accept, tokens[:-1])) == taken
     if taken:
         assert calls(read(harmony, vocabulary, tokens)) == [("now", {})]
 

@@ -410,7 +410,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize(("text", "expected"), ANSWERS.values(), ids=ANSWERS)
 def test_where_no_call_is_bare_an_answer_is_told_to_the_letter(text: str, expected: list[ParsedDelta]) -> None:
-    dialect = replace(HERMES_THINKS, bare=True)
+    dialect = replace(HERMES_THINKS, allows_bare_json=True)
     for pieces in cuts(text):
         assert parse(dialect, pieces, bare=False) == expected
 
@@ -546,7 +546,7 @@ FIRST, SECOND = Call("call_civet", "civet", json.dumps(ARGUMENTS)), Call("call_d
 
 def written(template: ChatTemplate, calls: Sequence[Call]) -> tuple[str, str]:
     """What a template writes for an answer with these calls, and what it writes before any answer."""
-    manners = template.manners
+    manners = template.capabilities
     content = "TEXT" if manners.text_beside_calls else ""
     outputs = [Message("tool", OUT, name=each.name, call_id=each.id) for each in calls]
     told = rendered(template, [ASK, Message("assistant", content, "REASON", tuple(calls)), *outputs])
@@ -583,10 +583,10 @@ REAL = [file for file in FILES if file.stem not in UNREAD]
 def test_what_a_real_template_writes_for_a_call_is_read_back(file: Path) -> None:
     source = file.read_text()
     template = compiled(source)
-    if template.manners.form is None:
+    if template.capabilities.form is None:
         pytest.skip("it has no calls")
     dialect = detect_dialect(source)
-    calls = [FIRST, SECOND] if template.manners.parallel else [FIRST]
+    calls = [FIRST, SECOND] if template.capabilities.parallel else [FIRST]
     text, before = written(template, calls)
     text = answer_of(text)
     think = begun(dialect, before)
@@ -688,7 +688,15 @@ def fragments(dialect: Dialect) -> list[str]:
         "é",
         ">",
     ]
-    return [*opens, *dialect.silent, *(mark[: len(mark) // 2] for mark in opens), *more, "<|message|>", "<|end|>", XML]
+    return [
+        *opens,
+        *dialect.ignored_markers,
+        *(mark[: len(mark) // 2] for mark in opens),
+        *more,
+        "<|message|>",
+        "<|end|>",
+        XML,
+    ]
 
 
 def arguments(found: Sequence[ParsedDelta]) -> list[tuple[str, str]]:

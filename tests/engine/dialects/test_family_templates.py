@@ -161,7 +161,7 @@ SCHEMAS: dict[str, Any] = {
 @pytest.mark.parametrize(("family", "source", "written"), [(name, *row) for name, row in FAMILIES.items()])
 def test_family_of_a_template_writes_and_reads_its_calls(family: str, source: str, written: str) -> None:
     template = compiled(FRAME % source)
-    assert template.calling.name == family
+    assert template.tool_dialect.name == family
     outputs = (Message("tool", f"Zorilla of {call.name}", name=call.name, call_id=call.id) for call in CALLS)
     text = rendered(template, [ASK, Message("assistant", "", calls=CALLS), *outputs])
     assert text == f"[U]Okapi[A]{written}[T]Zorilla of civet[T]Zorilla of dugong[A]"

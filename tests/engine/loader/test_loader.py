@@ -239,7 +239,7 @@ def test_the_ledger_knows_a_file_by_its_bytes_once(tmp_path: Path) -> None:
     sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert ledger.sha256(path) == ProbeCache(file).sha256(path) == sha256
     assert not ProbeCache(file).has_passed(path, "a")
-    ledger.passes(path, "a")
+    ledger.record(path, "a")
     assert ProbeCache(file).has_passed(path, "a")
     assert not ProbeCache(file).has_passed(path, "b")
     assert [each.name for each in file.parent.iterdir()] == ["ledger.json"]

@@ -309,7 +309,7 @@ async def test_engine_with_a_scheduler_that_raises_ends_its_jobs_and_serves_the_
 ) -> None:
     """No input is known that does this; the thread lives on if one is found."""
     async with running(ScriptedModel()) as engine:
-        for name in ("plan", "absorb"):
+        for name in ("plan", "update"):
             with monkeypatch.context() as context:
                 context.setattr(f"engine.scheduler.scheduler.Scheduler.{name}", lambda *_: 1 / 0)
                 with generations(engine, job(b"a"), job(b"b"), job(b"c")) as three:

@@ -25,7 +25,7 @@ class Recorded:
     def __init__(self, model: Model) -> None:
         self.info = model.info
         self.rows: list[list[FloatArray]] = [[] for _ in range(model.info.n_slots)]
-        self.share, self.save, self.restore = model.share, model.save, model.restore
+        self.copy_prefix, self.save, self.restore = model.copy_prefix, model.save, model.restore
         self.decode, self.use_threads, self.interrupt, self.close = (
             model.decode, model.use_threads, model.interrupt, model.close,
         )  # fmt: skip

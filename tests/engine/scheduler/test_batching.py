@@ -22,13 +22,13 @@ def info(n_slots: int = 4, n_ctx: int = 1000, *, rewinds: bool = True, tile: int
         n_ctx,
         n_slots,
         1000,
-        most_tokens=64,
+        max_batch_tokens=64,
         batched=True,
-        shares=rewinds,
-        drafts=rewinds,
-        saves=False,
-        rewinds=rewinds,
-        tile=tile,
+        copies_prefixes=rewinds,
+        multi_row_logits=rewinds,
+        saves_state=False,
+        truncates=rewinds,
+        attention_tile=tile,
     )
 
 
@@ -52,11 +52,11 @@ class Naive:
 
     def run(self, plan: Step) -> dict[int, list[Token]]:
         for share in plan.shares:
-            assert self.info.shares
+            assert self.info.copies_prefixes
             self.held[share.target] = self.held[share.source][: share.n]
             assert len(self.held[share.target]) == share.n, "only what is held can be shared"
         assert len({chunk.slot for chunk in plan.chunks}) == len(plan.chunks), "one chunk a slot"
-        assert sum(len(chunk.tokens) for chunk in plan.chunks) <= self.info.most_tokens
+        assert sum(len(chunk.tokens) for chunk in plan.chunks) <= self.info.max_batch_tokens
         return {chunk.slot: [Token(id_) for id_ in self._decode(chunk)] for chunk in plan.chunks}
 
     def _decode(self, chunk: BatchEntry) -> list[int]:
@@ -64,7 +64,7 @@ class Naive:
         assert chunk.tokens, "an empty chunk has no logits"
         assert chunk.position <= len(held), "positions are contiguous"
         assert chunk.position + len(chunk.tokens) <= self.info.n_ctx
-        if not self.info.rewinds:
+        if not self.info.truncates:
             assert chunk.position in (0, len(held)), "all or nothing is kept"
         held[chunk.position :] = chunk.tokens
         self.evaluated += len(chunk.tokens)
@@ -80,7 +80,7 @@ class Naive:
 def step(scheduler: Scheduler, model: Naive) -> list[tuple[int, EngineOutput]]:
     plan = scheduler.plan()
     assert plan.chunks or scheduler.idle, "who is not idle goes on"
-    return scheduler.absorb(plan, model.run(plan), 0.01)
+    return scheduler.update(plan, model.run(plan), 0.01)
 
 
 def run(scheduler: Scheduler, model: Naive) -> dict[int, list[EngineOutput]]:
@@ -128,13 +128,13 @@ def test_on_a_slow_machine_parts_of_a_prompt_that_is_alone_are_still_a_tile(prom
     scheduler.add(0, job(*range(200, 264), most=1))
     while not scheduler.idle:
         plan = scheduler.plan()
-        scheduler.absorb(plan, model.run(plan), sum(len(chunk.tokens) for chunk in plan.chunks) * 1.0)
+        scheduler.update(plan, model.run(plan), sum(len(chunk.tokens) for chunk in plan.chunks) * 1.0)
     scheduler.add(1, job(*range(prompt)))
     seen: list[int] = []
     while sum(seen) < prompt:
         plan = scheduler.plan()
         seen.append(len(plan.chunks[0].tokens))
-        scheduler.absorb(plan, model.run(plan), 1.0 * seen[-1])
+        scheduler.update(plan, model.run(plan), 1.0 * seen[-1])
     assert seen == parts
 
 
@@ -164,7 +164,7 @@ def test_streams_go_on_between_the_parts_of_a_long_prompt() -> None:
 def _kept(slots: list[int], scheduler: Scheduler, model: Naive) -> list[tuple[int, EngineOutput]]:
     plan = scheduler.plan()
     slots += [chunk.slot for chunk in plan.chunks]
-    return scheduler.absorb(plan, model.run(plan), 0.01)
+    return scheduler.update(plan, model.run(plan), 0.01)
 
 
 def test_the_shortest_prompt_goes_first_but_the_oldest_is_not_forgotten() -> None:

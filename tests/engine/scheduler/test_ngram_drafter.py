@@ -43,9 +43,9 @@ def test_nothing_is_guessed_where_nothing_is_known() -> None:
 
 def test_a_step_brings_one_token_and_those_that_are_guessed_right() -> None:
     drafter = after([], times=1)
-    assert [drafter.expected(n) for n in range(3)] == [1, 1 + FIRST_RIGHT, 1 + FIRST_RIGHT + FIRST_RIGHT**2]
-    assert drafter.expected(MAX_DRAFT_TOKENS) == drafter.expected(MAX_DRAFT_TOKENS + 5)
-    assert NgramDrafter().expected(MAX_DRAFT_TOKENS) == 1
+    assert [drafter.expected_acceptance(n) for n in range(3)] == [1, 1 + FIRST_RIGHT, 1 + FIRST_RIGHT + FIRST_RIGHT**2]
+    assert drafter.expected_acceptance(MAX_DRAFT_TOKENS) == drafter.expected_acceptance(MAX_DRAFT_TOKENS + 5)
+    assert NgramDrafter().expected_acceptance(MAX_DRAFT_TOKENS) == 1
 
 
 def test_as_much_is_guessed_as_pays() -> None:
@@ -79,12 +79,12 @@ def test_it_gives_up_where_it_is_wrong_and_learns_from_guesses_that_were_not_mad
 
 def test_what_comes_without_a_draft_says_nothing_of_the_last_one() -> None:
     drafter = after([4], times=3)
-    before = drafter.expected(1)
+    before = drafter.expected_acceptance(1)
     drafter.learn([4])
     drafter.learn([0])
     drafter.learn([0])
     drafter.draft(AGAIN)
-    assert drafter.expected(1) > before
+    assert drafter.expected_acceptance(1) > before
 
 
 class Chain:
@@ -92,7 +92,16 @@ class Chain:
 
     def __init__(self, n: int, *, drafts: bool = True) -> None:
         self.info = ModelInfo(
-            "chain", 50_000, 1, n, most_tokens=64, batched=True, shares=True, drafts=drafts, saves=False, rewinds=True
+            "chain",
+            50_000,
+            1,
+            n,
+            max_batch_tokens=64,
+            batched=True,
+            copies_prefixes=True,
+            multi_row_logits=drafts,
+            saves_state=False,
+            truncates=True,
         )
         weights = np.random.default_rng(7).gamma(0.1, size=(n, n)) + 0.005
         self.table = weights / weights.sum(axis=1, keepdims=True)
@@ -107,7 +116,7 @@ class Chain:
     def logits(self, slot: int, row: int = 0) -> FloatArray:
         return self._rows[row]
 
-    def share(self, source: int, target: int, n: int) -> None: ...
+    def copy_prefix(self, source: int, target: int, n: int) -> None: ...
     def use_threads(self, n: int) -> None: ...
     def interrupt(self) -> None: ...
     def save(self, slot: int) -> bytes:

@@ -41,8 +41,14 @@ class Play:
     """A scheduler, and a model that keeps what it was given and answers with `following`."""
 
     def __init__(self, n_slots: int = 2, n_ctx: int = 100, answer: list[int] | None = None) -> None:
-        capable = {"batched": False, "shares": False, "drafts": False, "saves": False, "rewinds": True}
-        info = ModelInfo("naive", n_ctx, n_slots, n_vocab=7, most_tokens=n_ctx, **capable)
+        capable = {
+            "batched": False,
+            "copies_prefixes": False,
+            "multi_row_logits": False,
+            "saves_state": False,
+            "truncates": True,
+        }
+        info = ModelInfo("naive", n_ctx, n_slots, n_vocab=7, max_batch_tokens=n_ctx, **capable)
         self.scheduler = Scheduler(info, {END})
         self.held: list[list[int]] = [[] for _ in range(n_slots)]
         self.answer = answer
@@ -62,7 +68,7 @@ class Play:
                 del self.held[chunk.slot][chunk.position :]
             pieces = self.scheduler.fail(plan, error)
         else:
-            pieces = self.scheduler.absorb(plan, self._evaluate(plan.chunks), seconds=0.01)
+            pieces = self.scheduler.update(plan, self._evaluate(plan.chunks), seconds=0.01)
         self.pieces += pieces
         return pieces
 
@@ -316,7 +322,9 @@ def test_whatever_happens_every_job_is_answered_as_if_it_were_alone(
             waits[key] = 0 if key in turned else waits[key] + 1
             assert waits[key] < n_slots, "who runs has a turn within n_slots steps"
         for slot in running.values():
-            assert slot.held == play.held[slot.index][: len(slot.held)], "the scheduler knows what the model holds"
+            assert slot.cached_tokens == play.held[slot.index][: len(slot.cached_tokens)], (
+                "the scheduler knows what the model holds"
+            )
 
     for action in todo:
         match action:

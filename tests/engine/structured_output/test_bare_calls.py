@@ -36,7 +36,7 @@ LONG = (
 """Tokens that go on past a name, and such that don't."""
 CONTROL = ("<|end|>", "<|mark|>")
 LLAMA = next(dialect for dialect in DIALECTS if dialect.name == "llama")
-SPOKEN = [replace(dialect, blocks=(), silent=()) for dialect in (GENERIC, LLAMA)]
+SPOKEN = [replace(dialect, blocks=(), ignored_markers=()) for dialect in (GENERIC, LLAMA)]
 """No marker marks a call in these."""
 
 
@@ -139,7 +139,7 @@ class Twosome:
 
     def may_come(self) -> list[int]:
         logits = np.zeros(len(VOCABULARY), np.float32)
-        self.course.apply(logits)
+        self.course.apply_mask(logits)
         return [id_ for id_ in np.flatnonzero(logits == 0).tolist() if id_ not in VOCABULARY.end_tokens]
 
     def write(self, part: Part, chance: random.Random) -> None:
@@ -158,8 +158,8 @@ class Twosome:
         return bool(text := VOCABULARY.bytes_of(id_)) and data.startswith(text)
 
     def take(self, token: int) -> None:
-        self.course.advance(token)
-        self.held = not self.course.idle
+        self.course.accept(token)
+        self.held = not self.course.mask_ready
         text = VOCABULARY.bytes_of(token)
         self.found += self._parser.feed(
             self._text.feed(text) if text else self._text.mark(SPELLED[VOCABULARY.name_of(token)])

@@ -30,7 +30,7 @@ def test_memory_drops_the_oldest_results_beyond_its_bytes(asked: list[int], know
     )
     for key in asked:
         memory(key)
-    assert [key for key in dict.fromkeys(asked) if memory.known(key) is not None] == sorted(known, key=asked.index)
+    assert [key for key in dict.fromkeys(asked) if memory.get(key) is not None] == sorted(known, key=asked.index)
 
 
 def test_the_last_results_are_kept_and_refusals_too() -> None:
@@ -43,18 +43,18 @@ def test_the_last_results_are_kept_and_refusals_too() -> None:
         return number // 2
 
     memory = CompileCache(half, ValueError, nothing, 2 * ENTRY)
-    assert (memory.known(4), memory(4), memory.known(4), memory(4)) == (None, 2, 2, 2)
-    for ask in (memory, memory, memory.known):
+    assert (memory.get(4), memory(4), memory.get(4), memory(4)) == (None, 2, 2, 2)
+    for ask in (memory, memory, memory.get):
         with pytest.raises(ValueError, match="3 is odd") as refused:
             ask(3)
         assert len(refused.traceback) < 5
-    assert (memory(4), memory(6), memory.known(3), memory.known(4)) == (2, 3, None, 2)
+    assert (memory(4), memory(6), memory.get(3), memory.get(4)) == (2, 3, None, 2)
     assert made == [4, 3, 6]
 
 
 def test_what_is_known_is_had_while_something_else_is_made() -> None:
     def longer(text: str) -> str:
-        return text + (memory.known("a") or ".")
+        return text + (memory.get("a") or ".")
 
     memory: CompileCache[str, str] = CompileCache(longer, ValueError, nothing, 2 * ENTRY)
     assert [memory("a"), memory("b")] == ["a.", "ba."]

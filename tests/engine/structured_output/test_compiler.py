@@ -56,9 +56,9 @@ def write(grammar: Grammar, vocabulary: Vocabulary, noise: Noise) -> str | None:
     constraint, written = grammar.start(), b""
     for _ in range(MOST_TOKENS):
         logits = noise.logits()
-        constraint.apply(logits)
+        constraint.apply_mask(logits)
         token = int(logits.argmax())
-        constraint.advance(token)
+        constraint.accept(token)
         if token in vocabulary.end_tokens:
             return written.decode()
         written += vocabulary.bytes_of(token)
@@ -75,10 +75,10 @@ def takes(grammar: Grammar, vocabulary: Vocabulary, text: str) -> bool:
     constraint = grammar.start()
     for token in [*vocabulary.encode_prompt(text), min(vocabulary.end_tokens)]:
         logits = np.zeros(len(vocabulary), np.float32)
-        constraint.apply(logits)
+        constraint.apply_mask(logits)
         if np.isneginf(logits[token]):
             return False
-        constraint.advance(token)
+        constraint.accept(token)
     return True
 
 
@@ -293,12 +293,12 @@ def test_a_grammar_that_is_none_is_refused(regex: str, lark: str, grammars: Gram
 @pytest.mark.parametrize("lark", ['start: "a" start', "start: /[ab]/ rest\nrest: /c/ rest", "start: start"])
 def test_a_grammar_of_which_nothing_comes_is_found_out_by_an_attempt(lark: str, grammars: GrammarCompiler) -> None:
     with pytest.raises(GrammarError):
-        grammars.lark(lark).attempt()
+        grammars.lark(lark).dry_run()
 
 
 @pytest.mark.parametrize("lark", ["start: ", 'start: "a" | "b" start', "start: /(?s:.*)/", 'start: "a"{50}'])
 def test_an_attempt_finds_nothing_wrong_with_what_can_be_written(lark: str, grammars: GrammarCompiler) -> None:
-    grammars.lark(lark).attempt()
+    grammars.lark(lark).dry_run()
 
 
 @pytest.mark.parametrize("marker", ["</think>", "<|im_start|>"])
@@ -315,22 +315,22 @@ def test_an_answer_may_end_exactly_where_the_grammar_accepts(grammars: GrammarCo
     may_end = []
     for token in vocabulary.encode("-12"):
         logits = np.zeros(len(vocabulary), np.float32)
-        constraint.apply(logits)
+        constraint.apply_mask(logits)
         may_end.append([bool(logits[end] == 0) for end in ends])
-        constraint.advance(token)
-    constraint.advance(ends[-1])
+        constraint.accept(token)
+    constraint.accept(ends[-1])
     assert may_end == [[False, False], [False, False], [True, True]]
 
 
 def test_what_the_grammar_does_not_allow_ends_it(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     constraint = grammars.json_object().start()
     with pytest.raises(GrammarError):
-        constraint.advance(vocabulary.encode("no")[0])
+        constraint.accept(vocabulary.encode("no")[0])
 
 
 def test_one_may_begin_behind_bytes_that_are_written(grammars: GrammarCompiler) -> None:
     grammar = grammars.regex("(?s:[^b]*)")
-    written = [grammar.after(data) for data in (b"", "aé".encode(), "é".encode()[:1], b"ab", b"a\x04")]
+    written = [grammar.started_with(data) for data in (b"", "aé".encode(), "é".encode()[:1], b"ab", b"a\x04")]
     assert [None if each is None else each.accepting for each in written] == [True, True, False, None, None]
 
 
@@ -338,7 +338,7 @@ def test_a_token_that_may_not_come_is_not_taken_and_changes_nothing(
     grammars: GrammarCompiler, vocabulary: Vocabulary
 ) -> None:
     constraint, (a, b) = grammars.regex("ab").start(), (vocabulary.encode(char)[0] for char in "ab")
-    assert [constraint.take(token) for token in (b, a, a, b)] == [False, True, False, True]
+    assert [constraint.try_accept(token) for token in (b, a, a, b)] == [False, True, False, True]
     assert constraint.accepting
 
 

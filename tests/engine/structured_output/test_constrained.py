@@ -70,17 +70,17 @@ class Failing:
         return self
 
     @property
-    def idle(self) -> bool:
+    def mask_ready(self) -> bool:
         return False
 
-    def prepare(self) -> None:
+    def compute_mask(self) -> None:
         pass
 
-    def apply(self, logits: FloatArray) -> None:
+    def apply_mask(self, logits: FloatArray) -> None:
         if not self._left:
             raise GrammarError("too many states")
 
-    def advance(self, token: int) -> None:
+    def accept(self, token: int) -> None:
         self._left -= 1
 
 
@@ -98,7 +98,7 @@ async def test_a_grammar_that_fails_ends_its_own_stream_alone(batched: bool, gra
 
 
 class Panicking(Failing):
-    def prepare(self) -> None:
+    def compute_mask(self) -> None:
         raise RuntimeError("beside the decode")
 
 
@@ -112,10 +112,10 @@ class Idle(Failing):
     prepared = 0
 
     @property
-    def idle(self) -> bool:
+    def mask_ready(self) -> bool:
         return True
 
-    def prepare(self) -> None:
+    def compute_mask(self) -> None:
         self.prepared += 1
 
 

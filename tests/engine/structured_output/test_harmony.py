@@ -34,10 +34,14 @@ def phases(functions: list[Function], demanded: bool = False, budget: int | None
     thought = ReasoningSpec(THINK.close, THINK.open, budget=budget, after=GRAMMARS.lark(after))
     if demanded:
         return StructuralTag(
-            VOCABULARY, GRAMMARS.lark(answer_grammar(HARMONY, functions, GRAMMARS)), (), thought, begun=HARMONY.begun
+            VOCABULARY,
+            GRAMMARS.lark(answer_grammar(HARMONY, functions, GRAMMARS)),
+            (),
+            thought,
+            begun=HARMONY.generation_prefix,
         )
     marked = [Trigger(marker, GRAMMARS.lark(rest)) for marker, rest in triggers(HARMONY, functions, GRAMMARS)]
-    return StructuralTag(VOCABULARY, None, marked, thought, begun=HARMONY.begun)
+    return StructuralTag(VOCABULARY, None, marked, thought, begun=HARMONY.generation_prefix)
 
 
 def spelled(token: int) -> str:
@@ -48,11 +52,11 @@ def goes_on(phases: StructuralTag, text: str) -> tuple[str, str]:
     """What has to follow, and what may follow that."""
     course, written = phases.start(), VOCABULARY.encode_prompt(text)
     for token in written:
-        course.advance(token)
+        course.accept(token)
     forced = ""
     while True:
         logits = np.zeros(len(VOCABULARY), np.float32)
-        course.apply(logits)
+        course.apply_mask(logits)
         may = np.flatnonzero(logits == 0).tolist()
         names = sorted(map(spelled, may))
         if len(may) > 1 or may[0] in VOCABULARY.end_tokens - {VOCABULARY.control_id("<|call|>")}:
@@ -60,7 +64,7 @@ def goes_on(phases: StructuralTag, text: str) -> tuple[str, str]:
         forced += names[0]
         if may[0] in VOCABULARY.end_tokens:
             return forced, ""
-        course.advance(may[0])
+        course.accept(may[0])
 
 
 THOUGHT = "<|channel|>analysis<|message|>"
@@ -142,7 +146,7 @@ def test_an_effort_ends_a_thought_in_its_channel() -> None:
     holding = ConstraintBuilder(VOCABULARY, template)
     course = holding.course(UNCONSTRAINED, template.prompt([Message("user", "Is it?")]), "none", room=100)
     assert course is not None
-    assert goes_on(holding.phases(course.boundless).within(course.budget), THOUGHT) == (
+    assert goes_on(holding.phases(course.without_budget).within(course.budget), THOUGHT) == (
         f"{ENDED}<|channel|>final<|message|>",
         ALL,
     )

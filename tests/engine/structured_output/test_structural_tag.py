@@ -64,7 +64,7 @@ def ids(text: str | Sequence[str | int]) -> list[int]:
     """Of a list: a token each, by its text or its id."""
     if isinstance(text, str):
         return VOCABULARY.encode_prompt(text)
-    return [each if isinstance(each, int) else next(VOCABULARY.spellings.beginning(each.encode())) for each in text]
+    return [each if isinstance(each, int) else next(VOCABULARY.spellings.starting_with(each.encode())) for each in text]
 
 
 def allowed(phases: StructuralTag, text: str | Sequence[str | int]) -> list[set[int]]:
@@ -72,13 +72,13 @@ def allowed(phases: StructuralTag, text: str | Sequence[str | int]) -> list[set[
     course, found = phases.start(), []
     for token in [*ids(text), None]:
         logits = np.zeros(len(VOCABULARY), np.float32)
-        if not course.idle:
-            course.prepare()
-        course.apply(logits)
+        if not course.mask_ready:
+            course.compute_mask()
+        course.apply_mask(logits)
         found.append(set(np.flatnonzero(logits == 0).tolist()))
         if token is None or token not in found[-1]:
             break
-        course.advance(token)
+        course.accept(token)
     return found
 
 
@@ -325,15 +325,15 @@ def test_what_may_come(phases: StructuralTag, text: str | list[str | int], then:
 def test_an_answer_ends_where_it_may_and_something_else_is_wished(text: str, wish: str, then: set[int]) -> None:
     course = StructuralTag(VOCABULARY, OFTEN).start()
     for token in ids(text):
-        course.advance(token)
+        course.accept(token)
     logits = np.zeros(len(VOCABULARY), np.float32)
     logits[ids(wish)] = 1
-    course.apply(logits)
+    course.apply_mask(logits)
     assert set(np.flatnonzero(logits >= 0).tolist()) == then
 
 
 TOKENS = st.sampled_from([*LONG, *map(chr, range(32, 127)), *"</thin0123456789\n", *"<call>"]).map(
-    lambda text: next(VOCABULARY.spellings.beginning(text.encode()))
+    lambda text: next(VOCABULARY.spellings.starting_with(text.encode()))
 )
 SPACED = GRAMMARS.lark('start: /[ \\n]{0,3}[0-9]{2}/ "</call>"')
 MANY = [
@@ -363,9 +363,9 @@ def test_what_is_written_past_the_mask_is_no_answer(tokens: list[str]) -> None:
     course = StructuralTag(VOCABULARY, DIGITS, thought=BEGUN).start()
     *before, wrong = ids(tokens)
     for token in before:
-        course.advance(token)
+        course.accept(token)
     with pytest.raises(GrammarError):
-        course.advance(wrong)
+        course.accept(wrong)
 
 
 @pytest.mark.parametrize(
@@ -375,9 +375,9 @@ def test_what_is_written_past_the_mask_is_no_answer(tokens: list[str]) -> None:
 def test_a_call_that_could_not_be_held_is_free_text(trigger: Trigger, tokens: list[str]) -> None:
     course = StructuralTag(VOCABULARY, triggers=[trigger]).start()
     for token in ids(tokens):
-        course.advance(token)
+        course.accept(token)
     logits = np.zeros(len(VOCABULARY), np.float32)
-    course.apply(logits)
+    course.apply_mask(logits)
     assert not logits[:256].any()
 
 

@@ -401,9 +401,9 @@ def test_bytes_that_are_a_text_have_the_ids_of_the_text_without_a_space_before_i
 def test_tokens_are_found_by_their_bytes(smol: Vocabulary) -> None:
     texts = [smol.bytes_of(id_) for id_ in range(len(smol))]
     found = smol.spellings
-    assert sorted(found.beginning(b">\n")) == [id_ for id_, text in enumerate(texts) if text.startswith(b">\n")]
-    assert sorted(found.having(b"ool")) == [id_ for id_, text in enumerate(texts) if b"ool" in text]
-    assert list(found.beginning(b"\xff\xff")) == []
+    assert sorted(found.starting_with(b">\n")) == [id_ for id_, text in enumerate(texts) if text.startswith(b">\n")]
+    assert sorted(found.containing(b"ool")) == [id_ for id_, text in enumerate(texts) if b"ool" in text]
+    assert list(found.starting_with(b"\xff\xff")) == []
 
 
 def test_other_tokenizers_are_refused(tmp_path: Path) -> None:

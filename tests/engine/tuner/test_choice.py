@@ -99,8 +99,8 @@ measurements = st.lists(
 def test_what_is_chosen_is_never_slower_than_what_is_as_calm(given: list[Measurement]) -> None:
     best = choose(given).best
     assert best in given
-    calm = [each for each in given if each.stall <= STEADY * each.decode]
-    assert all(best.decode <= NEAR * each.decode for each in calm)
+    calm = [each for each in given if each.busy_p99_ms <= STEADY * each.decode_ms]
+    assert all(best.decode_ms <= NEAR * each.decode_ms for each in calm)
 
 
 @given(measurements, st.randoms())
@@ -129,7 +129,7 @@ def test_rounds_alternate_and_every_trial_gets_the_same() -> None:
     results = stopwatch.measure({Trial(1): model, Trial(2): model}, effort)
     assert [each.trial for each in results] == [Trial(1), Trial(2)]
     assert Counted.used == [1, 1, 2, 1, 2, 2, 1, 2, 1]
-    assert all(each.together is not None for each in results)
+    assert all(each.batch4_ms is not None for each in results)
 
 
 @pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
@@ -137,8 +137,8 @@ def test_the_real_model_is_measured(engine: str, smollm2: Path, cache: Path) -> 
     model = load(smollm2, Options(n_slots=4, n_ctx=64, threads=1, engine=engine), cache).model
     (result,) = stopwatch.measure({Trial(1): model}, SMALL)
     model.close()
-    assert min(result.prefill, result.decode, result.stall) > 0
-    assert (result.together is None) == (engine == "ctransformers")
+    assert min(result.prefill, result.decode_ms, result.busy_p99_ms) > 0
+    assert (result.batch4_ms is None) == (engine == "ctransformers")
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ async def test_a_stop_string_ends_the_answer_and_the_generation(stream: bool) ->
         response = answer.events[-1]["response"] if stream else answer.json
         assert (response["status"], response["incomplete_details"]) == ("incomplete", None)
         assert response["responsed"] == {"stop": "three"}
-        await running.app.quiet()
+        await running.app.wait_idle()
         model.go()
         await post(running, input="zzz")
     decodes = list(itertools.takewhile(lambda chunk: ord("z") not in chunk.tokens, model.decoded))
@@ -441,7 +441,7 @@ async def test_the_log_has_one_line_a_request_whatever_is_in_it(caplog: pytest.L
         await get(running, "/%0aCRITICAL%20forged")
         await post(running, input=[{"role": "user", "content": "x"}, {"type": "a\nb"}], **{"field\nforged": 1})
         await post(running, input=[{"role": "user", "content": "x"}, {"type": "a\nb"}], **{"field\nforged": 1})
-        await running.app.quiet()
+        await running.app.wait_idle()
     lines = [re.sub(r"^req_\w+|[\d.]+(?= ms)", "*", record.getMessage()) for record in caplog.records]
     assert sorted(lines) == [
         "* GET /%0aCRITICAL%20forged 404 * ms",
@@ -474,7 +474,7 @@ async def test_clients_that_leave_in_the_middle_of_a_413_leave_nothing_behind() 
             async with await Client.to(running) as client:
                 await client.send(request("POST", "/v1/responses", b" " * 10_000_000)[:100_000])
                 assert (await client.head()).status == 413
-        await running.app.quiet()
+        await running.app.wait_idle()
         await trio.testing.wait_all_tasks_blocked()
         assert trio.lowlevel.current_statistics().tasks_living == before
 
@@ -495,7 +495,7 @@ async def test_an_answer_does_not_wait_for_a_body_that_nobody_needs() -> None:
             assert (head, answer.status) == (head, status)
             if status == 408:
                 assert answer.json == error("Nothing of the body arrived for 0.05 s.", None, "request_timeout")
-        await running.app.quiet()
+        await running.app.wait_idle()
 
 
 async def test_a_client_that_leaves_while_it_sends_is_forgotten() -> None:
@@ -504,7 +504,7 @@ async def test_a_client_that_leaves_while_it_sends_is_forgotten() -> None:
             async with await Client.to(running) as client:
                 await client.send(request("POST", "/v1/responses", encode(input="Hi" * 100))[:stop])
                 await trio.testing.wait_all_tasks_blocked()
-        await running.app.quiet()
+        await running.app.wait_idle()
         assert running.model.decoded == []
         assert (await post(running, input="Hi")).text == "Hi"
 
@@ -553,7 +553,7 @@ async def test_a_hang_up_ends_the_generation(stream: bool, input_: str, decodes:
             await client.create(input=input_, stream=stream)
             model.allow(decodes)
             await model.wait_begun(decodes + 1)
-        await running.app.quiet()
+        await running.app.wait_idle()
         model.go()
         assert (await post(running, input="b")).text == "b"  # the only slot is free again
     assert sum(ord("a") in chunk.tokens for chunk in model.decoded) == decodes + 1
@@ -573,7 +573,7 @@ async def test_a_hang_up_while_waiting_for_a_slot(stream: bool) -> None:
         await third.create(input="y")
         model.go()
         assert [(await first.answer()).text, (await third.answer()).text] == ["x", "y"]
-        await running.app.quiet()
+        await running.app.wait_idle()
     assert not any(ord("a") in chunk.tokens for chunk in model.decoded)
 
 
@@ -591,7 +591,7 @@ async def test_a_hang_up_does_not_disturb_others() -> None:
             await leaves.frame("response.output_text.delta")
         model.go()
         answer = await stays.answer()
-        await running.app.quiet()
+        await running.app.wait_idle()
     assert answer.text == "Hello"
 
 
@@ -599,7 +599,7 @@ async def test_a_client_that_hangs_up_after_its_answer_is_no_matter() -> None:
     async with served() as running:
         for _ in range(5):
             assert (await post(running, input="Hi", stream=True)).text == "Hi"
-        await running.app.quiet()
+        await running.app.wait_idle()
 
 
 # Faults
@@ -702,7 +702,7 @@ async def test_several_may_wait_for_quiet() -> None:
         await model.wait_begun(1)
         async with trio.open_nursery() as nursery:
             for _ in range(3):
-                nursery.start_soon(running.app.quiet)
+                nursery.start_soon(running.app.wait_idle)
             await trio.testing.wait_all_tasks_blocked()
             model.go()
         assert (await client.answer()).text == "Hi"
@@ -724,7 +724,7 @@ async def test_response_to_a_request_with_a_typo_names_it(
                 seen = [each["response"] for each in answer.events if "response" in each] if stream else [answer.json]
                 assert [each["responsed"] for each in seen] == [{"skipped": ["temprature"]}] * len(seen)
         clean = (await post(running, input="Hi")).json
-        await running.app.quiet()
+        await running.app.wait_idle()
     assert "responsed" not in clean
     assert sum("skipped: 'temprature'" in record.getMessage() for record in caplog.records) == 2
 

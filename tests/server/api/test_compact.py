@@ -183,7 +183,7 @@ async def test_a_hang_up_ends_it() -> None:
             await client.request("POST", "/v1/responses/compact", encode(input="Hi"))
             model.allow(5)
             await model.wait_begun(6)
-        await running.app.quiet()
+        await running.app.wait_idle()
         model.go()
         assert (await post(running, input="b")).text == "b"  # the only slot is free again
     assert sum(chunk.tokens == (ord("a"),) for chunk in model.decoded) < 10

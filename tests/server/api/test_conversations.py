@@ -526,7 +526,7 @@ async def test_a_client_that_leaves_has_said_what_it_said(store: bool, tmp_path:
             response_id, _ = await client.created()
             model.allow(1)
             await client.frame("response.output_text.delta")
-        await running.app.quiet()
+        await running.app.wait_idle()
         model.go()
         came, went = await items(running, made)
     part = {"type": "output_text", "text": "H", "annotations": [], "logprobs": []}
@@ -576,7 +576,7 @@ async def test_what_was_being_made_when_the_power_went_is_not_in_the_conversatio
         await post(running, input="Hello", conversation=made["id"], background=True)
         await model.wait_begun(1)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(running.app.quiet)
+            nursery.start_soon(running.app.wait_idle)
             signal.raise_signal(signal.SIGTERM)
     async with served(state=tmp_path) as running:
         assert await items(running, made) == before

@@ -404,7 +404,7 @@ class Made(Struct, frozen=True):
 async def make(running: Running) -> Made:
     streamed = await post(running, input="Hello", stream=True)
     queued = (await post(running, input="Hello", background=True)).json
-    await running.app.quiet()
+    await running.app.wait_idle()
     background = (await get(running, f"/v1/responses/{queued['id']}")).json
     return Made(streamed, streamed.events[-1]["response"], background)
 

@@ -160,7 +160,7 @@ def cues(answer: bytes, stops: tuple[str, ...] = (), knows: str = "<think></thin
     parser = Parser(detect_dialect(knows), {"f": ArgumentSchema({}, {})})
     listener = OutputProcessor(VOCABULARY, 3, stops, ToolCallMapper(parser, {}))
     pieces: list[EngineOutput] = [Started(0), *map(Token, answer), Finished(FinishReason.STOP)]
-    return [cue for piece in pieces for cue in listener.take(piece, 7)]
+    return [cue for piece in pieces for cue in listener.process(piece, 7)]
 
 
 CALL = '<tool_call>\n{"name": "f", "arguments": {"a": "b, c"}}\n</tool_call>'

@@ -182,7 +182,7 @@ async def test_a_stored_stream_goes_on_without_its_client(tmp_path: Path) -> Non
     async with served(model, state=tmp_path, resume_window_seconds=60.0) as running:
         response_id = await drop(running, model)
         model.go()
-        await running.app.quiet()
+        await running.app.wait_idle()
         assert await status(running, response_id) == "completed"
 
 
@@ -190,7 +190,7 @@ async def test_but_not_for_ever(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path, resume_window_seconds=0.05) as running:
         response_id = await drop(running, model)
-        await running.app.quiet()
+        await running.app.wait_idle()
         model.go()
         assert await status(running, response_id) == "cancelled"
         wire.check_stream((await again(running, response_id)).events)
@@ -212,7 +212,7 @@ async def test_what_is_not_stored_cannot_be_taken_up(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path) as running:
         response_id = await drop(running, model, store=False)
-        await running.app.quiet()  # though nothing was allowed: it is cancelled at once
+        await running.app.wait_idle()  # though nothing was allowed: it is cancelled at once
         model.go()
         assert (await again(running, response_id)).status == 404
 
@@ -224,7 +224,7 @@ async def test_a_stored_answer_that_is_not_streamed_ends_with_its_client(tmp_pat
             model.hold()
             await client.create(input="Hello")
             await model.wait_begun(1)
-        await running.app.quiet()
+        await running.app.wait_idle()
         model.go()
 
 
@@ -282,7 +282,7 @@ async def test_a_background_response_is_queued_then_made_then_there(tmp_path: Pa
         wire.check_response(polled)
         assert polled == queued | {"status": "in_progress"}
         model.go()
-        await running.app.quiet()
+        await running.app.wait_idle()
         done = await get(running, f"/v1/responses/{queued['id']}")
         wire.check_response(done.json)
         assert (done.json["status"], done.text) == ("completed", "Hello")
@@ -314,7 +314,7 @@ async def test_a_background_response_goes_on_without_its_client(stream: bool, tm
             await model.wait_begun(1)
         await trio.testing.wait_all_tasks_blocked(0.01)
         model.go()
-        await running.app.quiet()
+        await running.app.wait_idle()
         assert bytes(model.decoded[-1].tokens) == b"o"
 
 
@@ -352,7 +352,7 @@ async def test_only_what_was_asked_for_in_the_background_can_be_cancelled(tmp_pa
     model = PacedModel()
     async with served(model, state=tmp_path) as running, await Client.to(running) as client:
         done = (await post(running, input="Hi", background=True)).json["id"]
-        await running.app.quiet()
+        await running.app.wait_idle()
         answer = await exchange(running, "POST", f"/v1/responses/{done}/cancel")
         assert cancelled_body(answer) == (200, "completed")
         model.hold()
@@ -488,7 +488,7 @@ async def test_client_that_leaves_ends_its_response_within_a_step(tmp_path: Path
             model.hold()
             await client.create(input="leaves" * 100, stream=stream, store=store)
             await model.wait_begun(1)
-        await running.app.quiet()
+        await running.app.wait_idle()
         begun = len(model.decoded)
         model.go()
         assert (await post(running, input="Hi")).text == "Hi"
@@ -527,7 +527,7 @@ async def test_client_that_closes_its_own_direction_gets_the_terminal_event(
         model.allow(2)
         body += await client.frame(DELTA)
         await client.half_close()
-        await running.app.quiet()
+        await running.app.wait_idle()
         model.go()
         body += await client.rest_of_stream()
         last = wire.events(body)[-1]

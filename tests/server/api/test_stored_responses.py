@@ -307,7 +307,7 @@ async def test_what_runs_at_the_end_of_the_grace_is_stored_as_failed(tmp_path: P
         waits = (await post(running, input="Hi", background=True)).json
         await model.wait_begun(1)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(running.app.quiet)
+            nursery.start_soon(running.app.wait_idle)
             signal.raise_signal(signal.SIGTERM)
     async with served(state=tmp_path) as running:
         for response in (made, waits):

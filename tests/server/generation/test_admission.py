@@ -108,11 +108,11 @@ async def test_beyond_the_queue_every_kind_is_refused_before_anything_is_evaluat
         assert counted.status == 200  # it needs no slot
         model.go()
         assert await answers(clients) == ["yes"] * 3
-        await running.app.quiet()
+        await running.app.wait_idle()
         assert not any(ord("n") in chunk.tokens for chunk in model.decoded)
         for kind in CREATES:
             assert (await create(running, kind)).status == 200
-            await running.app.quiet()
+            await running.app.wait_idle()
 
 
 async def test_as_many_as_may_come_in_at_once_and_no_more() -> None:

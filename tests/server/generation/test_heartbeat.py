@@ -52,11 +52,11 @@ TELLING: list[Moment] = [
 def test_a_sign_comes_when_it_is_due(tells: bool, moments: list[Moment]) -> None:
     pulse, answer = Heartbeat(10.0, tells, 0.0), OutputProcessor(scripted.vocabulary(), PROMPT, ())
     for now, state, piece, expected in moments:
-        assert piece is None or answer.take(piece, 0) == []
-        assert (now, pulse.beat(state, answer, now)) == (now, expected)
+        assert piece is None or answer.process(piece, 0) == []
+        assert (now, pulse.due_events(state, answer, now)) == (now, expected)
 
 
 def test_without_a_heartbeat_there_is_none() -> None:
     pulse, answer = Heartbeat(0.0, False, 0.0), OutputProcessor(scripted.vocabulary(), PROMPT, ())
     assert pulse.due(State.RUNNING) == math.inf
-    assert pulse.beat(State.RUNNING, answer, 1e9) == []
+    assert pulse.due_events(State.RUNNING, answer, 1e9) == []

@@ -61,6 +61,6 @@ async def test_bodies_together_are_bounded_and_their_memory_comes_back() -> None
             await trio.testing.wait_all_tasks_blocked(0.01)
             refused = await exchange(running, "POST", "/v1/responses", b" " * 9000)
             assert (refused.status, refused.headers["retry-after"]) == (503, "1")
-        await running.app.quiet()
+        await running.app.wait_idle()
         assert (await post(running, input="Hi")).text == "Hi"
         assert (await exchange(running, "POST", "/v1/responses", b" " * 9000)).status == 400

@@ -481,13 +481,13 @@ async def test_a_call_that_is_cut_in_its_name_is_none() -> None:
 def test_the_same_tools_are_compiled_once() -> None:
     holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
     first, second = (
-        holder.hold(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(WEATHER, TIME))))
+        holder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(WEATHER, TIME))))
         for _ in range(2)
     )
     assert first is second
 
     refusals = []
-    for hold in (holder.hold, holder.hold.known):
+    for hold in (holder.build, holder.build.get):
         with pytest.raises(InvalidRequest) as refused:
             hold(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws({**WEATHER, "parameters": BAD}))))
         refusals.append((refused.value.param, str(refused.value)))
@@ -496,10 +496,10 @@ def test_the_same_tools_are_compiled_once() -> None:
 
 def test_a_bound_for_a_thought_is_no_reason_to_make_all_anew() -> None:
     holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(THINKS, vocabulary))
-    hold = holder.hold(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(WEATHER))))
+    hold = holder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(WEATHER))))
     courses = [course for room in (100, 50) if (course := holder.course(hold, [], "low", room)) is not None]
     assert [course.budget for course in courses] == [50, 25]
-    assert holder.phases(courses[0].boundless) is holder.phases(courses[1].boundless)
+    assert holder.phases(courses[0].without_budget) is holder.phases(courses[1].without_budget)
 
 
 def test_as_many_tools_as_are_read_can_be_offered() -> None:
@@ -509,10 +509,10 @@ def test_as_many_tools_as_are_read_can_be_offered() -> None:
         for n in range(toolbox.MOST_TOOLS)
     ]
     holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
-    hold = holder.hold(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(*told))))
+    hold = holder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(*told))))
     assert (len(hold.loose), len(hold.triggers)) == (toolbox.MOST_TOOLS, 1)
     with pytest.raises(InvalidRequest, match="What is in `tools` cannot be held") as refused:
-        holder.hold(
+        holder.build(
             output_constraints.constraint_spec(
                 PLAIN, "", toolbox.toolbox(raws(*({**tool, "strict": True} for tool in told)))
             )
@@ -527,7 +527,7 @@ def test_answers_are_compiled_anew_when_all_take_too_much_memory() -> None:
         output_constraints.constraint_spec(SchemaFormat("long", Raw(schema)), "", toolbox.toolbox([]))
         for schema in schemas
     ]
-    sizes = [holder.hold(each).size for each in asked]
-    kept = [size for each, size in zip(asked, sizes, strict=True) if holder.hold.known(each) is not None]
+    sizes = [holder.build(each).size for each in asked]
+    kept = [size for each, size in zip(asked, sizes, strict=True) if holder.build.get(each) is not None]
     assert kept == sizes[-len(kept) :]
     assert 0.8 * constraint_builder.MOST_COMPILED < sum(kept) < constraint_builder.MOST_COMPILED

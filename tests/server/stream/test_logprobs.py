@@ -59,7 +59,7 @@ def token(id_: int, number: float = -0.5) -> Token:
 
 def play(pieces: Sequence[EngineOutput], stops: Sequence[str]) -> tuple[list[Event], list[StreamInput]]:
     answer = OutputProcessor(VOCABULARY, 1, stops)
-    cues = [*FIRST, *(cue for piece in pieces for cue in answer.take(piece, 2))]
+    cues = [*FIRST, *(cue for piece in pieces for cue in answer.process(piece, 2))]
     return list(feed_all(Stream(RESPONSE), cues)), cues
 
 

@@ -89,7 +89,7 @@ def usage(produced: int, cached: int = 0) -> Usage:
 
 def play(pieces: Sequence[EngineOutput], stops: Sequence[str] = ()) -> list[Event]:
     answer = OutputProcessor(VOCABULARY, PROMPT, stops)
-    return perform([Created(), InProgress(), *(cue for piece in pieces for cue in answer.take(piece, NOW))])
+    return perform([Created(), InProgress(), *(cue for piece in pieces for cue in answer.process(piece, NOW))])
 
 
 def perform(cues: Sequence[StreamInput], response: Response = RESPONSE) -> list[Event]:
@@ -448,7 +448,7 @@ def test_an_answer_tells_how_much_of_the_prompt_is_read() -> None:
     answer = OutputProcessor(VOCABULARY, PROMPT, ())
     seen = []
     for piece in (None, Started(2), Progress(4), Progress(6), Token(65)):
-        assert piece is None or answer.take(piece, NOW) == ([TextAdded("A")] if isinstance(piece, Token) else [])
+        assert piece is None or answer.process(piece, NOW) == ([TextAdded("A")] if isinstance(piece, Token) else [])
         seen.append(answer.progress)
     assert seen == [None, *(PromptProgress(PROMPT, 2, n) for n in (2, 4, 6, 6))]
 
