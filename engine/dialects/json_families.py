@@ -208,6 +208,13 @@ GIGACHAT_3 = Dialect(
         any_name=True,
     ),
 )
+PHI_4_MINI = Dialect(
+    "phi-4-mini",
+    ("<|tool_call|>", "<|/tool_call|>"),
+    (Block("<|tool_call|>", objects),),
+    ("<|/tool_call|>",),
+    form=CallFormat(f"<|tool_call|>{OBJECT}<|/tool_call|>", ("<|tool_call|>",), any_name=True),
+)
 _NO_FUNCTION = ' {"name": "no_function", "arguments": {}}'
 GRANITE_20B = Dialect(
     "granite-20b",

@@ -130,6 +130,10 @@ FAMILIES = {
         "<tool_calls>[{% for c in calls %}{{ c|tojson }}{{ '' if loop.last else ', ' }}{% endfor %}]</tool_calls>",
         f"<tool_calls>[{CIVET}, {DUGONG}]</tool_calls>",
     ),
+    "phi-4-mini": (
+        "{% for c in calls %}<|tool_call|>{{ c|tojson }}<|/tool_call|>{% endfor %}",
+        f"<|tool_call|>{CIVET}<|/tool_call|><|tool_call|>{DUGONG}<|/tool_call|>",
+    ),
     "granite-20b": (
         "{% for c in calls %}<function_call> {{ c|tojson }}{% endfor %}",
         f"<function_call> {CIVET}<function_call> {DUGONG}",
