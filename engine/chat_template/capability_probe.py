@@ -6,14 +6,13 @@ from typing import Any, Protocol, TypeAlias
 
 from msgspec.structs import replace
 
+from engine.chat_template.efforts import EFFORT_WORDS, effort_told
 from engine.chat_template.message import Call, Message, Tool
 from engine.chat_template.rendering import (
-    EFFORT_WORDS,
     ArgumentsForm,
     TemplateCapabilities,
     Turn,
     adapt_messages,
-    effort_told,
     tools_told,
 )
 from engine.dialects import Dialect, Parser
@@ -64,7 +63,9 @@ def detect_capabilities(render: Render) -> TemplateCapabilities:
         tools=_tells_tools(render),
         efforts=_efforts(render),
     )
-    return _with_reasoning(_with_calls(found, reads), reads)
+    found = _with_calls(found, reads)
+    outputs = found.form is None and found.tools and found.repeats and _has_outputs(render)
+    return _with_reasoning(replace(found, outputs=outputs), reads)
 
 
 def reads_back(render: Render, manners: TemplateCapabilities, dialect: Dialect) -> bool:
@@ -100,6 +101,15 @@ def _efforts(render: Render) -> tuple[str, ...]:
 def _tells_tools(render: Render) -> bool:
     text = render(adapt_messages((_ASK,), TemplateCapabilities()), tools=tools_told((_TOOL,))) or ""
     return all(word in text for word in (_TOOL.name, _TOOL.description, "oryx"))
+
+
+def _has_outputs(render: Render) -> bool:
+    """True if outputs are written, and otherwise than what the user or the assistant says."""
+    roles = ("tool", "user", "assistant")
+    turns = [{"role": role, "content": _OUTPUT.content, "name": _OUTPUT.name} for role in roles]
+    asked, answered, *_ = adapt_messages((_ASK, _ANSWER), TemplateCapabilities(repeats=True))
+    output, *others = (render([asked, answered, turn]) for turn in turns)
+    return output is not None and _OUTPUT.content in output and output not in others
 
 
 def _with_calls(found: TemplateCapabilities, reads: Reads) -> TemplateCapabilities:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from engine.chat_template.efforts import EFFORT_WORDS
 from engine.chat_template.message import Call, Message, Tool
 
 Turn: TypeAlias = dict[str, Any]
@@ -22,10 +23,6 @@ WriteCalls: TypeAlias = Callable[[Sequence[Call], Clean], str]
 
 MOST_NESTED = 32
 """Levels of arguments that are handed on as objects; deeper ones as text."""
-
-
-EFFORT_WORDS = ("low", "medium", "high")
-"""Words that templates with `reasoning_effort` know. OpenAI's API has more."""
 
 
 class ArgumentsForm(Struct, frozen=True):
@@ -68,6 +65,8 @@ class TemplateCapabilities(Struct, frozen=True):
     """Values of `reasoning_effort` that it takes (Hy3 refuses `medium`)."""
     loses_system: bool = False
     """True if a conversation that ends with an output is written without its system message (Mistral-Nemo)."""
+    outputs: bool = False
+    """True if a message of role `tool` has words of its own, though calls have none (LFM2)."""
 
 
 _SILENCE = " "
@@ -87,7 +86,7 @@ def adapt_messages(
         if manners.form is None and write_calls is not None:
             messages, clean = [_written(message, write_calls, clean) for message in messages], str
         if manners.form is None:
-            messages = [_told(message) for message in messages]
+            messages = [_told(message, manners.outputs and write_calls is not None) for message in messages]
         else:
             messages = list(_calls_told(messages, manners))
     if manners.loses_system and messages and messages[-1].role == "tool":
@@ -98,24 +97,6 @@ def adapt_messages(
         messages = list(_taking_turns(messages, manners.text_before_calls))
     ids = {message.call_id: f"{n:09}" for n, message in enumerate(messages) if message.role == "tool"}
     return [_turn(message, manners, ids, clean) for message in messages]
-
-
-NO_THINKING = ("none", "minimal")
-"""Efforts that are no thinking at all, where that can be told."""
-
-
-def effort_told(effort: str | None, words: Sequence[str] = EFFORT_WORDS) -> dict[str, Any]:
-    """The variables by which one family or another is told how much to think; none where nobody said anything.
-
-    `words`: those that the template takes; in place of another one it gets the nearest, rather a lower one.
-    """
-    if effort is None:
-        return {}
-    thinks = effort not in NO_THINKING
-    word = effort if effort in EFFORT_WORDS else "high" if thinks else "low"
-    place = EFFORT_WORDS.index(word)
-    word = min(words, key=lambda each: (abs(EFFORT_WORDS.index(each) - place), EFFORT_WORDS.index(each)))
-    return {"enable_thinking": thinks, "thinking": thinks, "reasoning_effort": word}
 
 
 def variables_told(variables: Mapping[str, Any], clean: Clean = str) -> dict[str, Any]:
@@ -156,10 +137,10 @@ MOST_NESTED_SCHEMA = 64
 """Levels of a function's parameters."""
 
 
-def _told(message: Message) -> Message:
-    """Calls as the assistant's text, outputs as the user's."""
+def _told(message: Message, outputs: bool) -> Message:
+    """Calls as the assistant's text, outputs as the user's, unless these have words of their own."""
     if message.role == "tool":
-        return Message("user", message.content)
+        return message if outputs else Message("user", message.content)
     texts = [message.content, *map(generic_call, message.calls)]
     return replace(message, content="\n".join(filter(None, texts)), calls=()) if message.calls else message
 
@@ -167,8 +148,13 @@ def _told(message: Message) -> Message:
 def _written(message: Message, write_calls: WriteCalls, clean: Clean) -> Message:
     """Clean a message, and put its calls behind its text."""
     texts = [clean(message.content), write_calls(message.calls, clean) if message.calls else ""]
-    content = "\n".join(filter(None, texts))
-    return replace(message, content=content, reasoning=clean(message.reasoning), calls=())
+    return Message(
+        message.role,
+        "\n".join(filter(None, texts)),
+        clean(message.reasoning),
+        name=clean(message.name),
+        call_id=clean(message.call_id),
+    )
 
 
 def generic_call(call: Call) -> str:
@@ -268,13 +254,13 @@ def _turn(message: Message, manners: TemplateCapabilities, ids: Mapping[str, str
             }
             for call in message.calls
         ]
-    if message.role == "tool" and form is not None:
+    if message.role == "tool":
         turn |= {"name": clean(message.name), "tool_call_id": _id(message.call_id, form, ids, clean)}
     return turn
 
 
-def _id(id_: str, form: ArgumentsForm, ids: Mapping[str, str], clean: Clean) -> str:
-    return ids[id_] if form.short_ids else clean(id_)
+def _id(id_: str, form: ArgumentsForm | None, ids: Mapping[str, str], clean: Clean) -> str:
+    return ids[id_] if form and form.short_ids else clean(id_)
 
 
 def as_object(arguments: str, clean: Clean) -> dict[str, Any]:

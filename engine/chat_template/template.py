@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from engine.chat_template import jinja
 from engine.chat_template.capability_probe import detect_capabilities, reads_back
+from engine.chat_template.efforts import effort_told
 from engine.chat_template.message import Message, Tool
 from engine.chat_template.past_calls import calls_writer
 from engine.chat_template.rendering import (
@@ -28,7 +29,6 @@ from engine.chat_template.rendering import (
     Turn,
     WriteCalls,
     adapt_messages,
-    effort_told,
     tools_told,
     variables_told,
     with_tools,

@@ -98,7 +98,7 @@ def test_template_without_a_place_for_calls_is_told_them_in_its_familys_form() -
     template = compiled(BLIND)
     messages = [ASK, Message("assistant", "Now:", calls=(Call("c", "civet", '{"n": 1}'),)), OUT]
     assert rendered(template, messages) == (
-        "<|user|>Q<|assistant|>Now:\n<|tool_call_start|>[civet(n=1)]<|tool_call_end|><|user|>1"
+        "<|user|>Q<|assistant|>Now:\n<|tool_call_start|>[civet(n=1)]<|tool_call_end|><|tool|>1"
     )
 
 
@@ -107,6 +107,22 @@ def test_template_without_functions_is_told_calls_in_the_form_that_it_is_asked_f
     messages = [ASK, Message("assistant", "", calls=(Call("c", "civet", '{"n": 1}'),)), OUT]
     call = '<tool_call>\n{"name": "civet", "arguments": {"n": 1}}\n</tool_call>'
     assert rendered(template, messages) == f"<|user|>Q<|assistant|>{call}<|user|>1"
+
+
+@pytest.mark.parametrize(
+    ("body", "output"),
+    [
+        ("<|{{ m.role }}|>{{ m.content }}", "<|tool|>1"),
+        ("{% if m.role == 'tool' %}[{{ m.name }}]{% else %}|{% endif %}{{ m.content }}", "[civet]1"),
+        ("{{ '<U>' if m.role == 'user' else '<A>' }}{{ m.content }}", "<U>1"),
+        ("{% if m.role != 'tool' %}<|{{ m.role }}|>{{ m.content }}{% endif %}", "<|user|>1"),
+        ("{% if m.role == 'tool' %}{{ raise_exception('no') }}{% endif %}<|{{ m.role }}|>{{ m.content }}", "<|user|>1"),
+    ],
+)
+def test_output_is_told_as_one_where_a_template_knows_outputs(body: str, output: str) -> None:
+    template = compiled(BLIND.partition("{% for")[0] + "{% for m in messages %}" + body + "{% endfor %}")
+    messages = [ASK, Message("assistant", "", calls=(Call("c", "civet", '{"n": 1}'),)), OUT]
+    assert rendered(template, messages).partition("<|tool_call_end|>")[2] == output
 
 
 def test_markers_of_calls_are_control_tokens_and_texts_in_them_are_not() -> None:
@@ -119,5 +135,5 @@ def test_markers_of_calls_are_control_tokens_and_texts_in_them_are_not() -> None
         256,
         '[civet(at="<|tool_call_end|>")]',
         257,
-        "<|user|>1",
+        "<|tool|>1",
     ]

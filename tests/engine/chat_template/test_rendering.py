@@ -222,6 +222,7 @@ LEARNED = {
         True, False, True, ArgumentsForm(False, None, False), True, False
     ),
     "google-gemma-2-2b-it": TemplateCapabilities(),
+    "LFM2-8B-A1B": TemplateCapabilities(True, True, True, tools=True, outputs=True),
     "HuggingFaceTB-SmolLM3-3B": TemplateCapabilities(True, False, True, effort=True),
 }
 
