@@ -33,7 +33,7 @@ FORMS = tuple(
     for empty in ("", None)
     for mapping in (True, False)
 )  # fmt: skip
-REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
+REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "thought")
 
 # Words that no template has of its own.
 _SYSTEM, _ASK, _ANSWER = Message("system", "Wombat"), Message("user", "Okapi"), Message("assistant", "Ibex")

@@ -32,7 +32,7 @@ from engine.dialects.json_families import (
     TOOL_CALLS_LIST,
     XLAM,
 )
-from engine.dialects.python_families import LFM, LFM_2_5, LIST, OLMO
+from engine.dialects.python_families import LFM, LFM_2_5, LIST, MINICPM_4, OLMO
 from engine.dialects.tagged_families import (
     CODER,
     DSML,
@@ -99,6 +99,7 @@ _FAMILIES = (
     LFM_2_5,
     LIST,
     OLMO,
+    MINICPM_4,
     HUNYUAN,
     GLM,
     SEED,
@@ -140,6 +141,7 @@ THINKS = (
     Think("<|inner_prefix|>", "<|inner_suffix|>"),
     Think("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
     Think("<|think|>", "<|end|>"),
+    Think("<|thought_start|>", "<|thought_end|>"),
 )
 
 

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from engine.dialects.dialect import Block, Dialect
-from engine.notations import CallFormat, pythonic, pythonic_arguments
+from engine.notations import CallFormat, Offered, ReaderSteps, Scanner, pythonic, pythonic_arguments
 
 LFM = Dialect(
     "lfm",
@@ -42,3 +42,28 @@ OLMO = Dialect(
         write=pythonic_arguments,
     ),
 )
+
+
+def _fenced(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
+    """Read calls in a fence of Markdown, or without one."""
+    yield from scanner.space()
+    fence = yield from scanner.passes("```python")
+    yield from pythonic("```" if fence else "<|tool_call_end|>")(scanner, offered)
+    yield from scanner.passes("```")
+
+
+MINICPM_4 = Dialect(
+    "minicpm-4",
+    ("<|tool_call_start|>", "```python"),
+    (Block("<|tool_call_start|>", _fenced),),
+    ("<|tool_call_end|>",),
+    form=CallFormat(
+        "$name($arguments)",
+        ("<|tool_call_start|>",),
+        "<|tool_call_start|>\n```python\n",
+        "\n",
+        "\n```\n<|tool_call_end|>",
+        write=pythonic_arguments,
+    ),
+)
+"""MiniCPM 3 too."""

@@ -345,6 +345,14 @@ CASES: dict[str, tuple[Dialect, str, list[ParsedDelta]]] = {
     "lines of prose where Python is usual": (
         named("olmo"), "<function_calls>None.</function_calls>", [TextDelta("None.")],
     ),
+    "a fence of Python": (
+        named("minicpm-4"),
+        "<|tool_call_start|>\n```python\ncivet(at='1',n=2)\ndugong()\n```\n<|tool_call_end|>\nSo.",
+        [*call("civet", '{"at": "1", "n": 2}'), *call("dugong", "{}"), TextDelta("So.")],
+    ),
+    "Python without its fence": (
+        named("minicpm-4"), "<|tool_call_start|>\ncivet()\n<|tool_call_end|>", call("civet", "{}"),
+    ),
     "a list as Python, behind text": (
         named("python-list"),
         "See [1], [civets(] and [civet (: [civet(at='a)]', n=[1]),\n dugong()] So.",

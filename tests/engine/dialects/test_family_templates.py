@@ -9,6 +9,7 @@ from engine.backends import scripted
 from engine.chat_template.message import Call, Message, Tool
 from engine.chat_template.rendering import TOOLS_TOLD
 from engine.dialects.call_grammar import answer_grammar
+from engine.dialects.dialect import Think
 from engine.notations.argument_schema import UNDECLARED
 from engine.notations.call_format import Function
 from engine.notations.parsed import ToolCallArguments, ToolCallEnd, ToolCallStart
@@ -112,6 +113,13 @@ FAMILIES = {
         "<function_calls>" + PYTHON_CALLS % r"\n" + "</function_calls>",
         """<function_calls>civet(at="gnu {1}, 'é'", n=3, m={"k": [true, "p"]})\ndugong()</function_calls>""",
     ),
+    "minicpm-4": (
+        "<|tool_call_start|>\n```python\n" + PYTHON_CALLS % r"\n" + r"{{ '\n```\n<|tool_call_end|>' }}",
+        (
+            """<|tool_call_start|>\n```python\ncivet(at="gnu {1}, 'é'", n=3, m={"k": [true, "p"]})\ndugong()\n```\n"""
+            """<|tool_call_end|>"""
+        ),
+    ),
     "xlam": (
         """{# [{"name": "tool_call_name", "arguments": {"arg1": "value1"}}] #}{{ calls|tojson }}""",
         f"[{CIVET}, {DUGONG}]",
@@ -178,3 +186,12 @@ def test_family_of_a_template_writes_and_reads_its_calls(family: str, source: st
     functions = [Function(name, schema) for name, schema in SCHEMAS.items()]
     grammars = GrammarCompiler(vocabulary)
     assert takes(grammars.lark(answer_grammar(template.dialect, functions, grammars)), vocabulary, written)
+
+
+def test_thought_of_minicpm_is_read_and_told() -> None:
+    """Its template has a field of its own for it."""
+    thought = "{% if m.thought %}<|thought_start|>\n{{ m.thought }}\n<|thought_end|>\n{% endif %}"
+    template = compiled((FRAME % FAMILIES["minicpm-4"][0]).replace("{{ m.content }}", thought + "{{ m.content }}"))
+    assert template.dialect.thinks == (Think("<|thought_start|>", "<|thought_end|>"),)
+    text = rendered(template, [ASK, Message("assistant", "So.", "Hm."), ASK])
+    assert text == "[U]Okapi[A]<|thought_start|>\nHm.\n<|thought_end|>\nSo.[U]Okapi[A]"
