@@ -14,7 +14,12 @@ from engine.runtime import Engine
 from server.api.chat_completions import ChatCompletionsHandler
 from server.api.compact import CompactHandler
 from server.api.conversations import ConversationsHandler
+from server.api.generation_specs import SpecBuilder
+from server.api.history import History
 from server.api.input_tokens import InputTokensHandler
+from server.api.models import ModelsHandler
+from server.api.references import References
+from server.api.request_reader import RequestReader
 from server.api.responses import ResponsesHandler
 from server.api.stored_responses import StoredResponsesHandler
 from server.api.text_completions import TextCompletionsHandler
@@ -49,12 +54,17 @@ class App:
         patience = Timeouts(config.heartbeat_seconds, config.resume_window_seconds)
         gate = AdmissionControl(served.info.n_slots, config.queue)
         self._generations = Generations(engine, archive, patience, gate, self._busy)
-        models = ServedModel(served, config.aliases)
-        responses = ResponsesHandler(config, engine, models, self._bodies, self._generations, archive)
-        chats = ChatCompletionsHandler(models, self._bodies, self._generations, responses)
-        completions = TextCompletionsHandler(models, self._bodies, self._generations, responses)
-        tokens = InputTokensHandler(responses)
-        compact = CompactHandler(models, self._generations, responses)
+        model = ServedModel(served, config.aliases)
+        history = History(archive, self._generations)
+        references = References(archive, config.max_body_bytes)
+        reader = RequestReader(self._bodies, model, history, references, config.strict_fields)
+        specs = SpecBuilder(config, engine, model, archive)
+        models = ModelsHandler(model, config.aliases)
+        responses = ResponsesHandler(config, reader, specs, self._generations, stores=archive is not None)
+        chats = ChatCompletionsHandler(model, self._bodies, specs, self._generations, config.strict_fields)
+        completions = TextCompletionsHandler(model, self._bodies, specs, self._generations, config.strict_fields)
+        tokens = InputTokensHandler(reader, specs)
+        compact = CompactHandler(model, reader, specs, self._generations)
         kept = StoredResponsesHandler(engine, self._generations, archive, sse.encoder(config.reasoning_events))
         conversations = ConversationsHandler(config, engine, self._bodies, archive)
         self._routes = Router(

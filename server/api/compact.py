@@ -5,38 +5,41 @@ from functools import partial
 
 import msgspec
 
-from server.api.responses import ResponsesHandler
+from server.api.generation_specs import SpecBuilder
+from server.api.request_reader import RequestReader
+from server.api.streaming import run_to_end
 from server.generation import Generations
 from server.http import Exchange
-from server.prompt import compaction
+from server.prompt import PreparedRequest, compaction
 from server.protocol.errors import InvalidRequest
 from server.protocol.events import Usage
 from server.served_model import RENDERINGS, ServedModel
 
 
 class CompactHandler:
-    def __init__(self, models: ServedModel, generations: Generations, responses: ResponsesHandler) -> None:
-        self._models = models
+    def __init__(self, model: ServedModel, reader: RequestReader, specs: SpecBuilder, generations: Generations) -> None:
+        self._model = model
+        self._reader = reader
+        self._specs = specs
         self._generations = generations
-        self._responses = responses
 
     async def create(self, exchange: Exchange) -> None:
-        """What doesn't fit the context at once is summarised from its beginning, part by part."""
+        """A conversation that does not fit the context is summarised from its beginning, part by part."""
         self._generations.check()
-        asked = await self._responses.asked(exchange)
+        asked = await self._reader.read(exchange)
         if asked.request.model is None:  # required here (openai-python 3.57, `response_compact_params.py`)
             raise InvalidRequest("`model` is missing: name the model that is to summarise.", param="model")
         messages = asked.messages
-        n_ctx = self._models.served.info.n_ctx
-        request = compaction.request(n_ctx)
+        n_ctx = self._model.served.info.n_ctx
+        prepared = PreparedRequest(request=compaction.request(n_ctx))
         left = messages
         usages: list[Usage] = []
         while True:
-            part = partial(compaction.part, n_ctx=n_ctx, most_bytes=self._models.most_bytes)
-            count, tokens = await self._models.render(left, part, RENDERINGS)
-            order = await self._responses.order(request, tokens, exchange.client)
-            with self._generations.make(order, anyway=bool(usages)) as generation:
-                response = await self._responses.whole(exchange, generation)
+            part = partial(compaction.part, n_ctx=n_ctx, most_bytes=self._model.most_bytes)
+            count, tokens = await self._model.render(left, part, RENDERINGS)
+            spec = await self._specs.build(prepared, tokens, exchange.client)
+            with self._generations.make(spec, anyway=bool(usages)) as generation:
+                response = await run_to_end(exchange, self._generations, generation)
             text = compaction.written(response)
             assert response.usage is not None, "it has ended well"
             usages.append(response.usage)

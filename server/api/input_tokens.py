@@ -1,13 +1,14 @@
-"""`POST /v1/responses/input_tokens`: what a response to the same request would evaluate, without making it."""
+"""`POST /v1/responses/input_tokens`: count the prompt tokens of a request without answering it."""
 
 import msgspec
 from msgspec import Struct
 
-from server.api.responses import ResponsesHandler
+from server.api.generation_specs import SpecBuilder
+from server.api.request_reader import RequestReader
 from server.http import Exchange
 
 COUNTED_BYTES = 1 << 20
-"""Bytes of a prompt that are counted though they cannot fit into the context; more would stop everybody for seconds."""
+"""Bytes of a prompt that is counted though it cannot fit the context; a larger one would block all for seconds."""
 
 
 class InputTokens(Struct, frozen=True):
@@ -16,11 +17,12 @@ class InputTokens(Struct, frozen=True):
 
 
 class InputTokensHandler:
-    def __init__(self, responses: ResponsesHandler) -> None:
-        self._responses = responses
+    def __init__(self, reader: RequestReader, specs: SpecBuilder) -> None:
+        self._reader = reader
+        self._specs = specs
 
     async def count(self, exchange: Exchange) -> None:
-        """More than the context holds is no error: to find that out is what it is asked for."""
-        asked = await self._responses.asked(exchange)
-        tokens = await self._responses.tokens(asked.request, asked.messages, asked.toolbox, COUNTED_BYTES)
+        """Answer with a count, even if it is larger than the context: clients ask to find that out."""
+        prepared = await self._reader.read(exchange)
+        tokens = await self._specs.tokens(prepared, COUNTED_BYTES)
         await exchange.answer(200, msgspec.json.encode(InputTokens(len(tokens))))

@@ -1,18 +1,56 @@
-"""A client that follows a stream."""
+"""The last stage of a request: send the events of a generation as they come, or its response when it has ended."""
 
 from collections.abc import Callable
 
 import trio
 
-from server.generation import Generation
-from server.http import Exchange
+from server.generation import Generation, Generations
+from server.http import ClientDisconnected, Exchange
 from server.protocol import sse
-from server.protocol.errors import ApiError
-from server.protocol.events import TERMINAL, Event
+from server.protocol.errors import ApiError, NotHeld
+from server.protocol.events import TERMINAL, Event, Response
 from server.protocol.sse import Encode
 
 END_SECONDS = 5.0
 """Time that a cancelled response may take to end: a step of the model, and a write to the store."""
+
+
+async def deliver(
+    exchange: Exchange,
+    generations: Generations,
+    generation: Generation,
+    *,
+    encode: Encode | None,
+    render: Callable[[Response], bytes],
+) -> None:
+    """Start a generation and answer with its events, encoded by `encode`, or with what `render` makes of its response.
+
+    The response is sent if `encode` is None. Raises ClientDisconnected, and ApiError for a response that failed.
+    """
+    if encode is not None:
+        await stream_events(exchange, generation, start=generations.start, encode=encode)
+    else:
+        await exchange.answer(200, render(await run_to_end(exchange, generations, generation)))
+
+
+async def run_to_end(exchange: Exchange, generations: Generations, generation: Generation) -> Response:
+    """Start a generation and return its response, which is built from the same events as a stream.
+
+    Raises ClientDisconnected, and ApiError for a response that failed.
+    """
+    with generation.reading():
+        async with exchange.until_hang_up():
+            generations.start(generation)
+            await generation.ended.wait()
+    if not generation.ended.is_set():
+        exchange.outcome = "cancelled"
+        raise ClientDisconnected
+    exchange.outcome = generation.response.status
+    if generation.error is not None:
+        raise generation.error
+    if (error := generation.response.error) is not None:
+        raise (NotHeld if error.code == NotHeld.code else ApiError)(error.message)
+    return generation.response
 
 
 async def stream_events(

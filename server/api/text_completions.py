@@ -7,11 +7,11 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from server.api.responses import ResponsesHandler
-from server.api.streaming import stream_events
+from server.api.generation_specs import SpecBuilder
+from server.api.streaming import deliver
 from server.generation import Generations
 from server.http import Bodies, Exchange
-from server.prompt import builder
+from server.prompt import PreparedRequest, builder
 from server.protocol import fields, sse
 from server.protocol import request as schema
 from server.protocol.chat_request import StreamOptions
@@ -119,33 +119,33 @@ def request_of(asked: CompletionRequest) -> schema.Request:
 
 class TextCompletionsHandler:
     def __init__(
-        self, models: ServedModel, bodies: Bodies, generations: Generations, responses: ResponsesHandler
+        self, model: ServedModel, bodies: Bodies, specs: SpecBuilder, generations: Generations, strict_fields: bool
     ) -> None:
+        self._model = model
         self._bodies = bodies
-        self._models = models
+        self._specs = specs
         self._generations = generations
-        self._responses = responses
+        self._strict_fields = strict_fields
 
     async def create(self, exchange: Exchange) -> None:
         self._generations.check()
         body = await self._bodies.read(exchange)
         asked = decode(body)
-        self._models.resolve(asked.model)
+        self._model.resolve(asked.model)
         unknown = sorted(fields.unknown_fields(body, KNOWN))
-        self._responses.check_strict(unknown)
+        fields.check_strict(unknown, self._strict_fields)
         exchange.skipped = tuple(unknown)
-        tokens = self._models.prompt_tokens(asked.prompt or "")
-        order = await self._responses.order(request_of(asked), tokens, exchange.client, name="prompt", plain_text=True)
-        with self._generations.make(order) as generation:
-            if asked.stream:
-                options = asked.stream_options
-                chunks = TextChunkEncoder(
-                    order.first, include_usage=options is not None and bool(options.include_usage)
-                )
-                await stream_events(exchange, generation, start=self._generations.start, encode=chunks.encode)
-            else:
-                response = await self._responses.whole(exchange, generation)
-                await exchange.answer(200, msgspec.json.encode(completion(response)))
+        prepared = PreparedRequest(request=request_of(asked), field="prompt", plain_text=True)
+        tokens = self._model.prompt_tokens(asked.prompt or "")
+        spec = await self._specs.build(prepared, tokens, exchange.client)
+        with self._generations.make(spec) as generation:
+            usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
+            encode = TextChunkEncoder(spec.first, include_usage=usage).encode if asked.stream else None
+            await deliver(exchange, self._generations, generation, encode=encode, render=_render)
+
+
+def _render(response: Response) -> bytes:
+    return msgspec.json.encode(completion(response))
 
 
 class TextChunkEncoder:

@@ -1,9 +1,13 @@
 """Input items to messages to tokens, pure. Imports `protocol` and `tools`."""
 
 from server.prompt.item_reader import InputReader
+from server.prompt.prepare import Past, PreparedRequest, prepare
 from server.prompt.truncation import TokenCounter
 
 __all__ = [
     "InputReader",
+    "Past",
+    "PreparedRequest",
     "TokenCounter",
+    "prepare",
 ]

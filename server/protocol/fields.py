@@ -1,6 +1,6 @@
 """Fields of a body that nobody reads: which ones are skipped, and which refused since they would change the answer."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 
 import msgspec
 
@@ -57,6 +57,12 @@ def refuse_fields(body: bytes, refused: Mapping[str, str]) -> None:
 def unknown_fields(body: bytes, known: Set[str]) -> set[str]:
     """The fields of a body that decoded well which nobody reads; null says nothing."""
     return {name for name, value in _fields.decode(body).items() if not absent(value)} - known
+
+
+def check_strict(unknown: Sequence[str], strict: bool) -> None:
+    """Raise InvalidRequest for the first unknown field if the server was started with --strict-fields."""
+    if unknown and strict:
+        raise InvalidRequest(f"`{unknown[0]}` is no field of this request (--strict-fields).", param=unknown[0])
 
 
 def skipped_fields(body: bytes, known: Set[str]) -> set[str]:

@@ -14,7 +14,6 @@ from engine.gguf import FileFacts
 from engine.model import ModelInfo
 from engine.structured_output import CompileCache, K, V
 from engine.tokenizer import Vocabulary
-from server.http import Exchange
 from server.prompt import TokenCounter, truncation
 from server.protocol.errors import InvalidRequest, NotFound
 from server.protocol.formats import Format, PlainFormat
@@ -45,48 +44,12 @@ class ModelDetails(Struct, frozen=True):
     """Why llama.cpp does not run the model; empty where it does, or another engine was asked for."""
 
 
-class ModelMeta(Struct, frozen=True):
-    engine: str
-    n_ctx: int
-    n_slots: int
-    n_vocab: int
-    n_ctx_train: int
-    """Tokens; 0 where the file doesn't say."""
-    n_params: int
-    size: int
-    """Bytes of the file's tensors."""
-    quantization: str
-    """Type of most of its weights, as GGUF names it."""
-    capabilities: tuple[str, ...]
-
-
-class ModelObject(Struct, frozen=True):
-    id: str
-    created: int
-    meta: ModelMeta
-    object: str = "model"
-    owned_by: str = "responsed"
-
-
-class ModelList(Struct, frozen=True):
-    data: tuple[ModelObject, ...]
-    object: str = "list"
-
-
 class ServedModel:
     def __init__(self, served: ModelDetails, aliases: Collection[str]) -> None:
         self.served = served
         self.holding = ConstraintBuilder(served.vocabulary, served.template)
         self._compiling = trio.CapacityLimiter(1)
         self._aliases = aliases
-
-    async def list_all(self, exchange: Exchange) -> None:
-        names = (self.served.name, *(alias for alias in self._aliases if alias not in ("*", self.served.name)))
-        await exchange.answer(200, msgspec.json.encode(ModelList(tuple(map(self._object, names)))))
-
-    async def retrieve(self, exchange: Exchange, name: str) -> None:
-        self.resolve(name)
-        await exchange.answer(200, msgspec.json.encode(self._object(name)))
 
     def resolve(self, name: str | None) -> None:
         """Raises InvalidRequest, NotFound."""
@@ -208,25 +171,6 @@ class ServedModel:
                 param=name,
                 code="context_length_exceeded",
             )
-
-    def _object(self, name: str) -> ModelObject:
-        info, file = self.served.info, self.served.file
-        meta = ModelMeta(
-            info.engine,
-            info.n_ctx,
-            info.n_slots,
-            info.n_vocab,
-            n_ctx_train=file.n_ctx_train,
-            n_params=file.n_params,
-            size=file.size,
-            quantization=file.quantization,
-            capabilities=self._capabilities(),
-        )
-        return ModelObject(name, self.served.created, meta)
-
-    def _capabilities(self) -> tuple[str, ...]:
-        thinks = bool(self.served.template.dialect.thinks)
-        return ("responses", "chat", "tools", "structured_output", "logprobs", *(["reasoning"] if thinks else []))
 
 
 def _characters(message: Message) -> int:

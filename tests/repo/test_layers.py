@@ -52,13 +52,9 @@ DRAWN = {
     "server.prompt": "engine.chat_template engine.job protocol tools",
     "server.served_model": (
         "engine.chat_template engine.constraint engine.dialects engine.gguf engine.json_schema "
-        "engine.model engine.notations engine.structured_output engine.tokenizer http prompt protocol "
-        "tools"
+        "engine.model engine.notations engine.structured_output engine.tokenizer prompt protocol tools"
     ),
-    "server.api": (
-        "config engine.chat_template engine.job engine.runtime generation http prompt protocol "
-        "served_model store stream tools"
-    ),
+    "server.api": "config engine.job engine.runtime generation http prompt protocol served_model store stream",
     "server.daemon": "api config engine.job engine.model engine.runtime http service",
     "server.__main__": (
         "api cli config daemon engine.backends.llamacpp engine.chat_template engine.gguf engine.loader "

@@ -1,0 +1,91 @@
+"""The middle stages of a request: build the prompt, compile its constraints, and say what is to be generated."""
+
+from msgspec.structs import replace
+
+from engine.runtime import Engine
+from server.api.initial_response import initial_response
+from server.config import Config
+from server.generation import GenerationSpec
+from server.prompt import PreparedRequest, builder, stored_items
+from server.protocol.formats import PlainFormat
+from server.served_model import UNCONSTRAINED, OutputConstraints, ServedModel
+from server.store import AsyncStore
+from server.stream import OutputProcessor, ToolCallMapper
+
+
+class SpecBuilder:
+    def __init__(self, config: Config, engine: Engine, model: ServedModel, store: AsyncStore | None) -> None:
+        self._config = config
+        self._engine = engine
+        self._model = model
+        self._store = store
+
+    async def tokens(self, prepared: PreparedRequest, least_bytes: int = 0) -> list[int]:
+        """Return the tokens of the prompt. `least_bytes`: see `ServedModel.render`. Raises InvalidRequest."""
+        request = prepared.request
+        return await self._model.tokens(
+            prepared.messages,
+            builder.most(request, self._model.served.info.n_ctx),
+            builder.effort(request),
+            prepared.toolbox.tools,
+            least_bytes,
+            builder.template_variables(request),
+        )
+
+    async def constraints(self, prepared: PreparedRequest) -> OutputConstraints:
+        """Return the compiled constraints of the answer. Raises InvalidRequest for what cannot be enforced."""
+        format_ = prepared.request.format
+        return await self._model.constraints(format_, prepared.schema_field, prepared.toolbox, prepared.messages)
+
+    async def build(
+        self,
+        prepared: PreparedRequest,
+        tokens: list[int],
+        client: str,
+        constraints: OutputConstraints = UNCONSTRAINED,
+        repeats: bool = False,
+    ) -> GenerationSpec:
+        """Return the generation that answers the prompt `tokens`. `repeats`: see GenerationSpec.
+
+        Raises InvalidRequest where the prompt leaves no room for an answer or a bias names no token.
+        """
+        request, served = prepared.request, self._model.served
+        sampling = builder.sampling(request, self._config.sampling)
+        builder.check_bias(sampling, served.info.n_vocab)
+        job = builder.job(request, tokens, sampling, served.info.n_ctx, prepared.field)
+        first = initial_response(
+            prepared,
+            constraints,
+            sampling,
+            model=served.name,
+            effort=self._model.holding.effort(builder.effort(request)),
+            stored=self._store is not None and request.store is not False,
+            queued=bool(request.background) or self._engine.full,
+        )
+        job = replace(
+            job,
+            client=client,
+            affinity=prepared.root or builder.affinity(request, client) or first.id,
+            savable=first.store or self._config.snapshot_unstored,
+            grammar=await self._model.grammar(constraints, tokens, builder.effort(request), job.max_tokens),
+        )
+        stops = builder.stops(request)
+        return GenerationSpec(
+            first=first,
+            job=job,
+            answer=OutputProcessor(served.vocabulary, len(tokens), stops, self._tool_calls(prepared, tokens)),
+            items=stored_items.kept(request.input or (), first.id) if first.store or first.conversation else b"[]",
+            streamed=bool(request.stream),
+            tells_progress=bool(request.return_progress),
+            repeats=repeats,
+        )
+
+    def _tool_calls(self, prepared: PreparedRequest, tokens: list[int]) -> ToolCallMapper | None:
+        """Return what reads reasoning and calls in the model's output; None if all of it is text."""
+        if prepared.plain_text:
+            return None
+        template, toolbox = self._model.served.template, prepared.toolbox
+        formatted = not (isinstance(prepared.request.format, PlainFormat) or toolbox.must_call)
+        if (parser := template.parser(tokens, toolbox.offered, bare=not formatted)) is None:
+            return None
+        return ToolCallMapper(parser, template.marks, toolbox.calls, toolbox.parallel, speaks=not toolbox.must_call)

@@ -1,0 +1,68 @@
+"""The response as `response.created` has it: the effective values of all settings, and no output yet."""
+
+import time
+from uuid import uuid4
+
+from msgspec import UNSET, UnsetType
+
+from engine.job import SamplingParams
+from server.prompt import PreparedRequest, builder
+from server.protocol import formats
+from server.protocol.events import ConversationReference, Reasoning, Response, TextConfig
+from server.protocol.extensions import Extensions
+from server.served_model import OutputConstraints
+
+MOST_SKIPPED = 100
+"""Skipped fields and items that a response names; clients can make up any number of them."""
+
+MOST_UNENFORCED = 100
+"""Places in schemas that a response names."""
+
+
+def initial_response(
+    prepared: PreparedRequest,
+    constraints: OutputConstraints,
+    sampling: SamplingParams,
+    *,
+    model: str,
+    effort: str | None,
+    stored: bool,
+    queued: bool,
+) -> Response:
+    """Return a new response to a request. `model` and `effort` are the ones in effect."""
+    request = prepared.request
+    toolbox = prepared.toolbox.in_effect(constraints.loose)
+    return Response(
+        id=f"resp_{uuid4().hex}",
+        created_at=int(time.time()),
+        frequency_penalty=sampling.frequency_penalty,
+        status="queued" if queued else "in_progress",
+        background=bool(request.background),
+        conversation=ConversationReference(name) if (name := request.conversation_id) is not None else UNSET,
+        model=request.model or model,
+        instructions=request.instructions,
+        max_output_tokens=request.max_output_tokens,
+        max_tool_calls=request.max_tool_calls,
+        metadata=request.metadata or {},
+        parallel_tool_calls=request.parallel_tool_calls is not False,
+        presence_penalty=sampling.presence_penalty,
+        previous_response_id=request.previous_response_id,
+        prompt_cache_key=request.prompt_cache_key,
+        reasoning=Reasoning(effort, builder.summary(request)),
+        responsed=_extensions(prepared, constraints),
+        safety_identifier=request.safety_identifier,
+        store=stored,
+        temperature=sampling.temperature,
+        text=TextConfig(formats.in_effect(request.format), (request.text and request.text.verbosity) or UNSET),
+        tool_choice=toolbox.choice,
+        tools=toolbox.echo,
+        top_logprobs=request.top_logprobs or 0,
+        top_p=sampling.top_p,
+        truncation=request.truncation or "disabled",
+        user=request.user or UNSET,
+    )
+
+
+def _extensions(prepared: PreparedRequest, constraints: OutputConstraints) -> Extensions | UnsetType:
+    extensions = Extensions(prepared.skipped[:MOST_SKIPPED], constraints.unenforced[:MOST_UNENFORCED])
+    return UNSET if extensions == Extensions() else extensions

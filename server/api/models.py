@@ -1,0 +1,71 @@
+"""`/v1/models`: the model, under its own name and its aliases."""
+
+from collections.abc import Collection
+
+import msgspec
+from msgspec import Struct
+
+from server.http import Exchange
+from server.served_model import ServedModel
+
+
+class ModelMeta(Struct, frozen=True):
+    engine: str
+    n_ctx: int
+    n_slots: int
+    n_vocab: int
+    n_ctx_train: int
+    """Tokens; 0 where the file doesn't say."""
+    n_params: int
+    size: int
+    """Bytes of the file's tensors."""
+    quantization: str
+    """Type of most of its weights, as GGUF names it."""
+    capabilities: tuple[str, ...]
+
+
+class ModelObject(Struct, frozen=True):
+    id: str
+    created: int
+    meta: ModelMeta
+    object: str = "model"
+    owned_by: str = "responsed"
+
+
+class ModelList(Struct, frozen=True):
+    data: tuple[ModelObject, ...]
+    object: str = "list"
+
+
+class ModelsHandler:
+    def __init__(self, model: ServedModel, aliases: Collection[str]) -> None:
+        self._model = model
+        self._aliases = aliases
+
+    async def list_all(self, exchange: Exchange) -> None:
+        own = self._model.served.name
+        names = (own, *(alias for alias in self._aliases if alias not in ("*", own)))
+        await exchange.answer(200, msgspec.json.encode(ModelList(tuple(map(self._object, names)))))
+
+    async def retrieve(self, exchange: Exchange, name: str) -> None:
+        self._model.resolve(name)
+        await exchange.answer(200, msgspec.json.encode(self._object(name)))
+
+    def _object(self, name: str) -> ModelObject:
+        info, file = self._model.served.info, self._model.served.file
+        meta = ModelMeta(
+            info.engine,
+            info.n_ctx,
+            info.n_slots,
+            info.n_vocab,
+            n_ctx_train=file.n_ctx_train,
+            n_params=file.n_params,
+            size=file.size,
+            quantization=file.quantization,
+            capabilities=self._capabilities(),
+        )
+        return ModelObject(name, self._model.served.created, meta)
+
+    def _capabilities(self) -> tuple[str, ...]:
+        thinks = bool(self._model.served.template.dialect.thinks)
+        return ("responses", "chat", "tools", "structured_output", "logprobs", *(["reasoning"] if thinks else []))
