@@ -1,4 +1,4 @@
-"""JSON schemas: which can be enforced, and their rewriting for the grammar compiler. Imports the engine's root only."""
+"""JSON schemas, checked and rewritten for the grammar compiler. Imports the engine's root only."""
 
 from engine.json_schema.check import JSON, SUPPORTED, UNSUPPORTED, CheckedSchema
 from engine.json_schema.faults import skeleton

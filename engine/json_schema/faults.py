@@ -1,6 +1,6 @@
-"""Which keyword of a schema a compiler refuses, found by trying its parts. Pure.
+"""Find the keyword of a schema that the compiler rejects, by compiling its parts. Pure.
 
-llguidance names no place, and finds some faults only when all keywords come together.
+llguidance names no place, and finds some faults only in the combination of all keywords.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,38 +10,38 @@ from engine.constraint import GrammarError
 from engine.json_schema.check import CheckedSchema
 from engine.json_schema.values import JSON, Schema
 
-Refusal: TypeAlias = Callable[[JSON], GrammarError | None]
-"""Compile a schema; None where that works."""
+TryCompile: TypeAlias = Callable[[JSON], GrammarError | None]
+"""Compiles a schema and returns the error, or None on success."""
 Path: TypeAlias = tuple[str | int, ...]
 
-MOST_FAULTS = 64
-"""Keywords of one schema that are left out; what has more is left out whole."""
+MAX_FAULTS = 64
+"""Keywords of one schema that can be left out. A schema with more faults is left out whole."""
 _MAPS = ("properties", "patternProperties", "$defs")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLES = ("items", "additionalProperties")
 _LAST = ("type", "properties", "required")
-"""Keywords that are left out only when nothing else helps."""
+"""Keywords that are left out only if no other one is at fault."""
 
 
-def relaxed(accepted: CheckedSchema, refusal: Refusal) -> CheckedSchema:
-    """Leave out each keyword that the compiler refuses, and name it."""
-    schema, unenforced = accepted.schema, list(accepted.unenforced)
-    for _ in range(MOST_FAULTS):
-        if refusal(schema) is None:
-            return CheckedSchema(schema, accepted.places, tuple(dict.fromkeys(unenforced)))
-        path = _fault(schema, refusal)
-        unenforced.append(_place(path, accepted))
-        schema = _left_out(schema, path)
-    return CheckedSchema({}, accepted.places, ("",))
+def relaxed(checked: CheckedSchema, try_compile: TryCompile) -> CheckedSchema:
+    """Return the schema without the keywords that the compiler rejects, and with their places."""
+    schema, unenforced = checked.schema, list(checked.unenforced)
+    for _ in range(MAX_FAULTS):
+        if try_compile(schema) is None:
+            return CheckedSchema(schema, checked.places, tuple(dict.fromkeys(unenforced)))
+        path = _fault(schema, try_compile)
+        unenforced.append(_place(path, checked))
+        schema = _without(schema, path)
+    return CheckedSchema({}, checked.places, ("",))
 
 
-def place_of(accepted: CheckedSchema, refusal: Refusal) -> str:
-    """Name the place of the keyword that the compiler refuses."""
-    return _place(_fault(accepted.schema, refusal), accepted)
+def place_of(checked: CheckedSchema, try_compile: TryCompile) -> str:
+    """Return the place of the keyword that the compiler rejects."""
+    return _place(_fault(checked.schema, try_compile), checked)
 
 
-def _fault(schema: JSON, refusal: Refusal) -> Path:
-    """Return the path to the keyword, or to the schema where no single keyword is at fault."""
+def _fault(schema: JSON, try_compile: TryCompile) -> Path:
+    """Return the path to the faulty keyword, or to the schema if no single keyword is at fault."""
     definitions = schema.get("$defs") if isinstance(schema, dict) else None
     path: Path = ()
     found = schema
@@ -49,11 +49,11 @@ def _fault(schema: JSON, refusal: Refusal) -> Path:
     while path not in seen:
         seen.add(path)
         target = _target(found)
-        if target and isinstance(definitions, dict) and _refused(definitions[target], definitions, refusal):
+        if target and isinstance(definitions, dict) and _is_rejected(definitions[target], definitions, try_compile):
             path, found = ("$defs", target), definitions[target]
             continue
         for step, inner in _inner(found):
-            if _refused(inner, definitions, refusal):
+            if _is_rejected(inner, definitions, try_compile):
                 path, found = (*path, *step), inner
                 break
         else:
@@ -62,26 +62,26 @@ def _fault(schema: JSON, refusal: Refusal) -> Path:
         return path
     keys = [key for key in found if key not in ("$defs", *_LAST)]
     for key in [*keys, *(key for key in _LAST if key in found)]:
-        less = {**_left_out_key(found, key), **({"$defs": definitions} if definitions else {})}
-        if refusal(less) is None:
+        less = {**_without_key(found, key), **({"$defs": definitions} if definitions else {})}
+        if try_compile(less) is None:
             return (*path, key)
     return path
 
 
-def _refused(schema: JSON, definitions: JSON, refusal: Refusal) -> bool:
+def _is_rejected(schema: JSON, definitions: JSON, try_compile: TryCompile) -> bool:
     if not isinstance(schema, dict):
         return False
-    return refusal({**schema, "$defs": definitions} if definitions else schema) is not None
+    return try_compile({**schema, "$defs": definitions} if definitions else schema) is not None
 
 
 def _target(schema: JSON) -> str:
-    """Return the name of the definition to which a schema refers; empty where there is none."""
+    """Return the name of the definition that a schema refers to; empty if it refers to none."""
     target = schema.get("$ref") if isinstance(schema, dict) else None
     return target.removeprefix("#/$defs/") if isinstance(target, str) and target != "#" else ""
 
 
 def skeleton(schema: JSON) -> JSON:
-    """Leave the properties, the types and the required keys of a schema that is too large."""
+    """Reduce a schema that is too large to its properties, types and required keys."""
     if not isinstance(schema, dict):
         return schema
     bare: Schema = {}
@@ -109,34 +109,34 @@ def _inner(schema: JSON) -> Iterator[tuple[Path, JSON]]:
             yield (key,), value
 
 
-def _left_out(schema: JSON, path: Path) -> JSON:
+def _without(schema: JSON, path: Path) -> JSON:
     if not path:
         return {"$defs": schema["$defs"]} if isinstance(schema, dict) and "$defs" in schema else {}
     step, rest = path[0], path[1:]
     if isinstance(schema, list) and isinstance(step, int):
-        return [*schema[:step], _left_out(schema[step], rest), *schema[step + 1 :]]
+        return [*schema[:step], _without(schema[step], rest), *schema[step + 1 :]]
     if not isinstance(schema, dict):
         return {}
     key = str(step)
     if rest:
-        return {**schema, key: _left_out(schema[key], rest)}
+        return {**schema, key: _without(schema[key], rest)}
     if key in _MAPS or isinstance(schema[key], list | bool | int | float | str) or key in _KEYWORDS:
-        return _left_out_key(schema, key)
+        return _without_key(schema, key)
     return {**schema, key: {}}
 
 
 _KEYWORDS = frozenset(("const", "items", "additionalProperties", *_LISTS))
 
 
-def _left_out_key(schema: Schema, key: str) -> Schema:
-    """Without a keyword; a `oneOf` becomes an `anyOf` where that is not taken."""
+def _without_key(schema: Schema, key: str) -> Schema:
+    """Return the schema without a keyword; a `oneOf` becomes an `anyOf` if the schema has none."""
     less = {name: value for name, value in schema.items() if name != key}
     return {**less, "anyOf": schema[key]} if key == "oneOf" and "anyOf" not in schema else less
 
 
-def _place(path: Path, accepted: CheckedSchema) -> str:
+def _place(path: Path, checked: CheckedSchema) -> str:
     if path[:1] == ("$defs",) and len(path) > 1:
-        place, path = accepted.places.get(str(path[1]), ""), path[2:]
+        place, path = checked.places.get(str(path[1]), ""), path[2:]
     else:
         place = ""
     for step in path:

@@ -1,4 +1,4 @@
-r"""Formats of texts: the ones that a grammar enforces, and patterns that make some of them exact. Pure.
+r"""Formats of texts: the enforced ones, and patterns that make some of them exact. Pure.
 
 A format that no specification of JSON Schema defines forbids nothing.
 """
@@ -11,12 +11,13 @@ FORMATS = frozenset(("date", "date-time", "duration", "email", "hostname", "ipv4
 """Formats that llguidance knows."""
 
 UNENFORCEABLE = frozenset(("regex", "uri-template"))
-"""Formats that the specification defines and no regular language describes."""
+"""Formats that the specification defines and that no regular language describes."""
 
 STRICTER = {"idn-email": "email", "idn-hostname": "hostname", "iri": "uri"}
-"""Formats of texts in any script, and the ones that are written instead: their texts are valid in both."""
+"""Formats of texts in any script -> the stricter format that replaces each; its texts are valid in both."""
 
-LONGEST_HOSTNAME = 253
+MAX_HOSTNAME = 253
+"""Characters (RFC 1035)."""
 
 _YEAR = "([1-9].{3}|0[1-9].{2}|00[1-9].|000[1-9])"
 _LEAP = "(..(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)"
@@ -40,12 +41,12 @@ PATTERNS: Mapping[str, tuple[str, ...]] = {
     "uri-reference": (_REFERENCE,),
     "iri-reference": (_REFERENCE,),
 }
-"""Patterns beside a format: days that the calendar has; no year 0 and no leap second, which RFC 3339 has and Python,
-say, can't read."""
+"""Patterns added to a format. Dates must exist in the calendar. Year 0 and leap seconds, which RFC 3339 permits, are
+excluded: Python, for example, can't parse them."""
 
 
 def with_exact_format(schema: Schema) -> Schema:
-    """Return the schema with a format that llguidance enforces, or without one that forbids nothing."""
+    """Return the schema with a format that llguidance enforces, or without a format that forbids nothing."""
     name = schema.get("format")
     if not isinstance(name, str) or name in UNENFORCEABLE:
         return schema
@@ -53,8 +54,8 @@ def with_exact_format(schema: Schema) -> Schema:
     exact = {key: value for key, value in schema.items() if key != "format"}
     if name in FORMATS:
         exact["format"] = name
-    if name == "hostname" and isinstance(most := schema.get("maxLength", LONGEST_HOSTNAME), int):
-        exact["maxLength"] = min(most, LONGEST_HOSTNAME)
+    if name == "hostname" and isinstance(most := schema.get("maxLength", MAX_HOSTNAME), int):
+        exact["maxLength"] = min(most, MAX_HOSTNAME)
     others = exact.get("allOf", [])
     patterns: list[JSON] = [{"pattern": pattern} for pattern in PATTERNS.get(name, ())]
     if patterns and isinstance(others, list):

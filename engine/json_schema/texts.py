@@ -1,4 +1,4 @@
-"""Texts that a schema demands, and the control characters in them that llguidance can't write. Pure."""
+"""Texts that a schema requires, and the control characters in them that llguidance can't write. Pure."""
 
 import re
 import sys
@@ -6,18 +6,19 @@ from collections.abc import Iterator
 
 from engine.json_schema.values import JSON
 
-UNWRITTEN = re.compile(r"[\x00-\x07\x0b\x0e-\x1f\x7f]")
-"""The characters for which `grammar` has no escape: llguidance leaves them out of a text that must have them."""
+UNWRITABLE = re.compile(r"[\x00-\x07\x0b\x0e-\x1f\x7f]")
+"""Characters for which `grammar` has no escape: llguidance would leave them out of a required text."""
 _ATOM = re.compile(
     r"\[(?P<one>\\[av]|\\x..|\\u....|\\[xu]\{\w+\}|[^\\])\]|\[\^?\]?(?:\\.|[^\\\]])*\]"
     r"|\\(?:x(?P<x>[0-9a-fA-F]{2})|u(?P<u>[0-9a-fA-F]{4})|U(?P<U>[0-9a-fA-F]{8})|[xuU]\{(?P<any>[0-9a-fA-F]+)\}|.)|.",
     re.DOTALL,
 )
-"""Part of a regex: a class, of one or more, or a character."""
+"""Part of a regex: a character, or a class of one or more characters."""
 
 
 def texts(key: str, value: JSON) -> Iterator[str]:
-    """Return the characters that must be written; of a class in a regex, one can be."""
+    """Yield the texts that a value must contain. For a regex, yield each literal character and skip character classes,
+    since any member may be chosen."""
     if isinstance(value, str):
         yield from map(_character, _ATOM.finditer(value)) if key.startswith("pattern") else (value,)
     elif isinstance(value, dict | list):

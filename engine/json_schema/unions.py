@@ -1,4 +1,4 @@
-"""`oneOf`, as an `anyOf` of schemas that exclude one another. Pure."""
+"""Rewrite `oneOf` into an `anyOf` of schemas that exclude one another. Pure."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -6,18 +6,19 @@ from typing import TypeAlias
 from engine.json_schema.values import JSON, Schema, listed_values, same_value, types_of
 
 Follow: TypeAlias = Callable[[JSON], Schema]
-"""From a schema to the one that its `$ref` leads to."""
+"""Returns the schema that a schema's `$ref` refers to."""
 
-MOST_ALTERNATIVES = 64
+MAX_ALTERNATIVES = 64
+"""Alternatives of one `oneOf` that are compared with one another."""
 
 
 def exclusive(options: list[JSON], whole: Schema, follow: Follow) -> list[JSON] | None:
-    """Return alternatives of which every value fits exactly one; None where that is unclear.
+    """Return alternatives that no two values share; None if that cannot be proved.
 
     `whole` is the schema beside `oneOf`.
     """
     options = [option for option in options if option is not False]
-    if len(options) > MOST_ALTERNATIVES:
+    if len(options) > MAX_ALTERNATIVES:
         return None
     followed = [follow(option) for option in options]
     exact: list[JSON] = []
@@ -35,12 +36,12 @@ def exclusive(options: list[JSON], whole: Schema, follow: Follow) -> list[JSON] 
 
 def without_one_of(names: list[str]) -> JSON:
     """Return a schema of the objects that lack at least one of the properties."""
-    ways: list[JSON] = [{"type": "object", "properties": {name: False}} for name in names]
-    return ways[0] if len(ways) == 1 else {"anyOf": ways}
+    alternatives: list[JSON] = [{"type": "object", "properties": {name: False}} for name in names]
+    return alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives}
 
 
 def disjoint(one: Schema, other: Schema, whole: Schema, follow: Follow) -> bool:
-    """True if surely no value fits both schemas."""
+    """True if no value can match both schemas. False if some value may."""
     types = types_of(one) & types_of(other) & types_of(whole)
     if not types:
         return True
@@ -64,7 +65,7 @@ def _disjoint_property(name: str, one: Schema, other: Schema, follow: Follow) ->
 
 
 def _property(schema: Schema, name: str) -> JSON:
-    """Return the schema of a property; None where it is unknown."""
+    """Return the schema of a property; None if the property is not constrained by name."""
     properties = schema.get("properties")
     if isinstance(properties, dict) and name in properties:
         return properties[name]
@@ -77,7 +78,7 @@ def _names(schema: Schema) -> list[str]:
 
 
 def _only_required(schema: Schema, whole: Schema, beside: Schema) -> list[str] | None:
-    """Return the names in a schema that demands only these; None for any other schema."""
+    """Return the required names if the schema has no other keyword; None otherwise."""
     objects = {"object"} in (types_of(schema), types_of(whole), types_of(beside))
     alone = not schema.keys() - {"required", "type", "title", "description"}
     names = _names(schema)
@@ -85,7 +86,7 @@ def _only_required(schema: Schema, whole: Schema, beside: Schema) -> list[str] |
 
 
 def _above(one: Schema, other: Schema) -> bool:
-    """True if the numbers of one schema lie above those of the other."""
+    """True if every number of `one` lies above every number of `other`."""
     least, open_least = _number(one, "minimum"), _number(one, "exclusiveMinimum")
     most, open_most = _number(other, "maximum"), _number(other, "exclusiveMaximum")
     if least is not None and most is not None and least > most:

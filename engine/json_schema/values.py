@@ -11,7 +11,7 @@ TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 
 
 def type_of(value: JSON) -> str:
-    """Name the narrowest type of a value: 1.0 is an integer."""
+    """Return the name of the narrowest type of a value: 1.0 is an integer."""
     match value:
         case None:
             return "null"
@@ -29,7 +29,7 @@ def type_of(value: JSON) -> str:
 
 
 def types_of(schema: Mapping[str, JSON]) -> frozenset[str]:
-    """Return all types that `type`, `const` and `enum` leave, without the combinators."""
+    """Return the types that `type`, `const` and `enum` permit. Combinators such as `anyOf` are ignored."""
     named = schema.get("type")
     names = [named] if isinstance(named, str) else named if isinstance(named, list) else list(TYPES)
     types = {str(name) for name in names}
@@ -39,7 +39,7 @@ def types_of(schema: Mapping[str, JSON]) -> frozenset[str]:
 
 
 def listed_values(schema: Mapping[str, JSON]) -> list[JSON] | None:
-    """Return the values of `const` or `enum`; None where neither is there."""
+    """Return the values of `const` or `enum`; None if the schema has neither."""
     if "const" in schema:
         return [schema["const"]]
     listed = schema.get("enum")
@@ -47,7 +47,7 @@ def listed_values(schema: Mapping[str, JSON]) -> list[JSON] | None:
 
 
 def same_value(one: JSON, other: JSON) -> bool:
-    """True if JSON schema takes both for equal: 1 is 1.0, true is not 1."""
+    """True if both values are equal by JSON Schema: 1 equals 1.0, true does not equal 1."""
     if type_of(one) != type_of(other):
         return False
     if isinstance(one, list) and isinstance(other, list):
@@ -58,7 +58,7 @@ def same_value(one: JSON, other: JSON) -> bool:
 
 
 def depth(value: JSON) -> int:
-    """Return how deep a value is nested, without recursion."""
+    """Return the nesting depth of a value, without recursion."""
     found, level = 0, [value]
     while level := [inner for each in level for inner in _inner(each)]:
         found += 1

@@ -1,4 +1,4 @@
-"""Schemas of real tools: keywords that are rewritten, relaxed, or refused with their place."""
+"""Keywords that are rewritten, relaxed, or rejected with their place, and schemas of real tools."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,8 @@ from engine.constraint import GrammarError
 from engine.structured_output.compiler import GrammarCompiler
 
 REAL = Path(__file__).parents[4] / "shared" / "schemas" / "real-schemas.jsonl"
-MOST_REFUSED = 65
-"""Schemas of the thousand in that file."""
+MAX_REJECTED = 65
+"""Rejected schemas of the thousand in that file."""
 VOCABULARY = scripted.vocabulary()
 
 
@@ -22,7 +22,7 @@ def grammars() -> GrammarCompiler:
     return GrammarCompiler(VOCABULARY)
 
 
-def takes(grammars: GrammarCompiler, schema: Any, text: str) -> bool:
+def accepts(grammars: GrammarCompiler, schema: Any, text: str) -> bool:
     constraint = grammars.json_schema(schema).start()
     return all(map(constraint.try_accept, VOCABULARY.exactly(text.encode()))) and constraint.accepting
 
@@ -31,7 +31,7 @@ A, B = ({"type": "object", "properties": {"kind": {"const": name}}, "required": 
 UNION = {"oneOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}], "$defs": {"A": A, "B": B}}
 NAMES = {"type": "object", "additionalProperties": {"type": "integer"}}
 
-# a name -> a schema, texts that it takes, texts that it doesn't
+# name -> schema, valid texts, invalid texts
 CASES: dict[str, tuple[Any, list[str], list[str]]] = {
     "propertyNames: string": (NAMES | {"propertyNames": {"type": "string"}}, ['{"x":1}'], ['{"x":"a"}']),
     "propertyNames: pattern": (NAMES | {"propertyNames": {"pattern": "^a"}}, ['{"ax":1}', "{}"], ['{"x":1}']),
@@ -117,13 +117,13 @@ CASES: dict[str, tuple[Any, list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_json_schema_of_a_keyword_takes_what_is_valid_alone(case: str, grammars: GrammarCompiler) -> None:
-    schema, right, wrong = CASES[case]
-    assert [text for text in right if not takes(grammars, schema, text)] == []
-    assert [text for text in wrong if takes(grammars, schema, text)] == []
+def test_json_schema_with_keyword_accepts_valid_texts_only(case: str, grammars: GrammarCompiler) -> None:
+    schema, valid, invalid = CASES[case]
+    assert [text for text in valid if not accepts(grammars, schema, text)] == []
+    assert [text for text in invalid if accepts(grammars, schema, text)] == []
     validator = jsonschema.Draft202012Validator(schema)
     if not {"dependencies", "definitions", "items"} & schema.keys() and "$id" not in schema and "parts" not in schema:
-        assert [text for text in right if not validator.is_valid(json.loads(text))] == []
+        assert [text for text in valid if not validator.is_valid(json.loads(text))] == []
 
 
 LOOK = {"type": "string", "pattern": "(?=a)b"}
@@ -142,42 +142,42 @@ RELAXED: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", RELAXED)
-def test_relaxed_leaves_out_one_keyword_and_names_it(case: str, grammars: GrammarCompiler) -> None:
+def test_relaxed_schema_with_unsupported_keyword_leaves_out_and_lists_it(case: str, grammars: GrammarCompiler) -> None:
     inner, place = RELAXED[case]
     properties = {"a": inner, "b": {"type": "boolean"}}
     schema: Any = {"type": "object", "properties": properties, "required": ["b"], "additionalProperties": False}
     accepted = grammars.relaxed(schema)
     assert accepted.unenforced[0] == f"properties.{place}"
-    assert takes(grammars, accepted.schema, '{"b":true}')
-    assert not any(takes(grammars, accepted.schema, text) for text in ("{}", '{"b":1}', '{"b":true,"c":1}', "[]"))
+    assert accepts(grammars, accepted.schema, '{"b":true}')
+    assert not any(accepts(grammars, accepted.schema, text) for text in ("{}", '{"b":1}', '{"b":true,"c":1}', "[]"))
 
 
-def test_relaxed_names_a_definition_by_its_place(grammars: GrammarCompiler) -> None:
+def test_relaxed_schema_with_faulty_definition_lists_its_original_place(grammars: GrammarCompiler) -> None:
     schema: Any = {"type": "object", "properties": {"a": {"$ref": "#/$defs/x"}}, "$defs": {"x": LOOK}}
     assert grammars.relaxed(schema).unenforced == ("$defs.x.pattern",)
 
 
-def test_a_chain_of_a_thousand_references_compiles(grammars: GrammarCompiler) -> None:
+def test_json_schema_with_chain_of_500_references_compiles(grammars: GrammarCompiler) -> None:
     chain: Any = {f"d{n}": {"items": {"$ref": f"#/$defs/d{n + 1}"}, "type": "array"} for n in range(500)}
     grammars.json_schema({"$ref": "#/$defs/d0", "$defs": {**chain, "d500": {"type": "null"}}})
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real schemas lie beside the checkout")
-def test_real_schemas_are_seldom_refused_and_admit_nothing_invalid(grammars: GrammarCompiler) -> None:
-    refused, admitted = [], []
+@pytest.mark.skipif(not REAL.exists(), reason="the file of real schemas is missing")
+def test_json_schema_of_real_tools_is_rarely_rejected_and_admits_no_invalid_text(grammars: GrammarCompiler) -> None:
+    rejected, admitted = [], []
     for line in REAL.read_text().splitlines():
         row = json.loads(line)
         try:
             grammar = grammars.json_schema(row["schema"])
         except GrammarError as error:
-            refused.append((row["name"], error.place, str(error)))
+            rejected.append((row["name"], error.place, str(error)))
             continue
         for instance in row["invalid"]:
             constraint, text = grammar.start(), json.dumps(instance, ensure_ascii=False).encode()
             if all(map(constraint.try_accept, VOCABULARY.exactly(text))) and constraint.accepting:
                 admitted.append(row["name"])
     assert admitted == []
-    assert len(refused) <= MOST_REFUSED, refused
+    assert len(rejected) <= MAX_REJECTED, rejected
 
 
 ESCAPED = [r'"caf\u00e9"', r'"\uD83D\uDE00"', r'"\/"', r'"\u0000"', r'"\b\f\n\r\t\"\\"', '"é😀"']
@@ -209,14 +209,14 @@ FREE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("case", FREE)
-def test_json_schema_of_a_free_text_takes_every_escape(case: str, grammars: GrammarCompiler) -> None:
+def test_json_schema_with_free_text_accepts_every_escape(case: str, grammars: GrammarCompiler) -> None:
     schema, around = FREE[case]
-    assert [text for text in ESCAPED if not takes(grammars, schema, around.format(text))] == []
-    assert [text for text in NO_TEXTS if takes(grammars, schema, around.format(text))] == []
+    assert [text for text in ESCAPED if not accepts(grammars, schema, around.format(text))] == []
+    assert [text for text in NO_TEXTS if accepts(grammars, schema, around.format(text))] == []
 
 
 @pytest.mark.parametrize(
-    ("schema", "right", "wrong"),
+    ("schema", "valid", "invalid"),
     [
         ({"const": "é"}, ['"é"'], [r'"\u00e9"']),
         ({"enum": ["a/b", "\n"]}, ['"a/b"', r'"\n"'], [r'"a\/b"', r'"\u000a"']),
@@ -226,8 +226,8 @@ def test_json_schema_of_a_free_text_takes_every_escape(case: str, grammars: Gram
         ({"type": "string", "minLength": 2}, [r'"\u00e9a"'], [r'"\ud83d\ude00"', '"a"']),
     ],
 )
-def test_json_schema_of_names_and_constants_takes_one_spelling(
-    schema: Any, right: list[str], wrong: list[str], grammars: GrammarCompiler
+def test_json_schema_with_names_and_constants_accepts_one_spelling(
+    schema: Any, valid: list[str], invalid: list[str], grammars: GrammarCompiler
 ) -> None:
-    assert [text for text in right if not takes(grammars, schema, text)] == []
-    assert [text for text in wrong if takes(grammars, schema, text)] == []
+    assert [text for text in valid if not accepts(grammars, schema, text)] == []
+    assert [text for text in invalid if accepts(grammars, schema, text)] == []

@@ -358,7 +358,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "a regex of characters that can't stand in JSON": (
         {"tools": [custom("regex", r"ab\x00")]},
         "tools[0].format",
-        "The grammar in `tools[0].format` cannot be held: a control character in a text is not supported.",
+        "The grammar in `tools[0].format` cannot be held: a required control character is not supported.",
     ),
     "such a Lark grammar": (
         {"tools": [custom("lark", r"start: /\x00/")]},
