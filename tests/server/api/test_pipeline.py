@@ -23,7 +23,9 @@ async def test_pipeline_of_a_plain_request_gives_its_events() -> None:
     engine = Engine(model, vocabulary.end_tokens)
     served = ServedModel(details, ())
     specs = SpecBuilder(Config(model=NAME), engine, served, None)
-    generations = Generations(engine, None, Timeouts(heartbeat=0, resume_window=60), AdmissionControl(2, 8), ActivityCount())
+    generations = Generations(
+        engine, None, Timeouts(heartbeat=0, resume_window=60), AdmissionControl(2, 8), ActivityCount()
+    )
 
     async with trio.open_nursery() as nursery:
         await nursery.start(engine.run)
