@@ -113,9 +113,25 @@ NEVER = {
     "one more than may be": "@<texts>@<item>3@</item>@<item>3@</item>@<item>3@</item>@</texts>",
     "none of those": "@<unit>3@</unit>",
     "what is not declared": "@<a>3@</a>",
-    "in another order": "@<number>3@</number>@<text>a@</text>",
+    "many in another order": "@<number>3@</number>@<text>a@</text>",
     "twice": "@<number>3@</number>@<number>3@</number>",
 }
+
+
+@pytest.mark.parametrize(
+    ("elements", "taken"),
+    [
+        ("@<place>@<name>4@</name>@<item>3@</item>@</place>", True),
+        ("@<place>@<name>4@</name>@<name>4@</name>@</place>", False),
+        ("@<n>3@</n>@<place>@</place>", True),
+        ("@<n>3@</n>", False),
+    ],
+)
+def test_few_elements_may_come_in_any_order(elements: str, taken: bool) -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {"place": PLACE, "n": NUMBER}, "required": ["place"]}
+    vocabulary, grammars = room(())
+    grammar = grammars.lark(answer_grammar(DIALECT, [Function("f", schema)], grammars))
+    assert takes(grammar, vocabulary, written(elements)) == taken
 
 
 @pytest.mark.parametrize("elements", NEVER.values(), ids=NEVER)
