@@ -67,10 +67,10 @@ def serve(flags: argparse.Namespace) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _log_to_stderr(config.log_level)
     folder = catalog.cache_folder(os.environ)
-    state = config.state or catalog.state_folder(os.environ)
+    state = config.state_dir or catalog.state_folder(os.environ)
     listener = daemon.bind(config.host, config.port)  # first: a port that is taken is told at once
-    if config.state is not None:
-        _check_writable(config.state)
+    if config.state_dir is not None:
+        _check_writable(config.state_dir)
     path = models.find(config.model, folder)
     options = Options(
         n_slots=config.slots,
@@ -83,7 +83,7 @@ def serve(flags: argparse.Namespace) -> int:
     )
     _end_at_once()
     loaded = load(path, options, folder.parent)
-    limit = config.warm_megabytes * 1_000_000
+    limit = config.kv_snapshot_megabytes * 1_000_000
     snapshots = Snapshots(state / "kv", loaded.fingerprint, limit)
     engine = Engine(loaded.model, loaded.vocabulary.end_tokens, config.max_step_ms / 1e3, snapshots)
     served = ModelDetails(
@@ -123,7 +123,7 @@ def _check_writable(state: Path) -> None:
         tempfile.TemporaryFile(dir=state).close()
     except OSError as error:
         remedy = "give a folder that you may write to"
-        raise OSError(f"--state {state} cannot be written ({error.strerror}): {remedy}") from error
+        raise OSError(f"--state-dir {state} cannot be written ({error.strerror}): {remedy}") from error
 
 
 def _open_store(config: Config, state: Path) -> Store | None:

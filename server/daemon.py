@@ -52,7 +52,7 @@ async def run(config: Config, listener: socket.socket, engine: Engine, app: App,
         engine.restore()
         stop = trio.Event()
         # Ours is over before: a stream that hypercorn cuts has no terminal event.
-        grace = config.grace_seconds + 2 * CLOSING_SECONDS
+        grace = config.shutdown_timeout_seconds + 2 * CLOSING_SECONDS
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             listening: list[str] = await nursery.start(acceptor.serve, app, listener, grace, stop.wait)
             addresses = ", ".join(listening)
@@ -61,10 +61,10 @@ async def run(config: Config, listener: socket.socket, engine: Engine, app: App,
             name = signal.Signals(await anext(signals)).name
         # The receiver is closed: the next signal meets the handler that was there before.
         notifier.notify("STOPPING=1", "STATUS=waiting for streams to end")
-        log.info("%s: streams in progress have %g s to end", name, config.grace_seconds)
+        log.info("%s: streams in progress have %g s to end", name, config.shutdown_timeout_seconds)
         stop.set()
         app.stop_admitting()
-        with trio.move_on_after(config.grace_seconds):
+        with trio.move_on_after(config.shutdown_timeout_seconds):
             await app.wait_idle()
         app.stop()  # what still runs gets its terminal event, and is stored so, even if the thread is stuck
         engine_scope.cancel()

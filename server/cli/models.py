@@ -72,10 +72,10 @@ def _kind(path: Path) -> tuple[str, str]:
 def in_effect(values: Sequence[EffectiveValue], environ: Mapping[str, str]) -> list[EffectiveValue]:
     """The settings with what the server makes of those that nobody set. Raises ModelError, GGUFError, LibraryError."""
     found = {value.setting.key: value.value for value in values}
-    state = found["state"] or catalog.state_folder(environ)
+    state = found["state_dir"] or catalog.state_folder(environ)
     made: dict[str, Any] = {
         "threads": loader.n_threads(found["threads"]),
-        "state": state,
+        "state_dir": state,
         "store": found["store"] or str(state / database.NAME),
     }
     path = catalog.find(found["model"], catalog.cache_folder(environ))

@@ -43,7 +43,7 @@ def tune(flags: argparse.Namespace) -> int:
 
 def _target(flags: argparse.Namespace, environ: Mapping[str, str]) -> Path:
     """The file in force, or the person's own that is to be."""
-    path = file.find(flags.config, environ) or file.own(environ)
+    path = file.find(flags.config, environ) or file.user_file(environ)
     if path is None:
         raise ConfigError("there is no home folder: name a file for the result by --config")
     return path

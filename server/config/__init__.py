@@ -1,4 +1,4 @@
-"""Settings: flags, variables and the configuration file. Imports `engine.job` only."""
+"""Settings: flags, variables and the configuration file."""
 
 from server.config.config import Config
 from server.config.file import ConfigError

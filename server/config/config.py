@@ -1,4 +1,7 @@
-"""One frozen Struct; every default once. `settings` says how each is told: flag, environment or file."""
+"""The server's configuration: one frozen Struct that states every default once.
+
+`settings` maps each field to its flag, variable and key.
+"""
 
 from pathlib import Path
 
@@ -8,64 +11,76 @@ from engine.job import SamplingParams
 
 
 class Config(Struct, frozen=True):
-    """What `responsed serve` was told."""
+    """Options of `responsed serve`."""
 
     model: str
-    host: str = "127.0.0.1"
-    port: int = 8080
-    threads: int = 0
-    """0: one less than the cores this process may use."""
-    slots: int = 2
-    allow_hosts: tuple[str, ...] = ()
-    """Names of this server in Host headers, beside `localhost` and IP addresses."""
-    allow_origins: tuple[str, ...] = ()
-    """Origins of web pages that may call the server; `*` stands for any."""
-    strict_fields: bool = False
-    """True if an unknown field of a request is an error."""
-    queue: int = 16
-    """How many requests may wait for a slot; more are refused."""
+    """Path of a GGUF file, or a name of the catalog."""
+    aliases: tuple[str, ...] = ()
+    """Other names of the model in requests; `*` stands for any."""
     context: int = 0
-    """Tokens a slot. 0: what the model was trained on, 8192 at most."""
+    """Tokens of context per slot; 0: the length the model was trained on, 8192 at most."""
     engine: str = "auto"
+    """Backend that runs the model, or "auto"."""
     libllama: Path | None = None
     """llama.cpp's library; None: the one compiled here, else the one in xllamacpp's wheel."""
     chat_template: str | None = None
-    """A file with a chat template, or a built-in one's name; None: the model's own."""
+    """File with a chat template, or the name of a built-in one; None: the model's own."""
+    threads: int = 0
+    """Threads of the model; 0: one less than the cores this process may use."""
     flash_attention: str = "on"
-    """Of llama.cpp; "off" may be quicker where texts are long (`responsed tune` tells)."""
+    """llama.cpp's flash attention, "on" or "off"; "off" may be faster with long prompts (`responsed tune` measures)."""
+    sampling: SamplingParams = SamplingParams(temperature=0.8, top_p=0.95, top_k=40, min_p=0.05)
+    """Sampling parameters of a request that sets none: llama.cpp's defaults. OpenAI's (temperature 1, no cut) suit
+    models a thousand times larger; small models lose coherence with them."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 8080
+    """TCP port; 0: any free port."""
+    allow_hosts: tuple[str, ...] = ()
+    """Names accepted in Host headers, besides `localhost` and IP addresses."""
+    allow_origins: tuple[str, ...] = ()
+    """Origins of web pages that may call the server; `*` stands for any."""
+
+    slots: int = 2
+    """Responses generated at the same time."""
+    queue: int = 16
+    """Requests that may wait for a slot; the server refuses more."""
     max_step_ms: int = 0
-    """How long streams may wait for a part of somebody's prompt; 0: two and a half of their own steps."""
-    state: Path | None = None
-    """Where the KV cache is kept over a restart; None: systemd's state folder, or XDG's."""
-    store: str | None = None
-    """The file of stored responses; None: `responses.db` in the state folder; "off": nothing is stored."""
-    store_responses: int = 1000
-    """How many of them are kept, conversations included: over any of these bounds, the least recently used go."""
-    store_megabytes: int = 64
-    store_days: int = 30
-    """Since the last use."""
-    resume_window_seconds: float = 0.0
-    """How long a stored stream goes on when its client has left: it may come back for the rest."""
-    heartbeat_seconds: float = 10.0
-    """The longest silence of a stream before its first item; 0: any."""
-    reasoning_events: str = "openai"
-    """Whose names the events of reasoning have; "open-responses" calls them otherwise."""
-    warm_megabytes: int = 128
-    """How much of it; 0: nothing."""
-    snapshot_unstored: bool = False
-    """True if prompts that are not to be stored (`store: false`) may be in the KV cache on the disk too."""
-    aliases: tuple[str, ...] = ()
-    """Other names for the model; `*` stands for any."""
-    grace_seconds: float = 10.0
-    """How long streams may go on after SIGTERM."""
-    log_level: str = "info"
+    """Longest step in milliseconds while a response streams; 0: 2.5 of its own decode steps."""
     max_body_megabytes: float = 32
     """Megabytes of one request body; all bodies in memory together may have twice as many."""
     body_gap_seconds: float = 20.0
-    """The longest silence while a body arrives."""
-    sampling: SamplingParams = SamplingParams(temperature=0.8, top_p=0.95, top_k=40, min_p=0.05)
-    """What a request that says nothing gets: llama.cpp's defaults. OpenAI's (temperature 1, everything
-    allowed) are for models a thousand times larger; small ones lose the thread with them."""
+    """Longest pause in seconds while a body arrives."""
+
+    state_dir: Path | None = None
+    """Folder of stored responses and KV snapshots; None: systemd's state folder, or XDG's."""
+    store: str | None = None
+    """File of stored responses; None: `responses.db` in the state folder; "off": store nothing."""
+    store_responses: int = 1000
+    """Stored responses and conversations at most. Beyond any bound the store deletes the least recently used."""
+    store_megabytes: int = 64
+    """Megabytes of stored responses and conversations at most."""
+    store_days: int = 30
+    """Days of serving after its last use until the store deletes a response."""
+    kv_snapshot_megabytes: int = 128
+    """Megabytes of KV cache written to the state folder at shutdown; 0: none."""
+    snapshot_unstored: bool = False
+    """True if KV snapshots may include prompts of requests with `store: false`."""
+
+    strict_fields: bool = False
+    """True if an unknown field of a request is an error."""
+    resume_window_seconds: float = 0.0
+    """Seconds that a stored stream runs on after its client disconnects, so that the client can resume it."""
+    heartbeat_seconds: float = 10.0
+    """Seconds of silence before a stream's first item until a heartbeat; 0: no heartbeats."""
+    reasoning_events: str = "openai"
+    """Specification that names the reasoning events: "openai" or "open-responses"."""
+    shutdown_timeout_seconds: float = 10.0
+    """Seconds that streams may run on after SIGTERM."""
+
+    log_level: str = "info"
+    """Lowest level of the messages in the log."""
 
     @property
     def max_body_bytes(self) -> int:

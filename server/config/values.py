@@ -1,4 +1,4 @@
-"""Kinds of values that settings have: how each is read from a flag, a variable or TOML."""
+"""Types of settings: parsers of values from flags, variables and TOML."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,37 +10,38 @@ from server.config.file import ConfigError
 
 
 class ValueType(Struct, frozen=True):
-    """A kind of value."""
+    """Type of a setting's value."""
 
     parse: Callable[[str], Any]
-    """From a flag's or a variable's text. Raises ValueError."""
-    said: str
-    """For "... is not ..."."""
+    """Parser of the text of a flag or variable. Raises ValueError."""
+    description: str
+    """Noun phrase for the error "... is not ..."."""
     types: tuple[type, ...] = (str,)
-    """Types that it has in TOML."""
+    """Python types of the value in TOML."""
     several: bool = False
-    """A list of them: the flag can be given again, a variable has commas."""
+    """True if the value is a list: the flag is repeatable, and commas separate the items of the variable."""
     metavar: str | None = None
+    """Placeholder in the help text."""
 
-    def read(self, text: str) -> Any:  # what Config's field takes
-        """Raises ConfigError."""
+    def read(self, text: str) -> Any:
+        """Return the value of Config's field for a flag's text. Raises ConfigError."""
         try:
             return self.parse(text)
         except ValueError as error:
-            raise ConfigError(f"{text!r} is not {self.said}") from error
+            raise ConfigError(f"{text!r} is not {self.description}") from error
 
-    def read_all(self, text: str) -> Any:  # the same, of a variable
-        """Raises ConfigError."""
+    def read_all(self, text: str) -> Any:
+        """Return the value of Config's field for a variable's text. Raises ConfigError."""
         return tuple(map(self.read, text.split(","))) if self.several else self.read(text)
 
-    def check(self, value: object) -> Any:  # the same, of TOML
-        """Raises ConfigError."""
+    def check(self, value: object) -> Any:
+        """Return the value of Config's field for a value of TOML. Raises ConfigError."""
         if self.several:
             if not isinstance(value, list) or any(type(each) not in self.types for each in value):
-                raise ConfigError(f"{value!r} is not a list of {self.said}")
+                raise ConfigError(f"{value!r} is not a list; each item must be {self.description}")
             return tuple(self.read(each) for each in value)
-        if type(value) not in self.types:  # exactly: Python's True is an int
-            raise ConfigError(f"{value!r} is not {self.said}")
+        if type(value) not in self.types:  # an exact comparison, since Python's True is an int
+            raise ConfigError(f"{value!r} is not {self.description}")
         return self.read(str(value))
 
 
@@ -68,7 +69,7 @@ def one_of(names: Sequence[str]) -> ValueType:
     )
 
 
-def _full(text: str) -> str:
+def _non_empty(text: str) -> str:
     if not text:
         raise ValueError
     return text
@@ -77,14 +78,14 @@ def _full(text: str) -> str:
 def _store(text: str) -> str:
     if text.lower() in ("on", "true", "yes", "1", "false", "no", "0"):
         raise ValueError
-    return "off" if text.lower() == "off" else _full(text)
+    return "off" if text.lower() == "off" else _non_empty(text)
 
 
-TEXT = ValueType(_full, "a text")
-STORE = ValueType(_store, "a file or off (leave it out to store in the state folder)")
-PATH = ValueType(lambda text: Path(_full(text)), "a path", metavar="PATH")
+TEXT = ValueType(_non_empty, "a non-empty text")
+STORE = ValueType(_store, "a file or off; omit the setting to store in the state folder", metavar="PATH")
+PATH = ValueType(lambda text: Path(_non_empty(text)), "a path", metavar="PATH")
 YES = ValueType(
     lambda text: ("false", "true").index(text.lower()) == 1, "true or false", (bool,), metavar="{true,false}"
 )
-NAMES = ValueType(_full, "names", several=True, metavar="NAME")
+NAMES = ValueType(_non_empty, "a non-empty text", several=True, metavar="NAME")
 COUNT, SOME, SLOTS, PORT = whole(0, 1 << 20), whole(1, 1 << 20), whole(1, 64), whole(0, 65535)

@@ -139,6 +139,7 @@ async def served(
     kind: type[Store] = Store,
     template: str = scripted.TEMPLATE,
     snapshots: bool = False,
+    state: Path | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """The daemon, from its sockets to its thread, with a scripted model; `settings` are Config's.
@@ -146,11 +147,11 @@ async def served(
     With `state`, a folder, it stores responses in a store of that kind, and goes on from what is there; with
     `snapshots` its KV cache too.
     """
-    stored = {} if settings.get("state") or "store" in settings else {"store": "off"}
-    config = msgspec.structs.replace(Config(model=NAME), **stored, **settings)
+    stored = {} if state or "store" in settings else {"store": "off"}
+    config = msgspec.structs.replace(Config(model=NAME), state_dir=state, **stored, **settings)
     model = model or ScriptedModel()
-    store = open_store(config.state, kind) if config.state and config.store != "off" else None
-    kv = Snapshots(config.state / "kv", "a scripted model", 1_000_000) if config.state and snapshots else None
+    store = open_store(state, kind) if state and config.store != "off" else None
+    kv = Snapshots(state / "kv", "a scripted model", 1_000_000) if state and snapshots else None
     engine, app = wired(model, config, AsyncStore(store) if store else None, template, kv)
     ready = Ready()
     with contextlib.closing(store) if store else contextlib.nullcontext(), daemon.bind("127.0.0.1", 0) as listener:

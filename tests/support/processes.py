@@ -48,7 +48,7 @@ def serving(folder: Path, *flags: str, address: str | None = None) -> Iterator[D
     log = folder / "log"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, log.open("wb") as stderr:
         channel.bind("\0" + address[1:] if address.startswith("@") else address)
-        command = [*COMMAND, "serve", "--port", "0", "--state", str(folder / "state"), *flags]
+        command = [*COMMAND, "serve", "--port", "0", "--state-dir", str(folder / "state"), *flags]
         with subprocess.Popen(command, cwd=ROOT, stderr=stderr, env=os.environ | {"NOTIFY_SOCKET": address}) as process:
             try:
                 yield Daemon(process, channel, log)

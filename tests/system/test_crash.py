@@ -21,7 +21,18 @@ STREAMS = 50
 ROUNDS = 4
 DEEPEST = 3
 """Turns in a chain."""
-FLAGS = ("--model", "{}", "--alias", "scripted", "--slots", "4", "--queue", str(STREAMS), "--warm-megabytes", "0")
+FLAGS = (
+    "--model",
+    "{}",
+    "--alias",
+    "scripted",
+    "--slots",
+    "4",
+    "--queue",
+    str(STREAMS),
+    "--kv-snapshot-megabytes",
+    "0",
+)
 ENDS = ("completed", "incomplete")
 
 

@@ -299,7 +299,7 @@ def test_no_more_is_stored_than_was_said(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model = str(model_files.bpe(tmp_path / "tiny.gguf"))
     with (
-        serving(tmp_path, "--model", model, "--store-responses", "2", "--warm-megabytes", "0") as daemon,
+        serving(tmp_path, "--model", model, "--store-responses", "2", "--kv-snapshot-megabytes", "0") as daemon,
         openai.OpenAI(base_url=daemon.url, api_key="none", max_retries=0) as client,
     ):
         made = [client.responses.create(model="tiny", input="hello", max_output_tokens=1).id for _ in range(3)]
@@ -347,7 +347,7 @@ def test_a_stream_may_end_within_the_grace(end: signal.Signals, smollm2: Path, t
 
 
 def test_a_stream_that_lasts_longer_than_the_grace_gets_its_end(smollm2: Path, tmp_path: Path) -> None:
-    with serving(tmp_path, "--model", str(smollm2), "--alias", MODEL, "--grace", "0.5") as daemon:
+    with serving(tmp_path, "--model", str(smollm2), "--alias", MODEL, "--shutdown-timeout", "0.5") as daemon:
         with streaming(daemon) as answer, streaming(daemon) as other, streaming(daemon) as waiting:
             begun = [opening(answer), opening(other), b""]
             daemon.process.terminate()
@@ -361,7 +361,7 @@ def test_a_stream_that_lasts_longer_than_the_grace_gets_its_end(smollm2: Path, t
 
 
 def test_a_second_signal_ends_it_at_once(smollm2: Path, tmp_path: Path) -> None:
-    flags = ["--model", str(smollm2), "--alias", MODEL, "--grace", "600"]
+    flags = ["--model", str(smollm2), "--alias", MODEL, "--shutdown-timeout", "600"]
     with serving(tmp_path, *flags) as daemon, streaming(daemon) as answer:
         opening(answer)
         daemon.process.terminate()
@@ -476,8 +476,14 @@ WRONG = [
     (["serve", "--store-days", "0"], "argument --store-days: '0' is not a whole number from 1 to 1048576"),
     (["serve", "--threads", "-1"], "argument --threads: '-1' is not a whole number from 0"),
     (["serve", "--context", "1.5"], "argument --context: '1.5' is not a whole number"),
-    (["serve", "--grace", "nan"], "argument --grace: 'nan' is not a number of seconds from 0 to 3600"),
-    (["serve", "--grace", "soon"], "argument --grace: 'soon' is not a number of seconds from 0 to 3600"),
+    (
+        ["serve", "--shutdown-timeout", "nan"],
+        "argument --shutdown-timeout: 'nan' is not a number of seconds",
+    ),
+    (
+        ["serve", "--shutdown-timeout", "soon"],
+        "argument --shutdown-timeout: 'soon' is not a number of seconds",
+    ),
     (["serve", "--engine", "nope"], "argument --engine: 'nope' is not one of auto, llamacpp, ctransformers"),
     (["serve", "--log-level", "loud"], "argument --log-level: 'loud' is not one of debug, info, warning, error"),
     (["pull", "nope"], "argument name: invalid choice: 'nope'"),

@@ -84,7 +84,18 @@ def test_start_in_a_folder_with_python_files_runs_none_of_them(tmp_path: Path, p
         (evil / "sitecustomize.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write('sitecustomize ')")
     environ = os.environ | ({} if pythonpath is None else {"PYTHONPATH": pythonpath})
     environ |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "NOTIFY_SOCKET": ""}
-    command = [*INSTALLED, "serve", "--port", "0", "--store", "off", "--warm-megabytes", "0", "--model", str(model)]
+    command = [
+        *INSTALLED,
+        "serve",
+        "--port",
+        "0",
+        "--store",
+        "off",
+        "--kv-snapshot-megabytes",
+        "0",
+        "--model",
+        str(model),
+    ]
     with subprocess.Popen(command, cwd=evil, env=environ, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         lines = []
@@ -106,9 +117,9 @@ def test_state_folder_that_cannot_be_written_is_refused_at_start(tmp_path: Path,
     file = tmp_path / "file"
     file.write_text("precious")
     state = {"a file": file, "below a file": file / "state", "/proc": Path("/proc/1")}[kind]
-    with starting(tmp_path, "--model", str(model), "--state", str(state)) as process:
+    with starting(tmp_path, "--model", str(model), "--state-dir", str(state)) as process:
         assert process.wait(START_SECONDS) == 2
         assert process.stderr is not None
         (line,) = process.stderr.read().splitlines()
-    assert line.startswith(f"responsed: --state {state} cannot be written (")
+    assert line.startswith(f"responsed: --state-dir {state} cannot be written (")
     assert file.read_text() == "precious"

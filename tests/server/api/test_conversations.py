@@ -569,7 +569,7 @@ async def test_a_conversation_that_goes_meanwhile_costs_no_answer(tmp_path: Path
 
 async def test_what_was_being_made_when_the_power_went_is_not_in_the_conversation(tmp_path: Path) -> None:
     model = PacedModel(n_slots=1)
-    async with served(model, state=tmp_path, grace_seconds=0.0) as running:
+    async with served(model, state=tmp_path, shutdown_timeout_seconds=0.0) as running:
         made = await make(running, items=[said("user", "Hi")])
         before = await items(running, made)
         model.hold()

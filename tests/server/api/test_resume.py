@@ -539,7 +539,10 @@ async def test_client_that_closes_its_own_direction_gets_the_terminal_event(
 
 async def test_stored_response_that_a_shutdown_ends_has_everything_that_its_client_read(tmp_path: Path) -> None:
     model = PacedModel()
-    async with served(model, state=tmp_path, grace_seconds=0.0) as running, await Client.to(running) as client:
+    async with (
+        served(model, state=tmp_path, shutdown_timeout_seconds=0.0) as running,
+        await Client.to(running) as client,
+    ):
         model.hold()
         await client.create(input="Hello", stream=True)
         response_id, body = await client.created()

@@ -301,7 +301,7 @@ async def test_what_is_being_made_is_cancelled_when_it_is_deleted(tmp_path: Path
 
 async def test_what_runs_at_the_end_of_the_grace_is_stored_as_failed(tmp_path: Path) -> None:
     model = PacedModel(n_slots=1)
-    async with served(model, state=tmp_path, grace_seconds=0.0) as running:
+    async with served(model, state=tmp_path, shutdown_timeout_seconds=0.0) as running:
         model.hold()
         made = (await post(running, input="Hi", background=True)).json
         waits = (await post(running, input="Hi", background=True)).json

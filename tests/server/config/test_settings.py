@@ -1,4 +1,4 @@
-"""Where settings come from: a flag beats a variable, a variable the file, the file the default."""
+"""Settings: a flag overrides a variable, a variable the file, and the file the default."""
 
 import argparse
 import re
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from engine.loader import loader
 from server.__main__ import main
 from server.config import file as configfile
-from server.config import settings
+from server.config import settings, table
 from server.config.config import DEFAULTS, Config
 from server.config.file import ConfigError
 
@@ -41,7 +42,7 @@ PRECEDENCE: list[tuple[list[str], dict[str, str], str, int, str]] = [
 
 
 @pytest.mark.parametrize(("arguments", "environ", "file", "port", "source"), PRECEDENCE)
-def test_the_nearest_one_wins(
+def test_settings_take_the_value_of_the_nearest_source(
     arguments: list[str], environ: dict[str, str], file: str, port: int, source: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "config.toml"
@@ -50,55 +51,98 @@ def test_the_nearest_one_wins(
     assert (values["port"].value, values["port"].source) == (port, source.format(path=path))
 
 
-def test_nothing_told_is_the_defaults(tmp_path: Path) -> None:
+def test_settings_without_sources_are_the_defaults(tmp_path: Path) -> None:
     assert settings.config(settings.resolve(parse(), {})) == DEFAULTS
 
 
-def test_every_kind_is_the_same_wherever_it_stands(tmp_path: Path) -> None:
+def test_settings_of_every_type_are_equal_from_every_source(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     flags = [
         "--alias",
         "a",
         "--alias",
         "*",
-        "--grace",
+        "--shutdown-timeout",
         "2.5",
-        "--state",
+        "--state-dir",
         "/x",
         "--max-step-ms",
         "7",
         "--engine",
         "auto",
     ]
-    environ = {"ALIAS": "a,*", "GRACE": "2.5", "STATE": "/x", "MAX_STEP_MS": "7", "ENGINE": "auto"}
-    path.write_text('alias = ["a", "*"]\ngrace = 2.5\nstate = "/x"\nmax_step_ms = 7\nengine = "auto"\n')
-    expected = Config("smollm2", aliases=("a", "*"), grace_seconds=2.5, state=Path("/x"), max_step_ms=7, engine="auto")
+    environ = {"ALIAS": "a,*", "SHUTDOWN_TIMEOUT": "2.5", "STATE_DIR": "/x", "MAX_STEP_MS": "7", "ENGINE": "auto"}
+    path.write_text('alias = ["a", "*"]\nshutdown_timeout = 2.5\nstate_dir = "/x"\nmax_step_ms = 7\nengine = "auto"\n')
+    expected = msgspec.structs.replace(
+        DEFAULTS,
+        aliases=("a", "*"),
+        shutdown_timeout_seconds=2.5,
+        state_dir=Path("/x"),
+        max_step_ms=7,
+        engine="auto",
+    )
     variables = {f"RESPONSED_{name}": text for name, text in environ.items()}
     for values in (settings.resolve(parse(*flags), {}), settings.resolve(parse(), variables), resolved([], {}, path)):
         assert settings.config(values) == expected
 
 
+RENAMED: list[tuple[str, str, str, dict[str, Any]]] = [
+    ("grace", "shutdown_timeout", "2.5", {"shutdown_timeout_seconds": 2.5}),
+    ("linger", "resume_window", "2.5", {"resume_window_seconds": 2.5}),
+    ("state", "state_dir", "/x", {"state_dir": Path("/x")}),
+    ("warm_megabytes", "kv_snapshot_megabytes", "7", {"kv_snapshot_megabytes": 7}),
+]
+
+
+@pytest.mark.parametrize(("former", "key", "text", "fields"), RENAMED)
+def test_settings_by_a_former_name_set_the_renamed_setting(
+    former: str, key: str, text: str, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f"{former} = {text!r}\n" if former == "state" else f"{former} = {text}\n")
+    by_flag = settings.resolve(parse(f"--{former.replace('_', '-')}", text), {})
+    by_variable = settings.resolve(parse(), {f"RESPONSED_{former.upper()}": text})
+    by_file = resolved([], {}, path)
+    expected = msgspec.structs.replace(DEFAULTS, **fields)
+    assert [settings.config(values) for values in (by_flag, by_variable, by_file)] == [expected] * 3
+    assert [value.setting.key for value in by_flag if value.source != "default"] == [key]
+
+
+def test_serve_help_describes_every_setting_in_groups(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    sections = capsys.readouterr().out.split("\n\n")
+    heads = [section.partition("\n")[0] for section in sections[2:]]
+    assert heads == ["model:", "network:", "limits:", "storage:", "behaviour:", "logging:"]
+    flags = [re.findall(r"^  (--[\w-]+)", section, re.MULTILINE) for section in sections[2:]]
+    assert flags == [[setting.flag for setting in group] for group in table.GROUPS.values()]
+    assert "Seconds that streams may run on after SIGTERM (default: 10)" in sections[6]
+
+
 FILES = [
-    ("prot = 1", "{path}: prot: there is no such setting (`responsed serve --print-config` lists them)"),
+    ("prot = 1", "{path}: prot: no such setting; `responsed serve --print-config` lists all settings"),
     ("port = 65536", "{path}: port: '65536' is not a whole number from 0 to 65535"),
     ("port = -1", "{path}: port: '-1' is not a whole number from 0 to 65535"),
     ('port = "8080"', "{path}: port: '8080' is not a whole number from 0 to 65535"),
     ("port = 80.0", "{path}: port: 80.0 is not a whole number from 0 to 65535"),
     ("slots = true", "{path}: slots: True is not a whole number from 1 to 64"),
     ("slots = 0", "{path}: slots: '0' is not a whole number from 1 to 64"),
-    ("grace = nan", "{path}: grace: 'nan' is not a number of seconds from 0 to 3600"),
-    ("host = 1", "{path}: host: 1 is not a text"),
-    ('host = ""', "{path}: host: '' is not a text"),
+    ("shutdown_timeout = nan", "{path}: shutdown_timeout: 'nan' is not a number of seconds from 0 to 3600"),
+    ("host = 1", "{path}: host: 1 is not a non-empty text"),
+    ('host = ""', "{path}: host: '' is not a non-empty text"),
     ('engine = "vllm"', "{path}: engine: 'vllm' is not one of auto, llamacpp, ctransformers"),
-    ('alias = "a"', "{path}: alias: 'a' is not a list of names"),
-    ("alias = [1]", "{path}: alias: [1] is not a list of names"),
-    ("[server]\nport = 1", "{path}: server: there is no such setting (`responsed serve --print-config` lists them)"),
-    ("port 1", "{path} is no TOML: Expected '=' after a key in a key/value pair (at line 1, column 6)"),
+    ('alias = "a"', "{path}: alias: 'a' is not a list; each item must be a non-empty text"),
+    ("alias = [1]", "{path}: alias: [1] is not a list; each item must be a non-empty text"),
+    ("[server]\nport = 1", "{path}: server: no such setting; `responsed serve --print-config` lists all settings"),
+    ("port 1", "{path} is not TOML: Expected '=' after a key in a key/value pair (at line 1, column 6)"),
 ]
 
 
 @pytest.mark.parametrize(("file", "message"), FILES)
-def test_a_wrong_line_is_told_with_its_file_and_key(
+def test_config_file_with_an_invalid_line_is_refused_by_file_and_key(
     file: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "config.toml"
@@ -107,29 +151,29 @@ def test_a_wrong_line_is_told_with_its_file_and_key(
     assert capsys.readouterr().err == f"responsed: {message.format(path=path)}\n"
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_config_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml cannot be read: No such file or directory"):
         resolved([], {}, tmp_path / "none.toml")
     (tmp_path / "latin.toml").write_bytes(b'host = "\xe9"')
-    with pytest.raises(ConfigError, match=r"latin\.toml is no TOML: it is not UTF-8"):
+    with pytest.raises(ConfigError, match=r"latin\.toml is not TOML: it is not encoded in UTF-8"):
         resolved([], {}, tmp_path / "latin.toml")
 
 
 VARIABLES = [
-    ("RESPONSED_PROT", "1", "RESPONSED_PROT: there is no such setting (`responsed serve --print-config` lists them)"),
+    ("RESPONSED_PROT", "1", "RESPONSED_PROT: no such setting; `responsed serve --print-config` lists all settings"),
     ("RESPONSED_PORT", "x", "RESPONSED_PORT: 'x' is not a whole number from 0 to 65535"),
-    ("RESPONSED_ALIAS", "a,,b", "RESPONSED_ALIAS: '' is not names"),
+    ("RESPONSED_ALIAS", "a,,b", "RESPONSED_ALIAS: '' is not a non-empty text"),
 ]
 
 
 @pytest.mark.parametrize(("name", "text", "message"), VARIABLES)
-def test_a_wrong_variable_is_told(name: str, text: str, message: str) -> None:
+def test_variable_with_an_invalid_value_is_an_error(name: str, text: str, message: str) -> None:
     with pytest.raises(ConfigError) as raised:
         settings.resolve(parse(), {name: text})
     assert str(raised.value) == message
 
 
-def test_the_file_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_file_is_found_by_flag_variable_user_and_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(configfile, "SYSTEM", tmp_path / "etc.toml")
     environ = {"XDG_CONFIG_HOME": str(tmp_path), "HOME": "/nowhere"}
     own = tmp_path / "responsed" / "config.toml"
@@ -140,10 +184,10 @@ def test_the_file_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert configfile.find(None, environ) == own
     assert configfile.find(None, environ | {"RESPONSED_CONFIG": "a"}) == Path("a")
     assert configfile.find("b", environ | {"RESPONSED_CONFIG": "a"}) == Path("b")
-    assert configfile.own({"XDG_CONFIG_HOME": "relative", "HOME": "/home/me"}) == Path(
+    assert configfile.user_file({"XDG_CONFIG_HOME": "relative", "HOME": "/home/me"}) == Path(
         "/home/me/.config/responsed/config.toml"
     )
-    assert configfile.own({}) is None
+    assert configfile.user_file({}) is None
 
 
 EDITS = [
@@ -157,7 +201,7 @@ EDITS = [
 
 
 @pytest.mark.parametrize(("before", "values", "after"), EDITS)
-def test_a_value_is_put_into_the_file_and_the_rest_stays(
+def test_config_file_write_sets_values_and_preserves_other_lines(
     before: str, values: dict[str, Any], after: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "config.toml"
@@ -168,14 +212,14 @@ def test_a_value_is_put_into_the_file_and_the_rest_stays(
     assert (path.stat().st_mode & 0o777, list(tmp_path.iterdir())) == (0o600, [path])
 
 
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
+def test_config_file_write_through_a_link_preserves_the_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "real")
     configfile.write(tmp_path / "link", {"threads": 2})
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_text() == "threads = 2\n"
 
 
-def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_config_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot be written: File exists"):
         configfile.write(tmp_path / "file" / "config.toml", {"threads": 2})
@@ -189,16 +233,18 @@ configs = st.builds(
     port=st.integers(0, 65535),
     threads=st.integers(0, 64),
     slots=st.integers(1, 64),
-    engine=st.sampled_from(settings.ENGINES),
+    engine=st.sampled_from(table.ENGINES),
     libllama=st.none() | texts.map(Path),
     aliases=st.lists(texts, max_size=3).map(tuple),
-    grace_seconds=st.floats(0, 3600),
+    shutdown_timeout_seconds=st.floats(0, 3600),
 )
 
 
 @given(config=configs)
-def test_what_is_shown_reads_as_what_it_was(config: Config, tmp_path_factory: pytest.TempPathFactory) -> None:
-    values = [settings.EffectiveValue(each, getattr(config, each.name), "default") for each in settings.SETTINGS]
+def test_config_as_toml_parses_back_to_the_same_config(
+    config: Config, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    values = [settings.EffectiveValue(each, getattr(config, each.name), "default") for each in table.SETTINGS]
     shown = settings.as_toml(values)
     assert len(tomllib.loads(shown)) == sum(value.value is not None for value in values)
     path = tmp_path_factory.mktemp("shown") / "config.toml"
@@ -209,7 +255,7 @@ def test_what_is_shown_reads_as_what_it_was(config: Config, tmp_path_factory: py
 @given(
     lines=st.lists(st.sampled_from(["port = 1", "# threads = 9", "threads = 1", 'alias = ["a"]', 'host = """', '"""']))
 )
-def test_writing_sets_what_it_should_and_nothing_else(
+def test_config_file_write_of_random_lines_changes_only_its_keys(
     lines: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     text = "\n".join(lines)
@@ -223,26 +269,27 @@ def test_writing_sets_what_it_should_and_nothing_else(
     assert configfile.read(path) == before | {"threads": 2}
 
 
-def test_print_config_shows_what_is_in_effect(
+def test_print_config_shows_the_effective_values(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smollm2: Path
 ) -> None:
     """No zeros where the server chooses: threads, context, the folders."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert main(["serve", "--port", "81", "--model", str(smollm2), "--print-config"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:3] == [f'model = "{smollm2}"  # --model', 'host = "127.0.0.1"  # default', "port = 81  # --port"]
+    assert lines[:2] == [f'model = "{smollm2}"  # --model', "alias = []  # default"]
+    assert "port = 81  # --port" in lines
     assert "# libllama is not set  # default" in lines
     shown = tomllib.loads("\n".join(lines))
     state = str(tmp_path / "responsed")
-    assert {key: shown[key] for key in ("threads", "context", "state", "store")} == {
+    assert {key: shown[key] for key in ("threads", "context", "state_dir", "store")} == {
         "threads": loader.n_threads(),
         "context": 8192,
-        "state": state,
+        "state_dir": state,
         "store": f"{state}/responses.db",
     }
 
 
-def test_print_config_of_a_model_that_is_not_here_shows_no_context(
+def test_print_config_of_a_missing_model_omits_the_context(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -256,11 +303,11 @@ REFUSED = [
     (["--threads", "1000"], r"1000 threads on \d+ cores? would wait for each other: choose --threads up to \d+"),
     (
         ["--store", "ON"],
-        r"argument --store: 'ON' is not a file or off \(leave it out to store in the state folder\) .*",
+        r"argument --store: 'ON' is not a file or off; omit the setting to store in the state folder .*",
     ),
-    (["--store", "yes"], r"argument --store: 'yes' is not a file or off .*"),
-    (["--store", "false"], r"argument --store: 'false' is not a file or off .*"),
-    (["--config", "a.toml", "--config", "b.toml"], r"argument --config: it is given twice .*"),
+    (["--store", "yes"], r"argument --store: 'yes' is not a file or off; .*"),
+    (["--store", "false"], r"argument --store: 'false' is not a file or off; .*"),
+    (["--config", "a.toml", "--config", "b.toml"], r"argument --config: this flag is given twice; give it once .*"),
     (["--prot", "1"], r"unrecognized arguments: --prot 1 \(`responsed serve --help` lists what there is\)"),
     (["--thr", "1"], r"unrecognized arguments: --thr 1 \(`responsed serve --help` lists what there is\)"),
     (["--store-resp", "1"], r"unrecognized arguments: --store-resp 1 .*"),
@@ -269,7 +316,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED)
-def test_serve_with_flags_that_mean_nothing_certain_is_refused(
+def test_serve_with_ambiguous_or_invalid_flags_is_refused(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:
