@@ -1,33 +1,33 @@
 """One response being made: a task of its own, and any number of readers that follow it.
 
-It goes from pieces to cues to events. All events stay here until it has ended, so that who comes late, or again, reads
-the same; `job.max_tokens` bounds them. The terminal event leaves when the response is stored: who has read it finds it
-again, even if the power goes then.
+Engine outputs become stream inputs, and these become events; `job.max_tokens` bounds their number. The terminal event
+leaves when the response is stored: a client that has read it finds the response again, even after a power cut.
 """
 
 import contextlib
 import logging
 import math
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator
+from enum import Enum, auto
 
-import msgspec
 import trio
 from msgspec import Struct
 
 from engine.job import EngineOutput, Job
 from engine.runtime import Engine, EngineStopped
+from server.generation.event_log import EventLog
 from server.generation.heartbeat import BEGUN, Heartbeat
+from server.generation.recorder import Recorder
 from server.protocol.errors import ApiError, Unavailable
 from server.protocol.events import Event, Response
-from server.store import AsyncStore, Missing, Stored, StoredItem, StoreError, split
+from server.store import AsyncStore
 from server.stream import (
     Cancelled,
     NotStored,
     OutputProcessor,
     Stream,
     StreamInput,
-    events_after,
     failure,
     feed_all,
     opening_inputs,
@@ -64,69 +64,80 @@ class Timeouts(Struct, frozen=True):
     """How long a stored stream goes on without a reader."""
 
 
-class Generation:
-    """Made, it has its first events; `run` brings the others."""
+class Phase(Enum):
+    """Where a generation is. Each phase follows the one before it; a generation that never had a slot skips RUNNING."""
 
-    def __init__(self, order: GenerationSpec, engine: Engine, archive: AsyncStore | None, patience: Timeouts) -> None:
-        self._order = order
+    QUEUED = auto()
+    """It has no slot yet."""
+    RUNNING = auto()
+    ENDING = auto()
+    """Its last input is known, and being stored."""
+    ENDED = auto()
+
+
+class Generation:
+    """A new generation has its first events; `run` makes the others."""
+
+    def __init__(self, spec: GenerationSpec, engine: Engine, store: AsyncStore | None, timeouts: Timeouts) -> None:
+        self._spec = spec
         self._engine = engine
-        self._archive = archive
-        self._resume_window = patience.resume_window
-        events = order.repeats or order.tells_progress
-        self._pulse = Heartbeat(patience.heartbeat if events else 0, order.tells_progress, trio.current_time())
-        self.heartbeat = 0 if events else patience.heartbeat
+        self._recorder = Recorder(store, spec.first, spec.items)
+        self._resume_window = timeouts.resume_window
+        events = spec.repeats or spec.tells_progress
+        self._pulse = Heartbeat(timeouts.heartbeat if events else 0, spec.tells_progress, trio.current_time())
+        self.heartbeat = 0 if events else timeouts.heartbeat
         """Seconds of silence after which a reader sends a comment; 0: none does."""
-        self._stream = Stream(order.first)
-        self._cues: list[StreamInput] = []
-        self.response = order.first
-        """As readers know it by now."""
-        self.events: list[Event] = []
-        """So far; each at the index of its number."""
-        self.ended = trio.Event()
-        self.took: float | None = None
-        """Seconds in which it had a slot, known when it has ended; None where it had none."""
-        self._readers = 0
-        self._waiting = trio.lowlevel.ParkingLot()
-        self._making = trio.CancelScope()
+        self._stream = Stream(spec.first)
+        self._inputs: list[StreamInput] = []
+        self._log = EventLog()
+        self.phase = Phase.QUEUED
         self.error: ApiError | None = None
         """Error that ended it from outside, or of the server itself."""
-        self._begun = False
-        self._since = math.inf
-        """When it got its slot."""
-        self._apply(opening_inputs(order.first))
+        self.slot_seconds_used: float | None = None
+        """Seconds in which it had a slot, known when it has ended; None if it had none."""
+        self._readers = 0
+        self._scope = trio.CancelScope()
+        """Cancelled to end the generation. Its deadline is finite while nobody reads."""
+        self._slot_since = math.inf
+        """Time at which it got its slot, as far as that is known before the first output."""
+        self._apply(opening_inputs(spec.first))
+
+    @property
+    def response(self) -> Response:
+        """The response as readers know it by now."""
+        return self._response
+
+    @property
+    def ended(self) -> trio.Event:
+        return self._log.ended
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """While somebody reads. What was asked for decides whether it goes on when the last one has left."""
+        """Count a reader. After the last one, a stored stream goes on for a while, a background response to its end."""
         self._readers += 1
-        self._making.deadline = math.inf
+        self._scope.deadline = math.inf
         try:
             yield
         finally:
             self._readers -= 1
             if not self._readers and not self.response.background:
-                resumable = self._order.streamed and self.response.store
-                self._making.deadline = trio.current_time() + (self._resume_window if resumable else 0)
+                resumable = self._spec.streamed and self.response.store
+                self._scope.deadline = trio.current_time() + (self._resume_window if resumable else 0)
 
     @property
     def abandoned(self) -> bool:
-        """True if it ends since nobody reads it."""
-        return not self._readers and self._making.deadline <= trio.current_time()
-
-    @property
-    def waits(self) -> bool:
-        """True if it has no slot yet."""
-        return not self._order.answer.started
+        """True if it ends because nobody reads it."""
+        return not self._readers and self._scope.deadline <= trio.current_time()
 
     @property
     def slot_seconds(self) -> float:
         """Seconds since it got its slot; 0 without one."""
-        return max(trio.current_time() - self._since, 0.0) if self._order.answer.started else 0.0
+        return max(trio.current_time() - self._slot_since, 0.0) if self._spec.answer.started else 0.0
 
     @property
     def queued_without_reader(self) -> bool:
-        """Whether nobody reads it, and it is only kept in the queue in case that somebody comes back."""
-        return not self._readers and self._making.deadline < math.inf and not self._order.answer.started
+        """True if it waits for a slot only in case its client comes back."""
+        return self.phase is Phase.QUEUED and not self._readers and self._scope.deadline < math.inf
 
     @property
     def writing(self) -> bool:
@@ -134,141 +145,95 @@ class Generation:
         return self._stream.state in BEGUN
 
     def has_nothing_after(self, number: int) -> bool:
-        """Whether nothing is there yet behind the event of that number."""
-        return len(self.events) <= number + 1 and not self.ended.is_set()
+        """True if a reader of the event `number` has to wait for the next one."""
+        return self._log.has_nothing_after(number)
 
     async def after(self, number: int) -> list[Event]:
-        """What comes behind the event of that number: at least one, in the end (again) the terminal one."""
-        while self.has_nothing_after(number):
-            await self._waiting.park()
-        return events_after(self.events, number)
+        """Return the events behind `number`, at least one; at the end the terminal one (again)."""
+        return await self._log.after(number)
 
     def error_events(self, error: ApiError) -> list[Event]:
-        """What ends the stream of a reader to whom the rest can't be told."""
+        """Return the events that end the stream of a reader that cannot get the rest."""
         if self.ended.is_set():
-            return self.events[-1:]
-        stream = Stream(self._order.first)
-        list(feed_all(stream, self._cues))
+            return self._log.events[-1:]
+        stream = Stream(self._spec.first)
+        list(feed_all(stream, self._inputs))
         return stream.feed(failure(error))
 
     def cancel(self) -> None:
-        self._making.cancel()
+        self._scope.cancel()
 
     def fail(self, error: ApiError) -> None:
-        """Unless it is about to end by itself."""
+        """End it with an error, unless it is about to end by itself."""
         self.error = error
-        self._making.cancel()
+        self._scope.cancel()
 
     async def begin(self) -> bool:
-        """Write down that it is being made. Whether it is stored."""
-        self._begun = True
-        if self._archive is None or not self.response.store:
-            return False
-        first = self._order.first
-        encoded = msgspec.json.encode(first)
-        stored = Stored(
-            id=first.id,
-            created_at=first.created_at,
-            status=first.status,
-            first=encoded,
-            response=encoded,
-            items=self._order.items,
-            previous=first.previous_response_id,
-            conversation=first.conversation.id if first.conversation else None,
-        )
-        kept = await self._kept(self._archive.begin(stored, time.monotonic()))
-        if not kept:
+        """Write that the response is being made. Return whether it is stored."""
+        stored = await self._recorder.begin()
+        if self.response.store and not stored:
             self._apply([NotStored()])
-        return kept
+        return stored
 
     async def run(self) -> None:
-        """To the terminal event. Whatever happens, there is exactly one of those."""
+        """Make all events. Whatever happens, exactly one of them is terminal."""
         async with trio.open_nursery() as nursery:
-            if not self._begun:
+            if not self._recorder.begun:
                 nursery.start_soon(self.begin)  # beside it: the first token doesn't wait for a disk
-            last = await self._make()
-        if self._order.answer.started:
-            self.took = trio.current_time() - self._since
-        await self._end(last)
+            last = await self._generate()
+        if self._spec.answer.started:
+            self.slot_seconds_used = trio.current_time() - self._slot_since
+        self._enter(Phase.ENDING)
+        events = self._stream.feed(last)
+        response = self._stream.response
+        if (response.store or response.conversation) and not await self._recorder.finish(
+            response, [*self._inputs, last]
+        ):
+            events = self._stream.without_store(events)
+        self._enter(Phase.ENDED)
+        self._response = self._stream.response
+        self._log.close(events)
 
-    async def _make(self) -> StreamInput:
-        """All cues but the last; that one comes back."""
+    def _enter(self, phase: Phase) -> None:
+        assert phase.value > self.phase.value, f"{phase.name} cannot follow {self.phase.name}"
+        self.phase = phase
+
+    async def _generate(self) -> StreamInput:
+        """Apply all stream inputs but the last, and return that one."""
         try:
-            with self._making:
+            with self._scope:
                 return await self._consume()
         except EngineStopped:
             self.error = Unavailable(STOPPING)
         except Exception:
             log.exception("%s failed", self.response.id)
             self.error = ApiError(MISTAKE)
-        usage = self._order.answer.usage if self._order.answer.started else None
+        usage = self._spec.answer.usage if self._spec.answer.started else None
         return Cancelled(usage) if self.error is None else failure(self.error, usage)
 
     async def _consume(self) -> StreamInput:
-        answer = self._order.answer
+        answer = self._spec.answer
         if not self._engine.full:
-            self._since = trio.current_time()
-        with self._engine.generate(self._order.job) as pieces:
+            self._slot_since = trio.current_time()
+        with self._engine.generate(self._spec.job) as outputs:
             while True:
-                arrived = await _arrived(pieces, self._pulse.due(self._stream.state))
+                arrived = await _arrived(outputs, self._pulse.due(self._stream.state))
                 now = int(time.time())
                 if arrived:
-                    self._since = min(self._since, trio.current_time())
-                cues = [cue for piece in arrived for cue in answer.process(piece, now)]
-                last = cues.pop() if answer.ended else None
-                self._apply([*self._pulse.due_events(self._stream.state, answer, trio.current_time()), *cues])
+                    self._slot_since = min(self._slot_since, trio.current_time())
+                inputs = [each for output in arrived for each in answer.process(output, now)]
+                if self.phase is Phase.QUEUED and answer.started:
+                    self._enter(Phase.RUNNING)
+                last = inputs.pop() if answer.ended else None
+                self._apply([*self._pulse.due_events(self._stream.state, answer, trio.current_time()), *inputs])
                 if last is not None:
                     return last
 
-    def _apply(self, cues: list[StreamInput]) -> None:
-        self._cues += cues
-        self._publish(list(feed_all(self._stream, cues)))
-
-    def _publish(self, events: list[Event]) -> None:
-        self.response = self._stream.response
-        self.events += events
-        self._waiting.unpark_all()
-
-    async def _end(self, last: StreamInput) -> None:
-        events = self._stream.feed(last)
-        if (self.response.store or self.response.conversation) and not await self._finish(last):
-            # All once more, and what was told already stays as it was: Unstored is no event.
-            self._stream = Stream(self._order.first)
-            events = list(feed_all(self._stream, [*self._cues, NotStored(), last]))[len(self.events) :]
-        self.ended.set()
-        self._publish(events)
-
-    async def _finish(self, last: StreamInput) -> bool:
-        assert self._archive is not None, "nothing is stored nowhere"
-        response = self._stream.response
-        if await self._kept(self._write(self._archive, response, last)):
-            return True
-        if response.store:
-            with contextlib.suppress(StoreError):
-                await self._archive.delete(response.id)
-        return False
-
-    async def _write(self, archive: AsyncStore, response: Response, last: StreamInput) -> None:
-        """Its end; in a conversation, with what came in and what goes out. Whether the response itself is stored
-        makes no difference to its conversation (so OpenAI does it: vllm-project/agentic-api#56)."""
-        made = [StoredItem(item.id, msgspec.json.encode(item)) for item in response.output]
-        if response.store:
-            cues = msgspec.json.encode([*self._cues, last])
-            encoded = msgspec.json.encode(response)
-            await archive.finish(response.id, response.status, encoded, cues, made, time.monotonic())
-        elif response.conversation and response.status != "failed":
-            with contextlib.suppress(Missing):  # deleted meanwhile
-                said = [*split(self._order.items), *made]
-                await archive.conversations.add(response.conversation.id, said, time.monotonic())
-
-    async def _kept(self, writing: Awaitable[None]) -> bool:
-        """No answer is lost because of a disk."""
-        try:
-            await writing
-        except Exception as error:
-            log.warning("%s is not stored: %s", self.response.id, error)
-            return False
-        return True
+    def _apply(self, inputs: list[StreamInput]) -> None:
+        self._inputs += inputs
+        events = list(feed_all(self._stream, inputs))
+        self._response = self._stream.response
+        self._log.append(events)
 
 
 async def _arrived(pieces: trio.MemoryReceiveChannel[EngineOutput], due: float) -> list[EngineOutput]:

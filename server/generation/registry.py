@@ -8,7 +8,7 @@ import trio
 from engine.runtime import Engine
 from server.generation.activity import ActivityCount
 from server.generation.admission import AdmissionControl
-from server.generation.generation import STOPPING, Generation, GenerationSpec, Timeouts
+from server.generation.generation import STOPPING, Generation, GenerationSpec, Phase, Timeouts
 from server.protocol.errors import ApiError, Unavailable
 from server.store import AsyncStore
 
@@ -95,7 +95,7 @@ class Generations:
     def fail(self, error: ApiError, waiting_only: bool = False) -> None:
         """End all of them, or those that have no slot yet."""
         for generation in self._running.values():
-            if generation.waits or not waiting_only:
+            if generation.phase is Phase.QUEUED or not waiting_only:
                 generation.fail(error)
 
     def stop_admitting(self) -> None:
@@ -110,8 +110,8 @@ class Generations:
             del self._running[generation.response.id]
             self._inside.discard(generation)
             self._hold_unwritten(generation)
-            if generation.took is not None:
-                self._gate.answered(generation.took)
+            if generation.slot_seconds_used is not None:
+                self._gate.answered(generation.slot_seconds_used)
             self._busy.end()
 
     def _hold_unwritten(self, generation: Generation) -> None:

@@ -6,7 +6,7 @@ What is not streamed is `response` after the last event.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum, auto
 
 from msgspec import UNSET
@@ -106,6 +106,13 @@ class Stream:
         assert state is not None, f"{type(cue).__name__} is not legal in state {self.state.name}"
         self.state = state
         return list(self._play(cue))
+
+    def without_store(self, closing: Sequence[Event]) -> list[Event]:
+        """Return the closing events of a response that could not be stored: the terminal one says so."""
+        assert self.closed
+        self.response = replace(self.response, store=False, conversation=UNSET)
+        *others, last = closing
+        return [*others, replace(last, response=self.response)]
 
     def _play(self, cue: StreamInput) -> Iterator[Event]:
         match cue:
