@@ -72,3 +72,5 @@ def test_wheel_has_types_unit_and_version(tmp_path: Path) -> None:
     assert {"engine/py.typed", "server/py.typed", "server/responsed.service"} <= names
     assert found[:1] == [RELEASE]
     assert {name.partition("/")[0] for name in names} == {"engine", "server", f"responsed-{RELEASE}.dist-info"}
+    assert list(ROOT.glob("server/**/*.md"))
+    assert [name for name in names if name.endswith(".md")] == []

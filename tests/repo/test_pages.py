@@ -1,0 +1,56 @@
+"""Links, file names and flags in the Markdown pages: all of them exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from server.config import settings
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    page for name in ("*.md", "bench/**/*.md", "engine/**/*.md", "server/**/*.md", "tests/**/*.md")
+    for page in ROOT.glob(name)
+)  # fmt: skip
+LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+NAMED = re.compile(r"`((?:\.ci|bench|engine|server|tests)/[\w./-]+)`")
+FLAG = re.compile(r"`(?:responsed \w+ )?(--[a-z-]+)")
+FOREIGN = {"--version"}
+"""Flags that argparse or another program has."""
+
+
+def each_page(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
+    return [(str(page.relative_to(ROOT)), found) for page in PAGES for found in pattern.findall(page.read_text())]
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def flags() -> set[str]:
+    """Return the flags of all commands and of the bench's programs."""
+    sources = [*ROOT.glob("bench/*.py"), *ROOT.glob("server/**/*.py")]
+    written = {flag for path in sources for flag in re.findall(r'"(--[a-z-]+)"', path.read_text())}
+    return written | {setting.flag for setting in settings.SETTINGS} | FOREIGN
+
+
+@pytest.mark.parametrize(("page", "link"), each_page(LINK))
+def test_link_leads_to_a_file_and_heading(page: str, link: str) -> None:
+    if link.startswith("https://"):
+        return
+    path, _, anchor = link.partition("#")
+    target = (ROOT / page).parent / path if path else ROOT / page
+    assert target.exists()
+    assert not anchor or anchor in anchors(target)
+
+
+@pytest.mark.parametrize(("page", "name"), each_page(NAMED))
+def test_named_file_exists(page: str, name: str) -> None:
+    assert (ROOT / name).exists()
+
+
+def test_flags_of_all_pages_exist() -> None:
+    known = flags()
+    assert [(page, flag) for page, flag in each_page(FLAG) if flag not in known and page != "CHANGELOG.md"] == []
