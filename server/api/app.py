@@ -43,8 +43,8 @@ class Health(Struct, frozen=True):
 class App:
     """Answers requests about one model."""
 
-    def __init__(self, config: Config, engine: Engine, served: ModelDetails, archive: AsyncStore | None = None) -> None:
-        """`archive`: where responses are stored, if anywhere."""
+    def __init__(self, config: Config, engine: Engine, served: ModelDetails, store: AsyncStore | None = None) -> None:
+        """`store`: of responses and conversations; None if the server stores none."""
         self._engine = engine
         self._health = msgspec.json.encode(Health(fallback=served.fallback or UNSET))
         self._busy = ActivityCount()
@@ -53,20 +53,20 @@ class App:
         self._access = AccessPolicy(names, config.allow_origins)
         patience = Timeouts(config.heartbeat_seconds, config.resume_window_seconds)
         gate = AdmissionControl(served.info.n_slots, config.queue)
-        self._generations = Generations(engine, archive, patience, gate, self._busy)
+        self._generations = Generations(engine, store, patience, gate, self._busy)
         model = ServedModel(served, config.aliases)
-        history = History(archive, self._generations)
-        references = References(archive, config.max_body_bytes)
+        history = History(store, self._generations)
+        references = References(store, config.max_body_bytes)
         reader = RequestReader(self._bodies, model, history, references, config.strict_fields)
-        specs = SpecBuilder(config, engine, model, archive)
+        specs = SpecBuilder(config, engine, model, store)
         models = ModelsHandler(model, config.aliases)
-        responses = ResponsesHandler(config, reader, specs, self._generations, stores=archive is not None)
+        responses = ResponsesHandler(config, reader, specs, self._generations, stores=store is not None)
         chats = ChatCompletionsHandler(model, self._bodies, specs, self._generations, config.strict_fields)
         completions = TextCompletionsHandler(model, self._bodies, specs, self._generations, config.strict_fields)
         tokens = InputTokensHandler(reader, specs)
         compact = CompactHandler(model, reader, specs, self._generations)
-        kept = StoredResponsesHandler(engine, self._generations, archive, sse.encoder(config.reasoning_events))
-        conversations = ConversationsHandler(config, engine, self._bodies, archive)
+        kept = StoredResponsesHandler(engine, self._generations, store, sse.encoder(config.reasoning_events))
+        conversations = ConversationsHandler(config, engine, self._bodies, store)
         self._routes = Router(
             {
                 "/health": {"GET": self.health, "HEAD": self.health},

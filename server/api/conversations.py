@@ -16,7 +16,7 @@ from server.protocol import request
 from server.protocol.conversation import Addition, Change, Creation
 from server.protocol.errors import InvalidRequest, NotFound
 from server.protocol.request import Listing, Typed
-from server.store import AsyncConversations, AsyncStore, Conversation, Missing, StoredItem, split
+from server.store import AsyncStore, Conversation, Missing, StoredItem, split
 
 
 class ConversationObject(Struct, frozen=True):
@@ -39,20 +39,20 @@ _addition = msgspec.json.Decoder(Addition)
 
 
 class ConversationsHandler:
-    def __init__(self, config: Config, engine: Engine, bodies: Bodies, archive: AsyncStore | None) -> None:
+    def __init__(self, config: Config, engine: Engine, bodies: Bodies, store: AsyncStore | None) -> None:
         self._bodies = bodies
         self._engine = engine
-        self._archive = archive
-        self._references = References(archive, config.max_body_bytes)
+        self._store = store
+        self._references = References(store, config.max_body_bytes)
 
     async def create(self, exchange: Exchange) -> None:
         asked = request.read(await self._body(exchange) or b"{}", _creation)
-        if self._archive is None:
+        if self._store is None:
             raise InvalidRequest("This server stores no conversations (--store).")
         metadata = msgspec.json.encode(asked.metadata or {})
         conversation = Conversation(f"conv_{uuid4().hex}", int(time.time()), metadata)
         new = await self._new(asked.items or ())
-        await self._archive.conversations.create(conversation, new, time.monotonic())
+        await self._store.run(self._store.conversations.create, conversation, new, time.monotonic())
         await exchange.answer(200, _encoded(conversation))
 
     async def retrieve(self, exchange: Exchange, conversation_id: str) -> None:
@@ -63,13 +63,15 @@ class ConversationsHandler:
         if asked.metadata is UNSET:
             raise InvalidRequest("`metadata` is missing: it is what can be changed.", param="metadata")
         metadata = msgspec.json.encode(asked.metadata or {})
-        if not await self._kept(conversation_id).update(conversation_id, metadata, time.monotonic()):
+        store = self._required(conversation_id)
+        if not await store.run(store.conversations.update, conversation_id, metadata, time.monotonic()):
             raise _unknown(conversation_id)
         await self.retrieve(exchange, conversation_id)
 
     async def delete(self, exchange: Exchange, conversation_id: str) -> None:
         """With its items. Responses that were made in it stay; one that is being made ends without it."""
-        if not await self._kept(conversation_id).delete(conversation_id):
+        store = self._required(conversation_id)
+        if not await store.run(store.conversations.delete, conversation_id):
             raise _unknown(conversation_id)
         await self._engine.drop_snapshots()
         await exchange.answer(200, msgspec.json.encode(Deleted(conversation_id)))
@@ -78,19 +80,22 @@ class ConversationsHandler:
         asked = request.read(await self._body(exchange), _addition)
         if not asked.items:
             raise InvalidRequest("`items` is missing, or empty: send what is to be added.", param="items")
-        kept = self._kept(conversation_id)
+        store = self._required(conversation_id)
         new = await self._new(asked.items)
         try:
-            await kept.add(conversation_id, new, time.monotonic())
+            await store.run(store.conversations.add, conversation_id, new, time.monotonic())
         except Missing as error:
             raise _unknown(conversation_id) from error
         await exchange.answer(200, _list(new, more=False))
 
     async def list_items(self, exchange: Exchange, conversation_id: str) -> None:
         wish = request.query(exchange.query, Listing)
-        kept = self._kept(conversation_id)
+        store = self._required(conversation_id)
+        now, newest_first = time.monotonic(), wish.order == "desc"
         try:
-            page = await kept.items(conversation_id, time.monotonic(), wish.after, wish.limit, wish.order == "desc")
+            page = await store.run(
+                store.conversations.items, conversation_id, now, wish.after, wish.limit, newest_first=newest_first
+            )
         except Missing as error:
             if error.id == conversation_id:
                 raise _unknown(conversation_id) from error
@@ -98,14 +103,16 @@ class ConversationsHandler:
         await exchange.answer(200, _list(page.items, page.more))
 
     async def retrieve_item(self, exchange: Exchange, conversation_id: str, item_id: str) -> None:
-        item = await self._kept(conversation_id).item(conversation_id, item_id)
+        store = self._required(conversation_id)
+        item = await store.run(store.conversations.item, conversation_id, item_id)
         if item is None:
             raise await self._no_item(conversation_id, item_id)
         await exchange.answer(200, item.json)
 
     async def delete_item(self, exchange: Exchange, conversation_id: str, item_id: str) -> None:
         """The answer is the conversation."""
-        if not await self._kept(conversation_id).delete_item(conversation_id, item_id, time.monotonic()):
+        store = self._required(conversation_id)
+        if not await store.run(store.conversations.delete_item, conversation_id, item_id, time.monotonic()):
             raise await self._no_item(conversation_id, item_id)
         await self._engine.drop_snapshots()
         await self.retrieve(exchange, conversation_id)
@@ -113,15 +120,16 @@ class ConversationsHandler:
     async def _body(self, exchange: Exchange) -> bytes:
         return await self._bodies.read(exchange)
 
-    def _kept(self, conversation_id: str) -> AsyncConversations:
-        """Where that one is, if it is anywhere. Raises NotFound."""
-        if self._archive is None:
+    def _required(self, conversation_id: str) -> AsyncStore:
+        """Return the store. Raises NotFound if the server has none."""
+        if self._store is None:
             raise _unknown(conversation_id)
-        return self._archive.conversations
+        return self._store
 
     async def _conversation(self, conversation_id: str) -> Conversation:
         """Raises NotFound."""
-        conversation = await self._kept(conversation_id).get(conversation_id, time.monotonic())
+        store = self._required(conversation_id)
+        conversation = await store.run(store.conversations.get, conversation_id, time.monotonic())
         if conversation is None:
             raise _unknown(conversation_id)
         return conversation
@@ -145,13 +153,13 @@ class ConversationsHandler:
         return new
 
 
-async def said(archive: AsyncStore | None, conversation_id: str) -> list[Raw]:
+async def said(store: AsyncStore | None, conversation_id: str) -> list[Raw]:
     """All its items, as a response begins. Raises InvalidRequest, NotFound."""
-    if archive is None:
+    if store is None:
         message = "This server stores no conversations (--store): send the whole of it as `input`."
         raise InvalidRequest(message, param="conversation")
     try:
-        page = await archive.conversations.items(conversation_id, time.monotonic())
+        page = await store.run(store.conversations.items, conversation_id, time.monotonic())
     except Missing as error:
         raise _unknown(conversation_id, "conversation") from error
     return [Raw(item.json) for item in page.items]

@@ -35,7 +35,7 @@ class History:
         if self._generations.stored(previous) is not None:
             raise InvalidRequest(f"Response {previous!r} is still being made.", param="previous_response_id")
         try:
-            chain = await self._store.chain(previous, time.monotonic())
+            chain = await self._store.run(self._store.responses.chain, previous, time.monotonic())
         except Missing as error:
             raise _gone(error.id) from error
         if chain[-1].unfinished:  # a crash left it so, and its end is written when it is next retrieved

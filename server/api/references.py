@@ -13,9 +13,9 @@ from server.store import AsyncStore
 
 
 class References:
-    def __init__(self, archive: AsyncStore | None, most_bytes: int) -> None:
+    def __init__(self, store: AsyncStore | None, most_bytes: int) -> None:
         """`most_bytes`: of all items that one request refers to. Small references could stand for large items."""
-        self._archive = archive
+        self._store = store
         self._most_bytes = most_bytes
 
     async def resolved(self, request: Request, past: Sequence[Raw]) -> Request:
@@ -44,11 +44,11 @@ class References:
 
     async def _beside(self, item_id: str, place: str) -> dict[str, Raw]:
         """All items of the response that the item belongs to; none while it is being made."""
-        if self._archive is None:
+        if self._store is None:
             message = "This server stores no responses (--store): send the item itself."
             raise InvalidRequest(message, param=place)
         owner = stored_items.response_id_of(item_id)
-        stored = await self._archive.get(owner, time.monotonic()) if owner else None
+        stored = await self._store.run(self._store.responses.get, owner, time.monotonic()) if owner else None
         if stored is None or stored.unfinished:
             return {}
         return stored_items.by_id(stored_items.conversation_items(stored.items, stored.response))

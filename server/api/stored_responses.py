@@ -36,10 +36,10 @@ class _Asked(Struct):
 
 
 class StoredResponsesHandler:
-    def __init__(self, engine: Engine, generations: Generations, archive: AsyncStore | None, encode: Encode) -> None:
+    def __init__(self, engine: Engine, generations: Generations, store: AsyncStore | None, encode: Encode) -> None:
         self._engine = engine
         self._generations = generations
-        self._archive = archive
+        self._store = store
         self._encode = encode
 
     async def retrieve(self, exchange: Exchange, response_id: str) -> None:
@@ -61,7 +61,7 @@ class StoredResponsesHandler:
         if (generation := self._generations.found(response_id)) is not None:
             generation.cancel()
             await generation.ended.wait()
-        deleted = self._archive is not None and await self._archive.delete(response_id)
+        deleted = self._store is not None and await self._store.run(self._store.responses.delete, response_id)
         if not (self._generations.forget(response_id) or deleted):
             raise _unknown(response_id)
         await self._engine.drop_snapshots()
@@ -81,13 +81,17 @@ class StoredResponsesHandler:
     async def input_items(self, exchange: Exchange, response_id: str) -> None:
         wish = request.query(exchange.query, Listing)
         stored = await self._stored(response_id)
-        before = [] if self._archive is None else await _before(self._archive, stored)
+        before = [] if self._store is None else await _before(self._store, stored)
         await exchange.answer(200, msgspec.json.encode(stored_items.page(stored.items, wish, before)))
 
     async def _stored(self, response_id: str) -> Stored:
         """Raises NotFound, StoreError."""
         making = self._generations.stored(response_id) is not None
-        stored = None if self._archive is None else await self._archive.get(response_id, time.monotonic())
+        stored = (
+            None
+            if self._store is None
+            else await self._store.run(self._store.responses.get, response_id, time.monotonic())
+        )
         # One without an end that nobody makes: its end could not be written, and whoever read it knows.
         if stored is None or (stored.unfinished and not making):
             raise _unknown(response_id)
@@ -104,15 +108,15 @@ class StoredResponsesHandler:
         await exchange.close(sse.DONE)
 
 
-async def _before(archive: AsyncStore, stored: Stored) -> list[Raw]:
+async def _before(store: AsyncStore, stored: Stored) -> list[Raw]:
     """The items that the model was told before the input, of earlier responses or of the conversation: OpenAI lists
     all items that were used to generate a response. Where some are deleted by now, the input stands alone."""
     try:
         if stored.previous is not None:
-            chain = await archive.chain(stored.previous, time.monotonic())
+            chain = await store.run(store.responses.chain, stored.previous, time.monotonic())
             return [item for each in chain for item in stored_items.conversation_items(each.items, each.response)]
         if stored.conversation is not None:
-            page = await archive.conversations.items(stored.conversation, time.monotonic())
+            page = await store.run(store.conversations.items, stored.conversation, time.monotonic())
             return stored_items.before([Raw(item.json) for item in page.items], stored.items)
     except Missing:
         pass

@@ -41,7 +41,7 @@ class Recorder:
             previous=first.previous_response_id,
             conversation=first.conversation.id if first.conversation else None,
         )
-        return await self._is_written(self._store.begin(stored, time.monotonic()))
+        return await self._is_written(self._store.run(self._store.responses.begin, stored, time.monotonic()))
 
     async def finish(self, response: Response, inputs: Sequence[StreamInput]) -> bool:
         """Write the end of a response, and add its items to its conversation. Return whether that worked."""
@@ -50,7 +50,7 @@ class Recorder:
             return True
         if response.store:
             with contextlib.suppress(StoreError):
-                await self._store.delete(response.id)
+                await self._store.run(self._store.responses.delete, response.id)
         return False
 
     async def _write(self, store: AsyncStore, response: Response, inputs: Sequence[StreamInput]) -> None:
@@ -59,11 +59,11 @@ class Recorder:
         if response.store:
             encoded = msgspec.json.encode(response)
             log_ = msgspec.json.encode(inputs)
-            await store.finish(response.id, response.status, encoded, log_, made, time.monotonic())
+            await store.run(store.responses.finish, response.id, response.status, encoded, log_, made, time.monotonic())
         elif response.conversation and response.status != "failed":
             with contextlib.suppress(Missing):  # the client deleted it meanwhile
                 added = [*split(self._items), *made]
-                await store.conversations.add(response.conversation.id, added, time.monotonic())
+                await store.run(store.conversations.add, response.conversation.id, added, time.monotonic())
 
     async def _is_written(self, writing: Awaitable[None]) -> bool:
         try:

@@ -20,14 +20,14 @@ class Generations:
     def __init__(
         self,
         engine: Engine,
-        archive: AsyncStore | None,
+        store: AsyncStore | None,
         patience: Timeouts,
         gate: AdmissionControl,
         busy: ActivityCount,
     ) -> None:
         self._engine = engine
         self._gate = gate
-        self._archive = archive
+        self._store = store
         self._patience = patience
         self._busy = busy
         self._inside: set[Generation] = set()
@@ -78,7 +78,7 @@ class Generations:
         if self._gate.full(len(self._inside)) and (forsaken := self._forsaken()) is not None:
             forsaken.cancel()
             self._inside.discard(forsaken)
-        generation = Generation(order, self._engine, self._archive, self._patience)
+        generation = Generation(order, self._engine, self._store, self._patience)
         self._inside.add(generation)
         try:
             yield generation

@@ -1,13 +1,12 @@
 """Responses and conversations in SQLite. Imports no other folder."""
 
-from server.store.async_store import AsyncConversations, AsyncStore
+from server.store.async_store import AsyncStore
 from server.store.conversations import Conversation, StoredItem, split
 from server.store.database import StoreError
 from server.store.eviction import Limits, Missing
 from server.store.responses import Store, Stored
 
 __all__ = [
-    "AsyncConversations",
     "AsyncStore",
     "Conversation",
     "Limits",

@@ -117,7 +117,7 @@ class Ready(Notifier):
 def wired(
     model: ScriptedModel,
     config: Config,
-    archive: AsyncStore | None = None,
+    store: AsyncStore | None = None,
     template: str = scripted.TEMPLATE,
     snapshots: Snapshots | None = None,
 ) -> tuple[Engine, App]:
@@ -125,7 +125,7 @@ def wired(
     vocabulary = scripted.vocabulary()
     engine = Engine(model, vocabulary.end_tokens, snapshots=snapshots)
     compiled = ChatTemplate(template, vocabulary)
-    return engine, App(config, engine, ModelDetails(NAME, CREATED, model.info, vocabulary, compiled), archive)
+    return engine, App(config, engine, ModelDetails(NAME, CREATED, model.info, vocabulary, compiled), store)
 
 
 def open_store(state: Path, kind: type[Store] = Store) -> Store:

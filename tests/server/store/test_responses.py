@@ -674,30 +674,40 @@ TestStoreMachine.settings = settings(max_examples=60, stateful_step_count=25)
 async def test_from_trio_it_is_the_same_one_at_a_time(path: Path) -> None:
     archive = AsyncStore(store(path))
     line = [begun(f"r{i}", conversation="conv") for i in range(10)]
-    await archive.conversations.create(Conversation("conv", 7, b"{}"), [], NOW)
+    await archive.run(archive.conversations.create, Conversation("conv", 7, b"{}"), [], NOW)
 
     async def make(stored: Stored) -> None:
-        await archive.begin(stored, NOW)
+        await archive.run(archive.responses.begin, stored, NOW)
         whole = finished(stored)
-        await archive.finish(stored.id, whole.status, whole.response, whole.cues, items(f"out_{stored.id}"), NOW)
+        await archive.run(
+            archive.responses.finish,
+            stored.id,
+            whole.status,
+            whole.response,
+            whole.cues,
+            items(f"out_{stored.id}"),
+            NOW,
+        )
 
     async with trio.open_nursery() as nursery:
         for each in line:
             nursery.start_soon(make, each)
     for each in line:
-        assert await archive.get(each.id, NOW) == finished(each)
-        assert await archive.chain(each.id, NOW) == [finished(each)]
-    assert await archive.delete("r0")
-    page = await archive.conversations.items("conv", NOW)
+        assert await archive.run(archive.responses.get, each.id, NOW) == finished(each)
+        assert await archive.run(archive.responses.chain, each.id, NOW) == [finished(each)]
+    assert await archive.run(archive.responses.delete, "r0")
+    page = await archive.run(archive.conversations.items, "conv", NOW)
     assert sorted(item.id for item in page.items) == sorted(
         f"{way}_{each.id}" for each in line for way in ("in", "out")
     )
-    assert await archive.conversations.update("conv", b"[]", NOW)
-    assert await archive.conversations.get("conv", NOW) == Conversation("conv", 7, b"[]")
-    await archive.conversations.add("conv", items("i"), NOW)
-    assert await archive.conversations.item("conv", "i") == items("i")[0]
-    assert await archive.conversations.delete_item("conv", "i", NOW)
-    assert await archive.conversations.delete("conv")
-    await archive.close()
+    assert await archive.run(archive.conversations.update, "conv", b"[]", NOW)
+    assert await archive.run(archive.conversations.get, "conv", NOW) == Conversation("conv", 7, b"[]")
+    await archive.run(archive.conversations.add, "conv", items("i"), NOW)
+    assert await archive.run(archive.conversations.item, "conv", "i") == items("i")[0]
+    assert await archive.run(archive.conversations.delete_item, "conv", "i", NOW)
+    assert await archive.run(archive.conversations.delete, "conv")
+    await archive.run(
+        archive.responses.close,
+    )
     with pytest.raises(StoreError, match="Cannot operate on a closed database"):
-        await archive.get("r1", NOW)
+        await archive.run(archive.responses.get, "r1", NOW)
