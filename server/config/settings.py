@@ -49,7 +49,7 @@ def add_flags(parser: argparse.ArgumentParser, *keys: str) -> None:
         if chosen := [setting for setting in group if not keys or setting.key in keys]:
             flags = parser.add_argument_group(title)
             for setting in chosen:
-                _add_flag(flags, setting, setting.flag, setting.help.format(_default(setting)))
+                _add_flag(flags, setting, setting.flag, setting.help.format(default_text(setting)))
                 if setting.former:
                     _add_flag(flags, setting, setting.former_flag, argparse.SUPPRESS)
 
@@ -65,7 +65,7 @@ def _add_flag(group: argparse._ArgumentGroup, setting: Setting, flag: str, text:
     )
 
 
-def _default(setting: Setting) -> str:
+def default_text(setting: Setting) -> str:
     """Return the default as a user would write it."""
     value = getattr(DEFAULTS, setting.name)
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.config import settings
+from server.config.table import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -33,7 +33,7 @@ def flags() -> set[str]:
     """Return the flags of all commands and of the bench's programs."""
     sources = [*ROOT.glob("bench/*.py"), *ROOT.glob("server/**/*.py")]
     written = {flag for path in sources for flag in re.findall(r'"(--[a-z-]+)"', path.read_text())}
-    return written | {setting.flag for setting in settings.SETTINGS} | FOREIGN
+    return written | {flag for each in SETTINGS for flag in (each.flag, each.former_flag)} | FOREIGN
 
 
 @pytest.mark.parametrize(("page", "link"), each_page(LINK))
