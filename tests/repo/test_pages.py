@@ -54,3 +54,10 @@ def test_named_file_exists(page: str, name: str) -> None:
 def test_flags_of_all_pages_exist() -> None:
     known = flags()
     assert [(page, flag) for page, flag in each_page(FLAG) if flag not in known and page != "CHANGELOG.md"] == []
+
+
+@pytest.mark.parametrize("package", ["engine", "server"])
+def test_page_of_a_package_lists_its_folders(package: str) -> None:
+    page = (ROOT / package / "README.md").read_text()
+    listed = re.findall(rf"^\| `{package}/(\w+)/` ", page, re.MULTILINE)
+    assert sorted(listed) == sorted(path.parent.name for path in (ROOT / package).glob("*/__init__.py"))
