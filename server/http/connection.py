@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import h11
 import trio
 
+from server.http import h11_patches
 from server.http.exchange import JSON, Receive, Scope, Send
 from server.http.request_head import HeadFilter, asgi_scope, check
 from server.protocol.errors import Malformed
@@ -76,6 +77,7 @@ class Connection:
         self._app = app
         self._stream = stream
         self._door = door
+        h11_patches.apply()
         self._wire = h11.Connection(h11.SERVER)
         self._head_filter = HeadFilter()
         self._method = b""

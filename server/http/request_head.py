@@ -4,15 +4,8 @@ import re
 from urllib.parse import unquote
 
 import h11
-import h11._abnf
-import h11._readers
 
 from server.http.exchange import Scope
-
-# h11 0.16 tries all ways to divide a run of blanks: one line with 60 kB of them, and a byte behind it that may not be
-# there, stops the event loop for ten seconds. Possessive, its patterns take what they can and never give it back.
-h11._readers.header_field_re = re.compile(h11._abnf.header_field.replace(r":[ \t]*", r":[ \t]*+").encode())
-h11._readers.chunk_header_re = re.compile(h11._abnf.chunk_header.replace(r";.*", r";[^\r\n]*+").encode())
 
 _BARE_LF = re.compile(rb"[^\r]\n")
 

@@ -73,7 +73,7 @@ ALONE = {
         "engine.backends.llamacpp.model",
         "engine.backends.llamacpp.quantizer",
     },
-    "h11": {"server.http.request_head", "server.http.connection"},
+    "h11": {"server.http.connection", "server.http.h11_patches", "server.http.request_head"},
     "hypercorn": {"server.http.listener"},
     "llguidance": {"engine.structured_output.compiler"},
     "minijinja": {"engine.chat_template.template"},

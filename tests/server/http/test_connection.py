@@ -20,7 +20,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.http import connection
+from server.http import connection, h11_patches
 from server.http.connection import Application, Connection, Drain
 from server.http.exchange import Receive, Scope, Send
 from tests.support.helpers import Client, Running, encode, request, served
@@ -133,6 +133,7 @@ def verdict(pattern: "re.Pattern[bytes]", data: bytes) -> list[Any] | None:
 @settings(max_examples=2000)
 @given(st.lists(st.sampled_from([b"a", b" ", b"\t", b":", b"\0", b"\xff", b"\n", b"\r", b"\x01"]), max_size=12))
 def test_a_header_is_what_it_is_to_h11(parts: list[bytes]) -> None:
+    h11_patches.apply()
     data = b"a:" + b"".join(parts)
     theirs = re.compile(h11._abnf.header_field.encode())
     assert verdict(h11._readers.header_field_re, data) == verdict(theirs, data)
@@ -141,10 +142,21 @@ def test_a_header_is_what_it_is_to_h11(parts: list[bytes]) -> None:
 @settings(max_examples=2000)
 @given(st.lists(st.sampled_from([b"a", b"1", b" ", b"\t", b";", b"=", b"\0", b"\xff", b"\n"]), max_size=12))
 def test_a_chunk_begins_as_it_does_for_h11(parts: list[bytes]) -> None:
+    h11_patches.apply()
     data = b"".join(parts) + b"\r\n"
     match = h11._readers.chunk_header_re.fullmatch(data)
     theirs = re.fullmatch(h11._abnf.chunk_header.encode(), data)
     assert (match and match["chunk_size"]) == (theirs and theirs["chunk_size"])
+
+
+def test_h11_patches_leave_another_release_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    patched = h11._readers.header_field_re
+    monkeypatch.setattr(h11, "__version__", "0.17.0")
+    h11_patches.apply.__wrapped__()
+    assert h11._readers.header_field_re is patched
+    assert caplog.messages == ["h11 0.17.0 is not patched against slow header lines: install h11 0.16.*"]
 
 
 async def test_a_refusal_says_what_is_wrong() -> None:
