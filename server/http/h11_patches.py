@@ -7,6 +7,7 @@ from functools import cache
 import h11
 import h11._abnf
 import h11._readers
+import h11._version
 
 TESTED = "0.16."
 """h11's releases whose private patterns are known; pyproject.toml allows no others."""
@@ -22,8 +23,10 @@ def apply() -> None:
     pattern does not allow, stops the event loop for ten seconds. A possessive pattern takes the run and never gives it
     back. Another release of h11 is left as it is, with a warning.
     """
-    if not h11.__version__.startswith(TESTED):
-        log.warning("h11 %s is not patched against slow header lines: install h11 %s*", h11.__version__, TESTED)
+    if not h11._version.__version__.startswith(TESTED):
+        log.warning(
+            "h11 %s is not patched against slow header lines: install h11 %s*", h11._version.__version__, TESTED
+        )
         return
     h11._readers.header_field_re = re.compile(h11._abnf.header_field.replace(r":[ \t]*", r":[ \t]*+").encode())
     h11._readers.chunk_header_re = re.compile(h11._abnf.chunk_header.replace(r";.*", r";[^\r\n]*+").encode())

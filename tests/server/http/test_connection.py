@@ -14,6 +14,7 @@ from typing import Any
 import h11
 import h11._abnf
 import h11._readers
+import h11._version
 import pytest
 import trio
 import trio.testing
@@ -153,7 +154,7 @@ def test_h11_patches_leave_another_release_as_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     patched = h11._readers.header_field_re
-    monkeypatch.setattr(h11, "__version__", "0.17.0")
+    monkeypatch.setattr(h11._version, "__version__", "0.17.0")
     h11_patches.apply.__wrapped__()
     assert h11._readers.header_field_re is patched
     assert caplog.messages == ["h11 0.17.0 is not patched against slow header lines: install h11 0.16.*"]
