@@ -1,1 +1,1 @@
-"""Serve the Responses API over HTTP. `__main__` is the command."""
+"""Server of the Responses API over HTTP. `__main__` is the entry point of the command."""

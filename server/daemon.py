@@ -1,8 +1,10 @@
-"""The daemon's life: engine up, sockets open, ready; then, on a signal, streams end and everything closes."""
+"""Life of the server process: start the engine, listen, report readiness; on a signal end the streams and stop."""
 
 import logging
+import os
 import signal
 import socket
+from collections.abc import Mapping
 
 import trio
 
@@ -11,62 +13,84 @@ from engine.model import ModelError
 from engine.runtime import Engine
 from server.api import App
 from server.config import Config
-from server.http import listener as acceptor
-from server.service import Notifier
+from server.http import listener as http_listener
 
 CLOSING_SECONDS = 2.0
-"""What last frames get to leave in, once the grace is over."""
+"""Seconds to send the last frames, after the shutdown timeout."""
 
 WARM_UP_TOKENS = 32
+"""Prompt tokens of the warm-up job."""
 
-STUCK_MILLISECONDS = 30_000
-"""A client that takes no byte for so long is cut off (TCP_USER_TIMEOUT), which is then heard as a hang-up."""
+UNACKNOWLEDGED_MILLISECONDS = 30_000
+"""Milliseconds until a client that acknowledges no byte counts as disconnected (TCP_USER_TIMEOUT, tcp(7))."""
 
 log = logging.getLogger("responsed")
 
 
+class Notifier:
+    """Sends state lines to systemd, at $NOTIFY_SOCKET (sd_notify(3)). Without that variable it does nothing."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        address = environ.get("NOTIFY_SOCKET", "")
+        # "@" stands for the NUL that begins an address in the abstract namespace (unix(7)).
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+
+    def notify(self, *lines: str) -> None:
+        """Send lines, for example `notify("READY=1", "STATUS=...")`. Ignore a manager that cannot be reached."""
+        if not self._address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            try:
+                channel.sendto("\n".join(lines).encode(), self._address)
+            except OSError:
+                return
+
+
 def bind(host: str, port: int) -> socket.socket:
-    """Raises OSError, with the address in its message. hypercorn listens on it, when there is somebody to answer."""
+    """Return a socket that is bound to the address; hypercorn listens on it once the engine is ready.
+
+    Raises OSError, whose message has the address.
+    """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STUCK_MILLISECONDS)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS)
         listener.bind(address)
     except OSError as error:
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
     except UnicodeError as error:  # the name breaks DNS's rules: labels of 1 to 63 bytes
-        raise OSError(f"cannot listen on {host} port {port}: this is not the name of a host") from error
+        raise OSError(f"cannot listen on {host} port {port}: this is not a host name") from error
     return listener
 
 
 async def run(config: Config, listener: socket.socket, engine: Engine, app: App, notifier: Notifier) -> None:
-    """Serve until SIGTERM or SIGINT; a second one ends the process at once, as one during the warm-up does.
+    """Serve until SIGTERM or SIGINT. A second signal, or one during the warm-up, ends the process at once.
 
-    Raises ModelError, in a group, where the model gives no token.
+    Raises ModelError, in a group, if the model generates no token.
     """
     async with trio.open_nursery() as nursery:
         await nursery.start(app.host)
-        engine_scope: trio.CancelScope = await nursery.start(_host, engine, app)
+        engine_scope: trio.CancelScope = await nursery.start(_run_engine, engine, app)
         await _warm_up(engine)
         engine.restore()
         stop = trio.Event()
-        # Ours is over before: a stream that hypercorn cuts has no terminal event.
-        grace = config.shutdown_timeout_seconds + 2 * CLOSING_SECONDS
+        # hypercorn's timeout is longer than ours: a stream that hypercorn cuts gets no terminal event.
+        timeout = config.shutdown_timeout_seconds + 2 * CLOSING_SECONDS
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            listening: list[str] = await nursery.start(acceptor.serve, app, listener, grace, stop.wait)
-            addresses = ", ".join(listening)
-            log.info("listening on %s", addresses)
-            notifier.notify("READY=1", f"STATUS=listening on {addresses}")
+            addresses: list[str] = await nursery.start(http_listener.serve, app, listener, timeout, stop.wait)
+            listening = f"listening on {', '.join(addresses)}"
+            log.info(listening)
+            notifier.notify("READY=1", f"STATUS={listening}")
             name = signal.Signals(await anext(signals)).name
-        # The receiver is closed: the next signal meets the handler that was there before.
+        # Closing the receiver restores the previous handler for the next signal.
         notifier.notify("STOPPING=1", "STATUS=waiting for streams to end")
         log.info("%s: streams in progress have %g s to end", name, config.shutdown_timeout_seconds)
         stop.set()
         app.stop_admitting()
         with trio.move_on_after(config.shutdown_timeout_seconds):
             await app.wait_idle()
-        app.stop()  # what still runs gets its terminal event, and is stored so, even if the thread is stuck
+        app.stop()  # sends and stores the terminal event of every running response, even if the thread is stuck
         engine_scope.cancel()
         with trio.move_on_after(CLOSING_SECONDS):
             await app.wait_idle()
@@ -74,8 +98,8 @@ async def run(config: Config, listener: socket.socket, engine: Engine, app: App,
     log.info("stopped")
 
 
-async def _host(engine: Engine, app: App, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
-    """Should the thread die, its exception ends the server; but first, all answers get their end."""
+async def _run_engine(engine: Engine, app: App, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    """Run the engine. An exception of its thread ends the server once all responses have their terminal event."""
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(engine.run)
@@ -86,10 +110,9 @@ async def _host(engine: Engine, app: App, task_status: trio.TaskStatus[trio.Canc
 
 
 async def _warm_up(engine: Engine) -> None:
-    """Ready means that the model has answered."""
+    """Generate a few tokens: readiness means that the model works, and step times are known to the first client."""
     greedy = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
-    # A few tokens more than one: the first client finds a pace that is measured.
-    with engine.generate(Job((0,) * WARM_UP_TOKENS, 4, greedy)) as pieces:
-        async for piece in pieces:
-            if isinstance(piece, Finished) and piece.reason is FinishReason.FAILED:
-                raise ModelError(piece.message)
+    with engine.generate(Job((0,) * WARM_UP_TOKENS, 4, greedy)) as outputs:
+        async for output in outputs:
+            if isinstance(output, Finished) and output.reason is FinishReason.FAILED:
+                raise ModelError(output.message)

@@ -1,1 +1,7 @@
-"""The commands. Imports `config`, `store` and the engine."""
+"""Commands of `responsed`: serve, pull, models, tune."""
+
+from server.cli.main import main
+
+__all__ = [
+    "main",
+]

@@ -1,4 +1,4 @@
-"""The commands about models: what there is, and how more come."""
+"""The commands `models` and `pull`, and the search for a model by its name."""
 
 import argparse
 import os
@@ -14,16 +14,20 @@ from engine import backends, gguf, loader
 from engine.gguf import GGUFError, kinds
 from engine.loader import catalog
 from engine.model import ModelError
-from server.cli.terminal import DownloadProgress
+from server.cli.terminal import DownloadProgress, print_table
 from server.config import EffectiveValue
 from server.store import database
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-HUB = re.compile(
+"""Beginning of a URL: a scheme and `://`."""
+
+HUB_NAME = re.compile(
     r"(hf|ollama):.+|(hf\.co|huggingface\.co|ollama\.com)/.+|[\w-]+/[\w.-]+(?<!\.gguf)(:[\w.-]+)?", re.IGNORECASE
 )
-"""Names as other programs fetch by: `org/model`, `hf.co/org/model:Q4_K_M`."""
-MOST_NAMED = 5
+"""Names of models on hubs, as other programs accept them: `org/model`, `hf.co/org/model:Q4_K_M`."""
+
+MAX_LISTED_FILES = 5
+"""Files that an error message lists at most."""
 
 
 def pull(flags: argparse.Namespace) -> int:
@@ -32,15 +36,15 @@ def pull(flags: argparse.Namespace) -> int:
 
 
 def models(flags: argparse.Namespace) -> int:
-    """What `--model` can name: files in the cache folder, and what can be pulled."""
+    """Print the models that `--model` can name: files in the cache folder, and those of the catalog."""
     folder = catalog.cache_folder(os.environ)
     names = {source.filename: source.name for source in catalog.CATALOG.values()}
     rows = [("NAME", "MB", "ARCHITECTURE", "ENGINE", "FILE")]
     for path in catalog.installed(folder):
         size = f"{path.stat().st_size / 1e6:.0f}"
-        rows.append((names.pop(path.name, path.stem), size, *_kind(path), str(path)))
+        rows.append((names.pop(path.name, path.stem), size, *_architecture_and_engine(path), str(path)))
     rows += [
-        (source.name, f"{source.size / 1e6:.0f}", "-", "-", f"not here yet: responsed pull {source.name}")
+        (source.name, f"{source.size / 1e6:.0f}", "-", "-", f"not installed; run: responsed pull {source.name}")
         for source in catalog.CATALOG.values()
         if source.filename in names
     ]
@@ -48,14 +52,8 @@ def models(flags: argparse.Namespace) -> int:
     return 0
 
 
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _kind(path: Path) -> tuple[str, str]:
-    """A file's architecture, and the engine that `auto` takes for it, with the reason."""
+def _architecture_and_engine(path: Path) -> tuple[str, str]:
+    """Return the architecture of a file, and the engine that `auto` chooses for it with the reason."""
     try:
         header = gguf.read(path)
     except GGUFError:
@@ -69,49 +67,52 @@ def _kind(path: Path) -> tuple[str, str]:
     return header.architecture, f"{choice.engine} ({choice.reason})"
 
 
-def in_effect(values: Sequence[EffectiveValue], environ: Mapping[str, str]) -> list[EffectiveValue]:
-    """The settings with what the server makes of those that nobody set. Raises ModelError, GGUFError, LibraryError."""
-    found = {value.setting.key: value.value for value in values}
-    state = found["state_dir"] or catalog.state_folder(environ)
-    made: dict[str, Any] = {
-        "threads": loader.n_threads(found["threads"]),
-        "state_dir": state,
-        "store": found["store"] or str(state / database.NAME),
+def effective(values: Sequence[EffectiveValue], environ: Mapping[str, str]) -> list[EffectiveValue]:
+    """Return the settings with the values that the server chooses for unset ones.
+
+    Raises ModelError, GGUFError, LibraryError.
+    """
+    given = {value.setting.key: value.value for value in values}
+    state_dir = given["state_dir"] or catalog.state_folder(environ)
+    chosen: dict[str, Any] = {
+        "threads": loader.n_threads(given["threads"]),
+        "state_dir": state_dir,
+        "store": given["store"] or str(state_dir / database.NAME),
     }
-    path = catalog.find(found["model"], catalog.cache_folder(environ))
-    # Nobody knows the context of a model that is not here yet.
-    made["context"] = loader.context(gguf.read(path), found["context"]) if path else found["context"] or None
-    return [replace(value, value=made.get(value.setting.key, value.value)) for value in values]
+    path = catalog.find(given["model"], catalog.cache_folder(environ))
+    # A model that is not installed has no known context.
+    chosen["context"] = loader.context(gguf.read(path), given["context"]) if path else given["context"] or None
+    return [replace(value, value=chosen.get(value.setting.key, value.value)) for value in values]
 
 
-def find(model: str, folder: Path) -> Path:
-    """Raises LibraryError."""
+def find_or_pull(model: str, folder: Path) -> Path:
+    """Return the file of a model; download a model of the catalog first. Raises LibraryError."""
     if (path := catalog.find(model, folder)) is not None:
         return path
     if (source := catalog.CATALOG.get(model)) is not None:
         return _pull(source, folder)
-    raise catalog.LibraryError(_no_model(model, folder))
+    raise catalog.LibraryError(_not_found(model, folder))
 
 
-def _no_model(model: str, folder: Path) -> str:
-    """Return the sentence for a name that is none of a model or a file."""
-    lists = "`responsed models` lists the models there are"
+def _not_found(model: str, folder: Path) -> str:
+    """Return the error message for a name that is neither a model nor a GGUF file."""
+    lists = "`responsed models` lists the available models"
     if model.lower().startswith("file:"):
-        return f"{model!r} is a URL: name the file by its path"
+        return f"{model!r} is a URL; name the file by its path"
     if URL.match(model):
-        return f"{model!r} is a URL, and no model is fetched by one: download the file and name its path ({lists})"
-    if HUB.fullmatch(model) and not os.path.exists(model):
+        return f"{model!r} is a URL, which responsed does not download; download the file and name its path ({lists})"
+    if HUB_NAME.fullmatch(model) and not os.path.exists(model):
         return (
-            f"there is no file {model!r}, and no model is fetched from a hub: download its .gguf file and name the "
-            f"path ({lists})"
+            f"there is no file {model!r}, and responsed does not download from hubs; download its .gguf file and name "
+            f"its path ({lists})"
         )
     if os.path.isdir(model):
         inside = [path.name for path in catalog.installed(Path(model))]
-        found = f"one of {', '.join(inside[:MOST_NAMED])}" if inside else "there is none in it"
-        return f"{model!r} is a folder: name the .gguf file itself ({found})"
+        files = f"one of {', '.join(inside[:MAX_LISTED_FILES])}" if inside else "it has none"
+        return f"{model!r} is a folder; name a .gguf file in it ({files})"
     if os.path.exists(model):
-        return f"{model!r} is no regular file: name a .gguf file"
-    return f"there is no file and no model {model!r}: {lists}, and GGUF files in {folder} are found by name"
+        return f"{model!r} is not a regular file; name a .gguf file"
+    return f"there is no file and no model {model!r}; {lists}, and {folder} is searched for GGUF files of that name"
 
 
 def _pull(source: catalog.CatalogEntry, folder: Path) -> Path:

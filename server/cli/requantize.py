@@ -1,4 +1,4 @@
-"""Copies of a model in types of weights that may be quicker here: compared, and, where that is wished, kept."""
+"""Copies of a model with types of weights that may be faster on this machine: comparison and permanent copies."""
 
 import os
 import tempfile
@@ -10,21 +10,22 @@ from engine.backends.llamacpp import quantizer
 from engine.loader import model_file
 from engine.model import ModelError
 from engine.tuner import choice, divergence, stopwatch
-from server.cli import models
+from server.cli.terminal import print_table
 from server.config import Config
 
-SPEEDS = ("PROMPT tokens/s", "DECODE ms/token", "4 STREAMS ms/step", "BUSY p99 ms/token")
+SPEED_HEADINGS = ("PROMPT tokens/s", "DECODE ms/token", "4 STREAMS ms/step", "BUSY p99 ms/token")
 
 
 def speeds(measured: choice.Measurement) -> tuple[str, ...]:
-    together = "-" if measured.batch4_ms is None else f"{measured.batch4_ms:.1f}"
-    return (f"{measured.prefill:.0f}", f"{measured.decode_ms:.1f}", together, f"{measured.busy_p99_ms:.1f}")
+    """Return the cells for `SPEED_HEADINGS`."""
+    batch = "-" if measured.batch4_ms is None else f"{measured.batch4_ms:.1f}"
+    return (f"{measured.prefill:.0f}", f"{measured.decode_ms:.1f}", batch, f"{measured.busy_p99_ms:.1f}")
 
 
-def compare(path: Path, config: Config, best: choice.Trial, effort: stopwatch.MeasurementPlan, cache: Path) -> None:
-    """Print how quick each copy is, and how far from the model. The copies are gone afterwards."""
+def compare(path: Path, config: Config, best: choice.Trial, plan: stopwatch.MeasurementPlan, cache: Path) -> None:
+    """Print the speed of temporary copies, and their divergence from the model."""
     header, vocabulary, _ = model_file.read(path, config.libllama)
-    n_ctx = min(effort.n_ctx, model_file.trained_context(header) or effort.n_ctx)
+    n_ctx = min(plan.n_ctx, model_file.trained_context(header) or plan.n_ctx)
     with tempfile.TemporaryDirectory(prefix=".requantise-", dir=cache) as folder, ExitStack() as stack:
         files = {"as it is": path} | {kind: Path(folder, f"{path.stem}.{kind}.gguf") for kind in quantizer.KINDS}
         trials = {}
@@ -42,21 +43,21 @@ def compare(path: Path, config: Config, best: choice.Trial, effort: stopwatch.Me
             )
             stack.callback(model.close)
             trials[choice.Trial(best.threads, best.knobs, weights)] = model
-        measured = stopwatch.measure(trials, effort)
+        measured = stopwatch.measure(trials, plan)
         tokens = vocabulary.encode(divergence.TEXT)
-        expected = [divergence.expectations(model, tokens) for model in trials.values()]
-        rows: list[tuple[str, ...]] = [("WEIGHTS", "MB", *SPEEDS, "DIVERGENCE nats/token")]
-        for each, file, expects in zip(measured, files.values(), expected, strict=True):
-            far = divergence.mean_divergence(expected[0], expects)
-            rows.append((each.trial.weights, f"{file.stat().st_size / 1e6:.0f}", *speeds(each), f"{far:.4f}"))
-    models.print_table(rows)
-    print("\n`responsed tune --apply TYPE` writes a copy of that type, and serves it from then on")
+        predictions = [divergence.expectations(model, tokens) for model in trials.values()]
+        rows: list[tuple[str, ...]] = [("WEIGHTS", "MB", *SPEED_HEADINGS, "DIVERGENCE nats/token")]
+        for each, file, predicted in zip(measured, files.values(), predictions, strict=True):
+            distance = divergence.mean_divergence(predictions[0], predicted)
+            rows.append((each.trial.weights, f"{file.stat().st_size / 1e6:.0f}", *speeds(each), f"{distance:.4f}"))
+    print_table(rows)
+    print("\n`responsed tune --apply TYPE` writes a copy of that type, which the next start serves")
 
 
-def keep(path: Path, kind: str, config: Config, folder: Path) -> Path:
-    """The copy, among the models: all of it, or nothing. Raises ModelError."""
+def write_copy(path: Path, kind: str, config: Config, folder: Path) -> Path:
+    """Write a complete copy into the folder of models and return its path. Raises ModelError."""
     if path.stem.endswith(f".{kind}"):
-        raise ModelError(f"{path.name} is of type {kind} already")
+        raise ModelError(f"{path.name} already has weights of type {kind}")
     copy = folder / f"{path.stem}.{kind}.gguf"
     draft = folder / f".{copy.name}.draft"
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +72,7 @@ def keep(path: Path, kind: str, config: Config, folder: Path) -> Path:
 
 
 def check(config: Config) -> None:
-    """Raises ModelError."""
+    """Raise ModelError if this machine or configuration cannot write copies."""
     if config.engine not in ("auto", backends.QUANTIZATIONS):
-        raise ModelError("only llama.cpp writes and runs other types of weights: leave out --engine")
+        raise ModelError("only llama.cpp can write and run other types of weights; omit --engine")
     quantizer.check(config.libllama)

@@ -1,29 +1,43 @@
-"""How far a download is, for a person at a terminal or for a log."""
+"""Output to the terminal: errors, tables, and the progress of a download."""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Self, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 LINE_PERCENT = 10
+"""Percent of a download between two lines of a log."""
+
 LINE_SECONDS = 5.0
+"""Seconds between two lines of a log, if the download is slow."""
+
+
+def print_error(message: str) -> None:
+    print(f"responsed: {message}", file=sys.stderr)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 class DownloadProgress:
-    """Call it with (bytes so far, bytes in total). A terminal gets one bar, anything else a line at times.
+    """Callback for (bytes so far, total bytes): redraws one bar on a terminal, and prints lines to other streams.
 
-    As a context manager it also ends the bar's line when the download fails: the error gets its own.
+    As a context manager it also ends the bar's line if the download fails, so that the error has its own line.
     """
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
         self._bar_open = False
-        self._last: tuple[int, float] | None = None  # (percent, seconds) of the last plain line
+        self._last: tuple[int, float] | None = None  # percent and time of the last line, in seconds
 
     def __call__(self, done: int, total: int) -> None:
         percent = 100 * done // total
@@ -42,7 +56,7 @@ class DownloadProgress:
             self._stream.write("\n")
 
     def _draw(self, text: str, share: float, ended: bool) -> None:
-        # One column stays free: some terminals wrap at the last. ASCII: serial consoles may have no more.
+        # Some terminals wrap at the last column, so the bar leaves it free. Serial consoles may show ASCII only.
         width = (os.get_terminal_size(self._stream.fileno()).columns or 80) - 1
         cells = min(width - len(text) - 3, 40)
         bar = f" [{'#' * int(cells * share):{cells}}]" if cells > 0 else ""

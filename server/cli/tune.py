@@ -1,4 +1,4 @@
-"""The command that measures what is quickest with a model on this machine, and writes it down."""
+"""The command `tune`: measures the fastest options for a model on this machine and writes them to the file."""
 
 import argparse
 import os
@@ -14,73 +14,74 @@ from engine.tuner import choice as tuning
 from engine.tuner import stopwatch
 from server.cli import models as commands
 from server.cli import requantize
+from server.cli.terminal import print_table
 from server.config import Config, ConfigError, file, settings
 
-EFFORT = stopwatch.MeasurementPlan()
-HEAD = ("THREADS", "FLASH ATTENTION", *requantize.SPEEDS)
+PLAN = stopwatch.MeasurementPlan()
+HEADINGS = ("THREADS", "FLASH ATTENTION", *requantize.SPEED_HEADINGS)
 
 
 def tune(flags: argparse.Namespace) -> int:
     target = _target(flags, os.environ)
-    file.write(target, {})  # now, not after a minute: can it be written?
+    file.write(target, {})  # reports an unwritable file before the measurement, which takes a minute
     config = settings.config(settings.resolve(flags, os.environ))
     if flags.requantise or flags.apply:
         requantize.check(config)
     folder = catalog.cache_folder(os.environ)
-    path = commands.find(config.model, folder)
+    path = commands.find_or_pull(config.model, folder)
     if flags.requantise or not flags.apply:
-        best, found = _best(path, config, folder.parent)
-        _write(target, found)
+        best, values = _best(path, config, folder.parent)
+        _write(target, values)
         if flags.requantise:
             print()
-            requantize.compare(path, config, best, EFFORT, folder.parent)
+            requantize.compare(path, config, best, PLAN, folder.parent)
     if flags.apply:
-        copy = requantize.keep(path, flags.apply, config, folder)
-        print(f"{copy} is written; clients know it as {copy.stem} (`alias` can give it another name)")
+        copy = requantize.write_copy(path, flags.apply, config, folder)
+        print(f"written: {copy}; clients name it {copy.stem} (`alias` can add another name)")
         _write(target, {"model": str(copy)})
     return 0
 
 
 def _target(flags: argparse.Namespace, environ: Mapping[str, str]) -> Path:
-    """The file in force, or the person's own that is to be."""
+    """Return the configuration file to update: the one that is read, else the user's, which may not exist yet."""
     path = file.find(flags.config, environ) or file.user_file(environ)
     if path is None:
-        raise ConfigError("there is no home folder: name a file for the result by --config")
+        raise ConfigError("there is no home folder; name a file for the result with --config")
     return path
 
 
 def _best(path: Path, config: Config, cache: Path) -> tuple[tuning.Trial, dict[str, str | int]]:
-    """What is best, and as the configuration has it; shows how it was found."""
+    """Measure and print all trials; return the best one, and its settings."""
     cores = machine.cores()
     models = _open(path, config, cache)
     try:
         engine = next(iter(models.values())).info.engine
         print(f"{path.name}, {engine}, {cores} cores: this takes about a minute\n", flush=True)
         trials = {tuning.Trial(n, knobs): models[knobs] for n in stopwatch.counts(cores) for knobs in models}
-        measured = stopwatch.measure(trials, EFFORT)
+        measured = stopwatch.measure(trials, PLAN)
     finally:
         for model in models.values():
             model.close()
-    commands.print_table([HEAD, *map(_row, measured)])
+    print_table([HEADINGS, *map(_row, measured)])
     choice = tuning.choose(measured)
     best = choice.best.trial
     print(f"\nbest: {best}; {choice.reason}")
-    found: dict[str, str | int] = {"threads": best.threads}
-    return best, found | ({"flash_attention": _switch(best)} if len(models) > 1 else {})
+    values: dict[str, str | int] = {"threads": best.threads}
+    return best, values | ({"flash_attention": _switch(best)} if len(models) > 1 else {})
 
 
 def _open(path: Path, config: Config, cache: Path) -> dict[BackendOptions, Model]:
-    """The file, once for each way the engine can run it."""
+    """Load the file once for every set of backend options."""
     options = Options(
         n_slots=stopwatch.STREAMS,
-        n_ctx=min(EFFORT.n_ctx, model_file.trained_context(gguf.read(path)) or EFFORT.n_ctx),
+        n_ctx=min(PLAN.n_ctx, model_file.trained_context(gguf.read(path)) or PLAN.n_ctx),
         threads=1,
         engine=config.engine,
         libllama=config.libllama,
     )
-    usual = load(path, options, cache).model
-    others = [knobs for knobs in backends.option_sets(usual.info.engine) if knobs != options.knobs]
-    return {options.knobs: usual} | {
+    default = load(path, options, cache).model
+    others = [knobs for knobs in backends.option_sets(default.info.engine) if knobs != options.knobs]
+    return {options.knobs: default} | {
         knobs: load(path, msgspec.structs.replace(options, knobs=knobs), cache).model for knobs in others
     }
 

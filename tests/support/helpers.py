@@ -23,8 +23,8 @@ from engine.runtime.kv_snapshots import Snapshots
 from server import daemon
 from server.api.app import App
 from server.config.config import Config
+from server.daemon import Notifier
 from server.served_model.model import ModelDetails
-from server.service import Notifier
 from server.store.async_store import AsyncStore
 from server.store.eviction import Limits
 from server.store.responses import Store

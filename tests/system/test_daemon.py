@@ -27,9 +27,9 @@ import trio.testing
 from engine.backends.scripted import ScriptedModel
 from engine.model import ModelError
 from server import daemon
-from server.__main__ import main
+from server.cli import main
 from server.config.config import Config
-from server.service import Notifier
+from server.daemon import Notifier
 from tests.support import model_files, wire
 from tests.support.helpers import NAME, PATIENCE, PacedModel, types, wired
 from tests.support.processes import COMMAND, ROOT, START_SECONDS, Daemon, serving
@@ -445,9 +445,9 @@ def test_a_file_that_is_no_good_is_refused(write: Any, message: str, smollm2: Pa
 
 
 FLAGS = [
-    (["--model", "no-such-name"], "there is no file and no model 'no-such-name': `responsed models` lists"),
+    (["--model", "no-such-name"], "there is no file and no model 'no-such-name'; `responsed models` lists"),
     (["--host", "responsed.invalid"], "cannot listen on responsed.invalid port 0: "),
-    (["--host", "a" * 64], f"cannot listen on {'a' * 64} port 0: this is not the name of a host"),
+    (["--host", "a" * 64], f"cannot listen on {'a' * 64} port 0: this is not a host name"),
     (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1 port 0: Cannot assign requested address"),
     (["--context", "8193"], "the model was trained on contexts of 8192 tokens: choose a --context up to that"),
 ]
@@ -518,7 +518,7 @@ def test_models_lists_what_there_is_and_what_can_be_had(smollm2: Path, tmp_path:
             0,
             (
                 "NAME     MB  ARCHITECTURE  ENGINE  FILE\n"
-                "smollm2  98  -             -       not here yet: responsed pull smollm2\n"
+                "smollm2  98  -             -       not installed; run: responsed pull smollm2\n"
             ),
             "",
         ),

@@ -288,7 +288,7 @@ def test_without_any_home_the_error_says_what_to_set(environ: dict[str, str], mo
     with pytest.raises(LibraryError, match=r"^there is no home folder: set XDG_CACHE_HOME to a place for models$"):
         cache_folder(environ)
     with pytest.raises(
-        LibraryError, match=r"^there is no home folder: name a folder by --state, or set XDG_STATE_HOME$"
+        LibraryError, match=r"^there is no home folder: name a folder by --state-dir, or set XDG_STATE_HOME$"
     ):
         state_folder(environ)
     assert cache_folder(environ | {"XDG_CACHE_HOME": "/x"}) == Path("/x/responsed/models")

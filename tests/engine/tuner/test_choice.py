@@ -13,8 +13,7 @@ from engine.model import BackendOptions
 from engine.tuner import stopwatch
 from engine.tuner.choice import NEAR, STEADY, Measurement, Trial, choose
 from engine.tuner.stopwatch import MeasurementPlan
-from server.__main__ import main
-from server.cli import tune
+from server.cli import main, tune
 from server.config import file
 
 SMALL = MeasurementPlan(prompt=16, steps=2, busy_steps=3, rounds=1)
@@ -143,7 +142,7 @@ def test_the_real_model_is_measured(engine: str, smollm2: Path, cache: Path) -> 
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune, "EFFORT", SMALL)
+    monkeypatch.setattr(tune, "PLAN", SMALL)
 
 
 @pytest.mark.usefixtures("hurried")
@@ -175,4 +174,7 @@ def test_a_file_that_cannot_be_written_is_told_before_measuring(
         f"responsed: {tmp_path}/file/config.toml cannot be written: File exists\n",
     )
     assert main(["tune"]) == 2
-    assert capsys.readouterr().err == "responsed: /dev/null cannot be written: it is no regular file\n"
+    assert (
+        capsys.readouterr().err
+        == "responsed: /dev/null cannot be written: it is not a regular file; name another file\n"
+    )

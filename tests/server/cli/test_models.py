@@ -6,32 +6,31 @@ import pytest
 
 from engine.loader import catalog
 from engine.loader.catalog import LibraryError
-from server.__main__ import main
-from server.cli import models
+from server.cli import main, models
 from tests.support import model_files
 
 NAMES = [
-    ("https://example.org/m.gguf", "is a URL, and no model is fetched by one: download the file and name its path"),
-    ("HTTPS://example.org/m", "is a URL, and no model is fetched by one: download"),
-    ("s3://bucket/m.gguf", "is a URL, and no model is fetched by one: download"),
-    ("file:///models/m.gguf", "is a URL: name the file by its path"),
-    ("org/Model-1B-GGUF", "no model is fetched from a hub: download its .gguf file and name the path"),
-    ("org/Model-1B-GGUF:Q4_K_M", "no model is fetched from a hub: download its .gguf file and name the path"),
-    ("hf.co/org/Model-1B-GGUF", "no model is fetched from a hub: download its .gguf file and name the path"),
-    ("hf:org/Model", "no model is fetched from a hub: download its .gguf file and name the path"),
-    ("full", "'full' is a folder: name the .gguf file itself (one of a.gguf, b.GGUF)"),
-    ("./full/", "'./full/' is a folder: name the .gguf file itself (one of a.gguf, b.GGUF)"),
-    ("org/folder", "'org/folder' is a folder: name the .gguf file itself (there is none in it)"),
-    ("/dev/null", "'/dev/null' is no regular file: name a .gguf file"),
-    ("org/m.gguf", "there is no file and no model 'org/m.gguf': `responsed models` lists"),
-    ("llama3.2:1b", "there is no file and no model 'llama3.2:1b': `responsed models` lists"),
+    ("https://example.org/m.gguf", "is a URL, which responsed does not download; download the file and name its path"),
+    ("HTTPS://example.org/m", "is a URL, which responsed does not download; download"),
+    ("s3://bucket/m.gguf", "is a URL, which responsed does not download; download"),
+    ("file:///models/m.gguf", "is a URL; name the file by its path"),
+    ("org/Model-1B-GGUF", "responsed does not download from hubs; download its .gguf file and name its path"),
+    ("org/Model-1B-GGUF:Q4_K_M", "responsed does not download from hubs; download its .gguf file and name its path"),
+    ("hf.co/org/Model-1B-GGUF", "responsed does not download from hubs; download its .gguf file and name its path"),
+    ("hf:org/Model", "responsed does not download from hubs; download its .gguf file and name its path"),
+    ("full", "'full' is a folder; name a .gguf file in it (one of a.gguf, b.GGUF)"),
+    ("./full/", "'./full/' is a folder; name a .gguf file in it (one of a.gguf, b.GGUF)"),
+    ("org/folder", "'org/folder' is a folder; name a .gguf file in it (it has none)"),
+    ("/dev/null", "'/dev/null' is not a regular file; name a .gguf file"),
+    ("org/m.gguf", "there is no file and no model 'org/m.gguf'; `responsed models` lists"),
+    ("llama3.2:1b", "there is no file and no model 'llama3.2:1b'; `responsed models` lists"),
     ("", "there is no file and no model ''"),
     ("a\0b", "there is no file and no model 'a\\x00b'"),
 ]
 
 
 @pytest.mark.parametrize(("model", "sentence"), NAMES)
-def test_find_of_no_model_says_what_the_name_is(
+def test_find_or_pull_of_an_unknown_name_names_the_remedy(
     model: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -39,11 +38,11 @@ def test_find_of_no_model_says_what_the_name_is(
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()
     with pytest.raises(LibraryError) as caught:
-        models.find(model, tmp_path / "models")
+        models.find_or_pull(model, tmp_path / "models")
     assert sentence in str(caught.value)
 
 
-def test_models_of_a_projector_and_a_chat_model_tell_them_apart(
+def test_models_marks_a_projector_as_not_servable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Copies of a model in other types of weights: how far they are from it, and that one is kept whole or not at all."""
+"""Copies of a model with other types of weights: their divergence, and complete or no files."""
 
 import ctypes
 from pathlib import Path
@@ -16,8 +16,7 @@ from engine.loader.loader import Options, load
 from engine.model import ModelError
 from engine.tuner import divergence
 from engine.tuner.stopwatch import MeasurementPlan
-from server.__main__ import main
-from server.cli import tune
+from server.cli import main, tune
 from server.config import file
 from tests.engine.backends.test_llamacpp_library import LIBRARIES
 
@@ -27,7 +26,7 @@ WHEEL = LIBRARIES["xllamacpp"]
 
 @pytest.fixture
 def native() -> Path:
-    """A library that can write models: xllamacpp's can't."""
+    """Return a library that can write models, unlike that of xllamacpp."""
     path = LIBRARIES["llama-cpp-python"]
     if path is None:
         pytest.skip("llama-cpp-python is not installed (`pip install 'responsed[native]'` compiles it)")
@@ -36,9 +35,9 @@ def native() -> Path:
 
 @pytest.fixture
 def models(smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache folder of the test's own, with the model."""
+    """Return a temporary cache folder with the model."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(tune, "EFFORT", SMALL)
+    monkeypatch.setattr(tune, "PLAN", SMALL)
     folder = tmp_path / "cache" / "responsed" / "models"
     folder.mkdir(parents=True)
     (folder / smollm2.name).symlink_to(smollm2)
@@ -53,7 +52,7 @@ def refusal(message: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("flags", [["--requantise"], ["--apply", "Q8_0"]])
-def test_a_library_that_cannot_write_models_says_so_before_measuring(
+def test_tune_with_a_library_that_cannot_quantize_fails_before_measuring(
     flags: list[str], models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert WHEEL is not None
@@ -61,11 +60,11 @@ def test_a_library_that_cannot_write_models_says_so_before_measuring(
     assert main(["tune", *flags, "--libllama", str(WHEEL), "--config", str(path)]) == 2
     refusal("cannot write models: `pip install 'responsed[native]'` compiles a llama.cpp that can", capsys)
     assert main(["tune", *flags, "--engine", "ctransformers", "--config", str(path)]) == 2
-    refusal("only llama.cpp writes and runs other types of weights: leave out --engine", capsys)
+    refusal("only llama.cpp can write and run other types of weights; omit --engine", capsys)
     assert file.read(path) == {}
 
 
-def test_the_layout_is_checked(native: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quantizer_with_an_unknown_struct_layout_is_refused(native: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = libllama.load(native)
     assert quantizer.parameters(loaded).ftype == quantizer.KINDS["Q8_0"]
 
@@ -77,7 +76,7 @@ def test_the_layout_is_checked(native: Path, monkeypatch: pytest.MonkeyPatch) ->
         quantizer.parameters(loaded)
 
 
-def test_a_copy_is_kept_whole_and_served_from_then_on(
+def test_tune_apply_writes_a_copy_and_serves_it(
     native: Path, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "config.toml"
@@ -86,15 +85,15 @@ def test_a_copy_is_kept_whole_and_served_from_then_on(
     assert main(arguments) == 0
     copy = models / "SmolLM2-135M-Instruct.Q4_1.Q8_0.gguf"
     assert file.read(path) == {"port": 1, "model": str(copy)}
-    assert f"{copy} is written" in capsys.readouterr().out
+    assert f"written: {copy}" in capsys.readouterr().out
     assert {each.name for each in models.iterdir()} == {catalog.SMOLLM2.filename, copy.name}
     options = Options(n_slots=1, n_ctx=64, engine="llamacpp", libllama=native)
     load(copy, options, models.parent).model.close()
     assert main(arguments) == 2
-    refusal(f"{copy.name} is of type Q8_0 already", capsys)
+    refusal(f"{copy.name} already has weights of type Q8_0", capsys)
 
 
-def test_copies_are_compared_and_gone_afterwards(
+def test_tune_requantise_prints_a_row_per_copy_and_removes_the_copies(
     native: Path, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["tune", "--requantise", "--libllama", str(native), "--config", str(tmp_path / "config.toml")]
@@ -108,14 +107,14 @@ def test_copies_are_compared_and_gone_afterwards(
     assert "model" not in file.read(tmp_path / "config.toml")
 
 
-def test_what_cannot_be_written_is_told_and_leaves_nothing(native: Path, tmp_path: Path) -> None:
+def test_quantize_of_an_invalid_model_leaves_no_file(native: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.gguf").write_text("I am a poem.")
     with pytest.raises(ModelError, match=r"llama\.cpp cannot write bad\.gguf as Q4_0: "):
         quantizer.quantize(tmp_path / "bad.gguf", tmp_path / "copy", "Q4_0", 1, native)
     assert [each.name for each in tmp_path.iterdir()] == ["bad.gguf"]
 
 
-def test_the_text_is_of_about_200_tokens_and_the_model_follows_it(smollm2: Path) -> None:
+def test_divergence_text_is_about_200_tokens_that_the_model_predicts(smollm2: Path) -> None:
     _, vocabulary, _ = model_file.read(smollm2)
     tokens = vocabulary.encode(divergence.TEXT)
     assert 180 < len(tokens) <= divergence.MOST_TOKENS
@@ -125,16 +124,14 @@ def test_the_text_is_of_about_200_tokens_and_the_model_follows_it(smollm2: Path)
     assert expected.shape == (len(tokens), vocabulary.size)
     assert np.allclose(np.exp(expected).sum(axis=1), 1, atol=1e-3)
     surprise = -np.mean([expected[i, token] for i, token in enumerate(tokens[1:])])
-    assert surprise < 4, "nats a token; of knowing nothing it would be 10.8"
+    assert surprise < 4, "nats per token; a uniform distribution has 10.8"
 
 
 rows = st.lists(st.lists(st.floats(-20, 20, width=32), min_size=3, max_size=3), min_size=1, max_size=4)
 
 
 @given(rows, rows)
-def test_a_divergence_is_never_negative_and_nothing_to_oneself(
-    first: list[list[float]], other: list[list[float]]
-) -> None:
+def test_mean_divergence_is_not_negative_and_zero_to_itself(first: list[list[float]], other: list[list[float]]) -> None:
     n = min(len(first), len(other))
     p, q = (
         np.stack([divergence._log_softmax(np.array(row, np.float32)) for row in side[:n]]) for side in (first, other)
@@ -143,6 +140,6 @@ def test_a_divergence_is_never_negative_and_nothing_to_oneself(
     assert divergence.mean_divergence(p, p) == 0
 
 
-def test_a_divergence_by_hand() -> None:
+def test_mean_divergence_of_a_small_example_is_the_calculated_one() -> None:
     p, q = (np.log(np.array(each, np.float32)) for each in ([[0.5, 0.5]], [[0.25, 0.75]]))
     assert divergence.mean_divergence(p, q) == pytest.approx(0.5 * np.log(2) + 0.5 * np.log(2 / 3))

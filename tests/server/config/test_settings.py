@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.loader import loader
-from server.__main__ import main
+from server.cli import main
 from server.config import file as configfile
 from server.config import settings, table
 from server.config.config import DEFAULTS, Config
@@ -308,8 +308,8 @@ REFUSED = [
     (["--store", "yes"], r"argument --store: 'yes' is not a file or off; .*"),
     (["--store", "false"], r"argument --store: 'false' is not a file or off; .*"),
     (["--config", "a.toml", "--config", "b.toml"], r"argument --config: this flag is given twice; give it once .*"),
-    (["--prot", "1"], r"unrecognized arguments: --prot 1 \(`responsed serve --help` lists what there is\)"),
-    (["--thr", "1"], r"unrecognized arguments: --thr 1 \(`responsed serve --help` lists what there is\)"),
+    (["--prot", "1"], r"unrecognized arguments: --prot 1 \(see `responsed serve --help`\)"),
+    (["--thr", "1"], r"unrecognized arguments: --thr 1 \(see `responsed serve --help`\)"),
     (["--store-resp", "1"], r"unrecognized arguments: --store-resp 1 .*"),
     (["extra"], r"unrecognized arguments: extra .*"),
 ]

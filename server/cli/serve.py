@@ -1,0 +1,140 @@
+"""The command `serve`: wires the parts of the server together and runs it."""
+
+import argparse
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import trio
+
+from engine.loader import Loaded, Options, catalog, load
+from engine.model import BackendOptions, ModelError
+from engine.runtime import Engine, Snapshots
+from server import daemon
+from server.api import App
+from server.cli import models
+from server.config import Config, settings
+from server.served_model import ModelDetails
+from server.store import AsyncStore, Limits, Store, StoreError, database
+from server.stream import replay
+
+SWITCH_SECONDS = 5e-5
+"""Seconds until the inference thread gets the GIL after a decode. Python's default of 5 ms equals a whole decode."""
+
+log = logging.getLogger("responsed")
+
+
+def serve(flags: argparse.Namespace) -> int:
+    values = settings.resolve(flags, os.environ)
+    if flags.print_config:
+        print(settings.as_toml(models.effective(values, os.environ)), end="")
+        return 0
+    config = settings.config(values)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", level=config.log_level.upper())
+    listener = daemon.bind(config.host, config.port)  # before loading, so that a taken port fails at once
+    state_dir = config.state_dir or catalog.state_folder(os.environ)
+    if config.state_dir is not None:
+        _check_writable(config.state_dir)
+    cache = catalog.cache_folder(os.environ)
+    path = models.find_or_pull(config.model, cache)
+    _restore_default_signals()
+    loaded = load(path, _options(config), cache.parent)
+    store = _open_store(config, state_dir)
+    try:
+        _run(config, listener, loaded, _model_details(config, path, loaded), store, state_dir)
+    finally:
+        if store:
+            store.close()
+    loaded.model.close()
+    return 0
+
+
+def _run(
+    config: Config, listener: socket.socket, loaded: Loaded, details: ModelDetails, store: Store | None, state_dir: Path
+) -> None:
+    """Serve until the daemon stops. Raises the ModelError or OSError that ended it."""
+    snapshots = Snapshots(state_dir / "kv", loaded.fingerprint, config.kv_snapshot_megabytes * 1_000_000)
+    engine = Engine(loaded.model, loaded.vocabulary.end_tokens, config.max_step_ms / 1e3, snapshots)
+    app = App(config, engine, details, AsyncStore(store) if store else None)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()  # excludes the objects made so far; scanning them again stopped all threads for 30 ms each time
+    try:
+        trio.run(daemon.run, config, listener, engine, app, daemon.Notifier())
+    except BaseExceptionGroup as group:
+        failure: BaseException | None = group.subgroup((ModelError, OSError))
+        if failure is None:
+            raise
+        while isinstance(failure, BaseExceptionGroup):
+            failure = failure.exceptions[0]
+        raise failure from None
+
+
+def _options(config: Config) -> Options:
+    return Options(
+        n_slots=config.slots,
+        n_ctx=config.context,
+        threads=config.threads,
+        engine=config.engine,
+        libllama=config.libllama,
+        chat_template=config.chat_template or "",
+        knobs=BackendOptions(flash_attention=config.flash_attention == "on"),
+    )
+
+
+def _model_details(config: Config, path: Path, loaded: Loaded) -> ModelDetails:
+    return ModelDetails(
+        name=_served_name(config.model, path),
+        created=int(path.stat().st_mtime),
+        info=loaded.model.info,
+        vocabulary=loaded.vocabulary,
+        template=loaded.template,
+        file=loaded.file,
+        fallback=loaded.fallback,
+    )
+
+
+def _served_name(model: str, path: Path) -> str:
+    """Return the model's name in the catalog, or the stem of its file."""
+    if model in catalog.CATALOG:
+        return model
+    return os.fsencode(path.stem).decode(errors="replace")  # file names may be other bytes than UTF-8
+
+
+def _check_writable(state_dir: Path) -> None:
+    """Raise OSError if the folder that the user chose is not writable."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        tempfile.TemporaryFile(dir=state_dir).close()
+    except OSError as error:
+        remedy = "name a folder that you may write to"
+        raise OSError(f"--state-dir {state_dir} cannot be written ({error.strerror}): {remedy}") from error
+
+
+def _open_store(config: Config, state_dir: Path) -> Store | None:
+    """Return the store; None if it is off or cannot be opened, since responses do not depend on it."""
+    if config.store == "off":
+        return None
+    path = Path(config.store or state_dir / database.NAME)
+    limits = Limits(config.store_responses, config.store_megabytes, config.store_days)
+    try:
+        return Store(path, limits, replay.interrupted_response, time.monotonic())
+    except StoreError as error:
+        log.warning("responses are not stored: %s", error)
+        return None
+
+
+def _restore_default_signals() -> None:
+    """Let SIGTERM and SIGINT end the process and its children while a model loads.
+
+    A Python handler would run late, or its exception would be lost, while native code reads a large model.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
