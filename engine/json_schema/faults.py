@@ -3,7 +3,7 @@
 llguidance names no place, and finds some faults only in the combination of all keywords.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import TypeAlias
 
 from engine.constraint import GrammarError
@@ -21,26 +21,31 @@ _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLES = ("items", "additionalProperties")
 _LAST = ("type", "properties", "required")
 """Keywords that are left out only if no other one is at fault."""
+AROUND = (*_LAST, *_MAPS, *_SINGLES)
+"""Keywords around parts of a schema."""
 
 
-def relaxed(checked: CheckedSchema, try_compile: TryCompile) -> CheckedSchema:
-    """Return the schema without the keywords that the compiler rejects, and with their places."""
+def relaxed(checked: CheckedSchema, try_compile: TryCompile, innocent: Container[str] = ()) -> CheckedSchema:
+    """Return the schema without the keywords that the compiler rejects, and with their places.
+
+    Keywords that are `innocent` stay: if no other one is at fault, the schema that has them is left out whole.
+    """
     schema, unenforced = checked.schema, list(checked.unenforced)
     for _ in range(MAX_FAULTS):
         if try_compile(schema) is None:
             return CheckedSchema(schema, checked.places, tuple(dict.fromkeys(unenforced)))
-        path = _fault(schema, try_compile)
+        path = _fault(schema, try_compile, innocent)
         unenforced.append(_place(path, checked))
         schema = _without(schema, path)
     return CheckedSchema({}, checked.places, ("",))
 
 
-def place_of(checked: CheckedSchema, try_compile: TryCompile) -> str:
-    """Return the place of the keyword that the compiler rejects."""
-    return _place(_fault(checked.schema, try_compile), checked)
+def place_of(checked: CheckedSchema, try_compile: TryCompile, innocent: Container[str] = ()) -> str:
+    """Return the place of the keyword that the compiler rejects; see `relaxed`."""
+    return _place(_fault(checked.schema, try_compile, innocent), checked)
 
 
-def _fault(schema: JSON, try_compile: TryCompile) -> Path:
+def _fault(schema: JSON, try_compile: TryCompile, innocent: Container[str]) -> Path:
     """Return the path to the faulty keyword, or to the schema if no single keyword is at fault."""
     definitions = schema.get("$defs") if isinstance(schema, dict) else None
     path: Path = ()
@@ -62,6 +67,8 @@ def _fault(schema: JSON, try_compile: TryCompile) -> Path:
         return path
     keys = [key for key in found if key not in ("$defs", *_LAST)]
     for key in [*keys, *(key for key in _LAST if key in found)]:
+        if key in innocent:
+            continue
         less = {**_without_key(found, key), **({"$defs": definitions} if definitions else {})}
         if try_compile(less) is None:
             return (*path, key)

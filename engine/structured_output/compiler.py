@@ -10,22 +10,20 @@ rules, `GrammarCompiler.json`, `.until` and `.token` put schemas and markers tog
 
 import itertools
 import json
-import re
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
+from random import Random
 from sys import getsizeof
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
-from numpy.typing import NDArray
 
 from engine.constraint import GrammarError
 from engine.grammar import brief, json_grammar
-from engine.json_schema import JSON, CheckedSchema, depth, faults
-from engine.json_schema import check as json_schema
-from engine.model import FloatArray
+from engine.json_schema import JSON, CheckedSchema, Schema, check, depth, faults
 from engine.structured_output.compile_cache import CompileCache
+from engine.structured_output.grammar_constraint import GrammarConstraint
 from engine.tokenizer import Vocabulary
 
 MOST_CHARACTERS = 65_536
@@ -39,17 +37,23 @@ MOST_WRITTEN = 16 << 20
 """Bytes of the compiled grammars, and of the texts of schemas, for which another request may ask."""
 
 # llguidance counts work, not time: 50,000 units of fuel are about a millisecond. Its own limits, but for memory, as a
-# state takes 1 to 2 kB; and for items: /.*b/ in a quoted text takes 150,000 over all tokens, and 15 ms.
+# state takes 1 to 2 kB; and for items: /.*b/ in a quoted text takes 150,000 over all tokens, and 15 ms. An optional
+# property is four items of a row.
 _LIMITS = LLParserLimits(
-    max_lexer_states=50_000, max_grammar_size=100_000, step_max_items=500_000, verbose_errors=False
+    max_lexer_states=50_000,
+    max_grammar_size=100_000,
+    max_items_in_row=5_000,
+    step_max_items=500_000,
+    verbose_errors=False,
 )
 
 STEPS = 32
 """Of a grammar that is tried: enough to come to a text in a call's arguments, byte for byte."""
-
-_CONTEXT = re.compile(r"^(at )?(\d+\(\d+\): )+|failed to compile JSON schema: |^Parser Error: ")
-
-_NOTHING = "nothing can be written that it accepts"
+DRAWS = 128
+"""Tokens drawn from a schema that is tried."""
+_ENDING = (b'"', b",", b":")
+_MOST_TRIED = 100_000_000
+"""Steps of a schema that is tried, times the bytes of its grammar: a step in a long constant takes 10 ms."""
 
 ANY_OBJECT: JSON = {"type": "object"}
 
@@ -65,27 +69,50 @@ class GrammarCompiler:
     def json_schema(self, schema: JSON) -> "CompiledGrammar":
         """What `schema` accepts, to the letter. Raises GrammarError, with the place."""
         accepted = self._accepted(schema)
-        try:
-            return self.lark(f"start: {self._written(json.dumps(accepted.schema))}")
-        except GrammarError as error:
+        if (error := self._refusal(accepted.schema)) is not None:
             raise GrammarError(str(error), faults.place_of(accepted, self._refusal)) from error
+        if (error := self._fault(accepted.schema)) is not None:
+            place = faults.place_of(accepted, self._fault_in_object, faults.AROUND)
+            raise GrammarError(str(error), place) from error
+        return self._of_schema(accepted.schema)
 
     def relaxed(self, schema: JSON) -> CheckedSchema:
         """Leave out the keywords that can't be enforced. Raises GrammarError where no part can be."""
-        return faults.relaxed(self._accepted(schema, relaxed=True), self._refusal)
+        accepted = faults.relaxed(self._accepted(schema, relaxed=True), self._refusal)
+        return faults.relaxed(accepted, self._fault_in_object, faults.AROUND)
 
     def _accepted(self, schema: JSON, relaxed: bool = False) -> CheckedSchema:
         """Raises GrammarError."""
         if depth(schema) > MOST_DEPTH:
             raise GrammarError(f"the schema is nested deeper than {MOST_DEPTH} levels")
-        return json_schema.checked(schema, relaxed)
+        return check.checked(schema, relaxed)
 
-    def _refusal(self, schema: JSON) -> GrammarError | None:
+    def _refusal(self, accepted: JSON) -> GrammarError | None:
+        """Return the error that refuses a schema."""
         try:
-            self._compile(LLMatcher.grammar_from_lark(f"start: {brief(schema)}"))
+            self._of_schema(accepted)
         except GrammarError as error:
             return error
         return None
+
+    def _fault(self, accepted: JSON) -> GrammarError | None:
+        """Return the error that ends an answer of a schema soon."""
+        try:
+            self._of_schema(accepted).explore()
+        except GrammarError as error:
+            return error
+        return None
+
+    def _fault_in_object(self, accepted: JSON) -> GrammarError | None:
+        """The same for a part of a schema, alone or as a property: some patterns take more work beside names."""
+        whole: Schema = {"type": "object", "properties": {"x": accepted}, "required": ["x"]}
+        if isinstance(accepted, dict) and "$defs" in accepted:
+            whole["$defs"] = accepted["$defs"]
+        return self._fault(accepted) or self._fault(whole)
+
+    def _of_schema(self, accepted: JSON) -> "CompiledGrammar":
+        """Raises GrammarError."""
+        return self.lark(f"start: {self._written(json.dumps(accepted))}")
 
     def json_object(self) -> "CompiledGrammar":
         return self.json_schema(ANY_OBJECT)
@@ -108,7 +135,7 @@ class GrammarCompiler:
         text = f"%lark {{\n{json_grammar(accepted)}\n}}"
         if len(text) <= MOST_WRITTEN_OUT:
             with suppress(GrammarError):
-                self._compile(LLMatcher.grammar_from_lark(f"start: {text}"))
+                self.lark(f"start: {text}")
                 return text
         return brief(accepted)
 
@@ -155,86 +182,54 @@ class CompiledGrammar:
         self._vocabulary = vocabulary
         self.size = size
         """Bytes, about."""
+        self._explored = False
 
-    def start(self) -> "GrammarConstraint":
+    def start(self) -> GrammarConstraint:
         return GrammarConstraint(self._matcher.deep_copy(), len(self._vocabulary))
 
-    def dry_run(self) -> None:
+    def dry_run(self, steps: int = STEPS) -> None:
         """Some steps of it, for what doesn't show before something is written. Raises GrammarError."""
         constraint = self.start()
-        for _ in range(STEPS):
+        for _ in range(steps):
             if (token := constraint.last_allowed(self._vocabulary.end_tokens)) is None:
                 return
             constraint.accept(token)
         constraint.compute_mask()
         constraint.check()
 
-    def started_with(self, data: bytes) -> "GrammarConstraint | None":
+    def explore(self) -> None:
+        """Attempt JSON, also with drawn tokens: half of them end a text or a number, which leads to the next value.
+
+        Raises GrammarError.
+        """
+        if self._explored:
+            return
+        most = _MOST_TRIED // self.size
+        self.dry_run(min(STEPS, most))
+        random, constraint, ends = Random(0), self.start(), self._vocabulary.end_tokens
+        ending = np.array([token for mark in _ENDING for token in self._vocabulary.exactly(mark)])
+        for _ in range(min(DRAWS, most)):
+            allowed = constraint.allowed(ends)
+            found = ending[allowed[ending]] if random.random() < 0.5 else ending[:0]
+            if not found.size:
+                found = np.flatnonzero(allowed)
+            if found.size:
+                constraint.accept(int(random.choice(found)))
+            else:
+                constraint = self.start()
+        constraint.compute_mask()
+        constraint.check()
+        self._explored = True
+
+    def started_with(self, data: bytes) -> GrammarConstraint | None:
         """Started, and `data` written; None where that may not be written."""
         constraint, ids = self.start(), self._vocabulary.exactly(data)
         spelled = b"".join(map(self._vocabulary.bytes_of, ids))
         return constraint if spelled == data and all(map(constraint.try_accept, ids)) else None
 
-    def after_marker(self, data: bytes) -> "GrammarConstraint | None":
+    def after_marker(self, data: bytes) -> GrammarConstraint | None:
         """Start behind a marker, with the rest of the token that ended it. White space there is the marker's."""
         return self.started_with(data) or self.started_with(data.lstrip())
-
-
-class GrammarConstraint:
-    """See `engine.constraint`."""
-
-    def __init__(self, matcher: LLMatcher, n_vocab: int) -> None:
-        self._matcher = matcher
-        self._bits = np.zeros((n_vocab + 31) // 32, np.int32)
-        self._forbidden: NDArray[np.bool_] | None = None
-
-    @property
-    def mask_ready(self) -> bool:
-        return self._forbidden is not None
-
-    def compute_mask(self) -> None:
-        self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
-        self._forbidden = np.unpackbits(self._bits.view(np.uint8), bitorder="little") == 0
-
-    def apply_mask(self, logits: FloatArray) -> None:
-        if self._forbidden is None:
-            self.compute_mask()
-        self.check()
-        assert self._forbidden is not None, "it was prepared"
-        n = min(len(logits), len(self._forbidden))
-        np.copyto(logits[:n], -np.inf, where=self._forbidden[:n])
-        logits[n:] = -np.inf
-
-    def last_allowed(self, but: Set[int]) -> int | None:
-        """A token that may come: the last of them, for white space comes first. Raises GrammarError."""
-        self.compute_mask()
-        self.check()
-        assert self._forbidden is not None, "it was prepared"
-        return next((int(token) for token in np.flatnonzero(~self._forbidden)[::-1] if token not in but), None)
-
-    @property
-    def accepting(self) -> bool:
-        """Whether what was written is whole; there may be more of it."""
-        return bool(self._matcher.is_accepting())
-
-    def try_accept(self, token: int) -> bool:
-        """As `advance`, where it may come; else False, and all is as it was."""
-        if self._matcher.try_consume_tokens([token]) != 1:
-            return False
-        self._forbidden = None
-        return True
-
-    def accept(self, token: int) -> None:
-        self._forbidden = None
-        if not self._matcher.consume_token(token):
-            self.check()
-
-    def check(self) -> None:
-        """Raises GrammarError."""
-        if self._matcher.is_error():
-            raise GrammarError(_sentence(self._matcher.get_error()))
-        if self._forbidden is not None and self._forbidden.all():
-            raise GrammarError(_NOTHING)
 
 
 class _Tokens:
@@ -265,13 +260,3 @@ def _compiled_size(text: str, made: CompiledGrammar | None) -> int:
 
 def _written_size(schema: str, text: str | None) -> int:
     return getsizeof(schema) + getsizeof(text)
-
-
-def _sentence(error: str) -> str:
-    """What is wrong, without where llguidance found it and what it would take instead: pages of grammar."""
-    if error.startswith("NoExtensionBias"):
-        return _NOTHING
-    lines = [line.strip() for line in error.splitlines()]
-    detail = next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), "")
-    line = _CONTEXT.sub("", lines[0] if lines else "").partition(". Enable ")[0].rstrip(":")
-    return f"{line}: {detail}".strip(": .")[:300] or "the grammar failed"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.model import FloatArray
-from engine.structured_output.compiler import GrammarConstraint
+from engine.structured_output.grammar_constraint import GrammarConstraint
 
 
 def leave_only(logits: FloatArray, tokens: int | NDArray[np.int64]) -> None:

@@ -21,8 +21,9 @@ from msgspec.structs import replace
 from engine.constraint import GrammarError
 from engine.model import FloatArray
 from engine.structured_output.bare_calls import BareCallDetector
-from engine.structured_output.compiler import CompiledGrammar, GrammarConstraint
+from engine.structured_output.compiler import CompiledGrammar
 from engine.structured_output.eager_stop import EagerStop, leave_only
+from engine.structured_output.grammar_constraint import GrammarConstraint
 from engine.structured_output.markers import (
     CONTROL,
     Marker,

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from engine.model import FloatArray
-from engine.structured_output.compiler import GrammarConstraint
+from engine.structured_output.grammar_constraint import GrammarConstraint
 
 
 class Phase(Protocol):

@@ -219,6 +219,56 @@ def test_what_cannot_be_held_is_refused(schema: Any, place: str, sentence: str, 
     assert (found[0], found[1][: len(sentence)]) == (place, sentence)
 
 
+LETTERS = {"type": "string", "allOf": [{"pattern": letter} for letter in "abcdef"]}
+REPEATED = {"type": "string", "pattern": "^([a-z]{0,100}){0,100}$"}
+LOOKING_BACK = {"type": "string", "pattern": "^.*a.{500}$"}
+
+
+def all_of(**properties: Any) -> Any:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def names(n: int) -> Any:
+    return {"type": "object", "properties": {f"name{i}": {"type": "string"} for i in range(n)}}
+
+
+# They compile, and no answer would come to its end.
+DYING: dict[str, tuple[Any, str, str]] = {
+    "at once": (LETTERS, "allOf", "its patterns take too much work"),
+    "behind other properties": (
+        all_of(a={"type": "string"}, b={"type": "integer"}, c=LETTERS),
+        "properties.c.allOf",
+        "its patterns take too much work",
+    ),
+    "in an array": (
+        all_of(a={"type": "array", "items": all_of(x={"type": "string"}, y=LETTERS)}),
+        "properties.a.items.properties.y.allOf",
+        "its patterns take too much work",
+    ),
+    "in a definition": (
+        all_of(a={"$ref": "#/$defs/a"}) | {"$defs": {"a": LETTERS}},
+        "$defs.a.allOf",
+        "its patterns take too much work",
+    ),
+    "after some letters": (all_of(a=REPEATED), "properties.a.pattern", "its patterns take too much work"),
+    "after more letters": (all_of(a=LOOKING_BACK), "properties.a.pattern", "its patterns take too much memory"),
+    "too many properties": (all_of(a=names(1400)), "properties.a", "it leaves too many ways open at once"),
+}
+
+
+@pytest.mark.parametrize("case", DYING)
+def test_json_schema_whose_grammar_dies_soon_is_refused_with_its_place(case: str, grammars: GrammarCompiler) -> None:
+    schema, place, sentence = DYING[case]
+    assert refusal(grammars, schema) == (place, sentence)
+    assert grammars.relaxed(schema).unenforced == (place,)
+
+
+def test_a_thousand_optional_properties_are_enforced(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
+    grammar = grammars.json_schema(names(1000) | {"additionalProperties": False})
+    texts = ["{}", '{"name7":"x","name999":""}', '{"name7":1}', '{"name1000":""}', '{"name8":"","name7":""}']
+    assert [takes(grammar, vocabulary, text) for text in texts] == [True, True, False, False, False]
+
+
 @pytest.mark.parametrize("pattern", [r"^[^\x00-\x1f\x7f]b\n$", r"^[\]\x00a]b\x0a$", r"^\\?ab\u{a}$", "^ab[\n]$"])
 def test_control_characters_that_need_not_be_written_may_be_named(
     pattern: str, grammars: GrammarCompiler, vocabulary: Vocabulary
