@@ -1,5 +1,6 @@
-"""Grammars at run time: the compiler, and which grammar applies when. Imports `grammar`, `notations` and below."""
+"""Grammars at run time: the compiler, and which grammar applies when. Imports `dialects` and below."""
 
+from engine.structured_output.assembly import GrammarAssembler, OutputGrammars
 from engine.structured_output.compile_cache import CompileCache, K, V
 from engine.structured_output.compiler import CompiledGrammar, GrammarCompiler
 from engine.structured_output.specs import BareCallTrigger, ReasoningSpec, Trigger
@@ -9,8 +10,10 @@ __all__ = [
     "BareCallTrigger",
     "CompileCache",
     "CompiledGrammar",
+    "GrammarAssembler",
     "GrammarCompiler",
     "K",
+    "OutputGrammars",
     "ReasoningSpec",
     "StructuralTag",
     "Trigger",

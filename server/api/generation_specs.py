@@ -58,7 +58,7 @@ class SpecBuilder:
             constraints,
             sampling,
             model=served.name,
-            effort=self._model.holding.effort(builder.effort(request)),
+            effort=self._model.effort(builder.effort(request)),
             stored=self._store is not None and request.store is not False,
             queued=bool(request.background) or self._engine.full,
         )

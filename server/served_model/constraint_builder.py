@@ -1,8 +1,8 @@
-"""What an answer is held to: its format and its calls, and how long may be thought before.
+"""Compiles the constraints of an answer: its format, its calls, and the budget of its reasoning.
 
-A call that is demanded, and a format, hold from the first word, or from the end of a thought. Calls that are free to
-come are held as soon as one begins. Keywords of a schema that can't be enforced are left out where the function isn't
-strict, and named.
+A call that is required, and a format, are enforced from the first word on, or from the end of the reasoning. Calls that
+the model is free to make are enforced as soon as one begins. Keywords of a schema that cannot be enforced are left out
+if the function is not strict, and named in the response.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,21 +13,12 @@ from msgspec.structs import replace
 
 from engine.chat_template import ChatTemplate
 from engine.constraint import GrammarError
-from engine.dialects import Dialect, call_grammar
 from engine.json_schema import skeleton
 from engine.notations import Function
-from engine.structured_output import (
-    BareCallTrigger,
-    CompileCache,
-    CompiledGrammar,
-    GrammarCompiler,
-    ReasoningSpec,
-    StructuralTag,
-    Trigger,
-)
+from engine.structured_output import CompileCache, GrammarAssembler, OutputGrammars, ReasoningSpec, StructuralTag
 from engine.tokenizer import Vocabulary
 from server.protocol.errors import InvalidRequest
-from server.served_model.output_constraints import ConstraintSpec, OutputConstraints, hold_size, offer_size
+from server.served_model.output_constraints import ConstraintSpec, OutputConstraints, constraints_size, tool_size
 from server.served_model.reasoning_effort import reasoning_budget
 from server.tools import ANY_OBJECT, GrammarInput, Input, ToolSpec, arguments_of, by_name, decoded
 
@@ -42,192 +33,150 @@ class _Callable(Struct, frozen=True):
 
     function: Function
     unenforced: tuple[str, ...] = ()
+    """Places in the request of its keywords that are not enforced."""
 
 
 class ConstraintKey(Struct, frozen=True):
-    """What holds when, of one answer."""
+    """Everything that the structural tag of one answer depends on."""
 
-    hold: OutputConstraints
-    thought: ReasoningSpec | None
+    constraints: OutputConstraints
+    reasoning: ReasoningSpec | None
 
     @property
     def budget(self) -> int | None:
-        return None if self.thought is None else self.thought.budget
+        """Tokens of reasoning, at most."""
+        return None if self.reasoning is None else self.reasoning.budget
 
     @property
     def without_budget(self) -> "ConstraintKey":
-        """The same for all budgets."""
-        return replace(self, thought=self.thought and replace(self.thought, budget=None))
+        """The key that answers with different budgets have in common."""
+        return replace(self, reasoning=self.reasoning and replace(self.reasoning, budget=None))
 
 
 class ConstraintBuilder:
-    """A model's. `hold` and `phases` may take a second, and are for one thread at a time."""
+    """Compiles for one model. `build` and `tags` may take a second, and one thread uses them at a time."""
 
     def __init__(self, vocabulary: Vocabulary, template: ChatTemplate) -> None:
-        self._vocabulary = vocabulary
         self._template = template
-        self._grammars = GrammarCompiler(vocabulary)
+        self._assembler = GrammarAssembler(vocabulary)
         self._function = CompileCache(self._checked, InvalidRequest, _function_size, MOST_FUNCTIONS)
-        self.build = CompileCache(self._hold, InvalidRequest, hold_size, MOST_COMPILED)
-        self.phases = CompileCache(self._phases, GrammarError, lambda course, _: course.hold.size, MOST_COMPILED)
+        self.build = CompileCache(self._build, InvalidRequest, constraints_size, MOST_COMPILED)
+        self.tags = CompileCache(self._tag, GrammarError, lambda key, _: key.constraints.grammars.size, MOST_COMPILED)
 
-    def course(
-        self, hold: OutputConstraints, prompt: Sequence[int], effort: str | None, room: int
+    def key(
+        self, constraints: OutputConstraints, prompt: Sequence[int], effort: str | None, room: int
     ) -> ConstraintKey | None:
-        """What holds when; None where nothing does. `room`: see `reasoning_budget`."""
+        """Return the key of the answer's tag; None if nothing is constrained. `room`: see `reasoning_budget`."""
         begun = self._template.thinking(prompt)
         think = begun or next(iter(self._template.dialect.thinks), None)
         budget = reasoning_budget(effort, room)
-        dialect = self._template.tool_dialect if hold.names else self._template.dialect
-        ends = dialect.interruptions(hold.names)
-        thought = None
+        dialect = self._template.tool_dialect if constraints.names else self._template.dialect
+        ends = dialect.interruptions(constraints.names)
+        reasoning = None
         if think is not None:
-            thought = ReasoningSpec(think.close, think.open, begun is not None, budget, interruptions=ends)
-        if hold.free and (thought is None or budget is None):
+            reasoning = ReasoningSpec(think.close, think.open, begun is not None, budget, interruptions=ends)
+        if constraints.grammars.free and (reasoning is None or budget is None):
             return None
-        return ConstraintKey(hold, thought)
+        return ConstraintKey(constraints, reasoning)
 
     def effort(self, effort: str | None) -> str | None:
-        """As it is in effect: None where it changes nothing."""
+        """Return the effort in effect; None if it changes nothing with this model."""
         bounds = bool(self._template.dialect.thinks) and reasoning_budget(effort, 0) is not None
         return effort if bounds or self._template.capabilities.effort else None
 
-    def _phases(self, course: ConstraintKey) -> StructuralTag:
-        hold = course.hold
-        begun = self._template.dialect.generation_prefix
-        after = hold.after if hold.triggers else self._after(self._template.dialect, ())
-        thought = course.thought and replace(course.thought, after=after)
-        return StructuralTag(self._vocabulary, hold.answer, hold.triggers, thought, hold.beginnings, begun, hold.never)
+    def _tag(self, key: ConstraintKey) -> StructuralTag:
+        return self._assembler.tag(key.constraints.grammars, key.reasoning, self._template.dialect)
 
-    def _after(self, dialect: Dialect, functions: Sequence[Function], most: int = 0) -> CompiledGrammar | None:
-        """See Hold. Raises GrammarError."""
-        resumed = call_grammar.after_reasoning_grammar(dialect, functions, self._grammars, most)
-        return None if resumed is None else self._grammars.lark(resumed)
-
-    def _hold(self, wish: ConstraintSpec) -> OutputConstraints:
-        """Raises InvalidRequest, naming the field."""
-        if wish.format is not None:
+    def _build(self, spec: ConstraintSpec) -> OutputConstraints:
+        """Raise InvalidRequest, naming the field, for what cannot be enforced."""
+        if spec.format is not None:
             try:
-                self._grammars.json_schema(decoded(wish.format))
+                self._assembler.compiler.json_schema(decoded(spec.format))
             except GrammarError as error:
-                raise _refused("schema", wish.field, error) from error
-        for weakened in (lambda offer, tool: tool, _with_skeleton, _with_any_object):
-            tools = {offer.tool.name: weakened(offer, self._function(offer)) for offer in wish.known}
+                raise _refused("schema", spec.field, error) from error
+        for weakened in (lambda tool, checked: checked, _with_skeleton, _with_any_object):
+            tools = {tool.tool.name: weakened(tool, self._function(tool)) for tool in spec.known}
             try:
-                return self._compiled(wish, tools)
+                return _marked(self._grammars(spec, tools), spec, tools)
             except GrammarError as error:
-                failed = error  # all together they are too much: the functions that are not strict get less
-        if wish.demanded or wish.format is not None or any(offer.strict for offer in wish.offers):
-            raise InvalidRequest(f"What is in `tools` cannot be held: {failed}.", param="tools") from failed
-        return _marked(OutputConstraints(), wish, tools)
+                failed = error  # all tools together are too much: those that are not strict are enforced less
+        if spec.demanded or spec.format is not None or any(tool.strict for tool in spec.offers):
+            raise InvalidRequest(f"The tools in `tools` cannot be enforced: {failed}.", param="tools") from failed
+        return _marked(OutputGrammars(), spec, tools)
 
-    def _compiled(self, wish: ConstraintSpec, tools: Mapping[str, _Callable]) -> OutputConstraints:
-        """Raises GrammarError."""
-        template, grammars = self._template, self._grammars
-        functions = [tools[offer.tool.name].function for offer in wish.offers]
-        dialect = template.tool_dialect if functions else template.dialect
-        format_ = None if wish.format is None or wish.demanded else decoded(wish.format)
-        if format_ is not None and dialect.plain and not functions:
-            return _marked(OutputConstraints(grammars.json_schema(format_)), wish, tools)
-        if format_ is not None or wish.demanded:
-            answer = grammars.lark(call_grammar.answer_grammar(dialect, functions, grammars, wish.most, format_))
-            return _marked(OutputConstraints(answer), wish, tools)
-        if not functions:
-            names = wish.uncallable
-            never = () if names is None else call_grammar.openings(template.tool_dialect, names)
-            return _marked(OutputConstraints(never=never), wish, tools)
-        marked = call_grammar.triggers(dialect, functions, grammars, wish.most)
-        unmarked = {
-            function.name: call_grammar.bare_call_grammar(dialect, function, grammars) for function in functions
-        }
-        hold = OutputConstraints(
-            triggers=tuple(Trigger(marker, grammars.lark(rest)) for marker, rest in marked),
-            beginnings=tuple(
-                BareCallTrigger(name, grammars.lark(rest))
-                for name, offer in by_name(wish.offers).items()
-                if (rest := unmarked[offer.tool.name]) is not None
-            ),
-            after=self._after(dialect, functions, wish.most),
-        )
-        return _marked(hold, wish, tools)
+    def _grammars(self, spec: ConstraintSpec, tools: Mapping[str, _Callable]) -> OutputGrammars:
+        """Raise GrammarError if the grammar of all tools together is too large."""
+        functions = [tools[tool.tool.name].function for tool in spec.offers]
+        dialect = self._template.tool_dialect if functions else self._template.dialect
+        schema = None if spec.format is None or spec.demanded else decoded(spec.format)
+        if schema is not None and dialect.plain and not functions:
+            return self._assembler.formatted(schema)
+        if schema is not None or spec.demanded:
+            return self._assembler.answer(dialect, functions, spec.most, schema)
+        if functions:
+            names = {name: tools[tool.tool.name].function for name, tool in by_name(spec.offers).items()}
+            return self._assembler.calls(dialect, functions, names, spec.most)
+        if spec.uncallable is not None:
+            return self._assembler.no_calls(self._template.tool_dialect, spec.uncallable)
+        return OutputGrammars()
 
-    def _checked(self, offer: ToolSpec) -> _Callable:
-        """Raises InvalidRequest where the function is strict and can't be held to its schema."""
+    def _checked(self, tool: ToolSpec) -> _Callable:
+        """Raise InvalidRequest if the function is strict and its schema cannot be enforced."""
         try:
-            return self._exactly(offer)
+            return self._exact(tool)
         except GrammarError as error:
-            if offer.strict:
-                raise _refused("schema" if offer.input is None else "grammar", offer.place, error) from error
-            return self._relaxed(offer)
+            if tool.strict:
+                raise _refused("schema" if tool.input is None else "grammar", tool.place, error) from error
+            return self._relaxed(tool)
 
-    def _exactly(self, offer: ToolSpec) -> _Callable:
-        """Raises GrammarError."""
-        form = offer.input
-        if isinstance(form, GrammarInput):
-            self._written(form)
-        schema = arguments_of(offer)
-        self._grammars.json_schema(schema)
-        function = Function(offer.tool.name, schema, _lark(form))
-        if isinstance(form, GrammarInput):
-            self._in_json(function)
-        self._try(function)
+    def _exact(self, tool: ToolSpec) -> _Callable:
+        """Raise GrammarError if a part of the schema or grammar cannot be enforced."""
+        schema = arguments_of(tool)
+        function = Function(tool.tool.name, schema, _lark(tool.input))
+        if isinstance(tool.input, GrammarInput):
+            self._assembler.check_text(tool.input.syntax, tool.input.definition, function)
+        self._assembler.compiler.json_schema(schema)
+        self._assembler.check_call(self._template.tool_dialect, function)
         return _Callable(function)
 
-    def _relaxed(self, offer: ToolSpec) -> _Callable:
+    def _relaxed(self, tool: ToolSpec) -> _Callable:
         with suppress(GrammarError):
-            accepted = self._grammars.relaxed(arguments_of(offer))
-            places = tuple(".".join(filter(None, [offer.place, place])) for place in accepted.unenforced)
-            for schema, unenforced in ((accepted.schema, places), (skeleton(accepted.schema), (offer.place,))):
+            checked = self._assembler.compiler.relaxed(arguments_of(tool))
+            places = tuple(".".join(filter(None, [tool.place, place])) for place in checked.unenforced)
+            for schema, unenforced in ((checked.schema, places), (skeleton(checked.schema), (tool.place,))):
                 with suppress(GrammarError):
-                    function = Function(offer.tool.name, schema)
-                    self._try(function)
-                    return _Callable(function, unenforced or (offer.place,))
-        return _with_any_object(offer, _Callable(Function(offer.tool.name, ANY_OBJECT)))
-
-    def _try(self, function: Function) -> None:
-        """Compile a call as the model's family writes it. Raises GrammarError."""
-        self._grammars.lark(call_grammar.answer_grammar(self._template.tool_dialect, [function], self._grammars))
-
-    def _written(self, form: GrammarInput) -> None:
-        """What the client wrote alone, before it stands among other things. Raises GrammarError."""
-        compiled = self._grammars.regex if form.syntax == "regex" else self._grammars.lark
-        compiled(form.definition).dry_run()
-
-    def _in_json(self, function: Function) -> None:
-        """The same where it will stand. Raises GrammarError."""
-        body = call_grammar.arguments_grammar(function, self._grammars)
-        try:
-            self._grammars.lark(body).dry_run()
-        except GrammarError as error:
-            raise GrammarError(f"as a text in JSON, {error}") from error
+                    function = Function(tool.tool.name, schema)
+                    self._assembler.check_call(self._template.tool_dialect, function)
+                    return _Callable(function, unenforced or (tool.place,))
+        return _with_any_object(tool, _Callable(Function(tool.tool.name, ANY_OBJECT)))
 
 
-def _with_skeleton(offer: ToolSpec, tool: _Callable) -> _Callable:
-    function = replace(tool.function, parameters=skeleton(tool.function.parameters))
-    return tool if offer.strict else _Callable(function, (offer.place,))
+def _with_skeleton(tool: ToolSpec, checked: _Callable) -> _Callable:
+    function = replace(checked.function, parameters=skeleton(checked.function.parameters))
+    return checked if tool.strict else _Callable(function, (tool.place,))
 
 
-def _with_any_object(offer: ToolSpec, tool: _Callable) -> _Callable:
-    return tool if offer.strict else _Callable(Function(offer.tool.name, ANY_OBJECT), (offer.place,))
+def _with_any_object(tool: ToolSpec, checked: _Callable) -> _Callable:
+    return checked if tool.strict else _Callable(Function(tool.tool.name, ANY_OBJECT), (tool.place,))
 
 
-def _marked(hold: OutputConstraints, wish: ConstraintSpec, tools: Mapping[str, _Callable]) -> OutputConstraints:
-    """Name the functions, and the keywords that it leaves free."""
-    names = tuple(offer.tool.name for offer in wish.offers)
-    loose = frozenset(name for name, tool in tools.items() if tool.unenforced)
-    unenforced = tuple(place for offer in wish.offers for place in tools[offer.tool.name].unenforced)
-    return replace(hold, loose=loose, unenforced=unenforced, names=names)
+def _marked(grammars: OutputGrammars, spec: ConstraintSpec, tools: Mapping[str, _Callable]) -> OutputConstraints:
+    """Return the constraints with the names of the functions, and of the keywords that are not enforced."""
+    names = tuple(tool.tool.name for tool in spec.offers)
+    loose = frozenset(name for name, checked in tools.items() if checked.unenforced)
+    unenforced = tuple(place for tool in spec.offers for place in tools[tool.tool.name].unenforced)
+    return OutputConstraints(grammars, loose, unenforced, names)
 
 
-def _function_size(offer: ToolSpec, _: _Callable | None) -> int:
-    """Return the bytes that both take. A schema's objects have about eight a character."""
-    return offer_size(offer) + 8 * len(offer.tool.parameters)
+def _function_size(tool: ToolSpec, _: _Callable | None) -> int:
+    """Return the bytes of a tool and its function. A schema's objects take about eight bytes a character."""
+    return tool_size(tool) + 8 * len(tool.tool.parameters)
 
 
-def _lark(form: Input | None) -> str:
-    return form.definition if isinstance(form, GrammarInput) and form.syntax == "lark" else ""
+def _lark(input_: Input | None) -> str:
+    return input_.definition if isinstance(input_, GrammarInput) and input_.syntax == "lark" else ""
 
 
-def _refused(what: str, field: str, error: GrammarError) -> InvalidRequest:
-    place = f", at `{error.place}`" if error.place and what == "schema" else ""
-    return InvalidRequest(f"The {what} in `{field}` cannot be held{place}: {error}.", param=field)
+def _refused(kind: str, field: str, error: GrammarError) -> InvalidRequest:
+    place = f", at `{error.place}`" if error.place and kind == "schema" else ""
+    return InvalidRequest(f"The {kind} in `{field}` cannot be enforced{place}: {error}.", param=field)

@@ -47,7 +47,7 @@ class ModelDetails(Struct, frozen=True):
 class ServedModel:
     def __init__(self, served: ModelDetails, aliases: Collection[str]) -> None:
         self.served = served
-        self.holding = ConstraintBuilder(served.vocabulary, served.template)
+        self._constraints = ConstraintBuilder(served.vocabulary, served.template)
         self._compiling = trio.CapacityLimiter(1)
         self._aliases = aliases
 
@@ -131,6 +131,10 @@ class ServedModel:
         except TemplateError as error:
             raise InvalidRequest(f"{str(error)[0].upper()}{str(error)[1:]}.", param="input") from error
 
+    def effort(self, effort: str | None) -> str | None:
+        """Return the reasoning effort in effect; None if it changes nothing with this model."""
+        return self._constraints.effort(effort)
+
     async def constraints(
         self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS, messages: Sequence[Message] = ()
     ) -> OutputConstraints:
@@ -142,19 +146,19 @@ class ServedModel:
         asked = output_constraints.constraint_spec(wanted, field, toolbox, called)
         if isinstance(wanted, PlainFormat) and not toolbox.all_tools and asked.uncallable is None:
             return UNCONSTRAINED
-        return await self._made(self.holding.build, asked)
+        return await self._made(self._constraints.build, asked)
 
     async def grammar(
         self, hold: OutputConstraints, tokens: Sequence[int], effort: str | None, room: int
     ) -> Grammar | None:
         """For the job that answers these tokens; see Holding. Raises InvalidRequest."""
-        if (course := self.holding.course(hold, tokens, effort, room)) is None:
+        if (key := self._constraints.key(hold, tokens, effort, room)) is None:
             return None
         try:
-            phases = await self._made(self.holding.phases, course.without_budget)
+            tag = await self._made(self._constraints.tags, key.without_budget)
         except GrammarError as error:
-            raise InvalidRequest(f"The answer cannot be held: {error}.") from error
-        return phases.within(course.budget)
+            raise InvalidRequest(f"The answer cannot be constrained: {error}.") from error
+        return tag.within(key.budget)
 
     async def _made(self, memory: CompileCache[K, V], key: K) -> V:
         """What is known is had at once, whatever is being made for others."""

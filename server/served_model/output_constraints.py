@@ -1,66 +1,51 @@
-"""What an answer is held to, as data, and how many bytes that takes."""
+"""Constraints of an answer as data: what a request asks for, what was compiled, and how many bytes both take."""
 
 from collections.abc import Iterable
 from sys import getsizeof
 
 from msgspec import Struct
 
-from engine.structured_output import BareCallTrigger, CompiledGrammar, Trigger
+from engine.structured_output import OutputGrammars
 from server.protocol.formats import Format, JsonFormat, PlainFormat
 from server.tools import GrammarInput, Toolbox, ToolSpec
 
 
 class OutputConstraints(Struct, frozen=True):
-    """What an answer is held to, compiled."""
+    """The constraints of one answer, compiled."""
 
-    answer: CompiledGrammar | None = None
-    triggers: tuple[Trigger, ...] = ()
-    beginnings: tuple[BareCallTrigger, ...] = ()
-    after: CompiledGrammar | None = None
-    """Of a thought that had to end."""
+    grammars: OutputGrammars = OutputGrammars()
     loose: frozenset[str] = frozenset()
-    """The functions, by the model's names, that are not held to all of their schemas."""
-    never: tuple[str, ...] = ()
-    """Markers of calls, in an answer that may have none."""
+    """Functions, by the model's names, whose schemas are not enforced in full."""
     unenforced: tuple[str, ...] = ()
-    """Places in the request of the keywords that were left out."""
+    """Places in the request of the keywords that are not enforced."""
     names: tuple[str, ...] = ()
-    """Functions on offer, as the model knows them."""
-
-    @property
-    def free(self) -> bool:
-        return not (self.answer or self.triggers or self.beginnings or self.never)
-
-    @property
-    def size(self) -> int:
-        """Bytes, about."""
-        grammars = [self.answer, self.after]
-        grammars += [each.grammar for each in self.triggers]
-        grammars += [each.grammar for each in self.beginnings]
-        return sum({id(grammar): grammar.size for grammar in grammars if grammar is not None}.values())
+    """Functions that can be called, by the model's names."""
 
 
 UNCONSTRAINED = OutputConstraints()
 
 
 class ConstraintSpec(Struct, frozen=True):
-    """What an answer has to be."""
+    """The constraints that a request asks for; equal ones are compiled once."""
 
     format: str | None
-    """A JSON schema."""
+    """JSON schema of the answer."""
     field: str
-    """Of the request, that has it."""
+    """Field of the request that has the schema, for errors."""
     known: tuple[ToolSpec, ...]
+    """All tools of the request."""
     offers: tuple[ToolSpec, ...]
+    """Tools that can be called."""
     demanded: bool
+    """True if the answer must be a call."""
     most: int
-    """Calls."""
+    """Calls in one answer, at most."""
     uncallable: tuple[str, ...] | None = None
-    """Functions that the model has heard of and may not call; None where it has some to call, or has heard of none."""
+    """Functions that the model knows and may not call; None if it can call some, or knows none."""
 
 
 def constraint_spec(format_: Format, field: str, toolbox: Toolbox, called: Iterable[str] = ()) -> ConstraintSpec:
-    """`called`: functions in the calls that the model is told of."""
+    """Return what a request asks for. `called`: functions in the conversation's past calls."""
     names = None
     if not toolbox.specs:
         found = sorted({*called, *(offer.tool.name for offer in toolbox.all_tools)})
@@ -80,12 +65,12 @@ def _schema(format_: Format) -> str | None:
             return bytes(format_.schema).decode()
 
 
-def offer_size(offer: ToolSpec) -> int:
-    """Return the bytes that one takes."""
+def tool_size(offer: ToolSpec) -> int:
+    """Return the bytes of one tool."""
     written = offer.input.definition if isinstance(offer.input, GrammarInput) else ""
     return getsizeof(offer.tool.description) + getsizeof(offer.tool.parameters) + getsizeof(written)
 
 
-def hold_size(wish: ConstraintSpec, made: OutputConstraints | None) -> int:
-    """Return the bytes that both take, about."""
-    return getsizeof(wish.format) + sum(map(offer_size, wish.known)) + (0 if made is None else made.size)
+def constraints_size(wish: ConstraintSpec, made: OutputConstraints | None) -> int:
+    """Return the bytes of a spec and its constraints, about."""
+    return getsizeof(wish.format) + sum(map(tool_size, wish.known)) + (0 if made is None else made.grammars.size)

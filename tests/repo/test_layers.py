@@ -31,8 +31,8 @@ DRAWN = {
     "engine.notations": "grammar json_schema",
     "engine.runtime": "constraint job model sampling scheduler",
     "engine.dialects": "constraint grammar json_schema notations",
-    "engine.structured_output": "constraint grammar json_schema model notations tokenizer",
     "engine.chat_template": "dialects notations tokenizer",
+    "engine.structured_output": "constraint dialects grammar json_schema model notations tokenizer",
     "engine.loader": "backends backends.ctransformers chat_template gguf machine model tokenizer",
     "server.protocol": "",
     "server.store": "",
@@ -46,8 +46,8 @@ DRAWN = {
     ),
     "server.prompt": "engine.chat_template engine.job protocol tools",
     "server.served_model": (
-        "engine.chat_template engine.constraint engine.dialects engine.gguf engine.json_schema "
-        "engine.model engine.notations engine.structured_output engine.tokenizer prompt protocol tools"
+        "engine.chat_template engine.constraint engine.gguf engine.json_schema engine.model "
+        "engine.notations engine.structured_output engine.tokenizer prompt protocol tools"
     ),
     "server.api": "config engine.job engine.runtime generation http prompt protocol served_model store stream",
     "server.daemon": "api config engine.job engine.model engine.runtime http",

@@ -144,9 +144,9 @@ def test_behind_a_thought_that_had_to_end_nobody_thinks_on(dialect: Dialect) -> 
 def test_an_effort_ends_a_thought_in_its_channel() -> None:
     template = ChatTemplate("{# <|channel|> <|message|> <|call|> #}<|start|>assistant", VOCABULARY)
     holding = ConstraintBuilder(VOCABULARY, template)
-    course = holding.course(UNCONSTRAINED, template.prompt([Message("user", "Is it?")]), "none", room=100)
+    course = holding.key(UNCONSTRAINED, template.prompt([Message("user", "Is it?")]), "none", room=100)
     assert course is not None
-    assert goes_on(holding.phases(course.without_budget).within(course.budget), THOUGHT) == (
+    assert goes_on(holding.tags(course.without_budget).within(course.budget), THOUGHT) == (
         f"{ENDED}<|channel|>final<|message|>",
         ALL,
     )

@@ -20,7 +20,7 @@ SCHEMA: dict[str, Any] = {
 FORMAT = {"type": "json_schema", "name": "pick", "schema": SCHEMA}
 
 
-CANNOT = "The schema in `text.format.schema` cannot be held{}."
+CANNOT = "The schema in `text.format.schema` cannot be enforced{}."
 
 
 def stubborn() -> ScriptedModel:

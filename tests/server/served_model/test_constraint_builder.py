@@ -299,7 +299,7 @@ async def test_others_do_not_come(schema: Any) -> None:
 
 
 AGENTS = {"type": "namespace", "name": "agents", "tools": [{**TIME, "parameters": BAD, "strict": True}]}
-KEYWORD = "cannot be held, at `properties.a.not`: the keyword `not` is not supported."
+KEYWORD = "cannot be enforced, at `properties.a.not`: the keyword `not` is not supported."
 
 
 def custom(syntax: str, definition: str) -> dict[str, Any]:
@@ -326,7 +326,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no object": (
         {"tools": [{**WEATHER, "parameters": {"type": "string"}}]},
         "tools[0].parameters",
-        "The schema in `tools[0].parameters` cannot be held, at `type`: the arguments of a function are an object.",
+        "The schema in `tools[0].parameters` cannot be enforced, at `type`: the arguments of a function are an object.",
     ),
     "a format, though it holds no call": (
         {"tools": [TIME], "tool_choice": "required", "text": {"format": {**FORMAT, "schema": BAD}}},
@@ -343,32 +343,35 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "a regex that is none, but for the brackets around it": (
         {"tools": [custom("regex", "a)|(b")]},
         "tools[0].format",
-        'The grammar in `tools[0].format` cannot be held: invalid regex "a)|(b"',
+        'The grammar in `tools[0].format` cannot be enforced: invalid regex "a)|(b"',
     ),
     "a grammar without an end": (
         {"tools": [custom("lark", 'start: "a" start')]},
         "tools[0].format",
-        "The grammar in `tools[0].format` cannot be held: parser error: Too many items",
+        "The grammar in `tools[0].format` cannot be enforced: parser error: Too many items",
     ),
     "a grammar without an end behind a character": (
         {"tools": [custom("lark", "start: /[ab]/ rest\nrest: /c/ rest")]},
         "tools[0].format",
-        "The grammar in `tools[0].format` cannot be held: parser error: Too many items",
+        "The grammar in `tools[0].format` cannot be enforced: parser error: Too many items",
     ),
     "a regex of characters that can't stand in JSON": (
         {"tools": [custom("regex", r"ab\x00")]},
         "tools[0].format",
-        "The grammar in `tools[0].format` cannot be held: a required control character is not supported.",
+        "The grammar in `tools[0].format` cannot be enforced: a required control character is not supported.",
     ),
     "such a Lark grammar": (
         {"tools": [custom("lark", r"start: /\x00/")]},
         "tools[0].format",
-        "The grammar in `tools[0].format` cannot be held: as a text in JSON, nothing can be written that it accepts.",
+        (
+            "The grammar in `tools[0].format` cannot be enforced: as a text in JSON, "
+            "nothing can be written that it accepts."
+        ),
     ),
     "a grammar that can't stand in JSON": (
         {"tools": [custom("lark", 'start: %json {"type": "string"}')]},
         "tools[0].format",
-        "The grammar in `tools[0].format` cannot be held: ",
+        "The grammar in `tools[0].format` cannot be enforced: ",
     ),
     "no syntax of ours": (
         {"tools": [custom("ebnf", "x")]},
@@ -497,9 +500,9 @@ def test_the_same_tools_are_compiled_once() -> None:
 def test_a_bound_for_a_thought_is_no_reason_to_make_all_anew() -> None:
     holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(THINKS, vocabulary))
     hold = holder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(WEATHER))))
-    courses = [course for room in (100, 50) if (course := holder.course(hold, [], "low", room)) is not None]
+    courses = [course for room in (100, 50) if (course := holder.key(hold, [], "low", room)) is not None]
     assert [course.budget for course in courses] == [50, 25]
-    assert holder.phases(courses[0].without_budget) is holder.phases(courses[1].without_budget)
+    assert holder.tags(courses[0].without_budget) is holder.tags(courses[1].without_budget)
 
 
 def test_as_many_tools_as_are_read_can_be_offered() -> None:
@@ -510,8 +513,8 @@ def test_as_many_tools_as_are_read_can_be_offered() -> None:
     ]
     holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
     hold = holder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(*told))))
-    assert (len(hold.loose), len(hold.triggers)) == (toolbox.MOST_TOOLS, 1)
-    with pytest.raises(InvalidRequest, match="What is in `tools` cannot be held") as refused:
+    assert (len(hold.loose), len(hold.grammars.triggers)) == (toolbox.MOST_TOOLS, 1)
+    with pytest.raises(InvalidRequest, match="The tools in `tools` cannot be enforced") as refused:
         holder.build(
             output_constraints.constraint_spec(
                 PLAIN, "", toolbox.toolbox(raws(*({**tool, "strict": True} for tool in told)))
@@ -527,7 +530,7 @@ def test_answers_are_compiled_anew_when_all_take_too_much_memory() -> None:
         output_constraints.constraint_spec(SchemaFormat("long", Raw(schema)), "", toolbox.toolbox([]))
         for schema in schemas
     ]
-    sizes = [holder.build(each).size for each in asked]
+    sizes = [holder.build(each).grammars.size for each in asked]
     kept = [size for each, size in zip(asked, sizes, strict=True) if holder.build.get(each) is not None]
     assert kept == sizes[-len(kept) :]
     assert 0.8 * constraint_builder.MOST_COMPILED < sum(kept) < constraint_builder.MOST_COMPILED
