@@ -1,17 +1,17 @@
-"""A schema as a grammar in Lark, in which free texts have every escape of RFC 8259. Pure.
+"""Write a schema as a Lark grammar in which free texts have every escape of RFC 8259. Pure.
 
-llguidance's own compiler of schemas knows the short escapes only. So objects, lists, unions and free texts are written
-out here; any other schema is a leaf, which llguidance compiles. Property names and constants have one spelling each.
+llguidance's own schema compiler knows the short escapes only. So this module writes out objects, lists, unions and free
+texts; any other schema is a leaf, which llguidance compiles. Property names and constants have one spelling each.
 """
 
 import json
 
-from engine.grammar.lark import Rules, other_than, pattern, string_literal
+from engine.grammar.lark import Rules, not_equal_to, pattern, string_literal
 from engine.json_schema import JSON, Schema
 
-# One space, or a line break and an indent, wherever JSON allows whitespace: what models write, but never without end.
+# Models write one space, or a line break and an indent, wherever JSON permits whitespace; longer runs are excluded.
 _WHITESPACE = r"(\n {0,16}| )"
-# No \u: it writes the same name in two ways, and so a property twice, the second time past its schema.
+# Without \u: it would give a name two spellings, so that a second copy of a property could escape its schema.
 _ESCAPES = 'nrbtf\\"'
 _OPTIONS: Schema = {
     "whitespace_pattern": _WHITESPACE,
@@ -27,20 +27,22 @@ _TEXT = rf'(?:{_CHARACTER}|\\["\\/bfnrt]|\\u(?:{_PLAIN}|{_PAIR}))'
 _NAME = r'"(?:[^"\\\x00-\x1f\x7f]|\\["\\bfnrt])*"'
 _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 
-MOST_LENGTH = 512
-"""Characters of a bounded text that may be escaped in any way."""
-MOST_ITEMS = 64
-MOST_PROPERTIES = 128
+MAX_LENGTH = 512
+"""Characters of a text whose length is bounded. llguidance compiles schemas beyond these limits."""
+MAX_ITEMS = 64
+"""Items of a list whose length is bounded."""
+MAX_PROPERTIES = 128
+"""Properties of one object."""
 _TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 
 
 def json_grammar(schema: JSON) -> str:
-    """Return the whole grammar."""
+    """Return the Lark grammar of a schema."""
     return _Writer(schema).text()
 
 
-def brief(schema: JSON) -> str:
-    """Return the right side of a rule, of which llguidance makes a grammar. It has the short escapes only."""
+def json_directive(schema: JSON) -> str:
+    """Return the right side of a rule that llguidance compiles from the schema, with short escapes only."""
     whole: JSON = schema if isinstance(schema, dict) else {"allOf": [schema]}
     assert isinstance(whole, dict)
     return f"%json {json.dumps({**whole, 'x-guidance': _OPTIONS})}"
@@ -77,8 +79,8 @@ class _Writer:
             return "anything"
         if keys == {"$ref"} and isinstance(target := schema["$ref"], str):
             return "whole" if target == "#" else target.removeprefix("#/$defs/")
-        if keys == {"anyOf"} and isinstance(ways := schema["anyOf"], list):
-            return f"({' | '.join(self._value(way) for way in ways if way is not False)})"
+        if keys == {"anyOf"} and isinstance(options := schema["anyOf"], list):
+            return f"({' | '.join(self._value(option) for option in options if option is not False)})"
         if keys == {"type"} and isinstance(types := schema["type"], list) and set(map(str, types)) <= set(_TYPES):
             return f"({' | '.join(self._value({'type': each}) for each in types)})"
         match schema.get("type"):
@@ -92,11 +94,11 @@ class _Writer:
 
     def _as_leaf(self, schema: JSON) -> str:
         whole = {**schema, "$defs": self._definitions} if isinstance(schema, dict) and self._definitions else schema
-        return self._rules.rule(brief(whole))
+        return self._rules.rule(json_directive(whole))
 
     def _text(self, schema: Schema) -> str:
         least, most = schema.get("minLength", 0), schema.get("maxLength")
-        if not isinstance(least, int) or not isinstance(most, int | None) or max(least, most or 0) > MOST_LENGTH:
+        if not isinstance(least, int) or not isinstance(most, int | None) or max(least, most or 0) > MAX_LENGTH:
             return self._as_leaf(schema)
         if most is not None and most < least:
             return self._as_leaf(schema)
@@ -106,7 +108,7 @@ class _Writer:
     def _array(self, schema: Schema) -> str:
         least, most = schema.get("minItems", 0), schema.get("maxItems")
         items = schema.get("items", True)
-        if not isinstance(least, int) or not isinstance(most, int | None) or max(least, most or 0) > MOST_ITEMS:
+        if not isinstance(least, int) or not isinstance(most, int | None) or max(least, most or 0) > MAX_ITEMS:
             return self._as_leaf(schema)
         if items is False or (most is not None and most < max(least, 1)):
             return self._as_leaf(schema)
@@ -122,7 +124,7 @@ class _Writer:
     def _object(self, schema: Schema) -> str:
         properties, required = schema.get("properties", {}), schema.get("required", [])
         others = schema.get("additionalProperties", True)
-        if not isinstance(properties, dict) or not isinstance(required, list) or len(properties) > MOST_PROPERTIES:
+        if not isinstance(properties, dict) or not isinstance(required, list) or len(properties) > MAX_PROPERTIES:
             return self._as_leaf(schema)
         if not set(map(str, required)) <= properties.keys() or any(properties[str(name)] is False for name in required):
             return self._as_leaf(schema)
@@ -132,7 +134,7 @@ class _Writer:
             if inner is not False
         ]
         if others is not False:
-            name = self._rules.terminal(other_than(map(string_literal, properties), pattern(_NAME)))
+            name = self._rules.terminal(not_equal_to(map(string_literal, properties), pattern(_NAME)))
             pair = self._rules.rule(f"{name} {self._colon} {self._value(others)}")
             pairs.append((f"{pair} ({self._comma} {pair})*", False))
         return self._braces(self._rules.row(pairs, self._comma) if pairs else "")

@@ -1,8 +1,8 @@
-"""A Lark grammar for a text, made into one for the same text within a string of JSON. Pure.
+"""Rewrite a text's Lark grammar into a grammar for the text inside a JSON string. Pure.
 
-There, quotation marks, backslashes and control characters are escaped. llguidance reads the longest lexeme without
-looking ahead, so none may go on with a backslash where another begins with one: a regex becomes a rule, which has a
-lexeme for each character and for each escape.
+JSON strings escape quotation marks, backslashes and control characters. llguidance reads the longest lexeme without
+lookahead, so no lexeme may continue with a backslash where another begins with one: a regex becomes a rule with one
+lexeme for each character and each escape.
 """
 
 import json
@@ -15,7 +15,7 @@ from engine.constraint import GrammarError
 from engine.grammar.lark import string_literal
 
 ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
-"""As they are written. Other control characters can't be."""
+"""Character -> its escape in JSON. Other control characters are not supported."""
 _UNESCAPED = r'[^"\\\x00-\x1f]'
 
 _TOKEN = re.compile(
@@ -45,26 +45,28 @@ _COMMON = {
     "SQL_COMMENT": r"--[^\n]*",
     "C_COMMENT": r"\/\*([^*]|\*+[^*\/])*\*+\/",
 }
-"""Of Lark's common terminals, those that have such characters."""
-_REFUSED = frozenset(("%json", "%lark", "%regex", "%override", "%extend", "<", "&"))
+"""Terminals of Lark's `common` module that match escaped characters, as regexes."""
+_UNSUPPORTED = frozenset(("%json", "%lark", "%regex", "%override", "%extend", "<", "&"))
 
 
 def inside_json_string(lark: str) -> str:
-    """Raises GrammarError for what can't be told so."""
-    lark = _IMPORTS.sub(_each_imported, lark)
-    kept = {alias or name for name, alias in _IMPORT.findall(lark) if name not in _COMMON}
+    """Return the grammar of the text inside a JSON string. Raises GrammarError for unsupported syntax."""
+    lark = _IMPORTS.sub(_split_import, lark)
+    kept_terminals = {alias or name for name, alias in _IMPORT.findall(lark) if name not in _COMMON}
     lark = _RANGE.sub(lambda found: f"/[{_in_class(found[1])}-{_in_class(found[2])}]/", lark)
-    lark = _IMPORT.sub(_imported, lark)
-    # What is ignored must be a terminal.
+    lark = _IMPORT.sub(_inlined_import, lark)
+    # Lark can ignore terminals only, so ignored definitions stay terminals.
     ignored = [line for name in _IGNORE.findall(lark) for line in re.findall(rf"^{name}[ \t]*:[^\n]*", lark, re.M)]
-    return "\n".join(["".join(_tokens(lark, kept)), *("".join(_tokens(line, None)) for line in ignored)])
+    return "\n".join(
+        ["".join(_rewritten(lark, kept_terminals)), *("".join(_rewritten(line, None)) for line in ignored)]
+    )
 
 
-def _each_imported(found: re.Match[str]) -> str:
+def _split_import(found: re.Match[str]) -> str:
     return "\n".join(f"%import common.{name}" for name in re.findall(r"\w+", found[1]))
 
 
-def _imported(found: re.Match[str]) -> str:
+def _inlined_import(found: re.Match[str]) -> str:
     name, alias = found[1], found[2] or found[1]
     return f"{alias}: /{_COMMON[name]}/" if name in _COMMON else found[0]
 
@@ -78,11 +80,11 @@ def _decoded(literal: str) -> str:
     try:
         return str(json.loads(literal))
     except json.JSONDecodeError as error:
-        raise GrammarError(f"the literal {literal:.40} can't be read") from error
+        raise GrammarError(f"the literal {literal:.40} is not a valid JSON string") from error
 
 
-def _tokens(lark: str, kept: Set[str] | None) -> Iterator[str]:
-    """Terminals become rules, but for those that are kept; without `kept`, all of them are."""
+def _rewritten(lark: str, kept_terminals: Set[str] | None) -> Iterator[str]:
+    """Yield the rewritten tokens. Terminals become rules, except `kept_terminals`; None keeps all of them."""
     position = 0
     while match := _TOKEN.match(lark, position):
         position = match.end()
@@ -92,45 +94,45 @@ def _tokens(lark: str, kept: Set[str] | None) -> Iterator[str]:
                 raise GrammarError("a control character in a literal is not supported in the grammar of a tool")
             escaped = "".join(ESCAPES.get(char, char) for char in text)
             if match["case"] and escaped != text:
-                raise GrammarError("a literal without case is not supported with such characters in it")
+                raise GrammarError("a case-insensitive literal with escaped characters is not supported")
             yield string_literal(escaped) + match["case"]
         elif match["regex"]:
-            yield _Regex(match["regex"][1:-1], match["flags"], apart=kept is not None).quoted()
-        elif match["ignore"] and kept is not None:
-            yield from ("%ignore", *_tokens(match["ignore"].removeprefix("%ignore"), None))
-        elif match[0] in _REFUSED or (match[0] == "~" and not re.match(r"\s*\d", lark[position:])):
+            yield _Regex(match["regex"][1:-1], match["flags"], as_rule=kept_terminals is not None).rewritten()
+        elif match["ignore"] and kept_terminals is not None:
+            yield from ("%ignore", *_rewritten(match["ignore"].removeprefix("%ignore"), None))
+        elif match[0] in _UNSUPPORTED or (match[0] == "~" and not re.match(r"\s*\d", lark[position:])):
             raise GrammarError(f"{match[0]!r} is not supported in the grammar of a tool")
-        elif match["name"] and match[0].isupper() and kept is not None and match[0] not in kept:
+        elif match["name"] and match[0].isupper() and kept_terminals is not None and match[0] not in kept_terminals:
             yield f"quoted_{match[0].lower()}"
         else:
             yield match[0]
 
 
 class _Regex:
-    """One of Rust's, read from left to right."""
+    """A regex of the Rust syntax, rewritten from left to right."""
 
     _GROUP = re.compile(r"\((?:\?(?:P?<\w+>|(?P<flags>[a-zA-Z]*)(?P<off>-[a-zA-Z]+)?(?P<end>[:)])))?")
     _REPETITION = re.compile(r"([*+?]|\{[^}]*\})\??")
-    """A lazy one takes the same texts: of those, all is told."""
+    """A repetition. The lazy form matches the same whole texts, so the rewritten one is greedy."""
     _ATOM = re.compile(
         r"\\(?:x\{[0-9a-fA-F]+\}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|u\{[0-9a-fA-F]+\}|[pP]\{\^?\w+\}|[pP]\w|.)|.",
         re.DOTALL,
     )
 
-    def __init__(self, pattern: str, flags: str, apart: bool) -> None:
-        """`apart`: whether it becomes an expression of rules, else of a terminal."""
+    def __init__(self, pattern: str, flags: str, as_rule: bool) -> None:
+        """Set `as_rule` for an expression of a rule; otherwise the regex becomes part of a terminal."""
         self._pattern = pattern
         self._flags = flags
-        self._apart = apart
+        self._as_rule = as_rule
         self._at = 0
         self._dotall = ["s" in flags]
-        """Whether a dot is a line break too, in each group that is open."""
+        """For each open group, True if a dot matches line breaks."""
         if {"x", "m"} & {*flags}:
             raise GrammarError(f"the flags {flags!r} of a regex are not supported in the grammar of a tool")
 
-    def quoted(self) -> str:
+    def rewritten(self) -> str:
         pieces = list(self._pieces())
-        return f"({' '.join(pieces)})" if self._apart else f"/{''.join(pieces)}/{self._flags}"
+        return f"({' '.join(pieces)})" if self._as_rule else f"/{''.join(pieces)}/{self._flags}"
 
     def _pieces(self) -> Iterator[str]:
         while self._at < len(self._pattern):
@@ -154,7 +156,7 @@ class _Regex:
 
     def _group(self) -> str:
         match = self._GROUP.match(self._pattern, self._at)
-        assert match is not None, "it begins with a bracket"
+        assert match is not None, "the group begins with a bracket"
         self._at = match.end()
         flags, off = match["flags"] or "", match["off"] or ""
         if {"x", "m", "i"} & {*flags}:
@@ -168,46 +170,48 @@ class _Regex:
 
     def _atom(self) -> str:
         match = self._ATOM.match(self._pattern, self._at)
-        assert match is not None, "there is something"
+        assert match is not None, "the regex has a character left"
         self._at = match.end()
         text = match[0]
         if text in ("^", "$", r"\b", r"\B", r"\A", r"\z"):
             raise GrammarError(f"{text!r} is not supported in a regex")
         if text == ".":
-            return self._either(_UNESCAPED, [char for char in ESCAPES if char != "\n" or self._dotall[-1]])
-        found = _members(text)
+            return self._alternatives(_UNESCAPED, [char for char in ESCAPES if char != "\n" or self._dotall[-1]])
+        found = _matched_escapes(text)
         if found and text[1:2] not in tuple("DWSPsp"):
-            return self._either("", found)  # the character itself
-        return self._either(f"[{text}&&{_UNESCAPED}]" if len(text) > 1 else re.escape(text).replace("/", r"\/"), found)
+            return self._alternatives("", found)  # the character itself
+        return self._alternatives(
+            f"[{text}&&{_UNESCAPED}]" if len(text) > 1 else re.escape(text).replace("/", r"\/"), found
+        )
 
     def _class(self) -> str:
-        """Up to its bracket, with what it has of the characters that are escaped."""
+        """Read a class up to its closing bracket and return it with the escapes of its members."""
         begin = self._at
         self._at += 2 if self._pattern[self._at + 1 : self._at + 2] == "^" else 1
         if self._pattern[self._at : self._at + 1] == "]":
             self._at += 1
         while (match := self._ATOM.match(self._pattern, self._at)) and match[0] != "]":
             if match[0] == "[" or self._pattern.startswith(("&&", "--", "~~"), self._at):
-                raise GrammarError("a class within a class is not supported in a regex")
+                raise GrammarError("a nested class is not supported in a regex")
             self._at = match.end()
         self._at += 1
         text = self._pattern[begin : self._at]
-        return self._either(f"[{text}&&{_UNESCAPED}]", _members(text))
+        return self._alternatives(f"[{text}&&{_UNESCAPED}]", _matched_escapes(text))
 
-    def _either(self, unescaped: str, escaped: list[str]) -> str:
-        """Of some, and of those that are escaped."""
-        if self._apart:
-            ways = [f"/{unescaped}/{self._flags}"] * bool(unescaped) + [
+    def _alternatives(self, unescaped: str, escaped: list[str]) -> str:
+        """Return an expression for the unescaped characters and the given escaped ones."""
+        if self._as_rule:
+            alternatives = [f"/{unescaped}/{self._flags}"] * bool(unescaped) + [
                 string_literal(ESCAPES[char]) for char in escaped
             ]
-            return f"({' | '.join(ways)})"
-        ways = [unescaped] * bool(unescaped) + [f"(?-i:{re.escape(ESCAPES[char])})" for char in escaped]
-        return f"(?:{'|'.join(ways)})"
+            return f"({' | '.join(alternatives)})"
+        alternatives = [unescaped] * bool(unescaped) + [f"(?-i:{re.escape(ESCAPES[char])})" for char in escaped]
+        return f"(?:{'|'.join(alternatives)})"
 
 
-def _members(atom: str) -> list[str]:
-    """Of the characters that are escaped, those that it matches."""
-    readable = re.sub(r"\\[pP](\{\^?\w+\}|\w)", _category, atom)
+def _matched_escapes(atom: str) -> list[str]:
+    """Return the escaped characters that an atom matches."""
+    readable = re.sub(r"\\[pP](\{\^?\w+\}|\w)", _category_members, atom)
     if readable != atom and atom[0] != "[":
         readable = f"[{readable}]"
     readable = re.sub(r"\\[xu]\{([0-9a-fA-F]+)\}", lambda found: rf"\U{int(found[1], 16):08x}", readable)
@@ -220,8 +224,8 @@ def _members(atom: str) -> list[str]:
     return [char for char in ESCAPES if compiled.fullmatch(char)]
 
 
-def _category(found: re.Match[str]) -> str:
-    """A class of Unicode: its members that matter here."""
+def _category_members(found: re.Match[str]) -> str:
+    """Return the escaped characters of a Unicode class, as a regex."""
     name = found[1].strip("{}")
     other = ("P" in found[0][:2]) != name.startswith("^")
     chars = [char for char in ESCAPES if unicodedata.category(char).startswith(name.lstrip("^")) != other]

@@ -1,7 +1,7 @@
-"""A grammar in Lark, as it is put together: rules that get names, each once. Pure.
+"""Build a Lark grammar from rules; each rule gets one name. Pure.
 
-What a family writes around a call's parts is told in phrases: `$word` stands for a part, `~` for white space that may
-be left out, and `«...»` for anything that may.
+Templates describe the syntax around the parts of a call: `$word` stands for a part, `~` for optional white space, and
+`«...»` encloses anything optional.
 """
 
 import json
@@ -14,7 +14,7 @@ from engine.json_schema import JSON
 
 
 class Notation(Protocol):
-    """Of a vocabulary: `engine.structured_output.compiler`."""
+    """Writes schemas and control tokens for one vocabulary; see `engine.structured_output.compiler`."""
 
     def json(self, schema: JSON) -> str: ...
 
@@ -30,67 +30,68 @@ _CLOSING = re.compile(r'("(?:[^"\\]|\\.)*")? ?(<\[.*)?')
 
 
 def pattern(regex: str) -> str:
-    """Over all characters."""
+    """Return a terminal's regex in which a dot matches every character."""
     return "/(?s:" + regex.replace("/", r"\/") + ")/"
 
 
 ANY = pattern(".*")
+"""Terminal of any text."""
 
 
 class Rules:
     def __init__(self, notation: Notation | None) -> None:
-        """`notation`: None where only names are given to rules."""
+        """Pass None as `notation` to build rules without schemas and control tokens."""
         self._notation = notation
         self._names: dict[str, str] = {}
-        """By what follows the name."""
+        """Rule names by the text that follows the name in the rule."""
 
     def text(self, start: str) -> str:
-        """The whole grammar."""
+        """Return the whole grammar."""
         return "\n".join([f"start: {start}", *(f"{name}{rest}" for rest, name in self._names.items())])
 
     def rule(self, body: str, option: str = "") -> str:
-        """The name of a rule; `option`: `[lazy]`."""
-        return self._named("r", f"{option}: {body}")
+        """Add a rule and return its name. `option` is `[lazy]` or empty."""
+        return self._add("r", f"{option}: {body}")
 
     def terminal(self, body: str) -> str:
-        """The name of a terminal, which is read whole."""
-        return self._named("T", f": {body}")
+        """Add a terminal, which the lexer reads as one unit, and return its name."""
+        return self._add("T", f": {body}")
 
-    def _named(self, kind: str, rest: str) -> str:
+    def _add(self, kind: str, rest: str) -> str:
         return self._names.setdefault(rest, f"{kind}{len(self._names)}")
 
     def space(self) -> str:
         return f"{self.terminal(f'/{_SPACE}/')}?"
 
     def json(self, schema: JSON) -> str:
-        """Raises GrammarError."""
-        assert self._notation is not None, "it is needed for schemas"
+        """Add a rule for a schema and return its name. Raises GrammarError."""
+        assert self._notation is not None, "schemas need a notation"
         return self.rule(self._notation.json(schema))
 
     def lark(self, text: str) -> str:
-        """A grammar within this one, with names of its own."""
+        """Add a nested grammar, which has its own names, and return the rule's name."""
         return self.rule(f"%lark {{\n{text}\n}}")
 
     def is_text(self, words: str) -> bool:
-        """Whether they have no control token in them, so that a text may have them."""
+        """True if the words have no control token, so that a text can contain them."""
         return "<[" not in self.literal(words)
 
     def literal(self, text: str) -> str:
-        """A family's own words, with its control tokens."""
-        assert self._notation is not None, "it is needed for control tokens"
+        """Return literals for a family's words and control tokens."""
+        assert self._notation is not None, "control tokens need a notation"
         return self._notation.literal(text)
 
     def until(self, closing: str, text: str = ANY) -> str:
-        """A text, as a terminal has it, up to what ends it."""
+        """Return a rule for a text, given as the terminal `text`, up to and including `closing`."""
         match = _CLOSING.fullmatch(self.literal(closing))
-        assert match is not None, "literals, and tokens"
+        assert match is not None, "the closing is a literal, then tokens"
         plain, tokens = match.groups()
         whole = self.terminal(f"({text}) {plain}" if plain else text)
         # A control token can't be part of a text, so the text ends by itself.
         return f"{whole} {tokens}" if tokens else self.rule(whole, "[lazy]")
 
     def phrase(self, phrase: str, parts: Mapping[str, str] | None = None) -> str:
-        """`parts`: by their names, what stands for them in the grammar."""
+        """Return the expression of a template. `parts` maps each part's name to its expression."""
         made = []
         for piece in filter(None, _PARTS.split(phrase)):
             if piece == "~":
@@ -107,58 +108,58 @@ class Rules:
         return bodies[0] if len(bodies) == 1 else self.rule(" | ".join(bodies))
 
     def row(self, items: Sequence[tuple[str, bool]], between: str) -> str:
-        """One after the other; of each, whether it must be there."""
+        """Return an expression for items in this order, given as pairs of item and "is required"."""
         rest = {True: "", False: ""}
-        """What may follow, by whether something stands before it."""
+        """Expression for the remaining items, keyed by "an item precedes them"."""
         for body, required in reversed(items):
             here = {
                 True: " ".join(filter(None, [between, body, rest[True]])),
                 False: " ".join(filter(None, [body, rest[True]])),
             }
-            rest = {begun: self.rule(here[begun] if required else f"{here[begun]} | {rest[begun]}") for begun in here}
+            rest = {after: self.rule(here[after] if required else f"{here[after]} | {rest[after]}") for after in here}
         return rest[False]
 
     def unordered(self, items: Sequence[tuple[str, bool]], between: str) -> str:
-        """As `row`, but in any order: there is a rule for each set of items, so only where these are few, and the
-        grammar is not large."""
-        if len(items) > MOST_UNORDERED or sum(map(len, self._names)) > LARGE:
+        """Return an expression for items in any order. Each set of items needs a rule, so many items, or a grammar that
+        is already large, fall back to the given order."""
+        if len(items) > MAX_UNORDERED or sum(map(len, self._names)) > LARGE_GRAMMAR:
             return self.row(items, between)
 
         @cache
         def rest(left: frozenset[int]) -> str:
-            ways = [
+            alternatives = [
                 " ".join(filter(None, [between if len(left) < len(items) else "", items[n][0], rest(left - {n})]))
                 for n in sorted(left)
             ]
             required = any(items[n][1] for n in left)
-            return self.rule(" | ".join(ways if required else [*ways, ""])) if left else ""
+            return self.rule(" | ".join(alternatives if required else [*alternatives, ""])) if left else ""
 
         return rest(frozenset(range(len(items))))
 
 
-MOST_UNORDERED = 4
-"""Parameters of a function that may come in any order; with each more, their grammar doubles."""
-LARGE = 12_000
-"""Characters of a grammar; it may have five times as many."""
+MAX_UNORDERED = 4
+"""Parameters of a function that may come in any order. Each further one doubles the grammar."""
+LARGE_GRAMMAR = 12_000
+"""Characters of a grammar beyond which parameters come in order; the compiler's limit is five times as high."""
 
 
 def string_literal(text: str) -> str:
-    """A text to the letter, whatever it looks like."""
+    """Return a Lark literal that matches the text exactly."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def excluding(texts: Iterable[str], body: str = ANY) -> str:
-    """For a terminal: a text in which none of these stand."""
+    """Return a terminal for texts that contain none of these."""
     found = "|".join(map(_escaped, texts))
     return f"{body} & ~{pattern(f'.*({found}).*')}" if found else body
 
 
-def other_than(texts: Iterable[str], body: str) -> str:
-    """For a terminal: a text that is none of these."""
-    taken = "|".join(map(_escaped, texts))
-    return f"{body} & ~{pattern(f'({taken})')}" if taken else body
+def not_equal_to(texts: Iterable[str], body: str) -> str:
+    """Return a terminal for texts that equal none of these."""
+    excluded = "|".join(map(_escaped, texts))
+    return f"{body} & ~{pattern(f'({excluded})')}" if excluded else body
 
 
 def _escaped(text: str) -> str:
-    """For a regex of Rust's."""
+    """Return a regex in the Rust syntax that matches the text exactly."""
     return re.sub(r"([\\.+*?()|\[\]{}^$#&\-~/])", r"\\\1", text).replace(r"\/", "/").replace("\n", r"\n")

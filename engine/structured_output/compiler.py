@@ -20,7 +20,7 @@ import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from engine.constraint import GrammarError
-from engine.grammar import brief, json_grammar
+from engine.grammar import json_directive, json_grammar
 from engine.json_schema import JSON, CheckedSchema, Schema, check, depth, faults
 from engine.structured_output.compile_cache import CompileCache
 from engine.structured_output.grammar_constraint import GrammarConstraint
@@ -137,7 +137,7 @@ class GrammarCompiler:
             with suppress(GrammarError):
                 self.lark(f"start: {text}")
                 return text
-        return brief(accepted)
+        return json_directive(accepted)
 
     def until(self, rule: str, marker: str) -> str:
         """A Lark rule for any text up to a marker, and the marker, which may be a token's name."""

@@ -1,4 +1,4 @@
-"""A grammar for a text, and one for the same text in a string of JSON, take the same."""
+"""A grammar rewritten for a JSON string accepts the same texts as the original."""
 
 import json
 import re
@@ -30,7 +30,7 @@ add_line: "+" /(.*)/ LF -> line
 
 %import common.LF
 """
-"""After that of Codex."""
+"""A shortened version of Codex's grammar."""
 SUM = r"""start: term ("+" term)*
 // what may be added
 term: NUMBER | "(" start ")" | TEXT | WORD
@@ -38,7 +38,7 @@ TEXT: /"[^"\n]*"/ | /'[^'\\]*'/
 %import common.NUMBER
 %import common.WORD
 """
-TAKEN = {
+GRAMMARS_OF_TEXTS = {
     "words": (r"start: /[a-z]+ \S+/", ['ab c"d', "a \\"], ["ab", "ab c d"]),
     "a dot": ("start: /.{2}/", ['"\t', "\\é"], ["\n\n", "a"]),
     "any character": ("start: /(?s:.{2})/", ['"\n'], ["a"]),
@@ -59,24 +59,29 @@ TAKEN = {
 }
 
 
-@pytest.mark.parametrize(("lark", "taken", "refused"), TAKEN.values(), ids=TAKEN)
-def test_the_same_texts_are_taken(lark: str, taken: list[str], refused: list[str]) -> None:
+@pytest.mark.parametrize(("lark", "accepted", "rejected"), GRAMMARS_OF_TEXTS.values(), ids=GRAMMARS_OF_TEXTS)
+def test_inside_json_string_accepts_same_texts_as_plain_grammar(
+    lark: str, accepted: list[str], rejected: list[str]
+) -> None:
     vocabulary, grammars = room(())
     inside = grammars.lark(f'start: "\\"" %lark {{\n{inside_json_string(lark)}\n}} "\\""')
     plain = grammars.lark(lark)
-    for text in (*taken, *refused):
-        told = json.dumps(text, ensure_ascii=False)
-        assert (takes(plain, vocabulary, text), takes(inside, vocabulary, told)) == (text in taken, text in taken), text
+    for text in (*accepted, *rejected):
+        quoted = json.dumps(text, ensure_ascii=False)
+        assert (takes(plain, vocabulary, text), takes(inside, vocabulary, quoted)) == (
+            text in accepted,
+            text in accepted,
+        ), text
 
 
 @pytest.mark.parametrize("regex", ["a.*b", "[^z]*b", "a.*x.*b.*b"])
-def test_what_any_text_may_stand_before_is_not_too_much_for_a_real_vocabulary(regex: str, smollm2: Path) -> None:
+def test_inside_json_string_after_any_text_compiles_on_real_vocabulary(regex: str, smollm2: Path) -> None:
     vocabulary = model_file.read(smollm2)[1]
     lark = f'start: "\\"" %lark {{\n{inside_json_string(f"start: /{regex}/")}\n}} "\\""'
     assert takes(GrammarCompiler(vocabulary).lark(lark), vocabulary, '"a text, a number, b and c, and b"')
 
 
-REFUSED = [
+UNSUPPORTED = [
     "start: A & B\nA: /a/\nB: /b/",
     "start: A\nA: ~/a/",
     "start: /^a/",
@@ -94,8 +99,8 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("lark", REFUSED)
-def test_what_cannot_be_told_so_is_refused(lark: str) -> None:
+@pytest.mark.parametrize("lark", UNSUPPORTED)
+def test_inside_json_string_of_unsupported_syntax_raises_grammar_error(lark: str) -> None:
     with pytest.raises(GrammarError):
         inside_json_string(lark)
 
@@ -104,7 +109,7 @@ TEXT_INPUT: JSON = {"type": "object", "properties": {"input": {"type": "string"}
 
 
 @pytest.mark.parametrize(("dialect", "control"), CASES)
-def test_a_text_is_held_to_its_grammar_in_every_family(dialect: Dialect, control: bool) -> None:
+def test_answer_grammar_with_custom_grammar_enforces_it_in_every_family(dialect: Dialect, control: bool) -> None:
     vocabulary, grammars = room_of(dialect, control)
     random = np.random.default_rng(5)
     for lark in (re.sub(r"[+*](?=\)/)", "{1,3}", PATCH), SUM):
