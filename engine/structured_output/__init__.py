@@ -1,4 +1,4 @@
-"""Grammars at run time: the compiler, and which grammar applies when. Imports `dialects` and below."""
+"""Grammars at run time: the compiler, the tags that select a grammar, their assembly. Imports `dialects` and below."""
 
 from engine.structured_output.assembly import GrammarAssembler, OutputGrammars
 from engine.structured_output.compile_cache import CompileCache, K, V

@@ -1,4 +1,4 @@
-"""Where calls without a marker are seen: in what the model writes, as bytes, by what reads the answer too."""
+"""Detect calls without a marker in the bytes that the model writes. The parser of the answer uses the same reader."""
 
 from codecs import getincrementaldecoder
 from collections.abc import Container
@@ -11,32 +11,32 @@ _MARK = marks([""])[""]
 
 
 class BareCallDetector:
-    """Reads from where an answer begins, or goes on behind a call, up to the name of a function on offer."""
+    """Reads the start of an answer, or the text after a call, up to the name of an offered function."""
 
     def __init__(self, names: Container[str], again: bool) -> None:
-        """`again`: whether a call came before."""
+        """Set `again` if the text follows a call."""
         self._utf8 = _UTF8(errors="replace")
         self._scanner = Scanner({})
         self._reading = self._read(names, again)
         self.over = False
-        """Whether no call comes."""
+        """True if the text is no call."""
 
     @property
-    def within(self) -> bool:
-        """Whether a name is being read."""
+    def in_name(self) -> bool:
+        """True while a name is being read."""
         return self._scanner.naming
 
     def feed(self, data: bytes) -> tuple[str, bytes] | None:
-        """The name, if it has come to its end, and what follows it."""
+        """Return the name and the bytes that follow it once the name is complete; None before."""
         for at, char in enumerate(text := self._text(data), 1):
             self._scanner.feed(char)
             if next(self._reading, self) is self:
                 self.over = True
                 break
             if self._scanner.found:
-                begun = self._scanner.found[0]
-                assert isinstance(begun, ToolCallStart), "text ends it"
-                return begun.name, text[at:].encode()
+                start = self._scanner.found[0]
+                assert isinstance(start, ToolCallStart), "text would have ended the reader"
+                return start.name, text[at:].encode()
         return None
 
     def _text(self, data: bytes) -> str:

@@ -1,7 +1,7 @@
-"""What the next token may be, over llguidance: JSON schemas, Lark grammars and regexes, on a model's own vocabulary.
+"""Compile JSON schemas, Lark grammars and regexes with llguidance and compute token masks for a model's vocabulary.
 
-A grammar is compiled once, in any thread, and started by each sequence. Lark is llguidance's variant of it; in its
-rules, `GrammarCompiler.json`, `.until` and `.token` put schemas and markers together:
+A grammar is compiled once, in any thread, and each sequence starts its own constraint. The syntax is llguidance's
+variant of Lark; `GrammarCompiler.json`, `.until` and `.token` write schemas and markers for its rules:
 
     start: thought answer
     thought: ...            until("thought", "</think>")
@@ -26,19 +26,20 @@ from engine.structured_output.compile_cache import CompileCache
 from engine.structured_output.grammar_constraint import GrammarConstraint
 from engine.tokenizer import Vocabulary
 
-MOST_CHARACTERS = 65_536
-"""Of a grammar or a schema. One of so many takes a quarter of a second to compile; twice as many, a whole one."""
-MOST_DEPTH = 100
-"""Of brackets in a schema; llguidance's reader of JSON ends at 128, and puts some around."""
-MOST_WRITTEN_OUT = 8_192
-"""Characters of one schema's grammar in which free texts have every escape; in a larger one, the short escapes."""
-MOST_COMPILED = 64 << 20
-MOST_WRITTEN = 16 << 20
-"""Bytes of the compiled grammars, and of the texts of schemas, for which another request may ask."""
+MAX_CHARACTERS = 65_536
+"""Characters of a grammar or a schema. Compiling as many takes a quarter of a second; twice as many take a second."""
+MAX_DEPTH = 100
+"""Nested brackets in a schema. llguidance's JSON reader stops at 128 and adds some levels."""
+MAX_WRITTEN_OUT = 8_192
+"""Characters of a schema's grammar in which free texts have every escape. Larger schemas have the short escapes."""
+MAX_COMPILED_BYTES = 64 << 20
+"""Bytes of the cached compiled grammars."""
+MAX_WRITTEN_BYTES = 16 << 20
+"""Bytes of the cached grammar texts of schemas."""
 
-# llguidance counts work, not time: 50,000 units of fuel are about a millisecond. Its own limits, but for memory, as a
-# state takes 1 to 2 kB; and for items: /.*b/ in a quoted text takes 150,000 over all tokens, and 15 ms. An optional
-# property is four items of a row.
+# These are llguidance's defaults, except for memory (a state takes 1 to 2 kB) and items: /.*b/ in a quoted text takes
+# 150,000 items over all tokens, and 15 ms; an optional property takes four items of a row. llguidance counts work, not
+# time: 50,000 units of fuel take about 1 ms.
 _LIMITS = LLParserLimits(
     max_lexer_states=50_000,
     max_grammar_size=100_000,
@@ -47,123 +48,123 @@ _LIMITS = LLParserLimits(
     verbose_errors=False,
 )
 
-STEPS = 32
-"""Of a grammar that is tried: enough to come to a text in a call's arguments, byte for byte."""
-DRAWS = 128
-"""Tokens drawn from a schema that is tried."""
+DRY_RUN_TOKENS = 32
+"""Tokens of a dry run: enough to reach a text in a call's arguments, byte by byte."""
+EXPLORED_TOKENS = 128
+"""Random tokens that explore a schema's grammar."""
 _ENDING = (b'"', b",", b":")
-_MOST_TRIED = 100_000_000
-"""Steps of a schema that is tried, times the bytes of its grammar: a step in a long constant takes 10 ms."""
+_MAX_EXPLORED = 100_000_000
+"""Explored tokens times the bytes of the grammar: a token in a long constant takes 10 ms."""
 
 ANY_OBJECT: JSON = {"type": "object"}
 
 
 class GrammarCompiler:
-    """A vocabulary's compiler. What it does first takes 100 ms more: it learns all tokens by heart."""
+    """Compiles grammars for one vocabulary. The first compilation takes 100 ms more, to index all tokens."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._compiled = CompileCache(self._compile, GrammarError, _compiled_size, MOST_COMPILED)
-        self._written = CompileCache(self._write, GrammarError, _written_size, MOST_WRITTEN)
+        self._compiled = CompileCache(self._compile, GrammarError, _compiled_size, MAX_COMPILED_BYTES)
+        self._written = CompileCache(self._write, GrammarError, _written_size, MAX_WRITTEN_BYTES)
 
     def json_schema(self, schema: JSON) -> "CompiledGrammar":
-        """What `schema` accepts, to the letter. Raises GrammarError, with the place."""
-        accepted = self._accepted(schema)
-        if (error := self._refusal(accepted.schema)) is not None:
-            raise GrammarError(str(error), faults.place_of(accepted, self._refusal)) from error
-        if (error := self._fault(accepted.schema)) is not None:
-            place = faults.place_of(accepted, self._fault_in_object, faults.AROUND)
+        """Compile a schema. Raises GrammarError with the place of the faulty keyword."""
+        checked = self._checked(schema)
+        if (error := self._compile_error(checked.schema)) is not None:
+            raise GrammarError(str(error), faults.place_of(checked, self._compile_error)) from error
+        if (error := self._explore_error(checked.schema)) is not None:
+            place = faults.place_of(checked, self._explore_error_in_object, faults.AROUND)
             raise GrammarError(str(error), place) from error
-        return self._of_schema(accepted.schema)
+        return self._compile_schema(checked.schema)
 
     def relaxed(self, schema: JSON) -> CheckedSchema:
-        """Leave out the keywords that can't be enforced. Raises GrammarError where no part can be."""
-        accepted = faults.relaxed(self._accepted(schema, relaxed=True), self._refusal)
-        return faults.relaxed(accepted, self._fault_in_object, faults.AROUND)
+        """Return the schema without the keywords that cannot be enforced. Raises GrammarError if it is too deep."""
+        compiled = faults.relaxed(self._checked(schema, relaxed=True), self._compile_error)
+        return faults.relaxed(compiled, self._explore_error_in_object, faults.AROUND)
 
-    def _accepted(self, schema: JSON, relaxed: bool = False) -> CheckedSchema:
-        """Raises GrammarError."""
-        if depth(schema) > MOST_DEPTH:
-            raise GrammarError(f"the schema is nested deeper than {MOST_DEPTH} levels")
+    def _checked(self, schema: JSON, relaxed: bool = False) -> CheckedSchema:
+        """Check a schema. Raises GrammarError."""
+        if depth(schema) > MAX_DEPTH:
+            raise GrammarError(f"the schema is nested deeper than {MAX_DEPTH} levels")
         return check.checked(schema, relaxed)
 
-    def _refusal(self, accepted: JSON) -> GrammarError | None:
-        """Return the error that refuses a schema."""
+    def _compile_error(self, checked: JSON) -> GrammarError | None:
+        """Return the error of compiling a checked schema; None if it compiles."""
         try:
-            self._of_schema(accepted)
+            self._compile_schema(checked)
         except GrammarError as error:
             return error
         return None
 
-    def _fault(self, accepted: JSON) -> GrammarError | None:
-        """Return the error that ends an answer of a schema soon."""
+    def _explore_error(self, checked: JSON) -> GrammarError | None:
+        """Return the error that would soon end an answer of a checked schema; None if exploring finds none."""
         try:
-            self._of_schema(accepted).explore()
+            self._compile_schema(checked).explore()
         except GrammarError as error:
             return error
         return None
 
-    def _fault_in_object(self, accepted: JSON) -> GrammarError | None:
-        """The same for a part of a schema, alone or as a property: some patterns take more work beside names."""
-        whole: Schema = {"type": "object", "properties": {"x": accepted}, "required": ["x"]}
-        if isinstance(accepted, dict) and "$defs" in accepted:
-            whole["$defs"] = accepted["$defs"]
-        return self._fault(accepted) or self._fault(whole)
+    def _explore_error_in_object(self, checked: JSON) -> GrammarError | None:
+        """Explore a part of a schema, alone and as a property: some patterns take more work beside names."""
+        whole: Schema = {"type": "object", "properties": {"x": checked}, "required": ["x"]}
+        if isinstance(checked, dict) and "$defs" in checked:
+            whole["$defs"] = checked["$defs"]
+        return self._explore_error(checked) or self._explore_error(whole)
 
-    def _of_schema(self, accepted: JSON) -> "CompiledGrammar":
-        """Raises GrammarError."""
-        return self.lark(f"start: {self._written(json.dumps(accepted))}")
+    def _compile_schema(self, checked: JSON) -> "CompiledGrammar":
+        """Compile a checked schema. Raises GrammarError."""
+        return self.lark(f"start: {self._written(json.dumps(checked))}")
 
     def json_object(self) -> "CompiledGrammar":
         return self.json_schema(ANY_OBJECT)
 
     def regex(self, pattern: str) -> "CompiledGrammar":
-        """A whole text. Raises GrammarError."""
+        """Compile a regex that the whole text must match. Raises GrammarError."""
         return self._compiled(LLMatcher.grammar_from_regex(pattern))
 
     def lark(self, text: str) -> "CompiledGrammar":
-        """Raises GrammarError."""
+        """Compile a Lark grammar. Raises GrammarError."""
         return self._compiled(LLMatcher.grammar_from_lark(text))
 
     def json(self, schema: JSON) -> str:
-        """For the right side of a Lark rule. Raises GrammarError."""
-        return self._written(json.dumps(self._accepted(schema).schema))
+        """Return the right side of a Lark rule for a schema. Raises GrammarError."""
+        return self._written(json.dumps(self._checked(schema).schema))
 
     def _write(self, schema: str) -> str:
-        """With every escape in free texts, where the grammar is small enough for that."""
-        accepted: JSON = json.loads(schema)
-        text = f"%lark {{\n{json_grammar(accepted)}\n}}"
-        if len(text) <= MOST_WRITTEN_OUT:
+        """Return the grammar of a schema, with every escape in free texts if it is small enough."""
+        checked: JSON = json.loads(schema)
+        text = f"%lark {{\n{json_grammar(checked)}\n}}"
+        if len(text) <= MAX_WRITTEN_OUT:
             with suppress(GrammarError):
                 self.lark(f"start: {text}")
                 return text
-        return json_directive(accepted)
+        return json_directive(checked)
 
     def until(self, rule: str, marker: str) -> str:
-        """A Lark rule for any text up to a marker, and the marker, which may be a token's name."""
+        """Return a Lark rule for any text up to and including a marker, which may be a token's name."""
         token = self.token(marker)
         if token.startswith("<"):
             return f"{rule}: /(?s:.*)/ {token}"
         return f"{rule}[lazy]: /(?s:.*)/ {token}"
 
     def token(self, text: str) -> str:
-        """For the right side of a Lark rule: a control token by its name, or else the text itself."""
+        """Return a control token, given by its name, or else the literal text for the right side of a Lark rule."""
         id_ = self._vocabulary.control_id(text)
         return json.dumps(text, ensure_ascii=False) if id_ is None else f"<[{id_}]>"
 
     def literal(self, text: str) -> str:
-        """The same for a text in which names of control tokens may stand."""
+        """Return the right side of a Lark rule for a text that may contain names of control tokens."""
         names = self._vocabulary.control.findall(text)
         texts = self._vocabulary.control.split(text)
         pieces = itertools.chain(*itertools.zip_longest(texts, names, fillvalue=""))
         return " ".join(self.token(piece) for piece in pieces if piece)
 
     def _compile(self, source: str) -> "CompiledGrammar":
-        if len(source) > MOST_CHARACTERS:
-            raise GrammarError(f"it has {len(source)} characters, and {MOST_CHARACTERS} are allowed")
+        if len(source) > MAX_CHARACTERS:
+            raise GrammarError(f"it has {len(source)} characters; at most {MAX_CHARACTERS} are allowed")
         matcher = LLMatcher(self._tokenizer, source, log_level=0, limits=_LIMITS)
         first = GrammarConstraint(matcher.deep_copy(), len(self._vocabulary))
-        first.compute_mask()  # most of what is too large or too deep shows here
+        first.compute_mask()  # most grammars that are too large or too deep fail here
         first.check()
         return CompiledGrammar(matcher, self._vocabulary, estimated_size(source))
 
@@ -181,16 +182,16 @@ class CompiledGrammar:
         self._matcher = matcher
         self._vocabulary = vocabulary
         self.size = size
-        """Bytes, about."""
+        """Estimated bytes."""
         self._explored = False
 
     def start(self) -> GrammarConstraint:
         return GrammarConstraint(self._matcher.deep_copy(), len(self._vocabulary))
 
-    def dry_run(self, steps: int = STEPS) -> None:
-        """Some steps of it, for what doesn't show before something is written. Raises GrammarError."""
+    def dry_run(self, n_tokens: int = DRY_RUN_TOKENS) -> None:
+        """Accept some tokens, to find faults that a grammar shows only then. Raises GrammarError."""
         constraint = self.start()
-        for _ in range(steps):
+        for _ in range(n_tokens):
             if (token := constraint.last_allowed(self._vocabulary.end_tokens)) is None:
                 return
             constraint.accept(token)
@@ -198,17 +199,17 @@ class CompiledGrammar:
         constraint.check()
 
     def explore(self) -> None:
-        """Attempt JSON, also with drawn tokens: half of them end a text or a number, which leads to the next value.
+        """Accept the tokens of a dry run, then random tokens. Raises GrammarError.
 
-        Raises GrammarError.
+        Half of the random tokens end a text or a number, which leads to the next value.
         """
         if self._explored:
             return
-        most = _MOST_TRIED // self.size
-        self.dry_run(min(STEPS, most))
+        max_tokens = _MAX_EXPLORED // self.size
+        self.dry_run(min(DRY_RUN_TOKENS, max_tokens))
         random, constraint, ends = Random(0), self.start(), self._vocabulary.end_tokens
         ending = np.array([token for mark in _ENDING for token in self._vocabulary.exactly(mark)])
-        for _ in range(min(DRAWS, most)):
+        for _ in range(min(EXPLORED_TOKENS, max_tokens)):
             allowed = constraint.allowed(ends)
             found = ending[allowed[ending]] if random.random() < 0.5 else ending[:0]
             if not found.size:
@@ -222,18 +223,19 @@ class CompiledGrammar:
         self._explored = True
 
     def started_with(self, data: bytes) -> GrammarConstraint | None:
-        """Started, and `data` written; None where that may not be written."""
+        """Return a constraint that has accepted `data`; None if the grammar forbids it."""
         constraint, ids = self.start(), self._vocabulary.exactly(data)
-        spelled = b"".join(map(self._vocabulary.bytes_of, ids))
-        return constraint if spelled == data and all(map(constraint.try_accept, ids)) else None
+        encoded = b"".join(map(self._vocabulary.bytes_of, ids))
+        return constraint if encoded == data and all(map(constraint.try_accept, ids)) else None
 
     def after_marker(self, data: bytes) -> GrammarConstraint | None:
-        """Start behind a marker, with the rest of the token that ended it. White space there is the marker's."""
+        """Return a constraint after a marker, given the rest of the token that ended it. White space belongs to the
+        marker if the grammar forbids it."""
         return self.started_with(data) or self.started_with(data.lstrip())
 
 
 class _Tokens:
-    """A vocabulary, as llguidance wants to be told it."""
+    """A vocabulary with the attributes that llguidance's TokenizerWrapper reads."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.eos_token_id = min(vocabulary.end_tokens)
@@ -244,13 +246,16 @@ class _Tokens:
         self._vocabulary = vocabulary
 
     def __call__(self, data: bytes) -> Sequence[int]:
-        """How the model would write it: of several ways, llguidance prefers that one."""
+        """Return the model's own tokens of a text. llguidance prefers them to other tokenizations."""
         return self._vocabulary.exactly(data)
 
 
 def estimated_size(text: str) -> int:
-    """Estimate the bytes of a compiled grammar. The schemas of a thousand real tools take 200 kB each, and count 460;
-    the costliest found, long constants, take twice their count."""
+    """Return the estimated bytes of a compiled grammar.
+
+    The schemas of a thousand real tools take 200 kB each and are estimated at 460 kB. Long constants, the costliest
+    grammars found, take twice their estimate.
+    """
     return 100_000 + 200 * len(text)
 
 

@@ -1,7 +1,7 @@
-"""When an answer ends that may go on: where the model would rather say something else than what may follow.
+"""Stop a constrained answer early: once the grammar accepts, end it if it forbids the model's most likely token.
 
-What is left of its wishes then is no wish for another call: SmolLM2, held to one call or more, made the same one
-sixteen times.
+Masking would redirect the model to another call although it prefers to stop: SmolLM2, constrained to one call or more,
+repeated its call sixteen times.
 """
 
 import numpy as np
@@ -12,17 +12,17 @@ from engine.structured_output.grammar_constraint import GrammarConstraint
 
 
 def leave_only(logits: FloatArray, tokens: int | NDArray[np.int64]) -> None:
-    """Mask all tokens but these."""
+    """Mask all tokens except these."""
     rest = logits[tokens]
     logits.fill(-np.inf)
     logits[tokens] = rest
 
 
 class EagerStop:
-    """A constraint that ends so, as a phase of the answer: the last one."""
+    """A constraint that stops early. It is the last phase of an answer."""
 
     def __init__(self, constraint: GrammarConstraint, ends: NDArray[np.int64]) -> None:
-        """`ends`: the end tokens."""
+        """Take the end tokens as `ends`."""
         self._constraint = constraint
         self._ends = ends
         self.compute_mask = constraint.compute_mask
@@ -32,9 +32,9 @@ class EagerStop:
         return self._constraint.mask_ready
 
     def apply_mask(self, logits: FloatArray) -> None:
-        wish = int(logits.argmax()) if self._constraint.accepting else None
+        preferred = int(logits.argmax()) if self._constraint.accepting else None
         self._constraint.apply_mask(logits)
-        if wish is not None and logits[wish] == -np.inf:
+        if preferred is not None and logits[preferred] == -np.inf:
             leave_only(logits, self._ends)
 
     def accept(self, token: int) -> "EagerStop":

@@ -1,4 +1,4 @@
-"""Constraint of one sequence, over llguidance's matcher."""
+"""The constraint of one sequence, over llguidance's matcher."""
 
 import re
 from collections.abc import Set
@@ -15,13 +15,14 @@ _CONTEXT = re.compile(r"^(at )?(\d+\(\d+\): )+|failed to compile JSON schema: |^
 _SENTENCES = {
     "too many expressions constructed": "its patterns take too much work",
     "too many states": "its patterns take too much memory",
-    "items; max is": "it leaves too many ways open at once",
+    "items; max is": "it allows too many alternatives at once",
 }
-_NOTHING = "nothing can be written that it accepts"
+"""Part of llguidance's error -> sentence that replaces it."""
+_UNSATISFIABLE = "no output satisfies it"
 
 
 class GrammarConstraint:
-    """See `engine.constraint`."""
+    """A started grammar; see `engine.constraint`."""
 
     def __init__(self, matcher: LLMatcher, n_vocab: int) -> None:
         self._matcher = matcher
@@ -45,27 +46,27 @@ class GrammarConstraint:
         np.copyto(logits[:n], -np.inf, where=self._forbidden[:n])
         logits[n:] = -np.inf
 
-    def allowed(self, but: Set[int]) -> NDArray[np.bool_]:
-        """Return for each token whether it may come, and is none of `but`. Raises GrammarError."""
+    def allowed(self, except_: Set[int]) -> NDArray[np.bool_]:
+        """Return for each token True if the grammar allows it, and False for `except_`. Raises GrammarError."""
         self.compute_mask()
         self.check()
         assert self._forbidden is not None, "it was prepared"
         allowed = ~self._forbidden
-        allowed[list(but)] = False
+        allowed[list(except_)] = False
         return allowed
 
-    def last_allowed(self, but: Set[int]) -> int | None:
-        """A token that may come: the last of them, for white space comes first. Raises GrammarError."""
-        allowed = np.flatnonzero(self.allowed(but))
+    def last_allowed(self, except_: Set[int]) -> int | None:
+        """Return the allowed token with the highest id, since white space has low ids. Raises GrammarError."""
+        allowed = np.flatnonzero(self.allowed(except_))
         return int(allowed[-1]) if allowed.size else None
 
     @property
     def accepting(self) -> bool:
-        """Whether what was written is whole; there may be more of it."""
+        """True if the grammar accepts the text so far. More text may be allowed."""
         return bool(self._matcher.is_accepting())
 
     def try_accept(self, token: int) -> bool:
-        """As `accept`, where it may come; else False, and all is as it was."""
+        """Accept a token if the grammar allows it. Otherwise return False and change nothing."""
         if self._matcher.try_consume_tokens([token]) != 1:
             return False
         self._forbidden = None
@@ -77,17 +78,17 @@ class GrammarConstraint:
             self.check()
 
     def check(self) -> None:
-        """Raises GrammarError."""
+        """Raise GrammarError if the matcher failed or forbids every token."""
         if self._matcher.is_error():
             raise GrammarError(_sentence(self._matcher.get_error()))
         if self._forbidden is not None and self._forbidden.all():
-            raise GrammarError(_NOTHING)
+            raise GrammarError(_UNSATISFIABLE)
 
 
 def _sentence(error: str) -> str:
-    """What is wrong, without where llguidance found it and what it would take instead: pages of grammar."""
+    """Return llguidance's error as one sentence, without its position and its pages of expected grammar."""
     if error.startswith("NoExtensionBias"):
-        return _NOTHING
+        return _UNSATISFIABLE
     for sign, sentence in _SENTENCES.items():
         if sign in error:
             return sentence

@@ -1,4 +1,4 @@
-"""What an answer may be held to, besides a grammar for all of it. Data only."""
+"""Constraints on parts of an answer: reasoning, calls after a marker, calls without one. Data only."""
 
 from msgspec import Struct
 
@@ -6,36 +6,37 @@ from engine.structured_output.compiler import CompiledGrammar
 
 
 class ReasoningSpec(Struct, frozen=True):
-    """How the model thinks before it answers. Names of control tokens in markers mean these tokens."""
+    """Markers and budget of the model's reasoning. Names of control tokens in markers mean these tokens."""
 
     close: str
     open: str = ""
-    """With which it may begin; empty: it can't."""
-    begun: bool = False
-    """Whether the prompt has begun it."""
+    """Marker that opens the reasoning; empty if the model can't open it."""
+    opened: bool = False
+    """True if the prompt has already opened the reasoning."""
     budget: int | None = None
-    """Tokens of thought, after which the model has to close; None: as many as it likes."""
+    """Tokens after which the model must close its reasoning; None for no limit."""
     after: CompiledGrammar | None = None
-    """What has to follow then, before anything may come."""
+    """Grammar of the text that must follow once the budget has closed the reasoning."""
     interruptions: tuple[str, ...] = ()
-    """Other markers that end it: of calls, and of the answer."""
+    """Further markers that end the reasoning: of calls, and of the answer."""
 
-    def over(self, spent: int) -> bool:
+    def is_spent(self, spent: int) -> bool:
+        """True if the budget is used up after so many tokens."""
         return self.budget is not None and spent >= self.budget
 
 
 class Trigger(Struct, frozen=True):
-    """What the model is held to once it has written a marker."""
+    """A grammar that applies once the model has written a marker."""
 
     marker: str
     grammar: CompiledGrammar
-    """Of what follows the marker. When it accepts, anything may follow."""
+    """Grammar of the text after the marker. Once it accepts, anything may follow."""
 
 
 class BareCallTrigger(Struct, frozen=True):
-    """The same for calls without a marker, which stand where an answer begins, or behind one another."""
+    """A grammar for a call without a marker, at the start of an answer or after another call."""
 
     name: str
-    """Of a function, with which it is called."""
+    """Name of the called function."""
     grammar: CompiledGrammar
-    """Of what follows the name's string, up to the call's end."""
+    """Grammar of the text from the end of the name's string to the end of the call."""

@@ -1,14 +1,13 @@
-"""What holds when: a Grammar made of phases. The model thinks, says what it likes, or is held to a grammar.
+"""Select the grammar that applies to each part of an answer: reasoning, free text, or constrained text.
 
-                      .--- close ---.           .---- it has come to its end ----.
-                      v             |           v                                |
-    thought begun: thinking      free: until a marker has come ---- trigger --> held to that trigger's grammar
-                      |             ^
-                      '--- close ---+--> with an answer to hold to: its grammar, from there to the end
+    reasoning ---- close ----> free text ---- marker of a call ----> grammar of that call
+       |  ^                     |     ^                                   |
+       |  '------- open --------'     '------ the grammar accepts --------'
+       |
+       '---- close, if an answer's grammar is set ----> that grammar, to the end
 
-A marker of a call or of the answer ends a thought too, in families that do so.
-
-The same text leads through the same phases, however it is cut into tokens.
+In some families, a marker of a call or of the answer ends the reasoning too. A text passes through the same phases
+however it is split into tokens.
 """
 
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ from engine.structured_output.markers import (
     Marker,
     MarkerMatcher,
     encode_marker,
-    forbidden,
+    forbidden_marker,
     name_overrun_tokens,
     overrun_tokens,
     token_bytes,
@@ -41,58 +40,64 @@ from engine.tokenizer import Vocabulary
 
 
 class StructuralTag:
-    """See `engine.constraint`. With `answer`, all but a thought is held to that; without it, what follows a trigger's
-    marker. Making one takes some milliseconds, starting it microseconds."""
+    """A grammar of phases; see `engine.constraint`.
+
+    `answer` constrains the whole text except the reasoning. Without it, each trigger constrains the text after its
+    marker. Building a tag takes some milliseconds, starting it microseconds.
+    """
 
     def __init__(
         self,
         vocabulary: Vocabulary,
         answer: CompiledGrammar | None = None,
         triggers: Sequence[Trigger] = (),
-        thought: ReasoningSpec | None = None,
-        beginnings: Sequence[BareCallTrigger] = (),
-        begun: str = "",
-        never: Sequence[str] = (),
+        reasoning: ReasoningSpec | None = None,
+        bare_calls: Sequence[BareCallTrigger] = (),
+        prefix: str = "",
+        forbidden: Sequence[str] = (),
     ) -> None:
-        """`never`: markers that may not be written. Raises GrammarError."""
+        """Build a tag. Raises GrammarError.
+
+        `prefix` is the start of the answer that the prompt already has. The markers of `forbidden` are masked.
+        """
         self.vocabulary = vocabulary
         self.answer = answer
-        if answer is not None and thought is not None and self._ends_all(thought.close):
-            thought = None  # no answer would follow it
-        self.thought = thought
+        if answer is not None and reasoning is not None and self._ends_all(reasoning.close):
+            reasoning = None  # no answer could follow the reasoning
+        self.reasoning = reasoning
         self.ends = np.array(sorted(vocabulary.end_tokens))
-        self.open = self._marker(thought.open, None) if thought is not None and thought.open else None
-        self.close = None if thought is None else self._marker(thought.close, answer)
-        self.beginnings = {each.name: each.grammar for each in beginnings}
-        self.name_overrun_tokens = name_overrun_tokens(vocabulary) if beginnings else {}
-        self.begun = encode_marker(vocabulary, begun)
+        self.open = self._marker(reasoning.open, None) if reasoning is not None and reasoning.open else None
+        self.close = None if reasoning is None else self._marker(reasoning.close, answer)
+        self.bare_calls = {each.name: each.grammar for each in bare_calls}
+        self.name_overrun_tokens = name_overrun_tokens(vocabulary) if bare_calls else {}
+        self.prefix = encode_marker(vocabulary, prefix)
         self.calls = {self._marker(each.marker, each.grammar): each.grammar for each in triggers}
-        self.never = [forbidden(vocabulary, text) for text in never]
+        self.forbidden = [forbidden_marker(vocabulary, text) for text in forbidden]
         self.interruptions = self._interruptions()
 
-    def within(self, budget: int | None) -> "StructuralTag":
-        """The same, with so many tokens of thought."""
+    def with_budget(self, budget: int | None) -> "StructuralTag":
+        """Return a copy with another budget of reasoning tokens."""
         other = copy(self)
-        other.thought = self.thought and replace(self.thought, budget=budget)
+        other.reasoning = self.reasoning and replace(self.reasoning, budget=budget)
         return other
 
     def start(self) -> "TagState":
         return TagState(self._first())
 
     def _marker(self, text: str, grammar: CompiledGrammar | None) -> Marker:
-        """`grammar`: what has to follow, if anything."""
+        """Encode a marker. `grammar` constrains the text after it. Raises GrammarError."""
         vocabulary, marker = self.vocabulary, encode_marker(self.vocabulary, text)
         if b"".join(token_bytes(vocabulary, token) for token in tokens(vocabulary, marker)) != marker:
-            raise GrammarError(f"the model has no tokens for {text!r}")
+            raise GrammarError(f"the model has no tokens for the marker {text!r}")
         if grammar is None:
             return Marker(marker)
         return Marker(marker, overrun_tokens(vocabulary, marker, lambda rest: grammar.after_marker(rest) is not None))
 
     def _interruptions(self) -> list[Marker]:
-        """The markers that end a thought besides its own. One behind which the answer can't go on never comes."""
+        """Return the markers that end reasoning besides its own. Markers that the answer can't continue are masked."""
         calls = {marker.text: marker for marker in self.calls}
         found = []
-        for text in self.thought.interruptions if self.thought else ():
+        for text in self.reasoning.interruptions if self.reasoning else ():
             marker = encode_marker(self.vocabulary, text)
             if self.answer is None:
                 found.append(calls.get(marker, Marker(marker)))
@@ -104,8 +109,8 @@ class StructuralTag:
         return self.resumed(marker, rest) is not None
 
     def resumed(self, marker: bytes, rest: bytes) -> GrammarConstraint | None:
-        """Return the answer's constraint behind a marker that ended a thought, and what has come behind that."""
-        assert self.answer is not None, "a constraint is of something"
+        """Return the answer's constraint after a marker that ended the reasoning and the `rest` of its token."""
+        assert self.answer is not None, "only an answer's grammar can resume"
         constraint = self.answer.start()
         if not all(map(constraint.try_accept, tokens(self.vocabulary, marker))):
             return None
@@ -116,165 +121,165 @@ class StructuralTag:
         return not vocabulary.end_tokens.isdisjoint(tokens(vocabulary, encode_marker(vocabulary, marker)))
 
     def interrupted(self, marker: Marker, rest: bytes, spent: int) -> Phase:
-        """Return the phase behind a marker that ended a thought; `rest` is written already."""
+        """Return the phase after a marker that ended the reasoning; `rest` is already written."""
         if self.answer is None:
             return _FreeText(self, spent).feed(marker.text + rest)
         constraint = self.resumed(marker.text, rest)
         if constraint is None:
-            raise GrammarError("what follows the thought is not what the answer has to be")
+            raise GrammarError("the output after the reasoning does not match the grammar of the answer")
         return EagerStop(constraint, self.ends)
 
     def _first(self) -> Phase:
-        thought = self.thought
-        if thought is not None and thought.begun:
+        reasoning = self.reasoning
+        if reasoning is not None and reasoning.opened:
             return _Reasoning(self, 0)
         if self.answer is None:
-            return self.free(0).feed(self.begun)
-        if self.open is not None and thought is not None and thought.budget != 0:
+            return self.free(0).feed(self.prefix)
+        if self.open is not None and reasoning is not None and reasoning.budget != 0:
             return _OpeningMarker(self, self.answer.start(), list(tokens(self.vocabulary, self.open.text)))
         return EagerStop(self.answer.start(), self.ends)
 
     def free(self, spent: int) -> "_FreeText":
-        return _BareCallStart(self, spent) if self.beginnings else _FreeText(self, spent)
+        return _BareCallStart(self, spent) if self.bare_calls else _FreeText(self, spent)
 
-    def thought_through(self, rest: bytes, spent: int) -> Phase:
-        """What comes behind a thought; `rest` has come of it."""
-        grammar = self.answer or (self.thought.after if self.thought and self.thought.over(spent) else None)
+    def after_reasoning(self, rest: bytes, spent: int) -> Phase:
+        """Return the phase after closed reasoning; `rest` is already written."""
+        grammar = self.answer or (self.reasoning.after if self.reasoning and self.reasoning.is_spent(spent) else None)
         constraint = None if grammar is None else grammar.after_marker(rest)
         if self.answer is None:
             return (
                 CallState(constraint, _FreeText(self, spent))
                 if constraint
-                else self.free(spent).feed(self.begun + rest)
+                else self.free(spent).feed(self.prefix + rest)
             )
         if constraint is None:
-            raise GrammarError("what follows the thought is not what the answer has to be")
+            raise GrammarError("the output after the reasoning does not match the grammar of the answer")
         return EagerStop(constraint, self.ends)
 
 
 class _FreeText:
-    """Anything may come, and markers are looked for."""
+    """Free text, in which markers are recognized."""
 
     mask_ready = True
 
-    def __init__(self, phases: StructuralTag, spent: int) -> None:
-        """`spent`: tokens of thought."""
-        self._phases = phases
+    def __init__(self, tag: StructuralTag, spent: int) -> None:
+        """Begin after `spent` tokens of reasoning."""
+        self._tag = tag
         self._spent = spent
-        self._watch = MarkerMatcher([*phases.calls, *phases.never, *filter(None, [phases.open])])
+        self._markers = MarkerMatcher([*tag.calls, *tag.forbidden, *filter(None, [tag.open])])
         self._lead: bytes | None = b""
-        """Text so far, as long as a thought may begin behind it."""
+        """Text so far, while reasoning may still open after it; None afterwards."""
 
     def compute_mask(self) -> None:
         pass
 
     def apply_mask(self, logits: FloatArray) -> None:
-        self._watch.forbid(logits)
+        self._markers.forbid(logits)
 
     def accept(self, token: int) -> Phase:
-        return self.feed(token_bytes(self._phases.vocabulary, token))
+        return self.feed(token_bytes(self._tag.vocabulary, token))
 
     def feed(self, data: bytes) -> Phase:
-        self._look_for_words(data)
-        while found := self._watch.feed(data):
+        self._close_lead(data)
+        while found := self._markers.feed(data):
             marker, data = found
-            if marker is self._phases.open:
-                return _Reasoning(self._phases, self._spent).feed(data)
-            grammar = self._phases.calls.get(marker)
+            if marker is self._tag.open:
+                return _Reasoning(self._tag, self._spent).feed(data)
+            grammar = self._tag.calls.get(marker)
             if grammar is not None and (constraint := grammar.after_marker(data)) is not None:
-                return CallState(constraint, _FreeText(self._phases, self._spent))
+                return CallState(constraint, _FreeText(self._tag, self._spent))
         return self
 
-    def _look_for_words(self, data: bytes) -> None:
-        """Behind words, the opening of a thought is text, as `Parser` has it; unless a control token is part of it."""
-        opening = self._phases.open
+    def _close_lead(self, data: bytes) -> None:
+        """Stop looking for the opening marker after other text, as `Parser` does, unless it has a control token."""
+        opening = self._tag.open
         if opening is None or self._lead is None or CONTROL in opening.text:
             return
         self._lead = (self._lead + data).lstrip()
         if not (opening.text.startswith(self._lead) or self._lead.startswith(opening.text)):
             self._lead = None
-            self._watch.forget(opening)
+            self._markers.forget(opening)
 
 
 class _BareCallStart(_FreeText):
-    """The same where a call may begin without a marker."""
+    """Free text in which a call may begin without a marker."""
 
-    def __init__(self, phases: StructuralTag, spent: int, again: bool = False) -> None:
-        """`again`: whether a call came before."""
-        super().__init__(phases, spent)
-        self._naming = BareCallDetector(phases.beginnings, again)
+    def __init__(self, tag: StructuralTag, spent: int, again: bool = False) -> None:
+        """Set `again` if the text follows a call."""
+        super().__init__(tag, spent)
+        self._detector = BareCallDetector(tag.bare_calls, again)
         self._text = b""
 
     def apply_mask(self, logits: FloatArray) -> None:
         super().apply_mask(logits)
-        logits[self._phases.name_overrun_tokens[self._naming.within]] = -np.inf
+        logits[self._tag.name_overrun_tokens[self._detector.in_name]] = -np.inf
 
     def feed(self, data: bytes) -> Phase:
-        phases, spent = self._phases, self._spent
+        tag, spent = self._tag, self._spent
         self._text += data
-        if found := self._naming.feed(data):
+        if found := self._detector.feed(data):
             name, rest = found
-            # White space may come in other ways than the grammar has it.
-            if (constraint := phases.beginnings[name].started_with(b"".join(rest.split()))) is not None:
-                return CallState(constraint, _BareCallStart(phases, spent, again=True))
-        elif not self._naming.over:
+            # The model may write white space that the grammar does not have.
+            if (constraint := tag.bare_calls[name].started_with(b"".join(rest.split()))) is not None:
+                return CallState(constraint, _BareCallStart(tag, spent, again=True))
+        elif not self._detector.over:
             return self
-        return _FreeText(phases, spent).feed(self._text)
+        return _FreeText(tag, spent).feed(self._text)
 
 
 class _Reasoning:
-    """Anything may come, up to the marker that closes the thought; but no end, where an answer has to follow."""
+    """Reasoning up to the marker that closes it. The end token is masked if an answer must follow."""
 
     mask_ready = True
 
-    def __init__(self, phases: StructuralTag, spent: int) -> None:
-        assert phases.thought is not None, "it has markers"
-        assert phases.close is not None, "it has markers"
-        self._phases = phases
+    def __init__(self, tag: StructuralTag, spent: int) -> None:
+        assert tag.reasoning is not None, "reasoning has a spec"
+        assert tag.close is not None, "reasoning has a closing marker"
+        self._tag = tag
         self._spent = spent
-        self._thought = phases.thought
-        self._close = phases.close
-        self._watch = MarkerMatcher([phases.close, *phases.interruptions])
-        self._never = MarkerMatcher(phases.never)
+        self._reasoning = tag.reasoning
+        self._close = tag.close
+        self._markers = MarkerMatcher([tag.close, *tag.interruptions])
+        self._forbidden = MarkerMatcher(tag.forbidden)
 
     def compute_mask(self) -> None:
         pass
 
     def apply_mask(self, logits: FloatArray) -> None:
-        marker, there = self._close.text, self._there()
-        # A control token of the marker ends the thought for who reads it: nothing but the rest may follow.
-        if self._thought.over(self._spent) or CONTROL in marker[:there]:
-            leave_only(logits, next(tokens(self._phases.vocabulary, marker[there:])))
+        marker, written = self._close.text, self._written()
+        # The parser ends the reasoning at the marker's first control token: only the rest of the marker may follow.
+        if self._reasoning.is_spent(self._spent) or CONTROL in marker[:written]:
+            leave_only(logits, next(tokens(self._tag.vocabulary, marker[written:])))
             return
-        self._watch.forbid(logits)
-        self._never.forbid(logits)
-        if self._phases.answer is not None:
-            logits[self._phases.ends] = -np.inf
+        self._markers.forbid(logits)
+        self._forbidden.forbid(logits)
+        if self._tag.answer is not None:
+            logits[self._tag.ends] = -np.inf
 
     def accept(self, token: int) -> Phase:
         self._spent += 1
-        return self.feed(token_bytes(self._phases.vocabulary, token))
+        return self.feed(token_bytes(self._tag.vocabulary, token))
 
     def feed(self, data: bytes) -> Phase:
-        self._never.feed(data)
-        if (found := self._watch.feed(data)) is None:
+        self._forbidden.feed(data)
+        if (found := self._markers.feed(data)) is None:
             return self
         marker, rest = found
         if marker is self._close:
-            return self._phases.thought_through(rest, self._spent)
-        return self._phases.interrupted(marker, rest, self._spent)
+            return self._tag.after_reasoning(rest, self._spent)
+        return self._tag.interrupted(marker, rest, self._spent)
 
-    def _there(self) -> int:
-        """How much of the marker is there, in bytes."""
+    def _written(self) -> int:
+        """Return the bytes of the closing marker that are already written."""
         marker = self._close.text
-        return next(n for n in reversed(range(len(marker))) if self._watch.tail.endswith(marker[:n]))
+        return next(n for n in reversed(range(len(marker))) if self._markers.tail.endswith(marker[:n]))
 
 
 class _OpeningMarker:
-    """The first words are a thought's or the answer's. As long as they may be either, both are followed."""
+    """The start of a text that may be reasoning or the answer. Both are followed until one is ruled out."""
 
-    def __init__(self, phases: StructuralTag, answer: GrammarConstraint, opening: list[int]) -> None:
-        self._phases = phases
+    def __init__(self, tag: StructuralTag, answer: GrammarConstraint, opening: list[int]) -> None:
+        self._tag = tag
         self._answer: GrammarConstraint | None = answer
         self._opening = opening
 
@@ -291,16 +296,16 @@ class _OpeningMarker:
         if self._answer is None:
             leave_only(logits, token)
             return
-        wish = logits[token]
+        opening_logit = logits[token]
         self._answer.apply_mask(logits)
-        logits[token] = wish
+        logits[token] = opening_logit
 
     def accept(self, token: int) -> Phase:
         if self._answer is not None and not self._answer.try_accept(token):
             self._answer = None
         if token == self._opening[0]:
             self._opening = self._opening[1:]
-            return self if self._opening else _Reasoning(self._phases, 0)
+            return self if self._opening else _Reasoning(self._tag, 0)
         if self._answer is None:
-            raise GrammarError("what was written begins neither a thought nor the answer")
-        return EagerStop(self._answer, self._phases.ends)
+            raise GrammarError("the output begins neither the reasoning nor the answer")
+        return EagerStop(self._answer, self._tag.ends)

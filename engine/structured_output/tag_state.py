@@ -1,4 +1,4 @@
-"""One answer's way through phases, each of which is a constraint and names the next. Pure."""
+"""The state of one answer: it passes through phases, each of which is a constraint and returns the next one. Pure."""
 
 from typing import Protocol
 
@@ -7,7 +7,7 @@ from engine.structured_output.grammar_constraint import GrammarConstraint
 
 
 class Phase(Protocol):
-    """As a Constraint; `advance` says what holds from there on."""
+    """A constraint whose `accept` returns the phase that applies from there on."""
 
     @property
     def mask_ready(self) -> bool: ...
@@ -17,7 +17,7 @@ class Phase(Protocol):
 
 
 class TagState:
-    """See `engine.constraint`."""
+    """Constraint of one answer; see `engine.constraint`."""
 
     def __init__(self, phase: Phase) -> None:
         self._phase = phase
@@ -37,8 +37,7 @@ class TagState:
 
 
 class CallState:
-    """Held until the grammar accepts. From there on anything may come: what the grammar takes is a call's, the rest is
-    free."""
+    """A call: constrained until the grammar accepts. From there on, text that the grammar forbids is free text."""
 
     def __init__(self, constraint: GrammarConstraint, then: Phase) -> None:
         self._constraint = constraint

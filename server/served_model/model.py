@@ -158,7 +158,7 @@ class ServedModel:
             tag = await self._made(self._constraints.tags, key.without_budget)
         except GrammarError as error:
             raise InvalidRequest(f"The answer cannot be constrained: {error}.") from error
-        return tag.within(key.budget)
+        return tag.with_budget(key.budget)
 
     async def _made(self, memory: CompileCache[K, V], key: K) -> V:
         """What is known is had at once, whatever is being made for others."""

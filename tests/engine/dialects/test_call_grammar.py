@@ -34,7 +34,7 @@ from engine.notations.parsed import (
     merged,
 )
 from engine.notations.scanner import marks
-from engine.structured_output.compiler import MOST_CHARACTERS, GrammarCompiler
+from engine.structured_output.compiler import MAX_CHARACTERS, GrammarCompiler
 from engine.structured_output.structural_tag import StructuralTag
 from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE
 from engine.tokenizer.vocabulary import Vocabulary
@@ -464,7 +464,7 @@ def test_grammars_of_many_functions_stay_small() -> None:
     many = [
         Function(f"function_{n}", {"properties": {f"{key}_{n}": {"type": "string"} for key in keys}}) for n in range(60)
     ]
-    assert len(answer_grammar(dialect, many, room(()).grammars)) < MOST_CHARACTERS
+    assert len(answer_grammar(dialect, many, room(()).grammars)) < MAX_CHARACTERS
 
 
 OPTIONAL: dict[str, Any] = {
@@ -573,7 +573,7 @@ def test_openings_that_are_masked_stand_in_every_call(dialect: Dialect, control:
         written = f"{form.begin}{form.call}".replace("$name", "weather").replace("$id", "1").replace("$number", "0")
         text = written.replace("$place", "functions.").replace("~", "").removeprefix(dialect.generation_prefix)
         course = StructuralTag(
-            vocabulary, never=openings(dialect, ["weather"]), begun=dialect.generation_prefix
+            vocabulary, forbidden=openings(dialect, ["weather"]), prefix=dialect.generation_prefix
         ).start()
         for token in vocabulary.encode_prompt(text):
             logits = np.zeros(len(vocabulary), np.float32)

@@ -1,4 +1,4 @@
-"""Calls without a marker: what is read as one is held as one, from its name on, however sloppily it is written."""
+"""Calls without a marker: every call that the parser reads is constrained from its name on, in any spacing."""
 
 import random
 from collections.abc import Sequence
@@ -33,11 +33,11 @@ LONG = (
     '"add"', '"add"}', '"add",{"', ':"add","a', '"\t', '"\n}', '"\t,\t"', '\\"', '\\"}', 'é"}', '};{"', '": {"a": 3}}',
     '","arguments":{}}', 'dd","parameters":{}}', '"a\\u0064d"}', '"x":"', "<call>", '<call>"',
 )  # fmt: skip
-"""Tokens that go on past a name, and such that don't."""
+"""Tokens that continue past a name, and tokens that don't."""
 CONTROL = ("<|end|>", "<|mark|>")
 LLAMA = next(dialect for dialect in DIALECTS if dialect.name == "llama")
-SPOKEN = [replace(dialect, blocks=(), ignored_markers=()) for dialect in (GENERIC, LLAMA)]
-"""No marker marks a call in these."""
+BARE_DIALECTS = [replace(dialect, blocks=(), ignored_markers=()) for dialect in (GENERIC, LLAMA)]
+"""Dialects without their markers."""
 
 
 def schema(*values: JSON) -> JSON:
@@ -68,15 +68,15 @@ VOCABULARY = small_vocabulary()
 MARK = VOCABULARY.control_ids["<|mark|>"]
 SPELLED = marks(VOCABULARY.control_ids)
 GRAMMARS = GrammarCompiler(VOCABULARY)
-HELD = {
+TAGS = {
     dialect.name: StructuralTag(
         VOCABULARY,
-        beginnings=[
+        bare_calls=[
             BareCallTrigger(name, GRAMMARS.lark(bare_call_grammar(dialect, Function(name, parameters), GRAMMARS) or ""))
             for name, parameters in SCHEMAS.items()
         ],
     )
-    for dialect in SPOKEN
+    for dialect in BARE_DIALECTS
 }
 
 
@@ -116,39 +116,39 @@ LIKE_A_CALL = joined(
 ANSWERS = LIKE_A_CALL | joined(LIKE_A_CALL, LIKE_A_CALL) | several(ANY, 0, 14)
 
 
-class Twosome:
-    """One answer, as it is held and as it is read."""
+class TagAndParser:
+    """One answer, as the tag constrains it and as the parser reads it."""
 
     def __init__(self, dialect: Dialect) -> None:
-        self.course = HELD[dialect.name].start()
+        self.state = TAGS[dialect.name].start()
         self._parser = Parser(dialect, {name: argument_schema(schema) for name, schema in SCHEMAS.items()}, SPELLED)
         self._text = Detokenizer()
         self.found: list[ParsedDelta] = []
-        self.held = False
+        self.constrained = False
 
     @property
     def calling(self) -> bool:
-        """Whether a call is being read."""
+        """True while the parser reads a call."""
         last = next((each for each in reversed(self.found) if isinstance(each, ToolCallStart | ToolCallEnd)), None)
         return isinstance(last, ToolCallStart)
 
     @property
     def calls(self) -> list[tuple[str, Any]]:
-        """Those that are whole."""
+        """Complete calls."""
         return calls(merged([each for each in self.found if not isinstance(each, TextDelta)]))
 
-    def may_come(self) -> list[int]:
+    def allowed(self) -> list[int]:
         logits = np.zeros(len(VOCABULARY), np.float32)
-        self.course.apply_mask(logits)
+        self.state.apply_mask(logits)
         return [id_ for id_ in np.flatnonzero(logits == 0).tolist() if id_ not in VOCABULARY.end_tokens]
 
     def write(self, part: Part, chance: random.Random) -> None:
-        """In whatever tokens; where one may not come, another that may."""
+        """Write a part in random tokens. If the tag forbids its tokens, write an allowed one instead."""
         data = part.encode() if isinstance(part, str) else part
         while data:
-            ids = self.may_come()
+            ids = self.allowed()
             fitting = [id_ for id_ in ids if (data == id_ if isinstance(data, int) else self._fits(id_, data))]
-            assert fitting or isinstance(data, int) or self.held, "what is free can be written"
+            assert fitting or isinstance(data, int) or self.constrained, "free text can be written"
             token = chance.choice(fitting or ids)
             self.take(token)
             data = b"" if isinstance(data, int) else data[len(VOCABULARY.bytes_of(token)) if fitting else 1 :]
@@ -158,29 +158,29 @@ class Twosome:
         return bool(text := VOCABULARY.bytes_of(id_)) and data.startswith(text)
 
     def take(self, token: int) -> None:
-        self.course.accept(token)
-        self.held = not self.course.mask_ready
+        self.state.accept(token)
+        self.constrained = not self.state.mask_ready
         text = VOCABULARY.bytes_of(token)
         self.found += self._parser.feed(
             self._text.feed(text) if text else self._text.mark(SPELLED[VOCABULARY.name_of(token)])
         )
 
 
-@given(st.sampled_from(SPOKEN), ANSWERS, st.randoms(use_true_random=False))
-def test_what_is_read_as_a_call_is_held_from_its_name_to_its_end(
+@given(st.sampled_from(BARE_DIALECTS), ANSWERS, st.randoms(use_true_random=False))
+def test_bare_call_that_parser_reads_is_constrained_from_name_to_end(
     dialect: Dialect, parts: list[Part], chance: random.Random
 ) -> None:
-    both = Twosome(dialect)
+    both = TagAndParser(dialect)
     for part in parts:
         both.write(part, chance)
-        assert both.calling == both.held
+        assert both.calling == both.constrained
     while both.calling:
         both.write("}", chance)
     for name, arguments in both.calls:
         jsonschema.validate(arguments, SCHEMAS[name])
 
 
-@pytest.mark.parametrize("dialect", [pytest.param(dialect, id=dialect.name) for dialect in SPOKEN])
+@pytest.mark.parametrize("dialect", [pytest.param(dialect, id=dialect.name) for dialect in BARE_DIALECTS])
 @pytest.mark.parametrize(
     ("text", "name"),
     [
@@ -208,21 +208,21 @@ def test_what_is_read_as_a_call_is_held_from_its_name_to_its_end(
         ('{"name": "add", "parameters": {"a": 7}}', "add"),
     ],
 )
-def test_a_call_is_seen_where_its_name_ends(dialect: Dialect, text: str, name: str | None) -> None:
-    both, chance = Twosome(dialect), random.Random(5)
+def test_bare_call_detector_at_end_of_name_finds_call(dialect: Dialect, text: str, name: str | None) -> None:
+    both, chance = TagAndParser(dialect), random.Random(5)
     both.write(text, chance)
     assert [each.name for each in both.found if isinstance(each, ToolCallStart)][-1:] == [name] * (name is not None)
-    assert both.held == both.calling
+    assert both.constrained == both.calling
 
 
 @pytest.mark.parametrize(
     "text", ["", "{", '{"name"', '{"name": ', '{"name": "', '{"name": "ad', '{"name": "a\\', '{"id":"']
 )
-def test_no_token_leads_past_a_name_into_what_no_call_has(text: str) -> None:
-    started = Twosome(LLAMA)
+def test_name_overrun_tokens_exclude_every_token_that_parser_and_tag_read_differently(text: str) -> None:
+    started = TagAndParser(LLAMA)
     started.write(text, random.Random(5))
-    for token in started.may_come():
-        both = Twosome(LLAMA)
+    for token in started.allowed():
+        both = TagAndParser(LLAMA)
         both.write(text, random.Random(5))
         both.take(token)
-        assert both.calling == both.held
+        assert both.calling == both.constrained

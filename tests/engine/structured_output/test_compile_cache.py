@@ -1,4 +1,4 @@
-"""What was made is kept, and can be had while something else is being made."""
+"""The cache keeps results and errors, drops the oldest, and can be read while it computes."""
 
 import gc
 import weakref
@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from engine.structured_output.compile_cache import ENTRY, CompileCache
+from engine.structured_output.compile_cache import ENTRY_BYTES, CompileCache
 
 
 def nothing(key: object, made: object) -> int:
@@ -24,16 +24,16 @@ def nothing(key: object, made: object) -> int:
         ([0] * 20 + [2, 4], [0, 2, 4]),
     ],
 )
-def test_memory_drops_the_oldest_results_beyond_its_bytes(asked: list[int], known: list[int]) -> None:
-    memory: CompileCache[int, bytes] = CompileCache(
-        lambda kilobytes: bytes(1000 * kilobytes), ValueError, lambda _, made: len(made or b""), 9 * ENTRY
+def test_compile_cache_beyond_max_bytes_drops_least_recently_used_results(asked: list[int], known: list[int]) -> None:
+    cache: CompileCache[int, bytes] = CompileCache(
+        lambda kilobytes: bytes(1000 * kilobytes), ValueError, lambda _, made: len(made or b""), 9 * ENTRY_BYTES
     )
     for key in asked:
-        memory(key)
-    assert [key for key in dict.fromkeys(asked) if memory.get(key) is not None] == sorted(known, key=asked.index)
+        cache(key)
+    assert [key for key in dict.fromkeys(asked) if cache.get(key) is not None] == sorted(known, key=asked.index)
 
 
-def test_the_last_results_are_kept_and_refusals_too() -> None:
+def test_compile_cache_returns_last_results_and_raises_last_errors_again() -> None:
     made: list[int] = []
 
     def half(number: int) -> int:
@@ -42,37 +42,37 @@ def test_the_last_results_are_kept_and_refusals_too() -> None:
             raise ValueError(f"{number} is odd")
         return number // 2
 
-    memory = CompileCache(half, ValueError, nothing, 2 * ENTRY)
-    assert (memory.get(4), memory(4), memory.get(4), memory(4)) == (None, 2, 2, 2)
-    for ask in (memory, memory, memory.get):
-        with pytest.raises(ValueError, match="3 is odd") as refused:
+    cache = CompileCache(half, ValueError, nothing, 2 * ENTRY_BYTES)
+    assert (cache.get(4), cache(4), cache.get(4), cache(4)) == (None, 2, 2, 2)
+    for ask in (cache, cache, cache.get):
+        with pytest.raises(ValueError, match="3 is odd") as caught:
             ask(3)
-        assert len(refused.traceback) < 5
-    assert (memory(4), memory(6), memory.get(3), memory.get(4)) == (2, 3, None, 2)
+        assert len(caught.traceback) < 5
+    assert (cache(4), cache(6), cache.get(3), cache.get(4)) == (2, 3, None, 2)
     assert made == [4, 3, 6]
 
 
-def test_what_is_known_is_had_while_something_else_is_made() -> None:
+def test_compile_cache_get_while_another_key_is_computed_returns_result() -> None:
     def longer(text: str) -> str:
-        return text + (memory.get("a") or ".")
+        return text + (cache.get("a") or ".")
 
-    memory: CompileCache[str, str] = CompileCache(longer, ValueError, nothing, 2 * ENTRY)
-    assert [memory("a"), memory("b")] == ["a.", "ba."]
+    cache: CompileCache[str, str] = CompileCache(longer, ValueError, nothing, 2 * ENTRY_BYTES)
+    assert [cache("a"), cache("b")] == ["a.", "ba."]
 
 
-def test_of_a_refusal_nothing_is_kept_but_what_it_says() -> None:
+def test_compile_cache_of_error_keeps_no_reference_to_its_frames() -> None:
     class Body:
-        """Of a request, megabytes."""
+        """Body of a request, which may have megabytes."""
 
     bodies: list[weakref.ref[Body]] = []
 
-    def refuse(_: int) -> int:
+    def fail(_: int) -> int:
         body = Body()
         bodies.append(weakref.ref(body))
         raise ValueError
 
-    memory = CompileCache(refuse, ValueError, nothing, 2 * ENTRY)
+    cache = CompileCache(fail, ValueError, nothing, 2 * ENTRY_BYTES)
     with suppress(ValueError):
-        memory(1)
+        cache(1)
     gc.collect()
     assert bodies[0]() is None

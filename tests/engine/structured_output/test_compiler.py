@@ -1,4 +1,4 @@
-"""Grammars over SmolLM2's vocabulary: what they allow, token by token, and what they refuse to promise."""
+"""Grammars over SmolLM2's vocabulary: allowed tokens, and schemas that are rejected."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from engine.constraint import Grammar, GrammarError
 from engine.json_schema import check
 from engine.loader import model_file
 from engine.model import FloatArray
-from engine.structured_output.compiler import MOST_COMPILED, GrammarCompiler
+from engine.structured_output.compiler import MAX_COMPILED_BYTES, GrammarCompiler
 from engine.tokenizer.vocabulary import Vocabulary
 from tests.support import schemas
 
 SEEDS = range(1100)
-MOST_TOKENS = 200
+MAX_TOKENS = 200
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +33,9 @@ def grammars(vocabulary: Vocabulary) -> GrammarCompiler:
 
 
 class Noise:
-    """Draws of a model that knows nothing: of its most likely token at temperature 1.5, by the Gumbel-max trick.
+    """Logits of a random model at temperature 1.5, so that their maximum is a sample (Gumbel-max trick).
 
-    What ends texts is a little likelier than the rest, so that they do end.
+    Tokens that end texts are a little more likely than the others.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -52,9 +52,9 @@ class Noise:
 
 
 def write(grammar: Grammar, vocabulary: Vocabulary, noise: Noise) -> str | None:
-    """What comes of it; None where it doesn't end."""
+    """Return a sampled text; None if it does not end."""
     constraint, written = grammar.start(), b""
-    for _ in range(MOST_TOKENS):
+    for _ in range(MAX_TOKENS):
         logits = noise.logits()
         constraint.apply_mask(logits)
         token = int(logits.argmax())
@@ -71,7 +71,7 @@ def valid(text: str, schema: Any) -> bool:
 
 
 def takes(grammar: Grammar, vocabulary: Vocabulary, text: str) -> bool:
-    """Whether it may be written so, token by token, and end there."""
+    """True if the grammar allows the text, token by token, and the end after it."""
     constraint = grammar.start()
     for token in [*vocabulary.encode_prompt(text), min(vocabulary.end_tokens)]:
         logits = np.zeros(len(vocabulary), np.float32)
@@ -82,7 +82,9 @@ def takes(grammar: Grammar, vocabulary: Vocabulary, text: str) -> bool:
     return True
 
 
-def test_a_thousand_schemas_are_held_whatever_is_sampled(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
+def test_json_schema_with_1100_random_schemas_yields_valid_documents_only(
+    grammars: GrammarCompiler, vocabulary: Vocabulary
+) -> None:
     noise = Noise(vocabulary)
     found = [(schema, write(grammars.json_schema(schema), vocabulary, noise)) for schema in map(schemas.schema, SEEDS)]
     finished = [(schema, text) for schema, text in found if text is not None]
@@ -92,7 +94,7 @@ def test_a_thousand_schemas_are_held_whatever_is_sampled(grammars: GrammarCompil
 
 OBJECT: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 
-# keyword -> a schema with it, a text that it takes, a text that it doesn't
+# keyword -> schema with it, valid text, invalid text
 KEYWORDS: dict[str, tuple[Any, str, str]] = {
     "type": ({"type": "boolean"}, "true", "1"),
     "enum": ({"enum": ["é", None, {"x": 1}]}, '{"x":1}', '"e"'),
@@ -125,25 +127,25 @@ KEYWORDS: dict[str, tuple[Any, str, str]] = {
 }
 
 
-def test_these_keywords_are_supported() -> None:
+def test_keywords_with_cases_equal_supported_keywords() -> None:
     assert KEYWORDS.keys() == check.SUPPORTED
 
 
 @pytest.mark.parametrize("keyword", sorted(KEYWORDS))
-def test_what_a_keyword_says_is_held(keyword: str, grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
-    schema, right, wrong = KEYWORDS[keyword]
+def test_json_schema_with_keyword_enforces_it(keyword: str, grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
+    schema, valid_text, invalid_text = KEYWORDS[keyword]
     grammar = grammars.json_schema(schema)
-    assert (takes(grammar, vocabulary, right), takes(grammar, vocabulary, wrong)) == (True, False)
+    assert (takes(grammar, vocabulary, valid_text), takes(grammar, vocabulary, invalid_text)) == (True, False)
 
 
-def refusal(grammars: GrammarCompiler, schema: Any) -> tuple[str, str]:
-    """The place and the sentence."""
+def error_of(grammars: GrammarCompiler, schema: Any) -> tuple[str, str]:
+    """Return place and message of the error."""
     with pytest.raises(GrammarError) as caught:
         grammars.json_schema(schema)
     return caught.value.place, str(caught.value)
 
 
-REFUSED: dict[str, Any] = {
+UNSUPPORTED: dict[str, Any] = {
     "not": {"minimum": 3},
     "if": {"required": ["a"]},
     "dependencies": {name: ["x"] for name in "abcdef"},
@@ -161,15 +163,15 @@ REFUSED: dict[str, Any] = {
 BESIDE: dict[str, Any] = {"if": {"then": {"required": ["b"]}}}
 
 
-@pytest.mark.parametrize("keyword", sorted(REFUSED))
-def test_a_keyword_that_cannot_be_held_is_named_with_its_place(keyword: str, grammars: GrammarCompiler) -> None:
-    inner = {keyword: REFUSED[keyword], **BESIDE.get(keyword, {})}
+@pytest.mark.parametrize("keyword", sorted(UNSUPPORTED))
+def test_json_schema_with_unsupported_keyword_raises_error_with_place(keyword: str, grammars: GrammarCompiler) -> None:
+    inner = {keyword: UNSUPPORTED[keyword], **BESIDE.get(keyword, {})}
     schema = {"type": "object", "properties": {"list": {"items": {"anyOf": [{"type": "null"}, inner]}}}}
     place = f"properties.list.items.anyOf[1].{keyword}"
     if keyword.startswith("dependen"):
         keyword = "dependentSchemas" if keyword == "dependentSchemas" else "dependentRequired"
         place = f"properties.list.items.anyOf[1].{keyword}"
-    assert refusal(grammars, schema) == (place, f"the keyword `{keyword}` is not supported")
+    assert error_of(grammars, schema) == (place, f"the keyword `{keyword}` is not supported")
 
 
 @pytest.mark.parametrize(
@@ -214,8 +216,10 @@ def test_a_keyword_that_cannot_be_held_is_named_with_its_place(keyword: str, gra
         (False, "", "Unsatisfiable schema: schema is false"),
     ],
 )
-def test_what_cannot_be_held_is_refused(schema: Any, place: str, sentence: str, grammars: GrammarCompiler) -> None:
-    found = refusal(grammars, schema)
+def test_json_schema_with_unsupported_value_raises_error_with_place(
+    schema: Any, place: str, sentence: str, grammars: GrammarCompiler
+) -> None:
+    found = error_of(grammars, schema)
     assert (found[0], found[1][: len(sentence)]) == (place, sentence)
 
 
@@ -232,8 +236,8 @@ def names(n: int) -> Any:
     return {"type": "object", "properties": {f"name{i}": {"type": "string"} for i in range(n)}}
 
 
-# They compile, and no answer would come to its end.
-DYING: dict[str, tuple[Any, str, str]] = {
+# Schemas that compile and whose answers would fail soon.
+FAILING_SOON: dict[str, tuple[Any, str, str]] = {
     "at once": (LETTERS, "allOf", "its patterns take too much work"),
     "behind other properties": (
         all_of(a={"type": "string"}, b={"type": "integer"}, c=LETTERS),
@@ -252,25 +256,27 @@ DYING: dict[str, tuple[Any, str, str]] = {
     ),
     "after some letters": (all_of(a=REPEATED), "properties.a.pattern", "its patterns take too much work"),
     "after more letters": (all_of(a=LOOKING_BACK), "properties.a.pattern", "its patterns take too much memory"),
-    "too many properties": (all_of(a=names(1400)), "properties.a", "it leaves too many ways open at once"),
+    "too many properties": (all_of(a=names(1400)), "properties.a", "it allows too many alternatives at once"),
 }
 
 
-@pytest.mark.parametrize("case", DYING)
-def test_json_schema_whose_grammar_dies_soon_is_refused_with_its_place(case: str, grammars: GrammarCompiler) -> None:
-    schema, place, sentence = DYING[case]
-    assert refusal(grammars, schema) == (place, sentence)
+@pytest.mark.parametrize("case", FAILING_SOON)
+def test_json_schema_whose_grammar_fails_soon_raises_error_with_place(case: str, grammars: GrammarCompiler) -> None:
+    schema, place, sentence = FAILING_SOON[case]
+    assert error_of(grammars, schema) == (place, sentence)
     assert grammars.relaxed(schema).unenforced == (place,)
 
 
-def test_a_thousand_optional_properties_are_enforced(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
+def test_json_schema_with_1000_optional_properties_enforces_them(
+    grammars: GrammarCompiler, vocabulary: Vocabulary
+) -> None:
     grammar = grammars.json_schema(names(1000) | {"additionalProperties": False})
     texts = ["{}", '{"name7":"x","name999":""}', '{"name7":1}', '{"name1000":""}', '{"name8":"","name7":""}']
     assert [takes(grammar, vocabulary, text) for text in texts] == [True, True, False, False, False]
 
 
 @pytest.mark.parametrize("pattern", [r"^[^\x00-\x1f\x7f]b\n$", r"^[\]\x00a]b\x0a$", r"^\\?ab\u{a}$", "^ab[\n]$"])
-def test_control_characters_that_need_not_be_written_may_be_named(
+def test_json_schema_with_optional_control_characters_compiles(
     pattern: str, grammars: GrammarCompiler, vocabulary: Vocabulary
 ) -> None:
     grammar = grammars.json_schema({"type": "string", "pattern": pattern})
@@ -278,7 +284,7 @@ def test_control_characters_that_need_not_be_written_may_be_named(
 
 
 @pytest.mark.parametrize("most", [2**53, 2**63 - 1, 2**63, 2**64 - 1])
-def test_limits_of_the_types_of_other_languages_are_held(
+def test_json_schema_with_maximum_of_unsigned_integer_types_enforces_it(
     most: int, grammars: GrammarCompiler, vocabulary: Vocabulary
 ) -> None:
     grammar = grammars.json_schema({"type": "integer", "minimum": 0, "maximum": most})
@@ -288,10 +294,10 @@ def test_limits_of_the_types_of_other_languages_are_held(
 
 @pytest.mark.parametrize("type_", ["integer", ["integer", "null"], ["number", "string"]])
 @pytest.mark.parametrize("least", [-(2**63), -(2**63) + 1])
-def test_the_limits_of_an_integer_of_64_bits_are_held(
+def test_json_schema_with_64_bit_limits_enforces_them(
     type_: Any, least: int, grammars: GrammarCompiler, vocabulary: Vocabulary
 ) -> None:
-    """Or of a number. A thousand next to the lowest are not written."""
+    """A thousand integers next to the lowest are excluded; see `clamped`."""
     grammar = grammars.json_schema({"type": type_, "minimum": least, "maximum": 2**63 - 1})
     for sign in (1, -1):
         values = [0, 2**53 + 1, 10**18, 2**63 - 1024, 2**63 + 1, 10**19, 10**20]
@@ -299,49 +305,51 @@ def test_the_limits_of_an_integer_of_64_bits_are_held(
     assert takes(grammar, vocabulary, str(2**63 - 1)) or "integer" not in type_
 
 
-def test_an_integer_may_have_a_lower_limit_than_64_bits_have(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
+def test_json_schema_with_minimum_below_64_bits_enforces_it(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     grammar = grammars.json_schema({"type": "integer", "minimum": -(10**20)})
     values = [-(10**20) - 1, -(2**63) + 1024, 0, 10**20]
     assert [takes(grammar, vocabulary, str(value)) for value in values] == [False, True, True, True]
 
 
-def test_a_schema_that_is_nested_without_end_is_refused(grammars: GrammarCompiler) -> None:
+def test_json_schema_nested_too_deep_raises_error(grammars: GrammarCompiler) -> None:
     schema: Any = {}
     for _ in range(2000):
         schema = {"items": schema}
-    assert refusal(grammars, schema) == ("", "the schema is nested deeper than 100 levels")
+    assert error_of(grammars, schema) == ("", "the schema is nested deeper than 100 levels")
 
 
-def test_what_forbids_nothing_is_left_out(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
+def test_json_schema_with_no_op_keywords_ignores_them(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     grammar = grammars.json_schema({"type": "array", "uniqueItems": False, "additionalItems": True, "title": "x"})
     assert takes(grammar, vocabulary, "[1,1]")
 
 
-def test_a_property_is_not_written_twice_in_another_spelling(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
+def test_json_schema_with_property_rejects_second_copy_in_other_spelling(
+    grammars: GrammarCompiler, vocabulary: Vocabulary
+) -> None:
     grammar = grammars.json_schema(OBJECT | {"additionalProperties": {"type": "string"}})
     texts = ['{"a":1,"b":"x"}', '{"a":1,"\\u0061":"x"}', '{"a":1,"a":"x"}']
     assert [takes(grammar, vocabulary, text) for text in texts] == [True, False, False]
 
 
-def test_whitespace_is_as_models_write_it_and_has_an_end(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
+def test_json_schema_allows_bounded_whitespace_only(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     texts = ['{"a":1}', '{"a": 1}', '{\n    "a": 1\n}', '{"a":  1}', '{\n\n"a": 1}', ' {"a":1}', '{"a":1} ']
     takes_them = [takes(grammars.json_schema(OBJECT), vocabulary, text) for text in texts]
     assert takes_them == [True, True, True, False, False, False, False]
 
 
-def test_any_json_object(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
+def test_json_object_accepts_every_object(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     texts = ["{}", '{"a": [1, {"b": null}], "c": "é\\n"}', "[]", "3", '{"a"}', "{", ""]
     assert [takes(grammars.json_object(), vocabulary, text) for text in texts] == [True, True, *[False] * 5]
 
 
-def test_a_regex_and_a_lark_grammar(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
+def test_regex_and_lark_accept_matching_texts(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     regex, lark = grammars.regex("[a-z]+ ?[0-9]{2}"), grammars.lark('start: "call " name\nname: /[a-z]+/')
     assert [takes(regex, vocabulary, text) for text in ("abc 12", "abc", "12")] == [True, False, False]
     assert [takes(lark, vocabulary, text) for text in ("call it", "call ")] == [True, False]
 
 
 @pytest.mark.parametrize(("regex", "lark"), [("(", "start: nobody"), ("a(?!b)", "no rules")])
-def test_a_grammar_that_is_none_is_refused(regex: str, lark: str, grammars: GrammarCompiler) -> None:
+def test_regex_and_lark_with_syntax_error_raise_grammar_error(regex: str, lark: str, grammars: GrammarCompiler) -> None:
     with pytest.raises(GrammarError, match="regex"):
         grammars.regex(regex)
     with pytest.raises(GrammarError):
@@ -349,26 +357,30 @@ def test_a_grammar_that_is_none_is_refused(regex: str, lark: str, grammars: Gram
 
 
 @pytest.mark.parametrize("lark", ['start: "a" start', "start: /[ab]/ rest\nrest: /c/ rest", "start: start"])
-def test_a_grammar_of_which_nothing_comes_is_found_out_by_an_attempt(lark: str, grammars: GrammarCompiler) -> None:
+def test_dry_run_of_grammar_without_output_raises_grammar_error(lark: str, grammars: GrammarCompiler) -> None:
     with pytest.raises(GrammarError):
         grammars.lark(lark).dry_run()
 
 
 @pytest.mark.parametrize("lark", ["start: ", 'start: "a" | "b" start', "start: /(?s:.*)/", 'start: "a"{50}'])
-def test_an_attempt_finds_nothing_wrong_with_what_can_be_written(lark: str, grammars: GrammarCompiler) -> None:
+def test_dry_run_of_valid_grammar_raises_nothing(lark: str, grammars: GrammarCompiler) -> None:
     grammars.lark(lark).dry_run()
 
 
 @pytest.mark.parametrize("marker", ["</think>", "<|im_start|>"])
-def test_a_constraint_may_begin_behind_a_marker(marker: str, grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
-    """Of text, or a control token."""
+def test_until_with_marker_allows_constrained_text_after_it(
+    marker: str, grammars: GrammarCompiler, vocabulary: Vocabulary
+) -> None:
+    """The marker is text or a control token."""
     rules = ["start: thought answer", grammars.until("thought", marker), f"answer: {grammars.json(OBJECT)}"]
     grammar = grammars.lark("\n".join(rules))
     texts = [f'so {{ <x> it is\n{marker}{{"a":1}}', f'{marker}{{"a":1}}', "so", f"so{marker}so", '{"a":1}']
     assert [takes(grammar, vocabulary, text) for text in texts] == [True, True, False, False, False]
 
 
-def test_an_answer_may_end_exactly_where_the_grammar_accepts(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
+def test_apply_mask_allows_end_tokens_only_where_grammar_accepts(
+    grammars: GrammarCompiler, vocabulary: Vocabulary
+) -> None:
     constraint, ends = grammars.json_schema({"type": "integer"}).start(), sorted(vocabulary.end_tokens)
     may_end = []
     for token in vocabulary.encode("-12"):
@@ -380,27 +392,27 @@ def test_an_answer_may_end_exactly_where_the_grammar_accepts(grammars: GrammarCo
     assert may_end == [[False, False], [False, False], [True, True]]
 
 
-def test_what_the_grammar_does_not_allow_ends_it(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
+def test_accept_of_forbidden_token_raises_grammar_error(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     constraint = grammars.json_object().start()
     with pytest.raises(GrammarError):
         constraint.accept(vocabulary.encode("no")[0])
 
 
-def test_one_may_begin_behind_bytes_that_are_written(grammars: GrammarCompiler) -> None:
+def test_started_with_bytes_returns_constraint_if_grammar_allows_them(grammars: GrammarCompiler) -> None:
     grammar = grammars.regex("(?s:[^b]*)")
     written = [grammar.started_with(data) for data in (b"", "aé".encode(), "é".encode()[:1], b"ab", b"a\x04")]
     assert [None if each is None else each.accepting for each in written] == [True, True, False, None, None]
 
 
-def test_a_token_that_may_not_come_is_not_taken_and_changes_nothing(
-    grammars: GrammarCompiler, vocabulary: Vocabulary
-) -> None:
+def test_try_accept_of_forbidden_token_changes_nothing(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     constraint, (a, b) = grammars.regex("ab").start(), (vocabulary.encode(char)[0] for char in "ab")
     assert [constraint.try_accept(token) for token in (b, a, a, b)] == [False, True, False, True]
     assert constraint.accepting
 
 
-def test_one_grammar_is_started_any_number_of_times(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
+def test_compiled_grammar_is_cached_and_starts_independent_constraints(
+    grammars: GrammarCompiler, vocabulary: Vocabulary
+) -> None:
     grammar = grammars.json_schema(OBJECT)
     assert grammars.json_schema(dict(OBJECT)) is grammar
     assert takes(grammar, vocabulary, '{"a":1}')
@@ -408,11 +420,11 @@ def test_one_grammar_is_started_any_number_of_times(grammars: GrammarCompiler, v
 
 
 def resident() -> int:
-    """Bytes of this process in memory."""
+    """Return this process's resident bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-def test_compiled_grammars_take_less_than_their_sizes(vocabulary: Vocabulary) -> None:
+def test_compiled_grammars_use_less_memory_than_estimated(vocabulary: Vocabulary) -> None:
     grammars = GrammarCompiler(vocabulary)
     grammars.json_object()
     before = resident()
@@ -420,10 +432,10 @@ def test_compiled_grammars_take_less_than_their_sizes(vocabulary: Vocabulary) ->
     assert resident() - before < sum(grammar.size for grammar in compiled)
 
 
-def test_compiled_grammars_are_dropped_when_all_take_too_much_memory(vocabulary: Vocabulary) -> None:
+def test_compiled_grammars_beyond_memory_limit_are_dropped(vocabulary: Vocabulary) -> None:
     grammars = GrammarCompiler(vocabulary)
     large = [weakref.ref(grammars.json_schema({"enum": [f"{n}{'x' * 40_000}"]})) for n in range(10)]
     alive = [grammar is not None for grammar in (reference() for reference in large)]
     sizes = [grammar.size for grammar in (reference() for reference in large) if grammar is not None]
     assert (alive[0], alive[-1]) == (False, True)
-    assert MOST_COMPILED * 0.8 < sum(sizes) < MOST_COMPILED
+    assert MAX_COMPILED_BYTES * 0.8 < sum(sizes) < MAX_COMPILED_BYTES

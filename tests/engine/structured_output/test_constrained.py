@@ -1,4 +1,4 @@
-"""Generations that a grammar constrains: the real thread, over models whose own wishes are known, and over SmolLM2."""
+"""Constrained generations of the real engine, with models whose preferred output is known, and with SmolLM2."""
 
 from pathlib import Path
 
@@ -35,24 +35,24 @@ async def answer(engine: Engine, job: Job) -> tuple[bytes, EngineOutput]:
     return bytes(piece.id for piece in came if isinstance(piece, Token)), came[-1]
 
 
-async def test_a_model_says_what_it_wants_where_the_grammar_lets_it(grammars: GrammarCompiler) -> None:
+async def test_engine_with_grammar_that_allows_model_output_returns_it(grammars: GrammarCompiler) -> None:
     async with running(ScriptedModel()) as engine:
         assert await answer(engine, job(b'{"a":5}', grammars.json_object())) == (b'{"a":5}', STOP)
 
 
-async def test_a_model_that_wants_something_else_is_held(grammars: GrammarCompiler) -> None:
+async def test_engine_with_grammar_that_forbids_model_output_masks_it(grammars: GrammarCompiler) -> None:
     async with running(ScriptedModel(lambda message: b"never!")) as engine:
         assert await answer(engine, job(b"", grammars.regex("[0-9]{2}(no|yes)"))) == (b"00no", STOP)
 
 
-async def test_an_answer_that_is_cut_is_the_beginning_of_one_that_fits(grammars: GrammarCompiler) -> None:
+async def test_engine_at_max_tokens_returns_prefix_of_matching_text(grammars: GrammarCompiler) -> None:
     async with running(ScriptedModel()) as engine:
         length = Finished(FinishReason.LENGTH)
         assert await answer(engine, job(b'{"a":5}', grammars.json_object(), max_tokens=4)) == (b'{"a"', length)
 
 
-async def test_guesses_are_held_to_the_grammar_too(grammars: GrammarCompiler) -> None:
-    """The script repeats itself, which is guessed; the grammar breaks the repetition off."""
+async def test_engine_with_draft_tokens_constrains_them(grammars: GrammarCompiler) -> None:
+    """The script repeats itself, so the drafter guesses it; the grammar ends the repetition."""
     model = ScriptedModel(lambda message: b"abcd" * 20, batched=True)
     async with running(model) as engine:
         came = await answer(engine, job(b"", grammars.regex("(abcd){12}x(abcd)*")))
@@ -61,7 +61,7 @@ async def test_guesses_are_held_to_the_grammar_too(grammars: GrammarCompiler) ->
 
 
 class Failing:
-    """A grammar that gives up after some tokens."""
+    """A grammar that fails after some tokens."""
 
     def __init__(self, after: int) -> None:
         self._left = after
@@ -85,7 +85,7 @@ class Failing:
 
 
 @pytest.mark.parametrize("batched", [False, True])
-async def test_a_grammar_that_fails_ends_its_own_stream_alone(batched: bool, grammars: GrammarCompiler) -> None:
+async def test_engine_with_failing_grammar_ends_only_its_own_stream(batched: bool, grammars: GrammarCompiler) -> None:
     async with running(ScriptedModel(batched=batched)) as engine:
         with engine.generate(job(b"hello " * 5, None)) as other:
             assert await answer(engine, job(b"hello", Failing(3))) == (
@@ -102,8 +102,8 @@ class Panicking(Failing):
         raise RuntimeError("beside the decode")
 
 
-async def test_what_goes_wrong_beside_a_decode_does_not_keep_it_waiting() -> None:
-    """It is seen where the mask is applied, which tries again."""
+async def test_engine_with_mask_that_fails_in_thread_computes_it_again() -> None:
+    """`apply_mask` computes the mask again and raises the error if it persists."""
     async with running(ScriptedModel()) as engine:
         assert await answer(engine, job(b"hello", Panicking(99))) == (b"hello", STOP)
 
@@ -119,8 +119,8 @@ class Idle(Failing):
         self.prepared += 1
 
 
-async def test_who_has_nothing_to_prepare_is_not_asked_to() -> None:
-    """Waking the other thread takes time from the decode."""
+async def test_engine_with_ready_mask_does_not_compute_it() -> None:
+    """Waking the mask thread would slow the decode."""
     grammar = Idle(99)
     async with running(ScriptedModel()) as engine:
         assert await answer(engine, job(b"hello", grammar)) == (b"hello", STOP)
@@ -128,12 +128,12 @@ async def test_who_has_nothing_to_prepare_is_not_asked_to() -> None:
 
 
 REAL = range(2000, 2030)
-"""Seeds of schemas; each engine takes some of them."""
+"""Seeds of schemas; ctransformers runs the first six."""
 
 
 @pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
-async def test_smollm2_writes_what_fits_whatever_it_means_to_say(engine: str, smollm2: Path, cache: Path) -> None:
-    """At temperature 1.5, several at once."""
+async def test_smollm2_with_random_schemas_writes_valid_documents(engine: str, smollm2: Path, cache: Path) -> None:
+    """Sequences run together at temperature 1.5."""
     loaded = load(smollm2, Options(n_slots=4, n_ctx=512, engine=engine), cache)
     grammars = GrammarCompiler(loaded.vocabulary)
     hot = SamplingParams(temperature=1.5, top_p=1, top_k=0, min_p=0, seed=4)

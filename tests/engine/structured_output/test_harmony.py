@@ -1,4 +1,4 @@
-"""Harmony's channels, held: where a thought ends, and calls to whom they are addressed."""
+"""Constraints on Harmony's channels: the end of the reasoning, and the recipients of calls."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ FUNCTIONS = [Function("weather", CITY)]
 ALL = "anything"
 
 
-def phases(functions: list[Function], demanded: bool = False, budget: int | None = 3) -> StructuralTag:
+def tag(functions: list[Function], demanded: bool = False, budget: int | None = 3) -> StructuralTag:
     after = after_reasoning_grammar(HARMONY, functions, GRAMMARS)
     assert after is not None
     thought = ReasoningSpec(THINK.close, THINK.open, budget=budget, after=GRAMMARS.lark(after))
@@ -38,33 +38,33 @@ def phases(functions: list[Function], demanded: bool = False, budget: int | None
             GRAMMARS.lark(answer_grammar(HARMONY, functions, GRAMMARS)),
             (),
             thought,
-            begun=HARMONY.generation_prefix,
+            prefix=HARMONY.generation_prefix,
         )
     marked = [Trigger(marker, GRAMMARS.lark(rest)) for marker, rest in triggers(HARMONY, functions, GRAMMARS)]
-    return StructuralTag(VOCABULARY, None, marked, thought, begun=HARMONY.generation_prefix)
+    return StructuralTag(VOCABULARY, None, marked, thought, prefix=HARMONY.generation_prefix)
 
 
-def spelled(token: int) -> str:
+def token_text(token: int) -> str:
     return VOCABULARY.bytes_of(token).decode(errors="replace") or VOCABULARY.name_of(token)
 
 
-def goes_on(phases: StructuralTag, text: str) -> tuple[str, str]:
-    """What has to follow, and what may follow that."""
-    course, written = phases.start(), VOCABULARY.encode_prompt(text)
+def forced_and_next(tag: StructuralTag, text: str) -> tuple[str, str]:
+    """Return the only possible continuation, and the tokens that may follow it."""
+    state, written = tag.start(), VOCABULARY.encode_prompt(text)
     for token in written:
-        course.accept(token)
+        state.accept(token)
     forced = ""
     while True:
         logits = np.zeros(len(VOCABULARY), np.float32)
-        course.apply_mask(logits)
+        state.apply_mask(logits)
         may = np.flatnonzero(logits == 0).tolist()
-        names = sorted(map(spelled, may))
+        names = sorted(map(token_text, may))
         if len(may) > 1 or may[0] in VOCABULARY.end_tokens - {VOCABULARY.control_id("<|call|>")}:
             return forced, ALL if len(may) > 255 else "".join(names)
         forced += names[0]
         if may[0] in VOCABULARY.end_tokens:
             return forced, ""
-        course.accept(may[0])
+        state.accept(may[0])
 
 
 THOUGHT = "<|channel|>analysis<|message|>"
@@ -72,56 +72,58 @@ ENDED = "<|end|><|start|>assistant"
 COMMENTARY = "<|channel|>commentary"
 CALLED = " <|constrain|>json<|message|>{"
 NAMED = ("eather", " <|channel|><|message|>")
-"""Behind a name, the kind of content may be left out, or the channel follow."""
+"""Continuations of a name: the content type is optional, and the channel may follow."""
 
 
 @pytest.mark.parametrize(
-    ("held", "text", "then"),
+    ("tag_under_test", "text", "then"),
     [
-        (phases([]), f"{THOUGHT}So", ("", ALL)),
-        (phases([]), f"{THOUGHT}So.", (f"{ENDED}<|channel|>final<|message|>", ALL)),
-        (phases([], budget=0), THOUGHT, (f"{ENDED}<|channel|>final<|message|>", ALL)),
-        (phases([], budget=20), f"{THOUGHT}S{ENDED}", ("", ALL)),
-        (phases([], budget=20), f"{THOUGHT}S{ENDED}{THOUGHT}So, so...", (f"{ENDED}<|channel|>final<|message|>", ALL)),
-        (phases([], budget=None), f"{THOUGHT}So, so, so", ("", ALL)),
-        # What ends it for its reader ends it here.
-        (phases([], budget=20), f"{THOUGHT}So.<|end|>", ("<|start|>assistant", ALL)),
-        (phases(FUNCTIONS, budget=20), f"{THOUGHT}So.<|end|><|start|>as", ("sistant", ALL)),
-        # With functions, it may be a call too.
-        (phases(FUNCTIONS), f"{THOUGHT}So.", (ENDED, " <|channel|>")),
-        (phases(FUNCTIONS), f"{THOUGHT}So.{ENDED}<|channel|>", ("", "cf")),
-        (phases(FUNCTIONS), f"{THOUGHT}So.{ENDED}<|channel|>c", ("ommentary to=", "fw")),
-        (phases(FUNCTIONS), f"{THOUGHT}So.{ENDED}<|channel|>f", ("inal<|message|>", ALL)),
-        (phases(FUNCTIONS, budget=20), f"{THOUGHT}S{ENDED} to=w", NAMED),
-        # Or has to be one.
-        (phases(FUNCTIONS, demanded=True), "<|channel|>", ("", "ac")),
-        (phases(FUNCTIONS, demanded=True), f"{THOUGHT}So.", (f"{ENDED}", "\n <|channel|>")),
-        (phases(FUNCTIONS, demanded=True), f"{THOUGHT}S{ENDED}<|channel|>", ("commentary to=", "fw")),
-        (phases(FUNCTIONS, demanded=True, budget=0), "<|channel|>", ("commentary to=", "fw")),
-        # With the namespace and without, in whichever order, and nowhere else
-        (phases(FUNCTIONS), f"{COMMENTARY} to=functions.w", NAMED),
-        (phases(FUNCTIONS), f"{COMMENTARY} to=w", NAMED),
-        (phases(FUNCTIONS), "<|channel|>analysis to=w", NAMED),
-        (phases(FUNCTIONS), " to=w", NAMED),
-        (phases(FUNCTIONS), f"{COMMENTARY} to=weather ", ("", "<|constrain|>j")),
-        (phases(FUNCTIONS), f"{COMMENTARY} to=weather <|constrain|>", ("json<|message|>{", '\n "')),
-        (phases(FUNCTIONS), f"{COMMENTARY} to=weather<|message|>", ("{", '\n "')),
-        (phases(FUNCTIONS), f" to=weather{COMMENTARY}", ("", " <|message|>")),
-        (phases(FUNCTIONS), f"{COMMENTARY}<|message|>Now.<|end|><|start|>assistant to=", ("", "fw")),
-        (phases(FUNCTIONS), "<|channel|>final<|message|>say(x, to=", ("", ALL)),
+        (tag([]), f"{THOUGHT}So", ("", ALL)),
+        (tag([]), f"{THOUGHT}So.", (f"{ENDED}<|channel|>final<|message|>", ALL)),
+        (tag([], budget=0), THOUGHT, (f"{ENDED}<|channel|>final<|message|>", ALL)),
+        (tag([], budget=20), f"{THOUGHT}S{ENDED}", ("", ALL)),
+        (tag([], budget=20), f"{THOUGHT}S{ENDED}{THOUGHT}So, so...", (f"{ENDED}<|channel|>final<|message|>", ALL)),
+        (tag([], budget=None), f"{THOUGHT}So, so, so", ("", ALL)),
+        # A marker that ends the reasoning for the parser ends it here too.
+        (tag([], budget=20), f"{THOUGHT}So.<|end|>", ("<|start|>assistant", ALL)),
+        (tag(FUNCTIONS, budget=20), f"{THOUGHT}So.<|end|><|start|>as", ("sistant", ALL)),
+        # With functions, a call may follow.
+        (tag(FUNCTIONS), f"{THOUGHT}So.", (ENDED, " <|channel|>")),
+        (tag(FUNCTIONS), f"{THOUGHT}So.{ENDED}<|channel|>", ("", "cf")),
+        (tag(FUNCTIONS), f"{THOUGHT}So.{ENDED}<|channel|>c", ("ommentary to=", "fw")),
+        (tag(FUNCTIONS), f"{THOUGHT}So.{ENDED}<|channel|>f", ("inal<|message|>", ALL)),
+        (tag(FUNCTIONS, budget=20), f"{THOUGHT}S{ENDED} to=w", NAMED),
+        # With a demanded call, a call must follow.
+        (tag(FUNCTIONS, demanded=True), "<|channel|>", ("", "ac")),
+        (tag(FUNCTIONS, demanded=True), f"{THOUGHT}So.", (f"{ENDED}", "\n <|channel|>")),
+        (tag(FUNCTIONS, demanded=True), f"{THOUGHT}S{ENDED}<|channel|>", ("commentary to=", "fw")),
+        (tag(FUNCTIONS, demanded=True, budget=0), "<|channel|>", ("commentary to=", "fw")),
+        # The recipient may have a namespace and precede or follow the channel.
+        (tag(FUNCTIONS), f"{COMMENTARY} to=functions.w", NAMED),
+        (tag(FUNCTIONS), f"{COMMENTARY} to=w", NAMED),
+        (tag(FUNCTIONS), "<|channel|>analysis to=w", NAMED),
+        (tag(FUNCTIONS), " to=w", NAMED),
+        (tag(FUNCTIONS), f"{COMMENTARY} to=weather ", ("", "<|constrain|>j")),
+        (tag(FUNCTIONS), f"{COMMENTARY} to=weather <|constrain|>", ("json<|message|>{", '\n "')),
+        (tag(FUNCTIONS), f"{COMMENTARY} to=weather<|message|>", ("{", '\n "')),
+        (tag(FUNCTIONS), f" to=weather{COMMENTARY}", ("", " <|message|>")),
+        (tag(FUNCTIONS), f"{COMMENTARY}<|message|>Now.<|end|><|start|>assistant to=", ("", "fw")),
+        (tag(FUNCTIONS), "<|channel|>final<|message|>say(x, to=", ("", ALL)),
     ],
 )  # fmt: skip
-def test_what_follows(held: StructuralTag, text: str, then: tuple[str, str]) -> None:
-    assert goes_on(held, text) == then
+def test_structural_tag_of_harmony_forces_and_allows_tokens(
+    tag_under_test: StructuralTag, text: str, then: tuple[str, str]
+) -> None:
+    assert forced_and_next(tag_under_test, text) == then
 
 
 @pytest.mark.parametrize(
     "to",
     [f"{COMMENTARY} to=weather", f"{COMMENTARY} to=functions.weather", " to=weather", f" to=weather{COMMENTARY}"],
 )
-def test_what_is_held_is_what_is_read(to: str) -> None:
+def test_structural_tag_of_harmony_constrains_each_call_that_parser_reads(to: str) -> None:
     text = f'{to}{CALLED}"city":"Oslo"}}'
-    assert goes_on(phases(FUNCTIONS), text)[0] == "<|call|>"
+    assert forced_and_next(tag(FUNCTIONS), text)[0] == "<|call|>"
     assert calls(read(HARMONY, VOCABULARY, VOCABULARY.encode_prompt(f"{text}<|call|>"))) == [
         ("weather", {"city": "Oslo"})
     ]
@@ -131,8 +133,8 @@ AFTER = {"harmony": "<|channel|>final<|message|>", "muse": " to=user<|message|>"
 
 
 @pytest.mark.parametrize("dialect", [each for each in DIALECTS if each.thinks], ids=lambda each: each.name)
-def test_behind_a_thought_that_had_to_end_nobody_thinks_on(dialect: Dialect) -> None:
-    """Where a family's words begin with a marker, as its thoughts do."""
+def test_after_reasoning_grammar_excludes_further_reasoning(dialect: Dialect) -> None:
+    """Only families whose answers begin with a marker, as their reasoning does, have such a grammar."""
     vocabulary, grammars = room_of(dialect, control=True)
     after = after_reasoning_grammar(dialect, [], grammars)
     assert (after is None) == (dialect.name not in AFTER)
@@ -141,12 +143,12 @@ def test_behind_a_thought_that_had_to_end_nobody_thinks_on(dialect: Dialect) -> 
         assert not takes(grammars.lark(after), vocabulary, dialect.thinks[0].open)
 
 
-def test_an_effort_ends_a_thought_in_its_channel() -> None:
+def test_reasoning_budget_of_effort_none_closes_reasoning_channel() -> None:
     template = ChatTemplate("{# <|channel|> <|message|> <|call|> #}<|start|>assistant", VOCABULARY)
     holding = ConstraintBuilder(VOCABULARY, template)
     course = holding.key(UNCONSTRAINED, template.prompt([Message("user", "Is it?")]), "none", room=100)
     assert course is not None
-    assert goes_on(holding.tags(course.without_budget).within(course.budget), THOUGHT) == (
+    assert forced_and_next(holding.tags(course.without_budget).with_budget(course.budget), THOUGHT) == (
         f"{ENDED}<|channel|>final<|message|>",
         ALL,
     )
@@ -162,9 +164,7 @@ UNOFFERED = [
 
 @pytest.mark.parametrize("text", UNOFFERED)
 @pytest.mark.parametrize("offered", [{}, {"other": ToolCallStarted("other")}])
-def test_answer_that_calls_a_function_nobody_offered_makes_no_call(
-    text: str, offered: dict[str, ToolCallStarted]
-) -> None:
+def test_answer_with_call_of_unoffered_function_is_read_as_text(text: str, offered: dict[str, ToolCallStarted]) -> None:
     functions = {name: ArgumentSchema({}, {}) for name in offered}
     interpreter = ToolCallMapper(Parser(HARMONY, functions), {}, offered)
     cues = [*interpreter.feed(text), *interpreter.finish(cut=False)]

@@ -1,4 +1,4 @@
-"""What holds when: thoughts, calls behind markers, answers; on a vocabulary that is made for it, and SmolLM2's."""
+"""Constraints on reasoning, calls after markers and answers, with a small vocabulary and with SmolLM2's."""
 
 import re
 from collections.abc import Sequence
@@ -55,38 +55,38 @@ ALL_1 = GRAMMARS.regex("all>1")
 BARE = BareCallTrigger("f", GRAMMARS.lark('start: /[0-9]/ "}"'))
 OFTEN = GRAMMARS.lark("start: /[0-9]/ (/ ?/ /[0-9]/)* / {0,2}/")
 THINK = ReasoningSpec("</think>", "<think>")
-BEGUN = ReasoningSpec("</think>", begun=True)
-ENDED_BY_CALLS = ReasoningSpec("</think>", begun=True, interruptions=("<|go|>", "<call>"))
+BEGUN = ReasoningSpec("</think>", opened=True)
+ENDED_BY_CALLS = ReasoningSpec("</think>", opened=True, interruptions=("<|go|>", "<call>"))
 GO_12 = GRAMMARS.lark("start: <[" + str(GO) + ']> "12"')
 
 
 def ids(text: str | Sequence[str | int]) -> list[int]:
-    """Of a list: a token each, by its text or its id."""
+    """Return the tokens of a text, or of a list of token texts and ids."""
     if isinstance(text, str):
         return VOCABULARY.encode_prompt(text)
     return [each if isinstance(each, int) else next(VOCABULARY.spellings.starting_with(each.encode())) for each in text]
 
 
-def allowed(phases: StructuralTag, text: str | Sequence[str | int]) -> list[set[int]]:
-    """What may come before each token, and behind the last. All tokens of it may come, or it ends there."""
-    course, found = phases.start(), []
+def allowed(tag: StructuralTag, text: str | Sequence[str | int]) -> list[set[int]]:
+    """Return the allowed tokens before each token of the text and after the last, up to the first forbidden one."""
+    state, found = tag.start(), []
     for token in [*ids(text), None]:
         logits = np.zeros(len(VOCABULARY), np.float32)
-        if not course.mask_ready:
-            course.compute_mask()
-        course.apply_mask(logits)
+        if not state.mask_ready:
+            state.compute_mask()
+        state.apply_mask(logits)
         found.append(set(np.flatnonzero(logits == 0).tolist()))
         if token is None or token not in found[-1]:
             break
-        course.accept(token)
+        state.accept(token)
     return found
 
 
-def last(phases: StructuralTag, text: str | Sequence[str | int]) -> set[int] | str:
-    """What may come after `text`, or where it is refused."""
-    tokens, found = ids(text), allowed(phases, text)
+def last(tag: StructuralTag, text: str | Sequence[str | int]) -> set[int] | str:
+    """Return the allowed tokens after `text`, or the position where it is rejected."""
+    tokens, found = ids(text), allowed(tag, text)
     if len(found) <= len(tokens):
-        return f"refused at {len(found) - 1}"
+        return f"rejected at {len(found) - 1}"
     return found[-1]
 
 
@@ -98,78 +98,98 @@ DIGIT = set(b"0123456789")
 
 
 @pytest.mark.parametrize(
-    ("phases", "text", "then"),
+    ("tag", "text", "then"),
     [
         # An answer
         (StructuralTag(VOCABULARY, DIGITS), "", DIGIT),
         (StructuralTag(VOCABULARY, DIGITS), "12", {END}),
-        (StructuralTag(VOCABULARY, DIGITS), "x", "refused at 0"),
-        # A thought that has begun, then an answer
-        (StructuralTag(VOCABULARY, DIGITS, thought=BEGUN), "", NO_END),
-        (StructuralTag(VOCABULARY, DIGITS, thought=BEGUN), "so 7 <think> <call>", NO_END),
-        (StructuralTag(VOCABULARY, DIGITS, thought=BEGUN), "so</think>", DIGIT),
-        (StructuralTag(VOCABULARY, DIGITS, thought=BEGUN), ["<", "/", "t", "h", "i", "n", "k>"], DIGIT),
-        (StructuralTag(VOCABULARY, DIGITS, thought=BEGUN), ["<", "/", "t", "h", "i", "n", "k> "], DIGIT),
-        (StructuralTag(VOCABULARY, DIGITS, thought=BEGUN), ["<", "/", "t", "h", "i", "n", "k", ">\n"], DIGIT),
-        (StructuralTag(VOCABULARY, DIGITS, thought=BEGUN), ["<", "/", "t", "h", "i", "n", "k>no"], "refused at 6"),
-        (StructuralTag(VOCABULARY, DIGITS, thought=BEGUN), ["<", "/", "t", "h", "i", "n", "k", ">x"], "refused at 7"),
-        (StructuralTag(VOCABULARY, DIGITS, thought=BEGUN), "so</think>12", {END}),
-        # One that may begin
-        (StructuralTag(VOCABULARY, DIGITS, thought=THINK), "", DIGIT | {ord("<")}),
-        (StructuralTag(VOCABULARY, DIGITS, thought=THINK), "12", {END}),
-        (StructuralTag(VOCABULARY, DIGITS, thought=THINK), "1<think>", "refused at 1"),
-        (StructuralTag(VOCABULARY, DIGITS, thought=THINK), "<think>", NO_END),
-        (StructuralTag(VOCABULARY, DIGITS, thought=THINK), "<think>12</think>1", DIGIT),
-        (StructuralTag(VOCABULARY, DIGITS, thought=ReasoningSpec("</think>", "<think>", budget=0)), "", DIGIT),
-        (StructuralTag(VOCABULARY, GRAMMARS.regex("<t[0-9]"), thought=THINK), "", {ord("<")}),
+        (StructuralTag(VOCABULARY, DIGITS), "x", "rejected at 0"),
+        # Reasoning that is open, then an answer
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=BEGUN), "", NO_END),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=BEGUN), "so 7 <think> <call>", NO_END),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=BEGUN), "so</think>", DIGIT),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=BEGUN), ["<", "/", "t", "h", "i", "n", "k>"], DIGIT),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=BEGUN), ["<", "/", "t", "h", "i", "n", "k> "], DIGIT),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=BEGUN), ["<", "/", "t", "h", "i", "n", "k", ">\n"], DIGIT),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=BEGUN), ["<", "/", "t", "h", "i", "n", "k>no"], "rejected at 6"),
         (
-            StructuralTag(VOCABULARY, GRAMMARS.regex("<t[0-9]"), thought=THINK),
+            StructuralTag(VOCABULARY, DIGITS, reasoning=BEGUN),
+            ["<", "/", "t", "h", "i", "n", "k", ">x"],
+            "rejected at 7",
+        ),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=BEGUN), "so</think>12", {END}),
+        # Reasoning that the model may open
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=THINK), "", DIGIT | {ord("<")}),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=THINK), "12", {END}),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=THINK), "1<think>", "rejected at 1"),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=THINK), "<think>", NO_END),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=THINK), "<think>12</think>1", DIGIT),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=ReasoningSpec("</think>", "<think>", budget=0)), "", DIGIT),
+        (StructuralTag(VOCABULARY, GRAMMARS.regex("<t[0-9]"), reasoning=THINK), "", {ord("<")}),
+        (
+            StructuralTag(VOCABULARY, GRAMMARS.regex("<t[0-9]"), reasoning=THINK),
             ["<"],
             {ord("t"), *ids(["th"])} - {ids(["th"])[0]},
         ),
-        (StructuralTag(VOCABULARY, GRAMMARS.regex("<t[0-9]"), thought=THINK), "<t1", {END}),
-        (StructuralTag(VOCABULARY, DIGITS, thought=ReasoningSpec("<|close|>", "<|open|>x")), [OPEN], {ord("x")}),
-        (StructuralTag(VOCABULARY, DIGITS, thought=ReasoningSpec("<|close|>", "<|open|>x")), [OPEN, "x", "a"], NO_END),
+        (StructuralTag(VOCABULARY, GRAMMARS.regex("<t[0-9]"), reasoning=THINK), "<t1", {END}),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=ReasoningSpec("<|close|>", "<|open|>x")), [OPEN], {ord("x")}),
         (
-            StructuralTag(VOCABULARY, DIGITS, thought=ReasoningSpec("<|close|>", "<|open|>x")),
+            StructuralTag(VOCABULARY, DIGITS, reasoning=ReasoningSpec("<|close|>", "<|open|>x")),
+            [OPEN, "x", "a"],
+            NO_END,
+        ),
+        (
+            StructuralTag(VOCABULARY, DIGITS, reasoning=ReasoningSpec("<|close|>", "<|open|>x")),
             [OPEN, "x", "a", CLOSE],
             DIGIT,
         ),
-        (StructuralTag(VOCABULARY, DIGITS, thought=ReasoningSpec("<|close|>", begun=True)), ["<", *"|close|>"], NO_END),
-        # One that would end all
-        (StructuralTag(VOCABULARY, DIGITS, thought=ReasoningSpec("<|end|>", "<think>")), "", DIGIT),
-        (StructuralTag(VOCABULARY, DIGITS, thought=ReasoningSpec("<|end|>", begun=True)), "", DIGIT),
-        # Budgets
-        (StructuralTag(VOCABULARY, DIGITS, thought=ReasoningSpec("<|close|>", begun=True, budget=0)), "", {CLOSE}),
-        (StructuralTag(VOCABULARY, DIGITS, thought=ReasoningSpec("<|close|>", begun=True, budget=2)), "a", NO_END),
-        (StructuralTag(VOCABULARY, DIGITS, thought=ReasoningSpec("<|close|>", begun=True, budget=2)), "ab", {CLOSE}),
-        (StructuralTag(VOCABULARY, DIGITS, thought=ReasoningSpec("<|close|>", begun=True)).within(2), "ab", {CLOSE}),
-        (StructuralTag(VOCABULARY, DIGITS, thought=ReasoningSpec("<|close|>", begun=True)).within(3), "ab", NO_END),
-        (StructuralTag(VOCABULARY, DIGITS).within(3), "1", DIGIT),
         (
-            StructuralTag(VOCABULARY, DIGITS, thought=ReasoningSpec("<|close|>", begun=True, budget=2)),
+            StructuralTag(VOCABULARY, DIGITS, reasoning=ReasoningSpec("<|close|>", opened=True)),
+            ["<", *"|close|>"],
+            NO_END,
+        ),
+        # Reasoning whose closing marker is an end token
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=ReasoningSpec("<|end|>", "<think>")), "", DIGIT),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=ReasoningSpec("<|end|>", opened=True)), "", DIGIT),
+        # Budgets
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=ReasoningSpec("<|close|>", opened=True, budget=0)), "", {CLOSE}),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=ReasoningSpec("<|close|>", opened=True, budget=2)), "a", NO_END),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=ReasoningSpec("<|close|>", opened=True, budget=2)), "ab", {CLOSE}),
+        (
+            StructuralTag(VOCABULARY, DIGITS, reasoning=ReasoningSpec("<|close|>", opened=True)).with_budget(2),
+            "ab",
+            {CLOSE},
+        ),
+        (
+            StructuralTag(VOCABULARY, DIGITS, reasoning=ReasoningSpec("<|close|>", opened=True)).with_budget(3),
+            "ab",
+            NO_END,
+        ),
+        (StructuralTag(VOCABULARY, DIGITS).with_budget(3), "1", DIGIT),
+        (
+            StructuralTag(VOCABULARY, DIGITS, reasoning=ReasoningSpec("<|close|>", opened=True, budget=2)),
             ["a", "b", CLOSE],
             DIGIT,
         ),
-        (StructuralTag(VOCABULARY, DIGITS, thought=ReasoningSpec("</k>", begun=True, budget=2)), "ab", {ord("<")}),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=ReasoningSpec("</k>", opened=True, budget=2)), "ab", {ord("<")}),
         (
-            StructuralTag(VOCABULARY, DIGITS, thought=ReasoningSpec("</k>", begun=True, budget=2)),
+            StructuralTag(VOCABULARY, DIGITS, reasoning=ReasoningSpec("</k>", opened=True, budget=2)),
             ["a", "</"],
             {ord("k")},
         ),
         (
-            StructuralTag(VOCABULARY, DIGITS, thought=ReasoningSpec("</k>", begun=True, budget=2)),
+            StructuralTag(VOCABULARY, DIGITS, reasoning=ReasoningSpec("</k>", opened=True, budget=2)),
             ["a", "</", "k", ">"],
             DIGIT,
         ),
-        (StructuralTag(VOCABULARY, thought=ReasoningSpec("</k>", begun=True, budget=1)), ["a", *"</k>"], ALL),
+        (StructuralTag(VOCABULARY, reasoning=ReasoningSpec("</k>", opened=True, budget=1)), ["a", *"</k>"], ALL),
         (
-            StructuralTag(VOCABULARY, thought=ReasoningSpec("<|close|>", "<|open|>", budget=1)),
+            StructuralTag(VOCABULARY, reasoning=ReasoningSpec("<|close|>", "<|open|>", budget=1)),
             ["a", OPEN, "b"],
             {CLOSE},
         ),
         (
-            StructuralTag(VOCABULARY, thought=ReasoningSpec("<|close|>", "<|open|>", budget=1)),
+            StructuralTag(VOCABULARY, reasoning=ReasoningSpec("<|close|>", "<|open|>", budget=1)),
             [OPEN, "b", CLOSE, "c", OPEN],
             {CLOSE},
         ),
@@ -178,10 +198,10 @@ DIGIT = set(b"0123456789")
         (StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)]), "so <call", ALL - set(ids([">x", '>{"']))),
         (StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)]), "so <call>", DIGIT | {ord("\n")}),
         (StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)]), [*"<call", ">\n"], DIGIT),
-        (StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)]), [*"<call", ">x"], "refused at 5"),
+        (StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)]), [*"<call", ">x"], "rejected at 5"),
         (StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)]), [*"<ca", "ll>1"], DIGIT),
         (StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)]), ["a<call>1"], DIGIT),
-        (StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)]), "<call>no", "refused at 6"),
+        (StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)]), "<call>no", "rejected at 6"),
         (StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)]), "<call>12</call>", ALL),
         (
             StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)]),
@@ -199,121 +219,125 @@ DIGIT = set(b"0123456789")
             "",
             ALL - set(ids(["a<call>1"])),
         ),
-        # The marker that ends first, and of those the longest
+        # The marker that ends first; the longest if several end there
         (StructuralTag(VOCABULARY, triggers=[Trigger("l>", DIGITS), Trigger("<c", ALL_1)]), ["<call>"], {ord("1")}),
         (StructuralTag(VOCABULARY, triggers=[Trigger("l>", DIGITS), Trigger("<call>", ALL_1)]), ["<call>"], {ord("a")}),
         # Calls without a marker
-        (StructuralTag(VOCABULARY, beginnings=[BARE]), "", ALL),
-        (StructuralTag(VOCABULARY, beginnings=[BARE]), '\n {"name" :"', ALL),
-        (StructuralTag(VOCABULARY, beginnings=[BARE]), '\n {"name" :"f"', DIGIT),
-        (StructuralTag(VOCABULARY, beginnings=[BARE]), '{"g": {"name":"f"', ALL),
-        (StructuralTag(VOCABULARY, beginnings=[BARE]), 'so {"name":"f"', ALL),
-        (StructuralTag(VOCABULARY, beginnings=[BARE]), '{"name":"f"1}', ALL),
-        (StructuralTag(VOCABULARY, beginnings=[BARE]), '{"name":"f"1}; {"name":"f"', DIGIT),
-        (StructuralTag(VOCABULARY, beginnings=[BARE]), '{"name":"f"1} so {"name":"f"', ALL),
-        (StructuralTag(VOCABULARY, beginnings=[BARE], thought=BEGUN), '{"name":"f"</think>{"name":"f"', DIGIT),
+        (StructuralTag(VOCABULARY, bare_calls=[BARE]), "", ALL),
+        (StructuralTag(VOCABULARY, bare_calls=[BARE]), '\n {"name" :"', ALL),
+        (StructuralTag(VOCABULARY, bare_calls=[BARE]), '\n {"name" :"f"', DIGIT),
+        (StructuralTag(VOCABULARY, bare_calls=[BARE]), '{"g": {"name":"f"', ALL),
+        (StructuralTag(VOCABULARY, bare_calls=[BARE]), 'so {"name":"f"', ALL),
+        (StructuralTag(VOCABULARY, bare_calls=[BARE]), '{"name":"f"1}', ALL),
+        (StructuralTag(VOCABULARY, bare_calls=[BARE]), '{"name":"f"1}; {"name":"f"', DIGIT),
+        (StructuralTag(VOCABULARY, bare_calls=[BARE]), '{"name":"f"1} so {"name":"f"', ALL),
+        (StructuralTag(VOCABULARY, bare_calls=[BARE], reasoning=BEGUN), '{"name":"f"</think>{"name":"f"', DIGIT),
         (
-            StructuralTag(VOCABULARY, beginnings=[BARE], triggers=[Trigger("<call>", CALL)]),
+            StructuralTag(VOCABULARY, bare_calls=[BARE], triggers=[Trigger("<call>", CALL)]),
             '{"name":"f"1}<call>1',
             DIGIT,
         ),
         (
-            StructuralTag(VOCABULARY, beginnings=[BARE], triggers=[Trigger("<call>", CALL)]),
+            StructuralTag(VOCABULARY, bare_calls=[BARE], triggers=[Trigger("<call>", CALL)]),
             '<call>12</call>{"name":"f"',
             ALL,
         ),
-        # Nothing is called in a thought
-        (StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=BEGUN), [GO], ALL),
-        (StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=BEGUN), [*"</think>", GO, "1"], DIGIT),
-        (StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=THINK), [*"<think>", GO], ALL),
-        # But a marker of a call, or of the answer, ends a thought where the family does so
+        # Reasoning has no calls
+        (StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], reasoning=BEGUN), [GO], ALL),
+        (StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], reasoning=BEGUN), [*"</think>", GO, "1"], DIGIT),
+        (StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], reasoning=THINK), [*"<think>", GO], ALL),
+        # A marker of a call, or of the answer, ends the reasoning in some families
         (
-            StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=ENDED_BY_CALLS),
+            StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], reasoning=ENDED_BY_CALLS),
             ["a", GO],
             DIGIT | {ord("\n")},
         ),
         (
-            StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=ENDED_BY_CALLS),
+            StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], reasoning=ENDED_BY_CALLS),
             ["a", GO, *"12</call>b"],
             ALL,
         ),
         (
-            StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)], thought=ENDED_BY_CALLS),
+            StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)], reasoning=ENDED_BY_CALLS),
             [*"a<call>"],
             DIGIT | {ord("\n")},
         ),
         (
-            StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)], thought=ENDED_BY_CALLS),
+            StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)], reasoning=ENDED_BY_CALLS),
             [*"<ca", "ll>1"],
             DIGIT,
         ),
         (
-            StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)], thought=ENDED_BY_CALLS),
+            StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)], reasoning=ENDED_BY_CALLS),
             [*"<ca", "ll>no"],
-            "refused at 3",
+            "rejected at 3",
         ),
-        (StructuralTag(VOCABULARY, thought=ENDED_BY_CALLS), ["a", GO], ALL),
-        (StructuralTag(VOCABULARY, GO_12, thought=ENDED_BY_CALLS), "a", NO_END - WHOLE),
-        (StructuralTag(VOCABULARY, GO_12, thought=ENDED_BY_CALLS), ["a", GO], {ord("1")}),
-        (StructuralTag(VOCABULARY, GO_12, thought=ENDED_BY_CALLS), ["a", GO, "1", "2"], {END}),
+        (StructuralTag(VOCABULARY, reasoning=ENDED_BY_CALLS), ["a", GO], ALL),
+        (StructuralTag(VOCABULARY, GO_12, reasoning=ENDED_BY_CALLS), "a", NO_END - WHOLE),
+        (StructuralTag(VOCABULARY, GO_12, reasoning=ENDED_BY_CALLS), ["a", GO], {ord("1")}),
+        (StructuralTag(VOCABULARY, GO_12, reasoning=ENDED_BY_CALLS), ["a", GO, "1", "2"], {END}),
         (
-            StructuralTag(VOCABULARY, GO_12, thought=ENDED_BY_CALLS),
+            StructuralTag(VOCABULARY, GO_12, reasoning=ENDED_BY_CALLS),
             [*"a<call"],
             NO_END - WHOLE - GREATER,
         ),
-        (StructuralTag(VOCABULARY, DIGITS, thought=ENDED_BY_CALLS), ["a", GO], "refused at 1"),
-        (StructuralTag(VOCABULARY, DIGITS, thought=ENDED_BY_CALLS), "a</think>", DIGIT),
-        # An answer that quotes the opening of a thought begins none
-        (StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=THINK), [*"a<think>", GO, "1"], DIGIT),
-        (StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=THINK), [*" \n<think>", GO], ALL),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=ENDED_BY_CALLS), ["a", GO], "rejected at 1"),
+        (StructuralTag(VOCABULARY, DIGITS, reasoning=ENDED_BY_CALLS), "a</think>", DIGIT),
+        # An answer that quotes the opening marker opens no reasoning
+        (StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], reasoning=THINK), [*"a<think>", GO, "1"], DIGIT),
+        (StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], reasoning=THINK), [*" \n<think>", GO], ALL),
         (
-            StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=THINK),
+            StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], reasoning=THINK),
             [*"<think>a</think>\n<think>", GO],
             ALL,
         ),
         (
             StructuralTag(
-                VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=ReasoningSpec("<|close|>", "<|open|>")
+                VOCABULARY, triggers=[Trigger("<|go|>", CALL)], reasoning=ReasoningSpec("<|close|>", "<|open|>")
             ),
             ["a", OPEN, GO],
             ALL,
         ),
         (
-            StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=THINK),
+            StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], reasoning=THINK),
             [*"<think></think>", GO, "1"],
             DIGIT,
         ),
         # Several markers in one token
         (
-            StructuralTag(VOCABULARY, triggers=[Trigger("\nq", CALL)], thought=ReasoningSpec("k>", begun=True)),
+            StructuralTag(VOCABULARY, triggers=[Trigger("\nq", CALL)], reasoning=ReasoningSpec("k>", opened=True)),
             ["k", ">\n", "q", "1"],
             DIGIT,
         ),
         (
-            StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=ReasoningSpec("1", "<call>")),
+            StructuralTag(VOCABULARY, triggers=[Trigger("<|go|>", CALL)], reasoning=ReasoningSpec("1", "<call>")),
             ["a<call>1", GO, "1"],
             DIGIT,
         ),
-        # What was thought before a call counts
+        # Reasoning before a call counts towards the budget
         (
             StructuralTag(
-                VOCABULARY, triggers=[Trigger("<|go|>", CALL)], thought=ReasoningSpec("<|close|>", "<|open|>", budget=1)
+                VOCABULARY,
+                triggers=[Trigger("<|go|>", CALL)],
+                reasoning=ReasoningSpec("<|close|>", "<|open|>", budget=1),
             ),
             [OPEN, "b", CLOSE, GO, *"12</call>", "c", OPEN],
             {CLOSE},
         ),
         (StructuralTag(VOCABULARY), "whatever <call>", ALL),
-        # A marker that the prompt has begun
-        (StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)], begun="<ca"), ["ll>"], DIGIT | {ord("\n")}),
-        (StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)], begun="<ca"), "l <call>1", DIGIT),
+        # A marker that the prompt begins
+        (StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)], prefix="<ca"), ["ll>"], DIGIT | {ord("\n")}),
+        (StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)], prefix="<ca"), "l <call>1", DIGIT),
     ],
 )
-def test_what_may_come(phases: StructuralTag, text: str | list[str | int], then: set[int] | str) -> None:
-    assert last(phases, text) == then
+def test_structural_tag_after_text_allows_tokens(
+    tag: StructuralTag, text: str | list[str | int], then: set[int] | str
+) -> None:
+    assert last(tag, text) == then
 
 
 @pytest.mark.parametrize(
-    ("text", "wish", "then"),
+    ("text", "preferred", "then"),
     [
         ("", "x", DIGIT),
         ("1", "x", {END}),
@@ -322,13 +346,13 @@ def test_what_may_come(phases: StructuralTag, text: str | list[str | int], then:
         ("1", " ", DIGIT | {ord(" "), END}),
     ],
 )
-def test_an_answer_ends_where_it_may_and_something_else_is_wished(text: str, wish: str, then: set[int]) -> None:
-    course = StructuralTag(VOCABULARY, OFTEN).start()
+def test_eager_stop_with_forbidden_preferred_token_allows_end_only(text: str, preferred: str, then: set[int]) -> None:
+    state = StructuralTag(VOCABULARY, OFTEN).start()
     for token in ids(text):
-        course.accept(token)
+        state.accept(token)
     logits = np.zeros(len(VOCABULARY), np.float32)
-    logits[ids(wish)] = 1
-    course.apply_mask(logits)
+    logits[ids(preferred)] = 1
+    state.apply_mask(logits)
     assert set(np.flatnonzero(logits >= 0).tolist()) == then
 
 
@@ -337,10 +361,10 @@ TOKENS = st.sampled_from([*LONG, *map(chr, range(32, 127)), *"</thin0123456789\n
 )
 SPACED = GRAMMARS.lark('start: /[ \\n]{0,3}[0-9]{2}/ "</call>"')
 MANY = [
-    StructuralTag(VOCABULARY, triggers=[Trigger("<call>", SPACED)], thought=THINK),
-    StructuralTag(VOCABULARY, triggers=[Trigger("<call>", SPACED)], thought=BEGUN),
-    StructuralTag(VOCABULARY, SPACED, thought=BEGUN),
-    StructuralTag(VOCABULARY, SPACED, thought=THINK),
+    StructuralTag(VOCABULARY, triggers=[Trigger("<call>", SPACED)], reasoning=THINK),
+    StructuralTag(VOCABULARY, triggers=[Trigger("<call>", SPACED)], reasoning=BEGUN),
+    StructuralTag(VOCABULARY, SPACED, reasoning=BEGUN),
+    StructuralTag(VOCABULARY, SPACED, reasoning=THINK),
 ]
 CUES = st.sampled_from(
     [[*"<call>12</call>"], ["<call>", "1", "2", "</"], ["</", "th", "i", "n", "k>"], ["<", "th", "i", "n", "k>"], [GO]]
@@ -348,96 +372,96 @@ CUES = st.sampled_from(
 
 
 @given(st.sampled_from(MANY), st.lists(CUES | TOKENS.map(lambda token: [token]), max_size=8))
-def test_the_same_text_leads_through_the_same_phases_however_it_is_cut(
-    phases: StructuralTag, drawn: list[list[int]]
-) -> None:
+def test_structural_tag_with_other_token_split_allows_same_tokens(tag: StructuralTag, drawn: list[list[int]]) -> None:
     tokens = [token for some in drawn for token in some]
-    then = last(phases, tokens)
+    then = last(tag, tokens)
     cut = [each for token in tokens for each in (list(VOCABULARY.bytes_of(token)) or [token])]
     if isinstance(then, set):
-        assert last(phases, cut) == then
+        assert last(tag, cut) == then
 
 
 @pytest.mark.parametrize("tokens", [[*"</thin", "k>no"], [*"</think>", "x"]])
-def test_what_is_written_past_the_mask_is_no_answer(tokens: list[str]) -> None:
-    course = StructuralTag(VOCABULARY, DIGITS, thought=BEGUN).start()
+def test_structural_tag_with_masked_token_raises_grammar_error(tokens: list[str]) -> None:
+    state = StructuralTag(VOCABULARY, DIGITS, reasoning=BEGUN).start()
     *before, wrong = ids(tokens)
     for token in before:
-        course.accept(token)
+        state.accept(token)
     with pytest.raises(GrammarError):
-        course.accept(wrong)
+        state.accept(wrong)
 
 
 @pytest.mark.parametrize(
     ("trigger", "tokens"),
     [(Trigger("<call>", CALL), [*"<call", ">x"]), (Trigger("al", GRAMMARS.regex(">[0-9]")), ["a", "ll>"])],
 )
-def test_a_call_that_could_not_be_held_is_free_text(trigger: Trigger, tokens: list[str]) -> None:
-    course = StructuralTag(VOCABULARY, triggers=[trigger]).start()
+def test_structural_tag_with_token_that_overruns_marker_stays_in_free_text(trigger: Trigger, tokens: list[str]) -> None:
+    state = StructuralTag(VOCABULARY, triggers=[trigger]).start()
     for token in ids(tokens):
-        course.accept(token)
+        state.accept(token)
     logits = np.zeros(len(VOCABULARY), np.float32)
-    course.apply_mask(logits)
+    state.apply_mask(logits)
     assert not logits[:256].any()
 
 
-def test_one_is_started_any_number_of_times() -> None:
-    phases = StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)])
-    assert [last(phases, "<call>12</call>"), last(phases, "<call>1")] == [ALL, DIGIT]
+def test_structural_tag_started_twice_gives_independent_states() -> None:
+    tag = StructuralTag(VOCABULARY, triggers=[Trigger("<call>", CALL)])
+    assert [last(tag, "<call>12</call>"), last(tag, "<call>1")] == [ALL, DIGIT]
 
 
-def test_a_marker_that_the_model_cannot_write_is_refused(smollm2: Path) -> None:
+def test_structural_tag_with_unwritable_marker_raises_grammar_error(smollm2: Path) -> None:
     vocabulary = model_file.read(smollm2)[1]
     with pytest.raises(GrammarError, match="the model has no tokens for"):
-        StructuralTag(vocabulary, thought=ReasoningSpec("</\x04>", begun=True))
+        StructuralTag(vocabulary, reasoning=ReasoningSpec("</\x04>", opened=True))
 
 
 SCRIPTED = scripted.vocabulary()
-OVER = GrammarCompiler(SCRIPTED)
-HELD = OVER.lark('start: /[0-9]{2}(no|yes)/ "</call>"')
+SCRIPTED_GRAMMARS = GrammarCompiler(SCRIPTED)
+NUMBERED = SCRIPTED_GRAMMARS.lark('start: /[0-9]{2}(no|yes)/ "</call>"')
 
 
 @pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize(
-    ("phases", "script", "came"),
+    ("tag", "script", "came"),
     [
-        # A script goes on behind as many bytes of it as were written.
+        # The script continues after as many of its bytes as were written.
         (
-            StructuralTag(SCRIPTED, triggers=[Trigger("<call>", HELD)]),
+            StructuralTag(SCRIPTED, triggers=[Trigger("<call>", NUMBERED)]),
             b"so <call>12no</call>, ok",
             b"so <call>12no</call>, ok",
         ),
         (
-            StructuralTag(SCRIPTED, triggers=[Trigger("<call>", HELD)]),
+            StructuralTag(SCRIPTED, triggers=[Trigger("<call>", NUMBERED)]),
             b"<call>nope</call>?!!!",
             b"<call>00no</call>?!!!",
         ),
         (
-            StructuralTag(SCRIPTED, HELD, thought=ReasoningSpec("</t>", begun=True)),
+            StructuralTag(SCRIPTED, NUMBERED, reasoning=ReasoningSpec("</t>", opened=True)),
             b"so</t>12no</call>",
             b"so</t>12no</call>",
         ),
         (
-            StructuralTag(SCRIPTED, HELD, thought=ReasoningSpec("</t>", begun=True, budget=3)),
+            StructuralTag(SCRIPTED, NUMBERED, reasoning=ReasoningSpec("</t>", opened=True, budget=3)),
             b"so, well",
             b"so,</t>00no</call>",
         ),
         (
-            StructuralTag(SCRIPTED, thought=ReasoningSpec("</t>", "<t>", budget=3)),
+            StructuralTag(SCRIPTED, reasoning=ReasoningSpec("</t>", "<t>", budget=3)),
             b"<t>so, and what?",
             b"<t>so,</t> what?",
         ),
-        (StructuralTag(SCRIPTED, triggers=[Trigger("<call>", HELD)]), b"abcd" * 20, b"abcd" * 20),
+        (StructuralTag(SCRIPTED, triggers=[Trigger("<call>", NUMBERED)]), b"abcd" * 20, b"abcd" * 20),
         (
-            StructuralTag(SCRIPTED, triggers=[Trigger("cd", HELD)]),
+            StructuralTag(SCRIPTED, triggers=[Trigger("cd", NUMBERED)]),
             b"abcd" * 9,
             b"abcd00no</call>" + b"dabcd00no</call>" * 2,
         ),
     ],
 )
-async def test_a_script_is_held(phases: StructuralTag, script: bytes, came: bytes, batched: bool) -> None:
+async def test_engine_with_structural_tag_constrains_script(
+    tag: StructuralTag, script: bytes, came: bytes, batched: bool
+) -> None:
     async with running(ScriptedModel(lambda message: script, batched=batched)) as engine:
-        assert await answer(engine, Job((USER, ASSISTANT), 200, GREEDY, grammar=phases)) == (came, STOP)
+        assert await answer(engine, Job((USER, ASSISTANT), 200, GREEDY, grammar=tag)) == (came, STOP)
 
 
 HOT = SamplingParams(temperature=1.5, top_p=1, top_k=0, min_p=0)
@@ -450,16 +474,16 @@ FITS = {
 
 
 @pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
-async def test_smollm2_is_held_behind_markers_and_thoughts(engine: str, smollm2: Path, cache: Path) -> None:
-    """At temperature 1.5, several at once."""
+async def test_smollm2_with_structural_tags_writes_matching_texts(engine: str, smollm2: Path, cache: Path) -> None:
+    """Sequences run together at temperature 1.5."""
     loaded = load(smollm2, Options(n_slots=4, n_ctx=512, engine=engine), cache)
     grammars = GrammarCompiler(loaded.vocabulary)
-    held = grammars.lark('start: " " /[A-F]{2}/ "-" /[0-9]{3}/ "."')
+    code = grammars.lark('start: " " /[A-F]{2}/ "-" /[0-9]{3}/ "."')
     thought = ReasoningSpec("</think>", "<think>", budget=9)
     cases = {
-        "free": StructuralTag(loaded.vocabulary, triggers=[Trigger(" the", held)]),
-        "begun": StructuralTag(loaded.vocabulary, held, thought=replace(thought, begun=True)),
-        "may begin": StructuralTag(loaded.vocabulary, held, thought=thought),
+        "free": StructuralTag(loaded.vocabulary, triggers=[Trigger(" the", code)]),
+        "begun": StructuralTag(loaded.vocabulary, code, reasoning=replace(thought, opened=True)),
+        "may begin": StructuralTag(loaded.vocabulary, code, reasoning=thought),
     }
     written: dict[tuple[str, int], str] = {}
 

@@ -363,10 +363,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "such a Lark grammar": (
         {"tools": [custom("lark", r"start: /\x00/")]},
         "tools[0].format",
-        (
-            "The grammar in `tools[0].format` cannot be enforced: as a text in JSON, "
-            "nothing can be written that it accepts."
-        ),
+        "The grammar in `tools[0].format` cannot be enforced: as a text in JSON, no output satisfies it.",
     ),
     "a grammar that can't stand in JSON": (
         {"tools": [custom("lark", 'start: %json {"type": "string"}')]},
