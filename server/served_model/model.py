@@ -1,4 +1,4 @@
-"""The model that answers, as the API sees it."""
+"""The model that answers: its name, its prompts and its constraints."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -25,7 +25,7 @@ from server.tools import NO_TOOLS, Toolbox
 LONG_CHARACTERS = 1 << 16
 """Conversations longer than this are tokenized outside the event loop: they take more than 10 ms."""
 RENDERINGS = 8
-"""Of a conversation that is truncated, about."""
+"""Renderings that truncating a conversation takes, about."""
 
 
 T = TypeVar("T")
@@ -109,17 +109,16 @@ class ServedModel:
         least_bytes: int = 0,
         variables: Mapping[str, Any] = NO_VARIABLES,
     ) -> T:
-        """What `how` makes of the messages with the template, which it may use some `times`; for the others see
-        ChatTemplate.
+        """Return what `how` makes of the messages with a function that renders them, which it may call `times` times.
 
-        Raises InvalidRequest where the template refuses, and for messages of more bytes than the context can hold,
-        but at least `least_bytes`.
+        `effort`, `tools` and `variables`: see ChatTemplate. Raises InvalidRequest for messages that the template
+        refuses, and for those that have more bytes than the context can hold and more than `least_bytes`.
         """
         prompt = partial(self.served.template.prompt, effort=effort, tools=tools, variables=variables)
 
-        def bounded(said: Sequence[Message]) -> list[int]:
-            self._check_size(sum(map(truncation.size, said)), max(self.most_bytes, least_bytes), "input")
-            return prompt(said)
+        def bounded(some: Sequence[Message]) -> list[int]:
+            self._check_size(sum(map(truncation.size, some)), max(self.most_bytes, least_bytes), "input")
+            return prompt(some)
 
         render = partial(how, messages, bounded)
         characters = sum(map(_characters, messages)) + sum(len(tool.parameters) for tool in tools)
@@ -138,7 +137,7 @@ class ServedModel:
     async def constraints(
         self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS, messages: Sequence[Message] = ()
     ) -> OutputConstraints:
-        """The constraints of the answer to `messages`. `field` of the request has the format's schema.
+        """Return the constraints of the answer to `messages`. `field` of the request has the format's schema.
 
         Raises InvalidRequest.
         """
@@ -146,28 +145,31 @@ class ServedModel:
         asked = output_constraints.constraint_spec(wanted, field, toolbox, called)
         if isinstance(wanted, PlainFormat) and not toolbox.all_tools and asked.uncallable is None:
             return UNCONSTRAINED
-        return await self._made(self._constraints.build, asked)
+        return await self._compiled(self._constraints.build, asked)
 
     async def grammar(
-        self, hold: OutputConstraints, tokens: Sequence[int], effort: str | None, room: int
+        self, constraints: OutputConstraints, tokens: Sequence[int], effort: str | None, room: int
     ) -> Grammar | None:
-        """For the job that answers these tokens; see Holding. Raises InvalidRequest."""
-        if (key := self._constraints.key(hold, tokens, effort, room)) is None:
+        """Return the constraint of the job that answers the prompt `tokens`; see ConstraintBuilder.
+
+        Raises InvalidRequest.
+        """
+        if (key := self._constraints.key(constraints, tokens, effort, room)) is None:
             return None
         try:
-            tag = await self._made(self._constraints.tags, key.without_budget)
+            tag = await self._compiled(self._constraints.tags, key.without_budget)
         except GrammarError as error:
             raise InvalidRequest(f"The answer cannot be constrained: {error}.") from error
         return tag.with_budget(key.budget)
 
-    async def _made(self, memory: CompileCache[K, V], key: K) -> V:
-        """What is known is had at once, whatever is being made for others."""
-        if (known := memory.get(key)) is not None:
-            return known
-        return await trio.to_thread.run_sync(memory, key, limiter=self._compiling)
+    async def _compiled(self, cache: CompileCache[K, V], key: K) -> V:
+        """Return a cached value at once, even while another one is being compiled."""
+        if (value := cache.get(key)) is not None:
+            return value
+        return await trio.to_thread.run_sync(cache, key, limiter=self._compiling)
 
     def _check_size(self, size: int, most: int, name: str) -> None:
-        """Raises InvalidRequest for a text, of the field `name`, of more than `most` bytes."""
+        """Raise InvalidRequest for a text, of the field `name`, of more than `most` bytes."""
         if size > most:
             raise InvalidRequest(
                 f"The {name} has {size} bytes, and the model's context holds {self.served.info.n_ctx} tokens. "

@@ -1,20 +1,20 @@
-"""How long a model may think, by `reasoning.effort`. Data, and pure.
+"""Budgets of reasoning by `reasoning.effort`. Pure.
 
-An edge machine writes five to twenty tokens a second, and a context of 4096 has to hold prompt, thoughts and answer:
-what OpenAI's models spend on an effort is more than there is. What a template is told of the effort is a wish; this
-holds.
+An edge machine writes 5 to 20 tokens a second, and a context of 4,096 tokens has room for prompt, reasoning and answer
+together: OpenAI's models spend more than that on an effort. The template passes the effort to the model, which may
+ignore it; the budget is enforced.
 """
 
 from collections.abc import Mapping
 
 TOKENS: Mapping[str, int] = {"none": 0, "minimal": 128, "low": 512, "medium": 2048}
-"""Of thought; efforts above are without bounds of their own."""
+"""Tokens of reasoning; higher efforts have no budget."""
 
 
 def reasoning_budget(effort: str | None, room: int) -> int | None:
-    """Tokens of thought, after which it is closed; None: as many as the model likes, which is also what it gets where
-    nobody said anything. `room`: the tokens that thought and answer may have together, of which no bounded thought
-    takes more than half.
+    """Return the tokens after which reasoning is closed; None without an effort or with a high one.
+
+    `room`: tokens that reasoning and answer may have together; a budget is at most half of them.
     """
     tokens = TOKENS.get(effort or "")
     return None if tokens is None else min(tokens, room // 2)
