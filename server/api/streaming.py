@@ -39,7 +39,7 @@ async def run_to_end(exchange: Exchange, generations: Generations, generation: G
     Raises ClientDisconnected, and ApiError for a response that failed.
     """
     with generation.reading():
-        async with exchange.until_hang_up():
+        async with exchange.until_disconnect():
             generations.start(generation)
             await generation.ended.wait()
     if not generation.ended.is_set():
@@ -62,13 +62,13 @@ async def stream_events(
 ) -> None:
     """The events behind `number`, as they come. `start` is called when the first ones have left."""
 
-    def last_words(error: ApiError) -> bytes:
+    def error_frames(error: ApiError) -> bytes:
         return encode(generation.error_events(error)) + sse.DONE
 
     last = None
     with generation.reading():
-        async with exchange.until_hang_up():
-            await exchange.start_stream(last_words)
+        async with exchange.until_disconnect():
+            await exchange.start_stream(error_frames)
             if generation.has_nothing_after(number):
                 await exchange.send(b"")
             while True:

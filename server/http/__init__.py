@@ -1,4 +1,4 @@
-"""Bytes to HTTP exchanges and back, over h11 and trio. Imports `protocol`."""
+"""HTTP over h11 and trio: connections, exchanges, routes, and the rules for Host and Origin."""
 
 from server.http.access import AccessPolicy
 from server.http.bodies import Bodies

@@ -1,4 +1,4 @@
-"""Bodies of requests: how many bytes they may have, alone and together, and as which JSON they are read."""
+"""Bodies of requests: limits of their bytes, alone and together, and the clean-up before JSON is decoded."""
 
 import codecs
 import re
@@ -9,52 +9,57 @@ from server.http.exchange import Exchange
 from server.protocol.errors import InvalidRequest, Unavailable
 
 LARGE_BYTES = 1 << 18
-"""Larger bodies are cleaned outside the event loop: they take more than a millisecond."""
-TOGETHER = 2
-"""How many bodies of the largest size may be in memory at the same time."""
+"""Bytes beyond which a body is cleaned in a thread, since that takes more than a millisecond."""
+BODIES_IN_MEMORY = 2
+"""Number of bodies of the largest size that may be in memory at the same time."""
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ESCAPES = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
-"""Each escape of a JSON text, whole: a backslash that is escaped itself begins none."""
+"""Pattern of one whole escape of a JSON text. It consumes `\\\\`, so that an escaped backslash begins no escape."""
 
 
 class Bodies:
     def __init__(self, limit: int, gap_seconds: float) -> None:
-        """`limit`: bytes of one body. `gap_seconds`: the longest silence while one arrives."""
+        """Accept bodies of `limit` bytes, with pauses of `gap_seconds` at most while one arrives."""
         self._limit = limit
         self._gap_seconds = gap_seconds
-        self._room = TOGETHER * limit
-        """Bytes that more bodies may have now."""
+        self._free = BODIES_IN_MEMORY * limit
+        """Bytes that further bodies may occupy."""
 
     async def read(self, exchange: Exchange) -> bytes:
-        """The body, cleaned. Its bytes count until `release`. Raises ApiError."""
+        """Return the cleaned body. Its bytes count as occupied until `release`. Raises ApiError."""
         body = await exchange.body(self._limit, self._gap_seconds, self._reserve)
         if len(body) > LARGE_BYTES:
             return await trio.to_thread.run_sync(clean, body)
         return clean(body)
 
     def release(self, exchange: Exchange) -> None:
-        """The exchange has ended, and with it what was made of its body."""
-        self._room += exchange.reserved
+        """Free the bytes that the exchange reserved for its body."""
+        self._free += exchange.reserved
 
     def _reserve(self, size: int) -> None:
-        """Raises Unavailable."""
-        if size > self._room:
-            raise Unavailable("The bodies of other requests fill the memory for bodies: try again in a second.")
-        self._room -= size
+        """Raise Unavailable if the bytes are not free."""
+        if size > self._free:
+            raise Unavailable("The bodies of other requests fill the memory for bodies; try again in a second.")
+        self._free -= size
 
 
 def clean(body: bytes) -> bytes:
-    """JSON that every decoder here reads: without a byte order mark, and with U+FFFD for each surrogate that stands
-    alone in an escape (RFC 8259, 8.1 and 8.2). Raises InvalidRequest where it isn't UTF-8."""
+    """Return JSON that every decoder here accepts (RFC 8259, 8.1 and 8.2).
+
+    Remove the byte order mark, and replace each escape of a lone surrogate by U+FFFD. Raises InvalidRequest if the body
+    is not UTF-8.
+    """
     body = body.removeprefix(codecs.BOM_UTF8).strip()
     try:
-        body.decode()  # msgspec does not look into the texts that it skips
+        body.decode()  # msgspec does not validate the texts that it skips
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"The body is not UTF-8: byte {error.start} is {body[error.start]:#04x}.") from error
+        raise InvalidRequest(
+            f"The body is not UTF-8: byte {error.start} is {body[error.start]:#04x}; encode the JSON in UTF-8."
+        ) from error
     return _ESCAPES.sub(_replace_lone, body) if _SURROGATE.search(body) else body
 
 

@@ -1,7 +1,7 @@
-"""HTTP/1.1 on one connection, over h11: requests in, one after the other; what the application answers, out (RFC 9112).
+"""HTTP/1.1 on one connection, over h11: requests, one after the other, and their responses (RFC 9112).
 
-One task a connection: the application runs in it, and what it wants to receive is read when it asks. A frame of a
-stream goes to the kernel as it is, in a chunk put around it by hand, without a turn of the event loop.
+Each connection has one task. The application runs in it and reads from the socket by `receive`. Frames of a stream go
+to the kernel without a turn of the event loop; this module writes their chunk headers itself.
 """
 
 import logging
@@ -22,32 +22,37 @@ from server.protocol.errors import Malformed
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 REQUEST_SECONDS = 20.0
-"""For the head of a request, the wait for it included. Longer than clients keep an idle connection (httpx 5 s, node
-4 s): a server that closes first loses requests."""
+"""Seconds until the head of a request is complete, counted from the end of the previous request.
+
+Clients close idle connections earlier (httpx after 5 s, node after 4 s): a server that closes first loses requests.
+"""
+
 READ_BYTES = 16384
-"""At once. h11 bounds a head that comes in pieces, by so many bytes too, and takes whatever is whole."""
+"""Bytes per read. h11 limits an incomplete head to as many bytes, and accepts a complete one of any size."""
 READ_AHEAD = 65536
-"""Bytes that are read beyond a request while it is answered, in search of the hang-up."""
-LINGER_SECONDS = 2.0
-"""How long a client that is still sending when it has its answer may go on, so that it can read it: closing at once
-would throw the answer away with the connection (RFC 9112, 9.6)."""
-MOST_TOLD = 200
-"""Characters of what was wrong: it may be told with the line that it is about."""
+"""Bytes to read beyond a request while waiting for the client to disconnect."""
+DISCARD_SECONDS = 2.0
+"""Seconds to read and discard from a client that is still sending after its response.
+
+Closing at once could destroy the response before the client reads it (RFC 9112, 9.6).
+"""
+MAX_FAULT_CHARACTERS = 200
+"""Characters of h11's error in our message; h11 may quote a whole line."""
 
 log = logging.getLogger("responsed.http")
 
 
 class Drain:
-    """Open until the end. Who still waits for a request then is sent away; an answer says that it is the last."""
+    """Coordinator of graceful shutdown: closing cancels idle connections; others send `Connection: close`."""
 
     def __init__(self) -> None:
         self.closed = False
         self._waiting: dict[trio.CancelScope, None] = {}
-        """Connections without a request, the one that waits longest first."""
+        """Scopes of idle connections, the longest idle first."""
 
     @contextmanager
     def wait_for_request(self) -> Iterator[None]:
-        """A block that ends, wherever it is, when the door closes, or when it took too long."""
+        """Cancel the block when the drain closes, or after REQUEST_SECONDS."""
         with trio.CancelScope(deadline=trio.current_time() + REQUEST_SECONDS) as scope:
             if self.closed:
                 scope.cancel()
@@ -58,7 +63,7 @@ class Drain:
                 self._waiting.pop(scope, None)
 
     def close_oldest(self) -> None:
-        """Close the connection that has waited longest for a request, to make room for another."""
+        """Close the connection that is idle longest, in favour of a new one."""
         if self._waiting:
             scope = next(iter(self._waiting))
             del self._waiting[scope]
@@ -71,51 +76,51 @@ class Drain:
 
 
 class Connection:
-    """A client's, from accept to close (which is for the caller to do)."""
+    """Connection of a client, from accept to close. The caller closes it."""
 
-    def __init__(self, app: Application, stream: trio.SocketStream, door: Drain) -> None:
+    def __init__(self, app: Application, stream: trio.SocketStream, drain: Drain) -> None:
         self._app = app
         self._stream = stream
-        self._door = door
+        self._drain = drain
         h11_patches.apply()
         self._wire = h11.Connection(h11.SERVER)
         self._head_filter = HeadFilter()
         self._method = b""
         self._unsent = b""
-        """The head of the answer, until something of its body comes: both leave together."""
+        """Head of the response, which leaves together with the first part of the body."""
         self._chunked = False
         self._fault: h11.RemoteProtocolError | None = None
         self._gone = trio.Event()
-        """Whether nothing can be said any more."""
+        """Set when the client cannot receive anything any more."""
 
     async def run(self) -> None:
-        """Whatever comes, it ends no more than this connection."""
+        """Serve the requests. Errors end this connection only."""
         try:
             client: tuple[str, int] = self._stream.socket.getpeername()[:2]
         except OSError:
-            return  # gone before it was looked at
+            return  # the client has already disconnected
         try:
-            await self._converse(client)
+            await self._serve_requests(client)
         except h11.RemoteProtocolError as error:
             self._fault = error
         except Exception:
-            log.exception("a connection failed")
+            log.exception("a connection failed by an internal error")
         if self._fault is not None:
-            await self._refuse(self._fault)
-        await self._linger()
+            await self._send_fault(self._fault)
+        await self._discard_input()
 
-    async def _converse(self, client: tuple[str, int]) -> None:
+    async def _serve_requests(self, client: tuple[str, int]) -> None:
         while (request := await self._request()) is not None:
             await self._app(asgi_scope(request, client), self._receive, self._send)
-            await self._rest()
+            await self._discard_body()
             done = self._wire.our_state is h11.DONE and self._wire.their_state is h11.DONE
             if self._gone.is_set() or not done:
-                return  # one of the two has said that this was the last, or not all that it had to say
+                return  # one side has announced the end, or has not sent its whole message
             self._next_cycle()
-            await trio.lowlevel.checkpoint()  # thousands of requests may have come already
+            await trio.lowlevel.checkpoint()  # a client may pipeline thousands of requests
 
     def _next_cycle(self) -> None:
-        """Begin with the next request, of which something may have come already."""
+        """Begin the next request, parts of which may be in the buffer already."""
         trailing, closed = self._wire.trailing_data
         self._head_filter = HeadFilter()
         if not trailing:
@@ -127,14 +132,14 @@ class Connection:
         return None
 
     def _feed(self, data: bytes) -> None:
-        """Raises h11.RemoteProtocolError."""
+        """Pass bytes from the socket to h11. Raises h11.RemoteProtocolError."""
         if data := self._head_filter.feed(data, self._wire.their_state is h11.IDLE):
             self._wire.receive_data(data)
 
     async def _request(self) -> h11.Request | None:
-        """None where no more come. Raises h11.RemoteProtocolError."""
+        """Return the next request; None at the end of the connection. Raises h11.RemoteProtocolError."""
         event, self._method = None, b""
-        with self._door.wait_for_request():
+        with self._drain.wait_for_request():
             event = await self._event()
         if not isinstance(event, h11.Request):
             return None
@@ -143,7 +148,7 @@ class Connection:
         return event
 
     async def _receive(self) -> Mapping[str, Any]:
-        """What has come of the body; behind its end, the hang-up."""
+        """Return ASGI's next message: a part of the body, or the disconnect after its end."""
         if self._wire.their_state is h11.SEND_BODY:
             try:
                 body, more = await self._body()
@@ -165,7 +170,7 @@ class Connection:
         body: bytes = message["body"]
         if not self._chunked:
             framed = self._wire.send(h11.Data(data=body)) or b""
-        else:  # as h11 does it, which takes 20 us for it (RFC 9112, 7.1)
+        else:  # the same bytes as h11's, which needs 20 us for them (RFC 9112, 7.1)
             framed = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
         end = b"" if message["more_body"] else self._wire.send(h11.EndOfMessage()) or b""
         data, self._unsent = self._unsent + framed + end, b""
@@ -173,8 +178,8 @@ class Connection:
 
     def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
         headers = [*headers, (b"date", formatdate(usegmt=True).encode())]
-        if self._door.closed or self._fault is not None or self._wire.they_are_waiting_for_100_continue:
-            # Of a body that nobody asked for, nobody knows whether it comes (RFC 9110, 10.1.1).
+        if self._drain.closed or self._fault is not None or self._wire.they_are_waiting_for_100_continue:
+            # A client that still waits for 100 (Continue) may or may not send its body (RFC 9110, 10.1.1).
             headers.append((b"connection", b"close"))
         head = h11.Response(status_code=status, headers=headers)
         data = self._wire.send(head) or b""
@@ -182,7 +187,7 @@ class Connection:
         return data
 
     async def _body(self) -> tuple[bytes, bool]:
-        """What has come of it, and whether there is more. Raises h11.RemoteProtocolError."""
+        """Return the available part of the body, and True if more follows. Raises h11.RemoteProtocolError."""
         body = bytearray()
         event = await self._event()
         while isinstance(event, h11.Data):
@@ -191,7 +196,7 @@ class Connection:
         return bytes(body), event is h11.NEED_DATA
 
     async def _event(self) -> "h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]":
-        """What the client says next. Raises h11.RemoteProtocolError."""
+        """Return h11's next event. Raises h11.RemoteProtocolError."""
         while (event := self._wire.next_event()) is h11.NEED_DATA:
             if self._wire.they_are_waiting_for_100_continue:
                 await self._write(self._wire.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
@@ -199,7 +204,7 @@ class Connection:
         return event
 
     async def _read(self) -> bool:
-        """Whether there was something, and may be more."""
+        """Read from the socket once; return False at the end of the client's input."""
         try:
             data = await self._stream.receive_some(READ_BYTES)
         except trio.BrokenResourceError:
@@ -211,7 +216,7 @@ class Connection:
         return bool(data)
 
     async def _write(self, data: bytes) -> None:
-        """To the kernel at once, where it has room; nowhere, once the client is gone."""
+        """Write to the kernel at once if its buffer has space; do nothing once the client is gone."""
         if self._gone.is_set() or not data:
             return
         try:
@@ -227,31 +232,31 @@ class Connection:
             except trio.BrokenResourceError:
                 self._gone.set()
             except trio.Cancelled:
-                self._gone.set()  # behind half a frame nothing makes sense
+                self._gone.set()  # a frame was cut, so nothing can follow it
                 raise
 
-    async def _refuse(self, fault: h11.RemoteProtocolError) -> None:
-        """Where nothing was answered yet."""
+    async def _send_fault(self, fault: h11.RemoteProtocolError) -> None:
+        """Send an error for an unreadable request, unless a response has begun."""
         if self._wire.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
-        why = str(fault)[:MOST_TOLD]
-        log.info("a request can't be read: %r", why.partition(": ")[0])  # behind it, what was sent: a key, perhaps
-        error = Malformed(f"This can't be read as HTTP/1.1: {why}.", status=fault.error_status_hint)
+        reason = str(fault)[:MAX_FAULT_CHARACTERS]
+        log.info("unreadable request: %r", reason.partition(": ")[0])  # the rest quotes the input, perhaps a key
+        error = Malformed(f"The request is not valid HTTP/1.1: {reason}.", status=fault.error_status_hint)
         body = error.body()
         head = self._head(error.status, [*JSON, (b"content-length", b"%d" % len(body))])
         await self._write(head if self._method == b"HEAD" else head + body)
 
-    async def _rest(self) -> None:
-        """What is left of the body, read and thrown away."""
-        with trio.move_on_after(LINGER_SECONDS):
+    async def _discard_body(self) -> None:
+        """Read and discard the rest of the body."""
+        with trio.move_on_after(DISCARD_SECONDS):
             while self._wire.their_state is h11.SEND_BODY:
                 await self._body()
 
-    async def _linger(self) -> None:
-        """Until a client that is still sending, nobody knows what, has heard why it is not read."""
+    async def _discard_input(self) -> None:
+        """Read and discard input after an error, so that a client that is still sending can read the error."""
         if self._gone.is_set() or self._fault is None:
             return
-        with suppress(trio.BrokenResourceError), trio.move_on_after(LINGER_SECONDS):
+        with suppress(trio.BrokenResourceError), trio.move_on_after(DISCARD_SECONDS):
             await self._stream.send_eof()
             while await self._stream.receive_some(READ_AHEAD):
                 pass

@@ -1,6 +1,6 @@
-"""One HTTP request and its answer, over ASGI's receive and send: the only caller of both.
+"""One HTTP request and its response, over ASGI's receive and send: the only caller of both.
 
-Only a task that waits in `receive()` sees a hang-up; `send()` does not tell of one. A frame that leaves in one `send`
+Only a task that waits in `receive()` notices a disconnect; `send()` does not report one. A frame passed to one `send`
 arrives in one piece.
 """
 
@@ -22,7 +22,7 @@ from server.protocol.errors import (
     UnsupportedMediaType,
 )
 
-Scope: TypeAlias = Mapping[str, Any]  # ASGI's own types are dicts of anything; they end in this file
+Scope: TypeAlias = Mapping[str, Any]  # ASGI's types are untyped dicts; only this folder uses them
 Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
 Send: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[None]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
@@ -31,7 +31,7 @@ JSON: Headers = [(b"content-type", b"application/json")]
 EVENT_STREAM: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),  # or nginx keeps the frames until it has 4 kB of them
+    (b"x-accel-buffering", b"no"),  # otherwise nginx buffers frames up to 4 kB
 ]
 
 
@@ -40,47 +40,47 @@ class ClientDisconnected(Exception):
 
 
 class Exchange:
-    """A request to read once and to answer once."""
+    """A request and its response; each can be read or sent once."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, id_: str) -> None:
         self.id = id_
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.target: str = scope["raw_path"].decode("ascii")
-        """The path as it was sent: for the log, since the decoded one may hold line breaks."""
+        """Encoded path, for the log: the decoded one may contain line breaks."""
         self.query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         self.status = 0
         self.reserved = 0
-        """Bytes of memory that count for its body."""
+        """Bytes of memory reserved for the body."""
         self.skipped: tuple[str, ...] = ()
         """Parts of the request that had no effect, for the log."""
         self.outcome = ""
-        """How a response ended, for the log: a stream that failed has the status 200 too."""
+        """Final status of the response, for the log: failed streams have the HTTP status 200 too."""
         self._scope = scope
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive = receive
         self._send = send
         self._body_ended = False
         self._extra: Headers = []
-        self._last_words: Callable[[ApiError], bytes] | None = None
+        self._error_frames: Callable[[ApiError], bytes] | None = None
 
     @property
     def client(self) -> str:
-        """Who asks, as far as can be told: who sends the same Authorization from the same address.
+        """Identity of the client: its address, with a hash of its Authorization header.
 
-        Both, for as long as no key is checked here: half of the world says "none". Hashed, since it is a secret.
+        The header alone would not do, since many clients send the same key; the hash conceals the secret.
         """
         address: str = (self._scope.get("client") or ("",))[0]
         key = self._headers.get(b"authorization")
         return address if key is None else f"{address} {sha256(key).hexdigest()[:16]}"
 
     def header(self, name: bytes) -> str | None:
-        """Value of a header, by its name in lower case; None if there is none."""
+        """Return the value of a header by its name in lower case; None if the request does not have it."""
         value = self._headers.get(name)
         return None if value is None else value.decode("latin-1")
 
     def allow_origin(self, origin: str) -> None:
-        """Let a browser give the answer to pages of that origin (Fetch standard, "CORS protocol")."""
+        """Add the headers that let pages of the origin read the response (Fetch standard, "CORS protocol")."""
         self._extra = [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
         if self.method == "OPTIONS":
             self._extra += [
@@ -92,13 +92,15 @@ class Exchange:
             ]
 
     async def body(self, limit: int, gap_seconds: float, reserve: Callable[[int], None]) -> bytes:
-        """The whole body. `reserve` is called before so many bytes more are in memory; it may refuse them.
+        """Return the whole body. Call `reserve` with a number of bytes before they are read; it may raise an error.
 
-        Raises BodyTooLarge, BodyTimeout, UnsupportedEncoding, UnsupportedMediaType, HungUp.
+        Raises BodyTooLarge, BodyTimeout, UnsupportedEncoding, UnsupportedMediaType, ClientDisconnected.
         """
         encoding = self.header(b"content-encoding") or "identity"
         if encoding.strip().lower() != "identity":
-            raise UnsupportedEncoding(f"Bodies are read as they are; {encoding!r} is not decoded.")
+            raise UnsupportedEncoding(
+                f"Content-Encoding {encoding!r} is not supported; send the body without an encoding."
+            )
         self._check_media_type()
         body, announced = bytearray(), int(self._headers.get(b"content-length", b"0"))
         while (size := max(len(body), announced)) <= limit:
@@ -108,37 +110,39 @@ class Exchange:
             if self._body_ended:
                 return bytes(body)
             body += await self._more(gap_seconds)
-        raise BodyTooLarge(f"The body is larger than {limit} bytes.")
+        raise BodyTooLarge(
+            f"The body is larger than {limit} bytes; send a smaller one, or start the server with --max-body-megabytes."
+        )
 
     async def answer(self, status: int, body: bytes, headers: Headers = JSON) -> None:
-        """The whole answer at once. Nothing may follow."""
+        """Send the whole response."""
         length = [] if status == 204 else [(b"content-length", b"%d" % len(body))]  # RFC 9110, 8.6
         await self._start(status, [*headers, *length])
         await self.close(b"" if self.method == "HEAD" else body)
 
     async def send_error(self, error: ApiError) -> None:
-        """The error: as an answer of its own, or as the end of the stream that was begun."""
-        if self._last_words is not None:
-            return await self.close(self._last_words(error))
+        """Send the error as a response of its own, or as the end of a stream that has started."""
+        if self._error_frames is not None:
+            return await self.close(self._error_frames(error))
         headers = [*JSON, (b"allow", error.allow.encode())] if isinstance(error, MethodNotAllowed) else JSON
         if isinstance(error, Unavailable):
             headers = [*headers, (b"retry-after", b"%d" % error.retry_after)]
         return await self.answer(error.status, error.body(), headers)
 
     @asynccontextmanager
-    async def until_hang_up(self) -> AsyncIterator[None]:
-        """The block is cancelled when the client leaves. The body must have been read.
+    async def until_disconnect(self) -> AsyncIterator[None]:
+        """Cancel the block when the client disconnects. The body must have been read.
 
-        `close` stands behind the block: what is sent last is not to be cut by a client that leaves on reading it.
+        Call `close` after the block: a client that disconnects on its last frame must not cancel that frame.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, nursery.cancel_scope)
             yield
             nursery.cancel_scope.cancel()
 
-    async def start_stream(self, last_words: Callable[[ApiError], bytes]) -> None:
-        """The head leaves with the first push. `last_words` are what `refuse` ends the stream with."""
-        self._last_words = last_words
+    async def start_stream(self, error_frames: Callable[[ApiError], bytes]) -> None:
+        """Begin a stream; its head leaves with the first `send`. `error_frames` makes the frames of `send_error`."""
+        self._error_frames = error_frames
         await self._start(200, EVENT_STREAM)
 
     async def send(self, frames: bytes) -> None:
@@ -153,12 +157,13 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     def _check_media_type(self) -> None:
-        """Raises UnsupportedMediaType for a body that isn't JSON: a web page may send any other one without asking."""
+        """Raise UnsupportedMediaType for a body that is not JSON: web pages may send other types without CORS."""
         media_type = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
         empty = self.header(b"content-length") in (None, "0") and b"transfer-encoding" not in self._headers
         if media_type != "application/json" and not empty:
             raise UnsupportedMediaType(
-                f"The body is sent as {media_type or 'no type'!r}: send JSON, with `Content-Type: application/json`."
+                f"Media type {media_type or 'none'!r} is not supported; send JSON with `Content-Type: "
+                f"application/json`."
             )
 
     async def _more(self, gap_seconds: float) -> bytes:
@@ -166,7 +171,7 @@ class Exchange:
             with trio.fail_after(gap_seconds):
                 message = await self._receive()
         except trio.TooSlowError as error:
-            raise BodyTimeout(f"Nothing of the body arrived for {gap_seconds:g} s.") from error
+            raise BodyTimeout(f"No part of the body arrived for {gap_seconds:g} s; send it without pauses.") from error
         if message["type"] == "http.disconnect":
             raise ClientDisconnected
         self._body_ended = not message.get("more_body", False)

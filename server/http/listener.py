@@ -1,4 +1,4 @@
-"""hypercorn, as we run it: it listens, accepts and knows when to stop. What it accepts is talked to in `http`."""
+"""The listener: hypercorn accepts connections and stops; `Connection` serves each of them."""
 
 import logging
 import math
@@ -19,13 +19,16 @@ from hypercorn.typing import ASGIFramework
 from server.http.connection import Application, Connection, Drain
 
 RESERVED_FILES = 64
-"""File descriptors that connections leave to the model, the store, and to connections that ask for `/health`."""
+"""Number of file descriptors reserved for the model, the store, and connections that request `/health`."""
 REPEAT_SECONDS = 60.0
-"""Time between two lines of the log about connections that cannot be accepted."""
+"""Seconds between two log lines about connections that cannot be accepted."""
 
 
-def most_connections() -> int:
-    """Connections beyond which idle ones are closed for new ones. Raises the soft limit of files to the hard one."""
+def max_connections() -> int:
+    """Raise the soft limit of open files to the hard one, and return the number of connections that it allows.
+
+    Beyond that number, new connections close idle ones.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with suppress(ValueError, OSError):
@@ -35,7 +38,7 @@ def most_connections() -> int:
 
 
 class _AcceptErrors(logging.Filter):
-    """Trio logs a traceback ten times a second while file descriptors are missing; one line a minute says the same."""
+    """Filter that reduces trio's ten tracebacks a second, while file descriptors are missing, to one line a minute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,39 +55,39 @@ class _AcceptErrors(logging.Filter):
 async def serve(
     app: Application,
     listener: socket.socket,
-    grace_seconds: float,
+    shutdown_timeout: float,
     stop: Callable[[], Awaitable[None]],
     *,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Until `stop` comes back, and then for as long as connections have work, `grace_seconds` at most.
+    """Serve until `stop` returns; then finish the requests in progress, within `shutdown_timeout` seconds.
 
-    Started, it tells its addresses. The listener is closed at the stop.
+    Report the addresses as the value of `task_status`. The listener closes when `stop` returns.
     """
-    door = Drain()
+    drain = Drain()
     connections = 0
 
-    async def converse(*arguments: Any) -> None:
-        """hypercorn brings what its own connections need; the stream is the last of it."""
+    async def serve_connection(*arguments: Any) -> None:
+        """Serve one connection. hypercorn passes the arguments of its own TCPServer, the stream last."""
         nonlocal connections
         connections += 1
         try:
-            if connections > most_connections():
-                door.close_oldest()
-            await Connection(app, arguments[-1], door).run()
+            if connections > max_connections():
+                drain.close_oldest()
+            await Connection(app, arguments[-1], drain).run()
         finally:
             connections -= 1
 
     logging.getLogger("trio.serve_listeners").addFilter(_AcceptErrors())
 
-    async def stopped() -> None:
+    async def drained() -> None:
         await stop()
-        door.close()
+        drain.close()
 
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
-    config.graceful_timeout = grace_seconds
+    config.graceful_timeout = shutdown_timeout
     config.errorlog = logging.getLogger("responsed.hypercorn")
-    config.errorlog.setLevel(logging.WARNING)  # its "Running on ..." stands in our own line
-    hypercorn.trio.run.TCPServer = converse  # type: ignore[assignment,attr-defined]  # it can't be told in another way
-    await hypercorn.trio.serve(cast("ASGIFramework", app), config, shutdown_trigger=stopped, task_status=task_status)
+    config.errorlog.setLevel(logging.WARNING)  # the daemon logs the addresses itself
+    hypercorn.trio.run.TCPServer = serve_connection  # type: ignore[assignment,attr-defined]  # no option replaces it
+    await hypercorn.trio.serve(cast("ASGIFramework", app), config, shutdown_trigger=drained, task_status=task_status)

@@ -1,4 +1,4 @@
-"""Heads of requests: what reaches h11 of them, what of h11's reading is refused, and the ASGI scope (RFC 9112)."""
+"""Heads of requests: a filter before h11, checks after it, and the ASGI scope (RFC 9112)."""
 
 import re
 from urllib.parse import unquote
@@ -11,43 +11,43 @@ _BARE_LF = re.compile(rb"[^\r]\n")
 
 
 class HeadFilter:
-    """Between the socket and h11, from the end of one request to the end of the next one's head."""
+    """Filter between the socket and h11, from the end of a request to the end of the next request's head."""
 
     def __init__(self) -> None:
-        self._between = True
-        """True while nothing of the request has come; one empty line may stand before it (RFC 9112, 2.2)."""
+        self._before_request = True
+        """True until the first byte of the request; one empty line may precede it (RFC 9112, 2.2)."""
         self._pending = b""
-        """A carriage return with which an empty line may begin."""
+        """Carriage return that may begin an empty line."""
         self._ends_in_cr = False
 
     def feed(self, data: bytes, in_head: bool) -> bytes:
-        """The part of `data` for h11, without an empty line before a request.
+        """Return the part of `data` for h11, without an empty line before a request.
 
-        Raises h11.RemoteProtocolError for a bare LF in a head: servers disagree on whether it ends a line, which is how
-        requests are smuggled past one of them.
+        Raises h11.RemoteProtocolError for a bare LF in a head. Servers disagree on whether it ends a line, and
+        request smuggling exploits that.
         """
         data, self._pending = self._pending + data, b""
-        if self._between and data == b"\r":
+        if self._before_request and data == b"\r":
             self._pending = data
             return b""
-        if self._between and data[:2] == b"\r\n":
+        if self._before_request and data[:2] == b"\r\n":
             data = data[2:]
         if in_head and data:
             head = data.partition(b"\r\n\r\n")[0]
             if _BARE_LF.search(head) or (head[:1] == b"\n" and not self._ends_in_cr):
                 raise h11.RemoteProtocolError("a line ends in a bare LF; it must end in CRLF")
             self._ends_in_cr = data[-1:] == b"\r"
-        self._between = False
+        self._before_request = False
         return data
 
 
 def check(request: h11.Request) -> None:
-    """What h11 takes and we don't. Raises h11.RemoteProtocolError."""
+    """Raise h11.RemoteProtocolError for heads that h11 accepts and this server refuses."""
     if not request.http_version.startswith(b"1."):
-        raise h11.RemoteProtocolError(f"HTTP/{request.http_version.decode()} is not spoken here", 505)
+        raise h11.RemoteProtocolError(f"HTTP/{request.http_version.decode()} is not supported; use HTTP/1.1", 505)
     if {b"transfer-encoding", b"content-length"} <= {name for name, _ in request.headers}:
-        # RFC 9112, 6.1: whoever stands between us and the client may have believed the other one
-        raise h11.RemoteProtocolError("it has a Content-Length and a Transfer-Encoding")
+        # A proxy may have used the other header to find the end of the body (RFC 9112, 6.1).
+        raise h11.RemoteProtocolError("it has Content-Length and Transfer-Encoding; send one of them")
 
 
 def asgi_scope(request: h11.Request, client: tuple[str, int]) -> Scope:

@@ -1,4 +1,4 @@
-"""Which handler a path has. Pure."""
+"""Routes: path and method -> handler. Pure."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,9 +9,9 @@ from msgspec import Struct
 from server.protocol.errors import MethodNotAllowed, NotFound
 
 Handler: TypeAlias = Callable[..., Awaitable[None]]
-"""Takes the exchange, and what stands in the path for its parameters."""
+"""Endpoint, called with the exchange and the parameters of the path."""
 Handlers: TypeAlias = Mapping[str, Handler]
-"""By method."""
+"""HTTP method -> handler."""
 
 
 class Route(Struct, frozen=True):
@@ -21,11 +21,11 @@ class Route(Struct, frozen=True):
 
 class Router:
     def __init__(self, table: Mapping[str, Handlers]) -> None:
-        """Paths -> handlers; the first that fits counts. `{name}` stands for one segment, `{name...}` for any rest."""
+        """Route by the first path that matches. `{name}` matches one segment, `{name...}` the rest of the path."""
         self._routes = [Route(_pattern(path), handlers) for path, handlers in table.items()]
 
     def find(self, method: str, path: str) -> tuple[Handler | None, tuple[str, ...], str]:
-        """The handler, its parameters, and the methods that are allowed. OPTIONS has no handler.
+        """Return the handler, its parameters, and the allowed methods; OPTIONS has no handler.
 
         Raises NotFound, MethodNotAllowed.
         """
@@ -33,19 +33,19 @@ class Router:
             if (match := route.pattern.fullmatch(path)) is not None:
                 break
         else:
-            raise NotFound(f"There is nothing at {path}{self._meant(path)}.")
+            raise NotFound(f"There is no endpoint {path}{self._suggestion(path)}.")
         allow = ", ".join([*route.handlers, "OPTIONS"])
         handler = route.handlers.get(method)
         if handler is None and method != "OPTIONS":
-            raise MethodNotAllowed(f"{method} is not for {path}; use {allow}.", allow=allow)
+            raise MethodNotAllowed(f"Method {method} is not allowed for {path}; allowed: {allow}.", allow=allow)
         return handler, match.groups(), allow
 
-    def _meant(self, path: str) -> str:
-        """The path that is there without a slash at the end, or with `/v1` before it."""
+    def _suggestion(self, path: str) -> str:
+        """Return the end of the error message: an endpoint with another slash or `/v1`, if there is one."""
         bare = "/" + path.strip("/")
-        for meant in (bare, f"/v1{bare}", bare.removeprefix("/v1")):
-            if meant != path and any(route.pattern.fullmatch(meant) for route in self._routes):
-                return f"; {meant} is there"
+        for similar in (bare, f"/v1{bare}", bare.removeprefix("/v1")):
+            if similar != path and any(route.pattern.fullmatch(similar) for route in self._routes):
+                return f"; use {similar}"
         return ""
 
 

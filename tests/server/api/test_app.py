@@ -33,6 +33,8 @@ from tests.support.helpers import (
 )
 
 OPENING = ["response.created", "response.in_progress"]
+TOO_LARGE = "The body is larger than 1000 bytes; send a smaller one, or start the server with --max-body-megabytes."
+SLOW = "No part of the body arrived for 0.05 s; send it without pauses."
 MODEL = {
     "id": NAME,
     "created": CREATED,
@@ -219,7 +221,7 @@ NO_ID = error("'x' is no id of a response: those begin with `resp_`.", "response
 
 
 def meant(path: str, other: str) -> dict[str, Any]:
-    return error(f"There is nothing at {path}; {other} is there.", None, "not_found")
+    return error(f"There is no endpoint {path}; use {other}.", None, "not_found")
 
 
 Check = tuple[str, str, int, dict[str, str], Any]
@@ -239,8 +241,8 @@ PLAIN: list[Check] = [
     ("GET", "/v1/models/%ff", 404, {}, no_model("\ufffd")),
     ("OPTIONS", "/v1/responses", 204, {"allow": "POST, OPTIONS"}, None),
     ("OPTIONS", "/v1/models/nope", 204, {"allow": "GET, HEAD, OPTIONS"}, None),
-    ("OPTIONS", "/nope", 404, {}, error("There is nothing at /nope.", None, "not_found")),
-    ("GET", "/", 404, {"content-type": "application/json"}, error("There is nothing at /.", None, "not_found")),
+    ("OPTIONS", "/nope", 404, {}, error("There is no endpoint /nope.", None, "not_found")),
+    ("GET", "/", 404, {"content-type": "application/json"}, error("There is no endpoint /.", None, "not_found")),
     ("GET", "/v1/responses/x", 400, {}, NO_ID),
     ("GET", "/v1/responses/resp_x", 404, {}, error("There is no response 'resp_x' here.", None, "not_found")),
     ("OPTIONS", "/v1/responses/x", 204, {"allow": "GET, DELETE, OPTIONS"}, None),
@@ -248,20 +250,22 @@ PLAIN: list[Check] = [
     ("GET", "/v1/responses/x/input_items", 400, {}, NO_ID),
     ("GET", "/v1/responses/", 404, {}, meant("/v1/responses/", "/v1/responses")),
     ("POST", "/responses", 404, {}, meant("/responses", "/v1/responses")),
-    ("GET", "/v1/health", 404, {}, error("There is nothing at /v1/health; /health is there.", None, "not_found")),
-    ("GET", "/models/", 404, {}, error("There is nothing at /models/; /v1/models is there.", None, "not_found")),
-    ("GET", "/v1/responses/x/y", 404, {}, error("There is nothing at /v1/responses/x/y.", None, "not_found")),
+    ("GET", "/v1/health", 404, {}, error("There is no endpoint /v1/health; use /health.", None, "not_found")),
+    ("GET", "/models/", 404, {}, error("There is no endpoint /models/; use /v1/models.", None, "not_found")),
+    ("GET", "/v1/responses/x/y", 404, {}, error("There is no endpoint /v1/responses/x/y.", None, "not_found")),
     (
         "POST", "/v1/responses/x", 405, {"allow": "GET, DELETE, OPTIONS"},
-        error("POST is not for /v1/responses/x; use GET, DELETE, OPTIONS.", None, "method_not_allowed"),
+        error(
+            "Method POST is not allowed for /v1/responses/x; allowed: GET, DELETE, OPTIONS.", None, "method_not_allowed"
+        ),
     ),
     (
         "GET", "/v1/responses", 405, {"allow": "POST, OPTIONS"},
-        error("GET is not for /v1/responses; use POST, OPTIONS.", None, "method_not_allowed"),
+        error("Method GET is not allowed for /v1/responses; allowed: POST, OPTIONS.", None, "method_not_allowed"),
     ),
     (
         "DELETE", "/v1/models", 405, {"allow": "GET, HEAD, OPTIONS"},
-        error("DELETE is not for /v1/models; use GET, HEAD, OPTIONS.", None, "method_not_allowed"),
+        error("Method DELETE is not allowed for /v1/models; allowed: GET, HEAD, OPTIONS.", None, "method_not_allowed"),
     ),
     ("HEAD", "/v1/responses", 405, {"allow": "POST, OPTIONS"}, None),
 ]  # fmt: skip
@@ -362,7 +366,7 @@ async def test_an_upload_byte_by_byte() -> None:
 async def test_a_compressed_body_is_refused() -> None:
     async with served() as running:
         answer = await exchange(running, "POST", "/v1/responses", b"\x1f\x8b", "Content-Encoding: gzip")
-    message = "Bodies are read as they are; 'gzip' is not decoded."
+    message = "Content-Encoding 'gzip' is not supported; send the body without an encoding."
     assert (answer.status, answer.json) == (415, error(message, None, "unsupported_content_encoding"))
 
 
@@ -461,7 +465,7 @@ async def test_413_reaches_a_client_that_is_still_sending() -> None:
             refused = await client.answer()
         assert (refused.status, refused.json) == (
             413,
-            error("The body is larger than 1000 bytes.", None, "request_too_large"),
+            error(TOO_LARGE, None, "request_too_large"),
         )
         await client.request("GET", "/health")
         assert (await client.answer()).status == 200
@@ -494,7 +498,7 @@ async def test_an_answer_does_not_wait_for_a_body_that_nobody_needs() -> None:
                 answer = await client.answer()
             assert (head, answer.status) == (head, status)
             if status == 408:
-                assert answer.json == error("Nothing of the body arrived for 0.05 s.", None, "request_timeout")
+                assert answer.json == error(SLOW, None, "request_timeout")
         await running.app.wait_idle()
 
 

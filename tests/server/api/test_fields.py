@@ -448,7 +448,9 @@ ENDPOINTS: dict[str, tuple[str, str, int, Any]] = {
     "count with a wrong method": (
         "GET", "/v1/responses/input_tokens", 405,
         lambda made: error(
-            "GET is not for /v1/responses/input_tokens; use POST, OPTIONS.", None, "method_not_allowed",
+            "Method GET is not allowed for /v1/responses/input_tokens; allowed: POST, OPTIONS.",
+            None,
+            "method_not_allowed",
         ),
     ),
     "compact": ("POST", "/v1/responses/compact", 200, {"object": "response.compaction"}),
@@ -459,7 +461,9 @@ ENDPOINTS: dict[str, tuple[str, str, int, Any]] = {
     ),
     "list": (
         "GET", "/v1/responses", 405,
-        lambda made: error("GET is not for /v1/responses; use POST, OPTIONS.", None, "method_not_allowed"),
+        lambda made: error(
+            "Method GET is not allowed for /v1/responses; allowed: POST, OPTIONS.", None, "method_not_allowed"
+        ),
     ),
 }  # fmt: skip
 

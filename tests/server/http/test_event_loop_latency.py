@@ -42,7 +42,7 @@ class Watched(Engine):
         super()._deliver(pieces)
 
 
-async def test_a_token_is_sent_in_the_turn_after_the_one_that_takes_it_from_the_thread(tmp_path: Path) -> None:
+async def test_token_is_sent_in_the_turn_after_its_arrival(tmp_path: Path) -> None:
     """The first turn hears of it, the second makes the event, the third sends it; stored or not."""
     turns = Turns()
     trio.lowlevel.add_instrument(turns)
