@@ -56,8 +56,12 @@ def writes(text: str) -> ScriptedModel:
 async def asked(text: str, template: str = HERMES, **fields: Any) -> tuple[Answer, Answer]:
     """What the model writes, streamed and folded."""
     async with served(writes(text), template=template) as running:
-        fields = {"input": "How is it in Rome?", "tools": [WEATHER], **fields}
-        return await post(running, **fields, stream=True), await post(running, **fields)
+        return await twice(running, **fields)
+
+
+async def twice(running: Running, **fields: Any) -> tuple[Answer, Answer]:
+    fields = {"input": "How is it in Rome?", "tools": [WEATHER], **fields}
+    return await post(running, **fields, stream=True), await post(running, **fields)
 
 
 def output(answer: Answer) -> list[dict[str, Any]]:
@@ -125,10 +129,11 @@ async def test_a_call_that_is_cut_is_incomplete() -> None:
 async def test_a_call_that_is_cut_has_of_its_arguments_what_was_written(name: str, arguments: str) -> None:
     found = []
     text = call(name, arguments)
-    for most in range(10, text.index("}}") + 3):
-        streamed, folded = await asked(text, tools=[WEATHER, TIME], max_output_tokens=most)
-        for items in (output(streamed), folded.json["output"]):
-            found += [item["arguments"] for item in items if item["type"] == "function_call"]
+    async with served(writes(text), template=HERMES) as running:
+        for most in range(10, text.index("}}") + 3):
+            streamed, folded = await twice(running, tools=[WEATHER, TIME], max_output_tokens=most)
+            for items in (output(streamed), folded.json["output"]):
+                found += [item["arguments"] for item in items if item["type"] == "function_call"]
     assert list(dict.fromkeys(found)) == [arguments[:n] for n in range(len(arguments) + 1)]
 
 
@@ -153,9 +158,10 @@ async def test_a_custom_tool_takes_a_text() -> None:
 
 async def test_a_custom_tool_has_of_a_text_that_is_cut_what_has_come() -> None:
     found = []
-    for most in range(10, 80):
-        _, folded = await asked(call("apply_patch", '{"input": "x\\nx"}'), tools=[PATCH], max_output_tokens=most)
-        found += [item["input"] for item in folded.json["output"] if item["type"] == "custom_tool_call"]
+    async with served(writes(call("apply_patch", '{"input": "x\\nx"}')), template=HERMES) as running:
+        for most in range(10, 80):
+            _, folded = await twice(running, tools=[PATCH], max_output_tokens=most)
+            found += [item["input"] for item in folded.json["output"] if item["type"] == "custom_tool_call"]
     assert list(dict.fromkeys(found)) == ["", "x", "x\n", "x\nx"]
 
 
