@@ -24,6 +24,10 @@ os.environ["RESPONSED_CONFIG"] = os.devnull
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+MODEL_FIXTURES = {"smollm2", "cache"}
+"""Fixtures that need the real model, or download into the person's own cache folder: their tests are slow."""
+
+
 @pytest.fixture(scope="session")
 def cache() -> Path:
     """The person's own cache folder: the model is fetched once a machine, not once a run."""
@@ -36,8 +40,13 @@ def smollm2(cache: Path) -> Path:
     return catalog.pull(catalog.SMOLLM2, cache / "models")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by -m
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that are marked `ctransformers`, or have it as a parameter, where its library cannot be loaded."""
+    """Mark tests as slow by their fixtures. Skip tests that need ctransformers if its library cannot be loaded: those
+    marked `ctransformers`, and those with it as a parameter."""
+    for item in items:
+        if not MODEL_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
     try:
         model.check()
     except EngineFault as fault:

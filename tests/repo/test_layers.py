@@ -209,6 +209,7 @@ def test_pure_folder_imports_nothing_impure(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PURE)
+@pytest.mark.slow
 def test_pure_folder_loads_nothing_impure(name: str) -> None:
     modules = [module for module in SOURCES if folder(module) == name]
     program = f"import sys, {', '.join(modules)}; print(*sorted(set({UNLOADED}) & sys.modules.keys()))"

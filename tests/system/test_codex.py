@@ -22,6 +22,8 @@ from engine.backends.scripted import Reply, ScriptedModel
 from tests.server.api.test_tools import call
 from tests.support.helpers import NAME, PATIENCE, Running, served, statuses
 
+pytestmark = pytest.mark.slow
+
 VERSION = "0.169.0"
 INSTALL = [
     "npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error",

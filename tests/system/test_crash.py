@@ -17,6 +17,8 @@ from tests.support import model_files, wire
 from tests.support.helpers import PATIENCE, Client, Closed, get, post
 from tests.support.processes import Daemon, serving
 
+pytestmark = pytest.mark.slow
+
 STREAMS = 50
 ROUNDS = 4
 DEEPEST = 3

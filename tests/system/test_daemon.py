@@ -295,6 +295,7 @@ def test_what_one_run_of_the_server_stored_the_next_one_goes_on_from(smollm2: Pa
         (tmp_path / "notify").unlink()
 
 
+@pytest.mark.slow
 def test_no_more_is_stored_than_was_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model = str(model_files.bpe(tmp_path / "tiny.gguf"))

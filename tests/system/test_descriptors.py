@@ -5,8 +5,12 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support import model_files
 from tests.support.processes import serving
+
+pytestmark = pytest.mark.slow
 
 LIMIT = 160
 """File descriptors of the daemon."""

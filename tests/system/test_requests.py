@@ -57,6 +57,7 @@ def fault(shape: Shape) -> str | None:
 
 
 @pytest.mark.skipif(not RECORDED.exists(), reason=f"{RECORDED} is not here")
+@pytest.mark.slow
 async def test_every_recorded_request_is_answered_as_it_should_be(tmp_path: Path) -> None:
     says = [b""]
     model = ScriptedModel(lambda message: says[0], n_ctx=WITH_CODEX)

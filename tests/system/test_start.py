@@ -14,6 +14,8 @@ import pytest
 from tests.support import model_files
 from tests.support.processes import START_SECONDS, serving
 
+pytestmark = pytest.mark.slow
+
 INSTALLED = [sys.executable, "-P", "-m", "server"]
 """The command as it runs outside a checkout."""
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
@@ -22,6 +23,8 @@ from msgspec import Struct
 
 from tests.support import wire
 from tests.support.helpers import Answer, PacedModel, Running, behind, delete, encode, exchange, get, post, served, text
+
+pytestmark = pytest.mark.slow
 
 
 class Daemon:

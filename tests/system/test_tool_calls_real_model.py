@@ -14,6 +14,8 @@ from openai.types.responses import Response
 from tests.support import wire
 from tests.support.processes import Daemon, serving
 
+pytestmark = pytest.mark.slow
+
 MODEL = "smollm2"
 WEATHER: dict[str, Any] = {
     "type": "object",

@@ -55,6 +55,7 @@ def test_version_in_a_source_distribution_is_what_it_was_packed_with(tmp_path: P
     assert version(tmp_path) == "0.1.0+gabc1234"
 
 
+@pytest.mark.slow
 def test_wheel_has_types_unit_and_version(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()

@@ -264,6 +264,7 @@ histories = st.tuples(
 
 
 @pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in FILES])
+@pytest.mark.slow
 def test_any_history_goes_through_a_real_template_and_nothing_is_lost(file: Path) -> None:
     template = compiled(file.read_text())
 

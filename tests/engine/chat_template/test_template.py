@@ -351,6 +351,7 @@ def test_there_are_as_many_templates_as_were_looked_at() -> None:
 
 
 @pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in FILES])
+@pytest.mark.slow
 def test_a_real_template_writes_what_jinja2_writes(file: Path) -> None:
     source = file.read_text()
     written = {name: rendered(compiled(source), messages) for name, messages in CONVERSATIONS.items()}

@@ -227,6 +227,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("dialect", "control"), CASES)
+@pytest.mark.slow
 def test_whatever_is_drawn_is_calls_on_offer(dialect: Dialect, control: bool) -> None:
     vocabulary, grammars = room_of(dialect, control)
     random = np.random.default_rng(5)
@@ -263,6 +264,7 @@ def test_whatever_is_read_as_a_call_is_held(dialect: Dialect) -> None:
 
 
 @pytest.mark.parametrize(("dialect", "control"), CASES)
+@pytest.mark.slow
 def test_a_call_that_has_begun_goes_on_as_one_on_offer(dialect: Dialect, control: bool) -> None:
     vocabulary, grammars = room_of(dialect, control)
     random = np.random.default_rng(5)
@@ -332,6 +334,7 @@ def test_where_all_calls_are_marked_none_begins_without(dialect: Dialect) -> Non
 
 
 @pytest.mark.parametrize(("dialect", "control"), CASES)
+@pytest.mark.slow
 def test_an_answer_of_a_format_is_that_or_calls(dialect: Dialect, control: bool) -> None:
     vocabulary, grammars = room_of(dialect, control)
     dialect = replace(dialect, thinks=(*dialect.thinks, Think("<think>", "</think>")))
@@ -505,6 +508,7 @@ READ_ONLY = ("\nnull ", "None")
 @pytest.mark.parametrize("schema", OPTIONAL.values(), ids=OPTIONAL)
 @pytest.mark.parametrize(("text", "value"), OPTIONAL_VALUES.items())
 @pytest.mark.parametrize("name", ["coder", "glm", "minimax-3"])
+@pytest.mark.slow
 def test_optional_text_is_written_and_read_without_quotes(
     name: str, schema: dict[str, Any], text: str, value: str | None
 ) -> None:

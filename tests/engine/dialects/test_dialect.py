@@ -588,6 +588,7 @@ REAL = [file for file in FILES if file.stem not in UNREAD]
 
 
 @pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in REAL])
+@pytest.mark.slow
 def test_what_a_real_template_writes_for_a_call_is_read_back(file: Path) -> None:
     source = file.read_text()
     template = compiled(source)

@@ -355,6 +355,7 @@ def damaged(draw: st.DrawFn, raw: bytes) -> bytes:
 
 @settings(max_examples=500, deadline=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
+@pytest.mark.slow
 def test_whatever_the_damage_there_is_a_header_or_a_gguf_error(path: Path, data: st.DataObject) -> None:
     whole = path.with_name("whole.gguf")
     raw = whole.read_bytes() if whole.exists() else write(whole)

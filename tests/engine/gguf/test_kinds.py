@@ -132,6 +132,7 @@ NAMES = ["caf\xe9 ☕.gguf", os.fsdecode(b"caf\xe9.gguf"), "two  spaces.gguf", "
 
 @pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_load_of_a_file_with_any_name_works(tmp_path: Path, name: str, engine: str) -> None:
     path = model_files.bpe(tmp_path / name)
     for _ in range(2):  # the second start reads what the first one noted
@@ -139,6 +140,7 @@ def test_load_of_a_file_with_any_name_works(tmp_path: Path, name: str, engine: s
     assert (tmp_path / "cache" / "ledger.json").stat().st_size
 
 
+@pytest.mark.slow
 def test_load_by_ctransformers_of_a_path_it_cannot_take_says_so(tmp_path: Path) -> None:
     path = model_files.spm(tmp_path / os.fsdecode(b"caf\xe9.gguf"))
     with pytest.raises(ModelError, match=r"its path is not UTF-8, so rename it$"):
@@ -147,6 +149,7 @@ def test_load_by_ctransformers_of_a_path_it_cannot_take_says_so(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["padding", "mask", "eot", "unknown"])
 @pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
+@pytest.mark.slow
 def test_load_with_a_special_token_beyond_the_vocabulary_warns(
     tmp_path: Path, name: str, engine: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -109,6 +109,7 @@ TEXT_INPUT: JSON = {"type": "object", "properties": {"input": {"type": "string"}
 
 
 @pytest.mark.parametrize(("dialect", "control"), CASES)
+@pytest.mark.slow
 def test_answer_grammar_with_custom_grammar_enforces_it_in_every_family(dialect: Dialect, control: bool) -> None:
     vocabulary, grammars = room_of(dialect, control)
     random = np.random.default_rng(5)

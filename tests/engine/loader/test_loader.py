@@ -22,7 +22,7 @@ from engine.loader.probe_record import ProbeCache
 from engine.model import BatchEntry, EngineFault, ModelError
 from tests.support import model_files
 
-pytestmark = pytest.mark.ctransformers
+pytestmark = [pytest.mark.ctransformers, pytest.mark.slow]
 
 LOOK = "ctransformers looks at model.gguf for the first time, in a process of its own"
 REWRITE = (

@@ -53,6 +53,7 @@ REFUSES = "the model's chat template refuses this conversation: "
         ),
     ],
 )
+@pytest.mark.slow
 def test_what_cannot_be_served_is_a_sentence(tmp_path: Path, wishes: dict[str, Any], sentence: str) -> None:
     path = model_files.spm(tmp_path / "model.gguf", **wishes)
     with pytest.raises(ModelError) as caught:
@@ -62,6 +63,7 @@ def test_what_cannot_be_served_is_a_sentence(tmp_path: Path, wishes: dict[str, A
 
 @pytest.mark.parametrize("bomb", BOMBS)
 @pytest.mark.parametrize("engine", [pytest.param("ctransformers", marks=pytest.mark.ctransformers), "llamacpp"])
+@pytest.mark.slow
 def test_probe_of_a_template_bomb_refuses_the_file_in_bounded_time_and_memory(
     tmp_path: Path, bomb: str, engine: str
 ) -> None:
@@ -76,6 +78,7 @@ def test_probe_of_a_template_bomb_refuses_the_file_in_bounded_time_and_memory(
 
 @pytest.mark.ctransformers
 @pytest.mark.parametrize("template", [model_files.CHATML, NO_SYSTEM, None])
+@pytest.mark.slow
 def test_what_can_be_served_passes_also_if_it_refuses_some_conversations(tmp_path: Path, template: str | None) -> None:
     path = model_files.spm(tmp_path / "model.gguf", template=template)
     probe(path, path, "ctransformers", None)
@@ -97,6 +100,7 @@ def test_a_child_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytes
         ({"weight": float("nan")}, "the model's weights are damaged"),
     ],
 )
+@pytest.mark.slow
 def test_llama_cpp_gets_the_same_look(tmp_path: Path, wishes: dict[str, Any], sentence: str) -> None:
     path = model_files.spm(tmp_path / "model.gguf", **wishes)
     with pytest.raises(ModelError, match=sentence.replace("(", r"\(").replace(")", r"\)")):

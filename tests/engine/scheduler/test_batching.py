@@ -263,6 +263,7 @@ ACTS = st.lists(st.sampled_from(["step", "add", "cancel", "fail"]), max_size=60)
 @pytest.mark.parametrize("rewinds", [True, False])
 @settings(deadline=None)
 @given(jobs=JOBS, acts=ACTS, data=st.data())
+@pytest.mark.slow
 def test_whatever_happens_every_answer_is_what_it_is_alone(
     rewinds: bool, jobs: list[tuple[tuple[int, ...], int]], acts: list[str], data: st.DataObject
 ) -> None:

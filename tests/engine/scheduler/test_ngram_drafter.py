@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
+import pytest
 import trio
 
 from engine.job import Job, SamplingParams, Token
@@ -136,6 +137,7 @@ async def answered(model: Chain, n: int, sampling: SamplingParams) -> list[int]:
     return tokens
 
 
+@pytest.mark.slow
 async def test_the_distribution_is_the_same_with_guesses() -> None:
     """Transitions counted over 30,000 tokens against the known probabilities: Pearson's chi-squared, fixed seed."""
     model = Chain(8)

@@ -167,6 +167,7 @@ class TagAndParser:
 
 
 @given(st.sampled_from(BARE_DIALECTS), ANSWERS, st.randoms(use_true_random=False))
+@pytest.mark.slow
 def test_bare_call_that_parser_reads_is_constrained_from_name_to_end(
     dialect: Dialect, parts: list[Part], chance: random.Random
 ) -> None:

@@ -67,6 +67,7 @@ async def test_what_was_not_streamed_can_be(tmp_path: Path) -> None:
         assert (await again(running, whole["id"])).events[-1]["response"] == whole
 
 
+@pytest.mark.slow
 async def test_a_long_stream_is_rebuilt_too(tmp_path: Path) -> None:
     async with served(ScriptedModel(lambda message: message * 1500, n_ctx=16_000), state=tmp_path) as running:
         streamed = await post(running, input="Hello ", stream=True)

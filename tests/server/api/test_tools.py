@@ -126,6 +126,7 @@ async def test_a_call_that_is_cut_is_incomplete() -> None:
 
 
 @pytest.mark.parametrize(("name", "arguments"), [("get_weather", ARGUMENTS), ("get_time", "{}")])
+@pytest.mark.slow
 async def test_a_call_that_is_cut_has_of_its_arguments_what_was_written(name: str, arguments: str) -> None:
     found = []
     text = call(name, arguments)
@@ -156,6 +157,7 @@ async def test_a_custom_tool_takes_a_text() -> None:
     assert [event.get("delta", event.get("input")) for event in inputs] == ["x", "\n", "x", "x\nx"]
 
 
+@pytest.mark.slow
 async def test_a_custom_tool_has_of_a_text_that_is_cut_what_has_come() -> None:
     found = []
     async with served(writes(call("apply_patch", '{"input": "x\\nx"}')), template=HERMES) as running:

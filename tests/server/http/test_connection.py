@@ -135,6 +135,7 @@ def verdict(pattern: "re.Pattern[bytes]", data: bytes) -> list[Any] | None:
 
 @settings(max_examples=2000)
 @given(st.lists(st.sampled_from([b"a", b" ", b"\t", b":", b"\0", b"\xff", b"\n", b"\r", b"\x01"]), max_size=12))
+@pytest.mark.slow
 def test_header_pattern_matches_as_h11_does(parts: list[bytes]) -> None:
     h11_patches.apply()
     data = b"a:" + b"".join(parts)
@@ -144,6 +145,7 @@ def test_header_pattern_matches_as_h11_does(parts: list[bytes]) -> None:
 
 @settings(max_examples=2000)
 @given(st.lists(st.sampled_from([b"a", b"1", b" ", b"\t", b";", b"=", b"\0", b"\xff", b"\n"]), max_size=12))
+@pytest.mark.slow
 def test_chunk_pattern_matches_as_h11_does(parts: list[bytes]) -> None:
     h11_patches.apply()
     data = b"".join(parts) + b"\r\n"
@@ -479,6 +481,7 @@ async def test_application_error_closes_its_connection_and_is_logged(
     assert [record.message for record in caplog.records] == ["a connection failed by an internal error"]
 
 
+@pytest.mark.slow
 async def test_hundreds_of_dropped_connections_leave_no_task() -> None:
     async with served() as running:
         before = trio.lowlevel.current_statistics().tasks_living

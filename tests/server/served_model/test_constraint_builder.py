@@ -502,6 +502,7 @@ def test_a_bound_for_a_thought_is_no_reason_to_make_all_anew() -> None:
     assert holder.tags(courses[0].without_budget) is holder.tags(courses[1].without_budget)
 
 
+@pytest.mark.slow
 def test_as_many_tools_as_are_read_can_be_offered() -> None:
     """They are more than a grammar may have: those that need not be held to their schemas are not."""
     told = [

@@ -458,6 +458,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_point_it_keeps_what_was_finished_and_nothing_by_half(path: Path) -> None:
     dice = random.Random(4)
     acknowledged: list[str] = []
@@ -667,7 +668,7 @@ class StoreMachine(RuleBasedStateMachine):
         }
 
 
-TestStoreMachine = StoreMachine.TestCase
+TestStoreMachine = pytest.mark.slow(StoreMachine.TestCase)
 TestStoreMachine.settings = settings(max_examples=60, stateful_step_count=25)
 
 

@@ -78,6 +78,7 @@ stops = st.lists(st.sampled_from(["END", "N", "日", "ab", "…b", "b a"]), max_
 
 
 @given(ids, stops)
+@pytest.mark.slow
 def test_a_delta_has_the_logprobs_of_exactly_the_tokens_whose_text_it_brings(said: list[int], stops: list[str]) -> None:
     pieces = [token(id_, -float(index)) for index, id_ in enumerate(said)]  # the number tells which one it is
     events, cues = play([Started(0), *pieces, Finished(FinishReason.STOP)], stops)
@@ -176,6 +177,7 @@ async def test_logprobs_of_a_stored_stream_are_told_again(tmp_path: Any) -> None
     assert again.body == answer.body
 
 
+@pytest.mark.slow
 async def test_logprobs_are_the_models_though_the_draw_was_biased() -> None:
     async with served() as running:
         body = (await post(running, input="A", temperature=0, logit_bias={"66": 100}, **ASKED)).json

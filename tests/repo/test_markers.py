@@ -1,0 +1,10 @@
+"""The marker `slow`: tests without it need no model file and no network."""
+
+import pytest
+
+from tests.conftest import MODEL_FIXTURES
+
+
+def test_fast_tests_of_this_run_use_no_model_fixture(request: pytest.FixtureRequest) -> None:
+    fast = [item for item in request.session.items if item.get_closest_marker("slow") is None]
+    assert [item.nodeid for item in fast if MODEL_FIXTURES & set(getattr(item, "fixturenames", ()))] == []
