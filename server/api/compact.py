@@ -31,20 +31,20 @@ class CompactHandler:
             raise InvalidRequest("`model` is missing: name the model that is to summarise.", param="model")
         messages = asked.messages
         n_ctx = self._model.served.info.n_ctx
-        prepared = PreparedRequest(request=compaction.request(n_ctx))
+        prepared = PreparedRequest(request=compaction.summary_request(n_ctx))
         left = messages
         usages: list[Usage] = []
         while True:
-            part = partial(compaction.part, n_ctx=n_ctx, most_bytes=self._model.most_bytes)
+            part = partial(compaction.next_part, n_ctx=n_ctx, most_bytes=self._model.most_bytes)
             count, tokens = await self._model.render(left, part, RENDERINGS)
             spec = await self._specs.build(prepared, tokens, exchange.client)
-            with self._generations.make(spec, anyway=bool(usages)) as generation:
+            with self._generations.make(spec, skip_admission=bool(usages)) as generation:
                 response = await run_to_end(exchange, self._generations, generation)
-            text = compaction.written(response)
+            text = compaction.summary_text(response)
             assert response.usage is not None, "it has ended well"
             usages.append(response.usage)
             if count == len(left):
                 break
-            left = compaction.rest(left, count, text)
-        answer = compaction.compacted(response.id, int(time.time()), messages, text, usages)
+            left = compaction.remaining_messages(left, count, text)
+        answer = compaction.compacted_response(response.id, int(time.time()), messages, text, usages)
         await exchange.answer(200, msgspec.json.encode(answer))

@@ -53,10 +53,10 @@ class ConversationsHandler:
         conversation = Conversation(f"conv_{uuid4().hex}", int(time.time()), metadata)
         new = await self._new(asked.items or ())
         await self._store.run(self._store.conversations.create, conversation, new, time.monotonic())
-        await exchange.answer(200, _encoded(conversation))
+        await exchange.answer(200, _encode(conversation))
 
     async def retrieve(self, exchange: Exchange, conversation_id: str) -> None:
-        await exchange.answer(200, _encoded(await self._conversation(conversation_id)))
+        await exchange.answer(200, _encode(await self._conversation(conversation_id)))
 
     async def update(self, exchange: Exchange, conversation_id: str) -> None:
         asked = request.read(await self._body(exchange), _change)
@@ -65,14 +65,14 @@ class ConversationsHandler:
         metadata = msgspec.json.encode(asked.metadata or {})
         store = self._required(conversation_id)
         if not await store.run(store.conversations.update, conversation_id, metadata, time.monotonic()):
-            raise _unknown(conversation_id)
+            raise _not_found(conversation_id)
         await self.retrieve(exchange, conversation_id)
 
     async def delete(self, exchange: Exchange, conversation_id: str) -> None:
         """With its items. Responses that were made in it stay; one that is being made ends without it."""
         store = self._required(conversation_id)
         if not await store.run(store.conversations.delete, conversation_id):
-            raise _unknown(conversation_id)
+            raise _not_found(conversation_id)
         await self._engine.drop_snapshots()
         await exchange.answer(200, msgspec.json.encode(Deleted(conversation_id)))
 
@@ -85,8 +85,8 @@ class ConversationsHandler:
         try:
             await store.run(store.conversations.add, conversation_id, new, time.monotonic())
         except Missing as error:
-            raise _unknown(conversation_id) from error
-        await exchange.answer(200, _list(new, more=False))
+            raise _not_found(conversation_id) from error
+        await exchange.answer(200, _encode_items(new, more=False))
 
     async def list_items(self, exchange: Exchange, conversation_id: str) -> None:
         wish = request.query(exchange.query, Listing)
@@ -98,9 +98,9 @@ class ConversationsHandler:
             )
         except Missing as error:
             if error.id == conversation_id:
-                raise _unknown(conversation_id) from error
+                raise _not_found(conversation_id) from error
             raise InvalidRequest(f"There is no item {wish.after!r} in this list.", param="after") from error
-        await exchange.answer(200, _list(page.items, page.more))
+        await exchange.answer(200, _encode_items(page.items, page.more))
 
     async def retrieve_item(self, exchange: Exchange, conversation_id: str, item_id: str) -> None:
         store = self._required(conversation_id)
@@ -123,7 +123,7 @@ class ConversationsHandler:
     def _required(self, conversation_id: str) -> AsyncStore:
         """Return the store. Raises NotFound if the server has none."""
         if self._store is None:
-            raise _unknown(conversation_id)
+            raise _not_found(conversation_id)
         return self._store
 
     async def _conversation(self, conversation_id: str) -> Conversation:
@@ -131,7 +131,7 @@ class ConversationsHandler:
         store = self._required(conversation_id)
         conversation = await store.run(store.conversations.get, conversation_id, time.monotonic())
         if conversation is None:
-            raise _unknown(conversation_id)
+            raise _not_found(conversation_id)
         return conversation
 
     async def _no_item(self, conversation_id: str, item_id: str) -> NotFound:
@@ -141,19 +141,19 @@ class ConversationsHandler:
 
     async def _new(self, asked: Sequence[Raw]) -> list[StoredItem]:
         """What could not be answered later is not taken in. Raises InvalidRequest."""
-        asked = await self._references.items(asked, "items")
+        asked = await self._references.resolve_items(asked, "items")
         for index, raw in enumerate(asked):
             if request.part(raw, Typed, place := f"items[{index}]") == Typed():
                 raise InvalidRequest(f"`{place}` has neither `type` nor `role`.", param=place)
         for _ in InputReader().entries(asked, "items"):
             pass
-        new = split(stored_items.kept(asked, uuid4().hex))
+        new = split(stored_items.encode_input_items(asked, uuid4().hex))
         if len({item.id for item in new}) < len(new):
             raise InvalidRequest("Two of `items` have the same `id`.", param="items")
         return new
 
 
-async def said(store: AsyncStore | None, conversation_id: str) -> list[Raw]:
+async def conversation_items(store: AsyncStore | None, conversation_id: str) -> list[Raw]:
     """All its items, as a response begins. Raises InvalidRequest, NotFound."""
     if store is None:
         message = "This server stores no conversations (--store): send the whole of it as `input`."
@@ -161,19 +161,19 @@ async def said(store: AsyncStore | None, conversation_id: str) -> list[Raw]:
     try:
         page = await store.run(store.conversations.items, conversation_id, time.monotonic())
     except Missing as error:
-        raise _unknown(conversation_id, "conversation") from error
+        raise _not_found(conversation_id, "conversation") from error
     return [Raw(item.json) for item in page.items]
 
 
-def _list(page: Sequence[StoredItem], more: bool) -> bytes:
+def _encode_items(page: Sequence[StoredItem], more: bool) -> bytes:
     return msgspec.json.encode(
         stored_items.list_page([Raw(item.json) for item in page], [item.id for item in page], more)
     )
 
 
-def _encoded(conversation: Conversation) -> bytes:
+def _encode(conversation: Conversation) -> bytes:
     return msgspec.json.encode(ConversationObject(conversation.id, conversation.created_at, Raw(conversation.metadata)))
 
 
-def _unknown(conversation_id: str, param: str | None = None) -> NotFound:
+def _not_found(conversation_id: str, param: str | None = None) -> NotFound:
     return NotFound(f"There is no conversation {conversation_id!r} here.", param=param)

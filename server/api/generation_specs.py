@@ -25,7 +25,7 @@ class SpecBuilder:
         request = prepared.request
         return await self._model.tokens(
             prepared.messages,
-            builder.most(request, self._model.served.info.n_ctx),
+            builder.max_prompt_tokens(request, self._model.served.info.n_ctx),
             builder.effort(request),
             prepared.toolbox.tools,
             least_bytes,
@@ -70,11 +70,13 @@ class SpecBuilder:
             grammar=await self._model.grammar(constraints, tokens, builder.effort(request), job.max_tokens),
         )
         stops = builder.stops(request)
+        recorded = first.store or first.conversation
+        items = stored_items.encode_input_items(request.input or (), first.id) if recorded else b"[]"
         return GenerationSpec(
             first=first,
             job=job,
             answer=OutputProcessor(served.vocabulary, len(tokens), stops, self._tool_calls(prepared, tokens)),
-            items=stored_items.kept(request.input or (), first.id) if first.store or first.conversation else b"[]",
+            items=items,
             streamed=bool(request.stream),
             tells_progress=bool(request.return_progress),
             repeats=repeats,
@@ -86,6 +88,6 @@ class SpecBuilder:
             return None
         template, toolbox = self._model.served.template, prepared.toolbox
         formatted = not (isinstance(prepared.request.format, PlainFormat) or toolbox.must_call)
-        if (parser := template.parser(tokens, toolbox.offered, bare=not formatted)) is None:
+        if (parser := template.parser(tokens, toolbox.argument_schemas, bare=not formatted)) is None:
             return None
         return ToolCallMapper(parser, template.marks, toolbox.calls, toolbox.parallel, speaks=not toolbox.must_call)

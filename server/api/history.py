@@ -23,7 +23,7 @@ class History:
             raise InvalidRequest(
                 "Either `conversation` or `previous_response_id` says what came before, not both.", param="conversation"
             )
-        return Past(await conversations.said(self._store, conversation), conversation)
+        return Past(await conversations.conversation_items(self._store, conversation), conversation)
 
     async def _chain(self, previous: str) -> Past:
         """Return the items of all responses up to that one, and the id of the first."""
@@ -37,13 +37,13 @@ class History:
         try:
             chain = await self._store.run(self._store.responses.chain, previous, time.monotonic())
         except Missing as error:
-            raise _gone(error.id) from error
+            raise _previous_not_found(error.id) from error
         if chain[-1].unfinished:  # a crash left it so, and its end is written when it is next retrieved
-            raise _gone(previous)
+            raise _previous_not_found(previous)
         items = [item for stored in chain for item in stored_items.conversation_items(stored.items, stored.response)]
         return Past(items, chain[0].id)
 
 
-def _gone(response_id: str) -> InvalidRequest:
+def _previous_not_found(response_id: str) -> InvalidRequest:
     message = f"There is no response {response_id!r} here (any more)."
     return InvalidRequest(message, param="previous_response_id", code="previous_response_not_found")

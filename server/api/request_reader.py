@@ -27,7 +27,7 @@ class RequestReader:
         check_strict(unknown, self._strict_fields)
         self._model.resolve(request.model)
         past = await self._history.before(request)
-        request = await self._references.resolved(request, past.items)
+        request = await self._references.resolve(request, past.items)
         prepared = prepare(request, past, unknown)
         exchange.skipped = prepared.skipped
         return prepared

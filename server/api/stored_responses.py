@@ -19,7 +19,7 @@ from server.protocol.sse import Encode
 from server.store import AsyncStore, Missing, Stored
 from server.stream import replay
 
-ID = re.compile(r"resp_[0-9A-Za-z_-]+")
+RESPONSE_ID = re.compile(r"resp_[0-9A-Za-z_-]+")
 """An id of a response, ours or somebody else's."""
 LONG_BYTES = 1 << 16
 """Of cues. Longer streams are rebuilt outside the event loop: they take more than a few milliseconds."""
@@ -31,7 +31,7 @@ class Deleted(Struct, frozen=True):
     deleted: bool = True
 
 
-class _Asked(Struct):
+class _Background(Struct):
     background: bool
 
 
@@ -63,7 +63,7 @@ class StoredResponsesHandler:
             await generation.ended.wait()
         deleted = self._store is not None and await self._store.run(self._store.responses.delete, response_id)
         if not (self._generations.forget(response_id) or deleted):
-            raise _unknown(response_id)
+            raise _not_found(response_id)
         await self._engine.drop_snapshots()
         await exchange.answer(200, msgspec.json.encode(Deleted(response_id)))
 
@@ -75,13 +75,13 @@ class StoredResponsesHandler:
             await generation.ended.wait()
             return await exchange.answer(200, msgspec.json.encode(generation.response))
         stored = await self._stored(response_id)
-        _check_background(response_id, msgspec.json.decode(stored.first, type=_Asked).background)
+        _check_background(response_id, msgspec.json.decode(stored.first, type=_Background).background)
         return await exchange.answer(200, stored.response)
 
     async def input_items(self, exchange: Exchange, response_id: str) -> None:
         wish = request.query(exchange.query, Listing)
         stored = await self._stored(response_id)
-        before = [] if self._store is None else await _before(self._store, stored)
+        before = [] if self._store is None else await _previous_items(self._store, stored)
         await exchange.answer(200, msgspec.json.encode(stored_items.page(stored.items, wish, before)))
 
     async def _stored(self, response_id: str) -> Stored:
@@ -94,7 +94,7 @@ class StoredResponsesHandler:
         )
         # One without an end that nobody makes: its end could not be written, and whoever read it knows.
         if stored is None or (stored.unfinished and not making):
-            raise _unknown(response_id)
+            raise _not_found(response_id)
         return stored
 
     async def _tell_again(self, exchange: Exchange, stored: Stored, number: int) -> None:
@@ -108,7 +108,7 @@ class StoredResponsesHandler:
         await exchange.close(sse.DONE)
 
 
-async def _before(store: AsyncStore, stored: Stored) -> list[Raw]:
+async def _previous_items(store: AsyncStore, stored: Stored) -> list[Raw]:
     """The items that the model was told before the input, of earlier responses or of the conversation: OpenAI lists
     all items that were used to generate a response. Where some are deleted by now, the input stands alone."""
     try:
@@ -117,7 +117,7 @@ async def _before(store: AsyncStore, stored: Stored) -> list[Raw]:
             return [item for each in chain for item in stored_items.conversation_items(each.items, each.response)]
         if stored.conversation is not None:
             page = await store.run(store.conversations.items, stored.conversation, time.monotonic())
-            return stored_items.before([Raw(item.json) for item in page.items], stored.items)
+            return stored_items.items_before([Raw(item.json) for item in page.items], stored.items)
     except Missing:
         pass
     return []
@@ -133,7 +133,7 @@ def _check_background(response_id: str, background: bool) -> None:
         raise InvalidRequest(f"Response {response_id!r} was not made with `background: true`, and cannot be cancelled.")
 
 
-def _unknown(response_id: str) -> ApiError:
-    if not ID.fullmatch(response_id):
+def _not_found(response_id: str) -> ApiError:
+    if not RESPONSE_ID.fullmatch(response_id):
         return InvalidRequest(f"{response_id!r} is no id of a response: those begin with `resp_`.", param="response_id")
     return NotFound(f"There is no response {response_id!r} here.")

@@ -72,7 +72,7 @@ async def stream_events(
             if generation.has_nothing_after(number):
                 await exchange.send(b"")
             while True:
-                events = await _next(exchange, generation, number)
+                events = await _next_events(exchange, generation, number)
                 await exchange.send(encode(events))
                 if start is not None:
                     start(generation)
@@ -82,12 +82,12 @@ async def stream_events(
                 if isinstance(last, TERMINAL):
                     break
     if not isinstance(last, TERMINAL):
-        await _finish(exchange, generation, number, encode)
+        await _send_end(exchange, generation, number, encode)
     exchange.outcome = generation.response.status
     await exchange.close(sse.DONE)
 
 
-async def _next(exchange: Exchange, generation: Generation, number: int) -> list[Event]:
+async def _next_events(exchange: Exchange, generation: Generation, number: int) -> list[Event]:
     """The next events. Before the first item, comments break the silence; later ones would cost time per token."""
     while generation.heartbeat and not generation.writing:
         with trio.move_on_after(generation.heartbeat):
@@ -96,7 +96,7 @@ async def _next(exchange: Exchange, generation: Generation, number: int) -> list
     return await generation.after(number)
 
 
-async def _finish(exchange: Exchange, generation: Generation, number: int, encode: Encode) -> None:
+async def _send_end(exchange: Exchange, generation: Generation, number: int, encode: Encode) -> None:
     """The end of a stream whose client has left: it may have closed its own direction only, and still read."""
     if generation.abandoned:
         with trio.move_on_after(END_SECONDS):

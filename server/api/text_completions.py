@@ -101,7 +101,7 @@ def decode(body: bytes) -> CompletionRequest:
     return request
 
 
-def request_of(asked: CompletionRequest) -> schema.Request:
+def to_request(asked: CompletionRequest) -> schema.Request:
     """Return the request for a response that is not stored."""
     limit = DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
     return schema.Request(
@@ -135,7 +135,7 @@ class TextCompletionsHandler:
         unknown = sorted(fields.unknown_fields(body, KNOWN))
         fields.check_strict(unknown, self._strict_fields)
         exchange.skipped = tuple(unknown)
-        prepared = PreparedRequest(request=request_of(asked), field="prompt", plain_text=True)
+        prepared = PreparedRequest(request=to_request(asked), field="prompt", plain_text=True)
         tokens = self._model.prompt_tokens(asked.prompt or "")
         spec = await self._specs.build(prepared, tokens, exchange.client)
         with self._generations.make(spec) as generation:
@@ -152,7 +152,7 @@ class TextChunkEncoder:
     """One answer's frames."""
 
     def __init__(self, first: Response, include_usage: bool) -> None:
-        self._template = _empty(first, None if include_usage else UNSET)
+        self._template = _without_choices(first, None if include_usage else UNSET)
         self._written = 0
 
     def encode(self, events: Iterable[Event]) -> bytes:
@@ -165,7 +165,7 @@ class TextChunkEncoder:
                 yield self._chunk(TextChoice(text, logprobs=_logprobs(logprobs, self._written)))
                 self._written += len(text)
             case ResponseCompleted(_, response) | ResponseIncomplete(_, response):
-                yield self._chunk(TextChoice("", _finish(response)))
+                yield self._chunk(TextChoice("", _finish_reason(response)))
                 if self._template.usage is None and response.usage is not None:
                     yield sse.frame(replace(self._template, usage=chat_usage(response.usage)))
             case Error(error=payload):
@@ -181,16 +181,16 @@ def completion(response: Response) -> TextCompletion:
     parts = [part for item in response.output if isinstance(item, Message) for part in item.content]
     text = "".join(part.text for part in parts)
     logprobs = _logprobs(tuple(each for part in parts for each in part.logprobs), 0)
-    choice = TextChoice(text, _finish(response), logprobs=logprobs)
-    return replace(_empty(response, chat_usage(response.usage)), choices=(choice,))
+    choice = TextChoice(text, _finish_reason(response), logprobs=logprobs)
+    return replace(_without_choices(response, chat_usage(response.usage)), choices=(choice,))
 
 
-def _empty(response: Response, usage: ChatUsage | UnsetType | None) -> TextCompletion:
+def _without_choices(response: Response, usage: ChatUsage | UnsetType | None) -> TextCompletion:
     id_ = f"cmpl-{response.id.removeprefix('resp_')}"
     return TextCompletion(id=id_, created=response.created_at, model=response.model, choices=(), usage=usage)
 
 
-def _finish(response: Response) -> TextFinishReason:
+def _finish_reason(response: Response) -> TextFinishReason:
     details = response.incomplete_details
     return "length" if details is not None and details.reason == "max_output_tokens" else "stop"
 

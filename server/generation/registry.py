@@ -67,13 +67,13 @@ class Generations:
             raise self._gate.refusal(len(self._inside), elapsed)
 
     @contextmanager
-    def make(self, order: GenerationSpec, *, anyway: bool = False) -> Iterator[Generation]:
+    def make(self, order: GenerationSpec, *, skip_admission: bool = False) -> Iterator[Generation]:
         """It has its first events, and goes on with `start`: one that is not started in the block has no place
-        any more. `anyway`: it goes on with what has had a place already.
+        any more. `skip_admission`: it goes on with what has had a place already.
 
         Raises Unavailable.
         """
-        if not anyway:
+        if not skip_admission:
             self.check()
         if self._gate.full(len(self._inside)) and (forsaken := self._forsaken()) is not None:
             forsaken.cancel()

@@ -1,4 +1,4 @@
-"""Request -> messages -> engine Job. Pure."""
+"""Convert a request into messages, and its prompt into an engine job. Pure."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,90 +18,91 @@ from server.tools import NO_TOOLS, Toolbox
 from server.tools import toolbox as tools
 
 LOGPROBS = "message.output_text.logprobs"
-"""Of `include`."""
+"""Value of `include` that requests logprobs."""
 
 
 class PromptMessages(Struct, frozen=True):
-    """What is left of the input for the model, and what was skipped (for the log)."""
+    """Messages for the chat template, and the names of skipped items for the log."""
 
     messages: tuple[Message, ...]
     skipped: tuple[str, ...]
 
 
 def conversation(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: Toolbox = NO_TOOLS) -> PromptMessages:
-    """What is to be answered. `past`: the items of the turns before this one, oldest first.
+    """Return the conversation that the model answers. `past`: items of earlier turns, oldest first.
 
-    An empty input, or none, says that the past is all there is. Raises InvalidRequest where nothing is left of the
-    input, or a part can't be read by a text model.
+    The input may be empty or missing if there is a past. Raises InvalidRequest if the input has nothing that the model
+    can read, or a part that a text model cannot read.
     """
     if request.input is None and not past:
         raise InvalidRequest("`input` is missing: send a text or a list of items.", param="input")
     reader = InputReader()
-    before = list(reader.entries(past, _past_name(request), past=True))
-    said = list(_said(request.input, reader))
+    earlier = list(reader.entries(past, _past_field(request), past=True))
+    new = list(_input_entries(request.input, reader))
     if request.input or not past:
-        _something(said, reader.skipped, "input")
-    return told([*before, *said], reader.skipped, request.instructions, note=format_note(request.format, toolbox))
+        _require_content(new, reader.skipped, "input")
+    note = format_note(request.format, toolbox)
+    return prompt_messages([*earlier, *new], reader.skipped, request.instructions, note=note)
 
 
 def format_note(format_: Format, toolbox: Toolbox) -> str:
-    """What the model is told of the format; nothing where its answer has to be a call."""
+    """Return the sentence that describes the format to the model; empty if its answer must be a call."""
     return "" if toolbox.must_call else formats.told(format_, beside_calls=bool(toolbox.specs))
 
 
-def told(
+def prompt_messages(
     entries: Sequence[PromptEntry],
     skipped: Sequence[str],
     instructions: str | None = None,
     name: str = "input",
     note: str = "",
 ) -> PromptMessages:
-    """The one way from what was said to what the template is told; `name` is the field that it was said in.
+    """Return the messages of entries, with `note` after the instructions.
 
-    `format_note` is put behind the first instructions.
-
-    Raises InvalidRequest where nothing was said.
+    `name`: field of the request that the entries come from. Raises InvalidRequest if there is nothing to answer.
     """
-    _something(entries, skipped, name)
+    _require_content(entries, skipped, name)
     leading = [Message("system", instructions)] if instructions else []
-    return PromptMessages(tuple(_merged([*leading, *history.to_messages(entries)], note)), tuple(skipped))
+    messages = _merge_system_messages([*leading, *history.to_messages(entries)], note)
+    return PromptMessages(tuple(messages), tuple(skipped))
 
 
-def _past_name(request: Request) -> str:
-    """The field that the past comes of."""
+def _past_field(request: Request) -> str:
+    """Return the field that names the past."""
     return "previous_response_id" if request.conversation is None else "conversation"
 
 
-def _said(input_: str | list[msgspec.Raw] | None, reader: InputReader) -> Iterator[PromptEntry]:
+def _input_entries(input_: str | list[msgspec.Raw] | None, reader: InputReader) -> Iterator[PromptEntry]:
     if isinstance(input_, list):
         yield from reader.entries(input_, "input")
     elif input_:
         yield Message("user", input_)
 
 
-def _something(entries: Sequence[PromptEntry], skipped: Sequence[str], name: str) -> None:
+def _require_content(entries: Sequence[PromptEntry], skipped: Sequence[str], name: str) -> None:
+    """Raise InvalidRequest if no entry is more than reasoning."""
     if all(isinstance(entry, ReasoningText) for entry in entries):
         because = f"; skipped: {', '.join(skipped)}" if skipped else ""
-        raise InvalidRequest(f"Nothing is left of `{name}` for the model to answer{because}.", param=name)
+        raise InvalidRequest(f"`{name}` has no text for the model to answer{because}.", param=name)
 
 
 def sampling(request: Request, default: SamplingParams) -> SamplingParams:
-    """`default` where the request says nothing."""
-    wished = {field: getattr(request, field) for field in SamplingParams.__struct_fields__}
+    """Return the sampling settings of the request, completed by `default`."""
+    settings = {field: getattr(request, field) for field in SamplingParams.__struct_fields__}
     if request.repeat_penalty is None:
-        wished["repeat_penalty"] = request.repetition_penalty
-    if wished["top_k"] == -1:
-        wished["top_k"] = 0
-    return msgspec.structs.replace(default, **{k: v for k, v in wished.items() if v is not None})
+        settings["repeat_penalty"] = request.repetition_penalty
+    if settings["top_k"] == -1:
+        settings["top_k"] = 0
+    return msgspec.structs.replace(default, **{k: v for k, v in settings.items() if v is not None})
 
 
 def effort(request: Request) -> str | None:
-    """How much is to be thought, if anything was said of that."""
+    """Return the reasoning effort; None if the request has none."""
     return None if request.reasoning is None else request.reasoning.effort
 
 
 def template_variables(request: Request) -> dict[str, Any]:
-    """Raises InvalidRequest for one that the server sets itself."""
+    """Return the template variables of the request. Raises InvalidRequest for one that the server sets itself."""
     variables = request.chat_template_kwargs or {}
     for name in variables:
         if name in RESERVED:
@@ -110,39 +111,39 @@ def template_variables(request: Request) -> dict[str, Any]:
             )
         if not name.isidentifier():
             raise InvalidRequest(
-                f"`chat_template_kwargs` names {name[:100]!r}, which is no name of a variable.",
+                f"`chat_template_kwargs` has the key {name[:100]!r}; a key must be an identifier.",
                 param="chat_template_kwargs",
             )
     return variables
 
 
 def toolbox(request: Request, nested: bool = False) -> Toolbox:
-    """`nested`: see `tools`. Raises InvalidRequest."""
+    """Return the tools of the request. `nested`: see `server.tools.toolbox`. Raises InvalidRequest."""
     return tools.toolbox(request.tools or (), request.tool_choice, request.parallel_tool_calls is not False, nested)
 
 
 def top_logprobs(request: Request) -> int | None:
-    """See Job. Either of the two fields asks for logprobs."""
+    """Return the number of top logprobs; None if neither `top_logprobs` nor `include` requests logprobs."""
     n = request.top_logprobs or 0
     return n if n or LOGPROBS in (request.include or ()) else None
 
 
 def summary(request: Request) -> str | None:
-    """Kind of summary of the reasoning that was asked for. It is echoed, as clients expect; none is made."""
+    """Return the requested kind of reasoning summary. The response echoes it; the server makes no summary."""
     return None if request.reasoning is None else request.reasoning.summary
 
 
-def without_effect(request: Request) -> list[str]:
-    """Name what is asked for and skipped (for the log)."""
+def unused_options(request: Request) -> list[str]:
+    """Return the names of options that have no effect here, for the log."""
     found = [f"include {name}" for name in request.include or () if name != LOGPROBS]
     return [*found, "reasoning.summary"] if summary(request) not in (None, "none") else found
 
 
 def check_bias(sampling: SamplingParams, n_vocab: int) -> None:
-    """Raises InvalidRequest where a token is meant that the model has not."""
+    """Raise InvalidRequest if a bias is for a token that the vocabulary does not have."""
     if (token := max(sampling.logit_bias, default=0)) >= n_vocab:
         raise InvalidRequest(
-            f"`logit_bias` names the token {token}; this model has those from 0 to {n_vocab - 1}.", param="logit_bias"
+            f"`logit_bias` names token {token}; this model's tokens are 0 to {n_vocab - 1}.", param="logit_bias"
         )
 
 
@@ -152,39 +153,43 @@ def stops(request: Request) -> tuple[str, ...]:
     return (request.stop,) if isinstance(request.stop, str) else tuple(request.stop)
 
 
-def most(request: Request, n_ctx: int) -> int | None:
-    """Tokens that the prompt may have before the oldest turns are dropped; None: none ever are."""
+def max_prompt_tokens(request: Request, n_ctx: int) -> int | None:
+    """Return the tokens that the prompt may have before the oldest turns are dropped; None if none are dropped."""
     if request.truncation != "auto":
         return None
-    return n_ctx - truncation.room(request.max_output_tokens, n_ctx)
+    return n_ctx - truncation.reserved_tokens(request.max_output_tokens, n_ctx)
 
 
 def job(request: Request, prompt: Sequence[int], sampling: SamplingParams, n_ctx: int, name: str = "input") -> Job:
-    """Raises InvalidRequest where `prompt` (tokens) leaves no room for an answer; it came of the field `name`."""
+    """Return the job that continues `prompt` (tokens). `name`: field of the request that the prompt comes from.
+
+    Raises InvalidRequest if the prompt leaves no space for an answer.
+    """
     if not prompt:
-        raise InvalidRequest("The model's chat template makes no tokens of this conversation. Send a text.", param=name)
-    room = n_ctx - len(prompt)
-    if room < 1:
+        message = "The model's chat template renders this conversation as an empty prompt: send a text."
+        raise InvalidRequest(message, param=name)
+    left = n_ctx - len(prompt)
+    if left < 1:
         raise InvalidRequest(
-            f"The input has {len(prompt)} tokens, and the model's context holds {n_ctx}. "
+            f"The input has {len(prompt)} tokens; the model's context has {n_ctx}. "
             "Shorten the input, or start the server with a larger --context.",
             param=name,
             code="context_length_exceeded",
         )
-    granted = min(request.max_output_tokens or room, room)
-    return Job(tuple(prompt), granted, sampling, top_logprobs=top_logprobs(request))
+    max_tokens = min(request.max_output_tokens or left, left)
+    return Job(tuple(prompt), max_tokens, sampling, top_logprobs=top_logprobs(request))
 
 
 def affinity(request: Request, client: str) -> str:
-    """The name that requests of one kin have in common, by the client's own word; empty where it says nothing.
+    """Return the affinity group that the client names by `prompt_cache_key`; empty if it names none.
 
-    A conversation that goes on here has a better one: many applications send the same key with everything.
+    The id of a stored conversation is more precise: many applications send one key with every request.
     """
     return f"{client} {request.prompt_cache_key}" if request.prompt_cache_key else ""
 
 
-def _merged(messages: Sequence[Message], note: str) -> Iterator[Message]:
-    """One system message at the beginning, however many the client sent: many templates allow no more."""
+def _merge_system_messages(messages: Sequence[Message], note: str) -> Iterator[Message]:
+    """Yield the messages with all leading system messages joined into one: many templates allow only one."""
     leading = 0
     while leading < len(messages) and messages[leading].role == "system":
         leading += 1

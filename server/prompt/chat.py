@@ -99,7 +99,9 @@ def conversation(chat: ChatRequest, toolbox: Toolbox = NO_TOOLS) -> PromptMessag
     for index, message in enumerate(chat.messages):
         reader.newest = index == max(users, default=-1)
         entries += _entries(message, f"messages[{index}]", reader)
-    return builder.told(entries, reader.skipped, name="messages", note=builder.format_note(_format(chat), toolbox))
+    return builder.prompt_messages(
+        entries, reader.skipped, name="messages", note=builder.format_note(_format(chat), toolbox)
+    )
 
 
 def _format(chat: ChatRequest) -> Format:

@@ -16,8 +16,8 @@ def to_messages(entries: Sequence[PromptEntry]) -> Iterator[Message]:
     A call without its output, or an output without its call, is told as text: no template expects it. Reasoning that
     leads to nothing is left out.
     """
-    entries = _in_order(entries)
-    outputs = dict(_pairs(entries))
+    entries = _outputs_after_calls(entries)
+    outputs = dict(_call_output_pairs(entries))
     paired = set(outputs.values())
     turn: list[Message] = []
     """The assistant's message that may yet be continued, and the outputs of its calls."""
@@ -28,15 +28,15 @@ def to_messages(entries: Sequence[PromptEntry]) -> Iterator[Message]:
         elif isinstance(entry, Call) and index in outputs:
             if thoughts or not turn:
                 yield from turn
-                turn = [Message("assistant", "", _taken(thoughts))]
+                turn = [Message("assistant", "", _drain(thoughts))]
             turn[0] = replace(turn[0], calls=(*turn[0].calls, entry))
             turn.append(_output(entry, entries[outputs[index]]))
         else:
             yield from turn
             turn = []
             if index not in paired:
-                message = _alone(entry)
-                thought = _taken(thoughts)
+                message = _standalone_message(entry)
+                thought = _drain(thoughts)
                 if message.role == "assistant":
                     turn = [replace(message, reasoning=thought)]
                 else:
@@ -44,13 +44,13 @@ def to_messages(entries: Sequence[PromptEntry]) -> Iterator[Message]:
     yield from turn
 
 
-def _in_order(entries: Sequence[PromptEntry]) -> Sequence[PromptEntry]:
+def _outputs_after_calls(entries: Sequence[PromptEntry]) -> Sequence[PromptEntry]:
     """The entries with outputs directly behind their calls.
 
     Templates can't render anything between the two, so calls move behind what was said before their last output came:
     the last entry stays the last one, and everything else keeps its order.
     """
-    outputs = dict(_pairs(entries))
+    outputs = dict(_call_output_pairs(entries))
     place = list(range(len(entries)))
     """Where each entry stands; equal places keep their order."""
     run: list[int] = []
@@ -66,7 +66,7 @@ def _in_order(entries: Sequence[PromptEntry]) -> Sequence[PromptEntry]:
     return [entries[index] for index in sorted(range(len(entries)), key=place.__getitem__)]
 
 
-def _pairs(entries: Sequence[PromptEntry]) -> Iterator[tuple[int, int]]:
+def _call_output_pairs(entries: Sequence[PromptEntry]) -> Iterator[tuple[int, int]]:
     """Where a call stands, and where its output. Equal ids, and calls without any, are paired in their order."""
     waiting: dict[str, deque[int]] = {}
     for index, entry in enumerate(entries):
@@ -81,7 +81,7 @@ def _output(call: Call, output: PromptEntry) -> Message:
     return Message("tool", output.text, name=call.name, call_id=call.id)
 
 
-def _alone(entry: PromptEntry) -> Message:
+def _standalone_message(entry: PromptEntry) -> Message:
     match entry:
         case Call(_, name, arguments):
             return Message("assistant", f"{name}({arguments})")
@@ -92,7 +92,7 @@ def _alone(entry: PromptEntry) -> Message:
     raise AssertionError("a thought is no message")
 
 
-def _taken(thoughts: list[str]) -> str:
+def _drain(thoughts: list[str]) -> str:
     text = "\n\n".join(thoughts)
     thoughts.clear()
     return text

@@ -17,7 +17,7 @@ RESULTS = ("output", "outputs", "result", "results", "tools", "error")
 """Fields that have the text of an output, or of a call that has its output with it."""
 TEXTS = ("text", "stdout", "stderr", "logs", "output", "error", "message", "url", "title", "name")
 """Fields of an output's parts that are text for the model."""
-MOST_DEPTH = 8
+MAX_DEPTH = 8
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -64,9 +64,9 @@ def _text(value: object, depth: int = 0) -> str:
     """The texts of an output, whatever it is made of; JSON where it has none."""
     if isinstance(value, str):
         return value
-    if depth < MOST_DEPTH and isinstance(value, list):
+    if depth < MAX_DEPTH and isinstance(value, list):
         return "\n".join(filter(None, (_text(each, depth + 1) for each in value)))
-    if depth < MOST_DEPTH and isinstance(value, dict):
+    if depth < MAX_DEPTH and isinstance(value, dict):
         texts = [_text(value[name], depth + 1) for name in TEXTS if value.get(name) not in (None, "", [])]
         if texts:
             return "\n".join(filter(None, texts))

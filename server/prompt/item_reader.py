@@ -141,7 +141,7 @@ class InputReader:
         text = "".join(self._part(raw, f"{place}[{index}]") for index, raw in enumerate(content or ()))
         if self.newest and not text and (content is None or len(self.skipped) > before):
             skipped = f"; skipped: {', '.join(self.skipped[before:])}" if content else ""
-            raise InvalidRequest(f"Nothing is left of `{place}` for the model to answer{skipped}.", param=place)
+            raise InvalidRequest(f"`{place}` has no text for the model to answer{skipped}.", param=place)
         return text
 
     def _part(self, raw: msgspec.Raw, place: str) -> str:
@@ -166,7 +166,7 @@ class InputReader:
     def _file(self, file: FilePart, place: str) -> str:
         """The file's text, or a placeholder. Raises InvalidRequest."""
         try:
-            return _text_of(file, place)
+            return _file_text(file, place)
         except InvalidRequest:
             if self.newest:
                 raise
@@ -213,7 +213,7 @@ READERS: dict[str, Callable[[InputReader, msgspec.Raw, str], Iterator[PromptEntr
 }
 
 
-def _text_of(file: FilePart, place: str) -> str:
+def _file_text(file: FilePart, place: str) -> str:
     """The file's text. A file by id or URL can't be had here: nothing is ever fetched for a client."""
     if file.file_data is None:
         raise InvalidRequest(f"`{place}` must carry its text in `file_data`; no other source is read.", param=place)

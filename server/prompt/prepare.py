@@ -46,7 +46,7 @@ def prepare(request: Request, past: Past, skipped: Sequence[str] = ()) -> Prepar
     """
     toolbox = builder.toolbox(request)
     conversation = builder.conversation(request, past.items, toolbox)
-    found = (*skipped, *builder.without_effect(request), *conversation.skipped, *toolbox.skipped)
+    found = (*skipped, *builder.unused_options(request), *conversation.skipped, *toolbox.skipped)
     return PreparedRequest(
         request=request,
         messages=conversation.messages,

@@ -14,7 +14,7 @@ Fields: TypeAlias = dict[str, Raw]
 """An item that only passes through: what is in it nobody here needs to know."""
 
 PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
-OURS = ("id", "type", "status")
+REPLACED_FIELDS = ("id", "type", "status")
 """What is filled in where it is missing, or no text."""
 WITH_STATUS = ("message", "function_call", "function_call_output")
 """What clients' types insist on a status of."""
@@ -24,7 +24,7 @@ MESSAGE = Raw(b'"message"')
 COMPLETED = Raw(b'"completed"')
 OUTPUT_TEXT = Raw(b'"output_text"')
 OUR_ID = re.compile(r"[a-z]+_([0-9a-f]{32})i?[0-9]{2,}")
-"""An id of ours: of an input item, see `_whole`; of an output item, see `stream`."""
+"""An id of ours: of an input item, see `_complete_items`; of an output item, see `stream`."""
 
 
 class InputText(Struct, frozen=True, tag="input_text"):
@@ -59,11 +59,11 @@ _parts = msgspec.json.Decoder(list[Fields])
 _text = msgspec.json.Decoder(str | None)
 
 
-def kept(input_: str | Sequence[Raw], response_id: str) -> bytes:
+def encode_input_items(input_: str | Sequence[Raw], response_id: str) -> bytes:
     """The items of a request's `input`, as a list. Ids that are missing are made of the response's."""
     if isinstance(input_, str):
         input_ = [_raw({"type": _raw("message"), "role": _raw("user"), "content": _raw(input_)})]
-    return msgspec.json.encode(list(_whole(input_, response_id.removeprefix("resp_"))))
+    return msgspec.json.encode(list(_complete_items(input_, response_id.removeprefix("resp_"))))
 
 
 def conversation_items(items: bytes, response: bytes) -> list[Raw]:
@@ -77,13 +77,13 @@ def response_id_of(item_id: str) -> str | None:
     return f"resp_{made[1]}" if made else None
 
 
-def by_id(items: Sequence[Raw]) -> dict[str, Raw]:
+def items_by_id(items: Sequence[Raw]) -> dict[str, Raw]:
     return {msgspec.json.decode(item, type=_Id).id: item for item in items}
 
 
-def before(conversation: Sequence[Raw], items: bytes) -> list[Raw]:
+def items_before(conversation: Sequence[Raw], items: bytes) -> list[Raw]:
     """The items of a conversation before `items` of it; none where it has these no more."""
-    own = by_id(_items.decode(items))
+    own = items_by_id(_items.decode(items))
     ids = [msgspec.json.decode(item, type=_Id).id for item in conversation]
     first = next((index for index, id_ in enumerate(ids) if id_ in own), 0)
     return list(conversation[:first])
@@ -109,10 +109,10 @@ def list_page(data: list[Raw], ids: Sequence[str], more: bool) -> ItemList:
     return ItemList(data, first, last, has_more=more)
 
 
-def _whole(items: Sequence[Raw], stem: str) -> Iterator[Fields]:
+def _complete_items(items: Sequence[Raw], stem: str) -> Iterator[Fields]:
     for index, item in enumerate(items):
         fields = _fields.decode(item)
-        for name in OURS:
+        for name in REPLACED_FIELDS:
             if not bytes(fields.get(name, NULL)).startswith(b'"'):
                 fields.pop(name, None)
         kind = _text.decode(fields.get("type", MESSAGE if fields.get("role", NULL) != NULL else NULL))

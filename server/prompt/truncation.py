@@ -14,18 +14,18 @@ from engine.chat_template import Message
 TokenCounter: TypeAlias = Callable[[Sequence[Message]], list[int]]
 """A conversation -> its prompt."""
 
-ROOM = 256
+DEFAULT_ANSWER_TOKENS = 256
 """Tokens for an answer whose length nobody has said."""
 QUARTERS = 4
 
 
-def room(max_output_tokens: int | None, n_ctx: int) -> int:
+def reserved_tokens(max_output_tokens: int | None, n_ctx: int) -> int:
     """Tokens that an answer should have at least; a quarter of the context at most, so that something is left of the
     conversation."""
-    return min(max_output_tokens or ROOM, n_ctx // 4)
+    return min(max_output_tokens or DEFAULT_ANSWER_TOKENS, n_ctx // 4)
 
 
-def fitted(messages: Sequence[Message], tokens: TokenCounter, most: int) -> list[int]:
+def fit_last_turns(messages: Sequence[Message], tokens: TokenCounter, most: int) -> list[int]:
     """The prompt of as many of the last turns as have `most` tokens, or of the last one alone, however long it is.
 
     System messages at the beginning stay. By halving: a long conversation is rendered a few times, not once a turn.
@@ -47,7 +47,7 @@ def fitted(messages: Sequence[Message], tokens: TokenCounter, most: int) -> list
     return prompts[dropped] if dropped in prompts else tokens([*messages[:leading], *messages[starts[dropped] :]])
 
 
-def beginning(messages: Sequence[Message], tokens: TokenCounter, most: int, least: int) -> tuple[int, list[int]]:
+def fit_first_turns(messages: Sequence[Message], tokens: TokenCounter, most: int, least: int) -> tuple[int, list[int]]:
     """How many messages there are in as many of the first turns as have `most` tokens, and the prompt of those.
 
     They are more than `least`, whatever that takes: another turn at least.
@@ -72,7 +72,7 @@ def last_within(messages: Sequence[Message], most: int) -> Sequence[Message]:
     """Without the oldest turns, until the rest has `most` bytes or is the last turn. System messages at the beginning
     stay. Bytes are counted without rendering or tokenizing anything."""
     leading, starts = _turns(messages)
-    sizes = [size(message) for message in messages]
+    sizes = [message_bytes(message) for message in messages]
     left = sum(sizes)
     begin = leading
     for start in starts[1:]:
@@ -87,12 +87,12 @@ def first_within(messages: Sequence[Message], most: int, least: int) -> Sequence
     """The first turns that have `most` bytes together; they are more than `least` messages, whatever that takes."""
     _, starts = _turns(messages)
     ends = [end for end in (*starts[1:], len(messages)) if end > least]
-    sizes = list(itertools.accumulate(map(size, messages)))
+    sizes = list(itertools.accumulate(map(message_bytes, messages)))
     fitting = [end for end in ends if sizes[end - 1] <= most]
     return messages[: max(fitting, default=min(ends, default=len(messages)))]
 
 
-def size(message: Message) -> int:
+def message_bytes(message: Message) -> int:
     """Bytes that a template puts into the prompt, white space at the ends and earlier thoughts aside."""
     return len(message.content.strip().encode()) + sum(len(call.arguments) for call in message.calls)
 

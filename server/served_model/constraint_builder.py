@@ -20,7 +20,7 @@ from engine.tokenizer import Vocabulary
 from server.protocol.errors import InvalidRequest
 from server.served_model.output_constraints import ConstraintSpec, OutputConstraints, constraints_size, tool_size
 from server.served_model.reasoning_effort import reasoning_budget
-from server.tools import ANY_OBJECT, GrammarInput, Input, ToolSpec, arguments_of, by_name, decoded
+from server.tools import ANY_OBJECT, GrammarInput, Input, ToolSpec, arguments_schema, by_name, decode_schema
 
 MOST_FUNCTIONS = 32 << 20
 """Bytes of functions whose schemas were tried."""
@@ -91,7 +91,7 @@ class ConstraintBuilder:
         """Raise InvalidRequest, naming the field, for what cannot be enforced."""
         if spec.format is not None:
             try:
-                self._assembler.compiler.json_schema(decoded(spec.format))
+                self._assembler.compiler.json_schema(decode_schema(spec.format))
             except GrammarError as error:
                 raise _refused("schema", spec.field, error) from error
         for weakened in (lambda tool, checked: checked, _with_skeleton, _with_any_object):
@@ -108,7 +108,7 @@ class ConstraintBuilder:
         """Raise GrammarError if the grammar of all tools together is too large."""
         functions = [tools[tool.tool.name].function for tool in spec.offers]
         dialect = self._template.tool_dialect if functions else self._template.dialect
-        schema = None if spec.format is None or spec.demanded else decoded(spec.format)
+        schema = None if spec.format is None or spec.demanded else decode_schema(spec.format)
         if schema is not None and dialect.plain and not functions:
             return self._assembler.formatted(schema)
         if schema is not None or spec.demanded:
@@ -131,7 +131,7 @@ class ConstraintBuilder:
 
     def _exact(self, tool: ToolSpec) -> _Callable:
         """Raise GrammarError if a part of the schema or grammar cannot be enforced."""
-        schema = arguments_of(tool)
+        schema = arguments_schema(tool)
         function = Function(tool.tool.name, schema, _lark(tool.input))
         if isinstance(tool.input, GrammarInput):
             self._assembler.check_text(tool.input.syntax, tool.input.definition, function)
@@ -141,7 +141,7 @@ class ConstraintBuilder:
 
     def _relaxed(self, tool: ToolSpec) -> _Callable:
         with suppress(GrammarError):
-            checked = self._assembler.compiler.relaxed(arguments_of(tool))
+            checked = self._assembler.compiler.relaxed(arguments_schema(tool))
             places = tuple(".".join(filter(None, [tool.place, place])) for place in checked.unenforced)
             for schema, unenforced in ((checked.schema, places), (skeleton(checked.schema), (tool.place,))):
                 with suppress(GrammarError):

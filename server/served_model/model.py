@@ -80,7 +80,7 @@ class ServedModel:
                 messages, lambda said, tokens: tokens(said), 1, effort, tools, least_bytes, variables
             )
         messages = truncation.last_within(messages, self.most_bytes)
-        fitted = partial(truncation.fitted, most=most)
+        fitted = partial(truncation.fit_last_turns, most=most)
         return await self.render(messages, fitted, RENDERINGS, effort, tools, variables=variables)
 
     def prompt_tokens(self, prompt: str | Sequence[int]) -> list[int]:
@@ -117,7 +117,7 @@ class ServedModel:
         prompt = partial(self.served.template.prompt, effort=effort, tools=tools, variables=variables)
 
         def bounded(some: Sequence[Message]) -> list[int]:
-            self._check_size(sum(map(truncation.size, some)), max(self.most_bytes, least_bytes), "input")
+            self._check_size(sum(map(truncation.message_bytes, some)), max(self.most_bytes, least_bytes), "input")
             return prompt(some)
 
         render = partial(how, messages, bounded)

@@ -1,6 +1,6 @@
-"""The tools of a request, pure. Imports `protocol` and `stream`."""
+"""Tools of a request. Pure. Imports `protocol` and `stream`."""
 
-from server.tools.argument_schemas import ANY_OBJECT, arguments_of, decoded
+from server.tools.argument_schemas import ANY_OBJECT, arguments_schema, decode_schema
 from server.tools.tool_reader import GrammarInput, Input, ToolSpec, by_name, qualified_name
 from server.tools.toolbox import NO_TOOLS, Toolbox
 
@@ -11,8 +11,8 @@ __all__ = [
     "Input",
     "ToolSpec",
     "Toolbox",
-    "arguments_of",
+    "arguments_schema",
     "by_name",
-    "decoded",
+    "decode_schema",
     "qualified_name",
 ]

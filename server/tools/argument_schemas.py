@@ -1,4 +1,4 @@
-"""The schema of a function's arguments, as it is enforced. Pure."""
+"""JSON schema of a function's arguments, as the server enforces it. Pure."""
 
 import msgspec
 
@@ -9,35 +9,35 @@ from server.tools.tool_reader import GrammarInput, ToolSpec
 ANY_OBJECT: JSON = {"type": "object"}
 
 
-def arguments_of(offer: ToolSpec) -> JSON:
-    """Return the schema that its arguments have to match. Raises GrammarError."""
-    schema = decoded(offer.tool.parameters)
-    assert isinstance(schema, dict), "they were read"
-    if isinstance(offer.input, GrammarInput) and offer.input.syntax == "regex":
-        schema["properties"] = {"input": {"type": "string", "pattern": f"^({offer.input.definition})$"}}
+def arguments_schema(spec: ToolSpec) -> JSON:
+    """Return the schema that the arguments of the function must match. Raises GrammarError."""
+    schema = decode_schema(spec.tool.parameters)
+    assert isinstance(schema, dict), "the tool reader has checked it"
+    if isinstance(spec.input, GrammarInput) and spec.input.syntax == "regex":
+        schema["properties"] = {"input": {"type": "string", "pattern": f"^({spec.input.definition})$"}}
     if schema.setdefault("type", "object") != "object":
-        raise GrammarError("the arguments of a function are an object", "type")
+        raise GrammarError("a function takes an object", "type")
     schema = {key: value for key, value in schema.items() if value is not None or key not in ("properties", "required")}
     properties, required = schema.get("properties") or {}, schema.get("required") or []
-    named = isinstance(properties, dict) and isinstance(required, list) and set(properties) >= set(map(str, required))
-    if named and not schema.keys() & _SPEAKS_OF_OTHERS:
+    sound = isinstance(properties, dict) and isinstance(required, list) and set(properties) >= set(map(str, required))
+    if sound and not schema.keys() & _OPEN_PROPERTY_KEYWORDS:
         schema["additionalProperties"] = False
     return schema
 
 
-_SPEAKS_OF_OTHERS = frozenset(
+_OPEN_PROPERTY_KEYWORDS = frozenset(
     (
         *("additionalProperties", "patternProperties", "propertyNames", "minProperties", "unevaluatedProperties"),
         *("$ref", "$dynamicRef", "$recursiveRef", "anyOf", "oneOf", "allOf", "not", "if", "then", "else"),
         *("dependencies", "dependentRequired", "dependentSchemas"),
     )
 )
-"""Keywords beside which a schema may mean properties that it doesn't name. Where none of them stands, arguments have
-those of the schema and no others: others would be valid too, but models make them up without end."""
+"""Keywords that let a schema describe properties beyond `properties`. A schema without them allows only the properties
+that it names: others would be valid JSON Schema, but models invent them without end."""
 
 
-def decoded(schema: str) -> JSON:
-    """Raises GrammarError."""
+def decode_schema(schema: str) -> JSON:
+    """Return the decoded schema. Raises GrammarError if it is nested too deeply."""
     try:
         decoded: JSON = msgspec.json.decode(schema)
     except RecursionError as error:

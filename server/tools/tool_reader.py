@@ -1,7 +1,8 @@
-"""`tools`, read: what each of them is to the model, and what the response echoes. Pure.
+"""Read `tools` of a request: the functions for the model, and the echo for the response. Pure.
 
-To the model all of them are functions. A namespace's are called `namespace__name` there, and one that takes a text has
-a single parameter, `input`. What can't be served is skipped, never a 4xx: Codex always sends `web_search`.
+The model sees every tool as a function. A tool in a namespace becomes `namespace__name`; a custom tool becomes a
+function with one parameter, `input`. The reader skips tools of other types instead of answering 4xx, since Codex always
+sends `web_search`.
 """
 
 from collections import Counter
@@ -25,12 +26,12 @@ ToolName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
 def qualified_name(name: str, namespace: str | None) -> str:
-    """A function's name for the model."""
+    """Return the name by which the model calls the function."""
     return f"{namespace}__{name}" if namespace else name
 
 
 class FunctionParam(Struct, frozen=True):
-    """`function`, of `tools`."""
+    """Tool of the type `function`."""
 
     name: ToolName
     description: str | None = None
@@ -39,7 +40,7 @@ class FunctionParam(Struct, frozen=True):
 
 
 class CustomParam(Struct, frozen=True):
-    """`custom`: a tool that takes a text."""
+    """Tool of the type `custom`: its input is a text."""
 
     name: ToolName
     description: str | None = None
@@ -47,7 +48,7 @@ class CustomParam(Struct, frozen=True):
 
 
 class NamespaceParam(Struct, frozen=True):
-    """`namespace`: tools under one name (Codex, MCP)."""
+    """Tool of the type `namespace`: several tools under one name (Codex, MCP)."""
 
     name: ToolName
     description: str | None = None
@@ -55,10 +56,12 @@ class NamespaceParam(Struct, frozen=True):
 
 
 class PlainInput(Struct, frozen=True, tag="text"):
-    """Of a custom tool: any text."""
+    """Input format of a custom tool that accepts any text."""
 
 
 class GrammarInput(Struct, frozen=True, tag="grammar"):
+    """Input format of a custom tool whose text must match a grammar."""
+
     syntax: str
     """`lark` or `regex`."""
     definition: str
@@ -68,40 +71,45 @@ Input: TypeAlias = PlainInput | GrammarInput
 
 
 class ToolSpec(Struct, frozen=True):
-    """One function that the model may call."""
+    """Function that the model may call."""
 
     tool: Tool
-    calling: ToolCallStarted
-    """As the client knows it."""
+    call: ToolCallStarted
+    """Start of a call under the names that the client uses."""
     place: str
-    """In the request, what it has to be held to."""
+    """Path in the request of the schema or format that calls must match, for errors."""
     strict: bool = False
-    """Whether it has to be held to its schema."""
+    """True if the request requires that the server enforces the schema."""
     input: Input | None = None
-    """Of a custom tool."""
+    """Input format of a custom tool; None for a function."""
 
     @property
     def kind(self) -> Literal["function", "custom"]:
-        return "custom" if self.calling.custom else "function"
+        return "custom" if self.call.custom else "function"
 
 
-def by_name(offers: Sequence[ToolSpec]) -> dict[str, ToolSpec]:
-    """By the names that the model may call them: one that leaves a namespace out is understood where that is plain."""
-    known = Counter(offer.calling.name for offer in offers)
-    short = {offer.calling.name: offer for offer in offers if known[offer.calling.name] == 1}
-    return short | {offer.tool.name: offer for offer in offers}
+def by_name(specs: Sequence[ToolSpec]) -> dict[str, ToolSpec]:
+    """Return the functions by every name that the model may use.
+
+    A name without its namespace is accepted if only one function has it.
+    """
+    uses = Counter(spec.call.name for spec in specs)
+    short = {spec.call.name: spec for spec in specs if uses[spec.call.name] == 1}
+    return short | {spec.tool.name: spec for spec in specs}
 
 
 class ToolReader:
-    """Reads tools; `offers` gathers what can be called, `skipped` what is not known."""
+    """Read tools. `specs` collects the functions, `skipped` the tools of unknown types."""
 
     def __init__(self, nested: bool) -> None:
+        """`nested`: True if each tool stands in a field named as its type (Chat Completions)."""
         self._nested = nested
         self._names: set[str] = set()
-        self.offers: list[ToolSpec] = []
+        self.specs: list[ToolSpec] = []
         self.skipped: list[str] = []
 
-    def all(self, raws: Sequence[Raw]) -> Iterator[ToolEcho]:
+    def read(self, raws: Sequence[Raw]) -> Iterator[ToolEcho]:
+        """Yield the echo of each tool. Raises InvalidRequest."""
         for index, raw in enumerate(raws):
             place = f"tools[{index}]"
             if part(raw, Typed, place).type == "namespace":
@@ -130,24 +138,25 @@ class ToolReader:
         if not absent(tool.parameters):
             part(tool.parameters, _Object, place)
             schema = bytes(tool.parameters).decode()
-        told = Tool(name, tool.description or "", schema)
-        self.offers.append(ToolSpec(told, ToolCallStarted(tool.name, namespace), place, bool(tool.strict)))
+        function = Tool(name, tool.description or "", schema)
+        self.specs.append(ToolSpec(function, ToolCallStarted(tool.name, namespace), place, bool(tool.strict)))
         return FunctionTool(tool.name, tool.description, tool.parameters, False)
 
     def _custom(self, tool: CustomParam, place: str, namespace: str | None) -> CustomTool:
         name = self._name(tool, place, namespace)
         place = f"{place}.format"
-        form = PlainInput() if absent(tool.format) else _form(tool.format, place)
-        told = Tool(name, "\n".join(filter(None, [tool.description, _told(form)])), TEXT_INPUT)
-        calling = ToolCallStarted(tool.name, namespace, custom=True, streams=True)
-        self.offers.append(ToolSpec(told, calling, place, True, form))
+        input_ = PlainInput() if absent(tool.format) else _read_format(tool.format, place)
+        function = Tool(name, "\n".join(filter(None, [tool.description, _format_note(input_)])), TEXT_INPUT)
+        call = ToolCallStarted(tool.name, namespace, custom=True, streams=True)
+        self.specs.append(ToolSpec(function, call, place, True, input_))
         return CustomTool(tool.name, tool.description, NO_FORMAT if absent(tool.format) else tool.format)
 
     def _name(self, tool: FunctionParam | CustomParam, place: str, namespace: str | None) -> str:
-        """For the model. Of two tools of one name, nobody knows which is called."""
+        """Return the tool's name for the model. Raises InvalidRequest if an earlier tool has it."""
         name = qualified_name(tool.name, namespace)
         if name in self._names:
-            raise InvalidRequest(f"`{place}.name`: there is a tool {name!r} before it.", param=f"{place}.name")
+            message = f"`{place}.name`: an earlier tool is named {name!r} too; rename one of them."
+            raise InvalidRequest(message, param=f"{place}.name")
         self._names.add(name)
         return name
 
@@ -159,15 +168,16 @@ class _Object(Struct):
     properties: dict[str, Raw] | None = None
 
 
-def _form(raw: Raw, place: str) -> Input:
-    form: Input = part(raw, _INPUT, place)
-    if isinstance(form, GrammarInput) and form.syntax not in ("lark", "regex"):
-        raise InvalidRequest(f"`{place}.syntax` is {form.syntax!r}; it must be lark or regex.", param=f"{place}.syntax")
-    return form
+def _read_format(raw: Raw, place: str) -> Input:
+    input_: Input = part(raw, _INPUT, place)
+    if isinstance(input_, GrammarInput) and input_.syntax not in ("lark", "regex"):
+        message = f"`{place}.syntax` is {input_.syntax!r}; it must be lark or regex."
+        raise InvalidRequest(message, param=f"{place}.syntax")
+    return input_
 
 
-def _told(form: Input) -> str:
-    """What is said of a text that must be of a form."""
-    if isinstance(form, PlainInput) or not form.definition:
+def _format_note(input_: Input) -> str:
+    """Return the sentence that describes a grammar to the model; empty if there is none."""
+    if isinstance(input_, PlainInput) or not input_.definition:
         return ""
-    return f"The input must be of this form ({form.syntax}):\n{form.definition}"
+    return f"The input must be of this form ({input_.syntax}):\n{input_.definition}"

@@ -1,4 +1,4 @@
-"""`tools` and `tool_choice`: what may be called, what the response echoes, and the way back. Pure."""
+"""Tools of a request under its `tool_choice`: callable functions, the echo, and the client's names of them. Pure."""
 
 from collections.abc import Container, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -25,7 +25,8 @@ from server.protocol.tools import (
 from server.stream import ToolCallStarted
 from server.tools.tool_reader import ToolReader, ToolSpec, by_name, qualified_name
 
-MOST_TOOLS = 512
+MAX_TOOLS = 512
+"""Number of entries in `tools`."""
 
 
 class Toolbox(Struct, frozen=True):
@@ -33,71 +34,78 @@ class Toolbox(Struct, frozen=True):
     choice: ToolChoice = "auto"
     all_tools: tuple[ToolSpec, ...] = ()
     specs: tuple[ToolSpec, ...] = ()
-    """Those that may be called by this choice."""
+    """Functions that `choice` allows."""
     skipped: tuple[str, ...] = ()
+    """Tools of unknown types, for the log."""
     parallel: bool = True
 
     @property
     def max_calls(self) -> int:
-        """Calls in one answer that has to be calls."""
+        """Maximum number of calls in an answer that must consist of calls."""
         named = isinstance(self.choice, NamedChoice | CustomChoice)
         return MOST_CALLS if self.parallel and not named else 1
 
     @property
     def must_call(self) -> bool:
-        """Whether the answer has to be calls."""
+        """True if the answer must consist of calls."""
         match self.choice:
             case "auto" | "none" | AllowedTools("auto"):
                 return False
             case _:
                 return True
 
-    def in_effect(self, loose: Container[str]) -> "Toolbox":
-        """As it is echoed, where those functions (by the model's names) are not held to their schemas."""
-        return replace(self, echo=tuple(_in_effect(tool, loose) for tool in self.echo))
+    def in_effect(self, unenforced: Container[str]) -> "Toolbox":
+        """Return the toolbox with `strict` in its echo as enforced.
+
+        `unenforced`: functions whose schemas are not enforced, by the model's names.
+        """
+        return replace(self, echo=tuple(_effective_tool(tool, unenforced) for tool in self.echo))
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        return tuple(offer.tool for offer in self.specs)
+        return tuple(spec.tool for spec in self.specs)
 
     @property
     def calls(self) -> dict[str, ToolCallStarted]:
-        """By the model's names."""
-        return {name: offer.calling for name, offer in by_name(self.specs).items()}
+        """Start of a call in the client's words, by the model's name of the function."""
+        return {name: spec.call for name, spec in by_name(self.specs).items()}
 
     @property
-    def offered(self) -> dict[str, ArgumentSchema]:
-        """The functions, by all names under which they are called, and what their arguments are declared to be."""
-        offers = by_name(self.specs).items()
-        return {name: argument_schema(msgspec.json.decode(offer.tool.parameters)) for name, offer in offers}
+    def argument_schemas(self) -> dict[str, ArgumentSchema]:
+        """Schema of each function's arguments, by every name that the model may use."""
+        specs = by_name(self.specs).items()
+        return {name: argument_schema(msgspec.json.decode(spec.tool.parameters)) for name, spec in specs}
 
 
 NO_TOOLS = Toolbox()
 
 
 def toolbox(raws: Sequence[Raw], choice: Raw = NULL, parallel: bool = True, nested: bool = False) -> Toolbox:
-    """`nested`: whether they stood a level deeper, as Chat Completions has them. Raises InvalidRequest."""
-    if len(raws) > MOST_TOOLS:
-        raise InvalidRequest(f"`tools` has {len(raws)} entries; at most {MOST_TOOLS} are read.", param="tools")
+    """Return the tools of a request. Raises InvalidRequest.
+
+    `nested`: True if each tool stands in a field named as its type (Chat Completions).
+    """
+    if len(raws) > MAX_TOOLS:
+        raise InvalidRequest(f"`tools` has {len(raws)} entries; at most {MAX_TOOLS} are allowed.", param="tools")
     reader = ToolReader(nested)
-    echo = tuple(reader.all(raws))
-    known = tuple(reader.offers)
-    chosen, offers = _chosen(choice, known, nested)
-    return Toolbox(echo, chosen, known, offers, tuple(reader.skipped), parallel)
+    echo = tuple(reader.read(raws))
+    all_tools = tuple(reader.specs)
+    effective, specs = _read_choice(choice, all_tools, nested)
+    return Toolbox(echo, effective, all_tools, specs, tuple(reader.skipped), parallel)
 
 
 T = TypeVar("T", bound=FunctionTool | CustomTool)
 
 
-def _in_effect(tool: ToolEcho, loose: Container[str]) -> ToolEcho:
+def _effective_tool(tool: ToolEcho, unenforced: Container[str]) -> ToolEcho:
     if isinstance(tool, NamespaceTool):
-        return replace(tool, tools=tuple(_strict(inner, loose, tool.name) for inner in tool.tools))
-    return _strict(tool, loose)
+        return replace(tool, tools=tuple(_with_strict(inner, unenforced, tool.name) for inner in tool.tools))
+    return _with_strict(tool, unenforced)
 
 
-def _strict(tool: T, loose: Container[str], namespace: str | None = None) -> T:
-    held = qualified_name(tool.name, namespace) not in loose
-    return replace(tool, strict=held) if isinstance(tool, FunctionTool) else tool
+def _with_strict(tool: T, unenforced: Container[str], namespace: str | None = None) -> T:
+    enforced = qualified_name(tool.name, namespace) not in unenforced
+    return replace(tool, strict=enforced) if isinstance(tool, FunctionTool) else tool
 
 
 class _Choice(Struct):
@@ -111,88 +119,90 @@ class _Choice(Struct):
 Allowed: TypeAlias = tuple[ToolChoice, tuple[ToolSpec, ...]]
 
 
-def _chosen(raw: Raw, offers: tuple[ToolSpec, ...], nested: bool) -> Allowed:
-    """What is echoed as the choice, and what may be called by it. Raises InvalidRequest."""
+def _read_choice(raw: Raw, specs: tuple[ToolSpec, ...], nested: bool) -> Allowed:
+    """Return the choice to echo and the functions that it allows. Raises InvalidRequest."""
     if bytes(raw).startswith(b"{"):
-        return _object_chosen(raw, offers, nested)
-    match part(raw, _WORD, "tool_choice"):
+        return _read_object_choice(raw, specs, nested)
+    match part(raw, _STRING, "tool_choice"):
         case None | "auto":
-            return "auto", offers
+            return "auto", specs
         case "none":
             return "none", ()
         case "required":
-            return _demanded("required", offers)
+            return _require_call("required", specs)
         case word:
             raise InvalidRequest(
                 f"`tool_choice` is {word!r}; it must be auto, none, required or an object.", param="tool_choice"
             )
 
 
-_WORD: Any = str | None
+_STRING: Any = str | None
 
 
-def _object_chosen(raw: Raw, offers: tuple[ToolSpec, ...], nested: bool) -> Allowed:
+def _read_object_choice(raw: Raw, specs: tuple[ToolSpec, ...], nested: bool) -> Allowed:
     choice = part(raw, _Choice, "tool_choice")
     match choice.type:
         case "function" | "custom":
-            named = _named(choice, offers, "tool_choice")
+            named = _named_tools(choice, specs, "tool_choice")
             kind = NamedChoice if choice.type == "function" else CustomChoice
-            return _demanded(kind(choice.name or "", choice.namespace or UNSET), named)
+            return _require_call(kind(choice.name or "", choice.namespace or UNSET), named)
         case "allowed_tools":
-            return _allowed(choice, offers, "tool_choice.allowed_tools" if nested else "tool_choice")
+            return _read_allowed_tools(choice, specs, "tool_choice.allowed_tools" if nested else "tool_choice")
         case None:
             raise _missing("type", "tool_choice")
         case kind:
-            raise InvalidRequest(f"`tool_choice.type` is {kind!r}, which is not served here.", param="tool_choice.type")
+            message = f"`tool_choice.type` is {kind!r}; it must be function, custom or allowed_tools."
+            raise InvalidRequest(message, param="tool_choice.type")
 
 
-def _allowed(choice: _Choice, offers: tuple[ToolSpec, ...], place: str) -> Allowed:
-    """By `allowed_tools`. Hosted ones are skipped here too."""
+def _read_allowed_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str) -> Allowed:
+    """Return the effective choice for `allowed_tools`. It skips hosted tools, as the reader of `tools` does."""
     if choice.mode not in (None, "auto", "required"):
         raise InvalidRequest(f"`{place}.mode` is {choice.mode!r}; it must be auto or required.", param=f"{place}.mode")
     echo: list[Raw] = []
-    wished: list[ToolSpec] = []
+    named: list[ToolSpec] = []
     for index, raw in enumerate(choice.tools):
-        inside = f"{place}.tools[{index}]"
-        wish = part(raw, _Choice, inside)
-        if wish.type is None:
-            raise _missing("type", inside)
-        if wish.type in ("function", "custom", "namespace"):
-            wished += _named(wish, offers, inside)
+        tool_place = f"{place}.tools[{index}]"
+        tool = part(raw, _Choice, tool_place)
+        if tool.type is None:
+            raise _missing("type", tool_place)
+        if tool.type in ("function", "custom", "namespace"):
+            named += _named_tools(tool, specs, tool_place)
             echo.append(raw)
-    allowed = tuple(offer for offer in offers if offer in wished)
+    allowed = tuple(spec for spec in specs if spec in named)
     if choice.mode == "required":
-        return _demanded(AllowedTools("required", tuple(echo)), allowed)
+        return _require_call(AllowedTools("required", tuple(echo)), allowed)
     return AllowedTools("auto", tuple(echo)), allowed
 
 
-def _named(wish: _Choice, offers: tuple[ToolSpec, ...], place: str) -> tuple[ToolSpec, ...]:
-    """Those that a choice names; a namespace is all that is in it. Raises InvalidRequest where there is none."""
-    if wish.name is None:
+def _named_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str) -> tuple[ToolSpec, ...]:
+    """Return the tools that a choice names; a namespace names all its tools. Raises InvalidRequest if there is none."""
+    if choice.name is None:
         raise _missing("name", place)
-    if wish.type == "namespace":
-        found = tuple(offer for offer in offers if offer.calling.namespace == wish.name)
+    if choice.type == "namespace":
+        found = tuple(spec for spec in specs if spec.call.namespace == choice.name)
     else:
         found = tuple(
-            offer
-            for offer in offers
-            if offer.calling.name == wish.name and wish.namespace in (None, offer.calling.namespace)
+            spec for spec in specs if spec.call.name == choice.name and choice.namespace in (None, spec.call.namespace)
         )
     if not found:
-        inside = f" in the namespace {wish.namespace!r}" if wish.namespace else ""
-        raise InvalidRequest(f"`{place}` names {wish.name!r}, which is not in `tools`{inside}.", param=place)
-    right = tuple(offer for offer in found if wish.type in ("namespace", offer.kind))
-    if not right:
+        inside = f" in the namespace {choice.namespace!r}" if choice.namespace else ""
+        raise InvalidRequest(f"`{place}` names {choice.name!r}, which is not in `tools`{inside}.", param=place)
+    same_kind = tuple(spec for spec in found if choice.type in ("namespace", spec.kind))
+    if not same_kind:
         kind = "function" if found[0].kind == "function" else "custom tool"
-        raise InvalidRequest(f"`{place}.type` is {wish.type!r}, but {wish.name!r} is a {kind}.", param=f"{place}.type")
-    return right
+        raise InvalidRequest(
+            f"`{place}.type` is {choice.type!r}, but {choice.name!r} is a {kind}.", param=f"{place}.type"
+        )
+    return same_kind
 
 
 def _missing(field: str, place: str) -> InvalidRequest:
     return InvalidRequest(f"`{field}` is missing in `{place}`.", param=place)
 
 
-def _demanded(choice: ToolChoice, offers: tuple[ToolSpec, ...]) -> Allowed:
-    if not offers:
-        raise InvalidRequest("`tool_choice` demands a call, and there is no function to call.", param="tool_choice")
-    return choice, offers
+def _require_call(choice: ToolChoice, specs: tuple[ToolSpec, ...]) -> Allowed:
+    if not specs:
+        message = "`tool_choice` requires a call, but the request has no tool to call: send one in `tools`."
+        raise InvalidRequest(message, param="tool_choice")
+    return choice, specs

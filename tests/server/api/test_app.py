@@ -124,7 +124,7 @@ async def test_penalties_and_biases_have_their_effect() -> None:
         often = await post(running, input="a" * 12, temperature=0, presence_penalty=1, frequency_penalty=2)
         refused = await post(running, input="abcd", logit_bias={"261": 1})
     assert (biased.text, often.text) == ("axcd", "aaaaaaaaaa\0\1")
-    message = "`logit_bias` names the token 261; this model has those from 0 to 260."
+    message = "`logit_bias` names token 261; this model's tokens are 0 to 260."
     assert (refused.status, refused.json) == (400, error(message, "logit_bias"))
 
 
@@ -519,7 +519,7 @@ async def test_too_long_a_prompt_is_refused_before_anything_else_happens(n: int,
     async with served(ScriptedModel(n_ctx=60)) as running:
         answer = await post(running, input="x" * n, stream=stream)
         assert (answer.status, answer.headers["content-type"]) == (400, "application/json")
-        has = f"{n + 2} tokens, and the model's context holds 60. "
+        has = f"{n + 2} tokens; the model's context has 60. "
         if n > 1000:  # so many that nothing is tokenized to know it
             has = f"{n} bytes, and the model's context holds 60 tokens. "
         assert answer.json == error(

@@ -185,7 +185,7 @@ def test_a_request_is_one_of_the_other_dialect(fields: dict[str, Any], expected:
 
 BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "no messages": ({"messages": None}, "messages", "`messages` is missing"),
-    "none at all": ({"messages": []}, "messages", "Nothing is left of `messages` for the model to answer."),
+    "none at all": ({"messages": []}, "messages", "`messages` has no text for the model to answer."),
     "messages a text": ({"messages": "Hi"}, "messages", "Expected `array | null`, got `str`"),
     "a message without role": ({"messages": [{}]}, "messages[0]", "missing required field `role`"),
     "a message of nobody we know": (

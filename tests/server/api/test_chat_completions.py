@@ -102,8 +102,8 @@ async def test_template_variables_reach_the_template(path: str, variables: dict[
             {"add_generation_prompt": False},
             "`chat_template_kwargs.add_generation_prompt` is set by the server: leave it out.",
         ),
-        ({"a b": 1}, "`chat_template_kwargs` names 'a b', which is no name of a variable."),
-        ({"": 1}, "`chat_template_kwargs` names '', which is no name of a variable."),
+        ({"a b": 1}, "`chat_template_kwargs` has the key 'a b'; a key must be an identifier."),
+        ({"": 1}, "`chat_template_kwargs` has the key ''; a key must be an identifier."),
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])

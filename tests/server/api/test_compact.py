@@ -16,7 +16,7 @@ from tests.server.api.test_stored_responses import invalid, not_found, said, see
 from tests.support import wire
 from tests.support.helpers import NAME, Answer, Client, PacedModel, Running, encode, exchange, get, post, served, text
 
-ASKED = compaction.REQUEST.encode()
+ASKED = compaction.SUMMARY_PROMPT.encode()
 TALK = [
     said("developer", "Be kind."),
     said("user", "Hello"),
@@ -45,7 +45,7 @@ def checked(answer: Answer) -> dict[str, Any]:
 async def test_a_conversation_becomes_its_users_words_and_a_summary() -> None:
     async with served(ScriptedModel(summarising)) as running:
         body = checked(await compact(running, input=TALK, instructions="I"))
-        whole = await post(running, input=[*TALK, said("user", compaction.REQUEST)], instructions="I")
+        whole = await post(running, input=[*TALK, said("user", compaction.SUMMARY_PROMPT)], instructions="I")
         stem = body["id"].removeprefix("resp_")
         assert body == {
             "id": body["id"],
@@ -127,12 +127,12 @@ async def test_what_is_too_long_for_the_context_is_summarised_part_by_part() -> 
         body = checked(await compact(running, input=talk))
         read = bytes(token for chunk in running.model.decoded for token in chunk.tokens if token < 256).decode()
     assert all(each in read for each in words)
-    assert read.count(compaction.REQUEST) == len(parts)
+    assert read.count(compaction.SUMMARY_PROMPT) == len(parts)
     assert [item["content"][0]["text"] for item in body["output"][:-1]] == words[-8:]
     assert summary.decode_summary(body["output"][-1]["encrypted_content"]) == "Summary."
     spent = body["usage"]
     assert spent["input_tokens"] == 16 * 106 + 2 * len(f"<{summary.HEADING}Summary.") + 3 * len(
-        f"<{compaction.REQUEST}<"
+        f"<{compaction.SUMMARY_PROMPT}<"
     )
     assert (spent["output_tokens"], spent["total_tokens"]) == (3 * 9, spent["input_tokens"] + 3 * 9)
 

@@ -447,9 +447,9 @@ def test_every_tool_is_a_function_to_the_model() -> None:
         "apply_patch": ToolCallStarted("apply_patch", custom=True, streams=True),
         "get_time": ToolCallStarted("get_time"),
     }
-    assert box.offered["close"] == box.offered["agents__close"] == argument_schema(PARAMETERS)
-    assert box.offered["get_weather"].parameter("city").kind == "string"
-    assert box.offered["apply_patch"].parameter("input").kind == "string"
+    assert box.argument_schemas["close"] == box.argument_schemas["agents__close"] == argument_schema(PARAMETERS)
+    assert box.argument_schemas["get_weather"].parameter("city").kind == "string"
+    assert box.argument_schemas["apply_patch"].parameter("input").kind == "string"
 
 
 @pytest.mark.parametrize(
@@ -483,7 +483,7 @@ FLAT = TIME | {"name": "agents__close"}
     ],
 )
 def test_a_second_tool_of_a_name_is_refused(told: list[dict[str, Any]], param: str, name: str) -> None:
-    with pytest.raises(InvalidRequest, match=f"there is a tool '{name}' before it") as refused:
+    with pytest.raises(InvalidRequest, match=f"an earlier tool is named '{name}' too") as refused:
         toolbox.toolbox(raws(*told))
     assert refused.value.param == param
 

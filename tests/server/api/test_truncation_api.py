@@ -34,7 +34,7 @@ async def tokens(running: Running, *items: Any, **fields: Any) -> int:
     ],
 )
 def test_a_prompt_may_have_so_many_tokens(fields: dict[str, Any], most: int | None) -> None:
-    assert builder.most(request(**fields), 4096) == most
+    assert builder.max_prompt_tokens(request(**fields), 4096) == most
 
 
 @pytest.mark.parametrize("stream", [True, False])

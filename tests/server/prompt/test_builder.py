@@ -342,17 +342,17 @@ def test_a_mistake_in_the_past_is_named(fields: dict[str, Any], name: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("input_", "message"), [(None, "`input` is missing"), ("", "Nothing is left"), ([], "Nothing is left")]
+    ("input_", "message"), [(None, "`input` is missing"), ("", "has no text"), ([], "has no text")]
 )
 def test_the_past_can_be_enough(input_: Any, message: str) -> None:
     assert builder.conversation(request(input_), [msgspec.Raw(QUESTION)]) == PromptMessages((HI,), ())
     for past in ([], [msgspec.Raw(item(type="zzz"))]):
-        with pytest.raises(InvalidRequest, match="Nothing is left" if past else message):
+        with pytest.raises(InvalidRequest, match="has no text" if past else message):
             builder.conversation(request(input_), past)
 
 
 def test_what_is_sent_has_to_say_something() -> None:
-    with pytest.raises(InvalidRequest, match="Nothing is left of `input` for the model to answer; skipped: item zzz"):
+    with pytest.raises(InvalidRequest, match="`input` has no text for the model to answer; skipped: item zzz"):
         builder.conversation(request([{"type": "zzz"}]), [msgspec.Raw(QUESTION)])
 
 
@@ -408,8 +408,8 @@ def test_either_of_two_fields_asks_for_logprobs(fields: dict[str, Any], expected
 
 
 def test_what_else_is_to_be_included_is_told_to_the_log() -> None:
-    assert builder.without_effect(request(include=["a", builder.LOGPROBS, "b"])) == ["include a", "include b"]
-    assert builder.without_effect(request()) == []
+    assert builder.unused_options(request(include=["a", builder.LOGPROBS, "b"])) == ["include a", "include b"]
+    assert builder.unused_options(request()) == []
 
 
 def test_a_bias_is_of_tokens_that_there_are() -> None:
@@ -419,7 +419,7 @@ def test_a_bias_is_of_tokens_that_there_are() -> None:
         builder.check_bias(replace(DEFAULT, logit_bias={0: 1, 100: 1}), 100)
     assert (caught.value.param, caught.value.message) == (
         "logit_bias",
-        "`logit_bias` names the token 100; this model has those from 0 to 99.",
+        "`logit_bias` names token 100; this model's tokens are 0 to 99.",
     )
 
 
@@ -449,7 +449,7 @@ def test_too_long_a_prompt_is_refused(n_prompt: int) -> None:
         "input",
         "context_length_exceeded",
         (
-            f"The input has {n_prompt} tokens, and the model's context holds 100. "
+            f"The input has {n_prompt} tokens; the model's context has 100. "
             "Shorten the input, or start the server with a larger --context."
         ),
     )

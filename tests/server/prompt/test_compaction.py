@@ -31,7 +31,7 @@ SEALED = summary.encode_summary("They greeted.")
 
 
 def made(messages: tuple[Message, ...], text: str = "They greeted.") -> CompactedResponse:
-    return compaction.compacted("resp_1", 1_700_000_000, messages, text, [USAGE])
+    return compaction.compacted_response("resp_1", 1_700_000_000, messages, text, [USAGE])
 
 
 def said(n: int, text: str) -> UserMessage:
@@ -45,7 +45,7 @@ def response(*texts: str) -> Response:
 
 
 def test_the_model_is_asked_behind_the_conversation() -> None:
-    assert compaction.asking(TALK) == (*TALK, Message("user", compaction.REQUEST))
+    assert compaction.with_summary_prompt(TALK) == (*TALK, Message("user", compaction.SUMMARY_PROMPT))
 
 
 def test_what_comes_back_whole() -> None:
@@ -110,16 +110,16 @@ def test_the_users_last_messages_stay(messages: tuple[Message, ...], texts: list
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_no_summary_is_an_error(text: str) -> None:
     with pytest.raises(ApiError, match="The model wrote no summary; nothing was compacted"):
-        compaction.written(response(text))
+        compaction.summary_text(response(text))
 
 
 def test_the_summary_is_all_that_the_model_said() -> None:
-    assert compaction.written(response(" They ", "greeted.\n")) == "They greeted."
+    assert compaction.summary_text(response(" They ", "greeted.\n")) == "They greeted."
 
 
 def tokens(messages: Sequence[Message]) -> list[int]:
     """A token a letter, and what is asked of the model is one."""
-    return [0 for message in messages for _ in message.content.replace(compaction.REQUEST, "?")]
+    return [0 for message in messages for _ in message.content.replace(compaction.SUMMARY_PROMPT, "?")]
 
 
 PARTS: dict[str, tuple[Sequence[Message], int, int]] = {
@@ -134,7 +134,10 @@ PARTS: dict[str, tuple[Sequence[Message], int, int]] = {
 
 @pytest.mark.parametrize(("left", "n_ctx", "count"), PARTS.values(), ids=PARTS)
 def test_as_much_is_summarised_as_fits(left: Sequence[Message], n_ctx: int, count: int) -> None:
-    assert compaction.part(left, tokens, n_ctx, 1 << 30) == (count, tokens(compaction.asking(left[:count])))
+    assert compaction.next_part(left, tokens, n_ctx, 1 << 30) == (
+        count,
+        tokens(compaction.with_summary_prompt(left[:count])),
+    )
 
 
 @pytest.mark.parametrize(
@@ -142,18 +145,18 @@ def test_as_much_is_summarised_as_fits(left: Sequence[Message], n_ctx: int, coun
 )
 def test_a_turn_that_is_too_long_is_refused(left: Sequence[Message]) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        compaction.part(left, tokens, 4, 1 << 30)
+        compaction.next_part(left, tokens, 4, 1 << 30)
     assert (caught.value.param, caught.value.code) == ("input", "context_length_exceeded")
 
 
 def test_the_next_part_stands_behind_the_summary_of_the_last() -> None:
-    left = compaction.rest(TALK, 4, "They greeted.")
+    left = compaction.remaining_messages(TALK, 4, "They greeted.")
     assert left == (TALK[0], summary.render_summary("They greeted."), TALK[4])
-    assert compaction.rest(left, 3, "They went on.") == (TALK[0], summary.render_summary("They went on."))
+    assert compaction.remaining_messages(left, 3, "They went on.") == (TALK[0], summary.render_summary("They went on."))
 
 
 def test_what_all_parts_took_is_told() -> None:
-    assert compaction.compacted("resp_1", 1, TALK, "S", [USAGE, USAGE]).usage == Usage(
+    assert compaction.compacted_response("resp_1", 1, TALK, "S", [USAGE, USAGE]).usage == Usage(
         200, InputTokensDetails(160, 40), 14, OutputTokensDetails(0), 214
     )
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.chat_template.message import Call, Message
-from server.prompt.truncation import beginning, fitted, room
+from server.prompt.truncation import fit_first_turns, fit_last_turns, reserved_tokens
 
 SYSTEM, LATER = Message("system", "S"), Message("system", "L")
 CALLED = (Message("assistant", "", calls=(Call("a", "f", ""),)), Message("tool", "o"))
@@ -45,7 +45,7 @@ CASES: dict[str, tuple[list[Message], int, str]] = {
 
 @pytest.mark.parametrize(("messages", "most", "left"), CASES.values(), ids=CASES)
 def test_of_a_conversation_is_left(messages: list[Message], most: int, left: str) -> None:
-    assert text(fitted(messages, tokens, most)) == left
+    assert text(fit_last_turns(messages, tokens, most)) == left
 
 
 @given(st.text("Aab", max_size=30), st.integers(0, 70))
@@ -55,13 +55,15 @@ def test_no_more_turns_are_dropped_than_make_whole_quarters(letters: str, most: 
     every = [tokens([SYSTEM, *messages[start:]]) for start in starts]
     whole, quarter = len(every[0]), max(most // 4, 1)
     limit = whole if whole <= most else next(n for n in range(whole, -whole - 80, -quarter) if n <= most)
-    assert fitted(messages, tokens, most) == next((prompt for prompt in every if len(prompt) <= limit), every[-1])
+    assert fit_last_turns(messages, tokens, most) == next(
+        (prompt for prompt in every if len(prompt) <= limit), every[-1]
+    )
 
 
 def test_most_turns_begin_where_the_one_before_did() -> None:
     """Or nothing of what the KV cache holds would be of use to them."""
     talk = said("".join(f"{chr(0x410 + n)}a" for n in range(32)))  # capitals that differ
-    beginnings = [fitted(talk[: 2 * turns], tokens, 60)[0] for turns in range(16, 32)]
+    beginnings = [fit_last_turns(talk[: 2 * turns], tokens, 60)[0] for turns in range(16, 32)]
     assert len(set(beginnings)) == 5  # of 4 tokens a turn, a quarter has almost four
 
 
@@ -72,7 +74,7 @@ def test_a_beginning_has_as_many_turns_as_fit(letters: str, most: int, least: in
     allowed = [end for end in ends if end > least] or ends[-1:]
     fitting = [end for end in allowed if len(tokens(messages[:end])) <= most]
     count = max(fitting, default=allowed[0])
-    assert beginning(messages, tokens, most, least) == (count, tokens(messages[:count]))
+    assert fit_first_turns(messages, tokens, most, least) == (count, tokens(messages[:count]))
 
 
 def test_a_long_conversation_is_rendered_a_few_times() -> None:
@@ -83,10 +85,10 @@ def test_a_long_conversation_is_rendered_a_few_times() -> None:
         rendered += 1
         return tokens(messages)
 
-    assert len(fitted(said("Aa" * 1000), count, 1234)) == 1228
+    assert len(fit_last_turns(said("Aa" * 1000), count, 1234)) == 1228
     assert rendered <= 12
     rendered = 0
-    assert beginning(said("Aa" * 1000), count, 1234, 0)[0] == 616
+    assert fit_first_turns(said("Aa" * 1000), count, 1234, 0)[0] == 616
     assert rendered <= 12
 
 
@@ -95,4 +97,4 @@ def test_a_long_conversation_is_rendered_a_few_times() -> None:
     [(None, 4096, 256), (None, 400, 100), (100, 4096, 100), (3000, 4096, 1024), (1, 4096, 1), (10**30, 64, 16)],
 )
 def test_an_answer_has_room(wished: int | None, n_ctx: int, expected: int) -> None:
-    assert room(wished, n_ctx) == expected
+    assert reserved_tokens(wished, n_ctx) == expected

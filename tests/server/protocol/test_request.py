@@ -134,16 +134,16 @@ BAD: dict[str, tuple[bytes, str | None, str]] = {
     # Input
     "input missing": (b'{"model":"m"}', "input", "`input` is missing"),
     "input null": (body(input=None), "input", "`input` is missing"),
-    "input empty": (body(input=""), "input", "Nothing is left of `input`"),
-    "input without items": (body(input=[]), "input", "Nothing is left of `input`"),
+    "input empty": (body(input=""), "input", "`input` has no text"),
+    "input without items": (body(input=[]), "input", "`input` has no text"),
     "input a number": (body(input=5), "input", "Expected `str | array | null`, got `int`"),
     "input an object": (body(input={}), "input", "Expected `str | array | null`, got `object`"),
     "only unknown items": (
         body(input=[{"type": "reasoning"}, {"type": "zzz"}, {}]),
         "input",
-        "Nothing is left of `input` for the model to answer; skipped: item zzz, item without",
+        "`input` has no text for the model to answer; skipped: item zzz, item without",
     ),
-    "only instructions": (body(input=[], instructions="Be brief."), "input", "Nothing is left of `input`"),
+    "only instructions": (body(input=[], instructions="Be brief."), "input", "`input` has no text"),
     # Items
     "an item that is a text": (body(input=["hi"]), "input[0]", "Expected `object`, got `str`"),
     "an item that is null": (body(input=[None]), "input[0]", "Expected `object`, got `null`"),

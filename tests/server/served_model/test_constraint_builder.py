@@ -326,7 +326,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no object": (
         {"tools": [{**WEATHER, "parameters": {"type": "string"}}]},
         "tools[0].parameters",
-        "The schema in `tools[0].parameters` cannot be enforced, at `type`: the arguments of a function are an object.",
+        "The schema in `tools[0].parameters` cannot be enforced, at `type`: a function takes an object.",
     ),
     "a format, though it holds no call": (
         {"tools": [TIME], "tool_choice": "required", "text": {"format": {**FORMAT, "schema": BAD}}},
@@ -383,7 +383,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "nothing to call": (
         {"tools": [{"type": "web_search"}], "tool_choice": "required"},
         "tool_choice",
-        "`tool_choice` demands a call, and there is no function to call.",
+        "`tool_choice` requires a call, but the request has no tool to call: send one in `tools`.",
     ),
     "no mode of ours": (
         {"tools": [TIME], "tool_choice": {**ALLOWED, "mode": "require"}},
@@ -393,7 +393,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "nothing allowed": (
         {"tools": [TIME], "tool_choice": {**ALLOWED, "tools": []}},
         "tool_choice",
-        "`tool_choice` demands a call, and there is no function to call.",
+        "`tool_choice` requires a call, but the request has no tool to call: send one in `tools`.",
     ),
 }
 
@@ -507,11 +507,11 @@ def test_as_many_tools_as_are_read_can_be_offered() -> None:
     """They are more than a grammar may have: those that need not be held to their schemas are not."""
     told = [
         {**TIME, "name": f"f{n}", "parameters": {"properties": {f"a_number_{n}_{m}": {} for m in range(20)}}}
-        for n in range(toolbox.MOST_TOOLS)
+        for n in range(toolbox.MAX_TOOLS)
     ]
     holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
     hold = holder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(*told))))
-    assert (len(hold.loose), len(hold.grammars.triggers)) == (toolbox.MOST_TOOLS, 1)
+    assert (len(hold.loose), len(hold.grammars.triggers)) == (toolbox.MAX_TOOLS, 1)
     with pytest.raises(InvalidRequest, match="The tools in `tools` cannot be enforced") as refused:
         holder.build(
             output_constraints.constraint_spec(
