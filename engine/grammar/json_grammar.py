@@ -1,13 +1,15 @@
 """Write a schema as a Lark grammar in which free texts have every escape of RFC 8259. Pure.
 
-llguidance's own schema compiler knows the short escapes only. So this module writes out objects, lists, unions and free
-texts; any other schema is a leaf, which llguidance compiles. Property names and constants have one spelling each.
+llguidance's own schema compiler knows the short escapes only. So this module writes out objects, lists, unions, free
+texts and listed numbers; any other schema is a leaf, which llguidance compiles. Property names and texts in constants
+have one spelling each; numbers in them have all spellings of their value.
 """
 
 import json
 
+from engine.grammar.json_numbers import is_plain_number, spellings
 from engine.grammar.lark import Rules, not_equal_to, pattern, string_literal
-from engine.json_schema import JSON, Schema
+from engine.json_schema import JSON, Schema, listed_values, type_of, types_of
 
 # Models write one space, or a line break and an indent, wherever JSON permits whitespace; longer runs are excluded.
 _WHITESPACE = r"(\n {0,16}| )"
@@ -83,6 +85,8 @@ class _Writer:
             return f"({' | '.join(self._value(option) for option in options if option is not False)})"
         if keys == {"type"} and isinstance(types := schema["type"], list) and set(map(str, types)) <= set(_TYPES):
             return f"({' | '.join(self._value({'type': each}) for each in types)})"
+        if keys <= {"type", "const", "enum"} and (listed := self._listed(schema)):
+            return listed
         match schema.get("type"):
             case "string" if keys <= {"type", "minLength", "maxLength"}:
                 return self._text(schema)
@@ -91,6 +95,17 @@ class _Writer:
             case "object" if keys <= {"type", "properties", "required", "additionalProperties"}:
                 return self._object(schema)
         return self._as_leaf(schema)
+
+    def _listed(self, schema: Schema) -> str:
+        """Return the ways to write `const` or `enum`; empty if no number is among the values."""
+        types = types_of(schema)
+        values = [value for value in listed_values(schema) or () if type_of(value) in types]
+        numbers = [value for value in values if is_plain_number(value)]
+        if not numbers or {"const", "enum"} <= schema.keys():
+            return ""
+        written = self._rules.terminal(pattern(spellings(numbers)))
+        others = [value for value in values if not is_plain_number(value)]
+        return f"({written} | {self._as_leaf({'enum': others})})" if others else written
 
     def _as_leaf(self, schema: JSON) -> str:
         whole = {**schema, "$defs": self._definitions} if isinstance(schema, dict) and self._definitions else schema

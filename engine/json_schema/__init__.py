@@ -2,7 +2,7 @@
 
 from engine.json_schema.check import JSON, SUPPORTED, UNSUPPORTED, CheckedSchema
 from engine.json_schema.faults import skeleton
-from engine.json_schema.values import Schema, depth
+from engine.json_schema.values import Schema, depth, listed_values, type_of, types_of
 
 __all__ = [
     "JSON",
@@ -11,5 +11,8 @@ __all__ = [
     "CheckedSchema",
     "Schema",
     "depth",
+    "listed_values",
     "skeleton",
+    "type_of",
+    "types_of",
 ]

@@ -232,3 +232,33 @@ def test_json_schema_with_names_and_constants_accepts_one_spelling(
 ) -> None:
     assert [text for text in valid if not accepts(grammars, schema, text)] == []
     assert [text for text in invalid if accepts(grammars, schema, text)] == []
+
+
+# a schema, texts that it accepts, texts that it doesn't
+NUMBERS: list[tuple[Any, list[str], list[str]]] = [
+    ({"const": 1}, ["1", "1.0", "1.00", "1e0", "1.0E+00"], ["2", "10", "1.1", "-1", "01", "1.", "1e1", "true", '"1"']),
+    ({"const": -7}, ["-7", "-7.0", "-7e-0"], ["7", "-70"]),
+    ({"const": 0}, ["0", "-0", "0.0", "-0.0", "0e0"], ["1", "0.1", "00"]),
+    ({"const": 1.0}, ["1", "1.0"], ["1.5"]),
+    ({"const": 1.5}, ["1.5", "1.50", "1.5e0"], ["1", "15", "1.55"]),
+    ({"const": -0.05}, ["-0.05", "-0.050"], ["0.05", "-0", "-0.5"]),
+    ({"const": 120}, ["120", "120.0"], ["12", "1200"]),
+    ({"enum": [1, "1", None, 2.5]}, ["1", "1.0", '"1"', "null", "2.5", "2.50"], ["2", '"1.0"', '"2.5"']),
+    ({"type": "integer", "enum": [1, 2, 2.5, "x"]}, ["1", "2.0"], ["2.5", '"x"']),
+    ({"type": ["number", "null"], "enum": [1.5, None, "x"]}, ["1.50", "null"], ['"x"']),
+    ({"type": "boolean", "enum": [1, True]}, ["true"], ["1", "false"]),
+    ({"enum": [True, 1]}, ["true", "1.0"], ["false", "0"]),
+    ({"const": 9007199254740993}, ["9007199254740993"], ["9007199254740992"]),
+    ({"type": "object", "properties": {"a": {"const": 3}}, "required": ["a"]}, ['{"a": 3.0}', '{"a":3}'], ['{"a":4}']),
+    ({"anyOf": [{"const": 3}, {"type": "string"}]}, ["3.0", '"x"'], ["4"]),
+]
+
+
+@pytest.mark.parametrize(("schema", "right", "wrong"), NUMBERS, ids=[json.dumps(schema) for schema, *_ in NUMBERS])
+def test_json_schema_of_a_number_accepts_every_spelling_of_its_value(
+    schema: Any, right: list[str], wrong: list[str], grammars: GrammarCompiler
+) -> None:
+    assert [text for text in right if not accepts(grammars, schema, text)] == []
+    assert [text for text in wrong if accepts(grammars, schema, text)] == []
+    validator = jsonschema.Draft202012Validator(schema)
+    assert all(validator.is_valid(json.loads(text)) for text in right)
