@@ -16,6 +16,7 @@ from msgspec import Struct
 from openai.types.conversations import Conversation, ConversationItemList
 from openai.types.responses import Response, ResponseStreamEvent
 
+from tests.data import event_fields
 from tests.support.wire_order import check_order, check_outcome
 
 OPEN_RESPONSES = Path(__file__).parents[3] / "shared" / "spec" / "open-responses-2026-04-24.json"
@@ -104,6 +105,7 @@ def check_stream(events: list[dict[str, Any]]) -> None:
 def check_response(body: dict[str, Any]) -> None:
     """A Response that is no event: its shape by both authorities, and what its status promises."""
     _validate(_response_type(), body, "response")
+    assert (lacking := event_fields.missing_of_response(body)) == [], f"response, table of fields: it lacks {lacking}"
     check_against("ResponseResource", _known_response(body), "response")
     check_outcome(body)
 
@@ -130,7 +132,8 @@ def check_client(event: dict[str, Any]) -> None:
 
 
 def check_schema(event: dict[str, Any]) -> None:
-    """By the Open Responses schema of this event type; passes where the file is not at hand (CI)."""
+    """Check an event by our own table of fields, and by the Open Responses schema if that lies beside the checkout."""
+    assert (lacking := event_fields.missing(event)) == [], f"{_name(event)}, table of fields: it lacks {lacking}"
     if not OPEN_RESPONSES.exists() or event["type"] in _FOREIGN_EVENTS:
         return
     kind = _RENAMED.get(event["type"], event["type"])

@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 from engine.backends.scripted import ScriptedModel
+from tests.data import requests
 from tests.support import wire
 from tests.support.helpers import Answer, exchange, served
 
@@ -16,6 +17,7 @@ WITH_CODEX = 65536
 """Codex's own words alone are 40 kB, and here a byte is a token."""
 
 Shape = dict[str, Any]
+JSON_BODY = "content-type: application/json"
 
 REFUSED = {
     "not a method of it": (405, None),
@@ -54,6 +56,25 @@ def fault(shape: Shape) -> str | None:
         "a call of nobody": (body.get("tool_choice") or {}) == {"type": "function", "name": "nope"},
     }
     return next((name for name, found in faults.items() if found), None)
+
+
+@pytest.mark.parametrize("client", requests.ANSWERED)
+async def test_request_of_a_client_is_answered(client: str, tmp_path: Path) -> None:
+    body = requests.ANSWERED[client]
+    shape = {"path": "/v1/responses", "body": body}
+    text = WISHED.get(wished_format(shape), b"Hello.")
+    async with served(
+        ScriptedModel(lambda message: text, n_ctx=WITH_CODEX), aliases=("smollm2",), state=tmp_path
+    ) as running:
+        check_answered(shape, await exchange(running, "POST", "/v1/responses", json.dumps(body).encode(), JSON_BODY))
+
+
+@pytest.mark.parametrize("fault", requests.REFUSED)
+async def test_wrong_request_is_refused_by_its_field(fault: str, tmp_path: Path) -> None:
+    body, field = requests.REFUSED[fault]
+    async with served(ScriptedModel(), aliases=("smollm2",), state=tmp_path) as running:
+        answer = await exchange(running, "POST", "/v1/responses", json.dumps(body).encode(), JSON_BODY)
+    assert (answer.status, answer.json["error"]["param"]) == (400, field)
 
 
 @pytest.mark.skipif(not RECORDED.exists(), reason=f"{RECORDED} is not here")

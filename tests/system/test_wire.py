@@ -8,6 +8,7 @@ from typing import Any
 import pydantic
 import pytest
 
+from tests.data import event_fields
 from tests.support import wire
 from tests.support.wire import Frame, check_client, check_response, check_stream, events, parse_sse
 
@@ -381,11 +382,25 @@ needs_schema = pytest.mark.skipif(
 )
 
 
+@pytest.mark.parametrize("field", sorted(event_fields.RESPONSE))
+def test_response_without_a_field_fails_by_the_table(field: str) -> None:
+    event = RIGHT["message"][-1]
+    with pytest.raises(AssertionError, match=rf"table of fields: it lacks \['response\.{field}'\]"):
+        wire.check_schema(without(event, ("response", field)))
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_event_without_a_field_fails_by_the_table(kind: str) -> None:
+    for field in event_fields.EVENTS[kind]:
+        with pytest.raises(AssertionError, match="table of fields"):
+            wire.check_schema(without(EVERY_KIND[kind], (field,)))
+
+
 @needs_schema
 @pytest.mark.parametrize("field", BODY)
 def test_each_missing_response_field_fails_by_open_responses(field: str) -> None:
     event = RIGHT["message"][-1]
-    with pytest.raises(AssertionError, match="Open Responses"):
+    with pytest.raises(AssertionError, match=r"Open Responses|table of fields"):
         wire.check_schema(without(event, ("response", field)))
 
 
@@ -400,7 +415,7 @@ def test_open_responses_finds_what_openai_python_lets_pass() -> None:
 @needs_schema
 def test_the_reasoning_events_are_checked_under_their_other_name() -> None:
     event = find(RIGHT["reasoning, message"], "reasoning_text.delta")
-    with pytest.raises(AssertionError, match="ResponseReasoningDeltaStreamingEvent"):
+    with pytest.raises(AssertionError, match=r"ResponseReasoningDeltaStreamingEvent|table of fields"):
         wire.check_schema(without(event, ("content_index",)))
 
 

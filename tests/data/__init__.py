@@ -1,0 +1,1 @@
+"""Data of our own: small equivalents of the larger sets that may lie beside the checkout."""
