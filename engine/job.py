@@ -44,20 +44,20 @@ class Job(Struct, frozen=True):
     grammar: Grammar | None = None
     """What the answer has to be. Where it can't be held any longer, the generation fails."""
     top_logprobs: int | None = None
-    """How many of the likeliest tokens come with each `Token.likelihood`. None: there is none."""
+    """How many of the likeliest tokens come with each `Token.logprobs`. None: there is none."""
 
 
 class Started(Struct, frozen=True):
     """The first piece: the job has a slot and its first prompt tokens are evaluated."""
 
-    cached: int
+    cached_tokens: int
     """Prompt tokens that needn't be evaluated, since the KV cache held them already."""
 
 
 class Progress(Struct, frozen=True):
     """A part of the prompt was evaluated, and there is more of it."""
 
-    evaluated: int
+    evaluated_tokens: int
     """Prompt tokens the KV cache holds by now."""
 
 
@@ -73,7 +73,7 @@ class Token(Struct, frozen=True, gc=False):
     """A token of the answer. End tokens are not handed over: they are a `Finished`."""
 
     id: int
-    likelihood: TokenLogprobs | None = None
+    logprobs: TokenLogprobs | None = None
     """For jobs with `top_logprobs`."""
 
 
@@ -86,7 +86,7 @@ class FinishReason(Enum):
     """`max_tokens` were produced, or the context is full."""
     FAILED = "failed"
     """The model could not evaluate a step; `Finished.message` says why."""
-    UNHELD = "unheld"
+    GRAMMAR = "grammar"
     """The job's grammar could not be held any longer; the message says why."""
 
 

@@ -10,20 +10,20 @@ PACKAGES = {
     "libvulkan.so.1": "libvulkan1",
 }
 """Library -> Debian's package of it."""
-MISSING = re.compile(r"^(?P<name>[^/\s]+\.so[.\d]*): cannot open shared object file")
-GLIBC = re.compile(r"version `(?P<symbol>(?:GLIBC|GLIBCXX)_[\d.]+)' not found")
-ARCHITECTURE = re.compile(r"wrong ELF class|invalid ELF header|cannot open shared object file: Exec format")
+MISSING_LIBRARY = re.compile(r"^(?P<name>[^/\s]+\.so[.\d]*): cannot open shared object file")
+MISSING_SYMBOL = re.compile(r"version `(?P<symbol>(?:GLIBC|GLIBCXX)_[\d.]+)' not found")
+WRONG_ARCHITECTURE = re.compile(r"wrong ELF class|invalid ELF header|cannot open shared object file: Exec format")
 
 
-def why_not(error: Exception) -> str:
+def explain_load_error(error: Exception) -> str:
     """Return the linker's reason, and what to do about it where that is known."""
     reason = str(error)
-    if missing := MISSING.search(reason):
+    if missing := MISSING_LIBRARY.search(reason):
         name = missing["name"]
         cure = f"`apt install {PACKAGES[name]}`" if name in PACKAGES else "install the package that has it"
         return f"it needs {name}, which is not installed: {cure}"
-    if symbol := GLIBC.search(reason):
+    if symbol := MISSING_SYMBOL.search(reason):
         return f"it needs {symbol['symbol']}, and this system is older: upgrade it, or compile llama.cpp here"
-    if ARCHITECTURE.search(reason):
+    if WRONG_ARCHITECTURE.search(reason):
         return f"it is not for this machine ({reason})"
     return reason

@@ -3,10 +3,17 @@
 Imports `gguf`, `tokenizer` and the engine's root.
 """
 
-from engine.backends.selection import QUANTIZATIONS, BackendChoice, choices, native_tokenizer, open_model, option_sets
+from engine.backends.selection import (
+    QUANTIZING_ENGINE,
+    BackendChoice,
+    choices,
+    native_tokenizer,
+    open_model,
+    option_sets,
+)
 
 __all__ = [
-    "QUANTIZATIONS",
+    "QUANTIZING_ENGINE",
     "BackendChoice",
     "choices",
     "native_tokenizer",

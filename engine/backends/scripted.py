@@ -60,15 +60,15 @@ class ScriptedModel:
         self.info = ModelInfo("scripted", n_ctx, n_slots, 256 + len(CONTROL), max_batch_tokens=512, **capable)
         self._reply = reply
         self._seconds_per_token = seconds_per_token
-        self._held: list[list[int]] = [[] for _ in range(n_slots)]
+        self._cached_tokens: list[list[int]] = [[] for _ in range(n_slots)]
         self._logits: list[list[FloatArray]] = [[] for _ in range(n_slots)]
         self.decoded: list[BatchEntry] = []
         """All chunks so far, for tests that ask what was evaluated."""
-        self.shared: list[tuple[int, int, int]] = []
+        self.copies: list[tuple[int, int, int]] = []
 
     def decode(self, batch: Sequence[BatchEntry]) -> None:
         for chunk in batch:
-            held = self._held[chunk.slot]
+            held = self._cached_tokens[chunk.slot]
             if chunk.position > len(held) or chunk.position + len(chunk.tokens) > self.info.n_ctx:
                 raise ModelError(f"position {chunk.position} + {len(chunk.tokens)} tokens is outside the slot")
             time.sleep(self._seconds_per_token * len(chunk.tokens))
@@ -80,15 +80,15 @@ class ScriptedModel:
         return self._logits[slot][row]
 
     def copy_prefix(self, source: int, target: int, n: int) -> None:
-        self._held[target][:] = self._held[source][:n]
-        self.shared.append((source, target, n))
+        self._cached_tokens[target][:] = self._cached_tokens[source][:n]
+        self.copies.append((source, target, n))
 
     def save(self, slot: int) -> bytes:
-        return msgspec.json.encode(self._held[slot])
+        return msgspec.json.encode(self._cached_tokens[slot])
 
     def restore(self, slot: int, state: bytes, n: int) -> None:
         try:
-            self._held[slot][:] = msgspec.json.decode(state, type=list[int])
+            self._cached_tokens[slot][:] = msgspec.json.decode(state, type=list[int])
         except msgspec.DecodeError as error:
             raise ModelError(f"{n} tokens cannot be put into slot {slot}: {error}") from error
 
@@ -99,7 +99,7 @@ class ScriptedModel:
         pass
 
     def close(self) -> None:
-        self._held.clear()
+        self._cached_tokens.clear()
 
     def _row(self, held: Sequence[int]) -> FloatArray:
         row = np.zeros(self.info.n_vocab, np.float32)

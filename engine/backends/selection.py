@@ -10,7 +10,7 @@ from engine.backends.llamacpp import model as llamacpp
 from engine.gguf import Header, kinds
 from engine.model import BackendOptions, EngineFault, Model, ModelError
 
-QUANTIZATIONS = llamacpp.NAME
+QUANTIZING_ENGINE = llamacpp.NAME
 """The engine that writes other types of weights, and runs them."""
 
 
@@ -56,13 +56,13 @@ def open_model(
     n_slots: int,
     threads: int,
     library: Path | None,
-    knobs: BackendOptions = llamacpp.DEFAULT,
+    backend_options: BackendOptions = llamacpp.DEFAULT_OPTIONS,
 ) -> Model:
     """Open the file `weights`, of the model in the file `name`. Raises ModelError."""
     if engine == model.NAME:
         return model.Ctransformers(weights, name=name, n_ctx=n_ctx, n_slots=n_slots, threads=threads)
     return llamacpp.LlamaCpp(
-        libllama.load(library), weights, n_ctx=n_ctx, n_slots=n_slots, threads=threads, knobs=knobs
+        libllama.load(library), weights, n_ctx=n_ctx, n_slots=n_slots, threads=threads, backend_options=backend_options
     )
 
 

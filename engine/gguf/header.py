@@ -10,8 +10,8 @@ T = TypeVar("T")
 
 # GGUF's numbers for the types of values, and numpy's names for those of one size.
 UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
-NUMBERS = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", UINT32: "<u4", INT32: "<i4", FLOAT32: "<f4", BOOL: "?"}
-NUMBERS |= {10: "<u8", 11: "<i8", 12: "<f8"}
+NUMBER_DTYPES = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", UINT32: "<u4", INT32: "<i4", FLOAT32: "<f4", BOOL: "?"}
+NUMBER_DTYPES |= {10: "<u8", 11: "<i8", 12: "<f8"}
 
 # ggml's tensor types: number -> (elements, bytes) of a block. The numbers left out were withdrawn by ggml.
 BLOCKS = {0: (1, 4), 1: (1, 2), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 30: (1, 2)}
@@ -24,7 +24,7 @@ BLOCKS |= {29: (256, 56), 34: (256, 54), 35: (256, 66)}  # IQ1_M, TQ1_0, TQ2_0
 BLOCKS |= {39: (32, 17), 40: (64, 36), 41: (128, 18)}  # MXFP4, NVFP4, Q1_0
 
 # What llama.cpp reads without a look at its type or length; and ids for which it looks into the vocabulary.
-PARALLEL = {"tokenizer.ggml.scores": {FLOAT32}, "tokenizer.ggml.token_type": {INT32, UINT32}}
+PER_TOKEN_LISTS = {"tokenizer.ggml.scores": {FLOAT32}, "tokenizer.ggml.token_type": {INT32, UINT32}}
 TOKEN_ID = re.compile(r"tokenizer\.ggml\.\w+_token_id")
 
 
@@ -113,7 +113,7 @@ class Header(msgspec.Struct, frozen=True):
         """Raises GGUFError where native code would read outside a list: it looks at no length."""
         n = len(self.texts("tokenizer.ggml.tokens"))
         for key, entry in self.metadata.items():
-            value, types = entry.value, PARALLEL.get(key)
+            value, types = entry.value, PER_TOKEN_LISTS.get(key)
             if types and not (entry.type in types and isinstance(value, list) and len(value) == n):
                 raise damaged_file(f"its {key} does not fit its {n} tokens")
             if TOKEN_ID.fullmatch(key) and not (isinstance(value, int) and value >= 0):

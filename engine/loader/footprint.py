@@ -45,8 +45,8 @@ def kv_bytes(header: Header, n_tokens: int) -> int:
         return 0
     heads = header.integer(f"{architecture}.attention.head_count", 0)
     width = header.integer(f"{architecture}.embedding_length", 0) // max(1, heads)
-    key = _least(header, "attention.key_length", width)
-    value = _least(header, "attention.value_length", width)
+    key = _smallest_length(header, "attention.key_length", width)
+    value = _smallest_length(header, "attention.value_length", width)
     if header.integer(f"{architecture}.attention.kv_lora_rank"):  # latent attention keeps no values of their own
         value = 0
     return n_tokens * F16_BYTES * (key + value) * sum(sorted(_kv_heads(header, layers, heads))[:layers])
@@ -61,7 +61,7 @@ def _kv_heads(header: Header, layers: int, heads: int) -> Sequence[int]:
     return [header.integer(key, heads)] * layers
 
 
-def _least(header: Header, key: str, default: int) -> int:
+def _smallest_length(header: Header, key: str, default: int) -> int:
     """Return a length, or that of layers with a window where it is less."""
     own = header.integer(f"{header.architecture}.{key}", default)
     return min(own, header.integer(f"{header.architecture}.{key}_swa", own))

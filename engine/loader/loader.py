@@ -20,13 +20,13 @@ from engine.loader.probe_record import ProbeCache
 from engine.model import BackendOptions, EngineFault, Model, ModelError
 from engine.tokenizer import Vocabulary
 
-MOST_CONTEXT = 8192
+DEFAULT_MAX_CONTEXT = 8192
 """Tokens a slot gets unasked: models are trained on up to 128k, and no small machine holds that twice."""
 
 SNAPSHOT_FORMAT = "format 2"
 """Snapshots of the first format may hold prompts that were not to be stored; they are left out."""
 
-UNREAD = (
+UNKNOWN_CALL_FORMAT = (
     "%s tells functions, but its form of calls is not known: a system message tells them instead, and calls are read "
     "in the generic form"
 )
@@ -44,7 +44,7 @@ class Options(Struct, frozen=True):
     engine: str = "auto"
     libllama: Path | None = None
     """llama.cpp's library, where it is not to be looked for."""
-    knobs: BackendOptions = BackendOptions()
+    backend_options: BackendOptions = BackendOptions()
     chat_template: str = ""
     """File or built-in name of one that replaces the model's own."""
 
@@ -57,7 +57,7 @@ class Loaded(Struct, frozen=True):
     template: ChatTemplate
     fingerprint: str
     """Of all that a saved KV cache depends on: model, engine, settings."""
-    file: FileFacts = FileFacts()
+    file_facts: FileFacts = FileFacts()
     fallback: str = ""
     """Why llama.cpp does not run the model; empty where it does, or ctransformers was asked for."""
 
@@ -94,7 +94,7 @@ class _File:
         self._path = path
         self._options = options
         self._cache = cache
-        self._ledger = ProbeCache(cache / "ledger.json")
+        self._probe_cache = ProbeCache(cache / "ledger.json")
         self._chat_template = sources.located(options.chat_template) if options.chat_template else ""
         self.header, self._vocabulary, self._template = model_file.read(path, options.libllama, self._chat_template)
         if not (self._chat_template or (self.header.text("tokenizer.chat_template") or "").strip()):
@@ -113,7 +113,7 @@ class _File:
         weights = self._path
         if choice.engine == ctrans.NAME:
             ctrans.check()  # before a copy is written
-            weights = _weights(self._path, self.header, self._ledger, self._cache)
+            weights = _weights(self._path, self.header, self._probe_cache, self._cache)
         try:
             model = self._open(choice, weights)
         except ModelError:
@@ -121,12 +121,12 @@ class _File:
                 weights.unlink(missing_ok=True)  # a copy of ours that cannot be used
             raise
         size = f"slots {self._options.n_slots} n_ctx {self._n_ctx}"
-        parts = " ".join(map(self._ledger.sha256, kinds.parts(self._path, self.header)))
-        fingerprint = f"{parts} {choice.engine_id} {size} {self._options.knobs} {SNAPSHOT_FORMAT}"
+        parts = " ".join(map(self._probe_cache.sha256, kinds.parts(self._path, self.header)))
+        fingerprint = f"{parts} {choice.engine_id} {size} {self._options.backend_options} {SNAPSHOT_FORMAT}"
         if self._template.unread:
-            log.warning(UNREAD, self._chat_template or f"the chat template of {self._path.name}")
+            log.warning(UNKNOWN_CALL_FORMAT, self._chat_template or f"the chat template of {self._path.name}")
         reason = choice.reason if choice.fallback else ""
-        return Loaded(model, self._vocabulary, self._template, fingerprint, file_facts.of(self.header), reason)
+        return Loaded(model, self._vocabulary, self._template, fingerprint, file_facts.from_header(self.header), reason)
 
     def _open(self, choice: BackendChoice, weights: Path) -> Model:
         path, options = self._path, self._options
@@ -134,10 +134,10 @@ class _File:
         if self._chat_template:
             source = sources.source(self._chat_template)
             tried += f", template {hashlib.sha256(source.encode()).hexdigest()}"
-        if not self._ledger.has_passed(path, tried):
+        if not self._probe_cache.has_passed(path, tried):
             size = footprint.weight_bytes(path, self.header)
             probe(path, weights, choice.engine, options.libllama, size, self._chat_template)
-            self._ledger.record(path, tried)
+            self._probe_cache.record(path, tried)
         model = backends.open_model(
             choice.engine,
             weights,
@@ -146,7 +146,7 @@ class _File:
             n_slots=options.n_slots,
             threads=self._threads,
             library=options.libllama,
-            knobs=options.knobs,
+            backend_options=options.backend_options,
         )
         sizes = (options.n_slots, self._n_ctx, self._threads)
         log.info("%s runs %s (%s): %d slots of %d tokens, %d threads", choice.engine, path.name, choice.reason, *sizes)
@@ -166,11 +166,11 @@ def n_threads(wished: int = 0) -> int:
 
 
 def context(header: Header, wished: int = 0) -> int:
-    """Return the tokens of a slot; 0 stands for what the model was trained on, up to `MOST_CONTEXT`."""
+    """Return the tokens of a slot; 0 stands for what the model was trained on, up to `DEFAULT_MAX_CONTEXT`."""
     trained = model_file.trained_context(header)
     if trained and wished > trained:
         raise ModelError(f"the model was trained on contexts of {trained} tokens: choose a --context up to that")
-    return wished or min(trained or MOST_CONTEXT, MOST_CONTEXT)
+    return wished or min(trained or DEFAULT_MAX_CONTEXT, DEFAULT_MAX_CONTEXT)
 
 
 def _weights(path: Path, header: Header, ledger: ProbeCache, cache: Path) -> Path:
@@ -183,7 +183,7 @@ def _weights(path: Path, header: Header, ledger: ProbeCache, cache: Path) -> Pat
         target.parent.mkdir(parents=True, exist_ok=True)
         with (target.parent / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # a second start waits here, and finds the copy
-            if not _is_whole(target):
+            if not _is_complete(target):
                 log.info("rewriting %s for ctransformers, once: %s", path.name, "; ".join(reasons))
                 _rewrite(path, header, target)
     except OSError as error:
@@ -200,7 +200,7 @@ def _rewrite(path: Path, header: Header, target: Path) -> None:
     os.replace(draft, target)
 
 
-def _is_whole(target: Path) -> bool:
+def _is_complete(target: Path) -> bool:
     try:
         gguf.read(target)
     except GGUFError:

@@ -15,10 +15,10 @@ from engine.chat_template import TOO_MUCH
 from engine.model import EngineFault, ModelError
 
 TIMEOUT_SECONDS = 120
-SLOWEST_BYTES = 10_000_000
+MIN_READ_BYTES_PER_SECOND = 10_000_000
 """Bytes a second from a slow SD card: a large file has to come into memory first."""
 
-CHILD = (
+CHILD_PROGRAM = (
     "import sys; end = sys.argv.index(''); sys.path[:] = sys.argv[1:end]; del sys.argv[1 : end + 1]; "
     "from engine.loader.probe_child import main; sys.exit(main())"
 )
@@ -32,7 +32,7 @@ log = logging.getLogger("responsed.engine")
 
 def timeout(n_bytes: int) -> float:
     """Return the seconds that a child may take with weights of that size."""
-    return TIMEOUT_SECONDS + n_bytes / SLOWEST_BYTES
+    return TIMEOUT_SECONDS + n_bytes / MIN_READ_BYTES_PER_SECOND
 
 
 def probe(
@@ -45,7 +45,16 @@ def probe(
     dies of a signal while the engine computes.
     """
     log.info("%s looks at %s for the first time, in a process of its own", engine, path.name)
-    command = [sys.executable, "-P", "-c", CHILD, *_import_path(), "", str(path.absolute()), str(weights.absolute())]
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        CHILD_PROGRAM,
+        *_import_path(),
+        "",
+        str(path.absolute()),
+        str(weights.absolute()),
+    ]
     command += [engine, chat_template, *([str(libllama.absolute())] if libllama else [])]
     limit = timeout(n_bytes)
     ends, lifeline = os.pipe()

@@ -124,7 +124,9 @@ class Engine:
 
         try:
             async with trio.open_nursery() as nursery:
-                ahead = partial(trio.to_thread.run_sync, self._loop.ahead.work, thread_name="ahead", limiter=threads)
+                ahead = partial(
+                    trio.to_thread.run_sync, self._loop.mask_thread.work, thread_name="ahead", limiter=threads
+                )
                 nursery.start_soon(ahead)
                 await trio.to_thread.run_sync(run, thread_name="inference", limiter=threads)
         except Exception:

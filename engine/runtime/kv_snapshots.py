@@ -18,8 +18,8 @@ import msgspec
 from msgspec import Struct
 
 SUFFIX = ".kv"
-DRAFT = ".responsed-draft-"
-NAME = re.compile(r"[0-9a-f]{32}\.kv")
+DRAFT_PREFIX = ".responsed-draft-"
+FILE_NAME = re.compile(r"[0-9a-f]{32}\.kv")
 
 log = logging.getLogger("responsed.engine")
 
@@ -31,7 +31,7 @@ class Snapshot(Struct, frozen=True):
     state: bytes
 
 
-class _Head(Struct, frozen=True):
+class _FileHeader(Struct, frozen=True):
     fingerprint: str
     digest: str
     """BLAKE2b of the state."""
@@ -87,7 +87,7 @@ class Snapshots:
             log.warning("%s cannot be locked: %s", self._folder, error)
             alone = False
         if alone:
-            for draft in self._folder.glob(f"{DRAFT}*"):  # a killed server left it
+            for draft in self._folder.glob(f"{DRAFT_PREFIX}*"):  # a killed server left it
                 draft.unlink(missing_ok=True)
         for path in self._files():
             try:
@@ -116,7 +116,7 @@ class Snapshots:
         found: list[tuple[int, Path]] = []
         for path in self._folder.glob(f"*{SUFFIX}"):
             with suppress(FileNotFoundError):  # another server has just replaced it
-                if NAME.fullmatch(path.name) and path.is_file():
+                if FILE_NAME.fullmatch(path.name) and path.is_file():
                     found.append((path.stat().st_mtime_ns, path))
         return [path for _, path in sorted(found, reverse=True)]
 
@@ -135,8 +135,8 @@ class Snapshots:
     def _write(self, snapshot: Snapshot) -> Path:
         digest = hashlib.blake2b(repr((self._fingerprint, snapshot.tokens)).encode(), digest_size=16).hexdigest()
         path = self._folder / f"{digest}{SUFFIX}"
-        head = msgspec.json.encode(_Head(self._fingerprint, _digest(snapshot.state), snapshot.tokens))
-        with tempfile.NamedTemporaryFile(dir=self._folder, prefix=DRAFT, delete=False) as file:
+        head = msgspec.json.encode(_FileHeader(self._fingerprint, _digest(snapshot.state), snapshot.tokens))
+        with tempfile.NamedTemporaryFile(dir=self._folder, prefix=DRAFT_PREFIX, delete=False) as file:
             try:
                 file.writelines((head, b"\n", snapshot.state))
                 file.flush()
@@ -148,9 +148,9 @@ class Snapshots:
         return path
 
 
-def _read(path: Path) -> tuple[_Head, bytes]:
+def _read(path: Path) -> tuple[_FileHeader, bytes]:
     line, _, state = path.read_bytes().partition(b"\n")
-    return msgspec.json.decode(line, type=_Head), state
+    return msgspec.json.decode(line, type=_FileHeader), state
 
 
 def _digest(state: bytes) -> str:

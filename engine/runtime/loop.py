@@ -23,7 +23,7 @@ from engine.scheduler import Key, Scheduler, Step
 
 SNAPSHOT_IDLE_SECONDS = 30.0
 """Idle time after which the KV cache is written to the disk."""
-MISTAKE = "Internal error; see the server log."
+INTERNAL_ERROR = "Internal error; see the server log."
 
 log = logging.getLogger("responsed.engine")
 
@@ -68,7 +68,7 @@ class InferenceLoop:
         self._samplers: dict[Key, Sampler] = {}
         """One of each job that has not ended."""
         self._constraints: dict[Key, Constraint] = {}
-        self.ahead = MaskThread()
+        self.mask_thread = MaskThread()
         self._inbox = inbox
         self._snapshots = snapshots if model.info.saves_state else None
         self._unsaved = False
@@ -90,7 +90,7 @@ class InferenceLoop:
             if self._snapshots is not None and (snapshots := self._unsaved_slots()):
                 self._snapshots.write(snapshots)
         finally:
-            self.ahead.close()
+            self.mask_thread.close()
 
     def _new_scheduler(self) -> Scheduler:
         return Scheduler(self._model.info, self._end_tokens, self._max_step_seconds)
@@ -153,10 +153,10 @@ class InferenceLoop:
     def _carry_out(self, plan: Step) -> Outputs:
         self.step_began = began = time.perf_counter()
         try:
-            for share in plan.shares:
+            for share in plan.copies:
                 self._model.copy_prefix(share.source, share.target, share.n)
-            with self.ahead.computing(self._constraining(plan)):
-                self._model.decode(plan.chunks)
+            with self.mask_thread.computing(self._step_constraints(plan)):
+                self._model.decode(plan.entries)
         except Exception as error:
             failure = _failure(error)
             return self._scheduler.fail(plan, failure.message, failure.reason)
@@ -169,20 +169,20 @@ class InferenceLoop:
         sampled: dict[int, list[Token]] = {}
         outputs: Outputs = []
         chunks: list[BatchEntry] = []
-        for chunk in plan.chunks:
+        for chunk in plan.entries:
             try:
                 if chunk.logits:
                     sampled[chunk.slot] = self._sample(chunk)
             except Exception as error:
                 failure = _failure(error)
-                outputs += self._scheduler.fail(Step(chunks=(chunk,)), failure.message, failure.reason)
+                outputs += self._scheduler.fail(Step(entries=(chunk,)), failure.message, failure.reason)
             else:
                 chunks.append(chunk)
-        return outputs + (self._scheduler.update(Step(chunks=tuple(chunks)), sampled, seconds) if chunks else [])
+        return outputs + (self._scheduler.update(Step(entries=tuple(chunks)), sampled, seconds) if chunks else [])
 
-    def _constraining(self, plan: Step) -> list[Constraint]:
+    def _step_constraints(self, plan: Step) -> list[Constraint]:
         """The constraints of the sequences that get a token of this step."""
-        keys = [self._scheduler.key(chunk.slot) for chunk in plan.chunks if chunk.logits]
+        keys = [self._scheduler.key(chunk.slot) for chunk in plan.entries if chunk.logits]
         return [self._constraints[key] for key in keys if key in self._constraints]
 
     def _sample(self, chunk: BatchEntry) -> list[Token]:
@@ -195,13 +195,13 @@ class InferenceLoop:
         tokens: list[Token] = []
         for row, guess in enumerate((*chunk.tokens[len(chunk.tokens) - chunk.logits + 1 :], None)):
             logits = self._model.logits(chunk.slot, row)
-            untouched = sampler.untouched(logits)
+            untouched = sampler.raw_logits(logits)
             if constraint is not None:
                 constraint.apply_mask(logits)
             token = sampler.pick(logits)
             if constraint is not None:
                 constraint.accept(token)
-            tokens.append(Token(token, sampler.likelihood(untouched, token)))
+            tokens.append(Token(token, sampler.logprobs(untouched, token)))
             if token != guess:
                 break
         return tokens
@@ -229,7 +229,7 @@ class InferenceLoop:
             return []
         self._unsaved = False
         try:
-            saved = self._scheduler.savable()
+            saved = self._scheduler.savable_slots()
             return self._snapshots.choose(Snapshot(tokens, self._model.save(slot)) for slot, tokens in saved)
         except Exception as error:
             log.warning("the KV cache cannot be saved: %s", error, exc_info=not isinstance(error, ModelError))
@@ -239,8 +239,8 @@ class InferenceLoop:
 def _failure(error: Exception) -> Finished:
     """The output that ends a job. An error nobody foresaw is logged with its traceback."""
     if isinstance(error, GrammarError):
-        return Finished(FinishReason.UNHELD, str(error))
+        return Finished(FinishReason.GRAMMAR, str(error))
     if isinstance(error, ModelError):
         return Finished(FinishReason.FAILED, str(error))
     log.error("an internal error ended a generation", exc_info=error)
-    return Finished(FinishReason.FAILED, MISTAKE)
+    return Finished(FinishReason.FAILED, INTERNAL_ERROR)

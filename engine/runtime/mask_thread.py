@@ -13,25 +13,25 @@ from engine.constraint import Constraint
 
 class MaskThread:
     def __init__(self) -> None:
-        self._asked: SimpleQueue[Constraint | None] = SimpleQueue()
+        self._requests: SimpleQueue[Constraint | None] = SimpleQueue()
         self._done: SimpleQueue[None] = SimpleQueue()
 
     def work(self) -> None:
         """Until `close`."""
-        while (constraint := self._asked.get()) is not None:
+        while (constraint := self._requests.get()) is not None:
             with suppress(BaseException):  # it goes wrong once more where it is applied, and is seen there
                 constraint.compute_mask()
             self._done.put(None)
 
     def close(self) -> None:
-        self._asked.put(None)
+        self._requests.put(None)
 
     @contextmanager
     def computing(self, constraints: Sequence[Constraint]) -> Iterator[None]:
         """While the block runs, they are prepared; behind it they are."""
         asked = [constraint for constraint in constraints if not constraint.mask_ready]
         for constraint in asked:
-            self._asked.put(constraint)
+            self._requests.put(constraint)
         try:
             yield
         finally:

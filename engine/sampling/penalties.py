@@ -17,36 +17,36 @@ from engine.model import FloatArray
 Ids = NDArray[np.intp]
 
 
-class Counts:
+class TokenCounts:
     """How often each token is among the last `most`, or among all."""
 
     def __init__(self, tokens: Iterable[int] = (), most: int | None = None) -> None:
-        self._numbers: dict[int, int] = {}
+        self._counts: dict[int, int] = {}
         self._window: deque[int] = deque()
-        self._most = most
+        self._window_size = most
         for token in tokens:
             self.add(token)
 
     @property
     def ids(self) -> Ids:
-        return np.fromiter(self._numbers, np.intp, len(self._numbers))
+        return np.fromiter(self._counts, np.intp, len(self._counts))
 
     @property
-    def numbers(self) -> FloatArray:
+    def counts(self) -> FloatArray:
         """In the order of `ids`."""
-        return np.fromiter(self._numbers.values(), np.float32, len(self._numbers))
+        return np.fromiter(self._counts.values(), np.float32, len(self._counts))
 
     def add(self, token: int) -> None:
-        self._numbers[token] = self._numbers.get(token, 0) + 1
-        if self._most is not None:
+        self._counts[token] = self._counts.get(token, 0) + 1
+        if self._window_size is not None:
             self._window.append(token)
-            if len(self._window) > self._most:
+            if len(self._window) > self._window_size:
                 self._forget(self._window.popleft())
 
     def _forget(self, token: int) -> None:
-        self._numbers[token] -= 1
-        if not self._numbers[token]:
-            del self._numbers[token]
+        self._counts[token] -= 1
+        if not self._counts[token]:
+            del self._counts[token]
 
 
 class Penalties:
@@ -57,11 +57,11 @@ class Penalties:
         biases = sampling.logit_bias
         self._biased: Ids = np.fromiter(biases, np.intp, len(biases))
         self._biases: FloatArray = np.fromiter(biases.values(), np.float32, len(biases))
-        self._recent = _recent(sampling, prompt)
-        self._said = Counts() if sampling.presence_penalty or sampling.frequency_penalty else None
+        self._recent = _recent_counts(sampling, prompt)
+        self._generated = TokenCounts() if sampling.presence_penalty or sampling.frequency_penalty else None
 
     @staticmethod
-    def wanted(sampling: SamplingParams) -> bool:
+    def needed(sampling: SamplingParams) -> bool:
         """Whether there are any."""
         repeats = sampling.repeat_penalty != 1 and sampling.repeat_last_n
         return bool(sampling.logit_bias or repeats or sampling.presence_penalty or sampling.frequency_penalty)
@@ -75,20 +75,20 @@ class Penalties:
             chosen = logits[ids]
             # Divided, a negative logit would become likelier (llama.cpp; in the paper, arXiv:1909.05858, it does).
             logits[ids] = np.where(chosen > 0, chosen / penalty, chosen * penalty)
-        if self._said is not None:
-            each = self._said.numbers * self._sampling.frequency_penalty
-            logits[self._said.ids] -= each + self._sampling.presence_penalty
+        if self._generated is not None:
+            each = self._generated.counts * self._sampling.frequency_penalty
+            logits[self._generated.ids] -= each + self._sampling.presence_penalty
 
     def add(self, token: int) -> None:
         """Take in the answer's next token."""
         if self._recent is not None:
             self._recent.add(token)
-        if self._said is not None:
-            self._said.add(token)
+        if self._generated is not None:
+            self._generated.add(token)
 
 
-def _recent(sampling: SamplingParams, prompt: Sequence[int]) -> Counts | None:
+def _recent_counts(sampling: SamplingParams, prompt: Sequence[int]) -> TokenCounts | None:
     n = sampling.repeat_last_n
     if sampling.repeat_penalty == 1 or n == 0:
         return None
-    return Counts(prompt) if n < 0 else Counts(prompt[-n:], n)
+    return TokenCounts(prompt) if n < 0 else TokenCounts(prompt[-n:], n)

@@ -15,10 +15,10 @@ from engine.sampling.penalties import Ids, Penalties
 
 # exp(-NEAR) of the best token's probability. The nucleus lies among tokens this near in nearly every
 # distribution, and sorting those costs a hundredth of sorting the vocabulary.
-NEAR = 10.0
+NUCLEUS_RANGE = 10.0
 COLUMNS = 1024
 """Of the vocabulary as a table."""
-COLDEST = 1e-9
+MIN_TEMPERATURE = 1e-9
 """Colder is the same, but numpy would overflow."""
 
 
@@ -29,20 +29,22 @@ class Sampler:
         """`prompt` stands before the first token; `top_logprobs`: see Job."""
         self._sampling = sampling
         self._top_logprobs = top_logprobs
-        self._penalties = Penalties(sampling, prompt) if Penalties.wanted(sampling) else None
+        self._penalties = Penalties(sampling, prompt) if Penalties.needed(sampling) else None
         # numpy takes no negative seeds, clients may send them: as the 64 bits they are.
         self._random = np.random.default_rng(None if sampling.seed is None else sampling.seed & (2**64 - 1))
 
-    def untouched(self, logits: FloatArray) -> FloatArray | None:
-        """A copy, for `likelihood`, of what the model gave; to be made before anything changes it. None where nobody
-        asked."""
+    def raw_logits(self, logits: FloatArray) -> FloatArray | None:
+        """Return a copy of the model's logits for `logprobs`, or None if the job asks for no logprobs.
+
+        Call it before anything changes the logits.
+        """
         return None if self._top_logprobs is None else logits.copy()
 
-    def likelihood(self, untouched: FloatArray | None, token: int) -> TokenLogprobs | None:
+    def logprobs(self, untouched: FloatArray | None, token: int) -> TokenLogprobs | None:
         """Of the token that was picked."""
         if untouched is None or self._top_logprobs is None:
             return None
-        return likelihood(untouched, token, self._top_logprobs)
+        return token_logprobs(untouched, token, self._top_logprobs)
 
     def pick(self, logits: FloatArray) -> int:
         """The sequence's next token; from now on it is part of it. Penalties change the logits in place."""
@@ -60,11 +62,11 @@ class Sampler:
         if len(ids) == 1:
             return int(ids[0])
         chosen = logits[ids].astype(np.float64)
-        mass = np.exp((chosen - chosen.max()) / max(self._sampling.temperature, COLDEST)).cumsum()
+        mass = np.exp((chosen - chosen.max()) / max(self._sampling.temperature, MIN_TEMPERATURE)).cumsum()
         return int(ids[np.searchsorted(mass, self._random.random() * mass[-1], side="right")])
 
 
-def likelihood(logits: FloatArray, token: int, n_top: int) -> TokenLogprobs:
+def token_logprobs(logits: FloatArray, token: int, n_top: int) -> TokenLogprobs:
     """The token's own, and the `n_top` best ones'."""
     best = float(logits.max())
     # float32 is exact enough for the parts (the logits are no better), but not for a sum of a hundred thousand.
@@ -106,7 +108,7 @@ def _nucleus(logits: FloatArray, ids: Ids | None, top_p: float) -> Ids:
     chosen = logits[ids].astype(np.float64)
     mass = np.exp(chosen - chosen.max())
     wanted = top_p * mass.sum()
-    near = np.flatnonzero(chosen >= chosen.max() - NEAR)
+    near = np.flatnonzero(chosen >= chosen.max() - NUCLEUS_RANGE)
     if mass[near].sum() > wanted:
         ids, mass = ids[near], mass[near]
     order = np.argsort(-mass, kind="stable")

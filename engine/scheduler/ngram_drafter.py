@@ -14,9 +14,9 @@ NGRAM_SIZE = 3
 """Tokens that have to be the same."""
 MAX_DRAFT_TOKENS = 8
 """Tokens guessed at once."""
-FIRST_RIGHT = 0.4
+INITIAL_ACCEPTANCE_RATE = 0.4
 """How often a guess is right, before any was seen."""
-WEIGHT = 0.15
+MEAN_WEIGHT = 0.15
 """Of a new outcome in the running mean."""
 
 
@@ -26,28 +26,28 @@ class NgramDrafter:
     def __init__(self) -> None:
         self._after: dict[tuple[int, ...], int] = {}
         self._indexed = NGRAM_SIZE
-        self._right = FIRST_RIGHT
-        self._guess: Sequence[int] = ()
+        self._acceptance_rate = INITIAL_ACCEPTANCE_RATE
+        self._draft: Sequence[int] = ()
 
     def draft(self, tokens: Sequence[int]) -> Sequence[int]:
         """What comes after `tokens`; often nothing."""
         self._index(tokens)
         start = self._after.get(tuple(tokens[-NGRAM_SIZE:]))
-        self._guess = () if start is None else tokens[start : start + MAX_DRAFT_TOKENS]
-        return self._guess
+        self._draft = () if start is None else tokens[start : start + MAX_DRAFT_TOKENS]
+        return self._draft
 
     def expected_acceptance(self, guesses: int) -> float:
         """How many tokens a step brings with so many of them: one, and those up to the first that is wrong."""
-        return sum(self._right**right for right in range(min(guesses, len(self._guess)) + 1))
+        return sum(self._acceptance_rate**right for right in range(min(guesses, len(self._draft)) + 1))
 
     def learn(self, tokens: Sequence[int]) -> None:
         """Take in what came, with a draft before it or without. What stands behind a first wrong guess says nothing of
         the guesses."""
-        for guess, token in zip(self._guess, tokens, strict=False):
-            self._right += WEIGHT * ((guess == token) - self._right)
+        for guess, token in zip(self._draft, tokens, strict=False):
+            self._acceptance_rate += MEAN_WEIGHT * ((guess == token) - self._acceptance_rate)
             if guess != token:
                 break
-        self._guess = ()
+        self._draft = ()
 
     def _index(self, tokens: Sequence[int]) -> None:
         """All but the last gram: what follows that one is the question."""

@@ -14,18 +14,18 @@ class RunningSequence:
     def __init__(self, key: Key, job: Job) -> None:
         self.key = key
         self.tokens = list(job.prompt)
-        self.cached = 0
+        self.reused_tokens = 0
         """Prompt tokens that needn't be evaluated."""
         self.donor: tuple[RunningSequence, int] | None = None
         """Who is evaluating the same beginning, and how many tokens of it are the same: wait, and take them."""
         self.affinity = job.affinity
         self.savable = job.savable
         self.drafter = NgramDrafter()
-        self._most = len(job.prompt) + job.max_tokens
+        self._max_tokens = len(job.prompt) + job.max_tokens
 
-    def room(self, n_ctx: int) -> int:
+    def remaining_tokens(self, n_ctx: int) -> int:
         """How many tokens may still be sampled."""
-        return min(self._most, n_ctx) - len(self.tokens)
+        return min(self._max_tokens, n_ctx) - len(self.tokens)
 
 
 class Slot:
@@ -39,7 +39,7 @@ class Slot:
         """First tokens that may be written to a disk; no fewer than `held` has where all of them may."""
         self.affinity = ""
         """Of what it held last; see Job."""
-        self.used = 0
+        self.last_used = 0
         """When the slot was last of use; the scheduler's own count."""
 
     @property

@@ -16,5 +16,5 @@ class PrefixCopy(Struct, frozen=True):
 class Step(Struct, frozen=True):
     """A step: first the shares, then the chunks, at most one a slot. Nothing to do without chunks."""
 
-    shares: tuple[PrefixCopy, ...] = ()
-    chunks: tuple[BatchEntry, ...] = ()
+    copies: tuple[PrefixCopy, ...] = ()
+    entries: tuple[BatchEntry, ...] = ()

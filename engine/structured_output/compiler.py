@@ -208,7 +208,7 @@ class CompiledGrammar:
         max_tokens = _MAX_EXPLORED // self.size
         self.dry_run(min(DRY_RUN_TOKENS, max_tokens))
         random, constraint, ends = Random(0), self.start(), self._vocabulary.end_tokens
-        ending = np.array([token for mark in _ENDING for token in self._vocabulary.exactly(mark)])
+        ending = np.array([token for mark in _ENDING for token in self._vocabulary.encode_bytes(mark)])
         for _ in range(min(EXPLORED_TOKENS, max_tokens)):
             allowed = constraint.allowed(ends)
             found = ending[allowed[ending]] if random.random() < 0.5 else ending[:0]
@@ -224,7 +224,7 @@ class CompiledGrammar:
 
     def started_with(self, data: bytes) -> GrammarConstraint | None:
         """Return a constraint that has accepted `data`; None if the grammar forbids it."""
-        constraint, ids = self.start(), self._vocabulary.exactly(data)
+        constraint, ids = self.start(), self._vocabulary.encode_bytes(data)
         encoded = b"".join(map(self._vocabulary.bytes_of, ids))
         return constraint if encoded == data and all(map(constraint.try_accept, ids)) else None
 
@@ -247,7 +247,7 @@ class _Tokens:
 
     def __call__(self, data: bytes) -> Sequence[int]:
         """Return the model's own tokens of a text. llguidance prefers them to other tokenizations."""
-        return self._vocabulary.exactly(data)
+        return self._vocabulary.encode_bytes(data)
 
 
 def estimated_size(text: str) -> int:

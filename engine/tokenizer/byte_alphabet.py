@@ -7,9 +7,9 @@ https://github.com/openai/gpt-2/blob/master/src/encoder.py.
 """
 
 _PRINTABLE = (*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1))
-_OTHERS = tuple(byte for byte in range(256) if byte not in _PRINTABLE)
+_UNPRINTABLE = tuple(byte for byte in range(256) if byte not in _PRINTABLE)
 
 BYTE_TO_UNICODE: dict[int, str] = {
-    byte: chr(byte) if byte in _PRINTABLE else chr(0x100 + _OTHERS.index(byte)) for byte in range(256)
+    byte: chr(byte) if byte in _PRINTABLE else chr(0x100 + _UNPRINTABLE.index(byte)) for byte in range(256)
 }
 UNICODE_TO_BYTE: dict[str, int] = {letter: byte for byte, letter in BYTE_TO_UNICODE.items()}

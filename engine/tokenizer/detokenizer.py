@@ -23,7 +23,7 @@ class Detokenizer:
         self.decoded += len(text)
         return text
 
-    def mark(self, character: str) -> str:
+    def insert_marker(self, character: str) -> str:
         """The same with a character that stands for a control token; one that was begun before it is lost."""
         self._utf8.reset()
         self.decoded += len(character)

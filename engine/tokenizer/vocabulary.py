@@ -49,7 +49,7 @@ PRE_TOKENIZERS = {
     "qwen2": (_LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}"),),
 }
 # Pre-tokenizers whose vocabulary is asked for the whole word before any merge (llama.cpp: `ignore_merges`).
-_WHOLE_WORDS = frozenset({"llama-bpe"})
+_IGNORES_MERGES = frozenset({"llama-bpe"})
 
 _BYTE_NAME = re.compile(r"<0x([0-9A-F]{2})>", re.IGNORECASE)
 
@@ -62,13 +62,13 @@ _END_NAMES = frozenset(
         *("<start_function_response>", "<|tool_response>"),  # Gemma's calls: the output comes next
     )
 )
-_ENDS_OF_MESSAGES = ({"<|call|>", "<|return|>"}, {"<|calls|>", "<|flush|>"})
+_MESSAGE_ENDS = ({"<|call|>", "<|return|>"}, {"<|calls|>", "<|flush|>"})
 """Where there are both, `<|end|>` ends no more than one of several messages (harmony, Solar Open)."""
 
 
-PIECES = 64
+MAX_CACHED_TEXTS = 64
 """Texts of a prompt whose ids are remembered: a conversation's."""
-PIECE_CHARACTERS = 65536
+MAX_CACHED_CHARACTERS = 65536
 """Of the longest of them: 64 take 8 MB, or 30 in rare alphabets."""
 
 
@@ -111,7 +111,7 @@ class Vocabulary:
             case other:
                 raise GGUFError(f"the file's vocabulary is of kind {other!r}; known are 'gpt2' and 'llama'")
 
-        self._remembered = lru_cache(PIECES)(lambda text: array("i", self._encode(text)))
+        self._cached_encode = lru_cache(MAX_CACHED_TEXTS)(lambda text: array("i", self._encode(text)))
 
     @property
     def control_ids(self) -> Mapping[str, int]:
@@ -137,21 +137,21 @@ class Vocabulary:
         """Plain text -> ids. Names of control tokens in it are text like any other."""
         return self._encode(text)
 
-    def _piece(self, text: str) -> Sequence[int]:
-        return self._remembered(text) if len(text) <= PIECE_CHARACTERS else self._encode(text)
+    def _encode_cached(self, text: str) -> Sequence[int]:
+        return self._cached_encode(text) if len(text) <= MAX_CACHED_CHARACTERS else self._encode(text)
 
-    def exactly(self, data: bytes) -> list[int]:
+    def encode_bytes(self, data: bytes) -> list[int]:
         """Ids whose bytes are `data`: those of `encode`, where that is so. Up to a byte that no token has."""
         ids = self.encode(data.decode(errors="replace"))
         # SentencePiece puts a space before all texts, and half characters are no text.
-        return ids if b"".join(map(self.bytes_of, ids)) == data else list(self.spellings.encode_greedy(data))
+        return ids if b"".join(map(self.bytes_of, ids)) == data else list(self.token_index.encode_greedy(data))
 
     @cached_property
-    def spellings(self) -> TokenIndex:
+    def token_index(self) -> TokenIndex:
         return TokenIndex(self._bytes)
 
     @cached_property
-    def longest(self) -> int:
+    def max_token_bytes(self) -> int:
         """Bytes of the longest token, or of the name of a control token: a text has no fewer tokens than its bytes
         divided by this."""
         longest = max((len(text) for text in self._bytes if text), default=1)
@@ -165,10 +165,10 @@ class Vocabulary:
         ids = [self.bos] if self._add_bos and self.bos is not None else []
         position = 0
         for match in self.control.finditer(text):
-            ids += self._piece(plain(text[position : match.start()]))
+            ids += self._encode_cached(plain(text[position : match.start()]))
             ids.append(self._ids[match[0]])
             position = match.end()
-        ids += self._piece(plain(text[position:]))
+        ids += self._encode_cached(plain(text[position:]))
         # A template may write the BOS itself; twice is never meant.
         return ids[1:] if self._add_bos and ids[:2] == [self.bos, self.bos] else ids
 
@@ -187,7 +187,7 @@ def _end_tokens(header: Header, entries: Sequence[TokenEntry]) -> frozenset[int]
     present = {entry.text for entry in entries if entry.kind is TokenType.CONTROL}
     found = {id_ for id_, entry in enumerate(entries) if entry.kind is TokenType.CONTROL and entry.text in _END_NAMES}
     found = {id_ for id_ in named | found if id_ is not None}
-    inner = any(pair <= present for pair in _ENDS_OF_MESSAGES)
+    inner = any(pair <= present for pair in _MESSAGE_ENDS)
     return frozenset(id_ for id_ in found if not (inner and entries[id_].text == "<|end|>"))
 
 
@@ -203,7 +203,7 @@ def _bpe(header: Header, entries: Sequence[TokenEntry], native: Callable[[], Enc
         raise GGUFError(f"the file's pre-tokenizer {name!r} is not known here; known are {', '.join(PRE_TOKENIZERS)}")
     vocabulary = _reachable(entries)
     merges = [_pair(merge, vocabulary) for merge in header.texts("tokenizer.ggml.merges")]
-    tokenizer = Tokenizer(BPE(vocabulary, merges, ignore_merges=name in _WHOLE_WORDS))
+    tokenizer = Tokenizer(BPE(vocabulary, merges, ignore_merges=name in _IGNORES_MERGES))
     cuts = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in PRE_TOKENIZERS[name]]
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*cuts, to_bytes])

@@ -22,12 +22,12 @@ def mean(values):
 Question: Why is the sky blue? Answer: Because air scatters short waves of light more than long ones.
 """
 """About 200 tokens: a story, instructions, a program, an answer."""
-MOST_TOKENS = 256
+MAX_TOKENS = 256
 
 
-def expectations(model: Model, tokens: Sequence[int]) -> FloatArray:
+def next_token_logprobs(model: Model, tokens: Sequence[int]) -> FloatArray:
     """(tokens, n_vocab): after each token, the logarithms of the next one's probabilities. Where `info.drafts`."""
-    tokens = tokens[: min(MOST_TOKENS, model.info.n_ctx, model.info.max_batch_tokens)]
+    tokens = tokens[: min(MAX_TOKENS, model.info.n_ctx, model.info.max_batch_tokens)]
     model.decode([BatchEntry(0, 0, tokens, logits=len(tokens))])
     return np.stack([_log_softmax(model.logits(0, row)) for row in range(len(tokens))])
 

@@ -17,12 +17,12 @@ from engine.model import BatchEntry, Model
 from engine.tuner.choice import Measurement, Trial
 
 STREAMS = 4
-PATIENCE_SECONDS = 2.0
+MAX_SAMPLE_SECONDS = 2.0
 """Of the steps of one sample: with too many threads each may stall for long."""
-PROMPT_SECONDS = 2.0
+MAX_PROMPT_SECONDS = 2.0
 """A prompt that takes longer is made shorter."""
-FEWEST_TOKENS = 16
-MOST_COUNTS = 8
+MIN_PROMPT_TOKENS = 16
+MAX_THREAD_COUNTS = 8
 
 
 class MeasurementPlan(Struct, frozen=True):
@@ -44,68 +44,68 @@ class MeasurementPlan(Struct, frozen=True):
 class _Samples(Struct):
     prefill: list[float] = field(default_factory=list)
     decode: list[float] = field(default_factory=list)
-    together: list[float] = field(default_factory=list)
+    batch4: list[float] = field(default_factory=list)
     busy: list[float] = field(default_factory=list)
 
 
-def counts(cores: int) -> list[int]:
+def thread_counts(cores: int) -> list[int]:
     """The thread counts to try: all, or on large machines those that halve, and a core less than all."""
-    if cores <= MOST_COUNTS:
+    if cores <= MAX_THREAD_COUNTS:
         return list(range(1, cores + 1))
     halves = {cores >> shift for shift in range(cores.bit_length())}
     return sorted(halves | {cores - 1})
 
 
-def measure(models: Mapping[Trial, Model], effort: MeasurementPlan) -> list[Measurement]:
-    """What each is tried on has `STREAMS` slots of `effort.n_ctx` tokens; several may use one. Raises ModelError."""
-    unique = {id(model): _Clock(model, effort) for model in {id(model): model for model in models.values()}.values()}
+def measure(models: Mapping[Trial, Model], plan: MeasurementPlan) -> list[Measurement]:
+    """What each is tried on has `STREAMS` slots of `plan.n_ctx` tokens; several may use one. Raises ModelError."""
+    unique = {id(model): _Stopwatch(model, plan) for model in {id(model): model for model in models.values()}.values()}
     clocks = {trial: unique[id(model)] for trial, model in models.items()}
     samples = {trial: _Samples() for trial in models}
-    end = time.perf_counter() + effort.seconds
-    for number in range(effort.rounds):
+    end = time.perf_counter() + plan.seconds
+    for number in range(plan.rounds):
         if number and time.perf_counter() > end:
             break
         order = list(samples.items())[:: -1 if number % 2 else 1]
         for trial, sample in order:
-            clocks[trial].calm(trial.threads, sample)
+            clocks[trial].time_idle(trial.threads, sample)
         with _busy_process():
             for trial, sample in order:
-                clocks[trial].busy(trial.threads, sample)
+                clocks[trial].time_busy(trial.threads, sample)
     return [_measurement(trial, sample) for trial, sample in samples.items()]
 
 
-class _Clock:
+class _Stopwatch:
     """Runs one model, and notes how long it took."""
 
-    def __init__(self, model: Model, effort: MeasurementPlan) -> None:
+    def __init__(self, model: Model, plan: MeasurementPlan) -> None:
         self._model = model
-        self._effort = effort
+        self._plan = plan
         self._slots = range(min(STREAMS, model.info.n_slots))
         model.use_threads(1)
-        self._prompt = FEWEST_TOKENS
+        self._prompt = MIN_PROMPT_TOKENS
         self._prefill(0)  # the weights come into memory
-        rate = FEWEST_TOKENS / self._prefill(0)
-        room = model.info.n_ctx - max(effort.steps, effort.busy_steps)
-        self._prompt = int(min(effort.prompt, room, max(FEWEST_TOKENS, rate * PROMPT_SECONDS)))
+        rate = MIN_PROMPT_TOKENS / self._prefill(0)
+        room = model.info.n_ctx - max(plan.steps, plan.busy_steps)
+        self._prompt = int(min(plan.prompt, room, max(MIN_PROMPT_TOKENS, rate * MAX_PROMPT_SECONDS)))
         self._fill()
 
-    def calm(self, threads: int, samples: _Samples) -> None:
+    def time_idle(self, threads: int, samples: _Samples) -> None:
         self._model.use_threads(threads)
         samples.prefill.append(self._prompt / self._prefill(0))
-        samples.decode += self._steps(self._slots[:1], self._effort.steps)
+        samples.decode += self._steps(self._slots[:1], self._plan.steps)
         if self._model.info.batched and len(self._slots) > 1:
-            samples.together += self._steps(self._slots, self._effort.steps)
+            samples.batch4 += self._steps(self._slots, self._plan.steps)
 
-    def busy(self, threads: int, samples: _Samples) -> None:
+    def time_busy(self, threads: int, samples: _Samples) -> None:
         self._model.use_threads(threads)
-        samples.busy += self._steps(self._slots[:1], self._effort.busy_steps)
+        samples.busy += self._steps(self._slots[:1], self._plan.busy_steps)
 
     def _steps(self, slots: Sequence[int], most: int) -> list[float]:
         """Milliseconds of each step."""
         if not self._model.info.truncates:
             self._fill()
         took: list[float] = []
-        end = time.perf_counter() + PATIENCE_SECONDS
+        end = time.perf_counter() + MAX_SAMPLE_SECONDS
         while len(took) < most and (not took or time.perf_counter() < end):
             position = self._prompt + len(took)
             took.append(1e3 * self._timed([BatchEntry(slot, position, [_token(position, slot)], 1) for slot in slots]))
@@ -146,6 +146,6 @@ def _busy_process() -> Iterator[None]:
 
 
 def _measurement(trial: Trial, samples: _Samples) -> Measurement:
-    together = median(samples.together) if samples.together else None
+    together = median(samples.batch4) if samples.batch4 else None
     stall = sorted(samples.busy)[int(0.99 * (len(samples.busy) - 1))]
     return Measurement(trial, median(samples.prefill), median(samples.decode), together, stall)

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="surrogateescape")  # prints the bytes of paths that are not UTF-8 unchanged
     try:
         status: int = flags.run(flags)
-    except (ConfigError, GGUFError, TemplateError, ModelError, catalog.LibraryError, OSError) as error:
+    except (ConfigError, GGUFError, TemplateError, ModelError, catalog.CatalogError, OSError) as error:
         print_error(str(error))
         return USAGE_ERROR
     except MemoryError:
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     tuner.add_argument("--requantise", action="store_true", help="Also measure copies with other types of weights")
     tuner.add_argument(
         "--apply",
-        choices=sorted(quantizer.KINDS),
+        choices=sorted(quantizer.FILE_TYPES),
         help="Write a copy with this type of weights and serve it from the next start on",
     )
     tuner.set_defaults(run=tune.tune)

@@ -70,7 +70,7 @@ def _architecture_and_engine(path: Path) -> tuple[str, str]:
 def effective(values: Sequence[EffectiveValue], environ: Mapping[str, str]) -> list[EffectiveValue]:
     """Return the settings with the values that the server chooses for unset ones.
 
-    Raises ModelError, GGUFError, LibraryError.
+    Raises ModelError, GGUFError, CatalogError.
     """
     given = {value.setting.key: value.value for value in values}
     state_dir = given["state_dir"] or catalog.state_folder(environ)
@@ -86,12 +86,12 @@ def effective(values: Sequence[EffectiveValue], environ: Mapping[str, str]) -> l
 
 
 def find_or_pull(model: str, folder: Path) -> Path:
-    """Return the file of a model; download a model of the catalog first. Raises LibraryError."""
+    """Return the file of a model; download a model of the catalog first. Raises CatalogError."""
     if (path := catalog.find(model, folder)) is not None:
         return path
     if (source := catalog.CATALOG.get(model)) is not None:
         return _pull(source, folder)
-    raise catalog.LibraryError(_not_found(model, folder))
+    raise catalog.CatalogError(_not_found(model, folder))
 
 
 def _not_found(model: str, folder: Path) -> str:

@@ -27,25 +27,25 @@ def compare(path: Path, config: Config, best: choice.Trial, plan: stopwatch.Meas
     header, vocabulary, _ = model_file.read(path, config.libllama)
     n_ctx = min(plan.n_ctx, model_file.trained_context(header) or plan.n_ctx)
     with tempfile.TemporaryDirectory(prefix=".requantise-", dir=cache) as folder, ExitStack() as stack:
-        files = {"as it is": path} | {kind: Path(folder, f"{path.stem}.{kind}.gguf") for kind in quantizer.KINDS}
+        files = {"as it is": path} | {kind: Path(folder, f"{path.stem}.{kind}.gguf") for kind in quantizer.FILE_TYPES}
         trials = {}
         for weights, file in files.items():
             if file != path:
                 quantizer.quantize(path, file, weights, machine.cores(), config.libllama)
             model = backends.open_model(
-                backends.QUANTIZATIONS,
+                backends.QUANTIZING_ENGINE,
                 file,
                 n_ctx=n_ctx,
                 n_slots=stopwatch.STREAMS,
                 threads=best.threads,
                 library=config.libllama,
-                knobs=best.knobs,
+                backend_options=best.backend_options,
             )
             stack.callback(model.close)
-            trials[choice.Trial(best.threads, best.knobs, weights)] = model
+            trials[choice.Trial(best.threads, best.backend_options, weights)] = model
         measured = stopwatch.measure(trials, plan)
         tokens = vocabulary.encode(divergence.TEXT)
-        predictions = [divergence.expectations(model, tokens) for model in trials.values()]
+        predictions = [divergence.next_token_logprobs(model, tokens) for model in trials.values()]
         rows: list[tuple[str, ...]] = [("WEIGHTS", "MB", *SPEED_HEADINGS, "DIVERGENCE nats/token")]
         for each, file, predicted in zip(measured, files.values(), predictions, strict=True):
             distance = divergence.mean_divergence(predictions[0], predicted)
@@ -73,6 +73,6 @@ def write_copy(path: Path, kind: str, config: Config, folder: Path) -> Path:
 
 def check(config: Config) -> None:
     """Raise ModelError if this machine or configuration cannot write copies."""
-    if config.engine not in ("auto", backends.QUANTIZATIONS):
+    if config.engine not in ("auto", backends.QUANTIZING_ENGINE):
         raise ModelError("only llama.cpp can write and run other types of weights; omit --engine")
     quantizer.check(config.libllama)

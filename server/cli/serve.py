@@ -85,7 +85,7 @@ def _options(config: Config) -> Options:
         engine=config.engine,
         libllama=config.libllama,
         chat_template=config.chat_template or "",
-        knobs=BackendOptions(flash_attention=config.flash_attention == "on"),
+        backend_options=BackendOptions(flash_attention=config.flash_attention == "on"),
     )
 
 
@@ -96,7 +96,7 @@ def _model_details(config: Config, path: Path, loaded: Loaded) -> ModelDetails:
         info=loaded.model.info,
         vocabulary=loaded.vocabulary,
         template=loaded.template,
-        file=loaded.file,
+        file=loaded.file_facts,
         fallback=loaded.fallback,
     )
 

@@ -57,7 +57,11 @@ def _best(path: Path, config: Config, cache: Path) -> tuple[tuning.Trial, dict[s
     try:
         engine = next(iter(models.values())).info.engine
         print(f"{path.name}, {engine}, {cores} cores: this takes about a minute\n", flush=True)
-        trials = {tuning.Trial(n, knobs): models[knobs] for n in stopwatch.counts(cores) for knobs in models}
+        trials = {
+            tuning.Trial(n, option_set): model
+            for n in stopwatch.thread_counts(cores)
+            for option_set, model in models.items()
+        }
         measured = stopwatch.measure(trials, PLAN)
     finally:
         for model in models.values():
@@ -80,9 +84,9 @@ def _open(path: Path, config: Config, cache: Path) -> dict[BackendOptions, Model
         libllama=config.libllama,
     )
     default = load(path, options, cache).model
-    others = [knobs for knobs in backends.option_sets(default.info.engine) if knobs != options.knobs]
-    return {options.knobs: default} | {
-        knobs: load(path, msgspec.structs.replace(options, knobs=knobs), cache).model for knobs in others
+    others = [each for each in backends.option_sets(default.info.engine) if each != options.backend_options]
+    return {options.backend_options: default} | {
+        each: load(path, msgspec.structs.replace(options, backend_options=each), cache).model for each in others
     }
 
 
@@ -92,7 +96,7 @@ def _row(measured: tuning.Measurement) -> Sequence[str]:
 
 
 def _switch(trial: tuning.Trial) -> str:
-    return "on" if trial.knobs.flash_attention else "off"
+    return "on" if trial.backend_options.flash_attention else "off"
 
 
 def _write(target: Path, values: Mapping[str, str | int]) -> None:

@@ -97,7 +97,7 @@ class ServedModel:
     @property
     def most_bytes(self) -> int:
         """Bytes that a prompt in the context can have at most."""
-        return self.served.info.n_ctx * self.served.vocabulary.longest
+        return self.served.info.n_ctx * self.served.vocabulary.max_token_bytes
 
     async def render(
         self,

@@ -23,7 +23,7 @@ class PendingLogprobs:
 
     def add(self, start: int, token: Token) -> None:
         """`start`: how many characters are decoded before it. Who didn't ask for likelihoods has none."""
-        if token.likelihood is not None and self._vocabulary.bytes_of(token.id):
+        if token.logprobs is not None and self._vocabulary.bytes_of(token.id):
             self._waiting.append((start, token))
 
     def between(self, start: int, end: int) -> tuple[Logprob, ...]:
@@ -38,10 +38,10 @@ class PendingLogprobs:
 
 def logprob(token: Token, vocabulary: Vocabulary) -> Logprob:
     """Of a token that has its likelihood."""
-    assert token.likelihood is not None, "it was asked for"
+    assert token.logprobs is not None, "it was asked for"
     text, data = _told(token.id, vocabulary)
-    top = (TopLogprob(*_one(id_, number, vocabulary)) for id_, number in token.likelihood.top)
-    return Logprob(text, max(token.likelihood.logprob, LEAST), data, tuple(top))
+    top = (TopLogprob(*_one(id_, number, vocabulary)) for id_, number in token.logprobs.top)
+    return Logprob(text, max(token.logprobs.logprob, LEAST), data, tuple(top))
 
 
 def _one(id_: int, number: float, vocabulary: Vocabulary) -> tuple[str, float, tuple[int, ...]]:

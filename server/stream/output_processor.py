@@ -61,7 +61,7 @@ class OutputProcessor:
             case Finished(FinishReason.FAILED, message):
                 self.ended = True
                 return [failure(ApiError(message), self._usage_so_far)]
-            case Finished(FinishReason.UNHELD, message):
+            case Finished(FinishReason.GRAMMAR, message):
                 self.ended = True
                 return [failure(NotHeld(f"{self._told} cannot be held any longer: {message}."), self._usage_so_far)]
             case Finished(reason):
@@ -102,7 +102,7 @@ class OutputProcessor:
             thought = interpreter.thinking
             mark = interpreter.mark_of(token.id)
             cues = self._interpreted(
-                self._decoder.mark(mark) if mark else self._decoder.feed(self._vocabulary.bytes_of(token.id))
+                self._decoder.insert_marker(mark) if mark else self._decoder.feed(self._vocabulary.bytes_of(token.id))
             )
             # The markers around it are reasoning too: they are paid for, and shown nowhere.
             if thought or interpreter.thinking:

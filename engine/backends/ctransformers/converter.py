@@ -19,8 +19,8 @@ EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 
 # The tensor types it can compute with: F32, F16, Q4_0 to Q8_0 and Q2_K to Q6_K. It does not check: the
 # numbers of some later types mean others to it, and the rest are past the end of its table.
-TYPES = frozenset({0, 1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14})
-DIVISORS = ("attention.head_count", "attention.head_count_kv")
+COMPUTABLE_TYPES = frozenset({0, 1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14})
+DIVISOR_KEYS = ("attention.head_count", "attention.head_count_kv")
 
 CHUNK = 1 << 22  # bytes
 
@@ -30,11 +30,11 @@ def rewrite_reasons(header: Header) -> list[str]:
 
     Raises GGUFError for a file over which the old library would crash and which no rewriting helps.
     """
-    _refuse(header)
+    _check_loadable(header)
     reasons = []
     if _lacks_scores(header):
         reasons.append("its tokens have no scores")
-    if _is_in_letters(header):
+    if _uses_byte_alphabet(header):
         reasons.append("its tokens are in GPT-2's letters for bytes")
     if not _has(header, OUTPUT):
         reasons.append("it has no output matrix of its own")
@@ -45,7 +45,7 @@ def rewrite_reasons(header: Header) -> list[str]:
 
 def write(source: Path, header: Header, target: BinaryIO) -> None:
     """Writes the copy of `source`, whose header was read before. Raises GGUFError, or OSError from I/O."""
-    _refuse(header)
+    _check_loadable(header)
     with source.open("rb") as file:
         entries = list(_entries(file, header))
         tensors = _tensors(header)
@@ -58,12 +58,12 @@ def write(source: Path, header: Header, target: BinaryIO) -> None:
             target.write(bytes(-tensor.n_bytes % header.alignment))
 
 
-def _refuse(header: Header) -> None:
+def _check_loadable(header: Header) -> None:
     for tensor in header.tensors:
-        if tensor.type not in TYPES:
+        if tensor.type not in COMPUTABLE_TYPES:
             what = f"the type {tensor.type} of the tensor {tensor.name!r}"
             raise GGUFError(f"ctransformers cannot compute with {what}, so use another quantization")
-    for name in DIVISORS:
+    for name in DIVISOR_KEYS:
         if header.integer(key := f"{header.architecture}.{name}") == 0:
             raise damaged_file(f"the model file's {key} is 0")
     if not _has(header, OUTPUT) and not _has(header, EMBEDDING):
@@ -82,7 +82,7 @@ def _lacks_scores(header: Header) -> bool:
     return _is_bpe(header) and SCORES not in header.metadata
 
 
-def _is_in_letters(header: Header) -> bool:
+def _uses_byte_alphabet(header: Header) -> bool:
     """Byte-level BPE has a token for each single byte: for the space a space, or the letter for it."""
     tokens = header.texts(TOKENS)
     return _is_bpe(header) and BYTE_TO_UNICODE[ord(" ")] in tokens and " " not in tokens
@@ -93,7 +93,7 @@ def _entries(file: BinaryIO, header: Header) -> Iterator[bytes]:
     for key, entry in header.metadata.items():
         if key in strays:
             continue
-        if key == TOKENS and _is_in_letters(header):
+        if key == TOKENS and _uses_byte_alphabet(header):
             yield _tokens(header.texts(TOKENS))
         else:
             yield b"".join(_read(file, entry.start, entry.end - entry.start))
@@ -103,11 +103,11 @@ def _entries(file: BinaryIO, header: Header) -> Iterator[bytes]:
 
 
 def _tokens(tokens: Iterable[str]) -> bytes:
-    raw = [_string(_raw(token)) for token in tokens]
+    raw = [_string(_token_bytes(token)) for token in tokens]
     return _string(TOKENS.encode()) + _u32(ARRAY) + _u32(STRING) + _u64(len(raw)) + b"".join(raw)
 
 
-def _raw(token: str) -> bytes:
+def _token_bytes(token: str) -> bytes:
     # A token with a character outside the alphabet was added as plain text, as special tokens are.
     if all(letter in UNICODE_TO_BYTE for letter in token):
         return bytes(UNICODE_TO_BYTE[letter] for letter in token)

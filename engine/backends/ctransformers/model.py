@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.linking import why_not
+from engine.linking import explain_load_error
 from engine.model import BatchEntry, EngineFault, FloatArray, ModelError, ModelInfo
 
 if TYPE_CHECKING:
@@ -111,14 +111,14 @@ def check() -> None:
     try:
         ctypes.CDLL(str(library()))
     except OSError as error:
-        raise EngineFault(f"the library of ctransformers cannot be loaded: {why_not(error)}") from error
+        raise EngineFault(f"the library of ctransformers cannot be loaded: {explain_load_error(error)}") from error
 
 
 def _load(path: Path, name: str, n_ctx: int) -> "LLM":
     from ctransformers.llm import LLM, Config
 
     try:
-        with _quiet_stderr():
+        with _silenced_stderr():
             return LLM(str(path), config=Config(context_length=n_ctx), lib=str(library()))
     except UnicodeEncodeError as error:
         raise ModelError(f"ctransformers cannot load {name}: its path is not UTF-8, so rename it") from error
@@ -136,7 +136,7 @@ def _variant() -> str:
 
 
 @contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
+def _silenced_stderr() -> Iterator[None]:
     """The library prints its loading dots straight to file descriptor 2."""
     kept = os.dup(2)
     silent = os.open(os.devnull, os.O_WRONLY)

@@ -16,7 +16,7 @@ from ctypes import CFUNCTYPE, POINTER, c_bool, c_char_p, c_float, c_int8, c_int3
 from pathlib import Path
 from typing import Any, ClassVar
 
-from engine.linking import why_not
+from engine.linking import explain_load_error
 from engine.model import EngineFault
 
 log = logging.getLogger("responsed.llama")
@@ -46,7 +46,7 @@ class ModelParams(ctypes.Structure):
     ]
 
 
-_BEFORE: list[tuple[str, Any]] = [
+_CONTEXT_FIELDS_BEFORE_MOE: list[tuple[str, Any]] = [
     ("n_ctx", c_uint32),
     ("n_batch", c_uint32),
     ("n_ubatch", c_uint32),
@@ -74,7 +74,7 @@ _BEFORE: list[tuple[str, Any]] = [
     ("type_k", c_int32),
     ("type_v", c_int32),
 ]
-_AFTER: list[tuple[str, Any]] = [
+_CONTEXT_FIELDS_AFTER_MOE: list[tuple[str, Any]] = [
     ("abort_callback", c_void_p),
     ("abort_callback_data", c_void_p),
     ("embeddings", c_bool),
@@ -90,14 +90,14 @@ _AFTER: list[tuple[str, Any]] = [
 
 
 class ContextParams5(ctypes.Structure):
-    _fields_: ClassVar = [*_BEFORE, *_AFTER]
+    _fields_: ClassVar = [*_CONTEXT_FIELDS_BEFORE_MOE, *_CONTEXT_FIELDS_AFTER_MOE]
 
 
 class ContextParams6(ctypes.Structure):
-    _fields_: ClassVar = [*_BEFORE, ("moe_cache_size", c_size_t), *_AFTER]
+    _fields_: ClassVar = [*_CONTEXT_FIELDS_BEFORE_MOE, ("moe_cache_size", c_size_t), *_CONTEXT_FIELDS_AFTER_MOE]
 
 
-class Room(ctypes.Structure):
+class ParamsBuffer(ctypes.Structure):
     """Enough for the parameters of any version: a library writes as much as its own layout has."""
 
     _fields_: ClassVar = [("bytes", c_uint8 * 1024)]
@@ -123,8 +123,8 @@ SIGNATURES: dict[str, tuple[object, Sequence[object]]] = {
     "llama_version": (c_char_p, []),
     "llama_log_set": (None, [LogCallback, c_void_p]),
     "llama_backend_init": (None, []),
-    "llama_model_default_params": (Room, []),
-    "llama_context_default_params": (Room, []),
+    "llama_model_default_params": (ParamsBuffer, []),
+    "llama_context_default_params": (ParamsBuffer, []),
     "llama_model_load_from_file": (c_void_p, [c_char_p, ModelParams]),
     "llama_model_free": (None, [c_void_p]),
     "llama_model_get_vocab": (c_void_p, [c_void_p]),
@@ -167,9 +167,9 @@ CONTEXT_DEFAULTS = {
     "n_samplers": 0,
 }
 
-LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
+LOG_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
 """ggml's levels -> ours. What it calls information is pages of it."""
-OUTCOMES = ("graph_compute:", "process_ubatch:", "decode:", "llama_decode:")
+DECODE_OUTCOMES = ("graph_compute:", "process_ubatch:", "decode:", "llama_decode:")
 """Beginnings of lines that say what `llama_decode` also returns: errors where we ended it ourselves."""
 
 
@@ -192,8 +192,10 @@ class Library:
             self._params = params
             self.declare("llama_init_from_model", c_void_p, [c_void_p, params])
         except (OSError, AttributeError) as error:
-            raise EngineFault(f"{path} is no llama.cpp library that can be used: {why_not(error)}") from error
-        self._loaded.llama_log_set(LOG, None)
+            raise EngineFault(
+                f"{path} is no llama.cpp library that can be used: {explain_load_error(error)}"
+            ) from error
+        self._loaded.llama_log_set(LOG_CALLBACK, None)
         self.check(self.model_params(), MODEL_DEFAULTS)
         self.check(self.context_params(), CONTEXT_DEFAULTS)
         self._loaded.llama_backend_init()
@@ -233,18 +235,18 @@ class _Log:
         """Since the beginning of `errors()`."""
 
     def __call__(self, level: int, text: bytes, _: object) -> None:
-        self._level = LEVELS.get(level, self._level)
+        self._level = LOG_LEVELS.get(level, self._level)
         self._line += text.decode(errors="replace")
         if self._line.endswith("\n"):
             if stripped := self._line.strip(" .\n"):
                 if self._level == logging.ERROR:
                     self.errors.append(stripped)
-                log.log(logging.DEBUG if stripped.startswith(OUTCOMES) else self._level, "%s", stripped)
+                log.log(logging.DEBUG if stripped.startswith(DECODE_OUTCOMES) else self._level, "%s", stripped)
             self._line = ""
 
 
 _log = _Log()
-LOG = LogCallback(_log)
+LOG_CALLBACK = LogCallback(_log)
 """For ever: the library goes on calling it, and ctypes frees a callback that nobody holds."""
 
 

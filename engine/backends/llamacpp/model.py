@@ -28,10 +28,10 @@ C = TypeVar("C", c_int8, c_int32)
 MMAP = 1
 NO_MEMORY = re.compile(r"alloc|out of memory|cannot allocate|mmap failed", re.IGNORECASE)
 """In llama.cpp's own lines."""
-DEFAULT = BackendOptions()
-MOST_TOKENS = 512
+DEFAULT_OPTIONS = BackendOptions()
+MAX_BATCH_TOKENS = 512
 """Of a step: llama.cpp's own `n_ubatch`, above which it makes several passes of one batch."""
-TILE = 64
+ATTENTION_TILE = 64
 """Of a chunk: its flash attention takes so many at once. At 1,500 tokens 56 cost 440 ms, and 64 cost 350."""
 
 
@@ -39,7 +39,14 @@ class LlamaCpp:
     """A Model; see `engine.model`."""
 
     def __init__(
-        self, library: Library, path: Path, *, n_ctx: int, n_slots: int, threads: int, knobs: BackendOptions = DEFAULT
+        self,
+        library: Library,
+        path: Path,
+        *,
+        n_ctx: int,
+        n_slots: int,
+        threads: int,
+        backend_options: BackendOptions = DEFAULT_OPTIONS,
     ) -> None:
         """Raises ModelError. `path` was checked before (`gguf.read`)."""
         self._lib = library
@@ -49,15 +56,15 @@ class LlamaCpp:
         self._model = _load(library, path)
         params = library.context_params()
         params.n_ctx, params.n_seq_max = n_ctx * n_slots, n_slots
-        params.n_batch = params.n_ubatch = MOST_TOKENS
+        params.n_batch = params.n_ubatch = MAX_BATCH_TOKENS
         params.n_outputs_max_per_seq = 0
         params.n_threads = params.n_threads_batch = threads
-        params.flash_attn_type = int(knobs.flash_attention)
+        params.flash_attn_type = int(backend_options.flash_attention)
         with errors() as said:
             self._context = library.llama_init_from_model(self._model, params)
         if not self._context:
             library.llama_model_free(self._model)
-            raise ModelError(_no_context(n_slots, n_ctx, said))
+            raise ModelError(_context_error(n_slots, n_ctx, said))
         library.llama_set_abort_callback(self._context, ctypes.cast(STRLEN, ctypes.c_void_p), self._stop)
         self._memory = library.llama_get_memory(self._context)
         self._batch = _Batch()
@@ -73,9 +80,9 @@ class LlamaCpp:
             "truncates": rewinds,
         }
         self.info = ModelInfo(
-            NAME, n_ctx, n_slots, n_vocab, max_batch_tokens=MOST_TOKENS, attention_tile=TILE, **capable
+            NAME, n_ctx, n_slots, n_vocab, max_batch_tokens=MAX_BATCH_TOKENS, attention_tile=ATTENTION_TILE, **capable
         )
-        self._held = [0] * n_slots
+        self._cached_tokens = [0] * n_slots
         self._rows: dict[int, int] = {}
 
     def decode(self, batch: Sequence[BatchEntry]) -> None:
@@ -92,7 +99,7 @@ class LlamaCpp:
                 self._forget(chunk.slot, chunk.position)
             raise ModelError(f"llama.cpp could not evaluate a step (llama_decode returned {status})")
         for chunk in batch:
-            self._held[chunk.slot] = chunk.position + len(chunk.tokens)
+            self._cached_tokens[chunk.slot] = chunk.position + len(chunk.tokens)
 
     def logits(self, slot: int, row: int = 0) -> FloatArray:
         pointer = self._lib.llama_get_logits_ith(self._context, self._rows[slot] + row)
@@ -102,9 +109,9 @@ class LlamaCpp:
         if self._windowed:
             self._forget(target, 0)
             self._lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
-            self._held[target] = self._held[source]
+            self._cached_tokens[target] = self._cached_tokens[source]
         else:
-            self._put(target, self._state(source), self._held[source])
+            self._put(target, self._state(source), self._cached_tokens[source])
         self._forget(target, n)
 
     def save(self, slot: int) -> bytes:
@@ -133,22 +140,22 @@ class LlamaCpp:
         if not self._lib.llama_state_seq_set_data(self._context, state, len(state), slot):
             self._forget(slot, 0)
             raise ModelError(f"llama.cpp could not put {n} tokens into slot {slot}")
-        self._held[slot] = n
+        self._cached_tokens[slot] = n
 
     def _make_room(self, chunk: BatchEntry) -> None:
-        if chunk.position > self._held[chunk.slot] or chunk.position + len(chunk.tokens) > self.info.n_ctx:
+        if chunk.position > self._cached_tokens[chunk.slot] or chunk.position + len(chunk.tokens) > self.info.n_ctx:
             raise ModelError(f"position {chunk.position} + {len(chunk.tokens)} tokens is outside the slot")
-        if chunk.position < self._held[chunk.slot]:
+        if chunk.position < self._cached_tokens[chunk.slot]:
             self._forget(chunk.slot, chunk.position)
 
     def _forget(self, slot: int, position: int) -> None:
         """Drop what a slot holds from a position on. Models with recurrent state can only drop all."""
         if not self._lib.llama_memory_seq_rm(self._memory, slot, position, -1):
             self._lib.llama_memory_seq_rm(self._memory, slot, -1, -1)
-        self._held[slot] = min(self._held[slot], position)
+        self._cached_tokens[slot] = min(self._cached_tokens[slot], position)
 
 
-def _no_context(n_slots: int, n_ctx: int, said: Sequence[str]) -> str:
+def _context_error(n_slots: int, n_ctx: int, said: Sequence[str]) -> str:
     if any(NO_MEMORY.search(line) for line in said):
         return f"too little memory for {n_slots} slots of {n_ctx} tokens: choose a smaller --context or fewer --slots"
     reason = said[0] if said else "it does not say why"
@@ -159,11 +166,11 @@ class _Batch:
     """A `llama_batch` over arrays of our own: filling it is a few copies, whatever the number of tokens."""
 
     def __init__(self) -> None:
-        self._token, self._pos, self._seq = (np.zeros(MOST_TOKENS, np.int32) for _ in range(3))
-        self._ones = np.ones(MOST_TOKENS, np.int32)
-        self._logits = np.zeros(MOST_TOKENS, np.int8)
+        self._token, self._pos, self._seq = (np.zeros(MAX_BATCH_TOKENS, np.int32) for _ in range(3))
+        self._ones = np.ones(MAX_BATCH_TOKENS, np.int32)
+        self._logits = np.zeros(MAX_BATCH_TOKENS, np.int8)
         # One pointer a token, to its sequence id: each token here belongs to one sequence.
-        self._seq_pointers = self._seq.ctypes.data + 4 * np.arange(MOST_TOKENS, dtype=np.uintp)
+        self._seq_pointers = self._seq.ctypes.data + 4 * np.arange(MAX_BATCH_TOKENS, dtype=np.uintp)
         self.struct = Batch(
             token=_pointer(self._token, c_int32),
             pos=_pointer(self._pos, c_int32),

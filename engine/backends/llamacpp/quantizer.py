@@ -14,7 +14,7 @@ from typing import ClassVar
 from engine.backends.llamacpp import library as libllama
 from engine.model import ModelError
 
-KINDS = {"Q4_0": 2, "Q8_0": 7}
+FILE_TYPES = {"Q4_0": 2, "Q8_0": 7}
 """Types that llama.cpp lays out anew for the CPU's widest instructions as it loads them; by llama.h's `llama_ftype`."""
 
 
@@ -55,7 +55,7 @@ DEFAULTS = {
 }
 
 SIGNATURES: dict[str, tuple[object, Sequence[object]]] = {
-    "llama_model_quantize_default_params": (libllama.Room, []),
+    "llama_model_quantize_default_params": (libllama.ParamsBuffer, []),
     "llama_model_quantize": (c_uint32, [c_char_p, c_char_p, POINTER(QuantizeParams)]),
 }
 
@@ -81,10 +81,10 @@ def check(library: Path | None = None) -> None:
 
 
 def quantize(path: Path, target: Path, kind: str, threads: int, library: Path | None = None) -> None:
-    """Write the model in `path`, as one of `KINDS`, to `target`. Raises ModelError; then there is no target."""
+    """Write the model in `path`, as one of `FILE_TYPES`, to `target`. Raises ModelError; then there is no target."""
     native = libllama.load(library)
     params = parameters(native)
-    params.nthread, params.ftype, params.allow_requantize = threads, KINDS[kind], True
+    params.nthread, params.ftype, params.allow_requantize = threads, FILE_TYPES[kind], True
     with libllama.errors() as said:
         status: int = native.llama_model_quantize(os.fsencode(path), os.fsencode(target), ctypes.byref(params))
     if status != 0:

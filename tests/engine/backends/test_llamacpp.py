@@ -133,7 +133,13 @@ def test_both_kinds_of_attention_answer_the_same(
     vocabulary, template = parts
     prompt = prompts(template, RULES)[0]
     other = selection.open_model(
-        "llamacpp", smollm2, n_ctx=512, n_slots=2, threads=1, library=None, knobs=BackendOptions(flash_attention=False)
+        "llamacpp",
+        smollm2,
+        n_ctx=512,
+        n_slots=2,
+        threads=1,
+        library=None,
+        backend_options=BackendOptions(flash_attention=False),
     )
     assert isinstance(other, LlamaCpp)
     expected = alone(model, prompt, TOKENS, vocabulary.end_tokens)

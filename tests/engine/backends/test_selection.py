@@ -169,7 +169,7 @@ REASONS = [
 
 @pytest.mark.parametrize(("reason", "sentence"), REASONS)
 def test_why_not_says_what_to_install(reason: str, sentence: str) -> None:
-    assert linking.why_not(OSError(reason)) == sentence
+    assert linking.explain_load_error(OSError(reason)) == sentence
 
 
 def test_ctransformers_is_not_imported_before_a_model_is_opened() -> None:

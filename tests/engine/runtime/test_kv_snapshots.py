@@ -103,7 +103,7 @@ def test_a_state_is_of_one_kind_of_attention(smollm2: Path, cache: Path) -> None
     options = Options(n_slots=1, n_ctx=64, engine="llamacpp")
     fingerprints = set()
     for flash_attention in (True, False):
-        loaded = load(smollm2, msgspec.structs.replace(options, knobs=BackendOptions(flash_attention)), cache)
+        loaded = load(smollm2, msgspec.structs.replace(options, backend_options=BackendOptions(flash_attention)), cache)
         fingerprints.add(loaded.fingerprint)
         loaded.model.close()
     assert len(fingerprints) == 2
@@ -272,7 +272,9 @@ async def test_engine_whose_model_cannot_restore_or_save_serves_on(tmp_path: Pat
     assert found == (0 if call == "restore" else len(prompt) - 1)
 
 
-@pytest.mark.parametrize("other", [{"n_slots": 2}, {"n_ctx": 128}, {"knobs": BackendOptions(flash_attention=False)}])
+@pytest.mark.parametrize(
+    "other", [{"n_slots": 2}, {"n_ctx": 128}, {"backend_options": BackendOptions(flash_attention=False)}]
+)
 def test_fingerprint_with_another_setting_is_another_one(smollm2: Path, cache: Path, other: dict[str, Any]) -> None:
     options = Options(n_slots=1, n_ctx=64, engine="llamacpp")
     fingerprints = set()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.job import SamplingParams
 from engine.model import FloatArray
-from engine.sampling.sampler import Sampler, likelihood, shortlist
+from engine.sampling.sampler import Sampler, shortlist, token_logprobs
 
 GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 
@@ -177,7 +177,7 @@ def test_likelihoods_are_those_of_the_reference(numbers: list[int], n_top: int, 
     token = which % len(logits)
     odds = np.log(np.maximum(softmax(logits), 1e-300))
     best = sorted(range(len(logits)), key=lambda id_: -float(logits[id_]))[:n_top]
-    found = likelihood(logits, token, n_top)
+    found = token_logprobs(logits, token, n_top)
     assert [id_ for id_, _ in found.top] == best
     assert np.allclose([found.logprob, *(number for _, number in found.top)], odds[[token, *best]], atol=1e-4)
     assert max([found.logprob, *(number for _, number in found.top)]) <= 0
@@ -187,7 +187,7 @@ def test_likelihoods_are_exact_for_a_large_vocabulary() -> None:
     logits = np.random.default_rng(3).normal(0, 2, 150_000).astype(np.float32)
     exact = logits.astype(np.float64)
     exact -= exact.max() + math.log(np.exp(exact - exact.max()).sum())
-    found = likelihood(logits, 149_999, 20)
+    found = token_logprobs(logits, 149_999, 20)
     assert found.logprob == pytest.approx(exact[149_999], abs=1e-5)
     assert [number for _, number in found.top] == pytest.approx(np.sort(exact)[:-21:-1].tolist(), abs=1e-5)
 
@@ -196,17 +196,17 @@ def test_a_likelihood_is_the_models_whatever_is_done_to_the_logits_then() -> Non
     logits = array(2, 1, 0)
     wish = SamplingParams(0.5, 0.9, 2, 0, 7, presence_penalty=2, logit_bias={0: -100})
     sampler = Sampler(wish, [0, 1], top_logprobs=1)
-    untouched = sampler.untouched(logits)
+    untouched = sampler.raw_logits(logits)
     logits[1] = -np.inf  # as a grammar does it
     token = sampler.pick(logits)
     assert token == 2
-    found = sampler.likelihood(untouched, token)
-    assert found == likelihood(array(2, 1, 0), 2, 1)
+    found = sampler.logprobs(untouched, token)
+    assert found == token_logprobs(array(2, 1, 0), 2, 1)
     ((best, number),) = found.top
     assert (best, round(number, 6), round(found.logprob, 6)) == (0, -0.407606, -2.407606)
 
 
 def test_who_does_not_ask_gets_no_likelihood() -> None:
     sampler = Sampler(GREEDY)
-    assert sampler.untouched(array(1, 2)) is None
-    assert sampler.likelihood(None, 1) is None
+    assert sampler.raw_logits(array(1, 2)) is None
+    assert sampler.logprobs(None, 1) is None

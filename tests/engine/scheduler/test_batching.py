@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from engine.job import EngineOutput, Finished, FinishReason, Job, Progress, SamplingParams, Started, Token
 from engine.model import BatchEntry, ModelInfo
-from engine.scheduler.scheduler import SHARED_LEAST, Scheduler
+from engine.scheduler.scheduler import MIN_PREFIX_COPY_TOKENS, Scheduler
 from engine.scheduler.step import PrefixCopy, Step
 
 GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 END = 9
-LONG = tuple(range(100, 100 + 3 * SHARED_LEAST))
+LONG = tuple(range(100, 100 + 3 * MIN_PREFIX_COPY_TOKENS))
 
 
 def info(n_slots: int = 4, n_ctx: int = 1000, *, rewinds: bool = True, tile: int = 1) -> ModelInfo:
@@ -51,13 +51,13 @@ class Naive:
         self.guessed_wrong = 0
 
     def run(self, plan: Step) -> dict[int, list[Token]]:
-        for share in plan.shares:
+        for share in plan.copies:
             assert self.info.copies_prefixes
             self.held[share.target] = self.held[share.source][: share.n]
             assert len(self.held[share.target]) == share.n, "only what is held can be shared"
-        assert len({chunk.slot for chunk in plan.chunks}) == len(plan.chunks), "one chunk a slot"
-        assert sum(len(chunk.tokens) for chunk in plan.chunks) <= self.info.max_batch_tokens
-        return {chunk.slot: [Token(id_) for id_ in self._decode(chunk)] for chunk in plan.chunks}
+        assert len({chunk.slot for chunk in plan.entries}) == len(plan.entries), "one chunk a slot"
+        assert sum(len(chunk.tokens) for chunk in plan.entries) <= self.info.max_batch_tokens
+        return {chunk.slot: [Token(id_) for id_ in self._decode(chunk)] for chunk in plan.entries}
 
     def _decode(self, chunk: BatchEntry) -> list[int]:
         held = self.held[chunk.slot]
@@ -79,7 +79,7 @@ class Naive:
 
 def step(scheduler: Scheduler, model: Naive) -> list[tuple[int, EngineOutput]]:
     plan = scheduler.plan()
-    assert plan.chunks or scheduler.idle, "who is not idle goes on"
+    assert plan.entries or scheduler.idle, "who is not idle goes on"
     return scheduler.update(plan, model.run(plan), 0.01)
 
 
@@ -111,7 +111,7 @@ def test_all_that_stream_go_into_one_step() -> None:
         scheduler.add(key, job(key + 1, 20, most=50))
     for _ in range(8):
         step(scheduler, model)
-    assert [chunk.slot for chunk in scheduler.plan().chunks] == [0, 1, 2, 3]
+    assert [chunk.slot for chunk in scheduler.plan().entries] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -128,12 +128,12 @@ def test_on_a_slow_machine_parts_of_a_prompt_that_is_alone_are_still_a_tile(prom
     scheduler.add(0, job(*range(200, 264), most=1))
     while not scheduler.idle:
         plan = scheduler.plan()
-        scheduler.update(plan, model.run(plan), sum(len(chunk.tokens) for chunk in plan.chunks) * 1.0)
+        scheduler.update(plan, model.run(plan), sum(len(chunk.tokens) for chunk in plan.entries) * 1.0)
     scheduler.add(1, job(*range(prompt)))
     seen: list[int] = []
     while sum(seen) < prompt:
         plan = scheduler.plan()
-        seen.append(len(plan.chunks[0].tokens))
+        seen.append(len(plan.entries[0].tokens))
         scheduler.update(plan, model.run(plan), 1.0 * seen[-1])
     assert seen == parts
 
@@ -145,7 +145,7 @@ def test_a_newcomer_joins_within_two_steps_and_who_ends_leaves_at_once() -> None
     scheduler.add(1, job(3, 4))
     assert [{key for key, _ in step(scheduler, model)} for _ in range(3)] == [{0}, {1}, {0, 1}]
     assert (0, Finished(FinishReason.LENGTH)) in step(scheduler, model)
-    assert [chunk.slot for chunk in scheduler.plan().chunks] == [1]
+    assert [chunk.slot for chunk in scheduler.plan().entries] == [1]
 
 
 def test_streams_go_on_between_the_parts_of_a_long_prompt() -> None:
@@ -163,7 +163,7 @@ def test_streams_go_on_between_the_parts_of_a_long_prompt() -> None:
 
 def _kept(slots: list[int], scheduler: Scheduler, model: Naive) -> list[tuple[int, EngineOutput]]:
     plan = scheduler.plan()
-    slots += [chunk.slot for chunk in plan.chunks]
+    slots += [chunk.slot for chunk in plan.entries]
     return scheduler.update(plan, model.run(plan), 0.01)
 
 
@@ -202,7 +202,7 @@ def test_a_prefix_is_copied_and_its_owner_keeps_it() -> None:
     scheduler.add(0, job(*LONG, 1, most=1))
     run(scheduler, model)
     scheduler.add(1, job(*LONG, 2, most=1))
-    assert scheduler.plan().shares == (PrefixCopy(0, 1, len(LONG)),)
+    assert scheduler.plan().copies == (PrefixCopy(0, 1, len(LONG)),)
 
 
 def test_what_continues_a_slot_takes_that_slot() -> None:
@@ -228,7 +228,7 @@ def test_a_job_goes_where_its_kin_was_rather_than_where_nobody_was_for_longest()
     scheduler = Scheduler(info(n_slots=3), [END])
     for key, (affinity, slot) in enumerate([("mine", 0), ("theirs", 1), ("", 2), ("mine", 0), ("mine", 0), ("", 1)]):
         scheduler.add(key, Job((key, 9, 9), 1, GREEDY, affinity=affinity))
-        assert [chunk.slot for chunk in scheduler.plan().chunks] == [slot]
+        assert [chunk.slot for chunk in scheduler.plan().entries] == [slot]
         scheduler.cancel(key)
 
 
@@ -282,7 +282,7 @@ def test_whatever_happens_every_answer_is_what_it_is_alone(
             scheduler.cancel(key)
         elif act == "fail" and not scheduler.idle:
             plan = scheduler.plan()
-            for chunk in plan.chunks:
+            for chunk in plan.entries:
                 del model.held[chunk.slot][chunk.position if rewinds else 0 :]
             for key, piece in scheduler.fail(plan, "failed"):
                 pieces[key].append(piece)

@@ -10,7 +10,7 @@ import trio
 from engine.job import Job, SamplingParams, Token
 from engine.model import BatchEntry, FloatArray, ModelInfo
 from engine.runtime.engine import Engine
-from engine.scheduler.ngram_drafter import FIRST_RIGHT, MAX_DRAFT_TOKENS, NgramDrafter, choose_draft_length
+from engine.scheduler.ngram_drafter import INITIAL_ACCEPTANCE_RATE, MAX_DRAFT_TOKENS, NgramDrafter, choose_draft_length
 
 STORY = [1, 2, 3, 4, 5, 6, 7, 8, 9]
 AGAIN = [*STORY, *STORY, 1, 2, 3]
@@ -44,7 +44,11 @@ def test_nothing_is_guessed_where_nothing_is_known() -> None:
 
 def test_a_step_brings_one_token_and_those_that_are_guessed_right() -> None:
     drafter = after([], times=1)
-    assert [drafter.expected_acceptance(n) for n in range(3)] == [1, 1 + FIRST_RIGHT, 1 + FIRST_RIGHT + FIRST_RIGHT**2]
+    assert [drafter.expected_acceptance(n) for n in range(3)] == [
+        1,
+        1 + INITIAL_ACCEPTANCE_RATE,
+        1 + INITIAL_ACCEPTANCE_RATE + INITIAL_ACCEPTANCE_RATE**2,
+    ]
     assert drafter.expected_acceptance(MAX_DRAFT_TOKENS) == drafter.expected_acceptance(MAX_DRAFT_TOKENS + 5)
     assert NgramDrafter().expected_acceptance(MAX_DRAFT_TOKENS) == 1
 

@@ -24,7 +24,7 @@ def job(*prompt: int, max_tokens: int = 100, client: str = "", affinity: str = "
 
 def said(pieces: Sequence[EngineOutput], n_prompt: int) -> list[EngineOutput]:
     """Without what tells how far the prompt is: that comes before the first token, and rises."""
-    told = [piece.evaluated for piece in pieces if isinstance(piece, Progress)]
+    told = [piece.evaluated_tokens for piece in pieces if isinstance(piece, Progress)]
     assert told == sorted(set(told)), told
     assert all(0 < evaluated < n_prompt for evaluated in told)
     kinds = [type(piece) for piece in pieces]
@@ -61,14 +61,14 @@ class Play:
 
     def step(self, error: str = "") -> list[tuple[Key, EngineOutput]]:
         plan = self.scheduler.plan()
-        self.steps += plan.chunks
-        assert len(plan.chunks) <= 1, "the slots take turns"
+        self.steps += plan.entries
+        assert len(plan.entries) <= 1, "the slots take turns"
         if error:
-            for chunk in plan.chunks:
+            for chunk in plan.entries:
                 del self.held[chunk.slot][chunk.position :]
             pieces = self.scheduler.fail(plan, error)
         else:
-            pieces = self.scheduler.update(plan, self._evaluate(plan.chunks), seconds=0.01)
+            pieces = self.scheduler.update(plan, self._evaluate(plan.entries), seconds=0.01)
         self.pieces += pieces
         return pieces
 
@@ -350,7 +350,7 @@ def test_whatever_happens_every_job_is_answered_as_if_it_were_alone(
         told = said(play.of(key), len(prompt))
         whole = expected_answer(prompt, max_tokens, n_ctx)
         started = told[:1] if told[:1] != [Finished(FinishReason.FAILED, "failed")] else []
-        assert all(isinstance(piece, Started) and 0 <= piece.cached < len(prompt) for piece in started)
+        assert all(isinstance(piece, Started) and 0 <= piece.cached_tokens < len(prompt) for piece in started)
         if told[-1:] == [Finished(FinishReason.FAILED, "failed")]:
             assert told[len(started) : -1] == whole[: len(told) - len(started) - 1]
         elif key in cancelled:

@@ -162,7 +162,7 @@ class TagAndParser:
         self.constrained = not self.state.mask_ready
         text = VOCABULARY.bytes_of(token)
         self.found += self._parser.feed(
-            self._text.feed(text) if text else self._text.mark(SPELLED[VOCABULARY.name_of(token)])
+            self._text.feed(text) if text else self._text.insert_marker(SPELLED[VOCABULARY.name_of(token)])
         )
 
 

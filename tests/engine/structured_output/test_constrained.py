@@ -90,7 +90,7 @@ async def test_engine_with_failing_grammar_ends_only_its_own_stream(batched: boo
         with engine.generate(job(b"hello " * 5, None)) as other:
             assert await answer(engine, job(b"hello", Failing(3))) == (
                 b"hel",
-                Finished(FinishReason.UNHELD, "too many states"),
+                Finished(FinishReason.GRAMMAR, "too many states"),
             )
             came = [piece async for piece in other]
         assert bytes(piece.id for piece in came if isinstance(piece, Token)) == b"hello " * 5

@@ -64,7 +64,9 @@ def ids(text: str | Sequence[str | int]) -> list[int]:
     """Return the tokens of a text, or of a list of token texts and ids."""
     if isinstance(text, str):
         return VOCABULARY.encode_prompt(text)
-    return [each if isinstance(each, int) else next(VOCABULARY.spellings.starting_with(each.encode())) for each in text]
+    return [
+        each if isinstance(each, int) else next(VOCABULARY.token_index.starting_with(each.encode())) for each in text
+    ]
 
 
 def allowed(tag: StructuralTag, text: str | Sequence[str | int]) -> list[set[int]]:
@@ -357,7 +359,7 @@ def test_eager_stop_with_forbidden_preferred_token_allows_end_only(text: str, pr
 
 
 TOKENS = st.sampled_from([*LONG, *map(chr, range(32, 127)), *"</thin0123456789\n", *"<call>"]).map(
-    lambda text: next(VOCABULARY.spellings.starting_with(text.encode()))
+    lambda text: next(VOCABULARY.token_index.starting_with(text.encode()))
 )
 SPACED = GRAMMARS.lark('start: /[ \\n]{0,3}[0-9]{2}/ "</call>"')
 MANY = [

@@ -390,17 +390,17 @@ def test_the_bytes_of_sentencepiece_tokens(spm: Vocabulary, id_: int, expected: 
 def test_bytes_have_ids_of_exactly_these_bytes(smol: Vocabulary, spm: Vocabulary, data: bytes) -> None:
     data = data.translate(None, delete=UNKNOWN)
     for vocabulary in (smol, spm):
-        assert b"".join(map(vocabulary.bytes_of, vocabulary.exactly(data))) == data
+        assert b"".join(map(vocabulary.bytes_of, vocabulary.encode_bytes(data))) == data
 
 
 def test_bytes_that_are_a_text_have_the_ids_of_the_text_without_a_space_before_it(spm: Vocabulary) -> None:
-    assert spm.exactly(b" hello") == spm.encode("hello")
-    assert b"".join(map(spm.bytes_of, spm.exactly(b"hello"))) == b"hello"
+    assert spm.encode_bytes(b" hello") == spm.encode("hello")
+    assert b"".join(map(spm.bytes_of, spm.encode_bytes(b"hello"))) == b"hello"
 
 
 def test_tokens_are_found_by_their_bytes(smol: Vocabulary) -> None:
     texts = [smol.bytes_of(id_) for id_ in range(len(smol))]
-    found = smol.spellings
+    found = smol.token_index
     assert sorted(found.starting_with(b">\n")) == [id_ for id_, text in enumerate(texts) if text.startswith(b">\n")]
     assert sorted(found.containing(b"ool")) == [id_ for id_, text in enumerate(texts) if b"ool" in text]
     assert list(found.starting_with(b"\xff\xff")) == []

@@ -11,7 +11,7 @@ from engine.backends.scripted import ScriptedModel
 from engine.loader.loader import Options, load
 from engine.model import BackendOptions
 from engine.tuner import stopwatch
-from engine.tuner.choice import NEAR, STEADY, Measurement, Trial, choose
+from engine.tuner.choice import MAX_STALL_RATIO, TIE_RATIO, Measurement, Trial, choose
 from engine.tuner.stopwatch import MeasurementPlan
 from server.cli import main, tune
 from server.config import file
@@ -21,9 +21,9 @@ ON, OFF = BackendOptions(), BackendOptions(flash_attention=False)
 
 
 def measured(
-    threads: int, decode: float, stall: float, prefill: float = 100, knobs: BackendOptions = ON
+    threads: int, decode: float, stall: float, prefill: float = 100, backend_options: BackendOptions = ON
 ) -> Measurement:
-    return Measurement(Trial(threads, knobs), prefill, decode, None, stall)
+    return Measurement(Trial(threads, backend_options), prefill, decode, None, stall)
 
 
 CASES = [
@@ -55,7 +55,7 @@ CASES = [
     ),
     (
         "one stall by chance is not the knob's",
-        [measured(1, 8.0, 9), measured(1, 6.0, 40, knobs=OFF)],
+        [measured(1, 8.0, 9), measured(1, 6.0, 40, backend_options=OFF)],
         (
             "1 thread without flash attention: it decodes fastest (6.0 ms a token); "
             "beside a busy process 1 token in 100 takes more than 40.0 ms"
@@ -98,8 +98,8 @@ measurements = st.lists(
 def test_what_is_chosen_is_never_slower_than_what_is_as_calm(given: list[Measurement]) -> None:
     best = choose(given).best
     assert best in given
-    calm = [each for each in given if each.busy_p99_ms <= STEADY * each.decode_ms]
-    assert all(best.decode_ms <= NEAR * each.decode_ms for each in calm)
+    calm = [each for each in given if each.busy_p99_ms <= MAX_STALL_RATIO * each.decode_ms]
+    assert all(best.decode_ms <= TIE_RATIO * each.decode_ms for each in calm)
 
 
 @given(measurements, st.randoms())
@@ -113,7 +113,7 @@ def test_the_order_of_measuring_is_no_matter(given: list[Measurement], random: R
     ("cores", "counts"), [(1, [1]), (2, [1, 2]), (8, list(range(1, 9))), (24, [1, 3, 6, 12, 23, 24])]
 )
 def test_the_counts_that_are_tried(cores: int, counts: list[int]) -> None:
-    assert stopwatch.counts(cores) == counts
+    assert stopwatch.thread_counts(cores) == counts
 
 
 def test_rounds_alternate_and_every_trial_gets_the_same() -> None:

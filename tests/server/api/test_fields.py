@@ -204,7 +204,7 @@ TAKEN: dict[str, Row] = {
     "store: null": ignored(store=None),
     "store: false": echoes(store=False),
     "background: false": echoes(background=False),
-    # limits and knobs
+    # limits and backend_options
     "parallel_tool_calls": echoes(parallel_tool_calls=False),
     "max_tool_calls": echoes(max_tool_calls=3),
     "text: empty": ignored(text={}),

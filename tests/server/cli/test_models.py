@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from engine.loader import catalog
-from engine.loader.catalog import LibraryError
+from engine.loader.catalog import CatalogError
 from server.cli import main, models
 from tests.support import model_files
 
@@ -37,7 +37,7 @@ def test_find_or_pull_of_an_unknown_name_names_the_remedy(
     for name in ("full/a.gguf", "full/b.GGUF", "full/notes.txt", "org/folder/notes.txt"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()
-    with pytest.raises(LibraryError) as caught:
+    with pytest.raises(CatalogError) as caught:
         models.find_or_pull(model, tmp_path / "models")
     assert sentence in str(caught.value)
 

@@ -66,7 +66,7 @@ def test_tune_with_a_library_that_cannot_quantize_fails_before_measuring(
 
 def test_quantizer_with_an_unknown_struct_layout_is_refused(native: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = libllama.load(native)
-    assert quantizer.parameters(loaded).ftype == quantizer.KINDS["Q8_0"]
+    assert quantizer.parameters(loaded).ftype == quantizer.FILE_TYPES["Q8_0"]
 
     class Shifted(ctypes.Structure):
         _fields_ = [("before", ctypes.c_int32), *quantizer.QuantizeParams._fields_]
@@ -117,9 +117,9 @@ def test_quantize_of_an_invalid_model_leaves_no_file(native: Path, tmp_path: Pat
 def test_divergence_text_is_about_200_tokens_that_the_model_predicts(smollm2: Path) -> None:
     _, vocabulary, _ = model_file.read(smollm2)
     tokens = vocabulary.encode(divergence.TEXT)
-    assert 180 < len(tokens) <= divergence.MOST_TOKENS
+    assert 180 < len(tokens) <= divergence.MAX_TOKENS
     model = selection.open_model("llamacpp", smollm2, n_ctx=256, n_slots=1, threads=1, library=None)
-    expected = divergence.expectations(model, tokens)
+    expected = divergence.next_token_logprobs(model, tokens)
     model.close()
     assert expected.shape == (len(tokens), vocabulary.size)
     assert np.allclose(np.exp(expected).sum(axis=1), 1, atol=1e-3)
