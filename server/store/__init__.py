@@ -1,4 +1,4 @@
-"""Responses and conversations in SQLite. Imports no other folder."""
+"""Responses and conversations in SQLite."""
 
 from server.store.async_store import AsyncStore
 from server.store.conversations import Conversation, StoredItem, split

@@ -1,6 +1,6 @@
-"""The blocking store, for trio: one method at a time, in a thread.
+"""Trio's access to the blocking store: one method at a time, in a thread.
 
-A method that has begun runs to its end, even if its caller is cancelled; one that still waits for its turn does not.
+A method that has begun runs to its end, even if its caller is cancelled. A method that still waits is cancelled.
 """
 
 import functools
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class AsyncStore:
-    """For example `await store.run(store.responses.get, response_id, now)`."""
+    """Store whose methods run in a thread: `await store.run(store.responses.get, response_id, now)`."""
 
     def __init__(self, store: Store) -> None:
         self.responses = store
@@ -24,5 +24,5 @@ class AsyncStore:
         self._limiter = trio.CapacityLimiter(1)
 
     async def run(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return the result of a method of `responses` or `conversations`. Raises what the method raises."""
+        """Return the result of a method of `responses` or `conversations`, or raise its exception."""
         return await trio.to_thread.run_sync(functools.partial(method, *args, **kwargs), limiter=self._limiter)

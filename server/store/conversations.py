@@ -1,4 +1,4 @@
-"""Conversations: metadata, and items in the order in which they came."""
+"""Stored conversations: metadata, and items in the order of their arrival."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ class Conversation(Struct, frozen=True):
     id: str
     created_at: int
     metadata: bytes
-    """JSON."""
+    """JSON object."""
 
 
 class StoredItem(Struct, frozen=True):
@@ -36,32 +36,32 @@ class StoredItem(Struct, frozen=True):
     json: bytes
 
 
-class _Named(Struct):
+class _WithId(Struct):
     id: str
 
 
 def split(items: bytes) -> list[StoredItem]:
-    """A list of items, each with an id."""
+    """Split a JSON list of items, each of which has an id."""
     raw = [bytes(each) for each in msgspec.json.decode(items, type=list[msgspec.Raw])]
-    return [StoredItem(msgspec.json.decode(each, type=_Named).id, each) for each in raw]
+    return [StoredItem(msgspec.json.decode(each, type=_WithId).id, each) for each in raw]
 
 
 class Page(Struct, frozen=True):
     items: list[StoredItem]
     more: bool
-    """Whether others follow."""
+    """True if more items follow."""
 
 
 class Conversations:
-    """Each method is one transaction, and each raises StoreError where the disk doesn't do it."""
+    """Table of conversations. Each method is one transaction and may raise StoreError."""
 
-    def __init__(self, database: Database, entries: UsageIndex) -> None:
+    def __init__(self, database: Database, usage: UsageIndex) -> None:
         self._database = database
-        self._entries = entries
+        self._usage = usage
 
     def create(self, conversation: Conversation, items: Sequence[StoredItem], now: float) -> None:
         with self._database.transaction():
-            self._entries.insert(conversation.id, len(conversation.metadata), now)
+            self._usage.insert(conversation.id, len(conversation.metadata), now)
             self._database.change(
                 "INSERT INTO conversations (id, created_at, metadata) VALUES (?, ?, ?)",
                 conversation.id,
@@ -69,46 +69,46 @@ class Conversations:
                 conversation.metadata,
             )
             self.append(conversation.id, items, now)
-            self._entries.evict(now, conversation.id)
+            self._usage.evict(now, conversation.id)
 
     def get(self, conversation_id: str, now: float) -> Conversation | None:
         row = self._database.row("SELECT id, created_at, metadata FROM conversations WHERE id = ?", conversation_id)
         if row is None:
             return None
-        self._entries.try_to_use([conversation_id], now)
+        self._usage.try_to_use([conversation_id], now)
         return Conversation(*row)
 
     def update(self, conversation_id: str, metadata: bytes, now: float) -> bool:
-        """Whether it is there."""
+        """Replace the metadata; return False if the conversation does not exist."""
         with self._database.transaction():
             changed = self._database.change(
                 "UPDATE conversations SET metadata = ? WHERE id = ?", metadata, conversation_id
             )
-            self._measure(conversation_id, now)
-            self._entries.evict(now, conversation_id)
+            self._update_size(conversation_id, now)
+            self._usage.evict(now, conversation_id)
         return changed > 0
 
     def delete(self, conversation_id: str) -> bool:
-        """With its items. Whether it was there."""
+        """Delete a conversation and its items; return False if it does not exist."""
         with self._database.transaction():
-            found = self._holds(conversation_id)
+            found = self._exists(conversation_id)
             if found:
-                self._entries.remove(conversation_id)
+                self._usage.remove(conversation_id)
         return found
 
     def add(self, conversation_id: str, items: Sequence[StoredItem], now: float) -> None:
-        """At the end. Raises Missing."""
+        """Append items in a transaction of its own. Raises Missing."""
         with self._database.transaction():
             if not self.append(conversation_id, items, now):
                 raise Missing(conversation_id)
-            self._entries.evict(now, conversation_id)
+            self._usage.evict(now, conversation_id)
 
     def append(self, conversation_id: str, items: Sequence[StoredItem], now: float) -> bool:
-        """Inside the caller's transaction. Whether the conversation is there.
+        """Append items in the caller's transaction; return False if the conversation does not exist.
 
-        An id that is there already is that item, said again: the newer one stays, at the end.
+        An item with a known id replaces the older one and moves to the end.
         """
-        if not self._holds(conversation_id):
+        if not self._exists(conversation_id):
             return False
         for item in items:
             self._database.change(
@@ -117,7 +117,7 @@ class Conversations:
                 item.id,
                 item.json,
             )
-        self._measure(conversation_id, now)
+        self._update_size(conversation_id, now)
         return True
 
     def items(
@@ -128,8 +128,8 @@ class Conversations:
         limit: int | None = None,
         newest_first: bool = False,
     ) -> Page:
-        """Those that follow `after` in that order; no limit: all. Raises Missing, of the conversation or of `after`."""
-        if not self._holds(conversation_id):
+        """Return the items after `after`, at most `limit`. Raises Missing for the conversation or `after`."""
+        if not self._exists(conversation_id):
             raise Missing(conversation_id)
         sql, values = "SELECT id, json FROM items WHERE conversation = ?", [conversation_id]
         if after is not None:
@@ -141,7 +141,7 @@ class Conversations:
             sql, values = f"{sql} AND place {'<' if newest_first else '>'} ?", [*values, *place]
         sql = f"{sql} ORDER BY place {'DESC' if newest_first else 'ASC'} LIMIT ?"
         rows = self._database.rows(sql, *values, -1 if limit is None else limit + 1)
-        self._entries.try_to_use([conversation_id], now)
+        self._usage.try_to_use([conversation_id], now)
         return Page([StoredItem(*row) for row in rows[:limit]], more=limit is not None and len(rows) > limit)
 
     def item(self, conversation_id: str, item_id: str) -> StoredItem | None:
@@ -151,22 +151,22 @@ class Conversations:
         return StoredItem(*row) if row else None
 
     def delete_item(self, conversation_id: str, item_id: str, now: float) -> bool:
-        """Whether it was there."""
+        """Delete an item; return False if it does not exist."""
         with self._database.transaction():
             changed = self._database.change(
                 "DELETE FROM items WHERE conversation = ? AND id = ?", conversation_id, item_id
             )
-            self._measure(conversation_id, now)
+            self._update_size(conversation_id, now)
         return changed > 0
 
-    def _holds(self, conversation_id: str) -> bool:
+    def _exists(self, conversation_id: str) -> bool:
         return self._database.row("SELECT 1 FROM conversations WHERE id = ?", conversation_id) is not None
 
-    def _measure(self, conversation_id: str, now: float) -> None:
-        """What it holds now, after a use."""
+    def _update_size(self, conversation_id: str, now: float) -> None:
+        """Record the current size of a conversation, and a use."""
         for (size,) in self._database.rows(
             "SELECT length(metadata) + (SELECT coalesce(sum(length(json)), 0) FROM items WHERE conversation = ?1) "
             "FROM conversations WHERE id = ?1",
             conversation_id,
         ):
-            self._entries.resize(conversation_id, size, now)
+            self._usage.resize(conversation_id, size, now)

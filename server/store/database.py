@@ -1,7 +1,7 @@
-"""The SQLite file behind the store: how it is opened, and what is said when it fails.
+"""The SQLite file of the store: opening, transactions, and messages of its errors.
 
-WAL with synchronous=NORMAL: a killed process loses nothing that was committed; a power cut may lose the last commits,
-never a part of one. The lock is held as long as the file is open, so that no second server ends this one's responses.
+WAL with synchronous=NORMAL: a killed process loses no commit; a power cut may lose the last commits, but no part of
+one. The file stays locked while it is open, so that a second server cannot mark this server's responses as failed.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 LOCK_SECONDS = 1.0
-"""How long another process may take to let the file go."""
+"""Seconds to wait until another process unlocks the file."""
 
 PRAGMAS = (
     "journal_mode = WAL",
@@ -25,24 +25,26 @@ PRAGMAS = (
 )
 
 NAME = "responses.db"
-"""The file's name in a state folder."""
-MARK = 0x72737064
-"""SQLite's application id of our files ("rspd")."""
-OLD_TABLES = {"entries", "responses", "conversations"}
-"""Files of the first versions have no mark."""
+"""Name of the file in the state folder."""
 
-SIDES = ("", "-wal", "-shm", "-journal")
-"""What belongs to a database: left behind, they would be taken for the next file's."""
+APPLICATION_ID = 0x72737064
+"""SQLite's application id of our files ("rspd")."""
+
+OLD_TABLES = {"entries", "responses", "conversations"}
+"""Tables of our first versions, whose files have no application id."""
+
+SUFFIXES = ("", "-wal", "-shm", "-journal")
+"""Suffixes of a database's files. SQLite would apply files that are left behind to the next database."""
 
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-UNWRITABLE = "cannot be written: check the permissions, or give another place with --store"
+UNWRITABLE = "cannot be written; check the permissions, or choose another file with --store"
 ADVICE = {
-    sqlite3.SQLITE_FULL: "the disk is full: free some space, or give another place with --store",
-    sqlite3.SQLITE_READONLY: f"it or its folder {UNWRITABLE}",
-    sqlite3.SQLITE_CANTOPEN: f"it or its folder {UNWRITABLE}",
-    sqlite3.SQLITE_IOERR: "the disk fails (the system's log tells more): give another place with --store",
-    sqlite3.SQLITE_BUSY: "another process has it open: stop that one, or give another place with --store",
-    sqlite3.SQLITE_CORRUPT: "it is damaged: restart the server, which puts it aside and begins a new one",
+    sqlite3.SQLITE_FULL: "the disk is full; free some space, or choose another file with --store",
+    sqlite3.SQLITE_READONLY: f"the file or its folder {UNWRITABLE}",
+    sqlite3.SQLITE_CANTOPEN: f"the file or its folder {UNWRITABLE}",
+    sqlite3.SQLITE_IOERR: "the disk fails (see the system's log); choose another file with --store",
+    sqlite3.SQLITE_BUSY: "another process uses the file; stop it, or choose another file with --store",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; restart the server, which renames it and creates a new one",
 }
 
 Row: TypeAlias = tuple[Any, ...]
@@ -51,73 +53,77 @@ log = logging.getLogger("responsed.store")
 
 
 class StoreError(Exception):
-    """The disk did not do it. One sentence, which names the file and says what to do."""
+    """Access to the file failed. The message is one sentence that names the file and the remedy."""
 
 
 class Database:
-    """One connection, for one thread at a time. Every failure of SQLite comes out as StoreError."""
+    """One connection, for one thread at a time. It raises every error of SQLite as StoreError."""
 
     def __init__(self, path: Path, schema: str, version: int) -> None:
-        """A file that is damaged or of another version is put aside, and a new one begun. Raises StoreError."""
+        """Open the file; rename a damaged file or one of another version and create a new one. Raises StoreError."""
         self._path = path
-        self._schema = f"BEGIN; {schema} PRAGMA user_version = {version}; PRAGMA application_id = {MARK}; COMMIT;"
+        self._schema = (
+            f"BEGIN; {schema} PRAGMA user_version = {version}; PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
+        )
         self._version = version
         self._connection = self._connect()
         try:
-            with self._translated():
+            with self._sqlite_errors_translated():
                 if flaw := self._flaw():
                     self._check_ours()
-                    self._put_aside(flaw)
+                    self._rename(flaw)
                     if flaw := self._flaw():
-                        raise StoreError(f"{path} is {flaw} as soon as it is written: give another place with --store")
+                        raise StoreError(
+                            f"{path} is {flaw} right after it was created; choose another file with --store"
+                        )
                 os.chmod(path, 0o600)
         except StoreError:
             self.close()
             raise
 
     def rows(self, sql: str, *values: object) -> list[Row]:
-        with self._translated():
+        with self._sqlite_errors_translated():
             return self._connection.execute(sql, values).fetchall()
 
     def each(self, sql: str, *values: object) -> Iterator[Row]:
-        """The same, row by row: for who may not want all of them."""
-        with self._translated():
+        """Yield the rows one by one, for callers that may stop early."""
+        with self._sqlite_errors_translated():
             yield from self._connection.execute(sql, values)
 
     def row(self, sql: str, *values: object) -> Row | None:
         return next(iter(self.rows(sql, *values)), None)
 
     def change(self, sql: str, *values: object) -> int:
-        """How many rows it changed."""
-        with self._translated():
+        """Execute a change and return the number of changed rows."""
+        with self._sqlite_errors_translated():
             return self._connection.execute(sql, values).rowcount
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of it or nothing."""
-        with self._translated():
+        """Commit the block's changes together, or none of them."""
+        with self._sqlite_errors_translated():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._connection.execute("COMMIT")
             finally:
-                if self._connection.in_transaction:  # SQLite itself has rolled back where the disk was full
+                if self._connection.in_transaction:  # SQLite rolls back by itself if the disk is full
                     self._connection.execute("ROLLBACK")
 
     def close(self) -> None:
         self._connection.close()
 
     def _connect(self) -> sqlite3.Connection:
-        with self._translated():
+        with self._sqlite_errors_translated():
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # SQLite gives the files beside it the same mode. A file that is there may be somebody else's.
+            # SQLite gives its other files the same mode. An existing file may not be ours, so its mode stays.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             return sqlite3.connect(self._path, LOCK_SECONDS, isolation_level=None, check_same_thread=False)
 
     def _flaw(self) -> str | None:
-        """Why this file can't be used. One that is new gets its tables."""
+        """Return the reason not to use the file, if there is one; create the tables of a new file."""
         try:
-            # Before anything is read: then there is no memory shared with others, which not every disk can do.
+            # Set before the first read, this mode needs no shared memory, which some file systems do not support.
             self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             ((version,),) = self._connection.execute("PRAGMA user_version")
             ((tables,),) = self._connection.execute("SELECT count(*) FROM sqlite_schema")
@@ -138,39 +144,39 @@ class Database:
         return None
 
     def _check_ours(self) -> None:
-        """Raises StoreError for a file of somebody else. One that can't be read any more counts by its name."""
+        """Raise StoreError for a file of another program. An unreadable file is ours if it has our name."""
         ours = self._path.name == NAME
         with suppress(sqlite3.DatabaseError):
             ours = self._is_ours()
         if not ours:
-            raise StoreError(f"{self._path} is not a file of this program: give another place with --store")
+            raise StoreError(f"{self._path} is not a file of responsed; choose another file with --store")
 
     def _is_ours(self) -> bool:
-        ((mark,),) = self._connection.execute("PRAGMA application_id")
+        ((application_id,),) = self._connection.execute("PRAGMA application_id")
         tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_schema")}
-        return mark == MARK or tables >= OLD_TABLES
+        return application_id == APPLICATION_ID or tables >= OLD_TABLES
 
-    def _put_aside(self, flaw: str) -> None:
+    def _rename(self, flaw: str) -> None:
         self.close()
         names = (f"{self._path}.{flaw}{number or ''}" for number in itertools.count())
-        aside = next(name for name in names if not os.path.lexists(name))
-        for side in SIDES:
+        moved = next(name for name in names if not os.path.lexists(name))
+        for suffix in SUFFIXES:
             with suppress(FileNotFoundError):
-                os.replace(f"{self._path}{side}", f"{aside}{side}")
-        log.warning("%s cannot be used: it is put aside as %s, and a new one begun", self._path, aside)
+                os.replace(f"{self._path}{suffix}", f"{moved}{suffix}")
+        log.warning("%s cannot be used; renamed it to %s and created a new one", self._path, moved)
         self._connection = self._connect()
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _sqlite_errors_translated(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            advice = ADVICE.get(_code(error), f"{error}: give another place with --store")
+            advice = ADVICE.get(_code(error), f"{error}; choose another file with --store")
             raise StoreError(f"{self._path}: {advice}") from error
         except OSError as error:
-            raise StoreError(f"{self._path}: {error.strerror}: it {UNWRITABLE}") from error
+            raise StoreError(f"{self._path} ({error.strerror}) {UNWRITABLE}") from error
 
 
 def _code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code; 0 for what Python's module raises by itself."""
+    """Return SQLite's primary result code; 0 for errors of Python's module itself."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF

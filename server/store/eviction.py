@@ -1,7 +1,7 @@
-"""What the store holds, as things with a size and a last use: the bounds, and who goes first when one is reached.
+"""Eviction: size and last use of each stored entry, and deletion of the least recently used beyond the limits.
 
-Ages count the time in which a server ran, by a monotonic clock: a box without a battery boots in the wrong year, and
-neither that nor the jump to the right one may make an entry old. `used` goes on from the latest use in the file.
+Ages count the time in which a server ran, by a monotonic clock. A machine without a battery boots in the wrong year;
+neither that nor the jump to the right year may age an entry. `used` continues from the latest use in the file.
 """
 
 from collections.abc import Iterable
@@ -19,23 +19,23 @@ SCHEMA = """
     );
     CREATE INDEX by_use ON entries (used);
 """
-"""Apart from what they stand for: a use is a small write, and sums read small rows."""
+"""Table of its own: recording a use writes little, and sums read small rows."""
 
-DAY = 86_400.0
+DAY_SECONDS = 86_400.0
 
 
 class Limits(Struct, frozen=True):
-    """Of responses and conversations together. What a server has unless it is told otherwise: `config`."""
+    """Limits of responses and conversations together."""
 
     count: int
     megabytes: float
-    """Of content; the file is larger by a little."""
+    """Megabytes of content; the file is slightly larger."""
     days: float
-    """Of serving since the last use."""
+    """Days of serving since the last use."""
 
 
 class Missing(Exception):
-    """There is nothing of that id (any more)."""
+    """The store has no entry or item with this id."""
 
     def __init__(self, missing_id: str) -> None:
         super().__init__(f"{missing_id} is not stored")
@@ -43,60 +43,62 @@ class Missing(Exception):
 
 
 class UsageIndex:
-    """Rows that others hang on to (ON DELETE CASCADE). What changes them happens inside the caller's transaction."""
+    """Table of entries, whose deletion cascades to other tables. Changes belong to the caller's transaction."""
 
     def __init__(self, database: Database, limits: Limits, now: float) -> None:
-        """`now`, here and below: seconds of a clock that never jumps; each server's may begin anywhere."""
+        """Start at `now`, in seconds of a monotonic clock, like every `now` below; the clock's origin may differ."""
         self._database = database
         ((latest,),) = database.rows("SELECT max(used) FROM entries")
         self._shift = 0.0 if latest is None else latest - now
-        """What makes of this server's clock the file's."""
+        """Seconds to add to this server's clock for the file's clock."""
         self._limits = limits
-        self._most_bytes = int(limits.megabytes * 1e6)
+        self._max_bytes = int(limits.megabytes * 1e6)
 
     def insert(self, entry_id: str, size: int, now: float) -> None:
-        """Raises StoreError, also where it is larger than all that may be held."""
+        """Add an entry. Raises StoreError, also if the entry alone exceeds the limit of bytes."""
         self._check(entry_id, size)
         self._database.change(
             "INSERT INTO entries (id, used, bytes) VALUES (?, ?, ?)", entry_id, now + self._shift, size
         )
 
     def resize(self, entry_id: str, size: int, now: float) -> None:
-        """The same for one that is there."""
+        """Record a new size and a use of an entry. Raises StoreError like `insert`."""
         self._check(entry_id, size)
         self._database.change("UPDATE entries SET used = ?, bytes = ? WHERE id = ?", now + self._shift, size, entry_id)
 
     def try_to_use(self, entry_ids: Iterable[str], now: float) -> None:
-        """A transaction of its own. A disk that is full keeps nobody from reading."""
+        """Record uses in a transaction of its own; ignore errors, since reading must work on a full disk."""
         with suppress(StoreError), self._database.transaction():
             for entry_id in entry_ids:
                 self._database.change("UPDATE entries SET used = ? WHERE id = ?", now + self._shift, entry_id)
 
     def remove(self, entry_id: str) -> bool:
-        """Whether it was there."""
+        """Remove an entry; return False if it did not exist."""
         return self._database.change("DELETE FROM entries WHERE id = ?", entry_id) > 0
 
-    def evict(self, now: float, *spared: str | None) -> None:
-        """Down to the limits, least recently used first; of those used at once, the first that came.
+    def evict(self, now: float, *pinned: str | None) -> None:
+        """Delete entries down to the limits, the least recently used first; of equal uses, the oldest entry first.
 
-        Never what is still being made, nor the conversation it is made in.
+        Never delete `pinned` entries, unfinished responses and their conversations.
         """
         ((count, size),) = self._database.rows("SELECT count(*), total(bytes) FROM entries")
-        oldest = now + self._shift - self._limits.days * DAY
-        held = {*spared, *(each for (each,) in self._database.rows("SELECT id FROM held"))}
-        gone = []
-        for entry_id, used, its_size in self._database.each("SELECT id, used, bytes FROM entries ORDER BY used, rowid"):
-            if count <= self._limits.count and size <= self._most_bytes and used >= oldest:
+        oldest = now + self._shift - self._limits.days * DAY_SECONDS
+        protected = {*pinned, *(each for (each,) in self._database.rows("SELECT id FROM held"))}
+        evicted = []
+        for entry_id, used, entry_size in self._database.each(
+            "SELECT id, used, bytes FROM entries ORDER BY used, rowid"
+        ):
+            if count <= self._limits.count and size <= self._max_bytes and used >= oldest:
                 break
-            if entry_id not in held:
-                gone.append(entry_id)
+            if entry_id not in protected:
+                evicted.append(entry_id)
                 count -= 1
-                size -= its_size
-        for entry_id in gone:
+                size -= entry_size
+        for entry_id in evicted:
             self.remove(entry_id)
 
     def _check(self, entry_id: str, size: int) -> None:
-        if size > self._most_bytes:
+        if size > self._max_bytes:
             raise StoreError(
-                f"{entry_id} has {size} bytes, more than all that may be stored: raise the limit of megabytes"
+                f"{entry_id} has {size} bytes, more than the limit of the whole store; raise --store-megabytes"
             )

@@ -1,7 +1,7 @@
-"""Stored responses, in one SQLite file. Blocking; `archive` is the way here from trio.
+"""Stored responses in one SQLite file. The methods block; `async_store` calls them from trio.
 
-A response is begun, then finished, once. Between the two `response` is NULL: that is what "still being made" means.
-Times come in as seconds. Bytes are JSON, and stay bytes.
+`begin` inserts a response, and `finish` completes it once. In between it is unfinished: its `response` is NULL.
+Times are in seconds. Bytes are encoded JSON.
 """
 
 import logging
@@ -16,7 +16,7 @@ from server.store.database import Database
 from server.store.eviction import Limits, Missing, UsageIndex
 
 VERSION = 1
-"""Of the tables and of the JSON in them. A file of another one is put aside."""
+"""Version of the tables and of the JSON in them. A file of another version is renamed."""
 
 SCHEMA = f"""
     {eviction.SCHEMA}
@@ -45,20 +45,20 @@ log = logging.getLogger("responsed.store")
 
 
 class Stored(Struct, frozen=True, kw_only=True):
-    """What is kept of a response."""
+    """Stored response."""
 
     id: str
     created_at: int
     status: str
-    """Of `response`."""
+    """Status of `response`."""
     first: bytes
-    """The Response as `response.created` had it."""
+    """Response of the event `response.created`."""
     response: bytes
-    """The Response as it is now; `first` until it ends."""
+    """Current response; `first` until it ends."""
     cues: bytes = b"[]"
-    """A list, empty until it ends: `first` and these make the same stream again."""
+    """Stream inputs, a JSON list that is empty until the end; with `first` they reproduce the stream."""
     items: bytes
-    """A list: this turn's own input items, each with an id."""
+    """Input items of this turn, a JSON list of items with ids."""
     previous: str | None = None
     conversation: str | None = None
 
@@ -68,31 +68,33 @@ class Stored(Struct, frozen=True, kw_only=True):
 
 
 class Store:
-    """Each method is one transaction, and each raises StoreError where the disk doesn't do it.
+    """Tables of responses and conversations. Each method is one transaction and may raise StoreError.
 
-    A read is also a use; one that can't be noted, because the disk is full, is a read all the same.
+    Reading counts as a use; it works even if a full disk prevents recording the use.
     """
 
-    def __init__(self, path: Path, limits: Limits, ended: Callable[[bytes], tuple[bytes, bytes]], now: float) -> None:
-        """`ended` makes `response` and `cues` of the `first` of one that was being made when the power went.
+    def __init__(
+        self, path: Path, limits: Limits, interrupted: Callable[[bytes], tuple[bytes, bytes]], now: float
+    ) -> None:
+        """Open the store, and end the responses that a crash left unfinished.
 
-        `now`: see `UsageIndex`.
+        `interrupted` returns `response` and `cues` for the `first` of such a response. `now`: see `UsageIndex`.
         """
         self._database = Database(path, SCHEMA, VERSION)
-        self._entries = UsageIndex(self._database, limits, now)
-        self.conversations = Conversations(self._database, self._entries)
+        self._usage = UsageIndex(self._database, limits, now)
+        self.conversations = Conversations(self._database, self._usage)
         try:
             with self._database.transaction():
-                self._end_unfinished(ended, now)
-                self._entries.evict(now)
+                self._end_unfinished(interrupted, now)
+                self._usage.evict(now)
         except BaseException:
             self.close()
             raise
 
     def begin(self, stored: Stored, now: float) -> None:
-        """One that is being made from now on; never evicted until it ends, nor is its conversation."""
+        """Insert an unfinished response. It and its conversation are not evicted until `finish`."""
         with self._database.transaction():
-            self._entries.insert(stored.id, len(stored.first) + len(stored.items), now)
+            self._usage.insert(stored.id, len(stored.first) + len(stored.items), now)
             self._database.change(
                 "INSERT INTO responses (id, created_at, status, first, cues, items, previous, conversation) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -105,15 +107,21 @@ class Store:
                 stored.previous,
                 stored.conversation,
             )
-            self._entries.evict(now, stored.id)
+            self._usage.evict(now, stored.id)
 
     def finish(
-        self, response_id: str, status: str, response: bytes, cues: bytes, made: Sequence[StoredItem], now: float
+        self,
+        response_id: str,
+        status: str,
+        response: bytes,
+        cues: bytes,
+        output_items: Sequence[StoredItem],
+        now: float,
     ) -> None:
-        """Its end, and this turn's items into its conversation: all of it or nothing.
+        """Complete a response and append this turn's items to its conversation, in one transaction.
 
-        A conversation that has been deleted meanwhile gets nothing. One whose turn failed is left as it was, since the
-        client will ask again. Raises Missing where no such response is being made.
+        A conversation that was deleted meanwhile stays deleted. A failed turn leaves the conversation unchanged, since
+        the client will retry. Raises Missing if the response is not unfinished.
         """
         with self._database.transaction():
             row = self._database.row(
@@ -122,36 +130,36 @@ class Store:
             if row is None:
                 raise Missing(response_id)
             items, conversation = row
-            self._end(response_id, status, response, cues, now)
+            self._complete(response_id, status, response, cues, now)
             if conversation is not None and status != "failed":
-                self.conversations.append(conversation, [*split(items), *made], now)
-            self._entries.evict(now, response_id, conversation)
+                self.conversations.append(conversation, [*split(items), *output_items], now)
+            self._usage.evict(now, response_id, conversation)
 
     def get(self, response_id: str, now: float) -> Stored | None:
         stored = self._read(response_id)
         if stored:
-            self._entries.try_to_use([response_id], now)
+            self._usage.try_to_use([response_id], now)
         return stored
 
     def chain(self, response_id: str, now: float) -> list[Stored]:
-        """The oldest ancestor first, that response last; a use of all. Raises Missing, of the one that is not there."""
+        """Return the response behind its ancestors, the oldest first. Raises Missing for the first one not found."""
         chain: list[Stored] = []
-        following: str | None = response_id
-        while following is not None:
-            stored = self._read(following)
+        next_id: str | None = response_id
+        while next_id is not None:
+            stored = self._read(next_id)
             if stored is None:
-                raise Missing(following)
+                raise Missing(next_id)
             chain.append(stored)
-            following = stored.previous
-        self._entries.try_to_use([stored.id for stored in chain], now)
+            next_id = stored.previous
+        self._usage.try_to_use([stored.id for stored in chain], now)
         return chain[::-1]
 
     def delete(self, response_id: str) -> bool:
-        """Whether it was there. Those that go on from it can't be gone on from any more."""
+        """Delete a response; return False if it does not exist. Its successors lose their chain."""
         with self._database.transaction():
             found = self._database.row("SELECT 1 FROM responses WHERE id = ?", response_id) is not None
             if found:
-                self._entries.remove(response_id)
+                self._usage.remove(response_id)
         return found
 
     def close(self) -> None:
@@ -161,7 +169,7 @@ class Store:
         row = self._database.row(f"{SELECT} WHERE id = ?", response_id)
         return Stored(**dict(zip(Stored.__struct_fields__, row, strict=True))) if row else None
 
-    def _end(self, response_id: str, status: str, response: bytes, cues: bytes, now: float) -> None:
+    def _complete(self, response_id: str, status: str, response: bytes, cues: bytes, now: float) -> None:
         self._database.change(
             "UPDATE responses SET status = ?, response = ?, cues = ? WHERE id = ?", status, response, cues, response_id
         )
@@ -169,15 +177,15 @@ class Store:
             "SELECT length(first) + length(response) + length(cues) + length(items) FROM responses WHERE id = ?",
             response_id,
         )
-        self._entries.resize(response_id, size, now)
+        self._usage.resize(response_id, size, now)
 
-    def _end_unfinished(self, ended: Callable[[bytes], tuple[bytes, bytes]], now: float) -> None:
-        """What was being made when the power went has failed. What `ended` can't read is removed."""
+    def _end_unfinished(self, interrupted: Callable[[bytes], tuple[bytes, bytes]], now: float) -> None:
+        """Mark unfinished responses as failed; remove those that `interrupted` cannot read."""
         for response_id, first in self._database.rows("SELECT id, first FROM responses WHERE response IS NULL"):
             try:
-                response, cues = ended(first)
+                response, cues = interrupted(first)
             except ValueError as error:
-                log.warning("%s was being made, and cannot be read any more: it is removed: %s", response_id, error)
-                self._entries.remove(response_id)
+                log.warning("removed %s, whose unfinished record is unreadable: %s", response_id, error)
+                self._usage.remove(response_id)
             else:
-                self._end(response_id, "failed", response, cues, now)
+                self._complete(response_id, "failed", response, cues, now)

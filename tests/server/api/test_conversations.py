@@ -612,7 +612,7 @@ class FullForItems(Store):
 
     def __init__(self, *values: Any) -> None:
         super().__init__(*values)
-        self.conversations = self.Full(self._database, self._entries)
+        self.conversations = self.Full(self._database, self._usage)
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -338,7 +338,7 @@ async def test_frames_beyond_the_kernel_buffer_arrive_in_order() -> None:
 
 
 async def told(then: bytes, *, reset: bool) -> list[str]:
-    """What an application is told that waits after its request, whose client sends more, and leaves."""
+    """Return the messages to an application that waits after its request while the client sends more and leaves."""
     messages = []
     waits = trio.Event()
 
@@ -387,7 +387,7 @@ async def test_disconnect_behind_much_input_is_noticed_by_the_next_frame() -> No
 
 
 async def test_connection_reads_ahead_a_bounded_number_of_bytes() -> None:
-    """What a client sends meanwhile, without an end, stays where it is."""
+    """Input that a client sends without an end stays in the socket."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()

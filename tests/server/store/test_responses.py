@@ -1,4 +1,4 @@
-"""What is stored is whole or not there, within its bounds, whatever happens to the process or the disk."""
+"""The store: complete entries within the limits, on full, broken and damaged disks and after crashes."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ from server.store import database
 from server.store.async_store import AsyncStore
 from server.store.conversations import Conversation, Page, StoredItem
 from server.store.database import StoreError
-from server.store.eviction import DAY, Limits, Missing
+from server.store.eviction import DAY_SECONDS, Limits, Missing
 from server.store.responses import Store, Stored
 from tests.support.helpers import AMPLE, get, post, served
 
@@ -33,7 +33,7 @@ NOBODY = 65534
 
 
 def ended(first: bytes) -> tuple[bytes, bytes]:
-    """As the caller would make a failed Response."""
+    """Return a failed Response and inputs, like the caller's function."""
     return b'{"failed":%s}' % first, b'["stopped"]'
 
 
@@ -51,7 +51,7 @@ def items(*ids: str) -> list[StoredItem]:
 
 
 def begun(name: str, previous: str | None = None, conversation: str | None = None, size: int = 0) -> Stored:
-    """One that is being made; its only input item is called in_<name>, its Response has `size` characters more."""
+    """Return an unfinished response with the input item in_<name>, and `size` more characters in its Response."""
     first = json.dumps({"id": name, "text": "x" * size}).encode()
     return Stored(
         id=name,
@@ -81,11 +81,11 @@ def put(keeper: Store, stored: Stored, now: float = NOW) -> Stored:
 
 
 def held(keeper: Store) -> list[str]:
-    """What is there, least recently used first."""
+    """Return the ids of the entries, the least recently used first."""
     return [each for (each,) in keeper._database.rows("SELECT id FROM entries ORDER BY used, rowid")]
 
 
-def test_a_response_is_kept_as_it_begins_and_as_it_ends(path: Path) -> None:
+def test_response_is_stored_at_its_begin_and_end(path: Path) -> None:
     keeper = store(path)
     first = begun("resp_1")
     keeper.begin(first, NOW)
@@ -97,7 +97,7 @@ def test_a_response_is_kept_as_it_begins_and_as_it_ends(path: Path) -> None:
     assert store(path).get("resp_1", NOW) == whole
 
 
-def test_a_response_ends_once(path: Path) -> None:
+def test_response_finished_twice_is_missing(path: Path) -> None:
     keeper = store(path)
     put(keeper, begun("resp_1"))
     for name in ("resp_1", "resp_2"):
@@ -105,7 +105,7 @@ def test_a_response_ends_once(path: Path) -> None:
             keeper.finish(name, "failed", b"{}", b"[]", [], NOW)
 
 
-def test_a_chain_is_told_from_its_oldest_on_and_its_gap_by_name(path: Path) -> None:
+def test_chain_is_read_oldest_first_and_names_a_missing_response(path: Path) -> None:
     keeper = store(path)
     line = [put(keeper, begun(f"r{i}", f"r{i - 1}" if i else None)) for i in range(5)]
     put(keeper, begun("aside", "r1"))
@@ -118,7 +118,7 @@ def test_a_chain_is_told_from_its_oldest_on_and_its_gap_by_name(path: Path) -> N
     assert keeper.chain("r1", NOW) == line[:2]
 
 
-def test_what_was_being_made_has_failed_after_a_restart(path: Path) -> None:
+def test_unfinished_response_is_failed_after_a_restart(path: Path) -> None:
     keeper = store(path)
     keeper.conversations.create(Conversation("conv", 7, b"{}"), [], NOW)
     whole = put(keeper, begun("r1", conversation="conv"))
@@ -133,7 +133,7 @@ def test_what_was_being_made_has_failed_after_a_restart(path: Path) -> None:
     assert keeper.conversations.items("conv", NOW) == Page(items("in_r1", "out_r1"), more=False)
 
 
-def test_what_was_being_made_and_cannot_be_read_is_removed(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unfinished_response_that_is_unreadable_is_removed(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def unreadable(first: bytes) -> tuple[bytes, bytes]:
         raise ValueError("no such field")
 
@@ -141,13 +141,13 @@ def test_what_was_being_made_and_cannot_be_read_is_removed(path: Path, caplog: p
     keeper.begin(begun("r1"), NOW)
     keeper.close()
     assert held(Store(path, AMPLE, unreadable, NOW)) == []
-    assert caplog.messages == ["r1 was being made, and cannot be read any more: it is removed: no such field"]
+    assert caplog.messages == ["removed r1, whose unfinished record is unreadable: no such field"]
 
 
 # Bounds
 
 
-def test_the_least_recently_used_goes_first(path: Path) -> None:
+def test_eviction_removes_the_least_recently_used_first(path: Path) -> None:
     keeper = store(path, replace(AMPLE, count=4))
     for i, previous in enumerate([None, "r0", None, None]):
         put(keeper, begun(f"r{i}", previous), NOW + i)
@@ -158,22 +158,24 @@ def test_the_least_recently_used_goes_first(path: Path) -> None:
     assert held(keeper) == ["r2", "r4", "r5", "r6"], "r3 was never used, then r0 and r1 by a chain"
 
 
-def test_bytes_are_bounded(path: Path) -> None:
+def test_eviction_limits_the_bytes(path: Path) -> None:
     keeper = store(path, replace(AMPLE, megabytes=0.01))
     for i in range(5):
         put(keeper, begun(f"r{i}", size=3000), NOW + i)
     assert held(keeper) == ["r2", "r3", "r4"]
 
 
-def test_what_was_not_used_for_long_goes(path: Path) -> None:
+def test_eviction_removes_unused_responses_after_some_days(path: Path) -> None:
     keeper = store(path, replace(AMPLE, days=2))
     put(keeper, begun("old"), NOW)
     put(keeper, begun("used"), NOW)
-    keeper.get("used", NOW + DAY)
-    put(keeper, begun("new"), NOW + 2.5 * DAY)
+    keeper.get("used", NOW + DAY_SECONDS)
+    put(keeper, begun("new"), NOW + 2.5 * DAY_SECONDS)
     assert held(keeper) == ["used", "new"]
     keeper.close()
-    assert held(store(path, replace(AMPLE, days=2), NOW + 4 * DAY)) == ["used", "new"], "no server ran meanwhile"
+    assert held(store(path, replace(AMPLE, days=2), NOW + 4 * DAY_SECONDS)) == ["used", "new"], (
+        "no server ran meanwhile"
+    )
 
 
 def foreign_database(path: Path) -> None:
@@ -193,20 +195,18 @@ def foreign_database(path: Path) -> None:
     ],
     ids=["a database", "a text", "a damaged database", "zeros"],
 )
-def test_store_at_a_file_of_somebody_else_is_refused_and_leaves_it_alone(
-    tmp_path: Path, make: Callable[[Path], object]
-) -> None:
+def test_store_at_a_foreign_file_is_refused_and_preserves_it(tmp_path: Path, make: Callable[[Path], object]) -> None:
     path = tmp_path / "theirs.db"
     make(path)
     path.chmod(0o644)
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="is not a file of this program: give another place with --store"):
+    with pytest.raises(StoreError, match="is not a file of responsed; choose another file with --store"):
         store(path)
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (before, 0o644)
     assert [each.name for each in tmp_path.iterdir()] == ["theirs.db"]
 
 
-@pytest.mark.parametrize("boot", [0.0, NOW - 200 * DAY, NOW + 3650 * DAY, 5.0])
+@pytest.mark.parametrize("boot", [0.0, NOW - 200 * DAY_SECONDS, NOW + 3650 * DAY_SECONDS, 5.0])
 def test_store_whose_next_server_has_another_clock_loses_nothing(path: Path, boot: float) -> None:
     """CLOCK_MONOTONIC begins anew with each boot, and files of earlier versions have dates in them."""
     keeper = store(path, replace(AMPLE, days=2), NOW)
@@ -216,41 +216,43 @@ def test_store_whose_next_server_has_another_clock_loses_nothing(path: Path, boo
     keeper = store(path, replace(AMPLE, days=2), boot)
     put(keeper, begun("r3"), boot + 1)
     assert held(keeper) == ["r1", "r2", "r3"]
-    put(keeper, begun("r4"), boot + 1.5 * DAY)
-    put(keeper, begun("r5"), boot + 2.5 * DAY)
+    put(keeper, begun("r4"), boot + 1.5 * DAY_SECONDS)
+    put(keeper, begun("r5"), boot + 2.5 * DAY_SECONDS)
     assert held(keeper) == ["r4", "r5"], "two days of serving"
 
 
-async def test_archive_uses_no_clock_that_can_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Entries of a box that booted 200 days ago, and of one request in the year 2036."""
+async def test_async_store_ignores_the_wall_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use the store on a machine that booted 200 days ago, with one request in the year 2036."""
     async with served(state=tmp_path, store_days=30) as running:
         ids = []
         for days in (-200, 0, 3650, 0):
             with monkeypatch.context() as context:
-                context.setattr("time.time", lambda days=days: NOW + days * DAY)
+                context.setattr("time.time", lambda days=days: NOW + days * DAY_SECONDS)
                 ids.append((await post(running, input="Hi")).json["id"])
         for response_id in ids:
             assert (await get(running, f"/v1/responses/{response_id}")).status == 200
 
 
-def test_what_is_being_made_stays_with_its_conversation(path: Path) -> None:
+def test_unfinished_response_and_its_conversation_are_not_evicted(path: Path) -> None:
     keeper = store(path, replace(AMPLE, count=1, days=1))
     keeper.conversations.create(Conversation("conv", 7, b"{}"), [], NOW)
     made = [begun("r1", conversation="conv"), begun("r2"), begun("r3")]
     for each in made:
-        keeper.begin(each, NOW + DAY)
+        keeper.begin(each, NOW + DAY_SECONDS)
     assert held(keeper) == ["conv", "r1", "r2", "r3"]
-    assert finish(keeper, made[0], NOW + 9 * DAY) == keeper.get("r1", NOW + 9 * DAY)
-    assert keeper.conversations.items("conv", NOW + 9 * DAY).items == items("in_r1", "out_r1")
+    assert finish(keeper, made[0], NOW + 9 * DAY_SECONDS) == keeper.get("r1", NOW + 9 * DAY_SECONDS)
+    assert keeper.conversations.items("conv", NOW + 9 * DAY_SECONDS).items == items("in_r1", "out_r1")
     assert held(keeper) == ["r2", "r3", "conv", "r1"]
-    finish(keeper, made[1], NOW + 9 * DAY)
+    finish(keeper, made[1], NOW + 9 * DAY_SECONDS)
     assert held(keeper) == ["r3", "r2"]
 
 
-def test_what_is_larger_than_everything_is_refused_and_drives_nothing_out(path: Path) -> None:
+def test_entry_larger_than_the_limit_is_refused_and_evicts_nothing(path: Path) -> None:
     keeper = store(path, replace(AMPLE, megabytes=0.01))
     put(keeper, begun("r1", size=6000))
-    with pytest.raises(StoreError, match="r2 has 20040 bytes, more than all that may be stored: raise the limit"):
+    with pytest.raises(
+        StoreError, match="r2 has 20040 bytes, more than the limit of the whole store; raise --store-megabytes"
+    ):
         keeper.begin(begun("r2", size=20_000), NOW)
     assert held(keeper) == ["r1"]
 
@@ -258,7 +260,7 @@ def test_what_is_larger_than_everything_is_refused_and_drives_nothing_out(path: 
 # Conversations
 
 
-def test_a_conversation_grows_by_a_turn_at_once(path: Path) -> None:
+def test_conversation_gets_the_items_of_a_turn_together(path: Path) -> None:
     keeper = store(path)
     keeper.conversations.create(Conversation("conv", 7, b'{"a":"b"}'), items("i1"), NOW)
     put(keeper, begun("r1", conversation="conv"))
@@ -273,7 +275,7 @@ def test_a_conversation_grows_by_a_turn_at_once(path: Path) -> None:
     assert keeper._database.rows("SELECT * FROM items") == []
 
 
-def test_a_conversation_is_read_in_pages(path: Path) -> None:
+def test_conversation_items_are_read_in_pages(path: Path) -> None:
     keeper = store(path).conversations
     keeper.create(Conversation("conv", 7, b"{}"), [], NOW)
     keeper.add("conv", items("a", "b", "c", "d"), NOW)
@@ -289,7 +291,7 @@ def test_a_conversation_is_read_in_pages(path: Path) -> None:
     assert keeper.items("conv", NOW).items == [*items("c", "d"), StoredItem("a", b"again")]
 
 
-def test_what_is_not_there_is_told_by_name(path: Path) -> None:
+def test_missing_entry_is_named_by_the_error(path: Path) -> None:
     keeper = store(path)
     put(keeper, begun("resp"))
     for name in ("conv", "resp"):
@@ -316,14 +318,14 @@ def fill_up(keeper: Store) -> None:
     keeper._database.rows("PRAGMA max_page_count = 1")
 
 
-def test_a_full_disk_is_told_and_changes_nothing(path: Path) -> None:
+def test_full_disk_is_an_error_and_changes_nothing(path: Path) -> None:
     keeper = store(path)
     keeper.conversations.create(Conversation("conv", 7, b"{}"), [], NOW)
     whole = put(keeper, begun("r1"))
     half = begun("r2", "r1", "conv")
     keeper.begin(half, NOW)
     fill_up(keeper)
-    full = f"^{path}: the disk is full: free some space, or give another place with --store$"
+    full = f"^{path}: the disk is full; free some space, or choose another file with --store$"
     with pytest.raises(StoreError, match=full):
         keeper.begin(begun("r3", size=20_000), NOW)
     with pytest.raises(StoreError, match=full):
@@ -336,7 +338,7 @@ def test_a_full_disk_is_told_and_changes_nothing(path: Path) -> None:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """One that belongs to nobody in particular: root itself may write anywhere."""
+    """Return a folder of another user, since root may write anywhere."""
     folder = Path(tempfile.mkdtemp())
     root = os.geteuid() == 0
     if root:
@@ -351,42 +353,42 @@ def folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def test_a_folder_or_a_file_that_cannot_be_written_is_told(folder: Path) -> None:
+def test_unwritable_folder_or_file_is_an_error(folder: Path) -> None:
     path = folder / "responses.db"
-    said = "cannot be written: check the permissions, or give another place with --store$"
+    said = "cannot be written; check the permissions, or choose another file with --store$"
     store(path).close()
     path.chmod(0o400)
-    with pytest.raises(StoreError, match=f"^{path}: Permission denied: it {said}"):
+    with pytest.raises(StoreError, match=f"^{path} \\(Permission denied\\) {said}"):
         store(path)
     path.chmod(0o600)
     folder.chmod(0o500)
-    with pytest.raises(StoreError, match=f"^{path}: it or its folder {said}"):
+    with pytest.raises(StoreError, match=f"^{path}: the file or its folder {said}"):
         store(path)
-    with pytest.raises(StoreError, match=rf"^{folder}/new\.db: Permission denied: it {said}"):
+    with pytest.raises(StoreError, match=rf"^{folder}/new\.db \(Permission denied\) {said}"):
         store(folder / "new.db")
     with pytest.raises(StoreError, match=rf"^{path}/s\.db: File exists: it {said}"):
         store(path / "s.db")
 
 
-def test_a_damaged_file_that_cannot_be_put_aside_is_told(folder: Path) -> None:
+def test_damaged_file_that_cannot_be_renamed_is_an_error(folder: Path) -> None:
     path = folder / "responses.db"
     path.write_text("I am a poem. " * 999)
     folder.chmod(0o500)
-    with pytest.raises(StoreError, match=f"^{path}: Permission denied: it cannot be written"):
+    with pytest.raises(StoreError, match=f"^{path} \\(Permission denied\\) cannot be written"):
         store(path)
 
 
-def test_a_second_server_is_told_that_the_first_has_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_server_on_the_same_file_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "LOCK_SECONDS", 0.0)
     keeper = store(path)
     put(keeper, begun("r1"))
-    with pytest.raises(StoreError, match="another process has it open: stop that one, or give another place"):
+    with pytest.raises(StoreError, match="another process uses the file; stop it, or choose another file"):
         store(path)
     keeper.close()
     store(path).close()
 
 
-def test_nobody_else_may_read_it(path: Path) -> None:
+def test_store_file_is_private_to_its_owner(path: Path) -> None:
     keeper = store(path)
     keeper.close()
     keeper = store(path)
@@ -402,7 +404,7 @@ def test_nobody_else_may_read_it(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["text", "hole", "cut"])
-def test_a_damaged_file_is_put_aside(damage: str, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_file_is_renamed_and_replaced(damage: str, path: Path, caplog: pytest.LogCaptureFixture) -> None:
     keeper = store(path)
     for i in range(20):
         put(keeper, begun(f"r{i}", size=2000))
@@ -415,7 +417,7 @@ def test_a_damaged_file_is_put_aside(damage: str, path: Path, caplog: pytest.Log
     assert put(keeper, begun("r1")) == keeper.get("r1", NOW)
     aside = path.with_name("responses.db.damaged")
     assert aside.exists()
-    assert caplog.messages == [f"{path} cannot be used: it is put aside as {aside}, and a new one begun"]
+    assert caplog.messages == [f"{path} cannot be used; renamed it to {aside} and created a new one"]
 
 
 def test_store_that_is_damaged_again_does_not_replace_the_first_copy(path: Path) -> None:
@@ -427,14 +429,14 @@ def test_store_that_is_damaged_again_does_not_replace_the_first_copy(path: Path)
     assert [each.read_bytes()[-1] for each in aside] == [0, 1, 2]
 
 
-def test_a_file_of_another_version_is_put_aside_whole(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_file_of_another_version_is_renamed_with_its_side_files(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     keeper = store(path)
     whole = put(keeper, begun("r1"))
     keeper._database.change("PRAGMA user_version = 99")
     keeper.close()
     assert held(store(path)) == []
     aside = path.with_name("responses.db.version-99")
-    assert caplog.messages == [f"{path} cannot be used: it is put aside as {aside}, and a new one begun"]
+    assert caplog.messages == [f"{path} cannot be used; renamed it to {aside} and created a new one"]
     rescued = store(path.with_name("rescued.db"))
     rescued._database.change("ATTACH ? AS aside", str(aside))
     assert rescued._database.rows("SELECT id, response FROM aside.responses") == [("r1", whole.response)]
@@ -459,7 +461,7 @@ while True:
 
 
 @pytest.mark.slow
-def test_killed_at_any_point_it_keeps_what_was_finished_and_nothing_by_half(path: Path) -> None:
+def test_killed_process_leaves_complete_responses_only(path: Path) -> None:
     dice = random.Random(4)
     acknowledged: list[str] = []
     number = 0
@@ -494,12 +496,12 @@ def test_killed_at_any_point_it_keeps_what_was_finished_and_nothing_by_half(path
 
 
 class Model:
-    """What a store must be like, written without regard to speed or disks."""
+    """Model of a store: simple code, without a disk."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.used: dict[str, float] = {}
-        """In the order in which they came."""
+        """Return the items in the order of arrival."""
         self.responses: dict[str, Stored] = {}
         self.conversations: dict[str, dict[str, bytes]] = {}
 
@@ -520,23 +522,23 @@ class Model:
         kept = {*spared, *(each.id for each in unfinished), *(each.conversation for each in unfinished)}
         for name in sorted(self.used, key=lambda name: self.used[name]):
             fits = len(self.used) <= self.limits.count and sum(map(self.size, self.used)) <= self.limits.megabytes * 1e6
-            if fits and self.used[name] >= now - self.limits.days * DAY:
+            if fits and self.used[name] >= now - self.limits.days * DAY_SECONDS:
                 break
             if name not in kept:
                 self.remove(name)
 
     def line(self, name: str) -> list[str]:
-        """A response and its ancestors, as far as they are there, and then the one that is not."""
+        """Return a response and its existing ancestors, and the first missing one."""
         stored = self.responses.get(name)
         return [name] if stored is None or stored.previous is None else [name, *self.line(stored.previous)]
 
 
 NAMES = st.integers(0, 15)
-"""Of what was named so far, the one with that number, counted from the last."""
+"""Index of an earlier name, counted from the last one."""
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """A store beside a dict, within narrow bounds."""
+    """Comparison of a store with narrow limits and the model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -672,7 +674,7 @@ TestStoreMachine = pytest.mark.slow(StoreMachine.TestCase)
 TestStoreMachine.settings = settings(max_examples=60, stateful_step_count=25)
 
 
-async def test_from_trio_it_is_the_same_one_at_a_time(path: Path) -> None:
+async def test_async_store_runs_one_method_at_a_time(path: Path) -> None:
     archive = AsyncStore(store(path))
     line = [begun(f"r{i}", conversation="conv") for i in range(10)]
     await archive.run(archive.conversations.create, Conversation("conv", 7, b"{}"), [], NOW)
