@@ -1,6 +1,6 @@
-"""How families write calls, as grammars: what a function's arguments may be, in the words of each. Pure.
+"""Describe the formats in which families write calls, as templates for grammars. Pure.
 
-The other direction of `objects` and `parameters`.
+`json_objects` and `parameters` read the same formats.
 """
 
 import json
@@ -15,33 +15,33 @@ from engine.json_schema import JSON
 
 
 class Function(Struct, frozen=True):
-    """One that may be called."""
+    """A function that the model may call."""
 
     name: str
-    """As the model knows it."""
+    """Name that the model knows."""
     parameters: JSON
-    """The JSON schema to which the arguments are held; `{"type": "object"}` is any object."""
+    """JSON schema that constrains the arguments; `{"type": "object"}` permits any object."""
     lark: str = ""
-    """Of one whose only parameter is a text: the grammar for that text, if there is one."""
+    """Lark grammar for the text of a function whose only parameter is a text; empty if there is none."""
 
     @property
     def plain(self) -> bool:
-        """Whether the name is the same wherever it stands."""
+        """True if every notation reads the name unchanged."""
         return is_plain(self.name) and not self.name.startswith("functions.")
 
     @property
     def schema(self) -> dict[str, JSON]:
-        """What arguments always are: an object."""
+        """Return the schema of the arguments, which are always an object."""
         return {**(self.parameters if isinstance(self.parameters, dict) else {}), "type": "object"}
 
 
 def is_plain(name: str) -> bool:
-    """Whether it means nothing but itself in any form."""
+    """True if the name has no character that a notation gives a meaning."""
     return re.fullmatch(r"[\w.-]+", name) is not None
 
 
 Write: TypeAlias = Callable[[Function, Rules], str]
-"""The arguments in Lark. Raises GrammarError."""
+"""Writes the arguments in Lark. Raises GrammarError."""
 
 
 def json_arguments(function: Function, rules: Rules) -> str:
@@ -52,37 +52,40 @@ def json_arguments(function: Function, rules: Rules) -> str:
 
 
 def json_text(function: Function, rules: Rules) -> str:
-    """Of a function with a grammar, the text."""
+    """Return the JSON string of a function that has a grammar for its text."""
     return f'"\\"" {rules.lark(inside_json_string(function.lark))} "\\""'
 
 
 class CallFormat(Struct, frozen=True):
-    """How a family writes calls, in phrases (`lark`)."""
+    """A family's format of calls, in the templates of `grammar.lark`."""
 
     call: str
-    """With `$name`, once or more, and `$arguments`; `$id`, `$number` and `$place` are made up by the model."""
+    """Template of one call, with `$name` at least once and `$arguments`. The model chooses `$id`, `$number` and
+    `$place`."""
     markers: tuple[str, ...]
-    """Those by which one sees that calls have begun; with `$name`, one for each function. A form without any is used
-    where nothing but calls may come."""
+    """Markers that begin calls; `$name` stands for each function's name. A format without markers is used only where
+    the answer must be a call."""
     begin: str = ""
-    """Before the first of several calls."""
+    """Template before the first call."""
     between: str | None = "~"
-    """None: one call ends the answer."""
+    """Template between calls; None if one call ends the answer."""
     end: str = ""
+    """Template after the last call."""
     any_name: bool = False
-    """Whether names are JSON, and may have any characters."""
+    """True if names are JSON strings, which permit all characters."""
     marker_optional: bool = False
-    """Whether `begin` may be left out where nothing but calls may come."""
+    """True if `begin` is optional where the answer must be a call."""
     alternative_openings: tuple[str, ...] = ()
-    """Phrases up to the name with which a call is begun too: each with a marker, up to its first part. Where a call is
-    demanded, only those that continue the prompt."""
+    """Further templates up to the name, each with a marker before its first part. If the answer must be a call, only
+    the openings that continue the prompt are used."""
     none: str = ""
-    """What may follow a marker in place of calls, where a family has words for no call."""
+    """Template that may follow a marker instead of calls, in families that write explicitly that they call nothing."""
     answer: str = "$answer"
-    """How an answer is written that is no call."""
+    """Template of an answer that is no call."""
     write: Write = json_arguments
+    """Writes the grammar of `$arguments`."""
 
 
 OBJECT = '{~"name":~"$name",~"arguments":~$arguments~}'
 GENERIC_FORMAT = CallFormat(f"<tool_call>~{OBJECT}~</tool_call>", ("<tool_call>",), any_name=True)
-"""As `manners.TOOLS_TOLD` has it."""
+"""Format that `chat_template.rendering.TOOLS_TOLD` asks the model to use."""

@@ -1,7 +1,7 @@
-"""Arguments that are elements, as grammars: the other direction of `elements`. Pure.
+"""Write grammars for arguments that are elements, which `elements` reads. Pure.
 
-What can't be written so and be sure to be valid is JSON in its element. All that is written ends with the mark of the
-tag behind it: that is where a text ends.
+An element has JSON as its content if its schema can't be enforced otherwise. Every grammar ends with the mark of the
+next tag, since a text ends there.
 """
 
 from engine.grammar import Rules, string_literal
@@ -20,14 +20,14 @@ def element_arguments(mark: str) -> Write:
 
 
 class _Elements:
-    """One function's."""
+    """Writes the elements of one function."""
 
     def __init__(self, function: Function, rules: Rules, mark: str) -> None:
         self._function = function
         self._rules = rules
         self._mark, self._closing = mark, rules.literal(mark)
-        self._found: dict[str, str | None] = {}
-        """By what refers to them; None too while one is looked at."""
+        self._definitions: dict[str, str | None] = {}
+        """Grammar by reference; None while it is being written, and if it can't be written."""
 
     def object(self, declared: ArgumentSchema) -> str | None:
         def item(each: Parameter) -> str | None:
@@ -45,11 +45,11 @@ class _Elements:
             return f"{self._rules.lark(self._function.lark)} {self._closing}"
         if (target := declared.target) is None:
             return self._written(declared)
-        if target not in self._found:
-            self._found[target] = None
+        if target not in self._definitions:
+            self._definitions[target] = None
             value = self._written(declared.resolved)
-            self._found[target] = value and self._rules.rule(value)
-        return self._found[target]
+            self._definitions[target] = value and self._rules.rule(value)
+        return self._definitions[target]
 
     def _written(self, declared: ArgumentSchema) -> str | None:
         match declared.kind:

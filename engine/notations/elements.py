@@ -1,9 +1,9 @@
-"""Calls whose arguments are elements, and what is in these too: MiniMax's, since its third. Pure.
+"""Read calls whose arguments are nested elements (MiniMax M3). Pure.
 
     <invoke name="move"><place><north>3</north><names><item>a</item><item>b</item></names></place></invoke>
 
-A mark stands before each tag. No kind is written: what has an `item` in it is a list and what is empty a text, unless
-it is declared to be something else.
+A mark precedes each tag. Types are not written: an element with an `item` is a list and an empty element is a text,
+unless the schema declares another type.
 """
 
 from engine.notations.argument_schema import UNDECLARED, ArgumentSchema
@@ -37,65 +37,66 @@ def elements(mark: str) -> Read:
                 yield from value(scanner, emit_arguments(scanner))
                 yield from scanner.until((end,), discard)
             else:
-                yield from _Elements(scanner, mark).row(CALL, offered.get(name, UNDECLARED), "{}", 0)
+                yield from _Elements(scanner, mark).children(CALL, offered.get(name, UNDECLARED), "{}", 0)
             scanner.found.append(ToolCallEnd())
 
     return read
 
 
 class _Elements:
-    """Of one call."""
+    """Reads the elements of one call."""
 
     def __init__(self, scanner: Scanner, mark: str) -> None:
         self._scanner = scanner
         self._mark = mark
         self._end, self._another = f"{mark}</{CALL}>", f'{mark}<{CALL} name="'
-        self._tell = emit_arguments(scanner)
+        self._emit = emit_arguments(scanner)
 
-    def row(self, tag: str, declared: ArgumentSchema, brackets: str, depth: int) -> ReaderSteps[None]:
-        """All that are in one, and its end; that of the call ends it too, or another's beginning, and stays."""
-        scanner, tell = self._scanner, self._tell
+    def children(self, tag: str, declared: ArgumentSchema, brackets: str, depth: int) -> ReaderSteps[None]:
+        """Read the children of an element and its end tag. The end of the call, or the start of another call, ends the
+        element too and is not consumed."""
+        scanner, emit = self._scanner, self._emit
         begin, end = f"{self._mark}<", f"{self._mark}</{tag}>"
-        before = brackets[0]
+        separator = brackets[0]
         written: set[str] = set()
         ends = (end, self._end, self._another)
         while (marker := (yield from scanner.until((begin, *ends), discard))) == begin:
             inner, marker = yield from scanner.collect((">",))
             if not marker and scanner.cut:
                 return
-            if inner.startswith("/"):  # the end of what has not begun
+            if inner.startswith("/"):  # an end tag without a start tag
                 continue
             is_list = brackets == "[]"
-            if inner in written:  # JSON has a key once
+            if inner in written:  # a JSON object has each key once
                 yield from scanner.until((f"{self._mark}</{inner}>", *ends), discard)
                 continue
             if not is_list:
                 written.add(inner)
-            tell(before if is_list else f"{before}{in_json(inner)}: ")
-            before = ", "
+            emit(separator if is_list else f"{separator}{in_json(inner)}: ")
+            separator = ", "
             yield from self._value(inner, declared.item if is_list else declared.parameter(inner), depth)
         if not marker and scanner.cut:
             return
         if marker != end:
             scanner.back(marker)
-        tell(brackets[1] if before == ", " else brackets)
+        emit(brackets[1] if separator == ", " else brackets)
 
     def _value(self, tag: str, declared: ArgumentSchema, depth: int) -> ReaderSteps[None]:
         scanner, kind = self._scanner, declared.kind
         is_text = kind == "string" or declared.optional is not None
-        first = "" if is_text or depth == MOST_NESTED else (yield from self._first())
+        first = "" if is_text or depth == MOST_NESTED else (yield from self._peek_tag())
         if first == f"/{tag}" and kind in _EMPTY:
             yield from scanner.until((f"{self._mark}<{first}>",), discard)
-            self._tell(_EMPTY[kind])
+            self._emit(_EMPTY[kind])
         elif first and not first.startswith("/"):
             is_list = kind == "array" or (kind != "object" and first == ITEM)
-            yield from self.row(tag, declared, "[]" if is_list else "{}", depth + 1)
+            yield from self.children(tag, declared, "[]" if is_list else "{}", depth + 1)
         else:
             tags = Tags("", (), (self._end,), "", "", "", f"{self._mark}</{tag}>")
-            yield from tagged_value(scanner, tags, self._tell, declared)
+            yield from tagged_value(scanner, tags, self._emit, declared)
 
-    def _first(self) -> ReaderSteps[str]:
-        """The tag that comes next, if one does; it stays."""
+    def _peek_tag(self) -> ReaderSteps[str]:
+        """Return the name of the next tag without consuming it; empty if no tag follows."""
         scanner, first = self._scanner, ""
         place = scanner.mark()
         yield from scanner.space()

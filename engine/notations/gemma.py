@@ -1,4 +1,4 @@
-"""Gemma's calls: almost JSON, with a token of its own for quotation marks. Pure."""
+"""Read Gemma's calls: a relaxed JSON with a special token for quotation marks. Pure."""
 
 from engine.notations.json_objects import Offered, Read, emit_arguments, value
 from engine.notations.parameters import MOST_NESTED, in_json, infer_value
@@ -6,11 +6,11 @@ from engine.notations.parsed import TextDelta, ToolCallEnd, ToolCallStart
 from engine.notations.scanner import Emit, ReaderSteps, Scanner
 
 GEMMA_4, FUNCTION_GEMMA = '<|"|>', "<escape>"
-"""Tokens for a quotation mark."""
+"""Tokens that Gemma 4 and FunctionGemma write for a quotation mark."""
 
 
 def gemma(quote: str) -> Read:
-    """Read `call:name{key:<|"|>text<|"|>,other:3}`. `quote`: the model's token for a quotation mark."""
+    """Return a reader of `call:name{key:<|"|>text<|"|>,other:3}`. `quote` is the token for a quotation mark."""
 
     def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
         yield from scanner.space()
@@ -27,34 +27,34 @@ def gemma(quote: str) -> Read:
         yield from scanner.space()
         is_json = (yield from scanner.peek()) == '"'
         scanner.rewind(place)
-        tell = emit_arguments(scanner)
-        yield from value(scanner, tell) if is_json else _value(scanner, tell, quote)
+        emit = emit_arguments(scanner)
+        yield from value(scanner, emit) if is_json else _value(scanner, emit, quote)
         scanner.found.append(ToolCallEnd())
 
     return read
 
 
-def _value(scanner: Scanner, tell: Emit, quote: str, depth: int = 0) -> ReaderSteps[None]:
+def _value(scanner: Scanner, emit: Emit, quote: str, depth: int = 0) -> ReaderSteps[None]:
     yield from scanner.space()
     if (yield from scanner.passes(quote)):
-        tell('"')
-        marker = yield from scanner.until((quote,), lambda text: tell(in_json(text)[1:-1]))
+        emit('"')
+        marker = yield from scanner.until((quote,), lambda text: emit(in_json(text)[1:-1]))
         if marker or not scanner.cut:
-            tell('"')
+            emit('"')
     elif depth < MOST_NESTED and (yield from scanner.passes("{")):
-        yield from _row(scanner, tell, quote, "{", depth)
+        yield from _items(scanner, emit, quote, "{", depth)
     elif depth < MOST_NESTED and (yield from scanner.passes("[")):
-        yield from _row(scanner, tell, quote, "[", depth)
+        yield from _items(scanner, emit, quote, "[", depth)
     else:
         chars: list[str] = []
         while (char := (yield from scanner.peek())) and char not in ",}]":
             chars.append((yield from scanner.take()))
         if char or not scanner.cut:
-            tell(in_json(infer_value("".join(chars))))
+            emit(in_json(infer_value("".join(chars))))
 
 
-def _row(scanner: Scanner, tell: Emit, quote: str, opening: str, depth: int) -> ReaderSteps[None]:
-    tell(opening)
+def _items(scanner: Scanner, emit: Emit, quote: str, opening: str, depth: int) -> ReaderSteps[None]:
+    emit(opening)
     first = True
     while True:
         yield from scanner.space()
@@ -63,7 +63,7 @@ def _row(scanner: Scanner, tell: Emit, quote: str, opening: str, depth: int) -> 
             return
         if not char or char in "]}":
             yield from scanner.take()
-            tell("}" if opening == "{" else "]")
+            emit("}" if opening == "{" else "]")
             return
         if char == ",":
             yield from scanner.take()
@@ -74,5 +74,5 @@ def _row(scanner: Scanner, tell: Emit, quote: str, opening: str, depth: int) -> 
             if not marker and scanner.cut:
                 return
             separator = f"{separator}{in_json(key.replace(quote, '').strip())}: "
-        tell(separator)
-        yield from _value(scanner, tell, quote, depth + 1)
+        emit(separator)
+        yield from _value(scanner, emit, quote, depth + 1)

@@ -1,4 +1,4 @@
-"""Arguments in Gemma's notation, as grammars: the other direction of `gemma`. Pure."""
+"""Write grammars for arguments in Gemma's notation, which `gemma` reads. Pure."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from engine.notations.parameter_writers import Parameter, bounds_of, choices, it
 
 
 def gemma_arguments(quote: str) -> Write:
-    """`{key:<|"|>text<|"|>,other:3}`; `quote`: the model's token for a quotation mark."""
+    """Return a writer of `{key:<|"|>text<|"|>,other:3}`. `quote` is the token for a quotation mark."""
 
     def write(function: Function, rules: Rules) -> str:
         own = None if function.lark else _Gemma(function.schema, rules, quote).object(function.schema)
@@ -21,18 +21,18 @@ def gemma_arguments(quote: str) -> Write:
 
 
 class _Gemma:
-    """Values in a notation of its own, one function's."""
+    """Writes the values of one function in Gemma's notation."""
 
     def __init__(self, whole: Schema, rules: Rules, quote: str) -> None:
         self._whole = whole
         self._rules = rules
         self._mark = quote
         self._quote = rules.literal(quote)
-        self._found: dict[str, str | None] = {}
-        """By what refers to them; None too while one is looked at."""
+        self._definitions: dict[str, str | None] = {}
+        """Grammar by reference; None while it is being written, and if it can't be written."""
 
     def object(self, schema: Schema) -> str | None:
-        """Its parameters in the order of their names, as the template has them."""
+        """Write the parameters in the order of their names, as the template does."""
         items = items_of(schema, self._item)
         return None if items is None else f'"{{" {self._rules.row(sorted(items, key=_folded), _COMMA)} "}}"'
 
@@ -45,9 +45,11 @@ class _Gemma:
             return None
         if isinstance(target := schema.get("$ref"), str):
             return self._reference(target) if not schema.keys() & ENFORCED - {"$ref"} else None
-        if isinstance(ways := schema.get("anyOf"), list):
+        if isinstance(options := schema.get("anyOf"), list):
             return (
-                self._one_of([self._value(way) for way in ways]) if not schema.keys() & ENFORCED - {"anyOf"} else None
+                self._one_of([self._value(option) for option in options])
+                if not schema.keys() & ENFORCED - {"anyOf"}
+                else None
             )
         kinds = schema.get("type")
         if isinstance(kinds, list):
@@ -55,34 +57,36 @@ class _Gemma:
         return self._kind(kinds, schema)
 
     def _reference(self, target: str) -> str | None:
-        if target not in self._found:
-            self._found[target] = None
+        if target not in self._definitions:
+            self._definitions[target] = None
             place, _, name = target.removeprefix("#/").partition("/")
             definitions = self._whole.get(place) if place in DEFINITIONS else None
             value = self._value(definitions.get(name)) if isinstance(definitions, dict) else None
-            self._found[target] = value and self._rules.rule(value)
-        return self._found[target]
+            self._definitions[target] = value and self._rules.rule(value)
+        return self._definitions[target]
 
-    def _one_of(self, ways: Sequence[str | None]) -> str | None:
-        found = [way for way in ways if way is not None]
-        return self._rules.rule(" | ".join(found)) if found and len(found) == len(ways) else None
+    def _one_of(self, options: Sequence[str | None]) -> str | None:
+        found = [option for option in options if option is not None]
+        return self._rules.rule(" | ".join(found)) if found and len(found) == len(options) else None
 
     def _kind(self, kind: JSON, schema: Schema) -> str | None:
         if (chosen := choices(schema)) is not None:
             return self._one_of([self._constant(value) for value in chosen if kind in (None, *_kinds(value))])
-        held = schema.keys() & ENFORCED - {"type"}
+        keywords = schema.keys() & ENFORCED - {"type"}
         match kind:
             case "string":
                 text = text_of(schema)
                 return text and f"{self._quote} {self._rules.until(self._mark, text)}"
             case "number" | "integer":
                 return (
-                    self._rules.json({key: schema[key] for key in held} | {"type": kind}) if held <= _NUMBERS else None
+                    self._rules.json({key: schema[key] for key in keywords} | {"type": kind})
+                    if keywords <= _NUMBERS
+                    else None
                 )
             case "boolean":
-                return '("true" | "false")' if not held else None
+                return '("true" | "false")' if not keywords else None
             case "null":
-                return '"null"' if not held else None
+                return '"null"' if not keywords else None
             case "array":
                 return self._list(schema)
             case "object":
@@ -105,8 +109,8 @@ class _Gemma:
         least, most = bounds
         if most == 0:
             return '"[]"'
-        row = f'{value} ("," {value}){{{max(least - 1, 0)},{"" if most is None else most - 1}}}'
-        return f'"[" {row} "]"' if least else f'"[" ({row})? "]"'
+        items = f'{value} ("," {value}){{{max(least - 1, 0)},{"" if most is None else most - 1}}}'
+        return f'"[" {items} "]"' if least else f'"[" ({items})? "]"'
 
 
 _COMMA = '","'

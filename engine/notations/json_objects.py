@@ -1,4 +1,4 @@
-"""Calls that are JSON: an object that names the function, or arguments behind a name. Read while they come. Pure."""
+"""Read calls in JSON: an object that names the function, or arguments after a name. Pure."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
@@ -11,48 +11,50 @@ from engine.notations.parsed import TextDelta, ToolCallArguments, ToolCallEnd, T
 from engine.notations.scanner import Emit, ReaderSteps, Scanner, cleaned
 
 Offered: TypeAlias = Mapping[str, ArgumentSchema]
-"""The functions that may be called, and what their arguments are declared to be."""
+"""Functions that the model may call, with the schemas of their arguments."""
 Read: TypeAlias = Callable[[Scanner, Offered], ReaderSteps[None]]
-"""Reads calls from where they begin."""
+"""Reads calls, from their beginning on."""
 
 NAMES = ("name", "tool_name", "function")
 ARGUMENTS = ("arguments", "parameters")
 BEFORE_NAMES = ("type", "id")
-"""What may stand before the name where nothing marks a call."""
+"""Keys that may precede the name in a call without a marker."""
 BETWEEN = ";,"
-"""What may stand between such calls."""
-NOTHING = "{}"
+"""Characters that may separate calls without a marker."""
+EMPTY_OBJECT = "{}"
 
 
 def objects(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
-    """`{"name": ..., "arguments": {...}}`, one or several, in a list or not."""
+    """Read `{"name": ..., "arguments": {...}}`, once or several times, in a list or not."""
     while (yield from _another(scanner)):
         yield from _object(scanner, NAMES, bool)
 
 
 def bare_objects(scanner: Scanner, offered: Container[str], again: bool = False) -> ReaderSteps[bool]:
-    """The same where nothing else marks a call: what doesn't begin like one of a function on offer is text. `naming`
-    goes along, to hold a call as soon as it is seen here. Return True if there was a call. `again`: True if one came
-    before: no list begins."""
+    """Read calls without a marker and return True if there was one. An object that names no offered function is text.
+
+    `again` is True if a call came before, after which no list may begin. `BareCallDetector` uses this reader too, to
+    constrain a call as soon as it is recognized here.
+    """
     place = scanner.mark()
-    listed = not again and (yield from scanner.passes("["))
+    is_list = not again and (yield from scanner.passes("["))
     yield from scanner.space()
     lead, called = scanner.since(place), False
     while (yield from scanner.peek()) == "{":
         if not (yield from _object(scanner, NAMES, offered.__contains__, (*NAMES, *BEFORE_NAMES))):
             written = scanner.found.pop()
-            assert isinstance(written, TextDelta), "it is no call"
+            assert isinstance(written, TextDelta), "an object that is no call is text"
             scanner.found.append(TextDelta(written.text if called else lead + written.text))
             return called
         called = True
         yield from scanner.pass_over(BETWEEN)
-    if listed:
+    if is_list:
         yield from scanner.passes("]")
     return called
 
 
 def begins_bare(scanner: Scanner) -> ReaderSteps[bool]:
-    """True if an object comes next, or a list of them. Nothing is passed over."""
+    """Return True if an object or a list of objects follows. Consume nothing."""
     place = scanner.mark()
     yield from scanner.space()
     if (yield from scanner.passes("[")):
@@ -63,13 +65,13 @@ def begins_bare(scanner: Scanner) -> ReaderSteps[bool]:
 
 
 def keyed_objects(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
-    """`[{"the name": {...}}]`."""
+    """Read `[{"the name": {...}}]`."""
     while (yield from _another(scanner)):
         yield from _object(scanner, (), bool)
 
 
 def named(separators: Sequence[str], name_of: Callable[[Sequence[str]], str], closing: Sequence[str] = ()) -> Read:
-    """`name<separator>{...}`. `name_of` picks it from what stands between the separators."""
+    """Return a reader of `name<separator>{...}`. `name_of` picks the name from the texts between the separators."""
 
     def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
         head: list[str] = []
@@ -79,7 +81,7 @@ def named(separators: Sequence[str], name_of: Callable[[Sequence[str]], str], cl
             if marker not in separators:
                 break
         if not marker and scanner.cut:
-            return  # perhaps within the name
+            return  # the name may be incomplete
         name = name_of(head)
         if marker == "{":
             scanner.back(marker)
@@ -90,62 +92,62 @@ def named(separators: Sequence[str], name_of: Callable[[Sequence[str]], str], cl
         if marker == "{":
             yield from value(scanner, emit_arguments(scanner))
         else:
-            scanner.found.append(ToolCallArguments(NOTHING))
+            scanner.found.append(ToolCallArguments(EMPTY_OBJECT))
         scanner.found.append(ToolCallEnd())
 
     return read
 
 
 def emit_arguments(scanner: Scanner) -> Emit:
-    """What tells a call's arguments."""
+    """Return a function that emits text of a call's arguments."""
 
-    def tell(text: str) -> None:
+    def emit(text: str) -> None:
         if text := cleaned(text):
             scanner.found.append(ToolCallArguments(text))
 
-    return tell
+    return emit
 
 
-def value(scanner: Scanner, tell: Emit) -> ReaderSteps[None]:
-    """One value of JSON, to the letter; what is no JSON as far as it could be."""
+def value(scanner: Scanner, emit: Emit) -> ReaderSteps[None]:
+    """Emit one JSON value verbatim, or the text that is read in place of one."""
     yield from scanner.space()
     first = yield from scanner.peek()
     if first == '"':
-        yield from _text(scanner, tell)
+        yield from _text(scanner, emit)
     elif first and first in "{[":
         depth = 0
         while char := (yield from scanner.peek()):
             if char == '"':
-                yield from _text(scanner, tell)
+                yield from _text(scanner, emit)
                 continue
-            tell((yield from scanner.take()))
+            emit((yield from scanner.take()))
             depth += (char in "{[") - (char in "}]")
             if depth == 0:
                 return
     else:
         while (char := (yield from scanner.peek())) and char not in ",}]" and not char.isspace():
-            tell((yield from scanner.take()))
+            emit((yield from scanner.take()))
 
 
 def text(scanner: Scanner) -> ReaderSteps[str]:
-    """A string of JSON with its quotes."""
+    """Return a JSON string with its quotes."""
     chars: list[str] = []
     yield from _text(scanner, chars.append)
     return "".join(chars)
 
 
-def _text(scanner: Scanner, tell: Emit) -> ReaderSteps[None]:
-    tell((yield from scanner.take()))
+def _text(scanner: Scanner, emit: Emit) -> ReaderSteps[None]:
+    emit((yield from scanner.take()))
     while char := (yield from scanner.take()):
-        tell(char)
+        emit(char)
         if char == '"':
             return
         if char == "\\":
-            tell((yield from scanner.take()))
+            emit((yield from scanner.take()))
 
 
 def decoded(json: str) -> str:
-    """The text that a string of JSON stands for; of anything else, itself."""
+    """Return the text of a JSON string. Return anything else unchanged."""
     json = cleaned(json)
     try:
         return msgspec.json.decode(json, type=str)
@@ -154,7 +156,7 @@ def decoded(json: str) -> str:
 
 
 def _another(scanner: Scanner) -> ReaderSteps[bool]:
-    """Whether an object begins here, behind what may stand between objects."""
+    """Skip separators and return True if an object begins."""
     yield from scanner.pass_over("[],;")
     return (yield from scanner.peek()) == "{"
 
@@ -162,16 +164,18 @@ def _another(scanner: Scanner) -> ReaderSteps[bool]:
 def _object(
     scanner: Scanner, names: Sequence[str], fits: Callable[[str], bool], keys: Sequence[str] = ()
 ) -> ReaderSteps[bool]:
-    """A call, told as soon as its name is known; what is none becomes text. Without `names` each key is one; with
-    `keys` no others stand before the name, and that is a string. Whether it was one.
+    """Read a call and return True, or emit the text and return False. A call is emitted once its name is complete.
+
+    Without `names`, each key is a function's name. With `keys`, only these keys may precede the name, which must be a
+    string. `fits` returns True for acceptable names.
     """
     place = scanner.mark()
     yield from scanner.take()
     name = ""
     early: list[str] = []
-    """Arguments that came before the name."""
-    told = False
-    tell = emit_arguments(scanner)
+    """Arguments that precede the name."""
+    has_arguments = False
+    emit = emit_arguments(scanner)
     while (yield from _another_key(scanner)):
         key = decoded((yield from text(scanner)))
         if keys and not name and key not in keys:
@@ -183,8 +187,8 @@ def _object(
             if not names:
                 name = key
                 scanner.found.append(ToolCallStart(name))
-            yield from _arguments(scanner, tell)
-            told = True
+            yield from _arguments(scanner, emit)
+            has_arguments = True
         else:
             raw: list[str] = []
             if keys and key in names and (yield from scanner.peek()) != '"':
@@ -199,7 +203,7 @@ def _object(
                     break
                 name = decoded("".join(raw))
                 if scanner.cut and name == "".join(raw):
-                    name = ""  # cut within it
+                    name = ""  # the name is incomplete
                     break
                 scanner.found.append(ToolCallStart(name))
     written = scanner.since(place)
@@ -207,14 +211,14 @@ def _object(
         if keys or not scanner.cut:
             scanner.found.append(TextDelta(written))
         return False
-    if not told:
-        tell(_plain("".join(early)) or ("" if scanner.cut else NOTHING))
+    if not has_arguments:
+        emit(_plain("".join(early)) or ("" if scanner.cut else EMPTY_OBJECT))
     scanner.found.append(ToolCallEnd())
     return True
 
 
 def _another_key(scanner: Scanner) -> ReaderSteps[bool]:
-    """Whether a key begins here; the object's end is passed over."""
+    """Skip separators and return True if a key begins. Consume the end of the object."""
     while True:
         yield from scanner.space()
         char = yield from scanner.peek()
@@ -227,26 +231,26 @@ def _another_key(scanner: Scanner) -> ReaderSteps[bool]:
         yield from scanner.take()
 
 
-def _arguments(scanner: Scanner, tell: Emit) -> ReaderSteps[None]:
-    """Some models write them as a text that has the JSON in it."""
+def _arguments(scanner: Scanner, emit: Emit) -> ReaderSteps[None]:
+    """Emit arguments. Some models write them as a string that contains the JSON."""
     if (yield from scanner.peek()) == '"':
         written = yield from text(scanner)
-        tell(_begun(written) if scanner.cut else decoded(written) or NOTHING)
+        emit(_decoded_start(written) if scanner.cut else decoded(written) or EMPTY_OBJECT)
     else:
-        yield from value(scanner, tell)
+        yield from value(scanner, emit)
 
 
-def _begun(json: str) -> str:
-    """The text that a string of JSON stands for, or the beginning of one."""
-    for end in range(len(json), max(len(json) - LONGEST_ESCAPE, 0), -1):
+def _decoded_start(json: str) -> str:
+    """Return the text of a JSON string, or of the start of one."""
+    for end in range(len(json), max(len(json) - MAX_ESCAPE, 0), -1):
         for closing in ("", '"'):
             with suppress(msgspec.DecodeError):
                 return msgspec.json.decode(f"{cleaned(json[:end])}{closing}", type=str)
     return ""
 
 
-LONGEST_ESCAPE = 12
-"""Characters of an escape in JSON: a pair of surrogates."""
+MAX_ESCAPE = 12
+"""Characters of the longest escape in JSON, a pair of surrogates."""
 
 
 def _plain(json: str) -> str:

@@ -1,7 +1,8 @@
-"""Arguments that are no JSON, as grammars: each parameter by itself. The other direction of `parameters`. Pure.
+"""Write grammars for arguments that stand between tags, or as in a programming language. Pure.
 
-What is read back must be valid. Where that wouldn't be sure, all of them are written as JSON in the same place: where a
-text between tags must match a `pattern`, say, or a parameter's name has a bracket in it.
+`parameters` reads these arguments, and the result must be valid. If that cannot be guaranteed, all arguments are
+written as JSON in the same place: for example if a text between tags must match a `pattern`, or if a parameter's name
+contains a bracket.
 """
 
 import re
@@ -16,9 +17,9 @@ from engine.notations.call_format import Function, Write, is_plain, json_argumen
 from engine.notations.parameters import NULLS, Tags
 
 _WHOLE = frozenset(("type", "properties", "required", "additionalProperties", *DEFINITIONS))
-"""The keywords of objects whose parameters can be written one by one."""
-_LONGEST = 4096
-"""Of texts whose length is held."""
+"""Keywords of objects whose parameters can be written one by one."""
+_MAX_LENGTH = 4096
+"""Characters of a text whose length is enforced."""
 
 
 class Parameter(Struct, frozen=True):
@@ -28,7 +29,7 @@ class Parameter(Struct, frozen=True):
 
 
 def parameters(schema: Schema) -> list[Parameter] | None:
-    """In the order of the schema; None where such an object is more than its parameters."""
+    """Return the parameters in the order of the schema; None if the schema has keywords beyond its parameters."""
     properties, required = schema.get("properties"), schema.get("required", [])
     if not isinstance(properties, dict) or not isinstance(required, list) or schema.keys() & ENFORCED - _WHOLE:
         return None
@@ -41,36 +42,36 @@ def parameters(schema: Schema) -> list[Parameter] | None:
 
 
 def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False) -> Write:
-    """Each between tags: a text as it is, or as XML's `CDATA` where models know that; all else as JSON.
+    """Return a writer of arguments between tags: texts verbatim, or as XML `CDATA` if `cdata` is set; others as JSON.
 
-    `parameter` is a phrase with `$key` and `$value`; `$type` is JavaScript's word for it, `$text` whether it is a text.
+    `parameter` is a template with `$key` and `$value`. `$type` is the JavaScript type, `$text` is "true" for a text.
     """
     head, _, closing = parameter.partition("$value")
     ends = (tags.value_ends, tags.key, *tags.end)
     shows_kind = "$type" in head or "$text" in head
-    """True if the kind of a value is written before it."""
+    """True if the type of a value is written before it."""
 
     def write(function: Function, rules: Rules) -> str:
         def item(each: Parameter) -> str | None:
             declared = ArgumentSchema(each.schema, function.schema)
             if function.lark:
-                return way(each, declared.kind, f"{rules.lark(function.lark)} {rules.phrase(closing)}")
+                return element(each, declared.kind, f"{rules.lark(function.lark)} {rules.phrase(closing)}")
             if declared.kind == "string":
-                return way(each, "string", tagged_text(declared.resolved.schema, closing, ends, rules, cdata))
+                return element(each, "string", tagged_text(declared.resolved.schema, closing, ends, rules, cdata))
             optional = declared.optional
             bare = optional and tagged_text(optional.schema, closing, ends, rules, cdata, optional=not shows_kind)
             if optional is None or not bare:
-                return way(each, declared.kind, quoted(each.schema))
+                return element(each, declared.kind, quoted(each.schema))
             null = rules.until(closing, string_literal("null")) if declared.may_be_null else None
             if shows_kind:
-                return one_of(way(each, "string", bare), way(each, "null", null))
-            return way(each, "", one_of(bare, quoted(optional.schema), null))
+                return one_of(element(each, "string", bare), element(each, "null", null))
+            return element(each, "", one_of(bare, quoted(optional.schema), null))
 
         def quoted(schema: Schema) -> str | None:
             value = json_value(schema, function.schema, rules)
             return value and f"{value} {rules.phrase(closing)}"
 
-        def way(each: Parameter, kind: str, value: str | None) -> str | None:
+        def element(each: Parameter, kind: str, value: str | None) -> str | None:
             word = {"integer": "number", "": "object"}.get(kind, kind)
             parts = {
                 "key": string_literal(each.name),
@@ -85,14 +86,14 @@ def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False) -> Write:
     return write
 
 
-def one_of(*ways: str | None) -> str | None:
-    """Ways to write a value, some of which may be missing."""
-    found = [way for way in ways if way is not None]
+def one_of(*alternatives: str | None) -> str | None:
+    """Return an expression for the alternatives that are not None; None if there are none."""
+    found = [each for each in alternatives if each is not None]
     return f"({' | '.join(found)})" if found else None
 
 
 def pythonic_arguments(function: Function, rules: Rules) -> str:
-    """`key="text", other=3`: values as JSON has them, or, where a whole parameter is one, as Python does."""
+    """Write `key="text", other=3`: values in JSON, or in Python if a whole parameter is a simple value."""
 
     def item(each: Parameter) -> str | None:
         value = json_text(function, rules) if function.lark else json_value(each.schema, function.schema, rules)
@@ -105,10 +106,10 @@ def pythonic_arguments(function: Function, rules: Rules) -> str:
 
 
 def _as_python(schema: Schema) -> list[str]:
-    """Other ways to write values of that schema, as phrases."""
+    """Return the Python spellings of a schema's values."""
     named = schema.get("type")
     kinds = named if isinstance(named, list) else [named]
-    if not schema.keys() <= _SAYS_NO_MORE:
+    if not schema.keys() <= _PLAIN_KEYWORDS:
         return []
     found = [string_literal(word) for kind, words in _PYTHON_WORDS.items() if kind in kinds for word in words]
     return [*found, _PYTHON_TEXT] if "string" in kinds else found
@@ -116,11 +117,11 @@ def _as_python(schema: Schema) -> list[str]:
 
 _PYTHON_WORDS = {"boolean": ("True", "False"), "null": ("None",)}
 _PYTHON_TEXT = pattern(r"'([^'\\]|\\['\\n])*'")
-_SAYS_NO_MORE = frozenset(("type", "description", "title", "default", "examples"))
+_PLAIN_KEYWORDS = frozenset(("type", "description", "title", "default", "examples"))
 
 
 def items_of(schema: Schema, item: Callable[[Parameter], str | None]) -> list[tuple[str, bool]] | None:
-    """Each parameter, and whether it must be there; None where one of them can't be written."""
+    """Return pairs of a parameter's expression and "is required"; None if a parameter can't be written."""
     found = parameters(schema)
     items = [(item(each), each.required) for each in found or ()]
     written = [(text, required) for text, required in items if text is not None]
@@ -128,28 +129,29 @@ def items_of(schema: Schema, item: Callable[[Parameter], str | None]) -> list[tu
 
 
 def json_value(schema: Schema, whole: Schema, rules: Rules) -> str | None:
-    """A value, to which the definitions of the whole belong; None where it refers to something else."""
+    """Return a rule for a JSON value with the definitions of `whole`; None if a reference leads elsewhere."""
     if not all(target.startswith(("#/$defs/", "#/definitions/")) for target in _references(whole)):
         return None
     return rules.json({**{key: whole[key] for key in DEFINITIONS if key in whole}, **schema})
 
 
 def _references(value: JSON) -> Iterator[str]:
-    waiting = [value]
-    while waiting:
-        match waiting.pop():
+    pending = [value]
+    while pending:
+        match pending.pop():
             case dict() as inner:
                 if isinstance(target := inner.get("$ref"), str):
                     yield target
-                waiting += inner.values()
+                pending += inner.values()
             case list() as inner:
-                waiting += inner
+                pending += inner
 
 
 def tagged_text(
     schema: Schema, closing: str, ends: Sequence[str], rules: Rules, cdata: bool = False, optional: bool = False
 ) -> str | None:
-    """A text as it is, and what ends it. `optional`: True if it may not look like null or like JSON."""
+    """Return an expression for a verbatim text and its closing tag. An `optional` text must not look like null or
+    JSON."""
     forbidden = [end for end in ends if rules.is_text(end)]
     chosen = choices(schema)
     if chosen is not None:
@@ -169,29 +171,29 @@ def tagged_text(
 
 
 _NO_TEXT = rf"[\s\x1c-\x1f]*({'|'.join(NULLS)}|\".*)[\s\x1c-\x1f]*"
-"""By the rule of `ArgumentSchema.optional`, something else than a bare text."""
+"""Regex of contents that are no bare text by the rule of `ArgumentSchema.optional`."""
 _CDATA, _CDATA_REGEX = "<![CDATA[", r"<!\[CDATA\[.*"
-"""With that, some families begin a text that may have ends in it."""
+"""Opening of a text that may contain closing tags, in some families."""
 
 
 def choices(schema: Schema) -> list[JSON] | None:
-    """What it may be, where the schema has a list of that; nothing else may be said of it then."""
+    """Return the values of `const` or `enum`; None if the schema has neither, or further keywords."""
     listed = [schema["const"]] if "const" in schema else schema.get("enum")
     return listed if isinstance(listed, list) and not schema.keys() & ENFORCED - {"type", "enum", "const"} else None
 
 
 def text_of(schema: Schema) -> str | None:
-    """A terminal for a text; None where more than its length is held."""
+    """Return a terminal for a text; None if the schema constrains more than its length."""
     least, most = schema.get("minLength", 0), schema.get("maxLength")
     if schema.keys() & ENFORCED - {"type", "minLength", "maxLength"}:
         return None
-    if not isinstance(least, int) or not isinstance(most, int | None) or max(least, most or 0) > _LONGEST:
+    if not isinstance(least, int) or not isinstance(most, int | None) or max(least, most or 0) > _MAX_LENGTH:
         return None
     return pattern(f".{{{least},{'' if most is None else most}}}")
 
 
 def bounds_of(schema: Schema) -> tuple[int, int | None] | None:
-    """How many items a list has, at least and at most; None where more than that, and what they are, is held."""
+    """Return the bounds of a list's length; None if the schema constrains more than that and the items."""
     least, most = schema.get("minItems", 0), schema.get("maxItems")
     alone = not schema.keys() & ENFORCED - {"type", "items", "minItems", "maxItems"}
     return (least, most) if alone and isinstance(least, int) and isinstance(most, int | None) else None

@@ -1,8 +1,7 @@
-"""Calls that are no JSON: each argument by itself, between tags or as in a programming language. Pure.
+"""Read calls whose arguments stand between tags, or as in a programming language. Pure.
 
-Where arguments begin like JSON all the same, that is read.
-What comes out is JSON all the same. A parameter that is declared as a text streams; any other value is looked at when
-it is whole, for its kind is not written.
+Readers emit the arguments as JSON. Arguments that begin like JSON are read as JSON. A parameter that is declared as a
+text streams. The type of any other value is not written, so it is inferred once the value is complete.
 """
 
 import ast
@@ -15,29 +14,33 @@ import msgspec
 from msgspec import Struct
 
 from engine.notations.argument_schema import UNDECLARED, ArgumentSchema
-from engine.notations.json_objects import NOTHING, Offered, Read, emit_arguments, value
+from engine.notations.json_objects import EMPTY_OBJECT, Offered, Read, emit_arguments, value
 from engine.notations.parsed import TextDelta, ToolCallEnd, ToolCallStart
 from engine.notations.scanner import Emit, ReaderSteps, Scanner, cleaned
 
 MOST_NESTED = 64
-"""Levels of its values; what is deeper is text."""
+"""Levels of nested values; deeper ones are text."""
 
 
 class Tags(Struct, frozen=True):
-    """How a call's parts are marked. A name or a key may have attributes behind it, after a quotation mark."""
+    """Markers of a call's parts. A quotation mark after a name or a key begins further attributes."""
 
     begin: str
-    """Before the name; empty where it comes at once."""
+    """Marker before the name; empty if the call begins with the name."""
     name_ends: tuple[str, ...]
+    """Markers after the name."""
     end: tuple[str, ...]
-    """Of the call."""
+    """Markers after the call."""
     key: str
+    """Marker before a key."""
     key_ends: str
+    """Marker after a key."""
     value: str
-    """Before the value; empty where it follows the key at once."""
+    """Marker before the value; empty if the value follows `key_ends` directly."""
     value_ends: str
+    """Marker after the value."""
     padded: bool = False
-    """Whether values stand on lines of their own."""
+    """True if a line break encloses each value."""
 
 
 def tagged(tags: Tags) -> Read:
@@ -64,10 +67,10 @@ def tagged(tags: Tags) -> Read:
 
 
 def _tagged_arguments(scanner: Scanner, tags: Tags, declared: ArgumentSchema) -> ReaderSteps[None]:
-    tell = emit_arguments(scanner)
+    emit = emit_arguments(scanner)
     yield from scanner.space()
     if (yield from scanner.peek()) == "{":
-        yield from value(scanner, tell)
+        yield from value(scanner, emit)
         yield from scanner.until(tags.end, discard)
         return
     opening = "{"
@@ -79,48 +82,50 @@ def _tagged_arguments(scanner: Scanner, tags: Tags, declared: ArgumentSchema) ->
             marker = yield from scanner.until((tags.value, *tags.end), discard)
         key, _, attributes = head.partition('"')
         key = key.strip()
-        tell(f"{opening}{in_json(key)}: ")
+        emit(f"{opening}{in_json(key)}: ")
         opening = ", "
         if not marker and scanner.cut:
             break
         is_text = 'string="true"' in attributes or 'type="string"' in attributes
-        yield from tagged_value(scanner, tags, tell, declared.parameter(key), is_text)
+        yield from tagged_value(scanner, tags, emit, declared.parameter(key), is_text)
     if marker or not scanner.cut:
-        tell("}" if opening == ", " else NOTHING)
+        emit("}" if opening == ", " else EMPTY_OBJECT)
 
 
 def tagged_value(
-    scanner: Scanner, tags: Tags, tell: Emit, declared: ArgumentSchema, is_text: bool = False
+    scanner: Scanner, tags: Tags, emit: Emit, declared: ArgumentSchema, is_text: bool = False
 ) -> ReaderSteps[None]:
-    """Read a value up to its end tag, or to the next key or the call's end where a model left the tag out. `is_text`:
-    True if the model wrote that it is a text."""
-    left = tuple(filter(None, (tags.key, *tags.end)))
+    """Read a value up to its end tag. If the model omits the tag, the next key or the call's end ends the value.
+
+    `is_text` is True if the model declared the value as a text.
+    """
+    following = tuple(filter(None, (tags.key, *tags.end)))
     closing = [tags.value_ends]
     if tags.padded:
         yield from scanner.passes("\n")
-        left = (*left, *(f"\n{end}" for end in left))
+        following = (*following, *(f"\n{end}" for end in following))
         closing.append(f"\n{tags.value_ends}")
     plain = yield from scanner.passes("<![CDATA[")
     if plain:
         closing.append(f"]]>{tags.value_ends}")
-    ends = (*closing, *left)
+    ends = (*closing, *following)
     if is_text or plain or declared.kind == "string":
-        tell('"')
-        marker = yield from scanner.until(ends, lambda text: tell(in_json(text)[1:-1]))
+        emit('"')
+        marker = yield from scanner.until(ends, lambda text: emit(in_json(text)[1:-1]))
         if marker or not scanner.cut:
-            tell('"')
+            emit('"')
     else:
         optional = declared.optional is not None
-        text, marker = yield from _undeclared(scanner, ends, '"' if optional else '{["')
-        if marker or not scanner.cut:  # of a part, nobody knows the kind
-            tell(in_json(_optional(text) if optional else infer_value(text)))
-    if marker in left:
+        text, marker = yield from _collect_value(scanner, ends, '"' if optional else '{["')
+        if marker or not scanner.cut:  # the type of an incomplete value is unknown
+            emit(in_json(_optional(text) if optional else infer_value(text)))
+    if marker in following:
         scanner.back(marker)
 
 
-def _undeclared(scanner: Scanner, ends: tuple[str, ...], json: str) -> ReaderSteps[tuple[str, str]]:
-    """A value, and what ends it. If it is JSON, a text in that may have such an end in it; `json`: characters by which
-    that begins."""
+def _collect_value(scanner: Scanner, ends: tuple[str, ...], json: str) -> ReaderSteps[tuple[str, str]]:
+    """Return a value and the marker that ends it. A value that begins with a character of `json` may be JSON, whose
+    texts may contain such a marker."""
     place = scanner.mark()
     chars: list[str] = []
     yield from scanner.space()
@@ -139,7 +144,7 @@ def _undeclared(scanner: Scanner, ends: tuple[str, ...], json: str) -> ReaderSte
 
 
 def pythonic(end: str = "") -> Read:
-    """Read `[name(key='text', other=3)]`. `end`: a marker up to which calls may follow each other without a comma."""
+    """Return a reader of `[name(key='text', other=3)]`. Before the marker `end`, commas between calls are optional."""
 
     def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
         while True:
@@ -163,10 +168,10 @@ def pythonic(end: str = "") -> Read:
 
 
 def _pythonic_arguments(scanner: Scanner) -> ReaderSteps[None]:
-    tell = emit_arguments(scanner)
+    emit = emit_arguments(scanner)
     yield from scanner.space()
     if (yield from scanner.peek()) == "{":
-        yield from value(scanner, tell)
+        yield from value(scanner, emit)
         yield from scanner.until((")",), discard)
         return
     opening = "{"
@@ -175,19 +180,19 @@ def _pythonic_arguments(scanner: Scanner) -> ReaderSteps[None]:
         key, marker = yield from scanner.collect(("=", ")"))
         if marker != "=":
             break
-        tell(f"{opening}{in_json(key.strip())}: ")
+        emit(f"{opening}{in_json(key.strip())}: ")
         opening = ", "
         literal = yield from _literal(scanner)
         if scanner.cut and not (yield from scanner.peek()):
-            tell(_begun(literal))
+            emit(_decoded_start(literal))
             return
-        tell(in_json(infer_value(literal)))
+        emit(in_json(infer_value(literal)))
     if marker or not scanner.cut:
-        tell("}" if opening == ", " else NOTHING)
+        emit("}" if opening == ", " else EMPTY_OBJECT)
 
 
 def _literal(scanner: Scanner) -> ReaderSteps[str]:
-    """Up to the comma or the bracket that is not within it."""
+    """Return a literal, up to the comma or bracket that follows it."""
     chars: list[str] = []
     depth, quote = 0, ""
     while char := (yield from scanner.peek()):
@@ -206,12 +211,12 @@ def _literal(scanner: Scanner) -> ReaderSteps[str]:
     return "".join(chars)
 
 
-def _begun(literal: str) -> str:
-    """A text that was cut, as the beginning of one in JSON; nothing of any other value."""
+def _decoded_start(literal: str) -> str:
+    """Return an incomplete text as the start of a JSON string. Return nothing for other values."""
     literal = cleaned(literal).lstrip()
     if literal[:1] not in ("'", '"'):
         return ""
-    for end in range(len(literal), max(len(literal) - _LONGEST_ESCAPE, 0), -1):
+    for end in range(len(literal), max(len(literal) - _MAX_ESCAPE, 0), -1):
         text = infer_value(f"{literal[:end]}{literal[0]}")
         if isinstance(text, msgspec.Raw):
             text = msgspec.json.decode(text)
@@ -220,16 +225,16 @@ def _begun(literal: str) -> str:
     return ""
 
 
-_LONGEST_ESCAPE = 10
-"""Characters that a cut may leave of one, as in `\\U0001f600`."""
+_MAX_ESCAPE = 10
+"""Characters of the longest escape in Python, as in `\\U0001f600`."""
 
 
 NULLS = ("null", "None")
-"""Null as JSON has it, and as the templates of Qwen3-Coder and Seed write it for past calls."""
+"""Null in JSON, and as the templates of Qwen3-Coder and Seed write it for past calls."""
 
 
 def _optional(text: str) -> str | None:
-    """A text or null, by the rule of `ArgumentSchema.optional`."""
+    """Return a text or None, by the rule of `ArgumentSchema.optional`."""
     text = cleaned(text)
     with suppress(msgspec.DecodeError):
         if text.lstrip().startswith('"'):
@@ -237,17 +242,17 @@ def _optional(text: str) -> str | None:
     return None if text.strip() in NULLS else text
 
 
-def infer_value(text: str) -> Any:  # what JSON has
-    """The value that was meant: of JSON, else of Python, else the text itself."""
+def infer_value(text: str) -> Any:  # a JSON value
+    """Return the value of JSON, else of a Python literal, else the text itself."""
     text = cleaned(text)
     with suppress(msgspec.DecodeError, RecursionError):
-        msgspec.json.decode(text, type=msgspec.Raw)  # not as a value: JSON has numbers that Python has not
+        msgspec.json.decode(text, type=msgspec.Raw)  # Raw keeps numbers that Python cannot represent
         return msgspec.Raw(text.strip().encode())
     if text.strip().startswith(_LITERAL):
-        for attempt in (text, text.translate(_LINE_ENDS)):  # quotes of Python's end with the line
+        for attempt in (text, text.translate(_LINE_ENDS)):  # a Python string must not contain a line break
             with suppress(ValueError, SyntaxError, RecursionError, MemoryError, TypeError), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about escapes that Python doesn't know
-                return _checked(ast.literal_eval(attempt.strip()))
+                warnings.simplefilter("ignore")  # Python warns of unknown escapes
+                return _as_json(ast.literal_eval(attempt.strip()))
     return text
 
 
@@ -255,13 +260,13 @@ _LINE_ENDS = str.maketrans({"\n": "\\n", "\r": "\\r", "\0": "\\x00"})
 _LITERAL = tuple("\"'[{(-+.0123456789TFN")
 
 
-def _checked(value: object) -> Any:  # the same
-    """Raises ValueError for what JSON has not."""
+def _as_json(value: object) -> Any:  # a JSON value
+    """Return a Python value as JSON. Raises ValueError for values that JSON lacks."""
     match value:
         case dict():
-            return {str(key): _checked(inner) for key, inner in value.items()}
+            return {str(key): _as_json(inner) for key, inner in value.items()}
         case list() | tuple():
-            return [_checked(inner) for inner in value]
+            return [_as_json(inner) for inner in value]
         case None | bool() | str():
             return value
         case int() if -(2**63) <= value < 2**64:
@@ -271,9 +276,9 @@ def _checked(value: object) -> Any:  # the same
     raise ValueError
 
 
-def in_json(value: Any) -> str:  # what JSON has
+def in_json(value: Any) -> str:  # a JSON value
     return msgspec.json.encode(value).decode()
 
 
 def discard(text: str) -> None:
-    """What stands between arguments is left out."""
+    """Ignore text between arguments."""

@@ -1,4 +1,4 @@
-"""What a model utters, taken apart. Data only."""
+"""Parts of a model's output, as the parser emits them. Data only."""
 
 from typing import TypeAlias
 
@@ -6,40 +6,40 @@ from msgspec import Struct
 
 
 class ReasoningDelta(Struct, frozen=True):
-    """Text of its reasoning."""
+    """Text of the reasoning."""
 
     text: str
 
 
 class TextDelta(Struct, frozen=True):
-    """Text of its answer."""
+    """Text of the answer."""
 
     text: str
 
 
 class ToolCallStart(Struct, frozen=True):
-    """It calls a function."""
+    """The start of a call."""
 
     name: str
 
 
 class ToolCallArguments(Struct, frozen=True):
-    """More of the begun call's arguments: all together they are JSON, as far as the model wrote JSON."""
+    """Further text of the call's arguments. All of it together is JSON if the model wrote JSON."""
 
     text: str
 
 
 class ToolCallEnd(Struct, frozen=True):
-    """The call is whole, or all that comes of it."""
+    """The end of a call, which may be incomplete."""
 
 
 ParsedDelta: TypeAlias = ReasoningDelta | TextDelta | ToolCallStart | ToolCallArguments | ToolCallEnd
 
 
-def merged(utterances: list[ParsedDelta]) -> list[ParsedDelta]:
-    """Texts of a kind that follow each other as one."""
+def merged(deltas: list[ParsedDelta]) -> list[ParsedDelta]:
+    """Join consecutive texts of one kind."""
     found: list[ParsedDelta] = []
-    for each in utterances:
+    for each in deltas:
         last = found[-1] if found else None
         match last, each:
             case ReasoningDelta(before), ReasoningDelta(text):

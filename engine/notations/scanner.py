@@ -1,4 +1,4 @@
-"""A text that is read while it comes: readers are written as if all of it were there, and wait where it ends. Pure."""
+"""Scan a text that arrives in parts. Readers are generators that wait with `yield` for more text. Pure."""
 
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -11,15 +11,16 @@ from engine.notations.parsed import ParsedDelta
 
 T = TypeVar("T")
 ReaderSteps: TypeAlias = Generator[None, None, T]
-"""Waits for more text with each `yield`, and has read a T in the end."""
+"""A reader: each `yield` waits for more text, and the return value is the result."""
 Emit: TypeAlias = Callable[[str], None]
+"""Receives text as soon as it is certain."""
 
 
 class Scanner:
-    """What has come of the text and is not read yet, and what was found in it."""
+    """The text that is not read yet, and the deltas that readers found."""
 
     def __init__(self, spelled: Mapping[str, str]) -> None:
-        """`spelled`: what stands in the text for names of control tokens."""
+        """`spelled` maps names of control tokens to the characters that stand for them in the text."""
         self._text = ""
         self._at = 0
         self._marks = 0
@@ -27,21 +28,21 @@ class Scanner:
         self._names = re.compile("|".join(map(re.escape, sorted(spelled, key=len, reverse=True))) or r"(?!)")
         self._searches: dict[tuple[str, ...], _Search] = {}
         self.ended = False
+        """True once the text is complete."""
         self.cut = False
-        """True if the text ended where it would have gone on: nothing may be completed."""
-        """Whether no more text comes."""
+        """True if the text was cut off, so that readers must not complete anything."""
         self.naming = False
-        """Whether a call's name is being read."""
+        """True while a call's name is being read."""
         self.found: list[ParsedDelta] = []
 
     def feed(self, text: str) -> None:
-        if self._marks:  # somebody may want it again from there
+        if self._marks:  # a reader may rewind to a mark
             self._text += text
         else:
             self._text, self._at = self._text[self._at :] + text, 0
 
     def peek(self) -> ReaderSteps[str]:
-        """The next character, which stays; empty at the end."""
+        """Return the next character without consuming it; empty at the end."""
         while self._at >= len(self._text):
             if self.ended:
                 return ""
@@ -49,22 +50,22 @@ class Scanner:
         return self._text[self._at]
 
     def take(self) -> ReaderSteps[str]:
-        """The next character; empty at the end."""
+        """Consume and return the next character; empty at the end."""
         char = yield from self.peek()
         self._at += len(char)
         return char
 
     def space(self) -> ReaderSteps[None]:
-        """White space is passed over."""
+        """Skip white space."""
         yield from self.pass_over("")
 
     def pass_over(self, chars: str) -> ReaderSteps[None]:
-        """As many of these as come, and white space."""
+        """Skip any number of these characters and white space."""
         while (char := (yield from self.peek())) and (char in chars or char.isspace()):
             self._at += 1
 
     def passes(self, literal: str) -> ReaderSteps[bool]:
-        """Whether that comes next; if so, it is passed over."""
+        """Consume a literal and return True if it comes next; otherwise return False."""
         literal = self._spell(literal)
         while not self.ended and len(self._text) - self._at < len(literal):
             if not literal.startswith(self._text[self._at :]):
@@ -75,9 +76,10 @@ class Scanner:
             return True
         return False
 
-    def until(self, markers: Sequence[str], tell: Emit, prose: bool = False) -> ReaderSteps[str]:
-        """Tells the text before the first of the markers as soon as it can't be one of them. The marker, which is
-        passed over; empty at the end. At a cut, the beginning of a marker is told in `prose` only.
+    def until(self, markers: Sequence[str], emit: Emit, prose: bool = False) -> ReaderSteps[str]:
+        """Emit the text before the first marker as soon as it cannot be part of one. Consume and return the marker.
+
+        Return an empty text at the end. If the text was cut off, the start of a marker is emitted in `prose` only.
         """
         search = self._search(tuple(markers))
         while True:
@@ -85,11 +87,11 @@ class Scanner:
             certain_end = self.ended and (prose or not self.cut)
             maybe = None if certain_end else search.partial.search(self._text, self._at)
             if match and (maybe is None or match.start() < maybe.start()):
-                tell(cleaned(self._text[self._at : match.start()]))
+                emit(cleaned(self._text[self._at : match.start()]))
                 self._at = match.end()
                 return search.markers[match[0]]
             certain = maybe.start() if maybe else len(self._text)
-            tell(cleaned(self._text[self._at : certain]))
+            emit(cleaned(self._text[self._at : certain]))
             self._at = certain
             if self.ended:
                 self._at = len(self._text)
@@ -97,32 +99,32 @@ class Scanner:
             yield
 
     def collect(self, markers: Sequence[str]) -> ReaderSteps[tuple[str, str]]:
-        """The text before the first of the markers, and which it was."""
+        """Return the text before the first marker, and that marker."""
         texts: list[str] = []
         marker = yield from self.until(markers, texts.append)
         return "".join(texts), marker
 
     def back(self, marker: str) -> None:
-        """It was just passed over, and is to be read again."""
+        """Undo the consumption of the last marker."""
         self._at -= len(self._spell(marker))
 
     def mark(self) -> int:
-        """A place for `since` or `rewind`, one of which must be called once for each."""
+        """Return a place in the text. The caller must pass it once to `since` or `rewind`."""
         self._marks += 1
         return self._at
 
     def since(self, mark: int) -> str:
-        """What was read since then."""
+        """Return the text read since a mark."""
         self._marks -= 1
         return cleaned(self._text[mark : self._at])
 
     def rewind(self, mark: int) -> None:
-        """What was read since then is to be read again."""
+        """Go back to a mark."""
         self._marks -= 1
         self._at = mark
 
     def is_control(self, marker: str) -> bool:
-        """True if a control token is part of it."""
+        """True if the marker contains a control token."""
         return self._spell(marker) != marker
 
     def _spell(self, marker: str) -> str:
@@ -137,20 +139,20 @@ class Scanner:
 
 class _Search(Struct, frozen=True):
     markers: dict[str, str]
-    """As they stand in the text -> as they are called."""
+    """Marker as it stands in the text -> marker with names of control tokens."""
     whole: re.Pattern[str]
-    """Matches one of them, the longest first."""
+    """Matches a marker, the longest first."""
     partial: re.Pattern[str]
-    """Matches where the text ends within one of them."""
+    """Matches the start of a marker at the end of the text."""
 
 
 def cleaned(text: str) -> str:
-    """Without control tokens that mean nothing where they stand."""
+    """Return the text without the marks of control tokens, which mean nothing in a text."""
     return _MARKS.sub("", text)
 
 
 def marks(names: Iterable[str]) -> dict[str, str]:
-    """A character for each control token, which no text has: half of one, in UTF-16."""
+    """Return a character for each control token: a surrogate of UTF-16, which no text contains."""
     return {name: chr(code) for name, code in zip(names, range(0xD800, 0xE000), strict=False)}
 
 
@@ -161,12 +163,12 @@ _MARKS = re.compile("[\ud800-\udfff]")
 def _patterns(markers: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
     ordered = sorted(markers, key=len, reverse=True)
     whole = "|".join(map(re.escape, ordered)) or r"(?!)"
-    partial = "|".join(map(_beginnings, ordered)) or r"(?!)"
+    partial = "|".join(map(_proper_prefixes, ordered)) or r"(?!)"
     return re.compile(whole), re.compile(rf"(?:{partial})\Z")
 
 
-def _beginnings(marker: str) -> str:
-    """Any beginning of it that is not the whole."""
+def _proper_prefixes(marker: str) -> str:
+    """Return a regex for every proper prefix of a marker."""
     nested = ""
     for char in reversed(marker[1:-1]):
         nested = f"(?:{re.escape(char)}{nested})?"
