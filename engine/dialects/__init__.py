@@ -1,4 +1,4 @@
-"""Model families: which notation, markers and reasoning tags each uses. Imports `grammar` and `notations`."""
+"""Model families: the notation, markers and reasoning tags of each. Imports `grammar` and `notations`."""
 
 from engine.dialects.call_grammar import MOST_CALLS
 from engine.dialects.dialect import Dialect, Parser, Think

@@ -1,8 +1,8 @@
-"""What an answer may be where calls are demanded, and how a call goes on once it has begun: as grammars in Lark. Pure.
+"""Write Lark grammars for answers that must be calls, and for the rest of a call that has begun. Pure.
 
-Each family's form is data (`families`); here is what is made of it. A function whose parameters can't be written one
-by one and be sure to be valid has its arguments as JSON in the same place. One whose name would be misread is called
-in the generic form. Both are read in all families.
+`families` has the format of each family. Arguments that a family's notation can't guarantee to be valid are written as
+JSON in the same place. A function whose name the notation would misread is called in the generic format. The parser
+reads both in all families.
 """
 
 import json
@@ -17,137 +17,153 @@ from engine.json_schema import JSON
 from engine.notations import GENERIC_FORMAT, OBJECT, CallFormat, Function, json_arguments
 
 MOST_CALLS = 16
-"""In one answer."""
+"""Calls in one answer."""
 
-_MADE_UP = {
+_MODEL_CHOSEN = {
     "id": pattern("[A-Za-z0-9_]{1,32}"),
     "number": pattern("[0-9]{1,3}"),
     "place": '"functions."?',
 }
-"""What a call is known by, where the family writes that. Nobody reads it."""
-_AROUND = pattern("[ \n]{1,4}")
-"""What an answer may begin with, and calls end with."""
+"""Parts of a call that the model chooses and the parser ignores."""
+_MARGIN = pattern("[ \n]{1,4}")
+"""White space before an answer and after calls."""
 
 
 class _Calls(Struct, frozen=True):
-    """A call in one form, of any of the functions that are written so."""
+    """The call of any of several functions in one format."""
 
     form: CallFormat
     opening: str
-    """Up to the name, as a phrase."""
+    """Template up to the name."""
     rest: str
-    """From the name on, as a rule."""
+    """Rule from the name on."""
 
 
 def answer_grammar(
     dialect: Dialect,
     functions: Sequence[Function],
     notation: Notation,
-    most: int = MOST_CALLS,
+    max_calls: int = MOST_CALLS,
     format_: JSON = None,
 ) -> str:
-    """A whole answer: calls, at least one and at most so many; or, where there is a format, JSON of that.
+    """Return the grammar of a whole answer: 1 to `max_calls` calls, or JSON of the schema `format_` if there is one.
 
     Raises GrammarError.
     """
     rules = Rules(notation)
-    ways = [f"{way} {_AROUND}?" for way in _ways(dialect, functions, rules, most, format_ is None)]
+    calls = _call_alternatives(dialect, functions, rules, max_calls, format_ is None)
+    alternatives = [f"{each} {_MARGIN}?" for each in calls]
     if format_ is not None:
-        ways.append(rules.phrase(dialect.form.answer, {"answer": rules.json(format_)}))
-    if not ways:
-        raise GrammarError("this model can't be held to a call of such a name")
-    space = "" if dialect.content_markers else f"{_AROUND}?"
-    return rules.text(_joined(space, rules.one_of(ways)))
+        alternatives.append(rules.phrase(dialect.form.answer, {"answer": rules.json(format_)}))
+    if not alternatives:
+        raise GrammarError("this model's format of calls can't write the function's name")
+    space = "" if dialect.content_markers else f"{_MARGIN}?"
+    return rules.text(_joined(space, rules.one_of(alternatives)))
 
 
 def after_reasoning_grammar(
-    dialect: Dialect, functions: Sequence[Function], notation: Notation, most: int = MOST_CALLS
+    dialect: Dialect, functions: Sequence[Function], notation: Notation, max_calls: int = MOST_CALLS
 ) -> str | None:
-    """What follows a thought that had to end, where models might think on: calls, or the beginning of words. None where
-    words have no beginning of their own. Raises GrammarError."""
+    """Return the grammar of the text after reasoning that the budget ended: calls, or the opening of an answer.
+
+    It prevents further reasoning. None if answers of this family have no opening. Raises GrammarError.
+    """
     head = dialect.form.answer.partition("$answer")[0].removeprefix(dialect.generation_prefix)
     rules = Rules(notation)
-    ways = [rules.phrase(head), *_ways(dialect, functions, rules, most, unmarked=False)] if head else []
-    return rules.text(rules.one_of(ways)) if ways else None
+    alternatives = (
+        [rules.phrase(head), *_call_alternatives(dialect, functions, rules, max_calls, unmarked=False)] if head else []
+    )
+    return rules.text(rules.one_of(alternatives)) if alternatives else None
 
 
-def _ways(dialect: Dialect, functions: Sequence[Function], rules: Rules, most: int, unmarked: bool) -> Iterator[str]:
-    """Calls, in each form that any of the functions has. `unmarked`: whether the marker may be left out."""
+def _call_alternatives(
+    dialect: Dialect, functions: Sequence[Function], rules: Rules, max_calls: int, unmarked: bool
+) -> Iterator[str]:
+    """Yield an expression for calls in each format that a function needs. `unmarked` makes the marker optional."""
     for calls in _calls(dialect, functions, rules, unmarked):
         begin = rules.phrase(calls.form.begin)
         if calls.form.marker_optional and unmarked:
             begin = f"({begin})?"
-        others = [phrase for phrase in calls.form.alternative_openings if phrase.startswith(dialect.generation_prefix)]
-        openings = [phrase.removeprefix(dialect.generation_prefix) for phrase in (calls.opening, *others)]
-        opening = rules.one_of([rules.phrase(phrase, _MADE_UP) for phrase in openings])
-        yield _joined(begin, opening, _several(calls, rules, most))
+        further = [phrase for phrase in calls.form.alternative_openings if phrase.startswith(dialect.generation_prefix)]
+        openings = [phrase.removeprefix(dialect.generation_prefix) for phrase in (calls.opening, *further)]
+        opening = rules.one_of([rules.phrase(phrase, _MODEL_CHOSEN) for phrase in openings])
+        yield _joined(begin, opening, _repeated(calls, rules, max_calls))
 
 
 def arguments_grammar(function: Function, notation: Notation) -> str:
-    """A call's arguments alone, as JSON. Raises GrammarError."""
+    """Return the grammar of a call's arguments as JSON. Raises GrammarError."""
     rules = Rules(notation)
     return rules.text(json_arguments(function, rules))
 
 
 def triggers(
-    dialect: Dialect, functions: Sequence[Function], notation: Notation, most: int = MOST_CALLS
+    dialect: Dialect, functions: Sequence[Function], notation: Notation, max_calls: int = MOST_CALLS
 ) -> list[tuple[str, str]]:
-    """Markers by which calls begin, each with what follows it up to the end of the calls. Raises GrammarError."""
+    """Return pairs of a marker that begins calls and the grammar of the text from there to the end of the calls.
+
+    Raises GrammarError.
+    """
     found: list[tuple[str, str]] = []
     forms = (dialect.form, *dialect.alternatives)
     for form in forms:
         for marker in [marker for marker in form.markers if "$name" in marker]:
-            found += _named(form, marker, functions, notation, most)
+            found += _named_triggers(form, marker, functions, notation, max_calls)
         for phrase in form.alternative_openings:
-            marker, made_up, part = phrase.partition("$")
+            marker, dollar, part = phrase.partition("$")
             rules = Rules(notation)
-            for calls in _written(form, functions, rules)[0]:
-                found.append((marker, rules.text(f"{rules.phrase(made_up + part, _MADE_UP)} {calls.rest}")))
+            for calls in _in_format(form, functions, rules)[0]:
+                found.append((marker, rules.text(f"{rules.phrase(dollar + part, _MODEL_CHOSEN)} {calls.rest}")))
     for marker in dict.fromkeys(marker for form in forms for marker in form.markers):
-        rules, ways, left = Rules(notation), [], functions
+        rules, alternatives, left = Rules(notation), [], functions
         for form in [form for form in forms if marker in form.markers]:
-            written, left = _written(form, left, rules)
+            written, left = _in_format(form, left, rules)
             for calls in written:
-                _, known, rest = f"{form.begin}{calls.opening}".partition(marker)
-                if known:
-                    # Where nothing stands around all of them, each call begins with the marker anew.
-                    several = _several(calls, rules, most if form.begin else 1)
-                    ways.append(_joined(rules.phrase(rest, _MADE_UP), several))
-        ways += [rules.phrase(form.none) for form in forms if ways and form.none and marker in form.markers]
-        if ways:
-            found.append((marker, rules.text(rules.one_of(ways))))
+                _, found_marker, rest = f"{form.begin}{calls.opening}".partition(marker)
+                if found_marker:
+                    # Without a marker around all calls, each call begins with the marker again.
+                    repeated = _repeated(calls, rules, max_calls if form.begin else 1)
+                    alternatives.append(_joined(rules.phrase(rest, _MODEL_CHOSEN), repeated))
+        alternatives += [
+            rules.phrase(form.none) for form in forms if alternatives and form.none and marker in form.markers
+        ]
+        if alternatives:
+            found.append((marker, rules.text(rules.one_of(alternatives))))
     return found
 
 
-def _named(
-    form: CallFormat, marker: str, functions: Sequence[Function], notation: Notation, most: int
+def _named_triggers(
+    form: CallFormat, marker: str, functions: Sequence[Function], notation: Notation, max_calls: int
 ) -> Iterator[tuple[str, str]]:
-    """Yield the marker with the name of each function in it, and what follows. Raises GrammarError."""
+    """Yield pairs of the marker with a function's name and the grammar of the text after it. Raises GrammarError."""
     for function in filter(lambda function: function.plain, functions):
         rules = Rules(notation)
         rest = f"{form.begin}{form.call}".partition(marker)[2]
         first = rules.phrase(rest, _parts(form, function, rules))
-        (calls,) = _written(form, functions, rules)[0]
-        several = _several(calls, rules, most if form.begin else 1, first)
-        yield marker.replace("$name", function.name), rules.text(several)
+        (calls,) = _in_format(form, functions, rules)[0]
+        repeated = _repeated(calls, rules, max_calls if form.begin else 1, first)
+        yield marker.replace("$name", function.name), rules.text(repeated)
 
 
 def openings(dialect: Dialect, names: Iterable[str]) -> tuple[str, ...]:
-    """Texts by which calls begin in this family, for an answer that may have none. `names`: of the functions that
-    the model has heard of."""
+    """Return the texts that begin calls, which an answer without calls must not contain.
+
+    `names` are the functions that the model knows.
+    """
     names, found = tuple(names), list[str]()
     for form in (dialect.form, *dialect.alternatives):
         for marker in form.markers:
             found += [marker.replace("$name", name) for name in names] if "$name" in marker else [marker]
         found += [phrase.partition("$")[0] for phrase in form.alternative_openings]
-    # A model that may not write the marker would write the call without it.
+    # A model that can't write the marker would write the call without it.
     found += [f'"name":{space}{json.dumps(name, ensure_ascii=False)[:-1]}' for name in names for space in ("", " ")]
     return tuple(dict.fromkeys(filter(None, found)))
 
 
 def bare_call_grammar(dialect: Dialect, function: Function, notation: Notation) -> str | None:
-    """How a call that no marker marks goes on behind the name's string, up to its end; None where the family marks all
-    calls. Raises GrammarError."""
+    """Return the grammar of a call without a marker, from the end of the name's string to the end of the call.
+
+    None if the family marks all calls. Raises GrammarError.
+    """
     if not dialect.allows_bare_json:
         return None
     rules = Rules(notation)
@@ -159,14 +175,15 @@ _UNMARKED_FORM = CallFormat(OBJECT, ())
 
 
 def _calls(dialect: Dialect, functions: Sequence[Function], rules: Rules, unmarked: bool) -> list[_Calls]:
-    """In the family's form, and in the generic one where that must be and can be. `unmarked`: see `_ways`."""
+    """Return calls in the family's format, and in the generic one for names that it can't write. `unmarked`: see
+    `_call_alternatives`."""
     form = dialect.form if dialect.form.markers or unmarked else GENERIC_FORMAT
-    calls, rest = _written(form, functions, rules)
-    return calls if dialect.channels else [*calls, *_written(GENERIC_FORMAT, rest, rules)[0]]
+    calls, rest = _in_format(form, functions, rules)
+    return calls if dialect.channels else [*calls, *_in_format(GENERIC_FORMAT, rest, rules)[0]]
 
 
-def _written(form: CallFormat, functions: Sequence[Function], rules: Rules) -> tuple[list[_Calls], list[Function]]:
-    """In one form; and those that can't be written so."""
+def _in_format(form: CallFormat, functions: Sequence[Function], rules: Rules) -> tuple[list[_Calls], list[Function]]:
+    """Return the calls in one format, and the functions that it can't write."""
     bodies = [(function, _body(form, function, rules)) for function in functions]
     written = [body for _, body in bodies if body is not None]
     calls = [_Calls(form, form.call.partition("$name")[0], rules.rule(" | ".join(written)))] if written else []
@@ -174,7 +191,7 @@ def _written(form: CallFormat, functions: Sequence[Function], rules: Rules) -> t
 
 
 def _body(form: CallFormat, function: Function, rules: Rules) -> str | None:
-    """One call from its name on; None where the form can't have it."""
+    """Return an expression for a call from its name on; None if the format can't write the name."""
     if not (form.any_name or function.plain):
         return None
     name = json.dumps(function.name, ensure_ascii=False)[1:-1]
@@ -182,15 +199,16 @@ def _body(form: CallFormat, function: Function, rules: Rules) -> str | None:
 
 
 def _parts(form: CallFormat, function: Function, rules: Rules) -> dict[str, str]:
-    return {"name": string_literal(function.name), "arguments": form.write(function, rules), **_MADE_UP}
+    return {"name": string_literal(function.name), "arguments": form.write(function, rules), **_MODEL_CHOSEN}
 
 
-def _several(calls: _Calls, rules: Rules, most: int, first: str = "") -> str:
-    """From the first call's name up to the end of the last one. `first`: the rest of that call, where it has begun."""
+def _repeated(calls: _Calls, rules: Rules, max_calls: int, first: str = "") -> str:
+    """Return an expression from the first call's name to the end of the last call. `first` is the rest of a first call
+    that has begun."""
     form, more = calls.form, ""
-    if form.between is not None and most > 1:
-        another = _joined(rules.phrase(form.between), rules.phrase(calls.opening, _MADE_UP), calls.rest)
-        more = f"({another}){{0,{most - 1}}}"
+    if form.between is not None and max_calls > 1:
+        another = _joined(rules.phrase(form.between), rules.phrase(calls.opening, _MODEL_CHOSEN), calls.rest)
+        more = f"({another}){{0,{max_calls - 1}}}"
     return _joined(first or calls.rest, more, rules.phrase(form.end))
 
 

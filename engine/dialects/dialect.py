@@ -1,6 +1,7 @@
-"""What a model writes, taken apart as it comes: reasoning, text, calls. Pure.
+"""Parse a model's output into reasoning, text and calls while it arrives. Pure.
 
-What is certain is told at once, and a marker never, however it is cut. Which markers there are is data (`families`).
+The parser emits text as soon as it cannot be part of a marker. It never emits a marker, even if one is split across
+chunks. `families` has the markers.
 """
 
 import re
@@ -30,13 +31,13 @@ from engine.notations import (
 
 
 class Block(Struct, frozen=True):
-    """Calls behind a marker."""
+    """Calls after a marker."""
 
     open: str
-    """With `$name`: that of a function on offer."""
+    """Marker; `$name` stands for the name of an offered function."""
     read: Read
     keeps: bool = False
-    """Whether the marker is part of what is read."""
+    """True if `read` reads the marker too."""
 
 
 class Think(Struct, frozen=True):
@@ -49,36 +50,36 @@ class Think(Struct, frozen=True):
 class Dialect(Struct, frozen=True):
     name: str
     template_signatures: tuple[str, ...] = ()
-    """All of them stand in the template."""
+    """Texts that a template of the family contains; all of them must match."""
     blocks: tuple[Block, ...] = ()
     ignored_markers: tuple[str, ...] = ()
-    """Markers that say nothing else: they stand around calls. With `$name` too."""
+    """Markers around calls that carry no further meaning; `$name` stands for each function's name."""
     allows_bare_json: bool = False
-    """Whether an answer may also be nothing but calls, as JSON without a marker."""
+    """True if an answer may consist of calls in JSON without a marker."""
     generation_prefix: str = ""
-    """The beginning of a marker, with which prompts end."""
+    """The start of a marker that ends the prompt."""
     content_markers: tuple[str, ...] = ()
-    """Markers around what is no call."""
+    """Markers around text that is no call."""
     channels: bool = False
-    """Whether all is said in messages that are addressed (harmony)."""
+    """True if the output consists of messages with a recipient (Harmony)."""
     form: CallFormat = GENERIC_FORMAT
-    """How calls are written."""
+    """Format in which grammars write calls."""
     alternatives: tuple[CallFormat, ...] = ()
-    """How they may be written, too: `blocks` read all of these."""
+    """Further formats of calls; `blocks` read all of them."""
     thinks: tuple[Think, ...] = ()
-    """The template adds to these: families and their ways to think are mixed freely."""
+    """Markers of reasoning. The template adds to these, since reasoning tags and call formats combine freely."""
     wraps: tuple[Wrap, ...] = ()
-    """Around whole answers; the template adds these too."""
+    """Markers around whole answers, found in the template."""
     interrupts: bool = True
-    """True if a marker of a call or of the answer ends a thought that has not closed."""
+    """True if a marker of a call or of the answer ends reasoning that is not closed."""
 
     @property
     def plain(self) -> bool:
-        """Whether an answer is nothing but its text where nothing may be called."""
+        """True if an answer without calls is only text, which needs no parser."""
         return not (self.channels or self.thinks or self.content_markers or self.wraps)
 
     def interruptions(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the markers that end a thought besides its own: of calls of these functions, and of the answer."""
+        """Return the markers that end reasoning besides its own: of calls of these functions, and of the answer."""
         if self.channels or not self.interrupts:
             return ()
         forms = (self.form, *self.alternatives)
@@ -89,7 +90,7 @@ class Dialect(Struct, frozen=True):
 
 
 class Parser:
-    """Takes one answer apart. The same text gives the same, however it is cut."""
+    """Parses one answer. The result does not depend on how the text is split into chunks."""
 
     def __init__(
         self,
@@ -99,9 +100,11 @@ class Parser:
         thinking: Think | None = None,
         bare: bool = True,
     ) -> None:
-        """`offered`: the functions that may be called, if any; `spelled`: see Scanner; `thinking`: what the prompt
-        has begun; `bare`: whether JSON without a marker may be a call. If not, what begins without a marker is the
-        answer, to the letter."""
+        """Parse an answer that may call the functions `offered`.
+
+        `spelled`: see Scanner. `thinking` is the reasoning that the prompt has opened. `bare` is False if JSON without
+        a marker is no call: then text without a marker is the answer, verbatim.
+        """
         self._dialect = dialect
         self._offered = offered or {}
         self._scanner = Scanner(spelled or {})
@@ -110,22 +113,21 @@ class Parser:
         self._bare = bare
         self._interruptions = dialect.interruptions(self._offered)
         self._unclosed = ""
-        """The close of a thought that another marker ended."""
+        """Closing marker of reasoning that another marker ended."""
         self._wrapped = ""
-        """The close of the wrap that has begun."""
+        """Closing marker of the open wrap."""
         self.thinking = thinking is not None
-        """Whether what comes next is reasoning."""
-        self._reading = self._channels() if dialect.channels else self._speech()
+        """True if the next text is reasoning."""
+        self._reading = self._channels() if dialect.channels else self._answer()
         self._over = False
 
     def feed(self, text: str) -> list[ParsedDelta]:
-        """What has become certain with `text`."""
+        """Return the deltas that `text` completes."""
         self._scanner.feed(text)
         return self._read()
 
     def finish(self, cut: bool = False) -> list[ParsedDelta]:
-        """The rest. A call without its end is completed where the model ended so; in an answer that was `cut`, it has
-        what was written and no more."""
+        """Return the remaining deltas. An unfinished call is completed, unless the answer was `cut` off."""
         self._scanner.ended, self._scanner.cut = True, cut
         return self._read()
 
@@ -138,74 +140,77 @@ class Parser:
         found, self._scanner.found = merged(self._scanner.found), []
         return found
 
-    def _speech(self) -> ReaderSteps[None]:
+    def _answer(self) -> ReaderSteps[None]:
         """Text, with reasoning and calls between."""
         scanner, dialect = self._scanner, self._dialect
         prose = Prose(scanner)
         if self._begun is not None:
             yield from self._think(self._begun)
-            prose.cut()
-            prose.anew()
+            prose.at_marker()
+            prose.restart()
         yield from self._bare_calls(prose)
-        blocks = {marker: block for block in dialect.blocks for marker in self._named(block.open)}
-        silent = [marker for each in dialect.ignored_markers for marker in self._named(each)]
+        blocks = {marker: block for block in dialect.blocks for marker in self._with_names(block.open)}
+        ignored = [marker for each in dialect.ignored_markers for marker in self._with_names(each)]
         thinks = {think.open: think for think in dialect.thinks}
-        closes = {think.close for think in dialect.thinks} - {*silent, *dialect.content_markers}
+        closes = {think.close for think in dialect.thinks} - {*ignored, *dialect.content_markers}
         wraps = {wrap.open: wrap.close for wrap in dialect.wraps}
-        markers = (*blocks, *silent, *dialect.content_markers, *thinks, *closes, *wraps, *wraps.values())
+        markers = (*blocks, *ignored, *dialect.content_markers, *thinks, *closes, *wraps, *wraps.values())
         if dialect.generation_prefix and not (yield from self._at_one_of(markers)):
             yield from scanner.passes(dialect.generation_prefix)
-        lone = ""
-        """The close of a thought that has not begun: the answer's text, if nothing else comes."""
+        unopened = ""
+        """Closing marker of reasoning that was never opened. It is the answer's text if there is no other."""
         while True:
             ends = markers
             if not self._bare and not (yield from self._at_one_of(markers)):
                 ends = (dialect.form.answer.partition("$answer")[2],)
-            if not (marker := (yield from scanner.until(ends, prose.tell, prose=True))):
+            if not (marker := (yield from scanner.until(ends, prose.emit, prose=True))):
                 break
             if marker == self._wrapped:
                 self._wrapped = ""
                 prose.close()
                 continue
             if self._is_text(marker, prose, {*thinks, *wraps}, closes):
-                prose.tell(marker)
+                prose.emit(marker)
                 continue
-            prose.cut()
+            prose.at_marker()
             if marker in blocks:
                 if blocks[marker].keeps:
                     scanner.back(marker)
                 yield from blocks[marker].read(scanner, self._offered)
-                prose.anew()
+                prose.restart()
             elif marker in thinks:
                 yield from self._think(thinks[marker])
-                prose.anew()
+                prose.restart()
                 yield from self._bare_calls(prose)
             elif marker in wraps:
                 self._wrapped = wraps[marker]
-                prose.said = True
+                prose.has_text = True
             elif marker in closes and not scanner.is_control(marker):
-                lone = marker
-        if prose.alone and not scanner.cut:
-            prose.tell(lone)
+                unopened = marker
+        if prose.is_blank and not scanner.cut:
+            prose.emit(unopened)
         prose.end()
 
     def _is_text(self, marker: str, prose: "Prose", opens: Container[str], closes: Container[str]) -> bool:
-        """True for the marker of a thought or a wrap that an answer quotes: a control token never is one. A thought or
-        a wrap begins where nothing was said before, and a thought that ends there had no words."""
+        """Return True for a marker of reasoning or of a wrap that the answer only quotes.
+
+        Control tokens are never quoted. Reasoning and wraps open only before other text; reasoning that closes there
+        was empty.
+        """
         if self._scanner.is_control(marker):
             return False
         if any(marker == wrap.close for wrap in self._dialect.wraps):
             return True
         if marker in closes:
             unclosed, self._unclosed = self._unclosed, ""
-            return prose.said and marker != unclosed
-        return marker in opens and prose.said
+            return prose.has_text and marker != unclosed
+        return marker in opens and prose.has_text
 
-    def _named(self, marker: str) -> Iterable[str]:
+    def _with_names(self, marker: str) -> Iterable[str]:
         return dict.fromkeys(marker.replace("$name", name) for name in self._offered)
 
     def _at_one_of(self, markers: Sequence[str]) -> ReaderSteps[bool]:
-        """White space before it is passed over, unless it belongs to one."""
+        """Return True if a marker follows. Skip white space before it that is no part of a marker."""
         for _ in range(2):
             for marker in markers:
                 if (yield from self._scanner.passes(marker)):
@@ -215,32 +220,32 @@ class Parser:
         return False
 
     def _bare_calls(self, prose: "Prose") -> ReaderSteps[None]:
-        """Where an answer begins, or goes on behind a thought: there `phases` looks for them too."""
+        """Read calls without a marker at the start of an answer or after reasoning, as `StructuralTag` does."""
         if not (self._offered and self._dialect.allows_bare_json and self._bare):
             return
         scanner = self._scanner
-        if not (yield from begins_bare(scanner)):  # a marker may begin with white space, or with a bracket
+        if not (yield from begins_bare(scanner)):  # white space or a bracket may belong to a marker
             return
         yield from scanner.space()
         if (yield from bare_objects(scanner, self._offered)):
-            prose.cut()
-            prose.anew()
-        if scanner.found and isinstance(text := scanner.found[-1], TextDelta):  # it is no call
+            prose.at_marker()
+            prose.restart()
+        if scanner.found and isinstance(text := scanner.found[-1], TextDelta):  # the object is no call
             scanner.found.pop()
-            prose.tell(text.text)
+            prose.emit(text.text)
 
     def _think(self, think: Think) -> ReaderSteps[None]:
         self.thinking = True
         prose = Prose(self._scanner, ReasoningDelta)
-        prose.cut()
-        marker = yield from self._scanner.until((think.close, *self._interruptions), prose.tell, prose=True)
+        prose.at_marker()
+        marker = yield from self._scanner.until((think.close, *self._interruptions), prose.emit, prose=True)
         if marker and marker != think.close:
             self._scanner.back(marker)
             self._unclosed = think.close
         self.thinking = False
 
     def _channels(self) -> ReaderSteps[None]:
-        """Messages, each with a header that says to whom it goes, or on which channel."""
+        """Read messages, whose headers name a recipient or a channel."""
         scanner = self._scanner
         while True:
             header, marker = yield from scanner.collect(_HEADER)
@@ -249,23 +254,23 @@ class Parser:
                 header = f"{header} {more}"
             if not marker:
                 return
-            called = _ADDRESSED.search(header)
-            if called:
-                scanner.found.append(ToolCallStart(called[1]))
+            recipient = _RECIPIENT.search(header)
+            if recipient:
+                scanner.found.append(ToolCallStart(recipient[1]))
                 yield from scanner.until(_ENDS, emit_arguments(scanner))
                 scanner.found.append(ToolCallEnd())
             elif "analysis" in header:
                 prose = Prose(scanner, ReasoningDelta)
                 self.thinking = True
-                yield from scanner.until(_ENDS, prose.tell, prose=True)
+                yield from scanner.until(_ENDS, prose.emit, prose=True)
                 self.thinking = False
             else:
                 prose = Prose(scanner)
-                yield from scanner.until(_ENDS, prose.tell, prose=True)
+                yield from scanner.until(_ENDS, prose.emit, prose=True)
                 prose.end()
 
 
-_ADDRESSED = re.compile(r"to=(?:functions\.)?([\w.-]+)")
+_RECIPIENT = re.compile(r"to=(?:functions\.)?([\w.-]+)")
 _HEADER = ("<|message|>", "<|channel|>", "<|constrain|>")
-"""The end of a header, and markers between its words."""
+"""Markers at the end of a header and between its words."""
 _ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>")

@@ -1,6 +1,6 @@
-"""The model families, and which of them a template belongs to. Data.
+"""Model families, and the detection of a template's family. Data.
 
-Which one it is, the template tells: a family's markers stand in it, since it writes past turns with them.
+A template contains its family's markers, since it renders past turns with them.
 """
 
 from msgspec.structs import replace
@@ -52,12 +52,12 @@ from engine.notations import FUNCTION_GEMMA, GEMMA_4, GENERIC_FORMAT, CallFormat
 GENERIC = Dialect("generic", (), HERMES.blocks, HERMES.ignored_markers, allows_bare_json=True)
 
 
-def _reading_generic(dialect: Dialect) -> Dialect:
-    """A call that can't be written as the family does is written in the generic form."""
+def _with_generic_format(dialect: Dialect) -> Dialect:
+    """Return the dialect with the generic format for calls that its own format can't write."""
     blocks = {block.open: block for block in (*GENERIC.blocks, *dialect.blocks)}
-    silent = dict.fromkeys((*GENERIC.ignored_markers, *dialect.ignored_markers))
-    also = (*dialect.alternatives, GENERIC_FORMAT)
-    return replace(dialect, blocks=tuple(blocks.values()), ignored_markers=tuple(silent), alternatives=also)
+    ignored = dict.fromkeys((*GENERIC.ignored_markers, *dialect.ignored_markers))
+    alternatives = (*dialect.alternatives, GENERIC_FORMAT)
+    return replace(dialect, blocks=tuple(blocks.values()), ignored_markers=tuple(ignored), alternatives=alternatives)
 
 
 HARMONY = Dialect(
@@ -128,8 +128,8 @@ _FAMILIES = (
     LLAMA,
 )
 
-DIALECTS = tuple(each if each.channels else _reading_generic(each) for each in _FAMILIES)
-"""The first one whose signs are all there is taken."""
+DIALECTS = tuple(each if each.channels else _with_generic_format(each) for each in _FAMILIES)
+"""Dialects in the order of detection: the first one whose signatures all match is used."""
 
 THINKS = (
     Think("<think>", "</think>"),
@@ -146,17 +146,17 @@ THINKS = (
 
 
 def detect_dialect(template: str | None) -> Dialect:
-    """The dialect of a chat template; GENERIC where it has no calls."""
+    """Return the dialect of a chat template; GENERIC if the template has no calls."""
     template = template or ""
-    found = next((each for each in DIALECTS if all(sign in template for sign in each.template_signatures)), GENERIC)
+    found = next((each for each in DIALECTS if all(text in template for text in each.template_signatures)), GENERIC)
     thinks = tuple(think for think in THINKS if think.open in template and think.close in template)
     return replace(found, thinks=(*found.thinks, *thinks), wraps=wraps_in(template))
 
 
 def with_generic(dialect: Dialect) -> Dialect:
-    """The same for a model that was told of functions in plain words (`manners.with_tools`)."""
+    """Return the dialect of a model whose functions are listed in a system message (`rendering.with_tools`)."""
     return replace(
-        _reading_generic(dialect),
+        _with_generic_format(dialect),
         form=GENERIC_FORMAT,
         alternatives=(dialect.form, *dialect.alternatives),
         allows_bare_json=True,

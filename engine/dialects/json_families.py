@@ -9,36 +9,36 @@ from engine.dialects.dialect import Block, Dialect
 from engine.notations import OBJECT, CallFormat, Offered, ReaderSteps, Scanner, keyed_objects, named, objects
 
 
-def _first(head: Sequence[str]) -> str:
-    """`functions.name:0` is what Kimi calls `name`."""
+def _name_of_first(head: Sequence[str]) -> str:
+    """Return the name; Kimi writes `functions.name:0` for `name`."""
     return re.sub(r":\d+$", "", head[0].strip().removeprefix("functions."))
 
 
-def _addressed(head: Sequence[str]) -> str:
+def _recipient(head: Sequence[str]) -> str:
     return head[0].strip().removeprefix(">>>")
 
 
-def _second(head: Sequence[str]) -> str:
+def _name_of_second(head: Sequence[str]) -> str:
     return head[1].strip() if len(head) > 1 else ""
 
 
 def _deepseek(head: Sequence[str]) -> str:
-    """`function<sep>name` and a fence of Markdown; later `name<sep>`."""
+    """Return the name of `function<sep>name` and a Markdown fence, or of `name<sep>` in later versions."""
     name = head[1] if len(head) > 1 and head[0].strip() == "function" else head[0]
     return name.strip().partition("\n")[0].strip()
 
 
-_KNOWN = OBJECT.replace("$arguments", '$arguments«,~"id":~"$id"»')
-"""With an id, as templates write it that want one for the output."""
+_WITH_ID = OBJECT.replace("$arguments", '$arguments«,~"id":~"$id"»')
+"""Call with an id, which templates write that match outputs by id."""
 
 
 def _first_line(head: Sequence[str]) -> str:
-    """Of `name`, a line break and the beginning of a fence."""
+    """Return the name before a line break and the start of a fence."""
     return head[0].strip().partition("\n")[0].strip()
 
 
 def _fenced(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
-    """`name` and a fence of Markdown; or an object: behind the same marker as in the generic form."""
+    """Read `name` and a Markdown fence, or an object as in the generic format, which has the same marker."""
     yield from scanner.space()
     is_object = (yield from scanner.peek()) == "{"
     yield from (objects if is_object else named((), _first_line, ("</tool_call>",)))(scanner, offered)
@@ -47,7 +47,7 @@ def _fenced(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
 
 
 def _objects(begin: str, end: str = "", call: str = OBJECT) -> CallFormat:
-    """Objects in a list, with a marker before it."""
+    """Return the format of objects in a list after a marker."""
     return CallFormat(call, (begin,), f"{begin}~[~", "~,~", f"~]{end and '~'}{end}", any_name=True)
 
 
@@ -71,7 +71,7 @@ _FENCED = replace(
 MISTRAL = Dialect(
     "mistral",
     ("[TOOL_CALLS]", "[ARGS]"),
-    (Block("[TOOL_CALLS]", named(("[CALL_ID]", "[ARGS]"), _first)),),
+    (Block("[TOOL_CALLS]", named(("[CALL_ID]", "[ARGS]"), _name_of_first)),),
     form=CallFormat("[TOOL_CALLS]$name[ARGS]$arguments", ("[TOOL_CALLS]",)),
     interrupts=False,
 )
@@ -88,7 +88,7 @@ DEEPSEEK_FENCED = replace(
 KIMI = Dialect(
     "kimi",
     ("<|tool_call_argument_begin|>",),
-    (Block("<|tool_call_begin|>", named(("<|tool_call_argument_begin|>",), _first, ("<|tool_call_end|>",))),),
+    (Block("<|tool_call_begin|>", named(("<|tool_call_argument_begin|>",), _name_of_first, ("<|tool_call_end|>",))),),
     ("<|tool_calls_section_begin|>", "<|tool_call_end|>", "<|tool_calls_section_end|>"),
     form=CallFormat(
         "<|tool_call_begin|>functions.$name:$number<|tool_call_argument_begin|>$arguments<|tool_call_end|>",
@@ -107,20 +107,20 @@ MISTRAL_LIST = Dialect(
     "mistral-list",
     ("[TOOL_CALLS]",),
     (Block("[TOOL_CALLS]", objects),),
-    form=_objects("[TOOL_CALLS]", call=_KNOWN),
+    form=_objects("[TOOL_CALLS]", call=_WITH_ID),
     interrupts=False,
 )
 FUNCTIONARY = Dialect(
     "functionary",
     ("<function=", "</function>"),
-    (Block("<function=", named((">",), _first, ("</function>",))),),
+    (Block("<function=", named((">",), _name_of_first, ("</function>",))),),
     ("</function>",),
     form=CallFormat("<function=$name>$arguments</function>", ("<function=",)),
 )
 FUNCTIONARY_3_2 = Dialect(
     "functionary-3.2",
     (">>>all", ">>>${recipient}"),
-    (Block(">>>$name\n", named(("\n",), _addressed), keeps=True),),
+    (Block(">>>$name\n", named(("\n",), _recipient), keeps=True),),
     generation_prefix=">>>",
     content_markers=(">>>all\n",),
     form=CallFormat(">>>$name\n$arguments", (">>>$name\n",), between="", answer="all\n$answer"),
@@ -154,7 +154,7 @@ TOOL_CALLS_LIST = replace(
     TOOL_CALLS,
     name="tool-calls-list",
     template_signatures=("<tool_calls>[",),
-    form=_objects("<tool_calls>", "</tool_calls>", _KNOWN),
+    form=_objects("<tool_calls>", "</tool_calls>", _WITH_ID),
 )
 HUNYUAN_DENSE = Dialect(
     "hunyuan-dense",
@@ -180,7 +180,7 @@ SOLAR = Dialect(
     (
         Block(
             "<|tool_call:begin|>",
-            named(("<|tool_call:name|>", "<|tool_call:args|>"), _second, ("<|tool_call:end|>",)),
+            named(("<|tool_call:name|>", "<|tool_call:args|>"), _name_of_second, ("<|tool_call:end|>",)),
         ),
     ),
     ("<|tool_calls|>", "<|tool_call:end|>", "<|calls|>"),
@@ -223,7 +223,7 @@ GRANITE_20B = Dialect(
     (f"<function_call>{_NO_FUNCTION}",),
     form=CallFormat(f"<function_call>~{OBJECT}", ("<function_call>",), any_name=True, none=_NO_FUNCTION),
 )
-"""Its template asks for `no_function` where none fits."""
+"""The template asks for a call of `no_function` if no function fits."""
 GRANITE = Dialect("granite", ("<|tool_call|>",), (Block("<|tool_call|>", objects),), form=_objects("<|tool_call|>"))
 XLAM = Dialect(
     "xlam",

@@ -1,48 +1,48 @@
-"""Text and reasoning, without the white space around markers. Pure."""
+"""Emit text and reasoning without the white space around markers. Pure."""
 
 from engine.notations import ReasoningDelta, Scanner, TextDelta
 
 
 class Prose:
-    """Tells text without the white space around markers; what has none around it is told to the letter."""
+    """Emits text without the white space around markers. Text without markers is emitted verbatim."""
 
     def __init__(self, scanner: Scanner, kind: type[TextDelta] | type[ReasoningDelta] = TextDelta) -> None:
         self._scanner = scanner
         self._kind = kind
-        self._held = ""
-        """White space that may stand before a marker."""
-        self._fresh = False
-        """Whether a marker came just before."""
+        self._white_space = ""
+        """White space that may precede a marker."""
+        self._after_marker = False
+        """True right after a marker."""
         self._closed = False
-        """True if the wrap around the answer closed just before."""
-        self.said = False
-        """True if more than white space has come since the last call or thought."""
-        self.alone = True
-        """True if nothing but white space has come at all."""
+        """True right after the end of a wrap around the answer."""
+        self.has_text = False
+        """True if text other than white space followed the last call or reasoning."""
+        self.is_blank = True
+        """True if the answer has had only white space so far, and no call or reasoning."""
 
-    def tell(self, text: str) -> None:
-        if self._fresh:
+    def emit(self, text: str) -> None:
+        if self._after_marker:
             text = text.lstrip()
-        text = self._held + text
-        told = text.rstrip()
-        self._held = text[len(told) :]
-        if told:
-            self._fresh, self._closed, self.said, self.alone = False, False, True, False
-            self._scanner.found.append(self._kind(told))
+        text = self._white_space + text
+        certain = text.rstrip()
+        self._white_space = text[len(certain) :]
+        if certain:
+            self._after_marker, self._closed, self.has_text, self.is_blank = False, False, True, False
+            self._scanner.found.append(self._kind(certain))
 
-    def cut(self) -> None:
-        """A marker comes."""
-        self._held = ""
-        self._fresh = True
+    def at_marker(self) -> None:
+        """Drop the white space around a marker."""
+        self._white_space = ""
+        self._after_marker = True
 
-    def anew(self) -> None:
-        """A call or a thought has ended."""
-        self.said = self.alone = False
+    def restart(self) -> None:
+        """Begin again after a call or reasoning."""
+        self.has_text = self.is_blank = False
 
     def close(self) -> None:
-        """Drop the white space around the end of a wrap, unless more text follows."""
+        """Drop the white space around the end of a wrap unless text follows."""
         self._closed = True
 
     def end(self) -> None:
-        if self._held and not self._fresh and not self._closed:
-            self._scanner.found.append(self._kind(self._held))
+        if self._white_space and not self._after_marker and not self._closed:
+            self._scanner.found.append(self._kind(self._white_space))

@@ -1,4 +1,4 @@
-"""The model families that write calls as Python does. Data."""
+"""Model families that write calls as Python does. Data."""
 
 from msgspec.structs import replace
 
@@ -27,7 +27,7 @@ LIST = Dialect(
     ("<|python_start|>", "<|python_end|>"),
     form=CallFormat("$name($arguments)", ("[$name(",), "[", ",~", "]", write=pythonic_arguments),
 )
-"""Llama 3.2 and 4, ToolACE, Gemma 3, where their templates ask for a list of calls: nothing else marks it."""
+"""Llama 3.2 and 4, ToolACE and Gemma 3 if their templates ask for a list of calls, which has no other marker."""
 OLMO = Dialect(
     "olmo",
     ("<function_calls>",),
@@ -45,7 +45,7 @@ OLMO = Dialect(
 
 
 def _fenced(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
-    """Read calls in a fence of Markdown, or without one."""
+    """Read calls, with or without a Markdown fence around them."""
     yield from scanner.space()
     fence = yield from scanner.passes("```python")
     yield from pythonic("```" if fence else "<|tool_call_end|>")(scanner, offered)
@@ -66,4 +66,4 @@ MINICPM_4 = Dialect(
         write=pythonic_arguments,
     ),
 )
-"""MiniCPM 3 too."""
+"""MiniCPM 3 and 4."""

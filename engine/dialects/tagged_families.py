@@ -1,4 +1,4 @@
-"""The model families that write each argument between tags. Data."""
+"""Model families that write each argument between tags. Data."""
 
 from collections.abc import Sequence
 
@@ -20,8 +20,8 @@ from engine.notations import (
 )
 
 
-def _invoked(name: str, signs: Sequence[str], prefix: str, around: str, attributes: str = "") -> Dialect:
-    """Anthropic's form, which several families have, each with a prefix of its own."""
+def _invoked(name: str, signatures: Sequence[str], prefix: str, around: str, attributes: str = "") -> Dialect:
+    """Return a dialect with Anthropic's format, which several families use, each with its own prefix."""
     tags = Tags(
         begin=f'<{prefix}invoke name="',
         name_ends=(">",),
@@ -34,7 +34,7 @@ def _invoked(name: str, signs: Sequence[str], prefix: str, around: str, attribut
     parameter = f'<{prefix}parameter name="$key"{attributes}>$value</{prefix}parameter>'
     return Dialect(
         name,
-        tuple(signs),
+        tuple(signatures),
         (Block(tags.begin, tagged(tags), keeps=True),),
         (f"<{around}>", f"</{around}>"),
         form=CallFormat(
@@ -48,7 +48,7 @@ def _invoked(name: str, signs: Sequence[str], prefix: str, around: str, attribut
 
 
 def _keyed(suffix: str = "") -> tuple[Read, CallFormat]:
-    """GLM's: the name, then keys and values in turn."""
+    """Return reader and format of GLM's calls: the name, then keys and values in turn."""
     tags = Tags(
         begin="",
         name_ends=(f"<tool_sep{suffix}>", "\n") if suffix else ("\n",),
@@ -61,7 +61,7 @@ def _keyed(suffix: str = "") -> tuple[Read, CallFormat]:
     read_tags = tagged(tags)
 
     def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
-        """Or an object: behind the same marker as in the generic form."""
+        """Read a call in tags, or an object as in the generic format, which has the same marker."""
         yield from scanner.space()
         yield from (objects if (yield from scanner.peek()) == "{" else read_tags)(scanner, offered)
 
@@ -88,7 +88,7 @@ _READ_HUNYUAN, _HUNYUAN = _keyed(":opensource")
 
 
 _SEED = replace(_CODER, padded=False)
-"""Values stand between the tags at once: a line break at their end is theirs."""
+"""Tags directly around values, so that a line break before the end tag belongs to the value."""
 
 
 def _coder(around: str, tags: Tags, parameter: str) -> CallFormat:
@@ -173,20 +173,20 @@ MINIMAX_3 = Dialect(
 _ATEM = _invoked("muse", (), "atem:", "atem:function_calls")
 
 
-def _addressed(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
-    """Calls in a message to a function; in one to the user, they are quoted."""
-    before, behind = _ATEM.ignored_markers
+def _read_addressed(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
+    """Read calls in a message to a function. In a message to the user, calls are quoted text."""
+    before, after = _ATEM.ignored_markers
     yield from scanner.space()
     yield from scanner.passes(before)
     yield from _ATEM.blocks[0].read(scanner, offered)
     yield from scanner.space()
-    yield from scanner.passes(behind)
+    yield from scanner.passes(after)
 
 
 MUSE = replace(
     _ATEM,
     template_signatures=("<atem:invoke name=", "assistant to=self<|message|>"),
-    blocks=(Block(" to=$name<|message|>", _addressed),),
+    blocks=(Block(" to=$name<|message|>", _read_addressed),),
     ignored_markers=("<|eom|><|start|>assistant", "<|eom|>"),
     content_markers=(" to=user<|message|>", "<|eom|><|start|>assistant to=user<|message|>"),
     thinks=(Think(" to=self<|message|>", "<|eom|><|start|>assistant"),),

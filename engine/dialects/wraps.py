@@ -1,4 +1,4 @@
-"""Markers around the whole answer, which some families write behind a thought. Data."""
+"""Markers around the whole answer, which some families write after their reasoning. Data."""
 
 from msgspec import Struct
 
@@ -6,8 +6,8 @@ from msgspec import Struct
 class Wrap(Struct, frozen=True):
     open: str
     close: str
-    signs: tuple[str, ...]
-    """All of them stand in the template."""
+    template_signatures: tuple[str, ...]
+    """Texts that the template contains; all of them must match."""
 
 
 WRAPS = (
@@ -17,5 +17,5 @@ WRAPS = (
 
 
 def wraps_in(template: str) -> tuple[Wrap, ...]:
-    """Return the wraps that a chat template knows."""
-    return tuple(wrap for wrap in WRAPS if all(sign in template for sign in wrap.signs))
+    """Return the wraps that a chat template contains."""
+    return tuple(wrap for wrap in WRAPS if all(text in template for text in wrap.template_signatures))

@@ -235,7 +235,7 @@ def test_whatever_is_drawn_is_calls_on_offer(dialect: Dialect, control: bool) ->
     choices = [names, *([name] for name in names)]
     ended = 0
     for choice in choices:
-        grammar = grammars.lark(answer_grammar(dialect, functions(choice), grammars, most=3))
+        grammar = grammars.lark(answer_grammar(dialect, functions(choice), grammars, max_calls=3))
         for bias in (2, 4, 5) if choice is names else (4,):
             tokens = walk(grammar.start(), vocabulary, random, bias)
             if tokens is not None:
@@ -269,7 +269,7 @@ def test_a_call_that_has_begun_goes_on_as_one_on_offer(dialect: Dialect, control
     vocabulary, grammars = room_of(dialect, control)
     random = np.random.default_rng(5)
     names = offered_to(dialect)
-    found = triggers(dialect, functions(names), grammars, most=3)
+    found = triggers(dialect, functions(names), grammars, max_calls=3)
     assert {marker for marker, _ in found} >= {marker.replace("$name", names[0]) for marker in dialect.form.markers[:1]}
     tried, ended = set(), set()
     for marker, lark in found:
@@ -340,7 +340,7 @@ def test_an_answer_of_a_format_is_that_or_calls(dialect: Dialect, control: bool)
     dialect = replace(dialect, thinks=(*dialect.thinks, Think("<think>", "</think>")))
     random = np.random.default_rng(5)
     for names in (["now", "weather"], []):
-        grammar = grammars.lark(answer_grammar(dialect, functions(names), grammars, most=3, format_=FORMAT))
+        grammar = grammars.lark(answer_grammar(dialect, functions(names), grammars, max_calls=3, format_=FORMAT))
         kinds = set()
         for bias in (2, 3.5, 5) * 8:
             tokens = walk(grammar.start(), vocabulary, random, bias)
@@ -406,7 +406,7 @@ def test_tokens_of_many_characters_are_held_too(smollm2: Path, dialect: Dialect)
     vocabulary, grammars = real(smollm2)
     random = np.random.default_rng(5)
     names = offered_to(dialect)
-    grammar = grammars.lark(answer_grammar(dialect, functions(names), grammars, most=3))
+    grammar = grammars.lark(answer_grammar(dialect, functions(names), grammars, max_calls=3))
     texts = [vocabulary.bytes_of(id_) for id_ in range(len(vocabulary))]
     likes = np.array([6.0 * any(mark in text for mark in (b'"', b"}", b"]", b">", b":", b")")) for text in texts])
     ended = 0

@@ -114,7 +114,7 @@ def test_answer_grammar_with_custom_grammar_enforces_it_in_every_family(dialect:
     vocabulary, grammars = room_of(dialect, control)
     random = np.random.default_rng(5)
     for lark in (re.sub(r"[+*](?=\)/)", "{1,3}", PATCH), SUM):
-        grammar = grammars.lark(answer_grammar(dialect, [Function("patch", TEXT_INPUT, lark)], grammars, most=1))
+        grammar = grammars.lark(answer_grammar(dialect, [Function("patch", TEXT_INPUT, lark)], grammars, max_calls=1))
         texts = []
         for bias in (3, 4, 5, 6):
             tokens = walk(grammar.start(), vocabulary, random, bias)
