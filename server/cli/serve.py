@@ -38,21 +38,21 @@ def serve(flags: argparse.Namespace) -> int:
     config = settings.config(values)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", level=config.log_level.upper())
-    listener = daemon.bind(config.host, config.port)  # before loading, so that a taken port fails at once
-    state_dir = config.state_dir or catalog.state_folder(os.environ)
-    if config.state_dir is not None:
-        _check_writable(config.state_dir)
-    cache = catalog.cache_folder(os.environ)
-    path = models.find_or_pull(config.model, cache)
-    _restore_default_signals()
-    loaded = load(path, _options(config), cache.parent)
-    store = _open_store(config, state_dir)
-    try:
-        _run(config, listener, loaded, _model_details(config, path, loaded), store, state_dir)
-    finally:
-        if store:
-            store.close()
-    loaded.model.close()
+    with daemon.bind(config.host, config.port) as listener:  # before loading, so that a taken port fails at once
+        state_dir = config.state_dir or catalog.state_folder(os.environ)
+        if config.state_dir is not None:
+            _check_writable(config.state_dir)
+        cache = catalog.cache_folder(os.environ)
+        path = models.find_or_pull(config.model, cache)
+        _restore_default_signals()
+        loaded = load(path, _options(config), cache.parent)
+        store = _open_store(config, state_dir)
+        try:
+            _run(config, listener, loaded, _model_details(config, path, loaded), store, state_dir)
+        finally:
+            if store:
+                store.close()
+        loaded.model.close()
     return 0
 
 

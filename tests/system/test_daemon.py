@@ -11,11 +11,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import gguf
 import numpy as np
@@ -375,18 +375,29 @@ def test_a_second_signal_ends_it_at_once(smollm2: Path, tmp_path: Path) -> None:
 # The command line
 
 
-def run(*arguments: str, cache: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environ = os.environ | ({"XDG_CACHE_HOME": str(cache)} if cache else {})
-    return subprocess.run(
-        [*COMMAND, *arguments], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=START_SECONDS
-    )
+Command: TypeAlias = Callable[..., tuple[int, str, str]]
 
 
-def refused(done: subprocess.CompletedProcess[str], message: str) -> None:
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """Run the command in this process: exit status, stdout and stderr. A served model would not end, a refusal does."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = main(arguments)
+        return status, *capfd.readouterr()
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def refused(done: tuple[int, str, str], message: str) -> None:
     """One line that says what to do."""
-    assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"responsed: [^\n]+\n", done.stderr), done.stderr
-    assert message in done.stderr
+    status, out, err = done
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r"responsed: [^\n]+\n", err), err
+    assert message in err
 
 
 def no_gguf(file: Path, smollm2: Path) -> None:
@@ -438,11 +449,13 @@ FILES = [
 
 
 @pytest.mark.parametrize(("write", "message"), FILES, ids=lambda value: getattr(value, "__name__", ""))
-def test_a_file_that_is_no_good_is_refused(write: Any, message: str, smollm2: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_no_good_is_refused(
+    write: Any, message: str, smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     file = tmp_path / "bad.gguf"
     write(file, smollm2)
-    done = run("serve", "--log-level", "error", "--port", "0", "--model", str(file), cache=tmp_path / "cache")
-    refused(done, message.format(file=file))
+    refused(command("serve", "--log-level", "error", "--port", "0", "--model", str(file)), message.format(file=file))
 
 
 FLAGS = [
@@ -455,16 +468,20 @@ FLAGS = [
 
 
 @pytest.mark.parametrize(("flags", "message"), FLAGS)
-def test_what_cannot_be_is_refused(flags: Sequence[str], message: str, smollm2: Path) -> None:
-    refused(run("serve", "--log-level", "error", "--port", "0", "--model", str(smollm2), *flags), message)
+def test_what_cannot_be_is_refused(flags: Sequence[str], message: str, smollm2: Path, command: Command) -> None:
+    refused(command("serve", "--log-level", "error", "--port", "0", "--model", str(smollm2), *flags), message)
 
 
-def test_a_port_in_use_is_refused(smollm2: Path) -> None:
+@pytest.mark.slow
+def test_a_port_in_use_is_refused_by_the_process() -> None:
     with daemon.bind("127.0.0.1", 0) as taken:
         taken.listen()
         port = taken.getsockname()[1]
-        done = run("serve", "--log-level", "error", "--port", str(port), "--model", str(smollm2))
-    refused(done, f"cannot listen on 127.0.0.1 port {port}: Address already in use")
+        done = subprocess.run(
+            [*COMMAND, "serve", "--port", str(port)], cwd=ROOT, capture_output=True, text=True, timeout=START_SECONDS
+        )
+    message = f"cannot listen on 127.0.0.1 port {port}: Address already in use"
+    refused((done.returncode, done.stdout, done.stderr), message)
 
 
 WRONG = [
@@ -507,14 +524,16 @@ def test_the_command_tells_its_version(smollm2: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"responsed {version('responsed')}\n", "")
 
 
-def test_models_lists_what_there_is_and_what_can_be_had(smollm2: Path, tmp_path: Path) -> None:
+def test_models_lists_what_there_is_and_what_can_be_had(
+    smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = tmp_path / "responsed" / "models"
-    nowhere = run("models", cache=tmp_path)
+    nowhere = command("models")
     folder.mkdir(parents=True)
     (folder / "broken.gguf").write_text("I am a poem.")
     (folder / smollm2.name).symlink_to(smollm2)
-    here = run("models", cache=tmp_path)
-    assert [(done.returncode, done.stdout, done.stderr) for done in (nowhere, here)] == [
+    assert [nowhere, command("models")] == [
         (
             0,
             (

@@ -42,21 +42,20 @@ def lives(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("seconds", [0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.1, 2.5])
-def test_start_at_a_signal_ends_at_once_whatever_it_is_doing(
-    smollm2: Path, tmp_path: Path, number: signal.Signals, seconds: float
-) -> None:
-    with starting(tmp_path, "--model", str(smollm2)) as process:
+def test_start_at_a_signal_ends_at_once_whatever_it_is_doing(smollm2: Path, tmp_path: Path, seconds: float) -> None:
+    flags = ["--model", str(smollm2)]
+    with starting(tmp_path / "a", *flags) as terminated, starting(tmp_path / "b", *flags) as interrupted:
         time.sleep(seconds)  # loads modules, probes, loads, warms up, or serves: each machine has its own times
-        probes = children(process)
-        process.send_signal(number)
-        status = process.wait(10)
-        assert status in (-number, 128 + number, 0), process.stderr and process.stderr.read()
-        deadline = time.monotonic() + 10
-        while any(map(lives, probes)):
-            assert time.monotonic() < deadline, "the probe outlives its parent"
-            time.sleep(0.05)
+        for process, number in ((terminated, signal.SIGTERM), (interrupted, signal.SIGINT)):
+            probes = children(process)
+            process.send_signal(number)
+            status = process.wait(10)
+            assert status in (-number, 128 + number, 0), process.stderr and process.stderr.read()
+            deadline = time.monotonic() + 10
+            while any(map(lives, probes)):
+                assert time.monotonic() < deadline, "the probe outlives its parent"
+                time.sleep(0.05)
 
 
 def test_server_at_a_hangup_signal_goes_on(tmp_path: Path) -> None:

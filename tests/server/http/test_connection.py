@@ -38,16 +38,23 @@ def head(line: str, *headers: str) -> bytes:
 
 async def answers(running: Running, sent: bytes) -> tuple[list[int], bool]:
     """Return the statuses of the responses, and True if the server then closes."""
-    async with await Client.to(running) as client:
-        await client.send(sent)
-        statuses = []
-        with trio.move_on_after(0.3):
+    statuses: list[int] = []
+    closed = False
+
+    async def read(client: Client) -> None:
+        nonlocal closed
+        try:
             while True:
-                try:
-                    statuses.append((await client.answer("HEAD" if sent.startswith(b"HEAD") else "GET")).status)
-                except AssertionError:
-                    return statuses, True
-        return statuses, False
+                statuses.append((await client.answer("HEAD" if sent.startswith(b"HEAD") else "GET")).status)
+        except AssertionError:
+            closed = True
+
+    async with await Client.to(running) as client, trio.open_nursery() as nursery:
+        await client.send(sent)
+        nursery.start_soon(read, client)
+        await trio.testing.wait_all_tasks_blocked(0.05)  # neither side has anything left to do
+        nursery.cancel_scope.cancel()
+    return statuses, closed
 
 
 OPEN, CLOSED = False, True
