@@ -46,9 +46,9 @@ class OutputGrammars(Struct, frozen=True):
 class GrammarAssembler:
     """Assembles the grammars of a model's outputs. Each method may take a second, and one thread uses it at a time."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, compiler: GrammarCompiler | None = None) -> None:
         self._vocabulary = vocabulary
-        self.compiler = GrammarCompiler(vocabulary)
+        self.compiler = compiler or GrammarCompiler(vocabulary)
 
     def formatted(self, schema: JSON) -> OutputGrammars:
         """Constrain the whole output to a JSON schema. Raises GrammarError."""

@@ -12,6 +12,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from copy import copy
 from functools import cached_property
 from random import Random
 from sys import getsizeof
@@ -66,6 +67,14 @@ class GrammarCompiler:
         self._vocabulary = vocabulary
         self._compiled = CompileCache(self._compile, GrammarError, _compiled_size, MAX_COMPILED_BYTES)
         self._written = CompileCache(self._write, GrammarError, _written_size, MAX_WRITTEN_BYTES)
+
+    def with_short_escapes(self) -> "GrammarCompiler":
+        """Return a compiler of shorter grammars, whose free texts have the short escapes only."""
+        other = copy(self)
+        other._written = CompileCache(
+            lambda schema: json_directive(json.loads(schema)), GrammarError, _written_size, MAX_WRITTEN_BYTES
+        )
+        return other
 
     def json_schema(self, schema: JSON) -> "CompiledGrammar":
         """Compile a schema. Raises GrammarError with the place of the faulty keyword."""

@@ -59,6 +59,7 @@ class ConstraintBuilder:
     def __init__(self, vocabulary: Vocabulary, template: ChatTemplate) -> None:
         self._template = template
         self._assembler = GrammarAssembler(vocabulary)
+        self._brief = GrammarAssembler(vocabulary, self._assembler.compiler.with_short_escapes())
         self._function = CompileCache(self._checked, InvalidRequest, _function_size, MOST_FUNCTIONS)
         self.build = CompileCache(self._build, InvalidRequest, constraints_size, MOST_COMPILED)
         self.tags = CompileCache(self._tag, GrammarError, lambda key, _: key.constraints.grammars.size, MOST_COMPILED)
@@ -94,30 +95,37 @@ class ConstraintBuilder:
                 self._assembler.compiler.json_schema(decode_schema(spec.format))
             except GrammarError as error:
                 raise _refused("schema", spec.field, error) from error
-        for weakened in (lambda tool, checked: checked, _with_skeleton, _with_any_object):
+        for weakened, assembler in (
+            (_unchanged, self._assembler),
+            (_unchanged, self._brief),
+            (_with_skeleton, self._brief),
+            (_with_any_object, self._brief),
+        ):
             tools = {tool.tool.name: weakened(tool, self._function(tool)) for tool in spec.known}
             try:
-                return _marked(self._grammars(spec, tools), spec, tools)
+                return _marked(self._grammars(spec, tools, assembler), spec, tools)
             except GrammarError as error:
                 failed = error  # all tools together are too much: those that are not strict are enforced less
         if spec.demanded or spec.format is not None or any(tool.strict for tool in spec.offers):
             raise InvalidRequest(f"The tools in `tools` cannot be enforced: {failed}.", param="tools") from failed
         return _marked(OutputGrammars(), spec, tools)
 
-    def _grammars(self, spec: ConstraintSpec, tools: Mapping[str, _Callable]) -> OutputGrammars:
+    def _grammars(
+        self, spec: ConstraintSpec, tools: Mapping[str, _Callable], assembler: GrammarAssembler
+    ) -> OutputGrammars:
         """Raise GrammarError if the grammar of all tools together is too large."""
         functions = [tools[tool.tool.name].function for tool in spec.offers]
         dialect = self._template.tool_dialect if functions else self._template.dialect
         schema = None if spec.format is None or spec.demanded else decode_schema(spec.format)
         if schema is not None and dialect.plain and not functions:
-            return self._assembler.formatted(schema)
+            return assembler.formatted(schema)
         if schema is not None or spec.demanded:
-            return self._assembler.answer(dialect, functions, spec.most, schema)
+            return assembler.answer(dialect, functions, spec.most, schema)
         if functions:
             names = {name: tools[tool.tool.name].function for name, tool in by_name(spec.offers).items()}
-            return self._assembler.calls(dialect, functions, names, spec.most)
+            return assembler.calls(dialect, functions, names, spec.most)
         if spec.uncallable is not None:
-            return self._assembler.no_calls(self._template.tool_dialect, spec.uncallable)
+            return assembler.no_calls(self._template.tool_dialect, spec.uncallable)
         return OutputGrammars()
 
     def _checked(self, tool: ToolSpec) -> _Callable:
@@ -149,6 +157,10 @@ class ConstraintBuilder:
                     self._assembler.check_call(self._template.tool_dialect, function)
                     return _Callable(function, unenforced or (tool.place,))
         return _with_any_object(tool, _Callable(Function(tool.tool.name, ANY_OBJECT)))
+
+
+def _unchanged(tool: ToolSpec, checked: _Callable) -> _Callable:
+    return checked
 
 
 def _with_skeleton(tool: ToolSpec, checked: _Callable) -> _Callable:

@@ -532,3 +532,13 @@ def test_answers_are_compiled_anew_when_all_take_too_much_memory() -> None:
     kept = [size for each, size in zip(asked, sizes, strict=True) if holder.build.get(each) is not None]
     assert kept == sizes[-len(kept) :]
     assert 0.8 * constraint_builder.MOST_COMPILED < sum(kept) < constraint_builder.MOST_COMPILED
+
+
+def test_tools_too_large_together_get_short_escapes_before_they_lose_keywords() -> None:
+    told = [
+        {**TIME, "name": f"f{n}", "strict": True, "parameters": {"properties": {f"a{n}": {"type": "string"}}}}
+        for n in range(100)
+    ]
+    builder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
+    built = builder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(*told))))
+    assert (built.loose, len(built.grammars.triggers)) == (frozenset(), 1)
