@@ -35,7 +35,7 @@ class CompactHandler:
         left = messages
         usages: list[Usage] = []
         while True:
-            part = partial(compaction.next_part, n_ctx=n_ctx, most_bytes=self._model.most_bytes)
+            part = partial(compaction.next_part, n_ctx=n_ctx, max_bytes=self._model.most_bytes)
             count, tokens = await self._model.render(left, part, RENDERINGS)
             spec = await self._specs.build(prepared, tokens, exchange.client)
             with self._generations.make(spec, skip_admission=bool(usages)) as generation:

@@ -1,4 +1,4 @@
-"""Input items to messages to tokens, pure. Imports `protocol` and `tools`."""
+"""Convert input items into messages and prompts. Pure. Imports `protocol` and `tools`."""
 
 from server.prompt.item_reader import InputReader
 from server.prompt.prepare import Past, PreparedRequest, prepare

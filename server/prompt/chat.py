@@ -1,8 +1,7 @@
-"""`POST /v1/chat/completions`: a second dialect of the same. Pure.
+"""Convert a request of `POST /v1/chat/completions` into a Responses request and its messages. Pure.
 
-Its request becomes a Request and the same messages; its answer is a Response and its events, told in other words
-(`completion`). So all between them is the same: what a template is told, sampling, queue, heartbeat, hang-up, the one
-end of each stream.
+The server answers it as it answers `POST /v1/responses`, and `server.stream` renders the response as a chat completion.
+Both endpoints therefore share the prompt, sampling, queue, heartbeat, disconnects and the end of each stream.
 """
 
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ from server.tools import NO_TOOLS, Toolbox
 
 
 def request(chat: ChatRequest) -> Request:
-    """All that is not said in its messages; those are for `conversation`. Raises InvalidRequest."""
+    """Return the settings of a chat request; `conversation` reads its messages. Raises InvalidRequest."""
     if chat.top_logprobs and not chat.logprobs:
         raise InvalidRequest("`top_logprobs` needs `logprobs: true`.", param="top_logprobs")
     return Request(
@@ -57,16 +56,16 @@ def request(chat: ChatRequest) -> Request:
 
 
 def _tool(tool: ChatTool) -> msgspec.Raw:
-    """As `POST /v1/responses` has it: without the level in between."""
+    """Return a tool as `POST /v1/responses` expects it, without the field named as its type."""
     inner = tool.custom if tool.type == "custom" else tool.function
     fields = {} if inner is None else msgspec.structs.asdict(inner)
     if tool.custom is not None and tool.custom.format is not None:
-        fields["format"] = _input(tool.custom.format)
+        fields["format"] = _input_format(tool.custom.format)
     return _raw({"type": tool.type, **fields})
 
 
-def _input(form: InputFormat) -> dict[str, Any]:
-    return {"type": form.type, **({} if form.grammar is None else msgspec.structs.asdict(form.grammar))}
+def _input_format(input_: InputFormat) -> dict[str, Any]:
+    return {"type": input_.type, **({} if input_.grammar is None else msgspec.structs.asdict(input_.grammar))}
 
 
 def _choice(choice: str | ChatChoice | None) -> msgspec.Raw:
@@ -90,14 +89,17 @@ def _raw(value: object) -> msgspec.Raw:
 
 
 def conversation(chat: ChatRequest, toolbox: Toolbox = NO_TOOLS) -> PromptMessages:
-    """Raises InvalidRequest where there is no message, or one can't be read by a text model."""
+    """Return the conversation that the model answers.
+
+    Raises InvalidRequest if there is no message, or one that a text model cannot read.
+    """
     if chat.messages is None:
-        raise InvalidRequest("`messages` is missing: send what was said so far.", param="messages")
+        raise InvalidRequest("`messages` is missing: send the conversation so far.", param="messages")
     reader = InputReader()
     users = [index for index, message in enumerate(chat.messages) if message.role == "user"]
     entries: list[PromptEntry] = []
     for index, message in enumerate(chat.messages):
-        reader.newest = index == max(users, default=-1)
+        reader.in_newest_message = index == max(users, default=-1)
         entries += _entries(message, f"messages[{index}]", reader)
     return builder.prompt_messages(
         entries, reader.skipped, name="messages", note=builder.format_note(_format(chat), toolbox)
@@ -105,13 +107,13 @@ def conversation(chat: ChatRequest, toolbox: Toolbox = NO_TOOLS) -> PromptMessag
 
 
 def _format(chat: ChatRequest) -> Format:
-    wanted = chat.response_format
-    if isinstance(wanted, ChatSchemaFormat):
-        asked = wanted.json_schema
-        return SchemaFormat(asked.name, asked.schema, asked.description, asked.strict)
-    if isinstance(wanted, ChatJsonFormat):
-        return JsonFormat() if absent(wanted.schema) else SchemaFormat("response", wanted.schema)
-    return wanted or PLAIN
+    chat_format = chat.response_format
+    if isinstance(chat_format, ChatSchemaFormat):
+        schema = chat_format.json_schema
+        return SchemaFormat(schema.name, schema.schema, schema.description, schema.strict)
+    if isinstance(chat_format, ChatJsonFormat):
+        return JsonFormat() if absent(chat_format.schema) else SchemaFormat("response", chat_format.schema)
+    return chat_format or PLAIN
 
 
 def _entries(message: ChatMessage, place: str, reader: InputReader) -> Iterator[PromptEntry]:
@@ -123,8 +125,8 @@ def _entries(message: ChatMessage, place: str, reader: InputReader) -> Iterator[
         raise InvalidRequest(
             f"`{place}.role` is {message.role!r}; it must be one of {', '.join(ROLES)}, tool.", param=f"{place}.role"
         )
-    if thought := loose_text(message.reasoning_content) or loose_text(message.reasoning):
-        yield ReasoningText(thought)
+    if reasoning := loose_text(message.reasoning_content) or loose_text(message.reasoning):
+        yield ReasoningText(reasoning)
     calls = list(_calls(message))
     text = text or message.refusal or ""
     if text or not calls:

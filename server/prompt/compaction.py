@@ -1,8 +1,8 @@
-"""`POST /v1/responses/compact`: a conversation becomes a few of its user's messages and a summary. Pure.
+"""Compact a conversation into a few messages of its user and a summary (`POST /v1/responses/compact`). Pure.
 
-The model that is served writes the summary, so it is as good as that model is. Of the request count its model, input,
-instructions and previous_response_id (Open Responses: `CompactResponseMethodPublicBody`). A conversation that is too
-long for the context is summarised from its beginning: the next part stands behind the summary of those before it.
+The served model writes the summary. The server reads `model`, `input`, `instructions` and `previous_response_id` of the
+request (Open Responses: `CompactResponseMethodPublicBody`). A conversation that is too long for the context is
+summarised in parts from its beginning: each prompt starts with the summary of the earlier parts.
 """
 
 import itertools
@@ -20,12 +20,12 @@ from server.protocol.events import InputTokensDetails, OutputTokensDetails, Resp
 from server.protocol.request import Request
 
 MAX_SUMMARY_TOKENS = 1024
-"""Of a summary, and a quarter of the context at most: something has to stand beside it."""
+"""Tokens of a summary. A quarter of the context is the limit if that is less, so that the conversation fits too."""
 MAX_USER_MESSAGES, MAX_USER_CHARACTERS = 8, 4000
-"""Messages of the user that stay as they are, the last ones: these many at most, and as long all together."""
+"""Number of the user's last messages that stay unchanged, and their characters in total."""
 
 REPETITION_PENALTY = 1.1
-"""Without, small models say the same sentence until there is no room: 1,024 tokens, in half a minute."""
+"""Penalty without which small models repeat a sentence until the limit of 1,024 tokens, for half a minute."""
 
 SUMMARY_PROMPT = (
     "Write a summary of our conversation up to here. It will stand in its place, so whoever goes on has nothing else: "
@@ -55,7 +55,7 @@ Compacted: TypeAlias = UserMessage | CompactionItem
 
 
 class CompactedResponse(Struct, frozen=True, kw_only=True):
-    """What comes back (Open Responses: `CompactResource`). Its output is the next request's input."""
+    """Body of the answer (Open Responses: `CompactResource`). Clients send its output as their next input."""
 
     id: str
     object: Literal["response.compaction"] = "response.compaction"
@@ -65,10 +65,9 @@ class CompactedResponse(Struct, frozen=True, kw_only=True):
 
 
 def summary_request(n_ctx: int) -> Request:
-    """For a summary, however the conversation is sampled else: nothing is to be made up."""
-    most = truncation.reserved_tokens(MAX_SUMMARY_TOKENS, n_ctx)
+    """Return the request for a summary: greedy, whatever sampling the client uses, so that the model invents less."""
     return Request(
-        max_output_tokens=most,
+        max_output_tokens=truncation.reserved_tokens(MAX_SUMMARY_TOKENS, n_ctx),
         temperature=0,
         top_p=1,
         top_k=0,
@@ -78,20 +77,24 @@ def summary_request(n_ctx: int) -> Request:
     )
 
 
-def next_part(messages: Sequence[Message], tokens: TokenCounter, n_ctx: int, most_bytes: int) -> tuple[int, list[int]]:
-    """How many of the messages, from the first, are summarised next, and the prompt that asks for it.
+def next_part(messages: Sequence[Message], tokens: TokenCounter, n_ctx: int, max_bytes: int) -> tuple[int, list[int]]:
+    """Return the number of messages, from the first, to summarise next, and the prompt that requests the summary.
 
-    At least a turn, behind the summary of what came before. Raises InvalidRequest where that is too long.
+    The part has at least one turn after the summary of the earlier ones. Raises InvalidRequest if that is too long.
     """
-    most = n_ctx - truncation.reserved_tokens(MAX_SUMMARY_TOKENS, n_ctx)
+    max_tokens = n_ctx - truncation.reserved_tokens(MAX_SUMMARY_TOKENS, n_ctx)
     leading = len(_leading(messages))
-    least = leading + any(map(summary.is_summary, messages[leading : leading + 1]))
-    messages = truncation.first_within(messages, most_bytes, least)
-    count, prompt = truncation.fit_first_turns(messages, lambda said: tokens(with_summary_prompt(said)), most, least)
-    if len(prompt) > most:
+    summarised = leading + any(map(summary.is_summary, messages[leading : leading + 1]))
+    messages = truncation.first_within(messages, max_bytes, summarised)
+
+    def summary_tokens(part: Sequence[Message]) -> list[int]:
+        return tokens(with_summary_prompt(part))
+
+    count, prompt = truncation.fit_first_turns(messages, summary_tokens, max_tokens, summarised)
+    if len(prompt) > max_tokens:
         raise InvalidRequest(
-            f"A turn is too long to be summarised: it takes a prompt of {len(prompt)} tokens, and there is room for "
-            f"{most}. Shorten it, or start the server with a larger --context.",
+            f"A turn is too long to be summarised: its prompt has {len(prompt)} tokens; the limit is {max_tokens}. "
+            "Shorten it, or start the server with a larger --context.",
             param="input",
             code="context_length_exceeded",
         )
@@ -99,33 +102,36 @@ def next_part(messages: Sequence[Message], tokens: TokenCounter, n_ctx: int, mos
 
 
 def with_summary_prompt(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The conversation, and a last message that asks for its summary: so the KV cache already holds most of it."""
+    """Return the conversation with a last message that requests its summary: the KV cache has most of that prompt."""
     return (*messages, Message("user", SUMMARY_PROMPT))
 
 
 def summary_text(response: Response) -> str:
-    """The summary. Raises ApiError where there is none."""
-    said = (item for item in response.output if isinstance(item, events.Message))
-    text = "".join(part.text for item in said for part in item.content).strip()
+    """Return the summary that the model wrote. Raises ApiError if it wrote none."""
+    written = (item for item in response.output if isinstance(item, events.Message))
+    text = "".join(part.text for item in written for part in item.content).strip()
     if not text:
-        raise ApiError("The model wrote no summary; nothing was compacted.")
+        raise ApiError("The model wrote no summary; the conversation was not compacted.")
     return text
 
 
 def remaining_messages(messages: Sequence[Message], count: int, text: str) -> tuple[Message, ...]:
-    """What is left to be summarised, when `text` is the summary of the first `count` messages."""
+    """Return the conversation with `text`, the summary of the first `count` messages, in their place."""
     return (*_leading(messages), summary.render_summary(text), *messages[count:])
 
 
 def compacted_response(
     id_: str, now: int, messages: Sequence[Message], text: str, usages: Sequence[Usage]
 ) -> CompactedResponse:
-    """`text` is the summary of all `messages`; `now` in seconds; `usages` are those of its parts."""
+    """Return the answer of the endpoint.
+
+    `now`: seconds. `text`: summary of all `messages`. `usages`: usage of each part's summary.
+    """
     stem = id_.removeprefix("resp_")
-    kept = reversed(list(_recent_user_messages(messages)))
-    said = [UserMessage(f"msg_{stem}{n:02}", (InputText(message.content),)) for n, message in enumerate(kept)]
-    item = CompactionItem(f"cmp_{stem}{len(said):02}", summary.encode_summary(text))
-    return CompactedResponse(id=id_, created_at=now, output=(*said, item), usage=_total_usage(usages))
+    recent = reversed(list(_recent_user_messages(messages)))
+    users = [UserMessage(f"msg_{stem}{n:02}", (InputText(message.content),)) for n, message in enumerate(recent)]
+    item = CompactionItem(f"cmp_{stem}{len(users):02}", summary.encode_summary(text))
+    return CompactedResponse(id=id_, created_at=now, output=(*users, item), usage=_total_usage(usages))
 
 
 def _total_usage(usages: Sequence[Usage]) -> Usage:
@@ -142,15 +148,15 @@ def _total_usage(usages: Sequence[Usage]) -> Usage:
 
 
 def _leading(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The system messages at the beginning."""
+    """Return the system messages at the beginning."""
     return tuple(itertools.takewhile(lambda message: message.role == "system", messages))
 
 
 def _recent_user_messages(messages: Sequence[Message]) -> Iterator[Message]:
-    """What the user said, last first, while it is few and short. An older summary has gone into the new one."""
-    said = [message for message in messages if message.role == "user" and not summary.is_summary(message)]
+    """Yield the user's last messages, newest first, up to the limits. It skips an earlier summary."""
+    users = [message for message in messages if message.role == "user" and not summary.is_summary(message)]
     left = MAX_USER_CHARACTERS
-    for message in said[: -MAX_USER_MESSAGES - 1 : -1]:
+    for message in users[: -MAX_USER_MESSAGES - 1 : -1]:
         left -= len(message.content)
         if left < 0:
             return

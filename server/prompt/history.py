@@ -1,4 +1,4 @@
-"""What items say -> messages: calls with their outputs, reasoning with what it led to. Pure."""
+"""Convert entries of a prompt into messages: join calls with their outputs, and reasoning with its answer. Pure."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -11,24 +11,25 @@ from server.prompt.item_reader import PromptEntry, ReasoningText
 
 
 def to_messages(entries: Sequence[PromptEntry]) -> Iterator[Message]:
-    """Calls stand in the assistant's message that they follow, their outputs directly behind it, in their order.
+    """Yield the messages of a conversation.
 
-    A call without its output, or an output without its call, is told as text: no template expects it. Reasoning that
-    leads to nothing is left out.
+    A call becomes a part of the assistant's message before it; the outputs follow that message, in the order of the
+    calls. A call without its output, or an output without its call, becomes text: no template expects it. Reasoning
+    without an answer after it is dropped.
     """
     entries = _outputs_after_calls(entries)
     outputs = dict(_call_output_pairs(entries))
     paired = set(outputs.values())
     turn: list[Message] = []
-    """The assistant's message that may yet be continued, and the outputs of its calls."""
-    thoughts: list[str] = []
+    """Assistant's message that later calls may extend, and the outputs of its calls."""
+    reasoning: list[str] = []
     for index, entry in enumerate(entries):
         if isinstance(entry, ReasoningText):
-            thoughts.append(entry.text)
+            reasoning.append(entry.text)
         elif isinstance(entry, Call) and index in outputs:
-            if thoughts or not turn:
+            if reasoning or not turn:
                 yield from turn
-                turn = [Message("assistant", "", _drain(thoughts))]
+                turn = [Message("assistant", "", _drain(reasoning))]
             turn[0] = replace(turn[0], calls=(*turn[0].calls, entry))
             turn.append(_output(entry, entries[outputs[index]]))
         else:
@@ -36,23 +37,23 @@ def to_messages(entries: Sequence[PromptEntry]) -> Iterator[Message]:
             turn = []
             if index not in paired:
                 message = _standalone_message(entry)
-                thought = _drain(thoughts)
+                text = _drain(reasoning)
                 if message.role == "assistant":
-                    turn = [replace(message, reasoning=thought)]
+                    turn = [replace(message, reasoning=text)]
                 else:
                     yield message
     yield from turn
 
 
 def _outputs_after_calls(entries: Sequence[PromptEntry]) -> Sequence[PromptEntry]:
-    """The entries with outputs directly behind their calls.
+    """Return the entries with outputs directly after their calls.
 
-    Templates can't render anything between the two, so calls move behind what was said before their last output came:
-    the last entry stays the last one, and everything else keeps its order.
+    Templates cannot render a message between the two, so calls move after the messages that precede their last output.
+    The last entry stays last, and all other entries stay in order.
     """
     outputs = dict(_call_output_pairs(entries))
     place = list(range(len(entries)))
-    """Where each entry stands; equal places keep their order."""
+    """Sort key of each entry; entries with equal keys stay in order."""
     run: list[int] = []
     for index, entry in enumerate([*entries, Message("user", "")]):
         if (isinstance(entry, Call) and index in outputs) or isinstance(entry, ReasoningText):
@@ -67,7 +68,7 @@ def _outputs_after_calls(entries: Sequence[PromptEntry]) -> Sequence[PromptEntry
 
 
 def _call_output_pairs(entries: Sequence[PromptEntry]) -> Iterator[tuple[int, int]]:
-    """Where a call stands, and where its output. Equal ids, and calls without any, are paired in their order."""
+    """Yield the index of each call with the index of its output. Calls of equal ids, or of none, pair in order."""
     waiting: dict[str, deque[int]] = {}
     for index, entry in enumerate(entries):
         if isinstance(entry, Call):
@@ -77,7 +78,7 @@ def _call_output_pairs(entries: Sequence[PromptEntry]) -> Iterator[tuple[int, in
 
 
 def _output(call: Call, output: PromptEntry) -> Message:
-    assert isinstance(output, Output), "pairs are of calls and outputs"
+    assert isinstance(output, Output), "a pair is a call and an output"
     return Message("tool", output.text, name=call.name, call_id=call.id)
 
 
@@ -89,10 +90,10 @@ def _standalone_message(entry: PromptEntry) -> Message:
             return Message("user", text)
         case Message():
             return entry
-    raise AssertionError("a thought is no message")
+    raise AssertionError("to_messages has read the reasoning")
 
 
-def _drain(thoughts: list[str]) -> str:
-    text = "\n\n".join(thoughts)
-    thoughts.clear()
+def _drain(reasoning: list[str]) -> str:
+    text = "\n\n".join(reasoning)
+    reasoning.clear()
     return text

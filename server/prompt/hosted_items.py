@@ -1,7 +1,8 @@
-"""Items of tools that somebody else executes: shell, patches, MCP, web search and so on. They are history. Pure.
+"""Read items of hosted tools in the history: shell, patches, MCP, web search and others. Pure.
 
-Their kinds and fields are many and change, so they are read alike: what was called, with which JSON, and the text that
-came of it (openai-python 3.57, `types/responses/response_input_param.py`).
+OpenAI defines many kinds of them and changes their fields, so one reader covers all: it takes the name of the call, the
+other fields as JSON arguments, and the text of the output (openai-python 3.57,
+`types/responses/response_input_param.py`).
 """
 
 from collections.abc import Iterator
@@ -12,30 +13,31 @@ from msgspec import Struct
 from engine.chat_template import Call
 
 ENVELOPE = {"type", "id", "call_id", "status", "output", "outputs", "result", "results", "error", "name", "namespace"}
-"""Fields that are no arguments of a call."""
+"""Fields of a call that are not arguments."""
 RESULTS = ("output", "outputs", "result", "results", "tools", "error")
-"""Fields that have the text of an output, or of a call that has its output with it."""
+"""Fields that contain the output, in an output item or in a call with its output."""
 TEXTS = ("text", "stdout", "stderr", "logs", "output", "error", "message", "url", "title", "name")
-"""Fields of an output's parts that are text for the model."""
+"""Fields of an output's parts that contain text for the model."""
 MAX_DEPTH = 8
+"""Levels of nested parts that are searched for text."""
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Output(Struct, frozen=True):
-    """Text that a call has given."""
+    """Text that a call returned."""
 
     call_id: str
     text: str
 
 
 def id_text(call_id: str | int | None) -> str:
-    """Some clients send the id of a call as a number."""
+    """Return the id of a call as text: some clients send a number."""
     return "" if call_id is None else str(call_id)
 
 
 def entries(raw: msgspec.Raw) -> Iterator[Call | Output]:
-    """The call, its output, or both; nothing for an item of another kind."""
+    """Yield the call, its output, or both; nothing for an item of another kind."""
     try:
         fields = msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError):
@@ -53,7 +55,7 @@ def entries(raw: msgspec.Raw) -> Iterator[Call | Output]:
         if not isinstance(arguments, str):
             rest = {field: value for field, value in fields.items() if field not in ENVELOPE and value is not None}
             if not (rest or results):
-                return  # nothing is known of it
+                return  # the item has neither arguments nor an output
             arguments = msgspec.json.encode(rest).decode()
         yield Call(id_, name if isinstance(name, str) else kind.removesuffix("_call"), arguments)
         if results:
@@ -61,7 +63,7 @@ def entries(raw: msgspec.Raw) -> Iterator[Call | Output]:
 
 
 def _text(value: object, depth: int = 0) -> str:
-    """The texts of an output, whatever it is made of; JSON where it has none."""
+    """Return the texts of an output; its JSON if it has none."""
     if isinstance(value, str):
         return value
     if depth < MAX_DEPTH and isinstance(value, list):

@@ -1,7 +1,8 @@
-"""Input items -> what each of them says. Pure.
+"""Read input items into entries of a prompt. Pure.
 
-Clients replay what they were sent, by us or by others, and a 4xx on history would lock them out for good: what is not
-known is skipped and told, and known items are read in all shapes that were seen. What a message says must be readable.
+Clients replay items that this or another server sent, and a 4xx for history would block their conversation for good. So
+the reader skips and logs unknown items, and accepts known items in every shape observed in clients. Only the content of
+messages must be readable.
 """
 
 import base64
@@ -44,13 +45,13 @@ PLACEHOLDERS = {
     "input_video": "[video omitted: this model reads text]",
     "input_file": "[file omitted: this model reads text]",
 }
-"""Text that stands where an earlier turn had something that isn't text."""
+"""Text in place of parts of earlier turns that are not text, by type."""
 ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
-"""The API's roles -> the templates'. Templates of open models don't know `developer`."""
+"""API role -> template role. Templates of open models do not know `developer`."""
 
 
 class ReasoningText(Struct, frozen=True):
-    """Reasoning, before what the assistant says or calls next."""
+    """Reasoning before the assistant's next message or call."""
 
     text: str
 
@@ -59,27 +60,30 @@ PromptEntry: TypeAlias = Message | Call | Output | ReasoningText
 
 
 class InputReader:
-    """Reads items; `skipped` gathers what is not known, for the log."""
+    """Read items. `skipped` collects the names of unknown items and parts, for the log."""
 
     def __init__(self) -> None:
         self.skipped: list[str] = []
-        self.newest = False
-        """True while the newest message of the user is read: it alone may be refused for what a text model can't
-        read. Elsewhere a placeholder stands where something was, since the client sends it again with every turn."""
+        self.in_newest_message = False
+        """True while the reader is in the newest message of the user. Only that message is rejected if a text model
+        cannot read it. In older messages a placeholder replaces the part, since clients resend it with every turn."""
 
     def entries(self, raws: Sequence[msgspec.Raw], name: str, past: bool = False) -> Iterator[PromptEntry]:
-        """`name` of the list, for errors; `past`: it was answered already. Raises InvalidRequest."""
+        """Yield the entries of items. Raises InvalidRequest.
+
+        `name`: field of the list, for errors. `past`: True if the items were answered before.
+        """
         last = len(raws) if past else newest_of_user(raws, name)
         for index, raw in enumerate(raws):
-            self.newest = index == last
+            self.in_newest_message = index == last
             yield from self._entry(raw, f"{name}[{index}]")
 
     def _entry(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
         kind = _kind(part(raw, Typed, place))
-        if (read := READERS.get(kind)) is not None:
-            yield from read(self, raw, place)
-        elif found := list(hosted_items.entries(raw)):
-            yield from found
+        if (reader := READERS.get(kind)) is not None:
+            yield from reader(self, raw, place)
+        elif hosted := list(hosted_items.entries(raw)):
+            yield from hosted
         else:
             self.skipped.append(f"item {kind or 'without type and role'}")
 
@@ -104,42 +108,42 @@ class InputReader:
         yield Output(id_text(item.call_id), self._output_text(item.output))
 
     def _output_text(self, raw: msgspec.Raw) -> str:
-        """A text, the texts of parts, or whatever JSON it is. Images in it are skipped: it is history."""
+        """Return the text of an output, the texts of its parts, or its JSON. Skip images, since it is history."""
         if (parts := loose_parts(raw)) is None:
             return as_text(raw)
-        return "".join(self._output_part(said) for said in parts)
+        return "".join(map(self._output_part, parts))
 
-    def _output_part(self, said: LoosePart) -> str:
-        if said.text is not None:
-            return said.text
+    def _output_part(self, output: LoosePart) -> str:
+        if output.text is not None:
+            return output.text
         with suppress(binascii.Error, UnicodeDecodeError):
-            if said.file_data is not None:
-                return _data(said.file_data).decode()
-        self.skipped.append(f"part {said.type} of an output")
-        return PLACEHOLDERS.get(said.type, "")
+            if output.file_data is not None:
+                return _data(output.file_data).decode()
+        self.skipped.append(f"part {output.type} of an output")
+        return PLACEHOLDERS.get(output.type, "")
 
     def _reasoning(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
         item = part(raw, ReasoningItem, place)
         if text := loose_text(item.content) or loose_text(item.summary):
             yield ReasoningText(text)
         elif as_text(item.encrypted_content):
-            self.skipped.append("item reasoning, encrypted by somebody else")
+            self.skipped.append("item reasoning, encrypted by another server")
 
     def _compaction(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
         item = part(raw, CompactionItem, place)
         text = summary.decode_summary(as_text(item.encrypted_content))
         if text is None:
-            self.skipped.append("item compaction, encrypted by somebody else")
+            self.skipped.append("item compaction, encrypted by another server")
         else:
             yield summary.render_summary(text)
 
     def text(self, content: str | list[msgspec.Raw] | None, place: str) -> str:
-        """Raises InvalidRequest where a part can't be read by a text model."""
+        """Return the text of a message's content. Raises InvalidRequest for a part that a text model cannot read."""
         if isinstance(content, str):
             return content
         before = len(self.skipped)
         text = "".join(self._part(raw, f"{place}[{index}]") for index, raw in enumerate(content or ()))
-        if self.newest and not text and (content is None or len(self.skipped) > before):
+        if self.in_newest_message and not text and (content is None or len(self.skipped) > before):
             skipped = f"; skipped: {', '.join(self.skipped[before:])}" if content else ""
             raise InvalidRequest(f"`{place}` has no text for the model to answer{skipped}.", param=place)
         return text
@@ -155,8 +159,8 @@ class InputReader:
             case Typed("file"):
                 return self._file(part(raw, ChatFilePart, place).file, f"{place}.file")
             case Typed(str(kind)) if kind in PLACEHOLDERS:
-                if self.newest:
-                    raise InvalidRequest(f"`{place}` is an {kind}; this model reads text only.", param=place)
+                if self.in_newest_message:
+                    raise InvalidRequest(f"`{place}` is of type {kind}; this model reads text only.", param=place)
                 self.skipped.append(f"part {kind}")
                 return PLACEHOLDERS[kind]
             case Typed(kind):
@@ -164,18 +168,18 @@ class InputReader:
                 return ""
 
     def _file(self, file: FilePart, place: str) -> str:
-        """The file's text, or a placeholder. Raises InvalidRequest."""
+        """Return the file's text, or a placeholder for it. Raises InvalidRequest."""
         try:
             return _file_text(file, place)
         except InvalidRequest:
-            if self.newest:
+            if self.in_newest_message:
                 raise
             self.skipped.append("part input_file")
             return "[file omitted: this server reads text in `file_data` only]"
 
 
 def newest_of_user(raws: Sequence[msgspec.Raw], name: str) -> int:
-    """Index of the user's newest message; -1 if there is none. Raises InvalidRequest."""
+    """Return the index of the user's newest message; -1 if there is none. Raises InvalidRequest."""
     for index in reversed(range(len(raws))):
         if part(raws[index], Typed, f"{name}[{index}]").role == "user":
             return index
@@ -183,22 +187,22 @@ def newest_of_user(raws: Sequence[msgspec.Raw], name: str) -> int:
 
 
 def references(raws: Sequence[msgspec.Raw], name: str) -> dict[int, str]:
-    """Which of the items are references, and the ids that they refer to. Raises InvalidRequest."""
-    found: dict[int, str] = {}
+    """Return the id that each reference names, by the index of its item. Raises InvalidRequest."""
+    ids: dict[int, str] = {}
     for index, raw in enumerate(raws):
         place = f"{name}[{index}]"
         kind = _kind(part(raw, Typed, place))
         if kind in ("item_reference", ""):
             id_ = part(raw, ItemReference, place).id
             if kind and id_ is None:
-                raise InvalidRequest(f"`{place}` refers to nothing: `id` is missing.", param=f"{place}.id")
+                raise InvalidRequest(f"`{place}` references no item: `id` is missing.", param=f"{place}.id")
             if id_ is not None:
-                found[index] = id_
-    return found
+                ids[index] = id_
+    return ids
 
 
 def _kind(item: Typed) -> str:
-    """A message may come without its type; empty for what has neither, which may be a reference."""
+    """Return the type of an item: "message" if it has only a role; empty if it has neither and may be a reference."""
     return item.type or ("message" if item.role is not None else "")
 
 
@@ -214,9 +218,9 @@ READERS: dict[str, Callable[[InputReader, msgspec.Raw, str], Iterator[PromptEntr
 
 
 def _file_text(file: FilePart, place: str) -> str:
-    """The file's text. A file by id or URL can't be had here: nothing is ever fetched for a client."""
+    """Return the file's text. The server fetches no files, so a file by id or URL raises InvalidRequest."""
     if file.file_data is None:
-        raise InvalidRequest(f"`{place}` must carry its text in `file_data`; no other source is read.", param=place)
+        raise InvalidRequest(f"`{place}` must contain its text in `file_data`: ids and URLs are not read.", param=place)
     try:
         return _data(file.file_data).decode()
     except (binascii.Error, UnicodeDecodeError) as error:
@@ -224,7 +228,7 @@ def _file_text(file: FilePart, place: str) -> str:
 
 
 def _data(url: str) -> bytes:
-    """The bytes of a data URL (RFC 2397), or of the text itself. Raises binascii.Error."""
+    """Return the bytes of a data URL (RFC 2397), or of the text if it is none. Raises binascii.Error."""
     if not url.startswith("data:"):
         return url.encode()
     kind, comma, data = url.partition(",")

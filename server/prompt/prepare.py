@@ -1,4 +1,4 @@
-"""A decoded request and what came before it -> everything that the model and the response need of it. Pure."""
+"""Prepare a decoded request and its past for the model. Pure."""
 
 from collections.abc import Sequence
 
@@ -16,41 +16,41 @@ class Past(Struct, frozen=True):
     items: Sequence[Raw] = ()
     """Oldest first."""
     root: str | None = None
-    """Id that all turns of the conversation have in common; None where it begins."""
+    """Id that all turns of the conversation share; None for its first turn."""
 
 
 class PreparedRequest(Struct, frozen=True, kw_only=True):
-    """A request that can be rendered, constrained and answered."""
+    """Request with everything that the model and the response need."""
 
     request: Request
-    """References are replaced by the items they name."""
+    """Request with its references replaced by the items that they name."""
     messages: Sequence[Message] = ()
-    """The whole conversation up to the answer."""
+    """Conversation up to the answer."""
     toolbox: Toolbox = NO_TOOLS
     root: str | None = None
-    """See Past."""
+    """Id that all turns of the conversation share; None for its first turn."""
     skipped: tuple[str, ...] = ()
     """Fields and items that have no effect."""
     field: str = "input"
-    """Field that the conversation stands in, for errors."""
+    """Field that contains the conversation, for errors."""
     schema_field: str = "text.format.schema"
-    """Field that the schema of the answer stands in, for errors."""
+    """Field that contains the schema of the answer, for errors."""
     plain_text: bool = False
-    """True if the answer is text only, whatever the model's family reads in it."""
+    """True if the answer is plain text, without reasoning or tool calls."""
 
 
 def prepare(request: Request, past: Past, skipped: Sequence[str] = ()) -> PreparedRequest:
-    """Return the prepared request; `skipped` are fields that the caller found without effect.
+    """Return the prepared request. `skipped`: fields of the request that the server does not know.
 
     Raises InvalidRequest for items and tools that cannot be read.
     """
     toolbox = builder.toolbox(request)
     conversation = builder.conversation(request, past.items, toolbox)
-    found = (*skipped, *builder.unused_options(request), *conversation.skipped, *toolbox.skipped)
+    all_skipped = (*skipped, *builder.unused_options(request), *conversation.skipped, *toolbox.skipped)
     return PreparedRequest(
         request=request,
         messages=conversation.messages,
         toolbox=toolbox,
         root=past.root,
-        skipped=tuple(dict.fromkeys(found)),
+        skipped=tuple(dict.fromkeys(all_skipped)),
     )

@@ -1,4 +1,4 @@
-"""Input items as they are kept and listed: whole, each with its type and an id. Pure."""
+"""Encode input items for the store and for listings: complete, each with a type and an id. Pure."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,20 +11,20 @@ from server.protocol.errors import InvalidRequest
 from server.protocol.request import Listing
 
 Fields: TypeAlias = dict[str, Raw]
-"""An item that only passes through: what is in it nobody here needs to know."""
+"""Fields of an item that the server passes through without decoding them."""
 
 PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
-REPLACED_FIELDS = ("id", "type", "status")
-"""What is filled in where it is missing, or no text."""
+FILLED_FIELDS = ("id", "type", "status")
+"""Fields that the server sets if they are missing or not a text."""
 WITH_STATUS = ("message", "function_call", "function_call_output")
-"""What clients' types insist on a status of."""
+"""Types of items that need a status in the types of official clients."""
 NULL = Raw(b"null")
 NONE = Raw(b"[]")
 MESSAGE = Raw(b'"message"')
 COMPLETED = Raw(b'"completed"')
 OUTPUT_TEXT = Raw(b'"output_text"')
 OUR_ID = re.compile(r"[a-z]+_([0-9a-f]{32})i?[0-9]{2,}")
-"""An id of ours: of an input item, see `_complete_items`; of an output item, see `stream`."""
+"""Id that this server made, for an input item (see `_complete_items`) or an output item (see `server.stream`)."""
 
 
 class InputText(Struct, frozen=True, tag="input_text"):
@@ -39,7 +39,7 @@ class OutputText(Struct, frozen=True, tag="output_text"):
 class ItemList(Struct, frozen=True):
     data: list[Raw]
     first_id: str
-    """Empty for an empty list: openai-python's types have no null here."""
+    """Id of the first item; empty for an empty list, since openai-python's types have no null here."""
     last_id: str
     has_more: bool
     object: str = "list"
@@ -60,21 +60,21 @@ _text = msgspec.json.Decoder(str | None)
 
 
 def encode_input_items(input_: str | Sequence[Raw], response_id: str) -> bytes:
-    """The items of a request's `input`, as a list. Ids that are missing are made of the response's."""
+    """Return the items of a request's `input` as a JSON list. Missing ids are derived from the response's id."""
     if isinstance(input_, str):
         input_ = [_raw({"type": _raw("message"), "role": _raw("user"), "content": _raw(input_)})]
     return msgspec.json.encode(list(_complete_items(input_, response_id.removeprefix("resp_"))))
 
 
 def conversation_items(items: bytes, response: bytes) -> list[Raw]:
-    """What a stored response adds to the conversation: what came in, then what went out."""
+    """Return the items that a stored response adds to the conversation: its input, then its output."""
     return [*_items.decode(items), *msgspec.json.decode(response, type=_Output).output]
 
 
 def response_id_of(item_id: str) -> str | None:
-    """The id of the response that the item came in with, or went out with, if its id is one of ours."""
-    made = OUR_ID.fullmatch(item_id)
-    return f"resp_{made[1]}" if made else None
+    """Return the id of the response that an item belongs to; None if this server did not make the item's id."""
+    match = OUR_ID.fullmatch(item_id)
+    return f"resp_{match[1]}" if match else None
 
 
 def items_by_id(items: Sequence[Raw]) -> dict[str, Raw]:
@@ -82,25 +82,25 @@ def items_by_id(items: Sequence[Raw]) -> dict[str, Raw]:
 
 
 def items_before(conversation: Sequence[Raw], items: bytes) -> list[Raw]:
-    """The items of a conversation before `items` of it; none where it has these no more."""
-    own = items_by_id(_items.decode(items))
+    """Return the items of a conversation before the first of `items`; none if these are not in it any more."""
+    later = items_by_id(_items.decode(items))
     ids = [msgspec.json.decode(item, type=_Id).id for item in conversation]
-    first = next((index for index, id_ in enumerate(ids) if id_ in own), 0)
+    first = next((index for index, id_ in enumerate(ids) if id_ in later), 0)
     return list(conversation[:first])
 
 
-def page(items: bytes, wish: Listing, earlier: Sequence[Raw] = ()) -> ItemList:
-    """Return a page of `earlier` items and then `items`. Raises InvalidRequest where there is no item `after`."""
+def page(items: bytes, listing: Listing, earlier: Sequence[Raw] = ()) -> ItemList:
+    """Return a page of `earlier` and then `items`. Raises InvalidRequest if the list has no item `listing.after`."""
     data = [*earlier, *_items.decode(items)]
-    if wish.order == "desc":
+    if listing.order == "desc":
         data.reverse()
     ids = [msgspec.json.decode(item, type=_Id).id for item in data]
     begin = 0
-    if wish.after is not None:
-        if wish.after not in ids:
-            raise InvalidRequest(f"There is no item {wish.after!r} in this list.", param="after")
-        begin = ids.index(wish.after) + 1
-    end = begin + wish.limit
+    if listing.after is not None:
+        if listing.after not in ids:
+            raise InvalidRequest(f"There is no item {listing.after!r} in this list.", param="after")
+        begin = ids.index(listing.after) + 1
+    end = begin + listing.limit
     return list_page(data[begin:end], ids[begin:end], more=end < len(ids))
 
 
@@ -112,12 +112,12 @@ def list_page(data: list[Raw], ids: Sequence[str], more: bool) -> ItemList:
 def _complete_items(items: Sequence[Raw], stem: str) -> Iterator[Fields]:
     for index, item in enumerate(items):
         fields = _fields.decode(item)
-        for name in REPLACED_FIELDS:
+        for name in FILLED_FIELDS:
             if not bytes(fields.get(name, NULL)).startswith(b'"'):
                 fields.pop(name, None)
         kind = _text.decode(fields.get("type", MESSAGE if fields.get("role", NULL) != NULL else NULL))
         if kind is None:
-            continue  # nobody knows what it is; `prompt` skips it too
+            continue  # an item without type and role, which the item reader skips too
         id_ = f"{PREFIXES.get(kind, 'item')}_{stem}i{index:02}"
         fields = {"id": _raw(id_), "type": _raw(kind), **fields}
         if kind in WITH_STATUS:
@@ -130,7 +130,7 @@ def _complete_items(items: Sequence[Raw], stem: str) -> Iterator[Fields]:
 
 
 def _content(message: Fields) -> Raw:
-    """As parts; those of the assistant with annotations, on which clients' types insist."""
+    """Return the content as parts. Parts of the assistant get the annotations that the types of clients require."""
     content = message.get("content", NULL)
     assistant = _text.decode(message["role"]) == "assistant"
     if not bytes(content).startswith(b"["):

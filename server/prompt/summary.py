@@ -1,9 +1,9 @@
-"""How the summary of a conversation travels: in the `encrypted_content` of a `compaction` item. Pure.
+"""Encode the summary of a conversation as the `encrypted_content` of a `compaction` item. Pure.
 
-It is not encrypted, whatever the field is called (both specifications do): it says nothing that the client has not
-sent or received itself, a key would have to be kept over restarts and machines, and people may want to read what their
-model took for the gist. `base64 -d` shows it. It is not signed either: what a client makes of it can't do more than a
-message of its own.
+The text is base64, not encrypted, despite the name of the field in both specifications: it contains only what the
+client has sent or received, a key would have to survive restarts and moves to other machines, and users may want to
+read the summary (`base64 -d` shows it). It is not signed either: an altered summary can do no more than a message that
+the client writes.
 """
 
 import base64
@@ -15,8 +15,6 @@ from msgspec import Struct
 from engine.chat_template import Message
 
 VERSION = 1
-MOST_CHARACTERS = 10_485_760
-"""Open Responses, `CompactionSummaryItemParam`."""
 HEADING = "What was said before, in summary:\n\n"
 
 
@@ -33,16 +31,16 @@ def encode_summary(summary: str) -> str:
 
 
 def decode_summary(content: str) -> str | None:
-    """None for what somebody else has sealed, a later version of this server too."""
+    """Return the summary; None if another server, or a later version of this one, encoded the content."""
     try:
-        sealed = _decoder.decode(base64.b64decode(content, validate=True))
+        decoded = _decoder.decode(base64.b64decode(content, validate=True))
     except (binascii.Error, ValueError, msgspec.DecodeError):
         return None
-    return sealed.summary if sealed.version == VERSION else None
+    return decoded.summary if decoded.version == VERSION else None
 
 
 def render_summary(summary: str) -> Message:
-    """To the model: as the user's, since no more trust is due to it."""
+    """Return the summary as a message of the user, because it deserves no more trust than the user's input."""
     return Message("user", HEADING + summary)
 
 

@@ -80,7 +80,7 @@ class ServedModel:
                 messages, lambda said, tokens: tokens(said), 1, effort, tools, least_bytes, variables
             )
         messages = truncation.last_within(messages, self.most_bytes)
-        fitted = partial(truncation.fit_last_turns, most=most)
+        fitted = partial(truncation.fit_last_turns, max_tokens=most)
         return await self.render(messages, fitted, RENDERINGS, effort, tools, variables=variables)
 
     def prompt_tokens(self, prompt: str | Sequence[int]) -> list[int]:

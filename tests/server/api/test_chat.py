@@ -196,7 +196,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "an image": (
         {"messages": [USER | {"content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]},
         "messages[0].content[0]",
-        "is an image_url; this model reads text only",
+        "is of type image_url; this model reads text only",
     ),
     "a part without its text": (
         {"messages": [USER, USER | {"content": [{"type": "text"}]}]},
@@ -206,7 +206,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "a file by id": (
         {"messages": [USER | {"content": [{"type": "file", "file": {"file_id": "f"}}]}]},
         "messages[0].content[0].file",
-        "must carry its text in `file_data`",
+        "must contain its text in `file_data`",
     ),
     "a call without name": (
         {"messages": [{"role": "assistant", "tool_calls": [{"function": {}}]}]},

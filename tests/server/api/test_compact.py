@@ -143,7 +143,7 @@ async def test_a_turn_that_is_too_long_is_refused() -> None:
         assert running.model.decoded == []
     n, most = 500 + len(ASKED) + 3, 750
     message = (
-        f"A turn is too long to be summarised: it takes a prompt of {n} tokens, and there is room for {most}. "
+        f"A turn is too long to be summarised: its prompt has {n} tokens; the limit is {most}. "
         "Shorten it, or start the server with a larger --context."
     )
     assert seen(refused) == invalid(message, "input", "context_length_exceeded")
@@ -152,7 +152,7 @@ async def test_a_turn_that_is_too_long_is_refused() -> None:
 async def test_a_model_that_writes_nothing_has_compacted_nothing() -> None:
     async with served(ScriptedModel(lambda message: b" ")) as running:
         failed = await compact(running, input=TALK)
-    message = "The model wrote no summary; nothing was compacted."
+    message = "The model wrote no summary; the conversation was not compacted."
     error = {"message": message, "type": "server_error", "param": None, "code": "server_error"}
     assert seen(failed) == (500, {"error": error})
 

@@ -306,7 +306,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str, str | None]] = {
     ),
     "an image": (
         "", {"items": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
-        "`items[0].content[0]` is an input_image; this model reads text only.", "items[0].content[0]",
+        "`items[0].content[0]` is of type input_image; this model reads text only.", "items[0].content[0]",
     ),
     "one id twice": (
         "/{}/items", {"items": [{**said("user", "x"), "id": "msg_a"}] * 2},

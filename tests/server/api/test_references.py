@@ -32,8 +32,8 @@ def test_references_come_with_and_without_their_type() -> None:
 
 
 NO_IDS: list[tuple[Any, str]] = [
-    ({"type": "item_reference"}, "`input[1]` refers to nothing: `id` is missing."),
-    (reference(None), "`input[1]` refers to nothing: `id` is missing."),
+    ({"type": "item_reference"}, "`input[1]` references no item: `id` is missing."),
+    (reference(None), "`input[1]` references no item: `id` is missing."),
     (reference(7), "Expected `str | null`, got `int` in `input[1].id`."),
 ]
 

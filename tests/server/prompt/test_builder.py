@@ -202,7 +202,7 @@ def test_what_is_not_known_is_skipped_and_told() -> None:
         {"type": "function_call_output", "output": [*parts, {"type": "input_file", "file_data": "data:,%ff"}]},
     ]
     skipped = (
-        *("item reasoning, encrypted by somebody else", "part zzz", "part without type", "item web_search_call"),
+        *("item reasoning, encrypted by another server", "part zzz", "part without type", "item web_search_call"),
         *("item without type and role", "part input_image of an output", "part input_file of an output"),
     )
     omitted = "[image omitted: this model reads text]"

@@ -109,7 +109,7 @@ def test_the_users_last_messages_stay(messages: tuple[Message, ...], texts: list
 
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_no_summary_is_an_error(text: str) -> None:
-    with pytest.raises(ApiError, match="The model wrote no summary; nothing was compacted"):
+    with pytest.raises(ApiError, match="The model wrote no summary; the conversation was not compacted"):
         compaction.summary_text(response(text))
 
 
@@ -184,5 +184,5 @@ FOREIGN = ["gAAAAABpM0Yj-...=", "", "bm90IEpTT04=", "e30=", "WzFd", "é", LATER,
 @pytest.mark.parametrize("content", FOREIGN)
 def test_what_others_have_sealed_is_skipped_and_told(content: Any) -> None:
     items = [{"type": "compaction", "id": "cmp_1", "encrypted_content": content}, {"role": "user", "content": "Hi"}]
-    skipped = ("item compaction, encrypted by somebody else",)
+    skipped = ("item compaction, encrypted by another server",)
     assert builder.conversation(request(items)) == builder.PromptMessages(users("Hi"), skipped)
