@@ -13,7 +13,7 @@ PAGES = sorted(
     for page in ROOT.glob(name)
 )  # fmt: skip
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
-NAMED = re.compile(r"`((?:\.ci|bench|engine|server|tests)/[\w./-]+)`")
+NAMED = re.compile(r"`((?:\.ci|bench|engine|server|tests)/[\w./-]*\w/?)`")
 FLAG = re.compile(r"`(?:responsed \w+ )?(--[a-z-]+)")
 FOREIGN = {"--version"}
 """Flags that argparse or another program has."""

@@ -221,7 +221,7 @@ class Library:
             if (found := getattr(params, field)) != expected:
                 raise EngineFault(
                     f"{self.path} does not fit: its default {field} reads as {found!r}, not {expected!r}; "
-                    "install the version of llama.cpp that README names"
+                    "use the library of the xllamacpp that responsed requires"
                 )
 
 
