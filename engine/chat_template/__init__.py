@@ -1,4 +1,4 @@
-"""Messages to prompt text, by the model's own chat template. Imports `dialects`, `notations` and `tokenizer`."""
+"""Prompts from messages, by the model's own chat template. Imports `dialects`, `notations` and `tokenizer`."""
 
 from engine.chat_template.message import Call, Message, Tool
 from engine.chat_template.sources import BUILT_IN

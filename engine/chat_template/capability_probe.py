@@ -1,4 +1,4 @@
-"""What a template reads: no file says it, so it is shown some conversations once, and what it writes tells. Pure."""
+"""Detect the capabilities of a template by rendering sample conversations, since no file declares them. Pure."""
 
 from collections.abc import Callable, Iterator
 from itertools import takewhile
@@ -6,26 +6,26 @@ from typing import Any, Protocol, TypeAlias
 
 from msgspec.structs import replace
 
-from engine.chat_template.efforts import EFFORT_WORDS, effort_told
+from engine.chat_template.efforts import EFFORT_WORDS, effort_variables
 from engine.chat_template.message import Call, Message, Tool
 from engine.chat_template.rendering import (
     ArgumentsForm,
     TemplateCapabilities,
     Turn,
     adapt_messages,
-    tools_told,
+    render_tools,
 )
 from engine.dialects import Dialect, Parser
 from engine.notations import UNDECLARED, ToolCallArguments, ToolCallStart
 
 
 class Render(Protocol):
-    def __call__(self, told: list[Turn], **variables: Any) -> str | None:
-        """What a template makes of turns; None where it refuses them."""
+    def __call__(self, turns: list[Turn], **variables: Any) -> str | None:
+        """Render turns; None if the template raises."""
 
 
 Reads: TypeAlias = Callable[..., bool]
-"""Whether a template, told with these manners, writes every word of these messages."""
+"""Returns True if a template renders every word of the messages, adapted to the given capabilities."""
 
 FORMS = tuple(
     ArgumentsForm(mapping, empty, short_ids)
@@ -35,7 +35,7 @@ FORMS = tuple(
 )  # fmt: skip
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "thought")
 
-# Words that no template has of its own.
+# Words that occur in no template.
 _SYSTEM, _ASK, _ANSWER = Message("system", "Wombat"), Message("user", "Okapi"), Message("assistant", "Ibex")
 _MORE, _ASK_AGAIN = Message("assistant", "Numbat"), Message("user", "Quokka")
 _CALL, _SECOND = (Call(f"call_{word}", word, f'{{"at":"{word}s"}}') for word in ("civet", "dugong"))
@@ -47,20 +47,23 @@ _TOOL = Tool("serval", "Tapir", '{"type":"object","properties":{"oryx":{"type":"
 
 
 def detect_capabilities(render: Render) -> TemplateCapabilities:
-    """By showing. What the template refuses, and what it leaves a word out of, is what it can't read."""
+    """Detect the template's capabilities by rendering sample messages.
 
-    def reads(manners: TemplateCapabilities, *messages: Message) -> bool:
-        text = render(adapt_messages(messages, manners)) or ""
+    A kind of message is unsupported if the template raises or drops one of its words.
+    """
+
+    def reads(capabilities: TemplateCapabilities, *messages: Message) -> bool:
+        text = render(adapt_messages(messages, capabilities)) or ""
         return all(word in text for message in messages for word in _words(message))
 
-    # Some take the last system message for the only one.
+    # Some templates use only the last system message.
     spoken = (_SYSTEM, _ASK, _ANSWER, Message("system", "Narwhal"), _ASK_AGAIN)
     found = TemplateCapabilities(
         system=reads(TemplateCapabilities(system=True), _SYSTEM, _ASK),
         later_system=reads(TemplateCapabilities(system=True, later_system=True), *spoken),
         repeats=reads(TemplateCapabilities(repeats=True), _ASK, _ASK_AGAIN, _ANSWER, _MORE, _ASK),
-        effort=_heeds_effort(render),
-        tools=_tells_tools(render),
+        effort=_uses_effort(render),
+        tools=_renders_tools(render),
         efforts=_efforts(render),
     )
     found = _with_calls(found, reads)
@@ -68,43 +71,46 @@ def detect_capabilities(render: Render) -> TemplateCapabilities:
     return _with_reasoning(replace(found, outputs=outputs), reads)
 
 
-def reads_back(render: Render, manners: TemplateCapabilities, dialect: Dialect) -> bool:
-    """True if the dialect finds the call that the template writes. If it writes none, its signs have to do."""
-    if manners.form is None:
+def reads_back(render: Render, capabilities: TemplateCapabilities, dialect: Dialect) -> bool:
+    """Return True if the dialect finds the call that the template renders.
+
+    For a template that renders no calls, return True if the dialect has signatures.
+    """
+    if capabilities.form is None:
         return bool(dialect.template_signatures)
-    text = render(adapt_messages((_ASK, Message("assistant", "", calls=(_CALL,)), _OUTPUT), manners)) or ""
-    text, before = text.partition(_OUTPUT.content)[0], render(adapt_messages((_ASK,), manners)) or ""
+    text = render(adapt_messages((_ASK, Message("assistant", "", calls=(_CALL,)), _OUTPUT), capabilities)) or ""
+    text, before = text.partition(_OUTPUT.content)[0], render(adapt_messages((_ASK,), capabilities)) or ""
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, before, strict=False)))
-    answer = text[shared:]  # a marker may have begun before
-    return any(_finds(dialect, each) for each in (text.partition(_ASK.content)[2], answer))
+    answer = text[shared:]  # the prompt may end with the start of a marker
+    return any(_finds_call(dialect, each) for each in (text.partition(_ASK.content)[2], answer))
 
 
-def _finds(dialect: Dialect, text: str) -> bool:
+def _finds_call(dialect: Dialect, text: str) -> bool:
     parser = Parser(dialect, {_CALL.name: UNDECLARED})
     found = [*parser.feed(text), *parser.finish()]
     arguments = "".join(each.text for each in found if isinstance(each, ToolCallArguments))
     return ToolCallStart(_CALL.name) in found and f"{_CALL.name}s" in arguments
 
 
-def _heeds_effort(render: Render) -> bool:
-    told = adapt_messages((_ASK,), TemplateCapabilities())
-    return render(told, **effort_told("none")) != render(told, **effort_told("high"))
+def _uses_effort(render: Render) -> bool:
+    turns = adapt_messages((_ASK,), TemplateCapabilities())
+    return render(turns, **effort_variables("none")) != render(turns, **effort_variables("high"))
 
 
 def _efforts(render: Render) -> tuple[str, ...]:
-    """The words that it takes; all, where it refuses all: then another thing is at fault."""
-    told = adapt_messages((_ASK,), TemplateCapabilities())
-    taken = tuple(word for word in EFFORT_WORDS if render(told, **effort_told(word)) is not None)
-    return taken or EFFORT_WORDS
+    """Return the effort words that the template accepts. If it rejects all, return all: the fault lies elsewhere."""
+    turns = adapt_messages((_ASK,), TemplateCapabilities())
+    accepted = tuple(word for word in EFFORT_WORDS if render(turns, **effort_variables(word)) is not None)
+    return accepted or EFFORT_WORDS
 
 
-def _tells_tools(render: Render) -> bool:
-    text = render(adapt_messages((_ASK,), TemplateCapabilities()), tools=tools_told((_TOOL,))) or ""
+def _renders_tools(render: Render) -> bool:
+    text = render(adapt_messages((_ASK,), TemplateCapabilities()), tools=render_tools((_TOOL,))) or ""
     return all(word in text for word in (_TOOL.name, _TOOL.description, "oryx"))
 
 
 def _has_outputs(render: Render) -> bool:
-    """True if outputs are written, and otherwise than what the user or the assistant says."""
+    """Return True if the template renders outputs, and not as it renders users or assistants."""
     roles = ("tool", "user", "assistant")
     turns = [{"role": role, "content": _OUTPUT.content, "name": _OUTPUT.name} for role in roles]
     asked, answered, *_ = adapt_messages((_ASK, _ANSWER), TemplateCapabilities(repeats=True))
@@ -114,7 +120,7 @@ def _has_outputs(render: Render) -> bool:
 
 def _with_calls(found: TemplateCapabilities, reads: Reads) -> TemplateCapabilities:
     talk = (_ASK, Message("assistant", "", calls=(_CALL,)), _OUTPUT, _ANSWER, _ASK_AGAIN)
-    # Clients make up ids of any length.
+    # Clients choose ids of any length.
     called = Message("assistant", "", calls=(replace(_CALL, id="c"),))
     short = (_ASK, called, replace(_OUTPUT, call_id="c"), _ANSWER, _ASK_AGAIN)
     form = next(
@@ -124,7 +130,7 @@ def _with_calls(found: TemplateCapabilities, reads: Reads) -> TemplateCapabiliti
         return found
     found = replace(found, form=form)
     both = (_ASK, Message("assistant", "", calls=(_CALL, _SECOND)), _OUTPUT, _SECOND_OUTPUT)
-    # Some take such a text for reasoning, which later turns do without.
+    # Some templates take text beside a call for reasoning, which later turns drop.
     beside = (_ASK, replace(_ANSWER, calls=(_CALL,)), _OUTPUT, _MORE, _ASK_AGAIN)
     parallel = reads(replace(found, parallel=True), *both)
     text_beside_calls = reads(replace(found, text_beside_calls=True), *beside)
@@ -135,14 +141,14 @@ def _with_calls(found: TemplateCapabilities, reads: Reads) -> TemplateCapabiliti
 
 
 def _with_reasoning(found: TemplateCapabilities, reads: Reads) -> TemplateCapabilities:
-    """Many templates read only the reasoning that is of the present turn: before a call."""
+    """Detect the field of reasoning. Many templates read it only in the current turn, before a call."""
     thought = replace(_ANSWER, reasoning="Zebra")
     plain = (_ASK, thought, _ASK_AGAIN)
     before_call = (_ASK, replace(thought, content="", calls=(_CALL,)), _OUTPUT)
     for field in REASONING_FIELDS:
-        wished = replace(found, reasoning=field)
-        if reads(wished, *plain) or (found.form is not None and reads(wished, *before_call)):
-            return wished
+        candidate = replace(found, reasoning=field)
+        if reads(candidate, *plain) or (found.form is not None and reads(candidate, *before_call)):
+            return candidate
     return found
 
 

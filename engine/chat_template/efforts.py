@@ -1,19 +1,20 @@
-"""How much a model is to think, as templates are told it. Pure."""
+"""Template variables for the reasoning effort. Pure."""
 
 from collections.abc import Sequence
 from typing import Any
 
 EFFORT_WORDS = ("low", "medium", "high")
-"""Words that templates with `reasoning_effort` know. OpenAI's API has more."""
+"""Values of `reasoning_effort` that templates know. OpenAI's API has more."""
 
 NO_THINKING = ("none", "minimal")
-"""Efforts that are no thinking at all, where that can be told."""
+"""Efforts that turn reasoning off if the template supports it."""
 
 
-def effort_told(effort: str | None, words: Sequence[str] = EFFORT_WORDS) -> dict[str, Any]:
-    """The variables by which one family or another is told how much to think; none where nobody said anything.
+def effort_variables(effort: str | None, words: Sequence[str] = EFFORT_WORDS) -> dict[str, Any]:
+    """Return the variables of all families for an effort; none without an effort.
 
-    `words`: those that the template takes; in place of another one it gets the nearest, rather a lower one.
+    `words` are the values that the template accepts. Another effort becomes the nearest of them, the lower one if two
+    are equally near.
     """
     if effort is None:
         return {}

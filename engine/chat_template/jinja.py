@@ -1,7 +1,7 @@
-"""Jinja2's definitions, as transformers sets it up, where minijinja has others or none. Pure.
+"""Functions of Jinja2, as transformers configures it, that minijinja lacks or defines differently. Pure.
 
-A template is untrusted: no function here reaches an attribute of a Python object by a name that the template chose,
-and none makes a text much longer than its arguments.
+A template is untrusted: no function here reads an attribute of a Python object by a name that the template chooses,
+and none builds a text much longer than its arguments.
 """
 
 import json
@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-WIDEST = 1000
-"""Characters that `ljust` and its like pad a text to."""
+MAX_WIDTH = 1000
+"""Characters up to which `ljust` and similar methods pad a text."""
 
 HELPER_ERRORS = (TypeError, ValueError, LookupError, OverflowError, RecursionError)
 """Exceptions of the functions below when a template passes them wrong values."""
@@ -25,8 +25,8 @@ def tojson(
 ) -> str:
     """Render JSON as transformers does: letters and angle brackets unescaped, unlike Jinja's own filter for HTML."""
     pair = None if separators is None else (separators[0], separators[1])
-    if (isinstance(indent, int) and indent > WIDEST) or (isinstance(indent, str) and len(indent) > WIDEST):
-        raise ValueError(f"tojson indents by at most {WIDEST} characters")
+    if (isinstance(indent, int) and indent > MAX_WIDTH) or (isinstance(indent, str) and len(indent) > MAX_WIDTH):
+        raise ValueError(f"tojson indents by at most {MAX_WIDTH} characters")
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=pair, sort_keys=sort_keys, default=_plain
     )
@@ -79,7 +79,7 @@ TESTS: dict[str, Callable[..., bool]] = {"iterable": is_iterable, "sequence": is
 
 
 def _key(case_sensitive: bool, attribute: str | int | None) -> Callable[[Any], list[Any]]:
-    """Return what orders an item: its attributes (`a.b,c`), texts without regard to case unless asked for."""
+    """Return a sort key: an item's attributes (`a.b,c`), with texts in lower case unless `case_sensitive`."""
     parts = attribute.split(",") if isinstance(attribute, str) else [attribute]
 
     def key(item: Any) -> list[Any]:
@@ -104,7 +104,7 @@ def _attribute(item: Any, path: str | int | None) -> Any:
     return item
 
 
-# Methods that Python's values have and minijinja's lack.
+# Methods of Python values that minijinja lacks.
 _TEXT = (
     "casefold center count index isdecimal isidentifier isprintable ljust partition removeprefix removesuffix rindex"
 )
@@ -120,17 +120,17 @@ METHOD = "_method"
 
 
 def method(value: Any, name: str, *arguments: Any, **named: Any) -> Any:
-    """Call a method as Python does. Raises one of MISUSE."""
+    """Call a method as Python does. Raises one of HELPER_ERRORS."""
     kind = next((kind for kind in METHODS if isinstance(value, kind)), None)
     if kind is None or name not in METHODS[kind]:
         raise TypeError(f"{type(value).__name__} has no method named {name}")
-    if name in PADDING and arguments and arguments[0] > WIDEST:
-        raise ValueError(f"{name} takes at most {WIDEST} characters")
+    if name in PADDING and arguments and arguments[0] > MAX_WIDTH:
+        raise ValueError(f"{name} takes at most {MAX_WIDTH} characters")
     return getattr(kind, name)(value, *arguments, **named)
 
 
 _NAMES = "|".join(sorted({name for names in METHODS.values() for name in names} - {"split", "count"}))
-# minijinja has `split` without keywords, and `count` of texts.
+# minijinja has `split` without keyword arguments, and `count` for texts only.
 _LACKING = re.compile(rf"\.\s*({_NAMES}|count|split(?=\s*\([^()]*\b(?:sep|maxsplit)\s*=))\s*\(")
 _TAG = re.compile(r"\{#.*?#\}|\{%[-+]?\s*raw\s*[-+]?%\}.*?\{%[-+]?\s*endraw\s*[-+]?%\}|\{\{|\{%", re.DOTALL)
 _TOKEN = re.compile(
@@ -156,7 +156,7 @@ def with_methods(source: str) -> str:
 
 
 def _expression(source: str, place: int) -> tuple[str, int]:
-    """Return a tag's content, rewritten, and the place behind it."""
+    """Return a tag's rewritten content and the position after it."""
     written: list[str] = []
     starts = [0]
     """Index in `written` of the operand that is being read, in each open bracket."""
@@ -186,7 +186,7 @@ def _expression(source: str, place: int) -> tuple[str, int]:
 
 
 def _begins_operand(token: re.Match[str], before: str) -> bool:
-    """Return False for `.name`, `|name`, and for brackets that call or index what stands before them."""
+    """Return False for `.name`, `|name`, and for brackets that call or index the expression before them."""
     if token["text"] or token["name"]:
         return before not in (".", "|")
     follows_operand = before in (")", "]", "}") or before[-1:] in ("'", '"') or before.isidentifier()

@@ -1,29 +1,30 @@
-"""What has been said, as the engine knows it. Data only."""
+"""Messages of a conversation, as the engine sees them. Data only."""
 
 from msgspec import Struct
 
 
 class Call(Struct, frozen=True):
-    """A function that the assistant called."""
+    """A call of a function by the assistant."""
 
     id: str
     name: str
     arguments: str
-    """As they were written: JSON, or what the model took for it."""
+    """Arguments as the model wrote them, which may be invalid JSON."""
 
 
 class Message(Struct, frozen=True):
-    """One turn of the conversation. Its role: `system`, `user`, `assistant` or `tool`."""
+    """One message of the conversation. Its role is `system`, `user`, `assistant` or `tool`."""
 
     role: str
     content: str
     reasoning: str = ""
-    """What the assistant thought before it said this."""
+    """Reasoning of the assistant before this message."""
     calls: tuple[Call, ...] = ()
-    """Of the assistant. Behind it stand their outputs, as many and in the same order, of role `tool`."""
+    """Calls of the assistant. Their outputs follow as messages of role `tool`, in the same order."""
     name: str = ""
-    """Of an output: the function's."""
+    """Name of the function whose output this message is."""
     call_id: str = ""
+    """Id of the call whose output this message is."""
 
 
 class Tool(Struct, frozen=True):
@@ -32,4 +33,4 @@ class Tool(Struct, frozen=True):
     name: str
     description: str
     parameters: str
-    """Their JSON schema, an object."""
+    """JSON schema of the parameters, as text."""

@@ -1,6 +1,6 @@
-"""Past calls in the words of a model's family, where its template has no place for them. Pure.
+"""Write past calls in the format of a model's family, for templates that render no calls. Pure.
 
-A model writes the next call as it sees the last one, so these are written as grammars ask for new ones.
+A model imitates earlier calls, so this format equals the format that grammars enforce for new calls.
 """
 
 import json
@@ -15,8 +15,10 @@ from engine.notations import GENERIC_FORMAT, CallFormat, Write, is_plain, json_a
 
 
 def calls_writer(dialect: Dialect) -> WriteCalls | None:
-    """Return a function that writes calls as text; None where the form is the generic one, or its arguments are in a
-    notation that is written by templates only. Markers in the text are the family's; `clean` is for names and values.
+    """Return a function that writes calls as text.
+
+    None if the family has the generic format, or a notation of arguments that only templates write. The function
+    applies `clean` to names and values, and writes the family's markers unchanged.
     """
     form = dialect.form
     arguments = _NOTATIONS.get(form.write)
@@ -27,9 +29,9 @@ def calls_writer(dialect: Dialect) -> WriteCalls | None:
         if not (form.any_name or all(is_plain(call.name) for call in calls)):
             return clean("\n".join(map(generic_call, calls)))
         numbered = [form.call.replace("$", f"${n}:") for n in range(len(calls))]
-        phrase = _spaced(f"{form.begin}{(form.between or '').join(numbered)}{form.end}")
+        template = _spaced(f"{form.begin}{(form.between or '').join(numbered)}{form.end}")
         parts = [_parts(form, n, call, arguments, clean) for n, call in enumerate(calls)]
-        return _PART.sub(lambda part: parts[int(part[1])].get(part[2], ""), phrase)
+        return _PART.sub(lambda part: parts[int(part[1])].get(part[2], ""), template)
 
     return write
 
@@ -49,12 +51,12 @@ def _parts(
     }
 
 
-def _spaced(phrase: str) -> str:
-    """Return a phrase without its optional parts, and with the white space that is usual: line breaks between tags as
-    in XML, none between control tokens."""
-    phrase = re.sub(r"«[^«»]*»", "", phrase)
-    phrase = re.sub(r"(?<=[:,;])~", " ", phrase)
-    return re.sub(r"(?<=[^|｜]>)~(?=<)", "\n", phrase).replace("~", "")
+def _spaced(template: str) -> str:
+    """Return a template without its optional parts and with the usual white space: line breaks between tags as in XML,
+    none between control tokens."""
+    template = re.sub(r"«[^«»]*»", "", template)
+    template = re.sub(r"(?<=[:,;])~", " ", template)
+    return re.sub(r"(?<=[^|｜]>)~(?=<)", "\n", template).replace("~", "")
 
 
 def _as_json(values: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
-"""A conversation, told as a template wants it. Pure.
+"""Adapt a conversation to the capabilities of a template. Pure.
 
-Templates differ in what they read, and many refuse what they don't expect, or leave it out without a word.
+Templates support different messages; many raise on an unexpected message, or drop it silently.
 """
 
 from collections import deque
@@ -15,104 +15,105 @@ from engine.chat_template.efforts import EFFORT_WORDS
 from engine.chat_template.message import Call, Message, Tool
 
 Turn: TypeAlias = dict[str, Any]
-"""A message as templates see it; its values are what JSON has."""
+"""A message as templates see it, with JSON values."""
 Clean: TypeAlias = Callable[[str], str]
-"""What becomes of each text that people or models wrote, before the template sees it."""
+"""Applied to each text of people or models before the template sees it."""
 WriteCalls: TypeAlias = Callable[[Sequence[Call], Clean], str]
-"""Writes calls as a family does, markers and all; names and values are cleaned."""
+"""Writes calls with the family's markers; names and values are cleaned."""
 
-MOST_NESTED = 32
-"""Levels of arguments that are handed on as objects; deeper ones as text."""
+MAX_NESTING = 32
+"""Levels of arguments that are passed as objects; deeper arguments are passed as text."""
 
 
 class ArgumentsForm(Struct, frozen=True):
-    """How calls stand in a message."""
+    """Format of calls in a message."""
 
     mapping: bool
-    """Whether arguments are an object, else JSON as text."""
+    """True if arguments are an object; otherwise JSON as text."""
     empty: str | None
-    """What stands for the text of a message that has only calls."""
+    """Content of a message that has only calls."""
     short_ids: bool
-    """True if a call's id must have nine letters or digits, or at least nine (Mistral); else it is as it came."""
+    """True if an id must have nine letters or digits, or at least nine (Mistral); otherwise ids stay unchanged."""
 
 
 class TemplateCapabilities(Struct, frozen=True):
-    """What a template reads, and what it would refuse. By default next to nothing."""
+    """Capabilities of a template. The defaults are the minimum."""
 
     system: bool = False
-    """Whether a conversation may begin with a system message."""
+    """True if a conversation may begin with a system message."""
     later_system: bool = False
-    """Whether one may stand elsewhere."""
+    """True if a system message may follow other messages."""
     repeats: bool = False
-    """Whether the same role may speak twice in a row."""
+    """True if one role may write consecutive messages."""
     form: ArgumentsForm | None = None
-    """Without one, calls and their outputs are told as text."""
+    """Format of calls; without it, calls and their outputs are rendered as text."""
     parallel: bool = False
-    """Whether a message may have several calls."""
+    """True if a message may have several calls."""
     text_beside_calls: bool = False
-    """Whether the text of a message with calls is read. If not, it goes before in a message of its own, where
-    `repeats` or `text_before_calls` allows that."""
+    """True if the text of a message with calls is rendered. Otherwise the text becomes a message before the calls, if
+    `repeats` or `text_before_calls` permits that."""
     reasoning: str = ""
-    """The field in which the assistant's reasoning is looked for; empty where it is in none."""
+    """Field of the assistant's reasoning; empty if the template renders none."""
     effort: bool = False
-    """Whether it writes something else when the model is not to think."""
+    """True if the effort changes the prompt."""
     tools: bool = False
-    """Whether it tells the model which functions there are. If not, that is said in a system message."""
+    """True if the template lists the functions. Otherwise a system message lists them."""
     text_before_calls: bool = False
-    """True if that text may stand before the calls although the same role may not speak twice: messages with calls
-    don't count there (Mistral)."""
+    """True if a text message may precede calls although roles must alternate, because messages with calls don't count
+    (Mistral)."""
     efforts: tuple[str, ...] = EFFORT_WORDS
-    """Values of `reasoning_effort` that it takes (Hy3 refuses `medium`)."""
+    """Accepted values of `reasoning_effort` (Hy3 rejects `medium`)."""
     loses_system: bool = False
-    """True if a conversation that ends with an output is written without its system message (Mistral-Nemo)."""
+    """True if the template drops the system message of a conversation that ends with an output (Mistral-Nemo)."""
     outputs: bool = False
-    """True if a message of role `tool` has words of its own, though calls have none (LFM2)."""
+    """True if messages of role `tool` have their own format although calls have none (LFM2)."""
 
 
-_SILENCE = " "
-"""What somebody says who says nothing: some templates refuse an empty text."""
+PLACEHOLDER = " "
+"""Content of an empty message: some templates reject an empty text."""
 
 
 def adapt_messages(
     messages: Sequence[Message],
-    manners: TemplateCapabilities,
+    capabilities: TemplateCapabilities,
     clean: Clean = str,
     write_calls: WriteCalls | None = None,
 ) -> list[Turn]:
-    """The conversation as the template wants it. Nothing is left out, but for reasoning that it doesn't read.
+    """Return the turns of a conversation for a template. Only reasoning that the template does not render is dropped.
 
-    `write_calls`: for a template that reads no calls; without it they are in the form of `TOOLS_TOLD`."""
+    `write_calls` writes calls for a template that renders none; without it they have the format of `TOOLS_PROMPT`.
+    """
     if any(message.calls or message.role == "tool" for message in messages):
-        if manners.form is None and write_calls is not None:
-            messages, clean = [_written(message, write_calls, clean) for message in messages], str
-        if manners.form is None:
-            messages = [_told(message, manners.outputs and write_calls is not None) for message in messages]
+        if capabilities.form is None and write_calls is not None:
+            messages, clean = [_with_written_calls(message, write_calls, clean) for message in messages], str
+        if capabilities.form is None:
+            messages = [_as_text(message, capabilities.outputs and write_calls is not None) for message in messages]
         else:
-            messages = list(_calls_told(messages, manners))
-    if manners.loses_system and messages and messages[-1].role == "tool":
-        manners = replace(manners, system=False)
-    if not (manners.system and manners.later_system):
-        messages = list(_system_told(messages, manners))
-    if not manners.repeats:
-        messages = list(_taking_turns(messages, manners.text_before_calls))
+            messages = list(_split_calls(messages, capabilities))
+    if capabilities.loses_system and messages and messages[-1].role == "tool":
+        capabilities = replace(capabilities, system=False)
+    if not (capabilities.system and capabilities.later_system):
+        messages = list(_move_system(messages, capabilities))
+    if not capabilities.repeats:
+        messages = list(_alternate_roles(messages, capabilities.text_before_calls))
     ids = {message.call_id: f"{n:09}" for n, message in enumerate(messages) if message.role == "tool"}
-    return [_turn(message, manners, ids, clean) for message in messages]
+    return [_turn(message, capabilities, ids, clean) for message in messages]
 
 
-def variables_told(variables: Mapping[str, Any], clean: Clean = str) -> dict[str, Any]:
-    """A client's own variables. Raises RecursionError where one is nested too deeply."""
-    return {name: _cleaned(value, clean, MOST_NESTED_SCHEMA) for name, value in variables.items()}
+def clean_variables(variables: Mapping[str, Any], clean: Clean = str) -> dict[str, Any]:
+    """Return a client's own variables, cleaned. Raises RecursionError if one is nested too deeply."""
+    return {name: _cleaned(value, clean, MAX_SCHEMA_NESTING) for name, value in variables.items()}
 
 
-def tools_told(tools: Sequence[Tool], clean: Clean = str) -> list[Turn]:
-    """Functions as templates see them. Raises RecursionError where a schema is nested too deeply."""
+def render_tools(tools: Sequence[Tool], clean: Clean = str) -> list[Turn]:
+    """Return functions in the format of templates, cleaned. Raises RecursionError if a schema is nested too deeply."""
     return [
         {
             "type": "function",
             "function": {
                 "name": clean(tool.name),
                 "description": clean(tool.description),
-                "parameters": _cleaned(msgspec.json.decode(tool.parameters), clean, MOST_NESTED_SCHEMA),
+                "parameters": _cleaned(msgspec.json.decode(tool.parameters), clean, MAX_SCHEMA_NESTING),
             },
         }
         for tool in tools
@@ -120,33 +121,33 @@ def tools_told(tools: Sequence[Tool], clean: Clean = str) -> list[Turn]:
 
 
 def with_tools(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:
-    """For templates that know of no functions: they stand in the first system message."""
-    told = TOOLS_TOLD + "\n".join(msgspec.json.encode(tool).decode() for tool in tools_told(tools))
+    """Add the functions to the first system message, for templates that do not list them."""
+    listed = TOOLS_PROMPT + "\n".join(msgspec.json.encode(tool).decode() for tool in render_tools(tools))
     if messages and messages[0].role == "system":
-        return [replace(messages[0], content=_joined(messages[0].content, told)), *messages[1:]]
-    return [Message("system", told), *messages]
+        return [replace(messages[0], content=_joined(messages[0].content, listed)), *messages[1:]]
+    return [Message("system", listed), *messages]
 
 
-TOOLS_TOLD = (
+TOOLS_PROMPT = (
     "You can call functions. To call one, write nothing but this:\n"
     '<tool_call>\n{"name": "the function\'s name", "arguments": {"its parameter": "value"}}\n</tool_call>\n'
     "What it gives is told to you in the next message. Call one only if it helps; otherwise answer in plain words.\n"
     "These are the functions, each with the JSON schema of its parameters:\n"
 )
-MOST_NESTED_SCHEMA = 64
+MAX_SCHEMA_NESTING = 64
 """Levels of a function's parameters."""
 
 
-def _told(message: Message, outputs: bool) -> Message:
-    """Calls as the assistant's text, outputs as the user's, unless these have words of their own."""
+def _as_text(message: Message, outputs: bool) -> Message:
+    """Render calls as text of the assistant. Render an output as text of the user unless `outputs` is set."""
     if message.role == "tool":
         return message if outputs else Message("user", message.content)
     texts = [message.content, *map(generic_call, message.calls)]
     return replace(message, content="\n".join(filter(None, texts)), calls=()) if message.calls else message
 
 
-def _written(message: Message, write_calls: WriteCalls, clean: Clean) -> Message:
-    """Clean a message, and put its calls behind its text."""
+def _with_written_calls(message: Message, write_calls: WriteCalls, clean: Clean) -> Message:
+    """Clean a message and append its calls to its text."""
     texts = [clean(message.content), write_calls(message.calls, clean) if message.calls else ""]
     return Message(
         message.role,
@@ -158,7 +159,7 @@ def _written(message: Message, write_calls: WriteCalls, clean: Clean) -> Message
 
 
 def generic_call(call: Call) -> str:
-    """As `TOOLS_TOLD` has it: a model writes the next call as it sees the last one."""
+    """Return a call in the format of `TOOLS_PROMPT`, since a model imitates earlier calls."""
     arguments = call.arguments or "{}"
     try:
         msgspec.json.decode(arguments, type=dict[str, Any])
@@ -167,57 +168,56 @@ def generic_call(call: Call) -> str:
     return f'<tool_call>\n{{"name": {msgspec.json.encode(call.name).decode()}, "arguments": {arguments}}}\n</tool_call>'
 
 
-def _calls_told(messages: Sequence[Message], manners: TemplateCapabilities) -> Iterator[Message]:
-    """Text and calls apart; each call in a message of its own, directly before its output: as far as it is needed."""
-    waiting: deque[Call] = deque()
+def _split_calls(messages: Sequence[Message], capabilities: TemplateCapabilities) -> Iterator[Message]:
+    """Separate text from calls, and move each call before its output, as far as the template needs it."""
+    pending: deque[Call] = deque()
     for message in messages:
-        apart = not manners.text_beside_calls and (manners.repeats or manners.text_before_calls)
+        apart = not capabilities.text_beside_calls and (capabilities.repeats or capabilities.text_before_calls)
         if message.calls and message.content and apart:
             yield replace(message, reasoning="", calls=())
             message = replace(message, content="")
-        if not manners.parallel and len(message.calls) > 1:
-            waiting.extend(message.calls[1:])
+        if not capabilities.parallel and len(message.calls) > 1:
+            pending.extend(message.calls[1:])
             message = replace(message, calls=message.calls[:1])
         yield message
-        if message.role == "tool" and waiting:
-            yield Message("assistant", "", calls=(waiting.popleft(),))
+        if message.role == "tool" and pending:
+            yield Message("assistant", "", calls=(pending.popleft(),))
 
 
-def _system_told(messages: Sequence[Message], manners: TemplateCapabilities) -> Iterator[Message]:
-    """System messages that would be refused or overlooked, at the beginning of what the user says next."""
-    held = ""
+def _move_system(messages: Sequence[Message], capabilities: TemplateCapabilities) -> Iterator[Message]:
+    """Move unsupported system messages to the beginning of the next user message."""
+    moved = ""
     for index, message in enumerate(messages):
-        if message.role == "system" and not (manners.later_system if index else manners.system):
-            held = _joined(held, message.content)
+        if message.role == "system" and not (capabilities.later_system if index else capabilities.system):
+            moved = _joined(moved, message.content)
             continue
-        if held and message.role == "user":
-            message = replace(message, content=_joined(held, message.content))
-        elif held:
-            yield Message("user", held)
-        held = ""
+        if moved and message.role == "user":
+            message = replace(message, content=_joined(moved, message.content))
+        elif moved:
+            yield Message("user", moved)
+        moved = ""
         yield message
-    if held:
-        yield Message("user", held)
+    if moved:
+        yield Message("user", moved)
 
 
-def _taking_turns(messages: Sequence[Message], apart: bool) -> Iterator[Message]:
-    """Join what one role says in a row, and put an empty message where the other should have spoken. `apart`: True
-    if text before calls is a message of its own.
+def _alternate_roles(messages: Sequence[Message], apart: bool) -> Iterator[Message]:
+    """Join consecutive messages of one role, and insert a placeholder where the other role is missing.
 
-    Calls and outputs are outside of that order (Mistral's templates say so).
+    `apart` is True if text before calls is a separate message. Calls and outputs are exempt, as in Mistral's templates.
     """
-    spoke = "assistant"
-    for message in _at_a_stretch(messages, apart):
+    last_role = "assistant"
+    for message in _join_consecutive(messages, apart):
         if message.role in ("user", "assistant") and not message.calls:
-            if message.role == spoke:
-                yield Message("user" if spoke == "assistant" else "assistant", _SILENCE)
-            spoke = message.role
-            yield message if message.content else replace(message, content=_SILENCE)
+            if message.role == last_role:
+                yield Message("user" if last_role == "assistant" else "assistant", PLACEHOLDER)
+            last_role = message.role
+            yield message if message.content else replace(message, content=PLACEHOLDER)
         else:
             yield message
 
 
-def _at_a_stretch(messages: Sequence[Message], apart: bool) -> Iterator[Message]:
+def _join_consecutive(messages: Sequence[Message], apart: bool) -> Iterator[Message]:
     last: Message | None = None
     for message in messages:
         goes_on = last is not None and not last.calls and not (apart and message.calls)
@@ -235,15 +235,15 @@ def _joined(*texts: str) -> str:
     return "\n\n".join(filter(None, texts))
 
 
-def _turn(message: Message, manners: TemplateCapabilities, ids: Mapping[str, str], clean: Clean) -> Turn:
+def _turn(message: Message, capabilities: TemplateCapabilities, ids: Mapping[str, str], clean: Clean) -> Turn:
     turn: Turn = {"role": message.role, "content": clean(message.content)}
-    form = manners.form
+    form = capabilities.form
 
     def arguments(call: Call) -> Any:
         return as_object(call.arguments, clean) if form and form.mapping else clean(call.arguments)
 
-    if message.reasoning and manners.reasoning:
-        turn[manners.reasoning] = clean(message.reasoning)
+    if message.reasoning and capabilities.reasoning:
+        turn[capabilities.reasoning] = clean(message.reasoning)
     if message.calls and form is not None:
         turn["content"] = turn["content"] or form.empty
         turn["tool_calls"] = [
@@ -264,17 +264,16 @@ def _id(id_: str, form: ArgumentsForm | None, ids: Mapping[str, str], clean: Cle
 
 
 def as_object(arguments: str, clean: Clean) -> dict[str, Any]:
-    """Return a call's arguments. Anything but an object becomes the one argument `input`, as for tools that take a
-    text."""
+    """Return a call's arguments. Anything but an object becomes the argument `input`, as for text tools."""
     try:
         decoded = msgspec.json.decode(arguments or "{}", type=dict[str, Any])
-        return {clean(key): _cleaned(value, clean, MOST_NESTED - 1) for key, value in decoded.items()}
+        return {clean(key): _cleaned(value, clean, MAX_NESTING - 1) for key, value in decoded.items()}
     except (msgspec.DecodeError, RecursionError):
         return {"input": clean(arguments)}
 
 
 def _cleaned(value: Any, clean: Clean, depth: int) -> Any:
-    """With all texts cleaned, those that escapes hid too. Raises RecursionError."""
+    """Return a value with all its texts and keys cleaned. Raises RecursionError."""
     if depth == 0:
         raise RecursionError
     match value:

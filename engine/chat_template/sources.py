@@ -1,4 +1,4 @@
-"""Chat templates that the server brings, and where another one comes from."""
+"""Built-in chat templates, and templates from files."""
 
 import os
 from pathlib import Path
@@ -8,33 +8,33 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 PLAIN = "{% for message in messages %}{{ '' if loop.first else '\\n\\n' }}{{ message.content }}{% endfor %}"
-"""Texts with a blank line between them, and nothing else: a base model goes on writing."""
+"""Texts with a blank line between them and no role marks: a base model continues them."""
 
-MOST_CHARACTERS = 1 << 20
-"""Length of a file that is read; `ChatTemplate` refuses long ones with its own limit."""
+MAX_CHARACTERS = 1 << 20
+"""Characters read of a file. `ChatTemplate` rejects long templates with its own limit."""
 
 BUILT_IN = {"chatml": CHATML, "plain": PLAIN}
 
 
 def located(name: str) -> str:
-    """Return the name of a template, with a file as an absolute path: a child process runs in another folder."""
+    """Return the name of a built-in template, or a file's absolute path: child processes run in another folder."""
     return name if name in BUILT_IN else os.path.abspath(name)
 
 
 def source(name: str) -> str:
-    """Return the template in a file, or the built-in one of that name. Raises OSError."""
+    """Return the template in a file, or the built-in template of that name. Raises OSError."""
     if name in BUILT_IN:
         return BUILT_IN[name]
     known = ", ".join(sorted(BUILT_IN))
     try:
         with Path(name).open(encoding="utf-8") as file:
-            text = file.read(MOST_CHARACTERS)
+            text = file.read(MAX_CHARACTERS)
     except OSError as error:
         raise OSError(
             f"--chat-template {name} cannot be read ({error.strerror}): name a file, or one of {known}"
         ) from error
     except UnicodeDecodeError as error:
-        raise OSError(f"--chat-template {name} is no UTF-8 text") from error
+        raise OSError(f"--chat-template {name} is not UTF-8 text: convert the file to UTF-8") from error
     if not text.strip():
         raise OSError(f"--chat-template {name} is empty: name a file with a template, or one of {known}")
     return text

@@ -1,8 +1,8 @@
-"""Chat messages -> prompt tokens, by the model's own template.
+"""Render chat messages to prompt tokens with the model's own template.
 
-A template is untrusted input: it comes out of a downloaded file. minijinja shows it no Python objects, and its fuel
-bounds the time of a rendering. minijinja 3.0 does not bound memory by fuel and 3.1 only in part, so `loader.probe`
-renders every template once in a child process with little memory before a model is served.
+A template is untrusted input from a downloaded file. minijinja exposes no Python objects to it, and its fuel bounds the
+time of a rendering. Fuel does not bound memory in minijinja 3.0 and only partly in 3.1, so `loader.probe` renders every
+template once in a child process with little memory before a model is served.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from engine.chat_template import jinja
 from engine.chat_template.capability_probe import detect_capabilities, reads_back
-from engine.chat_template.efforts import effort_told
+from engine.chat_template.efforts import effort_variables
 from engine.chat_template.message import Message, Tool
 from engine.chat_template.past_calls import calls_writer
 from engine.chat_template.rendering import (
@@ -29,8 +29,8 @@ from engine.chat_template.rendering import (
     Turn,
     WriteCalls,
     adapt_messages,
-    tools_told,
-    variables_told,
+    clean_variables,
+    render_tools,
     with_tools,
 )
 from engine.chat_template.sources import PLAIN
@@ -41,22 +41,22 @@ from engine.tokenizer import Vocabulary
 MAX_SOURCE = 64 * 1024
 """Characters of a template; the largest known ones have 20,000."""
 FUEL = 1_000_000
-"""minijinja instructions for one rendering: about 20 ms. Two thousand messages take a tenth. minijinja 3.1 also charges
-for long texts that a template makes."""
+"""minijinja instructions for one rendering, about 20 ms. Two thousand messages take a tenth. minijinja 3.1 also charges
+for long texts that a template builds."""
 
 TOO_MUCH = "needs too much time or memory"
-"""Predicate for a template that fuel or the probe's memory limit ends: the version of minijinja decides which."""
+"""Predicate of the error for a template that runs out of fuel, or of the probe's memory."""
 
 LAST_WORDS = 24
-"""Tokens at a prompt's end that are looked at for reasoning that it has begun."""
+"""Tokens at a prompt's end that are searched for an opening marker of reasoning."""
 
 
 _GENERATION = re.compile(r"\{%(-?)\s*(end)?generation\s*(-?)%\}")
-"""Hugging Face's own tag, which marks for training what the assistant said. It prints its content as it is."""
+"""Hugging Face's tag around the assistant's text, for training. It renders its content unchanged."""
 
 
 class TemplateError(Exception):
-    """The template is broken, or refuses the conversation. One sentence for a person."""
+    """The template is broken, or refuses the conversation. The message is one sentence for the user."""
 
     endless = False
     """True if the rendering ran out of fuel."""
@@ -70,14 +70,15 @@ RESERVED = frozenset(
         *("continue_final_message", "return_dict", "return_tensors", jinja.METHOD),
     )
 )
-"""Names that the server or the template engine sets, and arguments of transformers' `apply_chat_template` beside it."""
+"""Names that the server or the template engine sets, and arguments of transformers' `apply_chat_template`."""
 
 
 class ChatTemplate:
-    """A compiled template together with the vocabulary its text is for."""
+    """A compiled template, with the vocabulary that encodes its text."""
 
     def __init__(self, source: str | None, vocabulary: Vocabulary) -> None:
-        """An empty `source` counts as none: the texts are told as they are. Raises TemplateError."""
+        """Compile a template. Without `source`, or if it is blank, the prompt is the plain texts. Raises
+        TemplateError."""
         source = source if source and not source.isspace() else None
         if source is not None and len(source) > MAX_SOURCE:
             raise TemplateError(
@@ -85,10 +86,10 @@ class ChatTemplate:
             )
         self._vocabulary = vocabulary
         self.dialect = detect_dialect(source)
-        """In which the model answers."""
+        """Dialect of the model's answers."""
         self._spelled = marks(vocabulary.control_ids)
         self.marks = {vocabulary.control_ids[name]: mark for name, mark in self._spelled.items()}
-        """What `Parser.feed` wants to have for control tokens."""
+        """Control token -> the character that stands for it in texts for `Parser.feed`."""
         self._environment = minijinja.Environment(
             fuel=FUEL,
             trim_blocks=True,
@@ -112,41 +113,43 @@ class ChatTemplate:
 
     @cached_property
     def capabilities(self) -> TemplateCapabilities:
-        """What the template reads; of a form of calls that nobody here reads, nothing is used."""
-        learned = self._learned
-        known = reads_back(self._attempt, learned, self.dialect)
-        return learned if known else replace(learned, tools=False, form=None)
+        """Return the template's capabilities. Its format of calls counts only if the dialect reads it."""
+        detected = self._detected
+        is_known = reads_back(self._try_render, detected, self.dialect)
+        return detected if is_known else replace(detected, tools=False, form=None)
 
     @cached_property
-    def _learned(self) -> TemplateCapabilities:
-        """Found out at first use, which `engine.loader.probe` sees to: not before a child has tried the template."""
-        return detect_capabilities(self._attempt)
+    def _detected(self) -> TemplateCapabilities:
+        """Detect capabilities at first use: `engine.loader.probe` first renders the template in a child process."""
+        return detect_capabilities(self._try_render)
 
     @property
     def unread(self) -> bool:
-        """True if the template tells functions, but no family has its form of calls."""
-        return self._learned.tools and not self.capabilities.tools
+        """True if the template lists functions, but no family has its format of calls."""
+        return self._detected.tools and not self.capabilities.tools
 
     @property
     def tool_dialect(self) -> Dialect:
-        """In which it calls functions: as its template tells it, or as we do."""
+        """Return the dialect of answers with calls: the template's own, or the generic one."""
         return self.dialect if self.capabilities.tools else with_generic(self.dialect)
 
     @cached_property
     def write_calls(self) -> WriteCalls | None:
-        """Writes past calls for a template that has no place for them."""
+        """Return the writer of past calls for a template that renders none."""
         return calls_writer(self.tool_dialect)
 
     def parser(self, prompt: Sequence[int], offered: Offered | None = None, bare: bool = True) -> Parser | None:
-        """What takes an answer to `prompt` apart; None where it can be nothing but text. `offered`: the functions
-        that it may call; `bare`: see Parser."""
+        """Return a parser for the answer to `prompt`; None if the answer can only be text.
+
+        `offered` are the functions that the model may call. `bare`: see Parser.
+        """
         dialect = self.tool_dialect if offered else self.dialect
         if dialect.plain and not offered:
             return None
         return Parser(dialect, offered, self._spelled, self.thinking(prompt), bare)
 
     def thinking(self, prompt: Sequence[int]) -> Think | None:
-        """What the prompt's last words have begun."""
+        """Return the reasoning that the end of the prompt has opened; None if it has opened none."""
         vocabulary = self._vocabulary
         last = b"".join(vocabulary.bytes_of(id_) or vocabulary.name_of(id_).encode() for id_ in prompt[-LAST_WORDS:])
         text = last.decode(errors="replace").rstrip()
@@ -159,31 +162,32 @@ class ChatTemplate:
         tools: Sequence[Tool] = (),
         variables: Mapping[str, Any] = NO_VARIABLES,
     ) -> list[int]:
-        """The conversation's tokens, up to where the assistant's answer begins. Raises TemplateError.
+        """Return the prompt's tokens, up to the beginning of the assistant's answer. Raises TemplateError.
 
-        `effort`: how much is to be thought, in the API's words; None: as the template has it. `tools`: the functions
-        that may be called. `variables`: more of the template's variables, none of `RESERVED`; they win over `effort`.
+        `effort` is the reasoning effort in the API's words; None leaves the template's default. `tools` are the
+        functions that the model may call. `variables` are further template variables, none of `RESERVED`; they
+        override `effort`.
 
-        What people write never becomes a control token: names of such tokens in a text are broken by a mark before
-        the template sees them, and the mark is taken out of the plain text afterwards.
+        Texts of users never become control tokens: a mark breaks the names of such tokens before the template sees
+        them, and is removed from the plain text afterwards.
         """
         if tools and not self.capabilities.tools:
             with _nested_too_deeply():
                 messages, tools = with_tools(messages, tools), ()
         texts: list[str] = []
 
-        def note(text: str) -> str:
+        def collect(text: str) -> str:
             texts.append(text)
             return text
 
-        rendered = self._told(messages, effort, tools, variables, note)
+        rendered = self._rendered(messages, effort, tools, variables, collect)
         if not any(map(self._vocabulary.control.search, texts)):
             return self._vocabulary.encode_prompt(rendered)
         mark = _unused_character(texts)
-        broken = self._told(messages, effort, tools, variables, lambda text: self._break(text, mark))
+        broken = self._rendered(messages, effort, tools, variables, lambda text: self._break(text, mark))
         return self._vocabulary.encode_prompt(broken, lambda text: text.replace(mark, ""))
 
-    def _told(
+    def _rendered(
         self,
         messages: Sequence[Message],
         effort: str | None,
@@ -192,29 +196,29 @@ class ChatTemplate:
         clean: Clean,
     ) -> str:
         with _nested_too_deeply():
-            functions = {"tools": tools_told(tools, clean)} if tools else {}
-            more = variables_told(variables, clean)
-        thinking = effort_told(effort, self.capabilities.efforts) if effort else {}
+            functions = {"tools": render_tools(tools, clean)} if tools else {}
+            more = clean_variables(variables, clean)
+        thinking = effort_variables(effort, self.capabilities.efforts) if effort else {}
         turns = adapt_messages(messages, self.capabilities, clean, self.write_calls)
         return self._render(turns, **{**thinking, **more, **functions})
 
     def _break(self, text: str, mark: str) -> str:
-        # Over and over: breaking one name may leave another (`<s<s>>`), but each turn puts in one mark more.
+        # Breaking one name may leave another (`<s<s>>`), so repeat until none is left.
         while match := self._vocabulary.control.search(text):
             middle = match.start() + 1
             text = text[:middle] + mark + text[middle:]
         return text
 
-    def _attempt(self, told: list[Turn], **variables: Any) -> str | None:
+    def _try_render(self, turns: list[Turn], **variables: Any) -> str | None:
         try:
-            return self._render(told, **variables)
+            return self._render(turns, **variables)
         except TemplateError as error:
             if error.endless:
                 raise
             return None
 
-    def _render(self, told: list[Turn], **variables: Any) -> str:
-        always = {"messages": told, "add_generation_prompt": True, "tools": None, "documents": None}
+    def _render(self, turns: list[Turn], **variables: Any) -> str:
+        always = {"messages": turns, "add_generation_prompt": True, "tools": None, "documents": None}
         try:
             return self._environment.render_template("chat", **{**always, **_family_variables(), **variables})
         except minijinja.TemplateError as error:
@@ -223,8 +227,8 @@ class ChatTemplate:
                 endless.endless = True
                 raise endless from error
             raise TemplateError(f"the model's chat template refuses this conversation: {_first_line(error)}") from error
-        except (_Refusal, *jinja.HELPER_ERRORS) as refusal:
-            raise TemplateError(f"the model's chat template refuses this conversation: {refusal}") from refusal
+        except (_RaisedByTemplate, *jinja.HELPER_ERRORS) as error:
+            raise TemplateError(f"the model's chat template refuses this conversation: {error}") from error
 
 
 @contextmanager
@@ -236,7 +240,7 @@ def _nested_too_deeply() -> Iterator[None]:
 
 
 def _family_variables() -> dict[str, str]:
-    """Variables that single families want (Firefunction): no functions, and the day, which leaves prefixes alike."""
+    """Return variables of single families (Firefunction): no functions, and the date, which prefixes can share."""
     return {"functions": "[]", "datetime": _strftime_now("%Y-%m-%d")}
 
 
@@ -248,12 +252,12 @@ def _plain_tag(tag: re.Match[str]) -> str:
     return f"{{%{tag[1]} {'endif' if tag[2] else 'if true'} {tag[3]}%}}"
 
 
-class _Refusal(Exception):
-    """What a template says with `raise_exception`."""
+class _RaisedByTemplate(Exception):
+    """Raised by a template that calls `raise_exception`."""
 
 
 def _raise_exception(message: str) -> NoReturn:
-    raise _Refusal(message)
+    raise _RaisedByTemplate(message)
 
 
 def _strftime_now(form: str) -> str:
@@ -261,15 +265,12 @@ def _strftime_now(form: str) -> str:
 
 
 def _unused_character(texts: Sequence[str]) -> str:
-    """A character in none of the texts: a Unicode noncharacter where possible (they mean nothing to anybody).
-
-    Raises TemplateError.
-    """
+    """Return a character that occurs in none of the texts: a Unicode noncharacter if possible. Raises TemplateError."""
     present = set().union(*texts)
     candidates = itertools.chain(range(0xFDD0, 0xFDF0), range(0xE000, 0xF900), range(0xF0000, 0x110000))
     unused = next((chr(code) for code in candidates if chr(code) not in present), None)
     if unused is None:
-        raise TemplateError("the conversation has every private character there is, and names of control tokens")
+        raise TemplateError("the conversation has every private-use character and names of control tokens: remove one")
     return unused
 
 

@@ -88,4 +88,4 @@ class CallFormat(Struct, frozen=True):
 
 OBJECT = '{~"name":~"$name",~"arguments":~$arguments~}'
 GENERIC_FORMAT = CallFormat(f"<tool_call>~{OBJECT}~</tool_call>", ("<tool_call>",), any_name=True)
-"""Format that `chat_template.rendering.TOOLS_TOLD` asks the model to use."""
+"""Format that `chat_template.rendering.TOOLS_PROMPT` asks the model to use."""

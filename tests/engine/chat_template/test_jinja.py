@@ -7,7 +7,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.backends import scripted
-from engine.chat_template.jinja import WIDEST, with_methods
+from engine.chat_template.jinja import MAX_WIDTH, with_methods
 from engine.chat_template.message import Message
 from engine.chat_template.template import ChatTemplate, TemplateError
 
@@ -100,7 +100,7 @@ def test_expression_renders_as_in_transformers(expression: str) -> None:
 REFUSED = [
     ("{}|tojson(colour=1)", "unexpected keyword argument 'colour'"),
     ("{}|tojson(separators=[1])", "list index out of range"),
-    (f"[1]|tojson(indent={WIDEST + 1})", "indents by at most 1000"),
+    (f"[1]|tojson(indent={MAX_WIDTH + 1})", "indents by at most 1000"),
     ("'a'.rsplit('')", "empty separator"),
     ("(5).rsplit('')", "int has no method named rsplit"),
     ("'a'.rsplit('.', 1, 2)", "rsplit"),
@@ -116,7 +116,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("expression", "sentence"), REFUSED)
-def test_expression_that_python_refuses_is_a_template_error(expression: str, sentence: str | None) -> None:
+def test_expression_that_python_rejects_raises_template_error(expression: str, sentence: str | None) -> None:
     if sentence is None:
         assert "class" not in rendered(f"{{{{ {expression} }}}}.")
         return

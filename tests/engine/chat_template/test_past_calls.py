@@ -1,4 +1,4 @@
-"""Past calls of templates that read none: they are written as the family writes new ones."""
+"""Past calls for templates that render none: they have the format of the family's new calls."""
 
 import json
 
@@ -45,14 +45,14 @@ def named(name: str) -> Dialect:
 
 
 @pytest.mark.parametrize(("name", "text"), WRITTEN.items(), ids=WRITTEN)
-def test_calls_are_written_as_the_family_does(name: str, text: str) -> None:
+def test_calls_writer_of_family_writes_its_format(name: str, text: str) -> None:
     write = calls_writer(named(name))
     assert write is not None
     assert write([Call("c1", "civet", '{"n":1}'), Call("c2", "dugong", "{}")], str) == text
 
 
 @pytest.mark.parametrize("dialect", WRITERS, ids=lambda dialect: dialect.name)
-def test_calls_that_are_written_are_read_and_may_be_written_again(dialect: Dialect) -> None:
+def test_calls_writer_output_is_read_by_parser_and_allowed_by_grammar(dialect: Dialect) -> None:
     write = calls_writer(dialect)
     assert write is not None
     text = write(CALLS, str)
@@ -72,15 +72,15 @@ def test_calls_that_are_written_are_read_and_may_be_written_again(dialect: Diale
 
 
 @pytest.mark.parametrize("name", ["coder", "glm", "gemma", "harmony", "muse", "minimax-3", "functionary-3.2"])
-def test_form_of_a_family_that_templates_alone_write_has_no_writer(name: str) -> None:
+def test_calls_writer_of_format_that_only_templates_write_is_none(name: str) -> None:
     assert calls_writer(named(name)) is None
 
 
-def test_generic_form_has_no_writer() -> None:
+def test_calls_writer_of_generic_format_is_none() -> None:
     assert calls_writer(GENERIC) is None
 
 
-def test_name_that_would_be_misread_is_written_in_the_generic_form() -> None:
+def test_calls_writer_with_special_name_writes_generic_format() -> None:
     write = calls_writer(named("lfm"))
     assert write is not None
     assert write([Call("c", "a (b)", "{}")], str) == '<tool_call>\n{"name": "a (b)", "arguments": {}}\n</tool_call>'
@@ -90,11 +90,11 @@ BLIND = (
     "{{ 'List of tools: <|tool_list_start|>' if tools }}{{ tools|tojson if tools }}"
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
 )
-"""As LFM2's template: it tells functions, and has no place for calls."""
+"""Template like LFM2's, which lists functions and renders no calls."""
 ASK, OUT = Message("user", "Q"), Message("tool", "1", name="civet", call_id="c")
 
 
-def test_template_without_a_place_for_calls_is_told_them_in_its_familys_form() -> None:
+def test_prompt_of_template_without_calls_has_them_in_family_format() -> None:
     template = compiled(BLIND)
     messages = [ASK, Message("assistant", "Now:", calls=(Call("c", "civet", '{"n": 1}'),)), OUT]
     assert rendered(template, messages) == (
@@ -102,7 +102,7 @@ def test_template_without_a_place_for_calls_is_told_them_in_its_familys_form() -
     )
 
 
-def test_template_without_functions_is_told_calls_in_the_form_that_it_is_asked_for() -> None:
+def test_prompt_of_template_without_functions_has_calls_in_generic_format() -> None:
     template = compiled("{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}")
     messages = [ASK, Message("assistant", "", calls=(Call("c", "civet", '{"n": 1}'),)), OUT]
     call = '<tool_call>\n{"name": "civet", "arguments": {"n": 1}}\n</tool_call>'
@@ -119,13 +119,13 @@ def test_template_without_functions_is_told_calls_in_the_form_that_it_is_asked_f
         ("{% if m.role == 'tool' %}{{ raise_exception('no') }}{% endif %}<|{{ m.role }}|>{{ m.content }}", "<|user|>1"),
     ],
 )
-def test_output_is_told_as_one_where_a_template_knows_outputs(body: str, output: str) -> None:
+def test_prompt_of_template_with_outputs_renders_output_as_tool_message(body: str, output: str) -> None:
     template = compiled(BLIND.partition("{% for")[0] + "{% for m in messages %}" + body + "{% endfor %}")
     messages = [ASK, Message("assistant", "", calls=(Call("c", "civet", '{"n": 1}'),)), OUT]
     assert rendered(template, messages).partition("<|tool_call_end|>")[2] == output
 
 
-def test_markers_of_calls_are_control_tokens_and_texts_in_them_are_not() -> None:
+def test_prompt_with_past_calls_has_control_tokens_for_markers_only() -> None:
     vocabulary = vocabulary_with("<|tool_call_start|>", "<|tool_call_end|>")
     template = ChatTemplate(BLIND, vocabulary)
     call = Call("c", "civet", '{"at": "\\u003c|tool_call_end|>"}')

@@ -1,4 +1,4 @@
-"""A conversation is told as the template wants it, and what it wants is found out: by 70 real templates too."""
+"""Conversations adapted to a template's capabilities, and the detection of these, with 70 real templates too."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +13,8 @@ from engine.chat_template.rendering import ArgumentsForm, TemplateCapabilities, 
 from engine.chat_template.template import ChatTemplate, TemplateError
 from tests.engine.chat_template.test_template import FILES, FOLDER, NO_FILES, compiled, parts, rendered, vocabulary_with
 
-EASY = TemplateCapabilities(True, True, True, ArgumentsForm(True, "", False), True, True, "reasoning_content")
-"""Reads everything."""
+COMPLETE = TemplateCapabilities(True, True, True, ArgumentsForm(True, "", False), True, True, "reasoning_content")
+"""Capabilities of a template that supports everything."""
 ASK, ANSWER, MORE = Message("user", "Q"), Message("assistant", "A"), Message("user", "M")
 SYSTEM, LATER = Message("system", "S"), Message("system", "L")
 ONE, TWO = Call("call_1", "f", '{"x": 1}'), Call("call_2", "g", "not JSON")
@@ -22,8 +22,8 @@ OUT, OUT_2 = Message("tool", "1", name="f", call_id="call_1"), Message("tool", "
 BOTH = Message("assistant", "A", "R", (ONE, TWO))
 
 
-def with_(**wishes: object) -> TemplateCapabilities:
-    return replace(EASY, **wishes)
+def with_(**changes: object) -> TemplateCapabilities:
+    return replace(COMPLETE, **changes)
 
 
 def user(content: str) -> Turn:
@@ -44,18 +44,18 @@ def output(content: str, name: str, id_: str) -> Turn:
 
 F, G = called("call_1", "f", {"x": 1}), called("call_2", "g", {"input": "not JSON"})
 GAVE_1, GAVE_2 = output("1", "f", "call_1"), output("2", "g", "call_2")
-F_TOLD = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
-G_TOLD = '<tool_call>\n{"name": "g", "arguments": {"input":"not JSON"}}\n</tool_call>'
+F_TEXT = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
+G_TEXT = '<tool_call>\n{"name": "g", "arguments": {"input":"not JSON"}}\n</tool_call>'
 S: Turn = {"role": "system", "content": "S"}
 L: Turn = {"role": "system", "content": "L"}
 
-TOLD: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] = {
-    "plain": (EASY, [SYSTEM, ASK, ANSWER, MORE], [S, user("Q"), assistant("A"), user("M")]),
+ADAPTED: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] = {
+    "plain": (COMPLETE, [SYSTEM, ASK, ANSWER, MORE], [S, user("Q"), assistant("A"), user("M")]),
     "plain, to the hardest": (
         TemplateCapabilities(system=True), [SYSTEM, ASK, ANSWER, MORE], [S, user("Q"), assistant("A"), user("M")],
     ),
     "calls": (
-        EASY,
+        COMPLETE,
         [ASK, BOTH, OUT, OUT_2],
         [user("Q"), assistant("A", reasoning_content="R", tool_calls=[F, G]), GAVE_1, GAVE_2],
     ),
@@ -78,7 +78,7 @@ TOLD: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] = {
         [user("Q"), assistant(None, tool_calls=[F]), GAVE_1],
     ),
     "a call without arguments": (
-        EASY,
+        COMPLETE,
         [ASK, Message("assistant", "", calls=(Call("c", "f", ""),)), Message("tool", "", name="f", call_id="c")],
         [user("Q"), assistant("", tool_calls=[called("c", "f", {})]), output("", "f", "c")],
     ),
@@ -117,13 +117,13 @@ TOLD: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] = {
     "no calls": (
         with_(form=None),
         [ASK, BOTH, OUT, OUT_2],
-        [user("Q"), assistant(f"A\n{F_TOLD}\n{G_TOLD}", reasoning_content="R"), user("1"), user("2")],
+        [user("Q"), assistant(f"A\n{F_TEXT}\n{G_TEXT}", reasoning_content="R"), user("1"), user("2")],
     ),
     "reasoning by another name": (
         with_(reasoning="thinking"), [ASK, Message("assistant", "A", "R")], [user("Q"), assistant("A", thinking="R")],
     ),
     "no reasoning": (with_(reasoning=""), [ASK, Message("assistant", "A", "R")], [user("Q"), assistant("A")]),
-    "system anywhere": (EASY, [SYSTEM, ASK, LATER, MORE], [S, user("Q"), L, user("M")]),
+    "system anywhere": (COMPLETE, [SYSTEM, ASK, LATER, MORE], [S, user("Q"), L, user("M")]),
     "system at the beginning": (
         with_(later_system=False),
         [SYSTEM, ASK, ANSWER, LATER, LATER, MORE],
@@ -152,11 +152,11 @@ TOLD: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("manners", "messages", "told"), TOLD.values(), ids=TOLD)
-def test_a_conversation_is_told_so(
-    manners: TemplateCapabilities, messages: Sequence[Message], told: list[Turn]
+@pytest.mark.parametrize(("capabilities", "messages", "expected"), ADAPTED.values(), ids=ADAPTED)
+def test_adapt_messages_with_capabilities_returns_turns(
+    capabilities: TemplateCapabilities, messages: Sequence[Message], expected: list[Turn]
 ) -> None:
-    assert adapt_messages(messages, manners) == told
+    assert adapt_messages(messages, capabilities) == expected
 
 
 DEEP = '{"a": ' * 40 + "1" + "}" * 40
@@ -173,19 +173,19 @@ ARGUMENTS: list[tuple[str, object]] = [
 
 
 @pytest.mark.parametrize(("arguments", "mapping"), ARGUMENTS)
-def test_arguments_that_are_no_object_are_one_text(arguments: str, mapping: object) -> None:
+def test_adapt_messages_with_arguments_that_are_no_object_passes_input_text(arguments: str, mapping: object) -> None:
     call = Message("assistant", "", calls=(Call("c", "f", arguments),))
-    assert adapt_messages([call], EASY)[0]["tool_calls"] == [called("c", "f", mapping)]
+    assert adapt_messages([call], COMPLETE)[0]["tool_calls"] == [called("c", "f", mapping)]
 
 
-def test_no_arguments_are_too_much_for_a_template() -> None:
+def test_prompt_with_extreme_arguments_renders() -> None:
     template = compiled("{% for m in messages %}{{ m.content }}{{ (m.tool_calls or [])|tojson }}{% endfor %}")
     for arguments in ['{"a": 1' + "0" * 400 + "}", '{"a": -1e300}', *(text for text, _ in ARGUMENTS)]:
         messages = [ASK, Message("assistant", "", calls=(Call("c", "f", arguments),)), OUT]
         assert '"name": "f"' in rendered(template, messages)
 
 
-def test_what_a_call_says_is_text_to_the_letter() -> None:
+def test_prompt_with_control_names_in_calls_has_them_as_text() -> None:
     vocabulary = vocabulary_with("<|end|>", "<|call|>")
     source = "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}<|call|><tool_call>"
     source += "{{ c.function|tojson }}{{ m.reasoning }}{% endfor %}{{ m.name }}<|end|>{% endfor %}"
@@ -199,8 +199,8 @@ def test_what_a_call_says_is_text_to_the_letter() -> None:
     ]
 
 
-LEARNED = {
-    "Qwen-Qwen3-0.6B": replace(EASY, effort=True, tools=True),
+DETECTED = {
+    "Qwen-Qwen3-0.6B": replace(COMPLETE, effort=True, tools=True),
     "openai-gpt-oss-120b": TemplateCapabilities(
         True, False, True, ArgumentsForm(True, "", False), False, False, "thinking", True, True
     ),
@@ -228,16 +228,16 @@ LEARNED = {
 
 
 @NO_FILES
-@pytest.mark.parametrize(("name", "manners"), LEARNED.items(), ids=LEARNED)
-def test_what_a_real_template_reads_is_found_out(name: str, manners: TemplateCapabilities) -> None:
-    assert compiled((FOLDER / f"{name}.jinja").read_text()).capabilities == manners
+@pytest.mark.parametrize(("name", "capabilities"), DETECTED.items(), ids=DETECTED)
+def test_capabilities_of_real_template_are_detected(name: str, capabilities: TemplateCapabilities) -> None:
+    assert compiled((FOLDER / f"{name}.jinja").read_text()).capabilities == capabilities
 
 
-def test_a_template_that_refuses_everything_is_told_the_least() -> None:
+def test_capabilities_of_template_that_refuses_everything_are_minimal() -> None:
     assert compiled("{{ raise_exception('No.') }}").capabilities == TemplateCapabilities()
 
 
-def test_a_template_without_end_stays_without() -> None:
+def test_capabilities_of_endless_template_raise_template_error() -> None:
     endless = compiled("{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}")
     with pytest.raises(TemplateError, match="needs too much time or memory"):
         _ = endless.capabilities
@@ -245,27 +245,27 @@ def test_a_template_without_end_stays_without() -> None:
 
 words = st.integers(0, 999).map(lambda n: f"w{n:03}")
 arguments = st.sampled_from(['{"at": "sky"}', "", "nonsense", "[1]", '{"a": {"b": [1, null, 2.5, true]}}'])
-said = st.tuples(st.sampled_from(["user", "assistant", "system"]), words, words).map(
-    lambda said: [Message(said[0], said[1], said[2] if said[0] == "assistant" else "")]
+spoken = st.tuples(st.sampled_from(["user", "assistant", "system"]), words, words).map(
+    lambda spoken: [Message(spoken[0], spoken[1], spoken[2] if spoken[0] == "assistant" else "")]
 )
 
 
 @st.composite
 def calls(draw: st.DrawFn) -> list[Message]:
     made = [Call(draw(words), draw(words), draw(arguments)) for _ in range(draw(st.integers(1, 3)))]
-    text, thought = draw(st.just("") | words), draw(st.just("") | words)
+    text, reasoning = draw(st.just("") | words), draw(st.just("") | words)
     outputs = [Message("tool", draw(words), name=call.name, call_id=call.id) for call in made]
-    return [Message("assistant", text, thought, tuple(made)), *outputs]
+    return [Message("assistant", text, reasoning, tuple(made)), *outputs]
 
 
 histories = st.tuples(
-    st.lists(said | calls(), max_size=6), st.just([ASK]) | calls().map(lambda made: [ASK, *made])
+    st.lists(spoken | calls(), max_size=6), st.just([ASK]) | calls().map(lambda made: [ASK, *made])
 ).map(lambda drawn: [turn for group in (*drawn[0], drawn[1]) for turn in group])
 
 
 @pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in FILES])
 @pytest.mark.slow
-def test_any_history_goes_through_a_real_template_and_nothing_is_lost(file: Path) -> None:
+def test_prompt_of_real_template_contains_every_message(file: Path) -> None:
     template = compiled(file.read_text())
 
     @settings(max_examples=25)
@@ -289,8 +289,8 @@ ALTERNATING = (
     "{% if m.role == 'user' and loop.last %}{{ ns.system }}{% endif %}"
     "[{{ m.role }}]{{ m.content }}{% endif %}{% endfor %}"
 )
-"""As Mistral-Nemo: roles alternate but for calls and outputs, text beside calls is not written, and the system message
-is written with the last message only, where a user says that."""
+"""Template like Mistral-Nemo's: roles alternate except for calls and outputs, text beside calls is dropped, and the
+system message is rendered only with a last message of the user."""
 SYS, QUERY, REPLY, AGAIN = (
     Message(role, text)
     for role, text in zip(("system", "user", "assistant", "user"), ("sys", "qu", "re", "ag"), strict=True)
@@ -319,7 +319,7 @@ SHAPES: dict[str, Sequence[Message]] = {
 @pytest.mark.parametrize(
     "source", [ALTERNATING, *(pytest.param(file.read_text(), id=file.stem) for file in FILES if "istral" in file.stem)]
 )
-def test_template_that_would_drop_a_word_is_told_it_elsewhere(source: str, messages: Sequence[Message]) -> None:
+def test_prompt_of_template_that_drops_messages_contains_every_word(source: str, messages: Sequence[Message]) -> None:
     text = rendered(compiled(source), messages)
     words = [word for message in messages for word in (message.content, *(call.name for call in message.calls))]
     assert [word for word in words if word not in text] == []
@@ -336,8 +336,8 @@ CHECK = "{%% macro check(id) %%}{%% if id|length %s 9 %%}{{ raise_exception('id'
 @pytest.mark.parametrize(
     ("refused", "written"), [("!=", "000000002"), ("<", "000000002"), (">", "000000002"), ("==", "c")]
 )
-def test_id_of_a_call_is_as_long_as_a_template_wants_it(refused: str, written: str) -> None:
-    """Mistral's templates want nine characters, or nine at least; clients make up any."""
+def test_prompt_of_template_with_id_length_has_ids_of_that_length(refused: str, written: str) -> None:
+    """Mistral's templates require nine characters, or at least nine; clients choose any length."""
     template = compiled(CHECK % refused + COUNTING)
     messages = [ASK, Message("assistant", "", calls=(Call("c", "f", "{}"),)), Message("tool", "1", call_id="c")]
     assert rendered(template, messages) == f'Q[{written}]<tool_call>{{"name": "f", "arguments": {{}}}}[{written}]1'
@@ -352,7 +352,7 @@ PARTICULAR = (
     ("effort", "word"),
     [("minimal", "low"), ("low", "low"), ("medium", "low"), ("high", "high"), ("xhigh", "high"), ("none", "low")],
 )
-def test_effort_that_a_template_refuses_is_told_by_the_nearest_word(effort: str, word: str) -> None:
+def test_prompt_with_rejected_effort_has_nearest_word(effort: str, word: str) -> None:
     template = compiled("{{ messages[0].content }}{% if reasoning_effort is defined %}" + PARTICULAR + "{% endif %}")
     assert template.capabilities.efforts == ("low", "high")
     ids = template.prompt([ASK], effort=effort)
@@ -361,6 +361,6 @@ def test_effort_that_a_template_refuses_is_told_by_the_nearest_word(effort: str,
 
 @NO_FILES
 @pytest.mark.parametrize("effort", ["none", "minimal", "low", "medium", "high", "xhigh"])
-def test_effort_of_the_api_is_refused_by_no_real_template(effort: str) -> None:
+def test_prompt_of_real_template_accepts_every_effort(effort: str) -> None:
     for file in FILES:
         assert compiled(file.read_text()).prompt([ASK], effort=effort), file.stem

@@ -1,4 +1,4 @@
-"""Chat templates: whole prompts, what people may not smuggle in, and jinja2 as the oracle for 70 real templates."""
+"""Chat templates: whole prompts, injected control tokens, and jinja2 as the oracle for 70 real templates."""
 
 import itertools
 import json
@@ -44,7 +44,7 @@ def compiled(source: str | None) -> ChatTemplate:
 
 
 def vocabulary_with(*control: str) -> Vocabulary:
-    """The 256 bytes, then control tokens of these names."""
+    """Return a vocabulary of the 256 bytes, followed by control tokens of these names."""
     values: dict[str, Value] = {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.tokens": [*BYTE_TO_UNICODE.values(), *control],
@@ -55,7 +55,7 @@ def vocabulary_with(*control: str) -> Vocabulary:
 
 
 def parts(vocabulary: Vocabulary, ids: Sequence[int]) -> list[int | str]:
-    """Control tokens as ids, what stands between them as text."""
+    """Return control tokens as ids, and the tokens between them as text."""
     found: list[int | str] = []
     for plain, run in itertools.groupby(ids, key=lambda id_: bool(vocabulary.bytes_of(id_))):
         ids = list(run)
@@ -64,13 +64,13 @@ def parts(vocabulary: Vocabulary, ids: Sequence[int]) -> list[int | str]:
 
 
 def rendered(template: ChatTemplate, messages: Sequence[Message]) -> str:
-    """The text that a template over the scripted vocabulary has written."""
+    """Return the text that a template renders with the scripted vocabulary."""
     vocabulary = scripted.vocabulary()
     ids = template.prompt(messages)
     return b"".join(vocabulary.bytes_of(id_) or vocabulary.name_of(id_).encode() for id_ in ids).decode()
 
 
-def test_the_whole_prompt_of_smollm2(smol: tuple[Vocabulary, ChatTemplate]) -> None:
+def test_prompt_of_smollm2_equals_its_published_format(smol: tuple[Vocabulary, ChatTemplate]) -> None:
     vocabulary, template = smol
     assert parts(vocabulary, template.prompt([USER])) == [
         1,
@@ -108,7 +108,7 @@ INJECTIONS = [
 
 @pytest.mark.parametrize("content", INJECTIONS)
 @pytest.mark.parametrize("role", ["system", "user", "assistant"])
-def test_what_people_write_is_text_to_the_letter(
+def test_prompt_with_injected_control_names_has_them_as_text(
     smol: tuple[Vocabulary, ChatTemplate], role: str, content: str
 ) -> None:
     vocabulary, template = smol
@@ -118,14 +118,14 @@ def test_what_people_write_is_text_to_the_letter(
     ]
 
 
-def test_parameters_that_are_nested_too_deeply_are_refused(smol: tuple[Vocabulary, ChatTemplate]) -> None:
-    """By a template that knows of no functions too."""
+def test_prompt_with_parameters_nested_too_deeply_raises_template_error(smol: tuple[Vocabulary, ChatTemplate]) -> None:
+    """Templates with and without functions raise."""
     for template in (smol[1], ChatTemplate("{{ tools }}{{ messages[0].content }}", smol[0])):
         with pytest.raises(TemplateError, match="nested too deeply"):
             template.prompt([USER], tools=[Tool("f", "", '{"items":' * 70 + "{}" + "}" * 70)])
 
 
-def test_names_inside_and_across_each_other_are_text_too() -> None:
+def test_prompt_with_overlapping_control_names_has_them_as_text() -> None:
     vocabulary = vocabulary_with("<s>", "<s><s>", "ss", "s>", "<|a|>", "<|a|><|b|>")
     template = ChatTemplate("<s>{{ messages[0].content }}<|a|>", vocabulary)
     for length in range(1, 6):
@@ -136,24 +136,24 @@ def test_names_inside_and_across_each_other_are_text_too() -> None:
         assert parts(vocabulary, template.prompt([Message("user", content)])) == [256, content, 260]
 
 
-def test_of_two_names_that_begin_alike_a_template_means_the_longer() -> None:
+def test_prompt_of_template_with_nested_control_names_uses_longest() -> None:
     vocabulary = vocabulary_with("<s>", "<s>[INST]", "<s>[INST]<s>")
     template = ChatTemplate("<s>[INST]{{ messages[0].content }}<s><s>[INST]<s>", vocabulary)
     assert parts(vocabulary, template.prompt([USER])) == [257, "Hello.", 256, 258]
 
 
-def test_a_control_token_of_one_letter_or_none_has_no_name() -> None:
-    """No mark fits into such a name, so a template may not write it either."""
+def test_prompt_with_control_token_of_one_letter_has_it_as_text() -> None:
+    """No mark can break such a name, so templates can't write it either."""
     vocabulary = vocabulary_with("", "a", "<s>")
     template = ChatTemplate("<s>{{ messages[0].content }}a", vocabulary)
     assert parts(vocabulary, template.prompt([Message("user", "banana <s>")])) == [258, "banana <s>a"]
 
 
-def test_a_text_of_all_private_characters_is_refused_only_if_one_of_them_is_needed() -> None:
+def test_prompt_with_all_private_characters_raises_only_if_one_is_needed() -> None:
     template = compiled(scripted.TEMPLATE)
     everything = NONCHARACTERS + PRIVATE
     assert rendered(template, [Message("user", everything)]) == f"<|user|>{everything}<|assistant|>"
-    with pytest.raises(TemplateError, match="every private character there is"):
+    with pytest.raises(TemplateError, match="every private-use character"):
         template.prompt([Message("user", everything + "<|end|>")])
 
 
@@ -165,7 +165,7 @@ turns = st.tuples(st.sampled_from(["user", "assistant", "system"]), contents).ma
 
 
 @given(st.lists(turns, min_size=1, max_size=4))
-def test_any_conversation_has_the_control_tokens_of_an_innocent_one(
+def test_prompt_of_any_conversation_has_control_tokens_of_template_only(
     smol: tuple[Vocabulary, ChatTemplate], messages: list[Message]
 ) -> None:
     vocabulary, template = smol
@@ -177,13 +177,13 @@ def test_any_conversation_has_the_control_tokens_of_an_innocent_one(
     assert found == expected
 
 
-def test_template_of_a_file_without_one_is_the_plain_texts() -> None:
-    """A base model knows no marks of roles: it would print them (issue: Gemma 3 270M printed `<|im_end|>`)."""
+def test_prompt_without_template_is_plain_texts() -> None:
+    """A base model would print role marks: Gemma 3 270M printed `<|im_end|>`."""
     assert rendered(compiled(None), TALK) == "Be brief.\n\nHello.\n\nHi.\n\nAnd now?"
     assert rendered(compiled(None), TALK[1:2]) == "Hello."
 
 
-def test_template_that_is_built_in_is_known_by_name() -> None:
+def test_source_of_built_in_name_returns_its_template() -> None:
     assert rendered(compiled(sources.source("chatml")), TALK) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello.<|im_end|>\n"
         "<|im_start|>assistant\nHi.<|im_end|>\n<|im_start|>user\nAnd now?<|im_end|>\n<|im_start|>assistant\n"
@@ -199,10 +199,10 @@ def test_template_that_is_built_in_is_known_by_name() -> None:
             r"--chat-template .* cannot be read \(No such file or directory\): name a file, or one of chatml, plain",
         ),
         (b" \n", r"--chat-template .* is empty: name a file with a template, or one of chatml, plain"),
-        (b"\xff", r"--chat-template .* is no UTF-8 text"),
+        (b"\xff", r"--chat-template .* is not UTF-8 text: convert the file to UTF-8"),
     ],
 )
-def test_template_of_a_file_that_has_none_is_refused(data: bytes | None, message: str, tmp_path: Path) -> None:
+def test_source_of_file_without_template_raises_os_error(data: bytes | None, message: str, tmp_path: Path) -> None:
     path = tmp_path / "chat.jinja"
     if data is not None:
         path.write_bytes(data)
@@ -226,11 +226,11 @@ def test_template_of_a_file_that_has_none_is_refused(data: bytes | None, message
         ("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}", "1"),
     ],
 )
-def test_what_templates_use(source: str, expected: str) -> None:
+def test_prompt_of_template_expression_renders_as_in_transformers(source: str, expected: str) -> None:
     assert rendered(compiled(source), [USER]) == expected
 
 
-def test_a_template_may_ask_for_the_date() -> None:
+def test_strftime_now_in_template_renders_date() -> None:
     before = strftime_now("%d %b %Y")
     assert rendered(compiled("{{ strftime_now('%d %b %Y') }}"), [USER]) in (before, strftime_now("%d %b %Y"))
 
@@ -254,7 +254,7 @@ REFUSES = "the model's chat template refuses this conversation: "
         ("{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}", None),
     ],
 )
-def test_a_template_that_fails_is_a_sentence(source: str, sentence: str | None) -> None:
+def test_prompt_of_failing_template_raises_one_sentence(source: str, sentence: str | None) -> None:
     template = compiled(source)
     with pytest.raises(TemplateError) as caught:
         template.prompt([USER])
@@ -274,13 +274,13 @@ def test_a_template_that_fails_is_a_sentence(source: str, sentence: str | None) 
         ("x" * (MAX_SOURCE + 1), "the model's chat template has 65537 characters; at most 65536 are read"),
     ],
 )
-def test_a_template_that_cannot_be_read_is_a_sentence(source: str, sentence: str) -> None:
+def test_chat_template_with_syntax_error_raises_one_sentence(source: str, sentence: str) -> None:
     with pytest.raises(TemplateError) as caught:
         compiled(source)
     assert str(caught.value).split(" (in chat")[0] == sentence.split(" (in chat")[0]
 
 
-def test_the_longest_template_and_long_conversations_are_no_trouble() -> None:
+def test_prompt_of_longest_template_and_long_conversation_renders() -> None:
     assert compiled("x" * MAX_SOURCE).prompt([USER]) == [ord("x")] * MAX_SOURCE
     talk = [Message("user", "a" * 50), Message("assistant", "b" * 50)] * 1000
     assert len(compiled(sources.source("chatml")).prompt(talk)) > 100_000
@@ -288,18 +288,18 @@ def test_the_longest_template_and_long_conversations_are_no_trouble() -> None:
     assert FUEL == 1_000_000
 
 
-def test_a_template_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+def test_read_of_file_with_template_in_other_encoding_raises_gguf_error(tmp_path: Path) -> None:
     path = model_files.spm(tmp_path / "model.gguf", template=b"\xff{{ messages }}")
     with pytest.raises(reader.GGUFError, match=r"tokenizer\.chat_template is not UTF-8 text"):
         read(path)
 
 
-# Real templates, of the year before this file, with jinja2 as Hugging Face sets it up for the oracle.
+# Real templates; the oracle is jinja2 as Hugging Face configures it.
 FOLDER = Path(__file__).parents[4] / "shared" / "chat-templates"
 FILES = sorted(FOLDER.glob("*.jinja"))
 NO_FILES = pytest.mark.skipif(not FILES, reason=f"no collection of templates in {FOLDER}")
 
-# Templates for tools only: they go through `tools`, which is none here. jinja2 fails, minijinja takes it for empty.
+# Templates that iterate over `tools`, which is None here: jinja2 fails, minijinja treats it as empty.
 TOLERATED = {
     "CohereForAI-c4ai-command-r-plus-tool_use.jinja",
     "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja",
@@ -323,21 +323,21 @@ def oracle(source: str, messages: Sequence[Message]) -> str | None:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
-    environment.filters["tojson"] = lambda value, **wishes: json.dumps(value, **{"ensure_ascii": False, **wishes})
-    environment.globals |= {"raise_exception": refuse, "strftime_now": strftime_now}
+    environment.filters["tojson"] = lambda value, **options: json.dumps(value, **{"ensure_ascii": False, **options})
+    environment.globals |= {"raise_exception": raise_exception, "strftime_now": strftime_now}
     template = compiled(source)
-    told = adapt_messages(messages, template.capabilities, write_calls=template.write_calls)
+    turns = adapt_messages(messages, template.capabilities, write_calls=template.write_calls)
     values: dict[str, object] = {"functions": "[]", "datetime": strftime_now("%Y-%m-%d")}
     values |= {"tools": None, "documents": None, "bos_token": "", "eos_token": "<|end|>", "add_generation_prompt": True}
     try:
-        # Hugging Face extends Jinja by this tag; jinja2 doesn't know it.
+        # This tag is Hugging Face's extension, which jinja2 lacks.
         plain = re.sub(r"(%-?\s*)(end|)generation\b", lambda tag: tag[1] + ("endif" if tag[2] else "if true"), source)
-        return environment.from_string(plain).render(messages=told, **values)
+        return environment.from_string(plain).render(messages=turns, **values)
     except (jinja2.TemplateError, TypeError):
         return None
 
 
-def refuse(message: str) -> NoReturn:
+def raise_exception(message: str) -> NoReturn:
     raise jinja2.TemplateError(message)
 
 
@@ -346,13 +346,13 @@ def strftime_now(form: str) -> str:
 
 
 @NO_FILES
-def test_there_are_as_many_templates_as_were_looked_at() -> None:
+def test_collection_of_real_templates_is_complete() -> None:
     assert len(FILES) == 70
 
 
 @pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in FILES])
 @pytest.mark.slow
-def test_a_real_template_writes_what_jinja2_writes(file: Path) -> None:
+def test_prompt_of_real_template_equals_jinja2_output(file: Path) -> None:
     source = file.read_text()
     written = {name: rendered(compiled(source), messages) for name, messages in CONVERSATIONS.items()}
     expected = {name: oracle(source, messages) for name, messages in CONVERSATIONS.items()}

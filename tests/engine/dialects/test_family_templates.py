@@ -7,7 +7,7 @@ import pytest
 
 from engine.backends import scripted
 from engine.chat_template.message import Call, Message, Tool
-from engine.chat_template.rendering import TOOLS_TOLD
+from engine.chat_template.rendering import TOOLS_PROMPT
 from engine.dialects.call_grammar import answer_grammar
 from engine.dialects.dialect import Think
 from engine.notations.argument_schema import UNDECLARED
@@ -41,7 +41,7 @@ def test_template_with_unknown_form_of_calls_gets_the_generic_form() -> None:
     template = compiled(UNKNOWN)
     assert template.unread
     assert bytes(template.prompt(TALK, tools=[TOOL])).decode() == (
-        f"[S]{TOOLS_TOLD}{DECLARED}[U]Okapi"
+        f"[S]{TOOLS_PROMPT}{DECLARED}[U]Okapi"
         '[A]<tool_call>\n{"name": "civet", "arguments": {"at":"gnu"}}\n</tool_call>[U]Zorilla[A]'
     )
     parser = template.parser([], {"civet": UNDECLARED})
@@ -81,7 +81,7 @@ def test_template_with_signs_of_a_family_and_other_calls_gets_the_generic_form(s
     """Hunyuan's dense models had the signs of MiniMax M1 so."""
     template = compiled(f"{{# {sign} #}}{UNKNOWN}")
     assert template.unread
-    assert TOOLS_TOLD in bytes(template.prompt([ASK], tools=[TOOL])).decode()
+    assert TOOLS_PROMPT in bytes(template.prompt([ASK], tools=[TOOL])).decode()
 
 
 GEMMA_VALUE = (
