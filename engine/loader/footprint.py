@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.gguf import Header, kinds
-from engine.machine import free_memory, memory
+from engine.loader.machine import free_memory, memory
 from engine.model import ModelError
 
 F16_BYTES = 2

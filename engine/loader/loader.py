@@ -3,18 +3,18 @@
 import fcntl
 import hashlib
 import logging
-import os
 from pathlib import Path
 
 from msgspec import Struct
 
-from engine import backends, gguf, machine
+from engine import backends, gguf
+from engine.atomic_write import atomic_write
 from engine.backends import BackendChoice
 from engine.backends.ctransformers import converter
 from engine.backends.ctransformers import model as ctrans
 from engine.chat_template import ChatTemplate, sources
 from engine.gguf import FileFacts, GGUFError, Header, file_facts, kinds
-from engine.loader import footprint, model_file
+from engine.loader import footprint, machine, model_file
 from engine.loader.probe import PROBE_VERSION, probe
 from engine.loader.probe_record import ProbeCache
 from engine.model import BackendOptions, EngineFault, Model, ModelError
@@ -192,12 +192,8 @@ def _weights(path: Path, header: Header, ledger: ProbeCache, cache: Path) -> Pat
 
 
 def _rewrite(path: Path, header: Header, target: Path) -> None:
-    draft = target.with_suffix(".draft")
-    with draft.open("wb") as file:
+    with atomic_write(target, target.with_suffix(".draft")) as file:
         converter.write(path, header, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, target)
 
 
 def _is_complete(target: Path) -> bool:

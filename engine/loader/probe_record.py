@@ -5,11 +5,12 @@ A file is known by path, size, modification time and inode: one that was replace
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+
+from engine.atomic_write import atomic_write
 
 
 class ProbeRecord(Struct):
@@ -52,8 +53,7 @@ class ProbeCache:
     def _write(self) -> None:
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self._file.parent, delete=False) as draft:
-                draft.write(msgspec.json.format(msgspec.json.encode(self._records)))
-            os.replace(draft.name, self._file)
+            with atomic_write(self._file, self._file.with_name(f"{self._file.name}.{os.getpid()}.draft")) as file:
+                file.write(msgspec.json.format(msgspec.json.encode(self._records)))
         except OSError:
             return  # a cache that can't be written (a read-only disk) makes starts slower, not wrong

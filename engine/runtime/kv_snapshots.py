@@ -9,13 +9,14 @@ import hashlib
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+
+from engine.atomic_write import atomic_write
 
 SUFFIX = ".kv"
 DRAFT_PREFIX = ".responsed-draft-"
@@ -136,15 +137,8 @@ class Snapshots:
         digest = hashlib.blake2b(repr((self._fingerprint, snapshot.tokens)).encode(), digest_size=16).hexdigest()
         path = self._folder / f"{digest}{SUFFIX}"
         head = msgspec.json.encode(_FileHeader(self._fingerprint, _digest(snapshot.state), snapshot.tokens))
-        with tempfile.NamedTemporaryFile(dir=self._folder, prefix=DRAFT_PREFIX, delete=False) as file:
-            try:
-                file.writelines((head, b"\n", snapshot.state))
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with atomic_write(path, self._folder / f"{DRAFT_PREFIX}{digest}", mode=0o600) as file:
+            file.writelines((head, b"\n", snapshot.state))
         return path
 
 

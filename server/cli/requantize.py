@@ -5,9 +5,9 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from engine import backends, machine
+from engine import backends
 from engine.backends.llamacpp import quantizer
-from engine.loader import model_file
+from engine.loader import machine, model_file
 from engine.model import ModelError
 from engine.tuner import choice, divergence, stopwatch
 from server.cli.terminal import print_table

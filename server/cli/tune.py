@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from engine import backends, gguf, machine
-from engine.loader import Options, catalog, load, model_file
+from engine import backends, gguf
+from engine.loader import Options, catalog, load, machine, model_file
 from engine.model import BackendOptions, Model
 from engine.tuner import choice as tuning
 from engine.tuner import stopwatch

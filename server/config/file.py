@@ -10,6 +10,8 @@ from typing import Any
 
 import tomli_w
 
+from engine.atomic_write import atomic_write
+
 VARIABLE = "RESPONSED_CONFIG"
 """Variable that names the file."""
 
@@ -56,13 +58,10 @@ def write(path: Path, values: Mapping[str, Any]) -> None:
     draft = path.with_name(f"{path.name}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(edited if _parses_as(edited, updated) else tomli_w.dumps(updated))
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            shutil.copymode(path, draft)
-        os.replace(draft, path)
+        with atomic_write(path, draft) as file:
+            file.write((edited if _parses_as(edited, updated) else tomli_w.dumps(updated)).encode())
+            if path.exists():
+                shutil.copymode(path, draft)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 

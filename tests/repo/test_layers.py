@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[2]
 OURS = ("engine", "server")
 
 DRAWN = {
+    "engine.atomic_write": "",
     "engine.gguf": "",
     "engine.linking": "",
-    "engine.machine": "",
     "engine.model": "",
     "engine.backends.llamacpp": "linking model",
     "engine.constraint": "model",
@@ -29,17 +29,17 @@ DRAWN = {
     "engine.sampling": "job model",
     "engine.scheduler": "job model",
     "engine.notations": "grammar json_schema",
-    "engine.runtime": "constraint job model sampling scheduler",
+    "engine.runtime": "atomic_write constraint job model sampling scheduler",
     "engine.dialects": "constraint grammar json_schema notations",
     "engine.chat_template": "dialects notations tokenizer",
     "engine.structured_output": "constraint dialects grammar json_schema model notations tokenizer",
-    "engine.loader": "backends backends.ctransformers chat_template gguf machine model tokenizer",
+    "engine.loader": "atomic_write backends backends.ctransformers chat_template gguf model tokenizer",
     "server.protocol": "",
     "server.store": "",
     "server.version": "",
     "server.http": "protocol",
     "server.stream": "engine.dialects engine.job engine.notations engine.tokenizer protocol",
-    "server.config": "engine.chat_template engine.job",
+    "server.config": "engine.atomic_write engine.chat_template engine.job",
     "server.generation": "engine.job engine.runtime protocol store stream",
     "server.tools": (
         "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"
@@ -53,7 +53,7 @@ DRAWN = {
     "server.daemon": "api config engine.job engine.model engine.runtime http",
     "server.cli": (
         "api config daemon engine.backends engine.backends.llamacpp engine.chat_template engine.gguf "
-        "engine.loader engine.machine engine.model engine.runtime engine.tuner served_model store stream"
+        "engine.loader engine.model engine.runtime engine.tuner served_model store stream"
     ),
     "server.__main__": "cli",
 }

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from engine import machine
 from engine.gguf import reader
 from engine.gguf.header import Header, MetadataEntry, Value
-from engine.loader import footprint
+from engine.loader import footprint, machine
 from engine.loader.loader import Options, load
 from engine.model import ModelError
 from tests.support import model_files

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from engine import machine
 from engine.backends.ctransformers import model
 from engine.backends.llamacpp import library as libllama
 from engine.chat_template.message import Message
 from engine.chat_template.template import TemplateError
 from engine.gguf.header import GGUFError
-from engine.loader import loader
+from engine.loader import loader, machine
 from engine.loader.loader import DEFAULT_MAX_CONTEXT, Loaded, Options, load, n_threads
 from engine.loader.probe import probe
 from engine.loader.probe_record import ProbeCache

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import machine
+from engine.loader import machine
 
 GB = 1 << 30
 AFFINITY = len(os.sched_getaffinity(0))
@@ -56,7 +56,7 @@ def test_cores_under_a_cpu_quota_are_those_that_it_grants(
 
 def test_cores_of_a_bound_process_are_its_affinity() -> None:
     one = str(min(os.sched_getaffinity(0)))
-    script = f"import os; os.sched_setaffinity(0, [{one}]); from engine import machine; print(machine.cores())"
+    script = f"import os; os.sched_setaffinity(0, [{one}]); from engine.loader import machine; print(machine.cores())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
 

@@ -1,0 +1,25 @@
+"""Files that are complete or absent, whatever ends the process."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def atomic_write(path: Path, draft: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """Open `draft` for writing; when the block ends well, sync it and rename it to `path`, else remove it.
+
+    Both are in one folder; `mode` are the permissions of a new file, less the umask. Callers that may write `path` at
+    the same time need drafts of their own. Raises OSError.
+    """
+    try:
+        with open(draft, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
