@@ -24,7 +24,7 @@ from server.api.responses import ResponsesHandler
 from server.api.stored_responses import StoredResponsesHandler
 from server.api.text_completions import TextCompletionsHandler
 from server.config import Config
-from server.generation import MISTAKE, STOPPING, ActivityCount, AdmissionControl, Generations, Timeouts
+from server.generation import INTERNAL_ERROR, STOPPING, ActivityCount, AdmissionControl, Generations, Timeouts
 from server.http import AccessPolicy, Bodies, ClientDisconnected, Exchange, Receive, Router, Scope, Send
 from server.protocol import sse
 from server.protocol.errors import ApiError, Unavailable
@@ -141,7 +141,7 @@ class App:
             await exchange.send_error(Unavailable("The stored responses cannot be reached now."))
         except Exception:
             log.exception("%s failed", exchange.id)
-            await exchange.send_error(ApiError(MISTAKE))
+            await exchange.send_error(ApiError(INTERNAL_ERROR))
         finally:
             self._bodies.release(exchange)
             self._busy.end()

@@ -75,10 +75,10 @@ class SpecBuilder:
         return GenerationSpec(
             first=first,
             job=job,
-            answer=OutputProcessor(served.vocabulary, len(tokens), stops, self._tool_calls(prepared, tokens)),
+            processor=OutputProcessor(served.vocabulary, len(tokens), stops, self._tool_calls(prepared, tokens)),
             items=items,
             streamed=bool(request.stream),
-            tells_progress=bool(request.return_progress),
+            reports_progress=bool(request.return_progress),
             repeats=repeats,
         )
 

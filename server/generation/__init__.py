@@ -1,12 +1,12 @@
-"""One response being made, and all of them. Imports `protocol`, `store` and `stream`."""
+"""Generation of responses: one of them, their registry, admission, and heartbeats."""
 
 from server.generation.activity import ActivityCount
 from server.generation.admission import AdmissionControl
-from server.generation.generation import MISTAKE, STOPPING, Generation, GenerationSpec, Timeouts
+from server.generation.generation import INTERNAL_ERROR, STOPPING, Generation, GenerationSpec, Timeouts
 from server.generation.registry import Generations
 
 __all__ = [
-    "MISTAKE",
+    "INTERNAL_ERROR",
     "STOPPING",
     "ActivityCount",
     "AdmissionControl",

@@ -1,4 +1,4 @@
-"""How much is going on, and a way to wait until nothing is."""
+"""Number of activities in progress, and a wait for none."""
 
 import trio
 
@@ -17,6 +17,6 @@ class ActivityCount:
             self._waiting.unpark_all()
 
     async def wait_idle(self) -> None:
-        """Several may wait."""
+        """Wait until no activity is in progress. Several tasks may wait."""
         while self._count:
             await self._waiting.park()

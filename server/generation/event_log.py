@@ -1,4 +1,4 @@
-"""The events of one response so far, and the readers that wait for more."""
+"""Log of the events of one response, for readers that wait for more."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from server.stream import events_after
 
 
 class EventLog:
-    """Every event stays until the response has ended, so a client that comes late, or again, reads the same ones."""
+    """List of all events, so that a client that connects late or again reads the same events."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        """Each at the index of its sequence number."""
+        """Events; the index of each is its sequence number."""
         self.ended = trio.Event()
         """Set with the terminal event."""
         self._waiting = trio.lowlevel.ParkingLot()
@@ -23,7 +23,7 @@ class EventLog:
         self._waiting.unpark_all()
 
     def close(self, events: Sequence[Event]) -> None:
-        """Append the last events; the terminal one is among them."""
+        """Append the last events, which include the terminal one."""
         self.ended.set()
         self.append(events)
 
@@ -32,7 +32,7 @@ class EventLog:
         return len(self.events) <= number + 1 and not self.ended.is_set()
 
     async def after(self, number: int) -> list[Event]:
-        """Return the events behind `number`, at least one; at the end the terminal one (again)."""
+        """Wait for events after `number` and return them; after the end, return the terminal event again."""
         while self.has_nothing_after(number):
             await self._waiting.park()
         return events_after(self.events, number)

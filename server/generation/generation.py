@@ -1,7 +1,8 @@
-"""One response being made: a task of its own, and any number of readers that follow it.
+"""Generation of one response: a task of its own, and any number of readers.
 
-Engine outputs become stream inputs, and these become events; `job.max_tokens` bounds their number. The terminal event
-leaves when the response is stored: a client that has read it finds the response again, even after a power cut.
+The task converts engine outputs to stream inputs, and these to events; `job.max_tokens` limits their number. It emits
+the terminal event after storing the response, so that a client that has read it can retrieve the response, even after a
+power cut.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from msgspec import Struct
 from engine.job import EngineOutput, Job
 from engine.runtime import Engine, EngineStopped
 from server.generation.event_log import EventLog
-from server.generation.heartbeat import BEGUN, Heartbeat
+from server.generation.heartbeat import ITEM_STATES, Heartbeat
 from server.generation.recorder import Recorder
 from server.protocol.errors import ApiError, Unavailable
 from server.protocol.events import Event, Response
@@ -33,78 +34,78 @@ from server.stream import (
     opening_inputs,
 )
 
-STOPPING = "The server is shutting down."
-MISTAKE = "Internal error; see the server log."
+STOPPING = "The server is shutting down; try again later."
+INTERNAL_ERROR = "Internal error; see the server log."
 
 log = logging.getLogger("responsed.generation")
 
 
 class GenerationSpec(Struct, frozen=True, kw_only=True):
-    """What is to be made."""
+    """Specification of a generation."""
 
     first: Response
-    """As `response.created` has it."""
+    """Response of the event `response.created`."""
     job: Job
-    answer: OutputProcessor
+    processor: OutputProcessor
     items: bytes
-    """What came in, for the store."""
+    """Input items, a JSON list for the store."""
     streamed: bool
-    tells_progress: bool
-    """True if events tell how much of the prompt is evaluated."""
+    reports_progress: bool
+    """True if events report the progress of the prompt."""
     repeats: bool = False
-    """True if `response.in_progress` comes again while nothing is there to send. Otherwise comments do that."""
+    """True if heartbeats are `response.in_progress` events; otherwise they are SSE comments."""
 
 
 class Timeouts(Struct, frozen=True):
-    """In seconds."""
+    """Timeouts in seconds."""
 
     heartbeat: float
-    """The longest silence of a stream before the first item; 0: any."""
+    """Seconds of silence before the first item until a heartbeat; 0: no heartbeats."""
     resume_window: float
-    """How long a stored stream goes on without a reader."""
+    """Seconds that a stored stream runs on without a reader."""
 
 
 class Phase(Enum):
-    """Where a generation is. Each phase follows the one before it; a generation that never had a slot skips RUNNING."""
+    """Phase of a generation, in order; a generation that never gets a slot skips RUNNING."""
 
     QUEUED = auto()
-    """It has no slot yet."""
+    """The generation has no slot yet."""
     RUNNING = auto()
     ENDING = auto()
-    """Its last input is known, and being stored."""
+    """The last input is known; the response is being stored."""
     ENDED = auto()
 
 
 class Generation:
-    """A new generation has its first events; `run` makes the others."""
+    """Generation of one response. A new one has its first events; `run` produces the others."""
 
     def __init__(self, spec: GenerationSpec, engine: Engine, store: AsyncStore | None, timeouts: Timeouts) -> None:
         self._spec = spec
         self._engine = engine
         self._recorder = Recorder(store, spec.first, spec.items)
         self._resume_window = timeouts.resume_window
-        events = spec.repeats or spec.tells_progress
-        self._pulse = Heartbeat(timeouts.heartbeat if events else 0, spec.tells_progress, trio.current_time())
+        events = spec.repeats or spec.reports_progress
+        self._heartbeat = Heartbeat(timeouts.heartbeat if events else 0, spec.reports_progress, trio.current_time())
         self.heartbeat = 0 if events else timeouts.heartbeat
-        """Seconds of silence after which a reader sends a comment; 0: none does."""
+        """Seconds of silence after which readers send a comment; 0: no comments."""
         self._stream = Stream(spec.first)
         self._inputs: list[StreamInput] = []
         self._log = EventLog()
         self.phase = Phase.QUEUED
         self.error: ApiError | None = None
-        """Error that ended it from outside, or of the server itself."""
+        """Error that ended the generation, other than an error of the model."""
         self.slot_seconds_used: float | None = None
-        """Seconds in which it had a slot, known when it has ended; None if it had none."""
+        """Seconds for which it had a slot, set at the end; None if it had none."""
         self._readers = 0
         self._scope = trio.CancelScope()
-        """Cancelled to end the generation. Its deadline is finite while nobody reads."""
+        """Scope to cancel the generation. Its deadline is finite while there is no reader."""
         self._slot_since = math.inf
-        """Time at which it got its slot, as far as that is known before the first output."""
+        """Time at which it got its slot, an estimate until the first output."""
         self._apply(opening_inputs(spec.first))
 
     @property
     def response(self) -> Response:
-        """The response as readers know it by now."""
+        """Response according to the events so far."""
         return self._response
 
     @property
@@ -113,7 +114,7 @@ class Generation:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Count a reader. After the last one, a stored stream goes on for a while, a background response to its end."""
+        """Count a reader. After the last one, stored streams run on for a while, background responses to their end."""
         self._readers += 1
         self._scope.deadline = math.inf
         try:
@@ -126,34 +127,34 @@ class Generation:
 
     @property
     def abandoned(self) -> bool:
-        """True if it ends because nobody reads it."""
+        """True if the generation ends for lack of readers."""
         return not self._readers and self._scope.deadline <= trio.current_time()
 
     @property
     def slot_seconds(self) -> float:
-        """Seconds since it got its slot; 0 without one."""
-        return max(trio.current_time() - self._slot_since, 0.0) if self._spec.answer.started else 0.0
+        """Seconds since the generation got its slot; 0 without a slot."""
+        return max(trio.current_time() - self._slot_since, 0.0) if self._spec.processor.started else 0.0
 
     @property
     def queued_without_reader(self) -> bool:
-        """True if it waits for a slot only in case its client comes back."""
+        """True if it waits for a slot without a reader, since its client may resume."""
         return self.phase is Phase.QUEUED and not self._readers and self._scope.deadline < math.inf
 
     @property
     def writing(self) -> bool:
         """True if the first item has begun."""
-        return self._stream.state in BEGUN
+        return self._stream.state in ITEM_STATES
 
     def has_nothing_after(self, number: int) -> bool:
         """True if a reader of the event `number` has to wait for the next one."""
         return self._log.has_nothing_after(number)
 
     async def after(self, number: int) -> list[Event]:
-        """Return the events behind `number`, at least one; at the end the terminal one (again)."""
+        """Wait for events after `number` and return them; after the end, return the terminal event again."""
         return await self._log.after(number)
 
     def error_events(self, error: ApiError) -> list[Event]:
-        """Return the events that end the stream of a reader that cannot get the rest."""
+        """Return the terminal events for a reader that cannot get the rest of the stream."""
         if self.ended.is_set():
             return self._log.events[-1:]
         stream = Stream(self._spec.first)
@@ -164,24 +165,24 @@ class Generation:
         self._scope.cancel()
 
     def fail(self, error: ApiError) -> None:
-        """End it with an error, unless it is about to end by itself."""
+        """End the generation with an error, unless it is ending already."""
         self.error = error
         self._scope.cancel()
 
     async def begin(self) -> bool:
-        """Write that the response is being made. Return whether it is stored."""
+        """Write the unfinished response to the store; return True if it is stored."""
         stored = await self._recorder.begin()
         if self.response.store and not stored:
             self._apply([NotStored()])
         return stored
 
     async def run(self) -> None:
-        """Make all events. Whatever happens, exactly one of them is terminal."""
+        """Produce all events, exactly one of which is terminal, even after an error."""
         async with trio.open_nursery() as nursery:
             if not self._recorder.begun:
-                nursery.start_soon(self.begin)  # beside it: the first token doesn't wait for a disk
+                nursery.start_soon(self.begin)  # in parallel, so that the first token does not wait for the disk
             last = await self._generate()
-        if self._spec.answer.started:
+        if self._spec.processor.started:
             self.slot_seconds_used = trio.current_time() - self._slot_since
         self._enter(Phase.ENDING)
         events = self._stream.feed(last)
@@ -199,7 +200,7 @@ class Generation:
         self.phase = phase
 
     async def _generate(self) -> StreamInput:
-        """Apply all stream inputs but the last, and return that one."""
+        """Apply all stream inputs but the last one, and return the last one."""
         try:
             with self._scope:
                 return await self._consume()
@@ -207,25 +208,25 @@ class Generation:
             self.error = Unavailable(STOPPING)
         except Exception:
             log.exception("%s failed", self.response.id)
-            self.error = ApiError(MISTAKE)
-        usage = self._spec.answer.usage if self._spec.answer.started else None
+            self.error = ApiError(INTERNAL_ERROR)
+        usage = self._spec.processor.usage if self._spec.processor.started else None
         return Cancelled(usage) if self.error is None else failure(self.error, usage)
 
     async def _consume(self) -> StreamInput:
-        answer = self._spec.answer
+        processor = self._spec.processor
         if not self._engine.full:
             self._slot_since = trio.current_time()
         with self._engine.generate(self._spec.job) as outputs:
             while True:
-                arrived = await _arrived(outputs, self._pulse.due(self._stream.state))
+                arrived = await _arrived(outputs, self._heartbeat.due(self._stream.state))
                 now = int(time.time())
                 if arrived:
                     self._slot_since = min(self._slot_since, trio.current_time())
-                inputs = [each for output in arrived for each in answer.process(output, now)]
-                if self.phase is Phase.QUEUED and answer.started:
+                inputs = [each for output in arrived for each in processor.process(output, now)]
+                if self.phase is Phase.QUEUED and processor.started:
                     self._enter(Phase.RUNNING)
-                last = inputs.pop() if answer.ended else None
-                self._apply([*self._pulse.due_events(self._stream.state, answer, trio.current_time()), *inputs])
+                last = inputs.pop() if processor.ended else None
+                self._apply([*self._heartbeat.due_events(self._stream.state, processor, trio.current_time()), *inputs])
                 if last is not None:
                     return last
 
@@ -236,18 +237,18 @@ class Generation:
         self._log.append(events)
 
 
-async def _arrived(pieces: trio.MemoryReceiveChannel[EngineOutput], due: float) -> list[EngineOutput]:
-    """What there is: all of it leaves in one `send`, which costs the same whatever its size. Nothing at the time `due`.
+async def _arrived(outputs: trio.MemoryReceiveChannel[EngineOutput], due: float) -> list[EngineOutput]:
+    """Wait for outputs until `due`, and return all available ones; one `send` of many costs no more than of one.
 
-    Once text flows, nothing is due, and there is no cancel scope: it would cost a tenth of a token's way to the socket.
+    While text streams, `due` is infinite and no cancel scope is made: it would cost a tenth of a token's latency.
     """
     if due == math.inf:
-        arrived = [await pieces.receive()]
+        arrived = [await outputs.receive()]
     else:
         arrived = []
         with trio.move_on_at(due):
-            arrived.append(await pieces.receive())
+            arrived.append(await outputs.receive())
     with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
         while True:
-            arrived.append(pieces.receive_nowait())
+            arrived.append(outputs.receive_nowait())
     return arrived

@@ -1,7 +1,7 @@
-"""Events that show that a stream lives before its first item. Pure.
+"""Heartbeat events before the first item of a stream. Pure.
 
-Most clients get SSE comments instead (`follow`), since checks of order allow one `response.in_progress`. Codex resets
-its idle timeout at events only, so it gets that event again.
+Most clients get SSE comments instead (`server.api.streaming`), since order checks allow one `response.in_progress`.
+Codex resets its idle timeout on events only, so it gets that event repeatedly.
 """
 
 import math
@@ -11,38 +11,38 @@ from msgspec.structs import replace
 from server.protocol.events import PromptProgress
 from server.stream import InProgress, OutputProcessor, State, StreamInput
 
-BEGUN = (State.WRITING, State.CALLING)
-"""States of a stream in which there is something of the answer."""
+ITEM_STATES = (State.WRITING, State.CALLING)
+"""States of a stream that has an item."""
 PROGRESS_SECONDS = 1.0
-"""How often progress is told, at most."""
+"""Seconds between two progress events, at least."""
 
 
 class Heartbeat:
-    """Times are in seconds, of any clock."""
+    """Schedule of heartbeats. Times are seconds of any clock."""
 
-    def __init__(self, heartbeat: float, tells_progress: bool, now: float) -> None:
-        """`heartbeat`: the longest silence; 0: any."""
-        self._heartbeat = heartbeat
-        self._tells_progress = tells_progress
+    def __init__(self, heartbeat: float, reports_progress: bool, now: float) -> None:
+        """Allow `heartbeat` seconds of silence; 0 allows any."""
+        self._interval = heartbeat
+        self._reports_progress = reports_progress
         self._last = now
-        self._told: PromptProgress | None = None
-        self._began: float | None = None
-        """When it got its slot."""
+        self._last_progress: PromptProgress | None = None
+        self._slot_since: float | None = None
+        """Time at which the response got its slot."""
 
     def due(self, state: State) -> float:
-        """When the silence has been too long."""
-        return self._last + self._heartbeat if self._heartbeat and state not in BEGUN else math.inf
+        """Return the time of the next heartbeat; infinite if none is due."""
+        return self._last + self._interval if self._interval and state not in ITEM_STATES else math.inf
 
-    def due_events(self, state: State, answer: OutputProcessor, now: float) -> list[StreamInput]:
-        """The sign that is due: that it has its turn, how much of the prompt is read, or just that it goes on."""
-        if state in BEGUN:
+    def due_events(self, state: State, processor: OutputProcessor, now: float) -> list[StreamInput]:
+        """Return the due event: the response got its slot, made progress with the prompt, or is still running."""
+        if state in ITEM_STATES:
             return []
-        turn = state is State.QUEUED and answer.started
-        if answer.started and self._began is None:
-            self._began = now
-        progress = answer.progress if self._tells_progress else None
-        further = progress != self._told and now >= self._last + PROGRESS_SECONDS
-        if not (turn or further or now >= self.due(state)):
+        got_slot = state is State.QUEUED and processor.started
+        if processor.started and self._slot_since is None:
+            self._slot_since = now
+        progress = processor.progress if self._reports_progress else None
+        progressed = progress != self._last_progress and now >= self._last + PROGRESS_SECONDS
+        if not (got_slot or progressed or now >= self.due(state)):
             return []
-        self._last, self._told = now, progress
-        return [InProgress(progress and replace(progress, time_ms=int((now - (self._began or now)) * 1e3)))]
+        self._last, self._last_progress = now, progress
+        return [InProgress(progress and replace(progress, time_ms=int((now - (self._slot_since or now)) * 1e3)))]

@@ -1,4 +1,4 @@
-"""What the store receives of one response: that it has begun, and how it ended."""
+"""Recorder of one response: writes its begin and its end to the store."""
 
 import contextlib
 import logging
@@ -15,17 +15,17 @@ log = logging.getLogger("responsed.generation")
 
 
 class Recorder:
-    """A failed write is logged and costs the client nothing but the stored copy."""
+    """Writer of one response. It logs a failed write; the client then loses the stored copy only."""
 
     def __init__(self, store: AsyncStore | None, first: Response, items: bytes) -> None:
-        """`first`: the response as it begins; `items`: its input, as it is stored."""
+        """Record the response `first`, whose stored input is `items`."""
         self._store = store
         self._first = first
         self._items = items
         self.begun = False
 
     async def begin(self) -> bool:
-        """Write that the response is being made. Return whether it is stored."""
+        """Write the unfinished response; return True if it is stored."""
         self.begun = True
         first = self._first
         if self._store is None or not first.store:
@@ -44,8 +44,8 @@ class Recorder:
         return await self._is_written(self._store.run(self._store.responses.begin, stored, time.monotonic()))
 
     async def finish(self, response: Response, inputs: Sequence[StreamInput]) -> bool:
-        """Write the end of a response, and add its items to its conversation. Return whether that worked."""
-        assert self._store is not None, "a server without a store makes no response that is to be stored"
+        """Write the end of the response and append its items to its conversation; return False if that failed."""
+        assert self._store is not None, "a server without a store accepts no response to store"
         if await self._is_written(self._write(self._store, response, inputs)):
             return True
         if response.store:
@@ -54,15 +54,17 @@ class Recorder:
         return False
 
     async def _write(self, store: AsyncStore, response: Response, inputs: Sequence[StreamInput]) -> None:
-        """A conversation grows whether or not the response itself is stored (vllm-project/agentic-api#56)."""
-        made = [StoredItem(item.id, msgspec.json.encode(item)) for item in response.output]
+        """Write to the store. Unstored responses extend conversations too (vllm-project/agentic-api#56)."""
+        output_items = [StoredItem(item.id, msgspec.json.encode(item)) for item in response.output]
         if response.store:
             encoded = msgspec.json.encode(response)
             log_ = msgspec.json.encode(inputs)
-            await store.run(store.responses.finish, response.id, response.status, encoded, log_, made, time.monotonic())
+            await store.run(
+                store.responses.finish, response.id, response.status, encoded, log_, output_items, time.monotonic()
+            )
         elif response.conversation and response.status != "failed":
             with contextlib.suppress(Missing):  # the client deleted it meanwhile
-                added = [*split(self._items), *made]
+                added = [*split(self._items), *output_items]
                 await store.run(store.conversations.add, response.conversation.id, added, time.monotonic())
 
     async def _is_written(self, writing: Awaitable[None]) -> bool:
@@ -71,7 +73,7 @@ class Recorder:
         except StoreError as error:
             log.warning("%s is not stored: %s", self._first.id, error)
             return False
-        except Exception:  # a mistake of ours must not cost the client its answer
+        except Exception:  # our internal errors must not cost the client its response
             log.exception("%s is not stored", self._first.id)
             return False
         return True

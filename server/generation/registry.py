@@ -1,4 +1,4 @@
-"""All responses that are being made."""
+"""Registry of all running generations."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +12,8 @@ from server.generation.generation import STOPPING, Generation, GenerationSpec, P
 from server.protocol.errors import ApiError, Unavailable
 from server.store import AsyncStore
 
-UNWRITTEN = 16
-"""Background responses that are held here, since their end could not be written."""
+MAX_UNSTORED = 16
+"""Number of ended background responses to keep in memory because the store failed to write them."""
 
 
 class Generations:
@@ -21,85 +21,84 @@ class Generations:
         self,
         engine: Engine,
         store: AsyncStore | None,
-        patience: Timeouts,
-        gate: AdmissionControl,
-        busy: ActivityCount,
+        timeouts: Timeouts,
+        admission: AdmissionControl,
+        activity: ActivityCount,
     ) -> None:
         self._engine = engine
-        self._gate = gate
+        self._admission = admission
         self._store = store
-        self._patience = patience
-        self._busy = busy
-        self._inside: set[Generation] = set()
-        """Those that have a place: a slot, or one in the queue."""
+        self._timeouts = timeouts
+        self._activity = activity
+        self._active: set[Generation] = set()
+        """Generations that have a slot or a place in the queue."""
         self._running: dict[str, Generation] = {}
-        self._unwritten: dict[str, Generation] = {}
-        """The last of those, the oldest first: nobody has read them yet, perhaps."""
+        self._unstored: dict[str, Generation] = {}
+        """Ended background responses that are not in the store, by id, the oldest first."""
         self._stopping = False
         self._nursery: trio.Nursery | None = None
 
     async def host(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Their tasks live here, until cancelled."""
+        """Run the tasks of the generations until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
             await trio.sleep_forever()
 
     def stored(self, response_id: str) -> Generation | None:
-        """The one of that response, if it is being made, and stored."""
+        """Return the running generation of a response if the response is to be stored."""
         generation = self._running.get(response_id)
         return generation if generation is not None and generation.response.store else None
 
     def found(self, response_id: str) -> Generation | None:
-        """The one of that response, if it is here and not, or not only, in the store."""
-        return self.stored(response_id) or self._unwritten.get(response_id)
+        """Return the generation of a response if it is running or unstored."""
+        return self.stored(response_id) or self._unstored.get(response_id)
 
     def forget(self, response_id: str) -> bool:
-        """Whether it was held here because it could not be written."""
-        return self._unwritten.pop(response_id, None) is not None
+        """Remove an unstored response; return False if there is none with this id."""
+        return self._unstored.pop(response_id, None) is not None
 
     def check(self) -> None:
-        """Raises Unavailable where no other can be made now."""
+        """Raise Unavailable if no further generation is admitted."""
         if self._stopping or not self._engine.running:
             raise Unavailable(STOPPING)
-        if self._gate.full(len(self._inside)) and self._forsaken() is None:
-            elapsed = [each.slot_seconds for each in self._inside]
-            raise self._gate.refusal(len(self._inside), elapsed)
+        if self._admission.full(len(self._active)) and self._first_abandoned() is None:
+            elapsed = [each.slot_seconds for each in self._active]
+            raise self._admission.refusal(len(self._active), elapsed)
 
     @contextmanager
-    def make(self, order: GenerationSpec, *, skip_admission: bool = False) -> Iterator[Generation]:
-        """It has its first events, and goes on with `start`: one that is not started in the block has no place
-        any more. `skip_admission`: it goes on with what has had a place already.
+    def make(self, spec: GenerationSpec, *, skip_admission: bool = False) -> Iterator[Generation]:
+        """Admit a generation and yield it with its first events. It loses its place unless the block calls `start`.
 
-        Raises Unavailable.
+        `skip_admission` admits a further step of a request that was admitted before. Raises Unavailable.
         """
         if not skip_admission:
             self.check()
-        if self._gate.full(len(self._inside)) and (forsaken := self._forsaken()) is not None:
-            forsaken.cancel()
-            self._inside.discard(forsaken)
-        generation = Generation(order, self._engine, self._store, self._patience)
-        self._inside.add(generation)
+        if self._admission.full(len(self._active)) and (abandoned := self._first_abandoned()) is not None:
+            abandoned.cancel()
+            self._active.discard(abandoned)
+        generation = Generation(spec, self._engine, self._store, self._timeouts)
+        self._active.add(generation)
         try:
             yield generation
         finally:
-            if order.first.id not in self._running:
-                self._inside.discard(generation)
+            if spec.first.id not in self._running:
+                self._active.discard(generation)
 
     def start(self, generation: Generation) -> None:
-        assert self._nursery is not None, "nobody is served before `host` runs"
-        self._busy.begin()
+        assert self._nursery is not None, "`host` runs before the first request"
+        self._activity.begin()
         self._running[generation.response.id] = generation
         self._nursery.start_soon(self._run, generation)
 
     def fail(self, error: ApiError, waiting_only: bool = False) -> None:
-        """End all of them, or those that have no slot yet."""
+        """End all generations with an error, or only those without a slot."""
         for generation in self._running.values():
             if generation.phase is Phase.QUEUED or not waiting_only:
                 generation.fail(error)
 
     def stop_admitting(self) -> None:
-        """The server is about to stop: nothing is admitted any more, and what waits for a slot fails."""
+        """Admit no more generations, and fail those that wait for a slot."""
         self._stopping = True
         self.fail(Unavailable(STOPPING), waiting_only=True)
 
@@ -108,22 +107,21 @@ class Generations:
             await generation.run()
         finally:
             del self._running[generation.response.id]
-            self._inside.discard(generation)
-            self._hold_unwritten(generation)
+            self._active.discard(generation)
+            self._keep_unstored(generation)
             if generation.slot_seconds_used is not None:
-                self._gate.answered(generation.slot_seconds_used)
-            self._busy.end()
+                self._admission.record_duration(generation.slot_seconds_used)
+            self._activity.end()
 
-    def _hold_unwritten(self, generation: Generation) -> None:
-        """A background response is told to nobody who waits: what is not in the store must be somewhere else."""
+    def _keep_unstored(self, generation: Generation) -> None:
+        """Keep unstored background responses in memory, since no open connection delivers them."""
         if generation.response.background and not generation.response.store:
-            self._unwritten[generation.response.id] = generation
-            if len(self._unwritten) > UNWRITTEN:
-                del self._unwritten[next(iter(self._unwritten))]
+            self._unstored[generation.response.id] = generation
+            if len(self._unstored) > MAX_UNSTORED:
+                del self._unstored[next(iter(self._unstored))]
 
-    def _forsaken(self) -> Generation | None:
-        """The first that waits for a slot without a reader: one whose client may still come back for it gives way
-        to one whose client is here."""
+    def _first_abandoned(self) -> Generation | None:
+        """Return the first generation that waits for a slot without a reader. It yields to a connected client."""
         return next(
-            (each for each in self._running.values() if each in self._inside and each.queued_without_reader), None
+            (each for each in self._running.values() if each in self._active and each.queued_without_reader), None
         )

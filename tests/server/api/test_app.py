@@ -423,7 +423,7 @@ async def test_health_is_only_good_while_the_model_answers() -> None:
     _, app = wired(ScriptedModel(), Config(model=NAME))
     for method, path, message in (
         ("GET", "/health", "The engine does not run."),
-        ("POST", "/v1/responses", "The server is shutting down."),
+        ("POST", "/v1/responses", "The server is shutting down; try again later."),
     ):
         sent: list[Any] = []
 

@@ -198,7 +198,12 @@ async def test_the_end_of_the_server_is_told(tmp_path: Path) -> None:
         running.app.stop()
         model.go()
         failed = await client.answer()
-    error = {"message": "The server is shutting down.", "type": "server_error", "param": None, "code": "unavailable"}
+    error = {
+        "message": "The server is shutting down; try again later.",
+        "type": "server_error",
+        "param": None,
+        "code": "unavailable",
+    }
     assert seen(failed) == (503, {"error": error})
 
 

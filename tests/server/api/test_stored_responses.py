@@ -313,7 +313,10 @@ async def test_what_runs_at_the_end_of_the_grace_is_stored_as_failed(tmp_path: P
         for response in (made, waits):
             found = (await get(running, path(response))).json
             wire.check_response(found)
-            assert found["error"] == {"code": "server_error", "message": "The server is shutting down."}
+            assert found["error"] == {
+                "code": "server_error",
+                "message": "The server is shutting down; try again later.",
+            }
             assert (await get(running, path(response, "?stream=true"))).events[-1]["response"] == found
 
 

@@ -1,4 +1,4 @@
-"""More requests than slots and queue can take: the others are told when to come again, and who leaves makes room."""
+"""Admission beyond slots and queue: refusals with `Retry-After`, and places freed by clients that leave."""
 
 import math
 import time
@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from server.generation.admission import LONGEST_SECONDS, AdmissionControl
+from server.generation.admission import MAX_RETRY_SECONDS, AdmissionControl
 from tests.support.helpers import (
     NAME,
     PATIENCE,
@@ -34,7 +34,7 @@ CREATES: dict[str, tuple[str, dict[str, Any]]] = {
     "streamed chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "no"}], "stream": True}),
 }
 
-# Slots, queue, seconds that answers took, how many are inside -> the seconds to wait; None: there is room.
+# Slots, queue, seconds that answers durations, how many are active -> the seconds to wait; None: there is room.
 ESTIMATES: list[tuple[int, int, list[float], int, int | None]] = [
     (2, 16, [], 17, None),
     (2, 16, [], 18, 1),
@@ -45,34 +45,34 @@ ESTIMATES: list[tuple[int, int, list[float], int, int | None]] = [
     (4, 3, [4.0, 6.0], 7, 5),
     (2, 16, [0.01] * 99, 18, 1),
     (2, 16, [0.01] * 99 + [4.0] * 16, 18, 34),
-    (1, 16, [60.0], 17, LONGEST_SECONDS),
+    (1, 16, [60.0], 17, MAX_RETRY_SECONDS),
 ]
 
 
-@pytest.mark.parametrize(("slots", "queue", "took", "inside", "seconds"), ESTIMATES)
-def test_the_wait_is_that_of_all_who_wait(
-    slots: int, queue: int, took: list[float], inside: int, seconds: int | None
+@pytest.mark.parametrize(("slots", "queue", "durations", "active", "seconds"), ESTIMATES)
+def test_admission_refusal_estimates_the_wait_of_all_waiting_requests(
+    slots: int, queue: int, durations: list[float], active: int, seconds: int | None
 ) -> None:
     gate = AdmissionControl(slots, queue)
-    for each in took:
-        gate.answered(each)
-    assert gate.full(inside) is (seconds is not None)
+    for each in durations:
+        gate.record_duration(each)
+    assert gate.full(active) is (seconds is not None)
     if seconds is not None:
-        refused = gate.refusal(inside)
+        refused = gate.refusal(active)
         assert (refused.status, refused.code, refused.retry_after) == (503, "server_busy", seconds)
-        waiting = inside - slots
+        waiting = active - slots
         assert refused.message == (
-            f"All {slots} slots are in use, and {waiting} requests wait for one: try again in {seconds} s."
+            f"All {slots} slots are in use, and {waiting} requests wait for one; try again in {seconds} s."
         )
 
 
 def busy(waiting: int) -> dict[str, Any]:
-    message = f"All 1 slots are in use, and {waiting} requests wait for one: try again in 1 s."
+    message = f"All 1 slots are in use, and {waiting} requests wait for one; try again in 1 s."
     return {"error": {"message": message, "type": "server_error", "param": None, "code": "server_busy"}}
 
 
 async def fill(running: Running, model: PacedModel, waiting: int) -> list[Client]:
-    """One has the slot, and so many wait."""
+    """Occupy the slot with one request, and let others wait."""
     model.hold()
     clients = [await Client.to(running) for _ in range(1 + waiting)]
     for client in clients:
@@ -95,7 +95,7 @@ async def create(running: Running, kind: str) -> Answer:
     return await exchange(running, "POST", path, encode(**body))
 
 
-async def test_beyond_the_queue_every_kind_is_refused_before_anything_is_evaluated(tmp_path: Path) -> None:
+async def test_request_beyond_the_queue_is_refused_before_evaluation(tmp_path: Path) -> None:
     model = PacedModel(n_slots=1)
     async with served(model, state=tmp_path, queue=2) as running:
         clients = await fill(running, model, waiting=2)
@@ -115,7 +115,7 @@ async def test_beyond_the_queue_every_kind_is_refused_before_anything_is_evaluat
             await running.app.wait_idle()
 
 
-async def test_as_many_as_may_come_in_at_once_and_no_more() -> None:
+async def test_concurrent_requests_are_admitted_up_to_the_limit() -> None:
     model = PacedModel(n_slots=2)
     found: list[int] = []
     told, telling = trio.open_memory_channel[int](math.inf)
@@ -135,7 +135,7 @@ async def test_as_many_as_may_come_in_at_once_and_no_more() -> None:
     assert found == [503] * 15 + [200] * 5
 
 
-async def test_without_a_queue_nobody_waits() -> None:
+async def test_admission_without_a_queue_refuses_waiting_requests() -> None:
     model = PacedModel(n_slots=1)
     async with served(model, queue=0) as running:
         clients = await fill(running, model, waiting=0)
@@ -145,7 +145,7 @@ async def test_without_a_queue_nobody_waits() -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_who_leaves_the_queue_makes_room(stream: bool) -> None:
+async def test_client_that_leaves_the_queue_frees_its_place(stream: bool) -> None:
     model = PacedModel(n_slots=1)
     async with served(model, queue=1) as running:
         clients = await fill(running, model, waiting=0)
@@ -162,8 +162,8 @@ async def test_who_leaves_the_queue_makes_room(stream: bool) -> None:
     assert not any(ord("n") in chunk.tokens for chunk in model.decoded)
 
 
-async def test_a_stored_stream_that_waits_without_its_client_gives_way_where_room_is_needed(tmp_path: Path) -> None:
-    """It would go on for a while, in case the client comes back; but one who is here goes before."""
+async def test_queued_stream_without_client_yields_its_place(tmp_path: Path) -> None:
+    """A stored stream without a client yields to a connected client."""
     model = PacedModel(n_slots=1)
     async with served(model, state=tmp_path, queue=1, resume_window_seconds=60.0) as running:
         clients = await fill(running, model, waiting=0)
@@ -181,8 +181,8 @@ async def test_a_stored_stream_that_waits_without_its_client_gives_way_where_roo
         assert await answers(clients) == ["yes", "later"]
 
 
-async def test_a_compaction_that_has_begun_is_not_refused_in_the_middle() -> None:
-    """It takes several generations, and has its place between them too."""
+async def test_compaction_that_has_begun_is_not_refused() -> None:
+    """A compaction runs several generations and keeps its place between them."""
 
     def slowly(message: bytes) -> bytes:
         time.sleep(0.02 if message == b"x" else 0)
@@ -210,7 +210,7 @@ async def test_a_compaction_that_has_begun_is_not_refused_in_the_middle() -> Non
             nursery.cancel_scope.cancel()
 
 
-async def test_what_was_refused_or_could_not_be_begun_leaves_no_trace(tmp_path: Path) -> None:
+async def test_refused_request_occupies_no_place(tmp_path: Path) -> None:
     async with served(state=tmp_path, queue=0) as running:
         for _ in range(5):
             assert (await post(running, input="x" * 5000)).status == 400
@@ -218,7 +218,7 @@ async def test_what_was_refused_or_could_not_be_begun_leaves_no_trace(tmp_path: 
         assert (await post(running, input="Hi")).text == "Hi"
 
 
-async def test_the_estimate_is_of_the_time_that_answers_had_a_slot() -> None:
+async def test_retry_estimate_counts_the_time_in_slots() -> None:
     model = PacedModel(n_slots=1)
     async with served(model, queue=0) as running:
         model.hold()
@@ -237,7 +237,7 @@ async def test_the_estimate_is_of_the_time_that_answers_had_a_slot() -> None:
         assert await answers(clients) == ["yes"]
 
 
-async def test_the_official_client_comes_again() -> None:
+async def test_official_client_retries_after_a_503() -> None:
     model = PacedModel(n_slots=1)
     counted: list[str | None] = []
 

@@ -1,4 +1,4 @@
-"""Signs of life come when they are due, and not oftener."""
+"""Heartbeat events come when they are due, and not more often."""
 
 import math
 
@@ -15,11 +15,11 @@ from server.stream.output_processor import OutputProcessor
 PROMPT = 100
 
 
-def told(evaluated: int, time_ms: int) -> list[StreamInput]:
+def progress(evaluated: int, time_ms: int) -> list[StreamInput]:
     return [InProgress(PromptProgress(PROMPT, 10, evaluated, time_ms))]
 
 
-# (seconds, state, what arrives then, what is told)
+# (seconds, state, arriving output, expected events)
 Moment = tuple[float, State, EngineOutput | None, list[StreamInput]]
 QUIET: list[Moment] = [
     (9.9, State.RUNNING, None, []),
@@ -35,28 +35,28 @@ WAITING: list[Moment] = [
     (13.0, State.RUNNING, None, []),
     (13.1, State.RUNNING, None, [InProgress()]),
 ]
-TELLING: list[Moment] = [
+REPORTING: list[Moment] = [
     (0.5, State.RUNNING, Started(10), []),
-    (1.0, State.RUNNING, Progress(20), told(20, 500)),
+    (1.0, State.RUNNING, Progress(20), progress(20, 500)),
     (1.9, State.RUNNING, Progress(30), []),
-    (2.0, State.RUNNING, Progress(40), told(40, 1500)),
+    (2.0, State.RUNNING, Progress(40), progress(40, 1500)),
     (5.0, State.RUNNING, None, []),
-    (12.0, State.RUNNING, None, told(40, 11500)),
+    (12.0, State.RUNNING, None, progress(40, 11500)),
     (12.9, State.RUNNING, Progress(50), []),
-    (13.0, State.RUNNING, Progress(60), told(60, 12500)),
+    (13.0, State.RUNNING, Progress(60), progress(60, 12500)),
     (99.0, State.WRITING, None, []),
 ]
 
 
-@pytest.mark.parametrize(("tells", "moments"), [(False, QUIET), (False, WAITING), (True, TELLING)])
-def test_a_sign_comes_when_it_is_due(tells: bool, moments: list[Moment]) -> None:
-    pulse, answer = Heartbeat(10.0, tells, 0.0), OutputProcessor(scripted.vocabulary(), PROMPT, ())
-    for now, state, piece, expected in moments:
-        assert piece is None or answer.process(piece, 0) == []
-        assert (now, pulse.due_events(state, answer, now)) == (now, expected)
+@pytest.mark.parametrize(("reports", "moments"), [(False, QUIET), (False, WAITING), (True, REPORTING)])
+def test_heartbeat_events_come_when_due(reports: bool, moments: list[Moment]) -> None:
+    heartbeat, processor = Heartbeat(10.0, reports, 0.0), OutputProcessor(scripted.vocabulary(), PROMPT, ())
+    for now, state, output, expected in moments:
+        assert output is None or processor.process(output, 0) == []
+        assert (now, heartbeat.due_events(state, processor, now)) == (now, expected)
 
 
-def test_without_a_heartbeat_there_is_none() -> None:
-    pulse, answer = Heartbeat(0.0, False, 0.0), OutputProcessor(scripted.vocabulary(), PROMPT, ())
-    assert pulse.due(State.RUNNING) == math.inf
-    assert pulse.due_events(State.RUNNING, answer, 1e9) == []
+def test_heartbeat_of_zero_seconds_sends_none() -> None:
+    heartbeat, processor = Heartbeat(0.0, False, 0.0), OutputProcessor(scripted.vocabulary(), PROMPT, ())
+    assert heartbeat.due(State.RUNNING) == math.inf
+    assert heartbeat.due_events(State.RUNNING, processor, 1e9) == []
