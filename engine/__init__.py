@@ -1,1 +1,1 @@
-"""Run GGUF models: tokens in, tokens out. The engine imports nothing of the server."""
+"""Run GGUF models: tokens in, tokens out. The engine imports nothing from the server."""

@@ -1,4 +1,4 @@
-"""What the next token may be, as the thread knows it. How it is found out: `grammar`."""
+"""The interface through which a grammar masks the tokens of one sequence. The implementation is `structured_output`."""
 
 from typing import Protocol
 
@@ -6,32 +6,34 @@ from engine.model import FloatArray
 
 
 class GrammarError(Exception):
-    """What was asked for can't be held, or can't be held any longer. One sentence for a person."""
+    """A grammar cannot be enforced, or the output no longer matches it. The message is one sentence for a person."""
 
     def __init__(self, message: str, place: str = "") -> None:
-        """`place`: where in a schema (`properties.a.not`); empty where that is not known."""
+        """`place` is the path of the offending part of a schema (`properties.a.not`); empty if unknown."""
         super().__init__(message)
         self.place = place
 
 
 class Constraint(Protocol):
-    """Of one sequence. One thread at a time may call it; `prepare` may be another one's than the rest."""
+    """The token mask of one sequence. Only one thread at a time may call it, but `compute_mask` may run in another
+    thread than the rest."""
 
     @property
     def mask_ready(self) -> bool:
-        """Whether there is nothing to prepare."""
+        """True if the mask of the next token is computed."""
 
     def compute_mask(self) -> None:
-        """Find out which tokens may come next. It raises nothing: `apply` tells."""
+        """Compute the mask of the next token. Never raises: `apply_mask` reports errors."""
 
     def apply_mask(self, logits: FloatArray) -> None:
-        """Make all others impossible, in place. Not prepared, it does that first. Raises GrammarError."""
+        """Set the logits of all forbidden tokens to minus infinity, in place; compute the mask first if needed. Raises
+        GrammarError."""
 
     def accept(self, token: int) -> None:
-        """Take in which token came. Raises GrammarError."""
+        """Advance by the token that was sampled. Raises GrammarError."""
 
 
 class Grammar(Protocol):
-    """Of a job."""
+    """The grammar of a job."""
 
     def start(self) -> Constraint: ...

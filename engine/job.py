@@ -1,4 +1,4 @@
-"""The words that cross the thread: what is asked of the engine, and what comes back."""
+"""Data that crosses the thread border: jobs for the engine and the outputs that it returns."""
 
 from enum import Enum
 from typing import TypeAlias
@@ -9,7 +9,7 @@ from engine.constraint import Grammar
 
 
 class SamplingParams(Struct, frozen=True):
-    """How a token is drawn. Zero switches `temperature` (greedy), `top_k` and `min_p` off; 1 does so for `top_p`."""
+    """Settings for drawing a token. Zero turns off `temperature` (greedy), `top_k` and `min_p`; 1 turns off `top_p`."""
 
     temperature: float
     top_p: float
@@ -17,15 +17,15 @@ class SamplingParams(Struct, frozen=True):
     min_p: float
     seed: int | None = None
     presence_penalty: float = 0.0
-    """Taken from the logit of each token that the answer already has."""
+    """Subtracted from the logit of each token that the answer already contains."""
     frequency_penalty: float = 0.0
-    """Taken as often as the answer already has the token."""
+    """Subtracted from a token's logit once for each occurrence in the answer."""
     repeat_penalty: float = 1.0
-    """More than 0; positive logits of tokens that were there lately are divided by it, negative ones multiplied."""
+    """More than 0. Positive logits of recent tokens are divided by it, negative ones multiplied."""
     repeat_last_n: int = 64
-    """Lately: so many tokens of prompt and answer. 0: none, -1: all."""
+    """Number of recent tokens, of prompt and answer, for `repeat_penalty`. 0: none, -1: all."""
     logit_bias: dict[int, float] = {}
-    """Added to the logits of these tokens, which the vocabulary must have."""
+    """Values added to the logits of these tokens, which must exist in the vocabulary."""
 
 
 class Job(Struct, frozen=True):
@@ -35,63 +35,63 @@ class Job(Struct, frozen=True):
     max_tokens: int
     sampling: SamplingParams
     client: str = ""
-    """Who asks. Clients whose jobs wait for a slot get one in turn."""
+    """Name of the requesting client. Clients whose jobs wait for a slot get one in turn."""
     affinity: str = ""
-    """Jobs that say the same go on where the last of them ended: it is better to replace their own cache than
-    somebody else's. Empty: none."""
+    """Affinity group: jobs of one group continue each other's tokens and replace their own group's cached slot rather
+    than another's. Empty: no group."""
     savable: bool = False
     """True if the KV cache of its tokens may be written to a disk. False if the request was not to be stored."""
     grammar: Grammar | None = None
-    """What the answer has to be. Where it can't be held any longer, the generation fails."""
+    """Grammar of the answer. The generation fails once the output no longer matches it."""
     top_logprobs: int | None = None
-    """How many of the likeliest tokens come with each `Token.logprobs`. None: there is none."""
+    """Number of most likely tokens in each `Token.logprobs`. None: no logprobs."""
 
 
 class Started(Struct, frozen=True):
-    """The first piece: the job has a slot and its first prompt tokens are evaluated."""
+    """The first output: the job has a slot, and its first prompt tokens are evaluated."""
 
     cached_tokens: int
-    """Prompt tokens that needn't be evaluated, since the KV cache held them already."""
+    """Prompt tokens that the KV cache already contained."""
 
 
 class Progress(Struct, frozen=True):
-    """A part of the prompt was evaluated, and there is more of it."""
+    """A part of the prompt was evaluated; more of it follows."""
 
     evaluated_tokens: int
-    """Prompt tokens the KV cache holds by now."""
+    """Prompt tokens that the KV cache contains so far."""
 
 
 class TokenLogprobs(Struct, frozen=True, gc=False):
-    """What the model thought of a token, before penalties, biases or a grammar had their say. Natural logarithms."""
+    """Natural-log probabilities from the model's own logits, before penalties, biases and grammar masks."""
 
     logprob: float
     top: tuple[tuple[int, float], ...]
-    """The likeliest tokens with theirs, the likeliest first."""
+    """The most likely tokens with their logprobs, best first."""
 
 
 class Token(Struct, frozen=True, gc=False):
-    """A token of the answer. End tokens are not handed over: they are a `Finished`."""
+    """A token of the answer. End tokens are never delivered: `Finished` takes their place."""
 
     id: int
     logprobs: TokenLogprobs | None = None
-    """For jobs with `top_logprobs`."""
+    """None if the job has no `top_logprobs`."""
 
 
 class FinishReason(Enum):
-    """Why a generation ended."""
+    """Reason why a generation ended."""
 
     STOP = "stop"
     """The model produced an end token."""
     LENGTH = "length"
     """`max_tokens` were produced, or the context is full."""
     FAILED = "failed"
-    """The model could not evaluate a step; `Finished.message` says why."""
+    """The model could not evaluate a step; `Finished.message` gives the cause."""
     GRAMMAR = "grammar"
-    """The job's grammar could not be held any longer; the message says why."""
+    """The output no longer matched the job's grammar; `Finished.message` gives the cause."""
 
 
 class Finished(Struct, frozen=True):
-    """The last piece of every generation."""
+    """The last output of every generation."""
 
     reason: FinishReason
     message: str = ""

@@ -1,4 +1,4 @@
-"""Sentences for libraries that the system's linker cannot load."""
+"""Explanations for shared libraries that the dynamic linker cannot load."""
 
 import re
 
@@ -9,14 +9,14 @@ PACKAGES = {
     "libopenblas.so.0": "libopenblas0",
     "libvulkan.so.1": "libvulkan1",
 }
-"""Library -> Debian's package of it."""
+"""Library -> the Debian package that contains it."""
 MISSING_LIBRARY = re.compile(r"^(?P<name>[^/\s]+\.so[.\d]*): cannot open shared object file")
 MISSING_SYMBOL = re.compile(r"version `(?P<symbol>(?:GLIBC|GLIBCXX)_[\d.]+)' not found")
 WRONG_ARCHITECTURE = re.compile(r"wrong ELF class|invalid ELF header|cannot open shared object file: Exec format")
 
 
 def explain_load_error(error: Exception) -> str:
-    """Return the linker's reason, and what to do about it where that is known."""
+    """Return the linker's reason, with a remedy if one is known."""
     reason = str(error)
     if missing := MISSING_LIBRARY.search(reason):
         name = missing["name"]

@@ -1,4 +1,4 @@
-"""The narrow waist: what every backend meets."""
+"""The interface that every backend implements."""
 
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
@@ -11,84 +11,86 @@ FloatArray: TypeAlias = NDArray[np.float32]
 
 
 class ModelError(Exception):
-    """The model could not be loaded or could not evaluate a step. One sentence for a person."""
+    """The model could not be loaded or could not evaluate a step. The message is one sentence for a person."""
 
 
 class EngineFault(ModelError):
-    """An engine cannot run here, whatever the file: another engine may."""
+    """An engine cannot run on this machine, whatever the file; another engine may."""
 
 
 class BackendOptions(Struct, frozen=True):
-    """What a backend can do in more ways than one, each as right as the other. ctransformers has only one."""
+    """Options that change a backend's speed but not its results. ctransformers has none."""
 
     flash_attention: bool = True
-    """Of llama.cpp: attention in one pass. Which way is quicker depends on the machine and the length."""
+    """llama.cpp only: compute attention in one pass. The faster setting depends on the machine and the context
+    length."""
 
 
 class ModelInfo(Struct, frozen=True):
-    """What a loaded model is and can do."""
+    """Properties and capabilities of a loaded model."""
 
     engine: str
     n_ctx: int
-    """Tokens a slot can hold."""
+    """Capacity of a slot, in tokens."""
     n_slots: int
     n_vocab: int
     max_batch_tokens: int
-    """Tokens a `decode` takes at most, over all chunks."""
+    """Maximum tokens of one `decode`, over all batch entries."""
     batched: bool
-    """Whether `decode` takes several chunks, at less cost than one after the other."""
+    """True if `decode` evaluates several entries at less cost than one after the other."""
     copies_prefixes: bool
-    """Whether `share` works."""
+    """True if `copy_prefix` works."""
     multi_row_logits: bool
-    """Whether a chunk may want more than one row of logits."""
+    """True if a batch entry may request more than one row of logits."""
     saves_state: bool
-    """Whether `save` and `restore` work."""
+    """True if `save` and `restore` work."""
     truncates: bool
-    """Whether a slot can forget its last tokens; else it keeps all or nothing (recurrent models)."""
+    """True if a slot can drop its last tokens; otherwise it can only drop all of them (recurrent models)."""
     attention_tile: int = 1
-    """Tokens of a chunk that look through the slot together; fewer of them cost more each, the more it holds."""
+    """Tokens of an entry that share one pass over the slot's KV cache. Smaller entries cost more per token."""
 
 
 class BatchEntry(Struct, frozen=True):
-    """Tokens to evaluate in a slot from `position` on. What the slot held from there on is replaced."""
+    """Tokens to evaluate in a slot from `position` on. They replace the slot's tokens from there on."""
 
     slot: int
     position: int
     tokens: Sequence[int]
     logits: int
-    """After how many of the last tokens logits are wanted: none, the last one, or, with guesses, some more."""
+    """Number of last tokens whose logits are requested: 0, 1, or more with draft tokens."""
 
 
 class Model(Protocol):
-    """A model with its KV cache, divided into slots. Not thread-safe: one thread calls it."""
+    """A model with its KV cache, divided into slots. Not thread-safe: only one thread calls it."""
 
     @property
     def info(self) -> ModelInfo: ...
 
     def decode(self, batch: Sequence[BatchEntry]) -> None:
-        """Evaluate the chunks, at most one a slot. A `ModelError` leaves the batch's slots empty from `position` on."""
+        """Evaluate the entries, at most one a slot. A `ModelError` leaves their slots empty from `position` on."""
 
     def logits(self, slot: int, row: int = 0) -> FloatArray:
-        """(n_vocab,) of the slot's last chunk, the first row that was wanted being 0.
+        """Return the (n_vocab,) logits of the slot's last entry; row 0 is the first requested one.
 
-        Writable, valid until the next `decode`.
+        The array is writable and valid until the next `decode`.
         """
 
     def copy_prefix(self, source: int, target: int, n: int) -> None:
-        """Copy the first `n` tokens of one slot to another, in place of all it held. Only where `info.shares`."""
+        """Replace the target slot by the first `n` tokens of the source. Requires `info.copies_prefixes`."""
 
     def save(self, slot: int) -> bytes:
-        """All that a slot holds, for `restore`. Only where `info.saves`."""
+        """Return the state of a slot for `restore`. Requires `info.saves_state`."""
         ...
 
     def restore(self, slot: int, state: bytes, n: int) -> None:
-        """Make a slot hold `n` tokens that were saved by the same engine from the same model. Raises ModelError."""
+        """Load a state of `n` tokens that the same engine saved from the same model. Raises ModelError."""
 
     def use_threads(self, n: int) -> None:
-        """How many threads the next decodes take. What has none does nothing."""
+        """Set the number of threads for later decodes. Backends without threads ignore it."""
 
     def interrupt(self) -> None:
-        """End a running `decode` early, with a ModelError; from any thread. Where that can't be, nothing."""
+        """End a running `decode` early with a ModelError; any thread may call it. Backends that cannot interrupt ignore
+        it."""
 
     def close(self) -> None:
-        """Give the memory back. Nothing may be called afterwards."""
+        """Free the memory. No method may be called afterwards."""

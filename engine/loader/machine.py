@@ -1,6 +1,7 @@
-"""The machine as this process may use it: cores, memory, and the CPU's features.
+"""The machine as this process may use it: cores, memory and CPU features.
 
-A container's limits are those of its cgroup and of all cgroups above it. `root` stands for `/` (tests make another).
+A container's limits are those of its cgroup and of all cgroups above it. `root` stands for `/` (tests pass another
+folder).
 """
 
 import hashlib
@@ -15,28 +16,28 @@ ROOT = Path("/")
 
 
 def cores(root: Path = ROOT) -> int:
-    """Return the number of cores this process may use: its affinity, or less where its cgroups grant less time."""
+    """Return the number of cores this process may use: its CPU affinity, or less if its cgroups grant less CPU time."""
     quota = min(_cpu_quotas(root), default=math.inf)
     allowed = len(os.sched_getaffinity(0))
     return max(1, allowed if quota >= allowed else math.ceil(quota))
 
 
 def memory(root: Path = ROOT) -> int:
-    """Return the bytes of memory that this process could have if all others gave theirs back."""
+    """Return the bytes of memory that this process could use if all other processes freed theirs."""
     total = _meminfo(root).get("MemTotal", 0) or _unlimited()
     return min(total, _address_space(), *_memory_limits(root))
 
 
 def free_memory(root: Path = ROOT) -> int:
-    """Return the bytes that can be allocated now, swap included; the page cache counts as free."""
+    """Return the bytes that can be allocated now, including swap. The page cache counts as free."""
     info = _meminfo(root)
     free = info.get("MemAvailable", _unlimited()) + info.get("SwapFree", 0)
     return max(0, min(free, _address_space() - _mapped(root), *_memory_left(root)))
 
 
 def cpu_features(root: Path = ROOT) -> str:
-    """Return a short name of what this CPU can compute: another one may crash on the same library."""
-    # "flags" on x86, "Features" on Arm; the first core stands for all.
+    """Return a short fingerprint of the CPU's features: another CPU may crash on the same library."""
+    # The line is "flags" on x86 and "Features" on Arm; the first core represents all.
     lines = _text(root / "proc/cpuinfo").splitlines()
     features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     names = " ".join(sorted(features.partition(":")[2].split()))
@@ -44,7 +45,7 @@ def cpu_features(root: Path = ROOT) -> str:
 
 
 def _cpu_quotas(root: Path) -> Iterator[float]:
-    """Yield the limits on processor time, in cores."""
+    """Yield the limits on CPU time, in cores."""
     for folder in _cgroups(root, ""):
         quota, _, period = _text(folder / "cpu.max").partition(" ")
         if quota.isdecimal() and int(period):
@@ -56,17 +57,19 @@ def _cpu_quotas(root: Path) -> Iterator[float]:
 
 
 def _memory_limits(root: Path) -> Iterator[int]:
+    """Yield the cgroups' memory limits, in bytes."""
     for limit, _ in _memory_cgroups(root):
         yield limit
 
 
 def _memory_left(root: Path) -> Iterator[int]:
+    """Yield the unused bytes under each memory limit."""
     for limit, used in _memory_cgroups(root):
         yield limit - used
 
 
 def _memory_cgroups(root: Path) -> Iterator[tuple[int, int]]:
-    """Yield (limit, anonymous memory in use), in bytes; the page cache of a cgroup makes room when need be."""
+    """Yield (limit, anonymous memory in use) in bytes; the kernel frees a cgroup's page cache on demand."""
     for folder in _cgroups(root, ""):
         if limit := _number(folder / "memory.max"):
             yield limit, _stat(folder, "anon")
@@ -76,49 +79,54 @@ def _memory_cgroups(root: Path) -> Iterator[tuple[int, int]]:
 
 
 def _stat(folder: Path, key: str) -> int:
-    found = (line.split() for line in _text(folder / "memory.stat").splitlines())
-    return next((int(words[1]) for words in found if words[:1] == [key]), 0)
+    """Return a value of `memory.stat`; 0 if it is missing."""
+    lines = (line.split() for line in _text(folder / "memory.stat").splitlines())
+    return next((int(words[1]) for words in lines if words[:1] == [key]), 0)
 
 
 def _cgroups(root: Path, controller: str) -> Iterator[Path]:
-    """Yield the folders of this process's cgroup and of those above it; of version 2 where there is no controller."""
+    """Yield the folders of this process's cgroup and its parents; cgroup version 2 if `controller` is empty."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
             mount = root / "sys/fs/cgroup" / (controllers if controller else "")
             mount = mount if mount.is_dir() else root / "sys/fs/cgroup" / controller
             own = mount / path.lstrip("/")
-            # A container may see its own cgroup as the mount itself, by a path that exists outside only.
+            # In a container the mount may be its own cgroup, while the path exists only outside.
             yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(mount))
 
 
 def _meminfo(root: Path) -> dict[str, int]:
-    """Return the amounts in bytes."""
+    """Return the values of /proc/meminfo, in bytes."""
     rows = (line.split() for line in _text(root / "proc/meminfo").splitlines())
     return {row[0].rstrip(":"): int(row[1]) << 10 for row in rows if len(row) > 1 and row[1].isdecimal()}
 
 
 def _address_space() -> int:
+    """Return the limit on this process's address space, in bytes."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     return _unlimited() if soft == resource.RLIM_INFINITY else soft
 
 
 def _mapped(root: Path) -> int:
+    """Return the bytes of address space in use."""
     pages = _text(root / "proc/self/statm").split()
     return int(pages[0]) * resource.getpagesize() if pages else 0
 
 
 def _unlimited() -> int:
+    """Return the value that stands for no limit."""
     return 1 << 62
 
 
 def _number(file: Path) -> int:
-    """Return the number in a file; 0 for "max", -1, or no such file."""
+    """Return the number in a file; 0 if the file is missing or contains "max" or -1."""
     text = _text(file).strip()
     return int(text) if text.isdecimal() else 0
 
 
 def _text(file: Path) -> str:
+    """Return a file's text; empty if it cannot be read."""
     try:
         return file.read_text(errors="replace")
     except OSError:
