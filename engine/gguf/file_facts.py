@@ -1,4 +1,4 @@
-"""Facts about a model file that a person chooses it by: size, parameters, quantization. Pure."""
+"""Facts by which a person chooses a model file: size, parameters, quantization. Pure."""
 
 import math
 from collections import Counter
@@ -15,20 +15,24 @@ _TYPE_NAMES = {
     29: "IQ1_M", 30: "BF16", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4", 41: "Q1_0",
 }
 # fmt: on
-"""ggml's names of tensor types, by their number (ggml.h, `enum ggml_type`)."""
+"""ggml's tensor types: number -> name (ggml.h, `enum ggml_type`)."""
 
 
 class FileFacts(Struct, frozen=True):
+    """Facts that `responsed models` and `/v1/models` show about a file."""
+
     n_ctx_train: int = 0
-    """Tokens that the model was trained on at once; 0 where the file doesn't say."""
+    """Context length of the training, in tokens; 0 if the file does not state it."""
     n_params: int = 0
+    """Number of weights."""
     size: int = 0
-    """Bytes of all tensors."""
+    """Size of all tensors, in bytes."""
     quantization: str = ""
-    """Type of most of its weights."""
+    """Tensor type of most of the weights."""
 
 
 def from_header(header: Header) -> FileFacts:
+    """Return the facts that a header states."""
     sizes: Counter[int] = Counter()
     for tensor in header.tensors:
         sizes[tensor.type] += tensor.n_bytes

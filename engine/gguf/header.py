@@ -1,4 +1,4 @@
-"""What a GGUF file says of itself, as data: `engine.gguf.reader` reads it from a file."""
+"""The header of a GGUF file as data: `engine.gguf.reader` reads it."""
 
 import re
 from typing import TypeAlias, TypeVar, cast, overload
@@ -8,12 +8,12 @@ import msgspec
 Value: TypeAlias = str | int | float | bool | list[str] | list[int] | list[float] | list[bool]
 T = TypeVar("T")
 
-# GGUF's numbers for the types of values, and numpy's names for those of one size.
+# GGUF's numbers of the value types, and numpy's names of those with a fixed size.
 UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
 NUMBER_DTYPES = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", UINT32: "<u4", INT32: "<i4", FLOAT32: "<f4", BOOL: "?"}
 NUMBER_DTYPES |= {10: "<u8", 11: "<i8", 12: "<f8"}
 
-# ggml's tensor types: number -> (elements, bytes) of a block. The numbers left out were withdrawn by ggml.
+# ggml's tensor types: number -> (elements, bytes) of a block. ggml has withdrawn the missing numbers.
 BLOCKS = {0: (1, 4), 1: (1, 2), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 30: (1, 2)}
 BLOCKS |= {2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 40)}  # Q4_0 ... Q8_1
 BLOCKS |= {10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176)}  # Q2_K ... Q5_K
@@ -23,52 +23,59 @@ BLOCKS |= {20: (32, 18), 21: (256, 110), 22: (256, 82), 23: (256, 136)}  # IQ4_N
 BLOCKS |= {29: (256, 56), 34: (256, 54), 35: (256, 66)}  # IQ1_M, TQ1_0, TQ2_0
 BLOCKS |= {39: (32, 17), 40: (64, 36), 41: (128, 18)}  # MXFP4, NVFP4, Q1_0
 
-# What llama.cpp reads without a look at its type or length; and ids for which it looks into the vocabulary.
+# Lists that llama.cpp reads without checking type or length, and ids by which it indexes the vocabulary.
 PER_TOKEN_LISTS = {"tokenizer.ggml.scores": {FLOAT32}, "tokenizer.ggml.token_type": {INT32, UINT32}}
 TOKEN_ID = re.compile(r"tokenizer\.ggml\.\w+_token_id")
 
 
 class GGUFError(ValueError):
-    """The file cannot be used; the message is one sentence for a person: what is wrong, and what to do."""
+    """The file cannot be used. The message is one sentence for a person: the cause and the remedy."""
 
 
-def damaged_file(what: str) -> GGUFError:
-    return GGUFError(f"{what}, so download it again")
+def damaged_file(problem: str) -> GGUFError:
+    """Return an error whose remedy is another download."""
+    return GGUFError(f"{problem}, so download it again")
 
 
 class Tensor(msgspec.Struct, frozen=True):
+    """Name, shape and place of one tensor."""
+
     name: str
-    shape: tuple[int, ...]  # elements; in the file's order: first the dimension whose elements are neighbours
+    shape: tuple[int, ...]  # in elements and in the file's order: the contiguous dimension first
     type: int  # ggml's number, a key of BLOCKS
     offset: int  # bytes from the start of the file
     n_bytes: int
 
 
 class MetadataEntry(msgspec.Struct, frozen=True):
-    """One metadata entry; the whole of it, key and type included, is the file's bytes `start` to `end`.
+    """One metadata entry. The file's bytes `start` to `end` are the whole entry, including key and type.
 
-    Texts are decoded with "surrogateescape", as raw-byte tokens need not be UTF-8: encoded in the same way
-    they give the file's bytes back.
+    Texts are decoded with "surrogateescape", since raw-byte tokens need not be UTF-8: encoding them in the same way
+    restores the file's bytes.
     """
 
     value: Value
-    type: int  # GGUF's number; of a list, that of its elements
+    type: int  # GGUF's number; for a list, the number of its elements' type
     start: int
     end: int
 
 
 class Header(msgspec.Struct, frozen=True):
-    """Getters give the default for a missing key, and raise GGUFError for a value of another type."""
+    """Metadata and tensors of a file.
+
+    Getters return the default for a missing key and raise GGUFError for a value of another type.
+    """
 
     version: int
-    alignment: int  # bytes, of each tensor's offset
+    alignment: int  # of each tensor's offset, in bytes
     metadata: dict[str, MetadataEntry]
     tensors: tuple[Tensor, ...]
     data_start: int  # bytes from the start of the file
-    size: int  # bytes, of the whole file
+    size: int  # of the whole file, in bytes
 
     @property
     def architecture(self) -> str:
+        """The name of the model's architecture. Raises GGUFError if the file does not state it."""
         if name := self.text("general.architecture"):
             return name
         raise damaged_file("the model file does not name its architecture (general.architecture)")
@@ -78,7 +85,7 @@ class Header(msgspec.Struct, frozen=True):
     @overload
     def text(self, key: str, default: None = None) -> str | None: ...
     def text(self, key: str, default: str | None = None) -> str | None:
-        """Always encodable: a text that is not UTF-8 is an error here (but not in `texts`)."""
+        """Return a text that is always encodable: a value that is not UTF-8 raises GGUFError (but not in `texts`)."""
         value = self._value(key, str)
         if value is not None and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise damaged_file(f"the model file's {key} is not UTF-8 text")
@@ -110,7 +117,7 @@ class Header(msgspec.Struct, frozen=True):
         return self._values(key, float, default)
 
     def check_vocabulary(self) -> None:
-        """Raises GGUFError where native code would read outside a list: it looks at no length."""
+        """Raise GGUFError if native code would read outside a list: it checks no length."""
         n = len(self.texts("tokenizer.ggml.tokens"))
         for key, entry in self.metadata.items():
             value, types = entry.value, PER_TOKEN_LISTS.get(key)
@@ -120,29 +127,29 @@ class Header(msgspec.Struct, frozen=True):
                 raise damaged_file(f"its {key} is none of its {n} tokens but {value!r:.40}")
 
     def token_id(self, name: str) -> int | None:
-        """Return `tokenizer.ggml.{name}_token_id`; None where it is missing, or none of the tokens.
+        """Return `tokenizer.ggml.{name}_token_id`; None if it is missing or beyond the vocabulary.
 
-        llama.cpp warns of an id beyond the tokens and ignores it: converters write such ids for tokens nobody uses.
+        llama.cpp warns of an id beyond the vocabulary and ignores it: converters write such ids for unused tokens.
         """
         id_ = self.integer(f"tokenizer.ggml.{name}_token_id")
         return id_ if id_ is not None and id_ < len(self.texts("tokenizer.ggml.tokens")) else None
 
     def stray_token_ids(self) -> list[str]:
-        """Return the keys whose token id is none of the tokens."""
+        """Return the keys whose token id is beyond the vocabulary."""
         names = [key[len("tokenizer.ggml.") : -len("_token_id")] for key in self.metadata if TOKEN_ID.fullmatch(key)]
         return [f"tokenizer.ggml.{name}_token_id" for name in names if self.token_id(name) is None]
 
-    def _value(self, key: str, of: type[T]) -> T | None:
+    def _value(self, key: str, type_: type[T]) -> T | None:
         entry = self.metadata.get(key)
         if entry is None:
             return None
-        if type(entry.value) is not of:  # not isinstance: a bool is an int
-            raise damaged_file(f"the model file's {key} is a {type(entry.value).__name__}, not a {of.__name__}")
+        if type(entry.value) is not type_:  # not isinstance: a bool is an int
+            raise damaged_file(f"the model file's {key} is a {type(entry.value).__name__}, not a {type_.__name__}")
         return entry.value
 
-    def _values(self, key: str, of: type[T], default: list[T] | None) -> list[T]:
-        """The default of lists is an empty one."""
+    def _values(self, key: str, type_: type[T], default: list[T] | None) -> list[T]:
+        """Return a list; empty if the key is missing and there is no default."""
         values = self._value(key, list)
-        if values and type(values[0]) is not of:  # the elements of a GGUF list are all of one type
-            raise damaged_file(f"the model file's {key} lists {type(values[0]).__name__}, not {of.__name__}")
+        if values and type(values[0]) is not type_:  # the elements of a GGUF list are all of one type
+            raise damaged_file(f"the model file's {key} lists {type(values[0]).__name__}, not {type_.__name__}")
         return cast("list[T]", (default or []) if values is None else values)

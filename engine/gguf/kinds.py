@@ -1,4 +1,4 @@
-"""Kinds of GGUF files that are no model to talk to, named with what to do instead; and models in several parts."""
+"""GGUF files that cannot answer requests, each with a remedy; and models that are split into several files."""
 
 import re
 from collections.abc import Sequence
@@ -7,21 +7,21 @@ from pathlib import Path
 from engine.gguf.header import GGUFError, Header
 
 UNUSABLE_TYPES = {
-    "adapter": "a LoRA adapter, which changes a model and is none: name the model; merge the two beforehand",
-    "mmproj": "a projector of images or sound (mmproj), which goes with a model and is none: name the model's own file",
-    "imatrix": "an importance matrix (imatrix), which quantizing needs: name the model's own file",
+    "adapter": "a LoRA adapter, which modifies a model: name the model itself, or merge the two first",
+    "mmproj": "a projector for images or sound (mmproj), which accompanies a model: name the model's own file",
+    "imatrix": "an importance matrix (imatrix) for quantizing: name the model's own file",
 }
-"""By `general.type`."""
-_EMBEDDING_MODEL = "an embedding model, which turns text into vectors and writes none: name a chat model"
-_RERANKER = "a reranker, which scores texts and writes none: name a chat model"
-_DIFFUSION_MODEL = "a diffusion language model, which does not write token by token: name another model"
-_DRAFT_MODEL = "a draft for speculative decoding, which goes with a model and is none: name the model's own file"
+"""`general.type` -> kind of file and remedy."""
+_EMBEDDING_MODEL = "an embedding model, which turns text into vectors: name a chat model"
+_RERANKER = "a reranker, which scores texts: name a chat model"
+_DIFFUSION_MODEL = "a diffusion language model, which does not generate token by token: name another model"
+_DRAFT_MODEL = "a draft model for speculative decoding, which accompanies a model: name the model's own file"
 _IMAGE_MODEL = "a model for images or video: name a chat model"
 UNUSABLE_ARCHITECTURES = {
     "clip": UNUSABLE_TYPES["mmproj"],
-    "controlvector": "a control vector, which steers a model and is none: name the model's own file",
-    "wavtokenizer-dec": "a voice decoder, which makes sound of tokens: name a chat model",
-    "t5": "an encoder-decoder model, for translating rather than talking: name a chat model",
+    "controlvector": "a control vector, which steers a model: name the model's own file",
+    "wavtokenizer-dec": "a voice decoder, which turns tokens into sound: name a chat model",
+    "t5": "an encoder-decoder model, for translation: name a chat model",
     **dict.fromkeys(
         ("bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3"), _EMBEDDING_MODEL
     ),
@@ -32,15 +32,15 @@ UNUSABLE_ARCHITECTURES = {
         ("flux", "sd1", "sdxl", "sd3", "aura", "ltxv", "hyvid", "wan", "lumina2", "qwen_image"), _IMAGE_MODEL
     ),
 }
-"""By `general.architecture`."""
+"""`general.architecture` -> kind of file and remedy."""
 EMBEDDING_POOLING, RANKING_POOLING = (1, 2, 3), 4
 """llama.cpp's numbers of `pooling_type`: mean, cls and last; rank."""
 PART_NAME = re.compile(r"(?P<stem>.+)-(?P<no>\d{5})-of-(?P<count>\d{5})(?P<end>\.gguf)", re.IGNORECASE | re.DOTALL)
-"""The names of parts: llama.cpp finds the others by them."""
+"""Pattern of a part's name, by which llama.cpp finds the other parts."""
 
 
 def check(path: Path, header: Header) -> None:
-    """Raises GGUFError where the file is no model that writes text, or lacks a part."""
+    """Raise GGUFError if the file does not contain a text-generating model, or if a part of it is missing."""
     if kind := _unusable_kind(header):
         raise GGUFError(f"{path} cannot be used: it is {kind}")
     if is_split(header):
@@ -50,11 +50,12 @@ def check(path: Path, header: Header) -> None:
 
 
 def is_split(header: Header) -> bool:
+    """Return whether the model consists of several files."""
     return _part_count(header) > 1
 
 
 def parts(path: Path, header: Header) -> Sequence[Path]:
-    """Return the files of a model, in order, be they there or not; `path` is the first."""
+    """Return the files of a model in order, existing or not; `path` is the first."""
     named = PART_NAME.fullmatch(path.name)
     if not is_split(header) or not named:
         return [path]
@@ -63,7 +64,7 @@ def parts(path: Path, header: Header) -> Sequence[Path]:
 
 
 def _unusable_kind(header: Header) -> str | None:
-    """Return the name of a kind that can't be served."""
+    """Return the name of a kind that cannot be served, with a remedy; None for a usable model."""
     if kind := UNUSABLE_TYPES.get(header.text("general.type", "")):
         return kind
     if header.text("adapter.type") is not None:
@@ -78,6 +79,7 @@ def _unusable_kind(header: Header) -> str | None:
 
 
 def _part_count(header: Header) -> int:
+    """Return the number of files; 0 if the header does not state it."""
     return header.integer("split.count", 0)
 
 
@@ -90,7 +92,7 @@ def _check_parts(path: Path, header: Header) -> None:
     if not named or (int(named["no"]), int(named["count"])) != (1, count):
         raise GGUFError(
             f"{path} cannot be used: it is the first of {count} files, which are found by their names, "
-            f"so call it NAME-00001-of-{count:05}.gguf, and the others likewise"
+            f"so rename it to NAME-00001-of-{count:05}.gguf, and the others accordingly"
         )
     if missing := [part.name for part in parts(path, header) if not part.is_file()]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

@@ -1,8 +1,8 @@
-"""Reads what a GGUF file says of itself: its metadata and where its tensors lie. The weights are left alone.
+"""Read the header of a GGUF file: its metadata and the places of its tensors. The weights stay unread.
 
-The libraries that run a model trust its file, and a damaged one does not make them return an error: it ends
-the whole daemon with SIGSEGV or abort(). So no file reaches them before `read` has walked through its header.
-It is strict: what it does not know, or what would lead a trusting reader outside the file, it refuses.
+The libraries that run a model trust its file. A damaged one does not make them return an error: it ends the whole
+daemon with SIGSEGV or abort(). Therefore `read` checks the whole header before any file reaches them. It refuses
+everything that it does not know and everything that would lead a trusting reader outside the file.
 
 The layout is https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little endian.
 """
@@ -32,12 +32,12 @@ from engine.gguf.header import (
 
 __all__ = ["BLOCKS", "GGUFError", "Header", "MetadataEntry", "Tensor", "Value", "read"]
 
-# Things in a list, bytes in a text. Real vocabularies have up to 300k tokens; these take a second.
+# Maximum items in a list, or bytes in a text. Real vocabularies have up to 300k tokens; this many take a second.
 MAX_ITEMS = 1 << 22
 SNIFF_BYTES = 256
-"""Bytes that show whether a file is a text."""
+"""Length of the beginning that shows whether a file is text, in bytes."""
 
-# Other files that people name, by their first bytes.
+# File formats that people pass by mistake: first bytes -> sentence.
 GGML = "it is a GGML file from before GGUF, so convert it or download a GGUF file"
 FOREIGN_FORMATS = {
     b"version https://git-lfs": "it is a Git LFS pointer, so fetch the file itself with `git lfs pull`",
@@ -59,10 +59,10 @@ FOREIGN_FORMATS = {
 
 
 def read(path: Path) -> Header:
-    """Raises GGUFError only, and reads no weights: milliseconds even for a large vocabulary."""
+    """Read a header in milliseconds, even with a large vocabulary. Raises only GGUFError."""
     try:
         if path.is_dir():
-            raise GGUFError("it is a folder and not a file, so name the .gguf file itself")
+            raise GGUFError("it is a folder, not a file, so name the .gguf file itself")
         if path.exists() and not path.is_file():
             raise GGUFError("it is not a file, so name the .gguf file itself")
         with path.open("rb") as file:
@@ -79,7 +79,7 @@ def read(path: Path) -> Header:
 
 
 class _Cursor:
-    """A place in the file that moves on with each read, and never past the end."""
+    """A reading position in the file that never passes its end."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self.data = data
@@ -95,22 +95,23 @@ class _Cursor:
     def number(self, n_bytes: int) -> int:
         return int.from_bytes(self.take(n_bytes), "little")
 
-    def count(self, least: int) -> int:
-        """How many things come, of at least so many bytes each: fewer than fit into the rest of the file."""
+    def count(self, item_bytes: int) -> int:
+        """Read a number of items of at least `item_bytes` bytes each. Raises GGUFError if they exceed the rest of the
+        file."""
         n = self.number(8)
-        if n > MAX_ITEMS or n * least > self.size - self.position:
-            raise damaged_file(f"it claims to list {n} things that it has no room for")
+        if n > MAX_ITEMS or n * item_bytes > self.size - self.position:
+            raise damaged_file(f"it claims to list {n} items, for which it has no room")
         return n
 
-    def name(self, most: int) -> str:
+    def name(self, max_bytes: int) -> str:
         raw = self.take(self.count(1))
         name = raw.decode(errors="surrogateescape")
-        if not 0 < len(raw) <= most or not name.isprintable():  # what is not UTF-8 is not printable either
-            raise damaged_file(f"there is no name that begins {raw[:32]!r}")
+        if not 0 < len(raw) <= max_bytes or not name.isprintable():  # bytes that are not UTF-8 are not printable
+            raise damaged_file(f"no name can begin {raw[:32]!r}")
         return name
 
     def texts(self, n: int) -> list[str]:
-        # `count` and `take` in one loop: two calls for each of 300k tokens and merges are most of the time.
+        # One loop replaces `count` and `take`: two calls for each of 300k tokens and merges would dominate the time.
         data, at, size, texts = self.data, self.position, self.size, []
         for _ in range(n):
             start = at + 8
@@ -129,67 +130,67 @@ class _Cursor:
         return cast("list[int]", np.frombuffer(raw, numbers).tolist())
 
 
-def _header(walk: _Cursor) -> Header:
-    version = _version(walk)
-    n_tensors = walk.count(8 + 1 + 4 + 8 + 4 + 8)
-    n_entries = walk.count(8 + 1 + 4 + 1)
+def _header(cursor: _Cursor) -> Header:
+    version = _version(cursor)
+    n_tensors = cursor.count(8 + 1 + 4 + 8 + 4 + 8)
+    n_entries = cursor.count(8 + 1 + 4 + 1)
     metadata: dict[str, MetadataEntry] = {}
     for _ in range(n_entries):
-        start, key = walk.position, walk.name(256)
+        start, key = cursor.position, cursor.name(256)
         if key in metadata:
-            raise damaged_file(f"it says {key!r} twice")
-        metadata[key] = _entry(walk, key, start)
+            raise damaged_file(f"it contains {key!r} twice")
+        metadata[key] = _entry(cursor, key, start)
     alignment = _alignment(metadata.get("general.alignment"))
-    found = [_tensor(walk) for _ in range(n_tensors)]
-    data_start = walk.position + -walk.position % alignment
-    tensors = {tensor.name: _with_file_offset(tensor, data_start, alignment, walk.size) for tensor in found}
+    found = [_tensor(cursor) for _ in range(n_tensors)]
+    data_start = cursor.position + -cursor.position % alignment
+    tensors = {tensor.name: _with_file_offset(tensor, data_start, alignment, cursor.size) for tensor in found}
     if len(tensors) < len(found):
         raise damaged_file("two of its tensors have the same name")
-    return Header(version, alignment, metadata, tuple(tensors.values()), data_start, walk.size)
+    return Header(version, alignment, metadata, tuple(tensors.values()), data_start, cursor.size)
 
 
-def _version(walk: _Cursor) -> int:
-    if walk.data[:4] != b"GGUF":
-        raise GGUFError(_describe_foreign_file(walk.data))
-    walk.take(4)
-    version = walk.number(4)
+def _version(cursor: _Cursor) -> int:
+    if cursor.data[:4] != b"GGUF":
+        raise GGUFError(_describe_foreign_file(cursor.data))
+    cursor.take(4)
+    version = cursor.number(4)
     if version and not version & 0xFFFF:
         raise GGUFError("it is big-endian, so download the little-endian file")
     if version not in (2, 3):
-        raise GGUFError(f"it is GGUF version {version} and not 2 or 3, so download another conversion")
+        raise GGUFError(f"it is GGUF version {version}, not 2 or 3, so download another conversion")
     return version
 
 
 def _describe_foreign_file(data: mmap.mmap) -> str:
-    """Return the sentence for a file that is no GGUF file."""
-    # First, since its length may look like the beginning of another kind of file.
+    """Return the sentence for a file of another format."""
+    # Check this first: the length at its beginning may look like another format.
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8:
-        return "it is a safetensors file and no GGUF file, so convert it or download a GGUF file"
+        return "it is a safetensors file, not a GGUF file, so convert it or download a GGUF file"
     for first, sentence in FOREIGN_FORMATS.items():
         if data[: len(first)] == first:
             return sentence
     text = data[:SNIFF_BYTES].decode(errors="replace").strip()
     line = text.partition("\n")[0][:60]
     if line and text.replace("\n", "").replace("\r", "").replace("\t", "").isprintable() and "\ufffd" not in text[:-1]:
-        return f"it is a text that begins {line!r} and no GGUF file, so download the model file itself"
-    return "it is no GGUF file, so convert it or download a GGUF file"
+        return f"it is a text that begins {line!r}, not a GGUF file, so download the model file itself"
+    return "it is not a GGUF file, so convert it or download a GGUF file"
 
 
-def _entry(walk: _Cursor, key: str, start: int) -> MetadataEntry:
-    kind = walk.number(4)
+def _entry(cursor: _Cursor, key: str, start: int) -> MetadataEntry:
+    kind = cursor.number(4)
     value: Value
     if is_list := kind == ARRAY:
-        kind = walk.number(4)
-    # No lists of lists: no known key has one, and llama.cpp ends the process over them.
+        kind = cursor.number(4)
+    # Lists of lists are refused: no known key has one, and llama.cpp ends the process over them.
     if kind == STRING:
-        texts = walk.texts(walk.count(8) if is_list else 1)
+        texts = cursor.texts(cursor.count(8) if is_list else 1)
         value = texts if is_list else texts[0]
     elif kind in NUMBER_DTYPES:
-        numbers = walk.numbers(kind, walk.count(1) if is_list else 1)
+        numbers = cursor.numbers(kind, cursor.count(1) if is_list else 1)
         value = numbers if is_list else numbers[0]
     else:
         raise damaged_file(f"the value of {key!r} has the unknown type {kind}")
-    return MetadataEntry(value, kind, start, walk.position)
+    return MetadataEntry(value, kind, start, cursor.position)
 
 
 def _alignment(entry: MetadataEntry | None) -> int:
@@ -197,28 +198,29 @@ def _alignment(entry: MetadataEntry | None) -> int:
         return 32
     n = entry.value
     if entry.type != UINT32 or not isinstance(n, int) or n < 1 or n & (n - 1):
-        raise damaged_file(f"its general.alignment is not a power of two but {n!r:.40}")
+        raise damaged_file(f"its general.alignment is {n!r:.40}, not a power of two")
     return n
 
 
-def _tensor(walk: _Cursor) -> Tensor:
-    """Its offset is still counted from `data_start`."""
-    name = walk.name(64)
-    n_dims = walk.number(4)
+def _tensor(cursor: _Cursor) -> Tensor:
+    """Read a tensor's description. Its offset still counts from `data_start`."""
+    name = cursor.name(64)
+    n_dims = cursor.number(4)
     if not 1 <= n_dims <= 4:
         raise damaged_file(f"its tensor {name!r} has {n_dims} dimensions instead of 1 to 4")
-    shape = tuple(walk.number(8) for _ in range(n_dims))
-    kind = walk.number(4)
+    shape = tuple(cursor.number(8) for _ in range(n_dims))
+    kind = cursor.number(4)
     if kind not in BLOCKS:
         raise GGUFError(f"its tensor {name!r} has the unknown type {kind}, so download another quantization")
     elements, n_bytes = BLOCKS[kind]
     if not all(shape) or shape[0] % elements:
         raise damaged_file(f"its tensor {name!r} cannot have the shape {shape}")
-    return Tensor(name, shape, kind, walk.number(8), math.prod(shape) // elements * n_bytes)
+    return Tensor(name, shape, kind, cursor.number(8), math.prod(shape) // elements * n_bytes)
 
 
 def _with_file_offset(tensor: Tensor, data_start: int, alignment: int, size: int) -> Tensor:
-    # Python's integers do not overflow, so a tensor that ends within the file also has a size of 64 bits.
+    # Python's integers do not overflow, so the size of a tensor inside the file fits into 64 bits.
+    """Return the tensor with its offset from the start of the file, checked to lie inside the file."""
     if tensor.offset % alignment:
         raise damaged_file(f"its tensor {tensor.name!r} is not aligned to {alignment} bytes")
     offset = data_start + tensor.offset

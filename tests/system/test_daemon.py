@@ -440,7 +440,7 @@ def nothing(file: Path, smollm2: Path) -> None:
 
 FILES = [
     (nothing, "there is no file and no model '{file}'"),
-    (no_gguf, "{file} cannot be used: it is a text that begins 'I am a poem.' and no GGUF file"),
+    (no_gguf, "{file} cannot be used: it is a text that begins 'I am a poem.', not a GGUF file"),
     (empty, "{file} cannot be used: it is empty"),
     (cut, "{file} cannot be used: it is cut short within its tensor"),
     (cut_within_the_header, "{file} cannot be used: "),

@@ -71,14 +71,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "model.gguf"
 
 
-def test_metadata_is_what_the_gguf_library_wrote_and_reads(path: Path) -> None:
+def test_metadata_equals_the_gguf_librarys(path: Path) -> None:
     write(path)
     header = reader.read(path)
     assert values(header) == contents(path)
     assert (header.version, header.alignment, header.architecture) == (3, 32, "llama")
 
 
-def test_tensors_lie_where_the_gguf_library_finds_them(path: Path) -> None:
+def test_tensor_offsets_equal_the_gguf_librarys(path: Path) -> None:
     raw = write(path, alignment=64)
     header = reader.read(path)
     expected = [
@@ -90,14 +90,14 @@ def test_tensors_lie_where_the_gguf_library_finds_them(path: Path) -> None:
     assert expected[1][1] == (64, 4)
 
 
-def test_version_2_is_laid_out_alike(path: Path) -> None:
+def test_read_of_version_2_equals_version_3(path: Path) -> None:
     raw = write(path)
     path.write_bytes(raw[:4] + struct.pack("<I", 2) + raw[8:])
     assert reader.read(path).version == 2
     assert values(reader.read(path)) == contents(path)
 
 
-def test_entries_are_the_bytes_between_the_counts_and_the_tensors(path: Path) -> None:
+def test_entries_cover_the_bytes_between_counts_and_tensors(path: Path) -> None:
     raw = write(path)
     header = reader.read(path)
     spans = [(entry.start, entry.end) for entry in header.metadata.values()]
@@ -107,20 +107,20 @@ def test_entries_are_the_bytes_between_the_counts_and_the_tensors(path: Path) ->
     assert raw[flag.start : flag.end] == struct.pack("<Q", 6) + b"a.flag" + struct.pack("<I?", 7, True)
 
 
-def test_raw_byte_tokens_give_their_bytes_back(path: Path) -> None:
+def test_texts_of_raw_byte_tokens_encode_to_their_bytes(path: Path) -> None:
     raw = write(path).replace("日本".encode(), b"\xff\xfe\xe6ab\x80")
     path.write_bytes(raw)
     token = reader.read(path).texts("tokenizer.ggml.tokens")[-1]
     assert token.encode("utf-8", "surrogateescape") == b"\xff\xfe\xe6ab\x80"
 
 
-def test_type_sizes_are_those_of_the_gguf_library() -> None:
+def test_block_sizes_equal_the_gguf_librarys() -> None:
     assert {int(kind): sizes for kind, sizes in oracle.GGML_QUANT_SIZES.items()} == {
         kind: sizes for kind, sizes in BLOCKS.items() if kind in oracle.GGML_QUANT_SIZES
     }
 
 
-def test_getters_give_values_and_defaults(path: Path) -> None:
+def test_getters_return_values_and_defaults(path: Path) -> None:
     write(path)
     header = reader.read(path)
     assert (header.text("a.text"), header.text("no"), header.text("no", "x")) == ("Grüße 👋", None, "x")
@@ -145,22 +145,20 @@ def test_getters_give_values_and_defaults(path: Path) -> None:
         ("a.integers", Header.text),
     ],
 )
-def test_getters_name_the_key_of_a_value_of_another_type(
-    path: Path, key: str, get: Callable[[Header, str], object]
-) -> None:
+def test_getters_of_another_type_raise_with_the_key(path: Path, key: str, get: Callable[[Header, str], object]) -> None:
     write(path)
     with pytest.raises(GGUFError, match=key):
         get(reader.read(path), key)
 
 
-def test_a_text_that_is_not_utf8_is_an_error_when_asked_for(path: Path) -> None:
+def test_text_that_is_not_utf8_raises(path: Path) -> None:
     path.write_bytes(write(path).replace("Grüße".encode(), b"Gr\xff\xff\xff\xffe"))
     with pytest.raises(GGUFError, match=r"a\.text is not UTF-8"):
         reader.read(path).text("a.text")
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_a_file_without_an_architecture_says_so_when_asked(value: str | None) -> None:
+def test_architecture_that_is_missing_raises(value: str | None) -> None:
     entries = {} if value is None else {"general.architecture": MetadataEntry(value, type=8, start=0, end=0)}
     with pytest.raises(GGUFError, match=r"general\.architecture"):
         _ = Header(3, 32, entries, (), 0, 0).architecture
@@ -213,7 +211,7 @@ TWO_TOKENS = listed(T + b"tokens", 8, 2, text(b"a") + text(b"b"))
 
 DAMAGES: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "is empty"),
-    "short": (b"GG", "no GGUF file"),
+    "short": (b"GG", "not a GGUF file"),
     "only the magic": (b"GGUF", "cut short"),
     "text": (b"Hello, this is a text file.\n", "it is a text that begins 'Hello, this is a text file.'"),
     "answer of a hub": (b"Entry not found", "it is a text that begins 'Entry not found'"),
@@ -223,7 +221,7 @@ DAMAGES: dict[str, tuple[bytes, str]] = {
     "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
     "ggml": (b"lmgg" + bytes(100), "before GGUF"),
     "ggjt": (b"tjgg" + bytes(100), "before GGUF"),
-    "safetensors": (struct.pack("<Q", 2) + b"{}", "it is a safetensors file and no GGUF file"),
+    "safetensors": (struct.pack("<Q", 2) + b"{}", "it is a safetensors file, not a GGUF file"),
     "safetensors of a model": (
         struct.pack("<Q", 60) + b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(60) + bytes(4),
         "it is a safetensors file",
@@ -236,15 +234,15 @@ DAMAGES: dict[str, tuple[bytes, str]] = {
     "zstd": (b"\x28\xb5\x2f\xfd" + bytes(100), "compressed (zstd), so unpack it"),
     "a program": (b"\x7fELF" + bytes(100), "a program or a library"),
     "llamafile": (b"MZqFpD='" + bytes(100), "llamafile"),
-    "noise": (bytes(range(128, 256)), "no GGUF file"),
-    "magic": (file(magic=b"GGUX"), "no GGUF file"),
+    "noise": (bytes(range(128, 256)), "not a GGUF file"),
+    "magic": (file(magic=b"GGUX"), "not a GGUF file"),
     "version 0": (file(version=0), "version 0"),
     "version 1": (file(version=1), "version 1"),
     "version 4": (file(version=4), "version 4"),
     "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0) + bytes(64), "big-endian"),
     "huge number of entries": (file(entries=HUGE), "no room"),
     "huge number of tensors": (file(tensors=HUGE), "no room"),
-    "one entry too many": (file(entry(b"a", 0, b"\0"), entries=2, data=0), "no name"),
+    "one entry too many": (file(entry(b"a", 0, b"\0"), entries=2, data=0), "no name can begin"),
     "huge key": (one(struct.pack("<Q", HUGE)), "no room"),
     "huge text": (one(entry(b"a", 8, struct.pack("<Q", HUGE))), "cut short"),
     "largest text": (one(entry(b"a", 8, b"\xff" * 8)), "cut short"),
@@ -252,10 +250,10 @@ DAMAGES: dict[str, tuple[bytes, str]] = {
     "huge list of texts": (one(listed(b"a", 8, HUGE, b"")), "no room"),
     "list longer than the file": (one(listed(b"a", 10, 20, b"")), "cut short"),
     "text in a list longer than the file": (one(listed(b"a", 8, 1, struct.pack("<Q", 200))), "cut short"),
-    "empty key": (one(entry(b"", 0, b"\0")), "no name"),
-    "key too long": (one(entry(b"k" * 257, 0, b"\0")), "no name"),
-    "key not UTF-8": (one(entry(b"\xff\xfe", 0, b"\0")), "no name"),
-    "key with a line break": (one(entry(b"a\nb", 0, b"\0")), "no name"),
+    "empty key": (one(entry(b"", 0, b"\0")), "no name can begin"),
+    "key too long": (one(entry(b"k" * 257, 0, b"\0")), "no name can begin"),
+    "key not UTF-8": (one(entry(b"\xff\xfe", 0, b"\0")), "no name can begin"),
+    "key with a line break": (one(entry(b"a\nb", 0, b"\0")), "no name can begin"),
     "the same key twice": (file(entry(b"a", 0, b"\0") * 2, entries=2), "'a' twice"),
     "unknown type of value": (one(entry(b"a", 13, bytes(8))), "unknown type 13"),
     "unknown type in a list": (one(listed(b"a", 99, 1, bytes(8))), "unknown type 99"),
@@ -267,9 +265,9 @@ DAMAGES: dict[str, tuple[bytes, str]] = {
     "alignment of 64 bits": (one(entry(b"general.alignment", 10, struct.pack("<Q", 32))), "power of two"),
     "alignment a text": (one(entry(b"general.alignment", 8, text(b"32"))), "power of two"),
     "alignment a list": (one(listed(b"general.alignment", 4, 1, struct.pack("<I", 32))), "power of two"),
-    "tensor without a name": (one_tensor(tensor(b"", (4,))), "no name"),
-    "tensor name too long": (one_tensor(tensor(b"n" * 65, (4,))), "no name"),
-    "tensor name not UTF-8": (one_tensor(tensor(b"\xff", (4,))), "no name"),
+    "tensor without a name": (one_tensor(tensor(b"", (4,))), "no name can begin"),
+    "tensor name too long": (one_tensor(tensor(b"n" * 65, (4,))), "no name can begin"),
+    "tensor name not UTF-8": (one_tensor(tensor(b"\xff", (4,))), "no name can begin"),
     "0 dimensions": (one_tensor(tensor(b"t", ())), "0 dimensions"),
     "5 dimensions": (one_tensor(tensor(b"t", (1,) * 5)), "5 dimensions"),
     "2**32 - 1 dimensions": (one_tensor(text(b"t") + b"\xff" * 40), "4294967295 dimensions"),
@@ -307,7 +305,7 @@ DAMAGES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_file_is_refused_in_one_sentence(path: Path, name: str) -> None:
+def test_read_of_a_damaged_file_raises_one_sentence(path: Path, name: str) -> None:
     raw, expected = DAMAGES[name]
     path.write_bytes(raw)
     with pytest.raises(GGUFError) as caught:
@@ -319,7 +317,7 @@ def test_a_damaged_file_is_refused_in_one_sentence(path: Path, name: str) -> Non
     assert "\n" not in message
 
 
-def test_the_builders_of_damages_build_good_files_too(path: Path) -> None:
+def test_read_of_an_undamaged_built_file_succeeds(path: Path) -> None:
     parts = [entry(b"a", 0, b"\1"), TWO_TOKENS, tensor(b"t", (4, 4)), tensor(b"n" * 64, (32,), 2, 0)]
     path.write_bytes(file(*parts, entries=2, tensors=2))
     header = reader.read(path)
@@ -327,7 +325,7 @@ def test_the_builders_of_damages_build_good_files_too(path: Path) -> None:
     assert [tensor.n_bytes for tensor in header.tensors] == [64, 18]
 
 
-def test_a_file_cut_anywhere_is_refused(path: Path) -> None:
+def test_read_of_a_truncated_file_raises(path: Path) -> None:
     raw = write(path)
     end = reader.read(path).tensors[-1]
     for length in range(0, end.offset + end.n_bytes, 5):
@@ -336,7 +334,7 @@ def test_a_file_cut_anywhere_is_refused(path: Path) -> None:
             reader.read(path)
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_read_of_a_folder_or_missing_file_raises(tmp_path: Path) -> None:
     with pytest.raises(GGUFError, match="not a file"):
         reader.read(tmp_path)
     with pytest.raises(GGUFError, match="No such file"):
@@ -356,7 +354,7 @@ def damaged(draw: st.DrawFn, raw: bytes) -> bytes:
 @settings(max_examples=500, deadline=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.slow
-def test_whatever_the_damage_there_is_a_header_or_a_gguf_error(path: Path, data: st.DataObject) -> None:
+def test_read_of_any_damage_returns_a_header_or_raises_gguf_error(path: Path, data: st.DataObject) -> None:
     whole = path.with_name("whole.gguf")
     raw = whole.read_bytes() if whole.exists() else write(whole)
     path.write_bytes(data.draw(damaged(raw)))
@@ -367,7 +365,7 @@ def test_whatever_the_damage_there_is_a_header_or_a_gguf_error(path: Path, data:
     assert all(tensor.offset + tensor.n_bytes <= header.size for tensor in header.tensors)
 
 
-def test_the_real_model_is_read_as_by_the_gguf_library(smollm2: Path) -> None:
+def test_read_of_the_real_model_equals_the_gguf_librarys(smollm2: Path) -> None:
     header = reader.read(smollm2)
     assert values(header) == contents(smollm2)
     assert header.architecture == "llama"

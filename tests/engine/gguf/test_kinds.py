@@ -57,7 +57,7 @@ KINDS = [
     ("t5", {}, "an encoder-decoder model"),
     ("t5encoder", {}, "an embedding model"),
     ("dream", {}, "a diffusion language model"),
-    ("eagle3", {}, "a draft for speculative decoding"),
+    ("eagle3", {}, "a draft model for speculative decoding"),
     ("flux", {}, "a model for images"),
     ("wavtokenizer-dec", {}, "a voice decoder"),
 ]
@@ -90,7 +90,7 @@ def test_load_of_a_vocabulary_without_weights_names_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("entries", [{}, {"llama.pooling_type": 0}, {"general.type": "model"}])
-def test_a_model_that_writes_is_no_other_kind(tmp_path: Path, entries: dict[str, object]) -> None:
+def test_check_of_a_generating_model_passes(tmp_path: Path, entries: dict[str, object]) -> None:
     path = write(tmp_path / "model.gguf", "llama", entries)
     kinds.check(path, reader.read(path))
 
@@ -102,7 +102,11 @@ PARTS = [
     ({FIRST: 0, SECOND: 1, THIRD: 2}, SECOND, f"it is part 2 of a model in 3 files, so name {FIRST}"),
     ({THIRD: 2}, THIRD, f"it is part 3 of a model in 3 files, so name {FIRST}"),
     ({"part.gguf": 1}, "part.gguf", "it is part 2 of a model in 3 files, so name the first part"),
-    ({"m.gguf": 0}, "m.gguf", "it is the first of 3 files, which are found by their names, so call it NAME-00001-of-"),
+    (
+        {"m.gguf": 0},
+        "m.gguf",
+        "it is the first of 3 files, which are found by their names, so rename it to NAME-00001-of-",
+    ),
     ({"m-00001-of-00002.gguf": 0}, "m-00001-of-00002.gguf", "it is the first of 3 files, which are found by their"),
 ]
 
@@ -119,7 +123,7 @@ def test_load_of_an_incomplete_split_names_the_part(
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_whole_split_is_all_its_files(tmp_path: Path) -> None:
+def test_parts_of_a_complete_split_are_all_its_files(tmp_path: Path) -> None:
     for number, name in enumerate((FIRST, SECOND, THIRD)):
         write(tmp_path / name, "llama" if number == 0 else "", split=(number, 3))
     header = reader.read(tmp_path / FIRST)
@@ -141,7 +145,7 @@ def test_load_of_a_file_with_any_name_works(tmp_path: Path, name: str, engine: s
 
 
 @pytest.mark.slow
-def test_load_by_ctransformers_of_a_path_it_cannot_take_says_so(tmp_path: Path) -> None:
+def test_load_by_ctransformers_of_a_path_that_is_not_utf8_raises(tmp_path: Path) -> None:
     path = model_files.spm(tmp_path / os.fsdecode(b"caf\xe9.gguf"))
     with pytest.raises(ModelError, match=r"its path is not UTF-8, so rename it$"):
         load(path, Options(n_slots=1, engine="ctransformers"), tmp_path / "cache")
