@@ -1,8 +1,8 @@
-"""Tokens made likelier or less likely before one is drawn: by wish of the client, or since they were there before.
+"""Logit adjustments before a token is drawn: the client's biases and penalties for repetition.
 
-In llama.cpp's order: first `logit_bias`, then the repetition penalty (its formula and its window: the last
-`repeat_last_n` tokens of prompt and answer), then OpenAI's frequency and presence penalties, which count the tokens of
-the answer alone, however long it is ("Parameter details": how often a token was sampled prior to this position).
+The order is llama.cpp's: first `logit_bias`, then the repetition penalty (its formula and its window: the last
+`repeat_last_n` tokens of prompt and answer), then OpenAI's frequency and presence penalties. These count the answer's
+tokens only, without a window (OpenAI's "Parameter details": how often a token was sampled before this position).
 """
 
 from collections import deque
@@ -18,22 +18,23 @@ Ids = NDArray[np.intp]
 
 
 class TokenCounts:
-    """How often each token is among the last `most`, or among all."""
+    """Counts each token among the last `window_size` tokens, or among all."""
 
-    def __init__(self, tokens: Iterable[int] = (), most: int | None = None) -> None:
+    def __init__(self, tokens: Iterable[int] = (), window_size: int | None = None) -> None:
         self._counts: dict[int, int] = {}
         self._window: deque[int] = deque()
-        self._window_size = most
+        self._window_size = window_size
         for token in tokens:
             self.add(token)
 
     @property
     def ids(self) -> Ids:
+        """The counted tokens."""
         return np.fromiter(self._counts, np.intp, len(self._counts))
 
     @property
     def counts(self) -> FloatArray:
-        """In the order of `ids`."""
+        """The counts, in the order of `ids`."""
         return np.fromiter(self._counts.values(), np.float32, len(self._counts))
 
     def add(self, token: int) -> None:
@@ -50,7 +51,7 @@ class TokenCounts:
 
 
 class Penalties:
-    """Those of one sequence. What is switched off costs nothing."""
+    """The penalties of one sequence. Penalties that are turned off cost no time."""
 
     def __init__(self, sampling: SamplingParams, prompt: Sequence[int]) -> None:
         self._sampling = sampling
@@ -62,25 +63,25 @@ class Penalties:
 
     @staticmethod
     def needed(sampling: SamplingParams) -> bool:
-        """Whether there are any."""
+        """Return whether any penalty or bias is turned on."""
         repeats = sampling.repeat_penalty != 1 and sampling.repeat_last_n
         return bool(sampling.logit_bias or repeats or sampling.presence_penalty or sampling.frequency_penalty)
 
     def apply(self, logits: FloatArray) -> None:
-        """In place. What can't be (minus infinity) stays so."""
+        """Adjust the logits in place. A logit of minus infinity stays so."""
         if len(self._biased):
             logits[self._biased] += self._biases
         if self._recent is not None:
             ids, penalty = self._recent.ids, self._sampling.repeat_penalty
             chosen = logits[ids]
-            # Divided, a negative logit would become likelier (llama.cpp; in the paper, arXiv:1909.05858, it does).
+            # Dividing a negative logit (arXiv:1909.05858) would make the token likelier; llama.cpp multiplies it.
             logits[ids] = np.where(chosen > 0, chosen / penalty, chosen * penalty)
         if self._generated is not None:
             each = self._generated.counts * self._sampling.frequency_penalty
             logits[self._generated.ids] -= each + self._sampling.presence_penalty
 
     def add(self, token: int) -> None:
-        """Take in the answer's next token."""
+        """Record the next token of the answer."""
         if self._recent is not None:
             self._recent.add(token)
         if self._generated is not None:

@@ -1,9 +1,9 @@
 """GPT-2's byte alphabet: one printable letter for each of the 256 bytes.
 
-Byte-level BPE vocabularies are text files, so they write the bytes of a token in letters: a printable
-Latin-1 byte as itself, the others (controls, space, soft hyphen...) as the letters from U+0100 on, in the
-order of the bytes. So a space is `Ġ` and a newline `Ċ`. It is `bytes_to_unicode` of
-https://github.com/openai/gpt-2/blob/master/src/encoder.py.
+Byte-level BPE vocabularies are text files, so they spell the bytes of a token in letters. A printable Latin-1 byte is
+its own letter; all others (controls, space, soft hyphen...) are the letters from U+0100 on, in byte order. A space is
+`Ġ` and a newline `Ċ`. GPT-2's name for this table is `bytes_to_unicode`:
+https://github.com/openai/gpt-2/blob/master/src/encoder.py
 """
 
 _PRINTABLE = (*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1))

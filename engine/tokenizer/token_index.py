@@ -1,12 +1,14 @@
-"""A vocabulary's tokens by their bytes."""
+"""An index of a vocabulary's tokens by their bytes."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 
 class TokenIndex:
+    """Finds tokens by their bytes."""
+
     def __init__(self, texts: Sequence[bytes]) -> None:
-        """`texts`: of the tokens in order; empty ones are left out."""
+        """`texts` are the tokens' bytes, in order of ids; empty ones are not indexed."""
         self._ids: dict[bytes, list[int]] = {}
         for id_, text in enumerate(texts):
             if text:
@@ -15,7 +17,7 @@ class TokenIndex:
         self._longest = max(map(len, self._ids), default=0)
 
     def encode_greedy(self, data: bytes) -> Iterator[int]:
-        """Each time the longest token; up to a byte that has none."""
+        """Yield the longest token that matches, repeatedly; stop at a byte without a token."""
         while data:
             lengths = range(min(len(data), self._longest), 0, -1)
             length = next((length for length in lengths if data[:length] in self._ids), 0)
@@ -25,13 +27,13 @@ class TokenIndex:
             data = data[length:]
 
     def starting_with(self, data: bytes) -> Iterator[int]:
-        """The tokens that begin so."""
-        for at in range(bisect_left(self._sorted, data), len(self._sorted)):
-            if not self._sorted[at].startswith(data):
+        """Yield the tokens that start with `data`."""
+        for index in range(bisect_left(self._sorted, data), len(self._sorted)):
+            if not self._sorted[index].startswith(data):
                 return
-            yield from self._ids[self._sorted[at]]
+            yield from self._ids[self._sorted[index]]
 
     def containing(self, data: bytes) -> Iterator[int]:
-        """The tokens in which that is."""
-        long = (text for text in self._ids if len(text) >= len(data))
-        return (id_ for text in long if data in text for id_ in self._ids[text])
+        """Return the tokens that contain `data`."""
+        candidates = (text for text in self._ids if len(text) >= len(data))
+        return (id_ for text in candidates if data in text for id_ in self._ids[text])

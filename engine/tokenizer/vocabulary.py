@@ -1,7 +1,7 @@
-"""Ids <-> bytes, end tokens, special tokens: all from the model file's own vocabulary.
+"""Ids <-> bytes, end tokens and special tokens, all from the model file's own vocabulary.
 
-Two kinds of vocabulary are read: byte-level BPE (`gpt2`) and SentencePiece (`llama`). The tokenizing itself is the
-`tokenizers` library's; here stands how it is to be set up, by the rules of llama.cpp's `llama-vocab.cpp`.
+Two kinds of vocabulary are supported: byte-level BPE (`gpt2`) and SentencePiece (`llama`). The `tokenizers` library
+tokenizes; this module configures it by the rules of llama.cpp's `llama-vocab.cpp`.
 """
 
 import re
@@ -40,7 +40,7 @@ _LLAMA3 = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# `tokenizer.ggml.pre` -> the patterns that cut a text into words, applied one after the other.
+# `tokenizer.ggml.pre` -> the patterns that split text into words, applied in order.
 PRE_TOKENIZERS = {
     "default": (_GPT2,),
     "gpt-2": (_GPT2,),
@@ -48,12 +48,12 @@ PRE_TOKENIZERS = {
     "llama-bpe": (_LLAMA3,),
     "qwen2": (_LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}"),),
 }
-# Pre-tokenizers whose vocabulary is asked for the whole word before any merge (llama.cpp: `ignore_merges`).
+# Pre-tokenizers that look up the whole word before any merge (llama.cpp: `ignore_merges`).
 _IGNORES_MERGES = frozenset({"llama-bpe"})
 
 _BYTE_NAME = re.compile(r"<0x([0-9A-F]{2})>", re.IGNORECASE)
 
-# Names that end a turn or a text in some model family, for files that name only one of theirs as `eos`.
+# Names that end a turn or a text in some model family, for files that declare only one of them as `eos`.
 _END_NAMES = frozenset(
     (
         *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<|return|>"),
@@ -63,17 +63,17 @@ _END_NAMES = frozenset(
     )
 )
 _MESSAGE_ENDS = ({"<|call|>", "<|return|>"}, {"<|calls|>", "<|flush|>"})
-"""Where there are both, `<|end|>` ends no more than one of several messages (harmony, Solar Open)."""
+"""Pairs of tokens beside which `<|end|>` ends only one of several messages (harmony, Solar Open)."""
 
 
 MAX_CACHED_TEXTS = 64
-"""Texts of a prompt whose ids are remembered: a conversation's."""
+"""Number of prompt texts whose ids are cached: enough for a conversation."""
 MAX_CACHED_CHARACTERS = 65536
-"""Of the longest of them: 64 take 8 MB, or 30 in rare alphabets."""
+"""Length of the longest cached text, in characters: 64 of them take 8 MB, or 30 MB in rare alphabets."""
 
 
 class TokenEntry(Struct, frozen=True):
-    """One token as the file has it."""
+    """One token as stored in the file."""
 
     text: str
     kind: TokenType
@@ -83,9 +83,9 @@ class Vocabulary:
     """Turns text into ids and ids into bytes."""
 
     def __init__(self, header: Header, native: Callable[[], Encode] | None = None) -> None:
-        """`native` makes an encoder of the engine's for pre-tokenizers that are not known here.
+        """`native` makes the engine's own encoder, for pre-tokenizers that this module does not know.
 
-        Raises GGUFError where the file's vocabulary is none that can be read.
+        Raises GGUFError if the file's vocabulary cannot be read.
         """
         entries = _entries(header)
         self.size = len(entries)
@@ -93,12 +93,12 @@ class Vocabulary:
         self.eos = header.token_id("eos")
         self.end_tokens = _end_tokens(header, entries)
         self._text = [entry.text for entry in entries]
-        # A name of one letter or none can't be kept out of what people write (`ChatTemplate`), so it is no name here.
+        # Names shorter than two letters are ignored: `ChatTemplate` cannot keep them out of users' text.
         named = [(id_, entry.text) for id_, entry in enumerate(entries) if entry.kind is TokenType.CONTROL]
         self._ids = {text: id_ for id_, text in named if len(text) > 1}
         by_length = sorted(self._ids, key=len, reverse=True)
         self.control = re.compile("|".join(map(re.escape, by_length)) or r"(?!)")
-        """Matches the control tokens that may stand in a template's text."""
+        """Pattern that matches the control tokens in a template's text."""
         match header.text("tokenizer.ggml.model"):
             case "gpt2":
                 self._bytes = [_bpe_bytes(entry) for entry in entries]
@@ -109,58 +109,61 @@ class Vocabulary:
                 self._encode = _encoder(_sentencepiece(header, entries))
                 self._add_bos = bool(header.flag("tokenizer.ggml.add_bos_token", True))
             case other:
-                raise GGUFError(f"the file's vocabulary is of kind {other!r}; known are 'gpt2' and 'llama'")
+                raise GGUFError(f"the file's vocabulary is of kind {other!r}; supported are 'gpt2' and 'llama'")
 
         self._cached_encode = lru_cache(MAX_CACHED_TEXTS)(lambda text: array("i", self._encode(text)))
 
     @property
     def control_ids(self) -> Mapping[str, int]:
-        """The control tokens that have names."""
+        """The ids of the control tokens by name."""
         return self._ids
 
     def __len__(self) -> int:
         return len(self._text)
 
     def control_id(self, name: str) -> int | None:
-        """The control token of that name, if there is one."""
+        """Return the id of a control token; None if there is no such token."""
         return self._ids.get(name)
 
     def name_of(self, id_: int | None) -> str:
-        """A token's name in the file, for templates; empty for None."""
+        """Return a token's name in the file, for templates; empty for None."""
         return "" if id_ is None else self._text[id_]
 
     def bytes_of(self, id_: int) -> bytes:
-        """What a token adds to the answer: nothing for control tokens, perhaps half a character for others."""
+        """Return the bytes that a token adds to the answer: none for control tokens, maybe half a character for
+        others."""
         return self._bytes[id_]
 
     def encode(self, text: str) -> list[int]:
-        """Plain text -> ids. Names of control tokens in it are text like any other."""
+        """Return the ids of plain text. Names of control tokens in it are ordinary text."""
         return self._encode(text)
 
     def _encode_cached(self, text: str) -> Sequence[int]:
         return self._cached_encode(text) if len(text) <= MAX_CACHED_CHARACTERS else self._encode(text)
 
     def encode_bytes(self, data: bytes) -> list[int]:
-        """Ids whose bytes are `data`: those of `encode`, where that is so. Up to a byte that no token has."""
+        """Return ids whose bytes are exactly `data`, up to a byte that no token has; the ids of `encode` if these
+        match."""
         ids = self.encode(data.decode(errors="replace"))
-        # SentencePiece puts a space before all texts, and half characters are no text.
+        # SentencePiece prepends a space to every text, and half characters cannot be decoded.
         return ids if b"".join(map(self.bytes_of, ids)) == data else list(self.token_index.encode_greedy(data))
 
     @cached_property
     def token_index(self) -> TokenIndex:
+        """The index of the tokens by their bytes."""
         return TokenIndex(self._bytes)
 
     @cached_property
     def max_token_bytes(self) -> int:
-        """Bytes of the longest token, or of the name of a control token: a text has no fewer tokens than its bytes
-        divided by this."""
+        """Bytes of the longest token or control token name. A text of n bytes has at least n divided by this tokens."""
         longest = max((len(text) for text in self._bytes if text), default=1)
         return max(longest, *(len(name.encode()) for name in self._ids), 1)
 
     def encode_prompt(self, text: str, plain: Callable[[str], str] = str) -> list[int]:
-        """A rendered template -> ids: control tokens by name, `plain` applied to what stands between them.
+        """Return the ids of a rendered template: control tokens by name, `plain` applied to the text between them.
 
-        Instructions and earlier turns come again with every request: 8,000 tokens take 9 ms, or none.
+        Instructions and earlier turns come again with every request. Encoding 8,000 tokens takes 9 ms without the
+        cache.
         """
         ids = [self.bos] if self._add_bos and self.bos is not None else []
         position = 0
@@ -169,7 +172,7 @@ class Vocabulary:
             ids.append(self._ids[match[0]])
             position = match.end()
         ids += self._encode_cached(plain(text[position:]))
-        # A template may write the BOS itself; twice is never meant.
+        # A template may write the BOS itself; two of them are never intended.
         return ids[1:] if self._add_bos and ids[:2] == [self.bos, self.bos] else ids
 
 
@@ -200,7 +203,7 @@ def _bpe(header: Header, entries: Sequence[TokenEntry], native: Callable[[], Enc
     if name not in PRE_TOKENIZERS and native is not None:
         return native()
     if name not in PRE_TOKENIZERS:
-        raise GGUFError(f"the file's pre-tokenizer {name!r} is not known here; known are {', '.join(PRE_TOKENIZERS)}")
+        raise GGUFError(f"the file's pre-tokenizer {name!r} is unknown; known are {', '.join(PRE_TOKENIZERS)}")
     vocabulary = _reachable(entries)
     merges = [_pair(merge, vocabulary) for merge in header.texts("tokenizer.ggml.merges")]
     tokenizer = Tokenizer(BPE(vocabulary, merges, ignore_merges=name in _IGNORES_MERGES))
@@ -219,7 +222,7 @@ def _sentencepiece(header: Header, entries: Sequence[TokenEntry]) -> Tokenizer:
     tokenizer = Tokenizer(
         BPE(vocabulary, _merges(vocabulary, scores), unk_token=unknown, fuse_unk=True, byte_fallback=True)
     )
-    # SentencePiece words begin with a space; every stretch of text between special and user-defined tokens gets one
+    # SentencePiece words begin with a space; each text between special and user-defined tokens gets one
     # (llama.cpp: `is_prev_special`).
     prefix = [normalizers.Prepend("▁")] if header.flag("tokenizer.ggml.add_space_prefix", True) else []
     tokenizer.normalizer = normalizers.Sequence([*prefix, normalizers.Replace(" ", "▁")])
@@ -227,7 +230,7 @@ def _sentencepiece(header: Header, entries: Sequence[TokenEntry]) -> Tokenizer:
 
 
 def _merges(vocabulary: dict[str, int], scores: Sequence[float]) -> list[tuple[str, str]]:
-    """Every way to make a token of two others, the best token first: SentencePiece's order, as BPE ranks."""
+    """Return every way to join two tokens to another one, best token first: SentencePiece's order as BPE ranks."""
     found = [
         (scores[id_], left, right)
         for token, id_ in vocabulary.items()
@@ -239,28 +242,28 @@ def _merges(vocabulary: dict[str, int], scores: Sequence[float]) -> list[tuple[s
 
 
 def _reachable(entries: Sequence[TokenEntry]) -> dict[str, int]:
-    """The tokens that plain text may become. Control tokens are none of them."""
+    """Return the tokens that plain text can become. Control tokens are excluded."""
     hidden = (TokenType.CONTROL, TokenType.UNUSED)
     vocabulary = {entry.text: id_ for id_, entry in enumerate(entries) if entry.kind not in hidden}
     try:
         "".join(vocabulary).encode()
-    except UnicodeEncodeError as error:  # raw bytes, as conversions of 2023 have them
+    except UnicodeEncodeError as error:  # raw bytes, as in conversions of 2023
         raise GGUFError("its tokens are not all UTF-8 text, so download a newer conversion") from error
     return vocabulary
 
 
 def _with_user_defined(tokenizer: Tokenizer, entries: Sequence[TokenEntry]) -> Tokenizer:
-    """User-defined tokens are found in any text before it is cut into words, as in training."""
+    """Make the tokenizer match user-defined tokens before it splits text into words, as in training."""
     texts = [entry.text for entry in entries if entry.kind is TokenType.USER_DEFINED]
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in texts])
     return tokenizer
 
 
 def _pair(merge: str, vocabulary: Container[str]) -> tuple[str, str]:
-    left, _, right = merge[1:].partition(" ")  # the first character may be anything, a space too
+    left, _, right = merge[1:].partition(" ")  # the first character may be a space
     left = merge[:1] + left
     if not (left in vocabulary and right in vocabulary and left + right in vocabulary):
-        raise damaged_file(f"its merge {merge!r:.40} is not of its tokens")
+        raise damaged_file(f"its merge {merge!r:.40} joins unknown tokens")
     return left, right
 
 

@@ -1,4 +1,4 @@
-"""Which threads and backend_options are best here: the decision, from what the stopwatch measured."""
+"""Choose the fastest threads and backend options from the stopwatch's measurements."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,17 @@ from msgspec import Struct
 from engine.model import BackendOptions
 
 MAX_STALL_RATIO = 3.0
-"""Beside a busy process 1 token in 100 may take so many times the usual one. A count of threads that has a core for
-each stays under 3; one that lacks a core waits for whole turns of the system's scheduler: 10 and more."""
+"""Largest acceptable ratio of the busy 99th percentile to the usual token time.
+
+A thread count with a core for each thread stays under 3. One that lacks a core waits for whole time slices of the
+system's scheduler: 10 and more.
+"""
 TIE_RATIO = 1.05
-"""Times closer than that are the same: machines are noisy."""
+"""Ratio of two times up to which they count as equal: machines are noisy."""
 
 
 class Trial(Struct, frozen=True):
-    """What is tried."""
+    """One combination of settings to measure."""
 
     threads: int
     backend_options: BackendOptions = BackendOptions()
@@ -26,37 +29,42 @@ class Trial(Struct, frozen=True):
 
 
 class Measurement(Struct, frozen=True):
-    """Medians of a trial's rounds."""
+    """Medians over a trial's rounds."""
 
     trial: Trial
     prefill: float
-    """Tokens a second."""
+    """Prompt tokens a second."""
     decode_ms: float
-    """Milliseconds a token, of one stream."""
+    """Milliseconds a token of a single stream."""
     batch4_ms: float | None
-    """Milliseconds a step of four streams; None where they don't go together."""
+    """Milliseconds a step of four streams; None if the model cannot batch."""
     busy_p99_ms: float
-    """Milliseconds that all but 1 token in 100 stay under, while another process keeps a core busy."""
+    """99th percentile of a token's milliseconds while another process uses a core."""
 
 
 class TrialChoice(Struct, frozen=True):
+    """The chosen trial and the reason."""
+
     best: Measurement
     reason: str
-    """A sentence."""
+    """One sentence."""
 
 
 def choose(measurements: Sequence[Measurement]) -> TrialChoice:
-    """The quickest token, of what stays steady; among equals, the quickest prompt."""
-    steady = _without_stalls(measurements)
-    quickest = min(steady, key=lambda each: each.decode_ms)
-    near = [each for each in steady if each.decode_ms <= TIE_RATIO * quickest.decode_ms]
-    best = max(near, key=lambda each: each.prefill)
-    tempting = min(measurements, key=lambda each: each.decode_ms)
+    """Return the trial with the fastest token among those without stalls; among equals, the one with the fastest
+    prompt."""
+    without_stalls = _without_stalls(measurements)
+    fastest = min(without_stalls, key=lambda each: each.decode_ms)
+    ties = [each for each in without_stalls if each.decode_ms <= TIE_RATIO * fastest.decode_ms]
+    best = max(ties, key=lambda each: each.prefill)
+    fastest_of_all = min(measurements, key=lambda each: each.decode_ms)
     beside = f"beside a busy process 1 token in 100 takes more than {best.busy_p99_ms:.1f} ms"
-    if tempting not in steady and TIE_RATIO * tempting.decode_ms < best.decode_ms:
-        other = f"{tempting.trial} would decode faster ({tempting.decode_ms:.1f} ms a token)"
-        reason = f"{other}, but beside a busy process 1 token in 100 takes more than {tempting.busy_p99_ms:.0f} ms"
-    elif best != quickest:
+    if fastest_of_all not in without_stalls and TIE_RATIO * fastest_of_all.decode_ms < best.decode_ms:
+        other = f"{fastest_of_all.trial} would decode faster ({fastest_of_all.decode_ms:.1f} ms a token)"
+        reason = (
+            f"{other}, but beside a busy process 1 token in 100 takes more than {fastest_of_all.busy_p99_ms:.0f} ms"
+        )
+    elif best != fastest:
         reason = f"it decodes as fast as any ({best.decode_ms:.1f} ms a token), and prefills fastest; {beside}"
     else:
         reason = f"it decodes fastest ({best.decode_ms:.1f} ms a token); {beside}"
@@ -64,13 +72,13 @@ def choose(measurements: Sequence[Measurement]) -> TrialChoice:
 
 
 def _without_stalls(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """Those whose count of threads doesn't stall; of a machine where all do, the count that does least.
+    """Keep the measurements whose thread count does not stall. If every count stalls, keep the one that stalls least.
 
-    A count is judged by its calmest trial: what the backend_options change is not how threads wait for each other.
+    A count is judged by its steadiest trial: backend options do not change how threads wait for each other.
     """
-    calmest: dict[int, float] = {}
+    stall_ratios: dict[int, float] = {}
     for each in measurements:
         ratio = each.busy_p99_ms / each.decode_ms
-        calmest[each.trial.threads] = min(ratio, calmest.get(each.trial.threads, ratio))
-    limit = max(MAX_STALL_RATIO, min(calmest.values()))
-    return [each for each in measurements if calmest[each.trial.threads] <= limit]
+        stall_ratios[each.trial.threads] = min(ratio, stall_ratios.get(each.trial.threads, ratio))
+    limit = max(MAX_STALL_RATIO, min(stall_ratios.values()))
+    return [each for each in measurements if stall_ratios[each.trial.threads] <= limit]

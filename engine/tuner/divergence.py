@@ -1,4 +1,5 @@
-"""How far a copy of a model is from the model: the Kullback-Leibler divergence of what each expects next."""
+"""Measure how far a copy of a model is from the original: the Kullback-Leibler divergence of their next-token
+predictions."""
 
 from collections.abc import Sequence
 
@@ -23,17 +24,18 @@ Question: Why is the sky blue? Answer: Because air scatters short waves of light
 """
 """About 200 tokens: a story, instructions, a program, an answer."""
 MAX_TOKENS = 256
+"""Maximum tokens of the text that are compared."""
 
 
 def next_token_logprobs(model: Model, tokens: Sequence[int]) -> FloatArray:
-    """(tokens, n_vocab): after each token, the logarithms of the next one's probabilities. Where `info.drafts`."""
+    """Return (tokens, n_vocab): the logprobs of the next token after each token. Requires `info.multi_row_logits`."""
     tokens = tokens[: min(MAX_TOKENS, model.info.n_ctx, model.info.max_batch_tokens)]
     model.decode([BatchEntry(0, 0, tokens, logits=len(tokens))])
     return np.stack([_log_softmax(model.logits(0, row)) for row in range(len(tokens))])
 
 
 def mean_divergence(original: FloatArray, copy: FloatArray) -> float:
-    """Nats a token; 0 where both expect the same."""
+    """Return the mean divergence in nats a token; 0 if both predict the same."""
     return float(np.mean([np.sum(np.exp(p) * (p - q), dtype=np.float64) for p, q in zip(original, copy, strict=True)]))
 
 

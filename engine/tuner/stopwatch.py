@@ -1,4 +1,4 @@
-"""Times a loaded model: prompts, tokens, tokens of four streams, and tokens beside a busy process.
+"""Time a loaded model: prompts, tokens, steps of four streams, and tokens beside a busy process.
 
 Machines are noisy, so trials alternate in rounds, forwards and backwards, and medians are compared.
 """
@@ -17,27 +17,30 @@ from engine.model import BatchEntry, Model
 from engine.tuner.choice import Measurement, Trial
 
 STREAMS = 4
+"""Number of streams in a batched step."""
 MAX_SAMPLE_SECONDS = 2.0
-"""Of the steps of one sample: with too many threads each may stall for long."""
+"""Maximum seconds of one sample's steps: with too many threads each step may stall for long."""
 MAX_PROMPT_SECONDS = 2.0
-"""A prompt that takes longer is made shorter."""
+"""Maximum seconds of a prompt; slower machines get a shorter prompt."""
 MIN_PROMPT_TOKENS = 16
+"""Minimum tokens of a prompt."""
 MAX_THREAD_COUNTS = 8
+"""Number of cores up to which every thread count is tried."""
 
 
 class MeasurementPlan(Struct, frozen=True):
-    """How much is measured. By default: SmolLM2 in less than a minute."""
+    """Amount of work to measure. The default measures SmolLM2 in less than a minute."""
 
     prompt: int = 384
     steps: int = 24
     busy_steps: int = 64
     rounds: int = 3
     seconds: float = 30.0
-    """No round begins after them; the first one always does."""
+    """Seconds after which no further round begins; the first round always runs."""
 
     @property
     def n_ctx(self) -> int:
-        """Up to what llama.cpp rounds to anyway."""
+        """The context that a trial needs, rounded up as llama.cpp does."""
         return -(-(self.prompt + max(self.steps, self.busy_steps)) // 256) * 256
 
 
@@ -49,7 +52,7 @@ class _Samples(Struct):
 
 
 def thread_counts(cores: int) -> list[int]:
-    """The thread counts to try: all, or on large machines those that halve, and a core less than all."""
+    """Return the thread counts to try: all; on large machines the halvings and one less than all cores."""
     if cores <= MAX_THREAD_COUNTS:
         return list(range(1, cores + 1))
     halves = {cores >> shift for shift in range(cores.bit_length())}
@@ -57,7 +60,10 @@ def thread_counts(cores: int) -> list[int]:
 
 
 def measure(models: Mapping[Trial, Model], plan: MeasurementPlan) -> list[Measurement]:
-    """What each is tried on has `STREAMS` slots of `plan.n_ctx` tokens; several may use one. Raises ModelError."""
+    """Return a measurement of each trial. Raises ModelError.
+
+    Each trial's model must have `STREAMS` slots of `plan.n_ctx` tokens. Trials may share a model.
+    """
     unique = {id(model): _Stopwatch(model, plan) for model in {id(model): model for model in models.values()}.values()}
     clocks = {trial: unique[id(model)] for trial, model in models.items()}
     samples = {trial: _Samples() for trial in models}
@@ -75,7 +81,7 @@ def measure(models: Mapping[Trial, Model], plan: MeasurementPlan) -> list[Measur
 
 
 class _Stopwatch:
-    """Runs one model, and notes how long it took."""
+    """Runs one model and records the times."""
 
     def __init__(self, model: Model, plan: MeasurementPlan) -> None:
         self._model = model
@@ -83,13 +89,14 @@ class _Stopwatch:
         self._slots = range(min(STREAMS, model.info.n_slots))
         model.use_threads(1)
         self._prompt = MIN_PROMPT_TOKENS
-        self._prefill(0)  # the weights come into memory
+        self._prefill(0)  # loads the weights into memory
         rate = MIN_PROMPT_TOKENS / self._prefill(0)
-        room = model.info.n_ctx - max(plan.steps, plan.busy_steps)
-        self._prompt = int(min(plan.prompt, room, max(MIN_PROMPT_TOKENS, rate * MAX_PROMPT_SECONDS)))
+        max_tokens = model.info.n_ctx - max(plan.steps, plan.busy_steps)
+        self._prompt = int(min(plan.prompt, max_tokens, max(MIN_PROMPT_TOKENS, rate * MAX_PROMPT_SECONDS)))
         self._fill()
 
     def time_idle(self, threads: int, samples: _Samples) -> None:
+        """Time prompt, steps of one stream and steps of all streams."""
         self._model.use_threads(threads)
         samples.prefill.append(self._prompt / self._prefill(0))
         samples.decode += self._steps(self._slots[:1], self._plan.steps)
@@ -97,16 +104,17 @@ class _Stopwatch:
             samples.batch4 += self._steps(self._slots, self._plan.steps)
 
     def time_busy(self, threads: int, samples: _Samples) -> None:
+        """Time the steps of one stream beside a busy process."""
         self._model.use_threads(threads)
         samples.busy += self._steps(self._slots[:1], self._plan.busy_steps)
 
-    def _steps(self, slots: Sequence[int], most: int) -> list[float]:
-        """Milliseconds of each step."""
+    def _steps(self, slots: Sequence[int], count: int) -> list[float]:
+        """Return the milliseconds of each step."""
         if not self._model.info.truncates:
             self._fill()
         took: list[float] = []
         end = time.perf_counter() + MAX_SAMPLE_SECONDS
-        while len(took) < most and (not took or time.perf_counter() < end):
+        while len(took) < count and (not took or time.perf_counter() < end):
             position = self._prompt + len(took)
             took.append(1e3 * self._timed([BatchEntry(slot, position, [_token(position, slot)], 1) for slot in slots]))
         return took
@@ -116,11 +124,11 @@ class _Stopwatch:
             self._prefill(slot)
 
     def _prefill(self, slot: int) -> float:
-        """Seconds."""
+        """Return the seconds of a prompt."""
         tokens = [_token(position, slot) for position in range(self._prompt)]
-        most = self._model.info.max_batch_tokens
-        parts = [(at, tokens[at : at + most]) for at in range(0, len(tokens), most)]
-        return sum(self._timed([BatchEntry(slot, at, part, int(at + most >= len(tokens)))]) for at, part in parts)
+        size = self._model.info.max_batch_tokens
+        parts = [(at, tokens[at : at + size]) for at in range(0, len(tokens), size)]
+        return sum(self._timed([BatchEntry(slot, at, part, int(at + size >= len(tokens)))]) for at, part in parts)
 
     def _timed(self, batch: Sequence[BatchEntry]) -> float:
         begin = time.perf_counter()
@@ -129,14 +137,14 @@ class _Stopwatch:
 
 
 def _token(position: int, slot: int) -> int:
-    """Any will do: what they are makes no difference to the time."""
+    """Return an arbitrary token: the time does not depend on it."""
     return (position * 7 + slot) % 97
 
 
 @contextlib.contextmanager
 def _busy_process() -> Iterator[None]:
-    """Another process that keeps a core busy, as any neighbour may."""
-    parent = os.getpid()  # should we be killed, it ends by itself
+    """Run another process that keeps a core busy, as any neighbour may."""
+    parent = os.getpid()  # it ends by itself if this process is killed
     spin = f"import os\nwhile os.getppid() == {parent}: sum(range(100_000))"
     with subprocess.Popen([sys.executable, "-I", "-c", spin]) as process:
         try:
@@ -146,6 +154,6 @@ def _busy_process() -> Iterator[None]:
 
 
 def _measurement(trial: Trial, samples: _Samples) -> Measurement:
-    together = median(samples.batch4) if samples.batch4 else None
+    batch4 = median(samples.batch4) if samples.batch4 else None
     stall = sorted(samples.busy)[int(0.99 * (len(samples.busy) - 1))]
-    return Measurement(trial, median(samples.prefill), median(samples.decode), together, stall)
+    return Measurement(trial, median(samples.prefill), median(samples.decode), batch4, stall)

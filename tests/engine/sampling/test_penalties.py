@@ -55,9 +55,7 @@ tokens = st.lists(st.integers(0, N - 1), max_size=12)
 
 
 @given(wishes, tokens, tokens, st.integers(0, 999))
-def test_penalties_are_those_of_the_reference(
-    wish: SamplingParams, prompt: list[int], said: list[int], numbers: int
-) -> None:
+def test_penalties_equal_the_reference(wish: SamplingParams, prompt: list[int], said: list[int], numbers: int) -> None:
     logits = np.random.default_rng(numbers).normal(0, 4, N).astype(np.float32)
     expected = reference(logits, wish, prompt, said)
     penalties = Penalties(wish, prompt)
@@ -68,9 +66,7 @@ def test_penalties_are_those_of_the_reference(
 
 
 @given(wishes, tokens, st.integers(0, 999))
-def test_every_token_is_drawn_with_the_history_that_is_before_it(
-    wish: SamplingParams, prompt: list[int], numbers: int
-) -> None:
+def test_pick_applies_the_history_before_each_token(wish: SamplingParams, prompt: list[int], numbers: int) -> None:
     """The best of the reference's, or one of its shortlist; ties by a hair are both right."""
     rows = np.random.default_rng(numbers).normal(0, 3, (8, N)).astype(np.float32)
     sampler, said = Sampler(wish, prompt), list[int]()
@@ -99,18 +95,18 @@ def test_every_token_is_drawn_with_the_history_that_is_before_it(
         ({"logit_bias": {3: 100.0}}, [3, 3, 3, 3]),
     ],
 )
-def test_four_greedy_tokens(changes: dict[str, float], expected: list[int]) -> None:
+def test_pick_of_four_greedy_tokens_is_exact(changes: dict[str, float], expected: list[int]) -> None:
     sampler = Sampler(replace(GREEDY, **changes))
     assert [sampler.pick(array(3, 2, 1.75, -1)) for _ in range(4)] == expected
 
 
-def test_the_prompt_counts_for_repetition_alone() -> None:
+def test_prompt_counts_for_the_repetition_penalty_only() -> None:
     openai = replace(GREEDY, presence_penalty=2.0, frequency_penalty=2.0)
     assert Sampler(openai, [0, 0, 0]).pick(array(3, 2)) == 0
     assert Sampler(replace(GREEDY, repeat_penalty=2.0), [0, 0, 0]).pick(array(3, 2)) == 1
 
 
-def test_repetition_is_that_of_the_last_tokens() -> None:
+def test_repetition_penalty_sees_the_last_tokens_only() -> None:
     falling = np.array(range(70, 0, -1), np.float32)
     lately = replace(GREEDY, repeat_penalty=20.0)
     assert Sampler(lately, range(65)).pick(falling.copy()) == 0, "64 tokens ago is long ago"
@@ -118,13 +114,13 @@ def test_repetition_is_that_of_the_last_tokens() -> None:
     assert Sampler(replace(lately, repeat_last_n=-1), range(65)).pick(falling.copy()) == 65
 
 
-def test_what_cannot_be_stays_so() -> None:
+def test_penalties_leave_minus_infinity_unchanged() -> None:
     wish = SamplingParams(2.0, 1, 0, 0, 7, -2, -2, 0.5, 64, {0: 100.0, 2: 50.0})
     sampler = Sampler(wish, [0, 0, 2, 2])
     assert {sampler.pick(array(-np.inf, 1, -np.inf, 1)) for _ in range(50)} <= {1, 3}
 
 
-def test_the_logits_stay_as_they_are_where_there_are_no_penalties() -> None:
+def test_pick_without_penalties_leaves_the_logits_unchanged() -> None:
     logits = array(3, 2, 1, 0)
     sampler = Sampler(replace(GREEDY, repeat_penalty=1.0, repeat_last_n=-1, logit_bias={}), [0, 1])
     assert [sampler.pick(logits) for _ in range(3)] == [0, 0, 0]

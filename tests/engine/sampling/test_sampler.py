@@ -53,7 +53,7 @@ def reference(logits: FloatArray, wish: SamplingParams) -> tuple[set[int], bool]
     return {id_ for id_, ratio in zip(left, ratios, strict=True) if ratio >= wish.min_p}, clear
 
 
-def test_temperature_zero_takes_the_best_whatever_else_is_wished() -> None:
+def test_pick_at_temperature_zero_returns_the_best_token() -> None:
     assert draws(array(0, 3, 2.9, -1), GREEDY, 3) == [1, 1, 1]
     assert Sampler(SamplingParams(0, top_p=0.1, top_k=2, min_p=0.5, seed=1)).pick(array(-5, -7, -4)) == 2
 
@@ -75,13 +75,13 @@ def test_temperature_zero_takes_the_best_whatever_else_is_wished() -> None:
         (sampling(top_p=0.7, top_k=2, min_p=0.9), {0}),
     ],
 )
-def test_the_shortlist_of_four_tokens(wish: SamplingParams, expected: set[int]) -> None:
+def test_shortlist_of_four_tokens_is_exact(wish: SamplingParams, expected: set[int]) -> None:
     logits = array(3, 2, 1, 0)  # 0.64, 0.24, 0.09, 0.03
     assert set(shortlist(logits, wish).tolist()) == expected == reference(logits, wish)[0]
 
 
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 0.5), (0, 0.9), (3, 1.0), (40000, 0.7)])
-def test_a_best_token_with_a_long_flat_tail_needs_the_tail(top_k: int, top_p: float) -> None:
+def test_shortlist_with_a_flat_tail_includes_the_tail(top_k: int, top_p: float) -> None:
     """None of 50,000 tokens is near the best one, and together they are likelier."""
     logits = np.array([11, *np.linspace(0, 0.1, 50_000)], np.float32)
     found = shortlist(logits, sampling(top_p=top_p, top_k=top_k))
@@ -99,7 +99,7 @@ distinct = st.lists(st.integers(-4000, 4000), min_size=1, max_size=60, unique=Tr
 
 
 @given(distinct, wishes, st.sampled_from([0.0005, 0.003, 0.02]))
-def test_the_shortlist_is_that_of_the_reference(numbers: list[int], wish: SamplingParams, scale: float) -> None:
+def test_shortlist_equals_the_reference(numbers: list[int], wish: SamplingParams, scale: float) -> None:
     """`scale` makes flat, usual and peaked distributions: with all, some and few tokens near the best."""
     logits = np.array(numbers, np.float32) * np.float32(scale)
     expected, clear = reference(logits, wish)
@@ -108,7 +108,7 @@ def test_the_shortlist_is_that_of_the_reference(numbers: list[int], wish: Sampli
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0, 2.0]), min_size=1, max_size=20), wishes)
-def test_with_ties_there_is_still_one_token_and_no_token_twice(numbers: list[float], wish: SamplingParams) -> None:
+def test_shortlist_with_ties_is_not_empty_and_has_no_duplicates(numbers: list[float], wish: SamplingParams) -> None:
     logits = np.array(numbers, np.float32)
     found = shortlist(logits, wish).tolist()
     assert 1 <= len(set(found)) == len(found) <= (wish.top_k or len(logits))
@@ -116,30 +116,30 @@ def test_with_ties_there_is_still_one_token_and_no_token_twice(numbers: list[flo
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-300, 5e-324])
-def test_a_very_small_temperature_is_greedy(temperature: float) -> None:
+def test_pick_at_a_tiny_temperature_is_greedy(temperature: float) -> None:
     logits = array(-80, 3, 2.9, 0, -1e30)
     assert draws(logits, sampling(temperature), 5) == [1] * 5
 
 
-def test_a_very_high_temperature_is_a_fair_die() -> None:
+def test_pick_at_a_huge_temperature_is_uniform() -> None:
     counts = Counter(draws(array(9, 5, 0, -3), sampling(1e6), 400))
     assert sorted(counts) == [0, 1, 2, 3]
     assert max(counts.values()) < 140
 
 
-def test_what_cannot_be_is_not_on_the_shortlist_where_fewer_can_be_than_it_has_room_for() -> None:
+def test_shortlist_excludes_impossible_tokens() -> None:
     logits = np.full(1000, -np.inf, np.float32)
     logits[[3, 500, 999]] = 1, 2, 3
     assert set(shortlist(logits, SamplingParams(temperature=1, top_p=1, top_k=40, min_p=0)).tolist()) == {3, 500, 999}
 
 
 @pytest.mark.parametrize("forbidden", [-np.inf, np.float32(-3e38)])
-def test_a_token_that_cannot_be_is_never_drawn(forbidden: float) -> None:
+def test_pick_never_returns_an_impossible_token(forbidden: float) -> None:
     logits = array(forbidden, 1, forbidden, 1, forbidden)
     assert set(draws(logits, sampling(2), 60)) == {1, 3}
 
 
-def test_the_same_seed_draws_the_same_tokens_and_another_seed_others() -> None:
+def test_pick_with_equal_seeds_returns_equal_tokens() -> None:
     logits = np.zeros(1000, np.float32)
     first = draws(logits, sampling(seed=1), 20)
     assert draws(logits, sampling(seed=1), 20) == first
@@ -149,20 +149,20 @@ def test_the_same_seed_draws_the_same_tokens_and_another_seed_others() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, -1, -(2**63), 2**63 - 1])
-def test_any_number_of_64_bits_is_a_seed(seed: int) -> None:
+def test_sampler_accepts_any_64_bit_seed(seed: int) -> None:
     logits = np.zeros(1000, np.float32)
     assert draws(logits, sampling(seed=seed), 5) == draws(logits, sampling(seed=seed), 5)
     assert draws(logits, sampling(seed=seed), 5) != draws(logits, sampling(seed=3), 5)
 
 
-def test_picking_leaves_the_logits_as_they_are() -> None:
+def test_pick_leaves_the_logits_unchanged() -> None:
     logits = array(3, 2, 1, 0)
     draws(logits, sampling(0.5, top_p=0.9, top_k=3, min_p=0.01), 5)
     assert logits.tolist() == [3, 2, 1, 0]
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_tokens_come_as_often_as_their_probability_says(temperature: float) -> None:
+def test_pick_frequencies_equal_the_probabilities(temperature: float) -> None:
     logits = array(1, 2, 0, 1.5, -1, 2.5)
     n = 4000
     counts = Counter(draws(logits, sampling(temperature), n))
@@ -172,7 +172,7 @@ def test_tokens_come_as_often_as_their_probability_says(temperature: float) -> N
 
 
 @given(distinct, st.integers(0, 20), st.sampled_from([0.0005, 0.003, 0.02]), st.integers(0, 59))
-def test_likelihoods_are_those_of_the_reference(numbers: list[int], n_top: int, scale: float, which: int) -> None:
+def test_token_logprobs_equal_the_reference(numbers: list[int], n_top: int, scale: float, which: int) -> None:
     logits = np.array(numbers, np.float32) * np.float32(scale)
     token = which % len(logits)
     odds = np.log(np.maximum(softmax(logits), 1e-300))
@@ -183,7 +183,7 @@ def test_likelihoods_are_those_of_the_reference(numbers: list[int], n_top: int, 
     assert max([found.logprob, *(number for _, number in found.top)]) <= 0
 
 
-def test_likelihoods_are_exact_for_a_large_vocabulary() -> None:
+def test_token_logprobs_of_a_large_vocabulary_are_exact() -> None:
     logits = np.random.default_rng(3).normal(0, 2, 150_000).astype(np.float32)
     exact = logits.astype(np.float64)
     exact -= exact.max() + math.log(np.exp(exact - exact.max()).sum())
@@ -192,7 +192,7 @@ def test_likelihoods_are_exact_for_a_large_vocabulary() -> None:
     assert [number for _, number in found.top] == pytest.approx(np.sort(exact)[:-21:-1].tolist(), abs=1e-5)
 
 
-def test_a_likelihood_is_the_models_whatever_is_done_to_the_logits_then() -> None:
+def test_logprobs_ignore_later_changes_of_the_logits() -> None:
     logits = array(2, 1, 0)
     wish = SamplingParams(0.5, 0.9, 2, 0, 7, presence_penalty=2, logit_bias={0: -100})
     sampler = Sampler(wish, [0, 1], top_logprobs=1)
@@ -206,7 +206,7 @@ def test_a_likelihood_is_the_models_whatever_is_done_to_the_logits_then() -> Non
     assert (best, round(number, 6), round(found.logprob, 6)) == (0, -0.407606, -2.407606)
 
 
-def test_who_does_not_ask_gets_no_likelihood() -> None:
+def test_logprobs_without_top_logprobs_are_none() -> None:
     sampler = Sampler(GREEDY)
     assert sampler.raw_logits(array(1, 2)) is None
     assert sampler.logprobs(None, 1) is None

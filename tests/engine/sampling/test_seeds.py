@@ -76,7 +76,7 @@ def drawn(job: Job, rows: Sequence[FloatArray], ends: frozenset[int]) -> list[in
     return tokens[:-1] if tokens[-1] in ends else tokens
 
 
-async def test_an_answer_follows_from_its_seed_and_its_own_logits_alone(loaded: Loaded) -> None:
+async def test_answer_depends_only_on_its_seed_and_its_own_logits(loaded: Loaded) -> None:
     """Logits may round otherwise beside other streams (see `test_llamacpp`); nothing else of those is felt."""
     model, asked = Recorded(loaded.model), jobs(loaded)
     found = await answers(loaded, model, asked)
@@ -84,7 +84,7 @@ async def test_an_answer_follows_from_its_seed_and_its_own_logits_alone(loaded: 
         assert tokens in [drawn(job, rows, loaded.vocabulary.end_tokens) for rows in model.rows]
 
 
-async def test_where_steps_are_the_same_the_answer_is_the_same_to_the_token(loaded: Loaded) -> None:
+async def test_answer_of_identical_steps_is_identical(loaded: Loaded) -> None:
     """ctransformers takes slot by slot, so its steps are; llama.cpp's are while nothing runs beside."""
     asked = jobs(loaded)[: 4 if loaded.model.info.engine == "ctransformers" else 1]
     await answers(loaded, loaded.model, asked)  # from now on the prompts are in the cache
@@ -93,7 +93,7 @@ async def test_where_steps_are_the_same_the_answer_is_the_same_to_the_token(load
     assert await answers(loaded, loaded.model, [replace(asked[0], sampling=SAMPLING)]) != [alone], "another seed"
 
 
-async def test_penalties_keep_the_real_model_from_saying_the_same_again(loaded: Loaded) -> None:
+async def test_penalties_stop_the_real_model_from_repeating_itself(loaded: Loaded) -> None:
     greedy = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
     prompt = tuple(loaded.template.prompt([Message("user", "Repeat for ever: sea sea sea sea sea")]))
     [plain] = await answers(loaded, loaded.model, [Job(prompt, TOKENS, greedy)])

@@ -53,7 +53,7 @@ def reference(data: bytes, stops: Sequence[str]) -> tuple[str, bool]:
         (["👩\u200d💻".encode()[:5], "👩\u200d💻".encode()[5:]], ["👩", "\u200d💻", ""]),
     ],
 )
-def test_a_character_is_shown_once_it_is_whole(pieces: list[bytes], shown: list[str]) -> None:
+def test_detokenizer_emits_a_character_once_it_is_complete(pieces: list[bytes], shown: list[str]) -> None:
     assert play(pieces) == shown
 
 
@@ -72,9 +72,7 @@ def test_a_character_is_shown_once_it_is_whole(pieces: list[bytes], shown: list[
         ([b"ok\xed\xa0"], ["ok", ""]),
     ],
 )
-def test_what_is_no_utf8_becomes_a_replacement_and_a_cut_off_tail_nothing(
-    pieces: list[bytes], shown: list[str]
-) -> None:
+def test_detokenizer_replaces_invalid_utf8_and_drops_a_cut_off_tail(pieces: list[bytes], shown: list[str]) -> None:
     assert play(pieces) == shown
 
 
@@ -98,7 +96,7 @@ def test_what_is_no_utf8_becomes_a_replacement_and_a_cut_off_tail_nothing(
         ([b"anything"], ["", ""], ["anything", ""]),
     ],
 )
-def test_a_stop_string_ends_the_text_before_itself(pieces: list[bytes], stops: list[str], shown: list[str]) -> None:
+def test_stop_string_cuts_the_text_before_itself(pieces: list[bytes], stops: list[str], shown: list[str]) -> None:
     assert play(pieces, stops) == shown
 
 
@@ -113,7 +111,7 @@ def test_a_stop_string_ends_the_text_before_itself(pieces: list[bytes], stops: l
         ("a", [""], None),
     ],
 )
-def test_stop_strings_name_the_one_that_matched(text: str, stops: list[str], matched: str | None) -> None:
+def test_stop_strings_report_the_one_that_matched(text: str, stops: list[str], matched: str | None) -> None:
     watch = StopStrings(stops)
     watch.feed(text)
     assert watch.matched == matched
@@ -133,7 +131,9 @@ stop_lists = st.lists(st.one_of(st.text("ab日👋\ufffd", max_size=4), st.text(
 
 @given(st.data(), answers, stop_lists)
 @example(None, "a👋".encode()[:-1], ["👋"])
-def test_any_split_shows_what_the_whole_shows(data: st.DataObject | None, answer: bytes, stops: list[str]) -> None:
+def test_stop_strings_of_any_split_emit_the_text_of_the_whole(
+    data: st.DataObject | None, answer: bytes, stops: list[str]
+) -> None:
     pieces = bytewise(answer) if data is None else data.draw(cuts(answer))
     decoder, watch = Detokenizer(), StopStrings(stops)
     shown = "".join([*(watch.feed(decoder.feed(piece)) for piece in pieces), watch.flush()])
@@ -141,7 +141,7 @@ def test_any_split_shows_what_the_whole_shows(data: st.DataObject | None, answer
 
 
 @given(answers, stop_lists)
-def test_what_was_shown_is_never_taken_back(answer: bytes, stops: list[str]) -> None:
+def test_stop_strings_never_retract_emitted_text(answer: bytes, stops: list[str]) -> None:
     """After each byte, what is held back could still become a stop string: no more is held than must be."""
     decoder, watch = Detokenizer(), StopStrings(stops)
     shown = ""

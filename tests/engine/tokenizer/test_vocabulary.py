@@ -201,23 +201,23 @@ def shown(vocabulary: Vocabulary, ids: list[int]) -> bytes:
     return b"".join(map(vocabulary.bytes_of, ids))
 
 
-def test_plain_text_has_the_ids_that_llama_cpp_gives(smol: Vocabulary) -> None:
+def test_encode_of_plain_text_equals_llama_cpp(smol: Vocabulary) -> None:
     assert len(PLAIN) >= 40
     assert [(text, smol.encode(text)) for text, _ in PLAIN] == PLAIN
 
 
-def test_bytes_without_a_token_are_lost_as_in_llama_cpp(smol: Vocabulary) -> None:
+def test_encode_of_bytes_without_a_token_drops_them_as_llama_cpp(smol: Vocabulary) -> None:
     assert [(text, smol.encode(text)) for text, _ in LOSSY] == LOSSY
     alone = {smol.bytes_of(id_) for id_ in range(smol.size)}
     assert bytes(byte for byte in range(256) if bytes([byte]) not in alone) == UNKNOWN
 
 
-def test_a_prompt_has_the_ids_that_llama_cpp_gives(smol: Vocabulary) -> None:
+def test_encode_prompt_equals_llama_cpp(smol: Vocabulary) -> None:
     assert [(text, smol.encode_prompt(text)) for text, _ in PROMPTS] == PROMPTS
     assert [(text, smol.encode_prompt(text)) for text, _ in PROMPTS] == PROMPTS, "and from memory"
 
 
-def test_smollm2_says_what_it_is(smol: Vocabulary) -> None:
+def test_vocabulary_of_smollm2_has_its_special_tokens(smol: Vocabulary) -> None:
     assert (smol.size, smol.bos, smol.eos) == (49152, 1, 2)
     assert smol.end_tokens == frozenset({0, 2})
     assert (smol.name_of(1), smol.name_of(2), smol.name_of(None)) == ("<|im_start|>", "<|im_end|>", "")
@@ -234,7 +234,7 @@ def test_smollm2_says_what_it_is(smol: Vocabulary) -> None:
         (["<|calls|>", "<|flush|>"], ["<|calls|>", "<|flush|>"]),
     ],
 )
-def test_where_a_message_ends_an_answer_may_go_on_as_in_llama_cpp(
+def test_end_tokens_exclude_the_end_of_a_message_as_llama_cpp(
     tmp_path: Path, names: list[str], ends: list[str], eos: str
 ) -> None:
     """gpt-oss and Solar Open think in a message of its own."""
@@ -262,21 +262,21 @@ texts = st.one_of(st.text(), st.lists(st.one_of(st.sampled_from(control_names), 
 
 
 @given(texts)
-def test_no_byte_of_a_text_is_lost_and_no_text_becomes_a_control_token(smol: Vocabulary, text: str) -> None:
+def test_encode_of_any_text_loses_no_byte_and_gives_no_control_token(smol: Vocabulary, text: str) -> None:
     ids = smol.encode(text)
     assert shown(smol, ids) == known(text)
     assert all(id_ > 16 for id_ in ids)
 
 
 @given(texts)
-def test_a_prompt_is_cut_at_the_names_of_control_tokens_and_nowhere_else(smol: Vocabulary, text: str) -> None:
+def test_encode_prompt_splits_only_at_control_token_names(smol: Vocabulary, text: str) -> None:
     ids = smol.encode_prompt(text)
     names = [smol.name_of(id_) for id_ in ids if id_ <= 16]
     assert names == smol.control.findall(text)
     assert shown(smol, ids) == known(smol.control.sub("", text))
 
 
-def test_every_token_of_the_model_has_bytes_that_encode_to_something_with_the_same_bytes(smol: Vocabulary) -> None:
+def test_encode_of_every_tokens_bytes_decodes_to_the_same_bytes(smol: Vocabulary) -> None:
     for id_ in range(17, smol.size, 97):
         raw = smol.bytes_of(id_)
         assert raw
@@ -331,7 +331,7 @@ def ids_of_the_library(model: Ctransformers, text: str) -> list[int]:
 
 @pytest.mark.ctransformers
 @pytest.mark.parametrize("text", SPM_TEXTS)
-def test_sentencepiece_gives_the_ids_of_the_library(
+def test_encode_by_sentencepiece_equals_the_library(
     loaded_as_it_is: tuple[Vocabulary, Ctransformers], text: str
 ) -> None:
     vocabulary, model = loaded_as_it_is
@@ -340,7 +340,7 @@ def test_sentencepiece_gives_the_ids_of_the_library(
 
 @pytest.mark.ctransformers
 @given(st.lists(st.sampled_from(PARTS)))
-def test_sentencepiece_gives_the_ids_of_the_library_for_any_text(
+def test_encode_of_any_text_by_sentencepiece_equals_the_library(
     loaded_as_it_is: tuple[Vocabulary, Ctransformers], parts: list[str]
 ) -> None:
     vocabulary, model = loaded_as_it_is
@@ -348,31 +348,31 @@ def test_sentencepiece_gives_the_ids_of_the_library_for_any_text(
     assert vocabulary.encode_prompt(text) == ids_of_the_library(model, text)
 
 
-def test_user_defined_tokens_are_found_first_and_cut_the_text_into_stretches_with_a_prefix_each(tmp_path: Path) -> None:
+def test_encode_with_user_defined_tokens_splits_there_and_prefixes_each_part(tmp_path: Path) -> None:
     vocabulary = user_defined(tmp_path, prefix=True)
     assert [(text, vocabulary.encode(text)) for text, _ in WITH_PREFIX] == WITH_PREFIX
     assert [(text, vocabulary.encode_prompt(text)) for text, _ in SPM_PROMPTS] == SPM_PROMPTS
 
 
-def test_a_file_may_want_no_prefix(tmp_path: Path) -> None:
+def test_encode_without_space_prefix_adds_none(tmp_path: Path) -> None:
     vocabulary = user_defined(tmp_path, prefix=False)
     assert [(text, vocabulary.encode(text)) for text, _ in WITHOUT_PREFIX] == WITHOUT_PREFIX
 
 
-def test_a_bos_is_put_first_once(spm: Vocabulary) -> None:
+def test_encode_prompt_prepends_the_bos_once(spm: Vocabulary) -> None:
     """llama.cpp puts in a second one and warns; a template that writes it itself never means two."""
     assert spm.encode_prompt("<s>hello") == spm.encode_prompt("hello") == [1, *spm.encode("hello")]
     assert spm.encode_prompt("hello</s>") == [1, *spm.encode("hello"), 2]
 
 
-def test_a_file_may_want_no_bos(folder: Path) -> None:
+def test_encode_prompt_without_add_bos_prepends_none(folder: Path) -> None:
     vocabulary = Vocabulary(reader.read(model_files.spm(folder / "bare.gguf", flags={"add_bos_token": False})))
     assert vocabulary.encode_prompt("hello") == vocabulary.encode("hello")
     assert vocabulary.encode_prompt("<s><s>hello") == [1, 1, *vocabulary.encode("hello")]
 
 
 @given(st.text())
-def test_sentencepiece_loses_no_byte(spm: Vocabulary, text: str) -> None:
+def test_encode_by_sentencepiece_loses_no_byte(spm: Vocabulary, text: str) -> None:
     ids = spm.encode(text)
     assert shown(spm, ids) == (f" {text}" if text else "").replace("▁", " ").encode()
     assert all(id_ > 2 for id_ in ids)
@@ -382,23 +382,23 @@ def test_sentencepiece_loses_no_byte(spm: Vocabulary, text: str) -> None:
     ("id_", "expected"),
     [(0, b""), (1, b""), (2, b""), (3, b"\x00"), (3 + 0x41, b"A"), (3 + 255, b"\xff"), (259, b" "), (260, b"a")],
 )
-def test_the_bytes_of_sentencepiece_tokens(spm: Vocabulary, id_: int, expected: bytes) -> None:
+def test_bytes_of_sentencepiece_tokens_are_exact(spm: Vocabulary, id_: int, expected: bytes) -> None:
     assert spm.bytes_of(id_) == expected
 
 
 @given(st.binary() | st.text().map(str.encode))
-def test_bytes_have_ids_of_exactly_these_bytes(smol: Vocabulary, spm: Vocabulary, data: bytes) -> None:
+def test_encode_bytes_decodes_to_the_same_bytes(smol: Vocabulary, spm: Vocabulary, data: bytes) -> None:
     data = data.translate(None, delete=UNKNOWN)
     for vocabulary in (smol, spm):
         assert b"".join(map(vocabulary.bytes_of, vocabulary.encode_bytes(data))) == data
 
 
-def test_bytes_that_are_a_text_have_the_ids_of_the_text_without_a_space_before_it(spm: Vocabulary) -> None:
+def test_encode_bytes_of_a_text_adds_no_space_prefix(spm: Vocabulary) -> None:
     assert spm.encode_bytes(b" hello") == spm.encode("hello")
     assert b"".join(map(spm.bytes_of, spm.encode_bytes(b"hello"))) == b"hello"
 
 
-def test_tokens_are_found_by_their_bytes(smol: Vocabulary) -> None:
+def test_token_index_finds_tokens_by_their_bytes(smol: Vocabulary) -> None:
     texts = [smol.bytes_of(id_) for id_ in range(len(smol))]
     found = smol.token_index
     assert sorted(found.starting_with(b">\n")) == [id_ for id_, text in enumerate(texts) if text.startswith(b">\n")]
@@ -406,14 +406,14 @@ def test_tokens_are_found_by_their_bytes(smol: Vocabulary) -> None:
     assert list(found.starting_with(b"\xff\xff")) == []
 
 
-def test_other_tokenizers_are_refused(tmp_path: Path) -> None:
+def test_vocabulary_of_another_kind_raises(tmp_path: Path) -> None:
     header = reader.read(model_files.spm(tmp_path / "other.gguf", kind="t5"))
-    with pytest.raises(GGUFError, match=r"of kind 't5'; known are 'gpt2' and 'llama'$"):
+    with pytest.raises(GGUFError, match=r"of kind 't5'; supported are 'gpt2' and 'llama'$"):
         Vocabulary(header)
 
 
 @pytest.mark.parametrize("name", ["<start_function_response>", "<|tool_response>"])
-def test_token_behind_calls_of_gemma_ends_an_answer(tmp_path: Path, name: str) -> None:
+def test_end_tokens_include_the_token_behind_gemmas_calls(tmp_path: Path, name: str) -> None:
     """It begins the output, which the server writes: "an additional stop sequence" in FunctionGemma's documentation."""
     tokens, types = [*model_files.BPE_TOKENS, name], [*model_files.BPE_TYPES, int(TokenType.CONTROL)]
     path = model_files.bpe(tmp_path / "model.gguf", tokens=tokens, types=types)

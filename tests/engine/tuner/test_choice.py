@@ -78,7 +78,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("measurements", "chosen"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_the_choice(measurements: list[Measurement], chosen: str) -> None:
+def test_choose_returns_the_trial_and_the_reason(measurements: list[Measurement], chosen: str) -> None:
     choice = choose(measurements)
     assert f"{choice.best.trial}: {choice.reason}" == chosen
 
@@ -95,7 +95,7 @@ measurements = st.lists(
 
 
 @given(measurements)
-def test_what_is_chosen_is_never_slower_than_what_is_as_calm(given: list[Measurement]) -> None:
+def test_choose_is_never_slower_than_another_trial_without_stalls(given: list[Measurement]) -> None:
     best = choose(given).best
     assert best in given
     calm = [each for each in given if each.busy_p99_ms <= MAX_STALL_RATIO * each.decode_ms]
@@ -103,7 +103,7 @@ def test_what_is_chosen_is_never_slower_than_what_is_as_calm(given: list[Measure
 
 
 @given(measurements, st.randoms())
-def test_the_order_of_measuring_is_no_matter(given: list[Measurement], random: Random) -> None:
+def test_choose_in_any_order_returns_the_same_times(given: list[Measurement], random: Random) -> None:
     shuffled = random.sample(given, len(given))
     first, second = choose(given).best, choose(shuffled).best
     assert first == second or first.prefill == second.prefill
@@ -112,11 +112,11 @@ def test_the_order_of_measuring_is_no_matter(given: list[Measurement], random: R
 @pytest.mark.parametrize(
     ("cores", "counts"), [(1, [1]), (2, [1, 2]), (8, list(range(1, 9))), (24, [1, 3, 6, 12, 23, 24])]
 )
-def test_the_counts_that_are_tried(cores: int, counts: list[int]) -> None:
+def test_thread_counts_of_cores_are_these(cores: int, counts: list[int]) -> None:
     assert stopwatch.thread_counts(cores) == counts
 
 
-def test_rounds_alternate_and_every_trial_gets_the_same() -> None:
+def test_measure_alternates_rounds_and_gives_every_trial_the_same_work() -> None:
     class Counted(ScriptedModel):
         used: list[int] = []  # noqa: RUF012  # of this test only
 
@@ -132,7 +132,7 @@ def test_rounds_alternate_and_every_trial_gets_the_same() -> None:
 
 
 @pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
-def test_the_real_model_is_measured(engine: str, smollm2: Path, cache: Path) -> None:
+def test_measure_of_the_real_model_returns_plausible_times(engine: str, smollm2: Path, cache: Path) -> None:
     model = load(smollm2, Options(n_slots=4, n_ctx=64, threads=1, engine=engine), cache).model
     (result,) = stopwatch.measure({Trial(1): model}, SMALL)
     model.close()
@@ -147,7 +147,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
-def test_tune_writes_what_it_found_and_keeps_the_rest(
+def test_tune_writes_its_choice_and_preserves_other_settings(
     engine: str, smollm2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "new" / "config.toml"
@@ -163,7 +163,7 @@ def test_tune_writes_what_it_found_and_keeps_the_rest(
 
 
 @pytest.mark.usefixtures("hurried")
-def test_a_file_that_cannot_be_written_is_told_before_measuring(
+def test_tune_with_an_unwritable_file_fails_before_measuring(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
