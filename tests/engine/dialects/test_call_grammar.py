@@ -1,4 +1,4 @@
-"""Calls that are held: whatever is drawn, each family's own reader finds calls on offer, and valid arguments."""
+"""Constrained calls: each family's parser finds offered calls with valid arguments in any sampled output."""
 
 import codecs
 import json
@@ -108,7 +108,7 @@ _INNER = (
 
 
 class Room(NamedTuple):
-    """A vocabulary of bytes, with or without the family's markers as control tokens."""
+    """A vocabulary of bytes with its compiler, with or without the family's markers as control tokens."""
 
     vocabulary: Vocabulary
     grammars: GrammarCompiler
@@ -146,8 +146,8 @@ OFFERED = {name: argument_schema(schema) for name, schema in FUNCTIONS.items()} 
 
 _random = np.random.default_rng(5)
 NOISE = (_random.normal(0, 1.5, 1 << 18) + _random.gumbel(size=1 << 18)).astype(np.float32)
-"""Logits, with the noise that makes `argmax` a draw. Each draw reads as many as there are tokens, from anywhere on:
-to make new ones for each took most of the time of these tests."""
+"""Logits with Gumbel noise, so that `argmax` samples. Each draw reads a slice at a random offset, since new noise for
+each draw took most of the time of these tests."""
 
 
 def walk(
@@ -157,7 +157,7 @@ def walk(
     likes: float | NDArray[np.float64],
     most: int = 1500,
 ) -> list[int] | None:
-    """Of all tokens that may come, one by one: what closes is likelier by so much, so that it ends. None if not."""
+    """Sample an output token by token, with a higher probability for closing tokens. None if it does not end."""
     if isinstance(likes, int | float):
         likes = closing(vocabulary, likes)
     likes[list(vocabulary.end_tokens)] = 2 * likes.max()
@@ -177,7 +177,7 @@ def walk(
 
 
 def closing(vocabulary: Vocabulary, likes: float) -> NDArray[np.float64]:
-    """Of a room."""
+    """Return the added logits of tokens that close a text or a call."""
     found = np.zeros(len(vocabulary))
     found[[ord(char) for char in '"}])>,:\n']] = likes
     found[256:] = likes
@@ -195,7 +195,7 @@ def read(dialect: Dialect, vocabulary: Vocabulary, tokens: Sequence[int], bare: 
 
 
 def calls(utterances: Sequence[ParsedDelta]) -> list[tuple[str, Any]]:
-    """Those that stand in it; it has nothing else but reasoning."""
+    """Return the calls. All other deltas must be reasoning."""
     found: list[tuple[str, Any]] = []
     name = ""
     for each in utterances:
@@ -228,7 +228,7 @@ CASES = [
 
 @pytest.mark.parametrize(("dialect", "control"), CASES)
 @pytest.mark.slow
-def test_whatever_is_drawn_is_calls_on_offer(dialect: Dialect, control: bool) -> None:
+def test_answer_grammar_yields_valid_offered_calls(dialect: Dialect, control: bool) -> None:
     vocabulary, grammars = room_of(dialect, control)
     random = np.random.default_rng(5)
     names = offered_to(dialect)
@@ -240,11 +240,11 @@ def test_whatever_is_drawn_is_calls_on_offer(dialect: Dialect, control: bool) ->
             tokens = walk(grammar.start(), vocabulary, random, bias)
             if tokens is not None:
                 ended += 1
-                held(calls(read(dialect, vocabulary, tokens)), choice, written(vocabulary, tokens))
+                assert_valid(calls(read(dialect, vocabulary, tokens)), choice, written(vocabulary, tokens))
     assert ended > len(choices) // 2
 
 
-def held(found: Sequence[tuple[str, Any]], names: Sequence[str], text: str, most: int = 3) -> None:
+def assert_valid(found: Sequence[tuple[str, Any]], names: Sequence[str], text: str, most: int = 3) -> None:
     assert 1 <= len(found) <= most, text
     assert [(name, arguments) for name, arguments in found if name not in names] == [], text
     assert [(name, arguments) for name, arguments in found if not valid(name, arguments)] == [], text
@@ -256,16 +256,16 @@ def written(vocabulary: Vocabulary, tokens: Sequence[int]) -> str:
 
 
 @pytest.mark.parametrize("dialect", [pytest.param(dialect, id=f"{dialect.name}{n}") for n, dialect in enumerate(TOLD)])
-def test_whatever_is_read_as_a_call_is_held(dialect: Dialect) -> None:
-    """Also what a family writes whose template tells no functions: DeepSeek-R1's distillates do."""
+def test_triggers_cover_every_call_that_parser_reads(dialect: Dialect) -> None:
+    """Families whose template lists no functions are covered too, such as DeepSeek-R1's distillates."""
     grammars = room_of(dialect, False).grammars
-    held = {marker for marker, _ in triggers(dialect, functions(["weather"]), grammars)}
-    assert {block.open.replace("$name", "weather") for block in dialect.blocks} <= held
+    markers = {marker for marker, _ in triggers(dialect, functions(["weather"]), grammars)}
+    assert {block.open.replace("$name", "weather") for block in dialect.blocks} <= markers
 
 
 @pytest.mark.parametrize(("dialect", "control"), CASES)
 @pytest.mark.slow
-def test_a_call_that_has_begun_goes_on_as_one_on_offer(dialect: Dialect, control: bool) -> None:
+def test_triggers_continue_call_with_offered_function(dialect: Dialect, control: bool) -> None:
     vocabulary, grammars = room_of(dialect, control)
     random = np.random.default_rng(5)
     names = offered_to(dialect)
@@ -285,11 +285,11 @@ def test_a_call_that_has_begun_goes_on_as_one_on_offer(dialect: Dialect, control
                 ended.add(form.call)
                 text = written(vocabulary, tokens)
                 if not (form.none and text.startswith(form.none)):
-                    held(calls(read(dialect, vocabulary, [*begun, *tokens])), names, text)
+                    assert_valid(calls(read(dialect, vocabulary, [*begun, *tokens])), names, text)
     assert ended == tried
 
 
-def test_words_for_no_call_may_follow_the_marker_and_are_no_call() -> None:
+def test_triggers_allow_words_for_no_call_which_parser_ignores() -> None:
     (dialect,) = (dialect for dialect in DIALECTS if dialect.name == "granite-20b")
     vocabulary, grammars = room_of(dialect, True)
     (rest,) = (rest for marker, rest in triggers(dialect, functions(["now"]), grammars) if marker == "<function_call>")
@@ -304,7 +304,7 @@ FORMAT: dict[str, Any] = {
     "properties": {"name": {"enum": ["weather", "<tool_call>", "<think>", "[ARGS]"]}, "arguments": {"type": "object"}},
     "required": ["name", "arguments"],
 }
-"""It looks like calls, and markers may stand in it."""
+"""Format whose texts look like calls and may contain markers."""
 
 
 UNMARKED = [dialect for dialect in EVERY if dialect.allows_bare_json]
@@ -312,7 +312,7 @@ UNMARKED = [dialect for dialect in EVERY if dialect.allows_bare_json]
 
 @pytest.mark.parametrize("dialect", [pytest.param(dialect, id=dialect.name) for dialect in UNMARKED])
 @pytest.mark.parametrize("before", ['{{"name": {}', '\n{{ "type": "function",\n"function":{}', ' [\n{{"name":{}'])
-def test_a_call_without_a_marker_is_held_from_its_name_on(dialect: Dialect, before: str) -> None:
+def test_bare_call_grammar_constrains_call_from_name_on(dialect: Dialect, before: str) -> None:
     vocabulary, grammars = room_of(dialect, True)
     random = np.random.default_rng(5)
     for name in offered_to(dialect):
@@ -329,13 +329,13 @@ def test_a_call_without_a_marker_is_held_from_its_name_on(dialect: Dialect, befo
 @pytest.mark.parametrize(
     "dialect", [pytest.param(dialect, id=dialect.name) for dialect in EVERY if not dialect.allows_bare_json]
 )
-def test_where_all_calls_are_marked_none_begins_without(dialect: Dialect) -> None:
+def test_bare_call_grammar_of_marked_dialect_is_none(dialect: Dialect) -> None:
     assert bare_call_grammar(dialect, functions(["weather"])[0], room_of(dialect, True).grammars) is None
 
 
 @pytest.mark.parametrize(("dialect", "control"), CASES)
 @pytest.mark.slow
-def test_an_answer_of_a_format_is_that_or_calls(dialect: Dialect, control: bool) -> None:
+def test_answer_grammar_with_format_yields_format_or_calls(dialect: Dialect, control: bool) -> None:
     vocabulary, grammars = room_of(dialect, control)
     dialect = replace(dialect, thinks=(*dialect.thinks, Think("<think>", "</think>")))
     random = np.random.default_rng(5)
@@ -355,7 +355,7 @@ def test_an_answer_of_a_format_is_that_or_calls(dialect: Dialect, control: bool)
                     assert jsonschema.Draft202012Validator(FORMAT).is_valid(json.loads(text))
                 case _:
                     kinds.add("calls")
-                    held(calls(found), names, written(vocabulary, tokens))
+                    assert_valid(calls(found), names, written(vocabulary, tokens))
         assert kinds == ({"format", "calls"} if names else {"format"})
 
 
@@ -364,7 +364,7 @@ UNLIKE = {
     "openbmb-MiniCPM5-1B": "objects as in Python",
     "MiniMax-M3": "a text without quotes that might be something else",
 }
-"""Templates that write past calls otherwise than we have new ones written."""
+"""Templates whose past calls differ from the format that grammars enforce."""
 PAST: dict[str, Any] = {
     "civet": {
         "type": "object",
@@ -383,7 +383,7 @@ BOTH = [
 
 
 @pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in REAL])
-def test_what_a_real_template_writes_for_a_call_is_of_the_form(file: Path) -> None:
+def test_answer_grammar_allows_calls_that_real_template_renders(file: Path) -> None:
     template = compiled(file.read_text())
     if template.capabilities.form is None:
         pytest.skip("it has no calls")
@@ -401,8 +401,8 @@ def test_what_a_real_template_writes_for_a_call_is_of_the_form(file: Path) -> No
 
 
 @pytest.mark.parametrize("dialect", [pytest.param(dialect, id=dialect.name) for dialect in DIALECTS])
-def test_tokens_of_many_characters_are_held_too(smollm2: Path, dialect: Dialect) -> None:
-    """Of a real vocabulary: they go on from one part of a call to the next."""
+def test_answer_grammar_with_real_vocabulary_yields_valid_calls(smollm2: Path, dialect: Dialect) -> None:
+    """Tokens of a real vocabulary span several parts of a call."""
     vocabulary, grammars = real(smollm2)
     random = np.random.default_rng(5)
     names = offered_to(dialect)
@@ -414,7 +414,7 @@ def test_tokens_of_many_characters_are_held_too(smollm2: Path, dialect: Dialect)
         tokens = walk(grammar.start(), vocabulary, random, likes, most=200)
         if tokens is not None:
             ended += 1
-            held(calls(read(dialect, vocabulary, tokens)), names, written(vocabulary, tokens))
+            assert_valid(calls(read(dialect, vocabulary, tokens)), names, written(vocabulary, tokens))
     assert ended
 
 
@@ -424,7 +424,7 @@ def real(path: Path) -> Room:
     return Room(vocabulary, GrammarCompiler(vocabulary))
 
 
-def test_a_text_that_is_declared_elsewhere_is_a_text() -> None:
+def test_answer_grammar_with_referenced_text_writes_it_verbatim() -> None:
     dialect = next(dialect for dialect in DIALECTS if dialect.name == "coder")
     unit: JSON = {"type": "string", "enum": ["1", "2"]}
     schema: JSON = {
@@ -441,13 +441,13 @@ def test_a_text_that_is_declared_elsewhere_is_a_text() -> None:
 
 
 ORDERS = {"abc": True, "cba": True, "ba": True, "b": True, "": False, "ac": False, "bab": False, "bb": False}
-"""Parameters as they come; of a, b and c only b must be there."""
+"""Order of the parameters a, b and c, of which only b is required -> True if it is allowed."""
 TAGGED = {"coder": "<parameter=$>\n1\n</parameter>\n", "lfm": "$=1,"}
 
 
 @pytest.mark.parametrize(("order", "taken"), ORDERS.items())
 @pytest.mark.parametrize("name", TAGGED)
-def test_parameters_may_come_in_any_order(name: str, order: str, taken: bool) -> None:
+def test_answer_grammar_with_few_parameters_allows_any_order(name: str, order: str, taken: bool) -> None:
     (dialect,) = (dialect for dialect in DIALECTS if dialect.name == name)
     schema: JSON = {"type": "object", "properties": {key: {"type": "integer"} for key in "abc"}, "required": ["b"]}
     form, arguments = dialect.form, "".join(TAGGED[name].replace("$", key) for key in order).rstrip(",\n")
@@ -458,8 +458,8 @@ def test_parameters_may_come_in_any_order(name: str, order: str, taken: bool) ->
 
 
 @pytest.mark.parametrize(("keys", "taken"), [("abcd", True), ("abcde", False)])
-def test_many_parameters_come_in_the_order_of_the_schema(keys: str, taken: bool) -> None:
-    """The grammar of any order would be large."""
+def test_answer_grammar_with_many_parameters_requires_schema_order(keys: str, taken: bool) -> None:
+    """A grammar of every order would be too large."""
     (dialect,) = (dialect for dialect in DIALECTS if dialect.name == "lfm")
     schema: JSON = {"type": "object", "properties": {key: {"type": "integer"} for key in keys}}
     vocabulary, grammars = room(())
@@ -468,7 +468,7 @@ def test_many_parameters_come_in_the_order_of_the_schema(keys: str, taken: bool)
     assert takes(grammar, vocabulary, "<|tool_call_start|>[f(b=1,a=1)]<|tool_call_end|>") == taken
 
 
-def test_grammars_of_many_functions_stay_small() -> None:
+def test_answer_grammar_of_many_functions_stays_small() -> None:
     (dialect,) = (dialect for dialect in DIALECTS if dialect.name == "coder")
     keys = [f"parameter_{n}" for n in range(4)]
     many = [
@@ -502,7 +502,7 @@ OPTIONAL_VALUES = {
 }
 """Texts between tags -> values."""
 READ_ONLY = ("\nnull ", "None")
-"""Texts that are read, though never written under the grammar."""
+"""Texts that the parser reads although the grammar forbids them -> values."""
 
 
 @pytest.mark.parametrize("schema", OPTIONAL.values(), ids=OPTIONAL)
@@ -538,7 +538,7 @@ LISTED = [
 
 
 @pytest.mark.parametrize(("values", "taken"), LISTED)
-def test_optional_text_of_a_list_is_one_of_it(values: list[JSON], taken: dict[str, bool]) -> None:
+def test_optional_text_with_enum_allows_listed_values_only(values: list[JSON], taken: dict[str, bool]) -> None:
     dialect = next(dialect for dialect in DIALECTS if dialect.name == "coder")
     schema: JSON = {"type": "object", "properties": {"note": {"type": ["string", "null"], "enum": values}}}
     vocabulary, grammars = room_of(dialect, control=False)
@@ -556,7 +556,7 @@ def test_optional_text_of_a_list_is_one_of_it(values: list[JSON], taken: dict[st
         ('string="false">so', False, "so"),
     ],
 )
-def test_optional_text_whose_kind_is_written_stands_as_it_is(parameter: str, taken: bool, value: str | None) -> None:
+def test_optional_text_with_written_type_is_verbatim(parameter: str, taken: bool, value: str | None) -> None:
     dialect = next(dialect for dialect in DIALECTS if dialect.name == "deepseek-dsml")
     schema: JSON = {"type": "object", "properties": {"note": {"type": ["string", "null"]}}}
     call = f'<@invoke name="f">\n<@parameter name="note" {parameter}</@parameter>\n</@invoke>'
@@ -568,7 +568,7 @@ def test_optional_text_whose_kind_is_written_stands_as_it_is(parameter: str, tak
 
 
 @pytest.mark.parametrize(("text", "taken"), [("<parameter", True), ("<parameter=", False), ("</parameter>", False)])
-def test_text_between_tags_never_has_what_would_end_it(text: str, taken: bool) -> None:
+def test_text_between_tags_excludes_closing_tags(text: str, taken: bool) -> None:
     dialect = next(dialect for dialect in DIALECTS if dialect.name == "coder")
     vocabulary, grammars = room_of(dialect, control=False)
     grammar = grammars.lark(answer_grammar(dialect, functions(["weather"]), grammars))
@@ -578,7 +578,7 @@ def test_text_between_tags_never_has_what_would_end_it(text: str, taken: bool) -
 
 @pytest.mark.parametrize("control", [True, False])
 @pytest.mark.parametrize("dialect", TOLD, ids=lambda dialect: dialect.name)
-def test_openings_that_are_masked_stand_in_every_call(dialect: Dialect, control: bool) -> None:
+def test_openings_occur_in_every_call(dialect: Dialect, control: bool) -> None:
     vocabulary = room_of(dialect, control).vocabulary
     for form in (dialect.form, *dialect.alternatives):
         written = f"{form.begin}{form.call}".replace("$name", "weather").replace("$id", "1").replace("$number", "0")
@@ -612,8 +612,8 @@ HARMONY = {
 
 @pytest.mark.parametrize("control", [True, False])
 @pytest.mark.parametrize(("text", "taken"), HARMONY.items())
-def test_header_of_a_harmony_call_may_be_written_in_other_ways(text: str, taken: bool, control: bool) -> None:
-    """gpt-oss leaves out `<|constrain|>json` at times, and its template writes the recipient before the channel."""
+def test_harmony_call_allows_header_variants(text: str, taken: bool, control: bool) -> None:
+    """gpt-oss sometimes omits `<|constrain|>json`, and its template writes the recipient before the channel."""
     (harmony,) = (dialect for dialect in DIALECTS if dialect.name == "harmony")
     vocabulary, grammars = room_of(harmony, control)
     constraint = grammars.lark(answer_grammar(harmony, functions(["now"]), grammars)).start()
@@ -625,8 +625,8 @@ def test_header_of_a_harmony_call_may_be_written_in_other_ways(text: str, taken:
 
 @pytest.mark.parametrize("behind", ["", ', "id": "call_1"', ',"id":"000000001"', ', "name": "now"', ', "id": ""'])
 @pytest.mark.parametrize("name", ["mistral-list", "tool-calls-list"])
-def test_id_may_stand_behind_arguments_where_a_template_writes_it(name: str, behind: str) -> None:
-    """Mistral-Nemo's and Apriel's do."""
+def test_answer_grammar_allows_id_after_arguments(name: str, behind: str) -> None:
+    """The templates of Mistral-Nemo and Apriel write it."""
     (dialect,) = (dialect for dialect in DIALECTS if dialect.name == name)
     vocabulary, grammars = room(())
     grammar = grammars.lark(answer_grammar(dialect, functions(["now"]), grammars))
@@ -649,8 +649,8 @@ def test_id_may_stand_behind_arguments_where_a_template_writes_it(name: str, beh
         ("loud=True, note=None, city='so', kind=\"z\"", False),
     ],
 )
-def test_arguments_as_python_are_taken_as_they_are_read(arguments: str, taken: bool) -> None:
-    """LFM2 writes `True`, `None` and texts in single quotes."""
+def test_pythonic_arguments_allow_python_literals_that_parser_reads(arguments: str, taken: bool) -> None:
+    """LFM2 writes `True`, `None`, and texts in single quotes."""
     (lfm,) = (dialect for dialect in DIALECTS if dialect.name == "lfm")
     schema: Any = {
         "type": "object",

@@ -1,4 +1,4 @@
-"""What a model writes is taken apart as its family means it, however it is cut: by 70 real templates too."""
+"""Parsing of outputs by family, independent of chunks; with the calls of 70 real templates too."""
 
 import json
 import random
@@ -53,7 +53,7 @@ def parse(
 
 
 def cuts(text: str) -> Iterable[list[str]]:
-    """Whole, in two at every position, and in characters."""
+    """Yield the text whole, split in two at every position, and split into characters."""
     yield [text]
     yield from ([text[:at], text[at:]] for at in range(1, len(text)))
     yield list(text)
@@ -401,9 +401,7 @@ CASES: dict[str, tuple[Dialect, str, list[ParsedDelta]]] = {
 
 
 @pytest.mark.parametrize(("dialect", "text", "expected"), CASES.values(), ids=CASES)
-def test_an_answer_is_taken_apart_so_however_it_is_cut(
-    dialect: Dialect, text: str, expected: list[ParsedDelta]
-) -> None:
+def test_parser_with_any_chunks_returns_deltas(dialect: Dialect, text: str, expected: list[ParsedDelta]) -> None:
     for pieces in cuts(text):
         assert parse(dialect, pieces) == expected
 
@@ -417,33 +415,33 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize(("text", "expected"), ANSWERS.values(), ids=ANSWERS)
-def test_where_no_call_is_bare_an_answer_is_told_to_the_letter(text: str, expected: list[ParsedDelta]) -> None:
+def test_parser_without_bare_calls_returns_text_verbatim(text: str, expected: list[ParsedDelta]) -> None:
     dialect = replace(HERMES_THINKS, allows_bare_json=True)
     for pieces in cuts(text):
         assert parse(dialect, pieces, bare=False) == expected
 
 
-def test_a_prompt_may_have_begun_the_reasoning() -> None:
+def test_parser_with_reasoning_opened_by_prompt_returns_reasoning() -> None:
     for pieces in cuts("So.\n</think>\n\nIt is."):
         assert parse(HERMES_THINKS, pieces, THINK) == [ReasoningDelta("So."), TextDelta("It is.")]
 
 
-def test_end_of_reasoning_that_a_prompt_has_begun_is_no_text() -> None:
+def test_parser_with_reasoning_opened_by_prompt_drops_closing_marker() -> None:
     for pieces in cuts("\n</think>\n"):
         assert parse(HERMES_THINKS, pieces, THINK) == []
 
 
-def test_lone_end_of_reasoning_is_no_text_where_the_answer_is_cut() -> None:
+def test_parser_with_cut_answer_drops_lone_closing_marker() -> None:
     parser = Parser(HERMES_THINKS, OFFERED)
     assert [*parser.feed("</think>"), *parser.finish(cut=True)] == []
 
 
-def test_lone_end_of_reasoning_that_is_a_control_token_is_no_text() -> None:
+def test_parser_with_lone_closing_control_token_drops_it() -> None:
     names = marks(["</think>"])
     assert parse(HERMES_THINKS, [*names.values()], names=names) == []
 
 
-def test_nothing_that_is_certain_is_held_back() -> None:
+def test_parser_emits_text_as_soon_as_it_is_certain() -> None:
     parser = Parser(HERMES_THINKS, OFFERED)
     said = ["<think>", "So", " it", "</think>", "Hi", " <", "b>", "<tool_call>", '{"name": "civet",', ' "arguments": {']
     told = [*(parser.feed(text) for text in [*said, '"a', 't": 1', "}", "}", "</tool_call>"]), parser.finish()]
@@ -471,7 +469,7 @@ def test_nothing_that_is_certain_is_held_back() -> None:
     ]
 
 
-def test_what_is_reasoning_can_be_asked_while_it_comes() -> None:
+def test_parser_thinking_is_true_while_reasoning_arrives() -> None:
     parser = Parser(HERMES_THINKS, OFFERED)
     thinking = []
     for text in ("<thi", "nk>", "So", "</think>", "It is."):
@@ -480,7 +478,7 @@ def test_what_is_reasoning_can_be_asked_while_it_comes() -> None:
     assert thinking == [False, True, True, False, False]
 
 
-def test_without_functions_a_call_is_text() -> None:
+def test_parser_without_functions_returns_call_as_text() -> None:
     parser = Parser(HERMES)
     assert [*parser.feed(f"<tool_call>{JSON}</tool_call>"), *parser.finish()] == [
         TextDelta(f"<tool_call>{JSON}</tool_call>")
@@ -497,7 +495,7 @@ WORDS = {
 
 @pytest.mark.parametrize(("name", "text"), WORDS.items(), ids=WORDS)
 @pytest.mark.parametrize("offered", [{}, OFFERED])
-def test_markers_around_words_are_none_of_them(name: str, text: str, offered: Offered) -> None:
+def test_parser_drops_markers_around_text(name: str, text: str, offered: Offered) -> None:
     dialect = replace(named(name), thinks=named(name).thinks or detect_dialect("<|think|> <|end|>").thinks)
     for pieces in cuts(text):
         parser = Parser(dialect, offered)
@@ -505,7 +503,7 @@ def test_markers_around_words_are_none_of_them(name: str, text: str, offered: Of
         assert merged(found) == [ReasoningDelta("So."), TextDelta("It is.")]
 
 
-def test_a_marker_that_is_a_control_token_is_that_token_only() -> None:
+def test_parser_with_control_token_marker_ignores_its_spelling() -> None:
     names = marks(["<think>", "<tool_call>", "<|other|>"])
     think, begin, other = names.values()
     text = f"{think}a <think> </think>{other}<tool_call>{begin}{JSON}{other}"
@@ -518,10 +516,10 @@ def test_a_marker_that_is_a_control_token_is_that_token_only() -> None:
 
 
 UNREAD = {
-    # It fails, in jinja2 too, when it is told of a parameter without a description, with a list for its type, or
-    # that is an object without `additionalProperties`; so tools are told in plain words, and calls come in the generic
-    # form. Even with all that made up it would be half of a protocol: every answer has to be a list of actions, and to
-    # answer in words is to call `directly-answer`, which nobody offers, and to be asked again by another template.
+    # This template fails, in jinja2 too, for a parameter without a description, with a list as its type, or that is an
+    # object without `additionalProperties`. So a system message lists the tools, and calls have the generic format.
+    # The template alone would be half of a protocol anyway: every answer must be a list of actions, a plain answer is
+    # a call of `directly-answer`, which is not offered, and another template must then ask again.
     "CohereForAI-c4ai-command-r-plus-tool_use",
 }
 ANSWER_ENDS = (
@@ -553,7 +551,7 @@ FIRST, SECOND = Call("call_civet", "civet", json.dumps(ARGUMENTS)), Call("call_d
 
 
 def written(template: ChatTemplate, calls: Sequence[Call]) -> tuple[str, str]:
-    """What a template writes for an answer with these calls, and what it writes before any answer."""
+    """Return the text that a template renders for an answer with these calls, and the text before the answer."""
     manners = template.capabilities
     content = "TEXT" if manners.text_beside_calls else ""
     outputs = [Message("tool", OUT, name=each.name, call_id=each.id) for each in calls]
@@ -565,31 +563,31 @@ def written(template: ChatTemplate, calls: Sequence[Call]) -> tuple[str, str]:
     return told[len(before) : told.index(OUT)], before
 
 
-def begun(dialect: Dialect, before: str) -> Think | None:
+def opened_by(dialect: Dialect, before: str) -> Think | None:
     return next((think for think in dialect.thinks if before.rstrip().endswith(think.open)), None)
 
 
 def answer_of(text: str) -> str:
-    """Up to the family's own end of an answer."""
+    """Return the text up to the family's end of an answer."""
     last = max(map(text.rfind, ("dug", "gnu", '"p"')))
     ends = [at for end in ANSWER_ENDS if (at := text.find(end, last)) >= 0]
     return text[: min(ends)] if ends else text.removesuffix("[")
 
 
 def spoken(utterances: Sequence[ParsedDelta]) -> list[object]:
-    """Arguments as what they stand for: templates may sort them, or write them with other spaces."""
+    """Return deltas with decoded arguments, since templates may sort them or write other white space."""
     return [json.loads(each.text) if isinstance(each, ToolCallArguments) else each for each in utterances]
 
 
 WITHOUT_NULL = {"MiniMax-M3"}
-"""Templates that have no word for it, and leave such a value of a past call empty, or out."""
+"""Templates that render null in a past call as an empty value, or not at all."""
 
 REAL = [file for file in FILES if file.stem not in UNREAD]
 
 
 @pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in REAL])
 @pytest.mark.slow
-def test_what_a_real_template_writes_for_a_call_is_read_back(file: Path) -> None:
+def test_parser_reads_calls_that_real_template_renders(file: Path) -> None:
     source = file.read_text()
     template = compiled(source)
     if template.capabilities.form is None:
@@ -598,7 +596,7 @@ def test_what_a_real_template_writes_for_a_call_is_read_back(file: Path) -> None
     calls = [FIRST, SECOND] if template.capabilities.parallel else [FIRST]
     text, before = written(template, calls)
     text = answer_of(text)
-    think = begun(dialect, before)
+    think = opened_by(dialect, before)
     whole = parse(dialect, [text], think)
     null = '""' if file.stem in WITHOUT_NULL else "null"
     expected: list[object] = [
@@ -637,13 +635,13 @@ FAMILIES = {
 
 @NO_FILES
 @pytest.mark.parametrize(("name", "family"), FAMILIES.items(), ids=FAMILIES)
-def test_a_template_tells_its_family(name: str, family: str) -> None:
+def test_detect_dialect_of_real_template_finds_family(name: str, family: str) -> None:
     assert detect_dialect((FOLDER / f"{name}.jinja").read_text()).name == family
 
 
 @pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in FILES])
-def test_no_template_has_two_ways_to_think(file: Path) -> None:
-    """The one that it has is what `phases` watches."""
+def test_detect_dialect_of_real_template_finds_at_most_one_think(file: Path) -> None:
+    """`StructuralTag` supports one pair of reasoning markers."""
     assert len(detect_dialect(file.read_text()).thinks) <= 1
 
 
@@ -656,12 +654,12 @@ def test_no_template_has_two_ways_to_think(file: Path) -> None:
         ("give the <answer>", []),
     ],
 )
-def test_a_template_tells_what_stands_around_answers(template: str, opens: list[str]) -> None:
-    """MiniMax's templates have outputs of functions in `<response>`."""
+def test_detect_dialect_finds_wraps_of_template(template: str, opens: list[str]) -> None:
+    """MiniMax's templates enclose outputs of functions in `<response>`."""
     assert [wrap.open for wrap in detect_dialect(template).wraps] == opens
 
 
-def test_a_file_without_a_template_speaks_the_generic_dialect() -> None:
+def test_detect_dialect_without_template_is_generic() -> None:
     assert detect_dialect(None) == GENERIC
 
 
@@ -669,7 +667,7 @@ EVERY = [*DIALECTS, GENERIC, HERMES_THINKS, GRANITE, HUNYUAN_THINKS]
 
 
 def fragments(dialect: Dialect) -> list[str]:
-    """What may stand in an answer: its markers, whole and cut, JSON, prose."""
+    """Return parts of answers: whole and cut markers, JSON, text."""
     opens = [block.open for block in dialect.blocks] + [
         mark for think in dialect.thinks for mark in (think.open, think.close)
     ]
@@ -709,7 +707,7 @@ def fragments(dialect: Dialect) -> list[str]:
 
 
 def arguments(found: Sequence[ParsedDelta]) -> list[tuple[str, str]]:
-    """Each call with all of its arguments."""
+    """Return each call's name with all of its arguments."""
     calls: list[tuple[str, str]] = []
     for each in found:
         if isinstance(each, ToolCallStart):
@@ -721,10 +719,10 @@ def arguments(found: Sequence[ParsedDelta]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("dialect", "text", "expected"), CASES.values(), ids=CASES)
-def test_arguments_of_a_call_that_is_cut_are_the_beginning_of_the_whole(
+def test_parser_with_cut_call_returns_prefix_of_arguments(
     dialect: Dialect, text: str, expected: list[ParsedDelta]
 ) -> None:
-    """Nothing is completed, wherever `max_output_tokens` cuts: the arguments are what was written."""
+    """The parser completes nothing, wherever `max_output_tokens` cuts."""
     whole = arguments(expected)
     for at in range(len(text)):
         parser = Parser(dialect, OFFERED)
@@ -769,7 +767,7 @@ CUT: dict[str, tuple[str, str, str]] = {
 
 
 @pytest.mark.parametrize(("family", "text", "written"), CUT.values(), ids=CUT)
-def test_arguments_of_a_call_that_is_cut_are_what_was_written(family: str, text: str, written: str) -> None:
+def test_parser_with_cut_call_returns_written_arguments_only(family: str, text: str, written: str) -> None:
     parser = Parser(HERMES if family == "hermes" else named(family), OFFERED)
     assert arguments([*parser.feed(text), *parser.finish(cut=True)]) == [("civet", written)]
 
@@ -787,7 +785,7 @@ CUT_NAMES = {
 
 
 @pytest.mark.parametrize(("family", "text"), CUT_NAMES.items())
-def test_call_that_is_cut_in_its_name_is_none(family: str, text: str) -> None:
+def test_parser_with_call_cut_in_name_returns_no_call(family: str, text: str) -> None:
     parser = Parser(HERMES if family == "hermes" else named(family), OFFERED)
     found = [*parser.feed(text), *parser.finish(cut=True)]
     assert [each for each in found if isinstance(each, ToolCallStart)] == []
@@ -799,14 +797,16 @@ def test_call_that_is_cut_in_its_name_is_none(family: str, text: str) -> None:
     st.booleans(),
     st.randoms(use_true_random=False),
 )
-def test_any_split_gives_the_same(dialect: Dialect, picks: list[int], bare: bool, chance: random.Random) -> None:
+def test_parser_with_random_chunks_returns_same_deltas(
+    dialect: Dialect, picks: list[int], bare: bool, chance: random.Random
+) -> None:
     parts = fragments(dialect)
     text = "".join(parts[pick % len(parts)] for pick in picks)
     places = sorted(chance.sample(range(len(text) + 1), min(len(text), 9)))
     pieces = [text[begin:end] for begin, end in zip([0, *places], [*places, len(text)], strict=True)]
     whole = parse(dialect, [text], bare=bare)
     assert parse(dialect, pieces, bare=bare) == parse(dialect, list(text), bare=bare) == whole
-    # Every call begins, has its arguments, and ends; none within another.
+    # Each call has a start, arguments and an end, and calls do not nest.
     shape = "".join(
         {ToolCallStart: "b", ToolCallArguments: "a", ToolCallEnd: "e"}.get(type(each), "t") for each in whole
     )

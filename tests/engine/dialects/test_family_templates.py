@@ -1,4 +1,4 @@
-"""Templates of a few lines, as families have them: which family is found, and what becomes of functions and calls."""
+"""Short templates in the format of families: the detected family, and the rendering of functions and calls."""
 
 import json
 from typing import Any
@@ -37,7 +37,7 @@ UNKNOWN = (
 )
 
 
-def test_template_with_unknown_form_of_calls_gets_the_generic_form() -> None:
+def test_template_with_unknown_call_format_uses_generic_format() -> None:
     template = compiled(UNKNOWN)
     assert template.unread
     assert bytes(template.prompt(TALK, tools=[TOOL])).decode() == (
@@ -54,32 +54,32 @@ def test_template_with_unknown_form_of_calls_gets_the_generic_form() -> None:
     ]
 
 
-def test_template_without_functions_is_no_unknown_form() -> None:
+def test_template_without_functions_is_not_unread() -> None:
     assert not compiled("{% for m in messages %}{{ m.content }}{% endfor %}").unread
     assert not compiled(None).unread
 
 
 @pytest.mark.parametrize("known", ["functools[{{ c.function|tojson }}]", "{{ c.function|tojson }}"])
-def test_template_with_known_form_of_calls_gets_its_own(known: str) -> None:
-    """A bare object needs no sign."""
+def test_template_with_known_call_format_uses_it(known: str) -> None:
+    """A bare object needs no signature."""
     template = compiled(UNKNOWN.replace("@@{{ c.function.name }} {{ c.function.arguments|tojson }}", known))
     written = known.replace("{{ c.function|tojson }}", '{"name": "civet", "arguments": {"at": "gnu"}}')
     assert not template.unread
     assert bytes(template.prompt(TALK)).decode() == f"[U]Okapi[A]{written}[T]Zorilla[A]"
 
 
-def test_template_with_words_before_a_bare_call_gets_the_generic_form() -> None:
-    """Command R+ writes `Action:` and a fence: no answer that begins so would be read as a call."""
+def test_template_with_text_before_bare_call_uses_generic_format() -> None:
+    """Command R+ writes `Action:` and a fence, which the parser would not read as a call."""
     action = "Action:\n```json\n[{{ {'tool_name': c.function.name, 'parameters': c.function.arguments}|tojson }}]\n```"
     template = compiled(UNKNOWN.replace("@@{{ c.function.name }} {{ c.function.arguments|tojson }}", action))
     assert template.unread
     assert "Action:" not in bytes(template.prompt(TALK, tools=[TOOL])).decode()
 
 
-@pytest.mark.parametrize("sign", ["<tool_calls>", "<tool_call>", "[func_name1("])
-def test_template_with_signs_of_a_family_and_other_calls_gets_the_generic_form(sign: str) -> None:
-    """Hunyuan's dense models had the signs of MiniMax M1 so."""
-    template = compiled(f"{{# {sign} #}}{UNKNOWN}")
+@pytest.mark.parametrize("signature", ["<tool_calls>", "<tool_call>", "[func_name1("])
+def test_template_with_signature_of_family_and_other_calls_uses_generic_format(signature: str) -> None:
+    """Hunyuan's dense models had the signatures of MiniMax M1 in this way."""
+    template = compiled(f"{{# {signature} #}}{UNKNOWN}")
     assert template.unread
     assert TOOLS_PROMPT in bytes(template.prompt([ASK], tools=[TOOL])).decode()
 
@@ -147,7 +147,7 @@ FAMILIES = {
         f"<function_call> {CIVET}<function_call> {DUGONG}",
     ),
 }
-"""By the family's name: how its template writes calls, and what that is for `CALLS`."""
+"""Family -> the part of its template that renders calls, and the text that it renders for `CALLS`."""
 FRAME = (
     "{%% if tools %%}[T]{{ tools|tojson }}{%% endif %%}{%% for m in messages %%}{%% if m.tool_calls %%}[A]"
     "{%% set calls = m.tool_calls|map(attribute='function')|list %%}%s"
@@ -171,7 +171,9 @@ SCHEMAS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("family", "source", "written"), [(name, *row) for name, row in FAMILIES.items()])
-def test_family_of_a_template_writes_and_reads_its_calls(family: str, source: str, written: str) -> None:
+def test_family_of_template_reads_and_allows_calls_that_template_renders(
+    family: str, source: str, written: str
+) -> None:
     template = compiled(FRAME % source)
     assert template.tool_dialect.name == family
     outputs = (Message("tool", f"Zorilla of {call.name}", name=call.name, call_id=call.id) for call in CALLS)
@@ -188,8 +190,8 @@ def test_family_of_a_template_writes_and_reads_its_calls(family: str, source: st
     assert takes(grammars.lark(answer_grammar(template.dialect, functions, grammars)), vocabulary, written)
 
 
-def test_thought_of_minicpm_is_read_and_told() -> None:
-    """Its template has a field of its own for it."""
+def test_reasoning_of_minicpm_is_detected_and_rendered() -> None:
+    """MiniCPM's template has its own field for reasoning."""
     thought = "{% if m.thought %}<|thought_start|>\n{{ m.thought }}\n<|thought_end|>\n{% endif %}"
     template = compiled((FRAME % FAMILIES["minicpm-4"][0]).replace("{{ m.content }}", thought + "{{ m.content }}"))
     assert template.dialect.thinks == (Think("<|thought_start|>", "<|thought_end|>"),)

@@ -1,4 +1,4 @@
-"""Arguments that are elements: what is written so is read as it is declared, and held to that."""
+"""Arguments that are elements: the parser reads them by their schema, and the grammar enforces that."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ WHOLE: dict[str, Any] = {
     "additionalProperties": False,
 }
 
-HELD = {
+WRITABLE = {
     "a text to the letter": ("@<text> 3\n<b>&lt;@</text>", '{"text": " 3\\n<b>&lt;"}'),
     "a number": ("@<number>3@</number>", '{"number": 3}'),
     "what may be something else": ('@<either>"3"@</either>', '{"either": "3"}'),
@@ -62,7 +62,7 @@ HELD = {
     "several": ("@<text>a@</text>@<number>3@</number>", '{"text": "a", "number": 3}'),
     "none": ("", "{}"),
 }  # fmt: skip
-READ = {
+READABLE = {
     "lists and objects that nobody declared": (
         "\n @<a>\n@<b>@<item>3@</item>@<item>c d@</item>@</b> @<e>true@</e>@</a>\n",
         '{"a": {"b": [3, "c d"], "e": true}}',
@@ -75,12 +75,12 @@ READ = {
 
 
 def written(elements: str) -> str:
-    """With the mark for each @."""
+    """Return a call with these elements; `@` stands for the mark."""
     return f'@<tool_call>@<invoke name="f">{elements}@</invoke>@</tool_call>'.replace("@", MARK)
 
 
-@pytest.mark.parametrize(("elements", "arguments"), (HELD | READ).values(), ids=HELD | READ)
-def test_elements_are_read_as_they_are_declared(elements: str, arguments: str) -> None:
+@pytest.mark.parametrize(("elements", "arguments"), (WRITABLE | READABLE).values(), ids=WRITABLE | READABLE)
+def test_parser_of_elements_reads_arguments_by_schema(elements: str, arguments: str) -> None:
     for pieces in cuts(written(elements)):
         parser, found = Parser(DIALECT, {"f": argument_schema(WHOLE)}), list[ParsedDelta]()
         for piece in pieces:
@@ -88,8 +88,8 @@ def test_elements_are_read_as_they_are_declared(elements: str, arguments: str) -
         assert merged([*found, *parser.finish()]) == [ToolCallStart("f"), ToolCallArguments(arguments), ToolCallEnd()]
 
 
-def test_a_call_that_begins_within_another_is_the_next() -> None:
-    """MiniMax-M3 forgets ends."""
+def test_parser_of_elements_with_nested_call_reads_two_calls() -> None:
+    """MiniMax-M3 sometimes omits end tags."""
     text = written('@<text>a@</text>\n@<invoke name="g">@<x>1@</x>')
     for pieces in cuts(text):
         parser, found = Parser(DIALECT, {"f": argument_schema(WHOLE)}), list[ParsedDelta]()
@@ -101,14 +101,14 @@ def test_a_call_that_begins_within_another_is_the_next() -> None:
         ]
 
 
-@pytest.mark.parametrize("elements", [elements for elements, _ in HELD.values()], ids=HELD)
-def test_elements_are_held(elements: str) -> None:
+@pytest.mark.parametrize("elements", [elements for elements, _ in WRITABLE.values()], ids=WRITABLE)
+def test_grammar_of_elements_allows_valid_arguments(elements: str) -> None:
     vocabulary, grammars = room(())
     grammar = grammars.lark(answer_grammar(DIALECT, [Function("f", WHOLE)], grammars))
     assert takes(grammar, vocabulary, written(elements))
 
 
-NEVER = {
+INVALID = {
     "a number that is none": "@<number>x@</number>",
     "one more than may be": "@<texts>@<item>3@</item>@<item>3@</item>@<item>3@</item>@</texts>",
     "none of those": "@<unit>3@</unit>",
@@ -134,8 +134,8 @@ def test_few_elements_may_come_in_any_order(elements: str, taken: bool) -> None:
     assert takes(grammar, vocabulary, written(elements)) == taken
 
 
-@pytest.mark.parametrize("elements", NEVER.values(), ids=NEVER)
-def test_what_is_not_of_the_schema_is_never_written(elements: str) -> None:
+@pytest.mark.parametrize("elements", INVALID.values(), ids=INVALID)
+def test_grammar_of_elements_forbids_invalid_arguments(elements: str) -> None:
     vocabulary, grammars = room(())
     grammar = grammars.lark(answer_grammar(DIALECT, [Function("f", WHOLE)], grammars))
     assert not takes(grammar, vocabulary, written(elements))
