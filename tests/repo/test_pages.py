@@ -61,3 +61,15 @@ def test_page_of_a_package_lists_its_folders(package: str) -> None:
     page = (ROOT / package / "README.md").read_text()
     listed = re.findall(rf"^\| `{package}/(\w+)/` ", page, re.MULTILINE)
     assert sorted(listed) == sorted(path.parent.name for path in (ROOT / package).glob("*/__init__.py"))
+
+
+def test_page_of_the_api_has_a_heading_for_each_route() -> None:
+    page = (ROOT / "server" / "docs" / "api.md").read_text()
+    headings = [set(line.replace(",", "").split()) for line in re.findall(r"^## (.*)$", page, re.MULTILINE)]
+    table = (ROOT / "server" / "api" / "app.py").read_text()
+    routes = re.findall(r'"(/(?:v1/[^"]*|health))": \{([^}]*)\}', table)
+    assert len(routes) >= 15
+    for path, handlers in routes:
+        methods = set(re.findall(r'"([A-Z]+)":', handlers)) - {"HEAD"}
+        found = set[str]().union(*(words for words in headings if path.replace("name...", "id") in words))
+        assert {word for word in found if word.isupper() and word.isalpha()} == methods, path
