@@ -1,27 +1,27 @@
-"""Speculative decoding by prompt lookup: what followed the last time the same tokens stood there is a good guess.
+"""Speculative decoding by prompt lookup: draft the tokens that followed the last occurrence of the same n-gram.
 
-A guess is evaluated in the same step as the token before it, and kept only if the sampler, at its place, draws that
-very token: so the answer is distributed as without guesses. (Saxena, "Prompt Lookup Decoding", 2023; that sampling at
-each place keeps the distribution: Leviathan et al., arXiv:2211.17192, for a drafter that is certain.)
+Draft tokens are evaluated in the same step as the token before them. A draft token is accepted only if the sampler
+draws that very token at its place, so the answer has the same distribution as without drafts. (Saxena, "Prompt Lookup
+Decoding", 2023; for the distribution see Leviathan et al., arXiv:2211.17192, with a drafter of probability 1.)
 
-How often guesses are right is learned also from those that were not made: every token says whether its guess would
-have been right. So a text in which guessing doesn't pay costs nothing, and one that begins to repeat itself is noticed.
+The acceptance rate is also learned from drafts that were not evaluated: every token shows whether its draft would have
+been accepted. Text in which drafts do not pay costs nothing, and text that begins to repeat itself is noticed.
 """
 
 from collections.abc import Callable, Sequence
 
 NGRAM_SIZE = 3
-"""Tokens that have to be the same."""
+"""Number of tokens that must match."""
 MAX_DRAFT_TOKENS = 8
-"""Tokens guessed at once."""
+"""Maximum number of draft tokens in one step."""
 INITIAL_ACCEPTANCE_RATE = 0.4
-"""How often a guess is right, before any was seen."""
+"""Acceptance rate before any draft was verified."""
 MEAN_WEIGHT = 0.15
-"""Of a new outcome in the running mean."""
+"""Weight of a new outcome in the running mean."""
 
 
 class NgramDrafter:
-    """Guesses one sequence's next tokens, and learns how good it is at that."""
+    """Drafts one sequence's next tokens and learns its acceptance rate."""
 
     def __init__(self) -> None:
         self._after: dict[tuple[int, ...], int] = {}
@@ -30,35 +30,38 @@ class NgramDrafter:
         self._draft: Sequence[int] = ()
 
     def draft(self, tokens: Sequence[int]) -> Sequence[int]:
-        """What comes after `tokens`; often nothing."""
+        """Return tokens that may follow `tokens`; often none."""
         self._index(tokens)
         start = self._after.get(tuple(tokens[-NGRAM_SIZE:]))
         self._draft = () if start is None else tokens[start : start + MAX_DRAFT_TOKENS]
         return self._draft
 
-    def expected_acceptance(self, guesses: int) -> float:
-        """How many tokens a step brings with so many of them: one, and those up to the first that is wrong."""
-        return sum(self._acceptance_rate**right for right in range(min(guesses, len(self._draft)) + 1))
+    def expected_acceptance(self, n_draft: int) -> float:
+        """Return the expected number of tokens from a step with that many draft tokens: one, and all up to the first
+        wrong one."""
+        return sum(self._acceptance_rate**accepted for accepted in range(min(n_draft, len(self._draft)) + 1))
 
     def learn(self, tokens: Sequence[int]) -> None:
-        """Take in what came, with a draft before it or without. What stands behind a first wrong guess says nothing of
-        the guesses."""
-        for guess, token in zip(self._draft, tokens, strict=False):
-            self._acceptance_rate += MEAN_WEIGHT * ((guess == token) - self._acceptance_rate)
-            if guess != token:
+        """Record the tokens that followed, with or without a draft. Tokens behind the first wrong draft token prove
+        nothing."""
+        for drafted, token in zip(self._draft, tokens, strict=False):
+            self._acceptance_rate += MEAN_WEIGHT * ((drafted == token) - self._acceptance_rate)
+            if drafted != token:
                 break
         self._draft = ()
 
     def _index(self, tokens: Sequence[int]) -> None:
-        """All but the last gram: what follows that one is the question."""
+        """Index all n-grams but the last, whose successor is unknown."""
         for end in range(self._indexed, len(tokens)):
             self._after[tuple(tokens[end - NGRAM_SIZE : end])] = end
         self._indexed = max(self._indexed, len(tokens))
 
 
-def choose_draft_length(drafters: Sequence[NgramDrafter], most: int, cost: Callable[[int], float]) -> int:
-    """How many guesses each of them brings to a step, so that the most tokens come a second.
+def choose_draft_length(drafters: Sequence[NgramDrafter], max_length: int, cost: Callable[[int], float]) -> int:
+    """Return the number of draft tokens for each sequence that gives the most tokens a second.
 
-    `cost`: how long a step takes with so many guesses each, where one without takes 1.
+    `cost` returns the duration of a step with that many draft tokens each, relative to a step without any.
     """
-    return max(range(most + 1), key=lambda n: sum(drafter.expected_acceptance(n) for drafter in drafters) / cost(n))
+    return max(
+        range(max_length + 1), key=lambda n: sum(drafter.expected_acceptance(n) for drafter in drafters) / cost(n)
+    )

@@ -1,4 +1,4 @@
-"""Who waits for a slot: the jobs of a client in order, the clients in turn."""
+"""The queue of jobs that wait for a slot: each client's jobs in order, the clients in turn."""
 
 from collections import deque
 
@@ -7,11 +7,11 @@ from engine.scheduler.slots import Key
 
 
 class FairQueue:
-    """One client with a hundred jobs keeps another with one from a slot for no longer than one job of its own."""
+    """Round-robin queue: a client with a hundred jobs delays another client by at most one job."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, deque[tuple[Key, Job]]] = {}
-        """By client, the first being who has waited longest for a turn."""
+        """Jobs by client. The first client has waited longest for its turn."""
 
     def __bool__(self) -> bool:
         return bool(self._jobs)
@@ -24,10 +24,10 @@ class FairQueue:
             self._put(client, deque(entry for entry in jobs if entry[0] != key))
 
     def next(self) -> tuple[Key, Job]:
-        """The first job of the client whose turn it is."""
+        """Remove and return the first job of the client whose turn it is."""
         client, jobs = next(iter(self._jobs.items()))
         first = jobs.popleft()
-        del self._jobs[client]  # to the end of the row
+        del self._jobs[client]  # moves the client to the end
         self._put(client, jobs)
         return first
 

@@ -1,6 +1,6 @@
-"""Pure decisions: who gets a slot, whose prefix is reused, which tokens go into the next step.
+"""Decide who gets a slot, whose prefix is reused and which tokens go into the next step. Pure.
 
-The worker calls `plan`, lets the model do what it says, and tells the outcome with `absorb` or `fail`.
+The inference loop calls `plan`, lets the model carry out the step, and reports the outcome to `update` or `fail`.
 """
 
 import sys
@@ -16,22 +16,22 @@ from engine.scheduler.slots import Key, RunningSequence, Slot, common_prefix_len
 from engine.scheduler.step import PrefixCopy, Step
 from engine.scheduler.step_budget import StepBudget
 
-# Prompt tokens in one step of a model that evaluates one slot at a time. A hang-up and the other streams wait for no
-# more than this: 50 ms where a machine evaluates 300 tokens a second. Larger chunks gain less than 5%.
+# Maximum prompt tokens in one step of a model that evaluates one slot at a time. A cancellation and the other streams
+# wait for one such step: 50 ms at 300 tokens a second. Larger steps gain less than 5%.
 PREFILL_CHUNK = 16
 
-# Of the steps that evaluate prompts.
+# Number of clock ticks (planned prompt steps, slot uses) between two steps that evaluate the oldest prompt.
 OLDEST_PROMPT_INTERVAL = 8
 
-# Of a step in which streams are guessed at. Beyond that, each costs as much as the one before it.
+# Maximum rows of a step with draft tokens. Beyond this, each further row costs as much as the one before it.
 MAX_DRAFT_ROWS = 32
 
-# Fewer tokens than this aren't worth a copy between slots, nor waiting for somebody who evaluates them.
+# Minimum number of prefix tokens that are worth a copy between slots, or waiting for a donor.
 MIN_PREFIX_COPY_TOKENS = 16
 
 
 class Scheduler:
-    """Jobs wait for a slot. The slots that run go together, or take turns where the model can't."""
+    """Assigns waiting jobs to slots. Running slots share a step, or take turns if the model cannot batch."""
 
     def __init__(self, info: ModelInfo, end_tokens: Collection[int], max_step_seconds: float = 0.0) -> None:
         self._info = info
@@ -39,29 +39,30 @@ class Scheduler:
         self._slots = [Slot(index) for index in range(info.n_slots)]
         self._queue = FairQueue()
         self._active: deque[Slot] = deque()
-        """The slots that run, in order of admission, or of turns."""
+        """Running slots, in order of admission or of turns."""
         self._budget = StepBudget(info.max_batch_tokens, max_step_seconds)
         self._prefill_limit = 0
-        """Prompt tokens of the last step that has some."""
+        """Maximum prompt tokens of the last step that had some."""
         self._clock = 0
         self._prompt_is_next = False
 
     @property
     def idle(self) -> bool:
+        """True if no job waits or runs."""
         return not self._queue and not self._active
 
     def add(self, key: Key, job: Job) -> None:
         self._queue.add(key, job)
 
     def cancel(self, key: Key) -> None:
-        """Forget a job, wherever it is. One that has ended already is no error: the two may cross."""
+        """Remove a job, waiting or running. Ignore a job that has ended: the two events may cross."""
         self._queue.cancel(key)
         for slot in self._slots:
             if slot.running is not None and slot.running.key == key:
                 self._release(slot)
 
     def plan(self) -> Step:
-        """The next step; empty when idle."""
+        """Return the next step; empty when idle."""
         shares = [*self._admit(), *self._await_prefix()]
         if not self._active:
             return Step()
@@ -73,51 +74,51 @@ class Scheduler:
     def update(
         self, plan: Step, sampled: Mapping[int, Sequence[Token]], seconds: float
     ) -> list[tuple[Key, EngineOutput]]:
-        """Take in that `plan` was carried out in so much time.
+        """Record that `plan` was carried out in that many seconds, and return the outputs.
 
-        `sampled` has for each slot with logits a token of each row, up to the first that no guess foresaw.
+        `sampled` contains, for each slot with logits, one token a row, up to the first that differs from the draft.
         """
         self._measure(plan.entries, seconds)
-        pieces: list[tuple[Key, EngineOutput]] = []
-        for chunk in plan.entries:
-            slot = self._slots[chunk.slot]
+        outputs: list[tuple[Key, EngineOutput]] = []
+        for entry in plan.entries:
+            slot = self._slots[entry.slot]
             running = _running(slot)
-            tokens = sampled.get(chunk.slot, ())
-            wrong = chunk.logits - len(tokens)
-            slot.cached_tokens[chunk.position :] = chunk.tokens[: len(chunk.tokens) - wrong]
-            if chunk.position == running.reused_tokens:
-                pieces.append((running.key, Started(running.reused_tokens)))
-            if chunk.logits:
+            tokens = sampled.get(entry.slot, ())
+            wrong = entry.logits - len(tokens)
+            slot.cached_tokens[entry.position :] = entry.tokens[: len(entry.tokens) - wrong]
+            if entry.position == running.reused_tokens:
+                outputs.append((running.key, Started(running.reused_tokens)))
+            if entry.logits:
                 running.drafter.learn([token.id for token in tokens])
-                pieces += self._advance(slot, running, tokens)
+                outputs += self._advance(slot, running, tokens)
             else:
-                pieces.append((running.key, Progress(len(slot.cached_tokens))))
-        return pieces
+                outputs.append((running.key, Progress(len(slot.cached_tokens))))
+        return outputs
 
     def fail(
         self, plan: Step, message: str, reason: FinishReason = FinishReason.FAILED
     ) -> list[tuple[Key, EngineOutput]]:
-        """Take in that `plan` could not be carried out: its jobs end, the others go on."""
-        pieces: list[tuple[Key, EngineOutput]] = []
-        for share in plan.copies:
-            target = self._slots[share.target]
+        """Record that `plan` could not be carried out: its jobs end, all others continue."""
+        outputs: list[tuple[Key, EngineOutput]] = []
+        for copy in plan.copies:
+            target = self._slots[copy.target]
             target.cached_tokens.clear()
             _running(target).reused_tokens = 0
-        for chunk in plan.entries:
-            slot = self._slots[chunk.slot]
-            del slot.cached_tokens[chunk.position :]
-            pieces.append((_running(slot).key, Finished(reason, message)))
+        for entry in plan.entries:
+            slot = self._slots[entry.slot]
+            del slot.cached_tokens[entry.position :]
+            outputs.append((_running(slot).key, Finished(reason, message)))
             self._release(slot)
-        return pieces
+        return outputs
 
     def key(self, slot: int) -> Key:
-        """Who runs in a slot that was just planned."""
+        """Return the job that runs in a planned slot."""
         return _running(self._slots[slot]).key
 
     def savable_slots(self) -> list[tuple[int, tuple[int, ...]]]:
-        """Slots whose tokens may all be written to a disk, and their tokens, the most useful first.
+        """Return the slots whose tokens may all be written to a disk, with these tokens; most recently used first.
 
-        A slot that is the beginning of another is left out.
+        A slot whose tokens are the beginning of another slot's is left out.
         """
         savable = (
             slot for slot in self._slots if slot.cached_tokens and slot.savable_tokens >= len(slot.cached_tokens)
@@ -130,21 +131,22 @@ class Scheduler:
         return [
             (slot.index, tuple(slot.cached_tokens))
             for slot in slots
-            if not any(held[: len(slot.cached_tokens)] == slot.cached_tokens for held in longer[id(slot)])
+            if not any(other[: len(slot.cached_tokens)] == slot.cached_tokens for other in longer[id(slot)])
         ]
 
     def adopt(self, slot: int, tokens: Sequence[int]) -> None:
-        """Take in that a slot, before anything ran in it, holds `tokens`."""
+        """Record that a slot, before anything ran in it, contains `tokens`."""
         self._slots[slot].cached_tokens[:] = tokens
         self._slots[slot].savable_tokens = len(tokens)
         self._mark_used(self._slots[slot])
 
     def forbid_saving(self) -> None:
-        """Let nothing that the slots have now be savable; jobs that run may be saved from their next turn on."""
+        """Mark the present tokens of all slots as not savable. Running jobs may be saved from their next turn on."""
         for slot in self._slots:
             slot.savable_tokens = 0
 
     def _admit(self) -> Iterator[PrefixCopy]:
+        """Move waiting jobs into free slots."""
         while self._queue and (free := [slot for slot in self._slots if slot.running is None]):
             running = RunningSequence(*self._queue.next())
             slot = self._choose_slot(free, running)
@@ -158,9 +160,10 @@ class Scheduler:
             yield from self._find_prefix(slot, running)
 
     def _choose_slot(self, free: Sequence[Slot], running: RunningSequence) -> Slot:
-        """The slot that the prompt continues.
+        """Return the slot whose tokens the prompt continues.
 
-        Else, where prefixes can be copied, the one that its kin left; else the one that is longest of no use.
+        If there is none and prefixes can be copied, return the slot of the job's affinity group, or the least recently
+        used one.
         """
         prompt = running.tokens
         if self._info.copies_prefixes:
@@ -175,25 +178,26 @@ class Scheduler:
             )
         return max(free, key=lambda slot: (self._reusable_tokens(slot.cached_tokens, prompt), -slot.last_used))
 
-    def _reusable_tokens(self, held: list[int], prompt: list[int]) -> int:
-        """Tokens that stay where the model can forget the rest, or all of them."""
-        n = common_prefix_length(held, prompt)
-        return n if self._info.truncates or n == len(held) else 0
+    def _reusable_tokens(self, cached: list[int], prompt: list[int]) -> int:
+        """Return the number of cached tokens that the prompt can reuse; models that cannot truncate reuse all or
+        none."""
+        n = common_prefix_length(cached, prompt)
+        return n if self._info.truncates or n == len(cached) else 0
 
     def _await_prefix(self) -> Iterator[PrefixCopy]:
-        """Those whose leader has come far enough, or is gone, go their own way from here."""
+        """Let jobs continue whose donor has evaluated the common prefix or is gone."""
         for slot in self._active:
             running = _running(slot)
             if running.donor is None:
                 continue
-            leader, n = running.donor
-            ahead = next((other for other in self._active if other.running is leader), None)
-            if ahead is None or len(ahead.cached_tokens) >= n:
+            donor, n = running.donor
+            donor_slot = next((other for other in self._active if other.running is donor), None)
+            if donor_slot is None or len(donor_slot.cached_tokens) >= n:
                 running.donor = None
                 yield from self._find_prefix(slot, running)
 
     def _find_prefix(self, slot: Slot, running: RunningSequence) -> Iterator[PrefixCopy]:
-        """Find who holds, or is going to hold, more of the prompt's beginning than the slot itself."""
+        """Find a slot that contains, or soon will contain, more of the prompt's beginning than the job's own slot."""
         if not self._info.copies_prefixes:
             return
         least = len(slot.cached_tokens) + MIN_PREFIX_COPY_TOKENS
@@ -213,17 +217,22 @@ class Scheduler:
             yield PrefixCopy(source.index, slot.index, n)
 
     def _donor(self, slot: Slot, running: RunningSequence, least: int) -> tuple[RunningSequence, int] | None:
-        """Only who was admitted earlier leads: so the first in the row always goes on."""
+        """Return an earlier job that evaluates the same prefix, with the prefix's length.
+
+        Only jobs that were admitted earlier can be donors, so the first active one always continues.
+        """
         earlier = list(self._active)[: self._active.index(slot)]
         found = [(common_prefix_length(_running(other).tokens, running.tokens), _running(other)) for other in earlier]
-        n, leader = max(found, key=_first, default=(0, running))
-        return (leader, n) if n >= least else None
+        n, donor = max(found, key=_first, default=(0, running))
+        return (donor, n) if n >= least else None
 
     def _step_entries(self) -> Iterator[BatchEntry]:
-        """A token for everyone who streams, or as much of a prompt as the pace allows: where there are both, in turn.
+        """Yield a token of every stream, or as many tokens of one prompt as the budget allows; alternate if there are
+        both.
 
-        Together they would cost the same: sequences that bring unequal numbers of tokens take llama.cpp a pass over
-        the weights each. For the same reason prompts go one by one, and all streams bring equally many guesses.
+        Combined, the two would cost as much: llama.cpp needs one pass over the weights for each group of sequences with
+        equally many tokens. For the same reason prompts are evaluated one by one, and all streams draft equally many
+        tokens.
         """
         streams = [slot for slot in self._active if slot.pending == 1]
         prompts = [slot for slot in self._active if slot.pending > 1 and _running(slot).donor is None]
@@ -234,38 +243,39 @@ class Scheduler:
             slot = self._next_prompt(prompts)
             tile = 1 if streams else self._info.attention_tile
             yield _batch_entry(slot, _even_part_size(slot.pending, self._prefill_limit, tile))
-        elif self._info.multi_row_logits and not prompts:  # who waits for a first token doesn't wait for guesses too
+        elif self._info.multi_row_logits and not prompts:  # drafts would delay waiting first tokens
             yield from self._decode_entries(streams)
         else:
             yield from (_batch_entry(slot, 1) for slot in streams)
         self._prompt_is_next = not self._prompt_is_next
 
     def _next_prompt(self, prompts: Sequence[Slot]) -> Slot:
-        """The shortest; but now and then the one that waits longest, lest short ones keep it waiting for ever."""
+        """Return the shortest prompt; every `OLDEST_PROMPT_INTERVAL` ticks the oldest, so that short ones cannot starve
+        it."""
         self._clock += 1
         return prompts[0] if self._clock % OLDEST_PROMPT_INTERVAL == 0 else min(prompts, key=lambda slot: slot.pending)
 
     def _decode_entries(self, streams: Sequence[Slot]) -> Iterator[BatchEntry]:
-        """The last token of each, and guesses of what comes."""
-        several = [_running(slot) for slot in streams]
-        guesses = [running.drafter.draft(running.tokens) for running in several]
-        room = min(running.remaining_tokens(self._info.n_ctx) for running in several)
+        """Yield the last token of each stream with draft tokens behind it."""
+        running_sequences = [_running(slot) for slot in streams]
+        drafts = [running.drafter.draft(running.tokens) for running in running_sequences]
+        remaining = min(running.remaining_tokens(self._info.n_ctx) for running in running_sequences)
         rows = min(MAX_DRAFT_ROWS, self._info.max_batch_tokens) // len(streams)
-        most = max(min(max(map(len, guesses)), room - 1, rows - 1), 0)
+        max_draft = max(min(max(map(len, drafts)), remaining - 1, rows - 1), 0)
         n = choose_draft_length(
-            [running.drafter for running in several], most, partial(self._budget.cost, len(streams))
+            [running.drafter for running in running_sequences], max_draft, partial(self._budget.cost, len(streams))
         )
-        for slot, running, guess in zip(streams, several, guesses, strict=True):
+        for slot, running, draft in zip(streams, running_sequences, drafts, strict=True):
             last = running.tokens[-1]
-            filled = [*guess[:n], *[last] * (n - len(guess))]  # a place costs the same, whatever is in it
-            yield BatchEntry(slot.index, len(slot.cached_tokens), [last, *filled], logits=1 + n)
+            padded = [*draft[:n], *[last] * (n - len(draft))]  # padding costs as much as a draft token
+            yield BatchEntry(slot.index, len(slot.cached_tokens), [last, *padded], logits=1 + n)
 
-    def _measure(self, chunks: Sequence[BatchEntry], seconds: float) -> None:
+    def _measure(self, entries: Sequence[BatchEntry], seconds: float) -> None:
         streams = sum(slot.pending == 1 for slot in self._active)
-        tokens = sum(len(chunk.tokens) for chunk in chunks)
-        if all(chunk.logits == len(chunk.tokens) for chunk in chunks):
-            self._budget.record_decode(streams, max((chunk.logits for chunk in chunks), default=1) - 1, seconds)
-        elif 2 * tokens > self._prefill_limit:  # the pass over the weights makes the tokens of short steps dearer
+        tokens = sum(len(entry.tokens) for entry in entries)
+        if all(entry.logits == len(entry.tokens) for entry in entries):
+            self._budget.record_decode(streams, max((entry.logits for entry in entries), default=1) - 1, seconds)
+        elif 2 * tokens > self._prefill_limit:  # in short steps the pass over the weights dominates the cost of a token
             self._budget.record_prefill(streams, tokens, seconds)
 
     def _advance(
@@ -299,16 +309,16 @@ def _batch_entry(slot: Slot, most: int) -> BatchEntry:
 
 
 def _even_part_size(tokens: int, most: int, least: int) -> int:
-    """The size of equal parts of at most so many tokens: a short rest would cost a pass over the weights as well.
+    """Return the size of equal parts of about `most` tokens: a short rest would cost a whole pass over the weights.
 
-    Rather of too many tokens than of less than `least`.
+    Parts may exceed `most` in order not to fall below `least`.
     """
     parts = min(-(-tokens // most), max(tokens // least, 1))
     return -(-tokens // parts)
 
 
 def _running(slot: Slot) -> RunningSequence:
-    assert slot.running is not None, "only slots that run are planned"
+    assert slot.running is not None, "only running slots are planned"
     return slot.running
 
 

@@ -1,4 +1,4 @@
-"""What the KV cache holds: its slots, who continues them, and which beginnings they have in common."""
+"""The slots of the KV cache, the sequences that run in them, and the prefixes that they share."""
 
 from typing import TypeAlias
 
@@ -9,54 +9,55 @@ Key: TypeAlias = int
 
 
 class RunningSequence:
-    """A job that has a slot. `tokens` is the prompt and what was sampled since."""
+    """A job in a slot. `tokens` are the prompt and all tokens sampled so far."""
 
     def __init__(self, key: Key, job: Job) -> None:
         self.key = key
         self.tokens = list(job.prompt)
         self.reused_tokens = 0
-        """Prompt tokens that needn't be evaluated."""
+        """Prompt tokens that the KV cache already contained."""
         self.donor: tuple[RunningSequence, int] | None = None
-        """Who is evaluating the same beginning, and how many tokens of it are the same: wait, and take them."""
+        """The job that is evaluating the same prefix, with the prefix's length: wait for it, then copy."""
         self.affinity = job.affinity
         self.savable = job.savable
         self.drafter = NgramDrafter()
         self._max_tokens = len(job.prompt) + job.max_tokens
 
     def remaining_tokens(self, n_ctx: int) -> int:
-        """How many tokens may still be sampled."""
+        """Return the number of tokens that can still be sampled."""
         return min(self._max_tokens, n_ctx) - len(self.tokens)
 
 
 class Slot:
-    """A place in the KV cache: `held` are the tokens in it."""
+    """A slot of the KV cache; `cached_tokens` are the tokens in it."""
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.cached_tokens: list[int] = []
         self.running: RunningSequence | None = None
         self.savable_tokens = 0
-        """First tokens that may be written to a disk; no fewer than `held` has where all of them may."""
+        """Number of first tokens that may be written to a disk. If all may, it is at least `len(cached_tokens)`."""
         self.affinity = ""
-        """Of what it held last; see Job."""
+        """Affinity group of the last job; see `Job`."""
         self.last_used = 0
-        """When the slot was last of use; the scheduler's own count."""
+        """Time of the last use, in the scheduler's clock ticks."""
 
     @property
     def pending(self) -> int:
-        """Tokens that are still to be evaluated: 1 while it streams, more in a prompt."""
+        """Number of tokens to evaluate: 1 for a stream, more for a prompt."""
         return 0 if self.running is None else len(self.running.tokens) - len(self.cached_tokens)
 
 
-def common_prefix_length(held: list[int], prompt: list[int]) -> int:
-    """How many first tokens of `prompt` are held. Its last one never counts: it is evaluated for its logits.
+def common_prefix_length(cached: list[int], prompt: list[int]) -> int:
+    """Return the number of first tokens of `prompt` that are cached. Its last token never counts: its logits are
+    needed.
 
-    By halves: comparing lists is done in C, 20 us for 8,000 tokens, where a loop here would take a millisecond.
+    A binary search over slices compares lists in C: 20 us for 8,000 tokens, where a Python loop takes a millisecond.
     """
-    low, high = 0, min(len(held), len(prompt) - 1)
+    low, high = 0, min(len(cached), len(prompt) - 1)
     while low < high:
         middle = (low + high + 1) // 2
-        if held[low:middle] == prompt[low:middle]:
+        if cached[low:middle] == prompt[low:middle]:
             low = middle
         else:
             high = middle - 1

@@ -1,4 +1,4 @@
-"""One step of the model: what it copies between slots, and what it evaluates."""
+"""One step of the model: the prefixes that it copies and the tokens that it evaluates."""
 
 from msgspec import Struct
 
@@ -6,7 +6,7 @@ from engine.model import BatchEntry
 
 
 class PrefixCopy(Struct, frozen=True):
-    """Copy the first `n` tokens of what `source` holds to `target`, in place of all that is there."""
+    """Replace the contents of slot `target` by the first `n` tokens of slot `source`."""
 
     source: int
     target: int
@@ -14,7 +14,7 @@ class PrefixCopy(Struct, frozen=True):
 
 
 class Step(Struct, frozen=True):
-    """A step: first the shares, then the chunks, at most one a slot. Nothing to do without chunks."""
+    """A step: first the copies, then the entries, at most one a slot. A step without entries is empty."""
 
     copies: tuple[PrefixCopy, ...] = ()
     entries: tuple[BatchEntry, ...] = ()

@@ -105,7 +105,7 @@ def expected(job: Job, n_ctx: int) -> list[EngineOutput]:
             return [*pieces, Finished(FinishReason.LENGTH)]
 
 
-def test_all_that_stream_go_into_one_step() -> None:
+def test_plan_with_streams_puts_all_into_one_step() -> None:
     scheduler, model = Scheduler(info(), []), Naive(info())
     for key in range(4):
         scheduler.add(key, job(key + 1, 20, most=50))
@@ -123,7 +123,7 @@ def test_all_that_stream_go_into_one_step() -> None:
         (100, [17, 17, 17, 17, 16, 16]),
     ],
 )
-def test_on_a_slow_machine_parts_of_a_prompt_that_is_alone_are_still_a_tile(prompt: int, parts: list[int]) -> None:
+def test_plan_of_a_lone_prompt_on_a_slow_machine_fills_a_tile(prompt: int, parts: list[int]) -> None:
     scheduler, model = Scheduler(info(tile=16), []), Naive(info(tile=16))
     scheduler.add(0, job(*range(200, 264), most=1))
     while not scheduler.idle:
@@ -138,7 +138,7 @@ def test_on_a_slow_machine_parts_of_a_prompt_that_is_alone_are_still_a_tile(prom
     assert seen == parts
 
 
-def test_a_newcomer_joins_within_two_steps_and_who_ends_leaves_at_once() -> None:
+def test_plan_admits_a_new_job_within_two_steps_and_drops_an_ended_one() -> None:
     scheduler, model = Scheduler(info(), []), Naive(info())
     scheduler.add(0, job(1, 2, most=4))
     step(scheduler, model)
@@ -148,7 +148,7 @@ def test_a_newcomer_joins_within_two_steps_and_who_ends_leaves_at_once() -> None
     assert [chunk.slot for chunk in scheduler.plan().entries] == [1]
 
 
-def test_streams_go_on_between_the_parts_of_a_long_prompt() -> None:
+def test_plan_with_a_long_prompt_alternates_with_streams() -> None:
     scheduler, model = Scheduler(info(), []), Naive(info())
     scheduler.add(0, job(1, 2, most=400))
     step(scheduler, model)
@@ -167,7 +167,7 @@ def _kept(slots: list[int], scheduler: Scheduler, model: Naive) -> list[tuple[in
     return scheduler.update(plan, model.run(plan), 0.01)
 
 
-def test_the_shortest_prompt_goes_first_but_the_oldest_is_not_forgotten() -> None:
+def test_plan_with_prompts_takes_the_shortest_and_now_and_then_the_oldest() -> None:
     scheduler, model = Scheduler(info(n_slots=2), []), Naive(info(n_slots=2))
     scheduler.add(0, job(*range(400), most=1))
     step(scheduler, model)
@@ -179,7 +179,7 @@ def test_the_shortest_prompt_goes_first_but_the_oldest_is_not_forgotten() -> Non
     assert 10 < len(done) < 1000
 
 
-def test_ten_with_one_system_prompt_pay_for_it_once() -> None:
+def test_plan_of_ten_jobs_with_one_prefix_evaluates_it_once() -> None:
     scheduler, model = Scheduler(info(n_slots=4), [END]), Naive(info(n_slots=4))
     for key in range(10):
         scheduler.add(key, job(*LONG, 500 + key, 600 + key, most=2))
@@ -188,7 +188,7 @@ def test_ten_with_one_system_prompt_pay_for_it_once() -> None:
     assert model.evaluated <= len(LONG) + 10 * (2 + 2)
 
 
-def test_who_follows_takes_over_when_the_leader_leaves() -> None:
+def test_plan_without_the_donor_continues_its_prefix() -> None:
     scheduler, model = Scheduler(info(), [END]), Naive(info())
     scheduler.add(0, job(*LONG, 1))
     scheduler.add(1, job(*LONG, 2))
@@ -197,7 +197,7 @@ def test_who_follows_takes_over_when_the_leader_leaves() -> None:
     assert run(scheduler, model)[1][1:] == expected(job(*LONG, 2), 1000)
 
 
-def test_a_prefix_is_copied_and_its_owner_keeps_it() -> None:
+def test_plan_copies_a_prefix_and_leaves_its_source_unchanged() -> None:
     scheduler, model = Scheduler(info(), [END]), Naive(info())
     scheduler.add(0, job(*LONG, 1, most=1))
     run(scheduler, model)
@@ -205,7 +205,7 @@ def test_a_prefix_is_copied_and_its_owner_keeps_it() -> None:
     assert scheduler.plan().copies == (PrefixCopy(0, 1, len(LONG)),)
 
 
-def test_what_continues_a_slot_takes_that_slot() -> None:
+def test_plan_of_a_continuation_takes_the_slot_it_continues() -> None:
     scheduler, model = Scheduler(info(), []), Naive(info())
     scheduler.add(0, job(*LONG, most=2))
     run(scheduler, model)
@@ -214,7 +214,7 @@ def test_what_continues_a_slot_takes_that_slot() -> None:
     assert plan == Step((), (BatchEntry(0, len(model.held[0]), [7], logits=True),))
 
 
-def test_a_model_that_cannot_rewind_keeps_a_slot_or_begins_anew() -> None:
+def test_plan_without_truncation_reuses_all_of_a_slot_or_none() -> None:
     scheduler, model = Scheduler(info(rewinds=False), []), Naive(info(rewinds=False))
     scheduler.add(0, job(*LONG, most=2))
     run(scheduler, model)
@@ -224,7 +224,7 @@ def test_a_model_that_cannot_rewind_keeps_a_slot_or_begins_anew() -> None:
     assert (pieces[1][0], pieces[2][0]) == (Started(len(LONG) + 1), Started(0))
 
 
-def test_a_job_goes_where_its_kin_was_rather_than_where_nobody_was_for_longest() -> None:
+def test_plan_prefers_the_affinity_groups_slot_to_the_least_recently_used() -> None:
     scheduler = Scheduler(info(n_slots=3), [END])
     for key, (affinity, slot) in enumerate([("mine", 0), ("theirs", 1), ("", 2), ("mine", 0), ("mine", 0), ("", 1)]):
         scheduler.add(key, Job((key, 9, 9), 1, GREEDY, affinity=affinity))
@@ -232,7 +232,7 @@ def test_a_job_goes_where_its_kin_was_rather_than_where_nobody_was_for_longest()
         scheduler.cancel(key)
 
 
-def test_a_failed_step_ends_its_jobs_and_forgets_what_was_copied() -> None:
+def test_fail_ends_the_steps_jobs_and_drops_copied_prefixes() -> None:
     scheduler, model = Scheduler(info(), [END]), Naive(info())
     scheduler.add(0, job(*LONG, 1, most=1))
     run(scheduler, model)
@@ -242,7 +242,7 @@ def test_a_failed_step_ends_its_jobs_and_forgets_what_was_copied() -> None:
     assert run(scheduler, model)[2][0] == Started(len(LONG))
 
 
-def test_many_guesses_still_fit_into_a_step() -> None:
+def test_plan_with_many_drafts_fits_into_a_batch() -> None:
     about = info(n_slots=50)
     scheduler, model = Scheduler(about, []), Naive(about)
     for key in range(50):
@@ -264,7 +264,7 @@ ACTS = st.lists(st.sampled_from(["step", "add", "cancel", "fail"]), max_size=60)
 @settings(deadline=None)
 @given(jobs=JOBS, acts=ACTS, data=st.data())
 @pytest.mark.slow
-def test_whatever_happens_every_answer_is_what_it_is_alone(
+def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(
     rewinds: bool, jobs: list[tuple[tuple[int, ...], int]], acts: list[str], data: st.DataObject
 ) -> None:
     about = info(n_slots=3, n_ctx=80, rewinds=rewinds)

@@ -31,18 +31,18 @@ def linear(share: float) -> Callable[[int], float]:
     return lambda guesses: 1 + share * guesses
 
 
-def test_a_guess_is_what_followed_the_last_time() -> None:
+def test_draft_returns_what_followed_the_last_occurrence() -> None:
     assert NgramDrafter().draft([*STORY, 0, 2, 3, 4])[:3] == [5, 6, 7]
     assert NgramDrafter().draft([1, 2, 3, 4, 1, 2, 3, 5, 1, 2, 3])[:1] == [5]
     assert len(NgramDrafter().draft(AGAIN)) == MAX_DRAFT_TOKENS
 
 
-def test_nothing_is_guessed_where_nothing_is_known() -> None:
+def test_draft_without_a_repetition_is_empty() -> None:
     assert list(NgramDrafter().draft(STORY)) == []
     assert list(NgramDrafter().draft([1])) == []
 
 
-def test_a_step_brings_one_token_and_those_that_are_guessed_right() -> None:
+def test_expected_acceptance_sums_the_powers_of_the_rate() -> None:
     drafter = after([], times=1)
     assert [drafter.expected_acceptance(n) for n in range(3)] == [
         1,
@@ -53,7 +53,7 @@ def test_a_step_brings_one_token_and_those_that_are_guessed_right() -> None:
     assert NgramDrafter().expected_acceptance(MAX_DRAFT_TOKENS) == 1
 
 
-def test_as_much_is_guessed_as_pays() -> None:
+def test_choose_draft_length_returns_the_length_that_pays() -> None:
     unsure = after([], times=1)
     assert choose_draft_length([unsure], MAX_DRAFT_TOKENS, linear(0.3)) == 1  # 1.4 tokens for 1.3; 1.56 for 1.6
     assert choose_draft_length([unsure], MAX_DRAFT_TOKENS, linear(0.5)) == 0
@@ -62,18 +62,18 @@ def test_as_much_is_guessed_as_pays() -> None:
     assert choose_draft_length([after([4, 5])], MAX_DRAFT_TOKENS, linear(0.5)) == MAX_DRAFT_TOKENS
 
 
-def test_one_that_knows_nothing_costs_the_others_their_guesses_or_not() -> None:
+def test_choose_draft_length_with_an_empty_draft_weighs_its_cost() -> None:
     sure, ignorant = after([4, 5]), NgramDrafter()
     assert choose_draft_length([sure, sure, ignorant], 1, linear(0.6)) == 1
     assert choose_draft_length([sure, ignorant, ignorant], 1, linear(0.6)) == 0
 
 
-def test_a_dear_number_of_guesses_is_passed_over() -> None:
+def test_choose_draft_length_skips_an_expensive_length() -> None:
     """Of a pair of rows the second can be nearly free."""
     assert choose_draft_length([after([4, 5])], 3, {0: 1.0, 1: 1.9, 2: 2.9, 3: 2.6}.__getitem__) == 3
 
 
-def test_it_gives_up_where_it_is_wrong_and_learns_from_guesses_that_were_not_made() -> None:
+def test_learn_lowers_the_rate_and_counts_unevaluated_drafts() -> None:
     drafter = after([0])
     assert choose_draft_length([drafter], MAX_DRAFT_TOKENS, linear(0.2)) == 0
     for _ in range(20):
@@ -82,7 +82,7 @@ def test_it_gives_up_where_it_is_wrong_and_learns_from_guesses_that_were_not_mad
     assert choose_draft_length([drafter], 1, linear(0.8)) == 1
 
 
-def test_what_comes_without_a_draft_says_nothing_of_the_last_one() -> None:
+def test_learn_without_a_draft_ignores_the_last_draft() -> None:
     drafter = after([4], times=3)
     before = drafter.expected_acceptance(1)
     drafter.learn([4])
@@ -142,7 +142,7 @@ async def answered(model: Chain, n: int, sampling: SamplingParams) -> list[int]:
 
 
 @pytest.mark.slow
-async def test_the_distribution_is_the_same_with_guesses() -> None:
+async def test_drafts_leave_the_distribution_unchanged() -> None:
     """Transitions counted over 30,000 tokens against the known probabilities: Pearson's chi-squared, fixed seed."""
     model = Chain(8)
     sampling = SamplingParams(temperature=1, top_p=1, top_k=0, min_p=0, seed=11)
@@ -157,7 +157,7 @@ async def test_the_distribution_is_the_same_with_guesses() -> None:
     assert sum(rows > 1 for rows in model.wanted) > 1000, "guesses were made"
 
 
-async def test_guesses_do_not_change_what_a_seed_draws_though_each_token_depends_on_all_before_it() -> None:
+async def test_drafts_leave_the_tokens_of_a_seed_unchanged() -> None:
     """Every row of a guess is drawn from with the history before that very row."""
     sampling = SamplingParams(
         1, 1, 0, 0, 5, presence_penalty=0.3, frequency_penalty=0.02, repeat_penalty=1.2, repeat_last_n=5

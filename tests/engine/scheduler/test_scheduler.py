@@ -96,7 +96,7 @@ class Play:
         return sampled
 
 
-def test_a_generation_is_started_tokens_finish() -> None:
+def test_update_returns_started_tokens_finished() -> None:
     play = Play(answer=[4, 5, END]).add(1, 1, 2, 3).run()
     assert play.pieces == [(1, Started(0)), (1, Token(4)), (1, Token(5)), (1, STOP)]
     assert play.steps == [BatchEntry(0, 0, [1, 2, 3], True), BatchEntry(0, 3, [4], True), BatchEntry(0, 4, [5], True)]
@@ -106,7 +106,7 @@ def test_a_generation_is_started_tokens_finish() -> None:
     ("n_prompt", "sizes"),
     [(1, [1]), (15, [15]), (16, [16]), (17, [16, 1]), (32, [16, 16]), (40, [16, 16, 8])],
 )
-def test_a_prompt_is_evaluated_in_chunks_and_sampled_from_once(n_prompt: int, sizes: list[int]) -> None:
+def test_plan_splits_a_prompt_and_samples_once(n_prompt: int, sizes: list[int]) -> None:
     assert PREFILL_CHUNK == 16
     play = Play(answer=[END]).add(1, *range(1, n_prompt + 1)).run()
     assert [len(chunk.tokens) for chunk in play.steps] == sizes
@@ -127,7 +127,7 @@ def test_a_prompt_is_evaluated_in_chunks_and_sampled_from_once(n_prompt: int, si
         ([1, 2, 3], 100, 3, [4], [Token(4), LENGTH]),  # the last token needs no place
     ],
 )
-def test_how_a_generation_ends(
+def test_update_ends_a_generation_with_its_reason(
     prompt: list[int], max_tokens: int, n_ctx: int, answer: list[int], expected: list[EngineOutput]
 ) -> None:
     play = Play(n_ctx=n_ctx, answer=answer).add(1, *prompt, max_tokens=max_tokens).run()
@@ -135,7 +135,7 @@ def test_how_a_generation_ends(
     assert play.answer == []
 
 
-def test_jobs_get_slots_in_the_order_they_came() -> None:
+def test_add_of_one_client_gets_slots_in_order() -> None:
     play = Play(n_slots=2, answer=[END] * 4)
     for key in range(4):
         play.add(key, 5, key)
@@ -143,7 +143,7 @@ def test_jobs_get_slots_in_the_order_they_came() -> None:
     assert [key for key, piece in play.pieces if isinstance(piece, Started)] == [0, 1, 2, 3]
 
 
-def test_clients_get_slots_in_turn_and_each_one_s_jobs_in_order() -> None:
+def test_add_of_several_clients_gets_slots_in_turn() -> None:
     play = Play(n_slots=1, answer=[END] * 7)
     for key, client in enumerate("AAAABBC"):
         play.scheduler.add(key, job(5, key, client=client))
@@ -151,7 +151,7 @@ def test_clients_get_slots_in_turn_and_each_one_s_jobs_in_order() -> None:
     assert [key for key, piece in play.pieces if isinstance(piece, Started)] == [0, 4, 6, 1, 5, 2, 3]
 
 
-def test_who_leaves_the_queue_leaves_his_client_its_turn() -> None:
+def test_cancel_of_a_waiting_job_preserves_its_clients_turn() -> None:
     play = Play(n_slots=1, answer=[END] * 3)
     for key, client in enumerate("AABB"):
         play.scheduler.add(key, job(5, key, client=client))
@@ -160,7 +160,7 @@ def test_who_leaves_the_queue_leaves_his_client_its_turn() -> None:
     assert [key for key, piece in play.pieces if isinstance(piece, Started)] == [1, 2, 3]
 
 
-def test_slots_take_turns() -> None:
+def test_plan_without_batching_alternates_slots() -> None:
     play = Play(n_slots=3, answer=[1] * 9)
     for key in range(3):
         play.add(key, key + 1, max_tokens=3)
@@ -168,7 +168,7 @@ def test_slots_take_turns() -> None:
     assert play.slots == [0, 1, 2] * 3
 
 
-def test_a_long_prompt_takes_turns_with_a_running_answer() -> None:
+def test_plan_without_batching_alternates_a_prompt_with_an_answer() -> None:
     play = Play(answer=[1] * 6).add(1, 1, max_tokens=5)
     play.step()
     play.add(2, *range(40), max_tokens=1)
@@ -191,7 +191,7 @@ def test_a_long_prompt_takes_turns_with_a_running_answer() -> None:
         ([9, 9], 0, 0),  # nothing in common: the slot that was idle longest
     ],
 )
-def test_the_longest_prefix_wins_also_that_of_one_who_has_finished(prompt: list[int], slot: int, cached: int) -> None:
+def test_plan_reuses_the_longest_prefix_of_any_slot(prompt: list[int], slot: int, cached: int) -> None:
     play = Play(answer=[END] * 3).add(1, 1, 2, 3, 4).add(2, 5, 6, 7, 8).run()
     play.steps.clear()
     play.add(3, *prompt).run()
@@ -199,7 +199,7 @@ def test_the_longest_prefix_wins_also_that_of_one_who_has_finished(prompt: list[
     assert play.steps == [BatchEntry(slot, cached, prompt[cached:], True)]
 
 
-def test_an_answer_is_reused_by_the_next_turn_but_for_the_token_that_was_not_evaluated() -> None:
+def test_plan_of_the_next_turn_reuses_the_evaluated_answer() -> None:
     play = Play(answer=[4, 5, END, 4, 5]).add(1, 1, 2, 3).run()
     play.add(2, 1, 2, 3, 4, 5, 6, max_tokens=1).run()
     assert play.of(2)[0] == Started(5)
@@ -208,7 +208,7 @@ def test_an_answer_is_reused_by_the_next_turn_but_for_the_token_that_was_not_eva
     assert play.of(2)[0] == Started(4)
 
 
-def test_a_running_slot_is_not_taken_whatever_it_holds() -> None:
+def test_plan_never_takes_a_running_slot() -> None:
     play = Play(answer=[4] * 8).add(1, 1, 2, 3, max_tokens=4)
     play.step()
     play.add(2, 1, 2, 3, 4, max_tokens=4).run()
@@ -216,14 +216,14 @@ def test_a_running_slot_is_not_taken_whatever_it_holds() -> None:
     assert play.slots[:4] == [0, 0, 1, 0]
 
 
-def test_among_equals_the_slot_that_was_idle_longest_is_taken() -> None:
+def test_plan_without_a_prefix_takes_the_least_recently_used_slot() -> None:
     play = Play(n_slots=3, answer=[END] * 9)
     for key in range(6):
         play.add(key, key + 1).run()
     assert play.slots == [0, 1, 2, 0, 1, 2]
 
 
-def test_a_slot_that_was_given_away_first_but_came_back_last_is_not_the_idlest() -> None:
+def test_plan_counts_the_release_as_the_last_use() -> None:
     play = Play(answer=[1, END, 1, END, END]).add(1, 1, max_tokens=9).add(2, 2, max_tokens=9)
     play.step()  # slot 0 runs on
     play.step()  # slot 1 ends at once
@@ -232,14 +232,14 @@ def test_a_slot_that_was_given_away_first_but_came_back_last_is_not_the_idlest()
     assert play.slots == [0, 1, 0, 0, 1]
 
 
-def test_cancelling_one_that_waits() -> None:
+def test_cancel_of_a_waiting_job_removes_it() -> None:
     play = Play(n_slots=1, answer=[END] * 2).add(1, 1).add(2, 2).add(3, 3)
     play.scheduler.cancel(2)
     play.run()
     assert play.pieces == [(1, Started(0)), (1, STOP), (3, Started(0)), (3, STOP)]
 
 
-def test_cancelling_one_that_runs_frees_its_slot_and_leaves_what_it_holds() -> None:
+def test_cancel_of_a_running_job_frees_its_slot_with_its_tokens() -> None:
     play = Play(n_slots=1, answer=[4, END]).add(1, 1, 2, 3).add(2, 1, 2, 3, 4)
     play.step()
     play.scheduler.cancel(1)
@@ -247,7 +247,7 @@ def test_cancelling_one_that_runs_frees_its_slot_and_leaves_what_it_holds() -> N
     assert play.pieces == [(1, Started(0)), (1, Token(4)), (2, Started(3)), (2, STOP)]
 
 
-def test_cancelling_within_a_prompt_keeps_what_was_evaluated() -> None:
+def test_cancel_within_a_prompt_preserves_evaluated_tokens() -> None:
     play = Play(n_slots=1, answer=[END]).add(1, *range(1, 41))
     play.step()
     play.scheduler.cancel(1)
@@ -256,7 +256,7 @@ def test_cancelling_within_a_prompt_keeps_what_was_evaluated() -> None:
     assert play.of(2) == [Started(16), Progress(32), STOP]
 
 
-def test_cancelling_one_that_has_ended_or_never_was_is_no_error() -> None:
+def test_cancel_of_an_unknown_job_is_ignored() -> None:
     play = Play(answer=[END]).add(1, 1).run()
     play.scheduler.cancel(1)
     play.scheduler.cancel(99)
@@ -264,7 +264,7 @@ def test_cancelling_one_that_has_ended_or_never_was_is_no_error() -> None:
     assert play.scheduler.plan() == Step()
 
 
-def test_a_failure_ends_its_job_only_and_forgets_what_was_not_evaluated() -> None:
+def test_fail_ends_only_its_job_and_drops_unevaluated_tokens() -> None:
     play = Play(answer=[END, END, END]).add(1, *range(1, 21)).add(2, 3)
     play.step()
     assert play.step() == [(2, Started(0)), (2, STOP)]
@@ -274,7 +274,7 @@ def test_a_failure_ends_its_job_only_and_forgets_what_was_not_evaluated() -> Non
     assert play.of(3) == [Started(16), STOP]
 
 
-def test_a_failure_before_the_first_token_is_a_finish_without_a_start() -> None:
+def test_fail_before_the_first_token_returns_finished_alone() -> None:
     play = Play().add(1, 1)
     assert play.step("broken") == [(1, Finished(FinishReason.FAILED, "broken"))]
 
@@ -303,7 +303,7 @@ def expected_answer(prompt: list[int], max_tokens: int, n_ctx: int) -> list[Engi
 
 
 @given(actions, st.integers(1, 3), st.sampled_from([40, 43]))
-def test_whatever_happens_every_job_is_answered_as_if_it_were_alone(
+def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(
     todo: list[tuple[str, list[int], int] | tuple[str, int] | tuple[str]], n_slots: int, n_ctx: int
 ) -> None:
     play = Play(n_slots, n_ctx)

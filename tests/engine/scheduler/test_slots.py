@@ -9,11 +9,11 @@ TOKENS = st.lists(st.integers(0, 2), max_size=40)
 
 
 @given(TOKENS, TOKENS)
-def test_common_is_the_length_of_the_common_beginning(held: list[int], prompt: list[int]) -> None:
+def test_common_prefix_length_is_exact(held: list[int], prompt: list[int]) -> None:
     pairs = list(zip(held, prompt[:-1], strict=False))
     naive = next((i for i, (left, right) in enumerate(pairs) if left != right), len(pairs))
     assert common_prefix_length(held, prompt) == naive
 
 
-def test_the_last_token_of_a_prompt_is_always_evaluated() -> None:
+def test_common_prefix_length_excludes_the_last_prompt_token() -> None:
     assert common_prefix_length([1, 2, 3], [1, 2, 3]) == 2

@@ -34,52 +34,52 @@ def played(pace: StepBudget, streams: int, steps: int = 60, cost: Callable[[int]
     return pace
 
 
-def test_before_anything_is_measured_a_step_is_short() -> None:
+def test_prefill_tokens_without_measurements_are_few() -> None:
     assert StepBudget(512).prefill_tokens(0) == StepBudget(512).prefill_tokens(4) == INITIAL_PREFILL_TOKENS
 
 
 @pytest.mark.parametrize("streams", [4, 8, 16])
-def test_the_tokens_of_a_stream_are_so_many_usual_steps_apart(streams: int) -> None:
+def test_prefill_tokens_beside_a_stream_limit_the_gap(streams: int) -> None:
     tokens = played(StepBudget(512), streams).prefill_tokens(streams)
     usual = machine(streams)
     assert usual + machine(tokens - 1) < max(MAX_GAP_STEPS * usual, MIN_GAP_SECONDS) <= usual + machine(tokens + 1)
 
 
-def test_beside_a_quick_stream_prompts_still_have_room() -> None:
+def test_prefill_tokens_beside_a_fast_stream_use_the_minimum_gap() -> None:
     tokens = played(StepBudget(512), 1).prefill_tokens(1)
     assert machine(1) + machine(tokens - 1) < MIN_GAP_SECONDS <= machine(1) + machine(tokens + 1)
 
 
-def test_alone_a_prompt_takes_what_a_newcomer_may_wait() -> None:
+def test_prefill_tokens_of_a_lone_prompt_fill_the_maximum_step() -> None:
     tokens = played(StepBudget(512), 0).prefill_tokens(0)
     assert machine(tokens - 1) < MAX_PREFILL_STEP_SECONDS <= machine(tokens + 1)
 
 
-def test_a_longest_step_is_kept() -> None:
+def test_prefill_tokens_respect_a_configured_limit() -> None:
     tokens = played(StepBudget(512, max_step_seconds=0.1), 4).prefill_tokens(4)
     assert machine(4) + machine(tokens - 1) < 0.1 <= machine(4) + machine(tokens + 1)
 
 
-def test_every_prompt_goes_on_even_where_one_token_takes_too_long() -> None:
+def test_prefill_tokens_never_fall_below_the_minimum() -> None:
     assert played(StepBudget(512), 1, cost=lambda tokens: 0.006 * tokens**3).prefill_tokens(1) == MIN_PREFILL_TOKENS
 
 
-def test_a_fast_machine_is_bounded_by_the_batch() -> None:
+def test_prefill_tokens_never_exceed_the_batch() -> None:
     assert played(StepBudget(512), 4, cost=lambda tokens: 1e-7).prefill_tokens(4) == 512
 
 
-def test_where_others_wait_behind_a_prompt_the_few_who_stream_are_held_up_for_the_many() -> None:
+def test_prefill_tokens_with_many_waiting_grow_in_proportion() -> None:
     pace = played(StepBudget(512), 2)
     assert pace.prefill_tokens(2, prompts=1) * 3 < pace.prefill_tokens(2, prompts=6)
     assert machine(2) + machine(pace.prefill_tokens(2, prompts=6)) <= FIRST_TOKEN_WEIGHT * 5 / 2 * MIN_GAP_SECONDS
     assert played(StepBudget(512), 4).prefill_tokens(4, prompts=2) == played(StepBudget(512), 4).prefill_tokens(4)
 
 
-def test_nobody_is_held_up_for_longer_than_a_newcomer() -> None:
+def test_prefill_tokens_with_many_waiting_stay_under_the_maximum_step() -> None:
     assert machine(played(StepBudget(512), 1).prefill_tokens(1, prompts=60)) <= MAX_PREFILL_STEP_SECONDS
 
 
-def test_a_step_that_another_process_stalled_halves_at_most_and_is_soon_forgotten() -> None:
+def test_record_prefill_of_a_stalled_step_halves_at_most_and_recovers() -> None:
     pace = played(StepBudget(512), 4)
     before = pace.prefill_tokens(4)
     pace.record_prefill(4, before, 30.0)
@@ -87,7 +87,7 @@ def test_a_step_that_another_process_stalled_halves_at_most_and_is_soon_forgotte
     assert played(pace, 4, steps=20).prefill_tokens(4) >= before - 1
 
 
-def test_it_recovers_from_the_least() -> None:
+def test_record_prefill_recovers_from_the_minimum() -> None:
     pace = played(StepBudget(512), 1)
     for _ in range(20):
         pace.record_prefill(1, pace.prefill_tokens(1), 30.0)
@@ -95,13 +95,13 @@ def test_it_recovers_from_the_least() -> None:
     assert played(pace, 1).prefill_tokens(1) == pytest.approx(played(StepBudget(512), 1).prefill_tokens(1), abs=1)
 
 
-def test_it_learns_when_tokens_become_dearer() -> None:
+def test_record_prefill_learns_rising_costs() -> None:
     pace = played(StepBudget(512), 0)
     before = pace.prefill_tokens(0)
     assert played(pace, 0, cost=lambda tokens: 2 * machine(tokens)).prefill_tokens(0) < before * 0.6
 
 
-def test_the_cost_of_guesses_is_measured_for_each_number_of_them_and_of_streams() -> None:
+def test_cost_is_measured_by_draft_length_and_streams() -> None:
     pace = StepBudget(512)
     assert [pace.cost(2, guesses) for guesses in range(3)] == [1, 1 + INITIAL_DRAFT_COST, 1 + 2 * INITIAL_DRAFT_COST]
     for _ in range(50):
@@ -112,9 +112,7 @@ def test_the_cost_of_guesses_is_measured_for_each_number_of_them_and_of_streams(
 
 
 @pytest.mark.parametrize(("seconds", "slope"), [(0.012, 0.2), (0.019, INITIAL_DRAFT_COST)])
-def test_a_number_of_guesses_that_was_not_tried_is_judged_by_the_nearest_but_not_kept_from_being_tried(
-    seconds: float, slope: float
-) -> None:
+def test_cost_of_an_untried_length_follows_the_nearest_and_is_bounded(seconds: float, slope: float) -> None:
     pace = StepBudget(512)
     pace.record_decode(2, 0, 0.010)
     pace.record_decode(2, 1, seconds)
@@ -122,7 +120,7 @@ def test_a_number_of_guesses_that_was_not_tried_is_judged_by_the_nearest_but_not
     assert pace.cost(2, 3) == pytest.approx(1 + 3 * slope)
 
 
-def test_guesses_keep_tokens_as_near_as_somebody_has_said() -> None:
+def test_cost_beyond_a_configured_limit_is_infinite() -> None:
     pace = StepBudget(512, max_step_seconds=0.020)
     pace.record_decode(1, 0, 0.008)
     bearable = [guesses for guesses in range(20) if pace.cost(1, guesses) < math.inf]
@@ -132,7 +130,7 @@ def test_guesses_keep_tokens_as_near_as_somebody_has_said() -> None:
     assert (pace.cost(1, 0), pace.cost(1, 1)) == (1, math.inf), "a step without a guess is always one"
 
 
-def test_a_stalled_guess_does_not_end_guessing_for_ever() -> None:
+def test_cost_after_a_stalled_draft_recovers() -> None:
     pace = StepBudget(512)
     pace.record_decode(1, 0, 0.008)
     pace.record_decode(1, 1, 3.0)
