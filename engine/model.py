@@ -67,7 +67,10 @@ class Model(Protocol):
     def info(self) -> ModelInfo: ...
 
     def decode(self, batch: Sequence[BatchEntry]) -> None:
-        """Evaluate the entries, at most one a slot. A `ModelError` leaves their slots empty from `position` on."""
+        """Evaluate the entries, at most one a slot.
+
+        A `ModelError` leaves their slots empty from `position` on, or entirely if the model cannot truncate.
+        """
 
     def logits(self, slot: int, row: int = 0) -> FloatArray:
         """Return the (n_vocab,) logits of the slot's last entry; row 0 is the first requested one.

@@ -106,7 +106,7 @@ class Scheduler:
             _running(target).reused_tokens = 0
         for entry in plan.entries:
             slot = self._slots[entry.slot]
-            del slot.cached_tokens[entry.position :]
+            del slot.cached_tokens[entry.position if self._info.truncates else 0 :]
             outputs.append((_running(slot).key, Finished(reason, message)))
             self._release(slot)
         return outputs

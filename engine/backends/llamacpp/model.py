@@ -152,6 +152,7 @@ class LlamaCpp:
         """Drop what a slot holds from a position on. Models with recurrent state can only drop all."""
         if not self._lib.llama_memory_seq_rm(self._memory, slot, position, -1):
             self._lib.llama_memory_seq_rm(self._memory, slot, -1, -1)
+            position = 0
         self._cached_tokens[slot] = min(self._cached_tokens[slot], position)
 
 

@@ -242,6 +242,20 @@ def test_fail_ends_the_steps_jobs_and_drops_copied_prefixes() -> None:
     assert run(scheduler, model)[2][0] == Started(len(LONG))
 
 
+@pytest.mark.parametrize(("rewinds", "cached"), [(True, 15), (False, 0)])
+def test_fail_within_a_prompt_leaves_a_slot_empty_unless_it_truncates(rewinds: bool, cached: int) -> None:
+    about = info(n_slots=1, rewinds=rewinds)
+    scheduler, model = Scheduler(about, []), Naive(about)
+    scheduler.add(1, job(*range(1, 31)))
+    step(scheduler, model)
+    plan = scheduler.plan()
+    assert [entry.position for entry in plan.entries] == [15]
+    model.held[0][:] = model.held[0][:cached]
+    assert scheduler.fail(plan, "no") == [(1, Finished(FinishReason.FAILED, "no"))]
+    scheduler.add(2, job(*range(1, 31)))
+    assert run(scheduler, model)[2][0] == Started(cached)
+
+
 def test_plan_with_many_drafts_fits_into_a_batch() -> None:
     about = info(n_slots=50)
     scheduler, model = Scheduler(about, []), Naive(about)
