@@ -1,4 +1,4 @@
-"""The ASGI callable: which path is answered by whom, and what becomes of mistakes."""
+"""ASGI application: routes requests to their handlers and answers exceptions with error objects."""
 
 import logging
 import time
@@ -37,23 +37,23 @@ log = logging.getLogger("responsed.http")
 class Health(Struct, frozen=True):
     status: Literal["ok"] = "ok"
     fallback: str | UnsetType = UNSET
-    """Why another engine than llama.cpp runs the model."""
+    """Reason for another engine than llama.cpp; absent if llama.cpp runs the model."""
 
 
 class App:
-    """Answers requests about one model."""
+    """Serve one model over HTTP."""
 
     def __init__(self, config: Config, engine: Engine, served: ModelDetails, store: AsyncStore | None = None) -> None:
-        """`store`: of responses and conversations; None if the server stores none."""
+        """`store`: responses and conversations; None if the server stores none."""
         self._engine = engine
         self._health = msgspec.json.encode(Health(fallback=served.fallback or UNSET))
         self._busy = ActivityCount()
         names = (*config.allow_hosts, config.host)
         self._bodies = Bodies(config.max_body_bytes, config.body_gap_seconds)
         self._access = AccessPolicy(names, config.allow_origins)
-        patience = Timeouts(config.heartbeat_seconds, config.resume_window_seconds)
-        gate = AdmissionControl(served.info.n_slots, config.queue)
-        self._generations = Generations(engine, store, patience, gate, self._busy)
+        timeouts = Timeouts(config.heartbeat_seconds, config.resume_window_seconds)
+        admission = AdmissionControl(served.info.n_slots, config.queue)
+        self._generations = Generations(engine, store, timeouts, admission, self._busy)
         model = ServedModel(served, config.aliases)
         history = History(store, self._generations)
         references = References(store, config.max_body_bytes)
@@ -61,11 +61,11 @@ class App:
         specs = SpecBuilder(config, engine, model, store)
         models = ModelsHandler(model, config.aliases)
         responses = ResponsesHandler(config, reader, specs, self._generations, stores=store is not None)
-        chats = ChatCompletionsHandler(model, self._bodies, specs, self._generations, config.strict_fields)
-        completions = TextCompletionsHandler(model, self._bodies, specs, self._generations, config.strict_fields)
+        chat_completions = ChatCompletionsHandler(model, self._bodies, specs, self._generations, config.strict_fields)
+        text_completions = TextCompletionsHandler(model, self._bodies, specs, self._generations, config.strict_fields)
         tokens = InputTokensHandler(reader, specs)
         compact = CompactHandler(model, reader, specs, self._generations)
-        kept = StoredResponsesHandler(engine, self._generations, store, sse.encoder(config.reasoning_events))
+        stored = StoredResponsesHandler(engine, self._generations, store, sse.encoder(config.reasoning_events))
         conversations = ConversationsHandler(config, engine, self._bodies, store)
         self._routes = Router(
             {
@@ -73,13 +73,13 @@ class App:
                 "/v1/models": {"GET": models.list_all, "HEAD": models.list_all},
                 "/v1/models/{name...}": {"GET": models.retrieve, "HEAD": models.retrieve},
                 "/v1/responses": {"POST": responses.create},
-                "/v1/chat/completions": {"POST": chats.create},
-                "/v1/completions": {"POST": completions.create},
+                "/v1/chat/completions": {"POST": chat_completions.create},
+                "/v1/completions": {"POST": text_completions.create},
                 "/v1/responses/input_tokens": {"POST": tokens.count},
                 "/v1/responses/compact": {"POST": compact.create},
-                "/v1/responses/{id}": {"GET": kept.retrieve, "DELETE": kept.delete},
-                "/v1/responses/{id}/cancel": {"POST": kept.cancel},
-                "/v1/responses/{id}/input_items": {"GET": kept.input_items},
+                "/v1/responses/{id}": {"GET": stored.retrieve, "DELETE": stored.delete},
+                "/v1/responses/{id}/cancel": {"POST": stored.cancel},
+                "/v1/responses/{id}/input_items": {"GET": stored.input_items},
                 "/v1/conversations": {"POST": conversations.create},
                 "/v1/conversations/{id}": {
                     "GET": conversations.retrieve,
@@ -98,33 +98,33 @@ class App:
         match scope["type"]:
             case "http":
                 await self._exchange(Exchange(scope, receive, send, f"req_{uuid4().hex}"))
-            case "lifespan":  # hypercorn doesn't start before this is answered
+            case "lifespan":  # hypercorn waits for these answers before it starts
                 await receive()
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
                 await send({"type": "lifespan.shutdown.complete"})
 
     async def host(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Where responses are made, until cancelled. Nobody is served without."""
+        """Run the tasks of all generations until cancelled. Serve requests only while this runs."""
         await self._generations.host(task_status=task_status)
 
     def stop(self) -> None:
-        """Whatever is being made ends now."""
+        """End all generations with an error."""
         self._generations.fail(Unavailable(STOPPING))
 
     def stop_admitting(self) -> None:
-        """Requests that wait for a slot fail now, so that a client can go to another server at once."""
+        """Fail the requests that wait for a slot, so that their clients can use another server at once."""
         self._generations.stop_admitting()
 
     async def wait_idle(self) -> None:
-        """Wait until no answer is being made. Several may wait."""
+        """Wait until the server makes no answer. Several tasks may wait at once."""
         await self._busy.wait_idle()
 
     async def health(self, exchange: Exchange) -> None:
         if not self._engine.running:
-            raise Unavailable("The engine does not run.")
+            raise Unavailable("The engine has stopped: restart the server.")
         if self._engine.stuck:
-            raise Unavailable("The model does not come back from a step.")
+            raise Unavailable("The model has not finished a step for too long: restart the server if this persists.")
         await exchange.answer(200, self._health)
 
     async def _exchange(self, exchange: Exchange) -> None:
@@ -133,12 +133,12 @@ class App:
         try:
             await self._answer(exchange)
         except ClientDisconnected:
-            exchange.outcome = exchange.outcome or "hung up"
+            exchange.outcome = exchange.outcome or "client disconnected"
         except ApiError as error:
             await exchange.send_error(error)
         except StoreError as error:
             log.warning("%s: %s", exchange.id, error)
-            await exchange.send_error(Unavailable("The stored responses cannot be reached now."))
+            await exchange.send_error(Unavailable("The store cannot be read or written now: try again later."))
         except Exception:
             log.exception("%s failed", exchange.id)
             await exchange.send_error(ApiError(INTERNAL_ERROR))
@@ -169,5 +169,5 @@ class App:
 
 
 def _notes(skipped: Sequence[str]) -> str:
-    """Names of what had no effect. Clients choose them: as literals, which have no line breaks."""
+    """Return the skipped names for the log, as literals: clients choose them, and a literal has no line break."""
     return f"; skipped: {', '.join(f'{each[:100]!r}' for each in skipped[:10])}" if skipped else ""

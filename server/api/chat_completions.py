@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: a response that is rendered as a chat completion, and not stored."""
+"""`POST /v1/chat/completions`: generate a response, render it as a chat completion, and do not store it."""
 
 import msgspec
 from msgspec.structs import replace
@@ -29,23 +29,23 @@ class ChatCompletionsHandler:
     async def create(self, exchange: Exchange) -> None:
         self._generations.check()
         body = await self._bodies.read(exchange)
-        asked = chat_request.decode(body)
-        self._model.resolve(asked.model)
-        prepared = _prepare(asked, sorted(chat_request.unknown_fields(body)), self._strict_fields)
+        chat_body = chat_request.decode(body)
+        self._model.resolve(chat_body.model)
+        prepared = _prepare(chat_body, sorted(chat_request.unknown_fields(body)), self._strict_fields)
         exchange.skipped = prepared.skipped
         constraints = await self._specs.constraints(prepared)
         tokens = await self._specs.tokens(prepared)
         spec = await self._specs.build(prepared, tokens, exchange.client, constraints)
         with self._generations.make(spec) as generation:
-            usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
-            encode = ChatChunkEncoder(spec.first, include_usage=usage).encode if asked.stream else None
+            usage = chat_body.stream_options is not None and bool(chat_body.stream_options.include_usage)
+            encode = ChatChunkEncoder(spec.first, include_usage=usage).encode if chat_body.stream else None
             await deliver(exchange, self._generations, generation, encode=encode, render=_render)
 
 
-def _prepare(asked: ChatRequest, unknown: list[str], strict: bool) -> PreparedRequest:
-    request = replace(chat.request(asked), store=False)
+def _prepare(chat_body: ChatRequest, unknown: list[str], strict: bool) -> PreparedRequest:
+    request = replace(chat.request(chat_body), store=False)
     toolbox = builder.toolbox(request, nested=True)
-    conversation = chat.conversation(asked, toolbox)
+    conversation = chat.conversation(chat_body, toolbox)
     check_strict(unknown, strict)
     return PreparedRequest(
         request=request,

@@ -1,4 +1,4 @@
-"""`POST /v1/responses/compact`: the model is asked for a summary, by generations that nobody follows or stores."""
+"""`POST /v1/responses/compact`: let the model summarise a conversation, in generations that are not stored."""
 
 import time
 from functools import partial
@@ -24,27 +24,26 @@ class CompactHandler:
         self._generations = generations
 
     async def create(self, exchange: Exchange) -> None:
-        """A conversation that does not fit the context is summarised from its beginning, part by part."""
+        """Answer with the compacted conversation. One that does not fit the context is summarised part by part."""
         self._generations.check()
-        asked = await self._reader.read(exchange)
-        if asked.request.model is None:  # required here (openai-python 3.57, `response_compact_params.py`)
-            raise InvalidRequest("`model` is missing: name the model that is to summarise.", param="model")
-        messages = asked.messages
+        prepared = await self._reader.read(exchange)
+        if prepared.request.model is None:  # required here (openai-python 3.57, `response_compact_params.py`)
+            raise InvalidRequest("`model` is missing: name the model that writes the summary.", param="model")
         n_ctx = self._model.served.info.n_ctx
-        prepared = PreparedRequest(request=compaction.summary_request(n_ctx))
-        left = messages
+        summary = PreparedRequest(request=compaction.summary_request(n_ctx))
+        left = prepared.messages
         usages: list[Usage] = []
         while True:
             part = partial(compaction.next_part, n_ctx=n_ctx, max_bytes=self._model.most_bytes)
             count, tokens = await self._model.render(left, part, RENDERINGS)
-            spec = await self._specs.build(prepared, tokens, exchange.client)
+            spec = await self._specs.build(summary, tokens, exchange.client)
             with self._generations.make(spec, skip_admission=bool(usages)) as generation:
                 response = await run_to_end(exchange, self._generations, generation)
             text = compaction.summary_text(response)
-            assert response.usage is not None, "it has ended well"
+            assert response.usage is not None, "a completed response has its usage"
             usages.append(response.usage)
             if count == len(left):
                 break
             left = compaction.remaining_messages(left, count, text)
-        answer = compaction.compacted_response(response.id, int(time.time()), messages, text, usages)
+        answer = compaction.compacted_response(response.id, int(time.time()), prepared.messages, text, usages)
         await exchange.answer(200, msgspec.json.encode(answer))

@@ -1,4 +1,4 @@
-"""`/v1/conversations` and what is below it: items that stay together, and that responses go on from and append to."""
+"""`/v1/conversations` and the paths below it: lists of items that responses continue and append to."""
 
 import time
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from server.http import Bodies, Exchange
 from server.prompt import InputReader, stored_items
 from server.protocol import request
 from server.protocol.conversation import Addition, Change, Creation
+from server.protocol.deleted import Deleted
 from server.protocol.errors import InvalidRequest, NotFound
 from server.protocol.request import Listing, Typed
 from server.store import AsyncStore, Conversation, Missing, StoredItem, split
@@ -25,12 +26,6 @@ class ConversationObject(Struct, frozen=True):
     """Seconds."""
     metadata: Raw
     object: str = "conversation"
-
-
-class Deleted(Struct, frozen=True):
-    id: str
-    object: str = "conversation.deleted"
-    deleted: bool = True
 
 
 _creation = msgspec.json.Decoder(Creation)
@@ -46,12 +41,12 @@ class ConversationsHandler:
         self._references = References(store, config.max_body_bytes)
 
     async def create(self, exchange: Exchange) -> None:
-        asked = request.read(await self._body(exchange) or b"{}", _creation)
+        creation = request.read(await self._body(exchange) or b"{}", _creation)
         if self._store is None:
-            raise InvalidRequest("This server stores no conversations (--store).")
-        metadata = msgspec.json.encode(asked.metadata or {})
+            raise InvalidRequest("This server stores no conversations: start it with --store PATH.")
+        metadata = msgspec.json.encode(creation.metadata or {})
         conversation = Conversation(f"conv_{uuid4().hex}", int(time.time()), metadata)
-        new = await self._new(asked.items or ())
+        new = await self._new_items(creation.items or ())
         await self._store.run(self._store.conversations.create, conversation, new, time.monotonic())
         await exchange.answer(200, _encode(conversation))
 
@@ -59,29 +54,29 @@ class ConversationsHandler:
         await exchange.answer(200, _encode(await self._conversation(conversation_id)))
 
     async def update(self, exchange: Exchange, conversation_id: str) -> None:
-        asked = request.read(await self._body(exchange), _change)
-        if asked.metadata is UNSET:
-            raise InvalidRequest("`metadata` is missing: it is what can be changed.", param="metadata")
-        metadata = msgspec.json.encode(asked.metadata or {})
+        change = request.read(await self._body(exchange), _change)
+        if change.metadata is UNSET:
+            raise InvalidRequest("`metadata` is missing: send the new metadata.", param="metadata")
+        metadata = msgspec.json.encode(change.metadata or {})
         store = self._required(conversation_id)
         if not await store.run(store.conversations.update, conversation_id, metadata, time.monotonic()):
             raise _not_found(conversation_id)
         await self.retrieve(exchange, conversation_id)
 
     async def delete(self, exchange: Exchange, conversation_id: str) -> None:
-        """With its items. Responses that were made in it stay; one that is being made ends without it."""
+        """Delete a conversation with its items. Responses stay; one in progress ends outside the conversation."""
         store = self._required(conversation_id)
         if not await store.run(store.conversations.delete, conversation_id):
             raise _not_found(conversation_id)
         await self._engine.drop_snapshots()
-        await exchange.answer(200, msgspec.json.encode(Deleted(conversation_id)))
+        await exchange.answer(200, msgspec.json.encode(Deleted(conversation_id, "conversation.deleted")))
 
     async def add_items(self, exchange: Exchange, conversation_id: str) -> None:
-        asked = request.read(await self._body(exchange), _addition)
-        if not asked.items:
-            raise InvalidRequest("`items` is missing, or empty: send what is to be added.", param="items")
+        addition = request.read(await self._body(exchange), _addition)
+        if not addition.items:
+            raise InvalidRequest("`items` is missing or empty: send the items to add.", param="items")
         store = self._required(conversation_id)
-        new = await self._new(asked.items)
+        new = await self._new_items(addition.items)
         try:
             await store.run(store.conversations.add, conversation_id, new, time.monotonic())
         except Missing as error:
@@ -89,17 +84,17 @@ class ConversationsHandler:
         await exchange.answer(200, _encode_items(new, more=False))
 
     async def list_items(self, exchange: Exchange, conversation_id: str) -> None:
-        wish = request.query(exchange.query, Listing)
+        listing = request.query(exchange.query, Listing)
         store = self._required(conversation_id)
-        now, newest_first = time.monotonic(), wish.order == "desc"
+        now, newest_first = time.monotonic(), listing.order == "desc"
         try:
             page = await store.run(
-                store.conversations.items, conversation_id, now, wish.after, wish.limit, newest_first=newest_first
+                store.conversations.items, conversation_id, now, listing.after, listing.limit, newest_first=newest_first
             )
         except Missing as error:
             if error.id == conversation_id:
                 raise _not_found(conversation_id) from error
-            raise InvalidRequest(f"There is no item {wish.after!r} in this list.", param="after") from error
+            raise InvalidRequest(f"There is no item {listing.after!r} in this list.", param="after") from error
         await exchange.answer(200, _encode_items(page.items, page.more))
 
     async def retrieve_item(self, exchange: Exchange, conversation_id: str, item_id: str) -> None:
@@ -110,7 +105,7 @@ class ConversationsHandler:
         await exchange.answer(200, item.json)
 
     async def delete_item(self, exchange: Exchange, conversation_id: str, item_id: str) -> None:
-        """The answer is the conversation."""
+        """Delete an item and answer with its conversation."""
         store = self._required(conversation_id)
         if not await store.run(store.conversations.delete_item, conversation_id, item_id, time.monotonic()):
             raise await self._no_item(conversation_id, item_id)
@@ -127,7 +122,7 @@ class ConversationsHandler:
         return self._store
 
     async def _conversation(self, conversation_id: str) -> Conversation:
-        """Raises NotFound."""
+        """Return the conversation. Raises NotFound."""
         store = self._required(conversation_id)
         conversation = await store.run(store.conversations.get, conversation_id, time.monotonic())
         if conversation is None:
@@ -135,28 +130,28 @@ class ConversationsHandler:
         return conversation
 
     async def _no_item(self, conversation_id: str, item_id: str) -> NotFound:
-        """Raises NotFound where it is the conversation that is missing."""
+        """Return the error for a missing item. Raises NotFound if the conversation itself is missing."""
         await self._conversation(conversation_id)
         return NotFound(f"There is no item {item_id!r} in conversation {conversation_id!r}.")
 
-    async def _new(self, asked: Sequence[Raw]) -> list[StoredItem]:
-        """What could not be answered later is not taken in. Raises InvalidRequest."""
-        asked = await self._references.resolve_items(asked, "items")
-        for index, raw in enumerate(asked):
+    async def _new_items(self, items: Sequence[Raw]) -> list[StoredItem]:
+        """Return items for the store. Raises InvalidRequest for an item that a response could not read later."""
+        items = await self._references.resolve_items(items, "items")
+        for index, raw in enumerate(items):
             if request.part(raw, Typed, place := f"items[{index}]") == Typed():
                 raise InvalidRequest(f"`{place}` has neither `type` nor `role`.", param=place)
-        for _ in InputReader().entries(asked, "items"):
+        for _ in InputReader().entries(items, "items"):
             pass
-        new = split(stored_items.encode_input_items(asked, uuid4().hex))
+        new = split(stored_items.encode_input_items(items, uuid4().hex))
         if len({item.id for item in new}) < len(new):
-            raise InvalidRequest("Two of `items` have the same `id`.", param="items")
+            raise InvalidRequest("Two of `items` have the same `id`: leave the ids out.", param="items")
         return new
 
 
 async def conversation_items(store: AsyncStore | None, conversation_id: str) -> list[Raw]:
-    """All its items, as a response begins. Raises InvalidRequest, NotFound."""
+    """Return all items of a conversation for a response that starts now. Raises InvalidRequest, NotFound."""
     if store is None:
-        message = "This server stores no conversations (--store): send the whole of it as `input`."
+        message = "This server stores no conversations: send all items as `input`, or start it with --store PATH."
         raise InvalidRequest(message, param="conversation")
     try:
         page = await store.run(store.conversations.items, conversation_id, time.monotonic())

@@ -1,4 +1,4 @@
-"""The middle stages of a request: build the prompt, compile its constraints, and say what is to be generated."""
+"""Middle stages of a request: build the prompt, compile its constraints, and specify the generation."""
 
 from msgspec.structs import replace
 
@@ -45,9 +45,9 @@ class SpecBuilder:
         constraints: OutputConstraints = UNCONSTRAINED,
         repeats: bool = False,
     ) -> GenerationSpec:
-        """Return the generation that answers the prompt `tokens`. `repeats`: see GenerationSpec.
+        """Return the specification of the generation that continues `tokens`. `repeats`: see GenerationSpec.
 
-        Raises InvalidRequest where the prompt leaves no room for an answer or a bias names no token.
+        Raises InvalidRequest if the prompt leaves no space for an answer, or if a bias is for an unknown token.
         """
         request, served = prepared.request, self._model.served
         sampling = builder.sampling(request, self._config.sampling)
@@ -83,7 +83,7 @@ class SpecBuilder:
         )
 
     def _tool_calls(self, prepared: PreparedRequest, tokens: list[int]) -> ToolCallMapper | None:
-        """Return what reads reasoning and calls in the model's output; None if all of it is text."""
+        """Return the mapper of reasoning and calls in the model's output; None if all output is text."""
         if prepared.plain_text:
             return None
         template, toolbox = self._model.served.template, prepared.toolbox

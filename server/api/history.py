@@ -1,4 +1,4 @@
-"""The conversation before a request: a chain of stored responses, or the items of a conversation."""
+"""Load the past of a request: a chain of stored responses, or the items of a conversation."""
 
 import time
 
@@ -21,29 +21,31 @@ class History:
             return Past() if request.previous_response_id is None else await self._chain(request.previous_response_id)
         if request.previous_response_id is not None:
             raise InvalidRequest(
-                "Either `conversation` or `previous_response_id` says what came before, not both.", param="conversation"
+                "`conversation` and `previous_response_id` exclude each other: send one of them.", param="conversation"
             )
         return Past(await conversations.conversation_items(self._store, conversation), conversation)
 
     async def _chain(self, previous: str) -> Past:
-        """Return the items of all responses up to that one, and the id of the first."""
+        """Return the items of all responses up to `previous`, and the id of the first one."""
         if self._store is None:
             raise InvalidRequest(
-                "This server stores no responses (--store): send the whole conversation as `input`.",
+                "This server stores no responses: send the whole conversation as `input`, or start it with "
+                "--store PATH.",
                 param="previous_response_id",
             )
         if self._generations.stored(previous) is not None:
-            raise InvalidRequest(f"Response {previous!r} is still being made.", param="previous_response_id")
+            message = f"Response {previous!r} is still in progress: wait until it has ended."
+            raise InvalidRequest(message, param="previous_response_id")
         try:
             chain = await self._store.run(self._store.responses.chain, previous, time.monotonic())
         except Missing as error:
             raise _previous_not_found(error.id) from error
-        if chain[-1].unfinished:  # a crash left it so, and its end is written when it is next retrieved
+        if chain[-1].unfinished:  # the store failed to record its end
             raise _previous_not_found(previous)
         items = [item for stored in chain for item in stored_items.conversation_items(stored.items, stored.response)]
         return Past(items, chain[0].id)
 
 
 def _previous_not_found(response_id: str) -> InvalidRequest:
-    message = f"There is no response {response_id!r} here (any more)."
+    message = f"Response {response_id!r} was not found: send the whole conversation as `input`."
     return InvalidRequest(message, param="previous_response_id", code="previous_response_not_found")

@@ -1,4 +1,4 @@
-"""The response as `response.created` has it: the effective values of all settings, and no output yet."""
+"""Build the response of `response.created`: the effective values of all settings, and no output."""
 
 import time
 from uuid import uuid4
@@ -12,11 +12,11 @@ from server.protocol.events import ConversationReference, Reasoning, Response, T
 from server.protocol.extensions import Extensions
 from server.served_model import OutputConstraints
 
-MOST_SKIPPED = 100
-"""Skipped fields and items that a response names; clients can make up any number of them."""
+MAX_SKIPPED = 100
+"""Number of skipped fields and items that a response names; clients can send any number of them."""
 
-MOST_UNENFORCED = 100
-"""Places in schemas that a response names."""
+MAX_UNENFORCED = 100
+"""Number of unenforced places in schemas that a response names."""
 
 
 def initial_response(
@@ -29,7 +29,7 @@ def initial_response(
     stored: bool,
     queued: bool,
 ) -> Response:
-    """Return a new response to a request. `model` and `effort` are the ones in effect."""
+    """Return a new response to a request. `model`, `effort`: effective model name and reasoning effort."""
     request = prepared.request
     toolbox = prepared.toolbox.in_effect(constraints.loose)
     return Response(
@@ -64,5 +64,5 @@ def initial_response(
 
 
 def _extensions(prepared: PreparedRequest, constraints: OutputConstraints) -> Extensions | UnsetType:
-    extensions = Extensions(prepared.skipped[:MOST_SKIPPED], constraints.unenforced[:MOST_UNENFORCED])
+    extensions = Extensions(prepared.skipped[:MAX_SKIPPED], constraints.unenforced[:MAX_UNENFORCED])
     return UNSET if extensions == Extensions() else extensions

@@ -8,7 +8,7 @@ from server.api.request_reader import RequestReader
 from server.http import Exchange
 
 COUNTED_BYTES = 1 << 20
-"""Bytes of a prompt that is counted though it cannot fit the context; a larger one would block all for seconds."""
+"""Bytes up to which a prompt is counted even if it cannot fit the context; a larger one would take seconds."""
 
 
 class InputTokens(Struct, frozen=True):
@@ -22,7 +22,7 @@ class InputTokensHandler:
         self._specs = specs
 
     async def count(self, exchange: Exchange) -> None:
-        """Answer with a count, even if it is larger than the context: clients ask to find that out."""
+        """Answer with the count, even if it is larger than the context: clients call this to find that out."""
         prepared = await self._reader.read(exchange)
         tokens = await self._specs.tokens(prepared, COUNTED_BYTES)
         await exchange.answer(200, msgspec.json.encode(InputTokens(len(tokens))))

@@ -1,4 +1,4 @@
-"""`/v1/models`: the model, under its own name and its aliases."""
+"""`/v1/models`: list the model under its name and its aliases."""
 
 from collections.abc import Collection
 
@@ -15,12 +15,12 @@ class ModelMeta(Struct, frozen=True):
     n_slots: int
     n_vocab: int
     n_ctx_train: int
-    """Tokens; 0 where the file doesn't say."""
+    """Tokens of context in training; 0 if the file does not name them."""
     n_params: int
     size: int
     """Bytes of the file's tensors."""
     quantization: str
-    """Type of most of its weights, as GGUF names it."""
+    """Type of most weights, as GGUF names it."""
     capabilities: tuple[str, ...]
 
 

@@ -1,4 +1,4 @@
-"""References in an input -> the items they stand for: these are what is read, and what is kept."""
+"""Replace references in an input by the items that they name. The server reads and stores these items."""
 
 import time
 from collections.abc import Sequence
@@ -13,42 +13,48 @@ from server.store import AsyncStore
 
 
 class References:
-    def __init__(self, store: AsyncStore | None, most_bytes: int) -> None:
-        """`most_bytes`: of all items that one request refers to. Small references could stand for large items."""
+    def __init__(self, store: AsyncStore | None, max_bytes: int) -> None:
+        """`max_bytes`: limit of all items that one request references: a small reference may name a large item."""
         self._store = store
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
 
     async def resolve(self, request: Request, past: Sequence[Raw]) -> Request:
-        """`past`: the items that come before the input. Raises InvalidRequest, naming the reference; StoreError."""
+        """Return the request without references. `past`: items before the input.
+
+        Raises StoreError, and InvalidRequest for a reference without an item.
+        """
         if not isinstance(request.input, list):
             return request
         return replace(request, input=await self.resolve_items(request.input, "input", past))
 
-    async def resolve_items(self, given: Sequence[Raw], name: str, past: Sequence[Raw] = ()) -> list[Raw]:
-        """`given` in the field `name`, with what each reference in it stands for. Raises as `resolved` does."""
-        found = list(given)
-        references = item_reader.references(given, name)
+    async def resolve_items(self, items: Sequence[Raw], name: str, past: Sequence[Raw] = ()) -> list[Raw]:
+        """Return the items of the field `name` without references. Raises as `resolve` does."""
+        resolved = list(items)
+        references = item_reader.references(items, name)
         known = stored_items.items_by_id(past) if references else {}
-        left = self._most_bytes
+        left = self._max_bytes
         for index, id_ in references.items():
             place = f"{name}[{index}].id"
             if id_ not in known:
                 known |= await self._response_items(id_, place)
             if id_ not in known:
-                raise InvalidRequest(f"There is no item {id_!r} to refer to.", param=place)
-            found[index] = known[id_]
+                raise InvalidRequest(f"Item {id_!r} was not found: send the item itself.", param=place)
+            resolved[index] = known[id_]
             left -= memoryview(known[id_]).nbytes
             if left < 0:
-                raise BodyTooLarge(f"What `{name}` refers to is larger than {self._most_bytes} bytes.", param=place)
-        return found
+                message = f"The items that `{name}` references are larger than {self._max_bytes} bytes."
+                raise BodyTooLarge(message, param=place)
+        return resolved
 
     async def _response_items(self, item_id: str, place: str) -> dict[str, Raw]:
-        """All items of the response that the item belongs to; none while it is being made."""
+        """Return all items of the response that the item belongs to; none if it is missing or in progress."""
         if self._store is None:
-            message = "This server stores no responses (--store): send the item itself."
+            message = "This server stores no responses: send the item itself, or start the server with --store PATH."
             raise InvalidRequest(message, param=place)
-        owner = stored_items.response_id_of(item_id)
-        stored = await self._store.run(self._store.responses.get, owner, time.monotonic()) if owner else None
+        response_id = stored_items.response_id_of(item_id)
+        if response_id is None:
+            return {}
+        stored = await self._store.run(self._store.responses.get, response_id, time.monotonic())
         if stored is None or stored.unfinished:
             return {}
         return stored_items.items_by_id(stored_items.conversation_items(stored.items, stored.response))

@@ -1,4 +1,4 @@
-"""The first stages of a request: read the body, decode it, resolve what came before, prepare it for the model."""
+"""First stages of a request: read and decode the body, load its past, resolve references, prepare it for the model."""
 
 from server.api.history import History
 from server.api.references import References
@@ -20,7 +20,7 @@ class RequestReader:
         self._strict_fields = strict_fields
 
     async def read(self, exchange: Exchange) -> PreparedRequest:
-        """Return the request of an exchange, prepared. Raises ApiError, StoreError."""
+        """Return the prepared request of an exchange. Raises ApiError, StoreError."""
         body = await self._bodies.read(exchange)
         request = wire.decode(body)
         unknown = sorted(skipped_fields(body, wire.KNOWN))

@@ -17,7 +17,7 @@ class ResponsesHandler:
     def __init__(
         self, config: Config, reader: RequestReader, specs: SpecBuilder, generations: Generations, stores: bool
     ) -> None:
-        """`stores`: True if there is a store that is open."""
+        """`stores`: True if the server has an open store."""
         self._config = config
         self._reader = reader
         self._specs = specs
@@ -42,7 +42,8 @@ class ResponsesHandler:
 
     async def _run_in_background(self, exchange: Exchange, generation: Generation, streamed: bool) -> None:
         if not await generation.begin():
-            raise Unavailable("A background response has to be stored, and that is not possible now.")
+            message = "A background response must be stored, but the store cannot be written now: try again later."
+            raise Unavailable(message)
         first = generation.response
         self._generations.start(generation)
         if streamed:
@@ -51,17 +52,17 @@ class ResponsesHandler:
             await exchange.answer(200, msgspec.json.encode(first))
 
     def _check_background(self, request: Request) -> None:
-        """Raise InvalidRequest or Unavailable for a background response that cannot be stored."""
+        """Raise InvalidRequest or Unavailable if the request is for a background response that cannot be stored."""
         if not request.background:
             return
         if not self._stores and self._config.store != "off":
-            raise Unavailable("A background response has to be stored, and the store could not be opened: see the log.")
+            message = "A background response must be stored, but the store could not be opened: see the server log."
+            raise Unavailable(message)
         if not self._stores:
-            raise InvalidRequest(
-                "A background response has to be stored, and this server stores none (--store).", param="background"
-            )
+            message = "A background response must be stored, but this server stores none: start it with --store PATH."
+            raise InvalidRequest(message, param="background")
         if request.store is False:
-            raise InvalidRequest("A background response has to be stored: leave `store` out.", param="background")
+            raise InvalidRequest("A background response must be stored: leave `store` out.", param="background")
 
 
 def _is_codex(exchange: Exchange) -> bool:

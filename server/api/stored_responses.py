@@ -1,4 +1,4 @@
-"""`/v1/responses/{id}` and what is below it: responses that are stored, some of them still being made."""
+"""`/v1/responses/{id}` and the paths below it: stored responses, finished or in progress."""
 
 import re
 import time
@@ -13,6 +13,7 @@ from server.generation import Generations
 from server.http import Exchange
 from server.prompt import stored_items
 from server.protocol import request, sse
+from server.protocol.deleted import Deleted
 from server.protocol.errors import ApiError, InvalidRequest, NotFound
 from server.protocol.request import Listing, Retrieval
 from server.protocol.sse import Encode
@@ -20,15 +21,9 @@ from server.store import AsyncStore, Missing, Stored
 from server.stream import replay
 
 RESPONSE_ID = re.compile(r"resp_[0-9A-Za-z_-]+")
-"""An id of a response, ours or somebody else's."""
+"""Id of a response, made by this or another server."""
 LONG_BYTES = 1 << 16
-"""Of cues. Longer streams are rebuilt outside the event loop: they take more than a few milliseconds."""
-
-
-class Deleted(Struct, frozen=True):
-    id: str
-    object: str = "response"
-    deleted: bool = True
+"""Bytes of stored stream inputs. A longer stream is rebuilt in a thread, since that takes more than a few ms."""
 
 
 class _Background(Struct):
@@ -43,21 +38,21 @@ class StoredResponsesHandler:
         self._encode = encode
 
     async def retrieve(self, exchange: Exchange, response_id: str) -> None:
-        wish = request.query(exchange.query, Retrieval)
+        retrieval = request.query(exchange.query, Retrieval)
         if (generation := self._generations.found(response_id)) is not None:
-            if wish.stream:
-                await stream_events(exchange, generation, wish.starting_after, encode=self._encode)
+            if retrieval.stream:
+                await stream_events(exchange, generation, retrieval.starting_after, encode=self._encode)
             else:
                 await exchange.answer(200, msgspec.json.encode(generation.response))
             return
         stored = await self._stored(response_id)
-        if wish.stream:
-            await self._tell_again(exchange, stored, wish.starting_after)
+        if retrieval.stream:
+            await self._replay(exchange, stored, retrieval.starting_after)
         else:
             await exchange.answer(200, stored.response)
 
     async def delete(self, exchange: Exchange, response_id: str) -> None:
-        """Delete it from the store, and its tokens from the KV snapshots; cancel it first if it runs."""
+        """Delete a response from the store, and its tokens from the KV snapshots. Cancel it first if it runs."""
         if (generation := self._generations.found(response_id)) is not None:
             generation.cancel()
             await generation.ended.wait()
@@ -65,10 +60,10 @@ class StoredResponsesHandler:
         if not (self._generations.forget(response_id) or deleted):
             raise _not_found(response_id)
         await self._engine.drop_snapshots()
-        await exchange.answer(200, msgspec.json.encode(Deleted(response_id)))
+        await exchange.answer(200, msgspec.json.encode(Deleted(response_id, "response")))
 
     async def cancel(self, exchange: Exchange, response_id: str) -> None:
-        """The Response, cancelled; or as it is, if it has ended."""
+        """Cancel a background response and answer with it. One that has ended stays as it is."""
         if (generation := self._generations.found(response_id)) is not None:
             _check_background(response_id, generation.response.background)
             generation.cancel()
@@ -79,25 +74,25 @@ class StoredResponsesHandler:
         return await exchange.answer(200, stored.response)
 
     async def input_items(self, exchange: Exchange, response_id: str) -> None:
-        wish = request.query(exchange.query, Listing)
+        listing = request.query(exchange.query, Listing)
         stored = await self._stored(response_id)
-        before = [] if self._store is None else await _previous_items(self._store, stored)
-        await exchange.answer(200, msgspec.json.encode(stored_items.page(stored.items, wish, before)))
+        earlier = [] if self._store is None else await _previous_items(self._store, stored)
+        await exchange.answer(200, msgspec.json.encode(stored_items.page(stored.items, listing, earlier)))
 
     async def _stored(self, response_id: str) -> Stored:
-        """Raises NotFound, StoreError."""
-        making = self._generations.stored(response_id) is not None
+        """Return the stored response. Raises NotFound, StoreError."""
+        running = self._generations.stored(response_id) is not None
         stored = (
             None
             if self._store is None
             else await self._store.run(self._store.responses.get, response_id, time.monotonic())
         )
-        # One without an end that nobody makes: its end could not be written, and whoever read it knows.
-        if stored is None or (stored.unfinished and not making):
+        # The store failed to record the end of a response that is unfinished and does not run.
+        if stored is None or (stored.unfinished and not running):
             raise _not_found(response_id)
         return stored
 
-    async def _tell_again(self, exchange: Exchange, stored: Stored, number: int) -> None:
+    async def _replay(self, exchange: Exchange, stored: Stored, number: int) -> None:
         if len(stored.cues) > LONG_BYTES:
             frames = await trio.to_thread.run_sync(_frames, stored, number, self._encode)
         else:
@@ -109,8 +104,10 @@ class StoredResponsesHandler:
 
 
 async def _previous_items(store: AsyncStore, stored: Stored) -> list[Raw]:
-    """The items that the model was told before the input, of earlier responses or of the conversation: OpenAI lists
-    all items that were used to generate a response. Where some are deleted by now, the input stands alone."""
+    """Return the items before the input, of earlier responses or of the conversation; none if some are deleted.
+
+    OpenAI lists all items that were used to generate a response.
+    """
     try:
         if stored.previous is not None:
             chain = await store.run(store.responses.chain, stored.previous, time.monotonic())
@@ -124,16 +121,18 @@ async def _previous_items(store: AsyncStore, stored: Stored) -> list[Raw]:
 
 
 def _frames(stored: Stored, number: int, encode: Encode) -> bytes:
-    """Those of the events behind `number`; at least the terminal one's."""
+    """Return the frames of the events after `number`, at least the frame of the terminal event."""
     return encode(replay.events_after(list(replay.events(stored.first, stored.cues)), number))
 
 
 def _check_background(response_id: str, background: bool) -> None:
     if not background:
-        raise InvalidRequest(f"Response {response_id!r} was not made with `background: true`, and cannot be cancelled.")
+        message = f"Response {response_id!r} cannot be cancelled: it was created without `background: true`."
+        raise InvalidRequest(message)
 
 
 def _not_found(response_id: str) -> ApiError:
     if not RESPONSE_ID.fullmatch(response_id):
-        return InvalidRequest(f"{response_id!r} is no id of a response: those begin with `resp_`.", param="response_id")
+        message = f"{response_id!r} is not the id of a response: ids begin with `resp_`."
+        return InvalidRequest(message, param="response_id")
     return NotFound(f"There is no response {response_id!r} here.")

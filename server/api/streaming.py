@@ -1,4 +1,4 @@
-"""The last stage of a request: send the events of a generation as they come, or its response when it has ended."""
+"""Last stage of a request: send the events of a generation as they arise, or its response when it has ended."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from server.protocol.events import TERMINAL, Event, Response
 from server.protocol.sse import Encode
 
 END_SECONDS = 5.0
-"""Time that a cancelled response may take to end: a step of the model, and a write to the store."""
+"""Seconds that a cancelled response may take to end: a step of the model, and a write to the store."""
 
 
 async def deliver(
@@ -23,9 +23,10 @@ async def deliver(
     encode: Encode | None,
     render: Callable[[Response], bytes],
 ) -> None:
-    """Start a generation and answer with its events, encoded by `encode`, or with what `render` makes of its response.
+    """Start a generation and answer with its events, encoded by `encode`.
 
-    The response is sent if `encode` is None. Raises ClientDisconnected, and ApiError for a response that failed.
+    Answer with its response, rendered by `render`, if `encode` is None. Raises ClientDisconnected, and ApiError for a
+    response that failed.
     """
     if encode is not None:
         await stream_events(exchange, generation, start=generations.start, encode=encode)
@@ -60,7 +61,7 @@ async def stream_events(
     start: Callable[[Generation], None] | None = None,
     encode: Encode = sse.encode,
 ) -> None:
-    """The events behind `number`, as they come. `start` is called when the first ones have left."""
+    """Send the events after `number` as they arise. Call `start` once the first ones are sent."""
 
     def error_frames(error: ApiError) -> bytes:
         return encode(generation.error_events(error)) + sse.DONE
@@ -88,7 +89,7 @@ async def stream_events(
 
 
 async def _next_events(exchange: Exchange, generation: Generation, number: int) -> list[Event]:
-    """The next events. Before the first item, comments break the silence; later ones would cost time per token."""
+    """Return the next events. Send comments while waiting for the first item; later they would cost time per token."""
     while generation.heartbeat and not generation.writing:
         with trio.move_on_after(generation.heartbeat):
             return await generation.after(number)
@@ -97,7 +98,7 @@ async def _next_events(exchange: Exchange, generation: Generation, number: int) 
 
 
 async def _send_end(exchange: Exchange, generation: Generation, number: int, encode: Encode) -> None:
-    """The end of a stream whose client has left: it may have closed its own direction only, and still read."""
+    """Send the end of a stream to a client that disconnected: it may have closed its own direction and still read."""
     if generation.abandoned:
         with trio.move_on_after(END_SECONDS):
             await generation.ended.wait()

@@ -1,4 +1,4 @@
-"""`POST /v1/completions`: a prompt without a chat template, for base models and benchmarks."""
+"""`POST /v1/completions`: continue a prompt without a chat template, for base models and benchmarks."""
 
 from collections.abc import Iterable, Iterator
 from typing import Literal, TypeAlias
@@ -30,7 +30,7 @@ from server.served_model import ServedModel
 from server.stream import ChatUsage, Failed, chat_usage
 
 DEFAULT_TOKENS = 16
-"""Length of an answer that has no `max_tokens`, as OpenAI's API has it."""
+"""Tokens of an answer if the request has no `max_tokens`, as in OpenAI's API."""
 REFUSED = {
     **{name: cure for name, cure in fields.REFUSED.items() if name != "best_of"},
     "suffix": "send the text before the gap only",
@@ -43,11 +43,11 @@ TextFinishReason: TypeAlias = Literal["stop", "length"]
 
 
 class CompletionRequest(schema.SamplingFields, frozen=True):
-    """The body. Bounds: OpenAI's API."""
+    """Body of the request. Limits are those of OpenAI's API."""
 
     model: str | None = None
     prompt: str | list[int] | None = None
-    """A text, in which names of control tokens mean these tokens, or token ids."""
+    """Text, in which names of control tokens mean these tokens, or token ids."""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: schema.Limit | None = None
@@ -63,7 +63,7 @@ class TextLogprobs(Struct, frozen=True):
     token_logprobs: tuple[float, ...]
     top_logprobs: tuple[dict[str, float], ...]
     text_offset: tuple[int, ...]
-    """Characters before each token."""
+    """Characters of the text before each token."""
 
 
 class TextChoice(Struct, frozen=True):
@@ -74,7 +74,7 @@ class TextChoice(Struct, frozen=True):
 
 
 class TextCompletion(Struct, frozen=True, kw_only=True):
-    """An answer, or a part of one that is streamed."""
+    """Answer, or one chunk of a streamed answer."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
@@ -89,7 +89,7 @@ KNOWN = frozenset(CompletionRequest.__struct_fields__)
 
 
 def decode(body: bytes) -> CompletionRequest:
-    """Raises InvalidRequest, naming the field."""
+    """Return the decoded body. Raises InvalidRequest, naming the field."""
     fields.refuse_fields(body, REFUSED)
     request = schema.limited(schema.read(body, _request), "max_tokens")
     if not request.prompt:
@@ -101,19 +101,20 @@ def decode(body: bytes) -> CompletionRequest:
     return request
 
 
-def to_request(asked: CompletionRequest) -> schema.Request:
+def to_request(completion_request: CompletionRequest) -> schema.Request:
     """Return the request for a response that is not stored."""
-    limit = DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
+    max_tokens, logprobs = completion_request.max_tokens, completion_request.logprobs
+    limit = DEFAULT_TOKENS if max_tokens is None else max_tokens
     return schema.Request(
-        **schema.sampling_fields(asked),
-        model=asked.model,
+        **schema.sampling_fields(completion_request),
+        model=completion_request.model,
         input=[],
-        stream=asked.stream,
-        user=asked.user,
+        stream=completion_request.stream,
+        user=completion_request.user,
         store=False,
         max_output_tokens=None if limit == -1 else limit,
-        include=None if asked.logprobs is None else [builder.LOGPROBS],
-        top_logprobs=asked.logprobs,
+        include=None if logprobs is None else [builder.LOGPROBS],
+        top_logprobs=logprobs,
     )
 
 
@@ -130,17 +131,17 @@ class TextCompletionsHandler:
     async def create(self, exchange: Exchange) -> None:
         self._generations.check()
         body = await self._bodies.read(exchange)
-        asked = decode(body)
-        self._model.resolve(asked.model)
+        request = decode(body)
+        self._model.resolve(request.model)
         unknown = sorted(fields.unknown_fields(body, KNOWN))
         fields.check_strict(unknown, self._strict_fields)
         exchange.skipped = tuple(unknown)
-        prepared = PreparedRequest(request=to_request(asked), field="prompt", plain_text=True)
-        tokens = self._model.prompt_tokens(asked.prompt or "")
+        prepared = PreparedRequest(request=to_request(request), field="prompt", plain_text=True)
+        tokens = self._model.prompt_tokens(request.prompt or "")
         spec = await self._specs.build(prepared, tokens, exchange.client)
         with self._generations.make(spec) as generation:
-            usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
-            encode = TextChunkEncoder(spec.first, include_usage=usage).encode if asked.stream else None
+            usage = request.stream_options is not None and bool(request.stream_options.include_usage)
+            encode = TextChunkEncoder(spec.first, include_usage=usage).encode if request.stream else None
             await deliver(exchange, self._generations, generation, encode=encode, render=_render)
 
 
@@ -149,21 +150,21 @@ def _render(response: Response) -> bytes:
 
 
 class TextChunkEncoder:
-    """One answer's frames."""
+    """Encode the events of one answer as frames of text completions."""
 
     def __init__(self, first: Response, include_usage: bool) -> None:
         self._template = _without_choices(first, None if include_usage else UNSET)
-        self._written = 0
+        self._characters = 0
 
     def encode(self, events: Iterable[Event]) -> bytes:
-        """The events' frames, one after the other; `sse.DONE` comes behind the last."""
+        """Return the frames of the events, without the final `sse.DONE`."""
         return b"".join(frame for event in events for frame in self._frames(event))
 
     def _frames(self, event: Event) -> Iterator[bytes]:
         match event:
             case OutputTextDelta(delta=text, logprobs=logprobs):
-                yield self._chunk(TextChoice(text, logprobs=_logprobs(logprobs, self._written)))
-                self._written += len(text)
+                yield self._chunk(TextChoice(text, logprobs=_logprobs(logprobs, self._characters)))
+                self._characters += len(text)
             case ResponseCompleted(_, response) | ResponseIncomplete(_, response):
                 yield self._chunk(TextChoice("", _finish_reason(response)))
                 if self._template.usage is None and response.usage is not None:
@@ -176,8 +177,8 @@ class TextChunkEncoder:
 
 
 def completion(response: Response) -> TextCompletion:
-    """The whole answer, of a response that has ended well or early."""
-    assert response.usage is not None, "it has ended"
+    """Return the whole answer of a response that is completed or incomplete."""
+    assert response.usage is not None, "an ended response has its usage"
     parts = [part for item in response.output if isinstance(item, Message) for part in item.content]
     text = "".join(part.text for part in parts)
     logprobs = _logprobs(tuple(each for part in parts for each in part.logprobs), 0)

@@ -102,7 +102,7 @@ class ToolReader:
     """Read tools. `specs` collects the functions, `skipped` the tools of unknown types."""
 
     def __init__(self, nested: bool) -> None:
-        """`nested`: True if each tool stands in a field named as its type (Chat Completions)."""
+        """`nested`: True if each tool is inside a field named as its type (Chat Completions)."""
         self._nested = nested
         self._names: set[str] = set()
         self.specs: list[ToolSpec] = []

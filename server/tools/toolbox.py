@@ -83,7 +83,7 @@ NO_TOOLS = Toolbox()
 def toolbox(raws: Sequence[Raw], choice: Raw = NULL, parallel: bool = True, nested: bool = False) -> Toolbox:
     """Return the tools of a request. Raises InvalidRequest.
 
-    `nested`: True if each tool stands in a field named as its type (Chat Completions).
+    `nested`: True if each tool is inside a field named as its type (Chat Completions).
     """
     if len(raws) > MAX_TOOLS:
         raise InvalidRequest(f"`tools` has {len(raws)} entries; at most {MAX_TOOLS} are allowed.", param="tools")

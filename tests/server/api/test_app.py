@@ -217,7 +217,7 @@ async def test_as_many_as_there_are_slots_take_turns() -> None:
 # HTTP
 
 
-NO_ID = error("'x' is no id of a response: those begin with `resp_`.", "response_id")
+NO_ID = error("'x' is not the id of a response: ids begin with `resp_`.", "response_id")
 
 
 def meant(path: str, other: str) -> dict[str, Any]:
@@ -398,7 +398,7 @@ async def test_model_may_be_left_out_where_there_is_one_but_not_to_compact(body:
         answer = await exchange(running, "POST", "/v1/responses", body)
         compact = await exchange(running, "POST", "/v1/responses/compact", body)
     assert (answer.status, answer.json["model"]) == (200, NAME)
-    message = "`model` is missing: name the model that is to summarise."
+    message = "`model` is missing: name the model that writes the summary."
     assert (compact.status, compact.json) == (400, error(message, "model"))
 
 
@@ -422,7 +422,7 @@ async def test_health_is_only_good_while_the_model_answers() -> None:
     """On ASGI itself: the daemon listens neither before its engine runs nor after."""
     _, app = wired(ScriptedModel(), Config(model=NAME))
     for method, path, message in (
-        ("GET", "/health", "The engine does not run."),
+        ("GET", "/health", "The engine has stopped: restart the server."),
         ("POST", "/v1/responses", "The server is shutting down; try again later."),
     ):
         sent: list[Any] = []

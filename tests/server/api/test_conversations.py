@@ -253,9 +253,9 @@ async def check_gone(running: Running, conversation_id: str) -> None:
 async def test_without_a_store_there_are_no_conversations() -> None:
     async with served() as running:
         refused = await exchange(running, "POST", ALL, b"{}")
-        assert seen(refused) == refusal(400, "This server stores no conversations (--store).")
+        assert seen(refused) == refusal(400, "This server stores no conversations: start it with --store PATH.")
         await check_gone(running, "conv_x")
-        message = "This server stores no conversations (--store): send the whole of it as `input`."
+        message = "This server stores no conversations: send all items as `input`, or start it with --store PATH."
         refused = await post(running, input="Hi", conversation="conv_x")
         assert seen(refused) == refusal(400, message, "conversation")
 
@@ -293,9 +293,9 @@ WRONG: dict[str, tuple[str, dict[str, Any], str, str | None]] = {
     "a number as value": (
         "/{}", {"metadata": {"k": 1}}, "Expected `str`, got `int` in `metadata.k`.", "metadata.k",
     ),
-    "no metadata": ("/{}", {}, "`metadata` is missing: it is what can be changed.", "metadata"),
-    "no items": ("/{}/items", {}, "`items` is missing, or empty: send what is to be added.", "items"),
-    "no item": ("/{}/items", {"items": []}, "`items` is missing, or empty: send what is to be added.", "items"),
+    "no metadata": ("/{}", {}, "`metadata` is missing: send the new metadata.", "metadata"),
+    "no items": ("/{}/items", {}, "`items` is missing or empty: send the items to add.", "items"),
+    "no item": ("/{}/items", {"items": []}, "`items` is missing or empty: send the items to add.", "items"),
     "an item that is none": ("", {"items": ["x"]}, "Expected `object`, got `str` in `items[0]`.", "items[0]"),
     "an item of no kind": (
         "/{}/items", {"items": [said("user", "x"), {"x": 1}]}, "`items[1]` has neither `type` nor `role`.", "items[1]",
@@ -310,7 +310,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str, str | None]] = {
     ),
     "one id twice": (
         "/{}/items", {"items": [{**said("user", "x"), "id": "msg_a"}] * 2},
-        "Two of `items` have the same `id`.", "items",
+        "Two of `items` have the same `id`: leave the ids out.", "items",
     ),
 }  # fmt: skip
 
@@ -413,7 +413,7 @@ async def test_a_conversation_excludes_a_previous_response(tmp_path: Path) -> No
         made = await make(running)
         first = (await post(running, input="Hi", conversation=made["id"])).json
         refused = await post(running, input="Hi", conversation=made["id"], previous_response_id=first["id"])
-        message = "Either `conversation` or `previous_response_id` says what came before, not both."
+        message = "`conversation` and `previous_response_id` exclude each other: send one of them."
         assert seen(refused) == refusal(400, message, "conversation")
         assert await items(running, made) == turn(first, kept("user", "Hi"))
 
@@ -599,7 +599,7 @@ async def test_a_reference_in_a_conversation_is_kept_as_what_it_stands_for(tmp_p
         assert await items(running, made) == [answered, added, *response["output"]]
         for rest in ("", f"/{made['id']}/items"):
             refused = await exchange(running, "POST", ALL + rest, encode(items=[reference({"id": "msg_x"})]))
-            assert seen(refused) == refusal(400, "There is no item 'msg_x' to refer to.", "items[0].id")
+            assert seen(refused) == refusal(400, "Item 'msg_x' was not found: send the item itself.", "items[0].id")
 
 
 # Disks
@@ -637,6 +637,6 @@ async def test_a_full_disk_refuses_items_for_now(tmp_path: Path) -> None:
     async with served(state=tmp_path, kind=FullForItems) as running:
         made = await make(running)
         refused = await add(running, made, said("user", "Hi"))
-    message = "The stored responses cannot be reached now."
+    message = "The store cannot be read or written now: try again later."
     error = {"message": message, "type": "server_error", "param": None, "code": "unavailable"}
     assert (*seen(refused), refused.headers["retry-after"]) == (503, {"error": error}, "1")

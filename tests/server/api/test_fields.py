@@ -420,7 +420,7 @@ def items(made: Made) -> dict[str, Any]:
 
 
 def uncancelled(made: Made) -> dict[str, Any]:
-    message = f"Response {made.response['id']!r} was not made with `background: true`, and cannot be cancelled."
+    message = f"Response {made.response['id']!r} cannot be cancelled: it was created without `background: true`."
     return error(message)
 
 

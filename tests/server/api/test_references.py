@@ -89,7 +89,7 @@ async def test_a_reference_is_what_it_stands_for_and_is_kept_as_that(tmp_path: P
         last = (await post(running, input=[*turns, said("assistant", "And?"), said("user", "So.")])).json
         assert third["usage"]["input_tokens"] == last["usage"]["input_tokens"]
         gone = await post(running, input=[reference(went["id"])])
-        assert seen(gone) == invalid(f"There is no item {went['id']!r} to refer to.", "input[0].id")
+        assert seen(gone) == invalid(f"Item {went['id']!r} was not found: send the item itself.", "input[0].id")
 
 
 async def test_a_reference_goes_on_after_a_restart(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ async def test_a_reference_to_nothing_names_itself(tmp_path: Path) -> None:
         stem = first["id"].removeprefix("resp_")
         for item_id in ("msg_mine", f"msg_{STEM}00", f"msg_{stem}01", f"fc_{stem}00", unstored["output"][0]["id"]):
             refused = await post(running, input=[said("user", "Hi"), reference(item_id)])
-            assert seen(refused) == invalid(f"There is no item {item_id!r} to refer to.", "input[1].id")
+            assert seen(refused) == invalid(f"Item {item_id!r} was not found: send the item itself.", "input[1].id")
 
 
 async def test_what_is_still_being_made_cannot_be_referred_to(tmp_path: Path) -> None:
@@ -118,14 +118,14 @@ async def test_what_is_still_being_made_cannot_be_referred_to(tmp_path: Path) ->
         item_id = f"msg_{first['id'].removeprefix('resp_')}i00"
         refused = await post(running, input=[reference(item_id)])
         model.go()
-    assert seen(refused) == invalid(f"There is no item {item_id!r} to refer to.", "input[0].id")
+    assert seen(refused) == invalid(f"Item {item_id!r} was not found: send the item itself.", "input[0].id")
 
 
 async def test_without_a_store_there_is_nothing_to_refer_to() -> None:
     async with served() as running:
         first = (await post(running, input="Hello")).json
         refused = await post(running, input=[reference(first["output"][0]["id"])])
-    message = "This server stores no responses (--store): send the item itself."
+    message = "This server stores no responses: send the item itself, or start the server with --store PATH."
     assert seen(refused) == invalid(message, "input[0].id")
 
 
@@ -135,6 +135,6 @@ async def test_small_references_cannot_stand_for_more_than_a_body_may_have(tmp_p
         item_id = first["output"][0]["id"]
         assert (await post(running, input=[reference(item_id)])).status == 200
         refused = await post(running, input=[reference(item_id)] * 2)
-    message = "What `input` refers to is larger than 2000 bytes."
+    message = "The items that `input` references are larger than 2000 bytes."
     error = {"message": message, "type": "invalid_request_error", "param": "input[1].id", "code": "request_too_large"}
     assert seen(refused) == (413, {"error": error})

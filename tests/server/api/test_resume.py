@@ -361,7 +361,7 @@ async def test_only_what_was_asked_for_in_the_background_can_be_cancelled(tmp_pa
         response_id, _ = await client.created()
         for running_still in (True, False):
             refused = await exchange(running, "POST", f"/v1/responses/{response_id}/cancel")
-            message = f"Response {response_id!r} was not made with `background: true`, and cannot be cancelled."
+            message = f"Response {response_id!r} cannot be cancelled: it was created without `background: true`."
             error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
             assert (refused.status, refused.json) == (400, {"error": error})
             if running_still:
@@ -371,7 +371,7 @@ async def test_only_what_was_asked_for_in_the_background_can_be_cancelled(tmp_pa
 
 @pytest.mark.parametrize(
     ("stored", "wish", "why"),
-    [(True, {"store": False}, "leave `store` out"), (False, {}, "this server stores none (--store)")],
+    [(True, {"store": False}, "leave `store` out"), (False, {}, "this server stores none: start it with --store PATH")],
 )
 async def test_a_background_response_has_to_be_stored(
     stored: bool, wish: dict[str, bool], why: str, tmp_path: Path

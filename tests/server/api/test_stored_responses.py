@@ -69,7 +69,7 @@ async def test_without_a_store_nothing_is_and_the_response_says_so() -> None:
         for method, rest in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/input_items")):
             assert seen(await exchange(running, method, path(response, rest))) == not_found(response["id"])
         refused = await post(running, input="Hi", previous_response_id=response["id"])
-    message = "This server stores no responses (--store): send the whole conversation as `input`."
+    message = "This server stores no responses: send the whole conversation as `input`, or start it with --store PATH."
     assert seen(refused) == invalid(message, "previous_response_id")
 
 
@@ -151,7 +151,7 @@ async def test_a_chain_goes_on_after_a_restart(tmp_path: Path) -> None:
 
 async def test_a_chain_with_a_missing_link_is_refused(tmp_path: Path) -> None:
     def gone(response_id: str) -> tuple[int, Any]:
-        message = f"There is no response {response_id!r} here (any more)."
+        message = f"Response {response_id!r} was not found: send the whole conversation as `input`."
         return invalid(message, "previous_response_id", "previous_response_not_found")
 
     async with served(state=tmp_path) as running:
@@ -171,7 +171,9 @@ async def test_what_is_still_being_made_cannot_be_gone_on_from(tmp_path: Path) -
         first = (await post(running, input="Hi", background=True)).json
         refused = await post(running, input="And?", previous_response_id=first["id"])
         model.go()
-    assert seen(refused) == invalid(f"Response {first['id']!r} is still being made.", "previous_response_id")
+    assert seen(refused) == invalid(
+        f"Response {first['id']!r} is still in progress: wait until it has ended.", "previous_response_id"
+    )
 
 
 # Input items
@@ -361,7 +363,7 @@ async def test_a_background_response_that_cannot_be_stored_is_not_begun(tmp_path
     async with served(state=tmp_path, kind=FullAtOnce) as running:
         refused = await post(running, input="Hello", background=True)
         assert running.model.decoded == []
-    message = "A background response has to be stored, and that is not possible now."
+    message = "A background response must be stored, but the store cannot be written now: try again later."
     error = {"message": message, "type": "server_error", "param": None, "code": "unavailable"}
     assert (*seen(refused), refused.headers["retry-after"]) == (503, {"error": error}, "1")
 
