@@ -90,4 +90,6 @@ class SpecBuilder:
         formatted = not (isinstance(prepared.request.format, PlainFormat) or toolbox.must_call)
         if (parser := template.parser(tokens, toolbox.argument_schemas, bare=not formatted)) is None:
             return None
-        return ToolCallMapper(parser, template.marks, toolbox.calls, toolbox.parallel, speaks=not toolbox.must_call)
+        return ToolCallMapper(
+            parser, template.marks, toolbox.calls, toolbox.parallel, allows_text=not toolbox.must_call
+        )

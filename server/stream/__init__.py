@@ -1,4 +1,4 @@
-"""Engine output to events, pure. Imports `protocol` and, of the engine, `dialects`, `job`, `notations`."""
+"""The stream of a response: engine outputs -> stream inputs -> events. Pure."""
 
 from server.stream.chat_chunks import ChatChunkEncoder, ChatUsage, Failed, chat_usage, completion
 from server.stream.inputs import Cancelled, InProgress, NotStored, StreamInput, ToolCallStarted, failure

@@ -1,4 +1,4 @@
-"""A response and its events in the words of Chat Completions. Pure."""
+"""Conversion of a response and its events to Chat Completions. Pure."""
 
 from collections.abc import Iterable, Iterator
 from typing import Literal, TypeAlias
@@ -47,23 +47,23 @@ class ChatUsage(Struct, frozen=True):
     completion_tokens_details: CompletionTokensDetails
 
 
-class CalledFunction(Struct, frozen=True, omit_defaults=True):
+class FunctionDelta(Struct, frozen=True, omit_defaults=True):
     name: str | None = None
     arguments: str | None = None
 
 
-class CalledCustom(Struct, frozen=True, omit_defaults=True):
+class CustomToolDelta(Struct, frozen=True, omit_defaults=True):
     name: str | None = None
     input: str | None = None
 
 
 class CallDelta(Struct, frozen=True, omit_defaults=True):
     index: int | UnsetType = UNSET
-    """Not of whole calls."""
+    """Index of the call in a stream; unset in complete responses."""
     id: str | None = None
     type: Literal["function", "custom"] | None = None
-    function: CalledFunction | None = None
-    custom: CalledCustom | None = None
+    function: FunctionDelta | None = None
+    custom: CustomToolDelta | None = None
 
 
 class Delta(Struct, frozen=True, omit_defaults=True):
@@ -71,8 +71,7 @@ class Delta(Struct, frozen=True, omit_defaults=True):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    """The same text under the name that vLLM and OpenRouter give it."""
-    """No field of OpenAI's: servers of open models have it, and clients read it."""
+    """The text of `reasoning_content` under the name of vLLM and OpenRouter; OpenAI has neither field."""
     tool_calls: tuple[CallDelta, ...] | None = None
 
 
@@ -95,20 +94,20 @@ class ChatChunk(Struct, frozen=True, kw_only=True):
     model: str
     choices: tuple[ChunkChoice, ...]
     usage: ChatUsage | UnsetType | None = UNSET
-    """For who asked: null, but for the last chunk, which has no choices."""
+    """Usage if the request asks for it: null except in the last chunk, which has no choices."""
     prompt_progress: PromptProgress | UnsetType = UNSET
-    """For who asked (`return_progress`, of llama.cpp's server)."""
+    """Progress of the prompt if the request asks for it (`return_progress`, as in llama.cpp's server)."""
 
 
 class Failed(Struct, frozen=True):
-    """What openai-python raises as an APIError, and others take for the end."""
+    """Error frame, which openai-python raises as an APIError and other clients take for the end."""
 
     error: ErrorPayload
 
 
 class ChatReply(Struct, frozen=True):
     content: str | None
-    """None beside calls, where nothing else was said."""
+    """None if the response has calls but no text."""
     refusal: None = None
     role: Literal["assistant"] = "assistant"
     reasoning_content: str | UnsetType = UNSET
@@ -133,7 +132,7 @@ class ChatCompletion(Struct, frozen=True, kw_only=True):
 
 
 class ChatChunkEncoder:
-    """One answer's frames. Their order is `server.stream.machine`'s; this only tells it in other words."""
+    """Encoder of one response's frames, in the order of its events."""
 
     def __init__(self, first: Response, include_usage: bool) -> None:
         self._template = ChatChunk(
@@ -146,7 +145,7 @@ class ChatChunkEncoder:
         self._calls = 0
 
     def encode(self, events: Iterable[Event]) -> bytes:
-        """The events' frames, one after the other; `sse.DONE` comes behind the last."""
+        """Return the frames of the events, without the final `sse.DONE`."""
         return b"".join(frame for event in events for frame in self._frames(event))
 
     def _frames(self, event: Event) -> Iterator[bytes]:
@@ -161,13 +160,13 @@ class ChatChunkEncoder:
                 yield self._chunk(Delta(reasoning_content=text, reasoning=text))
             case OutputItemAdded(item=FunctionCall() | CustomToolCall() as item):
                 self._calls += 1
-                yield self._call(replace(_called(item), index=self._calls - 1))
+                yield self._call(replace(_call_of(item), index=self._calls - 1))
             case FunctionCallArgumentsDelta(delta=text):
-                yield self._call(CallDelta(self._calls - 1, function=CalledFunction(arguments=text)))
+                yield self._call(CallDelta(self._calls - 1, function=FunctionDelta(arguments=text)))
             case CustomToolCallInputDelta(delta=text):
-                yield self._call(CallDelta(self._calls - 1, custom=CalledCustom(input=text)))
+                yield self._call(CallDelta(self._calls - 1, custom=CustomToolDelta(input=text)))
             case ResponseCompleted(_, response) | ResponseIncomplete(_, response):
-                yield self._chunk(Delta(), _finish(response))
+                yield self._chunk(Delta(), _finish_reason(response))
                 if self._template.usage is None and response.usage is not None:
                     yield sse.frame(replace(self._template, usage=chat_usage(response.usage)))
             case Error(error=payload):
@@ -182,39 +181,41 @@ class ChatChunkEncoder:
 
 
 def completion(response: Response) -> ChatCompletion:
-    """The whole answer, of a response that has ended well or early."""
-    assert response.usage is not None, "it has ended"
+    """Return the completion of a response that is completed or incomplete."""
+    assert response.usage is not None, "a response that has ended has its usage"
     parts = [part for item in response.output if isinstance(item, Message) for part in item.content]
     text = "".join(part.text for part in parts)
     logprobs = _logprobs(tuple(each for part in parts for each in part.logprobs))
-    thought = "".join(part.text for item in response.output if isinstance(item, ReasoningItem) for part in item.content)
-    calls = tuple(_called(item) for item in response.output if isinstance(item, FunctionCall | CustomToolCall))
+    reasoning = "".join(
+        part.text for item in response.output if isinstance(item, ReasoningItem) for part in item.content
+    )
+    calls = tuple(_call_of(item) for item in response.output if isinstance(item, FunctionCall | CustomToolCall))
     reply = ChatReply(
         text if text or not calls else None,
-        reasoning_content=thought or UNSET,
-        reasoning=thought or UNSET,
+        reasoning_content=reasoning or UNSET,
+        reasoning=reasoning or UNSET,
         tool_calls=calls or UNSET,
     )
     return ChatCompletion(
         id=_id(response),
         created=response.created_at,
         model=response.model,
-        choices=(ChatChoice(reply, _finish(response), logprobs=logprobs),),
+        choices=(ChatChoice(reply, _finish_reason(response), logprobs=logprobs),),
         usage=chat_usage(response.usage),
     )
 
 
-def _called(item: FunctionCall | CustomToolCall) -> CallDelta:
+def _call_of(item: FunctionCall | CustomToolCall) -> CallDelta:
     if isinstance(item, CustomToolCall):
-        return CallDelta(id=item.call_id, type="custom", custom=CalledCustom(item.name, item.input))
-    return CallDelta(id=item.call_id, type="function", function=CalledFunction(item.name, item.arguments))
+        return CallDelta(id=item.call_id, type="custom", custom=CustomToolDelta(item.name, item.input))
+    return CallDelta(id=item.call_id, type="function", function=FunctionDelta(item.name, item.arguments))
 
 
 def _id(response: Response) -> str:
     return f"chatcmpl-{response.id.removeprefix('resp_')}"
 
 
-def _finish(response: Response) -> ChatFinishReason:
+def _finish_reason(response: Response) -> ChatFinishReason:
     details = response.incomplete_details
     if details is not None and details.reason == "max_output_tokens":
         return "length"

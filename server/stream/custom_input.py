@@ -1,8 +1,8 @@
-"""What the model writes for a custom tool, `{"input": "..."}`, piece by piece -> the text in it. Pure.
+"""Incremental decoder of a custom tool's arguments: `{"input": "..."}` in parts -> its text. Pure.
 
-A patch of thousands of tokens must not be silence until its end. What has been told can't be taken back, so behind the
-quotation mark that ends the text nothing counts, and what JSON would refuse in it (a line's end as it is, an escape
-that there is not) stands for itself. Half a surrogate pair can't be sent: U+FFFD, where the other half doesn't come.
+The text streams, since a patch may have thousands of tokens. Emitted text cannot be retracted. So the decoder ignores
+everything after the quotation mark that ends the text, and emits invalid JSON (raw line ends, unknown escapes)
+unchanged. Half a surrogate pair becomes U+FFFD if the other half is missing.
 """
 
 import re
@@ -12,32 +12,32 @@ import msgspec
 from msgspec import Struct
 
 _OPENING = re.compile(r'[ \t\n\r]*\{[ \t\n\r]*"input"[ \t\n\r]*:[ \t\n\r]*"')
-_KNOWN = re.compile(r'(?:[^"\\]+|\\(?:[^u]|u(?![0-9a-fA-F]{0,3}\Z)))*', re.DOTALL)
-"""Of a text, what stays what it is whatever follows: no escape is cut at its end."""
+_COMPLETE = re.compile(r'(?:[^"\\]+|\\(?:[^u]|u(?![0-9a-fA-F]{0,3}\Z)))*', re.DOTALL)
+"""Longest prefix that later input cannot change: it does not end inside an escape sequence."""
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
-_MEANT = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_ESCAPED = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _FIRST_HALF = re.compile("[\ud800-\udbff]\\Z")
 
 
 class _Place(Enum):
     BEFORE = auto()
     WITHIN = auto()
-    BEHIND = auto()
+    AFTER = auto()
 
 
 class CustomInputDecoder:
-    """Of one call."""
+    """Decoder of one call's arguments."""
 
     def __init__(self) -> None:
         self._place = _Place.BEFORE
         self._rest = ""
-        """What is not understood yet."""
+        """Input that is not decoded yet."""
         self._half = ""
-        """Of a surrogate pair."""
+        """First half of a surrogate pair, or nothing."""
 
     def feed(self, written: str) -> str:
-        """What is known of the text by now, and was not before; empty where that is nothing."""
-        if self._place is _Place.BEHIND:
+        """Return the further text that is certain now, possibly none."""
+        if self._place is _Place.AFTER:
             return ""
         self._rest += written
         if self._place is _Place.BEFORE:
@@ -45,10 +45,10 @@ class CustomInputDecoder:
                 return ""
             self._place = _Place.WITHIN
             self._rest = self._rest[opening.end() :]
-        return self._known()
+        return self._decoded()
 
     def finish(self) -> str:
-        """What was not of this form: by what its JSON says, or as it is. Of a text that is cut all was told."""
+        """Return the rest at the end: input of another form, decoded as JSON or unchanged."""
         if self._place is not _Place.BEFORE:
             return ""
         begun = "".join(self._rest.split())
@@ -59,28 +59,28 @@ class CustomInputDecoder:
         except (msgspec.DecodeError, RecursionError):
             return self._rest
 
-    def _known(self) -> str:
-        known = _KNOWN.match(self._rest)
-        assert known is not None, "nothing is something too"
-        text = self._half + _ESCAPE.sub(_meant, known[0])
-        self._rest = self._rest[known.end() :]
+    def _decoded(self) -> str:
+        complete = _COMPLETE.match(self._rest)
+        assert complete is not None, "the pattern matches the empty text"
+        text = self._half + _ESCAPE.sub(_unescaped, complete[0])
+        self._rest = self._rest[complete.end() :]
         if self._rest.startswith('"'):
-            self._place = _Place.BEHIND
+            self._place = _Place.AFTER
             self._half = ""
         else:
             half = _FIRST_HALF.search(text)
             self._half = half[0] if half else ""
-        return _paired(text.removesuffix(self._half))
+        return _with_joined_surrogates(text.removesuffix(self._half))
 
 
 class _Wrapped(Struct):
     input: str
 
 
-def _meant(escape: re.Match[str]) -> str:
-    return chr(int(escape[1], 16)) if escape[1] else _MEANT.get(escape[2], escape[0])
+def _unescaped(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16)) if escape[1] else _ESCAPED.get(escape[2], escape[0])
 
 
-def _paired(text: str) -> str:
-    """With the halves of surrogate pairs together."""
+def _with_joined_surrogates(text: str) -> str:
+    """Return the text with surrogate pairs joined and lone surrogates replaced."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,6 +1,6 @@
-"""Cues: what a stream is fed, one after the other. The same response and the same cues give the same bytes.
+"""Inputs of the stream's state machine. Equal responses and inputs produce equal bytes.
 
-They are what is kept of a stream, so a tag stays what it is; a new field goes to the end, with a default.
+The store saves the inputs of a stream, so tags are permanent; a new field goes to the end and has a default.
 """
 
 from typing import TypeAlias
@@ -12,7 +12,7 @@ from server.protocol.events import ErrorPayload, Logprob, PromptProgress, Usage
 
 
 class Created(Struct, frozen=True, array_like=True, tag="c"):
-    """The first cue of all."""
+    """First input of every stream."""
 
 
 class Queued(Struct, frozen=True, array_like=True, tag="q"):
@@ -20,19 +20,19 @@ class Queued(Struct, frozen=True, array_like=True, tag="q"):
 
 
 class InProgress(Struct, frozen=True, array_like=True, tag="r"):
-    """The response is being made; again before its first item, so that nobody thinks the stream is dead."""
+    """The response is in progress. Repeated before the first item as a heartbeat."""
 
     progress: PromptProgress | None = None
 
 
 class NotStored(Struct, frozen=True, array_like=True, tag="u"):
-    """The response is not kept after all, nor does its conversation get anything of it."""
+    """The store failed: neither the response nor its items in its conversation are stored."""
 
 
 class TextAdded(Struct, frozen=True, array_like=True, tag="t"):
     text: str
     logprobs: tuple[Logprob, ...] = ()
-    """Of the tokens whose text begins in it, for who asked."""
+    """Logprobs of the tokens whose text begins here, if the request asks for them."""
 
 
 class ReasoningAdded(Struct, frozen=True, array_like=True, tag="n"):
@@ -40,50 +40,50 @@ class ReasoningAdded(Struct, frozen=True, array_like=True, tag="n"):
 
 
 class ToolCallStarted(Struct, frozen=True, array_like=True, tag="b"):
-    """A call begins."""
+    """A tool call begins."""
 
     name: str
     namespace: str | None = None
     custom: bool = False
-    """Whether its arguments are one text, which stands in them as `input`."""
+    """True if the tool takes one text, which its arguments contain as `input`."""
     streams: bool = False
-    """Whether that text is told as it comes. What was kept without this was told at the end."""
+    """True if the text streams. Streams that older versions stored, without this field, send it at the end."""
 
 
 class ArgumentsAdded(Struct, frozen=True, array_like=True, tag="a"):
-    """More of the call's."""
+    """Further arguments of the open call."""
 
     text: str
 
 
 class ToolCallEnded(Struct, frozen=True, array_like=True, tag="d"):
-    """The call is whole."""
+    """The call is complete."""
 
 
 class End(Struct, frozen=True, array_like=True, tag="e"):
-    """It ends well, or early: with `incomplete` its reason, or at a stop string."""
+    """The response ends: completed, incomplete for the reason `incomplete`, or at a stop string."""
 
     now: int
-    """Seconds."""
+    """Unix time in seconds."""
     usage: Usage
     incomplete: str | None = None
     stop: str | None = None
-    """Stop string that the answer ended at."""
+    """Stop string that ended the output."""
 
 
 class Cancelled(Struct, frozen=True, array_like=True, tag="x"):
-    """Somebody wished that it ends here."""
+    """The client or the server cancelled the response."""
 
     usage: Usage | None = None
-    """None where the model had not begun."""
+    """None if the engine had not started."""
 
 
 class Failure(Struct, frozen=True, array_like=True, tag="f"):
-    """It ends badly."""
+    """The response ends with an error."""
 
     error: ErrorPayload
     usage: Usage | None = None
-    """None where the model had not begun, and in what earlier versions stored."""
+    """None if the engine had not started, and in streams that older versions stored."""
 
 
 StreamInput: TypeAlias = (

@@ -1,4 +1,4 @@
-"""How likely the model thought each token, as clients are told it, and with which text. Pure."""
+"""Logprobs in the form of the API, and their assignment to parts of the text. Pure."""
 
 from collections import deque
 
@@ -6,15 +6,15 @@ from engine.job import Token
 from engine.tokenizer import Vocabulary
 from server.protocol.events import Logprob, TopLogprob
 
-LEAST = -9999.0
-"""What OpenAI says in place of minus infinity, which JSON has not."""
+MIN_LOGPROB = -9999.0
+"""OpenAI's value for minus infinity, which JSON cannot express."""
 
 
 class PendingLogprobs:
-    """Which tokens the parts of a text are of.
+    """Logprobs of tokens whose text has not been emitted yet.
 
-    A token is told once, with the part in which its text begins. So none is lost where text is held back, and those
-    are left out that bring no text, or of which nothing is shown: a stop string's, and half a character at the end.
+    A token belongs to the part in which its text begins. Pending text so loses no token, and tokens without emitted
+    text are left out: those of a stop string, and half a character at the end.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -22,12 +22,12 @@ class PendingLogprobs:
         self._waiting: deque[tuple[int, Token]] = deque()
 
     def add(self, start: int, token: Token) -> None:
-        """`start`: how many characters are decoded before it. Who didn't ask for likelihoods has none."""
+        """Add a token that begins at the character `start`. Ignore tokens without logprobs or text."""
         if token.logprobs is not None and self._vocabulary.bytes_of(token.id):
             self._waiting.append((start, token))
 
     def between(self, start: int, end: int) -> tuple[Logprob, ...]:
-        """Those of the characters from `start` to `end`. What is before has not been shown, and never will be."""
+        """Remove and return the logprobs of the characters from `start` to `end`; discard earlier ones."""
         found: list[Logprob] = []
         while self._waiting and self._waiting[0][0] < end:
             begins, token = self._waiting.popleft()
@@ -37,21 +37,23 @@ class PendingLogprobs:
 
 
 def logprob(token: Token, vocabulary: Vocabulary) -> Logprob:
-    """Of a token that has its likelihood."""
-    assert token.logprobs is not None, "it was asked for"
-    text, data = _told(token.id, vocabulary)
-    top = (TopLogprob(*_one(id_, number, vocabulary)) for id_, number in token.logprobs.top)
-    return Logprob(text, max(token.logprobs.logprob, LEAST), data, tuple(top))
+    """Return the logprob of a token that has one."""
+    assert token.logprobs is not None, "the token has logprobs"
+    text, data = _text_and_bytes(token.id, vocabulary)
+    top = (TopLogprob(*_top(id_, number, vocabulary)) for id_, number in token.logprobs.top)
+    return Logprob(text, max(token.logprobs.logprob, MIN_LOGPROB), data, tuple(top))
 
 
-def _one(id_: int, number: float, vocabulary: Vocabulary) -> tuple[str, float, tuple[int, ...]]:
-    text, data = _told(id_, vocabulary)
-    return text, max(number, LEAST), data
+def _top(id_: int, number: float, vocabulary: Vocabulary) -> tuple[str, float, tuple[int, ...]]:
+    text, data = _text_and_bytes(id_, vocabulary)
+    return text, max(number, MIN_LOGPROB), data
 
 
-def _told(id_: int, vocabulary: Vocabulary) -> tuple[str, tuple[int, ...]]:
-    """A token's text and bytes. Control tokens have a name and no bytes; what is no whole characters is escaped, as
-    OpenAI does it: `bytes:\\xe2\\x80`."""
+def _text_and_bytes(id_: int, vocabulary: Vocabulary) -> tuple[str, tuple[int, ...]]:
+    """Return a token's text and bytes.
+
+    Control tokens have a name and no bytes. Incomplete characters are escaped like OpenAI's: `bytes:\\xe2\\x80`.
+    """
     data = vocabulary.bytes_of(id_)
     try:
         text = data.decode() or vocabulary.name_of(id_).encode(errors="replace").decode()

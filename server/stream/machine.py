@@ -1,8 +1,8 @@
-"""THE state machine: cues in -> events out. It owns numbers, indexes, ids and the final output.
+"""The state machine of a stream: inputs -> events. It assigns sequence numbers, indexes and ids, and builds the output.
 
-Legal orders: Open Responses, "Streaming" ("Items are streamable"), and what openai-python's `responses.stream()`
-insists on. An item opens, takes deltas, closes; items are never interleaved; exactly one terminal event ends it all.
-What is not streamed is `response` after the last event.
+Legal orders follow Open Responses, "Streaming" ("Items are streamable"), and openai-python's `responses.stream()`. An
+item opens, receives deltas and closes; items do not interleave; exactly one terminal event ends the stream. A
+non-streaming request gets `response` after the last event.
 """
 
 import itertools
@@ -44,7 +44,7 @@ from server.stream.inputs import (
     ToolCallEnded,
     ToolCallStarted,
 )
-from server.stream.open_items import Opening, OpenItem, Outcome, kind_of, open_item
+from server.stream.open_items import Opening, OpenItem, Outcome, class_of, open_item
 
 
 class State(Enum):
@@ -52,46 +52,46 @@ class State(Enum):
     CREATED = auto()
     QUEUED = auto()
     RUNNING = auto()
-    """Nothing of the answer is there yet."""
+    """No item has begun."""
     WRITING = auto()
     CALLING = auto()
     CLOSED = auto()
 
 
-_WRITES: dict[type[StreamInput], State] = {
+_OPENS_ITEM: dict[type[StreamInput], State] = {
     TextAdded: State.WRITING,
     ReasoningAdded: State.WRITING,
     ToolCallStarted: State.CALLING,
 }
-_BREAKS: dict[type[StreamInput], State] = {Failure: State.CLOSED, Cancelled: State.CLOSED}
+_ABORTS: dict[type[StreamInput], State] = {Failure: State.CLOSED, Cancelled: State.CLOSED}
 TRANSITIONS: dict[State, dict[type[StreamInput], State]] = {
     State.NEW: {Created: State.CREATED},
     State.CREATED: {Queued: State.QUEUED, InProgress: State.RUNNING},
-    State.QUEUED: {InProgress: State.RUNNING, NotStored: State.QUEUED, **_BREAKS},
+    State.QUEUED: {InProgress: State.RUNNING, NotStored: State.QUEUED, **_ABORTS},
     State.RUNNING: {
         InProgress: State.RUNNING,
         NotStored: State.RUNNING,
-        **_WRITES,
+        **_OPENS_ITEM,
         End: State.CLOSED,
-        **_BREAKS,
+        **_ABORTS,
     },
-    State.WRITING: {**_WRITES, NotStored: State.WRITING, End: State.CLOSED, **_BREAKS},
+    State.WRITING: {**_OPENS_ITEM, NotStored: State.WRITING, End: State.CLOSED, **_ABORTS},
     State.CALLING: {
         ArgumentsAdded: State.CALLING,
         ToolCallEnded: State.WRITING,
         NotStored: State.CALLING,
         End: State.CLOSED,
-        **_BREAKS,
+        **_ABORTS,
     },
     State.CLOSED: {},
 }
 
 
 class Stream:
-    """The events of one response, in order. A cue that is not in the table is our own mistake: it asserts."""
+    """Events of one response, in order. An input that the table does not allow is our own error: it asserts."""
 
     def __init__(self, response: Response) -> None:
-        """`response` as it is at the beginning: queued or in progress, no output."""
+        """Begin with a response that is queued or in progress and has no output."""
         self.response = response
         self.state = State.NEW
         self._number = itertools.count().__next__
@@ -101,21 +101,21 @@ class Stream:
     def closed(self) -> bool:
         return self.state is State.CLOSED
 
-    def feed(self, cue: StreamInput) -> list[Event]:
-        state = TRANSITIONS[self.state].get(type(cue))
-        assert state is not None, f"{type(cue).__name__} is not legal in state {self.state.name}"
+    def feed(self, input_: StreamInput) -> list[Event]:
+        state = TRANSITIONS[self.state].get(type(input_))
+        assert state is not None, f"{type(input_).__name__} is not legal in state {self.state.name}"
         self.state = state
-        return list(self._play(cue))
+        return list(self._events(input_))
 
     def without_store(self, closing: Sequence[Event]) -> list[Event]:
-        """Return the closing events of a response that could not be stored: the terminal one says so."""
+        """Return the closing events for a response that could not be stored; the terminal one reports that."""
         assert self.closed
         self.response = replace(self.response, store=False, conversation=UNSET)
         *others, last = closing
         return [*others, replace(last, response=self.response)]
 
-    def _play(self, cue: StreamInput) -> Iterator[Event]:
-        match cue:
+    def _events(self, input_: StreamInput) -> Iterator[Event]:
+        match input_:
             case Created():
                 yield ResponseCreated(self._number(), self.response)
             case Queued():
@@ -126,31 +126,31 @@ class Stream:
             case NotStored():
                 self.response = replace(self.response, store=False, conversation=UNSET)
             case TextAdded(text, logprobs):
-                yield from self._continued(cue)
+                yield from self._ensure_open(input_)
                 yield from self._current.delta(text, logprobs)
             case ReasoningAdded(text):
-                yield from self._continued(cue)
+                yield from self._ensure_open(input_)
                 yield from self._current.delta(text)
             case ToolCallStarted():
-                yield from self._opened(cue)
+                yield from self._open(input_)
             case ArgumentsAdded(text):
                 yield from self._current.delta(text)
             case ToolCallEnded():
-                yield from self._closed("completed")
+                yield from self._close_item("completed")
             case End():
-                yield from self._end(cue)
+                yield from self._end(input_)
             case Cancelled(usage):
                 yield from self._cancel(usage)
             case Failure(error, usage):
                 yield from self._fail(error, usage)
 
     def _end(self, end: End) -> Iterator[Event]:
-        """An answer without anything still has its message."""
+        """Close the stream. An empty output becomes an empty message."""
         if self._item is None and not self.response.output:
-            yield from self._opened(TextAdded(""))
-        whole = end.incomplete is None and end.stop is None
-        yield from self._closed("completed" if whole else "incomplete")
-        if not whole:
+            yield from self._open(TextAdded(""))
+        complete = end.incomplete is None and end.stop is None
+        yield from self._close_item("completed" if complete else "incomplete")
+        if not complete:
             details = None if end.incomplete is None else IncompleteDetails(end.incomplete)
             self.response = replace(self.response, status="incomplete", incomplete_details=details, usage=end.usage)
             if end.stop is not None:
@@ -161,14 +161,14 @@ class Stream:
             yield ResponseCompleted(self._number(), self.response)
 
     def _cancel(self, usage: Usage | None) -> Iterator[Event]:
-        """There is no event `response.cancelled`, in neither specification: it is incomplete, and the status tells."""
-        yield from self._closed("incomplete")
+        """Close with `response.incomplete` and status `cancelled`; no specification has an event for it."""
+        yield from self._close_item("incomplete")
         self.response = replace(self.response, status="cancelled", usage=usage)
         yield ResponseIncomplete(self._number(), self.response)
 
     def _fail(self, error: ErrorPayload, usage: Usage | None) -> Iterator[Event]:
-        """The error, then `response.failed` (Open Responses, "Errors"). An item that was begun ends incomplete."""
-        yield from self._closed("incomplete")
+        """Close with `error` and `response.failed` (Open Responses, "Errors"); an open item ends incomplete."""
+        yield from self._close_item("incomplete")
         info = ErrorInfo(error.code or error.type, error.message)
         self.response = replace(self.response, status="failed", error=info, usage=usage)
         yield Error(self._number(), error.message, error.code, error.param, error)
@@ -179,19 +179,19 @@ class Stream:
         assert self._item is not None, "an item is open"
         return self._item
 
-    def _continued(self, cue: Opening) -> Iterator[Event]:
-        """The item of that kind, a new one where it is not open."""
-        if not isinstance(self._item, kind_of(cue)):
-            yield from self._opened(cue)
+    def _ensure_open(self, input_: Opening) -> Iterator[Event]:
+        """Open an item of this kind unless it is open."""
+        if not isinstance(self._item, class_of(input_)):
+            yield from self._open(input_)
 
-    def _opened(self, cue: Opening) -> Iterator[Event]:
-        """The one before it has ended with that."""
-        yield from self._closed("completed")
+    def _open(self, input_: Opening) -> Iterator[Event]:
+        """Complete the open item, and open the next one."""
+        yield from self._close_item("completed")
         stem = self.response.id.removeprefix("resp_")
-        self._item = open_item(cue, stem, len(self.response.output), self._number)
+        self._item = open_item(input_, stem, len(self.response.output), self._number)
         yield from self._item.added()
 
-    def _closed(self, status: Outcome) -> Iterator[Event]:
+    def _close_item(self, status: Outcome) -> Iterator[Event]:
         if self._item is None:
             return
         for event in self._item.done(status):

@@ -1,6 +1,5 @@
-"""Items as they come: one small class for each kind, which opens, takes deltas, and closes. Pure.
-
-Open Responses, "Items are streamable". A new kind is a new class, and a cue that opens it.
+"""Items while they stream: one class per kind, which opens, takes deltas and closes (Open Responses, "Items are
+streamable"). Pure.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,15 +31,15 @@ from server.stream.custom_input import CustomInputDecoder
 from server.stream.inputs import ReasoningAdded, TextAdded, ToolCallStarted
 
 C = TypeVar("C", FunctionCall, CustomToolCall)
-Number: TypeAlias = Callable[[], int]
-"""The next event's."""
+NextNumber: TypeAlias = Callable[[], int]
+"""Counter of sequence numbers."""
 Outcome: TypeAlias = Literal["completed", "incomplete"]
 Opening: TypeAlias = TextAdded | ReasoningAdded | ToolCallStarted
-"""Cues that an item begins with."""
+"""Inputs that open an item."""
 
 
 class OpenItem(Protocol):
-    """What the stream does with the item that is open."""
+    """Open item."""
 
     def added(self) -> Iterator[Event]: ...
     def delta(self, text: str, logprobs: Sequence[Logprob] = ()) -> Iterator[Event]: ...
@@ -52,7 +51,7 @@ class OpenMessage:
 
     prefix = "msg"
 
-    def __init__(self, id_: str, output_index: int, number: Number, cue: Opening) -> None:
+    def __init__(self, id_: str, output_index: int, number: NextNumber, input_: Opening) -> None:
         self._id = id_
         self._index = output_index
         self._number = number
@@ -76,11 +75,11 @@ class OpenMessage:
 
 
 class OpenReasoning:
-    """Reasoning as it was thought, in one part; nobody has summed it up."""
+    """Reasoning item with one text part and no summary."""
 
     prefix = "rs"
 
-    def __init__(self, id_: str, output_index: int, number: Number, cue: Opening) -> None:
+    def __init__(self, id_: str, output_index: int, number: NextNumber, input_: Opening) -> None:
         self._id = id_
         self._index = output_index
         self._number = number
@@ -102,25 +101,25 @@ class OpenReasoning:
 
 
 class OpenCall(Generic[C]):
-    """A call of either kind. What the model writes for it is gathered."""
+    """Tool call of either kind."""
 
     kind: type[C]
 
-    def __init__(self, id_: str, output_index: int, number: Number, cue: Opening) -> None:
-        assert isinstance(cue, ToolCallStarted), "a call is opened by nothing else"
+    def __init__(self, id_: str, output_index: int, number: NextNumber, input_: Opening) -> None:
+        assert isinstance(input_, ToolCallStarted), "only this input opens a call"
         self._index = output_index
         self._number = number
         self._texts: list[str] = []
-        # Not the item's: it pairs the call with its output.
+        # The call id pairs the call with its output; it differs from the item's id.
         call_id = f"call_{id_.partition('_')[2]}"
-        self._item: C = self.kind(id_, call_id, cue.name, "", "in_progress", cue.namespace or UNSET)
+        self._item: C = self.kind(id_, call_id, input_.name, "", "in_progress", input_.namespace or UNSET)
 
     def added(self) -> Iterator[Event]:
         yield OutputItemAdded(self._number(), self._index, self._item)
 
 
 class OpenFunctionCall(OpenCall[FunctionCall]):
-    """A function that is called. Its arguments come as the model writes them."""
+    """Function call, whose arguments stream as the model writes them."""
 
     prefix = "fc"
     kind = FunctionCall
@@ -136,46 +135,46 @@ class OpenFunctionCall(OpenCall[FunctionCall]):
 
 
 class OpenCustomCall(OpenCall[CustomToolCall]):
-    """A tool that takes a text. To the model it is a function with one parameter, `input`; what is told is the text."""
+    """Call of a custom tool: for the model a function with the parameter `input`, for the client a text."""
 
     prefix = "ctc"
     kind = CustomToolCall
 
-    def __init__(self, id_: str, output_index: int, number: Number, cue: Opening) -> None:
-        super().__init__(id_, output_index, number, cue)
-        self._unwrapping = CustomInputDecoder()
-        self._streams = isinstance(cue, ToolCallStarted) and cue.streams
+    def __init__(self, id_: str, output_index: int, number: NextNumber, input_: Opening) -> None:
+        super().__init__(id_, output_index, number, input_)
+        self._decoder = CustomInputDecoder()
+        self._streams = isinstance(input_, ToolCallStarted) and input_.streams
 
     def delta(self, text: str, logprobs: Sequence[Logprob] = ()) -> Iterator[Event]:
-        self._texts.append(self._unwrapping.feed(text))
+        self._texts.append(self._decoder.feed(text))
         if self._streams:
-            yield from self._told(self._texts[-1])
+            yield from self._input_delta(self._texts[-1])
 
     def done(self, status: Outcome) -> Iterator[Event]:
-        self._texts.append(self._unwrapping.finish())
+        self._texts.append(self._decoder.finish())
         item = replace(self._item, input="".join(self._texts), status=status)
-        yield from self._told(self._texts[-1] if self._streams else item.input)
+        yield from self._input_delta(self._texts[-1] if self._streams else item.input)
         yield CustomToolCallInputDone(self._number(), item.id, self._index, item.input)
         yield OutputItemDone(self._number(), self._index, item)
 
-    def _told(self, text: str) -> Iterator[Event]:
+    def _input_delta(self, text: str) -> Iterator[Event]:
         if text:
             yield CustomToolCallInputDelta(self._number(), self._item.id, self._index, text)
 
 
-Kind: TypeAlias = type[OpenMessage] | type[OpenReasoning] | type[OpenFunctionCall] | type[OpenCustomCall]
-KINDS: dict[type[Opening], Kind] = {
+ItemClass: TypeAlias = type[OpenMessage] | type[OpenReasoning] | type[OpenFunctionCall] | type[OpenCustomCall]
+ITEM_CLASSES: dict[type[Opening], ItemClass] = {
     TextAdded: OpenMessage,
     ReasoningAdded: OpenReasoning,
     ToolCallStarted: OpenFunctionCall,
 }
 
 
-def open_item(cue: Opening, stem: str, output_index: int, number: Number) -> OpenItem:
-    """Ids are derived, not drawn: unique as the response's `stem` is, and the same input gives the same bytes."""
-    kind = kind_of(cue)
-    return kind(f"{kind.prefix}_{stem}{output_index:02}", output_index, number, cue)
+def open_item(input_: Opening, stem: str, output_index: int, number: NextNumber) -> OpenItem:
+    """Open an item. Its id derives from the response's `stem`, so that the same inputs produce the same bytes."""
+    item_class = class_of(input_)
+    return item_class(f"{item_class.prefix}_{stem}{output_index:02}", output_index, number, input_)
 
 
-def kind_of(cue: Opening) -> Kind:
-    return OpenCustomCall if isinstance(cue, ToolCallStarted) and cue.custom else KINDS[type(cue)]
+def class_of(input_: Opening) -> ItemClass:
+    return OpenCustomCall if isinstance(input_, ToolCallStarted) and input_.custom else ITEM_CLASSES[type(input_)]

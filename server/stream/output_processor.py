@@ -1,4 +1,4 @@
-"""One answer as it comes: the engine's pieces -> bytes -> text -> cues. Pure."""
+"""Output of one generation: engine outputs -> bytes -> text -> stream inputs. Pure."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,42 +12,44 @@ from server.stream.tool_call_mapper import ToolCallMapper
 
 
 class OutputProcessor:
-    """Makes cues of pieces, and counts what was used."""
+    """Converter of engine outputs to stream inputs, with a count of the usage."""
 
     def __init__(
         self,
         vocabulary: Vocabulary,
         prompt_tokens: int,
         stops: Sequence[str],
-        interpreter: ToolCallMapper | None = None,
+        mapper: ToolCallMapper | None = None,
     ) -> None:
-        """Without an interpreter it is nothing but text."""
+        """Without a mapper the output is text only."""
         self._vocabulary = vocabulary
         self._decoder = Detokenizer()
         self._stops = StopStrings(stops)
         self._kind: type[TextAdded] | type[ReasoningAdded] = TextAdded
-        """Kind of text that the stop strings are looked for in. None lies across two kinds."""
-        self._ledger = PendingLogprobs(vocabulary)
+        """Kind of text that the stop strings see; a stop string cannot span text and reasoning."""
+        self._logprobs = PendingLogprobs(vocabulary)
         self._shown = 0
-        self._interpreter = interpreter
+        self._mapper = mapper
         self._reasoned = 0
-        self._waiting: tuple[Logprob, ...] = ()
-        """Of tokens whose text is with the interpreter."""
+        self._pending: tuple[Logprob, ...] = ()
+        """Logprobs of tokens whose text the mapper has not returned yet."""
         self._prompt_tokens = prompt_tokens
         self._cached = 0
         self._evaluated = 0
         self.started = False
-        """Whether the engine is at work on it."""
+        """True once the engine has started."""
         self.ended = False
         self.produced = 0
-        """Tokens the model has given so far, an end token included."""
+        """Number of generated tokens, including an end token."""
 
-    def process(self, piece: EngineOutput, now: int) -> list[StreamInput]:
-        """The cues that `piece` brings; `now` in seconds. After the end there are none: a stop string may
-        come while the next token is on its way."""
+    def process(self, output: EngineOutput, now: int) -> list[StreamInput]:
+        """Return the stream inputs for an engine output; `now` is in seconds.
+
+        Ignore outputs after the end: a stop string may match while the next token is in flight.
+        """
         if self.ended:
             return []
-        match piece:
+        match output:
             case Started(cached):
                 self.started = True
                 self._cached = self._evaluated = cached
@@ -57,13 +59,15 @@ class OutputProcessor:
                 return []
             case Token():
                 self.produced += 1
-                return self._token(piece, now)
+                return self._token(output, now)
             case Finished(FinishReason.FAILED, message):
                 self.ended = True
                 return [failure(ApiError(message), self._usage_so_far)]
             case Finished(FinishReason.GRAMMAR, message):
                 self.ended = True
-                return [failure(NotHeld(f"{self._told} cannot be held any longer: {message}."), self._usage_so_far)]
+                return [
+                    failure(NotHeld(f"{self._subject} no longer matches its grammar: {message}."), self._usage_so_far)
+                ]
             case Finished(reason):
                 self.produced += reason is FinishReason.STOP
                 return self._end(now, "max_output_tokens" if reason is FinishReason.LENGTH else None)
@@ -73,14 +77,14 @@ class OutputProcessor:
         return self.usage if self.started else None
 
     @property
-    def _told(self) -> str:
-        """What was being written."""
-        calling = None if self._interpreter is None else self._interpreter.calling
-        return "The answer" if calling is None else f"The call of the tool `{calling.name}`"
+    def _subject(self) -> str:
+        """Subject of the error: the open call or the output."""
+        calling = None if self._mapper is None else self._mapper.calling
+        return "The model's output" if calling is None else f"The call of the tool `{calling.name}`"
 
     @property
     def progress(self) -> PromptProgress | None:
-        """How much of the prompt is read; None while it waits for a slot."""
+        """Progress of the prompt; None while the response waits for a slot."""
         return PromptProgress(self._prompt_tokens, self._cached, self._evaluated) if self.started else None
 
     @property
@@ -94,85 +98,87 @@ class OutputProcessor:
         )
 
     def _token(self, token: Token, now: int) -> list[StreamInput]:
-        self._ledger.add(self._decoder.decoded, token)
-        interpreter = self._interpreter
-        if interpreter is None:
-            cues = self._said(self._stops.feed(self._decoder.feed(self._vocabulary.bytes_of(token.id))))
+        self._logprobs.add(self._decoder.decoded, token)
+        mapper = self._mapper
+        if mapper is None:
+            inputs = self._text(self._stops.feed(self._decoder.feed(self._vocabulary.bytes_of(token.id))))
         else:
-            thought = interpreter.thinking
-            mark = interpreter.mark_of(token.id)
-            cues = self._interpreted(
-                self._decoder.insert_marker(mark) if mark else self._decoder.feed(self._vocabulary.bytes_of(token.id))
+            was_reasoning = mapper.thinking
+            marker = mapper.marker_of(token.id)
+            inputs = self._mapped(
+                self._decoder.insert_marker(marker)
+                if marker
+                else self._decoder.feed(self._vocabulary.bytes_of(token.id))
             )
-            # The markers around it are reasoning too: they are paid for, and shown nowhere.
-            if thought or interpreter.thinking:
+            # The markers around reasoning count as reasoning tokens, although they are not shown.
+            if was_reasoning or mapper.thinking:
                 self._reasoned += 1
-                self._waiting = ()
-        over = self._stops.matched is not None or (interpreter is not None and interpreter.satisfied)
-        return [*cues, *self._end(now, None)] if over else cues
+                self._pending = ()
+        ended = self._stops.matched is not None or (mapper is not None and mapper.done)
+        return [*inputs, *self._end(now, None)] if ended else inputs
 
-    def _said(self, text: str) -> list[StreamInput]:
+    def _text(self, text: str) -> list[StreamInput]:
         if not text:
             return []
-        return [TextAdded(text, self._likely(text))]
+        return [TextAdded(text, self._logprobs_of(text))]
 
-    def _likely(self, text: str) -> tuple[Logprob, ...]:
+    def _logprobs_of(self, text: str) -> tuple[Logprob, ...]:
         begin, self._shown = self._shown, self._shown + len(text)
-        return self._ledger.between(begin, self._shown)
+        return self._logprobs.between(begin, self._shown)
 
-    def _interpreted(self, text: str) -> list[StreamInput]:
-        assert self._interpreter is not None
-        self._waiting += self._likely(text)
-        return self._before_stop(self._interpreter.feed(text))
+    def _mapped(self, text: str) -> list[StreamInput]:
+        assert self._mapper is not None
+        self._pending += self._logprobs_of(text)
+        return self._before_stop(self._mapper.feed(text))
 
-    def _before_stop(self, cues: Iterable[StreamInput]) -> list[StreamInput]:
-        """The cues up to a stop string. Only text and reasoning have any: calls and the markers around them don't."""
+    def _before_stop(self, inputs: Iterable[StreamInput]) -> list[StreamInput]:
+        """Return the inputs up to a stop string. Stop strings match text and reasoning, but no calls and no markers."""
         found: list[StreamInput] = []
-        for cue in cues:
+        for input_ in inputs:
             if self._stops.matched is not None:
                 break
-            if isinstance(cue, TextAdded | ReasoningAdded):
-                if type(cue) is not self._kind:
+            if isinstance(input_, TextAdded | ReasoningAdded):
+                if type(input_) is not self._kind:
                     found += self._flushed()
-                    self._kind = type(cue)
-                found += self._certain(self._stops.feed(cue.text))
+                    self._kind = type(input_)
+                found += self._emitted(self._stops.feed(input_.text))
             else:
-                found += [*self._flushed(), cue]
-                self._waiting = ()
+                found += [*self._flushed(), input_]
+                self._pending = ()
         return found
 
     def _flushed(self) -> list[StreamInput]:
-        return self._certain(self._stops.flush())
+        return self._emitted(self._stops.flush())
 
-    def _certain(self, text: str) -> list[StreamInput]:
+    def _emitted(self, text: str) -> list[StreamInput]:
         if not text:
             return []
         if self._kind is ReasoningAdded:
-            self._waiting = ()
+            self._pending = ()
             return [ReasoningAdded(text)]
-        return [TextAdded(text, self._likelihoods(len(text)))]
+        return [TextAdded(text, self._take_logprobs(len(text)))]
 
-    def _likelihoods(self, characters: int) -> tuple[Logprob, ...]:
-        """Return those waiting whose text begins in the next `characters`; all, where no text is held back."""
-        waiting, self._waiting = self._waiting, ()
+    def _take_logprobs(self, characters: int) -> tuple[Logprob, ...]:
+        """Remove and return the pending logprobs of the next `characters`; all of them if no text is pending."""
+        pending, self._pending = self._pending, ()
         if not self._stops.pending and self._stops.matched is None:
-            return waiting
+            return pending
         count = covered = 0
-        while count < len(waiting) and covered < characters:
-            covered += len(bytes(waiting[count].bytes).decode(errors="ignore"))
+        while count < len(pending) and covered < characters:
+            covered += len(bytes(pending[count].bytes).decode(errors="ignore"))
             count += 1
-        self._waiting = waiting[count:]
-        return waiting[:count]
+        self._pending = pending[count:]
+        return pending[:count]
 
     def _rest(self, cut: bool) -> list[StreamInput]:
-        if self._interpreter is None:
-            return self._said(self._stops.flush())
-        return [*self._before_stop(self._interpreter.finish(cut)), *self._flushed()]
+        if self._mapper is None:
+            return self._text(self._stops.flush())
+        return [*self._before_stop(self._mapper.finish(cut)), *self._flushed()]
 
     def _end(self, now: int, incomplete: str | None) -> list[StreamInput]:
         self.ended = True
         rest: list[StreamInput] = []
-        if self._stops.matched is None:  # the text behind a stop string is no part of the answer
+        if self._stops.matched is None:  # text after a stop string is not part of the output
             rest = self._rest(cut=incomplete is not None)
         matched = self._stops.matched
         return [*rest, End(now, self.usage, incomplete if matched is None else None, matched)]

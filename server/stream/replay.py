@@ -1,4 +1,4 @@
-"""A stream that was written down, once more: the same response and the same cues, so the same bytes. Pure."""
+"""Replay of stored streams: equal responses and inputs produce equal bytes. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -10,28 +10,27 @@ from server.protocol.events import Event, Response
 from server.stream.inputs import Created, InProgress, Queued, StreamInput, failure
 from server.stream.machine import Stream
 
-STOPPED = "The server stopped while this response was being made."
+STOPPED = "The server stopped while this response was in progress; send the request again."
 
 _first = msgspec.json.Decoder(Response)
-_cues = msgspec.json.Decoder(list[StreamInput])
+_inputs = msgspec.json.Decoder(list[StreamInput])
 
 
-def feed_all(stream: Stream, cues: Iterable[StreamInput]) -> Iterator[Event]:
-    for cue in cues:
-        yield from stream.feed(cue)
+def feed_all(stream: Stream, inputs: Iterable[StreamInput]) -> Iterator[Event]:
+    for input_ in inputs:
+        yield from stream.feed(input_)
 
 
-def events(first: bytes, cues: bytes) -> Iterator[Event]:
-    """Of a stored response. Raises ValueError where it can't be read."""
-    return feed_all(Stream(_first.decode(first)), _cues.decode(cues))
+def events(first: bytes, inputs: bytes) -> Iterator[Event]:
+    """Return the events of a stored response. Raises ValueError if it cannot be decoded."""
+    return feed_all(Stream(_first.decode(first)), _inputs.decode(inputs))
 
 
 def events_after(events: Sequence[Event], number: int) -> list[Event]:
-    """Of a stream that has ended, what follows the event of that number: at least the terminal one.
+    """Return the events after `number` of a stream that has ended, at least the terminal one.
 
-    A reader may have come further than the stream now goes: what it read was lost with a crash, and the stream that is
-    left is short. Its terminal event then has the number behind that reader's, and only for that reader: who drops
-    what it has read already, by number, must not drop the end.
+    A reader may have read further than the stored stream goes, if a crash lost the rest. It gets the terminal event
+    with the number after its own, so that it does not take it for an event that it has read.
     """
     if number < len(events):
         return list(events[number + 1 :]) or [events[-1]]
@@ -39,13 +38,13 @@ def events_after(events: Sequence[Event], number: int) -> list[Event]:
 
 
 def opening_inputs(response: Response) -> list[StreamInput]:
-    """What every stream begins with."""
+    """Return the first inputs of a stream."""
     return [Created(), Queued() if response.status == "queued" else InProgress()]
 
 
 def interrupted_response(first: bytes) -> tuple[bytes, bytes]:
-    """The Response and the cues of one that was being made when the server stopped. Raises ValueError."""
+    """Return the encoded Response and inputs of a response that a crash interrupted. Raises ValueError."""
     stream = Stream(_first.decode(first))
-    cues = [*opening_inputs(stream.response), failure(ApiError(STOPPED))]
-    list(feed_all(stream, cues))
-    return msgspec.json.encode(stream.response), msgspec.json.encode(cues)
+    inputs = [*opening_inputs(stream.response), failure(ApiError(STOPPED))]
+    list(feed_all(stream, inputs))
+    return msgspec.json.encode(stream.response), msgspec.json.encode(inputs)

@@ -1,4 +1,4 @@
-"""What a model utters -> cues: with its calls by the names that the client has for them. Pure."""
+"""Mapper of parsed output to stream inputs; it gives calls the names that the client uses. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -12,39 +12,44 @@ class ToolCallMapper:
     def __init__(
         self,
         parser: Parser,
-        marks: Mapping[int, str],
+        markers: Mapping[int, str],
         calls: Mapping[str, ToolCallStarted] | None = None,
         parallel: bool = True,
-        speaks: bool = True,
+        allows_text: bool = True,
     ) -> None:
-        """`marks`: what the parser wants to have for control tokens; `calls`: what each function that the model
-        knows is to the client (None: any name is a function); `parallel`: whether an answer may have more than one
-        call; `speaks`: whether it may have text. If not, what looks like it is a call's beginning that was cut."""
+        """Map the output of `parser`.
+
+        `markers`: the parser's text for control tokens. `calls`: the client's tool for each name that the model knows;
+        None accepts any name. `parallel` allows several calls. Without `allows_text`, text is dropped: it is the
+        beginning of a call that was cut.
+        """
         self._parser = parser
-        self._marks = marks
+        self._markers = markers
         self._calls = calls
         self._unoffered = False
-        """True within a call of a function that the request doesn't offer: its arguments are text."""
+        """True within a call of a function that the request does not offer; its arguments become text."""
         self._parallel = parallel
-        self._speaks = speaks
+        self._allows_text = allows_text
         self.calling: ToolCallStarted | None = None
-        """The call that is open."""
-        self.satisfied = False
-        """Whether nothing more is wanted: the one call is made."""
+        """Open call."""
+        self.done = False
+        """True after the only call of a response without parallel calls."""
 
     @property
     def thinking(self) -> bool:
         return self._parser.thinking
 
-    def mark_of(self, token: int) -> str | None:
-        return self._marks.get(token)
+    def marker_of(self, token: int) -> str | None:
+        return self._markers.get(token)
 
     def feed(self, text: str) -> list[StreamInput]:
-        return list(self._cues(self._parser.feed(text)))
+        return list(self._inputs(self._parser.feed(text)))
 
     def finish(self, cut: bool) -> list[StreamInput]:
-        """The rest. Where the answer was `cut`, a call that its end finds open stays so: it is not whole. One whose
-        very name was cut is none."""
+        """Return the inputs for the rest of the output.
+
+        If the output was `cut`, an open call stays open, since it is incomplete. A call whose name was cut is dropped.
+        """
         rest = self._parser.finish(cut)
         if cut and rest and isinstance(rest[-1], ToolCallEnd):
             last = max((n for n, each in enumerate(rest) if isinstance(each, ToolCallStart)), default=-1)
@@ -52,15 +57,15 @@ class ToolCallMapper:
             rest = (
                 rest[:last] if isinstance(begun, ToolCallStart) and begun.name not in (self._calls or {}) else rest[:-1]
             )
-        return list(self._cues(rest))
+        return list(self._inputs(rest))
 
-    def _cues(self, utterances: Iterable[ParsedDelta]) -> Iterator[StreamInput]:
-        for utterance in utterances:
-            if self.satisfied:
+    def _inputs(self, deltas: Iterable[ParsedDelta]) -> Iterator[StreamInput]:
+        for delta in deltas:
+            if self.done:
                 return
-            match utterance:
+            match delta:
                 case TextDelta(text):
-                    if self._speaks:
+                    if self._allows_text:
                         yield TextAdded(text)
                 case ReasoningDelta(text):
                     yield ReasoningAdded(text)
@@ -70,7 +75,7 @@ class ToolCallMapper:
                     self.calling = (self._calls or {}).get(name) or ToolCallStarted(name)
                     yield self.calling
                 case Argued(text) if self._unoffered:
-                    if self._speaks:
+                    if self._allows_text:
                         yield TextAdded(text)
                 case Argued(text):
                     yield ArgumentsAdded(text)
@@ -79,4 +84,4 @@ class ToolCallMapper:
                 case ToolCallEnd():
                     self.calling = None
                     yield ToolCallEnded()
-                    self.satisfied = not self._parallel
+                    self.done = not self._parallel

@@ -335,7 +335,7 @@ async def test_what_was_being_made_when_the_power_went_has_failed(tmp_path: Path
         for response_id in kinds.values():
             found = (await get(running, f"/v1/responses/{response_id}")).json
             wire.check_response(found)
-            message = "The server stopped while this response was being made."
+            message = "The server stopped while this response was in progress; send the request again."
             assert (found["status"], found["error"]) == ("failed", {"code": "server_error", "message": message})
             again = await get(running, f"/v1/responses/{response_id}?stream=true")
             assert again.events[-1]["response"] == found

@@ -411,7 +411,7 @@ async def test_a_grammar_that_fails_in_the_answer_names_its_tool(choice: str) ->
     """And it is not the server's error: a client that tries again gets no further. Of two ways, one is tried before."""
     tool = custom("lark", 'start: "r" endless | "z"\nendless: "y" endless')
     streamed, folded = await answers(writes(call("code", '{"input": "r')), tools=[tool], tool_choice=choice)
-    message = "The call of the tool `code` cannot be held any longer: parser error: Too many items"
+    message = "The call of the tool `code` no longer matches its grammar: parser error: Too many items"
     error = streamed.events[-1]["response"]["error"]
     assert (streamed.events[-1]["type"], error["code"]) == ("response.failed", "invalid_prompt")
     assert (folded.status, folded.json["error"]["type"]) == (400, "invalid_request_error")

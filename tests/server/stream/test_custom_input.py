@@ -1,4 +1,4 @@
-"""The text that a custom tool gets comes as it is written, wherever what is written was cut."""
+"""Decoding of a custom tool's input while it streams, with cuts anywhere."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ CUTS = st.lists(st.integers(0, 400))
 
 @st.composite
 def wrappings(draw: st.DrawFn) -> tuple[str, str]:
-    """A text, and one of the ways to write it."""
+    """Return a text and one of its JSON encodings."""
     text = draw(TEXTS)
     written = json.dumps(text, ensure_ascii=draw(st.booleans()))
     if draw(st.booleans()):
@@ -28,7 +28,7 @@ def wrappings(draw: st.DrawFn) -> tuple[str, str]:
 
 
 def told(written: str, cuts: list[int]) -> Iterator[str]:
-    """All that is told, one after the other."""
+    """Return the emitted parts."""
     unwrapping = CustomInputDecoder()
     places = [0, *sorted(cut for cut in cuts if cut < len(written)), len(written)]
     for start, end in itertools.pairwise(places):
@@ -37,7 +37,7 @@ def told(written: str, cuts: list[int]) -> Iterator[str]:
 
 
 @given(wrappings(), CUTS)
-def test_wherever_it_is_cut_the_text_is_what_json_says(wrapping: tuple[str, str], cuts: list[int]) -> None:
+def test_custom_input_with_cuts_anywhere_is_the_json_text(wrapping: tuple[str, str], cuts: list[int]) -> None:
     text, written = wrapping
     assert json.loads(written) == {"input": text}
     pieces = list(told(written, cuts))
@@ -47,8 +47,8 @@ def test_wherever_it_is_cut_the_text_is_what_json_says(wrapping: tuple[str, str]
 
 
 @given(wrappings(), st.integers(0, 400))
-def test_each_character_is_told_as_soon_as_it_is_written(wrapping: tuple[str, str], end: int) -> None:
-    """And of one that ends early, all that came."""
+def test_custom_input_emits_each_character_at_once(wrapping: tuple[str, str], end: int) -> None:
+    """A text that ends early is emitted up to its end."""
     text, written = wrapping
     came = "".join(told(written[:end], list(range(end))))
     assert text.startswith(came)
@@ -58,7 +58,7 @@ def test_each_character_is_told_as_soon_as_it_is_written(wrapping: tuple[str, st
 
 
 @given(st.one_of(st.text('{}":inputud83DC0\\n \n😀'), TEXTS.map('{{"input": "{}'.format)), CUTS)
-def test_whatever_is_written_the_cuts_make_no_difference(written: str, cuts: list[int]) -> None:
+def test_custom_input_of_any_text_is_independent_of_the_cuts(written: str, cuts: list[int]) -> None:
     whole = "".join(told(written, []))
     assert "".join(told(written, cuts)) == whole
     whole.encode()
@@ -89,5 +89,5 @@ def test_whatever_is_written_the_cuts_make_no_difference(written: str, cuts: lis
         ("[" * 9999, "[" * 9999),
     ],
 )
-def test_what_is_of_another_form_comes_at_the_end(written: str, text: str) -> None:
+def test_custom_input_of_another_form_is_emitted_at_the_end(written: str, text: str) -> None:
     assert "".join(told(written, list(range(len(written))))) == text

@@ -1,4 +1,4 @@
-"""Logprobs: with the deltas whose text the tokens bring, none lost and none twice; and over the whole way."""
+"""Logprobs of deltas: every emitted token once, with the text that it begins."""
 
 import json
 import math
@@ -24,7 +24,7 @@ from server.protocol import sse
 from server.protocol.events import Event, Logprob, OutputTextDelta, OutputTextDone, Response, TopLogprob
 from server.stream import replay
 from server.stream.inputs import Created, InProgress, StreamInput
-from server.stream.logprobs import LEAST, PendingLogprobs, logprob
+from server.stream.logprobs import MIN_LOGPROB, PendingLogprobs, logprob
 from server.stream.machine import Stream
 from server.stream.output_processor import OutputProcessor
 from server.stream.replay import feed_all
@@ -40,7 +40,7 @@ FIRST: list[StreamInput] = [Created(), InProgress()]
 
 
 def vocabulary() -> Vocabulary:
-    """Of these tokens, and a control token."""
+    """Return the pieces of these tokens, and of a control token."""
     texts = ["".join(BYTE_TO_UNICODE[byte] for byte in token) for token in TOKENS]
     values: dict[str, Value] = {
         "tokenizer.ggml.model": "gpt2",
@@ -64,7 +64,7 @@ def play(pieces: Sequence[EngineOutput], stops: Sequence[str]) -> tuple[list[Eve
 
 
 def starts(ids: Sequence[int]) -> list[int]:
-    """How many characters are decoded before each token."""
+    """Return the number of characters decoded before each token."""
     decoder = getincrementaldecoder("utf-8")(errors="replace")
     found, count = [], 0
     for id_ in ids:
@@ -79,7 +79,7 @@ stops = st.lists(st.sampled_from(["END", "N", "日", "ab", "…b", "b a"]), max_
 
 @given(ids, stops)
 @pytest.mark.slow
-def test_a_delta_has_the_logprobs_of_exactly_the_tokens_whose_text_it_brings(said: list[int], stops: list[str]) -> None:
+def test_delta_has_the_logprobs_of_the_tokens_that_begin_in_it(said: list[int], stops: list[str]) -> None:
     pieces = [token(id_, -float(index)) for index, id_ in enumerate(said)]  # the number tells which one it is
     events, cues = play([Started(0), *pieces, Finished(FinishReason.STOP)], stops)
     deltas = [event for event in events if isinstance(event, OutputTextDelta)]
@@ -98,7 +98,7 @@ def test_a_delta_has_the_logprobs_of_exactly_the_tokens_whose_text_it_brings(sai
 
 
 @given(st.lists(st.sampled_from(range(len(WORDS))), max_size=14))
-def test_the_bytes_of_all_make_the_text(said: list[int]) -> None:
+def test_logprobs_bytes_join_to_the_text(said: list[int]) -> None:
     events, _ = play([Started(0), *map(token, said), Finished(FinishReason.STOP)], ["zzz"])
     (done,) = [event for event in events if isinstance(event, OutputTextDone)]
     assert b"".join(bytes(each.bytes) for each in done.logprobs) == done.text.encode()
@@ -115,20 +115,20 @@ def test_the_bytes_of_all_make_the_text(said: list[int]) -> None:
         (CONTROL, "<|end|>", b""),
     ],
 )
-def test_a_token_is_told_with_its_text_and_its_bytes(id_: int, text: str, data: bytes) -> None:
+def test_logprob_has_the_text_and_bytes_of_its_token(id_: int, text: str, data: bytes) -> None:
     likelihood = TokenLogprobs(-0.25, ((id_, -0.125), (0, -math.inf)))
-    top = (TopLogprob(text, -0.125, tuple(data)), TopLogprob("a", LEAST, (97,)))
+    top = (TopLogprob(text, -0.125, tuple(data)), TopLogprob("a", MIN_LOGPROB, (97,)))
     assert logprob(Token(id_, likelihood), VOCABULARY) == Logprob(text, -0.25, tuple(data), top)
 
 
-def test_who_did_not_ask_is_told_nothing() -> None:
+def test_logprobs_not_asked_for_are_omitted() -> None:
     ledger = PendingLogprobs(VOCABULARY)
     ledger.add(0, Token(0))
     assert ledger.between(0, 9) == ()
     assert all(event.logprobs == () for event in play([Token(0)], ())[0] if isinstance(event, OutputTextDelta))
 
 
-def test_what_is_passed_over_is_not_told_later() -> None:
+def test_logprobs_of_skipped_text_are_discarded() -> None:
     ledger = PendingLogprobs(VOCABULARY)
     for start in range(4):
         ledger.add(start, token(start))
@@ -143,7 +143,7 @@ WRONG = RIGHT - 20
 ASKED = {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
 
 
-async def test_logprobs_of_a_stream() -> None:
+async def test_stream_with_logprobs_has_them_on_deltas_and_done() -> None:
     async with served() as running:
         answer = await post(running, input="Aé!", stream=True, **ASKED)
         whole = (await post(running, input="Aé!", **ASKED)).json
@@ -163,14 +163,14 @@ async def test_logprobs_of_a_stream() -> None:
 @pytest.mark.parametrize(
     ("fields", "expected"), [({"include": ASKED["include"]}, [0]), ({"top_logprobs": 1}, [1]), ({"include": ["x"]}, [])]
 )
-async def test_either_field_asks(fields: dict[str, Any], expected: list[int]) -> None:
+async def test_request_by_either_field_gets_logprobs(fields: dict[str, Any], expected: list[int]) -> None:
     async with served() as running:
         body = (await post(running, input="A", **fields)).json
     told = body["output"][0]["content"][0]["logprobs"]
     assert [len(each["top_logprobs"]) for each in told] == expected
 
 
-async def test_logprobs_of_a_stored_stream_are_told_again(tmp_path: Any) -> None:
+async def test_replayed_stream_has_its_logprobs(tmp_path: Any) -> None:
     async with served(state=tmp_path) as running:
         answer = await post(running, input="Aé!", stream=True, **ASKED)
         again = await get(running, f"/v1/responses/{answer.events[0]['response']['id']}?stream=true")
@@ -178,7 +178,7 @@ async def test_logprobs_of_a_stored_stream_are_told_again(tmp_path: Any) -> None
 
 
 @pytest.mark.slow
-async def test_logprobs_are_the_models_though_the_draw_was_biased() -> None:
+async def test_logprobs_ignore_the_logit_bias() -> None:
     async with served() as running:
         body = (await post(running, input="A", temperature=0, logit_bias={"66": 100}, **ASKED)).json
     (told, *_) = body["output"][0]["content"][0]["logprobs"]
@@ -186,7 +186,7 @@ async def test_logprobs_are_the_models_though_the_draw_was_biased() -> None:
     assert told["top_logprobs"][0] == {"token": "A", "logprob": pytest.approx(RIGHT), "bytes": [65]}
 
 
-async def test_guessed_tokens_have_their_own_logprobs() -> None:
+async def test_drafted_tokens_have_their_own_logprobs() -> None:
     model = ScriptedModel(n_slots=1, batched=True)
     text = "one two three one two three one two three " * 3
     async with served(model) as running:
@@ -208,7 +208,7 @@ def chat_stream(url: str) -> list[list[tuple[str, float]]]:
     return [[(each.token, each.top_logprobs[0].logprob) for each in one.content or ()] for one in told if one]
 
 
-async def test_logprobs_in_the_other_dialect() -> None:
+async def test_chat_completions_have_logprobs() -> None:
     async with served() as running:
         streamed = await trio.to_thread.run_sync(chat_stream, running.url)
         body = encode(messages=HI, logprobs=True)

@@ -1,4 +1,4 @@
-"""Pieces of an answer become exactly these events, and these bytes."""
+"""The state machine of a stream: engine outputs and inputs -> exact events and bytes."""
 
 import itertools
 import re
@@ -74,11 +74,11 @@ ITEM = "msg_x00"
 VOCABULARY = scripted.vocabulary()
 
 Numberless: TypeAlias = Callable[[int], Event]
-"""An event that lacks its number: numbers are given in `play` and in `numbered`, once each."""
+"""Events without sequence numbers, which `play` and `numbered` assign."""
 
 
 def tokens(text: str | bytes) -> list[EngineOutput]:
-    """A token a byte."""
+    """Return one token per byte."""
     return [Token(byte) for byte in (text.encode() if isinstance(text, str) else text)]
 
 
@@ -109,7 +109,7 @@ def opened() -> list[Numberless]:
 
 
 def item(*deltas: str) -> list[Numberless]:
-    """The message up to its last delta."""
+    """Return the events of the message up to its last delta."""
 
     def delta(text: str) -> Numberless:
         return lambda n: OutputTextDelta(n, ITEM, 0, 0, text)
@@ -208,7 +208,7 @@ CASES: dict[str, tuple[list[EngineOutput], Sequence[str], list[Numberless]]] = {
 
 
 @pytest.mark.parametrize(("pieces", "stops", "expected"), CASES.values(), ids=CASES)
-def test_pieces_become_exactly_these_events(
+def test_engine_outputs_become_exactly_these_events(
     pieces: list[EngineOutput], stops: Sequence[str], expected: list[Numberless]
 ) -> None:
     events = play(pieces, stops)
@@ -217,7 +217,7 @@ def test_pieces_become_exactly_these_events(
 
 
 def plain(events: Sequence[Event]) -> list[dict[str, Any]]:
-    """As a client sees them."""
+    """Return the events in the form that clients receive."""
     return [msgspec.json.decode(msgspec.json.encode(event)) for event in events]
 
 
@@ -284,7 +284,7 @@ CUES: dict[str, tuple[Response, list[StreamInput], list[Numberless]]] = {
 
 
 def thought(text: str, status: Literal["completed", "incomplete"]) -> tuple[ReasoningItem, list[Numberless]]:
-    """An item of reasoning, and its events."""
+    """Return a reasoning item and its events."""
     part = ReasoningText(text)
     done = ReasoningItem("rs_x00", status, (part,))
     return done, [
@@ -378,7 +378,7 @@ CUES |= {
 
 
 @pytest.mark.parametrize(("response", "cues", "expected"), CUES.values(), ids=CUES)
-def test_cues_become_exactly_these_events(
+def test_stream_inputs_become_exactly_these_events(
     response: Response, cues: list[StreamInput], expected: list[Numberless]
 ) -> None:
     events = perform(cues, response)
@@ -387,7 +387,7 @@ def test_cues_become_exactly_these_events(
 
 
 @pytest.mark.parametrize(("response", "cues", "expected"), CUES.values(), ids=CUES)
-def test_a_stream_that_was_written_down_is_the_same(
+def test_stored_stream_is_replayed_identically(
     response: Response, cues: list[StreamInput], expected: list[Numberless]
 ) -> None:
     first = msgspec.json.decode(msgspec.json.encode(response), type=Response)
@@ -396,7 +396,7 @@ def test_a_stream_that_was_written_down_is_the_same(
     assert sse.encode(perform(again, first)) == sse.encode(perform(cues, response))
 
 
-def test_a_call_that_was_kept_before_texts_streamed_is_known() -> None:
+def test_stored_call_of_an_older_version_is_replayed() -> None:
     kept = b'[["b","apply_patch",null,true]]'
     assert msgspec.json.decode(kept, type=list[StreamInput]) == [
         ToolCallStarted("apply_patch", None, True, streams=False)
@@ -421,8 +421,8 @@ LEGAL = re.compile("c?|cqu*[xf]?|c(qu*)?r[ru]*(([tn]|b[au]*d)u*)*(b[au]*)?[exf]?
 
 
 @pytest.mark.parametrize("length", range(1, 6))
-def test_only_the_cues_of_the_table_are_legal(length: int) -> None:
-    """Every order of so many."""
+def test_stream_accepts_only_inputs_of_the_table(length: int) -> None:
+    """Feed every order of this length."""
     for letters in map("".join, itertools.product(LETTERS, repeat=length)):
         if not LEGAL.fullmatch(letters[:-1]):
             continue
@@ -434,7 +434,7 @@ def test_only_the_cues_of_the_table_are_legal(length: int) -> None:
                 perform(cues)
 
 
-def test_an_error_keeps_its_code_and_its_field_in_the_stream() -> None:
+def test_failure_has_code_and_param_in_the_stream() -> None:
     error = InvalidRequest("too long", param="input", code="context_length_exceeded")
     payload = ErrorPayload("invalid_request_error", "context_length_exceeded", "too long", "input")
     info = ErrorInfo("context_length_exceeded", "too long")
@@ -444,7 +444,7 @@ def test_an_error_keeps_its_code_and_its_field_in_the_stream() -> None:
     ]
 
 
-def test_an_answer_tells_how_much_of_the_prompt_is_read() -> None:
+def test_output_processor_reports_prompt_progress() -> None:
     answer = OutputProcessor(VOCABULARY, PROMPT, ())
     seen = []
     for piece in (None, Started(2), Progress(4), Progress(6), Token(65)):
@@ -496,11 +496,11 @@ FRAMES: list[tuple[list[Event], bytes]] = [
 
 
 @pytest.mark.parametrize(("events", "expected"), FRAMES, ids=["none", "delta", "two", "created"])
-def test_events_become_exactly_these_frames(events: list[Event], expected: bytes) -> None:
+def test_sse_encodes_events_to_exactly_these_frames(events: list[Event], expected: bytes) -> None:
     assert sse.encode(events) == expected
 
 
-def test_a_stream_ends_with_done() -> None:
+def test_sse_stream_ends_with_done() -> None:
     assert sse.DONE == b"data: [DONE]\n\n"
 
 
@@ -510,7 +510,9 @@ STOPS = st.lists(st.text(min_size=1, max_size=3), max_size=3)
 
 
 @given(ANSWERS, ENDS, STOPS)
-def test_any_pieces_give_a_legal_stream_whose_deltas_are_its_text(data: bytes, end: Finished, stops: list[str]) -> None:
+def test_any_outputs_give_a_legal_stream_whose_deltas_are_its_text(
+    data: bytes, end: Finished, stops: list[str]
+) -> None:
     events = play([Started(0), *tokens(data), end], stops)
     seen = wire.events(sse.encode(events) + sse.DONE)
     deltas = "".join(event["delta"] for event in seen if event["type"] == "response.output_text.delta")
@@ -525,6 +527,6 @@ def test_any_pieces_give_a_legal_stream_whose_deltas_are_its_text(data: bytes, e
 
 
 @given(ANSWERS, STOPS)
-def test_the_same_pieces_give_the_same_bytes(data: bytes, stops: list[str]) -> None:
+def test_equal_outputs_give_equal_bytes(data: bytes, stops: list[str]) -> None:
     pieces = [Started(0), *tokens(data), STOP]
     assert sse.encode(play(pieces, stops)) == sse.encode(play(pieces, stops))
