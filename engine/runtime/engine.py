@@ -1,4 +1,4 @@
-"""The engine as trio sees it: `generate` hands a job to the inference thread and returns a channel of its outputs."""
+"""The engine's trio side: `generate` hands a job to the inference thread and returns a channel of its outputs."""
 
 import itertools
 import math
@@ -17,7 +17,8 @@ from engine.runtime.loop import Cancel, Command, DropSnapshots, InferenceLoop, O
 from engine.scheduler import Key
 
 STUCK_SECONDS = 60.0
-"""No step takes so long: they are a tenth of a second, and a few where a machine is overloaded."""
+"""Step time, in seconds, that means the model is stuck: steps take a tenth of a second, and a few seconds on an
+overloaded machine."""
 
 
 class EngineStopped(Exception):
@@ -25,7 +26,7 @@ class EngineStopped(Exception):
 
 
 class Engine:
-    """Generations over one model. `run` is the thread's task; `generate` is what everybody else calls."""
+    """Generations over one model. `run` is the thread's task; all other callers use `generate`."""
 
     def __init__(
         self,
@@ -34,7 +35,7 @@ class Engine:
         max_step_seconds: float = 0.0,
         snapshots: Snapshots | None = None,
     ) -> None:
-        """`max_step_seconds`: see `scheduler.step_budget`. `snapshots`: where the KV cache goes for the next run."""
+        """For `max_step_seconds` see `scheduler.step_budget`. `snapshots` stores the KV cache for the next run."""
         self._model = model
         self._inbox: SimpleQueue[Command] = SimpleQueue()
         self._loop = InferenceLoop(model, end_tokens, max_step_seconds, snapshots, self._inbox)
@@ -53,7 +54,7 @@ class Engine:
 
     @property
     def stuck(self) -> bool:
-        """True if the model doesn't come back from a step: nothing but a restart helps then."""
+        """True if the model does not return from a step: only a restart helps then."""
         began = self._loop.step_began
         return began is not None and time.perf_counter() - began > STUCK_SECONDS
 
@@ -63,7 +64,7 @@ class Engine:
         return len(self._channels) >= self._model.info.n_slots
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Host the thread until cancelled. An exception that ends the thread comes out here."""
+        """Host the thread until cancelled. Raise the exception that ends the thread."""
         token = trio.lowlevel.current_trio_token()
         self._running = True
         try:
@@ -82,25 +83,27 @@ class Engine:
             self._deliver([(key, Finished(FinishReason.FAILED, self._shutdown_message)) for key in self._channels])
 
     def restore(self) -> None:
-        """Fill the slots with the last run's snapshots. Call it before the first job, which would have to make room."""
+        """Fill the slots with the last run's snapshots. Call it before the first job, since snapshots overwrite
+        slots."""
         self._inbox.put(Restore())
 
     async def drop_snapshots(self) -> None:
-        """Delete every snapshot file of this server, and write nothing that is in the slots now."""
+        """Delete every snapshot file of this server, and write none of the slots' present contents."""
         if self._snapshots is not None:
             self._inbox.put(DropSnapshots())
             await trio.to_thread.run_sync(self._snapshots.drop, limiter=self._file_access)
 
     @contextmanager
     def generate(self, job: Job) -> Iterator[trio.MemoryReceiveChannel[EngineOutput]]:
-        """The outputs of `job`, as they come; the last one is a `Finished`. Leaving the block stops the generation.
+        """Return a channel of the outputs of `job`; the last one is a `Finished`. Leaving the block stops the
+        generation.
 
         Raises EngineStopped.
         """
         if not self._running:
             raise EngineStopped("the engine has stopped")
         key = next(self._keys)
-        # Unbounded, since the thread never waits for a client; `job.max_tokens` bounds it.
+        # The channel needs no bound of its own (`job.max_tokens` bounds it): the thread must never wait for a client.
         send, receive = trio.open_memory_channel[EngineOutput](math.inf)
         self._channels[key] = send
         self._inbox.put(Submit(key, job))
@@ -111,9 +114,10 @@ class Engine:
             if self._channels.pop(key, None) is not None:
                 self._inbox.put(Cancel(key))
                 if not self._channels:
-                    self._model.interrupt()  # nobody waits for the step that runs
+                    self._model.interrupt()  # no client needs the running step
 
     async def _host(self, token: trio.lowlevel.TrioToken) -> None:
+        """Run the inference thread and the mask thread."""
         threads = trio.CapacityLimiter(2)
 
         def run() -> None:
@@ -130,22 +134,23 @@ class Engine:
                 nursery.start_soon(ahead)
                 await trio.to_thread.run_sync(run, thread_name="inference", limiter=threads)
         except Exception:
-            self._shutdown_message = "the inference thread failed; the server's log says why"
+            self._shutdown_message = "the inference thread failed; see the server log"
             raise
 
     def _write_snapshots(self, snapshots: list[Snapshot]) -> None:
-        """On the trio side, as `_deliver`."""
+        """Start writing snapshots, on the trio side."""
         if self._snapshots is not None and self._nursery is not None:
             write = partial(trio.to_thread.run_sync, self._snapshots.write, snapshots, limiter=self._file_access)
             self._nursery.start_soon(write)
 
     def _deliver(self, outputs: Outputs) -> None:
-        """On the trio side. Nothing here may raise: an exception in a run_sync_soon callback ends the server."""
+        """Send outputs to their channels, on the trio side. It never raises: an exception in a run_sync_soon callback
+        ends the server."""
         for key, output in outputs:
             ended = isinstance(output, Finished)
             channel = self._channels.pop(key, None) if ended else self._channels.get(key)
             if channel is None:
-                continue  # the client has left; its Cancel is on the way
+                continue  # the client has left; its Cancel is in the inbox
             try:
                 channel.send_nowait(output)
             except (trio.BrokenResourceError, trio.ClosedResourceError):

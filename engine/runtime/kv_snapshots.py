@@ -1,7 +1,7 @@
-"""The KV cache's contents over a restart: what was held is read back, instead of being evaluated again.
+"""KV cache snapshots: slots are saved at shutdown and restored at start, instead of being evaluated again.
 
-A file holds one slot: a line of JSON, then the engine's own bytes. Those go into native code, so they are only handed
-on whole: same model, engine and settings (`fingerprint`), and a checksum that fits.
+A file contains one slot: a line of JSON, then the engine's own bytes. Native code reads these bytes, so a snapshot is
+restored only if its model, engine and settings (`fingerprint`) and its checksum match.
 """
 
 import fcntl
@@ -20,7 +20,9 @@ from engine.atomic_write import atomic_write
 
 SUFFIX = ".kv"
 DRAFT_PREFIX = ".responsed-draft-"
+"""Beginning of a temporary file's name."""
 FILE_NAME = re.compile(r"[0-9a-f]{32}\.kv")
+"""Pattern of a snapshot file's name."""
 
 log = logging.getLogger("responsed.engine")
 
@@ -33,18 +35,20 @@ class Snapshot(Struct, frozen=True):
 
 
 class _FileHeader(Struct, frozen=True):
+    """The first line of a snapshot file."""
+
     fingerprint: str
     digest: str
-    """BLAKE2b of the state."""
+    """BLAKE2b digest of the state."""
     tokens: tuple[int, ...]
 
 
 class Snapshots:
-    """The snapshot files of one state folder, `limit` bytes at most. With 0, none is written or restored, and those
-    of earlier runs can be deleted.
+    """The snapshot files of one state folder, at most `limit` bytes. With a limit of 0 none is written or restored, and
+    files of earlier runs can be deleted.
 
-    Several servers may share the folder: each deletes only files that it wrote or restored. Files that nobody owns any
-    more (of an earlier model or setting) are deleted by a server that is alone in the folder.
+    Several servers may share the folder: each deletes only files that it wrote or restored. A server that is alone in
+    the folder deletes files without an owner (of an earlier model or setting).
     """
 
     def __init__(self, folder: Path, fingerprint: str, limit: int) -> None:
@@ -54,10 +58,10 @@ class Snapshots:
         self._owned: set[str] = set()
         """Names of files that this server may delete."""
         self._lock: int | None = None
-        """File descriptor that marks the folder as used, until this process ends."""
+        """File descriptor that marks the folder as used until this process ends."""
 
     def choose(self, snapshots: Iterable[Snapshot]) -> list[Snapshot]:
-        """The snapshots that fit into the limit together, the first ones first."""
+        """Return the first snapshots that fit into the limit together."""
         if not self._limit:
             return []  # before anything is copied out of the engine
         chosen, left = [], self._limit
@@ -68,7 +72,7 @@ class Snapshots:
         return chosen
 
     def write(self, snapshots: Sequence[Snapshot]) -> None:
-        """Replace this server's files by these; the first one becomes the newest file. Errors are logged."""
+        """Replace this server's files by these snapshots; the first one becomes the newest file. Errors are logged."""
         try:
             if snapshots:
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -81,7 +85,8 @@ class Snapshots:
             log.warning("the KV cache cannot be written for a restart: %s", error)
 
     def read(self) -> Iterator[Snapshot]:
-        """The snapshots that were written for this fingerprint, the most useful first. Other files are left out."""
+        """Yield the snapshots that were written for this fingerprint, the most useful first. Other files are
+        skipped."""
         try:
             alone = self._folder.is_dir() and self._lock_folder()
         except OSError as error:
@@ -94,26 +99,26 @@ class Snapshots:
             try:
                 head, state = _read(path)
             except (OSError, ValueError, msgspec.MsgspecError) as error:
-                log.warning("%s is left out: %s", path, error)
+                log.warning("%s is skipped: %s", path, error)
                 continue
             if alone or head.fingerprint == self._fingerprint:
                 self._owned.add(path.name)
             if head.fingerprint != self._fingerprint:
-                log.info("%s is left out: it is of another model, engine or setting", path.name)
+                log.info("%s is skipped: it is from another model, engine or setting", path.name)
             elif head.digest != _digest(state):
-                log.warning("%s is left out: it is damaged", path)
+                log.warning("%s is skipped: it is damaged", path)
             elif self._limit:
                 yield Snapshot(head.tokens, state)
 
     def drop(self) -> None:
-        """Delete this server's files, those of its earlier runs too."""
+        """Delete this server's files, including those of its earlier runs."""
         if self._lock is None:
             for _ in self.read():
                 pass
         self.write(())
 
     def _files(self) -> list[Path]:
-        """Regular files with a name that `_write` gives, the newest first."""
+        """Return the regular files with a name that `_write` gives, the newest first."""
         found: list[tuple[int, Path]] = []
         for path in self._folder.glob(f"*{SUFFIX}"):
             with suppress(FileNotFoundError):  # another server has just replaced it
@@ -122,7 +127,7 @@ class Snapshots:
         return [path for _, path in sorted(found, reverse=True)]
 
     def _lock_folder(self) -> bool:
-        """Return whether no other server uses the folder; others see from now on that this one does."""
+        """Mark the folder as used. Return True if no other server uses it."""
         if self._lock is not None:
             return False
         self._lock = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -134,6 +139,7 @@ class Snapshots:
         return False
 
     def _write(self, snapshot: Snapshot) -> Path:
+        """Write one file atomically."""
         digest = hashlib.blake2b(repr((self._fingerprint, snapshot.tokens)).encode(), digest_size=16).hexdigest()
         path = self._folder / f"{digest}{SUFFIX}"
         head = msgspec.json.encode(_FileHeader(self._fingerprint, _digest(snapshot.state), snapshot.tokens))

@@ -1,7 +1,7 @@
-"""The inference thread: inbox -> plan -> decode -> sample -> update. It alone touches the model.
+"""The inference thread: inbox -> plan -> decode -> sample -> update. It alone uses the model.
 
-An exception of one job ends that job, never the thread: whatever a model, a sampler or a grammar raises is attributed
-to the sequences that it concerned, logged with its traceback, and the others go on.
+An exception of one job ends that job, never the thread: an exception from a model, a sampler or a grammar ends the
+sequences that it concerns and is logged with its traceback; all other sequences continue.
 """
 
 import logging
@@ -22,18 +22,22 @@ from engine.sampling import Sampler
 from engine.scheduler import Key, Scheduler, Step
 
 SNAPSHOT_IDLE_SECONDS = 30.0
-"""Idle time after which the KV cache is written to the disk."""
+"""Idle seconds after which the KV cache is written to the disk."""
 INTERNAL_ERROR = "Internal error; see the server log."
 
 log = logging.getLogger("responsed.engine")
 
 
 class Submit(Struct, frozen=True):
+    """Start a job."""
+
     key: Key
     job: Job
 
 
 class Cancel(Struct, frozen=True):
+    """Stop a job."""
+
     key: Key
 
 
@@ -42,16 +46,16 @@ class Restore(Struct, frozen=True):
 
 
 class DropSnapshots(Struct, frozen=True):
-    """Write nothing to the disk that the slots have now: a stored response was deleted."""
+    """Never write the slots' present contents to the disk: a stored response was deleted."""
 
 
 Command: TypeAlias = Submit | Cancel | Restore | DropSnapshots | None
-"""None ends the thread."""
+"""A command for the thread; None ends it."""
 Outputs: TypeAlias = list[tuple[Key, EngineOutput]]
 
 
 class InferenceLoop:
-    """Everything that the inference thread owns. Only `run` is called, in that thread; commands come by `inbox`."""
+    """The state of the inference thread. Only `run` is called, in that thread; commands arrive through `inbox`."""
 
     def __init__(
         self,
@@ -66,7 +70,7 @@ class InferenceLoop:
         self._max_step_seconds = max_step_seconds
         self._scheduler = self._new_scheduler()
         self._samplers: dict[Key, Sampler] = {}
-        """One of each job that has not ended."""
+        """The samplers of all jobs that have not ended."""
         self._constraints: dict[Key, Constraint] = {}
         self.mask_thread = MaskThread()
         self._inbox = inbox
@@ -81,7 +85,8 @@ class InferenceLoop:
         return not self._samplers and not self._constraints and self._scheduler.idle
 
     def run(self, deliver: Callable[[Outputs], None], write: Callable[[list[Snapshot]], None]) -> None:
-        """Work until None comes. `deliver` hands outputs over; `write` hands snapshots to somebody who may block."""
+        """Work until the command None. `deliver` hands over outputs; `write` hands snapshots to another thread, which
+        may block."""
         try:
             while self._read_inbox(deliver, write):
                 self._unsaved = self._snapshots is not None
@@ -96,12 +101,12 @@ class InferenceLoop:
         return Scheduler(self._model.info, self._end_tokens, self._max_step_seconds)
 
     def _read_inbox(self, deliver: Callable[[Outputs], None], write: Callable[[list[Snapshot]], None]) -> bool:
-        """Take in what has come; wait for it only when there is nothing else to do. False: the thread is to end."""
+        """Process the waiting commands; block only when idle. Return False if the thread must end."""
         while not self._inbox.empty() or self._scheduler.idle:
             try:
                 command = self._inbox.get(timeout=SNAPSHOT_IDLE_SECONDS if self._unsaved else None)
             except Empty:
-                # Copied here, in milliseconds; written elsewhere, since a disk may take seconds.
+                # This thread only copies, in milliseconds; another one writes, since a disk may take seconds.
                 if snapshots := self._unsaved_slots():
                     write(snapshots)
                 continue
@@ -119,12 +124,13 @@ class InferenceLoop:
                         log.exception("the KV cache of the last run cannot be restored")
                 case DropSnapshots():
                     self._scheduler.forbid_saving()
-                    write([])  # behind a writing that is on its way
+                    write([])  # replaces the files of a write in progress
                 case None:
                     return False
         return True
 
     def _submit(self, key: Key, job: Job, deliver: Callable[[Outputs], None]) -> None:
+        """Start a job, or end it at once if it raises."""
         try:
             if not job.prompt:
                 raise ValueError("the prompt has no tokens")
@@ -138,7 +144,8 @@ class InferenceLoop:
             deliver([(key, _failure(error))])
 
     def _step(self) -> Outputs:
-        """One step of all sequences. An error that concerns no certain sequence ends all jobs and empties the slots."""
+        """Run one step of all sequences. An error that concerns no particular sequence ends all jobs and empties the
+        slots."""
         try:
             outputs = self._carry_out(self._scheduler.plan())
         except Exception as error:
@@ -151,10 +158,11 @@ class InferenceLoop:
         return outputs
 
     def _carry_out(self, plan: Step) -> Outputs:
+        """Decode a step and update its sequences."""
         self.step_began = began = time.perf_counter()
         try:
-            for share in plan.copies:
-                self._model.copy_prefix(share.source, share.target, share.n)
+            for copy in plan.copies:
+                self._model.copy_prefix(copy.source, copy.target, copy.n)
             with self.mask_thread.computing(self._step_constraints(plan)):
                 self._model.decode(plan.entries)
         except Exception as error:
@@ -165,58 +173,59 @@ class InferenceLoop:
         return self._update(plan, time.perf_counter() - began)
 
     def _update(self, plan: Step, seconds: float) -> Outputs:
-        """Sample what was decoded. A sequence whose sampler or grammar raises ends; the others go on."""
+        """Sample from the decoded logits. A sequence whose sampler or grammar raises ends; the others continue."""
         sampled: dict[int, list[Token]] = {}
         outputs: Outputs = []
-        chunks: list[BatchEntry] = []
-        for chunk in plan.entries:
+        entries: list[BatchEntry] = []
+        for entry in plan.entries:
             try:
-                if chunk.logits:
-                    sampled[chunk.slot] = self._sample(chunk)
+                if entry.logits:
+                    sampled[entry.slot] = self._sample(entry)
             except Exception as error:
                 failure = _failure(error)
-                outputs += self._scheduler.fail(Step(entries=(chunk,)), failure.message, failure.reason)
+                outputs += self._scheduler.fail(Step(entries=(entry,)), failure.message, failure.reason)
             else:
-                chunks.append(chunk)
-        return outputs + (self._scheduler.update(Step(entries=tuple(chunks)), sampled, seconds) if chunks else [])
+                entries.append(entry)
+        return outputs + (self._scheduler.update(Step(entries=tuple(entries)), sampled, seconds) if entries else [])
 
     def _step_constraints(self, plan: Step) -> list[Constraint]:
-        """The constraints of the sequences that get a token of this step."""
-        keys = [self._scheduler.key(chunk.slot) for chunk in plan.entries if chunk.logits]
+        """Return the constraints of the sequences that get a token from this step."""
+        keys = [self._scheduler.key(entry.slot) for entry in plan.entries if entry.logits]
         return [self._constraints[key] for key in keys if key in self._constraints]
 
-    def _sample(self, chunk: BatchEntry) -> list[Token]:
-        """A token for each row of logits, up to the first that isn't the draft token that stands there.
+    def _sample(self, entry: BatchEntry) -> list[Token]:
+        """Return a token for each row of logits, up to the first that differs from its draft token.
 
         Raises GrammarError.
         """
-        key = self._scheduler.key(chunk.slot)
+        key = self._scheduler.key(entry.slot)
         sampler, constraint = self._samplers[key], self._constraints.get(key)
         tokens: list[Token] = []
-        for row, guess in enumerate((*chunk.tokens[len(chunk.tokens) - chunk.logits + 1 :], None)):
-            logits = self._model.logits(chunk.slot, row)
-            untouched = sampler.raw_logits(logits)
+        for row, draft_token in enumerate((*entry.tokens[len(entry.tokens) - entry.logits + 1 :], None)):
+            logits = self._model.logits(entry.slot, row)
+            raw_logits = sampler.raw_logits(logits)
             if constraint is not None:
                 constraint.apply_mask(logits)
             token = sampler.pick(logits)
             if constraint is not None:
                 constraint.accept(token)
-            tokens.append(Token(token, sampler.logprobs(untouched, token)))
-            if token != guess:
+            tokens.append(Token(token, sampler.logprobs(raw_logits, token)))
+            if token != draft_token:
                 break
         return tokens
 
     def _restore(self) -> None:
-        """Fill the slots from the last run's, the most useful last: the scheduler gives away the others first."""
+        """Fill the slots from the last run's snapshots, the most useful last: the scheduler reuses the least recently
+        used slot first."""
         if self._snapshots is None:
             return
         restored = 0
-        found = list(islice(self._snapshots.read(), self._model.info.n_slots))
-        for slot, snapshot in enumerate(reversed(found)):
+        snapshots = list(islice(self._snapshots.read(), self._model.info.n_slots))
+        for slot, snapshot in enumerate(reversed(snapshots)):
             try:
                 self._model.restore(slot, snapshot.state, len(snapshot.tokens))
             except ModelError as error:
-                log.warning("a saved slot is left out: %s", error)
+                log.warning("a snapshot is skipped: %s", error)
             else:
                 self._scheduler.adopt(slot, snapshot.tokens)
                 restored += 1
@@ -224,20 +233,20 @@ class InferenceLoop:
             log.info("restored the KV cache of the last run: %d of %d slots", restored, self._model.info.n_slots)
 
     def _unsaved_slots(self) -> list[Snapshot]:
-        """Snapshots of the slots that may be saved; nothing if nothing was evaluated since the last call."""
+        """Return snapshots of the savable slots; none if nothing was evaluated since the last call."""
         if self._snapshots is None or not self._unsaved:
             return []
         self._unsaved = False
         try:
-            saved = self._scheduler.savable_slots()
-            return self._snapshots.choose(Snapshot(tokens, self._model.save(slot)) for slot, tokens in saved)
+            savable = self._scheduler.savable_slots()
+            return self._snapshots.choose(Snapshot(tokens, self._model.save(slot)) for slot, tokens in savable)
         except Exception as error:
             log.warning("the KV cache cannot be saved: %s", error, exc_info=not isinstance(error, ModelError))
             return []
 
 
 def _failure(error: Exception) -> Finished:
-    """The output that ends a job. An error nobody foresaw is logged with its traceback."""
+    """Return the output that ends a job. An unexpected error is logged with its traceback."""
     if isinstance(error, GrammarError):
         return Finished(FinishReason.GRAMMAR, str(error))
     if isinstance(error, ModelError):

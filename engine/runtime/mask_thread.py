@@ -1,7 +1,7 @@
-"""A second pair of hands: what the next token may be is found out beside the decode that it comes of.
+"""A thread that computes token masks while the model decodes.
 
-The thread of `worker` hands over the constraints before a decode, and takes them back after it. This is a loop for a
-thread that the worker starts; while the model decodes and llguidance searches, neither holds the GIL.
+The inference thread hands over the constraints before a decode and waits for their masks after it. The model and
+llguidance both release the GIL while they work.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,28 +12,31 @@ from engine.constraint import Constraint
 
 
 class MaskThread:
+    """Computes masks in a thread of its own; `work` is the thread's function."""
+
     def __init__(self) -> None:
         self._requests: SimpleQueue[Constraint | None] = SimpleQueue()
         self._done: SimpleQueue[None] = SimpleQueue()
 
     def work(self) -> None:
-        """Until `close`."""
+        """Compute masks until `close`."""
         while (constraint := self._requests.get()) is not None:
-            with suppress(BaseException):  # it goes wrong once more where it is applied, and is seen there
+            with suppress(BaseException):  # `apply_mask` will raise the error again
                 constraint.compute_mask()
             self._done.put(None)
 
     def close(self) -> None:
+        """End the thread."""
         self._requests.put(None)
 
     @contextmanager
     def computing(self, constraints: Sequence[Constraint]) -> Iterator[None]:
-        """While the block runs, they are prepared; behind it they are."""
-        asked = [constraint for constraint in constraints if not constraint.mask_ready]
-        for constraint in asked:
+        """Compute the constraints' masks while the block runs; at its end all are ready."""
+        pending = [constraint for constraint in constraints if not constraint.mask_ready]
+        for constraint in pending:
             self._requests.put(constraint)
         try:
             yield
         finally:
-            for _ in asked:
+            for _ in pending:
                 self._done.get()

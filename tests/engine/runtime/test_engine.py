@@ -84,14 +84,14 @@ async def received(pieces: Pieces, n: int) -> list[EngineOutput]:
     return [await pieces.receive() for _ in range(n)]
 
 
-async def test_the_pieces_are_started_tokens_finish() -> None:
+async def test_generate_returns_started_tokens_finished() -> None:
     async with running(ScriptedModel()) as engine:
         assert await answered(engine, job(b"Hello")) == [Started(0), *said(b"Hello"), STOP]
         assert await answered(engine, job(b"Hello", max_tokens=2)) == [Started(6), *said(b"He"), LENGTH]
         assert await answered(engine, job(b"")) == [Started(1), STOP]
 
 
-async def test_more_generations_than_slots_are_all_answered_the_first_ones_first() -> None:
+async def test_generate_beyond_the_slots_answers_all_in_order() -> None:
     model = ScriptedModel(n_slots=2)
     async with running(model) as engine:
         with generations(engine, job(b"aaaa"), job(b"bbbb"), job(b"cc"), job(b"dd")) as four:
@@ -104,7 +104,7 @@ async def test_more_generations_than_slots_are_all_answered_the_first_ones_first
     assert bytes(prompts) == b"abcd"
 
 
-async def test_two_generations_take_turns() -> None:
+async def test_generate_of_two_jobs_alternates() -> None:
     gate = Gate()
     model = ScriptedModel(gate)
     async with running(model) as engine:
@@ -119,7 +119,7 @@ async def test_two_generations_take_turns() -> None:
     assert len(both) in (6, 8)  # the thread may have begun with the first before it heard of the second
 
 
-async def test_leaving_the_block_stops_the_generation_within_one_token() -> None:
+async def test_generate_that_is_left_stops_within_one_token() -> None:
     gate = Gate()
     model = ScriptedModel(gate, n_slots=1)
     async with running(model) as engine:
@@ -133,7 +133,7 @@ async def test_leaving_the_block_stops_the_generation_within_one_token() -> None
     assert [chunk.position for chunk in first] == [3, 4, 5][: len(first)]
 
 
-async def test_one_that_waits_can_leave_and_is_never_evaluated() -> None:
+async def test_generate_that_is_left_while_waiting_is_never_evaluated() -> None:
     gate = Gate()
     model = ScriptedModel(gate, n_slots=1)
     async with running(model) as engine:
@@ -149,7 +149,7 @@ async def test_one_that_waits_can_leave_and_is_never_evaluated() -> None:
     assert not any(ord("b") in chunk.tokens for chunk in model.decoded)
 
 
-async def test_leaving_with_an_error_stops_the_generation_as_well() -> None:
+async def test_generate_that_is_left_by_an_error_stops() -> None:
     async with running(ScriptedModel(lambda _: b"x" * 4000, seconds_per_token=0.001)) as engine:
         try:
             with engine.generate(job(b"a", max_tokens=4000)) as pieces:
@@ -160,7 +160,7 @@ async def test_leaving_with_an_error_stops_the_generation_as_well() -> None:
         assert (await answered(engine, job(b"b", max_tokens=1)))[1:] == [*said(b"x"), LENGTH]
 
 
-async def test_a_client_that_reads_nothing_holds_up_nobody() -> None:
+async def test_generate_with_a_client_that_reads_nothing_delays_no_other() -> None:
     async with running(ScriptedModel(n_slots=1)) as engine:
         with engine.generate(job(b"unread")) as unread:
             assert (await answered(engine, job(b"read")))[1:] == [*said(b"read"), STOP]
@@ -173,7 +173,7 @@ def picky(message: bytes) -> bytes:
     return message
 
 
-async def test_a_failure_of_the_model_ends_one_generation_and_no_other() -> None:
+async def test_engine_with_a_model_error_ends_only_that_generation() -> None:
     async with running(ScriptedModel(picky, n_slots=2)) as engine:
         with generations(engine, job(b"good"), job(b"bad"), job(b"fine")) as three:
             good, bad, fine = [await heard(pieces) for pieces in three]
@@ -183,14 +183,14 @@ async def test_a_failure_of_the_model_ends_one_generation_and_no_other() -> None
         assert (await answered(engine, job(b"again")))[1:] == [*said(b"again"), STOP]
 
 
-async def test_a_context_that_is_too_small_is_a_failure_of_that_generation() -> None:
+async def test_generate_beyond_the_context_fails() -> None:
     async with running(ScriptedModel(n_ctx=8)) as engine:
         message = "position 0 + 9 tokens is outside the slot"
         assert await answered(engine, job(b"1234567")) == [Finished(FinishReason.FAILED, message)]
         assert await answered(engine, job(b"123")) == [Started(0), *said(b"123"), LENGTH]
 
 
-async def test_open_generations_are_told_that_the_engine_ends() -> None:
+async def test_engine_that_stops_fails_open_generations() -> None:
     engine = Engine(ScriptedModel(lambda _: b"x" * 4000, n_slots=2, seconds_per_token=0.001), {END})
     with ExitStack() as stack, trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
@@ -206,7 +206,7 @@ async def test_open_generations_are_told_that_the_engine_ends() -> None:
         assert engine._channels == {}
 
 
-async def test_nothing_is_generated_before_the_start_and_after_the_end() -> None:
+async def test_generate_without_a_running_engine_raises() -> None:
     engine = Engine(ScriptedModel(), {END})
     for _ in range(2):
         with pytest.raises(EngineStopped, match="the engine has stopped"), engine.generate(job(b"a")):
@@ -335,7 +335,7 @@ async def test_engine_whose_thread_dies_raises_and_every_generation_ends() -> No
     assert not engine.running
 
 
-async def test_what_a_slot_holds_already_is_not_evaluated_again() -> None:
+async def test_generate_of_cached_tokens_does_not_evaluate_them_again() -> None:
     model = ScriptedModel(n_slots=2)
     async with running(model) as engine:
         first = job(b"abc")
@@ -346,7 +346,7 @@ async def test_what_a_slot_holds_already_is_not_evaluated_again() -> None:
     assert model.decoded[0] == BatchEntry(0, 8, [END, USER, ord("!"), ASSISTANT], logits=True)
 
 
-async def test_a_seed_draws_the_same_answer_again() -> None:
+async def test_generate_with_a_seed_repeats_its_answer() -> None:
     class Undecided(ScriptedModel):
         def logits(self, slot: int, row: int = 0) -> FloatArray:
             return np.where(np.arange(self.info.n_vocab) < END, 0, -np.inf).astype(np.float32)
@@ -362,7 +362,7 @@ async def test_a_seed_draws_the_same_answer_again() -> None:
     assert len({str(draw) for draw in draws}) == 3
 
 
-async def test_a_step_that_does_not_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_engine_with_an_endless_step_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
     engine: Engine
 

@@ -28,12 +28,12 @@ def folder_of(tmp_path: Path, fingerprint: str = "a model", limit: int = 1000) -
     return Snapshots(tmp_path / "kv", fingerprint, limit)
 
 
-def test_what_is_written_is_read_back_in_the_same_order(tmp_path: Path) -> None:
+def test_snapshots_are_read_in_the_order_of_writing(tmp_path: Path) -> None:
     folder_of(tmp_path).write([ONE, TWO])
     assert list(folder_of(tmp_path).read()) == [ONE, TWO]
 
 
-def test_the_next_writing_replaces_all(tmp_path: Path) -> None:
+def test_write_replaces_all_earlier_snapshots(tmp_path: Path) -> None:
     folder_of(tmp_path).write([ONE, TWO])
     again = folder_of(tmp_path)
     assert list(again.read()) == [ONE, TWO]
@@ -42,25 +42,25 @@ def test_the_next_writing_replaces_all(tmp_path: Path) -> None:
     assert len(list((tmp_path / "kv").glob("*.kv"))) == 1
 
 
-def test_the_limit_is_kept_and_the_first_ones_go_first(tmp_path: Path) -> None:
+def test_choose_returns_the_first_snapshots_within_the_limit(tmp_path: Path) -> None:
     snapshots = [Snapshot((i,), bytes(400)) for i in range(4)]
     assert folder_of(tmp_path).choose(snapshots) == snapshots[:2]
 
 
-def test_what_is_foreign_is_left_out(tmp_path: Path) -> None:
+def test_read_skips_foreign_files(tmp_path: Path) -> None:
     folder_of(tmp_path).write([ONE])
     assert list(folder_of(tmp_path, "another model").read()) == []
 
 
 @pytest.mark.parametrize("cut", range(0, 120, 7))
-def test_a_truncated_file_is_left_out(tmp_path: Path, cut: int) -> None:
+def test_read_skips_a_truncated_file(tmp_path: Path, cut: int) -> None:
     folder_of(tmp_path).write([ONE])
     (file,) = (tmp_path / "kv").glob("*.kv")
     file.write_bytes(file.read_bytes()[:cut])
     assert list(folder_of(tmp_path).read()) == []
 
 
-def test_every_changed_byte_of_the_state_is_noticed(tmp_path: Path) -> None:
+def test_read_detects_every_changed_byte_of_the_state(tmp_path: Path) -> None:
     folder_of(tmp_path).write([ONE])
     (file,) = (tmp_path / "kv").glob("*.kv")
     data = file.read_bytes()
@@ -69,7 +69,7 @@ def test_every_changed_byte_of_the_state_is_noticed(tmp_path: Path) -> None:
         assert list(folder_of(tmp_path).read()) == []
 
 
-def test_a_folder_that_cannot_be_written_is_a_line_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_write_to_an_unwritable_folder_logs_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "kv").write_text("a file where the folder should be")
     folder_of(tmp_path).write([ONE])
     assert "the KV cache cannot be written for a restart" in caplog.text
@@ -91,7 +91,7 @@ async def cached(engine: Engine, prompt: tuple[int, ...]) -> int:
     return found
 
 
-async def test_a_restarted_engine_does_not_evaluate_its_prompts_again(tmp_path: Path) -> None:
+async def test_engine_after_a_restart_does_not_evaluate_its_prompts_again(tmp_path: Path) -> None:
     prompt = tuple(scripted.vocabulary().encode("a long system prompt, said again and again"))
     assert await cached(Engine(ScriptedModel(batched=True), [scripted.END], 0, folder_of(tmp_path)), prompt) == 0
     model = ScriptedModel(batched=True)
@@ -99,7 +99,7 @@ async def test_a_restarted_engine_does_not_evaluate_its_prompts_again(tmp_path: 
     assert model.decoded[0].position == len(prompt) - 1
 
 
-def test_a_state_is_of_one_kind_of_attention(smollm2: Path, cache: Path) -> None:
+def test_snapshots_of_another_attention_setting_are_skipped(smollm2: Path, cache: Path) -> None:
     options = Options(n_slots=1, n_ctx=64, engine="llamacpp")
     fingerprints = set()
     for flash_attention in (True, False):
@@ -109,7 +109,7 @@ def test_a_state_is_of_one_kind_of_attention(smollm2: Path, cache: Path) -> None
     assert len(fingerprints) == 2
 
 
-async def test_the_real_model_answers_the_same_after_a_restart(smollm2: Path, tmp_path: Path) -> None:
+async def test_real_model_after_a_restart_answers_the_same(smollm2: Path, tmp_path: Path) -> None:
     _, vocabulary, template = model_file.read(smollm2)
     talk = [Message("system", "You are a helpful assistant."), Message("user", "What is the capital of France?")]
     prompt = tuple(template.prompt(talk))
@@ -123,7 +123,7 @@ async def test_the_real_model_answers_the_same_after_a_restart(smollm2: Path, tm
 FOREIGN = ["notes.txt", "a.kv", "0" * 32 + ".kv", "f" * 32 + ".kv.bak", "0123.draft", ".hidden", "model.gguf"]
 
 
-def test_snapshots_leave_the_files_of_others_alone(tmp_path: Path) -> None:
+def test_snapshots_never_delete_foreign_files(tmp_path: Path) -> None:
     folder = tmp_path / "kv"
     folder.mkdir(mode=0o755)
     (folder / ("1" * 32 + ".kv")).mkdir()
@@ -143,9 +143,7 @@ def test_snapshots_leave_the_files_of_others_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fingerprints", [("a model", "a model"), ("a model", "another model")])
-def test_snapshots_of_two_servers_in_one_folder_do_not_delete_each_other(
-    tmp_path: Path, fingerprints: tuple[str, str]
-) -> None:
+def test_snapshots_of_two_servers_in_one_folder_survive(tmp_path: Path, fingerprints: tuple[str, str]) -> None:
     first, second = (folder_of(tmp_path, fingerprint) for fingerprint in fingerprints)
     for server in (first, second):
         assert list(server.read()) == []
@@ -156,7 +154,7 @@ def test_snapshots_of_two_servers_in_one_folder_do_not_delete_each_other(
     assert found == ([{ONE, TWO}] * 2 if fingerprints[0] == fingerprints[1] else [{ONE}, {TWO}])
 
 
-def test_snapshots_of_an_earlier_setting_are_deleted_by_a_server_that_is_alone(tmp_path: Path) -> None:
+def test_snapshots_of_an_earlier_setting_are_deleted_by_a_lone_server(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from engine.runtime.kv_snapshots import Snapshot, Snapshots\n"
         "Snapshots(Path(sys.argv[1]), 'old', 1000).write([Snapshot((1,), b'old')])"
@@ -168,7 +166,7 @@ def test_snapshots_of_an_earlier_setting_are_deleted_by_a_server_that_is_alone(t
     assert len(list((tmp_path / "kv").glob("*.kv"))) == 1
 
 
-def test_snapshots_can_be_read_by_their_owner_only(tmp_path: Path) -> None:
+def test_snapshot_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     folder_of(tmp_path).write([ONE, TWO])
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "kv").iterdir()} == {0o600}
     assert (tmp_path / "kv").stat().st_mode & 0o777 == 0o700
@@ -198,7 +196,7 @@ def tokens_on_disk(folder: Path) -> str:
         ({"snapshot_unstored": True, "store": "off"}, {}, True),
     ],
 )
-async def test_snapshots_have_no_prompt_that_was_not_to_be_stored(
+async def test_snapshots_of_an_unstored_prompt_are_not_written(
     tmp_path: Path, settings: dict[str, Any], body: dict[str, Any], on_disk: bool
 ) -> None:
     async with served(ScriptedModel(batched=True), state=tmp_path, snapshots=True, **settings) as running:
@@ -216,7 +214,7 @@ async def test_snapshots_of_a_slot_with_an_unstored_turn_are_not_written(tmp_pat
 
 
 @pytest.mark.parametrize("path", ["/v1/responses/{id}", "/v1/conversations/{conversation}"])
-async def test_snapshots_lose_a_prompt_that_is_deleted(tmp_path: Path, path: str) -> None:
+async def test_snapshots_of_a_deleted_prompt_are_deleted(tmp_path: Path, path: str) -> None:
     async with served(ScriptedModel(batched=True), state=tmp_path, snapshots=True) as running:
         conversation = (await exchange(running, "POST", "/v1/conversations", b"{}")).json["id"]
         response = (await post(running, input=SECRET, conversation=conversation)).json["id"]
@@ -227,7 +225,7 @@ async def test_snapshots_lose_a_prompt_that_is_deleted(tmp_path: Path, path: str
     assert SECRET not in tokens_on_disk(tmp_path)
 
 
-def test_snapshots_without_a_limit_are_neither_written_nor_restored_and_can_be_dropped(tmp_path: Path) -> None:
+def test_snapshots_with_limit_0_are_only_dropped(tmp_path: Path) -> None:
     """DELETE /v1/responses/{id} reaches the prompts of earlier runs too."""
     folder_of(tmp_path).write([ONE, TWO])
     off = folder_of(tmp_path, limit=0)
@@ -238,7 +236,7 @@ def test_snapshots_without_a_limit_are_neither_written_nor_restored_and_can_be_d
     assert list((tmp_path / "kv").glob("*.kv")) == []
 
 
-def test_snapshots_are_dropped_before_they_were_read(tmp_path: Path) -> None:
+def test_drop_before_read_deletes_earlier_snapshots(tmp_path: Path) -> None:
     folder_of(tmp_path).write([ONE])
     folder_of(tmp_path).drop()
     assert list((tmp_path / "kv").glob("*.kv")) == []
@@ -246,7 +244,7 @@ def test_snapshots_are_dropped_before_they_were_read(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_snapshots_of_a_killed_server_leave_no_draft_to_the_next(tmp_path: Path) -> None:
+def test_read_deletes_drafts_of_a_killed_server(tmp_path: Path) -> None:
     (tmp_path / "kv").mkdir()
     (tmp_path / "kv" / ".responsed-draft-abc").write_bytes(b"half a snapshot")
     assert list(folder_of(tmp_path).read()) == []
@@ -254,7 +252,7 @@ def test_snapshots_of_a_killed_server_leave_no_draft_to_the_next(tmp_path: Path)
 
 
 @pytest.mark.parametrize("call", ["restore", "save"])
-async def test_engine_whose_model_cannot_restore_or_save_serves_on(tmp_path: Path, call: str) -> None:
+async def test_engine_whose_model_fails_to_restore_or_save_continues(tmp_path: Path, call: str) -> None:
     class Broken(ScriptedModel):
         def restore(self, slot: int, state: bytes, n: int) -> None:
             if call == "restore":
@@ -275,7 +273,7 @@ async def test_engine_whose_model_cannot_restore_or_save_serves_on(tmp_path: Pat
 @pytest.mark.parametrize(
     "other", [{"n_slots": 2}, {"n_ctx": 128}, {"backend_options": BackendOptions(flash_attention=False)}]
 )
-def test_fingerprint_with_another_setting_is_another_one(smollm2: Path, cache: Path, other: dict[str, Any]) -> None:
+def test_fingerprint_of_another_setting_differs(smollm2: Path, cache: Path, other: dict[str, Any]) -> None:
     options = Options(n_slots=1, n_ctx=64, engine="llamacpp")
     fingerprints = set()
     for each in (options, msgspec.structs.replace(options, **other)):
