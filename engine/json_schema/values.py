@@ -1,11 +1,11 @@
 """JSON values and their JSON schema types. Pure."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
-Schema: TypeAlias = "dict[str, JSON]"
+Schema: TypeAlias = dict[str, "JSON"]
 
 TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 
@@ -55,6 +55,11 @@ def same_value(one: JSON, other: JSON) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same_value(one[key], other[key]) for key in one)
     return one == other
+
+
+def is_listed(value: JSON, values: Iterable[JSON]) -> bool:
+    """True if one of the values equals `value` by JSON Schema."""
+    return any(same_value(value, each) for each in values)
 
 
 def depth(value: JSON) -> int:
