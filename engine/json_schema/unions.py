@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeAlias
 
-from engine.json_schema.values import JSON, Schema, listed_values, same_value, types_of
+from engine.json_schema.values import JSON, Schema, is_listed, listed_values, types_of
 
 Follow: TypeAlias = Callable[[JSON], Schema]
 """Returns the schema that a schema's `$ref` refers to."""
@@ -23,15 +23,21 @@ def exclusive(options: list[JSON], whole: Schema, follow: Follow) -> list[JSON] 
     followed = [follow(option) for option in options]
     exact: list[JSON] = []
     for n, option in enumerate(options):
-        absent: list[JSON] = []
-        for m, other in enumerate(followed):
-            if m == n or disjoint(followed[n], other, whole, follow):
-                continue
-            if (names := _only_required(other, whole, followed[n])) is None:
-                return None
-            absent.append(without_one_of(names))
-        exact.append({"allOf": [option, *absent]} if absent else option)
+        absences = _absences(followed[n], [*followed[:n], *followed[n + 1 :]], whole, follow)
+        if None in absences:
+            return None
+        exact.append({"allOf": [option, *absences]} if absences else option)
     return exact
+
+
+def _absences(one: Schema, others: list[Schema], whole: Schema, follow: Follow) -> list[JSON]:
+    """Return a schema for each of the others that shares a value with `one`: the objects that the other forbids.
+
+    None replaces a schema if the other has more keywords than `required`.
+    """
+    shared = [other for other in others if not disjoint(one, other, whole, follow)]
+    lists = [_only_required(other, whole, one) for other in shared]
+    return [None if names is None else without_one_of(names) for names in lists]
 
 
 def without_one_of(names: list[str]) -> JSON:
@@ -46,7 +52,7 @@ def disjoint(one: Schema, other: Schema, whole: Schema, follow: Follow) -> bool:
     if not types:
         return True
     if (ours := listed_values(one)) is not None and (theirs := listed_values(other)) is not None:
-        return not any(same_value(value, each) for value in ours for each in theirs)
+        return not any(is_listed(value, theirs) for value in ours)
     if types <= {"number", "integer"}:
         return _above(one, other) or _above(other, one)
     if types != {"object"}:
