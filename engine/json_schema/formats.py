@@ -5,6 +5,7 @@ A format that no specification of JSON Schema defines forbids nothing.
 
 from collections.abc import Mapping
 
+from engine.json_schema.keywords import with_all_of, without
 from engine.json_schema.values import JSON, Schema
 
 FORMATS = frozenset(("date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"))
@@ -51,13 +52,10 @@ def with_exact_format(schema: Schema) -> Schema:
     if not isinstance(name, str) or name in UNENFORCEABLE:
         return schema
     name = STRICTER.get(name, name)
-    exact = {key: value for key, value in schema.items() if key != "format"}
+    exact = without(schema, "format")
     if name in FORMATS:
         exact["format"] = name
     if name == "hostname" and isinstance(most := schema.get("maxLength", MAX_HOSTNAME), int):
         exact["maxLength"] = min(most, MAX_HOSTNAME)
-    others = exact.get("allOf", [])
     patterns: list[JSON] = [{"pattern": pattern} for pattern in PATTERNS.get(name, ())]
-    if patterns and isinstance(others, list):
-        exact["allOf"] = [*others, *patterns]
-    return exact
+    return with_all_of(exact, patterns) if patterns else exact
