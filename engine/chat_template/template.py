@@ -34,7 +34,7 @@ from engine.chat_template.rendering import (
     with_tools,
 )
 from engine.chat_template.sources import PLAIN
-from engine.dialects import Dialect, Parser, Think, detect_dialect, with_generic
+from engine.dialects import Dialect, Parser, ReasoningTags, detect_dialect, with_generic
 from engine.notations import Offered, marks
 from engine.tokenizer import Vocabulary
 
@@ -148,7 +148,7 @@ class ChatTemplate:
             return None
         return Parser(dialect, offered, self._spelled, self.thinking(prompt), bare)
 
-    def thinking(self, prompt: Sequence[int]) -> Think | None:
+    def thinking(self, prompt: Sequence[int]) -> ReasoningTags | None:
         """Return the reasoning that the end of the prompt has opened; None if it has opened none."""
         vocabulary = self._vocabulary
         last = b"".join(vocabulary.bytes_of(id_) or vocabulary.name_of(id_).encode() for id_ in prompt[-LAST_WORDS:])

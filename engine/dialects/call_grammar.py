@@ -16,7 +16,7 @@ from engine.grammar import Notation, Rules, pattern, string_literal
 from engine.json_schema import JSON
 from engine.notations import GENERIC_FORMAT, OBJECT, CallFormat, Function, json_arguments
 
-MOST_CALLS = 16
+MAX_CALLS = 16
 """Calls in one answer."""
 
 _MODEL_CHOSEN = {
@@ -43,7 +43,7 @@ def answer_grammar(
     dialect: Dialect,
     functions: Sequence[Function],
     notation: Notation,
-    max_calls: int = MOST_CALLS,
+    max_calls: int = MAX_CALLS,
     format_: JSON = None,
 ) -> str:
     """Return the grammar of a whole answer: 1 to `max_calls` calls, or JSON of the schema `format_` if there is one.
@@ -62,7 +62,7 @@ def answer_grammar(
 
 
 def after_reasoning_grammar(
-    dialect: Dialect, functions: Sequence[Function], notation: Notation, max_calls: int = MOST_CALLS
+    dialect: Dialect, functions: Sequence[Function], notation: Notation, max_calls: int = MAX_CALLS
 ) -> str | None:
     """Return the grammar of the text after reasoning that the budget ended: calls, or the opening of an answer.
 
@@ -97,7 +97,7 @@ def arguments_grammar(function: Function, notation: Notation) -> str:
 
 
 def triggers(
-    dialect: Dialect, functions: Sequence[Function], notation: Notation, max_calls: int = MOST_CALLS
+    dialect: Dialect, functions: Sequence[Function], notation: Notation, max_calls: int = MAX_CALLS
 ) -> list[tuple[str, str]]:
     """Return pairs of a marker that begins calls and the grammar of the text from there to the end of the calls.
 

@@ -40,7 +40,7 @@ class Block(Struct, frozen=True):
     """True if `read` reads the marker too."""
 
 
-class Think(Struct, frozen=True):
+class ReasoningTags(Struct, frozen=True):
     """Reasoning between two markers. A prompt may end with the first."""
 
     open: str
@@ -66,7 +66,7 @@ class Dialect(Struct, frozen=True):
     """Format in which grammars write calls."""
     alternatives: tuple[CallFormat, ...] = ()
     """Further formats of calls; `blocks` read all of them."""
-    thinks: tuple[Think, ...] = ()
+    thinks: tuple[ReasoningTags, ...] = ()
     """Markers of reasoning. The template adds to these, since reasoning tags and call formats combine freely."""
     wraps: tuple[Wrap, ...] = ()
     """Markers around whole answers, found in the template."""
@@ -97,7 +97,7 @@ class Parser:
         dialect: Dialect,
         offered: Offered | None = None,
         spelled: Mapping[str, str] | None = None,
-        thinking: Think | None = None,
+        thinking: ReasoningTags | None = None,
         bare: bool = True,
     ) -> None:
         """Parse an answer that may call the functions `offered`.
@@ -234,7 +234,7 @@ class Parser:
             scanner.found.pop()
             prose.emit(text.text)
 
-    def _think(self, think: Think) -> ReaderSteps[None]:
+    def _think(self, think: ReasoningTags) -> ReaderSteps[None]:
         self.thinking = True
         prose = Prose(self._scanner, ReasoningDelta)
         prose.at_marker()

@@ -5,7 +5,7 @@ A template contains its family's markers, since it renders past turns with them.
 
 from msgspec.structs import replace
 
-from engine.dialects.dialect import Block, Dialect, Think
+from engine.dialects.dialect import Block, Dialect, ReasoningTags
 from engine.dialects.json_families import (
     APERTUS,
     COHERE,
@@ -65,7 +65,7 @@ HARMONY = Dialect(
     ("<|channel|>", "<|message|>", "<|call|>"),
     generation_prefix="<|start|>assistant",
     channels=True,
-    thinks=(Think("<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),),
+    thinks=(ReasoningTags("<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),),
     form=CallFormat(
         "<|channel|>commentary to=$place$name"
         "«<|channel|>commentary»« «<|constrain|>»json»<|message|>$arguments<|call|>",
@@ -131,17 +131,17 @@ _FAMILIES = (
 DIALECTS = tuple(each if each.channels else _with_generic_format(each) for each in _FAMILIES)
 """Dialects in the order of detection: the first one whose signatures all match is used."""
 
-THINKS = (
-    Think("<think>", "</think>"),
-    Think("<seed:think>", "</seed:think>"),
-    Think("<mm:think>", "</mm:think>"),
-    Think("[THINK]", "[/THINK]"),
-    Think("<|START_THINKING|>", "<|END_THINKING|>"),
-    Think("<|channel>thought", "<channel|>"),
-    Think("<|inner_prefix|>", "<|inner_suffix|>"),
-    Think("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
-    Think("<|think|>", "<|end|>"),
-    Think("<|thought_start|>", "<|thought_end|>"),
+REASONING_TAGS = (
+    ReasoningTags("<think>", "</think>"),
+    ReasoningTags("<seed:think>", "</seed:think>"),
+    ReasoningTags("<mm:think>", "</mm:think>"),
+    ReasoningTags("[THINK]", "[/THINK]"),
+    ReasoningTags("<|START_THINKING|>", "<|END_THINKING|>"),
+    ReasoningTags("<|channel>thought", "<channel|>"),
+    ReasoningTags("<|inner_prefix|>", "<|inner_suffix|>"),
+    ReasoningTags("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
+    ReasoningTags("<|think|>", "<|end|>"),
+    ReasoningTags("<|thought_start|>", "<|thought_end|>"),
 )
 
 
@@ -149,7 +149,7 @@ def detect_dialect(template: str | None) -> Dialect:
     """Return the dialect of a chat template; GENERIC if the template has no calls."""
     template = template or ""
     found = next((each for each in DIALECTS if all(text in template for text in each.template_signatures)), GENERIC)
-    thinks = tuple(think for think in THINKS if think.open in template and think.close in template)
+    thinks = tuple(think for think in REASONING_TAGS if think.open in template and think.close in template)
     return replace(found, thinks=(*found.thinks, *thinks), wraps=wraps_in(template))
 
 

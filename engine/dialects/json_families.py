@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from engine.dialects.dialect import Block, Dialect
-from engine.notations import OBJECT, CallFormat, Offered, ReaderSteps, Scanner, keyed_objects, named, objects
+from engine.notations import OBJECT, CallFormat, Offered, ReaderSteps, Scanner, keyed_objects, named_arguments, objects
 
 
 def _name_of_first(head: Sequence[str]) -> str:
@@ -41,7 +41,7 @@ def _fenced(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
     """Read `name` and a Markdown fence, or an object as in the generic format, which has the same marker."""
     yield from scanner.space()
     is_object = (yield from scanner.peek()) == "{"
-    yield from (objects if is_object else named((), _first_line, ("</tool_call>",)))(scanner, offered)
+    yield from (objects if is_object else named_arguments((), _first_line, ("</tool_call>",)))(scanner, offered)
     yield from scanner.space()
     yield from scanner.passes("```")
 
@@ -55,7 +55,7 @@ HERMES = Dialect("hermes", ("<tool_call>",), (Block("<tool_call>", objects),), (
 DEEPSEEK = Dialect(
     "deepseek",
     ("<｜tool▁calls▁begin｜>",),
-    (Block("<｜tool▁call▁begin｜>", named(("<｜tool▁sep｜>",), _deepseek, ("<｜tool▁call▁end｜>",))),),
+    (Block("<｜tool▁call▁begin｜>", named_arguments(("<｜tool▁sep｜>",), _deepseek, ("<｜tool▁call▁end｜>",))),),
     ("<｜tool▁calls▁begin｜>", "\n```<｜tool▁call▁end｜>", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"),
     form=CallFormat(
         "<｜tool▁call▁begin｜>$name<｜tool▁sep｜>$arguments<｜tool▁call▁end｜>",
@@ -71,7 +71,7 @@ _FENCED = replace(
 MISTRAL = Dialect(
     "mistral",
     ("[TOOL_CALLS]", "[ARGS]"),
-    (Block("[TOOL_CALLS]", named(("[CALL_ID]", "[ARGS]"), _name_of_first)),),
+    (Block("[TOOL_CALLS]", named_arguments(("[CALL_ID]", "[ARGS]"), _name_of_first)),),
     form=CallFormat("[TOOL_CALLS]$name[ARGS]$arguments", ("[TOOL_CALLS]",)),
     interrupts=False,
 )
@@ -88,7 +88,12 @@ DEEPSEEK_FENCED = replace(
 KIMI = Dialect(
     "kimi",
     ("<|tool_call_argument_begin|>",),
-    (Block("<|tool_call_begin|>", named(("<|tool_call_argument_begin|>",), _name_of_first, ("<|tool_call_end|>",))),),
+    (
+        Block(
+            "<|tool_call_begin|>",
+            named_arguments(("<|tool_call_argument_begin|>",), _name_of_first, ("<|tool_call_end|>",)),
+        ),
+    ),
     ("<|tool_calls_section_begin|>", "<|tool_call_end|>", "<|tool_calls_section_end|>"),
     form=CallFormat(
         "<|tool_call_begin|>functions.$name:$number<|tool_call_argument_begin|>$arguments<|tool_call_end|>",
@@ -113,14 +118,14 @@ MISTRAL_LIST = Dialect(
 FUNCTIONARY = Dialect(
     "functionary",
     ("<function=", "</function>"),
-    (Block("<function=", named((">",), _name_of_first, ("</function>",))),),
+    (Block("<function=", named_arguments((">",), _name_of_first, ("</function>",))),),
     ("</function>",),
     form=CallFormat("<function=$name>$arguments</function>", ("<function=",)),
 )
 FUNCTIONARY_3_2 = Dialect(
     "functionary-3.2",
     (">>>all", ">>>${recipient}"),
-    (Block(">>>$name\n", named(("\n",), _recipient), keeps=True),),
+    (Block(">>>$name\n", named_arguments(("\n",), _recipient), keeps=True),),
     generation_prefix=">>>",
     content_markers=(">>>all\n",),
     form=CallFormat(">>>$name\n$arguments", (">>>$name\n",), between="", answer="all\n$answer"),
@@ -180,7 +185,7 @@ SOLAR = Dialect(
     (
         Block(
             "<|tool_call:begin|>",
-            named(("<|tool_call:name|>", "<|tool_call:args|>"), _name_of_second, ("<|tool_call:end|>",)),
+            named_arguments(("<|tool_call:name|>", "<|tool_call:args|>"), _name_of_second, ("<|tool_call:end|>",)),
         ),
     ),
     ("<|tool_calls|>", "<|tool_call:end|>", "<|calls|>"),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from engine.dialects.dialect import Block, Dialect, Think
+from engine.dialects.dialect import Block, Dialect, ReasoningTags
 from engine.notations import (
     CallFormat,
     Offered,
@@ -111,7 +111,7 @@ KIMI_3 = Dialect(
         *(f"<|{what}|>{name}<|sep|>" for name in ("response", "message") for what in ("open", "close")),
         "<|end_of_msg|>",
     ),
-    thinks=(Think("<|open|>think<|sep|>", "<|close|>think<|sep|>"),),
+    thinks=(ReasoningTags("<|open|>think<|sep|>", "<|close|>think<|sep|>"),),
     form=CallFormat(
         '<|open|>call tool="$name" index="$number"<|sep|>$arguments<|close|>call<|sep|>',
         ("<|open|>tools<|sep|>", _KIMI_3.begin),
@@ -127,7 +127,7 @@ HUNYUAN = Dialect(
     (":opensource", "<arg_key{}>"),
     (Block("<tool_call:opensource>", _READ_HUNYUAN),),
     ("<tool_calls:opensource>", "</tool_call:opensource>", "</tool_calls:opensource>"),
-    thinks=(Think("<think:opensource>", "</think:opensource>"),),
+    thinks=(ReasoningTags("<think:opensource>", "</think:opensource>"),),
     form=replace(
         _HUNYUAN,
         begin="<tool_calls:opensource>~",
@@ -189,7 +189,7 @@ MUSE = replace(
     blocks=(Block(" to=$name<|message|>", _read_addressed),),
     ignored_markers=("<|eom|><|start|>assistant", "<|eom|>"),
     content_markers=(" to=user<|message|>", "<|eom|><|start|>assistant to=user<|message|>"),
-    thinks=(Think(" to=self<|message|>", "<|eom|><|start|>assistant"),),
+    thinks=(ReasoningTags(" to=self<|message|>", "<|eom|><|start|>assistant"),),
     form=replace(
         _ATEM.form,
         call=f" to=$name<|message|>{_ATEM.form.begin}{_ATEM.form.call}{_ATEM.form.end}",

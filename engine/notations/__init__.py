@@ -7,14 +7,14 @@ from engine.notations.elements import elements
 from engine.notations.gemma import FUNCTION_GEMMA, GEMMA_4, gemma
 from engine.notations.gemma_writers import gemma_arguments
 from engine.notations.json_objects import (
-    BETWEEN,
+    SEPARATORS,
     Offered,
     Read,
     bare_objects,
     begins_bare,
     emit_arguments,
     keyed_objects,
-    named,
+    named_arguments,
     objects,
 )
 from engine.notations.parameter_writers import pythonic_arguments, tagged_arguments
@@ -31,11 +31,11 @@ from engine.notations.parsed import (
 from engine.notations.scanner import ReaderSteps, Scanner, marks
 
 __all__ = [
-    "BETWEEN",
     "FUNCTION_GEMMA",
     "GEMMA_4",
     "GENERIC_FORMAT",
     "OBJECT",
+    "SEPARATORS",
     "UNDECLARED",
     "ArgumentSchema",
     "CallFormat",
@@ -65,7 +65,7 @@ __all__ = [
     "keyed_objects",
     "marks",
     "merged",
-    "named",
+    "named_arguments",
     "objects",
     "pythonic",
     "pythonic_arguments",

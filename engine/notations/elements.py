@@ -7,8 +7,8 @@ unless the schema declares another type.
 """
 
 from engine.notations.argument_schema import UNDECLARED, ArgumentSchema
-from engine.notations.json_objects import Offered, Read, emit_arguments, value
-from engine.notations.parameters import MOST_NESTED, Tags, discard, in_json, tagged_value
+from engine.notations.json_objects import Offered, Read, emit_arguments, emit_value
+from engine.notations.parameters import MAX_NESTING, Tags, discard, in_json, tagged_value
 from engine.notations.parsed import ToolCallEnd, ToolCallStart
 from engine.notations.scanner import ReaderSteps, Scanner
 
@@ -34,7 +34,7 @@ def elements(mark: str) -> Read:
             scanner.found.append(ToolCallStart(name))
             yield from scanner.space()
             if (yield from scanner.peek()) == "{":
-                yield from value(scanner, emit_arguments(scanner))
+                yield from emit_value(scanner, emit_arguments(scanner))
                 yield from scanner.until((end,), discard)
             else:
                 yield from _Elements(scanner, mark).children(CALL, offered.get(name, UNDECLARED), "{}", 0)
@@ -84,7 +84,7 @@ class _Elements:
     def _value(self, tag: str, declared: ArgumentSchema, depth: int) -> ReaderSteps[None]:
         scanner, kind = self._scanner, declared.kind
         is_text = kind == "string" or declared.optional is not None
-        first = "" if is_text or depth == MOST_NESTED else (yield from self._peek_tag())
+        first = "" if is_text or depth == MAX_NESTING else (yield from self._peek_tag())
         if first == f"/{tag}" and kind in _EMPTY:
             yield from scanner.until((f"{self._mark}<{first}>",), discard)
             self._emit(_EMPTY[kind])

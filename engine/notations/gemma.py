@@ -1,7 +1,7 @@
 """Read Gemma's calls: a relaxed JSON with a special token for quotation marks. Pure."""
 
-from engine.notations.json_objects import Offered, Read, emit_arguments, value
-from engine.notations.parameters import MOST_NESTED, in_json, infer_value
+from engine.notations.json_objects import Offered, Read, emit_arguments, emit_value
+from engine.notations.parameters import MAX_NESTING, in_json, infer_value
 from engine.notations.parsed import TextDelta, ToolCallEnd, ToolCallStart
 from engine.notations.scanner import Emit, ReaderSteps, Scanner
 
@@ -28,7 +28,7 @@ def gemma(quote: str) -> Read:
         is_json = (yield from scanner.peek()) == '"'
         scanner.rewind(place)
         emit = emit_arguments(scanner)
-        yield from value(scanner, emit) if is_json else _value(scanner, emit, quote)
+        yield from emit_value(scanner, emit) if is_json else _value(scanner, emit, quote)
         scanner.found.append(ToolCallEnd())
 
     return read
@@ -41,9 +41,9 @@ def _value(scanner: Scanner, emit: Emit, quote: str, depth: int = 0) -> ReaderSt
         marker = yield from scanner.until((quote,), lambda text: emit(in_json(text)[1:-1]))
         if marker or not scanner.cut:
             emit('"')
-    elif depth < MOST_NESTED and (yield from scanner.passes("{")):
+    elif depth < MAX_NESTING and (yield from scanner.passes("{")):
         yield from _items(scanner, emit, quote, "{", depth)
-    elif depth < MOST_NESTED and (yield from scanner.passes("[")):
+    elif depth < MAX_NESTING and (yield from scanner.passes("[")):
         yield from _items(scanner, emit, quote, "[", depth)
     else:
         chars: list[str] = []

@@ -19,7 +19,7 @@ NAMES = ("name", "tool_name", "function")
 ARGUMENTS = ("arguments", "parameters")
 BEFORE_NAMES = ("type", "id")
 """Keys that may precede the name in a call without a marker."""
-BETWEEN = ";,"
+SEPARATORS = ";,"
 """Characters that may separate calls without a marker."""
 EMPTY_OBJECT = "{}"
 
@@ -47,7 +47,7 @@ def bare_objects(scanner: Scanner, offered: Container[str], again: bool = False)
             scanner.found.append(TextDelta(written.text if called else lead + written.text))
             return called
         called = True
-        yield from scanner.pass_over(BETWEEN)
+        yield from scanner.pass_over(SEPARATORS)
     if is_list:
         yield from scanner.passes("]")
     return called
@@ -70,7 +70,9 @@ def keyed_objects(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
         yield from _object(scanner, (), bool)
 
 
-def named(separators: Sequence[str], name_of: Callable[[Sequence[str]], str], closing: Sequence[str] = ()) -> Read:
+def named_arguments(
+    separators: Sequence[str], name_of: Callable[[Sequence[str]], str], closing: Sequence[str] = ()
+) -> Read:
     """Return a reader of `name<separator>{...}`. `name_of` picks the name from the texts between the separators."""
 
     def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
@@ -90,7 +92,7 @@ def named(separators: Sequence[str], name_of: Callable[[Sequence[str]], str], cl
             return
         scanner.found.append(ToolCallStart(name))
         if marker == "{":
-            yield from value(scanner, emit_arguments(scanner))
+            yield from emit_value(scanner, emit_arguments(scanner))
         else:
             scanner.found.append(ToolCallArguments(EMPTY_OBJECT))
         scanner.found.append(ToolCallEnd())
@@ -108,7 +110,7 @@ def emit_arguments(scanner: Scanner) -> Emit:
     return emit
 
 
-def value(scanner: Scanner, emit: Emit) -> ReaderSteps[None]:
+def emit_value(scanner: Scanner, emit: Emit) -> ReaderSteps[None]:
     """Emit one JSON value verbatim, or the text that is read in place of one."""
     yield from scanner.space()
     first = yield from scanner.peek()
@@ -129,7 +131,7 @@ def value(scanner: Scanner, emit: Emit) -> ReaderSteps[None]:
             emit((yield from scanner.take()))
 
 
-def text(scanner: Scanner) -> ReaderSteps[str]:
+def read_string(scanner: Scanner) -> ReaderSteps[str]:
     """Return a JSON string with its quotes."""
     chars: list[str] = []
     yield from _text(scanner, chars.append)
@@ -146,7 +148,7 @@ def _text(scanner: Scanner, emit: Emit) -> ReaderSteps[None]:
             emit((yield from scanner.take()))
 
 
-def decoded(json: str) -> str:
+def decode_string(json: str) -> str:
     """Return the text of a JSON string. Return anything else unchanged."""
     json = cleaned(json)
     try:
@@ -177,7 +179,7 @@ def _object(
     has_arguments = False
     emit = emit_arguments(scanner)
     while (yield from _another_key(scanner)):
-        key = decoded((yield from text(scanner)))
+        key = decode_string((yield from read_string(scanner)))
         if keys and not name and key not in keys:
             break
         yield from scanner.space()
@@ -194,14 +196,14 @@ def _object(
             if keys and key in names and (yield from scanner.peek()) != '"':
                 break
             scanner.naming = key in names
-            yield from value(scanner, raw.append)
+            yield from emit_value(scanner, raw.append)
             scanner.naming = False
             if key in ARGUMENTS:
                 early = raw
             elif key in names and not name:
-                if not fits(decoded("".join(raw))):
+                if not fits(decode_string("".join(raw))):
                     break
-                name = decoded("".join(raw))
+                name = decode_string("".join(raw))
                 if scanner.cut and name == "".join(raw):
                     name = ""  # the name is incomplete
                     break
@@ -234,10 +236,10 @@ def _another_key(scanner: Scanner) -> ReaderSteps[bool]:
 def _arguments(scanner: Scanner, emit: Emit) -> ReaderSteps[None]:
     """Emit arguments. Some models write them as a string that contains the JSON."""
     if (yield from scanner.peek()) == '"':
-        written = yield from text(scanner)
-        emit(_decoded_start(written) if scanner.cut else decoded(written) or EMPTY_OBJECT)
+        written = yield from read_string(scanner)
+        emit(_decoded_start(written) if scanner.cut else decode_string(written) or EMPTY_OBJECT)
     else:
-        yield from value(scanner, emit)
+        yield from emit_value(scanner, emit)
 
 
 def _decoded_start(json: str) -> str:
@@ -254,4 +256,4 @@ MAX_ESCAPE = 12
 
 
 def _plain(json: str) -> str:
-    return decoded(json) if json.startswith('"') else json
+    return decode_string(json) if json.startswith('"') else json

@@ -14,11 +14,11 @@ import msgspec
 from msgspec import Struct
 
 from engine.notations.argument_schema import UNDECLARED, ArgumentSchema
-from engine.notations.json_objects import EMPTY_OBJECT, Offered, Read, emit_arguments, value
+from engine.notations.json_objects import EMPTY_OBJECT, Offered, Read, emit_arguments, emit_value
 from engine.notations.parsed import TextDelta, ToolCallEnd, ToolCallStart
 from engine.notations.scanner import Emit, ReaderSteps, Scanner, cleaned
 
-MOST_NESTED = 64
+MAX_NESTING = 64
 """Levels of nested values; deeper ones are text."""
 
 
@@ -70,7 +70,7 @@ def _tagged_arguments(scanner: Scanner, tags: Tags, declared: ArgumentSchema) ->
     emit = emit_arguments(scanner)
     yield from scanner.space()
     if (yield from scanner.peek()) == "{":
-        yield from value(scanner, emit)
+        yield from emit_value(scanner, emit)
         yield from scanner.until(tags.end, discard)
         return
     opening = "{"
@@ -130,7 +130,7 @@ def _collect_value(scanner: Scanner, ends: tuple[str, ...], json: str) -> Reader
     chars: list[str] = []
     yield from scanner.space()
     if (yield from scanner.peek()) in tuple(json):
-        yield from value(scanner, chars.append)
+        yield from emit_value(scanner, chars.append)
         yield from scanner.space()
         for end in ends:
             if (yield from scanner.passes(end)):
@@ -171,7 +171,7 @@ def _pythonic_arguments(scanner: Scanner) -> ReaderSteps[None]:
     emit = emit_arguments(scanner)
     yield from scanner.space()
     if (yield from scanner.peek()) == "{":
-        yield from value(scanner, emit)
+        yield from emit_value(scanner, emit)
         yield from scanner.until((")",), discard)
         return
     opening = "{"

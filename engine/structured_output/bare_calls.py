@@ -3,7 +3,7 @@
 from codecs import getincrementaldecoder
 from collections.abc import Container
 
-from engine.notations import BETWEEN, ReaderSteps, Scanner, ToolCallStart, bare_objects, marks
+from engine.notations import SEPARATORS, ReaderSteps, Scanner, ToolCallStart, bare_objects, marks
 from engine.structured_output.markers import CONTROL
 
 _UTF8 = getincrementaldecoder("utf-8")
@@ -46,5 +46,5 @@ class BareCallDetector:
         return _MARK
 
     def _read(self, names: Container[str], again: bool) -> ReaderSteps[None]:
-        yield from self._scanner.pass_over(BETWEEN if again else "")
+        yield from self._scanner.pass_over(SEPARATORS if again else "")
         yield from bare_objects(self._scanner, names, again)

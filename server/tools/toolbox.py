@@ -8,7 +8,7 @@ from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
 from engine.chat_template import Tool
-from engine.dialects import MOST_CALLS
+from engine.dialects import MAX_CALLS
 from engine.notations import ArgumentSchema, argument_schema
 from server.protocol.errors import InvalidRequest
 from server.protocol.request import NULL, part
@@ -43,7 +43,7 @@ class Toolbox(Struct, frozen=True):
     def max_calls(self) -> int:
         """Maximum number of calls in an answer that must consist of calls."""
         named = isinstance(self.choice, NamedChoice | CustomChoice)
-        return MOST_CALLS if self.parallel and not named else 1
+        return MAX_CALLS if self.parallel and not named else 1
 
     @property
     def must_call(self) -> bool:

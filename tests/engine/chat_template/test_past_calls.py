@@ -15,8 +15,8 @@ from engine.notations.argument_schema import argument_schema
 from engine.notations.call_format import Function
 from engine.notations.parsed import ParsedDelta, ToolCallArguments, ToolCallEnd, ToolCallStart, merged
 from tests.engine.chat_template.test_template import compiled, parts, rendered, vocabulary_with
-from tests.engine.dialects.test_call_grammar import room
-from tests.engine.structured_output.test_compiler import takes
+from tests.engine.dialects.test_call_grammar import byte_vocabulary
+from tests.engine.structured_output.test_compiler import accepts
 
 SCHEMAS: dict[str, JSON] = {
     "civet": {"type": "object", "properties": {"at": {"type": "string"}, "n": {"type": "array"}}},
@@ -66,9 +66,9 @@ def test_calls_writer_output_is_read_by_parser_and_allowed_by_grammar(dialect: D
     for call in CALLS:
         expected += [ToolCallStart(call.name), json.loads(call.arguments or "{}"), ToolCallEnd()]
     assert found == expected
-    vocabulary, grammars = room(())
+    vocabulary, grammars = byte_vocabulary(())
     functions = [Function(name, schema) for name, schema in SCHEMAS.items()]
-    assert takes(grammars.lark(answer_grammar(dialect, functions, grammars)), vocabulary, text)
+    assert accepts(grammars.lark(answer_grammar(dialect, functions, grammars)), vocabulary, text)
 
 
 @pytest.mark.parametrize("name", ["coder", "glm", "gemma", "harmony", "muse", "minimax-3", "functionary-3.2"])

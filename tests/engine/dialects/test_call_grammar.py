@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from engine.chat_template.message import Call
 from engine.constraint import Constraint
 from engine.dialects.call_grammar import answer_grammar, bare_call_grammar, openings, triggers
-from engine.dialects.dialect import Dialect, Parser, Think
+from engine.dialects.dialect import Dialect, Parser, ReasoningTags
 from engine.dialects.families import DIALECTS, GENERIC, with_generic
 from engine.gguf.header import Header, MetadataEntry, Value
 from engine.json_schema.check import JSON
@@ -41,7 +41,7 @@ from engine.tokenizer.vocabulary import Vocabulary
 from tests.engine.chat_template.test_template import compiled
 from tests.engine.dialects import test_dialect
 from tests.engine.dialects.test_dialect import REAL
-from tests.engine.structured_output.test_compiler import takes
+from tests.engine.structured_output.test_compiler import accepts
 
 OBJECT = {"type": "object"}
 FUNCTIONS: dict[str, Any] = {
@@ -107,7 +107,7 @@ _INNER = (
 )
 
 
-class Room(NamedTuple):
+class CompiledVocabulary(NamedTuple):
     """A vocabulary of bytes with its compiler, with or without the family's markers as control tokens."""
 
     vocabulary: Vocabulary
@@ -115,7 +115,7 @@ class Room(NamedTuple):
 
 
 @cache
-def room(names: tuple[str, ...]) -> Room:
+def byte_vocabulary(names: tuple[str, ...]) -> CompiledVocabulary:
     control = ("<|im_end|>", *names)
     values: dict[str, Value] = {
         "tokenizer.ggml.model": "gpt2",
@@ -125,15 +125,15 @@ def room(names: tuple[str, ...]) -> Room:
     }
     entries = {key: MetadataEntry(value, type=0, start=0, end=0) for key, value in values.items()}
     vocabulary = Vocabulary(Header(3, 32, entries, tensors=(), data_start=0, size=0))
-    return Room(vocabulary, GrammarCompiler(vocabulary))
+    return CompiledVocabulary(vocabulary, GrammarCompiler(vocabulary))
 
 
-def room_of(dialect: Dialect, control: bool) -> Room:
+def family_vocabulary(dialect: Dialect, control: bool) -> CompiledVocabulary:
     form = dialect.form
     thinks = [marker for think in dialect.thinks for marker in (think.open, think.close)]
     phrases = (form.begin, form.call, form.end, form.answer, *thinks, *_INNER)
     names = {"<|return|>"} | {marker for phrase in phrases for marker in _MARKER.findall(phrase)}
-    return room(tuple(sorted(name for name in names if "$" not in name)) if control else ())
+    return byte_vocabulary(tuple(sorted(name for name in names if "$" not in name)) if control else ())
 
 
 def functions(names: Sequence[str]) -> list[Function]:
@@ -229,7 +229,7 @@ CASES = [
 @pytest.mark.parametrize(("dialect", "control"), CASES)
 @pytest.mark.slow
 def test_answer_grammar_yields_valid_offered_calls(dialect: Dialect, control: bool) -> None:
-    vocabulary, grammars = room_of(dialect, control)
+    vocabulary, grammars = family_vocabulary(dialect, control)
     random = np.random.default_rng(5)
     names = offered_to(dialect)
     choices = [names, *([name] for name in names)]
@@ -258,7 +258,7 @@ def written(vocabulary: Vocabulary, tokens: Sequence[int]) -> str:
 @pytest.mark.parametrize("dialect", [pytest.param(dialect, id=f"{dialect.name}{n}") for n, dialect in enumerate(TOLD)])
 def test_triggers_cover_every_call_that_parser_reads(dialect: Dialect) -> None:
     """Families whose template lists no functions are covered too, such as DeepSeek-R1's distillates."""
-    grammars = room_of(dialect, False).grammars
+    grammars = family_vocabulary(dialect, False).grammars
     markers = {marker for marker, _ in triggers(dialect, functions(["weather"]), grammars)}
     assert {block.open.replace("$name", "weather") for block in dialect.blocks} <= markers
 
@@ -266,7 +266,7 @@ def test_triggers_cover_every_call_that_parser_reads(dialect: Dialect) -> None:
 @pytest.mark.parametrize(("dialect", "control"), CASES)
 @pytest.mark.slow
 def test_triggers_continue_call_with_offered_function(dialect: Dialect, control: bool) -> None:
-    vocabulary, grammars = room_of(dialect, control)
+    vocabulary, grammars = family_vocabulary(dialect, control)
     random = np.random.default_rng(5)
     names = offered_to(dialect)
     found = triggers(dialect, functions(names), grammars, max_calls=3)
@@ -291,12 +291,12 @@ def test_triggers_continue_call_with_offered_function(dialect: Dialect, control:
 
 def test_triggers_allow_words_for_no_call_which_parser_ignores() -> None:
     (dialect,) = (dialect for dialect in DIALECTS if dialect.name == "granite-20b")
-    vocabulary, grammars = room_of(dialect, True)
+    vocabulary, grammars = family_vocabulary(dialect, True)
     (rest,) = (rest for marker, rest in triggers(dialect, functions(["now"]), grammars) if marker == "<function_call>")
-    assert takes(grammars.lark(rest), vocabulary, ' {"name": "no_function", "arguments": {}}')
-    assert not takes(grammars.lark(rest), vocabulary, ' {"name": "none", "arguments": {}}')
+    assert accepts(grammars.lark(rest), vocabulary, ' {"name": "no_function", "arguments": {}}')
+    assert not accepts(grammars.lark(rest), vocabulary, ' {"name": "none", "arguments": {}}')
     demanded = answer_grammar(dialect, functions(["now"]), grammars)
-    assert not takes(grammars.lark(demanded), vocabulary, f"<function_call>{dialect.form.none}")
+    assert not accepts(grammars.lark(demanded), vocabulary, f"<function_call>{dialect.form.none}")
 
 
 FORMAT: dict[str, Any] = {
@@ -313,7 +313,7 @@ UNMARKED = [dialect for dialect in EVERY if dialect.allows_bare_json]
 @pytest.mark.parametrize("dialect", [pytest.param(dialect, id=dialect.name) for dialect in UNMARKED])
 @pytest.mark.parametrize("before", ['{{"name": {}', '\n{{ "type": "function",\n"function":{}', ' [\n{{"name":{}'])
 def test_bare_call_grammar_constrains_call_from_name_on(dialect: Dialect, before: str) -> None:
-    vocabulary, grammars = room_of(dialect, True)
+    vocabulary, grammars = family_vocabulary(dialect, True)
     random = np.random.default_rng(5)
     for name in offered_to(dialect):
         begun = before.format(json.dumps(name, ensure_ascii=False))
@@ -330,14 +330,14 @@ def test_bare_call_grammar_constrains_call_from_name_on(dialect: Dialect, before
     "dialect", [pytest.param(dialect, id=dialect.name) for dialect in EVERY if not dialect.allows_bare_json]
 )
 def test_bare_call_grammar_of_marked_dialect_is_none(dialect: Dialect) -> None:
-    assert bare_call_grammar(dialect, functions(["weather"])[0], room_of(dialect, True).grammars) is None
+    assert bare_call_grammar(dialect, functions(["weather"])[0], family_vocabulary(dialect, True).grammars) is None
 
 
 @pytest.mark.parametrize(("dialect", "control"), CASES)
 @pytest.mark.slow
 def test_answer_grammar_with_format_yields_format_or_calls(dialect: Dialect, control: bool) -> None:
-    vocabulary, grammars = room_of(dialect, control)
-    dialect = replace(dialect, thinks=(*dialect.thinks, Think("<think>", "</think>")))
+    vocabulary, grammars = family_vocabulary(dialect, control)
+    dialect = replace(dialect, thinks=(*dialect.thinks, ReasoningTags("<think>", "</think>")))
     random = np.random.default_rng(5)
     for names in (["now", "weather"], []):
         grammar = grammars.lark(answer_grammar(dialect, functions(names), grammars, max_calls=3, format_=FORMAT))
@@ -394,10 +394,10 @@ def test_answer_grammar_allows_calls_that_real_template_renders(file: Path) -> N
     opening = re.split("[~$]", f"{'' if form.marker_optional else form.begin}{form.call}")[0]
     text = test_dialect.answer_of(whole)[whole.index(opening) :] if opening in whole else whole
     text = text.removeprefix(template.dialect.generation_prefix)
-    vocabulary, grammars = room(())
+    vocabulary, grammars = byte_vocabulary(())
     grammar = grammars.lark(answer_grammar(template.dialect, [Function(name, PAST[name]) for name in PAST], grammars))
     text = re.split(r"TEXT|<.close.>message|<.start.>functions", text)[0].rstrip()
-    assert takes(grammar, vocabulary, text) == (file.stem not in UNLIKE)
+    assert accepts(grammar, vocabulary, text) == (file.stem not in UNLIKE)
 
 
 @pytest.mark.parametrize("dialect", [pytest.param(dialect, id=dialect.name) for dialect in DIALECTS])
@@ -419,9 +419,9 @@ def test_answer_grammar_with_real_vocabulary_yields_valid_calls(smollm2: Path, d
 
 
 @cache
-def real(path: Path) -> Room:
+def real(path: Path) -> CompiledVocabulary:
     vocabulary = model_file.read(path)[1]
-    return Room(vocabulary, GrammarCompiler(vocabulary))
+    return CompiledVocabulary(vocabulary, GrammarCompiler(vocabulary))
 
 
 def test_answer_grammar_with_referenced_text_writes_it_verbatim() -> None:
@@ -433,9 +433,9 @@ def test_answer_grammar_with_referenced_text_writes_it_verbatim() -> None:
         "properties": {"unit": {"$ref": "#/$defs/unit"}},
         "required": ["unit"],
     }
-    vocabulary, grammars = room(())
+    vocabulary, grammars = byte_vocabulary(())
     text = "<tool_call>\n<function=f>\n<parameter=unit>\n2\n</parameter>\n</function>\n</tool_call>"
-    assert takes(grammars.lark(answer_grammar(dialect, [Function("f", schema)], grammars)), vocabulary, text)
+    assert accepts(grammars.lark(answer_grammar(dialect, [Function("f", schema)], grammars)), vocabulary, text)
     parser = Parser(dialect, {"f": argument_schema(schema)})
     assert merged([*parser.feed(text), *parser.finish()])[1] == ToolCallArguments('{"unit": "2"}')
 
@@ -453,8 +453,8 @@ def test_answer_grammar_with_few_parameters_allows_any_order(name: str, order: s
     form, arguments = dialect.form, "".join(TAGGED[name].replace("$", key) for key in order).rstrip(",\n")
     call = f"{form.begin}{form.call}{form.end}".replace("$name", "f").replace("$arguments", arguments)
     text = call.replace("~", "\n" if name == "coder" and order else "")
-    vocabulary, grammars = room(())
-    assert takes(grammars.lark(answer_grammar(dialect, [Function("f", schema)], grammars)), vocabulary, text) == taken
+    vocabulary, grammars = byte_vocabulary(())
+    assert accepts(grammars.lark(answer_grammar(dialect, [Function("f", schema)], grammars)), vocabulary, text) == taken
 
 
 @pytest.mark.parametrize(("keys", "taken"), [("abcd", True), ("abcde", False)])
@@ -462,10 +462,10 @@ def test_answer_grammar_with_many_parameters_requires_schema_order(keys: str, ta
     """A grammar of every order would be too large."""
     (dialect,) = (dialect for dialect in DIALECTS if dialect.name == "lfm")
     schema: JSON = {"type": "object", "properties": {key: {"type": "integer"} for key in keys}}
-    vocabulary, grammars = room(())
+    vocabulary, grammars = byte_vocabulary(())
     grammar = grammars.lark(answer_grammar(dialect, [Function("f", schema)], grammars))
-    assert takes(grammar, vocabulary, "<|tool_call_start|>[f(a=1,b=1)]<|tool_call_end|>")
-    assert takes(grammar, vocabulary, "<|tool_call_start|>[f(b=1,a=1)]<|tool_call_end|>") == taken
+    assert accepts(grammar, vocabulary, "<|tool_call_start|>[f(a=1,b=1)]<|tool_call_end|>")
+    assert accepts(grammar, vocabulary, "<|tool_call_start|>[f(b=1,a=1)]<|tool_call_end|>") == taken
 
 
 def test_answer_grammar_of_many_functions_stays_small() -> None:
@@ -474,7 +474,7 @@ def test_answer_grammar_of_many_functions_stays_small() -> None:
     many = [
         Function(f"function_{n}", {"properties": {f"{key}_{n}": {"type": "string"} for key in keys}}) for n in range(60)
     ]
-    assert len(answer_grammar(dialect, many, room(()).grammars)) < MAX_CHARACTERS
+    assert len(answer_grammar(dialect, many, byte_vocabulary(()).grammars)) < MAX_CHARACTERS
 
 
 OPTIONAL: dict[str, Any] = {
@@ -523,9 +523,9 @@ def test_optional_text_is_written_and_read_without_quotes(
         parser = Parser(dialect, {"f": argument_schema(whole)})
         found = merged([*(each for piece in pieces for each in parser.feed(piece)), *parser.finish()])
         assert calls(found) == [("f", {"note": value})]
-    vocabulary, grammars = room_of(dialect, control=False)
+    vocabulary, grammars = family_vocabulary(dialect, control=False)
     grammar = grammars.lark(answer_grammar(dialect, [Function("f", whole)], grammars))
-    assert takes(grammar, vocabulary, written) == (text not in READ_ONLY)
+    assert accepts(grammar, vocabulary, written) == (text not in READ_ONLY)
 
 
 LISTED = [
@@ -541,10 +541,10 @@ LISTED = [
 def test_optional_text_with_enum_allows_listed_values_only(values: list[JSON], taken: dict[str, bool]) -> None:
     dialect = next(dialect for dialect in DIALECTS if dialect.name == "coder")
     schema: JSON = {"type": "object", "properties": {"note": {"type": ["string", "null"], "enum": values}}}
-    vocabulary, grammars = room_of(dialect, control=False)
+    vocabulary, grammars = family_vocabulary(dialect, control=False)
     grammar = grammars.lark(answer_grammar(dialect, [Function("f", schema)], grammars))
     call = "<tool_call>\n<function=f>\n<parameter=note>\n{}\n</parameter>\n</function>\n</tool_call>"
-    assert {text: takes(grammar, vocabulary, call.format(text)) for text in taken} == taken
+    assert {text: accepts(grammar, vocabulary, call.format(text)) for text in taken} == taken
 
 
 @pytest.mark.parametrize(
@@ -563,23 +563,23 @@ def test_optional_text_with_written_type_is_verbatim(parameter: str, taken: bool
     text = f"<@function_calls>\n{call}\n</@function_calls>".replace("@", "｜DSML｜")
     parser = Parser(dialect, {"f": argument_schema(schema)})
     assert calls(merged([*parser.feed(text), *parser.finish()])) == [("f", {"note": value})]
-    vocabulary, grammars = room_of(dialect, control=False)
-    assert takes(grammars.lark(answer_grammar(dialect, [Function("f", schema)], grammars)), vocabulary, text) == taken
+    vocabulary, grammars = family_vocabulary(dialect, control=False)
+    assert accepts(grammars.lark(answer_grammar(dialect, [Function("f", schema)], grammars)), vocabulary, text) == taken
 
 
 @pytest.mark.parametrize(("text", "taken"), [("<parameter", True), ("<parameter=", False), ("</parameter>", False)])
 def test_text_between_tags_excludes_closing_tags(text: str, taken: bool) -> None:
     dialect = next(dialect for dialect in DIALECTS if dialect.name == "coder")
-    vocabulary, grammars = room_of(dialect, control=False)
+    vocabulary, grammars = family_vocabulary(dialect, control=False)
     grammar = grammars.lark(answer_grammar(dialect, functions(["weather"]), grammars))
     written = f"<tool_call>\n<function=weather>\n<parameter=city>\n{text}\n</parameter>\n</function>\n</tool_call>"
-    assert takes(grammar, vocabulary, written) == taken
+    assert accepts(grammar, vocabulary, written) == taken
 
 
 @pytest.mark.parametrize("control", [True, False])
 @pytest.mark.parametrize("dialect", TOLD, ids=lambda dialect: dialect.name)
 def test_openings_occur_in_every_call(dialect: Dialect, control: bool) -> None:
-    vocabulary = room_of(dialect, control).vocabulary
+    vocabulary = family_vocabulary(dialect, control).vocabulary
     for form in (dialect.form, *dialect.alternatives):
         written = f"{form.begin}{form.call}".replace("$name", "weather").replace("$id", "1").replace("$number", "0")
         text = written.replace("$place", "functions.").replace("~", "").removeprefix(dialect.generation_prefix)
@@ -615,7 +615,7 @@ HARMONY = {
 def test_harmony_call_allows_header_variants(text: str, taken: bool, control: bool) -> None:
     """gpt-oss sometimes omits `<|constrain|>json`, and its template writes the recipient before the channel."""
     (harmony,) = (dialect for dialect in DIALECTS if dialect.name == "harmony")
-    vocabulary, grammars = room_of(harmony, control)
+    vocabulary, grammars = family_vocabulary(harmony, control)
     constraint = grammars.lark(answer_grammar(harmony, functions(["now"]), grammars)).start()
     tokens = vocabulary.encode_prompt(text)
     assert all(map(constraint.try_accept, tokens[:-1])) == taken
@@ -628,10 +628,10 @@ def test_harmony_call_allows_header_variants(text: str, taken: bool, control: bo
 def test_answer_grammar_allows_id_after_arguments(name: str, behind: str) -> None:
     """The templates of Mistral-Nemo and Apriel write it."""
     (dialect,) = (dialect for dialect in DIALECTS if dialect.name == name)
-    vocabulary, grammars = room(())
+    vocabulary, grammars = byte_vocabulary(())
     grammar = grammars.lark(answer_grammar(dialect, functions(["now"]), grammars))
     text = f'{dialect.form.begin}{{"name": "now", "arguments": {{}}{behind}}}{dialect.form.end}'.replace("~", "")
-    assert takes(grammar, vocabulary, text) == (behind.partition('"')[2] not in ('name": "now"', 'id": ""'))
+    assert accepts(grammar, vocabulary, text) == (behind.partition('"')[2] not in ('name": "now"', 'id": ""'))
 
 
 @pytest.mark.parametrize(
@@ -663,10 +663,10 @@ def test_pythonic_arguments_allow_python_literals_that_parser_reads(arguments: s
         "required": ["loud", "note", "city"],
         "additionalProperties": False,
     }
-    vocabulary, grammars = room_of(lfm, control=True)
+    vocabulary, grammars = family_vocabulary(lfm, control=True)
     grammar = grammars.lark(answer_grammar(lfm, [Function("f", schema)], grammars))
     text = f"<|tool_call_start|>[f({arguments})]<|tool_call_end|>"
-    assert takes(grammar, vocabulary, text) == taken
+    assert accepts(grammar, vocabulary, text) == taken
     if taken:
         parser = Parser(lfm, {"f": argument_schema(schema)})
         found = [*parser.feed(text), *parser.finish()]

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from engine.chat_template.message import Call, Message
 from engine.chat_template.template import ChatTemplate
-from engine.dialects.dialect import Dialect, Parser, Think
+from engine.dialects.dialect import Dialect, Parser, ReasoningTags
 from engine.dialects.families import DIALECTS, GENERIC, detect_dialect, with_generic
 from engine.dialects.json_families import HERMES
 from engine.notations.argument_schema import argument_schema
@@ -33,7 +33,7 @@ OFFERED = {
     name: argument_schema({"type": "object", "properties": {key: {"type": "string"}}})
     for name, key in (("civet", "at"), ("dugong", "x"))
 }
-THINK = Think("<think>", "</think>")
+THINK = ReasoningTags("<think>", "</think>")
 ENDED = ToolCallEnd()
 
 
@@ -44,7 +44,7 @@ def named(name: str) -> Dialect:
 def parse(
     dialect: Dialect,
     pieces: Iterable[str],
-    think: Think | None = None,
+    think: ReasoningTags | None = None,
     names: Mapping[str, str] | None = None,
     bare: bool = True,
 ) -> list[ParsedDelta]:
@@ -153,7 +153,7 @@ CASES: dict[str, tuple[Dialect, str, list[ParsedDelta]]] = {
         [ReasoningDelta("So. <|tool_call_start|>[civet()]<|tool_call_end|>"), TextDelta("It is.")],
     ),
     "a call in a thought, quoted where the family closes all thoughts (Ministral)": (
-        replace(named("mistral"), thinks=(Think("[THINK]", "[/THINK]"),)),
+        replace(named("mistral"), thinks=(ReasoningTags("[THINK]", "[/THINK]"),)),
         "[THINK]So. [TOOL_CALLS]civet[ARGS]{}[/THINK]It is.",
         [ReasoningDelta("So. [TOOL_CALLS]civet[ARGS]{}"), TextDelta("It is.")],
     ),
@@ -563,7 +563,7 @@ def written(template: ChatTemplate, calls: Sequence[Call]) -> tuple[str, str]:
     return told[len(before) : told.index(OUT)], before
 
 
-def opened_by(dialect: Dialect, before: str) -> Think | None:
+def opened_by(dialect: Dialect, before: str) -> ReasoningTags | None:
     return next((think for think in dialect.thinks if before.rstrip().endswith(think.open)), None)
 
 

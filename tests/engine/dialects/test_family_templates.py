@@ -9,14 +9,14 @@ from engine.backends import scripted
 from engine.chat_template.message import Call, Message, Tool
 from engine.chat_template.rendering import TOOLS_PROMPT
 from engine.dialects.call_grammar import answer_grammar
-from engine.dialects.dialect import Think
+from engine.dialects.dialect import ReasoningTags
 from engine.notations.argument_schema import UNDECLARED
 from engine.notations.call_format import Function
 from engine.notations.parsed import ToolCallArguments, ToolCallEnd, ToolCallStart
 from engine.structured_output.compiler import GrammarCompiler
 from tests.engine.chat_template.test_template import compiled, rendered
 from tests.engine.dialects.test_dialect import cuts, parse, spoken
-from tests.engine.structured_output.test_compiler import takes
+from tests.engine.structured_output.test_compiler import accepts
 
 ASK = Message("user", "Okapi")
 CALL = Call("call_1", "civet", '{"at":"gnu"}')
@@ -187,13 +187,13 @@ def test_family_of_template_reads_and_allows_calls_that_template_renders(
     vocabulary = scripted.vocabulary()
     functions = [Function(name, schema) for name, schema in SCHEMAS.items()]
     grammars = GrammarCompiler(vocabulary)
-    assert takes(grammars.lark(answer_grammar(template.dialect, functions, grammars)), vocabulary, written)
+    assert accepts(grammars.lark(answer_grammar(template.dialect, functions, grammars)), vocabulary, written)
 
 
 def test_reasoning_of_minicpm_is_detected_and_rendered() -> None:
     """MiniCPM's template has its own field for reasoning."""
     thought = "{% if m.thought %}<|thought_start|>\n{{ m.thought }}\n<|thought_end|>\n{% endif %}"
     template = compiled((FRAME % FAMILIES["minicpm-4"][0]).replace("{{ m.content }}", thought + "{{ m.content }}"))
-    assert template.dialect.thinks == (Think("<|thought_start|>", "<|thought_end|>"),)
+    assert template.dialect.thinks == (ReasoningTags("<|thought_start|>", "<|thought_end|>"),)
     text = rendered(template, [ASK, Message("assistant", "So.", "Hm."), ASK])
     assert text == "[U]Okapi[A]<|thought_start|>\nHm.\n<|thought_end|>\nSo.[U]Okapi[A]"

@@ -15,8 +15,8 @@ from engine.json_schema.check import JSON
 from engine.loader import model_file
 from engine.notations.call_format import Function
 from engine.structured_output.compiler import GrammarCompiler
-from tests.engine.dialects.test_call_grammar import CASES, calls, read, room, room_of, walk
-from tests.engine.structured_output.test_compiler import takes
+from tests.engine.dialects.test_call_grammar import CASES, byte_vocabulary, calls, family_vocabulary, read, walk
+from tests.engine.structured_output.test_compiler import accepts
 
 PATCH = r"""start: begin_patch hunk+ end_patch
 begin_patch: "*** Begin Patch" LF
@@ -63,12 +63,12 @@ GRAMMARS_OF_TEXTS = {
 def test_inside_json_string_accepts_same_texts_as_plain_grammar(
     lark: str, accepted: list[str], rejected: list[str]
 ) -> None:
-    vocabulary, grammars = room(())
+    vocabulary, grammars = byte_vocabulary(())
     inside = grammars.lark(f'start: "\\"" %lark {{\n{inside_json_string(lark)}\n}} "\\""')
     plain = grammars.lark(lark)
     for text in (*accepted, *rejected):
         quoted = json.dumps(text, ensure_ascii=False)
-        assert (takes(plain, vocabulary, text), takes(inside, vocabulary, quoted)) == (
+        assert (accepts(plain, vocabulary, text), accepts(inside, vocabulary, quoted)) == (
             text in accepted,
             text in accepted,
         ), text
@@ -78,7 +78,7 @@ def test_inside_json_string_accepts_same_texts_as_plain_grammar(
 def test_inside_json_string_after_any_text_compiles_on_real_vocabulary(regex: str, smollm2: Path) -> None:
     vocabulary = model_file.read(smollm2)[1]
     lark = f'start: "\\"" %lark {{\n{inside_json_string(f"start: /{regex}/")}\n}} "\\""'
-    assert takes(GrammarCompiler(vocabulary).lark(lark), vocabulary, '"a text, a number, b and c, and b"')
+    assert accepts(GrammarCompiler(vocabulary).lark(lark), vocabulary, '"a text, a number, b and c, and b"')
 
 
 UNSUPPORTED = [
@@ -111,7 +111,7 @@ TEXT_INPUT: JSON = {"type": "object", "properties": {"input": {"type": "string"}
 @pytest.mark.parametrize(("dialect", "control"), CASES)
 @pytest.mark.slow
 def test_answer_grammar_with_custom_grammar_enforces_it_in_every_family(dialect: Dialect, control: bool) -> None:
-    vocabulary, grammars = room_of(dialect, control)
+    vocabulary, grammars = family_vocabulary(dialect, control)
     random = np.random.default_rng(5)
     for lark in (re.sub(r"[+*](?=\)/)", "{1,3}", PATCH), SUM):
         grammar = grammars.lark(answer_grammar(dialect, [Function("patch", TEXT_INPUT, lark)], grammars, max_calls=1))
@@ -120,5 +120,5 @@ def test_answer_grammar_with_custom_grammar_enforces_it_in_every_family(dialect:
             tokens = walk(grammar.start(), vocabulary, random, bias)
             texts += [] if tokens is None else [calls(read(dialect, vocabulary, tokens))[0][1]["input"]]
         written = [text for text in texts if not any(char < " " and char not in ESCAPES for char in text)]
-        assert [text for text in written if not takes(grammars.lark(lark), room(())[0], text)] == []
+        assert [text for text in written if not accepts(grammars.lark(lark), byte_vocabulary(())[0], text)] == []
         assert texts

@@ -10,9 +10,9 @@ from engine.dialects.families import DIALECTS
 from engine.notations.argument_schema import argument_schema
 from engine.notations.call_format import Function
 from engine.notations.parsed import ParsedDelta, ToolCallArguments, ToolCallEnd, ToolCallStart, merged
-from tests.engine.dialects.test_call_grammar import room
+from tests.engine.dialects.test_call_grammar import byte_vocabulary
 from tests.engine.dialects.test_dialect import cuts
-from tests.engine.structured_output.test_compiler import takes
+from tests.engine.structured_output.test_compiler import accepts
 
 MARK = "]<]minimax[>["
 DIALECT = next(dialect for dialect in DIALECTS if dialect.name == "minimax-3")
@@ -103,9 +103,9 @@ def test_parser_of_elements_with_nested_call_reads_two_calls() -> None:
 
 @pytest.mark.parametrize("elements", [elements for elements, _ in WRITABLE.values()], ids=WRITABLE)
 def test_grammar_of_elements_allows_valid_arguments(elements: str) -> None:
-    vocabulary, grammars = room(())
+    vocabulary, grammars = byte_vocabulary(())
     grammar = grammars.lark(answer_grammar(DIALECT, [Function("f", WHOLE)], grammars))
-    assert takes(grammar, vocabulary, written(elements))
+    assert accepts(grammar, vocabulary, written(elements))
 
 
 INVALID = {
@@ -129,13 +129,13 @@ INVALID = {
 )
 def test_few_elements_may_come_in_any_order(elements: str, taken: bool) -> None:
     schema: dict[str, Any] = {"type": "object", "properties": {"place": PLACE, "n": NUMBER}, "required": ["place"]}
-    vocabulary, grammars = room(())
+    vocabulary, grammars = byte_vocabulary(())
     grammar = grammars.lark(answer_grammar(DIALECT, [Function("f", schema)], grammars))
-    assert takes(grammar, vocabulary, written(elements)) == taken
+    assert accepts(grammar, vocabulary, written(elements)) == taken
 
 
 @pytest.mark.parametrize("elements", INVALID.values(), ids=INVALID)
 def test_grammar_of_elements_forbids_invalid_arguments(elements: str) -> None:
-    vocabulary, grammars = room(())
+    vocabulary, grammars = byte_vocabulary(())
     grammar = grammars.lark(answer_grammar(DIALECT, [Function("f", WHOLE)], grammars))
-    assert not takes(grammar, vocabulary, written(elements))
+    assert not accepts(grammar, vocabulary, written(elements))

@@ -70,7 +70,7 @@ def valid(text: str, schema: Any) -> bool:
     return bool(checker.is_valid(json.loads(text)))
 
 
-def takes(grammar: Grammar, vocabulary: Vocabulary, text: str) -> bool:
+def accepts(grammar: Grammar, vocabulary: Vocabulary, text: str) -> bool:
     """True if the grammar allows the text, token by token, and the end after it."""
     constraint = grammar.start()
     for token in [*vocabulary.encode_prompt(text), min(vocabulary.end_tokens)]:
@@ -135,7 +135,7 @@ def test_keywords_with_cases_equal_supported_keywords() -> None:
 def test_json_schema_with_keyword_enforces_it(keyword: str, grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     schema, valid_text, invalid_text = KEYWORDS[keyword]
     grammar = grammars.json_schema(schema)
-    assert (takes(grammar, vocabulary, valid_text), takes(grammar, vocabulary, invalid_text)) == (True, False)
+    assert (accepts(grammar, vocabulary, valid_text), accepts(grammar, vocabulary, invalid_text)) == (True, False)
 
 
 def error_of(grammars: GrammarCompiler, schema: Any) -> tuple[str, str]:
@@ -272,7 +272,7 @@ def test_json_schema_with_1000_optional_properties_enforces_them(
 ) -> None:
     grammar = grammars.json_schema(names(1000) | {"additionalProperties": False})
     texts = ["{}", '{"name7":"x","name999":""}', '{"name7":1}', '{"name1000":""}', '{"name8":"","name7":""}']
-    assert [takes(grammar, vocabulary, text) for text in texts] == [True, True, False, False, False]
+    assert [accepts(grammar, vocabulary, text) for text in texts] == [True, True, False, False, False]
 
 
 @pytest.mark.parametrize("pattern", [r"^[^\x00-\x1f\x7f]b\n$", r"^[\]\x00a]b\x0a$", r"^\\?ab\u{a}$", "^ab[\n]$"])
@@ -280,7 +280,7 @@ def test_json_schema_with_optional_control_characters_compiles(
     pattern: str, grammars: GrammarCompiler, vocabulary: Vocabulary
 ) -> None:
     grammar = grammars.json_schema({"type": "string", "pattern": pattern})
-    assert (takes(grammar, vocabulary, r'"ab\n"'), takes(grammar, vocabulary, '"ab"')) == (True, False)
+    assert (accepts(grammar, vocabulary, r'"ab\n"'), accepts(grammar, vocabulary, '"ab"')) == (True, False)
 
 
 @pytest.mark.parametrize("most", [2**53, 2**63 - 1, 2**63, 2**64 - 1])
@@ -288,8 +288,8 @@ def test_json_schema_with_maximum_of_unsigned_integer_types_enforces_it(
     most: int, grammars: GrammarCompiler, vocabulary: Vocabulary
 ) -> None:
     grammar = grammars.json_schema({"type": "integer", "minimum": 0, "maximum": most})
-    assert takes(grammar, vocabulary, str(2**53))
-    assert not takes(grammar, vocabulary, str(most + 1))
+    assert accepts(grammar, vocabulary, str(2**53))
+    assert not accepts(grammar, vocabulary, str(most + 1))
 
 
 @pytest.mark.parametrize("type_", ["integer", ["integer", "null"], ["number", "string"]])
@@ -301,14 +301,14 @@ def test_json_schema_with_64_bit_limits_enforces_them(
     grammar = grammars.json_schema({"type": type_, "minimum": least, "maximum": 2**63 - 1})
     for sign in (1, -1):
         values = [0, 2**53 + 1, 10**18, 2**63 - 1024, 2**63 + 1, 10**19, 10**20]
-        assert [takes(grammar, vocabulary, str(sign * value)) for value in values] == [True] * 4 + [False] * 3
-    assert takes(grammar, vocabulary, str(2**63 - 1)) or "integer" not in type_
+        assert [accepts(grammar, vocabulary, str(sign * value)) for value in values] == [True] * 4 + [False] * 3
+    assert accepts(grammar, vocabulary, str(2**63 - 1)) or "integer" not in type_
 
 
 def test_json_schema_with_minimum_below_64_bits_enforces_it(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     grammar = grammars.json_schema({"type": "integer", "minimum": -(10**20)})
     values = [-(10**20) - 1, -(2**63) + 1024, 0, 10**20]
-    assert [takes(grammar, vocabulary, str(value)) for value in values] == [False, True, True, True]
+    assert [accepts(grammar, vocabulary, str(value)) for value in values] == [False, True, True, True]
 
 
 def test_json_schema_nested_too_deep_raises_error(grammars: GrammarCompiler) -> None:
@@ -320,7 +320,7 @@ def test_json_schema_nested_too_deep_raises_error(grammars: GrammarCompiler) -> 
 
 def test_json_schema_with_no_op_keywords_ignores_them(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     grammar = grammars.json_schema({"type": "array", "uniqueItems": False, "additionalItems": True, "title": "x"})
-    assert takes(grammar, vocabulary, "[1,1]")
+    assert accepts(grammar, vocabulary, "[1,1]")
 
 
 def test_json_schema_with_property_rejects_second_copy_in_other_spelling(
@@ -328,24 +328,24 @@ def test_json_schema_with_property_rejects_second_copy_in_other_spelling(
 ) -> None:
     grammar = grammars.json_schema(OBJECT | {"additionalProperties": {"type": "string"}})
     texts = ['{"a":1,"b":"x"}', '{"a":1,"\\u0061":"x"}', '{"a":1,"a":"x"}']
-    assert [takes(grammar, vocabulary, text) for text in texts] == [True, False, False]
+    assert [accepts(grammar, vocabulary, text) for text in texts] == [True, False, False]
 
 
 def test_json_schema_allows_bounded_whitespace_only(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     texts = ['{"a":1}', '{"a": 1}', '{\n    "a": 1\n}', '{"a":  1}', '{\n\n"a": 1}', ' {"a":1}', '{"a":1} ']
-    takes_them = [takes(grammars.json_schema(OBJECT), vocabulary, text) for text in texts]
-    assert takes_them == [True, True, True, False, False, False, False]
+    found = [accepts(grammars.json_schema(OBJECT), vocabulary, text) for text in texts]
+    assert found == [True, True, True, False, False, False, False]
 
 
 def test_json_object_accepts_every_object(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     texts = ["{}", '{"a": [1, {"b": null}], "c": "é\\n"}', "[]", "3", '{"a"}', "{", ""]
-    assert [takes(grammars.json_object(), vocabulary, text) for text in texts] == [True, True, *[False] * 5]
+    assert [accepts(grammars.json_object(), vocabulary, text) for text in texts] == [True, True, *[False] * 5]
 
 
 def test_regex_and_lark_accept_matching_texts(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     regex, lark = grammars.regex("[a-z]+ ?[0-9]{2}"), grammars.lark('start: "call " name\nname: /[a-z]+/')
-    assert [takes(regex, vocabulary, text) for text in ("abc 12", "abc", "12")] == [True, False, False]
-    assert [takes(lark, vocabulary, text) for text in ("call it", "call ")] == [True, False]
+    assert [accepts(regex, vocabulary, text) for text in ("abc 12", "abc", "12")] == [True, False, False]
+    assert [accepts(lark, vocabulary, text) for text in ("call it", "call ")] == [True, False]
 
 
 @pytest.mark.parametrize(("regex", "lark"), [("(", "start: nobody"), ("a(?!b)", "no rules")])
@@ -375,7 +375,7 @@ def test_until_with_marker_allows_constrained_text_after_it(
     rules = ["start: thought answer", grammars.until("thought", marker), f"answer: {grammars.json(OBJECT)}"]
     grammar = grammars.lark("\n".join(rules))
     texts = [f'so {{ <x> it is\n{marker}{{"a":1}}', f'{marker}{{"a":1}}', "so", f"so{marker}so", '{"a":1}']
-    assert [takes(grammar, vocabulary, text) for text in texts] == [True, True, False, False, False]
+    assert [accepts(grammar, vocabulary, text) for text in texts] == [True, True, False, False, False]
 
 
 def test_apply_mask_allows_end_tokens_only_where_grammar_accepts(
@@ -415,8 +415,8 @@ def test_compiled_grammar_is_cached_and_starts_independent_constraints(
 ) -> None:
     grammar = grammars.json_schema(OBJECT)
     assert grammars.json_schema(dict(OBJECT)) is grammar
-    assert takes(grammar, vocabulary, '{"a":1}')
-    assert takes(grammar, vocabulary, '{"a":2}')
+    assert accepts(grammar, vocabulary, '{"a":1}')
+    assert accepts(grammar, vocabulary, '{"a":2}')
 
 
 def resident() -> int:

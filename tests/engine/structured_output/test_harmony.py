@@ -17,11 +17,11 @@ from server.served_model.constraint_builder import ConstraintBuilder
 from server.served_model.output_constraints import UNCONSTRAINED
 from server.stream.inputs import TextAdded, ToolCallStarted
 from server.stream.tool_call_mapper import ToolCallMapper
-from tests.engine.dialects.test_call_grammar import calls, read, room_of
-from tests.engine.structured_output.test_compiler import takes
+from tests.engine.dialects.test_call_grammar import calls, family_vocabulary, read
+from tests.engine.structured_output.test_compiler import accepts
 
 HARMONY = next(dialect for dialect in DIALECTS if dialect.channels)
-VOCABULARY, GRAMMARS = room_of(HARMONY, control=True)
+VOCABULARY, GRAMMARS = family_vocabulary(HARMONY, control=True)
 (THINK,) = HARMONY.thinks
 CITY: JSON = {"type": "object", "properties": {"city": {"enum": ["Oslo"]}}, "required": ["city"]}
 FUNCTIONS = [Function("weather", CITY)]
@@ -135,12 +135,12 @@ AFTER = {"harmony": "<|channel|>final<|message|>", "muse": " to=user<|message|>"
 @pytest.mark.parametrize("dialect", [each for each in DIALECTS if each.thinks], ids=lambda each: each.name)
 def test_after_reasoning_grammar_excludes_further_reasoning(dialect: Dialect) -> None:
     """Only families whose answers begin with a marker, as their reasoning does, have such a grammar."""
-    vocabulary, grammars = room_of(dialect, control=True)
+    vocabulary, grammars = family_vocabulary(dialect, control=True)
     after = after_reasoning_grammar(dialect, [], grammars)
     assert (after is None) == (dialect.name not in AFTER)
     if after is not None:
-        assert takes(grammars.lark(after), vocabulary, AFTER[dialect.name])
-        assert not takes(grammars.lark(after), vocabulary, dialect.thinks[0].open)
+        assert accepts(grammars.lark(after), vocabulary, AFTER[dialect.name])
+        assert not accepts(grammars.lark(after), vocabulary, dialect.thinks[0].open)
 
 
 def test_reasoning_budget_of_effort_none_closes_reasoning_channel() -> None:
