@@ -57,17 +57,17 @@ def detect_capabilities(render: Render) -> TemplateCapabilities:
         return all(word in text for message in messages for word in _words(message))
 
     # Some templates use only the last system message.
-    spoken = (_SYSTEM, _ASK, _ANSWER, Message("system", "Narwhal"), _ASK_AGAIN)
+    conversation = (_SYSTEM, _ASK, _ANSWER, Message("system", "Narwhal"), _ASK_AGAIN)
     found = TemplateCapabilities(
         system=reads(TemplateCapabilities(system=True), _SYSTEM, _ASK),
-        later_system=reads(TemplateCapabilities(system=True, later_system=True), *spoken),
-        repeats=reads(TemplateCapabilities(repeats=True), _ASK, _ASK_AGAIN, _ANSWER, _MORE, _ASK),
+        later_system=reads(TemplateCapabilities(system=True, later_system=True), *conversation),
+        consecutive_roles=reads(TemplateCapabilities(consecutive_roles=True), _ASK, _ASK_AGAIN, _ANSWER, _MORE, _ASK),
         effort=_uses_effort(render),
         tools=_renders_tools(render),
         efforts=_efforts(render),
     )
     found = _with_calls(found, reads)
-    outputs = found.form is None and found.tools and found.repeats and _has_outputs(render)
+    outputs = found.form is None and found.tools and found.consecutive_roles and _has_outputs(render)
     return _with_reasoning(replace(found, outputs=outputs), reads)
 
 
@@ -113,7 +113,7 @@ def _has_outputs(render: Render) -> bool:
     """Return True if the template renders outputs, and not as it renders users or assistants."""
     roles = ("tool", "user", "assistant")
     turns = [{"role": role, "content": _OUTPUT.content, "name": _OUTPUT.name} for role in roles]
-    asked, answered, *_ = adapt_messages((_ASK, _ANSWER), TemplateCapabilities(repeats=True))
+    asked, answered, *_ = adapt_messages((_ASK, _ANSWER), TemplateCapabilities(consecutive_roles=True))
     output, *others = (render([asked, answered, turn]) for turn in turns)
     return output is not None and _OUTPUT.content in output and output not in others
 
@@ -135,9 +135,9 @@ def _with_calls(found: TemplateCapabilities, reads: Reads) -> TemplateCapabiliti
     parallel = reads(replace(found, parallel=True), *both)
     text_beside_calls = reads(replace(found, text_beside_calls=True), *beside)
     found = replace(found, parallel=parallel, text_beside_calls=text_beside_calls)
-    if not (text_beside_calls or found.repeats):
+    if not (text_beside_calls or found.consecutive_roles):
         found = replace(found, text_before_calls=reads(replace(found, text_before_calls=True), *beside))
-    return replace(found, loses_system=found.system and not reads(found, _SYSTEM, *talk[:3]))
+    return replace(found, drops_system=found.system and not reads(found, _SYSTEM, *talk[:3]))
 
 
 def _with_reasoning(found: TemplateCapabilities, reads: Reads) -> TemplateCapabilities:

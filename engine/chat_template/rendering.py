@@ -43,7 +43,7 @@ class TemplateCapabilities(Struct, frozen=True):
     """True if a conversation may begin with a system message."""
     later_system: bool = False
     """True if a system message may follow other messages."""
-    repeats: bool = False
+    consecutive_roles: bool = False
     """True if one role may write consecutive messages."""
     form: ArgumentsForm | None = None
     """Format of calls; without it, calls and their outputs are rendered as text."""
@@ -51,7 +51,7 @@ class TemplateCapabilities(Struct, frozen=True):
     """True if a message may have several calls."""
     text_beside_calls: bool = False
     """True if the text of a message with calls is rendered. Otherwise the text becomes a message before the calls, if
-    `repeats` or `text_before_calls` permits that."""
+    `consecutive_roles` or `text_before_calls` permits that."""
     reasoning: str = ""
     """Field of the assistant's reasoning; empty if the template renders none."""
     effort: bool = False
@@ -63,7 +63,7 @@ class TemplateCapabilities(Struct, frozen=True):
     (Mistral)."""
     efforts: tuple[str, ...] = EFFORT_WORDS
     """Accepted values of `reasoning_effort` (Hy3 rejects `medium`)."""
-    loses_system: bool = False
+    drops_system: bool = False
     """True if the template drops the system message of a conversation that ends with an output (Mistral-Nemo)."""
     outputs: bool = False
     """True if messages of role `tool` have their own format although calls have none (LFM2)."""
@@ -90,11 +90,11 @@ def adapt_messages(
             messages = [_as_text(message, capabilities.outputs and write_calls is not None) for message in messages]
         else:
             messages = list(_split_calls(messages, capabilities))
-    if capabilities.loses_system and messages and messages[-1].role == "tool":
+    if capabilities.drops_system and messages and messages[-1].role == "tool":
         capabilities = replace(capabilities, system=False)
     if not (capabilities.system and capabilities.later_system):
         messages = list(_move_system(messages, capabilities))
-    if not capabilities.repeats:
+    if not capabilities.consecutive_roles:
         messages = list(_alternate_roles(messages, capabilities.text_before_calls))
     ids = {message.call_id: f"{n:09}" for n, message in enumerate(messages) if message.role == "tool"}
     return [_turn(message, capabilities, ids, clean) for message in messages]
@@ -172,7 +172,9 @@ def _split_calls(messages: Sequence[Message], capabilities: TemplateCapabilities
     """Separate text from calls, and move each call before its output, as far as the template needs it."""
     pending: deque[Call] = deque()
     for message in messages:
-        apart = not capabilities.text_beside_calls and (capabilities.repeats or capabilities.text_before_calls)
+        apart = not capabilities.text_beside_calls and (
+            capabilities.consecutive_roles or capabilities.text_before_calls
+        )
         if message.calls and message.content and apart:
             yield replace(message, reasoning="", calls=())
             message = replace(message, content="")

@@ -87,8 +87,8 @@ class ChatTemplate:
         self._vocabulary = vocabulary
         self.dialect = detect_dialect(source)
         """Dialect of the model's answers."""
-        self._spelled = marks(vocabulary.control_ids)
-        self.marks = {vocabulary.control_ids[name]: mark for name, mark in self._spelled.items()}
+        self._control_marks = marks(vocabulary.control_ids)
+        self.marks = {vocabulary.control_ids[name]: mark for name, mark in self._control_marks.items()}
         """Control token -> the character that stands for it in texts for `Parser.feed`."""
         self._environment = minijinja.Environment(
             fuel=FUEL,
@@ -146,14 +146,14 @@ class ChatTemplate:
         dialect = self.tool_dialect if offered else self.dialect
         if dialect.plain and not offered:
             return None
-        return Parser(dialect, offered, self._spelled, self.thinking(prompt), bare)
+        return Parser(dialect, offered, self._control_marks, self.thinking(prompt), bare)
 
     def thinking(self, prompt: Sequence[int]) -> ReasoningTags | None:
         """Return the reasoning that the end of the prompt has opened; None if it has opened none."""
         vocabulary = self._vocabulary
         last = b"".join(vocabulary.bytes_of(id_) or vocabulary.name_of(id_).encode() for id_ in prompt[-LAST_WORDS:])
         text = last.decode(errors="replace").rstrip()
-        return next((think for think in self.dialect.thinks if text.endswith(think.open)), None)
+        return next((think for think in self.dialect.reasoning_tags if text.endswith(think.open)), None)
 
     def prompt(
         self,

@@ -54,7 +54,7 @@ def answer_grammar(
     calls = _call_alternatives(dialect, functions, rules, max_calls, format_ is None)
     alternatives = [f"{each} {_MARGIN}?" for each in calls]
     if format_ is not None:
-        alternatives.append(rules.phrase(dialect.form.answer, {"answer": rules.json(format_)}))
+        alternatives.append(rules.expand(dialect.form.answer, {"answer": rules.json(format_)}))
     if not alternatives:
         raise GrammarError("this model's format of calls can't write the function's name")
     space = "" if dialect.content_markers else f"{_MARGIN}?"
@@ -71,7 +71,7 @@ def after_reasoning_grammar(
     head = dialect.form.answer.partition("$answer")[0].removeprefix(dialect.generation_prefix)
     rules = Rules(notation)
     alternatives = (
-        [rules.phrase(head), *_call_alternatives(dialect, functions, rules, max_calls, unmarked=False)] if head else []
+        [rules.expand(head), *_call_alternatives(dialect, functions, rules, max_calls, unmarked=False)] if head else []
     )
     return rules.text(rules.one_of(alternatives)) if alternatives else None
 
@@ -81,12 +81,12 @@ def _call_alternatives(
 ) -> Iterator[str]:
     """Yield an expression for calls in each format that a function needs. `unmarked` makes the marker optional."""
     for calls in _calls(dialect, functions, rules, unmarked):
-        begin = rules.phrase(calls.form.begin)
+        begin = rules.expand(calls.form.begin)
         if calls.form.marker_optional and unmarked:
             begin = f"({begin})?"
         further = [phrase for phrase in calls.form.alternative_openings if phrase.startswith(dialect.generation_prefix)]
         openings = [phrase.removeprefix(dialect.generation_prefix) for phrase in (calls.opening, *further)]
-        opening = rules.one_of([rules.phrase(phrase, _MODEL_CHOSEN) for phrase in openings])
+        opening = rules.one_of([rules.expand(phrase, _MODEL_CHOSEN) for phrase in openings])
         yield _joined(begin, opening, _repeated(calls, rules, max_calls))
 
 
@@ -112,7 +112,7 @@ def triggers(
             marker, dollar, part = phrase.partition("$")
             rules = Rules(notation)
             for calls in _in_format(form, functions, rules)[0]:
-                found.append((marker, rules.text(f"{rules.phrase(dollar + part, _MODEL_CHOSEN)} {calls.rest}")))
+                found.append((marker, rules.text(f"{rules.expand(dollar + part, _MODEL_CHOSEN)} {calls.rest}")))
     for marker in dict.fromkeys(marker for form in forms for marker in form.markers):
         rules, alternatives, left = Rules(notation), [], functions
         for form in [form for form in forms if marker in form.markers]:
@@ -122,9 +122,9 @@ def triggers(
                 if found_marker:
                     # Without a marker around all calls, each call begins with the marker again.
                     repeated = _repeated(calls, rules, max_calls if form.begin else 1)
-                    alternatives.append(_joined(rules.phrase(rest, _MODEL_CHOSEN), repeated))
+                    alternatives.append(_joined(rules.expand(rest, _MODEL_CHOSEN), repeated))
         alternatives += [
-            rules.phrase(form.none) for form in forms if alternatives and form.none and marker in form.markers
+            rules.expand(form.no_call) for form in forms if alternatives and form.no_call and marker in form.markers
         ]
         if alternatives:
             found.append((marker, rules.text(rules.one_of(alternatives))))
@@ -138,7 +138,7 @@ def _named_triggers(
     for function in filter(lambda function: function.plain, functions):
         rules = Rules(notation)
         rest = f"{form.begin}{form.call}".partition(marker)[2]
-        first = rules.phrase(rest, _parts(form, function, rules))
+        first = rules.expand(rest, _parts(form, function, rules))
         (calls,) = _in_format(form, functions, rules)[0]
         repeated = _repeated(calls, rules, max_calls if form.begin else 1, first)
         yield marker.replace("$name", function.name), rules.text(repeated)
@@ -168,7 +168,7 @@ def bare_call_grammar(dialect: Dialect, function: Function, notation: Notation) 
         return None
     rules = Rules(notation)
     form = dialect.form if dialect.form.marker_optional else _UNMARKED_FORM
-    return rules.text(rules.phrase(form.call.partition('"$name"')[2], _parts(form, function, rules)))
+    return rules.text(rules.expand(form.call.partition('"$name"')[2], _parts(form, function, rules)))
 
 
 _UNMARKED_FORM = CallFormat(OBJECT, ())
@@ -195,7 +195,7 @@ def _body(form: CallFormat, function: Function, rules: Rules) -> str | None:
     if not (form.any_name or function.plain):
         return None
     name = json.dumps(function.name, ensure_ascii=False)[1:-1]
-    return _joined(string_literal(name), rules.phrase(form.call.partition("$name")[2], _parts(form, function, rules)))
+    return _joined(string_literal(name), rules.expand(form.call.partition("$name")[2], _parts(form, function, rules)))
 
 
 def _parts(form: CallFormat, function: Function, rules: Rules) -> dict[str, str]:
@@ -207,9 +207,9 @@ def _repeated(calls: _Calls, rules: Rules, max_calls: int, first: str = "") -> s
     that has begun."""
     form, more = calls.form, ""
     if form.between is not None and max_calls > 1:
-        another = _joined(rules.phrase(form.between), rules.phrase(calls.opening, _MODEL_CHOSEN), calls.rest)
+        another = _joined(rules.expand(form.between), rules.expand(calls.opening, _MODEL_CHOSEN), calls.rest)
         more = f"({another}){{0,{max_calls - 1}}}"
-    return _joined(first or calls.rest, more, rules.phrase(form.end))
+    return _joined(first or calls.rest, more, rules.expand(form.end))
 
 
 def _joined(*parts: str) -> str:

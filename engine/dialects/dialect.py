@@ -36,7 +36,7 @@ class Block(Struct, frozen=True):
     open: str
     """Marker; `$name` stands for the name of an offered function."""
     read: Read
-    keeps: bool = False
+    reads_marker: bool = False
     """True if `read` reads the marker too."""
 
 
@@ -66,7 +66,7 @@ class Dialect(Struct, frozen=True):
     """Format in which grammars write calls."""
     alternatives: tuple[CallFormat, ...] = ()
     """Further formats of calls; `blocks` read all of them."""
-    thinks: tuple[ReasoningTags, ...] = ()
+    reasoning_tags: tuple[ReasoningTags, ...] = ()
     """Markers of reasoning. The template adds to these, since reasoning tags and call formats combine freely."""
     wraps: tuple[Wrap, ...] = ()
     """Markers around whole answers, found in the template."""
@@ -76,7 +76,7 @@ class Dialect(Struct, frozen=True):
     @property
     def plain(self) -> bool:
         """True if an answer without calls is only text, which needs no parser."""
-        return not (self.channels or self.thinks or self.content_markers or self.wraps)
+        return not (self.channels or self.reasoning_tags or self.content_markers or self.wraps)
 
     def interruptions(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the markers that end reasoning besides its own: of calls of these functions, and of the answer."""
@@ -96,20 +96,20 @@ class Parser:
         self,
         dialect: Dialect,
         offered: Offered | None = None,
-        spelled: Mapping[str, str] | None = None,
+        control_marks: Mapping[str, str] | None = None,
         thinking: ReasoningTags | None = None,
         bare: bool = True,
     ) -> None:
         """Parse an answer that may call the functions `offered`.
 
-        `spelled`: see Scanner. `thinking` is the reasoning that the prompt has opened. `bare` is False if JSON without
-        a marker is no call: then text without a marker is the answer, verbatim.
+        `control_marks`: see Scanner. `thinking` is the reasoning that the prompt has opened. `bare` is False if JSON
+        without a marker is no call: then text without a marker is the answer, verbatim.
         """
         self._dialect = dialect
         self._offered = offered or {}
-        self._scanner = Scanner(spelled or {})
+        self._scanner = Scanner(control_marks or {})
         self._scanner.feed(dialect.generation_prefix)
-        self._begun = thinking
+        self._opened = thinking
         self._bare = bare
         self._interruptions = dialect.interruptions(self._offered)
         self._unclosed = ""
@@ -119,7 +119,7 @@ class Parser:
         self.thinking = thinking is not None
         """True if the next text is reasoning."""
         self._reading = self._channels() if dialect.channels else self._answer()
-        self._over = False
+        self._finished = False
 
     def feed(self, text: str) -> list[ParsedDelta]:
         """Return the deltas that `text` completes."""
@@ -132,31 +132,31 @@ class Parser:
         return self._read()
 
     def _read(self) -> list[ParsedDelta]:
-        if not self._over:
+        if not self._finished:
             try:
                 next(self._reading)
             except StopIteration:
-                self._over = True
-        found, self._scanner.found = merged(self._scanner.found), []
+                self._finished = True
+        found, self._scanner.output = merged(self._scanner.output), []
         return found
 
     def _answer(self) -> ReaderSteps[None]:
         """Text, with reasoning and calls between."""
         scanner, dialect = self._scanner, self._dialect
         prose = Prose(scanner)
-        if self._begun is not None:
-            yield from self._think(self._begun)
+        if self._opened is not None:
+            yield from self._think(self._opened)
             prose.at_marker()
             prose.restart()
         yield from self._bare_calls(prose)
         blocks = {marker: block for block in dialect.blocks for marker in self._with_names(block.open)}
         ignored = [marker for each in dialect.ignored_markers for marker in self._with_names(each)]
-        thinks = {think.open: think for think in dialect.thinks}
-        closes = {think.close for think in dialect.thinks} - {*ignored, *dialect.content_markers}
+        thinks = {think.open: think for think in dialect.reasoning_tags}
+        closes = {think.close for think in dialect.reasoning_tags} - {*ignored, *dialect.content_markers}
         wraps = {wrap.open: wrap.close for wrap in dialect.wraps}
         markers = (*blocks, *ignored, *dialect.content_markers, *thinks, *closes, *wraps, *wraps.values())
         if dialect.generation_prefix and not (yield from self._at_one_of(markers)):
-            yield from scanner.passes(dialect.generation_prefix)
+            yield from scanner.skip_literal(dialect.generation_prefix)
         unopened = ""
         """Closing marker of reasoning that was never opened. It is the answer's text if there is no other."""
         while True:
@@ -174,8 +174,8 @@ class Parser:
                 continue
             prose.at_marker()
             if marker in blocks:
-                if blocks[marker].keeps:
-                    scanner.back(marker)
+                if blocks[marker].reads_marker:
+                    scanner.unread(marker)
                 yield from blocks[marker].read(scanner, self._offered)
                 prose.restart()
             elif marker in thinks:
@@ -213,10 +213,10 @@ class Parser:
         """Return True if a marker follows. Skip white space before it that is no part of a marker."""
         for _ in range(2):
             for marker in markers:
-                if (yield from self._scanner.passes(marker)):
-                    self._scanner.back(marker)
+                if (yield from self._scanner.skip_literal(marker)):
+                    self._scanner.unread(marker)
                     return True
-            yield from self._scanner.space()
+            yield from self._scanner.skip_space()
         return False
 
     def _bare_calls(self, prose: "Prose") -> ReaderSteps[None]:
@@ -226,12 +226,12 @@ class Parser:
         scanner = self._scanner
         if not (yield from begins_bare(scanner)):  # white space or a bracket may belong to a marker
             return
-        yield from scanner.space()
+        yield from scanner.skip_space()
         if (yield from bare_objects(scanner, self._offered)):
             prose.at_marker()
             prose.restart()
-        if scanner.found and isinstance(text := scanner.found[-1], TextDelta):  # the object is no call
-            scanner.found.pop()
+        if scanner.output and isinstance(text := scanner.output[-1], TextDelta):  # the object is no call
+            scanner.output.pop()
             prose.emit(text.text)
 
     def _think(self, think: ReasoningTags) -> ReaderSteps[None]:
@@ -240,7 +240,7 @@ class Parser:
         prose.at_marker()
         marker = yield from self._scanner.until((think.close, *self._interruptions), prose.emit, prose=True)
         if marker and marker != think.close:
-            self._scanner.back(marker)
+            self._scanner.unread(marker)
             self._unclosed = think.close
         self.thinking = False
 
@@ -256,9 +256,9 @@ class Parser:
                 return
             recipient = _RECIPIENT.search(header)
             if recipient:
-                scanner.found.append(ToolCallStart(recipient[1]))
+                scanner.output.append(ToolCallStart(recipient[1]))
                 yield from scanner.until(_ENDS, emit_arguments(scanner))
-                scanner.found.append(ToolCallEnd())
+                scanner.output.append(ToolCallEnd())
             elif "analysis" in header:
                 prose = Prose(scanner, ReasoningDelta)
                 self.thinking = True

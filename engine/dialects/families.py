@@ -65,7 +65,7 @@ HARMONY = Dialect(
     ("<|channel|>", "<|message|>", "<|call|>"),
     generation_prefix="<|start|>assistant",
     channels=True,
-    thinks=(ReasoningTags("<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),),
+    reasoning_tags=(ReasoningTags("<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),),
     form=CallFormat(
         "<|channel|>commentary to=$place$name"
         "«<|channel|>commentary»« «<|constrain|>»json»<|message|>$arguments<|call|>",
@@ -150,7 +150,7 @@ def detect_dialect(template: str | None) -> Dialect:
     template = template or ""
     found = next((each for each in DIALECTS if all(text in template for text in each.template_signatures)), GENERIC)
     thinks = tuple(think for think in REASONING_TAGS if think.open in template and think.close in template)
-    return replace(found, thinks=(*found.thinks, *thinks), wraps=wraps_in(template))
+    return replace(found, reasoning_tags=(*found.reasoning_tags, *thinks), wraps=wraps_in(template))
 
 
 def with_generic(dialect: Dialect) -> Dialect:

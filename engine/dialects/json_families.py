@@ -39,11 +39,11 @@ def _first_line(head: Sequence[str]) -> str:
 
 def _fenced(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
     """Read `name` and a Markdown fence, or an object as in the generic format, which has the same marker."""
-    yield from scanner.space()
+    yield from scanner.skip_space()
     is_object = (yield from scanner.peek()) == "{"
     yield from (objects if is_object else named_arguments((), _first_line, ("</tool_call>",)))(scanner, offered)
-    yield from scanner.space()
-    yield from scanner.passes("```")
+    yield from scanner.skip_space()
+    yield from scanner.skip_literal("```")
 
 
 def _objects(begin: str, end: str = "", call: str = OBJECT) -> CallFormat:
@@ -125,7 +125,7 @@ FUNCTIONARY = Dialect(
 FUNCTIONARY_3_2 = Dialect(
     "functionary-3.2",
     (">>>all", ">>>${recipient}"),
-    (Block(">>>$name\n", named_arguments(("\n",), _recipient), keeps=True),),
+    (Block(">>>$name\n", named_arguments(("\n",), _recipient), reads_marker=True),),
     generation_prefix=">>>",
     content_markers=(">>>all\n",),
     form=CallFormat(">>>$name\n$arguments", (">>>$name\n",), between="", answer="all\n$answer"),
@@ -226,7 +226,7 @@ GRANITE_20B = Dialect(
     ("<function_call>",),
     (Block("<function_call>", objects),),
     (f"<function_call>{_NO_FUNCTION}",),
-    form=CallFormat(f"<function_call>~{OBJECT}", ("<function_call>",), any_name=True, none=_NO_FUNCTION),
+    form=CallFormat(f"<function_call>~{OBJECT}", ("<function_call>",), any_name=True, no_call=_NO_FUNCTION),
 )
 """The template asks for a call of `no_function` if no function fits."""
 GRANITE = Dialect("granite", ("<|tool_call|>",), (Block("<|tool_call|>", objects),), form=_objects("<|tool_call|>"))

@@ -28,7 +28,7 @@ class Prose:
         self._white_space = text[len(certain) :]
         if certain:
             self._after_marker, self._closed, self.has_text, self.is_blank = False, False, True, False
-            self._scanner.found.append(self._kind(certain))
+            self._scanner.output.append(self._kind(certain))
 
     def at_marker(self) -> None:
         """Drop the white space around a marker."""
@@ -45,4 +45,4 @@ class Prose:
 
     def end(self) -> None:
         if self._white_space and not self._after_marker and not self._closed:
-            self._scanner.found.append(self._kind(self._white_space))
+            self._scanner.output.append(self._kind(self._white_space))

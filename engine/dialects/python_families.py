@@ -23,7 +23,7 @@ LFM_2_5 = replace(LFM, name="lfm-2.5", template_signatures=("List of tools: ",),
 LIST = Dialect(
     "python-list",
     ("[func_name1(",),
-    (Block("[$name(", pythonic(), keeps=True),),
+    (Block("[$name(", pythonic(), reads_marker=True),),
     ("<|python_start|>", "<|python_end|>"),
     form=CallFormat("$name($arguments)", ("[$name(",), "[", ",~", "]", write=pythonic_arguments),
 )
@@ -46,10 +46,10 @@ OLMO = Dialect(
 
 def _fenced(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
     """Read calls, with or without a Markdown fence around them."""
-    yield from scanner.space()
-    fence = yield from scanner.passes("```python")
+    yield from scanner.skip_space()
+    fence = yield from scanner.skip_literal("```python")
     yield from pythonic("```" if fence else "<|tool_call_end|>")(scanner, offered)
-    yield from scanner.passes("```")
+    yield from scanner.skip_literal("```")
 
 
 MINICPM_4 = Dialect(

@@ -35,7 +35,7 @@ def _invoked(name: str, signatures: Sequence[str], prefix: str, around: str, att
     return Dialect(
         name,
         tuple(signatures),
-        (Block(tags.begin, tagged(tags), keeps=True),),
+        (Block(tags.begin, tagged(tags), reads_marker=True),),
         (f"<{around}>", f"</{around}>"),
         form=CallFormat(
             f'<{prefix}invoke name="$name">~$arguments~</{prefix}invoke>',
@@ -62,7 +62,7 @@ def _keyed(suffix: str = "") -> tuple[Read, CallFormat]:
 
     def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
         """Read a call in tags, or an object as in the generic format, which has the same marker."""
-        yield from scanner.space()
+        yield from scanner.skip_space()
         yield from (objects if (yield from scanner.peek()) == "{" else read_tags)(scanner, offered)
 
     separator = f"<tool_sep{suffix}>" if suffix else ""
@@ -105,13 +105,13 @@ DSML_4 = _invoked("deepseek-dsml-4", ("｜DSML｜", "'tool_calls>"), "｜DSML｜
 KIMI_3 = Dialect(
     "kimi-3",
     ("open_tag('call', [('tool', fn.name)",),
-    (Block(_KIMI_3.begin, tagged(_KIMI_3), keeps=True),),
+    (Block(_KIMI_3.begin, tagged(_KIMI_3), reads_marker=True),),
     ("<|open|>tools<|sep|>", "<|close|>tools<|sep|>"),
     content_markers=(
         *(f"<|{what}|>{name}<|sep|>" for name in ("response", "message") for what in ("open", "close")),
         "<|end_of_msg|>",
     ),
-    thinks=(ReasoningTags("<|open|>think<|sep|>", "<|close|>think<|sep|>"),),
+    reasoning_tags=(ReasoningTags("<|open|>think<|sep|>", "<|close|>think<|sep|>"),),
     form=CallFormat(
         '<|open|>call tool="$name" index="$number"<|sep|>$arguments<|close|>call<|sep|>',
         ("<|open|>tools<|sep|>", _KIMI_3.begin),
@@ -127,7 +127,7 @@ HUNYUAN = Dialect(
     (":opensource", "<arg_key{}>"),
     (Block("<tool_call:opensource>", _READ_HUNYUAN),),
     ("<tool_calls:opensource>", "</tool_call:opensource>", "</tool_calls:opensource>"),
-    thinks=(ReasoningTags("<think:opensource>", "</think:opensource>"),),
+    reasoning_tags=(ReasoningTags("<think:opensource>", "</think:opensource>"),),
     form=replace(
         _HUNYUAN,
         begin="<tool_calls:opensource>~",
@@ -141,7 +141,7 @@ GLM = Dialect("glm", ("<arg_key>", "<tool_call>"), (Block("<tool_call>", _READ_G
 CODER = Dialect(
     "coder",
     ("<function=", "<parameter="),
-    (Block("<function=", tagged(_CODER), keeps=True),),
+    (Block("<function=", tagged(_CODER), reads_marker=True),),
     ("<tool_call>", "</tool_call>", "<seed:tool_call>", "</seed:tool_call>"),
     form=_coder("tool_call", _CODER, "<parameter=$key>\n$value\n</parameter>"),
 )
@@ -149,7 +149,7 @@ SEED = replace(
     CODER,
     name="seed",
     template_signatures=(*CODER.template_signatures, "<seed:tool_call>"),
-    blocks=(Block("<function=", tagged(_SEED), keeps=True),),
+    blocks=(Block("<function=", tagged(_SEED), reads_marker=True),),
     form=_coder("seed:tool_call", _SEED, "<parameter=$key>$value</parameter>"),
 )
 
@@ -159,7 +159,7 @@ _MARK = "]<]minimax[>["
 MINIMAX_3 = Dialect(
     "minimax-3",
     (_MARK, "<invoke name="),
-    (Block(f'{_MARK}<invoke name="', elements(_MARK), keeps=True),),
+    (Block(f'{_MARK}<invoke name="', elements(_MARK), reads_marker=True),),
     (f"{_MARK}<tool_call>", f"{_MARK}</tool_call>"),
     form=CallFormat(
         f'{_MARK}<invoke name="$name">$arguments</invoke>',
@@ -176,11 +176,11 @@ _ATEM = _invoked("muse", (), "atem:", "atem:function_calls")
 def _read_addressed(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
     """Read calls in a message to a function. In a message to the user, calls are quoted text."""
     before, after = _ATEM.ignored_markers
-    yield from scanner.space()
-    yield from scanner.passes(before)
+    yield from scanner.skip_space()
+    yield from scanner.skip_literal(before)
     yield from _ATEM.blocks[0].read(scanner, offered)
-    yield from scanner.space()
-    yield from scanner.passes(after)
+    yield from scanner.skip_space()
+    yield from scanner.skip_literal(after)
 
 
 MUSE = replace(
@@ -189,7 +189,7 @@ MUSE = replace(
     blocks=(Block(" to=$name<|message|>", _read_addressed),),
     ignored_markers=("<|eom|><|start|>assistant", "<|eom|>"),
     content_markers=(" to=user<|message|>", "<|eom|><|start|>assistant to=user<|message|>"),
-    thinks=(ReasoningTags(" to=self<|message|>", "<|eom|><|start|>assistant"),),
+    reasoning_tags=(ReasoningTags(" to=self<|message|>", "<|eom|><|start|>assistant"),),
     form=replace(
         _ATEM.form,
         call=f" to=$name<|message|>{_ATEM.form.begin}{_ATEM.form.call}{_ATEM.form.end}",
@@ -204,7 +204,7 @@ MUSE = replace(
 MINICPM = Dialect(
     "minicpm",
     ('<function name="',),
-    (Block(_MINICPM.begin, tagged(_MINICPM), keeps=True),),
+    (Block(_MINICPM.begin, tagged(_MINICPM), reads_marker=True),),
     form=CallFormat(
         '<function name="$name">~$arguments~</function>',
         (_MINICPM.begin,),

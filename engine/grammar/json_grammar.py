@@ -97,7 +97,7 @@ class _Writer:
         return self._as_leaf(schema)
 
     def _listed(self, schema: Schema) -> str:
-        """Return the ways to write `const` or `enum`; empty if no number is among the values."""
+        """Return an expression for the values of `const` or `enum`; empty if they have no number."""
         types = types_of(schema)
         values = [value for value in listed_values(schema) or () if type_of(value) in types]
         numbers = [value for value in values if is_plain_number(value)]
@@ -152,7 +152,7 @@ class _Writer:
             name = self._rules.terminal(not_equal_to(map(string_literal, properties), pattern(_NAME)))
             pair = self._rules.rule(f"{name} {self._colon} {self._value(others)}")
             pairs.append((f"{pair} ({self._comma} {pair})*", False))
-        return self._braces(self._rules.row(pairs, self._comma) if pairs else "")
+        return self._braces(self._rules.in_order(pairs, self._comma) if pairs else "")
 
     def _braces(self, pairs: str) -> str:
         return self._rules.rule(" ".join(filter(None, ['"{"', self._space, pairs, pairs and self._space, '"}"'])))

@@ -1,6 +1,7 @@
-"""Numbers that a schema lists, as patterns of all their spellings: JSON Schema compares numbers by value. Pure.
+"""Write patterns for all spellings of numbers in `const` and `enum`: JSON Schema compares numbers by value. Pure.
 
-1 is also 1.0 and 1e0, though not 10e-1. https://json-schema.org/draft/2020-12/json-schema-core#section-4.2.2
+The spellings of 1 include 1.0 and 1e0, but not 10e-1.
+https://json-schema.org/draft/2020-12/json-schema-core#section-4.2.2
 """
 
 import math
@@ -11,13 +12,13 @@ from typing import TypeGuard
 from engine.json_schema import JSON
 
 MAX_ZEROS = 16
-"""Zeros that may follow a number: models write few, but never without end."""
+"""Zeros that may follow a number. Models write few, and the bound keeps outputs finite."""
 _MAX_DIGITS = 20
 _EXPONENT = "(?:[eE][+-]?0{1,2})?"
 
 
 def is_plain_number(value: JSON) -> TypeGuard[int | float]:
-    """True if a value is a number whose digits are written out."""
+    """True if a value is a finite number of moderate size, whose digits the pattern writes out."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return False
     return abs(Decimal(str(value)).adjusted()) <= _MAX_DIGITS
@@ -34,5 +35,5 @@ def spellings(values: Iterable[int | float]) -> str:
             broken.append(rf"{integer}\.{fraction}0{{0,{MAX_ZEROS}}}")
         else:
             whole.append(integer)
-    ways = [rf"(?:{'|'.join(whole)})(?:\.{zeros})?", *broken] if whole else broken
-    return f"(?:{'|'.join(ways)}){_EXPONENT}"
+    patterns = [rf"(?:{'|'.join(whole)})(?:\.{zeros})?", *broken] if whole else broken
+    return f"(?:{'|'.join(patterns)}){_EXPONENT}"

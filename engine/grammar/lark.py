@@ -90,7 +90,7 @@ class Rules:
         # A control token can't be part of a text, so the text ends by itself.
         return f"{whole} {tokens}" if tokens else self.rule(whole, "[lazy]")
 
-    def phrase(self, phrase: str, parts: Mapping[str, str] | None = None) -> str:
+    def expand(self, phrase: str, parts: Mapping[str, str] | None = None) -> str:
         """Return the expression of a template. `parts` maps each part's name to its expression."""
         made = []
         for piece in filter(None, _PARTS.split(phrase)):
@@ -107,7 +107,7 @@ class Rules:
     def one_of(self, bodies: Sequence[str]) -> str:
         return bodies[0] if len(bodies) == 1 else self.rule(" | ".join(bodies))
 
-    def row(self, items: Sequence[tuple[str, bool]], between: str) -> str:
+    def in_order(self, items: Sequence[tuple[str, bool]], between: str) -> str:
         """Return an expression for items in this order, given as pairs of item and "is required"."""
         rest = {True: "", False: ""}
         """Expression for the remaining items, keyed by "an item precedes them"."""
@@ -119,11 +119,11 @@ class Rules:
             rest = {after: self.rule(here[after] if required else f"{here[after]} | {rest[after]}") for after in here}
         return rest[False]
 
-    def unordered(self, items: Sequence[tuple[str, bool]], between: str) -> str:
+    def in_any_order(self, items: Sequence[tuple[str, bool]], between: str) -> str:
         """Return an expression for items in any order. Each set of items needs a rule, so many items, or a grammar that
         is already large, fall back to the given order."""
         if len(items) > MAX_UNORDERED or sum(map(len, self._names)) > LARGE_GRAMMAR:
-            return self.row(items, between)
+            return self.in_order(items, between)
 
         @cache
         def rest(left: frozenset[int]) -> str:

@@ -47,7 +47,7 @@ Write: TypeAlias = Callable[[Function, Rules], str]
 def json_arguments(function: Function, rules: Rules) -> str:
     properties = function.schema.get("properties")
     if function.lark and isinstance(properties, dict):
-        return rules.phrase(f"{{~{json.dumps(*properties)}:~$text~}}", {"text": json_text(function, rules)})
+        return rules.expand(f"{{~{json.dumps(*properties)}:~$text~}}", {"text": json_text(function, rules)})
     return rules.json(function.schema)
 
 
@@ -78,7 +78,7 @@ class CallFormat(Struct, frozen=True):
     alternative_openings: tuple[str, ...] = ()
     """Further templates up to the name, each with a marker before its first part. If the answer must be a call, only
     the openings that continue the prompt are used."""
-    none: str = ""
+    no_call: str = ""
     """Template that may follow a marker instead of calls, in families that write explicitly that they call nothing."""
     answer: str = "$answer"
     """Template of an answer that is no call."""

@@ -34,7 +34,7 @@ class _Elements:
             return self._element(each.name, ArgumentSchema(each.schema, declared.whole))
 
         items = items_of(declared.schema, item)
-        return None if items is None else f"{self._rules.unordered(items, '')} {self._closing}"
+        return None if items is None else f"{self._rules.in_any_order(items, '')} {self._closing}"
 
     def _element(self, tag: str, declared: ArgumentSchema) -> str | None:
         value = self._value(declared)

@@ -21,24 +21,24 @@ def elements(mark: str) -> Read:
 
     def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
         while True:
-            yield from scanner.space()
-            if not (yield from scanner.passes(begin)):
+            yield from scanner.skip_space()
+            if not (yield from scanner.skip_literal(begin)):
                 return
             head, marker = yield from scanner.collect((">", mark))
             if not marker and scanner.cut:
                 return
             if marker == mark:
-                scanner.back(marker)
+                scanner.unread(marker)
             if not (name := head.split('"')[0].strip()):
                 return
-            scanner.found.append(ToolCallStart(name))
-            yield from scanner.space()
+            scanner.output.append(ToolCallStart(name))
+            yield from scanner.skip_space()
             if (yield from scanner.peek()) == "{":
                 yield from emit_value(scanner, emit_arguments(scanner))
                 yield from scanner.until((end,), discard)
             else:
                 yield from _Elements(scanner, mark).children(CALL, offered.get(name, UNDECLARED), "{}", 0)
-            scanner.found.append(ToolCallEnd())
+            scanner.output.append(ToolCallEnd())
 
     return read
 
@@ -78,7 +78,7 @@ class _Elements:
         if not marker and scanner.cut:
             return
         if marker != end:
-            scanner.back(marker)
+            scanner.unread(marker)
         emit(brackets[1] if separator == ", " else brackets)
 
     def _value(self, tag: str, declared: ArgumentSchema, depth: int) -> ReaderSteps[None]:
@@ -99,8 +99,8 @@ class _Elements:
         """Return the name of the next tag without consuming it; empty if no tag follows."""
         scanner, first = self._scanner, ""
         place = scanner.mark()
-        yield from scanner.space()
-        if (yield from scanner.passes(f"{self._mark}<")):
+        yield from scanner.skip_space()
+        if (yield from scanner.skip_literal(f"{self._mark}<")):
             first, _ = yield from scanner.collect((">",))
         scanner.rewind(place)
         return first

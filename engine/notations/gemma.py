@@ -13,37 +13,37 @@ def gemma(quote: str) -> Read:
     """Return a reader of `call:name{key:<|"|>text<|"|>,other:3}`. `quote` is the token for a quotation mark."""
 
     def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
-        yield from scanner.space()
-        yield from scanner.passes("call:")
+        yield from scanner.skip_space()
+        yield from scanner.skip_literal("call:")
         name, marker = yield from scanner.collect(("{",))
         if not marker:
             if not scanner.cut:
-                scanner.found.append(TextDelta(name))
+                scanner.output.append(TextDelta(name))
             return
-        scanner.back(marker)
-        scanner.found.append(ToolCallStart(name.strip()))
+        scanner.unread(marker)
+        scanner.output.append(ToolCallStart(name.strip()))
         place = scanner.mark()
         yield from scanner.take()
-        yield from scanner.space()
+        yield from scanner.skip_space()
         is_json = (yield from scanner.peek()) == '"'
         scanner.rewind(place)
         emit = emit_arguments(scanner)
         yield from emit_value(scanner, emit) if is_json else _value(scanner, emit, quote)
-        scanner.found.append(ToolCallEnd())
+        scanner.output.append(ToolCallEnd())
 
     return read
 
 
 def _value(scanner: Scanner, emit: Emit, quote: str, depth: int = 0) -> ReaderSteps[None]:
-    yield from scanner.space()
-    if (yield from scanner.passes(quote)):
+    yield from scanner.skip_space()
+    if (yield from scanner.skip_literal(quote)):
         emit('"')
         marker = yield from scanner.until((quote,), lambda text: emit(in_json(text)[1:-1]))
         if marker or not scanner.cut:
             emit('"')
-    elif depth < MAX_NESTING and (yield from scanner.passes("{")):
+    elif depth < MAX_NESTING and (yield from scanner.skip_literal("{")):
         yield from _items(scanner, emit, quote, "{", depth)
-    elif depth < MAX_NESTING and (yield from scanner.passes("[")):
+    elif depth < MAX_NESTING and (yield from scanner.skip_literal("[")):
         yield from _items(scanner, emit, quote, "[", depth)
     else:
         chars: list[str] = []
@@ -57,7 +57,7 @@ def _items(scanner: Scanner, emit: Emit, quote: str, opening: str, depth: int) -
     emit(opening)
     first = True
     while True:
-        yield from scanner.space()
+        yield from scanner.skip_space()
         char = yield from scanner.peek()
         if not char and scanner.cut:
             return

@@ -34,7 +34,7 @@ class _Gemma:
     def object(self, schema: Schema) -> str | None:
         """Write the parameters in the order of their names, as the template does."""
         items = items_of(schema, self._item)
-        return None if items is None else f'"{{" {self._rules.row(sorted(items, key=_folded), _COMMA)} "}}"'
+        return None if items is None else f'"{{" {self._rules.in_order(sorted(items, key=_folded), _COMMA)} "}}"'
 
     def _item(self, each: Parameter) -> str | None:
         value = self._value(each.schema)

@@ -30,35 +30,35 @@ def objects(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
         yield from _object(scanner, NAMES, bool)
 
 
-def bare_objects(scanner: Scanner, offered: Container[str], again: bool = False) -> ReaderSteps[bool]:
+def bare_objects(scanner: Scanner, offered: Container[str], after_call: bool = False) -> ReaderSteps[bool]:
     """Read calls without a marker and return True if there was one. An object that names no offered function is text.
 
-    `again` is True if a call came before, after which no list may begin. `BareCallDetector` uses this reader too, to
+    `after_call` is True if a call precedes, so that no list may begin. `BareCallDetector` uses this reader too, to
     constrain a call as soon as it is recognized here.
     """
     place = scanner.mark()
-    is_list = not again and (yield from scanner.passes("["))
-    yield from scanner.space()
-    lead, called = scanner.since(place), False
+    is_list = not after_call and (yield from scanner.skip_literal("["))
+    yield from scanner.skip_space()
+    lead, called = scanner.text_since(place), False
     while (yield from scanner.peek()) == "{":
         if not (yield from _object(scanner, NAMES, offered.__contains__, (*NAMES, *BEFORE_NAMES))):
-            written = scanner.found.pop()
+            written = scanner.output.pop()
             assert isinstance(written, TextDelta), "an object that is no call is text"
-            scanner.found.append(TextDelta(written.text if called else lead + written.text))
+            scanner.output.append(TextDelta(written.text if called else lead + written.text))
             return called
         called = True
-        yield from scanner.pass_over(SEPARATORS)
+        yield from scanner.skip(SEPARATORS)
     if is_list:
-        yield from scanner.passes("]")
+        yield from scanner.skip_literal("]")
     return called
 
 
 def begins_bare(scanner: Scanner) -> ReaderSteps[bool]:
     """Return True if an object or a list of objects follows. Consume nothing."""
     place = scanner.mark()
-    yield from scanner.space()
-    if (yield from scanner.passes("[")):
-        yield from scanner.space()
+    yield from scanner.skip_space()
+    if (yield from scanner.skip_literal("[")):
+        yield from scanner.skip_space()
     begins = (yield from scanner.peek()) == "{"
     scanner.rewind(place)
     return begins
@@ -86,16 +86,16 @@ def named_arguments(
             return  # the name may be incomplete
         name = name_of(head)
         if marker == "{":
-            scanner.back(marker)
+            scanner.unread(marker)
         if not name:
-            scanner.found.append(TextDelta("".join(head).strip()))
+            scanner.output.append(TextDelta("".join(head).strip()))
             return
-        scanner.found.append(ToolCallStart(name))
+        scanner.output.append(ToolCallStart(name))
         if marker == "{":
             yield from emit_value(scanner, emit_arguments(scanner))
         else:
-            scanner.found.append(ToolCallArguments(EMPTY_OBJECT))
-        scanner.found.append(ToolCallEnd())
+            scanner.output.append(ToolCallArguments(EMPTY_OBJECT))
+        scanner.output.append(ToolCallEnd())
 
     return read
 
@@ -105,14 +105,14 @@ def emit_arguments(scanner: Scanner) -> Emit:
 
     def emit(text: str) -> None:
         if text := cleaned(text):
-            scanner.found.append(ToolCallArguments(text))
+            scanner.output.append(ToolCallArguments(text))
 
     return emit
 
 
 def emit_value(scanner: Scanner, emit: Emit) -> ReaderSteps[None]:
     """Emit one JSON value verbatim, or the text that is read in place of one."""
-    yield from scanner.space()
+    yield from scanner.skip_space()
     first = yield from scanner.peek()
     if first == '"':
         yield from _text(scanner, emit)
@@ -159,7 +159,7 @@ def decode_string(json: str) -> str:
 
 def _another(scanner: Scanner) -> ReaderSteps[bool]:
     """Skip separators and return True if an object begins."""
-    yield from scanner.pass_over("[],;")
+    yield from scanner.skip("[],;")
     return (yield from scanner.peek()) == "{"
 
 
@@ -182,22 +182,22 @@ def _object(
         key = decode_string((yield from read_string(scanner)))
         if keys and not name and key not in keys:
             break
-        yield from scanner.space()
-        yield from scanner.passes(":")
-        yield from scanner.space()
+        yield from scanner.skip_space()
+        yield from scanner.skip_literal(":")
+        yield from scanner.skip_space()
         if not names or (key in ARGUMENTS and name):
             if not names:
                 name = key
-                scanner.found.append(ToolCallStart(name))
+                scanner.output.append(ToolCallStart(name))
             yield from _arguments(scanner, emit)
             has_arguments = True
         else:
             raw: list[str] = []
             if keys and key in names and (yield from scanner.peek()) != '"':
                 break
-            scanner.naming = key in names
+            scanner.in_name = key in names
             yield from emit_value(scanner, raw.append)
-            scanner.naming = False
+            scanner.in_name = False
             if key in ARGUMENTS:
                 early = raw
             elif key in names and not name:
@@ -207,22 +207,22 @@ def _object(
                 if scanner.cut and name == "".join(raw):
                     name = ""  # the name is incomplete
                     break
-                scanner.found.append(ToolCallStart(name))
-    written = scanner.since(place)
+                scanner.output.append(ToolCallStart(name))
+    written = scanner.text_since(place)
     if not name:
         if keys or not scanner.cut:
-            scanner.found.append(TextDelta(written))
+            scanner.output.append(TextDelta(written))
         return False
     if not has_arguments:
         emit(_plain("".join(early)) or ("" if scanner.cut else EMPTY_OBJECT))
-    scanner.found.append(ToolCallEnd())
+    scanner.output.append(ToolCallEnd())
     return True
 
 
 def _another_key(scanner: Scanner) -> ReaderSteps[bool]:
     """Skip separators and return True if a key begins. Consume the end of the object."""
     while True:
-        yield from scanner.space()
+        yield from scanner.skip_space()
         char = yield from scanner.peek()
         if char == '"':
             return True

@@ -55,7 +55,7 @@ def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False) -> Write:
         def item(each: Parameter) -> str | None:
             declared = ArgumentSchema(each.schema, function.schema)
             if function.lark:
-                return element(each, declared.kind, f"{rules.lark(function.lark)} {rules.phrase(closing)}")
+                return element(each, declared.kind, f"{rules.lark(function.lark)} {rules.expand(closing)}")
             if declared.kind == "string":
                 return element(each, "string", tagged_text(declared.resolved.schema, closing, ends, rules, cdata))
             optional = declared.optional
@@ -69,7 +69,7 @@ def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False) -> Write:
 
         def quoted(schema: Schema) -> str | None:
             value = json_value(schema, function.schema, rules)
-            return value and f"{value} {rules.phrase(closing)}"
+            return value and f"{value} {rules.expand(closing)}"
 
         def element(each: Parameter, kind: str, value: str | None) -> str | None:
             word = {"integer": "number", "": "object"}.get(kind, kind)
@@ -78,10 +78,10 @@ def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False) -> Write:
                 "type": string_literal(word),
                 "text": string_literal(str(kind == "string").lower()),
             }
-            return value and f"{rules.phrase(head, parts)} {value}"
+            return value and f"{rules.expand(head, parts)} {value}"
 
         items = items_of(function.schema, item)
-        return f'"\\n" {json_arguments(function, rules)}' if items is None else rules.unordered(items, rules.space())
+        return f'"\\n" {json_arguments(function, rules)}' if items is None else rules.in_any_order(items, rules.space())
 
     return write
 
@@ -102,7 +102,7 @@ def pythonic_arguments(function: Function, rules: Rules) -> str:
         return value and f"{string_literal(each.name + '=')} {value}"
 
     items = items_of(function.schema, item)
-    return json_arguments(function, rules) if items is None else rules.unordered(items, f'"," {rules.space()}')
+    return json_arguments(function, rules) if items is None else rules.in_any_order(items, f'"," {rules.space()}')
 
 
 def _as_python(schema: Schema) -> list[str]:
@@ -160,7 +160,7 @@ def tagged_text(
             return None
         if optional:
             texts = [text for text in texts if re.fullmatch(_NO_TEXT, text, re.DOTALL) is None]
-        return f"({' | '.join(map(string_literal, texts))}) {rules.phrase(closing)}" if texts else None
+        return f"({' | '.join(map(string_literal, texts))}) {rules.expand(closing)}" if texts else None
     body = text_of(schema)
     if body is None:
         return None

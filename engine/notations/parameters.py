@@ -46,20 +46,20 @@ class Tags(Struct, frozen=True):
 def tagged(tags: Tags) -> Read:
     def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
         while True:
-            yield from scanner.space()
-            if tags.begin and not (yield from scanner.passes(tags.begin)):
+            yield from scanner.skip_space()
+            if tags.begin and not (yield from scanner.skip_literal(tags.begin)):
                 return
             head, marker = yield from scanner.collect((*tags.name_ends, *tags.end, tags.key))
             if not marker and scanner.cut:
                 return
             if marker not in tags.name_ends:
-                scanner.back(marker)
+                scanner.unread(marker)
             name = head.split('"')[0].strip()
             if not name:
                 return
-            scanner.found.append(ToolCallStart(name))
+            scanner.output.append(ToolCallStart(name))
             yield from _tagged_arguments(scanner, tags, offered.get(name, UNDECLARED))
-            scanner.found.append(ToolCallEnd())
+            scanner.output.append(ToolCallEnd())
             if not tags.begin:
                 return
 
@@ -68,7 +68,7 @@ def tagged(tags: Tags) -> Read:
 
 def _tagged_arguments(scanner: Scanner, tags: Tags, declared: ArgumentSchema) -> ReaderSteps[None]:
     emit = emit_arguments(scanner)
-    yield from scanner.space()
+    yield from scanner.skip_space()
     if (yield from scanner.peek()) == "{":
         yield from emit_value(scanner, emit)
         yield from scanner.until(tags.end, discard)
@@ -102,10 +102,10 @@ def tagged_value(
     following = tuple(filter(None, (tags.key, *tags.end)))
     closing = [tags.value_ends]
     if tags.padded:
-        yield from scanner.passes("\n")
+        yield from scanner.skip_literal("\n")
         following = (*following, *(f"\n{end}" for end in following))
         closing.append(f"\n{tags.value_ends}")
-    plain = yield from scanner.passes("<![CDATA[")
+    plain = yield from scanner.skip_literal("<![CDATA[")
     if plain:
         closing.append(f"]]>{tags.value_ends}")
     ends = (*closing, *following)
@@ -120,7 +120,7 @@ def tagged_value(
         if marker or not scanner.cut:  # the type of an incomplete value is unknown
             emit(in_json(_optional(text) if optional else infer_value(text)))
     if marker in following:
-        scanner.back(marker)
+        scanner.unread(marker)
 
 
 def _collect_value(scanner: Scanner, ends: tuple[str, ...], json: str) -> ReaderSteps[tuple[str, str]]:
@@ -128,16 +128,16 @@ def _collect_value(scanner: Scanner, ends: tuple[str, ...], json: str) -> Reader
     texts may contain such a marker."""
     place = scanner.mark()
     chars: list[str] = []
-    yield from scanner.space()
+    yield from scanner.skip_space()
     if (yield from scanner.peek()) in tuple(json):
         yield from emit_value(scanner, chars.append)
-        yield from scanner.space()
+        yield from scanner.skip_space()
         for end in ends:
-            if (yield from scanner.passes(end)):
-                scanner.since(place)
+            if (yield from scanner.skip_literal(end)):
+                scanner.text_since(place)
                 return "".join(chars), end
         if scanner.cut and not (yield from scanner.collect(ends))[1]:
-            scanner.since(place)
+            scanner.text_since(place)
             return "", ""
     scanner.rewind(place)
     return (yield from scanner.collect(ends))
@@ -148,20 +148,20 @@ def pythonic(end: str = "") -> Read:
 
     def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
         while True:
-            yield from scanner.pass_over("[],;")
+            yield from scanner.skip("[],;")
             name, marker = yield from scanner.collect(("(", "]", "\n", end))
             if marker != "(":
                 if name.strip() and (marker or not scanner.cut):
-                    scanner.found.append(TextDelta(name.strip()))
+                    scanner.output.append(TextDelta(name.strip()))
                 if marker == end:
-                    scanner.back(end)
+                    scanner.unread(end)
                 return
-            scanner.found.append(ToolCallStart(name.strip()))
+            scanner.output.append(ToolCallStart(name.strip()))
             yield from _pythonic_arguments(scanner)
-            scanner.found.append(ToolCallEnd())
-            yield from scanner.space()
+            scanner.output.append(ToolCallEnd())
+            yield from scanner.skip_space()
             if not end and (yield from scanner.peek()) not in (",", ";"):
-                yield from scanner.passes("]")
+                yield from scanner.skip_literal("]")
                 return
 
     return read
@@ -169,14 +169,14 @@ def pythonic(end: str = "") -> Read:
 
 def _pythonic_arguments(scanner: Scanner) -> ReaderSteps[None]:
     emit = emit_arguments(scanner)
-    yield from scanner.space()
+    yield from scanner.skip_space()
     if (yield from scanner.peek()) == "{":
         yield from emit_value(scanner, emit)
         yield from scanner.until((")",), discard)
         return
     opening = "{"
     while True:
-        yield from scanner.pass_over(",")
+        yield from scanner.skip(",")
         key, marker = yield from scanner.collect(("=", ")"))
         if marker != "=":
             break

@@ -19,21 +19,21 @@ Emit: TypeAlias = Callable[[str], None]
 class Scanner:
     """The text that is not read yet, and the deltas that readers found."""
 
-    def __init__(self, spelled: Mapping[str, str]) -> None:
-        """`spelled` maps names of control tokens to the characters that stand for them in the text."""
+    def __init__(self, control_marks: Mapping[str, str]) -> None:
+        """`control_marks` maps names of control tokens to the characters that stand for them in the text."""
         self._text = ""
         self._at = 0
         self._marks = 0
-        self._spelled = spelled
-        self._names = re.compile("|".join(map(re.escape, sorted(spelled, key=len, reverse=True))) or r"(?!)")
+        self._control_marks = control_marks
+        self._names = re.compile("|".join(map(re.escape, sorted(control_marks, key=len, reverse=True))) or r"(?!)")
         self._searches: dict[tuple[str, ...], _Search] = {}
         self.ended = False
         """True once the text is complete."""
         self.cut = False
         """True if the text was cut off, so that readers must not complete anything."""
-        self.naming = False
+        self.in_name = False
         """True while a call's name is being read."""
-        self.found: list[ParsedDelta] = []
+        self.output: list[ParsedDelta] = []
 
     def feed(self, text: str) -> None:
         if self._marks:  # a reader may rewind to a mark
@@ -55,18 +55,18 @@ class Scanner:
         self._at += len(char)
         return char
 
-    def space(self) -> ReaderSteps[None]:
+    def skip_space(self) -> ReaderSteps[None]:
         """Skip white space."""
-        yield from self.pass_over("")
+        yield from self.skip("")
 
-    def pass_over(self, chars: str) -> ReaderSteps[None]:
+    def skip(self, chars: str) -> ReaderSteps[None]:
         """Skip any number of these characters and white space."""
         while (char := (yield from self.peek())) and (char in chars or char.isspace()):
             self._at += 1
 
-    def passes(self, literal: str) -> ReaderSteps[bool]:
+    def skip_literal(self, literal: str) -> ReaderSteps[bool]:
         """Consume a literal and return True if it comes next; otherwise return False."""
-        literal = self._spell(literal)
+        literal = self._with_marks(literal)
         while not self.ended and len(self._text) - self._at < len(literal):
             if not literal.startswith(self._text[self._at :]):
                 return False
@@ -104,16 +104,16 @@ class Scanner:
         marker = yield from self.until(markers, texts.append)
         return "".join(texts), marker
 
-    def back(self, marker: str) -> None:
+    def unread(self, marker: str) -> None:
         """Undo the consumption of the last marker."""
-        self._at -= len(self._spell(marker))
+        self._at -= len(self._with_marks(marker))
 
     def mark(self) -> int:
         """Return a place in the text. The caller must pass it once to `since` or `rewind`."""
         self._marks += 1
         return self._at
 
-    def since(self, mark: int) -> str:
+    def text_since(self, mark: int) -> str:
         """Return the text read since a mark."""
         self._marks -= 1
         return cleaned(self._text[mark : self._at])
@@ -125,15 +125,15 @@ class Scanner:
 
     def is_control(self, marker: str) -> bool:
         """True if the marker contains a control token."""
-        return self._spell(marker) != marker
+        return self._with_marks(marker) != marker
 
-    def _spell(self, marker: str) -> str:
-        return self._names.sub(lambda name: self._spelled[name[0]], marker)
+    def _with_marks(self, marker: str) -> str:
+        return self._names.sub(lambda name: self._control_marks[name[0]], marker)
 
     def _search(self, markers: tuple[str, ...]) -> "_Search":
         if markers not in self._searches:
-            spelled = {self._spell(marker): marker for marker in markers if marker}
-            self._searches[markers] = _Search(spelled, *_patterns(tuple(spelled)))
+            by_text = {self._with_marks(marker): marker for marker in markers if marker}
+            self._searches[markers] = _Search(by_text, *_patterns(tuple(by_text)))
         return self._searches[markers]
 
 

@@ -1,4 +1,4 @@
-"""Grammars of a whole output: the dialect's calls, a format and what may follow the reasoning, compiled."""
+"""Assemble the compiled grammars of an output: the dialect's calls, a format, and the text after reasoning."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,27 +19,27 @@ class OutputGrammars(Struct, frozen=True):
     """The compiled constraints of one output."""
 
     answer: CompiledGrammar | None = None
-    """Grammar of everything but the reasoning."""
+    """Grammar of the whole output except the reasoning."""
     triggers: tuple[Trigger, ...] = ()
     """Grammars of calls, by the marker that begins each."""
-    beginnings: tuple[BareCallTrigger, ...] = ()
+    bare_calls: tuple[BareCallTrigger, ...] = ()
     """Grammars of calls without a marker, by function name."""
     after: CompiledGrammar | None = None
-    """Grammar of the text behind a reasoning that its budget ended."""
-    never: tuple[str, ...] = ()
+    """Grammar of the text after reasoning that the budget ended."""
+    forbidden: tuple[str, ...] = ()
     """Markers of calls that the output must not contain."""
 
     @property
     def free(self) -> bool:
         """True if nothing is constrained."""
-        return not (self.answer or self.triggers or self.beginnings or self.never)
+        return not (self.answer or self.triggers or self.bare_calls or self.forbidden)
 
     @property
     def size(self) -> int:
-        """Bytes of the grammars, about; a grammar that is used twice counts once."""
+        """Return the estimated bytes of the grammars; a grammar that is used twice counts once."""
         grammars = [self.answer, self.after]
         grammars += [each.grammar for each in self.triggers]
-        grammars += [each.grammar for each in self.beginnings]
+        grammars += [each.grammar for each in self.bare_calls]
         return sum({id(grammar): grammar.size for grammar in grammars if grammar is not None}.values())
 
 
@@ -66,13 +66,13 @@ class GrammarAssembler:
     ) -> OutputGrammars:
         """Constrain every call from its beginning on; text stays free. Raises GrammarError.
 
-        `names`: names that the model may write -> the function that each stands for.
+        `names` maps each name that the model may write to its function.
         """
         bare = {each.name: call_grammar.bare_call_grammar(dialect, each, self.compiler) for each in functions}
         marked = call_grammar.triggers(dialect, functions, self.compiler, max_calls)
         return OutputGrammars(
             triggers=tuple(Trigger(marker, self.compiler.lark(rest)) for marker, rest in marked),
-            beginnings=tuple(
+            bare_calls=tuple(
                 BareCallTrigger(name, self.compiler.lark(rest))
                 for name, function in names.items()
                 if (rest := bare[function.name]) is not None
@@ -82,15 +82,15 @@ class GrammarAssembler:
 
     def no_calls(self, dialect: Dialect, names: Sequence[str]) -> OutputGrammars:
         """Forbid the markers of calls to functions that the model knows and may not call."""
-        return OutputGrammars(never=call_grammar.openings(dialect, names))
+        return OutputGrammars(forbidden=call_grammar.openings(dialect, names))
 
     def tag(self, grammars: OutputGrammars, reasoning: ReasoningSpec | None, dialect: Dialect) -> StructuralTag:
-        """Return the constraint that switches between the grammars as the output goes. Raises GrammarError."""
+        """Return the constraint that selects the grammar for each part of the output. Raises GrammarError."""
         after = grammars.after if grammars.triggers else self._after_reasoning(dialect)
         reasoning = reasoning and replace(reasoning, after=after)
-        begun = dialect.generation_prefix
-        constraints = (grammars.answer, grammars.triggers, reasoning, grammars.beginnings)
-        return StructuralTag(self._vocabulary, *constraints, begun, grammars.never)
+        prefix = dialect.generation_prefix
+        constraints = (grammars.answer, grammars.triggers, reasoning, grammars.bare_calls)
+        return StructuralTag(self._vocabulary, *constraints, prefix, grammars.forbidden)
 
     def check_call(self, dialect: Dialect, function: Function) -> None:
         """Compile a call of the function alone. Raises GrammarError."""

@@ -13,28 +13,28 @@ _MARK = marks([""])[""]
 class BareCallDetector:
     """Reads the start of an answer, or the text after a call, up to the name of an offered function."""
 
-    def __init__(self, names: Container[str], again: bool) -> None:
-        """Set `again` if the text follows a call."""
+    def __init__(self, names: Container[str], after_call: bool) -> None:
+        """Set `after_call` if the text follows a call."""
         self._utf8 = _UTF8(errors="replace")
         self._scanner = Scanner({})
-        self._reading = self._read(names, again)
-        self.over = False
+        self._reading = self._read(names, after_call)
+        self.is_text = False
         """True if the text is no call."""
 
     @property
     def in_name(self) -> bool:
         """True while a name is being read."""
-        return self._scanner.naming
+        return self._scanner.in_name
 
     def feed(self, data: bytes) -> tuple[str, bytes] | None:
         """Return the name and the bytes that follow it once the name is complete; None before."""
         for at, char in enumerate(text := self._text(data), 1):
             self._scanner.feed(char)
             if next(self._reading, self) is self:
-                self.over = True
+                self.is_text = True
                 break
-            if self._scanner.found:
-                start = self._scanner.found[0]
+            if self._scanner.output:
+                start = self._scanner.output[0]
                 assert isinstance(start, ToolCallStart), "text would have ended the reader"
                 return start.name, text[at:].encode()
         return None
@@ -45,6 +45,6 @@ class BareCallDetector:
         self._utf8.reset()
         return _MARK
 
-    def _read(self, names: Container[str], again: bool) -> ReaderSteps[None]:
-        yield from self._scanner.pass_over(SEPARATORS if again else "")
-        yield from bare_objects(self._scanner, names, again)
+    def _read(self, names: Container[str], after_call: bool) -> ReaderSteps[None]:
+        yield from self._scanner.skip(SEPARATORS if after_call else "")
+        yield from bare_objects(self._scanner, names, after_call)

@@ -204,10 +204,10 @@ class _FreeText:
 class _BareCallStart(_FreeText):
     """Free text in which a call may begin without a marker."""
 
-    def __init__(self, tag: StructuralTag, spent: int, again: bool = False) -> None:
-        """Set `again` if the text follows a call."""
+    def __init__(self, tag: StructuralTag, spent: int, after_call: bool = False) -> None:
+        """Set `after_call` if the text follows a call."""
         super().__init__(tag, spent)
-        self._detector = BareCallDetector(tag.bare_calls, again)
+        self._detector = BareCallDetector(tag.bare_calls, after_call)
         self._text = b""
 
     def apply_mask(self, logits: FloatArray) -> None:
@@ -221,8 +221,8 @@ class _BareCallStart(_FreeText):
             name, rest = found
             # The model may write white space that the grammar does not have.
             if (constraint := tag.bare_calls[name].started_with(b"".join(rest.split()))) is not None:
-                return CallState(constraint, _BareCallStart(tag, spent, again=True))
-        elif not self._detector.over:
+                return CallState(constraint, _BareCallStart(tag, spent, after_call=True))
+        elif not self._detector.is_text:
             return self
         return _FreeText(tag, spent).feed(self._text)
 

@@ -67,5 +67,5 @@ class ModelsHandler:
         return ModelObject(name, self._model.served.created, meta)
 
     def _capabilities(self) -> tuple[str, ...]:
-        thinks = bool(self._model.served.template.dialect.thinks)
+        thinks = bool(self._model.served.template.dialect.reasoning_tags)
         return ("responses", "chat", "tools", "structured_output", "logprobs", *(["reasoning"] if thinks else []))

@@ -69,7 +69,7 @@ class ConstraintBuilder:
     ) -> ConstraintKey | None:
         """Return the key of the answer's tag; None if nothing is constrained. `room`: see `reasoning_budget`."""
         begun = self._template.thinking(prompt)
-        think = begun or next(iter(self._template.dialect.thinks), None)
+        think = begun or next(iter(self._template.dialect.reasoning_tags), None)
         budget = reasoning_budget(effort, room)
         dialect = self._template.tool_dialect if constraints.names else self._template.dialect
         ends = dialect.interruptions(constraints.names)
@@ -82,7 +82,7 @@ class ConstraintBuilder:
 
     def effort(self, effort: str | None) -> str | None:
         """Return the effort in effect; None if it changes nothing with this model."""
-        bounds = bool(self._template.dialect.thinks) and reasoning_budget(effort, 0) is not None
+        bounds = bool(self._template.dialect.reasoning_tags) and reasoning_budget(effort, 0) is not None
         return effort if bounds or self._template.capabilities.effort else None
 
     def _tag(self, key: ConstraintKey) -> StructuralTag:

@@ -110,7 +110,7 @@ ADAPTED: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] =
         [user("Q"), assistant("A"), assistant("", reasoning_content="R", tool_calls=[F, G]), GAVE_1, GAVE_2],
     ),
     "text and calls can't be apart": (
-        with_(text_beside_calls=False, repeats=False),
+        with_(text_beside_calls=False, consecutive_roles=False),
         [ASK, BOTH, OUT, OUT_2],
         [user("Q"), assistant("A", reasoning_content="R", tool_calls=[F, G]), GAVE_1, GAVE_2],
     ),
@@ -138,7 +138,7 @@ ADAPTED: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] =
         with_(later_system=False), [ASK, LATER, ANSWER], [user("Q"), user("L"), assistant("A")],
     ),
     "turns": (
-        with_(repeats=False),
+        with_(consecutive_roles=False),
         [ASK, MORE, ANSWER, Message("assistant", "B", "R", (ONE,)), OUT, MORE],
         [
             user("Q\n\nM"),
@@ -147,7 +147,9 @@ ADAPTED: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] =
         ],
     ),
     "turns from the beginning": (
-        with_(repeats=False), [SYSTEM, ANSWER, Message("user", "")], [S, user(" "), assistant("A"), user(" ")],
+        with_(consecutive_roles=False),
+        [SYSTEM, ANSWER, Message("user", "")],
+        [S, user(" "), assistant("A"), user(" ")],
     ),
 }  # fmt: skip
 
@@ -213,7 +215,7 @@ DETECTED = {
         False,
         tools=True,
         text_before_calls=True,
-        loses_system=True,
+        drops_system=True,
     ),
     "meta-llama-Llama-3.2-3B-Instruct": TemplateCapabilities(
         True, True, True, ArgumentsForm(True, "", False), False, False, tools=True

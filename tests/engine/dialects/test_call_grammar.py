@@ -130,7 +130,7 @@ def byte_vocabulary(names: tuple[str, ...]) -> CompiledVocabulary:
 
 def family_vocabulary(dialect: Dialect, control: bool) -> CompiledVocabulary:
     form = dialect.form
-    thinks = [marker for think in dialect.thinks for marker in (think.open, think.close)]
+    thinks = [marker for think in dialect.reasoning_tags for marker in (think.open, think.close)]
     phrases = (form.begin, form.call, form.end, form.answer, *thinks, *_INNER)
     names = {"<|return|>"} | {marker for phrase in phrases for marker in _MARKER.findall(phrase)}
     return byte_vocabulary(tuple(sorted(name for name in names if "$" not in name)) if control else ())
@@ -284,7 +284,7 @@ def test_triggers_continue_call_with_offered_function(dialect: Dialect, control:
             if tokens is not None:
                 ended.add(form.call)
                 text = written(vocabulary, tokens)
-                if not (form.none and text.startswith(form.none)):
+                if not (form.no_call and text.startswith(form.no_call)):
                     assert_valid(calls(read(dialect, vocabulary, [*begun, *tokens])), names, text)
     assert ended == tried
 
@@ -296,7 +296,7 @@ def test_triggers_allow_words_for_no_call_which_parser_ignores() -> None:
     assert accepts(grammars.lark(rest), vocabulary, ' {"name": "no_function", "arguments": {}}')
     assert not accepts(grammars.lark(rest), vocabulary, ' {"name": "none", "arguments": {}}')
     demanded = answer_grammar(dialect, functions(["now"]), grammars)
-    assert not accepts(grammars.lark(demanded), vocabulary, f"<function_call>{dialect.form.none}")
+    assert not accepts(grammars.lark(demanded), vocabulary, f"<function_call>{dialect.form.no_call}")
 
 
 FORMAT: dict[str, Any] = {
@@ -337,7 +337,7 @@ def test_bare_call_grammar_of_marked_dialect_is_none(dialect: Dialect) -> None:
 @pytest.mark.slow
 def test_answer_grammar_with_format_yields_format_or_calls(dialect: Dialect, control: bool) -> None:
     vocabulary, grammars = family_vocabulary(dialect, control)
-    dialect = replace(dialect, thinks=(*dialect.thinks, ReasoningTags("<think>", "</think>")))
+    dialect = replace(dialect, reasoning_tags=(*dialect.reasoning_tags, ReasoningTags("<think>", "</think>")))
     random = np.random.default_rng(5)
     for names in (["now", "weather"], []):
         grammar = grammars.lark(answer_grammar(dialect, functions(names), grammars, max_calls=3, format_=FORMAT))
@@ -388,7 +388,7 @@ def test_answer_grammar_allows_calls_that_real_template_renders(file: Path) -> N
     if template.capabilities.form is None:
         pytest.skip("it has no calls")
     whole, _ = test_dialect.written(template, BOTH if template.capabilities.parallel else BOTH[:1])
-    for think in template.dialect.thinks:
+    for think in template.dialect.reasoning_tags:
         whole = whole.rpartition(f"REASON{think.close}")[2]
     form = template.dialect.form
     opening = re.split("[~$]", f"{'' if form.marker_optional else form.begin}{form.call}")[0]

@@ -64,7 +64,7 @@ def call(name: str, arguments: str) -> list[ParsedDelta]:
 
 
 def thinking(name: str) -> Dialect:
-    return replace(named(name), thinks=(THINK,))
+    return replace(named(name), reasoning_tags=(THINK,))
 
 
 HERMES_THINKS = detect_dialect("<tool_call> <think></think>")
@@ -74,7 +74,7 @@ GRANITE = detect_dialect(
 HUNYUAN = detect_dialect(
     "<tool_calls>[ ]</tool_calls> {{ m.content.split('</think>')[-1].split('<answer>')[-1] }}</answer>"
 )
-HUNYUAN_THINKS = replace(HUNYUAN, thinks=(THINK,))
+HUNYUAN_THINKS = replace(HUNYUAN, reasoning_tags=(THINK,))
 LONG = '{"at": "a\\"}{", "n": [1, {"k": null}]}'
 CIVET = call("civet", LONG)
 JSON = f'{{"name": "civet", "arguments": {LONG}}}'
@@ -104,7 +104,7 @@ CASES: dict[str, tuple[Dialect, str, list[ParsedDelta]]] = {
     "a lone end of reasoning and nothing else": (HERMES_THINKS, "\n</think>\n", [TextDelta("</think>")]),
     "a lone end of reasoning before a call": (HERMES_THINKS, f"</think><tool_call>{JSON}</tool_call>", CIVET),
     "a lone end of reasoning behind a call": (HERMES_THINKS, f"<tool_call>{JSON}</tool_call></think>", CIVET),
-    "a lone end of reasoning behind a bare call": (replace(GENERIC, thinks=(THINK,)), f"{JSON}</think>", CIVET),
+    "a lone end of reasoning behind a bare call": (replace(GENERIC, reasoning_tags=(THINK,)), f"{JSON}</think>", CIVET),
     "two ends of reasoning": (HERMES_THINKS, "<think>\n</think>\n</think>\n", []),
     "a thought quoted in an answer": (
         HERMES_THINKS,
@@ -153,7 +153,7 @@ CASES: dict[str, tuple[Dialect, str, list[ParsedDelta]]] = {
         [ReasoningDelta("So. <|tool_call_start|>[civet()]<|tool_call_end|>"), TextDelta("It is.")],
     ),
     "a call in a thought, quoted where the family closes all thoughts (Ministral)": (
-        replace(named("mistral"), thinks=(ReasoningTags("[THINK]", "[/THINK]"),)),
+        replace(named("mistral"), reasoning_tags=(ReasoningTags("[THINK]", "[/THINK]"),)),
         "[THINK]So. [TOOL_CALLS]civet[ARGS]{}[/THINK]It is.",
         [ReasoningDelta("So. [TOOL_CALLS]civet[ARGS]{}"), TextDelta("It is.")],
     ),
@@ -232,12 +232,12 @@ CASES: dict[str, tuple[Dialect, str, list[ParsedDelta]]] = {
         with_generic(named("mistral-list")), f"\n[TOOL_CALLS][{JSON}]", CIVET,
     ),
     "bare, behind a thought": (
-        replace(GENERIC, thinks=(THINK,)),
+        replace(GENERIC, reasoning_tags=(THINK,)),
         f"<think>So.</think>\n\n{JSON} Done.",
         [ReasoningDelta("So."), *CIVET, TextDelta("Done.")],
     ),
     "bare, but no call, behind a thought": (
-        replace(GENERIC, thinks=(THINK,)),
+        replace(GENERIC, reasoning_tags=(THINK,)),
         "<think>So.</think>\n{}\n\nIt is.",
         [ReasoningDelta("So."), TextDelta("{}\n\nIt is.")],
     ),
@@ -496,7 +496,9 @@ WORDS = {
 @pytest.mark.parametrize(("name", "text"), WORDS.items(), ids=WORDS)
 @pytest.mark.parametrize("offered", [{}, OFFERED])
 def test_parser_drops_markers_around_text(name: str, text: str, offered: Offered) -> None:
-    dialect = replace(named(name), thinks=named(name).thinks or detect_dialect("<|think|> <|end|>").thinks)
+    dialect = replace(
+        named(name), reasoning_tags=named(name).reasoning_tags or detect_dialect("<|think|> <|end|>").reasoning_tags
+    )
     for pieces in cuts(text):
         parser = Parser(dialect, offered)
         found = [*(each for piece in pieces for each in parser.feed(piece)), *parser.finish()]
@@ -564,7 +566,7 @@ def written(template: ChatTemplate, calls: Sequence[Call]) -> tuple[str, str]:
 
 
 def opened_by(dialect: Dialect, before: str) -> ReasoningTags | None:
-    return next((think for think in dialect.thinks if before.rstrip().endswith(think.open)), None)
+    return next((think for think in dialect.reasoning_tags if before.rstrip().endswith(think.open)), None)
 
 
 def answer_of(text: str) -> str:
@@ -642,7 +644,7 @@ def test_detect_dialect_of_real_template_finds_family(name: str, family: str) ->
 @pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in FILES])
 def test_detect_dialect_of_real_template_finds_at_most_one_think(file: Path) -> None:
     """`StructuralTag` supports one pair of reasoning markers."""
-    assert len(detect_dialect(file.read_text()).thinks) <= 1
+    assert len(detect_dialect(file.read_text()).reasoning_tags) <= 1
 
 
 @pytest.mark.parametrize(
@@ -669,7 +671,7 @@ EVERY = [*DIALECTS, GENERIC, HERMES_THINKS, GRANITE, HUNYUAN_THINKS]
 def fragments(dialect: Dialect) -> list[str]:
     """Return parts of answers: whole and cut markers, JSON, text."""
     opens = [block.open for block in dialect.blocks] + [
-        mark for think in dialect.thinks for mark in (think.open, think.close)
+        mark for think in dialect.reasoning_tags for mark in (think.open, think.close)
     ]
     opens += [mark for wrap in dialect.wraps for mark in (wrap.open, wrap.close)]
     more = [

@@ -194,6 +194,6 @@ def test_reasoning_of_minicpm_is_detected_and_rendered() -> None:
     """MiniCPM's template has its own field for reasoning."""
     thought = "{% if m.thought %}<|thought_start|>\n{{ m.thought }}\n<|thought_end|>\n{% endif %}"
     template = compiled((FRAME % FAMILIES["minicpm-4"][0]).replace("{{ m.content }}", thought + "{{ m.content }}"))
-    assert template.dialect.thinks == (ReasoningTags("<|thought_start|>", "<|thought_end|>"),)
+    assert template.dialect.reasoning_tags == (ReasoningTags("<|thought_start|>", "<|thought_end|>"),)
     text = rendered(template, [ASK, Message("assistant", "So.", "Hm."), ASK])
     assert text == "[U]Okapi[A]<|thought_start|>\nHm.\n<|thought_end|>\nSo.[U]Okapi[A]"

@@ -22,7 +22,7 @@ from tests.engine.structured_output.test_compiler import accepts
 
 HARMONY = next(dialect for dialect in DIALECTS if dialect.channels)
 VOCABULARY, GRAMMARS = family_vocabulary(HARMONY, control=True)
-(THINK,) = HARMONY.thinks
+(THINK,) = HARMONY.reasoning_tags
 CITY: JSON = {"type": "object", "properties": {"city": {"enum": ["Oslo"]}}, "required": ["city"]}
 FUNCTIONS = [Function("weather", CITY)]
 ALL = "anything"
@@ -132,7 +132,7 @@ def test_structural_tag_of_harmony_constrains_each_call_that_parser_reads(to: st
 AFTER = {"harmony": "<|channel|>final<|message|>", "muse": " to=user<|message|>", "kimi-3": "<|open|>response<|sep|>"}
 
 
-@pytest.mark.parametrize("dialect", [each for each in DIALECTS if each.thinks], ids=lambda each: each.name)
+@pytest.mark.parametrize("dialect", [each for each in DIALECTS if each.reasoning_tags], ids=lambda each: each.name)
 def test_after_reasoning_grammar_excludes_further_reasoning(dialect: Dialect) -> None:
     """Only families whose answers begin with a marker, as their reasoning does, have such a grammar."""
     vocabulary, grammars = family_vocabulary(dialect, control=True)
@@ -140,7 +140,7 @@ def test_after_reasoning_grammar_excludes_further_reasoning(dialect: Dialect) ->
     assert (after is None) == (dialect.name not in AFTER)
     if after is not None:
         assert accepts(grammars.lark(after), vocabulary, AFTER[dialect.name])
-        assert not accepts(grammars.lark(after), vocabulary, dialect.thinks[0].open)
+        assert not accepts(grammars.lark(after), vocabulary, dialect.reasoning_tags[0].open)
 
 
 def test_reasoning_budget_of_effort_none_closes_reasoning_channel() -> None:
