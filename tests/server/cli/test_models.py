@@ -54,4 +54,4 @@ def test_models_marks_a_projector_as_not_servable(
     assert main(["models"]) == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "llamacpp (it runs today's files)" in rows["chat"]
-    assert "none: it is a projector of images or sound (mmproj)" in rows["mmproj"]
+    assert "none: it is a projector for images or sound (mmproj)" in rows["mmproj"]
