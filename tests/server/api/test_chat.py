@@ -110,11 +110,11 @@ MESSAGES: dict[str, tuple[list[Any], list[Message]]] = {
 
 
 @pytest.mark.parametrize(("messages", "expected"), MESSAGES.values(), ids=MESSAGES)
-def test_messages_are_those_of_the_other_dialect(messages: list[Any], expected: list[Message]) -> None:
+def test_chat_messages_become_expected_messages(messages: list[Any], expected: list[Message]) -> None:
     assert chat.conversation(read(messages)) == builder.PromptMessages(tuple(expected), ())
 
 
-def test_what_is_not_known_is_skipped_and_told() -> None:
+def test_chat_with_unknown_parts_names_the_skipped() -> None:
     body = json.dumps({"model": "m", "messages": [USER | {"content": [TEXT, {"type": "zzz"}]}], "zzz": 1, "yyy": []})
     assert chat_request.unknown_fields(body.encode()) == {"zzz", "yyy"}
     said = chat.conversation(chat_request.decode(body.encode()))
@@ -177,7 +177,7 @@ REQUESTS: list[tuple[dict[str, Any], Request]] = [
 
 
 @pytest.mark.parametrize(("fields", "expected"), REQUESTS)
-def test_a_request_is_one_of_the_other_dialect(fields: dict[str, Any], expected: Request) -> None:
+def test_chat_request_becomes_responses_request(fields: dict[str, Any], expected: Request) -> None:
     asked = chat.request(read(**fields))
     assert asked == expected
     assert builder.sampling(asked, SamplingParams(0.8, 0.95, 40, 0.05)).seed == fields.get("seed")
@@ -226,14 +226,14 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize(("fields", "param", "message"), BAD.values(), ids=BAD)
-def test_a_bad_request_gets_an_error_that_names_the_field(fields: dict[str, Any], param: str, message: str) -> None:
+def test_invalid_chat_request_names_the_field(fields: dict[str, Any], param: str, message: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         chat.conversation(read(**fields))
     assert (caught.value.status, caught.value.param) == (400, param)
     assert message in caught.value.message
 
 
-def test_too_long_a_conversation_is_one_of_messages() -> None:
+def test_too_long_chat_error_names_messages() -> None:
     with pytest.raises(InvalidRequest) as caught:
         builder.job(chat.request(read()), range(9), SamplingParams(0, 1, 0, 0), 9, "messages")
     assert (caught.value.param, caught.value.code) == ("messages", "context_length_exceeded")
@@ -325,7 +325,7 @@ def data(frames: bytes) -> list[dict[str, Any] | None]:
 
 
 @pytest.mark.parametrize(("events", "include_usage", "expected"), STREAMS.values(), ids=STREAMS)
-def test_events_become_exactly_these_chunks(
+def test_chunk_encoder_of_events_gives_expected_chunks(
     events: list[Event], include_usage: bool, expected: list[dict[str, Any] | None]
 ) -> None:
     assert data(ChatChunkEncoder(BEGUN, include_usage).encode(events)) == expected
@@ -334,13 +334,13 @@ def test_events_become_exactly_these_chunks(
 
 
 @pytest.mark.parametrize("name", [name for name in STREAMS if name != "failed"])
-def test_the_official_client_accepts_every_chunk(name: str) -> None:
+def test_each_chunk_fits_official_client(name: str) -> None:
     events, include_usage, _ = STREAMS[name]
     for said in filter(None, data(ChatChunkEncoder(BEGUN, include_usage).encode(events))):
         pydantic.TypeAdapter(ChatCompletionChunk).validate_json(json.dumps(said), strict=True)
 
 
-def test_frames_are_bytes_like_these() -> None:
+def test_chunk_frames_have_expected_bytes() -> None:
     assert ChatChunkEncoder(BEGUN, False).encode(TEXTS[:1]) + sse.DONE == (
         b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"tiny",'
         b'"choices":[{"delta":{"content":"Hel"},"finish_reason":null,"index":0,"logprobs":null}]}\n\n'
@@ -349,7 +349,7 @@ def test_frames_are_bytes_like_these() -> None:
 
 
 @pytest.mark.parametrize(("response", "finish"), [(WHOLE, "stop"), (SHORT, "length")])
-def test_a_whole_answer(response: Response, finish: str) -> None:
+def test_completion_of_response_has_expected_fields(response: Response, finish: str) -> None:
     body = msgspec.json.encode(completion(response))
     pydantic.TypeAdapter(ChatCompletion).validate_json(body, strict=True)
     message = {"content": "Hello", "refusal": None, "role": "assistant"}
@@ -360,7 +360,7 @@ def test_a_whole_answer(response: Response, finish: str) -> None:
     }
 
 
-def test_a_whole_answer_with_logprobs() -> None:
+def test_completion_with_logprobs_has_them() -> None:
     item = msgspec.structs.replace(ITEM, content=(OutputText("Hello", logprobs=(LOGPROB, LOGPROB)),))
     body = msgspec.json.encode(completion(msgspec.structs.replace(WHOLE, output=(item,))))
     pydantic.TypeAdapter(ChatCompletion).validate_json(body, strict=True)
@@ -381,14 +381,14 @@ WRONG_PLACES = [
 
 
 @pytest.mark.parametrize(("fields", "param"), WRONG_PLACES)
-def test_chat_request_with_a_field_that_would_be_ignored_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
+def test_chat_request_with_unsupported_field_is_rejected(fields: dict[str, Any], param: str) -> None:
     body = {"model": "m", "messages": [USER], **fields}
     with pytest.raises(InvalidRequest) as caught:
         chat_request.decode(json.dumps(body).encode())
     assert (caught.value.param or "").startswith(param)
 
 
-def test_chat_request_with_a_schema_beside_json_object_is_constrained_by_it() -> None:
+def test_chat_request_with_json_object_schema_is_constrained() -> None:
     body = {"model": "m", "messages": [USER], "response_format": {"type": "json_object", "schema": {"type": "array"}}}
     wanted = chat.request(chat_request.decode(json.dumps(body).encode())).format
     assert isinstance(wanted, SchemaFormat)
@@ -396,6 +396,6 @@ def test_chat_request_with_a_schema_beside_json_object_is_constrained_by_it() ->
 
 
 @pytest.mark.parametrize("limits", [{"max_tokens": -1}, {"max_completion_tokens": -1}, {"max_tokens": -1, "top_k": -1}])
-def test_chat_request_with_a_limit_of_minus_one_has_no_limit(limits: dict[str, int]) -> None:
+def test_chat_request_with_limit_minus_one_has_no_limit(limits: dict[str, int]) -> None:
     body = {"model": "m", "messages": [USER], **limits}
     assert chat.request(chat_request.decode(json.dumps(body).encode())).max_output_tokens is None

@@ -23,7 +23,7 @@ async def post(running: Running, **body: Any) -> Any:
     return await exchange(running, "POST", "/v1/chat/completions", encode(**body))
 
 
-async def test_a_whole_answer() -> None:
+async def test_chat_completion_has_expected_body() -> None:
     async with served() as running:
         answer = await post(running, messages=HI)
         assert answer.status == 200
@@ -40,7 +40,7 @@ async def test_a_whole_answer() -> None:
         assert body["usage"]["completion_tokens"] == len("Hello there") + 1
 
 
-async def test_a_stream_by_the_official_client() -> None:
+async def test_chat_stream_fits_official_client() -> None:
     async with served() as running:
         chunks = await trio.to_thread.run_sync(streamed, running.url)
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]) == "Hello"
@@ -59,7 +59,7 @@ async def test_a_stream_by_the_official_client() -> None:
         ({"messages": HI, "model": "gpt"}, "model"),
     ],
 )
-async def test_what_cannot_be_answered_names_the_field(fields: dict[str, Any], param: str) -> None:
+async def test_invalid_chat_completion_names_the_field(fields: dict[str, Any], param: str) -> None:
     async with served() as running:
         answer = await post(running, **fields)
         assert (answer.status // 100, answer.json["error"]["param"]) == (4, param)
@@ -107,7 +107,9 @@ async def test_template_variables_reach_the_template(path: str, variables: dict[
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
-async def test_template_variables_of_the_server_are_refused(path: str, variables: dict[str, Any], message: str) -> None:
+async def test_template_variables_of_the_server_are_rejected(
+    path: str, variables: dict[str, Any], message: str
+) -> None:
     said: dict[str, Any] = {"messages": HI} if "chat" in path else {"input": HI}
     async with served() as running:
         answer = await exchange(running, "POST", path, encode(**said, chat_template_kwargs=variables))

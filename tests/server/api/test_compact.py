@@ -42,7 +42,7 @@ def checked(answer: Answer) -> dict[str, Any]:
     return body
 
 
-async def test_a_conversation_becomes_its_users_words_and_a_summary() -> None:
+async def test_compact_returns_user_messages_and_summary() -> None:
     async with served(ScriptedModel(summarising)) as running:
         body = checked(await compact(running, input=TALK, instructions="I"))
         whole = await post(running, input=[*TALK, said("user", compaction.SUMMARY_PROMPT)], instructions="I")
@@ -72,7 +72,7 @@ async def test_a_conversation_becomes_its_users_words_and_a_summary() -> None:
         }
 
 
-async def test_what_comes_back_is_the_next_input(tmp_path: Path) -> None:
+async def test_compact_output_is_accepted_as_input(tmp_path: Path) -> None:
     told = [*map(said, ["user"] * 3, ["Hello", "Go on", summary.HEADING + "They greeted."]), said("user", "And?")]
     async with served(ScriptedModel(summarising), state=tmp_path) as running:
         output = checked(await compact(running, input=TALK))["output"]
@@ -86,7 +86,7 @@ async def test_what_comes_back_is_the_next_input(tmp_path: Path) -> None:
         assert listed[:3] == output
 
 
-async def test_what_is_stored_is_made_short(tmp_path: Path) -> None:
+async def test_compact_of_stored_response_includes_it(tmp_path: Path) -> None:
     async with served(ScriptedModel(summarising, n_slots=1), state=tmp_path) as running:
         first = (await post(running, input=TALK)).json
         whole = [*TALK, said("assistant", "Go on")]
@@ -101,7 +101,7 @@ async def test_what_is_stored_is_made_short(tmp_path: Path) -> None:
         assert seen(await get(running, f"/v1/responses/{body['id']}")) == not_found(body["id"])
 
 
-async def test_a_conversation_that_is_made_short_stays_as_it_is(tmp_path: Path) -> None:
+async def test_compact_of_conversation_leaves_it_unchanged(tmp_path: Path) -> None:
     async with served(ScriptedModel(summarising), state=tmp_path) as running:
         made = (await exchange(running, "POST", "/v1/conversations", json.dumps({"items": TALK}).encode())).json
         items = f"/v1/conversations/{made['id']}/items"
@@ -111,14 +111,14 @@ async def test_a_conversation_that_is_made_short_stays_as_it_is(tmp_path: Path) 
         assert (await get(running, items)).json == before
 
 
-async def test_how_a_request_is_sampled_else_makes_no_difference() -> None:
+async def test_compact_ignores_sampling_of_request() -> None:
     async with served(ScriptedModel(summarising)) as running:
         for wish in ({}, {"max_output_tokens": 1, "temperature": 2, "stream": True, "background": True, "stop": "e"}):
             output = checked(await compact(running, input=TALK, **wish))["output"]
             assert summary.decode_summary(output[-1]["encrypted_content"]) == "They greeted."
 
 
-async def test_what_is_too_long_for_the_context_is_summarised_part_by_part() -> None:
+async def test_compact_of_too_long_conversation_summarises_parts() -> None:
     words = [f"{n:02}" * 50 for n in range(16)]
     talk = [item for each in words for item in (said("user", each), said("assistant", "Yes."))]
     parts = [6, 6, 4]
@@ -137,7 +137,7 @@ async def test_what_is_too_long_for_the_context_is_summarised_part_by_part() -> 
     assert (spent["output_tokens"], spent["total_tokens"]) == (3 * 9, spent["input_tokens"] + 3 * 9)
 
 
-async def test_a_turn_that_is_too_long_is_refused() -> None:
+async def test_compact_with_too_long_turn_is_rejected() -> None:
     async with served(ScriptedModel(n_ctx=1000)) as running:
         refused = await compact(running, input="x" * 500)
         assert running.model.decoded == []
@@ -149,7 +149,7 @@ async def test_a_turn_that_is_too_long_is_refused() -> None:
     assert seen(refused) == invalid(message, "input", "context_length_exceeded")
 
 
-async def test_a_model_that_writes_nothing_has_compacted_nothing() -> None:
+async def test_compact_without_summary_is_an_error() -> None:
     async with served(ScriptedModel(lambda message: b" ")) as running:
         failed = await compact(running, input=TALK)
     message = "The model wrote no summary; the conversation was not compacted."
@@ -168,14 +168,14 @@ WRONG: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("body", WRONG, ids=str)
-async def test_what_a_response_refuses_is_refused_with_the_same_words(body: dict[str, Any], tmp_path: Path) -> None:
+async def test_compact_rejects_as_responses_does(body: dict[str, Any], tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         refused = seen(await post(running, **body))
         assert refused[0] in (400, 404)
         assert seen(await compact(running, **body)) == refused
 
 
-async def test_a_hang_up_ends_it() -> None:
+async def test_compact_ends_at_disconnect() -> None:
     model = PacedModel(lambda message: b"a" * 500 if message.endswith(ASKED) else message, n_slots=1)
     async with served(model) as running:
         async with await Client.to(running) as client:
@@ -189,7 +189,7 @@ async def test_a_hang_up_ends_it() -> None:
     assert sum(chunk.tokens == (ord("a"),) for chunk in model.decoded) < 10
 
 
-async def test_the_end_of_the_server_is_told(tmp_path: Path) -> None:
+async def test_compact_during_shutdown_is_unavailable(tmp_path: Path) -> None:
     model = PacedModel(summarising)
     async with served(model, state=tmp_path) as running, await Client.to(running) as client:
         model.hold()
@@ -216,7 +216,7 @@ def compacted_and_gone_on(url: str) -> tuple[CompactedResponse, Response]:
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # its types know no users' messages in an output
-async def test_the_official_client_compacts_and_goes_on() -> None:
+async def test_compact_by_official_client_can_be_continued() -> None:
     told = [*map(said, ["user"] * 3, ["Hello", "Go on", summary.HEADING + "They greeted."]), said("user", "And?")]
     async with served(ScriptedModel(summarising)) as running:
         short, response = await trio.to_thread.run_sync(compacted_and_gone_on, running.url)

@@ -126,12 +126,12 @@ def use_all_eight(url: str) -> None:
         assert gone.value.code == "not_found"
 
 
-async def test_the_official_client_makes_all_eight_calls(tmp_path: Path) -> None:
+async def test_conversations_by_official_client_support_all_calls(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         await trio.to_thread.run_sync(use_all_eight, running.url)
 
 
-async def test_a_conversation_is_made_with_and_without_a_body(tmp_path: Path) -> None:
+async def test_conversation_is_created_with_or_without_body(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         for body in (None, b"", b"{}", b'{"items":null,"metadata":null}', b'{"items":[]}'):
             made = (await exchange(running, "POST", ALL, body)).json
@@ -143,7 +143,7 @@ async def test_a_conversation_is_made_with_and_without_a_body(tmp_path: Path) ->
             assert listed == {"object": "list", "data": [], "first_id": "", "last_id": "", "has_more": False}
 
 
-async def test_metadata_are_changed_as_a_whole(tmp_path: Path) -> None:
+async def test_conversation_update_replaces_all_metadata(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         made = await make(running, metadata={"a": "b"})
         for metadata in ({"c": "d", "e": ""}, {}, {f"{n:064}": "x" * 512 for n in range(16)}, None):
@@ -175,7 +175,7 @@ KINDS = ["msg", "msg", "msg", "fc", "fco", "rs", "item"]
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-async def test_items_of_all_kinds_are_kept_whole(at_once: bool, tmp_path: Path) -> None:
+async def test_conversation_items_of_each_kind_are_stored_whole(at_once: bool, tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         made = await make(running, items=SENT if at_once else [])
         if not at_once:
@@ -203,7 +203,7 @@ PAGES: list[tuple[str, Sequence[int], bool]] = [
 ]
 
 
-async def test_items_are_listed_in_pages(tmp_path: Path) -> None:
+async def test_conversation_items_are_listed_in_pages(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         made = await make(running, items=[said("user", str(n)) for n in range(20)])
         await add(running, made, *(said("user", str(n)) for n in range(20, 25)))
@@ -219,7 +219,7 @@ async def test_items_are_listed_in_pages(tmp_path: Path) -> None:
             assert (query, *seen(found)) == (query, 200, wanted)
 
 
-async def test_an_item_is_deleted_alone_and_a_conversation_with_its_items(tmp_path: Path) -> None:
+async def test_conversation_is_deleted_with_its_items(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         made = await make(running, items=SENT)
         whole = await items(running, made)
@@ -250,7 +250,7 @@ async def check_gone(running: Running, conversation_id: str) -> None:
         assert (method, rest, *seen(answer)) == (method, rest, *no_conversation(conversation_id))
 
 
-async def test_without_a_store_there_are_no_conversations() -> None:
+async def test_conversations_without_store_are_rejected() -> None:
     async with served() as running:
         refused = await exchange(running, "POST", ALL, b"{}")
         assert seen(refused) == refusal(400, "This server stores no conversations: start it with --store PATH.")
@@ -260,7 +260,7 @@ async def test_without_a_store_there_are_no_conversations() -> None:
         assert seen(refused) == refusal(400, message, "conversation")
 
 
-async def test_a_restart_keeps_conversations(tmp_path: Path) -> None:
+async def test_conversation_survives_restart(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         made = await make(running, items=SENT, metadata={"a": "b"})
         await post(running, input="Hi", conversation=made["id"])
@@ -315,7 +315,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str, str | None]] = {
 }  # fmt: skip
 
 
-async def test_what_is_wrong_is_refused_by_name_and_changes_nothing(tmp_path: Path) -> None:
+async def test_invalid_conversation_request_names_field_and_changes_nothing(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         made = await make(running, items=SENT[:1], metadata={"a": "b"})
         before = await items(running, made)
@@ -347,7 +347,7 @@ def turn(response: dict[str, Any], *input_: dict[str, Any]) -> list[dict[str, An
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_response_goes_on_from_its_conversation_and_grows_it(stream: bool, tmp_path: Path) -> None:
+async def test_response_continues_conversation_and_extends_it(stream: bool, tmp_path: Path) -> None:
     """Token by token: the whole conversation, sent after it, finds all of itself in the KV cache."""
     turns = [*BEFORE, said("user", "And?"), said("assistant", "And?"), said("user", "So.")]
     async with served(ScriptedModel(n_slots=1), state=tmp_path) as running:
@@ -386,18 +386,18 @@ def use_in_responses(url: str) -> None:
         assert (gone.value.code, gone.value.param) == ("not_found", "conversation")
 
 
-async def test_the_official_client_goes_on_in_a_conversation(tmp_path: Path) -> None:
+async def test_conversation_by_official_client_is_continued(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         await trio.to_thread.run_sync(use_in_responses, running.url)
 
 
-async def test_a_response_without_a_conversation_does_not_name_one(tmp_path: Path) -> None:
+async def test_response_outside_conversation_names_none(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         for conversation in ({}, {"conversation": None}):
             assert "conversation" not in (await post(running, input="Hi", **conversation)).json
 
 
-async def test_what_is_in_the_conversation_can_be_all_there_is(tmp_path: Path) -> None:
+async def test_response_without_input_answers_conversation(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         made = await make(running, items=[said("user", "Hello")])
         response = (await post(running, conversation=made["id"])).json
@@ -408,7 +408,7 @@ async def test_what_is_in_the_conversation_can_be_all_there_is(tmp_path: Path) -
     assert (refused.status, refused.json["error"]["param"]) == (400, "input")
 
 
-async def test_a_conversation_excludes_a_previous_response(tmp_path: Path) -> None:
+async def test_conversation_with_previous_response_is_rejected(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         made = await make(running)
         first = (await post(running, input="Hi", conversation=made["id"])).json
@@ -418,7 +418,7 @@ async def test_a_conversation_excludes_a_previous_response(tmp_path: Path) -> No
         assert await items(running, made) == turn(first, kept("user", "Hi"))
 
 
-async def test_an_unknown_conversation_is_not_answered(tmp_path: Path) -> None:
+async def test_response_in_unknown_conversation_is_not_found(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         for conversation in ("conv_x", {"id": "conv_x"}):
             refused = await post(running, input="Hi", conversation=conversation)
@@ -428,7 +428,7 @@ async def test_an_unknown_conversation_is_not_answered(tmp_path: Path) -> None:
         assert running.model.decoded == []
 
 
-async def test_chains_are_none_of_the_conversations_business(tmp_path: Path) -> None:
+async def test_response_chained_to_conversation_does_not_extend_it(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         made = await make(running)
         first = (await post(running, input="Hi", conversation=made["id"])).json
@@ -440,7 +440,7 @@ async def test_chains_are_none_of_the_conversations_business(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_what_is_not_stored_is_in_its_conversation_all_the_same(stream: bool, tmp_path: Path) -> None:
+async def test_unstored_response_extends_its_conversation(stream: bool, tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         made = await make(running)
         answer = await post(running, input="Hi", conversation=made["id"], store=False, stream=stream)
@@ -450,7 +450,7 @@ async def test_what_is_not_stored_is_in_its_conversation_all_the_same(stream: bo
         assert await items(running, made) == turn(response, kept("user", "Hi"))
 
 
-async def test_two_at_once_see_what_was_there_and_are_appended_as_they_end(tmp_path: Path) -> None:
+async def test_concurrent_responses_are_appended_as_they_end(tmp_path: Path) -> None:
     model = PacedModel(lambda message: message * 20, n_slots=2)
     async with served(model, state=tmp_path) as running, await Client.to(running) as client:
         made = await make(running, items=[said("user", "Hi")])
@@ -475,7 +475,7 @@ async def test_two_at_once_see_what_was_there_and_are_appended_as_they_end(tmp_p
     assert [each["usage"]["input_tokens"] for each in (slow, quick)] == [len("uHiuslowa"), len("uHiuqa")]
 
 
-async def test_a_conversation_is_counted_and_compacted_without_growing(tmp_path: Path) -> None:
+async def test_conversation_counted_or_compacted_stays_unchanged(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         made = await make(running, items=BEFORE)
         before = await items(running, made)
@@ -489,7 +489,7 @@ async def test_a_conversation_is_counted_and_compacted_without_growing(tmp_path:
     assert said_by_user == ["Hello", "And?"]
 
 
-async def test_what_ends_early_is_in_the_conversation_and_what_fails_is_not(tmp_path: Path) -> None:
+async def test_incomplete_response_extends_conversation_and_failed_does_not(tmp_path: Path) -> None:
     def reply(message: bytes) -> bytes:
         if message == b"fail":
             raise ModelError("the model broke")
@@ -516,7 +516,7 @@ async def test_what_ends_early_is_in_the_conversation_and_what_fails_is_not(tmp_
 
 
 @pytest.mark.parametrize("store", [True, False])
-async def test_a_client_that_leaves_has_said_what_it_said(store: bool, tmp_path: Path) -> None:
+async def test_disconnect_adds_input_and_partial_output_to_conversation(store: bool, tmp_path: Path) -> None:
     model = PacedModel(n_slots=1)
     async with served(model, state=tmp_path, resume_window_seconds=0.0) as running:
         made = await make(running)
@@ -535,7 +535,7 @@ async def test_a_client_that_leaves_has_said_what_it_said(store: bool, tmp_path:
     assert went["id"] == f"msg_{response_id.removeprefix('resp_')}00"
 
 
-async def test_a_background_stream_is_taken_up_again_in_its_conversation(tmp_path: Path) -> None:
+async def test_background_stream_in_conversation_can_be_resumed(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path) as running, await Client.to(running) as client:
         made = await make(running)
@@ -550,7 +550,7 @@ async def test_a_background_stream_is_taken_up_again_in_its_conversation(tmp_pat
         assert await items(running, made) == turn(response, kept("user", "Hello"))
 
 
-async def test_a_conversation_that_goes_meanwhile_costs_no_answer(tmp_path: Path) -> None:
+async def test_conversation_deleted_during_response_does_not_fail_it(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path) as running:
         for store in (True, False):
@@ -567,7 +567,7 @@ async def test_a_conversation_that_goes_meanwhile_costs_no_answer(tmp_path: Path
             await check_gone(running, made["id"])
 
 
-async def test_what_was_being_made_when_the_power_went_is_not_in_the_conversation(tmp_path: Path) -> None:
+async def test_response_cut_by_crash_is_not_in_conversation(tmp_path: Path) -> None:
     model = PacedModel(n_slots=1)
     async with served(model, state=tmp_path, shutdown_timeout_seconds=0.0) as running:
         made = await make(running, items=[said("user", "Hi")])
@@ -582,7 +582,7 @@ async def test_what_was_being_made_when_the_power_went_is_not_in_the_conversatio
         assert await items(running, made) == before
 
 
-async def test_a_reference_in_a_conversation_is_kept_as_what_it_stands_for(tmp_path: Path) -> None:
+async def test_reference_in_conversation_is_stored_resolved(tmp_path: Path) -> None:
     def reference(item: dict[str, Any]) -> dict[str, Any]:
         return {"type": "item_reference", "id": item["id"]}
 
@@ -617,7 +617,7 @@ class FullForItems(Store):
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize(("kind", "store"), [(FullAtOnce, True), (FullLater, True), (FullForItems, False)])
-async def test_a_full_disk_loses_no_answer_and_the_response_names_no_conversation(
+async def test_full_disk_during_response_drops_its_conversation(
     kind: type[Store], store: bool, stream: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with served(state=tmp_path, kind=kind) as running:
@@ -633,7 +633,7 @@ async def test_a_full_disk_loses_no_answer_and_the_response_names_no_conversatio
     ]
 
 
-async def test_a_full_disk_refuses_items_for_now(tmp_path: Path) -> None:
+async def test_full_disk_rejects_conversation_items_as_unavailable(tmp_path: Path) -> None:
     async with served(state=tmp_path, kind=FullForItems) as running:
         made = await make(running)
         refused = await add(running, made, said("user", "Hi"))

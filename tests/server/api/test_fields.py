@@ -276,7 +276,7 @@ def filled(row: Row, ids: dict[str, str]) -> Row:
 
 
 @pytest.mark.parametrize("wanted", TAKEN.values(), ids=TAKEN)
-async def test_a_field_that_is_taken(wanted: Row, tmp_path: Path) -> None:
+async def test_supported_field_has_its_effect_and_echo(wanted: Row, tmp_path: Path) -> None:
     """Streamed or not, the model is told the same, and the response says the same."""
     model = ReadingModel()
     async with served(model, state=tmp_path) as running:
@@ -297,7 +297,7 @@ async def test_a_field_that_is_taken(wanted: Row, tmp_path: Path) -> None:
 OFFICIAL = inspect.signature(Responses.create).parameters
 
 
-async def test_the_official_client_sends_them_too(tmp_path: Path) -> None:
+async def test_supported_fields_by_official_client_are_accepted(tmp_path: Path) -> None:
     """Each by its own name, where it has one."""
 
     def use(url: str, ids: dict[str, str]) -> dict[str, str]:
@@ -355,7 +355,7 @@ REFUSED: dict[str, Refusal] = {
 
 
 @pytest.mark.parametrize(("fields", "param", "code"), REFUSED.values(), ids=REFUSED)
-async def test_a_field_that_is_refused_by_name(
+async def test_unsupported_field_is_rejected_by_name(
     fields: dict[str, Any], param: str, code: str | None, tmp_path: Path
 ) -> None:
     model = ReadingModel()
@@ -368,14 +368,14 @@ async def test_a_field_that_is_refused_by_name(
         assert model.decoded == []
 
 
-async def test_an_unknown_model_is_not_found() -> None:
+async def test_unknown_model_is_not_found() -> None:
     async with served() as running:
         answer = await post(running, model="gpt-9", input="Hello")
     error = answer.json["error"]
     assert (answer.status, error["param"], error["code"]) == (404, "model", "model_not_found")
 
 
-async def test_instructions_are_not_inherited(tmp_path: Path) -> None:
+async def test_instructions_of_previous_response_are_not_inherited(tmp_path: Path) -> None:
     model = ReadingModel()
     async with served(model, state=tmp_path) as running:
         first = (await post(running, input="Hello", instructions="Be brief.")).json
@@ -469,7 +469,9 @@ ENDPOINTS: dict[str, tuple[str, str, int, Any]] = {
 
 
 @pytest.mark.parametrize(("method", "path", "status", "expected"), ENDPOINTS.values(), ids=ENDPOINTS)
-async def test_an_endpoint(method: str, path: str, status: int, expected: Any, tmp_path: Path) -> None:
+async def test_endpoint_gives_expected_answer(
+    method: str, path: str, status: int, expected: Any, tmp_path: Path
+) -> None:
     async with served(state=tmp_path) as running:
         made = await make(running)
         path = path.format(id=made.response["id"], background=made.background["id"])
@@ -484,7 +486,7 @@ async def test_an_endpoint(method: str, path: str, status: int, expected: Any, t
     assert (answer.body if isinstance(wanted, bytes) else answer.json) == wanted
 
 
-async def test_a_websocket_is_declined() -> None:
+async def test_websocket_upgrade_is_declined() -> None:
     """It is not part of what is made here; a client that tries it falls back to POST."""
     upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
     key = base64.b64encode(bytes(16)).decode()

@@ -34,7 +34,7 @@ async def ask(model: ScriptedModel, format_: dict[str, Any], **body: Any) -> Ans
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_schema_is_held_and_echoed(stream: bool) -> None:
+async def test_schema_format_is_enforced_and_echoed(stream: bool) -> None:
     answer = await ask(stubborn(), FORMAT, stream=stream)
     response = answer.events[-1]["response"] if stream else answer.json
     said = json.loads(answer.text)
@@ -43,25 +43,25 @@ async def test_a_schema_is_held_and_echoed(stream: bool) -> None:
     assert response["status"] == "completed"
 
 
-async def test_a_schema_that_is_not_strict_is_held_too() -> None:
+async def test_schema_format_without_strict_is_enforced() -> None:
     answer = await ask(stubborn(), FORMAT | {"strict": False, "description": "Where to go"})
     assert answer.json["text"]["format"] == FORMAT | {"description": "Where to go", "strict": True}
     assert set(json.loads(answer.text)) == {"city", "sunny"}
 
 
-async def test_any_object_is_held() -> None:
+async def test_json_object_format_is_enforced() -> None:
     answer = await ask(ScriptedModel(lambda message: b'{"a": [1]}'), {"type": "json_object"})
     assert (answer.text, answer.json["text"]) == ('{"a": [1]}', {"format": {"type": "json_object"}})
 
 
 @pytest.mark.parametrize("text", [None, {}, {"format": None}, {"format": {"type": "text"}}])
-async def test_plain_text_stays_plain(text: Any) -> None:
+async def test_text_format_leaves_output_unconstrained(text: Any) -> None:
     async with served(ScriptedModel(lambda message: b"So.")) as running:
         answer = await post(running, input="Where?", text=text)
     assert (answer.text, answer.json["text"]) == ("So.", {"format": {"type": "text"}})
 
 
-async def test_an_answer_that_is_cut_says_so() -> None:
+async def test_formatted_answer_cut_by_limit_is_incomplete() -> None:
     answer = await ask(ScriptedModel(lambda message: b'{"city":"Oslo"}'), FORMAT, max_output_tokens=9)
     reason = {"reason": "max_output_tokens"}
     assert (answer.json["status"], answer.json["incomplete_details"]) == ("incomplete", reason)
@@ -89,13 +89,13 @@ async def test_an_answer_that_is_cut_says_so() -> None:
         ({"type": "xml"}, "text.format.type", "Invalid value 'xml' in `text.format.type`."),
     ],
 )
-async def test_what_cannot_be_held_is_refused(format_: dict[str, Any], param: str, message: str) -> None:
+async def test_unenforceable_format_is_rejected(format_: dict[str, Any], param: str, message: str) -> None:
     answer = await ask(stubborn(), format_)
     error = {"message": message, "type": "invalid_request_error", "param": param, "code": None}
     assert (answer.status, answer.json["error"]) == (400, error)
 
 
-async def test_chat_completions_hold_a_response_format_too() -> None:
+async def test_chat_response_format_is_enforced() -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "pick", "schema": SCHEMA}}
     refused = {"type": "json_schema", "json_schema": {"name": "pick", "schema": {"not": {}}}}
     messages = [{"role": "user", "content": "Where?"}]
@@ -109,7 +109,7 @@ async def test_chat_completions_hold_a_response_format_too() -> None:
     assert answers[2].json["error"]["param"] == "response_format.json_schema.schema"
 
 
-async def test_the_model_is_told_behind_the_instructions() -> None:
+async def test_format_note_follows_instructions() -> None:
     """So the beginning of the prompt is the same with and without a format."""
     model = stubborn()
     async with served(model) as running:
@@ -132,7 +132,7 @@ class Weather(pydantic.BaseModel):
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
-async def test_the_official_client_parses_what_comes(temperature: float) -> None:
+async def test_formatted_answer_is_parsed_by_official_client(temperature: float) -> None:
     def parse(url: str) -> Pick | None:
         client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
         return client.responses.parse(

@@ -45,7 +45,7 @@ async def requests(running: Running) -> list[dict[str, Any]]:
     ]
 
 
-async def test_it_is_what_a_response_to_the_same_evaluates(tmp_path: Path) -> None:
+async def test_input_tokens_equal_usage_of_response(tmp_path: Path) -> None:
     async with served(ScriptedModel(n_ctx=1000), state=tmp_path) as running:
         for body in await requests(running):
             decoded = list(running.model.decoded)
@@ -55,7 +55,7 @@ async def test_it_is_what_a_response_to_the_same_evaluates(tmp_path: Path) -> No
             assert seen(counted) == (200, {"input_tokens": used, "object": "response.input_tokens"})
 
 
-async def test_more_than_the_context_holds_is_counted_too() -> None:
+async def test_input_tokens_beyond_context_are_counted() -> None:
     async with served(ScriptedModel(n_ctx=60)) as running:
         for n in (57, 58, 70_000):
             assert (await count(running, input="x" * n)).json["input_tokens"] == n + 2
@@ -73,7 +73,7 @@ WRONG: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("body", WRONG, ids=str)
-async def test_what_a_response_refuses_is_refused_with_the_same_words(body: dict[str, Any], tmp_path: Path) -> None:
+async def test_input_tokens_rejects_as_responses_does(body: dict[str, Any], tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         refused = seen(await post(running, **body))
         assert refused[0] in (400, 404)
@@ -85,7 +85,7 @@ def counted(url: str) -> InputTokenCountResponse:
         return client.responses.input_tokens.count(model=NAME, input="Hello", instructions="I", tools=[])
 
 
-async def test_the_official_client_counts() -> None:
+async def test_input_tokens_by_official_client_are_counted() -> None:
     async with served() as running:
         found = await trio.to_thread.run_sync(counted, running.url)
     assert found == InputTokenCountResponse(input_tokens=len("<I<Hello<"), object="response.input_tokens")

@@ -16,7 +16,7 @@ from server.served_model.model import ModelDetails, ServedModel
 from tests.support.helpers import NAME
 
 
-async def test_pipeline_of_a_plain_request_gives_its_events() -> None:
+async def test_pipeline_of_plain_request_gives_its_events() -> None:
     model = ScriptedModel(lambda prompt: b"Hi.")
     vocabulary = scripted.vocabulary()
     details = ModelDetails(NAME, 0, model.info, vocabulary, ChatTemplate(scripted.TEMPLATE, vocabulary))

@@ -40,9 +40,7 @@ TURNS = [
 
 @pytest.mark.parametrize("chat", [False, True])
 @pytest.mark.parametrize(("asked", "order"), TURNS)
-async def test_who_asks_for_much_keeps_nobody_else_waiting(
-    asked: list[tuple[str | None, str]], order: bytes, chat: bool
-) -> None:
+async def test_busy_client_does_not_delay_others(asked: list[tuple[str | None, str]], order: bytes, chat: bool) -> None:
     model = PacedModel(n_slots=1)
     path = "/v1/chat/completions" if chat else "/v1/responses"
     async with served(model) as running:
@@ -64,7 +62,7 @@ CLIENTS = [
 
 
 @pytest.mark.parametrize(("address", "authorization", "name"), CLIENTS)
-def test_a_client_is_its_address_and_a_hash_of_its_key(
+def test_client_name_has_address_and_key_hash(
     address: tuple[str, int] | None, authorization: bytes | None, name: str
 ) -> None:
     headers = [] if authorization is None else [(b"authorization", authorization)]
@@ -92,7 +90,7 @@ KIN: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
 
 
 @pytest.mark.parametrize(("first", "second", "kin"), KIN.values(), ids=KIN)
-async def test_kin_take_their_own_slot_and_not_somebody_elses(
+async def test_affinity_group_reuses_its_own_slot(
     first: dict[str, Any], second: dict[str, Any], kin: bool, tmp_path: Path
 ) -> None:
     async with served(ScriptedModel(n_slots=2, batched=True), state=tmp_path) as running:
@@ -106,7 +104,7 @@ async def test_kin_take_their_own_slot_and_not_somebody_elses(
     assert kept is kin
 
 
-async def test_a_whole_chain_is_of_one_kin(tmp_path: Path) -> None:
+async def test_chain_of_responses_is_one_affinity_group(tmp_path: Path) -> None:
     """Its turns and its branches, and after a restart."""
     ids: list[str] = []
     for _ in range(2):
@@ -124,7 +122,7 @@ async def test_a_whole_chain_is_of_one_kin(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("key", "kept"), [("bob", True), ("ada", False)])
-async def test_a_key_is_its_clients_own(key: str, kept: bool) -> None:
+async def test_prompt_cache_key_is_scoped_to_client(key: str, kept: bool) -> None:
     """Else anybody could name the slot of somebody else, and take it."""
 
     async def ask(client: str, **body: Any) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def kinds(response: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [(item["type"], item["status"], item["content"][0]["text"]) for item in response["output"]]
 
 
-async def test_reasoning_is_an_item_before_the_message() -> None:
+async def test_reasoning_is_an_item_before_message() -> None:
     async with served(thinker(), template=THINKS) as running:
         streamed = await post(running, input="Is it?", stream=True)
         folded = await post(running, input="Is it?")
@@ -65,7 +65,7 @@ async def test_reasoning_is_an_item_before_the_message() -> None:
     assert reasoning_types == ["response.reasoning_text.delta"] * 7 + ["response.reasoning_text.done"]
 
 
-async def test_a_setting_gives_the_events_of_reasoning_their_other_names(tmp_path: Path) -> None:
+async def test_reasoning_events_setting_renames_events(tmp_path: Path) -> None:
     async with served(thinker(), template=THINKS, state=tmp_path, reasoning_events="open-responses") as running:
         streamed = await post(running, input="Is it?", stream=True)
         response = wire.open_responses_events(streamed.body)[-1]["response"]
@@ -75,7 +75,7 @@ async def test_a_setting_gives_the_events_of_reasoning_their_other_names(tmp_pat
     assert b"event: response.reasoning.delta\n" in frames(streamed.body)[4]
 
 
-async def test_a_stored_stream_with_reasoning_is_told_again_to_the_letter(tmp_path: Path) -> None:
+async def test_stored_stream_with_reasoning_is_replayed_exactly(tmp_path: Path) -> None:
     async with served(thinker(), template=THINKS, state=tmp_path) as running:
         streamed = await post(running, input="Is it?", stream=True)
         again = await get(running, f"/v1/responses/{streamed.events[0]['response']['id']}?stream=true")
@@ -93,7 +93,7 @@ async def test_a_stored_stream_with_reasoning_is_told_again_to_the_letter(tmp_pa
         (None, "", {"effort": None, "summary": None}),
     ],
 )
-async def test_effort_is_told_as_the_template_wants_it(reasoning: object, told: str, echoed: object) -> None:
+async def test_effort_is_rendered_as_template_expects(reasoning: object, told: str, echoed: object) -> None:
     prompts: list[bytes] = []
     async with served(thinker(), template=THINKS) as running:
         answer = await post(running, input="Is it?", reasoning=reasoning)
@@ -103,7 +103,7 @@ async def test_effort_is_told_as_the_template_wants_it(reasoning: object, told: 
     assert answer.json["reasoning"] == echoed
 
 
-async def test_an_effort_that_the_template_does_not_know_is_not_echoed() -> None:
+async def test_effort_unknown_to_template_is_not_echoed() -> None:
     async with served() as running:
         answer = await post(running, input="Hi.", reasoning={"effort": "high"})
         wrong = await post(running, input="Hi.", reasoning={"effort": "very"})
@@ -111,7 +111,7 @@ async def test_an_effort_that_the_template_does_not_know_is_not_echoed() -> None
     assert (wrong.status, wrong.json["error"]["param"]) == (400, "reasoning.effort")
 
 
-async def test_reasoning_that_is_replayed_reaches_the_model() -> None:
+async def test_replayed_reasoning_is_rendered() -> None:
     async with served(thinker(), template=THINKS) as running:
         first = await post(running, input="Is it?")
         running.model.decoded.clear()
@@ -130,14 +130,14 @@ def by_the_official_client(url: str) -> openai.types.responses.Response:
         return stream.get_final_response()
 
 
-async def test_the_official_client_reads_reasoning() -> None:
+async def test_reasoning_is_read_by_official_client() -> None:
     async with served(thinker(), template=THINKS) as running:
         response = await trio.to_thread.run_sync(by_the_official_client, running.url)
     assert [item.type for item in response.output] == ["reasoning", "message"]
     assert response.output_text == "Yes."
 
 
-async def test_chat_completions_tell_reasoning_beside_the_content() -> None:
+async def test_chat_completion_has_reasoning_content() -> None:
     asked = encode(messages=[{"role": "user", "content": "Is it?"}], reasoning_effort="low")
     async with served(thinker(), template=THINKS) as running:
         answer = await exchange(running, "POST", "/v1/chat/completions", asked)
@@ -146,7 +146,7 @@ async def test_chat_completions_tell_reasoning_beside_the_content() -> None:
     assert answer.json["usage"]["completion_tokens_details"]["reasoning_tokens"] > 0
 
 
-async def test_an_answer_that_is_cut_in_its_reasoning_is_incomplete() -> None:
+async def test_answer_cut_in_reasoning_is_incomplete() -> None:
     async with served(thinker(), template=THINKS) as running:
         answer = await post(running, input="Is it?", stream=True, max_output_tokens=12)
     response = answer.events[-1]["response"]
@@ -166,7 +166,7 @@ def cues(answer: bytes, stops: tuple[str, ...] = (), knows: str = "<think></thin
 CALL = '<tool_call>\n{"name": "f", "arguments": {"a": "b, c"}}\n</tool_call>'
 
 
-def test_a_stop_string_in_a_call_ends_nothing() -> None:
+def test_stop_string_in_call_is_ignored() -> None:
     found = cues(f"A{CALL}B, C".encode(), (",",), "<tool_call></tool_call>")
     arguments = "".join(cue.text for cue in found if isinstance(cue, ArgumentsAdded))
     text = "".join(cue.text for cue in found if isinstance(cue, TextAdded))
@@ -178,7 +178,7 @@ def test_a_stop_string_in_a_call_ends_nothing() -> None:
 
 
 @pytest.mark.parametrize("stop", ["<tool_call>", "\n", '"name"', "{", "}", "f", "call>"])
-def test_stop_string_in_the_marker_of_a_call_ends_nothing(stop: str) -> None:
+def test_stop_string_in_call_marker_is_ignored(stop: str) -> None:
     found = cues(f"A{CALL}".encode(), (stop,), "<tool_call></tool_call>")
     assert [cue for cue in found if not isinstance(cue, ArgumentsAdded)][:3] == [
         TextAdded("A"),
@@ -208,9 +208,7 @@ def test_stop_string_in_the_marker_of_a_call_ends_nothing(stop: str) -> None:
         ("ab", "bc", [TextAdded("ab")]),
     ],
 )
-def test_stop_string_ends_text_and_reasoning_as_the_client_sees_them(
-    said: str, stop: str, expected: list[StreamInput]
-) -> None:
+def test_stop_string_matches_text_as_client_sees_it(said: str, stop: str, expected: list[StreamInput]) -> None:
     *found, end = cues(said.encode(), (stop,), "<think></think><tool_call></tool_call>")
     assert joined(found) == expected
     assert isinstance(end, End)
@@ -231,7 +229,7 @@ def joined(found: list[StreamInput]) -> list[StreamInput]:
     return whole
 
 
-def test_stop_strings_end_reasoning_too() -> None:
+def test_stop_string_in_reasoning_ends_answer() -> None:
     found = cues(b"<think>abcdef</think>g", ("de",))
     assert "".join(cue.text for cue in found if isinstance(cue, ReasoningAdded)) == "abc"
     assert not any(isinstance(cue, TextAdded) for cue in found)

@@ -26,7 +26,7 @@ def raws(*values: Any) -> list[msgspec.Raw]:
 # What refers, and to whom
 
 
-def test_references_come_with_and_without_their_type() -> None:
+def test_reference_with_or_without_type_is_found() -> None:
     given = raws(reference("msg_1"), said("user", "Hi"), {"id": "fc_1", "type": None}, {"x": 1}, {"type": "y", "id": 7})
     assert item_reader.references(given, "input") == {0: "msg_1", 2: "fc_1"}
 
@@ -39,7 +39,7 @@ NO_IDS: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("wrong", "message"), NO_IDS)
-def test_a_reference_without_an_id_is_refused(wrong: Any, message: str) -> None:
+def test_reference_without_id_is_rejected(wrong: Any, message: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         item_reader.references(raws(said("user", "Hi"), wrong), "input")
     assert (caught.value.message, caught.value.param) == (message, "input[1].id")
@@ -59,7 +59,7 @@ def test_a_reference_without_an_id_is_refused(wrong: Any, message: str) -> None:
         ("", None),
     ],
 )
-def test_an_id_of_ours_tells_its_response(item_id: str, owner: str | None) -> None:
+def test_item_id_gives_its_response_id(item_id: str, owner: str | None) -> None:
     assert stored_items.response_id_of(item_id) == owner
 
 
@@ -71,7 +71,7 @@ async def input_items(running: Running, response: dict[str, Any]) -> list[dict[s
     return listed
 
 
-async def test_a_reference_is_what_it_stands_for_and_is_kept_as_that(tmp_path: Path) -> None:
+async def test_reference_is_resolved_and_stored_resolved(tmp_path: Path) -> None:
     turns = [said("developer", "Be kind."), said("user", "Hello"), said("assistant", "Hello"), said("user", "And?")]
     async with served(ScriptedModel(n_slots=1), state=tmp_path) as running:
         whole = (await post(running, input=turns)).json
@@ -92,7 +92,7 @@ async def test_a_reference_is_what_it_stands_for_and_is_kept_as_that(tmp_path: P
         assert seen(gone) == invalid(f"Item {went['id']!r} was not found: send the item itself.", "input[0].id")
 
 
-async def test_a_reference_goes_on_after_a_restart(tmp_path: Path) -> None:
+async def test_reference_after_restart_is_resolved(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         first = (await post(running, input="Hello", stream=True)).events[-1]["response"]
     async with served(state=tmp_path) as running:
@@ -100,7 +100,7 @@ async def test_a_reference_goes_on_after_a_restart(tmp_path: Path) -> None:
     assert again.text == "And?"
 
 
-async def test_a_reference_to_nothing_names_itself(tmp_path: Path) -> None:
+async def test_reference_to_missing_item_is_named(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         first = (await post(running, input="Hello")).json
         unstored = (await post(running, input="Hello", store=False)).json
@@ -110,7 +110,7 @@ async def test_a_reference_to_nothing_names_itself(tmp_path: Path) -> None:
             assert seen(refused) == invalid(f"Item {item_id!r} was not found: send the item itself.", "input[1].id")
 
 
-async def test_what_is_still_being_made_cannot_be_referred_to(tmp_path: Path) -> None:
+async def test_reference_to_response_in_progress_is_rejected(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path) as running:
         model.hold()
@@ -121,7 +121,7 @@ async def test_what_is_still_being_made_cannot_be_referred_to(tmp_path: Path) ->
     assert seen(refused) == invalid(f"Item {item_id!r} was not found: send the item itself.", "input[0].id")
 
 
-async def test_without_a_store_there_is_nothing_to_refer_to() -> None:
+async def test_reference_without_store_is_rejected() -> None:
     async with served() as running:
         first = (await post(running, input="Hello")).json
         refused = await post(running, input=[reference(first["output"][0]["id"])])
@@ -129,7 +129,7 @@ async def test_without_a_store_there_is_nothing_to_refer_to() -> None:
     assert seen(refused) == invalid(message, "input[0].id")
 
 
-async def test_small_references_cannot_stand_for_more_than_a_body_may_have(tmp_path: Path) -> None:
+async def test_references_beyond_body_limit_are_rejected(tmp_path: Path) -> None:
     async with served(state=tmp_path, max_body_megabytes=0.002) as running:
         first = (await post(running, input="x" * 900)).json
         item_id = first["output"][0]["id"]

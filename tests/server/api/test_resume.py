@@ -53,7 +53,7 @@ def id_of(answer: Answer) -> str:
     return response_id
 
 
-async def test_after_its_end_and_after_a_restart(tmp_path: Path) -> None:
+async def test_ended_stream_can_be_resumed_after_restart(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         streamed = await post(running, input="naïve", stream=True)
         await check_every_beginning(running, id_of(streamed), streamed.body)
@@ -61,27 +61,27 @@ async def test_after_its_end_and_after_a_restart(tmp_path: Path) -> None:
         await check_every_beginning(running, id_of(streamed), streamed.body)
 
 
-async def test_what_was_not_streamed_can_be(tmp_path: Path) -> None:
+async def test_unstreamed_response_can_be_streamed_later(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         whole = (await post(running, input="Hello")).json
         assert (await again(running, whole["id"])).events[-1]["response"] == whole
 
 
 @pytest.mark.slow
-async def test_a_long_stream_is_rebuilt_too(tmp_path: Path) -> None:
+async def test_long_stored_stream_is_rebuilt(tmp_path: Path) -> None:
     async with served(ScriptedModel(lambda message: message * 1500, n_ctx=16_000), state=tmp_path) as running:
         streamed = await post(running, input="Hello ", stream=True)
         assert (await again(running, id_of(streamed))).body == streamed.body
 
 
-async def test_a_stream_with_a_fault_ends_so_again(tmp_path: Path) -> None:
+async def test_failed_stream_is_replayed_with_its_error(tmp_path: Path) -> None:
     async with served(PacedModel(), state=tmp_path) as running:
         broken = await post(running, input="x" * 4000, max_output_tokens=500, stream=True)
         await check_every_beginning(running, id_of(broken), broken.body)
 
 
 @pytest.mark.parametrize("background", [True, False])
-async def test_while_it_runs(background: bool, tmp_path: Path) -> None:
+async def test_running_stream_can_be_resumed(background: bool, tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path, resume_window_seconds=60.0) as running, await Client.to(running) as other:
         model.hold()
@@ -102,7 +102,7 @@ async def test_while_it_runs(background: bool, tmp_path: Path) -> None:
         await check_every_beginning(running, response_id, body)
 
 
-async def test_any_number_of_readers_get_the_same(tmp_path: Path) -> None:
+async def test_several_readers_get_equal_streams(tmp_path: Path) -> None:
     model = PacedModel()
     bodies: list[bytes] = []
 
@@ -123,7 +123,7 @@ async def test_any_number_of_readers_get_the_same(tmp_path: Path) -> None:
     assert bodies == [whole] * 5
 
 
-async def test_beyond_what_is_there_it_waits_for_the_end(tmp_path: Path) -> None:
+async def test_resume_after_last_event_waits_for_end(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path) as running, await Client.to(running) as client:
         model.hold()
@@ -135,7 +135,7 @@ async def test_beyond_what_is_there_it_waits_for_the_end(tmp_path: Path) -> None
         assert rest == behind((await again(running, response_id)).body, 1000)
 
 
-async def test_who_had_read_more_than_a_crash_has_left_still_gets_the_end(tmp_path: Path) -> None:
+async def test_resume_beyond_events_left_by_crash_gets_terminal_event(tmp_path: Path) -> None:
     """Numbered so that a client that drops what it has read, by number, keeps it."""
     store = open_store(tmp_path)
     first = Response(id="resp_a", created_at=7, model="m", store=True, background=True, temperature=1, top_p=1)
@@ -178,7 +178,7 @@ async def drop(running: Running, model: PacedModel, **body: object) -> str:
     return response_id
 
 
-async def test_a_stored_stream_goes_on_without_its_client(tmp_path: Path) -> None:
+async def test_stored_stream_continues_without_client(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path, resume_window_seconds=60.0) as running:
         response_id = await drop(running, model)
@@ -187,7 +187,7 @@ async def test_a_stored_stream_goes_on_without_its_client(tmp_path: Path) -> Non
         assert await status(running, response_id) == "completed"
 
 
-async def test_but_not_for_ever(tmp_path: Path) -> None:
+async def test_stored_stream_without_client_ends_after_resume_window(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path, resume_window_seconds=0.05) as running:
         response_id = await drop(running, model)
@@ -197,7 +197,7 @@ async def test_but_not_for_ever(tmp_path: Path) -> None:
         wire.check_stream((await again(running, response_id)).events)
 
 
-async def test_who_takes_it_up_again_keeps_it_alive(tmp_path: Path) -> None:
+async def test_resumed_stream_outlives_resume_window(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path, resume_window_seconds=0.5) as running, await Client.to(running) as client:
         response_id = await drop(running, model)
@@ -209,7 +209,7 @@ async def test_who_takes_it_up_again_keeps_it_alive(tmp_path: Path) -> None:
         await client.frame("response.completed")
 
 
-async def test_what_is_not_stored_cannot_be_taken_up(tmp_path: Path) -> None:
+async def test_unstored_stream_cannot_be_resumed(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path) as running:
         response_id = await drop(running, model, store=False)
@@ -218,7 +218,7 @@ async def test_what_is_not_stored_cannot_be_taken_up(tmp_path: Path) -> None:
         assert (await again(running, response_id)).status == 404
 
 
-async def test_a_stored_answer_that_is_not_streamed_ends_with_its_client(tmp_path: Path) -> None:
+async def test_unstreamed_response_ends_with_its_client(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path) as running:
         async with await Client.to(running) as client:
@@ -229,7 +229,7 @@ async def test_a_stored_answer_that_is_not_streamed_ends_with_its_client(tmp_pat
         model.go()
 
 
-async def test_the_official_client(tmp_path: Path) -> None:
+async def test_background_response_by_official_client_is_resumed(tmp_path: Path) -> None:
     model = PacedModel()
 
     def use(url: str) -> None:
@@ -270,7 +270,7 @@ async def test_the_official_client(tmp_path: Path) -> None:
 # In the background
 
 
-async def test_a_background_response_is_queued_then_made_then_there(tmp_path: Path) -> None:
+async def test_background_response_is_queued_then_completed(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path) as running:
         model.hold()
@@ -289,7 +289,7 @@ async def test_a_background_response_is_queued_then_made_then_there(tmp_path: Pa
         assert (done.json["status"], done.text) == ("completed", "Hello")
 
 
-async def test_a_background_stream_begins_queued(tmp_path: Path) -> None:
+async def test_background_stream_begins_queued(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         events = (await post(running, input="Hi", background=True, stream=True)).events
     assert types(events)[:4] == [
@@ -302,7 +302,7 @@ async def test_a_background_stream_begins_queued(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_background_response_goes_on_without_its_client(stream: bool, tmp_path: Path) -> None:
+async def test_background_response_continues_without_client(stream: bool, tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path, resume_window_seconds=0.0) as running:
         model.hold()
@@ -324,7 +324,7 @@ def cancelled_body(answer: Answer) -> tuple[int, str]:
     return answer.status, answer.json["status"]
 
 
-async def test_cancelling_ends_it_and_frees_the_slot(tmp_path: Path) -> None:
+async def test_cancel_ends_response_and_frees_slot(tmp_path: Path) -> None:
     model = PacedModel(lambda message: message * 1000, n_slots=1)
     async with served(model, state=tmp_path) as running, await Client.to(running) as client:
         model.hold()
@@ -349,7 +349,7 @@ async def test_cancelling_ends_it_and_frees_the_slot(tmp_path: Path) -> None:
     assert not any(ord("b") in chunk.tokens for chunk in model.decoded)
 
 
-async def test_only_what_was_asked_for_in_the_background_can_be_cancelled(tmp_path: Path) -> None:
+async def test_cancel_of_foreground_response_is_rejected(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path) as running, await Client.to(running) as client:
         done = (await post(running, input="Hi", background=True)).json["id"]
@@ -373,7 +373,7 @@ async def test_only_what_was_asked_for_in_the_background_can_be_cancelled(tmp_pa
     ("stored", "wish", "why"),
     [(True, {"store": False}, "leave `store` out"), (False, {}, "this server stores none: start it with --store PATH")],
 )
-async def test_a_background_response_has_to_be_stored(
+async def test_background_response_without_storage_is_rejected(
     stored: bool, wish: dict[str, bool], why: str, tmp_path: Path
 ) -> None:
     async with served(state=tmp_path if stored else None) as running:
@@ -392,7 +392,7 @@ def statuses(body: bytes) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("busy", [True, False])
-async def test_a_stream_without_text_shows_that_it_lives(busy: bool, tmp_path: Path) -> None:
+async def test_stream_without_text_sends_heartbeats(busy: bool, tmp_path: Path) -> None:
     """While its prompt is read, and while it waits for a slot: by comments, and one `response.in_progress`."""
     model = PacedModel(n_slots=1)
     async with (
@@ -418,7 +418,7 @@ async def test_a_stream_without_text_shows_that_it_lives(busy: bool, tmp_path: P
 
 @pytest.mark.parametrize("header", ["originator: codex_cli_rs", "user-agent: codex_exec/0.169.0 (Linux)"])
 @pytest.mark.parametrize("busy", [True, False])
-async def test_stream_of_codex_repeats_an_event_while_there_is_no_text(busy: bool, header: str, tmp_path: Path) -> None:
+async def test_stream_to_codex_repeats_event_until_text(busy: bool, header: str, tmp_path: Path) -> None:
     """Codex resets its idle timeout at events only."""
     model = PacedModel(n_slots=1)
     async with (
@@ -444,7 +444,7 @@ async def test_stream_of_codex_repeats_an_event_while_there_is_no_text(busy: boo
         assert (await again(running, response_id)).body == body
 
 
-async def test_who_waits_for_a_slot_is_queued_until_it_has_one() -> None:
+async def test_response_without_slot_is_queued() -> None:
     model = PacedModel(n_slots=1)
     async with served(model) as running, await Client.to(running) as before, await Client.to(running) as client:
         model.hold()
@@ -460,7 +460,7 @@ async def test_who_waits_for_a_slot_is_queued_until_it_has_one() -> None:
     assert types(events).count("response.in_progress") == 1
 
 
-async def test_who_asks_for_it_sees_how_much_of_the_prompt_is_read(tmp_path: Path) -> None:
+async def test_return_progress_reports_prompt_progress(tmp_path: Path) -> None:
     """Heartbeats are often here, so each part of the prompt that was read is told."""
     model = PacedModel()
     async with served(model, state=tmp_path, heartbeat_seconds=0.02) as running, await Client.to(running) as client:
@@ -481,7 +481,7 @@ async def test_who_asks_for_it_sees_how_much_of_the_prompt_is_read(tmp_path: Pat
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("store", [True, False])
-async def test_client_that_leaves_ends_its_response_within_a_step(tmp_path: Path, stream: bool, store: bool) -> None:
+async def test_disconnect_ends_response_within_a_step(tmp_path: Path, stream: bool, store: bool) -> None:
     """OpenAI: "terminate the connection to cancel". Only `background: true` goes on."""
     model = PacedModel(n_slots=1)
     async with served(model, state=tmp_path) as running:
@@ -497,7 +497,7 @@ async def test_client_that_leaves_ends_its_response_within_a_step(tmp_path: Path
 
 
 @pytest.mark.parametrize("stored", [True, False])
-async def test_client_that_leaves_while_queued_frees_its_place(tmp_path: Path, stored: bool) -> None:
+async def test_disconnect_while_queued_frees_place(tmp_path: Path, stored: bool) -> None:
     model = PacedModel(n_slots=1)
     async with served(model, state=tmp_path, queue=1) as running, await Client.to(running) as first:
         model.hold()
@@ -516,9 +516,7 @@ async def test_client_that_leaves_while_queued_frees_its_place(tmp_path: Path, s
             assert [(await client.answer()).text for client in (first, second)] == ["first", "second"]
 
 
-async def test_client_that_closes_its_own_direction_gets_the_terminal_event(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_half_closed_client_gets_terminal_event(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "responsed.http")
     model = PacedModel()
     async with served(model, state=tmp_path) as running, await Client.to(running) as client:
@@ -538,7 +536,7 @@ async def test_client_that_closes_its_own_direction_gets_the_terminal_event(
     assert any("/v1/responses 200 cancelled" in record.getMessage() for record in caplog.records)
 
 
-async def test_stored_response_that_a_shutdown_ends_has_everything_that_its_client_read(tmp_path: Path) -> None:
+async def test_response_ended_by_shutdown_has_all_that_client_read(tmp_path: Path) -> None:
     model = PacedModel()
     async with (
         served(model, state=tmp_path, shutdown_timeout_seconds=0.0) as running,

@@ -51,7 +51,7 @@ def seen(answer: Answer) -> tuple[int, Any]:
     return answer.status, answer.json
 
 
-async def test_a_response_is_stored_unless_the_request_says_otherwise(tmp_path: Path) -> None:
+async def test_response_is_stored_by_default(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         for wish, stored in (({}, True), ({"store": True}, True), ({"store": None}, True), ({"store": False}, False)):
             for stream in (False, True):
@@ -62,7 +62,7 @@ async def test_a_response_is_stored_unless_the_request_says_otherwise(tmp_path: 
                 assert found == ((200, response) if stored else not_found(response["id"]))
 
 
-async def test_without_a_store_nothing_is_and_the_response_says_so() -> None:
+async def test_response_without_store_reports_it() -> None:
     async with served() as running:
         response = (await post(running, input="Hi", store=True)).json
         assert (response["store"], text(response)) == (False, "Hi")
@@ -73,7 +73,7 @@ async def test_without_a_store_nothing_is_and_the_response_says_so() -> None:
     assert seen(refused) == invalid(message, "previous_response_id")
 
 
-async def test_a_response_outlives_a_restart(tmp_path: Path) -> None:
+async def test_response_survives_restart(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         whole = await post(running, input="Hi")
         wire.check_response(whole.json)
@@ -101,7 +101,7 @@ async def chained(running: Running, **body: Any) -> dict[str, Any]:
     return third
 
 
-async def test_a_chain_is_the_whole_conversation_without_the_old_instructions(tmp_path: Path) -> None:
+async def test_chain_renders_conversation_without_old_instructions(tmp_path: Path) -> None:
     """Token by token: the whole conversation, sent after it, finds all of itself in the KV cache."""
     turns = [*PAST, said("user", "And?"), said("assistant", "And?"), said("user", "So.")]
     async with served(ScriptedModel(n_slots=1), state=tmp_path) as running:
@@ -116,7 +116,7 @@ async def test_a_chain_is_the_whole_conversation_without_the_old_instructions(tm
 NOTHINGS: list[dict[str, Any]] = [{}, {"input": None}, {"input": []}, {"input": ""}]
 
 
-async def test_the_past_alone_is_gone_on_from(tmp_path: Path) -> None:
+async def test_chain_without_input_is_continued(tmp_path: Path) -> None:
     async with served(ScriptedModel(n_slots=1), state=tmp_path) as running:
         first = (await post(running, input=FIRST)).json
         whole = (await post(running, input=PAST, instructions="Go on.")).json
@@ -128,7 +128,7 @@ async def test_the_past_alone_is_gone_on_from(tmp_path: Path) -> None:
             assert [item["role"] for item in listed] == ["assistant", "user", "developer"]
 
 
-async def test_an_item_that_nobody_knows_is_not_in_the_way_of_the_next_turn(tmp_path: Path) -> None:
+async def test_chain_with_unknown_item_is_continued(tmp_path: Path) -> None:
     """A role that is null is no role: what has it is no message."""
     async with served(state=tmp_path) as running:
         whole = (await post(running, input=[*PAST[1:], said("user", "And?")])).json
@@ -140,7 +140,7 @@ async def test_an_item_that_nobody_knows_is_not_in_the_way_of_the_next_turn(tmp_
             assert second["usage"]["input_tokens"] == whole["usage"]["input_tokens"]
 
 
-async def test_a_chain_goes_on_after_a_restart(tmp_path: Path) -> None:
+async def test_chain_after_restart_is_continued(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         first = (await post(running, input="Hello", stream=True)).events[-1]["response"]
     async with served(state=tmp_path) as running:
@@ -149,7 +149,7 @@ async def test_a_chain_goes_on_after_a_restart(tmp_path: Path) -> None:
     assert second["usage"]["input_tokens"] == whole["usage"]["input_tokens"]
 
 
-async def test_a_chain_with_a_missing_link_is_refused(tmp_path: Path) -> None:
+async def test_chain_with_missing_link_is_rejected(tmp_path: Path) -> None:
     def gone(response_id: str) -> tuple[int, Any]:
         message = f"Response {response_id!r} was not found: send the whole conversation as `input`."
         return invalid(message, "previous_response_id", "previous_response_not_found")
@@ -164,7 +164,7 @@ async def test_a_chain_with_a_missing_link_is_refused(tmp_path: Path) -> None:
         assert seen(await post(running, input="Hi", previous_response_id=unstored["id"])) == gone(unstored["id"])
 
 
-async def test_what_is_still_being_made_cannot_be_gone_on_from(tmp_path: Path) -> None:
+async def test_chain_to_response_in_progress_is_rejected(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path) as running:
         model.hold()
@@ -234,7 +234,7 @@ async def test_input_items_are_listed_in_pages(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by", ["previous_response_id", "conversation"])
-async def test_input_items_have_all_that_the_response_was_made_of(by: str, tmp_path: Path) -> None:
+async def test_input_items_include_earlier_turns(by: str, tmp_path: Path) -> None:
     """OpenAI lists the earlier turns too, the newest item first (openai/openai-openapi#491)."""
     async with served(state=tmp_path) as running:
         made = (await exchange(running, "POST", "/v1/conversations", b"{}")).json
@@ -265,7 +265,7 @@ WRONG = [
 ]
 
 
-async def test_a_wrong_query_is_refused_by_name(tmp_path: Path) -> None:
+async def test_invalid_query_is_rejected_by_name(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         response = (await post(running, input="Hello")).json
         for query, message, param in WRONG:
@@ -275,7 +275,7 @@ async def test_a_wrong_query_is_refused_by_name(tmp_path: Path) -> None:
 # The end of one
 
 
-async def test_a_deleted_response_is_gone(tmp_path: Path) -> None:
+async def test_deleted_response_is_not_found(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         response = (await post(running, input="Hello")).json
         deleted = {"id": response["id"], "object": "response", "deleted": True}
@@ -285,7 +285,7 @@ async def test_a_deleted_response_is_gone(tmp_path: Path) -> None:
         assert seen(await delete(running, path(response))) == not_found(response["id"])
 
 
-async def test_what_is_being_made_is_cancelled_when_it_is_deleted(tmp_path: Path) -> None:
+async def test_deleted_response_in_progress_is_cancelled(tmp_path: Path) -> None:
     model = PacedModel(lambda message: message * 1000, n_slots=1)
     async with served(model, state=tmp_path) as running, await Client.to(running) as client:
         model.hold()
@@ -301,7 +301,7 @@ async def test_what_is_being_made_is_cancelled_when_it_is_deleted(tmp_path: Path
         assert (await post(running, input="b", max_output_tokens=1)).text == "b"  # the slot is free again
 
 
-async def test_what_runs_at_the_end_of_the_grace_is_stored_as_failed(tmp_path: Path) -> None:
+async def test_response_ended_by_shutdown_is_stored_as_failed(tmp_path: Path) -> None:
     model = PacedModel(n_slots=1)
     async with served(model, state=tmp_path, shutdown_timeout_seconds=0.0) as running:
         model.hold()
@@ -322,7 +322,7 @@ async def test_what_runs_at_the_end_of_the_grace_is_stored_as_failed(tmp_path: P
             assert (await get(running, path(response, "?stream=true"))).events[-1]["response"] == found
 
 
-async def test_what_was_being_made_when_the_power_went_has_failed(tmp_path: Path) -> None:
+async def test_response_cut_by_crash_has_failed(tmp_path: Path) -> None:
     kinds = {"queued": "resp_a", "in_progress": "resp_b"}
     store = open_store(tmp_path)
     for status, response_id in kinds.items():
@@ -346,7 +346,7 @@ async def test_what_was_being_made_when_the_power_went_has_failed(tmp_path: Path
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("kind", [FullAtOnce, FullLater])
-async def test_a_full_disk_loses_no_answer(
+async def test_full_disk_does_not_lose_answer(
     kind: type[Store], stream: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with served(state=tmp_path, kind=kind) as running:
@@ -359,7 +359,7 @@ async def test_a_full_disk_loses_no_answer(
     ]
 
 
-async def test_a_background_response_that_cannot_be_stored_is_not_begun(tmp_path: Path) -> None:
+async def test_background_response_on_full_disk_is_not_begun(tmp_path: Path) -> None:
     async with served(state=tmp_path, kind=FullAtOnce) as running:
         refused = await post(running, input="Hello", background=True)
         assert running.model.decoded == []
@@ -368,7 +368,7 @@ async def test_a_background_response_that_cannot_be_stored_is_not_begun(tmp_path
     assert (*seen(refused), refused.headers["retry-after"]) == (503, {"error": error}, "1")
 
 
-async def test_a_background_response_whose_end_cannot_be_stored_can_be_had_all_the_same(tmp_path: Path) -> None:
+async def test_background_response_with_unstored_end_can_be_retrieved(tmp_path: Path) -> None:
     async with served(state=tmp_path, kind=FullLater) as running:
         begun = (await post(running, input="Hello", background=True)).json
         told = await get(running, path(begun, "?stream=true"))
@@ -398,7 +398,7 @@ class SlowStore(Store):
         super().finish(response_id, status, response, cues, made, now)
 
 
-async def test_text_does_not_wait_for_the_disk_but_the_end_does(tmp_path: Path) -> None:
+async def test_stream_waits_for_store_at_its_end_only(tmp_path: Path) -> None:
     class Slow(SlowStore):
         may_begin = threading.Event()
         may_finish = threading.Event()
@@ -419,7 +419,7 @@ async def test_text_does_not_wait_for_the_disk_but_the_end_does(tmp_path: Path) 
         assert (await get(running, path_)).json == msgspec.json.decode(wire.parse_sse(last)[-1].data)["response"]
 
 
-async def test_a_stored_stream_is_what_was_streamed(tmp_path: Path) -> None:
+async def test_stored_stream_equals_sent_stream(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         streamed = await post(running, input="Grüße", stream=True)
         again = await get(running, path(streamed.events[-1]["response"], "?stream=true"))
@@ -427,7 +427,7 @@ async def test_a_stored_stream_is_what_was_streamed(tmp_path: Path) -> None:
     assert again.headers["content-type"] == streamed.headers["content-type"]
 
 
-async def test_what_has_to_be_stored_may_come_again_where_the_store_could_not_be_opened() -> None:
+async def test_background_response_without_opened_store_is_unavailable() -> None:
     """Nobody said `--store off`, so it is not the request that is wrong."""
     async with served(store=None) as running:
         refused = await post(running, input="Hello", background=True)

@@ -27,7 +27,7 @@ def says(text: bytes) -> ScriptedModel:
     return ScriptedModel(lambda message: text)
 
 
-async def test_completion_is_of_the_prompt_as_it_is() -> None:
+async def test_text_completion_continues_prompt_without_template() -> None:
     async with served(says(b"Yes, it is. And so on, for long.")) as running:
         answer = await post(running, prompt=PROMPT)
         assert evaluated(running) == b"Is it?"
@@ -50,7 +50,7 @@ async def test_completion_is_of_the_prompt_as_it_is() -> None:
     assert body["id"].startswith("cmpl-")
 
 
-async def test_completion_of_token_ids_is_that_of_their_text() -> None:
+async def test_text_completion_of_token_ids_equals_that_of_text() -> None:
     async with served(says(b"Yes.")) as running:
         answers = [
             (await post(running, prompt=prompt, max_tokens=-1)).json
@@ -61,7 +61,7 @@ async def test_completion_of_token_ids_is_that_of_their_text() -> None:
     assert answers[0]["choices"][0]["finish_reason"] == "stop"
 
 
-async def test_completion_is_nothing_but_text() -> None:
+async def test_text_completion_with_call_markup_is_plain_text() -> None:
     """No reasoning and no calls are read in it, whatever the family."""
     text = b'<think>So.</think><tool_call>{"name": "f"}</tool_call>'
     async with served(says(text), template=THINKS) as running:
@@ -69,13 +69,13 @@ async def test_completion_is_nothing_but_text() -> None:
     assert answer.json["choices"][0]["text"] == text.decode()
 
 
-async def test_completion_ends_at_a_stop_text() -> None:
+async def test_text_completion_ends_at_stop_string() -> None:
     async with served(says(b"one two three")) as running:
         answer = await post(running, prompt=PROMPT, stop=["two"])
     assert answer.json["choices"][0] == {"text": "one ", "finish_reason": "stop", "index": 0, "logprobs": None}
 
 
-async def test_completion_that_is_streamed_has_the_same_text() -> None:
+async def test_text_completion_streamed_has_equal_text() -> None:
     async with served(says(b"Yes.")) as running:
         answer = await post(running, prompt=PROMPT, stream=True, stream_options={"include_usage": True})
     *frames, done, rest = answer.body.split(b"\n\n")
@@ -89,7 +89,7 @@ async def test_completion_that_is_streamed_has_the_same_text() -> None:
     assert all(chunk["usage"] is None for chunk in chunks[:-1])
 
 
-async def test_completion_has_the_logprobs_that_were_asked_for() -> None:
+async def test_text_completion_has_requested_logprobs() -> None:
     async with served(says(b"Yes.")) as running:
         answer = await post(running, prompt=PROMPT, logprobs=2)
     logprobs = answer.json["choices"][0]["logprobs"]
@@ -119,14 +119,14 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("body", "param", "message"), WRONG)
-async def test_completion_that_cannot_be_made_is_refused_by_name(body: Any, param: str, message: str | None) -> None:
+async def test_invalid_text_completion_is_rejected_by_name(body: Any, param: str, message: str | None) -> None:
     async with served() as running:
         answer = await post(running, **body)
     assert (answer.status, answer.json["error"]["param"]) == (400, param)
     assert message is None or answer.json["error"]["message"] == message
 
 
-async def test_completion_by_the_official_client() -> None:
+async def test_text_completion_fits_official_client() -> None:
     def use(url: str) -> tuple[str, str]:
         with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
             whole = client.completions.create(model=NAME, prompt=PROMPT)
@@ -137,7 +137,7 @@ async def test_completion_by_the_official_client() -> None:
         assert await trio.to_thread.run_sync(use, running.url) == ("Yes.", "Yes.")
 
 
-def test_model_without_a_chat_template_is_told_plain_text_with_a_warning(
+def test_model_without_chat_template_gets_plain_text_and_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = model_files.spm(tmp_path / "model.gguf", template=None)
@@ -146,7 +146,7 @@ def test_model_without_a_chat_template_is_told_plain_text_with_a_warning(
     assert "has no chat template: the model is told plain texts" in caplog.text
 
 
-def test_chat_template_replaces_the_one_of_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_chat_template_setting_replaces_template_of_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = model_files.spm(tmp_path / "model.gguf", template="{{ raise_exception('the file has it') }}")
     mine = tmp_path / "mine.jinja"
     mine.write_text("{% for m in messages %}{{ m.content }}!{% endfor %}")

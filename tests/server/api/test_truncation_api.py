@@ -33,12 +33,12 @@ async def tokens(running: Running, *items: Any, **fields: Any) -> int:
         ({"truncation": "auto", "max_output_tokens": 50}, 4096 - 50),
     ],
 )
-def test_a_prompt_may_have_so_many_tokens(fields: dict[str, Any], most: int | None) -> None:
+def test_max_prompt_tokens_follow_truncation(fields: dict[str, Any], most: int | None) -> None:
     assert builder.max_prompt_tokens(request(**fields), 4096) == most
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_the_oldest_turns_are_left_out_if_that_is_asked_for(stream: bool) -> None:
+async def test_truncation_auto_drops_oldest_turns(stream: bool) -> None:
     async with served(ScriptedModel(n_ctx=CONTEXT)) as running:
         for long in (TALK, [*TALK, said("assistant", "Four" * 5)]):
             answer = await post(running, input=[*long, LAST], truncation="auto", instructions="I", stream=stream)
@@ -49,7 +49,7 @@ async def test_the_oldest_turns_are_left_out_if_that_is_asked_for(stream: bool) 
             assert text(response) == "Three"
 
 
-async def test_nothing_is_left_out_unless_that_is_asked_for() -> None:
+async def test_truncation_by_default_is_disabled() -> None:
     long = [*TALK, said("assistant", "Four" * 5), LAST]
     async with served(ScriptedModel(n_ctx=CONTEXT)) as running:
         for wish in ({}, {"truncation": None}, {"truncation": "disabled"}):
@@ -59,7 +59,7 @@ async def test_nothing_is_left_out_unless_that_is_asked_for() -> None:
             assert (short.json["truncation"], short.text) == ("disabled", "Two")
 
 
-async def test_a_last_turn_that_is_too_long_is_refused_all_the_same() -> None:
+async def test_truncation_auto_with_too_long_turn_is_rejected() -> None:
     async with served(ScriptedModel(n_ctx=CONTEXT)) as running:
         refused = await post(running, input=[*TALK, said("user", "x" * CONTEXT)], truncation="auto")
         error = refused.json["error"]
@@ -69,7 +69,7 @@ async def test_a_last_turn_that_is_too_long_is_refused_all_the_same() -> None:
         assert (await post(running, input=almost, truncation="auto")).text == "x"
 
 
-async def test_a_chain_goes_on_for_ever(tmp_path: Path) -> None:
+async def test_truncation_auto_continues_chain_beyond_context(tmp_path: Path) -> None:
     async with served(ScriptedModel(n_ctx=CONTEXT), state=tmp_path) as running:
         last: dict[str, Any] = {"id": None}
         for n in range(12):
@@ -81,7 +81,7 @@ async def test_a_chain_goes_on_for_ever(tmp_path: Path) -> None:
         assert refused.json["error"]["code"] == "context_length_exceeded"
 
 
-async def test_a_very_long_conversation_is_cut_too() -> None:
+async def test_truncation_auto_fits_very_long_conversation() -> None:
     talk = [said("user", f"{n:07}") for n in range(10_000)]
     async with served(ScriptedModel(n_ctx=4096)) as running:
         answer = await post(running, input=talk, truncation="auto")

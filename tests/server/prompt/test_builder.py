@@ -187,11 +187,11 @@ SHAPES: dict[str, tuple[dict[str, Any], list[Message]]] = {
 
 
 @pytest.mark.parametrize(("fields", "expected"), SHAPES.values(), ids=SHAPES)
-def test_a_shape_becomes_these_messages(fields: dict[str, Any], expected: list[Message]) -> None:
+def test_conversation_of_each_shape_has_expected_messages(fields: dict[str, Any], expected: list[Message]) -> None:
     assert builder.conversation(request(**fields)) == PromptMessages(tuple(expected), ())
 
 
-def test_what_is_not_known_is_skipped_and_told() -> None:
+def test_conversation_with_unknown_items_names_the_skipped() -> None:
     parts = [text_part("1"), {"type": "input_image", "image_url": "data:,"}, {"type": "input_file", "file_data": "2"}]
     items = [
         {"type": "reasoning", "summary": [], "encrypted_content": "gAAAAA"},
@@ -224,7 +224,7 @@ ORDERS: list[tuple[list[str], list[str]]] = [
 
 
 @pytest.mark.parametrize(("said", "expected"), ORDERS)
-def test_history_keeps_the_order_of_what_was_said_and_the_last_turn_last(said: list[str], expected: list[str]) -> None:
+def test_history_with_calls_keeps_order_and_last_turn(said: list[str], expected: list[str]) -> None:
     """u, a, s: messages of user, assistant, system; c, o: a call and its output."""
     roles = {"u": "user", "a": "assistant", "s": "system"}
 
@@ -273,9 +273,7 @@ HISTORY: list[tuple[list[Any], list[str]]] = [
 
 
 @pytest.mark.parametrize(("items", "expected"), HISTORY)
-def test_history_with_what_a_text_model_cannot_read_has_its_text_or_a_placeholder(
-    items: list[Any], expected: list[str]
-) -> None:
+def test_history_with_unreadable_parts_has_text_or_placeholder(items: list[Any], expected: list[str]) -> None:
     messages = builder.conversation(request(items)).messages
     assert [each.content + "".join(call.name + call.arguments for call in each.calls) for each in messages] == expected
 
@@ -290,7 +288,7 @@ def test_history_with_what_a_text_model_cannot_read_has_its_text_or_a_placeholde
         ([{"type": "input_file", "file_id": "file_1"}], "input[1].content[0]"),
     ],
 )
-def test_newest_message_of_the_user_that_cannot_be_read_is_refused(content: Any, place: str) -> None:
+def test_newest_user_message_with_unreadable_part_is_rejected(content: Any, place: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         builder.conversation(request([user("first"), user(content), {"role": "assistant", "content": "x"}]))
     assert caught.value.param == place
@@ -312,7 +310,7 @@ REASONING: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("fields", "text"), REASONING)
-def test_reasoning_is_read_in_every_shape(fields: dict[str, Any], text: str) -> None:
+def test_reasoning_item_of_each_shape_is_read(fields: dict[str, Any], text: str) -> None:
     items = [{"type": "reasoning"} | fields, {"role": "assistant", "content": "A"}]
     assert builder.conversation(request(items)) == PromptMessages((Message("assistant", "A", text),), ())
 
@@ -326,7 +324,7 @@ CALL = item(type="function_call", id="fc_1", call_id="a", name="f", arguments="{
 PAST = [msgspec.Raw(item(role="developer", content="D")), msgspec.Raw(QUESTION), msgspec.Raw(CALL)]
 
 
-def test_the_past_comes_between_instructions_and_input() -> None:
+def test_past_follows_instructions_and_precedes_input() -> None:
     answered = request([{"type": "function_call_output", "call_id": "a", "output": "1"}], instructions="I")
     messages = (Message("system", "I\n\nD"), HI, called(Call("a", "f", "{}")), gave("1", "f", "a"))
     assert builder.conversation(answered, PAST) == PromptMessages(messages, ())
@@ -335,7 +333,7 @@ def test_the_past_comes_between_instructions_and_input() -> None:
 @pytest.mark.parametrize(
     ("fields", "name"), [({}, "previous_response_id"), ({"conversation": "conv_1"}, "conversation")]
 )
-def test_a_mistake_in_the_past_is_named(fields: dict[str, Any], name: str) -> None:
+def test_past_with_unreadable_item_names_its_field(fields: dict[str, Any], name: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         builder.conversation(request(**fields), [msgspec.Raw(item(role="boss"))])
     assert caught.value.param == f"{name}[0].role"
@@ -344,14 +342,14 @@ def test_a_mistake_in_the_past_is_named(fields: dict[str, Any], name: str) -> No
 @pytest.mark.parametrize(
     ("input_", "message"), [(None, "`input` is missing"), ("", "has no text"), ([], "has no text")]
 )
-def test_the_past_can_be_enough(input_: Any, message: str) -> None:
+def test_conversation_with_past_needs_no_input(input_: Any, message: str) -> None:
     assert builder.conversation(request(input_), [msgspec.Raw(QUESTION)]) == PromptMessages((HI,), ())
     for past in ([], [msgspec.Raw(item(type="zzz"))]):
         with pytest.raises(InvalidRequest, match="has no text" if past else message):
             builder.conversation(request(input_), past)
 
 
-def test_what_is_sent_has_to_say_something() -> None:
+def test_conversation_without_content_is_rejected() -> None:
     with pytest.raises(InvalidRequest, match="`input` has no text for the model to answer; skipped: item zzz"):
         builder.conversation(request([{"type": "zzz"}]), [msgspec.Raw(QUESTION)])
 
@@ -365,7 +363,7 @@ STOPS: list[tuple[Any, tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("stop", "expected"), STOPS, ids=repr)
-def test_stop_is_a_text_or_a_list(stop: Any, expected: tuple[str, ...]) -> None:
+def test_stops_of_text_or_list_are_a_tuple(stop: Any, expected: tuple[str, ...]) -> None:
     assert builder.stops(request(stop=stop)) == expected
 
 
@@ -388,7 +386,7 @@ SAMPLINGS: list[tuple[dict[str, Any], SamplingParams]] = [
 
 
 @pytest.mark.parametrize(("fields", "expected"), SAMPLINGS, ids=repr)
-def test_sampling_is_the_default_but_for_what_is_asked(fields: dict[str, Any], expected: SamplingParams) -> None:
+def test_sampling_with_fields_overrides_defaults(fields: dict[str, Any], expected: SamplingParams) -> None:
     assert builder.sampling(request(**fields), DEFAULT) == expected
 
 
@@ -403,16 +401,16 @@ def test_sampling_is_the_default_but_for_what_is_asked(fields: dict[str, Any], e
         ({"top_logprobs": 3}, 3),
     ],
 )
-def test_either_of_two_fields_asks_for_logprobs(fields: dict[str, Any], expected: int | None) -> None:
+def test_top_logprobs_or_include_requests_logprobs(fields: dict[str, Any], expected: int | None) -> None:
     assert builder.job(request(**fields), [1], DEFAULT, 9).top_logprobs == expected
 
 
-def test_what_else_is_to_be_included_is_told_to_the_log() -> None:
+def test_unused_options_names_other_includes() -> None:
     assert builder.unused_options(request(include=["a", builder.LOGPROBS, "b"])) == ["include a", "include b"]
     assert builder.unused_options(request()) == []
 
 
-def test_a_bias_is_of_tokens_that_there_are() -> None:
+def test_logit_bias_beyond_vocabulary_is_rejected() -> None:
     builder.check_bias(DEFAULT, 1)
     builder.check_bias(replace(DEFAULT, logit_bias={0: 1, 99: 1}), 100)
     with pytest.raises(InvalidRequest) as caught:
@@ -435,14 +433,14 @@ JOBS: list[tuple[int | None, int, int]] = [
 
 
 @pytest.mark.parametrize(("wished", "n_prompt", "granted"), JOBS)
-def test_a_job_gets_what_the_context_leaves(wished: int | None, n_prompt: int, granted: int) -> None:
+def test_job_max_tokens_are_limited_by_context(wished: int | None, n_prompt: int, granted: int) -> None:
     tokens = range(n_prompt)
     job = builder.job(request(max_output_tokens=wished), tokens, DEFAULT, 100)
     assert job == Job(tuple(tokens), granted, DEFAULT)
 
 
 @pytest.mark.parametrize("n_prompt", [100, 1000])
-def test_too_long_a_prompt_is_refused(n_prompt: int) -> None:
+def test_job_with_too_long_prompt_is_rejected(n_prompt: int) -> None:
     with pytest.raises(InvalidRequest) as caught:
         builder.job(request(), range(n_prompt), DEFAULT, 100)
     assert (caught.value.param, caught.value.code, caught.value.message) == (

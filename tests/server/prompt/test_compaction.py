@@ -44,11 +44,11 @@ def response(*texts: str) -> Response:
     return Response(id="resp_1", created_at=1, model="m", temperature=0, top_p=1, output=output, usage=USAGE)
 
 
-def test_the_model_is_asked_behind_the_conversation() -> None:
+def test_summary_prompt_follows_conversation() -> None:
     assert compaction.with_summary_prompt(TALK) == (*TALK, Message("user", compaction.SUMMARY_PROMPT))
 
 
-def test_what_comes_back_whole() -> None:
+def test_compacted_response_has_expected_fields() -> None:
     assert json.loads(msgspec.json.encode(made(TALK))) == {
         "id": "resp_1",
         "object": "response.compaction",
@@ -74,12 +74,12 @@ def test_what_comes_back_whole() -> None:
     }
 
 
-def test_people_can_read_it() -> None:
+def test_encoded_summary_is_readable_base64() -> None:
     form = {"form": "responsed.summary", "version": 1, "summary": "They greeted."}
     assert json.loads(base64.b64decode(SEALED)) == form
 
 
-def test_both_authorities_accept_it() -> None:
+def test_compacted_response_fits_both_specifications() -> None:
     wire.check_against("CompactResource", json.loads(msgspec.json.encode(made(TALK))), "compaction")
     # The client's type has no messages of users, whatever its documentation says, so one without them.
     body = msgspec.json.encode(made(TALK[:1]))
@@ -102,18 +102,18 @@ KEPT: dict[str, tuple[tuple[Message, ...], list[str]]] = {
 
 
 @pytest.mark.parametrize(("messages", "texts"), KEPT.values(), ids=KEPT)
-def test_the_users_last_messages_stay(messages: tuple[Message, ...], texts: list[str]) -> None:
+def test_compacted_response_has_last_user_messages(messages: tuple[Message, ...], texts: list[str]) -> None:
     items = [said(n, text) for n, text in enumerate(texts)]
     assert made(messages).output == (*items, CompactionItem(f"cmp_1{len(texts):02}", SEALED))
 
 
 @pytest.mark.parametrize("text", ["", " \n"])
-def test_no_summary_is_an_error(text: str) -> None:
+def test_summary_text_of_empty_answer_is_an_error(text: str) -> None:
     with pytest.raises(ApiError, match="The model wrote no summary; the conversation was not compacted"):
         compaction.summary_text(response(text))
 
 
-def test_the_summary_is_all_that_the_model_said() -> None:
+def test_summary_text_joins_all_messages() -> None:
     assert compaction.summary_text(response(" They ", "greeted.\n")) == "They greeted."
 
 
@@ -133,7 +133,7 @@ PARTS: dict[str, tuple[Sequence[Message], int, int]] = {
 
 
 @pytest.mark.parametrize(("left", "n_ctx", "count"), PARTS.values(), ids=PARTS)
-def test_as_much_is_summarised_as_fits(left: Sequence[Message], n_ctx: int, count: int) -> None:
+def test_next_part_has_as_many_turns_as_fit(left: Sequence[Message], n_ctx: int, count: int) -> None:
     assert compaction.next_part(left, tokens, n_ctx, 1 << 30) == (
         count,
         tokens(compaction.with_summary_prompt(left[:count])),
@@ -143,19 +143,19 @@ def test_as_much_is_summarised_as_fits(left: Sequence[Message], n_ctx: int, coun
 @pytest.mark.parametrize(
     "left", [users("aaa"), (*users("aaa"), *users("b")), (summary.render_summary("S"), *users("a"))]
 )
-def test_a_turn_that_is_too_long_is_refused(left: Sequence[Message]) -> None:
+def test_next_part_with_too_long_turn_is_rejected(left: Sequence[Message]) -> None:
     with pytest.raises(InvalidRequest) as caught:
         compaction.next_part(left, tokens, 4, 1 << 30)
     assert (caught.value.param, caught.value.code) == ("input", "context_length_exceeded")
 
 
-def test_the_next_part_stands_behind_the_summary_of_the_last() -> None:
+def test_remaining_messages_begin_with_summary() -> None:
     left = compaction.remaining_messages(TALK, 4, "They greeted.")
     assert left == (TALK[0], summary.render_summary("They greeted."), TALK[4])
     assert compaction.remaining_messages(left, 3, "They went on.") == (TALK[0], summary.render_summary("They went on."))
 
 
-def test_what_all_parts_took_is_told() -> None:
+def test_compacted_response_usage_is_the_sum_of_parts() -> None:
     assert compaction.compacted_response("resp_1", 1, TALK, "S", [USAGE, USAGE]).usage == Usage(
         200, InputTokensDetails(160, 40), 14, OutputTokensDetails(0), 214
     )
@@ -165,14 +165,14 @@ def request(input_: Any, **fields: Any) -> schema.Request:
     return schema.decode(json.dumps({"model": "m", "input": input_} | fields).encode())
 
 
-def test_what_comes_back_is_the_next_input() -> None:
+def test_compacted_output_as_input_is_read() -> None:
     items = [*json.loads(msgspec.json.encode(made(TALK).output)), {"role": "user", "content": "And?"}]
     assert builder.conversation(request(items, instructions="Be brief.")) == builder.PromptMessages(
         (TALK[0], *users("Hi", "Go on", "What was said before, in summary:\n\nThey greeted.", "And?")), ()
     )
 
 
-def test_any_text_comes_through() -> None:
+def test_summary_of_any_text_round_trips() -> None:
     for text in ("", "Grüße 👋🏽\n\x00", "x" * 100_000):
         assert summary.decode_summary(summary.encode_summary(text)) == text
 
@@ -182,7 +182,7 @@ FOREIGN = ["gAAAAABpM0Yj-...=", "", "bm90IEpTT04=", "e30=", "WzFd", "é", LATER,
 
 
 @pytest.mark.parametrize("content", FOREIGN)
-def test_what_others_have_sealed_is_skipped_and_told(content: Any) -> None:
+def test_compaction_item_of_other_server_is_skipped(content: Any) -> None:
     items = [{"type": "compaction", "id": "cmp_1", "encrypted_content": content}, {"role": "user", "content": "Hi"}]
     skipped = ("item compaction, encrypted by another server",)
     assert builder.conversation(request(items)) == builder.PromptMessages(users("Hi"), skipped)

@@ -44,12 +44,12 @@ CASES: dict[str, tuple[list[Message], int, str]] = {
 
 
 @pytest.mark.parametrize(("messages", "most", "left"), CASES.values(), ids=CASES)
-def test_of_a_conversation_is_left(messages: list[Message], most: int, left: str) -> None:
+def test_fit_last_turns_drops_oldest_turns(messages: list[Message], most: int, left: str) -> None:
     assert text(fit_last_turns(messages, tokens, most)) == left
 
 
 @given(st.text("Aab", max_size=30), st.integers(0, 70))
-def test_no_more_turns_are_dropped_than_make_whole_quarters(letters: str, most: int) -> None:
+def test_fit_last_turns_drops_whole_quarters(letters: str, most: int) -> None:
     messages = [SYSTEM, *said(letters), *said("Z")]
     starts = [i for i, message in enumerate(messages) if i == 1 or message.role == "user"]
     every = [tokens([SYSTEM, *messages[start:]]) for start in starts]
@@ -60,7 +60,7 @@ def test_no_more_turns_are_dropped_than_make_whole_quarters(letters: str, most: 
     )
 
 
-def test_most_turns_begin_where_the_one_before_did() -> None:
+def test_fit_last_turns_of_growing_conversation_reuses_prefix() -> None:
     """Or nothing of what the KV cache holds would be of use to them."""
     talk = said("".join(f"{chr(0x410 + n)}a" for n in range(32)))  # capitals that differ
     beginnings = [fit_last_turns(talk[: 2 * turns], tokens, 60)[0] for turns in range(16, 32)]
@@ -68,7 +68,7 @@ def test_most_turns_begin_where_the_one_before_did() -> None:
 
 
 @given(st.text("Aab", max_size=30), st.integers(0, 70), st.integers(0, 30))
-def test_a_beginning_has_as_many_turns_as_fit(letters: str, most: int, least: int) -> None:
+def test_fit_first_turns_has_as_many_turns_as_fit(letters: str, most: int, least: int) -> None:
     messages = [SYSTEM, *said(letters), *said("Z")]
     ends = [i for i, message in enumerate(messages) if i > 1 and message.role == "user"] + [len(messages)]
     allowed = [end for end in ends if end > least] or ends[-1:]
@@ -77,7 +77,7 @@ def test_a_beginning_has_as_many_turns_as_fit(letters: str, most: int, least: in
     assert fit_first_turns(messages, tokens, most, least) == (count, tokens(messages[:count]))
 
 
-def test_a_long_conversation_is_rendered_a_few_times() -> None:
+def test_fit_last_turns_of_long_conversation_renders_few_times() -> None:
     rendered = 0
 
     def count(messages: Sequence[Message]) -> list[int]:
@@ -96,5 +96,5 @@ def test_a_long_conversation_is_rendered_a_few_times() -> None:
     ("wished", "n_ctx", "expected"),
     [(None, 4096, 256), (None, 400, 100), (100, 4096, 100), (3000, 4096, 1024), (1, 4096, 1), (10**30, 64, 16)],
 )
-def test_an_answer_has_room(wished: int | None, n_ctx: int, expected: int) -> None:
+def test_reserved_tokens_leave_space_for_answer(wished: int | None, n_ctx: int, expected: int) -> None:
     assert reserved_tokens(wished, n_ctx) == expected
