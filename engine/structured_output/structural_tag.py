@@ -35,7 +35,7 @@ from engine.structured_output.markers import (
     tokens,
 )
 from engine.structured_output.specs import BareCallTrigger, ReasoningSpec, Trigger
-from engine.structured_output.tag_state import CallState, Phase, TagState
+from engine.structured_output.tag_state import CallState, OpeningState, Phase, TagState
 from engine.tokenizer import Vocabulary
 
 
@@ -136,7 +136,8 @@ class StructuralTag:
         if self.answer is None:
             return self.free(0).feed(self.prefix)
         if self.open is not None and reasoning is not None and reasoning.budget != 0:
-            return _OpeningMarker(self, self.answer.start(), list(tokens(self.vocabulary, self.open.text)))
+            opening = list(tokens(self.vocabulary, self.open.text))
+            return OpeningState(self.answer.start(), opening, _Reasoning(self, 0), self.ends)
         return EagerStop(self.answer.start(), self.ends)
 
     def free(self, spent: int) -> "_FreeText":
@@ -273,39 +274,3 @@ class _Reasoning:
         """Return the bytes of the closing marker that are already written."""
         marker = self._close.text
         return next(n for n in reversed(range(len(marker))) if self._markers.tail.endswith(marker[:n]))
-
-
-class _OpeningMarker:
-    """The start of a text that may be reasoning or the answer. Both are followed until one is ruled out."""
-
-    def __init__(self, tag: StructuralTag, answer: GrammarConstraint, opening: list[int]) -> None:
-        self._tag = tag
-        self._answer: GrammarConstraint | None = answer
-        self._opening = opening
-
-    @property
-    def mask_ready(self) -> bool:
-        return self._answer is None or self._answer.mask_ready
-
-    def compute_mask(self) -> None:
-        if self._answer is not None:
-            self._answer.compute_mask()
-
-    def apply_mask(self, logits: FloatArray) -> None:
-        token = self._opening[0]
-        if self._answer is None:
-            leave_only(logits, token)
-            return
-        opening_logit = logits[token]
-        self._answer.apply_mask(logits)
-        logits[token] = opening_logit
-
-    def accept(self, token: int) -> Phase:
-        if self._answer is not None and not self._answer.try_accept(token):
-            self._answer = None
-        if token == self._opening[0]:
-            self._opening = self._opening[1:]
-            return self if self._opening else _Reasoning(self._tag, 0)
-        if self._answer is None:
-            raise GrammarError("the output begins neither the reasoning nor the answer")
-        return EagerStop(self._answer, self._tag.ends)

@@ -2,7 +2,12 @@
 
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.constraint import GrammarError
 from engine.model import FloatArray
+from engine.structured_output.eager_stop import EagerStop, leave_only
 from engine.structured_output.grammar_constraint import GrammarConstraint
 
 
@@ -61,3 +66,43 @@ class CallState:
         elif not self._constraint.try_accept(token):
             return self._then.accept(token)
         return self
+
+
+class OpeningState:
+    """The start of a text that may be reasoning or the answer. Both are followed until one is ruled out."""
+
+    def __init__(
+        self, answer: GrammarConstraint, opening: list[int], reasoning: Phase, ends: NDArray[np.int64]
+    ) -> None:
+        """Follow the answer and the tokens `opening`, after which `reasoning` applies. `ends` are the end tokens."""
+        self._answer: GrammarConstraint | None = answer
+        self._opening = opening
+        self._reasoning = reasoning
+        self._ends = ends
+
+    @property
+    def mask_ready(self) -> bool:
+        return self._answer is None or self._answer.mask_ready
+
+    def compute_mask(self) -> None:
+        if self._answer is not None:
+            self._answer.compute_mask()
+
+    def apply_mask(self, logits: FloatArray) -> None:
+        token = self._opening[0]
+        if self._answer is None:
+            leave_only(logits, token)
+            return
+        opening_logit = logits[token]
+        self._answer.apply_mask(logits)
+        logits[token] = opening_logit
+
+    def accept(self, token: int) -> Phase:
+        if self._answer is not None and not self._answer.try_accept(token):
+            self._answer = None
+        if token == self._opening[0]:
+            self._opening = self._opening[1:]
+            return self if self._opening else self._reasoning
+        if self._answer is None:
+            raise GrammarError("the output begins neither the reasoning nor the answer")
+        return EagerStop(self._answer, self._ends)
