@@ -2,7 +2,7 @@
 
 from engine.chat_template.message import Call, Message, Tool
 from engine.chat_template.sources import BUILT_IN
-from engine.chat_template.template import NO_VARIABLES, RESERVED, TOO_MUCH, ChatTemplate, TemplateError
+from engine.chat_template.template import NO_VARIABLES, RESERVED, TOO_MUCH, ChatTemplate, TemplateEndless, TemplateError
 
 __all__ = [
     "BUILT_IN",
@@ -12,6 +12,7 @@ __all__ = [
     "Call",
     "ChatTemplate",
     "Message",
+    "TemplateEndless",
     "TemplateError",
     "Tool",
 ]

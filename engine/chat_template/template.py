@@ -58,8 +58,9 @@ _GENERATION = re.compile(r"\{%(-?)\s*(end)?generation\s*(-?)%\}")
 class TemplateError(Exception):
     """The template is broken, or refuses the conversation. The message is one sentence for the user."""
 
-    endless = False
-    """True if the rendering ran out of fuel."""
+
+class TemplateEndless(TemplateError):
+    """The rendering ran out of fuel."""
 
 
 NO_VARIABLES: Mapping[str, Any] = {}
@@ -212,9 +213,9 @@ class ChatTemplate:
     def _try_render(self, turns: list[Turn], **variables: Any) -> str | None:
         try:
             return self._render(turns, **variables)
-        except TemplateError as error:
-            if error.endless:
-                raise
+        except TemplateEndless:
+            raise
+        except TemplateError:
             return None
 
     def _render(self, turns: list[Turn], **variables: Any) -> str:
@@ -223,9 +224,7 @@ class ChatTemplate:
             return self._environment.render_template("chat", **{**always, **_family_variables(), **variables})
         except minijinja.TemplateError as error:
             if error.kind == "OutOfFuel":
-                endless = TemplateError(f"the model's chat template {TOO_MUCH}")
-                endless.endless = True
-                raise endless from error
+                raise TemplateEndless(f"the model's chat template {TOO_MUCH}") from error
             raise TemplateError(f"the model's chat template refuses this conversation: {_first_line(error)}") from error
         except (_RaisedByTemplate, *jinja.HELPER_ERRORS) as error:
             raise TemplateError(f"the model's chat template refuses this conversation: {error}") from error

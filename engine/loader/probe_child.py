@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from engine import backends
-from engine.chat_template import ChatTemplate, Message, TemplateError
+from engine.chat_template import ChatTemplate, Message, TemplateEndless, TemplateError
 from engine.gguf import GGUFError
 from engine.loader import model_file
 from engine.model import BatchEntry, Model, ModelError
@@ -74,9 +74,10 @@ def _try_template(template: ChatTemplate) -> None:
     for talk in others:
         try:
             template.prompt(talk)
-        except TemplateError as error:
-            if error.endless:
-                raise
+        except TemplateEndless:
+            raise
+        except TemplateError:
+            continue
     resource.setrlimit(resource.RLIMIT_AS, before)
 
 

@@ -18,7 +18,7 @@ from engine.backends import scripted
 from engine.chat_template import sources
 from engine.chat_template.message import Call, Message, Tool
 from engine.chat_template.rendering import adapt_messages
-from engine.chat_template.template import FUEL, MAX_SOURCE, ChatTemplate, TemplateError
+from engine.chat_template.template import FUEL, MAX_SOURCE, ChatTemplate, TemplateEndless, TemplateError
 from engine.gguf import reader
 from engine.gguf.header import Header, MetadataEntry, Value
 from engine.loader.model_file import read
@@ -259,7 +259,7 @@ def test_prompt_of_failing_template_raises_one_sentence(source: str, sentence: s
     with pytest.raises(TemplateError) as caught:
         template.prompt([USER])
     assert str(caught.value) == (sentence or "the model's chat template needs too much time or memory")
-    assert caught.value.endless == (sentence is None)
+    assert isinstance(caught.value, TemplateEndless) == (sentence is None)
 
 
 @pytest.mark.parametrize(
