@@ -6,15 +6,16 @@ forbid nothing.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
-from urllib.parse import unquote
 
 from msgspec import Struct
 
 from engine.constraint import GrammarError
 from engine.json_schema.formats import UNENFORCEABLE
 from engine.json_schema.limits import LIMITS, MAX_PERIOD, clamped, digits, is_enforced
+from engine.json_schema.references import followed, in_place_references, place_of, pointer_of, resolved
 from engine.json_schema.rewrites import rewritten
 from engine.json_schema.texts import UNWRITABLE, texts
 from engine.json_schema.values import JSON as JSON
@@ -41,15 +42,8 @@ UNSUPPORTED = frozenset(
 """Keywords that forbid something and are rejected. The last one would loosen the whole schema."""
 
 ENFORCED = SUPPORTED | UNSUPPORTED
-MAX_REF_CHAIN = 16
-"""References that are followed one after the other."""
-
-_MAPS = ("properties", "patternProperties")
 _DEFINITIONS = ("$defs", "definitions")
-_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
-_SINGLES = ("items", "additionalProperties")
 _TEXTS = ("const", "enum", "pattern", "patternProperties")
-_IN_PLACE = ("anyOf", "oneOf", "allOf")
 
 
 class CheckedSchema(Struct, frozen=True):
@@ -72,6 +66,15 @@ def checked(schema: JSON, relaxed: bool = False) -> CheckedSchema:
     return check.result(result)
 
 
+class _Keyword(Struct, frozen=True):
+    """A keyword of a schema."""
+
+    name: str
+    value: JSON
+    schema: Schema
+    place: str
+
+
 class _Check:
     def __init__(self, root: JSON, relaxed: bool) -> None:
         self._root = root
@@ -84,6 +87,18 @@ class _Check:
         """Name, schema and place of each definition that is not checked yet."""
         self._unenforced: list[str] = []
         self._period = 1
+        self._checks: Mapping[str, Callable[[_Keyword], JSON]] = {
+            "$ref": self._reference,
+            **dict.fromkeys(("properties", "patternProperties"), self._map),
+            **dict.fromkeys(("anyOf", "oneOf", "allOf", "prefixItems"), self._list),
+            **dict.fromkeys(("items", "additionalProperties"), self._single),
+            **dict.fromkeys(LIMITS, _limit),
+            "format": _format,
+            "multipleOf": self._multiple_of,
+            "minProperties": _min_properties,
+        }
+        """Functions that return the checked value of a keyword, or raise GrammarError. Malformed values stay, since
+        llguidance reports them."""
 
     def result(self, schema: JSON) -> CheckedSchema:
         while self._pending:
@@ -98,7 +113,7 @@ class _Check:
             if not (names := [target.removeprefix("#/$defs/") for target in cycle if target != "#"]):
                 return CheckedSchema({}, {}, ("$ref",))
             self._definitions[names[0]] = {}
-        places = {name: _place(pointer) for pointer, name in self._names.items()}
+        places = {name: place_of(pointer) for pointer, name in self._names.items()}
         return CheckedSchema(schema, places, tuple(dict.fromkeys(self._unenforced)))
 
     def schema(self, schema: JSON, place: str) -> JSON:
@@ -106,12 +121,12 @@ class _Check:
             return schema
         if not isinstance(schema, dict):
             return self._leave_out(GrammarError("a schema must be an object", place))
-        schema = rewritten(schema, self._follow)
+        schema = rewritten(schema, partial(followed, self._root))
         exact: Schema = {}
         for key, value in schema.items():
             if key in ENFORCED and key not in _DEFINITIONS:
                 try:
-                    exact[key] = self._keyword(key, value, schema, _at(place, key))
+                    exact[key] = self._keyword(_Keyword(key, value, schema, _at(place, key)))
                 except GrammarError as error:
                     self._leave_out(error)
         return exact
@@ -123,96 +138,67 @@ class _Check:
         self._unenforced.append(error.place)
         return {}
 
-    def _keyword(self, key: str, value: JSON, schema: Schema, place: str) -> JSON:
+    def _keyword(self, keyword: _Keyword) -> JSON:
         """Return the keyword's checked value. Raises GrammarError."""
-        if key in UNSUPPORTED:
-            raise GrammarError(f"the keyword `{key}` is not supported", place)
-        if key in _TEXTS and any(map(UNWRITABLE.search, texts(key, value))):
-            raise GrammarError("a required control character is not supported", place)
-        if key == "$ref" and isinstance(value, str):
-            return self._reference(value, place)
-        if key in _MAPS and isinstance(value, dict):
-            return {name: self.schema(each, _at(place, name)) for name, each in value.items()}
-        if key in _LISTS and isinstance(value, list):
-            return [self.schema(each, f"{place}[{n}]") for n, each in enumerate(value)]
-        if key in _SINGLES:
-            if isinstance(value, list):
-                raise GrammarError(f"`{key}` as a list is not supported beside `prefixItems`", place)
-            return self.schema(value, place)
-        if key in LIMITS:
-            return self._limit(key, value, schema, place)
-        if key == "format" and isinstance(value, str) and value in UNENFORCEABLE:
-            raise GrammarError(f"the format {value!r} is not supported", place)
-        if key == "multipleOf":
-            self._check_multiple(value, place)
-        if key == "minProperties":
-            _check_min_properties(value, schema.get("required"), place)
-        return value
+        name, value = keyword.name, keyword.value
+        if name in UNSUPPORTED:
+            raise GrammarError(f"the keyword `{name}` is not supported", keyword.place)
+        if name in _TEXTS and any(map(UNWRITABLE.search, texts(name, value))):
+            raise GrammarError("a required control character is not supported", keyword.place)
+        return self._checks[name](keyword) if name in self._checks else value
 
-    def _limit(self, key: str, value: JSON, schema: Schema, place: str) -> JSON:
-        if key.startswith("exclusive") and isinstance(value, bool):
-            raise GrammarError(f"`{key}` must be a number", place)
-        types = schema.get("type")
-        type_names = types if isinstance(types, list) else [types]
-        limit = clamped(key, value, "integer" in type_names and "number" not in type_names)
-        if not is_enforced(key, limit):
-            raise GrammarError(f"`{key}` beyond 2**53 is not supported", place)
-        return limit
+    def _reference(self, keyword: _Keyword) -> JSON:
+        """Return a reference to the checked definition. Raises GrammarError."""
+        target = keyword.value
+        if not isinstance(target, str):
+            return target
+        pointer = pointer_of(self._root, target)
+        if pointer == "#":
+            return pointer
+        try:
+            schema = resolved(self._root, pointer)
+        except LookupError as error:
+            message = f"the `$ref` to {target!r:.100} does not resolve within the schema"
+            raise GrammarError(message, "$ref" if not self._relaxed else keyword.place) from error
+        if pointer not in self._names:
+            name = self._names[pointer] = f"d{len(self._names)}"
+            self._pending.append((name, schema, place_of(pointer)))
+        return f"#/$defs/{self._names[pointer]}"
 
-    def _check_multiple(self, value: JSON, place: str) -> None:
+    def _map(self, keyword: _Keyword) -> JSON:
+        if not isinstance(keyword.value, dict):
+            return keyword.value
+        return {name: self.schema(each, _at(keyword.place, name)) for name, each in keyword.value.items()}
+
+    def _list(self, keyword: _Keyword) -> JSON:
+        if not isinstance(keyword.value, list):
+            return keyword.value
+        return [self.schema(each, f"{keyword.place}[{n}]") for n, each in enumerate(keyword.value)]
+
+    def _single(self, keyword: _Keyword) -> JSON:
+        if isinstance(keyword.value, list):
+            message = f"`{keyword.name}` as a list is not supported beside `prefixItems`"
+            raise GrammarError(message, keyword.place)
+        return self.schema(keyword.value, keyword.place)
+
+    def _multiple_of(self, keyword: _Keyword) -> JSON:
+        value = keyword.value
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-            return  # llguidance reports the fault
+            return value
         number = digits(value)
         for factor in (2, 5):
             while number % factor == 0:
                 number //= factor
         period = math.lcm(self._period, number)
         if period > MAX_PERIOD:
-            raise GrammarError(f"`multipleOf` of more than {MAX_PERIOD} steps is not supported", place)
+            raise GrammarError(f"`multipleOf` of more than {MAX_PERIOD} steps is not supported", keyword.place)
         self._period = period
-
-    def _reference(self, target: str, place: str) -> JSON:
-        """Return a reference to the checked definition. Raises GrammarError."""
-        pointer = self._pointer(target)
-        if pointer == "#":
-            return pointer
-        try:
-            schema = _resolved(self._root, pointer)
-        except LookupError as error:
-            message = f"the `$ref` to {target!r:.100} does not resolve within the schema"
-            raise GrammarError(message, "$ref" if not self._relaxed else place) from error
-        if pointer not in self._names:
-            name = self._names[pointer] = f"d{len(self._names)}"
-            self._pending.append((name, schema, _place(pointer)))
-        return f"#/$defs/{self._names[pointer]}"
-
-    def _pointer(self, target: str) -> str:
-        """Return the JSON pointer of a reference within the document. Return other references unchanged."""
-        root = self._root if isinstance(self._root, dict) else {}
-        for key in ("$id", "id"):
-            base = root.get(key)
-            if isinstance(base, str) and base and target.startswith(base.rstrip("#")):
-                target = "#" + target[len(base.rstrip("#")) :].lstrip("#")
-        target = unquote(target)
-        if target.startswith("#") and target[1:2] not in ("", "/"):
-            return next((pointer for pointer, name in _anchors(root) if name == target[1:]), target)
-        return "#" if target == "#/" else target
-
-    def _follow(self, schema: JSON) -> Schema:
-        """Return the schema at the end of a chain of references."""
-        for _ in range(MAX_REF_CHAIN):
-            if not isinstance(schema, dict) or not isinstance(target := schema.get("$ref"), str):
-                break
-            try:
-                schema = _resolved(self._root, self._pointer(target))
-            except LookupError:
-                return {}
-        return schema if isinstance(schema, dict) else {}
+        return value
 
     def _cycle(self, root: JSON) -> list[str]:
         """Return references that form a cycle without consuming any input."""
-        graph = {"#": list(_in_place_references(root))}
-        graph |= {f"#/$defs/{name}": list(_in_place_references(schema)) for name, schema in self._definitions.items()}
+        graph = {"#": list(in_place_references(root))}
+        graph |= {f"#/$defs/{name}": list(in_place_references(schema)) for name, schema in self._definitions.items()}
         try:
             TopologicalSorter(graph).prepare()
         except CycleError as error:
@@ -223,65 +209,32 @@ class _Check:
         return next((pointer for pointer, name in self._names.items() if target == f"#/$defs/{name}"), target)
 
 
-def _in_place_references(schema: JSON) -> Iterator[str]:
-    """Yield the references that apply to the value itself, not to a part of it."""
-    if not isinstance(schema, dict):
-        return
-    if isinstance(target := schema.get("$ref"), str):
-        yield target
-    for key in _IN_PLACE:
-        if isinstance(schemas := schema.get(key), list):
-            for each in schemas:
-                yield from _in_place_references(each)
+def _limit(keyword: _Keyword) -> JSON:
+    name, types = keyword.name, keyword.schema.get("type")
+    if name.startswith("exclusive") and isinstance(keyword.value, bool):
+        raise GrammarError(f"`{name}` must be a number", keyword.place)
+    type_names = types if isinstance(types, list) else [types]
+    limit = clamped(name, keyword.value, "integer" in type_names and "number" not in type_names)
+    if not is_enforced(name, limit):
+        raise GrammarError(f"`{name}` beyond 2**53 is not supported", keyword.place)
+    return limit
 
 
-def _resolved(root: JSON, pointer: str) -> JSON:
-    """Return the schema that a JSON pointer refers to. Raises LookupError."""
-    if pointer == "#":
-        return root
-    if not pointer.startswith("#/"):
-        raise LookupError(pointer)
-    found = root
-    for step in pointer.split("/")[1:]:
-        step = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, dict):
-            found = found[step]
-        elif isinstance(found, list) and step.isdecimal():
-            found = found[int(step)]
-        else:
-            raise LookupError(pointer)
-    return found
+def _format(keyword: _Keyword) -> JSON:
+    if isinstance(keyword.value, str) and keyword.value in UNENFORCEABLE:
+        raise GrammarError(f"the format {keyword.value!r} is not supported", keyword.place)
+    return keyword.value
 
 
-def _anchors(root: JSON) -> Iterator[tuple[str, str]]:
-    """Yield pointer and name of each anchor."""
-    pending = [("#", root)]
-    while pending:
-        pointer, value = pending.pop()
-        if isinstance(value, dict):
-            for key in ("$anchor", "$dynamicAnchor", "$id", "id"):
-                if isinstance(name := value.get(key), str):
-                    yield pointer, name.removeprefix("#")
-            pending += [(_step(pointer, name), each) for name, each in value.items()]
-        elif isinstance(value, list):
-            pending += [(f"{pointer}/{n}", each) for n, each in enumerate(value)]
-
-
-def _check_min_properties(least: JSON, required: JSON, place: str) -> None:
+def _min_properties(keyword: _Keyword) -> JSON:
     """Raise GrammarError if the model could reach `minProperties` by repeating an undeclared property."""
+    least, required = keyword.value, keyword.schema.get("required")
     n_required = len(required) if isinstance(required, list) else 0
     if isinstance(least, int) and least > max(n_required, 1):
-        raise GrammarError("`minProperties` beyond 1 and the number of `required` properties is not supported", place)
+        message = "`minProperties` beyond 1 and the number of `required` properties is not supported"
+        raise GrammarError(message, keyword.place)
+    return least
 
 
 def _at(place: str, key: str) -> str:
     return f"{place}.{key}" if place else key
-
-
-def _step(pointer: str, name: str) -> str:
-    """Return the JSON pointer (RFC 6901) to a member."""
-    return f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
-
-
-def _place(pointer: str) -> str:
-    return ".".join(step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:])
