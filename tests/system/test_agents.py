@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,7 +18,7 @@ from agents.result import RunResultBase
 from engine.backends.scripted import Reply, ScriptedModel
 from tests.server.api.test_tools import HERMES, call
 from tests.support.helpers import NAME, PATIENCE, served, statuses
-from tests.support.processes import serving
+from tests.support.processes import Daemon, serving
 
 Run: TypeAlias = Callable[..., Awaitable[RunResultBase]]
 
@@ -132,22 +132,25 @@ async def test_it_calls_before_its_output_is_of_that_type(run: Run) -> None:
     assert (desk.asked, result.final_output) == ([("Rome", 3)], Pick(city="Rome", days=[3]))
 
 
-async def test_a_real_model_calls_the_tool_that_it_has_to(smollm2: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def daemon(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with serving(tmp_path_factory.mktemp("agents"), "--model", str(smollm2), "--alias", NAME) as daemon:
+        yield daemon
+
+
+async def test_a_real_model_calls_the_tool_that_it_has_to(daemon: Daemon) -> None:
     desk = Desk()
     settings = ModelSettings(temperature=0, tool_choice="required")
     agent = Agent("Weather", tools=[desk.tool], model_settings=settings, tool_use_behavior="stop_on_first_tool")
-    with serving(tmp_path, "--model", str(smollm2), "--alias", NAME) as daemon:
-        result = await runs(daemon.url, at_once, agent, "What will the weather be in Rome?")
+    result = await runs(daemon.url, at_once, agent, "What will the weather be in Rome?")
     ((city, days),) = desk.asked
     assert result.final_output == f"{city}: sunny for {days}"
 
 
-async def test_a_real_model_ends_its_runs(smollm2: Path, tmp_path: Path) -> None:
+async def test_a_real_model_ends_its_runs(daemon: Daemon) -> None:
     """One that is cut raises, and this one can talk for long: the question is one that it has a short answer to."""
     settings = ModelSettings(temperature=0)
     agent = Agent("Guide", instructions="You are a helpful assistant.", tools=[Desk().tool], model_settings=settings)
-    with serving(tmp_path, "--model", str(smollm2), "--alias", NAME) as daemon:
-        results = [await runs(daemon.url, run, agent, "What is the capital of France?") for run in (at_once, streamed)]
-        log = daemon.log.read_text()
+    results = [await runs(daemon.url, run, agent, "What is the capital of France?") for run in (at_once, streamed)]
     assert all(result.final_output for result in results)
-    assert set(statuses(log)) == {200}
+    assert set(statuses(daemon.log.read_text())) == {200}

@@ -140,7 +140,7 @@ def verdict(pattern: "re.Pattern[bytes]", data: bytes) -> list[Any] | None:
     return match and [match.start("field_value"), *match.groups()[:2]]
 
 
-@settings(max_examples=2000)
+@settings(max_examples=1000)
 @given(st.lists(st.sampled_from([b"a", b" ", b"\t", b":", b"\0", b"\xff", b"\n", b"\r", b"\x01"]), max_size=12))
 @pytest.mark.slow
 def test_header_pattern_matches_as_h11_does(parts: list[bytes]) -> None:
@@ -150,7 +150,7 @@ def test_header_pattern_matches_as_h11_does(parts: list[bytes]) -> None:
     assert verdict(h11._readers.header_field_re, data) == verdict(theirs, data)
 
 
-@settings(max_examples=2000)
+@settings(max_examples=1000)
 @given(st.lists(st.sampled_from([b"a", b"1", b" ", b"\t", b";", b"=", b"\0", b"\xff", b"\n"]), max_size=12))
 @pytest.mark.slow
 def test_chunk_pattern_matches_as_h11_does(parts: list[bytes]) -> None:

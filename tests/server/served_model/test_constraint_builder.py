@@ -521,6 +521,7 @@ def test_as_many_tools_as_are_read_can_be_offered() -> None:
     assert refused.value.param == "tools"
 
 
+@pytest.mark.slow
 def test_answers_are_compiled_anew_when_all_take_too_much_memory() -> None:
     holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
     schemas = [encode(enum=[f"{n}{'x' * 40_000}"]) for n in range(20)]
