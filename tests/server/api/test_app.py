@@ -1,4 +1,4 @@
-"""The server as clients meet it: on a real socket, with a scripted model."""
+"""The whole server on a real socket, with a scripted model."""
 
 import itertools
 import json
@@ -72,7 +72,7 @@ def no_model(name: str) -> dict[str, Any]:
 
 async def test_response_streamed_or_not_is_equal() -> None:
     async with served() as running:
-        await post(running, input="Hi")  # the others find the same prompt in the cache
+        await post(running, input="Hi")  # the other requests find the prompt in the cache
         whole = await post(running, input="Hi")
         streamed = await post(running, input="Hi", stream=True)
     wire.check_response(whole.json)
@@ -81,7 +81,7 @@ async def test_response_streamed_or_not_is_equal() -> None:
 
 
 def anonymous(response: dict[str, Any]) -> dict[str, Any]:
-    """Without what is new each time."""
+    """Return the response without the fields that differ each time."""
     items = [item | {"id": ""} for item in response["output"]]
     return response | {"id": "", "created_at": 0, "completed_at": 0, "output": items}
 
@@ -118,7 +118,7 @@ def usage(n_prompt: int, cached: int, produced: int) -> dict[str, Any]:
 
 
 async def test_penalties_and_biases_change_the_output() -> None:
-    """The scripted model has a logit of 20 for the right byte, and of 0 for all others."""
+    """The scripted model gives the scripted byte a logit of 20, and all others 0."""
     async with served() as running:
         biased = await post(running, input="abcd", temperature=0, logit_bias={str(ord("b")): -100, str(ord("x")): 5})
         often = await post(running, input="a" * 12, temperature=0, presence_penalty=1, frequency_penalty=2)
@@ -144,7 +144,7 @@ async def test_stop_string_ends_answer_and_generation(stream: bool) -> None:
         model.go()
         await post(running, input="zzz")
     decodes = list(itertools.takewhile(lambda chunk: ord("z") not in chunk.tokens, model.decoded))
-    assert len(decodes) in (13, 14)  # the next one may have begun
+    assert len(decodes) in (13, 14)  # the next request may have begun
 
 
 async def test_stream_with_split_characters_sends_whole_ones() -> None:
@@ -211,7 +211,7 @@ async def test_requests_within_slots_alternate() -> None:
         model.go()
         assert [(await one.answer()).text, (await two.answer()).text] == ["aaaa", "bbbb"]
     letters = b"".join(bytes(token for token in chunk.tokens if token < 256)[-1:] for chunk in model.decoded)
-    assert letters == b"aababababb"  # who comes takes its turn behind those who are there
+    assert letters == b"aababababb"  # a new request takes its turn after the running ones
 
 
 # HTTP
@@ -419,7 +419,7 @@ async def test_metadata_is_echoed_and_limited() -> None:
 
 
 async def test_health_without_running_engine_is_unavailable() -> None:
-    """On ASGI itself: the daemon listens neither before its engine runs nor after."""
+    """Call the ASGI application, because the daemon listens only while its engine runs."""
     _, app = wired(ScriptedModel(), Config(model=NAME))
     for method, path, message in (
         ("GET", "/health", "The engine has stopped: restart the server."),
@@ -484,7 +484,7 @@ async def test_disconnect_during_413_leaves_no_task() -> None:
 
 
 async def test_answer_does_not_wait_for_unneeded_body() -> None:
-    """All of these have a body that does not come; each client reads why it was refused, and leaves."""
+    """Every request announces a body that it does not send; the client reads the error and disconnects."""
     async with served(body_gap_seconds=0.05) as running:
         for head, status in (
             ("POST /v1/responses", 408),
@@ -520,7 +520,7 @@ async def test_too_long_prompt_is_rejected_before_evaluation(n: int, stream: boo
         answer = await post(running, input="x" * n, stream=stream)
         assert (answer.status, answer.headers["content-type"]) == (400, "application/json")
         has = f"{n + 2} tokens; the model's context has 60. "
-        if n > 1000:  # so many that nothing is tokenized to know it
+        if n > 1000:  # so many that the server rejects them without tokenizing
             has = f"{n} bytes, and the model's context holds 60 tokens. "
         assert answer.json == error(
             f"The input has {has}Shorten the input, or start the server with a larger --context.",
@@ -532,7 +532,7 @@ async def test_too_long_prompt_is_rejected_before_evaluation(n: int, stream: boo
         assert almost.text == "x"
 
 
-# Hang-ups
+# Disconnects
 
 
 def endless_a(message: bytes) -> bytes:
@@ -590,7 +590,7 @@ async def test_disconnect_does_not_affect_other_requests() -> None:
         async with await Client.to(running) as leaves:
             await leaves.create(input="aaa", stream=True)
             await leaves.head()
-            await trio.testing.wait_all_tasks_blocked()  # now it has its slot, and they take turns
+            await trio.testing.wait_all_tasks_blocked()  # now it has its slot, and both take turns
             model.allow(6)
             await leaves.frame("response.output_text.delta")
         model.go()
@@ -610,11 +610,11 @@ async def test_disconnect_after_answer_is_ignored() -> None:
 
 
 class Fatal(BaseException):
-    """An exception that ends the inference thread."""
+    """Exception that ends the inference thread."""
 
 
 def fails_at(call: int, exception: BaseException) -> Reply:
-    """Answers `die` until the call of that number, which raises; other messages are echoed."""
+    """Return a script that answers `die` until call `number`, which raises; it echoes other messages."""
     calls = itertools.count(1)
 
     def reply(message: bytes) -> bytes:
@@ -676,7 +676,7 @@ async def test_dead_engine_thread_ends_all_requests_and_the_daemon(call: int, st
 
 
 class ForeignModel(ScriptedModel):
-    """Its tokens are not in the vocabulary: a mistake of ours, as nobody thinks of it beforehand."""
+    """Model whose tokens are not in the vocabulary, as an example of an unexpected exception."""
 
     def logits(self, slot: int, row: int = 0) -> FloatArray:
         logits = np.zeros(300, np.float32)

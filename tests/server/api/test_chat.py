@@ -1,4 +1,4 @@
-"""Chat Completions: its requests become the same messages, its answers are the same events in other words."""
+"""Chat Completions: requests become messages as for `/v1/responses`, and events become chunks."""
 
 import json
 from typing import Any
@@ -315,7 +315,7 @@ STREAMS: dict[str, tuple[list[Event], bool, list[dict[str, Any] | None]]] = {
         [*SAID[:2], {"error": {"type": "server_error", "code": "server_error", "message": "No.", "param": None}}],
     ),
 }
-"""Events, whether usage is asked for, and the frames' data; None for a comment."""
+"""Events, True if usage is requested, and the frames' data; None for a comment."""
 
 
 def data(frames: bytes) -> list[dict[str, Any] | None]:

@@ -79,7 +79,7 @@ VARIABLES = (
         ({"enable_thinking": True}, b""),
         ({"mood": "calm", "unused": None}, b"calm"),
         ({"list": [1, {"a": "b"}]}, b'[1, {"a": "b"}]'),
-        ({"mood": "<|end|>"}, b"<|end|>"),  # text: no control token comes of it
+        ({"mood": "<|end|>"}, b"<|end|>"),  # text, which never becomes a control token
         ({}, b""),
     ],
 )

@@ -1,4 +1,4 @@
-"""`POST /v1/responses/compact` over the socket, by the official client, and in the hands of who leaves."""
+"""`POST /v1/responses/compact` over the socket, by the official client, and with a client that disconnects."""
 
 import json
 from pathlib import Path
@@ -79,7 +79,7 @@ async def test_compact_output_is_accepted_as_input(tmp_path: Path) -> None:
         short = (await post(running, input=[*output, said("user", "And?")])).json
         wanted = (await post(running, input=told)).json
         assert (text(short), short["usage"]["input_tokens"]) == ("And?", wanted["usage"]["input_tokens"])
-        # It is kept, gone on from, and made short once more.
+        # Store the output, continue from it, and compact it again.
         again = checked(await compact(running, previous_response_id=short["id"], input="So."))["output"]
         assert [item["content"][0]["text"] for item in again[:-1]] == ["Hello", "Go on", "And?", "So."]
         listed = (await get(running, f"/v1/responses/{short['id']}/input_items?order=asc")).json["data"]
@@ -122,7 +122,7 @@ async def test_compact_of_too_long_conversation_summarises_parts() -> None:
     words = [f"{n:02}" * 50 for n in range(16)]
     talk = [item for each in words for item in (said("user", each), said("assistant", "Yes."))]
     parts = [6, 6, 4]
-    """Turns: of 1,500 tokens a quarter is the summary's, and with it they have 106 each and the request 418."""
+    """The summary has a quarter of the 1,500 tokens; each turn has 106 tokens and the request for a summary 418."""
     async with served(ScriptedModel(lambda message: b"Summary.", n_ctx=1500, n_slots=1)) as running:
         body = checked(await compact(running, input=talk))
         read = bytes(token for chunk in running.model.decoded for token in chunk.tokens if token < 256).decode()
@@ -215,7 +215,7 @@ def compacted_and_gone_on(url: str) -> tuple[CompactedResponse, Response]:
         return short, client.responses.create(model=NAME, input=items)
 
 
-@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # its types know no users' messages in an output
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # its types have no users' messages in an output
 async def test_compact_by_official_client_can_be_continued() -> None:
     told = [*map(said, ["user"] * 3, ["Hello", "Go on", summary.HEADING + "They greeted."]), said("user", "And?")]
     async with served(ScriptedModel(summarising)) as running:

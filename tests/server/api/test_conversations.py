@@ -1,4 +1,4 @@
-"""Conversations: made, changed, listed and deleted; gone on from by responses, and grown by them."""
+"""Conversations: created, updated, listed and deleted; continued and extended by responses."""
 
 import signal
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def said(role: str, content: str) -> dict[str, Any]:
 
 
 def kept(role: str, content: str) -> dict[str, Any]:
-    """A message as it is listed, its id apart."""
+    """Return a message as the list shows it, without its id."""
     if role == "assistant":
         part: dict[str, Any] = {"type": "output_text", "text": content, "annotations": []}
     else:
@@ -79,7 +79,7 @@ async def add(running: Running, conversation: dict[str, Any], *items: Any) -> An
 
 
 async def items(running: Running, conversation: dict[str, Any]) -> list[dict[str, Any]]:
-    """All of it, oldest first."""
+    """Return all items, oldest first."""
     answer = await get(running, f"{path(conversation)}/items?order=asc&limit=100")
     wire.check_conversation_items(answer.json)
     data: list[dict[str, Any]] = answer.json["data"]
@@ -340,7 +340,7 @@ BEFORE = [said("developer", "Be kind."), said("user", "Hello"), said("assistant"
 
 
 def turn(response: dict[str, Any], *input_: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a response adds to its conversation."""
+    """Return the items that a response adds to its conversation."""
     stem = response["id"].removeprefix("resp_")
     came = [{"id": f"msg_{stem}i{n:02}", **item} for n, item in enumerate(input_)]
     return [*came, *response["output"]]
@@ -348,7 +348,7 @@ def turn(response: dict[str, Any], *input_: dict[str, Any]) -> list[dict[str, An
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_response_continues_conversation_and_extends_it(stream: bool, tmp_path: Path) -> None:
-    """Token by token: the whole conversation, sent after it, finds all of itself in the KV cache."""
+    """The whole conversation, sent afterwards as input, finds all its tokens in the KV cache."""
     turns = [*BEFORE, said("user", "And?"), said("assistant", "And?"), said("user", "So.")]
     async with served(ScriptedModel(n_slots=1), state=tmp_path) as running:
         made = await make(running, items=BEFORE)
@@ -595,7 +595,7 @@ async def test_reference_in_conversation_is_stored_resolved(tmp_path: Path) -> N
         added = (await items(running, made))[1]
         response = (await post(running, input=[reference(added)], conversation=made["id"])).json
         assert (text(response), response["usage"]["input_tokens"]) == ("Hi", len("aHellouHiuHia"))
-        # An id stays one item: what is said again is at the end.
+        # An id names one item: the repeated item is at the end.
         assert await items(running, made) == [answered, added, *response["output"]]
         for rest in ("", f"/{made['id']}/items"):
             refused = await exchange(running, "POST", ALL + rest, encode(items=[reference({"id": "msg_x"})]))

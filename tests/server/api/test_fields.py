@@ -1,7 +1,6 @@
-"""Row by row what the API's fields and endpoints do here (responses-api.md, sections 3 and 4), over the socket.
+"""Effect of each field and endpoint of the API over the socket, one row each.
 
-What a field does in depth stands in tests of its own; here each row has its one line. Not here: tools, tool_choice,
-text.format, reasoning, logprobs and penalties, which are made elsewhere.
+Other files test fields in depth, and tools, tool_choice, text.format, reasoning, logprobs and penalties.
 """
 
 import base64
@@ -27,7 +26,7 @@ ANSWER = "Yes."
 
 
 class ReadingModel(ScriptedModel):
-    """It shows what it was told."""
+    """Model that records its prompts."""
 
     def __init__(self) -> None:
         super().__init__(lambda message: ANSWER.encode(), n_slots=1)
@@ -39,12 +38,12 @@ class ReadingModel(ScriptedModel):
         super().decode(batch)
 
     def prompt(self, tokens: int) -> str:
-        """Of the last answer, if it had so many."""
+        """Return the text of the first `tokens` tokens of the last prompt."""
         return "".join(CONTROL[token - 256] if token >= 256 else chr(token) for token in self._read[:tokens])
 
 
 def told(*turns: tuple[str, str]) -> str:
-    """A prompt."""
+    """Return the prompt of the turns."""
     return "".join(f"<|{role}|>{text}" for role, text in turns) + "<|assistant|>"
 
 
@@ -77,18 +76,18 @@ RESPONSE = {
     "top_p": 0.95,
     "truncation": "disabled",
 }
-"""What a request that says nothing gets; without what is new each time."""
+"""Response to a request without settings, without the fields that differ each time."""
 NEW = ("id", "created_at", "completed_at", "output", "usage", "responsed")
 
 
 class Row(Struct, frozen=True):
-    """A field, or a shape of it, and what becomes of it."""
+    """Field in one shape, and its effect."""
 
     fields: dict[str, Any]
     prompt: str = HELLO
-    """What the model is told."""
+    """Prompt of the model."""
     echoed: dict[str, Any] = {}
-    """In the response, where it is not as ever."""
+    """Fields of the response that differ from RESPONSE."""
     text: str = ANSWER
 
 
@@ -101,7 +100,7 @@ def user(content: Any, **more: Any) -> dict[str, Any]:
 
 
 def echoes(**fields: Any) -> Row:
-    """A field that is in the response as it was sent."""
+    """Return the row of a field that the response echoes as sent."""
     return Row(fields, echoed=fields)
 
 
@@ -178,7 +177,7 @@ TAKEN: dict[str, Row] = {
         {"instructions": "Be brief."}, told(("system", "Be brief."), ("user", "Hello")), {"instructions": "Be brief."}
     ),
     "instructions: null": echoes(instructions=None),
-    # what came before
+    # past
     "previous_response_id": Row(
         {"previous_response_id": "{response}"},
         told(("user", "Was I here?"), ("assistant", ANSWER), ("user", "Hello")),
@@ -259,7 +258,7 @@ TAKEN: dict[str, Row] = {
 
 
 async def there_is(running: Running) -> dict[str, str]:
-    """Something to refer to: the names in the rows, and the ids."""
+    """Create the objects that rows reference; return their ids by the names in the rows."""
     response = (await post(running, input="Was I here?")).json
     listed = (await get(running, f"/v1/responses/{response['id']}/input_items")).json
     body = encode(items=[user("We met.")])
@@ -268,7 +267,7 @@ async def there_is(running: Running) -> dict[str, str]:
 
 
 def filled(row: Row, ids: dict[str, str]) -> Row:
-    """With the ids in the place of their names."""
+    """Return the row with ids in place of names."""
     text = msgspec.json.encode(row).decode()
     for name, id_ in ids.items():
         text = text.replace(f'"{{{name}}}"', f'"{id_}"')
@@ -277,7 +276,7 @@ def filled(row: Row, ids: dict[str, str]) -> Row:
 
 @pytest.mark.parametrize("wanted", TAKEN.values(), ids=TAKEN)
 async def test_supported_field_has_its_effect_and_echo(wanted: Row, tmp_path: Path) -> None:
-    """Streamed or not, the model is told the same, and the response says the same."""
+    """Prompt and response are equal for a stream and a plain answer."""
     model = ReadingModel()
     async with served(model, state=tmp_path) as running:
         for stream in (False, True):
@@ -298,7 +297,7 @@ OFFICIAL = inspect.signature(Responses.create).parameters
 
 
 async def test_supported_fields_by_official_client_are_accepted(tmp_path: Path) -> None:
-    """Each by its own name, where it has one."""
+    """Send each field by its name in the client if the client has it."""
 
     def use(url: str, ids: dict[str, str]) -> dict[str, str]:
         found = {}
@@ -317,7 +316,7 @@ async def test_supported_fields_by_official_client_are_accepted(tmp_path: Path) 
 
 Refusal = tuple[dict[str, Any], str, str | None]
 REFUSED: dict[str, Refusal] = {
-    # The fields, and the param and the code of the 400
+    # Fields, and `param` and `code` of the 400
     "input: missing": ({"input": None}, "input", None),
     "input: nothing": ({"input": []}, "input", None),
     "input_image": (
@@ -385,15 +384,15 @@ async def test_instructions_of_previous_response_are_not_inherited(tmp_path: Pat
     assert model.prompt(second["usage"]["input_tokens"]) == expected
 
 
-# Section 4
+# Endpoints
 
 
 class Made(Struct, frozen=True):
-    """What there is already."""
+    """Objects that exist before the request."""
 
     streamed: Answer
     response: dict[str, Any]
-    """Of it."""
+    """Response of `streamed`."""
     background: dict[str, Any]
 
     @property
@@ -475,11 +474,11 @@ async def test_endpoint_gives_expected_answer(
     async with served(state=tmp_path) as running:
         made = await make(running)
         path = path.format(id=made.response["id"], background=made.background["id"])
-        # A field that nobody knows is skipped everywhere.
+        # Every endpoint skips an unknown field.
         body = encode(input="Hello", no_such_field=1) if method == "POST" else None
         answer = await exchange(running, method, path, body)
     assert answer.status == status
-    if isinstance(expected, dict):  # the rest of it has tests of its own
+    if isinstance(expected, dict):  # other tests cover the other fields
         assert answer.json | expected == answer.json
         return
     wanted = expected(made)
@@ -487,7 +486,7 @@ async def test_endpoint_gives_expected_answer(
 
 
 async def test_websocket_upgrade_is_declined() -> None:
-    """It is not part of what is made here; a client that tries it falls back to POST."""
+    """The server has no WebSocket; a client that tries it falls back to POST."""
     upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
     key = base64.b64encode(bytes(16)).decode()
     async with served() as running:

@@ -1,4 +1,4 @@
-"""`text.format` and `response_format`, over the socket: what is asked for is held, echoed and told."""
+"""`text.format` and `response_format` over the socket: enforced, echoed and described to the model."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ CANNOT = "The schema in `text.format.schema` cannot be enforced{}."
 
 
 def stubborn() -> ScriptedModel:
-    """It wants to say something else."""
+    """Return a script that prefers text outside the format."""
     return ScriptedModel(lambda message: b"Well, I would say Oslo.", n_ctx=8192)
 
 
@@ -110,7 +110,7 @@ async def test_chat_response_format_is_enforced() -> None:
 
 
 async def test_format_note_follows_instructions() -> None:
-    """So the beginning of the prompt is the same with and without a format."""
+    """The prompt therefore has an equal prefix with and without a format."""
     model = stubborn()
     async with served(model) as running:
         await post(running, input="Where?", instructions="Be brief.", text={"format": FORMAT}, max_output_tokens=1)

@@ -1,4 +1,4 @@
-"""`POST /v1/responses/input_tokens`: what a response would evaluate, without making one."""
+"""`POST /v1/responses/input_tokens`: count the prompt of a response without generating it."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The life of `POST /v1/responses`, stage by stage: each is entered once, and takes what the one before it made."""
+"""Stages of `POST /v1/responses`: each runs once, on the result of the one before."""
 
 import msgspec
 import trio
@@ -32,7 +32,7 @@ async def test_pipeline_of_plain_request_gives_its_events() -> None:
         await nursery.start(generations.host)
 
         request = wire.decode(b'{"input": "Hello", "stream": true}')  # decode
-        prepared = prepare(request, Past())  # resolve what came before, build messages
+        prepared = prepare(request, Past())  # load the past, build messages
         constraints = await specs.constraints(prepared)  # compile constraints
         tokens = await specs.tokens(prepared)  # render and tokenize the prompt
         spec = await specs.build(prepared, tokens, "client", constraints)

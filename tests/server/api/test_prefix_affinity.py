@@ -1,4 +1,4 @@
-"""Who asks, and what goes on from what: clients get a slot in turn, and kin come back to their own slot."""
+"""Clients get slots in turn, and requests of an affinity group return to their slot."""
 
 import itertools
 from pathlib import Path
@@ -13,13 +13,13 @@ from tests.support.helpers import Client, PacedModel, Running, encode, exchange,
 
 
 def letters(model: ScriptedModel) -> bytes:
-    """Of the answers, in the order in which they were made."""
+    """Return the letters of the answers, in the order of generation."""
     last = (bytes(token for token in chunk.tokens if token < 256)[-1:] for chunk in model.decoded)
     return b"".join(letter for letter, _ in itertools.groupby(last))
 
 
 async def ask(running: Running, path: str, body: dict[str, Any], key: str | None) -> Client:
-    """It has been asked, and waits for its slot."""
+    """Send a request that waits for its slot; return its client."""
     client = await Client.to(running)
     await client.request("POST", path, encode(**body), *([f"Authorization: Bearer {key}"] if key else []))
     await trio.testing.wait_all_tasks_blocked(0.01)
@@ -31,7 +31,7 @@ def said(letter: str) -> dict[str, Any]:
 
 
 TURNS = [
-    # Key and letter of each request as it comes, and the letters as they are answered.
+    # Key and letter of each request in order of arrival, and the letters in order of the answers.
     ([("ada", "a"), ("ada", "b"), ("ada", "c"), ("ada", "d"), ("bob", "x")], b"abxcd"),
     ([("ada", "a"), ("ada", "b"), ("ada", "c"), ("bob", "x"), ("bob", "y"), (None, "n")], b"abxncy"),
     ([(None, "a"), (None, "b"), (None, "c"), ("bob", "x")], b"abxc"),
@@ -75,10 +75,10 @@ def test_client_name_has_address_and_key_hash(
 
 
 OTHERS = "b" * 40
-"""Somebody else's conversation, the first to come: its slot is longest of no use."""
+"""First conversation, of another client: its slot is the least recently used."""
 
 KIN: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
-    # First turn, second turn (another prompt from its beginning on), and whether they are kin.
+    # First turn, second turn (with another prefix), and True if they are of one affinity group.
     "a chain": ({}, {"previous_response_id": "first"}, True),
     "a chain, with the key that others have too": (
         {}, {"previous_response_id": "first", "prompt_cache_key": "k"}, True,
@@ -105,7 +105,7 @@ async def test_affinity_group_reuses_its_own_slot(
 
 
 async def test_chain_of_responses_is_one_affinity_group(tmp_path: Path) -> None:
-    """Its turns and its branches, and after a restart."""
+    """Turns and branches of a chain share a group, also after a restart."""
     ids: list[str] = []
     for _ in range(2):
         async with served(ScriptedModel(n_slots=2, batched=True), state=tmp_path) as running:
@@ -113,7 +113,7 @@ async def test_chain_of_responses_is_one_affinity_group(tmp_path: Path) -> None:
             if not ids:
                 ids.append((await post(running, input="a" * 40)).json["id"])
             for previous in [ids[0], *ids]:
-                # Each begins otherwise, so that no slot holds anything of it.
+                # Each prompt has another prefix, so that no slot has any of it cached.
                 wish = {"previous_response_id": previous, "instructions": f"{len(ids)}" * 40}
                 ids.append((await post(running, input="aha", **wish)).json["id"])
             turn = (await post(running, input="And?", previous_response_id=other["id"])).json
@@ -123,7 +123,7 @@ async def test_chain_of_responses_is_one_affinity_group(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("key", "kept"), [("bob", True), ("ada", False)])
 async def test_prompt_cache_key_is_scoped_to_client(key: str, kept: bool) -> None:
-    """Else anybody could name the slot of somebody else, and take it."""
+    """Otherwise a client could take the slot of another by naming its key."""
 
     async def ask(client: str, **body: Any) -> dict[str, Any]:
         whole = encode(prompt_cache_key="main", **body)

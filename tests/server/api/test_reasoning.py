@@ -1,4 +1,4 @@
-"""Reasoning is an item of its own: in a stream, folded, replayed, switched off, and in the other dialect."""
+"""Reasoning as an item: streamed, plain, replayed, turned off, and in Chat Completions."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ THINKS = (
     "{% endif %}{{ m.content }}{% endfor %}{% if enable_thinking is defined %}<|system|>"
     "{{ 'think' if enable_thinking else 'do not' }}{% endif %}<|assistant|>"
 )
-"""A template of a model that can think, and can be told not to."""
+"""Template of a reasoning model that can turn reasoning off."""
 ANSWER = b"<think>\nSo it is.\n</think>\n\nYes."
 REASONED = {"type": "reasoning_text", "text": "So it is."}
 
@@ -59,7 +59,7 @@ async def test_reasoning_is_an_item_before_message() -> None:
         "type": "reasoning", "id": f"rs_{stem}00", "status": "completed", "content": [REASONED], "summary": [],
     }  # fmt: skip
     assert message["id"] == f"msg_{stem}01"
-    # A byte is a token: the markers and the white space at them are counted, the space behind is text's.
+    # A byte is a token: usage counts the markers and their white space; the space after them belongs to the text.
     assert response["usage"]["output_tokens_details"] == {"reasoning_tokens": len(b"<think>\nSo it is.\n</think>") - 6}
     reasoning_types = [kind for kind in types(streamed.events) if "reasoning" in kind]
     assert reasoning_types == ["response.reasoning_text.delta"] * 7 + ["response.reasoning_text.done"]
@@ -118,7 +118,7 @@ async def test_replayed_reasoning_is_rendered() -> None:
         again = [{"role": "user", "content": "Is it?"}, *first.json["output"], {"role": "user", "content": "Sure?"}]
         await post(running, input=again)
         evaluated = bytes(id_ for chunk in running.model.decoded for id_ in chunk.tokens if id_ < 256)
-    # What was evaluated before, `Is it?<think>`, is not again.
+    # The first request has evaluated `Is it?<think>`.
     assert evaluated.startswith(b"So it is.</think>Yes.Sure?")
 
 
@@ -218,7 +218,7 @@ def test_stop_string_matches_text_as_client_sees_it(said: str, stop: str, expect
 
 
 def joined(found: list[StreamInput]) -> list[StreamInput]:
-    """The cues, with neighbours of one kind as one."""
+    """Return the stream inputs with neighbours of one kind joined."""
     whole: list[StreamInput] = []
     for cue in found:
         last = whole[-1] if whole else None

@@ -1,4 +1,4 @@
-"""`item_reference`: an id in place of an item that this server has seen, or made, before."""
+"""`item_reference`: an id in place of an item that the server stored."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def raws(*values: Any) -> list[msgspec.Raw]:
     return [msgspec.Raw(msgspec.json.encode(value)) for value in values]
 
 
-# What refers, and to whom
+# Find references in items
 
 
 def test_reference_with_or_without_type_is_found() -> None:
@@ -83,7 +83,7 @@ async def test_reference_is_resolved_and_stored_resolved(tmp_path: Path) -> None
         kept = await input_items(running, second)
         assert (text(second), second["usage"]["input_tokens"]) == ("And?", whole["usage"]["input_tokens"])
         assert kept[:3] == [*came, went]
-        # What stood in the response that was referred to goes on without it.
+        # The copied item outlives the response that it came from.
         await delete(running, path(first))
         third = (await post(running, input="So.", previous_response_id=second["id"])).json
         last = (await post(running, input=[*turns, said("assistant", "And?"), said("user", "So.")])).json

@@ -1,4 +1,4 @@
-"""A stream that was dropped is taken up again, at any event: the same bytes, and then what is new."""
+"""Resume a stream at any event: it repeats the bytes sent, then continues."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ async def again(running: Running, response_id: str, number: int | None = None) -
 
 
 async def check_every_beginning(running: Running, response_id: str, body: bytes) -> None:
-    """Behind each event comes the rest; behind the last, or none, the terminal event alone."""
+    """Check that resuming after each event returns the rest; after the last event, the terminal event."""
     for number in range(-1, len(frames(body)) + 2):
         assert (number, (await again(running, response_id, number)).body) == (number, behind(body, number))
     assert (await again(running, response_id)).body == body
@@ -95,7 +95,7 @@ async def test_running_stream_can_be_resumed(background: bool, tmp_path: Path) -
         number = len(frames(body)) - 2
         await other.request("GET", f"/v1/responses/{response_id}?stream=true&starting_after={number}")
         await other.head()
-        assert await other.chunk() == frames(body)[-1]  # what it missed, at once
+        assert await other.chunk() == frames(body)[-1]  # the missed events, at once
         model.go()
         body += await other.rest_of_stream()
         assert wire.events(body)[-1]["response"]["status"] == "completed"
@@ -136,7 +136,7 @@ async def test_resume_after_last_event_waits_for_end(tmp_path: Path) -> None:
 
 
 async def test_resume_beyond_events_left_by_crash_gets_terminal_event(tmp_path: Path) -> None:
-    """Numbered so that a client that drops what it has read, by number, keeps it."""
+    """Its number is one that a client which drops read events does not drop."""
     store = open_store(tmp_path)
     first = Response(id="resp_a", created_at=7, model="m", store=True, background=True, temperature=1, top_p=1)
     encoded = msgspec.json.encode(first)
@@ -148,7 +148,7 @@ async def test_resume_beyond_events_left_by_crash_gets_terminal_event(tmp_path: 
         with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
             for event in client.responses.retrieve("resp_a", stream=True, starting_after=57):
                 told.append((event.type, event.sequence_number))
-            # Its helper asks for everything, and drops by itself: but it raises what an `error` event says.
+            # Its helper requests all events and drops read ones itself, but it raises for an `error` event.
             helper = client.responses.stream(response_id="resp_a", starting_after=57)
             with helper as stream, pytest.raises(openai.APIError, match=STOPPED):
                 next(iter(stream))
@@ -167,7 +167,7 @@ async def status(running: Running, response_id: str) -> str:
 
 
 async def drop(running: Running, model: PacedModel, **body: object) -> str:
-    """A stream whose client leaves after the first text."""
+    """Start a stream whose client disconnects after the first text; return its id."""
     async with await Client.to(running) as client:
         model.hold()
         await client.create(input="Hello", stream=True, **body)
@@ -213,7 +213,7 @@ async def test_unstored_stream_cannot_be_resumed(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path) as running:
         response_id = await drop(running, model, store=False)
-        await running.app.wait_idle()  # though nothing was allowed: it is cancelled at once
+        await running.app.wait_idle()  # without another step of the model: the cancellation is immediate
         model.go()
         assert (await again(running, response_id)).status == 404
 
@@ -382,18 +382,18 @@ async def test_background_response_without_storage_is_rejected(
     assert why in refused.json["error"]["message"]
 
 
-# Signs of life
+# Heartbeats
 
 
 def statuses(body: bytes) -> list[tuple[str, str]]:
-    """Of the events that carry a response."""
+    """Return the status of each event that contains a response."""
     found = [json.loads(frame.data) for frame in wire.parse_sse(body) if frame.event is not None]
     return [(event["type"].removeprefix("response."), event["response"]["status"]) for event in found]
 
 
 @pytest.mark.parametrize("busy", [True, False])
 async def test_stream_without_text_sends_heartbeats(busy: bool, tmp_path: Path) -> None:
-    """While its prompt is read, and while it waits for a slot: by comments, and one `response.in_progress`."""
+    """During prefill and while queued, it sends comments and one `response.in_progress`."""
     model = PacedModel(n_slots=1)
     async with (
         served(model, state=tmp_path, heartbeat_seconds=0.02) as running,
@@ -461,7 +461,7 @@ async def test_response_without_slot_is_queued() -> None:
 
 
 async def test_return_progress_reports_prompt_progress(tmp_path: Path) -> None:
-    """Heartbeats are often here, so each part of the prompt that was read is told."""
+    """Heartbeats are frequent here, so the stream reports each evaluated part of the prompt."""
     model = PacedModel()
     async with served(model, state=tmp_path, heartbeat_seconds=0.02) as running, await Client.to(running) as client:
         model.hold()

@@ -1,4 +1,4 @@
-"""Stored responses: they are found again, gone on from, listed, deleted; and no disk is worth an answer."""
+"""Stored responses: retrieved, continued, listed, deleted; and answers despite a full disk."""
 
 import signal
 import threading
@@ -81,7 +81,7 @@ async def test_response_survives_restart(tmp_path: Path) -> None:
         assert (await get(running, path(whole.json))).body == whole.body
 
 
-# Going on from one
+# Continue from a stored response
 
 
 def said(role: str, content: str) -> dict[str, Any]:
@@ -93,7 +93,7 @@ PAST = [*FIRST, said("assistant", "Hello")]
 
 
 async def chained(running: Running, **body: Any) -> dict[str, Any]:
-    """Three turns, the last with `body`."""
+    """Create three turns, the last with `body`."""
     first = (await post(running, input=FIRST, instructions="Only now.")).json
     second = (await post(running, input="And?", previous_response_id=first["id"])).json
     third: dict[str, Any] = (await post(running, previous_response_id=second["id"], **body)).json
@@ -102,7 +102,7 @@ async def chained(running: Running, **body: Any) -> dict[str, Any]:
 
 
 async def test_chain_renders_conversation_without_old_instructions(tmp_path: Path) -> None:
-    """Token by token: the whole conversation, sent after it, finds all of itself in the KV cache."""
+    """The whole conversation, sent afterwards as input, finds all its tokens in the KV cache."""
     turns = [*PAST, said("user", "And?"), said("assistant", "And?"), said("user", "So.")]
     async with served(ScriptedModel(n_slots=1), state=tmp_path) as running:
         for instructions in (None, "Be brief."):
@@ -129,7 +129,7 @@ async def test_chain_without_input_is_continued(tmp_path: Path) -> None:
 
 
 async def test_chain_with_unknown_item_is_continued(tmp_path: Path) -> None:
-    """A role that is null is no role: what has it is no message."""
+    """An item whose role is null has no role, so it is no message."""
     async with served(state=tmp_path) as running:
         whole = (await post(running, input=[*PAST[1:], said("user", "And?")])).json
         for unknown in ({"role": None}, {"role": None, "content": 5}, {"role": None, "type": None, "content": [5]}):
@@ -194,7 +194,7 @@ SENT: list[dict[str, Any]] = [
 
 
 def listed(stem: str) -> list[dict[str, Any]]:
-    """SENT, as it is kept."""
+    """Return SENT as the store lists it."""
     hm = [{"type": "input_text", "text": "Hm."}]
     wait = [{"type": "output_text", "text": "Wait.", "annotations": []}]
     message = {"type": "message", "status": "completed"}
@@ -272,7 +272,7 @@ async def test_invalid_query_is_rejected_by_name(tmp_path: Path) -> None:
             assert (query, *seen(await get(running, path(response, query)))) == (query, *invalid(message, param))
 
 
-# The end of one
+# End of a stored response
 
 
 async def test_deleted_response_is_not_found(tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ async def test_response_cut_by_crash_has_failed(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     for status, response_id in kinds.items():
         first = msgspec.json.encode(
-            Response(id=response_id, created_at=7, status=status, model="m", store=True, temperature=1, top_p=1)  # type: ignore[arg-type] # it is one of them
+            Response(id=response_id, created_at=7, status=status, model="m", store=True, temperature=1, top_p=1)  # type: ignore[arg-type] # every value is one of them
         )
         store.begin(Stored(id=response_id, created_at=7, status=status, first=first, response=first, items=b"[]"), 1e9)
     store.close()
@@ -382,7 +382,7 @@ async def test_background_response_with_unstored_end_can_be_retrieved(tmp_path: 
 
 
 class SlowStore(Store):
-    """Writes when it may."""
+    """Store that writes when the test allows it."""
 
     may_begin = threading.Event()
     may_finish = threading.Event()
@@ -428,7 +428,7 @@ async def test_stored_stream_equals_sent_stream(tmp_path: Path) -> None:
 
 
 async def test_background_response_without_opened_store_is_unavailable() -> None:
-    """Nobody said `--store off`, so it is not the request that is wrong."""
+    """The server runs without `--store off`, so the request is not invalid."""
     async with served(store=None) as running:
         refused = await post(running, input="Hello", background=True)
         assert (refused.status, refused.json["error"]["code"]) == (503, "unavailable")

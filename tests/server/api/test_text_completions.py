@@ -1,4 +1,4 @@
-"""`POST /v1/completions`: a prompt as it is, over a socket and by the official client."""
+"""`POST /v1/completions`: a prompt without a template, over a socket and by the official client."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.support import model_files
 from tests.support.helpers import NAME, Running, encode, exchange, served
 
 PROMPT = "<|user|>Is it?<|assistant|>"
-"""Names of control tokens in a prompt are these tokens."""
+"""A prompt in which the names of control tokens mean these tokens."""
 
 
 async def post(running: Running, **body: Any) -> Any:
@@ -62,7 +62,7 @@ async def test_text_completion_of_token_ids_equals_that_of_text() -> None:
 
 
 async def test_text_completion_with_call_markup_is_plain_text() -> None:
-    """No reasoning and no calls are read in it, whatever the family."""
+    """The server parses neither reasoning nor calls in it, for any model family."""
     text = b'<think>So.</think><tool_call>{"name": "f"}</tool_call>'
     async with served(says(text), template=THINKS) as running:
         answer = await post(running, prompt=PROMPT, max_tokens=100)

@@ -1,4 +1,4 @@
-"""`truncation` over the socket: what is left of a conversation that has become too long, and what is said of it."""
+"""`truncation` over the socket: the turns that stay of a conversation that is too long, and the response's report."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from tests.server.prompt.test_builder import request
 from tests.support.helpers import Running, post, served, text
 
 CONTEXT = 40
-"""Of which a quarter is kept for the answer."""
+"""Tokens of the context; a quarter is reserved for the answer."""
 
 TALK = [said("developer", "Be"), said("user", "One"), said("assistant", "1"), said("user", "Two")]
 LAST = said("user", "Three")
@@ -64,7 +64,7 @@ async def test_truncation_auto_with_too_long_turn_is_rejected() -> None:
         refused = await post(running, input=[*TALK, said("user", "x" * CONTEXT)], truncation="auto")
         error = refused.json["error"]
         assert (refused.status, error["code"], error["param"]) == (400, "context_length_exceeded", "input")
-        # It may have the room of the answer, all but one token.
+        # It may use the space of the answer except for one token.
         almost = [*TALK, said("user", "x" * (CONTEXT - len("<Be<<") - 1))]
         assert (await post(running, input=almost, truncation="auto")).text == "x"
 
@@ -86,5 +86,5 @@ async def test_truncation_auto_fits_very_long_conversation() -> None:
     async with served(ScriptedModel(n_ctx=4096)) as running:
         answer = await post(running, input=talk, truncation="auto")
         assert answer.text == "0009999"
-        # 8 tokens a turn, and one that opens the answer
+        # 8 tokens a turn, and one that begins the answer
         assert (4096 - 256) * 3 // 4 <= answer.json["usage"]["input_tokens"] <= 4096 - 256

@@ -1,4 +1,4 @@
-"""Good requests become these messages, this sampling, these jobs."""
+"""Requests become messages, sampling settings and engine jobs."""
 
 import json
 from typing import Any
@@ -429,7 +429,7 @@ JOBS: list[tuple[int | None, int, int]] = [
     (10**30, 97, 3),
     (None, 99, 1),
 ]
-"""`max_output_tokens`, tokens of the prompt, and what is generated at most in a context of 100."""
+"""`max_output_tokens`, tokens of the prompt, and the job's `max_tokens` in a context of 100."""
 
 
 @pytest.mark.parametrize(("wished", "n_prompt", "granted"), JOBS)

@@ -1,4 +1,4 @@
-"""A conversation is made short: what the model is asked, what comes back, and that it can be sent again."""
+"""Compaction: the prompt for the summary, the compacted response, and its use as the next input."""
 
 import base64
 import json
@@ -81,7 +81,7 @@ def test_encoded_summary_is_readable_base64() -> None:
 
 def test_compacted_response_fits_both_specifications() -> None:
     wire.check_against("CompactResource", json.loads(msgspec.json.encode(made(TALK))), "compaction")
-    # The client's type has no messages of users, whatever its documentation says, so one without them.
+    # The client's type has no messages of users, contrary to its documentation: check a response without them.
     body = msgspec.json.encode(made(TALK[:1]))
     read = pydantic.TypeAdapter(ClientResponse).validate_json(body, strict=True)
     assert [item.type for item in read.output] == ["compaction"]
@@ -118,7 +118,7 @@ def test_summary_text_joins_all_messages() -> None:
 
 
 def tokens(messages: Sequence[Message]) -> list[int]:
-    """A token a letter, and what is asked of the model is one."""
+    """Count one token a letter, and one for the request of a summary."""
     return [0 for message in messages for _ in message.content.replace(compaction.SUMMARY_PROMPT, "?")]
 
 
@@ -129,7 +129,7 @@ PARTS: dict[str, tuple[Sequence[Message], int, int]] = {
     "a turn behind a summary": ((summary.render_summary("S"), *users("aaa", "bb")), 54, 2),
     "with its calls": (TALK[1:], 20, 3),
 }
-"""What is left, the context, and how many messages are summarised next; a quarter of the context is the summary's."""
+"""Messages, the context, and the number of messages to summarise next; the summary has a quarter of the context."""
 
 
 @pytest.mark.parametrize(("left", "n_ctx", "count"), PARTS.values(), ids=PARTS)

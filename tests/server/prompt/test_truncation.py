@@ -1,4 +1,4 @@
-"""The oldest turns go first, by quarters of the room, and some never go."""
+"""Truncation drops the oldest turns, in steps of a quarter of the limit; system messages stay."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,12 @@ CALLED = (Message("assistant", "", calls=(Call("a", "f", ""),)), Message("tool",
 
 
 def said(text: str) -> list[Message]:
-    """A letter a message: capitals are the user's."""
+    """Return a message for each letter; capitals are the user's."""
     return [Message("user" if letter.isupper() else "assistant", letter) for letter in text]
 
 
 def tokens(messages: Sequence[Message]) -> list[int]:
-    """Each letter is a token, and each message ends with one."""
+    """Count a token for each letter, and one for the end of each message."""
     return [ord(letter) for message in messages for letter in f"{message.content or 'c'}."]
 
 
@@ -61,7 +61,7 @@ def test_fit_last_turns_drops_whole_quarters(letters: str, most: int) -> None:
 
 
 def test_fit_last_turns_of_growing_conversation_reuses_prefix() -> None:
-    """Or nothing of what the KV cache holds would be of use to them."""
+    """Otherwise no later turn could reuse the KV cache."""
     talk = said("".join(f"{chr(0x410 + n)}a" for n in range(32)))  # capitals that differ
     beginnings = [fit_last_turns(talk[: 2 * turns], tokens, 60)[0] for turns in range(16, 32)]
     assert len(set(beginnings)) == 5  # of 4 tokens a turn, a quarter has almost four
