@@ -16,7 +16,7 @@ from server.protocol import request
 from server.protocol.conversation import Addition, Change, Creation
 from server.protocol.deleted import Deleted
 from server.protocol.errors import InvalidRequest, NotFound
-from server.protocol.request import Listing, Typed
+from server.protocol.request import Listing, TypeAndRole
 from server.store import AsyncStore, Conversation, Missing, StoredItem, split
 
 
@@ -138,7 +138,7 @@ class ConversationsHandler:
         """Return items for the store. Raises InvalidRequest for an item that a response could not read later."""
         items = await self._references.resolve_items(items, "items")
         for index, raw in enumerate(items):
-            if request.part(raw, Typed, place := f"items[{index}]") == Typed():
+            if request.part(raw, TypeAndRole, place := f"items[{index}]") == TypeAndRole():
                 raise InvalidRequest(f"`{place}` has neither `type` nor `role`.", param=place)
         for _ in InputReader().entries(items, "items"):
             pass

@@ -53,7 +53,7 @@ def initial_response(
         safety_identifier=request.safety_identifier,
         store=stored,
         temperature=sampling.temperature,
-        text=TextConfig(formats.in_effect(request.format), (request.text and request.text.verbosity) or UNSET),
+        text=TextConfig(formats.echoed(request.format), (request.text and request.text.verbosity) or UNSET),
         tool_choice=toolbox.choice,
         tools=toolbox.echo,
         top_logprobs=request.top_logprobs or 0,

@@ -7,7 +7,7 @@ import trio
 from server.generation import Generation, Generations
 from server.http import ClientDisconnected, Exchange
 from server.protocol import sse
-from server.protocol.errors import ApiError, NotHeld
+from server.protocol.errors import ApiError, GrammarMismatch
 from server.protocol.events import TERMINAL, Event, Response
 from server.protocol.sse import Encode
 
@@ -50,7 +50,7 @@ async def run_to_end(exchange: Exchange, generations: Generations, generation: G
     if generation.error is not None:
         raise generation.error
     if (error := generation.response.error) is not None:
-        raise (NotHeld if error.code == NotHeld.code else ApiError)(error.message)
+        raise (GrammarMismatch if error.code == GrammarMismatch.code else ApiError)(error.message)
     return generation.response
 
 

@@ -47,7 +47,7 @@ def conversation(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: To
 
 def format_note(format_: Format, toolbox: Toolbox) -> str:
     """Return the sentence that describes the format to the model; empty if its answer must be a call."""
-    return "" if toolbox.must_call else formats.told(format_, beside_calls=bool(toolbox.specs))
+    return "" if toolbox.must_call else formats.prompt_text(format_, with_calls=bool(toolbox.specs))
 
 
 def prompt_messages(

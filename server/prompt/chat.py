@@ -24,9 +24,9 @@ from server.protocol.chat_request import (
     InputFormat,
 )
 from server.protocol.errors import InvalidRequest
-from server.protocol.fields import absent
-from server.protocol.formats import PLAIN, Format, JsonFormat, SchemaFormat, TextWish
-from server.protocol.request import NULL, ReasoningWish, Request, as_text, loose_text, part, sampling_fields
+from server.protocol.fields import is_null
+from server.protocol.formats import PLAIN, Format, JsonFormat, SchemaFormat, TextOptions
+from server.protocol.request import NULL, ReasoningOptions, Request, as_text, part, replayed_text, sampling_fields
 from server.tools import NO_TOOLS, Toolbox
 
 
@@ -42,7 +42,7 @@ def request(chat: ChatRequest) -> Request:
         include=[builder.LOGPROBS] if chat.logprobs else None,
         top_logprobs=chat.top_logprobs,
         max_output_tokens=chat.max_completion_tokens or chat.max_tokens,
-        text=TextWish(_format(chat)) if chat.response_format else None,
+        text=TextOptions(_format(chat)) if chat.response_format else None,
         metadata=chat.metadata,
         prompt_cache_key=chat.prompt_cache_key,
         safety_identifier=chat.safety_identifier,
@@ -51,7 +51,7 @@ def request(chat: ChatRequest) -> Request:
         tool_choice=_choice(chat.tool_choice),
         return_progress=chat.return_progress,
         chat_template_kwargs=chat.chat_template_kwargs,
-        reasoning=ReasoningWish(chat.reasoning_effort) if chat.reasoning_effort else None,
+        reasoning=ReasoningOptions(chat.reasoning_effort) if chat.reasoning_effort else None,
     )
 
 
@@ -112,7 +112,7 @@ def _format(chat: ChatRequest) -> Format:
         schema = chat_format.json_schema
         return SchemaFormat(schema.name, schema.schema, schema.description, schema.strict)
     if isinstance(chat_format, ChatJsonFormat):
-        return JsonFormat() if absent(chat_format.schema) else SchemaFormat("response", chat_format.schema)
+        return JsonFormat() if is_null(chat_format.schema) else SchemaFormat("response", chat_format.schema)
     return chat_format or PLAIN
 
 
@@ -125,7 +125,7 @@ def _entries(message: ChatMessage, place: str, reader: InputReader) -> Iterator[
         raise InvalidRequest(
             f"`{place}.role` is {message.role!r}; it must be one of {', '.join(ROLES)}, tool.", param=f"{place}.role"
         )
-    if reasoning := loose_text(message.reasoning_content) or loose_text(message.reasoning):
+    if reasoning := replayed_text(message.reasoning_content) or replayed_text(message.reasoning):
         yield ReasoningText(reasoning)
     calls = list(_calls(message))
     text = text or message.refusal or ""

@@ -24,15 +24,15 @@ from server.protocol.request import (
     ChatFilePart,
     FilePart,
     ItemReference,
-    LoosePart,
     MessageItem,
     RefusalPart,
+    ReplayedPart,
     TextPart,
-    Typed,
+    TypeAndRole,
     as_text,
-    loose_parts,
-    loose_text,
     part,
+    replayed_parts,
+    replayed_text,
 )
 from server.tools import qualified_name
 
@@ -79,7 +79,7 @@ class InputReader:
             yield from self._entry(raw, f"{name}[{index}]")
 
     def _entry(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
-        kind = _kind(part(raw, Typed, place))
+        kind = _kind(part(raw, TypeAndRole, place))
         if (reader := READERS.get(kind)) is not None:
             yield from reader(self, raw, place)
         elif hosted := list(hosted_items.entries(raw)):
@@ -109,11 +109,11 @@ class InputReader:
 
     def _output_text(self, raw: msgspec.Raw) -> str:
         """Return the text of an output, the texts of its parts, or its JSON. Skip images, since it is history."""
-        if (parts := loose_parts(raw)) is None:
+        if (parts := replayed_parts(raw)) is None:
             return as_text(raw)
         return "".join(map(self._output_part, parts))
 
-    def _output_part(self, output: LoosePart) -> str:
+    def _output_part(self, output: ReplayedPart) -> str:
         if output.text is not None:
             return output.text
         with suppress(binascii.Error, UnicodeDecodeError):
@@ -124,7 +124,7 @@ class InputReader:
 
     def _reasoning(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
         item = part(raw, ReasoningItem, place)
-        if text := loose_text(item.content) or loose_text(item.summary):
+        if text := replayed_text(item.content) or replayed_text(item.summary):
             yield ReasoningText(text)
         elif as_text(item.encrypted_content):
             self.skipped.append("item reasoning, encrypted by another server")
@@ -149,21 +149,21 @@ class InputReader:
         return text
 
     def _part(self, raw: msgspec.Raw, place: str) -> str:
-        match part(raw, Typed, place):
-            case Typed("input_text" | "output_text" | "text"):
+        match part(raw, TypeAndRole, place):
+            case TypeAndRole("input_text" | "output_text" | "text"):
                 return part(raw, TextPart, place).text or ""
-            case Typed("refusal"):
+            case TypeAndRole("refusal"):
                 return part(raw, RefusalPart, place).refusal or ""
-            case Typed("input_file"):
+            case TypeAndRole("input_file"):
                 return self._file(part(raw, FilePart, place), place)
-            case Typed("file"):
+            case TypeAndRole("file"):
                 return self._file(part(raw, ChatFilePart, place).file, f"{place}.file")
-            case Typed(str(kind)) if kind in PLACEHOLDERS:
+            case TypeAndRole(str(kind)) if kind in PLACEHOLDERS:
                 if self.in_newest_message:
                     raise InvalidRequest(f"`{place}` is of type {kind}; this model reads text only.", param=place)
                 self.skipped.append(f"part {kind}")
                 return PLACEHOLDERS[kind]
-            case Typed(kind):
+            case TypeAndRole(kind):
                 self.skipped.append(f"part {kind or 'without type'}")
                 return ""
 
@@ -181,7 +181,7 @@ class InputReader:
 def newest_of_user(raws: Sequence[msgspec.Raw], name: str) -> int:
     """Return the index of the user's newest message; -1 if there is none. Raises InvalidRequest."""
     for index in reversed(range(len(raws))):
-        if part(raws[index], Typed, f"{name}[{index}]").role == "user":
+        if part(raws[index], TypeAndRole, f"{name}[{index}]").role == "user":
             return index
     return -1
 
@@ -191,7 +191,7 @@ def references(raws: Sequence[msgspec.Raw], name: str) -> dict[int, str]:
     ids: dict[int, str] = {}
     for index, raw in enumerate(raws):
         place = f"{name}[{index}]"
-        kind = _kind(part(raw, Typed, place))
+        kind = _kind(part(raw, TypeAndRole, place))
         if kind in ("item_reference", ""):
             id_ = part(raw, ItemReference, place).id
             if kind and id_ is None:
@@ -201,7 +201,7 @@ def references(raws: Sequence[msgspec.Raw], name: str) -> dict[int, str]:
     return ids
 
 
-def _kind(item: Typed) -> str:
+def _kind(item: TypeAndRole) -> str:
     """Return the type of an item: "message" if it has only a role; empty if it has neither and may be a reference."""
     return item.type or ("message" if item.role is not None else "")
 

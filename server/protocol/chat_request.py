@@ -1,4 +1,4 @@
-"""What clients may send to `POST /v1/chat/completions`. Fields not named here are skipped, as in `schema`."""
+"""Body of `POST /v1/chat/completions`. Other fields are skipped, as in `server.protocol.request`."""
 
 from typing import Annotated, Any
 
@@ -26,7 +26,7 @@ class CustomTool(Struct, frozen=True):
 
 
 class ToolCall(Struct, frozen=True):
-    """One of both kinds."""
+    """Call of a function or a custom tool."""
 
     id: str | int | None = None
     function: ToolFunction | None = None
@@ -34,9 +34,10 @@ class ToolCall(Struct, frozen=True):
 
 
 class ChatMessage(Struct, frozen=True):
-    """Of any role. `reasoning_content` is no field of OpenAI's; servers of open models send it, and clients replay it.
+    """Message of any role.
 
-    `function_call` and the role `function` are what `tool_calls` and `tool` were before.
+    OpenAI has no `reasoning_content`; servers of open models send it, and clients send it back. `function_call` and
+    the role `function` are earlier names of `tool_calls` and `tool`.
     """
 
     role: str
@@ -62,7 +63,7 @@ class InputGrammar(Struct, frozen=True):
 
 
 class InputFormat(Struct, frozen=True):
-    """Of a custom tool, with a level more than `POST /v1/responses` has."""
+    """Format of a custom tool, nested one level deeper than in `POST /v1/responses`."""
 
     type: str | None = None
     grammar: InputGrammar | None = None
@@ -75,7 +76,7 @@ class OfferedCustom(Struct, frozen=True):
 
 
 class ChatTool(Struct, frozen=True):
-    """One of `tools`."""
+    """Entry of `tools`."""
 
     type: str | None = None
     function: OfferedFunction | None = None
@@ -92,7 +93,7 @@ class AllowedTools(Struct, frozen=True):
 
 
 class ChatChoice(Struct, frozen=True):
-    """`tool_choice`, where it is an object."""
+    """Field `tool_choice` in its object form."""
 
     type: str | None = None
     function: Named | None = None
@@ -101,7 +102,7 @@ class ChatChoice(Struct, frozen=True):
 
 
 class ChatJsonFormat(Struct, frozen=True, tag="json_object"):
-    """With `schema`, as llama.cpp's server has it, the answer is constrained by it."""
+    """JSON format; `schema`, an extension of llama.cpp's server, constrains the output."""
 
     schema: msgspec.Raw = schema.NULL
 
@@ -118,7 +119,7 @@ class ChatSchemaFormat(Struct, frozen=True, tag="json_schema"):
 
 
 class ChatRequest(schema.SamplingFields, frozen=True):
-    """The body. Bounds: OpenAI's API. `top_k`, `min_p` and what has `repe` in its name are ours, see `schema`."""
+    """Body of the request. Limits: OpenAI's API. `SamplingFields` describes the extensions."""
 
     model: str | None = None
     messages: list[ChatMessage] | None = None
@@ -152,12 +153,12 @@ REFUSED = {
     "max_output_tokens": "send `max_completion_tokens`",
     "text": "send `response_format`",
 }
-"""Fields that would change the answer and have no effect here -> what to do instead."""
+"""Fields that are refused, since skipping them would change the output -> alternative."""
 
 
 def decode(body: bytes) -> ChatRequest:
-    """Raises InvalidRequest, naming the field."""
-    request = schema.limited(schema.read(body, _request), "max_tokens", "max_completion_tokens")
+    """Decode a body. Raises InvalidRequest, which names the field."""
+    request = schema.with_limits(schema.read(body, _request), "max_tokens", "max_completion_tokens")
     fields.refuse_fields(body, REFUSED)
     return request
 

@@ -1,4 +1,4 @@
-"""What clients may send about conversations. Bounds: OpenAI's API."""
+"""Bodies of requests about conversations. Limits: OpenAI's API."""
 
 from typing import Annotated, TypeAlias
 
@@ -10,19 +10,19 @@ Items: TypeAlias = Annotated[list[Raw], Meta(max_length=20)]
 
 
 class Creation(Struct, frozen=True):
-    """The body of `POST /v1/conversations`."""
+    """Body of `POST /v1/conversations`."""
 
     items: Items | None = None
     metadata: Metadata | None = None
 
 
 class Change(Struct, frozen=True):
-    """The body of `POST /v1/conversations/{id}`. The new metadata stand in place of all the old."""
+    """Body of `POST /v1/conversations/{id}`. The metadata replace all earlier ones."""
 
     metadata: Metadata | UnsetType | None = UNSET
 
 
 class Addition(Struct, frozen=True):
-    """The body of `POST /v1/conversations/{id}/items`."""
+    """Body of `POST /v1/conversations/{id}/items`."""
 
     items: Items | None = None

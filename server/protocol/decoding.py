@@ -1,4 +1,4 @@
-"""What msgspec says of what can't be read -> the error that names the place. Pure."""
+"""Conversion of msgspec's validation errors to errors that name the field. Pure."""
 
 import itertools
 import re
@@ -9,19 +9,19 @@ from msgspec import Raw, Struct
 
 from server.protocol.errors import InvalidRequest
 
-MOST_TOLD = 64
-"""Characters of a key."""
-MOST_ENTRIES = 4096
-"""That are looked at: 20 ms in which nothing else is done."""
-# It ends its messages with the place: " - at `$.input[0].role`", " - at `key` in `$.metadata`".
+MAX_KEY_CHARACTERS = 64
+"""Characters of a key in an error message."""
+MAX_CHECKED_ENTRIES = 4096
+"""Number of entries to check; 4096 block the event loop for 20 ms."""
+# msgspec's messages end with the place: " - at `$.input[0].role`", " - at `key` in `$.metadata`".
 _ENTRY = re.compile(r" - at `(?:key` in `\$\.(\w+)|\$\.(\w+)\[\.\.\.\])`\Z")
 _fields = msgspec.json.Decoder(dict[str, Raw])
 
 
-def refused(
+def invalid_request(
     error: msgspec.ValidationError, place: str = "", kind: type[object] | None = None, data: bytes = b""
 ) -> InvalidRequest:
-    """`place` is where the `data` stand that should have been of that kind."""
+    """Return the error for `data` at `place`, which could not be decoded as `kind`."""
     message, _, inside = str(error).partition(" - at `")
     param = (place + inside.rpartition("$")[2].rstrip("`")).lstrip(".") or None
     if param is None:
@@ -35,17 +35,17 @@ def refused(
 
 
 def _wrong_key(message: str, kind: type[object] | None, data: bytes) -> str | None:
-    """Of the first entry that can't be read, which msgspec doesn't tell. None where it is not about one."""
+    """Return the key of the first invalid entry, which msgspec's message omits; None if the error has no entry."""
     place = _ENTRY.search(message)
     if place is None or kind is None or not issubclass(kind, Struct):
         return None
     field = place[1] or place[2]
-    whole = next(each.type for each in msgspec.structs.fields(kind) if each.encode_name == field)
-    with suppress(msgspec.DecodeError, RecursionError):  # of what stands behind it
+    field_type = next(each.type for each in msgspec.structs.fields(kind) if each.encode_name == field)
+    with suppress(msgspec.DecodeError, RecursionError):  # errors after the invalid entry
         entries = msgspec.json.decode(_fields.decode(data)[field], type=dict[str, Raw]).items()
-        for key, value in itertools.islice(entries, MOST_ENTRIES):
+        for key, value in itertools.islice(entries, MAX_CHECKED_ENTRIES):
             try:
-                msgspec.json.decode(msgspec.json.encode({key: value}), type=whole)
+                msgspec.json.decode(msgspec.json.encode({key: value}), type=field_type)
             except msgspec.ValidationError:
-                return key if len(key) <= MOST_TOLD else f"{key[:MOST_TOLD]}..."
+                return key if len(key) <= MAX_KEY_CHARACTERS else f"{key[:MAX_KEY_CHARACTERS]}..."
     return None

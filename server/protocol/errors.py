@@ -1,10 +1,10 @@
-"""One small tree: each leaf carries what the edge needs to render it, as HTTP answer or inside a stream."""
+"""Errors of the API, with the fields of their HTTP responses and stream events."""
 
 import msgspec
 
 
 class ApiError(Exception):
-    """OpenAI's error object, and its HTTP status. `param` names the field of the request that is wrong."""
+    """OpenAI's error object with its HTTP status. `param` names the invalid field of the request."""
 
     status = 500
     type = "server_error"
@@ -18,7 +18,7 @@ class ApiError(Exception):
 
     @property
     def event_code(self) -> str | None:
-        """Code inside a stream, where the official client's types allow certain ones."""
+        """Code in stream events, whose types in the official client allow certain codes only."""
         return self.code
 
     def body(self) -> bytes:
@@ -27,7 +27,7 @@ class ApiError(Exception):
 
 
 class InvalidRequest(ApiError):
-    """The request can't be answered as it is."""
+    """The request is invalid."""
 
     status = 400
     type = "invalid_request_error"
@@ -35,16 +35,18 @@ class InvalidRequest(ApiError):
 
 
 class Malformed(InvalidRequest):
-    """What came is no request at all."""
+    """The input is not an HTTP request."""
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
         self.status = status
 
 
-class NotHeld(InvalidRequest):
-    """What an answer has to be was too much for it, once it had begun. Tried again, it would be so again; the code is
-    one of those that the official client's types have for `response.failed`."""
+class GrammarMismatch(InvalidRequest):
+    """The model's output no longer matches its grammar.
+
+    A retry would fail again. The code is one that the official client's types allow in `response.failed`.
+    """
 
     code = "invalid_prompt"
 
@@ -84,7 +86,7 @@ class UnsupportedMediaType(InvalidRequest):
 
 
 class ForeignOrigin(InvalidRequest):
-    """A web page of somebody else sent the request."""
+    """A web page of another origin sent the request."""
 
     status = 403
     type = "permission_error"
@@ -99,12 +101,12 @@ class Misdirected(InvalidRequest):
 
 
 class Unavailable(ApiError):
-    """The server can't take the request now, and may later."""
+    """The server cannot accept the request now; a later retry may work."""
 
     status = 503
     code = "unavailable"
     retry_after = 1
-    """Seconds."""
+    """Seconds until a retry."""
 
     @property
     def event_code(self) -> str | None:
@@ -112,7 +114,7 @@ class Unavailable(ApiError):
 
 
 class ServerBusy(Unavailable):
-    """More requests wait than may."""
+    """The queue is full."""
 
     code = "server_busy"
 

@@ -1,7 +1,7 @@
-"""What we send: the Response object, its items, and one tagged Struct per SSE event. Data only.
+"""The Response object, its items, and one tagged Struct per SSE event. Data only.
 
-Fields and their order of appearance follow openai-python's types and Open Responses' schema (2026-04-24), so that
-both accept every object: what one of them requires is always there, what one of them forbids to be null is never null.
+Fields and their order follow openai-python's types and Open Responses' schema (2026-04-24), and both accept every
+object: a field that either requires is always present, and a field that either forbids to be null is never null.
 """
 
 from typing import Literal, TypeAlias
@@ -23,7 +23,7 @@ class TopLogprob(Struct, frozen=True):
 
 
 class Logprob(Struct, frozen=True):
-    """A token's. openai-python has it without `bytes` in deltas, and takes them."""
+    """Logprob of a token. openai-python's deltas have no `bytes`, but it accepts them."""
 
     token: str
     logprob: float
@@ -77,7 +77,7 @@ class IncompleteDetails(Struct, frozen=True):
 class TextConfig(Struct, frozen=True):
     format: Format = PLAIN
     verbosity: str | UnsetType = UNSET
-    """An echo: local models have no such knob."""
+    """Echo of the request; it has no effect on local models."""
 
 
 class Reasoning(Struct, frozen=True):
@@ -90,10 +90,7 @@ class ConversationReference(Struct, frozen=True):
 
 
 class Response(Struct, frozen=True, kw_only=True):
-    """The Response object. What the request set is echoed as it was in effect, not as it was wished:
-
-    fields with a constant here stand for what this server doesn't do (yet).
-    """
+    """Response object. It echoes the effective settings; fields with a constant are not supported (yet)."""
 
     id: str
     object: Literal["response"] = "response"
@@ -102,7 +99,7 @@ class Response(Struct, frozen=True, kw_only=True):
     background: bool = False
     completed_at: int | None = None
     conversation: ConversationReference | UnsetType = UNSET
-    """What came in and what goes out is appended to it at the end, unless the response fails."""
+    """Conversation that gets the input and output items at the end, unless the response fails."""
     error: ErrorInfo | None = None
     frequency_penalty: float = 0.0
     incomplete_details: IncompleteDetails | None = None
@@ -145,20 +142,22 @@ class ResponseQueued(_Numbered, frozen=True, tag="response.queued"):
 
 
 class PromptProgress(Struct, frozen=True):
-    """In tokens, with the names of llama.cpp's server. `processed` are in the KV cache by now, of which `cache` were
-    there before. Defaults: streams that an earlier version stored."""
+    """Numbers of prompt tokens, with llama.cpp's names: `processed` are in the KV cache, `cache` of them from before.
+
+    The defaults serve streams that an earlier version stored.
+    """
 
     total: int = 0
     cache: int = 0
     processed: int = 0
     time_ms: int = 0
-    """Since the response got its slot."""
+    """Milliseconds since the response got its slot."""
 
 
 class ResponseInProgress(_Numbered, frozen=True, tag="response.in_progress"):
     response: Response
     prompt_progress: PromptProgress | UnsetType = UNSET
-    """Only for who asked (`return_progress`): no specification has it."""
+    """Progress if the request asks for it (`return_progress`); no specification has this field."""
 
 
 class ResponseCompleted(_Numbered, frozen=True, tag="response.completed"):
@@ -260,7 +259,7 @@ class ErrorPayload(Struct, frozen=True):
 
 
 class Error(_Numbered, frozen=True, tag="error"):
-    """Twice the same: OpenAI's types have it flat, OpenAI's live API and Open Responses nested."""
+    """Error event in two forms: flat as in OpenAI's types, nested as in OpenAI's live API and Open Responses."""
 
     message: str
     code: str | None
@@ -291,4 +290,4 @@ Event: TypeAlias = (
 )
 
 TERMINAL = (ResponseCompleted, ResponseIncomplete, ResponseFailed)
-"""One of these ends every stream."""
+"""Events that end a stream."""

@@ -1,4 +1,4 @@
-"""`responsed` in a Response: what this server tells beyond the specifications. Data only."""
+"""Field `responsed` of a Response: facts beyond the specifications. Data only."""
 
 from typing import Any
 
@@ -7,19 +7,19 @@ from msgspec.structs import replace
 
 
 class Extensions(Struct, frozen=True, omit_defaults=True):
-    """`responsed`: facts about a response that no specification has a field for. Absent where there are none."""
+    """Facts about a response for which the specifications have no field."""
 
     skipped: tuple[str, ...] = ()
     """Fields, items, parts and tools of the request that had no effect."""
     unenforced: tuple[str, ...] = ()
-    """Parts of schemas that the answer was not constrained by."""
+    """Parts of schemas that were not enforced."""
     stop: str | None = None
-    """Stop text at which the answer ended."""
+    """Stop string that ended the output."""
 
 
 NO_EXTENSIONS = Extensions()
 
 
 def extended(extensions: Extensions | UnsetType, **facts: Any) -> Extensions:
-    """`extensions` with more facts in them."""
+    """Return `extensions` with more facts."""
     return replace(extensions if isinstance(extensions, Extensions) else NO_EXTENSIONS, **facts)

@@ -1,4 +1,4 @@
-"""Fields of a body that nobody reads: which ones are skipped, and which refused since they would change the answer."""
+"""Unsupported fields of a body: skipped ones, and refused ones, which would change the output."""
 
 from collections.abc import Mapping, Sequence, Set
 
@@ -16,12 +16,12 @@ MOVED = {
     "functions": "tools",
     "function_call": "tool_choice",
 }
-"""What Chat Completions calls it -> where it stands here. To skip it would change the answer; OpenAI refuses it."""
+"""Chat Completions field -> its Responses equivalent, refused as by OpenAI: skipping it would change the output."""
 
 
 _FORMAT = "send a `text.format` (in Chat Completions: `response_format`)"
 _GRAMMAR = "send a custom tool with a grammar, or a JSON schema"
-_TEMPLATE = "start the server with the chat template that you want"
+_TEMPLATE = "start the server with --chat-template"
 REFUSED = {
     "grammar": _GRAMMAR,
     "guided_choice": _FORMAT,
@@ -31,43 +31,43 @@ REFUSED = {
     "json_schema": _FORMAT,
     "structured_outputs": _FORMAT,
     "chat_template": _TEMPLATE,
-    "continue_final_message": "send the text as the user's, or ask the model to go on",
-    "add_generation_prompt": "the model's answer is always asked for",
-    "ignore_eos": "set a limit of tokens",
+    "continue_final_message": "send the text as the user's, or ask the model to continue",
+    "add_generation_prompt": "the prompt always asks for a reply",
+    "ignore_eos": "limit the number of tokens",
     "best_of": "send the request again with another `seed`",
-    "prefix": "send the text as the user's, or ask the model to go on",
+    "prefix": "send the text as the user's, or ask the model to continue",
 }
-"""Fields of other servers that would change the answer and have no effect here -> what to do instead."""
+"""Fields of other servers that are refused, since skipping them would change the output -> alternative."""
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def absent(raw: msgspec.Raw) -> bool:
-    """Whether nothing was said: null, or not even that."""
+def is_null(raw: msgspec.Raw) -> bool:
+    """True if the value is null, like a missing one."""
     return bytes(raw) == b"null"
 
 
 def refuse_fields(body: bytes, refused: Mapping[str, str]) -> None:
-    """Raises InvalidRequest for a field that would change the answer and has no effect here."""
+    """Raise InvalidRequest for the first field in `refused`."""
     for name, value in _fields.decode(body).items():
-        if name in refused and not absent(value):
-            raise InvalidRequest(f"`{name}` has no effect on this server: {refused[name]}.", param=name)
+        if name in refused and not is_null(value):
+            raise InvalidRequest(f"`{name}` is not supported; {refused[name]}.", param=name)
 
 
 def unknown_fields(body: bytes, known: Set[str]) -> set[str]:
-    """The fields of a body that decoded well which nobody reads; null says nothing."""
-    return {name for name, value in _fields.decode(body).items() if not absent(value)} - known
+    """Return the unknown fields of a valid body, except those that are null."""
+    return {name for name, value in _fields.decode(body).items() if not is_null(value)} - known
 
 
 def check_strict(unknown: Sequence[str], strict: bool) -> None:
     """Raise InvalidRequest for the first unknown field if the server was started with --strict-fields."""
     if unknown and strict:
-        raise InvalidRequest(f"`{unknown[0]}` is no field of this request (--strict-fields).", param=unknown[0])
+        raise InvalidRequest(f"`{unknown[0]}` is not a known field; remove it (--strict-fields).", param=unknown[0])
 
 
 def skipped_fields(body: bytes, known: Set[str]) -> set[str]:
-    """Those of a request for a response. Raises InvalidRequest for one that is called otherwise here."""
+    """Return the unknown fields of a request for a response. Raises InvalidRequest for fields of Chat Completions."""
     unknown = unknown_fields(body, known)
     for name in sorted(unknown & MOVED.keys()):
-        raise InvalidRequest(f"`{name}` is a field of Chat Completions: here it is `{MOVED[name]}`.", param=name)
+        raise InvalidRequest(f"`{name}` is a field of Chat Completions; use `{MOVED[name]}`.", param=name)
     return unknown

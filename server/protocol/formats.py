@@ -1,8 +1,8 @@
-"""What an answer may have to be: as it is asked for, as it is echoed, and as the model is told. Data, and pure.
+"""Output formats: in the request, in the echo, and in the prompt. Pure.
 
-The model is told, in the system message, though it couldn't do otherwise: a schema's names and descriptions are
-instructions, and small models write better what they know of beforehand. It stands behind all other instructions, so
-what is said there stays the beginning of the prompt, with and without a format.
+The system message describes the format, although the grammar enforces it: a schema's names and descriptions are
+instructions, and small models write better text if they know the format. The description follows all other
+instructions, so that the beginning of the prompt is equal with and without a format.
 """
 
 from typing import Annotated, Literal, TypeAlias
@@ -10,8 +10,8 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-MOST_TOLD = 4096
-"""Characters of a schema that the model is told: 1,500 tokens. A longer one is held, and not told."""
+MAX_PROMPT_CHARACTERS = 4096
+"""Characters of a schema in the prompt (1,500 tokens). A longer schema is enforced but not described."""
 
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
 
@@ -36,26 +36,26 @@ Verbosity: TypeAlias = Literal["low", "medium", "high"]
 PLAIN = PlainFormat()
 
 
-class TextWish(Struct, frozen=True):
-    """`text`."""
+class TextOptions(Struct, frozen=True):
+    """Field `text` of a request."""
 
     format: Format | None = None
     verbosity: Verbosity | None = None
 
 
-def in_effect(format_: Format) -> Format:
-    """As it is echoed. Every schema is held, so `strict` is true whatever was asked."""
+def echoed(format_: Format) -> Format:
+    """Return the format for the echo. `strict` is true, since every schema is enforced."""
     if isinstance(format_, SchemaFormat):
         return msgspec.structs.replace(format_, strict=True, schema=Raw(bytes(format_.schema)))
     return format_
 
 
-def told(format_: Format, beside_calls: bool = False) -> str:
-    """What the model is told of it; empty for plain text. `beside_calls`: whether it may call functions too."""
-    answer = "If you call no function, answer" if beside_calls else "Answer"
+def prompt_text(format_: Format, with_calls: bool = False) -> str:
+    """Return the description for the prompt, empty for plain text. `with_calls` allows function calls too."""
+    answer = "If you call no function, answer" if with_calls else "Answer"
     if isinstance(format_, PlainFormat):
         return ""
-    if isinstance(format_, JsonFormat) or len(bytes(format_.schema)) > MOST_TOLD:
+    if isinstance(format_, JsonFormat) or len(bytes(format_.schema)) > MAX_PROMPT_CHARACTERS:
         return f"{answer} with a JSON object only."
-    about = f" ({format_.description})" if format_.description else ""
-    return f"{answer} with JSON only{about}, as this JSON schema says:\n{bytes(format_.schema).decode()}"
+    description = f" ({format_.description})" if format_.description else ""
+    return f"{answer} with JSON only{description}, as this JSON schema says:\n{bytes(format_.schema).decode()}"

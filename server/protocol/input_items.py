@@ -1,4 +1,4 @@
-"""Items that clients were sent and send again. Data only; as loose as they come."""
+"""Output items that clients send back as input, decoded leniently. Data only."""
 
 import msgspec
 from msgspec import Struct
@@ -7,7 +7,7 @@ from server.protocol.request import NULL
 
 
 class FunctionCall(Struct, frozen=True):
-    """`function_call`. Arguments are a text of JSON, and of some clients the JSON itself."""
+    """Item `function_call`. Arguments are JSON text; some clients send the JSON itself."""
 
     name: str
     arguments: msgspec.Raw = NULL
@@ -16,7 +16,7 @@ class FunctionCall(Struct, frozen=True):
 
 
 class CustomToolCall(Struct, frozen=True):
-    """`custom_tool_call`."""
+    """Item `custom_tool_call`."""
 
     name: str
     input: msgspec.Raw = NULL
@@ -25,14 +25,14 @@ class CustomToolCall(Struct, frozen=True):
 
 
 class ToolOutput(Struct, frozen=True):
-    """`function_call_output`, `custom_tool_call_output`."""
+    """Item `function_call_output` or `custom_tool_call_output`."""
 
     output: msgspec.Raw = NULL
     call_id: str | int | None = None
 
 
 class ReasoningItem(Struct, frozen=True):
-    """`reasoning`. Content and summary come as lists of parts, as text, null, or not at all."""
+    """Item `reasoning`. Content and summary may be lists of parts, text, null, or missing."""
 
     content: msgspec.Raw = NULL
     summary: msgspec.Raw = NULL
@@ -40,6 +40,6 @@ class ReasoningItem(Struct, frozen=True):
 
 
 class CompactionItem(Struct, frozen=True):
-    """`compaction`."""
+    """Item `compaction`."""
 
     encrypted_content: msgspec.Raw = NULL

@@ -1,4 +1,4 @@
-"""What a response's output may have besides messages. Data only."""
+"""Output items besides messages. Data only."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ class ReasoningText(Struct, frozen=True, tag="reasoning_text"):
 
 
 class ReasoningItem(Struct, frozen=True, tag="reasoning"):
-    """Without `encrypted_content`, which one authority allows to be null, and the other doesn't."""
+    """Reasoning item, without `encrypted_content`: only one of the two specifications allows it to be null."""
 
     id: str
     status: Literal["in_progress", "completed", "incomplete"]
@@ -25,7 +25,7 @@ class FunctionCall(Struct, frozen=True, tag="function_call"):
     arguments: str
     status: Literal["in_progress", "completed", "incomplete"]
     namespace: str | UnsetType = UNSET
-    """Only of functions that are in one."""
+    """Namespace of the function, if it has one."""
 
 
 class CustomToolCall(Struct, frozen=True, tag="custom_tool_call"):

@@ -1,6 +1,6 @@
-"""What clients may send. Fields not named here are skipped: clients send many, and a 4xx would lock them out.
+"""Body of `POST /v1/responses`. Other fields are skipped: clients send many, and a 4xx would exclude these clients.
 
-Items and parts are decoded one by one, by their `type`: what is unknown must not make the rest unreadable.
+Items and parts are decoded one by one, by their `type`, so that an unknown one does not invalidate the others.
 """
 
 from collections.abc import Mapping
@@ -9,17 +9,17 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from server.protocol.decoding import refused
+from server.protocol.decoding import invalid_request
 from server.protocol.errors import InvalidRequest
 from server.protocol.fields import REFUSED, refuse_fields
-from server.protocol.formats import PLAIN, Format, TextWish
+from server.protocol.formats import PLAIN, Format, TextOptions
 
 T = TypeVar("T")
 NULL = msgspec.Raw(b"null")
 Stop: TypeAlias = Annotated[str, Meta(max_length=1000)]
 Stops: TypeAlias = Stop | Annotated[list[Stop], Meta(max_length=16)]
 Temperature: TypeAlias = Annotated[float, Meta(ge=0, le=2)]
-Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
 RepeatPenalty: TypeAlias = Annotated[float, Meta(gt=0, le=10)]
 Window: TypeAlias = Annotated[int, Meta(ge=-1, le=1_000_000)]
@@ -29,43 +29,43 @@ Top: TypeAlias = Annotated[int, Meta(ge=0, le=20)]
 Seed: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Limit: TypeAlias = Annotated[int, Meta(ge=-1)]
-"""-1 is no limit, as llama.cpp and vLLM have it; `limited` refuses 0."""
+"""Limit of tokens; -1 means no limit, as in llama.cpp and vLLM. `with_limits` refuses 0."""
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Metadata: TypeAlias = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
 ]
 
 
-class ReasoningWish(Struct, frozen=True):
-    """`reasoning`."""
+class ReasoningOptions(Struct, frozen=True):
+    """Field `reasoning` of a request."""
 
     effort: Effort | None = None
     summary: str | None = None
 
 
-class Named(Struct, frozen=True):
-    """Something of ours, by its id."""
+class ObjectId(Struct, frozen=True):
+    """Reference to a stored object."""
 
     id: str
 
 
 class StreamOptions(Struct, frozen=True):
-    """`stream_options`. Obfuscation hides the lengths of deltas from who watches the net; there is none here."""
+    """Field `stream_options`. Obfuscation, which hides the lengths of deltas from eavesdroppers, is not supported."""
 
     include_obfuscation: bool | None = None
 
 
 class SamplingFields(Struct, frozen=True, kw_only=True):
-    """Fields that say how tokens are drawn, and where the text ends: the same in all three APIs. Bounds: OpenAI's.
+    """Sampling fields and stop strings, equal in all three APIs. Limits: OpenAI's API.
 
-    Its Responses API lacks all but `temperature` and `top_p`. `repeat_penalty` and `repeat_last_n` are llama.cpp's, and
-    `repetition_penalty` is another name of the first.
+    OpenAI's Responses API has only `temperature` and `top_p`. `repeat_penalty` and `repeat_last_n` are llama.cpp's;
+    `repetition_penalty` is another name of `repeat_penalty`.
     """
 
     temperature: Temperature | None = None
-    top_p: Share | None = None
+    top_p: Fraction | None = None
     top_k: TopK | None = None
-    min_p: Share | None = None
+    min_p: Fraction | None = None
     seed: Seed | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
@@ -82,7 +82,7 @@ def sampling_fields(request: SamplingFields) -> dict[str, Any]:
 
 
 class Request(SamplingFields, frozen=True):
-    """The body of `POST /v1/responses`. Bounds: OpenAI's API; `return_progress` is ours."""
+    """Body of the request. Limits: OpenAI's API; `return_progress` is llama.cpp's."""
 
     model: str | None = None
     input: str | list[msgspec.Raw] | None = None
@@ -92,10 +92,10 @@ class Request(SamplingFields, frozen=True):
     top_logprobs: Top | None = None
     max_output_tokens: Limit | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    text: TextWish | None = None
+    text: TextOptions | None = None
     metadata: Metadata | None = None
     prompt: msgspec.Raw = NULL
-    """A template that is stored with OpenAI; `decode` refuses it."""
+    """Template stored by OpenAI; `decode` refuses it."""
     max_tool_calls: Count | None = None
     service_tier: str | None = None
     stream_options: StreamOptions | None = None
@@ -106,61 +106,61 @@ class Request(SamplingFields, frozen=True):
     store: bool | None = None
     background: bool | None = None
     previous_response_id: str | None = None
-    conversation: str | Named | None = None
+    conversation: str | ObjectId | None = None
     return_progress: bool | None = None
-    reasoning: ReasoningWish | None = None
+    reasoning: ReasoningOptions | None = None
     tools: list[msgspec.Raw] | None = None
     tool_choice: msgspec.Raw = NULL
     chat_template_kwargs: dict[str, Any] | None = None
-    """Variables of the chat template, as vLLM and llama.cpp's server take them."""
+    """Variables of the chat template, as in vLLM and llama.cpp's server."""
 
     @property
     def format(self) -> Format:
-        """What the answer has to be."""
+        """Output format."""
         return self.text.format or PLAIN if self.text else PLAIN
 
     @property
     def conversation_id(self) -> str | None:
-        return self.conversation.id if isinstance(self.conversation, Named) else self.conversation
+        return self.conversation.id if isinstance(self.conversation, ObjectId) else self.conversation
 
 
 class Retrieval(Struct, frozen=True):
-    """The query of `GET /v1/responses/{id}`."""
+    """Query of `GET /v1/responses/{id}`."""
 
     stream: bool = False
     starting_after: Annotated[int, Meta(ge=-1, lt=2**53)] = -1
 
 
 class Listing(Struct, frozen=True):
-    """The query of a list."""
+    """Query of a list."""
 
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
     order: Literal["asc", "desc"] = "desc"
     after: str | None = None
 
 
-class Typed(Struct, frozen=True):
-    """What is looked at first in an item or a part. A message may come without its type, a reference too."""
+class TypeAndRole(Struct, frozen=True):
+    """Discriminating fields of an item or a part. Messages and references may have no type."""
 
     type: str | None = None
     role: str | None = None
 
 
 class ItemReference(Struct, frozen=True):
-    """`item_reference`, with and without `type`."""
+    """Item `item_reference`, with or without `type`."""
 
     id: str | None = None
 
 
 class MessageItem(Struct, frozen=True):
-    """`message`, with and without `type`."""
+    """Item `message`, with or without `type`."""
 
     role: str
     content: str | list[msgspec.Raw] | None = None
 
 
 class TextPart(Struct, frozen=True):
-    """`input_text`, `output_text`, `text`."""
+    """Part `input_text`, `output_text` or `text`."""
 
     text: str | None
 
@@ -170,60 +170,60 @@ class RefusalPart(Struct, frozen=True):
 
 
 class FilePart(Struct, frozen=True):
-    """`input_file`. `file_data` is a data URL or the text itself."""
+    """Part `input_file`. `file_data` is a data URL or the text itself."""
 
     file_data: str | None = None
     filename: str | None = None
 
 
 class ChatFilePart(Struct, frozen=True):
-    """`file`, as Chat Completions has it."""
+    """Part `file` of Chat Completions."""
 
     file: FilePart
 
 
-class LoosePart(Struct, frozen=True):
-    """A part of something replayed."""
+class ReplayedPart(Struct, frozen=True):
+    """Part of an item that the client sends back."""
 
     type: str
     text: str | None = None
     file_data: str | None = None
 
 
-class LooseText(Struct, frozen=True):
+class ReplayedText(Struct, frozen=True):
     text: str = ""
 
 
 _request = msgspec.json.Decoder(Request)
-_loose_parts = msgspec.json.Decoder(list[LoosePart])
-_loose_texts = msgspec.json.Decoder(str | list[str | LooseText] | None)
+_replayed_parts = msgspec.json.Decoder(list[ReplayedPart])
+_replayed_texts = msgspec.json.Decoder(str | list[str | ReplayedText] | None)
 _text = msgspec.json.Decoder(str | None)
 KNOWN = frozenset(Request.__struct_fields__)
 
 
 def decode(body: bytes) -> Request:
-    """Raises InvalidRequest, naming the field."""
-    request = limited(read(body, _request), "max_output_tokens")
+    """Decode a body. Raises InvalidRequest, which names the field."""
+    request = with_limits(read(body, _request), "max_output_tokens")
     if request.prompt != NULL:
         raise InvalidRequest(
-            "There are no prompt templates here: send their text as `instructions` and `input`.", param="prompt"
+            "`prompt` is not supported; send the template's text as `instructions` and `input`.", param="prompt"
         )
     refuse_fields(body, REFUSED)
     return request
 
 
 def read(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """A whole body, as `bodies` cleans it. Raises InvalidRequest, naming the field."""
+    """Decode a body that was cleaned by `server.http.bodies`. Raises InvalidRequest, which names the field."""
     if not body:
-        raise InvalidRequest("The body is empty: send a JSON object.")
+        raise InvalidRequest("The body is empty; send a JSON object.")
     return _decode(decoder, body, "")
 
 
 S = TypeVar("S", bound=Struct)
 
 
-def limited(request: S, *fields: str) -> S:
-    """The request with None for limits of -1. Raises InvalidRequest for a limit of 0."""
+def with_limits(request: S, *fields: str) -> S:
+    """Return the request with None for limits of -1. Raises InvalidRequest for a limit of 0."""
     for field in fields:
         limit = getattr(request, field)
         if limit == 0:
@@ -234,30 +234,30 @@ def limited(request: S, *fields: str) -> S:
 
 
 def query(parameters: Mapping[str, str], kind: type[T]) -> T:
-    """Raises InvalidRequest, naming the parameter."""
+    """Decode the query of a URL. Raises InvalidRequest, which names the parameter."""
     try:
         return msgspec.convert(parameters, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise refused(error) from error
+        raise invalid_request(error) from error
 
 
 def part(raw: msgspec.Raw, kind: type[T], place: str) -> T:
-    """An item or a part of a known type; `place` is where it stands, for the error. Raises InvalidRequest."""
+    """Decode an item or part of a known type. Raises InvalidRequest, which names `place`."""
     return _decode(msgspec.json.Decoder(kind), bytes(raw), place)
 
 
 def as_text(raw: msgspec.Raw) -> str:
-    """A text as it is, nothing for null, and the JSON itself of anything else."""
+    """Return a text unchanged, an empty text for null, and the JSON of other values."""
     try:
         return _text.decode(raw) or ""
     except msgspec.ValidationError:
         return bytes(raw).decode()
 
 
-def loose_text(raw: msgspec.Raw) -> str:
-    """A text, or the texts of a list; nothing where there are none."""
+def replayed_text(raw: msgspec.Raw) -> str:
+    """Return a text, or the joined texts of a list; empty if there are none."""
     try:
-        texts = _loose_texts.decode(raw) or ""
+        texts = _replayed_texts.decode(raw) or ""
     except (msgspec.ValidationError, RecursionError):
         return ""
     if isinstance(texts, str):
@@ -265,10 +265,10 @@ def loose_text(raw: msgspec.Raw) -> str:
     return "\n\n".join(filter(None, (part if isinstance(part, str) else part.text for part in texts)))
 
 
-def loose_parts(raw: msgspec.Raw) -> list[LoosePart] | None:
-    """None where it is no list of parts."""
+def replayed_parts(raw: msgspec.Raw) -> list[ReplayedPart] | None:
+    """Return the parts of a list; None if the value is not a list of parts."""
     try:
-        return _loose_parts.decode(raw)
+        return _replayed_parts.decode(raw)
     except (msgspec.ValidationError, RecursionError):
         return None
 
@@ -277,8 +277,8 @@ def _decode(decoder: msgspec.json.Decoder[T], data: bytes, place: str) -> T:
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
-        raise refused(error, place, decoder.type, data) from error
+        raise invalid_request(error, place, decoder.type, data) from error
     except RecursionError as error:
-        raise InvalidRequest("The body is nested too deeply.") from error
+        raise InvalidRequest("The body is nested too deeply; send flatter JSON.") from error
     except msgspec.DecodeError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from error

@@ -12,7 +12,7 @@ DONE = b"data: [DONE]\n\n"
 """The last frame of every stream (Open Responses, "Streaming")."""
 
 PING = b": still here\n\n"
-"""A comment: it shows that the stream lives, and is no event."""
+"""Comment frame, a heartbeat for clients that reject repeated events."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -35,14 +35,14 @@ class ReasoningDone(Struct, frozen=True, tag="response.reasoning.done"):
     text: str
 
 
-Sent: TypeAlias = Event | ReasoningDelta | ReasoningDone
+SentEvent: TypeAlias = Event | ReasoningDelta | ReasoningDone
 Encode: TypeAlias = Callable[[Iterable[Event]], bytes]
 
-_names: dict[type[Sent], bytes] = {}
+_frame_heads: dict[type[SentEvent], bytes] = {}
 
 
 def encoder(reasoning_events: str) -> Encode:
-    """With OpenAI's names for the events of reasoning, or Open Responses' (responses-api.md, 7)."""
+    """Return the encoder with OpenAI's or Open Responses' names of the reasoning events."""
     return encode if reasoning_events == "openai" else encode_renamed
 
 
@@ -50,7 +50,7 @@ def encode_renamed(events: Iterable[Event]) -> bytes:
     return encode(map(_renamed, events))
 
 
-def _renamed(event: Event) -> Sent:
+def _renamed(event: Event) -> SentEvent:
     match event:
         case ReasoningTextDelta(number, item_id, output_index, content_index, delta):
             return ReasoningDelta(number, item_id, output_index, content_index, delta)
@@ -59,22 +59,22 @@ def _renamed(event: Event) -> Sent:
     return event
 
 
-def encode(events: Iterable[Sent]) -> bytes:
-    """The events' frames, one after the other: they leave in one `send`, and none is split over two."""
+def encode(events: Iterable[SentEvent]) -> bytes:
+    """Return the frames of the events in one piece, so that one `send` transmits them unsplit."""
     buffer = bytearray()
     for event in events:
-        buffer += _opening(type(event))
+        buffer += _frame_head(type(event))
         _encoder.encode_into(event, buffer, -1)
         buffer += b"\n\n"
     return bytes(buffer)
 
 
 def frame(data: Struct) -> bytes:
-    """A frame without a type of its own."""
+    """Return a frame without an event type."""
     return b"data: " + _encoder.encode(data) + b"\n\n"
 
 
-def _opening(kind: type[Sent]) -> bytes:
-    if kind not in _names:
-        _names[kind] = f"event: {kind.__struct_config__.tag}\ndata: ".encode()
-    return _names[kind]
+def _frame_head(kind: type[SentEvent]) -> bytes:
+    if kind not in _frame_heads:
+        _frame_heads[kind] = f"event: {kind.__struct_config__.tag}\ndata: ".encode()
+    return _frame_heads[kind]

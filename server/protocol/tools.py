@@ -1,4 +1,4 @@
-"""Tools and the choice among them, as a response echoes them. Data only."""
+"""Tools and tool choice in the echo of a response. Data only."""
 
 from typing import Literal, TypeAlias
 
@@ -32,7 +32,7 @@ ToolEcho: TypeAlias = FunctionTool | CustomTool | NamespaceTool
 class NamedChoice(Struct, frozen=True, tag="function"):
     name: str
     namespace: str | UnsetType = UNSET
-    """Only where it was said."""
+    """Namespace if the request names one."""
 
 
 class CustomChoice(Struct, frozen=True, tag="custom"):

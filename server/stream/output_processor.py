@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from engine.job import EngineOutput, Finished, FinishReason, Progress, Started, Token
 from engine.tokenizer import Detokenizer, StopStrings, Vocabulary
-from server.protocol.errors import ApiError, NotHeld
+from server.protocol.errors import ApiError, GrammarMismatch
 from server.protocol.events import InputTokensDetails, Logprob, OutputTokensDetails, PromptProgress, Usage
 from server.stream.inputs import End, ReasoningAdded, StreamInput, TextAdded, failure
 from server.stream.logprobs import PendingLogprobs
@@ -66,7 +66,10 @@ class OutputProcessor:
             case Finished(FinishReason.GRAMMAR, message):
                 self.ended = True
                 return [
-                    failure(NotHeld(f"{self._subject} no longer matches its grammar: {message}."), self._usage_so_far)
+                    failure(
+                        GrammarMismatch(f"{self._subject} no longer matches its grammar: {message}."),
+                        self._usage_so_far,
+                    )
                 ]
             case Finished(reason):
                 self.produced += reason is FinishReason.STOP

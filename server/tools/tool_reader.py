@@ -13,8 +13,8 @@ from msgspec import Meta, Raw, Struct
 
 from engine.chat_template import Tool
 from server.protocol.errors import InvalidRequest
-from server.protocol.fields import absent
-from server.protocol.request import NULL, Typed, part
+from server.protocol.fields import is_null
+from server.protocol.request import NULL, TypeAndRole, part
 from server.protocol.tools import NULL as NO_FORMAT
 from server.protocol.tools import CustomTool, FunctionTool, NamespaceTool, ToolEcho
 from server.stream import ToolCallStarted
@@ -112,7 +112,7 @@ class ToolReader:
         """Yield the echo of each tool. Raises InvalidRequest."""
         for index, raw in enumerate(raws):
             place = f"tools[{index}]"
-            if part(raw, Typed, place).type == "namespace":
+            if part(raw, TypeAndRole, place).type == "namespace":
                 space = part(raw, NamespaceParam, place)
                 inner = (self._tool(each, f"{place}.tools[{n}]", space.name) for n, each in enumerate(space.tools))
                 yield NamespaceTool(space.name, space.description or "", tuple(filter(None, inner)))
@@ -120,7 +120,7 @@ class ToolReader:
                 yield tool
 
     def _tool(self, raw: Raw, place: str, namespace: str | None = None) -> FunctionTool | CustomTool | None:
-        kind = part(raw, Typed, place).type
+        kind = part(raw, TypeAndRole, place).type
         if self._nested:
             place = f"{place}.{kind}"
         match kind:
@@ -135,7 +135,7 @@ class ToolReader:
         name = self._name(tool, place, namespace)
         place = f"{place}.parameters"
         schema = NO_PARAMETERS
-        if not absent(tool.parameters):
+        if not is_null(tool.parameters):
             part(tool.parameters, _Object, place)
             schema = bytes(tool.parameters).decode()
         function = Tool(name, tool.description or "", schema)
@@ -145,11 +145,11 @@ class ToolReader:
     def _custom(self, tool: CustomParam, place: str, namespace: str | None) -> CustomTool:
         name = self._name(tool, place, namespace)
         place = f"{place}.format"
-        input_ = PlainInput() if absent(tool.format) else _read_format(tool.format, place)
+        input_ = PlainInput() if is_null(tool.format) else _read_format(tool.format, place)
         function = Tool(name, "\n".join(filter(None, [tool.description, _format_note(input_)])), TEXT_INPUT)
         call = ToolCallStarted(tool.name, namespace, custom=True, streams=True)
         self.specs.append(ToolSpec(function, call, place, True, input_))
-        return CustomTool(tool.name, tool.description, NO_FORMAT if absent(tool.format) else tool.format)
+        return CustomTool(tool.name, tool.description, NO_FORMAT if is_null(tool.format) else tool.format)
 
     def _name(self, tool: FunctionParam | CustomParam, place: str, namespace: str | None) -> str:
         """Return the tool's name for the model. Raises InvalidRequest if an earlier tool has it."""

@@ -111,7 +111,7 @@ WRONG = [
     (
         {"prompt": "a", "suffix": "z"},
         "suffix",
-        "`suffix` has no effect on this server: send the text before the gap only.",
+        "`suffix` is not supported; send the text before the gap only.",
     ),
     ({"prompt": "a", "max_tokens": 0}, "max_tokens", None),
     ({"prompt": "a" * 100_000}, "prompt", None),

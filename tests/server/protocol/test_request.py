@@ -1,4 +1,4 @@
-"""Bad bodies: each gets the error that names what is wrong, and no body gets anything else."""
+"""Decoding of bodies: errors that name the field, and no other exceptions."""
 
 import json
 from contextlib import suppress
@@ -22,12 +22,12 @@ def body(**fields: Any) -> bytes:
 
 
 def raw(fields: bytes, input_: bytes = b'"hi"') -> bytes:
-    """With what `json.dumps` would not write."""
+    """Return a body with fields that `json.dumps` cannot write."""
     return b'{"model":"m","input":' + input_ + b"," + fields + b"}"
 
 
 def said(*parts: Any, **fields: Any) -> bytes:
-    """A message of these parts."""
+    """Return a body with a message of these parts."""
     return body(input=[{"role": "user", "content": list(parts)} | fields])
 
 
@@ -36,7 +36,7 @@ def file(data: str) -> bytes:
 
 
 def read(data: bytes) -> builder.PromptMessages:
-    """What the server does with a body before the model has a say."""
+    """Decode a body up to the messages for the model."""
     data = clean(data)
     request = schema.decode(data)
     fields.unknown_fields(data, schema.KNOWN)
@@ -49,8 +49,8 @@ PART = "input[0].content[0]"
 
 BAD: dict[str, tuple[bytes, str | None, str]] = {
     # The body as a whole
-    "empty": (b"", None, "The body is empty: send a JSON object."),
-    "blank": (b" \r\n", None, "The body is empty: send a JSON object."),
+    "empty": (b"", None, "The body is empty; send a JSON object."),
+    "blank": (b" \r\n", None, "The body is empty; send a JSON object."),
     "not JSON": (b"model=m", None, "The body is not valid JSON"),
     "cut": (body()[:-1], None, "The body is not valid JSON"),
     "two": (body() * 2, None, "The body is not valid JSON"),
@@ -174,7 +174,7 @@ BAD: dict[str, tuple[bytes, str | None, str]] = {
 
 
 @pytest.mark.parametrize(("data", "param", "message"), BAD.values(), ids=BAD)
-def test_a_bad_body_gets_an_error_that_names_the_field(data: bytes, param: str | None, message: str) -> None:
+def test_decode_of_an_invalid_body_names_the_field(data: bytes, param: str | None, message: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         read(data)
     error = caught.value
@@ -198,11 +198,11 @@ GOOD: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("data", GOOD.values(), ids=GOOD)
-def test_a_good_body_is_read(data: bytes) -> None:
+def test_decode_of_a_valid_body_returns_its_messages(data: bytes) -> None:
     assert read(data).messages[-1].role == "user"
 
 
-def test_unknown_fields_are_told() -> None:
+def test_unknown_fields_returns_the_names() -> None:
     assert fields.unknown_fields(body(zzz=1, temperature=1, functions=[], yyy=None), schema.KNOWN) == {
         "zzz",
         "functions",
@@ -211,7 +211,7 @@ def test_unknown_fields_are_told() -> None:
 
 
 @pytest.mark.parametrize("name", fields.MOVED)
-def test_what_chat_completions_call_otherwise_is_refused_with_its_place_here(name: str) -> None:
+def test_field_of_chat_completions_is_refused_with_its_equivalent(name: str) -> None:
     with pytest.raises(InvalidRequest, match=f"`{name}` .* `{fields.MOVED[name]}`") as refused:
         fields.skipped_fields(body(**{name: 1}), schema.KNOWN)
     assert refused.value.param == name
@@ -240,12 +240,12 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(NAMES, JSON, max_size=6), JSON)
-def test_any_body_is_read_or_refused(fields: dict[str, Any], input_: Any) -> None:
+def test_decode_of_any_json_returns_or_raises_invalid_request(fields: dict[str, Any], input_: Any) -> None:
     with suppress(InvalidRequest):
         read(json.dumps(fields | {"input": input_}).encode())
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+def test_decode_of_any_bytes_returns_or_raises_invalid_request(data: bytes) -> None:
     with suppress(InvalidRequest):
         read(data)
