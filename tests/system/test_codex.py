@@ -76,7 +76,7 @@ def codex(cache: Path) -> Path:
     folder = cache / f"codex-{VERSION}"
     if not folder.exists():
         if shutil.which("npm") is None:
-            pytest.skip("there is no npm to install Codex with")
+            pytest.skip("npm is not installed, which installs Codex")
         try:
             install(folder)
         except (OSError, subprocess.SubprocessError) as error:

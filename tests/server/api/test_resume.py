@@ -197,14 +197,15 @@ async def test_stored_stream_without_client_ends_after_resume_window(tmp_path: P
         wire.check_stream((await again(running, response_id)).events)
 
 
-async def test_resumed_stream_outlives_resume_window(tmp_path: Path) -> None:
+async def test_resumed_stream_outlives_resume_window(tmp_path: Path, mock_clock: trio.testing.MockClock) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path, resume_window_seconds=0.5) as running, await Client.to(running) as client:
         response_id = await drop(running, model)
         await client.request("GET", f"/v1/responses/{response_id}?stream=true")
         await client.head()
         await client.frame(DELTA)
-        await trio.sleep(0.6)
+        mock_clock.jump(0.6)
+        await trio.testing.wait_all_tasks_blocked(0.01)
         model.go()
         await client.frame("response.completed")
 

@@ -496,7 +496,7 @@ async def test_hundreds_of_dropped_connections_leave_no_task() -> None:
             async with trio.open_nursery() as nursery:
                 for _ in range(20):
                     nursery.start_soon(answers_quickly, running)
-        await trio.sleep(0.2)
+        await trio.testing.wait_all_tasks_blocked(0.05)
         assert trio.lowlevel.current_statistics().tasks_living == before
 
 
