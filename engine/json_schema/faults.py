@@ -3,7 +3,7 @@
 llguidance names no place, and finds some faults only in the combination of all keywords.
 """
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import TypeAlias
 
 from engine.constraint import GrammarError
@@ -48,31 +48,42 @@ def place_of(checked: CheckedSchema, try_compile: TryCompile, innocent: Containe
 def _fault(schema: JSON, try_compile: TryCompile, innocent: Container[str]) -> Path:
     """Return the path to the faulty keyword, or to the schema if no single keyword is at fault."""
     definitions = schema.get("$defs") if isinstance(schema, dict) else None
-    path: Path = ()
-    found = schema
-    seen: set[Path] = set()
-    while path not in seen:
-        seen.add(path)
-        target = _target(found)
-        if target and isinstance(definitions, dict) and _is_rejected(definitions[target], definitions, try_compile):
-            path, found = ("$defs", target), definitions[target]
-            continue
-        for step, inner in _inner(found):
-            if _is_rejected(inner, definitions, try_compile):
-                path, found = (*path, *step), inner
-                break
-        else:
-            break
-    if not isinstance(found, dict):
+    path, part = _rejected_part(schema, definitions, try_compile)
+    if not isinstance(part, dict):
         return path
-    keys = [key for key in found if key not in ("$defs", *_LAST)]
-    for key in [*keys, *(key for key in _LAST if key in found)]:
-        if key in innocent:
-            continue
-        less = {**_without_key(found, key), **({"$defs": definitions} if definitions else {})}
+    for key in _suspects(part, innocent):
+        less = {**_without_key(part, key), **({"$defs": definitions} if definitions else {})}
         if try_compile(less) is None:
             return (*path, key)
     return path
+
+
+def _rejected_part(schema: JSON, definitions: JSON, try_compile: TryCompile) -> tuple[Path, JSON]:
+    """Return path and schema of a part that the compiler rejects, although it accepts each schema inside the part."""
+    path: Path = ()
+    seen: set[Path] = set()
+    while path not in seen:
+        seen.add(path)
+        for inner_path, inner in _parts(path, schema, definitions):
+            if _is_rejected(inner, definitions, try_compile):
+                path, schema = inner_path, inner
+                break
+    return path, schema
+
+
+def _parts(path: Path, schema: JSON, definitions: JSON) -> Iterator[tuple[Path, JSON]]:
+    """Yield path and schema of the definition that a schema refers to, then of the schemas inside it."""
+    target = _target(schema)
+    if target and isinstance(definitions, dict):
+        yield ("$defs", target), definitions[target]
+    for step, inner in _inner(schema):
+        yield (*path, *step), inner
+
+
+def _suspects(schema: Schema, innocent: Container[str]) -> list[str]:
+    """Return the keywords that may be at fault, in the order in which they are left out."""
+    keys = [key for key in schema if key != "$defs" and key not in innocent]
+    return sorted(keys, key=lambda key: _LAST.index(key) + 1 if key in _LAST else 0)
 
 
 def _is_rejected(schema: JSON, definitions: JSON, try_compile: TryCompile) -> bool:
@@ -87,21 +98,29 @@ def _target(schema: JSON) -> str:
     return target.removeprefix("#/$defs/") if isinstance(target, str) and target != "#" else ""
 
 
+_SKELETON: Mapping[str, type] = {
+    **dict.fromkeys(("type", "required", "$ref", "items", "additionalProperties"), object),
+    **dict.fromkeys(("properties", "$defs"), dict),
+    "anyOf": list,
+}
+"""Keywords of a skeleton, and the Python type of their values."""
+
+
 def skeleton(schema: JSON) -> JSON:
     """Reduce a schema that is too large to its properties, types and required keys."""
     if not isinstance(schema, dict):
         return schema
-    bare: Schema = {}
-    for key, value in schema.items():
-        if key in ("properties", "$defs") and isinstance(value, dict):
-            bare[key] = {name: skeleton(inner) for name, inner in value.items()}
-        elif key in ("items", "additionalProperties"):
-            bare[key] = skeleton(value)
-        elif key == "anyOf" and isinstance(value, list):
-            bare[key] = [skeleton(inner) for inner in value]
-        elif key in ("type", "required", "$ref"):
-            bare[key] = value
-    return bare
+    return {key: _bare(key, value) for key, value in schema.items() if isinstance(value, _SKELETON.get(key, ()))}
+
+
+def _bare(key: str, value: JSON) -> JSON:
+    if key in _SINGLES:
+        return skeleton(value)
+    if key in _LISTS and isinstance(value, list):
+        return [skeleton(inner) for inner in value]
+    if key in _MAPS and isinstance(value, dict):
+        return {name: skeleton(inner) for name, inner in value.items()}
+    return value
 
 
 def _inner(schema: JSON) -> Iterator[tuple[Path, JSON]]:
@@ -127,12 +146,15 @@ def _without(schema: JSON, path: Path) -> JSON:
     key = str(step)
     if rest:
         return {**schema, key: _without(schema[key], rest)}
-    if key in _MAPS or isinstance(schema[key], list | bool | int | float | str) or key in _KEYWORDS:
-        return _without_key(schema, key)
-    return {**schema, key: {}}
+    return _without_key(schema, key) if _is_keyword(key, schema[key]) else {**schema, key: {}}
 
 
-_KEYWORDS = frozenset(("const", "items", "additionalProperties", *_LISTS))
+def _is_keyword(key: str, value: JSON) -> bool:
+    """True if an entry at the end of a path is a keyword; false if it is a property or a definition."""
+    return key in _KEYWORDS or isinstance(value, list | bool | int | float | str)
+
+
+_KEYWORDS = frozenset(("const", *_MAPS, *_LISTS, *_SINGLES))
 
 
 def _without_key(schema: Schema, key: str) -> Schema:
