@@ -1,4 +1,4 @@
-"""The version of a build: the release, and the commit where it is not a release's own. Run by the build backend.
+"""Version of a build: the release, and the commit unless it is the release's own. The build backend runs this file.
 
 Local parts (`+g...`): PEP 440, "Local version identifiers".
 """
@@ -15,7 +15,7 @@ def version(root: Path = ROOT) -> str:
     """Return the version, for example `0.1.0+g1b3b434` or `0.1.0+g1b3b434.changed`; the release alone without Git."""
     if (packed := root / "PKG-INFO").is_file():  # a source distribution
         return str(re.findall(r"^Version: (.+)$", packed.read_text(encoding="utf-8"), re.MULTILINE)[0])
-    if not (root / ".git").exists():  # unpacked inside somebody else's repository, perhaps
+    if not (root / ".git").exists():  # the folder may lie inside another repository
         return RELEASE
     commit = _git(root, "rev-parse", "--short=7", "HEAD")
     if not commit or f"v{RELEASE}" in _git(root, "tag", "--points-at", "HEAD").split():
@@ -25,7 +25,7 @@ def version(root: Path = ROOT) -> str:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    """Return what Git prints; nothing where there is no Git, or it refuses."""
+    """Return Git's output; empty if Git is missing or fails."""
     try:
         return subprocess.run(
             ["git", "-C", str(root), *arguments], capture_output=True, check=True, text=True

@@ -59,7 +59,7 @@ def client(running: Daemon) -> Iterator[openai.OpenAI]:
 # The official client
 
 
-def test_the_client_gets_the_answer(client: openai.OpenAI) -> None:
+def test_official_client_create_returns_the_text(client: openai.OpenAI) -> None:
     response = client.responses.create(
         model=MODEL, instructions=INSTRUCTIONS, input=QUESTION, temperature=0, max_output_tokens=40
     )
@@ -68,7 +68,7 @@ def test_the_client_gets_the_answer(client: openai.OpenAI) -> None:
     wire.check_response(json.loads(response.to_json(exclude_unset=True)))
 
 
-def test_the_client_gets_every_event(client: openai.OpenAI) -> None:
+def test_official_client_stream_has_every_event(client: openai.OpenAI) -> None:
     with client.responses.with_streaming_response.create(
         model=MODEL, instructions=INSTRUCTIONS, input=QUESTION, temperature=0, max_output_tokens=40, stream=True
     ) as answer:
@@ -76,7 +76,7 @@ def test_the_client_gets_every_event(client: openai.OpenAI) -> None:
     assert "Paris" in events[-1]["response"]["output"][0]["content"][0]["text"]
 
 
-def test_the_clients_helper_follows_the_stream(client: openai.OpenAI) -> None:
+def test_official_client_stream_helper_follows_the_stream(client: openai.OpenAI) -> None:
     deltas: list[str] = []
     with client.responses.stream(
         model=MODEL, instructions="Answer in one word.", input="Say yes.", temperature=0, max_output_tokens=500
@@ -88,7 +88,7 @@ def test_the_clients_helper_follows_the_stream(client: openai.OpenAI) -> None:
     assert final.output_text == "".join(deltas) != ""
 
 
-def test_the_client_gets_logprobs(client: openai.OpenAI) -> None:
+def test_official_client_gets_logprobs(client: openai.OpenAI) -> None:
     """Greedily each token is the likeliest, and the first 20 are most of what there is."""
     asked: Any = {"include": ["message.output_text.logprobs"], "top_logprobs": 20, "max_output_tokens": 12}
     with client.responses.with_streaming_response.create(
@@ -105,7 +105,7 @@ def test_the_client_gets_logprobs(client: openai.OpenAI) -> None:
         assert each["top_logprobs"][0] == {name: each[name] for name in ("token", "logprob", "bytes")}
 
 
-def test_the_asynchronous_client(running: Daemon) -> None:
+def test_async_client_stream_ends_completed(running: Daemon) -> None:
     async def ask() -> tuple[str, str]:
         async with openai.AsyncOpenAI(base_url=running.url, api_key="none", max_retries=0) as client:
             whole = await client.responses.create(
@@ -122,7 +122,7 @@ def test_the_asynchronous_client(running: Daemon) -> None:
     assert streamed == whole
 
 
-def test_the_same_question_has_the_same_greedy_answer_and_needs_no_second_reading(client: openai.OpenAI) -> None:
+def test_repeated_greedy_request_has_equal_text_and_cached_tokens(client: openai.OpenAI) -> None:
     question = "Name three rivers in Europe."
     first, second = (
         client.responses.create(model=MODEL, input=question, temperature=0, max_output_tokens=40) for _ in range(2)
@@ -134,7 +134,7 @@ def test_the_same_question_has_the_same_greedy_answer_and_needs_no_second_readin
     assert second.usage.input_tokens_details.cached_tokens == first.usage.input_tokens - 1
 
 
-def test_a_seed_repeats_an_answer(client: openai.OpenAI) -> None:
+def test_request_with_a_seed_is_repeatable(client: openai.OpenAI) -> None:
     """Each time in the same state: with the whole prompt in the cache."""
     texts = [
         client.responses.create(
@@ -145,7 +145,7 @@ def test_a_seed_repeats_an_answer(client: openai.OpenAI) -> None:
     assert texts[1] == texts[2]
 
 
-def test_the_client_counts_and_compacts(client: openai.OpenAI) -> None:
+def test_official_client_counts_tokens_and_compacts(client: openai.OpenAI) -> None:
     talk: Any = [
         {"role": "user", "content": "My boat is called Minna, and it is green."},
         {"role": "assistant", "content": "A fine name for a boat."},
@@ -166,7 +166,7 @@ def test_the_client_counts_and_compacts(client: openai.OpenAI) -> None:
     assert last.output_text, "what such a small model makes of its own summary is its affair"
 
 
-def test_the_client_lists_the_model(client: openai.OpenAI, smollm2: Path) -> None:
+def test_official_client_lists_the_model(client: openai.OpenAI, smollm2: Path) -> None:
     assert [model.id for model in client.models.list()] == [smollm2.stem, MODEL]
     named, alias = (client.models.retrieve(name).to_dict() for name in (smollm2.stem, MODEL))
     assert alias == named | {"id": MODEL}
@@ -174,7 +174,7 @@ def test_the_client_lists_the_model(client: openai.OpenAI, smollm2: Path) -> Non
     assert {name: alias["meta"][name] for name in facts} == facts  # type: ignore[index]
 
 
-def test_the_client_gets_its_own_exceptions(client: openai.OpenAI) -> None:
+def test_official_client_raises_its_own_exceptions(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as not_found:
         client.responses.create(model="nope", input="Hi")
     with pytest.raises(openai.BadRequestError) as too_long:
@@ -186,7 +186,7 @@ def test_the_client_gets_its_own_exceptions(client: openai.OpenAI) -> None:
 # systemd
 
 
-def test_ready_means_that_it_answers(running: Daemon) -> None:
+def test_daemon_that_is_ready_answers(running: Daemon) -> None:
     assert running.ready == f"READY=1\nSTATUS=listening on http://127.0.0.1:{running.port}"
     connection = running.connection()
     connection.request("GET", "/health")
@@ -199,7 +199,7 @@ ADDRESSES = ["{tmp}/notify", f"@responsed-test-{os.getpid()}"]
 
 
 @pytest.mark.parametrize("address", ADDRESSES, ids=["a path", "abstract"])
-async def test_systemd_hears_of_every_step(address: str, tmp_path: Path) -> None:
+async def test_daemon_notifies_systemd_of_every_step(address: str, tmp_path: Path) -> None:
     address = address.format(tmp=tmp_path)
     model = PacedModel()
     model.hold()
@@ -231,7 +231,7 @@ def received(channel: socket.socket) -> str | None:
         return None
 
 
-async def test_a_model_that_gives_no_token_is_never_ready(tmp_path: Path) -> None:
+async def test_daemon_with_a_failing_model_is_never_ready(tmp_path: Path) -> None:
     def refuse(message: bytes) -> bytes:
         raise ModelError("the model broke")
 
@@ -246,7 +246,7 @@ async def test_a_model_that_gives_no_token_is_never_ready(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/no/such/socket"}], ids=repr)
-def test_a_manager_that_is_not_there_is_no_matter(environ: dict[str, str]) -> None:
+def test_notifier_without_a_manager_does_nothing(environ: dict[str, str]) -> None:
     Notifier(environ).notify("READY=1")
 
 
@@ -254,7 +254,7 @@ UNIT = ROOT / "server" / "responsed.service"
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-def test_the_unit_is_one_that_systemd_accepts(tmp_path: Path) -> None:
+def test_unit_file_is_accepted_by_systemd(tmp_path: Path) -> None:
     """With the command where it is here: systemd wants that file to be there."""
     unit = tmp_path / UNIT.name
     installed = "ExecStart=/opt/responsed/bin/responsed serve"
@@ -264,11 +264,11 @@ def test_the_unit_is_one_that_systemd_accepts(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-# Where it stores
+# The store
 
 
 @pytest.mark.parametrize(("place", "told"), [("off", 0), ("/dev/null/responses.db", 1)])
-def test_a_server_that_stores_nothing_answers_and_says_so(place: str, told: int, smollm2: Path, tmp_path: Path) -> None:
+def test_server_without_a_store_answers_and_logs_it(place: str, told: int, smollm2: Path, tmp_path: Path) -> None:
     with serving(tmp_path, "--model", str(smollm2), "--alias", MODEL, "--store", place) as daemon:
         with openai.OpenAI(base_url=daemon.url, api_key="none", max_retries=0) as client:
             response = client.responses.create(model=MODEL, input="Hi", max_output_tokens=1, store=True)
@@ -279,7 +279,7 @@ def test_a_server_that_stores_nothing_answers_and_says_so(place: str, told: int,
     assert len(lines) == told
 
 
-def test_what_one_run_of_the_server_stored_the_next_one_goes_on_from(smollm2: Path, tmp_path: Path) -> None:
+def test_restarted_server_continues_stored_responses(smollm2: Path, tmp_path: Path) -> None:
     place = ["--model", str(smollm2), "--alias", MODEL, "--store", str(tmp_path / "kept.db")]
     first_id = ""
     for question in ("My name is Ada.", "What is my name?"):
@@ -296,7 +296,7 @@ def test_what_one_run_of_the_server_stored_the_next_one_goes_on_from(smollm2: Pa
 
 
 @pytest.mark.slow
-def test_no_more_is_stored_than_was_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_stores_no_more_than_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model = str(model_files.bpe(tmp_path / "tiny.gguf"))
     with (
@@ -309,7 +309,7 @@ def test_no_more_is_stored_than_was_said(tmp_path: Path, monkeypatch: pytest.Mon
             client.responses.retrieve(made[0])
 
 
-# The end
+# Shutdown
 
 
 @contextmanager
@@ -332,7 +332,7 @@ def opening(answer: http.client.HTTPResponse) -> bytes:
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
-def test_a_stream_may_end_within_the_grace(end: signal.Signals, smollm2: Path, tmp_path: Path) -> None:
+def test_stream_within_the_shutdown_timeout_completes(end: signal.Signals, smollm2: Path, tmp_path: Path) -> None:
     with serving(tmp_path, "--model", str(smollm2), "--alias", MODEL) as daemon:
         with streaming(daemon, max_output_tokens=30) as answer:
             begun = opening(answer)
@@ -347,7 +347,7 @@ def test_a_stream_may_end_within_the_grace(end: signal.Signals, smollm2: Path, t
     assert stopped == "INFO responsed: stopped"
 
 
-def test_a_stream_that_lasts_longer_than_the_grace_gets_its_end(smollm2: Path, tmp_path: Path) -> None:
+def test_stream_beyond_the_shutdown_timeout_fails(smollm2: Path, tmp_path: Path) -> None:
     with serving(tmp_path, "--model", str(smollm2), "--alias", MODEL, "--shutdown-timeout", "0.5") as daemon:
         with streaming(daemon) as answer, streaming(daemon) as other, streaming(daemon) as waiting:
             begun = [opening(answer), opening(other), b""]
@@ -361,7 +361,7 @@ def test_a_stream_that_lasts_longer_than_the_grace_gets_its_end(smollm2: Path, t
     assert "Traceback" not in daemon.log.read_text()
 
 
-def test_a_second_signal_ends_it_at_once(smollm2: Path, tmp_path: Path) -> None:
+def test_daemon_at_a_second_signal_ends_at_once(smollm2: Path, tmp_path: Path) -> None:
     flags = ["--model", str(smollm2), "--alias", MODEL, "--shutdown-timeout", "600"]
     with serving(tmp_path, *flags) as daemon, streaming(daemon) as answer:
         opening(answer)
@@ -449,7 +449,7 @@ FILES = [
 
 
 @pytest.mark.parametrize(("write", "message"), FILES, ids=lambda value: getattr(value, "__name__", ""))
-def test_a_file_that_is_no_good_is_refused(
+def test_serve_with_an_invalid_model_file_is_refused(
     write: Any, message: str, smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -468,12 +468,14 @@ FLAGS = [
 
 
 @pytest.mark.parametrize(("flags", "message"), FLAGS)
-def test_what_cannot_be_is_refused(flags: Sequence[str], message: str, smollm2: Path, command: Command) -> None:
+def test_serve_with_impossible_flags_is_refused(
+    flags: Sequence[str], message: str, smollm2: Path, command: Command
+) -> None:
     refused(command("serve", "--log-level", "error", "--port", "0", "--model", str(smollm2), *flags), message)
 
 
 @pytest.mark.slow
-def test_a_port_in_use_is_refused_by_the_process() -> None:
+def test_serve_at_a_port_in_use_is_refused() -> None:
     with daemon.bind("127.0.0.1", 0) as taken:
         taken.listen()
         port = taken.getsockname()[1]
@@ -509,7 +511,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda value: " ".join(value))
-def test_a_wrong_flag_is_told(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_with_an_invalid_flag_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     captured = capsys.readouterr()
@@ -518,13 +522,13 @@ def test_a_wrong_flag_is_told(arguments: list[str], message: str, capsys: pytest
     assert message in line
 
 
-def test_the_command_tells_its_version(smollm2: Path) -> None:
+def test_command_prints_its_version(smollm2: Path) -> None:
     command = Path(sys.executable).with_name("responsed")
     done = subprocess.run([command, "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"responsed {version('responsed')}\n", "")
 
 
-def test_models_lists_what_there_is_and_what_can_be_had(
+def test_models_lists_installed_and_available_models(
     smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

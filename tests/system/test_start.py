@@ -43,7 +43,7 @@ def lives(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("seconds", [0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.1, 2.5])
-def test_start_at_a_signal_ends_at_once_whatever_it_is_doing(smollm2: Path, tmp_path: Path, seconds: float) -> None:
+def test_start_at_a_signal_ends_at_once(smollm2: Path, tmp_path: Path, seconds: float) -> None:
     flags = ["--model", str(smollm2)]
     with starting(tmp_path / "a", *flags) as terminated, starting(tmp_path / "b", *flags) as interrupted:
         time.sleep(seconds)  # loads modules, probes, loads, warms up, or serves: each machine has its own times
@@ -58,7 +58,7 @@ def test_start_at_a_signal_ends_at_once_whatever_it_is_doing(smollm2: Path, tmp_
                 time.sleep(0.05)
 
 
-def test_server_at_a_hangup_signal_goes_on(tmp_path: Path) -> None:
+def test_server_at_sighup_continues(tmp_path: Path) -> None:
     model = model_files.spm(tmp_path / "model.gguf")
     with serving(tmp_path, "--model", str(model)) as daemon:
         daemon.process.send_signal(signal.SIGHUP)

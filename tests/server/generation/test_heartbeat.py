@@ -1,4 +1,4 @@
-"""Heartbeat events come when they are due, and not more often."""
+"""Schedule of heartbeat events."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Host, Origin and the type of a body: what a web page may do, and what clients send."""
+"""Checks of Host, Origin and media type, for web pages and for clients."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""HTTP/1.1 over real sockets: what is understood, what is refused, and that nothing a client sends ends the server."""
+"""HTTP/1.1 over real sockets: accepted and refused requests, and that no input ends the server."""
 
 import contextlib
 import itertools
@@ -201,7 +201,7 @@ async def test_garbage_after_a_head_request_gets_an_error_with_a_body() -> None:
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Says what it was asked: in one piece, or, where the path says so, in chunks of three bytes."""
+    """Echo the body in one piece, or in chunks of three bytes if the path asks for them."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -218,12 +218,12 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def connected(app: Application = echo, door: Drain | None = None) -> AsyncIterator[trio.SocketStream]:
-    """The client's end of a connection, over loopback; behind it, the server's ends as `acceptor` ends it."""
+async def connected(app: Application = echo, drain: Drain | None = None) -> AsyncIterator[trio.SocketStream]:
+    """Yield the client's end of a loopback connection; close the server's end as the listener does."""
 
     async def converse(stream: trio.SocketStream) -> None:
         try:
-            await Connection(app, stream, door or Drain()).run()
+            await Connection(app, stream, drain or Drain()).run()
         finally:
             await trio.aclose_forcefully(stream)
 
@@ -278,7 +278,7 @@ def test_requests_cut_anywhere_get_the_same_responses(cuts: list[int]) -> None:
 @settings(max_examples=MANY, deadline=None)
 @given(st.data())
 def test_connection_with_random_bytes_ends_only_itself(data: st.DataObject) -> None:
-    """Requests with bytes changed, taken out and put in: `run` comes back, and the application saw whole requests."""
+    """Change, remove and insert bytes of requests: `run` returns, and the application receives whole requests."""
     sent = bytearray(REQUESTS)
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(sent) - 1))
@@ -408,7 +408,7 @@ async def test_connection_reads_ahead_a_bounded_number_of_bytes() -> None:
             while True:
                 await stream.send_all(GET * 1000)
                 sent += 1
-    assert sent * len(GET) * 1000 < 50_000_000  # what two kernels hold
+    assert sent * len(GET) * 1000 < 50_000_000  # the buffers of two kernels
 
 
 async def test_100_continue_is_sent_when_the_body_is_read() -> None:
@@ -458,7 +458,7 @@ async def test_head_that_takes_too_long_closes_the_connection(monkeypatch: pytes
 
 
 async def test_drain_closes_idle_connections_and_finishes_responses() -> None:
-    door = Drain()
+    drain = Drain()
     asked, goes_on = trio.Event(), trio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -466,10 +466,10 @@ async def test_drain_closes_idle_connections_and_finishes_responses() -> None:
         await goes_on.wait()
         await echo(scope, receive, send)
 
-    async with connected(app, door) as waiting, connected(app, door) as busy:
+    async with connected(app, drain) as waiting, connected(app, drain) as busy:
         await busy.send_all(GET)
         await asked.wait()
-        door.close()
+        drain.close()
         assert await everything(waiting) == b""
         goes_on.set()
         answer = await everything(busy)

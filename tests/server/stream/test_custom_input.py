@@ -43,7 +43,7 @@ def test_custom_input_with_cuts_anywhere_is_the_json_text(wrapping: tuple[str, s
     pieces = list(told(written, cuts))
     assert "".join(pieces) == text
     assert pieces[-1] == ""
-    "\n".join(pieces).encode()  # or half a surrogate pair was told
+    "\n".join(pieces).encode()  # fails for half a surrogate pair
 
 
 @given(wrappings(), st.integers(0, 400))

@@ -80,7 +80,7 @@ stops = st.lists(st.sampled_from(["END", "N", "日", "ab", "…b", "b a"]), max_
 @given(ids, stops)
 @pytest.mark.slow
 def test_delta_has_the_logprobs_of_the_tokens_that_begin_in_it(said: list[int], stops: list[str]) -> None:
-    pieces = [token(id_, -float(index)) for index, id_ in enumerate(said)]  # the number tells which one it is
+    pieces = [token(id_, -float(index)) for index, id_ in enumerate(said)]  # the number identifies the token
     events, cues = play([Started(0), *pieces, Finished(FinishReason.STOP)], stops)
     deltas = [event for event in events if isinstance(event, OutputTextDelta)]
     shown, told = 0, list[int]()
