@@ -1,4 +1,4 @@
-"""Models that decode: the choice of a backend for a file, and a scripted one.
+"""Models that decode: the choice of a backend for a file, and a scripted model.
 
 Imports `gguf`, `tokenizer` and the engine's root.
 """

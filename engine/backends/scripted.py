@@ -1,7 +1,7 @@
-"""A Model that plays a script: deterministic, no weights. For tests, smoke runs of the bench, and contributors.
+"""A Model that plays a script: deterministic, without weights. For tests, smoke runs of the bench, and contributors.
 
-Its vocabulary is the 256 bytes and five control tokens, so what it answers may be cut anywhere, also inside a
-character. It reads the conversation from the slot as a real model would, so a wrong position or slot shows.
+Its vocabulary is the 256 bytes and five control tokens, so a token may be a part of a character. It reads the
+conversation from the slot as a real model would, which reveals a wrong position or slot.
 """
 
 import time
@@ -16,7 +16,7 @@ from engine.model import BatchEntry, FloatArray, ModelError, ModelInfo
 from engine.tokenizer import BYTE_TO_UNICODE, TokenType, Vocabulary
 
 Reply: TypeAlias = Callable[[bytes], bytes]
-"""From the last user message to the answer. It may raise ModelError."""
+"""From the last user message to the answer. May raise ModelError."""
 
 CONTROL = ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 END, _, USER, ASSISTANT, _ = range(256, 261)
@@ -24,6 +24,7 @@ TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|
 
 
 def vocabulary() -> Vocabulary:
+    """Return the vocabulary of a scripted model."""
     values: dict[str, Value] = {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.tokens": [*(BYTE_TO_UNICODE[byte] for byte in range(256)), *CONTROL],
@@ -35,6 +36,7 @@ def vocabulary() -> Vocabulary:
 
 
 def echo(message: bytes) -> bytes:
+    """Reply with the message itself."""
     return message
 
 
@@ -63,18 +65,19 @@ class ScriptedModel:
         self._cached_tokens: list[list[int]] = [[] for _ in range(n_slots)]
         self._logits: list[list[FloatArray]] = [[] for _ in range(n_slots)]
         self.decoded: list[BatchEntry] = []
-        """All chunks so far, for tests that ask what was evaluated."""
+        """All entries so far, for tests that check the evaluated tokens."""
         self.copies: list[tuple[int, int, int]] = []
+        """All prefix copies so far: source, target, length."""
 
     def decode(self, batch: Sequence[BatchEntry]) -> None:
-        for chunk in batch:
-            held = self._cached_tokens[chunk.slot]
-            if chunk.position > len(held) or chunk.position + len(chunk.tokens) > self.info.n_ctx:
-                raise ModelError(f"position {chunk.position} + {len(chunk.tokens)} tokens is outside the slot")
-            time.sleep(self._seconds_per_token * len(chunk.tokens))
-            held[chunk.position :] = chunk.tokens
-            self._logits[chunk.slot] = [self._row(held[: len(held) - i]) for i in reversed(range(chunk.logits))]
-            self.decoded.append(chunk)
+        for entry in batch:
+            cached = self._cached_tokens[entry.slot]
+            if entry.position > len(cached) or entry.position + len(entry.tokens) > self.info.n_ctx:
+                raise ModelError(f"position {entry.position} + {len(entry.tokens)} tokens is outside the slot")
+            time.sleep(self._seconds_per_token * len(entry.tokens))
+            cached[entry.position :] = entry.tokens
+            self._logits[entry.slot] = [self._row(cached[: len(cached) - i]) for i in reversed(range(entry.logits))]
+            self.decoded.append(entry)
 
     def logits(self, slot: int, row: int = 0) -> FloatArray:
         return self._logits[slot][row]
@@ -93,7 +96,7 @@ class ScriptedModel:
             raise ModelError(f"{n} tokens cannot be put into slot {slot}: {error}") from error
 
     def use_threads(self, n: int) -> None:
-        """It has none."""
+        """Do nothing: there are no threads."""
 
     def interrupt(self) -> None:
         pass
@@ -101,17 +104,19 @@ class ScriptedModel:
     def close(self) -> None:
         self._cached_tokens.clear()
 
-    def _row(self, held: Sequence[int]) -> FloatArray:
+    def _row(self, cached: Sequence[int]) -> FloatArray:
         row = np.zeros(self.info.n_vocab, np.float32)
-        row[self._next(held)] = 20
+        row[self._next(cached)] = 20
         return row
 
-    def _next(self, held: Sequence[int]) -> int:
-        answer = _after_last(ASSISTANT, held)
-        question = held[_after_last(USER, held[:answer]) : answer]
+    def _next(self, cached: Sequence[int]) -> int:
+        """Return the next token of the script after the cached ones."""
+        answer = _after_last(ASSISTANT, cached)
+        question = cached[_after_last(USER, cached[:answer]) : answer]
         script: list[int] = [*self._reply(bytes(token for token in question if token < 256)), END]
-        return script[min(len(held) - answer, len(script) - 1)]
+        return script[min(len(cached) - answer, len(script) - 1)]
 
 
-def _after_last(token: int, held: Sequence[int]) -> int:
-    return next((i for i in range(len(held), 0, -1) if held[i - 1] == token), 0)
+def _after_last(token: int, cached: Sequence[int]) -> int:
+    """Return the index after the last occurrence of `token`; 0 if there is none."""
+    return next((i for i in range(len(cached), 0, -1) if cached[i - 1] == token), 0)

@@ -1,4 +1,4 @@
-"""Which engine runs a file, and why."""
+"""Choose the engine that runs a file, and give the reason."""
 
 from pathlib import Path
 
@@ -20,26 +20,27 @@ class BackendChoice(Struct, frozen=True):
     engine: str
     reason: str
     engine_id: str
-    """What a file has passed once it was seen to work: the engine and its version."""
+    """Engine and version, under which a passed probe is recorded."""
     fallback: bool = False
-    """True if llama.cpp would have been taken; `reason` says why it was not."""
+    """True if llama.cpp was preferred but cannot run; `reason` explains why."""
 
 
-def choices(header: Header, wished: str, library: Path | None) -> list[BackendChoice]:
-    """The engines to try, the best first; never empty. `wished` is one of their names, or "auto". Raises ModelError."""
-    if wished == model.NAME:
-        return [_ctransformers(header, "it was asked for")]
+def choices(header: Header, requested: str, library: Path | None) -> list[BackendChoice]:
+    """Return the engines to try, best first; never empty. `requested` is an engine's name or "auto". Raises
+    ModelError."""
+    if requested == model.NAME:
+        return [_ctransformers(header, "it was requested")]
     try:
-        native = _llamacpp(library, "it was asked for" if wished == llamacpp.NAME else "it runs today's files")
+        native = _llamacpp(library, "it was requested" if requested == llamacpp.NAME else "it runs today's files")
     except EngineFault as error:
-        if wished == llamacpp.NAME or library is not None:
-            raise  # what a person named is not replaced by something else
+        if requested == llamacpp.NAME or library is not None:
+            raise  # an explicit choice is never replaced
         reason = f"llama.cpp can't be used: {error}"
         try:
             return [_ctransformers(header, reason, fallback=True)]
         except ModelError as other:
             raise ModelError(f"{other}, and {reason}") from error
-    if wished == llamacpp.NAME or library is not None:
+    if requested == llamacpp.NAME or library is not None:
         return [native]
     try:
         return [native, _ctransformers(header, "llama.cpp crashed", fallback=True)]
@@ -58,7 +59,7 @@ def open_model(
     library: Path | None,
     backend_options: BackendOptions = llamacpp.DEFAULT_OPTIONS,
 ) -> Model:
-    """Open the file `weights`, of the model in the file `name`. Raises ModelError."""
+    """Open the file `weights` of the model in the file `name`. Raises ModelError."""
     if engine == model.NAME:
         return model.Ctransformers(weights, name=name, n_ctx=n_ctx, n_slots=n_slots, threads=threads)
     return llamacpp.LlamaCpp(
@@ -67,29 +68,30 @@ def open_model(
 
 
 def option_sets(engine: str) -> list[BackendOptions]:
-    """The ways an engine can run a file, the default first."""
+    """Return the option sets with which an engine can run a file, the default first."""
     return [BackendOptions()] + [BackendOptions(flash_attention=False)] * (engine == llamacpp.NAME)
 
 
 def native_tokenizer(path: Path, library: Path | None) -> llamacpp.NativeTokenizer:
-    """Raises ModelError."""
+    """Return llama.cpp's tokenizer for a file. Raises ModelError."""
     return llamacpp.NativeTokenizer(libllama.load(library), path)
 
 
 def _llamacpp(library: Path | None, reason: str) -> BackendChoice:
+    """Return llama.cpp as a choice. Raises EngineFault if its library cannot run here."""
     loaded = libllama.load(library)
-    file = loaded.path.stat()  # it may be compiled anew in the same place
-    passport = f"{llamacpp.NAME} {loaded.version} {loaded.path} {file.st_size} {file.st_mtime_ns}"
-    return BackendChoice(llamacpp.NAME, reason, passport)
+    file = loaded.path.stat()  # a library may be recompiled in place
+    engine_id = f"{llamacpp.NAME} {loaded.version} {loaded.path} {file.st_size} {file.st_mtime_ns}"
+    return BackendChoice(llamacpp.NAME, reason, engine_id)
 
 
 def _ctransformers(header: Header, reason: str, *, fallback: bool = False) -> BackendChoice:
-    """Raises ModelError where it cannot run the file, or has no library for this machine."""
+    """Return ctransformers as a choice. Raises ModelError if it cannot run the file or this machine."""
     if header.architecture not in model.ARCHITECTURES:
-        known = ", ".join(sorted(model.ARCHITECTURES))
-        cure = "" if fallback else ": use --engine llamacpp"
+        supported = ", ".join(sorted(model.ARCHITECTURES))
+        remedy = "" if fallback else ": use --engine llamacpp"
         raise ModelError(
-            f"the model has the architecture {header.architecture!r}, and ctransformers runs only {known}{cure}"
+            f"the model has the architecture {header.architecture!r}, and ctransformers runs only {supported}{remedy}"
         )
     if kinds.is_split(header):
         raise ModelError("ctransformers cannot read a model in several files: join them by `llama-gguf-split --merge`")

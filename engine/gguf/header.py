@@ -124,7 +124,7 @@ class Header(msgspec.Struct, frozen=True):
             if types and not (entry.type in types and isinstance(value, list) and len(value) == n):
                 raise damaged_file(f"its {key} does not fit its {n} tokens")
             if TOKEN_ID.fullmatch(key) and not (isinstance(value, int) and value >= 0):
-                raise damaged_file(f"its {key} is none of its {n} tokens but {value!r:.40}")
+                raise damaged_file(f"its {key} is {value!r:.40}, not one of its {n} tokens")
 
     def token_id(self, name: str) -> int | None:
         """Return `tokenizer.ggml.{name}_token_id`; None if it is missing or beyond the vocabulary.

@@ -1,6 +1,6 @@
-"""Memory that a model needs at least, reckoned from its header before anything is loaded.
+"""The minimum memory that a model needs, estimated from its header before anything is loaded.
 
-Every figure is a lower bound: a file is refused only where it cannot run.
+Every figure is a lower bound, so a file is refused only if it cannot run.
 """
 
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ F16_BYTES = 2
 
 
 def check(path: Path, header: Header, n_ctx: int, n_slots: int) -> None:
-    """Raises ModelError where the KV cache or the weights do not fit into this machine."""
+    """Raise ModelError if the KV cache or the weights do not fit into this machine's memory."""
     cache, free = kv_bytes(header, n_ctx * n_slots), free_memory()
     if cache > free:
         raise ModelError(
             f"too little memory: {n_slots} slots of {n_ctx} tokens need {_size(cache)} for the KV cache of "
             f"{path.name}, and {_size(free)} are free; choose a smaller --context or fewer --slots"
         )
-    # Of a mixture of experts only a part is read for each token: the rest may stay on the disk.
+    # A mixture of experts reads only some weights for each token; the rest may stay on the disk.
     weights, total = weight_bytes(path, header), memory()
     if weights > total and not header.integer(f"{header.architecture}.expert_count", 0):
         raise ModelError(
             f"too little memory: the weights of {path.name} are {_size(weights)}, and this machine has {_size(total)}; "
-            "choose a smaller model, or one with fewer bits for each weight"
+            "choose a smaller model, or one with fewer bits per weight"
         )
 
 
@@ -36,7 +36,7 @@ def weight_bytes(path: Path, header: Header) -> int:
 
 
 def kv_bytes(header: Header, n_tokens: int) -> int:
-    """Return the size of the KV cache at 16 bits; 0 where the model has another kind of state."""
+    """Return the size of the KV cache at 16 bits; 0 if the model has another kind of state."""
     architecture = header.architecture
     layers = header.integer(f"{architecture}.block_count", 0) - header.integer(
         f"{architecture}.attention.shared_kv_layers", 0
@@ -47,13 +47,13 @@ def kv_bytes(header: Header, n_tokens: int) -> int:
     width = header.integer(f"{architecture}.embedding_length", 0) // max(1, heads)
     key = _smallest_length(header, "attention.key_length", width)
     value = _smallest_length(header, "attention.value_length", width)
-    if header.integer(f"{architecture}.attention.kv_lora_rank"):  # latent attention keeps no values of their own
+    if header.integer(f"{architecture}.attention.kv_lora_rank"):  # latent attention stores no separate values
         value = 0
     return n_tokens * F16_BYTES * (key + value) * sum(sorted(_kv_heads(header, layers, heads))[:layers])
 
 
 def _kv_heads(header: Header, layers: int, heads: int) -> Sequence[int]:
-    """Return the heads of each layer: one number, or a list of them."""
+    """Return the number of KV heads of each layer."""
     key = f"{header.architecture}.attention.head_count_kv"
     entry = header.metadata.get(key)
     if entry is not None and isinstance(entry.value, list):
@@ -62,7 +62,7 @@ def _kv_heads(header: Header, layers: int, heads: int) -> Sequence[int]:
 
 
 def _smallest_length(header: Header, key: str, default: int) -> int:
-    """Return a length, or that of layers with a window where it is less."""
+    """Return a length, or the one of layers with an attention window if that is smaller."""
     own = header.integer(f"{header.architecture}.{key}", default)
     return min(own, header.integer(f"{header.architecture}.{key}_swa", own))
 

@@ -1,4 +1,4 @@
-"""A file -> a model that runs, with its vocabulary and its template."""
+"""Load a file as a model that runs, with its vocabulary and its chat template."""
 
 import fcntl
 import hashlib
@@ -21,14 +21,14 @@ from engine.model import BackendOptions, EngineFault, Model, ModelError
 from engine.tokenizer import Vocabulary
 
 DEFAULT_MAX_CONTEXT = 8192
-"""Tokens a slot gets unasked: models are trained on up to 128k, and no small machine holds that twice."""
+"""Maximum tokens of a slot by default: models are trained on up to 128k, for which small machines lack the memory."""
 
 SNAPSHOT_FORMAT = "format 2"
-"""Snapshots of the first format may hold prompts that were not to be stored; they are left out."""
+"""Version of the snapshots. Format 1 may contain prompts that were not to be stored, so it is skipped."""
 
 UNKNOWN_CALL_FORMAT = (
-    "%s tells functions, but its form of calls is not known: a system message tells them instead, and calls are read "
-    "in the generic form"
+    "%s renders tools, but its call format is unknown: a system message describes the tools instead, and calls are "
+    "parsed in the generic format"
 )
 """Warning, with the name of the template."""
 
@@ -36,34 +36,35 @@ log = logging.getLogger("responsed.engine")
 
 
 class Options(Struct, frozen=True):
-    """How a model is to be loaded. 0 for `n_ctx` or `threads` stands for what fits the file and the machine."""
+    """Settings for loading a model. 0 for `n_ctx` or `threads` selects a value that fits the file and the machine."""
 
     n_slots: int
     n_ctx: int = 0
     threads: int = 0
     engine: str = "auto"
     libllama: Path | None = None
-    """llama.cpp's library, where it is not to be looked for."""
+    """Path of llama.cpp's library; None to search for it."""
     backend_options: BackendOptions = BackendOptions()
     chat_template: str = ""
-    """File or built-in name of one that replaces the model's own."""
+    """File or built-in name of a template that replaces the model's own."""
 
 
 class Loaded(Struct, frozen=True):
-    """All that is needed to answer with a model."""
+    """A loaded model with everything that a server needs to use it."""
 
     model: Model
     vocabulary: Vocabulary
     template: ChatTemplate
     fingerprint: str
-    """Of all that a saved KV cache depends on: model, engine, settings."""
+    """Text that identifies everything a saved KV cache depends on: model, engine, settings."""
     file_facts: FileFacts = FileFacts()
     fallback: str = ""
-    """Why llama.cpp does not run the model; empty where it does, or ctransformers was asked for."""
+    """Reason why llama.cpp does not run the model; empty if it does, or if ctransformers was requested."""
 
 
 def load(path: Path, options: Options, cache: Path) -> Loaded:
-    """Raises GGUFError, TemplateError, ModelError. `cache` holds what is made of the file once."""
+    """Load a model. Raises GGUFError, TemplateError, ModelError. `cache` is the folder for rewritten copies and probe
+    results."""
     file = _File(path, options, cache)
     first, *others = backends.choices(file.header, options.engine, options.libllama)
     if first.fallback:
@@ -80,6 +81,7 @@ def load(path: Path, options: Options, cache: Path) -> Loaded:
 
 
 def _open_other(file: "_File", choice: BackendChoice, fault: EngineFault) -> Loaded:
+    """Open the file with another engine after an engine fault."""
     try:
         return file.open(choice)
     except ModelError as error:
@@ -87,7 +89,7 @@ def _open_other(file: "_File", choice: BackendChoice, fault: EngineFault) -> Loa
 
 
 class _File:
-    """A model file whose header was read and found to fit this machine."""
+    """A model file whose header was read and fits this machine."""
 
     def __init__(self, path: Path, options: Options, cache: Path) -> None:
         """Raises GGUFError, TemplateError, ModelError."""
@@ -99,26 +101,26 @@ class _File:
         self.header, self._vocabulary, self._template = model_file.read(path, options.libllama, self._chat_template)
         if not (self._chat_template or (self.header.text("tokenizer.chat_template") or "").strip()):
             log.warning(
-                "%s has no chat template: the model is told plain texts, and goes on writing; --chat-template sets one",
+                "%s has no chat template: the model gets plain text and continues it; --chat-template sets a template",
                 path.name,
             )
         for key in self.header.stray_token_ids():
-            log.warning("%s: its %s is none of its tokens, and is ignored", path.name, key)
+            log.warning("%s: its %s is beyond its vocabulary and is ignored", path.name, key)
         self._n_ctx = context(self.header, options.n_ctx)
         self._threads = n_threads(options.threads)
         footprint.check(path, self.header, self._n_ctx, options.n_slots)
 
     def open(self, choice: BackendChoice) -> Loaded:
-        """Raises ModelError."""
+        """Open the model with an engine. Raises ModelError."""
         weights = self._path
         if choice.engine == ctrans.NAME:
-            ctrans.check()  # before a copy is written
+            ctrans.check()  # check the library before a copy is written
             weights = _weights(self._path, self.header, self._probe_cache, self._cache)
         try:
             model = self._open(choice, weights)
         except ModelError:
             if weights != self._path:
-                weights.unlink(missing_ok=True)  # a copy of ours that cannot be used
+                weights.unlink(missing_ok=True)  # an unusable copy that was made here
             raise
         size = f"slots {self._options.n_slots} n_ctx {self._n_ctx}"
         parts = " ".join(map(self._probe_cache.sha256, kinds.parts(self._path, self.header)))
@@ -129,6 +131,7 @@ class _File:
         return Loaded(model, self._vocabulary, self._template, fingerprint, file_facts.from_header(self.header), reason)
 
     def _open(self, choice: BackendChoice, weights: Path) -> Model:
+        """Probe the file once, then open it."""
         path, options = self._path, self._options
         tried = f"{choice.engine_id}, probe {PROBE_VERSION}, {machine.cpu_features()}"
         if self._chat_template:
@@ -153,36 +156,36 @@ class _File:
         return model
 
 
-def n_threads(wished: int = 0) -> int:
-    """Return the threads of the model; 0 stands for one less than the cores. Raises ModelError.
+def n_threads(requested: int = 0) -> int:
+    """Return the number of model threads; 0 selects one less than the cores. Raises ModelError.
 
-    A core is left to the event loop: llama.cpp's threads spin, and stall for long when they lack one.
+    One core is reserved for the event loop: llama.cpp's threads spin, and stall for long when they lack a core.
     """
     cores = machine.cores()
-    if wished > cores:
+    if requested > cores:
         counted = "1 core" if cores == 1 else f"{cores} cores"
-        raise ModelError(f"{wished} threads on {counted} would wait for each other: choose --threads up to {cores}")
-    return wished or max(1, cores - 1)
+        raise ModelError(f"{requested} threads on {counted} would wait for each other: choose --threads up to {cores}")
+    return requested or max(1, cores - 1)
 
 
-def context(header: Header, wished: int = 0) -> int:
-    """Return the tokens of a slot; 0 stands for what the model was trained on, up to `DEFAULT_MAX_CONTEXT`."""
+def context(header: Header, requested: int = 0) -> int:
+    """Return the tokens of a slot; 0 selects the model's trained context, up to `DEFAULT_MAX_CONTEXT`."""
     trained = model_file.trained_context(header)
-    if trained and wished > trained:
+    if trained and requested > trained:
         raise ModelError(f"the model was trained on contexts of {trained} tokens: choose a --context up to that")
-    return wished or min(trained or DEFAULT_MAX_CONTEXT, DEFAULT_MAX_CONTEXT)
+    return requested or min(trained or DEFAULT_MAX_CONTEXT, DEFAULT_MAX_CONTEXT)
 
 
-def _weights(path: Path, header: Header, ledger: ProbeCache, cache: Path) -> Path:
-    """`path`, or a rewritten copy of it in the cache, made once."""
+def _weights(path: Path, header: Header, probe_cache: ProbeCache, cache: Path) -> Path:
+    """Return `path`, or a rewritten copy of it in the cache, made once."""
     reasons = converter.rewrite_reasons(header)
     if not reasons:
         return path
-    target = cache / "backport" / f"{ledger.sha256(path)}.gguf"
+    target = cache / "backport" / f"{probe_cache.sha256(path)}.gguf"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with (target.parent / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # a second start waits here, and finds the copy
+            fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits here, then finds the copy
             if not _is_complete(target):
                 log.info("rewriting %s for ctransformers, once: %s", path.name, "; ".join(reasons))
                 _rewrite(path, header, target)
@@ -192,11 +195,13 @@ def _weights(path: Path, header: Header, ledger: ProbeCache, cache: Path) -> Pat
 
 
 def _rewrite(path: Path, header: Header, target: Path) -> None:
+    """Write the copy atomically."""
     with atomic_write(target, target.with_suffix(".draft")) as file:
         converter.write(path, header, file)
 
 
 def _is_complete(target: Path) -> bool:
+    """Return whether the copy can be read."""
     try:
         gguf.read(target)
     except GGUFError:

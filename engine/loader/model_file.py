@@ -10,7 +10,7 @@ from engine.tokenizer import Vocabulary
 
 
 def read(path: Path, libllama: Path | None = None, chat_template: str = "") -> tuple[Header, Vocabulary, ChatTemplate]:
-    """Read a file without its weights; `chat_template` (see Options) replaces its own.
+    """Read a file without its weights; `chat_template` (see `Options`) replaces its own.
 
     Raises GGUFError, TemplateError, ModelError, OSError.
     """
@@ -25,5 +25,5 @@ def read(path: Path, libllama: Path | None = None, chat_template: str = "") -> t
 
 
 def trained_context(header: Header) -> int:
-    """Tokens; 0 where the file doesn't say."""
+    """Return the context length of the training, in tokens; 0 if the file does not state it."""
     return header.integer(f"{header.architecture}.context_length", 0) or 0

@@ -1,7 +1,7 @@
-"""A first look at a model file, in a child process: what kills the child would have killed the server.
+"""Probe a model file in a child process, which may crash in place of the server.
 
-Two things can't be guarded against inside a process: native code that crashes on a file which the header check let
-through, and a chat template that doubles a text until memory ends (minijinja's fuel does not bound bytes).
+Two failures cannot be contained inside a process: native code that crashes on a file whose header passed the checks,
+and a chat template that doubles a text until memory ends (minijinja's fuel does not limit bytes).
 """
 
 import logging
@@ -15,17 +15,18 @@ from engine.chat_template import TOO_MUCH
 from engine.model import EngineFault, ModelError
 
 TIMEOUT_SECONDS = 120
+"""Seconds of a probe, besides the time to read the weights."""
 MIN_READ_BYTES_PER_SECOND = 10_000_000
-"""Bytes a second from a slow SD card: a large file has to come into memory first."""
+"""Bytes a second from a slow SD card: a large file must be read into memory first."""
 
 CHILD_PROGRAM = (
     "import sys; end = sys.argv.index(''); sys.path[:] = sys.argv[1:end]; del sys.argv[1 : end + 1]; "
     "from engine.loader.probe_child import main; sys.exit(main())"
 )
-"""Program of the child. Its arguments: the import path, an empty text, and what `main` takes."""
+"""Program of the child. Its arguments: the import path, an empty text, and the arguments of `main`."""
 
 PROBE_VERSION = 3
-"""Counts what is tried here: a file that has passed less is looked at again."""
+"""Version of the probe's checks: a file that passed an older version is probed again."""
 
 log = logging.getLogger("responsed.engine")
 
@@ -38,13 +39,12 @@ def timeout(n_bytes: int) -> float:
 def probe(
     path: Path, weights: Path, engine: str, libllama: Path | None, n_bytes: int = 0, chat_template: str = ""
 ) -> None:
-    """Look at the template in `path` and run a token through `weights` (the same file, or its backport).
+    """Check the template in `path` and run a token through `weights` (the same file, or its rewritten copy).
 
-    `n_bytes` is the size of the weights; `chat_template` (see `loader.Options`) is tried in place of the file's own.
-    Raises ModelError where the child reports one or dies; EngineFault where it
-    dies of a signal while the engine computes.
+    `n_bytes` is the size of the weights; `chat_template` (see `loader.Options`) replaces the file's own. Raises
+    ModelError if the child reports an error or dies; EngineFault if a signal ends it while the engine computes.
     """
-    log.info("%s looks at %s for the first time, in a process of its own", engine, path.name)
+    log.info("%s probes %s for the first time, in its own process", engine, path.name)
     command = [
         sys.executable,
         "-P",
@@ -59,7 +59,7 @@ def probe(
     limit = timeout(n_bytes)
     ends, lifeline = os.pipe()
     try:
-        # In /, since an import path or a library path may name the current folder.
+        # The child runs in /: an import path or a library path may name the current folder.
         done = subprocess.run(
             command, cwd="/", stdin=ends, capture_output=True, text=True, timeout=limit, errors="replace"
         )
@@ -84,7 +84,7 @@ def probe(
 
 
 def _import_path() -> list[str]:
-    """The parent's import path without its current folder, and behind it the place of this package."""
+    """Return the parent's import path without its current folder, followed by the folder of this package."""
     here = os.path.realpath(".")
     entries = [entry for entry in sys.path if os.path.isabs(entry) and os.path.realpath(entry) != here]
     return [*entries, str(Path(__file__).resolve().parents[2])]

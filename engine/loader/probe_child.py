@@ -1,6 +1,6 @@
-"""The child process that tries a model file; `engine.loader.probe` starts it.
+"""The child process that probes a model file; `engine.loader.probe` starts it.
 
-It imports no more of the engine than a look at the file needs, and ends with its parent.
+It imports only the parts of the engine that the probe needs, and ends with its parent.
 """
 
 import _thread
@@ -18,7 +18,7 @@ from engine.loader import model_file
 from engine.model import BatchEntry, Model, ModelError
 
 TEMPLATE_BYTES = 512 << 20
-"""Address space a template may ask for beyond what the child has; real ones need less than a megabyte."""
+"""Address space that a template may use beyond the child's own; real templates need less than a megabyte."""
 
 SAMPLE_CHATS = (
     (Message("user", "Hello."),),
@@ -30,10 +30,11 @@ SAMPLE_CHATS = (
         Message("user", "?"),
     ),
 )
+"""Conversations that the template must render in bounded time and memory."""
 
 
 def main() -> int:
-    """In the child: the last line of stdout names the stage, and behind a colon what was wrong."""
+    """Run the probe. The last line of stdout is the stage, followed by a colon and the error if there is one."""
     _end_with_parent()
     path, weights, engine, chat_template, *named = sys.argv[1:]
     stage = "template"
@@ -54,26 +55,27 @@ def main() -> int:
 
 
 def _end_with_parent() -> None:
-    """End this process when its standard input closes, which the parent's end does, whatever ends it."""
+    """End this process when its standard input closes, as it does whenever the parent ends."""
 
     def wait() -> None:
         os.read(0, 1)
         os._exit(1)
 
-    _thread.start_new_thread(wait, ())  # ends inside native code too, unlike a signal handler
+    _thread.start_new_thread(wait, ())  # unlike a signal handler, a thread also ends native code
 
 
 def _try_template(template: ChatTemplate) -> None:
-    """The simplest conversation must work. Others may be refused (no system message, say), but must end."""
+    """Render the sample chats. The simplest must work; the template may reject others (no system message, say), but
+    must end."""
     before = resource.getrlimit(resource.RLIMIT_AS)
-    room = _address_space() + TEMPLATE_BYTES
-    least = min([room, *(limit for limit in before if limit != resource.RLIM_INFINITY)])
-    resource.setrlimit(resource.RLIMIT_AS, (least, before[1]))
+    max_bytes = _address_space() + TEMPLATE_BYTES
+    soft_limit = min([max_bytes, *(limit for limit in before if limit != resource.RLIM_INFINITY)])
+    resource.setrlimit(resource.RLIMIT_AS, (soft_limit, before[1]))
     first, *others = SAMPLE_CHATS
     template.prompt(first)
-    for talk in others:
+    for chat in others:
         try:
-            template.prompt(talk)
+            template.prompt(chat)
         except TemplateEndless:
             raise
         except TemplateError:
@@ -82,11 +84,13 @@ def _try_template(template: ChatTemplate) -> None:
 
 
 def _address_space() -> int:
+    """Return this process's address space, in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     return pages * resource.getpagesize()
 
 
 def _try_weights(model: Model) -> None:
+    """Evaluate one token."""
     model.decode([BatchEntry(slot=0, position=0, tokens=[0], logits=True)])
     if not np.isfinite(model.logits(0)).all():
-        raise ModelError("the model's weights are damaged: it computes what is no number. Download the file again")
+        raise ModelError("the model's weights are damaged: its logits are not finite numbers; download the file again")

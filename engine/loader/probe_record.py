@@ -1,6 +1,6 @@
-"""What was found out about model files before, so that a start doesn't find it out again.
+"""Results of earlier probes, so that later starts need not repeat them.
 
-A file is known by path, size, modification time and inode: one that was replaced is another file.
+Path, size, modification time and inode identify a file: a replaced file counts as another one.
 """
 
 import hashlib
@@ -14,13 +14,15 @@ from engine.atomic_write import atomic_write
 
 
 class ProbeRecord(Struct):
+    """Results of one file."""
+
     sha256: str = ""
     passed: list[str] = []
-    """The probes that the file has passed, by name and version."""
+    """Names and versions of the probes that the file has passed."""
 
 
 class ProbeCache:
-    """A small JSON file in the cache. Losing it, or not being able to write it, costs time and nothing else."""
+    """A small JSON file in the cache. Its loss only costs time, and so does a failure to write it."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -30,6 +32,7 @@ class ProbeCache:
             self._records = {}
 
     def sha256(self, path: Path) -> str:
+        """Return the file's hash, computed once."""
         record = self._record(path)
         if not record.sha256:
             with path.open("rb") as file:
@@ -38,15 +41,17 @@ class ProbeCache:
         return record.sha256
 
     def has_passed(self, path: Path, probe: str) -> bool:
+        """Return whether the file has passed a probe."""
         return probe in self._record(path).passed
 
     def record(self, path: Path, probe: str) -> None:
+        """Record that the file has passed a probe."""
         self._record(path).passed.append(probe)
         self._write()
 
     def _record(self, path: Path) -> ProbeRecord:
         stat = path.stat()
-        name = os.fsencode(path.resolve()).decode(errors="backslashreplace")  # a name need not be UTF-8, but JSON is
+        name = os.fsencode(path.resolve()).decode(errors="backslashreplace")  # JSON must be UTF-8, a file name need not
         identity = f"{name}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
         return self._records.setdefault(identity, ProbeRecord())
 
@@ -56,4 +61,4 @@ class ProbeCache:
             with atomic_write(self._file, self._file.with_name(f"{self._file.name}.{os.getpid()}.draft")) as file:
                 file.write(msgspec.json.format(msgspec.json.encode(self._records)))
         except OSError:
-            return  # a cache that can't be written (a read-only disk) makes starts slower, not wrong
+            return  # an unwritable cache (a read-only disk) only makes starts slower

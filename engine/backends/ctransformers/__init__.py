@@ -1,1 +1,1 @@
-"""The backend over ctransformers, and the rewriting of files for it. Imports `gguf`, `tokenizer` and the root."""
+"""The backend over ctransformers, and its file converter. Imports `gguf`, `tokenizer` and the root."""

@@ -1,8 +1,8 @@
-"""A copy of a GGUF file as the llama.cpp of September 2023 inside ctransformers 0.2.27 wants it.
+"""Rewrite a GGUF file for ctransformers 0.2.27, whose llama.cpp is of September 2023.
 
-It reads today's container, but not a byte-level BPE model as it is written today: it wants scores for the
-tokens (which BPE has no use for), tokens as their bytes instead of GPT-2's letters for them, and an output
-matrix of its own where a model shares the embedding's. The copy has these; all else is the source's.
+That version reads today's container, but not today's byte-level BPE models. It needs token scores (which BPE does not
+use), tokens as raw bytes instead of GPT-2's letters, and a separate output matrix even if a model shares the
+embedding's. The copy adds these; all else equals the source.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,8 +17,8 @@ from engine.tokenizer import BYTE_TO_UNICODE, UNICODE_TO_BYTE
 TOKENS, SCORES = "tokenizer.ggml.tokens", "tokenizer.ggml.scores"
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 
-# The tensor types it can compute with: F32, F16, Q4_0 to Q8_0 and Q2_K to Q6_K. It does not check: the
-# numbers of some later types mean others to it, and the rest are past the end of its table.
+# Tensor types that the library can compute with: F32, F16, Q4_0 to Q8_0 and Q2_K to Q6_K. It does not check them:
+# it mistakes some later types for others, and the rest are past the end of its table.
 COMPUTABLE_TYPES = frozenset({0, 1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14})
 DIVISOR_KEYS = ("attention.head_count", "attention.head_count_kv")
 
@@ -26,9 +26,9 @@ CHUNK = 1 << 22  # bytes
 
 
 def rewrite_reasons(header: Header) -> list[str]:
-    """Why the file has to be rewritten; empty if it can be loaded as it is.
+    """Return the reasons for a rewrite; empty if the file can be loaded as it is.
 
-    Raises GGUFError for a file over which the old library would crash and which no rewriting helps.
+    Raises GGUFError for a file that would crash the old library even after a rewrite.
     """
     _check_loadable(header)
     reasons = []
@@ -39,12 +39,12 @@ def rewrite_reasons(header: Header) -> list[str]:
     if not _has(header, OUTPUT):
         reasons.append("it has no output matrix of its own")
     if header.stray_token_ids():
-        reasons.append("a special token's id is none of its tokens")
+        reasons.append("a special token's id is beyond its vocabulary")
     return reasons
 
 
 def write(source: Path, header: Header, target: BinaryIO) -> None:
-    """Writes the copy of `source`, whose header was read before. Raises GGUFError, or OSError from I/O."""
+    """Write the rewritten copy of `source` with the given header. Raises GGUFError, or OSError from I/O."""
     _check_loadable(header)
     with source.open("rb") as file:
         entries = list(_entries(file, header))
@@ -59,10 +59,11 @@ def write(source: Path, header: Header, target: BinaryIO) -> None:
 
 
 def _check_loadable(header: Header) -> None:
+    """Raise GGUFError for a file that would crash the old library."""
     for tensor in header.tensors:
         if tensor.type not in COMPUTABLE_TYPES:
-            what = f"the type {tensor.type} of the tensor {tensor.name!r}"
-            raise GGUFError(f"ctransformers cannot compute with {what}, so use another quantization")
+            problem = f"the type {tensor.type} of the tensor {tensor.name!r}"
+            raise GGUFError(f"ctransformers cannot compute with {problem}, so use another quantization")
     for name in DIVISOR_KEYS:
         if header.integer(key := f"{header.architecture}.{name}") == 0:
             raise damaged_file(f"the model file's {key} is 0")
@@ -83,7 +84,7 @@ def _lacks_scores(header: Header) -> bool:
 
 
 def _uses_byte_alphabet(header: Header) -> bool:
-    """Byte-level BPE has a token for each single byte: for the space a space, or the letter for it."""
+    """Return whether the tokens are spelled in GPT-2's letters: the space's token is then its letter, not a space."""
     tokens = header.texts(TOKENS)
     return _is_bpe(header) and BYTE_TO_UNICODE[ord(" ")] in tokens and " " not in tokens
 
@@ -108,14 +109,14 @@ def _tokens(tokens: Iterable[str]) -> bytes:
 
 
 def _token_bytes(token: str) -> bytes:
-    # A token with a character outside the alphabet was added as plain text, as special tokens are.
+    # A token with a character outside the alphabet is plain text, as special tokens are.
     if all(letter in UNICODE_TO_BYTE for letter in token):
         return bytes(UNICODE_TO_BYTE[letter] for letter in token)
     return token.encode("utf-8", "surrogateescape")
 
 
 def _tensors(header: Header) -> list[Tensor]:
-    """The tensors of the copy, each with its place in the source."""
+    """Return the copy's tensors, each with its place in the source."""
     tensors = list(header.tensors)
     if not _has(header, OUTPUT):
         embedding = next(tensor for tensor in tensors if tensor.name == EMBEDDING)
@@ -124,6 +125,7 @@ def _tensors(header: Header) -> list[Tensor]:
 
 
 def _infos(tensors: Iterable[Tensor], alignment: int) -> Iterator[bytes]:
+    """Yield the tensor descriptions, with offsets in the copy."""
     offset = 0  # bytes from where the data starts
     for tensor in tensors:
         shape = b"".join(map(_u64, tensor.shape))
@@ -132,7 +134,7 @@ def _infos(tensors: Iterable[Tensor], alignment: int) -> Iterator[bytes]:
 
 
 def _read(file: BinaryIO, start: int, n: int) -> Iterator[bytes]:
-    """In chunks, as the file may be larger than the memory."""
+    """Yield `n` bytes in blocks, since the file may be larger than the memory."""
     file.seek(start)
     while n:
         if not (chunk := file.read(min(n, CHUNK))):

@@ -1,10 +1,10 @@
 """The backend over ctransformers: llama.cpp of September 2023, driven call by call.
 
-It has one KV cache an object, no batches across them and no way to interrupt a call; each slot is an object of its
-own, and they share the mapped weights. Its tokenizer and its `generate` are not used: the first doesn't know special
-tokens, the second evaluates a token before it hands it over.
+It has one KV cache an object, cannot batch across objects and cannot interrupt a call. Each slot is an object of its
+own; they share the mapped weights. Its tokenizer and its `generate` stay unused: the tokenizer ignores special tokens,
+and `generate` evaluates a token before it returns it.
 
-Its wheel installs everywhere and has libraries for x86-64 only: it is imported when a model is opened, not before.
+Its wheel installs everywhere but has libraries for x86-64 only. Therefore it is imported only when a model is opened.
 """
 
 import contextlib
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 NAME = "ctransformers"
 LIBRARY = "libctransformers.so"
 ARCHITECTURES = frozenset({"llama"})
-"""What of the GGUF files of its time is also made today. It knows falcon and starcoder too, in forms nobody ships."""
+"""Architectures of its time that are still published. It also supports old layouts of falcon and starcoder."""
 
 
 class Ctransformers:
     """A Model; see `engine.model`."""
 
     def __init__(self, path: Path, *, n_ctx: int, n_slots: int, threads: int, name: str = "") -> None:
-        """Open the file `path`; errors call it `name`, as it may be a copy. Raises ModelError.
+        """Open the file `path`; errors call it `name`, since it may be a copy. Raises ModelError.
 
-        `path` was checked before (`gguf.read`): the library crashes on damaged files.
+        The caller must have checked `path` (`gguf.read`): the library crashes on damaged files.
         """
         check()
         self._threads = threads
@@ -54,20 +54,20 @@ class Ctransformers:
         self.info = ModelInfo(NAME, n_ctx, n_slots, n_vocab, max_batch_tokens=n_ctx, **capable)
 
     def decode(self, batch: Sequence[BatchEntry]) -> None:
-        for chunk in batch:
-            n = len(chunk.tokens)
-            if chunk.position + n > self.info.n_ctx:
-                raise ModelError(f"position {chunk.position} + {n} tokens is outside the slot")
-            tokens = (ctypes.c_int * n)(*chunk.tokens)
-            if not self._slots[chunk.slot].ctransformers_llm_batch_eval(tokens, n, chunk.position, n, self._threads):
-                raise ModelError(f"ctransformers could not evaluate {n} tokens at position {chunk.position}")
+        for entry in batch:
+            n = len(entry.tokens)
+            if entry.position + n > self.info.n_ctx:
+                raise ModelError(f"position {entry.position} + {n} tokens is outside the slot")
+            tokens = (ctypes.c_int * n)(*entry.tokens)
+            if not self._slots[entry.slot].ctransformers_llm_batch_eval(tokens, n, entry.position, n, self._threads):
+                raise ModelError(f"ctransformers could not evaluate {n} tokens at position {entry.position}")
 
     def logits(self, slot: int, row: int = 0) -> FloatArray:
         pointer = self._slots[slot].ctransformers_llm_logits_data()
         return np.ctypeslib.as_array(pointer, (self.info.n_vocab,))
 
     def copy_prefix(self, source: int, target: int, n: int) -> None:
-        raise ModelError("ctransformers cannot copy from slot to slot")
+        raise ModelError("ctransformers cannot copy between slots")
 
     def save(self, slot: int) -> bytes:
         raise ModelError("ctransformers cannot save a slot")
@@ -79,7 +79,7 @@ class Ctransformers:
         self._threads = n
 
     def interrupt(self) -> None:
-        """A call can't be interrupted; it is one of few tokens (`scheduler.PREFILL_CHUNK`)."""
+        """Do nothing: a call cannot be interrupted, but has few tokens (`scheduler.PREFILL_CHUNK`)."""
 
     def close(self) -> None:
         self._slots.clear()
@@ -91,8 +91,8 @@ def engine_id() -> str:
 
 
 def library() -> Path:
-    """Return the library for this machine: one that was built here, or the wheel's. Raises EngineFault."""
-    # Not imported: its __init__ loads much more than the library, and asks py-cpuinfo, which takes a second.
+    """Return the library for this machine: a locally built one, or the wheel's. Raises EngineFault."""
+    # Importing it would load much more than the library and run py-cpuinfo, which takes a second.
     spec = find_spec("ctransformers")
     if spec is None or spec.origin is None:
         raise EngineFault("ctransformers is not installed: `pip install ctransformers==0.2.27`")
@@ -107,7 +107,7 @@ def library() -> Path:
 
 
 def check() -> None:
-    """Raises EngineFault where the library cannot be loaded."""
+    """Raise EngineFault if the library cannot be loaded."""
     try:
         ctypes.CDLL(str(library()))
     except OSError as error:
@@ -128,7 +128,7 @@ def _load(path: Path, name: str, n_ctx: int) -> "LLM":
 
 
 def _variant() -> str:
-    """Return which of the wheel's libraries this CPU runs."""
+    """Return the name of the wheel's library for this CPU."""
     flags = set(re.findall(r"\w+", Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0]))
     if {"avx2", "fma", "f16c"} <= flags:
         return "avx2"
@@ -137,13 +137,13 @@ def _variant() -> str:
 
 @contextlib.contextmanager
 def _silenced_stderr() -> Iterator[None]:
-    """The library prints its loading dots straight to file descriptor 2."""
-    kept = os.dup(2)
+    """Silence file descriptor 2, to which the library prints its loading dots."""
+    saved = os.dup(2)
     silent = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(silent, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)
         os.close(silent)

@@ -1,7 +1,8 @@
-"""Declarations of llama.cpp's C API: only what is called. Finds the library, and checks that it fits.
+"""Declarations of the llama.cpp C functions that the engine calls, and a loader that checks the library against them.
 
-The layouts are those of llama.h of autumn 2026. Structs go by value and carry no size or version, so
-a library with another layout would read rubbish: what its `*_default_params` return is compared with what they must be.
+The layouts are those of llama.h of autumn 2026. Structs are passed by value and carry no size or version, so a library
+with another layout would read garbage. Therefore the values of its `*_default_params` are compared with the expected
+ones.
 """
 
 import contextlib
@@ -25,6 +26,8 @@ LogCallback = CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
 
 
 class ModelParams(ctypes.Structure):
+    """`llama_model_params`."""
+
     _fields_: ClassVar = [
         ("devices", c_void_p),
         ("tensor_buft_overrides", c_void_p),
@@ -90,24 +93,31 @@ _CONTEXT_FIELDS_AFTER_MOE: list[tuple[str, Any]] = [
 
 
 class ContextParams5(ctypes.Structure):
+    """`llama_context_params` of versions 0.5."""
+
     _fields_: ClassVar = [*_CONTEXT_FIELDS_BEFORE_MOE, *_CONTEXT_FIELDS_AFTER_MOE]
 
 
 class ContextParams6(ctypes.Structure):
+    """`llama_context_params` of versions 0.6."""
+
     _fields_: ClassVar = [*_CONTEXT_FIELDS_BEFORE_MOE, ("moe_cache_size", c_size_t), *_CONTEXT_FIELDS_AFTER_MOE]
 
 
 class ParamsBuffer(ctypes.Structure):
-    """Enough for the parameters of any version: a library writes as much as its own layout has."""
+    """A buffer that is large enough for the parameters of any version: a library writes as much as its own layout
+    has."""
 
     _fields_: ClassVar = [("bytes", c_uint8 * 1024)]
 
 
 CONTEXT_PARAMS = {"0.5.": ContextParams5, "0.6.": ContextParams6}
-"""By the beginning of `llama_version()`: the versions whose headers these declarations were read from."""
+"""Beginning of `llama_version()` -> layout. The declarations follow the headers of these versions."""
 
 
 class Batch(ctypes.Structure):
+    """`llama_batch`."""
+
     _fields_: ClassVar = [
         ("n_tokens", c_int32),
         ("token", POINTER(c_int32)),
@@ -146,7 +156,7 @@ SIGNATURES: dict[str, tuple[object, Sequence[object]]] = {
     "llama_set_abort_callback": (None, [c_void_p, c_void_p, c_void_p]),
 }
 
-# What the default parameters must be where the layout is the one above: fields from the beginning to the end of each.
+# Expected default parameters: fields from the beginning to the end of each struct.
 MODEL_DEFAULTS = {"n_gpu_layers": -1, "split_mode": 1, "main_gpu": 0, "vocab_only": False, "use_extra_bufts": True}
 CONTEXT_DEFAULTS = {
     "n_ctx": 512,
@@ -168,16 +178,17 @@ CONTEXT_DEFAULTS = {
 }
 
 LOG_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
-"""ggml's levels -> ours. What it calls information is pages of it."""
+"""ggml's log levels -> ours. Its informational messages fill pages, so they become debug messages."""
 DECODE_OUTCOMES = ("graph_compute:", "process_ubatch:", "decode:", "llama_decode:")
-"""Beginnings of lines that say what `llama_decode` also returns: errors where we ended it ourselves."""
+"""Beginnings of lines that repeat the result of `llama_decode`: errors even if the engine itself interrupted the
+decode."""
 
 
 class Library:
     """The loaded library; its functions are attributes by their C names."""
 
     def __init__(self, path: Path) -> None:
-        """Raises EngineFault where the library is missing, doesn't fit, or isn't for this CPU."""
+        """Raises EngineFault if the library is missing, has another layout, or needs another CPU."""
         check_cpu()
         self.path = path
         try:
@@ -185,38 +196,40 @@ class Library:
             for name, types in SIGNATURES.items():
                 self.declare(name, *types)
             self.version: str = self._loaded.llama_version().decode()
-            params = next((params for begin, params in CONTEXT_PARAMS.items() if self.version.startswith(begin)), None)
+            params = next(
+                (params for prefix, params in CONTEXT_PARAMS.items() if self.version.startswith(prefix)), None
+            )
             if params is None:
-                fitting = " or ".join(f"{begin}x" for begin in CONTEXT_PARAMS)
+                fitting = " or ".join(f"{prefix}x" for prefix in CONTEXT_PARAMS)
                 raise EngineFault(f"{path} is llama.cpp {self.version}; this version of responsed fits {fitting}")
             self._params = params
             self.declare("llama_init_from_model", c_void_p, [c_void_p, params])
         except (OSError, AttributeError) as error:
-            raise EngineFault(
-                f"{path} is no llama.cpp library that can be used: {explain_load_error(error)}"
-            ) from error
+            raise EngineFault(f"{path} is not a usable llama.cpp library: {explain_load_error(error)}") from error
         self._loaded.llama_log_set(LOG_CALLBACK, None)
         self.check(self.model_params(), MODEL_DEFAULTS)
         self.check(self.context_params(), CONTEXT_DEFAULTS)
         self._loaded.llama_backend_init()
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:  # what ctypes makes of C's types
+    def __getattr__(self, name: str) -> Callable[..., Any]:  # ctypes converts C's types
         function: Callable[..., Any] = getattr(self._loaded, name)
         return function
 
     def model_params(self) -> ModelParams:
+        """Return the library's default model parameters."""
         return ModelParams.from_buffer_copy(self._loaded.llama_model_default_params())
 
     def context_params(self) -> Any:  # a ContextParams of the library's version
+        """Return the library's default context parameters."""
         return self._params.from_buffer_copy(self._loaded.llama_context_default_params())
 
     def declare(self, name: str, result: object, arguments: Sequence[object]) -> None:
-        """Raises AttributeError where the library doesn't have it."""
+        """Declare a function's types. Raises AttributeError if the library lacks the function."""
         function = getattr(self._loaded, name)
         function.restype, function.argtypes = result, arguments
 
     def check(self, params: ctypes.Structure, defaults: Mapping[str, object]) -> None:
-        """Raises EngineFault where the library's own default parameters don't read as what they must be."""
+        """Raise EngineFault if the library's default parameters differ from the expected values."""
         for field, expected in defaults.items():
             if (found := getattr(params, field)) != expected:
                 raise EngineFault(
@@ -226,13 +239,13 @@ class Library:
 
 
 class _Log:
-    """The library's lines to our log. A line may come in parts: level 5 continues the one before."""
+    """Forwards the library's lines to our log. A line may arrive in parts: level 5 continues the line before."""
 
     def __init__(self) -> None:
         self._line = ""
         self._level = logging.DEBUG
         self.errors: list[str] = []
-        """Since the beginning of `errors()`."""
+        """Error lines since `errors()` was entered."""
 
     def __call__(self, level: int, text: bytes, _: object) -> None:
         self._level = LOG_LEVELS.get(level, self._level)
@@ -247,19 +260,19 @@ class _Log:
 
 _log = _Log()
 LOG_CALLBACK = LogCallback(_log)
-"""For ever: the library goes on calling it, and ctypes frees a callback that nobody holds."""
+"""Referenced for ever: the library calls it until the end, and ctypes frees callbacks without references."""
 
 
 @contextlib.contextmanager
 def errors() -> Iterator[list[str]]:
-    """What the library says of what goes wrong in the block; the first line is nearest to the cause."""
+    """Collect the library's error lines inside the block; the first line is nearest to the cause."""
     _log.errors.clear()
     yield _log.errors
 
 
-def load(wished: Path | None = None) -> Library:
-    """The library that `find` finds; one object each. Raises EngineFault."""
-    return _load(find(wished))
+def load(requested: Path | None = None) -> Library:
+    """Return the library that `find` finds, one object for each file. Raises EngineFault."""
+    return _load(find(requested))
 
 
 @functools.cache
@@ -267,29 +280,32 @@ def _load(path: Path) -> Library:
     return Library(path)
 
 
-def find(wished: Path | None = None) -> Path:
-    """The library to load: the one that was named, one compiled here, or the one in xllamacpp's wheel.
+def find(requested: Path | None = None) -> Path:
+    """Return the path of the library: the requested one, a locally compiled one, or the one in xllamacpp's wheel.
 
     Raises EngineFault.
     """
-    if wished is not None:
-        return wished
+    if requested is not None:
+        return requested
     for package, name in (("llama_cpp", "lib/libllama.so"), ("xllamacpp", "xllamacpp.abi3.so")):
-        # Not imported: their __init__ would load much more than the library.
+        # Importing the packages would load much more than the library.
         spec = importlib.util.find_spec(package)
         for folder in (spec.submodule_search_locations or []) if spec else []:
             if (path := Path(folder, name)).is_file():
                 return path
-    raise EngineFault("there is no llama.cpp here: install it with `pip install xllamacpp`, or name one by --libllama")
+    raise EngineFault(
+        "llama.cpp is not installed: install it with `pip install xllamacpp`, or name a library by --libllama"
+    )
 
 
 def check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
-    """Raises EngineFault where the CPU lacks what x86_64 builds need: a sentence instead of "Illegal instruction"."""
+    """Raise EngineFault if the CPU lacks an instruction set of x86_64 builds, instead of dying of "Illegal
+    instruction"."""
     if platform.machine() != "x86_64":
-        return  # the aarch64 build needs no more than armv8-a, which every such CPU has
+        return  # the aarch64 build needs only armv8-a, which every such CPU has
     line = cpuinfo.read_text().partition("flags")[2].partition("\n")[0]
     if missing := {"avx2", "fma", "f16c", "bmi2"} - set(re.findall(r"\w+", line)):
         raise EngineFault(
             f"this CPU lacks {', '.join(sorted(missing))}, which llama.cpp's build needs: "
-            "use --engine ctransformers, or compile llama.cpp here and name it by --libllama"
+            "use --engine ctransformers, or compile llama.cpp here and name its library by --libllama"
         )

@@ -1,11 +1,11 @@
-"""The backend over llama.cpp: one context, a sequence for each slot, all chunks of a step in one `llama_decode`.
+"""The backend over llama.cpp: one context, one sequence for each slot, one `llama_decode` for all entries of a step.
 
-The KV cache is not unified: every slot has cells of its own, so that a step doesn't look through those of idle slots
-(one stream beside seven idle ones of 600 tokens: 7.2 ms a step, unified 8.8). A prefix goes from slot to slot as
-saved state: 3 us a token, where evaluating one costs 2,200.
+The KV cache is not unified: every slot has its own cells, so that a step does not scan those of idle slots (one stream
+beside seven idle slots of 600 tokens: 7.2 ms a step; unified: 8.8). A prefix is copied between slots as saved state: 3
+us a token, where evaluating one takes 2,200.
 
-Of layers that see only a window (Gemma 3), saved state has no more than the window before its end: it can be continued,
-but not cut back. So there a prefix goes over as the slot's whole buffers, and nothing outlives a restart.
+For layers with an attention window (Gemma 3), saved state contains only the window before its end: it can be continued
+but not truncated. For such models a prefix is copied as the slot's whole buffers, and nothing survives a restart.
 """
 
 import ctypes
@@ -27,12 +27,12 @@ STRLEN = ctypes.CDLL(None).strlen
 C = TypeVar("C", c_int8, c_int32)
 MMAP = 1
 NO_MEMORY = re.compile(r"alloc|out of memory|cannot allocate|mmap failed", re.IGNORECASE)
-"""In llama.cpp's own lines."""
+"""Pattern of llama.cpp's messages about missing memory."""
 DEFAULT_OPTIONS = BackendOptions()
 MAX_BATCH_TOKENS = 512
-"""Of a step: llama.cpp's own `n_ubatch`, above which it makes several passes of one batch."""
+"""Maximum tokens of a step: llama.cpp's own `n_ubatch`, above which one batch takes several passes."""
 ATTENTION_TILE = 64
-"""Of a chunk: its flash attention takes so many at once. At 1,500 tokens 56 cost 440 ms, and 64 cost 350."""
+"""Tokens that flash attention processes together. At 1,500 tokens of context, 56 take 440 ms and 64 take 350."""
 
 
 class LlamaCpp:
@@ -48,11 +48,11 @@ class LlamaCpp:
         threads: int,
         backend_options: BackendOptions = DEFAULT_OPTIONS,
     ) -> None:
-        """Raises ModelError. `path` was checked before (`gguf.read`)."""
+        """Raises ModelError. The caller must have checked `path` (`gguf.read`)."""
         self._lib = library
         self._stop = ctypes.create_string_buffer(2)
-        """Not empty: the running decode is to end. The callback is C's own `strlen`: it is called a thousand times a
-        step, and a Python function would have to wait for the GIL each time."""
+        """Buffer that ends the running decode once it is not empty. The abort callback is C's own `strlen`: llama.cpp
+        calls it a thousand times a step, and a Python function would wait for the GIL each time."""
         self._model = _load(library, path)
         params = library.context_params()
         params.n_ctx, params.n_seq_max = n_ctx * n_slots, n_slots
@@ -60,24 +60,24 @@ class LlamaCpp:
         params.n_outputs_max_per_seq = 0
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = int(backend_options.flash_attention)
-        with errors() as said:
+        with errors() as error_lines:
             self._context = library.llama_init_from_model(self._model, params)
         if not self._context:
             library.llama_model_free(self._model)
-            raise ModelError(_context_error(n_slots, n_ctx, said))
+            raise ModelError(_context_error(n_slots, n_ctx, error_lines))
         library.llama_set_abort_callback(self._context, ctypes.cast(STRLEN, ctypes.c_void_p), self._stop)
         self._memory = library.llama_get_memory(self._context)
         self._batch = _Batch()
-        rewinds = not (library.llama_model_is_recurrent(self._model) or library.llama_model_is_hybrid(self._model))
+        truncates = not (library.llama_model_is_recurrent(self._model) or library.llama_model_is_hybrid(self._model))
         n_vocab = library.llama_vocab_n_tokens(library.llama_model_get_vocab(self._model))
         self._windowed = library.llama_model_n_swa(self._model) > 0
-        saves = not self._windowed
+        saves_state = not self._windowed
         capable = {
             "batched": True,
-            "copies_prefixes": rewinds,
-            "multi_row_logits": rewinds,
-            "saves_state": saves,
-            "truncates": rewinds,
+            "copies_prefixes": truncates,
+            "multi_row_logits": truncates,
+            "saves_state": saves_state,
+            "truncates": truncates,
         }
         self.info = ModelInfo(
             NAME, n_ctx, n_slots, n_vocab, max_batch_tokens=MAX_BATCH_TOKENS, attention_tile=ATTENTION_TILE, **capable
@@ -89,17 +89,17 @@ class LlamaCpp:
         self._stop[0] = b"\0"
         self._rows.clear()
         self._batch.clear()
-        # In ascending order of slots: else llama.cpp splits the batch into many passes (47 ms a step instead of 26).
-        for chunk in sorted(batch, key=lambda chunk: chunk.slot):
-            self._make_room(chunk)
-            self._rows[chunk.slot] = self._batch.append(chunk)
+        # Entries go in ascending order of slots, or llama.cpp splits the batch into many passes (47 ms instead of 26).
+        for entry in sorted(batch, key=lambda entry: entry.slot):
+            self._make_room(entry)
+            self._rows[entry.slot] = self._batch.append(entry)
         status = self._lib.llama_decode(self._context, self._batch.struct)
         if status != 0:
-            for chunk in batch:
-                self._forget(chunk.slot, chunk.position)
+            for entry in batch:
+                self._forget(entry.slot, entry.position)
             raise ModelError(f"llama.cpp could not evaluate a step (llama_decode returned {status})")
-        for chunk in batch:
-            self._cached_tokens[chunk.slot] = chunk.position + len(chunk.tokens)
+        for entry in batch:
+            self._cached_tokens[entry.slot] = entry.position + len(entry.tokens)
 
     def logits(self, slot: int, row: int = 0) -> FloatArray:
         pointer = self._lib.llama_get_logits_ith(self._context, self._rows[slot] + row)
@@ -131,46 +131,50 @@ class LlamaCpp:
         self._lib.llama_model_free(self._model)
 
     def _state(self, slot: int) -> "Array[c_uint8]":
+        """Return the state of a slot."""
         size = self._lib.llama_state_seq_get_size(self._context, slot)
         state: Array[c_uint8] = (c_uint8 * size)()
         self._lib.llama_state_seq_get_data(self._context, state, size, slot)
         return state
 
     def _put(self, slot: int, state: "Array[c_uint8]", n: int) -> None:
+        """Load a state of `n` tokens into a slot."""
         if not self._lib.llama_state_seq_set_data(self._context, state, len(state), slot):
             self._forget(slot, 0)
-            raise ModelError(f"llama.cpp could not put {n} tokens into slot {slot}")
+            raise ModelError(f"llama.cpp could not restore {n} tokens into slot {slot}")
         self._cached_tokens[slot] = n
 
-    def _make_room(self, chunk: BatchEntry) -> None:
-        if chunk.position > self._cached_tokens[chunk.slot] or chunk.position + len(chunk.tokens) > self.info.n_ctx:
-            raise ModelError(f"position {chunk.position} + {len(chunk.tokens)} tokens is outside the slot")
-        if chunk.position < self._cached_tokens[chunk.slot]:
-            self._forget(chunk.slot, chunk.position)
+    def _make_room(self, entry: BatchEntry) -> None:
+        """Drop the tokens that an entry replaces. Raises ModelError if it does not fit into the slot."""
+        if entry.position > self._cached_tokens[entry.slot] or entry.position + len(entry.tokens) > self.info.n_ctx:
+            raise ModelError(f"position {entry.position} + {len(entry.tokens)} tokens is outside the slot")
+        if entry.position < self._cached_tokens[entry.slot]:
+            self._forget(entry.slot, entry.position)
 
     def _forget(self, slot: int, position: int) -> None:
-        """Drop what a slot holds from a position on. Models with recurrent state can only drop all."""
+        """Drop a slot's tokens from `position` on. Models with recurrent state can only drop all."""
         if not self._lib.llama_memory_seq_rm(self._memory, slot, position, -1):
             self._lib.llama_memory_seq_rm(self._memory, slot, -1, -1)
             position = 0
         self._cached_tokens[slot] = min(self._cached_tokens[slot], position)
 
 
-def _context_error(n_slots: int, n_ctx: int, said: Sequence[str]) -> str:
-    if any(NO_MEMORY.search(line) for line in said):
+def _context_error(n_slots: int, n_ctx: int, error_lines: Sequence[str]) -> str:
+    """Return the message for a context that cannot be made."""
+    if any(NO_MEMORY.search(line) for line in error_lines):
         return f"too little memory for {n_slots} slots of {n_ctx} tokens: choose a smaller --context or fewer --slots"
-    reason = said[0] if said else "it does not say why"
+    reason = error_lines[0] if error_lines else "it gives no reason"
     return f"llama.cpp cannot make {n_slots} slots of {n_ctx} tokens: {reason}"
 
 
 class _Batch:
-    """A `llama_batch` over arrays of our own: filling it is a few copies, whatever the number of tokens."""
+    """A `llama_batch` over arrays of our own: filling it takes a few copies, whatever the number of tokens."""
 
     def __init__(self) -> None:
         self._token, self._pos, self._seq = (np.zeros(MAX_BATCH_TOKENS, np.int32) for _ in range(3))
         self._ones = np.ones(MAX_BATCH_TOKENS, np.int32)
         self._logits = np.zeros(MAX_BATCH_TOKENS, np.int8)
-        # One pointer a token, to its sequence id: each token here belongs to one sequence.
+        # One pointer a token, to its sequence id: each token belongs to one sequence.
         self._seq_pointers = self._seq.ctypes.data + 4 * np.arange(MAX_BATCH_TOKENS, dtype=np.uintp)
         self.struct = Batch(
             token=_pointer(self._token, c_int32),
@@ -183,17 +187,17 @@ class _Batch:
     def clear(self) -> None:
         self.struct.n_tokens = 0
 
-    def append(self, chunk: BatchEntry) -> int:
-        """The first row of the chunk with logits."""
+    def append(self, entry: BatchEntry) -> int:
+        """Add an entry and return its first row with logits."""
         start: int = self.struct.n_tokens
-        end = start + len(chunk.tokens)
-        self._token[start:end] = chunk.tokens
-        self._pos[start:end] = range(chunk.position, chunk.position + len(chunk.tokens))
-        self._seq[start:end] = chunk.slot
-        self._logits[start : end - chunk.logits] = 0
-        self._logits[end - chunk.logits : end] = 1
+        end = start + len(entry.tokens)
+        self._token[start:end] = entry.tokens
+        self._pos[start:end] = range(entry.position, entry.position + len(entry.tokens))
+        self._seq[start:end] = entry.slot
+        self._logits[start : end - entry.logits] = 0
+        self._logits[end - entry.logits : end] = 1
         self.struct.n_tokens = end
-        return end - chunk.logits
+        return end - entry.logits
 
 
 def _pointer(array: NDArray[Any], kind: type[C]) -> "ctypes._Pointer[C]":
@@ -201,7 +205,7 @@ def _pointer(array: NDArray[Any], kind: type[C]) -> "ctypes._Pointer[C]":
 
 
 class NativeTokenizer:
-    """llama.cpp's own tokenizer for a file, without its weights: where a vocabulary is cut in a way not known here."""
+    """llama.cpp's own tokenizer for a file, without its weights: for pre-tokenizers that `tokenizer` does not know."""
 
     def __init__(self, library: Library, path: Path) -> None:
         """Raises ModelError."""
@@ -209,24 +213,28 @@ class NativeTokenizer:
         self._vocab = library.llama_model_get_vocab(_load(library, path, vocab_only=True))
 
     def __call__(self, text: str) -> list[int]:
-        """Names of control tokens are text like any other."""
+        """Return the ids of plain text. Names of control tokens in it are ordinary text."""
         data = text.encode()
-        ids = (c_int32 * len(data))()  # a token is a byte at least
+        ids = (c_int32 * len(data))()  # a token has at least one byte
         n: int = self._lib.llama_tokenize(self._vocab, data, len(data), ids, len(ids), False, False)
         return ids[:n]
 
 
 def _load(library: Library, path: Path, *, vocab_only: bool = False) -> int:
-    """The model's address."""
+    """Return the model's address. Raises ModelError."""
     params = library.model_params()
     params.load_mode = MMAP
     params.n_gpu_layers = 0
     params.vocab_only = vocab_only
-    with errors() as said:
+    with errors() as error_lines:
         model: int | None = library.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
-        reason = said[0].partition("error loading model: ")[2] or said[0] if said else "it does not say why"
-        if any(NO_MEMORY.search(line) for line in said):
+        reason = (
+            error_lines[0].partition("error loading model: ")[2] or error_lines[0]
+            if error_lines
+            else "it gives no reason"
+        )
+        if any(NO_MEMORY.search(line) for line in error_lines):
             raise ModelError(f"too little memory: llama.cpp cannot load {path.name} ({reason}); choose a smaller model")
         raise ModelError(f"llama.cpp cannot load {path.name}: {reason}")
     return model

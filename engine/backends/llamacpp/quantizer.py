@@ -1,7 +1,7 @@
-"""Writes a model in another type of weights, through llama.cpp.
+"""Write a model with another type of weights, through llama.cpp.
 
-Each type loses something of what the weights were; from one lossy type to another loses twice. `divergence` says
-how much.
+Each type loses some precision, and converting from one lossy type to another loses twice. `tuner.divergence` measures
+the loss.
 """
 
 import ctypes
@@ -15,10 +15,12 @@ from engine.backends.llamacpp import library as libllama
 from engine.model import ModelError
 
 FILE_TYPES = {"Q4_0": 2, "Q8_0": 7}
-"""Types that llama.cpp lays out anew for the CPU's widest instructions as it loads them; by llama.h's `llama_ftype`."""
+"""Types that llama.cpp repacks for the CPU's widest instructions while loading -> number in llama.h's `llama_ftype`."""
 
 
 class QuantizeParams(ctypes.Structure):
+    """`llama_model_quantize_params`."""
+
     _fields_: ClassVar = [
         ("nthread", c_int32),
         ("ftype", c_int32),
@@ -61,11 +63,11 @@ SIGNATURES: dict[str, tuple[object, Sequence[object]]] = {
 
 
 def parameters(library: libllama.Library) -> QuantizeParams:
-    """Raises ModelError where the library can't, or the layout is another."""
+    """Return the library's default parameters. Raises ModelError if it cannot quantize or has another layout."""
     try:
         for name, types in SIGNATURES.items():
             library.declare(name, *types)
-    except AttributeError as error:  # xllamacpp's wheel is linked without what nobody there calls
+    except AttributeError as error:  # xllamacpp's wheel is linked without functions that it does not call
         raise ModelError(
             f"{library.path} cannot write models: `pip install 'responsed[native]'` compiles a llama.cpp that can, "
             "or name one by --libllama"
@@ -76,17 +78,19 @@ def parameters(library: libllama.Library) -> QuantizeParams:
 
 
 def check(library: Path | None = None) -> None:
-    """Raises ModelError where the library can't write models."""
+    """Raise ModelError if the library cannot write models."""
     parameters(libllama.load(library))
 
 
 def quantize(path: Path, target: Path, kind: str, threads: int, library: Path | None = None) -> None:
-    """Write the model in `path`, as one of `FILE_TYPES`, to `target`. Raises ModelError; then there is no target."""
+    """Write the model in `path` to `target`, as one of `FILE_TYPES`. Raises ModelError and leaves no target."""
     native = libllama.load(library)
     params = parameters(native)
     params.nthread, params.ftype, params.allow_requantize = threads, FILE_TYPES[kind], True
-    with libllama.errors() as said:
+    with libllama.errors() as error_lines:
         status: int = native.llama_model_quantize(os.fsencode(path), os.fsencode(target), ctypes.byref(params))
     if status != 0:
         target.unlink(missing_ok=True)
-        raise ModelError(f"llama.cpp cannot write {path.name} as {kind}: {said[0] if said else 'it does not say why'}")
+        raise ModelError(
+            f"llama.cpp cannot write {path.name} as {kind}: {error_lines[0] if error_lines else 'it gives no reason'}"
+        )

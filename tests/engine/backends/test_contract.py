@@ -70,14 +70,14 @@ def answer(loaded: Loaded, messages: Sequence[Message], *, chunk: int = N_CTX, n
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_threads_change_the_time_only(loaded: Loaded, threads: int) -> None:
+def test_use_threads_leaves_the_logits_unchanged(loaded: Loaded, threads: int) -> None:
     loaded.model.use_threads(threads)
     said = answer(loaded, PARIS)
     loaded.model.use_threads(1)
     assert said == answer(loaded, PARIS)
 
 
-def test_it_says_what_it_is(loaded: Loaded) -> None:
+def test_info_states_the_models_properties(loaded: Loaded) -> None:
     info = loaded.model.info
     assert (info.n_ctx, info.n_slots, info.n_vocab) == (N_CTX, N_SLOTS, loaded.vocabulary.size)
     assert info.engine
@@ -87,7 +87,7 @@ def test_it_says_what_it_is(loaded: Loaded) -> None:
 
 
 @pytest.mark.parametrize("slot", range(N_SLOTS))
-def test_logits_are_a_float32_for_each_token(model: Model, slot: int) -> None:
+def test_logits_are_one_float32_a_token(model: Model, slot: int) -> None:
     model.decode([BatchEntry(slot, 0, [5, 6, 7], logits=True)])
     logits = model.logits(slot)
     assert logits.shape == (model.info.n_vocab,)
@@ -95,7 +95,7 @@ def test_logits_are_a_float32_for_each_token(model: Model, slot: int) -> None:
     assert np.isfinite(logits).all()
 
 
-def test_logits_can_be_written_to_and_the_next_decode_does_not_mind(model: Model) -> None:
+def test_logits_are_writable_without_affecting_the_next_decode(model: Model) -> None:
     untouched = evaluate(model, [5, 6, 7])
     view = model.logits(0)
     view[:] = -np.inf
@@ -104,7 +104,7 @@ def test_logits_can_be_written_to_and_the_next_decode_does_not_mind(model: Model
     assert np.allclose(evaluate(model, [7], position=2), untouched, atol=1e-3)
 
 
-def test_one_decode_may_have_a_chunk_for_each_slot(model: Model) -> None:
+def test_decode_takes_an_entry_for_each_slot(model: Model) -> None:
     alone = [evaluate(model, tokens, slot=0) for tokens in ([5, 6, 7], [9, 8])]
     model.decode([BatchEntry(0, 0, [5, 6, 7], logits=True), BatchEntry(1, 0, [9, 8], logits=True)])
     assert np.allclose(model.logits(0), alone[0], atol=1e-3)
@@ -112,15 +112,15 @@ def test_one_decode_may_have_a_chunk_for_each_slot(model: Model) -> None:
 
 
 @pytest.mark.parametrize("chunk", [16, N_CTX])
-def test_a_prompt_in_chunks_is_answered_as_the_whole(loaded: Loaded, chunk: int) -> None:
+def test_decode_of_a_prompt_in_parts_equals_the_whole(loaded: Loaded, chunk: int) -> None:
     assert b"Paris" in answer(loaded, PARIS, chunk=chunk)
 
 
-def test_another_question_has_another_answer(loaded: Loaded) -> None:
+def test_decode_of_another_question_gives_another_answer(loaded: Loaded) -> None:
     assert b"Paris" not in answer(loaded, CATS)
 
 
-def test_what_stood_behind_a_position_is_forgotten(loaded: Loaded) -> None:
+def test_decode_replaces_the_tokens_behind_its_position(loaded: Loaded) -> None:
     first, second = map(loaded.template.prompt, (PARIS, CATS))
     common = next(n for n, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
     fresh = evaluate(loaded.model, second, slot=1)
@@ -132,7 +132,7 @@ def test_what_stood_behind_a_position_is_forgotten(loaded: Loaded) -> None:
     assert np.abs(replaced - fresh).max() < 1
 
 
-def test_a_slot_knows_nothing_of_another(loaded: Loaded) -> None:
+def test_decode_in_one_slot_leaves_others_unchanged(loaded: Loaded) -> None:
     first, second = map(loaded.template.prompt, (PARIS, CATS))
     alone = evaluate(loaded.model, first, slot=0)
     evaluate(loaded.model, first[:-1], slot=0)
@@ -142,13 +142,13 @@ def test_a_slot_knows_nothing_of_another(loaded: Loaded) -> None:
     assert np.abs(after - alone).max() < 1
 
 
-def test_a_slot_can_be_filled_to_the_last_position(model: Model) -> None:
+def test_decode_fills_a_slot_to_the_last_position(model: Model) -> None:
     evaluate(model, [5] * N_CTX, chunk=32)
     assert np.isfinite(model.logits(0)).all()
 
 
 @pytest.mark.parametrize(("position", "n"), [(0, N_CTX + 1), (N_CTX - 1, 2), (N_CTX, 1)])
-def test_a_position_outside_the_slot_is_an_error_and_the_slot_goes_on(model: Model, position: int, n: int) -> None:
+def test_decode_outside_the_slot_raises_and_leaves_it_usable(model: Model, position: int, n: int) -> None:
     before = evaluate(model, [5] * N_CTX, chunk=32)
     with pytest.raises(ModelError, match=f"^position {position} \\+ {n} tokens is outside the slot$"):
         model.decode([BatchEntry(0, position, [5] * n, logits=True)])
@@ -156,7 +156,7 @@ def test_a_position_outside_the_slot_is_an_error_and_the_slot_goes_on(model: Mod
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_models_do_not_share_anything_and_close_apart(backend: str, smollm2: Path, cache: Path) -> None:
+def test_models_are_independent_and_close_separately(backend: str, smollm2: Path, cache: Path) -> None:
     one, other = (BACKENDS[backend](smollm2, cache) for _ in range(2))
     tokens = evaluate(one.model, [5, 6, 7])
     one.model.close()
@@ -164,7 +164,7 @@ def test_models_do_not_share_anything_and_close_apart(backend: str, smollm2: Pat
     other.model.close()
 
 
-def test_a_copied_prefix_is_as_good_as_an_evaluated_one(loaded: Loaded) -> None:
+def test_copy_prefix_equals_an_evaluated_prefix(loaded: Loaded) -> None:
     if not loaded.model.info.copies_prefixes:
         pytest.skip(f"{loaded.model.info.engine} cannot share")
     first, second = map(loaded.template.prompt, (PARIS, CATS))
@@ -176,7 +176,7 @@ def test_a_copied_prefix_is_as_good_as_an_evaluated_one(loaded: Loaded) -> None:
     assert np.abs(copied - alone).max() < 1
 
 
-def test_a_saved_slot_can_be_restored_anywhere(loaded: Loaded) -> None:
+def test_restore_into_any_slot_continues_the_saved_one(loaded: Loaded) -> None:
     if not loaded.model.info.saves_state:
         pytest.skip(f"{loaded.model.info.engine} cannot save")
     prompt = loaded.template.prompt(PARIS)
@@ -190,7 +190,7 @@ def test_a_saved_slot_can_be_restored_anywhere(loaded: Loaded) -> None:
     assert np.abs(restored - alone).max() < 1
 
 
-def test_a_damaged_state_is_an_error_and_the_slot_goes_on(loaded: Loaded) -> None:
+def test_restore_of_a_damaged_state_raises_and_leaves_the_slot_usable(loaded: Loaded) -> None:
     if not loaded.model.info.saves_state:
         pytest.skip(f"{loaded.model.info.engine} cannot save")
     prompt = loaded.template.prompt(PARIS)
@@ -201,7 +201,7 @@ def test_a_damaged_state_is_an_error_and_the_slot_goes_on(loaded: Loaded) -> Non
     assert evaluate(loaded.model, prompt, slot=1).argmax() == alone.argmax()
 
 
-def test_rows_of_logits_are_those_of_the_last_tokens(loaded: Loaded) -> None:
+def test_logits_rows_belong_to_the_last_tokens(loaded: Loaded) -> None:
     if not loaded.model.info.multi_row_logits:
         pytest.skip(f"{loaded.model.info.engine} has logits after the last token only")
     prompt = loaded.template.prompt(PARIS)

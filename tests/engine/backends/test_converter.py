@@ -81,7 +81,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "model.gguf"
 
 
-def test_the_alphabet_has_a_letter_for_each_byte() -> None:
+def test_byte_alphabet_has_a_letter_for_each_byte() -> None:
     assert [UNICODE_TO_BYTE[BYTE_TO_UNICODE[byte]] for byte in range(256)] == list(range(256))
     assert [BYTE_TO_UNICODE[byte] for byte in b" \n\x00A\xad\xff"] == list("ĠĊĀAŃÿ")
 
@@ -98,7 +98,7 @@ def test_the_alphabet_has_a_letter_for_each_byte() -> None:
         ({"model": "llama", "tied": False}, []),
     ],
 )
-def test_it_says_what_a_file_lacks_and_no_more_once_rewritten(
+def test_rewrite_reasons_of_a_rewritten_file_are_empty(
     path: Path, options: dict[str, Any], expected: list[str]
 ) -> None:
     header = write(path, **options)
@@ -107,7 +107,7 @@ def test_it_says_what_a_file_lacks_and_no_more_once_rewritten(
 
 
 @pytest.mark.parametrize("alignment", [None, 8, 256])
-def test_the_copy_is_the_source_with_raw_tokens_scores_and_an_output(path: Path, alignment: int | None) -> None:
+def test_write_adds_raw_tokens_scores_and_an_output(path: Path, alignment: int | None) -> None:
     header = write(path, alignment=alignment)
     copy = rewrite(path, header)
     counts = {"GGUF.kv_count": len(header.metadata) + 1, "GGUF.tensor_count": 3}
@@ -118,19 +118,19 @@ def test_the_copy_is_the_source_with_raw_tokens_scores_and_an_output(path: Path,
     assert copy.stat().st_size % header.alignment == 0
 
 
-def test_what_is_right_already_is_copied_byte_by_byte(path: Path) -> None:
+def test_write_of_a_loadable_file_copies_it_byte_by_byte(path: Path) -> None:
     header = write(path, tokens=RAW, scores=True, tied=False)
     assert rewrite(path, header).read_bytes() == path.read_bytes()
 
 
-def test_a_file_that_became_shorter_is_an_error(path: Path) -> None:
+def test_write_of_a_file_that_became_shorter_raises(path: Path) -> None:
     header = write(path)
     path.write_bytes(path.read_bytes()[: header.tensors[-1].offset])
     with pytest.raises(GGUFError, match="became shorter"):
         converter.write(path, header, io.BytesIO())
 
 
-def test_what_would_crash_the_old_library_is_refused(path: Path) -> None:
+def test_rewrite_reasons_of_a_crashing_file_raise(path: Path) -> None:
     header = write(path)
     replace = msgspec.structs.replace
     bf16 = replace(header, tensors=(replace(header.tensors[0], type=30),))
@@ -147,7 +147,7 @@ def test_what_would_crash_the_old_library_is_refused(path: Path) -> None:
 
 
 @pytest.mark.ctransformers
-def test_the_real_model_loads_in_ctransformers_once_rewritten(smollm2: Path, tmp_path: Path) -> None:
+def test_write_of_the_real_model_loads_in_ctransformers(smollm2: Path, tmp_path: Path) -> None:
     header = reader.read(smollm2)
     assert converter.rewrite_reasons(header) == [NO_SCORES, LETTERS, TIED]
     copy = tmp_path / "copy.gguf"

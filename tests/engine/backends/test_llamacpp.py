@@ -101,7 +101,7 @@ def assert_same(model: LlamaCpp, prompt: tuple[int, ...], got: list[int], expect
 
 
 @pytest.mark.parametrize("rules", ["Be brief.", RULES], ids=["little in common", "a long prefix in common"])
-async def test_eight_together_answer_as_each_alone(
+async def test_decode_of_eight_streams_equals_each_alone(
     model: LlamaCpp, parts: tuple[Vocabulary, ChatTemplate], rules: str
 ) -> None:
     vocabulary, template = parts
@@ -114,9 +114,7 @@ async def test_eight_together_answer_as_each_alone(
         assert_same(model, prompt, tokens, alone(model, prompt, TOKENS, vocabulary.end_tokens))
 
 
-def test_a_prefix_copied_to_another_slot_answers_as_if_evaluated_there(
-    model: LlamaCpp, parts: tuple[Vocabulary, ChatTemplate]
-) -> None:
+def test_copy_prefix_answers_as_an_evaluated_prefix(model: LlamaCpp, parts: tuple[Vocabulary, ChatTemplate]) -> None:
     prompt = prompts(parts[1], "You are a helpful assistant.")[0]
     model.decode([BatchEntry(3, 0, prompt, logits=True)])
     model.copy_prefix(3, 5, len(prompt) - 4)
@@ -127,7 +125,7 @@ def test_a_prefix_copied_to_another_slot_answers_as_if_evaluated_there(
     assert copied == int(model.logits(3).argmax())
 
 
-def test_both_kinds_of_attention_answer_the_same(
+def test_decode_without_flash_attention_answers_the_same(
     model: LlamaCpp, parts: tuple[Vocabulary, ChatTemplate], smollm2: Path
 ) -> None:
     vocabulary, template = parts
@@ -150,7 +148,7 @@ def test_both_kinds_of_attention_answer_the_same(
     other.close()
 
 
-def test_a_long_step_can_be_interrupted_and_the_slot_goes_on(
+def test_interrupt_ends_a_long_step_and_leaves_the_slot_usable(
     model: LlamaCpp, parts: tuple[Vocabulary, ChatTemplate]
 ) -> None:
     prompt = prompts(parts[1], "You are a helpful assistant.")[0]
@@ -173,7 +171,9 @@ def test_a_long_step_can_be_interrupted_and_the_slot_goes_on(
 
 @settings(max_examples=200, deadline=None)
 @given(text=st.text())
-def test_llama_cpp_tokenizes_as_we_do(smollm2: Path, parts: tuple[Vocabulary, ChatTemplate], text: str) -> None:
+def test_native_tokenizer_equals_our_vocabulary(
+    smollm2: Path, parts: tuple[Vocabulary, ChatTemplate], text: str
+) -> None:
     assert native(smollm2)(text) == parts[0].encode(text)
 
 

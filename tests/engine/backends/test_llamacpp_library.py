@@ -33,20 +33,20 @@ def library(request: pytest.FixtureRequest) -> libllama.Library:
     return load(path)
 
 
-def test_the_declarations_fit_every_library_that_is_taken(library: libllama.Library) -> None:
+def test_library_defaults_fit_the_declarations(library: libllama.Library) -> None:
     assert library.context_params().n_ctx == 512
 
 
-def test_a_library_is_loaded_once(library: libllama.Library) -> None:
+def test_load_twice_returns_one_library(library: libllama.Library) -> None:
     assert load(library.path) is library
 
 
-def test_the_compiled_library_is_preferred() -> None:
+def test_find_prefers_the_compiled_library() -> None:
     assert find() == LIBRARIES["llama-cpp-python"] or find() == LIBRARIES["xllamacpp"]
     assert find(Path("/else/where.so")) == Path("/else/where.so")
 
 
-def test_another_layout_is_refused(library: libllama.Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_with_another_layout_raises(library: libllama.Library, monkeypatch: pytest.MonkeyPatch) -> None:
     class Shifted(ctypes.Structure):
         _fields_ = [("before", ctypes.c_uint32), *libllama.ContextParams6._fields_]
 
@@ -55,26 +55,24 @@ def test_another_layout_is_refused(library: libllama.Library, monkeypatch: pytes
         libllama.Library(library.path)
 
 
-def test_an_unknown_version_is_refused(library: libllama.Library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_of_an_unknown_version_raises(library: libllama.Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libllama, "CONTEXT_PARAMS", {"7.1.": libllama.ContextParams6})
     with pytest.raises(ModelError, match=r"is llama\.cpp 0\..*; this version of responsed fits 7\.1\.x"):
         libllama.Library(library.path)
 
 
 @pytest.mark.parametrize("kind", ["missing", "text", "another library"])
-def test_what_is_no_such_library_is_refused_with_a_sentence(kind: str, tmp_path: Path) -> None:
+def test_library_of_another_file_raises_one_sentence(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "libllama.so"
     if kind == "text":
         path.write_text("no library")
     if kind == "another library":
         path = Path(ctypes.util.find_library("c") or "libc.so.6")
-    with pytest.raises(ModelError, match=r"is no llama\.cpp library that can be used"):
+    with pytest.raises(ModelError, match=r"is not a usable llama\.cpp library"):
         libllama.Library(path)
 
 
-def test_a_cpu_without_avx2_gets_a_sentence_instead_of_an_illegal_instruction(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_check_cpu_without_avx2_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu sse4_2 avx f16c\nbogomips\t: 1\n")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
@@ -84,7 +82,7 @@ def test_a_cpu_without_avx2_gets_a_sentence_instead_of_an_illegal_instruction(
     check_cpu(cpuinfo)
 
 
-def test_lines_that_come_in_parts_are_one_line_of_our_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_joins_the_parts_of_a_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "responsed.llama")
     say = libllama._Log()
     for level, text in [(3, b"a warn"), (5, b"ing\n"), (2, b"......\n"), (4, b"llama_decode: failed\n"), (4, b"bad\n")]:

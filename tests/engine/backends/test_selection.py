@@ -39,31 +39,31 @@ def old_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.ctransformers
-def test_the_engines_that_are_tried(architecture: str, wished: str, engines: list[str]) -> None:
+def test_choices_of_an_architecture_are_these_engines(architecture: str, wished: str, engines: list[str]) -> None:
     assert [choice.engine for choice in selection.choices(header(architecture), wished, None)] == engines
 
 
 @pytest.mark.usefixtures("old_cpu")
 @pytest.mark.ctransformers
-def test_where_llama_cpp_cannot_run_ctransformers_does_and_the_reason_is_told() -> None:
+def test_choices_on_an_old_cpu_fall_back_with_the_reason() -> None:
     (choice,) = selection.choices(header("llama"), "auto", None)
     assert (choice.engine, choice.fallback) == ("ctransformers", True)
     assert choice.reason.startswith("llama.cpp can't be used: this CPU lacks avx2, bmi2, f16c, fma,")
 
 
 @pytest.mark.usefixtures("old_cpu")
-def test_where_no_engine_runs_a_model_both_reasons_are_told() -> None:
+def test_choices_without_a_usable_engine_raise_both_reasons() -> None:
     with pytest.raises(ModelError, match=r"'qwen3', and ctransformers runs only llama, and llama\.cpp can't be used: "):
         selection.choices(header("qwen3"), "auto", None)
 
 
-def test_ctransformers_refuses_what_it_cannot_run() -> None:
+def test_choices_of_ctransformers_with_an_unknown_architecture_raise() -> None:
     with pytest.raises(ModelError, match="'qwen3', and ctransformers runs only llama: use --engine llamacpp"):
         selection.choices(header("qwen3"), "ctransformers", None)
 
 
-def test_a_library_that_was_named_is_not_replaced_by_another(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"is no llama\.cpp library that can be used"):
+def test_choices_with_an_unusable_named_library_raise(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"is not a usable llama\.cpp library"):
         selection.choices(header("llama"), "auto", tmp_path / "no.so")
 
 
@@ -101,7 +101,7 @@ def test_choices_where_nothing_can_run_name_both_reasons(
         selection.choices(header("llama"), "auto", None)
     assert str(caught.value) == (
         "ctransformers has no library for aarch64, only for x86_64: use llama.cpp, and llama.cpp can't be used: "
-        f"{path} is no llama.cpp library that can be used: it needs {missing}, which is not installed: "
+        f"{path} is not a usable llama.cpp library: it needs {missing}, which is not installed: "
         "install the package that has it"
     )
 
@@ -127,7 +127,7 @@ def lacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]
     begin, end = first_needed(raw)
     raw[raw.index(b".so", begin, end) - 1] = ord("X")
     path.write_bytes(raw)
-    monkeypatch.setattr(library, "find", lambda wished=None: wished or path)
+    monkeypatch.setattr(library, "find", lambda requested=None: requested or path)
     return path, raw[begin:end].decode()
 
 
@@ -168,11 +168,11 @@ REASONS = [
 
 
 @pytest.mark.parametrize(("reason", "sentence"), REASONS)
-def test_why_not_says_what_to_install(reason: str, sentence: str) -> None:
+def test_explain_load_error_gives_the_remedy(reason: str, sentence: str) -> None:
     assert linking.explain_load_error(OSError(reason)) == sentence
 
 
-def test_ctransformers_is_not_imported_before_a_model_is_opened() -> None:
+def test_backends_import_without_importing_ctransformers() -> None:
     script = "import sys; from server import __main__; print('ctransformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

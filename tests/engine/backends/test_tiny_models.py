@@ -65,13 +65,13 @@ def alone(model: LlamaCpp, prompt: tuple[int, ...]) -> list[int]:
     return said(run(Scheduler(model.info, NOBODY), model, Job(prompt, MOST, GREEDY))[0])
 
 
-def test_together_they_say_what_each_says_alone(model: LlamaCpp) -> None:
+def test_models_in_a_batch_answer_as_alone(model: LlamaCpp) -> None:
     expected = [alone(model, prompt) for prompt in PROMPTS]
     answers = run(Scheduler(model.info, NOBODY), model, *(Job(prompt, MOST, GREEDY) for prompt in PROMPTS))
     assert [said(pieces) for pieces in answers] == expected
 
 
-def test_what_is_reused_says_what_is_evaluated_anew(model: LlamaCpp) -> None:
+def test_models_with_a_reused_prefix_answer_as_evaluated_anew(model: LlamaCpp) -> None:
     """The next turn, another one of the same conversation (the first is taken back), and the beginning alone."""
     first = alone(model, PROMPTS[0])
     turns = [(*PROMPTS[0], *first, 80, 81), (*PROMPTS[0], *first, 90), PROMPTS[0][:20]]
@@ -83,7 +83,7 @@ def test_what_is_reused_says_what_is_evaluated_anew(model: LlamaCpp) -> None:
     assert answers[0][0] == Started(len(PROMPTS[0]) + MOST - 1)
 
 
-def test_what_was_saved_says_what_was_held_or_is_not_saved(model: LlamaCpp) -> None:
+def test_models_with_a_restored_slot_answer_as_before_or_cannot_save(model: LlamaCpp) -> None:
     if not model.info.saves_state:
         pytest.skip("of a window, saved state could not be cut back")
     first = alone(model, PROMPTS[0])

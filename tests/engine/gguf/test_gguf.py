@@ -295,11 +295,11 @@ DAMAGES: dict[str, tuple[bytes, str]] = {
     "too few types": (file(TWO_TOKENS, listed(T + b"token_type", 5, 1, bytes(4)), entries=2), "does not fit"),
     "eos a text": (
         file(TWO_TOKENS, entry(T + b"eos_token_id", 8, text(b"2")), entries=2),
-        "eos_token_id is none of its 2 tokens but '2'",
+        "eos_token_id is '2', not one of its 2 tokens",
     ),
     "bos negative": (
         file(TWO_TOKENS, entry(T + b"bos_token_id", 5, struct.pack("<i", -1)), entries=2),
-        "bos_token_id is none of its 2 tokens but -1",
+        "bos_token_id is -1, not one of its 2 tokens",
     ),
 }
 

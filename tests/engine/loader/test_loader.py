@@ -23,7 +23,7 @@ from tests.support import model_files
 
 pytestmark = [pytest.mark.ctransformers, pytest.mark.slow]
 
-LOOK = "ctransformers looks at model.gguf for the first time, in a process of its own"
+LOOK = "ctransformers probes model.gguf for the first time, in its own process"
 REWRITE = (
     "rewriting model.gguf for ctransformers, once: "
     "its tokens have no scores; its tokens are in GPT-2's letters for bytes"
@@ -33,7 +33,7 @@ OPTIONS = Options(n_slots=2, engine="ctransformers")
 
 def ready(n_slots: int = 2, n_ctx: int = 128, threads: int = 0) -> str:
     size = f"{n_slots} slots of {n_ctx} tokens, {threads or n_threads()} threads"
-    return f"ctransformers runs model.gguf (it was asked for): {size}"
+    return f"ctransformers runs model.gguf (it was requested): {size}"
 
 
 class Start:
@@ -68,14 +68,14 @@ def start(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> Start:
     return Start(caplog, tmp_path / "cache")
 
 
-def test_a_sentencepiece_model_is_looked_at_once_and_loads_as_it_is(path: Path, start: Start) -> None:
+def test_load_of_a_sentencepiece_model_probes_once_and_rewrites_nothing(path: Path, start: Start) -> None:
     model_files.spm(path)
     assert start(path) == [LOOK, ready()]
     assert start(path) == [ready()]
     assert [each.name for each in start.cache.iterdir()] == ["ledger.json"]
 
 
-def test_a_bpe_model_is_rewritten_once(path: Path, start: Start) -> None:
+def test_load_of_a_bpe_model_rewrites_it_once(path: Path, start: Start) -> None:
     model_files.bpe(path)
     before = path.read_bytes()
     assert start(path) == [REWRITE, LOOK, ready()]
@@ -88,7 +88,7 @@ def test_a_bpe_model_is_rewritten_once(path: Path, start: Start) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 10, 5000])
-def test_a_copy_that_was_cut_short_is_made_anew(path: Path, start: Start, size: int) -> None:
+def test_load_with_a_truncated_copy_rewrites_it(path: Path, start: Start, size: int) -> None:
     model_files.bpe(path)
     start(path)
     (copy,) = (start.cache / "backport").glob("*.gguf")
@@ -98,7 +98,7 @@ def test_a_copy_that_was_cut_short_is_made_anew(path: Path, start: Start, size: 
     assert copy.read_bytes() == whole
 
 
-def test_a_draft_that_somebody_left_is_no_obstacle(path: Path, start: Start) -> None:
+def test_load_with_a_leftover_draft_succeeds(path: Path, start: Start) -> None:
     model_files.bpe(path)
     name = f"{ProbeCache(start.cache / 'ledger.json').sha256(path)}.draft"
     (start.cache / "backport").mkdir()
@@ -107,7 +107,7 @@ def test_a_draft_that_somebody_left_is_no_obstacle(path: Path, start: Start) -> 
     assert not (start.cache / "backport" / name).exists()
 
 
-def test_a_file_that_was_replaced_is_looked_at_again(path: Path, start: Start) -> None:
+def test_load_of_a_replaced_file_probes_it_again(path: Path, start: Start) -> None:
     model_files.spm(path)
     start(path)
     model_files.spm(path.with_name("other"), template=model_files.CHATML + "!").replace(path)
@@ -117,7 +117,7 @@ def test_a_file_that_was_replaced_is_looked_at_again(path: Path, start: Start) -
     assert start(path) == [ready()]
 
 
-def test_a_file_that_was_refused_is_looked_at_again(path: Path, start: Start) -> None:
+def test_load_of_a_refused_file_probes_it_again(path: Path, start: Start) -> None:
     model_files.spm(path, heads=3)
     for _ in range(2):
         with pytest.raises(ModelError, match="the engine crashes on its weights"):
@@ -125,7 +125,7 @@ def test_a_file_that_was_refused_is_looked_at_again(path: Path, start: Start) ->
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"a": 1}', b"\xff\xfe"])
-def test_a_damaged_ledger_costs_a_look(path: Path, start: Start, damage: bytes) -> None:
+def test_load_with_a_damaged_probe_cache_probes_again(path: Path, start: Start, damage: bytes) -> None:
     model_files.spm(path)
     start(path)
     (start.cache / "ledger.json").write_bytes(damage)
@@ -133,7 +133,7 @@ def test_a_damaged_ledger_costs_a_look(path: Path, start: Start, damage: bytes) 
     assert start(path) == [ready()]
 
 
-def test_without_a_cache_a_model_that_needs_none_runs_and_another_is_refused(path: Path, start: Start) -> None:
+def test_load_without_a_writable_cache_fails_only_for_rewritten_models(path: Path, start: Start) -> None:
     start.cache.write_text("a file where the folder should be")
     model_files.spm(path)
     assert start(path) == [LOOK, ready()]
@@ -154,17 +154,17 @@ def test_without_a_cache_a_model_that_needs_none_runs_and_another_is_refused(pat
         (Options(n_slots=1, threads=1, engine="ctransformers"), ready(1, 128, 1)),
     ],
 )
-def test_options(path: Path, start: Start, options: Options, expected: str) -> None:
+def test_load_with_options_applies_them(path: Path, start: Start, options: Options, expected: str) -> None:
     assert start(model_files.spm(path), options)[-1] == expected
 
 
-def test_a_context_beyond_the_training_is_refused(path: Path, start: Start) -> None:
+def test_load_with_a_context_beyond_the_training_raises(path: Path, start: Start) -> None:
     model_files.spm(path)
     with pytest.raises(ModelError, match=r"^the model was trained on contexts of 128 tokens: choose a --context up to"):
         start(path, Options(n_slots=1, n_ctx=129))
 
 
-def test_nobody_gets_more_context_than_a_small_machine_holds_unasked(smollm2: Path, start: Start) -> None:
+def test_load_by_default_limits_the_context(smollm2: Path, start: Start) -> None:
     """SmolLM2 was trained on 8192, which is the most; the larger ones go the same way."""
     assert DEFAULT_MAX_CONTEXT == 8192
     with pytest.raises(ModelError, match="trained on contexts of 8192 tokens"):
@@ -187,9 +187,9 @@ DAMAGED_BYTE = {"tokens": [*model_files.SPM_TOKENS[:-1], "y"], "types": [*model_
         ),
         (model_files.spm, {"kind": "t5"}, GGUFError, "model.gguf cannot be used: .* is of kind 't5'"),
         (model_files.spm, DAMAGED_BYTE, GGUFError, "its byte token 'y' does not name a byte, so download it again$"),
-        (model_files.bpe, {"merges": [""]}, GGUFError, "its merge '' is not of its tokens, so download it again$"),
-        (model_files.bpe, {"merges": ["z", "z q"]}, GGUFError, "its merge 'z' is not of its tokens"),
-        (model_files.bpe, {"merges": ["z q"]}, GGUFError, "its merge 'z q' is not of its tokens"),
+        (model_files.bpe, {"merges": [""]}, GGUFError, "its merge '' joins unknown tokens, so download it again$"),
+        (model_files.bpe, {"merges": ["z", "z q"]}, GGUFError, "its merge 'z' joins unknown tokens"),
+        (model_files.bpe, {"merges": ["z q"]}, GGUFError, "its merge 'z q' joins unknown tokens"),
         (
             model_files.bpe,
             {"tokens": [*model_files.BPE_TOKENS[:-1], b"\xff"]},
@@ -204,7 +204,7 @@ DAMAGED_BYTE = {"tokens": [*model_files.SPM_TOKENS[:-1], "y"], "types": [*model_
         ),
     ],
 )
-def test_what_is_refused(
+def test_load_of_an_unusable_file_raises_one_sentence(
     path: Path, start: Start, kind: Any, wishes: dict[str, Any], error: type[Exception], sentence: str
 ) -> None:
     kind(path, **wishes)
@@ -221,7 +221,7 @@ load(Path(sys.argv[1]), Options(n_slots=1, engine="ctransformers"), Path(sys.arg
 """
 
 
-def test_two_starts_at_once_make_one_copy(path: Path, tmp_path: Path) -> None:
+def test_load_by_two_processes_makes_one_copy(path: Path, tmp_path: Path) -> None:
     model_files.bpe(path)
     command = [sys.executable, "-c", SCRIPT, str(path), str(tmp_path / "cache")]
     pair = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -231,7 +231,7 @@ def test_two_starts_at_once_make_one_copy(path: Path, tmp_path: Path) -> None:
     assert [lines[-1] for lines in said] == [ready(1)] * 2
 
 
-def test_the_ledger_knows_a_file_by_its_bytes_once(tmp_path: Path) -> None:
+def test_probe_cache_hashes_a_file_once(tmp_path: Path) -> None:
     file, path = tmp_path / "new" / "ledger.json", tmp_path / "file"
     path.write_bytes(b"abc")
     ledger = ProbeCache(file)
@@ -244,14 +244,14 @@ def test_the_ledger_knows_a_file_by_its_bytes_once(tmp_path: Path) -> None:
     assert [each.name for each in file.parent.iterdir()] == ["ledger.json"]
 
 
-def test_a_copy_that_cannot_be_used_is_removed(path: Path, start: Start) -> None:
+def test_load_with_an_unusable_copy_removes_it(path: Path, start: Start) -> None:
     model_files.bpe(path, weight=float("nan"))
     with pytest.raises(ModelError, match="the model's weights are damaged"):
         start(path)
     assert [each.name for each in (start.cache / "backport").iterdir()] == [".lock"]
 
 
-def test_a_copy_that_ctransformers_refuses_is_removed_and_the_model_is_named(path: Path, start: Start) -> None:
+def test_load_with_a_refused_copy_removes_it_and_names_the_model(path: Path, start: Start) -> None:
     model_files.bpe(path, without="blk.0.ffn_up.weight")
     with pytest.raises(ModelError) as caught:
         start(path)
@@ -263,15 +263,15 @@ def test_a_copy_that_ctransformers_refuses_is_removed_and_the_model_is_named(pat
 def no_llama_cpp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The reason why llama.cpp is passed over."""
     library = tmp_path / "libllama.so"
-    monkeypatch.setattr(libllama, "find", lambda wished=None: library)
+    monkeypatch.setattr(libllama, "find", lambda requested=None: library)
     reason = f"{library}: cannot open shared object file: No such file or directory"
-    return f"llama.cpp can't be used: {library} is no llama.cpp library that can be used: {reason}"
+    return f"llama.cpp can't be used: {library} is not a usable llama.cpp library: {reason}"
 
 
 AUTO = Options(n_slots=1)
 
 
-def test_load_without_llama_cpp_warns_before_ctransformers_is_tried(
+def test_load_without_llama_cpp_warns_before_trying_ctransformers(
     path: Path, start: Start, no_llama_cpp: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     model_files.spm(path)
@@ -281,7 +281,7 @@ def test_load_without_llama_cpp_warns_before_ctransformers_is_tried(
     assert load(path, AUTO, start.cache).fallback == no_llama_cpp
 
 
-def test_load_where_ctransformers_fails_too_ends_with_the_reason_of_llama_cpp(
+def test_load_with_two_failing_engines_ends_with_the_reason_of_llama_cpp(
     path: Path, start: Start, no_llama_cpp: str
 ) -> None:
     model_files.bpe(path, weight=float("nan"))
@@ -291,7 +291,7 @@ def test_load_where_ctransformers_fails_too_ends_with_the_reason_of_llama_cpp(
     assert str(caught.value).endswith(f"; ctransformers was tried because {no_llama_cpp}")
 
 
-def test_load_where_neither_library_links_writes_no_copy(
+def test_load_without_any_loadable_library_writes_no_copy(
     path: Path, start: Start, no_llama_cpp: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "libctransformers.so"
@@ -339,14 +339,14 @@ def llama_cpp_crashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("llama_cpp_crashes")
-def test_load_where_llama_cpp_crashes_runs_ctransformers(path: Path, start: Start) -> None:
+def test_load_with_a_crashing_llama_cpp_runs_ctransformers(path: Path, start: Start) -> None:
     model_files.spm(path)
     assert start(path, AUTO)[0] == "the engine crashes; trying ctransformers"
     assert load(path, AUTO, start.cache).fallback == "llama.cpp crashed"
 
 
 @pytest.mark.usefixtures("llama_cpp_crashes")
-def test_load_where_both_engines_fail_names_both(path: Path, start: Start) -> None:
+def test_load_with_two_failing_engines_names_both(path: Path, start: Start) -> None:
     model_files.spm(path, weight=float("nan"))
     with pytest.raises(
         ModelError, match=r"^the engine crashes; nor does ctransformers run it: the model's weights are"
@@ -356,9 +356,7 @@ def test_load_where_both_engines_fail_names_both(path: Path, start: Start) -> No
         start(path, Options(n_slots=1, engine="llamacpp"))
 
 
-def test_a_probe_passed_on_another_cpu_is_looked_at_again(
-    path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_load_on_another_cpu_probes_again(path: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     model_files.spm(path)
     assert start(path) == [LOOK, ready()]
     monkeypatch.setattr(machine, "cpu_features", lambda: "x86_64-other")
@@ -366,7 +364,7 @@ def test_a_probe_passed_on_another_cpu_is_looked_at_again(
 
 
 @pytest.mark.parametrize(("cores", "wished", "threads"), [(1, 0, 1), (2, 0, 1), (4, 0, 3), (4, 4, 4), (1, 1, 1)])
-def test_n_threads_within_the_cores_are_taken(
+def test_n_threads_within_the_cores_are_accepted(
     cores: int, wished: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "cores", lambda: cores)
@@ -376,7 +374,7 @@ def test_n_threads_within_the_cores_are_taken(
 @pytest.mark.parametrize(
     ("cores", "wished", "counted"), [(1, 2, "1 core"), (2, 3, "2 cores"), (4, 64, "4 cores"), (4, 1 << 20, "4 cores")]
 )
-def test_load_with_threads_beyond_the_cores_is_refused(
+def test_load_with_threads_beyond_the_cores_raises(
     cores: int, wished: int, counted: str, path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "cores", lambda: cores)
@@ -387,29 +385,29 @@ def test_load_with_threads_beyond_the_cores_is_refused(
     )
 
 
-UNREAD = "{% if tools %}{{ tools|tojson }} Call them like this: @@name{...}{% endif %}" + model_files.CHATML
-UNREAD_WARNING = (
-    " tells functions, but its form of calls is not known: a system message tells them instead, and calls are read in "
-    "the generic form"
+UNKNOWN_FORMAT = "{% if tools %}{{ tools|tojson }} Call them like this: @@name{...}{% endif %}" + model_files.CHATML
+UNKNOWN_FORMAT_WARNING = (
+    " renders tools, but its call format is unknown: a system message describes the tools instead, and calls are "
+    "parsed in the generic format"
 )
 
 
-def test_load_of_template_with_unknown_form_of_calls_warns_once(
+def test_load_of_a_template_with_unknown_call_format_warns_once(
     path: Path, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model_files.spm(path, template=UNREAD)
-    assert start(path) == [LOOK, ready(), f"the chat template of model.gguf{UNREAD_WARNING}"]
+    model_files.spm(path, template=UNKNOWN_FORMAT)
+    assert start(path) == [LOOK, ready(), f"the chat template of model.gguf{UNKNOWN_FORMAT_WARNING}"]
     assert caplog.records[-1].levelname == "WARNING"
 
 
-def test_load_with_chat_template_of_unknown_form_of_calls_names_the_file(path: Path, start: Start) -> None:
+def test_load_with_chat_template_of_unknown_call_format_names_the_file(path: Path, start: Start) -> None:
     model_files.spm(path)
     file = path.with_name("other.jinja")
-    file.write_text(UNREAD)
+    file.write_text(UNKNOWN_FORMAT)
     options = Options(n_slots=2, engine="ctransformers", chat_template=str(file))
-    assert start(path, options)[-1] == f"{file}{UNREAD_WARNING}"
+    assert start(path, options)[-1] == f"{file}{UNKNOWN_FORMAT_WARNING}"
 
 
-def test_load_of_template_with_known_form_of_calls_is_silent(path: Path, start: Start) -> None:
-    model_files.spm(path, template="{# <tool_call> #}" + UNREAD)
+def test_load_of_a_template_with_known_call_format_is_silent(path: Path, start: Start) -> None:
+    model_files.spm(path, template="{# <tool_call> #}" + UNKNOWN_FORMAT)
     assert start(path) == [LOOK, ready()]

@@ -47,7 +47,7 @@ QUOTAS: list[tuple[str, dict[str, str], int]] = [
 
 
 @pytest.mark.parametrize(("files", "expected"), [row[1:] for row in QUOTAS], ids=[row[0] for row in QUOTAS])
-def test_cores_under_a_cpu_quota_are_those_that_it_grants(
+def test_cores_under_a_cpu_quota_equal_the_quota(
     files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3})
@@ -104,7 +104,7 @@ def test_cpu_features_name_the_machine_and_change_with_the_flags(tmp_path: Path)
     assert features("Features\t: fp asimd asimddp\n") != features("Features\t: fp asimd\n")
 
 
-def test_this_machine_is_read_without_a_complaint() -> None:
+def test_memory_and_cores_of_this_machine_are_plausible() -> None:
     assert 1 <= machine.cores() <= AFFINITY
     assert machine.free_memory() > 0
     assert machine.memory() > 64 << 20

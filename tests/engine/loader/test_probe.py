@@ -49,12 +49,12 @@ REFUSES = "the model's chat template refuses this conversation: "
         ),
         (
             {"weight": float("nan")},
-            "the model's weights are damaged: it computes what is no number. Download the file again",
+            "the model's weights are damaged: its logits are not finite numbers; download the file again",
         ),
     ],
 )
 @pytest.mark.slow
-def test_what_cannot_be_served_is_a_sentence(tmp_path: Path, wishes: dict[str, Any], sentence: str) -> None:
+def test_probe_of_an_unusable_file_raises_one_sentence(tmp_path: Path, wishes: dict[str, Any], sentence: str) -> None:
     path = model_files.spm(tmp_path / "model.gguf", **wishes)
     with pytest.raises(ModelError) as caught:
         probe(path, path, "ctransformers", None)
@@ -79,13 +79,13 @@ def test_probe_of_a_template_bomb_refuses_the_file_in_bounded_time_and_memory(tm
 @pytest.mark.ctransformers
 @pytest.mark.parametrize("template", [model_files.CHATML, NO_SYSTEM, None])
 @pytest.mark.slow
-def test_what_can_be_served_passes_also_if_it_refuses_some_conversations(tmp_path: Path, template: str | None) -> None:
+def test_probe_of_a_template_that_refuses_some_chats_passes(tmp_path: Path, template: str | None) -> None:
     path = model_files.spm(tmp_path / "model.gguf", template=template)
     probe(path, path, "ctransformers", None)
 
 
 @pytest.mark.ctransformers
-def test_a_child_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probe_beyond_the_timeout_ends_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.loader.probe.TIMEOUT_SECONDS", 0.01)
     path = model_files.spm(tmp_path / "model.gguf")
     with pytest.raises(ModelError, match=r"^model\.gguf was not ready after 0\.01 s; it cannot be served$"):
@@ -101,12 +101,12 @@ def test_a_child_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytes
     ],
 )
 @pytest.mark.slow
-def test_llama_cpp_gets_the_same_look(tmp_path: Path, wishes: dict[str, Any], sentence: str) -> None:
+def test_probe_by_llama_cpp_raises_one_sentence(tmp_path: Path, wishes: dict[str, Any], sentence: str) -> None:
     path = model_files.spm(tmp_path / "model.gguf", **wishes)
     with pytest.raises(ModelError, match=sentence.replace("(", r"\(").replace(")", r"\)")):
         probe(path, path, "llamacpp", None)
 
 
 @pytest.mark.parametrize(("n_bytes", "seconds"), [(0, 120), (98_000_000, 129.8), (12_000_000_000, 1320)])
-def test_timeout_of_a_child_grows_with_the_file(n_bytes: int, seconds: float) -> None:
+def test_timeout_grows_with_the_file(n_bytes: int, seconds: float) -> None:
     assert timeout(n_bytes) == pytest.approx(seconds)

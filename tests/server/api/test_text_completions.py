@@ -143,7 +143,7 @@ def test_model_without_chat_template_gets_plain_text_and_warning(
     path = model_files.spm(tmp_path / "model.gguf", template=None)
     loaded = load(path, Options(n_slots=1), tmp_path / "cache")
     loaded.model.close()
-    assert "has no chat template: the model is told plain texts" in caplog.text
+    assert "has no chat template: the model gets plain text" in caplog.text
 
 
 def test_chat_template_setting_replaces_template_of_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
