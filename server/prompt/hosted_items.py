@@ -6,6 +6,7 @@ other fields as JSON arguments, and the text of the output (openai-python 3.57,
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -47,19 +48,27 @@ def entries(raw: msgspec.Raw) -> Iterator[Call | Output]:
         return
     id_ = id_text(fields.get("call_id") or fields.get("id") or "")
     results = [fields[name] for name in RESULTS if fields.get(name) not in (None, [], "")]
+    output = Output(id_, "\n".join(filter(None, map(_text, results))))
     if kind.endswith("_output") or kind == "mcp_list_tools":
-        yield Output(id_, "\n".join(filter(None, map(_text, results))))
-    elif kind.endswith("_call"):
+        yield output
+    elif kind.endswith("_call") and (results or _has_arguments(fields)):
         name = fields.get("name")
-        arguments = fields.get("arguments")
-        if not isinstance(arguments, str):
-            rest = {field: value for field, value in fields.items() if field not in ENVELOPE and value is not None}
-            if not (rest or results):
-                return  # the item has neither arguments nor an output
-            arguments = msgspec.json.encode(rest).decode()
-        yield Call(id_, name if isinstance(name, str) else kind.removesuffix("_call"), arguments)
+        yield Call(id_, name if isinstance(name, str) else kind.removesuffix("_call"), _arguments(fields))
         if results:
-            yield Output(id_, "\n".join(filter(None, map(_text, results))))
+            yield output
+
+
+def _has_arguments(fields: dict[str, Any]) -> bool:
+    return isinstance(fields.get("arguments"), str) or bool(_other_fields(fields))
+
+
+def _arguments(fields: dict[str, Any]) -> str:
+    arguments = fields.get("arguments")
+    return arguments if isinstance(arguments, str) else msgspec.json.encode(_other_fields(fields)).decode()
+
+
+def _other_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in ENVELOPE and value is not None}
 
 
 def _text(value: object, depth: int = 0) -> str:

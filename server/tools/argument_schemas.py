@@ -1,5 +1,7 @@
 """JSON schema of a function's arguments, as the server enforces it. Pure."""
 
+from typing import Any
+
 import msgspec
 
 from engine.constraint import GrammarError
@@ -18,11 +20,14 @@ def arguments_schema(spec: ToolSpec) -> JSON:
     if schema.setdefault("type", "object") != "object":
         raise GrammarError("a function takes an object", "type")
     schema = {key: value for key, value in schema.items() if value is not None or key not in ("properties", "required")}
-    properties, required = schema.get("properties") or {}, schema.get("required") or []
-    sound = isinstance(properties, dict) and isinstance(required, list) and set(properties) >= set(map(str, required))
-    if sound and not schema.keys() & _OPEN_PROPERTY_KEYWORDS:
+    if _names_all_required(schema) and not schema.keys() & _OPEN_PROPERTY_KEYWORDS:
         schema["additionalProperties"] = False
     return schema
+
+
+def _names_all_required(schema: dict[str, Any]) -> bool:
+    properties, required = schema.get("properties") or {}, schema.get("required") or []
+    return isinstance(properties, dict) and isinstance(required, list) and set(properties) >= set(map(str, required))
 
 
 _OPEN_PROPERTY_KEYWORDS = frozenset(

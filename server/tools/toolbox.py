@@ -179,12 +179,7 @@ def _named_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str) -> tu
     """Return the tools that a choice names; a namespace names all its tools. Raises InvalidRequest if there is none."""
     if choice.name is None:
         raise _missing("name", place)
-    if choice.type == "namespace":
-        found = tuple(spec for spec in specs if spec.call.namespace == choice.name)
-    else:
-        found = tuple(
-            spec for spec in specs if spec.call.name == choice.name and choice.namespace in (None, spec.call.namespace)
-        )
+    found = tuple(spec for spec in specs if _names(choice, spec))
     if not found:
         inside = f" in the namespace {choice.namespace!r}" if choice.namespace else ""
         raise InvalidRequest(f"`{place}` names {choice.name!r}, which is not in `tools`{inside}.", param=place)
@@ -195,6 +190,12 @@ def _named_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str) -> tu
             f"`{place}.type` is {choice.type!r}, but {choice.name!r} is a {kind}.", param=f"{place}.type"
         )
     return same_kind
+
+
+def _names(choice: _Choice, spec: ToolSpec) -> bool:
+    if choice.type == "namespace":
+        return spec.call.namespace == choice.name
+    return spec.call.name == choice.name and choice.namespace in (None, spec.call.namespace)
 
 
 def _missing(field: str, place: str) -> InvalidRequest:
