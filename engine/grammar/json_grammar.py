@@ -52,10 +52,12 @@ def json_directive(schema: JSON) -> str:
 
 class _Writer:
     def __init__(self, schema: JSON) -> None:
-        self._schema = schema
         self._rules = Rules(None)
-        found = schema.get("$defs") if isinstance(schema, dict) else None
-        self._definitions = found if isinstance(found, dict) else {}
+        self._definitions: Schema = {}
+        if isinstance(schema, dict) and isinstance(definitions := schema.get("$defs"), dict):
+            self._definitions = definitions
+            schema = {key: value for key, value in schema.items() if key != "$defs"}
+        self._schema = schema
         self._space = f"{self._rules.terminal(pattern(_WHITESPACE))}?"
 
     def text(self) -> str:
@@ -72,21 +74,29 @@ class _Writer:
         return "\n".join([self._rules.text("whole"), f"whole: {whole}", anything, *parts])
 
     def _value(self, schema: JSON) -> str:
-        if schema is True:
+        """Return an expression for a schema's values."""
+        if schema is True or schema == {}:
             return "anything"
         if not isinstance(schema, dict):
             return self._as_leaf(schema)
-        keys = schema.keys() - {"$defs"}
-        if not keys:
-            return "anything"
-        if keys == {"$ref"} and isinstance(target := schema["$ref"], str):
-            return "whole" if target == "#" else target.removeprefix("#/$defs/")
-        if keys == {"anyOf"} and isinstance(options := schema["anyOf"], list):
-            return f"({' | '.join(self._value(option) for option in options if option is not False)})"
-        if keys == {"type"} and isinstance(types := schema["type"], list) and set(map(str, types)) <= set(_TYPES):
-            return f"({' | '.join(self._value({'type': each}) for each in types)})"
-        if keys <= {"type", "const", "enum"} and (listed := self._listed(schema)):
-            return listed
+        return self._union(schema) or self._listed(schema) or self._typed(schema) or self._as_leaf(schema)
+
+    def _union(self, schema: Schema) -> str:
+        """Return an expression for a reference or of alternatives; empty for other schemas."""
+        if len(schema) > 1:
+            return ""
+        match schema:
+            case {"$ref": str(target)}:
+                return "whole" if target == "#" else target.removeprefix("#/$defs/")
+            case {"anyOf": list(options)}:
+                return f"({' | '.join(self._value(option) for option in options if option is not False)})"
+            case {"type": list(types)} if set(map(str, types)) <= set(_TYPES):
+                return f"({' | '.join(self._value({'type': each}) for each in types)})"
+        return ""
+
+    def _typed(self, schema: Schema) -> str:
+        """Return an expression for the values of one type; empty if the schema has more keywords than it can write."""
+        keys = schema.keys()
         match schema.get("type"):
             case "string" if keys <= {"type", "minLength", "maxLength"}:
                 return self._text(schema)
@@ -94,14 +104,13 @@ class _Writer:
                 return self._array(schema)
             case "object" if keys <= {"type", "properties", "required", "additionalProperties"}:
                 return self._object(schema)
-        return self._as_leaf(schema)
+        return ""
 
     def _listed(self, schema: Schema) -> str:
         """Return an expression for the values of `const` or `enum`; empty if they have no number."""
-        types = types_of(schema)
-        values = [value for value in listed_values(schema) or () if type_of(value) in types]
+        values = _permitted_values(schema)
         numbers = [value for value in values if is_plain_number(value)]
-        if not numbers or {"const", "enum"} <= schema.keys():
+        if not numbers:
             return ""
         written = self._rules.terminal(pattern(spellings(numbers)))
         others = [value for value in values if not is_plain_number(value)]
@@ -138,21 +147,25 @@ class _Writer:
 
     def _object(self, schema: Schema) -> str:
         properties, required = schema.get("properties", {}), schema.get("required", [])
-        others = schema.get("additionalProperties", True)
         if not isinstance(properties, dict) or not isinstance(required, list) or len(properties) > MAX_PROPERTIES:
             return self._as_leaf(schema)
-        if not set(map(str, required)) <= properties.keys() or any(properties[str(name)] is False for name in required):
+        if any(properties.get(str(name), False) is False for name in required):
             return self._as_leaf(schema)
         pairs = [
             (f"{string_literal(string_literal(name))} {self._colon} {self._value(inner)}", name in required)
             for name, inner in properties.items()
             if inner is not False
         ]
+        others = schema.get("additionalProperties", True)
         if others is not False:
-            name = self._rules.terminal(not_equal_to(map(string_literal, properties), pattern(_NAME)))
-            pair = self._rules.rule(f"{name} {self._colon} {self._value(others)}")
-            pairs.append((f"{pair} ({self._comma} {pair})*", False))
+            pairs.append((self._other_pairs(properties, others), False))
         return self._braces(self._rules.in_order(pairs, self._comma) if pairs else "")
+
+    def _other_pairs(self, properties: Schema, others: JSON) -> str:
+        """Return an expression for one or more properties that the schema does not name."""
+        name = self._rules.terminal(not_equal_to(map(string_literal, properties), pattern(_NAME)))
+        pair = self._rules.rule(f"{name} {self._colon} {self._value(others)}")
+        return f"{pair} ({self._comma} {pair})*"
 
     def _braces(self, pairs: str) -> str:
         return self._rules.rule(" ".join(filter(None, ['"{"', self._space, pairs, pairs and self._space, '"}"'])))
@@ -164,3 +177,12 @@ class _Writer:
     @property
     def _comma(self) -> str:
         return f'{self._space} "," {self._space}'
+
+
+def _permitted_values(schema: Schema) -> list[JSON]:
+    """Return the listed values of the schema's type; none if the schema has other keywords."""
+    keys = schema.keys()
+    if not keys <= {"type", "const", "enum"} or {"const", "enum"} <= keys:
+        return []
+    types = types_of(schema)
+    return [value for value in listed_values(schema) or () if type_of(value) in types]
