@@ -24,6 +24,7 @@ _TOKEN = re.compile(
   | (?P<ignore>%ignore\b[^\n]*)
   | (?P<string>"(?:[^"\\\n]|\\.)*")(?P<case>i?)
   | (?P<regex>/(?!/)(?:[^/\\\n]|\\.)+/)(?P<flags>[a-z]*)
+  | (?P<unsupported>%(?:json|lark|regex|override|extend)(?![\w-])|[<&]|~(?!\s*\d))
   | (?P<name>%?[!?]?[A-Za-z_][\w-]*)
   | (?P<other>\.\.|->|.)
     """,
@@ -46,7 +47,6 @@ _COMMON = {
     "C_COMMENT": r"\/\*([^*]|\*+[^*\/])*\*+\/",
 }
 """Terminals of Lark's `common` module that match escaped characters, as regexes."""
-_UNSUPPORTED = frozenset(("%json", "%lark", "%regex", "%override", "%extend", "<", "&"))
 
 
 def inside_json_string(lark: str) -> str:
@@ -85,27 +85,32 @@ def _decoded(literal: str) -> str:
 
 def _rewritten(lark: str, kept_terminals: Set[str] | None) -> Iterator[str]:
     """Yield the rewritten tokens. Terminals become rules, except `kept_terminals`; None keeps all of them."""
-    position = 0
-    while match := _TOKEN.match(lark, position):
-        position = match.end()
+    for match in _TOKEN.finditer(lark):
+        token = match[0]
+        if match["unsupported"]:
+            raise GrammarError(f"{token!r} is not supported in the grammar of a tool")
         if match["string"]:
-            text = _decoded(match["string"])
-            if any(char < " " and char not in ESCAPES for char in text):
-                raise GrammarError("a control character in a literal is not supported in the grammar of a tool")
-            escaped = "".join(ESCAPES.get(char, char) for char in text)
-            if match["case"] and escaped != text:
-                raise GrammarError("a case-insensitive literal with escaped characters is not supported")
-            yield string_literal(escaped) + match["case"]
+            yield _escaped_literal(match["string"], match["case"])
         elif match["regex"]:
             yield _Regex(match["regex"][1:-1], match["flags"], as_rule=kept_terminals is not None).rewritten()
-        elif match["ignore"] and kept_terminals is not None:
-            yield from ("%ignore", *_rewritten(match["ignore"].removeprefix("%ignore"), None))
-        elif match[0] in _UNSUPPORTED or (match[0] == "~" and not re.match(r"\s*\d", lark[position:])):
-            raise GrammarError(f"{match[0]!r} is not supported in the grammar of a tool")
-        elif match["name"] and match[0].isupper() and kept_terminals is not None and match[0] not in kept_terminals:
-            yield f"quoted_{match[0].lower()}"
+        elif kept_terminals is None:
+            yield token
+        elif match["ignore"]:
+            yield from ("%ignore", *_rewritten(token.removeprefix("%ignore"), None))
         else:
-            yield match[0]
+            is_terminal = match["name"] and token.isupper() and token not in kept_terminals
+            yield f"quoted_{token.lower()}" if is_terminal else token
+
+
+def _escaped_literal(literal: str, case: str) -> str:
+    """Return a literal for the escaped text. `case` is `i` if the literal ignores case, or empty."""
+    text = _decoded(literal)
+    if any(char < " " and char not in ESCAPES for char in text):
+        raise GrammarError("a control character in a literal is not supported in the grammar of a tool")
+    escaped = "".join(ESCAPES.get(char, char) for char in text)
+    if case and escaped != text:
+        raise GrammarError("a case-insensitive literal with escaped characters is not supported")
+    return string_literal(escaped) + case
 
 
 class _Regex:
