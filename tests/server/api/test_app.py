@@ -87,7 +87,7 @@ def anonymous(response: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_response_echoes_settings_and_counts_usage() -> None:
-    wishes: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "instructions": "Be brief.",
         "max_output_tokens": 2,
         "metadata": {"k": "v"},
@@ -99,9 +99,9 @@ async def test_response_echoes_settings_and_counts_usage() -> None:
         "frequency_penalty": -0.5,
     }
     async with served(aliases=("*",)) as running:
-        first = (await post(running, model="gpt-9", input="Hello", **wishes)).json
-        again = (await post(running, model="gpt-9", input="Hello", **wishes)).json
-    assert {name: again[name] for name in wishes} == wishes
+        first = (await post(running, model="gpt-9", input="Hello", **settings)).json
+        again = (await post(running, model="gpt-9", input="Hello", **settings)).json
+    assert {name: again[name] for name in settings} == settings
     assert (again["model"], again["status"]) == ("gpt-9", "incomplete")
     n_prompt = len("sBe brief.uHelloa")
     assert (first["usage"], again["usage"]) == (usage(n_prompt, 0, 2), usage(n_prompt, n_prompt - 1, 2))
@@ -714,10 +714,10 @@ async def test_wait_idle_by_several_tasks_returns() -> None:
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
 async def test_unknown_field_is_named_in_response(path: str, stream: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "responsed.http")
-    said = {"input": "Hi"} if path == "/v1/responses" else {"messages": [{"role": "user", "content": "Hi"}]}
+    content = {"input": "Hi"} if path == "/v1/responses" else {"messages": [{"role": "user", "content": "Hi"}]}
     async with served() as running:
         for _ in range(2):
-            body = encode(**said, temprature=0.1, stream=stream)
+            body = encode(**content, temprature=0.1, stream=stream)
             answer = await exchange(running, "POST", path, body)
             assert answer.status == 200
             if path == "/v1/responses":
@@ -731,11 +731,11 @@ async def test_unknown_field_is_named_in_response(path: str, stream: bool, caplo
 
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
 async def test_unknown_field_with_strict_fields_is_rejected(path: str) -> None:
-    said = {"input": "Hi"} if path == "/v1/responses" else {"messages": [{"role": "user", "content": "Hi"}]}
+    content = {"input": "Hi"} if path == "/v1/responses" else {"messages": [{"role": "user", "content": "Hi"}]}
     async with served(strict_fields=True) as running:
-        answer = await exchange(running, "POST", path, encode(**said, temprature=0.1))
+        answer = await exchange(running, "POST", path, encode(**content, temprature=0.1))
         assert (answer.status, answer.json["error"]["param"]) == (400, "temprature")
-        assert (await exchange(running, "POST", path, encode(**said, temperature=0.1))).status == 200
+        assert (await exchange(running, "POST", path, encode(**content, temperature=0.1))).status == 200
 
 
 @pytest.mark.parametrize(

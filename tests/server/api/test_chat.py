@@ -178,9 +178,9 @@ REQUESTS: list[tuple[dict[str, Any], Request]] = [
 
 @pytest.mark.parametrize(("fields", "expected"), REQUESTS)
 def test_chat_request_becomes_responses_request(fields: dict[str, Any], expected: Request) -> None:
-    asked = chat.request(read(**fields))
-    assert asked == expected
-    assert builder.sampling(asked, SamplingParams(0.8, 0.95, 40, 0.05)).seed == fields.get("seed")
+    converted = chat.request(read(**fields))
+    assert converted == expected
+    assert builder.sampling(converted, SamplingParams(0.8, 0.95, 40, 0.05)).seed == fields.get("seed")
 
 
 BAD: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -390,9 +390,9 @@ def test_chat_request_with_unsupported_field_is_rejected(fields: dict[str, Any],
 
 def test_chat_request_with_json_object_schema_is_constrained() -> None:
     body = {"model": "m", "messages": [USER], "response_format": {"type": "json_object", "schema": {"type": "array"}}}
-    wanted = chat.request(chat_request.decode(json.dumps(body).encode())).format
-    assert isinstance(wanted, SchemaFormat)
-    assert json.loads(bytes(wanted.schema)) == {"type": "array"}
+    schema_format = chat.request(chat_request.decode(json.dumps(body).encode())).format
+    assert isinstance(schema_format, SchemaFormat)
+    assert json.loads(bytes(schema_format.schema)) == {"type": "array"}
 
 
 @pytest.mark.parametrize("limits", [{"max_tokens": -1}, {"max_completion_tokens": -1}, {"max_tokens": -1, "top_k": -1}])

@@ -85,9 +85,9 @@ VARIABLES = (
 )
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
 async def test_template_variables_reach_the_template(path: str, variables: dict[str, Any], more: bytes) -> None:
-    said: dict[str, Any] = {"messages": HI} if "chat" in path else {"input": HI}
+    content: dict[str, Any] = {"messages": HI} if "chat" in path else {"input": HI}
     async with served(template=VARIABLES) as running:
-        answer = await exchange(running, "POST", path, encode(**said, chat_template_kwargs=variables))
+        answer = await exchange(running, "POST", path, encode(**content, chat_template_kwargs=variables))
         assert answer.status == 200, answer.body
         assert evaluated(running) == b"Hello there" + more
 
@@ -110,8 +110,8 @@ async def test_template_variables_reach_the_template(path: str, variables: dict[
 async def test_template_variables_of_the_server_are_rejected(
     path: str, variables: dict[str, Any], message: str
 ) -> None:
-    said: dict[str, Any] = {"messages": HI} if "chat" in path else {"input": HI}
+    content: dict[str, Any] = {"messages": HI} if "chat" in path else {"input": HI}
     async with served() as running:
-        answer = await exchange(running, "POST", path, encode(**said, chat_template_kwargs=variables))
+        answer = await exchange(running, "POST", path, encode(**content, chat_template_kwargs=variables))
     assert (answer.status, answer.json["error"]["message"]) == (400, message)
     assert answer.json["error"]["param"] == "chat_template_kwargs"

@@ -12,18 +12,18 @@ from openai.types.responses import CompactedResponse, Response
 from engine.backends.scripted import ScriptedModel
 from server.prompt import compaction, summary
 from tests.server.api.test_references import reference
-from tests.server.api.test_stored_responses import invalid, not_found, said, seen
+from tests.server.api.test_stored_responses import invalid, msg, not_found, seen
 from tests.support import wire
 from tests.support.helpers import NAME, Answer, Client, PacedModel, Running, encode, exchange, get, post, served, text
 
 ASKED = compaction.SUMMARY_PROMPT.encode()
 TALK = [
-    said("developer", "Be kind."),
-    said("user", "Hello"),
-    said("assistant", "Hi."),
+    msg("developer", "Be kind."),
+    msg("user", "Hello"),
+    msg("assistant", "Hi."),
     {"type": "function_call", "call_id": "a", "name": "look", "arguments": "{}"},
     {"type": "function_call_output", "call_id": "a", "output": "21 C"},
-    said("user", "Go on"),
+    msg("user", "Go on"),
 ]
 
 
@@ -45,7 +45,7 @@ def checked(answer: Answer) -> dict[str, Any]:
 async def test_compact_returns_user_messages_and_summary() -> None:
     async with served(ScriptedModel(summarising)) as running:
         body = checked(await compact(running, input=TALK, instructions="I"))
-        whole = await post(running, input=[*TALK, said("user", compaction.SUMMARY_PROMPT)], instructions="I")
+        whole = await post(running, input=[*TALK, msg("user", compaction.SUMMARY_PROMPT)], instructions="I")
         stem = body["id"].removeprefix("resp_")
         assert body == {
             "id": body["id"],
@@ -73,12 +73,15 @@ async def test_compact_returns_user_messages_and_summary() -> None:
 
 
 async def test_compact_output_is_accepted_as_input(tmp_path: Path) -> None:
-    told = [*map(said, ["user"] * 3, ["Hello", "Go on", summary.HEADING + "They greeted."]), said("user", "And?")]
+    messages = [
+        *map(msg, ["user"] * 3, ["Hello", "Go on", summary.HEADING + "They greeted."]),
+        msg("user", "And?"),
+    ]
     async with served(ScriptedModel(summarising), state=tmp_path) as running:
         output = checked(await compact(running, input=TALK))["output"]
-        short = (await post(running, input=[*output, said("user", "And?")])).json
-        wanted = (await post(running, input=told)).json
-        assert (text(short), short["usage"]["input_tokens"]) == ("And?", wanted["usage"]["input_tokens"])
+        short = (await post(running, input=[*output, msg("user", "And?")])).json
+        expected = (await post(running, input=messages)).json
+        assert (text(short), short["usage"]["input_tokens"]) == ("And?", expected["usage"]["input_tokens"])
         # Store the output, continue from it, and compact it again.
         again = checked(await compact(running, previous_response_id=short["id"], input="So."))["output"]
         assert [item["content"][0]["text"] for item in again[:-1]] == ["Hello", "Go on", "And?", "So."]
@@ -89,15 +92,15 @@ async def test_compact_output_is_accepted_as_input(tmp_path: Path) -> None:
 async def test_compact_of_stored_response_includes_it(tmp_path: Path) -> None:
     async with served(ScriptedModel(summarising, n_slots=1), state=tmp_path) as running:
         first = (await post(running, input=TALK)).json
-        whole = [*TALK, said("assistant", "Go on")]
-        wanted = checked(await compact(running, input=whole))["usage"]["input_tokens"]
-        for wish in (
+        whole = [*TALK, msg("assistant", "Go on")]
+        expected = checked(await compact(running, input=whole))["usage"]["input_tokens"]
+        for settings in (
             {"previous_response_id": first["id"]},
             {"previous_response_id": first["id"], "input": []},
             {"input": [*TALK, reference(first["output"][0]["id"])]},
         ):
-            body = checked(await compact(running, **wish))
-            assert body["usage"]["input_tokens"] == wanted
+            body = checked(await compact(running, **settings))
+            assert body["usage"]["input_tokens"] == expected
         assert seen(await get(running, f"/v1/responses/{body['id']}")) == not_found(body["id"])
 
 
@@ -113,14 +116,17 @@ async def test_compact_of_conversation_leaves_it_unchanged(tmp_path: Path) -> No
 
 async def test_compact_ignores_sampling_of_request() -> None:
     async with served(ScriptedModel(summarising)) as running:
-        for wish in ({}, {"max_output_tokens": 1, "temperature": 2, "stream": True, "background": True, "stop": "e"}):
-            output = checked(await compact(running, input=TALK, **wish))["output"]
+        for settings in (
+            {},
+            {"max_output_tokens": 1, "temperature": 2, "stream": True, "background": True, "stop": "e"},
+        ):
+            output = checked(await compact(running, input=TALK, **settings))["output"]
             assert summary.decode_summary(output[-1]["encrypted_content"]) == "They greeted."
 
 
 async def test_compact_of_too_long_conversation_summarises_parts() -> None:
     words = [f"{n:02}" * 50 for n in range(16)]
-    talk = [item for each in words for item in (said("user", each), said("assistant", "Yes."))]
+    talk = [item for each in words for item in (msg("user", each), msg("assistant", "Yes."))]
     parts = [6, 6, 4]
     """The summary has a quarter of the 1,500 tokens; each turn has 106 tokens and the request for a summary 418."""
     async with served(ScriptedModel(lambda message: b"Summary.", n_ctx=1500, n_slots=1)) as running:
@@ -141,9 +147,9 @@ async def test_compact_with_too_long_turn_is_rejected() -> None:
     async with served(ScriptedModel(n_ctx=1000)) as running:
         refused = await compact(running, input="x" * 500)
         assert running.model.decoded == []
-    n, most = 500 + len(ASKED) + 3, 750
+    n, limit = 500 + len(ASKED) + 3, 750
     message = (
-        f"A turn is too long to be summarised: its prompt has {n} tokens; the limit is {most}. "
+        f"A turn is too long to be summarised: its prompt has {n} tokens; the limit is {limit}. "
         "Shorten it, or start the server with a larger --context."
     )
     assert seen(refused) == invalid(message, "input", "context_length_exceeded")
@@ -211,20 +217,23 @@ def compacted_and_gone_on(url: str) -> tuple[CompactedResponse, Response]:
     with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
         talk: Any = TALK
         short = client.responses.compact(model=NAME, input=talk, instructions="I")
-        items: Any = [*short.output, said("user", "And?")]
+        items: Any = [*short.output, msg("user", "And?")]
         return short, client.responses.create(model=NAME, input=items)
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # its types have no users' messages in an output
 async def test_compact_by_official_client_can_be_continued() -> None:
-    told = [*map(said, ["user"] * 3, ["Hello", "Go on", summary.HEADING + "They greeted."]), said("user", "And?")]
+    messages = [
+        *map(msg, ["user"] * 3, ["Hello", "Go on", summary.HEADING + "They greeted."]),
+        msg("user", "And?"),
+    ]
     async with served(ScriptedModel(summarising)) as running:
         short, response = await trio.to_thread.run_sync(compacted_and_gone_on, running.url)
-        wanted = (await post(running, input=told)).json["usage"]["input_tokens"]
+        expected = (await post(running, input=messages)).json["usage"]["input_tokens"]
     assert (short.object, [item.type for item in short.output]) == (
         "response.compaction",
         ["message", "message", "compaction"],
     )
     assert response.output_text == "And?"
     assert response.usage is not None
-    assert response.usage.input_tokens == wanted
+    assert response.usage.input_tokens == expected

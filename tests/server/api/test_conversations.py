@@ -37,11 +37,11 @@ from tests.support.helpers import (
 ALL = "/v1/conversations"
 
 
-def said(role: str, content: str) -> dict[str, Any]:
+def msg(role: str, content: str) -> dict[str, Any]:
     return {"role": role, "content": content}
 
 
-def kept(role: str, content: str) -> dict[str, Any]:
+def listed_message(role: str, content: str) -> dict[str, Any]:
     """Return a message as the list shows it, without its id."""
     if role == "assistant":
         part: dict[str, Any] = {"type": "output_text", "text": content, "annotations": []}
@@ -164,8 +164,8 @@ SENT: list[dict[str, Any]] = [
 ]
 LISTED = [
     {**SENT[0], "status": "completed"},
-    kept("developer", "Hm."),
-    kept("assistant", "Wait."),
+    listed_message("developer", "Hm."),
+    listed_message("assistant", "Wait."),
     {**SENT[3], "status": "completed"},
     {**SENT[4], "status": "completed"},
     {**SENT[5], "summary": []},
@@ -205,18 +205,18 @@ PAGES: list[tuple[str, Sequence[int], bool]] = [
 
 async def test_conversation_items_are_listed_in_pages(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
-        made = await make(running, items=[said("user", str(n)) for n in range(20)])
-        await add(running, made, *(said("user", str(n)) for n in range(20, 25)))
+        made = await make(running, items=[msg("user", str(n)) for n in range(20)])
+        await add(running, made, *(msg("user", str(n)) for n in range(20, 25)))
         whole = await items(running, made)
-        assert [without_id(item) for item in whole] == [kept("user", str(n)) for n in range(25)]
+        assert [without_id(item) for item in whole] == [listed_message("user", str(n)) for n in range(25)]
         ids = [item["id"] for item in whole]
         for query, indexes, more in PAGES:
             found = await get(running, f"{path(made)}/items{query.format(*ids)}")
             wire.check_conversation_items(found.json)
             data = [whole[index] for index in indexes]
             first, last = (data[0]["id"], data[-1]["id"]) if data else ("", "")
-            wanted = {"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": more}
-            assert (query, *seen(found)) == (query, 200, wanted)
+            expected = {"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": more}
+            assert (query, *seen(found)) == (query, 200, expected)
 
 
 async def test_conversation_is_deleted_with_its_items(tmp_path: Path) -> None:
@@ -235,16 +235,16 @@ async def test_conversation_is_deleted_with_its_items(tmp_path: Path) -> None:
 
 
 async def check_gone(running: Running, conversation_id: str) -> None:
-    asked: list[tuple[str, str, dict[str, Any] | None]] = [
+    requests: list[tuple[str, str, dict[str, Any] | None]] = [
         ("GET", "", None),
         ("POST", "", {"metadata": {}}),
         ("DELETE", "", None),
         ("GET", "/items", None),
-        ("POST", "/items", {"items": [said("user", "Hi")]}),
+        ("POST", "/items", {"items": [msg("user", "Hi")]}),
         ("GET", "/items/msg_1", None),
         ("DELETE", "/items/msg_1", None),
     ]
-    for method, rest, fields in asked:
+    for method, rest, fields in requests:
         body = None if fields is None else encode(**fields)
         answer = await exchange(running, method, f"{ALL}/{conversation_id}{rest}", body)
         assert (method, rest, *seen(answer)) == (method, rest, *no_conversation(conversation_id))
@@ -274,10 +274,10 @@ async def test_conversation_survives_restart(tmp_path: Path) -> None:
 
 WRONG: dict[str, tuple[str, dict[str, Any], str, str | None]] = {
     "21 items at the beginning": (
-        "", {"items": [said("user", "x")] * 21}, "Expected `array` of length <= 20 in `items`.", "items",
+        "", {"items": [msg("user", "x")] * 21}, "Expected `array` of length <= 20 in `items`.", "items",
     ),
     "21 items later": (
-        "/{}/items", {"items": [said("user", "x")] * 21}, "Expected `array` of length <= 20 in `items`.", "items",
+        "/{}/items", {"items": [msg("user", "x")] * 21}, "Expected `array` of length <= 20 in `items`.", "items",
     ),
     "17 keys": (
         "", {"metadata": dict.fromkeys(map(str, range(17)), "")},
@@ -298,10 +298,10 @@ WRONG: dict[str, tuple[str, dict[str, Any], str, str | None]] = {
     "no item": ("/{}/items", {"items": []}, "`items` is missing or empty: send the items to add.", "items"),
     "an item that is none": ("", {"items": ["x"]}, "Expected `object`, got `str` in `items[0]`.", "items[0]"),
     "an item of no kind": (
-        "/{}/items", {"items": [said("user", "x"), {"x": 1}]}, "`items[1]` has neither `type` nor `role`.", "items[1]",
+        "/{}/items", {"items": [msg("user", "x"), {"x": 1}]}, "`items[1]` has neither `type` nor `role`.", "items[1]",
     ),
     "an unknown role": (
-        "/{}/items", {"items": [said("boss", "x")]},
+        "/{}/items", {"items": [msg("boss", "x")]},
         "`items[0].role` is 'boss'; it must be one of user, assistant, system, developer.", "items[0].role",
     ),
     "an image": (
@@ -309,7 +309,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str, str | None]] = {
         "`items[0].content[0]` is of type input_image; this model reads text only.", "items[0].content[0]",
     ),
     "one id twice": (
-        "/{}/items", {"items": [{**said("user", "x"), "id": "msg_a"}] * 2},
+        "/{}/items", {"items": [{**msg("user", "x"), "id": "msg_a"}] * 2},
         "Two of `items` have the same `id`: leave the ids out.", "items",
     ),
 }  # fmt: skip
@@ -336,7 +336,7 @@ async def test_invalid_conversation_request_names_field_and_changes_nothing(tmp_
 # Responses in a conversation
 
 
-BEFORE = [said("developer", "Be kind."), said("user", "Hello"), said("assistant", "Hm.")]
+BEFORE = [msg("developer", "Be kind."), msg("user", "Hello"), msg("assistant", "Hm.")]
 
 
 def turn(response: dict[str, Any], *input_: dict[str, Any]) -> list[dict[str, Any]]:
@@ -349,12 +349,12 @@ def turn(response: dict[str, Any], *input_: dict[str, Any]) -> list[dict[str, An
 @pytest.mark.parametrize("stream", [True, False])
 async def test_response_continues_conversation_and_extends_it(stream: bool, tmp_path: Path) -> None:
     """The whole conversation, sent afterwards as input, finds all its tokens in the KV cache."""
-    turns = [*BEFORE, said("user", "And?"), said("assistant", "And?"), said("user", "So.")]
+    turns = [*BEFORE, msg("user", "And?"), msg("assistant", "And?"), msg("user", "So.")]
     async with served(ScriptedModel(n_slots=1), state=tmp_path) as running:
         made = await make(running, items=BEFORE)
         before = await items(running, made)
         first = await post(running, input="And?", conversation=made["id"], instructions="Only now.", stream=stream)
-        second = await post(running, input=[said("user", "So.")], conversation={"id": made["id"]}, stream=stream)
+        second = await post(running, input=[msg("user", "So.")], conversation={"id": made["id"]}, stream=stream)
         whole = (await post(running, input=turns)).json
         one, two = (each.events[-1]["response"] if stream else each.json for each in (first, second))
         wire.check_response(two)
@@ -362,7 +362,7 @@ async def test_response_continues_conversation_and_extends_it(stream: bool, tmp_
         n_prompt = whole["usage"]["input_tokens"]
         assert two["usage"]["input_tokens"] == n_prompt
         assert whole["usage"]["input_tokens_details"]["cached_tokens"] == n_prompt - 1
-        grown = [*turn(one, kept("user", "And?")), *turn(two, kept("user", "So."))]
+        grown = [*turn(one, listed_message("user", "And?")), *turn(two, listed_message("user", "So."))]
         assert await items(running, made) == [*before, *grown]
         assert seen(await get(running, f"/v1/responses/{two['id']}")) == (200, two)
         again = await get(running, f"/v1/responses/{two['id']}?stream=true")
@@ -399,7 +399,7 @@ async def test_response_outside_conversation_names_none(tmp_path: Path) -> None:
 
 async def test_response_without_input_answers_conversation(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
-        made = await make(running, items=[said("user", "Hello")])
+        made = await make(running, items=[msg("user", "Hello")])
         response = (await post(running, conversation=made["id"])).json
         assert text(response) == "Hello"
         assert (await items(running, made))[1:] == response["output"]
@@ -415,7 +415,7 @@ async def test_conversation_with_previous_response_is_rejected(tmp_path: Path) -
         refused = await post(running, input="Hi", conversation=made["id"], previous_response_id=first["id"])
         message = "`conversation` and `previous_response_id` exclude each other: send one of them."
         assert seen(refused) == refusal(400, message, "conversation")
-        assert await items(running, made) == turn(first, kept("user", "Hi"))
+        assert await items(running, made) == turn(first, listed_message("user", "Hi"))
 
 
 async def test_response_in_unknown_conversation_is_not_found(tmp_path: Path) -> None:
@@ -433,10 +433,15 @@ async def test_response_chained_to_conversation_does_not_extend_it(tmp_path: Pat
         made = await make(running)
         first = (await post(running, input="Hi", conversation=made["id"])).json
         second = (await post(running, input="And?", previous_response_id=first["id"])).json
-        whole = (await post(running, input=[said("user", "Hi"), said("assistant", "Hi"), said("user", "And?")])).json
+        whole = (
+            await post(
+                running,
+                input=[msg("user", "Hi"), msg("assistant", "Hi"), msg("user", "And?")],
+            )
+        ).json
         assert second["usage"]["input_tokens"] == whole["usage"]["input_tokens"]
         assert "conversation" not in second
-        assert await items(running, made) == turn(first, kept("user", "Hi"))
+        assert await items(running, made) == turn(first, listed_message("user", "Hi"))
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -447,13 +452,13 @@ async def test_unstored_response_extends_its_conversation(stream: bool, tmp_path
         response = answer.events[-1]["response"] if stream else answer.json
         assert (response["store"], response["conversation"]) == (False, {"id": made["id"]})
         assert (await get(running, f"/v1/responses/{response['id']}")).status == 404
-        assert await items(running, made) == turn(response, kept("user", "Hi"))
+        assert await items(running, made) == turn(response, listed_message("user", "Hi"))
 
 
 async def test_concurrent_responses_are_appended_as_they_end(tmp_path: Path) -> None:
     model = PacedModel(lambda message: message * 20, n_slots=2)
     async with served(model, state=tmp_path) as running, await Client.to(running) as client:
-        made = await make(running, items=[said("user", "Hi")])
+        made = await make(running, items=[msg("user", "Hi")])
         before = await items(running, made)
         model.hold()
         await client.create(input="slow", conversation=made["id"])
@@ -464,13 +469,13 @@ async def test_concurrent_responses_are_appended_as_they_end(tmp_path: Path) -> 
             await trio.sleep(0.01)
             model.allow(1)
         quick = (await get(running, f"/v1/responses/{quick['id']}")).json
-        assert await items(running, made) == [*before, *turn(quick, kept("user", "q"))]
+        assert await items(running, made) == [*before, *turn(quick, listed_message("user", "q"))]
         model.go()
         slow = (await client.answer()).json
         assert await items(running, made) == [
             *before,
-            *turn(quick, kept("user", "q")),
-            *turn(slow, kept("user", "slow")),
+            *turn(quick, listed_message("user", "q")),
+            *turn(slow, listed_message("user", "slow")),
         ]
     assert [each["usage"]["input_tokens"] for each in (slow, quick)] == [len("uHiuslowa"), len("uHiuqa")]
 
@@ -479,9 +484,9 @@ async def test_conversation_counted_or_compacted_stays_unchanged(tmp_path: Path)
     async with served(state=tmp_path) as running:
         made = await make(running, items=BEFORE)
         before = await items(running, made)
-        asked = encode(input="And?", conversation=made["id"])
-        counted = (await exchange(running, "POST", "/v1/responses/input_tokens", asked)).json
-        compacted = (await exchange(running, "POST", "/v1/responses/compact", asked)).json
+        requests = encode(input="And?", conversation=made["id"])
+        counted = (await exchange(running, "POST", "/v1/responses/input_tokens", requests)).json
+        compacted = (await exchange(running, "POST", "/v1/responses/compact", requests)).json
         assert await items(running, made) == before
         response = (await post(running, input="And?", conversation=made["id"])).json
     assert counted == {"object": "response.input_tokens", "input_tokens": response["usage"]["input_tokens"]}
@@ -511,7 +516,7 @@ async def test_incomplete_response_extends_conversation_and_failed_does_not(tmp_
         cancelled = (await exchange(running, "POST", f"/v1/responses/{queued['id']}/cancel")).json
         assert cancelled["status"] == "cancelled"
         model.go()
-        grown = [*turn(short, kept("user", "Hello")), *turn(cancelled, kept("user", "Wait"))]
+        grown = [*turn(short, listed_message("user", "Hello")), *turn(cancelled, listed_message("user", "Wait"))]
         assert await items(running, made) == grown
 
 
@@ -531,7 +536,7 @@ async def test_disconnect_adds_input_and_partial_output_to_conversation(store: b
         came, went = await items(running, made)
     part = {"type": "output_text", "text": "H", "annotations": [], "logprobs": []}
     begun = {"type": "message", "status": "incomplete", "role": "assistant", "content": [part]}
-    assert (without_id(came), without_id(went)) == (kept("user", "Hello"), begun)
+    assert (without_id(came), without_id(went)) == (listed_message("user", "Hello"), begun)
     assert went["id"] == f"msg_{response_id.removeprefix('resp_')}00"
 
 
@@ -547,7 +552,7 @@ async def test_background_stream_in_conversation_can_be_resumed(tmp_path: Path) 
         rest = await get(running, f"/v1/responses/{response_id}?stream=true&starting_after=1")
         response = (await get(running, f"/v1/responses/{response_id}")).json
         assert frames(rest.body) == frames((await get(running, f"/v1/responses/{response_id}?stream=true")).body)[2:]
-        assert await items(running, made) == turn(response, kept("user", "Hello"))
+        assert await items(running, made) == turn(response, listed_message("user", "Hello"))
 
 
 async def test_conversation_deleted_during_response_does_not_fail_it(tmp_path: Path) -> None:
@@ -570,7 +575,7 @@ async def test_conversation_deleted_during_response_does_not_fail_it(tmp_path: P
 async def test_response_cut_by_crash_is_not_in_conversation(tmp_path: Path) -> None:
     model = PacedModel(n_slots=1)
     async with served(model, state=tmp_path, shutdown_timeout_seconds=0.0) as running:
-        made = await make(running, items=[said("user", "Hi")])
+        made = await make(running, items=[msg("user", "Hi")])
         before = await items(running, made)
         model.hold()
         await post(running, input="Hello", conversation=made["id"], background=True)
@@ -591,7 +596,7 @@ async def test_reference_in_conversation_is_stored_resolved(tmp_path: Path) -> N
         for referring in ({"id": answered["id"]}, reference(answered)):
             made = await make(running, items=[referring])
             assert await items(running, made) == [answered]
-        await add(running, made, said("user", "Hi"))
+        await add(running, made, msg("user", "Hi"))
         added = (await items(running, made))[1]
         response = (await post(running, input=[reference(added)], conversation=made["id"])).json
         assert (text(response), response["usage"]["input_tokens"]) == ("Hi", len("aHellouHiuHia"))
@@ -621,7 +626,7 @@ async def test_full_disk_during_response_drops_its_conversation(
     kind: type[Store], store: bool, stream: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with served(state=tmp_path, kind=kind) as running:
-        made = await make(running, items=[said("user", "Hi")])
+        made = await make(running, items=[msg("user", "Hi")])
         before = await items(running, made)
         answer = await post(running, input="Hello", conversation=made["id"], store=store, stream=stream)
         response = answer.events[-1]["response"] if stream else answer.json
@@ -636,7 +641,7 @@ async def test_full_disk_during_response_drops_its_conversation(
 async def test_full_disk_rejects_conversation_items_as_unavailable(tmp_path: Path) -> None:
     async with served(state=tmp_path, kind=FullForItems) as running:
         made = await make(running)
-        refused = await add(running, made, said("user", "Hi"))
+        refused = await add(running, made, msg("user", "Hi"))
     message = "The store cannot be read or written now: try again later."
     error = {"message": message, "type": "server_error", "param": None, "code": "unavailable"}
     assert (*seen(refused), refused.headers["retry-after"]) == (503, {"error": error}, "1")

@@ -42,12 +42,12 @@ class ReadingModel(ScriptedModel):
         return "".join(CONTROL[token - 256] if token >= 256 else chr(token) for token in self._read[:tokens])
 
 
-def told(*turns: tuple[str, str]) -> str:
+def prompt(*turns: tuple[str, str]) -> str:
     """Return the prompt of the turns."""
     return "".join(f"<|{role}|>{text}" for role, text in turns) + "<|assistant|>"
 
 
-HELLO = told(("user", "Hello"))
+HELLO = prompt(("user", "Hello"))
 RESPONSE = {
     "object": "response",
     "status": "completed",
@@ -91,7 +91,7 @@ class Row(Struct, frozen=True):
     text: str = ANSWER
 
 
-def said(*items: Any) -> dict[str, Any]:
+def inputs(*items: Any) -> dict[str, Any]:
     return {"input": list(items)}
 
 
@@ -118,32 +118,34 @@ FILE = "data:text/plain;base64," + base64.b64encode(b"It rains.").decode()
 
 
 def output(value: Any, **more: Any) -> dict[str, Any]:
-    return said(user("2+2?"), CALL, {"type": "function_call_output", "call_id": "call_1", "output": value} | more)
+    return inputs(user("2+2?"), CALL, {"type": "function_call_output", "call_id": "call_1", "output": value} | more)
 
 
 def thinking(**fields: Any) -> dict[str, Any]:
     reasoning = {"type": "reasoning", "summary": []} | fields
-    return said(user("Hello"), reasoning, {"role": "assistant", "content": "Hi"}, user("And?"))
+    return inputs(user("Hello"), reasoning, {"role": "assistant", "content": "Hi"}, user("And?"))
 
 
 TAKEN: dict[str, Row] = {
     # input
     "input: a text": ignored(input="Hello"),
-    "input: a message": Row(said({"type": "message", "role": "user", "content": [TEXT]})),
-    "input: without type": Row(said(user("Hello"))),
-    "input: with id and status": Row(said(user([TEXT], type="message", id="msg_1", status="completed"))),
+    "input: a message": Row(inputs({"type": "message", "role": "user", "content": [TEXT]})),
+    "input: without type": Row(inputs(user("Hello"))),
+    "input: with id and status": Row(inputs(user([TEXT], type="message", id="msg_1", status="completed"))),
     "input: an answer replayed": Row(
-        said(user("Hello"), {"type": "message", "id": "msg_1", "role": "assistant", "content": [REPLY]}, user("And?")),
-        told(*THOUGHT),
+        inputs(
+            user("Hello"), {"type": "message", "id": "msg_1", "role": "assistant", "content": [REPLY]}, user("And?")
+        ),
+        prompt(*THOUGHT),
     ),
     "input: a refusal replayed": Row(
-        said(user("x"), {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}, user("Why?")),
-        told(("user", "x"), ("assistant", "No."), ("user", "Why?")),
+        inputs(user("x"), {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}, user("Why?")),
+        prompt(("user", "x"), ("assistant", "No."), ("user", "Why?")),
     ),
     # role system/developer
     "role: developer": Row(
-        said({"role": "developer", "content": "Be kind."}, user("Hello")),
-        told(("system", "Be kind."), ("user", "Hello")),
+        inputs({"role": "developer", "content": "Be kind."}, user("Hello")),
+        prompt(("system", "Be kind."), ("user", "Hello")),
     ),
     "role: leading ones are one": Row(
         {
@@ -152,50 +154,50 @@ TAKEN: dict[str, Row] = {
                 {"role": "developer", "content": "Be kind."}, {"role": "system", "content": "Be true."}, user("Hello"),
             ],
         },
-        told(("system", "Be brief.\n\nBe kind.\n\nBe true."), ("user", "Hello")),
+        prompt(("system", "Be brief.\n\nBe kind.\n\nBe true."), ("user", "Hello")),
         {"instructions": "Be brief."},
     ),
     # item function_call / function_call_output
-    "function_call: output a text": Row(output("4"), told(*CALLED)),
-    "function_call: output parts": Row(output([TEXT | {"text": "4"}], status="completed"), told(*CALLED)),
+    "function_call: output a text": Row(output("4"), prompt(*CALLED)),
+    "function_call: output parts": Row(output([TEXT | {"text": "4"}], status="completed"), prompt(*CALLED)),
     # item reasoning
-    "reasoning: parts": Row(thinking(content=[{"type": "reasoning_text", "text": "Hm."}], id="rs_1"), told(*THOUGHT)),
-    "reasoning: a text": Row(thinking(content="Hm."), told(*THOUGHT)),
-    "reasoning: null": Row(thinking(content=None, encrypted_content=None), told(*THOUGHT)),
-    "reasoning: without content": Row(thinking(), told(*THOUGHT)),
-    "reasoning: an id of its own": Row(thinking(id="rs_1", status="completed"), told(*THOUGHT)),
+    "reasoning: parts": Row(thinking(content=[{"type": "reasoning_text", "text": "Hm."}], id="rs_1"), prompt(*THOUGHT)),
+    "reasoning: a text": Row(thinking(content="Hm."), prompt(*THOUGHT)),
+    "reasoning: null": Row(thinking(content=None, encrypted_content=None), prompt(*THOUGHT)),
+    "reasoning: without content": Row(thinking(), prompt(*THOUGHT)),
+    "reasoning: an id of its own": Row(thinking(id="rs_1", status="completed"), prompt(*THOUGHT)),
     # unknown items
-    "item: unknown": Row(said({"type": "web_search_call", "id": "ws_1", "status": "completed"}, user("Hello"))),
-    "item_reference": Row(said({"type": "item_reference", "id": "{item}"}), told(("user", "Was I here?"))),
-    "compaction: of somebody else": Row(said({"type": "compaction", "encrypted_content": "x"}, user("Hello"))),
+    "item: unknown": Row(inputs({"type": "web_search_call", "id": "ws_1", "status": "completed"}, user("Hello"))),
+    "item_reference": Row(inputs({"type": "item_reference", "id": "{item}"}), prompt(("user", "Was I here?"))),
+    "compaction: of somebody else": Row(inputs({"type": "compaction", "encrypted_content": "x"}, user("Hello"))),
     # input_file
     "input_file": Row(
-        said(user([{"type": "input_file", "filename": "a.txt", "file_data": FILE}])), told(("user", "It rains."))
+        inputs(user([{"type": "input_file", "filename": "a.txt", "file_data": FILE}])), prompt(("user", "It rains."))
     ),
     # instructions
     "instructions": Row(
-        {"instructions": "Be brief."}, told(("system", "Be brief."), ("user", "Hello")), {"instructions": "Be brief."}
+        {"instructions": "Be brief."}, prompt(("system", "Be brief."), ("user", "Hello")), {"instructions": "Be brief."}
     ),
     "instructions: null": echoes(instructions=None),
     # past
     "previous_response_id": Row(
         {"previous_response_id": "{response}"},
-        told(("user", "Was I here?"), ("assistant", ANSWER), ("user", "Hello")),
+        prompt(("user", "Was I here?"), ("assistant", ANSWER), ("user", "Hello")),
         {"previous_response_id": "{response}"},
     ),
     "previous_response_id: alone": Row(
         {"previous_response_id": "{response}", "input": None},
-        told(("user", "Was I here?"), ("assistant", ANSWER)),
+        prompt(("user", "Was I here?"), ("assistant", ANSWER)),
         {"previous_response_id": "{response}"},
     ),
     "conversation: by its id": Row(
         {"conversation": "{conversation}"},
-        told(("user", "We met."), ("user", "Hello")),
+        prompt(("user", "We met."), ("user", "Hello")),
         {"conversation": {"id": "{conversation}"}},
     ),
     "conversation: an object": Row(
         {"conversation": {"id": "{conversation}"}},
-        told(("user", "We met."), ("user", "Hello")),
+        prompt(("user", "We met."), ("user", "Hello")),
         {"conversation": {"id": "{conversation}"}},
     ),
     # store
@@ -320,12 +322,12 @@ REFUSED: dict[str, Refusal] = {
     "input: missing": ({"input": None}, "input", None),
     "input: nothing": ({"input": []}, "input", None),
     "input_image": (
-        said(user([{"type": "input_image", "image_url": "data:,"}])), "input[0].content[0]", None,
+        inputs(user([{"type": "input_image", "image_url": "data:,"}])), "input[0].content[0]", None,
     ),
     "input_file: elsewhere": (
-        said(user([{"type": "input_file", "file_id": "file_1"}])), "input[0].content[0]", None,
+        inputs(user([{"type": "input_file", "file_id": "file_1"}])), "input[0].content[0]", None,
     ),
-    "item_reference: to nothing": (said({"type": "item_reference", "id": "msg_1"}), "input[0].id", None),
+    "item_reference: to nothing": (inputs({"type": "item_reference", "id": "msg_1"}), "input[0].id", None),
     "previous_response_id: of nothing": (
         {"previous_response_id": "resp_1"}, "previous_response_id", "previous_response_not_found",
     ),
@@ -380,7 +382,7 @@ async def test_instructions_of_previous_response_are_not_inherited(tmp_path: Pat
         first = (await post(running, input="Hello", instructions="Be brief.")).json
         second = (await post(running, input="And?", previous_response_id=first["id"])).json
     assert (second["instructions"], second["previous_response_id"]) == (None, first["id"])
-    expected = told(("user", "Hello"), ("assistant", ANSWER), ("user", "And?"))
+    expected = prompt(("user", "Hello"), ("assistant", ANSWER), ("user", "And?"))
     assert model.prompt(second["usage"]["input_tokens"]) == expected
 
 

@@ -37,8 +37,8 @@ async def ask(model: ScriptedModel, format_: dict[str, Any], **body: Any) -> Ans
 async def test_schema_format_is_enforced_and_echoed(stream: bool) -> None:
     answer = await ask(stubborn(), FORMAT, stream=stream)
     response = answer.events[-1]["response"] if stream else answer.json
-    said = json.loads(answer.text)
-    assert (said["city"] in ("Paris", "Oslo"), said["sunny"] in (True, False), len(said)) == (True, True, 2)
+    parsed = json.loads(answer.text)
+    assert (parsed["city"] in ("Paris", "Oslo"), parsed["sunny"] in (True, False), len(parsed)) == (True, True, 2)
     assert response["text"]["format"] == FORMAT | {"description": None, "strict": True}
     assert response["status"] == "completed"
 
@@ -96,13 +96,13 @@ async def test_unenforceable_format_is_rejected(format_: dict[str, Any], param: 
 
 
 async def test_chat_response_format_is_enforced() -> None:
-    wanted = {"type": "json_schema", "json_schema": {"name": "pick", "schema": SCHEMA}}
+    schema_format = {"type": "json_schema", "json_schema": {"name": "pick", "schema": SCHEMA}}
     refused = {"type": "json_schema", "json_schema": {"name": "pick", "schema": {"not": {}}}}
     messages = [{"role": "user", "content": "Where?"}]
     async with served(stubborn()) as running:
         answers = [
             await exchange(running, "POST", "/v1/chat/completions", encode(messages=messages, response_format=each))
-            for each in (wanted, {"type": "text"}, refused)
+            for each in (schema_format, {"type": "text"}, refused)
         ]
     assert set(json.loads(answers[0].json["choices"][0]["message"]["content"])) == {"city", "sunny"}
     assert answers[1].json["choices"][0]["message"]["content"] == "Well, I would say Oslo."
@@ -115,8 +115,8 @@ async def test_format_note_follows_instructions() -> None:
     async with served(model) as running:
         await post(running, input="Where?", instructions="Be brief.", text={"format": FORMAT}, max_output_tokens=1)
     prompt = bytes(token for chunk in model.decoded for token in chunk.tokens if token < 256)
-    told = f"Be brief.\n\nAnswer with JSON only, as this JSON schema says:\n{json.dumps(SCHEMA)}Where?"
-    assert prompt == told.encode()
+    expected = f"Be brief.\n\nAnswer with JSON only, as this JSON schema says:\n{json.dumps(SCHEMA)}Where?"
+    assert prompt == expected.encode()
 
 
 class Pick(pydantic.BaseModel):

@@ -11,12 +11,17 @@ from openai.types.responses import InputTokenCountResponse
 
 from engine.backends.scripted import ScriptedModel
 from tests.server.api.test_references import reference
-from tests.server.api.test_stored_responses import said, seen
+from tests.server.api.test_stored_responses import msg, seen
 from tests.support.helpers import NAME, Answer, Running, encode, exchange, post, served
 
-TALK = [said("developer", "Be kind."), said("user", "Hello"), said("assistant", "Hi"), said("user", "x" * 100)]
+TALK = [
+    msg("developer", "Be kind."),
+    msg("user", "Hello"),
+    msg("assistant", "Hi"),
+    msg("user", "x" * 100),
+]
 CALLED = [
-    said("user", "Hot?"),
+    msg("user", "Hot?"),
     {"type": "function_call", "call_id": "a", "name": "look", "arguments": "{}"},
     {"type": "function_call_output", "call_id": "a", "output": "21 C"},
 ]
@@ -37,7 +42,7 @@ async def requests(running: Running) -> list[dict[str, Any]]:
         {"input": CALLED},
         {"input": "And?", **last},
         {**last},
-        {"input": [reference(first["output"][0]["id"]), said("user", "And?")]},
+        {"input": [reference(first["output"][0]["id"]), msg("user", "And?")]},
         {"input": "And?", **last, "truncation": "auto"},
         {"input": "And?", "conversation": made.json["id"]},
         {"input": TALK * 9, "truncation": "auto"},

@@ -26,7 +26,7 @@ async def ask(running: Running, path: str, body: dict[str, Any], key: str | None
     return client
 
 
-def said(letter: str) -> dict[str, Any]:
+def chat_body(letter: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": letter}]}
 
 
@@ -39,13 +39,17 @@ TURNS = [
 
 
 @pytest.mark.parametrize("chat", [False, True])
-@pytest.mark.parametrize(("asked", "order"), TURNS)
-async def test_busy_client_does_not_delay_others(asked: list[tuple[str | None, str]], order: bytes, chat: bool) -> None:
+@pytest.mark.parametrize(("requests", "order"), TURNS)
+async def test_busy_client_does_not_delay_others(
+    requests: list[tuple[str | None, str]], order: bytes, chat: bool
+) -> None:
     model = PacedModel(n_slots=1)
     path = "/v1/chat/completions" if chat else "/v1/responses"
     async with served(model) as running:
         model.hold()
-        clients = [await ask(running, path, said(letter) if chat else {"input": letter}, key) for key, letter in asked]
+        clients = [
+            await ask(running, path, chat_body(letter) if chat else {"input": letter}, key) for key, letter in requests
+        ]
         model.go()
         for client in clients:
             async with client:
@@ -89,9 +93,9 @@ KIN: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("first", "second", "kin"), KIN.values(), ids=KIN)
+@pytest.mark.parametrize(("first", "second", "same_group"), KIN.values(), ids=KIN)
 async def test_affinity_group_reuses_its_own_slot(
-    first: dict[str, Any], second: dict[str, Any], kin: bool, tmp_path: Path
+    first: dict[str, Any], second: dict[str, Any], same_group: bool, tmp_path: Path
 ) -> None:
     async with served(ScriptedModel(n_slots=2, batched=True), state=tmp_path) as running:
         other = (await post(running, input=OTHERS)).json
@@ -100,8 +104,8 @@ async def test_affinity_group_reuses_its_own_slot(
         again = await post(running, input="aha", instructions="Now " * 10, **second)
         assert again.status == 200
         turn = (await post(running, input="And?", previous_response_id=other["id"])).json
-    kept = turn["usage"]["input_tokens_details"]["cached_tokens"] >= other["usage"]["input_tokens"]
-    assert kept is kin
+    reused = turn["usage"]["input_tokens_details"]["cached_tokens"] >= other["usage"]["input_tokens"]
+    assert reused is same_group
 
 
 async def test_chain_of_responses_is_one_affinity_group(tmp_path: Path) -> None:
@@ -114,15 +118,15 @@ async def test_chain_of_responses_is_one_affinity_group(tmp_path: Path) -> None:
                 ids.append((await post(running, input="a" * 40)).json["id"])
             for previous in [ids[0], *ids]:
                 # Each prompt has another prefix, so that no slot has any of it cached.
-                wish = {"previous_response_id": previous, "instructions": f"{len(ids)}" * 40}
-                ids.append((await post(running, input="aha", **wish)).json["id"])
+                settings = {"previous_response_id": previous, "instructions": f"{len(ids)}" * 40}
+                ids.append((await post(running, input="aha", **settings)).json["id"])
             turn = (await post(running, input="And?", previous_response_id=other["id"])).json
             cached = turn["usage"]["input_tokens_details"]["cached_tokens"]
             assert cached >= other["usage"]["input_tokens"]
 
 
-@pytest.mark.parametrize(("key", "kept"), [("bob", True), ("ada", False)])
-async def test_prompt_cache_key_is_scoped_to_client(key: str, kept: bool) -> None:
+@pytest.mark.parametrize(("key", "reused"), [("bob", True), ("ada", False)])
+async def test_prompt_cache_key_is_scoped_to_client(key: str, reused: bool) -> None:
     """Otherwise a client could take the slot of another by naming its key."""
 
     async def ask(client: str, **body: Any) -> dict[str, Any]:
@@ -136,4 +140,4 @@ async def test_prompt_cache_key_is_scoped_to_client(key: str, kept: bool) -> Non
         await ask("ada", input="a" * 40)
         await ask(key, input="d" * 40, instructions="No. " * 9)
         again = await ask("ada", input="a" * 40)
-    assert (again["input_tokens_details"]["cached_tokens"] == again["input_tokens"] - 1) is kept
+    assert (again["input_tokens_details"]["cached_tokens"] == again["input_tokens"] - 1) is reused

@@ -83,7 +83,7 @@ async def test_stored_stream_with_reasoning_is_replayed_exactly(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("reasoning", "told", "echoed"),
+    ("reasoning", "rendered", "echoed"),
     [
         ({"effort": "none"}, "do not", {"effort": "none", "summary": None}),
         ({"effort": "minimal"}, "do not", {"effort": "minimal", "summary": None}),
@@ -93,13 +93,13 @@ async def test_stored_stream_with_reasoning_is_replayed_exactly(tmp_path: Path) 
         (None, "", {"effort": None, "summary": None}),
     ],
 )
-async def test_effort_is_rendered_as_template_expects(reasoning: object, told: str, echoed: object) -> None:
+async def test_effort_is_rendered_as_template_expects(reasoning: object, rendered: str, echoed: object) -> None:
     prompts: list[bytes] = []
     async with served(thinker(), template=THINKS) as running:
         answer = await post(running, input="Is it?", reasoning=reasoning)
         chunks = running.model.decoded
         prompts += [bytes(id_ for chunk in chunks[:1] for id_ in chunk.tokens if id_ < 256)]
-    assert prompts == [f"Is it?{told}".encode()]
+    assert prompts == [f"Is it?{rendered}".encode()]
     assert answer.json["reasoning"] == echoed
 
 
@@ -138,9 +138,9 @@ async def test_reasoning_is_read_by_official_client() -> None:
 
 
 async def test_chat_completion_has_reasoning_content() -> None:
-    asked = encode(messages=[{"role": "user", "content": "Is it?"}], reasoning_effort="low")
+    body = encode(messages=[{"role": "user", "content": "Is it?"}], reasoning_effort="low")
     async with served(thinker(), template=THINKS) as running:
-        answer = await exchange(running, "POST", "/v1/chat/completions", asked)
+        answer = await exchange(running, "POST", "/v1/chat/completions", body)
     message = answer.json["choices"][0]["message"]
     assert (message["reasoning_content"], message["content"]) == ("So it is.", "Yes.")
     assert answer.json["usage"]["completion_tokens_details"]["reasoning_tokens"] > 0
@@ -190,7 +190,7 @@ def test_stop_string_in_call_marker_is_ignored(stop: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "stop", "expected"),
+    ("output", "stop", "expected"),
     [
         ("one\n\ntwo", "\n\n", [TextAdded("one")]),
         (f"one; two{CALL}", ";", [TextAdded("one")]),
@@ -208,12 +208,12 @@ def test_stop_string_in_call_marker_is_ignored(stop: str) -> None:
         ("ab", "bc", [TextAdded("ab")]),
     ],
 )
-def test_stop_string_matches_text_as_client_sees_it(said: str, stop: str, expected: list[StreamInput]) -> None:
-    *found, end = cues(said.encode(), (stop,), "<think></think><tool_call></tool_call>")
+def test_stop_string_matches_text_as_client_sees_it(output: str, stop: str, expected: list[StreamInput]) -> None:
+    *found, end = cues(output.encode(), (stop,), "<think></think><tool_call></tool_call>")
     assert joined(found) == expected
     assert isinstance(end, End)
     assert end.stop == (
-        None if expected == joined(cues(said.encode(), (), "<think></think><tool_call></tool_call>")[:-1]) else stop
+        None if expected == joined(cues(output.encode(), (), "<think></think><tool_call></tool_call>")[:-1]) else stop
     )
 
 

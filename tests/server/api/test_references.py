@@ -9,7 +9,7 @@ import pytest
 from engine.backends.scripted import ScriptedModel
 from server.prompt import item_reader, stored_items
 from server.protocol.errors import InvalidRequest
-from tests.server.api.test_stored_responses import invalid, path, said, seen
+from tests.server.api.test_stored_responses import invalid, msg, path, seen
 from tests.support.helpers import PacedModel, Running, delete, get, post, served, text
 
 STEM = "0123456789abcdef0123456789abcdef"
@@ -27,7 +27,7 @@ def raws(*values: Any) -> list[msgspec.Raw]:
 
 
 def test_reference_with_or_without_type_is_found() -> None:
-    given = raws(reference("msg_1"), said("user", "Hi"), {"id": "fc_1", "type": None}, {"x": 1}, {"type": "y", "id": 7})
+    given = raws(reference("msg_1"), msg("user", "Hi"), {"id": "fc_1", "type": None}, {"x": 1}, {"type": "y", "id": 7})
     assert item_reader.references(given, "input") == {0: "msg_1", 2: "fc_1"}
 
 
@@ -41,12 +41,12 @@ NO_IDS: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("wrong", "message"), NO_IDS)
 def test_reference_without_id_is_rejected(wrong: Any, message: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        item_reader.references(raws(said("user", "Hi"), wrong), "input")
+        item_reader.references(raws(msg("user", "Hi"), wrong), "input")
     assert (caught.value.message, caught.value.param) == (message, "input[1].id")
 
 
 @pytest.mark.parametrize(
-    ("item_id", "owner"),
+    ("item_id", "response_id"),
     [
         (f"msg_{STEM}00", f"resp_{STEM}"),
         (f"rs_{STEM}i07", f"resp_{STEM}"),
@@ -59,8 +59,8 @@ def test_reference_without_id_is_rejected(wrong: Any, message: str) -> None:
         ("", None),
     ],
 )
-def test_item_id_gives_its_response_id(item_id: str, owner: str | None) -> None:
-    assert stored_items.response_id_of(item_id) == owner
+def test_item_id_gives_its_response_id(item_id: str, response_id: str | None) -> None:
+    assert stored_items.response_id_of(item_id) == response_id
 
 
 # Over the socket
@@ -72,7 +72,12 @@ async def input_items(running: Running, response: dict[str, Any]) -> list[dict[s
 
 
 async def test_reference_is_resolved_and_stored_resolved(tmp_path: Path) -> None:
-    turns = [said("developer", "Be kind."), said("user", "Hello"), said("assistant", "Hello"), said("user", "And?")]
+    turns = [
+        msg("developer", "Be kind."),
+        msg("user", "Hello"),
+        msg("assistant", "Hello"),
+        msg("user", "And?"),
+    ]
     async with served(ScriptedModel(n_slots=1), state=tmp_path) as running:
         whole = (await post(running, input=turns)).json
         first = (await post(running, input=turns[:2])).json
@@ -80,13 +85,13 @@ async def test_reference_is_resolved_and_stored_resolved(tmp_path: Path) -> None
         (went,) = first["output"]
         referring = [reference(came[0]["id"]), {"id": came[1]["id"]}, reference(went["id"]), turns[3]]
         second = (await post(running, input=referring)).json
-        kept = await input_items(running, second)
+        listed = await input_items(running, second)
         assert (text(second), second["usage"]["input_tokens"]) == ("And?", whole["usage"]["input_tokens"])
-        assert kept[:3] == [*came, went]
+        assert listed[:3] == [*came, went]
         # The copied item outlives the response that it came from.
         await delete(running, path(first))
         third = (await post(running, input="So.", previous_response_id=second["id"])).json
-        last = (await post(running, input=[*turns, said("assistant", "And?"), said("user", "So.")])).json
+        last = (await post(running, input=[*turns, msg("assistant", "And?"), msg("user", "So.")])).json
         assert third["usage"]["input_tokens"] == last["usage"]["input_tokens"]
         gone = await post(running, input=[reference(went["id"])])
         assert seen(gone) == invalid(f"Item {went['id']!r} was not found: send the item itself.", "input[0].id")
@@ -96,7 +101,7 @@ async def test_reference_after_restart_is_resolved(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         first = (await post(running, input="Hello", stream=True)).events[-1]["response"]
     async with served(state=tmp_path) as running:
-        again = await post(running, input=[reference(first["output"][0]["id"]), said("user", "And?")])
+        again = await post(running, input=[reference(first["output"][0]["id"]), msg("user", "And?")])
     assert again.text == "And?"
 
 
@@ -106,7 +111,7 @@ async def test_reference_to_missing_item_is_named(tmp_path: Path) -> None:
         unstored = (await post(running, input="Hello", store=False)).json
         stem = first["id"].removeprefix("resp_")
         for item_id in ("msg_mine", f"msg_{STEM}00", f"msg_{stem}01", f"fc_{stem}00", unstored["output"][0]["id"]):
-            refused = await post(running, input=[said("user", "Hi"), reference(item_id)])
+            refused = await post(running, input=[msg("user", "Hi"), reference(item_id)])
             assert seen(refused) == invalid(f"Item {item_id!r} was not found: send the item itself.", "input[1].id")
 
 

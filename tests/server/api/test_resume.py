@@ -142,12 +142,12 @@ async def test_resume_beyond_events_left_by_crash_gets_terminal_event(tmp_path: 
     encoded = msgspec.json.encode(first)
     store.begin(Stored(id="resp_a", created_at=7, status="queued", first=encoded, response=encoded, items=b"[]"), 1e9)
     store.close()
-    told: list[tuple[str, int]] = []
+    received: list[tuple[str, int]] = []
 
     def use(url: str) -> None:
         with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
             for event in client.responses.retrieve("resp_a", stream=True, starting_after=57):
-                told.append((event.type, event.sequence_number))
+                received.append((event.type, event.sequence_number))
             # Its helper requests all events and drops read ones itself, but it raises for an `error` event.
             helper = client.responses.stream(response_id="resp_a", starting_after=57)
             with helper as stream, pytest.raises(openai.APIError, match=STOPPED):
@@ -158,7 +158,7 @@ async def test_resume_beyond_events_left_by_crash_gets_terminal_event(tmp_path: 
         await check_every_beginning(running, "resp_a", whole.body)
         await trio.to_thread.run_sync(use, running.url)
     assert types(whole.events) == ["response.created", "response.in_progress", "error", "response.failed"]
-    assert told == [("response.failed", 58)]
+    assert received == [("response.failed", 58)]
 
 
 async def status(running: Running, response_id: str) -> str:
@@ -371,14 +371,14 @@ async def test_cancel_of_foreground_response_is_rejected(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("stored", "wish", "why"),
+    ("stored", "settings", "why"),
     [(True, {"store": False}, "leave `store` out"), (False, {}, "this server stores none: start it with --store PATH")],
 )
 async def test_background_response_without_storage_is_rejected(
-    stored: bool, wish: dict[str, bool], why: str, tmp_path: Path
+    stored: bool, settings: dict[str, bool], why: str, tmp_path: Path
 ) -> None:
     async with served(state=tmp_path if stored else None) as running:
-        refused = await post(running, input="Hi", background=True, **wish)
+        refused = await post(running, input="Hi", background=True, **settings)
     assert (refused.status, refused.json["error"]["param"]) == (400, "background")
     assert why in refused.json["error"]["message"]
 
@@ -437,8 +437,8 @@ async def test_stream_to_codex_repeats_event_until_text(busy: bool, header: str,
         while body.count(b"event: response.in_progress") < 4:
             body += await client.chunk()
         opening = [("created", "queued"), ("queued", "queued")] if busy else [("created", "in_progress")]
-        told = statuses(body)
-        assert told == opening + [("in_progress", "in_progress")] * (len(told) - len(opening))
+        received = statuses(body)
+        assert received == opening + [("in_progress", "in_progress")] * (len(received) - len(opening))
         model.go()
         body += await client.rest_of_stream()
         assert wire.events(body)[-1]["response"]["status"] == "completed"

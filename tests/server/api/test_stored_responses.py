@@ -53,9 +53,14 @@ def seen(answer: Answer) -> tuple[int, Any]:
 
 async def test_response_is_stored_by_default(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
-        for wish, stored in (({}, True), ({"store": True}, True), ({"store": None}, True), ({"store": False}, False)):
+        for settings, stored in (
+            ({}, True),
+            ({"store": True}, True),
+            ({"store": None}, True),
+            ({"store": False}, False),
+        ):
             for stream in (False, True):
-                answer = await post(running, input="Hi", stream=stream, **wish)
+                answer = await post(running, input="Hi", stream=stream, **settings)
                 response = answer.events[-1]["response"] if stream else answer.json
                 assert response["store"] is stored
                 found = seen(await get(running, path(response)))
@@ -84,12 +89,12 @@ async def test_response_survives_restart(tmp_path: Path) -> None:
 # Continue from a stored response
 
 
-def said(role: str, content: str) -> dict[str, Any]:
+def msg(role: str, content: str) -> dict[str, Any]:
     return {"role": role, "content": content}
 
 
-FIRST = [said("developer", "Be kind."), said("user", "Hello")]
-PAST = [*FIRST, said("assistant", "Hello")]
+FIRST = [msg("developer", "Be kind."), msg("user", "Hello")]
+PAST = [*FIRST, msg("assistant", "Hello")]
 
 
 async def chained(running: Running, **body: Any) -> dict[str, Any]:
@@ -103,7 +108,7 @@ async def chained(running: Running, **body: Any) -> dict[str, Any]:
 
 async def test_chain_renders_conversation_without_old_instructions(tmp_path: Path) -> None:
     """The whole conversation, sent afterwards as input, finds all its tokens in the KV cache."""
-    turns = [*PAST, said("user", "And?"), said("assistant", "And?"), said("user", "So.")]
+    turns = [*PAST, msg("user", "And?"), msg("assistant", "And?"), msg("user", "So.")]
     async with served(ScriptedModel(n_slots=1), state=tmp_path) as running:
         for instructions in (None, "Be brief."):
             last = await chained(running, input="So.", instructions=instructions)
@@ -121,8 +126,8 @@ async def test_chain_without_input_is_continued(tmp_path: Path) -> None:
         first = (await post(running, input=FIRST)).json
         whole = (await post(running, input=PAST, instructions="Go on.")).json
         for nothing in NOTHINGS:
-            asked: dict[str, Any] = {"previous_response_id": first["id"], "instructions": "Go on.", **nothing}
-            again = (await post(running, **asked)).json
+            fields: dict[str, Any] = {"previous_response_id": first["id"], "instructions": "Go on.", **nothing}
+            again = (await post(running, **fields)).json
             assert again["usage"]["input_tokens"] == whole["usage"]["input_tokens"]
             listed = (await get(running, path(again, "/input_items"))).json["data"]
             assert [item["role"] for item in listed] == ["assistant", "user", "developer"]
@@ -131,9 +136,9 @@ async def test_chain_without_input_is_continued(tmp_path: Path) -> None:
 async def test_chain_with_unknown_item_is_continued(tmp_path: Path) -> None:
     """An item whose role is null has no role, so it is no message."""
     async with served(state=tmp_path) as running:
-        whole = (await post(running, input=[*PAST[1:], said("user", "And?")])).json
+        whole = (await post(running, input=[*PAST[1:], msg("user", "And?")])).json
         for unknown in ({"role": None}, {"role": None, "content": 5}, {"role": None, "type": None, "content": [5]}):
-            first = (await post(running, input=[said("user", "Hello"), unknown])).json
+            first = (await post(running, input=[msg("user", "Hello"), unknown])).json
             listed = (await get(running, path(first, "/input_items"))).json["data"]
             assert [item["type"] for item in listed] == ["message"]
             second = (await post(running, input="And?", previous_response_id=first["id"])).json
@@ -145,7 +150,7 @@ async def test_chain_after_restart_is_continued(tmp_path: Path) -> None:
         first = (await post(running, input="Hello", stream=True)).events[-1]["response"]
     async with served(state=tmp_path) as running:
         second = (await post(running, input="And?", previous_response_id=first["id"])).json
-        whole = (await post(running, input=[*PAST[1:], said("user", "And?")])).json
+        whole = (await post(running, input=[*PAST[1:], msg("user", "And?")])).json
     assert second["usage"]["input_tokens"] == whole["usage"]["input_tokens"]
 
 
@@ -229,8 +234,8 @@ async def test_input_items_are_listed_in_pages(tmp_path: Path) -> None:
             found = await get(running, path(response, f"/input_items{query.format(stem)}"))
             data = [whole[index] for index in indexes]
             first, last = (data[0]["id"], data[-1]["id"]) if data else ("", "")
-            wanted = {"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": more}
-            assert (query, *seen(found)) == (query, 200, wanted)
+            expected = {"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": more}
+            assert (query, *seen(found)) == (query, 200, expected)
 
 
 @pytest.mark.parametrize("by", ["previous_response_id", "conversation"])
@@ -371,12 +376,12 @@ async def test_background_response_on_full_disk_is_not_begun(tmp_path: Path) -> 
 async def test_background_response_with_unstored_end_can_be_retrieved(tmp_path: Path) -> None:
     async with served(state=tmp_path, kind=FullLater) as running:
         begun = (await post(running, input="Hello", background=True)).json
-        told = await get(running, path(begun, "?stream=true"))
-        response = told.events[-1]["response"]
-        assert (response["status"], response["store"], told.text) == ("completed", False, "Hello")
+        received = await get(running, path(begun, "?stream=true"))
+        response = received.events[-1]["response"]
+        assert (response["status"], response["store"], received.text) == ("completed", False, "Hello")
         assert (await get(running, path(begun))).json == response
         assert (await exchange(running, "POST", path(begun, "/cancel"))).json == response
-        assert frames((await get(running, path(begun, "?stream=true"))).body) == frames(told.body)
+        assert frames((await get(running, path(begun, "?stream=true"))).body) == frames(received.body)
         assert (await delete(running, path(begun))).json["deleted"]
         assert seen(await get(running, path(begun))) == not_found(begun["id"])
 
@@ -406,10 +411,10 @@ async def test_stream_waits_for_store_at_its_end_only(tmp_path: Path) -> None:
     async with served(state=tmp_path, kind=Slow) as running, await Client.to(running) as client:
         await client.create(input="Hello", stream=True)
         await client.head()
-        told = await client.frame("response.output_text.delta")
-        while b'"delta":"o"' not in told:
-            told += await client.chunk()
-        response_id = msgspec.json.decode(wire.parse_sse(told)[-1].data)["item_id"]
+        received = await client.frame("response.output_text.delta")
+        while b'"delta":"o"' not in received:
+            received += await client.chunk()
+        response_id = msgspec.json.decode(wire.parse_sse(received)[-1].data)["item_id"]
         path_ = f"/v1/responses/{response_id.removesuffix('00').replace('msg_', 'resp_')}"
         Slow.may_begin.set()
         await trio.testing.wait_all_tasks_blocked(0.05)

@@ -53,7 +53,7 @@ def writes(text: str) -> ScriptedModel:
     return ScriptedModel(lambda message: text.encode(), n_ctx=1 << 14)
 
 
-async def asked(text: str, template: str = HERMES, **fields: Any) -> tuple[Answer, Answer]:
+async def answers(text: str, template: str = HERMES, **fields: Any) -> tuple[Answer, Answer]:
     """Return the answers to a request, streamed and plain."""
     async with served(writes(text), template=template) as running:
         return await twice(running, **fields)
@@ -79,7 +79,7 @@ def gist(items: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 async def test_call_is_an_item_with_streamed_arguments() -> None:
-    streamed, folded = await asked(call("get_weather"))
+    streamed, folded = await answers(call("get_weather"))
     wire.check_response(folded.json)
     (item,) = output(streamed)
     stem = streamed.events[0]["response"]["id"].removeprefix("resp_")
@@ -103,7 +103,7 @@ async def test_call_is_an_item_with_streamed_arguments() -> None:
 
 async def test_text_and_calls_are_items_in_order() -> None:
     text = f"I look.\n{call('get_weather')}\n{call('get_time', '{}')}\n"
-    streamed, _ = await asked(text, tools=[WEATHER, TIME])
+    streamed, _ = await answers(text, tools=[WEATHER, TIME])
     assert gist(output(streamed)) == [
         ("message", "I look."), ("function_call", "get_weather", ARGUMENTS), ("function_call", "get_time", "{}"),
     ]  # fmt: skip
@@ -111,7 +111,7 @@ async def test_text_and_calls_are_items_in_order() -> None:
 
 async def test_answer_without_parallel_calls_has_one_call() -> None:
     text = f"{call('get_weather')}{call('get_time')}"
-    streamed, folded = await asked(text, tools=[WEATHER, TIME], parallel_tool_calls=False)
+    streamed, folded = await answers(text, tools=[WEATHER, TIME], parallel_tool_calls=False)
     response = streamed.events[-1]["response"]
     assert gist(response["output"]) == [("function_call", "get_weather", ARGUMENTS)]
     assert (response["status"], response["parallel_tool_calls"]) == ("completed", False)
@@ -119,7 +119,7 @@ async def test_answer_without_parallel_calls_has_one_call() -> None:
 
 
 async def test_call_cut_by_limit_is_incomplete() -> None:
-    streamed, _ = await asked(call("get_weather"), max_output_tokens=60)
+    streamed, _ = await answers(call("get_weather"), max_output_tokens=60)
     response = streamed.events[-1]["response"]
     assert (response["status"], response["output"][0]["status"]) == ("incomplete", "incomplete")
     assert ARGUMENTS.startswith(response["output"][0]["arguments"])
@@ -131,15 +131,15 @@ async def test_call_cut_by_limit_has_written_arguments(name: str, arguments: str
     found = []
     text = call(name, arguments)
     async with served(writes(text), template=HERMES) as running:
-        for most in range(10, text.index("}}") + 3):
-            streamed, folded = await twice(running, tools=[WEATHER, TIME], max_output_tokens=most)
+        for limit in range(10, text.index("}}") + 3):
+            streamed, folded = await twice(running, tools=[WEATHER, TIME], max_output_tokens=limit)
             for items in (output(streamed), folded.json["output"]):
                 found += [item["arguments"] for item in items if item["type"] == "function_call"]
     assert list(dict.fromkeys(found)) == [arguments[:n] for n in range(len(arguments) + 1)]
 
 
 async def test_call_in_namespace_has_both_names() -> None:
-    streamed, _ = await asked(call("agents__close") * 2, tools=[AGENTS])
+    streamed, _ = await answers(call("agents__close") * 2, tools=[AGENTS])
     assert gist(output(streamed)) == [("function_call", "agents", "close", ARGUMENTS)] * 2
     assert streamed.events[-1]["response"]["tools"] == [
         AGENTS | {"tools": [{"description": None} | tool | {"strict": True} for tool in AGENTS["tools"]]}
@@ -148,7 +148,7 @@ async def test_call_in_namespace_has_both_names() -> None:
 
 async def test_custom_tool_input_is_streamed_as_text() -> None:
     """Its deltas contain the text only, without the JSON around it."""
-    streamed, folded = await asked(call("apply_patch", '{"input": "x\\nx"}'), tools=[PATCH])
+    streamed, folded = await answers(call("apply_patch", '{"input": "x\\nx"}'), tools=[PATCH])
     wire.check_response(folded.json)
     (item,) = output(streamed)
     assert (item["id"][:4], item["call_id"][:5]) == ("ctc_", "call_")
@@ -161,15 +161,15 @@ async def test_custom_tool_input_is_streamed_as_text() -> None:
 async def test_custom_tool_input_cut_by_limit_has_written_text() -> None:
     found = []
     async with served(writes(call("apply_patch", '{"input": "x\\nx"}')), template=HERMES) as running:
-        for most in range(10, 80):
-            _, folded = await twice(running, tools=[PATCH], max_output_tokens=most)
+        for limit in range(10, 80):
+            _, folded = await twice(running, tools=[PATCH], max_output_tokens=limit)
             found += [item["input"] for item in folded.json["output"] if item["type"] == "custom_tool_call"]
     assert list(dict.fromkeys(found)) == ["", "x", "x\n", "x\nx"]
 
 
 async def test_unknown_tool_is_skipped_and_not_echoed() -> None:
     hosted = [{"type": "web_search", "external_web_access": True}, {"type": "mcp", "server_label": "x"}, {"no": "type"}]
-    streamed, _ = await asked("It is warm.", tools=[*hosted, WEATHER])
+    streamed, _ = await answers("It is warm.", tools=[*hosted, WEATHER])
     response = streamed.events[-1]["response"]
     assert (response["tools"], response["tool_choice"]) == ([WEATHER | {"strict": True}], "auto")
     assert gist(response["output"]) == [("message", "It is warm.")]
@@ -204,11 +204,11 @@ async def test_answer_without_calls_has_no_call_opening(fields: dict[str, Any], 
     async with served(writes(text), template=template) as running:
         answer = await post(running, **{"input": "Hi.", "max_output_tokens": 200} | fields)
         assert fields.get("input") or b"get_weather" not in evaluated(running)
-    ((kind, said),) = gist(answer.json["output"])
+    ((kind, content),) = gist(answer.json["output"])
     assert kind == "message"
-    assert "<tool" not in said
-    assert '"name": "get_weather' not in said
-    assert '"name":"get_weather' not in said
+    assert "<tool" not in content
+    assert '"name": "get_weather' not in content
+    assert '"name":"get_weather' not in content
     assert answer.json["tool_choice"] == fields.get("tool_choice", "auto")
 
 
@@ -223,8 +223,8 @@ async def test_allowed_tools_limit_rendered_tools() -> None:
     choice = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "get_time"}]}
     async with served(writes("So."), template=HERMES) as running:
         answer = await post(running, input="Hi.", tools=[WEATHER, TIME], tool_choice=choice)
-        told = evaluated(running)
-    assert (b"get_weather" in told, b"get_time" in told) == (False, True)
+        prompt = evaluated(running)
+    assert (b"get_weather" in prompt, b"get_time" in prompt) == (False, True)
     assert (answer.json["tool_choice"], len(answer.json["tools"])) == (choice, 2)
 
 
@@ -239,7 +239,7 @@ async def test_hosted_tools_in_choice_are_dropped() -> None:
     named = {"type": "function", "name": "get_time"}
     hosted = [{"type": "mcp", "server_label": "x"}, {"type": "image_generation"}]
     choice = {"type": "allowed_tools", "mode": "auto", "tools": [*hosted, named]}
-    _, folded = await asked("So.", tools=[WEATHER, TIME, *hosted], tool_choice=choice)
+    _, folded = await answers("So.", tools=[WEATHER, TIME, *hosted], tool_choice=choice)
     wire.check_response(folded.json)
     assert folded.json["tool_choice"] == {"type": "allowed_tools", "mode": "auto", "tools": [named]}
 
@@ -254,7 +254,7 @@ async def test_hosted_tools_in_choice_are_dropped() -> None:
 )
 async def test_choice_in_namespace_is_echoed_with_namespace(choice: dict[str, str], called: str) -> None:
     agents = AGENTS | {"tools": [*AGENTS["tools"], {"type": "custom", "name": "cut"}]}
-    streamed, folded = await asked(called, tools=[WEATHER, agents], tool_choice=choice)
+    streamed, folded = await answers(called, tools=[WEATHER, agents], tool_choice=choice)
     wire.check_response(folded.json)
     assert folded.json["tool_choice"] == streamed.events[0]["response"]["tool_choice"] == choice
     assert [gist([item])[0][1:3] for item in folded.json["output"]] == [("agents", choice["name"])]
@@ -310,15 +310,15 @@ ALLOWED: dict[str, tuple[object, str, str]] = {
 }
 BESIDE = {"type": "function", "name": "get_weather"}
 CHOICES |= {
-    f"allowed: {case}": ({"type": "allowed_tools", "mode": "auto", "tools": [BESIDE, wish]}, param, message)
-    for case, (wish, param, message) in ALLOWED.items()
+    f"allowed: {case}": ({"type": "allowed_tools", "mode": "auto", "tools": [BESIDE, tool]}, param, message)
+    for case, (tool, param, message) in ALLOWED.items()
 }
 
 
 @pytest.mark.parametrize("case", CHOICES)
 async def test_impossible_choice_is_rejected(case: str) -> None:
     choice, param, message = CHOICES[case]
-    streamed, folded = await asked("So.", tools=[WEATHER, PATCH, AGENTS], tool_choice=choice)
+    streamed, folded = await answers("So.", tools=[WEATHER, PATCH, AGENTS], tool_choice=choice)
     assert (streamed.status, streamed.json) == (folded.status, folded.json)
     error = folded.json["error"]
     assert (folded.status, error["param"], error["message"]) == (400, param, message)
@@ -329,9 +329,9 @@ async def test_template_without_tools_describes_them_in_text() -> None:
     for text in (call("get_weather"), f'{{"name": "get_weather", "arguments": {ARGUMENTS}}}'):
         async with served(writes(text), template=plain) as running:
             answer = await post(running, input="Rome?", instructions="Be brief.", tools=[WEATHER])
-            told = evaluated(running)
-        assert told.startswith(b"Be brief.\n\nYou can call functions.")
-        assert b'"name":"get_weather"' in told
+            prompt = evaluated(running)
+        assert prompt.startswith(b"Be brief.\n\nYou can call functions.")
+        assert b'"name":"get_weather"' in prompt
         assert gist(answer.json["output"]) == [("function_call", "get_weather", ARGUMENTS)]
 
 
@@ -353,9 +353,9 @@ async def test_replayed_call_and_output_are_rendered_by_template(tmp_path: Path)
         running.model.decoded.clear()
         second = await post(running, input=[made], tools=[WEATHER], previous_response_id=first["id"])
         again = await get(running, f"/v1/responses/{first['id']}?stream=true")
-        told = evaluated(running)
+        prompt = evaluated(running)
     assert second.status == 200
-    assert b"</tool_call>sunny" in told
+    assert b"</tool_call>sunny" in prompt
     assert again.events[-1]["response"] == first
 
 
@@ -426,8 +426,8 @@ async def test_chat_completion_error_names_place_of_choice(tool: Any, param: str
     assert (answer.status, error["param"], error["message"]) == (400, place + param, message.format(place))
 
 
-def raws(*told: object) -> list[msgspec.Raw]:
-    return [msgspec.Raw(msgspec.json.encode(tool)) for tool in told]
+def raws(*tools: object) -> list[msgspec.Raw]:
+    return [msgspec.Raw(msgspec.json.encode(tool)) for tool in tools]
 
 
 def test_toolbox_renders_every_tool_as_function() -> None:
@@ -451,7 +451,7 @@ def test_toolbox_renders_every_tool_as_function() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "param"),
+    ("tools", "param"),
     [
         ({"type": "function"}, "tools[0]"),
         ({"type": "function", "name": ""}, "tools[0].name"),
@@ -459,9 +459,9 @@ def test_toolbox_renders_every_tool_as_function() -> None:
         ({"type": "namespace", "name": "n", "tools": [{"type": "function"}]}, "tools[0].tools[0]"),
     ],
 )
-def test_invalid_tool_is_rejected_by_place(told: object, param: str) -> None:
+def test_invalid_tool_is_rejected_by_place(tools: object, param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        toolbox.toolbox(raws(told))
+        toolbox.toolbox(raws(tools))
     assert refused.value.param == param
 
 
@@ -469,7 +469,7 @@ FLAT = TIME | {"name": "agents__close"}
 
 
 @pytest.mark.parametrize(
-    ("told", "param", "name"),
+    ("tools", "param", "name"),
     [
         ([WEATHER, PATCH, WEATHER], "tools[2].name", "get_weather"),
         ([TIME, PATCH | {"name": "get_time"}], "tools[1].name", "get_time"),
@@ -480,9 +480,9 @@ FLAT = TIME | {"name": "agents__close"}
         ([FLAT, AGENTS], "tools[1].tools[0].name", "agents__close"),
     ],
 )
-def test_tool_with_used_name_is_rejected(told: list[dict[str, Any]], param: str, name: str) -> None:
+def test_tool_with_used_name_is_rejected(tools: list[dict[str, Any]], param: str, name: str) -> None:
     with pytest.raises(InvalidRequest, match=f"an earlier tool is named '{name}' too") as refused:
-        toolbox.toolbox(raws(*told))
+        toolbox.toolbox(raws(*tools))
     assert refused.value.param == param
 
 

@@ -7,15 +7,20 @@ import pytest
 
 from engine.backends.scripted import ScriptedModel
 from server.prompt import builder
-from tests.server.api.test_stored_responses import said
+from tests.server.api.test_stored_responses import msg
 from tests.server.prompt.test_builder import request
 from tests.support.helpers import Running, post, served, text
 
 CONTEXT = 40
 """Tokens of the context; a quarter is reserved for the answer."""
 
-TALK = [said("developer", "Be"), said("user", "One"), said("assistant", "1"), said("user", "Two")]
-LAST = said("user", "Three")
+TALK = [
+    msg("developer", "Be"),
+    msg("user", "One"),
+    msg("assistant", "1"),
+    msg("user", "Two"),
+]
+LAST = msg("user", "Three")
 
 
 async def tokens(running: Running, *items: Any, **fields: Any) -> int:
@@ -25,7 +30,7 @@ async def tokens(running: Running, *items: Any, **fields: Any) -> int:
 
 
 @pytest.mark.parametrize(
-    ("fields", "most"),
+    ("fields", "max_tokens"),
     [
         ({}, None),
         ({"truncation": "disabled"}, None),
@@ -33,14 +38,14 @@ async def tokens(running: Running, *items: Any, **fields: Any) -> int:
         ({"truncation": "auto", "max_output_tokens": 50}, 4096 - 50),
     ],
 )
-def test_max_prompt_tokens_follow_truncation(fields: dict[str, Any], most: int | None) -> None:
-    assert builder.max_prompt_tokens(request(**fields), 4096) == most
+def test_max_prompt_tokens_follow_truncation(fields: dict[str, Any], max_tokens: int | None) -> None:
+    assert builder.max_prompt_tokens(request(**fields), 4096) == max_tokens
 
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_truncation_auto_drops_oldest_turns(stream: bool) -> None:
     async with served(ScriptedModel(n_ctx=CONTEXT)) as running:
-        for long in (TALK, [*TALK, said("assistant", "Four" * 5)]):
+        for long in (TALK, [*TALK, msg("assistant", "Four" * 5)]):
             answer = await post(running, input=[*long, LAST], truncation="auto", instructions="I", stream=stream)
             response = answer.events[-1]["response"] if stream else answer.json
             assert (response["status"], response["truncation"]) == ("completed", "auto")
@@ -50,22 +55,22 @@ async def test_truncation_auto_drops_oldest_turns(stream: bool) -> None:
 
 
 async def test_truncation_by_default_is_disabled() -> None:
-    long = [*TALK, said("assistant", "Four" * 5), LAST]
+    long = [*TALK, msg("assistant", "Four" * 5), LAST]
     async with served(ScriptedModel(n_ctx=CONTEXT)) as running:
-        for wish in ({}, {"truncation": None}, {"truncation": "disabled"}):
-            refused = await post(running, input=long, **wish)
+        for settings in ({}, {"truncation": None}, {"truncation": "disabled"}):
+            refused = await post(running, input=long, **settings)
             assert (refused.status, refused.json["error"]["code"]) == (400, "context_length_exceeded")
-            short = await post(running, input=TALK, **wish)
+            short = await post(running, input=TALK, **settings)
             assert (short.json["truncation"], short.text) == ("disabled", "Two")
 
 
 async def test_truncation_auto_with_too_long_turn_is_rejected() -> None:
     async with served(ScriptedModel(n_ctx=CONTEXT)) as running:
-        refused = await post(running, input=[*TALK, said("user", "x" * CONTEXT)], truncation="auto")
+        refused = await post(running, input=[*TALK, msg("user", "x" * CONTEXT)], truncation="auto")
         error = refused.json["error"]
         assert (refused.status, error["code"], error["param"]) == (400, "context_length_exceeded", "input")
         # It may use the space of the answer except for one token.
-        almost = [*TALK, said("user", "x" * (CONTEXT - len("<Be<<") - 1))]
+        almost = [*TALK, msg("user", "x" * (CONTEXT - len("<Be<<") - 1))]
         assert (await post(running, input=almost, truncation="auto")).text == "x"
 
 
@@ -82,7 +87,7 @@ async def test_truncation_auto_continues_chain_beyond_context(tmp_path: Path) ->
 
 
 async def test_truncation_auto_fits_very_long_conversation() -> None:
-    talk = [said("user", f"{n:07}") for n in range(10_000)]
+    talk = [msg("user", f"{n:07}") for n in range(10_000)]
     async with served(ScriptedModel(n_ctx=4096)) as running:
         answer = await post(running, input=talk, truncation="auto")
         assert answer.text == "0009999"

@@ -223,8 +223,8 @@ ORDERS: list[tuple[list[str], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("said", "expected"), ORDERS)
-def test_history_with_calls_keeps_order_and_last_turn(said: list[str], expected: list[str]) -> None:
+@pytest.mark.parametrize(("names", "expected"), ORDERS)
+def test_history_with_calls_keeps_order_and_last_turn(names: list[str], expected: list[str]) -> None:
     """u, a, s: messages of user, assistant, system; c, o: a call and its output."""
     roles = {"u": "user", "a": "assistant", "s": "system"}
 
@@ -235,7 +235,7 @@ def test_history_with_calls_keeps_order_and_last_turn(said: list[str], expected:
             return {"type": "function_call_output", "call_id": name[1:], "output": name}
         return {"role": roles[name[0]], "content": name}
 
-    messages = builder.conversation(request([item(name) for name in said])).messages
+    messages = builder.conversation(request([item(name) for name in names])).messages
     found = ["+".join(filter(None, [each.content, *(call.name for call in each.calls)])) for each in messages]
     assert found == expected
 
@@ -432,11 +432,11 @@ JOBS: list[tuple[int | None, int, int]] = [
 """`max_output_tokens`, tokens of the prompt, and the job's `max_tokens` in a context of 100."""
 
 
-@pytest.mark.parametrize(("wished", "n_prompt", "granted"), JOBS)
-def test_job_max_tokens_are_limited_by_context(wished: int | None, n_prompt: int, granted: int) -> None:
+@pytest.mark.parametrize(("requested", "n_prompt", "max_tokens"), JOBS)
+def test_job_max_tokens_are_limited_by_context(requested: int | None, n_prompt: int, max_tokens: int) -> None:
     tokens = range(n_prompt)
-    job = builder.job(request(max_output_tokens=wished), tokens, DEFAULT, 100)
-    assert job == Job(tuple(tokens), granted, DEFAULT)
+    job = builder.job(request(max_output_tokens=requested), tokens, DEFAULT, 100)
+    assert job == Job(tuple(tokens), max_tokens, DEFAULT)
 
 
 @pytest.mark.parametrize("n_prompt", [100, 1000])

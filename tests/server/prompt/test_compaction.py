@@ -34,7 +34,7 @@ def made(messages: tuple[Message, ...], text: str = "They greeted.") -> Compacte
     return compaction.compacted_response("resp_1", 1_700_000_000, messages, text, [USAGE])
 
 
-def said(n: int, text: str) -> UserMessage:
+def user_message(n: int, text: str) -> UserMessage:
     return UserMessage(f"msg_1{n:02}", (InputText(text),))
 
 
@@ -103,7 +103,7 @@ KEPT: dict[str, tuple[tuple[Message, ...], list[str]]] = {
 
 @pytest.mark.parametrize(("messages", "texts"), KEPT.values(), ids=KEPT)
 def test_compacted_response_has_last_user_messages(messages: tuple[Message, ...], texts: list[str]) -> None:
-    items = [said(n, text) for n, text in enumerate(texts)]
+    items = [user_message(n, text) for n, text in enumerate(texts)]
     assert made(messages).output == (*items, CompactionItem(f"cmp_1{len(texts):02}", SEALED))
 
 
