@@ -1,7 +1,7 @@
-"""From a recording to an answer: what came when. Formulas of what is measured of it.
+"""Parse a recording into an answer with the times of its events, and compute measures from answers.
 
-The standard library's own `HTTPResponse` reads the recording, so chunks may be cut anywhere. Servers differ
-in their frames: `event:`, `sequence_number`, `usage` and `[DONE]` may be missing; only `data.type` counts.
+The standard library's `HTTPResponse` reads the recording, so chunks may be split anywhere. Servers differ in their
+frames: `event:`, `sequence_number`, `usage` and `[DONE]` may be missing; only `data.type` counts.
 """
 
 import http.client
@@ -20,9 +20,9 @@ _TERMINAL = {"response.completed", "response.incomplete", "response.failed"}
 
 @dataclass(slots=True)
 class Answer:
-    """One request, understood. Times are seconds since its start; `tokens` is `usage.output_tokens`.
+    """One parsed response. Times are seconds since the request's start; `tokens` is `usage.output_tokens`.
 
-    Without `usage` the tokens are the text deltas, counted (`counted`), and `input_tokens` is 0.
+    Without `usage`, `tokens` is the number of text deltas (`counted`), and `input_tokens` is 0.
     """
 
     first_byte: float | None = None
@@ -35,16 +35,17 @@ class Answer:
     text: str = ""
 
     def tpot(self) -> Iterator[float]:
+        """Yield the time per output token."""
         if self.deltas and self.end is not None and self.tokens > 1:
             yield (self.end - self.deltas[0]) / (self.tokens - 1)
 
     def between(self, begin: float, end: float) -> "Answer":
-        """Only the deltas whose gaps touch that time: a gap that spans its edge is a gap that was felt in it."""
+        """Return a copy with only the deltas whose gaps overlap that time, including gaps that cross its borders."""
         first = max(0, bisect_left(self.deltas, begin) - 1)
         return replace(self, deltas=self.deltas[first : bisect_left(self.deltas, end) + 1])
 
 
-# name -> the formula in words (tools share names, not formulas); the samples of one answer, in seconds.
+# name -> the formula in words (tools share names, not formulas), and the samples of one answer in seconds.
 MEASURES: dict[str, tuple[str, Callable[[Answer], Iterable[float | None]]]] = {
     "first_byte": ("read with the first byte of the status line - start", lambda a: [a.first_byte]),
     "ttft": ("read with the first non-empty output_text.delta - start", lambda a: a.deltas[:1]),
@@ -57,18 +58,18 @@ MEASURES: dict[str, tuple[str, Callable[[Answer], Iterable[float | None]]]] = {
 }
 
 
-class _Tape(io.BufferedReader):
-    """A recording in a socket's place. Outlives `HTTPResponse`'s closing it, to be asked for its position."""
+class _RecordedSocket(io.BufferedReader):
+    """A recording in place of a socket. It stays open when `HTTPResponse` closes it, for its position."""
 
-    def makefile(self, mode: str) -> "_Tape":
+    def makefile(self, mode: str) -> "_RecordedSocket":
         return self
 
     def close(self) -> None:
         pass
 
 
-def understand(recording: Recording) -> Answer:
-    """The figures of one recording; whatever is wrong with it ends up in `error`."""
+def parse(recording: Recording) -> Answer:
+    """Return the answer of one recording; any failure becomes its `error`."""
     answer = Answer(error=recording.error)
     if recording.reads:
         answer.first_byte = recording.reads[0][0] - recording.start
@@ -83,33 +84,35 @@ def understand(recording: Recording) -> Answer:
 
 
 def _read(recording: Recording, answer: Answer) -> None:
-    tape = _Tape(io.BytesIO(b"".join(data for _, data in recording.reads)))
-    response = http.client.HTTPResponse(tape)  # type: ignore[arg-type]  # it asks a socket for makefile only
+    """Read the frames of a recording into the answer."""
+    recorded = _RecordedSocket(io.BytesIO(b"".join(data for _, data in recording.reads)))
+    response = http.client.HTTPResponse(recorded)  # type: ignore[arg-type]  # it calls only the socket's makefile
     try:
         response.begin()
         if response.status != 200:
             answer.error = f"HTTP {response.status}: {response.read().decode(errors='replace')}"
             return
-        for time, data in frames(_timed_lines(response, tape, recording)):
+        for time, data in frames(_timed_lines(response, recorded, recording)):
             if data != "[DONE]":
-                _take(answer, time - recording.start, json.loads(data))
+                _apply_event(answer, time - recording.start, json.loads(data))
     except http.client.HTTPException:
-        if not recording.dropped:  # what we have cut off ourselves ends anywhere
+        if not recording.dropped:  # a response that we dropped may end anywhere
             raise
     if not answer.error and answer.end is None and not recording.dropped:
         answer.error = "the stream ended without a terminal event"
 
 
 def _timed_lines(
-    response: http.client.HTTPResponse, tape: _Tape, recording: Recording
+    response: http.client.HTTPResponse, recorded: _RecordedSocket, recording: Recording
 ) -> Iterator[tuple[float, bytes]]:
+    """Yield each line with the time of the read that completed it."""
     ends = list(accumulate(len(data) for _, data in recording.reads))
     while line := response.readline():
-        yield recording.reads[bisect_left(ends, tape.tell())][0], line
+        yield recording.reads[bisect_left(ends, recorded.tell())][0], line
 
 
 def frames(lines: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, str]]:
-    """(time, data) of each SSE frame; its time is that of the blank line, on which a client may act.
+    """Yield (time, data) of each SSE frame. Its time is that of the blank line, after which a client may act.
 
     https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
     """
@@ -123,7 +126,8 @@ def frames(lines: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, str]]:
             data = []
 
 
-def _take(answer: Answer, time: float, event: dict[str, Any]) -> None:
+def _apply_event(answer: Answer, time: float, event: dict[str, Any]) -> None:
+    """Add one event to the answer."""
     kind = event.get("type")
     if kind == "response.output_text.delta" and event.get("delta"):
         answer.deltas.append(time)
@@ -131,7 +135,9 @@ def _take(answer: Answer, time: float, event: dict[str, Any]) -> None:
     elif kind in _TERMINAL:
         answer.end = time
         usage = (event.get("response") or {}).get("usage") or {}
-        answer.tokens, answer.input_tokens = (usage.get(f"{way}_tokens") or 0 for way in ("output", "input"))
-    # llama-server sends `data: {"error": ...}` without any type when it breaks.
+        answer.tokens, answer.input_tokens = (
+            usage.get(f"{direction}_tokens") or 0 for direction in ("output", "input")
+        )
+    # llama-server sends `data: {"error": ...}` without a type when it fails.
     if kind in {"error", "response.failed"} or (kind is None and "error" in event):
         answer.error = answer.error or json.dumps(event)

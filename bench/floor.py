@@ -1,11 +1,11 @@
-"""The bare loop over llama.cpp: no server, no scheduler, no thread. What a step costs at the very least.
+"""The bare loop over llama.cpp, without server, scheduler or threads: the minimum cost of a step.
 
     python bench/floor.py --model model.gguf --threads 2
 
-Sequences of equal length are filled one by one, then all advance together by their likeliest tokens, by direct calls
-into the declarations that the daemon uses, with its context parameters (eight slots, not unified, flash attention).
-`decode` is llama_decode alone, `step` has the choice of the tokens and the next batch as well: the floor for a
-server's ITL with so many streams. Run it alternately with the server it is compared with.
+Sequences of equal length are filled one by one; then all advance together by their most likely tokens. The script calls
+the daemon's own declarations directly, with the daemon's context parameters (eight slots, not unified, flash
+attention). `decode` is llama_decode alone; `step` includes the choice of tokens and the next batch, and so is the floor
+of a server's ITL with that many streams. Run it alternately with the server that is compared.
 
 The table is for people; the very last line of stdout is one JSON object for scripts.
 """
@@ -24,9 +24,9 @@ from report import spread
 from engine.backends.llamacpp import library as libllama
 
 SLOTS = 8
-MOST_TOKENS = 512
+MAX_BATCH_TOKENS = 512
 PROMPT_TOKENS = 96
-"""About what `run.py` sends, so that a step attends to as much context as there."""
+"""Tokens of a prompt: about as many as `run.py` sends, so that a step attends to as much context."""
 FLASH_ATTENTION = 1
 
 
@@ -41,28 +41,29 @@ class Loop:
             raise SystemExit(f"floor: llama.cpp cannot load {path}")
         params = library.context_params()
         params.n_ctx, params.n_seq_max = context * SLOTS, SLOTS
-        params.n_batch = params.n_ubatch = MOST_TOKENS
+        params.n_batch = params.n_ubatch = MAX_BATCH_TOKENS
         params.n_outputs_max_per_seq = 0
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = FLASH_ATTENTION
         self._context = library.llama_init_from_model(self._model, params)
         self._memory = library.llama_get_memory(self._context)
         self.n_vocab: int = library.llama_vocab_n_tokens(library.llama_model_get_vocab(self._model))
-        self._tokens, self._positions, self._sequences = ((c_int32 * MOST_TOKENS)() for _ in range(3))
-        self._pointers = (ctypes.POINTER(c_int32) * MOST_TOKENS)(
-            *(ctypes.pointer(c_int32.from_buffer(self._sequences, 4 * row)) for row in range(MOST_TOKENS))
+        self._tokens, self._positions, self._sequences = ((c_int32 * MAX_BATCH_TOKENS)() for _ in range(3))
+        self._pointers = (ctypes.POINTER(c_int32) * MAX_BATCH_TOKENS)(
+            *(ctypes.pointer(c_int32.from_buffer(self._sequences, 4 * row)) for row in range(MAX_BATCH_TOKENS))
         )
-        self._wanted = (c_int8 * MOST_TOKENS)()
-        ones = (c_int32 * MOST_TOKENS)(*[1] * MOST_TOKENS)
+        self._wanted = (c_int8 * MAX_BATCH_TOKENS)()
+        ones = (c_int32 * MAX_BATCH_TOKENS)(*[1] * MAX_BATCH_TOKENS)
         self._batch = libllama.Batch(
             token=self._tokens, pos=self._positions, n_seq_id=ones, seq_id=self._pointers, logits=self._wanted
         )
 
     def forget(self) -> None:
+        """Clear the KV cache."""
         self._lib.llama_memory_seq_rm(self._memory, -1, -1, -1)
 
     def decode(self, rows: list[tuple[int, int, int]], wanted: list[int]) -> float:
-        """Evaluate rows of (token, position, sequence), ascending by sequence; the seconds of llama_decode."""
+        """Evaluate rows of (token, position, sequence), ascending by sequence. Return the seconds of llama_decode."""
         for row, (token, position, sequence) in enumerate(rows):
             self._tokens[row], self._positions[row], self._sequences[row] = token, position, sequence
             self._wanted[row] = 0
@@ -76,36 +77,37 @@ class Loop:
             raise SystemExit(f"floor: llama_decode returned {status}")
         return took
 
-    def likeliest(self, row: int) -> int:
+    def most_likely(self, row: int) -> int:
+        """Return the most likely token of a row."""
         pointer = self._lib.llama_get_logits_ith(self._context, row)
         return int(np.ctypeslib.as_array(pointer, (self.n_vocab,)).argmax())
 
 
 def run(loop: Loop, sequences: int, tokens: int, rng: np.random.Generator) -> dict[str, list[float]]:
-    """Seconds of each prompt token, step, and decode."""
+    """Return the seconds of each prompt token, step and decode."""
     loop.forget()
     prefill, steps, decodes, last = [], [], [], []
     for sequence in range(sequences):
         prompt = rng.integers(1000, loop.n_vocab, PROMPT_TOKENS).tolist()
         rows = [(token, position, sequence) for position, token in enumerate(prompt)]
         prefill.append(loop.decode(rows, [len(rows) - 1]) / len(rows))
-        last.append(loop.likeliest(len(rows) - 1))
+        last.append(loop.most_likely(len(rows) - 1))
     for position in range(PROMPT_TOKENS, PROMPT_TOKENS + tokens):
         begin = perf_counter()
         rows = [(token, position, sequence) for sequence, token in enumerate(last)]
         decodes.append(loop.decode(rows, list(range(sequences))))
-        last = [loop.likeliest(row) for row in range(sequences)]
+        last = [loop.most_likely(row) for row in range(sequences)]
         steps.append(perf_counter() - begin)
     return {"prefill_per_token": prefill, "decode": decodes, "step": steps}
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench/floor.py", description="What a step costs without a server.")
+    parser = argparse.ArgumentParser(prog="bench/floor.py", description="Measure the cost of a step without a server.")
     parser.add_argument("--model", type=Path, required=True, help="a GGUF file")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--tokens", type=int, default=128, help="steps, after the prompts")
-    parser.add_argument("--context", type=int, default=4096, help="of a sequence")
-    parser.add_argument("--libllama", type=Path, help="llama.cpp's library (default: the one that the daemon takes)")
+    parser.add_argument("--tokens", type=int, default=128, help="number of steps after the prompts")
+    parser.add_argument("--context", type=int, default=4096, help="tokens of a sequence")
+    parser.add_argument("--libllama", type=Path, help="llama.cpp's library (default: the daemon's)")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""From answers to figures: percentiles, the tables for people, the object for scripts, and ratios of two servers."""
+"""Compute figures from answers: percentiles, tables for people, an object for scripts, and ratios of two servers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,15 +11,15 @@ PERCENTS = (50, 90, 99)
 
 
 @dataclass(slots=True)
-class Part:
-    """Answers that are counted together, of all rounds; `wall` is the seconds in which they ran."""
+class Group:
+    """Answers of all rounds that are counted together; `wall` is the seconds in which they ran."""
 
     answers: list[Answer] = field(default_factory=list)
     wall: float = 0.0
     measures: tuple[str, ...] = tuple(MEASURES)
-    """Those that say something here."""
+    """Measures that are meaningful for this group."""
 
-    def __iadd__(self, other: "Part") -> "Part":
+    def __iadd__(self, other: "Group") -> "Group":
         self.answers += other.answers
         self.wall += other.wall
         self.measures = other.measures
@@ -27,7 +27,7 @@ class Part:
 
 
 def percentile(values: list[float], percent: float) -> float | None:
-    """By linear interpolation between the two nearest ranks, as numpy's default does. None of nothing."""
+    """Interpolate linearly between the two nearest ranks, as numpy does by default. Return None without values."""
     if not values:
         return None
     ranked = sorted(values)
@@ -36,23 +36,23 @@ def percentile(values: list[float], percent: float) -> float | None:
     return low + (high - low) * (rank - floor(rank))
 
 
-def summarize(part: Part) -> dict[str, Any]:
-    """All figures of a part, for JSON; keys say their unit. Failures are only counted."""
-    good = [answer for answer in part.answers if not answer.error]
+def summarize(group: Group) -> dict[str, Any]:
+    """Return all figures of a group for JSON; keys contain their unit. Failures are only counted."""
+    good = [answer for answer in group.answers if not answer.error]
     tokens = sum(answer.tokens for answer in good)
     return {
         "ok": len(good),
-        "errors": len(part.answers) - len(good),
-        "first_error": next((answer.error for answer in part.answers if answer.error), None),
-        "wall_s": round(part.wall, 4),
+        "errors": len(group.answers) - len(good),
+        "first_error": next((answer.error for answer in group.answers if answer.error), None),
+        "wall_s": round(group.wall, 4),
         "input_tokens": sum(answer.input_tokens for answer in good),
         "output_tokens": tokens,
         "output_tokens_are_deltas": any(answer.counted for answer in good),
-        "output_tokens_per_s": _rate(tokens, part.wall),
+        "output_tokens_per_s": _rate(tokens, group.wall),
         "output_tokens_per_s_per_stream": _rate(tokens, sum(answer.end or 0.0 for answer in good)),
         **{
             f"{name}_ms": spread([1000 * v for answer in good for v in MEASURES[name][1](answer) if v is not None])
-            for name in part.measures
+            for name in group.measures
         },
     }
 
@@ -62,12 +62,13 @@ def _rate(tokens: int, seconds: float) -> float | None:
 
 
 def spread(values: list[float]) -> dict[str, float | None]:
+    """Return count and percentiles."""
     points = {f"p{percent}": percentile(values, percent) for percent in PERCENTS}
     return {"n": len(values)} | {k: None if v is None else round(v, 3) for k, v in points.items()}
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures of a part for people, in milliseconds; each formula stands beside its name."""
+    """Return a group's figures for people, in milliseconds, each with its formula."""
     lines = [f"{'ms':<10} {'n':>6} {'p50':>10} {'p90':>10} {'p99':>10}  formula"]
     for name, (formula, _) in MEASURES.items():
         if found := figures.get(f"{name}_ms"):
@@ -88,7 +89,8 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def ratios(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """What one server's part is of another's, percentile by percentile: below 1 is quicker, but for tokens/s."""
+    """Return one server's figures divided by another's, percentile by percentile. Below 1 is faster, except for
+    tokens/s."""
     result: dict[str, Any] = {}
     for name, value in ours.items():
         if name.endswith("_ms"):
@@ -102,16 +104,16 @@ def _ratio(ours: dict[str, Any], theirs: dict[str, Any], key: str) -> float | No
     return round(ours[key] / theirs[key], 4) if ours[key] is not None and theirs[key] else None
 
 
-def ratio_table(parts: dict[str, dict[str, Any]]) -> str:
-    """`ratios` of each part, for people."""
+def ratio_table(groups: dict[str, dict[str, Any]]) -> str:
+    """Return the `ratios` of each group for people."""
     lines = [f"{'ratio':<28} {'p50':>10} {'p90':>10} {'p99':>10}"]
-    lines += [line for part, found in parts.items() for line in _ratio_lines(part, found)]
+    lines += [line for group, found in groups.items() for line in _ratio_lines(group, found)]
     return "\n".join(lines)
 
 
-def _ratio_lines(part: str, found: dict[str, Any]) -> Iterator[str]:
+def _ratio_lines(group: str, found: dict[str, Any]) -> Iterator[str]:
     for name, value in found.items():
-        label = f"{part} {name.removesuffix('_ms')}"
+        label = f"{group} {name.removesuffix('_ms')}"
         if isinstance(value, dict):
             yield f"{label:<28} {_cells(value)}"
         else:

@@ -1,4 +1,4 @@
-"""The server under measurement: where it is, what its model is called, what a request to it looks like."""
+"""The server under measurement: its address, its model's name and its requests."""
 
 import http.client
 import json
@@ -11,24 +11,24 @@ from urllib.parse import SplitResult, urlsplit
 from client import Client
 
 RESTART_SECONDS = 120.0
-"""How long a server may take until it listens again."""
+"""Maximum seconds until a restarted server listens again."""
 
 
 class Target:
     """A Responses server at a URL."""
 
     def __init__(self, url: str, model: str | None, restart_command: str | None = None) -> None:
-        """Raises OSError where nobody listens, ValueError where the URL or the model's name can't be had."""
+        """Raises OSError if no server listens, ValueError if the URL is wrong or the model has no name."""
         self.url = url
         self._restart_command = restart_command
         self._base = base_of(url)
-        # Names may stand for several addresses; the one that answers is the one to measure.
+        # A name may have several addresses: measure the one that accepts the connection.
         with socket.create_connection((self._base.hostname, self._base.port or 80), timeout=60) as probe:
             self._address, self._family = probe.getpeername(), probe.family
         self.model = model or first_model(self._base)
 
     def restart(self) -> None:
-        """Have the server restarted, and wait until it listens. Raises ValueError, TimeoutError."""
+        """Restart the server, and wait until it listens. Raises ValueError, TimeoutError."""
         if self._restart_command is None:
             raise ValueError("this scenario needs --restart COMMAND")
         if status := subprocess.run(self._restart_command, shell=True, stdout=subprocess.DEVNULL).returncode:
@@ -42,6 +42,7 @@ class Target:
         raise TimeoutError(f"{self.url} does not listen {RESTART_SECONDS:g} s after its restart")
 
     def client(self) -> Client:
+        """Return a new client."""
         return Client(self._address, self._family)
 
     def request(
@@ -51,14 +52,15 @@ class Target:
         instructions: str | None = None,
         format_: dict[str, Any] | None = None,
     ) -> bytes:
-        """One whole request. It asks for the connection to be closed, so that the end of the answer is plain."""
-        wish: dict[str, Any] = {"model": self.model, "input": input_, "max_output_tokens": tokens}
-        wish |= {"stream": True, "temperature": 0, "store": False}
+        """Return the bytes of one request. It asks the server to close the connection, which marks the end of the
+        response."""
+        body_fields: dict[str, Any] = {"model": self.model, "input": input_, "max_output_tokens": tokens}
+        body_fields |= {"stream": True, "temperature": 0, "store": False}
         if instructions is not None:
-            wish["instructions"] = instructions
+            body_fields["instructions"] = instructions
         if format_ is not None:
-            wish["text"] = {"format": format_}
-        body = json.dumps(wish).encode()
+            body_fields["text"] = {"format": format_}
+        body = json.dumps(body_fields).encode()
         head = (
             f"POST {self._base.path}/v1/responses HTTP/1.1\r\nHost: {self._base.netloc}\r\nConnection: close\r\n"
             "Accept: text/event-stream\r\nContent-Type: application/json\r\n"
@@ -68,21 +70,21 @@ class Target:
 
 
 def base_of(url: str) -> SplitResult:
-    """The server's address, whether or not the URL says /v1. Raises ValueError on anything but plain HTTP."""
+    """Return the server's address, with or without /v1 in the URL. Raises ValueError unless it is plain HTTP."""
     parts = urlsplit(url.rstrip("/").removesuffix("/v1"))
     if parts.scheme != "http" or not parts.hostname:
-        raise ValueError(f"want http://HOST:PORT, not {url!r}")
+        raise ValueError(f"the URL must be http://HOST:PORT, not {url!r}")
     return parts
 
 
 def first_model(base: SplitResult) -> str:
-    """The first name of /v1/models. Raises ValueError where there is none."""
+    """Return the first name of /v1/models. Raises ValueError if there is none."""
     connection = http.client.HTTPConnection(base.hostname or "", base.port or 80, timeout=60)
     try:
         connection.request("GET", f"{base.path}/v1/models")
         response = connection.getresponse()
         return str(json.loads(response.read())["data"][0]["id"])
     except (http.client.HTTPException, ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"no model name at /v1/models; give --model ({error!r})") from error
+        raise ValueError(f"/v1/models lists no model; name one by --model ({error!r})") from error
     finally:
         connection.close()

@@ -1,4 +1,4 @@
-"""What is said to the servers: pseudo-random words, of which no server has seen the beginning."""
+"""Texts for requests: pseudo-random words whose beginning no server has seen."""
 
 import random
 
@@ -7,9 +7,9 @@ TASK = "Write a long story with these words."
 
 
 class Texts:
-    """Texts of a fixed seed. Each begins with a word of its own, so that a prefix cache does not help by accident.
+    """Texts of a fixed seed. Each begins with a unique word, so that a prefix cache does not help by accident.
 
-    It does help when the same seed is played again to the same running server.
+    It does help if a seed is played again to a running server.
     """
 
     def __init__(self, seed: int | str) -> None:
@@ -17,12 +17,12 @@ class Texts:
         self._heads: set[int] = set()
 
     def words(self, count: int) -> str:
-        """About four tokens to three words, as in prose: here every third word has a comma."""
+        """Return that many words, about four tokens to three words as in prose: every third word has a comma."""
         drawn = self._rng.choices(WORDS, k=count - 1)
         return " ".join([self._head(), *(word + "," * (index % 3 == 1) for index, word in enumerate(drawn))])
 
     def prompt(self, count: int) -> str:
-        """So many words, and the task after them."""
+        """Return that many words, followed by the task."""
         return f"{self.words(count)}. {TASK}"
 
     def _head(self) -> str:

@@ -18,9 +18,9 @@ import pytest
 # As `python bench/run.py` has it: the bench is scripts, not a package.
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
-from answer import Answer, frames, understand
+from answer import Answer, frames, parse
 from client import Recording
-from report import Part, percentile, ratio_table, ratios, summarize, table
+from report import Group, percentile, ratio_table, ratios, summarize, table
 from scenarios import LEVELS, SCENARIOS, STREAMS, TURNS
 from target import base_of
 from texts import Texts
@@ -70,7 +70,7 @@ def test_percentile_interpolates(values: list[float], percent: float, expected: 
         ([b"data: cut off\n"], []),
     ],
 )
-def test_a_frame_has_the_time_of_its_blank_line(lines: list[bytes], expected: list[tuple[float, str]]) -> None:
+def test_frames_have_the_time_of_their_blank_line(lines: list[bytes], expected: list[tuple[float, str]]) -> None:
     assert list(frames((float(time), line) for time, line in enumerate(lines))) == expected
 
 
@@ -82,18 +82,18 @@ WHOLE = HEAD + chunk(data(DELTA)) + chunk(data(DELTA, DELTA, DONE)) + LAST
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, len(WHOLE)])
-def test_an_answer_may_be_cut_anywhere(size: int) -> None:
-    answer = understand(Recording(start=9.0, reads=pieces(WHOLE, size)))
+def test_parse_of_any_split_equals_the_whole(size: int) -> None:
+    answer = parse(Recording(start=9.0, reads=pieces(WHOLE, size)))
     assert (len(answer.deltas), answer.tokens, answer.error) == (3, 3, "")
     assert answer.first_byte == 1.0
     assert answer.end is not None
     assert answer.deltas == sorted(answer.deltas)
 
 
-def test_times_are_those_of_the_reads() -> None:
+def test_parse_takes_times_from_the_reads() -> None:
     reads = [(1.0, HEAD), (2.0, chunk(data(DELTA))), (4.0, chunk(data(DELTA, DELTA)))]
     reads += [(7.0, chunk(data(DONE)) + LAST)]
-    assert understand(Recording(start=0.5, reads=reads)) == Answer(
+    assert parse(Recording(start=0.5, reads=reads)) == Answer(
         first_byte=0.5, deltas=[1.5, 3.5, 3.5], end=6.5, tokens=3, input_tokens=INPUT_TOKENS, text="xxx"
     )
 
@@ -110,16 +110,16 @@ def test_times_are_those_of_the_reads() -> None:
         (b"", "unreadable answer: RemoteDisconnected"),
     ],
 )
-def test_a_broken_answer_is_an_error(raw: bytes, error: str) -> None:
+def test_parse_of_a_broken_response_sets_the_error(raw: bytes, error: str) -> None:
     reads = [(1.0, raw)] if raw else []
-    assert understand(Recording(start=0.0, reads=reads)).error.startswith(error)
+    assert parse(Recording(start=0.0, reads=reads)).error.startswith(error)
 
 
 @pytest.mark.parametrize(
     "raw", [HEAD + chunk(data(DELTA)), HEAD + chunk(data(DELTA))[:-9], HEAD + chunk(data(DELTA)) + LAST]
 )
-def test_an_answer_that_we_cut_off_is_what_had_come(raw: bytes) -> None:
-    answer = understand(Recording(start=0.0, reads=[(1.0, raw)], dropped=True))
+def test_parse_of_a_dropped_response_returns_its_beginning(raw: bytes) -> None:
+    answer = parse(Recording(start=0.0, reads=[(1.0, raw)], dropped=True))
     assert answer.error == ""
     assert answer.text in {"", "x"}
 
@@ -134,23 +134,23 @@ def test_an_answer_that_we_cut_off_is_what_had_come(raw: bytes) -> None:
         (8.0, 9.0, [7.0]),
     ],
 )
-def test_a_gap_over_the_edge_of_a_time_belongs_to_it(begin: float, end: float, expected: list[float]) -> None:
+def test_between_includes_gaps_that_cross_the_border(begin: float, end: float, expected: list[float]) -> None:
     assert Answer(deltas=[1.0, 2.0, 3.0, 7.0]).between(begin, end).deltas == expected
 
 
-def test_http_1_0_without_usage_counts_deltas() -> None:
+def test_parse_of_http_1_0_without_usage_counts_deltas() -> None:
     raw = b"HTTP/1.0 200 OK\r\n\r\n" + data(DELTA, DELTA, {"type": "response.incomplete"})
-    answer = understand(Recording(start=0.0, reads=[(1.0, raw)]))
+    answer = parse(Recording(start=0.0, reads=[(1.0, raw)]))
     assert (answer.tokens, answer.counted, answer.error) == (2, True, "")
 
 
-def test_the_report_is_exactly_this() -> None:
+def test_table_of_answers_is_exact() -> None:
     answers = [
         Answer(first_byte=0.1, deltas=[0.2, 0.3, 0.5], end=0.6, tokens=5, input_tokens=70),
         Answer(first_byte=0.3, error="HTTP 503: busy"),
     ]
     one = {"n": 1, "p50": 0.0, "p90": 0.0, "p99": 0.0}
-    figures = summarize(Part(answers, wall=2.0))
+    figures = summarize(Group(answers, wall=2.0))
     assert figures == {
         "ok": 1,
         "errors": 1,
@@ -171,23 +171,23 @@ def test_the_report_is_exactly_this() -> None:
     assert table(figures).endswith("first error: HTTP 503: busy")
 
 
-def test_nothing_that_went_well_still_makes_a_report() -> None:
-    figures = summarize(Part([Answer(error="no")]))
+def test_table_without_successful_answers_is_exact() -> None:
+    figures = summarize(Group([Answer(error="no")]))
     assert (figures["ttft_ms"]["p50"], figures["output_tokens_per_s"]) == (None, None)
     assert "-" in table(figures)
 
 
-def test_rounds_are_counted_together() -> None:
-    part = Part()
+def test_summarize_adds_up_rounds() -> None:
+    part = Group()
     for end in (1.0, 2.0):
-        part += Part([Answer(deltas=[0.5], end=end, tokens=4)], wall=end, measures=("e2e",))
+        part += Group([Answer(deltas=[0.5], end=end, tokens=4)], wall=end, measures=("e2e",))
     figures = summarize(part)
     assert (figures["ok"], figures["wall_s"], figures["output_tokens_per_s"]) == (2, 3.0, 2.667)
     assert [name for name in figures if name.endswith("_ms")] == ["e2e_ms"]
     assert figures["e2e_ms"]["p50"] == 1500.0
 
 
-def test_ratios_are_ours_by_theirs() -> None:
+def test_ratios_divide_ours_by_theirs() -> None:
     ours = {"ttft_ms": {"n": 3, "p50": 1.0, "p90": 2.0, "p99": 3.0}, "output_tokens_per_s": 30.0, "errors": 0}
     theirs = {"ttft_ms": {"n": 9, "p50": 4.0, "p90": 2.0, "p99": None}, "output_tokens_per_s": 20.0, "errors": 1}
     found = ratios(ours, theirs)
@@ -198,7 +198,7 @@ def test_ratios_are_ours_by_theirs() -> None:
     ]
 
 
-def test_texts_are_the_same_for_a_seed_and_differ_from_the_first_word_on() -> None:
+def test_texts_of_a_seed_repeat_and_differ_from_the_first_word() -> None:
     texts, again = Texts(3), Texts(3)
     drawn = [texts.prompt(8) for _ in range(50)]
     assert drawn == [again.prompt(8) for _ in range(50)]
@@ -207,7 +207,7 @@ def test_texts_are_the_same_for_a_seed_and_differ_from_the_first_word_on() -> No
 
 
 @pytest.mark.parametrize("url", ["http://a:8080", "http://a:8080/", "http://a:8080/v1", "http://a:8080/v1/"])
-def test_the_url_may_say_v1(url: str) -> None:
+def test_base_of_a_url_with_v1_is_its_base(url: str) -> None:
     assert base_of(url).geturl() == "http://a:8080"
 
 
@@ -285,7 +285,7 @@ SHORT = [HEAD, chunk(data(DELTA))[:9], chunk(data(DELTA))[9:], chunk(data(DELTA,
 FLOWING = [HEAD, *[chunk(data(DELTA))] * 75, chunk(data(DONE)), LAST]
 
 
-def test_a_run_ends_with_one_json_line() -> None:
+def test_run_ends_with_one_json_line() -> None:
     with fake_server(SHORT) as (url, server):
         run = bench("--url", f"{url}/v1/", "--requests", "3", "--concurrency", "2", "--tokens", "7", "--rounds", "2")
     result = json.loads(run.stdout.splitlines()[-1])
@@ -318,7 +318,7 @@ def first_counts(parts: dict[str, dict[str, Any]]) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("scenario", ROUNDS)
-def test_a_scenario_counts_what_it_plays(scenario: str) -> None:
+def test_scenario_counts_its_requests(scenario: str) -> None:
     with fake_server(SHORT) as (url, _):
         run = bench("--scenario", scenario, "--url", url, "--requests", "4")
     result = json.loads(run.stdout.splitlines()[-1])
@@ -326,7 +326,7 @@ def test_a_scenario_counts_what_it_plays(scenario: str) -> None:
     assert first_counts(result["parts"]) == ROUNDS[scenario]
 
 
-def test_eight_clients_share_their_instructions_at_once_and_no_round_repeats_them() -> None:
+def test_shared_prefix_sends_common_instructions_that_no_round_repeats() -> None:
     with fake_server(SHORT, gap=0.02) as (url, server):
         bench("--scenario", "shared-prefix", "--url", url, "--rounds", "2", "--warmup", "0")
     instructions = [body["instructions"] for body in server.requests]
@@ -335,7 +335,7 @@ def test_eight_clients_share_their_instructions_at_once_and_no_round_repeats_the
     assert server.most_at_once == 8
 
 
-def test_interference_tells_the_gaps_before_a_long_prompt_from_those_beside_it() -> None:
+def test_interference_separates_gaps_before_and_beside_the_long_prompt() -> None:
     with fake_server(FLOWING, gap=0.003) as (url, server):
         run = bench("--scenario", "interference", "--url", url)
     parts = json.loads(run.stdout.splitlines()[-1])["parts"]
@@ -347,7 +347,7 @@ def test_interference_tells_the_gaps_before_a_long_prompt_from_those_beside_it()
     assert max(len(body["input"].split()) for body in server.requests) > 1500
 
 
-def test_the_same_is_asked_free_and_constrained_in_turn() -> None:
+def test_constrained_alternates_free_and_constrained_requests() -> None:
     with fake_server(SHORT) as (url, server):
         bench("--scenario", "constrained", "--url", url, "--requests", "2", "--warmup", "0")
     formats = [body.get("text", {"format": {"type": "text"}})["format"]["type"] for body in server.requests]
@@ -356,7 +356,7 @@ def test_the_same_is_asked_free_and_constrained_in_turn() -> None:
     assert (inputs[0], inputs[2]) == (inputs[1], inputs[3])
 
 
-def test_who_is_free_has_instructions_as_long_as_a_server_tells_the_schema() -> None:
+def test_constrained_gives_free_requests_instructions_of_the_schemas_length() -> None:
     with fake_server(SHORT) as (url, server):
         bench("--scenario", "constrained", "--url", url, "--requests", "2", "--warmup", "0")
     sizes = [len(json.dumps(body).split()) for body in server.requests]
@@ -364,7 +364,7 @@ def test_who_is_free_has_instructions_as_long_as_a_server_tells_the_schema() -> 
     assert told == [0, 0, (sizes[1] - sizes[0]) * 3 // 4, 0, told[2], 0]
 
 
-def test_a_conversation_sends_back_what_was_said() -> None:
+def test_multi_turn_sends_the_whole_history() -> None:
     with fake_server(SHORT) as (url, server):
         bench("--scenario", "multi-turn", "--url", url, "--warmup", "0")
     roles = [[message["role"] for message in body["input"]] for body in server.requests]
@@ -372,14 +372,14 @@ def test_a_conversation_sends_back_what_was_said() -> None:
     assert server.requests[1]["input"][1]["content"][0]["text"] == "xxx"
 
 
-def test_the_abandoned_prompt_is_cut_off() -> None:
+def test_abandoned_prompt_hangs_up() -> None:
     with fake_server(FLOWING, gap=0.01) as (url, server):
         bench("--scenario", "abandoned-prompt", "--url", url, "--warmup", "0")
     assert [len(body["input"].split()) > 1000 for body in server.requests] == [False, True, False]
     assert server.cut_off == 1
 
 
-def test_a_server_is_restarted_between_two_questions_about_the_same_instructions(tmp_path: Path) -> None:
+def test_warm_restart_restarts_the_server_between_two_questions(tmp_path: Path) -> None:
     mark = tmp_path / "restarts"
     with fake_server(SHORT) as (url, server):
         run = bench("--scenario", "warm-restart", "--url", url, "--warmup", "0", "--restart", f"echo >> {mark}")
@@ -394,13 +394,13 @@ def test_a_server_is_restarted_between_two_questions_about_the_same_instructions
     ("extra", "message"),
     [([], "this scenario needs --restart COMMAND"), (["--restart", "false"], "'false' failed with exit status 1")],
 )
-def test_without_a_restart_there_is_no_figure(extra: list[str], message: str) -> None:
+def test_warm_restart_without_a_restart_fails(extra: list[str], message: str) -> None:
     with fake_server(SHORT) as (url, _):
         run = bench("--scenario", "warm-restart", "--url", url, *extra)
     assert (run.returncode, run.stdout, run.stderr) == (2, "", f"bench: {message}\n")
 
 
-def test_two_servers_take_turns_and_are_compared() -> None:
+def test_run_against_two_servers_alternates_and_compares() -> None:
     slow = [HEAD, *[chunk(data(DELTA))] * 3, chunk(data(DONE)), LAST]
     with fake_server(slow, gap=0.02) as (url, ours), fake_server(slow) as (other, theirs):
         run = bench("--url", url, "--vs", other, "--requests", "2", "--rounds", "2")
@@ -412,7 +412,7 @@ def test_two_servers_take_turns_and_are_compared() -> None:
     assert f"{url} / {other}\n" in run.stdout
 
 
-def test_the_peer_is_started_as_it_is_told() -> None:
+def test_peer_gets_its_parameters() -> None:
     pytest.importorskip("xllamacpp")
     import peer
 
@@ -422,11 +422,11 @@ def test_the_peer_is_started_as_it_is_told() -> None:
     assert (told.cpuparams.n_threads, told.cpuparams_batch.n_threads) == (2, 2)
 
 
-def test_every_scenario_is_played_here() -> None:
+def test_scenarios_are_all_tested() -> None:
     assert {*ROUNDS, "interference", "warm-restart"} == set(SCENARIOS)
 
 
-def test_a_refusing_server_is_told_and_fails_the_run() -> None:
+def test_run_against_a_refusing_server_reports_and_fails() -> None:
     with fake_server([b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"]) as (url, _):
         run = bench("--url", url, "--model", "tiny", "--requests", "2", "--warmup", "0")
     assert run.returncode == 1
@@ -435,7 +435,7 @@ def test_a_refusing_server_is_told_and_fails_the_run() -> None:
 
 
 @pytest.mark.parametrize("extra", [[], ["--model", "tiny"]])
-def test_nobody_listening_is_one_line_and_status_2(extra: list[str]) -> None:
+def test_run_without_a_server_prints_one_line_and_exits_2(extra: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     run = bench("--url", url, *extra)
