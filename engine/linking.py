@@ -20,8 +20,8 @@ def explain_load_error(error: Exception) -> str:
     reason = str(error)
     if missing := MISSING_LIBRARY.search(reason):
         name = missing["name"]
-        cure = f"`apt install {PACKAGES[name]}`" if name in PACKAGES else "install the package that has it"
-        return f"it needs {name}, which is not installed: {cure}"
+        remedy = f"`apt install {PACKAGES[name]}`" if name in PACKAGES else "install the package that contains it"
+        return f"it needs {name}, which is not installed: {remedy}"
     if symbol := MISSING_SYMBOL.search(reason):
         return f"it needs {symbol['symbol']}, and this system is older: upgrade it, or compile llama.cpp here"
     if WRONG_ARCHITECTURE.search(reason):

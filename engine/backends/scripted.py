@@ -65,9 +65,9 @@ class ScriptedModel:
         self._cached_tokens: list[list[int]] = [[] for _ in range(n_slots)]
         self._logits: list[list[FloatArray]] = [[] for _ in range(n_slots)]
         self.decoded: list[BatchEntry] = []
-        """All entries so far, for tests that check the evaluated tokens."""
+        """Entries decoded so far, for tests that check the evaluated tokens."""
         self.copies: list[tuple[int, int, int]] = []
-        """All prefix copies so far: source, target, length."""
+        """Prefix copies so far: source, target, length."""
 
     def decode(self, batch: Sequence[BatchEntry]) -> None:
         for entry in batch:

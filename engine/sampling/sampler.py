@@ -98,11 +98,11 @@ def _most_likely(logits: FloatArray, k: int) -> Ids:
     likely as the k-th best of those, so that all less likely tokens can be skipped.
     """
     rows = len(logits) // COLUMNS
-    least = -np.inf
+    threshold = -np.inf
     if rows and k < COLUMNS:
-        least = np.partition(logits[: rows * COLUMNS].reshape(rows, COLUMNS).max(axis=0), -k)[-k]
+        threshold = np.partition(logits[: rows * COLUMNS].reshape(rows, COLUMNS).max(axis=0), -k)[-k]
     # A grammar forbids most tokens.
-    near = np.flatnonzero(logits >= least if least > -np.inf else logits > -np.inf)
+    near = np.flatnonzero(logits >= threshold if threshold > -np.inf else logits > -np.inf)
     return near if len(near) <= k else near[np.argpartition(logits[near], -k)[-k:]]
 
 

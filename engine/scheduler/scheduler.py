@@ -200,15 +200,15 @@ class Scheduler:
         """Find a slot that contains, or soon will contain, more of the prompt's beginning than the job's own slot."""
         if not self._info.copies_prefixes:
             return
-        least = len(slot.cached_tokens) + MIN_PREFIX_COPY_TOKENS
+        min_length = len(slot.cached_tokens) + MIN_PREFIX_COPY_TOKENS
         others = [other for other in self._slots if other is not slot]
         n, source = max(
             ((common_prefix_length(other.cached_tokens, running.tokens), other) for other in others),
             key=_first,
             default=(0, slot),
         )
-        running.donor = self._donor(slot, running, max(least, n + MIN_PREFIX_COPY_TOKENS))
-        if running.donor is None and n >= least:
+        running.donor = self._donor(slot, running, max(min_length, n + MIN_PREFIX_COPY_TOKENS))
+        if running.donor is None and n >= min_length:
             slot.cached_tokens[:] = source.cached_tokens[:n]
             running.reused_tokens = n
             if not running.savable:
@@ -216,7 +216,7 @@ class Scheduler:
             self._mark_used(source)
             yield PrefixCopy(source.index, slot.index, n)
 
-    def _donor(self, slot: Slot, running: RunningSequence, least: int) -> tuple[RunningSequence, int] | None:
+    def _donor(self, slot: Slot, running: RunningSequence, min_length: int) -> tuple[RunningSequence, int] | None:
         """Return an earlier job that evaluates the same prefix, with the prefix's length.
 
         Only jobs that were admitted earlier can be donors, so the first active one always continues.
@@ -224,7 +224,7 @@ class Scheduler:
         earlier = list(self._active)[: self._active.index(slot)]
         found = [(common_prefix_length(_running(other).tokens, running.tokens), _running(other)) for other in earlier]
         n, donor = max(found, key=_first, default=(0, running))
-        return (donor, n) if n >= least else None
+        return (donor, n) if n >= min_length else None
 
     def _step_entries(self) -> Iterator[BatchEntry]:
         """Yield a token of every stream, or as many tokens of one prompt as the budget allows; alternate if there are
@@ -302,18 +302,18 @@ class Scheduler:
         slot.last_used = self._clock
 
 
-def _batch_entry(slot: Slot, most: int) -> BatchEntry:
+def _batch_entry(slot: Slot, max_tokens: int) -> BatchEntry:
     running, position = _running(slot), len(slot.cached_tokens)
-    tokens = running.tokens[position : position + most]
+    tokens = running.tokens[position : position + max_tokens]
     return BatchEntry(slot.index, position, tokens, logits=int(position + len(tokens) == len(running.tokens)))
 
 
-def _even_part_size(tokens: int, most: int, least: int) -> int:
-    """Return the size of equal parts of about `most` tokens: a short rest would cost a whole pass over the weights.
+def _even_part_size(tokens: int, max_size: int, min_size: int) -> int:
+    """Return the size of equal parts of about `max_size` tokens: a short rest would cost a whole pass over the weights.
 
-    Parts may exceed `most` in order not to fall below `least`.
+    Parts may exceed `max_size` in order not to fall below `min_size`.
     """
-    parts = min(-(-tokens // most), max(tokens // least, 1))
+    parts = min(-(-tokens // max_size), max(tokens // min_size, 1))
     return -(-tokens // parts)
 
 

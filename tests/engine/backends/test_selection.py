@@ -102,7 +102,7 @@ def test_choices_where_nothing_can_run_name_both_reasons(
     assert str(caught.value) == (
         "ctransformers has no library for aarch64, only for x86_64: use llama.cpp, and llama.cpp can't be used: "
         f"{path} is not a usable llama.cpp library: it needs {missing}, which is not installed: "
-        "install the package that has it"
+        "install the package that contains it"
     )
 
 
@@ -133,7 +133,7 @@ def lacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]
 
 @pytest.mark.ctransformers
 def test_choices_without_a_library_of_llama_cpps_say_which_is_missing(lacking: tuple[Path, str]) -> None:
-    reason = f"it needs {lacking[1]}, which is not installed: install the package that has it"
+    reason = f"it needs {lacking[1]}, which is not installed: install the package that contains it"
     (choice,) = selection.choices(header("llama"), "auto", None)
     assert (choice.engine, choice.fallback) == ("ctransformers", True)
     assert choice.reason.endswith(reason)
@@ -152,7 +152,7 @@ REASONS = [
     ),
     (
         "libcudart.so.12: cannot open shared object file: No such file or directory",
-        "it needs libcudart.so.12, which is not installed: install the package that has it",
+        "it needs libcudart.so.12, which is not installed: install the package that contains it",
     ),
     (
         "/lib/x86_64-linux-gnu/libm.so.6: version `GLIBC_2.29' not found (required by /x/libllama.so)",
