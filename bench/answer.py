@@ -134,10 +134,18 @@ def _apply_event(answer: Answer, time: float, event: dict[str, Any]) -> None:
         answer.text += event["delta"]
     elif kind in _TERMINAL:
         answer.end = time
-        usage = (event.get("response") or {}).get("usage") or {}
-        answer.tokens, answer.input_tokens = (
-            usage.get(f"{direction}_tokens") or 0 for direction in ("output", "input")
-        )
-    # llama-server sends `data: {"error": ...}` without a type when it fails.
-    if kind in {"error", "response.failed"} or (kind is None and "error" in event):
+        answer.tokens, answer.input_tokens = _usage(event)
+    if _is_error(event):
         answer.error = answer.error or json.dumps(event)
+
+
+def _usage(event: dict[str, Any]) -> tuple[int, int]:
+    """Return the output tokens and the input tokens that a terminal event counts; 0 if it has no count."""
+    usage = (event.get("response") or {}).get("usage") or {}
+    return usage.get("output_tokens") or 0, usage.get("input_tokens") or 0
+
+
+def _is_error(event: dict[str, Any]) -> bool:
+    # llama-server sends `data: {"error": ...}` without a type when it fails.
+    kind = event.get("type")
+    return kind in {"error", "response.failed"} or (kind is None and "error" in event)
