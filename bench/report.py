@@ -39,22 +39,32 @@ def percentile(values: list[float], percent: float) -> float | None:
 def summarize(group: Group) -> dict[str, Any]:
     """Return all figures of a group for JSON; keys contain their unit. Failures are only counted."""
     good = [answer for answer in group.answers if not answer.error]
-    tokens = sum(answer.tokens for answer in good)
+    errors = [answer.error for answer in group.answers if answer.error]
     return {
         "ok": len(good),
-        "errors": len(group.answers) - len(good),
-        "first_error": next((answer.error for answer in group.answers if answer.error), None),
+        "errors": len(errors),
+        "first_error": errors[0] if errors else None,
         "wall_s": round(group.wall, 4),
-        "input_tokens": sum(answer.input_tokens for answer in good),
-        "output_tokens": tokens,
-        "output_tokens_are_deltas": any(answer.counted for answer in good),
-        "output_tokens_per_s": _rate(tokens, group.wall),
-        "output_tokens_per_s_per_stream": _rate(tokens, sum(answer.end or 0.0 for answer in good)),
-        **{
-            f"{name}_ms": spread([1000 * v for answer in good for v in MEASURES[name][1](answer) if v is not None])
-            for name in group.measures
-        },
+        **_tokens(good, group.wall),
+        **{f"{name}_ms": spread(_milliseconds(name, good)) for name in group.measures},
     }
+
+
+def _tokens(answers: list[Answer], wall: float) -> dict[str, Any]:
+    """Return the counts of tokens, and the output tokens per second of the group and of a stream."""
+    tokens = sum(answer.tokens for answer in answers)
+    return {
+        "input_tokens": sum(answer.input_tokens for answer in answers),
+        "output_tokens": tokens,
+        "output_tokens_are_deltas": any(answer.counted for answer in answers),
+        "output_tokens_per_s": _rate(tokens, wall),
+        "output_tokens_per_s_per_stream": _rate(tokens, sum(answer.end or 0.0 for answer in answers)),
+    }
+
+
+def _milliseconds(measure: str, answers: list[Answer]) -> list[float]:
+    _, samples = MEASURES[measure]
+    return [1000 * value for answer in answers for value in samples(answer) if value is not None]
 
 
 def _rate(tokens: int, seconds: float) -> float | None:
