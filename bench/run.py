@@ -106,15 +106,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
-    urls = [args.url] + [args.vs] * (args.vs is not None)
-    targets = []
-    for url in urls:
-        try:
-            targets.append(Target(url, args.model, args.restart))
-        except (OSError, ValueError) as error:
-            print(f"bench: {url}: {error}", file=sys.stderr)
-            return 2
     try:
+        targets = [_target(url, args) for url in (args.url, args.vs) if url is not None]
         results = play(targets, args)
     except (TimeoutError, ValueError) as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -122,14 +115,30 @@ def main() -> int:
     figures = [{name: summarize(group) for name, group in groups.items()} for groups in results]
     for target, groups in zip(targets, figures, strict=True):
         show(target, groups, args)
-    result: dict[str, Any] = vars(args) | {"model": targets[0].model, "parts": figures[0]}
+    result = _result(targets, figures, args)
     if args.vs:
-        compared = {name: ratios(group, figures[1][name]) for name, group in figures[0].items()}
-        print(f"{args.url} / {args.vs}\n{ratio_table(compared)}\n")
-        result |= {"vs_model": targets[1].model, "vs_parts": figures[1], "ratios": compared}
-    result["errors"] = sum(group["errors"] for groups in figures for group in groups.values())
+        print(f"{args.url} / {args.vs}\n{ratio_table(result['ratios'])}\n")
     print(json.dumps(result))
     return 1 if result["errors"] else 0
+
+
+def _target(url: str, args: argparse.Namespace) -> Target:
+    """Return the server at a URL. Raises ValueError, which names the URL, if the server cannot be used."""
+    try:
+        return Target(url, args.model, args.restart)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{url}: {error}") from error
+
+
+def _result(targets: list[Target], figures: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
+    """Return the object for scripts: arguments, figures of each target's groups, and the number of failed requests."""
+    ours = figures[0]
+    result: dict[str, Any] = vars(args) | {"model": targets[0].model, "parts": ours}
+    if args.vs:
+        theirs = figures[1]
+        compared = {name: ratios(group, theirs[name]) for name, group in ours.items()}
+        result |= {"vs_model": targets[1].model, "vs_parts": theirs, "ratios": compared}
+    return result | {"errors": sum(group["errors"] for groups in figures for group in groups.values())}
 
 
 if __name__ == "__main__":
