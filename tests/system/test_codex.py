@@ -92,7 +92,11 @@ def install(folder: Path) -> None:
         fresh.mkdir()
         for each in ([*INSTALL, "--prefix", str(fresh)], [str(command(fresh)), "--version"]):
             subprocess.run(each, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=INSTALL_SECONDS)
-        fresh.rename(folder)
+        try:
+            fresh.rename(folder)
+        except OSError:
+            if not folder.exists():  # or else another process of the tests was first
+                raise
 
 
 def command(folder: Path) -> Path:
