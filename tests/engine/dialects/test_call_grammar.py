@@ -194,11 +194,11 @@ def read(dialect: Dialect, vocabulary: Vocabulary, tokens: Sequence[int], bare: 
     return merged([*found, *parser.finish()])
 
 
-def calls(utterances: Sequence[ParsedDelta]) -> list[tuple[str, Any]]:
+def calls(deltas: Sequence[ParsedDelta]) -> list[tuple[str, Any]]:
     """Return the calls. All other deltas must be reasoning."""
     found: list[tuple[str, Any]] = []
     name = ""
-    for each in utterances:
+    for each in deltas:
         match each:
             case ToolCallStart(name):
                 pass
@@ -583,16 +583,16 @@ def test_openings_occur_in_every_call(dialect: Dialect, control: bool) -> None:
     for form in (dialect.form, *dialect.alternatives):
         written = f"{form.begin}{form.call}".replace("$name", "weather").replace("$id", "1").replace("$number", "0")
         text = written.replace("$place", "functions.").replace("~", "").removeprefix(dialect.generation_prefix)
-        course = StructuralTag(
+        state = StructuralTag(
             vocabulary, forbidden=openings(dialect, ["weather"]), prefix=dialect.generation_prefix
         ).start()
         for token in vocabulary.encode_prompt(text):
             logits = np.zeros(len(vocabulary), np.float32)
-            course.apply_mask(logits)
+            state.apply_mask(logits)
             if logits[token] != 0:
                 assert np.isfinite(logits).any()
                 break
-            course.accept(token)
+            state.accept(token)
         else:
             pytest.fail(f"{text} was written")
 

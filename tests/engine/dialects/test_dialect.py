@@ -374,7 +374,7 @@ CASES: dict[str, tuple[Dialect, str, list[ParsedDelta]]] = {
         f"{ANALYSIS}{COMMENTARY}<|message|>Now.<|end|>{COMMENTARY}{TO}",
         [ReasoningDelta("So."), TextDelta("Now."), *call("civet", "{}")],
     ),
-    "muse, told in plain words": (
+    "muse, generic format": (
         with_generic(named("muse")), f" to=civet<|message|>{ATEM}", call("civet", '{"at": "1"}'),
     ),
     "harmony, the last word": (
@@ -443,9 +443,20 @@ def test_parser_with_lone_closing_control_token_drops_it() -> None:
 
 def test_parser_emits_text_as_soon_as_it_is_certain() -> None:
     parser = Parser(HERMES_THINKS, OFFERED)
-    said = ["<think>", "So", " it", "</think>", "Hi", " <", "b>", "<tool_call>", '{"name": "civet",', ' "arguments": {']
-    told = [*(parser.feed(text) for text in [*said, '"a', 't": 1', "}", "}", "</tool_call>"]), parser.finish()]
-    assert told == [
+    before_call = [
+        "<think>",
+        "So",
+        " it",
+        "</think>",
+        "Hi",
+        " <",
+        "b>",
+        "<tool_call>",
+        '{"name": "civet",',
+        ' "arguments": {',
+    ]
+    found = [*(parser.feed(text) for text in [*before_call, '"a', 't": 1', "}", "}", "</tool_call>"]), parser.finish()]
+    assert found == [
         *(
             [],
             [ReasoningDelta("So")],
@@ -554,15 +565,15 @@ FIRST, SECOND = Call("call_civet", "civet", json.dumps(ARGUMENTS)), Call("call_d
 
 def written(template: ChatTemplate, calls: Sequence[Call]) -> tuple[str, str]:
     """Return the text that a template renders for an answer with these calls, and the text before the answer."""
-    manners = template.capabilities
-    content = "TEXT" if manners.text_beside_calls else ""
+    capabilities = template.capabilities
+    content = "TEXT" if capabilities.text_beside_calls else ""
     outputs = [Message("tool", OUT, name=each.name, call_id=each.id) for each in calls]
-    told = rendered(template, [ASK, Message("assistant", content, "REASON", tuple(calls)), *outputs])
+    text = rendered(template, [ASK, Message("assistant", content, "REASON", tuple(calls)), *outputs])
     others = rendered(template, [ASK])
-    before = told[: next(at for at, (one, other) in enumerate(zip(told, f"{others}\0", strict=False)) if one != other)]
+    before = text[: next(at for at, (one, other) in enumerate(zip(text, f"{others}\0", strict=False)) if one != other)]
     if before.endswith("<"):  # both begin a marker there, but not the same
         before = before[:-1]
-    return told[len(before) : told.index(OUT)], before
+    return text[len(before) : text.index(OUT)], before
 
 
 def opened_by(dialect: Dialect, before: str) -> ReasoningTags | None:
@@ -576,9 +587,9 @@ def answer_of(text: str) -> str:
     return text[: min(ends)] if ends else text.removesuffix("[")
 
 
-def spoken(utterances: Sequence[ParsedDelta]) -> list[object]:
+def with_decoded_arguments(deltas: Sequence[ParsedDelta]) -> list[object]:
     """Return deltas with decoded arguments, since templates may sort them or write other white space."""
-    return [json.loads(each.text) if isinstance(each, ToolCallArguments) else each for each in utterances]
+    return [json.loads(each.text) if isinstance(each, ToolCallArguments) else each for each in deltas]
 
 
 WITHOUT_NULL = {"MiniMax-M3"}
@@ -606,8 +617,8 @@ def test_parser_reads_calls_that_real_template_renders(file: Path) -> None:
         for call_ in calls
         for each in (ToolCallStart(call_.name), json.loads(call_.arguments.replace("null", null)), ENDED)
     ]
-    told = [each for each in spoken(whole) if not isinstance(each, ReasoningDelta | TextDelta)]
-    assert told == expected
+    parsed_calls = [each for each in with_decoded_arguments(whole) if not isinstance(each, ReasoningDelta | TextDelta)]
+    assert parsed_calls == expected
     assert [each.text.strip() for each in whole if isinstance(each, TextDelta)] == ["TEXT"] * ("TEXT" in text)
     assert [each.text for each in whole if isinstance(each, ReasoningDelta)] == ["REASON"] * ("REASON" in text)
     for pieces in cuts(text):

@@ -15,7 +15,7 @@ from engine.notations.call_format import Function
 from engine.notations.parsed import ToolCallArguments, ToolCallEnd, ToolCallStart
 from engine.structured_output.compiler import GrammarCompiler
 from tests.engine.chat_template.test_template import compiled, rendered
-from tests.engine.dialects.test_dialect import cuts, parse, spoken
+from tests.engine.dialects.test_dialect import cuts, parse, with_decoded_arguments
 from tests.engine.structured_output.test_compiler import accepts
 
 ASK = Message("user", "Okapi")
@@ -183,7 +183,7 @@ def test_family_of_template_reads_and_allows_calls_that_template_renders(
         each for call in CALLS for each in (ToolCallStart(call.name), json.loads(call.arguments), ToolCallEnd())
     ]
     for pieces in cuts(written):
-        assert spoken(parse(template.dialect, pieces)) == expected
+        assert with_decoded_arguments(parse(template.dialect, pieces)) == expected
     vocabulary = scripted.vocabulary()
     functions = [Function(name, schema) for name, schema in SCHEMAS.items()]
     grammars = GrammarCompiler(vocabulary)

@@ -145,10 +145,10 @@ def test_after_reasoning_grammar_excludes_further_reasoning(dialect: Dialect) ->
 
 def test_reasoning_budget_of_effort_none_closes_reasoning_channel() -> None:
     template = ChatTemplate("{# <|channel|> <|message|> <|call|> #}<|start|>assistant", VOCABULARY)
-    holding = ConstraintBuilder(VOCABULARY, template)
-    course = holding.key(UNCONSTRAINED, template.prompt([Message("user", "Is it?")]), "none", room=100)
-    assert course is not None
-    assert forced_and_next(holding.tags(course.without_budget).with_budget(course.budget), THOUGHT) == (
+    builder = ConstraintBuilder(VOCABULARY, template)
+    key = builder.key(UNCONSTRAINED, template.prompt([Message("user", "Is it?")]), "none", room=100)
+    assert key is not None
+    assert forced_and_next(builder.tags(key.without_budget).with_budget(key.budget), THOUGHT) == (
         f"{ENDED}<|channel|>final<|message|>",
         ALL,
     )
