@@ -338,7 +338,7 @@ def test_bare_call_grammar_of_marked_dialect_is_none(dialect: Dialect) -> None:
 def test_answer_grammar_with_format_yields_format_or_calls(dialect: Dialect, control: bool) -> None:
     vocabulary, grammars = family_vocabulary(dialect, control)
     dialect = replace(dialect, reasoning_tags=(*dialect.reasoning_tags, ReasoningTags("<think>", "</think>")))
-    random = np.random.default_rng(5)
+    random = np.random.default_rng(6)
     for names in (["now", "weather"], []):
         grammar = grammars.lark(answer_grammar(dialect, functions(names), grammars, max_calls=3, format_=FORMAT))
         kinds = set()
