@@ -56,7 +56,7 @@ def answer_grammar(
     if format_ is not None:
         alternatives.append(rules.expand(dialect.form.answer, {"answer": rules.json(format_)}))
     if not alternatives:
-        raise GrammarError("this model's format of calls can't write the function's name")
+        raise GrammarError("this model's calls can't have the function's name: use letters, digits, `_`, `-` and `.`")
     space = "" if dialect.content_markers else f"{_MARGIN}?"
     return rules.text(_joined(space, rules.one_of(alternatives)))
 
