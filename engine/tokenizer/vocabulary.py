@@ -21,6 +21,8 @@ from engine.tokenizer.token_index import TokenIndex
 
 Encode: TypeAlias = Callable[[str], list[int]]
 """Plain text -> ids."""
+Native: TypeAlias = Callable[[], Encode] | None
+"""Makes the engine's own encoder."""
 
 
 class TokenType(IntEnum):
@@ -79,10 +81,13 @@ class TokenEntry(Struct, frozen=True):
     kind: TokenType
 
 
+MakeEncode: TypeAlias = Callable[[Header, Sequence[TokenEntry], Native], Encode]
+
+
 class Vocabulary:
     """Turns text into ids and ids into bytes."""
 
-    def __init__(self, header: Header, native: Callable[[], Encode] | None = None) -> None:
+    def __init__(self, header: Header, native: Native = None) -> None:
         """`native` makes the engine's own encoder, for pre-tokenizers that this module does not know.
 
         Raises GGUFError if the file's vocabulary cannot be read.
@@ -94,23 +99,17 @@ class Vocabulary:
         self.end_tokens = _end_tokens(header, entries)
         self._text = [entry.text for entry in entries]
         # Names shorter than two letters are ignored: `ChatTemplate` cannot keep them out of users' text.
-        named = [(id_, entry.text) for id_, entry in enumerate(entries) if entry.kind is TokenType.CONTROL]
-        self._ids = {text: id_ for id_, text in named if len(text) > 1}
+        self._ids = {text: id_ for id_, text in _control_tokens(entries).items() if len(text) > 1}
         by_length = sorted(self._ids, key=len, reverse=True)
         self.control = re.compile("|".join(map(re.escape, by_length)) or r"(?!)")
         """Pattern that matches the control tokens in a template's text."""
-        match header.text("tokenizer.ggml.model"):
-            case "gpt2":
-                self._bytes = [_bpe_bytes(entry) for entry in entries]
-                self._encode = _bpe(header, entries, native)
-                self._add_bos = bool(header.flag("tokenizer.ggml.add_bos_token", False))
-            case "llama":
-                self._bytes = [_sentencepiece_bytes(entry) for entry in entries]
-                self._encode = _encoder(_sentencepiece(header, entries))
-                self._add_bos = bool(header.flag("tokenizer.ggml.add_bos_token", True))
-            case other:
-                raise GGUFError(f"the file's vocabulary is of kind {other!r}; supported are 'gpt2' and 'llama'")
-
+        kind = header.text("tokenizer.ggml.model")
+        if kind not in _KINDS:
+            raise GGUFError(f"the file's vocabulary is of kind {kind!r}; supported are 'gpt2' and 'llama'")
+        to_bytes, encoder, adds_bos = _KINDS[kind]
+        self._bytes = [to_bytes(entry) for entry in entries]
+        self._encode = encoder(header, entries, native)
+        self._add_bos = bool(header.flag("tokenizer.ggml.add_bos_token", adds_bos))
         self._cached_encode = lru_cache(MAX_CACHED_TEXTS)(lambda text: array("i", self._encode(text)))
 
     @property
@@ -185,20 +184,25 @@ def _entries(header: Header) -> list[TokenEntry]:
     return [TokenEntry(text, known.get(kind, TokenType.NORMAL)) for text, kind in zip(texts, kinds, strict=True)]
 
 
+def _control_tokens(entries: Sequence[TokenEntry]) -> Mapping[int, str]:
+    """Return the texts of the control tokens by id."""
+    return {id_: entry.text for id_, entry in enumerate(entries) if entry.kind is TokenType.CONTROL}
+
+
 def _end_tokens(header: Header, entries: Sequence[TokenEntry]) -> frozenset[int]:
-    named = {header.token_id(name) for name in ("eos", "eot", "eom")} - {None}
-    present = {entry.text for entry in entries if entry.kind is TokenType.CONTROL}
-    found = {id_ for id_, entry in enumerate(entries) if entry.kind is TokenType.CONTROL and entry.text in _END_NAMES}
-    found = {id_ for id_ in named | found if id_ is not None}
-    inner = any(pair <= present for pair in _MESSAGE_ENDS)
-    return frozenset(id_ for id_ in found if not (inner and entries[id_].text == "<|end|>"))
+    control = _control_tokens(entries)
+    declared = {id_ for name in ("eos", "eot", "eom") if (id_ := header.token_id(name)) is not None}
+    ends = declared | {id_ for id_, text in control.items() if text in _END_NAMES}
+    if any(pair <= {*control.values()} for pair in _MESSAGE_ENDS):
+        ends = {id_ for id_ in ends if entries[id_].text != "<|end|>"}
+    return frozenset(ends)
 
 
 def _encoder(tokenizer: Tokenizer) -> Encode:
     return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
 
 
-def _bpe(header: Header, entries: Sequence[TokenEntry], native: Callable[[], Encode] | None) -> Encode:
+def _bpe(header: Header, entries: Sequence[TokenEntry], native: Native) -> Encode:
     name = header.text("tokenizer.ggml.pre", "default")
     if name not in PRE_TOKENIZERS and native is not None:
         return native()
@@ -213,7 +217,7 @@ def _bpe(header: Header, entries: Sequence[TokenEntry], native: Callable[[], Enc
     return _encoder(_with_user_defined(tokenizer, entries))
 
 
-def _sentencepiece(header: Header, entries: Sequence[TokenEntry]) -> Tokenizer:
+def _sentencepiece(header: Header, entries: Sequence[TokenEntry], _native: Native) -> Encode:
     scores = header.floats("tokenizer.ggml.scores")
     if len(scores) != len(entries):
         raise GGUFError(f"the file has {len(entries)} tokens but {len(scores)} token scores; it is damaged")
@@ -226,7 +230,7 @@ def _sentencepiece(header: Header, entries: Sequence[TokenEntry]) -> Tokenizer:
     # (llama.cpp: `is_prev_special`).
     prefix = [normalizers.Prepend("▁")] if header.flag("tokenizer.ggml.add_space_prefix", True) else []
     tokenizer.normalizer = normalizers.Sequence([*prefix, normalizers.Replace(" ", "▁")])
-    return _with_user_defined(tokenizer, entries)
+    return _encoder(_with_user_defined(tokenizer, entries))
 
 
 def _merges(vocabulary: dict[str, int], scores: Sequence[float]) -> list[tuple[str, str]]:
@@ -286,3 +290,10 @@ def _sentencepiece_bytes(entry: TokenEntry) -> bytes:
 def _literal_bytes(entry: TokenEntry) -> bytes:
     shown = entry.kind in (TokenType.NORMAL, TokenType.USER_DEFINED)
     return entry.text.encode(errors="surrogateescape") if shown else b""
+
+
+_KINDS: Mapping[str | None, tuple[Callable[[TokenEntry], bytes], MakeEncode, bool]] = {
+    "gpt2": (_bpe_bytes, _bpe, False),
+    "llama": (_sentencepiece_bytes, _sentencepiece, True),
+}
+"""`tokenizer.ggml.model` -> a token's bytes, the encoder, and the default of `add_bos_token`."""
