@@ -1,4 +1,4 @@
-"""The bench: its arithmetic by tables, and one run against a server that cuts its chunks where it hurts."""
+"""The bench: its arithmetic by tables, and runs against a server that splits its chunks at inconvenient places."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-# As `python bench/run.py` has it: the bench is scripts, not a package.
+# `python bench/run.py` has this path: the bench is scripts, not a package.
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
 from answer import Answer, frames, parse
@@ -248,7 +248,7 @@ class FakeServer:
     def answer(self, connection: socket.socket) -> None:
         with connection.makefile("rb") as request:
             if not (line := request.readline()):
-                return  # only looked whether somebody is there
+                return  # only checked that the server listens
             headers = list(iter(request.readline, b"\r\n"))
             length = next((int(h.split(b":")[1]) for h in headers if h.startswith(b"Content-Length")), 0)
             body = request.read(length)
@@ -302,7 +302,7 @@ def test_run_ends_with_one_json_line() -> None:
     }  # fmt: skip
 
 
-# scenario -> its parts with the number of samples of their first measure, in one round.
+# scenario -> its groups with the number of samples of their first measure, in one round.
 ROUNDS = {
     "single": {"all": 4},
     "concurrent": {f"{level} at a time": max(4, level) for level in LEVELS},

@@ -1,4 +1,4 @@
-"""What every backend promises (`engine.model`): one suite, run on each of them."""
+"""The contract of `engine.model`: one suite, run on every backend."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -51,30 +51,30 @@ def model(loaded: Loaded) -> Model:
     return loaded.model
 
 
-def evaluate(model: Model, tokens: Sequence[int], slot: int = 0, position: int = 0, chunk: int = N_CTX) -> FloatArray:
-    """A copy of the logits after `tokens`."""
-    for start in range(0, len(tokens), chunk):
-        part = tokens[start : start + chunk]
-        model.decode([BatchEntry(slot, position + start, part, logits=start + chunk >= len(tokens))])
+def evaluate(model: Model, tokens: Sequence[int], slot: int = 0, position: int = 0, entry: int = N_CTX) -> FloatArray:
+    """Return a copy of the logits after `tokens`."""
+    for start in range(0, len(tokens), entry):
+        part = tokens[start : start + entry]
+        model.decode([BatchEntry(slot, position + start, part, logits=start + entry >= len(tokens))])
     return model.logits(slot).copy()
 
 
-def answer(loaded: Loaded, messages: Sequence[Message], *, chunk: int = N_CTX, n: int = 16) -> bytes:
-    """Greedy, and fed back token by token."""
+def answer(loaded: Loaded, messages: Sequence[Message], *, entry: int = N_CTX, n: int = 16) -> bytes:
+    """Return greedily chosen tokens, fed back one by one."""
     prompt = loaded.template.prompt(messages)
-    logits, said = evaluate(loaded.model, prompt, chunk=chunk), list[int]()
-    while len(said) < n and (token := int(logits.argmax())) not in loaded.vocabulary.end_tokens:
-        logits = evaluate(loaded.model, [token], position=len(prompt) + len(said))
-        said.append(token)
-    return b"".join(map(loaded.vocabulary.bytes_of, said))
+    logits, answered = evaluate(loaded.model, prompt, entry=entry), list[int]()
+    while len(answered) < n and (token := int(logits.argmax())) not in loaded.vocabulary.end_tokens:
+        logits = evaluate(loaded.model, [token], position=len(prompt) + len(answered))
+        answered.append(token)
+    return b"".join(map(loaded.vocabulary.bytes_of, answered))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_use_threads_leaves_the_logits_unchanged(loaded: Loaded, threads: int) -> None:
     loaded.model.use_threads(threads)
-    said = answer(loaded, PARIS)
+    answered = answer(loaded, PARIS)
     loaded.model.use_threads(1)
-    assert said == answer(loaded, PARIS)
+    assert answered == answer(loaded, PARIS)
 
 
 def test_info_states_the_models_properties(loaded: Loaded) -> None:
@@ -111,9 +111,9 @@ def test_decode_takes_an_entry_for_each_slot(model: Model) -> None:
     assert np.allclose(model.logits(1), alone[1], atol=1e-3)
 
 
-@pytest.mark.parametrize("chunk", [16, N_CTX])
-def test_decode_of_a_prompt_in_parts_equals_the_whole(loaded: Loaded, chunk: int) -> None:
-    assert b"Paris" in answer(loaded, PARIS, chunk=chunk)
+@pytest.mark.parametrize("entry", [16, N_CTX])
+def test_decode_of_a_prompt_in_parts_equals_the_whole(loaded: Loaded, entry: int) -> None:
+    assert b"Paris" in answer(loaded, PARIS, entry=entry)
 
 
 def test_decode_of_another_question_gives_another_answer(loaded: Loaded) -> None:
@@ -143,13 +143,13 @@ def test_decode_in_one_slot_leaves_others_unchanged(loaded: Loaded) -> None:
 
 
 def test_decode_fills_a_slot_to_the_last_position(model: Model) -> None:
-    evaluate(model, [5] * N_CTX, chunk=32)
+    evaluate(model, [5] * N_CTX, entry=32)
     assert np.isfinite(model.logits(0)).all()
 
 
 @pytest.mark.parametrize(("position", "n"), [(0, N_CTX + 1), (N_CTX - 1, 2), (N_CTX, 1)])
 def test_decode_outside_the_slot_raises_and_leaves_it_usable(model: Model, position: int, n: int) -> None:
-    before = evaluate(model, [5] * N_CTX, chunk=32)
+    before = evaluate(model, [5] * N_CTX, entry=32)
     with pytest.raises(ModelError, match=f"^position {position} \\+ {n} tokens is outside the slot$"):
         model.decode([BatchEntry(0, position, [5] * n, logits=True)])
     assert np.allclose(evaluate(model, [5], position=N_CTX - 1), before, atol=1e-2)

@@ -1,4 +1,4 @@
-"""The converter, as the `gguf` library reads its files: today's small models in, files of 2023 out."""
+"""The converter, checked by the `gguf` library: today's small models in, files of 2023 out."""
 
 import io
 from pathlib import Path
@@ -64,7 +64,7 @@ def rewrite(path: Path, header: Header) -> Path:
 
 
 def fields(path: Path) -> dict[str, Any]:
-    """As the gguf library reads them, but the tokens as bytes: it cannot decode raw ones."""
+    """Return the fields as the gguf library reads them, but with tokens as bytes: it cannot decode raw ones."""
     found = oracle.GGUFReader(path).fields
     values = {key: f.contents() for key, f in found.items() if not key.endswith(".tokens")}
     tokens = found["tokenizer.ggml.tokens"]

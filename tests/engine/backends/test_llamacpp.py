@@ -1,4 +1,4 @@
-"""llama.cpp with the real model: that going together changes nothing but the time."""
+"""llama.cpp with the real model: batching changes only the time."""
 
 import threading
 from collections.abc import Iterator
@@ -56,14 +56,14 @@ def prompts(template: ChatTemplate, rules: str) -> list[tuple[int, ...]]:
 
 
 async def together(model: LlamaCpp, jobs: list[Job], ends: frozenset[int]) -> tuple[list[list[int]], list[int]]:
-    """All jobs at once on a fresh scheduler: the tokens of each, and how many prompt tokens each found cached."""
+    """Run all jobs at once on a fresh scheduler; return the tokens of each, and the number of cached prompt tokens."""
     tokens: list[list[int]] = [[] for _ in jobs]
     cached = [0] * len(jobs)
     engine = Engine(model, ends)
 
     async def one(index: int) -> None:
-        with engine.generate(jobs[index]) as pieces:
-            async for piece in pieces:
+        with engine.generate(jobs[index]) as outputs:
+            async for piece in outputs:
                 match piece:
                     case Token(id_):
                         tokens[index].append(id_)
@@ -80,7 +80,7 @@ async def together(model: LlamaCpp, jobs: list[Job], ends: frozenset[int]) -> tu
 
 
 def alone(model: LlamaCpp, prompt: tuple[int, ...], most: int, ends: frozenset[int]) -> list[int]:
-    """The bare loop, in slot 0, the whole prompt at once."""
+    """Run the bare loop in slot 0, with the whole prompt at once."""
     model.decode([BatchEntry(0, 0, prompt, logits=True)])
     tokens: list[int] = []
     while len(tokens) < most and (token := int(model.logits(0).argmax())) not in ends:
@@ -90,7 +90,7 @@ def alone(model: LlamaCpp, prompt: tuple[int, ...], most: int, ends: frozenset[i
 
 
 def assert_same(model: LlamaCpp, prompt: tuple[int, ...], got: list[int], expected: list[int]) -> None:
-    """Equal up to a near tie, if any: where the two likeliest tokens are closer than rounding."""
+    """Assert equality up to a near tie: two most likely tokens that are closer than rounding errors."""
     if got == expected:
         return
     differ = next((i for i, (a, b) in enumerate(zip(got, expected, strict=False)) if a != b), None)

@@ -1,4 +1,4 @@
-"""Finding llama.cpp's library, and not trusting it."""
+"""Finding llama.cpp's library and checking it."""
 
 import ctypes
 import ctypes.util

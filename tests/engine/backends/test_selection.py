@@ -1,4 +1,4 @@
-"""Which engine runs a file, and what is said where none does."""
+"""The choice of the engine for a file, and the error if none can run it."""
 
 import re
 import struct
@@ -30,7 +30,7 @@ def old_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "wished", "engines"),
+    ("architecture", "requested_engine", "engines"),
     [
         ("llama", "auto", ["llamacpp", "ctransformers"]),
         ("qwen3", "auto", ["llamacpp"]),
@@ -39,8 +39,10 @@ def old_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.ctransformers
-def test_choices_of_an_architecture_are_these_engines(architecture: str, wished: str, engines: list[str]) -> None:
-    assert [choice.engine for choice in selection.choices(header(architecture), wished, None)] == engines
+def test_choices_of_an_architecture_are_these_engines(
+    architecture: str, requested_engine: str, engines: list[str]
+) -> None:
+    assert [choice.engine for choice in selection.choices(header(architecture), requested_engine, None)] == engines
 
 
 @pytest.mark.usefixtures("old_cpu")
@@ -77,19 +79,19 @@ def test_choices_of_a_model_in_several_files_are_llama_cpp_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("machine", "wished"), [("aarch64", "auto"), ("aarch64", "ctransformers"), ("riscv64", "auto")]
+    ("machine", "requested_engine"), [("aarch64", "auto"), ("aarch64", "ctransformers"), ("riscv64", "auto")]
 )
 def test_choices_on_another_machine_are_llama_cpp_only(
-    machine: str, wished: str, monkeypatch: pytest.MonkeyPatch
+    machine: str, requested_engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
-    if wished == "auto":
-        assert [choice.engine for choice in selection.choices(header("llama"), wished, None)] == ["llamacpp"]
+    if requested_engine == "auto":
+        assert [choice.engine for choice in selection.choices(header("llama"), requested_engine, None)] == ["llamacpp"]
     else:
         with pytest.raises(
             ModelError, match=f"^ctransformers has no library for {machine}, only for x86_64: use llama"
         ):
-            selection.choices(header("llama"), wished, None)
+            selection.choices(header("llama"), requested_engine, None)
 
 
 def test_choices_where_nothing_can_run_name_both_reasons(
@@ -121,7 +123,7 @@ def first_needed(elf: bytes | bytearray) -> tuple[int, int]:
 
 @pytest.fixture
 def lacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
-    """llama.cpp's library, in need of a library that no system has, and the name of that one."""
+    """Copy llama.cpp's library so that it needs a library that no system has; return both names."""
     path = tmp_path / "libllama.so"
     raw = bytearray(library.find().read_bytes())
     begin, end = first_needed(raw)

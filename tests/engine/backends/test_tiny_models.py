@@ -1,4 +1,4 @@
-"""Families of models that differ in what the KV cache is: their answers don't depend on who runs beside or before."""
+"""Model families with different KV caches: their answers do not depend on other jobs beside or before them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,53 +33,53 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LlamaCpp]:
 
 
 def run(scheduler: Scheduler, model: LlamaCpp, *jobs: Job) -> list[list[EngineOutput]]:
-    pieces: list[list[EngineOutput]] = [[] for _ in jobs]
+    outputs: list[list[EngineOutput]] = [[] for _ in jobs]
     for key, job in enumerate(jobs):
         scheduler.add(key, job)
     while not scheduler.idle:
         plan = scheduler.plan()
-        for share in plan.copies:
-            model.copy_prefix(share.source, share.target, share.n)
+        for copy in plan.copies:
+            model.copy_prefix(copy.source, copy.target, copy.n)
         model.decode(plan.entries)
-        sampled = {chunk.slot: greedy(model, chunk.slot, chunk.tokens, chunk.logits) for chunk in plan.entries}
-        for key, piece in scheduler.update(plan, sampled, 0.01):
-            pieces[key].append(piece)
-    return pieces
+        sampled = {entry.slot: greedy(model, entry.slot, entry.tokens, entry.logits) for entry in plan.entries}
+        for key, output in scheduler.update(plan, sampled, 0.01):
+            outputs[key].append(output)
+    return outputs
 
 
 def greedy(model: LlamaCpp, slot: int, given: Sequence[int], rows: int) -> list[Token]:
     tokens: list[Token] = []
-    for row, guess in enumerate((*given[len(given) - rows + 1 :], None)[:rows]):
+    for row, draft_token in enumerate((*given[len(given) - rows + 1 :], None)[:rows]):
         tokens.append(Token(int(model.logits(slot, row).argmax())))
-        if tokens[-1].id != guess:
+        if tokens[-1].id != draft_token:
             break
     return tokens
 
 
-def said(pieces: list[EngineOutput]) -> list[int]:
-    return [piece.id for piece in pieces if isinstance(piece, Token)]
+def token_ids(outputs: list[EngineOutput]) -> list[int]:
+    return [output.id for output in outputs if isinstance(output, Token)]
 
 
 def alone(model: LlamaCpp, prompt: tuple[int, ...]) -> list[int]:
-    """From an empty cache."""
-    return said(run(Scheduler(model.info, NOBODY), model, Job(prompt, MOST, GREEDY))[0])
+    """Return the answer from an empty cache."""
+    return token_ids(run(Scheduler(model.info, NOBODY), model, Job(prompt, MOST, GREEDY))[0])
 
 
 def test_models_in_a_batch_answer_as_alone(model: LlamaCpp) -> None:
     expected = [alone(model, prompt) for prompt in PROMPTS]
     answers = run(Scheduler(model.info, NOBODY), model, *(Job(prompt, MOST, GREEDY) for prompt in PROMPTS))
-    assert [said(pieces) for pieces in answers] == expected
+    assert [token_ids(outputs) for outputs in answers] == expected
 
 
 def test_models_with_a_reused_prefix_answer_as_evaluated_anew(model: LlamaCpp) -> None:
-    """The next turn, another one of the same conversation (the first is taken back), and the beginning alone."""
+    """The next turn, another one of that conversation (replacing the first), and the beginning alone."""
     first = alone(model, PROMPTS[0])
     turns = [(*PROMPTS[0], *first, 80, 81), (*PROMPTS[0], *first, 90), PROMPTS[0][:20]]
     expected = [alone(model, prompt) for prompt in turns]
     scheduler = Scheduler(model.info, NOBODY)
     run(scheduler, model, Job(PROMPTS[0], MOST, GREEDY))
     answers = [run(scheduler, model, Job(prompt, MOST, GREEDY))[0] for prompt in turns]
-    assert [said(pieces) for pieces in answers] == expected
+    assert [token_ids(outputs) for outputs in answers] == expected
     assert answers[0][0] == Started(len(PROMPTS[0]) + MOST - 1)
 
 
@@ -91,11 +91,11 @@ def test_models_with_a_restored_slot_answer_as_before_or_cannot_save(model: Llam
     expected = alone(model, turn)
     scheduler = Scheduler(model.info, NOBODY)
     run(scheduler, model, Job(PROMPTS[0], MOST, GREEDY, savable=True))
-    ((slot, held),) = scheduler.savable_slots()
+    ((slot, tokens_in_slot),) = scheduler.savable_slots()
     state = model.save(slot)
     alone(model, PROMPTS[4])  # something else is there now
     again = Scheduler(model.info, NOBODY)
-    model.restore(2, state, len(held))
-    again.adopt(2, held)
+    model.restore(2, state, len(tokens_in_slot))
+    again.adopt(2, tokens_in_slot)
     answer = run(again, model, Job(turn, MOST, GREEDY))[0]
-    assert (answer[0], said(answer)) == (Started(len(held)), expected)
+    assert (answer[0], token_ids(answer)) == (Started(len(tokens_in_slot)), expected)

@@ -1,4 +1,4 @@
-"""`engine.gguf.reader` against the `gguf` library as the oracle, and against every damage that came to mind."""
+"""`engine.gguf.reader` against the `gguf` library as the oracle, and against damaged files."""
 
 import struct
 from collections.abc import Callable
@@ -19,7 +19,7 @@ TOKENS = ["<s>", "Ġ", "é", "", "日本"]
 
 
 def write(path: Path, alignment: int | None = None) -> bytes:
-    """A small valid file with a value of every type."""
+    """Write a small valid file with a value of every type."""
     writer = oracle.GGUFWriter(path, "llama")
     if alignment:
         writer.add_custom_alignment(alignment)
@@ -164,7 +164,7 @@ def test_architecture_that_is_missing_raises(value: str | None) -> None:
         _ = Header(3, 32, entries, (), 0, 0).architecture
 
 
-# The damages: small files built by hand, each wrong in one way.
+# Damaged files: small, built by hand, each wrong in one way.
 
 
 def text(raw: bytes) -> bytes:
@@ -343,7 +343,7 @@ def test_read_of_a_folder_or_missing_file_raises(tmp_path: Path) -> None:
 
 @st.composite
 def damaged(draw: st.DrawFn, raw: bytes) -> bytes:
-    """A few bytes replaced, most of them in the header; sometimes cut."""
+    """Return the bytes with a few replaced, most of them in the header; sometimes truncated."""
     at = st.integers(0, len(raw) - 1)
     changed = bytearray(raw)
     for place, byte in draw(st.lists(st.tuples(at, st.integers(0, 255)), min_size=1, max_size=8)):

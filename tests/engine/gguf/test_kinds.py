@@ -1,4 +1,4 @@
-"""Files and names that are no model to talk to: each is refused by what it is, before anything is loaded."""
+"""Files that cannot answer requests: each is refused by its kind, before anything is loaded."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from tests.support import model_files
 def write(
     path: Path, architecture: str, entries: Mapping[str, object] = MappingProxyType({}), split: Sequence[int] = ()
 ) -> Path:
-    """A GGUF file with one tensor and these entries; `split` is the number of a part, and how many there are."""
+    """Write a GGUF file with one tensor and these entries; `split` is a part's number and the number of parts."""
     writer = oracle.GGUFWriter(path, architecture)
     if not architecture:
         writer.kv_data[0].pop("general.architecture", None)
@@ -139,7 +139,7 @@ NAMES = ["caf\xe9 ☕.gguf", os.fsdecode(b"caf\xe9.gguf"), "two  spaces.gguf", "
 @pytest.mark.slow
 def test_load_of_a_file_with_any_name_works(tmp_path: Path, name: str, engine: str) -> None:
     path = model_files.bpe(tmp_path / name)
-    for _ in range(2):  # the second start reads what the first one noted
+    for _ in range(2):  # the second start reads the first one's probe results
         load(path, Options(n_slots=1, engine=engine), tmp_path / "cache").model.close()
     assert (tmp_path / "cache" / "ledger.json").stat().st_size
 

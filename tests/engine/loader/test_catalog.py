@@ -1,4 +1,4 @@
-"""The library against a real pip, an index in a folder, and a server that stops half-way in a wheel."""
+"""The catalog against a real pip, an index in a folder, and a server that stops in the middle of a wheel."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def build_wheel(folder: Path) -> Path:
 
 @pytest.fixture
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only package there is, for pip and its children."""
+    """The only package in the index of pip and its children."""
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     index = tmp_path / "index"
@@ -370,14 +370,14 @@ def test_progress_in_a_log_is_a_line_every_ten_percent_or_five_seconds() -> None
 
 
 def on_terminal(columns: int, reports: list[tuple[int, int]]) -> str:
-    leader, follower = os.openpty()
-    termios.tcsetwinsize(follower, (24, columns))
-    with os.fdopen(follower, "w") as stream, DownloadProgress(stream) as progress:
+    first_pull, second_pull = os.openpty()
+    termios.tcsetwinsize(second_pull, (24, columns))
+    with os.fdopen(second_pull, "w") as stream, DownloadProgress(stream) as progress:
         for done, total in reports:
             progress(done, total)
     shown = b""
     with (
-        os.fdopen(leader, "rb", buffering=0) as screen,
+        os.fdopen(first_pull, "rb", buffering=0) as screen,
         suppress(OSError),
     ):  # EIO: all is read, and nobody writes
         while part := screen.read(10_000):

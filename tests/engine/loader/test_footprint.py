@@ -1,4 +1,4 @@
-"""Memory that a model needs, reckoned before it is loaded; and the sentence where there is too little."""
+"""The memory that a model needs, estimated before it is loaded; and the error if there is too little."""
 
 import resource
 from collections.abc import Mapping

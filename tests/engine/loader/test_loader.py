@@ -1,4 +1,4 @@
-"""`engine.loader.loader`: files that load as they are, files that are rewritten once, and files that are refused."""
+"""`engine.loader.loader`: files that load unchanged, files that are rewritten once, and files that are refused."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ from tests.support import model_files
 
 pytestmark = [pytest.mark.ctransformers, pytest.mark.slow]
 
-LOOK = "ctransformers probes model.gguf for the first time, in its own process"
+PROBES = "ctransformers probes model.gguf for the first time, in its own process"
 REWRITE = (
     "rewriting model.gguf for ctransformers, once: "
     "its tokens have no scores; its tokens are in GPT-2's letters for bytes"
@@ -37,7 +37,7 @@ def ready(n_slots: int = 2, n_ctx: int = 128, threads: int = 0) -> str:
 
 
 class Start:
-    """Loads, and says what was logged meanwhile."""
+    """Loads a model and returns the messages logged meanwhile."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture, cache: Path) -> None:
         caplog.set_level(logging.INFO, "responsed.engine")
@@ -70,7 +70,7 @@ def start(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> Start:
 
 def test_load_of_a_sentencepiece_model_probes_once_and_rewrites_nothing(path: Path, start: Start) -> None:
     model_files.spm(path)
-    assert start(path) == [LOOK, ready()]
+    assert start(path) == [PROBES, ready()]
     assert start(path) == [ready()]
     assert [each.name for each in start.cache.iterdir()] == ["ledger.json"]
 
@@ -78,7 +78,7 @@ def test_load_of_a_sentencepiece_model_probes_once_and_rewrites_nothing(path: Pa
 def test_load_of_a_bpe_model_rewrites_it_once(path: Path, start: Start) -> None:
     model_files.bpe(path)
     before = path.read_bytes()
-    assert start(path) == [REWRITE, LOOK, ready()]
+    assert start(path) == [REWRITE, PROBES, ready()]
     (copy,) = (start.cache / "backport").glob("*.gguf")
     made = copy.stat()
     assert start(path) == [ready()]
@@ -103,7 +103,7 @@ def test_load_with_a_leftover_draft_succeeds(path: Path, start: Start) -> None:
     name = f"{ProbeCache(start.cache / 'ledger.json').sha256(path)}.draft"
     (start.cache / "backport").mkdir()
     (start.cache / "backport" / name).write_bytes(b"half a co")
-    assert start(path) == [REWRITE, LOOK, ready()]
+    assert start(path) == [REWRITE, PROBES, ready()]
     assert not (start.cache / "backport" / name).exists()
 
 
@@ -111,9 +111,9 @@ def test_load_of_a_replaced_file_probes_it_again(path: Path, start: Start) -> No
     model_files.spm(path)
     start(path)
     model_files.spm(path.with_name("other"), template=model_files.CHATML + "!").replace(path)
-    assert start(path) == [LOOK, ready()]
+    assert start(path) == [PROBES, ready()]
     os.utime(path, ns=(1, 1))
-    assert start(path) == [LOOK, ready()]
+    assert start(path) == [PROBES, ready()]
     assert start(path) == [ready()]
 
 
@@ -129,15 +129,15 @@ def test_load_with_a_damaged_probe_cache_probes_again(path: Path, start: Start, 
     model_files.spm(path)
     start(path)
     (start.cache / "ledger.json").write_bytes(damage)
-    assert start(path) == [LOOK, ready()]
+    assert start(path) == [PROBES, ready()]
     assert start(path) == [ready()]
 
 
 def test_load_without_a_writable_cache_fails_only_for_rewritten_models(path: Path, start: Start) -> None:
     start.cache.write_text("a file where the folder should be")
     model_files.spm(path)
-    assert start(path) == [LOOK, ready()]
-    assert start(path) == [LOOK, ready()]
+    assert start(path) == [PROBES, ready()]
+    assert start(path) == [PROBES, ready()]
     model_files.bpe(path)
     with pytest.raises(ModelError) as caught:
         start(path)
@@ -165,7 +165,7 @@ def test_load_with_a_context_beyond_the_training_raises(path: Path, start: Start
 
 
 def test_load_by_default_limits_the_context(smollm2: Path, start: Start) -> None:
-    """SmolLM2 was trained on 8192, which is the most; the larger ones go the same way."""
+    """SmolLM2 was trained on 8192, the default limit; larger models are limited alike."""
     assert DEFAULT_MAX_CONTEXT == 8192
     with pytest.raises(ModelError, match="trained on contexts of 8192 tokens"):
         start(smollm2, Options(n_slots=1, n_ctx=8193))
@@ -175,7 +175,7 @@ DAMAGED_BYTE = {"tokens": [*model_files.SPM_TOKENS[:-1], "y"], "types": [*model_
 
 
 @pytest.mark.parametrize(
-    ("kind", "wishes", "error", "sentence"),
+    ("kind", "changes", "error", "sentence"),
     [
         (model_files.spm, {"template": "{% if %}"}, TemplateError, "^the model's chat template cannot be read: "),
         (model_files.spm, {"template": "x" * 65537}, TemplateError, "has 65537 characters; at most 65536 are read$"),
@@ -205,9 +205,9 @@ DAMAGED_BYTE = {"tokens": [*model_files.SPM_TOKENS[:-1], "y"], "types": [*model_
     ],
 )
 def test_load_of_an_unusable_file_raises_one_sentence(
-    path: Path, start: Start, kind: Any, wishes: dict[str, Any], error: type[Exception], sentence: str
+    path: Path, start: Start, kind: Any, changes: dict[str, Any], error: type[Exception], sentence: str
 ) -> None:
-    kind(path, **wishes)
+    kind(path, **changes)
     with pytest.raises(error, match=sentence):
         start(path)
 
@@ -234,11 +234,11 @@ def test_load_by_two_processes_makes_one_copy(path: Path, tmp_path: Path) -> Non
 def test_probe_cache_hashes_a_file_once(tmp_path: Path) -> None:
     file, path = tmp_path / "new" / "ledger.json", tmp_path / "file"
     path.write_bytes(b"abc")
-    ledger = ProbeCache(file)
+    probe_cache = ProbeCache(file)
     sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert ledger.sha256(path) == ProbeCache(file).sha256(path) == sha256
+    assert probe_cache.sha256(path) == ProbeCache(file).sha256(path) == sha256
     assert not ProbeCache(file).has_passed(path, "a")
-    ledger.record(path, "a")
+    probe_cache.record(path, "a")
     assert ProbeCache(file).has_passed(path, "a")
     assert not ProbeCache(file).has_passed(path, "b")
     assert [each.name for each in file.parent.iterdir()] == ["ledger.json"]
@@ -261,7 +261,7 @@ def test_load_with_a_refused_copy_removes_it_and_names_the_model(path: Path, sta
 
 @pytest.fixture
 def no_llama_cpp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The reason why llama.cpp is passed over."""
+    """Make llama.cpp unusable; return the reason."""
     library = tmp_path / "libllama.so"
     monkeypatch.setattr(libllama, "find", lambda requested=None: library)
     reason = f"{library}: cannot open shared object file: No such file or directory"
@@ -276,7 +276,7 @@ def test_load_without_llama_cpp_warns_before_trying_ctransformers(
 ) -> None:
     model_files.spm(path)
     (warning, look, _) = start(path, AUTO)
-    assert (warning, look) == (f"ctransformers runs the model: {no_llama_cpp}", LOOK)
+    assert (warning, look) == (f"ctransformers runs the model: {no_llama_cpp}", PROBES)
     assert caplog.records[0].levelname == "WARNING"
     assert load(path, AUTO, start.cache).fallback == no_llama_cpp
 
@@ -311,16 +311,16 @@ MISSING = {"without": "blk.0.ffn_up.weight"}
 
 
 @pytest.mark.parametrize(
-    ("wishes", "sentence"),
+    ("changes", "sentence"),
     [
         (MISSING, r"^llama\.cpp cannot load model\.gguf: .*blk\.0\.ffn_up\.weight"),
         ({"weight": float("nan")}, r"^the model's weights are damaged: "),
     ],
 )
 def test_load_of_a_file_at_fault_does_not_try_another_engine(
-    path: Path, start: Start, wishes: dict[str, Any], sentence: str
+    path: Path, start: Start, changes: dict[str, Any], sentence: str
 ) -> None:
-    model_files.bpe(path, **wishes)
+    model_files.bpe(path, **changes)
     with pytest.raises(ModelError, match=sentence):
         start(path, AUTO)
     assert not (start.cache / "backport").exists()
@@ -328,7 +328,7 @@ def test_load_of_a_file_at_fault_does_not_try_another_engine(
 
 @pytest.fixture
 def llama_cpp_crashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a CPU that lacks an instruction which the library uses."""
+    """Make llama.cpp crash, as on a CPU without an instruction that the library uses."""
 
     def look(path: Path, weights: Path, engine: str, *rest: Any) -> None:
         if engine == "llamacpp":
@@ -358,30 +358,31 @@ def test_load_with_two_failing_engines_names_both(path: Path, start: Start) -> N
 
 def test_load_on_another_cpu_probes_again(path: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     model_files.spm(path)
-    assert start(path) == [LOOK, ready()]
+    assert start(path) == [PROBES, ready()]
     monkeypatch.setattr(machine, "cpu_features", lambda: "x86_64-other")
-    assert start(path) == [LOOK, ready()]
+    assert start(path) == [PROBES, ready()]
 
 
-@pytest.mark.parametrize(("cores", "wished", "threads"), [(1, 0, 1), (2, 0, 1), (4, 0, 3), (4, 4, 4), (1, 1, 1)])
+@pytest.mark.parametrize(("cores", "requested", "threads"), [(1, 0, 1), (2, 0, 1), (4, 0, 3), (4, 4, 4), (1, 1, 1)])
 def test_n_threads_within_the_cores_are_accepted(
-    cores: int, wished: int, threads: int, monkeypatch: pytest.MonkeyPatch
+    cores: int, requested: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "cores", lambda: cores)
-    assert n_threads(wished) == threads
+    assert n_threads(requested) == threads
 
 
 @pytest.mark.parametrize(
-    ("cores", "wished", "counted"), [(1, 2, "1 core"), (2, 3, "2 cores"), (4, 64, "4 cores"), (4, 1 << 20, "4 cores")]
+    ("cores", "requested", "counted"),
+    [(1, 2, "1 core"), (2, 3, "2 cores"), (4, 64, "4 cores"), (4, 1 << 20, "4 cores")],
 )
 def test_load_with_threads_beyond_the_cores_raises(
-    cores: int, wished: int, counted: str, path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+    cores: int, requested: int, counted: str, path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "cores", lambda: cores)
     with pytest.raises(ModelError) as caught:
-        start(model_files.spm(path), Options(n_slots=1, threads=wished))
+        start(model_files.spm(path), Options(n_slots=1, threads=requested))
     assert str(caught.value) == (
-        f"{wished} threads on {counted} would wait for each other: choose --threads up to {cores}"
+        f"{requested} threads on {counted} would wait for each other: choose --threads up to {cores}"
     )
 
 
@@ -396,7 +397,7 @@ def test_load_of_a_template_with_unknown_call_format_warns_once(
     path: Path, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     model_files.spm(path, template=UNKNOWN_FORMAT)
-    assert start(path) == [LOOK, ready(), f"the chat template of model.gguf{UNKNOWN_FORMAT_WARNING}"]
+    assert start(path) == [PROBES, ready(), f"the chat template of model.gguf{UNKNOWN_FORMAT_WARNING}"]
     assert caplog.records[-1].levelname == "WARNING"
 
 
@@ -410,4 +411,4 @@ def test_load_with_chat_template_of_unknown_call_format_names_the_file(path: Pat
 
 def test_load_of_a_template_with_known_call_format_is_silent(path: Path, start: Start) -> None:
     model_files.spm(path, template="{# <tool_call> #}" + UNKNOWN_FORMAT)
-    assert start(path) == [LOOK, ready()]
+    assert start(path) == [PROBES, ready()]

@@ -1,4 +1,4 @@
-"""Cores, memory and CPU features, read from trees of files as Linux shows them."""
+"""Cores, memory and CPU features, read from folders that look like Linux's."""
 
 import os
 import resource

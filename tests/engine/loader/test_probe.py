@@ -1,4 +1,4 @@
-"""`engine.loader.probe`: what would have killed the server kills a child, and becomes a sentence."""
+"""`engine.loader.probe`: a crash that would end the server ends a child process and becomes one sentence."""
 
 import resource
 from pathlib import Path
@@ -38,7 +38,7 @@ REFUSES = "the model's chat template refuses this conversation: "
 
 @pytest.mark.ctransformers
 @pytest.mark.parametrize(
-    ("wishes", "sentence"),
+    ("changes", "sentence"),
     [
         ({"template": "{{ raise_exception('I talk to nobody') }}"}, f"{REFUSES}I talk to nobody"),
         ({"template": "{{ strftime_now(messages) }}"}, f"{REFUSES}strftime() argument 1 must be str, not list"),
@@ -54,8 +54,8 @@ REFUSES = "the model's chat template refuses this conversation: "
     ],
 )
 @pytest.mark.slow
-def test_probe_of_an_unusable_file_raises_one_sentence(tmp_path: Path, wishes: dict[str, Any], sentence: str) -> None:
-    path = model_files.spm(tmp_path / "model.gguf", **wishes)
+def test_probe_of_an_unusable_file_raises_one_sentence(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+    path = model_files.spm(tmp_path / "model.gguf", **changes)
     with pytest.raises(ModelError) as caught:
         probe(path, path, "ctransformers", None)
     assert str(caught.value) == sentence
@@ -93,7 +93,7 @@ def test_probe_beyond_the_timeout_ends_the_child(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("wishes", "sentence"),
+    ("changes", "sentence"),
     [
         ({"architecture": "no-such-thing"}, "llama.cpp cannot load model.gguf: .*unknown model architecture"),
         ({"without": "blk.0.ffn_up.weight"}, r"llama.cpp cannot load model.gguf: .*blk\.0\.ffn_up\.weight"),
@@ -101,8 +101,8 @@ def test_probe_beyond_the_timeout_ends_the_child(tmp_path: Path, monkeypatch: py
     ],
 )
 @pytest.mark.slow
-def test_probe_by_llama_cpp_raises_one_sentence(tmp_path: Path, wishes: dict[str, Any], sentence: str) -> None:
-    path = model_files.spm(tmp_path / "model.gguf", **wishes)
+def test_probe_by_llama_cpp_raises_one_sentence(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+    path = model_files.spm(tmp_path / "model.gguf", **changes)
     with pytest.raises(ModelError, match=sentence.replace("(", r"\(").replace(")", r"\)")):
         probe(path, path, "llamacpp", None)
 

@@ -1,4 +1,4 @@
-"""`engine.runtime.engine` over a scripted model: the real thread, the real channels."""
+"""`engine.runtime.engine` over a scripted model: the real thread and the real channels."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -30,12 +30,12 @@ def job(message: bytes, max_tokens: int = 100) -> Job:
     return Job((USER, *message, ASSISTANT), max_tokens, GREEDY)
 
 
-def said(answer: bytes) -> list[EngineOutput]:
+def tokens_of(answer: bytes) -> list[EngineOutput]:
     return [Token(byte) for byte in answer]
 
 
 class Gate:
-    """A reply of which every token has to be allowed, so that a test knows how far the thread can be."""
+    """A reply that waits for a permission before each token, so that a test knows the thread's progress."""
 
     def __init__(self) -> None:
         self._permits: SimpleQueue[None] = SimpleQueue()
@@ -51,7 +51,7 @@ class Gate:
 
 @asynccontextmanager
 async def running(model: ScriptedModel) -> AsyncIterator[Engine]:
-    """An engine that is stopped when the block is left, and has nothing left behind then."""
+    """Run an engine that stops when the block is left, and must then be empty."""
     engine = Engine(model, {END})
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
@@ -66,28 +66,28 @@ async def running(model: ScriptedModel) -> AsyncIterator[Engine]:
 
 @contextmanager
 def generations(engine: Engine, *jobs: Job) -> Iterator[list[Pieces]]:
-    """All of them at once, in this order."""
+    """Run all of them at once, in this order."""
     with ExitStack() as stack:
         yield [stack.enter_context(engine.generate(each)) for each in jobs]
 
 
-async def heard(pieces: Pieces) -> list[EngineOutput]:
-    return [piece async for piece in pieces]
+async def heard(outputs: Pieces) -> list[EngineOutput]:
+    return [output async for output in outputs]
 
 
 async def answered(engine: Engine, job: Job) -> list[EngineOutput]:
-    with engine.generate(job) as pieces:
-        return await heard(pieces)
+    with engine.generate(job) as outputs:
+        return await heard(outputs)
 
 
-async def received(pieces: Pieces, n: int) -> list[EngineOutput]:
-    return [await pieces.receive() for _ in range(n)]
+async def received(outputs: Pieces, n: int) -> list[EngineOutput]:
+    return [await outputs.receive() for _ in range(n)]
 
 
 async def test_generate_returns_started_tokens_finished() -> None:
     async with running(ScriptedModel()) as engine:
-        assert await answered(engine, job(b"Hello")) == [Started(0), *said(b"Hello"), STOP]
-        assert await answered(engine, job(b"Hello", max_tokens=2)) == [Started(6), *said(b"He"), LENGTH]
+        assert await answered(engine, job(b"Hello")) == [Started(0), *tokens_of(b"Hello"), STOP]
+        assert await answered(engine, job(b"Hello", max_tokens=2)) == [Started(6), *tokens_of(b"He"), LENGTH]
         assert await answered(engine, job(b"")) == [Started(1), STOP]
 
 
@@ -95,11 +95,11 @@ async def test_generate_beyond_the_slots_answers_all_in_order() -> None:
     model = ScriptedModel(n_slots=2)
     async with running(model) as engine:
         with generations(engine, job(b"aaaa"), job(b"bbbb"), job(b"cc"), job(b"dd")) as four:
-            found = [await heard(pieces) for pieces in four]
-    assert [pieces[1:] for pieces in found] == [[*said(text), STOP] for text in (b"aaaa", b"bbbb", b"cc", b"dd")]
-    assert all(isinstance(pieces[0], Started) for pieces in found)
+            found = [await heard(outputs) for outputs in four]
+    assert [outputs[1:] for outputs in found] == [[*tokens_of(text), STOP] for text in (b"aaaa", b"bbbb", b"cc", b"dd")]
+    assert all(isinstance(outputs[0], Started) for outputs in found)
     prompts = [
-        tokens[-2] for tokens in (chunk.tokens for chunk in model.decoded) if tokens[1:] and tokens[-1] == ASSISTANT
+        tokens[-2] for tokens in (entry.tokens for entry in model.decoded) if tokens[1:] and tokens[-1] == ASSISTANT
     ]
     assert bytes(prompts) == b"abcd"
 
@@ -110,10 +110,10 @@ async def test_generate_of_two_jobs_alternates() -> None:
     async with running(model) as engine:
         with generations(engine, job(b"a", 5), job(b"b", 5)) as pair:
             gate.allow(100)
-            assert [await heard(pieces) for pieces in pair] == [
-                [Started(0), *said(text * 5), LENGTH] for text in (b"a", b"b")
+            assert [await heard(outputs) for outputs in pair] == [
+                [Started(0), *tokens_of(text * 5), LENGTH] for text in (b"a", b"b")
             ]
-        slots = [chunk.slot for chunk in model.decoded]
+        slots = [entry.slot for entry in model.decoded]
     both = slots[slots.index(1) : len(slots) - slots[::-1].index(0)]
     assert both == [1, 0] * (len(both) // 2)
     assert len(both) in (6, 8)  # the thread may have begun with the first before it heard of the second
@@ -124,13 +124,13 @@ async def test_generate_that_is_left_stops_within_one_token() -> None:
     model = ScriptedModel(gate, n_slots=1)
     async with running(model) as engine:
         gate.allow(3)
-        with engine.generate(job(b"x")) as pieces:
-            assert await received(pieces, 4) == [Started(0), *said(b"xxx")]
+        with engine.generate(job(b"x")) as outputs:
+            assert await received(outputs, 4) == [Started(0), *tokens_of(b"xxx")]
         gate.allow(200)
         assert (await answered(engine, job(b"y", max_tokens=2)))[-1] == LENGTH
-    first = [chunk for chunk in model.decoded if chunk.position > 0 and chunk.tokens in ([ord("x")], [END])]
+    first = [entry for entry in model.decoded if entry.position > 0 and entry.tokens in ([ord("x")], [END])]
     assert len(first) in (2, 3)  # what was allowed, and the one that the thread may have been at
-    assert [chunk.position for chunk in first] == [3, 4, 5][: len(first)]
+    assert [entry.position for entry in first] == [3, 4, 5][: len(first)]
 
 
 async def test_generate_that_is_left_while_waiting_is_never_evaluated() -> None:
@@ -140,31 +140,31 @@ async def test_generate_that_is_left_while_waiting_is_never_evaluated() -> None:
         with engine.generate(job(b"a", max_tokens=3)) as first, engine.generate(job(b"c", max_tokens=1)) as third:
             with engine.generate(job(b"b")) as second:
                 gate.allow(1)
-                assert await received(first, 2) == [Started(0), *said(b"a")]
+                assert await received(first, 2) == [Started(0), *tokens_of(b"a")]
                 with pytest.raises(trio.WouldBlock):
                     second.receive_nowait()
             gate.allow(100)
-            assert await heard(first) == [*said(b"aa"), LENGTH]
-            assert await heard(third) == [Started(1), *said(b"c"), LENGTH]
-    assert not any(ord("b") in chunk.tokens for chunk in model.decoded)
+            assert await heard(first) == [*tokens_of(b"aa"), LENGTH]
+            assert await heard(third) == [Started(1), *tokens_of(b"c"), LENGTH]
+    assert not any(ord("b") in entry.tokens for entry in model.decoded)
 
 
 async def test_generate_that_is_left_by_an_error_stops() -> None:
     async with running(ScriptedModel(lambda _: b"x" * 4000, seconds_per_token=0.001)) as engine:
         try:
-            with engine.generate(job(b"a", max_tokens=4000)) as pieces:
-                await received(pieces, 2)
+            with engine.generate(job(b"a", max_tokens=4000)) as outputs:
+                await received(outputs, 2)
                 raise ZeroDivisionError
         except ZeroDivisionError:
             assert engine._channels == {}
-        assert (await answered(engine, job(b"b", max_tokens=1)))[1:] == [*said(b"x"), LENGTH]
+        assert (await answered(engine, job(b"b", max_tokens=1)))[1:] == [*tokens_of(b"x"), LENGTH]
 
 
 async def test_generate_with_a_client_that_reads_nothing_delays_no_other() -> None:
     async with running(ScriptedModel(n_slots=1)) as engine:
         with engine.generate(job(b"unread")) as unread:
-            assert (await answered(engine, job(b"read")))[1:] == [*said(b"read"), STOP]
-            assert await heard(unread) == [Started(0), *said(b"unread"), STOP]
+            assert (await answered(engine, job(b"read")))[1:] == [*tokens_of(b"read"), STOP]
+            assert await heard(unread) == [Started(0), *tokens_of(b"unread"), STOP]
 
 
 def picky(message: bytes) -> bytes:
@@ -176,18 +176,18 @@ def picky(message: bytes) -> bytes:
 async def test_engine_with_a_model_error_ends_only_that_generation() -> None:
     async with running(ScriptedModel(picky, n_slots=2)) as engine:
         with generations(engine, job(b"good"), job(b"bad"), job(b"fine")) as three:
-            good, bad, fine = [await heard(pieces) for pieces in three]
-        assert good == [Started(0), *said(b"good"), STOP]
+            good, bad, fine = [await heard(outputs) for outputs in three]
+        assert good == [Started(0), *tokens_of(b"good"), STOP]
         assert bad == [Finished(FinishReason.FAILED, "it does not like this")]
-        assert fine[1:] == [*said(b"fine"), STOP]
-        assert (await answered(engine, job(b"again")))[1:] == [*said(b"again"), STOP]
+        assert fine[1:] == [*tokens_of(b"fine"), STOP]
+        assert (await answered(engine, job(b"again")))[1:] == [*tokens_of(b"again"), STOP]
 
 
 async def test_generate_beyond_the_context_fails() -> None:
     async with running(ScriptedModel(n_ctx=8)) as engine:
         message = "position 0 + 9 tokens is outside the slot"
         assert await answered(engine, job(b"1234567")) == [Finished(FinishReason.FAILED, message)]
-        assert await answered(engine, job(b"123")) == [Started(0), *said(b"123"), LENGTH]
+        assert await answered(engine, job(b"123")) == [Started(0), *tokens_of(b"123"), LENGTH]
 
 
 async def test_engine_that_stops_fails_open_generations() -> None:
@@ -196,12 +196,12 @@ async def test_engine_that_stops_fails_open_generations() -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(engine.run)
             three = [stack.enter_context(engine.generate(job(text, max_tokens=4000))) for text in (b"a", b"b", b"c")]
-            for pieces in three[:2]:
-                assert await received(pieces, 2) == [Started(0), *said(b"x")]
+            for outputs in three[:2]:
+                assert await received(outputs, 2) == [Started(0), *tokens_of(b"x")]
             nursery.cancel_scope.cancel()
-        found = [await heard(pieces) for pieces in three]
-        assert [pieces[-1] for pieces in found] == [SHUTDOWN] * 3
-        assert {type(piece) for pieces in found for piece in pieces[:-1]} <= {Token}
+        found = [await heard(outputs) for outputs in three]
+        assert [outputs[-1] for outputs in found] == [SHUTDOWN] * 3
+        assert {type(output) for outputs in found for output in outputs[:-1]} <= {Token}
         assert found[2] == [SHUTDOWN]
         assert engine._channels == {}
 
@@ -219,7 +219,7 @@ async def test_generate_without_a_running_engine_raises() -> None:
 
 
 class Faulty(ScriptedModel):
-    """Raises `error` in `place` for the slots whose prompt says "bug"."""
+    """Raises `error` in `place` for the slots whose prompt contains "bug"."""
 
     def __init__(self, place: str, error: BaseException, batched: bool) -> None:
         super().__init__(n_slots=3, batched=batched)
@@ -231,8 +231,8 @@ class Faulty(ScriptedModel):
 
     def decode(self, batch: Sequence[BatchEntry]) -> None:
         super().decode(batch)
-        for chunk in batch:
-            self.fail("decode", chunk.slot)
+        for entry in batch:
+            self.fail("decode", entry.slot)
 
     def logits(self, slot: int, row: int = 0) -> FloatArray:
         self.fail("logits", slot)
@@ -251,17 +251,17 @@ async def test_engine_with_a_job_that_raises_ends_that_job_and_serves_the_others
 ) -> None:
     async with running(Faulty(place, error, batched)) as engine:
         with generations(engine, job(b"fine"), job(b"a bug"), job(b"well")) as three:
-            fine, faulty, well = [await heard(pieces) for pieces in three]
+            fine, faulty, well = [await heard(outputs) for outputs in three]
         assert faulty[-1] == BROKEN
         for found, text in ((fine, b"fine"), (well, b"well")):
-            # A decode that fails ends all sequences of its step: nobody can tell which one was at fault.
-            assert found[1:] == [*said(text), STOP] or (batched and place == "decode" and found[-1] == BROKEN)
-        assert (await answered(engine, job(b"later")))[1:] == [*said(b"later"), STOP]
+            # A decode that fails ends all sequences of its step: the faulty one is unknown.
+            assert found[1:] == [*tokens_of(text), STOP] or (batched and place == "decode" and found[-1] == BROKEN)
+        assert (await answered(engine, job(b"later")))[1:] == [*tokens_of(b"later"), STOP]
     assert any(record.exc_info for record in caplog.records), "a traceback"
 
 
 class Raising:
-    """A grammar, and its constraint, that raise in one place."""
+    """A grammar and its constraint that raise in one place."""
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -294,14 +294,14 @@ async def test_engine_with_a_grammar_that_raises_ends_that_job_and_serves_the_ne
     async with running(ScriptedModel(batched=True)) as engine:
         faulty = msgspec.structs.replace(job(b"a"), grammar=Raising(place))
         assert (await answered(engine, faulty))[-1] == BROKEN
-        assert (await answered(engine, job(b"later")))[1:] == [*said(b"later"), STOP]
+        assert (await answered(engine, job(b"later")))[1:] == [*tokens_of(b"later"), STOP]
 
 
 @pytest.mark.parametrize("n_slots", [1, 2])
 async def test_engine_with_an_empty_prompt_ends_that_job_and_serves_the_next(n_slots: int) -> None:
     async with running(ScriptedModel(n_slots=n_slots)) as engine:
         assert await answered(engine, msgspec.structs.replace(job(b"a"), prompt=())) == [BROKEN]
-        assert (await answered(engine, job(b"later")))[1:] == [*said(b"later"), STOP]
+        assert (await answered(engine, job(b"later")))[1:] == [*tokens_of(b"later"), STOP]
 
 
 async def test_engine_with_a_scheduler_that_raises_ends_its_jobs_and_serves_the_next(
@@ -313,8 +313,8 @@ async def test_engine_with_a_scheduler_that_raises_ends_its_jobs_and_serves_the_
             with monkeypatch.context() as context:
                 context.setattr(f"engine.scheduler.scheduler.Scheduler.{name}", lambda *_: 1 / 0)
                 with generations(engine, job(b"a"), job(b"b"), job(b"c")) as three:
-                    assert [(await heard(pieces))[-1] for pieces in three] == [BROKEN] * 3
-            assert (await answered(engine, job(b"later")))[1:] == [*said(b"later"), STOP]
+                    assert [(await heard(outputs))[-1] for outputs in three] == [BROKEN] * 3
+            assert (await answered(engine, job(b"later")))[1:] == [*tokens_of(b"later"), STOP]
 
 
 class Fatal(BaseException):
@@ -330,8 +330,8 @@ async def test_engine_whose_thread_dies_raises_and_every_generation_ends() -> No
                 await nursery.start(engine.run)
                 three = [stack.enter_context(engine.generate(job(text))) for text in (b"aaaa", b"bug", b"c")]
                 await trio.sleep_forever()
-        found = [await heard(pieces) for pieces in three]
-    assert [pieces[-1].reason for pieces in found if isinstance(pieces[-1], Finished)] == [FinishReason.FAILED] * 3
+        found = [await heard(outputs) for outputs in three]
+    assert [outputs[-1].reason for outputs in found if isinstance(outputs[-1], Finished)] == [FinishReason.FAILED] * 3
     assert not engine.running
 
 
@@ -342,7 +342,7 @@ async def test_generate_of_cached_tokens_does_not_evaluate_them_again() -> None:
         assert (await answered(engine, first))[0] == Started(0)
         longer = msgspec.structs.replace(job(b"!"), prompt=(*first.prompt, *b"abc", END, USER, *b"!", ASSISTANT))
         model.decoded.clear()
-        assert await answered(engine, longer) == [Started(8), *said(b"!"), STOP]
+        assert await answered(engine, longer) == [Started(8), *tokens_of(b"!"), STOP]
     assert model.decoded[0] == BatchEntry(0, 8, [END, USER, ord("!"), ASSISTANT], logits=True)
 
 

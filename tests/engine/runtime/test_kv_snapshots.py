@@ -80,9 +80,9 @@ async def cached(engine: Engine, prompt: tuple[int, ...]) -> int:
     async with trio.open_nursery() as nursery:
         await nursery.start(engine.run)
         engine.restore()
-        with engine.generate(Job(prompt, 3, GREEDY, savable=True)) as pieces:
-            async for piece in pieces:
-                match piece:
+        with engine.generate(Job(prompt, 3, GREEDY, savable=True)) as outputs:
+            async for output in outputs:
+                match output:
                     case Started(n):
                         found = n
                     case Finished():
@@ -176,7 +176,7 @@ SECRET = "the secret number is 4711"
 
 
 def tokens_on_disk(folder: Path) -> str:
-    """The texts of all prompts in the snapshot files, by the scripted vocabulary's bytes."""
+    """Return the texts of all prompts in the snapshot files, in the scripted vocabulary."""
     found = b""
     for path in folder.glob("kv/*.kv"):
         head = msgspec.json.decode(path.read_bytes().partition(b"\n")[0])
@@ -206,7 +206,7 @@ async def test_snapshots_of_an_unstored_prompt_are_not_written(
 
 @pytest.mark.parametrize("stored_first", [True, False])
 async def test_snapshots_of_a_slot_with_an_unstored_turn_are_not_written(tmp_path: Path, stored_first: bool) -> None:
-    """The second request goes on in the slot of the first; the common beginning is no reason to write the rest."""
+    """The second request continues the slot of the first; the common prefix must not cause the rest to be written."""
     async with served(ScriptedModel(batched=True), state=tmp_path, snapshots=True) as running:
         for stored, text in ((stored_first, "public"), (not stored_first, SECRET)):
             await post(running, instructions="be brief and be kind", input=text, store=stored)
@@ -226,7 +226,7 @@ async def test_snapshots_of_a_deleted_prompt_are_deleted(tmp_path: Path, path: s
 
 
 def test_snapshots_with_limit_0_are_only_dropped(tmp_path: Path) -> None:
-    """DELETE /v1/responses/{id} reaches the prompts of earlier runs too."""
+    """DELETE /v1/responses/{id} also deletes the prompts of earlier runs."""
     folder_of(tmp_path).write([ONE, TWO])
     off = folder_of(tmp_path, limit=0)
     assert off.choose(iter([ONE])) == []

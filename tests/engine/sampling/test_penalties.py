@@ -1,4 +1,4 @@
-"""`engine.sampling.penalties` against a plain reference, and what the sampler does with them."""
+"""`engine.sampling.penalties` against a plain reference, and their effect on the sampler."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -22,23 +22,25 @@ def array(*logits: float) -> FloatArray:
     return np.array(logits, np.float32)
 
 
-def reference(logits: FloatArray, wish: SamplingParams, prompt: Sequence[int], said: Sequence[int]) -> FloatArray:
-    """Token by token, from the whole history."""
-    before = [*prompt, *said]
-    recent = before if wish.repeat_last_n < 0 else before[max(0, len(before) - wish.repeat_last_n) :]
-    counts = Counter(said)
+def reference(
+    logits: FloatArray, params: SamplingParams, prompt: Sequence[int], generated: Sequence[int]
+) -> FloatArray:
+    """Return the adjusted logits, token by token from the whole history."""
+    before = [*prompt, *generated]
+    recent = before if params.repeat_last_n < 0 else before[max(0, len(before) - params.repeat_last_n) :]
+    counts = Counter(generated)
     changed = logits.astype(np.float64)
     for token in range(len(logits)):
-        changed[token] += wish.logit_bias.get(token, 0)
+        changed[token] += params.logit_bias.get(token, 0)
         if token in recent:
-            changed[token] *= wish.repeat_penalty if changed[token] <= 0 else 1 / wish.repeat_penalty
+            changed[token] *= params.repeat_penalty if changed[token] <= 0 else 1 / params.repeat_penalty
         if counts[token]:
-            changed[token] -= wish.presence_penalty + counts[token] * wish.frequency_penalty
+            changed[token] -= params.presence_penalty + counts[token] * params.frequency_penalty
     return changed.astype(np.float32)
 
 
 penalty = st.one_of(st.just(0.0), st.floats(-2, 2, width=32))
-wishes = st.builds(
+settings_ = st.builds(
     SamplingParams,
     temperature=st.sampled_from([0.0, 0.7, 2.0]),
     top_p=st.sampled_from([1.0, 0.8]),
@@ -54,30 +56,32 @@ wishes = st.builds(
 tokens = st.lists(st.integers(0, N - 1), max_size=12)
 
 
-@given(wishes, tokens, tokens, st.integers(0, 999))
-def test_penalties_equal_the_reference(wish: SamplingParams, prompt: list[int], said: list[int], numbers: int) -> None:
+@given(settings_, tokens, tokens, st.integers(0, 999))
+def test_penalties_equal_the_reference(
+    params: SamplingParams, prompt: list[int], generated: list[int], numbers: int
+) -> None:
     logits = np.random.default_rng(numbers).normal(0, 4, N).astype(np.float32)
-    expected = reference(logits, wish, prompt, said)
-    penalties = Penalties(wish, prompt)
-    for token in said:
+    expected = reference(logits, params, prompt, generated)
+    penalties = Penalties(params, prompt)
+    for token in generated:
         penalties.add(token)
     penalties.apply(logits)
     assert np.allclose(logits, expected, atol=1e-4)
 
 
-@given(wishes, tokens, st.integers(0, 999))
-def test_pick_applies_the_history_before_each_token(wish: SamplingParams, prompt: list[int], numbers: int) -> None:
-    """The best of the reference's, or one of its shortlist; ties by a hair are both right."""
+@given(settings_, tokens, st.integers(0, 999))
+def test_pick_applies_the_history_before_each_token(params: SamplingParams, prompt: list[int], numbers: int) -> None:
+    """The picked token is the reference's best or one of its shortlist; near ties are both right."""
     rows = np.random.default_rng(numbers).normal(0, 3, (8, N)).astype(np.float32)
-    sampler, said = Sampler(wish, prompt), list[int]()
+    sampler, generated = Sampler(params, prompt), list[int]()
     for row in rows:
-        expected = reference(row, wish, prompt, said)
-        said.append(sampler.pick(row.copy()))
-        if wish.temperature == 0:
-            assert expected[said[-1]] >= expected.max() - 1e-4
+        expected = reference(row, params, prompt, generated)
+        generated.append(sampler.pick(row.copy()))
+        if params.temperature == 0:
+            assert expected[generated[-1]] >= expected.max() - 1e-4
         else:
-            least = expected[shortlist(expected, wish)].min()
-            assert expected[said[-1]] >= least - 1e-4
+            least = expected[shortlist(expected, params)].min()
+            assert expected[generated[-1]] >= least - 1e-4
 
 
 @pytest.mark.parametrize(
@@ -115,8 +119,8 @@ def test_repetition_penalty_sees_the_last_tokens_only() -> None:
 
 
 def test_penalties_leave_minus_infinity_unchanged() -> None:
-    wish = SamplingParams(2.0, 1, 0, 0, 7, -2, -2, 0.5, 64, {0: 100.0, 2: 50.0})
-    sampler = Sampler(wish, [0, 0, 2, 2])
+    params = SamplingParams(2.0, 1, 0, 0, 7, -2, -2, 0.5, 64, {0: 100.0, 2: 50.0})
+    sampler = Sampler(params, [0, 0, 2, 2])
     assert {sampler.pick(array(-np.inf, 1, -np.inf, 1)) for _ in range(50)} <= {1, 3}
 
 

@@ -25,8 +25,8 @@ def array(*logits: float) -> FloatArray:
     return np.array(logits, np.float32)
 
 
-def draws(logits: FloatArray, wish: SamplingParams, n: int) -> list[int]:
-    sampler = Sampler(wish)
+def draws(logits: FloatArray, params: SamplingParams, n: int) -> list[int]:
+    sampler = Sampler(params)
     return [sampler.pick(logits) for _ in range(n)]
 
 
@@ -38,19 +38,19 @@ def softmax(logits: FloatArray, temperature: float = 1) -> list[float]:
     return [each / total for each in mass]
 
 
-def reference(logits: FloatArray, wish: SamplingParams) -> tuple[set[int], bool]:
-    """Top-k, top-p, min-p one after the other, over the whole sorted list; and whether no bound is hit by a hair."""
+def reference(logits: FloatArray, params: SamplingParams) -> tuple[set[int], bool]:
+    """Apply top-k, top-p and min-p in order to the whole sorted list; also return whether no limit is a near tie."""
     left = sorted(range(len(logits)), key=lambda id_: -float(logits[id_]))
-    if wish.top_k:
-        left = left[: wish.top_k]
+    if params.top_k:
+        left = left[: params.top_k]
     odds = softmax(logits[left])
     sums = np.cumsum(odds)
-    clear = bool(abs(sums - wish.top_p).min() > 1e-9)
-    if wish.top_p < 1:
-        left = [id_ for n, id_ in enumerate(left) if n == 0 or sums[n - 1] < wish.top_p]
+    clear = bool(abs(sums - params.top_p).min() > 1e-9)
+    if params.top_p < 1:
+        left = [id_ for n, id_ in enumerate(left) if n == 0 or sums[n - 1] < params.top_p]
     ratios = [odds[n] / odds[0] for n in range(len(left))]
-    clear &= all(abs(ratio - wish.min_p) > 1e-5 * wish.min_p for ratio in ratios if wish.min_p < 1)
-    return {id_ for id_, ratio in zip(left, ratios, strict=True) if ratio >= wish.min_p}, clear
+    clear &= all(abs(ratio - params.min_p) > 1e-5 * params.min_p for ratio in ratios if params.min_p < 1)
+    return {id_ for id_, ratio in zip(left, ratios, strict=True) if ratio >= params.min_p}, clear
 
 
 def test_pick_at_temperature_zero_returns_the_best_token() -> None:
@@ -59,7 +59,7 @@ def test_pick_at_temperature_zero_returns_the_best_token() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "expected"),
+    ("params", "expected"),
     [
         (sampling(), {0, 1, 2, 3}),
         (sampling(top_k=1), {0}),
@@ -75,20 +75,20 @@ def test_pick_at_temperature_zero_returns_the_best_token() -> None:
         (sampling(top_p=0.7, top_k=2, min_p=0.9), {0}),
     ],
 )
-def test_shortlist_of_four_tokens_is_exact(wish: SamplingParams, expected: set[int]) -> None:
+def test_shortlist_of_four_tokens_is_exact(params: SamplingParams, expected: set[int]) -> None:
     logits = array(3, 2, 1, 0)  # 0.64, 0.24, 0.09, 0.03
-    assert set(shortlist(logits, wish).tolist()) == expected == reference(logits, wish)[0]
+    assert set(shortlist(logits, params).tolist()) == expected == reference(logits, params)[0]
 
 
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 0.5), (0, 0.9), (3, 1.0), (40000, 0.7)])
 def test_shortlist_with_a_flat_tail_includes_the_tail(top_k: int, top_p: float) -> None:
-    """None of 50,000 tokens is near the best one, and together they are likelier."""
+    """None of 50,000 tokens is near the best one, but together they are likelier."""
     logits = np.array([11, *np.linspace(0, 0.1, 50_000)], np.float32)
     found = shortlist(logits, sampling(top_p=top_p, top_k=top_k))
     assert set(found.tolist()) == reference(logits, sampling(top_p=top_p, top_k=top_k))[0]
 
 
-wishes = st.builds(
+settings_ = st.builds(
     SamplingParams,
     temperature=st.just(1.0),
     top_p=st.one_of(st.just(1.0), st.floats(0.01, 0.999)),
@@ -98,20 +98,20 @@ wishes = st.builds(
 distinct = st.lists(st.integers(-4000, 4000), min_size=1, max_size=60, unique=True)
 
 
-@given(distinct, wishes, st.sampled_from([0.0005, 0.003, 0.02]))
-def test_shortlist_equals_the_reference(numbers: list[int], wish: SamplingParams, scale: float) -> None:
-    """`scale` makes flat, usual and peaked distributions: with all, some and few tokens near the best."""
+@given(distinct, settings_, st.sampled_from([0.0005, 0.003, 0.02]))
+def test_shortlist_equals_the_reference(numbers: list[int], params: SamplingParams, scale: float) -> None:
+    """`scale` makes flat, usual and peaked distributions: all, some or few tokens are near the best."""
     logits = np.array(numbers, np.float32) * np.float32(scale)
-    expected, clear = reference(logits, wish)
+    expected, clear = reference(logits, params)
     assume(clear)
-    assert set(shortlist(logits, wish).tolist()) == expected
+    assert set(shortlist(logits, params).tolist()) == expected
 
 
-@given(st.lists(st.sampled_from([0.0, 1.0, 2.0]), min_size=1, max_size=20), wishes)
-def test_shortlist_with_ties_is_not_empty_and_has_no_duplicates(numbers: list[float], wish: SamplingParams) -> None:
+@given(st.lists(st.sampled_from([0.0, 1.0, 2.0]), min_size=1, max_size=20), settings_)
+def test_shortlist_with_ties_is_not_empty_and_has_no_duplicates(numbers: list[float], params: SamplingParams) -> None:
     logits = np.array(numbers, np.float32)
-    found = shortlist(logits, wish).tolist()
-    assert 1 <= len(set(found)) == len(found) <= (wish.top_k or len(logits))
+    found = shortlist(logits, params).tolist()
+    assert 1 <= len(set(found)) == len(found) <= (params.top_k or len(logits))
     assert logits[found].max() == logits.max()
 
 
@@ -194,13 +194,13 @@ def test_token_logprobs_of_a_large_vocabulary_are_exact() -> None:
 
 def test_logprobs_ignore_later_changes_of_the_logits() -> None:
     logits = array(2, 1, 0)
-    wish = SamplingParams(0.5, 0.9, 2, 0, 7, presence_penalty=2, logit_bias={0: -100})
-    sampler = Sampler(wish, [0, 1], top_logprobs=1)
-    untouched = sampler.raw_logits(logits)
+    params = SamplingParams(0.5, 0.9, 2, 0, 7, presence_penalty=2, logit_bias={0: -100})
+    sampler = Sampler(params, [0, 1], top_logprobs=1)
+    original = sampler.raw_logits(logits)
     logits[1] = -np.inf  # as a grammar does it
     token = sampler.pick(logits)
     assert token == 2
-    found = sampler.logprobs(untouched, token)
+    found = sampler.logprobs(original, token)
     assert found == token_logprobs(array(2, 1, 0), 2, 1)
     ((best, number),) = found.top
     assert (best, round(number, 6), round(found.logprob, 6)) == (0, -0.407606, -2.407606)

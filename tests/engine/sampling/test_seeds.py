@@ -1,4 +1,4 @@
-"""A seed repeats an answer, whatever runs beside it: with the real model, on both engines."""
+"""A seed repeats an answer whatever runs beside it: with the real model, on both engines."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ QUESTIONS = ("Tell me a story.", "Name three colours.", "Write a poem about the 
 
 
 class Recorded:
-    """A Model that keeps what was read of each slot's logits, as it was before anybody changed it."""
+    """A Model that records each slot's logits as they were before any change."""
 
     def __init__(self, model: Model) -> None:
         self.info = model.info
@@ -44,7 +44,7 @@ def loaded(request: pytest.FixtureRequest, smollm2: Path, cache: Path) -> Iterat
 
 
 def jobs(loaded: Loaded) -> list[Job]:
-    """Each with a seed of its own."""
+    """Return jobs with a seed each."""
     return [
         Job(tuple(loaded.template.prompt([Message("user", question)])), TOKENS, replace(SAMPLING, seed=seed))
         for seed, question in enumerate(QUESTIONS)
@@ -52,13 +52,13 @@ def jobs(loaded: Loaded) -> list[Job]:
 
 
 async def answers(loaded: Loaded, model: Model, asked: Sequence[Job]) -> list[list[int]]:
-    """Of all jobs at once."""
+    """Return the answers of all jobs run at once."""
     tokens: list[list[int]] = [[] for _ in asked]
     engine = Engine(model, loaded.vocabulary.end_tokens)
 
     async def one(index: int) -> None:
-        with engine.generate(asked[index]) as pieces:
-            tokens[index] = [piece.id async for piece in pieces if isinstance(piece, Token)]
+        with engine.generate(asked[index]) as outputs:
+            tokens[index] = [output.id async for output in outputs if isinstance(output, Token)]
 
     async with trio.open_nursery() as nursery:
         await nursery.start(engine.run)
@@ -70,14 +70,14 @@ async def answers(loaded: Loaded, model: Model, asked: Sequence[Job]) -> list[li
 
 
 def drawn(job: Job, rows: Sequence[FloatArray], ends: frozenset[int]) -> list[int]:
-    """What a sampler of that job draws from these logits."""
+    """Return the tokens that a sampler of that job draws from these logits."""
     sampler = Sampler(job.sampling, job.prompt)
     tokens = [sampler.pick(row.copy()) for row in rows]
     return tokens[:-1] if tokens[-1] in ends else tokens
 
 
 async def test_answer_depends_only_on_its_seed_and_its_own_logits(loaded: Loaded) -> None:
-    """Logits may round otherwise beside other streams (see `test_llamacpp`); nothing else of those is felt."""
+    """Logits may round otherwise beside other streams (see `test_llamacpp`); nothing else affects the answer."""
     model, asked = Recorded(loaded.model), jobs(loaded)
     found = await answers(loaded, model, asked)
     for job, tokens in zip(asked, found, strict=True):
@@ -85,7 +85,7 @@ async def test_answer_depends_only_on_its_seed_and_its_own_logits(loaded: Loaded
 
 
 async def test_answer_of_identical_steps_is_identical(loaded: Loaded) -> None:
-    """ctransformers takes slot by slot, so its steps are; llama.cpp's are while nothing runs beside."""
+    """ctransformers evaluates slot by slot, so its steps are identical; llama.cpp's are while nothing runs beside."""
     asked = jobs(loaded)[: 4 if loaded.model.info.engine == "ctransformers" else 1]
     await answers(loaded, loaded.model, asked)  # from now on the prompts are in the cache
     [alone] = await answers(loaded, loaded.model, asked[:1])

@@ -1,4 +1,4 @@
-"""The scheduler with a model that evaluates all slots together, and copies prefixes between them."""
+"""The scheduler with a model that evaluates all slots together and copies prefixes between them."""
 
 from collections.abc import Sequence
 
@@ -37,42 +37,42 @@ def job(*prompt: int, most: int = 5) -> Job:
 
 
 def next_token(tokens: Sequence[int]) -> int:
-    """What the naive model says: a function of all that stands before, now and then the end."""
+    """Return the naive model's next token: a function of all tokens before it, sometimes the end token."""
     return (sum(tokens) * 31 + len(tokens)) % 17
 
 
 class Naive:
-    """Carries out plans as a model would, and checks what a model relies on."""
+    """Carries out steps as a model would, and checks the conditions that a model relies on."""
 
     def __init__(self, info: ModelInfo) -> None:
         self.info = info
-        self.held: list[list[int]] = [[] for _ in range(info.n_slots)]
+        self.cached: list[list[int]] = [[] for _ in range(info.n_slots)]
         self.evaluated = 0
-        self.guessed_wrong = 0
+        self.wrong_drafts = 0
 
     def run(self, plan: Step) -> dict[int, list[Token]]:
-        for share in plan.copies:
+        for copy in plan.copies:
             assert self.info.copies_prefixes
-            self.held[share.target] = self.held[share.source][: share.n]
-            assert len(self.held[share.target]) == share.n, "only what is held can be shared"
-        assert len({chunk.slot for chunk in plan.entries}) == len(plan.entries), "one chunk a slot"
-        assert sum(len(chunk.tokens) for chunk in plan.entries) <= self.info.max_batch_tokens
-        return {chunk.slot: [Token(id_) for id_ in self._decode(chunk)] for chunk in plan.entries}
+            self.cached[copy.target] = self.cached[copy.source][: copy.n]
+            assert len(self.cached[copy.target]) == copy.n, "only what is cached can be shared"
+        assert len({entry.slot for entry in plan.entries}) == len(plan.entries), "one entry a slot"
+        assert sum(len(entry.tokens) for entry in plan.entries) <= self.info.max_batch_tokens
+        return {entry.slot: [Token(id_) for id_ in self._decode(entry)] for entry in plan.entries}
 
-    def _decode(self, chunk: BatchEntry) -> list[int]:
-        held = self.held[chunk.slot]
-        assert chunk.tokens, "an empty chunk has no logits"
-        assert chunk.position <= len(held), "positions are contiguous"
-        assert chunk.position + len(chunk.tokens) <= self.info.n_ctx
+    def _decode(self, entry: BatchEntry) -> list[int]:
+        cached = self.cached[entry.slot]
+        assert entry.tokens, "an empty entry has no logits"
+        assert entry.position <= len(cached), "positions are contiguous"
+        assert entry.position + len(entry.tokens) <= self.info.n_ctx
         if not self.info.truncates:
-            assert chunk.position in (0, len(held)), "all or nothing is kept"
-        held[chunk.position :] = chunk.tokens
-        self.evaluated += len(chunk.tokens)
+            assert entry.position in (0, len(cached)), "all or nothing is kept"
+        cached[entry.position :] = entry.tokens
+        self.evaluated += len(entry.tokens)
         tokens: list[int] = []
-        for behind in reversed(range(chunk.logits)):
-            tokens.append(next_token(held[: len(held) - behind]))
-            if behind and tokens[-1] != held[-behind]:
-                self.guessed_wrong += 1
+        for behind in reversed(range(entry.logits)):
+            tokens.append(next_token(cached[: len(cached) - behind]))
+            if behind and tokens[-1] != cached[-behind]:
+                self.wrong_drafts += 1
                 break
         return tokens
 
@@ -84,25 +84,25 @@ def step(scheduler: Scheduler, model: Naive) -> list[tuple[int, EngineOutput]]:
 
 
 def run(scheduler: Scheduler, model: Naive) -> dict[int, list[EngineOutput]]:
-    pieces: dict[int, list[EngineOutput]] = {}
+    outputs: dict[int, list[EngineOutput]] = {}
     for _ in range(10_000):
         if scheduler.idle:
-            return pieces
-        for key, piece in step(scheduler, model):
-            pieces.setdefault(key, []).append(piece)
+            return outputs
+        for key, output in step(scheduler, model):
+            outputs.setdefault(key, []).append(output)
     raise AssertionError("it never ends")
 
 
 def expected(job: Job, n_ctx: int) -> list[EngineOutput]:
-    tokens, pieces = list(job.prompt), list[EngineOutput]()
+    tokens, outputs = list(job.prompt), list[EngineOutput]()
     while True:
         token = next_token(tokens)
         tokens.append(token)
         if token == END:
-            return [*pieces, Finished(FinishReason.STOP)]
-        pieces.append(Token(token))
+            return [*outputs, Finished(FinishReason.STOP)]
+        outputs.append(Token(token))
         if len(tokens) >= min(len(job.prompt) + job.max_tokens, n_ctx):
-            return [*pieces, Finished(FinishReason.LENGTH)]
+            return [*outputs, Finished(FinishReason.LENGTH)]
 
 
 def test_plan_with_streams_puts_all_into_one_step() -> None:
@@ -111,7 +111,7 @@ def test_plan_with_streams_puts_all_into_one_step() -> None:
         scheduler.add(key, job(key + 1, 20, most=50))
     for _ in range(8):
         step(scheduler, model)
-    assert [chunk.slot for chunk in scheduler.plan().entries] == [0, 1, 2, 3]
+    assert [entry.slot for entry in scheduler.plan().entries] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_plan_of_a_lone_prompt_on_a_slow_machine_fills_a_tile(prompt: int, parts
     scheduler.add(0, job(*range(200, 264), most=1))
     while not scheduler.idle:
         plan = scheduler.plan()
-        scheduler.update(plan, model.run(plan), sum(len(chunk.tokens) for chunk in plan.entries) * 1.0)
+        scheduler.update(plan, model.run(plan), sum(len(entry.tokens) for entry in plan.entries) * 1.0)
     scheduler.add(1, job(*range(prompt)))
     seen: list[int] = []
     while sum(seen) < prompt:
@@ -145,7 +145,7 @@ def test_plan_admits_a_new_job_within_two_steps_and_drops_an_ended_one() -> None
     scheduler.add(1, job(3, 4))
     assert [{key for key, _ in step(scheduler, model)} for _ in range(3)] == [{0}, {1}, {0, 1}]
     assert (0, Finished(FinishReason.LENGTH)) in step(scheduler, model)
-    assert [chunk.slot for chunk in scheduler.plan().entries] == [1]
+    assert [entry.slot for entry in scheduler.plan().entries] == [1]
 
 
 def test_plan_with_a_long_prompt_alternates_with_streams() -> None:
@@ -156,14 +156,14 @@ def test_plan_with_a_long_prompt_alternates_with_streams() -> None:
     slots: list[int] = []
     answered = False
     while not answered:
-        pieces = _kept(slots, scheduler, model)
-        answered = any(key == 1 and isinstance(piece, Token) for key, piece in pieces)
+        outputs = _kept(slots, scheduler, model)
+        answered = any(key == 1 and isinstance(output, Token) for key, output in outputs)
     assert all(slots[i] != slots[i + 1] for i in range(len(slots) - 1)), "in turn"
 
 
 def _kept(slots: list[int], scheduler: Scheduler, model: Naive) -> list[tuple[int, EngineOutput]]:
     plan = scheduler.plan()
-    slots += [chunk.slot for chunk in plan.entries]
+    slots += [entry.slot for entry in plan.entries]
     return scheduler.update(plan, model.run(plan), 0.01)
 
 
@@ -174,7 +174,7 @@ def test_plan_with_prompts_takes_the_shortest_and_now_and_then_the_oldest() -> N
     done, key = [], 1
     while 0 not in done:
         scheduler.add(key, job(key, 7, 8, most=1))
-        done += [who for who, piece in step(scheduler, model) if isinstance(piece, Finished)]
+        done += [who for who, output in step(scheduler, model) if isinstance(output, Finished)]
         key += 1
     assert 10 < len(done) < 1000
 
@@ -183,8 +183,8 @@ def test_plan_of_ten_jobs_with_one_prefix_evaluates_it_once() -> None:
     scheduler, model = Scheduler(info(n_slots=4), [END]), Naive(info(n_slots=4))
     for key in range(10):
         scheduler.add(key, job(*LONG, 500 + key, 600 + key, most=2))
-    pieces = run(scheduler, model)
-    assert [pieces[key][0] for key in range(10)] == [Started(0)] + [Started(len(LONG))] * 9
+    outputs = run(scheduler, model)
+    assert [outputs[key][0] for key in range(10)] == [Started(0)] + [Started(len(LONG))] * 9
     assert model.evaluated <= len(LONG) + 10 * (2 + 2)
 
 
@@ -209,26 +209,26 @@ def test_plan_of_a_continuation_takes_the_slot_it_continues() -> None:
     scheduler, model = Scheduler(info(), []), Naive(info())
     scheduler.add(0, job(*LONG, most=2))
     run(scheduler, model)
-    scheduler.add(1, job(*model.held[0], 7, most=1))
+    scheduler.add(1, job(*model.cached[0], 7, most=1))
     plan = scheduler.plan()
-    assert plan == Step((), (BatchEntry(0, len(model.held[0]), [7], logits=True),))
+    assert plan == Step((), (BatchEntry(0, len(model.cached[0]), [7], logits=True),))
 
 
 def test_plan_without_truncation_reuses_all_of_a_slot_or_none() -> None:
     scheduler, model = Scheduler(info(rewinds=False), []), Naive(info(rewinds=False))
     scheduler.add(0, job(*LONG, most=2))
     run(scheduler, model)
-    scheduler.add(1, job(*model.held[0], 7, most=1))
+    scheduler.add(1, job(*model.cached[0], 7, most=1))
     scheduler.add(2, job(*LONG, 8, most=1))
-    pieces = run(scheduler, model)
-    assert (pieces[1][0], pieces[2][0]) == (Started(len(LONG) + 1), Started(0))
+    outputs = run(scheduler, model)
+    assert (outputs[1][0], outputs[2][0]) == (Started(len(LONG) + 1), Started(0))
 
 
 def test_plan_prefers_the_affinity_groups_slot_to_the_least_recently_used() -> None:
     scheduler = Scheduler(info(n_slots=3), [END])
     for key, (affinity, slot) in enumerate([("mine", 0), ("theirs", 1), ("", 2), ("mine", 0), ("mine", 0), ("", 1)]):
         scheduler.add(key, Job((key, 9, 9), 1, GREEDY, affinity=affinity))
-        assert [chunk.slot for chunk in scheduler.plan().entries] == [slot]
+        assert [entry.slot for entry in scheduler.plan().entries] == [slot]
         scheduler.cancel(key)
 
 
@@ -250,7 +250,7 @@ def test_fail_within_a_prompt_leaves_a_slot_empty_unless_it_truncates(rewinds: b
     step(scheduler, model)
     plan = scheduler.plan()
     assert [entry.position for entry in plan.entries] == [15]
-    model.held[0][:] = model.held[0][:cached]
+    model.cached[0][:] = model.cached[0][:cached]
     assert scheduler.fail(plan, "no") == [(1, Finished(FinishReason.FAILED, "no"))]
     scheduler.add(2, job(*range(1, 31)))
     assert run(scheduler, model)[2][0] == Started(cached)
@@ -283,7 +283,7 @@ def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(
 ) -> None:
     about = info(n_slots=3, n_ctx=80, rewinds=rewinds)
     scheduler, model = Scheduler(about, [END]), Naive(about)
-    pieces: dict[int, list[EngineOutput]] = {key: [] for key in range(len(jobs))}
+    outputs: dict[int, list[EngineOutput]] = {key: [] for key in range(len(jobs))}
     added: list[int] = []
     cancelled: set[int] = set()
     for act in [*acts, *["add"] * len(jobs)]:
@@ -296,18 +296,18 @@ def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(
             scheduler.cancel(key)
         elif act == "fail" and not scheduler.idle:
             plan = scheduler.plan()
-            for chunk in plan.entries:
-                del model.held[chunk.slot][chunk.position if rewinds else 0 :]
-            for key, piece in scheduler.fail(plan, "failed"):
-                pieces[key].append(piece)
+            for entry in plan.entries:
+                del model.cached[entry.slot][entry.position if rewinds else 0 :]
+            for key, output in scheduler.fail(plan, "failed"):
+                outputs[key].append(output)
         elif act == "step" and not scheduler.idle:
-            for key, piece in step(scheduler, model):
-                pieces[key].append(piece)
+            for key, output in step(scheduler, model):
+                outputs[key].append(output)
     for key, more in run(scheduler, model).items():
-        pieces[key] += more
-    for key, got in pieces.items():
+        outputs[key] += more
+    for key, got in outputs.items():
         whole = expected(Job(jobs[key][0], jobs[key][1], GREEDY), about.n_ctx)
-        got = [piece for piece in got if not isinstance(piece, Progress)]
+        got = [output for output in got if not isinstance(output, Progress)]
         if got and got[-1] == Finished(FinishReason.FAILED, "failed"):
             got = got[:-1]
         elif key not in cancelled:

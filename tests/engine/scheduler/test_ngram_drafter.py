@@ -1,4 +1,4 @@
-"""Guesses, and that they change nothing but the time."""
+"""Drafts change only the time."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -17,7 +17,7 @@ AGAIN = [*STORY, *STORY, 1, 2, 3]
 
 
 def after(came: list[int], times: int = 20) -> NgramDrafter:
-    """One that has guessed what comes after AGAIN, and has seen so often what came."""
+    """Return a drafter that has drafted the tokens after AGAIN, and has seen `came` that often."""
     drafter = NgramDrafter()
     for _ in range(times):
         drafter.draft(AGAIN)
@@ -26,9 +26,9 @@ def after(came: list[int], times: int = 20) -> NgramDrafter:
     return drafter
 
 
-def linear(share: float) -> Callable[[int], float]:
-    """What a step costs whose guesses cost so much each."""
-    return lambda guesses: 1 + share * guesses
+def linear(copy: float) -> Callable[[int], float]:
+    """Return a cost function with a constant cost for each draft token."""
+    return lambda n_draft: 1 + copy * n_draft
 
 
 def test_draft_returns_what_followed_the_last_occurrence() -> None:
@@ -69,7 +69,7 @@ def test_choose_draft_length_with_an_empty_draft_weighs_its_cost() -> None:
 
 
 def test_choose_draft_length_skips_an_expensive_length() -> None:
-    """Of a pair of rows the second can be nearly free."""
+    """In a pair of rows the second one can be nearly free."""
     assert choose_draft_length([after([4, 5])], 3, {0: 1.0, 1: 1.9, 2: 2.9, 3: 2.6}.__getitem__) == 3
 
 
@@ -114,9 +114,9 @@ class Chain:
         self._rows: list[FloatArray] = []
 
     def decode(self, batch: Sequence[BatchEntry]) -> None:
-        (chunk,) = batch
-        self._rows = [np.log(self.table[token]).astype(np.float32) for token in chunk.tokens[-chunk.logits :]]
-        self.wanted.append(chunk.logits)
+        (entry,) = batch
+        self._rows = [np.log(self.table[token]).astype(np.float32) for token in entry.tokens[-entry.logits :]]
+        self.wanted.append(entry.logits)
 
     def logits(self, slot: int, row: int = 0) -> FloatArray:
         return self._rows[row]
@@ -135,8 +135,8 @@ async def answered(model: Chain, n: int, sampling: SamplingParams) -> list[int]:
     async with trio.open_nursery() as nursery:
         engine = Engine(model, [])
         await nursery.start(engine.run)
-        with engine.generate(Job((0,), n, sampling)) as pieces:
-            tokens = [piece.id async for piece in pieces if isinstance(piece, Token)]
+        with engine.generate(Job((0,), n, sampling)) as outputs:
+            tokens = [output.id async for output in outputs if isinstance(output, Token)]
         nursery.cancel_scope.cancel()
     return tokens
 
@@ -154,14 +154,14 @@ async def test_drafts_leave_the_distribution_unchanged() -> None:
     expected = model.table * counts.sum(axis=1, keepdims=True)
     chi_squared = ((counts - expected) ** 2 / expected).sum()
     assert chi_squared < 99.6, "the 0.1% point for 8 * 7 degrees of freedom"
-    assert sum(rows > 1 for rows in model.wanted) > 1000, "guesses were made"
+    assert sum(rows > 1 for rows in model.wanted) > 1000, "n_draft were made"
 
 
 async def test_drafts_leave_the_tokens_of_a_seed_unchanged() -> None:
-    """Every row of a guess is drawn from with the history before that very row."""
+    """The sampler draws from every row of a draft with the history before that very row."""
     sampling = SamplingParams(
         1, 1, 0, 0, 5, presence_penalty=0.3, frequency_penalty=0.02, repeat_penalty=1.2, repeat_last_n=5
     )
-    guessing = Chain(8)
-    assert await answered(guessing, 3000, sampling) == await answered(Chain(8, drafts=False), 3000, sampling)
-    assert sum(rows > 1 for rows in guessing.wanted) > 100, "guesses were made"
+    drafting = Chain(8)
+    assert await answered(drafting, 3000, sampling) == await answered(Chain(8, drafts=False), 3000, sampling)
+    assert sum(rows > 1 for rows in drafting.wanted) > 100, "n_draft were made"

@@ -1,4 +1,4 @@
-"""`engine.scheduler.scheduler`, played by hand in tables and at random against a naive model of a KV cache."""
+"""`engine.scheduler.scheduler` with tables of steps, and with random steps against a naive model of a KV cache."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,23 +22,23 @@ def job(*prompt: int, max_tokens: int = 100, client: str = "", affinity: str = "
     return Job(prompt, max_tokens, GREEDY, client, affinity)
 
 
-def said(pieces: Sequence[EngineOutput], n_prompt: int) -> list[EngineOutput]:
-    """Without what tells how far the prompt is: that comes before the first token, and rises."""
-    told = [piece.evaluated_tokens for piece in pieces if isinstance(piece, Progress)]
-    assert told == sorted(set(told)), told
-    assert all(0 < evaluated < n_prompt for evaluated in told)
-    kinds = [type(piece) for piece in pieces]
-    assert kinds[1 : 1 + len(told)] == [Progress] * len(told)
-    return [piece for piece in pieces if not isinstance(piece, Progress)]
+def without_progress(outputs: Sequence[EngineOutput], n_prompt: int) -> list[EngineOutput]:
+    """Return the outputs without `Progress`, which must come before the first token and rise."""
+    counts = [output.evaluated_tokens for output in outputs if isinstance(output, Progress)]
+    assert counts == sorted(set(counts)), counts
+    assert all(0 < evaluated < n_prompt for evaluated in counts)
+    kinds = [type(output) for output in outputs]
+    assert kinds[1 : 1 + len(counts)] == [Progress] * len(counts)
+    return [output for output in outputs if not isinstance(output, Progress)]
 
 
-def following(tokens: list[int]) -> int:
-    """What the naive model says next: it depends on every token before, and is an end token now and then."""
+def next_token(tokens: list[int]) -> int:
+    """Return the naive model's next token: a function of all tokens before it, sometimes an end token."""
     return sum((n + 1) * token for n, token in enumerate(tokens)) % 7
 
 
 class Play:
-    """A scheduler, and a model that keeps what it was given and answers with `following`."""
+    """A scheduler, and a model that stores its tokens and answers with `next_token`."""
 
     def __init__(self, n_slots: int = 2, n_ctx: int = 100, answer: list[int] | None = None) -> None:
         capable = {
@@ -50,10 +50,10 @@ class Play:
         }
         info = ModelInfo("naive", n_ctx, n_slots, n_vocab=7, max_batch_tokens=n_ctx, **capable)
         self.scheduler = Scheduler(info, {END})
-        self.held: list[list[int]] = [[] for _ in range(n_slots)]
+        self.cached: list[list[int]] = [[] for _ in range(n_slots)]
         self.answer = answer
         self.steps: list[BatchEntry] = []
-        self.pieces: list[tuple[Key, EngineOutput]] = []
+        self.outputs: list[tuple[Key, EngineOutput]] = []
 
     def add(self, key: Key, *prompt: int, max_tokens: int = 100) -> "Play":
         self.scheduler.add(key, job(*prompt, max_tokens=max_tokens))
@@ -64,13 +64,13 @@ class Play:
         self.steps += plan.entries
         assert len(plan.entries) <= 1, "the slots take turns"
         if error:
-            for chunk in plan.entries:
-                del self.held[chunk.slot][chunk.position :]
-            pieces = self.scheduler.fail(plan, error)
+            for entry in plan.entries:
+                del self.cached[entry.slot][entry.position :]
+            outputs = self.scheduler.fail(plan, error)
         else:
-            pieces = self.scheduler.update(plan, self._evaluate(plan.entries), seconds=0.01)
-        self.pieces += pieces
-        return pieces
+            outputs = self.scheduler.update(plan, self._evaluate(plan.entries), seconds=0.01)
+        self.outputs += outputs
+        return outputs
 
     def run(self) -> "Play":
         while not self.scheduler.idle:
@@ -78,27 +78,27 @@ class Play:
         return self
 
     def of(self, key: Key) -> list[EngineOutput]:
-        return [piece for whose, piece in self.pieces if whose == key]
+        return [output for whose, output in self.outputs if whose == key]
 
     @property
     def slots(self) -> list[int]:
-        return [chunk.slot for chunk in self.steps]
+        return [entry.slot for entry in self.steps]
 
-    def _evaluate(self, chunks: Sequence[BatchEntry]) -> dict[int, list[Token]]:
+    def _evaluate(self, entries: Sequence[BatchEntry]) -> dict[int, list[Token]]:
         sampled = {}
-        for chunk in chunks:
-            held = self.held[chunk.slot]
-            assert chunk.position <= len(held), "no gap between what is held and what comes"
-            assert 1 <= len(chunk.tokens) <= PREFILL_CHUNK
-            held[chunk.position :] = chunk.tokens
-            if chunk.logits:
-                sampled[chunk.slot] = [Token(following(held) if self.answer is None else self.answer.pop(0))]
+        for entry in entries:
+            cached = self.cached[entry.slot]
+            assert entry.position <= len(cached), "no gap between what is cached and what comes"
+            assert 1 <= len(entry.tokens) <= PREFILL_CHUNK
+            cached[entry.position :] = entry.tokens
+            if entry.logits:
+                sampled[entry.slot] = [Token(next_token(cached) if self.answer is None else self.answer.pop(0))]
         return sampled
 
 
 def test_update_returns_started_tokens_finished() -> None:
     play = Play(answer=[4, 5, END]).add(1, 1, 2, 3).run()
-    assert play.pieces == [(1, Started(0)), (1, Token(4)), (1, Token(5)), (1, STOP)]
+    assert play.outputs == [(1, Started(0)), (1, Token(4)), (1, Token(5)), (1, STOP)]
     assert play.steps == [BatchEntry(0, 0, [1, 2, 3], True), BatchEntry(0, 3, [4], True), BatchEntry(0, 4, [5], True)]
 
 
@@ -109,11 +109,11 @@ def test_update_returns_started_tokens_finished() -> None:
 def test_plan_splits_a_prompt_and_samples_once(n_prompt: int, sizes: list[int]) -> None:
     assert PREFILL_CHUNK == 16
     play = Play(answer=[END]).add(1, *range(1, n_prompt + 1)).run()
-    assert [len(chunk.tokens) for chunk in play.steps] == sizes
-    assert [chunk.position for chunk in play.steps] == list(range(0, n_prompt, 16))
-    assert [chunk.logits for chunk in play.steps] == [False] * (len(sizes) - 1) + [True]
-    told = [(1, Progress(16 * (part + 1))) for part in range(len(sizes) - 1)]
-    assert play.pieces == [(1, Started(0)), *told, (1, STOP)]
+    assert [len(entry.tokens) for entry in play.steps] == sizes
+    assert [entry.position for entry in play.steps] == list(range(0, n_prompt, 16))
+    assert [entry.logits for entry in play.steps] == [False] * (len(sizes) - 1) + [True]
+    counts = [(1, Progress(16 * (part + 1))) for part in range(len(sizes) - 1)]
+    assert play.outputs == [(1, Started(0)), *counts, (1, STOP)]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_plan_splits_a_prompt_and_samples_once(n_prompt: int, sizes: list[int]) 
         ([1], 1, 100, [END], [STOP]),
         ([1], 2, 100, [2, END], [Token(2), STOP]),  # an end token right at the limit is an end
         ([1, 2], 100, 4, [3, 4], [Token(3), Token(4), LENGTH]),  # the context is full
-        ([1, 2, 3], 100, 3, [4], [Token(4), LENGTH]),  # the last token needs no place
+        ([1, 2, 3], 100, 3, [4], [Token(4), LENGTH]),  # the last token needs no cell of the KV cache
     ],
 )
 def test_update_ends_a_generation_with_its_reason(
@@ -140,7 +140,7 @@ def test_add_of_one_client_gets_slots_in_order() -> None:
     for key in range(4):
         play.add(key, 5, key)
     play.run()
-    assert [key for key, piece in play.pieces if isinstance(piece, Started)] == [0, 1, 2, 3]
+    assert [key for key, output in play.outputs if isinstance(output, Started)] == [0, 1, 2, 3]
 
 
 def test_add_of_several_clients_gets_slots_in_turn() -> None:
@@ -148,7 +148,7 @@ def test_add_of_several_clients_gets_slots_in_turn() -> None:
     for key, client in enumerate("AAAABBC"):
         play.scheduler.add(key, job(5, key, client=client))
     play.run()
-    assert [key for key, piece in play.pieces if isinstance(piece, Started)] == [0, 4, 6, 1, 5, 2, 3]
+    assert [key for key, output in play.outputs if isinstance(output, Started)] == [0, 4, 6, 1, 5, 2, 3]
 
 
 def test_cancel_of_a_waiting_job_preserves_its_clients_turn() -> None:
@@ -157,7 +157,7 @@ def test_cancel_of_a_waiting_job_preserves_its_clients_turn() -> None:
         play.scheduler.add(key, job(5, key, client=client))
     play.scheduler.cancel(0)
     play.run()
-    assert [key for key, piece in play.pieces if isinstance(piece, Started)] == [1, 2, 3]
+    assert [key for key, output in play.outputs if isinstance(output, Started)] == [1, 2, 3]
 
 
 def test_plan_without_batching_alternates_slots() -> None:
@@ -174,7 +174,7 @@ def test_plan_without_batching_alternates_a_prompt_with_an_answer() -> None:
     play.add(2, *range(40), max_tokens=1)
     play.run()
     assert play.slots == [0, 0, 1, 0, 1, 0, 1, 0]
-    assert [len(chunk.tokens) for chunk in play.steps] == [1, 1, 16, 1, 16, 1, 8, 1]
+    assert [len(entry.tokens) for entry in play.steps] == [1, 1, 16, 1, 16, 1, 8, 1]
 
 
 # After [1, 2, 3, 4] in slot 0 and [5, 6, 7, 8] in slot 1: the slot that one more prompt gets, and what it reuses.
@@ -185,7 +185,7 @@ def test_plan_without_batching_alternates_a_prompt_with_an_answer() -> None:
         ([1, 2, 9], 0, 2),
         ([5, 6, 7, 8, 9], 1, 4),
         ([5, 9], 1, 1),
-        ([1, 2, 3, 4], 0, 3),  # the last token is evaluated in any case, for its logits
+        ([1, 2, 3, 4], 0, 3),  # the last token is always evaluated, for its logits
         ([5, 6], 1, 1),
         ([5], 0, 0),  # so of one token nothing is reused
         ([9, 9], 0, 0),  # nothing in common: the slot that was idle longest
@@ -236,7 +236,7 @@ def test_cancel_of_a_waiting_job_removes_it() -> None:
     play = Play(n_slots=1, answer=[END] * 2).add(1, 1).add(2, 2).add(3, 3)
     play.scheduler.cancel(2)
     play.run()
-    assert play.pieces == [(1, Started(0)), (1, STOP), (3, Started(0)), (3, STOP)]
+    assert play.outputs == [(1, Started(0)), (1, STOP), (3, Started(0)), (3, STOP)]
 
 
 def test_cancel_of_a_running_job_frees_its_slot_with_its_tokens() -> None:
@@ -244,7 +244,7 @@ def test_cancel_of_a_running_job_frees_its_slot_with_its_tokens() -> None:
     play.step()
     play.scheduler.cancel(1)
     play.run()
-    assert play.pieces == [(1, Started(0)), (1, Token(4)), (2, Started(3)), (2, STOP)]
+    assert play.outputs == [(1, Started(0)), (1, Token(4)), (2, Started(3)), (2, STOP)]
 
 
 def test_cancel_within_a_prompt_preserves_evaluated_tokens() -> None:
@@ -292,14 +292,14 @@ actions = st.lists(
 
 
 def expected_answer(prompt: list[int], max_tokens: int, n_ctx: int) -> list[EngineOutput]:
-    """What a model alone with this one job would say."""
-    tokens, pieces = list(prompt), list[EngineOutput]()
+    """Return the answer of a model that runs only this job."""
+    tokens, outputs = list(prompt), list[EngineOutput]()
     while len(tokens) < min(len(prompt) + max_tokens, n_ctx) or len(tokens) == len(prompt):
-        if (token := following(tokens)) == END:
-            return [*pieces, STOP]
+        if (token := next_token(tokens)) == END:
+            return [*outputs, STOP]
         tokens.append(token)
-        pieces.append(Token(token))
-    return [*pieces, LENGTH]
+        outputs.append(Token(token))
+    return [*outputs, LENGTH]
 
 
 @given(actions, st.integers(1, 3), st.sampled_from([40, 43]))
@@ -313,16 +313,16 @@ def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(
 
     def step(error: str = "") -> None:
         n = len(play.steps)
-        before = len(play.pieces)
+        before = len(play.outputs)
         play.step(error)
         running = {slot.running.key: slot for slot in play.scheduler._slots if slot.running is not None}
-        ended = {key for key, piece in play.pieces[before:] if isinstance(piece, Finished)}
-        turned = {play.scheduler.key(chunk.slot) for chunk in play.steps[n:] if not ended}
+        ended = {key for key, output in play.outputs[before:] if isinstance(output, Finished)}
+        turned = {play.scheduler.key(entry.slot) for entry in play.steps[n:] if not ended}
         for key in running:
             waits[key] = 0 if key in turned else waits[key] + 1
             assert waits[key] < n_slots, "who runs has a turn within n_slots steps"
         for slot in running.values():
-            assert slot.cached_tokens == play.held[slot.index][: len(slot.cached_tokens)], (
+            assert slot.cached_tokens == play.cached[slot.index][: len(slot.cached_tokens)], (
                 "the scheduler knows what the model holds"
             )
 
@@ -347,13 +347,13 @@ def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(
     assert play.scheduler.idle
 
     for key, (prompt, max_tokens) in jobs.items():
-        told = said(play.of(key), len(prompt))
+        counts = without_progress(play.of(key), len(prompt))
         whole = expected_answer(prompt, max_tokens, n_ctx)
-        started = told[:1] if told[:1] != [Finished(FinishReason.FAILED, "failed")] else []
-        assert all(isinstance(piece, Started) and 0 <= piece.cached_tokens < len(prompt) for piece in started)
-        if told[-1:] == [Finished(FinishReason.FAILED, "failed")]:
-            assert told[len(started) : -1] == whole[: len(told) - len(started) - 1]
+        started = counts[:1] if counts[:1] != [Finished(FinishReason.FAILED, "failed")] else []
+        assert all(isinstance(output, Started) and 0 <= output.cached_tokens < len(prompt) for output in started)
+        if counts[-1:] == [Finished(FinishReason.FAILED, "failed")]:
+            assert counts[len(started) : -1] == whole[: len(counts) - len(started) - 1]
         elif key in cancelled:
-            assert told[1:] == whole[: max(0, len(told) - 1)]
+            assert counts[1:] == whole[: max(0, len(counts) - 1)]
         else:
-            assert told[1:] == whole
+            assert counts[1:] == whole

@@ -1,4 +1,4 @@
-"""How many prompt tokens a step carries, and what a guess costs."""
+"""The number of prompt tokens in a step, and the cost of drafts."""
 
 import math
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def machine(tokens: int) -> float:
 
 
 def played(pace: StepBudget, streams: int, steps: int = 60, cost: Callable[[int], float] = machine) -> StepBudget:
-    """Steps of so many streams, and as many of a long prompt in between."""
+    """Record steps of that many streams, alternating with those of a long prompt."""
     for _ in range(steps):
         if streams:
             pace.record_decode(streams, 0, cost(streams))
@@ -103,7 +103,7 @@ def test_record_prefill_learns_rising_costs() -> None:
 
 def test_cost_is_measured_by_draft_length_and_streams() -> None:
     pace = StepBudget(512)
-    assert [pace.cost(2, guesses) for guesses in range(3)] == [1, 1 + INITIAL_DRAFT_COST, 1 + 2 * INITIAL_DRAFT_COST]
+    assert [pace.cost(2, n_draft) for n_draft in range(3)] == [1, 1 + INITIAL_DRAFT_COST, 1 + 2 * INITIAL_DRAFT_COST]
     for _ in range(50):
         pace.record_decode(2, 0, 0.010)
         pace.record_decode(2, 1, 0.014)
@@ -123,11 +123,11 @@ def test_cost_of_an_untried_length_follows_the_nearest_and_is_bounded(seconds: f
 def test_cost_beyond_a_configured_limit_is_infinite() -> None:
     pace = StepBudget(512, max_step_seconds=0.020)
     pace.record_decode(1, 0, 0.008)
-    bearable = [guesses for guesses in range(20) if pace.cost(1, guesses) < math.inf]
-    assert bearable == [guesses for guesses in range(20) if 1 + INITIAL_DRAFT_COST * guesses <= 20 / 8]
+    bearable = [n_draft for n_draft in range(20) if pace.cost(1, n_draft) < math.inf]
+    assert bearable == [n_draft for n_draft in range(20) if 1 + INITIAL_DRAFT_COST * n_draft <= 20 / 8]
     for _ in range(20):
         pace.record_decode(1, 0, 1.0)
-    assert (pace.cost(1, 0), pace.cost(1, 1)) == (1, math.inf), "a step without a guess is always one"
+    assert (pace.cost(1, 0), pace.cost(1, 1)) == (1, math.inf), "a step without a draft is always one"
 
 
 def test_cost_after_a_stalled_draft_recovers() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engine.tokenizer.detokenizer import Detokenizer, StopStrings
 
-# All that a character of several bytes may be cut down to. The last byte runs through 64 code points. Python waits
+# Every beginning of a character with several bytes. The last byte runs through 64 code points. Python waits
 # for the last byte of a surrogate too, before it refuses all three.
 PREFIXES = frozenset(
     letter[:n]
@@ -18,10 +18,10 @@ PREFIXES = frozenset(
 )
 
 
-def play(pieces: Iterable[bytes], stops: Sequence[str] = ()) -> list[str]:
-    """What each piece shows, and what the end shows."""
+def play(parts: Iterable[bytes], stops: Sequence[str] = ()) -> list[str]:
+    """Return the text after each part, and the text at the end."""
     decoder, watch = Detokenizer(), StopStrings(stops)
-    return [*(watch.feed(decoder.feed(piece)) for piece in pieces), watch.flush()]
+    return [*(watch.feed(decoder.feed(part)) for part in parts), watch.flush()]
 
 
 def bytewise(data: bytes) -> list[bytes]:
@@ -29,7 +29,8 @@ def bytewise(data: bytes) -> list[bytes]:
 
 
 def reference(data: bytes, stops: Sequence[str]) -> tuple[str, bool]:
-    """The text before the stop string that is complete first (of several the longest), and whether there is one."""
+    """Return the text before the stop string that is complete first (the longest of several), and whether there is
+    one."""
     tail = next((tail for n in (3, 2, 1) if (tail := data[-n:]) in PREFIXES), b"")
     text = data.removesuffix(tail).decode(errors="replace")
     for end in range(1, len(text) + 1):
@@ -40,7 +41,7 @@ def reference(data: bytes, stops: Sequence[str]) -> tuple[str, bool]:
 
 
 @pytest.mark.parametrize(
-    ("pieces", "shown"),
+    ("parts", "shown"),
     [
         ([b"Hello", b" world"], ["Hello", " world", ""]),
         ([b"", b"a", b""], ["", "a", "", ""]),
@@ -53,12 +54,12 @@ def reference(data: bytes, stops: Sequence[str]) -> tuple[str, bool]:
         (["👩\u200d💻".encode()[:5], "👩\u200d💻".encode()[5:]], ["👩", "\u200d💻", ""]),
     ],
 )
-def test_detokenizer_emits_a_character_once_it_is_complete(pieces: list[bytes], shown: list[str]) -> None:
-    assert play(pieces) == shown
+def test_detokenizer_emits_a_character_once_it_is_complete(parts: list[bytes], shown: list[str]) -> None:
+    assert play(parts) == shown
 
 
 @pytest.mark.parametrize(
-    ("pieces", "shown"),
+    ("parts", "shown"),
     [
         ([b"a\xffb"], ["a\ufffdb", ""]),
         ([b"\x80\x80"], ["\ufffd\ufffd", ""]),
@@ -72,18 +73,18 @@ def test_detokenizer_emits_a_character_once_it_is_complete(pieces: list[bytes], 
         ([b"ok\xed\xa0"], ["ok", ""]),
     ],
 )
-def test_detokenizer_replaces_invalid_utf8_and_drops_a_cut_off_tail(pieces: list[bytes], shown: list[str]) -> None:
-    assert play(pieces) == shown
+def test_detokenizer_replaces_invalid_utf8_and_drops_a_cut_off_tail(parts: list[bytes], shown: list[str]) -> None:
+    assert play(parts) == shown
 
 
 @pytest.mark.parametrize(
-    ("pieces", "stops", "shown"),
+    ("parts", "stops", "shown"),
     [
         ([b"one STOP two"], ["STOP"], ["one ", ""]),
         ([b"one ST", b"OP two", b"three"], ["STOP"], ["one ", "", "", ""]),
         (bytewise(b"aSTOPb"), ["STOP"], ["a", "", "", "", "", "", ""]),
         ([b"ST", b"AND"], ["STOP"], ["", "STAND", ""]),
-        ([b"a ST"], ["STOP"], ["a ", "ST"]),  # the end proves that it was none
+        ([b"a ST"], ["STOP"], ["a ", "ST"]),  # the end shows that there was none
         ([b"aab", b"aac"], ["aac"], ["aab", "", ""]),
         ([b"aaa", b"b"], ["aab"], ["a", "", ""]),  # the beginning overlaps itself
         ([b"abcd"], ["bcd", "c"], ["ab", ""]),  # "c" is complete first
@@ -96,8 +97,8 @@ def test_detokenizer_replaces_invalid_utf8_and_drops_a_cut_off_tail(pieces: list
         ([b"anything"], ["", ""], ["anything", ""]),
     ],
 )
-def test_stop_string_cuts_the_text_before_itself(pieces: list[bytes], stops: list[str], shown: list[str]) -> None:
-    assert play(pieces, stops) == shown
+def test_stop_string_cuts_the_text_before_itself(parts: list[bytes], stops: list[str], shown: list[str]) -> None:
+    assert play(parts, stops) == shown
 
 
 @pytest.mark.parametrize(
@@ -134,21 +135,21 @@ stop_lists = st.lists(st.one_of(st.text("ab日👋\ufffd", max_size=4), st.text(
 def test_stop_strings_of_any_split_emit_the_text_of_the_whole(
     data: st.DataObject | None, answer: bytes, stops: list[str]
 ) -> None:
-    pieces = bytewise(answer) if data is None else data.draw(cuts(answer))
+    parts = bytewise(answer) if data is None else data.draw(cuts(answer))
     decoder, watch = Detokenizer(), StopStrings(stops)
-    shown = "".join([*(watch.feed(decoder.feed(piece)) for piece in pieces), watch.flush()])
+    shown = "".join([*(watch.feed(decoder.feed(part)) for part in parts), watch.flush()])
     assert (shown, watch.matched is not None) == reference(answer, stops)
 
 
 @given(answers, stop_lists)
 def test_stop_strings_never_retract_emitted_text(answer: bytes, stops: list[str]) -> None:
-    """After each byte, what is held back could still become a stop string: no more is held than must be."""
+    """After each byte, the delayed text may still become a stop string, and no more than necessary is delayed."""
     decoder, watch = Detokenizer(), StopStrings(stops)
     shown = ""
     for n in range(1, len(answer) + 1):
         shown += watch.feed(decoder.feed(answer[n - 1 : n]))
         whole, stopped = reference(answer[:n], stops)
-        held = whole.removeprefix(shown)
-        assert shown + held == whole
-        assert not held or not stopped
-        assert not held or any(stop.startswith(held) for stop in stops)
+        pending = whole.removeprefix(shown)
+        assert shown + pending == whole
+        assert not pending or not stopped
+        assert not pending or any(stop.startswith(pending) for stop in stops)

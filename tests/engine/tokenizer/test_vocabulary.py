@@ -1,4 +1,4 @@
-"""`tokenizer.vocabulary` against ids that llama.cpp gave, and against the tokenizer inside ctransformers itself."""
+"""`tokenizer.vocabulary` against ids from llama.cpp, and against the tokenizer inside ctransformers."""
 
 import ctypes
 from pathlib import Path
@@ -104,7 +104,7 @@ PLAIN: list[tuple[str, list[int]]] = [
     ),
 ]
 
-# The same with both on, as for a rendered template.
+# (text, ids) with both on, as for a rendered template.
 PROMPTS: list[tuple[str, list[int]]] = [
     (
         (
@@ -160,7 +160,7 @@ SPM_PROMPTS: list[tuple[str, list[int]]] = [
 ]
 
 
-# Bytes for which SmolLM2 has no token (its training text had none): nothing is left of them, in llama.cpp as well.
+# Bytes for which SmolLM2 has no token (its training text had none): they are dropped, in llama.cpp as well.
 UNKNOWN = bytes.fromhex("04 06 13 14 16 1d c0 c1 f1 f2 f5 f6 f7 f8 f9 fa fb fc fd fe ff")
 LOSSY: list[tuple[str, list[int]]] = [
     ("\x06", []),
@@ -237,7 +237,7 @@ def test_vocabulary_of_smollm2_has_its_special_tokens(smol: Vocabulary) -> None:
 def test_end_tokens_exclude_the_end_of_a_message_as_llama_cpp(
     tmp_path: Path, names: list[str], ends: list[str], eos: str
 ) -> None:
-    """gpt-oss and Solar Open think in a message of its own."""
+    """gpt-oss and Solar Open reason in a message of its own."""
     other = ({"</s>", "<|end|>"} - {eos}).pop()
     tokens = [*(eos if token == "</s>" else token for token in model_files.BPE_TOKENS), *names, other]
     types = [*model_files.BPE_TYPES, *(int(TokenType.CONTROL) for _ in [*names, other])]
@@ -284,7 +284,7 @@ def test_encode_of_every_tokens_bytes_decodes_to_the_same_bytes(smol: Vocabulary
             assert shown(smol, smol.encode(text)) == raw
 
 
-# What the library's own tokenizer is asked. It knows no control tokens, so none are named here.
+# Texts for the library's own tokenizer. It knows no control tokens, so none are named here.
 SPM_TEXTS = [
     *("hello world", "  hello   world", " ", "    ", "the thing and the world", "worhello", "andand and", "A B"),
     *(
@@ -360,7 +360,7 @@ def test_encode_without_space_prefix_adds_none(tmp_path: Path) -> None:
 
 
 def test_encode_prompt_prepends_the_bos_once(spm: Vocabulary) -> None:
-    """llama.cpp puts in a second one and warns; a template that writes it itself never means two."""
+    """llama.cpp adds a second BOS and warns; a template that writes it itself never intends two."""
     assert spm.encode_prompt("<s>hello") == spm.encode_prompt("hello") == [1, *spm.encode("hello")]
     assert spm.encode_prompt("hello</s>") == [1, *spm.encode("hello"), 2]
 

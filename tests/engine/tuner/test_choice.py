@@ -1,4 +1,4 @@
-"""`responsed tune`: what is chosen of what was measured, and that measuring works on every backend."""
+"""`responsed tune`: the choice from the measurements, and measuring on every backend."""
 
 from pathlib import Path
 from random import Random
