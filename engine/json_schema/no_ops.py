@@ -47,10 +47,9 @@ def _significant(key: str, value: Schema) -> Schema:
     """Return the entries of a keyword's value that may forbid something."""
     if key == "propertyNames":
         return name_rule(value)
-    value = without(value, *ANNOTATIONS)
-    if key not in _DEPENDENCIES:
-        return value
-    return {name: each for name, each in value.items() if each not in ([], {}) and each is not True}
+    if key in _DEPENDENCIES:
+        return {name: each for name, each in value.items() if each not in ([], {}) and each is not True}
+    return without(value, *ANNOTATIONS)
 
 
 def _has_one_item(schema: Schema) -> bool:

@@ -44,6 +44,9 @@ CASES: dict[str, tuple[Any, list[str], list[str]]] = {
     ),
     "dependentRequired: empty": (NAMES | {"dependentRequired": {"a": []}}, ['{"a":1}'], ['{"a":"x"}']),
     "dependentRequired": (NAMES | {"dependentRequired": {"a": ["b"]}}, ['{"a":1,"b":2}', '{"b":1}'], ['{"a":1}']),
+    "dependentRequired of a property with an annotation's name": (
+        NAMES | {"dependentRequired": {"title": ["b"]}}, ['{"title":1,"b":2}', '{"b":1}'], ['{"title":1}'],
+    ),
     "dependentSchemas": (
         {"type": "object", "dependentSchemas": {"a": {"properties": {"b": {"type": "null"}}, "required": ["b"]}}},
         ['{"a":1,"b":null}', '{"b":1}'],
