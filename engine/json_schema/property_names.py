@@ -46,7 +46,7 @@ def _matching(pattern: str | None, properties: Schema, others: JSON) -> Schema |
         return None  # the character classes of Python and llguidance differ beyond ASCII
     try:
         matches = re.compile(pattern.replace(r"\p", "p")).search
-    except re.error:
+    except (re.error, OverflowError):
         return None
     if others not in (True, {}) and any(map(matches, properties)):
         return None  # the pattern would apply to the named properties too

@@ -39,9 +39,9 @@ def _distinct_values(schema: Schema) -> list[JSON] | None:
 
 
 def _orders(values: list[JSON], schema: Schema) -> list[tuple[JSON, ...]] | None:
-    """Return the permutations that the schema's limits permit; None if they are too many."""
+    """Return the permutations that the schema's limits permit; None if they are too many, or a limit is invalid."""
     least, most = schema.get("minItems", 0), schema.get("maxItems")
-    if not isinstance(least, int) or not isinstance(most, int | None):
+    if not isinstance(least, int) or least < 0 or not isinstance(most, int | None):
         return None
     most = min(len(values) if most is None else most, len(values))
     if len(values) > (MAX_PAIRED if most <= 2 else MAX_UNIQUE):

@@ -139,9 +139,13 @@ RELAXED: dict[str, tuple[Any, str]] = {
     "oneOf": ({"oneOf": [{"type": "string"}, {"minLength": 3}]}, "a.oneOf"),
     "a reference to elsewhere": ({"$ref": "https://example.org/x"}, "a.$ref"),
     "uniqueItems": ({"type": "array", "uniqueItems": True, "items": {"type": "string"}}, "a.uniqueItems"),
+    "uniqueItems of a negative length": (
+        {"type": "array", "uniqueItems": True, "items": {"enum": [1]}, "minItems": -1}, "a.uniqueItems",
+    ),
+    "propertyNames of a huge length": ({"type": "object", "propertyNames": {"minLength": 2**60}}, "a.propertyNames"),
     "format": ({"type": "string", "format": "regex"}, "a.format"),
     "no schema": (3, "a"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", RELAXED)
