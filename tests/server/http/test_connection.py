@@ -411,7 +411,7 @@ async def test_connection_reads_ahead_a_bounded_number_of_bytes() -> None:
     assert sent * len(GET) * 1000 < 50_000_000  # the buffers of two kernels
 
 
-async def test_100_continue_is_sent_when_the_body_is_read() -> None:
+async def test_100_continue_is_sent_when_the_body_is_read(autojump_clock: trio.testing.MockClock) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/wanted":
             return await echo(scope, receive, send)
