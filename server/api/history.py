@@ -33,7 +33,7 @@ class History:
                 "--store PATH.",
                 param="previous_response_id",
             )
-        if self._generations.stored(previous) is not None:
+        if self._generations.find_stored(previous) is not None:
             message = f"Response {previous!r} is still in progress: wait until it has ended."
             raise InvalidRequest(message, param="previous_response_id")
         try:

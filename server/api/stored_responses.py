@@ -39,7 +39,7 @@ class StoredResponsesHandler:
 
     async def retrieve(self, exchange: Exchange, response_id: str) -> None:
         retrieval = request.query(exchange.query, Retrieval)
-        if (generation := self._generations.found(response_id)) is not None:
+        if (generation := self._generations.find(response_id)) is not None:
             if retrieval.stream:
                 await stream_events(exchange, generation, retrieval.starting_after, encode=self._encode)
             else:
@@ -53,18 +53,18 @@ class StoredResponsesHandler:
 
     async def delete(self, exchange: Exchange, response_id: str) -> None:
         """Delete a response from the store, and its tokens from the KV snapshots. Cancel it first if it runs."""
-        if (generation := self._generations.found(response_id)) is not None:
+        if (generation := self._generations.find(response_id)) is not None:
             generation.cancel()
             await generation.ended.wait()
         deleted = self._store is not None and await self._store.run(self._store.responses.delete, response_id)
-        if not (self._generations.forget(response_id) or deleted):
+        if not (self._generations.remove_unstored(response_id) or deleted):
             raise _not_found(response_id)
         await self._engine.drop_snapshots()
         await exchange.answer(200, msgspec.json.encode(Deleted(response_id, "response")))
 
     async def cancel(self, exchange: Exchange, response_id: str) -> None:
         """Cancel a background response and answer with it. One that has ended stays as it is."""
-        if (generation := self._generations.found(response_id)) is not None:
+        if (generation := self._generations.find(response_id)) is not None:
             _check_background(response_id, generation.response.background)
             generation.cancel()
             await generation.ended.wait()
@@ -81,7 +81,7 @@ class StoredResponsesHandler:
 
     async def _stored(self, response_id: str) -> Stored:
         """Return the stored response. Raises NotFound, StoreError."""
-        running = self._generations.stored(response_id) is not None
+        running = self._generations.find_stored(response_id) is not None
         stored = (
             None
             if self._store is None
@@ -93,7 +93,7 @@ class StoredResponsesHandler:
         return stored
 
     async def _replay(self, exchange: Exchange, stored: Stored, number: int) -> None:
-        if len(stored.cues) > LONG_BYTES:
+        if len(stored.inputs) > LONG_BYTES:
             frames = await trio.to_thread.run_sync(_frames, stored, number, self._encode)
         else:
             frames = _frames(stored, number, self._encode)
@@ -122,7 +122,7 @@ async def _previous_items(store: AsyncStore, stored: Stored) -> list[Raw]:
 
 def _frames(stored: Stored, number: int, encode: Encode) -> bytes:
     """Return the frames of the events after `number`, at least the frame of the terminal event."""
-    return encode(replay.events_after(list(replay.events(stored.first, stored.cues)), number))
+    return encode(replay.events_after(list(replay.events(stored.first, stored.inputs)), number))
 
 
 def _check_background(response_id: str, background: bool) -> None:

@@ -3,7 +3,20 @@
 from msgspec import Struct
 
 from engine.chat_template import BUILT_IN
-from server.config.values import COUNT, NAMES, PATH, PORT, SLOTS, SOME, STORE, TEXT, YES, ValueType, one_of, seconds
+from server.config.values import (
+    BOOLEAN,
+    COUNT,
+    NAME_LIST,
+    PATH,
+    PORT,
+    POSITIVE,
+    SLOTS,
+    STORE,
+    TEXT,
+    ValueType,
+    one_of,
+    seconds,
+)
 
 PREFIX = "RESPONSED_"
 """Beginning of the variables' names."""
@@ -45,7 +58,9 @@ def _flag(key: str) -> str:
 GROUPS = {
     "model": (
         Setting("model", TEXT, "GGUF file to serve, or a name that `responsed models` lists (default: {})"),
-        Setting("alias", NAMES, "Another model name to accept in requests; '*' accepts any (repeatable)", "aliases"),
+        Setting(
+            "alias", NAME_LIST, "Another model name to accept in requests; '*' accepts any (repeatable)", "aliases"
+        ),
         Setting("context", COUNT, "Tokens of context per slot (default: the model's training length, 8192 at most)"),
         Setting("engine", one_of(ENGINES), "Backend that runs the model (default: {})"),
         Setting("libllama", PATH, "Path of the llama.cpp library (default: the installed one)"),
@@ -64,13 +79,13 @@ GROUPS = {
         Setting("port", PORT, "TCP port to listen on; 0 takes any free port (default: {})"),
         Setting(
             "allow_host",
-            NAMES,
+            NAME_LIST,
             "Name to accept in Host headers, besides localhost and IP addresses (repeatable)",
             "allow_hosts",
         ),
         Setting(
             "allow_origin",
-            NAMES,
+            NAME_LIST,
             "Origin of web pages that may call this server; '*' allows any (repeatable)",
             "allow_origins",
         ),
@@ -83,7 +98,7 @@ GROUPS = {
             COUNT,
             "Longest step in milliseconds while a response streams (default: 2.5 times its usual step)",
         ),
-        Setting("max_body_megabytes", SOME, "Largest request body in megabytes (default: {})"),
+        Setting("max_body_megabytes", POSITIVE, "Largest request body in megabytes (default: {})"),
     ),
     "storage": (
         Setting(
@@ -93,9 +108,9 @@ GROUPS = {
             former="state",
         ),
         Setting("store", STORE, "File for stored responses, or off (default: responses.db in the state folder)"),
-        Setting("store_responses", SOME, "Number of responses and conversations to store at most (default: {})"),
-        Setting("store_megabytes", SOME, "Megabytes of responses and conversations to store at most (default: {})"),
-        Setting("store_days", SOME, "Days to store a response after its last use (default: {})"),
+        Setting("store_responses", POSITIVE, "Number of responses and conversations to store at most (default: {})"),
+        Setting("store_megabytes", POSITIVE, "Megabytes of responses and conversations to store at most (default: {})"),
+        Setting("store_days", POSITIVE, "Days to store a response after its last use (default: {})"),
         Setting(
             "kv_snapshot_megabytes",
             COUNT,
@@ -104,12 +119,12 @@ GROUPS = {
         ),
         Setting(
             "snapshot_unstored",
-            YES,
+            BOOLEAN,
             "Also write the KV cache of requests with `store: false` to the state folder (default: {})",
         ),
     ),
     "behaviour": (
-        Setting("strict_fields", YES, "Reject requests with unknown fields (default: {})"),
+        Setting("strict_fields", BOOLEAN, "Reject requests with unknown fields (default: {})"),
         Setting(
             "resume_window",
             seconds(3600),

@@ -84,8 +84,8 @@ def _store(text: str) -> str:
 TEXT = ValueType(_non_empty, "a non-empty text")
 STORE = ValueType(_store, "a file or off; omit the setting to store in the state folder", metavar="PATH")
 PATH = ValueType(lambda text: Path(_non_empty(text)), "a path", metavar="PATH")
-YES = ValueType(
+BOOLEAN = ValueType(
     lambda text: ("false", "true").index(text.lower()) == 1, "true or false", (bool,), metavar="{true,false}"
 )
-NAMES = ValueType(_non_empty, "a non-empty text", several=True, metavar="NAME")
-COUNT, SOME, SLOTS, PORT = whole(0, 1 << 20), whole(1, 1 << 20), whole(1, 64), whole(0, 65535)
+NAME_LIST = ValueType(_non_empty, "a non-empty text", several=True, metavar="NAME")
+COUNT, POSITIVE, SLOTS, PORT = whole(0, 1 << 20), whole(1, 1 << 20), whole(1, 64), whole(0, 65535)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from server.protocol.errors import ServerBusy
 
-REMEMBERED = 16
+RECENT_GENERATIONS = 16
 """Number of latest generations whose durations estimate the next ones."""
 
 MAX_RETRY_SECONDS = 120
@@ -20,7 +20,7 @@ class AdmissionControl:
     def __init__(self, slots: int, queue: int) -> None:
         self._slots = slots
         self._queue = queue
-        self._durations: deque[float] = deque(maxlen=REMEMBERED)
+        self._durations: deque[float] = deque(maxlen=RECENT_GENERATIONS)
 
     def full(self, active: int) -> bool:
         return active >= self._slots + self._queue

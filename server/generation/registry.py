@@ -45,16 +45,16 @@ class Generations:
             task_status.started()
             await trio.sleep_forever()
 
-    def stored(self, response_id: str) -> Generation | None:
+    def find_stored(self, response_id: str) -> Generation | None:
         """Return the running generation of a response if the response is to be stored."""
         generation = self._running.get(response_id)
         return generation if generation is not None and generation.response.store else None
 
-    def found(self, response_id: str) -> Generation | None:
+    def find(self, response_id: str) -> Generation | None:
         """Return the generation of a response if it is running or unstored."""
-        return self.stored(response_id) or self._unstored.get(response_id)
+        return self.find_stored(response_id) or self._unstored.get(response_id)
 
-    def forget(self, response_id: str) -> bool:
+    def remove_unstored(self, response_id: str) -> bool:
         """Remove an unstored response; return False if there is none with this id."""
         return self._unstored.pop(response_id, None) is not None
 

@@ -75,7 +75,7 @@ class Conversations:
         row = self._database.row("SELECT id, created_at, metadata FROM conversations WHERE id = ?", conversation_id)
         if row is None:
             return None
-        self._usage.try_to_use([conversation_id], now)
+        self._usage.record_uses([conversation_id], now)
         return Conversation(*row)
 
     def update(self, conversation_id: str, metadata: bytes, now: float) -> bool:
@@ -141,7 +141,7 @@ class Conversations:
             sql, values = f"{sql} AND place {'<' if newest_first else '>'} ?", [*values, *place]
         sql = f"{sql} ORDER BY place {'DESC' if newest_first else 'ASC'} LIMIT ?"
         rows = self._database.rows(sql, *values, -1 if limit is None else limit + 1)
-        self._usage.try_to_use([conversation_id], now)
+        self._usage.record_uses([conversation_id], now)
         return Page([StoredItem(*row) for row in rows[:limit]], more=limit is not None and len(rows) > limit)
 
     def item(self, conversation_id: str, item_id: str) -> StoredItem | None:

@@ -66,7 +66,7 @@ class UsageIndex:
         self._check(entry_id, size)
         self._database.change("UPDATE entries SET used = ?, bytes = ? WHERE id = ?", now + self._shift, size, entry_id)
 
-    def try_to_use(self, entry_ids: Iterable[str], now: float) -> None:
+    def record_uses(self, entry_ids: Iterable[str], now: float) -> None:
         """Record uses in a transaction of its own; ignore errors, since reading must work on a full disk."""
         with suppress(StoreError), self._database.transaction():
             for entry_id in entry_ids:

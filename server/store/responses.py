@@ -55,8 +55,8 @@ class Stored(Struct, frozen=True, kw_only=True):
     """Response of the event `response.created`."""
     response: bytes
     """Current response; `first` until it ends."""
-    cues: bytes = b"[]"
-    """Stream inputs, a JSON list that is empty until the end; with `first` they reproduce the stream."""
+    inputs: bytes = b"[]"
+    """Stream inputs (column `cues`), a JSON list, empty until the end; with `first` they reproduce the stream."""
     items: bytes
     """Input items of this turn, a JSON list of items with ids."""
     previous: str | None = None
@@ -78,7 +78,7 @@ class Store:
     ) -> None:
         """Open the store, and end the responses that a crash left unfinished.
 
-        `interrupted` returns `response` and `cues` for the `first` of such a response. `now`: see `UsageIndex`.
+        `interrupted` returns `response` and `inputs` for the `first` of such a response. `now`: see `UsageIndex`.
         """
         self._database = Database(path, SCHEMA, VERSION)
         self._usage = UsageIndex(self._database, limits, now)
@@ -114,7 +114,7 @@ class Store:
         response_id: str,
         status: str,
         response: bytes,
-        cues: bytes,
+        inputs: bytes,
         output_items: Sequence[StoredItem],
         now: float,
     ) -> None:
@@ -130,7 +130,7 @@ class Store:
             if row is None:
                 raise Missing(response_id)
             items, conversation = row
-            self._complete(response_id, status, response, cues, now)
+            self._complete(response_id, status, response, inputs, now)
             if conversation is not None and status != "failed":
                 self.conversations.append(conversation, [*split(items), *output_items], now)
             self._usage.evict(now, response_id, conversation)
@@ -138,7 +138,7 @@ class Store:
     def get(self, response_id: str, now: float) -> Stored | None:
         stored = self._read(response_id)
         if stored:
-            self._usage.try_to_use([response_id], now)
+            self._usage.record_uses([response_id], now)
         return stored
 
     def chain(self, response_id: str, now: float) -> list[Stored]:
@@ -151,7 +151,7 @@ class Store:
                 raise Missing(next_id)
             chain.append(stored)
             next_id = stored.previous
-        self._usage.try_to_use([stored.id for stored in chain], now)
+        self._usage.record_uses([stored.id for stored in chain], now)
         return chain[::-1]
 
     def delete(self, response_id: str) -> bool:
@@ -169,9 +169,13 @@ class Store:
         row = self._database.row(f"{SELECT} WHERE id = ?", response_id)
         return Stored(**dict(zip(Stored.__struct_fields__, row, strict=True))) if row else None
 
-    def _complete(self, response_id: str, status: str, response: bytes, cues: bytes, now: float) -> None:
+    def _complete(self, response_id: str, status: str, response: bytes, inputs: bytes, now: float) -> None:
         self._database.change(
-            "UPDATE responses SET status = ?, response = ?, cues = ? WHERE id = ?", status, response, cues, response_id
+            "UPDATE responses SET status = ?, response = ?, cues = ? WHERE id = ?",
+            status,
+            response,
+            inputs,
+            response_id,
         )
         ((size,),) = self._database.rows(
             "SELECT length(first) + length(response) + length(cues) + length(items) FROM responses WHERE id = ?",
@@ -183,9 +187,9 @@ class Store:
         """Mark unfinished responses as failed; remove those that `interrupted` cannot read."""
         for response_id, first in self._database.rows("SELECT id, first FROM responses WHERE response IS NULL"):
             try:
-                response, cues = interrupted(first)
+                response, inputs = interrupted(first)
             except ValueError as error:
                 log.warning("removed %s, whose unfinished record is unreadable: %s", response_id, error)
                 self._usage.remove(response_id)
             else:
-                self._complete(response_id, "failed", response, cues, now)
+                self._complete(response_id, "failed", response, inputs, now)

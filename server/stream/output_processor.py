@@ -39,7 +39,7 @@ class OutputProcessor:
         self.started = False
         """True once the engine has started."""
         self.ended = False
-        self.produced = 0
+        self.output_tokens = 0
         """Number of generated tokens, including an end token."""
 
     def process(self, output: EngineOutput, now: int) -> list[StreamInput]:
@@ -58,7 +58,7 @@ class OutputProcessor:
                 self._evaluated = evaluated
                 return []
             case Token():
-                self.produced += 1
+                self.output_tokens += 1
                 return self._token(output, now)
             case Finished(FinishReason.FAILED, message):
                 self.ended = True
@@ -72,7 +72,7 @@ class OutputProcessor:
                     )
                 ]
             case Finished(reason):
-                self.produced += reason is FinishReason.STOP
+                self.output_tokens += reason is FinishReason.STOP
                 return self._end(now, "max_output_tokens" if reason is FinishReason.LENGTH else None)
 
     @property
@@ -95,9 +95,9 @@ class OutputProcessor:
         return Usage(
             input_tokens=self._prompt_tokens,
             input_tokens_details=InputTokensDetails(self._cached, self._prompt_tokens - self._cached),
-            output_tokens=self.produced,
+            output_tokens=self.output_tokens,
             output_tokens_details=OutputTokensDetails(self._reasoned),
-            total_tokens=self._prompt_tokens + self.produced,
+            total_tokens=self._prompt_tokens + self.output_tokens,
         )
 
     def _token(self, token: Token, now: int) -> list[StreamInput]:

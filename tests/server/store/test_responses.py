@@ -66,12 +66,12 @@ def begun(name: str, previous: str | None = None, conversation: str | None = Non
 
 
 def finished(stored: Stored, status: str = "completed") -> Stored:
-    return replace(stored, status=status, response=b'{"done":1}', cues=b'["End"]')
+    return replace(stored, status=status, response=b'{"done":1}', inputs=b'["End"]')
 
 
 def finish(keeper: Store, stored: Stored, now: float = NOW, status: str = "completed") -> Stored:
     whole = finished(stored, status)
-    keeper.finish(stored.id, status, whole.response, whole.cues, items(f"out_{stored.id}"), now)
+    keeper.finish(stored.id, status, whole.response, whole.inputs, items(f"out_{stored.id}"), now)
     return whole
 
 
@@ -127,7 +127,7 @@ def test_unfinished_response_is_failed_after_a_restart(path: Path) -> None:
     keeper.close()
     keeper = store(path)
     response, cues = ended(half.first)
-    failed = replace(half, status="failed", response=response, cues=cues)
+    failed = replace(half, status="failed", response=response, inputs=cues)
     assert keeper.chain("r1", NOW) == [whole]
     assert keeper.get("r2", NOW) == failed
     assert keeper.conversations.items("conv", NOW) == Page(items("in_r1", "out_r1"), more=False)
@@ -483,7 +483,7 @@ def test_killed_process_leaves_complete_responses_only(path: Path) -> None:
             assert stored is not None
             first = begun(name, stored.previous, "conv", size=20_000)
             response, cues = ended(first.first)
-            failed = replace(first, status="failed", response=response, cues=cues)
+            failed = replace(first, status="failed", response=response, inputs=cues)
             assert stored in (finished(first), failed)
             assert stored == finished(first) or name not in acknowledged
             if stored.status == "completed":
@@ -510,7 +510,7 @@ class Model:
             return len(b"{}") + sum(map(len, self.conversations[name].values()))
         each = self.responses[name]
         made = len(each.first) + len(each.items)
-        return made if each.status == "in_progress" else made + len(each.response) + len(each.cues)
+        return made if each.status == "in_progress" else made + len(each.response) + len(each.inputs)
 
     def remove(self, name: str) -> bool:
         self.responses.pop(name, None)
@@ -652,7 +652,7 @@ class StoreMachine(RuleBasedStateMachine):
         for name, stored in self.model.responses.items():
             if stored.status == "in_progress":
                 response, cues = ended(stored.first)
-                self.model.responses[name] = replace(stored, status="failed", response=response, cues=cues)
+                self.model.responses[name] = replace(stored, status="failed", response=response, inputs=cues)
                 self.model.used[name] = self.now
         self.model.evict(self.now)
 
@@ -687,7 +687,7 @@ async def test_async_store_runs_one_method_at_a_time(path: Path) -> None:
             stored.id,
             whole.status,
             whole.response,
-            whole.cues,
+            whole.inputs,
             items(f"out_{stored.id}"),
             NOW,
         )
