@@ -2,7 +2,8 @@
 
 from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE, UNICODE_TO_BYTE
 from engine.tokenizer.detokenizer import Detokenizer, StopStrings
-from engine.tokenizer.vocabulary import TokenType, Vocabulary
+from engine.tokenizer.entries import TokenType
+from engine.tokenizer.vocabulary import Vocabulary
 
 __all__ = [
     "BYTE_TO_UNICODE",

@@ -75,7 +75,7 @@ ALONE = {
     "minijinja": {"engine.chat_template.template"},
     "sqlite3": {"server.store.database"},
     "threading": set(),
-    "tokenizers": {"engine.tokenizer.vocabulary"},
+    "tokenizers": {"engine.tokenizer.encoders"},
     "tomli_w": {"server.config.file"},
 }
 """Library -> modules that import it. trio starts the threads, in `engine.runtime.engine`."""

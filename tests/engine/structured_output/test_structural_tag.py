@@ -23,7 +23,8 @@ from engine.structured_output.compiler import GrammarCompiler
 from engine.structured_output.specs import BareCallTrigger, ReasoningSpec, Trigger
 from engine.structured_output.structural_tag import StructuralTag
 from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE
-from engine.tokenizer.vocabulary import TokenType, Vocabulary
+from engine.tokenizer.entries import TokenType
+from engine.tokenizer.vocabulary import Vocabulary
 from tests.engine.runtime.test_engine import LENGTH, STOP, running
 from tests.engine.structured_output.test_constrained import GREEDY, answer
 

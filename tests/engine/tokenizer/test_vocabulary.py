@@ -12,7 +12,8 @@ from engine.backends.llamacpp import library as libllama
 from engine.gguf import reader
 from engine.gguf.header import GGUFError
 from engine.loader.loader import Options, load
-from engine.tokenizer.vocabulary import TokenType, Vocabulary
+from engine.tokenizer.entries import TokenType
+from engine.tokenizer.vocabulary import Vocabulary
 from tests.support import model_files
 from tests.support.model_files import SPM_SCORES, SPM_TOKENS, SPM_TYPES
 

@@ -19,7 +19,8 @@ from engine.backends.scripted import ScriptedModel
 from engine.gguf.header import Header, MetadataEntry, Value
 from engine.job import EngineOutput, Finished, FinishReason, Started, Token, TokenLogprobs
 from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE
-from engine.tokenizer.vocabulary import TokenType, Vocabulary
+from engine.tokenizer.entries import TokenType
+from engine.tokenizer.vocabulary import Vocabulary
 from server.protocol import sse
 from server.protocol.events import Event, Logprob, OutputTextDelta, OutputTextDone, Response, TopLogprob
 from server.stream import replay
