@@ -7,6 +7,7 @@ reads both in all families.
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 
 from msgspec import Struct
 
@@ -103,45 +104,63 @@ def triggers(
 
     Raises GrammarError.
     """
-    found: list[tuple[str, str]] = []
     forms = (dialect.form, *dialect.alternatives)
+    found: list[tuple[str, str]] = []
     for form in forms:
-        for marker in [marker for marker in form.markers if "$name" in marker]:
-            found += _named_triggers(form, marker, functions, notation, max_calls)
-        for phrase in form.alternative_openings:
-            marker, dollar, part = phrase.partition("$")
-            rules = Rules(notation)
-            for calls in _in_format(form, functions, rules)[0]:
-                found.append((marker, rules.text(f"{rules.expand(dollar + part, _MODEL_CHOSEN)} {calls.rest}")))
+        found += _named_triggers(form, functions, notation, max_calls)
+        found += _alternative_triggers(form, functions, notation)
     for marker in dict.fromkeys(marker for form in forms for marker in form.markers):
-        rules, alternatives, left = Rules(notation), [], functions
-        for form in [form for form in forms if marker in form.markers]:
-            written, left = _in_format(form, left, rules)
-            for calls in written:
-                _, found_marker, rest = f"{form.begin}{calls.opening}".partition(marker)
-                if found_marker:
-                    # Without a marker around all calls, each call begins with the marker again.
-                    repeated = _repeated(calls, rules, max_calls if form.begin else 1)
-                    alternatives.append(_joined(rules.expand(rest, _MODEL_CHOSEN), repeated))
-        alternatives += [
-            rules.expand(form.no_call) for form in forms if alternatives and form.no_call and marker in form.markers
-        ]
-        if alternatives:
-            found.append((marker, rules.text(rules.one_of(alternatives))))
+        sharing = [form for form in forms if marker in form.markers]
+        if (grammar := _after_shared_marker(marker, sharing, functions, notation, max_calls)) is not None:
+            found.append((marker, grammar))
     return found
 
 
 def _named_triggers(
-    form: CallFormat, marker: str, functions: Sequence[Function], notation: Notation, max_calls: int
+    form: CallFormat, functions: Sequence[Function], notation: Notation, max_calls: int
 ) -> Iterator[tuple[str, str]]:
-    """Yield pairs of the marker with a function's name and the grammar of the text after it. Raises GrammarError."""
-    for function in filter(lambda function: function.plain, functions):
+    """Yield pairs of a marker with a function's name and the grammar of the text after it. Raises GrammarError."""
+    plain = [function for function in functions if function.plain]
+    for marker, function in product([marker for marker in form.markers if "$name" in marker], plain):
         rules = Rules(notation)
         rest = f"{form.begin}{form.call}".partition(marker)[2]
         first = rules.expand(rest, _parts(form, function, rules))
         (calls,) = _in_format(form, functions, rules)[0]
         repeated = _repeated(calls, rules, max_calls if form.begin else 1, first)
         yield marker.replace("$name", function.name), rules.text(repeated)
+
+
+def _alternative_triggers(
+    form: CallFormat, functions: Sequence[Function], notation: Notation
+) -> Iterator[tuple[str, str]]:
+    """Yield pairs of another beginning of calls and the grammar of the text after it. Raises GrammarError."""
+    for phrase in form.alternative_openings:
+        marker, dollar, part = phrase.partition("$")
+        rules = Rules(notation)
+        for calls in _in_format(form, functions, rules)[0]:
+            yield marker, rules.text(f"{rules.expand(dollar + part, _MODEL_CHOSEN)} {calls.rest}")
+
+
+def _after_shared_marker(
+    marker: str, forms: Sequence[CallFormat], functions: Sequence[Function], notation: Notation, max_calls: int
+) -> str | None:
+    """Return the grammar of the text after a marker that all `forms` begin with; None if no call follows it.
+
+    Raises GrammarError.
+    """
+    rules, alternatives, left = Rules(notation), list[str](), functions
+    for form in forms:
+        written, left = _in_format(form, left, rules)
+        for calls in written:
+            _, found, rest = f"{form.begin}{calls.opening}".partition(marker)
+            if found:
+                # Without a marker around all calls, each call begins with the marker again.
+                repeated = _repeated(calls, rules, max_calls if form.begin else 1)
+                alternatives.append(_joined(rules.expand(rest, _MODEL_CHOSEN), repeated))
+    if not alternatives:
+        return None
+    alternatives += [rules.expand(form.no_call) for form in forms if form.no_call]
+    return rules.text(rules.one_of(alternatives))
 
 
 def openings(dialect: Dialect, names: Iterable[str]) -> tuple[str, ...]:
