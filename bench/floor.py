@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from report import spread
 
+from engine.backends.llamacpp import declarations
 from engine.backends.llamacpp import library as libllama
 
 SLOTS = 8
@@ -54,7 +55,7 @@ class Loop:
         )
         self._wanted = (c_int8 * MAX_BATCH_TOKENS)()
         ones = (c_int32 * MAX_BATCH_TOKENS)(*[1] * MAX_BATCH_TOKENS)
-        self._batch = libllama.Batch(
+        self._batch = declarations.Batch(
             token=self._tokens, pos=self._positions, n_seq_id=ones, seq_id=self._pointers, logits=self._wanted
         )
 

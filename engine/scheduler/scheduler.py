@@ -11,8 +11,9 @@ from functools import partial
 from engine.job import EngineOutput, Finished, FinishReason, Job, Progress, Started, Token
 from engine.model import BatchEntry, ModelInfo
 from engine.scheduler.ngram_drafter import choose_draft_length
+from engine.scheduler.prefix_cache import PrefixCache
 from engine.scheduler.queue import FairQueue
-from engine.scheduler.slots import Key, RunningSequence, Slot, common_prefix_length
+from engine.scheduler.slots import Key, RunningSequence, Slot, running_sequence
 from engine.scheduler.step import PrefixCopy, Step
 from engine.scheduler.step_budget import StepBudget
 
@@ -26,9 +27,6 @@ OLDEST_PROMPT_INTERVAL = 8
 # Maximum rows of a step with draft tokens. Beyond this, each further row costs as much as the one before it.
 MAX_DRAFT_ROWS = 32
 
-# Minimum number of prefix tokens that are worth a copy between slots, or waiting for a donor.
-MIN_PREFIX_COPY_TOKENS = 16
-
 
 class Scheduler:
     """Assigns waiting jobs to slots. Running slots share a step, or take turns if the model cannot batch."""
@@ -40,6 +38,7 @@ class Scheduler:
         self._queue = FairQueue()
         self._active: deque[Slot] = deque()
         """Running slots, in order of admission or of turns."""
+        self._prefixes = PrefixCache(info, self._slots, self._active, self._mark_used)
         self._budget = StepBudget(info.max_batch_tokens, max_step_seconds)
         self._prefill_limit = 0
         """Maximum prompt tokens of the last step that had some."""
@@ -63,7 +62,7 @@ class Scheduler:
 
     def plan(self) -> Step:
         """Return the next step; empty when idle."""
-        shares = [*self._admit(), *self._await_prefix()]
+        shares = [*self._admit(), *self._prefixes.resume_waiting()]
         if not self._active:
             return Step()
         if not self._info.batched:
@@ -82,7 +81,7 @@ class Scheduler:
         outputs: list[tuple[Key, EngineOutput]] = []
         for entry in plan.entries:
             slot = self._slots[entry.slot]
-            running = _running(slot)
+            running = running_sequence(slot)
             tokens = sampled.get(entry.slot, ())
             wrong = entry.logits - len(tokens)
             slot.cached_tokens[entry.position :] = entry.tokens[: len(entry.tokens) - wrong]
@@ -103,17 +102,17 @@ class Scheduler:
         for copy in plan.copies:
             target = self._slots[copy.target]
             target.cached_tokens.clear()
-            _running(target).reused_tokens = 0
+            running_sequence(target).reused_tokens = 0
         for entry in plan.entries:
             slot = self._slots[entry.slot]
             del slot.cached_tokens[entry.position if self._info.truncates else 0 :]
-            outputs.append((_running(slot).key, Finished(reason, message)))
+            outputs.append((running_sequence(slot).key, Finished(reason, message)))
             self._release(slot)
         return outputs
 
     def key(self, slot: int) -> Key:
         """Return the job that runs in a planned slot."""
-        return _running(self._slots[slot]).key
+        return running_sequence(self._slots[slot]).key
 
     def savable_slots(self) -> list[tuple[int, tuple[int, ...]]]:
         """Return the slots whose tokens may all be written to a disk, with these tokens; most recently used first.
@@ -149,82 +148,15 @@ class Scheduler:
         """Move waiting jobs into free slots."""
         while self._queue and (free := [slot for slot in self._slots if slot.running is None]):
             running = RunningSequence(*self._queue.next())
-            slot = self._choose_slot(free, running)
-            running.reused_tokens = self._reusable_tokens(slot.cached_tokens, running.tokens)
+            slot = self._prefixes.choose_slot(free, running)
+            running.reused_tokens = self._prefixes.reusable_tokens(slot.cached_tokens, running.tokens)
             del slot.cached_tokens[running.reused_tokens :]
             slot.running = running
             slot.savable_tokens = sys.maxsize if running.savable else min(slot.savable_tokens, running.reused_tokens)
             slot.affinity = running.affinity
             self._mark_used(slot)
             self._active.append(slot)
-            yield from self._find_prefix(slot, running)
-
-    def _choose_slot(self, free: Sequence[Slot], running: RunningSequence) -> Slot:
-        """Return the slot whose tokens the prompt continues.
-
-        If there is none and prefixes can be copied, return the slot of the job's affinity group, or the least recently
-        used one.
-        """
-        prompt = running.tokens
-        if self._info.copies_prefixes:
-            free = (
-                [
-                    slot
-                    for slot in free
-                    if len(slot.cached_tokens) == common_prefix_length(slot.cached_tokens, prompt) > 0
-                ]
-                or [slot for slot in free if slot.affinity == running.affinity != ""]
-                or [min(free, key=lambda slot: slot.last_used)]
-            )
-        return max(free, key=lambda slot: (self._reusable_tokens(slot.cached_tokens, prompt), -slot.last_used))
-
-    def _reusable_tokens(self, cached: list[int], prompt: list[int]) -> int:
-        """Return the number of cached tokens that the prompt can reuse; models that cannot truncate reuse all or
-        none."""
-        n = common_prefix_length(cached, prompt)
-        return n if self._info.truncates or n == len(cached) else 0
-
-    def _await_prefix(self) -> Iterator[PrefixCopy]:
-        """Let jobs continue whose donor has evaluated the common prefix or is gone."""
-        for slot in self._active:
-            running = _running(slot)
-            if running.donor is None:
-                continue
-            donor, n = running.donor
-            donor_slot = next((other for other in self._active if other.running is donor), None)
-            if donor_slot is None or len(donor_slot.cached_tokens) >= n:
-                running.donor = None
-                yield from self._find_prefix(slot, running)
-
-    def _find_prefix(self, slot: Slot, running: RunningSequence) -> Iterator[PrefixCopy]:
-        """Find a slot that contains, or soon will contain, more of the prompt's beginning than the job's own slot."""
-        if not self._info.copies_prefixes:
-            return
-        min_length = len(slot.cached_tokens) + MIN_PREFIX_COPY_TOKENS
-        others = [other for other in self._slots if other is not slot]
-        n, source = max(
-            ((common_prefix_length(other.cached_tokens, running.tokens), other) for other in others),
-            key=_first,
-            default=(0, slot),
-        )
-        running.donor = self._donor(slot, running, max(min_length, n + MIN_PREFIX_COPY_TOKENS))
-        if running.donor is None and n >= min_length:
-            slot.cached_tokens[:] = source.cached_tokens[:n]
-            running.reused_tokens = n
-            if not running.savable:
-                slot.savable_tokens = min(source.savable_tokens, n)
-            self._mark_used(source)
-            yield PrefixCopy(source.index, slot.index, n)
-
-    def _donor(self, slot: Slot, running: RunningSequence, min_length: int) -> tuple[RunningSequence, int] | None:
-        """Return an earlier job that evaluates the same prefix, with the prefix's length.
-
-        Only jobs that were admitted earlier can be donors, so the first active one always continues.
-        """
-        earlier = list(self._active)[: self._active.index(slot)]
-        found = [(common_prefix_length(_running(other).tokens, running.tokens), _running(other)) for other in earlier]
-        n, donor = max(found, key=_first, default=(0, running))
-        return (donor, n) if n >= min_length else None
+            yield from self._prefixes.find(slot, running)
 
     def _step_entries(self) -> Iterator[BatchEntry]:
         """Yield a token of every stream, or as many tokens of one prompt as the budget allows; alternate if there are
@@ -235,7 +167,7 @@ class Scheduler:
         tokens.
         """
         streams = [slot for slot in self._active if slot.pending == 1]
-        prompts = [slot for slot in self._active if slot.pending > 1 and _running(slot).donor is None]
+        prompts = [slot for slot in self._active if slot.pending > 1 and running_sequence(slot).donor is None]
         self._prompt_is_next = bool(prompts) and (self._prompt_is_next or not streams)
         if self._prompt_is_next:
             waiting = len(self._active) - len(streams)
@@ -257,7 +189,7 @@ class Scheduler:
 
     def _decode_entries(self, streams: Sequence[Slot]) -> Iterator[BatchEntry]:
         """Yield the last token of each stream with draft tokens behind it."""
-        running_sequences = [_running(slot) for slot in streams]
+        running_sequences = [running_sequence(slot) for slot in streams]
         drafts = [running.drafter.draft(running.tokens) for running in running_sequences]
         remaining = min(running.remaining_tokens(self._info.n_ctx) for running in running_sequences)
         rows = min(MAX_DRAFT_ROWS, self._info.max_batch_tokens) // len(streams)
@@ -303,7 +235,7 @@ class Scheduler:
 
 
 def _batch_entry(slot: Slot, max_tokens: int) -> BatchEntry:
-    running, position = _running(slot), len(slot.cached_tokens)
+    running, position = running_sequence(slot), len(slot.cached_tokens)
     tokens = running.tokens[position : position + max_tokens]
     return BatchEntry(slot.index, position, tokens, logits=int(position + len(tokens) == len(running.tokens)))
 
@@ -315,12 +247,3 @@ def _even_part_size(tokens: int, max_size: int, min_size: int) -> int:
     """
     parts = min(-(-tokens // max_size), max(tokens // min_size, 1))
     return -(-tokens // parts)
-
-
-def _running(slot: Slot) -> RunningSequence:
-    assert slot.running is not None, "only running slots are planned"
-    return slot.running
-
-
-def _first(pair: tuple[int, object]) -> int:
-    return pair[0]

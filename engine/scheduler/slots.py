@@ -62,3 +62,9 @@ def common_prefix_length(cached: list[int], prompt: list[int]) -> int:
         else:
             high = middle - 1
     return low
+
+
+def running_sequence(slot: Slot) -> RunningSequence:
+    """Return the sequence of a slot that has one."""
+    assert slot.running is not None, "only running slots are planned"
+    return slot.running

@@ -65,6 +65,7 @@ ALONE = {
     "ctransformers": {"engine.backends.ctransformers.model"},
     "ctypes": {
         "engine.backends.ctransformers.model",
+        "engine.backends.llamacpp.declarations",
         "engine.backends.llamacpp.library",
         "engine.backends.llamacpp.model",
         "engine.backends.llamacpp.quantizer",
@@ -221,8 +222,8 @@ def _roots(module: str) -> set[str]:
     return {name.split(".")[0] for name in imports(module)}
 
 
-def test_modules_have_at_most_330_lines() -> None:
-    assert [module for module, path in SOURCES.items() if len(path.read_text().splitlines()) > 330] == []
+def test_modules_have_at_most_300_lines() -> None:
+    assert [module for module, path in SOURCES.items() if len(path.read_text().splitlines()) > 300] == []
 
 
 def test_folders_have_at_most_15_files() -> None:

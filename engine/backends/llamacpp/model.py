@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.backends.llamacpp.library import Batch, Library, errors
+from engine.backends.llamacpp.declarations import Batch
+from engine.backends.llamacpp.library import Library, errors
 from engine.model import BackendOptions, BatchEntry, FloatArray, ModelError, ModelInfo
 
 NAME = "llamacpp"

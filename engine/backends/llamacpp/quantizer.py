@@ -11,6 +11,7 @@ from ctypes import POINTER, c_bool, c_char_p, c_int32, c_size_t, c_uint32, c_voi
 from pathlib import Path
 from typing import ClassVar
 
+from engine.backends.llamacpp import declarations
 from engine.backends.llamacpp import library as libllama
 from engine.model import ModelError
 
@@ -57,7 +58,7 @@ DEFAULTS = {
 }
 
 SIGNATURES: dict[str, tuple[object, Sequence[object]]] = {
-    "llama_model_quantize_default_params": (libllama.ParamsBuffer, []),
+    "llama_model_quantize_default_params": (declarations.ParamsBuffer, []),
     "llama_model_quantize": (c_uint32, [c_char_p, c_char_p, POINTER(QuantizeParams)]),
 }
 

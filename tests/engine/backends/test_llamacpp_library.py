@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.backends.llamacpp import declarations
 from engine.backends.llamacpp import library as libllama
 from engine.backends.llamacpp.library import check_cpu, find, load
 from engine.model import ModelError
@@ -48,7 +49,7 @@ def test_find_prefers_the_compiled_library() -> None:
 
 def test_library_with_another_layout_raises(library: libllama.Library, monkeypatch: pytest.MonkeyPatch) -> None:
     class Shifted(ctypes.Structure):
-        _fields_ = [("before", ctypes.c_uint32), *libllama.ContextParams6._fields_]
+        _fields_ = [("before", ctypes.c_uint32), *declarations.ContextParams6._fields_]
 
     monkeypatch.setattr(libllama, "CONTEXT_PARAMS", {library.version[:4]: Shifted})
     with pytest.raises(ModelError, match="does not fit: its default n_ctx reads as 2048, not 512"):
@@ -56,7 +57,7 @@ def test_library_with_another_layout_raises(library: libllama.Library, monkeypat
 
 
 def test_library_of_an_unknown_version_raises(library: libllama.Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libllama, "CONTEXT_PARAMS", {"7.1.": libllama.ContextParams6})
+    monkeypatch.setattr(libllama, "CONTEXT_PARAMS", {"7.1.": declarations.ContextParams6})
     with pytest.raises(ModelError, match=r"is llama\.cpp 0\..*; this version of responsed fits 7\.1\.x"):
         libllama.Library(library.path)
 

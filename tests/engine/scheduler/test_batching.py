@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from engine.job import EngineOutput, Finished, FinishReason, Job, Progress, SamplingParams, Started, Token
 from engine.model import BatchEntry, ModelInfo
-from engine.scheduler.scheduler import MIN_PREFIX_COPY_TOKENS, Scheduler
+from engine.scheduler.prefix_cache import MIN_PREFIX_COPY_TOKENS
+from engine.scheduler.scheduler import Scheduler
 from engine.scheduler.step import PrefixCopy, Step
 
 GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
