@@ -25,6 +25,8 @@ from scenarios import LEVELS, SCENARIOS, STREAMS, TURNS
 from target import base_of
 from texts import Texts
 
+pytestmark = pytest.mark.slow
+
 DELTA = {"type": "response.output_text.delta", "delta": "x"}
 INPUT_TOKENS = 99999
 DONE = {
