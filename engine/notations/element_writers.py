@@ -13,13 +13,13 @@ from engine.notations.parameter_writers import Parameter, bounds_of, items_of, j
 
 def element_arguments(mark: str) -> Write:
     def write(function: Function, rules: Rules) -> str:
-        written = _Elements(function, rules, mark).object(argument_schema(function.schema))
+        written = _ElementGrammar(function, rules, mark).object(argument_schema(function.schema))
         return written or f"{json_arguments(function, rules)} {rules.literal(mark)}"
 
     return write
 
 
-class _Elements:
+class _ElementGrammar:
     """Writes the elements of one function."""
 
     def __init__(self, function: Function, rules: Rules, mark: str) -> None:

@@ -65,7 +65,7 @@ class Timeouts(Struct, frozen=True):
     """Seconds that a stored stream runs on without a reader."""
 
 
-class Phase(Enum):
+class GenerationPhase(Enum):
     """Phase of a generation, in order; a generation that never gets a slot skips RUNNING."""
 
     QUEUED = auto()
@@ -91,7 +91,7 @@ class Generation:
         self._stream = Stream(spec.first)
         self._inputs: list[StreamInput] = []
         self._log = EventLog()
-        self.phase = Phase.QUEUED
+        self.phase = GenerationPhase.QUEUED
         self.error: ApiError | None = None
         """Error that ended the generation, other than an error of the model."""
         self.slot_seconds_used: float | None = None
@@ -138,7 +138,7 @@ class Generation:
     @property
     def queued_without_reader(self) -> bool:
         """True if it waits for a slot without a reader, since its client may resume."""
-        return self.phase is Phase.QUEUED and not self._readers and self._scope.deadline < math.inf
+        return self.phase is GenerationPhase.QUEUED and not self._readers and self._scope.deadline < math.inf
 
     @property
     def writing(self) -> bool:
@@ -184,18 +184,18 @@ class Generation:
             last = await self._generate()
         if self._spec.processor.started:
             self.slot_seconds_used = trio.current_time() - self._slot_since
-        self._enter(Phase.ENDING)
+        self._enter(GenerationPhase.ENDING)
         events = self._stream.feed(last)
         response = self._stream.response
         if (response.store or response.conversation) and not await self._recorder.finish(
             response, [*self._inputs, last]
         ):
             events = self._stream.without_store(events)
-        self._enter(Phase.ENDED)
+        self._enter(GenerationPhase.ENDED)
         self._response = self._stream.response
         self._log.close(events)
 
-    def _enter(self, phase: Phase) -> None:
+    def _enter(self, phase: GenerationPhase) -> None:
         assert phase.value > self.phase.value, f"{phase.name} cannot follow {self.phase.name}"
         self.phase = phase
 
@@ -223,8 +223,8 @@ class Generation:
                 if arrived:
                     self._slot_since = min(self._slot_since, trio.current_time())
                 inputs = [each for output in arrived for each in processor.process(output, now)]
-                if self.phase is Phase.QUEUED and processor.started:
-                    self._enter(Phase.RUNNING)
+                if self.phase is GenerationPhase.QUEUED and processor.started:
+                    self._enter(GenerationPhase.RUNNING)
                 last = inputs.pop() if processor.ended else None
                 self._apply([*self._heartbeat.due_events(self._stream.state, processor, trio.current_time()), *inputs])
                 if last is not None:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from engine.chat_template import RESERVED, Message
 from engine.job import Job, SamplingParams
 from server.prompt import history, truncation
-from server.prompt.item_reader import InputReader, PromptEntry, ReasoningText
+from server.prompt.item_reader import InputReader, PromptEntry, ReasoningEntry
 from server.protocol import formats
 from server.protocol.errors import InvalidRequest
 from server.protocol.formats import Format
@@ -81,7 +81,7 @@ def _input_entries(input_: str | list[msgspec.Raw] | None, reader: InputReader) 
 
 def _require_content(entries: Sequence[PromptEntry], skipped: Sequence[str], name: str) -> None:
     """Raise InvalidRequest if no entry is more than reasoning."""
-    if all(isinstance(entry, ReasoningText) for entry in entries):
+    if all(isinstance(entry, ReasoningEntry) for entry in entries):
         because = f"; skipped: {', '.join(skipped)}" if skipped else ""
         raise InvalidRequest(f"`{name}` has no text for the model to answer{because}.", param=name)
 

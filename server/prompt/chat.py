@@ -13,7 +13,7 @@ from engine.chat_template import Call, Message
 from server.prompt import builder
 from server.prompt.builder import PromptMessages
 from server.prompt.hosted_items import Output, id_text
-from server.prompt.item_reader import ROLES, InputReader, PromptEntry, ReasoningText
+from server.prompt.item_reader import ROLES, InputReader, PromptEntry, ReasoningEntry
 from server.protocol.chat_request import (
     ChatChoice,
     ChatJsonFormat,
@@ -126,7 +126,7 @@ def _entries(message: ChatMessage, place: str, reader: InputReader) -> Iterator[
             f"`{place}.role` is {message.role!r}; it must be one of {', '.join(ROLES)}, tool.", param=f"{place}.role"
         )
     if reasoning := replayed_text(message.reasoning_content) or replayed_text(message.reasoning):
-        yield ReasoningText(reasoning)
+        yield ReasoningEntry(reasoning)
     calls = list(_calls(message))
     text = text or message.refusal or ""
     if text or not calls:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from engine.chat_template import Call, Message
 from server.prompt.hosted_items import Output
-from server.prompt.item_reader import PromptEntry, ReasoningText
+from server.prompt.item_reader import PromptEntry, ReasoningEntry
 
 
 def to_messages(entries: Sequence[PromptEntry]) -> Iterator[Message]:
@@ -24,7 +24,7 @@ def to_messages(entries: Sequence[PromptEntry]) -> Iterator[Message]:
     """Assistant's message that later calls may extend, and the outputs of its calls."""
     reasoning: list[str] = []
     for index, entry in enumerate(entries):
-        if isinstance(entry, ReasoningText):
+        if isinstance(entry, ReasoningEntry):
             reasoning.append(entry.text)
         elif isinstance(entry, Call) and index in outputs:
             if reasoning or not turn:
@@ -56,7 +56,7 @@ def _outputs_after_calls(entries: Sequence[PromptEntry]) -> Sequence[PromptEntry
     """Sort key of each entry; entries with equal keys stay in order."""
     run: list[int] = []
     for index, entry in enumerate([*entries, Message("user", "")]):
-        if (isinstance(entry, Call) and index in outputs) or isinstance(entry, ReasoningText):
+        if (isinstance(entry, Call) and index in outputs) or isinstance(entry, ReasoningEntry):
             run.append(index)
             continue
         ends = [outputs[each] for each in run if each in outputs]

@@ -50,13 +50,13 @@ ROLES = {"user": "user", "assistant": "assistant", "system": "system", "develope
 """API role -> template role. Templates of open models do not know `developer`."""
 
 
-class ReasoningText(Struct, frozen=True):
+class ReasoningEntry(Struct, frozen=True):
     """Reasoning before the assistant's next message or call."""
 
     text: str
 
 
-PromptEntry: TypeAlias = Message | Call | Output | ReasoningText
+PromptEntry: TypeAlias = Message | Call | Output | ReasoningEntry
 
 
 class InputReader:
@@ -125,7 +125,7 @@ class InputReader:
     def _reasoning(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
         item = part(raw, ReasoningItem, place)
         if text := replayed_text(item.content) or replayed_text(item.summary):
-            yield ReasoningText(text)
+            yield ReasoningEntry(text)
         elif as_text(item.encrypted_content):
             self.skipped.append("item reasoning, encrypted by another server")
 

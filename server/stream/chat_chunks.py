@@ -115,7 +115,7 @@ class ChatReply(Struct, frozen=True):
     tool_calls: tuple[CallDelta, ...] | UnsetType = UNSET
 
 
-class ChatChoice(Struct, frozen=True):
+class CompletionChoice(Struct, frozen=True):
     message: ChatReply
     finish_reason: ChatFinishReason
     index: int = 0
@@ -127,7 +127,7 @@ class ChatCompletion(Struct, frozen=True, kw_only=True):
     object: Literal["chat.completion"] = "chat.completion"
     created: int
     model: str
-    choices: tuple[ChatChoice, ...]
+    choices: tuple[CompletionChoice, ...]
     usage: ChatUsage
 
 
@@ -200,7 +200,7 @@ def completion(response: Response) -> ChatCompletion:
         id=_id(response),
         created=response.created_at,
         model=response.model,
-        choices=(ChatChoice(reply, _finish_reason(response), logprobs=logprobs),),
+        choices=(CompletionChoice(reply, _finish_reason(response), logprobs=logprobs),),
         usage=chat_usage(response.usage),
     )
 

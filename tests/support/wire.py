@@ -21,12 +21,12 @@ from tests.support.wire_order import check_order, check_outcome
 
 OPEN_RESPONSES = Path(__file__).parents[3] / "shared" / "spec" / "open-responses-2026-04-24.json"
 
-# What Open Responses calls by another name (responses-api.md section 7)...
+# Events that Open Responses calls by another name...
 _RENAMED = {
     "response.reasoning_text.delta": "response.reasoning.delta",
     "response.reasoning_text.done": "response.reasoning.done",
 }
-# ...and what it does not know at all.
+# ...and those that it does not know.
 _FOREIGN_EVENTS = {"response.custom_tool_call_input.delta", "response.custom_tool_call_input.done"}
 _FOREIGN_ITEMS = {"custom_tool_call"}
 

@@ -1,4 +1,4 @@
-"""The legal order of a stream, as tables: responses-api.md 1.3 (order), 1.4 (numbers, ids), 1.5 (the end).
+"""The legal order of a stream, as tables, by OpenAI's API reference (streaming events) and Open Responses.
 
 Two machines. LIFECYCLE is that of the response; while an item is open it hands every event to that item's own
 table. A table says which event is legal when; what an event must carry is one small method each. Event names
@@ -245,7 +245,7 @@ STATUSES = {"created": {"queued", "in_progress"}, "incomplete": {"incomplete", "
 
 
 def check_order(events: list[Event]) -> None:
-    """The whole stream by responses-api.md 1.3 to 1.5. Relies on each event's shape having been checked."""
+    """Check the whole stream. Relies on each event's shape having been checked."""
     stream = StreamCheck()
     for number, event in enumerate(events):
         must_equal(event["sequence_number"], number, event, "sequence_number")
