@@ -10,7 +10,6 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from enum import Enum, auto
 
 import trio
 from msgspec import Struct
@@ -65,17 +64,6 @@ class Timeouts(Struct, frozen=True):
     """Seconds that a stored stream runs on without a reader."""
 
 
-class GenerationPhase(Enum):
-    """Phase of a generation, in order; a generation that never gets a slot skips RUNNING."""
-
-    QUEUED = auto()
-    """The generation has no slot yet."""
-    RUNNING = auto()
-    ENDING = auto()
-    """The last input is known; the response is being stored."""
-    ENDED = auto()
-
-
 class Generation:
     """Generation of one response. A new one has its first events; `run` produces the others."""
 
@@ -91,7 +79,6 @@ class Generation:
         self._stream = Stream(spec.first)
         self._inputs: list[StreamInput] = []
         self._log = EventLog()
-        self.phase = GenerationPhase.QUEUED
         self.error: ApiError | None = None
         """Error that ended the generation, other than an error of the model."""
         self.slot_seconds_used: float | None = None
@@ -131,14 +118,19 @@ class Generation:
         return not self._readers and self._scope.deadline <= trio.current_time()
 
     @property
+    def queued(self) -> bool:
+        """True if it has not had a slot."""
+        return not self._spec.processor.started
+
+    @property
     def slot_seconds(self) -> float:
         """Seconds since the generation got its slot; 0 without a slot."""
-        return max(trio.current_time() - self._slot_since, 0.0) if self._spec.processor.started else 0.0
+        return 0.0 if self.queued else max(trio.current_time() - self._slot_since, 0.0)
 
     @property
     def queued_without_reader(self) -> bool:
         """True if it waits for a slot without a reader, since its client may resume."""
-        return self.phase is GenerationPhase.QUEUED and not self._readers and self._scope.deadline < math.inf
+        return self.queued and not self._readers and self._scope.deadline < math.inf
 
     @property
     def writing(self) -> bool:
@@ -182,22 +174,16 @@ class Generation:
             if not self._recorder.begun:
                 nursery.start_soon(self.begin)  # in parallel, so that the first token does not wait for the disk
             last = await self._generate()
-        if self._spec.processor.started:
+        if not self.queued:
             self.slot_seconds_used = trio.current_time() - self._slot_since
-        self._enter(GenerationPhase.ENDING)
         events = self._stream.feed(last)
         response = self._stream.response
         if (response.store or response.conversation) and not await self._recorder.finish(
             response, [*self._inputs, last]
         ):
             events = self._stream.without_store(events)
-        self._enter(GenerationPhase.ENDED)
         self._response = self._stream.response
         self._log.close(events)
-
-    def _enter(self, phase: GenerationPhase) -> None:
-        assert phase.value > self.phase.value, f"{phase.name} cannot follow {self.phase.name}"
-        self.phase = phase
 
     async def _generate(self) -> StreamInput:
         """Apply all stream inputs but the last one, and return the last one."""
@@ -209,7 +195,7 @@ class Generation:
         except Exception:
             log.exception("%s failed", self.response.id)
             self.error = ApiError(INTERNAL_ERROR)
-        usage = self._spec.processor.usage if self._spec.processor.started else None
+        usage = None if self.queued else self._spec.processor.usage
         return Cancelled(usage) if self.error is None else failure(self.error, usage)
 
     async def _consume(self) -> StreamInput:
@@ -223,8 +209,6 @@ class Generation:
                 if arrived:
                     self._slot_since = min(self._slot_since, trio.current_time())
                 inputs = [each for output in arrived for each in processor.process(output, now)]
-                if self.phase is GenerationPhase.QUEUED and processor.started:
-                    self._enter(GenerationPhase.RUNNING)
                 last = inputs.pop() if processor.ended else None
                 self._apply([*self._heartbeat.due_events(self._stream.state, processor, trio.current_time()), *inputs])
                 if last is not None:

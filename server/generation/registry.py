@@ -8,7 +8,7 @@ import trio
 from engine.runtime import Engine
 from server.generation.activity import ActivityCount
 from server.generation.admission import AdmissionControl
-from server.generation.generation import STOPPING, Generation, GenerationPhase, GenerationSpec, Timeouts
+from server.generation.generation import STOPPING, Generation, GenerationSpec, Timeouts
 from server.protocol.errors import ApiError, Unavailable
 from server.store import AsyncStore
 
@@ -94,7 +94,7 @@ class Generations:
     def fail(self, error: ApiError, waiting_only: bool = False) -> None:
         """End all generations with an error, or only those without a slot."""
         for generation in self._running.values():
-            if generation.phase is GenerationPhase.QUEUED or not waiting_only:
+            if generation.queued or not waiting_only:
                 generation.fail(error)
 
     def stop_admitting(self) -> None:

@@ -1,6 +1,7 @@
 """Admission beyond slots and queue: refusals with `Retry-After`, and places freed by clients that leave."""
 
 import math
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import trio
 import trio.testing
 
 from server.generation.admission import MAX_RETRY_SECONDS, AdmissionControl
+from server.store.responses import Store
 from tests.support.helpers import (
     NAME,
     PATIENCE,
@@ -180,6 +182,33 @@ async def test_queued_stream_without_client_yields_its_place(tmp_path: Path) -> 
         assert (await post(running, input="no")).status == 503
         model.go()
         assert await answers(clients) == ["yes", "later"]
+
+
+async def test_queued_request_without_client_yields_its_place_while_it_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow disk that records its end delays no connected client."""
+    model, storing, release = PacedModel(n_slots=1), threading.Event(), threading.Event()
+
+    def finish(*_: object) -> None:
+        storing.set()
+        assert release.wait(PATIENCE)
+
+    monkeypatch.setattr(Store, "finish", finish)
+    async with served(model, state=tmp_path, queue=1) as running:
+        clients = await fill(running, model, waiting=0)
+        async with await Client.to(running) as leaves:
+            await leaves.create(input="no", stream=True)
+            await leaves.created()
+        assert await trio.to_thread.run_sync(storing.wait, PATIENCE)
+        clients.append(await Client.to(running))
+        await clients[-1].create(input="later", stream=True)
+        await clients[-1].created()
+        release.set()
+        model.go()
+        assert await answers(clients[:1]) == ["yes"]
+        async with clients[-1] as later:
+            assert (await later.rest_of_stream()).endswith(b"data: [DONE]\n\n")
 
 
 async def test_compaction_that_has_begun_is_not_refused() -> None:
