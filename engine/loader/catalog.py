@@ -73,7 +73,6 @@ SMOLLM2 = CatalogEntry(
     description="SmolLM2 135M Instruct, Q4_1: a very small chat model, in English",
 )
 CATALOG = {entry.name: entry for entry in (SMOLLM2,)}
-DEFAULT = SMOLLM2.name
 
 
 class CatalogError(Exception):

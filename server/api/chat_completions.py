@@ -9,7 +9,7 @@ from server.generation import Generations
 from server.http import Bodies, Exchange
 from server.prompt import PreparedRequest, builder, chat
 from server.protocol import chat_request
-from server.protocol.chat_request import ChatRequest
+from server.protocol.chat_request import ChatRequest, includes_usage
 from server.protocol.events import Response
 from server.protocol.fields import check_strict
 from server.served_model import ServedModel
@@ -37,7 +37,7 @@ class ChatCompletionsHandler:
         tokens = await self._specs.tokens(prepared)
         spec = await self._specs.build(prepared, tokens, exchange.client, constraints)
         with self._generations.make(spec) as generation:
-            usage = chat_body.stream_options is not None and bool(chat_body.stream_options.include_usage)
+            usage = includes_usage(chat_body.stream_options)
             encode = ChatChunkEncoder(spec.first, include_usage=usage).encode if chat_body.stream else None
             await deliver(exchange, self._generations, generation, encode=encode, render=_render)
 

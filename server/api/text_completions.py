@@ -14,7 +14,7 @@ from server.http import Bodies, Exchange
 from server.prompt import PreparedRequest, builder
 from server.protocol import fields, sse
 from server.protocol import request as schema
-from server.protocol.chat_request import StreamOptions
+from server.protocol.chat_request import StreamOptions, includes_usage
 from server.protocol.errors import InvalidRequest
 from server.protocol.events import (
     Error,
@@ -140,7 +140,7 @@ class TextCompletionsHandler:
         tokens = self._model.prompt_tokens(request.prompt or "")
         spec = await self._specs.build(prepared, tokens, exchange.client)
         with self._generations.make(spec) as generation:
-            usage = request.stream_options is not None and bool(request.stream_options.include_usage)
+            usage = includes_usage(request.stream_options)
             encode = TextChunkEncoder(spec.first, include_usage=usage).encode if request.stream else None
             await deliver(exchange, self._generations, generation, encode=encode, render=_render)
 

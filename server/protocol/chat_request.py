@@ -15,6 +15,11 @@ class StreamOptions(Struct, frozen=True):
     include_usage: bool | None = None
 
 
+def includes_usage(options: StreamOptions | None) -> bool:
+    """Return True if a stream ends with a chunk that has the usage."""
+    return options is not None and bool(options.include_usage)
+
+
 class ToolFunction(Struct, frozen=True):
     name: str
     arguments: msgspec.Raw = schema.NULL
