@@ -12,11 +12,11 @@ from engine.notations.json_objects import (
     Read,
     bare_objects,
     begins_bare,
-    emit_arguments,
     keyed_objects,
     named_arguments,
     objects,
 )
+from engine.notations.json_values import emit_arguments
 from engine.notations.parameter_writers import pythonic_arguments, tagged_arguments
 from engine.notations.parameters import Tags, pythonic, tagged
 from engine.notations.parsed import (

@@ -14,7 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from engine.notations.argument_schema import UNDECLARED, ArgumentSchema
-from engine.notations.json_objects import EMPTY_OBJECT, Offered, Read, emit_arguments, emit_value
+from engine.notations.json_objects import Offered, Read
+from engine.notations.json_values import EMPTY_OBJECT, emit_arguments, emit_value
 from engine.notations.parsed import TextDelta, ToolCallEnd, ToolCallStart
 from engine.notations.scanner import Emit, ReaderSteps, Scanner, cleaned
 

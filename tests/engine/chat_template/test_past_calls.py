@@ -8,8 +8,9 @@ from engine.chat_template.message import Call, Message
 from engine.chat_template.past_calls import calls_writer
 from engine.chat_template.template import ChatTemplate
 from engine.dialects.call_grammar import answer_grammar
-from engine.dialects.dialect import Dialect, Parser
+from engine.dialects.dialect import Dialect
 from engine.dialects.families import DIALECTS, GENERIC
+from engine.dialects.parser import Parser
 from engine.json_schema.check import JSON
 from engine.notations.argument_schema import argument_schema
 from engine.notations.call_format import Function

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from engine.chat_template.message import Call
 from engine.constraint import Constraint
 from engine.dialects.call_grammar import answer_grammar, bare_call_grammar, openings, triggers
-from engine.dialects.dialect import Dialect, Parser, ReasoningTags
+from engine.dialects.dialect import Dialect, ReasoningTags
 from engine.dialects.families import DIALECTS, GENERIC, with_generic
+from engine.dialects.parser import Parser
 from engine.gguf.header import Header, MetadataEntry, Value
 from engine.json_schema.check import JSON
 from engine.loader import model_file

@@ -12,9 +12,10 @@ from msgspec.structs import replace
 
 from engine.chat_template.message import Call, Message
 from engine.chat_template.template import ChatTemplate
-from engine.dialects.dialect import Dialect, Parser, ReasoningTags
+from engine.dialects.dialect import Dialect, ReasoningTags
 from engine.dialects.families import DIALECTS, GENERIC, detect_dialect, with_generic
 from engine.dialects.json_families import HERMES
+from engine.dialects.parser import Parser
 from engine.notations.argument_schema import argument_schema
 from engine.notations.json_objects import Offered
 from engine.notations.parsed import (

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from engine.dialects.call_grammar import answer_grammar
-from engine.dialects.dialect import Parser
 from engine.dialects.families import DIALECTS
+from engine.dialects.parser import Parser
 from engine.notations.argument_schema import argument_schema
 from engine.notations.call_format import Function
 from engine.notations.parsed import ParsedDelta, ToolCallArguments, ToolCallEnd, ToolCallStart, merged

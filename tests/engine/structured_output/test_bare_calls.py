@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from engine.dialects.call_grammar import bare_call_grammar
-from engine.dialects.dialect import Dialect, Parser
+from engine.dialects.dialect import Dialect
 from engine.dialects.families import DIALECTS, GENERIC
+from engine.dialects.parser import Parser
 from engine.gguf.header import Header, MetadataEntry, Value
 from engine.json_schema.check import JSON
 from engine.notations.argument_schema import argument_schema

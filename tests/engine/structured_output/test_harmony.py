@@ -6,8 +6,9 @@ import pytest
 from engine.chat_template.message import Message
 from engine.chat_template.template import ChatTemplate
 from engine.dialects.call_grammar import after_reasoning_grammar, answer_grammar, triggers
-from engine.dialects.dialect import Dialect, Parser
+from engine.dialects.dialect import Dialect
 from engine.dialects.families import DIALECTS
+from engine.dialects.parser import Parser
 from engine.json_schema.check import JSON
 from engine.notations.argument_schema import ArgumentSchema
 from engine.notations.call_format import Function

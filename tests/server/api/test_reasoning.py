@@ -9,8 +9,8 @@ import trio
 
 from engine.backends import scripted
 from engine.backends.scripted import ScriptedModel
-from engine.dialects.dialect import Parser
 from engine.dialects.families import detect_dialect
+from engine.dialects.parser import Parser
 from engine.job import EngineOutput, Finished, FinishReason, Started, Token
 from engine.notations.argument_schema import ArgumentSchema
 from server.stream.inputs import (
