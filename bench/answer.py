@@ -22,7 +22,7 @@ _TERMINAL = {"response.completed", "response.incomplete", "response.failed"}
 class Answer:
     """One parsed response. Times are seconds since the request's start; `tokens` is `usage.output_tokens`.
 
-    Without `usage`, `tokens` is the number of text deltas (`counted`), and `input_tokens` is 0.
+    Without `usage`, `tokens` is the number of text deltas (`counted`), and the tokens of the input are 0.
     """
 
     first_byte: float | None = None
@@ -30,6 +30,7 @@ class Answer:
     end: float | None = None
     tokens: int = 0
     input_tokens: int = 0
+    cached_tokens: int = 0
     counted: bool = False
     error: str = ""
     text: str = ""
@@ -134,15 +135,11 @@ def _apply_event(answer: Answer, time: float, event: dict[str, Any]) -> None:
         answer.text += event["delta"]
     elif kind in _TERMINAL:
         answer.end = time
-        answer.tokens, answer.input_tokens = _usage(event)
+        usage = (event.get("response") or {}).get("usage") or {}
+        answer.tokens, answer.input_tokens = usage.get("output_tokens") or 0, usage.get("input_tokens") or 0
+        answer.cached_tokens = (usage.get("input_tokens_details") or {}).get("cached_tokens") or 0
     if _is_error(event):
         answer.error = answer.error or json.dumps(event)
-
-
-def _usage(event: dict[str, Any]) -> tuple[int, int]:
-    """Return the output tokens and the input tokens that a terminal event counts; 0 if it has no count."""
-    usage = (event.get("response") or {}).get("usage") or {}
-    return usage.get("output_tokens") or 0, usage.get("input_tokens") or 0
 
 
 def _is_error(event: dict[str, Any]) -> bool:

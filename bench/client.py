@@ -108,6 +108,11 @@ class Client:
         while any(self.running(recording) for recording in recordings):
             self.turn()
 
+    def read_until(self, recording: Recording, text: bytes) -> None:
+        """Run until the response contains `text` in one read, or is complete."""
+        while self.running(recording) and not any(text in data for _, data in recording.reads):
+            self.turn()
+
     def play(self, requests: Sequence[bytes], concurrency: int) -> list[Recording]:
         """Run the requests, `concurrency` at a time, and return the recordings in the order of their starts."""
         waiting = deque(requests)

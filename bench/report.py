@@ -53,8 +53,10 @@ def summarize(group: Group) -> dict[str, Any]:
 def _tokens(answers: list[Answer], wall: float) -> dict[str, Any]:
     """Return the counts of tokens, and the output tokens per second of the group and of a stream."""
     tokens = sum(answer.tokens for answer in answers)
+    prompts = sum(answer.input_tokens for answer in answers)
     return {
-        "input_tokens": sum(answer.input_tokens for answer in answers),
+        "input_tokens": prompts,
+        "cached_share": _rate(sum(answer.cached_tokens for answer in answers), prompts),
         "output_tokens": tokens,
         "output_tokens_are_deltas": any(answer.counted for answer in answers),
         "output_tokens_per_s": _rate(tokens, wall),
@@ -67,8 +69,8 @@ def _milliseconds(measure: str, answers: list[Answer]) -> list[float]:
     return [1000 * value for answer in answers for value in samples(answer) if value is not None]
 
 
-def _rate(tokens: int, seconds: float) -> float | None:
-    return round(tokens / seconds, 3) if seconds else None
+def _rate(tokens: int, per: float) -> float | None:
+    return round(tokens / per, 3) if per else None
 
 
 def spread(values: list[float]) -> dict[str, float | None]:
@@ -84,11 +86,13 @@ def table(figures: dict[str, Any]) -> str:
         if found := figures.get(f"{name}_ms"):
             lines.append(f"{name:<10} {found['n']:>6} {_cells(found)}  {formula}")
     counted = "text deltas, counted (no usage)" if figures["output_tokens_are_deltas"] else "sum(n)"
+    cached = figures["cached_share"]
     overall, stream = figures["output_tokens_per_s"], figures["output_tokens_per_s_per_stream"]
     if overall is not None:
         lines += [
             "",
             f"{figures['input_tokens']:>10} input tokens                usage.input_tokens, all requests",
+            f"{_cell(cached):>10} share found in a cache     input_tokens_details.cached_tokens / input",
             f"{figures['output_tokens']:>10} output tokens               {counted}",
             f"{_cell(overall):>10} output tokens/s overall     sum(n) / wall time",
             f"{_cell(stream):>10} output tokens/s per stream  sum(n) / sum(e2e)",
@@ -99,13 +103,13 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def ratios(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """Return one server's figures divided by another's, percentile by percentile. Below 1 is faster, except for
-    tokens/s."""
+    """Return one group's figures divided by another's, percentile by percentile. Below 1 is faster, except for
+    tokens/s and the cached share."""
     result: dict[str, Any] = {}
     for name, value in ours.items():
-        if name.endswith("_ms"):
+        if name.endswith("_ms") and name in theirs:
             result[name] = {f"p{percent}": _ratio(value, theirs[name], f"p{percent}") for percent in PERCENTS}
-        elif name == "output_tokens_per_s" and value is not None:
+        elif name in ("output_tokens_per_s", "cached_share") and value is not None:
             result[name] = _ratio(ours, theirs, name)
     return result
 

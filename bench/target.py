@@ -5,6 +5,8 @@ import json
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -17,9 +19,19 @@ RESTART_SECONDS = 120.0
 class Target:
     """A Responses server at a URL."""
 
-    def __init__(self, url: str, model: str | None, restart_command: str | None = None) -> None:
-        """Raises OSError if no server listens, ValueError if the URL is wrong or the model has no name."""
+    def __init__(
+        self,
+        url: str,
+        model: str | None,
+        restart_command: str | None = None,
+        fields: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """`fields`: fields of every request that clients do not send by default.
+
+        Raises OSError if no server listens, ValueError if the URL is wrong or the model has no name.
+        """
         self.url = url
+        self._fields = dict(fields)
         self._restart_command = restart_command
         self._base = base_of(url)
         # A name may have several addresses: measure the one that accepts the connection.
@@ -48,14 +60,17 @@ class Target:
     def request(
         self,
         input_: str | list[dict[str, Any]],
-        tokens: int,
+        tokens: int | None,
         instructions: str | None = None,
         format_: dict[str, Any] | None = None,
     ) -> bytes:
-        """Return the bytes of one request. It asks the server to close the connection, which marks the end of the
-        response."""
-        body_fields: dict[str, Any] = {"model": self.model, "input": input_, "max_output_tokens": tokens}
-        body_fields |= {"stream": True, "temperature": 0, "store": False}
+        """Return the bytes of one request, with at most `tokens` of output, with the fields that clients send.
+
+        It asks the server to close the connection, which marks the end of the response.
+        """
+        body_fields: dict[str, Any] = {"model": self.model, "input": input_, "stream": True} | self._fields
+        if tokens is not None:
+            body_fields["max_output_tokens"] = tokens
         if instructions is not None:
             body_fields["instructions"] = instructions
         if format_ is not None:

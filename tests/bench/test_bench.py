@@ -3,48 +3,29 @@
 import argparse
 import json
 import socket
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
-
-# `python bench/run.py` has this path: the bench is scripts, not a package.
-sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
-
 from answer import Answer, frames, parse
 from client import Recording
 from report import Group, percentile, ratio_table, ratios, summarize, table
-from scenarios import LEVELS, SCENARIOS, STREAMS, TURNS
 from target import base_of
 from texts import Texts
 
+from tests.bench.fake_server import (
+    CACHED_TOKENS,
+    DELTA,
+    DONE,
+    HEAD,
+    INPUT_TOKENS,
+    LAST,
+    SHORT,
+    bench,
+    chunk,
+    data,
+    fake_server,
+)
+
 pytestmark = pytest.mark.slow
-
-DELTA = {"type": "response.output_text.delta", "delta": "x"}
-INPUT_TOKENS = 99999
-DONE = {
-    "type": "response.completed",
-    "response": {"usage": {"output_tokens": 3, "input_tokens": INPUT_TOKENS}},
-}
-
-
-def data(*events: dict[str, Any]) -> bytes:
-    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
-
-
-def chunk(body: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(body), body)
-
-
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-LAST = b"0\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +77,13 @@ def test_parse_takes_times_from_the_reads() -> None:
     reads = [(1.0, HEAD), (2.0, chunk(data(DELTA))), (4.0, chunk(data(DELTA, DELTA)))]
     reads += [(7.0, chunk(data(DONE)) + LAST)]
     assert parse(Recording(start=0.5, reads=reads)) == Answer(
-        first_byte=0.5, deltas=[1.5, 3.5, 3.5], end=6.5, tokens=3, input_tokens=INPUT_TOKENS, text="xxx"
+        first_byte=0.5,
+        deltas=[1.5, 3.5, 3.5],
+        end=6.5,
+        tokens=3,
+        input_tokens=INPUT_TOKENS,
+        cached_tokens=CACHED_TOKENS,
+        text="xxx",
     )
 
 
@@ -148,7 +135,7 @@ def test_parse_of_http_1_0_without_usage_counts_deltas() -> None:
 
 def test_table_of_answers_is_exact() -> None:
     answers = [
-        Answer(first_byte=0.1, deltas=[0.2, 0.3, 0.5], end=0.6, tokens=5, input_tokens=70),
+        Answer(first_byte=0.1, deltas=[0.2, 0.3, 0.5], end=0.6, tokens=5, input_tokens=80, cached_tokens=60),
         Answer(first_byte=0.3, error="HTTP 503: busy"),
     ]
     one = {"n": 1, "p50": 0.0, "p90": 0.0, "p99": 0.0}
@@ -158,7 +145,8 @@ def test_table_of_answers_is_exact() -> None:
         "errors": 1,
         "first_error": "HTTP 503: busy",
         "wall_s": 2.0,
-        "input_tokens": 70,
+        "input_tokens": 80,
+        "cached_share": 0.75,
         "output_tokens": 5,
         "output_tokens_are_deltas": False,
         "output_tokens_per_s": 2.5,
@@ -190,12 +178,15 @@ def test_summarize_adds_up_rounds() -> None:
 
 
 def test_ratios_divide_ours_by_theirs() -> None:
-    ours = {"ttft_ms": {"n": 3, "p50": 1.0, "p90": 2.0, "p99": 3.0}, "output_tokens_per_s": 30.0, "errors": 0}
-    theirs = {"ttft_ms": {"n": 9, "p50": 4.0, "p90": 2.0, "p99": None}, "output_tokens_per_s": 20.0, "errors": 1}
-    found = ratios(ours, theirs)
-    assert found == {"ttft_ms": {"p50": 0.25, "p90": 1.0, "p99": None}, "output_tokens_per_s": 1.5}
+    ours = {"ttft_ms": {"n": 3, "p50": 1.0, "p90": 2.0, "p99": 3.0}, "itl_ms": {}, "cached_share": 0.6}
+    theirs = {"ttft_ms": {"n": 9, "p50": 4.0, "p90": 2.0, "p99": None}, "cached_share": 0.8}
+    found = ratios(ours | {"output_tokens_per_s": 30.0, "errors": 0}, theirs | {"output_tokens_per_s": 20.0})
+    assert found == {
+        "ttft_ms": {"p50": 0.25, "p90": 1.0, "p99": None}, "cached_share": 0.75, "output_tokens_per_s": 1.5
+    }  # fmt: skip
     assert ratio_table({"all": found}).splitlines()[1:] == [
         "all ttft                          0.250       1.00          -",
+        "all cached_share                  0.750",
         "all output_tokens_per_s            1.50",
     ]
 
@@ -213,80 +204,6 @@ def test_base_of_a_url_with_v1_is_its_base(url: str) -> None:
     assert base_of(url).geturl() == "http://a:8080"
 
 
-class FakeServer:
-    """Answers each connection with the script of writes, `gap` apart, and `/v1/models` with one name.
-
-    As `INPUT_TOKENS` it tells 10,000 and one for each word of the request.
-    """
-
-    def __init__(self, listener: socket.socket, writes: list[bytes], gap: float) -> None:
-        self.listener = listener
-        self.writes = writes
-        self.gap = gap
-        self.requests: list[dict[str, Any]] = []
-        self.most_at_once = 0
-        self.cut_off = 0
-        self._open = 0
-
-    def serve(self) -> None:
-        with ThreadPoolExecutor(16) as pool:
-            while True:
-                try:
-                    connection, _ = self.listener.accept()
-                except OSError:
-                    return  # the test is over
-                pool.submit(self.take, connection)
-
-    def take(self, connection: socket.socket) -> None:
-        self._open += 1
-        self.most_at_once = max(self.most_at_once, self._open)
-        with connection:
-            try:
-                self.answer(connection)
-            except OSError:
-                self.cut_off += 1
-        self._open -= 1
-
-    def answer(self, connection: socket.socket) -> None:
-        with connection.makefile("rb") as request:
-            if not (line := request.readline()):
-                return  # only checked that the server listens
-            headers = list(iter(request.readline, b"\r\n"))
-            length = next((int(h.split(b":")[1]) for h in headers if h.startswith(b"Content-Length")), 0)
-            body = request.read(length)
-        if line.startswith(b"GET /v1/models "):
-            connection.sendall(b'HTTP/1.0 200 OK\r\n\r\n{"data": [{"id": "tiny"}]}')
-            return
-        self.requests.append(json.loads(body))
-        tokens = b"%d" % (10_000 + len(body.split()))
-        for write in self.writes:
-            time.sleep(self.gap)
-            connection.sendall(write.replace(b"%d" % INPUT_TOKENS, tokens))
-
-
-@contextmanager
-def fake_server(writes: list[bytes], gap: float = 0.0) -> Iterator[tuple[str, FakeServer]]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = FakeServer(listener, writes, gap)
-    thread = threading.Thread(target=server.serve)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", server
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
-
-
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(Path(__file__).parents[2] / "bench" / "run.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
-
-
-SHORT = [HEAD, chunk(data(DELTA))[:9], chunk(data(DELTA))[9:], chunk(data(DELTA, DELTA, DONE)), LAST]
-FLOWING = [HEAD, *[chunk(data(DELTA))] * 75, chunk(data(DONE)), LAST]
-
-
 def test_run_ends_with_one_json_line() -> None:
     with fake_server(SHORT) as (url, server):
         run = bench("--url", f"{url}/v1/", "--requests", "3", "--concurrency", "2", "--tokens", "7", "--rounds", "2")
@@ -299,107 +216,14 @@ def test_run_ends_with_one_json_line() -> None:
     assert counts == [6, 6, 12, 6, 6]
     assert len(server.requests) == 7  # the warm-up is one of them
     assert len({body.pop("input") for body in server.requests}) == 7
-    assert server.requests[0] == {
-        "model": "tiny", "max_output_tokens": 7, "stream": True, "temperature": 0, "store": False
-    }  # fmt: skip
+    assert server.requests[0] == {"model": "tiny", "max_output_tokens": 7, "stream": True}
 
 
-# scenario -> its groups with the number of samples of their first measure, in one round.
-ROUNDS = {
-    "single": {"all": 4},
-    "concurrent": {f"{level} at a time": max(4, level) for level in LEVELS},
-    "shared-prefix": {"all": 8},
-    "multi-turn": {f"turn {turn}": 1 for turn in range(1, TURNS + 1)},
-    "abandoned-prompt": {"alone": 1, "behind": 1},
-    "constrained": {"free": 4, "constrained": 4},
-}
-
-
-def first_counts(parts: dict[str, dict[str, Any]]) -> dict[str, int]:
-    return {name: next(v["n"] for k, v in part.items() if k.endswith("_ms")) for name, part in parts.items()}
-
-
-@pytest.mark.parametrize("scenario", ROUNDS)
-def test_scenario_counts_its_requests(scenario: str) -> None:
-    with fake_server(SHORT) as (url, _):
-        run = bench("--scenario", scenario, "--url", url, "--requests", "4")
-    result = json.loads(run.stdout.splitlines()[-1])
-    assert (run.returncode, run.stderr, result["errors"]) == (0, "", 0)
-    assert first_counts(result["parts"]) == ROUNDS[scenario]
-
-
-def test_shared_prefix_sends_common_instructions_that_no_round_repeats() -> None:
-    with fake_server(SHORT, gap=0.02) as (url, server):
-        bench("--scenario", "shared-prefix", "--url", url, "--rounds", "2", "--warmup", "0")
-    instructions = [body["instructions"] for body in server.requests]
-    assert [instructions.count(text) for text in dict.fromkeys(instructions)] == [8, 8]
-    assert len({body["input"] for body in server.requests}) == 16
-    assert server.most_at_once == 8
-
-
-def test_interference_separates_gaps_before_and_beside_the_long_prompt() -> None:
-    with fake_server(FLOWING, gap=0.003) as (url, server):
-        run = bench("--scenario", "interference", "--url", url)
-    parts = json.loads(run.stdout.splitlines()[-1])["parts"]
-    assert (run.returncode, run.stderr) == (0, "")
-    assert server.most_at_once == STREAMS + 1
-    assert parts["calm"]["itl_ms"]["n"] > 100
-    assert 0 < parts["during"]["itl_ms"]["n"] < 50
-    assert parts["long prompt"]["ttft_ms"]["n"] == 1
-    assert max(len(body["input"].split()) for body in server.requests) > 1500
-
-
-def test_constrained_alternates_free_and_constrained_requests() -> None:
+def test_run_with_flags_sends_fields_that_clients_leave_out() -> None:
     with fake_server(SHORT) as (url, server):
-        bench("--scenario", "constrained", "--url", url, "--requests", "2", "--warmup", "0")
-    formats = [body.get("text", {"format": {"type": "text"}})["format"]["type"] for body in server.requests]
-    inputs = [body["input"] for body in server.requests[2:]]
-    assert formats == ["text", "json_schema"] * 3
-    assert (inputs[0], inputs[2]) == (inputs[1], inputs[3])
-
-
-def test_constrained_gives_free_requests_instructions_of_the_schemas_length() -> None:
-    with fake_server(SHORT) as (url, server):
-        bench("--scenario", "constrained", "--url", url, "--requests", "2", "--warmup", "0")
-    sizes = [len(json.dumps(body).split()) for body in server.requests]
-    told = [len(body.get("instructions", "").split()) for body in server.requests]
-    assert told == [0, 0, (sizes[1] - sizes[0]) * 3 // 4, 0, told[2], 0]
-
-
-def test_multi_turn_sends_the_whole_history() -> None:
-    with fake_server(SHORT) as (url, server):
-        bench("--scenario", "multi-turn", "--url", url, "--warmup", "0")
-    roles = [[message["role"] for message in body["input"]] for body in server.requests]
-    assert roles == [["user", *["assistant", "user"] * turn] for turn in range(TURNS)]
-    assert server.requests[1]["input"][1]["content"][0]["text"] == "xxx"
-
-
-def test_abandoned_prompt_hangs_up() -> None:
-    with fake_server(FLOWING, gap=0.01) as (url, server):
-        bench("--scenario", "abandoned-prompt", "--url", url, "--warmup", "0")
-    assert [len(body["input"].split()) > 1000 for body in server.requests] == [False, True, False]
-    assert server.cut_off == 1
-
-
-def test_warm_restart_restarts_the_server_between_two_questions(tmp_path: Path) -> None:
-    mark = tmp_path / "restarts"
-    with fake_server(SHORT) as (url, server):
-        run = bench("--scenario", "warm-restart", "--url", url, "--warmup", "0", "--restart", f"echo >> {mark}")
-    result = json.loads(run.stdout.splitlines()[-1])
-    assert (run.returncode, run.stderr, mark.read_text()) == (0, "", "\n")
-    assert first_counts(result["parts"]) == {"cold": 1, "restarted": 1}
-    assert server.requests[0]["instructions"] == server.requests[1]["instructions"]
-    assert server.requests[0]["input"] != server.requests[1]["input"]
-
-
-@pytest.mark.parametrize(
-    ("extra", "message"),
-    [([], "this scenario needs --restart COMMAND"), (["--restart", "false"], "'false' failed with exit status 1")],
-)
-def test_warm_restart_without_a_restart_fails(extra: list[str], message: str) -> None:
-    with fake_server(SHORT) as (url, _):
-        run = bench("--scenario", "warm-restart", "--url", url, *extra)
-    assert (run.returncode, run.stdout, run.stderr) == (2, "", f"bench: {message}\n")
+        bench("--url", url, "--requests", "1", "--warmup", "0", "--no-store", "--temperature", "0")
+    [body] = server.requests
+    assert (body["store"], body["temperature"]) == (False, 0)
 
 
 def test_run_against_two_servers_alternates_and_compares() -> None:
@@ -422,10 +246,6 @@ def test_peer_gets_its_parameters() -> None:
     told = peer.params(flags)
     assert (told.model.path, told.n_parallel, told.n_ctx) == ("m.gguf", 8, 32768)
     assert (told.cpuparams.n_threads, told.cpuparams_batch.n_threads) == (2, 2)
-
-
-def test_scenarios_are_all_tested() -> None:
-    assert {*ROUNDS, "interference", "warm-restart"} == set(SCENARIOS)
 
 
 def test_run_against_a_refusing_server_reports_and_fails() -> None:

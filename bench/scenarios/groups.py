@@ -1,0 +1,50 @@
+"""Groups of answers that are counted together, and the sizes that the user may choose."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from answer import Answer, parse
+from client import Recording
+from report import Group
+
+Groups: TypeAlias = dict[str, Group]
+
+QUESTION_WORDS = 12
+INSTRUCTION_WORDS = 450
+"""Words of the instructions: 600 tokens in the style of `texts`."""
+LONG_WORDS = 1500
+"""Words of the long prompt: 2,000 tokens."""
+SHORT_ANSWER = 16
+
+
+@dataclass(slots=True, frozen=True)
+class Size:
+    """The flags for `single`, `concurrent`, `constrained` and `forms`; the other scenarios have fixed sizes."""
+
+    concurrency: int
+    requests: int
+    tokens: int
+    words: int
+    restarts: bool = False
+    """True if `rotation` restarts the server."""
+
+
+def group(recordings: Sequence[Recording], measures: tuple[str, ...] | None = None) -> Group:
+    """Return the group of these recordings."""
+    counted = Group([parse(recording) for recording in recordings], wall_seconds(recordings))
+    if measures is not None:
+        counted.measures = measures
+    return counted
+
+
+def wall_seconds(recordings: Iterable[Recording]) -> float:
+    """Return the time from the first start to the last read."""
+    last = max((recording.reads[-1][0] for recording in recordings if recording.reads), default=0.0)
+    return max(0.0, last - min(recording.start for recording in recordings))
+
+
+def between(streams: Sequence[Recording], answers: Sequence[Answer], begin: float, end: float) -> list[Answer]:
+    """Return the answers' deltas between two times."""
+    pairs = zip(streams, answers, strict=True)
+    return [answer.between(begin - stream.start, end - stream.start) for stream, answer in pairs]
