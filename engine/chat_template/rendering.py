@@ -84,20 +84,27 @@ def adapt_messages(
     `write_calls` writes calls for a template that renders none; without it they have the format of `TOOLS_PROMPT`.
     """
     if any(message.calls or message.role == "tool" for message in messages):
-        if capabilities.form is None and write_calls is not None:
-            messages, clean = [_with_written_calls(message, write_calls, clean) for message in messages], str
-        if capabilities.form is None:
-            messages = [_as_text(message, capabilities.outputs and write_calls is not None) for message in messages]
-        else:
+        if capabilities.form is not None:
             messages = list(_split_calls(messages, capabilities))
+        elif write_calls is not None:
+            written = [_with_written_calls(message, write_calls, clean) for message in messages]
+            messages, clean = [_as_text(message, capabilities.outputs) for message in written], str
+        else:
+            messages = [_as_text(message, outputs=False) for message in messages]
+    messages = _adapt_roles(messages, capabilities)
+    ids = {message.call_id: f"{n:09}" for n, message in enumerate(messages) if message.role == "tool"}
+    return [_turn(message, capabilities, ids, clean) for message in messages]
+
+
+def _adapt_roles(messages: Sequence[Message], capabilities: TemplateCapabilities) -> Sequence[Message]:
+    """Move and join the messages whose role the template does not accept at their place."""
     if capabilities.drops_system and messages and messages[-1].role == "tool":
         capabilities = replace(capabilities, system=False)
     if not (capabilities.system and capabilities.later_system):
         messages = list(_move_system(messages, capabilities))
     if not capabilities.consecutive_roles:
         messages = list(_alternate_roles(messages, capabilities.text_before_calls))
-    ids = {message.call_id: f"{n:09}" for n, message in enumerate(messages) if message.role == "tool"}
-    return [_turn(message, capabilities, ids, clean) for message in messages]
+    return messages
 
 
 def clean_variables(variables: Mapping[str, Any], clean: Clean = str) -> dict[str, Any]:

@@ -10,6 +10,8 @@ Schema: TypeAlias = dict[str, JSON]
 
 DEFINITIONS = ("$defs", "definitions")
 ENFORCED = SUPPORTED | UNSUPPORTED
+_OPTIONAL = ["null", "string"]
+"""Types of an optional text, sorted."""
 MAX_REF_CHAIN = 16
 """References that are followed one after the other."""
 
@@ -35,17 +37,16 @@ class ArgumentSchema(Struct, frozen=True):
         """
         schema = self.resolved.schema
         kinds = schema.get("type")
-        if isinstance(kinds, list) and len(kinds) == 2 and "string" in kinds and "null" in kinds:
-            listed = schema.get("enum")
-            texts: Schema = {"enum": [each for each in listed if each is not None]} if isinstance(listed, list) else {}
-            return ArgumentSchema({**schema, **texts, "type": "string"}, self.whole)
+        if isinstance(kinds, list):
+            return ArgumentSchema(_without_null(schema), self.whole) if sorted(map(str, kinds)) == _OPTIONAL else None
         options = schema.get("anyOf")
         if not isinstance(options, list) or len(options) != 2 or schema.keys() & ENFORCED - {"anyOf"}:
             return None
-        followed = [ArgumentSchema(_schema(option), self.whole).resolved for option in options]
-        texts_only = [each for each in followed if each.kind == "string"]
-        nulls = [each for each in followed if each.schema.keys() & ENFORCED == {"type"} and each.kind == "null"]
-        return texts_only[0] if texts_only and nulls else None
+        by_kind = {
+            each.kind: each for each in (ArgumentSchema(_schema(option), self.whole).resolved for option in options)
+        }
+        null = by_kind.get("null")
+        return by_kind.get("string") if null is not None and null.schema.keys() & ENFORCED == {"type"} else None
 
     @property
     def may_be_null(self) -> bool:
@@ -86,6 +87,13 @@ class ArgumentSchema(Struct, frozen=True):
 def argument_schema(whole: JSON) -> ArgumentSchema:
     """Return the schema of a function's arguments."""
     return ArgumentSchema(_schema(whole), _schema(whole))
+
+
+def _without_null(schema: Schema) -> Schema:
+    """Return the schema of a text or null without the null."""
+    listed = schema.get("enum")
+    texts: Schema = {"enum": [each for each in listed if each is not None]} if isinstance(listed, list) else {}
+    return {**schema, **texts, "type": "string"}
 
 
 def _schema(value: JSON) -> Schema:

@@ -153,13 +153,8 @@ def tagged_text(
     """Return an expression for a verbatim text and its closing tag. An `optional` text must not look like null or
     JSON."""
     forbidden = [end for end in ends if rules.is_text(end)]
-    chosen = choices(schema)
-    if chosen is not None:
-        texts = [text for text in chosen if isinstance(text, str)]
-        if len(texts) < len(chosen) or any(end in text for text in texts for end in (*forbidden, _CDATA)):
-            return None
-        if optional:
-            texts = [text for text in texts if re.fullmatch(_NO_TEXT, text, re.DOTALL) is None]
+    if (chosen := choices(schema)) is not None:
+        texts = _verbatim_texts(chosen, forbidden, optional)
         return f"({' | '.join(map(string_literal, texts))}) {rules.expand(closing)}" if texts else None
     body = text_of(schema)
     if body is None:
@@ -168,6 +163,14 @@ def tagged_text(
     bare = f"{free} & ~{pattern(_NO_TEXT)}" if optional else free
     text = rules.until(closing, f"{bare} & ~{pattern(_CDATA_REGEX)}")
     return f"({text} | {string_literal(_CDATA)} {rules.until(']]>' + closing, free)})" if cdata else text
+
+
+def _verbatim_texts(chosen: Sequence[JSON], forbidden: Sequence[str], optional: bool) -> list[str]:
+    """Return the texts of an enum that can be written verbatim; none if one of its values cannot be written at all."""
+    texts = [text for text in chosen if isinstance(text, str)]
+    if len(texts) < len(chosen) or any(end in text for text in texts for end in (*forbidden, _CDATA)):
+        return []
+    return [text for text in texts if not (optional and re.fullmatch(_NO_TEXT, text, re.DOTALL))]
 
 
 _NO_TEXT = rf"[\s\x1c-\x1f]*({'|'.join(NULLS)}|\".*)[\s\x1c-\x1f]*"

@@ -184,24 +184,28 @@ def completion(response: Response) -> ChatCompletion:
     """Return the completion of a response that is completed or incomplete."""
     assert response.usage is not None, "a response that has ended has its usage"
     parts = [part for item in response.output if isinstance(item, Message) for part in item.content]
-    text = "".join(part.text for part in parts)
     logprobs = _logprobs(tuple(each for part in parts for each in part.logprobs))
-    reasoning = "".join(
-        part.text for item in response.output if isinstance(item, ReasoningItem) for part in item.content
-    )
-    calls = tuple(_call_of(item) for item in response.output if isinstance(item, FunctionCall | CustomToolCall))
-    reply = ChatReply(
-        text if text or not calls else None,
-        reasoning_content=reasoning or UNSET,
-        reasoning=reasoning or UNSET,
-        tool_calls=calls or UNSET,
-    )
+    reply = _reply("".join(part.text for part in parts), response)
     return ChatCompletion(
         id=_id(response),
         created=response.created_at,
         model=response.model,
         choices=(CompletionChoice(reply, _finish_reason(response), logprobs=logprobs),),
         usage=chat_usage(response.usage),
+    )
+
+
+def _reply(text: str, response: Response) -> ChatReply:
+    """Return the message of a completion; its content is null if it only makes calls."""
+    calls = tuple(_call_of(item) for item in response.output if isinstance(item, FunctionCall | CustomToolCall))
+    reasoning = "".join(
+        part.text for item in response.output if isinstance(item, ReasoningItem) for part in item.content
+    )
+    return ChatReply(
+        text if text or not calls else None,
+        reasoning_content=reasoning or UNSET,
+        reasoning=reasoning or UNSET,
+        tool_calls=calls or UNSET,
     )
 
 
