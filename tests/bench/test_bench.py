@@ -243,9 +243,9 @@ def test_peer_gets_its_parameters() -> None:
     import peer
 
     flags = argparse.Namespace(model="m.gguf", host="127.0.0.1", port=0, threads=2, slots=8, context=32768)
-    told = peer.params(flags)
-    assert (told.model.path, told.n_parallel, told.n_ctx) == ("m.gguf", 8, 32768)
-    assert (told.cpuparams.n_threads, told.cpuparams_batch.n_threads) == (2, 2)
+    params = peer.params(flags)
+    assert (params.model.path, params.n_parallel, params.n_ctx) == ("m.gguf", 8, 32768)
+    assert (params.cpuparams.n_threads, params.cpuparams_batch.n_threads) == (2, 2)
 
 
 def test_run_against_a_refusing_server_reports_and_fails() -> None:

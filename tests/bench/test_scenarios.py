@@ -75,9 +75,9 @@ def test_constrained_gives_free_requests_instructions_of_the_schemas_length() ->
     with fake_server(SHORT) as (url, server):
         bench("--scenario", "constrained", "--url", url, "--requests", "2", "--warmup", "0")
     sizes = [len(json.dumps(body).split()) for body in server.requests]
-    told = [len(body.get("instructions", "").split()) for body in server.requests]
+    lengths = [len(body.get("instructions", "").split()) for body in server.requests]
     words = (sizes[1] - sizes[0]) * 3 // 4
-    assert told == [0, 0, words, words, 0, words, 0]
+    assert lengths == [0, 0, words, words, 0, words, 0]
 
 
 def test_multi_turn_sends_the_whole_history() -> None:
@@ -99,10 +99,10 @@ def test_rotation_takes_turns_and_sends_the_whole_history() -> None:
     with fake_server(SHORT) as (url, server):
         run = bench("--scenario", "rotation", "--url", url, "--warmup", "0")
     parts = json.loads(run.stdout.splitlines()[-1])["parts"]
-    told = [(body["instructions"], len(body["input"])) for body in server.requests]
-    talkers = [instructions for instructions, _ in told[:TALKERS]]
+    bodies = [(body["instructions"], len(body["input"])) for body in server.requests]
+    talkers = [instructions for instructions, _ in bodies[:TALKERS]]
     assert len(set(talkers)) == TALKERS
-    assert told == [(talker, 2 * turn + 1) for turn in range(TALKER_TURNS) for talker in talkers]
+    assert bodies == [(talker, 2 * turn + 1) for turn in range(TALKER_TURNS) for talker in talkers]
     later = parts["later turns"]
     assert later["cached_share"] == round(later["ok"] * CACHED_TOKENS / later["input_tokens"], 3)
 

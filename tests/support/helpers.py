@@ -214,7 +214,7 @@ class Closed(AssertionError):
 
 
 class Client:
-    """One connection. It sends what it is told and reads HTTP/1.1 strictly (RFC 9112)."""
+    """One connection. It sends the given bytes and reads HTTP/1.1 strictly (RFC 9112)."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
@@ -371,7 +371,7 @@ def frames(body: bytes) -> list[bytes]:
 
 
 def behind(body: bytes, number: int) -> bytes:
-    """What is told of that stream to who has read up to the event of that number."""
+    """Return the events of a stream after the event with that number."""
     *events, done = frames(body)
     rest = events[number + 1 :] or events[-1:]
     if number >= len(events):

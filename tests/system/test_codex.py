@@ -163,7 +163,7 @@ async def test_a_turn_with_a_call_and_the_next_one(
     assert list(gist(first)) == [("command", "word\n"), ("agent_message", "Words: 1."), ("turn.completed",)]
     assert list(gist(second)) == [("command", "word\nword\n"), ("agent_message", "Words: 2."), ("turn.completed",)]
     assert (tmp_path / "work" / "words.txt").read_text() == "word\nword\n"
-    assert statuses(caplog.text) == [200] * 4  # each turn: the call, and what is said of its output
+    assert statuses(caplog.text) == [200] * 4  # each turn: the call, and the text about its output
     _, _, conversation = replayed.rpartition("Write it.")
     assert re.sub("Chunk ID.*?Output:\n", "", conversation, flags=re.DOTALL) == (
         f"<think>I write it.</think>{CALL}word\n<think>I have seen it.</think>Words: 1.And again."
@@ -178,8 +178,12 @@ async def test_a_call_of_a_tool_in_a_namespace(codex: Path, tmp_path: Path) -> N
         return output if called else call("multi_agent_v1__close_agent", '{"target": "nobody"}').encode()
 
     async with at(tmp_path, closer):
-        (said, end) = gist(await run(codex, tmp_path, "Close it."))
-    assert (said[0], said[1].split(":")[0], end) == ("agent_message", "invalid agent id nobody", ("turn.completed",))
+        (message, end) = gist(await run(codex, tmp_path, "Close it."))
+    assert (message[0], message[1].split(":")[0], end) == (
+        "agent_message",
+        "invalid agent id nobody",
+        ("turn.completed",),
+    )
 
 
 SCHEMA = {

@@ -130,7 +130,7 @@ async def check(daemon: Daemon, seen: Seen) -> None:
         assert (found.body, again.body) == (seen.kept, seen.replayed)
         return
     seen.kept, seen.replayed = found.body, again.body
-    if found.status == 404:  # it was not written down yet: only what is made in the background is, before it is told
+    if found.status == 404:  # not stored yet: only background responses are stored before they are announced
         seen.outcome = "never begun"
         assert not seen.ended
         assert not seen.background
@@ -183,7 +183,7 @@ async def test_nothing_is_half_written_whenever_the_power_goes(tmp_path: Path, m
 
 
 async def check_chains(daemon: Daemon, known: list[Seen]) -> None:
-    """The deepest ones: all that was said is in the prompt."""
+    """The deepest ones: the prompt contains the whole conversation."""
     deepest = sorted((seen for seen in known if seen.ended), key=lambda seen: seen.depth)[-5:]
     for seen in deepest:
         before = (await get(daemon, f"/v1/responses/{seen.id}")).json["usage"]

@@ -267,8 +267,8 @@ def test_unit_file_is_accepted_by_systemd(tmp_path: Path) -> None:
 # The store
 
 
-@pytest.mark.parametrize(("place", "told"), [("off", 0), ("/dev/null/responses.db", 1)])
-def test_server_without_a_store_answers_and_logs_it(place: str, told: int, smollm2: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("place", "n_lines"), [("off", 0), ("/dev/null/responses.db", 1)])
+def test_server_without_a_store_answers_and_logs_it(place: str, n_lines: int, smollm2: Path, tmp_path: Path) -> None:
     with serving(tmp_path, "--model", str(smollm2), "--alias", MODEL, "--store", place) as daemon:
         with openai.OpenAI(base_url=daemon.url, api_key="none", max_retries=0) as client:
             response = client.responses.create(model=MODEL, input="Hi", max_output_tokens=1, store=True)
@@ -276,7 +276,7 @@ def test_server_without_a_store_answers_and_logs_it(place: str, told: int, smoll
         assert daemon.wait() == 0
     assert response.to_dict()["store"] is False
     lines = [line for line in daemon.log.read_text().splitlines() if "responses are not stored: " in line]
-    assert len(lines) == told
+    assert len(lines) == n_lines
 
 
 def test_restarted_server_continues_stored_responses(smollm2: Path, tmp_path: Path) -> None:

@@ -71,8 +71,8 @@ class Clients(RuleBasedStateMachine):
         self._held = False
         self._known: dict[str, Known] = {}
         """Those that are stored."""
-        self._said: dict[str, list[str]] = {}
-        """What is in each conversation: who said it, and what."""
+        self._texts: dict[str, list[str]] = {}
+        """Contents of each conversation: role and text of each item."""
 
     def teardown(self) -> None:
         self._daemon.stop()
@@ -90,9 +90,9 @@ class Clients(RuleBasedStateMachine):
         answer = "a" + text(known.body) if known.body["output"] else ""
         return before + len("u" + known.input + answer)
 
-    def _grow(self, conversation: str | None, *said: str) -> None:
-        if conversation in self._said:
-            self._said[conversation] += said
+    def _grow(self, conversation: str | None, *texts: str) -> None:
+        if conversation in self._texts:
+            self._texts[conversation] += texts
 
     def _settle(self, response_id: str) -> None:
         """It has ended: from now on nothing about it changes."""
@@ -136,7 +136,7 @@ class Clients(RuleBasedStateMachine):
     )
     def create_in_the_background(self, input_: str, conversation: str | None) -> str:
         answer = self._call(post, input=input_, background=True, conversation=conversation)
-        if conversation is not None and conversation not in self._said:
+        if conversation is not None and conversation not in self._texts:
             assert answer.status == 404
             return "resp_none"
         response = answer.json
@@ -146,11 +146,11 @@ class Clients(RuleBasedStateMachine):
             self._finish()
         return str(response["id"])
 
-    @rule(target=conversations, said=st.lists(st.text("ab", min_size=1, max_size=4), max_size=3))
-    def converse(self, said: list[str]) -> str:
-        items = [{"role": "user", "content": content} for content in said]
+    @rule(target=conversations, texts=st.lists(st.text("ab", min_size=1, max_size=4), max_size=3))
+    def converse(self, texts: list[str]) -> str:
+        items = [{"role": "user", "content": content} for content in texts]
         conversation_id: str = self._call(exchange, "POST", "/v1/conversations", encode(items=items)).json["id"]
-        self._said[conversation_id] = [f"u{content}" for content in said]
+        self._texts[conversation_id] = [f"u{content}" for content in texts]
         return conversation_id
 
     @precondition(lambda self: not self._held)
@@ -162,29 +162,29 @@ class Clients(RuleBasedStateMachine):
     )
     def create_in_a_conversation(self, conversation: str, input_: str, stream: bool, store: bool) -> None:
         answer = self._call(post, input=input_, stream=stream, store=store, conversation=conversation)
-        if conversation not in self._said:
+        if conversation not in self._texts:
             assert answer.status == 404
             return
         response = answer.events[-1]["response"] if stream else answer.json
         assert (text(response), response["conversation"]) == (input_, {"id": conversation})
-        before = "".join(self._said[conversation])
+        before = "".join(self._texts[conversation])
         assert response["usage"]["input_tokens"] == len(before + "u" + input_ + "a")
         self._grow(conversation, f"u{input_}", f"a{input_}")
 
     @rule(conversation=conversations)
     def read_conversation(self, conversation: str) -> None:
         found = self._call(get, f"/v1/conversations/{conversation}/items?order=asc&limit=100")
-        if conversation not in self._said:
+        if conversation not in self._texts:
             assert found.status == 404
             return
         wire.check_conversation_items(found.json)
-        said = [item["role"][0] + item["content"][0]["text"] for item in found.json["data"]]
-        assert said == self._said[conversation][:100]
+        texts = [item["role"][0] + item["content"][0]["text"] for item in found.json["data"]]
+        assert texts == self._texts[conversation][:100]
 
     @rule(conversation=conversations)
     def delete_conversation(self, conversation: str) -> None:
         answer = self._call(delete, f"/v1/conversations/{conversation}")
-        assert answer.status == (404 if self._said.pop(conversation, None) is None else 200)
+        assert answer.status == (404 if self._texts.pop(conversation, None) is None else 200)
 
     @precondition(lambda self: not self._held)
     @rule()
@@ -238,7 +238,7 @@ class Clients(RuleBasedStateMachine):
         elif known.status == "making":
             self._settle(response_id)
             assert (known.status, answer.json) == ("cancelled", known.body)
-            self._grow(known.conversation, f"u{known.input}")  # the model was held: it has said nothing
+            self._grow(known.conversation, f"u{known.input}")  # the scripted model waited and wrote nothing
         else:
             assert answer.json == known.body
 

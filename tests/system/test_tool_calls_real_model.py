@@ -146,7 +146,7 @@ EXAMPLE = 'Repeat after me: <tool_call>\n{"name": "get_weather", "arguments": {"
 
 
 def test_a_call_that_was_not_demanded_is_valid_too(client: openai.OpenAI) -> None:
-    """Free text costs nothing; as soon as a call begins, it is held: also to a unit, which the example has not."""
+    """Free text costs nothing; as soon as a call begins, it is enforced, also its unit, which the example lacks."""
     came = 0
     for seed in range(8):
         response = asked(client, False, seed, input=EXAMPLE, tools=TOOLS, temperature=0.4, max_output_tokens=60)
@@ -162,8 +162,8 @@ CHAT = [{"type": "function", "function": {k: v for k, v in tool.items() if k != 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
 def test_chat_completions_hold_calls_too(client: openai.OpenAI, choice: Any) -> None:
-    said: Any = [{"role": "user", "content": SAID}]
-    fields: Any = {"model": MODEL, "messages": said, "tools": CHAT, "tool_choice": choice, "temperature": 1.3}
+    messages: Any = [{"role": "user", "content": SAID}]
+    fields: Any = {"model": MODEL, "messages": messages, "tools": CHAT, "tool_choice": choice, "temperature": 1.3}
     completion = client.chat.completions.create(**fields, parallel_tool_calls=False, max_tokens=400)
     (choice_,) = completion.choices
     assert choice_.finish_reason == "tool_calls"

@@ -206,7 +206,7 @@ def calls(deltas: Sequence[ParsedDelta]) -> list[tuple[str, Any]]:
             case ToolCallArguments(text):
                 found.append((name, json.loads(text)))
             case TextDelta(text):
-                raise AssertionError(f"it said {text!r}")
+                raise AssertionError(f"it wrote {text!r}")
             case ToolCallEnd() | ReasoningDelta():
                 pass
     return found

@@ -225,10 +225,10 @@ def test_load_by_two_processes_makes_one_copy(path: Path, tmp_path: Path) -> Non
     model_files.bpe(path)
     command = [sys.executable, "-c", SCRIPT, str(path), str(tmp_path / "cache")]
     pair = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=60)[0].splitlines() for process in pair]
+    outputs = [process.communicate(timeout=60)[0].splitlines() for process in pair]
     assert [process.returncode for process in pair] == [0, 0]
-    assert [line for lines in said for line in lines if line.startswith("rewriting")] == [REWRITE]
-    assert [lines[-1] for lines in said] == [ready(1)] * 2
+    assert [line for lines in outputs for line in lines if line.startswith("rewriting")] == [REWRITE]
+    assert [lines[-1] for lines in outputs] == [ready(1)] * 2
 
 
 def test_probe_cache_hashes_a_file_once(tmp_path: Path) -> None:

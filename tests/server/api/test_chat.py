@@ -117,8 +117,8 @@ def test_chat_messages_become_expected_messages(messages: list[Any], expected: l
 def test_chat_with_unknown_parts_names_the_skipped() -> None:
     body = json.dumps({"model": "m", "messages": [USER | {"content": [TEXT, {"type": "zzz"}]}], "zzz": 1, "yyy": []})
     assert chat_request.unknown_fields(body.encode()) == {"zzz", "yyy"}
-    said = chat.conversation(chat_request.decode(body.encode()))
-    assert said == builder.PromptMessages((Message("user", "i"),), ("part zzz",))
+    prompt = chat.conversation(chat_request.decode(body.encode()))
+    assert prompt == builder.PromptMessages((Message("user", "i"),), ("part zzz",))
 
 
 REQUESTS: list[tuple[dict[str, Any], Request]] = [
@@ -292,7 +292,7 @@ STREAMS: dict[str, tuple[list[Event], bool, list[dict[str, Any] | None]]] = {
     "with usage": (
         [*START, *TEXTS, ResponseCompleted(9, WHOLE)],
         True,
-        [*(said | {"usage": None} for said in [*SAID, chunk({}, "stop")]), HEAD | {"choices": [], "usage": USAGE}],
+        [*(each | {"usage": None} for each in [*SAID, chunk({}, "stop")]), HEAD | {"choices": [], "usage": USAGE}],
     ),
     "after a wait": (
         [*START, ResponseInProgress(2, BEGUN), *TEXTS, ResponseCompleted(9, WHOLE)],
@@ -336,8 +336,8 @@ def test_chunk_encoder_of_events_gives_expected_chunks(
 @pytest.mark.parametrize("name", [name for name in STREAMS if name != "failed"])
 def test_each_chunk_fits_official_client(name: str) -> None:
     events, include_usage, _ = STREAMS[name]
-    for said in filter(None, data(ChatChunkEncoder(BEGUN, include_usage).encode(events))):
-        pydantic.TypeAdapter(ChatCompletionChunk).validate_json(json.dumps(said), strict=True)
+    for each in filter(None, data(ChatChunkEncoder(BEGUN, include_usage).encode(events))):
+        pydantic.TypeAdapter(ChatCompletionChunk).validate_json(json.dumps(each), strict=True)
 
 
 def test_chunk_frames_have_expected_bytes() -> None:

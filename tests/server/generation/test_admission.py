@@ -120,11 +120,11 @@ async def test_request_beyond_the_queue_is_refused_before_evaluation(tmp_path: P
 async def test_concurrent_requests_are_admitted_up_to_the_limit() -> None:
     model = PacedModel(n_slots=2)
     found: list[int] = []
-    told, telling = trio.open_memory_channel[int](math.inf)
+    seen, observed = trio.open_memory_channel[int](math.inf)
 
     async def ask(running: Running, stream: bool) -> None:
         found.append((await post(running, input="Hi", stream=stream)).status)
-        told.send_nowait(found[-1])
+        seen.send_nowait(found[-1])
 
     async with served(model, queue=3) as running:
         model.hold()
@@ -132,7 +132,7 @@ async def test_concurrent_requests_are_admitted_up_to_the_limit() -> None:
             async with trio.open_nursery() as nursery:
                 for number in range(20):
                     nursery.start_soon(ask, running, bool(number % 2))
-                assert [await telling.receive() for _ in range(15)] == [503] * 15
+                assert [await observed.receive() for _ in range(15)] == [503] * 15
                 model.go()
     assert found == [503] * 15 + [200] * 5
 

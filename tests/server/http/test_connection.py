@@ -208,13 +208,13 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         if message["type"] == "http.disconnect":
             return
         body, more = body + message["body"], message["more_body"]
-    said = f"{scope['method']} {scope['path']} {len(body)} ".encode() + body
+    answer = f"{scope['method']} {scope['path']} {len(body)} ".encode() + body
     streamed = scope["path"] == "/stream"
-    length = [] if streamed else [(b"content-length", b"%d" % len(said))]
+    length = [] if streamed else [(b"content-length", b"%d" % len(answer))]
     await send({"type": "http.response.start", "status": 200, "headers": length})
-    for begin in range(0, len(said), 3) if streamed else ():
-        await send({"type": "http.response.body", "body": said[begin : begin + 3], "more_body": True})
-    await send({"type": "http.response.body", "body": b"" if streamed else said, "more_body": False})
+    for begin in range(0, len(answer), 3) if streamed else ():
+        await send({"type": "http.response.body", "body": answer[begin : begin + 3], "more_body": True})
+    await send({"type": "http.response.body", "body": b"" if streamed else answer, "more_body": False})
 
 
 @asynccontextmanager
@@ -344,7 +344,7 @@ async def test_frames_beyond_the_kernel_buffer_arrive_in_order() -> None:
         assert (await client.answer()).chunks == frames
 
 
-async def told(then: bytes, *, reset: bool) -> list[str]:
+async def events_after(then: bytes, *, reset: bool) -> list[str]:
     """Return the messages to an application that waits after its request while the client sends more and leaves."""
     messages = []
     waits = trio.Event()
@@ -368,7 +368,7 @@ async def told(then: bytes, *, reset: bool) -> list[str]:
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.parametrize("then", [b"", b"x", GET])
 async def test_waiting_task_notices_the_disconnect_after_any_input(then: bytes, reset: bool) -> None:
-    assert await told(then, reset=reset) == ["http.request", "http.disconnect"]
+    assert await events_after(then, reset=reset) == ["http.request", "http.disconnect"]
 
 
 async def test_disconnect_behind_much_input_is_noticed_by_the_next_frame() -> None:

@@ -26,13 +26,13 @@ def raw(fields: bytes, input_: bytes = b'"hi"') -> bytes:
     return b'{"model":"m","input":' + input_ + b"," + fields + b"}"
 
 
-def said(*parts: Any, **fields: Any) -> bytes:
+def user_item(*parts: Any, **fields: Any) -> bytes:
     """Return a body with a message of these parts."""
     return body(input=[{"role": "user", "content": list(parts)} | fields])
 
 
 def file(data: str) -> bytes:
-    return said({"type": "input_file", "filename": "a.txt", "file_data": data})
+    return user_item({"type": "input_file", "filename": "a.txt", "file_data": data})
 
 
 def read(data: bytes) -> builder.PromptMessages:
@@ -154,17 +154,17 @@ BAD: dict[str, tuple[bytes, str | None, str]] = {
         "input[1].role",
         "`input[1].role` is 'boss'; it must be one of user, assistant, system, developer.",
     ),
-    "content a number": (said(content=5), "input[0].content", "Expected `str | array | null`, got `int`"),
+    "content a number": (user_item(content=5), "input[0].content", "Expected `str | array | null`, got `int`"),
     "truncation": (body(truncation="always"), "truncation", "Invalid enum value 'always'"),
     "a call without name": (body(input=[{"type": "function_call"}]), "input[0]", "missing required field `name`"),
     # Parts
-    "a part that is a text": (said("x"), PART, "Expected `object`, got `str`"),
-    "a part without its text": (said({"type": "input_text"}), PART, "missing required field `text`"),
-    "a part's text a number": (said({"type": "input_text", "text": 5}), f"{PART}.text", "got `int`"),
-    "an image": (said({"type": "input_image", "image_url": "data:,"}), PART, "is of type input_image; this model"),
-    "a sound": (said({"type": "input_audio"}), PART, "is of type input_audio; this model reads text only"),
-    "a file by id": (said({"type": "input_file", "file_id": "file_1"}), PART, "must contain its text in `file_data`"),
-    "a file by URL": (said({"type": "input_file", "file_url": "http://x/"}), PART, "ids and URLs are not read"),
+    "a part that is a text": (user_item("x"), PART, "Expected `object`, got `str`"),
+    "a part without its text": (user_item({"type": "input_text"}), PART, "missing required field `text`"),
+    "a part's text a number": (user_item({"type": "input_text", "text": 5}), f"{PART}.text", "got `int`"),
+    "an image": (user_item({"type": "input_image", "image_url": "data:,"}), PART, "is of type input_image; this model"),
+    "a sound": (user_item({"type": "input_audio"}), PART, "is of type input_audio; this model reads text only"),
+    "a file by id": (user_item({"type": "input_file", "file_id": "file_1"}), PART, "contain its text in `file_data`"),
+    "a file by URL": (user_item({"type": "input_file", "file_url": "http://x/"}), PART, "ids and URLs are not read"),
     "a file of no base64": (file("data:text/plain;base64,!!"), f"{PART}.file_data", "is not UTF-8 text"),
     "a file of no ASCII": (file("data:text/plain;base64,é"), f"{PART}.file_data", "is not UTF-8 text"),
     "a file of no text": (file("data:text/plain;base64,//8="), f"{PART}.file_data", "is not UTF-8 text"),

@@ -1,4 +1,4 @@
-"""What an answer is held to: what is refused, what is echoed, and models that want to say something else."""
+"""Constraints of an answer: refused ones, echoed ones, and models that would write something else."""
 
 import json
 import re
@@ -98,8 +98,8 @@ async def test_a_call_that_leaves_its_namespace_out_is_held_too() -> None:
 @pytest.mark.parametrize("name", ["get_weather_at", "get_weathers"])
 async def test_a_name_that_only_begins_like_one_on_offer_is_another(name: str) -> None:
     text = f'{{"name": "{name}", "arguments": {{}}}}'
-    told = [WEATHER, {**TIME, "name": "get_weather_at"}]
-    streamed, _ = await answers(writes(text), scripted.TEMPLATE, tools=told, parallel_tool_calls=False)
+    tools = [WEATHER, {**TIME, "name": "get_weather_at"}]
+    streamed, _ = await answers(writes(text), scripted.TEMPLATE, tools=tools, parallel_tool_calls=False)
     offered = name == "get_weather_at"
     assert gist(output(streamed)) == [("function_call", name, "{}") if offered else ("message", text)]
 
@@ -146,10 +146,10 @@ async def test_with_a_format_and_tools_it_is_a_call_or_json(text: str, kind: str
 
 
 async def test_json_of_the_format_is_no_call_though_it_looks_like_one() -> None:
-    said = '{"name": "get_weather", "arguments": {"city": "Rome"}}'
+    text = '{"name": "get_weather", "arguments": {"city": "Rome"}}'
     plain = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>"
-    _, folded = await answers(writes(said), plain, tools=[WEATHER], text={"format": {"type": "json_object"}})
-    assert gist(folded.json["output"]) == [("message", said)]
+    _, folded = await answers(writes(text), plain, tools=[WEATHER], text={"format": {"type": "json_object"}})
+    assert gist(folded.json["output"]) == [("message", text)]
 
 
 ADDRESSED = (
@@ -176,11 +176,11 @@ async def test_a_prompt_may_have_begun_to_address_the_answer(text: str, fields: 
     streamed, folded = await answers(stubborn(f">>>{text}".encode()), ADDRESSED, parallel_tool_calls=False, **fields)
     assert gist(output(streamed)) == gist(folded.json["output"])
     assert [kind for kind, *_ in gist(folded.json["output"])] == kinds
-    for kind, *_, said in gist(folded.json["output"]):
+    for kind, *_, text in gist(folded.json["output"]):
         if kind == "function_call" or "text" in fields:
-            assert json.loads(said)["city"] in ("Rome", "Oslo", "Paris")[: 3 if kind == "message" else 2]
+            assert json.loads(text)["city"] in ("Rome", "Oslo", "Paris")[: 3 if kind == "message" else 2]
         else:
-            assert said == "Well."
+            assert text == "Well."
 
 
 SELF = (
@@ -204,12 +204,12 @@ async def test_a_model_may_address_itself_first(fields: Any, kind: str) -> None:
     text = b" to=self<|message|>Hm.<|eom|><|start|>assistant to=user<|message|>Well."
     streamed, folded = await answers(stubborn(text), SELF, max_output_tokens=400, **fields)
     assert gist(output(streamed)) == gist(folded.json["output"])
-    thought, said = gist(folded.json["output"])[:2]
-    assert (thought, said[0]) == (("reasoning", "Hm."), kind)
+    thought, answer = gist(folded.json["output"])[:2]
+    assert (thought, answer[0]) == (("reasoning", "Hm."), kind)
     if kind == "function_call" or "text" in fields:
-        assert json.loads(said[-1])["city"] in ("Rome", "Oslo", "Paris")
+        assert json.loads(answer[-1])["city"] in ("Rome", "Oslo", "Paris")
     else:
-        assert said[-1] == "Well."
+        assert answer[-1] == "Well."
 
 
 async def test_a_thought_that_is_too_long_is_ended() -> None:
@@ -227,9 +227,9 @@ async def test_a_thought_that_is_too_long_is_ended() -> None:
 
 
 async def test_strict_is_echoed_as_it_is() -> None:
-    """True for all that is held, whether it was asked for or not."""
-    told = [WEATHER, {**WEATHER, "name": "loose", "strict": None}, TIME, {**TIME, "name": "b", "parameters": BAD}]
-    _, folded = await answers(stubborn(), tools=told)
+    """`strict` is true for every enforced tool, requested or not."""
+    tools = [WEATHER, {**WEATHER, "name": "loose", "strict": None}, TIME, {**TIME, "name": "b", "parameters": BAD}]
+    _, folded = await answers(stubborn(), tools=tools)
     assert [tool["strict"] for tool in folded.json["tools"]] == [True, True, True, False]
     assert gist(folded.json["output"]) == [("message", "Well.")]
 
@@ -245,8 +245,8 @@ LOOSENED: list[tuple[dict[str, Any], str]] = [
 async def test_a_keyword_that_cannot_be_enforced_frees_nothing_else(inner: dict[str, Any], place: str) -> None:
     definitions = {"$defs": {"n": {"type": "integer", "not": {"minimum": 3}}}}
     schema = {"type": "object", "properties": {"a": inner, "b": {"enum": ["x"]}}, "required": ["b"], **definitions}
-    told = [TIME, {**TIME, "name": "loose", "parameters": schema}]
-    fields: dict[str, Any] = {"tools": told, "tool_choice": {"type": "function", "name": "loose"}}
+    tools = [TIME, {**TIME, "name": "loose", "parameters": schema}]
+    fields: dict[str, Any] = {"tools": tools, "tool_choice": {"type": "function", "name": "loose"}}
     streamed, folded = await answers(writes(call("loose", '{"a": 5, "b": [1]}')), **fields)
     for items in (output(streamed), folded.json["output"]):
         ((_, _, arguments),) = gist(items)
@@ -415,8 +415,8 @@ async def test_a_grammar_that_fails_in_the_answer_names_its_tool(choice: str) ->
     error = streamed.events[-1]["response"]["error"]
     assert (streamed.events[-1]["type"], error["code"]) == ("response.failed", "invalid_prompt")
     assert (folded.status, folded.json["error"]["type"]) == (400, "invalid_request_error")
-    for said in (error["message"], folded.json["error"]["message"]):
-        assert said.startswith(message)
+    for text in (error["message"], folded.json["error"]["message"]):
+        assert text.startswith(message)
 
 
 CHAT_GRAMMAR = {"type": "grammar", "grammar": {"syntax": "lark", "definition": "?"}}
@@ -463,12 +463,12 @@ async def test_the_model_is_told_of_the_format_as_far_as_it_counts() -> None:
         ({"tools": [TIME]}, f"If you call no function, answer {schema}Where?"),
         ({"tools": [TIME], "tool_choice": "required"}, "}Where?"),
     ]
-    for fields, told in expected:
+    for fields, ending in expected:
         async with served(stubborn(), template=HERMES) as running:
             await post(running, input="Where?", text={"format": FORMAT}, max_output_tokens=1, **fields)
             prompt = evaluated(running).decode()
-        assert prompt.endswith(told)
-        assert ("JSON schema" in prompt) == ("JSON schema" in told)
+        assert prompt.endswith(ending)
+        assert ("JSON schema" in prompt) == ("JSON schema" in ending)
 
 
 async def test_a_call_that_is_cut_in_its_name_is_none() -> None:
@@ -504,18 +504,18 @@ def test_a_bound_for_a_thought_is_no_reason_to_make_all_anew() -> None:
 
 @pytest.mark.slow
 def test_as_many_tools_as_are_read_can_be_offered() -> None:
-    """They are more than a grammar may have: those that need not be held to their schemas are not."""
-    told = [
+    """All tools together exceed the limit of a grammar: tools that are not strict are enforced less."""
+    tools = [
         {**TIME, "name": f"f{n}", "parameters": {"properties": {f"a_number_{n}_{m}": {} for m in range(20)}}}
         for n in range(toolbox.MAX_TOOLS)
     ]
     holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
-    hold = holder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(*told))))
+    hold = holder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(*tools))))
     assert (len(hold.loose), len(hold.grammars.triggers)) == (toolbox.MAX_TOOLS, 1)
     with pytest.raises(InvalidRequest, match="The tools in `tools` cannot be enforced") as refused:
         holder.build(
             output_constraints.constraint_spec(
-                PLAIN, "", toolbox.toolbox(raws(*({**tool, "strict": True} for tool in told)))
+                PLAIN, "", toolbox.toolbox(raws(*({**tool, "strict": True} for tool in tools)))
             )
         )
     assert refused.value.param == "tools"
@@ -536,10 +536,10 @@ def test_answers_are_compiled_anew_when_all_take_too_much_memory() -> None:
 
 
 def test_tools_too_large_together_get_short_escapes_before_they_lose_keywords() -> None:
-    told = [
+    tools = [
         {**TIME, "name": f"f{n}", "strict": True, "parameters": {"properties": {f"a{n}": {"type": "string"}}}}
         for n in range(100)
     ]
     builder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
-    built = builder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(*told))))
+    built = builder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(*tools))))
     assert (built.loose, len(built.grammars.triggers)) == (frozenset(), 1)

@@ -80,7 +80,7 @@ def put(keeper: Store, stored: Stored, now: float = NOW) -> Stored:
     return finish(keeper, stored, now)
 
 
-def held(keeper: Store) -> list[str]:
+def stored_ids(keeper: Store) -> list[str]:
     """Return the ids of the entries, the least recently used first."""
     return [each for (each,) in keeper._database.rows("SELECT id FROM entries ORDER BY used, rowid")]
 
@@ -140,7 +140,7 @@ def test_unfinished_response_that_is_unreadable_is_removed(path: Path, caplog: p
     keeper = store(path)
     keeper.begin(begun("r1"), NOW)
     keeper.close()
-    assert held(Store(path, AMPLE, unreadable, NOW)) == []
+    assert stored_ids(Store(path, AMPLE, unreadable, NOW)) == []
     assert caplog.messages == ["removed r1, whose unfinished record is unreadable: no such field"]
 
 
@@ -155,14 +155,14 @@ def test_eviction_removes_the_least_recently_used_first(path: Path) -> None:
     keeper.get("r2", NOW + 11)
     for i in (4, 5, 6):
         put(keeper, begun(f"r{i}"), NOW + 8 + i)
-    assert held(keeper) == ["r2", "r4", "r5", "r6"], "r3 was never used, then r0 and r1 by a chain"
+    assert stored_ids(keeper) == ["r2", "r4", "r5", "r6"], "r3 was never used, then r0 and r1 by a chain"
 
 
 def test_eviction_limits_the_bytes(path: Path) -> None:
     keeper = store(path, replace(AMPLE, megabytes=0.01))
     for i in range(5):
         put(keeper, begun(f"r{i}", size=3000), NOW + i)
-    assert held(keeper) == ["r2", "r3", "r4"]
+    assert stored_ids(keeper) == ["r2", "r3", "r4"]
 
 
 def test_eviction_removes_unused_responses_after_some_days(path: Path) -> None:
@@ -171,9 +171,9 @@ def test_eviction_removes_unused_responses_after_some_days(path: Path) -> None:
     put(keeper, begun("used"), NOW)
     keeper.get("used", NOW + DAY_SECONDS)
     put(keeper, begun("new"), NOW + 2.5 * DAY_SECONDS)
-    assert held(keeper) == ["used", "new"]
+    assert stored_ids(keeper) == ["used", "new"]
     keeper.close()
-    assert held(store(path, replace(AMPLE, days=2), NOW + 4 * DAY_SECONDS)) == ["used", "new"], (
+    assert stored_ids(store(path, replace(AMPLE, days=2), NOW + 4 * DAY_SECONDS)) == ["used", "new"], (
         "no server ran meanwhile"
     )
 
@@ -215,10 +215,10 @@ def test_store_whose_next_server_has_another_clock_loses_nothing(path: Path, boo
     keeper.close()
     keeper = store(path, replace(AMPLE, days=2), boot)
     put(keeper, begun("r3"), boot + 1)
-    assert held(keeper) == ["r1", "r2", "r3"]
+    assert stored_ids(keeper) == ["r1", "r2", "r3"]
     put(keeper, begun("r4"), boot + 1.5 * DAY_SECONDS)
     put(keeper, begun("r5"), boot + 2.5 * DAY_SECONDS)
-    assert held(keeper) == ["r4", "r5"], "two days of serving"
+    assert stored_ids(keeper) == ["r4", "r5"], "two days of serving"
 
 
 async def test_async_store_ignores_the_wall_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,12 +239,12 @@ def test_unfinished_response_and_its_conversation_are_not_evicted(path: Path) ->
     made = [begun("r1", conversation="conv"), begun("r2"), begun("r3")]
     for each in made:
         keeper.begin(each, NOW + DAY_SECONDS)
-    assert held(keeper) == ["conv", "r1", "r2", "r3"]
+    assert stored_ids(keeper) == ["conv", "r1", "r2", "r3"]
     assert finish(keeper, made[0], NOW + 9 * DAY_SECONDS) == keeper.get("r1", NOW + 9 * DAY_SECONDS)
     assert keeper.conversations.items("conv", NOW + 9 * DAY_SECONDS).items == items("in_r1", "out_r1")
-    assert held(keeper) == ["r2", "r3", "conv", "r1"]
+    assert stored_ids(keeper) == ["r2", "r3", "conv", "r1"]
     finish(keeper, made[1], NOW + 9 * DAY_SECONDS)
-    assert held(keeper) == ["r3", "r2"]
+    assert stored_ids(keeper) == ["r3", "r2"]
 
 
 def test_entry_larger_than_the_limit_is_refused_and_evicts_nothing(path: Path) -> None:
@@ -254,7 +254,7 @@ def test_entry_larger_than_the_limit_is_refused_and_evicts_nothing(path: Path) -
         StoreError, match="r2 has 20040 bytes, more than the limit of the whole store; raise --store-megabytes"
     ):
         keeper.begin(begun("r2", size=20_000), NOW)
-    assert held(keeper) == ["r1"]
+    assert stored_ids(keeper) == ["r1"]
 
 
 # Conversations
@@ -308,7 +308,7 @@ def test_missing_entry_is_named_by_the_error(path: Path) -> None:
     assert not keeper.delete("conv")
     with pytest.raises(Missing, match="i9 is not stored"):
         keeper.conversations.items("conv", NOW, "i9")
-    assert held(keeper) == ["resp", "conv"]
+    assert stored_ids(keeper) == ["resp", "conv"]
 
 
 # The disk
@@ -355,18 +355,18 @@ def folder() -> Iterator[Path]:
 
 def test_unwritable_folder_or_file_is_an_error(folder: Path) -> None:
     path = folder / "responses.db"
-    said = "cannot be written; check the permissions, or choose another file with --store$"
+    advice = "cannot be written; check the permissions, or choose another file with --store$"
     store(path).close()
     path.chmod(0o400)
-    with pytest.raises(StoreError, match=f"^{path} \\(Permission denied\\) {said}"):
+    with pytest.raises(StoreError, match=f"^{path} \\(Permission denied\\) {advice}"):
         store(path)
     path.chmod(0o600)
     folder.chmod(0o500)
-    with pytest.raises(StoreError, match=f"^{path}: the file or its folder {said}"):
+    with pytest.raises(StoreError, match=f"^{path}: the file or its folder {advice}"):
         store(path)
-    with pytest.raises(StoreError, match=rf"^{folder}/new\.db \(Permission denied\) {said}"):
+    with pytest.raises(StoreError, match=rf"^{folder}/new\.db \(Permission denied\) {advice}"):
         store(folder / "new.db")
-    with pytest.raises(StoreError, match=rf"^{path}/s\.db \(File exists\) {said}"):
+    with pytest.raises(StoreError, match=rf"^{path}/s\.db \(File exists\) {advice}"):
         store(path / "s.db")
 
 
@@ -413,7 +413,7 @@ def test_damaged_file_is_renamed_and_replaced(damage: str, path: Path, caplog: p
     holed = whole[:8192] + b"\xff" * 16384 + whole[24576:]
     path.write_bytes({"text": b"I am a poem. " * 999, "hole": holed, "cut": whole[:-20_000]}[damage])
     keeper = store(path)
-    assert held(keeper) == []
+    assert stored_ids(keeper) == []
     assert put(keeper, begun("r1")) == keeper.get("r1", NOW)
     aside = path.with_name("responses.db.damaged")
     assert aside.exists()
@@ -434,7 +434,7 @@ def test_file_of_another_version_is_renamed_with_its_side_files(path: Path, capl
     whole = put(keeper, begun("r1"))
     keeper._database.change("PRAGMA user_version = 99")
     keeper.close()
-    assert held(store(path)) == []
+    assert stored_ids(store(path)) == []
     aside = path.with_name("responses.db.version-99")
     assert caplog.messages == [f"{path} cannot be used; renamed it to {aside} and created a new one"]
     rescued = store(path.with_name("rescued.db"))
@@ -662,10 +662,10 @@ class StoreMachine(RuleBasedStateMachine):
         assert rows == [(name, used, self.model.size(name)) for name, used in self.model.used.items()]
         kept = [row for (row,) in self.store._database.rows("SELECT id FROM responses")]
         assert {name: self.store._read(name) for name in kept} == self.model.responses
-        said: dict[str, dict[str, bytes]] = {name: {} for name in self.model.conversations}
+        texts: dict[str, dict[str, bytes]] = {name: {} for name in self.model.conversations}
         for name, item, text in self.store._database.rows("SELECT conversation, id, json FROM items ORDER BY place"):
-            said[name][item] = text
-        assert {name: list(each.items()) for name, each in said.items()} == {
+            texts[name][item] = text
+        assert {name: list(each.items()) for name, each in texts.items()} == {
             name: list(each.items()) for name, each in self.model.conversations.items()
         }
 

@@ -27,7 +27,7 @@ def wrappings(draw: st.DrawFn) -> tuple[str, str]:
     return text, "{}{{{}{}{}:{}{}{}}}{}".format(*spaces[:2], '"input"', *spaces[2:4], written, *spaces[4:])
 
 
-def told(written: str, cuts: list[int]) -> Iterator[str]:
+def decoded(written: str, cuts: list[int]) -> Iterator[str]:
     """Return the emitted parts."""
     unwrapping = CustomInputDecoder()
     places = [0, *sorted(cut for cut in cuts if cut < len(written)), len(written)]
@@ -40,7 +40,7 @@ def told(written: str, cuts: list[int]) -> Iterator[str]:
 def test_custom_input_with_cuts_anywhere_is_the_json_text(wrapping: tuple[str, str], cuts: list[int]) -> None:
     text, written = wrapping
     assert json.loads(written) == {"input": text}
-    pieces = list(told(written, cuts))
+    pieces = list(decoded(written, cuts))
     assert "".join(pieces) == text
     assert pieces[-1] == ""
     "\n".join(pieces).encode()  # fails for half a surrogate pair
@@ -50,7 +50,7 @@ def test_custom_input_with_cuts_anywhere_is_the_json_text(wrapping: tuple[str, s
 def test_custom_input_emits_each_character_at_once(wrapping: tuple[str, str], end: int) -> None:
     """A text that ends early is emitted up to its end."""
     text, written = wrapping
-    came = "".join(told(written[:end], list(range(end))))
+    came = "".join(decoded(written[:end], list(range(end))))
     assert text.startswith(came)
     begun = written[:end].partition(":")[2].lstrip()
     escapes = re.sub(r"\\(?:u[0-9a-fA-F]{0,3})?\Z", "", re.sub(r"\\(?:[^u]|u[0-9a-fA-F]{4})", "x", begun[1:]))
@@ -59,8 +59,8 @@ def test_custom_input_emits_each_character_at_once(wrapping: tuple[str, str], en
 
 @given(st.one_of(st.text('{}":inputud83DC0\\n \n😀'), TEXTS.map('{{"input": "{}'.format)), CUTS)
 def test_custom_input_of_any_text_is_independent_of_the_cuts(written: str, cuts: list[int]) -> None:
-    whole = "".join(told(written, []))
-    assert "".join(told(written, cuts)) == whole
+    whole = "".join(decoded(written, []))
+    assert "".join(decoded(written, cuts)) == whole
     whole.encode()
 
 
@@ -90,4 +90,4 @@ def test_custom_input_of_any_text_is_independent_of_the_cuts(written: str, cuts:
     ],
 )
 def test_custom_input_of_another_form_is_emitted_at_the_end(written: str, text: str) -> None:
-    assert "".join(told(written, list(range(len(written))))) == text
+    assert "".join(decoded(written, list(range(len(written))))) == text

@@ -80,17 +80,17 @@ stops = st.lists(st.sampled_from(["END", "N", "日", "ab", "…b", "b a"]), max_
 
 @given(ids, stops)
 @pytest.mark.slow
-def test_delta_has_the_logprobs_of_the_tokens_that_begin_in_it(said: list[int], stops: list[str]) -> None:
-    pieces = [token(id_, -float(index)) for index, id_ in enumerate(said)]  # the number identifies the token
+def test_delta_has_the_logprobs_of_the_tokens_that_begin_in_it(ids: list[int], stops: list[str]) -> None:
+    pieces = [token(id_, -float(index)) for index, id_ in enumerate(ids)]  # the number identifies the token
     events, cues = play([Started(0), *pieces, Finished(FinishReason.STOP)], stops)
     deltas = [event for event in events if isinstance(event, OutputTextDelta)]
-    shown, told = 0, list[int]()
+    shown, delivered = 0, list[int]()
     for delta in deltas:
         end = shown + len(delta.delta)
-        within = [i for i, start in enumerate(starts(said)) if shown <= start < end and said[i] != CONTROL]
+        within = [i for i, start in enumerate(starts(ids)) if shown <= start < end and ids[i] != CONTROL]
         assert delta.logprobs == tuple(logprob(pieces[i], VOCABULARY) for i in within)
-        shown, told = end, [*told, *within]
-    assert told == [i for i, start in enumerate(starts(said)) if start < shown and said[i] != CONTROL]
+        shown, delivered = end, [*delivered, *within]
+    assert delivered == [i for i, start in enumerate(starts(ids)) if start < shown and ids[i] != CONTROL]
     (done,) = [event for event in events if isinstance(event, OutputTextDone)]
     assert done.logprobs == tuple(each for delta in deltas for each in delta.logprobs)
     wire.check_stream([json.loads(msgspec.json.encode(event)) for event in events])  # the parts too
@@ -99,11 +99,11 @@ def test_delta_has_the_logprobs_of_the_tokens_that_begin_in_it(said: list[int], 
 
 
 @given(st.lists(st.sampled_from(range(len(WORDS))), max_size=14))
-def test_logprobs_bytes_join_to_the_text(said: list[int]) -> None:
-    events, _ = play([Started(0), *map(token, said), Finished(FinishReason.STOP)], ["zzz"])
+def test_logprobs_bytes_join_to_the_text(ids: list[int]) -> None:
+    events, _ = play([Started(0), *map(token, ids), Finished(FinishReason.STOP)], ["zzz"])
     (done,) = [event for event in events if isinstance(event, OutputTextDone)]
     assert b"".join(bytes(each.bytes) for each in done.logprobs) == done.text.encode()
-    assert [each.token for each in done.logprobs] == [TOKENS[id_].decode() for id_ in said]
+    assert [each.token for each in done.logprobs] == [TOKENS[id_].decode() for id_ in ids]
 
 
 @pytest.mark.parametrize(
@@ -149,8 +149,8 @@ async def test_stream_with_logprobs_has_them_on_deltas_and_done() -> None:
         answer = await post(running, input="Aé!", stream=True, **ASKED)
         whole = (await post(running, input="Aé!", **ASKED)).json
     deltas = [event for event in answer.events if event["type"] == "response.output_text.delta"]
-    told = [[(each["token"], each["bytes"]) for each in delta["logprobs"]] for delta in deltas]
-    assert told == [[("A", [65])], [("bytes:\\xc3", [0xC3]), ("bytes:\\xa9", [0xA9])], [("!", [33])]]
+    logprobs = [[(each["token"], each["bytes"]) for each in delta["logprobs"]] for delta in deltas]
+    assert logprobs == [[("A", [65])], [("bytes:\\xc3", [0xC3]), ("bytes:\\xa9", [0xA9])], [("!", [33])]]
     last = answer.events[-1]["response"]
     assert last["top_logprobs"] == 2
     first = last["output"][0]["content"][0]["logprobs"][0]
@@ -167,8 +167,8 @@ async def test_stream_with_logprobs_has_them_on_deltas_and_done() -> None:
 async def test_request_by_either_field_gets_logprobs(fields: dict[str, Any], expected: list[int]) -> None:
     async with served() as running:
         body = (await post(running, input="A", **fields)).json
-    told = body["output"][0]["content"][0]["logprobs"]
-    assert [len(each["top_logprobs"]) for each in told] == expected
+    logprobs = body["output"][0]["content"][0]["logprobs"]
+    assert [len(each["top_logprobs"]) for each in logprobs] == expected
 
 
 async def test_replayed_stream_has_its_logprobs(tmp_path: Any) -> None:
@@ -182,9 +182,9 @@ async def test_replayed_stream_has_its_logprobs(tmp_path: Any) -> None:
 async def test_logprobs_ignore_the_logit_bias() -> None:
     async with served() as running:
         body = (await post(running, input="A", temperature=0, logit_bias={"66": 100}, **ASKED)).json
-    (told, *_) = body["output"][0]["content"][0]["logprobs"]
-    assert (told["token"], told["logprob"]) == ("B", pytest.approx(WRONG))
-    assert told["top_logprobs"][0] == {"token": "A", "logprob": pytest.approx(RIGHT), "bytes": [65]}
+    (logprobs, *_) = body["output"][0]["content"][0]["logprobs"]
+    assert (logprobs["token"], logprobs["logprob"]) == ("B", pytest.approx(WRONG))
+    assert logprobs["top_logprobs"][0] == {"token": "A", "logprob": pytest.approx(RIGHT), "bytes": [65]}
 
 
 async def test_drafted_tokens_have_their_own_logprobs() -> None:
@@ -205,8 +205,8 @@ def chat_stream(url: str) -> list[list[tuple[str, float]]]:
     with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
         options: Any = {"stream": True, "logprobs": True, "top_logprobs": 1}
         chunks = list(client.chat.completions.create(model=NAME, messages=HI, **options))
-    told = [chunk.choices[0].logprobs for chunk in chunks]
-    return [[(each.token, each.top_logprobs[0].logprob) for each in one.content or ()] for one in told if one]
+    logprobs = [chunk.choices[0].logprobs for chunk in chunks]
+    return [[(each.token, each.top_logprobs[0].logprob) for each in one.content or ()] for one in logprobs if one]
 
 
 async def test_chat_completions_have_logprobs() -> None:
@@ -217,8 +217,8 @@ async def test_chat_completions_have_logprobs() -> None:
     right: Any = pytest.approx(RIGHT)
     assert streamed == [[("H", right)], [("bytes:\\xc3", right), ("bytes:\\xa9", right)]]
     pydantic.TypeAdapter(ChatCompletion).validate_json(whole.body, strict=True)
-    told = whole.json["choices"][0]["logprobs"]
-    assert [(each["bytes"], each["top_logprobs"]) for each in told["content"]] == [
+    logprobs = whole.json["choices"][0]["logprobs"]
+    assert [(each["bytes"], each["top_logprobs"]) for each in logprobs["content"]] == [
         ([72], []),
         ([0xC3], []),
         ([0xA9], []),
