@@ -18,12 +18,17 @@ class EngineFault(ModelError):
     """An engine cannot run on this machine, whatever the file; another engine may."""
 
 
+KV_TYPES = ("f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+"""Types of the KV cache's numbers, by ggml's names, from the most precise to the smallest."""
+
+
 class BackendOptions(Struct, frozen=True):
-    """Options that change a backend's speed but not its results. ctransformers has none."""
+    """Options of llama.cpp that trade speed, memory and precision. ctransformers has only the defaults."""
 
     flash_attention: bool = True
-    """llama.cpp only: compute attention in one pass. The faster setting depends on the machine and the context
-    length."""
+    """True to compute attention in one pass. The faster setting depends on the machine and the context length."""
+    kv_type: str = "f16"
+    """One of `KV_TYPES`. All but f16 require flash attention, and cost precision."""
 
 
 class ModelInfo(Struct, frozen=True):

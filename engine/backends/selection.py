@@ -61,6 +61,8 @@ def open_model(
 ) -> Model:
     """Open the file `weights` of the model in the file `name`. Raises ModelError."""
     if engine == model.NAME:
+        if backend_options.kv_type != llamacpp.DEFAULT_OPTIONS.kv_type:
+            raise ModelError(f"ctransformers has no KV cache of type {backend_options.kv_type}: omit --kv-type")
         return model.Ctransformers(weights, name=name, n_ctx=n_ctx, n_slots=n_slots, threads=threads)
     return llamacpp.LlamaCpp(
         libllama.load(library), weights, n_ctx=n_ctx, n_slots=n_slots, threads=threads, backend_options=backend_options
@@ -68,7 +70,7 @@ def open_model(
 
 
 def option_sets(engine: str) -> list[BackendOptions]:
-    """Return the option sets with which an engine can run a file, the default first."""
+    """Return the option sets with which an engine runs a file to the same results, the default first."""
     return [BackendOptions()] + [BackendOptions(flash_attention=False)] * (engine == llamacpp.NAME)
 
 

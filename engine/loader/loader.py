@@ -14,7 +14,7 @@ from engine.backends.ctransformers import converter
 from engine.backends.ctransformers import model as ctrans
 from engine.chat_template import ChatTemplate, sources
 from engine.gguf import FileFacts, GGUFError, Header, file_facts, kinds
-from engine.loader import footprint, machine, model_file
+from engine.loader import footprint, kv_cache, machine, model_file
 from engine.loader.probe import PROBE_VERSION, probe
 from engine.loader.probe_record import ProbeCache
 from engine.model import BackendOptions, EngineFault, Model, ModelError
@@ -108,7 +108,8 @@ class _File:
             log.warning("%s: its %s is beyond its vocabulary and is ignored", path.name, key)
         self._n_ctx = context(self.header, options.n_ctx)
         self._threads = n_threads(options.threads)
-        footprint.check(path, self.header, self._n_ctx, options.n_slots)
+        kv_cache.check_type(self.header, options.backend_options)
+        footprint.check(path, self.header, self._n_ctx, options.n_slots, options.backend_options.kv_type)
 
     def open(self, choice: BackendChoice) -> Loaded:
         """Open the model with an engine. Raises ModelError."""

@@ -85,7 +85,7 @@ def _options(config: Config) -> Options:
         engine=config.engine,
         libllama=config.libllama,
         chat_template=config.chat_template or "",
-        backend_options=BackendOptions(flash_attention=config.flash_attention == "on"),
+        backend_options=BackendOptions(config.flash_attention == "on", config.kv_type),
     )
 
 

@@ -12,8 +12,8 @@ from engine.loader import Options, catalog, load, machine, model_file
 from engine.model import BackendOptions, Model
 from engine.tuner import choice as tuning
 from engine.tuner import stopwatch
+from server.cli import kv_types, requantize
 from server.cli import models as commands
-from server.cli import requantize
 from server.cli.terminal import print_table
 from server.config import Config, ConfigError, file, settings
 
@@ -32,6 +32,8 @@ def tune(flags: argparse.Namespace) -> int:
     if flags.requantise or not flags.apply:
         best, values = _best(path, config, folder.parent)
         _write(target, values)
+        if "flash_attention" in values:  # llama.cpp runs the model
+            kv_types.compare(path, config, best.threads, PLAN, folder.parent)
         if flags.requantise:
             print()
             requantize.compare(path, config, best, PLAN, folder.parent)
@@ -56,7 +58,7 @@ def _best(path: Path, config: Config, cache: Path) -> tuple[tuning.Trial, dict[s
     models = _open(path, config, cache)
     try:
         engine = next(iter(models.values())).info.engine
-        print(f"{path.name}, {engine}, {cores} cores: this takes about a minute\n", flush=True)
+        print(f"{path.name}, {engine}, {cores} cores: this takes about two minutes\n", flush=True)
         trials = {
             tuning.Trial(n, option_set): model
             for n in stopwatch.thread_counts(cores)

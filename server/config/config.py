@@ -29,6 +29,8 @@ class Config(Struct, frozen=True):
     """Threads of the model; 0: one less than the cores this process may use."""
     flash_attention: str = "on"
     """llama.cpp's flash attention, "on" or "off"; "off" may be faster with long prompts (`responsed tune` measures)."""
+    kv_type: str = "f16"
+    """Type of the numbers in llama.cpp's KV cache; the others than f16 take less memory and cost precision."""
     sampling: SamplingParams = SamplingParams(temperature=0.8, top_p=0.95, top_k=40, min_p=0.05)
     """Sampling parameters of a request that sets none: llama.cpp's defaults. OpenAI's (temperature 1, no cut) suit
     models a thousand times larger; small models lose coherence with them."""

@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from engine.chat_template import BUILT_IN
+from engine.model import KV_TYPES
 from server.config.values import (
     BOOLEAN,
     COUNT,
@@ -73,6 +74,11 @@ GROUPS = {
             "threads", COUNT, "Threads that run the model (default: one less than the cores; measure: `responsed tune`)"
         ),
         Setting("flash_attention", one_of(SWITCH), "Use llama.cpp's flash attention (default: {})"),
+        Setting(
+            "kv_type",
+            one_of(KV_TYPES),
+            "Type of the KV cache; smaller types cost precision, `responsed tune` measures them (default: {})",
+        ),
     ),
     "network": (
         Setting("host", TEXT, "Address to listen on (default: {})"),

@@ -39,7 +39,7 @@ DRAWN = {
     "server.version": "",
     "server.http": "protocol",
     "server.stream": "engine.dialects engine.job engine.notations engine.tokenizer protocol",
-    "server.config": "engine.atomic_write engine.chat_template engine.job",
+    "server.config": "engine.atomic_write engine.chat_template engine.job engine.model",
     "server.generation": "engine.job engine.runtime protocol store stream",
     "server.tools": (
         "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"

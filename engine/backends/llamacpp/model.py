@@ -30,6 +30,8 @@ MMAP = 1
 NO_MEMORY = re.compile(r"alloc|out of memory|cannot allocate|mmap failed", re.IGNORECASE)
 """Pattern of llama.cpp's messages about missing memory."""
 DEFAULT_OPTIONS = BackendOptions()
+GGML_TYPES = {"f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8}
+"""Numbers of `KV_TYPES` in ggml's `enum ggml_type`."""
 MAX_BATCH_TOKENS = 512
 """Maximum tokens of a step: llama.cpp's own `n_ubatch`, above which one batch takes several passes."""
 ATTENTION_TILE = 64
@@ -61,6 +63,7 @@ class LlamaCpp:
         params.n_outputs_max_per_seq = 0
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = int(backend_options.flash_attention)
+        params.type_k = params.type_v = GGML_TYPES[backend_options.kv_type]
         with errors() as error_lines:
             self._context = library.llama_init_from_model(self._model, params)
         if not self._context:

@@ -8,7 +8,7 @@ import pytest
 
 from engine.gguf import reader
 from engine.gguf.header import Header, MetadataEntry, Value
-from engine.loader import footprint, machine
+from engine.loader import footprint, kv_cache, machine
 from engine.loader.loader import Options, load
 from engine.model import ModelError
 from tests.support import model_files
@@ -44,8 +44,8 @@ CACHES: list[tuple[str, Header, int]] = [
 
 @pytest.mark.parametrize(("model", "n_bytes"), [row[1:] for row in CACHES], ids=[row[0] for row in CACHES])
 def test_kv_bytes_of_a_token_are_exact(model: Header, n_bytes: int) -> None:
-    assert footprint.kv_bytes(model, 1) == n_bytes
-    assert footprint.kv_bytes(model, 8192) == 8192 * n_bytes
+    assert kv_cache.n_bytes(model, 1) == n_bytes
+    assert kv_cache.n_bytes(model, 8192) == 8192 * n_bytes
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_load_of_a_cache_beyond_the_memory_raises(
         load(path, Options(n_slots=2, engine=engine), tmp_path / "cache")
     assert str(caught.value) == (
         "too little memory: 2 slots of 128 tokens need 0 MB for the KV cache of model.gguf, and 0 MB are free; "
-        "choose a smaller --context or fewer --slots"
+        "choose a smaller --context, fewer --slots, or a smaller --kv-type"
     )
     assert not (tmp_path / "cache").exists()
 

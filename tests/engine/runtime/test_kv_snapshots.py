@@ -271,7 +271,13 @@ async def test_engine_whose_model_fails_to_restore_or_save_continues(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "other", [{"n_slots": 2}, {"n_ctx": 128}, {"backend_options": BackendOptions(flash_attention=False)}]
+    "other",
+    [
+        {"n_slots": 2},
+        {"n_ctx": 128},
+        {"backend_options": BackendOptions(flash_attention=False)},
+        {"backend_options": BackendOptions(kv_type="q8_0")},
+    ],
 )
 def test_fingerprint_of_another_setting_differs(smollm2: Path, cache: Path, other: dict[str, Any]) -> None:
     options = Options(n_slots=1, n_ctx=64, engine="llamacpp")
