@@ -24,6 +24,15 @@ WARM_UP_TOKENS = 32
 UNACKNOWLEDGED_MILLISECONDS = 30_000
 """Milliseconds until a client that acknowledges no byte counts as disconnected (TCP_USER_TIMEOUT, tcp(7))."""
 
+INHERITED_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),  # probes a silent client, which waits for an answer in one piece
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+)
+"""Options that connections inherit from their listener (Linux), so that a client without power or network is noticed
+too."""
+
 log = logging.getLogger("responsed")
 
 
@@ -56,7 +65,8 @@ def bind(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS)
+            for level, option, value in INHERITED_OPTIONS:
+                listener.setsockopt(level, option, value)
             listener.bind(address)
         except OSError:
             listener.close()

@@ -97,7 +97,9 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
             case "http":
-                await self._exchange(Exchange(scope, receive, send, f"req_{uuid4().hex}"))
+                exchange = Exchange(scope, receive, send, f"req_{uuid4().hex}")
+                async with exchange.open():
+                    await self._exchange(exchange)
             case "lifespan":  # hypercorn waits for these answers before it starts
                 await receive()
                 await send({"type": "lifespan.startup.complete"})

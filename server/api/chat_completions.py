@@ -33,9 +33,10 @@ class ChatCompletionsHandler:
         self._model.resolve(chat_body.model)
         prepared = _prepare(chat_body, sorted(chat_request.unknown_fields(body)), self._strict_fields)
         exchange.skipped = prepared.skipped
-        constraints = await self._specs.constraints(prepared)
-        tokens = await self._specs.tokens(prepared)
-        spec = await self._specs.build(prepared, tokens, exchange.client, constraints)
+        with exchange.while_connected():
+            constraints = await self._specs.constraints(prepared)
+            tokens = await self._specs.tokens(prepared)
+            spec = await self._specs.build(prepared, tokens, exchange.client, constraints)
         with self._generations.make(spec) as generation:
             usage = includes_usage(chat_body.stream_options)
             encode = ChatChunkEncoder(spec.first, include_usage=usage).encode if chat_body.stream else None

@@ -1,5 +1,7 @@
 """`POST /v1/responses`: read, prepare, compile, admit, generate, stream."""
 
+from contextlib import nullcontext
+
 import msgspec
 
 from server.api.generation_specs import SpecBuilder
@@ -30,9 +32,10 @@ class ResponsesHandler:
         prepared = await self._reader.read(exchange)
         request = prepared.request
         self._check_background(request)
-        constraints = await self._specs.constraints(prepared)
-        tokens = await self._specs.tokens(prepared)
-        spec = await self._specs.build(prepared, tokens, exchange.client, constraints, repeats=_is_codex(exchange))
+        with nullcontext() if request.background else exchange.while_connected():
+            constraints = await self._specs.constraints(prepared)
+            tokens = await self._specs.tokens(prepared)
+            spec = await self._specs.build(prepared, tokens, exchange.client, constraints, repeats=_is_codex(exchange))
         with self._generations.make(spec) as generation:
             if request.background:
                 await self._run_in_background(exchange, generation, bool(request.stream))

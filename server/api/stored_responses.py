@@ -97,7 +97,7 @@ class StoredResponsesHandler:
             frames = await trio.to_thread.run_sync(_frames, stored, number, self._encode)
         else:
             frames = _frames(stored, number, self._encode)
-        async with exchange.until_disconnect():
+        with exchange.until_disconnect():
             await exchange.start_stream(lambda error: sse.DONE)
             await exchange.send(frames)
         await exchange.close(sse.DONE)

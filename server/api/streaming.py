@@ -39,10 +39,9 @@ async def run_to_end(exchange: Exchange, generations: Generations, generation: G
 
     Raises ClientDisconnected, and ApiError for a response that failed.
     """
-    with generation.reading():
-        async with exchange.until_disconnect():
-            generations.start(generation)
-            await generation.ended.wait()
+    with generation.reading(), exchange.until_disconnect():
+        generations.start(generation)
+        await generation.ended.wait()
     if not generation.ended.is_set():
         exchange.outcome = "cancelled"
         raise ClientDisconnected
@@ -67,21 +66,20 @@ async def stream_events(
         return encode(generation.error_events(error)) + sse.DONE
 
     last = None
-    with generation.reading():
-        async with exchange.until_disconnect():
-            await exchange.start_stream(error_frames)
-            if generation.has_nothing_after(number):
-                await exchange.send(b"")
-            while True:
-                events = await _next_events(exchange, generation, number)
-                await exchange.send(encode(events))
-                if start is not None:
-                    start(generation)
-                    start = None
-                last = events[-1]
-                number = last.sequence_number
-                if isinstance(last, TERMINAL):
-                    break
+    with generation.reading(), exchange.until_disconnect():
+        await exchange.start_stream(error_frames)
+        if generation.has_nothing_after(number):
+            await exchange.send(b"")
+        while True:
+            events = await _next_events(exchange, generation, number)
+            await exchange.send(encode(events))
+            if start is not None:
+                start(generation)
+                start = None
+            last = events[-1]
+            number = last.sequence_number
+            if isinstance(last, TERMINAL):
+                break
     if not isinstance(last, TERMINAL):
         await _send_end(exchange, generation, number, encode)
     exchange.outcome = generation.response.status

@@ -4,8 +4,8 @@ Only a task that waits in `receive()` notices a disconnect; `send()` does not re
 arrives in one piece.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from hashlib import sha256
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
@@ -63,6 +63,10 @@ class Exchange:
         self._body_ended = False
         self._extra: Headers = []
         self._error_frames: Callable[[ApiError], bytes] | None = None
+        self._nursery: trio.Nursery | None = None
+        self._watched = self._disconnected = False
+        self._scopes: list[trio.CancelScope] = []
+        """Scopes to cancel when the client disconnects."""
 
     @property
     def client(self) -> str:
@@ -130,15 +134,39 @@ class Exchange:
         return await self.answer(error.status, error.body(), headers)
 
     @asynccontextmanager
-    async def until_disconnect(self) -> AsyncIterator[None]:
-        """Cancel the block when the client disconnects. The body must have been read.
+    async def open(self) -> AsyncIterator[None]:
+        """Host the task that notices a disconnect, until the block ends."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            yield
+            nursery.cancel_scope.cancel()
+
+    @contextmanager
+    def until_disconnect(self) -> Iterator[trio.CancelScope]:
+        """Cancel the block when the client disconnects. The exchange must be open, and the body have been read.
 
         Call `close` after the block: a client that disconnects on its last frame must not cancel that frame.
         """
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch, nursery.cancel_scope)
+        assert self._nursery is not None, "the exchange is open"
+        if not self._watched:
+            self._watched = True
+            self._nursery.start_soon(self._watch)
+        with trio.CancelScope() as scope:
+            self._scopes.append(scope)
+            if self._disconnected:
+                scope.cancel()
+            try:
+                yield scope
+            finally:
+                self._scopes.remove(scope)
+
+    @contextmanager
+    def while_connected(self) -> Iterator[None]:
+        """Do the same, and raise ClientDisconnected behind a block that was cancelled."""
+        with self.until_disconnect() as scope:
             yield
-            nursery.cancel_scope.cancel()
+        if scope.cancelled_caught:
+            raise ClientDisconnected
 
     async def start_stream(self, error_frames: Callable[[ApiError], bytes]) -> None:
         """Begin a stream; its head leaves with the first `send`. `error_frames` makes the frames of `send_error`."""
@@ -178,7 +206,9 @@ class Exchange:
         chunk: bytes = message.get("body", b"")
         return chunk
 
-    async def _watch(self, scope: trio.CancelScope) -> None:
+    async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        scope.cancel()
+        self._disconnected = True
+        for scope in self._scopes:
+            scope.cancel()

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import re
+import socket
+import struct
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -64,8 +66,10 @@ class Server(Protocol):
 class PacedModel(ScriptedModel):
     """A ScriptedModel whose decodes wait, once `hold` was called, until `allow` lets some or `go` lets all through."""
 
-    def __init__(self, reply: Reply = scripted.echo, *, n_ctx: int = 4096, n_slots: int = 2) -> None:
-        super().__init__(reply, n_ctx=n_ctx, n_slots=n_slots)
+    def __init__(
+        self, reply: Reply = scripted.echo, *, n_ctx: int = 4096, n_slots: int = 2, batched: bool = False
+    ) -> None:
+        super().__init__(reply, n_ctx=n_ctx, n_slots=n_slots, batched=batched)
         self._changed = threading.Condition()
         self._allowed: int | None = None
         self._begun = 0
@@ -236,6 +240,11 @@ class Client:
 
     async def half_close(self) -> None:
         await self._stream.send_eof()
+
+    async def reset(self) -> None:
+        """Close by RST instead of FIN."""
+        self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await self._stream.aclose()
 
     async def request(self, method: str, path: str, body: bytes | None = None, *headers: str) -> None:
         await self.send(request(method, path, body, *headers))

@@ -486,6 +486,15 @@ def test_serve_at_a_port_in_use_is_refused() -> None:
     refused((done.returncode, done.stdout, done.stderr), message)
 
 
+def test_connections_notice_a_client_that_vanishes() -> None:
+    with daemon.bind("127.0.0.1", 0) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            options = [(level, option) for level, option, _ in daemon.INHERITED_OPTIONS]
+            found = [(*each, accepted.getsockopt(*each)) for each in options]
+    assert found == list(daemon.INHERITED_OPTIONS)
+
+
 WRONG = [
     ([], "responsed: the following arguments are required: COMMAND"),
     (["nope"], "responsed: argument COMMAND: invalid choice: 'nope'"),
