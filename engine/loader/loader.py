@@ -17,7 +17,7 @@ from engine.gguf import FileFacts, GGUFError, Header, file_facts, kinds
 from engine.loader import footprint, kv_cache, machine, model_file
 from engine.loader.probe import PROBE_VERSION, probe
 from engine.loader.probe_record import ProbeCache
-from engine.model import BackendOptions, EngineFault, Model, ModelError
+from engine.model import BackendOptions, EngineFault, Model, ModelError, OptionError
 from engine.tokenizer import Vocabulary
 
 DEFAULT_MAX_CONTEXT = 8192
@@ -158,14 +158,14 @@ class _File:
 
 
 def n_threads(requested: int = 0) -> int:
-    """Return the number of model threads; 0 selects one less than the cores. Raises ModelError.
+    """Return the number of model threads; 0 selects one less than the cores. Raises OptionError.
 
     One core is reserved for the event loop: llama.cpp's threads spin, and stall for long when they lack a core.
     """
     cores = machine.cores()
     if requested > cores:
         counted = "1 core" if cores == 1 else f"{cores} cores"
-        raise ModelError(f"{requested} threads on {counted} would wait for each other: choose --threads up to {cores}")
+        raise OptionError(f"{requested} threads on {counted} would wait for each other: choose --threads up to {cores}")
     return requested or max(1, cores - 1)
 
 
@@ -173,7 +173,7 @@ def context(header: Header, requested: int = 0) -> int:
     """Return the tokens of a slot; 0 selects the model's trained context, up to `DEFAULT_MAX_CONTEXT`."""
     trained = model_file.trained_context(header)
     if trained and requested > trained:
-        raise ModelError(f"the model was trained on contexts of {trained} tokens: choose a --context up to that")
+        raise OptionError(f"the model was trained on contexts of {trained} tokens: choose a --context up to that")
     return requested or min(trained or DEFAULT_MAX_CONTEXT, DEFAULT_MAX_CONTEXT)
 
 

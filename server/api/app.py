@@ -25,7 +25,7 @@ from server.api.stored_responses import StoredResponsesHandler
 from server.api.text_completions import TextCompletionsHandler
 from server.config import Config
 from server.generation import INTERNAL_ERROR, STOPPING, ActivityCount, AdmissionControl, Generations, Timeouts
-from server.http import AccessPolicy, Bodies, ClientDisconnected, Exchange, Receive, Router, Scope, Send
+from server.http import AccessPolicy, ApiKeys, Bodies, ClientDisconnected, Exchange, Receive, Router, Scope, Send
 from server.protocol import sse
 from server.protocol.errors import ApiError, Unavailable
 from server.served_model import ModelDetails, ServedModel
@@ -43,23 +43,30 @@ class Health(Struct, frozen=True):
 class App:
     """Serve one model over HTTP."""
 
-    def __init__(self, config: Config, engine: Engine, served: ModelDetails, store: AsyncStore | None = None) -> None:
-        """`store`: responses and conversations; None if the server stores none."""
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        served: ModelDetails,
+        store: AsyncStore | None = None,
+        keys: ApiKeys | None = None,
+    ) -> None:
+        """`store`: responses and conversations; None if the server stores none. `keys`: None if anybody may call it."""
+        self.keys = keys
         self._engine = engine
         self._health = msgspec.json.encode(Health(fallback=served.fallback or UNSET))
         self._busy = ActivityCount()
-        names = (*config.allow_hosts, config.host)
         self._bodies = Bodies(config.max_body_bytes, config.body_gap_seconds)
-        self._access = AccessPolicy(names, config.allow_origins)
+        self._access = _access_policy(config)
         timeouts = Timeouts(config.heartbeat_seconds, config.resume_window_seconds)
-        admission = AdmissionControl(served.info.n_slots, config.queue)
-        self._generations = Generations(engine, store, timeouts, admission, self._busy)
-        model = ServedModel(served, config.aliases)
+        self._admission = AdmissionControl(served.info.n_slots, config.queue)
+        self._generations = Generations(engine, store, timeouts, self._admission, self._busy)
+        self._model = model = ServedModel(served, config.aliases)
         history = History(store, self._generations)
         references = References(store, config.max_body_bytes)
         reader = RequestReader(self._bodies, model, history, references, config.strict_fields)
         specs = SpecBuilder(config, engine, model, store)
-        models = ModelsHandler(model, config.aliases)
+        models = ModelsHandler(model)
         responses = ResponsesHandler(config, reader, specs, self._generations, stores=store is not None)
         chat_completions = ChatCompletionsHandler(model, self._bodies, specs, self._generations, config.strict_fields)
         text_completions = TextCompletionsHandler(model, self._bodies, specs, self._generations, config.strict_fields)
@@ -122,6 +129,14 @@ class App:
         """Wait until the server makes no answer. Several tasks may wait at once."""
         await self._busy.wait_idle()
 
+    def reload(self, config: Config, keys: ApiKeys | None) -> None:
+        """Apply new API keys, names, access rules and limits; requests in progress are not affected."""
+        self.keys = keys
+        self._access = _access_policy(config)
+        self._model.aliases = config.aliases
+        self._admission.queue = config.queue
+        self._bodies.limit = config.max_body_bytes
+
     async def health(self, exchange: Exchange) -> None:
         if not self._engine.running:
             raise Unavailable("The engine has stopped: restart the server.")
@@ -163,11 +178,17 @@ class App:
             self._access.check(exchange.header(b"host"), exchange.header(b"origin"))
             if (origin := exchange.header(b"origin")) is not None and self._access.allows(origin):
                 exchange.allow_origin(origin)
+            if self.keys is not None and exchange.method != "OPTIONS":  # a preflight carries no key (Fetch, 3.3)
+                exchange.key_owner = self.keys.owner(exchange.header(b"authorization"))
         handler, parameters, allow = self._routes.find(exchange.method, exchange.path)
         if handler is None:
             await exchange.answer(204, b"", [(b"allow", allow.encode())])
         else:
             await handler(exchange, *parameters)
+
+
+def _access_policy(config: Config) -> AccessPolicy:
+    return AccessPolicy((*config.allow_hosts, config.host), config.allow_origins)
 
 
 def _notes(skipped: Sequence[str]) -> str:

@@ -1,7 +1,5 @@
 """`/v1/models`: list the model under its name and its aliases."""
 
-from collections.abc import Collection
-
 import msgspec
 from msgspec import Struct
 
@@ -38,13 +36,12 @@ class ModelList(Struct, frozen=True):
 
 
 class ModelsHandler:
-    def __init__(self, model: ServedModel, aliases: Collection[str]) -> None:
+    def __init__(self, model: ServedModel) -> None:
         self._model = model
-        self._aliases = aliases
 
     async def list_all(self, exchange: Exchange) -> None:
         own = self._model.served.name
-        names = (own, *(alias for alias in self._aliases if alias not in ("*", own)))
+        names = (own, *(alias for alias in self._model.aliases if alias not in ("*", own)))
         await exchange.answer(200, msgspec.json.encode(ModelList(tuple(map(self._object, names)))))
 
     async def retrieve(self, exchange: Exchange, name: str) -> None:

@@ -10,17 +10,12 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from engine.backends.llamacpp import quantizer
-from engine.chat_template import TemplateError
-from engine.gguf import GGUFError
 from engine.loader import catalog
-from engine.model import ModelError
 from server.cli import models, tune
+from server.cli.exit_status import STATUS_BY_ERROR, ExitStatus, exit_status
 from server.cli.serve import serve
 from server.cli.terminal import print_error
-from server.config import ConfigError, settings
-
-USAGE_ERROR = 2
-"""Exit status of a command that cannot run."""
+from server.config import settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,12 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="surrogateescape")  # prints the bytes of paths that are not UTF-8 unchanged
     try:
         status: int = flags.run(flags)
-    except (ConfigError, GGUFError, TemplateError, ModelError, catalog.CatalogError, OSError) as error:
-        print_error(str(error))
-        return USAGE_ERROR
     except MemoryError:
         print_error("not enough memory; choose a smaller model, a smaller --context or fewer --slots")
-        return USAGE_ERROR
+        return ExitStatus.RESOURCES
+    except tuple(STATUS_BY_ERROR) as error:
+        print_error(str(error))
+        return exit_status(error)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return status
@@ -62,7 +57,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         print_error(f"{message} (see `{self.prog} --help`)")
-        raise SystemExit(USAGE_ERROR)
+        raise SystemExit(ExitStatus.USAGE)
 
 
 def _parser() -> argparse.ArgumentParser:

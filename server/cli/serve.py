@@ -9,6 +9,7 @@ import socket
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -19,7 +20,9 @@ from engine.runtime import Engine, Snapshots
 from server import daemon
 from server.api import App
 from server.cli import models
+from server.cli.reloading import Reloading, api_keys
 from server.config import Config, settings
+from server.http import ApiKeys
 from server.served_model import ModelDetails
 from server.store import AsyncStore, Limits, Store, StoreError, database
 from server.stream import replay
@@ -36,9 +39,13 @@ def serve(flags: argparse.Namespace) -> int:
         print(settings.as_toml(models.effective(values, os.environ)), end="")
         return 0
     config = settings.config(values)
+    reloading = Reloading(flags, values)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", level=config.log_level.upper())
+    keys = api_keys(config)
     with daemon.bind(config.host, config.port) as listener:  # before loading, so that a taken port fails at once
+        if keys is None and not config.insecure:
+            daemon.check_exposure(listener)
         state_dir = config.state_dir or catalog.state_folder(os.environ)
         if config.state_dir is not None:
             _check_writable(config.state_dir)
@@ -48,7 +55,7 @@ def serve(flags: argparse.Namespace) -> int:
         loaded = load(path, _options(config), cache.parent)
         store = _open_store(config, state_dir)
         try:
-            _run(config, listener, loaded, _model_details(config, path, loaded), store, state_dir)
+            _run(config, listener, loaded, _model_details(config, path, loaded), store, keys, state_dir, reloading)
         finally:
             if store:
                 store.close()
@@ -57,17 +64,24 @@ def serve(flags: argparse.Namespace) -> int:
 
 
 def _run(
-    config: Config, listener: socket.socket, loaded: Loaded, details: ModelDetails, store: Store | None, state_dir: Path
+    config: Config,
+    listener: socket.socket,
+    loaded: Loaded,
+    details: ModelDetails,
+    store: Store | None,
+    keys: ApiKeys | None,
+    state_dir: Path,
+    reloading: Reloading,
 ) -> None:
     """Serve until the daemon stops. Raises the ModelError or OSError that ended it."""
     snapshots = Snapshots(state_dir / "kv", loaded.fingerprint, config.kv_snapshot_megabytes * 1_000_000)
     engine = Engine(loaded.model, loaded.vocabulary.end_tokens, config.max_step_ms / 1e3, snapshots)
-    app = App(config, engine, details, AsyncStore(store) if store else None)
+    app = App(config, engine, details, AsyncStore(store) if store else None, keys)
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()  # excludes the objects made so far; scanning them again stopped all threads for 30 ms each time
     try:
-        trio.run(daemon.run, config, listener, engine, app, daemon.Notifier())
+        trio.run(daemon.run, config, listener, engine, app, daemon.Notifier(), partial(reloading.reload, app))
     except BaseExceptionGroup as group:
         failure: BaseException | None = group.subgroup((ModelError, OSError))
         if failure is None:

@@ -1,5 +1,6 @@
 """Settings: flags, variables and the configuration file."""
 
+from server.config.api_keys import credential, read_api_keys
 from server.config.config import Config
 from server.config.file import ConfigError
 from server.config.settings import EffectiveValue
@@ -8,4 +9,6 @@ __all__ = [
     "Config",
     "ConfigError",
     "EffectiveValue",
+    "credential",
+    "read_api_keys",
 ]

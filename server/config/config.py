@@ -39,6 +39,10 @@ class Config(Struct, frozen=True):
     """Address to listen on."""
     port: int = 8080
     """TCP port; 0: any free port."""
+    api_key_file: Path | None = None
+    """File of API keys, one `name:key` per line; None: systemd's credential `api-key`, or no keys."""
+    insecure: bool = False
+    """True if other machines may call the server without a key."""
     allow_hosts: tuple[str, ...] = ()
     """Names accepted in Host headers, besides `localhost` and IP addresses."""
     allow_origins: tuple[str, ...] = ()

@@ -84,6 +84,13 @@ GROUPS = {
         Setting("host", TEXT, "Address to listen on (default: {})"),
         Setting("port", PORT, "TCP port to listen on; 0 takes any free port (default: {})"),
         Setting(
+            "api_key_file",
+            PATH,
+            "File of API keys that clients must send, one `name:key` per line (default: systemd's credential "
+            "`api-key`, or no keys)",
+        ),
+        Setting("insecure", BOOLEAN, "Listen beyond this machine without API keys (default: {})"),
+        Setting(
             "allow_host",
             NAME_LIST,
             "Name to accept in Host headers, besides localhost and IP addresses (repeatable)",

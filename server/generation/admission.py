@@ -19,11 +19,12 @@ MAX_RETRY_SECONDS = 120
 class AdmissionControl:
     def __init__(self, slots: int, queue: int) -> None:
         self._slots = slots
-        self._queue = queue
+        self.queue = queue
+        """Requests that may wait for a slot."""
         self._durations: deque[float] = deque(maxlen=RECENT_GENERATIONS)
 
     def full(self, active: int) -> bool:
-        return active >= self._slots + self._queue
+        return active >= self._slots + self.queue
 
     def record_duration(self, seconds: float) -> None:
         """Record the seconds for which a generation had its slot."""

@@ -1,12 +1,14 @@
 """HTTP over h11 and trio: connections, exchanges, routes, and the rules for Host and Origin."""
 
 from server.http.access import AccessPolicy
+from server.http.api_keys import ApiKeys
 from server.http.bodies import Bodies
 from server.http.exchange import ClientDisconnected, Exchange, Receive, Scope, Send
 from server.http.router import Router
 
 __all__ = [
     "AccessPolicy",
+    "ApiKeys",
     "Bodies",
     "ClientDisconnected",
     "Exchange",

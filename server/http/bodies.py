@@ -24,27 +24,27 @@ _ESCAPES = re.compile(
 class Bodies:
     def __init__(self, limit: int, gap_seconds: float) -> None:
         """Accept bodies of `limit` bytes, with pauses of `gap_seconds` at most while one arrives."""
-        self._limit = limit
+        self.limit = limit
         self._gap_seconds = gap_seconds
-        self._free = BODIES_IN_MEMORY * limit
-        """Bytes that further bodies may occupy."""
+        self._occupied = 0
+        """Bytes of the bodies in memory."""
 
     async def read(self, exchange: Exchange) -> bytes:
         """Return the cleaned body. Its bytes count as occupied until `release`. Raises ApiError."""
-        body = await exchange.body(self._limit, self._gap_seconds, self._reserve)
+        body = await exchange.body(self.limit, self._gap_seconds, self._reserve)
         if len(body) > LARGE_BYTES:
             return await trio.to_thread.run_sync(clean, body)
         return clean(body)
 
     def release(self, exchange: Exchange) -> None:
         """Free the bytes that the exchange reserved for its body."""
-        self._free += exchange.reserved
+        self._occupied -= exchange.reserved
 
     def _reserve(self, size: int) -> None:
         """Raise Unavailable if the bytes are not free."""
-        if size > self._free:
+        if self._occupied + size > BODIES_IN_MEMORY * self.limit:
             raise Unavailable("The bodies of other requests fill the memory for bodies; try again in a second.")
-        self._free -= size
+        self._occupied += size
 
 
 def clean(body: bytes) -> bytes:

@@ -17,6 +17,7 @@ from server.protocol.errors import (
     BodyTimeout,
     BodyTooLarge,
     MethodNotAllowed,
+    Unauthorized,
     Unavailable,
     UnsupportedEncoding,
     UnsupportedMediaType,
@@ -52,6 +53,8 @@ class Exchange:
         self.status = 0
         self.reserved = 0
         """Bytes of memory reserved for the body."""
+        self.key_owner = ""
+        """Name of the request's API key; empty if the server needs none."""
         self.skipped: tuple[str, ...] = ()
         """Parts of the request that had no effect, for the log."""
         self.outcome = ""
@@ -70,10 +73,12 @@ class Exchange:
 
     @property
     def client(self) -> str:
-        """Identity of the client: its address, with a hash of its Authorization header.
+        """Identity of the client: the name of its API key, else its address with a hash of its Authorization header.
 
-        The header alone would not do, since many clients send the same key; the hash conceals the secret.
+        An unchecked header alone would not do, since many clients send the same key; the hash conceals the secret.
         """
+        if self.key_owner:
+            return self.key_owner
         address: str = (self._scope.get("client") or ("",))[0]
         key = self._headers.get(b"authorization")
         return address if key is None else f"{address} {sha256(key).hexdigest()[:16]}"
@@ -128,10 +133,7 @@ class Exchange:
         """Send the error as a response of its own, or as the end of a stream that has started."""
         if self._error_frames is not None:
             return await self.close(self._error_frames(error))
-        headers = [*JSON, (b"allow", error.allow.encode())] if isinstance(error, MethodNotAllowed) else JSON
-        if isinstance(error, Unavailable):
-            headers = [*headers, (b"retry-after", b"%d" % error.retry_after)]
-        return await self.answer(error.status, error.body(), headers)
+        return await self.answer(error.status, error.body(), [*JSON, *_error_headers(error)])
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -212,3 +214,14 @@ class Exchange:
         self._disconnected = True
         for scope in self._scopes:
             scope.cancel()
+
+
+def _error_headers(error: ApiError) -> Headers:
+    match error:
+        case MethodNotAllowed():
+            return [(b"allow", error.allow.encode())]
+        case Unauthorized():
+            return [(b"www-authenticate", b'Bearer realm="responsed"')]  # RFC 6750, 3
+        case Unavailable():
+            return [(b"retry-after", b"%d" % error.retry_after)]
+    return []

@@ -85,6 +85,14 @@ class UnsupportedMediaType(InvalidRequest):
     code = "unsupported_media_type"
 
 
+class Unauthorized(InvalidRequest):
+    """The API key is missing or unknown."""
+
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
 class ForeignOrigin(InvalidRequest):
     """A web page of another origin sent the request."""
 

@@ -49,13 +49,13 @@ class ServedModel:
         self.served = served
         self._constraints = ConstraintBuilder(served.vocabulary, served.template)
         self._compiling = trio.CapacityLimiter(1)
-        self._aliases = aliases
+        self.aliases = aliases
 
     def resolve(self, name: str | None) -> None:
         """Raises InvalidRequest, NotFound."""
         if name is None:
             return
-        if name != self.served.name and name not in self._aliases and "*" not in self._aliases:
+        if name != self.served.name and name not in self.aliases and "*" not in self.aliases:
             raise NotFound(
                 f"There is no model {name!r}; this server has {self.served.name!r} (--alias gives it more names).",
                 param="model",

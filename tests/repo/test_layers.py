@@ -53,7 +53,7 @@ DRAWN = {
     "server.daemon": "api config engine.job engine.model engine.runtime http",
     "server.cli": (
         "api config daemon engine.backends engine.backends.llamacpp engine.chat_template engine.gguf "
-        "engine.loader engine.model engine.runtime engine.tuner served_model store stream"
+        "engine.loader engine.model engine.runtime engine.tuner http served_model store stream"
     ),
     "server.__main__": "cli",
 }

@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -26,6 +26,7 @@ from server import daemon
 from server.api.app import App
 from server.config.config import Config
 from server.daemon import Notifier
+from server.http.api_keys import ApiKeys
 from server.served_model.model import ModelDetails
 from server.store.async_store import AsyncStore
 from server.store.eviction import Limits
@@ -124,12 +125,14 @@ def wired(
     store: AsyncStore | None = None,
     template: str = scripted.TEMPLATE,
     snapshots: Snapshots | None = None,
+    keys: Mapping[str, str] | None = None,
 ) -> tuple[Engine, App]:
     """The parts of a daemon around a scripted model, as the command wires them."""
     vocabulary = scripted.vocabulary()
     engine = Engine(model, vocabulary.end_tokens, snapshots=snapshots)
     compiled = ChatTemplate(template, vocabulary)
-    return engine, App(config, engine, ModelDetails(NAME, CREATED, model.info, vocabulary, compiled), store)
+    details = ModelDetails(NAME, CREATED, model.info, vocabulary, compiled)
+    return engine, App(config, engine, details, store, None if keys is None else ApiKeys(keys))
 
 
 def open_store(state: Path, kind: type[Store] = Store) -> Store:
@@ -144,19 +147,20 @@ async def served(
     template: str = scripted.TEMPLATE,
     snapshots: bool = False,
     state: Path | None = None,
+    keys: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """The daemon, from its sockets to its thread, with a scripted model; `settings` are Config's.
 
     With `state`, a folder, it stores responses in a store of that kind, and goes on from what is there; with
-    `snapshots` its KV cache too.
+    `snapshots` its KV cache too. With `keys` (name -> key) clients need one.
     """
     stored = {} if state or "store" in settings else {"store": "off"}
     config = msgspec.structs.replace(Config(model=NAME), state_dir=state, **stored, **settings)
     model = model or ScriptedModel()
     store = open_store(state, kind) if state and config.store != "off" else None
     kv = Snapshots(state / "kv", "a scripted model", 1_000_000) if state and snapshots else None
-    engine, app = wired(model, config, AsyncStore(store) if store else None, template, kv)
+    engine, app = wired(model, config, AsyncStore(store) if store else None, template, kv, keys)
     ready = Ready()
     with contextlib.closing(store) if store else contextlib.nullcontext(), daemon.bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]

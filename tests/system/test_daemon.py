@@ -28,6 +28,7 @@ from engine.backends.scripted import ScriptedModel
 from engine.model import ModelError
 from server import daemon
 from server.cli import main
+from server.cli.exit_status import ExitStatus
 from server.config.config import Config
 from server.daemon import Notifier
 from tests.support import model_files, wire
@@ -392,10 +393,10 @@ def command(capfd: pytest.CaptureFixture[str]) -> Iterator[Command]:
         signal.signal(number, handler)
 
 
-def refused(done: tuple[int, str, str], message: str) -> None:
+def refused(done: tuple[int, str, str], message: str, expected: ExitStatus = ExitStatus.USAGE) -> None:
     """One line that says what to do."""
     status, out, err = done
-    assert (status, out) == (2, "")
+    assert (status, out) == (expected, "")
     assert re.fullmatch(r"responsed: [^\n]+\n", err), err
     assert message in err
 
@@ -455,23 +456,32 @@ def test_serve_with_an_invalid_model_file_is_refused(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     file = tmp_path / "bad.gguf"
     write(file, smollm2)
-    refused(command("serve", "--log-level", "error", "--port", "0", "--model", str(file)), message.format(file=file))
+    done = command("serve", "--log-level", "error", "--port", "0", "--model", str(file))
+    refused(done, message.format(file=file), ExitStatus.MODEL)
 
 
 FLAGS = [
-    (["--model", "no-such-name"], "there is no file and no model 'no-such-name'; `responsed models` lists"),
-    (["--host", "responsed.invalid"], "cannot listen on responsed.invalid port 0: "),
-    (["--host", "a" * 64], f"cannot listen on {'a' * 64} port 0: this is not a host name"),
-    (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1 port 0: Cannot assign requested address"),
-    (["--context", "8193"], "the model was trained on contexts of 8192 tokens: choose a --context up to that"),
+    (["--model", "no-such-name"], ExitStatus.MODEL, "there is no file and no model 'no-such-name'; `responsed models`"),
+    (["--host", "responsed.invalid"], ExitStatus.NETWORK, "cannot listen on responsed.invalid port 0: "),
+    (["--host", "a" * 64], ExitStatus.NETWORK, f"cannot listen on {'a' * 64} port 0: this is not a host name"),
+    (["--host", "192.0.2.1"], ExitStatus.NETWORK, "cannot listen on 192.0.2.1 port 0: Cannot assign requested address"),
+    (["--host", "0.0.0.0"], ExitStatus.EXPOSED, "0.0.0.0 is reachable from other machines, and there are no API keys"),
+    (["--host", "::"], ExitStatus.EXPOSED, ":: is reachable from other machines, and there are no API keys: set --api"),
+    (["--api-key-file", "/nonexistent"], ExitStatus.USAGE, "/nonexistent cannot be read: No such file or directory"),
+    (
+        ["--context", "8193"],
+        ExitStatus.USAGE,
+        "the model was trained on contexts of 8192 tokens: choose a --context up",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("flags", "message"), FLAGS)
+@pytest.mark.parametrize(("flags", "status", "message"), FLAGS)
 def test_serve_with_impossible_flags_is_refused(
-    flags: Sequence[str], message: str, smollm2: Path, command: Command
+    flags: Sequence[str], status: ExitStatus, message: str, smollm2: Path, command: Command
 ) -> None:
-    refused(command("serve", "--log-level", "error", "--port", "0", "--model", str(smollm2), *flags), message)
+    done = command("serve", "--log-level", "error", "--port", "0", "--model", str(smollm2), *flags)
+    refused(done, message, status)
 
 
 @pytest.mark.slow
@@ -483,7 +493,7 @@ def test_serve_at_a_port_in_use_is_refused() -> None:
             [*COMMAND, "serve", "--port", str(port)], cwd=ROOT, capture_output=True, text=True, timeout=START_SECONDS
         )
     message = f"cannot listen on 127.0.0.1 port {port}: Address already in use"
-    refused((done.returncode, done.stdout, done.stderr), message)
+    refused((done.returncode, done.stdout, done.stderr), message, ExitStatus.NETWORK)
 
 
 def test_connections_notice_a_client_that_vanishes() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from server.cli.exit_status import ExitStatus
 from tests.support import model_files
 from tests.support.processes import START_SECONDS, serving
 
@@ -58,14 +59,41 @@ def test_start_at_a_signal_ends_at_once(smollm2: Path, tmp_path: Path, seconds: 
                 time.sleep(0.05)
 
 
-def test_server_at_sighup_continues(tmp_path: Path) -> None:
+ANN, BOB = "ann-0123456789abcdef", "bob-0123456789abcdef"
+
+
+def test_server_at_sighup_reads_its_keys_and_settings_again(tmp_path: Path) -> None:
     model = model_files.spm(tmp_path / "model.gguf")
-    with serving(tmp_path, "--model", str(model)) as daemon:
-        daemon.process.send_signal(signal.SIGHUP)
-        connection = daemon.connection()
-        connection.request("GET", "/health")
-        assert connection.getresponse().status == 200
-        connection.close()
+    keys, config = tmp_path / "keys", tmp_path / "config.toml"
+    keys.write_text(f"ann:{ANN}")
+    keys.chmod(0o600)
+    config.write_text(f'api_key_file = "{keys}"')
+    with serving(tmp_path, "--model", str(model), "--config", str(config)) as daemon:
+
+        def status(key: str, model: str) -> int:
+            connection = daemon.connection()
+            connection.request("GET", f"/v1/models/{model}", headers={"Authorization": f"Bearer {key}"})
+            found = connection.getresponse().status
+            connection.close()
+            return found
+
+        def reload(line: str) -> None:
+            daemon.process.send_signal(signal.SIGHUP)
+            assert daemon.message().startswith("RELOADING=1\nMONOTONIC_USEC=")
+            assert daemon.message() == "READY=1"
+            assert line in daemon.log.read_text()
+
+        assert [status(ANN, "model"), status(BOB, "model"), status(ANN, "gpt")] == [200, 401, 404]
+        keys.write_text(f"bob:{BOB}")
+        config.write_text(f'api_key_file = "{keys}"\nalias = ["gpt"]\nslots = 4')
+        reload("these settings need a restart: slots")
+        assert [status(ANN, "model"), status(BOB, "model"), status(BOB, "gpt")] == [401, 200, 200]
+        keys.write_text("nonsense")
+        reload("the settings stay as they are: ")
+        assert status(BOB, "gpt") == 200
+        config.write_text("port = 0")
+        reload("the API keys are gone")
+        assert status("", "gpt") == 401
         daemon.process.terminate()
         assert daemon.wait() == 0
 
@@ -119,7 +147,7 @@ def test_state_folder_that_cannot_be_written_is_refused_at_start(tmp_path: Path,
     file.write_text("precious")
     state = {"a file": file, "below a file": file / "state", "/proc": Path("/proc/1")}[kind]
     with starting(tmp_path, "--model", str(model), "--state-dir", str(state)) as process:
-        assert process.wait(START_SECONDS) == 2
+        assert process.wait(START_SECONDS) == ExitStatus.RESOURCES
         assert process.stderr is not None
         (line,) = process.stderr.read().splitlines()
     assert line.startswith(f"responsed: --state-dir {state} cannot be written (")

@@ -1,0 +1,50 @@
+"""Settings that change while the server runs, at SIGHUP. Streams in progress go on."""
+
+import argparse
+import logging
+import os
+from collections.abc import Sequence
+
+from server.api import App
+from server.config import Config, ConfigError, EffectiveValue, credential, read_api_keys, settings
+from server.http import ApiKeys
+
+RELOADABLE = {"log_level", "alias", "api_key_file", "allow_host", "allow_origin", "queue", "max_body_megabytes"}
+"""Keys of the settings that need no restart."""
+
+log = logging.getLogger("responsed")
+
+
+class Reloading:
+    """The settings in force, and how to replace them."""
+
+    def __init__(self, flags: argparse.Namespace, values: Sequence[EffectiveValue]) -> None:
+        self._flags = flags
+        self._values = {value.setting.key: value.value for value in values}
+
+    def reload(self, app: App) -> None:
+        """Apply the reloadable settings and name the others that changed. An error leaves everything as it was."""
+        try:
+            values = settings.resolve(self._flags, os.environ)
+            config = settings.config(values)
+            keys = api_keys(config)
+            if keys is None and app.keys is not None:
+                raise ConfigError("the API keys are gone; restart the server to serve without keys")
+        except ConfigError as error:
+            log.error("the settings stay as they are: %s", error)
+            return
+        changed = {value.setting.key: value.value for value in values if value.value != self._values[value.setting.key]}
+        self._values |= {key: value for key, value in changed.items() if key in RELOADABLE}
+        app.reload(config, keys)
+        logging.getLogger().setLevel(config.log_level.upper())
+        log.info("reloaded the settings and API keys; changed: %s", ", ".join(sorted(changed)) or "none")
+        if ignored := sorted(changed.keys() - RELOADABLE):
+            log.warning("these settings need a restart: %s", ", ".join(ignored))
+
+
+def api_keys(config: Config) -> ApiKeys | None:
+    """Return the keys of the configured file or of systemd's credential; None if there are none. Raises ConfigError."""
+    if config.api_key_file is not None:
+        return ApiKeys(read_api_keys(config.api_key_file))
+    path = credential(os.environ)
+    return None if path is None else ApiKeys(read_api_keys(path, shared=True))

@@ -1,0 +1,51 @@
+"""The file of API keys: one `name:key` per line; empty lines and lines that begin with `#` have no meaning."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from server.config.file import ConfigError
+
+CREDENTIAL = "api-key"
+"""Name of systemd's credential with the same contents (systemd.exec(5), LoadCredential=)."""
+MIN_KEY_CHARACTERS = 16
+_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<key>[\x21-\x7e]+)")
+
+
+def credential(environ: Mapping[str, str]) -> Path | None:
+    """Return the file of systemd's credential; None if the service has none."""
+    folder = environ.get("CREDENTIALS_DIRECTORY", "")
+    path = Path(folder, CREDENTIAL)
+    return path if folder and path.is_file() else None
+
+
+def read_api_keys(path: Path, *, shared: bool = False) -> dict[str, str]:
+    """Return the keys by name. Raises ConfigError, without any key in its message.
+
+    Other users must not be able to read the file. systemd's own credentials are `shared`: their mode shows the mask of
+    an access control list.
+    """
+    try:
+        with path.open(encoding="ascii") as file:
+            if not shared and os.fstat(file.fileno()).st_mode & 0o077:
+                raise ConfigError(f"{path} can be read by other users: run `chmod 600 {path}`")
+            lines = file.read().splitlines()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no file of keys: it contains other characters than ASCII") from error
+    keys: dict[str, str] = {}
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line or line.startswith("#"):
+            continue
+        if (match := _LINE.fullmatch(line)) is None:
+            raise ConfigError(f"{path}, line {number}: it is not `name:key`")
+        if len(match["key"]) < MIN_KEY_CHARACTERS:
+            raise ConfigError(f"{path}, line {number}: the key has fewer than {MIN_KEY_CHARACTERS} characters")
+        if match["name"] in keys:
+            raise ConfigError(f"{path}, line {number}: there are two keys of the name {match['name']}")
+        keys[match["name"]] = match["key"]
+    if not keys:
+        raise ConfigError(f"{path} contains no key: add a line `name:key`")
+    return keys
