@@ -8,6 +8,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 FloatArray: TypeAlias = NDArray[np.float32]
+Buffer: TypeAlias = bytes | memoryview
 
 
 class ModelError(Exception):
@@ -52,11 +53,23 @@ class ModelInfo(Struct, frozen=True):
     multi_row_logits: bool
     """True if a batch entry may request more than one row of logits."""
     saves_state: bool
-    """True if `save` and `restore` work."""
+    """True if `save`, `restore` and `split` work."""
+    cuts_state: bool
+    """True if saved states can be cut between any two tokens. Otherwise states have tails, and a slot can only be
+    restored up to the end of a state with one (attention windows, recurrent models)."""
     truncates: bool
     """True if a slot can drop its last tokens; otherwise it can only drop all of them (recurrent models)."""
     attention_tile: int = 1
     """Tokens of an entry that share one pass over the slot's KV cache. Smaller entries cost more per token."""
+
+
+class SavedState(Struct, frozen=True):
+    """The state of a slot's tokens [start, end)."""
+
+    rows: Buffer
+    """Rows of the full-attention KV cache: they can be cut between tokens and joined."""
+    tail: Buffer
+    """Everything else that is needed to continue at `end` (attention windows, recurrent state). May be empty."""
 
 
 class BatchEntry(Struct, frozen=True):
@@ -90,12 +103,22 @@ class Model(Protocol):
     def copy_prefix(self, source: int, target: int, n: int) -> None:
         """Replace the target slot by the first `n` tokens of the source. Requires `info.copies_prefixes`."""
 
-    def save(self, slot: int) -> bytes:
-        """Return the state of a slot for `restore`. Requires `info.saves_state`."""
+    def save(self, slot: int, start: int = 0) -> SavedState:
+        """Return the state of a slot's tokens from `start` on, at least one. Requires `info.saves_state`, as do the
+        next two. Each raises ModelError."""
         ...
 
-    def restore(self, slot: int, state: bytes, n: int) -> None:
-        """Load a state of `n` tokens that the same engine saved from the same model. Raises ModelError."""
+    def restore(self, slot: int, states: Sequence[SavedState], n: int) -> None:
+        """Replace a slot's tokens by the first `n` of consecutive states, which begin with token 0 and come from the
+        same engine and model.
+
+        Unless `info.cuts_state`, `n` must be the end of the last state, and that must have a tail. A ModelError leaves
+        the slot empty.
+        """
+
+    def split(self, state: SavedState, at: int) -> tuple[SavedState, SavedState]:
+        """Cut a state behind its first `at` tokens; both parts have some. The left part has no tail."""
+        ...
 
     def use_threads(self, n: int) -> None:
         """Set the number of threads for later decodes. Backends without threads ignore it."""

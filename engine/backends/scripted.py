@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from engine.gguf import Header, MetadataEntry, Value
-from engine.model import BatchEntry, FloatArray, ModelError, ModelInfo
+from engine.model import BatchEntry, FloatArray, ModelError, ModelInfo, SavedState
 from engine.tokenizer import BYTE_TO_UNICODE, TokenType, Vocabulary
 
 Reply: TypeAlias = Callable[[bytes], bytes]
@@ -57,6 +57,7 @@ class ScriptedModel:
             "copies_prefixes": batched,
             "multi_row_logits": batched,
             "saves_state": True,
+            "cuts_state": True,
             "truncates": True,
         }
         self.info = ModelInfo("scripted", n_ctx, n_slots, 256 + len(CONTROL), max_batch_tokens=512, **capable)
@@ -86,14 +87,25 @@ class ScriptedModel:
         self._cached_tokens[target][:] = self._cached_tokens[source][:n]
         self.copies.append((source, target, n))
 
-    def save(self, slot: int) -> bytes:
-        return msgspec.json.encode(self._cached_tokens[slot])
+    def save(self, slot: int, start: int = 0) -> SavedState:
+        return _saved(0, self._cached_tokens[slot], slice(start, None))
 
-    def restore(self, slot: int, state: bytes, n: int) -> None:
-        try:
-            self._cached_tokens[slot][:] = msgspec.json.decode(state, type=list[int])
-        except msgspec.DecodeError as error:
-            raise ModelError(f"{n} tokens cannot be put into slot {slot}: {error}") from error
+    def restore(self, slot: int, states: Sequence[SavedState], n: int) -> None:
+        cached = self._cached_tokens[slot]
+        cached.clear()
+        *parts, last = map(_tokens, states)
+        for start, tokens in (*parts, (last[0], last[1][: max(n - last[0], 0)])):
+            if start != len(cached) or not tokens:
+                cached.clear()
+                raise ModelError(f"saved states do not continue each other: token {len(cached)}, then token {start}")
+            cached += tokens
+        if len(cached) != n:
+            cached.clear()
+            raise ModelError(f"saved states have fewer than {n} tokens")
+
+    def split(self, state: SavedState, at: int) -> tuple[SavedState, SavedState]:
+        start, tokens = _tokens(state)
+        return _saved(start, tokens, slice(at)), _saved(start, tokens, slice(at, None))
 
     def use_threads(self, n: int) -> None:
         """Do nothing: there are no threads."""
@@ -120,3 +132,19 @@ class ScriptedModel:
 def _after_last(token: int, cached: Sequence[int]) -> int:
     """Return the index after the last occurrence of `token`; 0 if there is none."""
     return next((i for i in range(len(cached), 0, -1) if cached[i - 1] == token), 0)
+
+
+def _saved(start: int, tokens: Sequence[int], part: slice) -> SavedState:
+    """Return the state of a part of the tokens, of which the first has position `start`. Raises ModelError if the part
+    is empty or outside."""
+    if min(part.start or 0, part.stop or 0) < 0 or not (saved := tokens[part]):
+        raise ModelError(f"{len(tokens)} tokens have no part {part}")
+    return SavedState(msgspec.json.encode((start + (part.start or 0), saved)), b"")
+
+
+def _tokens(state: SavedState) -> tuple[int, list[int]]:
+    """Return the position of a state's first token, and the tokens. Raises ModelError."""
+    try:
+        return msgspec.json.decode(state.rows, type=tuple[int, list[int]])
+    except msgspec.DecodeError as error:
+        raise ModelError(f"a saved state is damaged: {error}") from error

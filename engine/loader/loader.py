@@ -23,7 +23,7 @@ from engine.tokenizer import Vocabulary
 DEFAULT_MAX_CONTEXT = 8192
 """Maximum tokens of a slot by default: models are trained on up to 128k, for which small machines lack the memory."""
 
-SNAPSHOT_FORMAT = "format 2"
+SNAPSHOT_FORMAT = "format 3"
 """Version of the snapshots. Format 1 may contain prompts that were not to be stored, so it is skipped."""
 
 UNKNOWN_CALL_FORMAT = (

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from engine.atomic_write import atomic_write
+from engine.model import SavedState
 
 SUFFIX = ".kv"
 DRAFT_PREFIX = ".responsed-draft-"
@@ -31,7 +32,7 @@ class Snapshot(Struct, frozen=True):
     """A slot's tokens and their state."""
 
     tokens: tuple[int, ...]
-    state: bytes
+    state: SavedState
 
 
 class _FileHeader(Struct, frozen=True):
@@ -41,6 +42,8 @@ class _FileHeader(Struct, frozen=True):
     digest: str
     """BLAKE2b digest of the state."""
     tokens: tuple[int, ...]
+    rows_size: int
+    """Bytes of the state's rows; its tail follows."""
 
 
 class Snapshots:
@@ -66,9 +69,10 @@ class Snapshots:
             return []  # before anything is copied out of the engine
         chosen, left = [], self._limit
         for snapshot in snapshots:
-            if len(snapshot.state) <= left:
+            size = len(snapshot.state.rows) + len(snapshot.state.tail)
+            if size <= left:
                 chosen.append(snapshot)
-                left -= len(snapshot.state)
+                left -= size
         return chosen
 
     def write(self, snapshots: Sequence[Snapshot]) -> None:
@@ -142,16 +146,20 @@ class Snapshots:
         """Write one file atomically."""
         digest = hashlib.blake2b(repr((self._fingerprint, snapshot.tokens)).encode(), digest_size=16).hexdigest()
         path = self._folder / f"{digest}{SUFFIX}"
-        head = msgspec.json.encode(_FileHeader(self._fingerprint, _digest(snapshot.state), snapshot.tokens))
+        state = snapshot.state
+        head = _FileHeader(self._fingerprint, _digest(state), snapshot.tokens, len(state.rows))
         with atomic_write(path, self._folder / f"{DRAFT_PREFIX}{digest}", mode=0o600) as file:
-            file.writelines((head, b"\n", snapshot.state))
+            file.writelines((msgspec.json.encode(head), b"\n", state.rows, state.tail))
         return path
 
 
-def _read(path: Path) -> tuple[_FileHeader, bytes]:
+def _read(path: Path) -> tuple[_FileHeader, SavedState]:
     line, _, state = path.read_bytes().partition(b"\n")
-    return msgspec.json.decode(line, type=_FileHeader), state
+    head = msgspec.json.decode(line, type=_FileHeader)
+    return head, SavedState(state[: head.rows_size], state[head.rows_size :])
 
 
-def _digest(state: bytes) -> str:
-    return hashlib.blake2b(state, digest_size=32).hexdigest()
+def _digest(state: SavedState) -> str:
+    digest = hashlib.blake2b(state.rows, digest_size=32)
+    digest.update(state.tail)
+    return digest.hexdigest()

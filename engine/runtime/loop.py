@@ -223,7 +223,7 @@ class InferenceLoop:
         snapshots = list(islice(self._snapshots.read(), self._model.info.n_slots))
         for slot, snapshot in enumerate(reversed(snapshots)):
             try:
-                self._model.restore(slot, snapshot.state, len(snapshot.tokens))
+                self._model.restore(slot, [snapshot.state], len(snapshot.tokens))
             except ModelError as error:
                 log.warning("a snapshot is skipped: %s", error)
             else:

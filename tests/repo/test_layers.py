@@ -69,6 +69,7 @@ ALONE = {
         "engine.backends.llamacpp.library",
         "engine.backends.llamacpp.model",
         "engine.backends.llamacpp.quantizer",
+        "engine.backends.llamacpp.saved_state",
     },
     "h11": {"server.http.connection", "server.http.h11_patches", "server.http.request_head"},
     "hypercorn": {"server.http.listener"},

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.linking import explain_load_error
-from engine.model import BatchEntry, EngineFault, FloatArray, ModelError, ModelInfo
+from engine.model import BatchEntry, EngineFault, FloatArray, ModelError, ModelInfo, SavedState
 
 if TYPE_CHECKING:
     from ctransformers.llm import LLM
@@ -49,6 +49,7 @@ class Ctransformers:
             "copies_prefixes": False,
             "multi_row_logits": False,
             "saves_state": False,
+            "cuts_state": False,
             "truncates": True,
         }
         self.info = ModelInfo(NAME, n_ctx, n_slots, n_vocab, max_batch_tokens=n_ctx, **capable)
@@ -69,11 +70,14 @@ class Ctransformers:
     def copy_prefix(self, source: int, target: int, n: int) -> None:
         raise ModelError("ctransformers cannot copy between slots")
 
-    def save(self, slot: int) -> bytes:
+    def save(self, slot: int, start: int = 0) -> SavedState:
         raise ModelError("ctransformers cannot save a slot")
 
-    def restore(self, slot: int, state: bytes, n: int) -> None:
+    def restore(self, slot: int, states: Sequence[SavedState], n: int) -> None:
         raise ModelError("ctransformers cannot restore a slot")
+
+    def split(self, state: SavedState, at: int) -> tuple[SavedState, SavedState]:
+        raise ModelError("ctransformers has no saved states")
 
     def use_threads(self, n: int) -> None:
         self._threads = n

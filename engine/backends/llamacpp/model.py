@@ -12,7 +12,7 @@ import ctypes
 import os
 import re
 from collections.abc import Sequence
-from ctypes import POINTER, Array, c_int8, c_int32, c_uint8
+from ctypes import POINTER, c_int8, c_int32
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from engine.backends.llamacpp.declarations import Batch
 from engine.backends.llamacpp.library import Library, errors
-from engine.model import BackendOptions, BatchEntry, FloatArray, ModelError, ModelInfo
+from engine.backends.llamacpp.saved_state import SlotStates
+from engine.model import BackendOptions, BatchEntry, FloatArray, ModelError, ModelInfo, SavedState
 
 NAME = "llamacpp"
 STRLEN = ctypes.CDLL(None).strlen
@@ -72,22 +73,29 @@ class LlamaCpp:
         library.llama_set_abort_callback(self._context, ctypes.cast(STRLEN, ctypes.c_void_p), self._stop)
         self._memory = library.llama_get_memory(self._context)
         self._batch = _Batch()
-        truncates = not (library.llama_model_is_recurrent(self._model) or library.llama_model_is_hybrid(self._model))
-        n_vocab = library.llama_vocab_n_tokens(library.llama_model_get_vocab(self._model))
-        self._windowed = library.llama_model_n_swa(self._model) > 0
-        saves_state = not self._windowed
-        capable = {
-            "batched": True,
-            "copies_prefixes": truncates,
-            "multi_row_logits": truncates,
-            "saves_state": saves_state,
-            "truncates": truncates,
-        }
-        self.info = ModelInfo(
-            NAME, n_ctx, n_slots, n_vocab, max_batch_tokens=MAX_BATCH_TOKENS, attention_tile=ATTENTION_TILE, **capable
-        )
         self._cached_tokens = [0] * n_slots
         self._rows: dict[int, int] = {}
+        recurrent = bool(library.llama_model_is_recurrent(self._model))
+        hybrid = bool(library.llama_model_is_hybrid(self._model))
+        self._windowed = library.llama_model_n_swa(self._model) > 0
+        self._states = SlotStates(
+            library, self._context, has_rows=not recurrent, has_tail=recurrent or hybrid or self._windowed
+        )
+        truncates = not (recurrent or hybrid)
+        self.info = ModelInfo(
+            NAME,
+            n_ctx,
+            n_slots,
+            n_vocab=library.llama_vocab_n_tokens(library.llama_model_get_vocab(self._model)),
+            max_batch_tokens=MAX_BATCH_TOKENS,
+            attention_tile=ATTENTION_TILE,
+            batched=True,
+            copies_prefixes=truncates,
+            multi_row_logits=truncates,
+            saves_state=not self._windowed,
+            cuts_state=self._check_states(),
+            truncates=truncates,
+        )
 
     def decode(self, batch: Sequence[BatchEntry]) -> None:
         self._stop[0] = b"\0"
@@ -110,19 +118,29 @@ class LlamaCpp:
         return np.ctypeslib.as_array(pointer, (self.info.n_vocab,))
 
     def copy_prefix(self, source: int, target: int, n: int) -> None:
-        if self._windowed:
-            self._forget(target, 0)
+        self._forget(target, 0)
+        if self.info.cuts_state:
+            self._states.copy(source, target, n)
+            self._cached_tokens[target] = n
+        else:
             self._lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
             self._cached_tokens[target] = self._cached_tokens[source]
-        else:
-            self._put(target, self._state(source), self._cached_tokens[source])
-        self._forget(target, n)
+            self._forget(target, n)
 
-    def save(self, slot: int) -> bytes:
-        return bytes(self._state(slot))
+    def save(self, slot: int, start: int = 0) -> SavedState:
+        return self._states.save(slot, start)
 
-    def restore(self, slot: int, state: bytes, n: int) -> None:
-        self._put(slot, (c_uint8 * len(state)).from_buffer_copy(state), n)
+    def restore(self, slot: int, states: Sequence[SavedState], n: int) -> None:
+        self._forget(slot, 0)
+        try:
+            self._states.restore(slot, states, n)
+        except ModelError:
+            self._lib.llama_memory_seq_rm(self._memory, slot, -1, -1)
+            raise
+        self._cached_tokens[slot] = n
+
+    def split(self, state: SavedState, at: int) -> tuple[SavedState, SavedState]:
+        return self._states.split(state, at)
 
     def use_threads(self, n: int) -> None:
         self._lib.llama_set_n_threads(self._context, n, n)
@@ -134,19 +152,14 @@ class LlamaCpp:
         self._lib.llama_free(self._context)
         self._lib.llama_model_free(self._model)
 
-    def _state(self, slot: int) -> "Array[c_uint8]":
-        """Return the state of a slot."""
-        size = self._lib.llama_state_seq_get_size(self._context, slot)
-        state: Array[c_uint8] = (c_uint8 * size)()
-        self._lib.llama_state_seq_get_data(self._context, state, size, slot)
-        return state
-
-    def _put(self, slot: int, state: "Array[c_uint8]", n: int) -> None:
-        """Load a state of `n` tokens into a slot."""
-        if not self._lib.llama_state_seq_set_data(self._context, state, len(state), slot):
-            self._forget(slot, 0)
-            raise ModelError(f"llama.cpp could not restore {n} tokens into slot {slot}")
-        self._cached_tokens[slot] = n
+    def _check_states(self) -> bool:
+        """Evaluate two tokens, to see in which layout the library saves them. Return True if states can be cut."""
+        self._batch.clear()
+        self._batch.append(BatchEntry(slot=0, position=0, tokens=[0, 0], logits=0))
+        if self._lib.llama_decode(self._context, self._batch.struct) == 0:
+            self._states.check(slot=0)
+        self._lib.llama_memory_seq_rm(self._memory, 0, -1, -1)
+        return self._states.cut_anywhere
 
     def _make_room(self, entry: BatchEntry) -> None:
         """Drop the tokens that an entry replaces. Raises ModelError if it does not fit into the slot."""

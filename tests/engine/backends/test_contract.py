@@ -11,7 +11,7 @@ from engine.backends.scripted import ScriptedModel
 from engine.chat_template.message import Message
 from engine.chat_template.template import ChatTemplate
 from engine.loader.loader import Loaded, Options, load
-from engine.model import BatchEntry, FloatArray, Model, ModelError
+from engine.model import BatchEntry, FloatArray, Model, ModelError, SavedState
 
 N_CTX, N_SLOTS = 128, 2
 PARIS = (Message("system", "You are a helpful assistant."), Message("user", "What is the capital of France?"))
@@ -176,29 +176,89 @@ def test_copy_prefix_equals_an_evaluated_prefix(loaded: Loaded) -> None:
     assert np.abs(copied - alone).max() < 1
 
 
-def test_restore_into_any_slot_continues_the_saved_one(loaded: Loaded) -> None:
+@pytest.fixture
+def saving(loaded: Loaded) -> Loaded:
     if not loaded.model.info.saves_state:
         pytest.skip(f"{loaded.model.info.engine} cannot save")
-    prompt = loaded.template.prompt(PARIS)
-    alone = evaluate(loaded.model, prompt, slot=0)
-    evaluate(loaded.model, prompt[:-1], slot=0)
-    state = loaded.model.save(0)
-    evaluate(loaded.model, loaded.template.prompt(CATS), slot=0)
-    loaded.model.restore(1, state, len(prompt) - 1)
-    restored = evaluate(loaded.model, prompt[-1:], slot=1, position=len(prompt) - 1)
-    assert restored.argmax() == alone.argmax()
-    assert np.abs(restored - alone).max() < 1
+    return loaded
 
 
-def test_restore_of_a_damaged_state_raises_and_leaves_the_slot_usable(loaded: Loaded) -> None:
-    if not loaded.model.info.saves_state:
-        pytest.skip(f"{loaded.model.info.engine} cannot save")
-    prompt = loaded.template.prompt(PARIS)
-    alone = evaluate(loaded.model, prompt, slot=0)
-    state = loaded.model.save(0)
+def split_at(model: Model, state: SavedState, cuts: Sequence[int]) -> list[SavedState]:
+    """Return a state in parts that end at `cuts`."""
+    parts, start = list[SavedState](), 0
+    for cut in cuts:
+        part, state = model.split(state, cut - start)
+        parts.append(part)
+        start = cut
+    return [*parts, state]
+
+
+@pytest.mark.parametrize("cuts", [(), (1,), (9,), (3, 4, 20)])
+def test_restore_into_any_slot_continues_the_saved_one(saving: Loaded, cuts: tuple[int, ...]) -> None:
+    model, prompt = saving.model, saving.template.prompt(PARIS)
+    alone = evaluate(model, prompt, slot=0)
+    evaluate(model, prompt[:-1], slot=0)
+    state = model.save(0)
+    evaluate(model, saving.template.prompt(CATS), slot=0)
+    model.restore(1, split_at(model, state, cuts), len(prompt) - 1)
+    restored = evaluate(model, prompt[-1:], slot=1, position=len(prompt) - 1)
+    assert np.allclose(restored, alone, atol=1e-2)
+
+
+def test_save_of_a_range_is_the_right_part_of_the_whole(saving: Loaded) -> None:
+    model, prompt = saving.model, saving.template.prompt(PARIS)
+    evaluate(model, prompt, slot=1)
+    assert model.save(1, 7) == model.split(model.save(1), 7)[1]
+
+
+def test_restore_of_a_prefix_continues_another_prompt(saving: Loaded) -> None:
+    """A state may be cut anywhere, as the last one is here."""
+    model, first, second = saving.model, *map(saving.template.prompt, (PARIS, CATS))
+    common = next(n for n, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
+    alone = evaluate(model, second, slot=1)
+    evaluate(model, first, slot=0)
+    model.restore(1, split_at(model, model.save(0), (5,)), common)
+    continued = evaluate(model, second[common:], slot=1, position=common)
+    assert np.allclose(continued, alone, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("order", "n"), [((1, 0), 20), ((0, 2), 20), ((1, 2), 20), ((0, 0, 1), 20), ((0, 1), 1), ((0, 1), 21), ((0,), 21)]
+)
+def test_restore_of_states_that_do_not_fit_raises_and_empties_the_slot(
+    saving: Loaded, order: tuple[int, ...], n: int
+) -> None:
+    model = saving.model
+    evaluate(model, range(5, 35), slot=0)
+    parts = split_at(model, model.save(0), (10, 20))
     with pytest.raises(ModelError):
-        loaded.model.restore(1, state[: len(state) // 2], len(prompt))
-    assert evaluate(loaded.model, prompt, slot=1).argmax() == alone.argmax()
+        model.restore(1, [parts[i] for i in order], n)
+    with pytest.raises(ModelError, match="outside the slot"):
+        model.decode([BatchEntry(1, 1, [5], logits=True)])
+
+
+def test_restore_of_a_damaged_state_raises_and_leaves_the_slot_usable(saving: Loaded) -> None:
+    model, prompt = saving.model, saving.template.prompt(PARIS)
+    alone = evaluate(model, prompt, slot=0)
+    state = model.save(0)
+    for rows in (b"", state.rows[: len(state.rows) // 2], state.rows[:-1], bytes(state.rows) + b"\0"):
+        with pytest.raises(ModelError):
+            model.restore(1, [SavedState(rows, state.tail)], len(prompt))
+    assert evaluate(model, prompt, slot=1).argmax() == alone.argmax()
+
+
+@pytest.mark.parametrize("at", [-1, 0, 30, 31])
+def test_split_outside_a_state_raises(saving: Loaded, at: int) -> None:
+    evaluate(saving.model, range(5, 35), slot=0)
+    with pytest.raises(ModelError):
+        saving.model.split(saving.model.save(0), at)
+
+
+@pytest.mark.parametrize("start", [-1, 30, 31])
+def test_save_outside_a_slot_raises(saving: Loaded, start: int) -> None:
+    evaluate(saving.model, range(5, 35), slot=0)
+    with pytest.raises(ModelError):
+        saving.model.save(0, start)
 
 
 def test_logits_rows_belong_to_the_last_tokens(loaded: Loaded) -> None:

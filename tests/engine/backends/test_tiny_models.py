@@ -95,7 +95,7 @@ def test_models_with_a_restored_slot_answer_as_before_or_cannot_save(model: Llam
     state = model.save(slot)
     alone(model, PROMPTS[4])  # something else is there now
     again = Scheduler(model.info, NOBODY)
-    model.restore(2, state, len(tokens_in_slot))
+    model.restore(2, [state], len(tokens_in_slot))
     again.adopt(2, tokens_in_slot)
     answer = run(again, model, Job(turn, MOST, GREEDY))[0]
     assert (answer[0], token_ids(answer)) == (Started(len(tokens_in_slot)), expected)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from engine.chat_template.message import Message
 from engine.job import Finished, Job, SamplingParams, Started
 from engine.loader import model_file
 from engine.loader.loader import Options, load
-from engine.model import BackendOptions
+from engine.model import BackendOptions, SavedState
 from engine.runtime.engine import Engine
 from engine.runtime.kv_snapshots import Snapshot, Snapshots
 from tests.support.helpers import delete, exchange, post, served
 
 GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
-ONE, TWO = Snapshot((1, 2), b"one\nstate"), Snapshot((3,), b"two")
+ONE = Snapshot((1, 2), SavedState(b"one\nrow", b"tail"))
+TWO = Snapshot((3,), SavedState(b"two", b""))
 
 
 def folder_of(tmp_path: Path, fingerprint: str = "a model", limit: int = 1000) -> Snapshots:
@@ -43,7 +45,7 @@ def test_write_replaces_all_earlier_snapshots(tmp_path: Path) -> None:
 
 
 def test_choose_returns_the_first_snapshots_within_the_limit(tmp_path: Path) -> None:
-    snapshots = [Snapshot((i,), bytes(400)) for i in range(4)]
+    snapshots = [Snapshot((i,), SavedState(bytes(300), bytes(100))) for i in range(4)]
     assert folder_of(tmp_path).choose(snapshots) == snapshots[:2]
 
 
@@ -64,7 +66,7 @@ def test_read_detects_every_changed_byte_of_the_state(tmp_path: Path) -> None:
     folder_of(tmp_path).write([ONE])
     (file,) = (tmp_path / "kv").glob("*.kv")
     data = file.read_bytes()
-    for at in range(len(data) - len(ONE.state), len(data)):
+    for at in range(len(data) - len(ONE.state.rows) - len(ONE.state.tail), len(data)):
         file.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
         assert list(folder_of(tmp_path).read()) == []
 
@@ -156,8 +158,9 @@ def test_snapshots_of_two_servers_in_one_folder_survive(tmp_path: Path, fingerpr
 
 def test_snapshots_of_an_earlier_setting_are_deleted_by_a_lone_server(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from engine.runtime.kv_snapshots import Snapshot, Snapshots\n"
-        "Snapshots(Path(sys.argv[1]), 'old', 1000).write([Snapshot((1,), b'old')])"
+        "import sys; from pathlib import Path; from engine.model import SavedState\n"
+        "from engine.runtime.kv_snapshots import Snapshot, Snapshots\n"
+        "Snapshots(Path(sys.argv[1]), 'old', 1000).write([Snapshot((1,), SavedState(b'old', b''))])"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "kv")], check=True)
     snapshots = folder_of(tmp_path)
@@ -254,15 +257,15 @@ def test_read_deletes_drafts_of_a_killed_server(tmp_path: Path) -> None:
 @pytest.mark.parametrize("call", ["restore", "save"])
 async def test_engine_whose_model_fails_to_restore_or_save_continues(tmp_path: Path, call: str) -> None:
     class Broken(ScriptedModel):
-        def restore(self, slot: int, state: bytes, n: int) -> None:
+        def restore(self, slot: int, states: Sequence[SavedState], n: int) -> None:
             if call == "restore":
                 raise RuntimeError("restore")
-            super().restore(slot, state, n)
+            super().restore(slot, states, n)
 
-        def save(self, slot: int) -> bytes:
+        def save(self, slot: int, start: int = 0) -> SavedState:
             if call == "save":
                 raise RuntimeError("save")
-            return super().save(slot)
+            return super().save(slot, start)
 
     prompt = tuple(scripted.vocabulary().encode("a long system prompt, again and again"))
     assert await cached(Engine(ScriptedModel(batched=True), [scripted.END], 0, folder_of(tmp_path)), prompt) == 0

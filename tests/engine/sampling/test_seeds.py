@@ -25,7 +25,9 @@ class Recorded:
     def __init__(self, model: Model) -> None:
         self.info = model.info
         self.rows: list[list[FloatArray]] = [[] for _ in range(model.info.n_slots)]
-        self.copy_prefix, self.save, self.restore = model.copy_prefix, model.save, model.restore
+        self.copy_prefix, self.save, self.restore, self.split = (
+            model.copy_prefix, model.save, model.restore, model.split,
+        )  # fmt: skip
         self.decode, self.use_threads, self.interrupt, self.close = (
             model.decode, model.use_threads, model.interrupt, model.close,
         )  # fmt: skip

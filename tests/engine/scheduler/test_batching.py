@@ -28,6 +28,7 @@ def info(n_slots: int = 4, n_ctx: int = 1000, *, rewinds: bool = True, tile: int
         copies_prefixes=rewinds,
         multi_row_logits=rewinds,
         saves_state=False,
+        cuts_state=False,
         truncates=rewinds,
         attention_tile=tile,
     )

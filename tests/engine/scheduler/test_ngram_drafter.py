@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from engine.job import Job, SamplingParams, Token
-from engine.model import BatchEntry, FloatArray, ModelInfo
+from engine.model import BatchEntry, FloatArray, ModelInfo, SavedState
 from engine.runtime.engine import Engine
 from engine.scheduler.ngram_drafter import INITIAL_ACCEPTANCE_RATE, MAX_DRAFT_TOKENS, NgramDrafter, choose_draft_length
 
@@ -106,6 +106,7 @@ class Chain:
             copies_prefixes=True,
             multi_row_logits=drafts,
             saves_state=False,
+            cuts_state=False,
             truncates=True,
         )
         weights = np.random.default_rng(7).gamma(0.1, size=(n, n)) + 0.005
@@ -124,10 +125,13 @@ class Chain:
     def copy_prefix(self, source: int, target: int, n: int) -> None: ...
     def use_threads(self, n: int) -> None: ...
     def interrupt(self) -> None: ...
-    def save(self, slot: int) -> bytes:
-        return b""
+    def save(self, slot: int, start: int = 0) -> SavedState:
+        return SavedState(b"", b"")
 
-    def restore(self, slot: int, state: bytes, n: int) -> None: ...
+    def restore(self, slot: int, states: Sequence[SavedState], n: int) -> None: ...
+    def split(self, state: SavedState, at: int) -> tuple[SavedState, SavedState]:
+        return state, state
+
     def close(self) -> None: ...
 
 

@@ -46,6 +46,7 @@ class Play:
             "copies_prefixes": False,
             "multi_row_logits": False,
             "saves_state": False,
+            "cuts_state": False,
             "truncates": True,
         }
         info = ModelInfo("naive", n_ctx, n_slots, n_vocab=7, max_batch_tokens=n_ctx, **capable)
