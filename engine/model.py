@@ -103,9 +103,9 @@ class Model(Protocol):
     def copy_prefix(self, source: int, target: int, n: int) -> None:
         """Replace the target slot by the first `n` tokens of the source. Requires `info.copies_prefixes`."""
 
-    def save(self, slot: int, start: int = 0) -> SavedState:
-        """Return the state of a slot's tokens from `start` on, at least one. Requires `info.saves_state`, as do the
-        next two. Each raises ModelError."""
+    def save(self, slot: int, start: int, end: int) -> SavedState:
+        """Return the state of a slot's tokens [start, end), at least one. The slot loses the tokens behind them, such
+        as rejected drafts. Requires `info.saves_state`, as do the next two. Each raises ModelError."""
         ...
 
     def restore(self, slot: int, states: Sequence[SavedState], n: int) -> None:

@@ -87,7 +87,10 @@ class ScriptedModel:
         self._cached_tokens[target][:] = self._cached_tokens[source][:n]
         self.copies.append((source, target, n))
 
-    def save(self, slot: int, start: int = 0) -> SavedState:
+    def save(self, slot: int, start: int, end: int) -> SavedState:
+        if end > len(self._cached_tokens[slot]):
+            raise ModelError(f"slot {slot} has no {end} tokens")
+        del self._cached_tokens[slot][end:]
         return _saved(0, self._cached_tokens[slot], slice(start, None))
 
     def restore(self, slot: int, states: Sequence[SavedState], n: int) -> None:

@@ -239,7 +239,9 @@ class InferenceLoop:
         self._unsaved = False
         try:
             savable = self._scheduler.savable_slots()
-            return self._snapshots.choose(Snapshot(tokens, self._model.save(slot)) for slot, tokens in savable)
+            return self._snapshots.choose(
+                Snapshot(tokens, self._model.save(slot, 0, len(tokens))) for slot, tokens in savable
+            )
         except Exception as error:
             log.warning("the KV cache cannot be saved: %s", error, exc_info=not isinstance(error, ModelError))
             return []

@@ -70,7 +70,7 @@ class Ctransformers:
     def copy_prefix(self, source: int, target: int, n: int) -> None:
         raise ModelError("ctransformers cannot copy between slots")
 
-    def save(self, slot: int, start: int = 0) -> SavedState:
+    def save(self, slot: int, start: int, end: int) -> SavedState:
         raise ModelError("ctransformers cannot save a slot")
 
     def restore(self, slot: int, states: Sequence[SavedState], n: int) -> None:

@@ -127,7 +127,11 @@ class LlamaCpp:
             self._cached_tokens[target] = self._cached_tokens[source]
             self._forget(target, n)
 
-    def save(self, slot: int, start: int = 0) -> SavedState:
+    def save(self, slot: int, start: int, end: int) -> SavedState:
+        if end < self._cached_tokens[slot] and self.info.truncates:
+            self._forget(slot, end)
+        if end != self._cached_tokens[slot]:
+            raise ModelError(f"slot {slot} has {self._cached_tokens[slot]} tokens, not {end}")
         return self._states.save(slot, start)
 
     def restore(self, slot: int, states: Sequence[SavedState], n: int) -> None:

@@ -198,7 +198,7 @@ def test_restore_into_any_slot_continues_the_saved_one(saving: Loaded, cuts: tup
     model, prompt = saving.model, saving.template.prompt(PARIS)
     alone = evaluate(model, prompt, slot=0)
     evaluate(model, prompt[:-1], slot=0)
-    state = model.save(0)
+    state = model.save(0, 0, len(prompt) - 1)
     evaluate(model, saving.template.prompt(CATS), slot=0)
     model.restore(1, split_at(model, state, cuts), len(prompt) - 1)
     restored = evaluate(model, prompt[-1:], slot=1, position=len(prompt) - 1)
@@ -208,7 +208,19 @@ def test_restore_into_any_slot_continues_the_saved_one(saving: Loaded, cuts: tup
 def test_save_of_a_range_is_the_right_part_of_the_whole(saving: Loaded) -> None:
     model, prompt = saving.model, saving.template.prompt(PARIS)
     evaluate(model, prompt, slot=1)
-    assert model.save(1, 7) == model.split(model.save(1), 7)[1]
+    expected = model.split(model.save(1, 0, len(prompt)), 7)[1]
+    assert model.save(1, 7, len(prompt)) == expected
+
+
+def test_save_drops_the_tokens_behind_the_range(saving: Loaded) -> None:
+    """Rejected draft tokens are in the slot until the next step."""
+    model, prompt = saving.model, saving.template.prompt(PARIS)
+    alone = evaluate(model, prompt, slot=0)
+    evaluate(model, [*prompt[:-1], 5, 6], slot=0)
+    model.restore(1, [model.save(0, 0, len(prompt) - 1)], len(prompt) - 1)
+    for slot in range(2):
+        last = evaluate(model, prompt[-1:], slot=slot, position=len(prompt) - 1)
+        assert np.allclose(last, alone, atol=1e-2)
 
 
 def test_restore_of_a_prefix_continues_another_prompt(saving: Loaded) -> None:
@@ -217,7 +229,7 @@ def test_restore_of_a_prefix_continues_another_prompt(saving: Loaded) -> None:
     common = next(n for n, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
     alone = evaluate(model, second, slot=1)
     evaluate(model, first, slot=0)
-    model.restore(1, split_at(model, model.save(0), (5,)), common)
+    model.restore(1, split_at(model, model.save(0, 0, len(first)), (5,)), common)
     continued = evaluate(model, second[common:], slot=1, position=common)
     assert np.allclose(continued, alone, atol=1e-2)
 
@@ -230,7 +242,7 @@ def test_restore_of_states_that_do_not_fit_raises_and_empties_the_slot(
 ) -> None:
     model = saving.model
     evaluate(model, range(5, 35), slot=0)
-    parts = split_at(model, model.save(0), (10, 20))
+    parts = split_at(model, model.save(0, 0, 30), (10, 20))
     with pytest.raises(ModelError):
         model.restore(1, [parts[i] for i in order], n)
     with pytest.raises(ModelError, match="outside the slot"):
@@ -240,7 +252,7 @@ def test_restore_of_states_that_do_not_fit_raises_and_empties_the_slot(
 def test_restore_of_a_damaged_state_raises_and_leaves_the_slot_usable(saving: Loaded) -> None:
     model, prompt = saving.model, saving.template.prompt(PARIS)
     alone = evaluate(model, prompt, slot=0)
-    state = model.save(0)
+    state = model.save(0, 0, len(prompt))
     for rows in (b"", state.rows[: len(state.rows) // 2], state.rows[:-1], bytes(state.rows) + b"\0"):
         with pytest.raises(ModelError):
             model.restore(1, [SavedState(rows, state.tail)], len(prompt))
@@ -251,14 +263,14 @@ def test_restore_of_a_damaged_state_raises_and_leaves_the_slot_usable(saving: Lo
 def test_split_outside_a_state_raises(saving: Loaded, at: int) -> None:
     evaluate(saving.model, range(5, 35), slot=0)
     with pytest.raises(ModelError):
-        saving.model.split(saving.model.save(0), at)
+        saving.model.split(saving.model.save(0, 0, 30), at)
 
 
-@pytest.mark.parametrize("start", [-1, 30, 31])
-def test_save_outside_a_slot_raises(saving: Loaded, start: int) -> None:
+@pytest.mark.parametrize(("start", "end"), [(-1, 30), (30, 30), (31, 30), (0, 31), (0, 0)])
+def test_save_outside_a_slot_raises(saving: Loaded, start: int, end: int) -> None:
     evaluate(saving.model, range(5, 35), slot=0)
     with pytest.raises(ModelError):
-        saving.model.save(0, start)
+        saving.model.save(0, start, end)
 
 
 def test_logits_rows_belong_to_the_last_tokens(loaded: Loaded) -> None:

@@ -99,7 +99,7 @@ def test_restore_of_any_two_parts_continues_the_slot(tmp_path: Path, flash_atten
     path = write(tmp_path / "model.gguf", "qwen3")
     model = LlamaCpp(library, path, n_ctx=64, n_slots=2, threads=1, backend_options=options)
     model.decode([BatchEntry(0, 0, list(range(5, 35)), logits=0)])
-    state = model.save(0)
+    state = model.save(0, 0, 30)
     model.decode([BatchEntry(0, 30, [40], logits=1)])
     expected = model.logits(0).copy()
     for at in range(1, 30):
@@ -118,7 +118,7 @@ def test_states_of_an_unknown_layout_are_saved_whole(
     assert "prefixes of the KV cache cannot be saved" in caplog.text
     assert (model.info.saves_state, model.info.cuts_state, model.info.copies_prefixes) == (True, False, True)
     model.decode([BatchEntry(0, 0, [5, 6], logits=0)])
-    state = model.save(0)
+    state = model.save(0, 0, 2)
     model.decode([BatchEntry(0, 2, [7], logits=1)])
     expected = model.logits(0).tolist()
     assert state.rows == b""

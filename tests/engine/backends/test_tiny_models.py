@@ -92,7 +92,7 @@ def test_models_with_a_restored_slot_answer_as_before_or_cannot_save(model: Llam
     scheduler = Scheduler(model.info, NOBODY)
     run(scheduler, model, Job(PROMPTS[0], MOST, GREEDY, savable=True))
     ((slot, tokens_in_slot),) = scheduler.savable_slots()
-    state = model.save(slot)
+    state = model.save(slot, 0, len(tokens_in_slot))
     alone(model, PROMPTS[4])  # something else is there now
     again = Scheduler(model.info, NOBODY)
     model.restore(2, [state], len(tokens_in_slot))

@@ -262,10 +262,10 @@ async def test_engine_whose_model_fails_to_restore_or_save_continues(tmp_path: P
                 raise RuntimeError("restore")
             super().restore(slot, states, n)
 
-        def save(self, slot: int, start: int = 0) -> SavedState:
+        def save(self, slot: int, start: int, end: int) -> SavedState:
             if call == "save":
                 raise RuntimeError("save")
-            return super().save(slot, start)
+            return super().save(slot, start, end)
 
     prompt = tuple(scripted.vocabulary().encode("a long system prompt, again and again"))
     assert await cached(Engine(ScriptedModel(batched=True), [scripted.END], 0, folder_of(tmp_path)), prompt) == 0
