@@ -24,12 +24,23 @@ from server.api.responses import ResponsesHandler
 from server.api.stored_responses import StoredResponsesHandler
 from server.api.text_completions import TextCompletionsHandler
 from server.config import Config
-from server.generation import INTERNAL_ERROR, STOPPING, ActivityCount, AdmissionControl, Generations, Timeouts
+from server.generation import (
+    INTERNAL_ERROR,
+    STOPPING,
+    ActivityCount,
+    AdmissionControl,
+    Generations,
+    GenerationSummary,
+    Timeouts,
+)
 from server.http import AccessPolicy, ApiKeys, Bodies, ClientDisconnected, Exchange, Receive, Router, Scope, Send
 from server.protocol import sse
 from server.protocol.errors import ApiError, Unavailable
 from server.served_model import ModelDetails, ServedModel
 from server.store import AsyncStore, StoreError
+
+UNLOGGED = ("/health", "/ready")
+"""Paths whose successful requests are not logged: managers call them every few seconds."""
 
 log = logging.getLogger("responsed.http")
 
@@ -60,7 +71,7 @@ class App:
         self._access = _access_policy(config)
         timeouts = Timeouts(config.heartbeat_seconds, config.resume_window_seconds)
         self._admission = AdmissionControl(served.info.n_slots, config.queue)
-        self._generations = Generations(engine, store, timeouts, self._admission, self._busy)
+        self._generations = Generations(engine, store, timeouts, self._admission, self._busy, _log_answer)
         self._model = model = ServedModel(served, config.aliases)
         history = History(store, self._generations)
         references = References(store, config.max_body_bytes)
@@ -152,6 +163,7 @@ class App:
         except ClientDisconnected:
             exchange.outcome = exchange.outcome or "client disconnected"
         except ApiError as error:
+            exchange.outcome = exchange.outcome or _reason(error)
             await exchange.send_error(error)
         except StoreError as error:
             log.warning("%s: %s", exchange.id, error)
@@ -162,7 +174,8 @@ class App:
         finally:
             self._bodies.release(exchange)
             self._busy.end()
-        log.info(
+        log.log(
+            _level(exchange),
             "%s %s %s %d%s %.1f ms%s",
             exchange.id,
             exchange.method,
@@ -185,6 +198,22 @@ class App:
             await exchange.answer(204, b"", [(b"allow", allow.encode())])
         else:
             await handler(exchange, *parameters)
+
+
+def _level(exchange: Exchange) -> int:
+    """Return the level of a request's line: answers have lines of their own, and probes say nothing."""
+    if exchange.status < 400 and (exchange.starts_generation or exchange.path in UNLOGGED):
+        return logging.DEBUG
+    return logging.INFO
+
+
+def _reason(error: ApiError) -> str:
+    """Return the error's code and field for the log. Its message may quote the request, so it is left out."""
+    return f"{error.code or error.type}{f' ({error.param[:100]!r})' if error.param else ''}"
+
+
+def _log_answer(summary: GenerationSummary) -> None:
+    log.info(summary.line(), extra={"summary": summary})
 
 
 def _access_policy(config: Config) -> AccessPolicy:

@@ -36,7 +36,7 @@ class ChatCompletionsHandler:
         with exchange.while_connected():
             constraints = await self._specs.constraints(prepared)
             tokens = await self._specs.tokens(prepared)
-            spec = await self._specs.build(prepared, tokens, exchange.client, constraints)
+            spec = await self._specs.build(prepared, tokens, exchange, constraints)
         with self._generations.make(spec) as generation:
             usage = includes_usage(chat_body.stream_options)
             encode = ChatChunkEncoder(spec.first, include_usage=usage).encode if chat_body.stream else None

@@ -37,7 +37,7 @@ class CompactHandler:
             part = partial(compaction.next_part, n_ctx=n_ctx, max_bytes=self._model.most_bytes)
             with exchange.while_connected():
                 count, tokens = await self._model.render(left, part, RENDERINGS)
-                spec = await self._specs.build(summary, tokens, exchange.client)
+                spec = await self._specs.build(summary, tokens, exchange)
             with self._generations.make(spec, skip_admission=bool(usages)) as generation:
                 response = await run_to_end(exchange, self._generations, generation)
             text = compaction.summary_text(response)

@@ -5,7 +5,8 @@ from msgspec.structs import replace
 from engine.runtime import Engine
 from server.api.initial_response import initial_response
 from server.config import Config
-from server.generation import GenerationSpec
+from server.generation import GenerationSpec, Origin
+from server.http import Exchange
 from server.prompt import PreparedRequest, builder, stored_items
 from server.protocol.formats import PlainFormat
 from server.served_model import UNCONSTRAINED, OutputConstraints, ServedModel
@@ -41,7 +42,7 @@ class SpecBuilder:
         self,
         prepared: PreparedRequest,
         tokens: list[int],
-        client: str,
+        exchange: Exchange,
         constraints: OutputConstraints = UNCONSTRAINED,
         repeats: bool = False,
     ) -> GenerationSpec:
@@ -64,8 +65,8 @@ class SpecBuilder:
         )
         job = replace(
             job,
-            client=client,
-            affinity=prepared.root or builder.affinity(request, client) or first.id,
+            client=exchange.client,
+            affinity=prepared.root or builder.affinity(request, exchange.client) or first.id,
             savable=first.store or self._config.snapshot_unstored,
             grammar=await self._model.grammar(constraints, tokens, builder.effort(request), job.max_tokens),
         )
@@ -77,6 +78,7 @@ class SpecBuilder:
             job=job,
             processor=OutputProcessor(served.vocabulary, len(tokens), stops, self._tool_calls(prepared, tokens)),
             items=items,
+            origin=Origin(exchange.id, exchange.client_name, exchange.path, prepared.skipped),
             streamed=bool(request.stream),
             reports_progress=bool(request.return_progress),
             repeats=repeats,

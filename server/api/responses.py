@@ -35,7 +35,7 @@ class ResponsesHandler:
         with nullcontext() if request.background else exchange.while_connected():
             constraints = await self._specs.constraints(prepared)
             tokens = await self._specs.tokens(prepared)
-            spec = await self._specs.build(prepared, tokens, exchange.client, constraints, repeats=_is_codex(exchange))
+            spec = await self._specs.build(prepared, tokens, exchange, constraints, repeats=_is_codex(exchange))
         with self._generations.make(spec) as generation:
             if request.background:
                 await self._run_in_background(exchange, generation, bool(request.stream))

@@ -41,6 +41,7 @@ async def run_to_end(exchange: Exchange, generations: Generations, generation: G
     """
     with generation.reading(), exchange.until_disconnect():
         generations.start(generation)
+        exchange.starts_generation = True
         await generation.ended.wait()
     if not generation.ended.is_set():
         exchange.outcome = "cancelled"
@@ -75,6 +76,7 @@ async def stream_events(
             await exchange.send(encode(events))
             if start is not None:
                 start(generation)
+                exchange.starts_generation = True
                 start = None
             last = events[-1]
             number = last.sequence_number

@@ -136,9 +136,11 @@ class TextCompletionsHandler:
         unknown = sorted(fields.unknown_fields(body, KNOWN))
         fields.check_strict(unknown, self._strict_fields)
         exchange.skipped = tuple(unknown)
-        prepared = PreparedRequest(request=to_request(request), field="prompt", plain_text=True)
+        prepared = PreparedRequest(
+            request=to_request(request), field="prompt", plain_text=True, skipped=exchange.skipped
+        )
         tokens = self._model.prompt_tokens(request.prompt or "")
-        spec = await self._specs.build(prepared, tokens, exchange.client)
+        spec = await self._specs.build(prepared, tokens, exchange)
         with self._generations.make(spec) as generation:
             usage = includes_usage(request.stream_options)
             encode = TextChunkEncoder(spec.first, include_usage=usage).encode if request.stream else None

@@ -19,7 +19,7 @@ from engine.model import BackendOptions, ModelError
 from engine.runtime import Engine, Snapshots
 from server import daemon
 from server.api import App
-from server.cli import models
+from server.cli import logs, models
 from server.cli.reloading import Reloading, api_keys
 from server.config import Config, settings
 from server.http import ApiKeys
@@ -41,7 +41,7 @@ def serve(flags: argparse.Namespace) -> int:
     config = settings.config(values)
     reloading = Reloading(flags, values)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", level=config.log_level.upper())
+    logs.configure(config.log_level, config.log_format)
     keys = api_keys(config)
     with daemon.bind(config.host, config.port) as listener:  # before loading, so that a taken port fails at once
         if keys is None and not config.insecure:

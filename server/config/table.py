@@ -25,6 +25,7 @@ PREFIX = "RESPONSED_"
 ENGINES = ("auto", "llamacpp", "ctransformers")
 SWITCH = ("on", "off")
 REASONING_EVENTS = ("openai", "open-responses")
+LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -164,7 +165,10 @@ GROUPS = {
             former="grace",
         ),
     ),
-    "logging": (Setting("log_level", one_of(LOG_LEVELS), "Lowest level of messages to log (default: {})"),),
+    "logging": (
+        Setting("log_format", one_of(LOG_FORMATS), "Format of the log (default: {})"),
+        Setting("log_level", one_of(LOG_LEVELS), "Lowest level of messages to log (default: {})"),
+    ),
 }
 """Settings by subject, in the order in which `--help` and `--print-config` list them."""
 

@@ -4,6 +4,7 @@ from server.generation.activity import ActivityCount
 from server.generation.admission import AdmissionControl
 from server.generation.generation import INTERNAL_ERROR, STOPPING, Generation, GenerationSpec, Timeouts
 from server.generation.registry import Generations
+from server.generation.summary import GenerationSummary, Origin
 
 __all__ = [
     "INTERNAL_ERROR",
@@ -12,6 +13,8 @@ __all__ = [
     "AdmissionControl",
     "Generation",
     "GenerationSpec",
+    "GenerationSummary",
     "Generations",
+    "Origin",
     "Timeouts",
 ]

@@ -19,6 +19,7 @@ from engine.runtime import Engine, EngineStopped
 from server.generation.event_log import EventLog
 from server.generation.heartbeat import ITEM_STATES, Heartbeat
 from server.generation.recorder import Recorder
+from server.generation.summary import GenerationSummary, Origin, Timings, summarize
 from server.protocol.errors import ApiError, Unavailable
 from server.protocol.events import Event, Response
 from server.store import AsyncStore
@@ -48,6 +49,7 @@ class GenerationSpec(Struct, frozen=True, kw_only=True):
     processor: OutputProcessor
     items: bytes
     """Input items, a JSON list for the store."""
+    origin: Origin
     streamed: bool
     reports_progress: bool
     """True if events report the progress of the prompt."""
@@ -86,6 +88,7 @@ class Generation:
         self._readers = 0
         self._scope = trio.CancelScope()
         """Scope to cancel the generation. Its deadline is finite while there is no reader."""
+        self._timings = Timings(trio.current_time())
         self._slot_since = math.inf
         """Time at which it got its slot, an estimate until the first output."""
         self._apply(opening_inputs(spec.first))
@@ -136,6 +139,11 @@ class Generation:
     def writing(self) -> bool:
         """True if the first item has begun."""
         return self._stream.state in ITEM_STATES
+
+    def summary(self) -> GenerationSummary:
+        """Return the facts about the generation, which has ended."""
+        mode = "background" if self.response.background else "stream" if self._spec.streamed else "whole"
+        return summarize(self.response, self._spec.origin, self._timings, mode, trio.current_time())
 
     def has_nothing_after(self, number: int) -> bool:
         """True if a reader of the event `number` has to wait for the next one."""
@@ -208,7 +216,9 @@ class Generation:
                 now = int(time.time())
                 if arrived:
                     self._slot_since = min(self._slot_since, trio.current_time())
+                tokens = processor.output_tokens
                 inputs = [each for output in arrived for each in processor.process(output, now)]
+                self._timings.record(trio.current_time(), processor.started, processor.output_tokens > tokens)
                 last = inputs.pop() if processor.ended else None
                 self._apply([*self._heartbeat.due_events(self._stream.state, processor, trio.current_time()), *inputs])
                 if last is not None:

@@ -1,6 +1,6 @@
 """Registry of all running generations."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import trio
@@ -9,6 +9,7 @@ from engine.runtime import Engine
 from server.generation.activity import ActivityCount
 from server.generation.admission import AdmissionControl
 from server.generation.generation import STOPPING, Generation, GenerationSpec, Timeouts
+from server.generation.summary import GenerationSummary
 from server.protocol.errors import ApiError, Unavailable
 from server.store import AsyncStore
 
@@ -24,12 +25,15 @@ class Generations:
         timeouts: Timeouts,
         admission: AdmissionControl,
         activity: ActivityCount,
+        on_end: Callable[[GenerationSummary], None],
     ) -> None:
+        """`on_end` is called with each generation that has ended."""
         self._engine = engine
         self._admission = admission
         self._store = store
         self._timeouts = timeouts
         self._activity = activity
+        self._on_end = on_end
         self._active: set[Generation] = set()
         """Generations that have a slot or a place in the queue."""
         self._running: dict[str, Generation] = {}
@@ -111,6 +115,7 @@ class Generations:
             self._keep_unstored(generation)
             if generation.slot_seconds_used is not None:
                 self._admission.record_duration(generation.slot_seconds_used)
+            self._on_end(generation.summary())
             self._activity.end()
 
     def _keep_unstored(self, generation: Generation) -> None:

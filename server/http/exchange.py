@@ -57,6 +57,8 @@ class Exchange:
         """Name of the request's API key; empty if the server needs none."""
         self.skipped: tuple[str, ...] = ()
         """Parts of the request that had no effect, for the log."""
+        self.starts_generation = False
+        """True if a generation logs the outcome."""
         self.outcome = ""
         """Final status of the response, for the log: failed streams have the HTTP status 200 too."""
         self._scope = scope
@@ -82,6 +84,11 @@ class Exchange:
         address: str = (self._scope.get("client") or ("",))[0]
         key = self._headers.get(b"authorization")
         return address if key is None else f"{address} {sha256(key).hexdigest()[:16]}"
+
+    @property
+    def client_name(self) -> str:
+        """Name of the client for the log: of its API key, or its address."""
+        return self.key_owner or (self._scope.get("client") or ("-",))[0]
 
     def header(self, name: bytes) -> str | None:
         """Return the value of a header by its name in lower case; None if the request does not have it."""

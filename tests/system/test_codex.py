@@ -155,7 +155,7 @@ async def at(home: Path, reply: Reply) -> AsyncIterator[Running]:
 async def test_a_turn_with_a_call_and_the_next_one(
     codex: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "responsed.http")
+    caplog.set_level(logging.DEBUG, "responsed.http")
     async with at(tmp_path, writer) as running:
         first = await run(codex, tmp_path, "Write it.")
         second = await run(codex, tmp_path, "resume", "--last", "And again.")

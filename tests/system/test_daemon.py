@@ -343,9 +343,14 @@ def test_stream_within_the_shutdown_timeout_completes(end: signal.Signals, smoll
         assert daemon.message() == "STOPPING=1\nSTATUS=waiting for streams to end"
     assert events[-1]["response"]["usage"]["output_tokens"] == 30
     *_, signalled, answered, stopped = daemon.log.read_text().splitlines()
-    assert signalled == f"INFO responsed: {end.name}: streams in progress have 10 s to end"
-    assert re.fullmatch(r"INFO responsed.http: req_\w+ POST /v1/responses 200 incomplete [\d.]+ ms", answered)
-    assert stopped == "INFO responsed: stopped"
+    time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.\d{3}Z"
+    assert re.fullmatch(rf"{time} INFO responsed: {end.name}: streams in progress have 10 s to end", signalled)
+    line = (
+        r"resp_\w+ req_\w+ 127\.0\.0\.1 /v1/responses stream incomplete \(max_output_tokens\): queue \d+ ms, "
+        r"first token \d+ ms, in \d+ \(cached \d+\), out 30, [\d.]+ tokens/s, \d+ ms"
+    )
+    assert re.fullmatch(rf"{time} INFO responsed.http: {line}", answered)
+    assert re.fullmatch(rf"{time} INFO responsed: stopped", stopped)
 
 
 def test_stream_beyond_the_shutdown_timeout_fails(smollm2: Path, tmp_path: Path) -> None:

@@ -446,12 +446,13 @@ async def test_log_of_any_request_is_one_line(caplog: pytest.LogCaptureFixture) 
         await post(running, input=[{"role": "user", "content": "x"}, {"type": "a\nb"}], **{"field\nforged": 1})
         await post(running, input=[{"role": "user", "content": "x"}, {"type": "a\nb"}], **{"field\nforged": 1})
         await running.app.wait_idle()
-    lines = [re.sub(r"^req_\w+|[\d.]+(?= ms)", "*", record.getMessage()) for record in caplog.records]
-    assert sorted(lines) == [
-        "* GET /%0aCRITICAL%20forged 404 * ms",
-        "* POST /v1/responses 200 completed * ms; skipped: 'field\\nforged', 'item a\\nb'",
-        "* POST /v1/responses 200 completed * ms; skipped: 'field\\nforged', 'item a\\nb'",
-    ]
+    numbers = r"(?:resp|req)_\w+|[\d.]+(?= ms| tokens/s)|(?<=in )\d+|(?<=cached )\d+"
+    lines = [re.sub(numbers, "*", record.getMessage()) for record in caplog.records]
+    answer = (
+        "* * 127.0.0.1 /v1/responses whole completed: queue * ms, first token * ms, in * (cached *), out 2, "
+        "* tokens/s, * ms; skipped: 'field\\nforged', 'item a\\nb'"
+    )
+    assert sorted(lines) == [answer, answer, "* GET /%0aCRITICAL%20forged 404 not_found * ms"]
 
 
 # Bodies that are too long, too slow, or never come

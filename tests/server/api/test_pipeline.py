@@ -1,7 +1,10 @@
 """Stages of `POST /v1/responses`: each runs once, on the result of the one before."""
 
+from typing import Any
+
 import msgspec
 import trio
+import trio.testing
 
 from engine.backends import scripted
 from engine.backends.scripted import ScriptedModel
@@ -9,11 +12,16 @@ from engine.chat_template.template import ChatTemplate
 from engine.runtime.engine import Engine
 from server.api.generation_specs import SpecBuilder
 from server.config.config import Config
-from server.generation import ActivityCount, AdmissionControl, Generations, Timeouts
+from server.generation import ActivityCount, AdmissionControl, Generations, GenerationSummary, Origin, Timeouts
+from server.http import Exchange
 from server.prompt import Past, prepare
 from server.protocol import request as wire
 from server.served_model.model import ModelDetails, ServedModel
 from tests.support.helpers import NAME
+
+
+async def _unused(*_: Any) -> Any:
+    raise AssertionError("only handlers read and send")
 
 
 async def test_pipeline_of_plain_request_gives_its_events() -> None:
@@ -23,9 +31,13 @@ async def test_pipeline_of_plain_request_gives_its_events() -> None:
     engine = Engine(model, vocabulary.end_tokens)
     served = ServedModel(details, ())
     specs = SpecBuilder(Config(model=NAME), engine, served, None)
+    summaries: list[GenerationSummary] = []
     generations = Generations(
-        engine, None, Timeouts(heartbeat=0, resume_window=60), AdmissionControl(2, 8), ActivityCount()
+        engine, None, Timeouts(heartbeat=0, resume_window=60), AdmissionControl(2, 8), ActivityCount(), summaries.append
     )
+
+    scope = {"method": "POST", "path": "/v1/responses", "raw_path": b"", "headers": [], "client": ("192.0.2.7", 1)}
+    exchange = Exchange(scope, _unused, _unused, "req_1")
 
     async with trio.open_nursery() as nursery:
         await nursery.start(engine.run)
@@ -35,12 +47,13 @@ async def test_pipeline_of_plain_request_gives_its_events() -> None:
         prepared = prepare(request, Past())  # load the past, build messages
         constraints = await specs.constraints(prepared)  # compile constraints
         tokens = await specs.tokens(prepared)  # render and tokenize the prompt
-        spec = await specs.build(prepared, tokens, "client", constraints)
+        spec = await specs.build(prepared, tokens, exchange, constraints)
         generations.check()  # admit
         with generations.make(spec) as generation, generation.reading():
             generations.start(generation)  # generate
             await generation.ended.wait()
             events = await generation.after(-1)  # stream
+        await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
 
     assert [msgspec.to_builtins(event)["type"] for event in events] == [
@@ -54,3 +67,7 @@ async def test_pipeline_of_plain_request_gives_its_events() -> None:
         "response.output_item.done",
         "response.completed",
     ]
+    (summary,) = summaries
+    assert summary.origin == Origin("req_1", "192.0.2.7", "/v1/responses")
+    assert (summary.response_id, summary.mode, summary.outcome) == (generation.response.id, "stream", "completed")
+    assert (summary.input_tokens, summary.cached_tokens, summary.output_tokens) == (len(tokens), 0, 4)

@@ -1,0 +1,107 @@
+"""Facts about a generation that has ended, for the log and the metrics. Pure."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from server.protocol.events import Response
+
+
+class Origin(Struct, frozen=True):
+    """The request that started a generation."""
+
+    request_id: str
+    client: str
+    """Name of the API key, or the client's address."""
+    route: str
+    skipped: tuple[str, ...] = ()
+    """Parts of the request that had no effect."""
+
+
+class Timings:
+    """Times of a generation, in seconds of one clock."""
+
+    def __init__(self, now: float) -> None:
+        self.received = now
+        self.started: float | None = None
+        """Time at which it got its slot."""
+        self.first_token: float | None = None
+        self._last_token = now
+        self.gaps: list[float] = []
+        """Seconds between arrivals of tokens. Tokens that arrive together have one gap."""
+
+    def record(self, now: float, started: bool, has_tokens: bool) -> None:
+        """Record an arrival of outputs from the engine."""
+        if started and self.started is None:
+            self.started = now
+        if not has_tokens:
+            return
+        if self.first_token is None:
+            self.first_token = now
+        else:
+            self.gaps.append(now - self._last_token)
+        self._last_token = now
+
+
+class GenerationSummary(Struct, frozen=True):
+    """A generation that has ended. Times are in seconds."""
+
+    response_id: str
+    origin: Origin
+    mode: str
+    """`stream`, `background` or `whole`."""
+    outcome: str
+    """Final status of the response, with the reason unless it is completed."""
+    queue: float
+    """Until it got a slot, or until its end without one."""
+    duration: float
+    first_token: float | None
+    """Until the first token; None without one."""
+    gaps: Sequence[float]
+    """Between arrivals of tokens."""
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Return the output rate after the first arrival; 0 without a second one."""
+        seconds = sum(self.gaps)
+        return (self.output_tokens - 1) / seconds if seconds and self.output_tokens > 1 else 0.0
+
+    def line(self) -> str:
+        """Return the summary as a line of the log."""
+        first = "none" if self.first_token is None else f"{self.first_token * 1e3:.0f} ms"
+        skipped = f"; skipped: {', '.join(f'{each[:100]!r}' for each in self.origin.skipped[:10])}"
+        return (
+            f"{self.response_id} {self.origin.request_id} {self.origin.client} {self.origin.route} {self.mode} "
+            f"{self.outcome}: queue {self.queue * 1e3:.0f} ms, first token {first}, in {self.input_tokens} "
+            f"(cached {self.cached_tokens}), out {self.output_tokens}, {self.tokens_per_second:.1f} tokens/s, "
+            f"{self.duration * 1e3:.0f} ms{skipped if self.origin.skipped else ''}"
+        )
+
+
+def summarize(response: Response, origin: Origin, timings: Timings, mode: str, now: float) -> GenerationSummary:
+    """Return the summary of a generation that ended at `now`."""
+    usage, begun = response.usage, timings.started
+    return GenerationSummary(
+        response.id,
+        origin,
+        mode,
+        _outcome(response),
+        queue=(now if begun is None else begun) - timings.received,
+        duration=now - timings.received,
+        first_token=None if timings.first_token is None else timings.first_token - timings.received,
+        gaps=timings.gaps,
+        input_tokens=0 if usage is None else usage.input_tokens,
+        cached_tokens=0 if usage is None else usage.input_tokens_details.cached_tokens,
+        output_tokens=0 if usage is None else usage.output_tokens,
+    )
+
+
+def _outcome(response: Response) -> str:
+    if response.error is not None:
+        return f"{response.status} ({response.error.code})"
+    if response.incomplete_details is not None:
+        return f"{response.status} ({response.incomplete_details.reason})"
+    return response.status or "unknown"

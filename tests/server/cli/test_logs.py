@@ -1,0 +1,112 @@
+"""The log: text with times, lines for the journal, and JSON."""
+
+import io
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server.cli import logs
+from server.generation import GenerationSummary, Origin
+from server.generation.summary import Timings, summarize
+from server.protocol.events import Response
+
+log = logging.getLogger("responsed.test")
+RESPONSE = Response(id="resp_x", created_at=1, model="m", temperature=0.8, top_p=0.95)
+SUMMARY = GenerationSummary(
+    "resp_1", Origin("req_1", "ann", "/v1/responses", ("a\nb",)), "stream", "completed", 0.0015, 2.0, 0.25, [0.1, 0.4],
+    input_tokens=30, cached_tokens=20, output_tokens=11,
+)  # fmt: skip
+LINE = (
+    "resp_1 req_1 ann /v1/responses stream completed: queue 2 ms, first token 250 ms, in 30 (cached 20), out 11, "
+    "20.0 tokens/s, 2000 ms; skipped: 'a\\nb'"
+)
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def write_two() -> None:
+    log.debug("unseen")
+    log.info("first")
+    try:
+        raise ValueError("why")
+    except ValueError:
+        log.exception("second")
+
+
+def test_text_log_begins_with_the_time_in_utc() -> None:
+    stream = io.StringIO()
+    logs.configure("info", "text", {}, stream)
+    write_two()
+    first, second, *rest = stream.getvalue().splitlines()
+    time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+    assert re.fullmatch(rf"{time} INFO responsed.test: first", first)
+    assert re.fullmatch(rf"{time} ERROR responsed.test: second", second)
+    assert (rest[0], rest[-1]) == ("Traceback (most recent call last):", "ValueError: why")
+
+
+def test_log_in_the_journal_has_a_priority_on_each_line(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w+") as stream:
+        status = os.fstat(stream.fileno())
+        logs.configure("info", "text", {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}, stream)
+        write_two()
+        stream.seek(0)
+        lines = stream.read().splitlines()
+    assert lines[:2] == ["<6>responsed.test: first", "<3>responsed.test: second"]
+    assert all(line.startswith("<3>") for line in lines[1:])
+
+
+@pytest.mark.parametrize("value", ["", "1", "1:2", "x:y"])
+def test_log_elsewhere_has_no_priority(value: str, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w+") as stream:
+        logs.configure("info", "text", {"JOURNAL_STREAM": value}, stream)
+        log.info("first")
+        stream.seek(0)
+        assert not stream.read().startswith("<")
+
+
+def test_json_log_is_an_object_a_line() -> None:
+    stream = io.StringIO()
+    logs.configure("info", "json", {}, stream)
+    write_two()
+    log.info(SUMMARY.line(), extra={"summary": SUMMARY})
+    first, second, answer = map(json.loads, stream.getvalue().splitlines())
+    assert {**first, "time": 0} == {"time": 0, "level": "info", "logger": "responsed.test", "message": "first"}
+    assert second["traceback"].endswith("ValueError: why")
+    assert answer["message"] == LINE
+    assert answer["answer"]["origin"] == {
+        "request_id": "req_1",
+        "client": "ann",
+        "route": "/v1/responses",
+        "skipped": ["a\nb"],
+    }
+    assert (answer["answer"]["input_tokens"], answer["answer"]["first_token"]) == (30, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "queue", "first", "gaps"),
+    [
+        ([], 9.0, None, []),
+        ([(2.0, True, False)], 1.0, None, []),
+        ([(2.0, True, True), (2.5, True, True), (3.0, True, False), (3.25, True, True)], 1.0, 1.0, [0.5, 0.75]),
+    ],
+)
+def test_timings_measure_queue_first_token_and_gaps(
+    arrivals: list[tuple[float, bool, bool]], queue: float, first: float | None, gaps: list[float]
+) -> None:
+    timings = Timings(1.0)
+    for now, started, has_tokens in arrivals:
+        timings.record(now, started, has_tokens)
+    found = summarize(RESPONSE, Origin("req_1", "ann", "/v1/responses"), timings, "whole", 10.0)
+    assert (found.queue, found.first_token, found.gaps, found.duration) == (queue, first, gaps, 9.0)
