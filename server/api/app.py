@@ -3,12 +3,9 @@
 import logging
 import time
 from collections.abc import Sequence
-from typing import Literal
 from uuid import uuid4
 
-import msgspec
 import trio
-from msgspec import UNSET, Struct, UnsetType
 
 from engine.runtime import Engine
 from server.api.chat_completions import ChatCompletionsHandler
@@ -34,21 +31,18 @@ from server.generation import (
     Timeouts,
 )
 from server.http import AccessPolicy, ApiKeys, Bodies, ClientDisconnected, Exchange, Receive, Router, Scope, Send
+from server.monitoring import Metrics, StatusHandler
 from server.protocol import sse
 from server.protocol.errors import ApiError, Unavailable
 from server.served_model import ModelDetails, ServedModel
 from server.store import AsyncStore, StoreError
 
-UNLOGGED = ("/health", "/ready")
+PUBLIC = ("/health", "/ready")
+"""Paths without checks of keys, Host and Origin."""
+UNLOGGED = (*PUBLIC, "/metrics")
 """Paths whose successful requests are not logged: managers call them every few seconds."""
 
 log = logging.getLogger("responsed.http")
-
-
-class Health(Struct, frozen=True):
-    status: Literal["ok"] = "ok"
-    fallback: str | UnsetType = UNSET
-    """Reason for another engine than llama.cpp; absent if llama.cpp runs the model."""
 
 
 class App:
@@ -61,17 +55,21 @@ class App:
         served: ModelDetails,
         store: AsyncStore | None = None,
         keys: ApiKeys | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
-        """`store`: responses and conversations; None if the server stores none. `keys`: None if anybody may call it."""
+        """`store`: responses and conversations; None if the server stores none. `keys`: None if anybody may call it.
+
+        `metrics`: None if the server counts nothing.
+        """
+        self._metrics = metrics
         self.keys = keys
         self._engine = engine
-        self._health = msgspec.json.encode(Health(fallback=served.fallback or UNSET))
         self._busy = ActivityCount()
         self._bodies = Bodies(config.max_body_bytes, config.body_gap_seconds)
         self._access = _access_policy(config)
         timeouts = Timeouts(config.heartbeat_seconds, config.resume_window_seconds)
         self._admission = AdmissionControl(served.info.n_slots, config.queue)
-        self._generations = Generations(engine, store, timeouts, self._admission, self._busy, _log_answer)
+        self._generations = Generations(engine, store, timeouts, self._admission, self._busy, self._record_answer)
         self._model = model = ServedModel(served, config.aliases)
         history = History(store, self._generations)
         references = References(store, config.max_body_bytes)
@@ -85,9 +83,17 @@ class App:
         compact = CompactHandler(model, reader, specs, self._generations)
         stored = StoredResponsesHandler(engine, self._generations, store, sse.encoder(config.reasoning_events))
         conversations = ConversationsHandler(config, engine, self._bodies, store)
+        status = StatusHandler(engine, self._generations, served, store, metrics)
+        if metrics is not None:
+            metrics.watch("slots", "Slots of the KV cache", lambda: served.info.n_slots)
+            metrics.watch("requests_running", "Responses that have a slot", lambda: self._generations.running)
+            metrics.watch("requests_waiting", "Responses that wait for a slot", lambda: self._generations.waiting)
         self._routes = Router(
             {
-                "/health": {"GET": self.health, "HEAD": self.health},
+                "/health": {"GET": status.health, "HEAD": status.health},
+                "/ready": {"GET": status.ready, "HEAD": status.ready},
+                "/version": {"GET": status.version, "HEAD": status.version},
+                "/metrics": {"GET": status.metrics},
                 "/v1/models": {"GET": models.list_all, "HEAD": models.list_all},
                 "/v1/models/{name...}": {"GET": models.retrieve, "HEAD": models.retrieve},
                 "/v1/responses": {"POST": responses.create},
@@ -148,13 +154,6 @@ class App:
         self._admission.queue = config.queue
         self._bodies.limit = config.max_body_bytes
 
-    async def health(self, exchange: Exchange) -> None:
-        if not self._engine.running:
-            raise Unavailable("The engine has stopped: restart the server.")
-        if self._engine.stuck:
-            raise Unavailable("The model has not finished a step for too long: restart the server if this persists.")
-        await exchange.answer(200, self._health)
-
     async def _exchange(self, exchange: Exchange) -> None:
         began = time.perf_counter()
         self._busy.begin()
@@ -174,6 +173,8 @@ class App:
         finally:
             self._bodies.release(exchange)
             self._busy.end()
+        if self._metrics is not None:
+            self._metrics.record_request(exchange.route, exchange.status)
         log.log(
             _level(exchange),
             "%s %s %s %d%s %.1f ms%s",
@@ -186,14 +187,19 @@ class App:
             _notes(exchange.skipped),
         )
 
+    def _record_answer(self, summary: GenerationSummary) -> None:
+        log.info(summary.line(), extra={"summary": summary})
+        if self._metrics is not None:
+            self._metrics.record_answer(summary)
+
     async def _answer(self, exchange: Exchange) -> None:
-        if exchange.path != "/health":
+        if exchange.path not in PUBLIC:
             self._access.check(exchange.header(b"host"), exchange.header(b"origin"))
             if (origin := exchange.header(b"origin")) is not None and self._access.allows(origin):
                 exchange.allow_origin(origin)
             if self.keys is not None and exchange.method != "OPTIONS":  # a preflight carries no key (Fetch, 3.3)
                 exchange.key_owner = self.keys.owner(exchange.header(b"authorization"))
-        handler, parameters, allow = self._routes.find(exchange.method, exchange.path)
+        handler, parameters, allow, exchange.route = self._routes.find(exchange.method, exchange.path)
         if handler is None:
             await exchange.answer(204, b"", [(b"allow", allow.encode())])
         else:
@@ -210,10 +216,6 @@ def _level(exchange: Exchange) -> int:
 def _reason(error: ApiError) -> str:
     """Return the error's code and field for the log. Its message may quote the request, so it is left out."""
     return f"{error.code or error.type}{f' ({error.param[:100]!r})' if error.param else ''}"
-
-
-def _log_answer(summary: GenerationSummary) -> None:
-    log.info(summary.line(), extra={"summary": summary})
 
 
 def _access_policy(config: Config) -> AccessPolicy:

@@ -78,7 +78,7 @@ class SpecBuilder:
             job=job,
             processor=OutputProcessor(served.vocabulary, len(tokens), stops, self._tool_calls(prepared, tokens)),
             items=items,
-            origin=Origin(exchange.id, exchange.client_name, exchange.path, prepared.skipped),
+            origin=Origin(exchange.id, exchange.client_name, exchange.path, exchange.key_owner, prepared.skipped),
             streamed=bool(request.stream),
             reports_progress=bool(request.return_progress),
             repeats=repeats,

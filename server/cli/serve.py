@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import importlib
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import time
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import trio
@@ -23,6 +25,7 @@ from server.cli import logs, models
 from server.cli.reloading import Reloading, api_keys
 from server.config import Config, settings
 from server.http import ApiKeys
+from server.monitoring import Metrics
 from server.served_model import ModelDetails
 from server.store import AsyncStore, Limits, Store, StoreError, database
 from server.stream import replay
@@ -76,7 +79,7 @@ def _run(
     """Serve until the daemon stops. Raises the ModelError or OSError that ended it."""
     snapshots = Snapshots(state_dir / "kv", loaded.fingerprint, config.kv_snapshot_megabytes * 1_000_000)
     engine = Engine(loaded.model, loaded.vocabulary.end_tokens, config.max_step_ms / 1e3, snapshots)
-    app = App(config, engine, details, AsyncStore(store) if store else None, keys)
+    app = App(config, engine, details, AsyncStore(store) if store else None, keys, _metrics(config, details))
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()  # excludes the objects made so far; scanning them again stopped all threads for 30 ms each time
@@ -89,6 +92,15 @@ def _run(
         while isinstance(failure, BaseExceptionGroup):
             failure = failure.exceptions[0]
         raise failure from None
+
+
+def _metrics(config: Config, details: ModelDetails) -> Metrics | None:
+    """Return the recorder of metrics; None if they are off. Its library is loaded only here."""
+    if not config.metrics:
+        return None
+    info = {"version": version("responsed"), "engine": details.info.engine, "model": details.name}
+    metrics: Metrics = importlib.import_module("server.monitoring.metrics").Metrics(info)
+    return metrics
 
 
 def _options(config: Config) -> Options:

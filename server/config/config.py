@@ -85,6 +85,8 @@ class Config(Struct, frozen=True):
     shutdown_timeout_seconds: float = 10.0
     """Seconds that streams may run on after SIGTERM."""
 
+    metrics: bool = False
+    """True if `/metrics` serves Prometheus metrics."""
     log_format: str = "text"
     """Format of the log: "text" or "json", one object a line."""
     log_level: str = "info"

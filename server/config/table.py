@@ -166,6 +166,7 @@ GROUPS = {
         ),
     ),
     "logging": (
+        Setting("metrics", BOOLEAN, "Serve Prometheus metrics at /metrics (default: {})"),
         Setting("log_format", one_of(LOG_FORMATS), "Format of the log (default: {})"),
         Setting("log_level", one_of(LOG_LEVELS), "Lowest level of messages to log (default: {})"),
     ),

@@ -36,11 +36,26 @@ class Generations:
         self._on_end = on_end
         self._active: set[Generation] = set()
         """Generations that have a slot or a place in the queue."""
-        self._running: dict[str, Generation] = {}
+        self._by_id: dict[str, Generation] = {}
         self._unstored: dict[str, Generation] = {}
         """Ended background responses that are not in the store, by id, the oldest first."""
         self._stopping = False
         self._nursery: trio.Nursery | None = None
+
+    @property
+    def stopping(self) -> bool:
+        """True if no more generations are admitted."""
+        return self._stopping
+
+    @property
+    def running(self) -> int:
+        """Number of generations that have a slot."""
+        return sum(not each.queued for each in self._by_id.values())
+
+    @property
+    def waiting(self) -> int:
+        """Number of generations that wait for a slot."""
+        return len(self._active) - self.running
 
     async def host(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the tasks of the generations until cancelled."""
@@ -51,7 +66,7 @@ class Generations:
 
     def find_stored(self, response_id: str) -> Generation | None:
         """Return the running generation of a response if the response is to be stored."""
-        generation = self._running.get(response_id)
+        generation = self._by_id.get(response_id)
         return generation if generation is not None and generation.response.store else None
 
     def find(self, response_id: str) -> Generation | None:
@@ -86,18 +101,18 @@ class Generations:
         try:
             yield generation
         finally:
-            if spec.first.id not in self._running:
+            if spec.first.id not in self._by_id:
                 self._active.discard(generation)
 
     def start(self, generation: Generation) -> None:
         assert self._nursery is not None, "`host` runs before the first request"
         self._activity.begin()
-        self._running[generation.response.id] = generation
+        self._by_id[generation.response.id] = generation
         self._nursery.start_soon(self._run, generation)
 
     def fail(self, error: ApiError, waiting_only: bool = False) -> None:
         """End all generations with an error, or only those without a slot."""
-        for generation in self._running.values():
+        for generation in self._by_id.values():
             if generation.queued or not waiting_only:
                 generation.fail(error)
 
@@ -110,7 +125,7 @@ class Generations:
         try:
             await generation.run()
         finally:
-            del self._running[generation.response.id]
+            del self._by_id[generation.response.id]
             self._active.discard(generation)
             self._keep_unstored(generation)
             if generation.slot_seconds_used is not None:
@@ -128,5 +143,5 @@ class Generations:
     def _first_abandoned(self) -> Generation | None:
         """Return the first generation that waits for a slot without a reader. It yields to a connected client."""
         return next(
-            (each for each in self._running.values() if each in self._active and each.queued_without_reader), None
+            (each for each in self._by_id.values() if each in self._active and each.queued_without_reader), None
         )

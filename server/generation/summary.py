@@ -14,6 +14,8 @@ class Origin(Struct, frozen=True):
     client: str
     """Name of the API key, or the client's address."""
     route: str
+    key: str = ""
+    """Name of the API key; empty if the server needs none."""
     skipped: tuple[str, ...] = ()
     """Parts of the request that had no effect."""
 

@@ -57,6 +57,8 @@ class Exchange:
         """Name of the request's API key; empty if the server needs none."""
         self.skipped: tuple[str, ...] = ()
         """Parts of the request that had no effect, for the log."""
+        self.route = "other"
+        """Path of the router, for the metrics."""
         self.starts_generation = False
         """True if a generation logs the outcome."""
         self.outcome = ""

@@ -15,6 +15,7 @@ Handlers: TypeAlias = Mapping[str, Handler]
 
 
 class Route(Struct, frozen=True):
+    path: str
     pattern: re.Pattern[str]
     handlers: Handlers
 
@@ -22,10 +23,10 @@ class Route(Struct, frozen=True):
 class Router:
     def __init__(self, table: Mapping[str, Handlers]) -> None:
         """Route by the first path that matches. `{name}` matches one segment, `{name...}` the rest of the path."""
-        self._routes = [Route(_pattern(path), handlers) for path, handlers in table.items()]
+        self._routes = [Route(path, _pattern(path), handlers) for path, handlers in table.items()]
 
-    def find(self, method: str, path: str) -> tuple[Handler | None, tuple[str, ...], str]:
-        """Return the handler, its parameters, and the allowed methods; OPTIONS has no handler.
+    def find(self, method: str, path: str) -> tuple[Handler | None, tuple[str, ...], str, str]:
+        """Return the handler, its parameters, the allowed methods, and the path of the table; OPTIONS has no handler.
 
         Raises NotFound, MethodNotAllowed.
         """
@@ -38,7 +39,7 @@ class Router:
         handler = route.handlers.get(method)
         if handler is None and method != "OPTIONS":
             raise MethodNotAllowed(f"Method {method} is not allowed for {path}; allowed: {allow}.", allow=allow)
-        return handler, match.groups(), allow
+        return handler, match.groups(), allow, route.path
 
     def _suggestion(self, path: str) -> str:
         """Return the end of the error message: an endpoint with another slash or `/v1`, if there is one."""

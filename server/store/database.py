@@ -66,6 +66,8 @@ class Database:
             f"BEGIN; {schema} PRAGMA user_version = {version}; PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
         )
         self._version = version
+        self._write_failed = False
+        """True if the last transaction failed in SQLite."""
         self._connection = self._connect()
         try:
             with self._sqlite_errors_translated():
@@ -101,14 +103,30 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit the block's changes together, or none of them."""
+        self._write_failed, was_failed = True, self._write_failed
         with self._sqlite_errors_translated():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._connection.execute("COMMIT")
+                self._write_failed = False
+            except (sqlite3.Error, StoreError):
+                raise
+            except BaseException:
+                self._write_failed = was_failed  # the block's own exception says nothing about the disk
+                raise
             finally:
                 if self._connection.in_transaction:  # SQLite rolls back by itself if the disk is full
                     self._connection.execute("ROLLBACK")
+
+    def check_writable(self) -> None:
+        """Raise StoreError if the last write failed and another one fails too.
+
+        A healthy file is not written: readiness is asked every few seconds, which would wear out an SD card.
+        """
+        if self._write_failed:
+            with self.transaction():
+                self._connection.execute(f"PRAGMA user_version = {self._version}")
 
     def close(self) -> None:
         self._connection.close()

@@ -162,6 +162,10 @@ class Store:
                 self._usage.remove(response_id)
         return found
 
+    def check_writable(self) -> None:
+        """Raise StoreError if the file cannot be written at present."""
+        self._database.check_writable()
+
     def close(self) -> None:
         self._database.close()
 

@@ -49,11 +49,15 @@ DRAWN = {
         "engine.chat_template engine.constraint engine.gguf engine.json_schema engine.model "
         "engine.notations engine.structured_output engine.tokenizer prompt protocol tools"
     ),
-    "server.api": "config engine.job engine.runtime generation http prompt protocol served_model store stream",
+    "server.monitoring": "engine.runtime generation http protocol served_model store",
+    "server.api": (
+        "config engine.job engine.runtime generation http monitoring prompt protocol served_model store stream"
+    ),
     "server.daemon": "api config engine.job engine.model engine.runtime http",
     "server.cli": (
         "api config daemon engine.backends engine.backends.llamacpp engine.chat_template engine.gguf "
-        "engine.loader engine.model engine.runtime engine.tuner http served_model store stream"
+        "engine.loader engine.model engine.runtime engine.tuner http monitoring served_model store "
+        "stream"
     ),
     "server.__main__": "cli",
 }

@@ -27,6 +27,7 @@ from server.api.app import App
 from server.config.config import Config
 from server.daemon import Notifier
 from server.http.api_keys import ApiKeys
+from server.monitoring.metrics import Metrics
 from server.served_model.model import ModelDetails
 from server.store.async_store import AsyncStore
 from server.store.eviction import Limits
@@ -126,13 +127,14 @@ def wired(
     template: str = scripted.TEMPLATE,
     snapshots: Snapshots | None = None,
     keys: Mapping[str, str] | None = None,
+    metrics: Metrics | None = None,
 ) -> tuple[Engine, App]:
     """The parts of a daemon around a scripted model, as the command wires them."""
     vocabulary = scripted.vocabulary()
     engine = Engine(model, vocabulary.end_tokens, snapshots=snapshots)
     compiled = ChatTemplate(template, vocabulary)
     details = ModelDetails(NAME, CREATED, model.info, vocabulary, compiled)
-    return engine, App(config, engine, details, store, None if keys is None else ApiKeys(keys))
+    return engine, App(config, engine, details, store, None if keys is None else ApiKeys(keys), metrics)
 
 
 def open_store(state: Path, kind: type[Store] = Store) -> Store:
@@ -160,7 +162,8 @@ async def served(
     model = model or ScriptedModel()
     store = open_store(state, kind) if state and config.store != "off" else None
     kv = Snapshots(state / "kv", "a scripted model", 1_000_000) if state and snapshots else None
-    engine, app = wired(model, config, AsyncStore(store) if store else None, template, kv, keys)
+    metrics = Metrics({"model": NAME}) if config.metrics else None
+    engine, app = wired(model, config, AsyncStore(store) if store else None, template, kv, keys, metrics)
     ready = Ready()
     with contextlib.closing(store) if store else contextlib.nullcontext(), daemon.bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]

@@ -18,9 +18,18 @@ from server.protocol.events import Response
 log = logging.getLogger("responsed.test")
 RESPONSE = Response(id="resp_x", created_at=1, model="m", temperature=0.8, top_p=0.95)
 SUMMARY = GenerationSummary(
-    "resp_1", Origin("req_1", "ann", "/v1/responses", ("a\nb",)), "stream", "completed", 0.0015, 2.0, 0.25, [0.1, 0.4],
-    input_tokens=30, cached_tokens=20, output_tokens=11,
-)  # fmt: skip
+    "resp_1",
+    Origin("req_1", "ann", "/v1/responses", "ann", ("a\nb",)),
+    "stream",
+    "completed",
+    queue=0.0015,
+    duration=2.0,
+    first_token=0.25,
+    gaps=[0.1, 0.4],
+    input_tokens=30,
+    cached_tokens=20,
+    output_tokens=11,
+)
 LINE = (
     "resp_1 req_1 ann /v1/responses stream completed: queue 2 ms, first token 250 ms, in 30 (cached 20), out 11, "
     "20.0 tokens/s, 2000 ms; skipped: 'a\\nb'"
@@ -89,6 +98,7 @@ def test_json_log_is_an_object_a_line() -> None:
         "request_id": "req_1",
         "client": "ann",
         "route": "/v1/responses",
+        "key": "ann",
         "skipped": ["a\nb"],
     }
     assert (answer["answer"]["input_tokens"], answer["answer"]["first_token"]) == (30, 0.25)

@@ -1,0 +1,83 @@
+"""`/health`, `/ready`, `/version` and `/metrics`: the state of the server, for managers and monitoring."""
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Literal, Protocol
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from engine.runtime import Engine
+from server.generation import Generations, GenerationSummary
+from server.http import Exchange
+from server.protocol.errors import NotFound, Unavailable
+from server.served_model import ModelDetails
+from server.store import AsyncStore, StoreError
+
+TEXT_FORMAT = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
+"""Media type of Prometheus's text format."""
+
+
+class Metrics(Protocol):
+    """Recorder of metrics; see `metrics`."""
+
+    def watch(self, name: str, description: str, value: Callable[[], float]) -> None: ...
+    def record_request(self, route: str, status: int) -> None: ...
+    def record_answer(self, summary: GenerationSummary) -> None: ...
+    def render(self) -> bytes: ...
+
+
+class Health(Struct, frozen=True):
+    status: Literal["ok"] = "ok"
+    fallback: str | UnsetType = UNSET
+    """Reason for another engine than llama.cpp; absent if llama.cpp runs the model."""
+
+
+class Version(Struct, frozen=True):
+    version: str
+    engine: str
+    model: str
+
+
+class StatusHandler:
+    def __init__(
+        self,
+        engine: Engine,
+        generations: Generations,
+        served: ModelDetails,
+        store: AsyncStore | None,
+        metrics: Metrics | None,
+    ) -> None:
+        self._engine = engine
+        self._generations = generations
+        self._store = store
+        self._metrics = metrics
+        self._health = msgspec.json.encode(Health(fallback=served.fallback or UNSET))
+        self._version = msgspec.json.encode(Version(version("responsed"), served.info.engine, served.name))
+
+    async def health(self, exchange: Exchange) -> None:
+        """Answer whether the process works: otherwise only a restart helps."""
+        if not self._engine.running:
+            raise Unavailable("The engine has stopped: restart the server.")
+        if self._engine.stuck:
+            raise Unavailable("The model has not finished a step for too long: restart the server if this persists.")
+        await exchange.answer(200, self._health)
+
+    async def ready(self, exchange: Exchange) -> None:
+        """Answer whether new requests are welcome: the server is not stopping, and the store can be written."""
+        if self._generations.stopping:
+            raise Unavailable("The server is shutting down; use another one.")
+        if self._store is not None:
+            try:
+                await self._store.run(self._store.responses.check_writable)
+            except StoreError as error:
+                raise Unavailable("The store cannot be written now: see the server log.") from error
+        await self.health(exchange)
+
+    async def version(self, exchange: Exchange) -> None:
+        await exchange.answer(200, self._version)
+
+    async def metrics(self, exchange: Exchange) -> None:
+        if self._metrics is None:
+            raise NotFound("This server counts nothing; start it with --metrics true.")
+        await exchange.answer(200, self._metrics.render(), TEXT_FORMAT)
