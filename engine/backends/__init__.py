@@ -10,6 +10,7 @@ from engine.backends.selection import (
     native_tokenizer,
     open_model,
     option_sets,
+    own_tokenizer,
 )
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "native_tokenizer",
     "open_model",
     "option_sets",
+    "own_tokenizer",
 ]

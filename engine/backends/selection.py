@@ -7,6 +7,7 @@ from msgspec import Struct
 from engine.backends.ctransformers import model
 from engine.backends.llamacpp import library as libllama
 from engine.backends.llamacpp import model as llamacpp
+from engine.backends.llamacpp import tokenizer as native
 from engine.gguf import Header, kinds
 from engine.model import BackendOptions, EngineFault, Model, ModelError
 
@@ -74,9 +75,15 @@ def option_sets(engine: str) -> list[BackendOptions]:
     return [BackendOptions()] + [BackendOptions(flash_attention=False)] * (engine == llamacpp.NAME)
 
 
-def native_tokenizer(path: Path, library: Path | None) -> llamacpp.NativeTokenizer:
-    """Return llama.cpp's tokenizer for a file. Raises ModelError."""
-    return llamacpp.NativeTokenizer(libllama.load(library), path)
+def native_tokenizer(path: Path, library: Path | None) -> native.NativeTokenizer:
+    """Return llama.cpp's tokenizer for a file, without its weights. Raises ModelError."""
+    loaded = libllama.load(library)
+    return native.NativeTokenizer(loaded, llamacpp.load_file(loaded, path, vocab_only=True))
+
+
+def own_tokenizer(opened: Model) -> native.NativeTokenizer | None:
+    """Return the tokenizer that an opened model has; it works until the model is closed."""
+    return opened.tokenizer if isinstance(opened, llamacpp.LlamaCpp) else None
 
 
 def _llamacpp(library: Path | None, reason: str) -> BackendChoice:

@@ -18,7 +18,7 @@ from engine.loader import footprint, kv_cache, machine, model_file
 from engine.loader.probe import PROBE_VERSION, probe
 from engine.loader.probe_record import ProbeCache
 from engine.model import BackendOptions, EngineFault, Model, ModelError, OptionError
-from engine.tokenizer import Vocabulary
+from engine.tokenizer import Encode, Vocabulary
 
 DEFAULT_MAX_CONTEXT = 8192
 """Maximum tokens of a slot by default: models are trained on up to 128k, for which small machines lack the memory."""
@@ -115,6 +115,7 @@ class _File:
         """Open the model with an engine. Raises ModelError."""
         weights = self._path
         if choice.engine == ctrans.NAME:
+            self._settle()
             ctrans.check()  # check the library before a copy is written
             weights = _weights(self._path, self.header, self._probe_cache, self._cache)
         try:
@@ -123,6 +124,8 @@ class _File:
             if weights != self._path:
                 weights.unlink(missing_ok=True)  # an unusable copy that was made here
             raise
+        if encode := backends.own_tokenizer(model):
+            self._settle(encode)
         size = f"slots {self._options.n_slots} n_ctx {self._n_ctx}"
         parts = " ".join(map(self._probe_cache.sha256, kinds.parts(self._path, self.header)))
         fingerprint = f"{parts} {choice.engine_id} {size} {self._options.backend_options} {SNAPSHOT_FORMAT}"
@@ -130,6 +133,13 @@ class _File:
             log.warning(UNKNOWN_CALL_FORMAT, self._chat_template or f"the chat template of {self._path.name}")
         reason = choice.reason if choice.fallback else ""
         return Loaded(model, self._vocabulary, self._template, fingerprint, file_facts.from_header(self.header), reason)
+
+    def _settle(self, own: Encode | None = None) -> None:
+        """Choose the encoder of the vocabulary. Raises GGUFError."""
+        try:
+            self._vocabulary.settle(own)
+        except GGUFError as error:
+            raise GGUFError(f"{self._path} cannot be used: {error}") from error
 
     def _open(self, choice: BackendChoice, weights: Path) -> Model:
         """Probe the file once, then open it."""

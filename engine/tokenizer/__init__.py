@@ -2,6 +2,7 @@
 
 from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE, UNICODE_TO_BYTE
 from engine.tokenizer.detokenizer import Detokenizer, StopStrings
+from engine.tokenizer.encoders import Encode
 from engine.tokenizer.entries import TokenType
 from engine.tokenizer.vocabulary import Vocabulary
 
@@ -9,6 +10,7 @@ __all__ = [
     "BYTE_TO_UNICODE",
     "UNICODE_TO_BYTE",
     "Detokenizer",
+    "Encode",
     "StopStrings",
     "TokenType",
     "Vocabulary",

@@ -12,14 +12,14 @@ from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
 from engine.gguf import GGUFError, Header, damaged_file
-from engine.tokenizer.byte_alphabet import UNICODE_TO_BYTE
-from engine.tokenizer.entries import TokenEntry, TokenType
+from engine.tokenizer.entries import TokenEntries, TokenType
+from engine.tokenizer.token_bytes import bpe_bytes, sentencepiece_bytes
 
 Encode: TypeAlias = Callable[[str], list[int]]
 """Plain text -> ids."""
 Native: TypeAlias = Callable[[], Encode] | None
 """Makes the engine's own encoder."""
-MakeEncode: TypeAlias = Callable[[Header, Sequence[TokenEntry], Native], Encode]
+MakeEncode: TypeAlias = Callable[[Header, TokenEntries, Native], Encode]
 """Makes an encoder from a model file. Raises GGUFError."""
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -38,18 +38,23 @@ PRE_TOKENIZERS = {
 }
 # Pre-tokenizers that look up the whole word before any merge (llama.cpp: `ignore_merges`).
 _IGNORES_MERGES = frozenset({"llama-bpe"})
+_HIDDEN = (TokenType.CONTROL, TokenType.UNUSED)
+"""Types that plain text cannot become."""
 
-_BYTE_NAME = re.compile(r"<0x([0-9A-F]{2})>", re.IGNORECASE)
+MAX_RUN = 4096
+"""Characters of one kind that llama.cpp's pattern matcher surely survives."""
+_LONG_RUN = re.compile(rf"\S{{{MAX_RUN},}}|\s{{{MAX_RUN},}}")
+_PIECE = re.compile(rf"\s{{0,{MAX_RUN}}}\S{{1,{MAX_RUN}}}|\s{{1,{MAX_RUN}}}")
 
 
 def _encoder(tokenizer: Tokenizer) -> Encode:
     return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
 
 
-def _bpe(header: Header, entries: Sequence[TokenEntry], native: Native) -> Encode:
+def _bpe(header: Header, entries: TokenEntries, native: Native) -> Encode:
     name = header.text("tokenizer.ggml.pre", "default")
     if name not in PRE_TOKENIZERS and native is not None:
-        return native()
+        return with_short_runs(native())
     if name not in PRE_TOKENIZERS:
         raise GGUFError(f"the file's pre-tokenizer {name!r} is unknown; known are {', '.join(PRE_TOKENIZERS)}")
     vocabulary = _reachable(entries)
@@ -61,12 +66,12 @@ def _bpe(header: Header, entries: Sequence[TokenEntry], native: Native) -> Encod
     return _encoder(_with_user_defined(tokenizer, entries))
 
 
-def _sentencepiece(header: Header, entries: Sequence[TokenEntry], _native: Native) -> Encode:
+def _sentencepiece(header: Header, entries: TokenEntries, _native: Native) -> Encode:
     scores = header.floats("tokenizer.ggml.scores")
-    if len(scores) != len(entries):
-        raise GGUFError(f"the file has {len(entries)} tokens but {len(scores)} token scores; it is damaged")
+    if len(scores) != len(entries.texts):
+        raise GGUFError(f"the file has {len(entries.texts)} tokens but {len(scores)} token scores; it is damaged")
     vocabulary = _reachable(entries)
-    unknown = next((entry.text for entry in entries if entry.kind is TokenType.UNKNOWN), None)
+    unknown = next((entries.texts[id_] for id_ in entries.of_kind(TokenType.UNKNOWN)), None)
     tokenizer = Tokenizer(
         BPE(vocabulary, _merges(vocabulary, scores), unk_token=unknown, fuse_unk=True, byte_fallback=True)
     )
@@ -89,10 +94,9 @@ def _merges(vocabulary: dict[str, int], scores: Sequence[float]) -> list[tuple[s
     return [(left, right) for _, left, right in found]
 
 
-def _reachable(entries: Sequence[TokenEntry]) -> dict[str, int]:
+def _reachable(entries: TokenEntries) -> dict[str, int]:
     """Return the tokens that plain text can become. Control tokens are excluded."""
-    hidden = (TokenType.CONTROL, TokenType.UNUSED)
-    vocabulary = {entry.text: id_ for id_, entry in enumerate(entries) if entry.kind not in hidden}
+    vocabulary = {entries.texts[id_]: id_ for id_ in entries.of_kind(*TokenType) if entries.kinds[id_] not in _HIDDEN}
     try:
         "".join(vocabulary).encode()
     except UnicodeEncodeError as error:  # raw bytes, as in conversions of 2023
@@ -100,9 +104,9 @@ def _reachable(entries: Sequence[TokenEntry]) -> dict[str, int]:
     return vocabulary
 
 
-def _with_user_defined(tokenizer: Tokenizer, entries: Sequence[TokenEntry]) -> Tokenizer:
+def _with_user_defined(tokenizer: Tokenizer, entries: TokenEntries) -> Tokenizer:
     """Make the tokenizer match user-defined tokens before it splits text into words, as in training."""
-    texts = [entry.text for entry in entries if entry.kind is TokenType.USER_DEFINED]
+    texts = [entries.texts[id_] for id_ in entries.of_kind(TokenType.USER_DEFINED)]
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in texts])
     return tokenizer
 
@@ -115,29 +119,37 @@ def _pair(merge: str, vocabulary: Container[str]) -> tuple[str, str]:
     return left, right
 
 
-def _bpe_bytes(entry: TokenEntry) -> bytes:
-    if entry.kind in (TokenType.NORMAL, TokenType.BYTE) and all(char in UNICODE_TO_BYTE for char in entry.text):
-        return bytes(UNICODE_TO_BYTE[char] for char in entry.text)
-    return _literal_bytes(entry)
+def own_encoder(header: Header, encode: Encode) -> Encode | None:
+    """Return the encoder of the engine that has loaded the model, if it gives the ids of ours; else None.
+
+    It costs neither memory nor time at the start: for the 262,000 tokens of Gemma 3, ours takes 4 s and 110 MB. 10,000
+    tokens take 17 ms instead of 9, and of SentencePiece 41 instead of 5, which is a thousandth of their evaluation.
+    """
+    name = header.text("tokenizer.ggml.pre", "default")
+    if header.text("tokenizer.ggml.model") != "gpt2":
+        return encode
+    if name == "default":  # llama.cpp splits the text by other patterns
+        return None
+    return encode if name in PRE_TOKENIZERS else with_short_runs(encode)
 
 
-def _sentencepiece_bytes(entry: TokenEntry) -> bytes:
-    if entry.kind is TokenType.BYTE:
-        if not (byte := _BYTE_NAME.fullmatch(entry.text)):
-            raise damaged_file(f"its byte token {entry.text!r:.40} does not name a byte")
-        return bytes.fromhex(byte[1])
-    if entry.kind is TokenType.NORMAL:
-        return entry.text.replace("▁", " ").encode(errors="surrogateescape")
-    return _literal_bytes(entry)
+def with_short_runs(encode: Encode) -> Encode:
+    """Return an encoder that cuts runs without a space, or of spaces only, into pieces of `MAX_RUN` characters.
+
+    For pre-tokenizers without code of their own, llama.cpp matches patterns by `std::regex`, which recurses for each
+    character: 40,000 equal letters would end the process.
+    """
+
+    def encode_in_pieces(text: str) -> list[int]:
+        if not _LONG_RUN.search(text):
+            return encode(text)
+        return [id_ for piece in _PIECE.findall(text) for id_ in encode(piece)]
+
+    return encode_in_pieces
 
 
-def _literal_bytes(entry: TokenEntry) -> bytes:
-    shown = entry.kind in (TokenType.NORMAL, TokenType.USER_DEFINED)
-    return entry.text.encode(errors="surrogateescape") if shown else b""
-
-
-KINDS: Mapping[str | None, tuple[Callable[[TokenEntry], bytes], MakeEncode, bool]] = {
-    "gpt2": (_bpe_bytes, _bpe, False),
-    "llama": (_sentencepiece_bytes, _sentencepiece, True),
+KINDS: Mapping[str | None, tuple[Callable[[TokenEntries], list[bytes]], MakeEncode, bool]] = {
+    "gpt2": (bpe_bytes, _bpe, False),
+    "llama": (sentencepiece_bytes, _sentencepiece, True),
 }
-"""`tokenizer.ggml.model` -> a token's bytes, the encoder, and the default of `add_bos_token`."""
+"""`tokenizer.ggml.model` -> the tokens' bytes, the encoder, and the default of `add_bos_token`."""

@@ -1,6 +1,6 @@
 """The tokens of a model file's vocabulary, with their types."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 
 from msgspec import Struct
@@ -19,23 +19,26 @@ class TokenType(IntEnum):
     BYTE = 6
 
 
-class TokenEntry(Struct, frozen=True):
-    """One token as stored in the file."""
-
-    text: str
-    kind: TokenType
+_KNOWN_KINDS = bytes(kind if kind in set(TokenType) else TokenType.NORMAL for kind in range(256))
 
 
-def token_entries(header: Header) -> list[TokenEntry]:
-    """Return all tokens by id. Raises GGUFError if the file is damaged."""
+class TokenEntries(Struct, frozen=True):
+    """All tokens as stored in the file, by id. Two sequences of 260,000 items take a tenth of the time of as many
+    objects."""
+
+    texts: Sequence[str]
+    kinds: bytes
+    """A `TokenType` for each token."""
+
+    def of_kind(self, *kinds: TokenType) -> list[int]:
+        """Return the ids of the tokens of these types, in ascending order."""
+        return [id_ for id_, kind in enumerate(self.kinds) if kind in kinds]
+
+
+def token_entries(header: Header) -> TokenEntries:
+    """Return all tokens. Raises GGUFError if the file is damaged."""
     texts = header.texts("tokenizer.ggml.tokens")
     kinds = header.integers("tokenizer.ggml.token_type") or [TokenType.NORMAL] * len(texts)
     if len(kinds) != len(texts):
         raise GGUFError(f"the file has {len(texts)} tokens but {len(kinds)} token types; it is damaged")
-    known = {int(kind): kind for kind in TokenType}
-    return [TokenEntry(text, known.get(kind, TokenType.NORMAL)) for text, kind in zip(texts, kinds, strict=True)]
-
-
-def control_tokens(entries: Sequence[TokenEntry]) -> Mapping[int, str]:
-    """Return the texts of the control tokens by id."""
-    return {id_: entry.text for id_, entry in enumerate(entries) if entry.kind is TokenType.CONTROL}
+    return TokenEntries(texts, bytes(kind if 0 <= kind < 256 else 0 for kind in kinds).translate(_KNOWN_KINDS))

@@ -1,13 +1,13 @@
 """An index of a vocabulary's tokens by their bytes."""
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 
 class TokenIndex:
     """Finds tokens by their bytes."""
 
-    def __init__(self, texts: Sequence[bytes]) -> None:
+    def __init__(self, texts: Iterable[bytes]) -> None:
         """`texts` are the tokens' bytes, in order of ids; empty ones are not indexed."""
         self._ids: dict[bytes, list[int]] = {}
         for id_, text in enumerate(texts):

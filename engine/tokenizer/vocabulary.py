@@ -3,11 +3,12 @@
 import re
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 from engine.gguf import GGUFError, Header
-from engine.tokenizer.encoders import KINDS, Native
-from engine.tokenizer.entries import TokenEntry, control_tokens, token_entries
+from engine.tokenizer.encoders import KINDS, Encode, Native, own_encoder
+from engine.tokenizer.entries import TokenType, token_entries
+from engine.tokenizer.packed import PackedBytes
 from engine.tokenizer.token_index import TokenIndex
 
 # Names that end a turn or a text in some model family, for files that declare only one of them as `eos`.
@@ -38,13 +39,13 @@ class Vocabulary:
         Raises GGUFError if the file's vocabulary cannot be read.
         """
         entries = token_entries(header)
-        self.size = len(entries)
+        self.size = len(entries.texts)
         self.bos = header.token_id("bos")
         self.eos = header.token_id("eos")
-        self.end_tokens = _end_tokens(header, entries)
-        self._text = [entry.text for entry in entries]
+        control = {id_: entries.texts[id_] for id_ in entries.of_kind(TokenType.CONTROL)}
+        self.end_tokens = _end_tokens(header, entries.texts, control)
         # Names shorter than two letters are ignored: `ChatTemplate` cannot keep them out of users' text.
-        self._ids = {text: id_ for id_, text in control_tokens(entries).items() if len(text) > 1}
+        self._ids = {text: id_ for id_, text in control.items() if len(text) > 1}
         by_length = sorted(self._ids, key=len, reverse=True)
         self.control = re.compile("|".join(map(re.escape, by_length)) or r"(?!)")
         """Pattern that matches the control tokens in a template's text."""
@@ -52,10 +53,22 @@ class Vocabulary:
         if kind not in KINDS:
             raise GGUFError(f"the file's vocabulary is of kind {kind!r}; supported are 'gpt2' and 'llama'")
         to_bytes, encoder, adds_bos = KINDS[kind]
-        self._bytes = [to_bytes(entry) for entry in entries]
-        self._encode = encoder(header, entries, native)
+        self._names = PackedBytes(text.encode(errors="surrogateescape") for text in entries.texts)
+        self._bytes = PackedBytes(to_bytes(entries))
+        self._encode: Encode | None = None
+        self._build: Callable[[], Encode] | None = partial(encoder, header, entries, native)
+        self._own: Callable[[Encode], Encode | None] | None = partial(own_encoder, header)
         self._add_bos = bool(header.flag("tokenizer.ggml.add_bos_token", adds_bos))
-        self._cached_encode = lru_cache(MAX_CACHED_TEXTS)(lambda text: array("i", self._encode(text)))
+        self._cached_encode = lru_cache(MAX_CACHED_TEXTS)(lambda text: array("i", self.encode(text)))
+
+    def settle(self, own: Encode | None = None) -> None:
+        """Choose the encoder and drop the file's lists. `own` is the encoder of the engine that has loaded the model;
+        without it, `encoders` builds one. Raises GGUFError if it cannot."""
+        encode = self._own(own) if own and self._own else None
+        if encode is None and self._build is not None:
+            encode = self._build()
+        self._encode = encode or self._encode
+        self._build = self._own = None
 
     @property
     def control_ids(self) -> Mapping[str, int]:
@@ -63,7 +76,7 @@ class Vocabulary:
         return self._ids
 
     def __len__(self) -> int:
-        return len(self._text)
+        return self.size
 
     def control_id(self, name: str) -> int | None:
         """Return the id of a control token; None if there is no such token."""
@@ -71,7 +84,7 @@ class Vocabulary:
 
     def name_of(self, id_: int | None) -> str:
         """Return a token's name in the file, for templates; empty for None."""
-        return "" if id_ is None else self._text[id_]
+        return "" if id_ is None else self._names[id_].decode(errors="surrogateescape")
 
     def bytes_of(self, id_: int) -> bytes:
         """Return the bytes that a token adds to the answer: none for control tokens, maybe half a character for
@@ -80,10 +93,13 @@ class Vocabulary:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of plain text. Names of control tokens in it are ordinary text."""
+        if self._encode is None:
+            self.settle()
+        assert self._encode is not None
         return self._encode(text)
 
     def _encode_cached(self, text: str) -> Sequence[int]:
-        return self._cached_encode(text) if len(text) <= MAX_CACHED_CHARACTERS else self._encode(text)
+        return self._cached_encode(text) if len(text) <= MAX_CACHED_CHARACTERS else self.encode(text)
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Return ids whose bytes are exactly `data`, up to a byte that no token has; the ids of `encode` if these
@@ -120,10 +136,9 @@ class Vocabulary:
         return ids[1:] if self._add_bos and ids[:2] == [self.bos, self.bos] else ids
 
 
-def _end_tokens(header: Header, entries: Sequence[TokenEntry]) -> frozenset[int]:
-    control = control_tokens(entries)
+def _end_tokens(header: Header, texts: Sequence[str], control: Mapping[int, str]) -> frozenset[int]:
     declared = {id_ for name in ("eos", "eot", "eom") if (id_ := header.token_id(name)) is not None}
     ends = declared | {id_ for id_, text in control.items() if text in _END_NAMES}
     if any(pair <= {*control.values()} for pair in _MESSAGE_ENDS):
-        ends = {id_ for id_ in ends if entries[id_].text != "<|end|>"}
+        ends = {id_ for id_ in ends if texts[id_] != "<|end|>"}
     return frozenset(ends)

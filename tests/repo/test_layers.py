@@ -74,6 +74,7 @@ ALONE = {
         "engine.backends.llamacpp.model",
         "engine.backends.llamacpp.quantizer",
         "engine.backends.llamacpp.saved_state",
+        "engine.backends.llamacpp.tokenizer",
     },
     "h11": {"server.http.connection", "server.http.h11_patches", "server.http.request_head"},
     "hypercorn": {"server.http.listener"},

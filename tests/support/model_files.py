@@ -55,6 +55,7 @@ def write(
     flags: dict[str, bool] | None = None,
     numbers: dict[str, int] | None = None,
     context: int = CONTEXT,
+    pre: str = "",
 ) -> Path:
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(context)
@@ -67,6 +68,8 @@ def write(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_file_type(0)
     writer.add_tokenizer_model(kind)
+    if pre:
+        writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     if scores is not None:

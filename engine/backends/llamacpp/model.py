@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from engine.backends.llamacpp.declarations import Batch
 from engine.backends.llamacpp.library import Library, errors
 from engine.backends.llamacpp.saved_state import SlotStates
+from engine.backends.llamacpp.tokenizer import NativeTokenizer
 from engine.model import BackendOptions, BatchEntry, FloatArray, ModelError, ModelInfo, SavedState
 
 NAME = "llamacpp"
@@ -57,7 +58,7 @@ class LlamaCpp:
         self._stop = ctypes.create_string_buffer(2)
         """Buffer that ends the running decode once it is not empty. The abort callback is C's own `strlen`: llama.cpp
         calls it a thousand times a step, and a Python function would wait for the GIL each time."""
-        self._model = _load(library, path)
+        self._model = load_file(library, path)
         params = library.context_params()
         params.n_ctx, params.n_seq_max = n_ctx * n_slots, n_slots
         params.n_batch = params.n_ubatch = MAX_BATCH_TOKENS
@@ -82,11 +83,12 @@ class LlamaCpp:
             library, self._context, has_rows=not recurrent, has_tail=recurrent or hybrid or self._windowed
         )
         truncates = not (recurrent or hybrid)
+        self.tokenizer = NativeTokenizer(library, self._model)
         self.info = ModelInfo(
             NAME,
             n_ctx,
             n_slots,
-            n_vocab=library.llama_vocab_n_tokens(library.llama_model_get_vocab(self._model)),
+            n_vocab=self.tokenizer.size,
             max_batch_tokens=MAX_BATCH_TOKENS,
             attention_tile=ATTENTION_TILE,
             batched=True,
@@ -153,6 +155,7 @@ class LlamaCpp:
         self._stop[0] = b"1"
 
     def close(self) -> None:
+        self.tokenizer.close()
         self._lib.llama_free(self._context)
         self._lib.llama_model_free(self._model)
 
@@ -225,23 +228,7 @@ def _pointer(array: NDArray[Any], kind: type[C]) -> "ctypes._Pointer[C]":
     return array.ctypes.data_as(POINTER(kind))
 
 
-class NativeTokenizer:
-    """llama.cpp's own tokenizer for a file, without its weights: for pre-tokenizers that `tokenizer` does not know."""
-
-    def __init__(self, library: Library, path: Path) -> None:
-        """Raises ModelError."""
-        self._lib = library
-        self._vocab = library.llama_model_get_vocab(_load(library, path, vocab_only=True))
-
-    def __call__(self, text: str) -> list[int]:
-        """Return the ids of plain text. Names of control tokens in it are ordinary text."""
-        data = text.encode()
-        ids = (c_int32 * len(data))()  # a token has at least one byte
-        n: int = self._lib.llama_tokenize(self._vocab, data, len(data), ids, len(ids), False, False)
-        return ids[:n]
-
-
-def _load(library: Library, path: Path, *, vocab_only: bool = False) -> int:
+def load_file(library: Library, path: Path, *, vocab_only: bool = False) -> int:
     """Return the model's address. Raises ModelError."""
     params = library.model_params()
     params.load_mode = MMAP

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.backends import selection
-from engine.backends.llamacpp.model import LlamaCpp, NativeTokenizer
+from engine.backends.llamacpp.model import LlamaCpp
+from engine.backends.llamacpp.tokenizer import NativeTokenizer
 from engine.chat_template.message import Message
 from engine.chat_template.template import ChatTemplate
 from engine.job import Job, SamplingParams, Started, Token
