@@ -29,7 +29,9 @@ class SamplingParams(Struct, frozen=True):
 
 
 class Job(Struct, frozen=True):
-    """One generation: continue `prompt` (tokens, at least one) by at most `max_tokens` tokens (at least one)."""
+    """One generation: continue `prompt` (tokens, at least one) by at most `max_tokens` tokens.
+
+    With 0 tokens it ends once the prompt is evaluated."""
 
     prompt: tuple[int, ...]
     max_tokens: int

@@ -213,6 +213,9 @@ class Scheduler:
     def _advance(
         self, slot: Slot, running: RunningSequence, tokens: Sequence[Token]
     ) -> Iterator[tuple[Key, EngineOutput]]:
+        if running.generates_nothing:
+            yield running.key, Finished(FinishReason.LENGTH)
+            return self._release(slot)
         for token in tokens:
             running.tokens.append(token.id)
             ended = FinishReason.STOP if token.id in self._end_tokens else None

@@ -20,6 +20,8 @@ class RunningSequence:
         """The job that is evaluating the same prefix, with the prefix's length: wait for it, then copy."""
         self.affinity = job.affinity
         self.savable = job.savable
+        self.generates_nothing = job.max_tokens == 0
+        """True if the sequence ends with its prompt."""
         self.drafter = NgramDrafter()
         self._max_tokens = len(job.prompt) + job.max_tokens
 

@@ -8,7 +8,7 @@ from server.api.streaming import deliver
 from server.generation import Generations
 from server.http import Bodies, Exchange
 from server.prompt import PreparedRequest, builder, chat
-from server.protocol import chat_request
+from server.protocol import chat_request, prompt_cache
 from server.protocol.chat_request import ChatRequest, includes_usage
 from server.protocol.events import Response
 from server.protocol.fields import check_strict
@@ -48,11 +48,12 @@ def _prepare(chat_body: ChatRequest, unknown: list[str], strict: bool) -> Prepar
     toolbox = builder.toolbox(request, nested=True)
     conversation = chat.conversation(chat_body, toolbox)
     check_strict(unknown, strict)
+    unused = prompt_cache.unused(chat_body.prompt_cache_options, chat_body.prompt_cache_retention)
     return PreparedRequest(
         request=request,
         messages=conversation.messages,
         toolbox=toolbox,
-        skipped=tuple(dict.fromkeys((*unknown, *conversation.skipped, *toolbox.skipped))),
+        skipped=tuple(dict.fromkeys((*unknown, *unused, *conversation.skipped, *toolbox.skipped))),
         field="messages",
         schema_field="response_format.json_schema.schema",
     )

@@ -13,6 +13,7 @@ from server.http import Exchange
 from server.prompt import PreparedRequest, compaction
 from server.protocol.errors import InvalidRequest
 from server.protocol.events import Usage
+from server.protocol.request import Request
 from server.served_model import RENDERINGS, ServedModel
 
 
@@ -29,6 +30,7 @@ class CompactHandler:
         prepared = await self._reader.read(exchange)
         if prepared.request.model is None:  # required here (openai-python 3.57, `response_compact_params.py`)
             raise InvalidRequest("`model` is missing: name the model that writes the summary.", param="model")
+        _check_cache_options(prepared.request)
         n_ctx = self._model.served.info.n_ctx
         summary = PreparedRequest(request=compaction.summary_request(n_ctx))
         left = prepared.messages
@@ -48,3 +50,11 @@ class CompactHandler:
             left = compaction.remaining_messages(left, count, text)
         answer = compaction.compacted_response(response.id, int(time.time()), prepared.messages, text, usages)
         await exchange.answer(200, msgspec.json.encode(answer))
+
+
+def _check_cache_options(request: Request) -> None:
+    """Raise InvalidRequest for options that this endpoint does not have."""
+    for name in ("prewarm", "comparison_response_id"):
+        if getattr(request.prompt_cache_options, name, None) is not None:
+            message = f"`prompt_cache_options.{name}` has no meaning here: send it to /v1/responses."
+            raise InvalidRequest(message, param=f"prompt_cache_options.{name}")

@@ -1,7 +1,12 @@
 """Middle stages of a request: build the prompt, compile its constraints, and specify the generation."""
 
+import itertools
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
+from engine.chat_template import Message
+from engine.constraint import Grammar
 from engine.runtime import Engine
 from server.api.initial_response import initial_response
 from server.config import Config
@@ -9,9 +14,13 @@ from server.generation import GenerationSpec, Origin
 from server.http import Exchange
 from server.prompt import PreparedRequest, builder, stored_items
 from server.protocol.formats import PlainFormat
+from server.protocol.request import Request
 from server.served_model import UNCONSTRAINED, OutputConstraints, ServedModel
 from server.store import AsyncStore
 from server.stream import OutputProcessor, ToolCallMapper
+
+ANY_TWO_TEXTS = ("a", "b")
+"""Texts of the user. Their prompts differ where the user's first message begins."""
 
 
 class SpecBuilder:
@@ -23,9 +32,19 @@ class SpecBuilder:
 
     async def tokens(self, prepared: PreparedRequest, least_bytes: int = 0) -> list[int]:
         """Return the tokens of the prompt. `least_bytes`: see `ServedModel.render`. Raises InvalidRequest."""
+        if not prepared.open_ended:
+            return await self._tokens(prepared, prepared.messages, least_bytes)
+        one, other = [
+            await self._tokens(prepared, [*prepared.messages, Message("user", text)], least_bytes)
+            for text in ANY_TWO_TEXTS
+        ]
+        pairs = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+        return [token for token, _ in pairs]
+
+    async def _tokens(self, prepared: PreparedRequest, messages: Sequence[Message], least_bytes: int) -> list[int]:
         request = prepared.request
         return await self._model.tokens(
-            prepared.messages,
+            messages,
             builder.max_prompt_tokens(request, self._model.served.info.n_ctx),
             builder.effort(request),
             prepared.toolbox.tools,
@@ -67,8 +86,8 @@ class SpecBuilder:
             job,
             client=exchange.client,
             affinity=prepared.root or builder.affinity(request, exchange.client) or first.id,
-            savable=first.store or self._config.snapshot_unstored,
-            grammar=await self._model.grammar(constraints, tokens, builder.effort(request), job.max_tokens),
+            savable=request.prompt_cache_retention != "in_memory" and (first.store or self._config.snapshot_unstored),
+            grammar=await self._grammar(request, constraints, tokens, job.max_tokens),
         )
         stops = builder.stops(request)
         recorded = first.store or first.conversation
@@ -83,6 +102,13 @@ class SpecBuilder:
             reports_progress=bool(request.return_progress),
             repeats=repeats,
         )
+
+    async def _grammar(
+        self, request: Request, constraints: OutputConstraints, tokens: list[int], max_tokens: int
+    ) -> Grammar | None:
+        if not max_tokens:
+            return None
+        return await self._model.grammar(constraints, tokens, builder.effort(request), max_tokens)
 
     def _tool_calls(self, prepared: PreparedRequest, tokens: list[int]) -> ToolCallMapper | None:
         """Return the mapper of reasoning and calls in the model's output; None if all output is text."""

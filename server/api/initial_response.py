@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from engine.job import SamplingParams
 from server.prompt import PreparedRequest, builder
-from server.protocol import formats
+from server.protocol import formats, prompt_cache
 from server.protocol.events import ConversationReference, Reasoning, Response, TextConfig
 from server.protocol.extensions import Extensions
 from server.served_model import OutputConstraints
@@ -48,6 +48,8 @@ def initial_response(
         presence_penalty=sampling.presence_penalty,
         previous_response_id=request.previous_response_id,
         prompt_cache_key=request.prompt_cache_key,
+        prompt_cache_options=prompt_cache.applied(request.prompt_cache_options),
+        prompt_cache_retention=request.prompt_cache_retention or UNSET,
         reasoning=Reasoning(effort, builder.summary(request)),
         responsed=_extensions(prepared, constraints),
         safety_identifier=request.safety_identifier,

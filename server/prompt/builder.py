@@ -10,7 +10,7 @@ from engine.chat_template import RESERVED, Message
 from engine.job import Job, SamplingParams
 from server.prompt import history, truncation
 from server.prompt.item_reader import InputReader, PromptEntry, ReasoningEntry
-from server.protocol import formats
+from server.protocol import formats, prompt_cache
 from server.protocol.errors import InvalidRequest
 from server.protocol.formats import Format
 from server.protocol.request import Request
@@ -26,6 +26,8 @@ class PromptMessages(Struct, frozen=True):
 
     messages: tuple[Message, ...]
     skipped: tuple[str, ...]
+    open_ended: bool = False
+    """True if the prompt ends where any message of the user may follow."""
 
 
 def conversation(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: Toolbox = NO_TOOLS) -> PromptMessages:
@@ -34,6 +36,8 @@ def conversation(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: To
     The input may be empty or missing if there is a past. Raises InvalidRequest if the input has nothing that the model
     can read, or a part that a text model cannot read.
     """
+    if not (request.input or past) and request.prewarms and (request.instructions or toolbox.specs):
+        return _beginning(request, toolbox)
     if request.input is None and not past:
         raise InvalidRequest("`input` is missing: send a text or a list of items.", param="input")
     reader = InputReader()
@@ -43,6 +47,13 @@ def conversation(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: To
         _require_content(new, reader.skipped, "input")
     note = format_note(request.format, toolbox)
     return prompt_messages([*earlier, *new], reader.skipped, request.instructions, note=note)
+
+
+def _beginning(request: Request, toolbox: Toolbox) -> PromptMessages:
+    """Return the messages before the user's first one, to prewarm them."""
+    leading = [Message("system", request.instructions)] if request.instructions else []
+    messages = _merge_system_messages(leading, format_note(request.format, toolbox))
+    return PromptMessages(tuple(messages), (), open_ended=True)
 
 
 def format_note(format_: Format, toolbox: Toolbox) -> str:
@@ -136,6 +147,7 @@ def summary(request: Request) -> str | None:
 def unused_options(request: Request) -> list[str]:
     """Return the names of options that have no effect here, for the log."""
     found = [f"include {name}" for name in request.include or () if name != LOGPROBS]
+    found += prompt_cache.unused(request.prompt_cache_options, request.prompt_cache_retention)
     return [*found, "reasoning.summary"] if summary(request) not in (None, "none") else found
 
 
@@ -176,7 +188,7 @@ def job(request: Request, prompt: Sequence[int], sampling: SamplingParams, n_ctx
             param=name,
             code="context_length_exceeded",
         )
-    max_tokens = min(request.max_output_tokens or left, left)
+    max_tokens = 0 if request.prewarms else min(request.max_output_tokens or left, left)
     return Job(tuple(prompt), max_tokens, sampling, top_logprobs=top_logprobs(request))
 
 

@@ -45,6 +45,7 @@ def request(chat: ChatRequest) -> Request:
         text=TextOptions(_format(chat)) if chat.response_format else None,
         metadata=chat.metadata,
         prompt_cache_key=chat.prompt_cache_key,
+        prompt_cache_retention=chat.prompt_cache_retention,
         safety_identifier=chat.safety_identifier,
         parallel_tool_calls=chat.parallel_tool_calls,
         tools=None if chat.tools is None else [_tool(tool) for tool in chat.tools],

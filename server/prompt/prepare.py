@@ -35,6 +35,8 @@ class PreparedRequest(Struct, frozen=True, kw_only=True):
     """Field that contains the conversation, for errors."""
     schema_field: str = "text.format.schema"
     """Field that contains the schema of the answer, for errors."""
+    open_ended: bool = False
+    """True if the prompt ends where any message of the user may follow."""
     plain_text: bool = False
     """True if the answer is plain text, without reasoning or tool calls."""
 
@@ -52,5 +54,6 @@ def prepare(request: Request, past: Past, skipped: Sequence[str] = ()) -> Prepar
         messages=conversation.messages,
         toolbox=toolbox,
         root=past.root,
+        open_ended=conversation.open_ended,
         skipped=tuple(dict.fromkeys(all_skipped)),
     )

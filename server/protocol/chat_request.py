@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 from server.protocol import fields, formats
 from server.protocol import request as schema
 from server.protocol.formats import PlainFormat
+from server.protocol.prompt_cache import CacheOptions, Retention
 from server.protocol.request import Metadata
 
 
@@ -138,6 +139,8 @@ class ChatRequest(schema.SamplingFields, frozen=True):
     n: Annotated[int, Meta(ge=1, le=1)] | None = None
     metadata: Metadata | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_options: CacheOptions | None = None
+    prompt_cache_retention: Retention | None = None
     safety_identifier: str | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: schema.Effort | None = None

@@ -13,6 +13,7 @@ from server.protocol.decoding import invalid_request
 from server.protocol.errors import InvalidRequest
 from server.protocol.fields import REFUSED, refuse_fields
 from server.protocol.formats import PLAIN, Format, TextOptions
+from server.protocol.prompt_cache import ResponseCacheOptions, Retention
 
 T = TypeVar("T")
 NULL = msgspec.Raw(b"null")
@@ -101,6 +102,8 @@ class Request(SamplingFields, frozen=True):
     stream_options: StreamOptions | None = None
     user: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_options: ResponseCacheOptions | None = None
+    prompt_cache_retention: Retention | None = None
     safety_identifier: str | None = None
     parallel_tool_calls: bool | None = None
     store: bool | None = None
@@ -118,6 +121,11 @@ class Request(SamplingFields, frozen=True):
     def format(self) -> Format:
         """Output format."""
         return self.text.format or PLAIN if self.text else PLAIN
+
+    @property
+    def prewarms(self) -> bool:
+        """True if the prompt is evaluated and nothing is generated."""
+        return self.prompt_cache_options is not None and self.prompt_cache_options.prewarm is True
 
     @property
     def conversation_id(self) -> str | None:

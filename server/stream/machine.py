@@ -145,8 +145,8 @@ class Stream:
                 yield from self._fail(error, usage)
 
     def _end(self, end: End) -> Iterator[Event]:
-        """Close the stream. An empty output becomes an empty message."""
-        if self._item is None and not self.response.output:
+        """Close the stream. An empty output becomes an empty message, unless no token was generated (`prewarm`)."""
+        if self._item is None and not self.response.output and end.usage.output_tokens:
             yield from self._open(TextAdded(""))
         complete = end.incomplete is None and end.stop is None
         yield from self._close_item("completed" if complete else "incomplete")

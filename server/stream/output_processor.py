@@ -71,6 +71,9 @@ class OutputProcessor:
                         self._usage_so_far,
                     )
                 ]
+            case Finished(FinishReason.LENGTH) if not self.output_tokens:  # the job was to generate nothing
+                self.ended = True
+                return [End(now, self.usage)]
             case Finished(reason):
                 self.output_tokens += reason is FinishReason.STOP
                 return self._end(now, "max_output_tokens" if reason is FinishReason.LENGTH else None)

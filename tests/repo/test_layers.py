@@ -51,7 +51,8 @@ DRAWN = {
     ),
     "server.monitoring": "engine.runtime generation http protocol served_model store",
     "server.api": (
-        "config engine.job engine.runtime generation http monitoring prompt protocol served_model store stream"
+        "config engine.chat_template engine.constraint engine.job engine.runtime generation http "
+        "monitoring prompt protocol served_model store stream"
     ),
     "server.daemon": "api config engine.job engine.model engine.runtime http",
     "server.cli": (

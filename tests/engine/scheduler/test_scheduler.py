@@ -123,6 +123,7 @@ def test_plan_splits_a_prompt_and_samples_once(n_prompt: int, sizes: list[int]) 
         ([1], 3, 100, [2, 3, 4], [Token(2), Token(3), Token(4), LENGTH]),
         ([1], 1, 100, [2], [Token(2), LENGTH]),
         ([1], 1, 100, [END], [STOP]),
+        ([1, 2], 0, 100, [3], [LENGTH]),  # the prompt is evaluated, and nothing is generated
         ([1], 2, 100, [2, END], [Token(2), STOP]),  # an end token right at the limit is an end
         ([1, 2], 100, 4, [3, 4], [Token(3), Token(4), LENGTH]),  # the context is full
         ([1, 2, 3], 100, 3, [4], [Token(4), LENGTH]),  # the last token needs no cell of the KV cache

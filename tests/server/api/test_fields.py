@@ -253,7 +253,15 @@ TAKEN: dict[str, Row] = {
     "moderation": ignored(moderation={"model": "x"}),
     "context_management": ignored(context_management=[{"type": "compaction", "compact_threshold": 10}]),
     "client_metadata": ignored(client_metadata={"x-codex": "1"}),
-    "prompt_cache_retention": ignored(prompt_cache_retention="24h"),
+    "prompt_cache_retention": echoes(prompt_cache_retention="24h"),
+    "prompt_cache_retention: in_memory": echoes(prompt_cache_retention="in_memory"),
+    "prompt_cache_options": Row(
+        {"prompt_cache_options": {}}, echoed={"prompt_cache_options": {"mode": "implicit", "ttl": "30m"}}
+    ),
+    "prompt_cache_options: all without effect": Row(
+        {"prompt_cache_options": {"mode": "explicit", "ttl": "12h", "prewarm": False}},
+        echoed={"prompt_cache_options": {"mode": "implicit", "ttl": "12h"}},
+    ),
     "anything else": ignored(no_such_field={"a": [1, None]}),
     "prompt: null": ignored(prompt=None),
 }  # fmt: skip

@@ -1,0 +1,56 @@
+"""Fields of the prompt cache in requests and responses. Data only.
+
+Names and values are those of openai-python 3.57: `response_create_params.py`, `response.py`, and, of Chat Completions,
+`completion_create_params.py`.
+"""
+
+from typing import Literal, TypeAlias
+
+from msgspec import UNSET, Struct, UnsetType
+
+Mode: TypeAlias = Literal["implicit", "explicit"]
+Ttl: TypeAlias = Literal["30m", "12h"]
+Retention: TypeAlias = Literal["in_memory", "24h"]
+DEFAULT_TTL: Ttl = "30m"
+
+
+class CacheOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """Field `prompt_cache_options` of Chat Completions and `POST /v1/responses/compact`."""
+
+    mode: Mode | None = None
+    ttl: Ttl | None = None
+
+
+class ResponseCacheOptions(CacheOptions, frozen=True, forbid_unknown_fields=True):
+    """Field `prompt_cache_options` of `POST /v1/responses`."""
+
+    prewarm: bool | None = None
+    """True to evaluate the prompt and generate nothing."""
+    comparison_response_id: str | None = None
+    """Response whose prompt the request's prompt is compared with."""
+
+
+class AppliedCacheOptions(Struct, frozen=True):
+    """Field `prompt_cache_options` of a response."""
+
+    mode: Mode
+    ttl: Ttl
+    comparison_response_id: str | UnsetType = UNSET
+
+
+def applied(options: ResponseCacheOptions | None) -> AppliedCacheOptions | UnsetType:
+    """Return the options for the response; UNSET if the request has none.
+
+    The mode is always implicit: every prompt is cached, since an unchanged prefix costs nothing.
+    """
+    if options is None:
+        return UNSET
+    return AppliedCacheOptions("implicit", options.ttl or DEFAULT_TTL, options.comparison_response_id or UNSET)
+
+
+def unused(options: CacheOptions | None, retention: Retention | None) -> list[str]:
+    """Return the names of options without effect here, for the log and the response."""
+    found = ["prompt_cache_options.mode"] if options is not None and options.mode == "explicit" else []
+    if options is not None and options.ttl is not None:
+        found.append("prompt_cache_options.ttl")  # the cache is bounded by memory, not by time
+    return [*found, "prompt_cache_retention"] if retention == "24h" else found
