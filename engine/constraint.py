@@ -1,5 +1,6 @@
 """The interface through which a grammar masks the tokens of one sequence. The implementation is `structured_output`."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from engine.model import FloatArray
@@ -30,7 +31,16 @@ class Constraint(Protocol):
         GrammarError."""
 
     def accept(self, token: int) -> None:
-        """Advance by the token that was sampled. Raises GrammarError."""
+        """Advance by the token that was sampled or forced. Raises GrammarError."""
+
+    def forced(self) -> Sequence[int]:
+        """Return tokens that are certain to follow, without accepting them; none if the text can continue in more than
+        one way. After accepting them, more may be certain.
+
+        They are the model's own tokens of the certain text. Its end is left out if it may become a part of a longer
+        token.
+        """
+        ...
 
 
 class Grammar(Protocol):

@@ -6,7 +6,8 @@ sequences that it concerns and is logged with its traceback; all other sequences
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
@@ -18,7 +19,7 @@ from engine.job import EngineOutput, Finished, FinishReason, Job, Token
 from engine.model import BatchEntry, Model, ModelError
 from engine.runtime.kv_snapshots import Snapshot, Snapshots
 from engine.runtime.mask_thread import MaskThread
-from engine.sampling import Sampler
+from engine.runtime.token_picker import TokenPicker
 from engine.scheduler import Key, Scheduler, Step
 
 SNAPSHOT_IDLE_SECONDS = 30.0
@@ -69,9 +70,8 @@ class InferenceLoop:
         self._end_tokens = end_tokens
         self._max_step_seconds = max_step_seconds
         self._scheduler = self._new_scheduler()
-        self._samplers: dict[Key, Sampler] = {}
-        """The samplers of all jobs that have not ended."""
-        self._constraints: dict[Key, Constraint] = {}
+        self._pickers: dict[Key, TokenPicker] = {}
+        """The pickers of all jobs that have not ended."""
         self.mask_thread = MaskThread()
         self._inbox = inbox
         self._snapshots = snapshots if model.info.saves_state else None
@@ -82,7 +82,7 @@ class InferenceLoop:
     @property
     def empty(self) -> bool:
         """True if no job is left. For tests."""
-        return not self._samplers and not self._constraints and self._scheduler.idle
+        return not self._pickers and self._scheduler.idle
 
     def run(self, deliver: Callable[[Outputs], None], write: Callable[[list[Snapshot]], None]) -> None:
         """Work until the command None. `deliver` hands over outputs; `write` hands snapshots to another thread, which
@@ -114,8 +114,7 @@ class InferenceLoop:
                 case Submit(key, job):
                     self._submit(key, job, deliver)
                 case Cancel(key):
-                    self._samplers.pop(key, None)
-                    self._constraints.pop(key, None)
+                    self._pickers.pop(key, None)
                     self._scheduler.cancel(key)
                 case Restore():
                     try:
@@ -134,13 +133,10 @@ class InferenceLoop:
         try:
             if not job.prompt:
                 raise ValueError("the prompt has no tokens")
-            sampler = Sampler(job.sampling, job.prompt, job.top_logprobs)
-            if job.grammar is not None:
-                self._constraints[key] = job.grammar.start()
+            picker = TokenPicker(job, self._end_tokens)
             self._scheduler.add(key, job)
-            self._samplers[key] = sampler
+            self._pickers[key] = picker
         except Exception as error:
-            self._constraints.pop(key, None)
             deliver([(key, _failure(error))])
 
     def _step(self) -> Outputs:
@@ -149,12 +145,11 @@ class InferenceLoop:
         try:
             outputs = self._carry_out(self._scheduler.plan())
         except Exception as error:
-            outputs = [(key, _failure(error)) for key in self._samplers]
+            outputs = [(key, _failure(error)) for key in self._pickers]
             self._scheduler = self._new_scheduler()
         for key, output in outputs:
             if isinstance(output, Finished):
-                self._samplers.pop(key, None)
-                self._constraints.pop(key, None)
+                self._pickers.pop(key, None)
         return outputs
 
     def _carry_out(self, plan: Step) -> Outputs:
@@ -175,44 +170,32 @@ class InferenceLoop:
     def _update(self, plan: Step, seconds: float) -> Outputs:
         """Sample from the decoded logits. A sequence whose sampler or grammar raises ends; the others continue."""
         sampled: dict[int, list[Token]] = {}
+        forced: dict[int, Sequence[int]] = {}
         outputs: Outputs = []
         entries: list[BatchEntry] = []
         for entry in plan.entries:
             try:
                 if entry.logits:
-                    sampled[entry.slot] = self._sample(entry)
+                    sampled[entry.slot], forced[entry.slot] = self._pick(entry)
             except Exception as error:
                 failure = _failure(error)
                 outputs += self._scheduler.fail(Step(entries=(entry,)), failure.message, failure.reason)
             else:
                 entries.append(entry)
-        return outputs + (self._scheduler.update(Step(entries=tuple(entries)), sampled, seconds) if entries else [])
+        if entries:
+            outputs += self._scheduler.update(Step(entries=tuple(entries)), sampled, seconds, forced)
+        return outputs
 
     def _step_constraints(self, plan: Step) -> list[Constraint]:
         """Return the constraints of the sequences that get a token from this step."""
-        keys = [self._scheduler.key(entry.slot) for entry in plan.entries if entry.logits]
-        return [self._constraints[key] for key in keys if key in self._constraints]
+        pickers = [self._pickers[self._scheduler.key(entry.slot)] for entry in plan.entries if entry.logits]
+        return [picker.constraint for picker in pickers if picker.constraint is not None]
 
-    def _sample(self, entry: BatchEntry) -> list[Token]:
-        """Return a token for each row of logits, up to the first that differs from its draft token.
-
-        Raises GrammarError.
-        """
-        key = self._scheduler.key(entry.slot)
-        sampler, constraint = self._samplers[key], self._constraints.get(key)
-        tokens: list[Token] = []
-        for row, draft_token in enumerate((*entry.tokens[len(entry.tokens) - entry.logits + 1 :], None)):
-            logits = self._model.logits(entry.slot, row)
-            raw_logits = sampler.raw_logits(logits)
-            if constraint is not None:
-                constraint.apply_mask(logits)
-            token = sampler.pick(logits)
-            if constraint is not None:
-                constraint.accept(token)
-            tokens.append(Token(token, sampler.logprobs(raw_logits, token)))
-            if token != draft_token:
-                break
-        return tokens
+    def _pick(self, entry: BatchEntry) -> tuple[list[Token], Sequence[int]]:
+        """Return `TokenPicker.pick` of the entry's logits. Raises GrammarError."""
+        picker = self._pickers[self._scheduler.key(entry.slot)]
+        draft = entry.tokens[len(entry.tokens) - entry.logits + 1 :]
+        return picker.pick(partial(self._model.logits, entry.slot), draft)
 
     def _restore(self) -> None:
         """Fill the slots from the last run's snapshots, the most useful last: the scheduler reuses the least recently

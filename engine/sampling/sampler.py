@@ -52,8 +52,13 @@ class Sampler:
             return self._draw(logits)
         self._penalties.apply(logits)
         token = self._draw(logits)
-        self._penalties.add(token)
+        self.record(token)
         return token
+
+    def record(self, token: int) -> None:
+        """Record a token of the answer that was not drawn."""
+        if self._penalties is not None:
+            self._penalties.add(token)
 
     def _draw(self, logits: FloatArray) -> int:
         if self._sampling.temperature == 0:

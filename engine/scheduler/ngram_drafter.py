@@ -9,6 +9,7 @@ been accepted. Text in which drafts do not pay costs nothing, and text that begi
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 NGRAM_SIZE = 3
 """Number of tokens that must match."""
@@ -57,11 +58,15 @@ class NgramDrafter:
         self._indexed = max(self._indexed, len(tokens))
 
 
-def choose_draft_length(drafters: Sequence[NgramDrafter], max_length: int, cost: Callable[[int], float]) -> int:
+class Expecting(Protocol):
+    """A sequence that knows how many tokens a step gives."""
+
+    def expected_acceptance(self, n_draft: int) -> float: ...
+
+
+def choose_draft_length(sequences: Sequence[Expecting], max_length: int, cost: Callable[[int], float]) -> int:
     """Return the number of draft tokens for each sequence that gives the most tokens a second.
 
     `cost` returns the duration of a step with that many draft tokens each, relative to a step without any.
     """
-    return max(
-        range(max_length + 1), key=lambda n: sum(drafter.expected_acceptance(n) for drafter in drafters) / cost(n)
-    )
+    return max(range(max_length + 1), key=lambda n: sum(each.expected_acceptance(n) for each in sequences) / cost(n))

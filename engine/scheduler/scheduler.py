@@ -6,16 +6,16 @@ The inference loop calls `plan`, lets the model carry out the step, and reports 
 import sys
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import partial
+from types import MappingProxyType
 
 from engine.job import EngineOutput, Finished, FinishReason, Job, Progress, Started, Token
 from engine.model import BatchEntry, ModelInfo
-from engine.scheduler.ngram_drafter import choose_draft_length
 from engine.scheduler.prefix_cache import PrefixCache
 from engine.scheduler.queue import FairQueue
 from engine.scheduler.slots import Key, RunningSequence, Slot, running_sequence
 from engine.scheduler.step import PrefixCopy, Step
 from engine.scheduler.step_budget import StepBudget
+from engine.scheduler.stream_planner import StreamPlanner
 
 # Maximum prompt tokens in one step of a model that evaluates one slot at a time. A cancellation and the other streams
 # wait for one such step: 50 ms at 300 tokens a second. Larger steps gain less than 5%.
@@ -23,9 +23,6 @@ PREFILL_CHUNK = 16
 
 # Number of clock ticks (planned prompt steps, slot uses) between two steps that evaluate the oldest prompt.
 OLDEST_PROMPT_INTERVAL = 8
-
-# Maximum rows of a step with draft tokens. Beyond this, each further row costs as much as the one before it.
-MAX_DRAFT_ROWS = 32
 
 
 class Scheduler:
@@ -40,6 +37,7 @@ class Scheduler:
         """Running slots, in order of admission or of turns."""
         self._prefixes = PrefixCache(info, self._slots, self._active, self._mark_used)
         self._budget = StepBudget(info.max_batch_tokens, max_step_seconds)
+        self._streams = StreamPlanner(info, self._budget)
         self._prefill_limit = 0
         """Maximum prompt tokens of the last step that had some."""
         self._clock = 0
@@ -71,11 +69,16 @@ class Scheduler:
         return Step(tuple(shares), tuple(self._step_entries()))
 
     def update(
-        self, plan: Step, sampled: Mapping[int, Sequence[Token]], seconds: float
+        self,
+        plan: Step,
+        sampled: Mapping[int, Sequence[Token]],
+        seconds: float,
+        forced: Mapping[int, Sequence[int]] = MappingProxyType({}),
     ) -> list[tuple[Key, EngineOutput]]:
         """Record that `plan` was carried out in that many seconds, and return the outputs.
 
-        `sampled` contains, for each slot with logits, one token a row, up to the first that differs from the draft.
+        `sampled` contains, for each slot with logits, one token a row, up to the first that differs from the draft;
+        `forced` the tokens that are certain to follow.
         """
         self._measure(plan.entries, seconds)
         outputs: list[tuple[Key, EngineOutput]] = []
@@ -89,8 +92,8 @@ class Scheduler:
                 outputs.append((running.key, Started(running.reused_tokens)))
             if entry.logits:
                 running.drafter.learn([token.id for token in tokens])
-                outputs += self._advance(slot, running, tokens)
-            else:
+                outputs += self._advance(slot, running, tokens, forced.get(entry.slot, ()))
+            elif not running.generating:
                 outputs.append((running.key, Progress(len(slot.cached_tokens))))
         return outputs
 
@@ -159,15 +162,14 @@ class Scheduler:
             yield from self._prefixes.find(slot, running)
 
     def _step_entries(self) -> Iterator[BatchEntry]:
-        """Yield a token of every stream, or as many tokens of one prompt as the budget allows; alternate if there are
-        both.
+        """Yield the next tokens of the streams, or as many tokens of one prompt as the budget allows; alternate if
+        there are both.
 
         Combined, the two would cost as much: llama.cpp needs one pass over the weights for each group of sequences with
-        equally many tokens. For the same reason prompts are evaluated one by one, and all streams draft equally many
-        tokens.
+        equally many tokens. For the same reason prompts are evaluated one by one.
         """
-        streams = [slot for slot in self._active if slot.pending == 1]
-        prompts = [slot for slot in self._active if slot.pending > 1 and running_sequence(slot).donor is None]
+        streams = [slot for slot in self._active if slot.streaming]
+        prompts = [slot for slot in self._active if not slot.streaming and running_sequence(slot).donor is None]
         self._prompt_is_next = bool(prompts) and (self._prompt_is_next or not streams)
         if self._prompt_is_next:
             waiting = len(self._active) - len(streams)
@@ -175,10 +177,9 @@ class Scheduler:
             slot = self._next_prompt(prompts)
             tile = 1 if streams else self._info.attention_tile
             yield _batch_entry(slot, _even_part_size(slot.pending, self._prefill_limit, tile))
-        elif self._info.multi_row_logits and not prompts:  # drafts would delay waiting first tokens
-            yield from self._decode_entries(streams)
         else:
-            yield from (_batch_entry(slot, 1) for slot in streams)
+            # Draft tokens would delay waiting first tokens.
+            yield from self._streams.entries(streams, drafting=not prompts)
         self._prompt_is_next = not self._prompt_is_next
 
     def _next_prompt(self, prompts: Sequence[Slot]) -> Slot:
@@ -187,36 +188,24 @@ class Scheduler:
         self._clock += 1
         return prompts[0] if self._clock % OLDEST_PROMPT_INTERVAL == 0 else min(prompts, key=lambda slot: slot.pending)
 
-    def _decode_entries(self, streams: Sequence[Slot]) -> Iterator[BatchEntry]:
-        """Yield the last token of each stream with draft tokens behind it."""
-        running_sequences = [running_sequence(slot) for slot in streams]
-        drafts = [running.drafter.draft(running.tokens) for running in running_sequences]
-        remaining = min(running.remaining_tokens(self._info.n_ctx) for running in running_sequences)
-        rows = min(MAX_DRAFT_ROWS, self._info.max_batch_tokens) // len(streams)
-        max_draft = max(min(max(map(len, drafts)), remaining - 1, rows - 1), 0)
-        n = choose_draft_length(
-            [running.drafter for running in running_sequences], max_draft, partial(self._budget.cost, len(streams))
-        )
-        for slot, running, draft in zip(streams, running_sequences, drafts, strict=True):
-            last = running.tokens[-1]
-            padded = [*draft[:n], *[last] * (n - len(draft))]  # padding costs as much as a draft token
-            yield BatchEntry(slot.index, len(slot.cached_tokens), [last, *padded], logits=1 + n)
-
     def _measure(self, entries: Sequence[BatchEntry], seconds: float) -> None:
-        streams = sum(slot.pending == 1 for slot in self._active)
+        streams = sum(slot.streaming for slot in self._active)
         tokens = sum(len(entry.tokens) for entry in entries)
-        if all(entry.logits == len(entry.tokens) for entry in entries):
-            self._budget.record_decode(streams, max((entry.logits for entry in entries), default=1) - 1, seconds)
+        if all(self._slots[entry.slot].streaming for entry in entries):
+            self._streams.measure(streams, entries, seconds)
         elif 2 * tokens > self._prefill_limit:  # in short steps the pass over the weights dominates the cost of a token
             self._budget.record_prefill(streams, tokens, seconds)
 
     def _advance(
-        self, slot: Slot, running: RunningSequence, tokens: Sequence[Token]
+        self, slot: Slot, running: RunningSequence, tokens: Sequence[Token], forced: Sequence[int]
     ) -> Iterator[tuple[Key, EngineOutput]]:
         if running.generates_nothing:
             yield running.key, Finished(FinishReason.LENGTH)
             return self._release(slot)
-        for token in tokens:
+        running.expected = ()
+        if running.awaits_logprobs and forced and forced[0] not in self._end_tokens:
+            running.expected, forced = forced, ()
+        for token in (*tokens, *map(Token, forced)):
             running.tokens.append(token.id)
             ended = FinishReason.STOP if token.id in self._end_tokens else None
             if ended is None:

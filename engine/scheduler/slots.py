@@ -1,5 +1,6 @@
 """The slots of the KV cache, the sequences that run in them, and the prefixes that they share."""
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from engine.job import Job
@@ -9,7 +10,7 @@ Key: TypeAlias = int
 
 
 class RunningSequence:
-    """A job in a slot. `tokens` are the prompt and all tokens sampled so far."""
+    """A job in a slot. `tokens` are the prompt and all tokens delivered so far."""
 
     def __init__(self, key: Key, job: Job) -> None:
         self.key = key
@@ -23,7 +24,16 @@ class RunningSequence:
         self.generates_nothing = job.max_tokens == 0
         """True if the sequence ends with its prompt."""
         self.drafter = NgramDrafter()
+        self.awaits_logprobs = job.top_logprobs is not None
+        self.expected: Sequence[int] = ()
+        """Forced tokens that await their logprobs: they are not delivered yet."""
+        self._prompt_length = len(job.prompt)
         self._max_tokens = len(job.prompt) + job.max_tokens
+
+    @property
+    def generating(self) -> bool:
+        """True once the prompt is evaluated and the first token is sampled."""
+        return len(self.tokens) > self._prompt_length
 
     def remaining_tokens(self, n_ctx: int) -> int:
         """Return the number of tokens that can still be sampled."""
@@ -46,8 +56,14 @@ class Slot:
 
     @property
     def pending(self) -> int:
-        """Number of tokens to evaluate: 1 for a stream, more for a prompt."""
+        """Number of tokens to evaluate: the rest of a prompt, or the last sampled token and the forced ones after
+        it."""
         return 0 if self.running is None else len(self.running.tokens) - len(self.cached_tokens)
+
+    @property
+    def streaming(self) -> bool:
+        """True if the next step can sample a token, or if one was sampled."""
+        return self.running is not None and (self.pending == 1 or self.running.generating)
 
 
 def common_prefix_length(cached: list[int], prompt: list[int]) -> int:

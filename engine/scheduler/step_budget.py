@@ -27,8 +27,8 @@ INITIAL_DRAFT_COST = 0.6
 """Cost of one draft token for every stream before anything is measured, relative to a step without drafts. (SmolLM2 on
 two cores: 0.4 with two or three streams, 0.5 with one, 0.8 with eight.)"""
 FORGETTING_RATE = 0.002
-"""Fraction by which a measured draft cost returns to the initial one with every step without drafts: a single stalled
-step must not end drafting for ever."""
+"""Fraction by which the measured cost of drafts and of forced runs returns to the initial one with every step without
+them: a single stalled step must not end them for ever."""
 MEAN_WEIGHT = 0.2
 """Weight of a new measurement in a running mean."""
 MAX_OUTLIER_RATIO = 3.0
@@ -48,6 +48,8 @@ class StepBudget:
         """Seconds of a step without drafts, by number of streams."""
         self._draft_costs: dict[int, dict[int, float]] = {}
         """Measured values of `cost`, by number of streams and of draft tokens."""
+        self._run_seconds: dict[int, float] = {}
+        """Seconds of a step of one stream's forced tokens beside other streams, by number of tokens."""
 
     def prefill_tokens(self, streams: int, prompts: int = 1) -> int:
         """Return the prompt tokens for a step beside that many streams and waiting prompts."""
@@ -67,9 +69,22 @@ class StepBudget:
         too_long = self._max_step and n_draft and cost * self._decode_seconds.get(streams, 0.0) > self._max_step
         return math.inf if too_long else cost
 
+    def run_pays(self, streams: int, tokens: int) -> bool:
+        """True if a step of `tokens` forced tokens of one stream gives more tokens a second than one token of each
+        stream. Lengths that were never measured count as little as the nearest one."""
+        nearest = min(self._run_seconds, key=lambda measured: abs(measured - tokens), default=tokens)
+        run_seconds = self._run_seconds.get(nearest, 0.0) * tokens / nearest
+        return tokens * self._decode_seconds.get(streams, math.inf) > streams * run_seconds
+
+    def record_run(self, tokens: int, seconds: float) -> None:
+        """Record a step of one stream's forced tokens beside other streams."""
+        self._run_seconds[tokens] = _running_mean(self._run_seconds.get(tokens, 0.0), seconds)
+
     def record_decode(self, streams: int, n_draft: int, seconds: float) -> None:
-        """Record a step of that many streams with `n_draft` draft tokens each."""
+        """Record a step of that many streams with `n_draft` draft or forced tokens each, besides the first."""
         if not n_draft:
+            for tokens in self._run_seconds:
+                self._run_seconds[tokens] *= 1 - FORGETTING_RATE
             self._decode_seconds[streams] = _running_mean(self._decode_seconds.get(streams, 0.0), seconds)
             for number, cost in self._draft_costs.get(streams, {}).items():
                 self._draft_costs[streams][number] += FORGETTING_RATE * (1 + INITIAL_DRAFT_COST * number - cost)

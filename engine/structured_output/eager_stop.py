@@ -4,6 +4,8 @@ Masking would redirect the model to another call although it prefers to stop: Sm
 repeated its call sixteen times.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,6 +38,10 @@ class EagerStop:
         self._constraint.apply_mask(logits)
         if preferred is not None and logits[preferred] == -np.inf:
             leave_only(logits, self._ends)
+
+    def forced(self) -> Sequence[int]:
+        """Return the certain tokens; any end token after a complete answer, since end tokens are never delivered."""
+        return [int(self._ends[0])] if self._constraint.stopped else self._constraint.forced()
 
     def accept(self, token: int) -> "EagerStop":
         self._constraint.accept(token)

@@ -1,7 +1,7 @@
 """The constraint of one sequence, over llguidance's matcher."""
 
 import re
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
 import numpy as np
 from llguidance import LLMatcher
@@ -71,6 +71,15 @@ class GrammarConstraint:
             return False
         self._forbidden = None
         return True
+
+    def forced(self) -> Sequence[int]:
+        tokens: list[int] = self._matcher.compute_ff_tokens()
+        return tokens
+
+    @property
+    def stopped(self) -> bool:
+        """True if the grammar accepts the text so far and allows no more."""
+        return bool(self._matcher.is_stopped()) and self.accepting
 
     def accept(self, token: int) -> None:
         self._forbidden = None

@@ -180,6 +180,9 @@ class _FreeText:
     def accept(self, token: int) -> Phase:
         return self.feed(token_bytes(self._tag.vocabulary, token))
 
+    def forced(self) -> Sequence[int]:
+        return ()
+
     def feed(self, data: bytes) -> Phase:
         self._close_lead(data)
         while found := self._markers.feed(data):
@@ -247,10 +250,8 @@ class _Reasoning:
         pass
 
     def apply_mask(self, logits: FloatArray) -> None:
-        marker, written = self._close.text, self._written()
-        # The parser ends the reasoning at the marker's first control token: only the rest of the marker may follow.
-        if self._reasoning.is_spent(self._spent) or CONTROL in marker[:written]:
-            leave_only(logits, next(tokens(self._tag.vocabulary, marker[written:])))
+        if forced := self.forced():
+            leave_only(logits, forced[0])
             return
         self._markers.forbid(logits)
         self._forbidden.forbid(logits)
@@ -269,6 +270,14 @@ class _Reasoning:
         if marker is self._close:
             return self._tag.after_reasoning(rest, self._spent)
         return self._tag.interrupted(marker, rest, self._spent)
+
+    def forced(self) -> Sequence[int]:
+        """Return the next token of the closing marker if only the marker may follow."""
+        marker, written = self._close.text, self._written()
+        # The parser ends the reasoning at the marker's first control token: only the rest of the marker may follow.
+        if self._reasoning.is_spent(self._spent) or CONTROL in marker[:written]:
+            return [next(tokens(self._tag.vocabulary, marker[written:]))]
+        return ()
 
     def _written(self) -> int:
         """Return the bytes of the closing marker that are already written."""

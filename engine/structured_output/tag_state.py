@@ -1,5 +1,6 @@
 """The state of one answer: it passes through phases, each of which is a constraint and returns the next one. Pure."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ class Phase(Protocol):
     def compute_mask(self) -> None: ...
     def apply_mask(self, logits: FloatArray) -> None: ...
     def accept(self, token: int) -> "Phase": ...
+    def forced(self) -> Sequence[int]: ...
 
 
 class TagState:
@@ -39,6 +41,9 @@ class TagState:
 
     def accept(self, token: int) -> None:
         self._phase = self._phase.accept(token)
+
+    def forced(self) -> Sequence[int]:
+        return self._phase.forced()
 
 
 class CallState:
@@ -66,6 +71,9 @@ class CallState:
         elif not self._constraint.try_accept(token):
             return self._then.accept(token)
         return self
+
+    def forced(self) -> Sequence[int]:
+        return () if self._constraint.accepting else self._constraint.forced()
 
 
 class OpeningState:
@@ -106,3 +114,6 @@ class OpeningState:
         if self._answer is None:
             raise GrammarError("the output begins neither the reasoning nor the answer")
         return EagerStop(self._answer, self._ends)
+
+    def forced(self) -> Sequence[int]:
+        return self._opening[:1] if self._answer is None else ()

@@ -43,11 +43,23 @@ def next_token(tokens: Sequence[int]) -> int:
     return (sum(tokens) * 31 + len(tokens)) % 17
 
 
+def forced_tokens(tokens: Sequence[int]) -> list[int]:
+    """Return the naive grammar's forced tokens after `tokens`: most positions allow one token only."""
+    found: list[int] = []
+    while (len(tokens) + len(found)) % 7 > 1 and END not in found:
+        found.append(next_token([*tokens, *found]))
+    return found
+
+
 class Naive:
     """Carries out steps as a model would, and checks the conditions that a model relies on."""
 
-    def __init__(self, info: ModelInfo) -> None:
+    def __init__(self, info: ModelInfo, forcing: bool = False) -> None:
+        """With `forcing`, the jobs have a grammar: see `forced_tokens`."""
         self.info = info
+        self.forcing = forcing
+        self.forced: dict[int, list[int]] = {}
+        """Forced tokens after the last step, by slot."""
         self.cached: list[list[int]] = [[] for _ in range(info.n_slots)]
         self.evaluated = 0
         self.wrong_drafts = 0
@@ -59,7 +71,11 @@ class Naive:
             assert len(self.cached[copy.target]) == copy.n, "only what is cached can be shared"
         assert len({entry.slot for entry in plan.entries}) == len(plan.entries), "one entry a slot"
         assert sum(len(entry.tokens) for entry in plan.entries) <= self.info.max_batch_tokens
-        return {entry.slot: [Token(id_) for id_ in self._decode(entry)] for entry in plan.entries}
+        sampled = {entry.slot: self._decode(entry) for entry in plan.entries}
+        for entry in plan.entries:
+            valid = self.cached[entry.slot][: entry.position + len(entry.tokens) - max(entry.logits - 1, 0)]
+            self.forced[entry.slot] = forced_tokens([*valid, *sampled[entry.slot]]) if self.forcing else []
+        return {slot: [Token(id_) for id_ in tokens] for slot, tokens in sampled.items()}
 
     def _decode(self, entry: BatchEntry) -> list[int]:
         cached = self.cached[entry.slot]
@@ -82,7 +98,7 @@ class Naive:
 def step(scheduler: Scheduler, model: Naive) -> list[tuple[int, EngineOutput]]:
     plan = scheduler.plan()
     assert plan.entries or scheduler.idle, "who is not idle goes on"
-    return scheduler.update(plan, model.run(plan), 0.01)
+    return scheduler.update(plan, model.run(plan), 0.01, model.forced)
 
 
 def run(scheduler: Scheduler, model: Naive) -> dict[int, list[EngineOutput]]:
@@ -277,21 +293,62 @@ ACTS = st.lists(st.sampled_from(["step", "add", "cancel", "fail"]), max_size=60)
 
 
 @pytest.mark.parametrize("rewinds", [True, False])
+@pytest.mark.parametrize("logprobs", [None, 0])
+def test_plan_with_forced_tokens_evaluates_them_together(rewinds: bool, logprobs: int | None) -> None:
+    """Positions 2 to 6 of 7 are forced. Their logprobs need the rows before them, one a step without such rows."""
+    about = info(n_slots=1, rewinds=rewinds)
+    scheduler, model = Scheduler(about, []), Naive(about, forcing=True)
+    scheduler.add(0, Job((1, 2, 3, 4, 5, 6, 7), 20, GREEDY, top_logprobs=logprobs))
+    plans: list[tuple[int, int]] = []
+    while not scheduler.idle:
+        plan = scheduler.plan()
+        plans += [(len(entry.tokens), entry.logits) for entry in plan.entries]
+        scheduler.update(plan, model.run(plan), 0.01, model.forced)
+    if logprobs is None:
+        assert plans[:5] == [(7, 1), (1, 1), (6, 1), (1, 1), (6, 1)]
+    elif rewinds:
+        assert plans[:5] == [(7, 1), (1, 1), (6, 6), (1, 1), (6, 6)]
+    else:
+        assert plans == [(7, 1), *[(1, 1)] * 19]
+
+
+def test_plan_with_forced_tokens_of_one_stream_lets_the_others_have_every_second_step() -> None:
+    about = info(n_slots=3)
+    scheduler, model = Scheduler(about, []), Naive(about)
+    for key in range(3):
+        scheduler.add(key, job(key + 1, 20, most=50))
+    for _ in range(6):
+        step(scheduler, model)
+    shapes: list[list[int]] = []
+    for _ in range(4):
+        plan = scheduler.plan()
+        shapes.append([len(entry.tokens) for entry in plan.entries])
+        sampled = model.run(plan)
+        scheduler.update(plan, sampled, 0.01, {0: [5] * 6} if 0 in sampled else {})
+    assert shapes == [[1, 1, 1], [7], [1, 1, 1], [6]]
+
+
+@pytest.mark.parametrize("rewinds", [True, False])
 @settings(deadline=None)
-@given(jobs=JOBS, acts=ACTS, data=st.data())
+@given(jobs=JOBS, acts=ACTS, forcing=st.booleans(), logprobs=st.sampled_from([None, 0]), data=st.data())
 @pytest.mark.slow
 def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(
-    rewinds: bool, jobs: list[tuple[tuple[int, ...], int]], acts: list[str], data: st.DataObject
+    rewinds: bool,
+    jobs: list[tuple[tuple[int, ...], int]],
+    acts: list[str],
+    forcing: bool,
+    logprobs: int | None,
+    data: st.DataObject,
 ) -> None:
     about = info(n_slots=3, n_ctx=80, rewinds=rewinds)
-    scheduler, model = Scheduler(about, [END]), Naive(about)
+    scheduler, model = Scheduler(about, [END]), Naive(about, forcing)
     outputs: dict[int, list[EngineOutput]] = {key: [] for key in range(len(jobs))}
     added: list[int] = []
     cancelled: set[int] = set()
     for act in [*acts, *["add"] * len(jobs)]:
         if act == "add" and len(added) < len(jobs):
             key = len(added)
-            scheduler.add(key, Job(jobs[key][0], jobs[key][1], GREEDY))
+            scheduler.add(key, Job(jobs[key][0], jobs[key][1], GREEDY, top_logprobs=logprobs))
             added.append(key)
         elif act == "cancel" and added:
             cancelled.add(key := data.draw(st.sampled_from(added)))

@@ -120,6 +120,36 @@ def test_cost_of_an_untried_length_follows_the_nearest_and_is_bounded(seconds: f
     assert pace.cost(2, 3) == pytest.approx(1 + 3 * slope)
 
 
+@pytest.mark.parametrize(
+    ("run_seconds", "pays"),
+    [
+        ({}, {2: True, 8: True}),
+        ({2: 0.02}, {2: False, 4: False, 8: False}),
+        ({8: 0.02}, {2: True, 4: True, 8: True, 16: True}),
+        ({2: 0.012, 8: 0.02}, {2: False, 3: False, 7: True}),
+    ],
+)
+def test_run_pays_if_it_gives_more_tokens_a_second_than_all_streams(
+    run_seconds: dict[int, float], pays: dict[int, bool]
+) -> None:
+    """Four streams give a token each in 20 ms."""
+    budget = StepBudget(512)
+    budget.record_decode(4, 0, 0.02)
+    for tokens, seconds in run_seconds.items():
+        budget.record_run(tokens, seconds)
+    assert {tokens: budget.run_pays(4, tokens) for tokens in pays} == pays
+
+
+def test_run_pays_again_some_steps_after_a_stalled_run() -> None:
+    budget = StepBudget(512)
+    budget.record_decode(4, 0, 0.02)
+    budget.record_run(8, 0.05)
+    assert not budget.run_pays(4, 8)
+    for _ in range(200):
+        budget.record_decode(4, 0, 0.02)
+    assert budget.run_pays(4, 8)
+
+
 def test_cost_beyond_a_configured_limit_is_infinite() -> None:
     pace = StepBudget(512, max_step_seconds=0.020)
     pace.record_decode(1, 0, 0.008)

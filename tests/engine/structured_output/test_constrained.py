@@ -1,5 +1,6 @@
 """Constrained generations of the real engine, with models whose preferred output is known, and with SmolLM2."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,9 @@ class Failing:
 
     def accept(self, token: int) -> None:
         self._left -= 1
+
+    def forced(self) -> Sequence[int]:
+        return ()
 
 
 @pytest.mark.parametrize("batched", [False, True])
