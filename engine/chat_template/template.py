@@ -36,7 +36,7 @@ from engine.chat_template.rendering import (
 from engine.chat_template.sources import PLAIN
 from engine.dialects import Dialect, Parser, ReasoningTags, detect_dialect, with_generic
 from engine.notations import Offered, marks
-from engine.tokenizer import Vocabulary
+from engine.tokenizer import Progress, Vocabulary, no_progress
 
 MAX_SOURCE = 64 * 1024
 """Characters of a template; the largest known ones have 20,000."""
@@ -46,6 +46,9 @@ for long texts that a template builds."""
 
 TOO_MUCH = "needs too much time or memory"
 """Predicate of the error for a template that runs out of fuel, or of the probe's memory."""
+
+NONCHARACTER = "\ufdd0"
+"""First candidate for a mark: Unicode reserves it for uses inside a program."""
 
 LAST_WORDS = 24
 """Tokens at a prompt's end that are searched for an opening marker of reasoning."""
@@ -162,12 +165,13 @@ class ChatTemplate:
         effort: str | None = None,
         tools: Sequence[Tool] = (),
         variables: Mapping[str, Any] = NO_VARIABLES,
+        progress: Progress = no_progress,
     ) -> list[int]:
         """Return the prompt's tokens, up to the beginning of the assistant's answer. Raises TemplateError.
 
         `effort` is the reasoning effort in the API's words; None leaves the template's default. `tools` are the
         functions that the model may call. `variables` are further template variables, none of `RESERVED`; they
-        override `effort`.
+        override `effort`. `progress`: see `Vocabulary.encode_prompt`.
 
         Texts of users never become control tokens: a mark breaks the names of such tokens before the template sees
         them, and is removed from the plain text afterwards.
@@ -183,10 +187,10 @@ class ChatTemplate:
 
         rendered = self._rendered(messages, effort, tools, variables, collect)
         if not any(map(self._vocabulary.control.search, texts)):
-            return self._vocabulary.encode_prompt(rendered)
+            return self._vocabulary.encode_prompt(rendered, progress=progress)
         mark = _unused_character(texts)
         broken = self._rendered(messages, effort, tools, variables, lambda text: self._break(text, mark))
-        return self._vocabulary.encode_prompt(broken, lambda text: text.replace(mark, ""))
+        return self._vocabulary.encode_prompt(broken, lambda text: text.replace(mark, ""), progress)
 
     def _rendered(
         self,
@@ -204,10 +208,9 @@ class ChatTemplate:
         return self._render(turns, **{**thinking, **more, **functions})
 
     def _break(self, text: str, mark: str) -> str:
-        # Breaking one name may leave another (`<s<s>>`), so repeat until none is left.
-        while match := self._vocabulary.control.search(text):
-            middle = match.start() + 1
-            text = text[:middle] + mark + text[middle:]
+        # Names may overlap, and a pass breaks only the first of them, so repeat until none is left.
+        while self._vocabulary.control.search(text):
+            text = self._vocabulary.control.sub(lambda name: name[0][:1] + mark + name[0][1:], text)
         return text
 
     def _try_render(self, turns: list[Turn], **variables: Any) -> str | None:
@@ -265,6 +268,8 @@ def _strftime_now(form: str) -> str:
 
 def _unused_character(texts: Sequence[str]) -> str:
     """Return a character that occurs in none of the texts: a Unicode noncharacter if possible. Raises TemplateError."""
+    if not any(NONCHARACTER in text for text in texts):
+        return NONCHARACTER
     present = set().union(*texts)
     candidates = itertools.chain(range(0xFDD0, 0xFDF0), range(0xE000, 0xF900), range(0xF0000, 0x110000))
     unused = next((chr(code) for code in candidates if chr(code) not in present), None)

@@ -4,14 +4,16 @@ from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE, UNICODE_TO_BYTE
 from engine.tokenizer.detokenizer import Detokenizer, StopStrings
 from engine.tokenizer.encoders import Encode
 from engine.tokenizer.entries import TokenType
-from engine.tokenizer.vocabulary import Vocabulary
+from engine.tokenizer.vocabulary import Progress, Vocabulary, no_progress
 
 __all__ = [
     "BYTE_TO_UNICODE",
     "UNICODE_TO_BYTE",
     "Detokenizer",
     "Encode",
+    "Progress",
     "StopStrings",
     "TokenType",
     "Vocabulary",
+    "no_progress",
 ]

@@ -4,8 +4,10 @@ Two kinds are supported: byte-level BPE (`gpt2`) and SentencePiece (`llama`). Th
 module configures it by the rules of llama.cpp's `llama-vocab.cpp`.
 """
 
+import os
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
 from typing import TypeAlias
 
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
@@ -13,7 +15,11 @@ from tokenizers.models import BPE
 
 from engine.gguf import GGUFError, Header, damaged_file
 from engine.tokenizer.entries import TokenEntries, TokenType
+from engine.tokenizer.pieces import Pieces, token_pieces, whole, word_pieces
 from engine.tokenizer.token_bytes import bpe_bytes, sentencepiece_bytes
+
+# One text goes to the library at a time; threads of its own would only add a hop. It reads this at each call.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 Encode: TypeAlias = Callable[[str], list[int]]
 """Plain text -> ids."""
@@ -48,7 +54,8 @@ _PIECE = re.compile(rf"\s{{0,{MAX_RUN}}}\S{{1,{MAX_RUN}}}|\s{{1,{MAX_RUN}}}")
 
 
 def _encoder(tokenizer: Tokenizer) -> Encode:
-    return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
+    # `encode_batch_fast` releases the GIL; `encode` would stop all streams, 0.7 s for a million characters.
+    return lambda text: tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
 
 def _bpe(header: Header, entries: TokenEntries, native: Native) -> Encode:
@@ -104,10 +111,13 @@ def _reachable(entries: TokenEntries) -> dict[str, int]:
     return vocabulary
 
 
+def _user_defined(entries: TokenEntries) -> list[str]:
+    return [entries.texts[id_] for id_ in entries.of_kind(TokenType.USER_DEFINED)]
+
+
 def _with_user_defined(tokenizer: Tokenizer, entries: TokenEntries) -> Tokenizer:
     """Make the tokenizer match user-defined tokens before it splits text into words, as in training."""
-    texts = [entries.texts[id_] for id_ in entries.of_kind(TokenType.USER_DEFINED)]
-    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in texts])
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in _user_defined(entries)])
     return tokenizer
 
 
@@ -131,6 +141,16 @@ def own_encoder(header: Header, encode: Encode) -> Encode | None:
     if name == "default":  # llama.cpp splits the text by other patterns
         return None
     return encode if name in PRE_TOKENIZERS else with_short_runs(encode)
+
+
+def pieces_of(header: Header, entries: TokenEntries) -> Callable[[Sequence[str]], Pieces]:
+    """Return a function that makes the rule for cutting texts from the texts of all tokens, once one is long."""
+    user_defined = _user_defined(entries)
+    if header.text("tokenizer.ggml.model") != "gpt2":
+        prefixed = bool(header.flag("tokenizer.ggml.add_space_prefix", True))
+        return partial(token_pieces, user_defined=user_defined, prefixed=prefixed)
+    known = header.text("tokenizer.ggml.pre", "default") in PRE_TOKENIZERS
+    return lambda _: word_pieces(user_defined) if known else whole
 
 
 def with_short_runs(encode: Encode) -> Encode:
