@@ -1,7 +1,7 @@
 """Scenarios of four streams, and of other clients' work that should not delay their tokens."""
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from answer import Answer, parse
 from client import Client, Recording
@@ -17,9 +17,11 @@ CALM_READS = 60
 LONG_ANSWER = 1500
 """Maximum tokens of a stream: more than are read, since the streams must outlast the others."""
 
-BODIES = 3
 BODY_BYTES = 3_900_000
 """Bytes of a large body, below the 4 MB that servers commonly accept."""
+ITEM_WORDS = 6
+ITEM_BYTES = 76
+"""Bytes of a short message of so many words, as JSON, at most."""
 
 
 class _Gaps(NamedTuple):
@@ -44,18 +46,23 @@ def interference(target: Target, texts: Texts, size: Size) -> Groups:
 def large_body(target: Target, texts: Texts, size: Size) -> Groups:
     """Send three bodies of 3.9 MB beside four streams; measure the streams' gaps before them and until their answers.
 
-    A server may refuse such bodies; a refusal counts as an answer.
+    They are one text, short messages, and spaces. A server may refuse such bodies; a refusal counts as an answer.
     """
     client = target.client()
+    requests = [target.request(input_, SHORT_ANSWER) for input_ in _large_inputs(texts)]
     streams = _start_streams(client, target, texts)
-    words = texts.words(BODY_BYTES // 8)
-    text = (words * 2)[:BODY_BYTES]
-    bodies = [client.start(target.request(f"{number} {text}", SHORT_ANSWER)) for number in range(BODIES)]
+    bodies = [client.start(request) for request in requests]
     client.finish(bodies)
     ends = [body.reads[-1][0] for body in bodies if body.reads]
     gaps = _gaps(client, streams, bodies[0].start, max(ends, default=bodies[0].start))
     answers = [replace(parse(body), error=body.error) for body in bodies]
     return {"calm": gaps.calm, "during": gaps.during, "large bodies": Group(answers, measures=("first_byte",))}
+
+
+def _large_inputs(texts: Texts) -> list[str | list[dict[str, Any]]]:
+    """Return inputs of about `BODY_BYTES` as JSON."""
+    items = [{"role": "user", "content": texts.words(ITEM_WORDS)} for _ in range(BODY_BYTES // ITEM_BYTES)]
+    return [texts.words(BODY_BYTES // 6)[:BODY_BYTES], items, f"{texts.words(3)}{' ' * BODY_BYTES}{texts.words(3)}"]
 
 
 def _start_streams(client: Client, target: Target, texts: Texts) -> list[Recording]:
