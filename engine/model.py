@@ -36,6 +36,16 @@ class BackendOptions(Struct, frozen=True):
     """One of `KV_TYPES`. All but f16 require flash attention, and cost precision."""
 
 
+class ThreadCounts(Struct, frozen=True):
+    """Numbers of threads for steps of one token and for steps of several, such as prompts, drafts and batches."""
+
+    decode: int
+    batch: int
+    decode_is_fixed: bool = True
+    """True if the user chose `decode`. Otherwise it is the maximum, and fewer threads may run."""
+    batch_is_fixed: bool = True
+
+
 class ModelInfo(Struct, frozen=True):
     """Properties and capabilities of a loaded model."""
 
@@ -120,8 +130,9 @@ class Model(Protocol):
         """Cut a state behind its first `at` tokens; both parts have some. The left part has no tail."""
         ...
 
-    def use_threads(self, n: int) -> None:
-        """Set the number of threads for later decodes. Backends without threads ignore it."""
+    def use_threads(self, decode: int, batch: int) -> None:
+        """Set the numbers of threads for later decodes: of one token, and of several. Backends without threads ignore
+        it."""
 
     def interrupt(self) -> None:
         """End a running `decode` early with a ModelError; any thread may call it. Backends that cannot interrupt ignore

@@ -110,7 +110,7 @@ class ScriptedModel:
         start, tokens = _tokens(state)
         return _saved(start, tokens, slice(at)), _saved(start, tokens, slice(at, None))
 
-    def use_threads(self, n: int) -> None:
+    def use_threads(self, decode: int, batch: int) -> None:
         """Do nothing: there are no threads."""
 
     def interrupt(self) -> None:

@@ -1,11 +1,11 @@
 """From a name to a checked, loaded model. Imports `backends`, `chat_template`, `gguf`, `tokenizer` and the root."""
 
-from engine.loader.loader import Loaded, Options, context, load, n_threads
+from engine.loader.loader import Loaded, Options, context, load, thread_counts
 
 __all__ = [
     "Loaded",
     "Options",
     "context",
     "load",
-    "n_threads",
+    "thread_counts",
 ]

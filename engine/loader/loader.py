@@ -5,7 +5,7 @@ import hashlib
 import logging
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from engine import backends, gguf
 from engine.atomic_write import atomic_write
@@ -17,7 +17,7 @@ from engine.gguf import FileFacts, GGUFError, Header, file_facts, kinds
 from engine.loader import footprint, kv_cache, machine, model_file
 from engine.loader.probe import PROBE_VERSION, probe
 from engine.loader.probe_record import ProbeCache
-from engine.model import BackendOptions, EngineFault, Model, ModelError, OptionError
+from engine.model import BackendOptions, EngineFault, Model, ModelError, OptionError, ThreadCounts
 from engine.tokenizer import Encode, Vocabulary
 
 DEFAULT_MAX_CONTEXT = 8192
@@ -32,21 +32,27 @@ UNKNOWN_CALL_FORMAT = (
 )
 """Warning, with the name of the template."""
 
+STARTED = "%s runs %s (%s): %d slots of %d tokens; threads: %d for one token, %d for several"
+
 log = logging.getLogger("responsed.engine")
 
 
 class Options(Struct, frozen=True):
-    """Settings for loading a model. 0 for `n_ctx` or `threads` selects a value that fits the file and the machine."""
+    """Settings for loading a model. 0 for `n_ctx`, `threads` or `threads_batch` selects a value that fits the file and
+    the machine."""
 
     n_slots: int
     n_ctx: int = 0
     threads: int = 0
+    """Threads for steps of one token."""
     engine: str = "auto"
     libllama: Path | None = None
     """Path of llama.cpp's library; None to search for it."""
     backend_options: BackendOptions = BackendOptions()
     chat_template: str = ""
     """File or built-in name of a template that replaces the model's own."""
+    threads_batch: int = 0
+    """Threads for steps of several tokens."""
 
 
 class Loaded(Struct, frozen=True):
@@ -57,6 +63,7 @@ class Loaded(Struct, frozen=True):
     template: ChatTemplate
     fingerprint: str
     """Text that identifies everything a saved KV cache depends on: model, engine, settings."""
+    threads: ThreadCounts = ThreadCounts(1, 1)
     file_facts: FileFacts = FileFacts()
     fallback: str = ""
     """Reason why llama.cpp does not run the model; empty if it does, or if ctransformers was requested."""
@@ -107,7 +114,7 @@ class _File:
         for key in self.header.stray_token_ids():
             log.warning("%s: its %s is beyond its vocabulary and is ignored", path.name, key)
         self._n_ctx = context(self.header, options.n_ctx)
-        self._threads = n_threads(options.threads)
+        self._threads = thread_counts(options.threads, options.threads_batch)
         kv_cache.check_type(self.header, options.backend_options)
         footprint.check(path, self.header, self._n_ctx, options.n_slots, options.backend_options.kv_type)
 
@@ -132,7 +139,15 @@ class _File:
         if self._template.unread:
             log.warning(UNKNOWN_CALL_FORMAT, self._chat_template or f"the chat template of {self._path.name}")
         reason = choice.reason if choice.fallback else ""
-        return Loaded(model, self._vocabulary, self._template, fingerprint, file_facts.from_header(self.header), reason)
+        facts = file_facts.from_header(self.header)
+        return Loaded(model, self._vocabulary, self._template, fingerprint, self._counts(choice.engine), facts, reason)
+
+    def _counts(self, engine: str) -> ThreadCounts:
+        """Return an engine's numbers of threads. ctransformers' threads spin without limit, so it leaves a core free by
+        default."""
+        counts = self._threads
+        spins = engine == ctrans.NAME and not counts.batch_is_fixed
+        return structs.replace(counts, batch=counts.decode) if spins else counts
 
     def _settle(self, own: Encode | None = None) -> None:
         """Choose the encoder of the vocabulary. Raises GGUFError."""
@@ -152,31 +167,37 @@ class _File:
             size = footprint.weight_bytes(path, self.header)
             probe(path, weights, choice.engine, options.libllama, size, self._chat_template)
             self._probe_cache.record(path, tried)
+        counts = self._counts(choice.engine)
         model = backends.open_model(
             choice.engine,
             weights,
             name=path.name,
             n_ctx=self._n_ctx,
             n_slots=options.n_slots,
-            threads=self._threads,
+            threads=counts.decode,
             library=options.libllama,
             backend_options=options.backend_options,
         )
-        sizes = (options.n_slots, self._n_ctx, self._threads)
-        log.info("%s runs %s (%s): %d slots of %d tokens, %d threads", choice.engine, path.name, choice.reason, *sizes)
+        model.use_threads(counts.decode, counts.batch)
+        sizes = (options.n_slots, self._n_ctx, counts.decode, counts.batch)
+        log.info(STARTED, choice.engine, path.name, choice.reason, *sizes)
         return model
 
 
-def n_threads(requested: int = 0) -> int:
-    """Return the number of model threads; 0 selects one less than the cores. Raises OptionError.
+def thread_counts(decode: int = 0, batch: int = 0) -> ThreadCounts:
+    """Return the numbers of model threads. 0 selects one less than the cores for steps of one token, and all cores for
+    steps of several. Raises OptionError.
 
-    One core is reserved for the event loop: llama.cpp's threads spin, and stall for long when they lack a core.
+    Several tokens gain most from another thread. One token gains little, and the event loop needs a core meanwhile.
     """
     cores = machine.cores()
-    if requested > cores:
-        counted = "1 core" if cores == 1 else f"{cores} cores"
-        raise OptionError(f"{requested} threads on {counted} would wait for each other: choose --threads up to {cores}")
-    return requested or max(1, cores - 1)
+    for requested, flag in ((decode, "--threads"), (batch, "--threads-batch")):
+        if requested > cores:
+            counted = "1 core" if cores == 1 else f"{cores} cores"
+            raise OptionError(
+                f"{requested} threads on {counted} would wait for each other: choose {flag} up to {cores}"
+            )
+    return ThreadCounts(decode or max(1, cores - 1), batch or cores, decode > 0, batch > 0)
 
 
 def context(header: Header, requested: int = 0) -> int:

@@ -87,7 +87,7 @@ class _Stopwatch:
         self._model = model
         self._plan = plan
         self._slots = range(min(STREAMS, model.info.n_slots))
-        model.use_threads(1)
+        model.use_threads(1, 1)
         self._prompt = MIN_PROMPT_TOKENS
         self._prefill(0)  # loads the weights into memory
         rate = MIN_PROMPT_TOKENS / self._prefill(0)
@@ -97,7 +97,7 @@ class _Stopwatch:
 
     def time_idle(self, threads: int, samples: _Samples) -> None:
         """Time prompt, steps of one stream and steps of all streams."""
-        self._model.use_threads(threads)
+        self._model.use_threads(threads, threads)
         samples.prefill.append(self._prompt / self._prefill(0))
         samples.decode += self._steps(self._slots[:1], self._plan.steps)
         if self._model.info.batched and len(self._slots) > 1:
@@ -105,7 +105,7 @@ class _Stopwatch:
 
     def time_busy(self, threads: int, samples: _Samples) -> None:
         """Time the steps of one stream beside a busy process."""
-        self._model.use_threads(threads)
+        self._model.use_threads(threads, threads)
         samples.busy += self._steps(self._slots[:1], self._plan.busy_steps)
 
     def _steps(self, slots: Sequence[int], count: int) -> list[float]:

@@ -74,8 +74,10 @@ def effective(values: Sequence[EffectiveValue], environ: Mapping[str, str]) -> l
     """
     given = {value.setting.key: value.value for value in values}
     state_dir = given["state_dir"] or catalog.state_folder(environ)
+    threads = loader.thread_counts(given["threads"], given["threads_batch"])
     chosen: dict[str, Any] = {
-        "threads": loader.n_threads(given["threads"]),
+        "threads": threads.decode,
+        "threads_batch": threads.batch,
         "state_dir": state_dir,
         "store": given["store"] or str(state_dir / database.NAME),
     }

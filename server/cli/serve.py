@@ -108,6 +108,7 @@ def _options(config: Config) -> Options:
         n_slots=config.slots,
         n_ctx=config.context,
         threads=config.threads,
+        threads_batch=config.threads_batch,
         engine=config.engine,
         libllama=config.libllama,
         chat_template=config.chat_template or "",

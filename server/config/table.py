@@ -72,7 +72,14 @@ GROUPS = {
             f"File with a chat template, or one of {', '.join(sorted(BUILT_IN))} (default: the model's own)",
         ),
         Setting(
-            "threads", COUNT, "Threads that run the model (default: one less than the cores; measure: `responsed tune`)"
+            "threads",
+            COUNT,
+            "Threads for steps of one token (default: one less than the cores; measure: `responsed tune`)",
+        ),
+        Setting(
+            "threads_batch",
+            COUNT,
+            "Threads for steps of several tokens: prompts, drafts, several responses (default: all cores)",
         ),
         Setting("flash_attention", one_of(SWITCH), "Use llama.cpp's flash attention (default: {})"),
         Setting(

@@ -41,7 +41,7 @@ class Ctransformers:
         The caller must have checked `path` (`gguf.read`): the library crashes on damaged files.
         """
         check()
-        self._threads = threads
+        self._decode_threads = self._batch_threads = threads
         self._slots = [_load(path, name or path.name, n_ctx) for _ in range(n_slots)]
         n_vocab = self._slots[0].vocab_size
         capable = {
@@ -60,7 +60,8 @@ class Ctransformers:
             if entry.position + n > self.info.n_ctx:
                 raise ModelError(f"position {entry.position} + {n} tokens is outside the slot")
             tokens = (ctypes.c_int * n)(*entry.tokens)
-            if not self._slots[entry.slot].ctransformers_llm_batch_eval(tokens, n, entry.position, n, self._threads):
+            threads = self._decode_threads if n == 1 else self._batch_threads
+            if not self._slots[entry.slot].ctransformers_llm_batch_eval(tokens, n, entry.position, n, threads):
                 raise ModelError(f"ctransformers could not evaluate {n} tokens at position {entry.position}")
 
     def logits(self, slot: int, row: int = 0) -> FloatArray:
@@ -79,8 +80,8 @@ class Ctransformers:
     def split(self, state: SavedState, at: int) -> tuple[SavedState, SavedState]:
         raise ModelError("ctransformers has no saved states")
 
-    def use_threads(self, n: int) -> None:
-        self._threads = n
+    def use_threads(self, decode: int, batch: int) -> None:
+        self._decode_threads, self._batch_threads = decode, batch
 
     def interrupt(self) -> None:
         """Do nothing: a call cannot be interrupted, but has few tokens (`scheduler.PREFILL_CHUNK`)."""

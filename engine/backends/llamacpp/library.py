@@ -10,9 +10,10 @@ import ctypes
 import functools
 import importlib.util
 import logging
+import os
 import platform
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from ctypes import c_void_p
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ log = logging.getLogger("responsed.llama")
 
 LOG_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
 """ggml's log levels -> ours. Its informational messages fill pages, so they become debug messages."""
+SPIN_COUNT = 1000
+"""Iterations of OpenMP's waiting loops before a thread sleeps. By default a thread spins for milliseconds, and takes
+the core from the thread that it waits for: on two cores beside a busy process, a step of one token with two threads
+took 1.1 s in the mean, and 0.04 s with this limit. On an idle machine both are equally fast."""
 DECODE_OUTCOMES = ("graph_compute:", "process_ubatch:", "decode:", "llama_decode:")
 """Beginnings of lines that repeat the result of `llama_decode`: errors even if the engine itself interrupted the
 decode."""
@@ -43,6 +48,7 @@ class Library:
     def __init__(self, path: Path) -> None:
         """Raises EngineFault if the library is missing, has another layout, or needs another CPU."""
         check_cpu()
+        limit_spinning()
         self.path = path
         try:
             self._loaded = ctypes.CDLL(str(path))
@@ -121,6 +127,15 @@ def errors() -> Iterator[list[str]]:
     """Collect the library's error lines inside the block; the first line is nearest to the cause."""
     _log.errors.clear()
     yield _log.errors
+
+
+def limit_spinning(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Limit the time that the library's threads spin while they wait for each other, unless the user configured it.
+
+    GNU OpenMP reads the variable when it is loaded: https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html
+    """
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(environ):
+        environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)
 
 
 def load(requested: Path | None = None) -> Library:

@@ -148,8 +148,8 @@ class LlamaCpp:
     def split(self, state: SavedState, at: int) -> tuple[SavedState, SavedState]:
         return self._states.split(state, at)
 
-    def use_threads(self, n: int) -> None:
-        self._lib.llama_set_n_threads(self._context, n, n)
+    def use_threads(self, decode: int, batch: int) -> None:
+        self._lib.llama_set_n_threads(self._context, decode, batch)
 
     def interrupt(self) -> None:
         self._stop[0] = b"1"

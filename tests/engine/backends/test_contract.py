@@ -69,11 +69,11 @@ def answer(loaded: Loaded, messages: Sequence[Message], *, entry: int = N_CTX, n
     return b"".join(map(loaded.vocabulary.bytes_of, answered))
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_use_threads_leaves_the_logits_unchanged(loaded: Loaded, threads: int) -> None:
-    loaded.model.use_threads(threads)
+@pytest.mark.parametrize(("decode", "batch"), [(1, 1), (1, 2), (2, 1), (2, 2)])
+def test_use_threads_leaves_the_logits_unchanged(loaded: Loaded, decode: int, batch: int) -> None:
+    loaded.model.use_threads(decode, batch)
     answered = answer(loaded, PARIS)
-    loaded.model.use_threads(1)
+    loaded.model.use_threads(1, 1)
     assert answered == answer(loaded, PARIS)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from engine.backends.llamacpp import declarations
 from engine.backends.llamacpp import library as libllama
-from engine.backends.llamacpp.library import check_cpu, find, load
+from engine.backends.llamacpp.library import check_cpu, find, limit_spinning, load
 from engine.model import ModelError
 
 
@@ -93,3 +93,16 @@ def test_log_joins_the_parts_of_a_line(caplog: pytest.LogCaptureFixture) -> None
         ("DEBUG", "llama_decode: failed"),
         ("ERROR", "bad"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "1000"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+    ],
+)
+def test_limit_spinning_keeps_the_users_configuration(environ: dict[str, str], expected: dict[str, str]) -> None:
+    limit_spinning(environ)
+    assert environ == expected

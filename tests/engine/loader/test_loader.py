@@ -15,10 +15,10 @@ from engine.chat_template.message import Message
 from engine.chat_template.template import TemplateError
 from engine.gguf.header import GGUFError
 from engine.loader import loader, machine
-from engine.loader.loader import DEFAULT_MAX_CONTEXT, Loaded, Options, load, n_threads
+from engine.loader.loader import DEFAULT_MAX_CONTEXT, Loaded, Options, load, thread_counts
 from engine.loader.probe import probe
 from engine.loader.probe_record import ProbeCache
-from engine.model import BatchEntry, EngineFault, ModelError
+from engine.model import BatchEntry, EngineFault, ModelError, ThreadCounts
 from tests.support import model_files
 
 pytestmark = [pytest.mark.ctransformers, pytest.mark.slow]
@@ -32,7 +32,8 @@ OPTIONS = Options(n_slots=2, engine="ctransformers")
 
 
 def ready(n_slots: int = 2, n_ctx: int = 128, threads: int = 0) -> str:
-    size = f"{n_slots} slots of {n_ctx} tokens, {threads or n_threads()} threads"
+    count = threads or thread_counts().decode
+    size = f"{n_slots} slots of {n_ctx} tokens; threads: {count} for one token, {count} for several"
     return f"ctransformers runs model.gguf (it was requested): {size}"
 
 
@@ -363,12 +364,22 @@ def test_load_on_another_cpu_probes_again(path: Path, start: Start, monkeypatch:
     assert start(path) == [PROBES, ready()]
 
 
-@pytest.mark.parametrize(("cores", "requested", "threads"), [(1, 0, 1), (2, 0, 1), (4, 0, 3), (4, 4, 4), (1, 1, 1)])
-def test_n_threads_within_the_cores_are_accepted(
-    cores: int, requested: int, threads: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("cores", "requested", "counts"),
+    [
+        (1, (0, 0), ThreadCounts(1, 1, False, False)),
+        (2, (0, 0), ThreadCounts(1, 2, False, False)),
+        (4, (0, 0), ThreadCounts(3, 4, False, False)),
+        (4, (4, 0), ThreadCounts(4, 4, True, False)),
+        (4, (0, 2), ThreadCounts(3, 2, False, True)),
+        (1, (1, 1), ThreadCounts(1, 1, True, True)),
+    ],
+)
+def test_thread_counts_within_the_cores_are_accepted(
+    cores: int, requested: tuple[int, int], counts: ThreadCounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "cores", lambda: cores)
-    assert n_threads(requested) == threads
+    assert thread_counts(*requested) == counts
 
 
 @pytest.mark.parametrize(

@@ -120,8 +120,8 @@ def test_measure_alternates_rounds_and_gives_every_trial_the_same_work() -> None
     class Counted(ScriptedModel):
         used: list[int] = []  # noqa: RUF012  # of this test only
 
-        def use_threads(self, n: int) -> None:
-            self.used.append(n)
+        def use_threads(self, decode: int, batch: int) -> None:
+            self.used.append(decode)
 
     model = Counted(n_ctx=64, n_slots=4, batched=True)
     effort = MeasurementPlan(prompt=16, steps=2, busy_steps=3, rounds=2)

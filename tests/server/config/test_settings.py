@@ -281,8 +281,9 @@ def test_print_config_shows_the_effective_values(
     assert "# libllama is not set  # default" in lines
     shown = tomllib.loads("\n".join(lines))
     state = str(tmp_path / "responsed")
-    assert {key: shown[key] for key in ("threads", "context", "state_dir", "store")} == {
-        "threads": loader.n_threads(),
+    assert {key: shown[key] for key in ("threads", "threads_batch", "context", "state_dir", "store")} == {
+        "threads": loader.thread_counts().decode,
+        "threads_batch": loader.thread_counts().batch,
         "context": 8192,
         "state_dir": state,
         "store": f"{state}/responses.db",
