@@ -75,11 +75,35 @@ def mamba(writer: gguf.GGUFWriter) -> Shapes:
     return _joined({"output_norm.weight": (WIDTH,)}, *layers)
 
 
+def falcon_h1(writer: gguf.GGUFWriter) -> Shapes:
+    """Attention and Mamba-2 side by side in every layer."""
+    inner, state, heads = 2 * WIDTH, 16, 4
+    writer.add_ssm_conv_kernel(4)
+    writer.add_ssm_inner_size(inner)
+    writer.add_ssm_state_size(state)
+    writer.add_ssm_time_step_rank(heads)
+    writer.add_ssm_group_count(1)
+    mamba2 = {
+        "ssm_in.weight": (2 * inner + 2 * state + heads, WIDTH),
+        "ssm_conv1d.weight": (inner + 2 * state, 4),
+        "ssm_conv1d.bias": (inner + 2 * state,),
+        "ssm_dt.bias": (heads,),
+        "ssm_a": (heads, 1),
+        "ssm_d": (heads, 1),
+        "ssm_out.weight": (WIDTH, inner),
+    }
+    more = {f"blk.{layer}.{name}": shape for layer in range(LAYERS) for name, shape in mamba2.items()}
+    without = ("q_norm.weight", "k_norm.weight")
+    attention = {name: shape for name, shape in qwen3(writer).items() if not name.endswith(without)}
+    return {name.replace("ffn_norm.weight", "ffn_norm"): shape for name, shape in attention.items()} | more
+
+
 FAMILIES: dict[str, Callable[[gguf.GGUFWriter], Shapes]] = {
     "qwen3": qwen3,
     "gemma3": gemma3,
     "lfm2": lfm2,
     "mamba": mamba,
+    "falcon-h1": falcon_h1,
 }
 
 
