@@ -32,6 +32,7 @@ from server.generation import (
 )
 from server.http import AccessPolicy, ApiKeys, Bodies, ClientDisconnected, Exchange, Receive, Router, Scope, Send
 from server.monitoring import Metrics, StatusHandler
+from server.prompt_comparison import PromptComparisons
 from server.protocol import sse
 from server.protocol.errors import ApiError, Unavailable
 from server.served_model import ModelDetails, ServedModel
@@ -74,15 +75,18 @@ class App:
         history = History(store, self._generations)
         references = References(store, config.max_body_bytes)
         reader = RequestReader(self._bodies, model, history, references, config.strict_fields)
-        specs = SpecBuilder(config, engine, model, store)
+        comparisons = PromptComparisons(served.vocabulary, store)
+        specs = SpecBuilder(config, engine, model, store, comparisons)
         models = ModelsHandler(model)
         responses = ResponsesHandler(config, reader, specs, self._generations, stores=store is not None)
         chat_completions = ChatCompletionsHandler(model, self._bodies, specs, self._generations, config.strict_fields)
         text_completions = TextCompletionsHandler(model, self._bodies, specs, self._generations, config.strict_fields)
         tokens = InputTokensHandler(reader, specs)
         compact = CompactHandler(model, reader, specs, self._generations)
-        stored = StoredResponsesHandler(engine, self._generations, store, sse.encoder(config.reasoning_events))
-        conversations = ConversationsHandler(config, engine, self._bodies, store)
+        stored = StoredResponsesHandler(
+            engine, self._generations, store, comparisons, sse.encoder(config.reasoning_events)
+        )
+        conversations = ConversationsHandler(config, engine, self._bodies, store, comparisons)
         status = StatusHandler(engine, self._generations, served, store, metrics)
         if metrics is not None:
             metrics.watch("slots", "Slots of the KV cache", lambda: served.info.n_slots)

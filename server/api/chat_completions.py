@@ -52,6 +52,7 @@ def _prepare(chat_body: ChatRequest, unknown: list[str], strict: bool) -> Prepar
     return PreparedRequest(
         request=request,
         messages=conversation.messages,
+        items=conversation.items,
         toolbox=toolbox,
         skipped=tuple(dict.fromkeys((*unknown, *unused, *conversation.skipped, *toolbox.skipped))),
         field="messages",

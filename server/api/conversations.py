@@ -12,6 +12,7 @@ from server.api.references import References
 from server.config import Config
 from server.http import Bodies, Exchange
 from server.prompt import InputReader, stored_items
+from server.prompt_comparison import PromptComparisons
 from server.protocol import request
 from server.protocol.conversation import Addition, Change, Creation
 from server.protocol.deleted import Deleted
@@ -34,10 +35,18 @@ _addition = msgspec.json.Decoder(Addition)
 
 
 class ConversationsHandler:
-    def __init__(self, config: Config, engine: Engine, bodies: Bodies, store: AsyncStore | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        bodies: Bodies,
+        store: AsyncStore | None,
+        comparisons: PromptComparisons,
+    ) -> None:
         self._bodies = bodies
         self._engine = engine
         self._store = store
+        self._comparisons = comparisons
         self._references = References(store, config.max_body_bytes)
 
     async def create(self, exchange: Exchange) -> None:
@@ -68,6 +77,7 @@ class ConversationsHandler:
         store = self._required(conversation_id)
         if not await store.run(store.conversations.delete, conversation_id):
             raise _not_found(conversation_id)
+        self._comparisons.forget_conversation(conversation_id)
         await self._engine.drop_snapshots()
         await exchange.answer(200, msgspec.json.encode(Deleted(conversation_id, "conversation.deleted")))
 
@@ -109,6 +119,7 @@ class ConversationsHandler:
         store = self._required(conversation_id)
         if not await store.run(store.conversations.delete_item, conversation_id, item_id, time.monotonic()):
             raise await self._no_item(conversation_id, item_id)
+        self._comparisons.forget_conversation(conversation_id)
         await self._engine.drop_snapshots()
         await self.retrieve(exchange, conversation_id)
 

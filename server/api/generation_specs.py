@@ -13,6 +13,7 @@ from server.config import Config
 from server.generation import GenerationSpec, Origin
 from server.http import Exchange
 from server.prompt import PreparedRequest, builder, stored_items
+from server.prompt_comparison import PromptComparisons
 from server.protocol.formats import PlainFormat
 from server.protocol.request import Request
 from server.served_model import UNCONSTRAINED, OutputConstraints, ServedModel
@@ -24,11 +25,19 @@ ANY_TWO_TEXTS = ("a", "b")
 
 
 class SpecBuilder:
-    def __init__(self, config: Config, engine: Engine, model: ServedModel, store: AsyncStore | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        model: ServedModel,
+        store: AsyncStore | None,
+        comparisons: PromptComparisons,
+    ) -> None:
         self._config = config
         self._engine = engine
         self._model = model
         self._store = store
+        self._comparisons = comparisons
 
     async def tokens(self, prepared: PreparedRequest, least_bytes: int = 0) -> list[int]:
         """Return the tokens of the prompt. `least_bytes`: see `ServedModel.render`. Raises InvalidRequest."""
@@ -82,10 +91,12 @@ class SpecBuilder:
             stored=self._store is not None and request.store is not False,
             queued=bool(request.background) or self._engine.full,
         )
+        group = prepared.root or builder.affinity(request, exchange.client) or first.id
+        compared = await self._comparisons.compare(prepared, tokens, first.id, exchange.client, group)
         job = replace(
             job,
             client=exchange.client,
-            affinity=prepared.root or builder.affinity(request, exchange.client) or first.id,
+            affinity=group,
             savable=request.prompt_cache_retention != "in_memory" and (first.store or self._config.snapshot_unstored),
             grammar=await self._grammar(request, constraints, tokens, job.max_tokens),
         )
@@ -93,13 +104,15 @@ class SpecBuilder:
         recorded = first.store or first.conversation
         items = stored_items.encode_input_items(request.input or (), first.id) if recorded else b"[]"
         return GenerationSpec(
-            first=first,
+            first=compared.added_to(first),
             job=job,
             processor=OutputProcessor(served.vocabulary, len(tokens), stops, self._tool_calls(prepared, tokens)),
             items=items,
             origin=Origin(exchange.id, exchange.client_name, exchange.path, exchange.key_owner, prepared.skipped),
             streamed=bool(request.stream),
             reports_progress=bool(request.return_progress),
+            cache_note=compared.note,
+            repeated_tokens=compared.repeated_tokens,
             repeats=repeats,
         )
 

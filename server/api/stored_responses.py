@@ -12,6 +12,7 @@ from server.api.streaming import stream_events
 from server.generation import Generations
 from server.http import Exchange
 from server.prompt import stored_items
+from server.prompt_comparison import PromptComparisons
 from server.protocol import request, sse
 from server.protocol.deleted import Deleted
 from server.protocol.errors import ApiError, InvalidRequest, NotFound
@@ -31,10 +32,18 @@ class _Background(Struct):
 
 
 class StoredResponsesHandler:
-    def __init__(self, engine: Engine, generations: Generations, store: AsyncStore | None, encode: Encode) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        generations: Generations,
+        store: AsyncStore | None,
+        comparisons: PromptComparisons,
+        encode: Encode,
+    ) -> None:
         self._engine = engine
         self._generations = generations
         self._store = store
+        self._comparisons = comparisons
         self._encode = encode
 
     async def retrieve(self, exchange: Exchange, response_id: str) -> None:
@@ -59,6 +68,7 @@ class StoredResponsesHandler:
         deleted = self._store is not None and await self._store.run(self._store.responses.delete, response_id)
         if not (self._generations.remove_unstored(response_id) or deleted):
             raise _not_found(response_id)
+        self._comparisons.forget(response_id)
         await self._engine.drop_snapshots()
         await exchange.answer(200, msgspec.json.encode(Deleted(response_id, "response")))
 

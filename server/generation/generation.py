@@ -53,6 +53,10 @@ class GenerationSpec(Struct, frozen=True, kw_only=True):
     streamed: bool
     reports_progress: bool
     """True if events report the progress of the prompt."""
+    cache_note: str = ""
+    """Sentence for the log if `repeated_tokens` were evaluated again; may be empty."""
+    repeated_tokens: int = 0
+    """Tokens of the prompt that an earlier prompt has too, at another place or behind a difference."""
     repeats: bool = False
     """True if heartbeats are `response.in_progress` events; otherwise they are SSE comments."""
 
@@ -191,7 +195,14 @@ class Generation:
         ):
             events = self._stream.without_store(events)
         self._response = self._stream.response
+        self._log_cache_miss()
         self._log.close(events)
+
+    def _log_cache_miss(self) -> None:
+        usage = self._response.usage
+        repeated = self._spec.repeated_tokens
+        if self._spec.cache_note and usage and usage.input_tokens_details.cache_write_tokens >= repeated:
+            log.info("%s: %s", self._response.id, self._spec.cache_note)
 
     async def _generate(self) -> StreamInput:
         """Apply all stream inputs but the last one, and return the last one."""

@@ -9,7 +9,8 @@ from msgspec import Struct
 from engine.chat_template import RESERVED, Message
 from engine.job import Job, SamplingParams
 from server.prompt import history, truncation
-from server.prompt.item_reader import InputReader, PromptEntry, ReasoningEntry
+from server.prompt.item_reader import InputReader, ItemPlace, PromptEntry, ReasoningEntry
+from server.prompt.item_texts import ItemText, item_texts
 from server.protocol import formats, prompt_cache
 from server.protocol.errors import InvalidRequest
 from server.protocol.formats import Format
@@ -19,6 +20,7 @@ from server.tools import toolbox as tools
 
 LOGPROBS = "message.output_text.logprobs"
 """Value of `include` that requests logprobs."""
+INSTRUCTIONS = ItemPlace("instructions", None, "message")
 
 
 class PromptMessages(Struct, frozen=True):
@@ -28,6 +30,8 @@ class PromptMessages(Struct, frozen=True):
     skipped: tuple[str, ...]
     open_ended: bool = False
     """True if the prompt ends where any message of the user may follow."""
+    items: tuple[ItemText, ...] = ()
+    """Texts of the prompt with their places in the request."""
 
 
 def conversation(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: Toolbox = NO_TOOLS) -> PromptMessages:
@@ -46,14 +50,15 @@ def conversation(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: To
     if request.input or not past:
         _require_content(new, reader.skipped, "input")
     note = format_note(request.format, toolbox)
-    return prompt_messages([*earlier, *new], reader.skipped, request.instructions, note=note)
+    return prompt_messages([*earlier, *new], reader, request.instructions, note=note)
 
 
 def _beginning(request: Request, toolbox: Toolbox) -> PromptMessages:
     """Return the messages before the user's first one, to prewarm them."""
     leading = [Message("system", request.instructions)] if request.instructions else []
     messages = _merge_system_messages(leading, format_note(request.format, toolbox))
-    return PromptMessages(tuple(messages), (), open_ended=True)
+    items = (ItemText(INSTRUCTIONS, request.instructions),) if request.instructions else ()
+    return PromptMessages(tuple(messages), (), open_ended=True, items=items)
 
 
 def format_note(format_: Format, toolbox: Toolbox) -> str:
@@ -63,19 +68,21 @@ def format_note(format_: Format, toolbox: Toolbox) -> str:
 
 def prompt_messages(
     entries: Sequence[PromptEntry],
-    skipped: Sequence[str],
+    reader: InputReader,
     instructions: str | None = None,
     name: str = "input",
     note: str = "",
 ) -> PromptMessages:
-    """Return the messages of entries, with `note` after the instructions.
+    """Return the messages of entries, which `reader` has read, with `note` after the instructions.
 
     `name`: field of the request that the entries come from. Raises InvalidRequest if there is nothing to answer.
     """
-    _require_content(entries, skipped, name)
+    _require_content(entries, reader.skipped, name)
     leading = [Message("system", instructions)] if instructions else []
     messages = _merge_system_messages([*leading, *history.to_messages(entries)], note)
-    return PromptMessages(tuple(messages), tuple(skipped))
+    first = [ItemText(INSTRUCTIONS, instructions)] if instructions else []
+    items = (*first, *item_texts(entries, reader.places))
+    return PromptMessages(tuple(messages), tuple(reader.skipped), items=items)
 
 
 def _past_field(request: Request) -> str:
@@ -87,6 +94,7 @@ def _input_entries(input_: str | list[msgspec.Raw] | None, reader: InputReader) 
     if isinstance(input_, list):
         yield from reader.entries(input_, "input")
     elif input_:
+        reader.places.append(ItemPlace("input", None, "message"))
         yield Message("user", input_)
 
 

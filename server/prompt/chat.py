@@ -13,7 +13,7 @@ from engine.chat_template import Call, Message
 from server.prompt import builder
 from server.prompt.builder import PromptMessages
 from server.prompt.hosted_items import Output, id_text
-from server.prompt.item_reader import ROLES, InputReader, PromptEntry, ReasoningEntry
+from server.prompt.item_reader import ROLES, InputReader, ItemPlace, PromptEntry, ReasoningEntry
 from server.protocol.chat_request import (
     ChatChoice,
     ChatJsonFormat,
@@ -102,9 +102,8 @@ def conversation(chat: ChatRequest, toolbox: Toolbox = NO_TOOLS) -> PromptMessag
     for index, message in enumerate(chat.messages):
         reader.in_newest_message = index == max(users, default=-1)
         entries += _entries(message, f"messages[{index}]", reader)
-    return builder.prompt_messages(
-        entries, reader.skipped, name="messages", note=builder.format_note(_format(chat), toolbox)
-    )
+        reader.places += [ItemPlace("messages", index, "message")] * (len(entries) - len(reader.places))
+    return builder.prompt_messages(entries, reader, name="messages", note=builder.format_note(_format(chat), toolbox))
 
 
 def _format(chat: ChatRequest) -> Format:

@@ -56,6 +56,15 @@ class ReasoningEntry(Struct, frozen=True):
     text: str
 
 
+class ItemPlace(Struct, frozen=True):
+    """Place of an item in the request."""
+
+    field: str
+    index: int | None
+    """Index in the field's list; None if the field is a text."""
+    type: str
+
+
 PromptEntry: TypeAlias = Message | Call | Output | ReasoningEntry
 
 
@@ -64,6 +73,8 @@ class InputReader:
 
     def __init__(self) -> None:
         self.skipped: list[str] = []
+        self.places: list[ItemPlace] = []
+        """Places of the items that the entries come from."""
         self.in_newest_message = False
         """True while the reader is in the newest message of the user. Only that message is rejected if a text model
         cannot read it. In older messages a placeholder replaces the part, since clients resend it with every turn."""
@@ -76,10 +87,13 @@ class InputReader:
         last = len(raws) if past else newest_of_user(raws, name)
         for index, raw in enumerate(raws):
             self.in_newest_message = index == last
-            yield from self._entry(raw, f"{name}[{index}]")
+            place = f"{name}[{index}]"
+            kind = _kind(part(raw, TypeAndRole, place))
+            for entry in self._entry(raw, kind, place):
+                self.places.append(ItemPlace(name, index, kind))
+                yield entry
 
-    def _entry(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
-        kind = _kind(part(raw, TypeAndRole, place))
+    def _entry(self, raw: msgspec.Raw, kind: str, place: str) -> Iterator[PromptEntry]:
         if (reader := READERS.get(kind)) is not None:
             yield from reader(self, raw, place)
         elif hosted := list(hosted_items.entries(raw)):

@@ -6,6 +6,7 @@ from msgspec import Raw, Struct
 
 from engine.chat_template import Message
 from server.prompt import builder
+from server.prompt.item_texts import ItemText
 from server.protocol.request import Request
 from server.tools import NO_TOOLS, Toolbox
 
@@ -37,6 +38,8 @@ class PreparedRequest(Struct, frozen=True, kw_only=True):
     """Field that contains the schema of the answer, for errors."""
     open_ended: bool = False
     """True if the prompt ends where any message of the user may follow."""
+    items: Sequence[ItemText] = ()
+    """Texts of the prompt with their places in the request."""
     plain_text: bool = False
     """True if the answer is plain text, without reasoning or tool calls."""
 
@@ -55,5 +58,6 @@ def prepare(request: Request, past: Past, skipped: Sequence[str] = ()) -> Prepar
         toolbox=toolbox,
         root=past.root,
         open_ended=conversation.open_ended,
+        items=conversation.items,
         skipped=tuple(dict.fromkeys(all_skipped)),
     )

@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 from server.protocol.extensions import Extensions
 from server.protocol.formats import PLAIN, Format
 from server.protocol.output_items import CustomToolCall, FunctionCall, ReasoningItem, ReasoningText
-from server.protocol.prompt_cache import AppliedCacheOptions, Retention
+from server.protocol.prompt_cache import AppliedCacheOptions, Diagnostics, Retention
 from server.protocol.tools import ToolChoice, ToolEcho
 
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
@@ -113,6 +113,7 @@ class Response(Struct, frozen=True, kw_only=True):
     parallel_tool_calls: bool = True
     presence_penalty: float = 0.0
     previous_response_id: str | None = None
+    prompt_cache_diagnostics: Diagnostics | UnsetType = UNSET
     prompt_cache_key: str | None = None
     prompt_cache_options: AppliedCacheOptions | UnsetType = UNSET
     prompt_cache_retention: Retention | UnsetType = UNSET

@@ -54,3 +54,42 @@ def unused(options: CacheOptions | None, retention: Retention | None) -> list[st
     if options is not None and options.ttl is not None:
         found.append("prompt_cache_options.ttl")  # the cache is bounded by memory, not by time
     return [*found, "prompt_cache_retention"] if retention == "24h" else found
+
+
+Reason: TypeAlias = Literal[
+    "model_changed",
+    "prompt_cache_key_changed",
+    "tools_changed",
+    "text_format_changed",
+    "reasoning_effort_changed",
+    "verbosity_changed",
+    "context_compacted",
+    "input_changed",
+    "service_tier_changed",
+]
+
+
+class CacheMiss(Struct, frozen=True, tag="cache_miss"):
+    """The prompt differs from the compared one."""
+
+    cache_missed_tokens: int
+    """Tokens of the prompt behind the first difference."""
+    reason: Reason
+    comparison_reusable_tokens: int
+    """Tokens before the first difference."""
+
+
+class CacheHit(Struct, frozen=True, tag="cache_hit"):
+    """The prompt continues the compared one, and the cache had all of it."""
+
+
+class ComparisonResponseNotFound(Struct, frozen=True, tag="comparison_response_not_found"):
+    """There is no such response."""
+
+
+class DiagnosticsUnavailable(Struct, frozen=True, tag="unavailable"):
+    """The compared prompt is not in memory, or the cache has lost tokens of it."""
+
+
+Diagnostics: TypeAlias = CacheMiss | CacheHit | ComparisonResponseNotFound | DiagnosticsUnavailable
+"""Field `prompt_cache_diagnostics` of a response."""

@@ -29,6 +29,7 @@ from server.protocol.events import (
     Usage,
 )
 from server.protocol.extensions import extended
+from server.stream.cache_diagnostics import with_evictions
 from server.stream.inputs import (
     ArgumentsAdded,
     Cancelled,
@@ -148,6 +149,7 @@ class Stream:
         """Close the stream. An empty output becomes an empty message, unless no token was generated (`prewarm`)."""
         if self._item is None and not self.response.output and end.usage.output_tokens:
             yield from self._open(TextAdded(""))
+        self.response = with_evictions(self.response, end.usage)
         complete = end.incomplete is None and end.stop is None
         yield from self._close_item("completed" if complete else "incomplete")
         if not complete:

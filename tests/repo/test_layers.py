@@ -45,6 +45,7 @@ DRAWN = {
         "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"
     ),
     "server.prompt": "engine.chat_template engine.job protocol tools",
+    "server.prompt_comparison": "engine.tokenizer prompt protocol store",
     "server.served_model": (
         "engine.chat_template engine.constraint engine.gguf engine.json_schema engine.model "
         "engine.notations engine.structured_output engine.tokenizer prompt protocol tools"
@@ -52,7 +53,7 @@ DRAWN = {
     "server.monitoring": "engine.runtime generation http protocol served_model store",
     "server.api": (
         "config engine.chat_template engine.constraint engine.job engine.runtime generation http "
-        "monitoring prompt protocol served_model store stream"
+        "monitoring prompt prompt_comparison protocol served_model store stream"
     ),
     "server.daemon": "api config engine.job engine.model engine.runtime http",
     "server.cli": (

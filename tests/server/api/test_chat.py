@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pydantic
 import pytest
+from msgspec.structs import replace
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from engine.chat_template.message import Call, Message
@@ -111,14 +112,14 @@ MESSAGES: dict[str, tuple[list[Any], list[Message]]] = {
 
 @pytest.mark.parametrize(("messages", "expected"), MESSAGES.values(), ids=MESSAGES)
 def test_chat_messages_become_expected_messages(messages: list[Any], expected: list[Message]) -> None:
-    assert chat.conversation(read(messages)) == builder.PromptMessages(tuple(expected), ())
+    assert replace(chat.conversation(read(messages)), items=()) == builder.PromptMessages(tuple(expected), ())
 
 
 def test_chat_with_unknown_parts_names_the_skipped() -> None:
     body = json.dumps({"model": "m", "messages": [USER | {"content": [TEXT, {"type": "zzz"}]}], "zzz": 1, "yyy": []})
     assert chat_request.unknown_fields(body.encode()) == {"zzz", "yyy"}
     prompt = chat.conversation(chat_request.decode(body.encode()))
-    assert prompt == builder.PromptMessages((Message("user", "i"),), ("part zzz",))
+    assert replace(prompt, items=()) == builder.PromptMessages((Message("user", "i"),), ("part zzz",))
 
 
 REQUESTS: list[tuple[dict[str, Any], Request]] = [

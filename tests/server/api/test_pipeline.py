@@ -15,6 +15,7 @@ from server.config.config import Config
 from server.generation import ActivityCount, AdmissionControl, Generations, GenerationSummary, Origin, Timeouts
 from server.http import Exchange
 from server.prompt import Past, prepare
+from server.prompt_comparison.prompt_comparisons import PromptComparisons
 from server.protocol import request as wire
 from server.served_model.model import ModelDetails, ServedModel
 from tests.support.helpers import NAME
@@ -30,7 +31,7 @@ async def test_pipeline_of_plain_request_gives_its_events() -> None:
     details = ModelDetails(NAME, 0, model.info, vocabulary, ChatTemplate(scripted.TEMPLATE, vocabulary))
     engine = Engine(model, vocabulary.end_tokens)
     served = ServedModel(details, ())
-    specs = SpecBuilder(Config(model=NAME), engine, served, None)
+    specs = SpecBuilder(Config(model=NAME), engine, served, None, PromptComparisons(served.served.vocabulary, None))
     summaries: list[GenerationSummary] = []
     generations = Generations(
         engine, None, Timeouts(heartbeat=0, resume_window=60), AdmissionControl(2, 8), ActivityCount(), summaries.append

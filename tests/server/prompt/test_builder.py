@@ -188,7 +188,7 @@ SHAPES: dict[str, tuple[dict[str, Any], list[Message]]] = {
 
 @pytest.mark.parametrize(("fields", "expected"), SHAPES.values(), ids=SHAPES)
 def test_conversation_of_each_shape_has_expected_messages(fields: dict[str, Any], expected: list[Message]) -> None:
-    assert builder.conversation(request(**fields)) == PromptMessages(tuple(expected), ())
+    assert replace(builder.conversation(request(**fields)), items=()) == PromptMessages(tuple(expected), ())
 
 
 def test_conversation_with_unknown_items_names_the_skipped() -> None:
@@ -207,7 +207,7 @@ def test_conversation_with_unknown_items_names_the_skipped() -> None:
     )
     omitted = "[image omitted: this model reads text]"
     messages = (HI, called(Call("", "f", "")), gave(f"1{omitted}2[file omitted: this model reads text]", "f", ""))
-    assert builder.conversation(request(items)) == PromptMessages(messages, skipped)
+    assert replace(builder.conversation(request(items)), items=()) == PromptMessages(messages, skipped)
 
 
 ORDERS: list[tuple[list[str], list[str]]] = [
@@ -312,7 +312,9 @@ REASONING: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("fields", "text"), REASONING)
 def test_reasoning_item_of_each_shape_is_read(fields: dict[str, Any], text: str) -> None:
     items = [{"type": "reasoning"} | fields, {"role": "assistant", "content": "A"}]
-    assert builder.conversation(request(items)) == PromptMessages((Message("assistant", "A", text),), ())
+    assert replace(builder.conversation(request(items)), items=()) == PromptMessages(
+        (Message("assistant", "A", text),), ()
+    )
 
 
 def item(**fields: Any) -> bytes:
@@ -327,7 +329,7 @@ PAST = [msgspec.Raw(item(role="developer", content="D")), msgspec.Raw(QUESTION),
 def test_past_follows_instructions_and_precedes_input() -> None:
     answered = request([{"type": "function_call_output", "call_id": "a", "output": "1"}], instructions="I")
     messages = (Message("system", "I\n\nD"), HI, called(Call("a", "f", "{}")), gave("1", "f", "a"))
-    assert builder.conversation(answered, PAST) == PromptMessages(messages, ())
+    assert replace(builder.conversation(answered, PAST), items=()) == PromptMessages(messages, ())
 
 
 @pytest.mark.parametrize(
@@ -343,7 +345,9 @@ def test_past_with_unreadable_item_names_its_field(fields: dict[str, Any], name:
     ("input_", "message"), [(None, "`input` is missing"), ("", "has no text"), ([], "has no text")]
 )
 def test_conversation_with_past_needs_no_input(input_: Any, message: str) -> None:
-    assert builder.conversation(request(input_), [msgspec.Raw(QUESTION)]) == PromptMessages((HI,), ())
+    assert replace(builder.conversation(request(input_), [msgspec.Raw(QUESTION)]), items=()) == PromptMessages(
+        (HI,), ()
+    )
     for past in ([], [msgspec.Raw(item(type="zzz"))]):
         with pytest.raises(InvalidRequest, match="has no text" if past else message):
             builder.conversation(request(input_), past)

@@ -1,0 +1,135 @@
+"""Compare the prompt of a request with an earlier one: for its response, and for the log."""
+
+import time
+from array import array
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+
+from engine.tokenizer import Vocabulary
+from server.prompt import PreparedRequest, builder
+from server.prompt_comparison.comparison import NewPrompt, compare, repeated_tokens
+from server.prompt_comparison.recent_prompts import PromptSettings, RecentPrompts, recent_prompt
+from server.protocol.events import Response
+from server.protocol.extensions import CacheComparison, extended
+from server.protocol.prompt_cache import (
+    CacheHit,
+    CacheMiss,
+    ComparisonResponseNotFound,
+    Diagnostics,
+    DiagnosticsUnavailable,
+)
+from server.store import AsyncStore, StoreError
+
+COSTLY_TOKENS = 256
+"""Tokens that an earlier prompt has too, from which on the log explains why they were evaluated again."""
+
+
+class Compared(Struct, frozen=True):
+    """Comparison of a request's prompt with an earlier one."""
+
+    diagnostics: Diagnostics | UnsetType = UNSET
+    """For the response, if the request names a response to compare with."""
+    cache: CacheComparison | None = None
+    """For the response, if the request has `prompt_cache_options`."""
+    note: str = ""
+    """For the log, without any content; empty if little can be evaluated again."""
+    repeated_tokens: int = 0
+    """Tokens behind the difference that the earlier prompt has too."""
+
+    def added_to(self, response: Response) -> Response:
+        """Return the response with the comparison."""
+        if self.diagnostics is not UNSET:
+            response = replace(response, prompt_cache_diagnostics=self.diagnostics)
+        if self.cache is not None:
+            response = replace(response, responsed=extended(response.responsed, cache=self.cache))
+        return response
+
+
+class PromptComparisons:
+    def __init__(self, vocabulary: Vocabulary, store: AsyncStore | None) -> None:
+        self._bytes_of = vocabulary.bytes_of
+        self._store = store
+        self._recent = RecentPrompts()
+
+    async def compare(
+        self, prepared: PreparedRequest, tokens: Sequence[int], response_id: str, client: str, group: str
+    ) -> Compared:
+        """Return the comparison of a new prompt, and remember the prompt. Prompts without items are ignored."""
+        if not prepared.items:
+            return Compared()
+        request = prepared.request
+        asked = request.prompt_cache_options
+        named = None if asked is None else asked.comparison_response_id
+        other = named or request.previous_response_id
+        old = self._recent.find(other, client) if other else self._recent.latest(client, group)
+        new = NewPrompt(array("i", tokens), prepared.items, _settings(prepared))
+        self._recent.add(recent_prompt(response_id, client, group, tokens, prepared.items[-1].text, new.settings))
+        if old is None:
+            return Compared(UNSET if named is None else await self._without_prompt(named))
+        repeated = 0
+        if _is_costly(old.tokens, new.tokens):
+            repeated = repeated_tokens(old.tokens, new.tokens)
+        if asked is None and repeated < COSTLY_TOKENS:
+            return Compared()
+        found = compare(old, new, self._bytes_of)
+        return Compared(
+            UNSET if named is None else _diagnostics(found),
+            None if asked is None else found,
+            _note(found, repeated) if repeated >= COSTLY_TOKENS else "",
+            repeated,
+        )
+
+    def forget(self, response_id: str) -> None:
+        """Forget the prompt of a deleted response, and all prompts of its conversation, which may contain it."""
+        self._recent.forget_response(response_id)
+
+    def forget_conversation(self, conversation_id: str) -> None:
+        self._recent.forget_group(conversation_id)
+
+    async def _without_prompt(self, response_id: str) -> Diagnostics:
+        if self._store is None:
+            return ComparisonResponseNotFound()
+        try:
+            stored = await self._store.run(self._store.responses.get, response_id, time.monotonic())
+        except StoreError:
+            return DiagnosticsUnavailable()
+        return ComparisonResponseNotFound() if stored is None else DiagnosticsUnavailable()
+
+
+def _settings(prepared: PreparedRequest) -> PromptSettings:
+    tools = [(tool.name, tool.description, tool.parameters) for tool in prepared.toolbox.tools]
+    return PromptSettings(
+        hash(tuple(tools)),
+        hash(msgspec.json.encode(prepared.request.format)),
+        builder.effort(prepared.request),
+        sum(item.place.type == "compaction" for item in prepared.items),
+    )
+
+
+def _is_costly(old: "array[int]", new: "array[int]") -> bool:
+    """True if the prompts differ so early that many tokens may have to be evaluated again."""
+    end = min(len(old), len(new)) - COSTLY_TOKENS
+    return end > 0 and old[:end] != new[:end]
+
+
+def _diagnostics(found: CacheComparison) -> Diagnostics:
+    if not found.missed_tokens:
+        return CacheHit()
+    return CacheMiss(found.missed_tokens, found.reason or "input_changed", found.reusable_tokens)
+
+
+def _note(found: CacheComparison, repeated: int) -> str:
+    """Return the log's sentence. It has places and numbers only, and no content."""
+    place = found.difference
+    if place is None:
+        where = f"after {found.reusable_tokens} tokens"
+    else:
+        item = "" if place.item is None else f", item {place.item} ({place.type})"
+        where = f"in `{place.field}`{item}, {place.character} characters in"
+    return (
+        f"the prompt differs from that of {found.response_id} {where}; about {repeated} equal tokens behind the "
+        "difference were evaluated again (--volatile moves a changing line to the end)"
+    )

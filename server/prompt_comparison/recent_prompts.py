@@ -1,0 +1,78 @@
+"""Recent prompts, to explain why a later one was not in the KV cache. They are in memory only. Pure."""
+
+from array import array
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+MAX_TOKENS = 1 << 20
+"""Tokens of all recent prompts together, 4 bytes each."""
+TAIL_CHARACTERS = 64
+
+
+class PromptSettings(Struct, frozen=True):
+    """Settings that change a prompt; `tools` and `text_format` are hashes."""
+
+    tools: int = 0
+    text_format: int = 0
+    effort: str | None = None
+    compactions: int = 0
+    """Number of items that replace earlier turns."""
+
+
+class RecentPrompt(Struct, frozen=True):
+    """Prompt of a response."""
+
+    response_id: str
+    client: str
+    group: str
+    """Affinity group."""
+    tokens: "array[int]"
+    tail: str
+    """End of the last item's text: everything behind it is the template's."""
+    settings: PromptSettings
+
+
+def recent_prompt(
+    response_id: str, client: str, group: str, tokens: Sequence[int], last_text: str, settings: PromptSettings
+) -> RecentPrompt:
+    return RecentPrompt(response_id, client, group, array("i", tokens), last_text.strip()[-TAIL_CHARACTERS:], settings)
+
+
+class RecentPrompts:
+    """The last prompts of all clients. A client finds only its own."""
+
+    def __init__(self, max_tokens: int = MAX_TOKENS) -> None:
+        self._max_tokens = max_tokens
+        self._prompts: dict[str, RecentPrompt] = {}
+        """By the id of the response, the oldest first."""
+        self._tokens = 0
+
+    def add(self, prompt: RecentPrompt) -> None:
+        self._remove(prompt.response_id)
+        self._prompts[prompt.response_id] = prompt
+        self._tokens += len(prompt.tokens)
+        while self._tokens > self._max_tokens:
+            self._remove(next(iter(self._prompts)))
+
+    def find(self, response_id: str, client: str) -> RecentPrompt | None:
+        prompt = self._prompts.get(response_id)
+        return prompt if prompt is not None and prompt.client == client else None
+
+    def latest(self, client: str, group: str) -> RecentPrompt | None:
+        """Return the client's last prompt of the affinity group, or its last one of any group."""
+        own = [prompt for prompt in reversed(self._prompts.values()) if prompt.client == client]
+        return next((prompt for prompt in own if prompt.group == group), own[0] if own else None)
+
+    def forget_response(self, response_id: str) -> None:
+        """Forget the prompts of a response's affinity group: they may contain its texts."""
+        if (prompt := self._prompts.get(response_id)) is not None:
+            self.forget_group(prompt.group)
+
+    def forget_group(self, group: str) -> None:
+        for prompt in [prompt for prompt in self._prompts.values() if prompt.group == group]:
+            self._remove(prompt.response_id)
+
+    def _remove(self, response_id: str) -> None:
+        if (prompt := self._prompts.pop(response_id, None)) is not None:
+            self._tokens -= len(prompt.tokens)

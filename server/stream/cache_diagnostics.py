@@ -1,0 +1,30 @@
+"""Facts about the prompt cache that are known at the end of a response. Pure."""
+
+from msgspec import UnsetType
+from msgspec.structs import replace
+
+from server.protocol.events import Response, Usage
+from server.protocol.extensions import extended
+from server.protocol.prompt_cache import CacheHit, DiagnosticsUnavailable
+
+
+def with_evictions(response: Response, usage: Usage) -> Response:
+    """Return the response with the number of tokens that the compared prompt has, and the cache had no longer.
+
+    The specification has no reason for a loss, so the diagnostics of a prompt that continues the compared one become
+    unavailable.
+    """
+    extensions = response.responsed
+    if isinstance(extensions, UnsetType) or extensions.cache is None:
+        return response
+    reusable = min(extensions.cache.reusable_tokens, usage.input_tokens - 1)  # the last token is always evaluated
+    evicted = reusable - usage.input_tokens_details.cached_tokens
+    if evicted <= 0:
+        return response
+    cache = replace(extensions.cache, evicted_tokens=evicted)
+    lost = isinstance(response.prompt_cache_diagnostics, CacheHit)
+    return replace(
+        response,
+        prompt_cache_diagnostics=DiagnosticsUnavailable() if lost else response.prompt_cache_diagnostics,
+        responsed=extended(extensions, cache=cache),
+    )
