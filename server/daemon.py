@@ -1,12 +1,9 @@
 """Life of the server process: start the engine, listen, report readiness; on a signal end the streams and stop."""
 
-import ipaddress
 import logging
-import os
 import signal
-import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 
 import trio
 
@@ -15,7 +12,9 @@ from engine.model import ModelError
 from engine.runtime import Engine
 from server.api import App
 from server.config import Config
+from server.http import ListeningSockets
 from server.http import listener as http_listener
+from server.systemd import Notifier
 
 CLOSING_SECONDS = 2.0
 """Seconds to send the last frames, after the shutdown timeout."""
@@ -23,85 +22,15 @@ CLOSING_SECONDS = 2.0
 WARM_UP_TOKENS = 32
 """Prompt tokens of the warm-up job."""
 
-UNACKNOWLEDGED_MILLISECONDS = 30_000
-"""Milliseconds until a client that acknowledges no byte counts as disconnected (TCP_USER_TIMEOUT, tcp(7))."""
-
-INHERITED_OPTIONS = (
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),  # probes a silent client, which waits for an answer in one piece
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
-)
-"""Options that connections inherit from their listener (Linux), so that a client without power or network is noticed
-too."""
+STATUS_SECONDS = 5.0
+"""Seconds between two looks at the status for systemd."""
 
 log = logging.getLogger("responsed")
 
 
-class BindError(OSError):
-    """The address cannot be bound."""
-
-
-class ExposedAddress(Exception):
-    """Other machines could call the server without a key."""
-
-
-class Notifier:
-    """Sends state lines to systemd, at $NOTIFY_SOCKET (sd_notify(3)). Without that variable it does nothing."""
-
-    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
-        address = environ.get("NOTIFY_SOCKET", "")
-        # "@" stands for the NUL that begins an address in the abstract namespace (unix(7)).
-        self._address = "\0" + address[1:] if address.startswith("@") else address
-
-    def notify(self, *lines: str) -> None:
-        """Send lines, for example `notify("READY=1", "STATUS=...")`. Ignore a manager that cannot be reached."""
-        if not self._address:
-            return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-            try:
-                channel.sendto("\n".join(lines).encode(), self._address)
-            except OSError:
-                return
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound to the address; hypercorn listens on it once the engine is ready.
-
-    Raises BindError, whose message has the address.
-    """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            for level, option, value in INHERITED_OPTIONS:
-                listener.setsockopt(level, option, value)
-            listener.bind(address)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        raise BindError(f"cannot listen on {host} port {port}: {error.strerror}") from error
-    except UnicodeError as error:  # the name breaks DNS's rules: labels of 1 to 63 bytes
-        raise BindError(f"cannot listen on {host} port {port}: this is not a host name") from error
-    return listener
-
-
-def check_exposure(listener: socket.socket) -> None:
-    """Raise ExposedAddress if other machines can reach the socket."""
-    if listener.family in (socket.AF_INET, socket.AF_INET6):
-        host = listener.getsockname()[0]
-        if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
-            raise ExposedAddress(
-                f"{host} is reachable from other machines, and there are no API keys: set --api-key-file, or accept "
-                "any caller by --insecure true"
-            )
-
-
 async def run(
     config: Config,
-    listener: socket.socket,
+    listening: ListeningSockets,
     engine: Engine,
     app: App,
     notifier: Notifier,
@@ -122,10 +51,13 @@ async def run(
         # hypercorn's timeout is longer than ours: a stream that hypercorn cuts gets no terminal event.
         timeout = config.shutdown_timeout_seconds + 2 * CLOSING_SECONDS
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            addresses: list[str] = await nursery.start(http_listener.serve, app, listener, timeout, stop.wait)
-            listening = f"listening on {', '.join(addresses)}"
-            log.info(listening)
-            notifier.notify("READY=1", f"STATUS={listening}")
+            addresses: list[str] = await nursery.start(http_listener.serve, app, listening.sockets, timeout, stop.wait)
+            status = f"listening on {', '.join(addresses)}"
+            log.info(status)
+            notifier.notify("READY=1", f"STATUS={status}")
+            nursery.start_soon(_report_status, app, notifier, status)
+            if notifier.watchdog_seconds:
+                nursery.start_soon(_feed_watchdog, engine, notifier)
             name = await _end_signal(signals, notifier, reload)
         # Closing the receiver restores the previous handler for the next signal.
         notifier.notify("STOPPING=1", "STATUS=waiting for streams to end")
@@ -151,6 +83,25 @@ async def _end_signal(signals: AsyncIterator[int], notifier: Notifier, reload: C
             reload()
             notifier.notify("READY=1")
     return signal.Signals(number).name
+
+
+async def _report_status(app: App, notifier: Notifier, idle: str) -> None:
+    """Tell systemd every few seconds what the server does."""
+    began, tokens = trio.current_time(), app.generated_tokens
+    while True:
+        await trio.sleep(STATUS_SECONDS)
+        before, began = began, trio.current_time()
+        rate, tokens = (app.generated_tokens - tokens) / (began - before), app.generated_tokens
+        busy = f"{app.running} responses, {app.waiting} waiting, {rate:.0f} tokens/s"
+        notifier.status(busy if app.running or app.waiting else idle)
+
+
+async def _feed_watchdog(engine: Engine, notifier: Notifier) -> None:
+    """Send signs of life while the event loop turns and the model makes progress or idles."""
+    while True:
+        if not engine.stuck:
+            notifier.notify("WATCHDOG=1")
+        await trio.sleep(notifier.watchdog_seconds / 3)
 
 
 async def _run_engine(engine: Engine, app: App, task_status: trio.TaskStatus[trio.CancelScope]) -> None:

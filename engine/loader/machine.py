@@ -12,6 +12,8 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine.cpu import instruction_sets
+
 ROOT = Path("/")
 
 
@@ -37,10 +39,7 @@ def free_memory(root: Path = ROOT) -> int:
 
 def cpu_features(root: Path = ROOT) -> str:
     """Return a short fingerprint of the CPU's features: another CPU may crash on the same library."""
-    # The line is "flags" on x86 and "Features" on Arm; the first core represents all.
-    lines = _text(root / "proc/cpuinfo").splitlines()
-    features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    names = " ".join(sorted(features.partition(":")[2].split()))
+    names = " ".join(sorted(instruction_sets(root / "proc/cpuinfo")))
     return f"{platform.machine()}-{hashlib.sha256(names.encode()).hexdigest()[:12]}"
 
 
@@ -99,7 +98,11 @@ def _cgroups(root: Path, controller: str) -> Iterator[Path]:
 def _meminfo(root: Path) -> dict[str, int]:
     """Return the values of /proc/meminfo, in bytes."""
     rows = (line.split() for line in _text(root / "proc/meminfo").splitlines())
-    return {row[0].rstrip(":"): int(row[1]) << 10 for row in rows if len(row) > 1 and row[1].isdecimal()}
+    values = {row[0].rstrip(":"): int(row[1]) << 10 for row in rows if len(row) > 1 and row[1].isdecimal()}
+    if not values and root == ROOT:  # systemd's `ProcSubset=pid` hides the file
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return {"MemTotal": total, "MemAvailable": total}  # sysconf counts no page cache as available
+    return values
 
 
 def _address_space() -> int:

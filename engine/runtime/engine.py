@@ -16,9 +16,11 @@ from engine.runtime.kv_snapshots import Snapshot, Snapshots
 from engine.runtime.loop import Cancel, Command, DropSnapshots, InferenceLoop, Outputs, Restore, Submit
 from engine.scheduler import Key
 
-STUCK_SECONDS = 60.0
-"""Step time, in seconds, that means the model is stuck: steps take a tenth of a second, and a few seconds on an
+STUCK_SECONDS = 120.0
+"""Least step time, in seconds, that means the model is stuck: steps take a tenth of a second, and a few seconds on an
 overloaded machine."""
+STUCK_STEPS = 10
+"""Number of slowest steps so far that a step must exceed to count as stuck."""
 
 
 class EngineStopped(Exception):
@@ -56,7 +58,8 @@ class Engine:
     def stuck(self) -> bool:
         """True if the model does not return from a step: only a restart helps then."""
         began = self._loop.step_began
-        return began is not None and time.perf_counter() - began > STUCK_SECONDS
+        limit = max(STUCK_SECONDS, STUCK_STEPS * self._loop.slowest_step)
+        return began is not None and time.perf_counter() - began > limit
 
     @property
     def full(self) -> bool:

@@ -77,6 +77,8 @@ class InferenceLoop:
         self._snapshots = snapshots if model.info.saves_state else None
         self._unsaved = False
         self.step_began: float | None = None
+        self.slowest_step = 0.0
+        """Seconds of the slowest step so far."""
         """Time at which the running step began, for the watchdog."""
 
     @property
@@ -165,7 +167,9 @@ class InferenceLoop:
             return self._scheduler.fail(plan, failure.message, failure.reason)
         finally:
             self.step_began = None
-        return self._update(plan, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        self.slowest_step = max(self.slowest_step, seconds)
+        return self._update(plan, seconds)
 
     def _update(self, plan: Step, seconds: float) -> Outputs:
         """Sample from the decoded logits. A sequence whose sampler or grammar raises ends; the others continue."""

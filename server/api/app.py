@@ -90,8 +90,8 @@ class App:
         status = StatusHandler(engine, self._generations, served, store, metrics)
         if metrics is not None:
             metrics.watch("slots", "Slots of the KV cache", lambda: served.info.n_slots)
-            metrics.watch("requests_running", "Responses that have a slot", lambda: self._generations.running)
-            metrics.watch("requests_waiting", "Responses that wait for a slot", lambda: self._generations.waiting)
+            metrics.watch("requests_running", "Responses that have a slot", lambda: self.running)
+            metrics.watch("requests_waiting", "Responses that wait for a slot", lambda: self.waiting)
         self._routes = Router(
             {
                 "/health": {"GET": status.health, "HEAD": status.health},
@@ -137,6 +137,21 @@ class App:
     async def host(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the tasks of all generations until cancelled. Serve requests only while this runs."""
         await self._generations.host(task_status=task_status)
+
+    @property
+    def running(self) -> int:
+        """Number of responses that have a slot."""
+        return self._generations.running
+
+    @property
+    def waiting(self) -> int:
+        """Number of responses that wait for a slot."""
+        return self._generations.waiting
+
+    @property
+    def generated_tokens(self) -> int:
+        """Number of tokens generated since the start."""
+        return self._generations.generated_tokens
 
     def stop(self) -> None:
         """End all generations with an error."""
@@ -223,7 +238,7 @@ def _reason(error: ApiError) -> str:
 
 
 def _access_policy(config: Config) -> AccessPolicy:
-    return AccessPolicy((*config.allow_hosts, config.host), config.allow_origins)
+    return AccessPolicy((*config.allow_hosts, *config.hosts), config.allow_origins)
 
 
 def _notes(skipped: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from engine.gguf import GGUFError
 from engine.loader import catalog
 from engine.model import ModelError, OptionError
 from server.config import ConfigError
-from server.daemon import BindError, ExposedAddress
+from server.http import BindError, ExposedAddress
 
 
 class ExitStatus(IntEnum):

@@ -6,10 +6,11 @@ import importlib
 import logging
 import os
 import signal
-import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,11 +25,12 @@ from server.api import App
 from server.cli import logs, models
 from server.cli.reloading import Reloading, api_keys
 from server.config import Config, settings
-from server.http import ApiKeys
+from server.http import listening_sockets
 from server.monitoring import Metrics
 from server.served_model import ModelDetails
 from server.store import AsyncStore, Limits, Store, StoreError, database
 from server.stream import replay
+from server.systemd import Notifier
 
 SWITCH_SECONDS = 5e-5
 """Seconds until the inference thread gets the GIL after a decode. Python's default of 5 ms equals a whole decode."""
@@ -46,45 +48,36 @@ def serve(flags: argparse.Namespace) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logs.configure(config.log_level, config.log_format)
     keys = api_keys(config)
-    with daemon.bind(config.host, config.port) as listener:  # before loading, so that a taken port fails at once
+    # Bound before loading, so that a taken port fails at once.
+    with listening_sockets(config.hosts, config.port, os.environ) as listening:
         if keys is None and not config.insecure:
-            daemon.check_exposure(listener)
+            listening.check_exposure()
         state_dir = config.state_dir or catalog.state_folder(os.environ)
         if config.state_dir is not None:
             _check_writable(config.state_dir)
         cache = catalog.cache_folder(os.environ)
-        path = models.find_or_pull(config.model, cache)
+        notifier = Notifier()
+        with notifier.extending(f"pulling {config.model}, if it is not here"):
+            path = models.find_or_pull(config.model, cache)
         _restore_default_signals()
-        loaded = load(path, _options(config), cache.parent)
-        store = _open_store(config, state_dir)
-        try:
-            _run(config, listener, loaded, _model_details(config, path, loaded), store, keys, state_dir, reloading)
-        finally:
-            if store:
-                store.close()
-        loaded.model.close()
+        with notifier.extending(f"loading {path.name}"):
+            loaded = load(path, _options(config), cache.parent)
+        with closing(loaded.model), _open_store(config, state_dir) as store:
+            snapshots = Snapshots(state_dir / "kv", loaded.fingerprint, config.kv_snapshot_megabytes * 1_000_000)
+            engine = Engine(loaded.model, loaded.vocabulary.end_tokens, config.max_step_ms / 1e3, snapshots)
+            details = _model_details(config, path, loaded)
+            app = App(config, engine, details, AsyncStore(store) if store else None, keys, _metrics(config, details))
+            _run(partial(daemon.run, config, listening, engine, app, notifier, partial(reloading.reload, app)))
     return 0
 
 
-def _run(
-    config: Config,
-    listener: socket.socket,
-    loaded: Loaded,
-    details: ModelDetails,
-    store: Store | None,
-    keys: ApiKeys | None,
-    state_dir: Path,
-    reloading: Reloading,
-) -> None:
-    """Serve until the daemon stops. Raises the ModelError or OSError that ended it."""
-    snapshots = Snapshots(state_dir / "kv", loaded.fingerprint, config.kv_snapshot_megabytes * 1_000_000)
-    engine = Engine(loaded.model, loaded.vocabulary.end_tokens, config.max_step_ms / 1e3, snapshots)
-    app = App(config, engine, details, AsyncStore(store) if store else None, keys, _metrics(config, details))
+def _run(serve_until_stopped: Callable[[], Coroutine[object, object, None]]) -> None:
+    """Run the daemon. Raises the ModelError or OSError that ended it."""
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()  # excludes the objects made so far; scanning them again stopped all threads for 30 ms each time
     try:
-        trio.run(daemon.run, config, listener, engine, app, daemon.Notifier(), partial(reloading.reload, app))
+        trio.run(serve_until_stopped)
     except BaseExceptionGroup as group:
         failure: BaseException | None = group.subgroup((ModelError, OSError))
         if failure is None:
@@ -145,17 +138,19 @@ def _check_writable(state_dir: Path) -> None:
         raise OSError(f"--state-dir {state_dir} cannot be written ({error.strerror}): {remedy}") from error
 
 
-def _open_store(config: Config, state_dir: Path) -> Store | None:
-    """Return the store; None if it is off or cannot be opened, since responses do not depend on it."""
-    if config.store == "off":
-        return None
-    path = Path(config.store or state_dir / database.NAME)
-    limits = Limits(config.store_responses, config.store_megabytes, config.store_days)
-    try:
-        return Store(path, limits, replay.interrupted_response, time.monotonic())
-    except StoreError as error:
-        log.warning("responses are not stored: %s", error)
-        return None
+@contextmanager
+def _open_store(config: Config, state_dir: Path) -> Iterator[Store | None]:
+    """Yield the store; None if it is off or cannot be opened, since responses do not depend on it."""
+    store = None
+    if config.store != "off":
+        path = Path(config.store or state_dir / database.NAME)
+        limits = Limits(config.store_responses, config.store_megabytes, config.store_days)
+        try:
+            store = Store(path, limits, replay.interrupted_response, time.monotonic())
+        except StoreError as error:
+            log.warning("responses are not stored: %s", error)
+    with closing(store) if store else nullcontext():
+        yield store
 
 
 def _restore_default_signals() -> None:

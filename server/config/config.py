@@ -37,8 +37,8 @@ class Config(Struct, frozen=True):
     """Sampling parameters of a request that sets none: llama.cpp's defaults. OpenAI's (temperature 1, no cut) suit
     models a thousand times larger; small models lose coherence with them."""
 
-    host: str = "127.0.0.1"
-    """Address to listen on."""
+    hosts: tuple[str, ...] = ("127.0.0.1",)
+    """Addresses to listen on; `unix:PATH` is a unix socket. Sockets from systemd replace them."""
     port: int = 8080
     """TCP port; 0: any free port."""
     api_key_file: Path | None = None

@@ -68,6 +68,8 @@ def _add_flag(group: argparse._ArgumentGroup, setting: Setting, flag: str, text:
 def default_text(setting: Setting) -> str:
     """Return the default as a user would write it."""
     value = getattr(DEFAULTS, setting.name)
+    if isinstance(value, tuple):
+        return ", ".join(value)
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 

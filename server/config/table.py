@@ -7,6 +7,7 @@ from engine.model import KV_TYPES
 from server.config.values import (
     BOOLEAN,
     COUNT,
+    HOST_LIST,
     NAME_LIST,
     PATH,
     PORT,
@@ -89,7 +90,12 @@ GROUPS = {
         ),
     ),
     "network": (
-        Setting("host", TEXT, "Address to listen on (default: {})"),
+        Setting(
+            "host",
+            HOST_LIST,
+            "Address to listen on, or unix:PATH (repeatable), unless systemd passes sockets (default: {})",
+            "hosts",
+        ),
         Setting("port", PORT, "TCP port to listen on; 0 takes any free port (default: {})"),
         Setting(
             "api_key_file",

@@ -20,6 +20,8 @@ class ValueType(Struct, frozen=True):
     """Python types of the value in TOML."""
     several: bool = False
     """True if the value is a list: the flag is repeatable, and commas separate the items of the variable."""
+    one_suffices: bool = False
+    """True if one value in TOML stands for a list of it."""
     metavar: str | None = None
     """Placeholder in the help text."""
 
@@ -37,6 +39,7 @@ class ValueType(Struct, frozen=True):
     def check(self, value: object) -> Any:
         """Return the value of Config's field for a value of TOML. Raises ConfigError."""
         if self.several:
+            value = [value] if self.one_suffices and type(value) in self.types else value
             if not isinstance(value, list) or any(type(each) not in self.types for each in value):
                 raise ConfigError(f"{value!r} is not a list; each item must be {self.description}")
             return tuple(self.read(each) for each in value)
@@ -87,5 +90,6 @@ PATH = ValueType(lambda text: Path(_non_empty(text)), "a path", metavar="PATH")
 BOOLEAN = ValueType(
     lambda text: ("false", "true").index(text.lower()) == 1, "true or false", (bool,), metavar="{true,false}"
 )
+HOST_LIST = ValueType(_non_empty, "a non-empty text", several=True, one_suffices=True, metavar="HOST")
 NAME_LIST = ValueType(_non_empty, "a non-empty text", several=True, metavar="NAME")
 COUNT, POSITIVE, SLOTS, PORT = whole(0, 1 << 20), whole(1, 1 << 20), whole(1, 64), whole(0, 65535)

@@ -125,6 +125,10 @@ class Generation:
         return not self._readers and self._scope.deadline <= trio.current_time()
 
     @property
+    def generated_tokens(self) -> int:
+        return self._spec.processor.output_tokens
+
+    @property
     def queued(self) -> bool:
         """True if it has not had a slot."""
         return not self._spec.processor.started

@@ -39,6 +39,8 @@ class Generations:
         self._by_id: dict[str, Generation] = {}
         self._unstored: dict[str, Generation] = {}
         """Ended background responses that are not in the store, by id, the oldest first."""
+        self._ended_tokens = 0
+        """Tokens of generations that have ended."""
         self._stopping = False
         self._nursery: trio.Nursery | None = None
 
@@ -56,6 +58,11 @@ class Generations:
     def waiting(self) -> int:
         """Number of generations that wait for a slot."""
         return len(self._active) - self.running
+
+    @property
+    def generated_tokens(self) -> int:
+        """Number of tokens generated since the start."""
+        return self._ended_tokens + sum(each.generated_tokens for each in self._by_id.values())
 
     async def host(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the tasks of the generations until cancelled."""
@@ -126,6 +133,7 @@ class Generations:
             await generation.run()
         finally:
             del self._by_id[generation.response.id]
+            self._ended_tokens += generation.generated_tokens
             self._active.discard(generation)
             self._keep_unstored(generation)
             if generation.slot_seconds_used is not None:

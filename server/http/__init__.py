@@ -5,15 +5,20 @@ from server.http.api_keys import ApiKeys
 from server.http.bodies import Bodies
 from server.http.exchange import ClientDisconnected, Exchange, Receive, Scope, Send
 from server.http.router import Router
+from server.http.sockets import BindError, ExposedAddress, ListeningSockets, listening_sockets
 
 __all__ = [
     "AccessPolicy",
     "ApiKeys",
+    "BindError",
     "Bodies",
     "ClientDisconnected",
     "Exchange",
+    "ExposedAddress",
+    "ListeningSockets",
     "Receive",
     "Router",
     "Scope",
     "Send",
+    "listening_sockets",
 ]

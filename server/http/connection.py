@@ -96,7 +96,8 @@ class Connection:
     async def run(self) -> None:
         """Serve the requests. Errors end this connection only."""
         try:
-            client: tuple[str, int] = self._stream.socket.getpeername()[:2]
+            peer = self._stream.socket.getpeername()
+            client: tuple[str, int] = ("unix", 0) if isinstance(peer, str | bytes) else peer[:2]
         except OSError:
             return  # the client has already disconnected
         try:

@@ -6,7 +6,7 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -54,7 +54,7 @@ class _AcceptErrors(logging.Filter):
 
 async def serve(
     app: Application,
-    listener: socket.socket,
+    sockets: Sequence[socket.socket],
     shutdown_timeout: float,
     stop: Callable[[], Awaitable[None]],
     *,
@@ -85,7 +85,7 @@ async def serve(
         drain.close()
 
     config = Config()
-    config.bind = [f"fd://{listener.detach()}"]
+    config.bind = [f"fd://{each.detach()}" for each in sockets]
     config.graceful_timeout = shutdown_timeout
     config.errorlog = logging.getLogger("responsed.hypercorn")
     config.errorlog.setLevel(logging.WARNING)  # the daemon logs the addresses itself

@@ -14,14 +14,15 @@ OURS = ("engine", "server")
 
 DRAWN = {
     "engine.atomic_write": "",
+    "engine.cpu": "",
     "engine.gguf": "",
     "engine.linking": "",
     "engine.model": "",
-    "engine.backends.llamacpp": "linking model",
+    "engine.backends.llamacpp": "cpu linking model",
     "engine.constraint": "model",
     "engine.tokenizer": "gguf",
     "engine.tuner": "model",
-    "engine.backends.ctransformers": "gguf linking model tokenizer",
+    "engine.backends.ctransformers": "cpu gguf linking model tokenizer",
     "engine.job": "constraint",
     "engine.json_schema": "constraint",
     "engine.backends": "backends.ctransformers backends.llamacpp gguf model tokenizer",
@@ -33,9 +34,10 @@ DRAWN = {
     "engine.dialects": "constraint grammar json_schema notations",
     "engine.chat_template": "dialects notations tokenizer",
     "engine.structured_output": "constraint dialects grammar json_schema model notations tokenizer",
-    "engine.loader": "atomic_write backends backends.ctransformers chat_template gguf model tokenizer",
+    "engine.loader": "atomic_write backends backends.ctransformers chat_template cpu gguf model tokenizer",
     "server.protocol": "",
     "server.store": "",
+    "server.systemd": "",
     "server.version": "",
     "server.http": "protocol",
     "server.stream": "engine.dialects engine.job engine.notations engine.tokenizer protocol",
@@ -55,11 +57,11 @@ DRAWN = {
         "config engine.chat_template engine.constraint engine.job engine.runtime generation http "
         "monitoring prompt prompt_comparison protocol served_model store stream"
     ),
-    "server.daemon": "api config engine.job engine.model engine.runtime http",
+    "server.daemon": "api config engine.job engine.model engine.runtime http systemd",
     "server.cli": (
         "api config daemon engine.backends engine.backends.llamacpp engine.chat_template engine.gguf "
         "engine.loader engine.model engine.runtime engine.tuner http monitoring served_model store "
-        "stream"
+        "stream systemd"
     ),
     "server.__main__": "cli",
 }
@@ -83,7 +85,7 @@ ALONE = {
     "llguidance": {"engine.structured_output.compiler", "engine.structured_output.grammar_constraint"},
     "minijinja": {"engine.chat_template.template"},
     "sqlite3": {"server.store.database"},
-    "threading": set(),
+    "threading": {"server.systemd"},
     "tokenizers": {"engine.tokenizer.encoders"},
     "tomli_w": {"server.config.file"},
 }

@@ -25,14 +25,15 @@ from engine.runtime.kv_snapshots import Snapshots
 from server import daemon
 from server.api.app import App
 from server.config.config import Config
-from server.daemon import Notifier
 from server.http.api_keys import ApiKeys
+from server.http.sockets import listening_sockets
 from server.monitoring.metrics import Metrics
 from server.served_model.model import ModelDetails
 from server.store.async_store import AsyncStore
 from server.store.eviction import Limits
 from server.store.responses import Store
 from server.stream import replay
+from server.systemd import Notifier
 from tests.support import wire
 
 CREATED = 1_700_000_000
@@ -165,10 +166,13 @@ async def served(
     metrics = Metrics({"model": NAME}) if config.metrics else None
     engine, app = wired(model, config, AsyncStore(store) if store else None, template, kv, keys, metrics)
     ready = Ready()
-    with contextlib.closing(store) if store else contextlib.nullcontext(), daemon.bind("127.0.0.1", 0) as listener:
-        port = listener.getsockname()[1]
+    with (
+        contextlib.closing(store) if store else contextlib.nullcontext(),
+        listening_sockets(["127.0.0.1"], 0, {}) as listening,
+    ):
+        port = listening.port
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(daemon.run, config, listener, engine, app, ready)
+            nursery.start_soon(daemon.run, config, listening, engine, app, ready)
             try:
                 with trio.fail_after(PATIENCE):
                     await ready.event.wait()

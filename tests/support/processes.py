@@ -26,6 +26,8 @@ class Daemon:
         self._channel = channel
         channel.settimeout(START_SECONDS)
         self.ready = self.message()
+        while self.ready.startswith("EXTEND_TIMEOUT_USEC="):
+            self.ready = self.message()
         self.port = int(self.ready.rpartition(":")[2])
 
     def message(self) -> str:

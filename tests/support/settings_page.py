@@ -24,7 +24,14 @@ UNITS = {
     "store_days": "days",
 }
 """Units of whole numbers that do not count things."""
-VALUES = {"N": "number", "SECONDS": "seconds", "PATH": "path", "NAME": "list of names", None: "text"}
+VALUES = {
+    "N": "number",
+    "SECONDS": "seconds",
+    "PATH": "path",
+    "HOST": "list of addresses",
+    "NAME": "list of names",
+    None: "text",
+}
 """Values by the placeholder of their type in the help."""
 
 

@@ -30,7 +30,8 @@ from server import daemon
 from server.cli import main
 from server.cli.exit_status import ExitStatus
 from server.config.config import Config
-from server.daemon import Notifier
+from server.http.sockets import listening_sockets
+from server.systemd import Notifier
 from tests.support import model_files, wire
 from tests.support.helpers import NAME, PATIENCE, PacedModel, types, wired
 from tests.support.processes import COMMAND, ROOT, START_SECONDS, Daemon, serving
@@ -205,14 +206,17 @@ async def test_daemon_notifies_systemd_of_every_step(address: str, tmp_path: Pat
     model = PacedModel()
     model.hold()
     config = Config(model=NAME)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, daemon.bind("127.0.0.1", 0) as listener:
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel,
+        listening_sockets(["127.0.0.1"], 0, {}) as listening,
+    ):
         channel.bind("\0" + address[1:] if address.startswith("@") else address)
         channel.setblocking(False)
-        port = listener.getsockname()[1]
+        port = listening.port
         notifier = Notifier({"NOTIFY_SOCKET": address})
         with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(daemon.run, config, listener, *wired(model, config), notifier)
+                nursery.start_soon(daemon.run, config, listening, *wired(model, config), notifier)
                 await model.wait_begun(1)
                 await trio.testing.wait_all_tasks_blocked()
                 assert received(channel) is None  # the model has not answered yet
@@ -237,12 +241,15 @@ async def test_daemon_with_a_failing_model_is_never_ready(tmp_path: Path) -> Non
         raise ModelError("the model broke")
 
     config = Config(model=NAME)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, daemon.bind("127.0.0.1", 0) as listener:
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel,
+        listening_sockets(["127.0.0.1"], 0, {}) as listening,
+    ):
         channel.bind(str(tmp_path / "notify"))
         channel.setblocking(False)
         notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
         with pytest.RaisesGroup(pytest.RaisesExc(ModelError, match="the model broke"), flatten_subgroups=True):
-            await daemon.run(config, listener, *wired(ScriptedModel(refuse), config), notifier)
+            await daemon.run(config, listening, *wired(ScriptedModel(refuse), config), notifier)
         assert received(channel) is None
 
 
@@ -251,18 +258,34 @@ def test_notifier_without_a_manager_does_nothing(environ: dict[str, str]) -> Non
     Notifier(environ).notify("READY=1")
 
 
-UNIT = ROOT / "server" / "responsed.service"
+UNITS = ROOT / "server"
+INSTALLED = "ExecStart=/opt/responsed/bin/responsed serve"
+needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-def test_unit_file_is_accepted_by_systemd(tmp_path: Path) -> None:
+@needs_systemd
+def test_units_are_accepted_by_systemd(tmp_path: Path) -> None:
     """With the command where it is here: systemd wants that file to be there."""
-    unit = tmp_path / UNIT.name
-    installed = "ExecStart=/opt/responsed/bin/responsed serve"
-    assert UNIT.read_text().count(installed) == 1
-    unit.write_text(UNIT.read_text().replace(installed, f"ExecStart={sys.executable} -m server serve"))
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True)
+    unit, address = tmp_path / "responsed.service", tmp_path / "responsed.socket"
+    text = (UNITS / unit.name).read_text()
+    assert text.count(INSTALLED) == 1
+    unit.write_text(text.replace(INSTALLED, f"ExecStart={sys.executable} -m server serve"))
+    shutil.copy(UNITS / address.name, address)
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit, address], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@needs_systemd
+@pytest.mark.parametrize(("drop_in", "exposure"), [("", 1.1), ("offline.conf", 0.5)])
+def test_unit_exposes_little(drop_in: str, exposure: float, tmp_path: Path) -> None:
+    """The default unit needs the network and unix sockets; 1.1 is what they, the root folder and the clock's device
+    file leave."""
+    unit = tmp_path / "responsed.service"
+    added = (UNITS / drop_in).read_text().partition("[Service]")[2] if drop_in else ""
+    unit.write_text((UNITS / unit.name).read_text().replace("\n[Install]", f"{added}\n[Install]"))
+    command = ["systemd-analyze", "security", "--offline=true", f"--threshold={round(10 * exposure)}", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 # The store
@@ -491,23 +514,13 @@ def test_serve_with_impossible_flags_is_refused(
 
 @pytest.mark.slow
 def test_serve_at_a_port_in_use_is_refused() -> None:
-    with daemon.bind("127.0.0.1", 0) as taken:
-        taken.listen()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = subprocess.run(
             [*COMMAND, "serve", "--port", str(port)], cwd=ROOT, capture_output=True, text=True, timeout=START_SECONDS
         )
     message = f"cannot listen on 127.0.0.1 port {port}: Address already in use"
     refused((done.returncode, done.stdout, done.stderr), message, ExitStatus.NETWORK)
-
-
-def test_connections_notice_a_client_that_vanishes() -> None:
-    with daemon.bind("127.0.0.1", 0) as listener:
-        listener.listen()
-        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
-            options = [(level, option) for level, option, _ in daemon.INHERITED_OPTIONS]
-            found = [(*each, accepted.getsockopt(*each)) for each in options]
-    assert found == list(daemon.INHERITED_OPTIONS)
 
 
 WRONG = [

@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import os
 import platform
-import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.cpu import instruction_sets
 from engine.linking import explain_load_error
 from engine.model import BatchEntry, EngineFault, FloatArray, ModelError, ModelInfo, SavedState
 
@@ -134,7 +134,7 @@ def _load(path: Path, name: str, n_ctx: int) -> "LLM":
 
 def _variant() -> str:
     """Return the name of the wheel's library for this CPU."""
-    flags = set(re.findall(r"\w+", Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0]))
+    flags = instruction_sets()
     if {"avx2", "fma", "f16c"} <= flags:
         return "avx2"
     return "avx" if {"avx", "f16c"} <= flags else "basic"

@@ -12,7 +12,6 @@ import importlib.util
 import logging
 import os
 import platform
-import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from ctypes import c_void_p
 from pathlib import Path
@@ -26,6 +25,7 @@ from engine.backends.llamacpp.declarations import (
     LogCallback,
     ModelParams,
 )
+from engine.cpu import CPUINFO, instruction_sets
 from engine.linking import explain_load_error
 from engine.model import EngineFault
 
@@ -166,13 +166,13 @@ def find(requested: Path | None = None) -> Path:
     )
 
 
-def check_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
+def check_cpu(cpuinfo: Path = CPUINFO) -> None:
     """Raise EngineFault if the CPU lacks an instruction set of x86_64 builds, instead of dying of "Illegal
-    instruction"."""
+    instruction". If the kernel hides them, the probe's child process finds out."""
     if platform.machine() != "x86_64":
         return  # the aarch64 build needs only armv8-a, which every such CPU has
-    line = cpuinfo.read_text().partition("flags")[2].partition("\n")[0]
-    if missing := {"avx2", "fma", "f16c", "bmi2"} - set(re.findall(r"\w+", line)):
+    known = instruction_sets(cpuinfo)
+    if known and (missing := {"avx2", "fma", "f16c", "bmi2"} - known):
         raise EngineFault(
             f"this CPU lacks {', '.join(sorted(missing))}, which llama.cpp's build needs: "
             "use --engine ctransformers, or compile llama.cpp here and name its library by --libllama"

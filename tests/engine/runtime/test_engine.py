@@ -369,6 +369,7 @@ async def test_engine_with_an_endless_step_is_stuck(monkeypatch: pytest.MonkeyPa
     def slow(message: bytes) -> bytes:
         seen.append(engine.stuck)
         monkeypatch.setattr("engine.runtime.engine.STUCK_SECONDS", 0)
+        monkeypatch.setattr("engine.runtime.engine.STUCK_STEPS", 0)
         seen.append(engine.stuck)
         return message
 

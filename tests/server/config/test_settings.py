@@ -131,7 +131,7 @@ FILES = [
     ("slots = true", "{path}: slots: True is not a whole number from 1 to 64"),
     ("slots = 0", "{path}: slots: '0' is not a whole number from 1 to 64"),
     ("shutdown_timeout = nan", "{path}: shutdown_timeout: 'nan' is not a number of seconds from 0 to 3600"),
-    ("host = 1", "{path}: host: 1 is not a non-empty text"),
+    ("host = 1", "{path}: host: 1 is not a list; each item must be a non-empty text"),
     ('host = ""', "{path}: host: '' is not a non-empty text"),
     ('engine = "vllm"', "{path}: engine: 'vllm' is not one of auto, llamacpp, ctransformers"),
     ('alias = "a"', "{path}: alias: 'a' is not a list; each item must be a non-empty text"),
@@ -229,7 +229,7 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 configs = st.builds(
     Config,
     model=texts,
-    host=texts,
+    hosts=st.lists(texts, min_size=1, max_size=3).map(tuple),
     port=st.integers(0, 65535),
     threads=st.integers(0, 64),
     slots=st.integers(1, 64),

@@ -1,0 +1,69 @@
+"""Notifications to systemd: readiness, status, watchdog, and more time for a slow start (sd_notify(3))."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+EXTENSION_SECONDS = 60
+"""Seconds that each message of a slow start asks for."""
+MAX_START_SECONDS = 3600
+"""Seconds after which a start asks for no more time: it is stuck."""
+
+
+class Notifier:
+    """Sends state lines to systemd, at $NOTIFY_SOCKET. Without that variable it does nothing."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        address = environ.get("NOTIFY_SOCKET", "")
+        # "@" stands for the NUL that begins an address in the abstract namespace (unix(7)).
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._status = ""
+        self.watchdog_seconds = _watchdog_seconds(environ)
+        """Longest time between two signs of life; 0 if systemd expects none."""
+
+    def notify(self, *lines: str) -> None:
+        """Send lines, for example `notify("READY=1", "STATUS=...")`. Ignore a manager that cannot be reached."""
+        if not self._address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            try:
+                channel.sendto("\n".join(lines).encode(), self._address)
+            except OSError:
+                return
+
+    def status(self, text: str) -> None:
+        """Send the status if it has changed."""
+        if text != self._status:
+            self._status = text
+            self.notify(f"STATUS={text}")
+
+    @contextmanager
+    def extending(self, text: str) -> Iterator[None]:
+        """Ask for more time while the block runs, from a thread: native code may block this one."""
+        if not self._address:
+            yield
+            return
+        ended = threading.Event()
+        thread = threading.Thread(target=self._extend, args=(text, ended), name="extend-start", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _extend(self, text: str, ended: threading.Event) -> None:
+        for _ in range(MAX_START_SECONDS // (EXTENSION_SECONDS // 3)):
+            self.notify(f"EXTEND_TIMEOUT_USEC={EXTENSION_SECONDS * 1_000_000}", f"STATUS={text}")
+            if ended.wait(EXTENSION_SECONDS / 3):
+                return
+
+
+def _watchdog_seconds(environ: Mapping[str, str]) -> float:
+    """Return the value of WatchdogSec= (sd_watchdog_enabled(3)); 0 if it is for another process or missing."""
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return 0.0
+    text = environ.get("WATCHDOG_USEC", "")
+    return int(text) / 1e6 if text.isdecimal() else 0.0
