@@ -1,0 +1,74 @@
+"""Nodes of the prefix tree: a run of tokens with its saved state."""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from engine.model import SavedState
+
+
+class CachedRun(Struct, frozen=True):
+    """The state of `tokens[start:]`, in a form that can be written to a file and inserted again."""
+
+    tokens: tuple[int, ...]
+    """The tokens from the beginning of the sequence to the end of the run."""
+    start: int
+    state: SavedState
+    groups: frozenset[str] = frozenset()
+    """Affinity groups of the jobs that had these tokens."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the state."""
+        return len(self.state.rows) + len(self.state.tail)
+
+
+class Node:
+    """A run of tokens that continues the run of `parent`. Only the root has no tokens and no state."""
+
+    __slots__ = ("children", "groups", "parent", "priority", "savable", "start", "state", "tokens")
+
+    def __init__(self, parent: "Node | None", tokens: tuple[int, ...], start: int, state: SavedState) -> None:
+        self.parent = parent
+        self.tokens = tokens
+        self.start = start
+        """Position of the first token."""
+        self.state = state
+        self.children: dict[int, Node] = {}
+        """Continuations by their first token."""
+        self.savable = False
+        """True if the run may be written to a disk."""
+        self.groups: set[str] = set()
+        self.priority = (0.0, 0)
+        """The leaf with the lowest priority is evicted first; the second number is the time of the last use."""
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.tokens)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the state."""
+        return len(self.state.rows) + len(self.state.tail)
+
+    def path(self) -> list["Node"]:
+        """Return the nodes from the root's child to this one."""
+        nodes: list[Node] = []
+        node = self
+        while node.parent is not None:
+            nodes.append(node)
+            node = node.parent
+        return nodes[::-1]
+
+    def subtree(self) -> Iterator["Node"]:
+        """Yield this node and all below it, parents first."""
+        waiting = [self]
+        while waiting:
+            node = waiting.pop()
+            yield node
+            waiting += node.children.values()
+
+    def run(self) -> CachedRun:
+        """Return the node's content."""
+        tokens = tuple(token for node in self.path() for token in node.tokens)
+        return CachedRun(tokens, self.start, self.state, frozenset(self.groups))

@@ -1,0 +1,209 @@
+"""A radix tree of saved states: finds the longest cached prefix of a prompt, and has every shared prefix once.
+
+SGLang's RadixAttention (Zheng et al., arXiv:2312.07104) has such a tree over pages of GPU memory; this one is over
+host memory behind the slots. Where two sequences part, a node is cut in two. Some models cannot continue everywhere
+(`ModelInfo.cuts_state`): their prefixes end with a node that has a tail.
+
+Eviction is GreedyDual-Size (Cao and Irani, "Cost-Aware WWW Proxy Caching Algorithms", 1997): a leaf's priority is the
+clock at its last use plus its cost by its size, the lowest priority goes first, and the clock becomes that priority.
+The cost is the number of tokens to evaluate again: seconds per token would be one factor for all nodes. Costs by size
+that differ by less than a factor of two count as equal, and then the least recently used leaf goes first.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from engine.model import SavedState
+from engine.prefix_cache.node import CachedRun, Node
+from engine.prefix_cache.sequences import common_length
+
+Split: TypeAlias = Callable[[SavedState, int], tuple[SavedState, SavedState]]
+"""`Model.split`."""
+MIN_CACHED_TOKENS = 16
+"""Minimum tokens of a run that are worth their own node, and of a prefix that is worth a restore."""
+
+
+class Match(Struct, frozen=True):
+    """The longest usable prefix of a prompt: `n` tokens, from consecutive states."""
+
+    n: int = 0
+    states: tuple[SavedState, ...] = ()
+    savable: int = 0
+    """Number of first tokens that may be written to a disk."""
+
+
+class PrefixTree:
+    """Saved states of at most `limit` bytes."""
+
+    def __init__(self, limit: int, split: Split, *, cuts_state: bool) -> None:
+        self._limit = limit
+        self._split = split
+        self._cuts_state = cuts_state
+        self._root = Node(None, (), 0, SavedState(b"", b""))
+        self._leaves: set[Node] = set()
+        self._clock = 0.0
+        self._uses = itertools.count(1)
+        self.size = 0
+        """Bytes of all states."""
+
+    def match(self, prompt: Sequence[int]) -> Match:
+        """Return the longest usable prefix. The last token of the prompt never counts: its logits are needed."""
+        path, n = self._walk(tuple(prompt[:-1]))
+        if not self._cuts_state:
+            while path and (path[-1].end > n or not path[-1].state.tail):
+                path.pop()
+            n = path[-1].end if path else 0
+        savable = next((node.start for node in path if not node.savable), n)
+        return Match(n, tuple(node.state for node in path), min(savable, n))
+
+    def missing(self, tokens: Sequence[int]) -> int | None:
+        """Return the position from which a state of `tokens` is missing; None if nothing worth saving is."""
+        path, n = self._walk(tuple(tokens))
+        if len(tokens) < MIN_CACHED_TOKENS:
+            return None
+        if not self._cuts_state:
+            ends_here = bool(path) and path[-1].end == n == len(tokens) and bool(path[-1].state.tail)
+            return None if ends_here else min(n, len(tokens) - 1)
+        return n if len(tokens) - n >= MIN_CACHED_TOKENS else None
+
+    def insert(self, run: CachedRun, savable: int = 0) -> None:
+        """Add a run behind its cached beginning, without the tokens that are cached already.
+
+        The first `savable` tokens may be written to a disk. Without its beginning the run is of no use and is ignored.
+        """
+        path, n = self._walk(run.tokens)
+        if n < run.start or run.size > self._limit or not (self._cuts_state or run.state.tail):
+            return
+        end, tail = len(run.tokens), run.state.tail
+        if path and path[-1].end > n and (n < end or (tail and not self._cuts_state)):
+            path[-1] = self._cut(path[-1], n)
+        if n < end:
+            path += self._append(path[-1] if path else self._root, run, n, savable)
+        elif path and tail and path[-1].end == n and not path[-1].state.tail:
+            self._replace(path[-1], SavedState(path[-1].state.rows, tail))
+        for node in path:
+            if node.end <= end:
+                node.groups |= run.groups
+                node.savable = node.savable or node.end <= savable
+            self._refresh(node)
+        self._evict()
+
+    def use(self, tokens: Sequence[int], group: str = "") -> None:
+        """Record that these first tokens were of use to a job of an affinity group."""
+        path, n = self._walk(tuple(tokens))
+        for node in path:
+            self._refresh(node)
+            if group and node.end <= n:
+                node.groups.add(group)
+
+    def drop(self, group: str | None) -> None:
+        """Remove the savable runs that no other affinity group had; None: all savable runs."""
+        dropped = {
+            node: None for node in self._root.subtree() if node.savable and (group is None or node.groups <= {group})
+        }
+        for node in dropped:
+            if node.parent not in dropped:
+                self._remove(node)
+        for node in self._root.subtree():
+            node.groups.discard(group or "")
+
+    def forget(self, tokens: Sequence[int]) -> None:
+        """Remove the last run of a sequence with all that continues it: a model could not restore it."""
+        if path := self._walk(tuple(tokens))[0]:
+            self._remove(path[-1])
+
+    def savable_runs(self, limit: int) -> list[CachedRun]:
+        """Return the runs that may be written to a disk and fit into `limit` bytes, the most useful first.
+
+        Every run comes after its beginning.
+        """
+        chosen: list[CachedRun] = []
+        candidates = [self._root]
+        while candidates:
+            node = max(candidates, key=_priority)
+            candidates.remove(node)
+            if node.size <= limit:
+                limit -= node.size
+                chosen += [node.run()] if node.tokens else []
+                candidates += [child for child in node.children.values() if child.savable]
+        return chosen
+
+    def _walk(self, tokens: tuple[int, ...]) -> tuple[list[Node], int]:
+        """Return the nodes that contain the longest cached prefix, and its length. It may end inside the last node."""
+        path: list[Node] = []
+        node, n = self._root, 0
+        while n < len(tokens) and (child := node.children.get(tokens[n])) is not None:
+            path.append(child)
+            n += common_length(child.tokens, tokens, n)
+            if n < child.end:
+                break
+            node = child
+        return path, n
+
+    def _append(self, parent: Node, run: CachedRun, n: int, savable: int) -> list[Node]:
+        """Add the tokens from `n` on, as two nodes if only the first of them are savable."""
+        state = self._split(run.state, n - run.start)[1] if n > run.start else run.state
+        if self._cuts_state and n < savable < len(run.tokens):
+            first, state = self._split(state, savable - n)
+            parent = self._add(parent, run.tokens[n:savable], first)
+            return [parent, self._add(parent, run.tokens[savable:], state)]
+        return [self._add(parent, run.tokens[n:], state)]
+
+    def _add(self, parent: Node, tokens: tuple[int, ...], state: SavedState) -> Node:
+        node = Node(parent, tokens, parent.end, state)
+        parent.children[tokens[0]] = node
+        self._leaves.discard(parent)
+        self._leaves.add(node)
+        self.size += node.size
+        return node
+
+    def _cut(self, node: Node, position: int) -> Node:
+        """Cut a node in two at a position inside, and return the first part."""
+        assert node.parent is not None, "the root has no tokens"
+        at = position - node.start
+        left, right = self._split(node.state, at)
+        self.size -= node.size
+        first = Node(node.parent, node.tokens[:at], node.start, left)
+        first.savable, first.groups, first.priority = node.savable, set(node.groups), node.priority
+        first.children = {node.tokens[at]: node}
+        node.parent.children[node.tokens[0]] = first
+        node.parent, node.tokens, node.start, node.state = first, node.tokens[at:], position, right
+        self.size += first.size + node.size
+        return first
+
+    def _replace(self, node: Node, state: SavedState) -> None:
+        self.size -= node.size
+        node.state = state
+        self.size += node.size
+
+    def _refresh(self, node: Node) -> None:
+        _, exponent = math.frexp(len(node.tokens) / max(node.size, 1))
+        node.priority = (self._clock + 2.0**exponent, next(self._uses))
+
+    def _evict(self) -> None:
+        """Remove the least useful leaves until the limit is met."""
+        while self.size > self._limit:
+            leaf = min(self._leaves, key=_priority)
+            self._clock = leaf.priority[0]
+            self._remove(leaf)
+
+    def _remove(self, node: Node) -> None:
+        """Remove a node with all that continues it, and its beginning if that is of no use alone."""
+        parent = node.parent
+        assert parent is not None, "the root stays"
+        for below in node.subtree():
+            self.size -= below.size
+            self._leaves.discard(below)
+        del parent.children[node.tokens[0]]
+        if parent.parent is not None and not parent.children:
+            self._leaves.add(parent)
+            if not (self._cuts_state or parent.state.tail):
+                self._remove(parent)
+
+
+def _priority(node: Node) -> tuple[float, int]:
+    return node.priority
