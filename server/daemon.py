@@ -46,7 +46,7 @@ async def run(
         await nursery.start(app.host)
         engine_scope: trio.CancelScope = await nursery.start(_run_engine, engine, app)
         await _warm_up(engine)
-        engine.restore()
+        nursery.start_soon(engine.restore)
         stop = trio.Event()
         # hypercorn's timeout is longer than ours: a stream that hypercorn cuts gets no terminal event.
         timeout = config.shutdown_timeout_seconds + 2 * CLOSING_SECONDS

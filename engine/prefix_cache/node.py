@@ -1,10 +1,15 @@
 """Nodes of the prefix tree: a run of tokens with its saved state."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
 from engine.model import SavedState
+
+MAX_GROUPS = 64
+"""Maximum number of affinity groups that a node remembers."""
+EVERYBODY = "*"
+"""Stands for more groups than `MAX_GROUPS`: the run is no group's own."""
 
 
 class CachedRun(Struct, frozen=True):
@@ -50,6 +55,12 @@ class Node:
     def size(self) -> int:
         """Bytes of the state."""
         return len(self.state.rows) + len(self.state.tail)
+
+    def add_groups(self, groups: Iterable[str]) -> None:
+        """Record affinity groups that had these tokens."""
+        self.groups.update(groups)
+        if len(self.groups) > MAX_GROUPS:
+            self.groups = {EVERYBODY}
 
     def path(self) -> list["Node"]:
         """Return the nodes from the root's child to this one."""

@@ -1,7 +1,7 @@
 """A radix tree of saved states: finds the longest cached prefix of a prompt, and has every shared prefix once.
 
 SGLang's RadixAttention (Zheng et al., arXiv:2312.07104) has such a tree over pages of GPU memory; this one is over
-host memory behind the slots. Where two sequences part, a node is cut in two. Some models cannot continue everywhere
+host memory behind the slots. A node is cut in two where two sequences part. Some models cannot continue everywhere
 (`ModelInfo.cuts_state`): their prefixes end with a node that has a tail.
 
 Eviction is GreedyDual-Size (Cao and Irani, "Cost-Aware WWW Proxy Caching Algorithms", 1997): a leaf's priority is the
@@ -70,10 +70,11 @@ class PrefixTree:
             return None if ends_here else min(n, len(tokens) - 1)
         return n if len(tokens) - n >= MIN_CACHED_TOKENS else None
 
-    def insert(self, run: CachedRun, savable: int = 0) -> None:
+    def insert(self, run: CachedRun, savable: int = 0, *, past: bool = False) -> None:
         """Add a run behind its cached beginning, without the tokens that are cached already.
 
         The first `savable` tokens may be written to a disk. Without its beginning the run is of no use and is ignored.
+        `past`: the run was last used before all that is in the tree or was inserted so earlier.
         """
         path, n = self._walk(run.tokens)
         if n < run.start or run.size > self._limit or not (self._cuts_state or run.state.tail):
@@ -81,24 +82,26 @@ class PrefixTree:
         end, tail = len(run.tokens), run.state.tail
         if path and path[-1].end > n and (n < end or (tail and not self._cuts_state)):
             path[-1] = self._cut(path[-1], n)
-        if n < end:
-            path += self._append(path[-1] if path else self._root, run, n, savable)
-        elif path and tail and path[-1].end == n and not path[-1].state.tail:
+        added = self._append(path[-1] if path else self._root, run, n, savable) if n < end else []
+        if not added and path and tail and path[-1].end == n and not path[-1].state.tail:
             self._replace(path[-1], SavedState(path[-1].state.rows, tail))
-        for node in path:
+        for node in (*path, *added):
             if node.end <= end:
-                node.groups |= run.groups
+                node.add_groups(run.groups)
                 node.savable = node.savable or node.end <= savable
-            self._refresh(node)
+        for node in added if past else (*path, *added):
+            self._refresh(node, past=past)
         self._evict()
 
-    def use(self, tokens: Sequence[int], group: str = "") -> None:
-        """Record that these first tokens were of use to a job of an affinity group."""
+    def use(self, tokens: Sequence[int], group: str = "", *, savable: bool = False) -> None:
+        """Record that these first tokens were of use to a job of an affinity group, and whether it allows to write them
+        to a disk."""
         path, n = self._walk(tuple(tokens))
         for node in path:
             self._refresh(node)
-            if group and node.end <= n:
-                node.groups.add(group)
+            if node.end <= n:
+                node.add_groups({group} if group else ())
+                node.savable = node.savable or savable
 
     def drop(self, group: str | None) -> None:
         """Remove the savable runs that no other affinity group had; None: all savable runs."""
@@ -180,9 +183,12 @@ class PrefixTree:
         node.state = state
         self.size += node.size
 
-    def _refresh(self, node: Node) -> None:
+    def _refresh(self, node: Node, *, past: bool = False) -> None:
         _, exponent = math.frexp(len(node.tokens) / max(node.size, 1))
-        node.priority = (self._clock + 2.0**exponent, next(self._uses))
+        if past:
+            node.priority = (2.0**exponent, -next(self._uses))
+        else:
+            node.priority = (self._clock + 2.0**exponent, next(self._uses))
 
     def _evict(self) -> None:
         """Remove the least useful leaves until the limit is met."""

@@ -1,6 +1,7 @@
 """The engine's trio side: `generate` hands a job to the inference thread and returns a channel of its outputs."""
 
 import itertools
+import logging
 import math
 import time
 from collections.abc import Collection, Iterator
@@ -12,15 +13,21 @@ import trio
 
 from engine.job import EngineOutput, Finished, FinishReason, Job
 from engine.model import Model
-from engine.runtime.kv_snapshots import Snapshot, Snapshots
-from engine.runtime.loop import Cancel, Command, DropSnapshots, InferenceLoop, Outputs, Restore, Submit
+from engine.prefix_cache import CachedRun
+from engine.runtime.host_cache import HostCache
+from engine.runtime.kv_snapshots import Snapshots
+from engine.runtime.loop import Adopt, Adopting, Cancel, Command, Drop, InferenceLoop, Outputs, Submit
 from engine.scheduler import Key
 
+DEFAULT_CACHE_BYTES = 256_000_000
+"""Limit of the prefix cache in memory."""
 STUCK_SECONDS = 120.0
 """Least step time, in seconds, that means the model is stuck: steps take a tenth of a second, and a few seconds on an
 overloaded machine."""
 STUCK_STEPS = 10
 """Number of slowest steps so far that a step must exceed to count as stuck."""
+
+log = logging.getLogger("responsed.engine")
 
 
 class EngineStopped(Exception):
@@ -36,11 +43,14 @@ class Engine:
         end_tokens: Collection[int],
         max_step_seconds: float = 0.0,
         snapshots: Snapshots | None = None,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
-        """For `max_step_seconds` see `scheduler.step_budget`. `snapshots` stores the KV cache for the next run."""
+        """For `max_step_seconds` see `scheduler.step_budget`. `cache_bytes` limits the prefix cache in memory, which
+        `snapshots` stores for the next run; 0 turns off both."""
         self._model = model
         self._inbox: SimpleQueue[Command] = SimpleQueue()
-        self._loop = InferenceLoop(model, end_tokens, max_step_seconds, snapshots, self._inbox)
+        self._cache = HostCache(model, cache_bytes)
+        self._loop = InferenceLoop(model, end_tokens, max_step_seconds, self._cache, snapshots, self._inbox)
         self._channels: dict[Key, trio.MemorySendChannel[EngineOutput]] = {}
         self._keys = itertools.count()
         self._snapshots = snapshots
@@ -85,16 +95,21 @@ class Engine:
             self._running = False
             self._deliver([(key, Finished(FinishReason.FAILED, self._shutdown_message)) for key in self._channels])
 
-    def restore(self) -> None:
-        """Fill the slots with the last run's snapshots. Call it before the first job, since snapshots overwrite
-        slots."""
-        self._inbox.put(Restore())
+    async def restore(self) -> None:
+        """Load the last run's snapshots into the prefix cache. Jobs run meanwhile."""
+        if self._snapshots is not None and self._cache.tree is not None:
+            self._inbox.put(Adopting(active=True))
+            await trio.to_thread.run_sync(self._read_snapshots, self._snapshots, limiter=self._file_access)
 
-    async def drop_snapshots(self) -> None:
-        """Delete every snapshot file of this server, and write none of the slots' present contents."""
-        if self._snapshots is not None:
-            self._inbox.put(DropSnapshots())
-            await trio.to_thread.run_sync(self._snapshots.drop, limiter=self._file_access)
+    async def drop_cached(self, group: str | None = None) -> None:
+        """Delete the cached tokens of an affinity group, unless another group had them too, from memory and disk. None:
+        all tokens that may be on the disk."""
+        try:
+            if self._snapshots is not None:
+                drop = partial(self._snapshots.drop, group)
+                await trio.to_thread.run_sync(drop, limiter=self._file_access)
+        finally:
+            self._inbox.put(Drop(group))  # after the runs that were being read
 
     @contextmanager
     def generate(self, job: Job) -> Iterator[trio.MemoryReceiveChannel[EngineOutput]]:
@@ -126,7 +141,7 @@ class Engine:
         def run() -> None:
             self._loop.run(
                 lambda outputs: token.run_sync_soon(self._deliver, outputs),
-                lambda snapshots: token.run_sync_soon(self._write_snapshots, snapshots),
+                lambda runs: token.run_sync_soon(self._write_snapshots, runs),
             )
 
         try:
@@ -140,10 +155,21 @@ class Engine:
             self._shutdown_message = "the inference thread failed; see the server log"
             raise
 
-    def _write_snapshots(self, snapshots: list[Snapshot]) -> None:
+    def _read_snapshots(self, snapshots: Snapshots) -> None:
+        """Hand the last run's snapshots to the inference thread, one by one."""
+        try:
+            for run in snapshots.read():
+                if not self._running:
+                    return
+                self._inbox.put(Adopt(run))
+        except Exception:
+            log.exception("the KV cache of the last run cannot be read")
+        self._inbox.put(Adopting(active=False))
+
+    def _write_snapshots(self, runs: list[CachedRun]) -> None:
         """Start writing snapshots, on the trio side."""
         if self._snapshots is not None and self._nursery is not None:
-            write = partial(trio.to_thread.run_sync, self._snapshots.write, snapshots, limiter=self._file_access)
+            write = partial(trio.to_thread.run_sync, self._snapshots.write, runs, limiter=self._file_access)
             self._nursery.start_soon(write)
 
     def _deliver(self, outputs: Outputs) -> None:

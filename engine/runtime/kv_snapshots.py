@@ -1,15 +1,18 @@
-"""KV cache snapshots: slots are saved at shutdown and restored at start, instead of being evaluated again.
+"""KV cache snapshots: a mirror of the prefix tree's savable runs in the state folder, read again after a restart.
 
-A file contains one slot: a line of JSON, then the engine's own bytes. Native code reads these bytes, so a snapshot is
-restored only if its model, engine and settings (`fingerprint`) and its checksum match.
+A file contains one run: a line of JSON, then the engine's own bytes. Native code reads these bytes, so a snapshot is
+used only if its model, engine and settings (`fingerprint`) and its checksum match. A file's name is a digest of its
+run and of all tokens before it, so a run is written once, and a beginning that several runs share too.
 """
 
 import fcntl
 import hashlib
+import itertools
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from msgspec import Struct
 
 from engine.atomic_write import atomic_write
 from engine.model import SavedState
+from engine.prefix_cache import CachedRun
 
 SUFFIX = ".kv"
 DRAFT_PREFIX = ".responsed-draft-"
@@ -28,13 +32,6 @@ FILE_NAME = re.compile(r"[0-9a-f]{32}\.kv")
 log = logging.getLogger("responsed.engine")
 
 
-class Snapshot(Struct, frozen=True):
-    """A slot's tokens and their state."""
-
-    tokens: tuple[int, ...]
-    state: SavedState
-
-
 class _FileHeader(Struct, frozen=True):
     """The first line of a snapshot file."""
 
@@ -42,8 +39,10 @@ class _FileHeader(Struct, frozen=True):
     digest: str
     """BLAKE2b digest of the state."""
     tokens: tuple[int, ...]
-    rows_size: int
+    start: int = 0
+    rows_size: int = 0
     """Bytes of the state's rows; its tail follows."""
+    groups: frozenset[str] = frozenset()
 
 
 class Snapshots:
@@ -57,40 +56,37 @@ class Snapshots:
     def __init__(self, folder: Path, fingerprint: str, limit: int) -> None:
         self._folder = folder
         self._fingerprint = fingerprint
-        self._limit = limit
-        self._owned: set[str] = set()
-        """Names of files that this server may delete."""
+        self.limit = limit
+        self._owned: dict[str, frozenset[str] | None] = {}
+        """Names of files that this server may delete -> affinity groups in the file; None if it is damaged."""
+        self._drafts = itertools.count()
+        """Numbers of temporary files: two threads may write the same run."""
         self._lock: int | None = None
         """File descriptor that marks the folder as used until this process ends."""
 
-    def choose(self, snapshots: Iterable[Snapshot]) -> list[Snapshot]:
-        """Return the first snapshots that fit into the limit together."""
-        if not self._limit:
-            return []  # before anything is copied out of the engine
-        chosen, left = [], self._limit
-        for snapshot in snapshots:
-            size = len(snapshot.state.rows) + len(snapshot.state.tail)
-            if size <= left:
-                chosen.append(snapshot)
-                left -= size
-        return chosen
+    def write(self, runs: Sequence[CachedRun], *, complete: bool = True) -> None:
+        """Make the files those of these runs, the most useful first. Errors are logged.
 
-    def write(self, snapshots: Sequence[Snapshot]) -> None:
-        """Replace this server's files by these snapshots; the first one becomes the newest file. Errors are logged."""
+        Runs that are on the disk are not written again. Unless `complete`, this server's other files stay: they may
+        not have been read yet.
+        """
         try:
-            if snapshots:
+            if runs:
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 self._lock_folder()
-            written = {self._write(snapshot).name for snapshot in reversed(snapshots)}
-            for name in self._owned - written:
-                (self._folder / name).unlink(missing_ok=True)
-            self._owned = written
+            names = [self._name(run.tokens, run.start) for run in runs]
+            if complete:
+                self._delete(self._owned.keys() - set(names))
+            now = time.time_ns()
+            for age, (name, run) in enumerate(zip(names, runs, strict=True)):
+                self._write(name, run)
+                os.utime(self._folder / name, ns=(now - age * 1000, now - age * 1000))  # the order of `read`
         except OSError as error:
             log.warning("the KV cache cannot be written for a restart: %s", error)
 
-    def read(self) -> Iterator[Snapshot]:
-        """Yield the snapshots that were written for this fingerprint, the most useful first. Other files are
-        skipped."""
+    def read(self) -> Iterator[CachedRun]:
+        """Yield the runs that were written for this fingerprint, the most useful first, each after its beginning. Other
+        files are skipped."""
         try:
             alone = self._folder.is_dir() and self._lock_folder()
         except OSError as error:
@@ -106,20 +102,31 @@ class Snapshots:
                 log.warning("%s is skipped: %s", path, error)
                 continue
             if alone or head.fingerprint == self._fingerprint:
-                self._owned.add(path.name)
+                self._owned[path.name] = head.groups
             if head.fingerprint != self._fingerprint:
                 log.info("%s is skipped: it is from another model, engine or setting", path.name)
-            elif head.digest != _digest(state):
+            elif head.digest != _digest(state) or path.name != self._name(head.tokens, head.start):
+                self._owned[path.name] = None
                 log.warning("%s is skipped: it is damaged", path)
-            elif self._limit:
-                yield Snapshot(head.tokens, state)
+            elif self.limit:
+                yield CachedRun(head.tokens, head.start, state, head.groups)
 
-    def drop(self) -> None:
-        """Delete this server's files, including those of its earlier runs."""
+    def drop(self, group: str | None = None) -> None:
+        """Delete this server's files, including those of its earlier runs, whose tokens no other affinity group had;
+        None: all."""
         if self._lock is None:
             for _ in self.read():
                 pass
-        self.write(())
+        try:
+            owned = list(self._owned.items())
+            self._delete([name for name, groups in owned if group is None or not groups or groups <= {group}])
+        except OSError as error:
+            log.warning("the KV cache on the disk cannot be deleted: %s", error)
+
+    def _delete(self, names: Collection[str]) -> None:
+        for name in names:
+            (self._folder / name).unlink(missing_ok=True)
+            self._owned.pop(name, None)
 
     def _files(self) -> list[Path]:
         """Return the regular files with a name that `_write` gives, the newest first."""
@@ -142,21 +149,28 @@ class Snapshots:
         fcntl.flock(self._lock, fcntl.LOCK_SH)
         return False
 
-    def _write(self, snapshot: Snapshot) -> Path:
-        """Write one file atomically."""
-        digest = hashlib.blake2b(repr((self._fingerprint, snapshot.tokens)).encode(), digest_size=16).hexdigest()
-        path = self._folder / f"{digest}{SUFFIX}"
-        state = snapshot.state
-        head = _FileHeader(self._fingerprint, _digest(state), snapshot.tokens, len(state.rows))
-        with atomic_write(path, self._folder / f"{DRAFT_PREFIX}{digest}", mode=0o600) as file:
+    def _write(self, name: str, run: CachedRun) -> None:
+        """Write one file atomically, unless it exists."""
+        path, state, groups = self._folder / name, run.state, self._owned.get(name)
+        if groups is not None and groups <= run.groups and path.exists():
+            return
+        head = _FileHeader(self._fingerprint, _digest(state), run.tokens, run.start, len(state.rows), run.groups)
+        draft = self._folder / f"{DRAFT_PREFIX}{next(self._drafts)}-{path.stem}"
+        with atomic_write(path, draft, mode=0o600) as file:
             file.writelines((msgspec.json.encode(head), b"\n", state.rows, state.tail))
-        return path
+        self._owned[name] = run.groups
+
+    def _name(self, tokens: tuple[int, ...], start: int) -> str:
+        return hashlib.blake2b(repr((self._fingerprint, start, tokens)).encode(), digest_size=16).hexdigest() + SUFFIX
 
 
 def _read(path: Path) -> tuple[_FileHeader, SavedState]:
-    line, _, state = path.read_bytes().partition(b"\n")
-    head = msgspec.json.decode(line, type=_FileHeader)
-    return head, SavedState(state[: head.rows_size], state[head.rows_size :])
+    """Raises ValueError or OSError."""
+    with path.open("rb") as file:
+        head = msgspec.json.decode(file.readline(), type=_FileHeader)
+        if not 0 <= head.rows_size <= path.stat().st_size:
+            raise ValueError("its length does not fit")
+        return head, SavedState(file.read(head.rows_size), file.read())
 
 
 def _digest(state: SavedState) -> str:

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
@@ -17,7 +16,9 @@ from msgspec import Struct
 from engine.constraint import Constraint, GrammarError
 from engine.job import EngineOutput, Finished, FinishReason, Job, Token
 from engine.model import BatchEntry, Model, ModelError
-from engine.runtime.kv_snapshots import Snapshot, Snapshots
+from engine.prefix_cache import CachedRun
+from engine.runtime.host_cache import HostCache
+from engine.runtime.kv_snapshots import Snapshots
 from engine.runtime.mask_thread import MaskThread
 from engine.runtime.token_picker import TokenPicker
 from engine.scheduler import Key, Scheduler, Step
@@ -42,15 +43,26 @@ class Cancel(Struct, frozen=True):
     key: Key
 
 
-class Restore(Struct, frozen=True):
-    """Fill the slots from the last run's snapshots."""
+class Adopt(Struct, frozen=True):
+    """Put a run of the last process into the prefix cache."""
+
+    run: CachedRun
 
 
-class DropSnapshots(Struct, frozen=True):
-    """Never write the slots' present contents to the disk: a stored response was deleted."""
+class Adopting(Struct, frozen=True):
+    """Runs of the last process follow, or no longer."""
+
+    active: bool
 
 
-Command: TypeAlias = Submit | Cancel | Restore | DropSnapshots | None
+class Drop(Struct, frozen=True):
+    """Forget the cached tokens of an affinity group, or of all that may be on the disk: a stored response was
+    deleted."""
+
+    group: str | None
+
+
+Command: TypeAlias = Submit | Cancel | Adopt | Adopting | Drop | None
 """A command for the thread; None ends it."""
 Outputs: TypeAlias = list[tuple[Key, EngineOutput]]
 
@@ -63,19 +75,23 @@ class InferenceLoop:
         model: Model,
         end_tokens: Collection[int],
         max_step_seconds: float,
+        cache: HostCache,
         snapshots: Snapshots | None,
         inbox: SimpleQueue[Command],
     ) -> None:
+        """`snapshots`: the disk for the cache's runs; those of the last process are adopted before it is written."""
         self._model = model
         self._end_tokens = end_tokens
         self._max_step_seconds = max_step_seconds
+        self._cache = cache
         self._scheduler = self._new_scheduler()
         self._pickers: dict[Key, TokenPicker] = {}
         """The pickers of all jobs that have not ended."""
         self.mask_thread = MaskThread()
         self._inbox = inbox
-        self._snapshots = snapshots if model.info.saves_state else None
+        self._snapshots = snapshots if snapshots and snapshots.limit and cache.tree is not None else None
         self._unsaved = False
+        self._adopting = False
         self.step_began: float | None = None
         self.slowest_step = 0.0
         """Seconds of the slowest step so far."""
@@ -86,31 +102,31 @@ class InferenceLoop:
         """True if no job is left. For tests."""
         return not self._pickers and self._scheduler.idle
 
-    def run(self, deliver: Callable[[Outputs], None], write: Callable[[list[Snapshot]], None]) -> None:
-        """Work until the command None. `deliver` hands over outputs; `write` hands snapshots to another thread, which
-        may block."""
+    def run(self, deliver: Callable[[Outputs], None], write: Callable[[list[CachedRun]], None]) -> None:
+        """Work until the command None. `deliver` hands over outputs; `write` hands runs for the disk to another thread,
+        which may block."""
         try:
             while self._read_inbox(deliver, write):
                 self._unsaved = self._snapshots is not None
                 if outputs := self._step():
                     deliver(outputs)
-            if self._snapshots is not None and (snapshots := self._unsaved_slots()):
-                self._snapshots.write(snapshots)
+            if self._snapshots is not None and self._unsaved:
+                self._snapshots.write(self._savable_runs(), complete=not self._adopting)
         finally:
             self.mask_thread.close()
 
     def _new_scheduler(self) -> Scheduler:
-        return Scheduler(self._model.info, self._end_tokens, self._max_step_seconds)
+        return Scheduler(self._model.info, self._end_tokens, self._max_step_seconds, self._cache.tree)
 
-    def _read_inbox(self, deliver: Callable[[Outputs], None], write: Callable[[list[Snapshot]], None]) -> bool:
+    def _read_inbox(self, deliver: Callable[[Outputs], None], write: Callable[[list[CachedRun]], None]) -> bool:
         """Process the waiting commands; block only when idle. Return False if the thread must end."""
         while not self._inbox.empty() or self._scheduler.idle:
             try:
                 command = self._inbox.get(timeout=SNAPSHOT_IDLE_SECONDS if self._unsaved else None)
             except Empty:
                 # This thread only copies, in milliseconds; another one writes, since a disk may take seconds.
-                if snapshots := self._unsaved_slots():
-                    write(snapshots)
+                if not self._adopting:
+                    write(self._savable_runs())
                 continue
             match command:
                 case Submit(key, job):
@@ -118,14 +134,16 @@ class InferenceLoop:
                 case Cancel(key):
                     self._pickers.pop(key, None)
                     self._scheduler.cancel(key)
-                case Restore():
-                    try:
-                        self._restore()
-                    except Exception:
-                        log.exception("the KV cache of the last run cannot be restored")
-                case DropSnapshots():
-                    self._scheduler.forbid_saving()
-                    write([])  # replaces the files of a write in progress
+                case Adopt(run):
+                    self._cache.adopt(run)
+                case Adopting(active):
+                    self._adopting = active
+                case Drop(group):
+                    self._scheduler.drop(group)
+                    self._cache.drop(group)
+                    if self._snapshots is not None and not self._adopting:
+                        # Replaces the files of a write in progress.
+                        write(self._cache.savable_runs((), self._snapshots.limit))
                 case None:
                     return False
         return True
@@ -156,10 +174,12 @@ class InferenceLoop:
 
     def _carry_out(self, plan: Step) -> Outputs:
         """Decode a step and update its sequences."""
-        self.step_began = began = time.perf_counter()
+        self.step_began = time.perf_counter()
         try:
-            for copy in plan.copies:
-                self._model.copy_prefix(copy.source, copy.target, copy.n)
+            if left := self._cache.carry_out(plan.transfers):
+                self._scheduler.undo(left)
+                return []  # the next step plans anew
+            began = time.perf_counter()
             with self.mask_thread.computing(self._step_constraints(plan)):
                 self._model.decode(plan.entries)
         except Exception as error:
@@ -201,37 +221,11 @@ class InferenceLoop:
         draft = entry.tokens[len(entry.tokens) - entry.logits + 1 :]
         return picker.pick(partial(self._model.logits, entry.slot), draft)
 
-    def _restore(self) -> None:
-        """Fill the slots from the last run's snapshots, the most useful last: the scheduler reuses the least recently
-        used slot first."""
-        if self._snapshots is None:
-            return
-        restored = 0
-        snapshots = list(islice(self._snapshots.read(), self._model.info.n_slots))
-        for slot, snapshot in enumerate(reversed(snapshots)):
-            try:
-                self._model.restore(slot, [snapshot.state], len(snapshot.tokens))
-            except ModelError as error:
-                log.warning("a snapshot is skipped: %s", error)
-            else:
-                self._scheduler.adopt(slot, snapshot.tokens)
-                restored += 1
-        if restored:
-            log.info("restored the KV cache of the last run: %d of %d slots", restored, self._model.info.n_slots)
-
-    def _unsaved_slots(self) -> list[Snapshot]:
-        """Return snapshots of the savable slots; none if nothing was evaluated since the last call."""
-        if self._snapshots is None or not self._unsaved:
-            return []
+    def _savable_runs(self) -> list[CachedRun]:
+        """Return the runs for the disk, the slots' contents among them."""
+        assert self._snapshots is not None, "only runs for the disk are asked for"
         self._unsaved = False
-        try:
-            savable = self._scheduler.savable_slots()
-            return self._snapshots.choose(
-                Snapshot(tokens, self._model.save(slot, 0, len(tokens))) for slot, tokens in savable
-            )
-        except Exception as error:
-            log.warning("the KV cache cannot be saved: %s", error, exc_info=not isinstance(error, ModelError))
-            return []
+        return self._cache.savable_runs(self._scheduler.unsaved(), self._snapshots.limit)
 
 
 def _failure(error: Exception) -> Finished:

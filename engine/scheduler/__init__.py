@@ -1,11 +1,15 @@
-"""Pure planning of steps: slots, prefix cache, step budget and drafts. Imports the engine's root only."""
+"""Pure planning of steps: slots, reuse of prefixes, step budget and drafts. Imports the prefix cache and the root."""
 
 from engine.scheduler.scheduler import Scheduler
 from engine.scheduler.slots import Key
-from engine.scheduler.step import Step
+from engine.scheduler.step import PrefixCopy, PrefixRestore, PrefixSave, Step, Transfer
 
 __all__ = [
     "Key",
+    "PrefixCopy",
+    "PrefixRestore",
+    "PrefixSave",
     "Scheduler",
     "Step",
+    "Transfer",
 ]

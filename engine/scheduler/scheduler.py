@@ -10,10 +10,11 @@ from types import MappingProxyType
 
 from engine.job import EngineOutput, Finished, FinishReason, Job, Progress, Started, Token
 from engine.model import BatchEntry, ModelInfo
-from engine.scheduler.prefix_cache import PrefixCache
+from engine.prefix_cache import PrefixTree
+from engine.scheduler.prefix_reuse import PrefixReuse
 from engine.scheduler.queue import FairQueue
 from engine.scheduler.slots import Key, RunningSequence, Slot, running_sequence
-from engine.scheduler.step import PrefixCopy, Step
+from engine.scheduler.step import PrefixSave, Step, Transfer
 from engine.scheduler.step_budget import StepBudget
 from engine.scheduler.stream_planner import StreamPlanner
 
@@ -28,14 +29,21 @@ OLDEST_PROMPT_INTERVAL = 8
 class Scheduler:
     """Assigns waiting jobs to slots. Running slots share a step, or take turns if the model cannot batch."""
 
-    def __init__(self, info: ModelInfo, end_tokens: Collection[int], max_step_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        info: ModelInfo,
+        end_tokens: Collection[int],
+        max_step_seconds: float = 0.0,
+        tree: PrefixTree | None = None,
+    ) -> None:
+        """`tree`: prefixes beyond those in the slots. The caller carries out the transfers between both."""
         self._info = info
         self._end_tokens = frozenset(end_tokens)
         self._slots = [Slot(index) for index in range(info.n_slots)]
         self._queue = FairQueue()
         self._active: deque[Slot] = deque()
         """Running slots, in order of admission or of turns."""
-        self._prefixes = PrefixCache(info, self._slots, self._active, self._mark_used)
+        self._prefixes = PrefixReuse(info, self._slots, self._active, self._mark_used, tree)
         self._budget = StepBudget(info.max_batch_tokens, max_step_seconds)
         self._streams = StreamPlanner(info, self._budget)
         self._prefill_limit = 0
@@ -60,13 +68,13 @@ class Scheduler:
 
     def plan(self) -> Step:
         """Return the next step; empty when idle."""
-        shares = [*self._admit(), *self._prefixes.resume_waiting()]
+        transfers = [*self._admit(), *self._prefixes.resume_waiting()]
         if not self._active:
             return Step()
         if not self._info.batched:
             self._active.rotate(-1)
-            return Step(entries=(_batch_entry(self._active[-1], PREFILL_CHUNK),))
-        return Step(tuple(shares), tuple(self._step_entries()))
+            return Step(tuple(transfers), (_batch_entry(self._active[-1], PREFILL_CHUNK),))
+        return Step(tuple(transfers), tuple(self._step_entries()))
 
     def update(
         self,
@@ -102,13 +110,11 @@ class Scheduler:
     ) -> list[tuple[Key, EngineOutput]]:
         """Record that `plan` could not be carried out: its jobs end, all others continue."""
         outputs: list[tuple[Key, EngineOutput]] = []
-        for copy in plan.copies:
-            target = self._slots[copy.target]
-            target.cached_tokens.clear()
-            running_sequence(target).reused_tokens = 0
+        self.undo(plan.transfers)
         for entry in plan.entries:
             slot = self._slots[entry.slot]
             del slot.cached_tokens[entry.position if self._info.truncates else 0 :]
+            slot.min_tokens = min(slot.min_tokens, len(slot.cached_tokens))
             outputs.append((running_sequence(slot).key, Finished(reason, message)))
             self._release(slot)
         return outputs
@@ -117,43 +123,43 @@ class Scheduler:
         """Return the job that runs in a planned slot."""
         return running_sequence(self._slots[slot]).key
 
-    def savable_slots(self) -> list[tuple[int, tuple[int, ...]]]:
-        """Return the slots whose tokens may all be written to a disk, with these tokens; most recently used first.
+    def undo(self, transfers: Sequence[Transfer]) -> None:
+        """Record that prefixes did not reach their slots: the jobs evaluate them."""
+        for transfer in transfers:
+            if not isinstance(transfer, PrefixSave):
+                slot = self._slots[transfer.target]
+                slot.cached_tokens.clear()
+                slot.min_tokens = running_sequence(slot).reused_tokens = 0
 
-        A slot whose tokens are the beginning of another slot's is left out.
+    def unsaved(self) -> Iterator[PrefixSave]:
+        """Yield saves of the slots with tokens that may be written to a disk and that the tree lacks, the most recently
+        used last."""
+        for slot in sorted(self._slots, key=lambda slot: slot.last_used):
+            if slot.savable_tokens:
+                yield from self._prefixes.save(slot)
+
+    def drop(self, group: str | None) -> None:
+        """Forget the tokens of idle slots of an affinity group, and write those of its running jobs to no disk.
+
+        None: the present tokens of all slots are written to no disk. Running jobs may be written from their next turn
+        on.
         """
-        savable = (
-            slot for slot in self._slots if slot.cached_tokens and slot.savable_tokens >= len(slot.cached_tokens)
-        )
-        slots = sorted(savable, key=lambda slot: slot.last_used, reverse=True)
-        longer = {
-            id(slot): [other.cached_tokens for other in slots if len(other.cached_tokens) > len(slot.cached_tokens)]
-            for slot in slots
-        }
-        return [
-            (slot.index, tuple(slot.cached_tokens))
-            for slot in slots
-            if not any(other[: len(slot.cached_tokens)] == slot.cached_tokens for other in longer[id(slot)])
-        ]
-
-    def adopt(self, slot: int, tokens: Sequence[int]) -> None:
-        """Record that a slot, before anything ran in it, contains `tokens`."""
-        self._slots[slot].cached_tokens[:] = tokens
-        self._slots[slot].savable_tokens = len(tokens)
-        self._mark_used(self._slots[slot])
-
-    def forbid_saving(self) -> None:
-        """Mark the present tokens of all slots as not savable. Running jobs may be saved from their next turn on."""
         for slot in self._slots:
-            slot.savable_tokens = 0
+            if group in (None, slot.affinity):
+                slot.savable_tokens = 0
+            if group == slot.affinity and slot.running is None:
+                slot.cached_tokens.clear()
 
-    def _admit(self) -> Iterator[PrefixCopy]:
+    def _admit(self) -> Iterator[Transfer]:
         """Move waiting jobs into free slots."""
         while self._queue and (free := [slot for slot in self._slots if slot.running is None]):
             running = RunningSequence(*self._queue.next())
             slot = self._prefixes.choose_slot(free, running)
-            running.reused_tokens = self._prefixes.reusable_tokens(slot.cached_tokens, running.tokens)
-            del slot.cached_tokens[running.reused_tokens :]
+            running.reused_tokens = self._prefixes.reusable_tokens(slot, running.tokens)
+            if running.reused_tokens < len(slot.cached_tokens):
+                yield from self._prefixes.save(slot)
+                del slot.cached_tokens[running.reused_tokens :]
+                slot.min_tokens = min(slot.min_tokens, running.reused_tokens)
             slot.running = running
             slot.savable_tokens = sys.maxsize if running.savable else min(slot.savable_tokens, running.reused_tokens)
             slot.affinity = running.affinity

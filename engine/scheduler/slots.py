@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from engine.job import Job
+from engine.prefix_cache import common_length
 from engine.scheduler.ngram_drafter import NgramDrafter
 
 Key: TypeAlias = int
@@ -46,6 +47,9 @@ class Slot:
     def __init__(self, index: int) -> None:
         self.index = index
         self.cached_tokens: list[int] = []
+        self.min_tokens = 0
+        """Number of tokens below which the slot cannot be truncated: restored attention windows lack what was before
+        them."""
         self.running: RunningSequence | None = None
         self.savable_tokens = 0
         """Number of first tokens that may be written to a disk. If all may, it is at least `len(cached_tokens)`."""
@@ -68,18 +72,8 @@ class Slot:
 
 def common_prefix_length(cached: list[int], prompt: list[int]) -> int:
     """Return the number of first tokens of `prompt` that are cached. Its last token never counts: its logits are
-    needed.
-
-    A binary search over slices compares lists in C: 20 us for 8,000 tokens, where a Python loop takes a millisecond.
-    """
-    low, high = 0, min(len(cached), len(prompt) - 1)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if cached[low:middle] == prompt[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    needed."""
+    return min(common_length(cached, prompt), max(len(prompt) - 1, 0))
 
 
 def running_sequence(slot: Slot) -> RunningSequence:

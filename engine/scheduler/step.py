@@ -1,8 +1,20 @@
-"""One step of the model: the prefixes that it copies and the tokens that it evaluates."""
+"""One step of the model: the prefixes that it saves, copies and restores, and the tokens that it evaluates."""
+
+from typing import TypeAlias
 
 from msgspec import Struct
 
-from engine.model import BatchEntry
+from engine.model import BatchEntry, SavedState
+
+
+class PrefixSave(Struct, frozen=True):
+    """Save the tokens of a slot before they are overwritten."""
+
+    slot: int
+    tokens: tuple[int, ...]
+    savable: int
+    """Number of first tokens that may be written to a disk."""
+    affinity: str
 
 
 class PrefixCopy(Struct, frozen=True):
@@ -13,8 +25,20 @@ class PrefixCopy(Struct, frozen=True):
     n: int
 
 
-class Step(Struct, frozen=True):
-    """A step: first the copies, then the entries, at most one a slot. A step without entries is empty."""
+class PrefixRestore(Struct, frozen=True):
+    """Replace the contents of slot `target` by tokens with saved states."""
 
-    copies: tuple[PrefixCopy, ...] = ()
+    target: int
+    tokens: tuple[int, ...]
+    states: tuple[SavedState, ...]
+
+
+Transfer: TypeAlias = PrefixSave | PrefixCopy | PrefixRestore
+
+
+class Step(Struct, frozen=True):
+    """A step: first the transfers in their order, then the entries, at most one a slot. A step without entries is
+    empty."""
+
+    transfers: tuple[Transfer, ...] = ()
     entries: tuple[BatchEntry, ...] = ()

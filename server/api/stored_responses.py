@@ -69,7 +69,7 @@ class StoredResponsesHandler:
         if not (self._generations.remove_unstored(response_id) or deleted):
             raise _not_found(response_id)
         self._comparisons.forget(response_id)
-        await self._engine.drop_snapshots()
+        await self._engine.drop_cached()
         await exchange.answer(200, msgspec.json.encode(Deleted(response_id, "response")))
 
     async def cancel(self, exchange: Exchange, response_id: str) -> None:

@@ -20,7 +20,7 @@ from engine.backends import scripted
 from engine.backends.scripted import Reply, ScriptedModel
 from engine.chat_template.template import ChatTemplate
 from engine.model import BatchEntry
-from engine.runtime.engine import Engine
+from engine.runtime.engine import DEFAULT_CACHE_BYTES, Engine
 from engine.runtime.kv_snapshots import Snapshots
 from server import daemon
 from server.api.app import App
@@ -127,12 +127,13 @@ def wired(
     store: AsyncStore | None = None,
     template: str = scripted.TEMPLATE,
     snapshots: Snapshots | None = None,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
     keys: Mapping[str, str] | None = None,
     metrics: Metrics | None = None,
 ) -> tuple[Engine, App]:
     """The parts of a daemon around a scripted model, as the command wires them."""
     vocabulary = scripted.vocabulary()
-    engine = Engine(model, vocabulary.end_tokens, snapshots=snapshots)
+    engine = Engine(model, vocabulary.end_tokens, snapshots=snapshots, cache_bytes=cache_bytes)
     compiled = ChatTemplate(template, vocabulary)
     details = ModelDetails(NAME, CREATED, model.info, vocabulary, compiled)
     return engine, App(config, engine, details, store, None if keys is None else ApiKeys(keys), metrics)
@@ -149,6 +150,7 @@ async def served(
     kind: type[Store] = Store,
     template: str = scripted.TEMPLATE,
     snapshots: bool = False,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
     state: Path | None = None,
     keys: Mapping[str, str] | None = None,
     **settings: Any,
@@ -164,7 +166,7 @@ async def served(
     store = open_store(state, kind) if state and config.store != "off" else None
     kv = Snapshots(state / "kv", "a scripted model", 1_000_000) if state and snapshots else None
     metrics = Metrics({"model": NAME}) if config.metrics else None
-    engine, app = wired(model, config, AsyncStore(store) if store else None, template, kv, keys, metrics)
+    engine, app = wired(model, config, AsyncStore(store) if store else None, template, kv, cache_bytes, keys, metrics)
     ready = Ready()
     with (
         contextlib.closing(store) if store else contextlib.nullcontext(),

@@ -8,6 +8,7 @@ import pytest
 from engine.backends.llamacpp import library as libllama
 from engine.backends.llamacpp.model import LlamaCpp
 from engine.job import EngineOutput, Job, SamplingParams, Started, Token
+from engine.runtime.host_cache import HostCache
 from engine.scheduler.scheduler import Scheduler
 from tests.support.tiny_models import FAMILIES, write
 
@@ -32,14 +33,14 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LlamaCpp]:
     model.close()
 
 
-def run(scheduler: Scheduler, model: LlamaCpp, *jobs: Job) -> list[list[EngineOutput]]:
+def run(scheduler: Scheduler, model: LlamaCpp, *jobs: Job, cache: HostCache | None = None) -> list[list[EngineOutput]]:
+    cache = cache or HostCache(model, 0)
     outputs: list[list[EngineOutput]] = [[] for _ in jobs]
     for key, job in enumerate(jobs):
         scheduler.add(key, job)
     while not scheduler.idle:
         plan = scheduler.plan()
-        for copy in plan.copies:
-            model.copy_prefix(copy.source, copy.target, copy.n)
+        assert cache.carry_out(plan.transfers) == ()
         model.decode(plan.entries)
         sampled = {entry.slot: greedy(model, entry.slot, entry.tokens, entry.logits) for entry in plan.entries}
         for key, output in scheduler.update(plan, sampled, 0.01):
@@ -83,19 +84,25 @@ def test_models_with_a_reused_prefix_answer_as_evaluated_anew(model: LlamaCpp) -
     assert answers[0][0] == Started(len(PROMPTS[0]) + MOST - 1)
 
 
-def test_models_with_a_restored_slot_answer_as_before_or_cannot_save(model: LlamaCpp) -> None:
+def test_models_with_a_restored_prefix_answer_as_evaluated_anew(model: LlamaCpp) -> None:
+    """The next turn of a conversation returns after others have used every slot, twice, and after a restart."""
     if not model.info.saves_state:
         pytest.skip("of a window, saved state could not be cut back")
     first = alone(model, PROMPTS[0])
-    turn = (*PROMPTS[0], *first, 80, 81)
-    expected = alone(model, turn)
-    scheduler = Scheduler(model.info, NOBODY)
-    run(scheduler, model, Job(PROMPTS[0], MOST, GREEDY, savable=True))
-    ((slot, tokens_in_slot),) = scheduler.savable_slots()
-    state = model.save(slot, 0, len(tokens_in_slot))
-    alone(model, PROMPTS[4])  # something else is there now
-    again = Scheduler(model.info, NOBODY)
-    model.restore(2, [state], len(tokens_in_slot))
-    again.adopt(2, tokens_in_slot)
-    answer = run(again, model, Job(turn, MOST, GREEDY))[0]
-    assert (answer[0], token_ids(answer)) == (Started(len(tokens_in_slot)), expected)
+    turns = [(*PROMPTS[0], *first, 80, 81), (*PROMPTS[0], *first, 90)]
+    expected = [alone(model, turn) for turn in turns]
+    cache = HostCache(model, 10**9)
+    scheduler = Scheduler(model.info, NOBODY, tree=cache.tree)
+    run(scheduler, model, Job(PROMPTS[0], MOST, GREEDY, savable=True), cache=cache)
+    n = len(PROMPTS[0]) + MOST - 1
+    for turn, answer in zip(turns, expected, strict=True):
+        run(scheduler, model, *(Job((i, *PROMPTS[4]), MOST, GREEDY) for i in (1, 2, 3)), cache=cache)
+        outputs = run(scheduler, model, Job(turn, MOST, GREEDY), cache=cache)[0]
+        assert (outputs[0], token_ids(outputs)) == (Started(n), answer)
+    restarted = HostCache(model, 10**9)
+    for cached_run in cache.savable_runs((), 10**9):
+        restarted.adopt(cached_run)
+    outputs = run(Scheduler(model.info, NOBODY, tree=restarted.tree), model, Job(turns[0], 1, GREEDY), cache=restarted)[
+        0
+    ]
+    assert (outputs[0], token_ids(outputs)) == (Started(n), expected[0][:1])

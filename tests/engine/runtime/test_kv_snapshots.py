@@ -17,13 +17,14 @@ from engine.job import Finished, Job, SamplingParams, Started
 from engine.loader import model_file
 from engine.loader.loader import Options, load
 from engine.model import BackendOptions, SavedState
+from engine.prefix_cache import CachedRun
 from engine.runtime.engine import Engine
-from engine.runtime.kv_snapshots import Snapshot, Snapshots
+from engine.runtime.kv_snapshots import Snapshots
 from tests.support.helpers import delete, exchange, post, served
 
 GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
-ONE = Snapshot((1, 2), SavedState(b"one\nrow", b"tail"))
-TWO = Snapshot((3,), SavedState(b"two", b""))
+ONE = CachedRun((1, 2), 0, SavedState(b"one\nrow", b"tail"), frozenset({"a"}))
+TWO = CachedRun((1, 2, 3), 2, SavedState(b"two", b""), frozenset({"a", "b"}))
 
 
 def folder_of(tmp_path: Path, fingerprint: str = "a model", limit: int = 1000) -> Snapshots:
@@ -44,9 +45,28 @@ def test_write_replaces_all_earlier_snapshots(tmp_path: Path) -> None:
     assert len(list((tmp_path / "kv").glob("*.kv"))) == 1
 
 
-def test_choose_returns_the_first_snapshots_within_the_limit(tmp_path: Path) -> None:
-    snapshots = [Snapshot((i,), SavedState(bytes(300), bytes(100))) for i in range(4)]
-    assert folder_of(tmp_path).choose(snapshots) == snapshots[:2]
+def test_write_of_a_run_on_the_disk_does_not_write_it_again(tmp_path: Path) -> None:
+    snapshots = folder_of(tmp_path)
+    snapshots.write([ONE, TWO])
+    files = {path.name: path.stat().st_ino for path in (tmp_path / "kv").glob("*.kv")}
+    snapshots.write([TWO, ONE])
+    assert {path.name: path.stat().st_ino for path in (tmp_path / "kv").glob("*.kv")} == files
+    assert list(folder_of(tmp_path).read()) == [TWO, ONE]
+
+
+def test_write_before_all_runs_were_read_deletes_none(tmp_path: Path) -> None:
+    folder_of(tmp_path).write([ONE, TWO])
+    snapshots = folder_of(tmp_path)
+    assert list(snapshots.read()) == [ONE, TWO]
+    snapshots.write([], complete=False)
+    assert list(folder_of(tmp_path).read()) == [ONE, TWO]
+
+
+@pytest.mark.parametrize(("group", "left"), [("a", [TWO]), ("b", [ONE, TWO]), (None, [])])
+def test_drop_deletes_the_files_of_a_group_alone(tmp_path: Path, group: str | None, left: list[CachedRun]) -> None:
+    folder_of(tmp_path).write([ONE, TWO])
+    folder_of(tmp_path).drop(group)
+    assert list(folder_of(tmp_path).read()) == left
 
 
 def test_read_skips_foreign_files(tmp_path: Path) -> None:
@@ -81,7 +101,7 @@ async def cached(engine: Engine, prompt: tuple[int, ...]) -> int:
     found = 0
     async with trio.open_nursery() as nursery:
         await nursery.start(engine.run)
-        engine.restore()
+        await engine.restore()
         with engine.generate(Job(prompt, 3, GREEDY, savable=True)) as outputs:
             async for output in outputs:
                 match output:
@@ -159,8 +179,9 @@ def test_snapshots_of_two_servers_in_one_folder_survive(tmp_path: Path, fingerpr
 def test_snapshots_of_an_earlier_setting_are_deleted_by_a_lone_server(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from engine.model import SavedState\n"
-        "from engine.runtime.kv_snapshots import Snapshot, Snapshots\n"
-        "Snapshots(Path(sys.argv[1]), 'old', 1000).write([Snapshot((1,), SavedState(b'old', b''))])"
+        "from engine.prefix_cache import CachedRun\n"
+        "from engine.runtime.kv_snapshots import Snapshots\n"
+        "Snapshots(Path(sys.argv[1]), 'old', 1000).write([CachedRun((1,), 0, SavedState(b'old', b''))])"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "kv")], check=True)
     snapshots = folder_of(tmp_path)
@@ -232,7 +253,6 @@ def test_snapshots_with_limit_0_are_only_dropped(tmp_path: Path) -> None:
     """DELETE /v1/responses/{id} also deletes the prompts of earlier runs."""
     folder_of(tmp_path).write([ONE, TWO])
     off = folder_of(tmp_path, limit=0)
-    assert off.choose(iter([ONE])) == []
     assert list(off.read()) == []
     assert len(list((tmp_path / "kv").glob("*.kv"))) == 2
     off.drop()

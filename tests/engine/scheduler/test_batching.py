@@ -7,17 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.job import EngineOutput, Finished, FinishReason, Job, Progress, SamplingParams, Started, Token
-from engine.model import BatchEntry, ModelInfo
-from engine.scheduler.prefix_cache import MIN_PREFIX_COPY_TOKENS
+from engine.model import BatchEntry, ModelInfo, SavedState
+from engine.prefix_cache import CachedRun, PrefixTree
+from engine.scheduler.prefix_reuse import MIN_PREFIX_COPY_TOKENS
 from engine.scheduler.scheduler import Scheduler
-from engine.scheduler.step import PrefixCopy, Step
+from engine.scheduler.step import PrefixCopy, PrefixRestore, PrefixSave, Step, Transfer
 
 GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 END = 9
 LONG = tuple(range(100, 100 + 3 * MIN_PREFIX_COPY_TOKENS))
 
 
-def info(n_slots: int = 4, n_ctx: int = 1000, *, rewinds: bool = True, tile: int = 1) -> ModelInfo:
+def info(n_slots: int = 4, n_ctx: int = 1000, *, rewinds: bool = True, cuts: bool = True, tile: int = 1) -> ModelInfo:
     return ModelInfo(
         "naive",
         n_ctx,
@@ -27,8 +28,8 @@ def info(n_slots: int = 4, n_ctx: int = 1000, *, rewinds: bool = True, tile: int
         batched=True,
         copies_prefixes=rewinds,
         multi_row_logits=rewinds,
-        saves_state=False,
-        cuts_state=False,
+        saves_state=True,
+        cuts_state=rewinds and cuts,
         truncates=rewinds,
         attention_tile=tile,
     )
@@ -51,12 +52,22 @@ def forced_tokens(tokens: Sequence[int]) -> list[int]:
     return found
 
 
+def tree_of(info: ModelInfo, limit: int = 10**6) -> PrefixTree:
+    return PrefixTree(limit, split, cuts_state=info.cuts_state)
+
+
+def split(state: SavedState, at: int) -> tuple[SavedState, SavedState]:
+    return SavedState(state.rows[:at], b""), SavedState(state.rows[at:], state.tail)
+
+
 class Naive:
     """Carries out steps as a model would, and checks the conditions that a model relies on."""
 
-    def __init__(self, info: ModelInfo, forcing: bool = False) -> None:
+    def __init__(self, info: ModelInfo, tree: PrefixTree | None = None, forcing: bool = False) -> None:
         """With `forcing`, the jobs have a grammar: see `forced_tokens`."""
         self.info = info
+        self.tree = tree
+        self.restored = 0
         self.forcing = forcing
         self.forced: dict[int, list[int]] = {}
         """Forced tokens after the last step, by slot."""
@@ -65,10 +76,8 @@ class Naive:
         self.wrong_drafts = 0
 
     def run(self, plan: Step) -> dict[int, list[Token]]:
-        for copy in plan.copies:
-            assert self.info.copies_prefixes
-            self.cached[copy.target] = self.cached[copy.source][: copy.n]
-            assert len(self.cached[copy.target]) == copy.n, "only what is cached can be shared"
+        for transfer in plan.transfers:
+            self._carry_out(transfer)
         assert len({entry.slot for entry in plan.entries}) == len(plan.entries), "one entry a slot"
         assert sum(len(entry.tokens) for entry in plan.entries) <= self.info.max_batch_tokens
         sampled = {entry.slot: self._decode(entry) for entry in plan.entries}
@@ -76,6 +85,26 @@ class Naive:
             valid = self.cached[entry.slot][: entry.position + len(entry.tokens) - max(entry.logits - 1, 0)]
             self.forced[entry.slot] = forced_tokens([*valid, *sampled[entry.slot]]) if self.forcing else []
         return {slot: [Token(id_) for id_ in tokens] for slot, tokens in sampled.items()}
+
+    def _carry_out(self, transfer: Transfer) -> None:
+        match transfer:
+            case PrefixCopy(source, target, n):
+                assert self.info.copies_prefixes
+                self.cached[target] = self.cached[source][:n]
+                assert len(self.cached[target]) == n, "only what is cached can be shared"
+            case PrefixSave(slot, tokens, savable, affinity):
+                assert self.tree is not None
+                assert tuple(self.cached[slot][: len(tokens)]) == tokens, "only what is cached can be saved"
+                if (start := self.tree.missing(tokens)) is not None:
+                    state = SavedState(bytes(tokens[start:]), b"" if self.info.cuts_state else b"tail")
+                    self.tree.insert(CachedRun(tokens, start, state, frozenset({affinity})), savable)
+            case PrefixRestore(target, tokens, states):
+                rows = b"".join(bytes(state.rows) for state in states)
+                assert rows[: len(tokens)] == bytes(tokens), "a hit is a true prefix"
+                if not self.info.cuts_state:
+                    assert (rows, states[-1].tail) == (bytes(tokens), b"tail"), "only whole states can be continued"
+                self.cached[target] = list(tokens)
+                self.restored += len(tokens)
 
     def _decode(self, entry: BatchEntry) -> list[int]:
         cached = self.cached[entry.slot]
@@ -220,7 +249,7 @@ def test_plan_copies_a_prefix_and_leaves_its_source_unchanged() -> None:
     scheduler.add(0, job(*LONG, 1, most=1))
     run(scheduler, model)
     scheduler.add(1, job(*LONG, 2, most=1))
-    assert scheduler.plan().copies == (PrefixCopy(0, 1, len(LONG)),)
+    assert scheduler.plan().transfers == (PrefixCopy(0, 1, len(LONG)),)
 
 
 def test_plan_of_a_continuation_takes_the_slot_it_continues() -> None:
@@ -274,6 +303,79 @@ def test_fail_within_a_prompt_leaves_a_slot_empty_unless_it_truncates(rewinds: b
     assert run(scheduler, model)[2][0] == Started(cached)
 
 
+def test_plan_of_conversations_in_turn_reuses_them_from_the_tree() -> None:
+    """Six conversations on two slots: each of its later turns finds all of its earlier ones."""
+    about = info(n_slots=2)
+    tree = tree_of(about)
+    scheduler, model = Scheduler(about, [END], tree=tree), Naive(about, tree)
+    tokens = {talk: [*LONG, talk] for talk in range(6)}
+    key = 0
+    for turn in range(4):
+        for talk in range(6):
+            scheduler.add(key, job(*tokens[talk], *(50 + talk,) * 30))
+            outputs = run(scheduler, model)[key]
+            cached = next(output.cached_tokens for output in outputs if isinstance(output, Started))
+            assert cached >= len(tokens[talk]) - 1 if turn else cached <= len(LONG)
+            tokens[talk] = next(slot for slot in model.cached if slot[len(LONG)] == talk)[:]
+            key += 1
+
+
+def test_plan_saves_the_tokens_that_it_overwrites_and_nothing_else() -> None:
+    about = info(n_slots=1)
+    tree = tree_of(about)
+    scheduler, model = Scheduler(about, [END], tree=tree), Naive(about, tree)
+    scheduler.add(0, Job(LONG, 1, GREEDY, affinity="a", savable=True))
+    run(scheduler, model)
+    scheduler.add(1, Job((*LONG, 7), 1, GREEDY, affinity="a"))
+    assert scheduler.plan().transfers == (), "the next turn overwrites nothing"
+    scheduler.cancel(1)
+    scheduler.add(2, job(9, 9, 9, most=1))
+    plan = scheduler.plan()
+    assert plan.transfers == (PrefixSave(0, LONG, len(LONG), "a"),)
+    scheduler.update(plan, model.run(plan), 0.01)
+    scheduler.add(3, job(8, 8, most=1))
+    assert scheduler.plan().transfers == (), "a tiny prefix is not worth it"
+
+
+def test_plan_without_the_tokens_before_a_restored_window_does_not_truncate_to_them() -> None:
+    about = info(n_slots=1, cuts=False)
+    tree = tree_of(about)
+    scheduler, model = Scheduler(about, [END], tree=tree), Naive(about, tree)
+    for key, prompt in enumerate([LONG, (9, 9, 9), (*LONG, 7), (*LONG[:40], 6)]):
+        scheduler.add(key, job(*prompt, most=1))
+        cached = run(scheduler, model)[key][0]
+        assert cached == Started([0, 0, len(LONG), 0][key])
+
+
+def test_plan_after_a_failed_restore_evaluates_the_prompt() -> None:
+    about = info(n_slots=1)
+    tree = tree_of(about)
+    scheduler, model = Scheduler(about, [END], tree=tree), Naive(about, tree)
+    for key, prompt in enumerate([LONG, (9, 9, 9)]):
+        scheduler.add(key, job(*prompt, most=1))
+        run(scheduler, model)
+    scheduler.add(2, job(*LONG, 5, most=1))
+    (restore,) = scheduler.plan().transfers
+    assert isinstance(restore, PrefixRestore)
+    model.cached[0].clear()
+    scheduler.undo([restore])
+    outputs = [output for output in run(scheduler, model)[2] if not isinstance(output, Progress)]
+    assert outputs == [Started(0), *expected(job(*LONG, 5, most=1), 1000)]
+
+
+def test_drop_forgets_the_tokens_of_an_affinity_group() -> None:
+    about = info(n_slots=2)
+    tree = tree_of(about)
+    scheduler, model = Scheduler(about, [END], tree=tree), Naive(about, tree)
+    for key, group in enumerate("ab"):
+        scheduler.add(key, Job((*LONG, key), 1, GREEDY, affinity=group, savable=True))
+    run(scheduler, model)
+    scheduler.drop("a")
+    assert [save.affinity for save in scheduler.unsaved()] == ["b"]
+    scheduler.drop(None)
+    assert list(scheduler.unsaved()) == []
+
+
 def test_plan_with_many_drafts_fits_into_a_batch() -> None:
     about = info(n_slots=50)
     scheduler, model = Scheduler(about, []), Naive(about)
@@ -289,7 +391,7 @@ PROMPTS = st.one_of(
     ),
 )
 JOBS = st.lists(st.tuples(PROMPTS, st.integers(1, 12)), min_size=1, max_size=12)
-ACTS = st.lists(st.sampled_from(["step", "add", "cancel", "fail"]), max_size=60)
+ACTS = st.lists(st.sampled_from(["step", "add", "cancel", "fail", "undo"]), max_size=60)
 
 
 @pytest.mark.parametrize("rewinds", [True, False])
@@ -328,20 +430,24 @@ def test_plan_with_forced_tokens_of_one_stream_lets_the_others_have_every_second
     assert shapes == [[1, 1, 1], [7], [1, 1, 1], [6]]
 
 
-@pytest.mark.parametrize("rewinds", [True, False])
+@pytest.mark.parametrize(("rewinds", "cuts"), [(True, True), (True, False), (False, False)])
+@pytest.mark.parametrize("cache_bytes", [0, 100, 10**6])
 @settings(deadline=None)
 @given(jobs=JOBS, acts=ACTS, forcing=st.booleans(), logprobs=st.sampled_from([None, 0]), data=st.data())
 @pytest.mark.slow
 def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(
     rewinds: bool,
+    cuts: bool,
+    cache_bytes: int,
     jobs: list[tuple[tuple[int, ...], int]],
     acts: list[str],
     forcing: bool,
     logprobs: int | None,
     data: st.DataObject,
 ) -> None:
-    about = info(n_slots=3, n_ctx=80, rewinds=rewinds)
-    scheduler, model = Scheduler(about, [END]), Naive(about, forcing)
+    about = info(n_slots=3, n_ctx=80, rewinds=rewinds, cuts=cuts)
+    tree = tree_of(about, cache_bytes) if cache_bytes else None
+    scheduler, model = Scheduler(about, [END], tree=tree), Naive(about, tree, forcing)
     outputs: dict[int, list[EngineOutput]] = {key: [] for key in range(len(jobs))}
     added: list[int] = []
     cancelled: set[int] = set()
@@ -359,6 +465,8 @@ def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(
                 del model.cached[entry.slot][entry.position if rewinds else 0 :]
             for key, output in scheduler.fail(plan, "failed"):
                 outputs[key].append(output)
+        elif act == "undo" and not scheduler.idle:
+            scheduler.undo(scheduler.plan().transfers)
         elif act == "step" and not scheduler.idle:
             for key, output in step(scheduler, model):
                 outputs[key].append(output)

@@ -97,7 +97,7 @@ KIN: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
 async def test_affinity_group_reuses_its_own_slot(
     first: dict[str, Any], second: dict[str, Any], same_group: bool, tmp_path: Path
 ) -> None:
-    async with served(ScriptedModel(n_slots=2, batched=True), state=tmp_path) as running:
+    async with served(ScriptedModel(n_slots=2, batched=True), state=tmp_path, cache_bytes=0) as running:
         other = (await post(running, input=OTHERS)).json
         mine = (await post(running, input="a" * 40, **first)).json
         second = {name: mine["id"] if value == "first" else value for name, value in second.items()}
@@ -112,7 +112,7 @@ async def test_chain_of_responses_is_one_affinity_group(tmp_path: Path) -> None:
     """Turns and branches of a chain share a group, also after a restart."""
     ids: list[str] = []
     for _ in range(2):
-        async with served(ScriptedModel(n_slots=2, batched=True), state=tmp_path) as running:
+        async with served(ScriptedModel(n_slots=2, batched=True), state=tmp_path, cache_bytes=0) as running:
             other = (await post(running, input=OTHERS)).json
             if not ids:
                 ids.append((await post(running, input="a" * 40)).json["id"])
@@ -135,7 +135,7 @@ async def test_prompt_cache_key_is_scoped_to_client(key: str, reused: bool) -> N
         usage: dict[str, Any] = answer.json["usage"]
         return usage
 
-    async with served(ScriptedModel(n_slots=2, batched=True)) as running:
+    async with served(ScriptedModel(n_slots=2, batched=True), cache_bytes=0) as running:
         await post(running, input=OTHERS)
         await ask("ada", input="a" * 40)
         await ask(key, input="d" * 40, instructions="No. " * 9)

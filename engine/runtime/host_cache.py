@@ -1,0 +1,88 @@
+"""The prefix cache beside the slots: carries out transfers between a model's slots and the prefix tree.
+
+Saved state is an optimization, so an error never ends a job: a prefix that cannot be saved or restored is evaluated
+again, and the log has a line.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+
+from engine.model import Model, ModelError
+from engine.prefix_cache import CachedRun, PrefixTree
+from engine.scheduler import PrefixCopy, PrefixRestore, PrefixSave, Transfer
+
+log = logging.getLogger("responsed.engine")
+
+
+class HostCache:
+    """Only the inference thread uses it."""
+
+    def __init__(self, model: Model, limit: int) -> None:
+        """`limit`: bytes of saved state in memory; 0 turns the cache off."""
+        self._model = model
+        info = model.info
+        enabled = limit > 0 and info.saves_state
+        self.tree = PrefixTree(limit, model.split, cuts_state=info.cuts_state) if enabled else None
+
+    def carry_out(self, transfers: Sequence[Transfer]) -> Sequence[Transfer]:
+        """Carry out transfers in their order. Return those that were not: a failed restore and all behind it.
+
+        Raises the exception of a failed copy.
+        """
+        for done, transfer in enumerate(transfers):
+            match transfer:
+                case PrefixCopy():
+                    self._model.copy_prefix(transfer.source, transfer.target, transfer.n)
+                case PrefixSave():
+                    self.save(transfer)
+                case PrefixRestore() if not self._restore(transfer):
+                    return transfers[done:]
+        return ()
+
+    def save(self, save: PrefixSave) -> None:
+        """Put a slot's tokens into the tree."""
+        if self.tree is None or (start := self.tree.missing(save.tokens)) is None:
+            return
+        try:
+            state = self._model.save(save.slot, start, len(save.tokens))
+            groups = frozenset({save.affinity} - {""})
+            self.tree.insert(CachedRun(save.tokens, start, state, groups), save.savable)
+        except Exception as error:
+            log.warning("a prefix of the KV cache cannot be saved: %s", error, exc_info=_unexpected(error))
+
+    def savable_runs(self, unsaved: Iterable[PrefixSave], limit: int) -> list[CachedRun]:
+        """Save slots, and return the most useful runs that may be written to a disk and fit into the limit."""
+        if self.tree is None:
+            return []
+        for save in unsaved:
+            self.save(save)
+        return self.tree.savable_runs(limit)
+
+    def adopt(self, run: CachedRun) -> None:
+        """Add a run of an earlier process."""
+        if self.tree is None:
+            return
+        try:
+            self.tree.insert(run, len(run.tokens), past=True)
+        except Exception as error:
+            log.warning("a snapshot is skipped: %s", error, exc_info=_unexpected(error))
+
+    def drop(self, group: str | None) -> None:
+        """Forget the savable runs of an affinity group; None: of all."""
+        if self.tree is not None:
+            self.tree.drop(group)
+
+    def _restore(self, restore: PrefixRestore) -> bool:
+        """Put saved tokens into a slot. Return False if they cannot be restored; then they are forgotten."""
+        try:
+            self._model.restore(restore.target, restore.states, len(restore.tokens))
+        except Exception as error:
+            log.warning("a saved prefix is evaluated again: %s", error, exc_info=_unexpected(error))
+            if self.tree is not None:
+                self.tree.forget(restore.tokens)
+            return False
+        return True
+
+
+def _unexpected(error: Exception) -> bool:
+    return not isinstance(error, ModelError)

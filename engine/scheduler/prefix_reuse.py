@@ -1,0 +1,127 @@
+"""Find cached prefixes: in the slots' tokens, in prompts that are being evaluated, and in the prefix tree. Pure."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from engine.model import ModelInfo
+from engine.prefix_cache import Match, PrefixTree
+from engine.scheduler.slots import RunningSequence, Slot, common_prefix_length, running_sequence
+from engine.scheduler.step import PrefixCopy, PrefixRestore, PrefixSave, Transfer
+
+# Minimum number of prefix tokens that are worth a copy between slots, a restore, or waiting for a donor.
+MIN_PREFIX_COPY_TOKENS = 16
+
+
+class PrefixReuse:
+    """Chooses slots by their tokens, and moves prefixes between slots and the tree."""
+
+    def __init__(
+        self,
+        info: ModelInfo,
+        slots: Sequence[Slot],
+        active: Sequence[Slot],
+        mark_used: Callable[[Slot], None],
+        tree: PrefixTree | None,
+    ) -> None:
+        """`active` are the running slots, in order of admission; `mark_used` records that a slot was of use."""
+        self._info = info
+        self._slots = slots
+        self._active = active
+        self._mark_used = mark_used
+        self._tree = tree
+
+    def choose_slot(self, free: Sequence[Slot], running: RunningSequence) -> Slot:
+        """Return the slot whose tokens the prompt continues.
+
+        If there is none and prefixes can be copied, return the slot of the job's affinity group, or the least recently
+        used one.
+        """
+        prompt = running.tokens
+        if self._info.copies_prefixes:
+            free = (
+                [
+                    slot
+                    for slot in free
+                    if len(slot.cached_tokens) == common_prefix_length(slot.cached_tokens, prompt) > 0
+                ]
+                or [slot for slot in free if slot.affinity == running.affinity != ""]
+                or [min(free, key=lambda slot: slot.last_used)]
+            )
+        return max(free, key=lambda slot: (self.reusable_tokens(slot, prompt), -slot.last_used))
+
+    def reusable_tokens(self, slot: Slot, prompt: list[int]) -> int:
+        """Return the number of the slot's tokens that the prompt can reuse. Models that cannot truncate reuse all or
+        none."""
+        n = common_prefix_length(slot.cached_tokens, prompt)
+        return n if n == len(slot.cached_tokens) or (self._info.truncates and n >= slot.min_tokens) else 0
+
+    def save(self, slot: Slot) -> Iterator[PrefixSave]:
+        """Save the slot's tokens if the tree lacks them."""
+        if self._tree is not None and self._tree.missing(slot.cached_tokens) is not None:
+            tokens = tuple(slot.cached_tokens)
+            yield PrefixSave(slot.index, tokens, min(slot.savable_tokens, len(tokens)), slot.affinity)
+
+    def resume_waiting(self) -> Iterator[Transfer]:
+        """Let jobs continue whose donor has evaluated the common prefix or is gone."""
+        for slot in self._active:
+            running = running_sequence(slot)
+            if running.donor is None:
+                continue
+            donor, n = running.donor
+            donor_slot = next((other for other in self._active if other.running is donor), None)
+            if donor_slot is None or len(donor_slot.cached_tokens) >= n:
+                running.donor = None
+                yield from self.find(slot, running)
+
+    def find(self, slot: Slot, running: RunningSequence) -> Iterator[Transfer]:
+        """Find a slot that contains, or soon will contain, more of the prompt's beginning than the job's own slot, or
+        saved states of it."""
+        min_length = len(slot.cached_tokens) + MIN_PREFIX_COPY_TOKENS
+        match = Match() if self._tree is None else self._tree.match(running.tokens)
+        n, source = self._longest(slot, running)
+        running.donor = self._donor(slot, running, max(min_length, max(n, match.n) + MIN_PREFIX_COPY_TOKENS))
+        if running.donor is not None:
+            return
+        if match.n >= max(n, min_length):
+            self._take(slot, running, match.n, running.tokens, match.savable)
+            if not self._info.cuts_state:
+                slot.min_tokens = match.n
+            yield PrefixRestore(slot.index, tuple(slot.cached_tokens), match.states)
+        elif n >= min_length:
+            self._take(slot, running, n, source.cached_tokens, source.savable_tokens)
+            slot.min_tokens = source.min_tokens
+            self._mark_used(source)
+            yield PrefixCopy(source.index, slot.index, n)
+        if self._tree is not None:
+            self._tree.use(slot.cached_tokens, running.affinity, savable=running.savable)
+
+    def _take(self, slot: Slot, running: RunningSequence, n: int, tokens: Sequence[int], savable: int) -> None:
+        """Record that the slot gets a prefix of `n` tokens."""
+        slot.cached_tokens[:] = tokens[:n]
+        running.reused_tokens = n
+        if not running.savable:
+            slot.savable_tokens = min(savable, n)
+
+    def _longest(self, slot: Slot, running: RunningSequence) -> tuple[int, Slot]:
+        """Return another slot with the longest prefix to copy, with its length."""
+        others = [other for other in self._slots if other is not slot] if self._info.copies_prefixes else []
+        found = ((self.reusable_tokens(other, running.tokens), other) for other in others)
+        return max(found, key=_first, default=(0, slot))
+
+    def _donor(self, slot: Slot, running: RunningSequence, min_length: int) -> tuple[RunningSequence, int] | None:
+        """Return an earlier job that evaluates the same prefix, with the prefix's length.
+
+        Only jobs that were admitted earlier can be donors, so the first active one always continues.
+        """
+        if not self._info.copies_prefixes:
+            return None
+        earlier = list(self._active)[: self._active.index(slot)]
+        found = [
+            (common_prefix_length(running_sequence(other).tokens, running.tokens), running_sequence(other))
+            for other in earlier
+        ]
+        n, donor = max(found, key=_first, default=(0, running))
+        return (donor, n) if n >= min_length else None
+
+
+def _first(pair: tuple[int, object]) -> int:
+    return pair[0]
