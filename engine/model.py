@@ -19,6 +19,10 @@ class OptionError(ModelError):
     """An option does not fit the file or the machine."""
 
 
+class TooLittleMemory(ModelError):
+    """The model with its settings does not fit into the memory of this machine."""
+
+
 class EngineFault(ModelError):
     """An engine cannot run on this machine, whatever the file; another engine may."""
 

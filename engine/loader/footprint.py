@@ -1,37 +1,197 @@
-"""The minimum memory that a model needs, estimated from its header before anything is loaded.
+"""The memory that a model needs, estimated from its header before anything is loaded.
 
-Every figure is a lower bound, so a file is refused only if it cannot run.
+The figures are those of llama.cpp, for the time after the first answer that filled a context: it clears the KV cache
+when it makes it, but the pages of its buffers become resident when a step first uses them.
+`tests/system/test_memory.py` compares the sum with the resident size of the process.
 """
 
+import platform
 from pathlib import Path
 
-from engine.gguf import Header, kinds
+from msgspec import Struct
+from msgspec.structs import replace
+
+from engine.gguf import GGUFError, Header, kinds
 from engine.loader import kv_cache
-from engine.loader.machine import free_memory, memory
-from engine.model import ModelError
+from engine.loader.machine import free_memory, memory, resident
+from engine.model import BackendOptions, ModelError, TooLittleMemory
+
+CONTEXT_STEP = 256
+"""llama.cpp rounds a slot's context up to a multiple of this."""
+STEP_TOKENS = 512
+"""Tokens of a step, for which llama.cpp reserves its buffers."""
+BYTES_PER_TOKEN, BYTES_PER_MERGE = 230, 270
+"""Bytes of llama.cpp's vocabulary, measured with Gemma 3 (no merges) and SmolLM2."""
+ENGINE_BYTES = 4_000_000
+"""Bytes of llama.cpp's graph and other small things."""
+SERVER_BYTES = 14_000_000
+"""Bytes that the process grows by between the estimate and the first answer, besides the model."""
+REPACKED = {"x86_64": {2, 12, 20}, "aarch64": {2, 12, 20}}
+"""Machine -> ggml's types of weights (Q4_0, Q4_K, IQ4_NL) that llama.cpp copies into another order for it."""
 
 
-def check(path: Path, header: Header, n_ctx: int, n_slots: int, kv_type: str = "f16") -> None:
-    """Raise ModelError if the KV cache or the weights do not fit into this machine's memory."""
-    cache, free = kv_cache.n_bytes(header, n_ctx * n_slots, kv_type), free_memory()
-    if cache > free:
-        raise ModelError(
-            f"too little memory: {n_slots} slots of {n_ctx} tokens need {_size(cache)} for the KV cache of "
-            f"{path.name}, and {_size(free)} are free; "
-            "choose a smaller --context, fewer --slots, or a smaller --kv-type"
-        )
-    # A mixture of experts reads only some weights for each token; the rest may stay on the disk.
-    weights, total = weight_bytes(path, header), memory()
-    if weights > total and not header.integer(f"{header.architecture}.expert_count", 0):
-        raise ModelError(
-            f"too little memory: the weights of {path.name} are {_size(weights)}, and this machine has {_size(total)}; "
+class Wish(Struct, frozen=True):
+    """A model, and the settings to load it with."""
+
+    path: Path
+    header: Header
+    n_ctx: int
+    n_slots: int
+    options: BackendOptions
+    process: int
+    """Bytes of the process before it read the header: llama.cpp reuses the memory of the header's lists."""
+
+
+class Footprint(Struct, frozen=True):
+    """Bytes of each part, and the settings that they follow from."""
+
+    weights: int
+    kv_cache: int
+    buffers: int
+    process: int
+    """Size of the process without the model."""
+    n_slots: int
+    n_ctx: int
+    kv_type: str
+    available: int
+    """Bytes that this process can have: what is free, and what it has."""
+    pageable: bool = False
+    """True if the machine need not have all weights in memory: a mixture of experts reads some for each token."""
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.kv_cache + self.buffers + self.process
+
+    @property
+    def required(self) -> int:
+        """Bytes without which the model cannot run."""
+        return self.total - self.weights * self.pageable
+
+    def __str__(self) -> str:
+        cache = f"KV cache {_size(self.kv_cache)} ({self.n_slots} slots of {self.n_ctx}, {self.kv_type})"
+        parts = f"weights {_size(self.weights)}, {cache}, buffers {_size(self.buffers)}"
+        return f"{parts}, process {_size(self.process)}"
+
+
+def estimate(wish: Wish) -> Footprint:
+    """Return the memory that a model will take."""
+    header, cells = wish.header, wish.n_slots * _rounded(wish.n_ctx)
+    return Footprint(
+        weights=weight_bytes(wish.path, header) + _repacked_bytes(header),
+        kv_cache=kv_cache.n_bytes(header, cells, wish.options.kv_type) + kv_cache.state_bytes(header, wish.n_slots),
+        buffers=_vocabulary_bytes(header) + _compute_bytes(wish) + ENGINE_BYTES,
+        process=wish.process + SERVER_BYTES,
+        n_slots=wish.n_slots,
+        n_ctx=wish.n_ctx,
+        kv_type=wish.options.kv_type,
+        available=free_memory() + resident(),
+        pageable=bool(header.integer(f"{header.architecture}.expert_count", 0)),
+    )
+
+
+def check(wish: Wish) -> Footprint:
+    """Return the estimate. Raise TooLittleMemory if it exceeds this machine's memory, with settings that would fit."""
+    wanted, name = estimate(wish), wish.path.name
+    weights, total = weight_bytes(wish.path, wish.header), memory()
+    if weights > total and not wanted.pageable:
+        raise TooLittleMemory(
+            f"too little memory: the weights of {name} are {_size(weights)}, and this machine has {_size(total)}; "
             "choose a smaller model, or one with fewer bits per weight"
         )
+    if wanted.required > wanted.available:
+        raise TooLittleMemory(
+            f"too little memory for {name}: {wanted} make {_size(wanted.total)}, and {_size(wanted.available)} are "
+            f"free; choose {_remedies(wish)}"
+        )
+    return wanted
+
+
+def line(footprint: Footprint) -> str:
+    """Return the line for the log."""
+    total, free = _size(footprint.total), _size(footprint.available)
+    return f"memory: {footprint}: {total} of {free} free, once a context has been full"
 
 
 def weight_bytes(path: Path, header: Header) -> int:
     """Return the size of all files of the model."""
     return sum(part.stat().st_size for part in kinds.parts(path, header))
+
+
+def _remedies(wish: Wish) -> str:
+    """Return the settings that would fit."""
+    found = []
+    if n_ctx := _fitting_context(wish):
+        found.append(f"--context {n_ctx}")
+    small = replace(wish, options=replace(wish.options, kv_type="q8_0"))
+    if wish.options.kv_type == "f16" and _can_have(wish.header, small.options):
+        more = wish.n_ctx if _fits(small) else _fitting_context(small)
+        if more > n_ctx:
+            found.append("--kv-type q8_0" + (f" with --context {more}" if more < wish.n_ctx else ""))
+    return " or ".join(found) or ("fewer --slots or a smaller model" if wish.n_slots > 1 else "a smaller model")
+
+
+def _fitting_context(wish: Wish) -> int:
+    """Return the largest context below the wanted one that fits; 0 if none does."""
+    low, high = 0, (wish.n_ctx - 1) // CONTEXT_STEP
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = _fits(replace(wish, n_ctx=middle * CONTEXT_STEP))
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low * CONTEXT_STEP
+
+
+def _fits(wish: Wish) -> bool:
+    wanted = estimate(wish)
+    return wanted.required <= wanted.available
+
+
+def _can_have(header: Header, options: BackendOptions) -> bool:
+    try:
+        kv_cache.check_type(header, options)
+    except ModelError:
+        return False
+    return True
+
+
+def _compute_bytes(wish: Wish) -> int:
+    """Return the resident bytes of the buffers for a step: activations, attention masks, logits of each slot."""
+    header, name, n_cells = wish.header, wish.header.architecture, _rounded(wish.n_ctx)
+    heads = _largest(header, "attention.head_count")
+    width = header.integer(f"{name}.embedding_length", 0)
+    activations = 4 * (2 * _largest(header, "feed_forward_length") + 4 * width)
+    activations += 4 * 3 * heads * max(kv_cache.head_lengths(header), default=0)
+    masks = 2 * n_cells * (2 if header.integer(f"{name}.attention.sliding_window", 0) else 1)
+    scores = 0 if wish.options.flash_attention else 4 * heads * n_cells
+    return STEP_TOKENS * (activations + masks + scores) + 2 * 4 * wish.n_slots * _n_texts(header, "tokens")
+
+
+def _repacked_bytes(header: Header) -> int:
+    """Return the size of the weights of which llama.cpp makes a copy."""
+    kinds_ = REPACKED.get(platform.machine(), set())
+    found = (each for each in header.tensors if each.type in kinds_ and len(each.shape) > 1)
+    return sum(each.n_bytes for each in found if not each.name.startswith(("token_embd", "per_layer_token_embd")))
+
+
+def _vocabulary_bytes(header: Header) -> int:
+    return BYTES_PER_TOKEN * _n_texts(header, "tokens") + BYTES_PER_MERGE * _n_texts(header, "merges")
+
+
+def _n_texts(header: Header, key: str) -> int:
+    entry = header.metadata.get(f"tokenizer.ggml.{key}")
+    return len(entry.value) if entry is not None and isinstance(entry.value, list) else 0
+
+
+def _largest(header: Header, key: str) -> int:
+    """Return a number of the architecture, or the largest if each layer has its own."""
+    full = f"{header.architecture}.{key}"
+    try:
+        return header.integer(full, 0)
+    except GGUFError:
+        return max(header.integers(full), default=0)
+
+
+def _rounded(n_ctx: int) -> int:
+    return -(-n_ctx // CONTEXT_STEP) * CONTEXT_STEP
 
 
 def _size(n_bytes: int) -> str:

@@ -100,6 +100,7 @@ class _File:
 
     def __init__(self, path: Path, options: Options, cache: Path) -> None:
         """Raises GGUFError, TemplateError, ModelError."""
+        process = machine.resident()
         self._path = path
         self._options = options
         self._cache = cache
@@ -116,7 +117,8 @@ class _File:
         self._n_ctx = context(self.header, options.n_ctx)
         self._threads = thread_counts(options.threads, options.threads_batch)
         kv_cache.check_type(self.header, options.backend_options)
-        footprint.check(path, self.header, self._n_ctx, options.n_slots, options.backend_options.kv_type)
+        wish = footprint.Wish(path, self.header, self._n_ctx, options.n_slots, options.backend_options, process)
+        self._footprint = footprint.check(wish)
 
     def open(self, choice: BackendChoice) -> Loaded:
         """Open the model with an engine. Raises ModelError."""
@@ -168,6 +170,8 @@ class _File:
             probe(path, weights, choice.engine, options.libllama, size, self._chat_template)
             self._probe_cache.record(path, tried)
         counts = self._counts(choice.engine)
+        if choice.engine != ctrans.NAME:
+            log.info("%s", footprint.line(self._footprint))
         model = backends.open_model(
             choice.engine,
             weights,

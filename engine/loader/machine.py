@@ -37,6 +37,12 @@ def free_memory(root: Path = ROOT) -> int:
     return max(0, min(free, _address_space() - _mapped(root), *_memory_left(root)))
 
 
+def resident(root: Path = ROOT) -> int:
+    """Return the bytes of memory that this process has."""
+    pages = _text(root / "proc/self/statm").split()
+    return int(pages[1]) * resource.getpagesize() if pages else 0
+
+
 def cpu_features(root: Path = ROOT) -> str:
     """Return a short fingerprint of the CPU's features: another CPU may crash on the same library."""
     names = " ".join(sorted(instruction_sets(root / "proc/cpuinfo")))

@@ -6,7 +6,7 @@ from enum import IntEnum
 from engine.chat_template import TemplateError
 from engine.gguf import GGUFError
 from engine.loader import catalog
-from engine.model import ModelError, OptionError
+from engine.model import ModelError, OptionError, TooLittleMemory
 from server.config import ConfigError
 from server.http import BindError, ExposedAddress
 
@@ -31,6 +31,7 @@ STATUS_BY_ERROR: Mapping[type[BaseException], ExitStatus] = {
     ConfigError: ExitStatus.USAGE,
     OptionError: ExitStatus.USAGE,
     MemoryError: ExitStatus.RESOURCES,
+    TooLittleMemory: ExitStatus.RESOURCES,
     GGUFError: ExitStatus.MODEL,
     TemplateError: ExitStatus.MODEL,
     ModelError: ExitStatus.MODEL,

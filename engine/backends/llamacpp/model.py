@@ -23,7 +23,7 @@ from engine.backends.llamacpp.declarations import Batch
 from engine.backends.llamacpp.library import Library, errors
 from engine.backends.llamacpp.saved_state import SlotStates
 from engine.backends.llamacpp.tokenizer import NativeTokenizer
-from engine.model import BackendOptions, BatchEntry, FloatArray, ModelError, ModelInfo, SavedState
+from engine.model import BackendOptions, BatchEntry, FloatArray, ModelError, ModelInfo, SavedState, TooLittleMemory
 
 NAME = "llamacpp"
 STRLEN = ctypes.CDLL(None).strlen
@@ -70,7 +70,7 @@ class LlamaCpp:
             self._context = library.llama_init_from_model(self._model, params)
         if not self._context:
             library.llama_model_free(self._model)
-            raise ModelError(_context_error(n_slots, n_ctx, error_lines))
+            raise _context_error(n_slots, n_ctx, error_lines)
         library.llama_set_abort_callback(self._context, ctypes.cast(STRLEN, ctypes.c_void_p), self._stop)
         self._memory = library.llama_get_memory(self._context)
         self._batch = _Batch()
@@ -183,12 +183,13 @@ class LlamaCpp:
         self._cached_tokens[slot] = min(self._cached_tokens[slot], position)
 
 
-def _context_error(n_slots: int, n_ctx: int, error_lines: Sequence[str]) -> str:
-    """Return the message for a context that cannot be made."""
+def _context_error(n_slots: int, n_ctx: int, error_lines: Sequence[str]) -> ModelError:
+    """Return the error for a context that cannot be made."""
     if any(NO_MEMORY.search(line) for line in error_lines):
-        return f"too little memory for {n_slots} slots of {n_ctx} tokens: choose a smaller --context or fewer --slots"
+        size = f"{n_slots} slots of {n_ctx} tokens"
+        return TooLittleMemory(f"too little memory for {size}: choose a smaller --context or fewer --slots")
     reason = error_lines[0] if error_lines else "it gives no reason"
-    return f"llama.cpp cannot make {n_slots} slots of {n_ctx} tokens: {reason}"
+    return ModelError(f"llama.cpp cannot make {n_slots} slots of {n_ctx} tokens: {reason}")
 
 
 class _Batch:
@@ -243,6 +244,8 @@ def load_file(library: Library, path: Path, *, vocab_only: bool = False) -> int:
             else "it gives no reason"
         )
         if any(NO_MEMORY.search(line) for line in error_lines):
-            raise ModelError(f"too little memory: llama.cpp cannot load {path.name} ({reason}); choose a smaller model")
+            raise TooLittleMemory(
+                f"too little memory: llama.cpp cannot load {path.name} ({reason}); choose a smaller model"
+            )
         raise ModelError(f"llama.cpp cannot load {path.name}: {reason}")
     return model

@@ -1,17 +1,21 @@
 """The memory that a model needs, estimated before it is loaded; and the error if there is too little."""
 
+import re
 import resource
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from engine import backends
 from engine.gguf import reader
 from engine.gguf.header import Header, MetadataEntry, Value
 from engine.loader import footprint, kv_cache, machine
+from engine.loader.footprint import Wish
 from engine.loader.loader import Options, load
-from engine.model import ModelError
-from tests.support import model_files
+from engine.model import BackendOptions, ModelError
+from tests.support import model_files, tiny_models
 
 MB = 1_000_000
 
@@ -48,22 +52,107 @@ def test_kv_bytes_of_a_token_are_exact(model: Header, n_bytes: int) -> None:
     assert kv_cache.n_bytes(model, 8192) == 8192 * n_bytes
 
 
+HYBRID: dict[str, Any] = {
+    "block_count": 2,
+    "embedding_length": 64,
+    "attention__head_count": 2,
+    "attention__head_count_kv": [0, 2],
+}
+STATES: list[tuple[str, Header, int, int]] = [
+    ("attention", header("llama", **PLAIN), 69_120, 0),
+    ("mamba", header("mamba", block_count=2, embedding_length=64, attention__head_count=2, attention__head_count_kv=2,
+                     ssm__conv_kernel=4, ssm__inner_size=128, ssm__state_size=8), 0, 2 * 4 * (3 * 128 + 8 * 128)),
+    ("short convolution", header("lfm2", **HYBRID, shortconv__l_cache=3), 2 * 2 * 64, 4 * 2 * 64),
+    ("hybrid", header("granitehybrid", **HYBRID, ssm__conv_kernel=4, ssm__inner_size=128, ssm__state_size=8,
+                      ssm__group_count=1), 2 * 2 * 64, 4 * (3 * (128 + 16) + 8 * 128)),
+    ("rwkv", header("rwkv7", block_count=2, embedding_length=64, wkv__head_size=16), 0, 2 * 4 * 64 * 18),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "rows", "state"), [row[1:] for row in STATES], ids=[row[0] for row in STATES])
+def test_state_bytes_of_a_slot_are_exact(model: Header, rows: int, state: int) -> None:
+    assert (kv_cache.n_bytes(model, 1), kv_cache.state_bytes(model, 1)) == (rows, state)
+    assert kv_cache.state_bytes(model, 3) == 3 * state
+
+
+BUFFER = re.compile(r"(?:KV|RS) buffer size = +([0-9.]+) MiB")
+
+
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+@pytest.mark.parametrize("family", ["qwen3", "lfm2", "mamba"])
+def test_caches_have_the_size_that_llama_cpp_logs(
+    family: str, kv_type: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tiny_models.write(tmp_path / "model.gguf", family)
+    caplog.set_level("DEBUG", "responsed.llama")
+    options = BackendOptions(kv_type=kv_type)
+    backends.open_model(
+        "llamacpp", path, n_ctx=256, n_slots=3, threads=1, library=None, backend_options=options
+    ).close()
+    logged = sum(float(found[1]) for line in caplog.messages if (found := BUFFER.search(line)))
+    model = reader.read(path)
+    expected = kv_cache.n_bytes(model, 3 * 256, kv_type) + kv_cache.state_bytes(model, 3)
+    assert abs(logged - expected / 2**20) < 0.011, "two figures, rounded to hundredths"
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return model_files.spm(tmp_path / "model.gguf")
+
+
+def wish(path: Path, n_ctx: int = 8192, n_slots: int = 2, **options: Any) -> Wish:
+    return Wish(path, SMOLLM2, n_ctx, n_slots, BackendOptions(**options), process=60 * MB)
+
+
+SMOLLM2 = header("llama", **PLAIN, attention__head_count_kv=3, feed_forward_length=1536)
+PARTS = "weights 0 MB, KV cache 377 MB (2 slots of 8192, f16), buffers 27 MB, process 74 MB make 479 MB"
+REFUSALS = [
+    (8192, 350, PARTS, "--context 5376 or --kv-type q8_0"),
+    (8192, 230, PARTS, "--context 2816 or --kv-type q8_0 with --context 5376"),
+    (8192, 90, PARTS, "fewer --slots or a smaller model"),
+    (256, 90, "weights 0 MB, KV cache 12 MB (2 slots of 256, f16), buffers 19 MB, process 74 MB make 105 MB",
+     "fewer --slots or a smaller model"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("n_ctx", "free", "parts", "remedy"), REFUSALS)
+def test_check_beyond_the_memory_names_what_fits(
+    path: Path, monkeypatch: pytest.MonkeyPatch, n_ctx: int, free: int, parts: str, remedy: str
+) -> None:
+    monkeypatch.setattr(footprint, "free_memory", lambda: (free - 60) * MB)
+    monkeypatch.setattr(footprint, "resident", lambda: 60 * MB)
+    with pytest.raises(ModelError) as caught:
+        footprint.check(wish(path, n_ctx))
+    assert str(caught.value) == f"too little memory for model.gguf: {parts}, and {free} MB are free; choose {remedy}"
+
+
+def test_check_of_the_settings_that_a_refusal_names_passes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(footprint, "free_memory", lambda: 170 * MB)
+    monkeypatch.setattr(footprint, "resident", lambda: 60 * MB)
+    footprint.check(wish(path, 2816))
+    footprint.check(wish(path, 5376, kv_type="q8_0"))
+    for other in (wish(path, 3072), wish(path, 5632, kv_type="q8_0")):
+        with pytest.raises(ModelError):
+            footprint.check(other)
+
+
+def test_line_has_all_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(footprint, "free_memory", lambda: 1140 * MB)
+    monkeypatch.setattr(footprint, "resident", lambda: 60 * MB)
+    assert footprint.line(footprint.check(wish(path, 4096))) == (
+        "memory: weights 0 MB, KV cache 189 MB (2 slots of 4096, f16), buffers 23 MB, process 74 MB: "
+        "286 MB of 1.2 GB free, once a context has been full"
+    )
 
 
 @pytest.mark.parametrize("engine", ["auto", "llamacpp", "ctransformers"])
 def test_load_of_a_cache_beyond_the_memory_raises(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
-    monkeypatch.setattr(footprint, "free_memory", lambda: 20_000)
-    with pytest.raises(ModelError) as caught:
+    monkeypatch.setattr(footprint, "free_memory", lambda: 0)
+    monkeypatch.setattr(footprint, "resident", lambda: 0)
+    with pytest.raises(ModelError, match=r"^too little memory for model\.gguf: weights .*, and 0 MB are free; choose"):
         load(path, Options(n_slots=2, engine=engine), tmp_path / "cache")
-    assert str(caught.value) == (
-        "too little memory: 2 slots of 128 tokens need 0 MB for the KV cache of model.gguf, and 0 MB are free; "
-        "choose a smaller --context, fewer --slots, or a smaller --kv-type"
-    )
     assert not (tmp_path / "cache").exists()
 
 
@@ -82,7 +171,7 @@ def test_check_of_a_mixture_of_experts_ignores_the_size_of_its_weights(
 ) -> None:
     monkeypatch.setattr(footprint, "memory", lambda: 50_000)
     model_files.spm(path, numbers={"llama.expert_count": 8})
-    footprint.check(path, reader.read(path), 128, 1)
+    footprint.check(Wish(path, reader.read(path), 128, 1, BackendOptions(), 0))
 
 
 def test_load_under_an_address_space_limit_names_the_memory(smollm2: Path, tmp_path: Path) -> None:
@@ -91,7 +180,7 @@ def test_load_under_an_address_space_limit_names_the_memory(smollm2: Path, tmp_p
     room = machine._mapped(machine.ROOT) + 120 * MB
     resource.setrlimit(resource.RLIMIT_AS, (room, before[1]))
     try:
-        with pytest.raises(ModelError, match=r"^too little memory: 2 slots of 8192 tokens need 377 MB"):
+        with pytest.raises(ModelError, match=r"^too little memory for SmolLM2.*KV cache 377 MB"):
             load(smollm2, Options(n_slots=2), tmp_path / "cache")
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)

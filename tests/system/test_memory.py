@@ -1,0 +1,44 @@
+"""The line about memory at start: its sum is the resident size of the process, within a tenth."""
+
+import json
+import re
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import Daemon, serving
+
+MEMORY = re.compile(r"memory: weights .*, process \d+ MB: (\d+) MB of .* free, once a context has been full")
+SETTINGS = [(2, 1024, "f16"), (4, 2048, "f16"), (1, 4096, "q8_0")]
+
+
+def resident_megabytes(daemon: Daemon) -> float:
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) * 1024 / 1e6
+
+
+def fill(daemon: Daemon, n_tokens: int) -> None:
+    """Let the model read a prompt of several full steps."""
+    with closing(daemon.connection()) as connection:
+        body = {"input": " the" * n_tokens, "max_output_tokens": 16, "temperature": 0, "store": False}
+        connection.request("POST", "/v1/responses", json.dumps(body), {"Content-Type": "application/json"})
+        answer = json.loads(connection.getresponse().read())
+    assert answer["usage"]["input_tokens"] >= n_tokens
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["smollm2", "gemma3"])
+@pytest.mark.parametrize(("slots", "n_ctx", "kv_type"), SETTINGS)
+def test_memory_line_is_within_a_tenth_of_the_resident_size(
+    model: str, slots: int, n_ctx: int, kv_type: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    path: Path = request.getfixturevalue(model)
+    flags = ["--slots", str(slots), "--context", str(n_ctx), "--kv-type", kv_type, "--kv-snapshot-megabytes", "0"]
+    with serving(tmp_path, "--model", str(path), *flags) as daemon:
+        fill(daemon, 800)
+        line = MEMORY.search(daemon.log.read_text())
+        assert line is not None
+        assert float(line[1]) == pytest.approx(resident_megabytes(daemon), rel=0.1)
