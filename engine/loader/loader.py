@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec import Struct, structs
@@ -87,6 +88,14 @@ def load(path: Path, options: Options, cache: Path) -> Loaded:
         raise
 
 
+def inspect(path: Path, options: Options, cache: Path) -> Iterator[str]:
+    """Yield what `load` would find out before it opens the model. Raises what `load` raises."""
+    file = _File(path, options, cache)
+    choice = backends.choices(file.header, options.engine, options.libllama)[0]
+    yield f"{path.name} would run by {choice.engine}: {choice.reason}"
+    yield from file.facts()
+
+
 def _open_other(file: "_File", choice: BackendChoice, fault: EngineFault) -> Loaded:
     """Open the file with another engine after an engine fault."""
     try:
@@ -119,6 +128,13 @@ class _File:
         kv_cache.check_type(self.header, options.backend_options)
         wish = footprint.Wish(path, self.header, self._n_ctx, options.n_slots, options.backend_options, process)
         self._footprint = footprint.check(wish)
+
+    def facts(self) -> Iterator[str]:
+        """Yield the chosen sizes and the chat template."""
+        yield f"{self._options.n_slots} slots of {self._n_ctx} tokens fit into memory"
+        yield f"{self._threads.decode} threads for a single token, {self._threads.batch} for several"
+        dialect = self._template.tool_dialect.name
+        yield f"its chat template works; tool calls are parsed in the format {dialect!r}"
 
     def open(self, choice: BackendChoice) -> Loaded:
         """Open the model with an engine. Raises ModelError."""

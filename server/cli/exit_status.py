@@ -12,6 +12,7 @@ from server.http import BindError, ExposedAddress
 
 
 class ExitStatus(IntEnum):
+    OK = 0
     CRASH = 1
     """Python's own status after an unexpected exception."""
     USAGE = 2

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from engine.backends.llamacpp import quantizer
 from engine.loader import catalog
-from server.cli import models, tune
+from server.cli import check, install, models, tune
 from server.cli.exit_status import STATUS_BY_ERROR, ExitStatus, exit_status
 from server.cli.serve import serve
 from server.cli.terminal import print_error
@@ -72,6 +72,19 @@ def _parser() -> argparse.ArgumentParser:
         "--print-config", action="store_true", help="Print the effective settings as a configuration file and exit"
     )
     server.set_defaults(run=serve)
+
+    checker = commands.add_parser("check", help="Say whether `serve` would start with the same settings")
+    settings.add_flags(checker)
+    checker.set_defaults(run=check.check)
+
+    for command, run, text in (
+        ("install", install.install, "Write the files of a systemd service"),
+        ("uninstall", install.uninstall, "Remove the files that `install` wrote"),
+    ):
+        installer = commands.add_parser(command, help=text)
+        installer.add_argument("--user", action="store_true", help="For the user's own systemd instead of the system's")
+        installer.add_argument("--dry-run", action="store_true", help="Print what would be done, and do nothing")
+        installer.set_defaults(run=run)
 
     puller = commands.add_parser("pull", help="Download a model into the cache folder")
     puller.add_argument("name", choices=sorted(catalog.CATALOG), help="Name of the model in the catalog")

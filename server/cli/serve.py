@@ -54,14 +54,14 @@ def serve(flags: argparse.Namespace) -> int:
             listening.check_exposure()
         state_dir = config.state_dir or catalog.state_folder(os.environ)
         if config.state_dir is not None:
-            _check_writable(config.state_dir)
+            check_writable(config.state_dir)
         cache = catalog.cache_folder(os.environ)
         notifier = Notifier()
         with notifier.extending(f"pulling {config.model}, if it is not here"):
             path = models.find_or_pull(config.model, cache)
         _restore_default_signals()
         with notifier.extending(f"loading {path.name}"):
-            loaded = load(path, _options(config), cache.parent)
+            loaded = load(path, options(config), cache.parent)
         with closing(loaded.model), _open_store(config, state_dir) as store:
             snapshots = Snapshots(state_dir / "kv", loaded.fingerprint, config.kv_snapshot_megabytes * 1_000_000)
             engine = Engine(loaded.model, loaded.vocabulary.end_tokens, config.max_step_ms / 1e3, snapshots)
@@ -96,7 +96,7 @@ def _metrics(config: Config, details: ModelDetails) -> Metrics | None:
     return metrics
 
 
-def _options(config: Config) -> Options:
+def options(config: Config) -> Options:
     return Options(
         n_slots=config.slots,
         n_ctx=config.context,
@@ -128,7 +128,7 @@ def _served_name(model: str, path: Path) -> str:
     return os.fsencode(path.stem).decode(errors="replace")  # file names may be other bytes than UTF-8
 
 
-def _check_writable(state_dir: Path) -> None:
+def check_writable(state_dir: Path) -> None:
     """Raise OSError if the folder that the user chose is not writable."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

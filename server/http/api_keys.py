@@ -14,6 +14,9 @@ class ApiKeys:
         """`keys`: name -> key."""
         self._digests = {name: _digest(key) for name, key in keys.items()}
 
+    def __len__(self) -> int:
+        return len(self._digests)
+
     def owner(self, authorization: str | None) -> str:
         """Return the name of the key in an Authorization header. Raises Unauthorized.
 

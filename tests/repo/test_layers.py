@@ -60,9 +60,9 @@ DRAWN = {
     ),
     "server.daemon": "api config engine.job engine.model engine.runtime http systemd",
     "server.cli": (
-        "api config daemon engine.backends engine.backends.llamacpp engine.chat_template engine.gguf "
-        "engine.loader engine.model engine.runtime engine.tuner http monitoring served_model store "
-        "stream systemd"
+        "api config daemon engine.atomic_write engine.backends engine.backends.llamacpp "
+        "engine.chat_template engine.gguf engine.loader engine.model engine.runtime engine.tuner http "
+        "monitoring served_model store stream systemd"
     ),
     "server.__main__": "cli",
 }

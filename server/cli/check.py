@@ -1,0 +1,68 @@
+"""The command `check`: says in a second whether `serve` would start with the same settings, by its exit status."""
+
+import argparse
+import os
+import shutil
+from collections.abc import Callable, Iterator
+
+from engine.loader import catalog, inspect
+from server.cli.exit_status import STATUS_BY_ERROR, ExitStatus, exit_status
+from server.cli.reloading import api_keys
+from server.cli.serve import check_writable, options
+from server.config import Config, settings
+from server.http import listening_sockets
+
+
+def check(flags: argparse.Namespace) -> int:
+    """Print a line for each part, and return the exit status that `serve` would end with; 0 if it would start."""
+    config = settings.config(settings.resolve(flags, os.environ))
+    status = ExitStatus.OK
+    for name, examine in PARTS.items():
+        try:
+            for finding in examine(config):
+                print(f"ok      {name}: {finding}")
+        except tuple(STATUS_BY_ERROR) as error:
+            print(f"failed  {name}: {error}")
+            status = status or exit_status(error)
+    return status
+
+
+def _keys(config: Config) -> Iterator[str]:
+    keys = api_keys(config)
+    yield "none: anybody who reaches the address may call" if keys is None else f"{len(keys)} keys"
+
+
+def _address(config: Config) -> Iterator[str]:
+    with listening_sockets(config.hosts, config.port, {}) as listening:
+        if api_keys(config) is None and not config.insecure:
+            listening.check_exposure()
+    yield f"{', '.join(config.hosts)} port {config.port} is free"
+
+
+def _model(config: Config) -> Iterator[str]:
+    path = catalog.find(config.model, catalog.cache_folder(os.environ))
+    if path is None and config.model in catalog.CATALOG:
+        yield f"{config.model} is not here; `serve` downloads it"
+        return
+    if path is None:
+        raise catalog.CatalogError(f"there is no file and no model {config.model!r}; `responsed models` lists them")
+    yield from inspect(path, options(config), catalog.cache_folder(os.environ).parent)
+
+
+def _state(config: Config) -> Iterator[str]:
+    folder = config.state_dir or catalog.state_folder(os.environ)
+    check_writable(folder)
+    needed = (config.store_megabytes if config.store != "off" else 0) + config.kv_snapshot_megabytes
+    free = shutil.disk_usage(folder).free // 1_000_000
+    if free < needed:
+        raise OSError(f"{folder} has {free} MB free, and the limits allow {needed} MB: free some, or lower them")
+    yield f"{folder} is writable, {free} MB free, up to {needed} MB needed"
+
+
+PARTS: dict[str, Callable[[Config], Iterator[str]]] = {
+    "keys": _keys,
+    "address": _address,
+    "model": _model,
+    "state": _state,
+}
+"""Parts in the order in which `serve` needs them."""
