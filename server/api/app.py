@@ -30,7 +30,18 @@ from server.generation import (
     GenerationSummary,
     Timeouts,
 )
-from server.http import AccessPolicy, ApiKeys, Bodies, ClientDisconnected, Exchange, Receive, Router, Scope, Send
+from server.http import (
+    AccessPolicy,
+    ApiKeys,
+    Bodies,
+    ClientDisconnected,
+    Exchange,
+    Receive,
+    Router,
+    Scope,
+    Send,
+    WorkThread,
+)
 from server.monitoring import Metrics, StatusHandler
 from server.prompt_comparison import PromptComparisons
 from server.protocol import sse
@@ -66,27 +77,32 @@ class App:
         self.keys = keys
         self._engine = engine
         self._busy = ActivityCount()
-        self._bodies = Bodies(config.max_body_bytes, config.body_gap_seconds)
+        self.work = work = WorkThread()
+        self._bodies = Bodies(config.max_body_bytes, config.body_gap_seconds, work)
         self._access = _access_policy(config)
         timeouts = Timeouts(config.heartbeat_seconds, config.resume_window_seconds)
         self._admission = AdmissionControl(served.info.n_slots, config.queue)
         self._generations = Generations(engine, store, timeouts, self._admission, self._busy, self._record_answer)
-        self._model = model = ServedModel(served, config.aliases)
-        history = History(store, self._generations)
-        references = References(store, config.max_body_bytes)
-        reader = RequestReader(self._bodies, model, history, references, config.strict_fields)
+        self._model = model = ServedModel(served, config.aliases, work)
+        history = History(store, self._generations, work)
+        references = References(store, config.max_body_bytes, work)
+        reader = RequestReader(self._bodies, model, history, references, work, config.strict_fields)
         comparisons = PromptComparisons(served.vocabulary, store)
-        specs = SpecBuilder(config, engine, model, store, comparisons)
+        specs = SpecBuilder(config, engine, model, store, comparisons, work)
         models = ModelsHandler(model)
         responses = ResponsesHandler(config, reader, specs, self._generations, stores=store is not None)
-        chat_completions = ChatCompletionsHandler(model, self._bodies, specs, self._generations, config.strict_fields)
-        text_completions = TextCompletionsHandler(model, self._bodies, specs, self._generations, config.strict_fields)
+        chat_completions = ChatCompletionsHandler(
+            model, self._bodies, specs, self._generations, work, config.strict_fields
+        )
+        text_completions = TextCompletionsHandler(
+            model, self._bodies, specs, self._generations, work, config.strict_fields
+        )
         tokens = InputTokensHandler(reader, specs)
         compact = CompactHandler(model, reader, specs, self._generations)
         stored = StoredResponsesHandler(
             engine, self._generations, store, comparisons, sse.encoder(config.reasoning_events)
         )
-        conversations = ConversationsHandler(config, engine, self._bodies, store, comparisons)
+        conversations = ConversationsHandler(config, engine, self._bodies, store, comparisons, work)
         status = StatusHandler(engine, self._generations, served, store, metrics)
         if metrics is not None:
             metrics.watch("slots", "Slots of the KV cache", lambda: served.info.n_slots)

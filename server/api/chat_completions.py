@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from server.api.generation_specs import SpecBuilder
 from server.api.streaming import deliver
 from server.generation import Generations
-from server.http import Bodies, Exchange
+from server.http import Bodies, Exchange, WorkThread
 from server.prompt import PreparedRequest, builder, chat
 from server.protocol import chat_request, prompt_cache
 from server.protocol.chat_request import ChatRequest, includes_usage
@@ -18,29 +18,41 @@ from server.stream import ChatChunkEncoder, completion
 
 class ChatCompletionsHandler:
     def __init__(
-        self, model: ServedModel, bodies: Bodies, specs: SpecBuilder, generations: Generations, strict_fields: bool
+        self,
+        model: ServedModel,
+        bodies: Bodies,
+        specs: SpecBuilder,
+        generations: Generations,
+        work: WorkThread,
+        strict_fields: bool,
     ) -> None:
         self._model = model
         self._bodies = bodies
         self._specs = specs
         self._generations = generations
+        self._work = work
         self._strict_fields = strict_fields
 
     async def create(self, exchange: Exchange) -> None:
         self._generations.check()
         body = await self._bodies.read(exchange)
-        chat_body = chat_request.decode(body)
+        chat_body, unknown = await self._work.run(len(body), _decode, body)
         self._model.resolve(chat_body.model)
-        prepared = _prepare(chat_body, sorted(chat_request.unknown_fields(body)), self._strict_fields)
-        exchange.skipped = prepared.skipped
         with exchange.while_connected():
-            constraints = await self._specs.constraints(prepared)
+            prepared = await self._work.run(len(body), _prepare, chat_body, unknown, self._strict_fields)
+            exchange.skipped = prepared.skipped
             tokens = await self._specs.tokens(prepared)
+            constraints = await self._specs.constraints(prepared)
             spec = await self._specs.build(prepared, tokens, exchange, constraints)
         with self._generations.make(spec) as generation:
             usage = includes_usage(chat_body.stream_options)
             encode = ChatChunkEncoder(spec.first, include_usage=usage).encode if chat_body.stream else None
             await deliver(exchange, self._generations, generation, encode=encode, render=_render)
+
+
+def _decode(body: bytes) -> tuple[ChatRequest, list[str]]:
+    """Return the request, and the names of its unknown fields."""
+    return chat_request.decode(body), sorted(chat_request.unknown_fields(body))
 
 
 def _prepare(chat_body: ChatRequest, unknown: list[str], strict: bool) -> PreparedRequest:

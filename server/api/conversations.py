@@ -10,7 +10,7 @@ from msgspec import UNSET, Raw, Struct
 from engine.runtime import Engine
 from server.api.references import References
 from server.config import Config
-from server.http import Bodies, Exchange
+from server.http import ITEM_BYTES, Bodies, Exchange, WorkThread
 from server.prompt import InputReader, stored_items
 from server.prompt_comparison import PromptComparisons
 from server.protocol import request
@@ -42,15 +42,18 @@ class ConversationsHandler:
         bodies: Bodies,
         store: AsyncStore | None,
         comparisons: PromptComparisons,
+        work: WorkThread,
     ) -> None:
         self._bodies = bodies
         self._engine = engine
         self._store = store
         self._comparisons = comparisons
-        self._references = References(store, config.max_body_bytes)
+        self._work = work
+        self._references = References(store, config.max_body_bytes, work)
 
     async def create(self, exchange: Exchange) -> None:
-        creation = request.read(await self._body(exchange) or b"{}", _creation)
+        body = await self._body(exchange) or b"{}"
+        creation = await self._work.run(len(body), request.read, body, _creation)
         if self._store is None:
             raise InvalidRequest("This server stores no conversations: start it with --store PATH.")
         metadata = msgspec.json.encode(creation.metadata or {})
@@ -82,7 +85,8 @@ class ConversationsHandler:
         await exchange.answer(200, msgspec.json.encode(Deleted(conversation_id, "conversation.deleted")))
 
     async def add_items(self, exchange: Exchange, conversation_id: str) -> None:
-        addition = request.read(await self._body(exchange), _addition)
+        body = await self._body(exchange)
+        addition = await self._work.run(len(body), request.read, body, _addition)
         if not addition.items:
             raise InvalidRequest("`items` is missing or empty: send the items to add.", param="items")
         store = self._required(conversation_id)
@@ -147,16 +151,21 @@ class ConversationsHandler:
 
     async def _new_items(self, items: Sequence[Raw]) -> list[StoredItem]:
         """Return items for the store. Raises InvalidRequest for an item that a response could not read later."""
-        items = await self._references.resolve_items(items, "items")
-        for index, raw in enumerate(items):
-            if request.part(raw, TypeAndRole, place := f"items[{index}]") == TypeAndRole():
-                raise InvalidRequest(f"`{place}` has neither `type` nor `role`.", param=place)
-        for _ in InputReader().entries(items, "items"):
-            pass
-        new = split(stored_items.encode_input_items(items, uuid4().hex))
-        if len({item.id for item in new}) < len(new):
-            raise InvalidRequest("Two of `items` have the same `id`: leave the ids out.", param="items")
-        return new
+        resolved = await self._references.resolve_items(items, "items")
+        return await self._work.run(len(resolved) * ITEM_BYTES, _stored_items, resolved)
+
+
+def _stored_items(items: Sequence[Raw]) -> list[StoredItem]:
+    """Return items for the store. Raises InvalidRequest for an item that a response could not read later."""
+    for index, raw in enumerate(items):
+        if request.part(raw, TypeAndRole, place := f"items[{index}]") == TypeAndRole():
+            raise InvalidRequest(f"`{place}` has neither `type` nor `role`.", param=place)
+    for _ in InputReader().entries(items, "items"):
+        pass
+    new = split(stored_items.encode_input_items(items, uuid4().hex))
+    if len({item.id for item in new}) < len(new):
+        raise InvalidRequest("Two of `items` have the same `id`: leave the ids out.", param="items")
+    return new
 
 
 async def conversation_items(store: AsyncStore | None, conversation_id: str) -> list[Raw]:

@@ -2,16 +2,18 @@
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
 from engine.chat_template import Message
 from engine.constraint import Grammar
 from engine.runtime import Engine
+from engine.tokenizer import no_progress
 from server.api.initial_response import initial_response
 from server.config import Config
 from server.generation import GenerationSpec, Origin
-from server.http import Exchange
+from server.http import ITEM_BYTES, Exchange, WorkThread
 from server.prompt import PreparedRequest, builder, stored_items
 from server.prompt_comparison import PromptComparisons
 from server.protocol.formats import PlainFormat
@@ -32,12 +34,14 @@ class SpecBuilder:
         model: ServedModel,
         store: AsyncStore | None,
         comparisons: PromptComparisons,
+        work: WorkThread,
     ) -> None:
         self._config = config
         self._engine = engine
         self._model = model
         self._store = store
         self._comparisons = comparisons
+        self._work = work
 
     async def tokens(self, prepared: PreparedRequest, least_bytes: int = 0) -> list[int]:
         """Return the tokens of the prompt. `least_bytes`: see `ServedModel.render`. Raises InvalidRequest."""
@@ -51,14 +55,17 @@ class SpecBuilder:
         return [token for token, _ in pairs]
 
     async def _tokens(self, prepared: PreparedRequest, messages: Sequence[Message], least_bytes: int) -> list[int]:
-        request = prepared.request
+        request, n_ctx = prepared.request, self._model.served.info.n_ctx
+        # The count of an endpoint that only counts may exceed the context.
+        bound = no_progress if least_bytes else partial(builder.refuse_more, n_ctx=n_ctx, name=prepared.field)
         return await self._model.tokens(
             messages,
-            builder.max_prompt_tokens(request, self._model.served.info.n_ctx),
+            builder.max_prompt_tokens(request, n_ctx),
             builder.effort(request),
             prepared.toolbox.tools,
             least_bytes,
             builder.template_variables(request),
+            bound,
         )
 
     async def constraints(self, prepared: PreparedRequest) -> OutputConstraints:
@@ -102,7 +109,7 @@ class SpecBuilder:
         )
         stops = builder.stops(request)
         recorded = first.store or first.conversation
-        items = stored_items.encode_input_items(request.input or (), first.id) if recorded else b"[]"
+        items = await self._encoded_items(request, first.id) if recorded else b"[]"
         return GenerationSpec(
             first=compared.added_to(first),
             job=job,
@@ -122,6 +129,11 @@ class SpecBuilder:
         if not max_tokens:
             return None
         return await self._model.grammar(constraints, tokens, builder.effort(request), max_tokens)
+
+    async def _encoded_items(self, request: Request, response_id: str) -> bytes:
+        input_ = request.input or ()
+        size = len(input_) if isinstance(input_, str) else len(input_) * ITEM_BYTES
+        return await self._work.run(size, stored_items.encode_input_items, input_, response_id)
 
     def _tool_calls(self, prepared: PreparedRequest, tokens: list[int]) -> ToolCallMapper | None:
         """Return the mapper of reasoning and calls in the model's output; None if all output is text."""

@@ -1,19 +1,24 @@
 """Load the past of a request: a chain of stored responses, or the items of a conversation."""
 
 import time
+from collections.abc import Sequence
+
+from msgspec import Raw
 
 from server.api import conversations
 from server.generation import Generations
+from server.http import WorkThread
 from server.prompt import Past, stored_items
 from server.protocol.errors import InvalidRequest
 from server.protocol.request import Request
-from server.store import AsyncStore, Missing
+from server.store import AsyncStore, Missing, Stored
 
 
 class History:
-    def __init__(self, store: AsyncStore | None, generations: Generations) -> None:
+    def __init__(self, store: AsyncStore | None, generations: Generations, work: WorkThread) -> None:
         self._store = store
         self._generations = generations
+        self._work = work
 
     async def before(self, request: Request) -> Past:
         """Return the items before the input. Raises InvalidRequest, NotFound, StoreError."""
@@ -42,8 +47,12 @@ class History:
             raise _previous_not_found(error.id) from error
         if chain[-1].unfinished:  # the store failed to record its end
             raise _previous_not_found(previous)
-        items = [item for stored in chain for item in stored_items.conversation_items(stored.items, stored.response)]
-        return Past(items, chain[0].id)
+        size = sum(len(stored.items) + len(stored.response) for stored in chain)
+        return Past(await self._work.run(size, _all_items, chain), chain[0].id)
+
+
+def _all_items(chain: Sequence[Stored]) -> list[Raw]:
+    return [item for stored in chain for item in stored_items.conversation_items(stored.items, stored.response)]
 
 
 def _previous_not_found(response_id: str) -> InvalidRequest:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from msgspec import Raw
 from msgspec.structs import replace
 
+from server.http import ITEM_BYTES, WorkThread
 from server.prompt import item_reader, stored_items
 from server.protocol.errors import BodyTooLarge, InvalidRequest
 from server.protocol.request import Request
@@ -13,10 +14,11 @@ from server.store import AsyncStore
 
 
 class References:
-    def __init__(self, store: AsyncStore | None, max_bytes: int) -> None:
+    def __init__(self, store: AsyncStore | None, max_bytes: int, work: WorkThread) -> None:
         """`max_bytes`: limit of all items that one request references: a small reference may name a large item."""
         self._store = store
         self._max_bytes = max_bytes
+        self._work = work
 
     async def resolve(self, request: Request, past: Sequence[Raw]) -> Request:
         """Return the request without references. `past`: items before the input.
@@ -30,8 +32,10 @@ class References:
     async def resolve_items(self, items: Sequence[Raw], name: str, past: Sequence[Raw] = ()) -> list[Raw]:
         """Return the items of the field `name` without references. Raises as `resolve` does."""
         resolved = list(items)
-        references = item_reader.references(items, name)
-        known = stored_items.items_by_id(past) if references else {}
+        references = await self._work.run(len(items) * ITEM_BYTES, item_reader.references, items, name)
+        known = {}
+        if references:
+            known = await self._work.run(len(past) * ITEM_BYTES, stored_items.items_by_id, past)
         left = self._max_bytes
         for index, id_ in references.items():
             place = f"{name}[{index}].id"

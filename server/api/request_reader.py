@@ -1,33 +1,49 @@
 """First stages of a request: read and decode the body, load its past, resolve references, prepare it for the model."""
 
+from contextlib import nullcontext
+
 from server.api.history import History
 from server.api.references import References
-from server.http import Bodies, Exchange
+from server.http import ITEM_BYTES, Bodies, Exchange, WorkThread
 from server.prompt import PreparedRequest, prepare
 from server.protocol import request as wire
 from server.protocol.fields import check_strict, skipped_fields
+from server.protocol.request import Request
 from server.served_model import ServedModel
 
 
 class RequestReader:
     def __init__(
-        self, bodies: Bodies, model: ServedModel, history: History, references: References, strict_fields: bool
+        self,
+        bodies: Bodies,
+        model: ServedModel,
+        history: History,
+        references: References,
+        work: WorkThread,
+        strict_fields: bool,
     ) -> None:
         self._bodies = bodies
         self._model = model
         self._history = history
         self._references = references
+        self._work = work
         self._strict_fields = strict_fields
 
     async def read(self, exchange: Exchange) -> PreparedRequest:
         """Return the prepared request of an exchange. Raises ApiError, StoreError."""
         body = await self._bodies.read(exchange)
-        request = wire.decode(body)
-        unknown = sorted(skipped_fields(body, wire.KNOWN))
+        request, unknown = await self._work.run(len(body), _decode, body)
         check_strict(unknown, self._strict_fields)
         self._model.resolve(request.model)
-        past = await self._history.before(request)
-        request = await self._references.resolve(request, past.items)
-        prepared = prepare(request, past, unknown)
+        with nullcontext() if request.background else exchange.while_connected():
+            past = await self._history.before(request)
+            request = await self._references.resolve(request, past.items)
+            size = len(body) + len(past.items) * ITEM_BYTES
+            prepared = await self._work.run(size, prepare, request, past, unknown)
         exchange.skipped = prepared.skipped
         return prepared
+
+
+def _decode(body: bytes) -> tuple[Request, list[str]]:
+    """Return the request, and the names of its unknown fields."""
+    return wire.decode(body), sorted(skipped_fields(body, wire.KNOWN))

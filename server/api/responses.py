@@ -33,8 +33,8 @@ class ResponsesHandler:
         request = prepared.request
         self._check_background(request)
         with nullcontext() if request.background else exchange.while_connected():
-            constraints = await self._specs.constraints(prepared)
             tokens = await self._specs.tokens(prepared)
+            constraints = await self._specs.constraints(prepared)
             spec = await self._specs.build(prepared, tokens, exchange, constraints, repeats=_is_codex(exchange))
         with self._generations.make(spec) as generation:
             if request.background:

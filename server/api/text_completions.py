@@ -1,6 +1,7 @@
 """`POST /v1/completions`: continue a prompt without a chat template, for base models and benchmarks."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 from server.api.generation_specs import SpecBuilder
 from server.api.streaming import deliver
 from server.generation import Generations
-from server.http import Bodies, Exchange
+from server.http import Bodies, Exchange, WorkThread
 from server.prompt import PreparedRequest, builder
 from server.protocol import fields, sse
 from server.protocol import request as schema
@@ -120,31 +121,44 @@ def to_request(completion_request: CompletionRequest) -> schema.Request:
 
 class TextCompletionsHandler:
     def __init__(
-        self, model: ServedModel, bodies: Bodies, specs: SpecBuilder, generations: Generations, strict_fields: bool
+        self,
+        model: ServedModel,
+        bodies: Bodies,
+        specs: SpecBuilder,
+        generations: Generations,
+        work: WorkThread,
+        strict_fields: bool,
     ) -> None:
         self._model = model
         self._bodies = bodies
         self._specs = specs
         self._generations = generations
+        self._work = work
         self._strict_fields = strict_fields
 
     async def create(self, exchange: Exchange) -> None:
         self._generations.check()
         body = await self._bodies.read(exchange)
-        request = decode(body)
+        request, unknown = await self._work.run(len(body), _decode, body)
         self._model.resolve(request.model)
-        unknown = sorted(fields.unknown_fields(body, KNOWN))
         fields.check_strict(unknown, self._strict_fields)
         exchange.skipped = tuple(unknown)
         prepared = PreparedRequest(
             request=to_request(request), field="prompt", plain_text=True, skipped=exchange.skipped
         )
-        tokens = self._model.prompt_tokens(request.prompt or "")
-        spec = await self._specs.build(prepared, tokens, exchange)
+        bound = partial(builder.refuse_more, n_ctx=self._model.served.info.n_ctx, name="prompt")
+        with exchange.while_connected():
+            tokens = await self._model.prompt_tokens(request.prompt or "", bound)
+            spec = await self._specs.build(prepared, tokens, exchange)
         with self._generations.make(spec) as generation:
             usage = includes_usage(request.stream_options)
             encode = TextChunkEncoder(spec.first, include_usage=usage).encode if request.stream else None
             await deliver(exchange, self._generations, generation, encode=encode, render=_render)
+
+
+def _decode(body: bytes) -> tuple[CompletionRequest, list[str]]:
+    """Return the request, and the names of its unknown fields."""
+    return decode(body), sorted(fields.unknown_fields(body, KNOWN))
 
 
 def _render(response: Response) -> bytes:

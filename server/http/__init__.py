@@ -6,12 +6,15 @@ from server.http.bodies import Bodies
 from server.http.exchange import ClientDisconnected, Exchange, Receive, Scope, Send
 from server.http.router import Router
 from server.http.sockets import BindError, ExposedAddress, ListeningSockets, listening_sockets
+from server.http.work_thread import ITEM_BYTES, Check, WorkThread
 
 __all__ = [
+    "ITEM_BYTES",
     "AccessPolicy",
     "ApiKeys",
     "BindError",
     "Bodies",
+    "Check",
     "ClientDisconnected",
     "Exchange",
     "ExposedAddress",
@@ -20,5 +23,6 @@ __all__ = [
     "Router",
     "Scope",
     "Send",
+    "WorkThread",
     "listening_sockets",
 ]

@@ -3,13 +3,10 @@
 import codecs
 import re
 
-import trio
-
 from server.http.exchange import Exchange
+from server.http.work_thread import WorkThread
 from server.protocol.errors import InvalidRequest, Unavailable
 
-LARGE_BYTES = 1 << 18
-"""Bytes beyond which a body is cleaned in a thread, since that takes more than a millisecond."""
 BODIES_IN_MEMORY = 2
 """Number of bodies of the largest size that may be in memory at the same time."""
 
@@ -22,8 +19,9 @@ _ESCAPES = re.compile(
 
 
 class Bodies:
-    def __init__(self, limit: int, gap_seconds: float) -> None:
+    def __init__(self, limit: int, gap_seconds: float, work: WorkThread) -> None:
         """Accept bodies of `limit` bytes, with pauses of `gap_seconds` at most while one arrives."""
+        self._work = work
         self.limit = limit
         self._gap_seconds = gap_seconds
         self._occupied = 0
@@ -32,9 +30,7 @@ class Bodies:
     async def read(self, exchange: Exchange) -> bytes:
         """Return the cleaned body. Its bytes count as occupied until `release`. Raises ApiError."""
         body = await exchange.body(self.limit, self._gap_seconds, self._reserve)
-        if len(body) > LARGE_BYTES:
-            return await trio.to_thread.run_sync(clean, body)
-        return clean(body)
+        return await self._work.run(len(body), clean, body)
 
     def release(self, exchange: Exchange) -> None:
         """Free the bytes that the exchange reserved for its body."""

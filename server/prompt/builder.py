@@ -190,14 +190,24 @@ def job(request: Request, prompt: Sequence[int], sampling: SamplingParams, n_ctx
         raise InvalidRequest(message, param=name)
     left = n_ctx - len(prompt)
     if left < 1:
-        raise InvalidRequest(
-            f"The input has {len(prompt)} tokens; the model's context has {n_ctx}. "
-            "Shorten the input, or start the server with a larger --context.",
-            param=name,
-            code="context_length_exceeded",
-        )
+        raise _too_long(str(len(prompt)), n_ctx, name)
     max_tokens = 0 if request.prewarms else min(request.max_output_tokens or left, left)
     return Job(tuple(prompt), max_tokens, sampling, top_logprobs=top_logprobs(request))
+
+
+def refuse_more(count: int, n_ctx: int, name: str) -> None:
+    """Raise InvalidRequest if the context has less than `count` tokens, which are only the first ones of the prompt."""
+    if count > n_ctx:
+        raise _too_long(f"more than {n_ctx}", n_ctx, name)
+
+
+def _too_long(count: str, n_ctx: int, name: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The input has {count} tokens; the model's context has {n_ctx}. "
+        "Shorten the input, or start the server with a larger --context.",
+        param=name,
+        code="context_length_exceeded",
+    )
 
 
 def affinity(request: Request, client: str) -> str:

@@ -206,6 +206,8 @@ _request = msgspec.json.Decoder(Request)
 _replayed_parts = msgspec.json.Decoder(list[ReplayedPart])
 _replayed_texts = msgspec.json.Decoder(str | list[str | ReplayedText] | None)
 _text = msgspec.json.Decoder(str | None)
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+"""Decoders of parts by their types: each takes as long to make as to use."""
 KNOWN = frozenset(Request.__struct_fields__)
 
 
@@ -251,7 +253,10 @@ def query(parameters: Mapping[str, str], kind: type[T]) -> T:
 
 def part(raw: msgspec.Raw, kind: type[T], place: str) -> T:
     """Decode an item or part of a known type. Raises InvalidRequest, which names `place`."""
-    return _decode(msgspec.json.Decoder(kind), bytes(raw), place)
+    decoder: msgspec.json.Decoder[T] | None = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    return _decode(decoder, bytes(raw), place)
 
 
 def as_text(raw: msgspec.Raw) -> str:

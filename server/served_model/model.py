@@ -13,7 +13,8 @@ from engine.constraint import Grammar, GrammarError
 from engine.gguf import FileFacts
 from engine.model import ModelInfo
 from engine.structured_output import CompileCache, K, V
-from engine.tokenizer import Vocabulary
+from engine.tokenizer import Progress, Vocabulary, no_progress
+from server.http import Check, WorkThread
 from server.prompt import TokenCounter, truncation
 from server.protocol.errors import InvalidRequest, NotFound
 from server.protocol.formats import Format, PlainFormat
@@ -22,8 +23,6 @@ from server.served_model.constraint_builder import ConstraintBuilder
 from server.served_model.output_constraints import UNCONSTRAINED, OutputConstraints
 from server.tools import NO_TOOLS, Toolbox
 
-LONG_CHARACTERS = 1 << 16
-"""Conversations longer than this are tokenized outside the event loop: they take more than 10 ms."""
 RENDERINGS = 8
 """Renderings that truncating a conversation takes, about."""
 
@@ -45,8 +44,9 @@ class ModelDetails(Struct, frozen=True):
 
 
 class ServedModel:
-    def __init__(self, served: ModelDetails, aliases: Collection[str]) -> None:
+    def __init__(self, served: ModelDetails, aliases: Collection[str], work: WorkThread) -> None:
         self.served = served
+        self._work = work
         self._constraints = ConstraintBuilder(served.vocabulary, served.template)
         self._compiling = trio.CapacityLimiter(1)
         self.aliases = aliases
@@ -70,21 +70,23 @@ class ServedModel:
         tools: Sequence[Tool] = (),
         least_bytes: int = 0,
         variables: Mapping[str, Any] = NO_VARIABLES,
+        bound: Progress = no_progress,
     ) -> list[int]:
         """The prompt; of more than `most` tokens only where the last turn alone has more (see `truncation`).
 
-        `least_bytes`: see `render`.
+        `least_bytes`: see `render`. `bound` gets the number of tokens so far, unless old turns may be dropped.
         """
         if most is None:
             return await self.render(
-                messages, lambda said, tokens: tokens(said), 1, effort, tools, least_bytes, variables
+                messages, lambda said, tokens: tokens(said), 1, effort, tools, least_bytes, variables, bound
             )
         messages = truncation.last_within(messages, self.most_bytes)
         fitted = partial(truncation.fit_last_turns, max_tokens=most)
         return await self.render(messages, fitted, RENDERINGS, effort, tools, variables=variables)
 
-    def prompt_tokens(self, prompt: str | Sequence[int]) -> list[int]:
-        """A prompt without a chat template. Raises InvalidRequest for ids that the model has not."""
+    async def prompt_tokens(self, prompt: str | Sequence[int], bound: Progress) -> list[int]:
+        """A prompt without a chat template; `bound`: see `tokens`. Raises InvalidRequest for ids that the model has
+        not."""
         vocabulary = self.served.vocabulary
         if not isinstance(prompt, str):
             if (wrong := next((id_ for id_ in prompt if not 0 <= id_ < len(vocabulary)), None)) is not None:
@@ -92,7 +94,9 @@ class ServedModel:
                 raise InvalidRequest(message, param="prompt")
             return list(prompt)
         self._check_size(len(prompt.encode()), self.most_bytes, "prompt")
-        return vocabulary.encode_prompt(prompt)
+        return await self._work.run_checked(
+            len(prompt), lambda check: vocabulary.encode_prompt(prompt, progress=_checked(check, bound))
+        )
 
     @property
     def most_bytes(self) -> int:
@@ -108,6 +112,7 @@ class ServedModel:
         tools: Sequence[Tool] = (),
         least_bytes: int = 0,
         variables: Mapping[str, Any] = NO_VARIABLES,
+        bound: Progress = no_progress,
     ) -> T:
         """Return what `how` makes of the messages with a function that renders them, which it may call `times` times.
 
@@ -116,17 +121,17 @@ class ServedModel:
         """
         prompt = partial(self.served.template.prompt, effort=effort, tools=tools, variables=variables)
 
-        def bounded(some: Sequence[Message]) -> list[int]:
-            self._check_size(sum(map(truncation.message_bytes, some)), max(self.most_bytes, least_bytes), "input")
-            return prompt(some)
+        def work(check: Check) -> T:
+            def bounded(some: Sequence[Message]) -> list[int]:
+                self._check_size(sum(map(truncation.message_bytes, some)), max(self.most_bytes, least_bytes), "input")
+                return prompt(some, progress=_checked(check, bound))
 
-        render = partial(how, messages, bounded)
-        characters = sum(map(_characters, messages)) + sum(len(tool.parameters) for tool in tools)
+            return how(messages, bounded)
+
+        characters = sum(map(_characters, messages)) + sum(map(_tool_characters, tools))
         characters += len(msgspec.json.encode(variables)) if variables else 0
         try:
-            if characters * times > LONG_CHARACTERS:
-                return await trio.to_thread.run_sync(render)
-            return render()
+            return await self._work.run_checked(characters * times, work)
         except TemplateError as error:
             raise InvalidRequest(f"{str(error)[0].upper()}{str(error)[1:]}.", param="input") from error
 
@@ -177,6 +182,18 @@ class ServedModel:
                 param=name,
                 code="context_length_exceeded",
             )
+
+
+def _checked(check: Check, bound: Progress) -> Progress:
+    def progress(count: int) -> None:
+        check()
+        bound(count)
+
+    return progress
+
+
+def _tool_characters(tool: Tool) -> int:
+    return len(tool.description) + len(tool.parameters)
 
 
 def _characters(message: Message) -> int:

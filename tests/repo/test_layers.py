@@ -51,12 +51,12 @@ DRAWN = {
     "server.prompt_comparison": "engine.tokenizer prompt protocol store",
     "server.served_model": (
         "engine.chat_template engine.constraint engine.gguf engine.json_schema engine.model "
-        "engine.notations engine.structured_output engine.tokenizer prompt protocol tools"
+        "engine.notations engine.structured_output engine.tokenizer http prompt protocol tools"
     ),
     "server.monitoring": "engine.runtime generation http protocol served_model store",
     "server.api": (
-        "config engine.chat_template engine.constraint engine.job engine.runtime generation http "
-        "monitoring prompt prompt_comparison protocol served_model store stream"
+        "config engine.chat_template engine.constraint engine.job engine.runtime engine.tokenizer "
+        "generation http monitoring prompt prompt_comparison protocol served_model store stream"
     ),
     "server.daemon": "api config engine.job engine.model engine.runtime http systemd",
     "server.cli": (

@@ -514,6 +514,35 @@ async def test_disconnect_during_upload_leaves_no_task() -> None:
         assert (await post(running, input="Hi")).text == "Hi"
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "name"),
+    [
+        ("/v1/responses", {"input": [{"role": "user", "content": "x " * 50_000}]}, "input"),
+        ("/v1/responses", {"input": "x", "instructions": "x " * 50_000}, "input"),
+        (
+            "/v1/responses",
+            {"input": "x", "tools": [{"type": "function", "name": "f", "description": "x " * 50_000}]},
+            "input",
+        ),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x " * 50_000}]}, "messages"),
+        ("/v1/completions", {"prompt": "x " * 50_000}, "prompt"),
+    ],
+)
+async def test_too_long_prompt_is_rejected_after_its_first_pieces(path: str, fields: dict[str, Any], name: str) -> None:
+    async with served(ScriptedModel(n_ctx=20_000)) as running:
+        answer = await exchange(running, "POST", path, encode(**fields))
+        assert (answer.status, answer.json) == (
+            400,
+            error(
+                "The input has more than 20000 tokens; the model's context has 20000. "
+                "Shorten the input, or start the server with a larger --context.",
+                name,
+                "context_length_exceeded",
+            ),
+        )
+        assert running.model.decoded == []
+
+
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("n", [58, 70_000])
 async def test_too_long_prompt_is_rejected_before_evaluation(n: int, stream: bool) -> None:

@@ -13,7 +13,7 @@ from engine.runtime.engine import Engine
 from server.api.generation_specs import SpecBuilder
 from server.config.config import Config
 from server.generation import ActivityCount, AdmissionControl, Generations, GenerationSummary, Origin, Timeouts
-from server.http import Exchange
+from server.http import Exchange, WorkThread
 from server.prompt import Past, prepare
 from server.prompt_comparison.prompt_comparisons import PromptComparisons
 from server.protocol import request as wire
@@ -30,8 +30,9 @@ async def test_pipeline_of_plain_request_gives_its_events() -> None:
     vocabulary = scripted.vocabulary()
     details = ModelDetails(NAME, 0, model.info, vocabulary, ChatTemplate(scripted.TEMPLATE, vocabulary))
     engine = Engine(model, vocabulary.end_tokens)
-    served = ServedModel(details, ())
-    specs = SpecBuilder(Config(model=NAME), engine, served, None, PromptComparisons(served.served.vocabulary, None))
+    served = ServedModel(details, (), work := WorkThread())
+    comparisons = PromptComparisons(served.served.vocabulary, None)
+    specs = SpecBuilder(Config(model=NAME), engine, served, None, comparisons, work)
     summaries: list[GenerationSummary] = []
     generations = Generations(
         engine, None, Timeouts(heartbeat=0, resume_window=60), AdmissionControl(2, 8), ActivityCount(), summaries.append
