@@ -12,7 +12,7 @@ from queue import SimpleQueue
 import trio
 
 from engine.job import EngineOutput, Finished, FinishReason, Job
-from engine.model import Model
+from engine.model import Model, ThreadCounts
 from engine.prefix_cache import CachedRun
 from engine.runtime.host_cache import HostCache
 from engine.runtime.kv_snapshots import Snapshots
@@ -44,13 +44,15 @@ class Engine:
         max_step_seconds: float = 0.0,
         snapshots: Snapshots | None = None,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        threads: ThreadCounts | None = None,
     ) -> None:
         """For `max_step_seconds` see `scheduler.step_budget`. `cache_bytes` limits the prefix cache in memory, which
-        `snapshots` stores for the next run; 0 turns off both."""
+        `snapshots` stores for the next run; 0 turns off both. Without `threads` the model's threads remain as they
+        are."""
         self._model = model
         self._inbox: SimpleQueue[Command] = SimpleQueue()
         self._cache = HostCache(model, cache_bytes)
-        self._loop = InferenceLoop(model, end_tokens, max_step_seconds, self._cache, snapshots, self._inbox)
+        self._loop = InferenceLoop(model, end_tokens, max_step_seconds, self._cache, snapshots, self._inbox, threads)
         self._channels: dict[Key, trio.MemorySendChannel[EngineOutput]] = {}
         self._keys = itertools.count()
         self._snapshots = snapshots

@@ -15,11 +15,12 @@ from msgspec import Struct
 
 from engine.constraint import Constraint, GrammarError
 from engine.job import EngineOutput, Finished, FinishReason, Job, Token
-from engine.model import BatchEntry, Model, ModelError
+from engine.model import BatchEntry, Model, ModelError, ThreadCounts
 from engine.prefix_cache import CachedRun
 from engine.runtime.host_cache import HostCache
 from engine.runtime.kv_snapshots import Snapshots
 from engine.runtime.mask_thread import MaskThread
+from engine.runtime.step_threads import StepThreads
 from engine.runtime.token_picker import TokenPicker
 from engine.scheduler import Key, Scheduler, Step
 
@@ -78,6 +79,7 @@ class InferenceLoop:
         cache: HostCache,
         snapshots: Snapshots | None,
         inbox: SimpleQueue[Command],
+        threads: ThreadCounts | None = None,
     ) -> None:
         """`snapshots`: the disk for the cache's runs; those of the last process are adopted before it is written."""
         self._model = model
@@ -88,6 +90,7 @@ class InferenceLoop:
         self._pickers: dict[Key, TokenPicker] = {}
         """The pickers of all jobs that have not ended."""
         self.mask_thread = MaskThread()
+        self._threads = StepThreads(model, threads)
         self._inbox = inbox
         self._snapshots = snapshots if snapshots and snapshots.limit and cache.tree is not None else None
         self._unsaved = False
@@ -180,7 +183,8 @@ class InferenceLoop:
                 self._scheduler.undo(left)
                 return []  # the next step plans anew
             began = time.perf_counter()
-            with self.mask_thread.computing(self._step_constraints(plan)):
+            rows = sum(len(entry.tokens) for entry in plan.entries)
+            with self.mask_thread.computing(self._step_constraints(plan)), self._threads.decoding(rows):
                 self._model.decode(plan.entries)
         except Exception as error:
             failure = _failure(error)

@@ -3,6 +3,7 @@
 from engine.scheduler.scheduler import Scheduler
 from engine.scheduler.slots import Key
 from engine.scheduler.step import PrefixCopy, PrefixRestore, PrefixSave, Step, Transfer
+from engine.scheduler.thread_governor import ThreadGovernor
 
 __all__ = [
     "Key",
@@ -11,5 +12,6 @@ __all__ = [
     "PrefixSave",
     "Scheduler",
     "Step",
+    "ThreadGovernor",
     "Transfer",
 ]

@@ -64,7 +64,10 @@ def serve(flags: argparse.Namespace) -> int:
             loaded = load(path, options(config), cache.parent)
         with closing(loaded.model), _open_store(config, state_dir) as store:
             snapshots = Snapshots(state_dir / "kv", loaded.fingerprint, config.kv_snapshot_megabytes * 1_000_000)
-            engine = Engine(loaded.model, loaded.vocabulary.end_tokens, config.max_step_ms / 1e3, snapshots)
+            max_step_seconds = config.max_step_ms / 1e3
+            engine = Engine(
+                loaded.model, loaded.vocabulary.end_tokens, max_step_seconds, snapshots, threads=loaded.threads
+            )
             details = _model_details(config, path, loaded)
             app = App(config, engine, details, AsyncStore(store) if store else None, keys, _metrics(config, details))
             _run(partial(daemon.run, config, listening, engine, app, notifier, partial(reloading.reload, app)))
