@@ -15,6 +15,8 @@ from pathlib import Path
 from engine.cpu import instruction_sets
 
 ROOT = Path("/")
+MIN_CACHE_BYTES = 64_000_000
+MAX_CACHE_BYTES = 4_000_000_000
 
 
 def cores(root: Path = ROOT) -> int:
@@ -41,6 +43,12 @@ def resident(root: Path = ROOT) -> int:
     """Return the bytes of memory that this process has."""
     pages = _text(root / "proc/self/statm").split()
     return int(pages[1]) * resource.getpagesize() if pages else 0
+
+
+def prefix_cache_bytes(root: Path = ROOT) -> int:
+    """Return the bytes of memory that a prefix cache may use by default, once the model is loaded."""
+    free = free_memory(root)
+    return min(max(free // 4, MIN_CACHE_BYTES), MAX_CACHE_BYTES, free // 2)
 
 
 def cpu_features(root: Path = ROOT) -> str:

@@ -141,6 +141,8 @@ class InferenceLoop:
                     self._cache.adopt(run)
                 case Adopting(active):
                     self._adopting = active
+                    if not active and self._cache.tree is not None and self._cache.tree.size:
+                        log.info("restored %d MB of the last run's KV cache", self._cache.tree.size // 1_000_000)
                 case Drop(group):
                     self._scheduler.drop(group)
                     self._cache.drop(group)

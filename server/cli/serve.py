@@ -17,7 +17,7 @@ from pathlib import Path
 
 import trio
 
-from engine.loader import Loaded, Options, catalog, load
+from engine.loader import Loaded, Options, catalog, load, machine
 from engine.model import BackendOptions, ModelError
 from engine.runtime import Engine, Snapshots
 from server import daemon
@@ -64,9 +64,13 @@ def serve(flags: argparse.Namespace) -> int:
             loaded = load(path, options(config), cache.parent)
         with closing(loaded.model), _open_store(config, state_dir) as store:
             snapshots = Snapshots(state_dir / "kv", loaded.fingerprint, config.kv_snapshot_megabytes * 1_000_000)
-            max_step_seconds = config.max_step_ms / 1e3
             engine = Engine(
-                loaded.model, loaded.vocabulary.end_tokens, max_step_seconds, snapshots, threads=loaded.threads
+                loaded.model,
+                loaded.vocabulary.end_tokens,
+                config.max_step_ms / 1e3,
+                snapshots,
+                cache_bytes=_cache_bytes(config),
+                threads=loaded.threads,
             )
             details = _model_details(config, path, loaded)
             app = App(config, engine, details, AsyncStore(store) if store else None, keys, _metrics(config, details))
@@ -97,6 +101,15 @@ def _metrics(config: Config, details: ModelDetails) -> Metrics | None:
     info = {"version": version("responsed"), "engine": details.info.engine, "model": details.name}
     metrics: Metrics = importlib.import_module("server.monitoring.metrics").Metrics(info)
     return metrics
+
+
+def _cache_bytes(config: Config) -> int:
+    """Return the bytes of memory for the prefix cache, and log them."""
+    chosen = config.cache_megabytes is None
+    n_bytes = machine.prefix_cache_bytes() if config.cache_megabytes is None else config.cache_megabytes * 1_000_000
+    source = "a quarter of what is free" if chosen else "as configured"
+    log.info("prefix cache: up to %d MB of memory (%s; --cache-megabytes)", n_bytes // 1_000_000, source)
+    return n_bytes
 
 
 def options(config: Config) -> Options:

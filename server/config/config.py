@@ -54,6 +54,9 @@ class Config(Struct, frozen=True):
     """Responses generated at the same time."""
     queue: int = 16
     """Requests that may wait for a slot; the server refuses more."""
+    cache_megabytes: int | None = None
+    """Megabytes of memory for prompts that have left their slot; 0: none; None: a quarter of the free memory, from 64
+    to 4000."""
     max_step_ms: int = 0
     """Longest step in milliseconds while a response streams; 0: 2.5 of its own decode steps."""
     max_body_megabytes: float = 32

@@ -121,6 +121,12 @@ GROUPS = {
         Setting("slots", SLOTS, "Number of responses to generate at the same time (default: {})"),
         Setting("queue", COUNT, "Number of requests that may wait for a slot; more get a 503 (default: {})"),
         Setting(
+            "cache_megabytes",
+            COUNT,
+            "Megabytes of memory for prompts that have left their slot, to reuse them; 0 turns off this and the KV "
+            "snapshots (default: a quarter of the free memory, from 64 to 4000)",
+        ),
+        Setting(
             "max_step_ms",
             COUNT,
             "Longest step in milliseconds while a response streams (default: 2.5 times its usual step)",

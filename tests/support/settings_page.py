@@ -20,6 +20,7 @@ UNITS = {
     "max_step_ms": "ms",
     "max_body_megabytes": "MB",
     "store_megabytes": "MB",
+    "cache_megabytes": "MB",
     "kv_snapshot_megabytes": "MB",
     "store_days": "days",
 }

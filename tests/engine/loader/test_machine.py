@@ -84,6 +84,18 @@ def test_memory_under_a_limit_is_the_limit(files: dict[str, str], total: int, fr
     assert (machine.memory(root), machine.free_memory(root)) == (total, free)
 
 
+@pytest.mark.parametrize(
+    ("free", "cache"),
+    [(100_000_000, 50_000_000), (200_000_000, 64_000_000), (2_000_000_000, 500_000_000), (10**11, 4_000_000_000)],
+)
+def test_prefix_cache_bytes_are_a_quarter_of_the_free_memory_within_bounds(
+    free: int, cache: int, tmp_path: Path
+) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text(f"MemTotal: {10**9} kB\nMemAvailable: {free // 1024} kB\n")
+    assert abs(machine.prefix_cache_bytes(tmp_path) - cache) < 1024
+
+
 def test_memory_under_an_address_space_limit_is_that_limit(tmp_path: Path) -> None:
     root = tree(tmp_path, {"proc/meminfo": MEMINFO, "proc/self/statm": f"{GB // resource.getpagesize()} 1\n"})
     before = resource.getrlimit(resource.RLIMIT_AS)
