@@ -205,8 +205,8 @@ class _File:
 
 
 def thread_counts(decode: int = 0, batch: int = 0) -> ThreadCounts:
-    """Return the numbers of model threads. 0 selects one less than the cores for steps of one token, and all cores for
-    steps of several. Raises OptionError.
+    """Return the numbers of model threads. 0 selects all fast cores for steps of several tokens, and as many or one
+    less than all cores for steps of one. Raises OptionError.
 
     Several tokens gain most from another thread. One token gains little, and the event loop needs a core meanwhile.
     """
@@ -217,7 +217,8 @@ def thread_counts(decode: int = 0, batch: int = 0) -> ThreadCounts:
             raise OptionError(
                 f"{requested} threads on {counted} would wait for each other: choose {flag} up to {cores}"
             )
-    return ThreadCounts(decode or max(1, cores - 1), batch or cores, decode > 0, batch > 0)
+    fast = machine.fast_cores()
+    return ThreadCounts(decode or max(1, min(fast, cores - 1)), batch or fast, decode > 0, batch > 0)
 
 
 def context(header: Header, requested: int = 0) -> int:

@@ -17,6 +17,9 @@ from engine.cpu import instruction_sets
 ROOT = Path("/")
 MIN_CACHE_BYTES = 64_000_000
 MAX_CACHE_BYTES = 4_000_000_000
+MIN_SPEED_RATIO = 0.7
+"""Smallest ratio of a performance core's speed to the fastest core's. (Kinds of performance cores: 0.78 and more; an
+Arm A55 beside an A76: 0.4; AMD's compact cores: 0.65.)"""
 
 
 def cores(root: Path = ROOT) -> int:
@@ -24,6 +27,17 @@ def cores(root: Path = ROOT) -> int:
     quota = min(_cpu_quotas(root), default=math.inf)
     allowed = len(os.sched_getaffinity(0))
     return max(1, allowed if quota >= allowed else math.ceil(quota))
+
+
+def fast_cores(root: Path = ROOT) -> int:
+    """Return the number of cores for threads that wait for each other, at most `cores`.
+
+    Efficiency cores are left out, since all threads would wait for them; the siblings of one core count once.
+    """
+    fast = _performance_cores(root, os.sched_getaffinity(0))
+    siblings = {number: _cpu_list(_cpu(root, number) / "topology/thread_siblings_list") & fast for number in fast}
+    physical = {min(siblings[number] or {number}) for number in fast}
+    return min(len(physical), cores(root))
 
 
 def memory(root: Path = ROOT) -> int:
@@ -55,6 +69,27 @@ def cpu_features(root: Path = ROOT) -> str:
     """Return a short fingerprint of the CPU's features: another CPU may crash on the same library."""
     names = " ".join(sorted(instruction_sets(root / "proc/cpuinfo")))
     return f"{platform.machine()}-{hashlib.sha256(names.encode()).hexdigest()[:12]}"
+
+
+def _performance_cores(root: Path, allowed: set[int]) -> set[int]:
+    """Return the allowed cores of the fastest kind; all if the kernel tells no kinds apart."""
+    if fast := _cpu_list(root / "sys/devices/cpu_core/cpus") & allowed:  # Intel; the others are in cpu_atom
+        return fast
+    for file in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"):
+        speeds = {number: _number(_cpu(root, number) / file) for number in allowed}
+        if all(speeds.values()):
+            return {number for number, speed in speeds.items() if speed >= MIN_SPEED_RATIO * max(speeds.values())}
+    return allowed
+
+
+def _cpu(root: Path, number: int) -> Path:
+    return root / f"sys/devices/system/cpu/cpu{number}"
+
+
+def _cpu_list(file: Path) -> set[int]:
+    """Return the numbers of a list such as "0-3,8"; none if the file is missing."""
+    ranges = (part.split("-") for part in _text(file).strip().split(",") if part)
+    return {number for first, *last in ranges for number in range(int(first), int((last or [first])[0]) + 1)}
 
 
 def _cpu_quotas(root: Path) -> Iterator[float]:

@@ -26,9 +26,9 @@ class Config(Struct, frozen=True):
     chat_template: str | None = None
     """File with a chat template, or the name of a built-in one; None: the model's own."""
     threads: int = 0
-    """Threads for steps of one token; 0: one less than the cores this process may use."""
+    """Threads for steps of one token; 0: the fast cores this process may use, but not all of its cores."""
     threads_batch: int = 0
-    """Threads for steps of several tokens, such as prompts, drafts and several responses; 0: all cores."""
+    """Threads for steps of several tokens, such as prompts, drafts and several responses; 0: all fast cores."""
     flash_attention: str = "on"
     """llama.cpp's flash attention, "on" or "off"; "off" may be faster with long prompts (`responsed tune` measures)."""
     kv_type: str = "f16"

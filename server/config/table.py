@@ -80,7 +80,7 @@ GROUPS = {
         Setting(
             "threads_batch",
             COUNT,
-            "Threads for steps of several tokens: prompts, drafts, several responses (default: all cores)",
+            "Threads for steps of several tokens: prompts, drafts, several responses (default: all fast cores)",
         ),
         Setting("flash_attention", one_of(SWITCH), "Use llama.cpp's flash attention (default: {})"),
         Setting(

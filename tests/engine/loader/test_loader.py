@@ -365,20 +365,24 @@ def test_load_on_another_cpu_probes_again(path: Path, start: Start, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("cores", "requested", "counts"),
+    ("cores", "fast", "requested", "counts"),
     [
-        (1, (0, 0), ThreadCounts(1, 1, False, False)),
-        (2, (0, 0), ThreadCounts(1, 2, False, False)),
-        (4, (0, 0), ThreadCounts(3, 4, False, False)),
-        (4, (4, 0), ThreadCounts(4, 4, True, False)),
-        (4, (0, 2), ThreadCounts(3, 2, False, True)),
-        (1, (1, 1), ThreadCounts(1, 1, True, True)),
+        (1, 1, (0, 0), ThreadCounts(1, 1, False, False)),
+        (2, 2, (0, 0), ThreadCounts(1, 2, False, False)),
+        (4, 4, (0, 0), ThreadCounts(3, 4, False, False)),
+        (8, 4, (0, 0), ThreadCounts(4, 4, False, False)),
+        (4, 3, (0, 0), ThreadCounts(3, 3, False, False)),
+        (4, 4, (4, 0), ThreadCounts(4, 4, True, False)),
+        (4, 2, (4, 4), ThreadCounts(4, 4, True, True)),
+        (4, 4, (0, 2), ThreadCounts(3, 2, False, True)),
+        (1, 1, (1, 1), ThreadCounts(1, 1, True, True)),
     ],
 )
 def test_thread_counts_within_the_cores_are_accepted(
-    cores: int, requested: tuple[int, int], counts: ThreadCounts, monkeypatch: pytest.MonkeyPatch
+    cores: int, fast: int, requested: tuple[int, int], counts: ThreadCounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "cores", lambda: cores)
+    monkeypatch.setattr(machine, "fast_cores", lambda: fast)
     assert thread_counts(*requested) == counts
 
 

@@ -54,6 +54,46 @@ def test_cores_under_a_cpu_quota_equal_the_quota(
     assert machine.cores(tree(tmp_path, files)) == expected
 
 
+CPU = "sys/devices/system/cpu/cpu"
+ARM = {f"{CPU}{n}/cpu_capacity": f"{capacity}\n" for n, capacity in enumerate([414, 414, 1024, 1024])}
+PRIME = {f"{CPU}{n}/cpu_capacity": f"{capacity}\n" for n, capacity in enumerate([325, 806, 806, 1024])}
+COMPACT = {
+    f"{CPU}{n}/cpufreq/cpuinfo_max_freq": f"{khz}\n" for n, khz in enumerate([5100000, 5090000, 3300000, 3300000])
+}
+SMT = {f"{CPU}{n}/topology/thread_siblings_list": f"{pair}\n" for n, pair in enumerate(["0-1", "0-1", "2-3", "2-3"])}
+SPLIT = {f"{CPU}{n}/topology/thread_siblings_list": f"{pair}\n" for n, pair in enumerate(["0,4", "1,5", "2,6", "3,7"])}
+HYBRID = {"sys/devices/cpu_core/cpus": "0-2\n", "sys/devices/cpu_atom/cpus": "3-9\n"}
+TOPOLOGIES: list[tuple[str, dict[str, str], set[int], int]] = [
+    ("nothing known", {}, {0, 1, 2, 3}, 4),
+    ("a core bound", {}, {2}, 1),
+    ("Arm, two kinds", ARM, {0, 1, 2, 3}, 2),
+    ("Arm, efficiency cores only", ARM, {0, 1}, 2),
+    ("Arm, three kinds", PRIME, {0, 1, 2, 3}, 3),
+    ("Arm, equal", {f"{CPU}{n}/cpu_capacity": "1024\n" for n in range(4)}, {0, 1, 2, 3}, 4),
+    ("AMD, compact cores", COMPACT, {0, 1, 2, 3}, 2),
+    ("capacity of some only", {f"{CPU}0/cpu_capacity": "1024\n"}, {0, 1}, 2),
+    ("siblings", SMT, {0, 1, 2, 3}, 2),
+    ("siblings outside the affinity", SPLIT, {0, 1, 2, 3}, 4),
+    ("one of each pair", SMT, {1, 3}, 2),
+    ("Intel, performance cores", HYBRID, {0, 1, 2, 3}, 3),
+    ("Intel, efficiency cores only", HYBRID, {3, 4}, 2),
+    ("Intel, siblings", HYBRID | SMT, {0, 1, 2, 3}, 2),
+    ("Intel, no efficiency cores", {"sys/devices/cpu_core/cpus": "\n"}, {0, 1, 2, 3}, 4),
+    ("a quota below", {"proc/self/cgroup": V2, "sys/fs/cgroup/a/b/cpu.max": "100000 100000\n"} | ARM, {0, 1, 2, 3}, 1),
+    ("a quota above", {"proc/self/cgroup": V2, "sys/fs/cgroup/a/b/cpu.max": "300000 100000\n"} | ARM, {0, 1, 2, 3}, 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("files", "affinity", "expected"), [row[1:] for row in TOPOLOGIES], ids=[row[0] for row in TOPOLOGIES]
+)
+def test_fast_cores_are_the_physical_performance_cores(
+    files: dict[str, str], affinity: set[int], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: affinity)
+    assert machine.fast_cores(tree(tmp_path, files)) == expected
+
+
 def test_cores_of_a_bound_process_are_its_affinity() -> None:
     one = str(min(os.sched_getaffinity(0)))
     script = f"import os; os.sched_setaffinity(0, [{one}]); from engine.loader import machine; print(machine.cores())"
@@ -117,6 +157,6 @@ def test_cpu_features_name_the_machine_and_change_with_the_flags(tmp_path: Path)
 
 
 def test_memory_and_cores_of_this_machine_are_plausible() -> None:
-    assert 1 <= machine.cores() <= AFFINITY
+    assert 1 <= machine.fast_cores() <= machine.cores() <= AFFINITY
     assert machine.free_memory() > 0
     assert machine.memory() > 64 << 20
