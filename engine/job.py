@@ -43,6 +43,9 @@ class Job(Struct, frozen=True):
     than another's. Empty: no group."""
     savable: bool = False
     """True if the KV cache of its tokens may be written to a disk. False if the request was not to be stored."""
+    checkpoints: tuple[int, ...] = ()
+    """Positions in the prompt, in ascending order, where a later prompt may part from it. A model whose saved state
+    cannot be cut saves it there."""
     grammar: Grammar | None = None
     """Grammar of the answer. The generation fails once the output no longer matches it."""
     top_logprobs: int | None = None

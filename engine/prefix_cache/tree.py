@@ -26,6 +26,9 @@ Split: TypeAlias = Callable[[SavedState, int], tuple[SavedState, SavedState]]
 MIN_CACHED_TOKENS = 16
 """Minimum tokens of a run that are worth their own node, and of a prefix that is worth a restore."""
 
+MAX_LAST_TAILS = 4
+"""Number of tails at the end of a path: two turns, each with question and answer."""
+
 
 class Match(Struct, frozen=True):
     """The longest usable prefix of a prompt: `n` tokens, from consecutive states."""
@@ -60,6 +63,10 @@ class PrefixTree:
         savable = next((node.start for node in path if not node.savable), n)
         return Match(n, tuple(node.state for node in path), min(savable, n))
 
+    def cached_length(self, tokens: Sequence[int]) -> int:
+        """Return the number of first tokens that are cached, usable or not."""
+        return self._walk(tuple(tokens))[1]
+
     def missing(self, tokens: Sequence[int]) -> int | None:
         """Return the position from which a state of `tokens` is missing; None if nothing worth saving is."""
         path, n = self._walk(tuple(tokens))
@@ -77,7 +84,7 @@ class PrefixTree:
         `past`: the run was last used before all that is in the tree or was inserted so earlier.
         """
         path, n = self._walk(run.tokens)
-        if n < run.start or run.size > self._limit or not (self._cuts_state or run.state.tail):
+        if n < run.start or run.size > self._limit or not (self._cuts_state or run.state.tail or past):
             return
         end, tail = len(run.tokens), run.state.tail
         if path and path[-1].end > n and (n < end or (tail and not self._cuts_state)):
@@ -91,6 +98,8 @@ class PrefixTree:
                 node.savable = node.savable or node.end <= savable
         for node in added if past else (*path, *added):
             self._refresh(node, past=past)
+        if not past:
+            self._drop_tails((*path, *added))
         self._evict()
 
     def use(self, tokens: Sequence[int], group: str = "", *, savable: bool = False) -> None:
@@ -182,6 +191,14 @@ class PrefixTree:
         self.size -= node.size
         node.state = state
         self.size += node.size
+
+    def _drop_tails(self, path: Sequence[Node]) -> None:
+        """Drop the tails of a path but the first, the last ones and those where sequences part: a conversation would
+        have two for each turn, each as large as hundreds of tokens."""
+        with_tail = [node for node in path if node.state.tail]
+        for node in with_tail[1:-MAX_LAST_TAILS]:
+            if len(node.children) < 2:
+                self._replace(node, SavedState(node.state.rows, b""))
 
     def _refresh(self, node: Node, *, past: bool = False) -> None:
         _, exponent = math.frexp(len(node.tokens) / max(node.size, 1))

@@ -74,7 +74,7 @@ class Snapshots:
             if runs:
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 self._lock_folder()
-            names = [self._name(run.tokens, run.start) for run in runs]
+            names = [self._name(run.tokens, run.start, run.state) for run in runs]
             if complete:
                 self._delete(self._owned.keys() - set(names))
             now = time.time_ns()
@@ -105,7 +105,7 @@ class Snapshots:
                 self._owned[path.name] = head.groups
             if head.fingerprint != self._fingerprint:
                 log.info("%s is skipped: it is from another model, engine or setting", path.name)
-            elif head.digest != _digest(state) or path.name != self._name(head.tokens, head.start):
+            elif head.digest != _digest(state) or path.name != self._name(head.tokens, head.start, state):
                 self._owned[path.name] = None
                 log.warning("%s is skipped: it is damaged", path)
             elif self.limit:
@@ -160,8 +160,10 @@ class Snapshots:
             file.writelines((msgspec.json.encode(head), b"\n", state.rows, state.tail))
         self._owned[name] = run.groups
 
-    def _name(self, tokens: tuple[int, ...], start: int) -> str:
-        return hashlib.blake2b(repr((self._fingerprint, start, tokens)).encode(), digest_size=16).hexdigest() + SUFFIX
+    def _name(self, tokens: tuple[int, ...], start: int, state: SavedState) -> str:
+        """Return the name of a run's file; the run may get a tail later, or lose it."""
+        content = repr((self._fingerprint, start, tokens, bool(state.tail)))
+        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest() + SUFFIX
 
 
 def _read(path: Path) -> tuple[_FileHeader, SavedState]:

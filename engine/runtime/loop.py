@@ -114,7 +114,7 @@ class InferenceLoop:
                 if outputs := self._step():
                     deliver(outputs)
             if self._snapshots is not None and self._unsaved:
-                self._snapshots.write(self._savable_runs(), complete=not self._adopting)
+                self._snapshots.write(self._savable_runs(closing=True), complete=not self._adopting)
         finally:
             self.mask_thread.close()
 
@@ -227,11 +227,11 @@ class InferenceLoop:
         draft = entry.tokens[len(entry.tokens) - entry.logits + 1 :]
         return picker.pick(partial(self._model.logits, entry.slot), draft)
 
-    def _savable_runs(self) -> list[CachedRun]:
-        """Return the runs for the disk, the slots' contents among them."""
+    def _savable_runs(self, closing: bool = False) -> list[CachedRun]:
+        """Return the runs for the disk, the slots' contents among them. `closing`: see Scheduler."""
         assert self._snapshots is not None, "only runs for the disk are asked for"
         self._unsaved = False
-        return self._cache.savable_runs(self._scheduler.unsaved(), self._snapshots.limit)
+        return self._cache.savable_runs(self._scheduler.unsaved(closing), self._snapshots.limit)
 
 
 def _failure(error: Exception) -> Finished:

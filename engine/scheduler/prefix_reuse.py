@@ -10,6 +10,9 @@ from engine.scheduler.step import PrefixCopy, PrefixRestore, PrefixSave, Transfe
 # Minimum number of prefix tokens that are worth a copy between slots, a restore, or waiting for a donor.
 MIN_PREFIX_COPY_TOKENS = 16
 
+# Maximum checkpoints at the end of a slot's tokens; the first one counts extra.
+MAX_CHECKPOINTS = 5
+
 
 class PrefixReuse:
     """Chooses slots by their tokens, and moves prefixes between slots and the tree."""
@@ -54,11 +57,37 @@ class PrefixReuse:
         n = common_prefix_length(slot.cached_tokens, prompt)
         return n if n == len(slot.cached_tokens) or (self._info.truncates and n >= slot.min_tokens) else 0
 
-    def save(self, slot: Slot) -> Iterator[PrefixSave]:
-        """Save the slot's tokens if the tree lacks them."""
-        if self._tree is not None and self._tree.missing(slot.cached_tokens) is not None:
-            tokens = tuple(slot.cached_tokens)
-            yield PrefixSave(slot.index, tokens, min(slot.savable_tokens, len(tokens)), slot.affinity)
+    def checkpoints(self, slot: Slot, running: RunningSequence) -> tuple[int, ...]:
+        """Return where to save the state of a prompt if states cannot be cut: at its own checkpoints, at those of the
+        tokens that it continues, and where it parts from cached tokens, since others will part there too."""
+        if self._info.cuts_state or self._tree is None:
+            return ()
+        lengths = (common_prefix_length(other.cached_tokens, running.tokens) for other in self._slots)
+        n = max(*lengths, self._tree.cached_length(running.tokens[:-1]))
+        continued = [position for position in slot.checkpoints if position <= running.reused_tokens]
+        positions = sorted({*continued, *running.checkpoints})
+        if all(abs(n - position) >= MIN_PREFIX_COPY_TOKENS for position in (0, *positions)):
+            positions = sorted((*positions, n))
+        return tuple(dict.fromkeys((*positions[:1], *positions[-MAX_CHECKPOINTS:])))
+
+    def save_checkpoints(self) -> Iterator[PrefixSave]:
+        """Save slots that have reached a checkpoint, if they cannot return to it."""
+        for slot in () if self._info.truncates else self._active:
+            if len(slot.cached_tokens) in slot.checkpoints:
+                yield from self.save(slot)
+
+    def save(self, slot: Slot, keep: int | None = None) -> Iterator[PrefixSave]:
+        """Save the slot's tokens if the tree lacks them; if only the first `keep` are still needed, also at the
+        checkpoints behind these, to which the slot can return."""
+        if self._tree is None:
+            return
+        ends = [len(slot.cached_tokens)]
+        if keep is not None and self._info.truncates:
+            ends += [end for end in reversed(slot.checkpoints) if max(keep, slot.min_tokens) <= end < ends[0]]
+        for end in ends:
+            tokens = tuple(slot.cached_tokens[:end])
+            if self._tree.missing(tokens) is not None:
+                yield PrefixSave(slot.index, tokens, min(slot.savable_tokens, end), slot.affinity)
 
     def resume_waiting(self) -> Iterator[Transfer]:
         """Let jobs continue whose donor has evaluated the common prefix or is gone."""
@@ -68,7 +97,8 @@ class PrefixReuse:
                 continue
             donor, n = running.donor
             donor_slot = next((other for other in self._active if other.running is donor), None)
-            if donor_slot is None or len(donor_slot.cached_tokens) >= n:
+            saved = int(not self._info.copies_prefixes)  # a checkpoint is saved before the donor's next step
+            if donor_slot is None or len(donor_slot.cached_tokens) >= n + saved:
                 running.donor = None
                 yield from self.find(slot, running)
 
@@ -112,15 +142,20 @@ class PrefixReuse:
 
         Only jobs that were admitted earlier can be donors, so the first active one always continues.
         """
-        if not self._info.copies_prefixes:
+        if not self._info.copies_prefixes and self._tree is None:
             return None
         earlier = list(self._active)[: self._active.index(slot)]
-        found = [
-            (common_prefix_length(running_sequence(other).tokens, running.tokens), running_sequence(other))
-            for other in earlier
-        ]
+        found = [(self._shared_length(other, running.tokens), running_sequence(other)) for other in earlier]
         n, donor = max(found, key=_first, default=(0, running))
         return (donor, n) if n >= min_length else None
+
+    def _shared_length(self, donor: Slot, prompt: list[int]) -> int:
+        """Return the number of tokens that a prompt can get from a job: up to a checkpoint if none can be copied."""
+        n = common_prefix_length(running_sequence(donor).tokens, prompt)
+        if self._info.copies_prefixes:
+            return n
+        cached = len(donor.cached_tokens)
+        return max((position for position in donor.checkpoints if cached <= position <= n), default=0)
 
 
 def _first(pair: tuple[int, object]) -> int:

@@ -68,7 +68,7 @@ class Scheduler:
 
     def plan(self) -> Step:
         """Return the next step; empty when idle."""
-        transfers = [*self._admit(), *self._prefixes.resume_waiting()]
+        transfers = [*self._admit(), *self._prefixes.save_checkpoints(), *self._prefixes.resume_waiting()]
         if not self._active:
             return Step()
         if not self._info.batched:
@@ -131,12 +131,12 @@ class Scheduler:
                 slot.cached_tokens.clear()
                 slot.min_tokens = running_sequence(slot).reused_tokens = 0
 
-    def unsaved(self) -> Iterator[PrefixSave]:
+    def unsaved(self, closing: bool = False) -> Iterator[PrefixSave]:
         """Yield saves of the slots with tokens that may be written to a disk and that the tree lacks, the most recently
-        used last."""
+        used last. `closing`: the slots are not needed any more."""
         for slot in sorted(self._slots, key=lambda slot: slot.last_used):
             if slot.savable_tokens:
-                yield from self._prefixes.save(slot)
+                yield from self._prefixes.save(slot, 0 if closing else None)
 
     def drop(self, group: str | None) -> None:
         """Forget the tokens of idle slots of an affinity group, and write those of its running jobs to no disk.
@@ -156,11 +156,13 @@ class Scheduler:
             running = RunningSequence(*self._queue.next())
             slot = self._prefixes.choose_slot(free, running)
             running.reused_tokens = self._prefixes.reusable_tokens(slot, running.tokens)
+            checkpoints = self._prefixes.checkpoints(slot, running)
             if running.reused_tokens < len(slot.cached_tokens):
-                yield from self._prefixes.save(slot)
+                yield from self._prefixes.save(slot, running.reused_tokens)
                 del slot.cached_tokens[running.reused_tokens :]
                 slot.min_tokens = min(slot.min_tokens, running.reused_tokens)
             slot.running = running
+            slot.checkpoints = checkpoints
             slot.savable_tokens = sys.maxsize if running.savable else min(slot.savable_tokens, running.reused_tokens)
             slot.affinity = running.affinity
             self._mark_used(slot)
@@ -182,7 +184,8 @@ class Scheduler:
             self._prefill_limit = self._budget.prefill_tokens(len(streams), waiting)
             slot = self._next_prompt(prompts)
             tile = 1 if streams else self._info.attention_tile
-            yield _batch_entry(slot, _even_part_size(slot.pending, self._prefill_limit, tile))
+            tokens = slot.pending if self._info.truncates else slot.until_checkpoint
+            yield _batch_entry(slot, _even_part_size(tokens, self._prefill_limit, tile))
         else:
             # Draft tokens would delay waiting first tokens.
             yield from self._streams.entries(streams, drafting=not prompts)

@@ -24,6 +24,7 @@ class RunningSequence:
         self.savable = job.savable
         self.generates_nothing = job.max_tokens == 0
         """True if the sequence ends with its prompt."""
+        self.checkpoints = job.checkpoints
         self.drafter = NgramDrafter()
         self.awaits_logprobs = job.top_logprobs is not None
         self.expected: Sequence[int] = ()
@@ -50,6 +51,8 @@ class Slot:
         self.min_tokens = 0
         """Number of tokens below which the slot cannot be truncated: restored attention windows lack what was before
         them."""
+        self.checkpoints: tuple[int, ...] = ()
+        """Places in the tokens where other prompts may part from them, in ascending order; see `Job`."""
         self.running: RunningSequence | None = None
         self.savable_tokens = 0
         """Number of first tokens that may be written to a disk. If all may, it is at least `len(cached_tokens)`."""
@@ -68,6 +71,12 @@ class Slot:
     def streaming(self) -> bool:
         """True if the next step can sample a token, or if one was sampled."""
         return self.running is not None and (self.pending == 1 or self.running.generating)
+
+    @property
+    def until_checkpoint(self) -> int:
+        """Number of tokens to evaluate up to the next checkpoint, or to the end."""
+        n = len(self.cached_tokens)
+        return next((position - n for position in self.checkpoints if n < position < n + self.pending), self.pending)
 
 
 def common_prefix_length(cached: list[int], prompt: list[int]) -> int:

@@ -230,6 +230,19 @@ class CacheMachine(RuleBasedStateMachine):
 TestCache = CacheMachine.TestCase
 
 
+def test_insert_of_a_long_conversation_drops_tails_between_its_first_and_last_turns() -> None:
+    turns = [bytes([number] * 20) for number in range(8)]
+    conversation = [b"".join(turns[:n]) for n in range(1, 9)]
+    tree = tree_of(*conversation[:3], conversation[1] + SHARED, *conversation[3:], cuts_state=False)
+    found = [len(hit(tree, sequence + b"?")) for sequence in conversation]
+    assert found == [20, 40, 40, 40, 100, 120, 140, 160], "two conversations part at 40"
+    assert tree.size == 8 * 20 + len(SHARED) + 7
+    again = PrefixTree(AMPLE, split, cuts_state=False)
+    for each in tree.savable_runs(AMPLE):
+        again.insert(each, AMPLE, past=True)
+    assert [len(hit(again, sequence + b"?")) for sequence in conversation] == found
+
+
 @given(TOKENS, TOKENS)
 def test_common_length_is_that_of_the_naive_comparison(left: bytes, right: bytes) -> None:
     n = common_length(tuple(left), tuple(right))

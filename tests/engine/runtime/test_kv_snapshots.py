@@ -54,6 +54,14 @@ def test_write_of_a_run_on_the_disk_does_not_write_it_again(tmp_path: Path) -> N
     assert list(folder_of(tmp_path).read()) == [TWO, ONE]
 
 
+def test_write_of_a_run_that_has_got_a_tail_replaces_its_file(tmp_path: Path) -> None:
+    snapshots = folder_of(tmp_path)
+    snapshots.write([TWO])
+    with_tail = msgspec.structs.replace(TWO, state=SavedState(TWO.state.rows, b"tail"))
+    snapshots.write([with_tail])
+    assert list(folder_of(tmp_path).read()) == [with_tail]
+
+
 def test_write_before_all_runs_were_read_deletes_none(tmp_path: Path) -> None:
     folder_of(tmp_path).write([ONE, TWO])
     snapshots = folder_of(tmp_path)
