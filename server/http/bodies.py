@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from collections.abc import Iterator
 
 from server.http.exchange import Exchange
 from server.http.work_thread import WorkThread
@@ -10,12 +11,11 @@ from server.protocol.errors import InvalidRequest, Unavailable
 BODIES_IN_MEMORY = 2
 """Number of bodies of the largest size that may be in memory at the same time."""
 
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_ESCAPES = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
+_SURROGATES = re.compile(
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>[89a-fA-F][0-9a-fA-F]{2}))"
 )
-"""Pattern of one whole escape of a JSON text. It consumes `\\\\`, so that an escaped backslash begins no escape."""
+"""Pattern of a pair of surrogates or of a lone one, if its first backslash is not escaped itself."""
+BACKSLASH = ord("\\")
 
 
 class Bodies:
@@ -56,8 +56,27 @@ def clean(body: bytes) -> bytes:
         raise InvalidRequest(
             f"The body is not UTF-8: byte {error.start} is {body[error.start]:#04x}; encode the JSON in UTF-8."
         ) from error
-    return _ESCAPES.sub(_replace_lone, body) if _SURROGATE.search(body) else body
+    return b"".join(_without_lone_surrogates(body))
 
 
-def _replace_lone(match: re.Match[bytes]) -> bytes:
-    return b"\\ufffd" if match["lone"] else match[0]
+def _without_lone_surrogates(body: bytes) -> Iterator[bytes]:
+    """Yield the parts of the body. A call into `re` ends at each surrogate, so other threads do not wait for long."""
+    begin = place = 0
+    while match := _SURROGATES.search(body, place):
+        if _is_escaped(body, match.start()):
+            place = match.start() + 1
+            continue
+        place = match.end()
+        if match["lone"]:
+            yield body[begin : match.start()]
+            yield b"\\ufffd"
+            begin = place
+    yield body[begin:]
+
+
+def _is_escaped(body: bytes, place: int) -> bool:
+    """True if an odd number of backslashes stands before the one at `place`."""
+    first = place
+    while first and body[first - 1] == BACKSLASH:
+        first -= 1
+    return (place - first) % 2 == 1

@@ -89,14 +89,19 @@ class ServedModel:
         not."""
         vocabulary = self.served.vocabulary
         if not isinstance(prompt, str):
-            if (wrong := next((id_ for id_ in prompt if not 0 <= id_ < len(vocabulary)), None)) is not None:
-                message = f"`prompt` has the token {wrong}; this model has those from 0 to {len(vocabulary) - 1}."
-                raise InvalidRequest(message, param="prompt")
-            return list(prompt)
+            return await self._work.run(len(prompt), self._known_ids, prompt)
         self._check_size(len(prompt.encode()), self.most_bytes, "prompt")
         return await self._work.run_checked(
             len(prompt), lambda check: vocabulary.encode_prompt(prompt, progress=_checked(check, bound))
         )
+
+    def _known_ids(self, prompt: Sequence[int]) -> list[int]:
+        """Return the ids. Raises InvalidRequest for one that the model has not."""
+        size = len(self.served.vocabulary)
+        if (wrong := next((id_ for id_ in prompt if not 0 <= id_ < size), None)) is not None:
+            message = f"`prompt` has the token {wrong}; this model has those from 0 to {size - 1}."
+            raise InvalidRequest(message, param="prompt")
+        return list(prompt)
 
     @property
     def most_bytes(self) -> int:
