@@ -14,6 +14,7 @@ from server.api import App
 from server.config import Config
 from server.http import ListeningSockets
 from server.http import listener as http_listener
+from server.prewarm import prewarm, read_files
 from server.systemd import Notifier
 
 CLOSING_SECONDS = 2.0
@@ -46,7 +47,11 @@ async def run(
         await nursery.start(app.host)
         engine_scope: trio.CancelScope = await nursery.start(_run_engine, engine, app)
         await _warm_up(engine)
-        nursery.start_soon(engine.restore)
+        if files := read_files(config.prewarm):
+            await engine.restore()  # the last run's cache may have these prompts
+            await prewarm(engine, app, files)
+        else:
+            nursery.start_soon(engine.restore)
         stop = trio.Event()
         # hypercorn's timeout is longer than ours: a stream that hypercorn cuts gets no terminal event.
         timeout = config.shutdown_timeout_seconds + 2 * CLOSING_SECONDS

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 import trio
+from msgspec.structs import replace
 
+from engine.job import Job, SamplingParams
 from engine.runtime import Engine
 from server.api.chat_completions import ChatCompletionsHandler
 from server.api.compact import CompactHandler
@@ -43,9 +45,12 @@ from server.http import (
     WorkThread,
 )
 from server.monitoring import Metrics, StatusHandler
+from server.prompt import Past, builder, prepare
 from server.prompt_comparison import PromptComparisons
+from server.protocol import request as wire
 from server.protocol import sse
 from server.protocol.errors import ApiError, Unavailable
+from server.protocol.prompt_cache import ResponseCacheOptions
 from server.served_model import ModelDetails, ServedModel
 from server.store import AsyncStore, StoreError
 
@@ -53,6 +58,8 @@ PUBLIC = ("/health", "/ready")
 """Paths without checks of keys, Host and Origin."""
 UNLOGGED = (*PUBLIC, "/metrics")
 """Paths whose successful requests are not logged: managers call them every few seconds."""
+
+GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 
 log = logging.getLogger("responsed.http")
 
@@ -88,7 +95,7 @@ class App:
         references = References(store, config.max_body_bytes, work)
         reader = RequestReader(self._bodies, model, history, references, work, config.strict_fields)
         comparisons = PromptComparisons(served.vocabulary, store)
-        specs = SpecBuilder(config, engine, model, store, comparisons, work)
+        self._specs = specs = SpecBuilder(config, engine, model, store, comparisons, work)
         models = ModelsHandler(model)
         responses = ResponsesHandler(config, reader, specs, self._generations, stores=store is not None)
         chat_completions = ChatCompletionsHandler(
@@ -180,6 +187,15 @@ class App:
     async def wait_idle(self) -> None:
         """Wait until the server makes no answer. Several tasks may wait at once."""
         await self._busy.wait_idle()
+
+    async def prewarm_job(self, body: bytes) -> Job:
+        """Return the job that evaluates the prompt of a body of `POST /v1/responses`.
+
+        Without input, the prompt ends where the user's first message would begin. Raises ApiError.
+        """
+        request = replace(wire.decode(body), prompt_cache_options=ResponseCacheOptions(prewarm=True))
+        prompt = await self._specs.tokens(prepare(request, Past()))
+        return builder.job(request, prompt, GREEDY, self._model.served.info.n_ctx)
 
     def reload(self, config: Config, keys: ApiKeys | None) -> None:
         """Apply new API keys, names, access rules and limits; requests in progress are not affected."""

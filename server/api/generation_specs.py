@@ -14,7 +14,7 @@ from server.api.initial_response import initial_response
 from server.config import Config
 from server.generation import GenerationSpec, Origin
 from server.http import ITEM_BYTES, Exchange, WorkThread
-from server.prompt import PreparedRequest, builder, checkpoints, stored_items
+from server.prompt import PreparedRequest, builder, checkpoints, stored_items, volatile
 from server.prompt_comparison import PromptComparisons
 from server.protocol.formats import PlainFormat
 from server.protocol.request import Request
@@ -42,6 +42,7 @@ class SpecBuilder:
         self._store = store
         self._comparisons = comparisons
         self._work = work
+        self._volatile = volatile.patterns(config.volatile)
 
     async def tokens(self, prepared: PreparedRequest, least_bytes: int = 0) -> list[int]:
         """Return the tokens of the prompt. `least_bytes`: see `ServedModel.render`. Raises InvalidRequest."""
@@ -59,7 +60,7 @@ class SpecBuilder:
         # The count of an endpoint that only counts may exceed the context.
         bound = no_progress if least_bytes else partial(builder.refuse_more, n_ctx=n_ctx, name=prepared.field)
         return await self._model.tokens(
-            messages,
+            volatile.moved(messages, self._volatile),
             builder.max_prompt_tokens(request, n_ctx),
             builder.effort(request),
             prepared.toolbox.tools,
@@ -99,7 +100,10 @@ class SpecBuilder:
             queued=bool(request.background) or self._engine.full,
         )
         group = prepared.root or builder.affinity(request, exchange.client) or first.id
-        compared = await self._comparisons.compare(prepared, tokens, first.id, exchange.client, group)
+        texts = volatile.stable_items(prepared.items, prepared.messages, self._volatile)
+        compared = await self._comparisons.compare(
+            replace(prepared, items=texts), tokens, first.id, exchange.client, group
+        )
         job = replace(
             job,
             client=exchange.client,

@@ -20,7 +20,7 @@ import trio
 from engine.loader import Loaded, Options, catalog, load, machine
 from engine.model import BackendOptions, ModelError
 from engine.runtime import Engine, Snapshots
-from server import daemon
+from server import daemon, prewarm
 from server.api import App
 from server.cli import logs, models
 from server.cli.reloading import Reloading, api_keys
@@ -44,6 +44,7 @@ def serve(flags: argparse.Namespace) -> int:
         print(settings.as_toml(models.effective(values, os.environ)), end="")
         return 0
     config = settings.config(values)
+    prewarm.read_files(config.prewarm)  # before loading, so that a missing file fails at once
     reloading = Reloading(flags, values)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logs.configure(config.log_level, config.log_format)

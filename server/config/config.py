@@ -79,6 +79,10 @@ class Config(Struct, frozen=True):
     snapshot_unstored: bool = False
     """True if KV snapshots may include prompts of requests with `store: false`."""
 
+    prewarm: tuple[Path, ...] = ()
+    """Files with prompts that are evaluated before the server is ready."""
+    volatile: tuple[str, ...] = ()
+    """Patterns of lines of the instructions that move behind the stable part of the prompt."""
     strict_fields: bool = False
     """True if an unknown field of a request is an error."""
     resume_window_seconds: float = 0.0

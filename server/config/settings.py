@@ -109,6 +109,8 @@ def _line(key: str, value: Any) -> str:
             return f"# {key} is not set"
         case Path():
             return file.render(key, str(value))
+        case tuple():
+            return file.render(key, [str(each) for each in value])
         case _:
             return file.render(key, value)
 

@@ -10,6 +10,8 @@ from server.config.values import (
     HOST_LIST,
     NAME_LIST,
     PATH,
+    PATH_LIST,
+    PATTERN_LIST,
     PORT,
     POSITIVE,
     SLOTS,
@@ -157,6 +159,17 @@ GROUPS = {
         ),
     ),
     "behaviour": (
+        Setting(
+            "prewarm",
+            PATH_LIST,
+            "File with instructions, or with a request body (.json), to evaluate before serving (repeatable)",
+        ),
+        Setting(
+            "volatile",
+            PATTERN_LIST,
+            "Pattern of lines in the instructions, such as a clock, to move to the user's last message; 'clock' "
+            "matches dates and times (repeatable)",
+        ),
         Setting("strict_fields", BOOLEAN, "Reject requests with unknown fields (default: {})"),
         Setting(
             "resume_window",

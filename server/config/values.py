@@ -1,5 +1,6 @@
 """Types of settings: parsers of values from flags, variables and TOML."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,14 @@ def _store(text: str) -> str:
     return "off" if text.lower() == "off" else _non_empty(text)
 
 
+def _pattern(text: str) -> str:
+    try:
+        re.compile(_non_empty(text))
+    except re.error as error:
+        raise ValueError from error
+    return text
+
+
 TEXT = ValueType(_non_empty, "a non-empty text")
 STORE = ValueType(_store, "a file or off; omit the setting to store in the state folder", metavar="PATH")
 PATH = ValueType(lambda text: Path(_non_empty(text)), "a path", metavar="PATH")
@@ -91,5 +100,7 @@ BOOLEAN = ValueType(
     lambda text: ("false", "true").index(text.lower()) == 1, "true or false", (bool,), metavar="{true,false}"
 )
 HOST_LIST = ValueType(_non_empty, "a non-empty text", several=True, one_suffices=True, metavar="HOST")
+PATH_LIST = ValueType(lambda text: Path(_non_empty(text)), "a path", several=True, metavar="FILE")
+PATTERN_LIST = ValueType(_pattern, "a regular expression", several=True, metavar="REGEX")
 NAME_LIST = ValueType(_non_empty, "a non-empty text", several=True, metavar="NAME")
 COUNT, POSITIVE, SLOTS, PORT = whole(0, 1 << 20), whole(1, 1 << 20), whole(1, 64), whole(0, 65535)

@@ -58,11 +58,12 @@ DRAWN = {
         "config engine.chat_template engine.constraint engine.job engine.runtime engine.tokenizer "
         "generation http monitoring prompt prompt_comparison protocol served_model store stream"
     ),
-    "server.daemon": "api config engine.job engine.model engine.runtime http systemd",
+    "server.prewarm": "api config engine.job engine.runtime protocol",
+    "server.daemon": "api config engine.job engine.model engine.runtime http prewarm systemd",
     "server.cli": (
         "api config daemon engine.atomic_write engine.backends engine.backends.llamacpp "
         "engine.chat_template engine.gguf engine.loader engine.model engine.runtime engine.tuner http "
-        "monitoring served_model store stream systemd"
+        "monitoring prewarm served_model store stream systemd"
     ),
     "server.__main__": "cli",
 }

@@ -31,6 +31,8 @@ VALUES = {
     "PATH": "path",
     "HOST": "list of addresses",
     "NAME": "list of names",
+    "FILE": "list of paths",
+    "REGEX": "list of patterns",
     None: "text",
 }
 """Values by the placeholder of their type in the help."""

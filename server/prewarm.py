@@ -1,0 +1,68 @@
+"""Evaluate prompts before the server is ready, so that the first clients find them in the KV cache."""
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from engine.job import Finished, FinishReason, Started
+from engine.runtime import Engine
+from server.api import App
+from server.config import ConfigError
+from server.protocol.errors import ApiError
+
+log = logging.getLogger("responsed")
+
+
+class PrewarmFile(Struct, frozen=True):
+    """File of `--prewarm`."""
+
+    path: Path
+    body: bytes
+    """Body of a request."""
+
+
+def read_files(paths: Iterable[Path]) -> list[PrewarmFile]:
+    """Return the files: request bodies in `.json` files, instructions in others. Raises ConfigError."""
+    return [PrewarmFile(path, _body(path)) for path in paths]
+
+
+def _body(path: Path) -> bytes:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"prewarm: {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"prewarm: {path} is not encoded in UTF-8") from error
+    return text.encode() if path.suffix == ".json" else msgspec.json.encode({"instructions": text})
+
+
+async def prewarm(engine: Engine, app: App, files: Sequence[PrewarmFile]) -> None:
+    """Evaluate the prompts one after the other. Log a prompt that cannot be evaluated: serving does not need it."""
+    for file in files:
+        began = time.perf_counter()
+        try:
+            job = replace(await app.prewarm_job(file.body), savable=True)
+        except ApiError as error:
+            log.warning("%s is not prewarmed: %s", file.path, error.message)
+            continue
+        cached = 0
+        with engine.generate(job) as outputs:
+            async for output in outputs:
+                if isinstance(output, Started):
+                    cached = output.cached_tokens
+                elif isinstance(output, Finished) and output.reason is FinishReason.FAILED:
+                    log.warning("%s is not prewarmed: %s", file.path, output.message)
+                elif isinstance(output, Finished):
+                    seconds = time.perf_counter() - began
+                    log.info(
+                        "prewarmed %s: %d tokens, %d of them cached, %.1f s",
+                        file.path,
+                        len(job.prompt),
+                        cached,
+                        seconds,
+                    )
