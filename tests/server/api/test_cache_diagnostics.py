@@ -142,7 +142,7 @@ async def test_deleted_conversation_is_not_compared(tmp_path: Path) -> None:
 
 
 async def test_evicted_prompt_is_diagnosed_as_unavailable_with_its_count() -> None:
-    async with served(ScriptedModel(n_slots=1)) as running:
+    async with served(ScriptedModel(n_slots=1), cache_bytes=0) as running:
         first = (await post(running, input="Hello " * 9)).json
         await post(running, input="Something else " * 9)
         again = (await post(running, input="Hello " * 9, **comparing(first["id"]))).json

@@ -6,7 +6,6 @@ Other files test fields in depth, and tools, tool_choice, text.format, reasoning
 import base64
 import inspect
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from msgspec import Struct
 from openai.resources.responses import Responses
 
 from engine.backends.scripted import CONTROL, ScriptedModel
-from engine.model import BatchEntry
 from tests.support import wire
 from tests.support.helpers import PATIENCE, Answer, Running, encode, exchange, get, post, served
 
@@ -26,20 +24,15 @@ ANSWER = "Yes."
 
 
 class ReadingModel(ScriptedModel):
-    """Model that records its prompts."""
+    """Model that shows its prompts."""
 
     def __init__(self) -> None:
         super().__init__(lambda message: ANSWER.encode(), n_slots=1)
-        self._read: list[int] = []
-
-    def decode(self, batch: Sequence[BatchEntry]) -> None:
-        for chunk in batch:
-            self._read[chunk.position :] = chunk.tokens
-        super().decode(batch)
 
     def prompt(self, tokens: int) -> str:
         """Return the text of the first `tokens` tokens of the last prompt."""
-        return "".join(CONTROL[token - 256] if token >= 256 else chr(token) for token in self._read[:tokens])
+        read = self._cached_tokens[0][:tokens]
+        return "".join(CONTROL[token - 256] if token >= 256 else chr(token) for token in read)
 
 
 def prompt(*turns: tuple[str, str]) -> str:
