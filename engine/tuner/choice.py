@@ -71,6 +71,16 @@ def choose(measurements: Sequence[Measurement]) -> TrialChoice:
     return TrialChoice(best, reason)
 
 
+def choose_batch_threads(measurements: Sequence[Measurement], backend_options: BackendOptions) -> Measurement:
+    """Return the trial of these options with the fastest prompt; among equals, the one with the fewest threads.
+
+    Stalls don't count here: while the number is automatic, the engine gives way to other processes.
+    """
+    trials = [each for each in measurements if each.trial.backend_options == backend_options]
+    fastest = max(each.prefill for each in trials)
+    return min((each for each in trials if TIE_RATIO * each.prefill >= fastest), key=lambda each: each.trial.threads)
+
+
 def _without_stalls(measurements: Sequence[Measurement]) -> list[Measurement]:
     """Keep the measurements whose thread count does not stall. If every count stalls, keep the one that stalls least.
 

@@ -73,7 +73,14 @@ def _best(path: Path, config: Config, cache: Path) -> tuple[tuning.Trial, dict[s
     best = choice.best.trial
     print(f"\nbest: {best}; {choice.reason}")
     values: dict[str, str | int] = {"threads": best.threads}
-    return best, values | ({"flash_attention": _switch(best)} if len(models) > 1 else {})
+    if len(models) == 1:
+        return best, values
+    batch = tuning.choose_batch_threads(measured, best.backend_options)
+    print(f"for several tokens: {batch.trial}; a prompt has {batch.prefill:.0f} tokens/s")
+    # 0 is as many, and unlike a fixed number gives way to other processes.
+    automatic = batch.trial.threads == machine.fast_cores()
+    threads_batch = 0 if automatic else batch.trial.threads
+    return best, values | {"threads_batch": threads_batch, "flash_attention": _switch(best)}
 
 
 def _open(path: Path, config: Config, cache: Path) -> dict[BackendOptions, Model]:

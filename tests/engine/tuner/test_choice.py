@@ -11,7 +11,7 @@ from engine.backends.scripted import ScriptedModel
 from engine.loader.loader import Options, load
 from engine.model import BackendOptions
 from engine.tuner import stopwatch
-from engine.tuner.choice import MAX_STALL_RATIO, TIE_RATIO, Measurement, Trial, choose
+from engine.tuner.choice import MAX_STALL_RATIO, TIE_RATIO, Measurement, Trial, choose, choose_batch_threads
 from engine.tuner.stopwatch import MeasurementPlan
 from server.cli import main, tune
 from server.config import file
@@ -81,6 +81,22 @@ CASES = [
 def test_choose_returns_the_trial_and_the_reason(measurements: list[Measurement], chosen: str) -> None:
     choice = choose(measurements)
     assert f"{choice.best.trial}: {choice.reason}" == chosen
+
+
+@pytest.mark.parametrize(
+    ("measurements", "threads"),
+    [
+        ([measured(1, 8.0, 9, prefill=250)], 1),
+        ([measured(1, 8.0, 9, prefill=250), measured(2, 5.0, 400, prefill=480)], 2),
+        ([measured(1, 8.0, 9, prefill=250), measured(2, 5.0, 400, prefill=255)], 1),
+        ([measured(2, 5.0, 9, prefill=480), measured(3, 5.0, 9, prefill=490), measured(1, 8.0, 9, prefill=250)], 2),
+        ([measured(1, 8.0, 9, prefill=250), measured(2, 5.0, 9, prefill=480, backend_options=OFF)], 1),
+    ],
+)
+def test_choose_batch_threads_returns_the_fewest_with_the_fastest_prompt(
+    measurements: list[Measurement], threads: int
+) -> None:
+    assert choose_batch_threads(measurements, ON).trial.threads == threads
 
 
 times = st.floats(0.1, 1000)
@@ -154,7 +170,7 @@ def test_tune_writes_its_choice_and_preserves_other_settings(
     file.write(path, {"port": 1, "threads": 77})
     assert main(["tune", "--model", str(smollm2), "--engine", engine, "--config", str(path)]) == 0
     found = file.read(path)
-    keys = {"port", "threads", *(["flash_attention"] if engine == "llamacpp" else [])}
+    keys = {"port", "threads", *(["threads_batch", "flash_attention"] if engine == "llamacpp" else [])}
     assert (set(found), found["port"]) == (keys, 1)
     out = capsys.readouterr().out
     assert f"\nbest: {found['threads']} thread" in out
