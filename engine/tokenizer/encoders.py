@@ -1,22 +1,22 @@
 """Encode plain text and decode tokens, by the kind of the model file's vocabulary.
 
 Two kinds are supported: byte-level BPE (`gpt2`) and SentencePiece (`llama`). The `tokenizers` library tokenizes; this
-module configures it by the rules of llama.cpp's `llama-vocab.cpp`.
+module configures it by the rules of llama.cpp's `llama-vocab.cpp`, and imports it only then: `own_encoder` replaces it.
 """
 
 import os
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
-from typing import TypeAlias
-
-from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
-from tokenizers.models import BPE
+from typing import TYPE_CHECKING, TypeAlias
 
 from engine.gguf import GGUFError, Header, damaged_file
 from engine.tokenizer.entries import TokenEntries, TokenType
 from engine.tokenizer.pieces import Pieces, token_pieces, whole, word_pieces
 from engine.tokenizer.token_bytes import bpe_bytes, sentencepiece_bytes
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 # One text goes to the library at a time; threads of its own would only add a hop. It reads this at each call.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -53,12 +53,15 @@ _LONG_RUN = re.compile(rf"\S{{{MAX_RUN},}}|\s{{{MAX_RUN},}}")
 _PIECE = re.compile(rf"\s{{0,{MAX_RUN}}}\S{{1,{MAX_RUN}}}|\s{{1,{MAX_RUN}}}")
 
 
-def _encoder(tokenizer: Tokenizer) -> Encode:
+def _encoder(tokenizer: "Tokenizer") -> Encode:
     # `encode_batch_fast` releases the GIL; `encode` would stop all streams, 0.7 s for a million characters.
     return lambda text: tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
 
 def _bpe(header: Header, entries: TokenEntries, native: Native) -> Encode:
+    from tokenizers import Regex, Tokenizer, pre_tokenizers
+    from tokenizers.models import BPE
+
     name = header.text("tokenizer.ggml.pre", "default")
     if name not in PRE_TOKENIZERS and native is not None:
         return with_short_runs(native())
@@ -74,6 +77,9 @@ def _bpe(header: Header, entries: TokenEntries, native: Native) -> Encode:
 
 
 def _sentencepiece(header: Header, entries: TokenEntries, _native: Native) -> Encode:
+    from tokenizers import Tokenizer, normalizers
+    from tokenizers.models import BPE
+
     scores = header.floats("tokenizer.ggml.scores")
     if len(scores) != len(entries.texts):
         raise GGUFError(f"the file has {len(entries.texts)} tokens but {len(scores)} token scores; it is damaged")
@@ -115,8 +121,10 @@ def _user_defined(entries: TokenEntries) -> list[str]:
     return [entries.texts[id_] for id_ in entries.of_kind(TokenType.USER_DEFINED)]
 
 
-def _with_user_defined(tokenizer: Tokenizer, entries: TokenEntries) -> Tokenizer:
+def _with_user_defined(tokenizer: "Tokenizer", entries: TokenEntries) -> "Tokenizer":
     """Make the tokenizer match user-defined tokens before it splits text into words, as in training."""
+    from tokenizers import AddedToken
+
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in _user_defined(entries)])
     return tokenizer
 
