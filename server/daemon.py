@@ -46,12 +46,13 @@ async def run(
     async with trio.open_nursery() as nursery:
         await nursery.start(app.host)
         engine_scope: trio.CancelScope = await nursery.start(_run_engine, engine, app)
+        files = read_files(config.prewarm)
+        if not files:
+            nursery.start_soon(engine.restore)  # beside the warm-up, so that the first request finds more
         await _warm_up(engine)
-        if files := read_files(config.prewarm):
+        if files:
             await engine.restore()  # the last run's cache may have these prompts
             await prewarm(engine, app, files)
-        else:
-            nursery.start_soon(engine.restore)
         stop = trio.Event()
         # hypercorn's timeout is longer than ours: a stream that hypercorn cuts gets no terminal event.
         timeout = config.shutdown_timeout_seconds + 2 * CLOSING_SECONDS

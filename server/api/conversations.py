@@ -81,7 +81,7 @@ class ConversationsHandler:
         if not await store.run(store.conversations.delete, conversation_id):
             raise _not_found(conversation_id)
         self._comparisons.forget_conversation(conversation_id)
-        await self._engine.drop_cached()
+        await self._engine.drop_cached(conversation_id)
         await exchange.answer(200, msgspec.json.encode(Deleted(conversation_id, "conversation.deleted")))
 
     async def add_items(self, exchange: Exchange, conversation_id: str) -> None:
@@ -124,7 +124,7 @@ class ConversationsHandler:
         if not await store.run(store.conversations.delete_item, conversation_id, item_id, time.monotonic()):
             raise await self._no_item(conversation_id, item_id)
         self._comparisons.forget_conversation(conversation_id)
-        await self._engine.drop_cached()
+        await self._engine.drop_cached(conversation_id)
         await self.retrieve(exchange, conversation_id)
 
     async def _body(self, exchange: Exchange) -> bytes:

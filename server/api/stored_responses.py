@@ -31,6 +31,15 @@ class _Background(Struct):
     background: bool
 
 
+class _Conversation(Struct):
+    id: str
+
+
+class _Origin(Struct):
+    conversation: _Conversation | None = None
+    prompt_cache_key: str | None = None
+
+
 class StoredResponsesHandler:
     def __init__(
         self,
@@ -61,16 +70,30 @@ class StoredResponsesHandler:
             await exchange.answer(200, stored.response)
 
     async def delete(self, exchange: Exchange, response_id: str) -> None:
-        """Delete a response from the store, and its tokens from the KV snapshots. Cancel it first if it runs."""
+        """Delete a response from the store, and its tokens from the prefix cache. Cancel it first if it runs."""
         if (generation := self._generations.find(response_id)) is not None:
             generation.cancel()
             await generation.ended.wait()
+        group = await self._affinity_group(response_id)
         deleted = self._store is not None and await self._store.run(self._store.responses.delete, response_id)
         if not (self._generations.remove_unstored(response_id) or deleted):
             raise _not_found(response_id)
         self._comparisons.forget(response_id)
-        await self._engine.drop_cached()
+        await self._engine.drop_cached(group)
         await exchange.answer(200, msgspec.json.encode(Deleted(response_id, "response")))
+
+    async def _affinity_group(self, response_id: str) -> str | None:
+        """Return the affinity group that `GenerationSpecs` chose for a response; None if the store does not show it."""
+        if self._store is None:
+            return None
+        try:
+            chain = await self._store.run(self._store.responses.chain, response_id, time.monotonic())
+        except Missing:
+            return None
+        origin = msgspec.json.decode(chain[-1].first, type=_Origin)
+        if origin.conversation is not None:
+            return origin.conversation.id
+        return chain[0].id if len(chain) > 1 or origin.prompt_cache_key is None else None
 
     async def cancel(self, exchange: Exchange, response_id: str) -> None:
         """Cancel a background response and answer with it. One that has ended stays as it is."""

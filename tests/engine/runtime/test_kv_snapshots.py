@@ -257,6 +257,27 @@ async def test_snapshots_of_a_deleted_prompt_are_deleted(tmp_path: Path, path: s
     assert SECRET not in tokens_on_disk(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["response", "chain", "conversation", "key"])
+async def test_deleted_prompt_is_not_cached_any_more(tmp_path: Path, kind: str) -> None:
+    """It is gone from slots and tree. With a `prompt_cache_key` its group is unknown, and only the tree is emptied."""
+    async with served(ScriptedModel(batched=True), state=tmp_path) as running:
+        conversation = (await exchange(running, "POST", "/v1/conversations", b"{}")).json["id"]
+        fields = {"conversation": {"conversation": conversation}, "key": {"prompt_cache_key": "k"}}.get(kind, {})
+        response = (await post(running, input=SECRET, **fields)).json["id"]
+        if kind == "chain":
+            response = (await post(running, input="And now?", previous_response_id=response)).json["id"]
+        for n in range(2):
+            await post(running, input=f"{n} others talk about the weather")
+        path = f"/v1/conversations/{conversation}" if kind == "conversation" else f"/v1/responses/{response}"
+        await delete(running, path)
+        cached = {}
+        for text in (SECRET, "1 others talk about the weather"):
+            usage = (await post(running, input=text)).json["usage"]
+            cached[text] = usage["input_tokens_details"]["cached_tokens"]
+    assert cached[SECRET] <= 1, "the marker of a message begins every prompt"
+    assert cached["1 others talk about the weather"] > 20
+
+
 def test_snapshots_with_limit_0_are_only_dropped(tmp_path: Path) -> None:
     """DELETE /v1/responses/{id} also deletes the prompts of earlier runs."""
     folder_of(tmp_path).write([ONE, TWO])
