@@ -67,6 +67,8 @@ class _StepKind:
         """Seconds per token of the last steps, by index of the count and size of the step."""
         self._usual: dict[tuple[int, int], float] = {}
         self._slow_steps = 0
+        self._slow_probes = 0
+        """Number of probes that slow steps have led to since the last usual step or change of the count."""
         self._failures = 0
         """Number of probes since the count in use was chosen."""
         self._last_probe = -MAX_PROBE_SECONDS
@@ -80,9 +82,10 @@ class _StepKind:
         self._tried = self._chosen
         if self._next_probe is None:
             self._next_probe = now + MIN_PROBE_SECONDS
-        slow = self._slow_steps >= SLOW_STEPS and now >= self._last_probe + MIN_PROBE_SECONDS
+        slow = self._slow_steps >= SLOW_STEPS and now >= self._last_probe + self._back_off(self._slow_probes)
         if (slow or now >= self._next_probe) and (self._chosen, rows.bit_length()) in self._recent:
             self._tried = self._candidate(fewer=slow)
+            self._slow_probes += slow
         return self._counts[self._tried]
 
     def record(self, rows: int, seconds: float, now: float, waiting: float) -> None:
@@ -93,6 +96,7 @@ class _StepKind:
         else:
             slow = time > SLOW_RATIO * self._usual.get((self._tried, size), time) or waiting > WAITING_SHARE
             self._slow_steps = self._slow_steps + 1 if slow else 0
+            self._slow_probes = self._slow_probes if slow else 0
         self._remember((self._tried, size), time)
         self._tried = self._chosen
 
@@ -108,12 +112,15 @@ class _StepKind:
     def _judge(self, ratio: float, now: float) -> None:
         """End a probe whose time had this ratio to the recent time of the count in use."""
         if ratio < MIN_GAIN if self._tried < self._chosen else ratio <= 1.0:
-            self._chosen, self._failures = self._tried, 0
+            self._chosen, self._failures, self._slow_probes = self._tried, 0, 0
         else:
             self._failures += 1
-        rounds = self._failures // (len(self._counts) - 1)
-        self._last_probe = now
-        self._next_probe = now + min(MIN_PROBE_SECONDS * 2.0 ** min(rounds, 30), MAX_PROBE_SECONDS)
+        self._last_probe, self._next_probe = now, now + self._back_off(self._failures)
+
+    def _back_off(self, probes: int) -> float:
+        """Return the seconds until the next probe, after that many in vain."""
+        rounds = probes // max(len(self._counts) - 1, 1)
+        return min(MIN_PROBE_SECONDS * 2.0 ** min(rounds, 30), MAX_PROBE_SECONDS)
 
     def _remember(self, key: tuple[int, int], time: float) -> None:
         recent, usual = self._recent.get(key, time), self._usual.get(key, time)

@@ -1,7 +1,7 @@
 """The numbers of threads of a machine whose cores are taken and given back."""
 
-import itertools
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import TypeVar
 
 import pytest
@@ -81,8 +81,19 @@ def test_probes_beside_a_busy_process_are_single_steps_that_become_rarer() -> No
     steps = list(machine.steps(8, 400.0))
     begin = next(index for index, (_, threads) in enumerate(steps) if threads == 1) + 1
     probes = [at for at, threads in steps[begin:] if threads == 2]
-    gaps = [later - earlier for earlier, later in itertools.pairwise(probes)]
+    gaps = [later - earlier for earlier, later in pairwise(probes)]
     assert [round(gap) for gap in gaps] == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60]
+
+
+def test_probes_become_rarer_while_tasks_wait_but_all_cores_are_fastest() -> None:
+    governor, now, probes = ThreadGovernor(TWO_CORES), 0.0, []
+    while now < 200:
+        threads = governor.choose(64, now)[1]
+        probes += [now] if threads == 1 else []
+        now += 0.02 / threads
+        governor.record(64, 0.02 / threads, now, waiting=0.9)
+    gaps = [later - earlier for earlier, later in pairwise(probes)]
+    assert [round(gap) for gap in gaps] == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
 def test_choose_on_an_idle_machine_uses_all_cores_in_nearly_all_steps() -> None:
@@ -119,7 +130,7 @@ def test_choose_after_any_times_changes_no_faster_than_the_least_back_off(
     records: list[tuple[int, float, float, float]],
 ) -> None:
     used = play(ThreadGovernor(TWO_CORES), records, lambda rows, counts, now: (now, counts[1]))
-    changes = [now for (_, before), (now, after) in itertools.pairwise(used) if before != after]
+    changes = [now for (_, before), (now, after) in pairwise(used) if before != after]
     # A probe changes the count twice if it fails; the third change belongs to another probe.
     assert all(third - first >= MIN_PROBE_SECONDS / 2 for first, third in zip(changes, changes[2:], strict=False))
 
