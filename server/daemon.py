@@ -4,6 +4,7 @@ import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import trio
 
@@ -12,7 +13,7 @@ from engine.model import ModelError
 from engine.runtime import Engine
 from server.api import App
 from server.config import Config
-from server.http import ListeningSockets
+from server.http import HTTPLimits, ListeningSockets
 from server.http import listener as http_listener
 from server.prewarm import prewarm, read_files
 from server.systemd import Notifier
@@ -57,7 +58,9 @@ async def run(
         # hypercorn's timeout is longer than ours: a stream that hypercorn cuts gets no terminal event.
         timeout = config.shutdown_timeout_seconds + 2 * CLOSING_SECONDS
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            addresses: list[str] = await nursery.start(http_listener.serve, app, listening.sockets, timeout, stop.wait)
+            limits = _http_limits(config)
+            serve = partial(http_listener.serve, app, listening.sockets, timeout, stop.wait, limits)
+            addresses: list[str] = await nursery.start(serve)
             status = f"listening on {', '.join(addresses)}"
             log.info(status)
             notifier.notify("READY=1", f"STATUS={status}")
@@ -78,6 +81,10 @@ async def run(
             await app.wait_idle()
         nursery.cancel_scope.cancel()
     log.info("stopped")
+
+
+def _http_limits(config: Config) -> HTTPLimits:
+    return HTTPLimits(config.max_connections, config.max_connections_per_address, config.write_timeout_seconds)
 
 
 async def _end_signal(signals: AsyncIterator[int], notifier: Notifier, reload: Callable[[], None] | None) -> str:

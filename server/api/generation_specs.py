@@ -89,13 +89,14 @@ class SpecBuilder:
         request, served = prepared.request, self._model.served
         sampling = builder.sampling(request, self._config.sampling)
         builder.check_bias(sampling, served.info.n_vocab)
-        job = builder.job(request, tokens, sampling, served.info.n_ctx, prepared.field)
+        job = builder.job(request, tokens, sampling, served.info.n_ctx, self._config.max_output_tokens, prepared.field)
         first = initial_response(
             prepared,
             constraints,
             sampling,
             model=served.name,
             effort=self._model.effort(builder.effort(request)),
+            max_output_tokens=self._config.max_output_tokens,
             stored=self._store is not None and request.store is not False,
             queued=bool(request.background) or self._engine.full,
         )

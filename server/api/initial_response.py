@@ -26,10 +26,14 @@ def initial_response(
     *,
     model: str,
     effort: str | None,
+    max_output_tokens: int,
     stored: bool,
     queued: bool,
 ) -> Response:
-    """Return a new response to a request. `model`, `effort`: effective model name and reasoning effort."""
+    """Return a new response to a request. `model`, `effort`: effective model name and reasoning effort.
+
+    `max_output_tokens`: limit of the server; 0 without one.
+    """
     request = prepared.request
     toolbox = prepared.toolbox.in_effect(constraints.loose)
     return Response(
@@ -41,7 +45,7 @@ def initial_response(
         conversation=ConversationReference(name) if (name := request.conversation_id) is not None else UNSET,
         model=request.model or model,
         instructions=request.instructions,
-        max_output_tokens=request.max_output_tokens,
+        max_output_tokens=_effective_limit(request.max_output_tokens, max_output_tokens),
         max_tool_calls=request.max_tool_calls,
         metadata=request.metadata or {},
         parallel_tool_calls=request.parallel_tool_calls is not False,
@@ -68,3 +72,8 @@ def initial_response(
 def _extensions(prepared: PreparedRequest, constraints: OutputConstraints) -> Extensions | UnsetType:
     extensions = Extensions(prepared.skipped[:MAX_SKIPPED], constraints.unenforced[:MAX_UNENFORCED])
     return UNSET if extensions == Extensions() else extensions
+
+
+def _effective_limit(requested: int | None, limit: int) -> int | None:
+    """Return the limit of an answer's tokens; None if the request sets none."""
+    return requested if requested is None or not limit else min(requested, limit)

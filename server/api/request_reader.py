@@ -1,12 +1,15 @@
 """First stages of a request: read and decode the body, load its past, resolve references, prepare it for the model."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 from server.api.history import History
 from server.api.references import References
+from server.config import Config
 from server.http import ITEM_BYTES, Bodies, Exchange, WorkThread
 from server.prompt import PreparedRequest, prepare
 from server.protocol import request as wire
+from server.protocol.errors import InvalidRequest
 from server.protocol.fields import check_strict, skipped_fields
 from server.protocol.request import Request
 from server.served_model import ServedModel
@@ -15,25 +18,27 @@ from server.served_model import ServedModel
 class RequestReader:
     def __init__(
         self,
+        config: Config,
         bodies: Bodies,
         model: ServedModel,
         history: History,
         references: References,
         work: WorkThread,
-        strict_fields: bool,
     ) -> None:
+        self._config = config
         self._bodies = bodies
         self._model = model
         self._history = history
         self._references = references
         self._work = work
-        self._strict_fields = strict_fields
 
     async def read(self, exchange: Exchange) -> PreparedRequest:
         """Return the prepared request of an exchange. Raises ApiError, StoreError."""
         body = await self._bodies.read(exchange)
         request, unknown = await self._work.run(len(body), _decode, body)
-        check_strict(unknown, self._strict_fields)
+        check_strict(unknown, self._config.strict_fields)
+        _check_count(request.input, self._config.max_items, "input", "--max-items")
+        _check_count(request.tools, self._config.max_tools, "tools", "--max-tools")
         self._model.resolve(request.model)
         with nullcontext() if request.background else exchange.while_connected():
             past = await self._history.before(request)
@@ -47,3 +52,10 @@ class RequestReader:
 def _decode(body: bytes) -> tuple[Request, list[str]]:
     """Return the request, and the names of its unknown fields."""
     return wire.decode(body), sorted(skipped_fields(body, wire.KNOWN))
+
+
+def _check_count(values: Sequence[object] | str | None, limit: int, param: str, flag: str) -> None:
+    """Raise InvalidRequest if a list of the request is too long. A text is no list."""
+    if isinstance(values, list | tuple) and len(values) > limit:
+        message = f"`{param}` has {len(values)} entries; this server accepts {limit} (raise it by {flag})."
+        raise InvalidRequest(message, param=param)

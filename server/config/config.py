@@ -59,6 +59,22 @@ class Config(Struct, frozen=True):
     to 4000."""
     max_step_ms: int = 0
     """Longest step in milliseconds while a response streams; 0: 2.5 of its own decode steps."""
+    max_output_tokens: int = 4096
+    """Tokens of an answer at most, and of one whose request sets no limit; 0: what the context leaves."""
+    answer_timeout_seconds: float = 3600.0
+    """Seconds that one answer may take from its slot to its end."""
+    max_items: int = 20_000
+    """Input items of a request."""
+    max_tools: int = 512
+    """Tools of a request."""
+    max_connections: int = 1024
+    """Connections at the same time, as far as file descriptors allow."""
+    max_connections_per_address: int = 64
+    """Connections from one address of another machine."""
+    write_timeout_seconds: float = 30.0
+    """Seconds that a client may leave a full send buffer unread."""
+    body_timeout_seconds: float = 300.0
+    """Longest time in seconds for a whole body to arrive."""
     max_body_megabytes: float = 32
     """Megabytes of one request body; all bodies in memory together may have twice as many."""
     body_gap_seconds: float = 20.0

@@ -133,6 +133,32 @@ GROUPS = {
             COUNT,
             "Longest step in milliseconds while a response streams (default: 2.5 times its usual step)",
         ),
+        Setting(
+            "max_output_tokens", COUNT, "Tokens of an answer at most; 0 allows what the context leaves (default: {})"
+        ),
+        Setting("max_items", POSITIVE, "Input items of a request at most (default: {})"),
+        Setting("max_tools", POSITIVE, "Tools of a request at most (default: {})"),
+        Setting(
+            "answer_timeout",
+            seconds(86400),
+            "Seconds that an answer may take once it has a slot (default: {})",
+            "answer_timeout_seconds",
+        ),
+        Setting("max_connections", POSITIVE, "Connections at the same time (default: {})"),
+        Setting(
+            "max_connections_per_address",
+            POSITIVE,
+            "Connections from one address of another machine at the same time (default: {})",
+        ),
+        Setting(
+            "write_timeout",
+            seconds(3600),
+            "Seconds that a client may leave sent data unread (default: {})",
+            "write_timeout_seconds",
+        ),
+        Setting(
+            "body_timeout", seconds(3600), "Seconds in which a body must arrive (default: {})", "body_timeout_seconds"
+        ),
         Setting("max_body_megabytes", POSITIVE, "Largest request body in megabytes (default: {})"),
     ),
     "storage": (

@@ -68,6 +68,8 @@ class Timeouts(Struct, frozen=True):
     """Seconds of silence before the first item until a heartbeat; 0: no heartbeats."""
     resume_window: float
     """Seconds that a stored stream runs on without a reader."""
+    answer: float = math.inf
+    """Seconds that an answer may take once it has a slot."""
 
 
 class Generation:
@@ -78,6 +80,7 @@ class Generation:
         self._engine = engine
         self._recorder = Recorder(store, spec.first, spec.items)
         self._resume_window = timeouts.resume_window
+        self._answer_seconds = timeouts.answer
         events = spec.repeats or spec.reports_progress
         self._heartbeat = Heartbeat(timeouts.heartbeat if events else 0, spec.reports_progress, trio.current_time())
         self.heartbeat = 0 if events else timeouts.heartbeat
@@ -215,6 +218,8 @@ class Generation:
                 return await self._consume()
         except EngineStopped:
             self.error = Unavailable(STOPPING)
+        except ApiError as error:
+            self.error = error
         except Exception:
             log.exception("%s failed", self.response.id)
             self.error = ApiError(INTERNAL_ERROR)
@@ -238,6 +243,8 @@ class Generation:
                 self._apply([*self._heartbeat.due_events(self._stream.state, processor, trio.current_time()), *inputs])
                 if last is not None:
                     return last
+                if self.slot_seconds > self._answer_seconds:
+                    raise ApiError(f"The answer took longer than {self._answer_seconds:g} s (--answer-timeout).")
 
     def _apply(self, inputs: list[StreamInput]) -> None:
         self._inputs += inputs

@@ -3,6 +3,7 @@
 from server.http.access import AccessPolicy
 from server.http.api_keys import ApiKeys
 from server.http.bodies import Bodies
+from server.http.connection_limits import HTTPLimits
 from server.http.exchange import ClientDisconnected, Exchange, Receive, Scope, Send
 from server.http.router import Router
 from server.http.sockets import BindError, ExposedAddress, ListeningSockets, listening_sockets
@@ -18,6 +19,7 @@ __all__ = [
     "ClientDisconnected",
     "Exchange",
     "ExposedAddress",
+    "HTTPLimits",
     "ListeningSockets",
     "Receive",
     "Router",

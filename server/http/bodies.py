@@ -1,6 +1,7 @@
 """Bodies of requests: limits of their bytes, alone and together, and the clean-up before JSON is decoded."""
 
 import codecs
+import math
 import re
 from collections.abc import Iterator
 
@@ -19,9 +20,10 @@ BACKSLASH = ord("\\")
 
 
 class Bodies:
-    def __init__(self, limit: int, gap_seconds: float, work: WorkThread) -> None:
-        """Accept bodies of `limit` bytes, with pauses of `gap_seconds` at most while one arrives."""
+    def __init__(self, limit: int, gap_seconds: float, work: WorkThread, total_seconds: float = math.inf) -> None:
+        """Accept bodies of `limit` bytes that arrive within `total_seconds`, with pauses of `gap_seconds` at most."""
         self._work = work
+        self._total_seconds = total_seconds
         self.limit = limit
         self._gap_seconds = gap_seconds
         self._occupied = 0
@@ -29,7 +31,7 @@ class Bodies:
 
     async def read(self, exchange: Exchange) -> bytes:
         """Return the cleaned body. Its bytes count as occupied until `release`. Raises ApiError."""
-        body = await exchange.body(self.limit, self._gap_seconds, self._reserve)
+        body = await exchange.body(self.limit, self._gap_seconds, self._total_seconds, self._reserve)
         return await self._work.run(len(body), clean, body)
 
     def release(self, exchange: Exchange) -> None:

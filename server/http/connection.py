@@ -15,6 +15,7 @@ import h11
 import trio
 
 from server.http import h11_patches
+from server.http.connection_limits import HTTPLimits
 from server.http.exchange import JSON, Receive, Scope, Send
 from server.http.request_head import HeadFilter, asgi_scope, check
 from server.protocol.errors import Malformed
@@ -39,6 +40,8 @@ Closing at once could destroy the response before the client reads it (RFC 9112,
 MAX_FAULT_CHARACTERS = 200
 """Characters of h11's error in our message; h11 may quote a whole line."""
 
+DEFAULT_LIMITS = HTTPLimits()
+
 log = logging.getLogger("responsed.http")
 
 
@@ -62,12 +65,14 @@ class Drain:
             finally:
                 self._waiting.pop(scope, None)
 
-    def close_oldest(self) -> None:
-        """Close the connection that is idle longest, in favour of a new one."""
-        if self._waiting:
-            scope = next(iter(self._waiting))
-            del self._waiting[scope]
-            scope.cancel()
+    def close_oldest(self) -> bool:
+        """Close the connection that is idle longest, in favour of a new one; return False if none is idle."""
+        if not self._waiting:
+            return False
+        scope = next(iter(self._waiting))
+        del self._waiting[scope]
+        scope.cancel()
+        return True
 
     def close(self) -> None:
         self.closed = True
@@ -78,7 +83,10 @@ class Drain:
 class Connection:
     """Connection of a client, from accept to close. The caller closes it."""
 
-    def __init__(self, app: Application, stream: trio.SocketStream, drain: Drain) -> None:
+    def __init__(
+        self, app: Application, stream: trio.SocketStream, drain: Drain, limits: HTTPLimits = DEFAULT_LIMITS
+    ) -> None:
+        self._write_seconds = limits.write_seconds
         self._app = app
         self._stream = stream
         self._drain = drain
@@ -95,10 +103,7 @@ class Connection:
 
     async def run(self) -> None:
         """Serve the requests. Errors end this connection only."""
-        try:
-            peer = self._stream.socket.getpeername()
-            client: tuple[str, int] = ("unix", 0) if isinstance(peer, str | bytes) else peer[:2]
-        except OSError:
+        if (client := peer_of(self._stream)) is None:
             return  # the client has already disconnected
         try:
             await self._serve_requests(client)
@@ -229,9 +234,14 @@ class Connection:
             return
         if sent < len(data):
             try:
-                await self._stream.send_all(data[sent:])
+                with trio.fail_after(self._write_seconds):
+                    await self._stream.send_all(data[sent:])
             except trio.BrokenResourceError:
                 self._gone.set()
+            except trio.TooSlowError:  # it acknowledges packets and reads nothing
+                self._gone.set()
+                with suppress(OSError):
+                    self._stream.socket.shutdown(trio.socket.SHUT_RDWR)  # wakes the task that waits in `receive`
             except trio.Cancelled:
                 self._gone.set()  # a frame was cut, so nothing can follow it
                 raise
@@ -261,3 +271,12 @@ class Connection:
             await self._stream.send_eof()
             while await self._stream.receive_some(READ_AHEAD):
                 pass
+
+
+def peer_of(stream: trio.SocketStream) -> tuple[str, int] | None:
+    """Return the client's address and port; `unix` for a unix socket; None if it has disconnected."""
+    try:
+        peer = stream.socket.getpeername()
+    except OSError:
+        return None
+    return ("unix", 0) if isinstance(peer, str | bytes) else (peer[0], peer[1])

@@ -109,7 +109,7 @@ class Exchange:
                 ),
             ]
 
-    async def body(self, limit: int, gap_seconds: float, reserve: Callable[[int], None]) -> bytes:
+    async def body(self, limit: int, gap_seconds: float, total_seconds: float, reserve: Callable[[int], None]) -> bytes:
         """Return the whole body. Call `reserve` with a number of bytes before they are read; it may raise an error.
 
         Raises BodyTooLarge, BodyTimeout, UnsupportedEncoding, UnsupportedMediaType, ClientDisconnected.
@@ -120,6 +120,7 @@ class Exchange:
                 f"Content-Encoding {encoding!r} is not supported; send the body without an encoding."
             )
         self._check_media_type()
+        deadline = trio.current_time() + total_seconds
         body, announced = bytearray(), int(self._headers.get(b"content-length", b"0"))
         while (size := max(len(body), announced)) <= limit:
             if size > self.reserved:
@@ -127,7 +128,9 @@ class Exchange:
                 self.reserved = size
             if self._body_ended:
                 return bytes(body)
-            body += await self._more(gap_seconds)
+            if (left := deadline - trio.current_time()) <= 0:
+                raise BodyTimeout("The body did not arrive in time; send it faster, or a smaller one.")
+            body += await self._more(min(gap_seconds, left))
         raise BodyTooLarge(
             f"The body is larger than {limit} bytes; send a smaller one, or start the server with --max-body-megabytes."
         )

@@ -16,12 +16,16 @@ import trio
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
-from server.http.connection import Application, Connection, Drain
+from server.http.connection import DEFAULT_LIMITS, Application, Connection, Drain, peer_of
+from server.http.connection_limits import ConnectionCount, HTTPLimits
 
 RESERVED_FILES = 64
 """Number of file descriptors reserved for the model, the store, and connections that request `/health`."""
 REPEAT_SECONDS = 60.0
 """Seconds between two log lines about connections that cannot be accepted."""
+
+
+refusals = logging.getLogger("responsed.http.refusals")
 
 
 def max_connections() -> int:
@@ -37,8 +41,11 @@ def max_connections() -> int:
     return max(soft - RESERVED_FILES, RESERVED_FILES) if soft > 0 else sys.maxsize
 
 
-class _AcceptErrors(logging.Filter):
-    """Filter that reduces trio's ten tracebacks a second, while file descriptors are missing, to one line a minute."""
+class _OncePerMinute(logging.Filter):
+    """Filter that reduces a repeated message to one line a minute, without a traceback.
+
+    trio logs ten tracebacks a second while file descriptors are missing.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,6 +64,7 @@ async def serve(
     sockets: Sequence[socket.socket],
     shutdown_timeout: float,
     stop: Callable[[], Awaitable[None]],
+    limits: HTTPLimits = DEFAULT_LIMITS,
     *,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -65,20 +73,20 @@ async def serve(
     Report the addresses as the value of `task_status`. The listener closes when `stop` returns.
     """
     drain = Drain()
-    connections = 0
+    count = ConnectionCount(limits, max_connections, drain.close_oldest)
 
     async def serve_connection(*arguments: Any) -> None:
         """Serve one connection. hypercorn passes the arguments of its own TCPServer, the stream last."""
-        nonlocal connections
-        connections += 1
-        try:
-            if connections > max_connections():
-                drain.close_oldest()
-            await Connection(app, arguments[-1], drain).run()
-        finally:
-            connections -= 1
+        stream: trio.SocketStream = arguments[-1]
+        address, _ = peer_of(stream) or ("", 0)
+        with count.admit(address) as admitted:
+            if admitted:
+                await Connection(app, stream, drain, limits).run()
+            else:
+                refusals.warning("a connection from %s is refused: too many are open", address)
 
-    logging.getLogger("trio.serve_listeners").addFilter(_AcceptErrors())
+    logging.getLogger("trio.serve_listeners").addFilter(_OncePerMinute())
+    refusals.addFilter(_OncePerMinute())
 
     async def drained() -> None:
         await stop()

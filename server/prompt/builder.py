@@ -180,8 +180,12 @@ def max_prompt_tokens(request: Request, n_ctx: int) -> int | None:
     return n_ctx - truncation.reserved_tokens(request.max_output_tokens, n_ctx)
 
 
-def job(request: Request, prompt: Sequence[int], sampling: SamplingParams, n_ctx: int, name: str = "input") -> Job:
-    """Return the job that continues `prompt` (tokens). `name`: field of the request that the prompt comes from.
+def job(
+    request: Request, prompt: Sequence[int], sampling: SamplingParams, n_ctx: int, limit: int = 0, name: str = "input"
+) -> Job:
+    """Return the job that continues `prompt` (tokens) by at most `limit` tokens; 0 allows what the context leaves.
+
+    `name`: field of the request that the prompt comes from.
 
     Raises InvalidRequest if the prompt leaves no space for an answer.
     """
@@ -191,7 +195,7 @@ def job(request: Request, prompt: Sequence[int], sampling: SamplingParams, n_ctx
     left = n_ctx - len(prompt)
     if left < 1:
         raise _too_long(str(len(prompt)), n_ctx, name)
-    max_tokens = 0 if request.prewarms else min(request.max_output_tokens or left, left)
+    max_tokens = 0 if request.prewarms else min(request.max_output_tokens or left, limit or left, left)
     return Job(tuple(prompt), max_tokens, sampling, top_logprobs=top_logprobs(request))
 
 

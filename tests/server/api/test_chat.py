@@ -236,7 +236,7 @@ def test_invalid_chat_request_names_the_field(fields: dict[str, Any], param: str
 
 def test_too_long_chat_error_names_messages() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        builder.job(chat.request(read()), range(9), SamplingParams(0, 1, 0, 0), 9, "messages")
+        builder.job(chat.request(read()), range(9), SamplingParams(0, 1, 0, 0), 9, name="messages")
     assert (caught.value.param, caught.value.code) == ("messages", "context_length_exceeded")
 
 

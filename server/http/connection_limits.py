@@ -1,0 +1,58 @@
+"""Limits of the number of connections, in all and from one address. Pure."""
+
+import ipaddress
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from msgspec import Struct
+
+
+class HTTPLimits(Struct, frozen=True):
+    """Limits of connections and of the time that a client may take."""
+
+    connections: int = 1024
+    """Connections at the same time; never more than file descriptors allow."""
+    connections_per_address: int = 64
+    """Connections from one address of another machine."""
+    write_seconds: float = 30.0
+    """Seconds that a client may leave a full send buffer unread."""
+
+
+class ConnectionCount:
+    def __init__(
+        self, limits: HTTPLimits, max_connections: Callable[[], int], close_oldest: Callable[[], bool]
+    ) -> None:
+        """`max_connections` returns the number that file descriptors allow; `close_oldest` closes an idle connection
+        and returns False if there is none."""
+        self._limits = limits
+        self._max_connections = max_connections
+        self._close_oldest = close_oldest
+        self._by_address: Counter[str] = Counter()
+
+    @contextmanager
+    def admit(self, address: str) -> Iterator[bool]:
+        """Count a connection while the block runs. Yield False if it must be closed at once.
+
+        Beyond the limit of all connections, a new one takes the place of the one that is idle longest.
+        """
+        self._by_address[address] += 1
+        try:
+            if _is_remote(address) and self._by_address[address] > self._limits.connections_per_address:
+                yield False
+            elif self._by_address.total() > min(self._limits.connections, self._max_connections()):
+                yield self._close_oldest()
+            else:
+                yield True
+        finally:
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
+
+
+def _is_remote(address: str) -> bool:
+    """Return False for loopback addresses and unix sockets, behind which a proxy may stand."""
+    try:
+        return not ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
