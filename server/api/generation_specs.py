@@ -14,7 +14,7 @@ from server.api.initial_response import initial_response
 from server.config import Config
 from server.generation import GenerationSpec, Origin
 from server.http import ITEM_BYTES, Exchange, WorkThread
-from server.prompt import PreparedRequest, builder, checkpoints, stored_items, volatile
+from server.prompt import ItemText, PreparedRequest, breakpoints, builder, checkpoints, stored_items, volatile
 from server.prompt_comparison import PromptComparisons
 from server.protocol.formats import PlainFormat
 from server.protocol.request import Request
@@ -110,7 +110,7 @@ class SpecBuilder:
             client=exchange.client,
             affinity=group,
             savable=request.prompt_cache_retention != "in_memory" and (first.store or self._config.snapshot_unstored),
-            checkpoints=self._checkpoints(tokens),
+            checkpoints=self._checkpoints(tokens, texts),
             grammar=await self._grammar(request, constraints, tokens, job.max_tokens),
         )
         stops = builder.stops(request)
@@ -141,10 +141,13 @@ class SpecBuilder:
         size = len(input_) if isinstance(input_, str) else len(input_) * ITEM_BYTES
         return await self._work.run(size, stored_items.encode_input_items, input_, response_id)
 
-    def _checkpoints(self, tokens: list[int]) -> tuple[int, ...]:
+    def _checkpoints(self, tokens: list[int], texts: Sequence[ItemText]) -> tuple[int, ...]:
         """Return the prompt's checkpoints; none if the model needs none."""
         info, template = self._model.served.info, self._model.served.template
-        return checkpoints.turn_ends(tokens, template.marks) if info.saves_state and not info.cuts_state else ()
+        if not info.saves_state or info.cuts_state:
+            return ()
+        named = breakpoints.token_positions(tokens, texts, self._model.served.vocabulary.bytes_of)
+        return tuple(sorted({*checkpoints.turn_ends(tokens, template.marks), *named}))
 
     def _tool_calls(self, prepared: PreparedRequest, tokens: list[int]) -> ToolCallMapper | None:
         """Return the mapper of reasoning and calls in the model's output; None if all output is text."""

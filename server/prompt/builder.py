@@ -81,7 +81,7 @@ def prompt_messages(
     leading = [Message("system", instructions)] if instructions else []
     messages = _merge_system_messages([*leading, *history.to_messages(entries)], note)
     first = [ItemText(INSTRUCTIONS, instructions)] if instructions else []
-    items = (*first, *item_texts(entries, reader.places))
+    items = (*first, *item_texts(entries, reader.places, reader.breakpoints))
     return PromptMessages(tuple(messages), tuple(reader.skipped), items=items)
 
 

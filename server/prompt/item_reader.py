@@ -7,6 +7,7 @@ messages must be readable.
 
 import base64
 import binascii
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TypeAlias
@@ -19,6 +20,7 @@ from engine.chat_template import Call, Message
 from server.prompt import hosted_items, summary
 from server.prompt.hosted_items import Output, id_text
 from server.protocol.errors import InvalidRequest
+from server.protocol.fields import is_null
 from server.protocol.input_items import CompactionItem, CustomToolCall, FunctionCall, ReasoningItem, ToolOutput
 from server.protocol.request import (
     ChatFilePart,
@@ -75,6 +77,8 @@ class InputReader:
         self.skipped: list[str] = []
         self.places: list[ItemPlace] = []
         """Places of the items that the entries come from."""
+        self.breakpoints: dict[str, tuple[int, ...]] = {}
+        """Characters before each breakpoint, by the text that has breakpoints."""
         self.in_newest_message = False
         """True while the reader is in the newest message of the user. Only that message is rejected if a text model
         cannot read it. In older messages a placeholder replaces the part, since clients resend it with every turn."""
@@ -125,7 +129,9 @@ class InputReader:
         """Return the text of an output, the texts of its parts, or its JSON. Skip images, since it is history."""
         if (parts := replayed_parts(raw)) is None:
             return as_text(raw)
-        return "".join(map(self._output_part, parts))
+        texts = [self._output_part(part) for part in parts]
+        marked = [not is_null(part.prompt_cache_breakpoint) for part in parts]
+        return self._joined(texts, marked)
 
     def _output_part(self, output: ReplayedPart) -> str:
         if output.text is not None:
@@ -156,10 +162,21 @@ class InputReader:
         if isinstance(content, str):
             return content
         before = len(self.skipped)
-        text = "".join(self._part(raw, f"{place}[{index}]") for index, raw in enumerate(content or ()))
+        parts = [(raw, f"{place}[{index}]") for index, raw in enumerate(content or ())]
+        breakpoints = [part(raw, TypeAndRole, at).prompt_cache_breakpoint for raw, at in parts]
+        text = self._joined([self._part(raw, at) for raw, at in parts], [each is not None for each in breakpoints])
+        if any(each is not None and each.ttl for each in breakpoints):
+            self.skipped.append("prompt_cache_breakpoint.ttl")
         if self.in_newest_message and not text and (content is None or len(self.skipped) > before):
             skipped = f"; skipped: {', '.join(self.skipped[before:])}" if content else ""
             raise InvalidRequest(f"`{place}` has no text for the model to answer{skipped}.", param=place)
+        return text
+
+    def _joined(self, texts: Sequence[str], marked: Sequence[bool]) -> str:
+        """Return the joined texts of parts. Record the ends of the marked ones as breakpoints."""
+        text = "".join(texts)
+        if any(marked):
+            self.breakpoints[text] = tuple(itertools.compress(itertools.accumulate(map(len, texts)), marked))
         return text
 
     def _part(self, raw: msgspec.Raw, place: str) -> str:

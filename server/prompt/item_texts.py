@@ -1,6 +1,6 @@
 """Texts of a prompt with their places in the request, in the order of the prompt. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -14,14 +14,18 @@ class ItemText(Struct, frozen=True):
 
     place: ItemPlace
     text: str
+    breakpoints: tuple[int, ...] = ()
+    """Characters of the text before each breakpoint."""
 
 
-def item_texts(entries: Sequence[PromptEntry], places: Sequence[ItemPlace]) -> Iterator[ItemText]:
-    """Yield the text of each entry, which comes from the item at that place."""
+def item_texts(
+    entries: Sequence[PromptEntry], places: Sequence[ItemPlace], breakpoints: Mapping[str, tuple[int, ...]]
+) -> Iterator[ItemText]:
+    """Yield the text of each entry, which comes from the item at that place. `breakpoints`: see InputReader."""
     for entry, place in zip(entries, places, strict=True):
         match entry:
             case Message(_, text) | Output(_, text):
-                yield ItemText(place, text)
+                yield ItemText(place, text, breakpoints.get(text, ()))
             case Call(_, _, arguments):
                 yield ItemText(place, arguments)
             case _:

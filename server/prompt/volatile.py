@@ -78,7 +78,9 @@ def stable_items(
     if moved(messages, patterns) is messages:
         return items
     system = messages[0].content
-    return [
-        replace(item, text=stable_text(item.text, patterns)) if item.text and item.text in system else item
-        for item in items
-    ]
+    return [_stable_item(item, patterns) if item.text and item.text in system else item for item in items]
+
+
+def _stable_item(item: ItemText, patterns: Sequence[re.Pattern[str]]) -> ItemText:
+    breakpoints = tuple(len(stable_text(item.text[:characters], patterns)) for characters in item.breakpoints)
+    return replace(item, text=stable_text(item.text, patterns), breakpoints=breakpoints)

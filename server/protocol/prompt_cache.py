@@ -30,6 +30,13 @@ class ResponseCacheOptions(CacheOptions, frozen=True, forbid_unknown_fields=True
     """Response whose prompt the request's prompt is compared with."""
 
 
+class Breakpoint(Struct, frozen=True, forbid_unknown_fields=True):
+    """Field `prompt_cache_breakpoint` of a part: a later prompt may differ behind the part."""
+
+    mode: Literal["explicit"]
+    ttl: Ttl | None = None
+
+
 class AppliedCacheOptions(Struct, frozen=True):
     """Field `prompt_cache_options` of a response."""
 

@@ -13,7 +13,7 @@ from server.protocol.decoding import invalid_request
 from server.protocol.errors import InvalidRequest
 from server.protocol.fields import REFUSED, refuse_fields
 from server.protocol.formats import PLAIN, Format, TextOptions
-from server.protocol.prompt_cache import ResponseCacheOptions, Retention
+from server.protocol.prompt_cache import Breakpoint, ResponseCacheOptions, Retention
 
 T = TypeVar("T")
 NULL = msgspec.Raw(b"null")
@@ -152,6 +152,7 @@ class TypeAndRole(Struct, frozen=True):
 
     type: str | None = None
     role: str | None = None
+    prompt_cache_breakpoint: Breakpoint | None = None
 
 
 class ItemReference(Struct, frozen=True):
@@ -196,6 +197,7 @@ class ReplayedPart(Struct, frozen=True):
     type: str
     text: str | None = None
     file_data: str | None = None
+    prompt_cache_breakpoint: msgspec.Raw = NULL
 
 
 class ReplayedText(Struct, frozen=True):

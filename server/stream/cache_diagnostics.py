@@ -7,6 +7,9 @@ from server.protocol.events import Response, Usage
 from server.protocol.extensions import extended
 from server.protocol.prompt_cache import CacheHit, DiagnosticsUnavailable
 
+MIN_EVICTED_TOKENS = 16
+"""Tokens that count as lost: fewer are evaluated again rather than copied from another slot."""
+
 
 def with_evictions(response: Response, usage: Usage) -> Response:
     """Return the response with the number of tokens that the compared prompt has, and the cache had no longer.
@@ -19,7 +22,7 @@ def with_evictions(response: Response, usage: Usage) -> Response:
         return response
     reusable = min(extensions.cache.reusable_tokens, usage.input_tokens - 1)  # the last token is always evaluated
     evicted = reusable - usage.input_tokens_details.cached_tokens
-    if evicted <= 0:
+    if evicted < MIN_EVICTED_TOKENS:
         return response
     cache = replace(extensions.cache, evicted_tokens=evicted)
     lost = isinstance(response.prompt_cache_diagnostics, CacheHit)
