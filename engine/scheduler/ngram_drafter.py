@@ -21,21 +21,12 @@ MEAN_WEIGHT = 0.15
 """Weight of a new outcome in the running mean."""
 
 
-class NgramDrafter:
-    """Drafts one sequence's next tokens and learns its acceptance rate."""
+class Drafter:
+    """Learns the acceptance rate of one sequence's drafts."""
 
     def __init__(self) -> None:
-        self._after: dict[tuple[int, ...], int] = {}
-        self._indexed = NGRAM_SIZE
         self._acceptance_rate = INITIAL_ACCEPTANCE_RATE
         self._draft: Sequence[int] = ()
-
-    def draft(self, tokens: Sequence[int]) -> Sequence[int]:
-        """Return tokens that may follow `tokens`; often none."""
-        self._index(tokens)
-        start = self._after.get(tuple(tokens[-NGRAM_SIZE:]))
-        self._draft = () if start is None else tokens[start : start + MAX_DRAFT_TOKENS]
-        return self._draft
 
     def expected_acceptance(self, n_draft: int) -> float:
         """Return the expected number of tokens from a step with that many draft tokens: one, and all up to the first
@@ -50,6 +41,22 @@ class NgramDrafter:
             if drafted != token:
                 break
         self._draft = ()
+
+
+class NgramDrafter(Drafter):
+    """Drafts one sequence's next tokens by prompt lookup."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._after: dict[tuple[int, ...], int] = {}
+        self._indexed = NGRAM_SIZE
+
+    def draft(self, tokens: Sequence[int]) -> Sequence[int]:
+        """Return tokens that may follow `tokens`; often none."""
+        self._index(tokens)
+        start = self._after.get(tuple(tokens[-NGRAM_SIZE:]))
+        self._draft = () if start is None else tokens[start : start + MAX_DRAFT_TOKENS]
+        return self._draft
 
     def _index(self, tokens: Sequence[int]) -> None:
         """Index all n-grams but the last, whose successor is unknown."""

@@ -99,8 +99,9 @@ class Scheduler:
             if entry.position == running.reused_tokens:
                 outputs.append((running.key, Started(running.reused_tokens)))
             if entry.logits:
-                running.drafter.learn([token.id for token in tokens])
-                outputs += self._advance(slot, running, tokens, forced.get(entry.slot, ()))
+                following = forced.get(entry.slot, ())
+                running.learn([token.id for token in tokens], following)
+                outputs += self._advance(slot, running, tokens, following)
             elif not running.generating:
                 outputs.append((running.key, Progress(len(slot.cached_tokens))))
         return outputs
