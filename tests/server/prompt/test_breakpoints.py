@@ -106,7 +106,7 @@ class SavingModel(ScriptedModel):
     """Model that records the ends of saved states."""
 
     def __init__(self, cuts_state: bool) -> None:
-        super().__init__(n_slots=1)
+        super().__init__(n_slots=1, batched=True)
         self.info = replace(self.info, cuts_state=cuts_state, truncates=cuts_state)
         self.saved: list[int] = []
 
