@@ -40,6 +40,8 @@ class Wish(Struct, frozen=True):
     options: BackendOptions
     process: int
     """Bytes of the process before it read the header: llama.cpp reuses the memory of the header's lists."""
+    prefix_cache: int = 0
+    """Bytes of the prefix cache, if a person has chosen them; its default follows from what the model leaves free."""
 
 
 class Footprint(Struct, frozen=True):
@@ -50,6 +52,7 @@ class Footprint(Struct, frozen=True):
     buffers: int
     process: int
     """Size of the process without the model."""
+    prefix_cache: int
     n_slots: int
     n_ctx: int
     kv_type: str
@@ -60,7 +63,7 @@ class Footprint(Struct, frozen=True):
 
     @property
     def total(self) -> int:
-        return self.weights + self.kv_cache + self.buffers + self.process
+        return self.weights + self.kv_cache + self.buffers + self.process + self.prefix_cache
 
     @property
     def required(self) -> int:
@@ -70,7 +73,8 @@ class Footprint(Struct, frozen=True):
     def __str__(self) -> str:
         cache = f"KV cache {_size(self.kv_cache)} ({self.n_slots} slots of {self.n_ctx}, {self.kv_type})"
         parts = f"weights {_size(self.weights)}, {cache}, buffers {_size(self.buffers)}"
-        return f"{parts}, process {_size(self.process)}"
+        prefixes = f", prefix cache {_size(self.prefix_cache)}" if self.prefix_cache else ""
+        return f"{parts}, process {_size(self.process)}{prefixes}"
 
 
 def estimate(wish: Wish) -> Footprint:
@@ -81,6 +85,7 @@ def estimate(wish: Wish) -> Footprint:
         kv_cache=kv_cache.n_bytes(header, cells, wish.options.kv_type) + kv_cache.state_bytes(header, wish.n_slots),
         buffers=_vocabulary_bytes(header) + _compute_bytes(wish) + ENGINE_BYTES,
         process=wish.process + SERVER_BYTES,
+        prefix_cache=wish.prefix_cache,
         n_slots=wish.n_slots,
         n_ctx=wish.n_ctx,
         kv_type=wish.options.kv_type,
@@ -120,6 +125,9 @@ def weight_bytes(path: Path, header: Header) -> int:
 def _remedies(wish: Wish) -> str:
     """Return the settings that would fit."""
     found = []
+    bare = estimate(replace(wish, prefix_cache=0))
+    if wish.prefix_cache and bare.required <= bare.available:
+        found.append(f"--cache-megabytes {(bare.available - bare.required) // 1_000_000}")
     if n_ctx := _fitting_context(wish):
         found.append(f"--context {n_ctx}")
     small = replace(wish, options=replace(wish.options, kv_type="q8_0"))

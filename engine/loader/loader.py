@@ -50,6 +50,8 @@ class Options(Struct, frozen=True):
     libllama: Path | None = None
     """Path of llama.cpp's library; None to search for it."""
     backend_options: BackendOptions = BackendOptions()
+    prefix_cache: int = 0
+    """Bytes that a person has chosen for the prefix cache, which must fit beside the model."""
     chat_template: str = ""
     """File or built-in name of a template that replaces the model's own."""
     threads_batch: int = 0
@@ -126,7 +128,9 @@ class _File:
         self._n_ctx = context(self.header, options.n_ctx)
         self._threads = thread_counts(options.threads, options.threads_batch)
         kv_cache.check_type(self.header, options.backend_options)
-        wish = footprint.Wish(path, self.header, self._n_ctx, options.n_slots, options.backend_options, process)
+        wish = footprint.Wish(
+            path, self.header, self._n_ctx, options.n_slots, options.backend_options, process, options.prefix_cache
+        )
         self._footprint = footprint.check(wish)
 
     def facts(self) -> Iterator[str]:

@@ -121,6 +121,7 @@ def options(config: Config) -> Options:
         threads_batch=config.threads_batch,
         engine=config.engine,
         libllama=config.libllama,
+        prefix_cache=(config.cache_megabytes or 0) * 1_000_000,
         chat_template=config.chat_template or "",
         backend_options=BackendOptions(config.flash_attention == "on", config.kv_type),
     )

@@ -1,5 +1,6 @@
 """The line about memory at start: its sum is the resident size of the process, within a tenth."""
 
+import http.client
 import json
 import re
 from contextlib import closing
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import Daemon, serving
+from tests.support.processes import START_SECONDS, Daemon, serving
 
 MEMORY = re.compile(r"memory: weights .*, process \d+ MB: (\d+) MB of .* free, once a context has been full")
 SETTINGS = [(2, 1024, "f16"), (4, 2048, "f16"), (1, 4096, "q8_0")]
@@ -22,7 +23,7 @@ def resident_megabytes(daemon: Daemon) -> float:
 
 def fill(daemon: Daemon, n_tokens: int) -> None:
     """Let the model read a prompt of several full steps."""
-    with closing(daemon.connection()) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=START_SECONDS)) as connection:
         body = {"input": " the" * n_tokens, "max_output_tokens": 16, "temperature": 0, "store": False}
         connection.request("POST", "/v1/responses", json.dumps(body), {"Content-Type": "application/json"})
         answer = json.loads(connection.getresponse().read())

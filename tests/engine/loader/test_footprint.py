@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine import backends
@@ -134,6 +135,18 @@ def test_check_of_the_settings_that_a_refusal_names_passes(path: Path, monkeypat
     for other in (wish(path, 3072), wish(path, 5632, kv_type="q8_0")):
         with pytest.raises(ModelError):
             footprint.check(other)
+
+
+def test_check_of_a_prefix_cache_beyond_the_memory_names_its_size(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(footprint, "free_memory", lambda: 240 * MB)
+    monkeypatch.setattr(footprint, "resident", lambda: 60 * MB)
+    with pytest.raises(ModelError) as caught:
+        footprint.check(msgspec.structs.replace(wish(path, 4096), prefix_cache=500 * MB))
+    assert str(caught.value) == (
+        "too little memory for model.gguf: weights 0 MB, KV cache 189 MB (2 slots of 4096, f16), buffers 23 MB, "
+        "process 74 MB, prefix cache 500 MB make 786 MB, and 300 MB are free; choose --cache-megabytes 14"
+    )
+    footprint.check(msgspec.structs.replace(wish(path, 4096), prefix_cache=14 * MB))
 
 
 def test_line_has_all_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
