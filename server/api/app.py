@@ -84,7 +84,7 @@ class App:
         self.keys = keys
         self._engine = engine
         self._busy = ActivityCount()
-        self.work = work = WorkThread()
+        self.work = work = WorkThread(lambda: not self._generations.idle)
         self._bodies = Bodies(config.max_body_bytes, config.body_gap_seconds, work, config.body_timeout_seconds)
         self._access = _access_policy(config)
         timeouts = Timeouts(config.heartbeat_seconds, config.resume_window_seconds, config.answer_timeout_seconds)

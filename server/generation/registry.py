@@ -50,6 +50,11 @@ class Generations:
         return self._stopping
 
     @property
+    def idle(self) -> bool:
+        """True if there is no generation. Any thread may ask."""
+        return not self._by_id
+
+    @property
     def running(self) -> int:
         """Number of generations that have a slot."""
         return sum(not each.queued for each in self._by_id.values())

@@ -1,9 +1,11 @@
 """Work on large requests, in a thread beside the event loop: the streams of other clients go on meanwhile.
 
 A thread that computes in Python gives way within a switch interval (`server.cli.serve`). Calls into C that last must
-release the GIL, or be cut into pieces.
+release the GIL, or be cut into pieces. The model may use all cores, and a step lasts as long as its slowest core, so
+the work rests half of the time while the model has something to do.
 """
 
+import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeAlias, TypeVar
 
@@ -17,6 +19,9 @@ LARGE = 1 << 14
 ITEM_BYTES = 64
 """Bytes of work that an item is, whatever its size."""
 
+MAX_REST_SECONDS = 0.05
+"""Seconds of one rest; pieces that take longer get no longer one."""
+
 Check: TypeAlias = Callable[[], None]
 """Function that long work calls between its pieces. It raises trio.Cancelled if nobody waits for the result."""
 
@@ -24,7 +29,9 @@ Check: TypeAlias = Callable[[], None]
 class WorkThread:
     """One thread for all requests, so that they use one core at most."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_model_busy: Callable[[], bool] = lambda: False) -> None:
+        """Any thread may call `is_model_busy`."""
+        self._is_model_busy = is_model_busy
         self.limiter = trio.CapacityLimiter(1)
 
     async def run(self, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -35,7 +42,19 @@ class WorkThread:
         """Return the result of `work`. A cancelled task ends work in the thread at the work's next check."""
         if size <= LARGE:
             return work(_no_check)
-        return await trio.to_thread.run_sync(work, trio.from_thread.check_cancelled, limiter=self.limiter)
+        return await trio.to_thread.run_sync(lambda: work(self._check()), limiter=self.limiter)
+
+    def _check(self) -> Check:
+        began = time.monotonic()
+
+        def check() -> None:
+            nonlocal began
+            trio.from_thread.check_cancelled()
+            if self._is_model_busy():
+                time.sleep(min(time.monotonic() - began, MAX_REST_SECONDS))
+            began = time.monotonic()
+
+        return check
 
 
 def _no_check() -> None:

@@ -75,3 +75,21 @@ async def test_error_of_work_reaches_its_task() -> None:
     for size in (0, LARGE + 1):
         with pytest.raises(ValueError, match="wrong"):
             await WorkThread().run(size, work)
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+async def test_work_asks_at_each_check_whether_the_model_is_busy(is_busy: bool) -> None:
+    asked: list[str] = []
+
+    def is_model_busy() -> bool:
+        asked.append(threading.current_thread().name)
+        return is_busy
+
+    def work(check: Check) -> int:
+        for _ in range(3):
+            check()
+        return 3
+
+    for size, checks in ((LARGE, 0), (LARGE + 1, 3)):
+        assert await WorkThread(is_model_busy).run_checked(size, work) == 3
+        assert len(asked) == checks
