@@ -238,7 +238,8 @@ class Generation:
                     self._slot_since = min(self._slot_since, trio.current_time())
                 tokens = processor.output_tokens
                 inputs = [each for output in arrived for each in processor.process(output, now)]
-                self._timings.record(trio.current_time(), processor.started, processor.output_tokens > tokens)
+                slot_since = self._slot_since if processor.started else None
+                self._timings.record(trio.current_time(), slot_since, processor.output_tokens > tokens)
                 last = inputs.pop() if processor.ended else None
                 self._apply([*self._heartbeat.due_events(self._stream.state, processor, trio.current_time()), *inputs])
                 if last is not None:

@@ -32,10 +32,9 @@ class Timings:
         self.gaps: list[float] = []
         """Seconds between arrivals of tokens. Tokens that arrive together have one gap."""
 
-    def record(self, now: float, started: bool, has_tokens: bool) -> None:
-        """Record an arrival of outputs from the engine."""
-        if started and self.started is None:
-            self.started = now
+    def record(self, now: float, slot_since: float | None, has_tokens: bool) -> None:
+        """Record an arrival of outputs from the engine. `slot_since` is None before it has a slot."""
+        self.started = slot_since
         if not has_tokens:
             return
         if self.first_token is None:

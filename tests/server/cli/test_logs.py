@@ -108,15 +108,16 @@ def test_json_log_is_an_object_a_line() -> None:
     ("arrivals", "queue", "first", "gaps"),
     [
         ([], 9.0, None, []),
-        ([(2.0, True, False)], 1.0, None, []),
-        ([(2.0, True, True), (2.5, True, True), (3.0, True, False), (3.25, True, True)], 1.0, 1.0, [0.5, 0.75]),
+        ([(2.0, 1.5, False)], 0.5, None, []),
+        ([(2.0, None, False), (9.0, 8.0, True)], 7.0, 8.0, []),
+        ([(2.0, 1.0, True), (2.5, 1.0, True), (3.0, 1.0, False), (3.25, 1.0, True)], 0.0, 1.0, [0.5, 0.75]),
     ],
 )
 def test_timings_measure_queue_first_token_and_gaps(
-    arrivals: list[tuple[float, bool, bool]], queue: float, first: float | None, gaps: list[float]
+    arrivals: list[tuple[float, float | None, bool]], queue: float, first: float | None, gaps: list[float]
 ) -> None:
     timings = Timings(1.0)
-    for now, started, has_tokens in arrivals:
-        timings.record(now, started, has_tokens)
+    for now, slot_since, has_tokens in arrivals:
+        timings.record(now, slot_since, has_tokens)
     found = summarize(RESPONSE, Origin("req_1", "ann", "/v1/responses"), timings, "whole", 10.0)
     assert (found.queue, found.first_token, found.gaps, found.duration) == (queue, first, gaps, 9.0)
