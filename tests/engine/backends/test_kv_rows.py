@@ -92,10 +92,12 @@ def test_write_of_rows_that_do_not_continue_each_other_raises(other: dict[str, A
         kv_rows.write([kv_rows.read(blob()), kv_rows.read(blob(**other))])
 
 
-@pytest.mark.parametrize("flash_attention", [True, False])
-def test_restore_of_any_two_parts_continues_the_slot(tmp_path: Path, flash_attention: bool) -> None:
+@pytest.mark.parametrize(
+    "options", [BackendOptions(), BackendOptions(flash_attention=False), BackendOptions(kv_type="q8_0")]
+)
+def test_restore_of_any_two_parts_continues_the_slot(tmp_path: Path, options: BackendOptions) -> None:
     """Without flash attention, V is saved transposed."""
-    library, options = libllama.load(libllama.find(None)), BackendOptions(flash_attention=flash_attention)
+    library = libllama.load(libllama.find(None))
     path = write(tmp_path / "model.gguf", "qwen3")
     model = LlamaCpp(library, path, n_ctx=64, n_slots=2, threads=1, backend_options=options)
     model.decode([BatchEntry(0, 0, list(range(5, 35)), logits=0)])
