@@ -22,6 +22,9 @@ class HostCache:
         self._model = model
         info = model.info
         enabled = limit > 0 and info.saves_state
+        self._limit = limit
+        self._bytes_per_token = 0.0
+        """Size of the last saved run, by its tokens."""
         self.tree = PrefixTree(limit, model.split, cuts_state=info.cuts_state) if enabled else None
 
     def carry_out(self, transfers: Sequence[Transfer]) -> Sequence[Transfer]:
@@ -43,10 +46,16 @@ class HostCache:
         """Put a slot's tokens into the tree."""
         if self.tree is None or (start := self.tree.missing(save.tokens)) is None:
             return
+        n = len(save.tokens) - start
+        if n * self._bytes_per_token > self._limit:
+            return  # copying it would only delay the next job
         try:
             state = self._model.save(save.slot, start, len(save.tokens))
-            groups = frozenset({save.affinity} - {""})
-            self.tree.insert(CachedRun(save.tokens, start, state, groups), save.savable)
+            run = CachedRun(save.tokens, start, state, frozenset({save.affinity} - {""}))
+            self._bytes_per_token = run.size / n
+            self.tree.insert(run, save.savable)
+            if run.size > self._limit:
+                log.warning("%d tokens do not fit into the prefix cache: a larger --cache-megabytes would help", n)
         except Exception as error:
             log.warning("a prefix of the KV cache cannot be saved: %s", error, exc_info=_unexpected(error))
 
