@@ -9,6 +9,7 @@ The layout is https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, version
 
 import math
 import mmap
+import struct
 from pathlib import Path
 from typing import cast
 
@@ -34,6 +35,7 @@ __all__ = ["BLOCKS", "GGUFError", "Header", "MetadataEntry", "Tensor", "Value", 
 
 # Maximum items in a list, or bytes in a text. Real vocabularies have up to 300k tokens; this many take a second.
 MAX_ITEMS = 1 << 22
+_length = struct.Struct("<Q").unpack_from
 SNIFF_BYTES = 256
 """Length of the beginning that shows whether a file is text, in bytes."""
 
@@ -115,10 +117,10 @@ class _Cursor:
         data, at, size, texts = self.data, self.position, self.size, []
         for _ in range(n):
             start = at + 8
-            at = start + int.from_bytes(data[at:start], "little")
+            at = start + _length(data, at)[0] if start <= size else start
             if at > size or at - start > MAX_ITEMS:
                 raise damaged_file("it ends within a text, cut short or damaged")
-            texts.append(str(data[start:at], "utf-8", "surrogateescape"))
+            texts.append(data[start:at].decode("utf-8", "surrogateescape"))
         self.position = at
         return texts
 
