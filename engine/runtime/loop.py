@@ -96,9 +96,9 @@ class InferenceLoop:
         self._unsaved = False
         self._adopting = False
         self.step_began: float | None = None
+        """Time at which the running step began, for the watchdog."""
         self.slowest_step = 0.0
         """Seconds of the slowest step so far."""
-        """Time at which the running step began, for the watchdog."""
 
     @property
     def empty(self) -> bool:
