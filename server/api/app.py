@@ -94,7 +94,7 @@ class App:
         history = History(store, self._generations, work)
         references = References(store, config.max_body_bytes, work)
         reader = RequestReader(config, self._bodies, model, history, references, work)
-        comparisons = PromptComparisons(served.vocabulary, store)
+        comparisons = PromptComparisons(served.vocabulary, store, work)
         self._specs = specs = SpecBuilder(config, engine, model, store, comparisons, work)
         models = ModelsHandler(model)
         responses = ResponsesHandler(config, reader, specs, self._generations, stores=store is not None)

@@ -1,4 +1,5 @@
-"""Recent prompts, and the place at which a new one differs from them. Imports `prompt`, `protocol` and `store`."""
+"""Recent prompts, and the place at which a new one differs from them. Imports `http`, `prompt`,
+`protocol` and `store`."""
 
 from server.prompt_comparison.prompt_comparisons import PromptComparisons
 

@@ -48,7 +48,7 @@ DRAWN = {
         "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"
     ),
     "server.prompt": "engine.chat_template engine.job protocol tools",
-    "server.prompt_comparison": "engine.tokenizer prompt protocol store",
+    "server.prompt_comparison": "engine.tokenizer http prompt protocol store",
     "server.served_model": (
         "engine.chat_template engine.constraint engine.gguf engine.json_schema engine.model "
         "engine.notations engine.structured_output engine.tokenizer http prompt protocol tools"

@@ -167,3 +167,11 @@ async def test_costly_miss_is_logged_without_content(caplog: pytest.LogCaptureFi
         "tokens behind the difference were evaluated again (--volatile moves a changing line to the end)"
     )
     assert logged == [expected]
+
+
+async def test_long_prompts_are_compared_beside_the_event_loop() -> None:
+    async with served(ScriptedModel(n_ctx=8192)) as running:
+        first = (await post(running, input=RULES * 12)).json
+        again = (await post(running, input="!" + RULES * 12, **comparing(first["id"]))).json
+    assert again["usage"]["input_tokens"] * 8 > 1 << 14
+    assert again["responsed"]["cache"]["difference"]["text"] == "|!Answer briefly, in the "

@@ -31,7 +31,7 @@ async def test_pipeline_of_plain_request_gives_its_events() -> None:
     details = ModelDetails(NAME, 0, model.info, vocabulary, ChatTemplate(scripted.TEMPLATE, vocabulary))
     engine = Engine(model, vocabulary.end_tokens)
     served = ServedModel(details, (), work := WorkThread())
-    comparisons = PromptComparisons(served.served.vocabulary, None)
+    comparisons = PromptComparisons(served.served.vocabulary, None, work)
     specs = SpecBuilder(Config(model=NAME), engine, served, None, comparisons, work)
     summaries: list[GenerationSummary] = []
     generations = Generations(
