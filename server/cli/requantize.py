@@ -8,7 +8,7 @@ from pathlib import Path
 from engine import backends
 from engine.backends.llamacpp import quantizer
 from engine.loader import machine, model_file
-from engine.model import ModelError
+from engine.model import ModelError, OptionError
 from engine.tuner import choice, divergence, stopwatch
 from server.cli.terminal import print_table
 from server.config import Config
@@ -72,7 +72,7 @@ def write_copy(path: Path, kind: str, config: Config, folder: Path) -> Path:
 
 
 def check(config: Config) -> None:
-    """Raise ModelError if this machine or configuration cannot write copies."""
+    """Raise OptionError if this machine or configuration cannot write copies."""
     if config.engine not in ("auto", backends.QUANTIZING_ENGINE):
-        raise ModelError("only llama.cpp can write and run other types of weights; omit --engine")
+        raise OptionError("only llama.cpp can write and run other types of weights; omit --engine")
     quantizer.check(config.libllama)

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from engine.backends.llamacpp import declarations
 from engine.backends.llamacpp import library as libllama
-from engine.model import ModelError
+from engine.model import ModelError, OptionError
 
 FILE_TYPES = {"Q4_0": 2, "Q8_0": 7}
 """Types that llama.cpp repacks for the CPU's widest instructions while loading -> number in llama.h's `llama_ftype`."""
@@ -69,7 +69,7 @@ def parameters(library: libllama.Library) -> QuantizeParams:
         for name, types in SIGNATURES.items():
             library.declare(name, *types)
     except AttributeError as error:  # xllamacpp's wheel is linked without functions that it does not call
-        raise ModelError(
+        raise OptionError(
             f"{library.path} cannot write models: `pip install 'responsed[native]'` compiles a llama.cpp that can, "
             "or name one by --libllama"
         ) from error
