@@ -22,7 +22,7 @@ def configure(level: str, kind: str, environ: Mapping[str, str] = os.environ, st
         handler.setFormatter(JournalFormatter("%(name)s: %(message)s"))
     else:
         handler.setFormatter(TimeFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.basicConfig(handlers=[handler], level=level.upper())
 
 
 class TimeFormatter(logging.Formatter):

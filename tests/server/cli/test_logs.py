@@ -40,6 +40,7 @@ LINE = (
 def _restored() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    root.handlers.clear()  # a process of its own has none
     yield
     root.handlers[:] = handlers
     root.setLevel(level)

@@ -17,6 +17,7 @@ from engine.model import ModelError
 from engine.tuner import divergence
 from engine.tuner.stopwatch import MeasurementPlan
 from server.cli import main, tune
+from server.cli.exit_status import ExitStatus
 from server.config import file
 from tests.engine.backends.test_llamacpp_library import LIBRARIES
 
@@ -57,9 +58,9 @@ def test_tune_with_a_library_that_cannot_quantize_fails_before_measuring(
 ) -> None:
     assert WHEEL is not None
     path = tmp_path / "config.toml"
-    assert main(["tune", *flags, "--libllama", str(WHEEL), "--config", str(path)]) == 2
+    assert main(["tune", *flags, "--libllama", str(WHEEL), "--config", str(path)]) == ExitStatus.MODEL
     refusal("cannot write models: `pip install 'responsed[native]'` compiles a llama.cpp that can", capsys)
-    assert main(["tune", *flags, "--engine", "ctransformers", "--config", str(path)]) == 2
+    assert main(["tune", *flags, "--engine", "ctransformers", "--config", str(path)]) == ExitStatus.MODEL
     refusal("only llama.cpp can write and run other types of weights; omit --engine", capsys)
     assert file.read(path) == {}
 
@@ -89,7 +90,7 @@ def test_tune_apply_writes_a_copy_and_serves_it(
     assert {each.name for each in models.iterdir()} == {catalog.SMOLLM2.filename, copy.name}
     options = Options(n_slots=1, n_ctx=64, engine="llamacpp", libllama=native)
     load(copy, options, models.parent).model.close()
-    assert main(arguments) == 2
+    assert main(arguments) == ExitStatus.MODEL
     refusal(f"{copy.name} already has weights of type Q8_0", capsys)
 
 
