@@ -13,8 +13,16 @@ _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ER
 """Level -> syslog priority (sd-daemon(3))."""
 
 
-def configure(level: str, kind: str, environ: Mapping[str, str] = os.environ, stream: TextIO = sys.stderr) -> None:
-    """Send the log to `stream` as text or JSON, by `kind`."""
+def configure(level: str, kind: str) -> None:
+    """Send the log to stderr, as text or JSON, by `kind`."""
+    logging.basicConfig(handlers=[make_handler(kind)], level=level.upper())
+
+
+def make_handler(
+    kind: str, environ: Mapping[str, str] = os.environ, stream: TextIO | None = None
+) -> logging.StreamHandler[TextIO]:
+    """Return a handler that writes to `stream`; stderr if it is None."""
+    stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
     if kind == "json":
         handler.setFormatter(JSONFormatter())
@@ -22,7 +30,7 @@ def configure(level: str, kind: str, environ: Mapping[str, str] = os.environ, st
         handler.setFormatter(JournalFormatter("%(name)s: %(message)s"))
     else:
         handler.setFormatter(TimeFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(handlers=[handler], level=level.upper())
+    return handler
 
 
 class TimeFormatter(logging.Formatter):

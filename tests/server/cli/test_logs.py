@@ -5,8 +5,10 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -36,14 +38,16 @@ LINE = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers.clear()  # a process of its own has none
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
+@contextmanager
+def writing(kind: str, environ: Mapping[str, str], stream: TextIO) -> Iterator[None]:
+    """Send records of `log` from level INFO on to a stream."""
+    handler = logs.make_handler(kind, environ, stream)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def write_two() -> None:
@@ -57,8 +61,8 @@ def write_two() -> None:
 
 def test_text_log_begins_with_the_time_in_utc() -> None:
     stream = io.StringIO()
-    logs.configure("info", "text", {}, stream)
-    write_two()
+    with writing("text", {}, stream):
+        write_two()
     first, second, *rest = stream.getvalue().splitlines()
     time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
     assert re.fullmatch(rf"{time} INFO responsed.test: first", first)
@@ -69,8 +73,8 @@ def test_text_log_begins_with_the_time_in_utc() -> None:
 def test_log_in_the_journal_has_a_priority_on_each_line(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w+") as stream:
         status = os.fstat(stream.fileno())
-        logs.configure("info", "text", {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}, stream)
-        write_two()
+        with writing("text", {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}, stream):
+            write_two()
         stream.seek(0)
         lines = stream.read().splitlines()
     assert lines[:2] == ["<6>responsed.test: first", "<3>responsed.test: second"]
@@ -80,17 +84,17 @@ def test_log_in_the_journal_has_a_priority_on_each_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["", "1", "1:2", "x:y"])
 def test_log_elsewhere_has_no_priority(value: str, tmp_path: Path) -> None:
     with (tmp_path / "log").open("w+") as stream:
-        logs.configure("info", "text", {"JOURNAL_STREAM": value}, stream)
-        log.info("first")
+        with writing("text", {"JOURNAL_STREAM": value}, stream):
+            log.info("first")
         stream.seek(0)
         assert not stream.read().startswith("<")
 
 
 def test_json_log_is_an_object_a_line() -> None:
     stream = io.StringIO()
-    logs.configure("info", "json", {}, stream)
-    write_two()
-    log.info(SUMMARY.line(), extra={"summary": SUMMARY})
+    with writing("json", {}, stream):
+        write_two()
+        log.info(SUMMARY.line(), extra={"summary": SUMMARY})
     first, second, answer = map(json.loads, stream.getvalue().splitlines())
     assert {**first, "time": 0} == {"time": 0, "level": "info", "logger": "responsed.test", "message": "first"}
     assert second["traceback"].endswith("ValueError: why")
