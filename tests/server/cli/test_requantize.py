@@ -58,9 +58,9 @@ def test_tune_with_a_library_that_cannot_quantize_fails_before_measuring(
 ) -> None:
     assert WHEEL is not None
     path = tmp_path / "config.toml"
-    assert main(["tune", *flags, "--libllama", str(WHEEL), "--config", str(path)]) == ExitStatus.MODEL
+    assert main(["tune", *flags, "--libllama", str(WHEEL), "--config", str(path)]) == ExitStatus.USAGE
     refusal("cannot write models: `pip install 'responsed[native]'` compiles a llama.cpp that can", capsys)
-    assert main(["tune", *flags, "--engine", "ctransformers", "--config", str(path)]) == ExitStatus.MODEL
+    assert main(["tune", *flags, "--engine", "ctransformers", "--config", str(path)]) == ExitStatus.USAGE
     refusal("only llama.cpp can write and run other types of weights; omit --engine", capsys)
     assert file.read(path) == {}
 
