@@ -80,7 +80,8 @@ def test_restore_without_a_tail_works_only_if_states_can_be_cut(model: LlamaCpp)
 
 
 def test_restore_of_gemma_3_continues_behind_its_window(gemma3: Path) -> None:
-    """Its logits change by up to 1 with the sizes of the steps: activations are rounded to 8 bits."""
+    """Its logits, of -20 to 20, change by up to 2 with the build and the sizes of the steps: activations are rounded to
+    8 bits."""
     model = llamacpp(gemma3, n_ctx=1024)
     text = (Path(__file__).parents[3] / "LICENSE").read_text()
     tokens = Vocabulary(gguf.read(gemma3)).encode(text)[:900]
@@ -89,6 +90,6 @@ def test_restore_of_gemma_3_continues_behind_its_window(gemma3: Path) -> None:
     for n in (1, 2, 3):
         model.restore(2, parts[:n], ends[n - 1])
         continued = evaluate(model, tokens, 2, ends[n - 1])
-        assert np.abs(continued - expected[n - 1]).max() < 1.5
+        assert np.abs(continued - expected[n - 1]).max() < 3
         assert continued.argmax() == expected[n - 1].argmax()
     model.close()

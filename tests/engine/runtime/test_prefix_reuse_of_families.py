@@ -74,6 +74,27 @@ async def answer(engine: Engine, job: Job) -> Answer:
     return Answer(tuple(tokens), cached)
 
 
+NEAR = 1.0
+"""Largest difference of two logprobs that another rounding may turn round."""
+
+
+async def assert_equal_but_for_near_ties(model: LlamaCpp, turn: Turn, answer: Answer) -> None:
+    """Compare with the answer without any cache. After a near-tie, the two may go different ways."""
+    job = Job(turn.prompt, MOST, GREEDY, top_logprobs=5)
+    async with trio.open_nursery() as nursery:
+        engine = Engine(model, (), cache_bytes=0)
+        await nursery.start(engine.run)
+        with engine.generate(job) as outputs:
+            expected = [output async for output in outputs if isinstance(output, Token)]
+        nursery.cancel_scope.cancel()
+    for token, id_ in zip(expected, answer.tokens, strict=True):
+        if token.id != id_:
+            assert token.logprobs is not None
+            top = dict(token.logprobs.top)
+            assert top[token.id] - top[id_] < NEAR
+            return
+
+
 async def fresh(model: LlamaCpp, turn: Turn) -> Tokens:
     """Return the answer without any cache."""
     return (await answers(Engine(model, (), cache_bytes=0), [turn]))[0].tokens
@@ -126,7 +147,7 @@ async def test_answers_after_a_restart_equal_those_without(model: LlamaCpp, tmp_
 async def test_answers_of_gemma_3_after_reuse_equal_those_without(gemma3: Path) -> None:
     """Prompts are longer than the window of 512 tokens."""
     vocabulary = Vocabulary(gguf.read(gemma3))
-    readme = vocabulary.encode((Path(__file__).parents[3] / "engine" / "README.md").read_text())
+    licence = vocabulary.encode((Path(__file__).parents[3] / "LICENSE").read_text())
     begin, end = (vocabulary.control_ids[f"<{word}_of_turn>"] for word in ("start", "end"))
 
     def turn(past: Tokens, question: str) -> Turn:
@@ -134,14 +155,14 @@ async def test_answers_of_gemma_3_after_reuse_equal_those_without(gemma3: Path) 
         return Turn(prompt, turn_ends(prompt, vocabulary.control_ids.values()))
 
     model = opened(gemma3, n_ctx=1024)
-    first = turn((begin, *readme[:600], end), "The inference thread owns the model. It also owns all the slots, and")
+    first = turn((begin, *licence[:600], end), "The inference thread owns the model. It also owns all the slots, and")
     answer = await fresh(model, first)
     past = (*first.prompt, *answer)
     turns = [turn(past, "What is a slot of the cache?"), turn(past, "And now name one thing that it does not own.")]
-    others = [Turn((begin, *readme[start : start + 100])) for start in (100, 300)]
+    others = [Turn((begin, *licence[start : start + 100])) for start in (100, 300)]
     found = await answers(Engine(model, ()), [first, turns[0], *others, turns[1], first])
     cached = [answer.cached_tokens for answer in found]
     assert (cached[1], cached[4], cached[5]) == (len(past) - 1, len(past), first.checkpoints[-1])
     for expected, answer_ in zip((turns[1], first), found[-2:], strict=True):
-        assert answer_.tokens == await fresh(model, expected)
+        await assert_equal_but_for_near_ties(model, expected, answer_)
     model.close()
