@@ -4,16 +4,19 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.job import Finished, FinishReason, Started
-from engine.runtime import Engine
-from server.api import App
 from server.config import ConfigError
 from server.protocol.errors import ApiError
+
+if TYPE_CHECKING:
+    from engine.runtime import Engine
+    from server.api import App
 
 log = logging.getLogger("responsed")
 
@@ -41,7 +44,7 @@ def _body(path: Path) -> bytes:
     return text.encode() if path.suffix == ".json" else msgspec.json.encode({"instructions": text})
 
 
-async def prewarm(engine: Engine, app: App, files: Sequence[PrewarmFile]) -> None:
+async def prewarm(engine: "Engine", app: "App", files: Sequence[PrewarmFile]) -> None:
     """Evaluate the prompts one after the other. Log a prompt that cannot be evaluated: serving does not need it."""
     for file in files:
         began = time.perf_counter()

@@ -4,10 +4,13 @@ import argparse
 import logging
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from server.api import App
 from server.config import Config, ConfigError, EffectiveValue, credential, read_api_keys, settings
 from server.http import ApiKeys
+
+if TYPE_CHECKING:
+    from server.api import App
 
 RELOADABLE = {"log_level", "alias", "api_key_file", "allow_host", "allow_origin", "queue", "max_body_megabytes"}
 """Keys of the settings that need no restart."""
@@ -22,7 +25,7 @@ class Reloading:
         self._flags = flags
         self._values = {value.setting.key: value.value for value in values}
 
-    def reload(self, app: App) -> None:
+    def reload(self, app: "App") -> None:
         """Apply the reloadable settings and name the others that changed. An error leaves everything as it was."""
         try:
             values = settings.resolve(self._flags, os.environ)

@@ -1,39 +1,23 @@
-"""The command `serve`: wires the parts of the server together and runs it."""
+"""The command `serve`: settings, sockets and the model. `server.cli.running` is the server itself."""
 
 import argparse
-import gc
 import importlib
 import logging
 import os
 import signal
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import closing, contextmanager, nullcontext
-from functools import partial
-from importlib.metadata import version
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-import trio
-
-from engine.loader import Loaded, Options, catalog, load, machine
-from engine.model import BackendOptions, ModelError
-from engine.runtime import Engine, Snapshots
-from server import daemon, prewarm
-from server.api import App
+from engine.loader import Loaded, Options, catalog, load
+from engine.model import BackendOptions
+from server import prewarm
 from server.cli import logs, models
 from server.cli.reloading import Reloading, api_keys
 from server.config import Config, settings
 from server.http import listening_sockets
-from server.monitoring import Metrics
-from server.served_model import ModelDetails
-from server.store import AsyncStore, Limits, Store, StoreError, database
-from server.stream import replay
 from server.systemd import Notifier
-
-SWITCH_SECONDS = 5e-5
-"""Seconds until the inference thread gets the GIL after a decode. Python's default of 5 ms equals a whole decode."""
 
 log = logging.getLogger("responsed")
 
@@ -62,55 +46,17 @@ def serve(flags: argparse.Namespace) -> int:
             path = models.find_or_pull(config.model, cache)
         _restore_default_signals()
         with notifier.extending(f"loading {path.name}"):
-            loaded = load(path, options(config), cache.parent)
-        with closing(loaded.model), _open_store(config, state_dir) as store:
-            snapshots = Snapshots(state_dir / "kv", loaded.fingerprint, config.kv_snapshot_megabytes * 1_000_000)
-            engine = Engine(
-                loaded.model,
-                loaded.vocabulary.end_tokens,
-                config.max_step_ms / 1e3,
-                snapshots,
-                cache_bytes=_cache_bytes(config),
-                threads=loaded.threads,
-            )
-            details = _model_details(config, path, loaded)
-            app = App(config, engine, details, AsyncStore(store) if store else None, keys, _metrics(config, details))
-            _run(partial(daemon.run, config, listening, engine, app, notifier, partial(reloading.reload, app)))
+            loaded, running = _load_and_import(path, options(config), cache.parent)
+        running.run(config, path, loaded, state_dir, listening, keys, notifier, reloading)
     return 0
 
 
-def _run(serve_until_stopped: Callable[[], Coroutine[object, object, None]]) -> None:
-    """Run the daemon. Raises the ModelError or OSError that ended it."""
-    sys.setswitchinterval(SWITCH_SECONDS)
-    gc.collect()
-    gc.freeze()  # excludes the objects made so far; scanning them again stopped all threads for 30 ms each time
-    try:
-        trio.run(serve_until_stopped)
-    except BaseExceptionGroup as group:
-        failure: BaseException | None = group.subgroup((ModelError, OSError))
-        if failure is None:
-            raise
-        while isinstance(failure, BaseExceptionGroup):
-            failure = failure.exceptions[0]
-        raise failure from None
-
-
-def _metrics(config: Config, details: ModelDetails) -> Metrics | None:
-    """Return the recorder of metrics; None if they are off. Its library is loaded only here."""
-    if not config.metrics:
-        return None
-    info = {"version": version("responsed"), "engine": details.info.engine, "model": details.name}
-    metrics: Metrics = importlib.import_module("server.monitoring.metrics").Metrics(info)
-    return metrics
-
-
-def _cache_bytes(config: Config) -> int:
-    """Return the bytes of memory for the prefix cache, and log them."""
-    chosen = config.cache_megabytes is None
-    n_bytes = machine.prefix_cache_bytes() if config.cache_megabytes is None else config.cache_megabytes * 1_000_000
-    source = "a quarter of what is free" if chosen else "as configured"
-    log.info("prefix cache: up to %d MB of memory (%s; --cache-megabytes)", n_bytes // 1_000_000, source)
-    return n_bytes
+def _load_and_import(path: Path, wanted: Options, cache: Path) -> tuple[Loaded, Any]:
+    """Load the model, and meanwhile import `server.cli.running` in another thread: llama.cpp reads the file without the
+    interpreter's lock, about as long as the imports take."""
+    with ThreadPoolExecutor(1, thread_name_prefix="importing") as pool:
+        importing = pool.submit(importlib.import_module, "server.cli.running")
+        return load(path, wanted, cache), importing.result()
 
 
 def options(config: Config) -> Options:
@@ -127,25 +73,6 @@ def options(config: Config) -> Options:
     )
 
 
-def _model_details(config: Config, path: Path, loaded: Loaded) -> ModelDetails:
-    return ModelDetails(
-        name=_served_name(config.model, path),
-        created=int(path.stat().st_mtime),
-        info=loaded.model.info,
-        vocabulary=loaded.vocabulary,
-        template=loaded.template,
-        file=loaded.file_facts,
-        fallback=loaded.fallback,
-    )
-
-
-def _served_name(model: str, path: Path) -> str:
-    """Return the model's name in the catalog, or the stem of its file."""
-    if model in catalog.CATALOG:
-        return model
-    return os.fsencode(path.stem).decode(errors="replace")  # file names may be other bytes than UTF-8
-
-
 def check_writable(state_dir: Path) -> None:
     """Raise OSError if the folder that the user chose is not writable."""
     try:
@@ -154,21 +81,6 @@ def check_writable(state_dir: Path) -> None:
     except OSError as error:
         remedy = "name a folder that you may write to"
         raise OSError(f"--state-dir {state_dir} cannot be written ({error.strerror}): {remedy}") from error
-
-
-@contextmanager
-def _open_store(config: Config, state_dir: Path) -> Iterator[Store | None]:
-    """Yield the store; None if it is off or cannot be opened, since responses do not depend on it."""
-    store = None
-    if config.store != "off":
-        path = Path(config.store or state_dir / database.NAME)
-        limits = Limits(config.store_responses, config.store_megabytes, config.store_days)
-        try:
-            store = Store(path, limits, replay.interrupted_response, time.monotonic())
-        except StoreError as error:
-            log.warning("responses are not stored: %s", error)
-    with closing(store) if store else nullcontext():
-        yield store
 
 
 def _restore_default_signals() -> None:

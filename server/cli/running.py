@@ -1,0 +1,131 @@
+"""The server with a loaded model: wires its parts together and runs it.
+
+`server.cli.serve` imports this module while the model loads.
+"""
+
+import gc
+import importlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import trio
+
+from engine.loader import Loaded, catalog, machine
+from engine.model import ModelError
+from engine.runtime import Engine, Snapshots
+from server import daemon
+from server.api import App
+from server.cli.reloading import Reloading
+from server.config import Config
+from server.http import ApiKeys, ListeningSockets
+from server.monitoring import Metrics
+from server.served_model import ModelDetails
+from server.store import AsyncStore, Limits, Store, StoreError, database
+from server.stream import replay
+from server.systemd import Notifier
+
+SWITCH_SECONDS = 5e-5
+"""Seconds until the inference thread gets the GIL after a decode. Python's default of 5 ms equals a whole decode."""
+
+log = logging.getLogger("responsed")
+
+
+def run(
+    config: Config,
+    path: Path,
+    loaded: Loaded,
+    state_dir: Path,
+    listening: ListeningSockets,
+    keys: ApiKeys | None,
+    notifier: Notifier,
+    reloading: Reloading,
+) -> None:
+    """Serve until the daemon stops, then close the model."""
+    with closing(loaded.model), _open_store(config, state_dir) as store:
+        snapshots = Snapshots(state_dir / "kv", loaded.fingerprint, config.kv_snapshot_megabytes * 1_000_000)
+        engine = Engine(
+            loaded.model,
+            loaded.vocabulary.end_tokens,
+            config.max_step_ms / 1e3,
+            snapshots,
+            cache_bytes=_cache_bytes(config),
+            threads=loaded.threads,
+        )
+        details = _model_details(config, path, loaded)
+        app = App(config, engine, details, AsyncStore(store) if store else None, keys, _metrics(config, details))
+        _run(partial(daemon.run, config, listening, engine, app, notifier, partial(reloading.reload, app)))
+
+
+def _run(serve_until_stopped: Callable[[], Coroutine[object, object, None]]) -> None:
+    """Run the daemon. Raises the ModelError or OSError that ended it."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()  # excludes the objects made so far; scanning them again stopped all threads for 30 ms each time
+    try:
+        trio.run(serve_until_stopped)
+    except BaseExceptionGroup as group:
+        failure: BaseException | None = group.subgroup((ModelError, OSError))
+        if failure is None:
+            raise
+        while isinstance(failure, BaseExceptionGroup):
+            failure = failure.exceptions[0]
+        raise failure from None
+
+
+def _metrics(config: Config, details: ModelDetails) -> Metrics | None:
+    """Return the recorder of metrics; None if they are off. Its library is loaded only here."""
+    if not config.metrics:
+        return None
+    info = {"version": version("responsed"), "engine": details.info.engine, "model": details.name}
+    metrics: Metrics = importlib.import_module("server.monitoring.metrics").Metrics(info)
+    return metrics
+
+
+def _cache_bytes(config: Config) -> int:
+    """Return the bytes of memory for the prefix cache, and log them."""
+    chosen = config.cache_megabytes is None
+    n_bytes = machine.prefix_cache_bytes() if config.cache_megabytes is None else config.cache_megabytes * 1_000_000
+    source = "a quarter of what is free" if chosen else "as configured"
+    log.info("prefix cache: up to %d MB of memory (%s; --cache-megabytes)", n_bytes // 1_000_000, source)
+    return n_bytes
+
+
+def _model_details(config: Config, path: Path, loaded: Loaded) -> ModelDetails:
+    return ModelDetails(
+        name=_served_name(config.model, path),
+        created=int(path.stat().st_mtime),
+        info=loaded.model.info,
+        vocabulary=loaded.vocabulary,
+        template=loaded.template,
+        file=loaded.file_facts,
+        fallback=loaded.fallback,
+    )
+
+
+def _served_name(model: str, path: Path) -> str:
+    """Return the model's name in the catalog, or the stem of its file."""
+    if model in catalog.CATALOG:
+        return model
+    return os.fsencode(path.stem).decode(errors="replace")  # file names may be other bytes than UTF-8
+
+
+@contextmanager
+def _open_store(config: Config, state_dir: Path) -> Iterator[Store | None]:
+    """Yield the store; None if it is off or cannot be opened, since responses do not depend on it."""
+    store = None
+    if config.store != "off":
+        path = Path(config.store or state_dir / database.NAME)
+        limits = Limits(config.store_responses, config.store_megabytes, config.store_days)
+        try:
+            store = Store(path, limits, replay.interrupted_response, time.monotonic())
+        except StoreError as error:
+            log.warning("responses are not stored: %s", error)
+    with closing(store) if store else nullcontext():
+        yield store
