@@ -83,9 +83,12 @@ class _StepKind:
         if self._next_probe is None:
             self._next_probe = now + MIN_PROBE_SECONDS
         slow = self._slow_steps >= SLOW_STEPS and now >= self._last_probe + self._back_off(self._slow_probes)
-        if (slow or now >= self._next_probe) and (self._chosen, rows.bit_length()) in self._recent:
-            self._tried = self._candidate(fewer=slow)
-            self._slow_probes += slow
+        size = rows.bit_length()
+        if (slow or now >= self._next_probe) and (self._chosen, size) in self._recent:
+            candidate = self._candidate(fewer=slow)
+            if slow or not self._is_known_slower(candidate, size):
+                self._tried = candidate
+                self._slow_probes += slow
         return self._counts[self._tried]
 
     def record(self, rows: int, seconds: float, now: float, waiting: float) -> None:
@@ -99,6 +102,11 @@ class _StepKind:
             self._slow_probes = self._slow_probes if slow else 0
         self._remember((self._tried, size), time)
         self._tried = self._chosen
+
+    def _is_known_slower(self, candidate: int, size: int) -> bool:
+        """Return True for fewer threads whose usual time is longer than the present time of the count in use."""
+        usual = self._usual.get((candidate, size), 0.0)
+        return candidate > self._chosen and usual > self._recent[self._chosen, size]
 
     def _candidate(self, *, fewer: bool) -> int:
         """Return the index of the count to probe: the nearest first, and the others in turn while probes fail."""

@@ -147,3 +147,8 @@ def play(
         governor.record(rows, seconds, now, waiting)
         now += pause
     return outcomes
+
+
+def test_idle_machine_probes_fewer_threads_once() -> None:
+    machine = Machine(TWO_CORES, cores=2, work=0.004)
+    assert [threads for _, threads in machine.steps(64, 300.0)].count(1) == 1
