@@ -162,7 +162,9 @@ async def test_answers_of_gemma_3_after_reuse_equal_those_without(gemma3: Path) 
     others = [Turn((begin, *licence[start : start + 100])) for start in (100, 300)]
     found = await answers(Engine(model, ()), [first, turns[0], *others, turns[1], first])
     cached = [answer.cached_tokens for answer in found]
-    assert (cached[1], cached[4], cached[5]) == (len(past) - 1, len(past), first.checkpoints[-1])
+    # The first answer may part from the one above at a near-tie.
+    assert len(first.prompt) <= min(cached[1], cached[4])
+    assert cached[5] == first.checkpoints[-1]
     for expected, answer_ in zip((turns[1], first), found[-2:], strict=True):
         await assert_equal_but_for_near_ties(model, expected, answer_)
     model.close()
