@@ -38,6 +38,7 @@ from server.http import (
     Bodies,
     ClientDisconnected,
     Exchange,
+    Handlers,
     Receive,
     Router,
     Scope,
@@ -112,15 +113,10 @@ class App:
         conversations = ConversationsHandler(config, engine, self._bodies, store, comparisons, work)
         status = StatusHandler(engine, self._generations, served, store, metrics)
         if metrics is not None:
-            metrics.watch("slots", "Slots of the KV cache", lambda: served.info.n_slots)
-            metrics.watch("requests_running", "Responses that have a slot", lambda: self.running)
-            metrics.watch("requests_waiting", "Responses that wait for a slot", lambda: self.waiting)
+            self._watch(metrics, served.info.n_slots)
         self._routes = Router(
             {
-                "/health": {"GET": status.health, "HEAD": status.health},
-                "/ready": {"GET": status.ready, "HEAD": status.ready},
-                "/version": {"GET": status.version, "HEAD": status.version},
-                "/metrics": {"GET": status.metrics},
+                **_status_routes(status),
                 "/v1/models": {"GET": models.list_all, "HEAD": models.list_all},
                 "/v1/models/{name...}": {"GET": models.retrieve, "HEAD": models.retrieve},
                 "/v1/responses": {"POST": responses.create},
@@ -131,19 +127,15 @@ class App:
                 "/v1/responses/{id}": {"GET": stored.retrieve, "DELETE": stored.delete},
                 "/v1/responses/{id}/cancel": {"POST": stored.cancel},
                 "/v1/responses/{id}/input_items": {"GET": stored.input_items},
-                "/v1/conversations": {"POST": conversations.create},
-                "/v1/conversations/{id}": {
-                    "GET": conversations.retrieve,
-                    "POST": conversations.update,
-                    "DELETE": conversations.delete,
-                },
-                "/v1/conversations/{id}/items": {"GET": conversations.list_items, "POST": conversations.add_items},
-                "/v1/conversations/{id}/items/{item}": {
-                    "GET": conversations.retrieve_item,
-                    "DELETE": conversations.delete_item,
-                },
+                **_conversation_routes(conversations),
             }
         )
+
+    def _watch(self, metrics: Metrics, n_slots: int) -> None:
+        """Add the gauges of the server."""
+        metrics.watch("slots", "Slots of the KV cache", lambda: n_slots)
+        metrics.watch("requests_running", "Responses that have a slot", lambda: self.running)
+        metrics.watch("requests_waiting", "Responses that wait for a slot", lambda: self.waiting)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
@@ -276,3 +268,28 @@ def _access_policy(config: Config) -> AccessPolicy:
 def _notes(skipped: Sequence[str]) -> str:
     """Return the skipped names for the log, as literals: clients choose them, and a literal has no line break."""
     return f"; skipped: {', '.join(f'{each[:100]!r}' for each in skipped[:10])}" if skipped else ""
+
+
+def _status_routes(status: StatusHandler) -> dict[str, Handlers]:
+    return {
+        "/health": {"GET": status.health, "HEAD": status.health},
+        "/ready": {"GET": status.ready, "HEAD": status.ready},
+        "/version": {"GET": status.version, "HEAD": status.version},
+        "/metrics": {"GET": status.metrics},
+    }
+
+
+def _conversation_routes(conversations: ConversationsHandler) -> dict[str, Handlers]:
+    return {
+        "/v1/conversations": {"POST": conversations.create},
+        "/v1/conversations/{id}": {
+            "GET": conversations.retrieve,
+            "POST": conversations.update,
+            "DELETE": conversations.delete,
+        },
+        "/v1/conversations/{id}/items": {"GET": conversations.list_items, "POST": conversations.add_items},
+        "/v1/conversations/{id}/items/{item}": {
+            "GET": conversations.retrieve_item,
+            "DELETE": conversations.delete_item,
+        },
+    }

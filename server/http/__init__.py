@@ -5,7 +5,7 @@ from server.http.api_keys import ApiKeys
 from server.http.bodies import Bodies
 from server.http.connection_limits import HTTPLimits
 from server.http.exchange import ClientDisconnected, Exchange, Receive, Scope, Send
-from server.http.router import Router
+from server.http.router import Handlers, Router
 from server.http.sockets import BindError, ExposedAddress, ListeningSockets, listening_sockets
 from server.http.work_thread import ITEM_BYTES, Check, WorkThread
 
@@ -20,6 +20,7 @@ __all__ = [
     "Exchange",
     "ExposedAddress",
     "HTTPLimits",
+    "Handlers",
     "ListeningSockets",
     "Receive",
     "Router",

@@ -406,7 +406,7 @@ def types(events: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def statuses(log: str) -> list[int]:
-    """Of all requests, as the log at level DEBUG has them."""
+    """Return the status of each request in a log of level DEBUG."""
     return [
         int(status)
         for status in re.findall(r" req_\w+ [A-Z]+ \S+ (\d+) .*?[\d.]+ ms(?:; skipped: .*)?$", log, re.MULTILINE)
