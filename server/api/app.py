@@ -13,12 +13,8 @@ from engine.runtime import Engine
 from server.api.chat_completions import ChatCompletionsHandler
 from server.api.compact import CompactHandler
 from server.api.conversations import ConversationsHandler
-from server.api.generation_specs import SpecBuilder
-from server.api.history import History
 from server.api.input_tokens import InputTokensHandler
 from server.api.models import ModelsHandler
-from server.api.references import References
-from server.api.request_reader import RequestReader
 from server.api.responses import ResponsesHandler
 from server.api.stored_responses import StoredResponsesHandler
 from server.api.text_completions import TextCompletionsHandler
@@ -46,6 +42,7 @@ from server.http import (
     WorkThread,
 )
 from server.monitoring import Metrics, StatusHandler
+from server.preprocessing import History, References, RequestReader, SpecBuilder
 from server.prompt import Past, builder, prepare
 from server.prompt_comparison import PromptComparisons
 from server.protocol import request as wire

@@ -3,10 +3,10 @@
 import msgspec
 from msgspec.structs import replace
 
-from server.api.generation_specs import SpecBuilder
 from server.api.streaming import deliver
 from server.generation import Generations
 from server.http import Bodies, Exchange, WorkThread
+from server.preprocessing import SpecBuilder
 from server.prompt import PreparedRequest, builder, chat
 from server.protocol import chat_request, prompt_cache
 from server.protocol.chat_request import ChatRequest, includes_usage

@@ -5,11 +5,10 @@ from functools import partial
 
 import msgspec
 
-from server.api.generation_specs import SpecBuilder
-from server.api.request_reader import RequestReader
 from server.api.streaming import run_to_end
 from server.generation import Generations
 from server.http import Exchange
+from server.preprocessing import RequestReader, SpecBuilder
 from server.prompt import PreparedRequest, compaction
 from server.protocol.errors import InvalidRequest
 from server.protocol.events import Usage

@@ -8,9 +8,9 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 
 from engine.runtime import Engine
-from server.api.references import References
 from server.config import Config
 from server.http import ITEM_BYTES, Bodies, Exchange, WorkThread
+from server.preprocessing import References, conversation_not_found
 from server.prompt import InputReader, stored_items
 from server.prompt_comparison import PromptComparisons
 from server.protocol import request
@@ -72,14 +72,14 @@ class ConversationsHandler:
         metadata = msgspec.json.encode(change.metadata or {})
         store = self._required(conversation_id)
         if not await store.run(store.conversations.update, conversation_id, metadata, time.monotonic()):
-            raise _not_found(conversation_id)
+            raise conversation_not_found(conversation_id)
         await self.retrieve(exchange, conversation_id)
 
     async def delete(self, exchange: Exchange, conversation_id: str) -> None:
         """Delete a conversation with its items. Responses stay; one in progress ends outside the conversation."""
         store = self._required(conversation_id)
         if not await store.run(store.conversations.delete, conversation_id):
-            raise _not_found(conversation_id)
+            raise conversation_not_found(conversation_id)
         self._comparisons.forget_conversation(conversation_id)
         await self._engine.drop_cached(conversation_id)
         await exchange.answer(200, msgspec.json.encode(Deleted(conversation_id, "conversation.deleted")))
@@ -94,7 +94,7 @@ class ConversationsHandler:
         try:
             await store.run(store.conversations.add, conversation_id, new, time.monotonic())
         except Missing as error:
-            raise _not_found(conversation_id) from error
+            raise conversation_not_found(conversation_id) from error
         await exchange.answer(200, _encode_items(new, more=False))
 
     async def list_items(self, exchange: Exchange, conversation_id: str) -> None:
@@ -107,7 +107,7 @@ class ConversationsHandler:
             )
         except Missing as error:
             if error.id == conversation_id:
-                raise _not_found(conversation_id) from error
+                raise conversation_not_found(conversation_id) from error
             raise InvalidRequest(f"There is no item {listing.after!r} in this list.", param="after") from error
         await exchange.answer(200, _encode_items(page.items, page.more))
 
@@ -133,7 +133,7 @@ class ConversationsHandler:
     def _required(self, conversation_id: str) -> AsyncStore:
         """Return the store. Raises NotFound if the server has none."""
         if self._store is None:
-            raise _not_found(conversation_id)
+            raise conversation_not_found(conversation_id)
         return self._store
 
     async def _conversation(self, conversation_id: str) -> Conversation:
@@ -141,7 +141,7 @@ class ConversationsHandler:
         store = self._required(conversation_id)
         conversation = await store.run(store.conversations.get, conversation_id, time.monotonic())
         if conversation is None:
-            raise _not_found(conversation_id)
+            raise conversation_not_found(conversation_id)
         return conversation
 
     async def _no_item(self, conversation_id: str, item_id: str) -> NotFound:
@@ -168,18 +168,6 @@ def _stored_items(items: Sequence[Raw]) -> list[StoredItem]:
     return new
 
 
-async def conversation_items(store: AsyncStore | None, conversation_id: str) -> list[Raw]:
-    """Return all items of a conversation for a response that starts now. Raises InvalidRequest, NotFound."""
-    if store is None:
-        message = "This server stores no conversations: send all items as `input`, or start it with --store PATH."
-        raise InvalidRequest(message, param="conversation")
-    try:
-        page = await store.run(store.conversations.items, conversation_id, time.monotonic())
-    except Missing as error:
-        raise _not_found(conversation_id, "conversation") from error
-    return [Raw(item.json) for item in page.items]
-
-
 def _encode_items(page: Sequence[StoredItem], more: bool) -> bytes:
     return msgspec.json.encode(
         stored_items.list_page([Raw(item.json) for item in page], [item.id for item in page], more)
@@ -188,7 +176,3 @@ def _encode_items(page: Sequence[StoredItem], more: bool) -> bytes:
 
 def _encode(conversation: Conversation) -> bytes:
     return msgspec.json.encode(ConversationObject(conversation.id, conversation.created_at, Raw(conversation.metadata)))
-
-
-def _not_found(conversation_id: str, param: str | None = None) -> NotFound:
-    return NotFound(f"There is no conversation {conversation_id!r} here.", param=param)

@@ -3,9 +3,8 @@
 import msgspec
 from msgspec import Struct
 
-from server.api.generation_specs import SpecBuilder
-from server.api.request_reader import RequestReader
 from server.http import Exchange
+from server.preprocessing import RequestReader, SpecBuilder
 
 COUNTED_BYTES = 1 << 20
 """Bytes up to which a prompt is counted even if it cannot fit the context; a larger one would take seconds."""

@@ -4,12 +4,11 @@ from contextlib import nullcontext
 
 import msgspec
 
-from server.api.generation_specs import SpecBuilder
-from server.api.request_reader import RequestReader
 from server.api.streaming import deliver, stream_events
 from server.config import Config
 from server.generation import Generation, Generations
 from server.http import Exchange
+from server.preprocessing import RequestReader, SpecBuilder
 from server.protocol import sse
 from server.protocol.errors import InvalidRequest, Unavailable
 from server.protocol.request import Request

@@ -8,10 +8,10 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from server.api.generation_specs import SpecBuilder
 from server.api.streaming import deliver
 from server.generation import Generations
 from server.http import Bodies, Exchange, WorkThread
+from server.preprocessing import SpecBuilder
 from server.prompt import PreparedRequest, builder
 from server.protocol import fields, sse
 from server.protocol import request as schema

@@ -54,9 +54,13 @@ DRAWN = {
         "engine.notations engine.structured_output engine.tokenizer http prompt protocol tools"
     ),
     "server.monitoring": "engine.runtime generation http protocol served_model store",
-    "server.api": (
+    "server.preprocessing": (
         "config engine.chat_template engine.constraint engine.job engine.runtime engine.tokenizer "
-        "generation http monitoring prompt prompt_comparison protocol served_model store stream"
+        "generation http prompt prompt_comparison protocol served_model store stream"
+    ),
+    "server.api": (
+        "config engine.job engine.runtime generation http monitoring preprocessing prompt "
+        "prompt_comparison protocol served_model store stream"
     ),
     "server.prewarm": "api config engine.job engine.runtime protocol",
     "server.daemon": "api config engine.job engine.model engine.runtime http prewarm systemd",

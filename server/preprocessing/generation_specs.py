@@ -10,10 +10,10 @@ from engine.chat_template import Message
 from engine.constraint import Grammar
 from engine.runtime import Engine
 from engine.tokenizer import no_progress
-from server.api.initial_response import initial_response
 from server.config import Config
 from server.generation import GenerationSpec, Origin
 from server.http import ITEM_BYTES, Exchange, WorkThread
+from server.preprocessing.initial_response import initial_response
 from server.prompt import ItemText, PreparedRequest, breakpoints, builder, checkpoints, stored_items, volatile
 from server.prompt_comparison import PromptComparisons
 from server.protocol.formats import PlainFormat

@@ -10,10 +10,10 @@ from engine.backends import scripted
 from engine.backends.scripted import ScriptedModel
 from engine.chat_template.template import ChatTemplate
 from engine.runtime.engine import Engine
-from server.api.generation_specs import SpecBuilder
 from server.config.config import Config
 from server.generation import ActivityCount, AdmissionControl, Generations, GenerationSummary, Origin, Timeouts
 from server.http import Exchange, WorkThread
+from server.preprocessing.generation_specs import SpecBuilder
 from server.prompt import Past, prepare
 from server.prompt_comparison.prompt_comparisons import PromptComparisons
 from server.protocol import request as wire

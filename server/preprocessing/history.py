@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 from msgspec import Raw
 
-from server.api import conversations
 from server.generation import Generations
 from server.http import WorkThread
 from server.prompt import Past, stored_items
-from server.protocol.errors import InvalidRequest
+from server.protocol.errors import InvalidRequest, NotFound
 from server.protocol.request import Request
 from server.store import AsyncStore, Missing, Stored
 
@@ -28,7 +27,17 @@ class History:
             raise InvalidRequest(
                 "`conversation` and `previous_response_id` exclude each other: send one of them.", param="conversation"
             )
-        return Past(await conversations.conversation_items(self._store, conversation), conversation)
+        return Past(await self._conversation_items(conversation), conversation)
+
+    async def _conversation_items(self, conversation_id: str) -> list[Raw]:
+        if self._store is None:
+            message = "This server stores no conversations: send all items as `input`, or start it with --store PATH."
+            raise InvalidRequest(message, param="conversation")
+        try:
+            page = await self._store.run(self._store.conversations.items, conversation_id, time.monotonic())
+        except Missing as error:
+            raise conversation_not_found(conversation_id, "conversation") from error
+        return [Raw(item.json) for item in page.items]
 
     async def _chain(self, previous: str) -> Past:
         """Return the items of all responses up to `previous`, and the id of the first one."""
@@ -58,3 +67,8 @@ def _all_items(chain: Sequence[Stored]) -> list[Raw]:
 def _previous_not_found(response_id: str) -> InvalidRequest:
     message = f"Response {response_id!r} was not found: send the whole conversation as `input`."
     return InvalidRequest(message, param="previous_response_id", code="previous_response_not_found")
+
+
+def conversation_not_found(conversation_id: str, param: str | None = None) -> NotFound:
+    """Return the error of a conversation that is not in the store."""
+    return NotFound(f"There is no conversation {conversation_id!r} here.", param=param)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-from server.api.history import History
-from server.api.references import References
 from server.config import Config
 from server.http import ITEM_BYTES, Bodies, Exchange, WorkThread
+from server.preprocessing.history import History
+from server.preprocessing.references import References
 from server.prompt import PreparedRequest, prepare
 from server.protocol import request as wire
 from server.protocol.errors import InvalidRequest

@@ -1,0 +1,17 @@
+"""From a body to all that generation needs: earlier items, references, tokens, constraints.
+
+Imports `config`, `generation`, `http`, `prompt`, `prompt_comparison`, `protocol`, `served_model`, `store` and `stream`.
+"""
+
+from server.preprocessing.generation_specs import SpecBuilder
+from server.preprocessing.history import History, conversation_not_found
+from server.preprocessing.references import References
+from server.preprocessing.request_reader import RequestReader
+
+__all__ = [
+    "History",
+    "References",
+    "RequestReader",
+    "SpecBuilder",
+    "conversation_not_found",
+]
