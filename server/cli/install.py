@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from engine.atomic_write import atomic_write
-from server.config import ConfigError, settings, table
+from server.config import GROUPS, ConfigError
 from server.config import file as config_file
 
 MARK = "# Written by `responsed install`; `responsed uninstall` removes it. Put changes into a drop-in.\n"
@@ -115,11 +115,10 @@ def _for_user(unit: str) -> str:
 def _commented_settings() -> str:
     """Return a configuration file that sets nothing, and names each setting with its default."""
     lines = ["# Settings of responsed: `responsed serve --help`. Remove the # before a line to set it.\n"]
-    for title, group in table.GROUPS.items():
+    for title, group in GROUPS.items():
         lines.append(f"\n# {title.capitalize()}\n")
         for setting in group:
-            text = setting.help.format(settings.default_text(setting))
-            lines.append(f"# {text}\n# {setting.key} =\n")
+            lines.append(f"# {setting.help_text}\n# {setting.key} =\n")
     return "".join(lines)
 
 

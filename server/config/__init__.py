@@ -1,11 +1,12 @@
 """Settings: flags, variables and the configuration file."""
 
 from server.config.api_keys import credential, read_api_keys
-from server.config.config import Config
+from server.config.config import GROUPS, Config
 from server.config.file import ConfigError
 from server.config.settings import EffectiveValue
 
 __all__ = [
+    "GROUPS",
     "Config",
     "ConfigError",
     "EffectiveValue",

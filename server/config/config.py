@@ -1,125 +1,212 @@
 """The server's configuration: one frozen Struct that states every default once.
 
-`settings` maps each field to its flag, variable and key.
+A field that is annotated with a type of value and a help text is a setting: `setting` derives its flag, its variable
+and its key in the configuration file from the field's name.
 """
 
 from pathlib import Path
+from typing import Annotated
 
 from msgspec import Struct
 
+from engine.chat_template import BUILT_IN
 from engine.job import SamplingParams
+from engine.model import KV_TYPES
+from server.config.setting import Names, annotated, grouped
+from server.config.values import (
+    BOOLEAN,
+    COUNT,
+    DAYS,
+    FILES,
+    HOSTS,
+    MEGABYTES,
+    MILLISECONDS,
+    NAMES,
+    PATH,
+    PATTERNS,
+    PORT,
+    POSITIVE,
+    SLOTS,
+    SOME_MEGABYTES,
+    STORE,
+    TEXT,
+    TOKENS,
+    one_of,
+    seconds,
+)
+
+ENGINES = ("auto", "llamacpp", "ctransformers")
+SWITCH = ("on", "off")
+REASONING_EVENTS = ("openai", "open-responses")
+LOG_FORMATS = ("text", "json")
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class Config(Struct, frozen=True):
-    """Options of `responsed serve`."""
+    """Options of `responsed serve`. The settings of one subject stand together."""
 
-    model: str
-    """Path of a GGUF file, or a name of the catalog."""
-    aliases: tuple[str, ...] = ()
-    """Other names of the model in requests; `*` stands for any."""
-    context: int = 0
-    """Tokens of context per slot; 0: the length the model was trained on, 8192 at most."""
-    engine: str = "auto"
-    """Backend that runs the model, or "auto"."""
-    libllama: Path | None = None
-    """llama.cpp's library; None: the one compiled here, else the one in xllamacpp's wheel."""
-    chat_template: str | None = None
-    """File with a chat template, or the name of a built-in one; None: the model's own."""
-    threads: int = 0
-    """Threads for steps of one token; 0: the fast cores this process may use, but not all of its cores."""
-    threads_batch: int = 0
-    """Threads for steps of several tokens, such as prompts, drafts and several responses; 0: all fast cores."""
-    flash_attention: str = "on"
-    """llama.cpp's flash attention, "on" or "off"; "off" may be faster with long prompts (`responsed tune` measures)."""
-    kv_type: str = "f16"
-    """Type of the numbers in llama.cpp's KV cache; the others than f16 take less memory and cost precision."""
+    model: Annotated[str, TEXT, "GGUF file to serve, or a name that `responsed models` lists (default: {})"] = "smollm2"
+    aliases: Annotated[
+        tuple[str, ...], NAMES, "Another model name to accept in requests; '*' accepts any (repeatable)", Names("alias")
+    ] = ()
+    context: Annotated[
+        int, TOKENS, "Tokens of context per slot (default: the model's training length, 8192 at most)"
+    ] = 0
+    engine: Annotated[str, one_of(ENGINES), "Backend that runs the model (default: {})"] = "auto"
+    libllama: Annotated[Path | None, PATH, "Path of the llama.cpp library (default: the installed one)"] = None
+    chat_template: Annotated[
+        str | None,
+        TEXT,
+        f"File with a chat template, or one of {', '.join(sorted(BUILT_IN))} (default: the model's own)",
+    ] = None
+    threads: Annotated[
+        int, COUNT, "Threads for steps of one token (default: one less than the cores; measure: `responsed tune`)"
+    ] = 0
+    threads_batch: Annotated[
+        int, COUNT, "Threads for steps of several tokens: prompts, drafts, several responses (default: all fast cores)"
+    ] = 0
+    flash_attention: Annotated[str, one_of(SWITCH), "Use llama.cpp's flash attention (default: {})"] = "on"
+    kv_type: Annotated[
+        str,
+        one_of(KV_TYPES),
+        "Type of the KV cache; smaller types cost precision, `responsed tune` measures them (default: {})",
+    ] = "f16"
     sampling: SamplingParams = SamplingParams(temperature=0.8, top_p=0.95, top_k=40, min_p=0.05)
     """Sampling parameters of a request that sets none: llama.cpp's defaults. OpenAI's (temperature 1, no cut) suit
     models a thousand times larger; small models lose coherence with them."""
 
-    hosts: tuple[str, ...] = ("127.0.0.1",)
-    """Addresses to listen on; `unix:PATH` is a unix socket. Sockets from systemd replace them."""
-    port: int = 8080
-    """TCP port; 0: any free port."""
-    api_key_file: Path | None = None
-    """File of API keys, one `name:key` per line; None: systemd's credential `api-key`, or no keys."""
-    insecure: bool = False
-    """True if other machines may call the server without a key."""
-    allow_hosts: tuple[str, ...] = ()
-    """Names accepted in Host headers, besides `localhost` and IP addresses."""
-    allow_origins: tuple[str, ...] = ()
-    """Origins of web pages that may call the server; `*` stands for any."""
+    hosts: Annotated[
+        tuple[str, ...],
+        HOSTS,
+        "Address to listen on, or unix:PATH (repeatable), unless systemd passes sockets (default: {})",
+        Names("host"),
+    ] = ("127.0.0.1",)
+    port: Annotated[int, PORT, "TCP port to listen on; 0 takes any free port (default: {})"] = 8080
+    api_key_file: Annotated[
+        Path | None,
+        PATH,
+        "File of API keys that clients must send, one `name:key` per line (default: systemd's credential `api-key`, "
+        "or no keys)",
+    ] = None
+    insecure: Annotated[bool, BOOLEAN, "Listen beyond this machine without API keys (default: {})"] = False
+    allow_hosts: Annotated[
+        tuple[str, ...],
+        NAMES,
+        "Name to accept in Host headers, besides localhost and IP addresses (repeatable)",
+        Names("allow_host"),
+    ] = ()
+    allow_origins: Annotated[
+        tuple[str, ...],
+        NAMES,
+        "Origin of web pages that may call this server; '*' allows any (repeatable)",
+        Names("allow_origin"),
+    ] = ()
 
-    slots: int = 2
-    """Responses generated at the same time."""
-    queue: int = 16
-    """Requests that may wait for a slot; the server refuses more."""
-    cache_megabytes: int | None = None
-    """Megabytes of memory for prompts that have left their slot; 0: none; None: a quarter of the free memory, from 64
-    to 4000."""
-    max_step_ms: int = 0
-    """Longest step in milliseconds while a response streams; 0: 2.5 of its own decode steps."""
-    max_output_tokens: int = 4096
-    """Tokens of an answer at most, and of one whose request sets no limit; 0: what the context leaves."""
-    answer_timeout_seconds: float = 3600.0
-    """Seconds that one answer may take from its slot to its end."""
-    max_items: int = 20_000
-    """Input items of a request."""
-    max_tools: int = 512
-    """Tools of a request."""
-    max_connections: int = 1024
-    """Connections at the same time, as far as file descriptors allow."""
-    max_connections_per_address: int = 64
-    """Connections from one address of another machine."""
-    write_timeout_seconds: float = 30.0
-    """Seconds that a client may leave a full send buffer unread."""
-    body_timeout_seconds: float = 300.0
-    """Longest time in seconds for a whole body to arrive."""
-    max_body_megabytes: float = 32
-    """Megabytes of one request body; all bodies in memory together may have twice as many."""
+    slots: Annotated[int, SLOTS, "Number of responses to generate at the same time (default: {})"] = 2
+    queue: Annotated[int, COUNT, "Number of requests that may wait for a slot; more get a 503 (default: {})"] = 16
+    cache_megabytes: Annotated[
+        int | None,
+        MEGABYTES,
+        "Megabytes of memory for prompts that have left their slot, to reuse them; 0 turns off this and the KV "
+        "snapshots (default: a quarter of the free memory, from 64 to 4000)",
+    ] = None
+    max_step_ms: Annotated[
+        int, MILLISECONDS, "Longest step in milliseconds while a response streams (default: 2.5 times its usual step)"
+    ] = 0
+    max_output_tokens: Annotated[
+        int, TOKENS, "Tokens of an answer at most; 0 allows what the context leaves (default: {})"
+    ] = 4096
+    max_items: Annotated[int, POSITIVE, "Input items of a request at most (default: {})"] = 20_000
+    max_tools: Annotated[int, POSITIVE, "Tools of a request at most (default: {})"] = 512
+    answer_timeout_seconds: Annotated[
+        float, seconds(86400), "Seconds that an answer may take once it has a slot (default: {})"
+    ] = 3600.0
+    max_connections: Annotated[int, POSITIVE, "Connections at the same time (default: {})"] = 1024
+    max_connections_per_address: Annotated[
+        int, POSITIVE, "Connections from one address of another machine at the same time (default: {})"
+    ] = 64
+    write_timeout_seconds: Annotated[
+        float, seconds(3600), "Seconds that a client may leave sent data unread (default: {})"
+    ] = 30.0
+    body_timeout_seconds: Annotated[float, seconds(3600), "Seconds in which a body must arrive (default: {})"] = 300.0
+    max_body_megabytes: Annotated[float, SOME_MEGABYTES, "Largest request body in megabytes (default: {})"] = 32
     body_gap_seconds: float = 20.0
     """Longest pause in seconds while a body arrives."""
 
-    state_dir: Path | None = None
-    """Folder of stored responses and KV snapshots; None: systemd's state folder, or XDG's."""
-    store: str | None = None
-    """File of stored responses; None: `responses.db` in the state folder; "off": store nothing."""
-    store_responses: int = 1000
-    """Stored responses and conversations at most. Beyond any bound the store deletes the least recently used."""
-    store_megabytes: int = 64
-    """Megabytes of stored responses and conversations at most."""
-    store_days: int = 30
-    """Days of serving after its last use until the store deletes a response."""
-    kv_snapshot_megabytes: int = 128
-    """Megabytes of KV cache written to the state folder at shutdown; 0: none."""
-    snapshot_unstored: bool = False
-    """True if KV snapshots may include prompts of requests with `store: false`."""
+    state_dir: Annotated[
+        Path | None,
+        PATH,
+        "Folder for stored responses and KV snapshots (default: ~/.local/state/responsed)",
+        Names(former="state"),
+    ] = None
+    store: Annotated[
+        str | None, STORE, "File for stored responses, or off (default: responses.db in the state folder)"
+    ] = None
+    store_responses: Annotated[
+        int, POSITIVE, "Number of responses and conversations to store at most (default: {})"
+    ] = 1000
+    store_megabytes: Annotated[
+        int, SOME_MEGABYTES, "Megabytes of responses and conversations to store at most (default: {})"
+    ] = 64
+    store_days: Annotated[int, DAYS, "Days to store a response after its last use (default: {})"] = 30
+    kv_snapshot_megabytes: Annotated[
+        int,
+        MEGABYTES,
+        "Megabytes of KV cache to write at shutdown and load at the next start; 0 writes none (default: {})",
+        Names(former="warm_megabytes"),
+    ] = 128
+    snapshot_unstored: Annotated[
+        bool, BOOLEAN, "Also write the KV cache of requests with `store: false` to the state folder (default: {})"
+    ] = False
 
-    prewarm: tuple[Path, ...] = ()
-    """Files with prompts that are evaluated before the server is ready."""
-    volatile: tuple[str, ...] = ()
-    """Patterns of lines of the instructions that move behind the stable part of the prompt."""
-    strict_fields: bool = False
-    """True if an unknown field of a request is an error."""
-    resume_window_seconds: float = 0.0
-    """Seconds that a stored stream runs on after its client disconnects, so that the client can resume it."""
-    heartbeat_seconds: float = 10.0
-    """Seconds of silence before a stream's first item until a heartbeat; 0: no heartbeats."""
-    reasoning_events: str = "openai"
-    """Specification that names the reasoning events: "openai" or "open-responses"."""
-    shutdown_timeout_seconds: float = 10.0
-    """Seconds that streams may run on after SIGTERM."""
+    prewarm: Annotated[
+        tuple[Path, ...],
+        FILES,
+        "File with instructions, or with a request body (.json), to evaluate before serving (repeatable)",
+    ] = ()
+    volatile: Annotated[
+        tuple[str, ...],
+        PATTERNS,
+        "Pattern of lines in the instructions, such as a clock, to move to the user's last message; 'clock' matches "
+        "dates and times (repeatable)",
+    ] = ()
+    strict_fields: Annotated[bool, BOOLEAN, "Reject requests with unknown fields (default: {})"] = False
+    resume_window_seconds: Annotated[
+        float,
+        seconds(3600),
+        "Seconds to continue a stored stream after its client disconnects (default: {})",
+        Names(former="linger"),
+    ] = 0.0
+    heartbeat_seconds: Annotated[
+        float, seconds(3600), "Seconds of silence before the first token until a heartbeat; 0 sends none (default: {})"
+    ] = 10.0
+    reasoning_events: Annotated[
+        str, one_of(REASONING_EVENTS), "Specification whose names the reasoning events have (default: {})"
+    ] = "openai"
+    shutdown_timeout_seconds: Annotated[
+        float, seconds(3600), "Seconds that streams may run on after SIGTERM (default: {})", Names(former="grace")
+    ] = 10.0
 
-    metrics: bool = False
-    """True if `/metrics` serves Prometheus metrics."""
-    log_format: str = "text"
-    """Format of the log: "text" or "json", one object a line."""
-    log_level: str = "info"
-    """Lowest level of the messages in the log."""
+    metrics: Annotated[bool, BOOLEAN, "Serve Prometheus metrics at /metrics (default: {})"] = False
+    log_format: Annotated[str, one_of(LOG_FORMATS), "Format of the log (default: {})"] = "text"
+    log_level: Annotated[str, one_of(LOG_LEVELS), "Lowest level of messages to log (default: {})"] = "info"
 
     @property
     def max_body_bytes(self) -> int:
         return int(self.max_body_megabytes * 1e6)
 
 
-DEFAULTS = Config(model="smollm2")
+SETTINGS = tuple(annotated(Config))
+
+GROUPS = grouped(
+    SETTINGS,
+    {
+        "model": "model",
+        "network": "host",
+        "limits": "slots",
+        "storage": "state_dir",
+        "behaviour": "prewarm",
+        "logging": "metrics",
+    },
+)
+"""Settings by subject, in the order in which `--help` and `--print-config` list them."""

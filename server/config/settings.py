@@ -1,6 +1,6 @@
 """Resolution of settings: a flag overrides a variable, a variable the file, and the file the default.
 
-All sources use one table and one validator for each setting. Defaults are `Config`'s.
+All sources use the same settings and one validator for each. Defaults are `Config`'s.
 """
 
 import argparse
@@ -12,9 +12,9 @@ from typing import Any
 from msgspec import Struct
 
 from server.config import file
-from server.config.config import DEFAULTS, Config
+from server.config.config import GROUPS, SETTINGS, Config
 from server.config.file import ConfigError
-from server.config.table import GROUPS, PREFIX, SETTINGS, Setting
+from server.config.setting import PREFIX, Setting
 from server.config.values import ValueType
 
 
@@ -49,7 +49,7 @@ def add_flags(parser: argparse.ArgumentParser, *keys: str) -> None:
         if chosen := [setting for setting in group if not keys or setting.key in keys]:
             flags = parser.add_argument_group(title)
             for setting in chosen:
-                _add_flag(flags, setting, setting.flag, setting.help.format(default_text(setting)))
+                _add_flag(flags, setting, setting.flag, setting.help_text)
                 if setting.former:
                     _add_flag(flags, setting, setting.former_flag, argparse.SUPPRESS)
 
@@ -63,14 +63,6 @@ def _add_flag(group: argparse._ArgumentGroup, setting: Setting, flag: str, text:
         metavar=setting.type.metavar,
         help=text,
     )
-
-
-def default_text(setting: Setting) -> str:
-    """Return the default as a user would write it."""
-    value = getattr(DEFAULTS, setting.name)
-    if isinstance(value, tuple):
-        return ", ".join(value)
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _argument_type(kind: ValueType) -> Callable[[str], Any]:
@@ -88,14 +80,11 @@ def resolve(flags: argparse.Namespace, environ: Mapping[str, str]) -> list[Effec
     path = file.find(flags.config, environ)
     given = [*(_from_file(path) if path else ()), *_from_environment(environ), *_from_flags(flags)]
     by_key = {value.setting.key: value for value in given}  # later sources override earlier ones
-    return [
-        by_key.get(setting.key) or EffectiveValue(setting, getattr(DEFAULTS, setting.name), "default")
-        for setting in SETTINGS
-    ]
+    return [by_key.get(setting.key) or EffectiveValue(setting, setting.default, "default") for setting in SETTINGS]
 
 
 def config(values: Sequence[EffectiveValue]) -> Config:
-    return Config(**{value.setting.name: value.value for value in values})
+    return Config(**{value.setting.field: value.value for value in values})
 
 
 def as_toml(values: Sequence[EffectiveValue]) -> str:
@@ -122,7 +111,7 @@ def _from_flags(flags: argparse.Namespace) -> Iterator[EffectiveValue]:
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[EffectiveValue]:
-    known = {f"{PREFIX}{key.upper()}": setting for key, setting in _by_key().items()}
+    known = {variable: setting for setting in SETTINGS for variable in setting.variables}
     for name, text in environ.items():
         if name.startswith(PREFIX) and name != file.VARIABLE and text:
             with _errors_naming(name):
@@ -132,16 +121,12 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[EffectiveValue]:
 
 
 def _from_file(path: Path) -> Iterator[EffectiveValue]:
-    known = _by_key()
+    known = {key: setting for setting in SETTINGS for key in setting.keys}
     for key, raw in file.read(path).items():
         with _errors_naming(f"{path}: {key}"):
             setting = _find(known, key)
             value = setting.type.check(raw)
         yield EffectiveValue(setting, value, str(path))
-
-
-def _by_key() -> dict[str, Setting]:
-    return {key: setting for setting in SETTINGS for key in (setting.former, setting.key) if key}
 
 
 def _find(known: Mapping[str, Setting], name: str) -> Setting:

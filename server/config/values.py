@@ -25,6 +25,8 @@ class ValueType(Struct, frozen=True):
     """True if one value in TOML stands for a list of it."""
     metavar: str | None = None
     """Placeholder in the help text."""
+    unit: str = "text"
+    """Unit of a number, or kind of the values, for the page of settings."""
 
     def read(self, text: str) -> Any:
         """Return the value of Config's field for a flag's text. Raises ConfigError."""
@@ -49,13 +51,13 @@ class ValueType(Struct, frozen=True):
         return self.read(str(value))
 
 
-def whole(least: int, most: int) -> ValueType:
+def whole(least: int, most: int = 1 << 20, unit: str = "number") -> ValueType:
     def parse(text: str) -> int:
         if not (text.isascii() and text.isdecimal() and least <= int(text) <= most):
             raise ValueError
         return int(text)
 
-    return ValueType(parse, f"a whole number from {least} to {most}", (int,), metavar="N")
+    return ValueType(parse, f"a whole number from {least} to {most}", (int,), metavar="N", unit=unit)
 
 
 def seconds(most: int) -> ValueType:
@@ -64,13 +66,19 @@ def seconds(most: int) -> ValueType:
             raise ValueError
         return float(text)
 
-    return ValueType(parse, f"a number of seconds from 0 to {most}", (int, float), metavar="SECONDS")
+    description = f"a number of seconds from 0 to {most}"
+    return ValueType(parse, description, (int, float), metavar="SECONDS", unit="seconds")
 
 
 def one_of(names: Sequence[str]) -> ValueType:
-    return ValueType(
-        lambda text: names[names.index(text)], f"one of {', '.join(names)}", metavar=f"{{{','.join(names)}}}"
-    )
+    def parse(text: str) -> str:
+        return names[names.index(text)]
+
+    return ValueType(parse, f"one of {', '.join(names)}", metavar=f"{{{','.join(names)}}}", unit=_quoted(names))
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _non_empty(text: str) -> str:
@@ -93,14 +101,24 @@ def _pattern(text: str) -> str:
     return text
 
 
+def _boolean(text: str) -> bool:
+    return ("false", "true").index(text.lower()) == 1
+
+
+def _path(text: str) -> Path:
+    return Path(_non_empty(text))
+
+
+BOOLEAN = ValueType(_boolean, "true or false", (bool,), metavar="{true,false}", unit=_quoted(("true", "false")))
 TEXT = ValueType(_non_empty, "a non-empty text")
-STORE = ValueType(_store, "a file or off; omit the setting to store in the state folder", metavar="PATH")
-PATH = ValueType(lambda text: Path(_non_empty(text)), "a path", metavar="PATH")
-BOOLEAN = ValueType(
-    lambda text: ("false", "true").index(text.lower()) == 1, "true or false", (bool,), metavar="{true,false}"
+PATH = ValueType(_path, "a path", metavar="PATH", unit="path")
+STORE = ValueType(_store, "a file or off; omit the setting to store in the state folder", metavar="PATH", unit="path")
+NAMES = ValueType(_non_empty, "a non-empty text", several=True, metavar="NAME", unit="list of names")
+HOSTS = ValueType(
+    _non_empty, "a non-empty text", several=True, one_suffices=True, metavar="HOST", unit="list of addresses"
 )
-HOST_LIST = ValueType(_non_empty, "a non-empty text", several=True, one_suffices=True, metavar="HOST")
-PATH_LIST = ValueType(lambda text: Path(_non_empty(text)), "a path", several=True, metavar="FILE")
-PATTERN_LIST = ValueType(_pattern, "a regular expression", several=True, metavar="REGEX")
-NAME_LIST = ValueType(_non_empty, "a non-empty text", several=True, metavar="NAME")
-COUNT, POSITIVE, SLOTS, PORT = whole(0, 1 << 20), whole(1, 1 << 20), whole(1, 64), whole(0, 65535)
+FILES = ValueType(_path, "a path", several=True, metavar="FILE", unit="list of paths")
+PATTERNS = ValueType(_pattern, "a regular expression", several=True, metavar="REGEX", unit="list of patterns")
+COUNT, POSITIVE, SLOTS, PORT = whole(0), whole(1), whole(1, 64), whole(0, 65535)
+TOKENS, MEGABYTES, MILLISECONDS = whole(0, unit="tokens"), whole(0, unit="MB"), whole(0, unit="ms")
+SOME_MEGABYTES, DAYS = whole(1, unit="MB"), whole(1, unit="days")

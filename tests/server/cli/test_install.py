@@ -10,7 +10,7 @@ import pytest
 from server.cli import main
 from server.cli.install import MARK
 from server.config import file as config_file
-from server.config.table import SETTINGS
+from server.config.config import SETTINGS
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from engine.loader import loader
 from server.cli import main
 from server.config import file as configfile
-from server.config import settings, table
-from server.config.config import DEFAULTS, Config
+from server.config import settings
+from server.config.config import ENGINES, GROUPS, SETTINGS, Config
 from server.config.file import ConfigError
 
 
@@ -52,7 +52,7 @@ def test_settings_take_the_value_of_the_nearest_source(
 
 
 def test_settings_without_sources_are_the_defaults(tmp_path: Path) -> None:
-    assert settings.config(settings.resolve(parse(), {})) == DEFAULTS
+    assert settings.config(settings.resolve(parse(), {})) == Config()
 
 
 def test_settings_of_every_type_are_equal_from_every_source(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_settings_of_every_type_are_equal_from_every_source(tmp_path: Path) -> N
     environ = {"ALIAS": "a,*", "SHUTDOWN_TIMEOUT": "2.5", "STATE_DIR": "/x", "MAX_STEP_MS": "7", "ENGINE": "auto"}
     path.write_text('alias = ["a", "*"]\nshutdown_timeout = 2.5\nstate_dir = "/x"\nmax_step_ms = 7\nengine = "auto"\n')
     expected = msgspec.structs.replace(
-        DEFAULTS,
+        Config(),
         aliases=("a", "*"),
         shutdown_timeout_seconds=2.5,
         state_dir=Path("/x"),
@@ -103,7 +103,7 @@ def test_settings_by_a_former_name_set_the_renamed_setting(
     by_flag = settings.resolve(parse(f"--{former.replace('_', '-')}", text), {})
     by_variable = settings.resolve(parse(), {f"RESPONSED_{former.upper()}": text})
     by_file = resolved([], {}, path)
-    expected = msgspec.structs.replace(DEFAULTS, **fields)
+    expected = msgspec.structs.replace(Config(), **fields)
     assert [settings.config(values) for values in (by_flag, by_variable, by_file)] == [expected] * 3
     assert [value.setting.key for value in by_flag if value.source != "default"] == [key]
 
@@ -118,7 +118,7 @@ def test_serve_help_describes_every_setting_in_groups(
     heads = [section.partition("\n")[0] for section in sections[2:]]
     assert heads == ["model:", "network:", "limits:", "storage:", "behaviour:", "logging:"]
     flags = [re.findall(r"^  (--[\w-]+)", section, re.MULTILINE) for section in sections[2:]]
-    assert flags == [[setting.flag for setting in group] for group in table.GROUPS.values()]
+    assert flags == [[setting.flag for setting in group] for group in GROUPS.values()]
     assert "Seconds that streams may run on after SIGTERM (default: 10)" in sections[6]
 
 
@@ -233,7 +233,7 @@ configs = st.builds(
     port=st.integers(0, 65535),
     threads=st.integers(0, 64),
     slots=st.integers(1, 64),
-    engine=st.sampled_from(table.ENGINES),
+    engine=st.sampled_from(ENGINES),
     libllama=st.none() | texts.map(Path),
     aliases=st.lists(texts, max_size=3).map(tuple),
     shutdown_timeout_seconds=st.floats(0, 3600),
@@ -244,7 +244,7 @@ configs = st.builds(
 def test_config_as_toml_parses_back_to_the_same_config(
     config: Config, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    values = [settings.EffectiveValue(each, getattr(config, each.name), "default") for each in table.SETTINGS]
+    values = [settings.EffectiveValue(each, getattr(config, each.field), "default") for each in SETTINGS]
     shown = settings.as_toml(values)
     assert len(tomllib.loads(shown)) == sum(value.value is not None for value in values)
     path = tmp_path_factory.mktemp("shown") / "config.toml"
