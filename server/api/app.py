@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from engine.job import Job, SamplingParams
 from engine.runtime import Engine
+from server.access import AccessPolicy, ApiKeys
 from server.api.chat_completions import ChatCompletionsHandler
 from server.api.compact import CompactHandler
 from server.api.conversations import ConversationsHandler
@@ -29,8 +30,6 @@ from server.generation import (
     Timeouts,
 )
 from server.http import (
-    AccessPolicy,
-    ApiKeys,
     Bodies,
     ClientDisconnected,
     Exchange,

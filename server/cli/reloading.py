@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from server.access import ApiKeys
 from server.config import Config, ConfigError, EffectiveValue, credential, read_api_keys, settings
-from server.http import ApiKeys
 
 if TYPE_CHECKING:
     from server.api import App

@@ -21,10 +21,11 @@ from engine.loader import Loaded, catalog, machine
 from engine.model import ModelError
 from engine.runtime import Engine, Snapshots
 from server import daemon
+from server.access import ApiKeys
 from server.api import App
 from server.cli.reloading import Reloading
 from server.config import Config
-from server.http import ApiKeys, ListeningSockets
+from server.http import ListeningSockets
 from server.monitoring import Metrics
 from server.served_model import ModelDetails
 from server.store import AsyncStore, Limits, Store, StoreError, database

@@ -1,7 +1,5 @@
-"""HTTP over h11 and trio: connections, exchanges, routes, and the rules for Host and Origin."""
+"""HTTP over h11 and trio: listening sockets, connections, exchanges, routes."""
 
-from server.http.access import AccessPolicy
-from server.http.api_keys import ApiKeys
 from server.http.bodies import Bodies
 from server.http.connection_limits import HTTPLimits
 from server.http.exchange import ClientDisconnected, Exchange, Receive, Scope, Send
@@ -11,8 +9,6 @@ from server.http.work_thread import ITEM_BYTES, Check, WorkThread
 
 __all__ = [
     "ITEM_BYTES",
-    "AccessPolicy",
-    "ApiKeys",
     "BindError",
     "Bodies",
     "Check",

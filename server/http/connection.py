@@ -6,8 +6,8 @@ to the kernel without a turn of the event loop; this module writes their chunk h
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from email.utils import formatdate
 from typing import Any, TypeAlias
 
@@ -16,17 +16,12 @@ import trio
 
 from server.http import h11_patches
 from server.http.connection_limits import HTTPLimits
+from server.http.drain import Drain
 from server.http.exchange import JSON, Receive, Scope, Send
 from server.http.request_head import HeadFilter, asgi_scope, check
 from server.protocol.errors import Malformed
 
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-REQUEST_SECONDS = 20.0
-"""Seconds until the head of a request is complete, counted from the end of the previous request.
-
-Clients close idle connections earlier (httpx after 5 s, node after 4 s): a server that closes first loses requests.
-"""
 
 READ_BYTES = 16384
 """Bytes per read. h11 limits an incomplete head to as many bytes, and accepts a complete one of any size."""
@@ -43,41 +38,6 @@ MAX_FAULT_CHARACTERS = 200
 DEFAULT_LIMITS = HTTPLimits()
 
 log = logging.getLogger("responsed.http")
-
-
-class Drain:
-    """Coordinator of graceful shutdown: closing cancels idle connections; others send `Connection: close`."""
-
-    def __init__(self) -> None:
-        self.closed = False
-        self._waiting: dict[trio.CancelScope, None] = {}
-        """Scopes of idle connections, the longest idle first."""
-
-    @contextmanager
-    def wait_for_request(self) -> Iterator[None]:
-        """Cancel the block when the drain closes, or after REQUEST_SECONDS."""
-        with trio.CancelScope(deadline=trio.current_time() + REQUEST_SECONDS) as scope:
-            if self.closed:
-                scope.cancel()
-            self._waiting[scope] = None
-            try:
-                yield
-            finally:
-                self._waiting.pop(scope, None)
-
-    def close_oldest(self) -> bool:
-        """Close the connection that is idle longest, in favour of a new one; return False if none is idle."""
-        if not self._waiting:
-            return False
-        scope = next(iter(self._waiting))
-        del self._waiting[scope]
-        scope.cancel()
-        return True
-
-    def close(self) -> None:
-        self.closed = True
-        for scope in self._waiting:
-            scope.cancel()
 
 
 class Connection:

@@ -16,8 +16,9 @@ import trio
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
-from server.http.connection import DEFAULT_LIMITS, Application, Connection, Drain, peer_of
+from server.http.connection import DEFAULT_LIMITS, Application, Connection, peer_of
 from server.http.connection_limits import ConnectionCount, HTTPLimits
+from server.http.drain import Drain
 
 RESERVED_FILES = 64
 """Number of file descriptors reserved for the model, the store, and connections that request `/health`."""

@@ -40,6 +40,7 @@ DRAWN = {
     "server.store": "",
     "server.systemd": "",
     "server.version": "",
+    "server.access": "protocol",
     "server.http": "protocol",
     "server.stream": "engine.dialects engine.job engine.notations engine.tokenizer protocol",
     "server.config": "engine.atomic_write engine.chat_template engine.job engine.model",
@@ -59,13 +60,13 @@ DRAWN = {
         "generation http prompt prompt_comparison protocol served_model store stream"
     ),
     "server.api": (
-        "config engine.job engine.runtime generation http monitoring preprocessing prompt "
+        "access config engine.job engine.runtime generation http monitoring preprocessing prompt "
         "prompt_comparison protocol served_model store stream"
     ),
     "server.prewarm": "api config engine.job engine.runtime protocol",
     "server.daemon": "api config engine.job engine.model engine.runtime http prewarm systemd",
     "server.cli": (
-        "api config daemon engine.atomic_write engine.backends engine.backends.llamacpp "
+        "access api config daemon engine.atomic_write engine.backends engine.backends.llamacpp "
         "engine.chat_template engine.gguf engine.loader engine.model engine.runtime engine.tuner http "
         "monitoring prewarm served_model store stream systemd"
     ),
@@ -106,6 +107,7 @@ PURE = (
     "engine.json_schema",
     "engine.notations",
     "engine.scheduler",
+    "server.access",
     "server.prompt",
     "server.protocol",
     "server.stream",

@@ -23,9 +23,9 @@ from engine.model import BatchEntry
 from engine.runtime.engine import DEFAULT_CACHE_BYTES, Engine
 from engine.runtime.kv_snapshots import Snapshots
 from server import daemon
+from server.access.api_keys import ApiKeys
 from server.api.app import App
 from server.config.config import Config
-from server.http.api_keys import ApiKeys
 from server.http.sockets import listening_sockets
 from server.monitoring.metrics import Metrics
 from server.served_model.model import ModelDetails

@@ -21,8 +21,9 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.http import connection, h11_patches
-from server.http.connection import Application, Connection, Drain
+from server.http import drain, h11_patches
+from server.http.connection import Application, Connection
+from server.http.drain import Drain
 from server.http.exchange import Receive, Scope, Send
 from tests.support.helpers import Client, Running, encode, request, served
 
@@ -451,7 +452,7 @@ async def test_100_continue_is_not_sent_for_a_body_that_is_too_large() -> None:
 
 
 async def test_head_that_takes_too_long_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(drain, "REQUEST_SECONDS", 0.2)
     async with connected() as stream:
         await stream.send_all(GET[:-2])
         assert await everything(stream) == b""

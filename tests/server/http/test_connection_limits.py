@@ -8,8 +8,9 @@ import pytest
 import trio
 
 from engine.backends.scripted import ScriptedModel
-from server.http.connection import Connection, Drain
+from server.http.connection import Connection
 from server.http.connection_limits import ConnectionCount, HTTPLimits
+from server.http.drain import Drain
 from server.http.exchange import Receive, Scope, Send
 from tests.support import wire
 from tests.support.helpers import PATIENCE, Client, post, served

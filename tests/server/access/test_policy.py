@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from server.http.access import AccessPolicy
+from server.access.policy import AccessPolicy
 from server.protocol.errors import ApiError, ForeignOrigin, Misdirected
 from tests.support.helpers import Client, Running, encode, served
 

@@ -9,9 +9,9 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.access.api_keys import ApiKeys
 from server.config.api_keys import credential, read_api_keys
 from server.config.file import ConfigError
-from server.http.api_keys import ApiKeys
 from server.protocol.errors import Unauthorized
 from tests.support.helpers import NAME, Client, encode, exchange, served
 
