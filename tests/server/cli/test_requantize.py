@@ -65,6 +65,17 @@ def test_tune_with_a_library_that_cannot_quantize_fails_before_measuring(
     assert file.read(path) == {}
 
 
+def test_tune_on_arm_recommends_no_type_of_weights_that_it_has_not_measured(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert WHEEL is not None
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    path = tmp_path / "config.toml"
+    assert main(["tune", "--libllama", str(WHEEL), "--config", str(path)]) == ExitStatus.OK
+    assert not {"WEIGHTS", *quantizer.FILE_TYPES} & set(capsys.readouterr().out.split())
+    assert file.read(path).keys() == {"threads", "threads_batch", "flash_attention"}
+
+
 def test_quantizer_with_an_unknown_struct_layout_is_refused(native: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = libllama.load(native)
     assert quantizer.parameters(loaded).ftype == quantizer.FILE_TYPES["Q8_0"]
