@@ -9,7 +9,6 @@ from pathlib import Path
 from msgspec import Struct, structs
 
 from engine import backends, gguf
-from engine.atomic_write import atomic_write
 from engine.backends import BackendChoice
 from engine.backends.ctransformers import converter
 from engine.backends.ctransformers import model as ctrans
@@ -19,6 +18,7 @@ from engine.loader import footprint, kv_cache, machine, model_file
 from engine.loader.probe import PROBE_VERSION, probe
 from engine.loader.probe_record import ProbeCache
 from engine.model import BackendOptions, EngineFault, Model, ModelError, OptionError, ThreadCounts
+from engine.platform import atomic_write
 from engine.tokenizer import Encode, Vocabulary
 
 DEFAULT_MAX_CONTEXT = 8192

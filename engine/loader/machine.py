@@ -12,7 +12,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.cpu import instruction_sets
+from engine.platform import instruction_sets
 
 ROOT = Path("/")
 MIN_CACHE_BYTES = 64_000_000

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from engine.atomic_write import atomic_write
+from engine.platform import atomic_write
 
 
 class ProbeRecord(Struct):

@@ -19,8 +19,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from engine.atomic_write import atomic_write
 from engine.model import SavedState
+from engine.platform import atomic_write
 from engine.prefix_cache import CachedRun
 
 SUFFIX = ".kv"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from engine.atomic_write import atomic_write
+from engine.platform import atomic_write
 from server.config import GROUPS, ConfigError
 from server.config import file as config_file
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import tomli_w
 
-from engine.atomic_write import atomic_write
+from engine.platform import atomic_write
 
 VARIABLE = "RESPONSED_CONFIG"
 """Variable that names the file."""

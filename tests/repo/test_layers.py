@@ -13,17 +13,15 @@ ROOT = Path(__file__).parents[2]
 OURS = ("engine", "server")
 
 DRAWN = {
-    "engine.atomic_write": "",
-    "engine.cpu": "",
     "engine.gguf": "",
-    "engine.linking": "",
     "engine.model": "",
-    "engine.backends.llamacpp": "cpu linking model",
+    "engine.platform": "",
+    "engine.backends.llamacpp": "model platform",
     "engine.constraint": "model",
     "engine.prefix_cache": "model",
     "engine.tokenizer": "gguf",
     "engine.tuner": "model",
-    "engine.backends.ctransformers": "cpu gguf linking model tokenizer",
+    "engine.backends.ctransformers": "gguf model platform tokenizer",
     "engine.job": "constraint",
     "engine.json_schema": "constraint",
     "engine.backends": "backends.ctransformers backends.llamacpp gguf model tokenizer",
@@ -31,11 +29,11 @@ DRAWN = {
     "engine.sampling": "job model",
     "engine.scheduler": "job model prefix_cache",
     "engine.notations": "grammar json_schema",
-    "engine.runtime": "atomic_write constraint job model prefix_cache sampling scheduler",
+    "engine.runtime": "constraint job model platform prefix_cache sampling scheduler",
     "engine.dialects": "constraint grammar json_schema notations",
     "engine.chat_template": "dialects notations tokenizer",
     "engine.structured_output": "constraint dialects grammar json_schema model notations tokenizer",
-    "engine.loader": "atomic_write backends backends.ctransformers chat_template cpu gguf model tokenizer",
+    "engine.loader": "backends backends.ctransformers chat_template gguf model platform tokenizer",
     "server.protocol": "",
     "server.store": "",
     "server.systemd": "",
@@ -43,10 +41,11 @@ DRAWN = {
     "server.access": "protocol",
     "server.http": "protocol",
     "server.stream": "engine.dialects engine.job engine.notations engine.tokenizer protocol",
-    "server.config": "engine.atomic_write engine.chat_template engine.job engine.model",
+    "server.config": "engine.chat_template engine.job engine.model engine.platform",
     "server.generation": "engine.job engine.runtime protocol store stream",
     "server.tools": (
-        "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"
+        "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations "
+        "protocol stream"
     ),
     "server.prompt": "engine.chat_template engine.job protocol tools",
     "server.prompt_comparison": "engine.tokenizer http prompt protocol store",
@@ -66,8 +65,8 @@ DRAWN = {
     "server.prewarm": "api config engine.job engine.runtime protocol",
     "server.daemon": "api config engine.job engine.model engine.runtime http prewarm systemd",
     "server.cli": (
-        "access api config daemon engine.atomic_write engine.backends engine.backends.llamacpp "
-        "engine.chat_template engine.gguf engine.loader engine.model engine.runtime engine.tuner http "
+        "access api config daemon engine.backends engine.backends.llamacpp engine.chat_template "
+        "engine.gguf engine.loader engine.model engine.platform engine.runtime engine.tuner http "
         "monitoring prewarm served_model store stream systemd"
     ),
     "server.__main__": "cli",

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.cpu import instruction_sets
-from engine.linking import explain_load_error
 from engine.model import BatchEntry, EngineFault, FloatArray, ModelError, ModelInfo, SavedState
+from engine.platform import explain_load_error, instruction_sets
 
 if TYPE_CHECKING:
     from ctransformers.llm import LLM

@@ -25,9 +25,8 @@ from engine.backends.llamacpp.declarations import (
     LogCallback,
     ModelParams,
 )
-from engine.cpu import CPUINFO, instruction_sets
-from engine.linking import explain_load_error
 from engine.model import EngineFault
+from engine.platform import CPUINFO, explain_load_error, instruction_sets
 
 log = logging.getLogger("responsed.llama")
 

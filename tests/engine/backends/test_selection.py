@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from engine import linking
 from engine.backends import selection
 from engine.backends.ctransformers import model
 from engine.backends.llamacpp import library
 from engine.gguf.header import Header, MetadataEntry
 from engine.model import ModelError
+from engine.platform import explain_load_error
 
 
 def header(architecture: str) -> Header:
@@ -171,7 +171,7 @@ REASONS = [
 
 @pytest.mark.parametrize(("reason", "sentence"), REASONS)
 def test_explain_load_error_gives_the_remedy(reason: str, sentence: str) -> None:
-    assert linking.explain_load_error(OSError(reason)) == sentence
+    assert explain_load_error(OSError(reason)) == sentence
 
 
 def test_backends_import_without_importing_ctransformers() -> None:

@@ -4,7 +4,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from engine.atomic_write import atomic_write
+from engine.platform.atomic_write import atomic_write
 
 
 def test_atomic_write_replaces_a_file_with_the_permissions_asked_for(tmp_path: Path) -> None:
