@@ -86,7 +86,7 @@ def service_files(user: bool, environ: Mapping[str, str]) -> Iterator[ServiceFil
     if config is None:
         raise ConfigError("there is no home folder; install the service of the system without --user")
     units = config.parent.parent / "systemd" / "user" if user else SYSTEM_UNITS
-    packaged = files("server")
+    packaged = files("server.systemd")
     unit = (packaged / "responsed.service").read_text().replace(COMMAND, _command())
     yield ServiceFile(units / "responsed.service", MARK + (_for_user(unit) if user else unit))
     yield ServiceFile(units / "responsed.socket", MARK + (packaged / "responsed.socket").read_text())

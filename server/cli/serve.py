@@ -12,10 +12,10 @@ from typing import Any
 
 from engine.loader import Loaded, Options, catalog, load
 from engine.model import BackendOptions
-from server import prewarm
 from server.cli import logs, models
 from server.cli.reloading import Reloading, api_keys
 from server.config import Config, settings
+from server.daemon import read_files
 from server.http import listening_sockets
 from server.systemd import Notifier
 
@@ -28,7 +28,7 @@ def serve(flags: argparse.Namespace) -> int:
         print(settings.as_toml(models.effective(values, os.environ)), end="")
         return 0
     config = settings.config(values)
-    prewarm.read_files(config.prewarm)  # before loading, so that a missing file fails at once
+    read_files(config.prewarm)  # before loading, so that a missing file fails at once
     reloading = Reloading(flags, values)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logs.configure(config.log_level, config.log_format)

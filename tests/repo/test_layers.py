@@ -44,8 +44,7 @@ DRAWN = {
     "server.config": "engine.chat_template engine.job engine.model engine.platform",
     "server.generation": "engine.job engine.runtime protocol store stream",
     "server.tools": (
-        "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations "
-        "protocol stream"
+        "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"
     ),
     "server.prompt": "engine.chat_template engine.job protocol tools",
     "server.prompt_comparison": "engine.tokenizer http prompt protocol store",
@@ -62,12 +61,11 @@ DRAWN = {
         "access config engine.job engine.runtime generation http monitoring preprocessing prompt "
         "prompt_comparison protocol served_model store stream"
     ),
-    "server.prewarm": "api config engine.job engine.runtime protocol",
-    "server.daemon": "api config engine.job engine.model engine.runtime http prewarm systemd",
+    "server.daemon": "api config engine.job engine.model engine.runtime http protocol systemd",
     "server.cli": (
         "access api config daemon engine.backends engine.backends.llamacpp engine.chat_template "
         "engine.gguf engine.loader engine.model engine.platform engine.runtime engine.tuner http "
-        "monitoring prewarm served_model store stream systemd"
+        "monitoring served_model store stream systemd"
     ),
     "server.__main__": "cli",
 }
@@ -91,7 +89,7 @@ ALONE = {
     "llguidance": {"engine.structured_output.compiler", "engine.structured_output.grammar_constraint"},
     "minijinja": {"engine.chat_template.template"},
     "sqlite3": {"server.store.database"},
-    "threading": {"server.systemd"},
+    "threading": {"server.systemd.notifier"},
     "tokenizers": {"engine.tokenizer.encoders"},
     "tomli_w": {"server.config.file"},
 }

@@ -258,7 +258,7 @@ def test_notifier_without_a_manager_does_nothing(environ: dict[str, str]) -> Non
     Notifier(environ).notify("READY=1")
 
 
-UNITS = ROOT / "server"
+UNITS = ROOT / "server" / "systemd"
 INSTALLED = "ExecStart=/opt/responsed/bin/responsed serve"
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 

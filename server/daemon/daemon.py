@@ -13,9 +13,9 @@ from engine.model import ModelError
 from engine.runtime import Engine
 from server.api import App
 from server.config import Config
+from server.daemon.prewarm import prewarm, read_files
 from server.http import HTTPLimits, ListeningSockets
 from server.http import listener as http_listener
-from server.prewarm import prewarm, read_files
 from server.systemd import Notifier
 
 CLOSING_SECONDS = 2.0

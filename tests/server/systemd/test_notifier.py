@@ -9,8 +9,8 @@ import pytest
 import trio
 from msgspec import Struct
 
-from server import daemon
 from server.config.config import Config
+from server.daemon import daemon
 from server.http.sockets import listening_sockets
 from server.systemd import Notifier
 from tests.support.helpers import NAME, PATIENCE, PacedModel, encode, exchange, wired

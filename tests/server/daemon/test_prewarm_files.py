@@ -9,7 +9,7 @@ import pytest
 
 from engine.backends.scripted import ScriptedModel
 from server.config.file import ConfigError
-from server.prewarm import read_files
+from server.daemon.prewarm import read_files
 from tests.support.helpers import encode, exchange, post, served
 
 RULES = "Answer briefly. " * 9
