@@ -28,6 +28,15 @@ class SamplingParams(Struct, frozen=True):
     """Values added to the logits of these tokens, which must exist in the vocabulary."""
 
 
+class Lane(Enum):
+    """Priority of a job."""
+
+    INTERACTIVE = "interactive"
+    """Somebody waits for the answer."""
+    BATCH = "batch"
+    """The job uses the slots and steps that interactive jobs leave."""
+
+
 class Job(Struct, frozen=True):
     """One generation: continue `prompt` (tokens, at least one) by at most `max_tokens` tokens.
 
@@ -50,6 +59,7 @@ class Job(Struct, frozen=True):
     """Grammar of the answer. The generation fails once the output no longer matches it."""
     top_logprobs: int | None = None
     """Number of most likely tokens in each `Token.logprobs`. None: no logprobs."""
+    lane: Lane = Lane.INTERACTIVE
 
 
 class Started(Struct, frozen=True):

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 import trio
 
-from engine.job import EngineOutput, Finished, FinishReason, Job
+from engine.job import EngineOutput, Finished, FinishReason, Job, Lane
 from engine.model import Model, ThreadCounts
 from engine.prefix_cache import CachedRun
 from engine.runtime.host_cache import HostCache
@@ -54,6 +54,8 @@ class Engine:
         self._cache = HostCache(model, cache_bytes)
         self._loop = InferenceLoop(model, end_tokens, max_step_seconds, self._cache, snapshots, self._inbox, threads)
         self._channels: dict[Key, trio.MemorySendChannel[EngineOutput]] = {}
+        self._lanes: dict[Key, Lane] = {}
+        """Lanes of the jobs that have a channel."""
         self._keys = itertools.count()
         self._snapshots = snapshots
         self._file_access = trio.CapacityLimiter(1)
@@ -73,10 +75,10 @@ class Engine:
         limit = max(STUCK_SECONDS, STUCK_STEPS * self._loop.slowest_step)
         return began is not None and time.perf_counter() - began > limit
 
-    @property
-    def full(self) -> bool:
-        """True if another job would have to wait for a slot."""
-        return len(self._channels) >= self._model.info.n_slots
+    def full(self, lane: Lane = Lane.INTERACTIVE) -> bool:
+        """True if another job of a lane would have to wait for a slot. Batch jobs leave theirs to interactive ones."""
+        jobs = sum(lane is Lane.BATCH or other is Lane.INTERACTIVE for other in self._lanes.values())
+        return jobs >= self._model.info.n_slots
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Host the thread until cancelled. Raise the exception that ends the thread."""
@@ -125,12 +127,13 @@ class Engine:
         key = next(self._keys)
         # The channel needs no bound of its own (`job.max_tokens` bounds it): the thread must never wait for a client.
         send, receive = trio.open_memory_channel[EngineOutput](math.inf)
-        self._channels[key] = send
+        self._channels[key], self._lanes[key] = send, job.lane
         self._inbox.put(Submit(key, job))
         try:
             with receive:
                 yield receive
         finally:
+            del self._lanes[key]
             if self._channels.pop(key, None) is not None:
                 self._inbox.put(Cancel(key))
                 if not self._channels:

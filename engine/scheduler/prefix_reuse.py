@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+from engine.job import Lane
 from engine.model import ModelInfo
 from engine.prefix_cache import Match, PrefixTree
 from engine.scheduler.slots import RunningSequence, Slot, common_prefix_length, running_sequence
@@ -90,13 +91,15 @@ class PrefixReuse:
                 yield PrefixSave(slot.index, tokens, min(slot.savable_tokens, end), slot.affinity)
 
     def resume_waiting(self) -> Iterator[Transfer]:
-        """Let jobs continue whose donor has evaluated the common prefix or is gone."""
+        """Let jobs continue whose donor has evaluated the common prefix, is gone or is set aside."""
         for slot in self._active:
             running = running_sequence(slot)
             if running.donor is None:
                 continue
             donor, n = running.donor
             donor_slot = next((other for other in self._active if other.running is donor), None)
+            if _is_set_aside(donor, running):
+                donor_slot = None
             saved = int(not self._info.copies_prefixes)  # a checkpoint is saved before the donor's next step
             if donor_slot is None or len(donor_slot.cached_tokens) >= n + saved:
                 running.donor = None
@@ -140,11 +143,16 @@ class PrefixReuse:
     def _donor(self, slot: Slot, running: RunningSequence, min_length: int) -> tuple[RunningSequence, int] | None:
         """Return an earlier job that evaluates the same prefix, with the prefix's length.
 
-        Only jobs that were admitted earlier can be donors, so the first active one always continues.
+        Only jobs that were admitted earlier can be donors, and no batch job to an interactive one, so the first active
+        one of each lane always continues.
         """
         if not self._info.copies_prefixes and self._tree is None:
             return None
-        earlier = list(self._active)[: self._active.index(slot)]
+        earlier = [
+            other
+            for other in list(self._active)[: self._active.index(slot)]
+            if not _is_set_aside(running_sequence(other), running)
+        ]
         found = [(self._shared_length(other, running.tokens), running_sequence(other)) for other in earlier]
         n, donor = max(found, key=_first, default=(0, running))
         return (donor, n) if n >= min_length else None
@@ -156,6 +164,11 @@ class PrefixReuse:
             return n
         cached = len(donor.cached_tokens)
         return max((position for position in donor.checkpoints if cached <= position <= n), default=0)
+
+
+def _is_set_aside(donor: RunningSequence, running: RunningSequence) -> bool:
+    """True if the donor has no step while the other job runs."""
+    return donor.lane is Lane.BATCH and running.lane is Lane.INTERACTIVE
 
 
 def _first(pair: tuple[int, object]) -> int:

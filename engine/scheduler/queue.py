@@ -2,28 +2,33 @@
 
 from collections import deque
 
-from engine.job import Job
-from engine.scheduler.slots import Key
+from engine.scheduler.slots import Key, RunningSequence
 
 
 class FairQueue:
     """Round-robin queue: a client with a hundred jobs delays another client by at most one job."""
 
     def __init__(self) -> None:
-        self._jobs: dict[str, deque[tuple[Key, Job]]] = {}
+        self._jobs: dict[str, deque[RunningSequence]] = {}
         """Jobs by client. The first client has waited longest for its turn."""
 
     def __bool__(self) -> bool:
         return bool(self._jobs)
 
-    def add(self, key: Key, job: Job) -> None:
-        self._jobs.setdefault(job.client, deque()).append((key, job))
+    def add(self, running: RunningSequence) -> None:
+        self._jobs.setdefault(running.client, deque()).append(running)
+
+    def put_back(self, running: RunningSequence) -> None:
+        """Make a job the next one again."""
+        jobs = self._jobs.pop(running.client, deque())
+        jobs.appendleft(running)
+        self._jobs = {running.client: jobs, **self._jobs}
 
     def cancel(self, key: Key) -> None:
         for client, jobs in list(self._jobs.items()):
-            self._put(client, deque(entry for entry in jobs if entry[0] != key))
+            self._put(client, deque(running for running in jobs if running.key != key))
 
-    def next(self) -> tuple[Key, Job]:
+    def next(self) -> RunningSequence:
         """Remove and return the first job of the client whose turn it is."""
         client, jobs = next(iter(self._jobs.items()))
         first = jobs.popleft()
@@ -31,7 +36,7 @@ class FairQueue:
         self._put(client, jobs)
         return first
 
-    def _put(self, client: str, jobs: deque[tuple[Key, Job]]) -> None:
+    def _put(self, client: str, jobs: deque[RunningSequence]) -> None:
         if jobs:
             self._jobs[client] = jobs
         else:

@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from engine.job import EngineOutput, Finished, FinishReason, Job, Progress, Started, Token
+from engine.job import EngineOutput, Finished, FinishReason, Job, Lane, Progress, Started, Token
 from engine.model import BatchEntry, ModelInfo
 from engine.prefix_cache import PrefixTree
+from engine.scheduler.lanes import Lanes
 from engine.scheduler.prefix_reuse import PrefixReuse
-from engine.scheduler.queue import FairQueue
 from engine.scheduler.slots import Key, RunningSequence, Slot, running_sequence
 from engine.scheduler.step import PrefixSave, Step, Transfer
 from engine.scheduler.step_budget import StepBudget
@@ -40,9 +40,9 @@ class Scheduler:
         self._info = info
         self._end_tokens = frozenset(end_tokens)
         self._slots = [Slot(index) for index in range(info.n_slots)]
-        self._queue = FairQueue()
         self._active: deque[Slot] = deque()
         """Running slots, in order of admission or of turns."""
+        self._lanes = Lanes(self._active)
         self._prefixes = PrefixReuse(info, self._slots, self._active, self._mark_used, tree)
         self._budget = StepBudget(info.max_batch_tokens, max_step_seconds)
         self._streams = StreamPlanner(info, self._budget)
@@ -54,26 +54,29 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """True if no job waits or runs."""
-        return not self._queue and not self._active
+        return self._lanes.next_lane is None and not self._active
 
     def add(self, key: Key, job: Job) -> None:
-        self._queue.add(key, job)
+        self._lanes.add(RunningSequence(key, job))
 
     def cancel(self, key: Key) -> None:
         """Remove a job, waiting or running. Ignore a job that has ended: the two events may cross."""
-        self._queue.cancel(key)
+        self._lanes.cancel(key)
         for slot in self._slots:
             if slot.running is not None and slot.running.key == key:
                 self._release(slot)
 
     def plan(self) -> Step:
         """Return the next step; empty when idle."""
+        self._lanes.promote()
         transfers = [*self._admit(), *self._prefixes.save_checkpoints(), *self._prefixes.resume_waiting()]
         if not self._active:
             return Step()
         if not self._info.batched:
-            self._active.rotate(-1)
-            return Step(tuple(transfers), (_batch_entry(self._active[-1], PREFILL_CHUNK),))
+            slot = self._lanes.stepping()[0]
+            self._active.remove(slot)
+            self._active.append(slot)
+            return Step(tuple(transfers), (_batch_entry(slot, PREFILL_CHUNK),))
         return Step(tuple(transfers), tuple(self._step_entries()))
 
     def update(
@@ -88,7 +91,8 @@ class Scheduler:
         `sampled` contains, for each slot with logits, one token a row, up to the first that differs from the draft;
         `forced` the tokens that are certain to follow.
         """
-        self._measure(plan.entries, seconds)
+        if plan.entries:
+            self._measure(plan.entries, seconds)
         outputs: list[tuple[Key, EngineOutput]] = []
         for entry in plan.entries:
             slot = self._slots[entry.slot]
@@ -96,13 +100,15 @@ class Scheduler:
             tokens = sampled.get(entry.slot, ())
             wrong = entry.logits - len(tokens)
             slot.cached_tokens[entry.position :] = entry.tokens[: len(entry.tokens) - wrong]
-            if entry.position == running.reused_tokens:
+            if running.reported_tokens < 0:
+                running.reported_tokens = running.reused_tokens
                 outputs.append((running.key, Started(running.reused_tokens)))
             if entry.logits:
                 following = forced.get(entry.slot, ())
                 running.learn([token.id for token in tokens], following)
                 outputs += self._advance(slot, running, tokens, following)
-            elif not running.generating:
+            elif not running.answering and len(slot.cached_tokens) > running.reported_tokens:
+                running.reported_tokens = len(slot.cached_tokens)
                 outputs.append((running.key, Progress(len(slot.cached_tokens))))
         return outputs
 
@@ -152,9 +158,9 @@ class Scheduler:
                 slot.cached_tokens.clear()
 
     def _admit(self) -> Iterator[Transfer]:
-        """Move waiting jobs into free slots."""
-        while self._queue and (free := [slot for slot in self._slots if slot.running is None]):
-            running = RunningSequence(*self._queue.next())
+        """Move waiting jobs into free slots; interactive ones also into slots that batch jobs leave."""
+        while (lane := self._lanes.next_lane) is not None and (free := self._free_slots(lane)):
+            running = self._lanes.next(lane)
             slot = self._prefixes.choose_slot(free, running)
             running.reused_tokens = self._prefixes.reusable_tokens(slot, running.tokens)
             checkpoints = self._prefixes.checkpoints(slot, running)
@@ -170,6 +176,17 @@ class Scheduler:
             self._active.append(slot)
             yield from self._prefixes.find(slot, running)
 
+    def _free_slots(self, lane: Lane) -> list[Slot]:
+        """Return the slots for a job of a lane. A batch job leaves its slot to an interactive job if none is free."""
+        free = [slot for slot in self._slots if slot.running is None]
+        if free or lane is Lane.BATCH or (slot := self._lanes.preemptible()) is None:
+            return free
+        running = running_sequence(slot)
+        self._release(slot)
+        running.leave_slot()
+        self._lanes.put_back(running)
+        return [slot]
+
     def _step_entries(self) -> Iterator[BatchEntry]:
         """Yield the next tokens of the streams, or as many tokens of one prompt as the budget allows; alternate if
         there are both.
@@ -177,11 +194,12 @@ class Scheduler:
         Combined, the two would cost as much: llama.cpp needs one pass over the weights for each group of sequences with
         equally many tokens. For the same reason prompts are evaluated one by one.
         """
-        streams = [slot for slot in self._active if slot.streaming]
-        prompts = [slot for slot in self._active if not slot.streaming and running_sequence(slot).donor is None]
+        stepping = self._lanes.stepping()
+        streams = [slot for slot in stepping if slot.streaming]
+        prompts = [slot for slot in stepping if not slot.streaming and running_sequence(slot).donor is None]
         self._prompt_is_next = bool(prompts) and (self._prompt_is_next or not streams)
         if self._prompt_is_next:
-            waiting = len(self._active) - len(streams)
+            waiting = len(stepping) - len(streams)
             self._prefill_limit = self._budget.prefill_tokens(len(streams), waiting)
             slot = self._next_prompt(prompts)
             tile = 1 if streams else self._info.attention_tile
@@ -199,7 +217,9 @@ class Scheduler:
         return prompts[0] if self._clock % OLDEST_PROMPT_INTERVAL == 0 else min(prompts, key=lambda slot: slot.pending)
 
     def _measure(self, entries: Sequence[BatchEntry], seconds: float) -> None:
-        streams = sum(slot.streaming for slot in self._active)
+        lane = running_sequence(self._slots[entries[0].slot]).lane
+        self._lanes.record(lane, seconds)
+        streams = sum(slot.streaming for slot in self._active if running_sequence(slot).lane is lane)
         tokens = sum(len(entry.tokens) for entry in entries)
         if all(self._slots[entry.slot].streaming for entry in entries):
             self._streams.measure(streams, entries, seconds)

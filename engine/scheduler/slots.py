@@ -16,9 +16,16 @@ class RunningSequence:
 
     def __init__(self, key: Key, job: Job) -> None:
         self.key = key
+        self.client = job.client
+        self.lane = job.lane
+        """Present lane; a batch job may be promoted."""
+        self.preemptions = 0
+        """Number of times that it had to leave its slot."""
         self.tokens = list(job.prompt)
         self.reused_tokens = 0
         """Prompt tokens that the KV cache already contained."""
+        self.reported_tokens = -1
+        """Evaluated prompt tokens that `Started` and `Progress` have reported; -1 before `Started`."""
         self.donor: tuple[RunningSequence, int] | None = None
         """The job that is evaluating the same prefix, with the prefix's length: wait for it, then copy."""
         self.affinity = job.affinity
@@ -31,7 +38,7 @@ class RunningSequence:
         self.skeleton = None if job.grammar is None or self.awaits_logprobs else SkeletonDrafter()
         self.expected: Sequence[int] = ()
         """Forced tokens that await their logprobs: they are not delivered yet."""
-        self._prompt_length = len(job.prompt)
+        self._prompt_length = self._prefill_length = len(job.prompt)
         self._max_tokens = len(job.prompt) + job.max_tokens
 
     def learn(self, sampled: Sequence[int], forced: Sequence[int]) -> None:
@@ -43,9 +50,20 @@ class RunningSequence:
                 self.skeleton.add(token)
 
     @property
-    def generating(self) -> bool:
-        """True once the prompt is evaluated and the first token is sampled."""
+    def answering(self) -> bool:
+        """True once the first token is sampled."""
         return len(self.tokens) > self._prompt_length
+
+    @property
+    def generating(self) -> bool:
+        """True once a token is sampled in the present slot."""
+        return len(self.tokens) > self._prefill_length
+
+    def leave_slot(self) -> None:
+        """Record that the slot is needed for another job: the next slot evaluates all tokens like a prompt."""
+        self.preemptions += 1
+        self.donor = None
+        self._prefill_length = len(self.tokens)
 
     def remaining_tokens(self, n_ctx: int) -> int:
         """Return the number of tokens that can still be sampled."""

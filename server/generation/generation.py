@@ -228,7 +228,7 @@ class Generation:
 
     async def _consume(self) -> StreamInput:
         processor = self._spec.processor
-        if not self._engine.full:
+        if not self._engine.full(self._spec.job.lane):
             self._slot_since = trio.current_time()
         with self._engine.generate(self._spec.job) as outputs:
             while True:

@@ -98,7 +98,7 @@ class SpecBuilder:
             effort=self._model.effort(builder.effort(request)),
             max_output_tokens=self._config.max_output_tokens,
             stored=self._store is not None and request.store is not False,
-            queued=bool(request.background) or self._engine.full,
+            queued=bool(request.background) or self._engine.full(),
         )
         group = prepared.root or builder.affinity(request, exchange.client) or first.id
         texts = volatile.stable_items(prepared.items, prepared.messages, self._volatile)

@@ -1,0 +1,85 @@
+"""Two lanes of jobs: interactive jobs go first, batch jobs use what they leave.
+
+While an interactive job runs, batch jobs get no step. While one waits and all slots are taken, the batch job that was
+admitted last leaves its slot; its tokens go into the prefix cache, and it continues once a slot is free ("preemption",
+vLLM).
+
+Every batch job ends: the debt to the batch lane is the time of interactive steps while a batch job existed, less the
+time of batch steps. At `MAX_DEBT_SECONDS` one batch job becomes interactive, and a new debt begins. A job leaves its
+slot `MAX_PREEMPTIONS` times at most: without a prefix cache it loses its work each time.
+"""
+
+from collections.abc import Sequence
+
+from engine.job import Lane
+from engine.scheduler.queue import FairQueue
+from engine.scheduler.slots import Key, RunningSequence, Slot, running_sequence
+
+MAX_DEBT_SECONDS = 60.0
+"""Seconds of interactive steps, less those of batch steps, until a batch job becomes interactive."""
+MAX_PREEMPTIONS = 8
+"""Number of times that a job leaves its slot."""
+
+
+class Lanes:
+    """The waiting jobs of both lanes, and the choice among the running ones."""
+
+    def __init__(self, active: Sequence[Slot]) -> None:
+        """`active` are the running slots, in order of admission."""
+        self._active = active
+        self._queues = {lane: FairQueue() for lane in Lane}
+        self._debt = 0.0
+
+    @property
+    def next_lane(self) -> Lane | None:
+        """Lane of the next job; None if no job waits."""
+        return next((lane for lane, queue in self._queues.items() if queue), None)
+
+    def add(self, running: RunningSequence) -> None:
+        self._queues[running.lane].add(running)
+
+    def put_back(self, running: RunningSequence) -> None:
+        """Make a job that has left its slot the next one of its lane."""
+        self._queues[running.lane].put_back(running)
+
+    def cancel(self, key: Key) -> None:
+        for queue in self._queues.values():
+            queue.cancel(key)
+
+    def next(self, lane: Lane) -> RunningSequence:
+        """Remove and return the next job of a lane in which one waits."""
+        return self._queues[lane].next()
+
+    def preemptible(self) -> Slot | None:
+        """Return the slot of the batch job that was admitted last; None if no batch job can leave its slot."""
+        slots = (slot for slot in reversed(self._batch()) if running_sequence(slot).preemptions < MAX_PREEMPTIONS)
+        return next(slots, None)
+
+    def stepping(self) -> Sequence[Slot]:
+        """Return the running slots whose jobs may have a step now."""
+        batch = self._batch()
+        return [slot for slot in self._active if slot not in batch] or batch if batch else self._active
+
+    def record(self, lane: Lane, seconds: float) -> None:
+        """Record the time of a step of a lane."""
+        if lane is Lane.BATCH:
+            self._debt = max(self._debt - seconds, 0.0)
+        elif self._queues[Lane.BATCH] or self._batch():
+            self._debt += seconds
+        else:
+            self._debt = 0.0
+
+    def promote(self) -> None:
+        """Make one batch job interactive if the debt is too large: the first one that runs, else the next one."""
+        if self._debt < MAX_DEBT_SECONDS:
+            return
+        self._debt = 0.0
+        if batch := self._batch():
+            running_sequence(batch[0]).lane = Lane.INTERACTIVE
+        elif self._queues[Lane.BATCH]:
+            running = self._queues[Lane.BATCH].next()
+            running.lane = Lane.INTERACTIVE
+            self.add(running)
+
+    def _batch(self) -> list[Slot]:
+        return [slot for slot in self._active if running_sequence(slot).lane is Lane.BATCH]
