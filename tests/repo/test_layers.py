@@ -44,8 +44,7 @@ DRAWN = {
     "server.config": "engine.chat_template engine.job engine.model engine.platform",
     "server.generation": "engine.job engine.runtime protocol store stream",
     "server.tools": (
-        "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations "
-        "protocol stream"
+        "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"
     ),
     "server.prompt": "engine.chat_template engine.job protocol tools",
     "server.prompt_comparison": "engine.tokenizer http prompt protocol store",
