@@ -41,7 +41,7 @@ from server.http import (
     WorkThread,
 )
 from server.monitoring import Metrics, StatusHandler
-from server.preprocessing import History, References, RequestReader, SpecBuilder
+from server.preprocessing import BodyReader, History, References, RequestReader, SpecBuilder
 from server.prompt import Past, builder, prepare
 from server.prompt_comparison import PromptComparisons
 from server.protocol import request as wire
@@ -90,17 +90,14 @@ class App:
         self._model = model = ServedModel(served, config.aliases, work)
         history = History(store, self._generations, work)
         references = References(store, config.max_body_bytes, work)
-        reader = RequestReader(config, self._bodies, model, history, references, work)
+        bodies = BodyReader(self._bodies, model, work, config.strict_fields)
+        reader = RequestReader(config, bodies, history, references, work)
         comparisons = PromptComparisons(served.vocabulary, store, work)
         self._specs = specs = SpecBuilder(config, engine, model, store, comparisons, work)
         models = ModelsHandler(model)
         responses = ResponsesHandler(config, reader, specs, self._generations, stores=store is not None)
-        chat_completions = ChatCompletionsHandler(
-            model, self._bodies, specs, self._generations, work, config.strict_fields
-        )
-        text_completions = TextCompletionsHandler(
-            model, self._bodies, specs, self._generations, work, config.strict_fields
-        )
+        chat_completions = ChatCompletionsHandler(bodies, specs, self._generations, work)
+        text_completions = TextCompletionsHandler(model, bodies, specs, self._generations)
         tokens = InputTokensHandler(reader, specs)
         compact = CompactHandler(model, reader, specs, self._generations)
         stored = StoredResponsesHandler(

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from server.api.streaming import deliver
 from server.generation import Generations
-from server.http import Bodies, Exchange, WorkThread
-from server.preprocessing import SpecBuilder
+from server.http import Exchange
+from server.preprocessing import BodyReader, SpecBuilder
 from server.prompt import PreparedRequest, builder
 from server.protocol import fields, sse
 from server.protocol import request as schema
@@ -120,29 +120,17 @@ def to_request(completion_request: CompletionRequest) -> schema.Request:
 
 
 class TextCompletionsHandler:
-    def __init__(
-        self,
-        model: ServedModel,
-        bodies: Bodies,
-        specs: SpecBuilder,
-        generations: Generations,
-        work: WorkThread,
-        strict_fields: bool,
-    ) -> None:
+    def __init__(self, model: ServedModel, bodies: BodyReader, specs: SpecBuilder, generations: Generations) -> None:
         self._model = model
         self._bodies = bodies
         self._specs = specs
         self._generations = generations
-        self._work = work
-        self._strict_fields = strict_fields
 
     async def create(self, exchange: Exchange) -> None:
         self._generations.check()
-        body = await self._bodies.read(exchange)
-        request, unknown = await self._work.run(len(body), _decode, body)
-        self._model.resolve(request.model)
-        fields.check_strict(unknown, self._strict_fields)
-        exchange.skipped = tuple(unknown)
+        body = await self._bodies.read(exchange, _decode)
+        request = body.request
+        exchange.skipped = tuple(body.unknown)
         prepared = PreparedRequest(
             request=to_request(request), field="prompt", plain_text=True, skipped=exchange.skipped
         )

@@ -3,12 +3,14 @@
 Imports `config`, `generation`, `http`, `prompt`, `prompt_comparison`, `protocol`, `served_model`, `store` and `stream`.
 """
 
+from server.preprocessing.body_reader import BodyReader
 from server.preprocessing.generation_specs import SpecBuilder
 from server.preprocessing.history import History, conversation_not_found
 from server.preprocessing.references import References
 from server.preprocessing.request_reader import RequestReader
 
 __all__ = [
+    "BodyReader",
     "History",
     "References",
     "RequestReader",

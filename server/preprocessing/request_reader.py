@@ -1,50 +1,41 @@
-"""First stages of a request: read and decode the body, load its past, resolve references, prepare it for the model."""
+"""First stages of a request for a response: read its body, load its past, resolve references, prepare it."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
 
 from server.config import Config
-from server.http import ITEM_BYTES, Bodies, Exchange, WorkThread
+from server.http import ITEM_BYTES, Exchange, WorkThread
+from server.preprocessing.body_reader import BodyReader
 from server.preprocessing.history import History
 from server.preprocessing.references import References
 from server.prompt import PreparedRequest, prepare
 from server.protocol import request as wire
 from server.protocol.errors import InvalidRequest
-from server.protocol.fields import check_strict, skipped_fields
+from server.protocol.fields import skipped_fields
 from server.protocol.request import Request
-from server.served_model import ServedModel
 
 
 class RequestReader:
     def __init__(
-        self,
-        config: Config,
-        bodies: Bodies,
-        model: ServedModel,
-        history: History,
-        references: References,
-        work: WorkThread,
+        self, config: Config, bodies: BodyReader, history: History, references: References, work: WorkThread
     ) -> None:
         self._config = config
         self._bodies = bodies
-        self._model = model
         self._history = history
         self._references = references
         self._work = work
 
     async def read(self, exchange: Exchange) -> PreparedRequest:
         """Return the prepared request of an exchange. Raises ApiError, StoreError."""
-        body = await self._bodies.read(exchange)
-        request, unknown = await self._work.run(len(body), _decode, body)
-        check_strict(unknown, self._config.strict_fields)
+        body = await self._bodies.read(exchange, _decode)
+        request = body.request
         _check_count(request.input, self._config.max_items, "input", "--max-items")
         _check_count(request.tools, self._config.max_tools, "tools", "--max-tools")
-        self._model.resolve(request.model)
         with nullcontext() if request.background else exchange.while_connected():
             past = await self._history.before(request)
             request = await self._references.resolve(request, past.items)
-            size = len(body) + len(past.items) * ITEM_BYTES
-            prepared = await self._work.run(size, prepare, request, past, unknown)
+            size = body.size + len(past.items) * ITEM_BYTES
+            prepared = await self._work.run(size, prepare, request, past, body.unknown)
         exchange.skipped = prepared.skipped
         return prepared
 

@@ -1,0 +1,47 @@
+"""First stage of a request that generates: read the body, decode it, check its fields and its model."""
+
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
+
+from server.http import Bodies, Exchange, WorkThread
+from server.protocol.fields import check_strict
+from server.served_model import ServedModel
+
+
+class RequestBody(Protocol):
+    """A decoded body."""
+
+    @property
+    def model(self) -> str | None: ...
+
+
+T = TypeVar("T", bound=RequestBody)
+
+
+class DecodedBody(Struct, Generic[T], frozen=True):
+    request: T
+    unknown: list[str]
+    """Names of fields that have no effect."""
+    size: int
+    """Bytes of the body."""
+
+
+class BodyReader:
+    def __init__(self, bodies: Bodies, model: ServedModel, work: WorkThread, strict_fields: bool) -> None:
+        self._bodies = bodies
+        self._model = model
+        self._work = work
+        self._strict_fields = strict_fields
+
+    async def read(self, exchange: Exchange, decode: Callable[[bytes], tuple[T, list[str]]]) -> DecodedBody[T]:
+        """Return the body of an exchange. `decode` returns the request and the names of its unknown fields.
+
+        Raises ApiError.
+        """
+        body = await self._bodies.read(exchange)
+        request, unknown = await self._work.run(len(body), decode, body)
+        check_strict(unknown, self._strict_fields)
+        self._model.resolve(request.model)
+        return DecodedBody(request, unknown, len(body))
