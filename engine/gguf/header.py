@@ -1,11 +1,14 @@
 """The header of a GGUF file as data: `engine.gguf.reader` reads it."""
 
 import re
+from collections.abc import Sequence
 from typing import TypeAlias, TypeVar, cast, overload
 
 import msgspec
 
-Value: TypeAlias = str | int | float | bool | list[str] | list[int] | list[float] | list[bool]
+from engine.gguf.packed_texts import PackedTexts
+
+Value: TypeAlias = str | int | float | bool | list[str] | PackedTexts | list[int] | list[float] | list[bool]
 T = TypeVar("T")
 
 # GGUF's numbers of the value types, and numpy's names of those with a fixed size.
@@ -48,11 +51,7 @@ class Tensor(msgspec.Struct, frozen=True):
 
 
 class MetadataEntry(msgspec.Struct, frozen=True):
-    """One metadata entry. The file's bytes `start` to `end` are the whole entry, including key and type.
-
-    Texts are decoded with "surrogateescape", since raw-byte tokens need not be UTF-8: encoding them in the same way
-    restores the file's bytes.
-    """
+    """One metadata entry. The file's bytes `start` to `end` are the whole entry, including key and type."""
 
     value: Value
     type: int  # GGUF's number; for a list, the number of its elements' type
@@ -107,14 +106,14 @@ class Header(msgspec.Struct, frozen=True):
         value = self._value(key, bool)
         return default if value is None else value
 
-    def texts(self, key: str, default: list[str] | None = None) -> list[str]:
-        return self._values(key, str, default)
+    def texts(self, key: str) -> Sequence[str]:
+        return self._values(key, str)
 
-    def integers(self, key: str, default: list[int] | None = None) -> list[int]:
-        return self._values(key, int, default)
+    def integers(self, key: str) -> Sequence[int]:
+        return self._values(key, int)
 
-    def floats(self, key: str, default: list[float] | None = None) -> list[float]:
-        return self._values(key, float, default)
+    def floats(self, key: str) -> Sequence[float]:
+        return self._values(key, float)
 
     def check_vocabulary(self) -> None:
         """Raise GGUFError if native code would read outside a list: it checks no length."""
@@ -144,12 +143,19 @@ class Header(msgspec.Struct, frozen=True):
         if entry is None:
             return None
         if type(entry.value) is not type_:  # not isinstance: a bool is an int
-            raise damaged_file(f"the model file's {key} is a {type(entry.value).__name__}, not a {type_.__name__}")
+            raise damaged_file(f"the model file's {key} is a {_name(entry.value)}, not a {type_.__name__}")
         return entry.value
 
-    def _values(self, key: str, type_: type[T], default: list[T] | None) -> list[T]:
-        """Return a list; empty if the key is missing and there is no default."""
-        values = self._value(key, list)
+    def _values(self, key: str, type_: type[T]) -> Sequence[T]:
+        """Return a list; empty if the key is missing."""
+        entry = self.metadata.get(key)
+        values = [] if entry is None else entry.value
+        if not isinstance(values, list | PackedTexts):
+            raise damaged_file(f"the model file's {key} is a {type(values).__name__}, not a list")
         if values and type(values[0]) is not type_:  # the elements of a GGUF list are all of one type
             raise damaged_file(f"the model file's {key} lists {type(values[0]).__name__}, not {type_.__name__}")
-        return cast("list[T]", (default or []) if values is None else values)
+        return cast("Sequence[T]", values)
+
+
+def _name(value: Value) -> str:
+    return "list" if isinstance(value, PackedTexts) else type(value).__name__

@@ -185,8 +185,7 @@ def _vocabulary_bytes(header: Header) -> int:
 
 
 def _n_texts(header: Header, key: str) -> int:
-    entry = header.metadata.get(f"tokenizer.ggml.{key}")
-    return len(entry.value) if entry is not None and isinstance(entry.value, list) else 0
+    return len(header.texts(f"tokenizer.ggml.{key}"))
 
 
 def _largest(header: Header, key: str) -> int:

@@ -64,7 +64,7 @@ class Vocabulary:
         if kind not in KINDS:
             raise GGUFError(f"the file's vocabulary is of kind {kind!r}; supported are 'gpt2' and 'llama'")
         to_bytes, encoder, adds_bos = KINDS[kind]
-        self._names = PackedBytes(text.encode(errors="surrogateescape") for text in entries.texts)
+        self._names = entries.texts
         self._bytes = PackedBytes(to_bytes(entries))
         self._encode: Encode | None = None
         self._build: Callable[[], Encode] | None = partial(encoder, header, entries, native)
@@ -96,7 +96,7 @@ class Vocabulary:
 
     def name_of(self, id_: int | None) -> str:
         """Return a token's name in the file, for templates; empty for None."""
-        return "" if id_ is None else self._names[id_].decode(errors="surrogateescape")
+        return "" if id_ is None else self._names[id_]
 
     def bytes_of(self, id_: int) -> bytes:
         """Return the bytes that a token adds to the answer: none for control tokens, maybe half a character for

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from engine.gguf import reader
 from engine.gguf.header import BLOCKS
+from engine.gguf.packed_texts import PackedTexts
 from engine.gguf.reader import GGUFError, Header, MetadataEntry
 
 TOKENS = ["<s>", "Ġ", "é", "", "日本"]
@@ -63,7 +64,8 @@ def contents(path: Path) -> dict[str, Any]:
 
 
 def values(header: Header) -> dict[str, Any]:
-    return {key: entry.value for key, entry in header.metadata.items()}
+    found = {key: entry.value for key, entry in header.metadata.items()}
+    return {key: list(value) if isinstance(value, PackedTexts) else value for key, value in found.items()}
 
 
 @pytest.fixture
@@ -126,8 +128,8 @@ def test_getters_return_values_and_defaults(path: Path) -> None:
     assert (header.text("a.text"), header.text("no"), header.text("no", "x")) == ("Grüße 👋", None, "x")
     assert (header.integer("a.u8"), header.integer("no"), header.integer("no", 1)) == (7, None, 1)
     assert (header.flag("a.flag"), header.flag("no"), header.flag("no", False)) == (True, None, False)
-    assert (header.texts("tokenizer.ggml.tokens"), header.texts("no")) == (TOKENS, [])
-    assert (header.integers("a.integers"), header.integers("no", [1])) == ([1, -2, 3], [1])
+    assert (list(header.texts("tokenizer.ggml.tokens")), header.texts("no")) == (TOKENS, [])
+    assert (header.integers("a.integers"), header.integers("no")) == ([1, -2, 3], [])
     assert (header.floats("a.floats"), header.floats("no")) == ([0.5, -0.25], [])
 
 
