@@ -36,6 +36,7 @@ class RequestReader:
             request = await self._references.resolve(request, past.items)
             size = body.size + len(past.items) * ITEM_BYTES
             prepared = await self._work.run(size, prepare, request, past, body.unknown)
+        _check_count(prepared.toolbox.echo, self._config.max_tools, "tools", "--max-tools")
         exchange.skipped = prepared.skipped
         return prepared
 

@@ -15,7 +15,7 @@ from server.protocol import formats, prompt_cache
 from server.protocol.errors import InvalidRequest
 from server.protocol.formats import Format
 from server.protocol.request import Request
-from server.tools import NO_TOOLS, Toolbox
+from server.tools import NO_TOOLS, Toolbox, additional_tools
 from server.tools import toolbox as tools
 
 LOGPROBS = "message.output_text.logprobs"
@@ -136,9 +136,15 @@ def template_variables(request: Request) -> dict[str, Any]:
     return variables
 
 
-def toolbox(request: Request, nested: bool = False) -> Toolbox:
-    """Return the tools of the request. `nested`: see `server.tools.toolbox`. Raises InvalidRequest."""
-    return tools.toolbox(request.tools or (), request.tool_choice, request.parallel_tool_calls is not False, nested)
+def toolbox(request: Request, past: Sequence[msgspec.Raw] = (), nested: bool = False) -> Toolbox:
+    """Return the tools of the request, of its items and of earlier ones. `nested`: see `server.tools.toolbox`.
+
+    Raises InvalidRequest.
+    """
+    items = request.input if isinstance(request.input, list) else ()
+    additional = [*additional_tools(past, _past_field(request)), *additional_tools(items, "input")]
+    parallel = request.parallel_tool_calls is not False
+    return tools.toolbox(request.tools or (), request.tool_choice, parallel, nested, additional)
 
 
 def top_logprobs(request: Request) -> int | None:

@@ -1,7 +1,6 @@
 """Convert entries of a prompt into messages: join calls with their outputs, and reasoning with its answer. Pure."""
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -69,12 +68,25 @@ def _outputs_after_calls(entries: Sequence[PromptEntry]) -> Sequence[PromptEntry
 
 def _call_output_pairs(entries: Sequence[PromptEntry]) -> Iterator[tuple[int, int]]:
     """Yield the index of each call with the index of its output. Calls of equal ids, or of none, pair in order."""
-    waiting: dict[str, deque[int]] = {}
+    waiting: dict[str, dict[int, str]] = {}
+    """Names of the calls without output, by id and index."""
     for index, entry in enumerate(entries):
         if isinstance(entry, Call):
-            waiting.setdefault(entry.id, deque()).append(index)
-        elif isinstance(entry, Output) and waiting.get(entry.call_id):
-            yield waiting[entry.call_id].popleft(), index
+            waiting.setdefault(entry.id, {})[index] = entry.name
+        elif isinstance(entry, Output) and (found := _call_of(entry, waiting)) is not None:
+            id_, call = found
+            del waiting[id_][call]
+            yield call, index
+
+
+def _call_of(output: Output, waiting: Mapping[str, Mapping[int, str]]) -> tuple[str, int] | None:
+    """Return id and index of the call with the output's id, else with its name: asynchronous tools may send no id."""
+    same_id = waiting.get(output.call_id, {})
+    if output.name and not (output.call_id and same_id):
+        named = ((index, id_) for id_, calls in waiting.items() for index in calls if calls[index] == output.name)
+        first = min(named, default=None)
+        return None if first is None else (first[1], first[0])
+    return (output.call_id, next(iter(same_id))) if same_id else None
 
 
 def _output(call: Call, output: PromptEntry) -> Message:

@@ -1,4 +1,4 @@
-"""Read items of hosted tools in the history: shell, patches, MCP, web search and others. Pure.
+"""Read items of built-in tools in the history: shell, patches, MCP, web search and others. Pure.
 
 OpenAI defines many kinds of them and changes their fields, so one reader covers all: it takes the name of the call, the
 other fields as JSON arguments, and the text of the output (openai-python 3.57,
@@ -15,6 +15,13 @@ from engine.chat_template import Call
 
 ENVELOPE = {"type", "id", "call_id", "status", "output", "outputs", "result", "results", "error", "name", "namespace"}
 """Fields of a call that are not arguments."""
+ARGUMENTS = {
+    "apply_patch_call": "operation",
+    "local_shell_call": "action",
+    "shell_call": "action",
+    "tool_search_call": "arguments",
+}
+"""Type of a call -> field that is the object of its arguments, as the model writes them (`server.tools`)."""
 RESULTS = ("output", "outputs", "result", "results", "tools", "error")
 """Fields that contain the output, in an output item or in a call with its output."""
 TEXTS = ("text", "stdout", "stderr", "logs", "output", "error", "message", "url", "title", "name")
@@ -30,6 +37,8 @@ class Output(Struct, frozen=True):
 
     call_id: str
     text: str
+    name: str = ""
+    """Name of the function, for an output that may have another id than its call."""
 
 
 def id_text(call_id: str | int | None) -> str:
@@ -48,27 +57,65 @@ def entries(raw: msgspec.Raw) -> Iterator[Call | Output]:
         return
     id_ = id_text(fields.get("call_id") or fields.get("id") or "")
     results = [fields[name] for name in RESULTS if fields.get(name) not in (None, [], "")]
-    output = Output(id_, "\n".join(filter(None, map(_text, results))))
-    if kind.endswith("_output") or kind == "mcp_list_tools":
-        yield output
-    elif kind.endswith("_call") and (results or _has_arguments(fields)):
+    text = "\n".join(filter(None, map(_text, results)))
+    if kind == "tool_search_output":
+        yield Output(id_, _tool_names(fields.get("tools")), "tool_search")
+    elif kind.endswith("_call_output"):
+        yield Output(id_, _with_status(fields, text), kind.removesuffix("_call_output"))
+    elif kind.endswith("_output") or kind == "mcp_list_tools":
+        yield Output(id_, text)
+    elif kind.endswith("_call") and (results or _has_arguments(kind, fields)):
         name = fields.get("name")
-        yield Call(id_, name if isinstance(name, str) else kind.removesuffix("_call"), _arguments(fields))
+        yield Call(id_, name if isinstance(name, str) else kind.removesuffix("_call"), _arguments(kind, fields))
         if results:
-            yield output
+            yield Output(id_, text)
 
 
-def _has_arguments(fields: dict[str, Any]) -> bool:
-    return isinstance(fields.get("arguments"), str) or bool(_other_fields(fields))
+def _has_arguments(kind: str, fields: dict[str, Any]) -> bool:
+    return kind in ARGUMENTS or isinstance(fields.get("arguments"), str) or bool(_other_fields(fields))
 
 
-def _arguments(fields: dict[str, Any]) -> str:
-    arguments = fields.get("arguments")
-    return arguments if isinstance(arguments, str) else msgspec.json.encode(_other_fields(fields)).decode()
+def _arguments(kind: str, fields: dict[str, Any]) -> str:
+    arguments = fields.get(ARGUMENTS.get(kind, "arguments"))
+    if isinstance(arguments, str):
+        return arguments
+    if kind not in ARGUMENTS or not isinstance(arguments, dict):
+        arguments = _other_fields(fields)
+    elif kind == "local_shell_call":  # its action has one type only
+        arguments = {name: value for name, value in arguments.items() if name != "type" and value != {}}
+    return msgspec.json.encode({name: value for name, value in arguments.items() if value is not None}).decode()
 
 
 def _other_fields(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in ENVELOPE and value is not None}
+
+
+def _tool_names(tools: object) -> str:
+    """Return the names of the tools that a search has found, one a line; they are offered from there on."""
+    names: list[str] = []
+    for tool in filter(lambda each: isinstance(each, dict), tools if isinstance(tools, list) else []):
+        inner = tool.get("tools")
+        names += [f"{tool.get('name')}__{each.get('name')}" for each in inner or () if isinstance(each, dict)]
+        names += [] if inner else [str(tool.get("name") or tool.get("type"))]
+    return "\n".join(names) or "No tool was found."
+
+
+def _with_status(fields: dict[str, Any], text: str) -> str:
+    """Return the text of an output, with the status of a patch that failed or has no text."""
+    status = fields.get("status")
+    if not isinstance(status, str) or (text and status != "failed"):
+        return text
+    return f"{status}: {text}" if text else status
+
+
+def _outcome(outcome: object) -> str:
+    """Return the outcome of a shell command in words; empty if it succeeded."""
+    match outcome:
+        case {"type": "timeout"}:
+            return "The command timed out."
+        case {"exit_code": int(code)} if code:
+            return f"Exit code {code}."
+    return ""
 
 
 def _text(value: object, depth: int = 0) -> str:
@@ -79,6 +126,7 @@ def _text(value: object, depth: int = 0) -> str:
         return "\n".join(filter(None, (_text(each, depth + 1) for each in value)))
     if depth < MAX_DEPTH and isinstance(value, dict):
         texts = [_text(value[name], depth + 1) for name in TEXTS if value.get(name) not in (None, "", [])]
-        if texts:
+        texts.append(_outcome(value.get("outcome")))
+        if any(texts) or "outcome" in value:
             return "\n".join(filter(None, texts))
     return msgspec.json.encode(value).decode()

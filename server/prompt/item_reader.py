@@ -123,7 +123,9 @@ class InputReader:
 
     def _output(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
         item = part(raw, ToolOutput, place)
-        yield Output(id_text(item.call_id), self._output_text(item.output))
+        id_ = id_text(item.call_id)
+        name = qualified_name(item.name, item.namespace) if item.name and not id_ else ""
+        yield Output(id_, self._output_text(item.output), name)
 
     def _output_text(self, raw: msgspec.Raw) -> str:
         """Return the text of an output, the texts of its parts, or its JSON. Skip images, since it is history."""
@@ -156,6 +158,10 @@ class InputReader:
             self.skipped.append("item compaction, encrypted by another server")
         else:
             yield summary.render_summary(text)
+
+    def _additional_tools(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
+        """Yield nothing: the template renders these tools with those of the request (`server.tools`)."""
+        yield from ()
 
     def text(self, content: str | list[msgspec.Raw] | None, place: str) -> str:
         """Return the text of a message's content. Raises InvalidRequest for a part that a text model cannot read."""
@@ -245,6 +251,7 @@ READERS: dict[str, Callable[[InputReader, msgspec.Raw, str], Iterator[PromptEntr
     "custom_tool_call_output": InputReader._output,
     "reasoning": InputReader._reasoning,
     "compaction": InputReader._compaction,
+    "additional_tools": InputReader._additional_tools,
 }
 
 

@@ -49,7 +49,7 @@ def prepare(request: Request, past: Past, skipped: Sequence[str] = ()) -> Prepar
 
     Raises InvalidRequest for items and tools that cannot be read.
     """
-    toolbox = builder.toolbox(request)
+    toolbox = builder.toolbox(request, past.items)
     conversation = builder.conversation(request, past.items, toolbox)
     all_skipped = (*skipped, *builder.unused_options(request), *conversation.skipped, *toolbox.skipped)
     return PreparedRequest(

@@ -25,10 +25,12 @@ class CustomToolCall(Struct, frozen=True):
 
 
 class ToolOutput(Struct, frozen=True):
-    """Item `function_call_output` or `custom_tool_call_output`."""
+    """Item `function_call_output` or `custom_tool_call_output`. Outputs of asynchronous tools may have no `call_id`."""
 
     output: msgspec.Raw = NULL
     call_id: str | int | None = None
+    name: str | None = None
+    namespace: str | None = None
 
 
 class ReasoningItem(Struct, frozen=True):

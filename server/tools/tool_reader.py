@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Raw, Struct
+from msgspec.structs import replace
 
 from engine.chat_template import Tool
 from server.protocol.errors import InvalidRequest
@@ -99,25 +100,31 @@ def by_name(specs: Sequence[ToolSpec]) -> dict[str, ToolSpec]:
 
 
 class ToolReader:
-    """Read tools. `specs` collects the functions, `skipped` the tools of unknown types."""
+    """Read tools. `specs` has the functions by the model's names, `skipped` the tools of unknown types."""
 
     def __init__(self, nested: bool) -> None:
         """`nested`: True if each tool is inside a field named as its type (Chat Completions)."""
         self._nested = nested
-        self._names: set[str] = set()
-        self.specs: list[ToolSpec] = []
+        self._replaces = False
+        """True while a tool may replace an earlier one of its name."""
+        self.echo: list[ToolEcho] = []
+        self.specs: dict[str, ToolSpec] = {}
         self.skipped: list[str] = []
 
-    def read(self, raws: Sequence[Raw]) -> Iterator[ToolEcho]:
-        """Yield the echo of each tool. Raises InvalidRequest."""
+    def read(self, raws: Sequence[Raw], field: str = "tools", replaces: bool = False) -> None:
+        """Read the tools of a list at `field`. Raises InvalidRequest.
+
+        `replaces`: True if a tool may replace an earlier one of its name, as in items that offer tools again.
+        """
+        self._replaces = replaces
         for index, raw in enumerate(raws):
-            place = f"tools[{index}]"
+            place = f"{field}[{index}]"
             if part(raw, TypeAndRole, place).type == "namespace":
                 space = part(raw, NamespaceParam, place)
-                inner = (self._tool(each, f"{place}.tools[{n}]", space.name) for n, each in enumerate(space.tools))
-                yield NamespaceTool(space.name, space.description or "", tuple(filter(None, inner)))
+                inner = [self._tool(each, f"{place}.tools[{n}]", space.name) for n, each in enumerate(space.tools)]
+                self.echo.append(NamespaceTool(space.name, space.description or "", tuple(filter(None, inner))))
             elif (tool := self._tool(raw, place)) is not None:
-                yield tool
+                self.echo.append(tool)
 
     def _tool(self, raw: Raw, place: str, namespace: str | None = None) -> FunctionTool | CustomTool | None:
         kind = part(raw, TypeAndRole, place).type
@@ -139,7 +146,7 @@ class ToolReader:
             part(tool.parameters, _Object, place)
             schema = bytes(tool.parameters).decode()
         function = Tool(name, tool.description or "", schema)
-        self.specs.append(ToolSpec(function, ToolCallStarted(tool.name, namespace), place, bool(tool.strict)))
+        self.specs[name] = ToolSpec(function, ToolCallStarted(tool.name, namespace), place, bool(tool.strict))
         return FunctionTool(tool.name, tool.description, tool.parameters, False)
 
     def _custom(self, tool: CustomParam, place: str, namespace: str | None) -> CustomTool:
@@ -148,17 +155,28 @@ class ToolReader:
         input_ = PlainInput() if is_null(tool.format) else _read_format(tool.format, place)
         function = Tool(name, "\n".join(filter(None, [tool.description, _format_note(input_)])), TEXT_INPUT)
         call = ToolCallStarted(tool.name, namespace, custom=True, streams=True)
-        self.specs.append(ToolSpec(function, call, place, True, input_))
+        self.specs[name] = ToolSpec(function, call, place, True, input_)
         return CustomTool(tool.name, tool.description, NO_FORMAT if is_null(tool.format) else tool.format)
 
     def _name(self, tool: FunctionParam | CustomParam, place: str, namespace: str | None) -> str:
-        """Return the tool's name for the model. Raises InvalidRequest if an earlier tool has it."""
+        """Return the tool's name for the model. Raises InvalidRequest if an earlier tool has it and stays."""
         name = qualified_name(tool.name, namespace)
-        if name in self._names:
+        if name in self.specs and not self._replaces:
             message = f"`{place}.name`: an earlier tool is named {name!r} too; rename one of them."
             raise InvalidRequest(message, param=f"{place}.name")
-        self._names.add(name)
+        if name in self.specs:
+            self.echo = list(_without(self.echo, name))
         return name
+
+
+def _without(echo: Sequence[ToolEcho], name: str) -> Iterator[ToolEcho]:
+    """Yield the echo without the tool of that name, and without a namespace that has no other tool."""
+    for tool in echo:
+        if not isinstance(tool, NamespaceTool):
+            if tool.name != name:
+                yield tool
+        elif left := tuple(each for each in tool.tools if qualified_name(each.name, tool.name) != name):
+            yield replace(tool, tools=left)
 
 
 _INPUT: Any = Input

@@ -1,6 +1,6 @@
 """Tools of a request under its `tool_choice`: callable functions, the echo, and the client's names of them. Pure."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -23,10 +23,11 @@ from server.protocol.tools import (
     ToolEcho,
 )
 from server.stream import ToolCallStarted
+from server.tools.additional_tools import AdditionalTools
 from server.tools.tool_reader import ToolReader, ToolSpec, by_name, qualified_name
 
 MAX_TOOLS = 512
-"""Number of entries in `tools`."""
+"""Number of entries in `tools` and in items that offer tools."""
 
 
 class Toolbox(Struct, frozen=True):
@@ -80,18 +81,31 @@ class Toolbox(Struct, frozen=True):
 NO_TOOLS = Toolbox()
 
 
-def toolbox(raws: Sequence[Raw], choice: Raw = NULL, parallel: bool = True, nested: bool = False) -> Toolbox:
+def toolbox(
+    raws: Sequence[Raw],
+    choice: Raw = NULL,
+    parallel: bool = True,
+    nested: bool = False,
+    additional: Iterable[AdditionalTools] = (),
+) -> Toolbox:
     """Return the tools of a request. Raises InvalidRequest.
 
-    `nested`: True if each tool is inside a field named as its type (Chat Completions).
+    `nested`: True if each tool is inside a field named as its type (Chat Completions). `additional`: tools of items.
     """
-    if len(raws) > MAX_TOOLS:
-        raise InvalidRequest(f"`tools` has {len(raws)} entries; at most {MAX_TOOLS} are allowed.", param="tools")
     reader = ToolReader(nested)
-    echo = tuple(reader.read(raws))
-    all_tools = tuple(reader.specs)
+    _check_count(len(raws), "tools")
+    reader.read(raws)
+    for item in additional:
+        _check_count(len(reader.echo) + len(item.tools), item.place)
+        reader.read(item.tools, item.place, replaces=True)
+    all_tools = tuple(reader.specs.values())
     effective, specs = _read_choice(choice, all_tools, nested)
-    return Toolbox(echo, effective, all_tools, specs, tuple(reader.skipped), parallel)
+    return Toolbox(tuple(reader.echo), effective, all_tools, specs, tuple(reader.skipped), parallel)
+
+
+def _check_count(count: int, place: str) -> None:
+    if count > MAX_TOOLS:
+        raise InvalidRequest(f"`{place}` has {count} entries; at most {MAX_TOOLS} are allowed.", param=place)
 
 
 T = TypeVar("T", bound=FunctionTool | CustomTool)

@@ -385,6 +385,14 @@ def text(response: dict[str, Any]) -> str:
     return "".join(part["text"] for item in messages for part in item["content"])
 
 
+def prompt_text(model: ScriptedModel) -> str:
+    """Return all text that the model has in one slot at last."""
+    tokens: list[int] = []
+    for chunk in model.decoded:
+        tokens[chunk.position :] = chunk.tokens
+    return bytes(token for token in tokens if token < 256).decode()
+
+
 def frames(body: bytes) -> list[bytes]:
     """Of a stream, [DONE] among them."""
     *whole, rest = body.split(b"\n\n")

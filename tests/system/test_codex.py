@@ -20,7 +20,7 @@ import trio
 
 from engine.backends.scripted import Reply, ScriptedModel
 from tests.server.api.test_tools import call
-from tests.support.helpers import NAME, PATIENCE, Running, served, statuses
+from tests.support.helpers import NAME, PATIENCE, Running, prompt_text, served, statuses
 
 pytestmark = pytest.mark.slow
 
@@ -136,19 +136,12 @@ def gist(events: Sequence[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
                 yield ("turn.completed",)
 
 
-def read(model: ScriptedModel) -> str:
-    """What the model has before it at last, answer included."""
-    tokens: list[int] = []
-    for chunk in model.decoded:
-        tokens[chunk.position :] = chunk.tokens
-    return bytes(token for token in tokens if token < 256).decode()
-
-
 @asynccontextmanager
-async def at(home: Path, reply: Reply) -> AsyncIterator[Running]:
-    """A server that Codex knows, if it is at home there."""
-    async with served(ScriptedModel(reply, n_ctx=1 << 17, n_slots=1), template=TEMPLATE) as running:
-        (home / "config.toml").write_text(CONFIG.format(name=NAME, url=running.url))
+async def at(home: Path, reply: Reply, name: str = NAME) -> AsyncIterator[Running]:
+    """A server that Codex knows, if it is at home there, with a model of that name."""
+    model = ScriptedModel(reply, n_ctx=1 << 17, n_slots=1)
+    async with served(model, template=TEMPLATE, aliases=(name,)) as running:
+        (home / "config.toml").write_text(CONFIG.format(name=name, url=running.url))
         yield running
 
 
@@ -159,7 +152,7 @@ async def test_a_turn_with_a_call_and_the_next_one(
     async with at(tmp_path, writer) as running:
         first = await run(codex, tmp_path, "Write it.")
         second = await run(codex, tmp_path, "resume", "--last", "And again.")
-        replayed = read(running.model)
+        replayed = prompt_text(running.model)
     assert list(gist(first)) == [("command", "word\n"), ("agent_message", "Words: 1."), ("turn.completed",)]
     assert list(gist(second)) == [("command", "word\nword\n"), ("agent_message", "Words: 2."), ("turn.completed",)]
     assert (tmp_path / "work" / "words.txt").read_text() == "word\nword\n"
@@ -169,6 +162,30 @@ async def test_a_turn_with_a_call_and_the_next_one(
         f"<think>I write it.</think>{CALL}word\n<think>I have seen it.</think>Words: 1.And again."
         f"<think>I write it.</think>{CALL}word\nword\n<think>I have seen it.</think>Words: 2."
     )
+
+
+ALIAS = "gpt-5.6-sol"
+"""Name of a model for which Codex sends its tools as `additional_tools`."""
+SCRIPT = 'const r = await tools.exec_command({cmd: "echo word >> words.txt; cat words.txt"}); text(r.output);'
+
+
+async def test_codex_with_a_known_alias_runs_its_additional_tools(
+    codex: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def scripter(message: bytes) -> bytes:
+        _, called, output = message.partition(b"</tool_call>")
+        if called:
+            return b"It has " + output.split()[-1]
+        return call("functions__exec", json.dumps({"input": SCRIPT})).encode()
+
+    caplog.set_level(logging.DEBUG, "responsed.http")
+    async with at(tmp_path, scripter, ALIAS) as running:
+        events = await run(codex, tmp_path, "Write it.")
+        prompt = prompt_text(running.model)
+    assert list(gist(events)) == [("command", "word\n"), ("agent_message", "It has word"), ("turn.completed",)]
+    assert statuses(caplog.text) == [200] * 2
+    assert '"functions__exec"' in prompt
+    assert "additional_tools" not in caplog.text
 
 
 async def test_a_call_of_a_tool_in_a_namespace(codex: Path, tmp_path: Path) -> None:

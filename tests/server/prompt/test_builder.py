@@ -253,13 +253,37 @@ HISTORY: list[tuple[list[Any], list[str]]] = [
       {"type": "function_call_output", "call_id": "7", "output": [IMAGE]}], ["a", "f{}", OMITTED]),
     ([user("a"), {"type": "shell_call", "call_id": "s", "action": {"commands": ["ls"]}},
       {"type": "shell_call_output", "call_id": "s", "output": [{"stdout": "x.py", "stderr": "", "outcome": {}}]}],
-     ["a", 'shell{"action":{"commands":["ls"]}}', "x.py"]),
+     ["a", 'shell{"commands":["ls"]}', "x.py"]),
+    ([user("a"), {"type": "shell_call", "call_id": "s", "action": {"commands": ["ls", "x"], "timeout_ms": None}},
+      {"type": "shell_call_output", "call_id": "s", "output": [
+          {"stdout": "", "stderr": "No x.", "outcome": {"type": "exit", "exit_code": 2}},
+          {"stdout": "", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}},
+          {"stdout": "", "stderr": "", "outcome": {"type": "timeout"}}]}],
+     ["a", 'shell{"commands":["ls","x"]}', "No x.\nExit code 2.\nThe command timed out."]),
     ([user("a"), {"type": "local_shell_call", "call_id": "s", "action": {"command": ["ls"]}},
       {"type": "local_shell_call_output", "id": "s", "output": "x.py"}],
-     ["a", 'local_shell{"action":{"command":["ls"]}}', "x.py"]),
+     ["a", 'local_shell{"command":["ls"]}', "x.py"]),
+    ([user("a"), {"type": "local_shell_call", "id": "lsh_1", "call_id": "s", "status": "completed",
+                  "action": {"type": "exec", "command": ["ls"], "env": {}, "timeout_ms": 9}},
+      {"type": "local_shell_call_output", "id": "lsh_1", "output": "x.py"}],
+     ["a", 'local_shell{"command":["ls"],"timeout_ms":9}', "x.py"]),
     ([user("a"), {"type": "apply_patch_call", "call_id": "p", "operation": {"type": "delete_file", "path": "x"}},
       {"type": "apply_patch_call_output", "call_id": "p", "status": "completed", "output": "gone"}],
-     ["a", 'apply_patch{"operation":{"type":"delete_file","path":"x"}}', "gone"]),
+     ["a", 'apply_patch{"type":"delete_file","path":"x"}', "gone"]),
+    ([user("a"), {"type": "apply_patch_call", "call_id": "p", "operation": {"type": "delete_file", "path": "x"}},
+      {"type": "apply_patch_call_output", "call_id": "p", "status": "failed", "output": "no x"}],
+     ["a", 'apply_patch{"type":"delete_file","path":"x"}', "failed: no x"]),
+    ([user("a"), {"type": "apply_patch_call", "call_id": "p", "operation": {"type": "delete_file", "path": "x"}},
+      {"type": "apply_patch_call_output", "call_id": "p", "status": "completed"}],
+     ["a", 'apply_patch{"type":"delete_file","path":"x"}', "completed"]),
+    ([user("a"), {"type": "tool_search_call", "call_id": "t", "execution": "client", "arguments": {"query": "mail"}},
+      {"type": "tool_search_output", "call_id": "t", "execution": "client", "tools": [
+          {"type": "function", "name": "send"},
+          {"type": "namespace", "name": "crm", "tools": [{"type": "function", "name": "find"}]}]}],
+     ["a", 'tool_search{"query":"mail"}', "send\ncrm__find"]),
+    ([user("a"), {"type": "tool_search_call", "call_id": None, "execution": "server", "arguments": {}},
+      {"type": "tool_search_output", "call_id": None, "execution": "server", "tools": []}],
+     ["a", "tool_search{}", "No tool was found."]),
     ([user("a"), {"type": "mcp_call", "id": "m", "name": "roll", "server_label": "d", "arguments": '{"n":1}',
                   "output": "4"}], ["a", 'roll{"n":1}', "4"]),
     ([user("a"), {"type": "mcp_call", "id": "m", "name": "roll", "arguments": "{}", "error": "no dice"}],
@@ -270,6 +294,28 @@ HISTORY: list[tuple[list[Any], list[str]]] = [
     ([user("a"), {"type": "file_search_call", "id": "f", "queries": ["q"], "results": [{"text": "found", "score": 1}]}],
      ["a", 'file_search{"queries":["q"]}', "found"]),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("outputs", "expected"),
+    [
+        ([{"name": "g"}, {"name": "f"}], ["f{}", "1", "g{}", "0"]),
+        ([{"name": "f", "namespace": None}, {"call_id": "two"}], ["f{}", "0", "g{}", "1"]),
+        ([{"name": "f", "call_id": "two"}, {"name": "f"}], ["f{}", "1", "g{}", "0"]),
+        ([{"name": "h"}, {"name": "f", "namespace": "s"}], ["f({})", "g({})", "0", "1"]),
+    ],
+)
+def test_output_without_call_id_belongs_to_call_of_its_name(outputs: list[dict[str, Any]], expected: list[str]) -> None:
+    """Asynchronous tools answer turns later."""
+    calls = [
+        {"type": "function_call", "call_id": id_, "name": name, "arguments": "{}"}
+        for id_, name in (("one", "f"), ("two", "g"))
+    ]
+    later = [{"type": "function_call_output", "output": str(n)} | each for n, each in enumerate(outputs)]
+    messages = builder.conversation(request([*calls, *later])).messages
+    found = [call.name + call.arguments for each in messages for call in each.calls]
+    results = [each.content for each in messages if each.content]
+    assert sorted([*found, *results]) == sorted(expected)
 
 
 @pytest.mark.parametrize(("items", "expected"), HISTORY)

@@ -1,0 +1,88 @@
+"""Tools that items of the input offer: rendered, required, called and kept by the next turns."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.tools import toolbox
+from tests.server.api.test_tools import AGENTS, HERMES, PARAMETERS, TIME, WEATHER, call, gist, output, writes
+from tests.support.helpers import Answer, post, prompt_text, served
+
+HELLO = {"role": "user", "content": "How is it in Rome?"}
+SEARCH_OUTPUT = {"type": "tool_search_output", "call_id": "t", "execution": "client", "status": "completed"}
+
+
+def offer(*tools: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "additional_tools", "role": "developer", "tools": list(tools)}
+
+
+async def answers(text: str, input_: list[Any], **fields: Any) -> tuple[Answer, str]:
+    """Return the answer and the prompt."""
+    async with served(writes(text), template=HERMES) as running:
+        answer = await post(running, input=input_, stream=True, **fields)
+        return answer, prompt_text(running.model)
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [offer(WEATHER), HELLO],
+        [HELLO, offer(WEATHER)],
+        [HELLO, {"type": "tool_search_call", "call_id": "t", "arguments": {}}, SEARCH_OUTPUT | {"tools": [WEATHER]}],
+    ],
+)
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "name": "get_weather"}])
+async def test_tool_of_an_item_is_offered_required_and_called(items: list[Any], choice: Any) -> None:
+    answer, prompt = await answers(call("get_weather"), items, tool_choice=choice)
+    response = answer.events[-1]["response"]
+    assert gist(output(answer)) == [("function_call", "get_weather", '{"city": "Rome \\"é\\""}')]
+    assert (response["tools"], response["tool_choice"]) == ([WEATHER | {"strict": True}], choice)
+    assert "responsed" not in response
+    assert "get_weather: The weather." in prompt
+
+
+async def test_call_of_namespace_in_an_item_has_client_names() -> None:
+    answer, _ = await answers(call("agents__close"), [offer(AGENTS), HELLO])
+    assert gist(output(answer)) == [("function_call", "agents", "close", '{"city": "Rome \\"é\\""}')]
+
+
+@pytest.mark.parametrize(
+    ("tools", "items", "echo"),
+    [
+        ([TIME], [offer(WEATHER)], ["get_time", "get_weather"]),
+        ([WEATHER, TIME], [offer(WEATHER | {"description": "New."})], ["get_time", "get_weather"]),
+        ([], [offer(WEATHER), offer(WEATHER | {"description": "New."}, {"type": "web_search"})], ["get_weather"]),
+        ([], [offer(AGENTS), offer(AGENTS)], ["agents"]),
+        ([], [{"type": "additional_tools", "role": "developer", "tools": None}, offer(WEATHER)], ["get_weather"]),
+    ],
+)
+async def test_tool_of_a_later_item_replaces_one_of_its_name(
+    tools: list[Any], items: list[Any], echo: list[str]
+) -> None:
+    answer, prompt = await answers("So.", [*items, HELLO], tools=tools)
+    assert [tool["name"] for tool in answer.events[-1]["response"]["tools"]] == echo
+    assert ("The weather." in prompt) == ("New." not in prompt and "get_weather" in echo)
+
+
+@pytest.mark.parametrize(
+    ("items", "param"),
+    [
+        ([offer({"type": "function"})], "input[0].tools[0]"),
+        ([HELLO, offer(AGENTS | {"tools": [{"type": "function", "name": ""}]})], "input[1].tools[0].tools[0].name"),
+        ([offer(*[TIME | {"name": f"t{n}"} for n in range(toolbox.MAX_TOOLS + 1)])], "input[0].tools"),
+        ([{"type": "additional_tools", "tools": {}}], "input[0].tools"),
+    ],
+)
+async def test_wrong_tool_of_an_item_is_rejected_with_its_place(items: list[Any], param: str) -> None:
+    answer, _ = await answers("", [*items, HELLO])
+    assert (answer.status, answer.json["error"]["param"]) == (400, param)
+
+
+async def test_tools_of_items_stay_for_next_turn(tmp_path: Path) -> None:
+    async with served(writes(call("get_weather")), template=HERMES, state=tmp_path) as running:
+        first = await post(running, input=[offer(WEATHER), HELLO])
+        id_ = first.json["id"]
+        second = await post(running, input="And now?", previous_response_id=id_, tool_choice="required")
+    assert gist(second.json["output"]) == [("function_call", "get_weather", '{"city": "Rome \\"é\\""}')]
+    assert second.json["tools"][0]["parameters"] == PARAMETERS
