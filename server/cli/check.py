@@ -10,6 +10,7 @@ from server.cli.exit_status import STATUS_BY_ERROR, ExitStatus, exit_status
 from server.cli.reloading import api_keys
 from server.cli.serve import check_writable, options
 from server.config import Config, settings
+from server.daemon import http_options
 from server.http import listening_sockets
 
 
@@ -30,6 +31,10 @@ def check(flags: argparse.Namespace) -> int:
 def _keys(config: Config) -> Iterator[str]:
     keys = api_keys(config)
     yield "none: anybody who reaches the address may call" if keys is None else f"{len(keys)} keys"
+
+
+def _certificate(config: Config) -> Iterator[str]:
+    yield "none: connections are not encrypted" if http_options(config).tls is None else f"{config.ssl_certfile}"
 
 
 def _address(config: Config) -> Iterator[str]:
@@ -61,6 +66,7 @@ def _state(config: Config) -> Iterator[str]:
 
 PARTS: dict[str, Callable[[Config], Iterator[str]]] = {
     "keys": _keys,
+    "certificate": _certificate,
     "address": _address,
     "model": _model,
     "state": _state,

@@ -8,11 +8,26 @@ from typing import TYPE_CHECKING
 
 from server.access import ApiKeys
 from server.config import Config, ConfigError, EffectiveValue, credential, read_api_keys, settings
+from server.daemon import http_options
+from server.http import HTTPOptions
 
 if TYPE_CHECKING:
     from server.api import App
 
-RELOADABLE = {"log_level", "alias", "api_key_file", "allow_host", "allow_origin", "queue", "max_body_megabytes"}
+RELOADABLE = {
+    "log_level",
+    "alias",
+    "api_key_file",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "allow_host",
+    "allow_origin",
+    "queue",
+    "max_body_megabytes",
+    "max_connections",
+    "max_connections_per_address",
+    "write_timeout",
+}
 """Keys of the settings that need no restart."""
 
 log = logging.getLogger("responsed")
@@ -21,8 +36,9 @@ log = logging.getLogger("responsed")
 class Reloading:
     """The settings in force, and how to replace them."""
 
-    def __init__(self, flags: argparse.Namespace, values: Sequence[EffectiveValue]) -> None:
+    def __init__(self, flags: argparse.Namespace, values: Sequence[EffectiveValue], options: HTTPOptions) -> None:
         self._flags = flags
+        self._options = options
         self._values = {value.setting.key: value.value for value in values}
 
     def reload(self, app: "App") -> None:
@@ -33,12 +49,16 @@ class Reloading:
             keys = api_keys(config)
             if keys is None and app.keys is not None:
                 raise ConfigError("the API keys are gone; restart the server to serve without keys")
+            options = http_options(config)
+            if (options.tls is None) != (self._options.tls is None):
+                raise ConfigError("restart the server to turn TLS on or off")
         except ConfigError as error:
             log.error("the settings stay as they are: %s", error)
             return
         changed = {value.setting.key: value.value for value in values if value.value != self._values[value.setting.key]}
         self._values |= {key: value for key, value in changed.items() if key in RELOADABLE}
         app.reload(config, keys)
+        self._options.limits, self._options.tls = options.limits, options.tls
         logging.getLogger().setLevel(config.log_level.upper())
         log.info("reloaded the settings and API keys; changed: %s", ", ".join(sorted(changed)) or "none")
         if ignored := sorted(changed.keys() - RELOADABLE):

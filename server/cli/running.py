@@ -25,7 +25,7 @@ from server.access import ApiKeys
 from server.api import App
 from server.cli.reloading import Reloading
 from server.config import Config
-from server.http import ListeningSockets
+from server.http import HTTPOptions, ListeningSockets
 from server.monitoring import Metrics
 from server.served_model import ModelDetails
 from server.store import AsyncStore, Limits, Store, StoreError, database
@@ -47,6 +47,7 @@ def run(
     keys: ApiKeys | None,
     notifier: Notifier,
     reloading: Reloading,
+    http: HTTPOptions,
 ) -> None:
     """Serve until the daemon stops, then close the model."""
     with closing(loaded.model), _open_store(config, state_dir) as store:
@@ -61,7 +62,7 @@ def run(
         )
         details = _model_details(config, path, loaded)
         app = App(config, engine, details, AsyncStore(store) if store else None, keys, _metrics(config, details))
-        _run(partial(daemon.run, config, listening, engine, app, notifier, partial(reloading.reload, app)))
+        _run(partial(daemon.run, config, listening, engine, app, notifier, partial(reloading.reload, app), http))
 
 
 def _run(serve_until_stopped: Callable[[], Coroutine[object, object, None]]) -> None:

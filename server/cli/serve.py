@@ -15,7 +15,7 @@ from engine.model import BackendOptions
 from server.cli import logs, models
 from server.cli.reloading import Reloading, api_keys
 from server.config import Config, settings
-from server.daemon import read_files
+from server.daemon import http_options, read_files
 from server.http import listening_sockets
 from server.systemd import Notifier
 
@@ -29,7 +29,8 @@ def serve(flags: argparse.Namespace) -> int:
         return 0
     config = settings.config(values)
     read_files(config.prewarm)  # before loading, so that a missing file fails at once
-    reloading = Reloading(flags, values)
+    http = http_options(config)
+    reloading = Reloading(flags, values, http)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logs.configure(config.log_level, config.log_format)
     keys = api_keys(config)
@@ -47,7 +48,7 @@ def serve(flags: argparse.Namespace) -> int:
         _restore_default_signals()
         with notifier.extending(f"loading {path.name}"):
             loaded, running = _load_and_import(path, options(config), cache.parent)
-        running.run(config, path, loaded, state_dir, listening, keys, notifier, reloading)
+        running.run(config, path, loaded, state_dir, listening, keys, notifier, reloading, http)
     return 0
 
 

@@ -88,6 +88,14 @@ class Config(Struct, frozen=True):
         "File of API keys that clients must send, one `name:key` per line (default: systemd's credential `api-key`, "
         "or no keys)",
     ] = None
+    ssl_certfile: Annotated[
+        Path | None,
+        PATH,
+        "File of the TLS certificate and its chain, in PEM; unix sockets stay unencrypted (default: plain HTTP)",
+    ] = None
+    ssl_keyfile: Annotated[
+        Path | None, PATH, "File of the certificate's private key, in PEM (default: the certificate's file)"
+    ] = None
     insecure: Annotated[bool, BOOLEAN, "Listen beyond this machine without API keys (default: {})"] = False
     allow_hosts: Annotated[
         tuple[str, ...],

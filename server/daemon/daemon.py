@@ -3,7 +3,7 @@
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 import trio
@@ -13,8 +13,9 @@ from engine.model import ModelError
 from engine.runtime import Engine
 from server.api import App
 from server.config import Config
+from server.daemon.http_options import http_options
 from server.daemon.prewarm import prewarm, read_files
-from server.http import HTTPLimits, ListeningSockets
+from server.http import HTTPOptions, ListeningSockets
 from server.http import listener as http_listener
 from server.systemd import Notifier
 
@@ -37,6 +38,7 @@ async def run(
     app: App,
     notifier: Notifier,
     reload: Callable[[], None] | None = None,
+    options: HTTPOptions | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. A second signal, or one during the warm-up, ends the process at once.
 
@@ -58,10 +60,10 @@ async def run(
         # hypercorn's timeout is longer than ours: a stream that hypercorn cuts gets no terminal event.
         timeout = config.shutdown_timeout_seconds + 2 * CLOSING_SECONDS
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            limits = _http_limits(config)
-            serve = partial(http_listener.serve, app, listening.sockets, timeout, stop.wait, limits)
+            options = options or http_options(config)
+            serve = partial(http_listener.serve, app, listening.sockets, timeout, stop.wait, options)
             addresses: list[str] = await nursery.start(serve)
-            status = f"listening on {', '.join(addresses)}"
+            status = f"listening on {', '.join(_urls(addresses, options))}"
             log.info(status)
             notifier.notify("READY=1", f"STATUS={status}")
             nursery.start_soon(_report_status, app, notifier, status)
@@ -83,8 +85,11 @@ async def run(
     log.info("stopped")
 
 
-def _http_limits(config: Config) -> HTTPLimits:
-    return HTTPLimits(config.max_connections, config.max_connections_per_address, config.write_timeout_seconds)
+def _urls(addresses: Sequence[str], options: HTTPOptions) -> list[str]:
+    """Return hypercorn's URLs with our scheme: hypercorn does not know of the encryption."""
+    if options.tls is None:
+        return list(addresses)
+    return [each if ":unix:" in each else each.replace("http:", "https:", 1) for each in addresses]
 
 
 async def _end_signal(signals: AsyncIterator[int], notifier: Notifier, reload: Callable[[], None] | None) -> str:

@@ -1,21 +1,25 @@
 """HTTP over h11 and trio: listening sockets, connections, exchanges, routes."""
 
 from server.http.bodies import Bodies
-from server.http.connection_limits import HTTPLimits
 from server.http.exchange import ClientDisconnected, Exchange, Receive, Scope, Send
+from server.http.options import HTTPLimits, HTTPOptions
 from server.http.router import Handlers, Router
 from server.http.sockets import BindError, ExposedAddress, ListeningSockets, listening_sockets
+from server.http.tls import TLS, CertificateError
 from server.http.work_thread import ITEM_BYTES, Check, WorkThread
 
 __all__ = [
     "ITEM_BYTES",
+    "TLS",
     "BindError",
     "Bodies",
+    "CertificateError",
     "Check",
     "ClientDisconnected",
     "Exchange",
     "ExposedAddress",
     "HTTPLimits",
+    "HTTPOptions",
     "Handlers",
     "ListeningSockets",
     "Receive",

@@ -15,13 +15,14 @@ import h11
 import trio
 
 from server.http import h11_patches
-from server.http.connection_limits import HTTPLimits
 from server.http.drain import Drain
 from server.http.exchange import JSON, Receive, Scope, Send
+from server.http.options import HTTPLimits
 from server.http.request_head import HeadFilter, asgi_scope, check
 from server.protocol.errors import Malformed
 
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
 
 READ_BYTES = 16384
 """Bytes per read. h11 limits an incomplete head to as many bytes, and accepts a complete one of any size."""
@@ -43,12 +44,12 @@ log = logging.getLogger("responsed.http")
 class Connection:
     """Connection of a client, from accept to close. The caller closes it."""
 
-    def __init__(
-        self, app: Application, stream: trio.SocketStream, drain: Drain, limits: HTTPLimits = DEFAULT_LIMITS
-    ) -> None:
+    def __init__(self, app: Application, stream: Stream, drain: Drain, limits: HTTPLimits = DEFAULT_LIMITS) -> None:
         self._write_seconds = limits.write_seconds
         self._app = app
         self._stream = stream
+        self._encrypted = isinstance(stream, trio.SSLStream)
+        self._socket = (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
         self._drain = drain
         h11_patches.apply()
         self._wire = h11.Connection(h11.SERVER)
@@ -63,7 +64,7 @@ class Connection:
 
     async def run(self) -> None:
         """Serve the requests. Errors end this connection only."""
-        if (client := peer_of(self._stream)) is None:
+        if (client := peer_of(self._socket)) is None:
             return  # the client has already disconnected
         try:
             await self._serve_requests(client)
@@ -77,7 +78,7 @@ class Connection:
 
     async def _serve_requests(self, client: tuple[str, int]) -> None:
         while (request := await self._request()) is not None:
-            await self._app(asgi_scope(request, client), self._receive, self._send)
+            await self._app(asgi_scope(request, client, self._encrypted), self._receive, self._send)
             await self._discard_body()
             done = self._wire.our_state is h11.DONE and self._wire.their_state is h11.DONE
             if self._gone.is_set() or not done:
@@ -186,7 +187,7 @@ class Connection:
         if self._gone.is_set() or not data:
             return
         try:
-            sent = os.write(self._stream.socket.fileno(), data)
+            sent = 0 if self._encrypted else os.write(self._socket.fileno(), data)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -201,7 +202,7 @@ class Connection:
             except trio.TooSlowError:  # it acknowledges packets and reads nothing
                 self._gone.set()
                 with suppress(OSError):
-                    self._stream.socket.shutdown(trio.socket.SHUT_RDWR)  # wakes the task that waits in `receive`
+                    self._socket.shutdown(trio.socket.SHUT_RDWR)  # wakes the task that waits in `receive`
             except trio.Cancelled:
                 self._gone.set()  # a frame was cut, so nothing can follow it
                 raise
@@ -228,15 +229,16 @@ class Connection:
         if self._gone.is_set() or self._fault is None:
             return
         with suppress(trio.BrokenResourceError), trio.move_on_after(DISCARD_SECONDS):
-            await self._stream.send_eof()
+            if isinstance(self._stream, trio.SocketStream):  # TLS has no half-close
+                await self._stream.send_eof()
             while await self._stream.receive_some(READ_AHEAD):
                 pass
 
 
-def peer_of(stream: trio.SocketStream) -> tuple[str, int] | None:
+def peer_of(connected: trio.socket.SocketType) -> tuple[str, int] | None:
     """Return the client's address and port; `unix` for a unix socket; None if it has disconnected."""
     try:
-        peer = stream.socket.getpeername()
+        peer = connected.getpeername()
     except OSError:
         return None
     return ("unix", 0) if isinstance(peer, str | bytes) else (peer[0], peer[1])

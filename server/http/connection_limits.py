@@ -1,31 +1,20 @@
-"""Limits of the number of connections, in all and from one address. Pure."""
+"""Count of connections, in all and by address. Pure."""
 
 import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from msgspec import Struct
-
-
-class HTTPLimits(Struct, frozen=True):
-    """Limits of connections and of the time that a client may take."""
-
-    connections: int = 1024
-    """Connections at the same time; never more than file descriptors allow."""
-    connections_per_address: int = 64
-    """Connections from one address of another machine."""
-    write_seconds: float = 30.0
-    """Seconds that a client may leave a full send buffer unread."""
+from server.http.options import HTTPOptions
 
 
 class ConnectionCount:
     def __init__(
-        self, limits: HTTPLimits, max_connections: Callable[[], int], close_oldest: Callable[[], bool]
+        self, options: HTTPOptions, max_connections: Callable[[], int], close_oldest: Callable[[], bool]
     ) -> None:
         """`max_connections` returns the number that file descriptors allow; `close_oldest` closes an idle connection
         and returns False if there is none."""
-        self._limits = limits
+        self._options = options
         self._max_connections = max_connections
         self._close_oldest = close_oldest
         self._by_address: Counter[str] = Counter()
@@ -38,9 +27,9 @@ class ConnectionCount:
         """
         self._by_address[address] += 1
         try:
-            if _is_remote(address) and self._by_address[address] > self._limits.connections_per_address:
+            if _is_remote(address) and self._by_address[address] > self._options.limits.connections_per_address:
                 yield False
-            elif self._by_address.total() > min(self._limits.connections, self._max_connections()):
+            elif self._by_address.total() > min(self._options.limits.connections, self._max_connections()):
                 yield self._close_oldest()
             else:
                 yield True

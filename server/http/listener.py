@@ -16,14 +16,19 @@ import trio
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
-from server.http.connection import DEFAULT_LIMITS, Application, Connection, peer_of
-from server.http.connection_limits import ConnectionCount, HTTPLimits
+from server.http.connection import Application, Connection, peer_of
+from server.http.connection_limits import ConnectionCount
 from server.http.drain import Drain
+from server.http.options import HTTPOptions
+from server.http.tls import TLS
+from server.http.tls import log as tls_log
 
 RESERVED_FILES = 64
 """Number of file descriptors reserved for the model, the store, and connections that request `/health`."""
 REPEAT_SECONDS = 60.0
 """Seconds between two log lines about connections that cannot be accepted."""
+CLOSE_SECONDS = 1.0
+"""Seconds to send the end of a TLS connection."""
 
 
 refusals = logging.getLogger("responsed.http.refusals")
@@ -65,7 +70,7 @@ async def serve(
     sockets: Sequence[socket.socket],
     shutdown_timeout: float,
     stop: Callable[[], Awaitable[None]],
-    limits: HTTPLimits = DEFAULT_LIMITS,
+    options: HTTPOptions,
     *,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -74,20 +79,31 @@ async def serve(
     Report the addresses as the value of `task_status`. The listener closes when `stop` returns.
     """
     drain = Drain()
-    count = ConnectionCount(limits, max_connections, drain.close_oldest)
+    count = ConnectionCount(options, max_connections, drain.close_oldest)
 
     async def serve_connection(*arguments: Any) -> None:
         """Serve one connection. hypercorn passes the arguments of its own TCPServer, the stream last."""
         stream: trio.SocketStream = arguments[-1]
-        address, _ = peer_of(stream) or ("", 0)
+        address, _ = peer_of(stream.socket) or ("", 0)
         with count.admit(address) as admitted:
-            if admitted:
-                await Connection(app, stream, drain, limits).run()
-            else:
+            if not admitted:
                 refusals.warning("a connection from %s is refused: too many are open", address)
+            elif options.tls is None or stream.socket.family == socket.AF_UNIX:
+                await Connection(app, stream, drain, options.limits).run()
+            else:
+                await serve_encrypted(stream, options.tls)
 
-    logging.getLogger("trio.serve_listeners").addFilter(_OncePerMinute())
-    refusals.addFilter(_OncePerMinute())
+    async def serve_encrypted(stream: trio.SocketStream, tls: TLS) -> None:
+        encrypted = None
+        with drain.wait_for_request():
+            encrypted = await tls.handshake(stream)
+        if encrypted is not None:
+            await Connection(app, encrypted, drain, options.limits).run()
+            with trio.move_on_after(CLOSE_SECONDS), suppress(trio.BrokenResourceError):
+                await encrypted.aclose()  # says that nothing is missing (RFC 8446, 6.1)
+
+    for repeated in (logging.getLogger("trio.serve_listeners"), refusals, tls_log):
+        repeated.addFilter(_OncePerMinute())
 
     async def drained() -> None:
         await stop()

@@ -8,6 +8,8 @@ import h11
 from server.http.exchange import Scope
 
 _BARE_LF = re.compile(rb"[^\r]\n")
+_ABSOLUTE = re.compile(rb"https?://", re.IGNORECASE)
+"""Beginning of a target in absolute form (RFC 9112, 3.2.2)."""
 
 
 class HeadFilter:
@@ -50,17 +52,17 @@ def check(request: h11.Request) -> None:
         raise h11.RemoteProtocolError("it has Content-Length and Transfer-Encoding; send one of them")
 
 
-def asgi_scope(request: h11.Request, client: tuple[str, int]) -> Scope:
+def asgi_scope(request: h11.Request, client: tuple[str, int], encrypted: bool) -> Scope:
     target = request.target
-    if target[:7].lower() == b"http://":
-        target = b"/" + target[7:].partition(b"/")[2]
+    if absolute := _ABSOLUTE.match(target):
+        target = b"/" + target[absolute.end() :].partition(b"/")[2]
     path, _, query = target.partition(b"?")
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": request.http_version.decode(),
         "method": request.method.decode(),
-        "scheme": "http",
+        "scheme": "https" if encrypted else "http",
         "path": unquote(path.decode()),
         "raw_path": path,
         "query_string": query,

@@ -170,7 +170,7 @@ async def served(
     ready = Ready()
     with (
         contextlib.closing(store) if store else contextlib.nullcontext(),
-        listening_sockets(["127.0.0.1"], 0, {}) as listening,
+        listening_sockets(config.hosts, 0, {}) as listening,
     ):
         port = listening.port
         async with trio.open_nursery() as nursery:
@@ -233,7 +233,7 @@ class Closed(AssertionError):
 class Client:
     """One connection. It sends the given bytes and reads HTTP/1.1 strictly (RFC 9112)."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._buffer = b""
         self._head: Head | None = None
@@ -252,10 +252,16 @@ class Client:
         await self._stream.send_all(data)
 
     async def half_close(self) -> None:
+        assert isinstance(self._stream, trio.SocketStream)
         await self._stream.send_eof()
+
+    async def leave(self) -> None:
+        """Close without a word, even over TLS."""
+        await trio.aclose_forcefully(self._stream)
 
     async def reset(self) -> None:
         """Close by RST instead of FIN."""
+        assert isinstance(self._stream, trio.SocketStream)
         self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await self._stream.aclose()
 

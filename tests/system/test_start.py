@@ -2,6 +2,7 @@
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from server.cli.exit_status import ExitStatus
 from tests.support import model_files
+from tests.support.certificates import DATA, certificate
 from tests.support.processes import START_SECONDS, serving
 
 pytestmark = pytest.mark.slow
@@ -96,6 +98,33 @@ def test_server_at_sighup_reads_its_keys_and_settings_again(tmp_path: Path) -> N
         assert status("", "gpt") == 401
         daemon.process.terminate()
         assert daemon.wait() == 0
+
+
+def certificate_of(port: int) -> str:
+    return ssl.get_server_certificate(("127.0.0.1", port)).strip()
+
+
+def test_server_at_sighup_reads_its_certificate_again(tmp_path: Path) -> None:
+    model = model_files.spm(tmp_path / "model.gguf")
+    found = certificate(tmp_path)
+    flags = ["--ssl-certfile", str(found.certfile), "--ssl-keyfile", str(found.keyfile)]
+    with serving(tmp_path, "--model", str(model), *flags) as daemon:
+
+        def reload(line: str) -> None:
+            daemon.process.send_signal(signal.SIGHUP)
+            assert daemon.message().startswith("RELOADING=1\nMONOTONIC_USEC=")
+            assert daemon.message() == "READY=1"
+            assert line in daemon.log.read_text()
+
+        assert f"STATUS=listening on https://127.0.0.1:{daemon.port}" in daemon.ready
+        shown = [certificate_of(daemon.port)]
+        certificate(tmp_path, "second")
+        reload("reloaded the settings and API keys")
+        shown.append(certificate_of(daemon.port))
+        found.keyfile.write_text("nonsense")
+        reload(f"the settings stay as they are: {found.certfile} and {found.keyfile} are no certificate in PEM")
+        shown.append(certificate_of(daemon.port))
+        assert shown == [(DATA / f"{name}.crt").read_text().strip() for name in ("first", "second", "second")]
 
 
 SHADOWED = ["random", "engine", "logging", "numpy", "sitecustomize", "minijinja", "pip", "subprocess", "xllamacpp"]

@@ -17,6 +17,11 @@ FAULTS: list[tuple[list[str], ExitStatus, str]] = [
     (["--host", "0.0.0.0", "--insecure", "true"], ExitStatus.OK, "ok      address: 0.0.0.0 port 0 is free"),
     (["--host", "192.0.2.1"], ExitStatus.NETWORK, "failed  address: cannot listen on 192.0.2.1 port 0"),
     (["--api-key-file", "/none"], ExitStatus.USAGE, "failed  keys: /none cannot be read: No such file or directory"),
+    (
+        ["--ssl-certfile", "/none"],
+        ExitStatus.USAGE,
+        "failed  certificate: /none cannot be read: No such file or directory",
+    ),
     (["--model", "/none.gguf"], ExitStatus.MODEL, "failed  model: there is no file and no model '/none.gguf'"),
     (["--threads", "1000"], ExitStatus.USAGE, "failed  model: 1000 threads on"),
     (["--state-dir", "/proc/1/x"], ExitStatus.RESOURCES, "failed  state: --state-dir /proc/1/x cannot be written"),
@@ -37,7 +42,7 @@ def test_check_names_each_fault_and_returns_the_status_of_serve(
     assert main(["check", *defaults, *flags]) == status
     lines = capsys.readouterr().out.splitlines()
     assert any(each.startswith(line) for each in lines), lines
-    assert all(re.match(r"(ok|failed)  +(keys|address|model|state): ", each) for each in lines)
+    assert all(re.match(r"(ok|failed)  +(keys|certificate|address|model|state): ", each) for each in lines)
 
 
 def test_check_of_a_taken_port_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,9 +9,10 @@ import trio
 
 from engine.backends.scripted import ScriptedModel
 from server.http.connection import Connection
-from server.http.connection_limits import ConnectionCount, HTTPLimits
+from server.http.connection_limits import ConnectionCount
 from server.http.drain import Drain
 from server.http.exchange import Receive, Scope, Send
+from server.http.options import HTTPLimits, HTTPOptions
 from tests.support import wire
 from tests.support.helpers import PATIENCE, Client, post, served
 
@@ -30,7 +31,7 @@ ARRIVALS: list[tuple[list[str], bool, list[bool]]] = [
 
 @pytest.mark.parametrize(("addresses", "idle", "expected"), ARRIVALS)
 def test_connection_is_admitted_up_to_the_limits(addresses: list[str], idle: bool, expected: list[bool]) -> None:
-    count = ConnectionCount(LIMITS, lambda: 100, lambda: idle)
+    count = ConnectionCount(HTTPOptions(LIMITS), lambda: 100, lambda: idle)
     open_ones = [count.admit(address) for address in addresses]
     assert [each.__enter__() for each in open_ones] == expected
     for each in open_ones:
@@ -40,7 +41,7 @@ def test_connection_is_admitted_up_to_the_limits(addresses: list[str], idle: boo
 
 
 def test_connections_never_exceed_the_file_descriptors() -> None:
-    count = ConnectionCount(LIMITS, lambda: 1, lambda: False)
+    count = ConnectionCount(HTTPOptions(LIMITS), lambda: 1, lambda: False)
     with count.admit("127.0.0.1") as first, count.admit("127.0.0.1") as second:
         assert (first, second) == (True, False)
 

@@ -1,0 +1,22 @@
+"""Options of the listener: limits, and the certificate. A reload replaces them for the next connections."""
+
+from msgspec import Struct
+
+from server.http.tls import TLS
+
+
+class HTTPLimits(Struct, frozen=True):
+    """Limits of connections and of the time that a client may take."""
+
+    connections: int = 1024
+    """Connections at the same time; never more than file descriptors allow."""
+    connections_per_address: int = 64
+    """Connections from one address of another machine."""
+    write_seconds: float = 30.0
+    """Seconds that a client may leave a full send buffer unread."""
+
+
+class HTTPOptions(Struct):
+    limits: HTTPLimits = HTTPLimits()
+    tls: TLS | None = None
+    """Encryption of TCP connections; None: plain HTTP. Unix sockets are never encrypted."""
