@@ -19,7 +19,7 @@ _TERMINAL = {"response.completed", "response.incomplete", "response.failed"}
 
 
 @dataclass(slots=True)
-class Answer:
+class TimedAnswer:
     """One parsed response. Times are seconds since the request's start; `tokens` is `usage.output_tokens`.
 
     Without `usage`, `tokens` is the number of text deltas (`counted`), and the tokens of the input are 0.
@@ -40,21 +40,21 @@ class Answer:
         if self.deltas and self.end is not None and self.tokens > 1:
             yield (self.end - self.deltas[0]) / (self.tokens - 1)
 
-    def between(self, begin: float, end: float) -> "Answer":
+    def between(self, begin: float, end: float) -> "TimedAnswer":
         """Return a copy with only the deltas whose gaps overlap that time, including gaps that cross its borders."""
         first = max(0, bisect_left(self.deltas, begin) - 1)
         return replace(self, deltas=self.deltas[first : bisect_left(self.deltas, end) + 1])
 
 
 # name -> the formula in words (tools share names, not formulas), and the samples of one answer in seconds.
-MEASURES: dict[str, tuple[str, Callable[[Answer], Iterable[float | None]]]] = {
+MEASURES: dict[str, tuple[str, Callable[[TimedAnswer], Iterable[float | None]]]] = {
     "first_byte": ("read with the first byte of the status line - start", lambda a: [a.first_byte]),
     "ttft": ("read with the first non-empty output_text.delta - start", lambda a: a.deltas[:1]),
     "itl": (
         "delta - delta before it, all gaps of all requests; in one read: 0",
         lambda a: [later - earlier for earlier, later in pairwise(a.deltas)],
     ),
-    "tpot": ("(e2e - ttft) / (n - 1), n = usage.output_tokens", Answer.tpot),
+    "tpot": ("(e2e - ttft) / (n - 1), n = usage.output_tokens", TimedAnswer.tpot),
     "e2e": ("read with the terminal event - start", lambda a: [a.end]),
 }
 
@@ -69,9 +69,9 @@ class _RecordedSocket(io.BufferedReader):
         pass
 
 
-def parse(recording: Recording) -> Answer:
+def parse(recording: Recording) -> TimedAnswer:
     """Return the answer of one recording; any failure becomes its `error`."""
-    answer = Answer(error=recording.error)
+    answer = TimedAnswer(error=recording.error)
     if recording.reads:
         answer.first_byte = recording.reads[0][0] - recording.start
     if not answer.error:
@@ -84,7 +84,7 @@ def parse(recording: Recording) -> Answer:
     return answer
 
 
-def _read(recording: Recording, answer: Answer) -> None:
+def _read(recording: Recording, answer: TimedAnswer) -> None:
     """Read the frames of a recording into the answer."""
     recorded = _RecordedSocket(io.BytesIO(b"".join(data for _, data in recording.reads)))
     response = http.client.HTTPResponse(recorded)  # type: ignore[arg-type]  # it calls only the socket's makefile
@@ -127,7 +127,7 @@ def frames(lines: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, str]]:
             data = []
 
 
-def _apply_event(answer: Answer, time: float, event: dict[str, Any]) -> None:
+def _apply_event(answer: TimedAnswer, time: float, event: dict[str, Any]) -> None:
     """Add one event to the answer."""
     kind = event.get("type")
     if kind == "response.output_text.delta" and event.get("delta"):

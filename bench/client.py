@@ -34,7 +34,7 @@ class Recording:
     """True if we hung up before the response ended."""
 
 
-class _Stream:
+class _Connection:
     """One connection: connects, sends its request and records the response."""
 
     def __init__(self, address: Any, family: int, request: bytes) -> None:
@@ -60,19 +60,19 @@ class _Stream:
         return self._tail == _LAST_CHUNK
 
 
-class Client:
+class StreamClient:
     """Streams to one address. They advance only inside `turn` and the methods that call it."""
 
     def __init__(self, address: Any, family: int) -> None:
         self._address = address
         self._family = family
         self._selector = selectors.DefaultSelector()
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, _Connection] = {}
         """Streams by the `id` of their recordings."""
 
     def start(self, request: bytes) -> Recording:
         """Start a request."""
-        stream = _Stream(self._address, self._family, request)
+        stream = _Connection(self._address, self._family, request)
         self._streams[id(stream.recording)] = stream
         self._selector.register(stream.socket, selectors.EVENT_WRITE, stream)
         return stream.recording
@@ -122,7 +122,7 @@ class Client:
             recordings += [self.start(waiting.popleft()) for _ in ended[: len(waiting)]]
         return recordings
 
-    def _serve(self, stream: _Stream) -> bool:
+    def _serve(self, stream: _Connection) -> bool:
         """Advance one stream. Return True if it has ended."""
         over = False
         try:
@@ -137,7 +137,7 @@ class Client:
             self._end(stream)
         return over
 
-    def _end(self, stream: _Stream) -> None:
+    def _end(self, stream: _Connection) -> None:
         """Close one stream."""
         del self._streams[id(stream.recording)]
         self._selector.unregister(stream.socket)

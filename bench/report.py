@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from math import ceil, floor
 from typing import Any
 
-from answer import MEASURES, Answer
+from answer import MEASURES, TimedAnswer
 
 PERCENTS = (50, 90, 99)
 
@@ -14,7 +14,7 @@ PERCENTS = (50, 90, 99)
 class Group:
     """Answers of all rounds that are counted together; `wall` is the seconds in which they ran."""
 
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[TimedAnswer] = field(default_factory=list)
     wall: float = 0.0
     measures: tuple[str, ...] = tuple(MEASURES)
     """Measures that are meaningful for this group."""
@@ -50,7 +50,7 @@ def summarize(group: Group) -> dict[str, Any]:
     }
 
 
-def _tokens(answers: list[Answer], wall: float) -> dict[str, Any]:
+def _tokens(answers: list[TimedAnswer], wall: float) -> dict[str, Any]:
     """Return the counts of tokens, and the output tokens per second of the group and of a stream."""
     tokens = sum(answer.tokens for answer in answers)
     prompts = sum(answer.input_tokens for answer in answers)
@@ -64,7 +64,7 @@ def _tokens(answers: list[Answer], wall: float) -> dict[str, Any]:
     }
 
 
-def _milliseconds(measure: str, answers: list[Answer]) -> list[float]:
+def _milliseconds(measure: str, answers: list[TimedAnswer]) -> list[float]:
     _, samples = MEASURES[measure]
     return [1000 * value for answer in answers for value in samples(answer) if value is not None]
 

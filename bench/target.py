@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from client import Client
+from client import StreamClient
 
 RESTART_SECONDS = 120.0
 """Maximum seconds until a restarted server listens again."""
@@ -53,9 +53,9 @@ class Target:
                 time.sleep(0.1)
         raise TimeoutError(f"{self.url} does not listen {RESTART_SECONDS:g} s after its restart")
 
-    def client(self) -> Client:
+    def client(self) -> StreamClient:
         """Return a new client."""
-        return Client(self._address, self._family)
+        return StreamClient(self._address, self._family)
 
     def request(
         self,

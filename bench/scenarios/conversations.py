@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from answer import Answer
-from client import Client
+from answer import TimedAnswer
+from client import StreamClient
 from report import Group
 from target import Target
 from texts import Texts
@@ -21,14 +21,14 @@ TALKER_WORDS = 200
 """Words of each conversation's own instructions: 270 tokens."""
 
 
-class Conversation:
+class ClientConversation:
     """A conversation with instructions of its own."""
 
     def __init__(self, instructions: str) -> None:
         self._instructions = instructions
         self._history: list[dict[str, Any]] = []
 
-    def ask(self, target: Target, client: Client, question: str) -> Group:
+    def ask(self, target: Target, client: StreamClient, question: str) -> Group:
         """Send the history with another question, and add both sides to the history."""
         self._history.append({"type": "message", "role": "user", "content": question})
         asked = group(client.play([target.request(self._history, TURN_ANSWER, self._instructions)], 1), ("ttft",))
@@ -36,7 +36,7 @@ class Conversation:
         return asked
 
 
-def _reply(answer: Answer) -> dict[str, Any]:
+def _reply(answer: TimedAnswer) -> dict[str, Any]:
     content = [{"type": "output_text", "text": answer.text, "annotations": []}]
     return {"type": "message", "role": "assistant", "status": "completed", "content": content}
 
@@ -44,14 +44,14 @@ def _reply(answer: Answer) -> dict[str, Any]:
 def multi_turn(target: Target, texts: Texts, size: Size) -> Groups:
     """Run one conversation."""
     client = target.client()
-    conversation = Conversation(texts.words(INSTRUCTION_WORDS))
+    conversation = ClientConversation(texts.words(INSTRUCTION_WORDS))
     turns = range(1, TURNS + 1)
     return {f"turn {turn}": conversation.ask(target, client, texts.prompt(TURN_WORDS)) for turn in turns}
 
 
 def rotation(target: Target, texts: Texts, size: Size) -> Groups:
     """Run six conversations that take turns. With `--restart`, the server restarts before the last turn."""
-    conversations = [Conversation(texts.words(TALKER_WORDS)) for _ in range(TALKERS)]
+    conversations = [ClientConversation(texts.words(TALKER_WORDS)) for _ in range(TALKERS)]
     groups: Groups = {}
     for turn in range(1, TALKER_TURNS + 1):
         name = "turn 1" if turn == 1 else "later turns"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from answer import Answer, parse
+from answer import TimedAnswer, parse
 from client import Recording
 from report import Group
 
@@ -44,7 +44,9 @@ def wall_seconds(recordings: Iterable[Recording]) -> float:
     return max(0.0, last - min(recording.start for recording in recordings))
 
 
-def between(streams: Sequence[Recording], answers: Sequence[Answer], begin: float, end: float) -> list[Answer]:
+def between(
+    streams: Sequence[Recording], answers: Sequence[TimedAnswer], begin: float, end: float
+) -> list[TimedAnswer]:
     """Return the answers' deltas between two times."""
     pairs = zip(streams, answers, strict=True)
     return [answer.between(begin - stream.start, end - stream.start) for stream, answer in pairs]

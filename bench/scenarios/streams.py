@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from answer import Answer, parse
-from client import Client, Recording
+from answer import TimedAnswer, parse
+from client import Recording, StreamClient
 from report import Group
 from target import Target
 from texts import Texts
@@ -65,7 +65,7 @@ def _large_inputs(texts: Texts) -> list[str | list[dict[str, Any]]]:
     return [texts.words(BODY_BYTES // 6)[:BODY_BYTES], items, f"{texts.words(3)}{' ' * BODY_BYTES}{texts.words(3)}"]
 
 
-def _start_streams(client: Client, target: Target, texts: Texts) -> list[Recording]:
+def _start_streams(client: StreamClient, target: Target, texts: Texts) -> list[Recording]:
     """Start the streams and read from each until it flows."""
     streams = [client.start(target.request(texts.prompt(QUESTION_WORDS), LONG_ANSWER)) for _ in range(STREAMS)]
     while any(client.running(stream) and len(stream.reads) < CALM_READS for stream in streams):
@@ -73,14 +73,14 @@ def _start_streams(client: Client, target: Target, texts: Texts) -> list[Recordi
     return streams
 
 
-def _gaps(client: Client, streams: list[Recording], begin: float, end: float) -> _Gaps:
+def _gaps(client: StreamClient, streams: list[Recording], begin: float, end: float) -> _Gaps:
     """Drop the streams, and return their deltas before `begin`, and from there to `end`.
 
     The calm phase begins once all streams have their first token: before that they delay each other.
     """
     for stream in streams:
         client.drop(stream)
-    answers: list[Answer] = [parse(stream) for stream in streams]
+    answers: list[TimedAnswer] = [parse(stream) for stream in streams]
     flowing = max(stream.start + (a.deltas or [0.0])[0] for stream, a in zip(streams, answers, strict=True))
     calm, during = between(streams, answers, flowing, begin), between(streams, answers, begin, end)
     return _Gaps(Group(calm, measures=("itl",)), Group(during, measures=("itl",)))

@@ -15,13 +15,13 @@ from server.preprocessing import BodyReader, SpecBuilder
 from server.prompt import PreparedRequest, builder
 from server.protocol import fields, sse
 from server.protocol import request as schema
-from server.protocol.chat_request import StreamOptions, includes_usage
+from server.protocol.chat_request import ChatStreamOptions, includes_usage
 from server.protocol.errors import InvalidRequest
 from server.protocol.events import (
     Error,
     Event,
     Logprob,
-    Message,
+    OutputMessage,
     OutputTextDelta,
     Response,
     ResponseCompleted,
@@ -50,7 +50,7 @@ class CompletionRequest(schema.SamplingFields, frozen=True):
     prompt: str | list[int] | None = None
     """Text, in which names of control tokens mean these tokens, or token ids."""
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: ChatStreamOptions | None = None
     max_tokens: schema.Limit | None = None
     logprobs: schema.Top | None = None
     echo: bool | None = None
@@ -183,7 +183,7 @@ class TextChunkEncoder:
 def completion(response: Response) -> TextCompletion:
     """Return the whole answer of a response that is completed or incomplete."""
     assert response.usage is not None, "an ended response has its usage"
-    parts = [part for item in response.output if isinstance(item, Message) for part in item.content]
+    parts = [part for item in response.output if isinstance(item, OutputMessage) for part in item.content]
     text = "".join(part.text for part in parts)
     logprobs = _logprobs(tuple(each for part in parts for each in part.logprobs), 0)
     choice = TextChoice(text, _finish_reason(response), logprobs=logprobs)

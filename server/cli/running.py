@@ -86,7 +86,7 @@ def _metrics(config: Config, details: ModelDetails) -> Metrics | None:
     if not config.metrics:
         return None
     info = {"version": version("responsed"), "engine": details.info.engine, "model": details.name}
-    metrics: Metrics = importlib.import_module("server.monitoring.metrics").Metrics(info)
+    metrics: Metrics = importlib.import_module("server.monitoring.metrics").PrometheusMetrics(info)
     return metrics
 
 

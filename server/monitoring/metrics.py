@@ -15,7 +15,7 @@ GAP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0
 """Upper bounds in seconds between two tokens."""
 
 
-class Metrics:
+class PrometheusMetrics:
     def __init__(self, info: Mapping[str, str]) -> None:
         """`info` describes the build and the model: labels of `responsed_info`."""
         self._registry = CollectorRegistry()

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from engine.chat_template import Message
 from server.prompt import summary, truncation
+from server.prompt.stored_items import InputText
 from server.prompt.truncation import TokenCounter
 from server.protocol import events
 from server.protocol.errors import ApiError, InvalidRequest
@@ -33,10 +34,6 @@ SUMMARY_PROMPT = (
     "commands to the letter), what was done, and what is still open. Say only what was said here; where something is "
     "not known, say that. Write the summary alone, without a word before or after it."
 )
-
-
-class InputText(Struct, frozen=True, tag="input_text"):
-    text: str
 
 
 class UserMessage(Struct, frozen=True, tag="message"):
@@ -108,7 +105,7 @@ def with_summary_prompt(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 def summary_text(response: Response) -> str:
     """Return the summary that the model wrote. Raises ApiError if it wrote none."""
-    written = (item for item in response.output if isinstance(item, events.Message))
+    written = (item for item in response.output if isinstance(item, events.OutputMessage))
     text = "".join(part.text for item in written for part in item.content).strip()
     if not text:
         raise ApiError("The model wrote no summary; the conversation was not compacted.")

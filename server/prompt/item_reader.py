@@ -21,7 +21,13 @@ from server.prompt import hosted_items, summary
 from server.prompt.hosted_items import Output, id_text
 from server.protocol.errors import InvalidRequest
 from server.protocol.fields import is_null
-from server.protocol.input_items import CompactionItem, CustomToolCall, FunctionCall, ReasoningItem, ToolOutput
+from server.protocol.input_items import (
+    InputCompactionItem,
+    InputCustomToolCall,
+    InputFunctionCall,
+    InputReasoningItem,
+    ToolOutput,
+)
 from server.protocol.request import (
     ChatFilePart,
     FilePart,
@@ -114,11 +120,11 @@ class InputReader:
         yield Message(ROLES[item.role], self.text(item.content, f"{place}.content"))
 
     def _function_call(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
-        call = part(raw, FunctionCall, place)
+        call = part(raw, InputFunctionCall, place)
         yield Call(id_text(call.call_id), qualified_name(call.name, call.namespace), as_text(call.arguments))
 
     def _custom_tool_call(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
-        call = part(raw, CustomToolCall, place)
+        call = part(raw, InputCustomToolCall, place)
         yield Call(id_text(call.call_id), qualified_name(call.name, call.namespace), as_text(call.input))
 
     def _output(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
@@ -145,14 +151,14 @@ class InputReader:
         return PLACEHOLDERS.get(output.type, "")
 
     def _reasoning(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
-        item = part(raw, ReasoningItem, place)
+        item = part(raw, InputReasoningItem, place)
         if text := replayed_text(item.content) or replayed_text(item.summary):
             yield ReasoningEntry(text)
         elif as_text(item.encrypted_content):
             self.skipped.append("item reasoning, encrypted by another server")
 
     def _compaction(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
-        item = part(raw, CompactionItem, place)
+        item = part(raw, InputCompactionItem, place)
         text = summary.decode_summary(as_text(item.encrypted_content))
         if text is None:
             self.skipped.append("item compaction, encrypted by another server")

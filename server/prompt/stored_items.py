@@ -31,7 +31,7 @@ class InputText(Struct, frozen=True, tag="input_text"):
     text: str
 
 
-class OutputText(Struct, frozen=True, tag="output_text"):
+class PlainOutputText(Struct, frozen=True, tag="output_text"):
     text: str
     annotations: tuple[()] = ()
 
@@ -134,7 +134,7 @@ def _content(message: Fields) -> Raw:
     content = message.get("content", NULL)
     assistant = _text.decode(message["role"]) == "assistant"
     if not bytes(content).startswith(b"["):
-        part = OutputText if assistant else InputText
+        part = PlainOutputText if assistant else InputText
         return _raw([part(_text.decode(content) or "")])
     if assistant:
         return _raw([_annotated(fields) for fields in _parts.decode(content)])

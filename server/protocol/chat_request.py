@@ -12,11 +12,11 @@ from server.protocol.prompt_cache import CacheOptions, Retention
 from server.protocol.request import Metadata
 
 
-class StreamOptions(Struct, frozen=True):
+class ChatStreamOptions(Struct, frozen=True):
     include_usage: bool | None = None
 
 
-def includes_usage(options: StreamOptions | None) -> bool:
+def includes_usage(options: ChatStreamOptions | None) -> bool:
     """Return True if a stream ends with a chunk that has the usage."""
     return options is not None and bool(options.include_usage)
 
@@ -26,7 +26,7 @@ class ToolFunction(Struct, frozen=True):
     arguments: msgspec.Raw = schema.NULL
 
 
-class CustomTool(Struct, frozen=True):
+class ToolCustom(Struct, frozen=True):
     name: str
     input: msgspec.Raw = schema.NULL
 
@@ -36,7 +36,7 @@ class ToolCall(Struct, frozen=True):
 
     id: str | int | None = None
     function: ToolFunction | None = None
-    custom: CustomTool | None = None
+    custom: ToolCustom | None = None
 
 
 class ChatMessage(Struct, frozen=True):
@@ -93,7 +93,7 @@ class Named(Struct, frozen=True):
     name: str
 
 
-class AllowedTools(Struct, frozen=True):
+class ChatAllowedTools(Struct, frozen=True):
     mode: str = "auto"
     tools: list[msgspec.Raw] = []
 
@@ -104,7 +104,7 @@ class ChatChoice(Struct, frozen=True):
     type: str | None = None
     function: Named | None = None
     custom: Named | None = None
-    allowed_tools: AllowedTools | None = None
+    allowed_tools: ChatAllowedTools | None = None
 
 
 class ChatJsonFormat(Struct, frozen=True, tag="json_object"):
@@ -130,7 +130,7 @@ class ChatRequest(schema.SamplingFields, frozen=True):
     model: str | None = None
     messages: list[ChatMessage] | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: ChatStreamOptions | None = None
     logprobs: bool | None = None
     top_logprobs: schema.Top | None = None
     max_tokens: schema.Limit | None = None

@@ -38,14 +38,14 @@ class OutputText(Struct, frozen=True, tag="output_text"):
     logprobs: tuple[Logprob, ...] = ()
 
 
-class Message(Struct, frozen=True, tag="message"):
+class OutputMessage(Struct, frozen=True, tag="message"):
     id: str
     status: Literal["in_progress", "completed", "incomplete"]
     content: tuple[OutputText, ...]
     role: Literal["assistant"] = "assistant"
 
 
-Item: TypeAlias = Message | ReasoningItem | FunctionCall | CustomToolCall
+Item: TypeAlias = OutputMessage | ReasoningItem | FunctionCall | CustomToolCall
 Part: TypeAlias = OutputText | ReasoningText
 
 

@@ -6,7 +6,7 @@ from msgspec import Struct
 from server.protocol.request import NULL
 
 
-class FunctionCall(Struct, frozen=True):
+class InputFunctionCall(Struct, frozen=True):
     """Item `function_call`. Arguments are JSON text; some clients send the JSON itself."""
 
     name: str
@@ -15,7 +15,7 @@ class FunctionCall(Struct, frozen=True):
     namespace: str | None = None
 
 
-class CustomToolCall(Struct, frozen=True):
+class InputCustomToolCall(Struct, frozen=True):
     """Item `custom_tool_call`."""
 
     name: str
@@ -33,7 +33,7 @@ class ToolOutput(Struct, frozen=True):
     namespace: str | None = None
 
 
-class ReasoningItem(Struct, frozen=True):
+class InputReasoningItem(Struct, frozen=True):
     """Item `reasoning`. Content and summary may be lists of parts, text, null, or missing."""
 
     content: msgspec.Raw = NULL
@@ -41,7 +41,7 @@ class ReasoningItem(Struct, frozen=True):
     encrypted_content: msgspec.Raw = NULL
 
 
-class CompactionItem(Struct, frozen=True):
+class InputCompactionItem(Struct, frozen=True):
     """Item `compaction`."""
 
     encrypted_content: msgspec.Raw = NULL

@@ -17,7 +17,7 @@ PING = b": still here\n\n"
 _encoder = msgspec.json.Encoder()
 
 
-class ReasoningDelta(Struct, frozen=True, tag="response.reasoning.delta"):
+class OpenReasoningDelta(Struct, frozen=True, tag="response.reasoning.delta"):
     """Open Responses' name for ReasoningTextDelta."""
 
     sequence_number: int
@@ -27,7 +27,7 @@ class ReasoningDelta(Struct, frozen=True, tag="response.reasoning.delta"):
     delta: str
 
 
-class ReasoningDone(Struct, frozen=True, tag="response.reasoning.done"):
+class OpenReasoningDone(Struct, frozen=True, tag="response.reasoning.done"):
     sequence_number: int
     item_id: str
     output_index: int
@@ -35,7 +35,7 @@ class ReasoningDone(Struct, frozen=True, tag="response.reasoning.done"):
     text: str
 
 
-SentEvent: TypeAlias = Event | ReasoningDelta | ReasoningDone
+SentEvent: TypeAlias = Event | OpenReasoningDelta | OpenReasoningDone
 Encode: TypeAlias = Callable[[Iterable[Event]], bytes]
 
 _frame_heads: dict[type[SentEvent], bytes] = {}
@@ -53,9 +53,9 @@ def encode_renamed(events: Iterable[Event]) -> bytes:
 def _renamed(event: Event) -> SentEvent:
     match event:
         case ReasoningTextDelta(number, item_id, output_index, content_index, delta):
-            return ReasoningDelta(number, item_id, output_index, content_index, delta)
+            return OpenReasoningDelta(number, item_id, output_index, content_index, delta)
         case ReasoningTextDone(number, item_id, output_index, content_index, text):
-            return ReasoningDone(number, item_id, output_index, content_index, text)
+            return OpenReasoningDone(number, item_id, output_index, content_index, text)
     return event
 
 

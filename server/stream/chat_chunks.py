@@ -14,8 +14,8 @@ from server.protocol.events import (
     Event,
     FunctionCallArgumentsDelta,
     Logprob,
-    Message,
     OutputItemAdded,
+    OutputMessage,
     OutputTextDelta,
     PromptProgress,
     ReasoningTextDelta,
@@ -183,7 +183,7 @@ class ChatChunkEncoder:
 def completion(response: Response) -> ChatCompletion:
     """Return the completion of a response that is completed or incomplete."""
     assert response.usage is not None, "a response that has ended has its usage"
-    parts = [part for item in response.output if isinstance(item, Message) for part in item.content]
+    parts = [part for item in response.output if isinstance(item, OutputMessage) for part in item.content]
     logprobs = _logprobs(tuple(each for part in parts for each in part.logprobs))
     reply = _reply("".join(part.text for part in parts), response)
     return ChatCompletion(

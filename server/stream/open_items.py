@@ -17,9 +17,9 @@ from server.protocol.events import (
     FunctionCallArgumentsDelta,
     FunctionCallArgumentsDone,
     Logprob,
-    Message,
     OutputItemAdded,
     OutputItemDone,
+    OutputMessage,
     OutputText,
     OutputTextDelta,
     OutputTextDone,
@@ -59,7 +59,7 @@ class OpenMessage:
         self._logprobs: list[Logprob] = []
 
     def added(self) -> Iterator[Event]:
-        yield OutputItemAdded(self._number(), self._index, Message(self._id, "in_progress", ()))
+        yield OutputItemAdded(self._number(), self._index, OutputMessage(self._id, "in_progress", ()))
         yield ContentPartAdded(self._number(), self._id, self._index, 0, OutputText(""))
 
     def delta(self, text: str, logprobs: Sequence[Logprob] = ()) -> Iterator[Event]:
@@ -71,7 +71,7 @@ class OpenMessage:
         part = OutputText("".join(self._texts), logprobs=tuple(self._logprobs))
         yield OutputTextDone(self._number(), self._id, self._index, 0, part.text, part.logprobs)
         yield ContentPartDone(self._number(), self._id, self._index, 0, part)
-        yield OutputItemDone(self._number(), self._index, Message(self._id, status, (part,)))
+        yield OutputItemDone(self._number(), self._index, OutputMessage(self._id, status, (part,)))
 
 
 class OpenReasoning:

@@ -5,7 +5,7 @@ import json
 import socket
 
 import pytest
-from answer import Answer, frames, parse
+from answer import TimedAnswer, frames, parse
 from client import Recording
 from report import Group, percentile, ratio_table, ratios, summarize, table
 from target import base_of
@@ -76,7 +76,7 @@ def test_parse_of_any_split_equals_the_whole(size: int) -> None:
 def test_parse_takes_times_from_the_reads() -> None:
     reads = [(1.0, HEAD), (2.0, chunk(data(DELTA))), (4.0, chunk(data(DELTA, DELTA)))]
     reads += [(7.0, chunk(data(DONE)) + LAST)]
-    assert parse(Recording(start=0.5, reads=reads)) == Answer(
+    assert parse(Recording(start=0.5, reads=reads)) == TimedAnswer(
         first_byte=0.5,
         deltas=[1.5, 3.5, 3.5],
         end=6.5,
@@ -124,7 +124,7 @@ def test_parse_of_a_dropped_response_returns_its_beginning(raw: bytes) -> None:
     ],
 )
 def test_between_includes_gaps_that_cross_the_border(begin: float, end: float, expected: list[float]) -> None:
-    assert Answer(deltas=[1.0, 2.0, 3.0, 7.0]).between(begin, end).deltas == expected
+    assert TimedAnswer(deltas=[1.0, 2.0, 3.0, 7.0]).between(begin, end).deltas == expected
 
 
 def test_parse_of_http_1_0_without_usage_counts_deltas() -> None:
@@ -135,8 +135,8 @@ def test_parse_of_http_1_0_without_usage_counts_deltas() -> None:
 
 def test_table_of_answers_is_exact() -> None:
     answers = [
-        Answer(first_byte=0.1, deltas=[0.2, 0.3, 0.5], end=0.6, tokens=5, input_tokens=80, cached_tokens=60),
-        Answer(first_byte=0.3, error="HTTP 503: busy"),
+        TimedAnswer(first_byte=0.1, deltas=[0.2, 0.3, 0.5], end=0.6, tokens=5, input_tokens=80, cached_tokens=60),
+        TimedAnswer(first_byte=0.3, error="HTTP 503: busy"),
     ]
     one = {"n": 1, "p50": 0.0, "p90": 0.0, "p99": 0.0}
     figures = summarize(Group(answers, wall=2.0))
@@ -162,7 +162,7 @@ def test_table_of_answers_is_exact() -> None:
 
 
 def test_table_without_successful_answers_is_exact() -> None:
-    figures = summarize(Group([Answer(error="no")]))
+    figures = summarize(Group([TimedAnswer(error="no")]))
     assert (figures["ttft_ms"]["p50"], figures["output_tokens_per_s"]) == (None, None)
     assert "-" in table(figures)
 
@@ -170,7 +170,7 @@ def test_table_without_successful_answers_is_exact() -> None:
 def test_summarize_adds_up_rounds() -> None:
     part = Group()
     for end in (1.0, 2.0):
-        part += Group([Answer(deltas=[0.5], end=end, tokens=4)], wall=end, measures=("e2e",))
+        part += Group([TimedAnswer(deltas=[0.5], end=end, tokens=4)], wall=end, measures=("e2e",))
     figures = summarize(part)
     assert (figures["ok"], figures["wall_s"], figures["output_tokens_per_s"]) == (2, 3.0, 2.667)
     assert [name for name in figures if name.endswith("_ms")] == ["e2e_ms"]

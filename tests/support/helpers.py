@@ -27,7 +27,7 @@ from server.access.api_keys import ApiKeys
 from server.api.app import App
 from server.config.config import Config
 from server.http.sockets import listening_sockets
-from server.monitoring.metrics import Metrics
+from server.monitoring.metrics import PrometheusMetrics
 from server.served_model.model import ModelDetails
 from server.store.async_store import AsyncStore
 from server.store.eviction import Limits
@@ -129,7 +129,7 @@ def wired(
     snapshots: Snapshots | None = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
     keys: Mapping[str, str] | None = None,
-    metrics: Metrics | None = None,
+    metrics: PrometheusMetrics | None = None,
 ) -> tuple[Engine, App]:
     """The parts of a daemon around a scripted model, as the command wires them."""
     vocabulary = scripted.vocabulary()
@@ -165,7 +165,7 @@ async def served(
     model = model or ScriptedModel()
     store = open_store(state, kind) if state and config.store != "off" else None
     kv = Snapshots(state / "kv", "a scripted model", 1_000_000) if state and snapshots else None
-    metrics = Metrics({"model": NAME}) if config.metrics else None
+    metrics = PrometheusMetrics({"model": NAME}) if config.metrics else None
     engine, app = wired(model, config, AsyncStore(store) if store else None, template, kv, cache_bytes, keys, metrics)
     ready = Ready()
     with (

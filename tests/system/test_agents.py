@@ -109,7 +109,7 @@ async def test_one_agent_hands_over_to_another(run: Run, caplog: pytest.LogCaptu
     assert statuses(caplog.text) == [200] * 3
 
 
-class Pick(pydantic.BaseModel):
+class CityDays(pydantic.BaseModel):
     city: str
     days: list[int]
 
@@ -118,8 +118,8 @@ class Pick(pydantic.BaseModel):
 async def test_its_output_is_of_the_type_that_it_wants(run: Run) -> None:
     """The model has something else in mind, and closes what is open when it can."""
     async with served(scripted(lambda message: b'{"city": "Rome", "days": [1, 2]} is it.')) as running:
-        result = await runs(running.url, run, Agent("Picks", output_type=Pick), "Where?")
-    assert result.final_output == Pick(city="Rome", days=[1, 2])
+        result = await runs(running.url, run, Agent("Picks", output_type=CityDays), "Where?")
+    assert result.final_output == CityDays(city="Rome", days=[1, 2])
 
 
 @WAYS
@@ -129,8 +129,8 @@ async def test_it_calls_before_its_output_is_of_that_type(run: Run) -> None:
 
     desk = Desk()
     async with served(scripted(picker), template=HERMES) as running:
-        result = await runs(running.url, run, Agent("Picks", tools=[desk.tool], output_type=Pick), "Where?")
-    assert (desk.asked, result.final_output) == ([("Rome", 3)], Pick(city="Rome", days=[3]))
+        result = await runs(running.url, run, Agent("Picks", tools=[desk.tool], output_type=CityDays), "Where?")
+    assert (desk.asked, result.final_output) == ([("Rome", 3)], CityDays(city="Rome", days=[3]))
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from tests.support.helpers import Answer, PacedModel, Running, behind, delete, e
 pytestmark = pytest.mark.slow
 
 
-class Daemon:
+class DaemonThread:
     """One beside the machine: that runs in a thread, the daemon where signals can be heard."""
 
     def __init__(self, nursery: trio.Nursery, state: Path) -> None:
@@ -67,7 +67,7 @@ class Clients(RuleBasedStateMachine):
         super().__init__()
         self._nursery = nursery
         self._folder = tempfile.TemporaryDirectory()
-        self._daemon = Daemon(nursery, Path(self._folder.name))
+        self._daemon = DaemonThread(nursery, Path(self._folder.name))
         self._held = False
         self._known: dict[str, Known] = {}
         """Those that are stored."""
@@ -254,7 +254,7 @@ class Clients(RuleBasedStateMachine):
     def restart(self) -> None:
         """At once: what is being made has no time to end."""
         self._daemon.stop()
-        self._daemon = Daemon(self._nursery, Path(self._folder.name))
+        self._daemon = DaemonThread(self._nursery, Path(self._folder.name))
         self._held = False
         for response_id, known in self._known.items():
             if known.status == "making":

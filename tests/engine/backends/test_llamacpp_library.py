@@ -48,10 +48,10 @@ def test_find_prefers_the_compiled_library() -> None:
 
 
 def test_library_with_another_layout_raises(library: libllama.Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Shifted(ctypes.Structure):
+    class ShiftedContext(ctypes.Structure):
         _fields_ = [("before", ctypes.c_uint32), *declarations.ContextParams6._fields_]
 
-    monkeypatch.setattr(libllama, "CONTEXT_PARAMS", {library.version[:4]: Shifted})
+    monkeypatch.setattr(libllama, "CONTEXT_PARAMS", {library.version[:4]: ShiftedContext})
     with pytest.raises(ModelError, match="does not fit: its default n_ctx reads as 2048, not 512"):
         libllama.Library(library.path)
 

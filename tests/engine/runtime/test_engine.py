@@ -317,15 +317,15 @@ async def test_engine_with_a_scheduler_that_raises_ends_its_jobs_and_serves_the_
             assert (await answered(engine, job(b"later")))[1:] == [*tokens_of(b"later"), STOP]
 
 
-class Fatal(BaseException):
+class FatalFault(BaseException):
     pass
 
 
 async def test_engine_whose_thread_dies_raises_and_every_generation_ends() -> None:
-    engine = Engine(Faulty("decode", Fatal(), batched=False), {END})
+    engine = Engine(Faulty("decode", FatalFault(), batched=False), {END})
     found: list[list[EngineOutput]] = []
     with ExitStack() as stack, trio.fail_after(PATIENCE):
-        with pytest.RaisesGroup(Fatal, flatten_subgroups=True):
+        with pytest.RaisesGroup(FatalFault, flatten_subgroups=True):
             async with trio.open_nursery() as nursery:
                 await nursery.start(engine.run)
                 three = [stack.enter_context(engine.generate(job(text))) for text in (b"aaaa", b"bug", b"c")]

@@ -30,7 +30,7 @@ class Turn(Struct, frozen=True):
     checkpoints: Tokens = ()
 
 
-class Answer(Struct, frozen=True):
+class CachedAnswer(Struct, frozen=True):
     tokens: Tokens
     cached_tokens: int
 
@@ -46,9 +46,9 @@ def opened(path: Path, n_ctx: int = 256) -> LlamaCpp:
     return LlamaCpp(libllama.load(libllama.find(None)), path, n_ctx=n_ctx, n_slots=N_SLOTS, threads=1)
 
 
-async def answers(engine: Engine, turns: Sequence[Turn]) -> list[Answer]:
+async def answers(engine: Engine, turns: Sequence[Turn]) -> list[CachedAnswer]:
     """Return the answers of turns that follow each other, and end the engine."""
-    found: list[Answer] = []
+    found: list[CachedAnswer] = []
     async with trio.open_nursery() as nursery:
         await nursery.start(engine.run)
         await engine.restore()
@@ -59,7 +59,7 @@ async def answers(engine: Engine, turns: Sequence[Turn]) -> list[Answer]:
     return found
 
 
-async def answer(engine: Engine, job: Job) -> Answer:
+async def answer(engine: Engine, job: Job) -> CachedAnswer:
     tokens: list[int] = []
     cached = 0
     with engine.generate(job) as outputs:
@@ -71,14 +71,14 @@ async def answer(engine: Engine, job: Job) -> Answer:
                     tokens.append(token)
                 case Finished(reason):
                     assert reason is FinishReason.LENGTH
-    return Answer(tuple(tokens), cached)
+    return CachedAnswer(tuple(tokens), cached)
 
 
 NEAR = 1.0
 """Largest difference of two logprobs that another rounding may turn round."""
 
 
-async def assert_equal_but_for_near_ties(model: LlamaCpp, turn: Turn, answer: Answer) -> None:
+async def assert_equal_but_for_near_ties(model: LlamaCpp, turn: Turn, answer: CachedAnswer) -> None:
     """Compare with the answer without any cache. After a near-tie, the two may go different ways."""
     job = Job(turn.prompt, MOST, GREEDY, top_logprobs=5)
     async with trio.open_nursery() as nursery:
@@ -141,7 +141,7 @@ async def test_answers_after_a_restart_equal_those_without(model: LlamaCpp, tmp_
         assert answer.tokens == await fresh(model, turn)
         assert answer.cached_tokens >= len(FIRST.prompt) + MOST - 1
     (answer,) = await answers(engine(), [new := Turn((*SYSTEM, *text(4, 30)), checkpoints=(40,))])
-    assert answer == Answer(await fresh(model, new), 40)
+    assert answer == CachedAnswer(await fresh(model, new), 40)
 
 
 async def test_answers_of_gemma_3_after_reuse_equal_those_without(gemma3: Path) -> None:

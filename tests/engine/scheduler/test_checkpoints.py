@@ -23,7 +23,7 @@ def next_token(tokens: Sequence[int]) -> int:
     return (sum(tokens) * 31 + len(tokens)) % 17
 
 
-class Naive:
+class NaiveSlots:
     """A Model without logits. `windowed`: slots can be truncated, but not below the tokens that were restored."""
 
     def __init__(self, n_slots: int, *, windowed: bool) -> None:
@@ -103,7 +103,7 @@ class Naive:
 
 class Setup:
     def __init__(self, n_slots: int, *, windowed: bool) -> None:
-        self.model = Naive(n_slots, windowed=windowed)
+        self.model = NaiveSlots(n_slots, windowed=windowed)
         self.cache = HostCache(self.model, 1 << 20)
         self.scheduler = Scheduler(self.model.info, (), tree=self.cache.tree)
 

@@ -23,7 +23,7 @@ def sequence(key: int, lane: Lane) -> RunningSequence:
     return RunningSequence(key, job(lane, 1))
 
 
-class Play:
+class LanePlay:
     """A scheduler with the naive model."""
 
     def __init__(
@@ -85,7 +85,7 @@ class Play:
 def test_answers_of_both_lanes_equal_those_of_jobs_alone(
     arrivals: list[tuple[str, list[int], int]], n_slots: int, caching: bool, cuts: bool, forcing: bool
 ) -> None:
-    play = Play(n_slots, caching=caching, cuts=cuts, forcing=forcing)
+    play = LanePlay(n_slots, caching=caching, cuts=cuts, forcing=forcing)
     for lane, prompt, steps in arrivals:
         play.add(job(LANES[lane], *prompt, n=25))
         for _ in range(steps):
@@ -108,7 +108,7 @@ def test_answers_of_both_lanes_equal_those_of_jobs_alone(
 def test_no_step_has_a_batch_row_while_an_interactive_job_is_there(
     arrivals: list[tuple[int, int]], n_slots: int, caching: bool
 ) -> None:
-    play = Play(n_slots, caching=caching, seconds=lanes.MAX_DEBT_SECONDS / 1000)
+    play = LanePlay(n_slots, caching=caching, seconds=lanes.MAX_DEBT_SECONDS / 1000)
     play.add(*(job(Lane.BATCH, *range(10, 40), key, n=40) for key in range(3)))
     for n_prompt, steps in arrivals:
         play.step()
@@ -124,7 +124,7 @@ def test_no_step_has_a_batch_row_while_an_interactive_job_is_there(
 def test_batch_job_ends_beside_endless_interactive_jobs(
     n_slots: int, n_batch: int, n_prompt: int, caching: bool
 ) -> None:
-    play = Play(n_slots, caching=caching)
+    play = LanePlay(n_slots, caching=caching)
     play.add(*(job(Lane.BATCH, *([10] * n_prompt), key, client="batch") for key in range(n_batch)))
     bound = n_batch * (lanes.MAX_DEBT_SECONDS + 100 * n_slots)
     while not all(play.ended(key) for key in range(n_batch)):
@@ -135,7 +135,7 @@ def test_batch_job_ends_beside_endless_interactive_jobs(
 
 
 def test_batch_job_leaves_its_slot_and_continues_from_the_cache() -> None:
-    play = Play(1)
+    play = LanePlay(1)
     play.add(job(Lane.BATCH, *range(10, 40), n=20))
     while len(_ids(play, 0)) < 3:
         play.step()
@@ -149,7 +149,7 @@ def test_batch_job_leaves_its_slot_and_continues_from_the_cache() -> None:
 
 
 def test_batch_job_that_left_its_slot_too_often_stays() -> None:
-    play = Play(1, caching=False)
+    play = LanePlay(1, caching=False)
     play.add(job(Lane.BATCH, 10, n=100))
     for key in range(1, lanes.MAX_PREEMPTIONS + 2):
         play.step()
@@ -194,7 +194,7 @@ def test_running_batch_job_is_promoted_before_a_waiting_one() -> None:
 
 
 def test_forced_tokens_of_a_batch_job_survive_its_preemption() -> None:
-    play = Play(1, forcing=True)
+    play = LanePlay(1, forcing=True)
     play.add(job(Lane.BATCH, *range(10, 40), n=30))
     while not (forced := forced_tokens([*play.jobs[0].prompt, *_ids(play, 0)])):
         play.step()
@@ -206,5 +206,5 @@ def test_forced_tokens_of_a_batch_job_survive_its_preemption() -> None:
     assert play.answer(0) == expected(play.jobs[0], 1000)
 
 
-def _ids(play: Play, key: int) -> list[int]:
+def _ids(play: LanePlay, key: int) -> list[int]:
     return [output.id for output in play.outputs[key] if isinstance(output, Token)]

@@ -22,6 +22,7 @@ from server.protocol.events import (
     IncompleteDetails,
     InputTokensDetails,
     Logprob,
+    OutputMessage,
     OutputText,
     OutputTextDelta,
     OutputTokensDetails,
@@ -35,7 +36,6 @@ from server.protocol.events import (
     TopLogprob,
     Usage,
 )
-from server.protocol.events import Message as MessageItem
 from server.protocol.formats import SchemaFormat
 from server.protocol.request import Request
 from server.stream.chat_chunks import ChatChunkEncoder, completion
@@ -242,7 +242,7 @@ def test_too_long_chat_error_names_messages() -> None:
 
 USED = Usage(9, InputTokensDetails(4, 5), 3, OutputTokensDetails(1), 12)
 BEGUN = Response(id="resp_1", created_at=1700000000, model="tiny", temperature=1.0, top_p=1.0)
-ITEM = MessageItem("msg_1", "completed", (OutputText("Hello"),))
+ITEM = OutputMessage("msg_1", "completed", (OutputText("Hello"),))
 WHOLE = msgspec.structs.replace(BEGUN, status="completed", completed_at=1700000001, output=(ITEM,), usage=USED)
 SHORT = msgspec.structs.replace(
     BEGUN, status="incomplete", incomplete_details=IncompleteDetails("max_output_tokens"), output=(ITEM,), usage=USED

@@ -13,11 +13,11 @@ from openai.types.responses import CompactedResponse as ClientResponse
 
 from engine.chat_template.message import Call, Message
 from server.prompt import builder, compaction, summary
-from server.prompt.compaction import CompactedResponse, CompactionItem, InputText, UserMessage
+from server.prompt.compaction import CompactedResponse, CompactionItem, UserMessage
+from server.prompt.stored_items import InputText
 from server.protocol import request as schema
 from server.protocol.errors import ApiError, InvalidRequest
-from server.protocol.events import InputTokensDetails, OutputText, OutputTokensDetails, Response, Usage
-from server.protocol.events import Message as Item
+from server.protocol.events import InputTokensDetails, OutputMessage, OutputText, OutputTokensDetails, Response, Usage
 from tests.support import wire
 
 USAGE = Usage(100, InputTokensDetails(80, 20), 7, OutputTokensDetails(0), 107)
@@ -41,7 +41,7 @@ def user_message(n: int, text: str) -> UserMessage:
 
 def response(*texts: str) -> Response:
     parts = tuple(OutputText(text) for text in texts)
-    output = (Item("msg_1", "completed", parts),)
+    output = (OutputMessage("msg_1", "completed", parts),)
     return Response(id="resp_1", created_at=1, model="m", temperature=0, top_p=1, output=output, usage=USAGE)
 
 

@@ -495,7 +495,7 @@ def test_killed_process_leaves_complete_responses_only(path: Path) -> None:
         number = max(int(name[1:]) for name in there) + 1
 
 
-class Model:
+class StoreModel:
     """Model of a store: simple code, without a disk."""
 
     def __init__(self, limits: Limits) -> None:
@@ -545,7 +545,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.limits = Limits(count=6, megabytes=0.002, days=5)
         self.now = NOW
-        self.model = Model(self.limits)
+        self.model = StoreModel(self.limits)
         self.named = ["r0"]
         self.talks = ["c0"]
         self.open()

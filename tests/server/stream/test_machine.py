@@ -26,9 +26,9 @@ from server.protocol.events import (
     Event,
     IncompleteDetails,
     InputTokensDetails,
-    Message,
     OutputItemAdded,
     OutputItemDone,
+    OutputMessage,
     OutputText,
     OutputTextDelta,
     OutputTextDone,
@@ -115,13 +115,13 @@ def item(*deltas: str) -> list[Numberless]:
         return lambda n: OutputTextDelta(n, ITEM, 0, 0, text)
 
     return [
-        lambda n: OutputItemAdded(n, 0, Message(ITEM, "in_progress", ())),
+        lambda n: OutputItemAdded(n, 0, OutputMessage(ITEM, "in_progress", ())),
         lambda n: ContentPartAdded(n, ITEM, 0, 0, OutputText("")),
         *map(delta, deltas),
     ]
 
 
-def closed(message: Message) -> list[Numberless]:
+def closed(message: OutputMessage) -> list[Numberless]:
     (part,) = message.content
     return [
         lambda n: OutputTextDone(n, ITEM, 0, 0, part.text),
@@ -131,7 +131,7 @@ def closed(message: Message) -> list[Numberless]:
 
 
 def completed(text: str, usage: Usage) -> list[Numberless]:
-    message = Message(ITEM, "completed", (OutputText(text),))
+    message = OutputMessage(ITEM, "completed", (OutputText(text),))
     response = replace(RESPONSE, status="completed", completed_at=NOW, usage=usage, output=(message,))
     return [*closed(message), lambda n: ResponseCompleted(n, response)]
 
@@ -145,14 +145,14 @@ def stopped(text: str, usage: Usage, stop: str) -> list[Numberless]:
 
 
 def _incomplete(text: str, response: Response) -> list[Numberless]:
-    message = Message(ITEM, "incomplete", (OutputText(text),))
+    message = OutputMessage(ITEM, "incomplete", (OutputText(text),))
     response = replace(response, status="incomplete", output=(message,))
     return [*closed(message), lambda n: ResponseIncomplete(n, response)]
 
 
 def failed(message: str, text: str = "", usage: Usage | None = None) -> list[Numberless]:
     payload = ErrorPayload("server_error", "server_error", message, None)
-    messages = (Message(ITEM, "incomplete", (OutputText(text),)),) if text else ()
+    messages = (OutputMessage(ITEM, "incomplete", (OutputText(text),)),) if text else ()
     response = replace(
         RESPONSE, status="failed", error=ErrorInfo("server_error", message), output=messages, usage=usage
     )
@@ -226,7 +226,7 @@ BEGUN: list[StreamInput] = [Created(), InProgress()]
 PROGRESS = PromptProgress(total=9, cache=2, processed=5)
 
 
-def cancelled(message: Message | None = None, usage: Usage | None = None) -> Numberless:
+def cancelled(message: OutputMessage | None = None, usage: Usage | None = None) -> Numberless:
     output = () if message is None else (message,)
     response = replace(RESPONSE, status="cancelled", usage=usage, output=output)
     return lambda n: ResponseIncomplete(n, response)
@@ -267,8 +267,8 @@ CUES: dict[str, tuple[Response, list[StreamInput], list[Numberless]]] = {
         [
             *opened(),
             *item("Hi"),
-            *closed(Message(ITEM, "incomplete", (OutputText("Hi"),))),
-            cancelled(Message(ITEM, "incomplete", (OutputText("Hi"),)), usage(2)),
+            *closed(OutputMessage(ITEM, "incomplete", (OutputText("Hi"),))),
+            cancelled(OutputMessage(ITEM, "incomplete", (OutputText("Hi"),)), usage(2)),
         ],
     ),
     "not kept after all": (
@@ -299,7 +299,7 @@ def thought(text: str, status: Literal["completed", "incomplete"]) -> tuple[Reas
 
 SO, SO_EVENTS = thought("So.", "completed")
 CUT, CUT_EVENTS = thought("So", "incomplete")
-YES = Message("msg_x01", "completed", (OutputText("Yes"),))
+YES = OutputMessage("msg_x01", "completed", (OutputText("Yes"),))
 BOTH = replace(RESPONSE, status="completed", completed_at=NOW, usage=usage(3), output=(SO, YES))
 ONLY_CUT = replace(
     RESPONSE,
@@ -314,7 +314,7 @@ CUES |= {
         [*BEGUN, ReasoningAdded("So."), TextAdded("Yes"), End(NOW, usage(3))],
         [
             *(*opened(), *SO_EVENTS),
-            lambda n: OutputItemAdded(n, 1, Message("msg_x01", "in_progress", ())),
+            lambda n: OutputItemAdded(n, 1, OutputMessage("msg_x01", "in_progress", ())),
             lambda n: ContentPartAdded(n, "msg_x01", 1, 0, OutputText("")),
             lambda n: OutputTextDelta(n, "msg_x01", 1, 0, "Yes"),
             lambda n: OutputTextDone(n, "msg_x01", 1, 0, "Yes"),
@@ -465,7 +465,7 @@ FRAMES: list[tuple[list[Event], bytes]] = [
     ),
     (
         [
-            OutputItemDone(7, 0, Message(ITEM, "completed", (OutputText("a"),))),
+            OutputItemDone(7, 0, OutputMessage(ITEM, "completed", (OutputText("a"),))),
             Error(8, "no", None, None, ErrorPayload("server_error", None, "no", None)),
         ],
         (
