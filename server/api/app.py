@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Sequence
 from uuid import uuid4
 
 import trio
@@ -16,6 +15,7 @@ from server.api.compact import CompactHandler
 from server.api.conversations import ConversationsHandler
 from server.api.input_tokens import InputTokensHandler
 from server.api.models import ModelsHandler
+from server.api.request_log import PUBLIC, log_request, reason
 from server.api.responses import ResponsesHandler
 from server.api.stored_responses import StoredResponsesHandler
 from server.api.text_completions import TextCompletionsHandler
@@ -39,6 +39,7 @@ from server.http import (
     Scope,
     Send,
     WorkThread,
+    client_request_id,
 )
 from server.monitoring import Metrics, StatusHandler
 from server.preprocessing import BodyReader, History, References, RequestReader, SpecBuilder
@@ -50,11 +51,6 @@ from server.protocol.errors import ApiError, Unavailable
 from server.protocol.prompt_cache import ResponseCacheOptions
 from server.served_model import ModelDetails, ServedModel
 from server.store import AsyncStore, StoreError
-
-PUBLIC = ("/health", "/ready")
-"""Paths without checks of keys, Host and Origin."""
-UNLOGGED = (*PUBLIC, "/metrics")
-"""Paths whose successful requests are not logged: managers call them every few seconds."""
 
 GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 
@@ -198,7 +194,7 @@ class App:
         except ClientDisconnected:
             exchange.outcome = exchange.outcome or "client disconnected"
         except ApiError as error:
-            exchange.outcome = exchange.outcome or _reason(error)
+            exchange.outcome = exchange.outcome or reason(error)
             await exchange.send_error(error)
         except StoreError as error:
             log.warning("%s: %s", exchange.id, error)
@@ -211,17 +207,7 @@ class App:
             self._busy.end()
         if self._metrics is not None:
             self._metrics.record_request(exchange.route, exchange.status)
-        log.log(
-            _level(exchange),
-            "%s %s %s %d%s %.1f ms%s",
-            exchange.id,
-            exchange.method,
-            exchange.target,
-            exchange.status,
-            f" {exchange.outcome}" if exchange.outcome else "",
-            (time.perf_counter() - began) * 1e3,
-            _notes(exchange.skipped),
-        )
+        log_request(exchange, time.perf_counter() - began)
 
     def _record_answer(self, summary: GenerationSummary) -> None:
         log.info(summary.line(), extra={"summary": summary})
@@ -235,6 +221,7 @@ class App:
                 exchange.allow_origin(origin)
             if self.keys is not None and exchange.method != "OPTIONS":  # a preflight carries no key (Fetch, 3.3)
                 exchange.key_owner = self.keys.owner(exchange.header(b"authorization"))
+            exchange.client_request_id = client_request_id(exchange.header(b"x-client-request-id"))
         handler, parameters, allow, exchange.route = self._routes.find(exchange.method, exchange.path)
         if handler is None:
             await exchange.answer(204, b"", [(b"allow", allow.encode())])
@@ -242,25 +229,8 @@ class App:
             await handler(exchange, *parameters)
 
 
-def _level(exchange: Exchange) -> int:
-    """Return the level of a request's line: answers have lines of their own, and probes say nothing."""
-    if exchange.status < 400 and (exchange.starts_generation or exchange.path in UNLOGGED):
-        return logging.DEBUG
-    return logging.INFO
-
-
-def _reason(error: ApiError) -> str:
-    """Return the error's code and field for the log. Its message may quote the request, so it is left out."""
-    return f"{error.code or error.type}{f' ({error.param[:100]!r})' if error.param else ''}"
-
-
 def _access_policy(config: Config) -> AccessPolicy:
     return AccessPolicy((*config.allow_hosts, *config.hosts), config.allow_origins)
-
-
-def _notes(skipped: Sequence[str]) -> str:
-    """Return the skipped names for the log, as literals: clients choose them, and a literal has no line break."""
-    return f"; skipped: {', '.join(f'{each[:100]!r}' for each in skipped[:10])}" if skipped else ""
 
 
 def _status_routes(status: StatusHandler) -> dict[str, Handlers]:

@@ -4,7 +4,7 @@ from server.generation.activity import ActivityCount
 from server.generation.admission import AdmissionControl
 from server.generation.generation import INTERNAL_ERROR, STOPPING, Generation, GenerationSpec, Timeouts
 from server.generation.registry import Generations
-from server.generation.summary import GenerationSummary, Origin
+from server.generation.summary import GenerationSummary, Origin, notes
 
 __all__ = [
     "INTERNAL_ERROR",
@@ -17,4 +17,5 @@ __all__ = [
     "Generations",
     "Origin",
     "Timeouts",
+    "notes",
 ]

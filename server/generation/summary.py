@@ -18,6 +18,21 @@ class Origin(Struct, frozen=True):
     """Name of the API key; empty if the server needs none."""
     skipped: tuple[str, ...] = ()
     """Parts of the request that had no effect."""
+    trace_id: str = ""
+    """Trace id of the caller's `traceparent`; empty without one."""
+    client_request_id: str = ""
+
+    @property
+    def notes(self) -> str:
+        """Return the end of the log line."""
+        return notes(self.skipped, self.trace_id, self.client_request_id)
+
+
+def notes(skipped: Sequence[str], trace_id: str, client_request_id: str) -> str:
+    """Return the notes behind a line of the log. Texts of the client are literals: a literal has no line break."""
+    names = f"; skipped: {', '.join(f'{each[:100]!r}' for each in skipped[:10])}" if skipped else ""
+    trace = f"; trace {trace_id}" if trace_id else ""
+    return f"{names}{trace}{f'; client request {client_request_id!r}' if client_request_id else ''}"
 
 
 class Timings:
@@ -73,12 +88,11 @@ class GenerationSummary(Struct, frozen=True):
     def line(self) -> str:
         """Return the summary as a line of the log."""
         first = "none" if self.first_token is None else f"{self.first_token * 1e3:.0f} ms"
-        skipped = f"; skipped: {', '.join(f'{each[:100]!r}' for each in self.origin.skipped[:10])}"
         return (
             f"{self.response_id} {self.origin.request_id} {self.origin.client} {self.origin.route} {self.mode} "
             f"{self.outcome}: queue {self.queue * 1e3:.0f} ms, first token {first}, in {self.input_tokens} "
             f"(cached {self.cached_tokens}), out {self.output_tokens}, {self.tokens_per_second:.1f} tokens/s, "
-            f"{self.duration * 1e3:.0f} ms{skipped if self.origin.skipped else ''}"
+            f"{self.duration * 1e3:.0f} ms{self.origin.notes}"
         )
 
 

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 import trio
 
+from server.http.tracing import trace_id
 from server.protocol.errors import (
     ApiError,
     BodyTimeout,
@@ -55,6 +56,8 @@ class Exchange:
         """Bytes of memory reserved for the body."""
         self.key_owner = ""
         """Name of the request's API key; empty if the server needs none."""
+        self.client_request_id = ""
+        """Value of X-Client-Request-Id, once it is checked."""
         self.skipped: tuple[str, ...] = ()
         """Parts of the request that had no effect, for the log."""
         self.route = "other"
@@ -92,6 +95,11 @@ class Exchange:
         """Name of the client for the log: of its API key, or its address."""
         return self.key_owner or (self._scope.get("client") or ("-",))[0]
 
+    @property
+    def trace_id(self) -> str:
+        """Trace id of the caller; empty if it gives none."""
+        return trace_id(self.header(b"traceparent"))
+
     def header(self, name: bytes) -> str | None:
         """Return the value of a header by its name in lower case; None if the request does not have it."""
         value = self._headers.get(name)
@@ -99,7 +107,11 @@ class Exchange:
 
     def allow_origin(self, origin: str) -> None:
         """Add the headers that let pages of the origin read the response (Fetch standard, "CORS protocol")."""
-        self._extra = [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
+        self._extra = [
+            (b"access-control-allow-origin", origin.encode("latin-1")),
+            (b"access-control-expose-headers", b"retry-after, x-request-id"),
+            (b"vary", b"Origin"),
+        ]
         if self.method == "OPTIONS":
             self._extra += [
                 (b"access-control-allow-methods", b"GET, POST, DELETE"),

@@ -106,6 +106,9 @@ AUTHORIZED = f"Authorization: Bearer {ANN}"
 REQUESTS = [
     ("GET", "/health", [], 200),
     ("HEAD", "/health", [], 200),
+    ("GET", "/ready", [], 200),
+    ("GET", "/version", [], 401),
+    ("GET", "/metrics", [], 401),
     ("GET", "/v1/models", [], 401),
     ("GET", "/v1/models", [AUTHORIZED], 200),
     ("GET", "/v1/nothing", [], 401),
@@ -140,10 +143,12 @@ async def test_refusal_names_the_scheme_and_has_the_headers_of_its_origin() -> N
             running, "OPTIONS", "/v1/models", None, "Origin: https://app.example",
             "Access-Control-Request-Headers: authorization",
         )  # fmt: skip
-    assert (answer.headers["www-authenticate"], answer.headers["access-control-allow-origin"]) == (
+    names = ("www-authenticate", "access-control-allow-origin", "access-control-expose-headers")
+    assert [answer.headers[name] for name in names] == [
         'Bearer realm="responsed"',
         "https://app.example",
-    )
+        "retry-after, x-request-id",
+    ]
     assert answer.json["error"] == {
         "message": "This server needs an API key: send it as `Authorization: Bearer KEY`.",
         "type": "authentication_error",

@@ -1,0 +1,41 @@
+"""Lines of the log about requests, one for each that has ended."""
+
+import logging
+
+from server.generation import notes
+from server.http import Exchange
+from server.protocol.errors import ApiError
+
+PUBLIC = ("/health", "/ready")
+"""Paths without checks of keys, Host and Origin."""
+UNLOGGED = (*PUBLIC, "/metrics")
+"""Paths whose successful requests are not logged: managers call them every few seconds."""
+
+log = logging.getLogger("responsed.http")
+
+
+def log_request(exchange: Exchange, seconds: float) -> None:
+    """Write the line of a request that has ended."""
+    log.log(
+        _level(exchange),
+        "%s %s %s %d%s %.1f ms%s",
+        exchange.id,
+        exchange.method,
+        exchange.target,
+        exchange.status,
+        f" {exchange.outcome}" if exchange.outcome else "",
+        seconds * 1e3,
+        notes(exchange.skipped, exchange.trace_id, exchange.client_request_id),
+    )
+
+
+def reason(error: ApiError) -> str:
+    """Return the error's code and field for the log. Its message may quote the request, so it is left out."""
+    return f"{error.code or error.type}{f' ({error.param[:100]!r})' if error.param else ''}"
+
+
+def _level(exchange: Exchange) -> int:
+    """Return the level of a request's line: answers have lines of their own, and probes say nothing."""
+    if exchange.status < 400 and (exchange.starts_generation or exchange.path in UNLOGGED):
+        return logging.DEBUG
+    return logging.INFO

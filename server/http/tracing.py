@@ -1,0 +1,23 @@
+"""Identifiers that a caller gives to its request, for the log. Pure."""
+
+import re
+
+from server.protocol.errors import InvalidRequest
+
+_TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+"""Header of W3C Trace Context, level 1, 3.2: version, trace id, parent id, flags. Later versions may have more."""
+_CLIENT_REQUEST_ID = re.compile(r"[\x20-\x7e]{0,512}")
+"""Value of X-Client-Request-Id that OpenAI accepts; others get a 400."""
+
+
+def trace_id(traceparent: str | None) -> str:
+    """Return the trace id of a `traceparent` header; empty if the header is missing or invalid."""
+    match = _TRACEPARENT.fullmatch((traceparent or "").strip())
+    return "" if match is None or (match[1] == "00" and match[3]) else match[2]
+
+
+def client_request_id(value: str | None) -> str:
+    """Return the value of an X-Client-Request-Id header; empty without one. Raises InvalidRequest."""
+    if _CLIENT_REQUEST_ID.fullmatch(value or "") is None:
+        raise InvalidRequest("`X-Client-Request-Id` must be ASCII text of 512 characters at most.")
+    return value or ""
