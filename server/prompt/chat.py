@@ -26,7 +26,8 @@ from server.protocol.chat_request import (
 from server.protocol.errors import InvalidRequest
 from server.protocol.fields import is_null
 from server.protocol.formats import PLAIN, Format, JsonFormat, SchemaFormat, TextOptions
-from server.protocol.request import NULL, ReasoningOptions, Request, as_text, part, replayed_text, sampling_fields
+from server.protocol.input_items import as_text, replayed_text
+from server.protocol.request import NULL, ReasoningOptions, Request, part, sampling_fields
 from server.tools import NO_TOOLS, Toolbox
 
 

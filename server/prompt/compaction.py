@@ -15,7 +15,7 @@ from engine.chat_template import Message
 from server.prompt import summary, truncation
 from server.prompt.stored_items import InputText
 from server.prompt.truncation import TokenCounter
-from server.protocol import events
+from server.protocol import output_items
 from server.protocol.errors import ApiError, InvalidRequest
 from server.protocol.events import InputTokensDetails, OutputTokensDetails, Response, Usage
 from server.protocol.request import Request
@@ -105,7 +105,7 @@ def with_summary_prompt(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 def summary_text(response: Response) -> str:
     """Return the summary that the model wrote. Raises ApiError if it wrote none."""
-    written = (item for item in response.output if isinstance(item, events.OutputMessage))
+    written = (item for item in response.output if isinstance(item, output_items.OutputMessage))
     text = "".join(part.text for item in written for part in item.content).strip()
     if not text:
         raise ApiError("The model wrote no summary; the conversation was not compacted.")

@@ -22,26 +22,23 @@ from server.prompt.hosted_items import Output, id_text
 from server.protocol.errors import InvalidRequest
 from server.protocol.fields import is_null
 from server.protocol.input_items import (
+    ChatFilePart,
+    FilePart,
     InputCompactionItem,
     InputCustomToolCall,
     InputFunctionCall,
     InputReasoningItem,
-    ToolOutput,
-)
-from server.protocol.request import (
-    ChatFilePart,
-    FilePart,
     ItemReference,
     MessageItem,
     RefusalPart,
     ReplayedPart,
     TextPart,
-    TypeAndRole,
+    ToolOutput,
     as_text,
-    part,
     replayed_parts,
     replayed_text,
 )
+from server.protocol.request import TypeAndRole, part
 from server.tools import qualified_name
 
 PLACEHOLDERS = {

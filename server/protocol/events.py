@@ -10,43 +10,11 @@ from msgspec import UNSET, Struct, UnsetType
 
 from server.protocol.extensions import Extensions
 from server.protocol.formats import PLAIN, Format
-from server.protocol.output_items import CustomToolCall, FunctionCall, ReasoningItem, ReasoningText
+from server.protocol.output_items import Item, Logprob, Part
 from server.protocol.prompt_cache import AppliedCacheOptions, Diagnostics, Retention
 from server.protocol.tools import ToolChoice, ToolEcho
 
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
-
-
-class TopLogprob(Struct, frozen=True):
-    token: str
-    logprob: float
-    bytes: tuple[int, ...]
-
-
-class Logprob(Struct, frozen=True):
-    """Logprob of a token. openai-python's deltas have no `bytes`, but it accepts them."""
-
-    token: str
-    logprob: float
-    bytes: tuple[int, ...]
-    top_logprobs: tuple[TopLogprob, ...]
-
-
-class OutputText(Struct, frozen=True, tag="output_text"):
-    text: str
-    annotations: tuple[()] = ()
-    logprobs: tuple[Logprob, ...] = ()
-
-
-class OutputMessage(Struct, frozen=True, tag="message"):
-    id: str
-    status: Literal["in_progress", "completed", "incomplete"]
-    content: tuple[OutputText, ...]
-    role: Literal["assistant"] = "assistant"
-
-
-Item: TypeAlias = OutputMessage | ReasoningItem | FunctionCall | CustomToolCall
-Part: TypeAlias = OutputText | ReasoningText
 
 
 class InputTokensDetails(Struct, frozen=True):

@@ -1,8 +1,36 @@
-"""Output items besides messages. Data only."""
+"""Output items and their parts. Data only."""
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
+
+
+class TopLogprob(Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+
+
+class Logprob(Struct, frozen=True):
+    """Logprob of a token. openai-python's deltas have no `bytes`, but it accepts them."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+    top_logprobs: tuple[TopLogprob, ...]
+
+
+class OutputText(Struct, frozen=True, tag="output_text"):
+    text: str
+    annotations: tuple[()] = ()
+    logprobs: tuple[Logprob, ...] = ()
+
+
+class OutputMessage(Struct, frozen=True, tag="message"):
+    id: str
+    status: Literal["in_progress", "completed", "incomplete"]
+    content: tuple[OutputText, ...]
+    role: Literal["assistant"] = "assistant"
 
 
 class ReasoningText(Struct, frozen=True, tag="reasoning_text"):
@@ -35,3 +63,7 @@ class CustomToolCall(Struct, frozen=True, tag="custom_tool_call"):
     input: str
     status: Literal["in_progress", "completed", "incomplete"]
     namespace: str | UnsetType = UNSET
+
+
+Item: TypeAlias = OutputMessage | ReasoningItem | FunctionCall | CustomToolCall
+Part: TypeAlias = OutputText | ReasoningText

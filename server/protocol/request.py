@@ -155,59 +155,7 @@ class TypeAndRole(Struct, frozen=True):
     prompt_cache_breakpoint: Breakpoint | None = None
 
 
-class ItemReference(Struct, frozen=True):
-    """Item `item_reference`, with or without `type`."""
-
-    id: str | None = None
-
-
-class MessageItem(Struct, frozen=True):
-    """Item `message`, with or without `type`."""
-
-    role: str
-    content: str | list[msgspec.Raw] | None = None
-
-
-class TextPart(Struct, frozen=True):
-    """Part `input_text`, `output_text` or `text`."""
-
-    text: str | None
-
-
-class RefusalPart(Struct, frozen=True):
-    refusal: str | None
-
-
-class FilePart(Struct, frozen=True):
-    """Part `input_file`. `file_data` is a data URL or the text itself."""
-
-    file_data: str | None = None
-    filename: str | None = None
-
-
-class ChatFilePart(Struct, frozen=True):
-    """Part `file` of Chat Completions."""
-
-    file: FilePart
-
-
-class ReplayedPart(Struct, frozen=True):
-    """Part of an item that the client sends back."""
-
-    type: str
-    text: str | None = None
-    file_data: str | None = None
-    prompt_cache_breakpoint: msgspec.Raw = NULL
-
-
-class ReplayedText(Struct, frozen=True):
-    text: str = ""
-
-
 _request = msgspec.json.Decoder(Request)
-_replayed_parts = msgspec.json.Decoder(list[ReplayedPart])
-_replayed_texts = msgspec.json.Decoder(str | list[str | ReplayedText] | None)
-_text = msgspec.json.Decoder(str | None)
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 """Decoders of parts by their types: each takes as long to make as to use."""
 KNOWN = frozenset(Request.__struct_fields__)
@@ -259,33 +207,6 @@ def part(raw: msgspec.Raw, kind: type[T], place: str) -> T:
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     return _decode(decoder, bytes(raw), place)
-
-
-def as_text(raw: msgspec.Raw) -> str:
-    """Return a text unchanged, an empty text for null, and the JSON of other values."""
-    try:
-        return _text.decode(raw) or ""
-    except msgspec.ValidationError:
-        return bytes(raw).decode()
-
-
-def replayed_text(raw: msgspec.Raw) -> str:
-    """Return a text, or the joined texts of a list; empty if there are none."""
-    try:
-        texts = _replayed_texts.decode(raw) or ""
-    except (msgspec.ValidationError, RecursionError):
-        return ""
-    if isinstance(texts, str):
-        return texts
-    return "\n\n".join(filter(None, (part if isinstance(part, str) else part.text for part in texts)))
-
-
-def replayed_parts(raw: msgspec.Raw) -> list[ReplayedPart] | None:
-    """Return the parts of a list; None if the value is not a list of parts."""
-    try:
-        return _replayed_parts.decode(raw)
-    except (msgspec.ValidationError, RecursionError):
-        return None
 
 
 def _decode(decoder: msgspec.json.Decoder[T], data: bytes, place: str) -> T:

@@ -13,9 +13,7 @@ from server.protocol.events import (
     ErrorPayload,
     Event,
     FunctionCallArgumentsDelta,
-    Logprob,
     OutputItemAdded,
-    OutputMessage,
     OutputTextDelta,
     PromptProgress,
     ReasoningTextDelta,
@@ -26,7 +24,7 @@ from server.protocol.events import (
     ResponseInProgress,
     Usage,
 )
-from server.protocol.output_items import CustomToolCall, FunctionCall, ReasoningItem
+from server.protocol.output_items import CustomToolCall, FunctionCall, Logprob, OutputMessage, ReasoningItem
 
 ChatFinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
 

@@ -8,7 +8,8 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from server.protocol.errors import ApiError
-from server.protocol.events import ErrorPayload, Logprob, PromptProgress, Usage
+from server.protocol.events import ErrorPayload, PromptProgress, Usage
+from server.protocol.output_items import Logprob
 
 
 class Created(Struct, frozen=True, array_like=True, tag="c"):

@@ -16,17 +16,22 @@ from server.protocol.events import (
     Event,
     FunctionCallArgumentsDelta,
     FunctionCallArgumentsDone,
-    Logprob,
     OutputItemAdded,
     OutputItemDone,
-    OutputMessage,
-    OutputText,
     OutputTextDelta,
     OutputTextDone,
     ReasoningTextDelta,
     ReasoningTextDone,
 )
-from server.protocol.output_items import CustomToolCall, FunctionCall, ReasoningItem, ReasoningText
+from server.protocol.output_items import (
+    CustomToolCall,
+    FunctionCall,
+    Logprob,
+    OutputMessage,
+    OutputText,
+    ReasoningItem,
+    ReasoningText,
+)
 from server.stream.custom_input import CustomInputDecoder
 from server.stream.inputs import ReasoningAdded, TextAdded, ToolCallStarted
 

@@ -21,9 +21,6 @@ from server.protocol.events import (
     Event,
     IncompleteDetails,
     InputTokensDetails,
-    Logprob,
-    OutputMessage,
-    OutputText,
     OutputTextDelta,
     OutputTokensDetails,
     PromptProgress,
@@ -33,10 +30,10 @@ from server.protocol.events import (
     ResponseFailed,
     ResponseIncomplete,
     ResponseInProgress,
-    TopLogprob,
     Usage,
 )
 from server.protocol.formats import SchemaFormat
+from server.protocol.output_items import Logprob, OutputMessage, OutputText, TopLogprob
 from server.protocol.request import Request
 from server.stream.chat_chunks import ChatChunkEncoder, completion
 

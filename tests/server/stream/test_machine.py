@@ -28,8 +28,6 @@ from server.protocol.events import (
     InputTokensDetails,
     OutputItemAdded,
     OutputItemDone,
-    OutputMessage,
-    OutputText,
     OutputTextDelta,
     OutputTextDone,
     OutputTokensDetails,
@@ -46,7 +44,7 @@ from server.protocol.events import (
     Usage,
 )
 from server.protocol.extensions import Extensions
-from server.protocol.output_items import CustomToolCall, ReasoningItem, ReasoningText
+from server.protocol.output_items import CustomToolCall, OutputMessage, OutputText, ReasoningItem, ReasoningText
 from server.stream.inputs import (
     ArgumentsAdded,
     Cancelled,
