@@ -105,6 +105,8 @@ def test_json_log_is_an_object_a_line() -> None:
         "route": "/v1/responses",
         "key": "ann",
         "skipped": ["a\nb"],
+        "trace_id": "",
+        "client_request_id": "",
     }
     assert (answer["answer"]["input_tokens"], answer["answer"]["first_token"]) == (30, 0.25)
 
