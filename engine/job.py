@@ -90,6 +90,8 @@ class Token(Struct, frozen=True, gc=False):
     id: int
     logprobs: TokenLogprobs | None = None
     """None if the job has no `top_logprobs`."""
+    forced: bool = False
+    """True if the grammar made the token certain."""
 
 
 class FinishReason(Enum):

@@ -52,6 +52,8 @@ class PrefixTree:
         self._uses = itertools.count(1)
         self.size = 0
         """Bytes of all states."""
+        self.evictions = 0
+        """Number of runs that were removed because the tree was full."""
 
     def match(self, prompt: Sequence[int]) -> Match:
         """Return the longest usable prefix. The last token of the prompt never counts: its logits are needed."""
@@ -212,6 +214,7 @@ class PrefixTree:
         while self.size > self._limit:
             leaf = min(self._leaves, key=_priority)
             self._clock = leaf.priority[0]
+            self.evictions += 1
             self._remove(leaf)
 
     def _remove(self, node: Node) -> None:

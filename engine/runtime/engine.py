@@ -18,6 +18,7 @@ from engine.runtime.host_cache import HostCache
 from engine.runtime.kv_snapshots import Snapshots
 from engine.runtime.loop import Adopt, Adopting, Cancel, Command, Drop, InferenceLoop, Outputs, Submit
 from engine.scheduler import Key
+from engine.stats import EngineStats
 
 DEFAULT_CACHE_BYTES = 256_000_000
 """Limit of the prefix cache in memory."""
@@ -74,6 +75,10 @@ class Engine:
         began = self._loop.step_began
         limit = max(STUCK_SECONDS, STUCK_STEPS * self._loop.slowest_step)
         return began is not None and time.perf_counter() - began > limit
+
+    def stats(self) -> EngineStats:
+        """Return the sums since the start."""
+        return self._loop.counters.snapshot(*self._cache.statistics())
 
     def full(self, lane: Lane = Lane.INTERACTIVE) -> bool:
         """True if another job of a lane would have to wait for a slot. Batch jobs leave theirs to interactive ones."""

@@ -27,6 +27,10 @@ class HostCache:
         """Size of the last saved run, by its tokens."""
         self.tree = PrefixTree(limit, model.split, cuts_state=info.cuts_state) if enabled else None
 
+    def statistics(self) -> tuple[int, int, int]:
+        """Return the bytes of the cache, their limit, and the number of evictions."""
+        return (0, 0, 0) if self.tree is None else (self.tree.size, self._limit, self.tree.evictions)
+
     def carry_out(self, transfers: Sequence[Transfer]) -> Sequence[Transfer]:
         """Carry out transfers in their order. Return those that were not: a failed restore and all behind it.
 

@@ -23,6 +23,7 @@ from engine.runtime.mask_thread import MaskThread
 from engine.runtime.step_threads import StepThreads
 from engine.runtime.token_picker import TokenPicker
 from engine.scheduler import Key, Scheduler, Step
+from engine.stats import Counters
 
 SNAPSHOT_IDLE_SECONDS = 30.0
 """Idle seconds after which the KV cache is written to the disk."""
@@ -86,6 +87,7 @@ class InferenceLoop:
         self._end_tokens = end_tokens
         self._max_step_seconds = max_step_seconds
         self._cache = cache
+        self.counters = Counters()
         self._scheduler = self._new_scheduler()
         self._pickers: dict[Key, TokenPicker] = {}
         """The pickers of all jobs that have not ended."""
@@ -119,7 +121,7 @@ class InferenceLoop:
             self.mask_thread.close()
 
     def _new_scheduler(self) -> Scheduler:
-        return Scheduler(self._model.info, self._end_tokens, self._max_step_seconds, self._cache.tree)
+        return Scheduler(self._model.info, self._end_tokens, self._max_step_seconds, self._cache.tree, self.counters)
 
     def _read_inbox(self, deliver: Callable[[Outputs], None], write: Callable[[list[CachedRun]], None]) -> bool:
         """Process the waiting commands; block only when idle. Return False if the thread must end."""

@@ -46,8 +46,9 @@ class TokenPicker:
 
     def _next(self, logits: FloatArray) -> Token:
         raw_logits = self._sampler.raw_logits(logits)
-        token = self._forced.popleft() if self._forced else self._sample(logits)
-        return Token(token, self._sampler.logprobs(raw_logits, token))
+        is_forced = bool(self._forced)
+        token = self._forced.popleft() if is_forced else self._sample(logits)
+        return Token(token, self._sampler.logprobs(raw_logits, token), is_forced)
 
     def _sample(self, logits: FloatArray) -> int:
         if self.constraint is not None:

@@ -29,6 +29,8 @@ class Lanes:
         self._active = active
         self._queues = {lane: FairQueue() for lane in Lane}
         self._debt = 0.0
+        self._is_batch_active = False
+        """True if a batch job had a slot at the last call of `stepping`."""
 
     @property
     def next_lane(self) -> Lane | None:
@@ -57,14 +59,15 @@ class Lanes:
 
     def stepping(self) -> Sequence[Slot]:
         """Return the running slots whose jobs may have a step now."""
-        batch = self._batch()
-        return [slot for slot in self._active if slot not in batch] or batch if batch else self._active
+        interactive = [slot for slot in self._active if running_sequence(slot).lane is Lane.INTERACTIVE]
+        self._is_batch_active = len(interactive) < len(self._active)
+        return interactive or self._active
 
     def record(self, lane: Lane, seconds: float) -> None:
-        """Record the time of a step of a lane."""
+        """Record the time of a step of a lane, which `stepping` chose."""
         if lane is Lane.BATCH:
             self._debt = max(self._debt - seconds, 0.0)
-        elif self._queues[Lane.BATCH] or self._batch():
+        elif self._is_batch_active or self._queues[Lane.BATCH]:
             self._debt += seconds
         else:
             self._debt = 0.0

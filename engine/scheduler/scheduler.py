@@ -17,6 +17,7 @@ from engine.scheduler.slots import Key, RunningSequence, Slot, running_sequence
 from engine.scheduler.step import PrefixSave, Step, Transfer
 from engine.scheduler.step_budget import StepBudget
 from engine.scheduler.stream_planner import StreamPlanner
+from engine.stats import Counters
 
 # Maximum prompt tokens in one step of a model that evaluates one slot at a time. A cancellation and the other streams
 # wait for one such step: 50 ms at 300 tokens a second. Larger steps gain less than 5%.
@@ -35,14 +36,18 @@ class Scheduler:
         end_tokens: Collection[int],
         max_step_seconds: float = 0.0,
         tree: PrefixTree | None = None,
+        counters: Counters | None = None,
     ) -> None:
         """`tree`: prefixes beyond those in the slots. The caller carries out the transfers between both."""
+        self._counters = counters or Counters()
         self._info = info
         self._end_tokens = frozenset(end_tokens)
         self._slots = [Slot(index) for index in range(info.n_slots)]
         self._active: deque[Slot] = deque()
         """Running slots, in order of admission or of turns."""
         self._lanes = Lanes(self._active)
+        self._stepping: Sequence[Slot] = ()
+        """Slots of the lane that has the present step."""
         self._prefixes = PrefixReuse(info, self._slots, self._active, self._mark_used, tree)
         self._budget = StepBudget(info.max_batch_tokens, max_step_seconds)
         self._streams = StreamPlanner(info, self._budget)
@@ -72,8 +77,9 @@ class Scheduler:
         transfers = [*self._admit(), *self._prefixes.save_checkpoints(), *self._prefixes.resume_waiting()]
         if not self._active:
             return Step()
+        self._stepping = self._lanes.stepping()
         if not self._info.batched:
-            slot = self._lanes.stepping()[0]
+            slot = self._stepping[0]
             self._active.remove(slot)
             self._active.append(slot)
             return Step(tuple(transfers), (_batch_entry(slot, PREFILL_CHUNK),))
@@ -105,6 +111,8 @@ class Scheduler:
                 outputs.append((running.key, Started(running.reused_tokens)))
             if entry.logits:
                 following = forced.get(entry.slot, ())
+                if (draft := entry.logits - 1 - len(running.expected)) > 0:
+                    self._counters.record_drafts(draft, max(draft - wrong, 0))
                 running.learn([token.id for token in tokens], following)
                 outputs += self._advance(slot, running, tokens, following)
             elif not running.answering and len(slot.cached_tokens) > running.reported_tokens:
@@ -182,6 +190,7 @@ class Scheduler:
         if free or lane is Lane.BATCH or (slot := self._lanes.preemptible()) is None:
             return free
         running = running_sequence(slot)
+        self._counters.preemptions += 1
         self._release(slot)
         running.leave_slot()
         self._lanes.put_back(running)
@@ -194,12 +203,11 @@ class Scheduler:
         Combined, the two would cost as much: llama.cpp needs one pass over the weights for each group of sequences with
         equally many tokens. For the same reason prompts are evaluated one by one.
         """
-        stepping = self._lanes.stepping()
-        streams = [slot for slot in stepping if slot.streaming]
-        prompts = [slot for slot in stepping if not slot.streaming and running_sequence(slot).donor is None]
+        streams = [slot for slot in self._stepping if slot.streaming]
+        prompts = [slot for slot in self._stepping if not slot.streaming and running_sequence(slot).donor is None]
         self._prompt_is_next = bool(prompts) and (self._prompt_is_next or not streams)
         if self._prompt_is_next:
-            waiting = len(stepping) - len(streams)
+            waiting = len(self._stepping) - len(streams)
             self._prefill_limit = self._budget.prefill_tokens(len(streams), waiting)
             slot = self._next_prompt(prompts)
             tile = 1 if streams else self._info.attention_tile
@@ -217,13 +225,15 @@ class Scheduler:
         return prompts[0] if self._clock % OLDEST_PROMPT_INTERVAL == 0 else min(prompts, key=lambda slot: slot.pending)
 
     def _measure(self, entries: Sequence[BatchEntry], seconds: float) -> None:
-        lane = running_sequence(self._slots[entries[0].slot]).lane
-        self._lanes.record(lane, seconds)
-        streams = sum(slot.streaming for slot in self._active if running_sequence(slot).lane is lane)
+        self._lanes.record(running_sequence(self._slots[entries[0].slot]).lane, seconds)
+        streams = sum(slot.streaming for slot in self._stepping)
         tokens = sum(len(entry.tokens) for entry in entries)
         if all(self._slots[entry.slot].streaming for entry in entries):
+            self._counters.record_decode(seconds)
             self._streams.measure(streams, entries, seconds)
-        elif 2 * tokens > self._prefill_limit:  # in short steps the pass over the weights dominates the cost of a token
+            return
+        self._counters.record_prefill(tokens, seconds)
+        if 2 * tokens > self._prefill_limit:  # in short steps the pass over the weights dominates the cost of a token
             self._budget.record_prefill(streams, tokens, seconds)
 
     def _advance(
@@ -235,10 +245,12 @@ class Scheduler:
         running.expected = ()
         if running.awaits_logprobs and forced and forced[0] not in self._end_tokens:
             running.expected, forced = forced, ()
-        for token in (*tokens, *map(Token, forced)):
+        for token in (*tokens, *[Token(each, forced=True) for each in forced]):
             running.tokens.append(token.id)
             ended = FinishReason.STOP if token.id in self._end_tokens else None
             if ended is None:
+                self._counters.output_tokens += 1
+                self._counters.forced_tokens += token.forced
                 yield running.key, token
                 ended = FinishReason.LENGTH if running.remaining_tokens(self._info.n_ctx) <= 0 else None
             if ended is not None:

@@ -24,6 +24,8 @@ class InputTokensDetails(Struct, frozen=True):
 
 class OutputTokensDetails(Struct, frozen=True):
     reasoning_tokens: int
+    forced_tokens: int | UnsetType = UNSET
+    """Extension: tokens that a schema or a call format made certain; unset without any."""
 
 
 class Usage(Struct, frozen=True):

@@ -35,6 +35,7 @@ class PromptTokensDetails(Struct, frozen=True):
 
 class CompletionTokensDetails(Struct, frozen=True):
     reasoning_tokens: int
+    forced_tokens: int | UnsetType = UNSET
 
 
 class ChatUsage(Struct, frozen=True):
@@ -235,5 +236,7 @@ def chat_usage(usage: Usage) -> ChatUsage:
         usage.output_tokens,
         usage.total_tokens,
         PromptTokensDetails(usage.input_tokens_details.cached_tokens),
-        CompletionTokensDetails(usage.output_tokens_details.reasoning_tokens),
+        CompletionTokensDetails(
+            usage.output_tokens_details.reasoning_tokens, usage.output_tokens_details.forced_tokens
+        ),
     )

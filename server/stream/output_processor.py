@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from msgspec import UNSET
+
 from engine.job import EngineOutput, Finished, FinishReason, Progress, Started, Token
 from engine.tokenizer import Detokenizer, StopStrings, Vocabulary
 from server.protocol.errors import ApiError, GrammarMismatch
@@ -31,7 +33,7 @@ class OutputProcessor:
         self._logprobs = PendingLogprobs(vocabulary)
         self._shown = 0
         self._mapper = mapper
-        self._reasoned = 0
+        self._reasoned = self._forced = 0
         self._pending: tuple[Logprob, ...] = ()
         """Logprobs of tokens whose text the mapper has not returned yet."""
         self._prompt_tokens = prompt_tokens
@@ -60,6 +62,7 @@ class OutputProcessor:
                 return []
             case Token():
                 self.output_tokens += 1
+                self._forced += output.forced
                 return self._token(output, now)
             case Finished(FinishReason.FAILED, message):
                 self.ended = True
@@ -100,7 +103,7 @@ class OutputProcessor:
             input_tokens=self._prompt_tokens,
             input_tokens_details=InputTokensDetails(self._cached, self._prompt_tokens - self._cached),
             output_tokens=self.output_tokens,
-            output_tokens_details=OutputTokensDetails(self._reasoned),
+            output_tokens_details=OutputTokensDetails(self._reasoned, self._forced or UNSET),
             total_tokens=self._prompt_tokens + self.output_tokens,
         )
 

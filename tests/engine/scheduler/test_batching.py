@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.job import EngineOutput, Finished, FinishReason, Job, Progress, SamplingParams, Started, Token
+from engine.job import EngineOutput, Finished, FinishReason, Job, Lane, Progress, SamplingParams, Started, Token
 from engine.model import BatchEntry, ModelInfo, SavedState
 from engine.prefix_cache import CachedRun, PrefixTree
 from engine.scheduler.prefix_reuse import MIN_PREFIX_COPY_TOKENS
@@ -127,7 +127,12 @@ class Naive:
 def step(scheduler: Scheduler, model: Naive) -> list[tuple[int, EngineOutput]]:
     plan = scheduler.plan()
     assert plan.entries or scheduler.idle, "who is not idle goes on"
-    return scheduler.update(plan, model.run(plan), 0.01, model.forced)
+    return [(key, sampled(output)) for key, output in scheduler.update(plan, model.run(plan), 0.01, model.forced)]
+
+
+def sampled(output: EngineOutput) -> EngineOutput:
+    """Return a forced token as if it were sampled, and other outputs as they are."""
+    return Token(output.id, output.logprobs) if isinstance(output, Token) else output
 
 
 def run(scheduler: Scheduler, model: Naive) -> dict[int, list[EngineOutput]]:
@@ -454,7 +459,8 @@ def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(
     for act in [*acts, *["add"] * len(jobs)]:
         if act == "add" and len(added) < len(jobs):
             key = len(added)
-            scheduler.add(key, Job(jobs[key][0], jobs[key][1], GREEDY, top_logprobs=logprobs))
+            lane = Lane.BATCH if key % 2 else Lane.INTERACTIVE
+            scheduler.add(key, Job(jobs[key][0], jobs[key][1], GREEDY, top_logprobs=logprobs, lane=lane))
             added.append(key)
         elif act == "cancel" and added:
             cancelled.add(key := data.draw(st.sampled_from(added)))

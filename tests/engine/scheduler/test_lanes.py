@@ -10,7 +10,8 @@ from engine.job import EngineOutput, Job, Lane, Progress, Started, Token
 from engine.scheduler import lanes
 from engine.scheduler.scheduler import Scheduler
 from engine.scheduler.slots import RunningSequence, Slot
-from tests.engine.scheduler.test_batching import GREEDY, Naive, expected, forced_tokens, info, tree_of
+from engine.stats import Counters
+from tests.engine.scheduler.test_batching import GREEDY, Naive, expected, forced_tokens, info, sampled, tree_of
 
 LANES = {"i": Lane.INTERACTIVE, "b": Lane.BATCH}
 
@@ -33,7 +34,8 @@ class LanePlay:
         self.seconds = seconds
         about = info(n_slots, rewinds=cuts)
         tree = tree_of(about) if caching else None
-        self.scheduler = Scheduler(about, [9], tree=tree)
+        self.counters = Counters()
+        self.scheduler = Scheduler(about, [9], tree=tree, counters=self.counters)
         self.model = Naive(about, tree, forcing)
         self.jobs: dict[int, Job] = {}
         self.outputs: dict[int, list[EngineOutput]] = {}
@@ -64,7 +66,7 @@ class LanePlay:
         return bool(self.outputs[key]) and not isinstance(self.outputs[key][-1], Started | Progress | Token)
 
     def answer(self, key: int) -> list[EngineOutput]:
-        return [output for output in self.outputs[key] if not isinstance(output, Started | Progress)]
+        return [sampled(output) for output in self.outputs[key] if not isinstance(output, Started | Progress)]
 
     @property
     def lanes(self) -> Iterator[set[Lane]]:
@@ -98,6 +100,11 @@ def test_answers_of_both_lanes_equal_those_of_jobs_alone(
         counts = [output.evaluated_tokens for output in play.outputs[key] if isinstance(output, Progress)]
         assert counts == sorted(set(counts))
         assert all(count <= len(each.prompt) for count in counts)
+    tokens = [output for outputs in play.outputs.values() for output in outputs if isinstance(output, Token)]
+    stats = play.counters.snapshot()
+    assert (stats.output_tokens, stats.forced_tokens) == (len(tokens), sum(token.forced for token in tokens))
+    assert stats.decode_steps.count + stats.prefill_steps.count == len(play.steps)
+    assert stats.accepted_draft_tokens <= stats.draft_tokens
 
 
 @given(

@@ -161,6 +161,11 @@ class OneByOne:
         return constraint
 
 
+def sampled(piece: EngineOutput) -> EngineOutput:
+    """Return a forced token as if it were sampled, and other outputs as they are."""
+    return Token(piece.id, piece.logprobs) if isinstance(piece, Token) else piece
+
+
 class Hashed(ScriptedModel):
     """A model whose logits are noise that depends on all tokens before."""
 
@@ -176,7 +181,7 @@ def answered(
 
     async def one(engine: Engine, number: int, grammar: Grammar) -> None:
         with engine.generate(Job((USER, number, ASSISTANT), max_tokens, sampling, grammar=grammar)) as pieces:
-            outputs[number] += [piece async for piece in pieces if isinstance(piece, (Token, Finished))]
+            outputs[number] += [sampled(piece) async for piece in pieces if isinstance(piece, (Token, Finished))]
 
     async def main() -> None:
         async with running(Hashed(batched=batched, n_slots=3)) as engine, trio.open_nursery() as nursery:
@@ -244,7 +249,8 @@ async def test_engine_with_logprobs_reports_the_models_own_of_forced_tokens(batc
             job = Job((USER, ASSISTANT), 100, GREEDY, grammar=grammar, top_logprobs=2)
             with engine.generate(job) as pieces:
                 outputs.append([piece async for piece in pieces if isinstance(piece, (Token, Finished))])
-    assert outputs[0] == outputs[1]
+    assert [sampled(piece) for piece in outputs[0]] == outputs[1]
     assert outputs[0][-1] == STOP
+    assert [piece.forced for piece in outputs[0] if isinstance(piece, Token)] == [True] * 8 + [False] + [True] * 2
     assert all(isinstance(piece, Finished) or piece.logprobs is not None for piece in outputs[0])
     assert max(entry.logits for entry in model.decoded) == (8 if batched else 1)

@@ -95,6 +95,22 @@ async def test_unenforceable_format_is_rejected(format_: dict[str, Any], param: 
     assert (answer.status, answer.json["error"]) == (400, error)
 
 
+async def test_usage_counts_forced_tokens() -> None:
+    schema = {"type": "object", "properties": {"key": {"const": "value"}}, "required": ["key"]}
+    text = {"format": {"type": "json_schema", "name": "x", "schema": schema}}
+    chat_format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    messages = [{"role": "user", "content": "Hi"}]
+    async with served(stubborn(), metrics=True) as running:
+        answer = (await post(running, input="Hi", text=text)).json
+        body = encode(messages=messages, response_format=chat_format)
+        chat = (await exchange(running, "POST", "/v1/chat/completions", body)).json
+        free = (await post(running, input="Hi")).json
+    forced = answer["usage"]["output_tokens_details"]["forced_tokens"]
+    assert 0 < forced < answer["usage"]["output_tokens"]
+    assert chat["usage"]["completion_tokens_details"] == {"reasoning_tokens": 0, "forced_tokens": forced}
+    assert free["usage"]["output_tokens_details"] == {"reasoning_tokens": 0}
+
+
 async def test_chat_response_format_is_enforced() -> None:
     schema_format = {"type": "json_schema", "json_schema": {"name": "pick", "schema": SCHEMA}}
     refused = {"type": "json_schema", "json_schema": {"name": "pick", "schema": {"not": {}}}}
