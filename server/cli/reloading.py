@@ -22,6 +22,7 @@ RELOADABLE = {
     "ssl_keyfile",
     "allow_host",
     "allow_origin",
+    "trust_proxy",
     "queue",
     "max_body_megabytes",
     "max_connections",
@@ -58,7 +59,8 @@ class Reloading:
         changed = {value.setting.key: value.value for value in values if value.value != self._values[value.setting.key]}
         self._values |= {key: value for key, value in changed.items() if key in RELOADABLE}
         app.reload(config, keys)
-        self._options.limits, self._options.tls = options.limits, options.tls
+        self._options.limits, self._options.proxies = options.limits, options.proxies
+        self._options.tls = options.tls
         logging.getLogger().setLevel(config.log_level.upper())
         log.info("reloaded the settings and API keys; changed: %s", ", ".join(sorted(changed)) or "none")
         if ignored := sorted(changed.keys() - RELOADABLE):

@@ -26,6 +26,7 @@ from server.config.values import (
     PATTERNS,
     PORT,
     POSITIVE,
+    PROXIES,
     SLOTS,
     SOME_MEGABYTES,
     STORE,
@@ -108,6 +109,14 @@ class Config(Struct, frozen=True):
         NAMES,
         "Origin of web pages that may call this server; '*' allows any (repeatable)",
         Names("allow_origin"),
+    ] = ()
+
+    trust_proxies: Annotated[
+        tuple[str, ...],
+        PROXIES,
+        "Address or network of a proxy whose X-Forwarded-For and X-Forwarded-Proto are believed; unix stands for the "
+        "clients of unix sockets (repeatable)",
+        Names("trust_proxy"),
     ] = ()
 
     slots: Annotated[int, SLOTS, "Number of responses to generate at the same time (default: {})"] = 2

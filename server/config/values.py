@@ -1,5 +1,6 @@
 """Types of settings: parsers of values from flags, variables and TOML."""
 
+import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -93,6 +94,12 @@ def _store(text: str) -> str:
     return "off" if text.lower() == "off" else _non_empty(text)
 
 
+def _proxy(text: str) -> str:
+    if text.lower() != "unix":
+        ipaddress.ip_network(text, strict=False)
+    return text
+
+
 def _pattern(text: str) -> str:
     try:
         re.compile(_non_empty(text))
@@ -116,6 +123,14 @@ STORE = ValueType(_store, "a file or off; omit the setting to store in the state
 NAMES = ValueType(_non_empty, "a non-empty text", several=True, metavar="NAME", unit="list of names")
 HOSTS = ValueType(
     _non_empty, "a non-empty text", several=True, one_suffices=True, metavar="HOST", unit="list of addresses"
+)
+PROXIES = ValueType(
+    _proxy,
+    "an address, a network such as 10.0.0.0/8, or unix",
+    several=True,
+    one_suffices=True,
+    metavar="PEER",
+    unit="list of addresses",
 )
 FILES = ValueType(_path, "a path", several=True, metavar="FILE", unit="list of paths")
 PATTERNS = ValueType(_pattern, "a regular expression", several=True, metavar="REGEX", unit="list of patterns")

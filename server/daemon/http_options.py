@@ -1,5 +1,6 @@
 """The listener's options, made from the settings."""
 
+from server.access import TrustedProxies
 from server.config import Config, ConfigError
 from server.http import TLS, CertificateError, HTTPLimits, HTTPOptions
 
@@ -8,6 +9,7 @@ def http_options(config: Config) -> HTTPOptions:
     """Return the options; read the certificate. Raises ConfigError."""
     return HTTPOptions(
         HTTPLimits(config.max_connections, config.max_connections_per_address, config.write_timeout_seconds),
+        TrustedProxies(config.trust_proxies),
         tls(config),
     )
 

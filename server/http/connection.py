@@ -6,7 +6,7 @@ to the kernel without a turn of the event loop; this module writes their chunk h
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from email.utils import formatdate
 from typing import Any, TypeAlias
@@ -14,10 +14,11 @@ from typing import Any, TypeAlias
 import h11
 import trio
 
+from server.access import UNIX
 from server.http import h11_patches
 from server.http.drain import Drain
 from server.http.exchange import JSON, Receive, Scope, Send
-from server.http.options import HTTPLimits
+from server.http.options import HTTPOptions
 from server.http.request_head import HeadFilter, asgi_scope, check
 from server.protocol.errors import Malformed
 
@@ -36,16 +37,17 @@ Closing at once could destroy the response before the client reads it (RFC 9112,
 MAX_FAULT_CHARACTERS = 200
 """Characters of h11's error in our message; h11 may quote a whole line."""
 
-DEFAULT_LIMITS = HTTPLimits()
+DEFAULT_OPTIONS = HTTPOptions()
 
 log = logging.getLogger("responsed.http")
+proxy_log = logging.getLogger("responsed.http.proxies")
 
 
 class Connection:
     """Connection of a client, from accept to close. The caller closes it."""
 
-    def __init__(self, app: Application, stream: Stream, drain: Drain, limits: HTTPLimits = DEFAULT_LIMITS) -> None:
-        self._write_seconds = limits.write_seconds
+    def __init__(self, app: Application, stream: Stream, drain: Drain, options: HTTPOptions = DEFAULT_OPTIONS) -> None:
+        self._options = options
         self._app = app
         self._stream = stream
         self._encrypted = isinstance(stream, trio.SSLStream)
@@ -78,13 +80,23 @@ class Connection:
 
     async def _serve_requests(self, client: tuple[str, int]) -> None:
         while (request := await self._request()) is not None:
-            await self._app(asgi_scope(request, client, self._encrypted), self._receive, self._send)
+            await self._app(self._scope(request, client), self._receive, self._send)
             await self._discard_body()
             done = self._wire.our_state is h11.DONE and self._wire.their_state is h11.DONE
             if self._gone.is_set() or not done:
                 return  # one side has announced the end, or has not sent its whole message
             self._next_cycle()
             await trio.lowlevel.checkpoint()  # a client may pipeline thousands of requests
+
+    def _scope(self, request: h11.Request, peer: tuple[str, int]) -> Scope:
+        """Return the request's scope, with the client and scheme that a trusted proxy names."""
+        proxies = self._options.proxies
+        client = proxies.client(peer[0], _values(request, b"x-forwarded-for"))
+        if client.garbage:
+            garbage = client.garbage[:100]
+            proxy_log.warning("X-Forwarded-For from %s is ignored at %r: this is no address", peer[0], garbage)
+        scheme = proxies.scheme(peer[0], _values(request, b"x-forwarded-proto"), "https" if self._encrypted else "http")
+        return asgi_scope(request, peer if client.address == peer[0] else (client.address, 0), scheme)
 
     def _next_cycle(self) -> None:
         """Begin the next request, parts of which may be in the buffer already."""
@@ -195,7 +207,7 @@ class Connection:
             return
         if sent < len(data):
             try:
-                with trio.fail_after(self._write_seconds):
+                with trio.fail_after(self._options.limits.write_seconds):
                     await self._stream.send_all(data[sent:])
             except trio.BrokenResourceError:
                 self._gone.set()
@@ -235,10 +247,15 @@ class Connection:
                 pass
 
 
+def _values(request: h11.Request, name: bytes) -> Iterator[bytes]:
+    """Yield the values of a header, which may be there several times."""
+    return (value for each, value in request.headers if each == name)
+
+
 def peer_of(connected: trio.socket.SocketType) -> tuple[str, int] | None:
     """Return the client's address and port; `unix` for a unix socket; None if it has disconnected."""
     try:
         peer = connected.getpeername()
     except OSError:
         return None
-    return ("unix", 0) if isinstance(peer, str | bytes) else (peer[0], peer[1])
+    return (UNIX, 0) if isinstance(peer, str | bytes) else (peer[0], peer[1])

@@ -27,7 +27,7 @@ class ConnectionCount:
         """
         self._by_address[address] += 1
         try:
-            if _is_remote(address) and self._by_address[address] > self._options.limits.connections_per_address:
+            if self._is_limited(address) and self._by_address[address] > self._options.limits.connections_per_address:
                 yield False
             elif self._by_address.total() > min(self._options.limits.connections, self._max_connections()):
                 yield self._close_oldest()
@@ -38,9 +38,12 @@ class ConnectionCount:
             if not self._by_address[address]:
                 del self._by_address[address]
 
+    def _is_limited(self, address: str) -> bool:
+        """Return False for trusted proxies, and for loopback addresses and unix sockets, where a proxy may stand."""
+        return _is_remote(address) and not self._options.proxies.trusts(address)
+
 
 def _is_remote(address: str) -> bool:
-    """Return False for loopback addresses and unix sockets, behind which a proxy may stand."""
     try:
         return not ipaddress.ip_address(address.partition("%")[0]).is_loopback
     except ValueError:

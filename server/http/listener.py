@@ -16,7 +16,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
-from server.http.connection import Application, Connection, peer_of
+from server.http.connection import Application, Connection, peer_of, proxy_log
 from server.http.connection_limits import ConnectionCount
 from server.http.drain import Drain
 from server.http.options import HTTPOptions
@@ -89,7 +89,7 @@ async def serve(
             if not admitted:
                 refusals.warning("a connection from %s is refused: too many are open", address)
             elif options.tls is None or stream.socket.family == socket.AF_UNIX:
-                await Connection(app, stream, drain, options.limits).run()
+                await Connection(app, stream, drain, options).run()
             else:
                 await serve_encrypted(stream, options.tls)
 
@@ -98,11 +98,11 @@ async def serve(
         with drain.wait_for_request():
             encrypted = await tls.handshake(stream)
         if encrypted is not None:
-            await Connection(app, encrypted, drain, options.limits).run()
+            await Connection(app, encrypted, drain, options).run()
             with trio.move_on_after(CLOSE_SECONDS), suppress(trio.BrokenResourceError):
                 await encrypted.aclose()  # says that nothing is missing (RFC 8446, 6.1)
 
-    for repeated in (logging.getLogger("trio.serve_listeners"), refusals, tls_log):
+    for repeated in (logging.getLogger("trio.serve_listeners"), refusals, proxy_log, tls_log):
         repeated.addFilter(_OncePerMinute())
 
     async def drained() -> None:

@@ -1,7 +1,8 @@
-"""Options of the listener: limits, and the certificate. A reload replaces them for the next connections."""
+"""Options of the listener. A reload replaces them for the next connections."""
 
 from msgspec import Struct
 
+from server.access import TrustedProxies
 from server.http.tls import TLS
 
 
@@ -18,5 +19,7 @@ class HTTPLimits(Struct, frozen=True):
 
 class HTTPOptions(Struct):
     limits: HTTPLimits = HTTPLimits()
+    proxies: TrustedProxies = TrustedProxies()
+    """Peers whose headers name the client; they have no limit of connections per address."""
     tls: TLS | None = None
     """Encryption of TCP connections; None: plain HTTP. Unix sockets are never encrypted."""

@@ -52,7 +52,7 @@ def check(request: h11.Request) -> None:
         raise h11.RemoteProtocolError("it has Content-Length and Transfer-Encoding; send one of them")
 
 
-def asgi_scope(request: h11.Request, client: tuple[str, int], encrypted: bool) -> Scope:
+def asgi_scope(request: h11.Request, client: tuple[str, int], scheme: str) -> Scope:
     target = request.target
     if absolute := _ABSOLUTE.match(target):
         target = b"/" + target[absolute.end() :].partition(b"/")[2]
@@ -62,7 +62,7 @@ def asgi_scope(request: h11.Request, client: tuple[str, int], encrypted: bool) -
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": request.http_version.decode(),
         "method": request.method.decode(),
-        "scheme": "https" if encrypted else "http",
+        "scheme": scheme,
         "path": unquote(path.decode()),
         "raw_path": path,
         "query_string": query,

@@ -40,7 +40,7 @@ DRAWN = {
     "server.systemd": "",
     "server.version": "",
     "server.access": "protocol",
-    "server.http": "protocol",
+    "server.http": "access protocol",
     "server.stream": "engine.dialects engine.job engine.notations engine.tokenizer protocol",
     "server.config": "engine.chat_template engine.job engine.model engine.platform",
     "server.generation": "engine.job engine.runtime protocol store stream",
@@ -62,7 +62,7 @@ DRAWN = {
         "access config engine.job engine.runtime generation http monitoring preprocessing prompt "
         "prompt_comparison protocol served_model store stream"
     ),
-    "server.daemon": "api config engine.job engine.model engine.runtime http protocol systemd",
+    "server.daemon": "access api config engine.job engine.model engine.runtime http protocol systemd",
     "server.cli": (
         "access api config daemon engine.backends engine.backends.llamacpp engine.chat_template "
         "engine.gguf engine.loader engine.model engine.platform engine.runtime engine.tuner http "

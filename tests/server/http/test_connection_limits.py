@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from engine.backends.scripted import ScriptedModel
+from server.access.proxies import TrustedProxies
 from server.http.connection import Connection
 from server.http.connection_limits import ConnectionCount
 from server.http.drain import Drain
@@ -40,6 +41,13 @@ def test_connection_is_admitted_up_to_the_limits(addresses: list[str], idle: boo
         assert admitted, "connections that are closed do not count"
 
 
+def test_trusted_proxy_has_no_limit_of_connections() -> None:
+    options = HTTPOptions(LIMITS, TrustedProxies(["192.0.2.0/24"]))
+    count = ConnectionCount(options, lambda: 100, lambda: True)
+    arrivals = [count.admit(address) for address in ("192.0.2.1",) * 3 + ("203.0.113.1",) * 3]
+    assert [each.__enter__() for each in arrivals] == [True, True, True, True, True, False]
+
+
 def test_connections_never_exceed_the_file_descriptors() -> None:
     count = ConnectionCount(HTTPOptions(LIMITS), lambda: 1, lambda: False)
     with count.admit("127.0.0.1") as first, count.admit("127.0.0.1") as second:
@@ -60,7 +68,7 @@ async def test_client_that_never_reads_counts_as_disconnected() -> None:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         theirs.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         async with stream:
-            await Connection(app, stream, Drain(), HTTPLimits(write_seconds=0.1)).run()
+            await Connection(app, stream, Drain(), HTTPOptions(HTTPLimits(write_seconds=0.1))).run()
     assert events == ["http.disconnect"]
 
 

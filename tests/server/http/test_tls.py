@@ -17,7 +17,7 @@ from server.daemon.http_options import http_options
 from server.http import drain
 from server.http.connection import Connection
 from server.http.exchange import Receive, Scope, Send
-from server.http.options import HTTPLimits
+from server.http.options import HTTPLimits, HTTPOptions
 from server.http.tls import TLS, CertificateError
 from tests.support.certificates import DATA, Certificate, certificate, tls_client
 from tests.support.helpers import PATIENCE, Client, PacedModel, encode, exchange, request, served
@@ -135,7 +135,7 @@ async def test_client_that_never_reads_counts_as_disconnected(tmp_path: Path) ->
     async def serve(stream: trio.SocketStream) -> None:
         encrypted = await TLS(found.certfile, found.keyfile).handshake(stream)
         assert encrypted is not None
-        await Connection(app, encrypted, drain.Drain(), HTTPLimits(write_seconds=0.1)).run()
+        await Connection(app, encrypted, drain.Drain(), HTTPOptions(HTTPLimits(write_seconds=0.1))).run()
 
     ours, theirs = socket.socketpair()
     with trio.fail_after(PATIENCE):
