@@ -32,7 +32,7 @@ def vocabulary() -> Vocabulary:
         "tokenizer.ggml.eos_token_id": END,
     }
     entries = {key: MetadataEntry(value, type=0, start=0, end=0) for key, value in values.items()}
-    return Vocabulary(Header(3, 32, entries, tensors=(), data_start=0, size=0))
+    return Vocabulary(Header(3, 32, entries, tensors=(), size=0))
 
 
 def echo(message: bytes) -> bytes:

@@ -69,7 +69,6 @@ class Header(msgspec.Struct, frozen=True):
     alignment: int  # of each tensor's offset, in bytes
     metadata: dict[str, MetadataEntry]
     tensors: tuple[Tensor, ...]
-    data_start: int  # bytes from the start of the file
     size: int  # of the whole file, in bytes
 
     @property

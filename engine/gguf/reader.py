@@ -150,7 +150,7 @@ def _header(cursor: _Cursor) -> Header:
     tensors = {tensor.name: _with_file_offset(tensor, data_start, alignment, cursor.size) for tensor in found}
     if len(tensors) < len(found):
         raise damaged_file("two of its tensors have the same name")
-    return Header(version, alignment, metadata, tuple(tensors.values()), data_start, cursor.size)
+    return Header(version, alignment, metadata, tuple(tensors.values()), cursor.size)
 
 
 def _version(cursor: _Cursor) -> int:

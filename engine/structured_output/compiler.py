@@ -57,8 +57,6 @@ _ENDING = (b'"', b",", b":")
 _MAX_EXPLORED = 100_000_000
 """Explored tokens times the bytes of the grammar: a token in a long constant takes 10 ms."""
 
-ANY_OBJECT: JSON = {"type": "object"}
-
 
 class GrammarCompiler:
     """Compiles grammars for one vocabulary. The first compilation takes 100 ms more, to index all tokens."""
@@ -123,9 +121,6 @@ class GrammarCompiler:
     def _compile_schema(self, checked: JSON) -> "CompiledGrammar":
         """Compile a checked schema. Raises GrammarError."""
         return self.lark(f"start: {self._written(json.dumps(checked))}")
-
-    def json_object(self) -> "CompiledGrammar":
-        return self.json_schema(ANY_OBJECT)
 
     def regex(self, pattern: str) -> "CompiledGrammar":
         """Compile a regex that the whole text must match. Raises GrammarError."""

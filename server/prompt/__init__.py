@@ -1,13 +1,12 @@
 """Convert input items into messages and prompts. Pure. Imports `protocol` and `tools`."""
 
-from server.prompt.item_reader import InputReader, ItemPlace
+from server.prompt.item_reader import InputReader
 from server.prompt.item_texts import ItemText
 from server.prompt.prepare import Past, PreparedRequest, prepare
 from server.prompt.truncation import TokenCounter
 
 __all__ = [
     "InputReader",
-    "ItemPlace",
     "ItemText",
     "Past",
     "PreparedRequest",

@@ -1,6 +1,6 @@
 """Tools of a request. Pure. Imports `protocol` and `stream`."""
 
-from server.tools.additional_tools import AdditionalTools, additional_tools
+from server.tools.additional_tools import additional_tools
 from server.tools.argument_schemas import ANY_OBJECT, arguments_schema, decode_schema
 from server.tools.tool_reader import GrammarInput, Input, ToolSpec, by_name, qualified_name
 from server.tools.toolbox import NO_TOOLS, Toolbox
@@ -8,7 +8,6 @@ from server.tools.toolbox import NO_TOOLS, Toolbox
 __all__ = [
     "ANY_OBJECT",
     "NO_TOOLS",
-    "AdditionalTools",
     "GrammarInput",
     "Input",
     "ToolSpec",

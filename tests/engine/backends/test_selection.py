@@ -17,7 +17,7 @@ from engine.platform import explain_load_error
 
 
 def header(architecture: str) -> Header:
-    return Header(3, 32, {"general.architecture": MetadataEntry(architecture, type=8, start=0, end=0)}, (), 0, 0)
+    return Header(3, 32, {"general.architecture": MetadataEntry(architecture, type=8, start=0, end=0)}, (), 0)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_choices_with_an_unusable_named_library_raise(tmp_path: Path) -> None:
         selection.choices(header("llama"), "auto", tmp_path / "no.so")
 
 
-SPLIT = Header(3, 32, header("llama").metadata | {"split.count": MetadataEntry(2, type=2, start=0, end=0)}, (), 0, 0)
+SPLIT = Header(3, 32, header("llama").metadata | {"split.count": MetadataEntry(2, type=2, start=0, end=0)}, (), 0)
 
 
 def test_choices_of_a_model_in_several_files_are_llama_cpp_only() -> None:

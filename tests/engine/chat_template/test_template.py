@@ -51,7 +51,7 @@ def vocabulary_with(*control: str) -> Vocabulary:
         "tokenizer.ggml.token_type": [1] * 256 + [3] * len(control),
     }
     entries = {key: MetadataEntry(value, type=0, start=0, end=0) for key, value in values.items()}
-    return Vocabulary(Header(3, 32, entries, tensors=(), data_start=0, size=0))
+    return Vocabulary(Header(3, 32, entries, tensors=(), size=0))
 
 
 def parts(vocabulary: Vocabulary, ids: Sequence[int]) -> list[int | str]:

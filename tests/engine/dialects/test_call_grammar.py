@@ -125,7 +125,7 @@ def byte_vocabulary(names: tuple[str, ...]) -> CompiledVocabulary:
         "tokenizer.ggml.eos_token_id": 256,
     }
     entries = {key: MetadataEntry(value, type=0, start=0, end=0) for key, value in values.items()}
-    vocabulary = Vocabulary(Header(3, 32, entries, tensors=(), data_start=0, size=0))
+    vocabulary = Vocabulary(Header(3, 32, entries, tensors=(), size=0))
     return CompiledVocabulary(vocabulary, GrammarCompiler(vocabulary))
 
 

@@ -24,7 +24,7 @@ MB = 1_000_000
 def header(architecture: str, **numbers: int | list[int]) -> Header:
     entries: Mapping[str, Value] = {f"{architecture}.{key.replace('__', '.')}": value for key, value in numbers.items()}
     metadata = {"general.architecture": MetadataEntry(architecture, type=8, start=0, end=0)}
-    return Header(3, 32, metadata | {key: MetadataEntry(value, 4, 0, 0) for key, value in entries.items()}, (), 0, 0)
+    return Header(3, 32, metadata | {key: MetadataEntry(value, 4, 0, 0) for key, value in entries.items()}, (), 0)
 
 
 PLAIN = {"block_count": 30, "embedding_length": 576, "attention__head_count": 9}

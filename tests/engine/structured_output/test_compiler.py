@@ -92,6 +92,7 @@ def test_json_schema_with_1100_random_schemas_yields_valid_documents_only(
     assert [(schema, text) for schema, text in finished if not valid(text, schema)] == []
 
 
+ANY_OBJECT: dict[str, Any] = {"type": "object"}
 OBJECT: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 
 # keyword -> schema with it, valid text, invalid text
@@ -337,9 +338,9 @@ def test_json_schema_allows_bounded_whitespace_only(grammars: GrammarCompiler, v
     assert found == [True, True, True, False, False, False, False]
 
 
-def test_json_object_accepts_every_object(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
+def test_schema_of_any_object_accepts_every_object(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
     texts = ["{}", '{"a": [1, {"b": null}], "c": "é\\n"}', "[]", "3", '{"a"}', "{", ""]
-    assert [accepts(grammars.json_object(), vocabulary, text) for text in texts] == [True, True, *[False] * 5]
+    assert [accepts(grammars.json_schema(ANY_OBJECT), vocabulary, text) for text in texts] == [True, True, *[False] * 5]
 
 
 def test_regex_and_lark_accept_matching_texts(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
@@ -393,7 +394,7 @@ def test_apply_mask_allows_end_tokens_only_where_grammar_accepts(
 
 
 def test_accept_of_forbidden_token_raises_grammar_error(grammars: GrammarCompiler, vocabulary: Vocabulary) -> None:
-    constraint = grammars.json_object().start()
+    constraint = grammars.json_schema(ANY_OBJECT).start()
     with pytest.raises(GrammarError):
         constraint.accept(vocabulary.encode("no")[0])
 
@@ -426,7 +427,7 @@ def resident() -> int:
 
 def test_compiled_grammars_use_less_memory_than_estimated(vocabulary: Vocabulary) -> None:
     grammars = GrammarCompiler(vocabulary)
-    grammars.json_object()
+    grammars.json_schema(ANY_OBJECT)
     before = resident()
     compiled = [grammars.json_schema(schemas.schema(seed)) for seed in range(200)]
     assert resident() - before < sum(grammar.size for grammar in compiled)

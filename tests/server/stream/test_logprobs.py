@@ -49,7 +49,7 @@ def vocabulary() -> Vocabulary:
         "tokenizer.ggml.tokens": [*texts, "<|end|>"],
         "tokenizer.ggml.token_type": [*[int(TokenType.NORMAL)] * len(texts), int(TokenType.CONTROL)],
     }
-    return Vocabulary(Header(3, 32, {name: MetadataEntry(value, 0, 0, 0) for name, value in values.items()}, (), 0, 0))
+    return Vocabulary(Header(3, 32, {name: MetadataEntry(value, 0, 0, 0) for name, value in values.items()}, (), 0))
 
 
 VOCABULARY = vocabulary()
