@@ -289,6 +289,10 @@ class Client:
         assert await self._exactly(2) == b"\r\n"
         return data
 
+    async def read_past(self, mark: bytes) -> None:
+        """Read raw bytes up to a mark."""
+        await self._until(mark)
+
     async def frame(self, kind: str) -> bytes:
         """Read on to the chunk with an event of that type."""
         while chunk := await self.chunk():
