@@ -9,9 +9,11 @@ from engine.loader import catalog, inspect
 from server.cli.exit_status import STATUS_BY_ERROR, ExitStatus, exit_status
 from server.cli.reloading import api_keys
 from server.cli.serve import check_writable, options
+from server.cli.store import location
 from server.config import Config, settings
 from server.daemon import http_options
 from server.http import listening_sockets
+from server.store import Inventory, NewerStore, StoreError
 
 
 def check(flags: argparse.Namespace) -> int:
@@ -64,11 +66,28 @@ def _state(config: Config) -> Iterator[str]:
     yield f"{folder} is writable, {free} MB free, up to {needed} MB needed"
 
 
+def _store(config: Config) -> Iterator[str]:
+    path = location(config, os.environ)
+    if path is None:
+        yield "off: responses are not stored"
+    elif not path.exists():
+        yield f"{path} would be created"
+    else:
+        try:
+            with Inventory(path) as inventory:
+                yield f"{path} has {len(inventory.entries())} responses and conversations"
+        except NewerStore:
+            raise
+        except StoreError as error:  # `serve` logs it, and works without
+            yield str(error)
+
+
 PARTS: dict[str, Callable[[Config], Iterator[str]]] = {
     "keys": _keys,
     "certificate": _certificate,
     "address": _address,
     "model": _model,
     "state": _state,
+    "store": _store,
 }
 """Parts in the order in which `serve` needs them."""

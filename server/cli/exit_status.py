@@ -9,6 +9,7 @@ from engine.loader import catalog
 from engine.model import ModelError, OptionError, TooLittleMemory
 from server.config import ConfigError
 from server.http import BindError, ExposedAddress
+from server.store import NewerStore, StoreError
 
 
 class ExitStatus(IntEnum):
@@ -30,6 +31,8 @@ class ExitStatus(IntEnum):
 STATUS_BY_ERROR: Mapping[type[BaseException], ExitStatus] = {
     ExposedAddress: ExitStatus.EXPOSED,
     ConfigError: ExitStatus.USAGE,
+    NewerStore: ExitStatus.USAGE,
+    StoreError: ExitStatus.RESOURCES,
     OptionError: ExitStatus.USAGE,
     MemoryError: ExitStatus.RESOURCES,
     TooLittleMemory: ExitStatus.RESOURCES,

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from engine.backends.llamacpp import quantizer
 from engine.loader import catalog
-from server.cli import check, install, models, tune
+from server.cli import check, install, models, store, tune
 from server.cli.exit_status import STATUS_BY_ERROR, ExitStatus, exit_status
 from server.cli.serve import serve
 from server.cli.terminal import print_error
@@ -91,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     puller.set_defaults(run=models.pull)
 
     commands.add_parser("models", help="List the installed models and those to pull").set_defaults(run=models.models)
+
+    store.add_commands(commands.add_parser("store", help="List, show and delete stored responses and conversations"))
 
     tuner = commands.add_parser("tune", help="Measure the fastest options on this machine and write them to the file")
     settings.add_flags(tuner, "model", "engine", "libllama")

@@ -28,7 +28,7 @@ from server.config import Config
 from server.http import HTTPOptions, ListeningSockets
 from server.monitoring import Metrics
 from server.served_model import ModelDetails
-from server.store import AsyncStore, Limits, Store, StoreError, database
+from server.store import AsyncStore, Limits, NewerStore, Store, StoreError, database
 from server.stream import replay
 from server.systemd import Notifier
 
@@ -120,13 +120,18 @@ def _served_name(model: str, path: Path) -> str:
 
 @contextmanager
 def _open_store(config: Config, state_dir: Path) -> Iterator[Store | None]:
-    """Yield the store; None if it is off or cannot be opened, since responses do not depend on it."""
+    """Yield the store; None if it is off or cannot be opened, since responses do not depend on it.
+
+    Raises NewerStore: only a person can decide to serve without what a newer version has stored.
+    """
     store = None
     if config.store != "off":
         path = Path(config.store or state_dir / database.NAME)
         limits = Limits(config.store_responses, config.store_megabytes, config.store_days)
         try:
             store = Store(path, limits, replay.interrupted_response, time.monotonic())
+        except NewerStore:
+            raise
         except StoreError as error:
             log.warning("responses are not stored: %s", error)
     with closing(store) if store else nullcontext():

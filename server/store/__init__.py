@@ -2,15 +2,19 @@
 
 from server.store.async_store import AsyncStore
 from server.store.conversations import Conversation, StoredItem, split
-from server.store.database import StoreError
+from server.store.errors import NewerStore, StoreError
 from server.store.eviction import Limits, Missing
+from server.store.inventory import Entry, Inventory
 from server.store.responses import Store, Stored
 
 __all__ = [
     "AsyncStore",
     "Conversation",
+    "Entry",
+    "Inventory",
     "Limits",
     "Missing",
+    "NewerStore",
     "Store",
     "StoreError",
     "Stored",

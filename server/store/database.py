@@ -1,20 +1,28 @@
-"""The SQLite file of the store: opening, transactions, and messages of its errors.
+"""The SQLite file of the store: opening, tables and transactions.
 
 WAL with synchronous=NORMAL: a killed process loses no commit; a power cut may lose the last commits, but no part of
-one. The file stays locked while it is open, so that a second server cannot mark this server's responses as failed.
+one. One server at a time has the file, by an flock: a second one would mark this server's responses as failed. The
+commands of `responsed store` may use the file beside it, by SQLite's own locks.
 """
 
-import itertools
+import fcntl
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from server.store.damaged_copies import put_aside
+from server.store.errors import ADVICE, DAMAGED, NewerStore, StoreError, code, translated
+from server.store.schema import Schema
+
 LOCK_SECONDS = 1.0
-"""Seconds to wait until another process unlocks the file."""
+"""Seconds to wait until another server unlocks the file."""
+BUSY_SECONDS = 10.0
+"""Seconds to wait for another process's transaction."""
 
 PRAGMAS = (
     "journal_mode = WAL",
@@ -33,50 +41,40 @@ APPLICATION_ID = 0x72737064
 OLD_TABLES = {"entries", "responses", "conversations"}
 """Tables of our first versions, whose files have no application id."""
 
-SUFFIXES = ("", "-wal", "-shm", "-journal")
-"""Suffixes of a database's files. SQLite would apply files that are left behind to the next database."""
-
-DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-UNWRITABLE = "cannot be written; check the permissions, or choose another file with --store"
-ADVICE = {
-    sqlite3.SQLITE_FULL: "the disk is full; free some space, or choose another file with --store",
-    sqlite3.SQLITE_READONLY: f"the file or its folder {UNWRITABLE}",
-    sqlite3.SQLITE_CANTOPEN: f"the file or its folder {UNWRITABLE}",
-    sqlite3.SQLITE_IOERR: "the disk fails (see the system's log); choose another file with --store",
-    sqlite3.SQLITE_BUSY: "another process uses the file; stop it, or choose another file with --store",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged; restart the server, which renames it and creates a new one",
+NO_SHARED_MEMORY = {
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_READONLY,
 }
+"""Result codes where the file system has no shared memory for WAL."""
 
 Row: TypeAlias = tuple[Any, ...]
 
 log = logging.getLogger("responsed.store")
 
 
-class StoreError(Exception):
-    """Access to the file failed. The message is one sentence that names the file and the remedy."""
-
-
 class Database:
     """One connection, for one thread at a time. It raises every error of SQLite as StoreError."""
 
-    def __init__(self, path: Path, schema: str, version: int) -> None:
-        """Open the file; rename a damaged file or one of another version and create a new one. Raises StoreError."""
+    def __init__(self, path: Path, schema: Schema) -> None:
+        """Open the file and migrate its tables; rename a damaged file and create a new one. Raises StoreError."""
         self._path = path
-        self._schema = (
-            f"BEGIN; {schema} PRAGMA user_version = {version}; PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
-        )
-        self._version = version
+        self._schema = schema
         self._write_failed = False
         """True if the last transaction failed in SQLite."""
+        self._lock = -1
         self._connection = self._connect()
         try:
-            with self._sqlite_errors_translated():
-                if flaw := self._flaw():
+            with translated(path):
+                if not self._prepare():
                     self._check_ours()
-                    self._rename(flaw)
-                    if flaw := self._flaw():
+                    self.close()
+                    put_aside(path)
+                    self._connection = self._connect()
+                    if not self._prepare():
                         raise StoreError(
-                            f"{path} is {flaw} right after it was created; choose another file with --store"
+                            f"{path} is damaged right after it was created; choose another file with --store"
                         )
                 os.chmod(path, 0o600)
         except StoreError:
@@ -84,12 +82,12 @@ class Database:
             raise
 
     def rows(self, sql: str, *values: object) -> list[Row]:
-        with self._sqlite_errors_translated():
+        with translated(self._path):
             return self._connection.execute(sql, values).fetchall()
 
     def each(self, sql: str, *values: object) -> Iterator[Row]:
         """Yield the rows one by one, for callers that may stop early."""
-        with self._sqlite_errors_translated():
+        with translated(self._path):
             yield from self._connection.execute(sql, values)
 
     def row(self, sql: str, *values: object) -> Row | None:
@@ -97,14 +95,14 @@ class Database:
 
     def change(self, sql: str, *values: object) -> int:
         """Execute a change and return the number of changed rows."""
-        with self._sqlite_errors_translated():
+        with translated(self._path):
             return self._connection.execute(sql, values).rowcount
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit the block's changes together, or none of them."""
         self._write_failed, was_failed = True, self._write_failed
-        with self._sqlite_errors_translated():
+        with translated(self._path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -126,40 +124,69 @@ class Database:
         """
         if self._write_failed:
             with self.transaction():
-                self._connection.execute(f"PRAGMA user_version = {self._version}")
+                self._connection.execute(f"PRAGMA user_version = {self._schema.version}")
 
     def close(self) -> None:
         self._connection.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def _connect(self) -> sqlite3.Connection:
-        with self._sqlite_errors_translated():
+        with translated(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # SQLite gives its other files the same mode. An existing file may not be ours, so its mode stays.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            return sqlite3.connect(self._path, LOCK_SECONDS, isolation_level=None, check_same_thread=False)
+            self._lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if not _locked(self._lock):
+                os.close(self._lock)
+                raise StoreError(f"{self._path}: {ADVICE[sqlite3.SQLITE_BUSY]}")
+            return self._opened()
 
-    def _flaw(self) -> str | None:
-        """Return the reason not to use the file, if there is one; create the tables of a new file."""
+    def _opened(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+    def _prepare(self) -> bool:
+        """Check, create or migrate the tables; return False if the file is damaged. Raises NewerStore, StoreError."""
         try:
-            # Set before the first read, this mode needs no shared memory, which some file systems do not support.
-            self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            return self._prepare_tables()
+        except sqlite3.OperationalError as error:
+            if code(error) not in NO_SHARED_MEMORY:
+                raise
+        self._connection.close()
+        self._connection = self._opened()
+        # Set before the first read, this mode needs no shared memory; `responsed store` has to wait for the server.
+        self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        return self._prepare_tables()
+
+    def _prepare_tables(self) -> bool:
+        try:
             ((version,),) = self._connection.execute("PRAGMA user_version")
             ((tables,),) = self._connection.execute("SELECT count(*) FROM sqlite_schema")
-            if tables and not self._is_ours():
-                return "foreign"
-            if tables and version != self._version:
-                return f"version-{version}"
+            if tables:
+                if not self._is_ours():
+                    self._check_ours()
+                if version > self._schema.version:
+                    raise NewerStore(self._path, version, self._schema.version)
+                if version < 1 or list(self._connection.execute("PRAGMA quick_check(1)")) != [("ok",)]:
+                    return False
+                for number, step in self._schema.steps_after(version):  # without foreign keys, which are still off
+                    self._execute(step, number)
+                    log.info("%s: migrated its tables to version %d", self._path, number)
             for pragma in PRAGMAS:
                 self._connection.execute(f"PRAGMA {pragma}")
+            self._connection.execute("BEGIN IMMEDIATE")  # opens the shared memory, or raises
+            self._connection.execute("ROLLBACK")
             if not tables:
-                self._connection.executescript(self._schema)
-            elif list(self._connection.execute("PRAGMA quick_check(1)")) != [("ok",)]:
-                return "damaged"
+                self._execute(f"{self._schema.tables} PRAGMA application_id = {APPLICATION_ID};", self._schema.version)
         except sqlite3.DatabaseError as error:
-            if _code(error) in DAMAGED:
-                return "damaged"
+            if code(error) in DAMAGED:
+                return False
             raise
-        return None
+        return True
+
+    def _execute(self, script: str, version: int) -> None:
+        """Execute statements and set the version, in one transaction."""
+        self._connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {version}; COMMIT;")
 
     def _check_ours(self) -> None:
         """Raise StoreError for a file of another program. An unreadable file is ours if it has our name."""
@@ -174,27 +201,16 @@ class Database:
         tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_schema")}
         return application_id == APPLICATION_ID or tables >= OLD_TABLES
 
-    def _rename(self, flaw: str) -> None:
-        self.close()
-        names = (f"{self._path}.{flaw}{number or ''}" for number in itertools.count())
-        moved = next(name for name in names if not os.path.lexists(name))
-        for suffix in SUFFIXES:
-            with suppress(FileNotFoundError):
-                os.replace(f"{self._path}{suffix}", f"{moved}{suffix}")
-        log.warning("%s cannot be used; renamed it to %s and created a new one", self._path, moved)
-        self._connection = self._connect()
 
-    @contextmanager
-    def _sqlite_errors_translated(self) -> Iterator[None]:
+def _locked(descriptor: int) -> bool:
+    """Lock a file for one server; return False if another one has it. SQLite's own locks are of another kind."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
         try:
-            yield
-        except sqlite3.Error as error:
-            advice = ADVICE.get(_code(error), f"{error}; choose another file with --store")
-            raise StoreError(f"{self._path}: {advice}") from error
-        except OSError as error:
-            raise StoreError(f"{self._path} ({error.strerror}) {UNWRITABLE}") from error
-
-
-def _code(error: sqlite3.Error) -> int:
-    """Return SQLite's primary result code; 0 for errors of Python's module itself."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True

@@ -4,12 +4,14 @@ Ages count the time in which a server ran, by a monotonic clock. A machine witho
 neither that nor the jump to the right year may age an entry. `used` continues from the latest use in the file.
 """
 
+import logging
 from collections.abc import Iterable
 from contextlib import suppress
 
 from msgspec import Struct
 
-from server.store.database import Database, StoreError
+from server.store.database import Database
+from server.store.errors import StoreError
 
 SCHEMA = """
     CREATE TABLE entries (
@@ -22,6 +24,11 @@ SCHEMA = """
 """Table of its own: recording a use writes little, and sums read small rows."""
 
 DAY_SECONDS = 86_400.0
+
+LINE_SECONDS = 60.0
+"""Least seconds between two lines of the log: a full store evicts with each new response."""
+
+log = logging.getLogger("responsed.store")
 
 
 class Limits(Struct, frozen=True):
@@ -53,6 +60,9 @@ class UsageIndex:
         """Seconds to add to this server's clock for the file's clock."""
         self._limits = limits
         self._max_bytes = int(limits.megabytes * 1e6)
+        self._unlogged = 0
+        """Number of evicted entries since the last line of the log."""
+        self._next_line = now
 
     def insert(self, entry_id: str, size: int, now: float) -> None:
         """Add an entry. Raises StoreError, also if the entry alone exceeds the limit of bytes."""
@@ -96,6 +106,20 @@ class UsageIndex:
                 size -= entry_size
         for entry_id in evicted:
             self.remove(entry_id)
+        self._log(len(evicted), now)
+
+    def _log(self, n_evicted: int, now: float) -> None:
+        self._unlogged += n_evicted
+        if self._unlogged and now >= self._next_line:
+            log.info(
+                "evicted %d stored responses and conversations, the least recently used, down to %d entries, %g MB and "
+                "%g days",
+                self._unlogged,
+                self._limits.count,
+                self._limits.megabytes,
+                self._limits.days,
+            )
+            self._unlogged, self._next_line = 0, now + LINE_SECONDS
 
     def _check(self, entry_id: str, size: int) -> None:
         if size > self._max_bytes:

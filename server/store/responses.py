@@ -14,11 +14,9 @@ from server.store import conversations, eviction
 from server.store.conversations import Conversations, StoredItem, split
 from server.store.database import Database
 from server.store.eviction import Limits, Missing, UsageIndex
+from server.store.schema import Schema
 
-VERSION = 1
-"""Version of the tables and of the JSON in them. A file of another version is renamed."""
-
-SCHEMA = f"""
+TABLES = f"""
     {eviction.SCHEMA}
     {conversations.SCHEMA}
     CREATE TABLE responses (
@@ -37,6 +35,9 @@ SCHEMA = f"""
         SELECT id FROM responses WHERE response IS NULL
         UNION SELECT conversation FROM responses WHERE response IS NULL AND conversation IS NOT NULL;
 """
+
+SCHEMA = Schema(TABLES)
+"""Tables and their versions. A change of `TABLES`, or of the JSON in them, needs a step from the version before."""
 
 SELECT = """SELECT id, created_at, status, first, coalesce(response, first), cues, items, previous, conversation
     FROM responses"""
@@ -74,13 +75,18 @@ class Store:
     """
 
     def __init__(
-        self, path: Path, limits: Limits, interrupted: Callable[[bytes], tuple[bytes, bytes]], now: float
+        self,
+        path: Path,
+        limits: Limits,
+        interrupted: Callable[[bytes], tuple[bytes, bytes]],
+        now: float,
+        schema: Schema = SCHEMA,
     ) -> None:
         """Open the store, and end the responses that a crash left unfinished.
 
         `interrupted` returns `response` and `inputs` for the `first` of such a response. `now`: see `UsageIndex`.
         """
-        self._database = Database(path, SCHEMA, VERSION)
+        self._database = Database(path, schema)
         self._usage = UsageIndex(self._database, limits, now)
         self.conversations = Conversations(self._database, self._usage)
         try:
@@ -189,7 +195,10 @@ class Store:
 
     def _end_unfinished(self, interrupted: Callable[[bytes], tuple[bytes, bytes]], now: float) -> None:
         """Mark unfinished responses as failed; remove those that `interrupted` cannot read."""
-        for response_id, first in self._database.rows("SELECT id, first FROM responses WHERE response IS NULL"):
+        unfinished = self._database.rows("SELECT id, first FROM responses WHERE response IS NULL")
+        if unfinished:
+            log.warning("the last process did not shut down: %d unfinished responses have failed", len(unfinished))
+        for response_id, first in unfinished:
             try:
                 response, inputs = interrupted(first)
             except ValueError as error:

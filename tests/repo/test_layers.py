@@ -89,7 +89,7 @@ ALONE = {
     "hypercorn": {"server.http.listener"},
     "llguidance": {"engine.structured_output.compiler", "engine.structured_output.grammar_constraint"},
     "minijinja": {"engine.chat_template.template"},
-    "sqlite3": {"server.store.database"},
+    "sqlite3": {"server.store.database", "server.store.errors", "server.store.inventory"},
     "threading": {"server.systemd.notifier"},
     "tokenizers": {"engine.tokenizer.encoders"},
     "tomli_w": {"server.config.file"},

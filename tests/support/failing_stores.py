@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from server.store.conversations import StoredItem
-from server.store.database import StoreError
+from server.store.errors import StoreError
 from server.store.responses import Store, Stored
 
 

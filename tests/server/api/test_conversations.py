@@ -13,7 +13,7 @@ from openai.types.conversations import Conversation, ConversationDeletedResource
 from engine.backends.scripted import ScriptedModel
 from engine.model import ModelError
 from server.store.conversations import Conversations, StoredItem
-from server.store.database import StoreError
+from server.store.errors import StoreError
 from server.store.responses import Store
 from tests.support import wire
 from tests.support.failing_stores import FullAtOnce, FullLater

@@ -42,7 +42,7 @@ def test_check_names_each_fault_and_returns_the_status_of_serve(
     assert main(["check", *defaults, *flags]) == status
     lines = capsys.readouterr().out.splitlines()
     assert any(each.startswith(line) for each in lines), lines
-    assert all(re.match(r"(ok|failed)  +(keys|certificate|address|model|state): ", each) for each in lines)
+    assert all(re.match(r"(ok|failed)  +(keys|certificate|address|model|state|store): ", each) for each in lines)
 
 
 def test_check_of_a_taken_port_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

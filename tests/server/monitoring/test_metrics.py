@@ -9,7 +9,7 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.store.database import StoreError
+from server.store.errors import StoreError
 from server.store.responses import Store
 from server.stream import replay
 from tests.support.helpers import AMPLE, NAME, Client, PacedModel, encode, exchange, get, post, served

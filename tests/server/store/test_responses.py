@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from server.store import database
 from server.store.async_store import AsyncStore
 from server.store.conversations import Conversation, Page, StoredItem
-from server.store.database import StoreError
+from server.store.errors import StoreError
 from server.store.eviction import DAY_SECONDS, Limits, Missing
 from server.store.responses import Store, Stored
 from tests.support.helpers import AMPLE, get, post, served
@@ -141,7 +141,10 @@ def test_unfinished_response_that_is_unreadable_is_removed(path: Path, caplog: p
     keeper.begin(begun("r1"), NOW)
     keeper.close()
     assert stored_ids(Store(path, AMPLE, unreadable, NOW)) == []
-    assert caplog.messages == ["removed r1, whose unfinished record is unreadable: no such field"]
+    assert caplog.messages == [
+        "the last process did not shut down: 1 unfinished responses have failed",
+        "removed r1, whose unfinished record is unreadable: no such field",
+    ]
 
 
 # Bounds
@@ -176,6 +179,17 @@ def test_eviction_removes_unused_responses_after_some_days(path: Path) -> None:
     assert stored_ids(store(path, replace(AMPLE, days=2), NOW + 4 * DAY_SECONDS)) == ["used", "new"], (
         "no server ran meanwhile"
     )
+
+
+def test_evictions_have_one_line_a_minute(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    keeper = store(path, replace(AMPLE, count=2))
+    for i in range(9):
+        put(keeper, begun(f"r{i}"), NOW + 15 * i)
+    assert caplog.messages == [
+        f"evicted {n} stored responses and conversations, the least recently used, down to 2 entries, 64 MB and 30 days"
+        for n in (1, 4)
+    ]
 
 
 def foreign_database(path: Path) -> None:
@@ -396,6 +410,7 @@ def test_store_file_is_private_to_its_owner(path: Path) -> None:
     assert {each.name: oct(each.stat().st_mode & 0o777) for each in path.parent.iterdir()} == {
         "responses.db": "0o600",
         "responses.db-wal": "0o600",
+        "responses.db-shm": "0o600",
     }
     keeper.close()
     path.chmod(0o644)
@@ -417,29 +432,28 @@ def test_damaged_file_is_renamed_and_replaced(damage: str, path: Path, caplog: p
     assert put(keeper, begun("r1")) == keeper.get("r1", NOW)
     aside = path.with_name("responses.db.damaged")
     assert aside.exists()
-    assert caplog.messages == [f"{path} cannot be used; renamed it to {aside} and created a new one"]
+    assert caplog.messages == [f"{path} is damaged; renamed it to {aside} and created a new one"]
 
 
-def test_store_that_is_damaged_again_does_not_replace_the_first_copy(path: Path) -> None:
-    for number in range(3):
-        path.parent.mkdir(exist_ok=True)
+@pytest.mark.parametrize(
+    ("times", "copies"),
+    [
+        (3, {"damaged": 0, "damaged1": 1, "damaged2": 2}),
+        (5, {"damaged2": 2, "damaged3": 3, "damaged4": 4}),
+        (12, {"damaged9": 9, "damaged10": 10, "damaged11": 11}),
+    ],
+)
+def test_store_that_is_damaged_again_has_the_latest_three_copies(
+    times: int, copies: dict[str, int], path: Path
+) -> None:
+    theirs = path.with_name("responses.db.damaged-by-me")
+    path.parent.mkdir()
+    theirs.touch()
+    for number in range(times):
         path.write_bytes(b"SQLite format 3\0" + bytes([number]) * 5000)
         store(path).close()
-    aside = [path.with_name(f"responses.db.damaged{number}") for number in ("", 1, 2)]
-    assert [each.read_bytes()[-1] for each in aside] == [0, 1, 2]
-
-
-def test_file_of_another_version_is_renamed_with_its_side_files(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    keeper = store(path)
-    whole = put(keeper, begun("r1"))
-    keeper._database.change("PRAGMA user_version = 99")
-    keeper.close()
-    assert stored_ids(store(path)) == []
-    aside = path.with_name("responses.db.version-99")
-    assert caplog.messages == [f"{path} cannot be used; renamed it to {aside} and created a new one"]
-    rescued = store(path.with_name("rescued.db"))
-    rescued._database.change("ATTACH ? AS aside", str(aside))
-    assert rescued._database.rows("SELECT id, response FROM aside.responses") == [("r1", whole.response)]
+    found = {each.suffix[1:]: each.read_bytes()[-1] for each in path.parent.iterdir() if each not in (path, theirs)}
+    assert (found, theirs.exists()) == (copies, True)
 
 
 WRITER = """
