@@ -14,10 +14,9 @@ from server.preprocessing import References, conversation_not_found
 from server.prompt import InputReader, stored_items
 from server.prompt_comparison import PromptComparisons
 from server.protocol import request
-from server.protocol.conversation import Addition, Change, Creation
-from server.protocol.deleted import Deleted
 from server.protocol.errors import InvalidRequest, NotFound
 from server.protocol.request import Listing, TypeAndRole
+from server.protocol.stored_objects import Addition, Change, Creation, Deleted
 from server.store import AsyncStore, Conversation, Missing, StoredItem, split
 
 

@@ -14,10 +14,10 @@ from server.http import Exchange
 from server.prompt import stored_items
 from server.prompt_comparison import PromptComparisons
 from server.protocol import request, sse
-from server.protocol.deleted import Deleted
 from server.protocol.errors import ApiError, InvalidRequest, NotFound
 from server.protocol.request import Listing, Retrieval
 from server.protocol.sse import Encode
+from server.protocol.stored_objects import Deleted
 from server.store import AsyncStore, Missing, Stored
 from server.stream import replay
 

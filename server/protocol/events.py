@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
+from server.protocol.builtin_calls import BuiltinCallEvent
 from server.protocol.extensions import Extensions
 from server.protocol.formats import PLAIN, Format
 from server.protocol.output_items import Item, Logprob, Part
@@ -260,6 +261,7 @@ Event: TypeAlias = (
     | FunctionCallArgumentsDone
     | CustomToolCallInputDelta
     | CustomToolCallInputDone
+    | BuiltinCallEvent
     | Error
 )
 

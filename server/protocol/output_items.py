@@ -4,6 +4,8 @@ from typing import Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
+from server.protocol.builtin_calls import BuiltinCall
+
 
 class TopLogprob(Struct, frozen=True):
     token: str
@@ -65,5 +67,5 @@ class CustomToolCall(Struct, frozen=True, tag="custom_tool_call"):
     namespace: str | UnsetType = UNSET
 
 
-Item: TypeAlias = OutputMessage | ReasoningItem | FunctionCall | CustomToolCall
+Item: TypeAlias = OutputMessage | ReasoningItem | FunctionCall | CustomToolCall | BuiltinCall
 Part: TypeAlias = OutputText | ReasoningText

@@ -1,8 +1,10 @@
 """Tools and tool choice in the echo of a response. Data only."""
 
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from msgspec import UNSET, Raw, Struct, UnsetType
+
+from server.protocol.builtin_calls import LocalEnvironment
 
 NULL = Raw(b"null")
 
@@ -26,7 +28,33 @@ class NamespaceTool(Struct, frozen=True, tag="namespace"):
     tools: tuple[FunctionTool | CustomTool, ...]
 
 
-ToolEcho: TypeAlias = FunctionTool | CustomTool | NamespaceTool
+class ShellTool(Struct, frozen=True, tag="shell"):
+    """Shell that the client executes, on its own machine."""
+
+    environment: LocalEnvironment = LocalEnvironment()
+    name: ClassVar[str] = "shell"
+
+
+class LocalShellTool(Struct, frozen=True, tag="local_shell"):
+    name: ClassVar[str] = "local_shell"
+
+
+class ApplyPatchTool(Struct, frozen=True, tag="apply_patch"):
+    name: ClassVar[str] = "apply_patch"
+
+
+class ToolSearchTool(Struct, frozen=True, tag="tool_search"):
+    """Search for further tools that the client executes."""
+
+    description: str | UnsetType = UNSET
+    parameters: Raw | UnsetType = UNSET
+    execution: Literal["client"] = "client"
+    name: ClassVar[str] = "tool_search"
+
+
+ToolEcho: TypeAlias = (
+    FunctionTool | CustomTool | NamespaceTool | ShellTool | LocalShellTool | ApplyPatchTool | ToolSearchTool
+)
 
 
 class NamedChoice(Struct, frozen=True, tag="function"):
@@ -45,4 +73,21 @@ class AllowedTools(Struct, frozen=True, tag="allowed_tools"):
     tools: tuple[Raw, ...]
 
 
-ToolChoice: TypeAlias = Literal["auto", "none", "required"] | NamedChoice | CustomChoice | AllowedTools
+class ShellChoice(Struct, frozen=True, tag="shell"):
+    """Choice of this built-in tool by its type."""
+
+
+class ApplyPatchChoice(Struct, frozen=True, tag="apply_patch"):
+    """Choice of this built-in tool by its type."""
+
+
+ToolChoice: TypeAlias = (
+    Literal["auto", "none", "required"] | NamedChoice | CustomChoice | ShellChoice | ApplyPatchChoice | AllowedTools
+)
+BUILTIN_CHOICES: dict[str | None, ToolChoice] = {
+    "shell": ShellChoice(),
+    "apply_patch": ApplyPatchChoice(),
+    "local_shell": AllowedTools("required", (Raw(b'{"type":"local_shell"}'),)),
+    "tool_search": AllowedTools("required", (Raw(b'{"type":"tool_search"}'),)),
+}
+"""Type of a built-in tool -> the choice of it. The specification has no choice of the last two by their types alone."""

@@ -1,13 +1,14 @@
 """The stream of a response: engine outputs -> stream inputs -> events. Pure."""
 
 from server.stream.chat_chunks import ChatChunkEncoder, ChatUsage, Failed, chat_usage, completion
-from server.stream.inputs import Cancelled, InProgress, NotStored, StreamInput, ToolCallStarted, failure
+from server.stream.inputs import BuiltinName, Cancelled, InProgress, NotStored, StreamInput, ToolCallStarted, failure
 from server.stream.machine import State, Stream
 from server.stream.output_processor import OutputProcessor
 from server.stream.replay import events_after, feed_all, opening_inputs
 from server.stream.tool_call_mapper import ToolCallMapper
 
 __all__ = [
+    "BuiltinName",
     "Cancelled",
     "ChatChunkEncoder",
     "ChatUsage",

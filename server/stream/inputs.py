@@ -3,13 +3,15 @@
 The store saves the inputs of a stream, so tags are permanent; a new field goes to the end and has a default.
 """
 
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
 from server.protocol.errors import ApiError
 from server.protocol.events import ErrorPayload, PromptProgress, Usage
 from server.protocol.output_items import Logprob
+
+BuiltinName: TypeAlias = Literal["shell", "local_shell", "apply_patch", "tool_search"]
 
 
 class Created(Struct, frozen=True, array_like=True, tag="c"):
@@ -49,6 +51,8 @@ class ToolCallStarted(Struct, frozen=True, array_like=True, tag="b"):
     """True if the tool takes one text, which its arguments contain as `input`."""
     streams: bool = False
     """True if the text streams. Streams that older versions stored, without this field, send it at the end."""
+    builtin: BuiltinName | None = None
+    """Type of the tool if it is a built-in one that the client executes."""
 
 
 class ArgumentsAdded(Struct, frozen=True, array_like=True, tag="a"):

@@ -34,6 +34,7 @@ from server.protocol.output_items import (
 )
 from server.stream.custom_input import CustomInputDecoder
 from server.stream.inputs import ReasoningAdded, TextAdded, ToolCallStarted
+from server.stream.open_builtin_calls import BUILTIN_CALLS, BuiltinCallClass
 
 C = TypeVar("C", FunctionCall, CustomToolCall)
 NextNumber: TypeAlias = Callable[[], int]
@@ -167,7 +168,9 @@ class OpenCustomCall(OpenCall[CustomToolCall]):
             yield CustomToolCallInputDelta(self._number(), self._item.id, self._index, text)
 
 
-ItemClass: TypeAlias = type[OpenMessage] | type[OpenReasoning] | type[OpenFunctionCall] | type[OpenCustomCall]
+ItemClass: TypeAlias = (
+    type[OpenMessage] | type[OpenReasoning] | type[OpenFunctionCall] | type[OpenCustomCall] | BuiltinCallClass
+)
 ITEM_CLASSES: dict[type[Opening], ItemClass] = {
     TextAdded: OpenMessage,
     ReasoningAdded: OpenReasoning,
@@ -182,4 +185,6 @@ def open_item(input_: Opening, stem: str, output_index: int, number: NextNumber)
 
 
 def class_of(input_: Opening) -> ItemClass:
+    if isinstance(input_, ToolCallStarted) and input_.builtin is not None:
+        return BUILTIN_CALLS[input_.builtin]
     return OpenCustomCall if isinstance(input_, ToolCallStarted) and input_.custom else ITEM_CLASSES[type(input_)]

@@ -1,13 +1,13 @@
 """Read `tools` of a request: the functions for the model, and the echo for the response. Pure.
 
 The model sees every tool as a function. A tool in a namespace becomes `namespace__name`; a custom tool becomes a
-function with one parameter, `input`. The reader skips tools of other types instead of answering 4xx, since Codex always
-sends `web_search`.
+function with one parameter, `input`; for built-in tools see `builtin_tools`. The reader skips tools of other types
+instead of answering 4xx, since Codex always sends `web_search`.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta, Raw, Struct
 from msgspec.structs import replace
@@ -19,6 +19,7 @@ from server.protocol.request import NULL, TypeAndRole, part
 from server.protocol.tools import NULL as NO_FORMAT
 from server.protocol.tools import CustomTool, FunctionTool, NamespaceTool, ToolEcho
 from server.stream import ToolCallStarted
+from server.tools.builtin_tools import BuiltinTool, builtin_tool
 
 NO_PARAMETERS = '{"type":"object","properties":{}}'
 TEXT_INPUT = '{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}'
@@ -85,8 +86,9 @@ class ToolSpec(Struct, frozen=True):
     """Input format of a custom tool; None for a function."""
 
     @property
-    def kind(self) -> Literal["function", "custom"]:
-        return "custom" if self.call.custom else "function"
+    def kind(self) -> str:
+        """Type by which the client names the tool."""
+        return self.call.builtin or ("custom" if self.call.custom else "function")
 
 
 def by_name(specs: Sequence[ToolSpec]) -> dict[str, ToolSpec]:
@@ -119,14 +121,28 @@ class ToolReader:
         self._replaces = replaces
         for index, raw in enumerate(raws):
             place = f"{field}[{index}]"
-            if part(raw, TypeAndRole, place).type == "namespace":
-                space = part(raw, NamespaceParam, place)
-                inner = [self._tool(each, f"{place}.tools[{n}]", space.name) for n, each in enumerate(space.tools)]
-                self.echo.append(NamespaceTool(space.name, space.description or "", tuple(filter(None, inner))))
-            elif (tool := self._tool(raw, place)) is not None:
+            kind = part(raw, TypeAndRole, place).type
+            tool: ToolEcho | None
+            if kind == "namespace":
+                tool = self._namespace(part(raw, NamespaceParam, place), place)
+            elif not self._nested and (builtin := builtin_tool(raw, kind, place)) is not None:
+                tool = self._builtin(builtin, place)
+            else:
+                tool = self._tool(raw, place)
+            if tool is not None:
                 self.echo.append(tool)
 
+    def _namespace(self, space: NamespaceParam, place: str) -> NamespaceTool:
+        inner = [self._tool(each, f"{place}.tools[{n}]", space.name) for n, each in enumerate(space.tools)]
+        return NamespaceTool(space.name, space.description or "", tuple(filter(None, inner)))
+
+    def _builtin(self, builtin: BuiltinTool, place: str) -> ToolEcho:
+        name = self._name(builtin.tool.name, place, None)
+        self.specs[name] = ToolSpec(builtin.tool, ToolCallStarted(name, builtin=builtin.kind), place)
+        return builtin.echo
+
     def _tool(self, raw: Raw, place: str, namespace: str | None = None) -> FunctionTool | CustomTool | None:
+        """Return the echo of a tool; None if it is skipped."""
         kind = part(raw, TypeAndRole, place).type
         if self._nested:
             place = f"{place}.{kind}"
@@ -139,7 +155,7 @@ class ToolReader:
         return None
 
     def _function(self, tool: FunctionParam, place: str, namespace: str | None) -> FunctionTool:
-        name = self._name(tool, place, namespace)
+        name = self._name(tool.name, place, namespace)
         place = f"{place}.parameters"
         schema = NO_PARAMETERS
         if not is_null(tool.parameters):
@@ -150,7 +166,7 @@ class ToolReader:
         return FunctionTool(tool.name, tool.description, tool.parameters, False)
 
     def _custom(self, tool: CustomParam, place: str, namespace: str | None) -> CustomTool:
-        name = self._name(tool, place, namespace)
+        name = self._name(tool.name, place, namespace)
         place = f"{place}.format"
         input_ = PlainInput() if is_null(tool.format) else _read_format(tool.format, place)
         function = Tool(name, "\n".join(filter(None, [tool.description, _format_note(input_)])), TEXT_INPUT)
@@ -158,9 +174,9 @@ class ToolReader:
         self.specs[name] = ToolSpec(function, call, place, True, input_)
         return CustomTool(tool.name, tool.description, NO_FORMAT if is_null(tool.format) else tool.format)
 
-    def _name(self, tool: FunctionParam | CustomParam, place: str, namespace: str | None) -> str:
+    def _name(self, name: str, place: str, namespace: str | None) -> str:
         """Return the tool's name for the model. Raises InvalidRequest if an earlier tool has it and stays."""
-        name = qualified_name(tool.name, namespace)
+        name = qualified_name(name, namespace)
         if name in self.specs and not self._replaces:
             message = f"`{place}.name`: an earlier tool is named {name!r} too; rename one of them."
             raise InvalidRequest(message, param=f"{place}.name")

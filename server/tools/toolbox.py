@@ -13,6 +13,7 @@ from engine.notations import ArgumentSchema, argument_schema
 from server.protocol.errors import InvalidRequest
 from server.protocol.request import NULL, part
 from server.protocol.tools import (
+    BUILTIN_CHOICES,
     AllowedTools,
     CustomChoice,
     CustomTool,
@@ -43,7 +44,7 @@ class Toolbox(Struct, frozen=True):
     @property
     def max_calls(self) -> int:
         """Maximum number of calls in an answer that must consist of calls."""
-        named = isinstance(self.choice, NamedChoice | CustomChoice)
+        named = not isinstance(self.choice, str | AllowedTools)
         return MAX_CALLS if self.parallel and not named else 1
 
     @property
@@ -114,7 +115,7 @@ T = TypeVar("T", bound=FunctionTool | CustomTool)
 def _effective_tool(tool: ToolEcho, unenforced: Container[str]) -> ToolEcho:
     if isinstance(tool, NamespaceTool):
         return replace(tool, tools=tuple(_with_strict(inner, unenforced, tool.name) for inner in tool.tools))
-    return _with_strict(tool, unenforced)
+    return _with_strict(tool, unenforced) if isinstance(tool, FunctionTool | CustomTool) else tool
 
 
 def _with_strict(tool: T, unenforced: Container[str], namespace: str | None = None) -> T:
@@ -162,10 +163,15 @@ def _read_object_choice(raw: Raw, specs: tuple[ToolSpec, ...], nested: bool) -> 
             return _require_call(kind(choice.name or "", choice.namespace or UNSET), named)
         case "allowed_tools":
             return _read_allowed_tools(choice, specs, "tool_choice.allowed_tools" if nested else "tool_choice")
+        case str(kind) if kind in BUILTIN_CHOICES and not nested:
+            return _require_call(BUILTIN_CHOICES[kind], _named_tools(choice, specs, "tool_choice"))
         case None:
             raise _missing("type", "tool_choice")
         case kind:
-            message = f"`tool_choice.type` is {kind!r}; it must be function, custom or allowed_tools."
+            message = (
+                f"`tool_choice.type` is {kind!r}; it must be function, custom, allowed_tools or a tool that the client "
+                "executes (shell, local_shell, apply_patch, tool_search)."
+            )
             raise InvalidRequest(message, param="tool_choice.type")
 
 
@@ -180,7 +186,7 @@ def _read_allowed_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str
         tool = part(raw, _Choice, tool_place)
         if tool.type is None:
             raise _missing("type", tool_place)
-        if tool.type in ("function", "custom", "namespace"):
+        if tool.type in ("function", "custom", "namespace", *BUILTIN_CHOICES):
             named += _named_tools(tool, specs, tool_place)
             echo.append(raw)
     allowed = tuple(spec for spec in specs if spec in named)
@@ -191,6 +197,8 @@ def _read_allowed_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str
 
 def _named_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str) -> tuple[ToolSpec, ...]:
     """Return the tools that a choice names; a namespace names all its tools. Raises InvalidRequest if there is none."""
+    if choice.type in BUILTIN_CHOICES:
+        choice.name = choice.type
     if choice.name is None:
         raise _missing("name", place)
     found = tuple(spec for spec in specs if _names(choice, spec))
@@ -199,7 +207,7 @@ def _named_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str) -> tu
         raise InvalidRequest(f"`{place}` names {choice.name!r}, which is not in `tools`{inside}.", param=place)
     same_kind = tuple(spec for spec in found if choice.type in ("namespace", spec.kind))
     if not same_kind:
-        kind = "function" if found[0].kind == "function" else "custom tool"
+        kind = {"function": "function", "custom": "custom tool"}.get(found[0].kind, "built-in tool")
         raise InvalidRequest(
             f"`{place}.type` is {choice.type!r}, but {choice.name!r} is a {kind}.", param=f"{place}.type"
         )

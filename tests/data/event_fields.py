@@ -7,6 +7,7 @@ from typing import Any
 
 _PART = {"item_id", "output_index", "content_index"}
 _CALL = {"item_id", "output_index"}
+_COMMAND = {"output_index", "command_index"}
 
 EVENTS = {
     "response.created": {"response"},
@@ -33,6 +34,9 @@ EVENTS = {
     "response.function_call_arguments.done": {*_CALL, "arguments"},
     "response.custom_tool_call_input.delta": {*_CALL, "delta"},
     "response.custom_tool_call_input.done": {*_CALL, "input"},
+    "response.shell_call_command.added": {*_COMMAND, "command"},
+    "response.shell_call_command.delta": {*_COMMAND, "delta"},
+    "response.shell_call_command.done": {*_COMMAND, "command"},
     "error": {"code", "message", "param"},
 }
 """Event type -> its fields, besides `type` and `sequence_number`."""
@@ -51,6 +55,10 @@ ITEMS = {
     "reasoning": {"id", "type", "summary"},
     "function_call": {"id", "type", "status", "call_id", "name", "arguments"},
     "custom_tool_call": {"id", "type", "call_id", "name", "input"},
+    "shell_call": {"id", "type", "status", "call_id", "action"},
+    "local_shell_call": {"id", "type", "status", "call_id", "action"},
+    "apply_patch_call": {"id", "type", "status", "call_id", "operation"},
+    "tool_search_call": {"id", "type", "status", "call_id", "arguments", "execution"},
 }
 """Type of an output item -> its fields."""
 

@@ -27,8 +27,15 @@ _RENAMED = {
     "response.reasoning_text.done": "response.reasoning.done",
 }
 # ...and those that it does not know.
-_FOREIGN_EVENTS = {"response.custom_tool_call_input.delta", "response.custom_tool_call_input.done"}
-_FOREIGN_ITEMS = {"custom_tool_call"}
+_FOREIGN_EVENTS = {
+    "response.custom_tool_call_input.delta",
+    "response.custom_tool_call_input.done",
+    "response.shell_call_command.added",
+    "response.shell_call_command.delta",
+    "response.shell_call_command.done",
+}
+_FOREIGN_ITEMS = {"custom_tool_call", "shell_call", "local_shell_call", "apply_patch_call", "tool_search_call"}
+_FOREIGN_CHOICES = {"custom", "shell", "apply_patch"}
 
 
 class Frame(Struct, frozen=True):
@@ -213,6 +220,9 @@ def _known_response(response: dict[str, Any]) -> dict[str, Any]:
         assert isinstance(format_["schema"], dict), f"no schema in {format_}"
         known["text"] = known["text"] | {"format": format_ | {"schema": None}}
     choice = known.get("tool_choice")
-    if isinstance(choice, dict) and choice["type"] == "custom":
+    if isinstance(choice, dict) and choice["type"] in _FOREIGN_CHOICES:
         known["tool_choice"] = "auto"
+    elif isinstance(choice, dict) and choice["type"] == "allowed_tools":
+        tools = [tool for tool in choice["tools"] if tool["type"] == "function"]
+        known["tool_choice"] = choice | {"tools": tools} if tools else "auto"
     return known

@@ -70,6 +70,14 @@ CUSTOM_TOOL_CALL: Table = {
     "whole": {"output_item.done": "done"},
 }
 
+SHELL_CALL: Table = {
+    "added": {"shell_call_command.added": "command", "output_item.done": "done"},
+    "command": {"shell_call_command.delta": "command", "shell_call_command.done": "added"},
+}
+
+WHOLE: Table = {"added": {"output_item.done": "done"}}
+"""Of an item without parts that stream."""
+
 
 class Kind(Struct, frozen=True):
     """An item kind: table, prefix of ids, and the lists its parts go into or the field its text goes into."""
@@ -85,6 +93,10 @@ KINDS = {
     "reasoning": Kind(REASONING, "rs_", lists=("content", "summary")),
     "function_call": Kind(FUNCTION_CALL, "fc_", field="arguments"),
     "custom_tool_call": Kind(CUSTOM_TOOL_CALL, "ctc_", field="input"),
+    "shell_call": Kind(SHELL_CALL, "sh_"),
+    "local_shell_call": Kind(WHOLE, "lsh_"),
+    "apply_patch_call": Kind(WHOLE, "apc_"),
+    "tool_search_call": Kind(WHOLE, "tsc_"),
 }
 
 
@@ -127,6 +139,8 @@ class ItemCheck:
         self.kind = KINDS[self.added["type"]]
         self.part: Part | None = None
         self.parts: dict[str, list[Any]] = {name: [] for name in self.kind.lists}
+        self.commands: list[str] = []
+        """Commands of a shell call."""
         self._check_added(event)
 
     def _check_added(self, event: Event) -> None:
@@ -153,10 +167,22 @@ class ItemCheck:
         must_equal(event["output_index"], self.output_index, event, "output_index")
         if name == "output_item.done":
             self._finish(event)
+        elif self.kind.table is SHELL_CALL:
+            self._take_command(event, name)
         else:
             must_equal(event["item_id"], self.added["id"], event, "item_id")
             self._take_text(event, name)
         self.state = legal[name]
+
+    def _take_command(self, event: Event, name: str) -> None:
+        """Take one event of a shell command; they have no `item_id`."""
+        if name.endswith(".added"):
+            self.commands.append(event["command"])
+        must_equal(event["command_index"], len(self.commands) - 1, event, "command_index")
+        if name.endswith(".delta"):
+            self.commands[-1] += event["delta"]
+        else:
+            must_equal(event["command"], self.commands[-1], event, "the command against the deltas")
 
     def _take_text(self, event: Event, name: str) -> None:
         if "part.added" in name:
@@ -187,7 +213,11 @@ class ItemCheck:
         item = event["item"]
         for name in ("id", "type", "role", "call_id", "name", "namespace", "phase"):
             must_equal(item.get(name), self.added.get(name), event, f"the item's {name}")
-        assert item.get("status") in {"completed", "incomplete"}, f"a finished item's status: {item}"
+        # The type of a patch has no status for a call that was cut.
+        ends = {"completed", "in_progress"} if item["type"] == "apply_patch_call" else {"completed", "incomplete"}
+        assert item.get("status") in ends, f"a finished item's status: {item}"
+        if self.kind.table is SHELL_CALL:
+            must_equal(item["action"]["commands"], self.commands, event, "the commands against the deltas")
         for name in self.kind.lists:
             must_equal(item.get(name) or [], self.parts[name], event, f"the item's {name} against its parts")
         if self.kind.field:

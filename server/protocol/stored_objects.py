@@ -1,4 +1,4 @@
-"""Bodies of requests about conversations. Limits: OpenAI's API."""
+"""Bodies of requests about conversations, and the answer of `DELETE`. Limits: OpenAI's API."""
 
 from typing import Annotated, TypeAlias
 
@@ -26,3 +26,12 @@ class Addition(Struct, frozen=True):
     """Body of `POST /v1/conversations/{id}/items`."""
 
     items: Items | None = None
+
+
+class Deleted(Struct, frozen=True):
+    """Answer of `DELETE` on a stored response or a conversation."""
+
+    id: str
+    object: str
+    """Type of the deleted object: "response", or "conversation.deleted"."""
+    deleted: bool = True
