@@ -59,6 +59,13 @@ def resident(root: Path = ROOT) -> int:
     return int(pages[1]) * resource.getpagesize() if pages else 0
 
 
+def bytes_read(root: Path = ROOT) -> int:
+    """Return the bytes that this process and its running children have read from disks, also through mapped files."""
+    own = root / "proc/self"
+    children = [number for task in own.glob("task/*") for number in _text(task / "children").split()]
+    return sum(_read_bytes(folder) for folder in (own, *(root / "proc" / number for number in children)))
+
+
 def prefix_cache_bytes(root: Path = ROOT) -> int:
     """Return the bytes of memory that a prefix cache may use by default, once the model is loaded."""
     free = free_memory(root)
@@ -152,6 +159,11 @@ def _meminfo(root: Path) -> dict[str, int]:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return {"MemTotal": total, "MemAvailable": total}  # sysconf counts no page cache as available
     return values
+
+
+def _read_bytes(process: Path) -> int:
+    lines = (line.partition(": ") for line in _text(process / "io").splitlines())
+    return next((int(value) for name, _, value in lines if name == "read_bytes"), 0)
 
 
 def _address_space() -> int:

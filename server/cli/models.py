@@ -4,9 +4,9 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
@@ -17,6 +17,9 @@ from engine.model import ModelError
 from server.cli.terminal import DownloadProgress, print_table
 from server.config import EffectiveValue
 from server.store import database
+
+Report: TypeAlias = Callable[[int, int], None]
+"""Function that gets the downloaded bytes and their total."""
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 """Beginning of a URL: a scheme and `://`."""
@@ -87,12 +90,15 @@ def effective(values: Sequence[EffectiveValue], environ: Mapping[str, str]) -> l
     return [replace(value, value=chosen.get(value.setting.key, value.value)) for value in values]
 
 
-def find_or_pull(model: str, folder: Path) -> Path:
-    """Return the file of a model; download a model of the catalog first. Raises CatalogError."""
+def find_or_pull(model: str, folder: Path, report: Report | None = None) -> Path:
+    """Return the file of a model; download a model of the catalog first. Raises CatalogError.
+
+    `report` gets the downloaded bytes and their total.
+    """
     if (path := catalog.find(model, folder)) is not None:
         return path
     if (source := catalog.CATALOG.get(model)) is not None:
-        return _pull(source, folder)
+        return _pull(source, folder, report)
     raise catalog.CatalogError(_not_found(model, folder))
 
 
@@ -117,7 +123,13 @@ def _not_found(model: str, folder: Path) -> str:
     return f"there is no file and no model {model!r}; {lists}, and {folder} is searched for GGUF files of that name"
 
 
-def _pull(source: catalog.CatalogEntry, folder: Path) -> Path:
+def _pull(source: catalog.CatalogEntry, folder: Path, report: Report | None = None) -> Path:
     print(f"pulling {source.name}: {source.description} ({source.license})", file=sys.stderr)
     with DownloadProgress(sys.stderr) as progress:
-        return catalog.pull(source, folder, progress)
+
+        def both(done: int, total: int) -> None:
+            progress(done, total)
+            if report is not None:
+                report(done, total)
+
+        return catalog.pull(source, folder, both)

@@ -1,6 +1,7 @@
 """The command `serve`: settings, sockets and the model. `server.cli.running` is the server itself."""
 
 import argparse
+import faulthandler
 import importlib
 import logging
 import os
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from engine.loader import Loaded, Options, catalog, load
+from engine.loader import Loaded, Options, catalog, load, machine
 from engine.model import BackendOptions
 from server.cli import logs, models
 from server.cli.reloading import Reloading, api_keys
@@ -43,13 +44,38 @@ def serve(flags: argparse.Namespace) -> int:
             check_writable(config.state_dir)
         cache = catalog.cache_folder(os.environ)
         notifier = Notifier()
-        with notifier.extending(f"pulling {config.model}, if it is not here"):
-            path = models.find_or_pull(config.model, cache)
+        faulthandler.enable(file=2)  # native code that crashes leaves the stacks of all threads in the log
+        path = catalog.find(config.model, cache) or _pull(config.model, cache, notifier)
         _restore_default_signals()
-        with notifier.extending(f"loading {path.name}"):
+        with notifier.extending(f"loading {path.name}", _ReadShare(path)):
             loaded, running = _load_and_import(path, options(config), cache.parent)
         running.run(config, path, loaded, state_dir, listening, keys, notifier, reloading, http)
     return 0
+
+
+def _pull(model: str, cache: Path, notifier: Notifier) -> Path:
+    share = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal share
+        share = done / total
+
+    with notifier.extending(f"pulling {model}", lambda: share):
+        return models.find_or_pull(model, cache, report)
+
+
+class _ReadShare:
+    """Share of a model file that was read from the disk since the load began. The first look at a file reads it in a
+    child process, and the load finds it in the page cache; what was there before is not read again."""
+
+    def __init__(self, path: Path) -> None:
+        self._size = max(path.stat().st_size, 1)
+        self._before = machine.bytes_read()
+        self._most = 0.0
+
+    def __call__(self) -> float:
+        self._most = max(self._most, (machine.bytes_read() - self._before) / self._size)
+        return self._most
 
 
 def _load_and_import(path: Path, wanted: Options, cache: Path) -> tuple[Loaded, Any]:

@@ -52,10 +52,11 @@ async def run(
         files = read_files(config.prewarm)
         if not files:
             nursery.start_soon(engine.restore)  # beside the warm-up, so that the first request finds more
-        await _warm_up(engine)
-        if files:
-            await engine.restore()  # the last run's cache may have these prompts
-            await prewarm(engine, app, files)
+        with notifier.extending("evaluating the first prompts"):
+            await _warm_up(engine)
+            if files:
+                await engine.restore()  # the last run's cache may have these prompts
+                await prewarm(engine, app, files)
         stop = trio.Event()
         # hypercorn's timeout is longer than ours: a stream that hypercorn cuts gets no terminal event.
         timeout = config.shutdown_timeout_seconds + 2 * CLOSING_SECONDS
@@ -116,10 +117,12 @@ async def _report_status(app: App, notifier: Notifier, idle: str) -> None:
 
 async def _feed_watchdog(engine: Engine, notifier: Notifier) -> None:
     """Send signs of life while the event loop turns and the model makes progress or idles."""
-    while True:
-        if not engine.stuck:
-            notifier.notify("WATCHDOG=1")
+    while not engine.stuck:
+        notifier.notify("WATCHDOG=1")
         await trio.sleep(notifier.watchdog_seconds / 3)
+    # systemd sends SIGABRT at once, which writes the stacks of all threads, and starts the service again.
+    log.critical("the model does not return from a step: the watchdog ends the process")
+    notifier.notify("WATCHDOG=trigger")
 
 
 async def _run_engine(engine: Engine, app: App, task_status: trio.TaskStatus[trio.CancelScope]) -> None:

@@ -3,11 +3,13 @@
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 EXTENSION_SECONDS = 60
 """Seconds that each message of a slow start asks for."""
+SHARE_SECONDS = 1.0
+"""Seconds between two looks at the share of a slow start that is done."""
 MAX_START_SECONDS = 3600
 """Seconds after which a start asks for no more time: it is stuck."""
 
@@ -40,13 +42,16 @@ class Notifier:
             self.notify(f"STATUS={text}")
 
     @contextmanager
-    def extending(self, text: str) -> Iterator[None]:
-        """Ask for more time while the block runs, from a thread: native code may block this one."""
+    def extending(self, text: str, share: Callable[[], float] | None = None) -> Iterator[None]:
+        """Ask for more time while the block runs, from a thread: native code may block this one.
+
+        The status is `text`, with the percentage of `share` if there is one, from 0 to 1.
+        """
         if not self._address:
             yield
             return
         ended = threading.Event()
-        thread = threading.Thread(target=self._extend, args=(text, ended), name="extend-start", daemon=True)
+        thread = threading.Thread(target=self._extend, args=(text, share, ended), name="extend-start", daemon=True)
         thread.start()
         try:
             yield
@@ -54,10 +59,14 @@ class Notifier:
             ended.set()
             thread.join()
 
-    def _extend(self, text: str, ended: threading.Event) -> None:
-        for _ in range(MAX_START_SECONDS // (EXTENSION_SECONDS // 3)):
-            self.notify(f"EXTEND_TIMEOUT_USEC={EXTENSION_SECONDS * 1_000_000}", f"STATUS={text}")
-            if ended.wait(EXTENSION_SECONDS / 3):
+    def _extend(self, text: str, share: Callable[[], float] | None, ended: threading.Event) -> None:
+        last = ""
+        for second in range(int(MAX_START_SECONDS / SHARE_SECONDS)):
+            status = text if share is None else f"{text}: {100 * min(share(), 1):.0f} %"
+            if status != last or second % (EXTENSION_SECONDS // 3) == 0:
+                self.notify(f"EXTEND_TIMEOUT_USEC={EXTENSION_SECONDS * 1_000_000}", f"STATUS={status}")
+            last = status
+            if ended.wait(SHARE_SECONDS):
                 return
 
 

@@ -25,9 +25,11 @@ class Daemon:
         self.log = log
         self._channel = channel
         channel.settimeout(START_SECONDS)
-        self.ready = self.message()
-        while self.ready.startswith("EXTEND_TIMEOUT_USEC="):
-            self.ready = self.message()
+        self.starting: list[str] = []
+        """Messages before `READY=1`."""
+        while (message := self.message()).startswith("EXTEND_TIMEOUT_USEC="):
+            self.starting.append(message)
+        self.ready = message
         self.port = int(self.ready.rpartition(":")[2])
 
     def message(self) -> str:

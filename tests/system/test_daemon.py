@@ -197,6 +197,7 @@ def test_daemon_that_is_ready_answers(running: Daemon) -> None:
     connection.close()
 
 
+WARMING_UP = "EXTEND_TIMEOUT_USEC=60000000\nSTATUS=evaluating the first prompts"
 ADDRESSES = ["{tmp}/notify", f"@responsed-test-{os.getpid()}"]
 
 
@@ -219,6 +220,7 @@ async def test_daemon_notifies_systemd_of_every_step(address: str, tmp_path: Pat
                 nursery.start_soon(daemon.run, config, listening, *wired(model, config), notifier)
                 await model.wait_begun(1)
                 await trio.testing.wait_all_tasks_blocked()
+                assert received(channel) == WARMING_UP
                 assert received(channel) is None  # the model has not answered yet
                 model.go()
                 await trio.lowlevel.wait_readable(channel)
@@ -226,6 +228,18 @@ async def test_daemon_notifies_systemd_of_every_step(address: str, tmp_path: Pat
                 signal.raise_signal(signal.SIGTERM)
         assert received(channel) == "STOPPING=1\nSTATUS=waiting for streams to end"
         assert received(channel) is None
+
+
+@pytest.mark.slow
+def test_start_reports_its_stages_to_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with serving(tmp_path, "--model", str(model_files.bpe(tmp_path / "tiny.gguf"))) as daemon:
+        stages = [re.sub(r"\d+ %", "N %", message) for message in daemon.starting]
+    assert list(dict.fromkeys(stages)) == [
+        f"EXTEND_TIMEOUT_USEC=60000000\nSTATUS={stage}"
+        for stage in ("loading tiny.gguf: N %", "evaluating the first prompts")
+    ]
+    assert stages[-1] == WARMING_UP
 
 
 def received(channel: socket.socket) -> str | None:
@@ -250,6 +264,7 @@ async def test_daemon_with_a_failing_model_is_never_ready(tmp_path: Path) -> Non
         notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
         with pytest.RaisesGroup(pytest.RaisesExc(ModelError, match="the model broke"), flatten_subgroups=True):
             await daemon.run(config, listening, *wired(ScriptedModel(refuse), config), notifier)
+        assert received(channel) == WARMING_UP
         assert received(channel) is None
 
 

@@ -160,3 +160,21 @@ def test_memory_and_cores_of_this_machine_are_plausible() -> None:
     assert 1 <= machine.fast_cores() <= machine.cores() <= AFFINITY
     assert machine.free_memory() > 0
     assert machine.memory() > 64 << 20
+
+
+READS: list[tuple[str, dict[str, str], int]] = [
+    ("nothing is known", {}, 0),
+    ("itself", {"proc/self/io": "rchar: 9\nread_bytes: 4096\nwrite_bytes: 7\n"}, 4096),
+    ("its children, by any thread", {
+        "proc/self/io": "read_bytes: 1\n", "proc/self/task/7/children": "21 22 \n", "proc/self/task/8/children": "23",
+        "proc/21/io": "read_bytes: 10\n", "proc/22/io": "read_bytes: 100\n", "proc/23/io": "read_bytes: 1000\n",
+    }, 1111),
+    ("a child that has ended", {"proc/self/io": "read_bytes: 1\n", "proc/self/task/7/children": "21"}, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "expected"), [row[1:] for row in READS], ids=[row[0] for row in READS])
+def test_bytes_read_are_those_of_the_process_and_its_children(
+    files: dict[str, str], expected: int, tmp_path: Path
+) -> None:
+    assert machine.bytes_read(tree(tmp_path, files)) == expected

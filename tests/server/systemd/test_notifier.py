@@ -13,6 +13,7 @@ from server.config.config import Config
 from server.daemon import daemon
 from server.http.sockets import listening_sockets
 from server.systemd import Notifier
+from server.systemd import notifier as notifier_module
 from tests.support.helpers import NAME, PATIENCE, PacedModel, encode, exchange, wired
 
 
@@ -59,6 +60,14 @@ def test_slow_start_asks_for_more_time_until_it_ends(channel: socket.socket) -> 
         channel.recv(100)
 
 
+def test_slow_start_reports_each_new_percentage(channel: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notifier_module, "SHARE_SECONDS", 0.001)
+    shares = iter([0.0, 0.0, 0.004, 0.256, 0.256, 0.5, 1.0, 1.7])
+    with Notifier(environ(channel)).extending("loading m.gguf", lambda: next(shares, 1.0)):
+        messages = [channel.recv(100).decode() for _ in range(4)]
+    assert messages == [f"EXTEND_TIMEOUT_USEC=60000000\nSTATUS=loading m.gguf: {n} %" for n in (0, 26, 50, 100)]
+
+
 def test_slow_start_without_a_manager_starts_no_thread() -> None:
     with Notifier({}).extending("loading"):
         pass
@@ -73,7 +82,9 @@ async def received(channel: socket.socket, wanted: str) -> str:
             return message
 
 
-async def test_watchdog_is_fed_until_a_step_is_stuck(channel: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_watchdog_is_fed_until_a_step_is_stuck(
+    channel: socket.socket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     model, config = PacedModel(), Config(model=NAME)
     notifier = Notifier(environ(channel, WATCHDOG_USEC="30000"))
     with listening_sockets(["127.0.0.1"], 0, {}) as listening, trio.fail_after(PATIENCE):
@@ -82,11 +93,12 @@ async def test_watchdog_is_fed_until_a_step_is_stuck(channel: socket.socket, mon
             for _ in range(3):
                 await received(channel, "WATCHDOG=1")
             monkeypatch.setattr("engine.runtime.engine.Engine.stuck", True)
-            with trio.move_on_after(0.3) as quiet:
+            await received(channel, "WATCHDOG=trigger")
+            with trio.move_on_after(0.1) as quiet:
                 await received(channel, "WATCHDOG=1")
-                await received(channel, "WATCHDOG=1")  # the first may have been sent before
             assert quiet.cancelled_caught
             nursery.cancel_scope.cancel()
+    assert "the model does not return from a step: the watchdog ends the process" in caplog.messages
 
 
 class At(Struct, frozen=True):
