@@ -1,8 +1,17 @@
 """JSON schemas, checked and rewritten for the grammar compiler. Imports the engine's root only."""
 
-from engine.json_schema.check import JSON, SUPPORTED, UNSUPPORTED, CheckedSchema
+from engine.json_schema.check import CheckedSchema
 from engine.json_schema.faults import skeleton
-from engine.json_schema.values import Schema, depth, listed_values, type_of, types_of
+from engine.json_schema.values import (
+    JSON,
+    SUPPORTED,
+    UNSUPPORTED,
+    Schema,
+    depth,
+    listed_values,
+    type_of,
+    types_of,
+)
 
 __all__ = [
     "JSON",

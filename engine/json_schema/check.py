@@ -7,43 +7,36 @@ forbid nothing.
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
 from graphlib import CycleError, TopologicalSorter
 
 from msgspec import Struct
 
 from engine.constraint import GrammarError
-from engine.json_schema.formats import UNENFORCEABLE
+from engine.json_schema.arrays import MAX_PAIRED, MAX_UNIQUE
+from engine.json_schema.conditionals import MAX_DEPENDENTS
 from engine.json_schema.limits import LIMITS, MAX_PERIOD, clamped, digits, is_enforced
-from engine.json_schema.references import followed, in_place_references, place_of, pointer_of, resolved
-from engine.json_schema.rewrites import rewritten
+from engine.json_schema.references import Document, in_place_references, place_of, pointer_of, resolved
+from engine.json_schema.rewrites import MAX_SUBSETS, rewritten
 from engine.json_schema.texts import UNWRITABLE, texts
-from engine.json_schema.values import JSON as JSON
-from engine.json_schema.values import Schema
+from engine.json_schema.values import ENFORCED, JSON, UNSUPPORTED, Schema
 
-SUPPORTED = frozenset(
-    (
-        *("type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", "$defs", "definitions"),
-        *("properties", "patternProperties", "additionalProperties", "required", "minProperties", "maxProperties"),
-        *("items", "prefixItems", "minItems", "maxItems"),
-        *("minLength", "maxLength", "pattern", "format"),
-        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
-    )
-)
-"""Keywords that are enforced, some of them within bounds; see llguidance's `docs/json_schema.md`."""
-
-UNSUPPORTED = frozenset(
-    (
-        *("not", "if", "then", "else", "dependencies", "dependentRequired", "dependentSchemas"),
-        *("additionalItems", "contains", "minContains", "maxContains", "uniqueItems", "unevaluatedItems"),
-        *("propertyNames", "unevaluatedProperties", "$dynamicRef", "$recursiveRef", "x-guidance"),
-    )
-)
-"""Keywords that forbid something and are rejected. The last one would loosen the whole schema."""
-
-ENFORCED = SUPPORTED | UNSUPPORTED
 _DEFINITIONS = ("$defs", "definitions")
 _TEXTS = ("const", "enum", "pattern", "patternProperties")
+
+
+_OPPOSITE = " unless keywords can describe the values that its schema forbids"
+_UNLESS = {
+    "not": _OPPOSITE,
+    "if": _OPPOSITE,
+    "contains": f"{_OPPOSITE}, or `maxContains` is left out",
+    **dict.fromkeys(("dependentRequired", "dependentSchemas"), f" for more than {MAX_DEPENDENTS} properties"),
+    "uniqueItems": f" unless `items` lists at most {MAX_UNIQUE} values, or {MAX_PAIRED} for at most 2 items",
+    "propertyNames": " unless it is a pattern, a length or a list, and `patternProperties` is left out",
+    **dict.fromkeys(
+        ("unevaluatedItems", "unevaluatedProperties"), " beside keywords that evaluate a part of some values only"
+    ),
+}
+"""Conditions under which a keyword is supported."""
 
 
 class CheckedSchema(Struct, frozen=True):
@@ -54,6 +47,8 @@ class CheckedSchema(Struct, frozen=True):
     """Place in the original schema of each entry of `$defs`."""
     unenforced: tuple[str, ...] = ()
     """Places of the keywords that were left out although they forbid something."""
+    origins: Mapping[str, str] = {}
+    """Place in the original schema of each part that a rewriting added."""
 
 
 def checked(schema: JSON, relaxed: bool = False) -> CheckedSchema:
@@ -78,6 +73,7 @@ class _Keyword(Struct, frozen=True):
 class _Check:
     def __init__(self, root: JSON, relaxed: bool) -> None:
         self._root = root
+        self._document = Document(root)
         self._relaxed = relaxed
         self._names: dict[str, str] = {}
         """Definition names by JSON pointer."""
@@ -86,6 +82,7 @@ class _Check:
         self._pending: list[tuple[str, JSON, str]] = []
         """Name, schema and place of each definition that is not checked yet."""
         self._unenforced: list[str] = []
+        self._origins: dict[str, str] = {}
         self._period = 1
         self._checks: Mapping[str, Callable[[_Keyword], JSON]] = {
             "$ref": self._reference,
@@ -93,7 +90,6 @@ class _Check:
             **dict.fromkeys(("anyOf", "oneOf", "allOf", "prefixItems"), self._list),
             **dict.fromkeys(("items", "additionalProperties"), self._single),
             **dict.fromkeys(LIMITS, _limit),
-            "format": _format,
             "multipleOf": self._multiple_of,
             "minProperties": _min_properties,
         }
@@ -114,14 +110,17 @@ class _Check:
                 return CheckedSchema({}, {}, ("$ref",))
             self._definitions[names[0]] = {}
         places = {name: place_of(pointer) for pointer, name in self._names.items()}
-        return CheckedSchema(schema, places, tuple(dict.fromkeys(self._unenforced)))
+        return CheckedSchema(schema, places, tuple(dict.fromkeys(self._unenforced)), self._origins)
 
     def schema(self, schema: JSON, place: str) -> JSON:
         if isinstance(schema, bool):
             return schema
         if not isinstance(schema, dict):
             return self._leave_out(GrammarError("a schema must be an object", place))
-        schema = rewritten(schema, partial(followed, self._root))
+        if not self._document.take_step():
+            return self._leave_out(GrammarError("its alternatives are too many", place))
+        original, schema = schema, rewritten(schema, self._document)
+        self._note_origins(original, schema, place)
         exact: Schema = {}
         for key, value in schema.items():
             if key in ENFORCED and key not in _DEFINITIONS:
@@ -131,18 +130,29 @@ class _Check:
                     self._leave_out(error)
         return exact
 
+    def _note_origins(self, original: Schema, schema: Schema, place: str) -> None:
+        """Note the keyword that was rewritten into each new part of a schema, for errors."""
+        gone = next((key for key in original if key in ENFORCED and key not in schema), None)
+        for key, value in schema.items():
+            if gone is not None and key not in original:
+                self._origins[_at(place, key)] = _at(place, gone)
+            elif gone is not None and isinstance(value, list) and isinstance(before := original[key], list):
+                added = range(len(before), len(value))
+                self._origins |= {f"{_at(place, key)}[{n}]": _at(place, gone) for n in added}
+
     def _leave_out(self, error: GrammarError) -> JSON:
         """Return a schema that forbids nothing if `relaxed` is set. Raises `error` otherwise."""
+        place = original_place(error.place, self._origins)
         if not self._relaxed:
-            raise error
-        self._unenforced.append(error.place)
+            raise GrammarError(str(error), place) from error
+        self._unenforced.append(place)
         return {}
 
     def _keyword(self, keyword: _Keyword) -> JSON:
         """Return the keyword's checked value. Raises GrammarError."""
         name, value = keyword.name, keyword.value
         if name in UNSUPPORTED:
-            raise GrammarError(f"the keyword `{name}` is not supported", keyword.place)
+            raise GrammarError(f"the keyword `{name}` is not supported{_UNLESS.get(name, '')}", keyword.place)
         if name in _TEXTS and any(map(UNWRITABLE.search, texts(name, value))):
             raise GrammarError("a required control character is not supported", keyword.place)
         return self._checks[name](keyword) if name in self._checks else value
@@ -220,20 +230,25 @@ def _limit(keyword: _Keyword) -> JSON:
     return limit
 
 
-def _format(keyword: _Keyword) -> JSON:
-    if isinstance(keyword.value, str) and keyword.value in UNENFORCEABLE:
-        raise GrammarError(f"the format {keyword.value!r} is not supported", keyword.place)
-    return keyword.value
-
-
 def _min_properties(keyword: _Keyword) -> JSON:
     """Raise GrammarError if the model could reach `minProperties` by repeating an undeclared property."""
     least, required = keyword.value, keyword.schema.get("required")
     n_required = len(required) if isinstance(required, list) else 0
     if isinstance(least, int) and least > max(n_required, 1):
-        message = "`minProperties` beyond 1 and the number of `required` properties is not supported"
+        message = (
+            "`minProperties` beyond 1 and the number of `required` properties is not supported,"
+            f" unless `additionalProperties` is false and there are at most {MAX_SUBSETS} combinations"
+        )
         raise GrammarError(message, keyword.place)
     return least
+
+
+def original_place(place: str, origins: Mapping[str, str]) -> str:
+    """Return the place of the keyword that was rewritten, for a place inside a part that a rewriting added."""
+    for added, origin in origins.items():
+        if place.startswith(added) and place[len(added) :][:1] in ("", ".", "["):
+            return origin
+    return place
 
 
 def _at(place: str, key: str) -> str:

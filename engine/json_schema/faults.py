@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from typing import TypeAlias
 
 from engine.constraint import GrammarError
-from engine.json_schema.check import CheckedSchema
+from engine.json_schema.check import CheckedSchema, original_place
 from engine.json_schema.values import JSON, Schema
 
 TryCompile: TypeAlias = Callable[[JSON], GrammarError | None]
@@ -33,7 +33,7 @@ def relaxed(checked: CheckedSchema, try_compile: TryCompile, innocent: Container
     schema, unenforced = checked.schema, list(checked.unenforced)
     for _ in range(MAX_FAULTS):
         if try_compile(schema) is None:
-            return CheckedSchema(schema, checked.places, tuple(dict.fromkeys(unenforced)))
+            return CheckedSchema(schema, checked.places, tuple(dict.fromkeys(unenforced)), checked.origins)
         path = _fault(schema, try_compile, innocent)
         unenforced.append(_place(path, checked))
         schema = _without(schema, path)
@@ -170,4 +170,4 @@ def _place(path: Path, checked: CheckedSchema) -> str:
         place = ""
     for step in path:
         place = f"{place}[{step}]" if isinstance(step, int) else f"{place}.{step}" if place else step
-    return place
+    return original_place(place, checked.origins)

@@ -5,14 +5,10 @@ A format that no specification of JSON Schema defines forbids nothing.
 
 from collections.abc import Mapping
 
-from engine.json_schema.keywords import with_all_of, without
-from engine.json_schema.values import JSON, Schema
+from engine.json_schema.values import JSON, Schema, with_all_of, without
 
 FORMATS = frozenset(("date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"))
 """Formats that llguidance knows."""
-
-UNENFORCEABLE = frozenset(("regex", "uri-template"))
-"""Formats that the specification defines and that no regular language describes."""
 
 STRICTER = {"idn-email": "email", "idn-hostname": "hostname", "iri": "uri"}
 """Formats of texts in any script -> the stricter format that replaces each; its texts are valid in both."""
@@ -33,6 +29,32 @@ _REFERENCE = (
     rf"|{_HOST}{_PATH}|/({_CHAR}+{_PATH})?|{_CHAR_WITHOUT_COLON}+{_PATH}|)(\?({_CHAR}|[/?])*)?(#({_CHAR}|[/?])*)?$"
 )
 
+_VARIABLE = r"(\w|%[0-9A-Fa-f]{2})(\.?(\w|%[0-9A-Fa-f]{2}))*(\*|:[1-9][0-9]{0,3})?".replace(r"\w", "[A-Za-z0-9_]")
+_TEMPLATE = (
+    rf"^([!#$&(-;=?-\[\]_a-z~\u{{a0}}-\u{{d7ff}}]|%[0-9A-Fa-f]{{2}}"
+    rf"|\{{[+#./;?&]?{_VARIABLE}(,{_VARIABLE})*\}})*$"
+)
+
+_REPETITION = r"(([*+?]|\{([0-9]{1,3},?|0,[0-9]{1,3}|1,[1-9][0-9]{0,2})\})\??)?"
+_RANGE = "|".join(
+    f"{chr(n)}-[{chr(n + 1)}-{last}]" for first, last in ("az", "AZ", "09") for n in range(ord(first), ord(last))
+)
+_CLASS = rf"\[\^?({_RANGE}|[^\\\]\[\^&|~\x00-\x1f-]|\\[dDwWsS\\\]\[\^nrtfv-])+\]"
+_ONE = rf"[^\\\^$.*+?()\[\]{{}}|\x00-\x1f]|\.|{_CLASS}|\\[dDwWsS\\\^$.*+?()\[\]{{}}|/nrtfv]"
+_ASSERTION = r"[\^$|]|\\[bB]"
+MAX_NESTED_GROUPS = 3
+"""Groups inside one another in a text with the format `regex`: a regex cannot count brackets."""
+
+
+def _regexes(n_groups: int, look: str = "") -> str:
+    """Return the regex of regexes that JavaScript and Python can read, without names, references and flags."""
+    group = rf"|\((\?:)?{_regexes(n_groups - 1)}\)" if n_groups else ""
+    return f"(({_ONE}{group}){_REPETITION}|{_ASSERTION}{look})*"
+
+
+_LOOK = rf"|\(\?[=!]{_regexes(0)}\)"
+
+
 PATTERNS: Mapping[str, tuple[str, ...]] = {
     "date": (f"^{_YEAR}", f"^{_DAY}"),
     "time": ("^.{6}[0-5]",),
@@ -41,6 +63,8 @@ PATTERNS: Mapping[str, tuple[str, ...]] = {
     "relative-json-pointer": (f"^(0|[1-9][0-9]*)(#|{_POINTER})$",),
     "uri-reference": (_REFERENCE,),
     "iri-reference": (_REFERENCE,),
+    "uri-template": (_TEMPLATE,),
+    "regex": (f"^{_regexes(MAX_NESTED_GROUPS, _LOOK)}$",),
 }
 """Patterns added to a format. Dates must exist in the calendar. Year 0 and leap seconds, which RFC 3339 permits, are
 excluded: Python, for example, can't parse them."""
@@ -49,7 +73,7 @@ excluded: Python, for example, can't parse them."""
 def with_exact_format(schema: Schema) -> Schema:
     """Return the schema with a format that llguidance enforces, or without a format that forbids nothing."""
     name = schema.get("format")
-    if not isinstance(name, str) or name in UNENFORCEABLE:
+    if not isinstance(name, str):
         return schema
     name = STRICTER.get(name, name)
     exact = without(schema, "format")

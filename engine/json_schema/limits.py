@@ -1,6 +1,8 @@
 """Limits of numbers, as llguidance enforces them: it has floats and 64-bit integers. Pure."""
 
+import math
 from decimal import Decimal
+from itertools import pairwise
 
 from engine.json_schema.values import JSON
 
@@ -40,3 +42,12 @@ def is_enforced(key: str, limit: JSON) -> bool:
 def digits(value: int | float) -> int:
     """Return the decimal digits of a number without the point: 0.25 -> 25."""
     return int("".join(map(str, Decimal(repr(value)).as_tuple().digits)))
+
+
+def gaps(type_: str, values: list[int | float]) -> list[JSON]:
+    """Return schemas of the numbers that equal none of the values."""
+    found: list[JSON] = []
+    for least, most in pairwise([-math.inf, *sorted(values), math.inf]):
+        limits = {"exclusiveMinimum": least, "exclusiveMaximum": most}
+        found.append({"type": type_, **{key: value for key, value in limits.items() if math.isfinite(value)}})
+    return found

@@ -1,62 +1,285 @@
-"""Rewrite `not` into keywords that llguidance enforces. Pure."""
+"""Write the values that a schema forbids as alternatives, which llguidance enforces: for `not`, `if` and `oneOf`. Pure.
 
-from collections.abc import Callable
-from typing import TypeAlias
+JSON schema has no keyword for some of them, such as the texts that a pattern does not match. `complement` returns None
+for these, and never more or fewer values than the schema forbids.
+"""
 
-from engine.json_schema.keywords import ANNOTATIONS, with_all_of, without
-from engine.json_schema.unions import without_one_of
-from engine.json_schema.values import TYPES, Schema, is_listed, listed_values, type_of, types_of
+from collections.abc import Callable, Mapping
+from itertools import combinations
 
-Subtract: TypeAlias = Callable[[Schema, Schema], Schema | None]
-"""Returns the first schema without the values of the second; None if no keyword says that."""
+from engine.json_schema.formats import with_exact_format
+from engine.json_schema.limits import gaps
+from engine.json_schema.references import Document
+from engine.json_schema.texts import other_texts
+from engine.json_schema.values import (
+    ENFORCED,
+    JSON,
+    TYPES,
+    Schema,
+    is_listed,
+    is_number,
+    listed_values,
+    type_of,
+    types_of,
+    with_all_of,
+    without,
+)
+
+MAX_NEGATED_DEPTH = 8
+"""Schemas inside one another that are negated."""
+MAX_NEGATED = 64
+"""Alternatives of one negated schema."""
 
 
-def without_not(schema: Schema) -> Schema:
-    """Rewrite `not` of a type, of listed values, or of properties that are required together."""
-    negated = schema.get("not")
-    rest = without(schema, "not")
-    if isinstance(negated, dict):
-        negated = without(negated, *ANNOTATIONS)
-    if negated is True or negated == {}:
-        return with_all_of(rest, [False])
-    if not isinstance(negated, dict):
+def without_not(schema: Schema, document: Document) -> Schema:
+    """Rewrite `not` into alternatives; unchanged if they cannot be written."""
+    if "not" not in schema:
         return schema
-    subtract = next((each for keys, each in _SUBTRACTIONS if negated.keys() <= keys), None)
-    exact = subtract(rest, negated) if subtract else None
-    return schema if exact is None else exact
+    rest = without(schema, "not")
+    found = complement(schema["not"], rest, document)
+    if found is None:
+        return schema
+    match found:
+        case [{"enum": list(left), **others}] if not others and listed_values(rest) is not None:
+            return {**without(rest, "const", "enum"), "enum": left}
+        case [{"type": list(types), **others}] if not others:
+            return {**rest, "type": types}
+    return rest if True in found else with_all_of(rest, [any_of(found)])
 
 
-def _without_types(schema: Schema, negated: Schema) -> Schema | None:
-    types = types_of(schema)
-    left = types - types_of(negated)
-    if not types or ("number" in left and "integer" not in left):
+def any_of(alternatives: list[JSON]) -> JSON:
+    return alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives} if alternatives else False
+
+
+def complement(schema: JSON, whole: Schema, document: Document, depth: int = 0) -> list[JSON] | None:
+    """Return alternatives for the values of `whole` that a schema forbids; None if they cannot be written."""
+    if isinstance(schema, bool):
+        return [] if schema else [True]
+    if not isinstance(schema, dict) or depth > MAX_NEGATED_DEPTH or not document.take_step():
+        return None
+    found: list[JSON] = []
+    for key in filter(ENFORCED.__contains__, schema):
+        if types := _TYPES_OF_KEYWORDS.get(key, frozenset(TYPES)) & types_of(whole):
+            negate = _NEGATIONS.get(key)
+            negated = negate(_Negated(schema, whole, types, document, depth)) if negate else None
+            if negated is None:
+                return None
+            found += negated
+    return found if len(found) <= MAX_NEGATED else None
+
+
+class _Negated:
+    """A schema one of whose keywords is negated."""
+
+    def __init__(self, schema: Schema, whole: Schema, types: frozenset[str], document: Document, depth: int):
+        self.schema = schema
+        self.whole = whole
+        self.types = types
+        self.document = document
+        self.depth = depth
+
+    def inner(self, schema: JSON, whole: Schema) -> list[JSON] | None:
+        return complement(schema, whole, self.document, self.depth + 1)
+
+
+def _all(parts: "list[list[JSON] | None]") -> list[JSON] | None:
+    """Return the alternatives of all parts together; None if one is None."""
+    found: list[JSON] = []
+    for part in parts:
+        if part is None:
+            return None
+        found += part
+    return found
+
+
+def _not_type(at: _Negated) -> list[JSON] | None:
+    left = types_of(at.whole) - types_of({"type": at.schema["type"]})
+    if "number" in left and "integer" not in left:
         return None  # a fraction has no type of its own
     covered = {"integer"} if "number" in left else set()
-    return {**schema, "type": [name for name in TYPES if name in left - covered]}
+    names: list[JSON] = [name for name in TYPES if name in left - covered]
+    return [{"type": names}] if names else []
 
 
-def _without_values(schema: Schema, negated: Schema) -> Schema | None:
-    values, listed = listed_values(negated), listed_values(schema)
-    if values is None:
+def _not_listed(at: _Negated) -> list[JSON] | None:
+    values = listed_values(at.schema)
+    if values is None or {"const", "enum"} <= at.schema.keys():
         return None
-    if listed is not None:
-        left = [value for value in listed if not is_listed(value, values)]
-        return {**without(schema, "const", "enum"), "enum": left}
-    possible = types_of(schema) | {"integer", "number"}
-    return None if possible & {type_of(value) for value in values} else schema
+    if (listed := listed_values(at.whole)) is not None:
+        left = [each for each in listed if not is_listed(each, values)]
+        return [{"enum": left}] if left else []
+    types = {type_of(value) for value in values}
+    types |= {"number"} if "integer" in types else set()
+    others: list[JSON] = [type_ for type_ in TYPES if type_ in at.types - types]
+    found: list[JSON] = [{"type": others}] if others else []
+    for type_ in TYPES:
+        if type_ in others or type_ not in at.types or (type_ == "integer" and "number" in at.types):
+            continue
+        if type_ == "boolean":
+            found += [{"const": value} for value in (True, False) if not is_listed(value, values)]
+        elif type_ == "string":
+            if (pattern := other_texts([value for value in values if isinstance(value, str)])) is None:
+                return None
+            found.append({"type": "string", "pattern": pattern})
+        elif type_ in ("number", "integer"):
+            found += gaps(type_, [value for value in values if is_number(value)])
+        elif type_ != "null":
+            return None
+    return found
 
 
-def _without_all_properties(schema: Schema, negated: Schema) -> Schema | None:
-    names = negated.get("required")
-    objects = types_of(schema) == {"object"} and negated.get("type", "object") == "object"
-    if not objects or not isinstance(names, list) or not names:
+def _not_required(at: _Negated) -> list[JSON] | None:
+    names = at.schema["required"]
+    if not isinstance(names, list):
         return None
-    return with_all_of(schema, [without_one_of([str(name) for name in names])])
+    whole = at.whole.get("required")
+    possible = [name for name in map(str, names) if not isinstance(whole, list) or name not in whole]
+    return [{"type": "object", "properties": {name: False}} for name in possible]
 
 
-_SUBTRACTIONS: tuple[tuple[frozenset[str], Subtract], ...] = (
-    (frozenset({"type"}), _without_types),
-    (frozenset({"const", "enum"}), _without_values),
-    (frozenset({"required", "type"}), _without_all_properties),
+def _not_properties(at: _Negated) -> list[JSON] | None:
+    properties = at.schema["properties"]
+    if not isinstance(properties, dict):
+        return None
+    found: list[JSON] = []
+    for name, inner in properties.items():
+        negated = at.inner(inner, at.document.follow(property_of(at.whole, name)))
+        if negated is None:
+            return None
+        if negated:
+            found.append({"type": "object", "properties": {name: any_of(negated)}, "required": [name]})
+    return found
+
+
+def property_of(schema: Schema, name: str) -> JSON:
+    properties = schema.get("properties")
+    return properties.get(name) if isinstance(properties, dict) else None
+
+
+def _not_additional(at: _Negated) -> list[JSON] | None:
+    """Return alternatives if `whole` names all of its properties."""
+    if at.schema["additionalProperties"] in (True, {}):
+        return []
+    ours, theirs = at.schema.get("properties", {}), at.whole.get("properties", {})
+    closed = at.whole.get("additionalProperties") is False and "patternProperties" not in at.whole
+    if at.schema["additionalProperties"] is not False or "patternProperties" in at.schema or not closed:
+        return None
+    if not isinstance(ours, dict) or not isinstance(theirs, dict):
+        return None
+    return [{"type": "object", "required": [name]} for name in theirs if name not in ours]
+
+
+def _not_dependent(at: _Negated) -> list[JSON] | None:
+    dependents = at.schema["dependentRequired"]
+    if not isinstance(dependents, dict):
+        return None
+    return [
+        {"type": "object", "required": [name], "properties": {str(other): False}}
+        for name, others in dependents.items()
+        if isinstance(others, list)
+        for other in others
+    ]
+
+
+def _not_contains(at: _Negated) -> list[JSON] | None:
+    if {"minContains", "maxContains"} & at.schema.keys():
+        return None
+    negated = at.inner(at.schema["contains"], {})
+    return None if negated is None else [{"type": "array", "items": any_of(negated)}]
+
+
+def _not_any_of(at: _Negated) -> list[JSON] | None:
+    options = at.schema["anyOf"]
+    return _not_any(at, options) if isinstance(options, list) else None
+
+
+def _not_any(at: _Negated, options: list[JSON]) -> list[JSON] | None:
+    """Return alternatives for the values that all options forbid."""
+    parts = [at.inner(option, at.whole) for option in options]
+    if None in parts:
+        return None
+    both = [any_of(part) for part in parts if part is not None]
+    return [] if False in both else [{"allOf": both}] if both else [True]
+
+
+def _not_one_of(at: _Negated) -> list[JSON] | None:
+    options = at.schema["oneOf"]
+    if not isinstance(options, list):
+        return None
+    neither = _not_any(at, options)
+    pairs: list[JSON] = [{"allOf": list(pair)} for pair in combinations(options, 2)]
+    return None if neither is None else [*neither, *pairs]
+
+
+def _not_all_of(at: _Negated) -> list[JSON] | None:
+    options = at.schema["allOf"]
+    return _all([at.inner(option, at.whole) for option in options]) if isinstance(options, list) else None
+
+
+def _not_reference(at: _Negated) -> list[JSON] | None:
+    target = at.document.follow({"$ref": at.schema["$ref"]})
+    return at.inner(target, at.whole) if target else None
+
+
+def _nothing(at: _Negated) -> list[JSON] | None:
+    return []
+
+
+def _limit(key: str, type_: str, opposite: str, step: int = 0) -> Callable[[_Negated], list[JSON] | None]:
+    """Return the function that negates a limit: `step` lies between it and the opposite limit."""
+
+    def negated(at: _Negated) -> list[JSON] | None:
+        value = at.schema[key]
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return None
+        return [] if step < 0 and value < 1 else [{"type": type_, opposite: value + step}]
+
+    return negated
+
+
+_ARRAY_KEYWORDS = ("contains", "minContains", "maxContains", "unevaluatedItems")
+_OBJECT_KEYWORDS = (
+    *("minProperties", "maxProperties", "propertyNames", "unevaluatedProperties"),
+    *("dependencies", "dependentRequired", "dependentSchemas"),
 )
-"""Keywords of a negated schema, and the function that subtracts it."""
+_NEGATIONS: Mapping[str, Callable[[_Negated], list[JSON] | None]] = {
+    "type": _not_type,
+    "const": _not_listed,
+    "enum": _not_listed,
+    "required": _not_required,
+    "properties": _not_properties,
+    "additionalProperties": _not_additional,
+    "dependentRequired": _not_dependent,
+    "contains": _not_contains,
+    "anyOf": _not_any_of,
+    "oneOf": _not_one_of,
+    "allOf": _not_all_of,
+    "not": lambda at: [at.schema["not"]],
+    "$ref": _not_reference,
+    "$defs": _nothing,
+    "definitions": _nothing,
+    "items": lambda at: [] if at.schema["items"] in (True, {}) else None,
+    "format": lambda at: [] if "format" not in with_exact_format({"format": at.schema["format"]}) else None,
+    "minimum": _limit("minimum", "number", "exclusiveMaximum"),
+    "maximum": _limit("maximum", "number", "exclusiveMinimum"),
+    "exclusiveMinimum": _limit("exclusiveMinimum", "number", "maximum"),
+    "exclusiveMaximum": _limit("exclusiveMaximum", "number", "minimum"),
+    "minLength": _limit("minLength", "string", "maxLength", -1),
+    "maxLength": _limit("maxLength", "string", "minLength", 1),
+    "minItems": _limit("minItems", "array", "maxItems", -1),
+    "maxItems": _limit("maxItems", "array", "minItems", 1),
+    "minProperties": _limit("minProperties", "object", "maxProperties", -1),
+    "maxProperties": _limit("maxProperties", "object", "minProperties", 1),
+}
+"""Functions that return alternatives for the values that a keyword forbids. Other keywords cannot be negated."""
+_TYPES_OF_KEYWORDS: Mapping[str, frozenset[str]] = {
+    key: frozenset(types.split())
+    for types, keys in {
+        "number integer": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+        "string": ("minLength", "maxLength", "pattern", "format"),
+        "array": ("items", "prefixItems", "additionalItems", "minItems", "maxItems", "uniqueItems", *_ARRAY_KEYWORDS),
+        "object": ("required", "properties", "patternProperties", "additionalProperties", *_OBJECT_KEYWORDS),
+    }.items()
+    for key in keys
+}
+"""Types to which a keyword applies. Other keywords apply to all."""

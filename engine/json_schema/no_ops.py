@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from engine.json_schema.keywords import ANNOTATIONS, without
 from engine.json_schema.property_names import name_rule
-from engine.json_schema.values import JSON, Schema, types_of
+from engine.json_schema.values import ANNOTATIONS, JSON, Schema, types_of, without
 
 Condition: TypeAlias = Callable[[Schema], bool]
 
@@ -19,7 +18,6 @@ NO_OP_VALUES: Mapping[str, tuple[JSON, ...]] = {
     "dependentRequired": ({},),
     "dependentSchemas": ({},),
     "not": (False,),
-    "minContains": (0,),
     "minProperties": (0,),
     "$recursiveAnchor": (False,),
 }

@@ -2,8 +2,7 @@
 
 import re
 
-from engine.json_schema.keywords import ANNOTATIONS, without
-from engine.json_schema.values import JSON, Schema, listed_values
+from engine.json_schema.values import ANNOTATIONS, JSON, Schema, listed_values, without
 
 
 def without_property_names(schema: Schema) -> Schema:

@@ -8,6 +8,9 @@ from engine.json_schema.values import JSON, Schema
 MAX_REF_CHAIN = 16
 """References that are followed one after the other."""
 
+MAX_STEPS = 20_000
+"""Schemas that are rewritten or negated, in one document. A schema of the greatest size has about 10,000."""
+
 _IN_PLACE = ("anyOf", "oneOf", "allOf")
 
 
@@ -62,16 +65,28 @@ def resolved(root: JSON, pointer: str) -> JSON:
     return found
 
 
-def followed(root: JSON, schema: JSON) -> Schema:
-    """Return the schema at the end of a chain of references within the document `root`."""
-    for _ in range(MAX_REF_CHAIN):
-        if not isinstance(schema, dict) or not isinstance(target := schema.get("$ref"), str):
-            break
-        try:
-            schema = resolved(root, pointer_of(root, target))
-        except LookupError:
-            return {}
-    return schema if isinstance(schema, dict) else {}
+class Document:
+    """A whole schema, in which references are followed."""
+
+    def __init__(self, root: JSON) -> None:
+        self._root = root
+        self._steps = MAX_STEPS
+
+    def follow(self, schema: JSON) -> Schema:
+        """Return the schema at the end of a chain of references; an empty one if they do not resolve."""
+        for _ in range(MAX_REF_CHAIN):
+            if not isinstance(schema, dict) or not isinstance(target := schema.get("$ref"), str):
+                break
+            try:
+                schema = resolved(self._root, pointer_of(self._root, target))
+            except LookupError:
+                return {}
+        return schema if isinstance(schema, dict) else {}
+
+    def take_step(self) -> bool:
+        """Count a step of rewriting; False if there were too many, since nested alternatives multiply."""
+        self._steps -= 1
+        return self._steps >= 0
 
 
 def in_place_references(schema: JSON) -> Iterator[str]:

@@ -3,22 +3,27 @@
 Keywords that forbid nothing are removed. Keywords of older drafts become those of 2020-12.
 """
 
-from engine.json_schema.dependencies import without_dependencies, without_dependents
+from collections.abc import Sequence
+from itertools import combinations, islice
+
+from engine.json_schema.arrays import without_contains, without_unique_items
+from engine.json_schema.conditionals import without_chosen_if, without_dependencies, without_dependents, without_if
 from engine.json_schema.formats import with_exact_format
-from engine.json_schema.keywords import with_all_of, without
-from engine.json_schema.negations import without_not
+from engine.json_schema.negations import any_of, without_not
 from engine.json_schema.no_ops import without_no_ops
 from engine.json_schema.property_names import without_property_names
-from engine.json_schema.unions import Follow, exclusive
-from engine.json_schema.unique_items import without_unique_items
-from engine.json_schema.values import Schema, listed_values, type_of, types_of
+from engine.json_schema.references import Document
+from engine.json_schema.unevaluated import without_unevaluated
+from engine.json_schema.unions import exclusive
+from engine.json_schema.values import ENFORCED, Schema, listed_values, type_of, types_of, with_all_of, without
 
 
-def rewritten(schema: Schema, follow: Follow) -> Schema:
+def rewritten(schema: Schema, document: Document) -> Schema:
     """Return an equivalent schema. Keywords that it can't rewrite stay."""
     for rewrite in _REWRITES:
         schema = rewrite(schema)
-    schema = _without_one_of(schema, follow)
+    for rewrite_with in _REWRITES_WITH_REFERENCES:
+        schema = rewrite_with(schema, document)
     return with_exact_format(schema) if "string" in types_of(schema) else without(schema, "format")
 
 
@@ -41,15 +46,62 @@ def _with_plain_integers(schema: Schema) -> Schema:
     return {**rest, "const": plain[0]} if "const" in schema else {**rest, "enum": plain}
 
 
-def _without_one_of(schema: Schema, follow: Follow) -> Schema:
+def _without_one_of(schema: Schema, document: Document) -> Schema:
     options = schema.get("oneOf")
     if not isinstance(options, list):
         return schema
     whole = without(schema, "oneOf")
-    found = exclusive(options, whole, follow)
+    found = exclusive(options, whole, document)
     if found is None:
         return schema
     return {**whole, "anyOf": found} if "anyOf" not in whole else with_all_of(whole, [{"anyOf": found}])
+
+
+MAX_SUBSETS = 64
+"""Sets of properties into which an object with a number of properties is split."""
+
+
+def _without_property_counts(schema: Schema, document: Document) -> Schema:
+    """Rewrite `minProperties` and `maxProperties` beside optional properties into an `anyOf` of required ones."""
+    least, most = schema.get("minProperties", 0), schema.get("maxProperties")
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    counts = {key: schema[key] for key in ("minProperties", "maxProperties") if key in schema}
+    if not counts or not isinstance(properties, dict) or not isinstance(required, list):
+        return schema
+    if not isinstance(least, int) or not isinstance(most, int | None):
+        return schema
+    optional = [name for name, inner in properties.items() if inner is not False and name not in required]
+    closed = schema.get("additionalProperties") is False and "patternProperties" not in schema
+    if least <= len(required) and (most is None or (closed and most >= len(optional) + len(required))):
+        return without(schema, *counts)
+    if not optional or (not closed and least > max(len(required), 1)):
+        return schema
+    first = max(least - len(required), 0) if closed else 0
+    last = len(optional) if most is None or not closed else min(most - len(required), len(optional))
+    sizes = range(first, (first if most is None and closed else last) + 1)
+    sets = [chosen for size in sizes for chosen in islice(combinations(optional, size), MAX_SUBSETS + 1)]
+    if len(sets) > MAX_SUBSETS:
+        return schema
+    alternatives = [_of_properties(chosen, optional, more=closed and most is None) for chosen in sets]
+    added = alternatives if closed else [{**each, **counts} for each in alternatives]
+    return with_all_of(without(schema, *counts), [any_of(list(added))])
+
+
+def _of_properties(names: Sequence[str], optional: Sequence[str], more: bool) -> Schema:
+    """Return the objects with some of the optional properties, and with others of them if `more`."""
+    absent: Schema = {} if more else {name: False for name in optional if name not in names}
+    return {"properties": absent, "required": list(names)}
+
+
+def _without_repeated_type(schema: Schema, document: Document) -> Schema:
+    """Remove `type` if all alternatives of a union beside it have that type."""
+    options = schema.get("anyOf")
+    if "type" not in schema or not isinstance(options, list) or not options or "allOf" in schema:
+        return schema
+    if schema.keys() & ENFORCED != {"type", "anyOf"}:
+        return schema
+    repeated = all(types_of(document.follow(option)) <= types_of({"type": schema["type"]}) for option in options)
+    return without(schema, "type") if repeated else schema
 
 
 _REWRITES = (
@@ -57,9 +109,20 @@ _REWRITES = (
     _with_prefix_items,
     without_dependencies,
     without_dependents,
-    without_not,
     without_property_names,
     without_unique_items,
     _with_plain_integers,
 )
 """Functions that rewrite a schema, in their order."""
+
+_REWRITES_WITH_REFERENCES = (
+    without_unevaluated,
+    without_contains,
+    without_chosen_if,
+    without_if,
+    without_not,
+    _without_one_of,
+    _without_property_counts,
+    _without_repeated_type,
+)
+"""Functions that rewrite a schema and may follow its references, in their order."""

@@ -1,4 +1,4 @@
-"""Texts that a schema requires, and the control characters in them that llguidance can't write. Pure."""
+"""Texts that a schema requires or excludes, and the control characters in them that llguidance can't write. Pure."""
 
 import re
 import sys
@@ -8,6 +8,10 @@ from engine.json_schema.values import JSON
 
 UNWRITABLE = re.compile(r"[\x00-\x07\x0b\x0e-\x1f\x7f]")
 """Characters for which `grammar` has no escape: llguidance would leave them out of a required text."""
+MAX_EXCLUDED = 1000
+"""Characters of all texts that a text must not equal."""
+MAX_EXCLUDED_LENGTH = 100
+"""Characters of one of them."""
 _ATOM = re.compile(
     r"\[(?P<one>\\[av]|\\x..|\\u....|\\[xu]\{\w+\}|[^\\])\]|\[\^?\]?(?:\\.|[^\\\]])*\]"
     r"|\\(?:x(?P<x>[0-9a-fA-F]{2})|u(?P<u>[0-9a-fA-F]{4})|U(?P<U>[0-9a-fA-F]{8})|[xuU]\{(?P<any>[0-9a-fA-F]+)\}|.)|.",
@@ -34,3 +38,23 @@ def _character(atom: re.Match[str]) -> str:
     if number:
         return chr(min(int(number, 16), sys.maxunicode))
     return {r"\a": "\a", r"\v": "\v"}.get(atom[0], "" if atom[0].startswith("[") else atom[0])
+
+
+def other_texts(values: list[str]) -> str | None:
+    """Return the regex of the texts that equal none of the values; None if it is too large."""
+    if sum(map(len, values)) > MAX_EXCLUDED or max(map(len, values)) > MAX_EXCLUDED_LENGTH:
+        return None
+    return f"^{_other_rests(values)}$"
+
+
+def _other_rests(values: list[str]) -> str:
+    rests: dict[str, list[str]] = {}
+    for value in filter(None, values):
+        rests.setdefault(value[0], []).append(value[1:])
+    found = [f"{_escaped(char)}{_other_rests(rest)}" for char, rest in rests.items()]
+    found.append(rf"[^{''.join(map(_escaped, rests))}][\s\S]*" if rests else r"[\s\S]+")
+    return f"({'|'.join(found if '' in values else [*found, ''])})"
+
+
+def _escaped(char: str) -> str:
+    return char if char.isalnum() else rf"\x{{{ord(char):x}}}"

@@ -1,18 +1,14 @@
 """Rewrite `oneOf` into an `anyOf` of schemas that exclude one another. Pure."""
 
-from collections.abc import Callable
-from typing import TypeAlias
-
-from engine.json_schema.values import JSON, Schema, is_listed, listed_values, types_of
-
-Follow: TypeAlias = Callable[[JSON], Schema]
-"""Returns the schema that a schema's `$ref` refers to."""
+from engine.json_schema.negations import any_of, complement
+from engine.json_schema.references import Document
+from engine.json_schema.values import JSON, TYPES, Schema, is_listed, listed_values, types_of
 
 MAX_ALTERNATIVES = 64
-"""Alternatives of one `oneOf` that are compared with one another."""
+"""Alternatives of one `oneOf` that are compared with one another, or into which each of them is split."""
 
 
-def exclusive(options: list[JSON], whole: Schema, follow: Follow) -> list[JSON] | None:
+def exclusive(options: list[JSON], whole: Schema, document: Document) -> list[JSON] | None:
     """Return alternatives that no two values share; None if that cannot be proved.
 
     `whole` is the schema beside `oneOf`.
@@ -20,33 +16,61 @@ def exclusive(options: list[JSON], whole: Schema, follow: Follow) -> list[JSON] 
     options = [option for option in options if option is not False]
     if len(options) > MAX_ALTERNATIVES:
         return None
-    followed = [follow(option) for option in options]
+    followed = [document.follow(option) for option in options]
     exact: list[JSON] = []
     for n, option in enumerate(options):
-        absences = _absences(followed[n], [*followed[:n], *followed[n + 1 :]], whole, follow)
-        if None in absences:
+        others = [(each, followed[m]) for m, each in enumerate(options) if m != n]
+        excluded = _exclusions(followed[n], others, whole, document)
+        if excluded is None:
             return None
-        exact.append({"allOf": [option, *absences]} if absences else option)
+        if False not in excluded:
+            exact.append({"allOf": [option, *excluded]} if excluded else option)
     return exact
 
 
-def _absences(one: Schema, others: list[Schema], whole: Schema, follow: Follow) -> list[JSON]:
-    """Return a schema for each of the others that shares a value with `one`: the objects that the other forbids.
+def _exclusions(one: Schema, others: list[tuple[JSON, Schema]], whole: Schema, document: Document) -> list[JSON] | None:
+    """Return a schema for each of the others that shares a value with `one`: the values that the other forbids.
 
-    None replaces a schema if the other has more keywords than `required`.
+    `others` are given as written, and with their references followed. None if there is a schema that cannot be written,
+    or if there are too many alternatives.
     """
-    shared = [other for other in others if not disjoint(one, other, whole, follow)]
-    lists = [_only_required(other, whole, one) for other in shared]
-    return [None if names is None else without_one_of(names) for names in lists]
+    beside = _both(one, whole)
+    found: list[JSON] = []
+    product = 1
+    for option, other in others:
+        if disjoint(one, other, whole, document):
+            continue
+        negated = complement(option, beside, document)
+        if negated is None or product * len(negated) > MAX_ALTERNATIVES:
+            negated = _without_undeclared(one, other, whole)
+        if negated is None:
+            return None
+        product *= max(len(negated), 1)
+        found.append(any_of(negated))
+    return found
 
 
-def without_one_of(names: list[str]) -> JSON:
-    """Return a schema of the objects that lack at least one of the properties."""
-    alternatives: list[JSON] = [{"type": "object", "properties": {name: False}} for name in names]
-    return alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives}
+def _both(one: Schema, whole: Schema) -> Schema:
+    """Return the types and properties that both schemas permit, or more."""
+    types = types_of(one) & types_of(whole)
+    closed = one if one.get("additionalProperties") is False else whole
+    both = {**whole, **one} if closed is one else {**one, **whole}
+    return {**both, "type": [name for name in TYPES if name in types]}
 
 
-def disjoint(one: Schema, other: Schema, whole: Schema, follow: Follow) -> bool:
+def _without_undeclared(one: Schema, other: Schema, whole: Schema) -> list[JSON] | None:
+    """Return the objects without a property that `other` requires and that is unknown to `one`; None if all are known.
+
+    They are fewer than `other` forbids: the property could have another type.
+    """
+    if types_of(one) & types_of(whole) != {"object"}:
+        return None
+    known = [properties for each in (one, whole) if isinstance(properties := each.get("properties"), dict)]
+    names = [name for name in _names(other) if not any(name in properties for properties in known)]
+    return [{"type": "object", "properties": {name: False}} for name in names] or None
+
+
+def disjoint(one: Schema, other: Schema, whole: Schema, document: Document) -> bool:
     """True if no value can match both schemas. False if some value may."""
     types = types_of(one) & types_of(other) & types_of(whole)
     if not types:
@@ -58,16 +82,16 @@ def disjoint(one: Schema, other: Schema, whole: Schema, follow: Follow) -> bool:
     if types != {"object"}:
         return False
     required = {*_names(one), *_names(other), *_names(whole)}
-    return any(_disjoint_property(name, one, other, follow) for name in required)
+    return any(_disjoint_property(name, one, other, document) for name in required)
 
 
-def _disjoint_property(name: str, one: Schema, other: Schema, follow: Follow) -> bool:
+def _disjoint_property(name: str, one: Schema, other: Schema, document: Document) -> bool:
     ours, theirs = _property(one, name), _property(other, name)
     if ours is False or theirs is False:
         return True
     if ours is None or theirs is None:
         return False
-    return disjoint(follow(ours), follow(theirs), {}, follow)
+    return disjoint(document.follow(ours), document.follow(theirs), {}, document)
 
 
 def _property(schema: Schema, name: str) -> JSON:
@@ -81,14 +105,6 @@ def _property(schema: Schema, name: str) -> JSON:
 def _names(schema: Schema) -> list[str]:
     required = schema.get("required")
     return [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
-
-
-def _only_required(schema: Schema, whole: Schema, beside: Schema) -> list[str] | None:
-    """Return the required names if the schema has no other keyword; None otherwise."""
-    objects = {"object"} in (types_of(schema), types_of(whole), types_of(beside))
-    alone = not schema.keys() - {"required", "type", "title", "description"}
-    names = _names(schema)
-    return names if alone and objects and names else None
 
 
 def _above(one: Schema, other: Schema) -> bool:

@@ -1,13 +1,49 @@
-"""JSON values and their JSON schema types. Pure."""
+"""JSON values, their JSON schema types, and the keywords of schemas. Pure."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 Schema: TypeAlias = dict[str, "JSON"]
 
 TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
+
+ANNOTATIONS = ("title", "description", "examples", "default", "$comment", "$schema", "deprecated")
+"""Keywords that forbid nothing, as schema generators write them."""
+
+SUPPORTED = frozenset(
+    (
+        *("type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", "$defs", "definitions"),
+        *("properties", "patternProperties", "additionalProperties", "required", "minProperties", "maxProperties"),
+        *("items", "prefixItems", "minItems", "maxItems"),
+        *("minLength", "maxLength", "pattern", "format"),
+        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+    )
+)
+"""Keywords that are enforced, some of them within bounds; see llguidance's `docs/json_schema.md`."""
+
+UNSUPPORTED = frozenset(
+    (
+        *("not", "if", "then", "else", "dependencies", "dependentRequired", "dependentSchemas"),
+        *("additionalItems", "contains", "minContains", "maxContains", "uniqueItems", "unevaluatedItems"),
+        *("propertyNames", "unevaluatedProperties", "$dynamicRef", "$recursiveRef", "x-guidance"),
+    )
+)
+"""Keywords that forbid something and are rejected. The last one would loosen the whole schema."""
+
+ENFORCED = SUPPORTED | UNSUPPORTED
+
+
+def without(schema: Schema, *keys: str) -> Schema:
+    """Return the schema without some of its keywords."""
+    return {key: value for key, value in schema.items() if key not in keys}
+
+
+def with_all_of(schema: Schema, added: list[JSON]) -> Schema:
+    """Return the schema with more entries in `allOf`; unchanged if its `allOf` is not a list."""
+    others = schema.get("allOf", [])
+    return {**schema, "allOf": [*others, *added]} if isinstance(others, list) else schema
 
 
 def type_of(value: JSON) -> str:
@@ -26,6 +62,10 @@ def type_of(value: JSON) -> str:
         case list():
             return "array"
     return "object"
+
+
+def is_number(value: JSON) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def types_of(schema: Mapping[str, JSON]) -> frozenset[str]:

@@ -15,6 +15,7 @@ _CONTEXT = re.compile(r"^(at )?(\d+\(\d+\): )+|failed to compile JSON schema: |^
 _SENTENCES = {
     "too many expressions constructed": "its patterns take too much work",
     "too many states": "its patterns take too much memory",
+    "oneOf constraints are not supported": "`oneOf` is not supported unless its alternatives exclude one another",
     "items; max is": "it allows too many alternatives at once",
 }
 """Part of llguidance's error -> sentence that replaces it."""

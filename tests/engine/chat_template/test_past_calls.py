@@ -11,7 +11,7 @@ from engine.dialects.call_grammar import answer_grammar
 from engine.dialects.dialect import Dialect
 from engine.dialects.families import DIALECTS, GENERIC
 from engine.dialects.parser import Parser
-from engine.json_schema.check import JSON
+from engine.json_schema import JSON
 from engine.notations.argument_schema import argument_schema
 from engine.notations.call_format import Function
 from engine.notations.parsed import ParsedDelta, ToolCallArguments, ToolCallEnd, ToolCallStart, merged

@@ -21,7 +21,7 @@ from engine.dialects.dialect import Dialect, ReasoningTags
 from engine.dialects.families import DIALECTS, GENERIC, with_generic
 from engine.dialects.parser import Parser
 from engine.gguf.header import Header, MetadataEntry, Value
-from engine.json_schema.check import JSON
+from engine.json_schema import JSON
 from engine.loader import model_file
 from engine.notations.argument_schema import argument_schema
 from engine.notations.call_format import Function

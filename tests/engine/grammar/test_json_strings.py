@@ -11,7 +11,7 @@ from engine.constraint import GrammarError
 from engine.dialects.call_grammar import answer_grammar
 from engine.dialects.dialect import Dialect
 from engine.grammar.json_strings import ESCAPES, inside_json_string
-from engine.json_schema.check import JSON
+from engine.json_schema import JSON
 from engine.loader import model_file
 from engine.notations.call_format import Function
 from engine.structured_output.compiler import GrammarCompiler

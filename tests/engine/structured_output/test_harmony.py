@@ -9,7 +9,7 @@ from engine.dialects.call_grammar import after_reasoning_grammar, answer_grammar
 from engine.dialects.dialect import Dialect
 from engine.dialects.families import DIALECTS
 from engine.dialects.parser import Parser
-from engine.json_schema.check import JSON
+from engine.json_schema import JSON
 from engine.notations.argument_schema import ArgumentSchema
 from engine.notations.call_format import Function
 from engine.structured_output.specs import ReasoningSpec, Trigger

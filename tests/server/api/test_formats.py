@@ -72,9 +72,12 @@ async def test_formatted_answer_cut_by_limit_is_incomplete() -> None:
     ("format_", "param", "message"),
     [
         (
-            FORMAT | {"schema": {"type": "object", "properties": {"a": {"not": {"minimum": 3}}}}},
+            FORMAT | {"schema": {"type": "object", "properties": {"a": {"not": {"multipleOf": 3}}}}},
             "text.format.schema",
-            CANNOT.format(", at `properties.a.not`: the keyword `not` is not supported"),
+            CANNOT.format(
+                ", at `properties.a.not`: the keyword `not` is not supported"
+                " unless keywords can describe the values that its schema forbids"
+            ),
         ),
         (
             FORMAT | {"schema": {"type": "no-such-type"}},

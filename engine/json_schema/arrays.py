@@ -1,15 +1,21 @@
-"""Rewrite `uniqueItems` of few values into a list of all permutations. Pure."""
+"""Rewrite `uniqueItems` of few values, and `contains`, into lists of all possible orders. Pure."""
 
 import itertools
+import math
 from collections.abc import Sequence
 
-from engine.json_schema.keywords import with_all_of, without
-from engine.json_schema.values import JSON, TYPES, Schema, is_listed, listed_values, types_of
+from engine.json_schema.negations import any_of, complement
+from engine.json_schema.references import Document
+from engine.json_schema.values import JSON, TYPES, Schema, is_listed, listed_values, types_of, with_all_of, without
 
 MAX_UNIQUE = 4
 """Values in a list without repetition: the grammar has every permutation."""
 MAX_PAIRED = 16
 """Values in such a list of at most two items."""
+MAX_POSITIONS = 16
+"""Items of a list among which `contains` is looked for."""
+MAX_PLACEMENTS = 64
+"""Ways to place the contained items among these."""
 _NO_ARRAY: JSON = {"type": [name for name in TYPES if name not in ("array", "integer")]}
 
 
@@ -52,3 +58,34 @@ def _orders(values: list[JSON], schema: Schema) -> list[tuple[JSON, ...]] | None
 def _list_of(values: Sequence[JSON], items: Schema) -> JSON:
     exact: list[JSON] = [{**items, "enum": [value]} for value in values]
     return {"prefixItems": exact, "items": False, "minItems": len(values), "maxItems": len(values)}
+
+
+def without_contains(schema: Schema, document: Document) -> Schema:
+    """Rewrite `contains` into an `anyOf` of the positions of the contained items.
+
+    These must be among the first MAX_POSITIONS items, or fewer if there are many ways to place them.
+    """
+    contained, least, most = schema.get("contains"), schema.get("minContains", 1), schema.get("maxContains")
+    if "contains" not in schema or not isinstance(least, int) or not isinstance(most, int | None) or least < 0:
+        return schema
+    rest = without(schema, "contains", "minContains", "maxContains")
+    anything: list[JSON] = [True]
+    negated = complement(contained, {}, document) if most is not None else anything
+    if negated is None:
+        return schema
+    if least == 0 and most is None:
+        return rest
+    n_items = schema.get("maxItems")
+    n_positions = min(n_items, MAX_POSITIONS) if isinstance(n_items, int) else MAX_POSITIONS
+    sizes = range(least, (least if most is None else most) + 1)
+    while n_positions > least and sum(math.comb(n_positions, size) for size in sizes) > MAX_PLACEMENTS:
+        n_positions -= 1
+    placed = [chosen for size in sizes for chosen in itertools.combinations(range(n_positions), size)]
+    lists = [_with_contained(chosen, contained, any_of(negated)) for chosen in placed[:MAX_PLACEMENTS]]
+    return with_all_of(rest, [any_of(lists)])
+
+
+def _with_contained(chosen: Sequence[int], contained: JSON, others: JSON) -> JSON:
+    n_first = chosen[-1] + 1 if chosen else 0
+    prefix: list[JSON] = [contained if n in chosen else others for n in range(n_first)]
+    return {"prefixItems": prefix, "items": others, "minItems": n_first}

@@ -1,0 +1,146 @@
+"""Rewrite `if` and keywords for properties that depend on others into alternatives, which llguidance enforces. Pure."""
+
+from engine.json_schema.negations import any_of, complement
+from engine.json_schema.references import Document
+from engine.json_schema.values import (
+    ENFORCED,
+    JSON,
+    Schema,
+    is_listed,
+    listed_values,
+    type_of,
+    types_of,
+    with_all_of,
+    without,
+)
+
+MAX_DEPENDENTS = 5
+"""Properties of one object that others depend on: each doubles the number of alternatives."""
+
+
+def without_dependencies(schema: Schema) -> Schema:
+    """Rewrite `dependencies`, as in drafts before 2019-09, into the keywords that replaced it."""
+    found = schema.get("dependencies")
+    if not isinstance(found, dict):
+        return schema
+    lists: Schema = {name: each for name, each in found.items() if isinstance(each, list)}
+    texts: Schema = {name: [each] for name, each in found.items() if isinstance(each, str)}
+    schemas: Schema = {name: each for name, each in found.items() if isinstance(each, dict | bool)}
+    schema = _with_entries(without(schema, "dependencies"), "dependentRequired", {**lists, **texts})
+    return _with_entries(schema, "dependentSchemas", schemas)
+
+
+def _with_entries(schema: Schema, key: str, added: Schema) -> Schema:
+    """Return the schema with more entries in an object; the entries that it has win."""
+    entries = schema.get(key, {})
+    return {**schema, key: {**added, **entries}} if added and isinstance(entries, dict) else schema
+
+
+def without_dependents(schema: Schema) -> Schema:
+    """Rewrite `dependentRequired` and `dependentSchemas` into an `anyOf` for each property."""
+    required, schemas = schema.get("dependentRequired", {}), schema.get("dependentSchemas", {})
+    if not isinstance(required, dict) or not isinstance(schemas, dict):
+        return schema
+    if not 0 < len(required) + len(schemas) <= MAX_DEPENDENTS:
+        return schema
+    lists = {name: names for name, names in required.items() if isinstance(names, list)}
+    if len(lists) < len(required):
+        return schema
+    added = [_if_present(name, {"required": _all_of(name, names)}) for name, names in lists.items()]
+    added += [_if_present(name, {"required": [name], "allOf": [inner]}) for name, inner in schemas.items()]
+    return with_all_of(without(schema, "dependentRequired", "dependentSchemas"), added)
+
+
+def _if_present(name: str, then: Schema) -> JSON:
+    """Return a schema of the objects that lack a property or match a schema."""
+    return {"anyOf": [{"properties": {name: False}}, {"properties": {name: True}, **then}]}
+
+
+def _all_of(name: str, names: list[JSON]) -> list[JSON]:
+    return [name, *(each for each in names if each != name)]
+
+
+def without_if(schema: Schema, document: Document) -> Schema:
+    """Rewrite `if`, `then` and `else` into an `anyOf`; unchanged if the values of `else` cannot be written."""
+    if "if" not in schema:
+        return schema
+    rest = without(schema, "if", "then", "else")
+    cases = _cases([schema], rest, document) or _branches(schema, rest, document)
+    return schema if cases is None else with_all_of(rest, [any_of(cases)])
+
+
+def without_chosen_if(schema: Schema, document: Document) -> Schema:
+    """Rewrite the conditionals of an `allOf` that depend on one property into an `anyOf` with a case for each value."""
+    parts = schema.get("allOf")
+    if not isinstance(parts, list):
+        return schema
+    conditionals = [part for part in parts if isinstance(part, dict) and "if" in part and part.keys() <= _CONDITIONAL]
+    if len(conditionals) < 2:
+        return schema
+    others = [part for part in parts if part not in conditionals]
+    rest = {**without(schema, "allOf"), **({"allOf": others} if others else {})}
+    cases = _cases(conditionals, rest, document)
+    return schema if cases is None else with_all_of(rest, [any_of(cases)])
+
+
+_CONDITIONAL = {"if", "then", "else"}
+MAX_CASES = 64
+"""Values of the property on which conditionals depend."""
+
+
+def _branches(schema: Schema, rest: Schema, document: Document) -> list[JSON] | None:
+    """Return the values that meet the condition, and those that don't; None if the latter cannot be written."""
+    condition, then, otherwise = schema["if"], schema.get("then", True), schema.get("else", True)
+    negated = complement(condition, rest, document)
+    if negated is None:
+        return None
+    return [{"allOf": [condition, then]}, {"allOf": [any_of(negated), otherwise]}]
+
+
+def _cases(conditionals: list[Schema], rest: Schema, document: Document) -> list[JSON] | None:
+    """Return the objects with each value of the property that all conditions list values of; None if there is none."""
+    conditions = [_listed_property(conditional["if"]) for conditional in conditionals]
+    names = {condition[0] for condition in conditions if condition is not None}
+    if None in conditions or len(names) != 1 or types_of(rest) != {"object"}:
+        return None
+    name = names.pop()
+    known = [condition for condition in conditions if condition is not None]
+    values: list[JSON] = []
+    values += [each for _, listed, _ in known for each in listed if not is_listed(each, values)]
+    properties = rest.get("properties")
+    inner = document.follow(properties[name]) if isinstance(properties, dict) and name in properties else {}
+    others = complement({"enum": values}, inner, document)
+    if others is None or len(values) > MAX_CASES:
+        return None
+
+    def case(part: JSON, required: list[JSON], matches: list[bool]) -> JSON:
+        ends = [
+            conditional.get("then" if match else "else", True)
+            for conditional, match in zip(conditionals, matches, strict=True)
+        ]
+        return {"properties": {name: part}, "required": required, "allOf": [each for each in ends if each is not True]}
+
+    cases = [case({"const": value}, [name], [is_listed(value, listed) for _, listed, _ in known]) for value in values]
+    if others:
+        cases.append(case(any_of(others), [name], [False] * len(known)))
+    required = rest.get("required")
+    if not isinstance(required, list) or name not in required:
+        cases.append(case(False, [], [not is_required for _, _, is_required in known]))
+    return cases
+
+
+def _listed_property(condition: JSON) -> tuple[str, list[JSON], bool] | None:
+    """Return name and values of the property that is all that a condition constrains, and "is required"."""
+    if not isinstance(condition, dict) or condition.keys() & ENFORCED - {"properties", "required", "type"}:
+        return None
+    properties, required = condition.get("properties"), condition.get("required", [])
+    if not isinstance(properties, dict) or len(properties) != 1 or condition.get("type", "object") != "object":
+        return None
+    ((name, inner),) = properties.items()
+    if not isinstance(inner, dict) or inner.keys() & ENFORCED - {"const", "enum", "type"}:
+        return None
+    values = listed_values(inner)
+    if values is None or {"const", "enum"} <= inner.keys() or required not in ([], [name]):
+        return None
+    types = types_of(inner)
+    return name, [value for value in values if type_of(value) in types], bool(required)
