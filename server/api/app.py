@@ -220,7 +220,7 @@ class App:
             if (origin := exchange.header(b"origin")) is not None and self._access.allows(origin):
                 exchange.allow_origin(origin)
             if self.keys is not None and exchange.method != "OPTIONS":  # a preflight carries no key (Fetch, 3.3)
-                exchange.key_owner = self.keys.owner(exchange.header(b"authorization"))
+                exchange.caller = self.keys.caller(exchange.header(b"authorization"))
             exchange.client_request_id = client_request_id(exchange.header(b"x-client-request-id"))
         handler, parameters, allow, exchange.route = self._routes.find(exchange.method, exchange.path)
         if handler is None:

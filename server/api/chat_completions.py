@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from server.api.streaming import deliver
 from server.generation import Generations
 from server.http import Exchange, WorkThread
-from server.preprocessing import BodyReader, SpecBuilder
+from server.preprocessing import BodyReader, SpecBuilder, lane_of
 from server.prompt import PreparedRequest, builder, chat
 from server.protocol import chat_request, prompt_cache
 from server.protocol.chat_request import ChatRequest, includes_usage
@@ -22,11 +22,12 @@ class ChatCompletionsHandler:
         self._work = work
 
     async def create(self, exchange: Exchange) -> None:
-        self._generations.check()
+        self._generations.check(exchange.caller)
         body = await self._bodies.read(exchange, _decode)
         with exchange.while_connected():
             prepared = await self._work.run(body.size, _prepare, body.request, body.unknown)
             exchange.skipped = prepared.skipped
+            self._generations.check(exchange.caller, lane_of(prepared.request, exchange.caller))
             tokens = await self._specs.tokens(prepared)
             constraints = await self._specs.constraints(prepared)
             spec = await self._specs.build(prepared, tokens, exchange, constraints)

@@ -25,7 +25,7 @@ class CompactHandler:
 
     async def create(self, exchange: Exchange) -> None:
         """Answer with the compacted conversation. One that does not fit the context is summarised part by part."""
-        self._generations.check()
+        self._generations.check(exchange.caller)
         prepared = await self._reader.read(exchange)
         if prepared.request.model is None:  # required here (openai-python 3.57, `response_compact_params.py`)
             raise InvalidRequest("`model` is missing: name the model that writes the summary.", param="model")

@@ -8,7 +8,7 @@ from server.api.streaming import deliver, stream_events
 from server.config import Config
 from server.generation import Generation, Generations
 from server.http import Exchange
-from server.preprocessing import RequestReader, SpecBuilder
+from server.preprocessing import RequestReader, SpecBuilder, lane_of
 from server.protocol import sse
 from server.protocol.errors import InvalidRequest, Unavailable
 from server.protocol.request import Request
@@ -27,10 +27,11 @@ class ResponsesHandler:
         self._encode = sse.encoder(config.reasoning_events)
 
     async def create(self, exchange: Exchange) -> None:
-        self._generations.check()
+        self._generations.check(exchange.caller)
         prepared = await self._reader.read(exchange)
         request = prepared.request
         self._check_background(request)
+        self._generations.check(exchange.caller, lane_of(request, exchange.caller))
         with nullcontext() if request.background else exchange.while_connected():
             tokens = await self._specs.tokens(prepared)
             constraints = await self._specs.constraints(prepared)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import trio
 
+from engine.job import Lane
 from server.generation import Generation, Generations
 from server.http import ClientDisconnected, Exchange
 from server.protocol import sse
@@ -89,8 +90,11 @@ async def stream_events(
 
 
 async def _next_events(exchange: Exchange, generation: Generation, number: int) -> list[Event]:
-    """Return the next events. Send comments while waiting for the first item; later they would cost time per token."""
-    while generation.heartbeat and not generation.writing:
+    """Return the next events. Send comments while waiting for the first item; later they would cost time per token.
+
+    Batch jobs may have long pauses, so that their streams get comments to the end.
+    """
+    while generation.heartbeat and (not generation.writing or generation.lane is Lane.BATCH):
         with trio.move_on_after(generation.heartbeat):
             return await generation.after(number)
         await exchange.send(sse.PING)

@@ -119,7 +119,7 @@ class TextCompletionsHandler:
         self._generations = generations
 
     async def create(self, exchange: Exchange) -> None:
-        self._generations.check()
+        self._generations.check(exchange.caller)
         body = await self._bodies.read(exchange, _decode)
         request = body.request
         exchange.skipped = tuple(body.unknown)

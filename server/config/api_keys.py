@@ -1,16 +1,21 @@
-"""The file of API keys: one `name:key` per line; empty lines and lines that begin with `#` have no meaning."""
+"""The file of API keys: one `name:key` per line; empty lines and lines that begin with `#` have no meaning.
+
+Options follow the key, after a space: `lane=batch`, and `queue=N`, the number of its requests that may wait.
+"""
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from server.access import ApiKey
 from server.config.file import ConfigError
 
 CREDENTIAL = "api-key"
 """Name of systemd's credential with the same contents (systemd.exec(5), LoadCredential=)."""
 MIN_KEY_CHARACTERS = 16
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<key>[\x21-\x7e]+)")
+_OPTION = re.compile(r"lane=(?P<lane>interactive|batch)|queue=(?P<queue>[0-9]{1,4})")
 
 
 def credential(environ: Mapping[str, str]) -> Path | None:
@@ -20,7 +25,7 @@ def credential(environ: Mapping[str, str]) -> Path | None:
     return path if folder and path.is_file() else None
 
 
-def read_api_keys(path: Path, *, shared: bool = False) -> dict[str, str]:
+def read_api_keys(path: Path, *, shared: bool = False) -> dict[str, ApiKey]:
     """Return the keys by name. Raises ConfigError, without any key in its message.
 
     Other users must not be able to read the file. systemd's own credentials are `shared`: their mode shows the mask of
@@ -35,17 +40,29 @@ def read_api_keys(path: Path, *, shared: bool = False) -> dict[str, str]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is no file of keys: it contains other characters than ASCII") from error
-    keys: dict[str, str] = {}
+    keys: dict[str, ApiKey] = {}
     for number, line in enumerate(map(str.strip, lines), 1):
         if not line or line.startswith("#"):
             continue
-        if (match := _LINE.fullmatch(line)) is None:
+        text, *options = line.split()
+        if (match := _LINE.fullmatch(text)) is None:
             raise ConfigError(f"{path}, line {number}: it is not `name:key`")
         if len(match["key"]) < MIN_KEY_CHARACTERS:
             raise ConfigError(f"{path}, line {number}: the key has fewer than {MIN_KEY_CHARACTERS} characters")
         if match["name"] in keys:
             raise ConfigError(f"{path}, line {number}: there are two keys of the name {match['name']}")
-        keys[match["name"]] = match["key"]
+        keys[match["name"]] = _with_options(match["key"], options, f"{path}, line {number}")
     if not keys:
         raise ConfigError(f"{path} contains no key: add a line `name:key`")
     return keys
+
+
+def _with_options(key: str, options: Sequence[str], place: str) -> ApiKey:
+    """Return a key with its options. Raises ConfigError, which begins with the place."""
+    is_batch, queue = False, None
+    for option in options:
+        if (match := _OPTION.fullmatch(option)) is None:
+            raise ConfigError(f"{place}: write options as `lane=batch` (or `interactive`) and `queue=4`")
+        is_batch = is_batch if match["lane"] is None else match["lane"] == "batch"
+        queue = queue if match["queue"] is None else int(match["queue"])
+    return ApiKey(key, is_batch, queue)

@@ -1,47 +1,130 @@
 """Admission control: requests up to the number of slots and of places in the queue. Pure.
 
-Further requests get a 503 before any prompt is evaluated; Codex does not retry after a 429.
+Further requests get a 503 before any prompt is evaluated; Codex does not retry after a 429. Each lane has a queue of
+its own, so that batch jobs never take the last place from somebody who waits.
 """
 
+import heapq
 import math
 from collections import deque
 from collections.abc import Sequence
 
+from msgspec import Struct
+
+from engine.job import Lane
+from engine.stats import EngineStats
+from server.access import Caller
 from server.protocol.errors import ServerBusy
 
 RECENT_GENERATIONS = 16
-"""Number of latest generations whose durations estimate the next ones."""
+"""Number of latest generations whose tokens estimate the next ones."""
 
 MAX_RETRY_SECONDS = 120
 """Largest `Retry-After` in seconds; openai-python 3.52 ignores larger ones."""
+
+TYPICAL_OUTPUT_TOKENS = 256
+"""Tokens of an answer before any has ended."""
+
+MIN_PACE_TOKENS = 8
+"""Number of tokens from which on a generation's own pace counts."""
+
+
+class Load(Struct, frozen=True):
+    """A generation that has a slot or waits for one."""
+
+    lane: Lane = Lane.INTERACTIVE
+    key: str = ""
+    started: bool = True
+    """True if it has had a slot."""
+    prompt_tokens: int = 0
+    """Prompt tokens that are not evaluated."""
+    output_tokens: int = 0
+    """Generated tokens."""
+    max_tokens: int = 0
+    """Limit of generated tokens."""
+    seconds: float = 0.0
+    """Time since the first generated token."""
+
+    @property
+    def token_seconds(self) -> float | None:
+        """Its own time for a token; None if it has generated few."""
+        return self.seconds / self.output_tokens if self.seconds and self.output_tokens >= MIN_PACE_TOKENS else None
+
+
+class Pace(Struct, frozen=True):
+    """Seconds of the engine for a token."""
+
+    prompt_token: float = 0.0
+    output_token: float = 0.0
+
+
+def measured_pace(stats: EngineStats) -> Pace:
+    """Return the mean times since the start."""
+    prompt = stats.prefill_steps.seconds / max(stats.evaluated_prompt_tokens, 1)
+    return Pace(prompt, stats.decode_steps.mean)
 
 
 class AdmissionControl:
     def __init__(self, slots: int, queue: int) -> None:
         self._slots = slots
         self.queue = queue
-        """Requests that may wait for a slot."""
-        self._durations: deque[float] = deque(maxlen=RECENT_GENERATIONS)
+        """Requests of each lane that may wait for a slot."""
+        self._outputs: deque[int] = deque(maxlen=RECENT_GENERATIONS)
 
-    def full(self, active: int) -> bool:
-        return active >= self._slots + self.queue
+    def record_output(self, tokens: int) -> None:
+        """Record the tokens of a generation that has ended."""
+        self._outputs.append(tokens)
 
-    def record_duration(self, seconds: float) -> None:
-        """Record the seconds for which a generation had its slot."""
-        self._durations.append(seconds)
+    def refusal(self, caller: Caller, lane: Lane, loads: Sequence[Load], pace: Pace) -> ServerBusy | None:
+        """Return the error for a further request; None if it has a place. `loads` are in order of arrival.
 
-    def refusal(self, active: int, elapsed: Sequence[float] = ()) -> ServerBusy:
-        """Return the error for a request beyond the limit, with an estimate for `Retry-After`.
-
-        The estimate is the time until all waiting requests have had a slot, at the mean duration of the latest
-        generations. `elapsed`, the seconds that the running generations have had their slots, replaces a shorter mean:
-        these generations may be endless.
+        `Retry-After` estimates the time until a slot is free for it: until all others have had one.
         """
-        waiting = active - self._slots
-        mean = sum(self._durations) / len(self._durations) if self._durations else 0.0
-        mean = max(mean, max(elapsed, default=0.0))
-        seconds = min(max(math.ceil(mean * (waiting + 1) / self._slots), 1), MAX_RETRY_SECONDS)
+        present = [load for load in loads if load.lane is lane]
+        waiting = len(present) - self._slots
+        if waiting < 0:
+            return None
+        queued = self._queued_of(caller, present)
+        if waiting < self.queue and (not caller.name or queued < caller.places(self.queue)):
+            return None
+        if lane is Lane.BATCH:
+            present = [*(load for load in loads if load.lane is Lane.INTERACTIVE), *present]
+        seconds = min(max(math.ceil(self._seconds_until_slot(present, pace)), 1), MAX_RETRY_SECONDS)
+        if waiting >= self.queue:
+            return ServerBusy(
+                f"All {self._slots} slots are in use, and {waiting} requests wait for one; try again in {seconds} s.",
+                retry_after=seconds,
+                reason="queue_full",
+            )
         return ServerBusy(
-            f"All {self._slots} slots are in use, and {waiting} requests wait for one; try again in {seconds} s.",
+            f"{queued} requests of the API key `{caller.name}` wait for a slot, which is its share of the queue; "
+            f"try again in {seconds} s.",
             retry_after=seconds,
+            reason="key_share",
         )
+
+    def _queued_of(self, caller: Caller, present: Sequence[Load]) -> int:
+        """Return the number of the caller's requests that wait. One that could start at once does not count."""
+        mine = [load for load in present if load.key == caller.name]
+        running = max(sum(load.started for load in mine), self._slots - (len(present) - len(mine)))
+        return max(len(mine) - running, 0)
+
+    def _seconds_until_slot(self, loads: Sequence[Load], pace: Pace) -> float:
+        """Return the time until all generations have had a slot and one is free."""
+        known = [load.token_seconds for load in loads if load.token_seconds is not None]
+        usual = sum(known) / len(known) if known else pace.output_token
+        free_at = [0.0] * self._slots
+        for load in sorted(loads, key=lambda load: not load.started):
+            token_seconds = usual if load.token_seconds is None else load.token_seconds
+            seconds = load.prompt_tokens * pace.prompt_token + self._tokens_left(load) * token_seconds
+            heapq.heapreplace(free_at, free_at[0] + seconds)
+        return free_at[0]
+
+    def _tokens_left(self, load: Load) -> float:
+        """Return the tokens that a generation will still make, up to its limit.
+
+        It is as long as the mean of the latest ones. One that is longer already continues for as long as it has run.
+        """
+        mean = sum(self._outputs) / len(self._outputs) if self._outputs else TYPICAL_OUTPUT_TOKENS
+        left = mean - load.output_tokens if load.output_tokens < mean else load.output_tokens
+        return min(load.max_tokens - load.output_tokens, left)

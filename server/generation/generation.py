@@ -14,8 +14,10 @@ from collections.abc import Iterator
 import trio
 from msgspec import Struct
 
-from engine.job import EngineOutput, Job
+from engine.job import EngineOutput, Job, Lane
 from engine.runtime import Engine, EngineStopped
+from server.access import Caller
+from server.generation.admission import Load
 from server.generation.event_log import EventLog
 from server.generation.heartbeat import ITEM_STATES, Heartbeat
 from server.generation.recorder import Recorder
@@ -50,6 +52,7 @@ class GenerationSpec(Struct, frozen=True, kw_only=True):
     items: bytes
     """Input items, a JSON list for the store."""
     origin: Origin
+    caller: Caller
     streamed: bool
     reports_progress: bool
     """True if events report the progress of the prompt."""
@@ -90,8 +93,6 @@ class Generation:
         self._log = EventLog()
         self.error: ApiError | None = None
         """Error that ended the generation, other than an error of the model."""
-        self.slot_seconds_used: float | None = None
-        """Seconds for which it had a slot, set at the end; None if it had none."""
         self._readers = 0
         self._scope = trio.CancelScope()
         """Scope to cancel the generation. Its deadline is finite while there is no reader."""
@@ -140,6 +141,23 @@ class Generation:
     def slot_seconds(self) -> float:
         """Seconds since the generation got its slot; 0 without a slot."""
         return 0.0 if self.queued else max(trio.current_time() - self._slot_since, 0.0)
+
+    @property
+    def lane(self) -> Lane:
+        return self._spec.job.lane
+
+    def load(self) -> Load:
+        """Return its demand for a slot."""
+        job, processor, first = self._spec.job, self._spec.processor, self._timings.first_token
+        return Load(
+            job.lane,
+            self._spec.caller.name,
+            started=processor.started,
+            prompt_tokens=processor.pending_prompt_tokens,
+            output_tokens=processor.output_tokens,
+            max_tokens=job.max_tokens,
+            seconds=0.0 if first is None else trio.current_time() - first,
+        )
 
     @property
     def queued_without_reader(self) -> bool:
@@ -193,8 +211,6 @@ class Generation:
             if not self._recorder.begun:
                 nursery.start_soon(self.begin)  # in parallel, so that the first token does not wait for the disk
             last = await self._generate()
-        if not self.queued:
-            self.slot_seconds_used = trio.current_time() - self._slot_since
         events = self._stream.feed(last)
         response = self._stream.response
         if (response.store or response.conversation) and not await self._recorder.finish(

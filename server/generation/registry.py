@@ -5,12 +5,14 @@ from contextlib import contextmanager
 
 import trio
 
+from engine.job import Lane
 from engine.runtime import Engine
+from server.access import Caller
 from server.generation.activity import ActivityCount
-from server.generation.admission import AdmissionControl
+from server.generation.admission import AdmissionControl, Pace, measured_pace
 from server.generation.generation import STOPPING, Generation, GenerationSpec, Timeouts
 from server.generation.summary import GenerationSummary
-from server.protocol.errors import ApiError, Unavailable
+from server.protocol.errors import ApiError, ServerBusy, Unavailable
 from server.store import AsyncStore
 
 MAX_UNSTORED = 16
@@ -34,8 +36,8 @@ class Generations:
         self._timeouts = timeouts
         self._activity = activity
         self._on_end = on_end
-        self._active: set[Generation] = set()
-        """Generations that have a slot or a place in the queue."""
+        self._active: dict[Generation, None] = {}
+        """Generations that have a slot or a place in the queue, in order of arrival."""
         self._by_id: dict[str, Generation] = {}
         self._unstored: dict[str, Generation] = {}
         """Ended background responses that are not in the store, by id, the oldest first."""
@@ -89,13 +91,13 @@ class Generations:
         """Remove an unstored response; return False if there is none with this id."""
         return self._unstored.pop(response_id, None) is not None
 
-    def check(self) -> None:
-        """Raise Unavailable if no further generation is admitted."""
+    def check(self, caller: Caller, lane: Lane | None = None) -> None:
+        """Raise Unavailable if no further generation of the caller is admitted to a lane; None: to any lane."""
         if self._stopping or not self._engine.running:
             raise Unavailable(STOPPING)
-        if self._admission.full(len(self._active)) and self._first_abandoned() is None:
-            elapsed = [each.slot_seconds for each in self._active]
-            raise self._admission.refusal(len(self._active), elapsed)
+        refusals = [self._refusal(caller, each) for each in (Lane if lane is None else (lane,))]
+        if refusals[0] is not None and None not in refusals:
+            raise refusals[0]
 
     @contextmanager
     def make(self, spec: GenerationSpec, *, skip_admission: bool = False) -> Iterator[Generation]:
@@ -104,17 +106,15 @@ class Generations:
         `skip_admission` admits a further step of a request that was admitted before. Raises Unavailable.
         """
         if not skip_admission:
-            self.check()
-        if self._admission.full(len(self._active)) and (abandoned := self._first_abandoned()) is not None:
-            abandoned.cancel()
-            self._active.discard(abandoned)
+            self.check(spec.caller, spec.job.lane)
+        self._make_room(spec.caller, spec.job.lane)
         generation = Generation(spec, self._engine, self._store, self._timeouts)
-        self._active.add(generation)
+        self._active[generation] = None
         try:
             yield generation
         finally:
             if spec.first.id not in self._by_id:
-                self._active.discard(generation)
+                self._active.pop(generation, None)
 
     def start(self, generation: Generation) -> None:
         assert self._nursery is not None, "`host` runs before the first request"
@@ -139,10 +139,10 @@ class Generations:
         finally:
             del self._by_id[generation.response.id]
             self._ended_tokens += generation.generated_tokens
-            self._active.discard(generation)
+            self._active.pop(generation, None)
             self._keep_unstored(generation)
-            if generation.slot_seconds_used is not None:
-                self._admission.record_duration(generation.slot_seconds_used)
+            if not generation.queued:
+                self._admission.record_output(generation.generated_tokens)
             self._on_end(generation.summary())
             self._activity.end()
 
@@ -153,8 +153,22 @@ class Generations:
             if len(self._unstored) > MAX_UNSTORED:
                 del self._unstored[next(iter(self._unstored))]
 
-    def _first_abandoned(self) -> Generation | None:
+    def _refusal(self, caller: Caller, lane: Lane) -> ServerBusy | None:
+        """Return the error for a further generation; None if it has a place or an abandoned one yields."""
+        if self._first_abandoned(lane) is not None:
+            return None
+        loads = [generation.load() for generation in self._active]
+        return self._admission.refusal(caller, lane, loads, measured_pace(self._engine.stats()))
+
+    def _make_room(self, caller: Caller, lane: Lane) -> None:
+        """Cancel an abandoned generation if a further one has no place otherwise."""
+        loads = [generation.load() for generation in self._active]
+        abandoned = self._first_abandoned(lane)
+        if abandoned is not None and self._admission.refusal(caller, lane, loads, Pace()) is not None:
+            abandoned.cancel()
+            del self._active[abandoned]
+
+    def _first_abandoned(self, lane: Lane) -> Generation | None:
         """Return the first generation that waits for a slot without a reader. It yields to a connected client."""
-        return next(
-            (each for each in self._by_id.values() if each in self._active and each.queued_without_reader), None
-        )
+        abandoned = (each for each in self._active if each.lane is lane and each.queued_without_reader)
+        return next((each for each in abandoned if each.response.id in self._by_id), None)

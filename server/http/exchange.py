@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 import trio
 
+from server.access import ANYBODY
 from server.http.tracing import trace_id
 from server.protocol.errors import (
     ApiError,
@@ -54,8 +55,8 @@ class Exchange:
         self.status = 0
         self.reserved = 0
         """Bytes of memory reserved for the body."""
-        self.key_owner = ""
-        """Name of the request's API key; empty if the server needs none."""
+        self.caller = ANYBODY
+        """Owner of the request's API key."""
         self.client_request_id = ""
         """Value of X-Client-Request-Id, once it is checked."""
         self.skipped: tuple[str, ...] = ()
@@ -84,8 +85,8 @@ class Exchange:
 
         An unchecked header alone would not do, since many clients send the same key; the hash conceals the secret.
         """
-        if self.key_owner:
-            return self.key_owner
+        if self.caller.name:
+            return self.caller.name
         address: str = (self._scope.get("client") or ("",))[0]
         key = self._headers.get(b"authorization")
         return address if key is None else f"{address} {sha256(key).hexdigest()[:16]}"
@@ -93,7 +94,7 @@ class Exchange:
     @property
     def client_name(self) -> str:
         """Name of the client for the log: of its API key, or its address."""
-        return self.key_owner or (self._scope.get("client") or ("-",))[0]
+        return self.caller.name or (self._scope.get("client") or ("-",))[0]
 
     @property
     def trace_id(self) -> str:

@@ -6,6 +6,7 @@ Imports `config`, `generation`, `http`, `prompt`, `prompt_comparison`, `protocol
 from server.preprocessing.body_reader import BodyReader
 from server.preprocessing.generation_specs import SpecBuilder
 from server.preprocessing.history import History, conversation_not_found
+from server.preprocessing.lanes import lane_of
 from server.preprocessing.references import References
 from server.preprocessing.request_reader import RequestReader
 
@@ -16,4 +17,5 @@ __all__ = [
     "RequestReader",
     "SpecBuilder",
     "conversation_not_found",
+    "lane_of",
 ]

@@ -14,6 +14,7 @@ from server.config import Config
 from server.generation import GenerationSpec, Origin
 from server.http import ITEM_BYTES, Exchange, WorkThread
 from server.preprocessing.initial_response import initial_response
+from server.preprocessing.lanes import lane_of
 from server.prompt import ItemText, PreparedRequest, breakpoints, builder, checkpoints, stored_items, volatile
 from server.prompt_comparison import PromptComparisons
 from server.protocol.formats import PlainFormat
@@ -87,6 +88,7 @@ class SpecBuilder:
         Raises InvalidRequest if the prompt leaves no space for an answer, or if a bias is for an unknown token.
         """
         request, served = prepared.request, self._model.served
+        lane = lane_of(request, exchange.caller)
         sampling = builder.sampling(request, self._config.sampling)
         builder.check_bias(sampling, served.info.n_vocab)
         job = builder.job(request, tokens, sampling, served.info.n_ctx, self._config.max_output_tokens, prepared.field)
@@ -98,7 +100,8 @@ class SpecBuilder:
             effort=self._model.effort(builder.effort(request)),
             max_output_tokens=self._config.max_output_tokens,
             stored=self._store is not None and request.store is not False,
-            queued=bool(request.background) or self._engine.full(),
+            lane=lane,
+            queued=bool(request.background) or self._engine.full(lane),
         )
         group = prepared.root or builder.affinity(request, exchange.client) or first.id
         texts = volatile.stable_items(prepared.items, prepared.messages, self._volatile)
@@ -112,6 +115,7 @@ class SpecBuilder:
             savable=request.prompt_cache_retention != "in_memory" and (first.store or self._config.snapshot_unstored),
             checkpoints=self._checkpoints(tokens, texts),
             grammar=await self._grammar(request, constraints, tokens, job.max_tokens),
+            lane=lane,
         )
         stops = builder.stops(request)
         recorded = first.store or first.conversation
@@ -125,11 +129,12 @@ class SpecBuilder:
                 exchange.id,
                 exchange.client_name,
                 exchange.path,
-                exchange.key_owner,
+                exchange.caller.name,
                 prepared.skipped,
                 exchange.trace_id,
                 exchange.client_request_id,
             ),
+            caller=exchange.caller,
             streamed=bool(request.stream),
             reports_progress=bool(request.return_progress),
             cache_note=compared.note,

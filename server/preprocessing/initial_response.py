@@ -5,7 +5,7 @@ from uuid import uuid4
 
 from msgspec import UNSET, UnsetType
 
-from engine.job import SamplingParams
+from engine.job import Lane, SamplingParams
 from server.prompt import PreparedRequest, builder
 from server.protocol import formats, prompt_cache
 from server.protocol.events import ConversationReference, Reasoning, Response, TextConfig
@@ -27,6 +27,7 @@ def initial_response(
     model: str,
     effort: str | None,
     max_output_tokens: int,
+    lane: Lane,
     stored: bool,
     queued: bool,
 ) -> Response:
@@ -57,6 +58,7 @@ def initial_response(
         reasoning=Reasoning(effort, builder.summary(request)),
         responsed=_extensions(prepared, constraints),
         safety_identifier=request.safety_identifier,
+        service_tier="flex" if lane is Lane.BATCH else "default",
         store=stored,
         temperature=sampling.temperature,
         text=TextConfig(formats.echoed(request.format), (request.text and request.text.verbosity) or UNSET),

@@ -45,6 +45,7 @@ def request(chat: ChatRequest) -> Request:
         max_output_tokens=chat.max_completion_tokens or chat.max_tokens,
         text=TextOptions(_format(chat)) if chat.response_format else None,
         metadata=chat.metadata,
+        service_tier=chat.service_tier,
         prompt_cache_key=chat.prompt_cache_key,
         prompt_cache_retention=chat.prompt_cache_retention,
         safety_identifier=chat.safety_identifier,

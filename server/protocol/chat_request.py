@@ -138,6 +138,7 @@ class ChatRequest(schema.SamplingFields, frozen=True):
     response_format: PlainFormat | ChatJsonFormat | ChatSchemaFormat | None = None
     n: Annotated[int, Meta(ge=1, le=1)] | None = None
     metadata: Metadata | None = None
+    service_tier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: CacheOptions | None = None
     prompt_cache_retention: Retention | None = None

@@ -122,10 +122,12 @@ class Unavailable(ApiError):
 
 
 class ServerBusy(Unavailable):
-    """The queue is full."""
+    """The queue is full, or the client's share of it."""
 
     code = "server_busy"
 
-    def __init__(self, message: str, *, retry_after: int) -> None:
+    def __init__(self, message: str, *, retry_after: int, reason: str) -> None:
+        """`reason`: for the metrics."""
         super().__init__(message)
         self.retry_after = retry_after
+        self.reason = reason

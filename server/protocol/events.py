@@ -90,7 +90,8 @@ class Response(Struct, frozen=True, kw_only=True):
     prompt_cache_retention: Retention | UnsetType = UNSET
     reasoning: Reasoning = Reasoning()
     safety_identifier: str | None = None
-    service_tier: Literal["default"] = "default"
+    service_tier: Literal["default", "flex"] = "default"
+    """Lane that the response had: `flex` is the batch lane."""
     store: bool = False
     temperature: float
     text: TextConfig = TextConfig()

@@ -94,6 +94,8 @@ class ChatChunk(Struct, frozen=True, kw_only=True):
     choices: tuple[ChunkChoice, ...]
     usage: ChatUsage | UnsetType | None = UNSET
     """Usage if the request asks for it: null except in the last chunk, which has no choices."""
+    service_tier: Literal["flex"] | UnsetType = UNSET
+    """Set for answers of the batch lane."""
     prompt_progress: PromptProgress | UnsetType = UNSET
     """Progress of the prompt if the request asks for it (`return_progress`, as in llama.cpp's server)."""
 
@@ -127,6 +129,7 @@ class ChatCompletion(Struct, frozen=True, kw_only=True):
     created: int
     model: str
     choices: tuple[CompletionChoice, ...]
+    service_tier: Literal["flex"] | UnsetType = UNSET
     usage: ChatUsage
 
 
@@ -139,6 +142,7 @@ class ChatChunkEncoder:
             created=first.created_at,
             model=first.model,
             choices=(),
+            service_tier=_tier(first),
             usage=None if include_usage else UNSET,
         )
         self._calls = 0
@@ -190,6 +194,7 @@ def completion(response: Response) -> ChatCompletion:
         created=response.created_at,
         model=response.model,
         choices=(CompletionChoice(reply, _finish_reason(response), logprobs=logprobs),),
+        service_tier=_tier(response),
         usage=chat_usage(response.usage),
     )
 
@@ -216,6 +221,10 @@ def _call_of(item: FunctionCall | CustomToolCall) -> CallDelta:
 
 def _id(response: Response) -> str:
     return f"chatcmpl-{response.id.removeprefix('resp_')}"
+
+
+def _tier(response: Response) -> Literal["flex"] | UnsetType:
+    return "flex" if response.service_tier == "flex" else UNSET
 
 
 def _finish_reason(response: Response) -> ChatFinishReason:

@@ -98,6 +98,11 @@ class OutputProcessor:
         return PromptProgress(self._prompt_tokens, self._cached, self._evaluated) if self.started else None
 
     @property
+    def pending_prompt_tokens(self) -> int:
+        """Number of prompt tokens that are not evaluated."""
+        return 0 if self.output_tokens else self._prompt_tokens - self._evaluated
+
+    @property
     def usage(self) -> Usage:
         return Usage(
             input_tokens=self._prompt_tokens,

@@ -42,8 +42,8 @@ DRAWN = {
     "server.access": "protocol",
     "server.http": "access protocol",
     "server.stream": "engine.dialects engine.job engine.notations engine.tokenizer protocol",
-    "server.config": "engine.chat_template engine.job engine.model engine.platform",
-    "server.generation": "engine.job engine.runtime protocol store stream",
+    "server.config": "access engine.chat_template engine.job engine.model engine.platform",
+    "server.generation": "access engine.job engine.runtime engine.stats protocol store stream",
     "server.tools": (
         "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"
     ),
@@ -55,7 +55,7 @@ DRAWN = {
     ),
     "server.monitoring": "engine.runtime generation http protocol served_model store",
     "server.preprocessing": (
-        "config engine.chat_template engine.constraint engine.job engine.runtime engine.tokenizer "
+        "access config engine.chat_template engine.constraint engine.job engine.runtime engine.tokenizer "
         "generation http prompt prompt_comparison protocol served_model store stream"
     ),
     "server.api": (

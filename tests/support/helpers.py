@@ -23,7 +23,7 @@ from engine.model import BatchEntry
 from engine.runtime.engine import DEFAULT_CACHE_BYTES, Engine
 from engine.runtime.kv_snapshots import Snapshots
 from server import daemon
-from server.access.api_keys import ApiKeys
+from server.access.api_keys import ApiKey, ApiKeys
 from server.api.app import App
 from server.config.config import Config
 from server.http.sockets import listening_sockets
@@ -128,7 +128,7 @@ def wired(
     template: str = scripted.TEMPLATE,
     snapshots: Snapshots | None = None,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
-    keys: Mapping[str, str] | None = None,
+    keys: Mapping[str, str | ApiKey] | None = None,
     metrics: PrometheusMetrics | None = None,
 ) -> tuple[Engine, App]:
     """The parts of a daemon around a scripted model, as the command wires them."""
@@ -136,7 +136,12 @@ def wired(
     engine = Engine(model, vocabulary.end_tokens, snapshots=snapshots, cache_bytes=cache_bytes)
     compiled = ChatTemplate(template, vocabulary)
     details = ModelDetails(NAME, CREATED, model.info, vocabulary, compiled)
-    return engine, App(config, engine, details, store, None if keys is None else ApiKeys(keys), metrics)
+    return engine, App(config, engine, details, store, None if keys is None else api_keys(keys), metrics)
+
+
+def api_keys(keys: Mapping[str, str | ApiKey]) -> ApiKeys:
+    """Return API keys; a text is a key without options."""
+    return ApiKeys({name: key if isinstance(key, ApiKey) else ApiKey(key) for name, key in keys.items()})
 
 
 def open_store(state: Path, kind: type[Store] = Store) -> Store:
@@ -152,7 +157,7 @@ async def served(
     snapshots: bool = False,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
     state: Path | None = None,
-    keys: Mapping[str, str] | None = None,
+    keys: Mapping[str, str | ApiKey] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """The daemon, from its sockets to its thread, with a scripted model; `settings` are Config's.

@@ -9,11 +9,11 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.access.api_keys import ApiKeys
+from server.access.api_keys import ANYBODY, ApiKey, ApiKeys, Caller
 from server.config.api_keys import credential, read_api_keys
 from server.config.file import ConfigError
 from server.protocol.errors import Unauthorized
-from tests.support.helpers import NAME, Client, encode, exchange, served
+from tests.support.helpers import NAME, Client, api_keys, encode, exchange, served
 
 ANN, BOB = "ann-0123456789abcdef", "bob-0123456789abcdef"
 KEYS = {"ann": ANN, "bob": BOB}
@@ -38,7 +38,7 @@ HEADERS = [
 
 def owner(header: str | None) -> str | None:
     try:
-        return ApiKeys(KEYS).owner(header)
+        return api_keys(KEYS).caller(header).name
     except Unauthorized:
         return None
 
@@ -65,6 +65,9 @@ FILES = [
     (f"a b:{ANN}", "line 1: it is not `name:key`"),
     ("ann:short", "line 1: the key has fewer than 16 characters"),
     (f"ann:{ANN}\nann:{BOB}", "line 2: there are two keys of the name ann"),
+    (f"ann:{ANN} lane=slow", "line 1: write options as `lane=batch` (or `interactive`) and `queue=4`"),
+    (f"ann:{ANN} queue=-1", "line 1: write options as `lane=batch` (or `interactive`) and `queue=4`"),
+    (f"ann:{ANN} {BOB}", "line 1: write options as `lane=batch` (or `interactive`) and `queue=4`"),
     (f"ann:{ANN}\xe9", "is no file of keys: it contains other characters than ASCII"),
 ]
 
@@ -75,12 +78,46 @@ def test_file_of_keys_is_read_or_refused_by_its_line(text: str, expected: dict[s
     path.write_text(text)
     path.chmod(0o600)
     if isinstance(expected, dict):
-        assert read_api_keys(path) == expected
+        assert read_api_keys(path) == {name: ApiKey(key) for name, key in expected.items()}
     else:
         with pytest.raises(ConfigError) as error:
             read_api_keys(path)
         assert str(error.value).endswith(expected)
         assert ANN not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", ApiKey(ANN)),
+        (" lane=interactive", ApiKey(ANN)),
+        (" lane=batch", ApiKey(ANN, is_batch=True)),
+        ("  queue=0 ", ApiKey(ANN, queue=0)),
+        ("\tqueue=12 lane=batch", ApiKey(ANN, is_batch=True, queue=12)),
+    ],
+)
+def test_options_of_a_key_follow_it(options: str, expected: ApiKey, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"ann:{ANN}{options}\n")
+    path.chmod(0o600)
+    assert read_api_keys(path) == {"ann": expected}
+
+
+@pytest.mark.parametrize(
+    ("keys", "queue", "places"),
+    [
+        ({"ann": ApiKey(ANN)}, 16, 16),
+        ({"ann": ApiKey(ANN), "bob": ApiKey(BOB)}, 16, 8),
+        ({"ann": ApiKey(ANN), "bob": ApiKey(BOB)}, 1, 1),
+        ({"ann": ApiKey(ANN), "bob": ApiKey(BOB)}, 0, 0),
+        ({"ann": ApiKey(ANN, queue=3), "bob": ApiKey(BOB)}, 16, 3),
+        ({"ann": ApiKey(ANN, queue=0)}, 16, 0),
+        ({"ann": ApiKey(ANN, queue=12), "bob": ApiKey(BOB)}, 4, 4),
+    ],
+)
+def test_key_has_a_share_of_the_queue(keys: dict[str, ApiKey], queue: int, places: int) -> None:
+    assert ApiKeys(keys).caller(f"Bearer {ANN}").places(queue) == places
+    assert ANYBODY.places(queue) == queue == Caller().places(queue)
 
 
 @pytest.mark.parametrize(("mode", "refused"), [(0o600, False), (0o400, False), (0o640, True), (0o604, True)])
@@ -91,7 +128,7 @@ def test_file_of_keys_that_others_can_read_is_refused(mode: int, refused: bool, 
     if refused:
         with pytest.raises(ConfigError, match=rf"can be read by other users: run `chmod 600 {path}`"):
             read_api_keys(path)
-    assert read_api_keys(path, shared=True) == {"ann": ANN}
+    assert read_api_keys(path, shared=True) == {"ann": ApiKey(ANN)}
 
 
 def test_credential_of_systemd_is_found_if_it_exists(tmp_path: Path) -> None:
@@ -181,7 +218,7 @@ async def test_official_client_raises_authentication_error_without_the_key() -> 
 
 async def test_replaced_keys_hold_from_the_next_request_on() -> None:
     async with served(keys={"ann": ANN}) as running:
-        running.app.keys = ApiKeys({"bob": BOB})
+        running.app.keys = api_keys({"bob": BOB})
         headers = [f"Authorization: Bearer {key}" for key in (ANN, BOB)]
         answers = [await exchange(running, "POST", "/v1/responses", encode(input="Hi"), header) for header in headers]
     assert [answer.status for answer in answers] == [401, 200]

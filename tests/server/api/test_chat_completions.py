@@ -1,5 +1,6 @@
 """`POST /v1/chat/completions` over a socket, and by the official client."""
 
+import json
 from typing import Any
 
 import openai
@@ -115,3 +116,14 @@ async def test_template_variables_of_the_server_are_rejected(
         answer = await exchange(running, "POST", path, encode(**content, chat_template_kwargs=variables))
     assert (answer.status, answer.json["error"]["message"]) == (400, message)
     assert answer.json["error"]["param"] == "chat_template_kwargs"
+
+
+async def test_chat_answer_of_the_batch_lane_names_it() -> None:
+    found = []
+    async with served() as running:
+        for tier in ("flex", "priority"):
+            whole = await post(running, messages=HI, service_tier=tier)
+            frames_of = await post(running, messages=HI, service_tier=tier, stream=True)
+            frames = [json.loads(line[6:]) for line in frames_of.body.splitlines() if line.startswith(b"data: {")]
+            found.append((whole.json.get("service_tier"), {frame.get("service_tier") for frame in frames}))
+    assert found == [("flex", {"flex"}), (None, {None})]

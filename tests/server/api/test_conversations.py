@@ -461,7 +461,7 @@ async def test_concurrent_responses_are_appended_as_they_end(tmp_path: Path) -> 
         made = await make(running, items=[msg("user", "Hi")])
         before = await items(running, made)
         model.hold()
-        await client.create(input="slow", conversation=made["id"])
+        await client.create(input="slow", conversation=made["id"], service_tier="flex")
         await model.wait_begun(1)
         quick = (await post(running, input="q", conversation=made["id"], background=True, max_output_tokens=1)).json
         model.allow(3)

@@ -239,6 +239,7 @@ TAKEN: dict[str, Row] = {
     "prompt_cache_key": echoes(prompt_cache_key="k"),
     "stream_options": ignored(stream_options={"include_obfuscation": True}),
     "service_tier": ignored(service_tier="auto"),
+    "service_tier: flex": echoes(service_tier="flex"),
     "service_tier: another": ignored(service_tier="priority"),
     "user": echoes(user="ada"),
     "user: null": ignored(user=None),

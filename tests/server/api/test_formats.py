@@ -104,8 +104,8 @@ async def test_usage_counts_forced_tokens() -> None:
     chat_format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     messages = [{"role": "user", "content": "Hi"}]
     async with served(stubborn(), metrics=True) as running:
-        answer = (await post(running, input="Hi", text=text)).json
-        body = encode(messages=messages, response_format=chat_format)
+        answer = (await post(running, input="Hi", text=text, temperature=0)).json
+        body = encode(messages=messages, response_format=chat_format, temperature=0)
         chat = (await exchange(running, "POST", "/v1/chat/completions", body)).json
         free = (await post(running, input="Hi")).json
     forced = answer["usage"]["output_tokens_details"]["forced_tokens"]

@@ -11,7 +11,12 @@ import pytest
 import trio
 import trio.testing
 
-from server.generation.admission import MAX_RETRY_SECONDS, AdmissionControl
+from engine.backends.scripted import ScriptedModel
+from engine.job import Lane
+from engine.stats import Counters
+from server.access import ANYBODY, ApiKey, Caller
+from server.generation.admission import MAX_RETRY_SECONDS, AdmissionControl, Load, Pace, measured_pace
+from server.protocol.errors import ServerBusy
 from server.store.responses import Store
 from tests.support.helpers import (
     NAME,
@@ -36,36 +41,123 @@ CREATES: dict[str, tuple[str, dict[str, Any]]] = {
     "streamed chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "no"}], "stream": True}),
 }
 
-# Slots, queue, seconds that answers durations, how many are active -> the seconds to wait; None: there is room.
-ESTIMATES: list[tuple[int, int, list[float], int, int | None]] = [
-    (2, 16, [], 17, None),
-    (2, 16, [], 18, 1),
-    (2, 0, [], 1, None),
-    (2, 0, [], 2, 1),
-    (2, 0, [3.0], 2, 2),
-    (1, 3, [4.0, 6.0], 4, 20),
-    (4, 3, [4.0, 6.0], 7, 5),
-    (2, 16, [0.01] * 99, 18, 1),
-    (2, 16, [0.01] * 99 + [4.0] * 16, 18, 34),
-    (1, 16, [60.0], 17, MAX_RETRY_SECONDS),
+INTERACTIVE, BATCH = Lane.INTERACTIVE, Lane.BATCH
+ANN = Caller("ann", shares_queue=True)
+PACE = Pace(prompt_token=0.01, output_token=0.1)
+
+
+def load(tokens: int, limit: int, seconds: float = 0.0, key: str = "", lane: Lane = INTERACTIVE) -> Load:
+    return Load(lane, key, output_tokens=tokens, max_tokens=limit, seconds=seconds)
+
+
+def waiting(prompt: int = 0, limit: int = 100, key: str = "", lane: Lane = INTERACTIVE) -> Load:
+    return Load(lane, key, started=False, prompt_tokens=prompt, max_tokens=limit)
+
+
+# Slots, tokens of ended answers, loads -> seconds until a slot is free.
+ESTIMATES: list[tuple[int, list[int], list[Load], int]] = [
+    (1, [], [load(0, 100)], 10),
+    (1, [], [load(40, 100)], 6),
+    (1, [], [load(100, 100)], 1),
+    (1, [], [load(0, 4096)], 26),  # TYPICAL_OUTPUT_TOKENS
+    (1, [], [load(300, 4096)], 30),  # longer than usual: it may last as long again
+    (1, [50], [load(0, 4096)], 5),
+    (1, [50], [load(0, 20)], 2),
+    (1, [10, 90], [load(20, 4096)], 3),
+    (1, [50] * 99 + [20] * 16, [load(0, 100)], 2),
+    (2, [], [load(0, 100), load(0, 50)], 5),
+    (2, [], [load(0, 100), load(0, 50), waiting(limit=20)], 7),
+    (2, [], [load(0, 100), load(0, 50), waiting(limit=80)], 10),
+    (1, [], [load(0, 100), waiting(500, 100), waiting(1000, 50)], 40),
+    (1, [], [waiting(500, 100), load(0, 100)], 25),
+    (1, [], [load(20, 100, seconds=20.0)], 80),  # its own pace
+    (2, [], [load(20, 100, seconds=20.0), load(0, 30)], 30),  # the usual pace of those that run
+    (1, [], [load(7, 100, seconds=70.0)], 10),
+    (1, [], [load(0, 4096), *[waiting(limit=4096)] * 16], MAX_RETRY_SECONDS),
 ]
 
 
-@pytest.mark.parametrize(("slots", "queue", "durations", "active", "seconds"), ESTIMATES)
-def test_admission_refusal_estimates_the_wait_of_all_waiting_requests(
-    slots: int, queue: int, durations: list[float], active: int, seconds: int | None
+@pytest.mark.parametrize(("slots", "ended", "loads", "seconds"), ESTIMATES)
+def test_retry_after_estimates_when_a_slot_is_free(
+    slots: int, ended: list[int], loads: list[Load], seconds: int
 ) -> None:
-    gate = AdmissionControl(slots, queue)
-    for each in durations:
-        gate.record_duration(each)
-    assert gate.full(active) is (seconds is not None)
-    if seconds is not None:
-        refused = gate.refusal(active)
-        assert (refused.status, refused.code, refused.retry_after) == (503, "server_busy", seconds)
-        waiting = active - slots
-        assert refused.message == (
-            f"All {slots} slots are in use, and {waiting} requests wait for one; try again in {seconds} s."
-        )
+    admission = AdmissionControl(slots, len(loads) - slots)
+    for tokens in ended:
+        admission.record_output(tokens)
+    error = admission.refusal(ANYBODY, INTERACTIVE, loads, PACE)
+    assert error is not None
+    assert (error.status, error.code, error.reason, error.retry_after) == (503, "server_busy", "queue_full", seconds)
+    assert error.message == (
+        f"All {slots} slots are in use, and {len(loads) - slots} requests wait for one; try again in {seconds} s."
+    )
+
+
+def loads_of(text: str) -> list[Load]:
+    """Return loads by the names of their keys: capitals run, and those in brackets have the batch lane."""
+    lane, loads = INTERACTIVE, []
+    for letter in text:
+        if letter in "()":
+            lane = BATCH if letter == "(" else INTERACTIVE
+        else:
+            key = {"a": "ann", "b": "bob", "-": ""}[letter.lower()]
+            loads.append(load(0, 9, key=key, lane=lane) if letter.isupper() else waiting(key=key, lane=lane))
+    return loads
+
+
+@pytest.mark.parametrize(
+    ("caller", "lane", "loads", "reason"),
+    [
+        (ANYBODY, INTERACTIVE, "-----", None),
+        (ANYBODY, INTERACTIVE, "------", "queue_full"),
+        (ANYBODY, INTERACTIVE, "(------)", None),
+        (ANYBODY, BATCH, "(------)", "queue_full"),
+        (ANYBODY, BATCH, "------(-----)", None),
+        (ANN, INTERACTIVE, "AAa", None),
+        (ANN, INTERACTIVE, "AAaa", "key_share"),
+        (ANN, INTERACTIVE, "BBaa", "key_share"),
+        (ANN, INTERACTIVE, "BBba", None),
+        (ANN, INTERACTIVE, "aa", None),  # both could start at once
+        (ANN, INTERACTIVE, "baa", None),
+        (ANN, INTERACTIVE, "baaa", "key_share"),
+        (ANN, INTERACTIVE, "AA(aa)", None),
+        (ANN, BATCH, "(AAaa)", "key_share"),
+        (ANN, BATCH, "AAaa(AAa)", None),
+        (Caller("bob", shares_queue=True), INTERACTIVE, "AAaa", None),
+        (Caller("bob", shares_queue=True), INTERACTIVE, "AAaaaa", "queue_full"),
+        (Caller("ann"), INTERACTIVE, "AAaaa", None),
+        (Caller("ann"), INTERACTIVE, "AAaaaa", "queue_full"),
+        (Caller("ann", queue=0), INTERACTIVE, "A", None),
+        (Caller("ann", queue=0), INTERACTIVE, "AA", "key_share"),
+        (Caller("ann", queue=3, shares_queue=True), INTERACTIVE, "AAaa", None),
+        (Caller("ann", queue=3, shares_queue=True), INTERACTIVE, "AAaaa", "key_share"),
+    ],
+)
+def test_lane_and_key_have_places_of_their_own(caller: Caller, lane: Lane, loads: str, reason: str | None) -> None:
+    error = AdmissionControl(2, 4).refusal(caller, lane, loads_of(loads), PACE)
+    assert (None if error is None else error.reason) == reason
+
+
+def test_refused_batch_job_waits_for_interactive_ones_too() -> None:
+    admission = AdmissionControl(1, 0)
+    loads = [load(0, 100, lane=BATCH), load(0, 50)]
+    seconds = {lane: refused(admission, lane, loads).retry_after for lane in Lane}
+    assert seconds == {INTERACTIVE: 5, BATCH: 15}
+
+
+def refused(admission: AdmissionControl, lane: Lane, loads: list[Load]) -> ServerBusy:
+    error = admission.refusal(ANYBODY, lane, loads, PACE)
+    assert error is not None
+    return error
+
+
+def test_measured_pace_is_the_engines_mean() -> None:
+    counters = Counters()
+    assert measured_pace(counters.snapshot()) == Pace(0.0, 0.0)
+    counters.record_prefill(10, 1.0)
+    counters.record_prefill(30, 1.0)
+    counters.record_decode(0.25)
+    counters.record_decode(0.75)
+    assert measured_pace(counters.snapshot()) == Pace(0.05, 0.5)
 
 
 def busy(waiting: int) -> dict[str, Any]:
@@ -101,10 +193,10 @@ async def test_request_beyond_the_queue_is_refused_before_evaluation(tmp_path: P
     model = PacedModel(n_slots=1)
     async with served(model, state=tmp_path, queue=2) as running:
         clients = await fill(running, model, waiting=2)
-        for kind in CREATES:
-            refused = await create(running, kind)
-            assert (kind, refused.status, refused.headers["retry-after"]) == (kind, 503, "1")
-            assert refused.json == busy(2)
+        for kind in CREATES.keys() - {"background"}:
+            answer = await create(running, kind)
+            assert (kind, answer.status, answer.headers["retry-after"]) == (kind, 503, "1")
+            assert answer.json == busy(2)
         assert (await get(running, "/health")).status == 200
         counted = await exchange(running, "POST", "/v1/responses/input_tokens", encode(input="no"))
         assert counted.status == 200  # it needs no slot
@@ -248,20 +340,68 @@ async def test_refused_request_occupies_no_place(tmp_path: Path) -> None:
         assert (await post(running, input="Hi")).text == "Hi"
 
 
-async def test_retry_estimate_counts_the_time_in_slots(mock_clock: trio.testing.MockClock) -> None:
-    model = PacedModel(n_slots=1)
+@pytest.mark.slow
+async def test_retry_after_of_the_first_answer_is_the_time_until_a_slot_is_free() -> None:
+    model = ScriptedModel(lambda message: b"x" * 1000, n_slots=1, seconds_per_token=0.01)
     async with served(model, queue=0) as running:
-        model.hold()
+        began = trio.current_time()
         async with await Client.to(running) as client:
-            await client.create(input="yes")
-            await model.wait_begun(1)
-            mock_clock.jump(1.01)
-            model.go()
+            await client.create(input="Hi", max_output_tokens=200)
+            await trio.sleep(0.5)
+            answer, asked = await post(running, input="no"), trio.current_time()
             await client.answer()
-        clients = await fill(running, model, waiting=0)
-        assert (await post(running, input="no")).headers["retry-after"] == "2"
+        left = trio.current_time() - asked
+        assert 1.0 < left < 4.0, f"the machine is too busy: {trio.current_time() - began:.1f} s"
+        assert left - 1.0 < int(answer.headers["retry-after"]) < 2 * left + 1.0
+        assert (await post(running, input="Hi", max_output_tokens=1)).status == 200
+
+
+async def test_batch_job_takes_no_place_from_interactive_ones(tmp_path: Path) -> None:
+    model = PacedModel(n_slots=1)
+    async with served(model, state=tmp_path, queue=1) as running:
+        model.hold()
+        for _ in range(2):
+            begun = (await post(running, input="no", background=True)).json
+            assert (begun["status"], begun["service_tier"]) == ("queued", "flex")
+            await model.wait_begun(1)
+        assert (await post(running, input="no", background=True)).status == 503
+        assert (await post(running, input="no", service_tier="flex")).status == 503
+        clients = []
+        for _ in range(2):
+            clients.append(await Client.to(running))
+            await clients[-1].create(input="yes", service_tier="priority")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        assert (await post(running, input="no")).status == 503
         model.go()
-        assert await answers(clients) == ["yes"]
+        for client in clients:
+            async with client:
+                assert (await client.answer()).json["service_tier"] == "default"
+        await running.app.wait_idle()
+
+
+async def test_key_that_waits_leaves_places_to_others() -> None:
+    model = PacedModel(n_slots=1)
+    keys = {"ann": ApiKey("ann-0123456789abcdef"), "bob": ApiKey("bob-0123456789abcdef", is_batch=True)}
+    headers = {name: f"Authorization: Bearer {key.key}" for name, key in keys.items()}
+    statuses: list[int] = []
+
+    async def ask(running: Running, name: str) -> None:
+        answer = await exchange(running, "POST", "/v1/responses", encode(input="Hi"), headers[name])
+        statuses.append(answer.status)
+        if answer.status == 200:
+            assert answer.json["service_tier"] == ("flex" if name == "bob" else "default")
+        else:
+            assert "its share of the queue" in answer.json["error"]["message"]
+
+    async with served(model, queue=4, keys=keys) as running, trio.open_nursery() as nursery:
+        model.hold()
+        for name in ("ann", "ann", "ann", "ann", "bob", "bob"):
+            nursery.start_soon(ask, running, name)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        await trio.sleep(0.05)
+        assert statuses == [503]
+        model.go()
+    assert sorted(statuses) == [200] * 5 + [503]
 
 
 async def test_official_client_retries_after_a_503() -> None:

@@ -10,6 +10,7 @@ from engine.backends import scripted
 from engine.backends.scripted import ScriptedModel
 from engine.chat_template.template import ChatTemplate
 from engine.runtime.engine import Engine
+from server.access import ANYBODY
 from server.config.config import Config
 from server.generation import ActivityCount, AdmissionControl, Generations, GenerationSummary, Origin, Timeouts
 from server.http import Exchange, WorkThread
@@ -50,7 +51,7 @@ async def test_pipeline_of_plain_request_gives_its_events() -> None:
         constraints = await specs.constraints(prepared)  # compile constraints
         tokens = await specs.tokens(prepared)  # render and tokenize the prompt
         spec = await specs.build(prepared, tokens, exchange, constraints)
-        generations.check()  # admit
+        generations.check(ANYBODY)  # admit
         with generations.make(spec) as generation, generation.reading():
             generations.start(generation)  # generate
             await generation.ended.wait()
