@@ -78,7 +78,7 @@ def forecaster(message: bytes) -> bytes:
 
 @pytest.mark.parametrize("how", [{}, {"auto_previous_response_id": True}], ids=["replayed", "chained"])
 @WAYS
-async def test_its_tools_are_called_and_their_outputs_are_read(
+async def test_agent_calls_its_tools_and_reads_their_outputs(
     run: Run, how: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "responsed.http")
@@ -99,7 +99,7 @@ def clerk(message: bytes) -> bytes:
 
 
 @WAYS
-async def test_one_agent_hands_over_to_another(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+async def test_agent_hands_over_to_another(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "responsed.http")
     desk = Desk()
     weather = Agent("weather", instructions="Forecast.", tools=[desk.tool])
@@ -115,7 +115,7 @@ class CityDays(pydantic.BaseModel):
 
 
 @WAYS
-async def test_its_output_is_of_the_type_that_it_wants(run: Run) -> None:
+async def test_agent_output_has_the_wanted_type(run: Run) -> None:
     """The model has something else in mind, and closes what is open when it can."""
     async with served(scripted(lambda message: b'{"city": "Rome", "days": [1, 2]} is it.')) as running:
         result = await runs(running.url, run, Agent("Picks", output_type=CityDays), "Where?")
@@ -123,7 +123,7 @@ async def test_its_output_is_of_the_type_that_it_wants(run: Run) -> None:
 
 
 @WAYS
-async def test_it_calls_before_its_output_is_of_that_type(run: Run) -> None:
+async def test_agent_calls_before_output_of_the_wanted_type(run: Run) -> None:
     def picker(message: bytes) -> bytes:
         return b'{"city": "Rome", "days": [3]}' if b"sunny" in message else forecast("Rome", 3).encode()
 
@@ -139,7 +139,7 @@ def daemon(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield daemon
 
 
-async def test_a_real_model_calls_the_tool_that_it_has_to(daemon: Daemon) -> None:
+async def test_agent_with_real_model_calls_the_demanded_tool(daemon: Daemon) -> None:
     desk = Desk()
     settings = ModelSettings(temperature=0, tool_choice="required")
     agent = Agent("Weather", tools=[desk.tool], model_settings=settings, tool_use_behavior="stop_on_first_tool")
@@ -148,7 +148,7 @@ async def test_a_real_model_calls_the_tool_that_it_has_to(daemon: Daemon) -> Non
     assert result.final_output == f"{city}: sunny for {days}"
 
 
-async def test_a_real_model_ends_its_runs(daemon: Daemon) -> None:
+async def test_agent_with_real_model_ends_its_runs(daemon: Daemon) -> None:
     """One that is cut raises, and this one can talk for long: the question is one that it has a short answer to."""
     settings = ModelSettings(temperature=0)
     agent = Agent("Guide", instructions="You are a helpful assistant.", tools=[Desk().tool], model_settings=settings)

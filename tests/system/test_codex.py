@@ -145,7 +145,7 @@ async def at(home: Path, reply: Reply, name: str = NAME) -> AsyncIterator[Runnin
         yield running
 
 
-async def test_a_turn_with_a_call_and_the_next_one(
+async def test_codex_runs_a_call_and_continues_in_next_turn(
     codex: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "responsed.http")
@@ -188,7 +188,7 @@ async def test_codex_with_a_known_alias_runs_its_additional_tools(
     assert "additional_tools" not in caplog.text
 
 
-async def test_a_call_of_a_tool_in_a_namespace(codex: Path, tmp_path: Path) -> None:
+async def test_codex_calls_tool_in_namespace(codex: Path, tmp_path: Path) -> None:
     def closer(message: bytes) -> bytes:
         """It closes somebody who isn't there, and says what it heard."""
         _, called, output = message.partition(b"</tool_call>")
@@ -211,7 +211,7 @@ SCHEMA = {
 }
 
 
-async def test_an_answer_that_must_be_of_a_schema(codex: Path, tmp_path: Path) -> None:
+async def test_codex_gets_answer_of_output_schema(codex: Path, tmp_path: Path) -> None:
     """Its tools are on offer too."""
     (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))
     async with at(tmp_path, lambda message: b'{"n": 3} is it.'):
@@ -219,7 +219,7 @@ async def test_an_answer_that_must_be_of_a_schema(codex: Path, tmp_path: Path) -
     assert list(gist(events)) == [("agent_message", '{"n": 3}'), ("turn.completed",)]
 
 
-async def test_a_call_before_an_answer_of_a_schema(codex: Path, tmp_path: Path) -> None:
+async def test_codex_gets_call_before_answer_of_output_schema(codex: Path, tmp_path: Path) -> None:
     def counter(message: bytes) -> bytes:
         return b'{"n": 1}' if b"</tool_call>" in message else CALL.encode()
 

@@ -163,7 +163,9 @@ def check_file(path: Path, *, unfinished: bool) -> None:
     database.close()
 
 
-async def test_nothing_is_half_written_whenever_the_power_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_power_cut_at_any_write_leaves_complete_responses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     flags = [flag.format(model_files.bpe(tmp_path / "tiny.gguf", context=1024)) for flag in FLAGS]
     path = tmp_path / "state" / "responses.db"

@@ -79,7 +79,7 @@ async def test_wrong_request_is_refused_by_its_field(fault: str, tmp_path: Path)
 
 @pytest.mark.skipif(not RECORDED.exists(), reason=f"{RECORDED} is not here")
 @pytest.mark.slow
-async def test_every_recorded_request_is_answered_as_it_should_be(tmp_path: Path) -> None:
+async def test_recorded_request_is_answered_as_expected(tmp_path: Path) -> None:
     says = [b""]
     model = ScriptedModel(lambda message: says[0], n_ctx=WITH_CODEX)
     recorded = shapes()

@@ -109,13 +109,13 @@ def check(response: Response, names: set[str], most: int) -> int:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("case", CASES)
-def test_a_call_that_is_demanded_comes_and_is_valid(client: openai.OpenAI, case: str, stream: bool) -> None:
+def test_demanded_call_is_made_and_valid(client: openai.OpenAI, case: str, stream: bool) -> None:
     fields, names, most = CASES[case]
     assert check(asked(client, stream, len(case), **fields), names, most) > 0
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_with_a_format_comes_a_call_or_json(client: openai.OpenAI, stream: bool) -> None:
+def test_format_beside_tools_gives_valid_call_or_json(client: openai.OpenAI, stream: bool) -> None:
     response = asked(client, stream, 3, tools=TOOLS, text=FORMAT)
     if response.output_text:
         jsonschema.validate(json.loads(response.output_text), PICK)
@@ -127,7 +127,7 @@ STOPS = [",", "city", "\n", "<tool_call>"]
 
 
 @pytest.mark.parametrize("case", ["required", "by name", "a regex"])
-def test_no_stop_string_cuts_a_call_that_is_demanded(client: openai.OpenAI, case: str) -> None:
+def test_stop_string_cuts_no_demanded_call(client: openai.OpenAI, case: str) -> None:
     fields, names, most = CASES[case]
     assert check(asked(client, False, 5, **fields, extra_body={"stop": STOPS, "seed": 5}), names, most) > 0
 
@@ -145,7 +145,7 @@ EXAMPLE = 'Repeat after me: <tool_call>\n{"name": "get_weather", "arguments": {"
 """Six of ten times, it does."""
 
 
-def test_a_call_that_was_not_demanded_is_valid_too(client: openai.OpenAI) -> None:
+def test_call_by_choice_is_valid(client: openai.OpenAI) -> None:
     """Free text costs nothing; as soon as a call begins, it is enforced, also its unit, which the example lacks."""
     came = 0
     for seed in range(8):
@@ -161,7 +161,7 @@ CHAT = [{"type": "function", "function": {k: v for k, v in tool.items() if k != 
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
-def test_chat_completions_hold_calls_too(client: openai.OpenAI, choice: Any) -> None:
+def test_call_in_chat_completions_is_valid(client: openai.OpenAI, choice: Any) -> None:
     messages: Any = [{"role": "user", "content": SAID}]
     fields: Any = {"model": MODEL, "messages": messages, "tools": CHAT, "tool_choice": choice, "temperature": 1.3}
     completion = client.chat.completions.create(**fields, parallel_tool_calls=False, max_tokens=400)

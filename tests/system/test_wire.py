@@ -163,7 +163,7 @@ def sse(stream: list[Event]) -> bytes:
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_a_right_stream_passes(name: str) -> None:
+def test_check_of_valid_stream_passes(name: str) -> None:
     assert events(sse(RIGHT[name])) == RIGHT[name]
 
 
@@ -323,7 +323,7 @@ WRONG: list[tuple[str, Callable[[list[Event]], None], str]] = [
 
 
 @pytest.mark.parametrize(("name", "mutate", "reason"), WRONG)
-def test_one_wrong_point_fails(name: str, mutate: Callable[[list[Event]], None], reason: str) -> None:
+def test_check_of_stream_with_one_fault_fails(name: str, mutate: Callable[[list[Event]], None], reason: str) -> None:
     wrong = deepcopy(RIGHT[name])
     mutate(wrong)
     for number, event in enumerate(wrong):
@@ -413,19 +413,19 @@ def test_open_responses_finds_what_openai_python_lets_pass() -> None:
 
 
 @needs_schema
-def test_the_reasoning_events_are_checked_under_their_other_name() -> None:
+def test_reasoning_events_are_checked_under_both_names() -> None:
     event = find(RIGHT["reasoning, message"], "reasoning_text.delta")
     with pytest.raises(AssertionError, match=r"ResponseReasoningDeltaStreamingEvent|table of fields"):
         wire.check_schema(without(event, ("content_index",)))
 
 
 @pytest.mark.parametrize("name", ["message", "custom tool call", "incomplete", "failed"])
-def test_a_right_response_passes(name: str) -> None:
+def test_check_of_valid_response_passes(name: str) -> None:
     check_response(RIGHT[name][-1]["response"])
 
 
 @pytest.mark.parametrize("field", ["id", "object", "created_at", "model", "output", "tools", "usage", "error"])
-def test_a_response_without_a_field_fails(field: str) -> None:
+def test_check_of_response_without_a_field_fails(field: str) -> None:
     with pytest.raises(AssertionError):
         check_response(without(RIGHT["message"][-1]["response"], (field,)))
 
@@ -467,6 +467,6 @@ def test_loose_sse_fails(body: bytes, reason: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", sse(RIGHT["message"]).removesuffix(b"data: [DONE]\n\n")])
-def test_a_stream_must_end_with_done(body: bytes) -> None:
+def test_check_of_stream_without_done_fails(body: bytes) -> None:
     with pytest.raises(AssertionError):
         events(body)

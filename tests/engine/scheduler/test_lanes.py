@@ -112,7 +112,7 @@ def test_answers_of_both_lanes_equal_those_of_jobs_alone(
     st.integers(1, 3),
     st.booleans(),
 )
-def test_no_step_has_a_batch_row_while_an_interactive_job_is_there(
+def test_batch_jobs_get_no_row_beside_an_interactive_job(
     arrivals: list[tuple[int, int]], n_slots: int, caching: bool
 ) -> None:
     play = LanePlay(n_slots, caching=caching, seconds=lanes.MAX_DEBT_SECONDS / 1000)

@@ -46,7 +46,7 @@ def test_dry_run_changes_nothing(command: str, home: Path, capsys: pytest.Captur
     assert f"{home}/systemd/user/responsed.service" in capsys.readouterr().out
 
 
-def test_unit_of_somebody_else_is_neither_replaced_nor_removed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_foreign_unit_is_neither_replaced_nor_removed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unit = home / FILES[1]
     unit.parent.mkdir(parents=True)
     unit.write_text("[Unit]\n")

@@ -43,7 +43,7 @@ ALLOWED = {"type": "allowed_tools", "mode": "required", "tools": [NAMED]}
 
 
 @pytest.mark.parametrize("choice", [NAMED, ALLOWED])
-async def test_who_wants_to_say_something_else_makes_the_call(choice: Any) -> None:
+async def test_demanded_call_is_made_by_model_that_would_write_text(choice: Any) -> None:
     streamed, folded = await answers(stubborn(), tools=[WEATHER, TIME], tool_choice=choice, parallel_tool_calls=False)
     for items in (output(streamed), folded.json["output"]):
         ((kind, name, arguments),) = gist(items)
@@ -52,7 +52,7 @@ async def test_who_wants_to_say_something_else_makes_the_call(choice: Any) -> No
     assert (folded.json["tool_choice"], folded.json["status"]) == (choice, "completed")
 
 
-async def test_who_wants_to_call_says_what_he_wants_where_it_fits() -> None:
+async def test_demanded_call_has_the_arguments_that_model_writes_if_valid() -> None:
     text = f"\n{call('get_time', '{}')}\n{call('get_weather', json.dumps({'city': 'Oslo'}))}"
     streamed, _ = await answers(writes(text), tools=[WEATHER, TIME], tool_choice="required")
     assert gist(output(streamed)) == [
@@ -60,7 +60,7 @@ async def test_who_wants_to_call_says_what_he_wants_where_it_fits() -> None:
     ]  # fmt: skip
 
 
-async def test_free_text_is_free_and_a_call_in_it_is_held() -> None:
+async def test_free_text_is_unconstrained_and_call_in_it_is_enforced() -> None:
     text = f"Let me see: {call('get_weather', json.dumps({'city': 'Paris'}))}"
     streamed, _ = await answers(writes(text), tools=[WEATHER, TIME], parallel_tool_calls=False)
     message, made = gist(output(streamed))
@@ -78,7 +78,7 @@ async def test_free_text_is_free_and_a_call_in_it_is_held() -> None:
         '"name": "get_w\\u0065ather"',
     ],
 )
-async def test_a_call_without_a_marker_is_held_however_it_is_written_up_to_its_name(begins: str) -> None:
+async def test_bare_call_in_any_spelling_is_enforced_after_its_name(begins: str) -> None:
     text = f'{{{begins}, "arguments": {{"city": "Paris"}}}}'
     streamed, _ = await answers(
         writes(text), scripted.TEMPLATE, tools=[WEATHER], parallel_tool_calls=False, max_output_tokens=600
@@ -87,7 +87,7 @@ async def test_a_call_without_a_marker_is_held_however_it_is_written_up_to_its_n
     assert (name, json.loads(arguments)["city"] in ("Rome", "Oslo")) == ("get_weather", True)
 
 
-async def test_a_call_that_leaves_its_namespace_out_is_held_too() -> None:
+async def test_call_without_its_namespace_is_enforced() -> None:
     text = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
     space = {"type": "namespace", "name": "sky", "tools": [WEATHER]}
     streamed, _ = await answers(writes(text), scripted.TEMPLATE, tools=[space, TIME], parallel_tool_calls=False)
@@ -96,7 +96,7 @@ async def test_a_call_that_leaves_its_namespace_out_is_held_too() -> None:
 
 
 @pytest.mark.parametrize("name", ["get_weather_at", "get_weathers"])
-async def test_a_name_that_only_begins_like_one_on_offer_is_another(name: str) -> None:
+async def test_name_that_begins_like_an_offered_one_is_another_name(name: str) -> None:
     text = f'{{"name": "{name}", "arguments": {{}}}}'
     tools = [WEATHER, {**TIME, "name": "get_weather_at"}]
     streamed, _ = await answers(writes(text), scripted.TEMPLATE, tools=tools, parallel_tool_calls=False)
@@ -104,7 +104,7 @@ async def test_a_name_that_only_begins_like_one_on_offer_is_another(name: str) -
     assert gist(output(streamed)) == [("function_call", name, "{}") if offered else ("message", text)]
 
 
-async def test_a_reasoning_model_thinks_first() -> None:
+async def test_demanded_call_follows_free_reasoning() -> None:
     """No grammar holds a thought, and no call that stands in it is one."""
     text = b"<think>\nI may {call}.\n</think>\n\nWell."
     streamed, folded = await answers(
@@ -115,7 +115,7 @@ async def test_a_reasoning_model_thinks_first() -> None:
     assert gist(output(streamed)) == gist(folded.json["output"])
 
 
-async def test_a_reasoning_model_thinks_and_what_it_says_is_of_the_format() -> None:
+async def test_formatted_answer_follows_reasoning_and_may_have_its_markers() -> None:
     """What looks like a marker in a text of the format is that text."""
     text = b'<think>Hm.</think>{"a": "<think>x</think><tool_call>"}'
     _, folded = await answers(stubborn(text), THINKS, text={"format": {"type": "json_object"}})
@@ -127,7 +127,7 @@ BEGUN = THINKS + "<think>"
 
 
 @pytest.mark.parametrize("fields", [{"tools": [WEATHER], "tool_choice": NAMED}, {"text": {"format": FORMAT}}])
-async def test_a_thought_that_the_prompt_has_begun_comes_first_too(fields: dict[str, Any]) -> None:
+async def test_enforced_answer_follows_reasoning_that_prompt_opened(fields: dict[str, Any]) -> None:
     streamed, folded = await answers(stubborn(b"<think>Hm.</think>\n\nWell."), BEGUN, **fields)
     for items in (output(streamed), folded.json["output"]):
         thought, answer = gist(items)
@@ -139,13 +139,13 @@ async def test_a_thought_that_the_prompt_has_begun_comes_first_too(fields: dict[
     ("text", "kind"),
     [(call("get_weather", '{"city": "Rome"}'), "function_call"), ('{"city": "Oslo", "sunny": true}', "message")],
 )
-async def test_with_a_format_and_tools_it_is_a_call_or_json(text: str, kind: str) -> None:
+async def test_format_beside_tools_gives_call_or_json(text: str, kind: str) -> None:
     streamed, folded = await answers(writes(text), tools=[WEATHER], text={"format": FORMAT})
     for items in (output(streamed), folded.json["output"]):
         assert [item["type"] for item in items] == [kind]
 
 
-async def test_json_of_the_format_is_no_call_though_it_looks_like_one() -> None:
+async def test_formatted_json_that_looks_like_call_is_text() -> None:
     text = '{"name": "get_weather", "arguments": {"city": "Rome"}}'
     plain = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>"
     _, folded = await answers(writes(text), plain, tools=[WEATHER], text={"format": {"type": "json_object"}})
@@ -172,7 +172,7 @@ ADDRESSED = (
         ("get_weather\n{}", {"tools": [WEATHER], "text": {"format": FORMAT}}, ["function_call"]),
     ],
 )
-async def test_a_prompt_may_have_begun_to_address_the_answer(text: str, fields: Any, kinds: list[str]) -> None:
+async def test_answer_that_prompt_has_begun_to_address_is_enforced(text: str, fields: Any, kinds: list[str]) -> None:
     streamed, folded = await answers(stubborn(f">>>{text}".encode()), ADDRESSED, parallel_tool_calls=False, **fields)
     assert gist(output(streamed)) == gist(folded.json["output"])
     assert [kind for kind, *_ in gist(folded.json["output"])] == kinds
@@ -200,7 +200,7 @@ SELF = (
         ({"text": {"format": FORMAT}}, "message"),
     ],
 )
-async def test_a_model_may_address_itself_first(fields: Any, kind: str) -> None:
+async def test_answer_after_message_to_itself_is_enforced(fields: Any, kind: str) -> None:
     text = b" to=self<|message|>Hm.<|eom|><|start|>assistant to=user<|message|>Well."
     streamed, folded = await answers(stubborn(text), SELF, max_output_tokens=400, **fields)
     assert gist(output(streamed)) == gist(folded.json["output"])
@@ -212,7 +212,7 @@ async def test_a_model_may_address_itself_first(fields: Any, kind: str) -> None:
         assert answer[-1] == "Well."
 
 
-async def test_a_thought_that_is_too_long_is_ended() -> None:
+async def test_reasoning_over_its_budget_is_ended() -> None:
     """As the effort says, where the template knows no word for it."""
     template = THINKS.replace("{% if enable_thinking is defined %}", "{% if false %}")
     text = b"<think>" + b"on and on " * 100 + b"</think>Yes."
@@ -226,7 +226,7 @@ async def test_a_thought_that_is_too_long_is_ended() -> None:
     assert [answer.json["reasoning"]["effort"] for answer in (bound, free)] == ["minimal", None]
 
 
-async def test_strict_is_echoed_as_it_is() -> None:
+async def test_strict_is_echoed_for_every_enforced_tool() -> None:
     """`strict` is true for every enforced tool, requested or not."""
     tools = [WEATHER, {**WEATHER, "name": "loose", "strict": None}, TIME, {**TIME, "name": "b", "parameters": BAD}]
     _, folded = await answers(stubborn(), tools=tools)
@@ -242,7 +242,7 @@ LOOSENED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("inner", "place"), LOOSENED)
-async def test_a_keyword_that_cannot_be_enforced_frees_nothing_else(inner: dict[str, Any], place: str) -> None:
+async def test_unenforceable_keyword_leaves_the_other_keywords_enforced(inner: dict[str, Any], place: str) -> None:
     definitions = {"$defs": {"n": {"type": "integer", "not": {"multipleOf": 3}}}}
     schema = {"type": "object", "properties": {"a": inner, "b": {"enum": ["x"]}}, "required": ["b"], **definitions}
     tools = [TIME, {**TIME, "name": "loose", "parameters": schema}]
@@ -258,7 +258,7 @@ async def test_a_keyword_that_cannot_be_enforced_frees_nothing_else(inner: dict[
     assert [tool["strict"] for tool in folded.json["tools"]] == [True, False]
 
 
-async def test_a_format_beside_null_leaves_a_tool_strict() -> None:
+async def test_format_beside_null_leaves_tool_strict() -> None:
     schema = {"type": "object", "properties": {"a": {"type": ["integer", "null"], "format": "uint32"}}}
     _, folded = await answers(
         writes(call("get_time", '{"a": "x"}')), tools=[{**TIME, "parameters": schema}], tool_choice="required"
@@ -279,7 +279,7 @@ OPEN: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("schema", OPEN)
-async def test_properties_that_are_not_named_come_where_the_schema_speaks_of_them(schema: dict[str, Any]) -> None:
+async def test_unnamed_properties_are_allowed_if_schema_mentions_others(schema: dict[str, Any]) -> None:
     text = call("get_time", '{"b": 1}')
     _, folded = await answers(writes(text), tools=[{**TIME, "parameters": schema}], tool_choice="required")
     assert gist(folded.json["output"])[0] == ("function_call", "get_time", '{"b": 1}')
@@ -290,7 +290,7 @@ async def test_properties_that_are_not_named_come_where_the_schema_speaks_of_the
     "schema",
     [None, {}, {"type": "object", "title": "x"}, {"properties": None}, {"properties": {}}, {"properties": {"a": {}}}],
 )
-async def test_others_do_not_come(schema: Any) -> None:
+async def test_unnamed_properties_are_forbidden_if_schema_mentions_none(schema: Any) -> None:
     text = call("get_time", '{"b": 1}')
     fields: dict[str, Any] = {"tools": [{**TIME, "parameters": schema}], "tool_choice": "required"}
     _, folded = await answers(writes(text), **fields, parallel_tool_calls=False)
@@ -402,7 +402,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-async def test_what_can_not_be_held_is_refused_by_its_place(case: str) -> None:
+async def test_unenforceable_tool_or_format_is_refused_by_its_place(case: str) -> None:
     fields, param, message = REFUSED[case]
     for answer in await answers(stubborn(), **fields):
         assert (answer.status, answer.json["error"]["param"]) == (400, param)
@@ -410,7 +410,7 @@ async def test_what_can_not_be_held_is_refused_by_its_place(case: str) -> None:
 
 
 @pytest.mark.parametrize("choice", ["auto", "required"])
-async def test_a_grammar_that_fails_in_the_answer_names_its_tool(choice: str) -> None:
+async def test_grammar_that_fails_in_answer_names_its_tool(choice: str) -> None:
     """And it is not the server's error: a client that tries again gets no further. Of two ways, one is tried before."""
     tool = custom("lark", 'start: "r" endless | "z"\nendless: "y" endless')
     streamed, folded = await answers(writes(call("code", '{"input": "r')), tools=[tool], tool_choice=choice)
@@ -432,14 +432,14 @@ CHAT_GRAMMAR = {"type": "grammar", "grammar": {"syntax": "lark", "definition": "
         ({"type": "custom", "custom": {"name": "c", "format": CHAT_GRAMMAR}}, "tools[0].custom.format"),
     ],
 )
-async def test_chat_completions_name_their_own_places(tool: Any, param: str) -> None:
+async def test_refusal_in_chat_completions_names_its_own_place(tool: Any, param: str) -> None:
     asked = encode(messages=[{"role": "user", "content": "So?"}], tools=[tool])
     async with served(stubborn(), template=HERMES) as running:
         answer = await exchange(running, "POST", "/v1/chat/completions", asked)
     assert (answer.status, answer.json["error"]["param"]) == (400, param)
 
 
-async def test_chat_completions_hold_a_custom_tool() -> None:
+async def test_custom_tool_in_chat_completions_is_enforced() -> None:
     form = {"type": "grammar", "grammar": {"syntax": "regex", "definition": "[a-c]{2}"}}
     tool = {"type": "custom", "custom": {"name": "code", "format": form}}
     choice = {"type": "custom", "custom": {"name": "code"}}
@@ -451,14 +451,14 @@ async def test_chat_completions_hold_a_custom_tool() -> None:
     assert re.fullmatch("[a-c]{2}", made["custom"]["input"])
 
 
-async def test_logprobs_of_likely_tokens_have_to_be_asked_for_with_both_fields() -> None:
+async def test_top_logprobs_without_logprobs_in_chat_completions_is_refused() -> None:
     asked = encode(messages=[{"role": "user", "content": "So?"}], top_logprobs=2)
     async with served(stubborn()) as running:
         answer = await exchange(running, "POST", "/v1/chat/completions", asked)
     assert (answer.status, answer.json["error"]["param"]) == (400, "top_logprobs")
 
 
-async def test_the_model_is_told_of_the_format_as_far_as_it_counts() -> None:
+async def test_prompt_has_the_schema_unless_a_call_is_demanded() -> None:
     """Not where it must call; and where it may, that too."""
     schema = f"with JSON only, as this JSON schema says:\n{json.dumps(SCHEMA)}"
     expected: list[tuple[dict[str, Any], str]] = [
@@ -474,14 +474,14 @@ async def test_the_model_is_told_of_the_format_as_far_as_it_counts() -> None:
         assert ("JSON schema" in prompt) == ("JSON schema" in ending)
 
 
-async def test_a_call_that_is_cut_in_its_name_is_none() -> None:
+async def test_call_that_is_cut_in_its_name_is_no_item() -> None:
     text = call("get_weather")
     streamed, folded = await answers(writes(text), tools=[WEATHER], max_output_tokens=text.index("_weather"))
     for response in (streamed.events[-1]["response"], folded.json):
         assert (response["status"], gist(response["output"])) == ("incomplete", [("message", "")])
 
 
-def test_the_same_tools_are_compiled_once() -> None:
+def test_equal_tools_are_compiled_once() -> None:
     holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
     first, second = (
         holder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(WEATHER, TIME))))
@@ -497,7 +497,7 @@ def test_the_same_tools_are_compiled_once() -> None:
     assert refusals[0] == refusals[1]
 
 
-def test_a_bound_for_a_thought_is_no_reason_to_make_all_anew() -> None:
+def test_tags_of_several_budgets_are_built_once() -> None:
     holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(THINKS, vocabulary))
     hold = holder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(WEATHER))))
     courses = [course for room in (100, 50) if (course := holder.key(hold, [], "low", room)) is not None]
@@ -506,7 +506,7 @@ def test_a_bound_for_a_thought_is_no_reason_to_make_all_anew() -> None:
 
 
 @pytest.mark.slow
-def test_as_many_tools_as_are_read_can_be_offered() -> None:
+def test_as_many_tools_as_allowed_can_be_compiled() -> None:
     """All tools together exceed the limit of a grammar: tools that are not strict are enforced less."""
     tools = [
         {**TIME, "name": f"f{n}", "parameters": {"properties": {f"a_number_{n}_{m}": {} for m in range(20)}}}
@@ -525,7 +525,7 @@ def test_as_many_tools_as_are_read_can_be_offered() -> None:
 
 
 @pytest.mark.slow
-def test_answers_are_compiled_anew_when_all_take_too_much_memory() -> None:
+def test_compiled_grammars_over_the_memory_limit_are_evicted() -> None:
     holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
     schemas = [encode(enum=[f"{n}{'x' * 40_000}"]) for n in range(20)]
     asked = [

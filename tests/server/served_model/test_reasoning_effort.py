@@ -20,12 +20,12 @@ from server.served_model.reasoning_effort import TOKENS, reasoning_budget
         ("max", 4000, None),
     ],
 )
-def test_half_of_the_room_at_most_is_left_to_a_bounded_thought(
+def test_reasoning_budget_is_half_of_the_remaining_tokens_at_most(
     effort: str | None, room: int, tokens: int | None
 ) -> None:
     assert reasoning_budget(effort, room) == tokens
 
 
-def test_more_effort_is_more_thought() -> None:
+def test_reasoning_budget_grows_with_effort() -> None:
     assert list(TOKENS) == ["none", "minimal", "low", "medium"]
     assert sorted(TOKENS.values()) == list(TOKENS.values())
