@@ -12,7 +12,7 @@ from engine.loader import catalog
 from engine.model import EngineFault
 from tests.support.gemma3 import pull as pull_gemma3
 
-# The same examples in every run, on slow machines too. To search for new ones: `pytest --hypothesis-profile=default`.
+# Equal examples in every run, on slow machines too. To search for new ones: `pytest --hypothesis-profile=default`.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
 

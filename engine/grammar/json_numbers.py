@@ -12,7 +12,7 @@ from typing import TypeGuard
 from engine.json_schema import JSON
 
 MAX_ZEROS = 16
-"""Zeros that may follow a number. Models write few, and the bound keeps outputs finite."""
+"""Zeros that may follow a number. Models write few; without a bound, an output could be endless."""
 _MAX_DIGITS = 20
 _EXPONENT = "(?:[eE][+-]?0{1,2})?"
 

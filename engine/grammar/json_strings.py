@@ -84,7 +84,7 @@ def _decoded(literal: str) -> str:
 
 
 def _rewritten(lark: str, kept_terminals: Set[str] | None) -> Iterator[str]:
-    """Yield the rewritten tokens. Terminals become rules, except `kept_terminals`; None keeps all of them."""
+    """Yield the rewritten tokens. Terminals become rules, except `kept_terminals`; None: all of them stay terminals."""
     for match in _TOKEN.finditer(lark):
         token = match[0]
         if match["unsupported"]:

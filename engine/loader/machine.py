@@ -79,7 +79,7 @@ def cpu_features(root: Path = ROOT) -> str:
 
 
 def _performance_cores(root: Path, allowed: set[int]) -> set[int]:
-    """Return the allowed cores of the fastest kind; all if the kernel tells no kinds apart."""
+    """Return the allowed cores of the fastest kind; all if the kernel reports no kinds."""
     if fast := _cpu_list(root / "sys/devices/cpu_core/cpus") & allowed:  # Intel; the others are in cpu_atom
         return fast
     for file in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"):

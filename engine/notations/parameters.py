@@ -247,7 +247,7 @@ def infer_value(text: str) -> Any:  # a JSON value
     """Return the value of JSON, else of a Python literal, else the text itself."""
     text = cleaned(text)
     with suppress(msgspec.DecodeError, RecursionError):
-        msgspec.json.decode(text, type=msgspec.Raw)  # Raw keeps numbers that Python cannot represent
+        msgspec.json.decode(text, type=msgspec.Raw)  # Raw preserves numbers that Python cannot represent
         return msgspec.Raw(text.strip().encode())
     if text.strip().startswith(_LITERAL):
         for attempt in (text, text.translate(_LINE_ENDS)):  # a Python string must not contain a line break

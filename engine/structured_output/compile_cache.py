@@ -14,7 +14,7 @@ ENTRY_BYTES = 1000
 
 
 class CompileCache(Generic[K, V]):
-    """Calls a slow function and keeps its last results. Another thread may call `get` while the function runs."""
+    """Calls a slow function and caches its last results. Another thread may call `get` while the function runs."""
 
     def __init__(
         self, make: Callable[[K], V], errors: type[Exception], size: Callable[[K, V | None], int], max_bytes: int
@@ -37,7 +37,7 @@ class CompileCache(Generic[K, V]):
         with suppress(KeyError):  # the other thread may have dropped it
             self._entries.move_to_end(key)
         if isinstance(found, Exception):
-            raise copy(found)  # a traceback would keep the whole request in memory
+            raise copy(found)  # a traceback refers to the whole request
         return found
 
     def __call__(self, key: K) -> V:

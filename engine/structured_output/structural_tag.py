@@ -1,4 +1,4 @@
-"""The grammar of an answer that has parts: reasoning, free text, calls. `phases` says which part follows which."""
+"""The grammar of an answer that has parts: reasoning, free text, calls. `phases` defines their order."""
 
 from engine.structured_output.phases import first_phase
 from engine.structured_output.tag_parts import TagParts

@@ -55,7 +55,7 @@ class Vocabulary:
         self.eos = header.token_id("eos")
         control = {id_: entries.texts[id_] for id_ in entries.of_kind(TokenType.CONTROL)}
         self.end_tokens = _end_tokens(header, entries.texts, control)
-        # Names shorter than two letters are ignored: `ChatTemplate` cannot keep them out of users' text.
+        # Names shorter than two letters are ignored: `ChatTemplate` cannot remove them from users' text.
         self._ids = {text: id_ for id_, text in control.items() if len(text) > 1}
         by_length = sorted(self._ids, key=len, reverse=True)
         self.control = re.compile("|".join(map(re.escape, by_length)) or r"(?!)")

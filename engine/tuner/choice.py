@@ -82,7 +82,7 @@ def choose_batch_threads(measurements: Sequence[Measurement], backend_options: B
 
 
 def _without_stalls(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """Keep the measurements whose thread count does not stall. If every count stalls, keep the one that stalls least.
+    """Return the measurements whose thread count does not stall; if every count stalls, those of the steadiest one.
 
     A count is judged by its steadiest trial: backend options do not change how threads wait for each other.
     """

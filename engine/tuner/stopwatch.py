@@ -143,7 +143,7 @@ def _token(position: int, slot: int) -> int:
 
 @contextlib.contextmanager
 def _busy_process() -> Iterator[None]:
-    """Run another process that keeps a core busy, as any neighbour may."""
+    """Run another process that uses all of a core, as any neighbour may."""
     parent = os.getpid()  # it ends by itself if this process is killed
     spin = f"import os\nwhile os.getppid() == {parent}: sum(range(100_000))"
     with subprocess.Popen([sys.executable, "-I", "-c", spin]) as process:

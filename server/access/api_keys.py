@@ -53,7 +53,7 @@ class ApiKeys:
     def caller(self, authorization: str | None) -> Caller:
         """Return the owner of the key in an Authorization header. Raises Unauthorized.
 
-        The header is compared with every key, each in constant time, so that the time of a refusal tells nothing.
+        The header is compared with every key, each in constant time, so that the time of a refusal reveals nothing.
         """
         scheme, _, key = (authorization or "").strip().partition(" ")
         if scheme.lower() != "bearer" or not key.strip():

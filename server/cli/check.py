@@ -1,4 +1,4 @@
-"""The command `check`: says in a second whether `serve` would start with the same settings, by its exit status."""
+"""The command `check`: would `serve` start with the same settings? Its exit status is the answer, in a second."""
 
 import argparse
 import os

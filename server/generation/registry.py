@@ -16,7 +16,7 @@ from server.protocol.errors import ApiError, ServerBusy, Unavailable
 from server.store import AsyncStore
 
 MAX_UNSTORED = 16
-"""Number of ended background responses to keep in memory because the store failed to write them."""
+"""Most ended background responses that stay in memory because the store failed to write them."""
 
 
 class Generations:

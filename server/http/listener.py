@@ -100,7 +100,7 @@ async def serve(
         if encrypted is not None:
             await Connection(app, encrypted, drain, options).run()
             with trio.move_on_after(CLOSE_SECONDS), suppress(trio.BrokenResourceError):
-                await encrypted.aclose()  # says that nothing is missing (RFC 8446, 6.1)
+                await encrypted.aclose()  # proves that nothing is missing (RFC 8446, 6.1)
 
     for repeated in (logging.getLogger("trio.serve_listeners"), refusals, proxy_log, tls_log):
         repeated.addFilter(_OncePerMinute())

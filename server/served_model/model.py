@@ -122,7 +122,7 @@ class ServedModel:
         """Return what `how` makes of the messages with a function that renders them, which it may call `times` times.
 
         `effort`, `tools` and `variables`: see ChatTemplate. Raises InvalidRequest for messages that the template
-        refuses, and for those that have more bytes than the context can hold and more than `least_bytes`.
+        refuses, and for those that have more bytes than fit into the context and more than `least_bytes`.
         """
         prompt = partial(self.served.template.prompt, effort=effort, tools=tools, variables=variables)
 
@@ -182,7 +182,7 @@ class ServedModel:
         """Raise InvalidRequest for a text, of the field `name`, of more than `most` bytes."""
         if size > most:
             raise InvalidRequest(
-                f"The {name} has {size} bytes, and the model's context holds {self.served.info.n_ctx} tokens. "
+                f"The {name} has {size} bytes, and the model's context has {self.served.info.n_ctx} tokens. "
                 f"Shorten the {name}, or start the server with a larger --context.",
                 param=name,
                 code="context_length_exceeded",

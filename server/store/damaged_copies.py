@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 MAX_COPIES = 3
-"""Number of copies to keep; a failing disk would fill up with more."""
+"""Most copies; a failing disk would fill up with more."""
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 """Suffixes of a database's files. SQLite would apply files that are left behind to the next database."""
 

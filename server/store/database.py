@@ -111,7 +111,7 @@ class Database:
             except (sqlite3.Error, StoreError):
                 raise
             except BaseException:
-                self._write_failed = was_failed  # the block's own exception says nothing about the disk
+                self._write_failed = was_failed  # the block's own exception has nothing to do with the disk
                 raise
             finally:
                 if self._connection.in_transaction:  # SQLite rolls back by itself if the disk is full

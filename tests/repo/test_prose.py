@@ -4,13 +4,20 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [path for folder in ("engine", "server", "bench") for path in sorted((ROOT / folder).rglob("*.py"))]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(page for name in ("bench", "engine", "server", "tests") for page in (ROOT / name).rglob("*.md")),
+]
 RELATIVE = re.compile(r"(What|Who|Whose|Whom|Of|Those|Where|How|The same)\b")
 """A sentence that begins so has a clause where its subject belongs."""
+VAGUE = re.compile(r"\b(hold|holds|held|holding|tell|tells|told|telling|keep|keeps|kept|keeping|said|says|wish\w*)\b")
+"""Words that stand for constrain, store, render, report and many others."""
 
 
 def sentences(path: Path) -> Iterator[tuple[int, str]]:
@@ -25,15 +32,35 @@ def sentences(path: Path) -> Iterator[tuple[int, str]]:
             yield from ((token.start[0], sentence) for sentence in _split(token.string.lstrip("#: ")))
 
 
+def page_sentences(page: Path) -> Iterator[str]:
+    """Yield the sentences of paragraphs, list items and cells; indented lines are code."""
+    prose = "\n".join(line for line in page.read_text().splitlines() if not line.startswith("    "))
+    for block in re.split(r"\n\s*\n|\n(?=[-*|#]|\d+\. )", prose):
+        for cell in block.split("|"):
+            yield from _split(" ".join(re.sub(r"^\s*([-*#]+|\d+\.)\s", "", cell).split()))
+
+
 def _split(text: str) -> list[str]:
     return re.split(r"(?<=[.;!?])\s+", text.strip())
 
 
-def test_sentences_begin_with_a_noun_or_a_verb() -> None:
-    found = [
+def found(pattern: Callable[[str], object], paths: Sequence[Path]) -> list[str]:
+    return [
         f"{path.relative_to(ROOT)}:{line}: {sentence[:60]}"
-        for path in SOURCES
+        for path in paths
         for line, sentence in sentences(path)
-        if RELATIVE.match(sentence)
+        if pattern(sentence)
     ]
-    assert found == []
+
+
+def test_sentences_begin_with_a_noun_or_a_verb() -> None:
+    assert found(RELATIVE.match, [*SOURCES, *TESTS]) == []
+
+
+def test_sentences_have_no_vague_verb() -> None:
+    """Names between backticks are other people's words."""
+    assert found(lambda sentence: VAGUE.search(re.sub("`[^`]*`", "", sentence)), SOURCES) == []
+
+
+def test_sentences_of_pages_begin_with_a_noun_or_a_verb() -> None:
+    assert [(page.name, each) for page in PAGES for each in page_sentences(page) if RELATIVE.match(each)] == []

@@ -46,7 +46,7 @@ AMPLE = Limits(count=1000, megabytes=64, days=30)
 
 
 class Running(Struct, frozen=True):
-    """What `served` yields."""
+    """A running daemon, as `served` yields it."""
 
     port: int
     engine: Engine
@@ -223,7 +223,7 @@ class Answer(Struct, frozen=True):
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """Of a stream, after all checks of `wire`."""
+        """Events of a stream that passed all checks of `wire`."""
         return wire.events(self.body)
 
     @property
@@ -312,7 +312,7 @@ class Client:
         return json.loads(wire.parse_sse(chunk)[0].data)["response"]["id"], chunk
 
     async def rest_of_stream(self) -> bytes:
-        """What is left of a chunked body."""
+        """Return the rest of a chunked body."""
         body = b""
         while chunk := await self.chunk():
             body += chunk
@@ -409,7 +409,7 @@ def prompt_text(model: ScriptedModel) -> str:
 
 
 def frames(body: bytes) -> list[bytes]:
-    """Of a stream, [DONE] among them."""
+    """Return the frames of a stream, including [DONE]."""
     *whole, rest = body.split(b"\n\n")
     assert rest == b""
     return [frame + b"\n\n" for frame in whole]

@@ -125,7 +125,7 @@ def check_conversation_items(body: dict[str, Any]) -> None:
     """A list of a conversation's items, as it comes when some are added, or in pages."""
     ends = [item["id"] for item in body["data"][:1] + body["data"][-1:]] or ["", ""]
     assert [body["first_id"], body["last_id"]] == [ends[0], ends[-1]], f"first_id and last_id: {body}"
-    # Of an empty page the class of what was added would forbid the nulls; the class of a page doesn't.
+    # openai-python's class of added items forbids the nulls of an empty page; its class of a page allows them.
     named = body if body["data"] else body | {"first_id": "", "last_id": ""}
     _validate(pydantic.TypeAdapter(ConversationItemList), named, "conversation items")
 

@@ -76,7 +76,7 @@ SHELL_CALL: Table = {
 }
 
 WHOLE: Table = {"added": {"output_item.done": "done"}}
-"""Of an item without parts that stream."""
+"""Types of items without streamed parts."""
 
 
 class Kind(Struct, frozen=True):
@@ -270,7 +270,7 @@ class StreamCheck:
         check_outcome(response)
 
 
-# Where an event's name is not the status. Neither specification has an event of its own for `cancelled`.
+# Events whose name is not the status. Neither specification has an event of its own for `cancelled`.
 STATUSES = {"created": {"queued", "in_progress"}, "incomplete": {"incomplete", "cancelled"}}
 
 
@@ -295,7 +295,7 @@ OUTCOMES = {
 
 
 def check_outcome(response: Event) -> None:
-    """What a response's status promises about its fields, its items and its usage."""
+    """Check the fields, items and usage of a response against its status."""
     status = response["status"]
     null, present = OUTCOMES[status]
     for name in null.split():

@@ -54,7 +54,7 @@ def scripted(reply: Reply) -> ScriptedModel:
 
 
 class Desk:
-    """Where forecasts are asked for."""
+    """A tool for forecasts, and a record of its calls."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []

@@ -57,7 +57,7 @@ TEMPLATE = (
     "{% for c in m.tool_calls or [] %}<tool_call>{{ c.function|tojson }}</tool_call>{% endfor %}{% endfor %}"
     "<|assistant|>"
 )
-"""Of a model that thinks, and writes `<tool_call>`."""
+"""Template of a model that reasons, and writes `<tool_call>`."""
 CALL = '<tool_call>{"name": "exec_command", "arguments": {"cmd": "echo word >> words.txt; cat words.txt"}}</tool_call>'
 
 

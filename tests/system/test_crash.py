@@ -39,7 +39,7 @@ ENDS = ("completed", "incomplete")
 
 
 class Seen(Struct):
-    """What a client knows of a response."""
+    """A client's knowledge of a response."""
 
     id: str = ""
     previous: "Seen | None" = None
@@ -53,7 +53,7 @@ class Seen(Struct):
     """After the crash: whole, interrupted, or never begun."""
     kept: bytes = b""
     replayed: bytes = b""
-    """What the server says of it since then."""
+    """Answer of the restarted server."""
 
     @property
     def depth(self) -> int:
@@ -68,7 +68,7 @@ class Storm:
         self._known = known
         self._random = random.Random(seed)
         self._left = self._random.randrange(5, 600)
-        """What may still be read before that."""
+        """Bytes to read before it disconnects."""
         self._slots = trio.CapacityLimiter(STREAMS // 2)
 
     async def run(self) -> None:

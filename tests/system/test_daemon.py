@@ -243,7 +243,7 @@ def test_start_reports_its_stages_to_systemd(tmp_path: Path, monkeypatch: pytest
 
 
 def received(channel: socket.socket) -> str | None:
-    """What has come, without waiting."""
+    """Return the message that has arrived; None without one."""
     try:
         return channel.recv(4096).decode()
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""What real clients send is answered: every recorded request, as it was recorded."""
+"""Recorded requests of real clients: each is answered."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def shapes() -> list[Shape]:
 
 
 def fault(shape: Shape) -> str | None:
-    """What is wrong with it on purpose, as REFUSED calls it."""
+    """Return the name in REFUSED of the fault that the request has on purpose."""
     body = shape["body"]
     temperature, input_ = body.get("temperature"), body.get("input")
     faults = {

@@ -48,7 +48,7 @@ class DaemonThread:
 
 
 class Known(Struct):
-    """What must be true of a response."""
+    """Expected content of a response."""
 
     input: str
     previous: str | None
@@ -70,7 +70,7 @@ class Clients(RuleBasedStateMachine):
         self._daemon = DaemonThread(nursery, Path(self._folder.name))
         self._held = False
         self._known: dict[str, Known] = {}
-        """Those that are stored."""
+        """Stored responses by id."""
         self._texts: dict[str, list[str]] = {}
         """Contents of each conversation: role and text of each item."""
 
@@ -266,7 +266,7 @@ class Clients(RuleBasedStateMachine):
         assert self._call(get, "/health").status == 200
 
 
-# What fails is not made smaller: each attempt costs as much as an example.
+# Hypothesis does not shrink failures: each attempt costs as much as an example.
 BOUNDED = settings(max_examples=20, stateful_step_count=20, phases=[Phase.generate])
 
 

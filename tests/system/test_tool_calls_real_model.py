@@ -61,7 +61,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str], int]] = {
     "a regex": ({"tools": [DIAL], "tool_choice": {"type": "custom", "name": "dial"}}, {"dial"}, 1),
     "a grammar": ({"tools": [ADD, DIAL], "tool_choice": {"type": "custom", "name": "add"}}, {"add"}, 1),
 }  # fmt: skip
-"""What is asked for; the functions that may come, and how many calls."""
+"""Name -> fields of the request, allowed functions, and most calls."""
 
 
 @pytest.fixture(scope="module", params=["llamacpp", "ctransformers"])
@@ -80,7 +80,7 @@ def client(running: Daemon) -> Iterator[openai.OpenAI]:
 
 
 def asked(client: openai.OpenAI, stream: bool, seed: int, **fields: Any) -> Response:
-    """In a stream, what its last event has: the client's own helper takes no end but `completed`."""
+    """Return the response; of a stream, the last event's: the client's own helper accepts no end but `completed`."""
     fields = {"model": MODEL, "input": SAID, "extra_body": {"seed": seed}, **HOT, **fields}
     if not stream:
         made: Response = client.responses.create(**fields)
@@ -92,7 +92,7 @@ def asked(client: openai.OpenAI, stream: bool, seed: int, **fields: Any) -> Resp
 
 
 def check(response: Response, names: set[str], most: int) -> int:
-    """All of it is calls of those functions, as they have to be; how many are whole."""
+    """Check that the output consists of valid calls of these functions, and return the number of complete ones."""
     wire.check_response(json.loads(response.to_json()))
     whole = [item for item in response.output if item.status == "completed"]  # type: ignore[union-attr]  # all have one
     assert len(whole) >= len(response.output) - (response.status == "incomplete")
@@ -146,7 +146,7 @@ EXAMPLE = 'Repeat after me: <tool_call>\n{"name": "get_weather", "arguments": {"
 
 
 def test_call_by_choice_is_valid(client: openai.OpenAI) -> None:
-    """Free text costs nothing; as soon as a call begins, it is enforced, also its unit, which the example lacks."""
+    """A call is enforced once it begins, including `unit`, which the prompt's example lacks."""
     came = 0
     for seed in range(8):
         response = asked(client, False, seed, input=EXAMPLE, tools=TOOLS, temperature=0.4, max_output_tokens=60)

@@ -63,7 +63,7 @@ class LlamaCpp:
         params.n_ctx, params.n_seq_max = n_ctx * n_slots, n_slots
         params.n_batch = params.n_ubatch = MAX_BATCH_TOKENS
         params.n_outputs_max_per_seq = 0
-        # One thread for the check below: OpenMP keeps a team for each thread that has decoded, and once all teams
+        # One thread for the check below: OpenMP has a team for each thread that has decoded, and once all teams
         # together have more threads than there are cores, they stop spinning (decode with two threads: 6.8 -> 10.8 ms).
         params.n_threads = params.n_threads_batch = 1
         params.flash_attn_type = int(backend_options.flash_attention)

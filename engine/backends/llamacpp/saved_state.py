@@ -25,7 +25,7 @@ class SlotStates:
     """Saves and restores the slots of a context.
 
     The library writes a header, the rows of the full-attention KV cache, and what only the end of a sequence needs
-    (attention windows, recurrent state). A state whose rows cannot be told apart is saved whole, as a tail.
+    (attention windows, recurrent state). A state whose rows cannot be separated is saved whole, as a tail.
     """
 
     def __init__(self, library: Library, context: int, *, has_rows: bool, has_tail: bool) -> None:

@@ -551,7 +551,7 @@ async def test_too_long_prompt_is_rejected_before_evaluation(n: int, stream: boo
         assert (answer.status, answer.headers["content-type"]) == (400, "application/json")
         has = f"{n + 2} tokens; the model's context has 60. "
         if n > 1000:  # so many that the server rejects them without tokenizing
-            has = f"{n} bytes, and the model's context holds 60 tokens. "
+            has = f"{n} bytes, and the model's context has 60 tokens. "
         assert answer.json == error(
             f"The input has {has}Shorten the input, or start the server with a larger --context.",
             "input",

@@ -28,7 +28,7 @@ CODE = {"type": "custom", "name": "code", "format": {"type": "grammar", "syntax"
 
 
 def stubborn(text: bytes = b"Well.") -> ScriptedModel:
-    """It wants to say something else, and then to end."""
+    """Return a model that would write this text and end."""
     return ScriptedModel(lambda message: text, n_ctx=1 << 14)
 
 
@@ -105,7 +105,7 @@ async def test_name_that_begins_like_an_offered_one_is_another_name(name: str) -
 
 
 async def test_demanded_call_follows_free_reasoning() -> None:
-    """No grammar holds a thought, and no call that stands in it is one."""
+    """Reasoning is unconstrained, and a call inside it is text."""
     text = b"<think>\nI may {call}.\n</think>\n\nWell."
     streamed, folded = await answers(
         stubborn(text), THINKS, tools=[WEATHER], tool_choice="required", parallel_tool_calls=False
@@ -116,7 +116,7 @@ async def test_demanded_call_follows_free_reasoning() -> None:
 
 
 async def test_formatted_answer_follows_reasoning_and_may_have_its_markers() -> None:
-    """What looks like a marker in a text of the format is that text."""
+    """Markers inside a JSON string are text."""
     text = b'<think>Hm.</think>{"a": "<think>x</think><tool_call>"}'
     _, folded = await answers(stubborn(text), THINKS, text={"format": {"type": "json_object"}})
     assert gist(folded.json["output"]) == [("reasoning", "Hm."), ("message", '{"a": "<think>x</think><tool_call>"}')]
@@ -213,7 +213,7 @@ async def test_answer_after_message_to_itself_is_enforced(fields: Any, kind: str
 
 
 async def test_reasoning_over_its_budget_is_ended() -> None:
-    """As the effort says, where the template knows no word for it."""
+    """The effort sets the budget, since the template has no variable for it."""
     template = THINKS.replace("{% if enable_thinking is defined %}", "{% if false %}")
     text = b"<think>" + b"on and on " * 100 + b"</think>Yes."
     async with served(stubborn(text), template=template) as running:
@@ -411,7 +411,8 @@ async def test_unenforceable_tool_or_format_is_refused_by_its_place(case: str) -
 
 @pytest.mark.parametrize("choice", ["auto", "required"])
 async def test_grammar_that_fails_in_answer_names_its_tool(choice: str) -> None:
-    """And it is not the server's error: a client that tries again gets no further. Of two ways, one is tried before."""
+    """It is the client's error, since a retry would fail too. The grammar has two branches; the request tries the
+    valid one first."""
     tool = custom("lark", 'start: "r" endless | "z"\nendless: "y" endless')
     streamed, folded = await answers(writes(call("code", '{"input": "r')), tools=[tool], tool_choice=choice)
     message = "The call of the tool `code` no longer matches its grammar: parser error: Too many items"
@@ -459,7 +460,7 @@ async def test_top_logprobs_without_logprobs_in_chat_completions_is_refused() ->
 
 
 async def test_prompt_has_the_schema_unless_a_call_is_demanded() -> None:
-    """Not where it must call; and where it may, that too."""
+    """The schema is left out if a call is demanded, and introduced by a condition if a call is possible."""
     schema = f"with JSON only, as this JSON schema says:\n{json.dumps(SCHEMA)}"
     expected: list[tuple[dict[str, Any], str]] = [
         ({}, f"Answer {schema}Where?"),

@@ -1,4 +1,4 @@
-"""How long may be thought."""
+"""Budgets of reasoning tokens."""
 
 import pytest
 
