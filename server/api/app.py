@@ -2,6 +2,7 @@
 
 import logging
 import time
+from pathlib import Path
 from uuid import uuid4
 
 import trio
@@ -42,7 +43,7 @@ from server.http import (
     client_request_id,
 )
 from server.monitoring import Metrics, StatusHandler
-from server.preprocessing import BodyReader, History, References, RequestReader, SpecBuilder
+from server.preprocessing import BodyReader, History, ReasoningSeal, References, RequestReader, SpecBuilder
 from server.prompt import Past, builder, prepare
 from server.prompt_comparison import PromptComparisons
 from server.protocol import request as wire
@@ -68,10 +69,12 @@ class App:
         store: AsyncStore | None = None,
         keys: ApiKeys | None = None,
         metrics: Metrics | None = None,
+        seal_key: Path | None = None,
     ) -> None:
         """`store`: responses and conversations; None if the server stores none. `keys`: None if anybody may call it.
 
-        `metrics`: None if the server counts nothing.
+        `metrics`: None if the server counts nothing. `seal_key`: file of the key for
+        sealed reasoning; None for a key of this run only.
         """
         self._metrics = metrics
         self.keys = keys
@@ -87,9 +90,10 @@ class App:
         history = History(store, self._generations, work)
         references = References(store, config.max_body_bytes, work)
         bodies = BodyReader(self._bodies, model, work, config.strict_fields)
-        reader = RequestReader(config, bodies, history, references, work)
+        seal = ReasoningSeal(seal_key, work)
+        reader = RequestReader(config, bodies, history, references, seal, work)
         comparisons = PromptComparisons(served.vocabulary, store, work)
-        self._specs = specs = SpecBuilder(config, engine, model, store, comparisons, work)
+        self._specs = specs = SpecBuilder(config, engine, model, store, comparisons, seal, work)
         models = ModelsHandler(model)
         responses = ResponsesHandler(config, reader, specs, self._generations, stores=store is not None)
         chat_completions = ChatCompletionsHandler(bodies, specs, self._generations, work)

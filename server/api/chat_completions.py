@@ -10,7 +10,7 @@ from server.preprocessing import BodyReader, SpecBuilder, lane_of
 from server.prompt import PreparedRequest, builder, chat
 from server.protocol import chat_request, prompt_cache
 from server.protocol.chat_request import ChatRequest, includes_usage
-from server.protocol.events import Response
+from server.protocol.response import Response
 from server.stream import ChatChunkEncoder, completion
 
 

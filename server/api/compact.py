@@ -11,8 +11,8 @@ from server.http import Exchange
 from server.preprocessing import RequestReader, SpecBuilder
 from server.prompt import PreparedRequest, compaction
 from server.protocol.errors import InvalidRequest
-from server.protocol.events import Usage
 from server.protocol.request import Request
+from server.protocol.response import Usage
 from server.served_model import RENDERINGS, ServedModel
 
 

@@ -9,7 +9,8 @@ from server.generation import Generation, Generations
 from server.http import ClientDisconnected, Exchange
 from server.protocol import sse
 from server.protocol.errors import ApiError, GrammarMismatch
-from server.protocol.events import TERMINAL, Event, Response
+from server.protocol.events import TERMINAL, Event
+from server.protocol.response import Response
 from server.protocol.sse import Encode
 
 END_SECONDS = 5.0

@@ -17,8 +17,9 @@ from server.protocol import fields, sse
 from server.protocol import request as schema
 from server.protocol.chat_request import ChatStreamOptions, includes_usage
 from server.protocol.errors import InvalidRequest
-from server.protocol.events import Error, Event, OutputTextDelta, Response, ResponseCompleted, ResponseIncomplete
+from server.protocol.events import Error, Event, OutputTextDelta, ResponseCompleted, ResponseIncomplete
 from server.protocol.output_items import Logprob, OutputMessage
+from server.protocol.response import Response
 from server.served_model import ServedModel
 from server.stream import ChatUsage, Failed, chat_usage
 

@@ -27,6 +27,7 @@ from server.cli.reloading import Reloading
 from server.config import Config
 from server.http import HTTPOptions, ListeningSockets
 from server.monitoring import Metrics
+from server.preprocessing import KEY_NAME
 from server.served_model import ModelDetails
 from server.store import AsyncStore, Limits, NewerStore, Store, StoreError, database
 from server.stream import replay
@@ -61,7 +62,10 @@ def run(
             threads=loaded.threads,
         )
         details = _model_details(config, path, loaded)
-        app = App(config, engine, details, AsyncStore(store) if store else None, keys, _metrics(config, details))
+        seal_key = state_dir / KEY_NAME
+        app = App(
+            config, engine, details, AsyncStore(store) if store else None, keys, _metrics(config, details), seal_key
+        )
         _run(partial(daemon.run, config, listening, engine, app, notifier, partial(reloading.reload, app), http))
 
 

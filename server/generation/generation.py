@@ -23,12 +23,14 @@ from server.generation.heartbeat import ITEM_STATES, Heartbeat
 from server.generation.recorder import Recorder
 from server.generation.summary import GenerationSummary, Origin, Timings, summarize
 from server.protocol.errors import ApiError, Unavailable
-from server.protocol.events import Event, Response
+from server.protocol.events import Event
+from server.protocol.response import Response
 from server.store import AsyncStore
 from server.stream import (
     Cancelled,
     NotStored,
     OutputProcessor,
+    ReasoningSealer,
     Stream,
     StreamInput,
     failure,
@@ -62,6 +64,8 @@ class GenerationSpec(Struct, frozen=True, kw_only=True):
     """Tokens of the prompt that an earlier prompt has too, at another place or behind a difference."""
     repeats: bool = False
     """True if heartbeats are `response.in_progress` events; otherwise they are SSE comments."""
+    sealer: ReasoningSealer | None = None
+    """Adds the sealed text of reasoning items, if the request asks for it."""
 
 
 class Timeouts(Struct, frozen=True):
@@ -254,6 +258,8 @@ class Generation:
                     self._slot_since = min(self._slot_since, trio.current_time())
                 tokens = processor.output_tokens
                 inputs = [each for output in arrived for each in processor.process(output, now)]
+                if self._spec.sealer is not None:
+                    inputs = list(self._spec.sealer.add(inputs))
                 slot_since = self._slot_since if processor.started else None
                 self._timings.record(trio.current_time(), slot_since, processor.output_tokens > tokens)
                 last = inputs.pop() if processor.ended else None

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Sequence
 
 import msgspec
 
-from server.protocol.events import Response
+from server.protocol.response import Response
 from server.store import AsyncStore, Missing, Stored, StoredItem, StoreError, split
 from server.stream import StreamInput
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from server.protocol.events import Response
+from server.protocol.response import Response
 
 
 class Origin(Struct, frozen=True):

@@ -7,10 +7,11 @@ from server.http.router import Handlers, Router
 from server.http.sockets import BindError, ExposedAddress, ListeningSockets, listening_sockets
 from server.http.tls import TLS, CertificateError
 from server.http.tracing import client_request_id
-from server.http.work_thread import ITEM_BYTES, Check, WorkThread
+from server.http.work_thread import ITEM_BYTES, LARGE, Check, WorkThread
 
 __all__ = [
     "ITEM_BYTES",
+    "LARGE",
     "TLS",
     "BindError",
     "Bodies",

@@ -7,12 +7,15 @@ from server.preprocessing.body_reader import BodyReader
 from server.preprocessing.generation_specs import SpecBuilder
 from server.preprocessing.history import History, conversation_not_found
 from server.preprocessing.lanes import lane_of
+from server.preprocessing.reasoning_seal import KEY_NAME, ReasoningSeal
 from server.preprocessing.references import References
 from server.preprocessing.request_reader import RequestReader
 
 __all__ = [
+    "KEY_NAME",
     "BodyReader",
     "History",
+    "ReasoningSeal",
     "References",
     "RequestReader",
     "SpecBuilder",

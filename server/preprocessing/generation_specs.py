@@ -15,13 +15,14 @@ from server.generation import GenerationSpec, Origin
 from server.http import ITEM_BYTES, Exchange, WorkThread
 from server.preprocessing.initial_response import initial_response
 from server.preprocessing.lanes import lane_of
+from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.prompt import ItemText, PreparedRequest, breakpoints, builder, checkpoints, stored_items, volatile
 from server.prompt_comparison import PromptComparisons
 from server.protocol.formats import PlainFormat
 from server.protocol.request import Request
 from server.served_model import UNCONSTRAINED, OutputConstraints, ServedModel
 from server.store import AsyncStore
-from server.stream import OutputProcessor, ToolCallMapper
+from server.stream import OutputProcessor, ReasoningSealer, ToolCallMapper
 
 ANY_TWO_TEXTS = ("a", "b")
 """Texts of the user. Their prompts differ where the user's first message begins."""
@@ -35,6 +36,7 @@ class SpecBuilder:
         model: ServedModel,
         store: AsyncStore | None,
         comparisons: PromptComparisons,
+        seal: ReasoningSeal,
         work: WorkThread,
     ) -> None:
         self._config = config
@@ -42,6 +44,7 @@ class SpecBuilder:
         self._model = model
         self._store = store
         self._comparisons = comparisons
+        self._seal = seal
         self._work = work
         self._volatile = volatile.patterns(config.volatile)
 
@@ -140,7 +143,14 @@ class SpecBuilder:
             cache_note=compared.note,
             repeated_tokens=compared.repeated_tokens,
             repeats=repeats,
+            sealer=await self._sealer(request),
         )
+
+    async def _sealer(self, request: Request) -> ReasoningSealer | None:
+        if not builder.includes_sealed_reasoning(request):
+            return None
+        await self._seal.load()
+        return ReasoningSealer(self._seal.seal)
 
     async def _grammar(
         self, request: Request, constraints: OutputConstraints, tokens: list[int], max_tokens: int

@@ -8,8 +8,7 @@ from msgspec import UNSET, UnsetType
 from engine.job import Lane, SamplingParams
 from server.prompt import PreparedRequest, builder
 from server.protocol import formats, prompt_cache
-from server.protocol.events import ConversationReference, Reasoning, Response, TextConfig
-from server.protocol.extensions import Extensions
+from server.protocol.response import ConversationReference, Extensions, Reasoning, Response, TextConfig
 from server.served_model import OutputConstraints
 
 MAX_SKIPPED = 100

@@ -7,6 +7,7 @@ from server.config import Config
 from server.http import ITEM_BYTES, Exchange, WorkThread
 from server.preprocessing.body_reader import BodyReader
 from server.preprocessing.history import History
+from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.preprocessing.references import References
 from server.prompt import PreparedRequest, prepare
 from server.protocol import request as wire
@@ -17,12 +18,19 @@ from server.protocol.request import Request
 
 class RequestReader:
     def __init__(
-        self, config: Config, bodies: BodyReader, history: History, references: References, work: WorkThread
+        self,
+        config: Config,
+        bodies: BodyReader,
+        history: History,
+        references: References,
+        seal: ReasoningSeal,
+        work: WorkThread,
     ) -> None:
         self._config = config
         self._bodies = bodies
         self._history = history
         self._references = references
+        self._seal = seal
         self._work = work
 
     async def read(self, exchange: Exchange) -> PreparedRequest:
@@ -33,7 +41,7 @@ class RequestReader:
         _check_count(request.tools, self._config.max_tools, "tools", "--max-tools")
         with nullcontext() if request.background else exchange.while_connected():
             past = await self._history.before(request)
-            request = await self._references.resolve(request, past.items)
+            request = await self._seal.opened(await self._references.resolve(request, past.items))
             size = body.size + len(past.items) * ITEM_BYTES
             prepared = await self._work.run(size, prepare, request, past, body.unknown)
         _check_count(prepared.toolbox.echo, self._config.max_tools, "tools", "--max-tools")

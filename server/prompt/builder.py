@@ -20,6 +20,10 @@ from server.tools import toolbox as tools
 
 LOGPROBS = "message.output_text.logprobs"
 """Value of `include` that requests logprobs."""
+SEALED_REASONING = "reasoning.encrypted_content"
+"""Value of `include` that requests the sealed text of reasoning items."""
+SUMMARIES = ("concise", "detailed")
+"""Kinds of reasoning summaries, besides `auto`."""
 INSTRUCTIONS = ItemPlace("instructions", None, "message")
 
 
@@ -154,15 +158,22 @@ def top_logprobs(request: Request) -> int | None:
 
 
 def summary(request: Request) -> str | None:
-    """Return the requested kind of reasoning summary. The response echoes it; the server makes no summary."""
-    return None if request.reasoning is None else request.reasoning.summary
+    """Return the kind of the reasoning summary; None for none. `auto` gives a concise one."""
+    kind = None if request.reasoning is None else request.reasoning.summary
+    return "concise" if kind == "auto" else kind if kind in SUMMARIES else None
+
+
+def includes_sealed_reasoning(request: Request) -> bool:
+    """Return whether the request asks for `encrypted_content` in reasoning items."""
+    return SEALED_REASONING in (request.include or ())
 
 
 def unused_options(request: Request) -> list[str]:
     """Return the names of options that have no effect here, for the log."""
-    found = [f"include {name}" for name in request.include or () if name != LOGPROBS]
+    found = [f"include {name}" for name in request.include or () if name not in (LOGPROBS, SEALED_REASONING)]
     found += prompt_cache.unused(request.prompt_cache_options, request.prompt_cache_retention)
-    return [*found, "reasoning.summary"] if summary(request) not in (None, "none") else found
+    kind = None if request.reasoning is None else request.reasoning.summary
+    return found if kind in (None, "none", "auto", *SUMMARIES) else [*found, "reasoning.summary"]
 
 
 def check_bias(sampling: SamplingParams, n_vocab: int) -> None:

@@ -17,8 +17,8 @@ from server.prompt.stored_items import InputText
 from server.prompt.truncation import TokenCounter
 from server.protocol import output_items
 from server.protocol.errors import ApiError, InvalidRequest
-from server.protocol.events import InputTokensDetails, OutputTokensDetails, Response, Usage
 from server.protocol.request import Request
+from server.protocol.response import InputTokensDetails, OutputTokensDetails, Response, Usage
 
 MAX_SUMMARY_TOKENS = 1024
 """Tokens of a summary. A quarter of the context is the limit if that is less, so that the conversation fits too."""

@@ -8,8 +8,7 @@ from msgspec import Struct
 
 from server.prompt import ItemText
 from server.prompt_comparison.recent_prompts import PromptSettings, RecentPrompt
-from server.protocol.extensions import CacheComparison, PromptDifference
-from server.protocol.prompt_cache import Reason
+from server.protocol.prompt_cache import CacheComparison, PromptDifference, Reason
 
 BytesOf: TypeAlias = Callable[[int], bytes]
 AROUND = 24

@@ -13,15 +13,15 @@ from server.http import WorkThread
 from server.prompt import PreparedRequest, builder
 from server.prompt_comparison.comparison import NewPrompt, compare, repeated_tokens
 from server.prompt_comparison.recent_prompts import PromptSettings, RecentPrompts, recent_prompt
-from server.protocol.events import Response
-from server.protocol.extensions import CacheComparison, extended
 from server.protocol.prompt_cache import (
+    CacheComparison,
     CacheHit,
     CacheMiss,
     ComparisonResponseNotFound,
     Diagnostics,
     DiagnosticsUnavailable,
 )
+from server.protocol.response import Response, extended
 from server.store import AsyncStore, StoreError
 
 COSTLY_TOKENS = 256

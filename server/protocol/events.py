@@ -1,108 +1,12 @@
-"""The Response object, its items, and one tagged Struct per SSE event. Data only.
+"""One tagged Struct per SSE event. Data only: see `server.protocol.response` for the rules of their fields."""
 
-Fields and their order follow openai-python's types and Open Responses' schema (2026-04-24), and both accept every
-object: a field that either requires is always present, and a field that either forbids to be null is never null.
-"""
-
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
 from server.protocol.builtin_calls import BuiltinCallEvent
-from server.protocol.extensions import Extensions
-from server.protocol.formats import PLAIN, Format
-from server.protocol.output_items import Item, Logprob, Part
-from server.protocol.prompt_cache import AppliedCacheOptions, Diagnostics, Retention
-from server.protocol.tools import ToolChoice, ToolEcho
-
-Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
-
-
-class InputTokensDetails(Struct, frozen=True):
-    cached_tokens: int
-    cache_write_tokens: int
-
-
-class OutputTokensDetails(Struct, frozen=True):
-    reasoning_tokens: int
-    forced_tokens: int | UnsetType = UNSET
-    """Extension: tokens that a schema or a call format made certain; unset without any."""
-
-
-class Usage(Struct, frozen=True):
-    input_tokens: int
-    input_tokens_details: InputTokensDetails
-    output_tokens: int
-    output_tokens_details: OutputTokensDetails
-    total_tokens: int
-
-
-class ErrorInfo(Struct, frozen=True):
-    code: str
-    message: str
-
-
-class IncompleteDetails(Struct, frozen=True):
-    reason: str
-
-
-class TextConfig(Struct, frozen=True):
-    format: Format = PLAIN
-    verbosity: str | UnsetType = UNSET
-    """Echo of the request; it has no effect on local models."""
-
-
-class Reasoning(Struct, frozen=True):
-    effort: str | None = None
-    summary: str | None = None
-
-
-class ConversationReference(Struct, frozen=True):
-    id: str
-
-
-class Response(Struct, frozen=True, kw_only=True):
-    """Response object. It echoes the effective settings; fields with a constant are not supported (yet)."""
-
-    id: str
-    object: Literal["response"] = "response"
-    created_at: int
-    status: Status = "in_progress"
-    background: bool = False
-    completed_at: int | None = None
-    conversation: ConversationReference | UnsetType = UNSET
-    """Conversation that gets the input and output items at the end, unless the response fails."""
-    error: ErrorInfo | None = None
-    frequency_penalty: float = 0.0
-    incomplete_details: IncompleteDetails | None = None
-    instructions: str | None = None
-    max_output_tokens: int | None = None
-    max_tool_calls: int | None = None
-    metadata: dict[str, str] = {}
-    model: str
-    output: tuple[Item, ...] = ()
-    parallel_tool_calls: bool = True
-    presence_penalty: float = 0.0
-    previous_response_id: str | None = None
-    prompt_cache_diagnostics: Diagnostics | UnsetType = UNSET
-    prompt_cache_key: str | None = None
-    prompt_cache_options: AppliedCacheOptions | UnsetType = UNSET
-    prompt_cache_retention: Retention | UnsetType = UNSET
-    reasoning: Reasoning = Reasoning()
-    safety_identifier: str | None = None
-    service_tier: Literal["default", "flex"] = "default"
-    """Lane that the response had: `flex` is the batch lane."""
-    store: bool = False
-    temperature: float
-    text: TextConfig = TextConfig()
-    tool_choice: ToolChoice = "auto"
-    tools: tuple[ToolEcho, ...] = ()
-    top_logprobs: int = 0
-    top_p: float
-    truncation: Literal["auto", "disabled"] = "disabled"
-    usage: Usage | None = None
-    user: str | UnsetType = UNSET
-    responsed: Extensions | UnsetType = UNSET
+from server.protocol.output_items import Item, Logprob, Part, SummaryText
+from server.protocol.response import Response
 
 
 class _Numbered(Struct, frozen=True):
@@ -202,6 +106,34 @@ class ReasoningTextDone(_Numbered, frozen=True, tag="response.reasoning_text.don
     text: str
 
 
+class ReasoningSummaryPartAdded(_Numbered, frozen=True, tag="response.reasoning_summary_part.added"):
+    item_id: str
+    output_index: int
+    summary_index: int
+    part: SummaryText
+
+
+class ReasoningSummaryTextDelta(_Numbered, frozen=True, tag="response.reasoning_summary_text.delta"):
+    item_id: str
+    output_index: int
+    summary_index: int
+    delta: str
+
+
+class ReasoningSummaryTextDone(_Numbered, frozen=True, tag="response.reasoning_summary_text.done"):
+    item_id: str
+    output_index: int
+    summary_index: int
+    text: str
+
+
+class ReasoningSummaryPartDone(_Numbered, frozen=True, tag="response.reasoning_summary_part.done"):
+    item_id: str
+    output_index: int
+    summary_index: int
+    part: SummaryText
+
+
 class FunctionCallArgumentsDelta(_Numbered, frozen=True, tag="response.function_call_arguments.delta"):
     item_id: str
     output_index: int
@@ -258,6 +190,10 @@ Event: TypeAlias = (
     | OutputTextDone
     | ReasoningTextDelta
     | ReasoningTextDone
+    | ReasoningSummaryPartAdded
+    | ReasoningSummaryTextDelta
+    | ReasoningSummaryTextDone
+    | ReasoningSummaryPartDone
     | FunctionCallArgumentsDelta
     | FunctionCallArgumentsDone
     | CustomToolCallInputDelta

@@ -39,13 +39,17 @@ class ReasoningText(Struct, frozen=True, tag="reasoning_text"):
     text: str
 
 
-class ReasoningItem(Struct, frozen=True, tag="reasoning"):
-    """Reasoning item, without `encrypted_content`: only one of the two specifications allows it to be null."""
+class SummaryText(Struct, frozen=True, tag="summary_text"):
+    text: str
 
+
+class ReasoningItem(Struct, frozen=True, tag="reasoning"):
     id: str
     status: Literal["in_progress", "completed", "incomplete"]
     content: tuple[ReasoningText, ...]
-    summary: tuple[()] = ()
+    summary: tuple[SummaryText, ...] = ()
+    encrypted_content: str | UnsetType = UNSET
+    """The text, sealed for clients that send it back; never null, which only one of the two specifications allows."""
 
 
 class FunctionCall(Struct, frozen=True, tag="function_call"):

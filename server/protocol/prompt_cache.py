@@ -100,3 +100,32 @@ class DiagnosticsUnavailable(Struct, frozen=True, tag="unavailable"):
 
 Diagnostics: TypeAlias = CacheMiss | CacheHit | ComparisonResponseNotFound | DiagnosticsUnavailable
 """Field `prompt_cache_diagnostics` of a response."""
+
+
+class PromptDifference(Struct, frozen=True, omit_defaults=True):
+    """Place in the request at which its prompt begins to differ from an earlier one."""
+
+    field: str
+    character: int
+    """Characters of the text before the difference."""
+    text: str
+    """A few words of the request around the difference, which is marked by `|`."""
+    item: int | None = None
+    """Index in the field's list."""
+    type: str = ""
+    """Type of the item."""
+
+
+class CacheComparison(Struct, frozen=True, omit_defaults=True):
+    """Comparison of a prompt with an earlier one."""
+
+    response_id: str
+    """Response with the earlier prompt."""
+    reusable_tokens: int
+    """Tokens before the first difference."""
+    missed_tokens: int
+    """Tokens behind it; 0 if the prompt continues the earlier one."""
+    reason: Reason | None = None
+    difference: PromptDifference | None = None
+    evicted_tokens: int = 0
+    """Reusable tokens that the KV cache had no longer."""

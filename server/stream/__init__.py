@@ -4,6 +4,7 @@ from server.stream.chat_chunks import ChatChunkEncoder, ChatUsage, Failed, chat_
 from server.stream.inputs import BuiltinName, Cancelled, InProgress, NotStored, StreamInput, ToolCallStarted, failure
 from server.stream.machine import State, Stream
 from server.stream.output_processor import OutputProcessor
+from server.stream.reasoning_sealer import ReasoningSealer
 from server.stream.replay import events_after, feed_all, opening_inputs
 from server.stream.tool_call_mapper import ToolCallMapper
 
@@ -16,6 +17,7 @@ __all__ = [
     "InProgress",
     "NotStored",
     "OutputProcessor",
+    "ReasoningSealer",
     "State",
     "Stream",
     "StreamInput",

@@ -3,9 +3,8 @@
 from msgspec import UnsetType
 from msgspec.structs import replace
 
-from server.protocol.events import Response, Usage
-from server.protocol.extensions import extended
 from server.protocol.prompt_cache import CacheHit, DiagnosticsUnavailable
+from server.protocol.response import Response, Usage, extended
 
 MIN_EVICTED_TOKENS = 16
 """Tokens that count as lost: fewer are evaluated again rather than copied from another slot."""

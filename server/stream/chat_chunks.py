@@ -17,14 +17,13 @@ from server.protocol.events import (
     OutputTextDelta,
     PromptProgress,
     ReasoningTextDelta,
-    Response,
     ResponseCompleted,
     ResponseCreated,
     ResponseIncomplete,
     ResponseInProgress,
-    Usage,
 )
 from server.protocol.output_items import CustomToolCall, FunctionCall, Logprob, OutputMessage, ReasoningItem
+from server.protocol.response import Response, Usage
 
 ChatFinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
 

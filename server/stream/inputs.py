@@ -8,8 +8,9 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from server.protocol.errors import ApiError
-from server.protocol.events import ErrorPayload, PromptProgress, Usage
+from server.protocol.events import ErrorPayload, PromptProgress
 from server.protocol.output_items import Logprob
+from server.protocol.response import Usage
 
 BuiltinName: TypeAlias = Literal["shell", "local_shell", "apply_patch", "tool_search"]
 
@@ -40,6 +41,12 @@ class TextAdded(Struct, frozen=True, array_like=True, tag="t"):
 
 class ReasoningAdded(Struct, frozen=True, array_like=True, tag="n"):
     text: str
+
+
+class ReasoningSealed(Struct, frozen=True, array_like=True, tag="s"):
+    """The open reasoning item's text is complete; `content` is its `encrypted_content`."""
+
+    content: str
 
 
 class ToolCallStarted(Struct, frozen=True, array_like=True, tag="b"):
@@ -98,6 +105,7 @@ StreamInput: TypeAlias = (
     | NotStored
     | TextAdded
     | ReasoningAdded
+    | ReasoningSealed
     | ToolCallStarted
     | ArgumentsAdded
     | ToolCallEnded

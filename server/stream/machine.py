@@ -14,21 +14,17 @@ from msgspec.structs import replace
 
 from server.protocol.events import (
     Error,
-    ErrorInfo,
     ErrorPayload,
     Event,
-    IncompleteDetails,
     OutputItemDone,
-    Response,
     ResponseCompleted,
     ResponseCreated,
     ResponseFailed,
     ResponseIncomplete,
     ResponseInProgress,
     ResponseQueued,
-    Usage,
 )
-from server.protocol.extensions import extended
+from server.protocol.response import ErrorInfo, IncompleteDetails, Response, Usage, extended
 from server.stream.cache_diagnostics import with_evictions
 from server.stream.inputs import (
     ArgumentsAdded,
@@ -40,12 +36,13 @@ from server.stream.inputs import (
     NotStored,
     Queued,
     ReasoningAdded,
+    ReasoningSealed,
     StreamInput,
     TextAdded,
     ToolCallEnded,
     ToolCallStarted,
 )
-from server.stream.open_items import Opening, OpenItem, Outcome, class_of, open_item
+from server.stream.open_items import Opening, OpenItem, OpenReasoning, Outcome, class_of, open_item
 
 
 class State(Enum):
@@ -76,7 +73,13 @@ TRANSITIONS: dict[State, dict[type[StreamInput], State]] = {
         End: State.CLOSED,
         **_ABORTS,
     },
-    State.WRITING: {**_OPENS_ITEM, NotStored: State.WRITING, End: State.CLOSED, **_ABORTS},
+    State.WRITING: {
+        **_OPENS_ITEM,
+        ReasoningSealed: State.WRITING,
+        NotStored: State.WRITING,
+        End: State.CLOSED,
+        **_ABORTS,
+    },
     State.CALLING: {
         ArgumentsAdded: State.CALLING,
         ToolCallEnded: State.WRITING,
@@ -132,6 +135,9 @@ class Stream:
             case ReasoningAdded(text):
                 yield from self._ensure_open(input_)
                 yield from self._current.delta(text)
+            case ReasoningSealed(content):
+                assert isinstance(self._item, OpenReasoning), "only reasoning is sealed"
+                self._item.encrypted_content = content
             case ToolCallStarted():
                 yield from self._open(input_)
             case ArgumentsAdded(text):
@@ -190,7 +196,7 @@ class Stream:
         """Complete the open item, and open the next one."""
         yield from self._close_item("completed")
         stem = self.response.id.removeprefix("resp_")
-        self._item = open_item(input_, stem, len(self.response.output), self._number)
+        self._item = open_item(input_, stem, len(self.response.output), self._number, self.response.reasoning.summary)
         yield from self._item.added()
 
     def _close_item(self, status: Outcome) -> Iterator[Event]:

@@ -5,7 +5,7 @@ streamable"). Pure.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from server.protocol.events import (
@@ -20,6 +20,10 @@ from server.protocol.events import (
     OutputItemDone,
     OutputTextDelta,
     OutputTextDone,
+    ReasoningSummaryPartAdded,
+    ReasoningSummaryPartDone,
+    ReasoningSummaryTextDelta,
+    ReasoningSummaryTextDone,
     ReasoningTextDelta,
     ReasoningTextDone,
 )
@@ -31,10 +35,12 @@ from server.protocol.output_items import (
     OutputText,
     ReasoningItem,
     ReasoningText,
+    SummaryText,
 )
 from server.stream.custom_input import CustomInputDecoder
 from server.stream.inputs import ReasoningAdded, TextAdded, ToolCallStarted
 from server.stream.open_builtin_calls import BUILTIN_CALLS, BuiltinCallClass
+from server.stream.reasoning_summary import summary_parts
 
 C = TypeVar("C", FunctionCall, CustomToolCall)
 NextNumber: TypeAlias = Callable[[], int]
@@ -81,7 +87,7 @@ class OpenMessage:
 
 
 class OpenReasoning:
-    """Reasoning item with one text part and no summary."""
+    """Reasoning item with one text part. The parts of its summary follow the text (Open Responses, "Streaming")."""
 
     prefix = "rs"
 
@@ -90,6 +96,9 @@ class OpenReasoning:
         self._index = output_index
         self._number = number
         self._texts: list[str] = []
+        self.summary: str | None = None
+        """Kind of the summary; None for no summary."""
+        self.encrypted_content: str | UnsetType = UNSET
 
     def added(self) -> Iterator[Event]:
         yield OutputItemAdded(self._number(), self._index, ReasoningItem(self._id, "in_progress", ()))
@@ -103,7 +112,14 @@ class OpenReasoning:
         part = ReasoningText("".join(self._texts))
         yield ReasoningTextDone(self._number(), self._id, self._index, 0, part.text)
         yield ContentPartDone(self._number(), self._id, self._index, 0, part)
-        yield OutputItemDone(self._number(), self._index, ReasoningItem(self._id, status, (part,)))
+        summary = tuple(map(SummaryText, summary_parts(part.text, self.summary)))
+        for at, each in enumerate(summary):
+            yield ReasoningSummaryPartAdded(self._number(), self._id, self._index, at, SummaryText(""))
+            yield ReasoningSummaryTextDelta(self._number(), self._id, self._index, at, each.text)
+            yield ReasoningSummaryTextDone(self._number(), self._id, self._index, at, each.text)
+            yield ReasoningSummaryPartDone(self._number(), self._id, self._index, at, each)
+        item = ReasoningItem(self._id, status, (part,), summary, self.encrypted_content)
+        yield OutputItemDone(self._number(), self._index, item)
 
 
 class OpenCall(Generic[C]):
@@ -178,10 +194,16 @@ ITEM_CLASSES: dict[type[Opening], ItemClass] = {
 }
 
 
-def open_item(input_: Opening, stem: str, output_index: int, number: NextNumber) -> OpenItem:
-    """Open an item. Its id derives from the response's `stem`, so that the same inputs produce the same bytes."""
+def open_item(input_: Opening, stem: str, output_index: int, number: NextNumber, summary: str | None) -> OpenItem:
+    """Open an item. Its id derives from the response's `stem`, so that the same inputs produce the same bytes.
+
+    `summary`: kind of the summary of reasoning.
+    """
     item_class = class_of(input_)
-    return item_class(f"{item_class.prefix}_{stem}{output_index:02}", output_index, number, input_)
+    item = item_class(f"{item_class.prefix}_{stem}{output_index:02}", output_index, number, input_)
+    if isinstance(item, OpenReasoning):
+        item.summary = summary
+    return item
 
 
 def class_of(input_: Opening) -> ItemClass:

@@ -7,8 +7,9 @@ from msgspec import UNSET
 from engine.job import EngineOutput, Finished, FinishReason, Progress, Started, Token
 from engine.tokenizer import Detokenizer, StopStrings, Vocabulary
 from server.protocol.errors import ApiError, GrammarMismatch
-from server.protocol.events import InputTokensDetails, OutputTokensDetails, PromptProgress, Usage
+from server.protocol.events import PromptProgress
 from server.protocol.output_items import Logprob
+from server.protocol.response import InputTokensDetails, OutputTokensDetails, Usage
 from server.stream.inputs import End, ReasoningAdded, StreamInput, TextAdded, failure
 from server.stream.logprobs import PendingLogprobs
 from server.stream.tool_call_mapper import ToolCallMapper

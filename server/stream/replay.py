@@ -6,7 +6,8 @@ import msgspec
 from msgspec.structs import replace
 
 from server.protocol.errors import ApiError
-from server.protocol.events import Event, Response
+from server.protocol.events import Event
+from server.protocol.response import Response
 from server.stream.inputs import Created, InProgress, Queued, StreamInput, failure
 from server.stream.machine import Stream
 

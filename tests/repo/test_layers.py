@@ -55,8 +55,8 @@ DRAWN = {
     ),
     "server.monitoring": "engine.runtime generation http protocol served_model store",
     "server.preprocessing": (
-        "access config engine.chat_template engine.constraint engine.job engine.runtime engine.tokenizer "
-        "generation http prompt prompt_comparison protocol served_model store stream"
+        "access config engine.chat_template engine.constraint engine.job engine.platform engine.runtime "
+        "engine.tokenizer generation http prompt prompt_comparison protocol served_model store stream"
     ),
     "server.api": (
         "access config engine.job engine.runtime generation http monitoring preprocessing prompt "
@@ -66,7 +66,7 @@ DRAWN = {
     "server.cli": (
         "access api config daemon engine.backends engine.backends.llamacpp engine.chat_template "
         "engine.gguf engine.loader engine.model engine.platform engine.runtime engine.tuner http "
-        "monitoring served_model store stream systemd"
+        "monitoring preprocessing served_model store stream systemd"
     ),
     "server.__main__": "cli",
 }

@@ -130,13 +130,14 @@ def wired(
     cache_bytes: int = DEFAULT_CACHE_BYTES,
     keys: Mapping[str, str | ApiKey] | None = None,
     metrics: PrometheusMetrics | None = None,
+    seal_key: Path | None = None,
 ) -> tuple[Engine, App]:
     """The parts of a daemon around a scripted model, as the command wires them."""
     vocabulary = scripted.vocabulary()
     engine = Engine(model, vocabulary.end_tokens, snapshots=snapshots, cache_bytes=cache_bytes)
     compiled = ChatTemplate(template, vocabulary)
     details = ModelDetails(NAME, CREATED, model.info, vocabulary, compiled)
-    return engine, App(config, engine, details, store, None if keys is None else api_keys(keys), metrics)
+    return engine, App(config, engine, details, store, None if keys is None else api_keys(keys), metrics, seal_key)
 
 
 def api_keys(keys: Mapping[str, str | ApiKey]) -> ApiKeys:
@@ -171,7 +172,8 @@ async def served(
     store = open_store(state, kind) if state and config.store != "off" else None
     kv = Snapshots(state / "kv", "a scripted model", 1_000_000) if state and snapshots else None
     metrics = PrometheusMetrics({"model": NAME}) if config.metrics else None
-    engine, app = wired(model, config, AsyncStore(store) if store else None, template, kv, cache_bytes, keys, metrics)
+    responses, seal_key = AsyncStore(store) if store else None, state / "reasoning.key" if state else None
+    engine, app = wired(model, config, responses, template, kv, cache_bytes, keys, metrics, seal_key)
     ready = Ready()
     with (
         contextlib.closing(store) if store else contextlib.nullcontext(),

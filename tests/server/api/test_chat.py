@@ -16,25 +16,27 @@ from server.protocol import chat_request, sse
 from server.protocol.errors import InvalidRequest
 from server.protocol.events import (
     Error,
-    ErrorInfo,
     ErrorPayload,
     Event,
-    IncompleteDetails,
-    InputTokensDetails,
     OutputTextDelta,
-    OutputTokensDetails,
     PromptProgress,
-    Response,
     ResponseCompleted,
     ResponseCreated,
     ResponseFailed,
     ResponseIncomplete,
     ResponseInProgress,
-    Usage,
 )
 from server.protocol.formats import SchemaFormat
 from server.protocol.output_items import Logprob, OutputMessage, OutputText, TopLogprob
 from server.protocol.request import Request
+from server.protocol.response import (
+    ErrorInfo,
+    IncompleteDetails,
+    InputTokensDetails,
+    OutputTokensDetails,
+    Response,
+    Usage,
+)
 from server.stream.chat_chunks import ChatChunkEncoder, completion
 
 USER = {"role": "user", "content": "Hi"}

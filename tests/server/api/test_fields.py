@@ -206,7 +206,7 @@ TAKEN: dict[str, Row] = {
         {"text": {"verbosity": "low"}}, echoed={"text": {"format": {"type": "text"}, "verbosity": "low"}}
     ),
     "reasoning.summary": Row(
-        {"reasoning": {"summary": "auto"}}, echoed={"reasoning": {"effort": None, "summary": "auto"}}
+        {"reasoning": {"summary": "auto"}}, echoed={"reasoning": {"effort": None, "summary": "concise"}}
     ),
     "include": ignored(include=["reasoning.encrypted_content"]),
     "include: empty": ignored(include=[]),

@@ -89,7 +89,10 @@ async def test_stored_stream_with_reasoning_is_replayed_exactly(tmp_path: Path) 
         ({"effort": "minimal"}, "do not", {"effort": "minimal", "summary": None}),
         ({"effort": "low"}, "think", {"effort": "low", "summary": None}),
         ({"effort": "xhigh"}, "think", {"effort": "xhigh", "summary": None}),
-        ({"summary": "auto"}, "", {"effort": None, "summary": "auto"}),
+        ({"summary": "auto"}, "", {"effort": None, "summary": "concise"}),
+        ({"summary": "concise"}, "", {"effort": None, "summary": "concise"}),
+        ({"summary": "detailed"}, "", {"effort": None, "summary": "detailed"}),
+        ({"summary": "none"}, "", {"effort": None, "summary": None}),
         (None, "", {"effort": None, "summary": None}),
     ],
 )

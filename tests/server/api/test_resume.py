@@ -11,7 +11,7 @@ import trio.testing
 
 from engine.backends.scripted import ScriptedModel
 from server.protocol import sse
-from server.protocol.events import Response
+from server.protocol.response import Response
 from server.store.responses import Stored
 from server.stream.replay import STOPPED
 from tests.support import wire

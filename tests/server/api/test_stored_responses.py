@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from engine.backends.scripted import ScriptedModel
-from server.protocol.events import Response
+from server.protocol.response import Response
 from server.store.conversations import StoredItem
 from server.store.responses import Store, Stored
 from tests.support import wire

@@ -15,7 +15,7 @@ import pytest
 from server.cli import logs
 from server.generation import GenerationSummary, Origin
 from server.generation.summary import Timings, summarize
-from server.protocol.events import Response
+from server.protocol.response import Response
 
 log = logging.getLogger("responsed.test")
 RESPONSE = Response(id="resp_x", created_at=1, model="m", temperature=0.8, top_p=0.95)

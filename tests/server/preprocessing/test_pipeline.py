@@ -15,6 +15,7 @@ from server.config.config import Config
 from server.generation import ActivityCount, AdmissionControl, Generations, GenerationSummary, Origin, Timeouts
 from server.http import Exchange, WorkThread
 from server.preprocessing.generation_specs import SpecBuilder
+from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.prompt import Past, prepare
 from server.prompt_comparison.prompt_comparisons import PromptComparisons
 from server.protocol import request as wire
@@ -33,7 +34,7 @@ async def test_pipeline_of_plain_request_gives_its_events() -> None:
     engine = Engine(model, vocabulary.end_tokens)
     served = ServedModel(details, (), work := WorkThread())
     comparisons = PromptComparisons(served.served.vocabulary, None, work)
-    specs = SpecBuilder(Config(model=NAME), engine, served, None, comparisons, work)
+    specs = SpecBuilder(Config(model=NAME), engine, served, None, comparisons, ReasoningSeal(None, work), work)
     summaries: list[GenerationSummary] = []
     generations = Generations(
         engine, None, Timeouts(heartbeat=0, resume_window=60), AdmissionControl(2, 8), ActivityCount(), summaries.append

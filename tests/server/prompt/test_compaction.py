@@ -17,8 +17,8 @@ from server.prompt.compaction import CompactedResponse, CompactionItem, UserMess
 from server.prompt.stored_items import InputText
 from server.protocol import request as schema
 from server.protocol.errors import ApiError, InvalidRequest
-from server.protocol.events import InputTokensDetails, OutputTokensDetails, Response, Usage
 from server.protocol.output_items import OutputMessage, OutputText
+from server.protocol.response import InputTokensDetails, OutputTokensDetails, Response, Usage
 from tests.support import wire
 
 USAGE = Usage(100, InputTokensDetails(80, 20), 7, OutputTokensDetails(0), 107)

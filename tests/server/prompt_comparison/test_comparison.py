@@ -15,7 +15,7 @@ from server.prompt.item_reader import ItemPlace
 from server.prompt.item_texts import ItemText
 from server.prompt_comparison.comparison import NewPrompt, common_length, compare, repeated_tokens
 from server.prompt_comparison.recent_prompts import PromptSettings, RecentPrompt, RecentPrompts, recent_prompt
-from server.protocol.extensions import CacheComparison, PromptDifference
+from server.protocol.prompt_cache import CacheComparison, PromptDifference
 
 VOCABULARY = scripted.vocabulary()
 TEMPLATE = ChatTemplate(scripted.TEMPLATE, VOCABULARY)

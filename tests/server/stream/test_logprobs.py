@@ -22,8 +22,9 @@ from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE
 from engine.tokenizer.entries import TokenType
 from engine.tokenizer.vocabulary import Vocabulary
 from server.protocol import sse
-from server.protocol.events import Event, OutputTextDelta, OutputTextDone, Response
+from server.protocol.events import Event, OutputTextDelta, OutputTextDone
 from server.protocol.output_items import Logprob, TopLogprob
+from server.protocol.response import Response
 from server.stream import replay
 from server.stream.inputs import Created, InProgress, StreamInput
 from server.stream.logprobs import MIN_LOGPROB, PendingLogprobs, logprob

@@ -21,30 +21,32 @@ from server.protocol.events import (
     CustomToolCallInputDelta,
     CustomToolCallInputDone,
     Error,
-    ErrorInfo,
     ErrorPayload,
     Event,
-    IncompleteDetails,
-    InputTokensDetails,
     OutputItemAdded,
     OutputItemDone,
     OutputTextDelta,
     OutputTextDone,
-    OutputTokensDetails,
     PromptProgress,
     ReasoningTextDelta,
     ReasoningTextDone,
-    Response,
     ResponseCompleted,
     ResponseCreated,
     ResponseFailed,
     ResponseIncomplete,
     ResponseInProgress,
     ResponseQueued,
+)
+from server.protocol.output_items import CustomToolCall, OutputMessage, OutputText, ReasoningItem, ReasoningText
+from server.protocol.response import (
+    ErrorInfo,
+    Extensions,
+    IncompleteDetails,
+    InputTokensDetails,
+    OutputTokensDetails,
+    Response,
     Usage,
 )
-from server.protocol.extensions import Extensions
-from server.protocol.output_items import CustomToolCall, OutputMessage, OutputText, ReasoningItem, ReasoningText
 from server.stream.inputs import (
     ArgumentsAdded,
     Cancelled,

@@ -1,0 +1,100 @@
+"""Sealed reasoning: `encrypted_content` of reasoning items, which clients without stored responses send back.
+
+The text is encrypted and authenticated (Fernet: https://github.com/fernet/spec), so that a client can neither read nor
+change it.
+"""
+
+import contextlib
+import importlib
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+from msgspec.structs import replace
+
+from engine.platform import atomic_write
+from server.http import LARGE, WorkThread
+from server.protocol.request import Request
+
+KEY_NAME = "reasoning.key"
+"""File of the key in the state folder."""
+_MARK = b'"encrypted_content"'
+
+log = logging.getLogger("responsed")
+
+
+class ReasoningSeal:
+    """Seals and opens reasoning texts. The key is made at the first use, and its library is imported only then."""
+
+    def __init__(self, path: Path | None, work: WorkThread) -> None:
+        """`path`: file of the key; None for a key of this run only."""
+        self._path = path
+        self._work = work
+        self._key: Any = None
+
+    async def load(self) -> None:
+        """Read or make the key, unless that is done. It takes 50 ms, so a thread does it."""
+        if self._key is None:
+            await self._work.run(LARGE + 1, self._load)
+
+    def seal(self, text: str) -> str:
+        """Return the sealed text. Call `load` before."""
+        sealed: bytes = self._key.encrypt(text.encode(errors="replace"))
+        return sealed.decode()
+
+    async def opened(self, request: Request) -> Request:
+        """Return the request with the texts of its sealed reasoning items. Items of other servers stay as they are."""
+        if not isinstance(request.input, list) or not any(_MARK in bytes(raw) for raw in request.input):
+            return request
+        await self.load()
+        return replace(request, input=[self._opened(raw) for raw in request.input])
+
+    def _opened(self, raw: Raw) -> Raw:
+        if _MARK not in bytes(raw):
+            return raw
+        item = msgspec.json.decode(raw)
+        if not isinstance(item, dict) or item.get("type") != "reasoning" or item.get("content"):
+            return raw
+        text = self._text(item.pop("encrypted_content", None))
+        if text is None:
+            return raw
+        return Raw(msgspec.json.encode(item | {"content": [{"type": "reasoning_text", "text": text}]}))
+
+    def _text(self, sealed: object) -> str | None:
+        """Return the text of a sealed one; None if this server did not seal it."""
+        if not isinstance(sealed, str):
+            return None
+        with contextlib.suppress(_fernet().InvalidToken):
+            text: bytes = self._key.decrypt(sealed.encode(errors="replace"))
+            return text.decode()
+        return None
+
+    def _load(self) -> None:
+        if self._key is None:
+            self._key = self._made_key()
+
+    def _made_key(self) -> Any:
+        fernet = _fernet()
+        if self._path is None:
+            return fernet.Fernet(fernet.Fernet.generate_key())
+        try:
+            if not self._path.exists():
+                _write(self._path, fernet.Fernet.generate_key())
+            return fernet.Fernet(self._path.read_bytes())
+        except (OSError, ValueError) as error:
+            remedy = "sealed reasoning can be opened until the next restart only"
+            log.warning("the key of sealed reasoning in %s is unusable (%s): %s", self._path, error, remedy)
+            return fernet.Fernet(fernet.Fernet.generate_key())
+
+
+def _write(path: Path, key: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with atomic_write(path, path.with_suffix(f".{os.getpid()}"), 0o600) as file:
+        file.write(key)
+
+
+def _fernet() -> Any:
+    return importlib.import_module("cryptography.fernet")

@@ -1,0 +1,125 @@
+"""The Response object and its parts. Data only.
+
+Fields and their order follow openai-python's types and Open Responses' schema (2026-04-24), and both accept every
+object: a field that either requires is always present, and a field that either forbids to be null is never null.
+"""
+
+from typing import Any, Literal, TypeAlias
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+
+from server.protocol.formats import PLAIN, Format
+from server.protocol.output_items import Item
+from server.protocol.prompt_cache import AppliedCacheOptions, CacheComparison, Diagnostics, Retention
+from server.protocol.tools import ToolChoice, ToolEcho
+
+Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+
+
+class InputTokensDetails(Struct, frozen=True):
+    cached_tokens: int
+    cache_write_tokens: int
+
+
+class OutputTokensDetails(Struct, frozen=True):
+    reasoning_tokens: int
+    forced_tokens: int | UnsetType = UNSET
+    """Extension: tokens that a schema or a call format made certain; unset without any."""
+
+
+class Usage(Struct, frozen=True):
+    input_tokens: int
+    input_tokens_details: InputTokensDetails
+    output_tokens: int
+    output_tokens_details: OutputTokensDetails
+    total_tokens: int
+
+
+class ErrorInfo(Struct, frozen=True):
+    code: str
+    message: str
+
+
+class IncompleteDetails(Struct, frozen=True):
+    reason: str
+
+
+class TextConfig(Struct, frozen=True):
+    format: Format = PLAIN
+    verbosity: str | UnsetType = UNSET
+    """Echo of the request; it has no effect on local models."""
+
+
+class Reasoning(Struct, frozen=True):
+    effort: str | None = None
+    summary: str | None = None
+
+
+class ConversationReference(Struct, frozen=True):
+    id: str
+
+
+class Extensions(Struct, frozen=True, omit_defaults=True):
+    """Facts about a response for which the specifications have no field."""
+
+    skipped: tuple[str, ...] = ()
+    """Fields, items, parts and tools of the request that had no effect."""
+    unenforced: tuple[str, ...] = ()
+    """Parts of schemas that were not enforced."""
+    stop: str | None = None
+    """Stop string that ended the output."""
+    cache: CacheComparison | None = None
+    """Comparison with an earlier prompt, if the request has `prompt_cache_options`."""
+
+
+NO_EXTENSIONS = Extensions()
+
+
+def extended(extensions: Extensions | UnsetType, **facts: Any) -> Extensions:
+    """Return `extensions` with more facts."""
+    return replace(extensions if isinstance(extensions, Extensions) else NO_EXTENSIONS, **facts)
+
+
+class Response(Struct, frozen=True, kw_only=True):
+    """Response object. It echoes the effective settings; fields with a constant are not supported (yet)."""
+
+    id: str
+    object: Literal["response"] = "response"
+    created_at: int
+    status: Status = "in_progress"
+    background: bool = False
+    completed_at: int | None = None
+    conversation: ConversationReference | UnsetType = UNSET
+    """Conversation that gets the input and output items at the end, unless the response fails."""
+    error: ErrorInfo | None = None
+    frequency_penalty: float = 0.0
+    incomplete_details: IncompleteDetails | None = None
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    max_tool_calls: int | None = None
+    metadata: dict[str, str] = {}
+    model: str
+    output: tuple[Item, ...] = ()
+    parallel_tool_calls: bool = True
+    presence_penalty: float = 0.0
+    previous_response_id: str | None = None
+    prompt_cache_diagnostics: Diagnostics | UnsetType = UNSET
+    prompt_cache_key: str | None = None
+    prompt_cache_options: AppliedCacheOptions | UnsetType = UNSET
+    prompt_cache_retention: Retention | UnsetType = UNSET
+    reasoning: Reasoning = Reasoning()
+    safety_identifier: str | None = None
+    service_tier: Literal["default", "flex"] = "default"
+    """Lane that the response had: `flex` is the batch lane."""
+    store: bool = False
+    temperature: float
+    text: TextConfig = TextConfig()
+    tool_choice: ToolChoice = "auto"
+    tools: tuple[ToolEcho, ...] = ()
+    top_logprobs: int = 0
+    top_p: float
+    truncation: Literal["auto", "disabled"] = "disabled"
+    usage: Usage | None = None
+    user: str | UnsetType = UNSET
+    responsed: Extensions | UnsetType = UNSET
