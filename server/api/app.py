@@ -16,7 +16,7 @@ from server.api.compact import CompactHandler
 from server.api.conversations import ConversationsHandler
 from server.api.input_tokens import InputTokensHandler
 from server.api.models import ModelsHandler
-from server.api.request_log import PUBLIC, log_request, reason
+from server.api.request_log import PUBLIC, described, log_request
 from server.api.responses import ResponsesHandler
 from server.api.stored_responses import StoredResponsesHandler
 from server.api.text_completions import TextCompletionsHandler
@@ -105,8 +105,6 @@ class App:
         )
         conversations = ConversationsHandler(config, engine, self._bodies, store, comparisons, work)
         status = StatusHandler(engine, self._generations, served, store, metrics)
-        if metrics is not None:
-            self._watch(metrics, served.info.n_slots)
         self._routes = Router(
             {
                 **_status_routes(status),
@@ -123,12 +121,6 @@ class App:
                 **_conversation_routes(conversations),
             }
         )
-
-    def _watch(self, metrics: Metrics, n_slots: int) -> None:
-        """Add the gauges of the server."""
-        metrics.watch("slots", "Slots of the KV cache", lambda: n_slots)
-        metrics.watch("requests_running", "Responses that have a slot", lambda: self.running)
-        metrics.watch("requests_waiting", "Responses that wait for a slot", lambda: self.waiting)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
@@ -198,11 +190,10 @@ class App:
         except ClientDisconnected:
             exchange.outcome = exchange.outcome or "client disconnected"
         except ApiError as error:
-            exchange.outcome = exchange.outcome or reason(error)
-            await exchange.send_error(error)
+            await self._refuse(exchange, error)
         except StoreError as error:
             log.warning("%s: %s", exchange.id, error)
-            await exchange.send_error(Unavailable("The store cannot be read or written now: try again later."))
+            await self._refuse(exchange, Unavailable("The store cannot be read or written now: try again later."))
         except Exception:
             log.exception("%s failed", exchange.id)
             await exchange.send_error(ApiError(INTERNAL_ERROR))
@@ -212,6 +203,13 @@ class App:
         if self._metrics is not None:
             self._metrics.record_request(exchange.route, exchange.status)
         log_request(exchange, time.perf_counter() - began)
+
+    async def _refuse(self, exchange: Exchange, error: ApiError) -> None:
+        """Send an error, of the request or of its response."""
+        if self._metrics is not None and not exchange.starts_generation:
+            self._metrics.record_refusal(error.reason)
+        exchange.outcome = exchange.outcome or described(error)
+        await exchange.send_error(error)
 
     def _record_answer(self, summary: GenerationSummary) -> None:
         log.info(summary.line(), extra={"summary": summary})

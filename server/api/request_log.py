@@ -29,9 +29,9 @@ def log_request(exchange: Exchange, seconds: float) -> None:
     )
 
 
-def reason(error: ApiError) -> str:
-    """Return the error's code and field for the log. Its message may quote the request, so it is left out."""
-    return f"{error.code or error.type}{f' ({error.param[:100]!r})' if error.param else ''}"
+def described(error: ApiError) -> str:
+    """Return the error's reason and field for the log. Its message may quote the request, so it is left out."""
+    return f"{error.reason}{f' ({error.param[:100]!r})' if error.param else ''}"
 
 
 def _level(exchange: Exchange) -> int:

@@ -89,8 +89,9 @@ def _metrics(config: Config, details: ModelDetails) -> Metrics | None:
     """Return the recorder of metrics; None if they are off. Its library is loaded only here."""
     if not config.metrics:
         return None
-    info = {"version": version("responsed"), "engine": details.info.engine, "model": details.name}
-    metrics: Metrics = importlib.import_module("server.monitoring.metrics").PrometheusMetrics(info)
+    module = importlib.import_module("server.monitoring.metrics")
+    model = {"model": details.name, "engine": details.info.engine}
+    metrics: Metrics = module.PrometheusMetrics(version("responsed"), model)
     return metrics
 
 

@@ -67,6 +67,21 @@ class Generations:
         return len(self._active) - self.running
 
     @property
+    def running_by_lane(self) -> dict[str, int]:
+        started = [each.lane for each in self._by_id.values() if not each.queued]
+        return {lane.value: started.count(lane) for lane in Lane}
+
+    @property
+    def waiting_by_lane(self) -> dict[str, int]:
+        admitted = [each.lane for each in self._active]
+        return {lane: admitted.count(Lane(lane)) - running for lane, running in self.running_by_lane.items()}
+
+    @property
+    def queue_limit(self) -> int:
+        """Number of generations of each lane that may wait for a slot."""
+        return self._admission.queue
+
+    @property
     def generated_tokens(self) -> int:
         """Number of tokens generated since the start."""
         return self._ended_tokens + sum(each.generated_tokens for each in self._by_id.values())

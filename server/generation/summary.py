@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from engine.job import Lane
 from server.protocol.response import Response
 
 
@@ -66,6 +67,7 @@ class GenerationSummary(Struct, frozen=True):
     origin: Origin
     mode: str
     """`stream`, `background` or `whole`."""
+    lane: Lane
     outcome: str
     """Final status of the response, with the reason unless it is completed."""
     queue: float
@@ -103,6 +105,7 @@ def summarize(response: Response, origin: Origin, timings: Timings, mode: str, n
         response.id,
         origin,
         mode,
+        Lane.BATCH if response.service_tier == "flex" else Lane.INTERACTIVE,
         _outcome(response),
         queue=(now if begun is None else begun) - timings.received,
         duration=now - timings.received,

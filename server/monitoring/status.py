@@ -1,6 +1,6 @@
 """`/health`, `/ready`, `/version` and `/metrics`: the state of the server, for managers and monitoring."""
 
-from collections.abc import Callable
+import contextlib
 from importlib.metadata import version
 from typing import Literal, Protocol
 
@@ -10,6 +10,7 @@ from msgspec import UNSET, Struct, UnsetType
 from engine.runtime import Engine
 from server.generation import Generations, GenerationSummary
 from server.http import Exchange
+from server.monitoring.state import ServerState
 from server.protocol.errors import NotFound, Unavailable
 from server.served_model import ModelDetails
 from server.store import AsyncStore, StoreError
@@ -21,10 +22,10 @@ TEXT_FORMAT = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
 class Metrics(Protocol):
     """Recorder of metrics; see `metrics`."""
 
-    def watch(self, name: str, description: str, value: Callable[[], float]) -> None: ...
     def record_request(self, route: str, status: int) -> None: ...
+    def record_refusal(self, reason: str) -> None: ...
     def record_answer(self, summary: GenerationSummary) -> None: ...
-    def render(self) -> bytes: ...
+    def render(self, state: ServerState) -> bytes: ...
 
 
 class Health(Struct, frozen=True):
@@ -50,6 +51,7 @@ class StatusHandler:
     ) -> None:
         self._engine = engine
         self._generations = generations
+        self._n_slots = served.info.n_slots
         self._store = store
         self._metrics = metrics
         self._health = msgspec.json.encode(Health(fallback=served.fallback or UNSET))
@@ -80,4 +82,19 @@ class StatusHandler:
     async def metrics(self, exchange: Exchange) -> None:
         if self._metrics is None:
             raise NotFound("This server counts nothing; start it with --metrics true.")
-        await exchange.answer(200, self._metrics.render(), TEXT_FORMAT)
+        await exchange.answer(200, self._metrics.render(await self._state()), TEXT_FORMAT)
+
+    async def _state(self) -> ServerState:
+        store = None
+        if self._store is not None:
+            with contextlib.suppress(StoreError):
+                store = await self._store.run(self._store.responses.usage)
+        generations = self._generations
+        return ServerState(
+            self._n_slots,
+            generations.queue_limit,
+            generations.running_by_lane,
+            generations.waiting_by_lane,
+            self._engine.stats(),
+            store,
+        )

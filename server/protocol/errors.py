@@ -17,6 +17,11 @@ class ApiError(Exception):
         self.code = code or self.code
 
     @property
+    def reason(self) -> str:
+        """Name of the error for the log and the metrics."""
+        return self.code or self.type
+
+    @property
     def event_code(self) -> str | None:
         """Code in stream events, whose types in the official client allow certain codes only."""
         return self.code
@@ -127,7 +132,11 @@ class ServerBusy(Unavailable):
     code = "server_busy"
 
     def __init__(self, message: str, *, retry_after: int, reason: str) -> None:
-        """`reason`: for the metrics."""
+        """`reason`: `queue_full` or `key_share`."""
         super().__init__(message)
         self.retry_after = retry_after
-        self.reason = reason
+        self._reason = reason
+
+    @property
+    def reason(self) -> str:
+        return self._reason

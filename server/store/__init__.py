@@ -3,7 +3,7 @@
 from server.store.async_store import AsyncStore
 from server.store.conversations import Conversation, StoredItem, split
 from server.store.errors import NewerStore, StoreError
-from server.store.eviction import Limits, Missing
+from server.store.eviction import Limits, Missing, StoreUsage
 from server.store.inventory import Entry, Inventory
 from server.store.responses import Store, Stored
 
@@ -17,6 +17,7 @@ __all__ = [
     "NewerStore",
     "Store",
     "StoreError",
+    "StoreUsage",
     "Stored",
     "StoredItem",
     "split",

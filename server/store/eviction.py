@@ -41,6 +41,15 @@ class Limits(Struct, frozen=True):
     """Days of serving since the last use."""
 
 
+class StoreUsage(Struct, frozen=True):
+    """Size of the store."""
+
+    entries: int
+    bytes: int
+    evictions: int
+    """Number of entries that were evicted since the start."""
+
+
 class Missing(Exception):
     """The store has no entry or item with this id."""
 
@@ -60,9 +69,15 @@ class UsageIndex:
         """Seconds to add to this server's clock for the file's clock."""
         self._limits = limits
         self._max_bytes = int(limits.megabytes * 1e6)
+        self._evictions = 0
+        """Number of evicted entries since the start."""
         self._unlogged = 0
         """Number of evicted entries since the last line of the log."""
         self._next_line = now
+
+    def summary(self) -> StoreUsage:
+        ((count, size),) = self._database.rows("SELECT count(*), total(bytes) FROM entries")
+        return StoreUsage(count, int(size), self._evictions)
 
     def insert(self, entry_id: str, size: int, now: float) -> None:
         """Add an entry. Raises StoreError, also if the entry alone exceeds the limit of bytes."""
@@ -106,6 +121,7 @@ class UsageIndex:
                 size -= entry_size
         for entry_id in evicted:
             self.remove(entry_id)
+        self._evictions += len(evicted)
         self._log(len(evicted), now)
 
     def _log(self, n_evicted: int, now: float) -> None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from server.store import conversations, eviction
 from server.store.conversations import Conversations, StoredItem, split
 from server.store.database import Database
-from server.store.eviction import Limits, Missing, UsageIndex
+from server.store.eviction import Limits, Missing, StoreUsage, UsageIndex
 from server.store.schema import Schema
 
 TABLES = f"""
@@ -167,6 +167,10 @@ class Store:
             if found:
                 self._usage.remove(response_id)
         return found
+
+    def usage(self) -> StoreUsage:
+        """Return the size of the store."""
+        return self._usage.summary()
 
     def check_writable(self) -> None:
         """Raise StoreError if the file cannot be written at present."""

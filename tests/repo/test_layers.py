@@ -53,7 +53,7 @@ DRAWN = {
         "engine.chat_template engine.constraint engine.gguf engine.json_schema engine.model "
         "engine.notations engine.structured_output engine.tokenizer http prompt protocol tools"
     ),
-    "server.monitoring": "engine.runtime generation http protocol served_model store",
+    "server.monitoring": "engine.job engine.runtime engine.stats generation http protocol served_model store",
     "server.preprocessing": (
         "access config engine.chat_template engine.constraint engine.job engine.platform engine.runtime "
         "engine.tokenizer generation http prompt prompt_comparison protocol served_model store stream"

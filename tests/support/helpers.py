@@ -171,7 +171,7 @@ async def served(
     model = model or ScriptedModel()
     store = open_store(state, kind) if state and config.store != "off" else None
     kv = Snapshots(state / "kv", "a scripted model", 1_000_000) if state and snapshots else None
-    metrics = PrometheusMetrics({"model": NAME}) if config.metrics else None
+    metrics = PrometheusMetrics("1.2", {"model": NAME, "engine": "scripted"}) if config.metrics else None
     responses, seal_key = AsyncStore(store) if store else None, state / "reasoning.key" if state else None
     engine, app = wired(model, config, responses, template, kv, cache_bytes, keys, metrics, seal_key)
     ready = Ready()

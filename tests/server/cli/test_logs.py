@@ -12,6 +12,7 @@ from typing import TextIO
 
 import pytest
 
+from engine.job import Lane
 from server.cli import logs
 from server.generation import GenerationSummary, Origin
 from server.generation.summary import Timings, summarize
@@ -23,6 +24,7 @@ SUMMARY = GenerationSummary(
     "resp_1",
     Origin("req_1", "ann", "/v1/responses", "ann", ("a\nb",)),
     "stream",
+    Lane.INTERACTIVE,
     "completed",
     queue=0.0015,
     duration=2.0,

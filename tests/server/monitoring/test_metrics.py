@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
+from engine.runtime.engine import DEFAULT_CACHE_BYTES
 from server.store.errors import StoreError
 from server.store.responses import Store
 from server.stream import replay
@@ -17,48 +20,83 @@ from tests.support.helpers import AMPLE, NAME, Client, PacedModel, encode, excha
 ANN = "ann-0123456789abcdef"
 
 
+PROCESS = "process_virtual_memory_bytes process_resident_memory_bytes process_start_time_seconds \
+process_cpu_seconds_total process_open_fds process_max_fds"
+"""Names of the library's own metrics of a process on Linux."""
+PAGE = Path(__file__).parents[3] / "server/docs/metrics.md"
+
+
 def samples(text: str) -> dict[str, float]:
     """Return the samples by name and labels, without buckets and the process's own."""
     return {
         "".join([sample.name, *(f" {key}={value}" for key, value in sorted(sample.labels.items()))]): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if sample.name.startswith("responsed_") and not sample.name.endswith(("_bucket", "_created"))
+        if sample.name.startswith("responsed_") and not sample.name.endswith("_bucket")
     }
 
 
-async def test_metrics_count_requests_answers_and_tokens() -> None:
-    async with served(metrics=True) as running:
-        first = (await post(running, input="Hi")).json
+def named(name: str, **values: float) -> dict[str, float]:
+    """Return samples of one name by the value of their only label."""
+    label = {"requests_refused_total": "reason", "step_time_seconds_count": "kind"}.get(name, "lane")
+    return {f"responsed_{name} {label}={key}": value for key, value in values.items()}
+
+
+async def test_metrics_count_requests_answers_and_tokens(tmp_path: Path) -> None:
+    async with served(metrics=True, state=tmp_path) as running:
+        first = (await post(running, input="Hi", service_tier="flex")).json
         await get(running, "/v1/nothing")
         await get(running, "/v1/models/other")
+        await post(running, input="x" * 5000)
         await running.app.wait_idle()
         answer = await get(running, "/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     found = samples(answer.body.decode())
     usage = first["usage"]
-    counts = {name: value for name, value in found.items() if not name.endswith("_seconds_sum")}
+    counts = {name: value for name, value in found.items() if "_seconds_sum" not in name}
     assert counts == {
-        f"responsed_info model={NAME}": 1.0,
+        "responsed_build_info version=1.2": 1.0,
+        f"responsed_model_info engine=scripted model={NAME}": 1.0,
         "responsed_requests_total code=200 route=/v1/responses": 1.0,
+        "responsed_requests_total code=400 route=/v1/responses": 1.0,
         "responsed_requests_total code=404 route=other": 1.0,
         "responsed_requests_total code=404 route=/v1/models/{name...}": 1.0,
-        "responsed_answers_total key= outcome=completed route=/v1/responses": 1.0,
+        **named("requests_refused_total", not_found=1, model_not_found=1, context_length_exceeded=1),
+        "responsed_answers_total key= lane=batch outcome=completed route=/v1/responses": 1.0,
         "responsed_prompt_tokens_total key=": usage["input_tokens"],
         "responsed_cached_prompt_tokens_total key=": usage["input_tokens_details"]["cached_tokens"],
         "responsed_generation_tokens_total key=": usage["output_tokens"],
-        "responsed_queue_time_seconds_count": 1.0,
-        "responsed_time_to_first_token_seconds_count": 1.0,
-        "responsed_inter_token_latency_seconds_count": found["responsed_inter_token_latency_seconds_count"],
-        "responsed_request_duration_seconds_count": 1.0,
+        **named("queue_time_seconds_count", interactive=0, batch=1),
+        **named("time_to_first_token_seconds_count", interactive=0, batch=1),
+        **named(
+            "inter_token_latency_seconds_count",
+            interactive=0,
+            batch=found["responsed_inter_token_latency_seconds_count lane=batch"],
+        ),
+        **named("request_duration_seconds_count", interactive=0, batch=1),
         "responsed_slots": 2.0,
-        "responsed_requests_running": 0.0,
-        "responsed_requests_waiting": 0.0,
+        "responsed_queue_limit": 16.0,
+        **named("requests_running", interactive=0, batch=0),
+        **named("requests_waiting", interactive=0, batch=0),
+        # the warm-up evaluates 32 tokens in two steps; the first token of an answer comes from its prompt's step
+        **named("step_time_seconds_count", prefill=3, decode=usage["output_tokens"] - 1),
+        "responsed_evaluated_prompt_tokens_total": 32 + usage["input_tokens"],
+        "responsed_forced_tokens_total": 0.0,
+        "responsed_draft_tokens_total": 0.0,
+        "responsed_accepted_draft_tokens_total": 0.0,
+        "responsed_preemptions_total": 0.0,
+        "responsed_prefix_cache_bytes": found["responsed_prefix_cache_bytes"],
+        "responsed_prefix_cache_limit_bytes": DEFAULT_CACHE_BYTES,
+        "responsed_prefix_cache_evictions_total": 0.0,
+        "responsed_store_entries": 1.0,
+        "responsed_store_bytes": found["responsed_store_bytes"],
+        "responsed_store_evictions_total": 0.0,
     }
+    assert found["responsed_store_bytes"] > 0
 
 
-async def test_metrics_show_running_and_waiting_requests_and_the_name_of_a_key() -> None:
-    model = PacedModel()
+async def test_metrics_show_lanes_running_and_waiting_and_the_name_of_a_key() -> None:
+    model = PacedModel(n_slots=1)
     async with served(model, metrics=True, keys={"ann": ANN}) as running, trio.open_nursery() as nursery:
         header = f"Authorization: Bearer {ANN}"
 
@@ -67,17 +105,97 @@ async def test_metrics_show_running_and_waiting_requests_and_the_name_of_a_key()
 
         assert (await get(running, "/metrics")).status == 401
         model.hold()
-        for _ in range(3):
-            nursery.start_soon(exchange, running, "POST", "/v1/responses", encode(input="Hi"), header)
+        for tier in ("default", "default", "flex"):
+            body = encode(input="Hi", service_tier=tier)
+            nursery.start_soon(exchange, running, "POST", "/v1/responses", body, header)
+            await trio.testing.wait_all_tasks_blocked(0.01)
         await model.wait_begun(1)
         model.allow(1)
         await model.wait_begun(2)
         found = await metrics()
-        assert found["responsed_requests_running"] + found["responsed_requests_waiting"] == 3
-        assert found["responsed_requests_waiting"] >= 1
+        states = named("requests_running", interactive=1, batch=0) | named("requests_waiting", interactive=1, batch=1)
+        assert states.items() <= found.items()
+        assert found["responsed_requests_refused_total reason=invalid_api_key"] == 1
         model.go()
         await running.app.wait_idle()
-        assert (await metrics())["responsed_answers_total key=ann outcome=completed route=/v1/responses"] == 3
+        found = await metrics()
+        assert found["responsed_answers_total key=ann lane=interactive outcome=completed route=/v1/responses"] == 2
+        assert found["responsed_answers_total key=ann lane=batch outcome=completed route=/v1/responses"] == 1
+
+
+async def page_of_a_busy_server(state: Path) -> str:
+    """Return the metrics of a server that has answered, refused and evicted."""
+    schema = {"type": "object", "properties": {"key": {"const": "value"}}, "required": ["key"]}
+    async with served(metrics=True, state=state, store_responses=1, keys={"ann": ANN}) as running:
+        for body in (
+            {"input": "Hi"},
+            {"input": "ab" * 40, "stream": True},
+            {"input": "Hi", "text": {"format": {"type": "json_schema", "name": "x", "schema": schema}}},
+            {"input": "x" * 5000},
+        ):
+            await exchange(running, "POST", "/v1/responses", encode(**body), f"Authorization: Bearer {ANN}")
+        await get(running, "/v1/models")
+        await running.app.wait_idle()
+        answer = await exchange(running, "GET", "/metrics", None, f"Authorization: Bearer {ANN}")
+        return answer.body.decode()
+
+
+async def test_metrics_are_those_of_the_page(tmp_path: Path) -> None:
+    families = list(text_string_to_metric_families(await page_of_a_busy_server(tmp_path)))
+    rows = re.findall(r"^\| `([a-z_]+)(?:\{([a-z,]+)\})?` \| (\w+) \|", PAGE.read_text(), re.MULTILINE)
+    assert rows == sorted(rows)
+    documented = {name: (kind, set(filter(None, labels.split(",")))) for name, labels, kind in rows}
+    found = {
+        family.name + "_total" * (family.type == "counter"): (
+            family.type,
+            {label for sample in family.samples for label in sample.labels} - {"le"},
+        )
+        for family in families
+    }
+    for name in ("responsed_build_info", "responsed_model_info"):
+        assert found[name][0] == "gauge"
+    assert found == documented
+    assert set(PROCESS.split()) <= found.keys()
+
+
+async def test_metrics_follow_the_rules_of_promtool(tmp_path: Path) -> None:
+    """The rules of `promtool check metrics` (prometheus/client_golang, promlint) and of the text format."""
+    text = await page_of_a_busy_server(tmp_path)
+    for family in text_string_to_metric_families(text):
+        name = family.name
+        assert family.documentation, f"{name} has no help"
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", name), f"{name} is not in snake case"
+        assert family.type in ("counter", "gauge", "histogram"), f"{name} has no type"
+        assert family.type not in name.split("_"), f"{name} contains its type"
+        assert not re.search(r"_(ms|milliseconds|minutes|kb|mb|kilobytes|megabytes|percent)(_|$)", name), "base units"
+        if family.type != "counter":
+            assert not name.endswith("_total")
+        if family.type == "gauge":
+            assert not name.endswith(("_count", "_sum", "_bucket"))
+        labels = {label for sample in family.samples for label in sample.labels}
+        assert ("le" in labels) == (family.type == "histogram")
+        assert all(re.fullmatch(r"[a-z][a-z0-9_]*", label) for label in labels)
+        assert len({(sample.name, *sorted(sample.labels.items())) for sample in family.samples}) == len(family.samples)
+        if family.type == "histogram":
+            check_histogram(family.samples)
+    helps = re.findall(r"^# (HELP|TYPE) (\S+)", text, re.MULTILINE)
+    assert len(helps) == len(set(helps)), "one family stands in one place"
+
+
+def check_histogram(found: list[Sample]) -> None:
+    """Fail unless buckets rise to infinity, whose count is the histogram's."""
+    series: dict[tuple[tuple[str, str], ...], list[Sample]] = {}
+    for sample in found:
+        labels = tuple(item for item in sorted(sample.labels.items()) if item[0] != "le")
+        series.setdefault(labels, []).append(sample)
+    for each in series.values():
+        buckets = [(float(sample.labels["le"]), sample.value) for sample in each if sample.name.endswith("_bucket")]
+        assert buckets == sorted(buckets)
+        assert [value for _, value in buckets] == sorted(value for _, value in buckets)
+        others = {sample.name.rpartition("_")[2]: sample.value for sample in each if "le" not in sample.labels}
+        assert buckets[-1][0] == float("inf")
+        assert set(others) == {"sum", "count"}
+        assert others["count"] == buckets[-1][1]
 
 
 async def test_metrics_that_are_off_are_not_found() -> None:
