@@ -17,8 +17,7 @@ from engine.prefix_cache import CachedRun
 from engine.runtime.host_cache import HostCache
 from engine.runtime.kv_snapshots import Snapshots
 from engine.runtime.loop import Adopt, Adopting, Cancel, Command, Drop, InferenceLoop, Outputs, Submit
-from engine.scheduler import Key
-from engine.stats import EngineStats
+from engine.scheduler import EngineStats, Key
 
 DEFAULT_CACHE_BYTES = 256_000_000
 """Limit of the prefix cache in memory."""

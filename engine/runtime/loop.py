@@ -22,8 +22,7 @@ from engine.runtime.kv_snapshots import Snapshots
 from engine.runtime.mask_thread import MaskThread
 from engine.runtime.step_threads import StepThreads
 from engine.runtime.token_picker import TokenPicker
-from engine.scheduler import Key, Scheduler, Step
-from engine.stats import Counters
+from engine.scheduler import Counters, Key, Scheduler, Step
 
 SNAPSHOT_IDLE_SECONDS = 30.0
 """Idle seconds after which the KV cache is written to the disk."""

@@ -2,10 +2,14 @@
 
 from engine.scheduler.scheduler import Scheduler
 from engine.scheduler.slots import Key
+from engine.scheduler.stats import Counters, EngineStats, Histogram, Times
 from engine.scheduler.step import PrefixCopy, PrefixRestore, PrefixSave, Step, Transfer
 from engine.scheduler.thread_governor import ThreadGovernor
 
 __all__ = [
+    "Counters",
+    "EngineStats",
+    "Histogram",
     "Key",
     "PrefixCopy",
     "PrefixRestore",
@@ -13,5 +17,6 @@ __all__ = [
     "Scheduler",
     "Step",
     "ThreadGovernor",
+    "Times",
     "Transfer",
 ]

@@ -14,10 +14,10 @@ from engine.prefix_cache import PrefixTree
 from engine.scheduler.lanes import Lanes
 from engine.scheduler.prefix_reuse import PrefixReuse
 from engine.scheduler.slots import Key, RunningSequence, Slot, running_sequence
+from engine.scheduler.stats import Counters
 from engine.scheduler.step import PrefixSave, Step, Transfer
 from engine.scheduler.step_budget import StepBudget
 from engine.scheduler.stream_planner import StreamPlanner
-from engine.stats import Counters
 
 # Maximum prompt tokens in one step of a model that evaluates one slot at a time. A cancellation and the other streams
 # wait for one such step: 50 ms at 300 tokens a second. Larger steps gain less than 5%.

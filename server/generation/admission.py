@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from engine.job import Lane
-from engine.stats import EngineStats
+from engine.scheduler import EngineStats
 from server.access import Caller
 from server.protocol.errors import ServerBusy
 

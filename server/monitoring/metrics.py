@@ -15,7 +15,7 @@ from prometheus_client import (
 )
 
 from engine.job import Lane
-from engine.stats import Histogram
+from engine.scheduler import Histogram
 from server.generation import GenerationSummary
 from server.monitoring.families import Family, counter, gauge, histogram
 from server.monitoring.state import ServerState

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from engine.stats import Counters, EngineStats
+from engine.scheduler import Counters, EngineStats
 from server.store import StoreUsage
 
 

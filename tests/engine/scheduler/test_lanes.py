@@ -10,7 +10,7 @@ from engine.job import EngineOutput, Job, Lane, Progress, Started, Token
 from engine.scheduler import lanes
 from engine.scheduler.scheduler import Scheduler
 from engine.scheduler.slots import RunningSequence, Slot
-from engine.stats import Counters
+from engine.scheduler.stats import Counters
 from tests.engine.scheduler.test_batching import GREEDY, Naive, expected, forced_tokens, info, sampled, tree_of
 
 LANES = {"i": Lane.INTERACTIVE, "b": Lane.BATCH}

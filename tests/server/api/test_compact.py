@@ -11,8 +11,8 @@ from openai.types.responses import CompactedResponse, Response
 
 from engine.backends.scripted import ScriptedModel
 from server.prompt import compaction, summary
-from tests.server.api.test_references import reference
-from tests.server.api.test_stored_responses import invalid, msg, not_found, seen
+from tests.server.api.stored.test_references import reference
+from tests.server.api.stored.test_stored_responses import invalid, msg, not_found, seen
 from tests.support import wire
 from tests.support.helpers import NAME, Answer, Client, PacedModel, Running, encode, exchange, get, post, served, text
 

@@ -10,8 +10,8 @@ import trio
 from openai.types.responses import InputTokenCountResponse
 
 from engine.backends.scripted import ScriptedModel
-from tests.server.api.test_references import reference
-from tests.server.api.test_stored_responses import msg, seen
+from tests.server.api.stored.test_references import reference
+from tests.server.api.stored.test_stored_responses import msg, seen
 from tests.support.helpers import NAME, Answer, Running, encode, exchange, post, served
 
 TALK = [

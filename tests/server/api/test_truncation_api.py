@@ -7,7 +7,7 @@ import pytest
 
 from engine.backends.scripted import ScriptedModel
 from server.prompt import builder
-from tests.server.api.test_stored_responses import msg
+from tests.server.api.stored.test_stored_responses import msg
 from tests.server.prompt.test_builder import request
 from tests.support.helpers import Running, post, served, text
 

@@ -13,7 +13,7 @@ import trio.testing
 
 from engine.backends.scripted import ScriptedModel
 from engine.job import Lane
-from engine.stats import Counters
+from engine.scheduler.stats import Counters
 from server.access import ANYBODY, ApiKey, Caller
 from server.generation.admission import MAX_RETRY_SECONDS, AdmissionControl, Load, Pace, measured_pace
 from server.protocol.errors import ServerBusy

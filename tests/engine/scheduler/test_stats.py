@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.stats import Histogram, Times
+from engine.scheduler.stats import Histogram, Times
 
 BOUNDS = (0.01, 0.1)
 

@@ -16,7 +16,7 @@ from tests.support.processes import Daemon, serving
 
 pytestmark = pytest.mark.slow
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+README = (Path(__file__).parents[3] / "README.md").read_text()
 ANSWER = "The capital of France is Paris."
 
 

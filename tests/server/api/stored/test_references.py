@@ -9,7 +9,7 @@ import pytest
 from engine.backends.scripted import ScriptedModel
 from server.prompt import item_reader, stored_items
 from server.protocol.errors import InvalidRequest
-from tests.server.api.test_stored_responses import invalid, msg, path, seen
+from tests.server.api.stored.test_stored_responses import invalid, msg, path, seen
 from tests.support.helpers import PacedModel, Running, delete, get, post, served, text
 
 STEM = "0123456789abcdef0123456789abcdef"

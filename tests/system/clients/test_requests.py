@@ -12,7 +12,7 @@ from tests.data import requests
 from tests.support import wire
 from tests.support.helpers import Answer, exchange, served
 
-RECORDED = Path(__file__).parents[3] / "shared" / "requests" / "real-clients.jsonl"
+RECORDED = Path(__file__).parents[4] / "shared" / "requests" / "real-clients.jsonl"
 WITH_CODEX = 65536
 """Codex's own words alone are 40 kB, and here a byte is a token."""
 

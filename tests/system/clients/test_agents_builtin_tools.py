@@ -22,7 +22,7 @@ from agents.editor import ApplyPatchOperation, ApplyPatchResult
 
 from tests.server.api.test_tools import HERMES, call
 from tests.support.helpers import served, statuses
-from tests.system.test_agents import WAYS, Run, runs, scripted
+from tests.system.clients.test_agents import WAYS, Run, runs, scripted
 
 
 class Workplace:
