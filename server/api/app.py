@@ -16,6 +16,7 @@ from server.api.compact import CompactHandler
 from server.api.conversations import ConversationsHandler
 from server.api.input_tokens import InputTokensHandler
 from server.api.models import ModelsHandler
+from server.api.openapi import OpenAPIHandler
 from server.api.request_log import PUBLIC, described, log_request
 from server.api.responses import ResponsesHandler
 from server.api.stored_responses import StoredResponsesHandler
@@ -108,6 +109,7 @@ class App:
         self._routes = Router(
             {
                 **_status_routes(status),
+                "/openapi.json": {"GET": OpenAPIHandler(work).retrieve},
                 "/v1/models": {"GET": models.list_all, "HEAD": models.list_all},
                 "/v1/models/{name...}": {"GET": models.retrieve, "HEAD": models.retrieve},
                 "/v1/responses": {"POST": responses.create},

@@ -23,12 +23,12 @@ def includes_usage(options: ChatStreamOptions | None) -> bool:
 
 class ToolFunction(Struct, frozen=True):
     name: str
-    arguments: msgspec.Raw = schema.NULL
+    arguments: msgspec.Raw = schema.NULL_DEFAULT
 
 
 class ToolCustom(Struct, frozen=True):
     name: str
-    input: msgspec.Raw = schema.NULL
+    input: msgspec.Raw = schema.NULL_DEFAULT
 
 
 class ToolCall(Struct, frozen=True):
@@ -49,8 +49,8 @@ class ChatMessage(Struct, frozen=True):
     role: str
     content: str | list[msgspec.Raw] | None = None
     refusal: str | None = None
-    reasoning_content: msgspec.Raw = schema.NULL
-    reasoning: msgspec.Raw = schema.NULL
+    reasoning_content: msgspec.Raw = schema.NULL_DEFAULT
+    reasoning: msgspec.Raw = schema.NULL_DEFAULT
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | int | None = None
     function_call: ToolFunction | None = None
@@ -59,7 +59,7 @@ class ChatMessage(Struct, frozen=True):
 class OfferedFunction(Struct, frozen=True):
     name: str
     description: str | None = None
-    parameters: msgspec.Raw = schema.NULL
+    parameters: msgspec.Raw = schema.NULL_DEFAULT
     strict: bool | None = None
 
 
@@ -110,7 +110,7 @@ class ChatChoice(Struct, frozen=True):
 class ChatJsonFormat(Struct, frozen=True, tag="json_object"):
     """JSON format; `schema`, an extension of llama.cpp's server, constrains the output."""
 
-    schema: msgspec.Raw = schema.NULL
+    schema: msgspec.Raw = schema.NULL_DEFAULT
 
 
 class ChatSchema(Struct, frozen=True):

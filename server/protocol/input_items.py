@@ -3,14 +3,14 @@
 import msgspec
 from msgspec import Struct
 
-from server.protocol.request import NULL
+from server.protocol.request import NULL_DEFAULT
 
 
 class InputFunctionCall(Struct, frozen=True):
     """Item `function_call`. Arguments are JSON text; some clients send the JSON itself."""
 
     name: str
-    arguments: msgspec.Raw = NULL
+    arguments: msgspec.Raw = NULL_DEFAULT
     call_id: str | int | None = None
     namespace: str | None = None
 
@@ -19,7 +19,7 @@ class InputCustomToolCall(Struct, frozen=True):
     """Item `custom_tool_call`."""
 
     name: str
-    input: msgspec.Raw = NULL
+    input: msgspec.Raw = NULL_DEFAULT
     call_id: str | int | None = None
     namespace: str | None = None
 
@@ -27,7 +27,7 @@ class InputCustomToolCall(Struct, frozen=True):
 class ToolOutput(Struct, frozen=True):
     """Item `function_call_output` or `custom_tool_call_output`. Outputs of asynchronous tools may have no `call_id`."""
 
-    output: msgspec.Raw = NULL
+    output: msgspec.Raw = NULL_DEFAULT
     call_id: str | int | None = None
     name: str | None = None
     namespace: str | None = None
@@ -36,15 +36,15 @@ class ToolOutput(Struct, frozen=True):
 class InputReasoningItem(Struct, frozen=True):
     """Item `reasoning`. Content and summary may be lists of parts, text, null, or missing."""
 
-    content: msgspec.Raw = NULL
-    summary: msgspec.Raw = NULL
-    encrypted_content: msgspec.Raw = NULL
+    content: msgspec.Raw = NULL_DEFAULT
+    summary: msgspec.Raw = NULL_DEFAULT
+    encrypted_content: msgspec.Raw = NULL_DEFAULT
 
 
 class InputCompactionItem(Struct, frozen=True):
     """Item `compaction`."""
 
-    encrypted_content: msgspec.Raw = NULL
+    encrypted_content: msgspec.Raw = NULL_DEFAULT
 
 
 class ItemReference(Struct, frozen=True):
@@ -89,7 +89,7 @@ class ReplayedPart(Struct, frozen=True):
     type: str
     text: str | None = None
     file_data: str | None = None
-    prompt_cache_breakpoint: msgspec.Raw = NULL
+    prompt_cache_breakpoint: msgspec.Raw = NULL_DEFAULT
 
 
 class ReplayedText(Struct, frozen=True):

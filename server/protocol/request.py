@@ -17,6 +17,8 @@ from server.protocol.prompt_cache import Breakpoint, ResponseCacheOptions, Reten
 
 T = TypeVar("T")
 NULL = msgspec.Raw(b"null")
+NULL_DEFAULT: Any = msgspec.field(default_factory=lambda: NULL)
+"""Default of raw fields. It is a factory, since msgspec's JSON Schema cannot show a raw default."""
 Stop: TypeAlias = Annotated[str, Meta(max_length=1000)]
 Stops: TypeAlias = Stop | Annotated[list[Stop], Meta(max_length=16)]
 Temperature: TypeAlias = Annotated[float, Meta(ge=0, le=2)]
@@ -95,7 +97,7 @@ class Request(SamplingFields, frozen=True):
     truncation: Literal["auto", "disabled"] | None = None
     text: TextOptions | None = None
     metadata: Metadata | None = None
-    prompt: msgspec.Raw = NULL
+    prompt: msgspec.Raw = NULL_DEFAULT
     """Template stored by OpenAI; `decode` refuses it."""
     max_tool_calls: Count | None = None
     service_tier: str | None = None
@@ -113,7 +115,7 @@ class Request(SamplingFields, frozen=True):
     return_progress: bool | None = None
     reasoning: ReasoningOptions | None = None
     tools: list[msgspec.Raw] | None = None
-    tool_choice: msgspec.Raw = NULL
+    tool_choice: msgspec.Raw = NULL_DEFAULT
     chat_template_kwargs: dict[str, Any] | None = None
     """Variables of the chat template, as in vLLM and llama.cpp's server."""
 

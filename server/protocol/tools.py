@@ -5,21 +5,20 @@ from typing import ClassVar, Literal, TypeAlias
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from server.protocol.builtin_calls import LocalEnvironment
-
-NULL = Raw(b"null")
+from server.protocol.request import NULL_DEFAULT
 
 
 class FunctionTool(Struct, frozen=True, tag="function"):
     name: str
     description: str | None = None
-    parameters: Raw = NULL
+    parameters: Raw = NULL_DEFAULT
     strict: bool | None = None
 
 
 class CustomTool(Struct, frozen=True, tag="custom", omit_defaults=True):
     name: str
     description: str | None = None
-    format: Raw = NULL
+    format: Raw | UnsetType = UNSET
 
 
 class NamespaceTool(Struct, frozen=True, tag="namespace"):

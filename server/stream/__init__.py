@@ -1,6 +1,14 @@
 """The stream of a response: engine outputs -> stream inputs -> events. Pure."""
 
-from server.stream.chat_chunks import ChatChunkEncoder, ChatUsage, Failed, chat_usage, completion
+from server.stream.chat_chunks import (
+    ChatChunk,
+    ChatChunkEncoder,
+    ChatCompletion,
+    ChatUsage,
+    Failed,
+    chat_usage,
+    completion,
+)
 from server.stream.inputs import BuiltinName, Cancelled, InProgress, NotStored, StreamInput, ToolCallStarted, failure
 from server.stream.machine import State, Stream
 from server.stream.output_processor import OutputProcessor
@@ -11,7 +19,9 @@ from server.stream.tool_call_mapper import ToolCallMapper
 __all__ = [
     "BuiltinName",
     "Cancelled",
+    "ChatChunk",
     "ChatChunkEncoder",
+    "ChatCompletion",
     "ChatUsage",
     "Failed",
     "InProgress",

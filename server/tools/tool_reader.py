@@ -9,14 +9,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, TypeAlias
 
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct
 from msgspec.structs import replace
 
 from engine.chat_template import Tool
 from server.protocol.errors import InvalidRequest
 from server.protocol.fields import is_null
 from server.protocol.request import NULL, TypeAndRole, part
-from server.protocol.tools import NULL as NO_FORMAT
 from server.protocol.tools import CustomTool, FunctionTool, NamespaceTool, ToolEcho
 from server.stream import ToolCallStarted
 from server.tools.builtin_tools import BuiltinTool, builtin_tool
@@ -172,7 +171,7 @@ class ToolReader:
         function = Tool(name, "\n".join(filter(None, [tool.description, _format_note(input_)])), TEXT_INPUT)
         call = ToolCallStarted(tool.name, namespace, custom=True, streams=True)
         self.specs[name] = ToolSpec(function, call, place, True, input_)
-        return CustomTool(tool.name, tool.description, NO_FORMAT if is_null(tool.format) else tool.format)
+        return CustomTool(tool.name, tool.description, UNSET if is_null(tool.format) else tool.format)
 
     def _name(self, name: str, place: str, namespace: str | None) -> str:
         """Return the tool's name for the model. Raises InvalidRequest if an earlier tool has it and stays."""
