@@ -7,7 +7,7 @@ its own, so that batch jobs never take the last place from somebody who waits.
 import heapq
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -75,7 +75,7 @@ class AdmissionControl:
         """Record the tokens of a generation that has ended."""
         self._outputs.append(tokens)
 
-    def refusal(self, caller: Caller, lane: Lane, loads: Sequence[Load], pace: Pace) -> ServerBusy | None:
+    def refusal(self, caller: Caller, lane: Lane, loads: Sequence[Load], pace: Callable[[], Pace]) -> ServerBusy | None:
         """Return the error for a further request; None if it has a place. `loads` are in order of arrival.
 
         `Retry-After` estimates the time until a slot is free for it: until all others have had one.
@@ -89,7 +89,7 @@ class AdmissionControl:
             return None
         if lane is Lane.BATCH:
             present = [*(load for load in loads if load.lane is Lane.INTERACTIVE), *present]
-        seconds = min(max(math.ceil(self._seconds_until_slot(present, pace)), 1), MAX_RETRY_SECONDS)
+        seconds = min(max(math.ceil(self._seconds_until_slot(present, pace())), 1), MAX_RETRY_SECONDS)
         if waiting >= self.queue:
             return ServerBusy(
                 f"All {self._slots} slots are in use, and {waiting} requests wait for one; try again in {seconds} s.",

@@ -173,13 +173,16 @@ class Generations:
         if self._first_abandoned(lane) is not None:
             return None
         loads = [generation.load() for generation in self._active]
-        return self._admission.refusal(caller, lane, loads, measured_pace(self._engine.stats()))
+        return self._admission.refusal(caller, lane, loads, self._pace)
+
+    def _pace(self) -> Pace:
+        return measured_pace(self._engine.stats())
 
     def _make_room(self, caller: Caller, lane: Lane) -> None:
         """Cancel an abandoned generation if a further one has no place otherwise."""
         loads = [generation.load() for generation in self._active]
         abandoned = self._first_abandoned(lane)
-        if abandoned is not None and self._admission.refusal(caller, lane, loads, Pace()) is not None:
+        if abandoned is not None and self._admission.refusal(caller, lane, loads, Pace) is not None:
             abandoned.cancel()
             del self._active[abandoned]
 

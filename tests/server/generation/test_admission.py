@@ -84,7 +84,7 @@ def test_retry_after_estimates_when_a_slot_is_free(
     admission = AdmissionControl(slots, len(loads) - slots)
     for tokens in ended:
         admission.record_output(tokens)
-    error = admission.refusal(ANYBODY, INTERACTIVE, loads, PACE)
+    error = admission.refusal(ANYBODY, INTERACTIVE, loads, lambda: PACE)
     assert error is not None
     assert (error.status, error.code, error.reason, error.retry_after) == (503, "server_busy", "queue_full", seconds)
     assert error.message == (
@@ -133,7 +133,7 @@ def loads_of(text: str) -> list[Load]:
     ],
 )
 def test_lane_and_key_have_places_of_their_own(caller: Caller, lane: Lane, loads: str, reason: str | None) -> None:
-    error = AdmissionControl(2, 4).refusal(caller, lane, loads_of(loads), PACE)
+    error = AdmissionControl(2, 4).refusal(caller, lane, loads_of(loads), lambda: PACE)
     assert (None if error is None else error.reason) == reason
 
 
@@ -145,7 +145,7 @@ def test_refused_batch_job_waits_for_interactive_ones_too() -> None:
 
 
 def refused(admission: AdmissionControl, lane: Lane, loads: list[Load]) -> ServerBusy:
-    error = admission.refusal(ANYBODY, lane, loads, PACE)
+    error = admission.refusal(ANYBODY, lane, loads, lambda: PACE)
     assert error is not None
     return error
 
