@@ -17,19 +17,20 @@ from server.api.conversations import ConversationsHandler
 from server.api.input_tokens import InputTokensHandler
 from server.api.models import ModelsHandler
 from server.api.openapi import OpenAPIHandler
-from server.api.request_log import PUBLIC, described, log_request
+from server.api.request_log import PUBLIC, log_request
 from server.api.responses import ResponsesHandler
 from server.api.stored_responses import StoredResponsesHandler
 from server.api.text_completions import TextCompletionsHandler
+from server.api.websocket import WebSocketHandler
 from server.config import Config
 from server.generation import (
-    INTERNAL_ERROR,
     STOPPING,
     ActivityCount,
     AdmissionControl,
     Generations,
     GenerationSummary,
     Timeouts,
+    as_api_error,
 )
 from server.http import (
     Bodies,
@@ -52,7 +53,9 @@ from server.protocol import sse
 from server.protocol.errors import ApiError, Unavailable
 from server.protocol.prompt_cache import ResponseCacheOptions
 from server.served_model import ModelDetails, ServedModel
-from server.store import AsyncStore, StoreError
+from server.session import Responder, ResponseMemory, SessionTurn
+from server.store import AsyncStore
+from server.websocket import WebSocketLimits
 
 GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 
@@ -99,6 +102,7 @@ class App:
         responses = ResponsesHandler(config, reader, specs, self._generations, stores=store is not None)
         chat_completions = ChatCompletionsHandler(bodies, specs, self._generations, work)
         text_completions = TextCompletionsHandler(model, bodies, specs, self._generations)
+        self.websockets = self._websocket_handler(config, reader)
         tokens = InputTokensHandler(reader, specs)
         compact = CompactHandler(model, reader, specs, self._generations)
         stored = StoredResponsesHandler(
@@ -112,7 +116,7 @@ class App:
                 "/openapi.json": {"GET": OpenAPIHandler(work).retrieve},
                 "/v1/models": {"GET": models.list_all, "HEAD": models.list_all},
                 "/v1/models/{name...}": {"GET": models.retrieve, "HEAD": models.retrieve},
-                "/v1/responses": {"POST": responses.create},
+                "/v1/responses": {"POST": responses.create, "GET": self.websockets.connect},
                 "/v1/chat/completions": {"POST": chat_completions.create},
                 "/v1/completions": {"POST": text_completions.create},
                 "/v1/responses/input_tokens": {"POST": tokens.count},
@@ -123,6 +127,14 @@ class App:
                 **_conversation_routes(conversations),
             }
         )
+
+    def _websocket_handler(self, config: Config, reader: RequestReader) -> WebSocketHandler:
+        """Return the handler of WebSocket mode, over the stages of POST."""
+        memory = ResponseMemory(config.max_body_bytes)
+        encode = sse.messages(config.reasoning_events)
+        responder = Responder(self._bodies, reader, self._specs, self._generations, memory, self.work, encode)
+        limits = WebSocketLimits(message_gap=config.body_gap_seconds, message_total=config.body_timeout_seconds)
+        return WebSocketHandler(responder, limits, self._authorize, self._record_turn)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
@@ -191,26 +203,35 @@ class App:
             await self._answer(exchange)
         except ClientDisconnected:
             exchange.outcome = exchange.outcome or "client disconnected"
-        except ApiError as error:
-            await self._refuse(exchange, error)
-        except StoreError as error:
-            log.warning("%s: %s", exchange.id, error)
-            await self._refuse(exchange, Unavailable("The store cannot be read or written now: try again later."))
-        except Exception:
-            log.exception("%s failed", exchange.id)
-            await exchange.send_error(ApiError(INTERNAL_ERROR))
+        except Exception as failure:
+            await self._refuse(exchange, as_api_error(failure, exchange.id))
         finally:
             self._bodies.release(exchange)
             self._busy.end()
+        self._record(exchange, began)
+
+    def _record(self, request: Exchange | SessionTurn, began: float) -> None:
+        """Count and log a request that has ended."""
         if self._metrics is not None:
-            self._metrics.record_request(exchange.route, exchange.status)
-        log_request(exchange, time.perf_counter() - began)
+            self._metrics.record_request(request.route, request.status)
+        log_request(request, time.perf_counter() - began)
+
+    def _record_turn(self, turn: SessionTurn, began: float) -> None:
+        """Count and log a request of a WebSocket."""
+        if self._metrics is not None and turn.refusal:
+            self._metrics.record_refusal(turn.refusal)
+        self._record(turn, began)
+
+    def _authorize(self, exchange: Exchange) -> None:
+        """Set the caller. Raises Unauthorized."""
+        if self.keys is not None:
+            exchange.caller = self.keys.caller(exchange.header(b"authorization"))
 
     async def _refuse(self, exchange: Exchange, error: ApiError) -> None:
         """Send an error, of the request or of its response."""
         if self._metrics is not None and not exchange.starts_generation:
             self._metrics.record_refusal(error.reason)
-        exchange.outcome = exchange.outcome or described(error)
+        exchange.outcome = exchange.outcome or error.summary
         await exchange.send_error(error)
 
     def _record_answer(self, summary: GenerationSummary) -> None:
@@ -223,8 +244,8 @@ class App:
             self._access.check(exchange.header(b"host"), exchange.header(b"origin"))
             if (origin := exchange.header(b"origin")) is not None and self._access.allows(origin):
                 exchange.allow_origin(origin)
-            if self.keys is not None and exchange.method != "OPTIONS":  # a preflight carries no key (Fetch, 3.3)
-                exchange.caller = self.keys.caller(exchange.header(b"authorization"))
+            if exchange.method != "OPTIONS":  # a preflight carries no key (Fetch, 3.3)
+                self._authorize(exchange)
             exchange.client_request_id = client_request_id(exchange.header(b"x-client-request-id"))
         handler, parameters, allow, exchange.route = self._routes.find(exchange.method, exchange.path)
         if handler is None:

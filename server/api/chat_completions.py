@@ -28,9 +28,7 @@ class ChatCompletionsHandler:
             prepared = await self._work.run(body.size, _prepare, body.request, body.unknown)
             exchange.skipped = prepared.skipped
             self._generations.check(exchange.caller, lane_of(prepared.request, exchange.caller))
-            tokens = await self._specs.tokens(prepared)
-            constraints = await self._specs.constraints(prepared)
-            spec = await self._specs.build(prepared, tokens, exchange, constraints)
+            spec = await self._specs.specify(prepared, exchange)
         with self._generations.make(spec) as generation:
             usage = includes_usage(body.request.stream_options)
             encode = ChatChunkEncoder(spec.first, include_usage=usage).encode if body.request.stream else None

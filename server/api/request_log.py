@@ -4,7 +4,7 @@ import logging
 
 from server.generation import notes
 from server.http import Exchange
-from server.protocol.errors import ApiError
+from server.session import SessionTurn
 
 PUBLIC = ("/health", "/ready")
 """Paths without checks of keys, Host and Origin."""
@@ -14,7 +14,7 @@ UNLOGGED = (*PUBLIC, "/metrics")
 log = logging.getLogger("responsed.http")
 
 
-def log_request(exchange: Exchange, seconds: float) -> None:
+def log_request(exchange: Exchange | SessionTurn, seconds: float) -> None:
     """Write the line of a request that has ended."""
     log.log(
         _level(exchange),
@@ -29,12 +29,7 @@ def log_request(exchange: Exchange, seconds: float) -> None:
     )
 
 
-def described(error: ApiError) -> str:
-    """Return the error's reason and field for the log. Its message may quote the request, so it is left out."""
-    return f"{error.reason}{f' ({error.param[:100]!r})' if error.param else ''}"
-
-
-def _level(exchange: Exchange) -> int:
+def _level(exchange: Exchange | SessionTurn) -> int:
     """Return the level of a request's line: answers have lines of their own, and probes say nothing."""
     if exchange.status < 400 and (exchange.starts_generation or exchange.path in UNLOGGED):
         return logging.DEBUG

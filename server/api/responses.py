@@ -33,9 +33,7 @@ class ResponsesHandler:
         self._check_background(request)
         self._generations.check(exchange.caller, lane_of(request, exchange.caller))
         with nullcontext() if request.background else exchange.while_connected():
-            tokens = await self._specs.tokens(prepared)
-            constraints = await self._specs.constraints(prepared)
-            spec = await self._specs.build(prepared, tokens, exchange, constraints, repeats=_is_codex(exchange))
+            spec = await self._specs.specify(prepared, exchange, repeats=exchange.is_codex)
         with self._generations.make(spec) as generation:
             if request.background:
                 await self._run_in_background(exchange, generation, bool(request.stream))
@@ -66,8 +64,3 @@ class ResponsesHandler:
             raise InvalidRequest(message, param="background")
         if request.store is False:
             raise InvalidRequest("A background response must be stored: leave `store` out.", param="background")
-
-
-def _is_codex(exchange: Exchange) -> bool:
-    """True for a client that counts events as signs of life and ignores comments (openai/codex)."""
-    return (exchange.header(b"originator") or exchange.header(b"user-agent") or "").startswith("codex")

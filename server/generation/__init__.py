@@ -2,12 +2,12 @@
 
 from server.generation.activity import ActivityCount
 from server.generation.admission import AdmissionControl
-from server.generation.generation import INTERNAL_ERROR, STOPPING, Generation, GenerationSpec, Timeouts
+from server.generation.failures import as_api_error
+from server.generation.generation import STOPPING, Generation, GenerationSpec, Timeouts
 from server.generation.registry import Generations
 from server.generation.summary import GenerationSummary, Origin, notes
 
 __all__ = [
-    "INTERNAL_ERROR",
     "STOPPING",
     "ActivityCount",
     "AdmissionControl",
@@ -17,5 +17,6 @@ __all__ = [
     "Generations",
     "Origin",
     "Timeouts",
+    "as_api_error",
     "notes",
 ]

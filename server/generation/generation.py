@@ -9,16 +9,18 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import trio
 from msgspec import Struct
 
-from engine.job import EngineOutput, Job, Lane
+from engine.job import Job, Lane
 from engine.runtime import Engine, EngineStopped
 from server.access import Caller
 from server.generation.admission import Load
+from server.generation.arrivals import arrived_outputs
 from server.generation.event_log import EventLog
+from server.generation.failures import INTERNAL_ERROR
 from server.generation.heartbeat import ITEM_STATES, Heartbeat
 from server.generation.recorder import Recorder
 from server.generation.summary import GenerationSummary, Origin, Timings, summarize
@@ -31,15 +33,16 @@ from server.stream import (
     NotStored,
     OutputProcessor,
     ReasoningSealer,
+    State,
     Stream,
     StreamInput,
+    ToolCallStarted,
     failure,
     feed_all,
     opening_inputs,
 )
 
 STOPPING = "The server is shutting down; try again later."
-INTERNAL_ERROR = "Internal error; see the server log."
 
 log = logging.getLogger("responsed.generation")
 
@@ -100,6 +103,8 @@ class Generation:
         self._readers = 0
         self._scope = trio.CancelScope()
         """Scope to cancel the generation. Its deadline is finite while there is no reader."""
+        self._steered = False
+        """True if the client has further input for the model."""
         self._timings = Timings(trio.current_time())
         self._slot_since = math.inf
         """Time at which it got its slot, an estimate until the first output."""
@@ -176,6 +181,7 @@ class Generation:
     def summary(self) -> GenerationSummary:
         """Return the facts about the generation, which has ended."""
         mode = "background" if self.response.background else "stream" if self._spec.streamed else "whole"
+        mode = self._spec.origin.transport or mode
         return summarize(self.response, self._spec.origin, self._timings, mode, trio.current_time())
 
     def has_nothing_after(self, number: int) -> bool:
@@ -196,6 +202,10 @@ class Generation:
 
     def cancel(self) -> None:
         self._scope.cancel()
+
+    def steer(self) -> None:
+        """End the response as soon as possible, for the reason `steered`. Calls of tools are never cut."""
+        self._steered = True
 
     def fail(self, error: ApiError) -> None:
         """End the generation with an error, unless it is ending already."""
@@ -252,12 +262,14 @@ class Generation:
             self._slot_since = trio.current_time()
         with self._engine.generate(self._spec.job) as outputs:
             while True:
-                arrived = await _arrived(outputs, self._heartbeat.due(self._stream.state))
+                arrived = await arrived_outputs(outputs, self._heartbeat.due(self._stream.state))
                 now = int(time.time())
                 if arrived:
                     self._slot_since = min(self._slot_since, trio.current_time())
                 tokens = processor.output_tokens
                 inputs = [each for output in arrived for each in processor.process(output, now)]
+                if self._steered and self._can_cut(inputs):
+                    inputs += processor.cut(now, "steered")
                 if self._spec.sealer is not None:
                     inputs = list(self._spec.sealer.add(inputs))
                 slot_since = self._slot_since if processor.started else None
@@ -269,25 +281,15 @@ class Generation:
                 if self.slot_seconds > self._answer_seconds:
                     raise ApiError(f"The answer took longer than {self._answer_seconds:g} s (--answer-timeout).")
 
+    def _can_cut(self, inputs: Sequence[StreamInput]) -> bool:
+        """True if the output after `inputs` is text or reasoning that may end here."""
+        processor = self._spec.processor
+        has_call = any(isinstance(each, ToolCallStarted) for each in (*self._inputs, *inputs))
+        running = self._stream.state in (State.RUNNING, State.WRITING)
+        return running and not has_call and processor.output_tokens > 0 and not processor.ended
+
     def _apply(self, inputs: list[StreamInput]) -> None:
         self._inputs += inputs
         events = list(feed_all(self._stream, inputs))
         self._response = self._stream.response
         self._log.append(events)
-
-
-async def _arrived(outputs: trio.MemoryReceiveChannel[EngineOutput], due: float) -> list[EngineOutput]:
-    """Wait for outputs until `due`, and return all available ones; one `send` of many costs no more than of one.
-
-    While text streams, `due` is infinite and no cancel scope is made: it would cost a tenth of a token's latency.
-    """
-    if due == math.inf:
-        arrived = [await outputs.receive()]
-    else:
-        arrived = []
-        with trio.move_on_at(due):
-            arrived.append(await outputs.receive())
-    with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
-        while True:
-            arrived.append(outputs.receive_nowait())
-    return arrived

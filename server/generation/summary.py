@@ -22,6 +22,8 @@ class Origin(Struct, frozen=True):
     trace_id: str = ""
     """Trace id of the caller's `traceparent`; empty without one."""
     client_request_id: str = ""
+    transport: str = ""
+    """Name of the transport; empty for HTTP."""
 
     @property
     def notes(self) -> str:
@@ -66,7 +68,7 @@ class GenerationSummary(Struct, frozen=True):
     response_id: str
     origin: Origin
     mode: str
-    """`stream`, `background` or `whole`."""
+    """`stream`, `background`, `whole` or `websocket`."""
     lane: Lane
     outcome: str
     """Final status of the response, with the reason unless it is completed."""

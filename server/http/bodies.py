@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from server.http.exchange import Exchange
 from server.http.work_thread import WorkThread
-from server.protocol.errors import InvalidRequest, Unavailable
+from server.protocol.errors import BodyTooLarge, InvalidRequest, Unavailable
 
 BODIES_IN_MEMORY = 2
 """Number of bodies of the largest size that may be in memory at the same time."""
@@ -36,7 +36,21 @@ class Bodies:
 
     def release(self, exchange: Exchange) -> None:
         """Free the bytes that the exchange reserved for its body."""
-        self._occupied -= exchange.reserved
+        self.free(exchange.reserved)
+
+    async def cleaned(self, message: bytes) -> bytes:
+        """Return the cleaned message of a WebSocket. Raises InvalidRequest."""
+        return await self._work.run(len(message), clean, message)
+
+    def reserve(self, size: int, total: int) -> None:
+        """Count `size` more bytes of a message that has `total` bytes then. Raises BodyTooLarge, Unavailable."""
+        if total > self.limit:
+            raise BodyTooLarge(f"The message is larger than {self.limit} bytes.")
+        self._reserve(size)
+
+    def free(self, size: int) -> None:
+        """Free reserved bytes."""
+        self._occupied -= size
 
     def _reserve(self, size: int) -> None:
         """Raise Unavailable if the bytes are not free."""

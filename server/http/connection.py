@@ -20,7 +20,9 @@ from server.http.drain import Drain
 from server.http.exchange import JSON, Receive, Scope, Send
 from server.http.options import HTTPOptions
 from server.http.request_head import HeadFilter, asgi_scope, check
+from server.http.upgraded import Upgraded
 from server.protocol.errors import Malformed
+from server.websocket import WebSocket, WebSocketLimits
 
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
@@ -76,7 +78,7 @@ class Connection:
             log.exception("a connection failed by an internal error")
         if self._fault is not None:
             await self._send_fault(self._fault)
-        await self._discard_input()
+            await self._finish()
 
     async def _serve_requests(self, client: tuple[str, int]) -> None:
         while (request := await self._request()) is not None:
@@ -96,7 +98,8 @@ class Connection:
             garbage = client.garbage[:100]
             proxy_log.warning("X-Forwarded-For from %s is ignored at %r: this is no address", peer[0], garbage)
         scheme = proxies.scheme(peer[0], _values(request, b"x-forwarded-proto"), "https" if self._encrypted else "http")
-        return asgi_scope(request, peer if client.address == peer[0] else (client.address, 0), scheme)
+        scope = asgi_scope(request, peer if client.address == peer[0] else (client.address, 0), scheme)
+        return {**scope, "extensions": {"upgrade": self._upgrade}}
 
     def _next_cycle(self) -> None:
         """Begin the next request, parts of which may be in the buffer already."""
@@ -219,6 +222,14 @@ class Connection:
                 self._gone.set()  # a frame was cut, so nothing can follow it
                 raise
 
+    async def _upgrade(self, headers: list[tuple[bytes, bytes]], limits: WebSocketLimits) -> WebSocket:
+        """Send the 101 response to a request without a body, and return the WebSocket."""
+        await self._body()
+        head = h11.InformationalResponse(status_code=101, headers=headers)
+        await self._write(self._wire.send(head) or b"")
+        upgraded = Upgraded(self._stream, self._write, self._finish, self._drain)
+        return WebSocket(upgraded, limits, self._wire.trailing_data[0])
+
     async def _send_fault(self, fault: h11.RemoteProtocolError) -> None:
         """Send an error for an unreadable request, unless a response has begun."""
         if self._wire.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
@@ -236,9 +247,9 @@ class Connection:
             while self._wire.their_state is h11.SEND_BODY:
                 await self._body()
 
-    async def _discard_input(self) -> None:
-        """Read and discard input after an error, so that a client that is still sending can read the error."""
-        if self._gone.is_set() or self._fault is None:
+    async def _finish(self) -> None:
+        """Announce the end, and discard input, so that a client that is still sending can read what was sent."""
+        if self._gone.is_set():
             return
         with suppress(trio.BrokenResourceError), trio.move_on_after(DISCARD_SECONDS):
             if isinstance(self._stream, trio.SocketStream):  # TLS has no half-close

@@ -24,13 +24,21 @@ class Drain:
     def wait_for_request(self) -> Iterator[None]:
         """Cancel the block when the drain closes, or after REQUEST_SECONDS."""
         with trio.CancelScope(deadline=trio.current_time() + REQUEST_SECONDS) as scope:
-            if self.closed:
-                scope.cancel()
-            self._waiting[scope] = None
+            self.add(scope)
             try:
                 yield
             finally:
-                self._waiting.pop(scope, None)
+                self.remove(scope)
+
+    def add(self, scope: trio.CancelScope) -> None:
+        """Cancel the scope when the drain closes, or in favour of a new connection."""
+        if self.closed:
+            scope.cancel()
+        self._waiting[scope] = None
+
+    def remove(self, scope: trio.CancelScope) -> None:
+        """Leave the scope alone from now on."""
+        self._waiting.pop(scope, None)
 
     def close_oldest(self) -> bool:
         """Close the connection that is idle longest, in favour of a new one; return False if none is idle."""

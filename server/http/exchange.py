@@ -23,12 +23,16 @@ from server.protocol.errors import (
     Unavailable,
     UnsupportedEncoding,
     UnsupportedMediaType,
+    UpgradeRequired,
 )
+from server.websocket import WebSocket, WebSocketLimits, accept_headers
 
 Scope: TypeAlias = Mapping[str, Any]  # ASGI's types are untyped dicts; only this folder uses them
 Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
 Send: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[None]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
+Upgrade: TypeAlias = Callable[[Headers, WebSocketLimits], Awaitable[WebSocket]]
+"""Extension `upgrade` of the scope: sends the 101 response with these headers."""
 
 JSON: Headers = [(b"content-type", b"application/json")]
 EVENT_STREAM: Headers = [
@@ -44,6 +48,9 @@ class ClientDisconnected(Exception):
 
 class Exchange:
     """A request and its response; each can be read or sent once."""
+
+    transport = ""
+    """Name of the transport in the log; empty for HTTP."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, id_: str) -> None:
         self.id = id_
@@ -101,6 +108,11 @@ class Exchange:
         """Trace id of the caller; empty if it gives none."""
         return trace_id(self.header(b"traceparent"))
 
+    @property
+    def is_codex(self) -> bool:
+        """True for a client that counts events as signs of life and ignores comments (openai/codex)."""
+        return (self.header(b"originator") or self.header(b"user-agent") or "").startswith("codex")
+
     def header(self, name: bytes) -> str | None:
         """Return the value of a header by its name in lower case; None if the request does not have it."""
         value = self._headers.get(name)
@@ -147,6 +159,14 @@ class Exchange:
         raise BodyTooLarge(
             f"The body is larger than {limit} bytes; send a smaller one, or start the server with --max-body-megabytes."
         )
+
+    async def accept_websocket(self, limits: WebSocketLimits) -> WebSocket:
+        """Switch the connection to WebSocket. Raises UpgradeRequired, InvalidRequest."""
+        headers = accept_headers(self._scope["http_version"], self._scope["headers"])
+        upgrade: Upgrade = self._scope["extensions"]["upgrade"]
+        socket = await upgrade([*headers, (b"x-request-id", self.id.encode())], limits)
+        self.status = 101
+        return socket
 
     async def answer(self, status: int, body: bytes, headers: Headers = JSON) -> None:
         """Send the whole response."""
@@ -245,6 +265,8 @@ def _error_headers(error: ApiError) -> Headers:
     match error:
         case MethodNotAllowed():
             return [(b"allow", error.allow.encode())]
+        case UpgradeRequired():
+            return [(b"connection", b"Upgrade"), (b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")]
         case Unauthorized():
             return [(b"www-authenticate", b'Bearer realm="responsed"')]  # RFC 6750, 3
         case Unavailable():

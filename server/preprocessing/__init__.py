@@ -3,21 +3,24 @@
 Imports `config`, `generation`, `http`, `prompt`, `prompt_comparison`, `protocol`, `served_model`, `store` and `stream`.
 """
 
-from server.preprocessing.body_reader import BodyReader
+from server.preprocessing.body_reader import BodyReader, DecodedBody
 from server.preprocessing.generation_specs import SpecBuilder
 from server.preprocessing.history import History, conversation_not_found
 from server.preprocessing.lanes import lane_of
 from server.preprocessing.reasoning_seal import KEY_NAME, ReasoningSeal
 from server.preprocessing.references import References
 from server.preprocessing.request_reader import RequestReader
+from server.preprocessing.requester import Requester
 
 __all__ = [
     "KEY_NAME",
     "BodyReader",
+    "DecodedBody",
     "History",
     "ReasoningSeal",
     "References",
     "RequestReader",
+    "Requester",
     "SpecBuilder",
     "conversation_not_found",
     "lane_of",

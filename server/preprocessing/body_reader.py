@@ -40,7 +40,10 @@ class BodyReader:
 
         Raises ApiError.
         """
-        body = await self._bodies.read(exchange)
+        return await self.decode(await self._bodies.read(exchange), decode)
+
+    async def decode(self, body: bytes, decode: Callable[[bytes], tuple[T, list[str]]]) -> DecodedBody[T]:
+        """Return a body that is cleaned already. Raises ApiError."""
         request, unknown = await self._work.run(len(body), decode, body)
         check_strict(unknown, self._strict_fields)
         self._model.resolve(request.model)

@@ -12,10 +12,11 @@ from engine.runtime import Engine
 from engine.tokenizer import no_progress
 from server.config import Config
 from server.generation import GenerationSpec, Origin
-from server.http import ITEM_BYTES, Exchange, WorkThread
+from server.http import ITEM_BYTES, WorkThread
 from server.preprocessing.initial_response import initial_response
 from server.preprocessing.lanes import lane_of
 from server.preprocessing.reasoning_seal import ReasoningSeal
+from server.preprocessing.requester import Requester
 from server.prompt import ItemText, PreparedRequest, breakpoints, builder, checkpoints, stored_items, volatile
 from server.prompt_comparison import PromptComparisons
 from server.protocol.formats import PlainFormat
@@ -78,11 +79,17 @@ class SpecBuilder:
         format_ = prepared.request.format
         return await self._model.constraints(format_, prepared.schema_field, prepared.toolbox, prepared.messages)
 
+    async def specify(self, prepared: PreparedRequest, requester: Requester, repeats: bool = False) -> GenerationSpec:
+        """Return the specification of the generation that answers the request. Raises as `build` does."""
+        tokens = await self.tokens(prepared)
+        constraints = await self.constraints(prepared)
+        return await self.build(prepared, tokens, requester, constraints, repeats)
+
     async def build(
         self,
         prepared: PreparedRequest,
         tokens: list[int],
-        exchange: Exchange,
+        requester: Requester,
         constraints: OutputConstraints = UNCONSTRAINED,
         repeats: bool = False,
     ) -> GenerationSpec:
@@ -91,7 +98,7 @@ class SpecBuilder:
         Raises InvalidRequest if the prompt leaves no space for an answer, or if a bias is for an unknown token.
         """
         request, served = prepared.request, self._model.served
-        lane = lane_of(request, exchange.caller)
+        lane = lane_of(request, requester.caller)
         sampling = builder.sampling(request, self._config.sampling)
         builder.check_bias(sampling, served.info.n_vocab)
         job = builder.job(request, tokens, sampling, served.info.n_ctx, self._config.max_output_tokens, prepared.field)
@@ -106,14 +113,14 @@ class SpecBuilder:
             lane=lane,
             queued=bool(request.background) or self._engine.full(lane),
         )
-        group = prepared.root or builder.affinity(request, exchange.client) or first.id
+        group = prepared.root or builder.affinity(request, requester.client) or first.id
         texts = volatile.stable_items(prepared.items, prepared.messages, self._volatile)
         compared = await self._comparisons.compare(
-            replace(prepared, items=texts), tokens, first.id, exchange.client, group
+            replace(prepared, items=texts), tokens, first.id, requester.client, group
         )
         job = replace(
             job,
-            client=exchange.client,
+            client=requester.client,
             affinity=group,
             savable=request.prompt_cache_retention != "in_memory" and (first.store or self._config.snapshot_unstored),
             checkpoints=self._checkpoints(tokens, texts),
@@ -129,15 +136,16 @@ class SpecBuilder:
             processor=OutputProcessor(served.vocabulary, len(tokens), stops, self._tool_calls(prepared, tokens)),
             items=items,
             origin=Origin(
-                exchange.id,
-                exchange.client_name,
-                exchange.path,
-                exchange.caller.name,
+                requester.id,
+                requester.client_name,
+                requester.path,
+                requester.caller.name,
                 prepared.skipped,
-                exchange.trace_id,
-                exchange.client_request_id,
+                requester.trace_id,
+                requester.client_request_id,
+                requester.transport,
             ),
-            caller=exchange.caller,
+            caller=requester.caller,
             streamed=bool(request.stream),
             reports_progress=bool(request.return_progress),
             cache_note=compared.note,

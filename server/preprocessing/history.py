@@ -46,6 +46,7 @@ class History:
                 "This server stores no responses: send the whole conversation as `input`, or start it with "
                 "--store PATH.",
                 param="previous_response_id",
+                code="previous_response_not_found",
             )
         if self._generations.find_stored(previous) is not None:
             message = f"Response {previous!r} is still in progress: wait until it has ended."

@@ -5,15 +5,18 @@ from contextlib import nullcontext
 
 from server.config import Config
 from server.http import ITEM_BYTES, Exchange, WorkThread
-from server.preprocessing.body_reader import BodyReader
+from server.preprocessing.body_reader import BodyReader, DecodedBody
 from server.preprocessing.history import History
 from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.preprocessing.references import References
-from server.prompt import PreparedRequest, prepare
+from server.prompt import Past, PreparedRequest, prepare
 from server.protocol import request as wire
 from server.protocol.errors import InvalidRequest
 from server.protocol.fields import skipped_fields
 from server.protocol.request import Request
+
+MESSAGE_FIELDS = frozenset({"type", "stream_id", "generate"})
+"""Fields of a message of a WebSocket that a body does not have."""
 
 
 class RequestReader:
@@ -35,23 +38,43 @@ class RequestReader:
 
     async def read(self, exchange: Exchange) -> PreparedRequest:
         """Return the prepared request of an exchange. Raises ApiError, StoreError."""
-        body = await self._bodies.read(exchange, _decode)
-        request = body.request
-        _check_count(request.input, self._config.max_items, "input", "--max-items")
-        _check_count(request.tools, self._config.max_tools, "tools", "--max-tools")
-        with nullcontext() if request.background else exchange.while_connected():
-            past = await self._history.before(request)
-            request = await self._seal.opened(await self._references.resolve(request, past.items))
-            size = body.size + len(past.items) * ITEM_BYTES
-            prepared = await self._work.run(size, prepare, request, past, body.unknown)
-        _check_count(prepared.toolbox.echo, self._config.max_tools, "tools", "--max-tools")
+        body = self._checked(await self._bodies.read(exchange, _decode))
+        with nullcontext() if body.request.background else exchange.while_connected():
+            prepared = await self.prepare(body, await self.past(body.request))
         exchange.skipped = prepared.skipped
         return prepared
+
+    async def decode(self, message: bytes) -> DecodedBody[Request]:
+        """Return the request of a message of a WebSocket. Raises ApiError."""
+        return self._checked(await self._bodies.decode(message, _decode_message))
+
+    async def past(self, request: Request) -> Past:
+        """Return the stored items before the request. Raises ApiError, StoreError."""
+        return await self._history.before(request)
+
+    async def prepare(self, body: DecodedBody[Request], past: Past) -> PreparedRequest:
+        """Return the prepared request, whose conversation begins with `past`. Raises ApiError, StoreError."""
+        request = await self._seal.opened(await self._references.resolve(body.request, past.items))
+        size = body.size + len(past.items) * ITEM_BYTES
+        prepared = await self._work.run(size, prepare, request, past, body.unknown)
+        _check_count(prepared.toolbox.echo, self._config.max_tools, "tools", "--max-tools")
+        return prepared
+
+    def _checked(self, body: DecodedBody[Request]) -> DecodedBody[Request]:
+        """Raise InvalidRequest for a request with too many items or tools."""
+        _check_count(body.request.input, self._config.max_items, "input", "--max-items")
+        _check_count(body.request.tools, self._config.max_tools, "tools", "--max-tools")
+        return body
 
 
 def _decode(body: bytes) -> tuple[Request, list[str]]:
     """Return the request, and the names of its unknown fields."""
     return wire.decode(body), sorted(skipped_fields(body, wire.KNOWN))
+
+
+def _decode_message(message: bytes) -> tuple[Request, list[str]]:
+    """Return the request of a message, and the names of its unknown fields."""
+    return wire.decode(message), sorted(skipped_fields(message, wire.KNOWN | MESSAGE_FIELDS))
 
 
 def _check_count(values: Sequence[object] | str | None, limit: int, param: str, flag: str) -> None:

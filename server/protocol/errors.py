@@ -26,6 +26,11 @@ class ApiError(Exception):
         """Code in stream events, whose types in the official client allow certain codes only."""
         return self.code
 
+    @property
+    def summary(self) -> str:
+        """Code and field for the log. The message may quote the request, so it is left out."""
+        return f"{self.reason}{f' ({self.param[:100]!r})' if self.param else ''}"
+
     def body(self) -> bytes:
         payload = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return msgspec.json.encode({"error": payload})
@@ -88,6 +93,13 @@ class UnsupportedEncoding(InvalidRequest):
 class UnsupportedMediaType(InvalidRequest):
     status = 415
     code = "unsupported_media_type"
+
+
+class UpgradeRequired(InvalidRequest):
+    """The request must switch to WebSocket (RFC 9110, 15.5.22)."""
+
+    status = 426
+    code = "upgrade_required"
 
 
 class Unauthorized(InvalidRequest):

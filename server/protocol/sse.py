@@ -69,6 +69,13 @@ def encode(events: Iterable[SentEvent]) -> bytes:
     return bytes(buffer)
 
 
+def messages(reasoning_events: str) -> Callable[[Iterable[Event]], list[bytes]]:
+    """Return the encoder for WebSocket: the data of each event's frame, without the frame."""
+    if reasoning_events == "openai":
+        return lambda events: [_encoder.encode(event) for event in events]
+    return lambda events: [_encoder.encode(_renamed(event)) for event in events]
+
+
 def frame(data: Struct) -> bytes:
     """Return a frame without an event type."""
     return b"data: " + _encoder.encode(data) + b"\n\n"

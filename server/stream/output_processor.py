@@ -113,6 +113,10 @@ class OutputProcessor:
             total_tokens=self._prompt_tokens + self.output_tokens,
         )
 
+    def cut(self, now: int, reason: str) -> list[StreamInput]:
+        """End the output before its end, for `reason`."""
+        return self._end(now, reason)
+
     def _token(self, token: Token, now: int) -> list[StreamInput]:
         self._logprobs.add(self._decoder.decoded, token)
         mapper = self._mapper

@@ -40,7 +40,8 @@ DRAWN = {
     "server.systemd": "",
     "server.version": "",
     "server.access": "protocol",
-    "server.http": "access protocol",
+    "server.websocket": "protocol",
+    "server.http": "access protocol websocket",
     "server.stream": "engine.dialects engine.job engine.notations engine.tokenizer protocol",
     "server.config": "access engine.chat_template engine.job engine.model engine.platform",
     "server.generation": "access engine.job engine.runtime engine.scheduler protocol store stream",
@@ -58,9 +59,10 @@ DRAWN = {
         "access config engine.chat_template engine.constraint engine.job engine.platform engine.runtime "
         "engine.tokenizer generation http prompt prompt_comparison protocol served_model store stream"
     ),
+    "server.session": "access generation http preprocessing prompt protocol websocket",
     "server.api": (
         "access config engine.job engine.runtime generation http monitoring preprocessing prompt "
-        "prompt_comparison protocol served_model store stream"
+        "prompt_comparison protocol served_model session store stream websocket"
     ),
     "server.daemon": "access api config engine.job engine.model engine.runtime http protocol systemd",
     "server.cli": (
@@ -93,10 +95,20 @@ ALONE = {
     "threading": {"server.systemd.notifier"},
     "tokenizers": {"engine.tokenizer.encoders"},
     "tomli_w": {"server.config.file"},
+    "wsproto": {"server.websocket.handshake", "server.websocket.socket"},
 }
 """Library -> modules that import it. trio starts the threads, in `engine.runtime.engine`."""
 
-TRIO = {"engine.runtime", "server.api", "server.daemon", "server.generation", "server.http", "server.store"}
+TRIO = {
+    "engine.runtime",
+    "server.api",
+    "server.daemon",
+    "server.generation",
+    "server.http",
+    "server.session",
+    "server.store",
+    "server.websocket",
+}
 """Folders whose modules import trio, besides the command and `server.served_model`."""
 
 PURE = (
@@ -113,7 +125,17 @@ PURE = (
 )
 """Folders that decide and compute only: no clock, no file, no thread, no socket."""
 IMPURE = {"logging", "os", "pathlib", "socket", "sqlite3", "subprocess", "threading", "time", "trio"}
-UNLOADED = ("ctransformers", "engine.backends", "h11", "hypercorn", "llguidance", "sqlite3", "subprocess", "trio")
+UNLOADED = (
+    "ctransformers",
+    "engine.backends",
+    "h11",
+    "hypercorn",
+    "llguidance",
+    "sqlite3",
+    "subprocess",
+    "trio",
+    "wsproto",
+)
 """Modules that no pure folder loads, directly or through what it imports."""
 
 

@@ -324,6 +324,11 @@ class Client:
         head = await self.head()
         return Answer(head, await self._chunks(head, method))
 
+    async def some(self) -> bytes:
+        """Return the bytes that are buffered, else the next ones; none at the end."""
+        data, self._buffer = self._buffer, b""
+        return data or bytes(await self._stream.receive_some())
+
     async def rest(self) -> bytes:
         """All that comes until the server closes."""
         while data := await self._stream.receive_some():

@@ -239,7 +239,7 @@ PLAIN: list[Check] = [
     ("HEAD", "/v1/models/nope", 404, {}, None),
     ("GET", "/v1/models/", 404, {}, no_model("")),
     ("GET", "/v1/models/%ff", 404, {}, no_model("\ufffd")),
-    ("OPTIONS", "/v1/responses", 204, {"allow": "POST, OPTIONS"}, None),
+    ("OPTIONS", "/v1/responses", 204, {"allow": "POST, GET, OPTIONS"}, None),
     ("OPTIONS", "/v1/models/nope", 204, {"allow": "GET, HEAD, OPTIONS"}, None),
     ("OPTIONS", "/nope", 404, {}, error("There is no endpoint /nope.", None, "not_found")),
     ("GET", "/", 404, {"content-type": "application/json"}, error("There is no endpoint /.", None, "not_found")),
@@ -260,14 +260,16 @@ PLAIN: list[Check] = [
         ),
     ),
     (
-        "GET", "/v1/responses", 405, {"allow": "POST, OPTIONS"},
-        error("Method GET is not allowed for /v1/responses; allowed: POST, OPTIONS.", None, "method_not_allowed"),
+        "GET", "/v1/responses", 426, {"upgrade": "websocket", "connection": "Upgrade", "sec-websocket-version": "13"},
+        error(
+            "GET opens a WebSocket here (RFC 6455): connect by ws://, or use POST over HTTP.", None, "upgrade_required"
+        ),
     ),
     (
         "DELETE", "/v1/models", 405, {"allow": "GET, HEAD, OPTIONS"},
         error("Method DELETE is not allowed for /v1/models; allowed: GET, HEAD, OPTIONS.", None, "method_not_allowed"),
     ),
-    ("HEAD", "/v1/responses", 405, {"allow": "POST, OPTIONS"}, None),
+    ("HEAD", "/v1/responses", 405, {"allow": "POST, GET, OPTIONS"}, None),
 ]  # fmt: skip
 
 

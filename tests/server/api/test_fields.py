@@ -5,7 +5,6 @@ Other files test fields in depth, and tools, tool_choice, text.format, reasoning
 
 import base64
 import inspect
-import json
 from pathlib import Path
 from typing import Any
 
@@ -463,9 +462,9 @@ ENDPOINTS: dict[str, tuple[str, str, int, Any]] = {
         lambda made: error("There is no conversation 'conv_1' here.", None, "not_found"),
     ),
     "list": (
-        "GET", "/v1/responses", 405,
+        "PUT", "/v1/responses", 405,
         lambda made: error(
-            "Method GET is not allowed for /v1/responses; allowed: POST, OPTIONS.", None, "method_not_allowed"
+            "Method PUT is not allowed for /v1/responses; allowed: POST, GET, OPTIONS.", None, "method_not_allowed"
         ),
     ),
 }  # fmt: skip
@@ -487,13 +486,3 @@ async def test_endpoint_gives_expected_answer(
         return
     wanted = expected(made)
     assert (answer.body if isinstance(wanted, bytes) else answer.json) == wanted
-
-
-async def test_websocket_upgrade_is_declined() -> None:
-    """The server has no WebSocket; a client that tries it falls back to POST."""
-    upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
-    key = base64.b64encode(bytes(16)).decode()
-    async with served() as running:
-        answer = await exchange(running, "GET", "/v1/responses", None, *upgrade, f"Sec-WebSocket-Key: {key}")
-        assert (answer.status, answer.headers["allow"]) == (405, "POST, OPTIONS")
-        assert json.loads((await post(running, input="Hello")).body)["status"] == "completed"

@@ -109,6 +109,7 @@ def test_json_log_is_an_object_a_line() -> None:
         "skipped": ["a\nb"],
         "trace_id": "",
         "client_request_id": "",
+        "transport": "",
     }
     assert (answer["answer"]["input_tokens"], answer["answer"]["first_token"]) == (30, 0.25)
 

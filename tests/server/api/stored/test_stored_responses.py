@@ -75,7 +75,7 @@ async def test_response_without_store_reports_it() -> None:
             assert seen(await exchange(running, method, path(response, rest))) == not_found(response["id"])
         refused = await post(running, input="Hi", previous_response_id=response["id"])
     message = "This server stores no responses: send the whole conversation as `input`, or start it with --store PATH."
-    assert seen(refused) == invalid(message, "previous_response_id")
+    assert seen(refused) == invalid(message, "previous_response_id", "previous_response_not_found")
 
 
 async def test_response_survives_restart(tmp_path: Path) -> None:

@@ -1,0 +1,22 @@
+"""Exceptions of a request -> errors for its client."""
+
+import logging
+
+from server.protocol.errors import ApiError, Unavailable
+from server.store import StoreError
+
+INTERNAL_ERROR = "Internal error; see the server log."
+
+log = logging.getLogger("responsed.http")
+
+
+def as_api_error(error: Exception, request_id: str) -> ApiError:
+    """Return the error for the client. Log the others with the request's id."""
+    match error:
+        case ApiError():
+            return error
+        case StoreError():
+            log.warning("%s: %s", request_id, error)
+            return Unavailable("The store cannot be read or written now: try again later.")
+    log.error("%s failed", request_id, exc_info=error)
+    return ApiError(INTERNAL_ERROR)

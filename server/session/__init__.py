@@ -1,0 +1,16 @@
+"""WebSocket mode of the Responses API: requests of one connection, answered in lanes.
+
+Imports `generation`, `http`, `preprocessing`, `prompt`, `protocol` and `websocket`.
+"""
+
+from server.session.memory import ResponseMemory
+from server.session.responder import Responder
+from server.session.session import Session
+from server.session.turn import SessionTurn
+
+__all__ = [
+    "Responder",
+    "ResponseMemory",
+    "Session",
+    "SessionTurn",
+]

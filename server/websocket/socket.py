@@ -1,0 +1,215 @@
+"""One WebSocket connection after its handshake, over wsproto (RFC 6455).
+
+One task receives, any number of tasks send. Text messages carry the application's data; each limit that a client breaks
+closes the connection with a code of RFC 6455, 7.4.
+"""
+
+import math
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Protocol
+
+import trio
+from msgspec import Struct
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
+
+from server.protocol.errors import ApiError, BodyTooLarge
+
+FRAGMENT_BYTES = 64
+"""Bytes that a fragment counts beside its text, so that empty fragments reach the limit of a message too."""
+PINGS_PER_SECOND = 20
+"""Pings of a client in one second, at most."""
+
+
+class CloseCode(IntEnum):
+    """Codes of RFC 6455, 7.4.1, and of IANA's registry."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    UNSUPPORTED_DATA = 1003
+    ABNORMAL = 1006
+    """The connection ended without a close frame; never sent."""
+    POLICY_VIOLATION = 1008
+    TOO_BIG = 1009
+    INTERNAL_ERROR = 1011
+    SERVICE_RESTART = 1012
+    TRY_AGAIN_LATER = 1013
+
+
+class WebSocketLimits(Struct, frozen=True):
+    """Limits of one connection, in seconds."""
+
+    ping: float = 20.0
+    """Silence of the client until a ping."""
+    pong: float = 120.0
+    """Silence of the client, despite pings, until the end. Some clients answer pings only while they receive."""
+    idle: float = 600.0
+    """Time without a response in progress until the end."""
+    age: float = 3600.0
+    """Age after which the connection accepts no further request (Open Responses, "WebSocket Reconnects")."""
+    message_gap: float = 20.0
+    """Pause within a message."""
+    message_total: float = math.inf
+    """Time for a whole message."""
+
+
+class SocketClosed(Exception):
+    """The connection ends, with the close code and the reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Budget(Protocol):
+    """Memory for messages."""
+
+    def reserve(self, size: int, total: int) -> None:
+        """Count `size` more bytes of a message that has `total` bytes then. Raises ApiError."""
+
+    def free(self, size: int) -> None:
+        """Free bytes that were reserved."""
+
+
+class Transport(Protocol):
+    """Byte stream below the WebSocket."""
+
+    async def read(self) -> bytes:
+        """Return received bytes; none at the end of the client's input."""
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes; do nothing once the client is gone."""
+
+    async def finish(self) -> None:
+        """Announce the end, and discard what the client is still sending."""
+
+    def set_idle(self, scope: trio.CancelScope | None) -> None:
+        """Cancel `scope` at shutdown, or in favour of new connections, until the next call; None: never."""
+
+    @property
+    def shutting_down(self) -> bool:
+        """True if the server accepts no further request."""
+
+
+class WebSocket:
+    def __init__(self, transport: Transport, limits: WebSocketLimits, trailing: bytes = b"") -> None:
+        """`trailing`: bytes that arrived with the handshake."""
+        self.transport = transport
+        self.limits = limits
+        self._wire = Connection(ConnectionType.SERVER, trailing_data=trailing)
+        self._lock = trio.Lock()
+        self._pong = b""
+        """Pong that leaves with the next frames, since another task is sending."""
+        self._message = bytearray()
+        self._reserved = 0
+        """Bytes that the unfinished message has reserved."""
+        self._began = self._last_part = math.inf
+        """Times of the first and the last part of an unfinished message; infinite between messages."""
+        self._pings: list[float] = []
+        """Times of the client's latest pings."""
+        now = trio.current_time()
+        self._heard = now
+        self._next_ping = now + limits.ping
+
+    async def receive(self, budget: Budget) -> tuple[bytes, int]:
+        """Return the next message and the bytes that it has reserved. Raises SocketClosed at the end."""
+        try:
+            while True:
+                for event in self._wire.events():
+                    if await self._is_message(event, budget):
+                        return self._take()
+                await self._read()
+        except SocketClosed:
+            budget.free(self._reserved)
+            raise
+
+    async def send(self, messages: Iterable[bytes]) -> None:
+        """Send text messages, in one piece."""
+        if self._wire.state is ConnectionState.OPEN:
+            frames = [self._wire.send(TextMessage(message.decode())) for message in messages]
+            await self._write(b"".join(frames))
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Send the close frame, unless the connection was lost, and end the connection. No task may receive now."""
+        if self._wire.state in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING) and code != CloseCode.ABNORMAL:
+            await self._write(self._wire.send(CloseConnection(code, reason)))
+        await self.transport.finish()
+
+    async def _write(self, data: bytes) -> None:
+        if self._lock.locked():
+            await self._lock.acquire()
+        else:
+            self._lock.acquire_nowait()  # without a turn of the event loop
+        try:
+            data, self._pong = self._pong + data, b""
+            await self.transport.write(data)
+        finally:
+            self._lock.release()
+
+    def _take(self) -> tuple[bytes, int]:
+        message, reserved = bytes(self._message), self._reserved
+        self._message, self._reserved = bytearray(), 0
+        self._began = self._last_part = math.inf
+        return message, reserved
+
+    async def _is_message(self, event: Event, budget: Budget) -> bool:
+        """True if the event completes a message. Raises SocketClosed."""
+        match event:
+            case TextMessage():
+                self._add(event, budget)
+                return event.message_finished
+            case BytesMessage():
+                raise SocketClosed(CloseCode.UNSUPPORTED_DATA, "send JSON as a text message")
+            case Ping():
+                await self._answer_ping(event)
+            case CloseConnection():  # of the client, or of wsproto for frames that break the protocol
+                by_client = self._wire.state is ConnectionState.REMOTE_CLOSING
+                raise SocketClosed(event.code, "" if by_client else event.reason or "")
+        return False
+
+    def _add(self, event: TextMessage, budget: Budget) -> None:
+        text = event.data.encode()
+        fragment = event.frame_finished and not event.message_finished
+        size = len(text) + (FRAGMENT_BYTES if fragment else 0)
+        try:
+            budget.reserve(size, self._reserved + size)
+        except BodyTooLarge as error:
+            raise SocketClosed(CloseCode.TOO_BIG, "the message is larger than --max-body-megabytes") from error
+        except ApiError as error:
+            raise SocketClosed(CloseCode.TRY_AGAIN_LATER, error.message) from error
+        self._reserved += size
+        self._message += text
+        self._last_part = trio.current_time()
+        self._began = min(self._began, self._last_part)
+
+    async def _answer_ping(self, ping: Ping) -> None:
+        """Answer, at once unless another task is sending: that answer waits with it (RFC 6455, 5.5.3)."""
+        now = trio.current_time()
+        self._pings = [*(time for time in self._pings if time > now - 1), now]
+        if len(self._pings) > PINGS_PER_SECOND:
+            raise SocketClosed(CloseCode.POLICY_VIOLATION, f"more than {PINGS_PER_SECOND} pings in a second")
+        self._pong = self._wire.send(ping.response())
+        if not self._lock.locked():
+            await self._write(b"")
+
+    async def _read(self) -> None:
+        """Read once; ping a client that is silent. Raises SocketClosed."""
+        while True:
+            slow = min(self._last_part + self.limits.message_gap, self._began + self.limits.message_total)
+            with trio.move_on_at(min(self._next_ping, slow)):
+                data = await self.transport.read()
+                self._heard = trio.current_time()
+                self._next_ping = self._heard + self.limits.ping
+                if not data:
+                    raise SocketClosed(CloseCode.ABNORMAL, "")
+                return self._wire.receive_data(data)
+            now = trio.current_time()
+            if now >= slow:
+                raise SocketClosed(CloseCode.POLICY_VIOLATION, "the message did not arrive in time")
+            if now >= self._heard + self.limits.pong:
+                raise SocketClosed(CloseCode.POLICY_VIOLATION, f"no answer to pings for {self.limits.pong:g} s")
+            self._next_ping = now + self.limits.ping
+            if not self._lock.locked():
+                await self._write(self._wire.send(Ping()))

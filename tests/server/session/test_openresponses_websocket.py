@@ -1,0 +1,86 @@
+"""WebSocket cases of Open Responses' compliance suite, each under its name (openresponses, `compliance-tests.ts`)."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from engine.backends.scripted import ScriptedModel
+from tests.support.helpers import served, text
+from tests.support.websockets import SocketClient
+
+MISSING = {"type": "function_call_output", "call_id": "call_openresponses_missing", "output": "No call exists."}
+
+
+def obedient(message: bytes) -> bytes:
+    """Reply as the suite's prompts ask."""
+    prompt = message.decode()
+    if "What is the code word?" in prompt:
+        return b"cobalt"
+    return prompt.rpartition(": ")[2].encode() if "exactly: " in prompt else b"OK"
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[SocketClient]:
+    async with served(ScriptedModel(obedient)) as running, await SocketClient.to(running) as client:
+        yield client
+
+
+def completed(response: dict[str, Any]) -> str:
+    assert response["status"] == "completed"
+    return text(response)
+
+
+def code(event: dict[str, Any]) -> tuple[str, int, str | None]:
+    return event["type"], event["status"], event["error"]["code"]
+
+
+async def test_websocket_response() -> None:
+    async with connected() as client:
+        message = {"type": "message", "role": "user", "content": "Count from 1 to 3."}
+        assert completed(await client.response(input=[message])) == "OK"
+
+
+async def test_websocket_sequential_responses() -> None:
+    async with connected() as client:
+        for word in ("first", "second"):
+            assert completed(await client.response(store=False, input=f"Reply with exactly: {word}")) == word
+
+
+async def test_websocket_continuation() -> None:
+    async with connected() as client:
+        first = await client.response(store=False, input="Remember the code word: cobalt. Reply with OK.")
+        question = "What is the code word? Reply with only the code word."
+        second = await client.response(store=False, previous_response_id=first["id"], input=question)
+    assert (completed(second), second["previous_response_id"]) == ("cobalt", first["id"])
+    assert second["usage"]["input_tokens"] > first["usage"]["total_tokens"]
+
+
+async def test_websocket_generate_false() -> None:
+    async with connected() as client:
+        warmed = await client.response(store=False, generate=False, input="Prepare to answer with exactly: warmed")
+        assert (completed(warmed), warmed["output"], warmed["usage"]["output_tokens"]) == ("", [], 0)
+        request = {"previous_response_id": warmed["id"], "input": "Reply with exactly: warmed"}
+        generated = await client.response(store=False, **request)
+    assert completed(generated) == "warmed"
+    assert generated["usage"]["input_tokens_details"]["cached_tokens"] >= warmed["usage"]["input_tokens"] - 1
+
+
+async def test_websocket_previous_response_not_found() -> None:
+    async with connected() as client:
+        await client.create(store=False, previous_response_id="resp_openresponses_missing", input="This should fail.")
+        assert code(await client.event()) == ("error", 400, "previous_response_not_found")
+
+
+@pytest.mark.parametrize("lane", [None, "main"])
+async def test_websocket_failed_continuation_evicts_cache(lane: str | None) -> None:
+    named = {} if lane is None else {"stream_id": lane}
+    async with connected() as client:
+        first = await client.response(store=False, input="Remember the code word: ember. Reply with OK.", **named)
+        await client.create(store=False, previous_response_id=first["id"], input=[MISSING], **named)
+        failed = await client.event()
+        assert (code(failed), failed.get("stream_id")) == (("error", 400, None), lane)
+        assert failed["error"]["param"] == "input[0].call_id"
+        await client.create(store=False, previous_response_id=first["id"], input="Reply with exactly: stale", **named)
+        assert code(await client.event()) == ("error", 400, "previous_response_not_found")
