@@ -3,8 +3,9 @@
 from server.generation.activity import ActivityCount
 from server.generation.admission import AdmissionControl
 from server.generation.failures import as_api_error
-from server.generation.generation import STOPPING, Generation, GenerationSpec, Timeouts
+from server.generation.generation import STOPPING, Generation, Timeouts
 from server.generation.registry import Generations
+from server.generation.spec import GenerationSpec, NextStage, Stage
 from server.generation.summary import GenerationSummary, Origin, notes
 
 __all__ = [
@@ -15,7 +16,9 @@ __all__ = [
     "GenerationSpec",
     "GenerationSummary",
     "Generations",
+    "NextStage",
     "Origin",
+    "Stage",
     "Timeouts",
     "as_api_error",
     "notes",

@@ -13,26 +13,26 @@ from collections.abc import Iterator, Sequence
 
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
-from engine.job import Job, Lane
+from engine.job import Lane
 from engine.runtime import Engine, EngineStopped
-from server.access import Caller
 from server.generation.admission import Load
 from server.generation.arrivals import arrived_outputs
 from server.generation.event_log import EventLog
 from server.generation.failures import INTERNAL_ERROR
 from server.generation.heartbeat import ITEM_STATES, Heartbeat
 from server.generation.recorder import Recorder
-from server.generation.summary import GenerationSummary, Origin, Timings, summarize
+from server.generation.spec import GenerationSpec
+from server.generation.summary import GenerationSummary, Timings, summarize
 from server.protocol.errors import ApiError, Unavailable
 from server.protocol.events import Event
 from server.protocol.response import Response
 from server.store import AsyncStore
 from server.stream import (
     Cancelled,
+    End,
     NotStored,
-    OutputProcessor,
-    ReasoningSealer,
     State,
     Stream,
     StreamInput,
@@ -45,30 +45,6 @@ from server.stream import (
 STOPPING = "The server is shutting down; try again later."
 
 log = logging.getLogger("responsed.generation")
-
-
-class GenerationSpec(Struct, frozen=True, kw_only=True):
-    """Specification of a generation."""
-
-    first: Response
-    """Response of the event `response.created`."""
-    job: Job
-    processor: OutputProcessor
-    items: bytes
-    """Input items, a JSON list for the store."""
-    origin: Origin
-    caller: Caller
-    streamed: bool
-    reports_progress: bool
-    """True if events report the progress of the prompt."""
-    cache_note: str = ""
-    """Sentence for the log if `repeated_tokens` were evaluated again; may be empty."""
-    repeated_tokens: int = 0
-    """Tokens of the prompt that an earlier prompt has too, at another place or behind a difference."""
-    repeats: bool = False
-    """True if heartbeats are `response.in_progress` events; otherwise they are SSE comments."""
-    sealer: ReasoningSealer | None = None
-    """Adds the sealed text of reasoning items, if the request asks for it."""
 
 
 class Timeouts(Struct, frozen=True):
@@ -257,6 +233,15 @@ class Generation:
         return Cancelled(usage) if self.error is None else failure(self.error, usage)
 
     async def _consume(self) -> StreamInput:
+        """Run all steps; return the last input of the last one, or of one that failed."""
+        while True:
+            last = await self._run_job()
+            if self._spec.follow is None or not isinstance(last, End):
+                return last
+            step = await self._spec.follow()
+            self._spec = replace(self._spec, job=step.job, processor=step.processor, follow=step.follow)
+
+    async def _run_job(self) -> StreamInput:
         processor = self._spec.processor
         if not self._engine.full(self._spec.job.lane):
             self._slot_since = trio.current_time()

@@ -8,17 +8,29 @@ from msgspec.structs import replace
 
 from engine.chat_template import Message
 from engine.constraint import Grammar
+from engine.job import Job
 from engine.runtime import Engine
 from engine.tokenizer import no_progress
 from server.config import Config
-from server.generation import GenerationSpec, Origin
+from server.generation import GenerationSpec, Origin, Stage
 from server.http import ITEM_BYTES, WorkThread
+from server.preprocessing.compaction_steps import CompactionSteps, summary_prompt
 from server.preprocessing.initial_response import initial_response
 from server.preprocessing.lanes import lane_of
 from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.preprocessing.requester import Requester
-from server.prompt import ItemText, PreparedRequest, breakpoints, builder, checkpoints, stored_items, volatile
+from server.prompt import (
+    ItemText,
+    PreparedRequest,
+    breakpoints,
+    builder,
+    checkpoints,
+    compaction,
+    stored_items,
+    volatile,
+)
 from server.prompt_comparison import PromptComparisons
+from server.protocol.errors import InvalidRequest
 from server.protocol.formats import PlainFormat
 from server.protocol.request import Request
 from server.served_model import UNCONSTRAINED, OutputConstraints, ServedModel
@@ -81,9 +93,67 @@ class SpecBuilder:
 
     async def specify(self, prepared: PreparedRequest, requester: Requester, repeats: bool = False) -> GenerationSpec:
         """Return the specification of the generation that answers the request. Raises as `build` does."""
-        tokens = await self.tokens(prepared)
+        n_ctx = self._model.served.info.n_ctx
+        if prepared.compacts:
+            prepared = replace(prepared, request=compaction.summarising(prepared.request, n_ctx))
+            return await self._with_summary(prepared, UNCONSTRAINED, requester, repeats)
         constraints = await self.constraints(prepared)
+        threshold = compaction.threshold(prepared.request, n_ctx)
+        count = 0 if threshold is None else compaction.summarised(prepared.messages)
+        tokens = await self._tokens_below(prepared, threshold if count else None)
+        if tokens is None:
+            return await self._with_summary(prepared, constraints, requester, repeats, count)
         return await self.build(prepared, tokens, requester, constraints, repeats)
+
+    async def _tokens_below(self, prepared: PreparedRequest, threshold: int | None) -> list[int] | None:
+        """Return the tokens of the prompt; None if there are `threshold` or more, or more than the context has."""
+        try:
+            tokens = await self.tokens(prepared)
+        except InvalidRequest as error:
+            if threshold is None or error.code != "context_length_exceeded":
+                raise
+            return None
+        return None if threshold is not None and len(tokens) >= threshold else tokens
+
+    async def _with_summary(
+        self,
+        prepared: PreparedRequest,
+        constraints: OutputConstraints,
+        requester: Requester,
+        repeats: bool,
+        count: int | None = None,
+    ) -> GenerationSpec:
+        """Return the specification of a generation that summarises the first `count` messages, and then answers.
+
+        Without `count`, the summary of all messages is the answer.
+        """
+
+        async def answer(text: str) -> Stage:
+            messages = compaction.with_summary(prepared.messages, count or 0, text)
+            return await self._answer(replace(prepared, messages=messages), constraints, spec.job)
+
+        messages = prepared.messages[:count]
+        part, tokens = await summary_prompt(self._model, prepared, messages)
+        spec = await self.build(prepared, tokens, requester, constraints, repeats)
+        sampling = builder.sampling(compaction.summary_request(self._model.served.info.n_ctx), self._config.sampling)
+        mapper = partial(self._tool_calls, prepared)
+        steps = CompactionSteps(self._model, prepared, spec.job, sampling, mapper, None if count is None else answer)
+        step = await steps.step(messages, part, tokens)
+        return replace(spec, job=step.job, processor=step.processor, follow=step.follow)
+
+    async def _answer(self, prepared: PreparedRequest, constraints: OutputConstraints, job: Job) -> Stage:
+        """Return the step of the answer, like `job` with another prompt."""
+        request, n_ctx = prepared.request, self._model.served.info.n_ctx
+        tokens = await self.tokens(prepared)
+        limit = self._config.max_output_tokens
+        max_tokens = builder.job(request, tokens, job.sampling, n_ctx, limit, prepared.field).max_tokens
+        grammar = await self._grammar(request, constraints, tokens, max_tokens)
+        job = replace(job, prompt=tuple(tokens), max_tokens=max_tokens, checkpoints=(), grammar=grammar)
+        return Stage(job=job, processor=self._processor(prepared, tokens))
+
+    def _processor(self, prepared: PreparedRequest, tokens: list[int]) -> OutputProcessor:
+        stops, mapper = builder.stops(prepared.request), self._tool_calls(prepared, tokens)
+        return OutputProcessor(self._model.served.vocabulary, len(tokens), stops, mapper)
 
     async def build(
         self,
@@ -127,13 +197,12 @@ class SpecBuilder:
             grammar=await self._grammar(request, constraints, tokens, job.max_tokens),
             lane=lane,
         )
-        stops = builder.stops(request)
         recorded = first.store or first.conversation
         items = await self._encoded_items(request, first.id) if recorded else b"[]"
         return GenerationSpec(
             first=compared.added_to(first),
             job=job,
-            processor=OutputProcessor(served.vocabulary, len(tokens), stops, self._tool_calls(prepared, tokens)),
+            processor=self._processor(prepared, tokens),
             items=items,
             origin=Origin(
                 requester.id,

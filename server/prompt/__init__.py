@@ -1,4 +1,4 @@
-"""Convert input items into messages and prompts. Pure. Imports `protocol` and `tools`."""
+"""Convert input items into messages and prompts. Pure. Imports `protocol`, `stream` and `tools`."""
 
 from server.prompt.item_reader import InputReader
 from server.prompt.item_texts import ItemText

@@ -9,6 +9,8 @@ from msgspec import Struct
 from engine.chat_template import RESERVED, Message
 from engine.job import Job, SamplingParams
 from server.prompt import history, truncation
+from server.prompt.compacted_history import without_compacted
+from server.prompt.compaction import is_triggered
 from server.prompt.item_reader import InputReader, ItemPlace, PromptEntry, ReasoningEntry
 from server.prompt.item_texts import ItemText, item_texts
 from server.protocol import formats, prompt_cache
@@ -52,9 +54,10 @@ def conversation(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: To
     earlier = list(reader.entries(past, _past_field(request), past=True))
     new = list(_input_entries(request.input, reader))
     if request.input or not past:
-        _require_content(new, reader.skipped, "input")
+        _require_content([*earlier, *new] if is_triggered(request) else new, reader.skipped, "input")
+    entries, reader.places = without_compacted([*earlier, *new], reader.places)
     note = format_note(request.format, toolbox)
-    return prompt_messages([*earlier, *new], reader, request.instructions, note=note)
+    return prompt_messages(entries, reader, request.instructions, note=note)
 
 
 def _beginning(request: Request, toolbox: Toolbox) -> PromptMessages:
@@ -171,6 +174,9 @@ def includes_sealed_reasoning(request: Request) -> bool:
 def unused_options(request: Request) -> list[str]:
     """Return the names of options that have no effect here, for the log."""
     found = [f"include {name}" for name in request.include or () if name not in (LOGPROBS, SEALED_REASONING)]
+    found += [
+        f"context_management {each.type}" for each in request.context_management or () if each.type != "compaction"
+    ]
     found += prompt_cache.unused(request.prompt_cache_options, request.prompt_cache_retention)
     kind = None if request.reasoning is None else request.reasoning.summary
     return found if kind in (None, "none", "auto", *SUMMARIES) else [*found, "reasoning.summary"]

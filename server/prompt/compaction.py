@@ -10,21 +10,21 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.chat_template import Message
 from server.prompt import summary, truncation
+from server.prompt.compacted_history import MAX_USER_CHARACTERS, MAX_USER_MESSAGES
 from server.prompt.stored_items import InputText
 from server.prompt.truncation import TokenCounter
-from server.protocol import output_items
 from server.protocol.errors import ApiError, InvalidRequest
-from server.protocol.request import Request
+from server.protocol.output_items import CompactionItem, OutputMessage
+from server.protocol.request import Request, SamplingFields, TypeAndRole, part
 from server.protocol.response import InputTokensDetails, OutputTokensDetails, Response, Usage
+from server.stream import encode_summary
 
 MAX_SUMMARY_TOKENS = 1024
 """Tokens of a summary. A quarter of the context is the limit if that is less, so that the conversation fits too."""
-MAX_USER_MESSAGES, MAX_USER_CHARACTERS = 8, 4000
-"""Number of the user's last messages that stay unchanged, and their characters in total."""
-
 REPETITION_PENALTY = 1.1
 """Penalty without which small models repeat a sentence until the limit of 1,024 tokens, for half a minute."""
 
@@ -43,11 +43,6 @@ class UserMessage(Struct, frozen=True, tag="message"):
     role: Literal["user"] = "user"
 
 
-class CompactionItem(Struct, frozen=True, tag="compaction"):
-    id: str
-    encrypted_content: str
-
-
 Compacted: TypeAlias = UserMessage | CompactionItem
 
 
@@ -62,16 +57,57 @@ class CompactedResponse(Struct, frozen=True, kw_only=True):
 
 
 def summary_request(n_ctx: int) -> Request:
-    """Return the request for a summary: greedy, whatever sampling the client uses, so that the model invents less."""
-    return Request(
-        max_output_tokens=truncation.reserved_tokens(MAX_SUMMARY_TOKENS, n_ctx),
-        temperature=0,
-        top_p=1,
-        top_k=0,
-        min_p=0,
-        repetition_penalty=REPETITION_PENALTY,
-        store=False,
-    )
+    """Return the request for a summary that is not stored."""
+    return summarising(Request(store=False), n_ctx)
+
+
+def summarising(request: Request, n_ctx: int) -> Request:
+    """Return the request as one for a summary: greedy, whatever sampling the client uses, so the model invents less."""
+    none = dict.fromkeys(SamplingFields.__struct_fields__)
+    fields = none | {"temperature": 0, "top_p": 1, "top_k": 0, "min_p": 0, "repetition_penalty": REPETITION_PENALTY}
+    return replace(request, max_output_tokens=summary_tokens(n_ctx), top_logprobs=None, text=None, **fields)
+
+
+def summary_tokens(n_ctx: int) -> int:
+    """Return the tokens that a summary may have."""
+    return truncation.reserved_tokens(MAX_SUMMARY_TOKENS, n_ctx)
+
+
+def is_triggered(request: Request) -> bool:
+    """True if the request asks for a summary instead of an answer: its last item is a `compaction_trigger`."""
+    if not isinstance(request.input, list) or not request.input:
+        return False
+    last = len(request.input) - 1
+    return part(request.input[last], TypeAndRole, f"input[{last}]").type == "compaction_trigger"
+
+
+def threshold(request: Request, n_ctx: int) -> int | None:
+    """Return the tokens from which on the conversation is compacted before the answer; None without such a request.
+
+    Three quarters of the context are the highest threshold, so that summary and answer fit.
+    """
+    wanted = [each.compact_threshold for each in request.context_management or () if each.type == "compaction"]
+    most = n_ctx * 3 // 4
+    return min((each or most for each in wanted), default=most) if wanted and not request.prewarms else None
+
+
+def summarised(messages: Sequence[Message]) -> int:
+    """Return the number of messages, from the first, that a summary before the answer stands for; 0 for none.
+
+    The user's message at the end is not summarised. Nothing is gained if all messages before it are the user's too.
+    """
+    count = len(messages) - (messages[-1].role == "user")
+    worth = any(message.role in ("assistant", "tool") for message in messages[:count])
+    return count if worth else 0
+
+
+def with_summary(messages: Sequence[Message], count: int, text: str) -> tuple[Message, ...]:
+    """Return the conversation with the user's last messages and `text` in place of the first `count` messages.
+
+    The next turn's prompt begins with the same messages (`compacted_history`).
+    """
+    users = reversed(list(_recent_user_messages(messages[:count])))
+    return (*_leading(messages), *users, summary.render_summary(text), *messages[count:])
 
 
 def next_part(messages: Sequence[Message], tokens: TokenCounter, n_ctx: int, max_bytes: int) -> tuple[int, list[int]]:
@@ -79,15 +115,15 @@ def next_part(messages: Sequence[Message], tokens: TokenCounter, n_ctx: int, max
 
     The part has at least one turn after the summary of the earlier ones. Raises InvalidRequest if that is too long.
     """
-    max_tokens = n_ctx - truncation.reserved_tokens(MAX_SUMMARY_TOKENS, n_ctx)
+    max_tokens = n_ctx - summary_tokens(n_ctx)
     leading = len(_leading(messages))
-    summarised = leading + any(map(summary.is_summary, messages[leading : leading + 1]))
-    messages = truncation.first_within(messages, max_bytes, summarised)
+    done = leading + any(map(summary.is_summary, messages[leading : leading + 1]))
+    messages = truncation.first_within(messages, max_bytes, done)
 
-    def summary_tokens(part: Sequence[Message]) -> list[int]:
+    def prompt_of(part: Sequence[Message]) -> list[int]:
         return tokens(with_summary_prompt(part))
 
-    count, prompt = truncation.fit_first_turns(messages, summary_tokens, max_tokens, summarised)
+    count, prompt = truncation.fit_first_turns(messages, prompt_of, max_tokens, done)
     if len(prompt) > max_tokens:
         raise InvalidRequest(
             f"A turn is too long to be summarised: its prompt has {len(prompt)} tokens; the limit is {max_tokens}. "
@@ -105,7 +141,7 @@ def with_summary_prompt(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 def summary_text(response: Response) -> str:
     """Return the summary that the model wrote. Raises ApiError if it wrote none."""
-    written = (item for item in response.output if isinstance(item, output_items.OutputMessage))
+    written = (item for item in response.output if isinstance(item, OutputMessage))
     text = "".join(part.text for item in written for part in item.content).strip()
     if not text:
         raise ApiError("The model wrote no summary; the conversation was not compacted.")
@@ -127,7 +163,7 @@ def compacted_response(
     stem = id_.removeprefix("resp_")
     recent = reversed(list(_recent_user_messages(messages)))
     users = [UserMessage(f"msg_{stem}{n:02}", (InputText(message.content),)) for n, message in enumerate(recent)]
-    item = CompactionItem(f"cmp_{stem}{len(users):02}", summary.encode_summary(text))
+    item = CompactionItem(f"cmp_{stem}{len(users):02}", encode_summary(text))
     return CompactedResponse(id=id_, created_at=now, output=(*users, item), usage=_total_usage(usages))
 
 

@@ -39,6 +39,7 @@ from server.protocol.input_items import (
     replayed_text,
 )
 from server.protocol.request import TypeAndRole, part
+from server.stream import decode_summary
 from server.tools import qualified_name
 
 PLACEHOLDERS = {
@@ -156,14 +157,14 @@ class InputReader:
 
     def _compaction(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
         item = part(raw, InputCompactionItem, place)
-        text = summary.decode_summary(as_text(item.encrypted_content))
+        text = decode_summary(as_text(item.encrypted_content))
         if text is None:
             self.skipped.append("item compaction, encrypted by another server")
         else:
             yield summary.render_summary(text)
 
-    def _additional_tools(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
-        """Yield nothing: the template renders these tools with those of the request (`server.tools`)."""
+    def _nothing(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
+        """Yield nothing for an item that concerns tools (`server.tools`) or the request (`server.prompt.prepare`)."""
         yield from ()
 
     def text(self, content: str | list[msgspec.Raw] | None, place: str) -> str:
@@ -254,7 +255,8 @@ READERS: dict[str, Callable[[InputReader, msgspec.Raw, str], Iterator[PromptEntr
     "custom_tool_call_output": InputReader._output,
     "reasoning": InputReader._reasoning,
     "compaction": InputReader._compaction,
-    "additional_tools": InputReader._additional_tools,
+    "additional_tools": InputReader._nothing,
+    "compaction_trigger": InputReader._nothing,
 }
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from engine.chat_template import Message
 from server.prompt import builder
+from server.prompt.compaction import is_triggered
 from server.prompt.item_texts import ItemText
-from server.protocol.request import Request
+from server.protocol.request import NULL, Request
 from server.tools import NO_TOOLS, Toolbox
 
 
@@ -42,6 +44,8 @@ class PreparedRequest(Struct, frozen=True, kw_only=True):
     """Texts of the prompt with their places in the request."""
     plain_text: bool = False
     """True if the answer is plain text, without reasoning or tool calls."""
+    compacts: bool = False
+    """True if the answer is a summary of the conversation."""
 
 
 def prepare(request: Request, past: Past, skipped: Sequence[str] = ()) -> PreparedRequest:
@@ -49,6 +53,9 @@ def prepare(request: Request, past: Past, skipped: Sequence[str] = ()) -> Prepar
 
     Raises InvalidRequest for items and tools that cannot be read.
     """
+    compacts = is_triggered(request)
+    if compacts:
+        request = replace(request, text=None, tool_choice=NULL)
     toolbox = builder.toolbox(request, past.items)
     conversation = builder.conversation(request, past.items, toolbox)
     all_skipped = (*skipped, *builder.unused_options(request), *conversation.skipped, *toolbox.skipped)
@@ -60,4 +67,5 @@ def prepare(request: Request, past: Past, skipped: Sequence[str] = ()) -> Prepar
         open_ended=conversation.open_ended,
         items=conversation.items,
         skipped=tuple(dict.fromkeys(all_skipped)),
+        compacts=compacts,
     )

@@ -159,6 +159,13 @@ class CustomToolCallInputDone(_Numbered, frozen=True, tag="response.custom_tool_
     input: str
 
 
+class CompactionCompacting(_Numbered, frozen=True, tag="response.compaction.compacting"):
+    """The model writes the summary of a compaction item."""
+
+    item_id: str
+    output_index: int
+
+
 class ErrorPayload(Struct, frozen=True):
     type: str
     code: str | None
@@ -199,6 +206,7 @@ Event: TypeAlias = (
     | CustomToolCallInputDelta
     | CustomToolCallInputDone
     | BuiltinCallEvent
+    | CompactionCompacting
     | Error
 )
 

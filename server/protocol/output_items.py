@@ -71,5 +71,12 @@ class CustomToolCall(Struct, frozen=True, tag="custom_tool_call"):
     namespace: str | UnsetType = UNSET
 
 
-Item: TypeAlias = OutputMessage | ReasoningItem | FunctionCall | CustomToolCall | BuiltinCall
+class CompactionItem(Struct, frozen=True, tag="compaction"):
+    """Summary that stands for all items before it."""
+
+    id: str
+    encrypted_content: str
+
+
+Item: TypeAlias = OutputMessage | ReasoningItem | FunctionCall | CustomToolCall | BuiltinCall | CompactionItem
 Part: TypeAlias = OutputText | ReasoningText

@@ -52,6 +52,14 @@ class ObjectId(Struct, frozen=True):
     id: str
 
 
+class ContextManagement(Struct, frozen=True):
+    """Entry of `context_management`. OpenAI knows the type `compaction` only."""
+
+    type: str
+    compact_threshold: Count | None = None
+    """Tokens of the prompt from which on the conversation is compacted."""
+
+
 class StreamOptions(Struct, frozen=True):
     """Field `stream_options`. Obfuscation, which hides the lengths of deltas from eavesdroppers, is not supported."""
 
@@ -112,6 +120,7 @@ class Request(SamplingFields, frozen=True):
     background: bool | None = None
     previous_response_id: str | None = None
     conversation: str | ObjectId | None = None
+    context_management: list[ContextManagement] | None = None
     return_progress: bool | None = None
     reasoning: ReasoningOptions | None = None
     tools: list[msgspec.Raw] | None = None

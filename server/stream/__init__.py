@@ -9,11 +9,22 @@ from server.stream.chat_chunks import (
     chat_usage,
     completion,
 )
-from server.stream.inputs import BuiltinName, Cancelled, InProgress, NotStored, StreamInput, ToolCallStarted, failure
+from server.stream.compaction_item import decode_summary, encode_summary
+from server.stream.inputs import (
+    BuiltinName,
+    Cancelled,
+    End,
+    InProgress,
+    NotStored,
+    StreamInput,
+    ToolCallStarted,
+    failure,
+)
 from server.stream.machine import State, Stream
 from server.stream.output_processor import OutputProcessor
 from server.stream.reasoning_sealer import ReasoningSealer
 from server.stream.replay import events_after, feed_all, opening_inputs
+from server.stream.summary_processor import SummaryProcessor
 from server.stream.tool_call_mapper import ToolCallMapper
 
 __all__ = [
@@ -23,6 +34,7 @@ __all__ = [
     "ChatChunkEncoder",
     "ChatCompletion",
     "ChatUsage",
+    "End",
     "Failed",
     "InProgress",
     "NotStored",
@@ -31,10 +43,13 @@ __all__ = [
     "State",
     "Stream",
     "StreamInput",
+    "SummaryProcessor",
     "ToolCallMapper",
     "ToolCallStarted",
     "chat_usage",
     "completion",
+    "decode_summary",
+    "encode_summary",
     "events_after",
     "failure",
     "feed_all",

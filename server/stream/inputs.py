@@ -49,6 +49,12 @@ class ReasoningSealed(Struct, frozen=True, array_like=True, tag="s"):
     content: str
 
 
+class SummaryAdded(Struct, frozen=True, array_like=True, tag="m"):
+    """Further text of a summary, which a `compaction` item gets."""
+
+    text: str
+
+
 class ToolCallStarted(Struct, frozen=True, array_like=True, tag="b"):
     """A tool call begins."""
 
@@ -106,6 +112,7 @@ StreamInput: TypeAlias = (
     | TextAdded
     | ReasoningAdded
     | ReasoningSealed
+    | SummaryAdded
     | ToolCallStarted
     | ArgumentsAdded
     | ToolCallEnded

@@ -38,6 +38,7 @@ from server.stream.inputs import (
     ReasoningAdded,
     ReasoningSealed,
     StreamInput,
+    SummaryAdded,
     TextAdded,
     ToolCallEnded,
     ToolCallStarted,
@@ -59,6 +60,7 @@ class State(Enum):
 _OPENS_ITEM: dict[type[StreamInput], State] = {
     TextAdded: State.WRITING,
     ReasoningAdded: State.WRITING,
+    SummaryAdded: State.WRITING,
     ToolCallStarted: State.CALLING,
 }
 _ABORTS: dict[type[StreamInput], State] = {Failure: State.CLOSED, Cancelled: State.CLOSED}
@@ -132,7 +134,7 @@ class Stream:
             case TextAdded(text, logprobs):
                 yield from self._ensure_open(input_)
                 yield from self._current.delta(text, logprobs)
-            case ReasoningAdded(text):
+            case ReasoningAdded(text) | SummaryAdded(text):
                 yield from self._ensure_open(input_)
                 yield from self._current.delta(text)
             case ReasoningSealed(content):

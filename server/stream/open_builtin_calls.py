@@ -25,8 +25,8 @@ from server.protocol.builtin_calls import (
 )
 from server.protocol.events import Event, OutputItemAdded, OutputItemDone
 from server.protocol.output_items import Logprob
+from server.stream.decoders import PartialObject
 from server.stream.inputs import BuiltinName
-from server.stream.partial_json import PartialObject
 
 A = TypeVar("A")
 

@@ -37,8 +37,9 @@ from server.protocol.output_items import (
     ReasoningText,
     SummaryText,
 )
-from server.stream.custom_input import CustomInputDecoder
-from server.stream.inputs import ReasoningAdded, TextAdded, ToolCallStarted
+from server.stream.compaction_item import OpenCompaction
+from server.stream.decoders import CustomInputDecoder
+from server.stream.inputs import ReasoningAdded, SummaryAdded, TextAdded, ToolCallStarted
 from server.stream.open_builtin_calls import BUILTIN_CALLS, BuiltinCallClass
 from server.stream.reasoning_summary import summary_parts
 
@@ -46,7 +47,7 @@ C = TypeVar("C", FunctionCall, CustomToolCall)
 NextNumber: TypeAlias = Callable[[], int]
 """Counter of sequence numbers."""
 Outcome: TypeAlias = Literal["completed", "incomplete"]
-Opening: TypeAlias = TextAdded | ReasoningAdded | ToolCallStarted
+Opening: TypeAlias = TextAdded | ReasoningAdded | SummaryAdded | ToolCallStarted
 """Inputs that open an item."""
 
 
@@ -185,11 +186,17 @@ class OpenCustomCall(OpenCall[CustomToolCall]):
 
 
 ItemClass: TypeAlias = (
-    type[OpenMessage] | type[OpenReasoning] | type[OpenFunctionCall] | type[OpenCustomCall] | BuiltinCallClass
+    type[OpenMessage]
+    | type[OpenReasoning]
+    | type[OpenCompaction]
+    | type[OpenFunctionCall]
+    | type[OpenCustomCall]
+    | BuiltinCallClass
 )
 ITEM_CLASSES: dict[type[Opening], ItemClass] = {
     TextAdded: OpenMessage,
     ReasoningAdded: OpenReasoning,
+    SummaryAdded: OpenCompaction,
     ToolCallStarted: OpenFunctionCall,
 }
 

@@ -37,6 +37,7 @@ EVENTS = {
     "response.shell_call_command.added": {*_COMMAND, "command"},
     "response.shell_call_command.delta": {*_COMMAND, "delta"},
     "response.shell_call_command.done": {*_COMMAND, "command"},
+    "response.compaction.compacting": _CALL,
     "error": {"code", "message", "param"},
 }
 """Event type -> its fields, besides `type` and `sequence_number`."""
@@ -55,6 +56,7 @@ ITEMS = {
     "reasoning": {"id", "type", "summary"},
     "function_call": {"id", "type", "status", "call_id", "name", "arguments"},
     "custom_tool_call": {"id", "type", "call_id", "name", "input"},
+    "compaction": {"id", "type", "encrypted_content"},
     "shell_call": {"id", "type", "status", "call_id", "action"},
     "local_shell_call": {"id", "type", "status", "call_id", "action"},
     "apply_patch_call": {"id", "type", "status", "call_id", "operation"},

@@ -37,18 +37,19 @@ DRAWN = {
     "engine.loader": "backends backends.ctransformers chat_template gguf model platform tokenizer",
     "server.protocol": "",
     "server.store": "",
+    "server.stream.decoders": "",
     "server.systemd": "",
     "server.version": "",
     "server.access": "protocol",
     "server.websocket": "protocol",
     "server.http": "access protocol websocket",
-    "server.stream": "engine.dialects engine.job engine.notations engine.tokenizer protocol",
+    "server.stream": "engine.dialects engine.job engine.notations engine.tokenizer protocol stream.decoders",
     "server.config": "access engine.chat_template engine.job engine.model engine.platform",
     "server.generation": "access engine.job engine.runtime engine.scheduler protocol store stream",
     "server.tools": (
         "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"
     ),
-    "server.prompt": "engine.chat_template engine.job protocol tools",
+    "server.prompt": "engine.chat_template engine.job protocol stream tools",
     "server.prompt_comparison": "engine.tokenizer http prompt protocol store",
     "server.served_model": (
         "engine.chat_template engine.constraint engine.gguf engine.json_schema engine.model "

@@ -33,6 +33,7 @@ _FOREIGN_EVENTS = {
     "response.shell_call_command.added",
     "response.shell_call_command.delta",
     "response.shell_call_command.done",
+    "response.compaction.compacting",
 }
 _FOREIGN_ITEMS = {"custom_tool_call", "shell_call", "local_shell_call", "apply_patch_call", "tool_search_call"}
 _FOREIGN_CHOICES = {"custom", "shell", "apply_patch"}

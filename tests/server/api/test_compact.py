@@ -11,6 +11,7 @@ from openai.types.responses import CompactedResponse, Response
 
 from engine.backends.scripted import ScriptedModel
 from server.prompt import compaction, summary
+from server.stream import decode_summary, encode_summary
 from tests.server.api.stored.test_references import reference
 from tests.server.api.stored.test_stored_responses import invalid, msg, not_found, seen
 from tests.support import wire
@@ -65,7 +66,7 @@ async def test_compact_returns_user_messages_and_summary() -> None:
                 {
                     "type": "compaction",
                     "id": f"cmp_{stem}02",
-                    "encrypted_content": summary.encode_summary("They greeted."),
+                    "encrypted_content": encode_summary("They greeted."),
                 }
             ],
             "usage": {**body["usage"], "input_tokens": whole.json["usage"]["input_tokens"], "output_tokens": 14},
@@ -121,7 +122,7 @@ async def test_compact_ignores_sampling_of_request() -> None:
             {"max_output_tokens": 1, "temperature": 2, "stream": True, "background": True, "stop": "e"},
         ):
             output = checked(await compact(running, input=TALK, **settings))["output"]
-            assert summary.decode_summary(output[-1]["encrypted_content"]) == "They greeted."
+            assert decode_summary(output[-1]["encrypted_content"]) == "They greeted."
 
 
 async def test_compact_of_too_long_conversation_summarises_parts() -> None:
@@ -135,7 +136,7 @@ async def test_compact_of_too_long_conversation_summarises_parts() -> None:
     assert all(each in read for each in words)
     assert read.count(compaction.SUMMARY_PROMPT) == len(parts)
     assert [item["content"][0]["text"] for item in body["output"][:-1]] == words[-8:]
-    assert summary.decode_summary(body["output"][-1]["encrypted_content"]) == "Summary."
+    assert decode_summary(body["output"][-1]["encrypted_content"]) == "Summary."
     spent = body["usage"]
     assert spent["input_tokens"] == 16 * 106 + 2 * len(f"<{summary.HEADING}Summary.") + 3 * len(
         f"<{compaction.SUMMARY_PROMPT}<"

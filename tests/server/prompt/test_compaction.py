@@ -13,12 +13,13 @@ from openai.types.responses import CompactedResponse as ClientResponse
 
 from engine.chat_template.message import Call, Message
 from server.prompt import builder, compaction, summary
-from server.prompt.compaction import CompactedResponse, CompactionItem, UserMessage
+from server.prompt.compaction import CompactedResponse, UserMessage
 from server.prompt.stored_items import InputText
 from server.protocol import request as schema
 from server.protocol.errors import ApiError, InvalidRequest
-from server.protocol.output_items import OutputMessage, OutputText
+from server.protocol.output_items import CompactionItem, OutputMessage, OutputText
 from server.protocol.response import InputTokensDetails, OutputTokensDetails, Response, Usage
+from server.stream import decode_summary, encode_summary
 from tests.support import wire
 
 USAGE = Usage(100, InputTokensDetails(80, 20), 7, OutputTokensDetails(0), 107)
@@ -29,7 +30,7 @@ TALK = (
     Message("tool", "waved", name="wave", call_id="a"),
     Message("user", "Go on"),
 )
-SEALED = summary.encode_summary("They greeted.")
+SEALED = encode_summary("They greeted.")
 
 
 def made(messages: tuple[Message, ...], text: str = "They greeted.") -> CompactedResponse:
@@ -176,7 +177,7 @@ def test_compacted_output_as_input_is_read() -> None:
 
 def test_summary_of_any_text_round_trips() -> None:
     for text in ("", "Grüße 👋🏽\n\x00", "x" * 100_000):
-        assert summary.decode_summary(summary.encode_summary(text)) == text
+        assert decode_summary(encode_summary(text)) == text
 
 
 LATER = base64.b64encode(b'{"form":"responsed.summary","version":2,"summary":"x"}').decode()

@@ -19,6 +19,7 @@ import pytest
 import trio
 
 from engine.backends.scripted import Reply, ScriptedModel
+from server.prompt.compaction import SUMMARY_PROMPT
 from tests.server.api.test_tools import call
 from tests.support.helpers import NAME, PATIENCE, Running, prompt_text, served, statuses
 
@@ -108,7 +109,7 @@ async def run(codex: Path, home: Path, *arguments: str) -> list[dict[str, Any]]:
     work = home / "work"
     work.mkdir(exist_ok=True)
     flags = ["--json", "--strict-config", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "CODEX_HOME": str(home)}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "CODEX_HOME": str(home), "CODEX_API_KEY": "none"}
     with trio.fail_after(PATIENCE):
         done = await trio.run_process(
             [codex, "exec", *arguments, *flags],
@@ -162,6 +163,45 @@ async def test_codex_runs_a_call_and_continues_in_next_turn(
         f"<think>I write it.</think>{CALL}word\n<think>I have seen it.</think>Words: 1.And again."
         f"<think>I write it.</think>{CALL}word\nword\n<think>I have seen it.</think>Words: 2."
     )
+
+
+OPENAI = """\
+model = "gpt-5-codex"
+openai_base_url = "{url}"
+model_auto_compact_token_limit = 20000
+check_for_update_on_startup = false
+
+[analytics]
+enabled = false
+
+[features]
+plugins = false
+"""
+"""Codex asks the server of its own provider for summaries; for others it writes them itself."""
+
+
+async def test_codex_goes_on_from_a_compaction_of_the_server(
+    codex: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def reply(message: bytes) -> bytes:
+        if message.endswith(SUMMARY_PROMPT.encode()):
+            return b"The file has the word word."
+        if message.endswith(b"The file has the word word."):
+            return b"I have read the summary."
+        return CALL.encode()
+
+    caplog.set_level(logging.DEBUG, "responsed")
+    async with at(tmp_path, reply, "gpt-5-codex") as running:
+        (tmp_path / "config.toml").write_text(OPENAI.format(url=running.url))
+        events = await run(codex, tmp_path, "Write it.")
+        prompt = prompt_text(running.model)
+    assert list(gist(events))[-3:] == [
+        ("command", "word\n"),
+        ("agent_message", "I have read the summary."),
+        ("turn.completed",),
+    ]
+    assert prompt.count("</tool_call>") == 0
+    assert "Write it." in prompt
 
 
 ALIAS = "gpt-5.6-sol"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.stream.partial_json import PartialObject
+from server.stream.decoders.partial_json import PartialObject
 
 TEXTS = st.text(st.characters(codec="utf-8"))
 VALUES = st.recursive(TEXTS | st.integers() | st.booleans() | st.none(), lambda each: st.lists(each), max_leaves=9)

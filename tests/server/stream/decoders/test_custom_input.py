@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.stream.custom_input import CustomInputDecoder
+from server.stream.decoders.custom_input import CustomInputDecoder
 
 SPACE = st.text(" \t\n\r", max_size=3)
 TEXTS = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from('"\\/\n\tué😀')))
