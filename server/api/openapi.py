@@ -42,6 +42,8 @@ class Operation(Struct, frozen=True):
     query: type[Struct] | None = None
     events: Any = None
     """Struct or name of a component for the data of SSE events, if the answer may be a stream."""
+    switches: bool = False
+    """True if the connection switches to another protocol."""
 
 
 OPERATIONS = (
@@ -56,6 +58,7 @@ OPERATIONS = (
         "post", "/v1/responses", "createResponse", "Answer a request, as a stream or whole", Response, Request,
         events=EVENT,
     ),
+    Operation("get", "/v1/responses", "connect", "Open a WebSocket: each event is a message", switches=True),
     Operation("post", "/v1/responses/input_tokens", "countInputTokens", "Tokens of the prompt", InputTokens, Request),
     Operation(
         "post", "/v1/responses/compact", "compact", "Summarize a conversation", compaction.CompactedResponse, Request
@@ -194,7 +197,7 @@ def _operation(operation: Operation) -> JSON:
         "summary": operation.summary,
         "parameters": list(_parameters(operation)),
         "responses": {
-            "200": {"description": operation.summary, "content": _content(operation)},
+            "101" if operation.switches else "200": _answer(operation),
             "default": {"description": "Error", "content": {"application/json": {"schema": _ref(Failed)}}},
         },
     }
@@ -202,6 +205,11 @@ def _operation(operation: Operation) -> JSON:
         content = {"application/json": {"schema": _ref(operation.body)}}
         described["requestBody"] = {"required": True, "content": content}
     return described
+
+
+def _answer(operation: Operation) -> JSON:
+    described: JSON = {"description": operation.summary}
+    return described if operation.switches else {**described, "content": _content(operation)}
 
 
 def _content(operation: Operation) -> JSON:

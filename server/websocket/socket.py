@@ -18,6 +18,8 @@ from server.protocol.errors import ApiError, BodyTooLarge
 
 FRAGMENT_BYTES = 64
 """Bytes that a fragment counts beside its text, so that empty fragments reach the limit of a message too."""
+CLOSE_SECONDS = 2.0
+"""Seconds to wait for the client's close frame."""
 PINGS_PER_SECOND = 20
 """Pings of a client in one second, at most."""
 
@@ -99,6 +101,8 @@ class WebSocket:
         self.transport = transport
         self.limits = limits
         self._wire = Connection(ConnectionType.SERVER, trailing_data=trailing)
+        self._broken = False
+        """True if the client broke the protocol, so that no further frame can be read."""
         self._lock = trio.Lock()
         self._pong = b""
         """Pong that leaves with the next frames, since another task is sending."""
@@ -132,10 +136,23 @@ class WebSocket:
             await self._write(b"".join(frames))
 
     async def close(self, code: int, reason: str = "") -> None:
-        """Send the close frame, unless the connection was lost, and end the connection. No task may receive now."""
-        if self._wire.state in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING) and code != CloseCode.ABNORMAL:
-            await self._write(self._wire.send(CloseConnection(code, reason)))
-        await self.transport.finish()
+        """Send the close frame, and wait for the client's, unless the connection was lost. No task may receive now."""
+        if code == CloseCode.ABNORMAL or self._wire.state is ConnectionState.CLOSED:
+            return
+        by_client = self._wire.state is ConnectionState.REMOTE_CLOSING
+        await self._write(self._wire.send(CloseConnection(code, reason)))
+        if self._broken:
+            await self.transport.finish()  # no frame can be read any more
+        elif not by_client:
+            with trio.move_on_after(CLOSE_SECONDS):
+                await self._discard()
+
+    async def _discard(self) -> None:
+        """Read and discard until the client's close frame, so that the client can read ours."""
+        while data := await self.transport.read():
+            self._wire.receive_data(data)
+            if any(isinstance(event, CloseConnection) for event in self._wire.events()):
+                return
 
     async def _write(self, data: bytes) -> None:
         if self._lock.locked():
@@ -165,8 +182,8 @@ class WebSocket:
             case Ping():
                 await self._answer_ping(event)
             case CloseConnection():  # of the client, or of wsproto for frames that break the protocol
-                by_client = self._wire.state is ConnectionState.REMOTE_CLOSING
-                raise SocketClosed(event.code, "" if by_client else event.reason or "")
+                self._broken = self._wire.state is not ConnectionState.REMOTE_CLOSING
+                raise SocketClosed(event.code, (event.reason or "") if self._broken else "")
         return False
 
     def _add(self, event: TextMessage, budget: Budget) -> None:

@@ -15,8 +15,8 @@ from openai.types.responses import (
     response_create_params,
 )
 
-from server.prompt import summary
 from server.protocol.events import Event
+from server.stream import encode_summary
 from tests.server.api.test_reasoning import THINKS, thinker
 from tests.support.helpers import post, served
 
@@ -129,7 +129,7 @@ VALUES: dict[str, Any] = {
 ITEM = {
     "id": "x_1", "role": "user", "content": "Hello", "name": "f", "arguments": "{}", "call_id": "call_1", "tools": [],
     "input": "x", "output": "Out", "code": "1", "server_label": "s", "results": [],
-    "encrypted_content": summary.encode_summary("Past."),
+    "encrypted_content": encode_summary("Past."),
     "reasoning": {"effort": "low"}, "result": "r", "action": {"type": "exec", "commands": ["ls"], "command": ["ls"]},
     "operation": {"type": "delete_file", "path": "a"}, "approval_request_id": "x", "approve": True,
 }  # fmt: skip

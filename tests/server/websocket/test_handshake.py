@@ -7,6 +7,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wsproto.events import CloseConnection
 from wsproto.utilities import generate_accept_token
 
 from tests.support.helpers import PATIENCE, Client, Running, exchange, served
@@ -107,7 +108,7 @@ async def test_frames_that_come_with_the_handshake_are_read() -> None:
         client = SocketClient(http)
         await http.send(handshake() + b"\x89\x82\0\0\0\0hi")
         assert (await http.head()).status == 101
-        await http.send(b"\x88\x80\0\0\0\0")
+        await client.send(CloseConnection(1000))
         await client.closed()
         assert client.pongs == [b"hi"]
 

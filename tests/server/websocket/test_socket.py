@@ -6,18 +6,22 @@ After each case another client is answered, all connections are gone, and no mem
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wsproto.events import Ping, TextMessage
+from wsproto.events import CloseConnection, Ping, TextMessage
+from wsproto.frame_protocol import CloseReason
 
 from engine.backends.scripted import ScriptedModel
 from server.websocket import WebSocketLimits
+from server.websocket.socket import CLOSE_SECONDS
+from tests.support.certificates import certificate, tls_client
 from tests.support.helpers import NAME, PATIENCE, PacedModel, Running, encode, post, served, text
-from tests.support.websockets import SocketClient, frame
+from tests.support.websockets import SocketClient, frame, handshake
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 MASK = b"\x01\x02\x03\x04"
@@ -121,19 +125,12 @@ async def test_broken_frame_closes_with_its_code(case: str) -> None:
         assert (await client.closed())[0] == code
 
 
-CLOSES: dict[str, tuple[bytes, int]] = {
-    "no code": (b"", 1005),
-    "1000": (b"\x03\xe8", 1000),
-    "1001 with a reason": (b"\x03\xe9bye", 1001),
-    "code of an application": ((4321).to_bytes(2, "big"), 4321),
-}
-
-
-@pytest.mark.parametrize("case", CLOSES)
-async def test_close_is_answered_with_its_code(case: str) -> None:
-    payload, code = CLOSES[case]
+@pytest.mark.parametrize(
+    ("code", "reason"), [(CloseReason.NO_STATUS_RCVD, None), (1000, None), (1001, "bye"), (4321, "application")]
+)
+async def test_close_is_answered_with_its_code(code: int, reason: str | None) -> None:
     async with connected() as (_, client):
-        await client.http.send(frame(CLOSE, payload) + frame(TEXT, CREATE))
+        await client.send(CloseConnection(code, reason))
         assert await client.closed() == (code, "")
 
 
@@ -188,6 +185,29 @@ async def test_client_that_takes_too_long_is_closed(case: str) -> None:
         client.answers_pings = False
         await client.http.send(sent)
         assert await client.closed() == end
+
+
+async def test_messages_over_tls_are_read_and_answered(tmp_path: Path) -> None:
+    found = certificate(tmp_path)
+    tls: dict[str, Any] = {"ssl_certfile": found.certfile, "ssl_keyfile": found.keyfile}
+    async with served(**tls) as running, await tls_client(running.port, found.client_context) as http:
+        await http.send(handshake())
+        assert (await http.head()).status == 101
+        client = SocketClient(http)
+        await client.http.send(cut(CREATE, 10))
+        assert text((await client.stream())[-1]["response"]) == "Hi."
+        await client.send(CloseConnection(1000))
+        with trio.fail_after(CLOSE_SECONDS / 2):
+            assert await client.closed() == (1000, "")
+        await running.app.wait_idle()
+
+
+async def test_message_beyond_the_limit_is_discarded_until_the_client_has_closed() -> None:
+    """A client that writes everything before it reads still gets the close frame."""
+    async with connected(max_body_megabytes=LIMIT / 1e6) as (_, client):
+        await client.http.send(frame(TEXT, b"x" * 2_000_000))
+        with trio.fail_after(CLOSE_SECONDS / 2):
+            assert (await client.closed())[0] == 1009
 
 
 @st.composite
