@@ -1,6 +1,6 @@
 """Detect the capabilities of a template by rendering sample conversations, since no file declares them. Pure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any, Protocol, TypeAlias
 
@@ -8,13 +8,8 @@ from msgspec.structs import replace
 
 from engine.chat_template.efforts import EFFORT_WORDS, effort_variables
 from engine.chat_template.message import Call, Message, Tool
-from engine.chat_template.rendering import (
-    ArgumentsForm,
-    TemplateCapabilities,
-    Turn,
-    adapt_messages,
-    render_tools,
-)
+from engine.chat_template.rendering import ArgumentsForm, TemplateCapabilities, adapt_messages
+from engine.chat_template.values import Turn, tool_variables
 from engine.dialects import Dialect, Parser
 from engine.notations import UNDECLARED, ToolCallArguments, ToolCallStart
 
@@ -28,11 +23,9 @@ Reads: TypeAlias = Callable[..., bool]
 """Returns True if a template renders every word of the messages, adapted to the given capabilities."""
 
 FORMS = tuple(
-    ArgumentsForm(mapping, empty, short_ids)
-    for short_ids in (False, True)
-    for empty in ("", None)
-    for mapping in (True, False)
-)  # fmt: skip
+    ArgumentsForm(mapping, empty, ids) for ids in ("", "digits") for empty in ("", None) for mapping in (True, False)
+)
+METADATA = ArgumentsForm(mapping=False, empty="", metadata=True)
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "thought")
 
 # Words that occur in no template.
@@ -43,13 +36,18 @@ _OUTPUT, _SECOND_OUTPUT = (
     Message("tool", f"{call.name}ish", name=call.name, call_id=call.id) for call in (_CALL, _SECOND)
 )
 
-_TOOL = Tool("serval", "Tapir", '{"type":"object","properties":{"oryx":{"type":"string"}},"required":["oryx"]}')
+_TOOL = Tool(
+    "serval",
+    "Tapir",
+    '{"type":"object","properties":{"oryx":{"type":"string","description":"Kudu"}},"required":["oryx"]}',
+)
 
 
-def detect_capabilities(render: Render) -> TemplateCapabilities:
+def detect_capabilities(render: Render, dialect: Dialect) -> TemplateCapabilities:
     """Detect the template's capabilities by rendering sample messages.
 
-    A kind of message is unsupported if the template raises or drops one of its words.
+    `dialect` is the dialect of the template's family. A kind of message is unsupported if the template raises or drops
+    one of its words.
     """
 
     def reads(capabilities: TemplateCapabilities, *messages: Message) -> bool:
@@ -66,7 +64,9 @@ def detect_capabilities(render: Render) -> TemplateCapabilities:
         tools=_renders_tools(render),
         efforts=_efforts(render),
     )
-    found = _with_calls(found, reads)
+    found = _with_calls(found, reads, (*FORMS, METADATA) if _renders_metadata(render) else FORMS)
+    if found.form is not None and dialect.numbers_ids:
+        found = replace(found, form=replace(found.form, ids=_numbered_ids(render, found)))
     outputs = found.form is None and found.tools and found.consecutive_roles and _has_outputs(render)
     return _with_reasoning(replace(found, outputs=outputs), reads)
 
@@ -105,7 +105,7 @@ def _efforts(render: Render) -> tuple[str, ...]:
 
 
 def _renders_tools(render: Render) -> bool:
-    text = render(adapt_messages((_ASK,), TemplateCapabilities()), tools=render_tools((_TOOL,))) or ""
+    text = render(adapt_messages((_ASK,), TemplateCapabilities()), **tool_variables((_TOOL,))) or ""
     return all(word in text for word in (_TOOL.name, _TOOL.description, "oryx"))
 
 
@@ -118,13 +118,18 @@ def _has_outputs(render: Render) -> bool:
     return output is not None and _OUTPUT.content in output and output not in others
 
 
-def _with_calls(found: TemplateCapabilities, reads: Reads) -> TemplateCapabilities:
+def _renders_metadata(render: Render) -> bool:
+    called = {"role": "assistant", "metadata": "Jerboa", "content": "{}"}
+    return "Jerboa" in (render([*adapt_messages((_ASK,), TemplateCapabilities()), called]) or "")
+
+
+def _with_calls(found: TemplateCapabilities, reads: Reads, forms: Sequence[ArgumentsForm]) -> TemplateCapabilities:
     talk = (_ASK, Message("assistant", "", calls=(_CALL,)), _OUTPUT, _ANSWER, _ASK_AGAIN)
     # Clients choose ids of any length.
     called = Message("assistant", "", calls=(replace(_CALL, id="c"),))
     short = (_ASK, called, replace(_OUTPUT, call_id="c"), _ANSWER, _ASK_AGAIN)
     form = next(
-        (form for form in FORMS if all(reads(TemplateCapabilities(form=form), *each) for each in (talk, short))), None
+        (form for form in forms if all(reads(TemplateCapabilities(form=form), *each) for each in (talk, short))), None
     )
     if form is None:
         return found
@@ -138,6 +143,20 @@ def _with_calls(found: TemplateCapabilities, reads: Reads) -> TemplateCapabiliti
     if not (text_beside_calls or found.consecutive_roles):
         found = replace(found, text_before_calls=reads(replace(found, text_before_calls=True), *beside))
     return replace(found, drops_system=found.system and not reads(found, _SYSTEM, *talk[:3]))
+
+
+def _numbered_ids(render: Render, found: TemplateCapabilities) -> str:
+    """Return the counting of calls by which outputs have the ids that the template writes for their calls."""
+    assert found.form is not None, "a template with calls has a form"
+    talk = [_ASK]
+    for call, output in ((_CALL, _OUTPUT), (_SECOND, _SECOND_OUTPUT)):
+        talk += [Message("assistant", "", calls=(call,)), output]
+    for ids in ("conversation", "message"):
+        turns = adapt_messages(talk, replace(found, form=replace(found.form, ids=ids)))
+        text = render(turns) or ""
+        if all(text.count(turn["tool_call_id"]) > 1 for turn in turns if turn["role"] == "tool"):
+            return ids
+    return ""
 
 
 def _with_reasoning(found: TemplateCapabilities, reads: Reads) -> TemplateCapabilities:

@@ -140,6 +140,21 @@ _TOKEN = re.compile(
 _WORDS = frozenset(["and", "or", "not", "in", "is", "if", "elif", "else", "for", "set", "do", "filter", "call"])
 
 
+_GENERATION = re.compile(r"\{%(-?)\s*(end)?generation\s*(-?)%\}")
+"""Hugging Face's tag around the assistant's text, for training. It renders its content unchanged."""
+_APPEND = re.compile(r"\{%(-?)\s*(?:set\s+\w+\s*=|do)\s*(\w+\.\w+)\.append\(((?:[^%}]|%(?!\}))*)\)\s*(-?)%\}")
+_POP = re.compile(r"\{%(-?)\s*set\s+(\w+)\s*=\s*(\w+\.\w+)\.pop\(0\)\s*(-?)%\}")
+"""Changes of a list in a namespace, whose values cannot change in minijinja (Kimi K2)."""
+
+
+def readable(source: str) -> str:
+    """Return a template in minijinja's language."""
+    source = _GENERATION.sub(lambda tag: f"{{%{tag[1]} {'endif' if tag[2] else 'if true'} {tag[3]}%}}", source)
+    source = _APPEND.sub(r"{%\1 set \2 = \2 + [\3] \4%}", source)
+    source = _POP.sub(r"{%\1 set \2 = \3|first -%}{% set \3 = \3[1:] \4%}", source)
+    return with_methods(source)
+
+
 def with_methods(source: str) -> str:
     """Write calls of `METHODS` as calls of `METHOD`: `a.b.rsplit("x")` as `_method(a.b, "rsplit", "x")`."""
     if not _LACKING.search(source):

@@ -4,25 +4,15 @@ Templates support different messages; many raise on an unexpected message, or dr
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.chat_template.efforts import EFFORT_WORDS
-from engine.chat_template.message import Call, Message, Tool
-
-Turn: TypeAlias = dict[str, Any]
-"""A message as templates see it, with JSON values."""
-Clean: TypeAlias = Callable[[str], str]
-"""Applied to each text of people or models before the template sees it."""
-WriteCalls: TypeAlias = Callable[[Sequence[Call], Clean], str]
-"""Writes calls with the family's markers; names and values are cleaned."""
-
-MAX_NESTING = 32
-"""Levels of arguments that are passed as objects; deeper arguments are passed as text."""
+from engine.chat_template.message import Call, Message
+from engine.chat_template.values import Clean, Turn, WriteCalls, as_object, generic_call, joined
 
 
 class ArgumentsForm(Struct, frozen=True):
@@ -32,8 +22,12 @@ class ArgumentsForm(Struct, frozen=True):
     """True if arguments are an object; otherwise JSON as text."""
     empty: str | None
     """Content of a message that has only calls."""
-    short_ids: bool
-    """True if an id must have nine letters or digits, or at least nine (Mistral); otherwise ids stay unchanged."""
+    ids: str = ""
+    """Ids of calls: empty for the client's, `digits` for nine digits (Mistral), `conversation` or `message` for
+    `functions.name:number` (Kimi), counted in the whole conversation or in each message."""
+    metadata: bool = False
+    """True if a message has one call: its name as `metadata`, its arguments as content (GLM-4). Outputs have the role
+    `observation`."""
 
 
 class TemplateCapabilities(Struct, frozen=True):
@@ -92,7 +86,7 @@ def adapt_messages(
         else:
             messages = [_as_text(message, outputs=False) for message in messages]
     messages = _adapt_roles(messages, capabilities)
-    ids = {message.call_id: f"{n:09}" for n, message in enumerate(messages) if message.role == "tool"}
+    ids = _ids(messages, capabilities.form.ids if capabilities.form else "", clean)
     return [_turn(message, capabilities, ids, clean) for message in messages]
 
 
@@ -105,44 +99,6 @@ def _adapt_roles(messages: Sequence[Message], capabilities: TemplateCapabilities
     if not capabilities.consecutive_roles:
         messages = list(_alternate_roles(messages, capabilities.text_before_calls))
     return messages
-
-
-def clean_variables(variables: Mapping[str, Any], clean: Clean = str) -> dict[str, Any]:
-    """Return a client's own variables, cleaned. Raises RecursionError if one is nested too deeply."""
-    return {name: _cleaned(value, clean, MAX_SCHEMA_NESTING) for name, value in variables.items()}
-
-
-def render_tools(tools: Sequence[Tool], clean: Clean = str) -> list[Turn]:
-    """Return functions in the format of templates, cleaned. Raises RecursionError if a schema is nested too deeply."""
-    return [
-        {
-            "type": "function",
-            "function": {
-                "name": clean(tool.name),
-                "description": clean(tool.description),
-                "parameters": _cleaned(msgspec.json.decode(tool.parameters), clean, MAX_SCHEMA_NESTING),
-            },
-        }
-        for tool in tools
-    ]
-
-
-def with_tools(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:
-    """Add the functions to the first system message, for templates that do not list them."""
-    listed = TOOLS_PROMPT + "\n".join(msgspec.json.encode(tool).decode() for tool in render_tools(tools))
-    if messages and messages[0].role == "system":
-        return [replace(messages[0], content=_joined(messages[0].content, listed)), *messages[1:]]
-    return [Message("system", listed), *messages]
-
-
-TOOLS_PROMPT = (
-    "You can call functions. To call one, write nothing but this:\n"
-    '<tool_call>\n{"name": "the function\'s name", "arguments": {"its parameter": "value"}}\n</tool_call>\n'
-    "What it gives is told to you in the next message. Call one only if it helps; otherwise answer in plain words.\n"
-    "These are the functions, each with the JSON schema of its parameters:\n"
-)
-MAX_SCHEMA_NESTING = 64
-"""Levels of a function's parameters."""
 
 
 def _as_text(message: Message, outputs: bool) -> Message:
@@ -163,16 +119,6 @@ def _with_written_calls(message: Message, write_calls: WriteCalls, clean: Clean)
         name=clean(message.name),
         call_id=clean(message.call_id),
     )
-
-
-def generic_call(call: Call) -> str:
-    """Return a call in the format of `TOOLS_PROMPT`, since a model imitates earlier calls."""
-    arguments = call.arguments or "{}"
-    try:
-        msgspec.json.decode(arguments, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError):
-        arguments = msgspec.json.encode({"input": arguments}).decode()
-    return f'<tool_call>\n{{"name": {msgspec.json.encode(call.name).decode()}, "arguments": {arguments}}}\n</tool_call>'
 
 
 def _split_calls(messages: Sequence[Message], capabilities: TemplateCapabilities) -> Iterator[Message]:
@@ -198,10 +144,10 @@ def _move_system(messages: Sequence[Message], capabilities: TemplateCapabilities
     moved = ""
     for index, message in enumerate(messages):
         if message.role == "system" and not (capabilities.later_system if index else capabilities.system):
-            moved = _joined(moved, message.content)
+            moved = joined(moved, message.content)
             continue
         if moved and message.role == "user":
-            message = replace(message, content=_joined(moved, message.content))
+            message = replace(message, content=joined(moved, message.content))
         elif moved:
             yield Message("user", moved)
         moved = ""
@@ -231,7 +177,7 @@ def _join_consecutive(messages: Sequence[Message], apart: bool) -> Iterator[Mess
     for message in messages:
         goes_on = last is not None and not last.calls and not (apart and message.calls)
         if goes_on and last is not None and last.role == message.role in ("user", "assistant"):
-            content, reasoning = _joined(last.content, message.content), _joined(last.reasoning, message.reasoning)
+            content, reasoning = joined(last.content, message.content), joined(last.reasoning, message.reasoning)
             message = replace(message, content=content, reasoning=reasoning)
         elif last is not None:
             yield last
@@ -240,8 +186,17 @@ def _join_consecutive(messages: Sequence[Message], apart: bool) -> Iterator[Mess
         yield last
 
 
-def _joined(*texts: str) -> str:
-    return "\n\n".join(filter(None, texts))
+def _ids(messages: Sequence[Message], form: str, clean: Clean) -> dict[str, str]:
+    """Return the id for the template by the client's id; `form` is `ArgumentsForm.ids`."""
+    if form == "digits":
+        return {message.call_id: f"{n:09}" for n, message in enumerate(messages) if message.role == "tool"}
+    found: dict[str, str] = {}
+    earlier = 0
+    for message in messages if form else ():
+        for n, call in enumerate(message.calls, 0 if form == "message" else earlier):
+            found[call.id] = f"functions.{clean(call.name)}:{n}"
+        earlier += len(message.calls)
+    return found
 
 
 def _turn(message: Message, capabilities: TemplateCapabilities, ids: Mapping[str, str], clean: Clean) -> Turn:
@@ -251,45 +206,30 @@ def _turn(message: Message, capabilities: TemplateCapabilities, ids: Mapping[str
     def arguments(call: Call) -> Any:
         return as_object(call.arguments, clean) if form and form.mapping else clean(call.arguments)
 
+    def id_of(id_: str) -> str:
+        return ids.get(id_) or clean(id_)
+
     if message.reasoning and capabilities.reasoning:
         turn[capabilities.reasoning] = clean(message.reasoning)
+    if form is not None and form.metadata and (message.calls or message.role == "tool"):
+        return turn | _with_metadata(message, clean)
     if message.calls and form is not None:
         turn["content"] = turn["content"] or form.empty
         turn["tool_calls"] = [
             {
-                "id": _id(call.id, form, ids, clean),
+                "id": id_of(call.id),
                 "type": "function",
                 "function": {"name": clean(call.name), "arguments": arguments(call)},
             }
             for call in message.calls
         ]
     if message.role == "tool":
-        turn |= {"name": clean(message.name), "tool_call_id": _id(message.call_id, form, ids, clean)}
+        turn |= {"name": clean(message.name), "tool_call_id": id_of(message.call_id)}
     return turn
 
 
-def _id(id_: str, form: ArgumentsForm | None, ids: Mapping[str, str], clean: Clean) -> str:
-    return ids[id_] if form and form.short_ids else clean(id_)
-
-
-def as_object(arguments: str, clean: Clean) -> dict[str, Any]:
-    """Return a call's arguments. Anything but an object becomes the argument `input`, as for text tools."""
-    try:
-        decoded = msgspec.json.decode(arguments or "{}", type=dict[str, Any])
-        return {clean(key): _cleaned(value, clean, MAX_NESTING - 1) for key, value in decoded.items()}
-    except (msgspec.DecodeError, RecursionError):
-        return {"input": clean(arguments)}
-
-
-def _cleaned(value: Any, clean: Clean, depth: int) -> Any:
-    """Return a value with all its texts and keys cleaned. Raises RecursionError."""
-    if depth == 0:
-        raise RecursionError
-    match value:
-        case str():
-            return clean(value)
-        case list():
-            return [_cleaned(inner, clean, depth - 1) for inner in value]
-        case dict():
-            return {clean(key): _cleaned(inner, clean, depth - 1) for key, inner in value.items()}
-    return value
+def _with_metadata(message: Message, clean: Clean) -> Turn:
+    if message.role == "tool":
+        return {"role": "observation"}
+    call = message.calls[0]
+    return {"metadata": clean(call.name), "content": clean(call.arguments or "{}")}

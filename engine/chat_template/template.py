@@ -8,7 +8,6 @@ template once in a child process with little memory before a model is served.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -23,17 +22,9 @@ from engine.chat_template.capability_probe import detect_capabilities, reads_bac
 from engine.chat_template.efforts import effort_variables
 from engine.chat_template.message import Message, Tool
 from engine.chat_template.past_calls import calls_writer
-from engine.chat_template.rendering import (
-    Clean,
-    TemplateCapabilities,
-    Turn,
-    WriteCalls,
-    adapt_messages,
-    clean_variables,
-    render_tools,
-    with_tools,
-)
+from engine.chat_template.rendering import TemplateCapabilities, adapt_messages
 from engine.chat_template.sources import PLAIN
+from engine.chat_template.values import Clean, Turn, WriteCalls, clean_variables, tool_variables, with_tools
 from engine.dialects import Dialect, Parser, ReasoningTags, detect_dialect, with_generic
 from engine.notations import Offered, marks
 from engine.tokenizer import Progress, Vocabulary, no_progress
@@ -52,10 +43,6 @@ NONCHARACTER = "\ufdd0"
 
 LAST_WORDS = 24
 """Tokens at a prompt's end that are searched for an opening marker of reasoning."""
-
-
-_GENERATION = re.compile(r"\{%(-?)\s*(end)?generation\s*(-?)%\}")
-"""Hugging Face's tag around the assistant's text, for training. It renders its content unchanged."""
 
 
 class TemplateError(Exception):
@@ -111,7 +98,7 @@ class ChatTemplate:
             },
         )
         try:
-            self._environment.add_template("chat", PLAIN if source is None else _readable(source))
+            self._environment.add_template("chat", PLAIN if source is None else jinja.readable(source))
         except minijinja.TemplateError as error:
             raise TemplateError(f"the model's chat template cannot be read: {_first_line(error)}") from error
 
@@ -125,7 +112,7 @@ class ChatTemplate:
     @cached_property
     def _detected(self) -> TemplateCapabilities:
         """Detect capabilities at first use: `engine.loader.probe` first renders the template in a child process."""
-        return detect_capabilities(self._try_render)
+        return detect_capabilities(self._try_render, self.dialect)
 
     @property
     def unread(self) -> bool:
@@ -135,7 +122,9 @@ class ChatTemplate:
     @property
     def tool_dialect(self) -> Dialect:
         """Return the dialect of answers with calls: the template's own, or the generic one."""
-        return self.dialect if self.capabilities.tools else with_generic(self.dialect)
+        capabilities = self.capabilities
+        is_own = capabilities.tools or (capabilities.form is not None and self.dialect.template_signatures)
+        return self.dialect if is_own else with_generic(self.dialect)
 
     @cached_property
     def write_calls(self) -> WriteCalls | None:
@@ -177,8 +166,28 @@ class ChatTemplate:
         them, and is removed from the plain text afterwards.
         """
         if tools and not self.capabilities.tools:
-            with _nested_too_deeply():
-                messages, tools = with_tools(messages, tools), ()
+            messages, tools = self._with_tools(messages, tools), ()
+        try:
+            return self._prompt(messages, effort, tools, variables, progress)
+        except TemplateEndless:
+            raise
+        except TemplateError:  # some templates need fields that schemas may lack (Command R+)
+            if not tools or self.write_calls is None:
+                raise
+            return self._prompt(self._with_tools(messages, tools), effort, (), variables, progress)
+
+    def _with_tools(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Sequence[Message]:
+        with _nested_too_deeply():
+            return with_tools(messages, tools, self.write_calls)
+
+    def _prompt(
+        self,
+        messages: Sequence[Message],
+        effort: str | None,
+        tools: Sequence[Tool],
+        variables: Mapping[str, Any],
+        progress: Progress,
+    ) -> list[int]:
         texts: list[str] = []
 
         def collect(text: str) -> str:
@@ -201,7 +210,7 @@ class ChatTemplate:
         clean: Clean,
     ) -> str:
         with _nested_too_deeply():
-            functions = {"tools": render_tools(tools, clean)} if tools else {}
+            functions = tool_variables(tools, clean) if tools else {}
             more = clean_variables(variables, clean)
         thinking = effort_variables(effort, self.capabilities.efforts) if effort else {}
         turns = adapt_messages(messages, self.capabilities, clean, self.write_calls)
@@ -244,14 +253,6 @@ def _nested_too_deeply() -> Iterator[None]:
 def _family_variables() -> dict[str, str]:
     """Return variables of single families (Firefunction): no functions, and the date, which prefixes can share."""
     return {"functions": "[]", "datetime": _strftime_now("%Y-%m-%d")}
-
-
-def _readable(source: str) -> str:
-    return jinja.with_methods(_GENERATION.sub(_plain_tag, source))
-
-
-def _plain_tag(tag: re.Match[str]) -> str:
-    return f"{{%{tag[1]} {'endif' if tag[2] else 'if true'} {tag[3]}%}}"
 
 
 class _RaisedByTemplate(Exception):

@@ -56,6 +56,11 @@ class Dialect(Struct, frozen=True):
         """True if an answer without calls is only text, which needs no parser."""
         return not (self.channels or self.reasoning_tags or self.content_markers or self.wraps)
 
+    @property
+    def numbers_ids(self) -> bool:
+        """True if the id of a call is its function's name and its number."""
+        return ":$number" in self.form.call
+
     def interruptions(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the markers that end reasoning besides its own: of calls of these functions, and of the answer."""
         if self.channels or not self.interrupts:

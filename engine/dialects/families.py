@@ -9,28 +9,33 @@ from engine.dialects.dialect import Block, Dialect, ReasoningTags
 from engine.dialects.json_families import (
     APERTUS,
     COHERE,
-    DEEPSEEK,
-    DEEPSEEK_FENCED,
-    FUNCTIONARY,
-    FUNCTIONARY_3_2,
+    COMMAND_R_PLUS,
     FUNCTOOLS,
     GIGACHAT,
     GIGACHAT_3,
     GRANITE,
     GRANITE_20B,
     HERMES,
-    HUNYUAN_DENSE,
-    KIMI,
     LLAMA,
-    MISTRAL,
-    MISTRAL_IDS,
+    LLAMA_4,
     MISTRAL_LIST,
     NEMOTRON,
     PHI_4_MINI,
-    SOLAR,
     TOOL_CALLS,
     TOOL_CALLS_LIST,
     XLAM,
+)
+from engine.dialects.named_families import (
+    DEEPSEEK,
+    DEEPSEEK_FENCED,
+    FUNCTIONARY,
+    FUNCTIONARY_3_2,
+    GLM_4,
+    HUNYUAN_DENSE,
+    KIMI,
+    MISTRAL,
+    MISTRAL_IDS,
+    SOLAR,
 )
 from engine.dialects.python_families import LFM, LFM_2_5, LIST, MINICPM_4, OLMO
 from engine.dialects.tagged_families import (
@@ -47,7 +52,7 @@ from engine.dialects.tagged_families import (
     SEED,
 )
 from engine.dialects.wraps import wraps_in
-from engine.notations import FUNCTION_GEMMA, GEMMA_4, GENERIC_FORMAT, CallFormat, gemma, gemma_arguments
+from engine.notations import FUNCTION_GEMMA, GEMMA_4, GENERIC_FORMAT, CallFormat, gemma, gemma_arguments, gemma_spelling
 
 GENERIC = Dialect("generic", (), HERMES.blocks, HERMES.ignored_markers, allows_bare_json=True)
 
@@ -78,7 +83,9 @@ HARMONY = Dialect(
 
 
 def _gemma(name: str, begin: str, end: str, quote: str) -> Dialect:
-    form = CallFormat(f"{begin}call:$name$arguments{end}", (begin,), write=gemma_arguments(quote))
+    form = CallFormat(
+        f"{begin}call:$name$arguments{end}", (begin,), write=gemma_arguments(quote), spell=gemma_spelling(quote)
+    )
     return Dialect(name, (begin, end), (Block(begin, gemma(quote)),), (end,), form=form)
 
 
@@ -124,7 +131,10 @@ _FAMILIES = (
     GRANITE,
     GRANITE_20B,
     XLAM,
+    COMMAND_R_PLUS,
+    GLM_4,
     HERMES,
+    LLAMA_4,
     LLAMA,
 )
 
@@ -154,7 +164,7 @@ def detect_dialect(template: str | None) -> Dialect:
 
 
 def with_generic(dialect: Dialect) -> Dialect:
-    """Return the dialect of a model whose functions are listed in a system message (`rendering.with_tools`)."""
+    """Return the dialect of a model whose functions are listed in a system message (`values.with_tools`)."""
     return replace(
         _with_generic_format(dialect),
         form=GENERIC_FORMAT,

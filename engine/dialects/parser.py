@@ -78,7 +78,7 @@ class Parser:
         self._dialect = dialect
         self._offered = offered or {}
         self._scanner = Scanner(control_marks or {})
-        self._scanner.feed(dialect.generation_prefix)
+        self._scanner.feed(self._scanner.with_marks(dialect.generation_prefix))
         self._opened = thinking
         self._bare = bare
         self._interruptions = dialect.interruptions(self._offered)

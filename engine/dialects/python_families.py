@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from engine.dialects.dialect import Block, Dialect
-from engine.notations import CallFormat, Offered, ReaderSteps, Scanner, pythonic, pythonic_arguments
+from engine.notations import CallFormat, Offered, ReaderSteps, Scanner, pythonic, pythonic_arguments, pythonic_spelling
 
 LFM = Dialect(
     "lfm",
@@ -17,6 +17,7 @@ LFM = Dialect(
         ",~",
         "]<|tool_call_end|>",
         write=pythonic_arguments,
+        spell=pythonic_spelling,
     ),
 )
 LFM_2_5 = replace(LFM, name="lfm-2.5", template_signatures=("List of tools: ",), interrupts=False)
@@ -25,7 +26,9 @@ LIST = Dialect(
     ("[func_name1(",),
     (Block("[$name(", pythonic(), reads_marker=True),),
     ("<|python_start|>", "<|python_end|>"),
-    form=CallFormat("$name($arguments)", ("[$name(",), "[", ",~", "]", write=pythonic_arguments),
+    form=CallFormat(
+        "$name($arguments)", ("[$name(",), "[", ",~", "]", write=pythonic_arguments, spell=pythonic_spelling
+    ),
 )
 """Llama 3.2 and 4, ToolACE and Gemma 3 if their templates ask for a list of calls, which has no other marker."""
 OLMO = Dialect(
@@ -40,6 +43,7 @@ OLMO = Dialect(
         "\n",
         "~</function_calls>",
         write=pythonic_arguments,
+        spell=pythonic_spelling,
     ),
 )
 
@@ -64,6 +68,7 @@ MINICPM_4 = Dialect(
         "\n",
         "\n```\n<|tool_call_end|>",
         write=pythonic_arguments,
+        spell=pythonic_spelling,
     ),
 )
 """MiniCPM 3 and 4."""

@@ -13,10 +13,12 @@ from engine.notations import (
     Scanner,
     Tags,
     element_arguments,
+    element_spelling,
     elements,
     objects,
     tagged,
     tagged_arguments,
+    tagged_spelling,
 )
 
 
@@ -43,6 +45,7 @@ def _invoked(name: str, signatures: Sequence[str], prefix: str, around: str, att
             f"<{around}>~",
             end=f"~</{around}>",
             write=tagged_arguments(tags, parameter),
+            spell=tagged_spelling(parameter, tags.ends),
         ),
     )
 
@@ -68,11 +71,18 @@ def _keyed(suffix: str = "") -> tuple[Read, CallFormat]:
     separator = f"<tool_sep{suffix}>" if suffix else ""
     parameter = f"<arg_key{suffix}>$key</arg_key{suffix}>~<arg_value{suffix}>$value</arg_value{suffix}>"
     call = f"<tool_call{suffix}>$name{separator}~$arguments~</tool_call{suffix}>"
-    return read, CallFormat(call, (f"<tool_call{suffix}>",), write=tagged_arguments(tags, parameter))
+    form = CallFormat(
+        call,
+        (f"<tool_call{suffix}>",),
+        write=tagged_arguments(tags, parameter),
+        spell=tagged_spelling(parameter, tags.ends),
+    )
+    return read, form
 
 
 _CODER = Tags("<function=", (">",), ("</function>",), "<parameter=", ">", "", "</parameter>", padded=True)
 _MINICPM = Tags('<function name="', (">",), ("</function>",), '<param name="', ">", "", "</param>")
+_MINICPM_PARAMETER = '<param name="$key">$value</param>'
 _KIMI_3 = Tags(
     '<|open|>call tool="',
     ("<|sep|>",),
@@ -91,11 +101,12 @@ _SEED = replace(_CODER, padded=False)
 """Tags directly around values, so that a line break before the end tag belongs to the value."""
 
 
-def _coder(around: str, tags: Tags, parameter: str) -> CallFormat:
+def _coder(around: str, tags: Tags, parameter: str, python: bool = False) -> CallFormat:
     return CallFormat(
         f"<{around}>~<function=$name>~$arguments~</function>~</{around}>",
         (f"<{around}>", tags.begin),
-        write=tagged_arguments(tags, parameter),
+        write=tagged_arguments(tags, parameter, python=python),
+        spell=tagged_spelling(parameter, tags.ends, python),
     )
 
 
@@ -119,6 +130,7 @@ KIMI_3 = Dialect(
         end="<|close|>tools<|sep|>",
         answer="<|open|>response<|sep|>$answer<|close|>response<|sep|>",
         write=tagged_arguments(_KIMI_3, _KIMI_3_PARAMETER),
+        spell=tagged_spelling(_KIMI_3_PARAMETER, _KIMI_3.ends),
     ),
 )
 
@@ -150,7 +162,7 @@ SEED = replace(
     name="seed",
     template_signatures=(*CODER.template_signatures, "<seed:tool_call>"),
     blocks=(Block("<function=", tagged(_SEED), reads_marker=True),),
-    form=_coder("seed:tool_call", _SEED, "<parameter=$key>$value</parameter>"),
+    form=_coder("seed:tool_call", _SEED, "<parameter=$key>$value</parameter>", python=True),
 )
 
 MINIMAX = _invoked("minimax", ("<invoke name=", "<minimax:tool_call>"), "", "minimax:tool_call")
@@ -167,6 +179,7 @@ MINIMAX_3 = Dialect(
         f"{_MARK}<tool_call>~",
         end=f"~{_MARK}</tool_call>",
         write=element_arguments(_MARK),
+        spell=element_spelling(_MARK),
     ),
 )
 
@@ -208,6 +221,7 @@ MINICPM = Dialect(
     form=CallFormat(
         '<function name="$name">~$arguments~</function>',
         (_MINICPM.begin,),
-        write=tagged_arguments(_MINICPM, '<param name="$key">$value</param>', cdata=True),
+        write=tagged_arguments(_MINICPM, _MINICPM_PARAMETER, cdata=True, python=True),
+        spell=tagged_spelling(_MINICPM_PARAMETER, (*_MINICPM.ends, "<![CDATA["), python=True),
     ),
 )

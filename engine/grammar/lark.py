@@ -53,6 +53,10 @@ class Rules:
         """Add a rule and return its name. `option` is `[lazy]` or empty."""
         return self._add("r", f"{option}: {body}")
 
+    def named(self, name: str, body: str) -> str:
+        """Add a rule under its own name, so that it can contain itself, and return the name."""
+        return self._names.setdefault(f": {body}", name)
+
     def terminal(self, body: str) -> str:
         """Add a terminal, which the lexer reads as one unit, and return its name."""
         return self._add("T", f": {body}")
@@ -120,25 +124,49 @@ class Rules:
         return rest[False]
 
     def in_any_order(self, items: Sequence[tuple[str, bool]], between: str) -> str:
-        """Return an expression for items in any order. Each set of items needs a rule, so many items, or a grammar that
-        is already large, fall back to the given order."""
-        if len(items) > MAX_UNORDERED or sum(map(len, self._names)) > LARGE_GRAMMAR:
-            return self.in_order(items, between)
+        """Return an expression for items in any order, given as pairs of item and "is required".
+
+        Few items occur at most once, since each set of remaining items has a rule. Among many, the optional ones may
+        repeat, at most as often as there are any. Many required ones come in the given order.
+        """
+        small = sum(map(len, self._names)) <= LARGE_GRAMMAR
+        bodies = [self.rule(body) for body, _ in items]
+        required = frozenset(n for n, (_, needed) in enumerate(items) if needed)
+        optional = [n for n in range(len(items)) if n not in required]
+        if len(items) <= MAX_UNORDERED and small:
+            return self._each_once(bodies, required, between)
+        return self._all_required(bodies, required, optional, between, small and len(required) <= MAX_UNORDERED)
+
+    def _each_once(self, bodies: Sequence[str], required: frozenset[int], between: str) -> str:
+        @cache
+        def rest(left: frozenset[int]) -> str:
+            first = between if len(left) < len(bodies) else ""
+            found = [" ".join(filter(None, [first, bodies[n], rest(left - {n})])) for n in sorted(left)]
+            return self.rule(" | ".join(found if left & required else [*found, ""])) if left else ""
+
+        return rest(frozenset(range(len(bodies))))
+
+    def _all_required(
+        self, bodies: Sequence[str], required: frozenset[int], optional: Sequence[int], between: str, any_order: bool
+    ) -> str:
+        most = len(optional)
+        other = self.rule(" | ".join(bodies[n] for n in optional)) if optional else ""
+        if not required:
+            return f"({other} ({between} {other}){{0,{most - 1}}})?"
+        before = f"({other} {between}){{0,{most}}}" if optional else ""
+        after = f"({between} {other}){{0,{most}}}" if optional else ""
 
         @cache
         def rest(left: frozenset[int]) -> str:
-            alternatives = [
-                " ".join(filter(None, [between if len(left) < len(items) else "", items[n][0], rest(left - {n})]))
-                for n in sorted(left)
-            ]
-            required = any(items[n][1] for n in left)
-            return self.rule(" | ".join(alternatives if required else [*alternatives, ""])) if left else ""
+            follows = {n: f"{between} {rest(left - {n})}" if len(left) > 1 else after for n in sorted(left)}
+            chosen = follows if any_order else {min(left): follows[min(left)]}
+            return self.rule(" ".join([before, f"({' | '.join(f'{bodies[n]} {more}' for n, more in chosen.items())})"]))
 
-        return rest(frozenset(range(len(items))))
+        return rest(required)
 
 
-MAX_UNORDERED = 4
-"""Parameters of a function that may come in any order. Each further one doubles the grammar."""
+MAX_UNORDERED = 5
+"""Parameters of a function that come in any order and at most once. Each further one doubles the grammar."""
 LARGE_GRAMMAR = 12_000
 """Characters of a grammar beyond which parameters come in order; the compiler's limit is five times as high."""
 

@@ -1,11 +1,10 @@
 """Readers and grammar writers of tool calls, one syntax each. Imports `grammar` and `json_schema`."""
 
-from engine.notations.argument_schema import UNDECLARED, ArgumentSchema, argument_schema
-from engine.notations.call_format import GENERIC_FORMAT, OBJECT, CallFormat, Function, Write, is_plain, json_arguments
+from engine.notations.argument_schema import UNDECLARED, ArgumentSchema, argument_schema, is_plain
+from engine.notations.call_format import GENERIC_FORMAT, OBJECT, CallFormat, Function, Write, json_arguments
 from engine.notations.element_writers import element_arguments
 from engine.notations.elements import elements
 from engine.notations.gemma import FUNCTION_GEMMA, GEMMA_4, gemma
-from engine.notations.gemma_writers import gemma_arguments
 from engine.notations.json_objects import (
     SEPARATORS,
     Offered,
@@ -29,6 +28,8 @@ from engine.notations.parsed import (
     merged,
 )
 from engine.notations.scanner import ReaderSteps, Scanner, marks
+from engine.notations.spelling import element_spelling, gemma_spelling, pythonic_spelling, tagged_spelling
+from engine.notations.value_writers import gemma_arguments
 
 __all__ = [
     "FUNCTION_GEMMA",
@@ -56,10 +57,12 @@ __all__ = [
     "bare_objects",
     "begins_bare",
     "element_arguments",
+    "element_spelling",
     "elements",
     "emit_arguments",
     "gemma",
     "gemma_arguments",
+    "gemma_spelling",
     "is_plain",
     "json_arguments",
     "keyed_objects",
@@ -69,6 +72,8 @@ __all__ = [
     "objects",
     "pythonic",
     "pythonic_arguments",
+    "pythonic_spelling",
     "tagged",
     "tagged_arguments",
+    "tagged_spelling",
 ]

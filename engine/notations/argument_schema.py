@@ -1,6 +1,7 @@
 """Look up the declared schema of an argument. Readers and writers infer unwritten types from it. Pure."""
 
-from typing import TypeAlias
+import re
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
@@ -10,8 +11,8 @@ Schema: TypeAlias = dict[str, JSON]
 
 DEFINITIONS = ("$defs", "definitions")
 ENFORCED = SUPPORTED | UNSUPPORTED
-_OPTIONAL = ["null", "string"]
-"""Types of an optional text, sorted."""
+_OPTIONAL = frozenset(("null", "string"))
+"""Types of an optional text."""
 MAX_REF_CHAIN = 16
 """References that are followed one after the other."""
 
@@ -25,28 +26,53 @@ class ArgumentSchema(Struct, frozen=True):
     @property
     def kind(self) -> str:
         """Return the only `type` that the schema permits; empty if it permits several."""
-        kind = self.resolved.schema.get("type")
+        schema = self.resolved.schema
+        kind, listed = schema.get("type"), [schema["const"]] if "const" in schema else schema.get("enum")
+        if kind is None and isinstance(listed, list) and listed and all(isinstance(each, str) for each in listed):
+            return "string"
         return kind if isinstance(kind, str) else ""
+
+    @property
+    def kinds(self) -> frozenset[str] | None:
+        """Return the types that the schema permits; None if any type is."""
+        schema = self.resolved.schema
+        if isinstance(options := schema.get("anyOf", schema.get("oneOf")), list):
+            found = [ArgumentSchema(_schema(option), self.whole).kinds for option in options]
+            return None if None in found else frozenset[str]().union(*filter(None, found))
+        kinds = schema.get("type")
+        if kinds is None and (chosen := schema.get("enum")) is not None and isinstance(chosen, list):
+            return frozenset(kind for value in chosen for kind in kinds_of(value))
+        return None if kinds is None else frozenset(map(str, kinds if isinstance(kinds, list) else [kinds]))
+
+    @property
+    def text(self) -> "ArgumentSchema | None":
+        """Return the text's schema if the value is a text or another type; None if it is always one or never one.
+
+        Tags enclose such a text verbatim if it reads as no other permitted type; else it is a JSON string. A bare
+        `null` of an optional text is null.
+        """
+        schema = self.resolved.schema
+        kinds = schema.get("type")
+        if isinstance(kinds, list):
+            return ArgumentSchema(_of_texts(schema), self.whole) if "string" in kinds and len(kinds) > 1 else None
+        options = schema.get("anyOf")
+        if not schema.keys() & ENFORCED:
+            return ArgumentSchema({**schema, "type": "string"}, self.whole)
+        if not isinstance(options, list) or schema.keys() & ENFORCED - {"anyOf"}:
+            return None
+        found = [ArgumentSchema(_schema(option), self.whole).resolved for option in options]
+        texts = [each for each in found if each.kind == "string"]
+        words = [each for each in found if each.kinds is None or each.kinds & {"boolean", "null"}]
+        is_clear = len(texts) == 1 < len(found) and all(each.schema.keys() & ENFORCED == {"type"} for each in words)
+        return texts[0] if is_clear else None
 
     @property
     def optional(self) -> "ArgumentSchema | None":
         """Return the text's schema if the value is a text or null: `["string", "null"]`, or an `anyOf` of both.
 
-        Tags enclose such a text verbatim, and a bare `null` is null. A text that looks like null, or begins with a
-        quotation mark, is written as a JSON string: `"null"`.
+        A text that looks like null, or begins with a quotation mark, is written as a JSON string: `"null"`.
         """
-        schema = self.resolved.schema
-        kinds = schema.get("type")
-        if isinstance(kinds, list):
-            return ArgumentSchema(_without_null(schema), self.whole) if sorted(map(str, kinds)) == _OPTIONAL else None
-        options = schema.get("anyOf")
-        if not isinstance(options, list) or len(options) != 2 or schema.keys() & ENFORCED - {"anyOf"}:
-            return None
-        by_kind = {
-            each.kind: each for each in (ArgumentSchema(_schema(option), self.whole).resolved for option in options)
-        }
-        null = by_kind.get("null")
-        return by_kind.get("string") if null is not None and null.schema.keys() & ENFORCED == {"type"} else None
+        return self.text if self.kinds == _OPTIONAL else None
 
     @property
     def may_be_null(self) -> bool:
@@ -89,10 +115,10 @@ def argument_schema(whole: JSON) -> ArgumentSchema:
     return ArgumentSchema(_schema(whole), _schema(whole))
 
 
-def _without_null(schema: Schema) -> Schema:
-    """Return the schema of a text or null without the null."""
+def _of_texts(schema: Schema) -> Schema:
+    """Return the schema of a text or another type, for the text alone."""
     listed = schema.get("enum")
-    texts: Schema = {"enum": [each for each in listed if each is not None]} if isinstance(listed, list) else {}
+    texts: Schema = {"enum": [each for each in listed if isinstance(each, str)]} if isinstance(listed, list) else {}
     return {**schema, **texts, "type": "string"}
 
 
@@ -102,3 +128,76 @@ def _schema(value: JSON) -> Schema:
 
 
 UNDECLARED = argument_schema({})
+
+
+def is_plain(name: str) -> bool:
+    """True if the name has no character that a notation gives a meaning."""
+    return re.fullmatch(r"[\w.-]+", name) is not None
+
+
+def kinds_of(value: Any) -> tuple[str, ...]:  # a JSON value
+    """Return the schema types of a JSON value."""
+    match value:
+        case bool():
+            return ("boolean",)
+        case int():
+            return ("integer", "number")
+        case float():
+            return ("integer", "number") if value.is_integer() else ("number",)
+        case str():
+            return ("string",)
+        case None:
+            return ("null",)
+        case list():
+            return ("array",)
+    return ("object",)
+
+
+class Parameter(Struct, frozen=True):
+    name: str
+    schema: Schema
+    required: bool
+
+
+_WHOLE = frozenset(("type", "properties", "required", "additionalProperties", *DEFINITIONS))
+"""Keywords of objects whose parameters can be written one by one."""
+
+
+def parameters(schema: Schema) -> list[Parameter] | None:
+    """Return the parameters in the order of the schema; None if the schema has keywords beyond its parameters."""
+    properties, required = schema.get("properties"), schema.get("required", [])
+    if not isinstance(properties, dict) or not isinstance(required, list) or schema.keys() & ENFORCED - _WHOLE:
+        return None
+    if not all(name in properties for name in required) or not all(map(is_plain, properties)):
+        return None
+    schemas = {name: {} if inner is True else inner for name, inner in properties.items()}
+    if not all(isinstance(inner, dict) for inner in schemas.values()):
+        return None
+    return [Parameter(name, inner, name in required) for name, inner in schemas.items() if isinstance(inner, dict)]
+
+
+def choices(schema: Schema) -> list[JSON] | None:
+    """Return the values of `const` or `enum`; None if the schema has neither, or further keywords."""
+    listed = [schema["const"]] if "const" in schema else schema.get("enum")
+    return listed if isinstance(listed, list) and not schema.keys() & ENFORCED - {"type", "enum", "const"} else None
+
+
+_MAX_LENGTH = 4096
+"""Characters of a text whose length is enforced."""
+
+
+def length_of(schema: Schema) -> tuple[int, int | None] | None:
+    """Return the bounds of a text's length; None if the schema constrains more than that."""
+    least, most = schema.get("minLength", 0), schema.get("maxLength")
+    if schema.keys() & ENFORCED - {"type", "minLength", "maxLength"}:
+        return None
+    if not isinstance(least, int) or not isinstance(most, int | None) or max(least, most or 0) > _MAX_LENGTH:
+        return None
+    return least, most
+
+
+def bounds_of(schema: Schema) -> tuple[int, int | None] | None:
+    """Return the bounds of a list's length; None if the schema constrains more than that and the items."""
+    least, most = schema.get("minItems", 0), schema.get("maxItems")
+    alone = not schema.keys() & ENFORCED - {"type", "items", "minItems", "maxItems"}
+    return (least, most) if alone and isinstance(least, int) and isinstance(most, int | None) else None

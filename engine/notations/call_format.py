@@ -4,7 +4,6 @@
 """
 
 import json
-import re
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -12,6 +11,8 @@ from msgspec import Struct
 
 from engine.grammar import Rules, inside_json_string
 from engine.json_schema import JSON
+from engine.notations.argument_schema import is_plain
+from engine.notations.spelling import Spell, json_spelling
 
 
 class Function(Struct, frozen=True):
@@ -33,11 +34,6 @@ class Function(Struct, frozen=True):
     def schema(self) -> dict[str, JSON]:
         """Return the schema of the arguments, which are always an object."""
         return {**(self.parameters if isinstance(self.parameters, dict) else {}), "type": "object"}
-
-
-def is_plain(name: str) -> bool:
-    """True if the name has no character that a notation gives a meaning."""
-    return re.fullmatch(r"[\w.-]+", name) is not None
 
 
 Write: TypeAlias = Callable[[Function, Rules], str]
@@ -84,8 +80,10 @@ class CallFormat(Struct, frozen=True):
     """Template of an answer that is no call."""
     write: Write = json_arguments
     """Writes the grammar of `$arguments`."""
+    spell: Spell = json_spelling
+    """Writes the `$arguments` of a past call."""
 
 
 OBJECT = '{~"name":~"$name",~"arguments":~$arguments~}'
 GENERIC_FORMAT = CallFormat(f"<tool_call>~{OBJECT}~</tool_call>", ("<tool_call>",), any_name=True)
-"""Format that `chat_template.rendering.TOOLS_PROMPT` asks the model to use."""
+"""Format that `chat_template.values.TOOLS_PROMPT` asks the model to use."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from engine.notations.json_values import (
     EMPTY_OBJECT,
     decode_string,
+    discard,
     emit_arguments,
     emit_call_arguments,
     raw_value,
@@ -23,13 +24,18 @@ class CallObject:
     """Reads one object that may be a call. A call is emitted once its name is complete.
 
     Without `names`, each key is a function's name. With `keys`, only these keys may precede the name, which must be a
-    string. `fits` returns True for acceptable names.
+    string. `fits` returns True for acceptable names. An object with the name `no_call` is dropped.
     """
 
     def __init__(
-        self, scanner: Scanner, names: Sequence[str], fits: Callable[[str], bool], keys: Sequence[str] = ()
+        self,
+        scanner: Scanner,
+        names: Sequence[str],
+        fits: Callable[[str], bool],
+        keys: Sequence[str] = (),
+        no_call: str = "",
     ) -> None:
-        self._scanner, self._names, self._fits, self._keys = scanner, names, fits, keys
+        self._scanner, self._names, self._fits, self._keys, self._no_call = scanner, names, fits, keys, no_call
         self._name = ""
         self._early_arguments: list[str] = []
         """Arguments that precede the name."""
@@ -92,13 +98,17 @@ class CallObject:
 
     def _start(self, name: str) -> None:
         self._name = name
-        self._scanner.output.append(ToolCallStart(name))
+        if name != self._no_call:
+            self._scanner.output.append(ToolCallStart(name))
 
     def _arguments(self) -> ReaderSteps[None]:
-        yield from emit_call_arguments(self._scanner, emit_arguments(self._scanner))
+        is_call = self._name != self._no_call
+        yield from emit_call_arguments(self._scanner, emit_arguments(self._scanner) if is_call else discard)
         self._has_arguments = True
 
     def _end(self) -> None:
+        if self._name == self._no_call:
+            return
         if not self._has_arguments:
             early = "".join(self._early_arguments)
             if early.startswith('"'):

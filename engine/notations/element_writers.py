@@ -5,10 +5,11 @@ next tag, since a text ends there.
 """
 
 from engine.grammar import Rules, string_literal
-from engine.notations.argument_schema import ArgumentSchema, Schema, argument_schema
+from engine.notations.argument_schema import ArgumentSchema, Parameter, Schema, argument_schema, bounds_of
 from engine.notations.call_format import Function, Write, json_arguments
 from engine.notations.elements import ITEM
-from engine.notations.parameter_writers import Parameter, bounds_of, items_of, json_value, one_of, tagged_text
+from engine.notations.parameter_writers import json_value, one_of, tagged_text, texts_of_other_kinds, word_of
+from engine.notations.value_writers import items_of
 
 
 def element_arguments(mark: str) -> Write:
@@ -59,12 +60,13 @@ class _ElementGrammar:
                 return written
             case "array" if written := self._list(declared):
                 return written
-        optional = declared.optional
-        bare = optional and tagged_text(optional.schema, self._mark, (self._mark,), self._rules, optional=True)
-        if optional is None or not bare:
+        text = declared.text
+        no_text = texts_of_other_kinds(declared)
+        bare = text and tagged_text(text.schema, self._mark, (self._mark,), self._rules, no_text=no_text)
+        if text is None or not bare:
             return self._quoted(declared.schema)
-        null = self._rules.until(self._mark, string_literal("null")) if declared.may_be_null else None
-        return one_of(bare, self._quoted(optional.schema), null)
+        other = self._quoted(text.schema if declared.optional is not None else declared.schema)
+        return one_of(bare, other, word_of(declared, self._mark, self._rules))
 
     def _quoted(self, schema: Schema) -> str | None:
         value = json_value(schema, self._function.schema, self._rules)

@@ -8,8 +8,8 @@ unless the schema declares another type.
 
 from engine.notations.argument_schema import UNDECLARED, ArgumentSchema
 from engine.notations.json_objects import Offered, Read
-from engine.notations.json_values import emit_arguments, emit_value
-from engine.notations.parameters import MAX_NESTING, Tags, discard, in_json, tagged_value
+from engine.notations.json_values import discard, emit_arguments, emit_value, in_json
+from engine.notations.parameters import MAX_NESTING, Tags, tagged_value
 from engine.notations.parsed import ToolCallEnd, ToolCallStart
 from engine.notations.scanner import ReaderSteps, Scanner
 

@@ -1,8 +1,8 @@
 """Read Gemma's calls: a relaxed JSON with a special token for quotation marks. Pure."""
 
 from engine.notations.json_objects import Offered, Read
-from engine.notations.json_values import emit_arguments, emit_value
-from engine.notations.parameters import MAX_NESTING, in_json, infer_value
+from engine.notations.json_values import emit_arguments, emit_value, in_json, infer_value
+from engine.notations.parameters import MAX_NESTING
 from engine.notations.parsed import TextDelta, ToolCallEnd, ToolCallStart
 from engine.notations.scanner import Emit, ReaderSteps, Scanner
 

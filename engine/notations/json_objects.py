@@ -18,10 +18,13 @@ SEPARATORS = ";,"
 """Characters that may separate calls without a marker."""
 
 
-def objects(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
-    """Read `{"name": ..., "arguments": {...}}`, once or several times, in a list or not."""
+def objects(scanner: Scanner, offered: Offered, no_call: str = "") -> ReaderSteps[None]:
+    """Read `{"name": ..., "arguments": {...}}`, once or several times, in a list or not.
+
+    `no_call` is a name that calls nothing.
+    """
     while (yield from _another(scanner)):
-        yield from CallObject(scanner, NAMES, bool).read()
+        yield from CallObject(scanner, NAMES, bool, no_call=no_call).read()
 
 
 def bare_objects(scanner: Scanner, offered: Container[str], after_call: bool = False) -> ReaderSteps[bool]:

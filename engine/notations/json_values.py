@@ -1,6 +1,10 @@
 """Read JSON values as a model writes them: verbatim, while they arrive, even if they are cut off. Pure."""
 
+import ast
+import math
+import warnings
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -92,3 +96,52 @@ def _decoded_start(json: str) -> str:
             with suppress(msgspec.DecodeError):
                 return msgspec.json.decode(f"{cleaned(json[:end])}{closing}", type=str)
     return ""
+
+
+def infer_value(text: str) -> Any:  # a JSON value
+    """Return the value of JSON, else of a Python literal, else the text itself."""
+    text = cleaned(text)
+    with suppress(msgspec.DecodeError, RecursionError):
+        msgspec.json.decode(text, type=msgspec.Raw)  # Raw preserves numbers that Python cannot represent
+        return msgspec.Raw(text.strip().encode())
+    if text.strip() in WORDS:
+        return WORDS[text.strip()]
+    if text.strip().startswith(_LITERAL):
+        for attempt in (text, text.translate(_LINE_ENDS)):  # a Python string must not contain a line break
+            with suppress(ValueError, SyntaxError, RecursionError, MemoryError, TypeError), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Python warns of unknown escapes
+                return _as_json(ast.literal_eval(attempt.strip()))
+    return text
+
+
+_LINE_ENDS = str.maketrans({"\n": "\\n", "\r": "\\r", "\0": "\\x00"})
+_LITERAL = tuple("\"'[{(-+.0123456789")
+WORDS = {"True": True, "False": False, "None": None}
+"""Python's words for JSON's."""
+
+
+def _as_json(value: object) -> Any:  # a JSON value
+    """Return a Python value as JSON. Raises ValueError for values that JSON lacks."""
+    match value:
+        case dict():
+            return {str(key): _as_json(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_as_json(inner) for inner in value]
+        case None | bool():
+            return value
+        case str():
+            value.encode()  # an escape may stand for half of a surrogate pair, which JSON's texts lack
+            return value
+        case int():
+            return msgspec.Raw(str(value).encode())  # msgspec encodes no more than 64 bits
+        case float() if math.isfinite(value):
+            return value
+    raise ValueError
+
+
+def in_json(value: Any) -> str:  # a JSON value
+    return msgspec.json.encode(value).decode()
+
+
+def discard(text: str) -> None:
+    """Ignore a text that means nothing."""

@@ -4,18 +4,15 @@ Readers emit the arguments as JSON. Arguments that begin like JSON are read as J
 text streams. The type of any other value is not written, so it is inferred once the value is complete.
 """
 
-import ast
-import math
-import warnings
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from engine.notations.argument_schema import UNDECLARED, ArgumentSchema
+from engine.notations.argument_schema import UNDECLARED, ArgumentSchema, kinds_of
 from engine.notations.json_objects import Offered, Read
-from engine.notations.json_values import EMPTY_OBJECT, emit_arguments, emit_value
+from engine.notations.json_values import EMPTY_OBJECT, discard, emit_arguments, emit_value, in_json, infer_value
 from engine.notations.parsed import TextDelta, ToolCallEnd, ToolCallStart
 from engine.notations.scanner import Emit, ReaderSteps, Scanner, cleaned
 
@@ -42,6 +39,11 @@ class Tags(Struct, frozen=True):
     """Marker after the value."""
     padded: bool = False
     """True if a line break encloses each value."""
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """Return the markers that end a value."""
+        return (self.value_ends, self.key, *self.end)
 
 
 def tagged(tags: Tags) -> Read:
@@ -74,7 +76,7 @@ def _tagged_arguments(scanner: Scanner, tags: Tags, declared: ArgumentSchema) ->
         yield from emit_value(scanner, emit)
         yield from scanner.until(tags.end, discard)
         return
-    opening = "{"
+    opening, keys = "{", set[str]()
     while (marker := (yield from scanner.until((tags.key, *tags.end), discard))) == tags.key:
         head, marker = yield from scanner.collect((tags.key_ends,))
         if not marker and scanner.cut:
@@ -83,12 +85,14 @@ def _tagged_arguments(scanner: Scanner, tags: Tags, declared: ArgumentSchema) ->
             marker = yield from scanner.until((tags.value, *tags.end), discard)
         key, _, attributes = head.partition('"')
         key = key.strip()
-        emit(f"{opening}{in_json(key)}: ")
+        emit_once = discard if key in keys else emit  # an object has each key once
+        keys.add(key)
+        emit_once(f"{opening}{in_json(key)}: ")
         opening = ", "
         if not marker and scanner.cut:
             break
         is_text = 'string="true"' in attributes or 'type="string"' in attributes
-        yield from tagged_value(scanner, tags, emit, declared.parameter(key), is_text)
+        yield from tagged_value(scanner, tags, emit_once, declared.parameter(key), is_text)
     if marker or not scanner.cut:
         emit("}" if opening == ", " else EMPTY_OBJECT)
 
@@ -119,7 +123,7 @@ def tagged_value(
         optional = declared.optional is not None
         text, marker = yield from _collect_value(scanner, ends, '"' if optional else '{["')
         if marker or not scanner.cut:  # the type of an incomplete value is unknown
-            emit(in_json(_optional(text) if optional else infer_value(text)))
+            emit(in_json(_optional(text) if optional else _permitted(text, declared)))
     if marker in following:
         scanner.unread(marker)
 
@@ -175,19 +179,22 @@ def _pythonic_arguments(scanner: Scanner) -> ReaderSteps[None]:
         yield from emit_value(scanner, emit)
         yield from scanner.until((")",), discard)
         return
-    opening = "{"
+    opening, keys = "{", set[str]()
     while True:
         yield from scanner.skip(",")
         key, marker = yield from scanner.collect(("=", ")"))
         if marker != "=":
             break
-        emit(f"{opening}{in_json(key.strip())}: ")
+        key = key.strip()
+        emit_once = discard if key in keys else emit  # an object has each key once
+        keys.add(key)
+        emit_once(f"{opening}{in_json(key)}: ")
         opening = ", "
         literal = yield from _literal(scanner)
         if scanner.cut and not (yield from scanner.peek()):
-            emit(_decoded_start(literal))
+            emit_once(_decoded_start(literal))
             return
-        emit(in_json(infer_value(literal)))
+        emit_once(in_json(infer_value(literal)))
     if marker or not scanner.cut:
         emit("}" if opening == ", " else EMPTY_OBJECT)
 
@@ -243,43 +250,10 @@ def _optional(text: str) -> str | None:
     return None if text.strip() in NULLS else text
 
 
-def infer_value(text: str) -> Any:  # a JSON value
-    """Return the value of JSON, else of a Python literal, else the text itself."""
-    text = cleaned(text)
-    with suppress(msgspec.DecodeError, RecursionError):
-        msgspec.json.decode(text, type=msgspec.Raw)  # Raw preserves numbers that Python cannot represent
-        return msgspec.Raw(text.strip().encode())
-    if text.strip().startswith(_LITERAL):
-        for attempt in (text, text.translate(_LINE_ENDS)):  # a Python string must not contain a line break
-            with suppress(ValueError, SyntaxError, RecursionError, MemoryError, TypeError), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Python warns of unknown escapes
-                return _as_json(ast.literal_eval(attempt.strip()))
-    return text
-
-
-_LINE_ENDS = str.maketrans({"\n": "\\n", "\r": "\\r", "\0": "\\x00"})
-_LITERAL = tuple("\"'[{(-+.0123456789TFN")
-
-
-def _as_json(value: object) -> Any:  # a JSON value
-    """Return a Python value as JSON. Raises ValueError for values that JSON lacks."""
-    match value:
-        case dict():
-            return {str(key): _as_json(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [_as_json(inner) for inner in value]
-        case None | bool() | str():
-            return value
-        case int() if -(2**63) <= value < 2**64:
-            return value
-        case float() if math.isfinite(value):
-            return value
-    raise ValueError
-
-
-def in_json(value: Any) -> str:  # a JSON value
-    return msgspec.json.encode(value).decode()
-
-
-def discard(text: str) -> None:
-    """Ignore text between arguments."""
+def _permitted(text: str, declared: ArgumentSchema) -> Any:  # a JSON value
+    """Return the inferred value, or the text itself if it may be a text and the value's type is not permitted."""
+    value, kinds = infer_value(text), declared.kinds
+    if kinds is None or "string" not in kinds:
+        return value
+    decoded = msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
+    return value if kinds.intersection(kinds_of(decoded)) else cleaned(text)

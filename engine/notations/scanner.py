@@ -66,7 +66,7 @@ class Scanner:
 
     def skip_literal(self, literal: str) -> ReaderSteps[bool]:
         """Consume a literal and return True if it comes next; otherwise return False."""
-        literal = self._with_marks(literal)
+        literal = self.with_marks(literal)
         while not self.ended and len(self._text) - self._at < len(literal):
             if not literal.startswith(self._text[self._at :]):
                 return False
@@ -106,7 +106,7 @@ class Scanner:
 
     def unread(self, marker: str) -> None:
         """Undo the consumption of the last marker."""
-        self._at -= len(self._with_marks(marker))
+        self._at -= len(self.with_marks(marker))
 
     def mark(self) -> int:
         """Return a place in the text. The caller must pass it once to `since` or `rewind`."""
@@ -125,14 +125,15 @@ class Scanner:
 
     def is_control(self, marker: str) -> bool:
         """True if the marker contains a control token."""
-        return self._with_marks(marker) != marker
+        return self.with_marks(marker) != marker
 
-    def _with_marks(self, marker: str) -> str:
+    def with_marks(self, marker: str) -> str:
+        """Return a marker with the characters that stand for its control tokens."""
         return self._names.sub(lambda name: self._control_marks[name[0]], marker)
 
     def _search(self, markers: tuple[str, ...]) -> "_Search":
         if markers not in self._searches:
-            by_text = {self._with_marks(marker): marker for marker in markers if marker}
+            by_text = {self.with_marks(marker): marker for marker in markers if marker}
             self._searches[markers] = _Search(by_text, *_patterns(tuple(by_text)))
         return self._searches[markers]
 

@@ -83,9 +83,13 @@ def overrun_tokens(
     return found
 
 
-def forbidden_marker(vocabulary: Vocabulary, text: str) -> Marker:
-    """Return a marker that the model can't write: the token that would complete it, or its first word, is masked."""
-    word = None if vocabulary.control.match(text) else _FIRST_WORD.match(text)
+def forbidden_marker(vocabulary: Vocabulary, text: str, prefix: str = "") -> Marker:
+    """Return a marker that the model can't write: the token that would complete it, or its first word, is masked.
+
+    `prefix` is the start of the answer that the prompt already has.
+    """
+    is_begun = bool(prefix) and text.startswith(prefix)
+    word = None if is_begun or vocabulary.control.match(text) else _FIRST_WORD.match(text)
     marker = encode_marker(vocabulary, word[0] if word else text)
     return Marker(marker, overrun_tokens(vocabulary, marker, lambda rest: False))
 

@@ -57,7 +57,7 @@ class TagParts:
         self.name_overrun_tokens = name_overrun_tokens(vocabulary) if bare_calls else {}
         self.prefix = encode_marker(vocabulary, prefix)
         self.calls = {self._marker(each.marker, each.grammar): each.grammar for each in triggers}
-        self.forbidden = [forbidden_marker(vocabulary, text) for text in forbidden]
+        self.forbidden = [forbidden_marker(vocabulary, text, prefix) for text in forbidden]
         self.interruptions = self._interruptions()
 
     def with_budget(self, budget: int | None) -> Self:

@@ -7,7 +7,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.backends import scripted
-from engine.chat_template.jinja import MAX_WIDTH, with_methods
+from engine.chat_template.jinja import MAX_WIDTH, readable, with_methods
 from engine.chat_template.message import Message
 from engine.chat_template.template import ChatTemplate, TemplateError
 
@@ -138,3 +138,17 @@ def test_expression_that_python_rejects_raises_template_error(expression: str, s
 )
 def test_with_methods_rewrites_calls_inside_tags_only(source: str, written: str) -> None:
     assert with_methods(source) == written
+
+
+@pytest.mark.parametrize(
+    ("source", "written"),
+    [
+        ("{%- set _ = n.ids.append('a(' ~ x) -%}", "{%- set n.ids = n.ids + ['a(' ~ x] -%}"),
+        ("{% do n.ids.append(x % 2) %}", "{% set n.ids = n.ids + [x % 2] %}"),
+        ("{%- set id = n.ids.pop(0) -%}", "{%- set id = n.ids|first -%}{% set n.ids = n.ids[1:] -%}"),
+        ("{% set _ = ids.append(1) %}", "{% set _ = ids.append(1) %}"),  # a loop would lose its own variable
+        ("{{ n.ids.append }}", "{{ n.ids.append }}"),
+    ],
+)
+def test_readable_template_changes_lists_in_namespaces(source: str, written: str) -> None:
+    assert readable(source) == written

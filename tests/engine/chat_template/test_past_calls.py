@@ -38,6 +38,21 @@ WRITTEN = {
     "kimi": "<|tool_calls_section_begin|><|tool_call_begin|>functions.civet:0<|tool_call_argument_begin|>{\"n\": 1}"
     "<|tool_call_end|><|tool_call_begin|>functions.dugong:1<|tool_call_argument_begin|>{}<|tool_call_end|>"
     "<|tool_calls_section_end|>",
+    "glm": "<tool_call>civet\n<arg_key>n</arg_key>\n<arg_value>1</arg_value>\n</tool_call>\n"
+    "<tool_call>dugong\n</tool_call>",
+    "coder": "<tool_call>\n<function=civet>\n<parameter=n>\n1\n</parameter>\n</function>\n</tool_call>\n"
+    "<tool_call>\n<function=dugong>\n</function>\n</tool_call>",
+    "minimax": '<minimax:tool_call>\n<invoke name="civet">\n<parameter name="n">1</parameter>\n</invoke>'
+    '\n<invoke name="dugong">\n</invoke>\n</minimax:tool_call>',
+    "deepseek-dsml": '<｜DSML｜function_calls>\n<｜DSML｜invoke name="civet">\n'
+    '<｜DSML｜parameter name="n" string="false">1</｜DSML｜parameter>\n</｜DSML｜invoke>\n'
+    '<｜DSML｜invoke name="dugong">\n</｜DSML｜invoke>\n</｜DSML｜function_calls>',
+    "gemma": "<|tool_call>call:civet{n:1}<tool_call|><|tool_call>call:dugong{}<tool_call|>",
+    "minimax-3": ']<]minimax[>[<tool_call>]<]minimax[>[<invoke name="civet">]<]minimax[>[<n>1]<]minimax[>[</n>'
+    ']<]minimax[>[</invoke>]<]minimax[>[<invoke name="dugong">]<]minimax[>[</invoke>]<]minimax[>[</tool_call>',
+    "command-r-plus": 'Action:\n```json[{"tool_name": "civet", "parameters": {"n": 1}}, '
+    '{"tool_name": "dugong", "parameters": {}}]```',
+    "llama-4": '<|python_start|>{"name": "civet", "parameters": {"n": 1}}{"name": "dugong", "parameters": {}}',
 }  # fmt: skip
 
 
@@ -69,10 +84,12 @@ def test_calls_writer_output_is_read_by_parser_and_allowed_by_grammar(dialect: D
     assert found == expected
     vocabulary, grammars = byte_vocabulary(())
     functions = [Function(name, schema) for name, schema in SCHEMAS.items()]
+    if dialect.name == "minimax-3":
+        return  # its grammar has JSON for values of any type
     assert accepts(grammars.lark(answer_grammar(dialect, functions, grammars)), vocabulary, text)
 
 
-@pytest.mark.parametrize("name", ["coder", "glm", "gemma", "harmony", "muse", "minimax-3", "functionary-3.2"])
+@pytest.mark.parametrize("name", ["harmony", "muse", "kimi-3", "functionary-3.2", "glm-4"])
 def test_calls_writer_of_format_that_only_templates_write_is_none(name: str) -> None:
     assert calls_writer(named(name)) is None
 
@@ -138,3 +155,25 @@ def test_prompt_with_past_calls_has_control_tokens_for_markers_only() -> None:
         257,
         "<|tool|>1",
     ]
+
+
+SEED_CALL = (
+    "<seed:tool_call>\n<function=civet>\n<parameter=at>it's</parameter>\n"
+    "<parameter=n>[1, None, {'k': True}]</parameter>\n</function>\n</seed:tool_call>"
+)
+
+
+def test_calls_writer_of_seed_writes_objects_as_in_python() -> None:
+    write = calls_writer(named("seed"))
+    assert write is not None
+    assert write([Call("c", "civet", '{"at": "it\'s", "n": [1, null, {"k": true}]}')], str) == SEED_CALL
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("coder", '{"at": "</parameter>"}'), ("glm", '{"two words": 1}'), ("gemma", '{"at": "<|\\"|>"}')],
+)
+def test_calls_writer_with_special_arguments_writes_json(name: str, arguments: str) -> None:
+    write = calls_writer(named(name))
+    assert write is not None
+    assert arguments in write([Call("c", "civet", arguments)], str)

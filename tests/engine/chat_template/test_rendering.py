@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from engine.chat_template.message import Call, Message
-from engine.chat_template.rendering import ArgumentsForm, TemplateCapabilities, Turn, adapt_messages
+from engine.chat_template.rendering import ArgumentsForm, TemplateCapabilities, adapt_messages
 from engine.chat_template.template import ChatTemplate, TemplateError
+from engine.chat_template.values import Turn
 from tests.engine.chat_template.test_template import FILES, FOLDER, NO_FILES, compiled, parts, rendered, vocabulary_with
 
-COMPLETE = TemplateCapabilities(True, True, True, ArgumentsForm(True, "", False), True, True, "reasoning_content")
+COMPLETE = TemplateCapabilities(True, True, True, ArgumentsForm(True, ""), True, True, "reasoning_content")
 """Capabilities of a template that supports everything."""
 ASK, ANSWER, MORE = Message("user", "Q"), Message("assistant", "A"), Message("user", "M")
 SYSTEM, LATER = Message("system", "S"), Message("system", "L")
@@ -60,7 +61,7 @@ ADAPTED: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] =
         [user("Q"), assistant("A", reasoning_content="R", tool_calls=[F, G]), GAVE_1, GAVE_2],
     ),
     "calls of JSON as text": (
-        with_(form=ArgumentsForm(False, "", False)),
+        with_(form=ArgumentsForm(False, "")),
         [ASK, BOTH, OUT, OUT_2],
         [
             user("Q"),
@@ -73,7 +74,7 @@ ADAPTED: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] =
         ],
     ),
     "calls without text": (
-        with_(form=ArgumentsForm(True, None, False)),
+        with_(form=ArgumentsForm(True, None)),
         [ASK, Message("assistant", "", calls=(ONE,)), OUT],
         [user("Q"), assistant(None, tool_calls=[F]), GAVE_1],
     ),
@@ -83,7 +84,7 @@ ADAPTED: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] =
         [user("Q"), assistant("", tool_calls=[called("c", "f", {})]), output("", "f", "c")],
     ),
     "short ids": (
-        with_(form=ArgumentsForm(True, "", True)),
+        with_(form=ArgumentsForm(True, "", "digits")),
         [ASK, BOTH, OUT, OUT_2],
         [
             user("Q"),
@@ -93,6 +94,51 @@ ADAPTED: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] =
                 tool_calls=[called("000000002", "f", {"x": 1}), called("000000003", "g", {"input": "not JSON"})],
             ),
             *(output("1", "f", "000000002"), output("2", "g", "000000003")),
+        ],
+    ),
+    "ids of Kimi, counted in the conversation": (
+        with_(form=ArgumentsForm(True, "", "conversation")),
+        [ASK, Message("assistant", "", calls=(ONE,)), OUT, BOTH, OUT_2],
+        [
+            user("Q"),
+            assistant("", tool_calls=[called("functions.f:1", "f", {"x": 1})]),
+            output("1", "f", "functions.f:1"),
+            assistant(
+                "A",
+                reasoning_content="R",
+                tool_calls=[
+                    called("functions.f:1", "f", {"x": 1}),
+                    called("functions.g:2", "g", {"input": "not JSON"}),
+                ],
+            ),
+            output("2", "g", "functions.g:2"),
+        ],
+    ),
+    "ids of Kimi, counted in each message": (
+        with_(form=ArgumentsForm(True, "", "message")),
+        [ASK, BOTH, OUT, OUT_2, Message("tool", "3", name="h", call_id="unknown")],
+        [
+            user("Q"),
+            assistant(
+                "A",
+                reasoning_content="R",
+                tool_calls=[
+                    called("functions.f:0", "f", {"x": 1}),
+                    called("functions.g:1", "g", {"input": "not JSON"}),
+                ],
+            ),
+            *(output("1", "f", "functions.f:0"), output("2", "g", "functions.g:1"), output("3", "h", "unknown")),
+        ],
+    ),
+    "calls as metadata": (
+        with_(form=ArgumentsForm(False, "", metadata=True), parallel=False, text_beside_calls=False),
+        [ASK, BOTH, OUT, OUT_2],
+        [
+            *(user("Q"), assistant("A")),
+            assistant('{"x": 1}', reasoning_content="R", metadata="f"),
+            {"role": "observation", "content": "1"},
+            assistant("not JSON", metadata="g"),
+            {"role": "observation", "content": "2"},
         ],
     ),
     "one call at a time": (
@@ -204,13 +250,13 @@ def test_prompt_with_control_names_in_calls_has_them_as_text() -> None:
 DETECTED = {
     "Qwen-Qwen3-0.6B": replace(COMPLETE, effort=True, tools=True),
     "openai-gpt-oss-120b": TemplateCapabilities(
-        True, False, True, ArgumentsForm(True, "", False), False, False, "thinking", True, True
+        True, False, True, ArgumentsForm(True, ""), False, False, "thinking", True, True
     ),
     "mistralai-Mistral-Nemo-Instruct-2407": TemplateCapabilities(
         True,
         False,
         False,
-        ArgumentsForm(True, "", True),
+        ArgumentsForm(True, "", "digits"),
         True,
         False,
         tools=True,
@@ -218,10 +264,10 @@ DETECTED = {
         drops_system=True,
     ),
     "meta-llama-Llama-3.2-3B-Instruct": TemplateCapabilities(
-        True, True, True, ArgumentsForm(True, "", False), False, False, tools=True
+        True, True, True, ArgumentsForm(True, ""), False, False, tools=True
     ),
     "deepseek-ai-DeepSeek-R1-Distill-Llama-8B": TemplateCapabilities(
-        True, False, True, ArgumentsForm(False, None, False), True, False
+        True, False, True, ArgumentsForm(False, None), True, False
     ),
     "google-gemma-2-2b-it": TemplateCapabilities(),
     "LFM2-8B-A1B": TemplateCapabilities(True, True, True, tools=True, outputs=True),

@@ -1,20 +1,25 @@
 """Short templates in the format of families: the detected family, and the rendering of functions and calls."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 
 from engine.backends import scripted
 from engine.chat_template.message import Call, Message, Tool
-from engine.chat_template.rendering import TOOLS_PROMPT
+from engine.chat_template.template import ChatTemplate
+from engine.chat_template.values import TOOLS_PROMPT
 from engine.dialects.call_grammar import answer_grammar
 from engine.dialects.dialect import ReasoningTags
-from engine.notations.argument_schema import UNDECLARED
+from engine.dialects.families import DIALECTS
+from engine.dialects.parser import Parser
+from engine.notations.argument_schema import UNDECLARED, argument_schema
 from engine.notations.call_format import Function
-from engine.notations.parsed import ToolCallArguments, ToolCallEnd, ToolCallStart
+from engine.notations.parsed import ParsedDelta, TextDelta, ToolCallArguments, ToolCallEnd, ToolCallStart, merged
 from engine.structured_output.compiler import GrammarCompiler
 from tests.engine.chat_template.test_template import compiled, rendered
+from tests.engine.dialects.test_call_grammar import byte_vocabulary
 from tests.engine.dialects.test_dialect import cuts, parse, with_decoded_arguments
 from tests.engine.structured_output.test_compiler import accepts
 
@@ -69,11 +74,11 @@ def test_template_with_known_call_format_uses_it(known: str) -> None:
 
 
 def test_template_with_text_before_bare_call_uses_generic_format() -> None:
-    """Command R+ writes `Action:` and a fence, which the parser would not read as a call."""
-    action = "Action:\n```json\n[{{ {'tool_name': c.function.name, 'parameters': c.function.arguments}|tojson }}]\n```"
+    """The parser reads a call without a marker at the start of an answer only."""
+    action = "Next: [{{ {'tool_name': c.function.name, 'parameters': c.function.arguments}|tojson }}]"
     template = compiled(UNKNOWN.replace("@@{{ c.function.name }} {{ c.function.arguments|tojson }}", action))
     assert template.unread
-    assert "Action:" not in bytes(template.prompt(TALK, tools=[TOOL])).decode()
+    assert "Next:" not in bytes(template.prompt(TALK, tools=[TOOL])).decode()
 
 
 @pytest.mark.parametrize("signature", ["<tool_calls>", "<tool_call>", "[func_name1("])
@@ -142,6 +147,27 @@ FAMILIES = {
         "{% for c in calls %}<|tool_call|>{{ c|tojson }}<|/tool_call|>{% endfor %}",
         f"<|tool_call|>{CIVET}<|/tool_call|><|tool_call|>{DUGONG}<|/tool_call|>",
     ),
+    "llama-4": (
+        (
+            "<|python_start|><|python_end|>{% for c in calls %}"
+            """{{ '{"name": "' + c.name + '", "parameters": ' }}{{ c.arguments|tojson }}{{ '}' }}{% endfor %}"""
+        ),
+        (
+            f'<|python_start|><|python_end|>{{"name": "civet", "parameters": {ARGUMENTS}}}'
+            '{"name": "dugong", "parameters": {}}'
+        ),
+    ),
+    "command-r-plus": (
+        (
+            "{# <|CHATBOT_TOKEN|> `directly-answer` #}{{ 'Action:\\n```json\\n[\\n' }}{% for c in calls %}"
+            """{{ '    {\\n        "tool_name": "' + c.name + '",\\n        "parameters": ' }}"""
+            "{{ c.arguments|tojson }}{{ '\\n    }' + ('' if loop.last else ',\\n') }}{% endfor %}{{ '\\n]```' }}"
+        ),
+        (
+            f'Action:\n```json\n[\n    {{\n        "tool_name": "civet",\n        "parameters": {ARGUMENTS}\n    }},\n'
+            '    {\n        "tool_name": "dugong",\n        "parameters": {}\n    }\n]```'
+        ),
+    ),
     "granite-20b": (
         "{% for c in calls %}<function_call> {{ c|tojson }}{% endfor %}",
         f"<function_call> {CIVET}<function_call> {DUGONG}",
@@ -157,6 +183,7 @@ CALLS = (
     Call("call_1", "civet", ARGUMENTS),
     Call("call_2", "dugong", "{}"),
 )
+OUTPUTS = [Message("tool", f"Zorilla of {call.name}", name=call.name, call_id=call.id) for call in CALLS]
 SCHEMAS: dict[str, Any] = {
     "civet": {
         "type": "object",
@@ -176,8 +203,7 @@ def test_family_of_template_reads_and_allows_calls_that_template_renders(
 ) -> None:
     template = compiled(FRAME % source)
     assert template.tool_dialect.name == family
-    outputs = (Message("tool", f"Zorilla of {call.name}", name=call.name, call_id=call.id) for call in CALLS)
-    text = rendered(template, [ASK, Message("assistant", "", calls=CALLS), *outputs])
+    text = rendered(template, [ASK, Message("assistant", "", calls=CALLS), *OUTPUTS])
     assert text == f"[U]Okapi[A]{written}[T]Zorilla of civet[T]Zorilla of dugong[A]"
     expected = [
         each for call in CALLS for each in (ToolCallStart(call.name), json.loads(call.arguments), ToolCallEnd())
@@ -188,6 +214,141 @@ def test_family_of_template_reads_and_allows_calls_that_template_renders(
     functions = [Function(name, schema) for name, schema in SCHEMAS.items()]
     grammars = GrammarCompiler(vocabulary)
     assert accepts(grammars.lark(answer_grammar(template.dialect, functions, grammars)), vocabulary, written)
+
+
+LISTED = "{% if tools %}[T]{{ tools|tojson }}{% endif %}"
+DESCRIBED = (
+    "{%- for t in tools or [] %}{% for k, p in t.function.parameters.properties|items %}{{ k + ': ' + p.description }}"
+    "({{ t.function.name }}: {{ t.function.description }}){% endfor %}{% endfor -%}"
+)
+
+
+def test_template_that_needs_descriptions_lists_other_functions_in_a_system_message() -> None:
+    """Command R+ fails on a parameter without a description, in transformers too."""
+    template = compiled(DESCRIBED + (FRAME % FAMILIES["command-r-plus"][0]).replace(LISTED, ""))
+    assert template.tool_dialect.name == "command-r-plus"
+    described = Tool("civet", "Finds it.", '{"properties":{"at":{"description":"Place"}}}')
+    assert bytes(template.prompt([ASK], tools=[described])).decode() == "at: Place(civet: Finds it.)[U]Okapi[A]"
+    text = bytes(template.prompt(TALK, tools=[TOOL])).decode()
+    example = (
+        'Action:\n```json[{"tool_name": "name_of_the_function", "parameters": {"name_of_its_parameter": "value"}}]```'
+    )
+    assert text.startswith(f"[S]You can call functions. To call one, write nothing but this:\n{example}\n")
+    assert f"{DECLARED}[U]Okapi[A]Action:" in text
+
+
+def test_template_that_lists_no_functions_gets_them_with_a_call_in_its_own_format() -> None:
+    """DeepSeek V3.1 renders calls, and no functions."""
+    template = compiled((FRAME % FAMILIES["phi-4-mini"][0]).replace(LISTED, ""))
+    assert template.tool_dialect.name == "phi-4-mini"
+    text = bytes(template.prompt(TALK, tools=[TOOL])).decode()
+    assert "<tool_call>" not in text
+    assert text.count('<|tool_call|>{"name": "') == 2
+
+
+def test_functions_variable_lists_the_functions() -> None:
+    """Firefunction's template has its own variable."""
+    template = compiled((FRAME % FAMILIES["phi-4-mini"][0]).replace(LISTED, "{{ functions }}"))
+    text = bytes(template.prompt([ASK], tools=[TOOL])).decode()
+    assert text == f"{json.dumps([json.loads(DECLARED)['function']], indent=4)}[U]Okapi[A]"
+    assert bytes(template.prompt([ASK])).decode() == "[][U]Okapi[A]"
+
+
+def test_answer_of_command_r_plus_without_a_call_is_text() -> None:
+    """Its template offers a function that calls nothing."""
+    (dialect,) = (dialect for dialect in DIALECTS if dialect.name == "command-r-plus")
+    text = 'So. Action: ```json\nAction:```json\n[\n    {\n        "tool_name": "directly-answer",\n'
+    text += '        "parameters": {}\n    }\n]```'
+    for pieces in cuts(text):
+        assert parse(dialect, pieces) == [TextDelta("So. Action: ```json")]
+
+
+GLM_4 = (
+    "{%- if tools %}<|system|>{{ tools|tojson }}{% endif %}{% for m in messages %}"
+    "{%- set meta = m.get('metadata', '') -%}{% if m.role == 'user' %}<|user|>\n"
+    "{{ m.content }}{% elif m.role == 'assistant' %}<|assistant|>{{ meta }}\n"
+    "{{ m.content }}{% elif m.role == 'observation' %}<|observation|>\n{{ m.content }}{% endif %}{% endfor %}"
+    "<|assistant|>"
+)
+"""GLM-4 of 0414 has no other place for calls than `metadata`."""
+
+
+@pytest.mark.parametrize("control", [(), ("<|assistant|>", "<|user|>", "<|observation|>")])
+def test_glm_4_has_calls_as_messages_with_metadata(control: tuple[str, ...]) -> None:
+    vocabulary, grammars = byte_vocabulary(control)
+    template = ChatTemplate(GLM_4, vocabulary)
+    assert template.tool_dialect.name == "glm-4"
+    assert not template.unread
+    ids = template.prompt([ASK, Message("assistant", "Now:", calls=CALLS[:1]), *OUTPUTS[:1]], tools=[TOOL])
+    text = b"".join(vocabulary.bytes_of(id_) or vocabulary.name_of(id_).encode() for id_ in ids).decode()
+    assert text.partition("<|user|>")[2] == (
+        f"\nOkapi<|assistant|>\nNow:<|assistant|>civet\n{ARGUMENTS}<|observation|>\nZorilla of civet<|assistant|>"
+    )
+    offered = {name: argument_schema(schema) for name, schema in SCHEMAS.items()}
+
+    def parsed(answer: str) -> list[ParsedDelta]:
+        parser = template.parser(ids, offered)
+        assert parser is not None
+        return merged([*parser.feed(answer), *parser.finish()])
+
+    assert parsed(f"civet\n{ARGUMENTS}") == [ToolCallStart("civet"), ToolCallArguments(ARGUMENTS), ToolCallEnd()]
+    assert parsed("\nSo: civet\n{}") == [TextDelta("So: civet\n{}")]
+    assert parsed("civets\nare small.") == [TextDelta("civets\nare small.")]
+    functions = [Function(name, schema) for name, schema in SCHEMAS.items()]
+    grammar = grammars.lark(answer_grammar(template.tool_dialect, functions, grammars))
+    assert accepts(grammar, vocabulary, "civet\n" + ARGUMENTS)
+    assert not accepts(grammar, vocabulary, "cive\n" + ARGUMENTS)
+
+
+KIMI = (
+    "{{ tools|tojson if tools }}{% set n = namespace(i=0, ids=[]) %}{% for m in messages %}{% if m.tool_calls %}[A]"
+    "{% for c in m.tool_calls %}<|tool_call_begin|>ID<|tool_call_argument_begin|>{{ c.function.arguments|tojson }}"
+    "<|tool_call_end|>{% endfor %}{% elif m.role == 'tool' %}[T]OUT {{ m.content }}{% else %}"
+    "[U]{{ m.content }}{% endif %}{% endfor %}[A]"
+)
+OWN_ID = "{{ 'functions.' ~ c.function.name ~ ':' ~ loop.index0 }}"
+QUEUED_ID = (
+    "{% set id = 'functions.' ~ c.function.name ~ ':' ~ n.i %}{% set n.i = n.i + 1 %}"
+    "{% set _ = n.ids.append(id) %}{{ id }}"
+)
+
+
+@pytest.mark.parametrize(
+    ("call_id", "output_id", "numbers"),
+    [
+        ("{{ c.id }}", "{{ m.tool_call_id }}", (0, 1, 2)),
+        (OWN_ID, "{{ m.tool_call_id }}", (0, 1, 0)),
+        (QUEUED_ID, "{% set id = n.ids.pop(0) %}{{ id }}", (0, 1, 2)),
+    ],
+)
+def test_kimi_has_the_ids_of_calls_for_their_outputs(call_id: str, output_id: str, numbers: tuple[int, ...]) -> None:
+    """The ids are those that the model writes, not the client's: releases of Kimi K2 number them differently."""
+    template = compiled(KIMI.replace("ID", call_id).replace("OUT", output_id))
+    assert template.tool_dialect.name == "kimi"
+    again = Call("call_3", "civet", "{}")
+    messages = [ASK, Message("assistant", "", calls=CALLS), *OUTPUTS, Message("assistant", "", calls=(again,))]
+    text = rendered(template, [*messages, Message("tool", "Zorilla", name="civet", call_id="call_3")])
+    ids = [f"functions.{name}:{n}" for name, n in zip(("civet", "dugong", "civet"), numbers, strict=True)]
+    assert re.findall(r"<.tool_call_begin.>(.*?)<", text) == ids
+    assert re.findall(r"\[T\](\S+) ", text) == ids
+
+
+@pytest.mark.parametrize(
+    "text", ["<|python_start|>$", "$", "<|python_start|><|python_end|>$", "<|python_start|>$<|python_end|>"]
+)
+def test_llama_4_writes_json_with_and_without_its_markers(text: str) -> None:
+    (dialect,) = (dialect for dialect in DIALECTS if dialect.name == "llama-4")
+    answer = text.replace("$", f'{{"name": "civet", "parameters": {ARGUMENTS}}}')
+    expected = [ToolCallStart("civet"), json.loads(ARGUMENTS), ToolCallEnd()]
+    offered = {name: argument_schema(schema) for name, schema in SCHEMAS.items()}
+    for pieces in cuts(answer):
+        parser, found = Parser(dialect, offered), list[ParsedDelta]()
+        for piece in pieces:
+            found += parser.feed(piece)
+        assert with_decoded_arguments(merged([*found, *parser.finish()])) == expected
+    vocabulary, grammars = byte_vocabulary(())
+    functions = [Function(name, schema) for name, schema in SCHEMAS.items()]
+    assert accepts(grammars.lark(answer_grammar(dialect, functions, grammars)), vocabulary, answer)
 
 
 def test_reasoning_of_minicpm_is_detected_and_rendered() -> None:

@@ -113,8 +113,6 @@ INVALID = {
     "one more than may be": "@<texts>@<item>3@</item>@<item>3@</item>@<item>3@</item>@</texts>",
     "none of those": "@<unit>3@</unit>",
     "what is not declared": "@<a>3@</a>",
-    "many in another order": "@<number>3@</number>@<text>a@</text>",
-    "twice": "@<number>3@</number>@<number>3@</number>",
 }
 
 

@@ -1,0 +1,267 @@
+"""Write grammars for values in notations that resemble JSON: Gemma's, which `gemma` reads, and Python's. Pure."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from engine.grammar import Rules, excluding, pattern, string_literal
+from engine.json_schema import JSON
+from engine.notations.argument_schema import (
+    DEFINITIONS,
+    ENFORCED,
+    Parameter,
+    Schema,
+    bounds_of,
+    choices,
+    kinds_of,
+    length_of,
+    parameters,
+)
+from engine.notations.call_format import Function, Write, json_arguments
+
+
+def items_of(schema: Schema, item: Callable[[Parameter], str | None]) -> list[tuple[str, bool]] | None:
+    """Return pairs of a parameter's expression and "is required"; None if a parameter can't be written."""
+    found = parameters(schema)
+    items = [(item(each), each.required) for each in found or ()]
+    written = [(text, required) for text, required in items if text is not None]
+    return None if found is None or len(written) < len(items) else written
+
+
+def text_of(schema: Schema) -> str | None:
+    """Return a terminal for a text; None if the schema constrains more than its length."""
+    return pattern(f".{_repeated(*length)}") if (length := length_of(schema)) is not None else None
+
+
+def _repeated(least: int, most: int | None) -> str:
+    return f"{{{least},{'' if most is None else most}}}"
+
+
+def gemma_arguments(quote: str) -> Write:
+    """Return a writer of `{key:<|"|>text<|"|>,other:3}`. `quote` is the token for a quotation mark."""
+
+    def write(function: Function, rules: Rules) -> str:
+        own = None if function.lark else _Gemma(function.schema, rules, quote).object(function.schema)
+        return own or json_arguments(function, rules)
+
+    return write
+
+
+def python_value(
+    schema: Schema, whole: Schema, rules: Rules, forbidden: Sequence[str] = (), texts: bool = False
+) -> str | None:
+    """Return an expression for a value as Python writes it, without the texts `forbidden`; None if there is none.
+
+    Without `texts`, the value is no text by itself.
+    """
+    kinds = schema.get("type")
+    if texts or kinds is None:
+        return _Python(whole, rules, forbidden).value(schema)
+    others = [kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if kind != "string"]
+    return _Python(whole, rules, forbidden).value({**schema, "type": others}) if others else None
+
+
+class _Values:
+    """Writes the values of one schema; None for a value that the notation can't express."""
+
+    name = ""
+    """Name of the grammar's rule for any value."""
+    comma = '","'
+    words: ClassVar = {True: "true", False: "false", None: "null"}
+
+    def __init__(self, whole: Schema, rules: Rules) -> None:
+        self._whole = whole
+        self._rules = rules
+        self._definitions: dict[str, str | None] = {}
+        """Grammar by reference; None while it is being written, and if it can't be written."""
+
+    def key(self, name: str) -> str:
+        raise NotImplementedError
+
+    def text(self, schema: Schema) -> str | None:
+        raise NotImplementedError
+
+    def constant_text(self, value: str) -> str | None:
+        raise NotImplementedError
+
+    def number(self, kind: str, schema: Schema) -> str | None:
+        raise NotImplementedError
+
+    def any_key(self) -> str:
+        raise NotImplementedError
+
+    def anything(self) -> str:
+        """Return the grammar of any value."""
+        constants = " | ".join(f'"{word}"' for word in self.words.values())
+        items = f'"[" ({self.name} ({self.comma} {self.name})*)? "]"'
+        atoms = f"{constants} | {self.number('number', {})} | {self.text({})}"
+        return self._rules.named(self.name, f"{atoms} | {items} | {self._any_object()}")
+
+    def _any_object(self) -> str:
+        pair = f"{self.any_key()} {self.name}"
+        return f'"{{" ({pair} ({self.comma} {pair})*)? "}}"'
+
+    def object(self, schema: Schema) -> str | None:
+        items = items_of(schema, self._item)
+        if items is None:
+            more = schema.get("additionalProperties", True)
+            is_free = more in (True, {}) and schema.keys() & ENFORCED <= {"type", "additionalProperties"}
+            return self._any_object() if is_free and self.anything() else None
+        return f'"{{" {self._rules.in_order(self._ordered(items), self.comma)} "}}"'
+
+    def _ordered(self, items: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
+        return items
+
+    def _item(self, each: Parameter) -> str | None:
+        value = self.value(each.schema)
+        return value and f"{self.key(each.name)} {value}"
+
+    def value(self, schema: JSON) -> str | None:
+        if not isinstance(schema, dict):
+            return None
+        if isinstance(target := schema.get("$ref"), str):
+            return self._reference(target) if not schema.keys() & ENFORCED - {"$ref"} else None
+        if isinstance(options := schema.get("anyOf"), list):
+            return (
+                self._one_of([self.value(option) for option in options])
+                if not schema.keys() & ENFORCED - {"anyOf"}
+                else None
+            )
+        if not schema.keys() & ENFORCED:
+            return self.anything()
+        kinds = schema.get("type")
+        if isinstance(kinds, list):
+            return self._one_of([self._kind(kind, schema) for kind in kinds])
+        return self._kind(kinds, schema)
+
+    def _reference(self, target: str) -> str | None:
+        if target not in self._definitions:
+            self._definitions[target] = None
+            place, _, name = target.removeprefix("#/").partition("/")
+            definitions = self._whole.get(place) if place in DEFINITIONS else None
+            value = self.value(definitions.get(name)) if isinstance(definitions, dict) else None
+            self._definitions[target] = value and self._rules.rule(value)
+        return self._definitions[target]
+
+    def _one_of(self, options: Sequence[str | None]) -> str | None:
+        found = [option for option in options if option is not None]
+        return self._rules.rule(" | ".join(found)) if found and len(found) == len(options) else None
+
+    def _kind(self, kind: JSON, schema: Schema) -> str | None:
+        if (chosen := choices(schema)) is not None:
+            return self._one_of([self._constant(value) for value in chosen if kind is None or kind in kinds_of(value)])
+        is_plain = not schema.keys() & ENFORCED - {"type"}
+        match kind:
+            case "string":
+                return self.text(schema)
+            case "number" | "integer":
+                return self.number(kind, schema)
+            case "boolean":
+                return f'("{self.words[True]}" | "{self.words[False]}")' if is_plain else None
+            case "null":
+                return f'"{self.words[None]}"' if is_plain else None
+            case "array":
+                return self._list(schema)
+            case "object":
+                return self.object(schema)
+        return None
+
+    def _constant(self, value: JSON) -> str | None:
+        match value:
+            case str():
+                return self.constant_text(value)
+            case dict() | list():
+                return None
+            case bool() | None:
+                return string_literal(self.words[value])
+        return string_literal(json.dumps(value))
+
+    def _list(self, schema: Schema) -> str | None:
+        bounds = bounds_of(schema)
+        value = self.value(schema.get("items", {}))
+        if value is None or bounds is None:
+            return None
+        least, most = bounds
+        if most == 0:
+            return '"[]"'
+        more = f"({self.comma} {value}){_repeated(max(least - 1, 0), most and most - 1)}"
+        items = value if most == 1 else f"{value} {more}"
+        return f'"[" {items} "]"' if least else f'"[" ({items})? "]"'
+
+
+class _Gemma(_Values):
+    name = "gemma_value"
+
+    def __init__(self, whole: Schema, rules: Rules, quote: str) -> None:
+        super().__init__(whole, rules)
+        self._mark = quote
+        self._quote = rules.literal(quote)
+
+    def _ordered(self, items: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
+        """Order parameters by their names, as the template does."""
+        return sorted(items, key=lambda item: item[0].lower())
+
+    def key(self, name: str) -> str:
+        return string_literal(f"{name}:")
+
+    def any_key(self) -> str:
+        return f'{pattern("[A-Za-z0-9_.-]+")} ":"'
+
+    def text(self, schema: Schema) -> str | None:
+        text = text_of(schema)
+        return text and f"{self._quote} {self._rules.until(self._mark, text)}"
+
+    def constant_text(self, value: str) -> str | None:
+        return f"{self._quote} {string_literal(value)} {self._quote}" if self._mark not in value else None
+
+    def number(self, kind: str, schema: Schema) -> str | None:
+        keywords = schema.keys() & ENFORCED - {"type"}
+        return (
+            self._rules.json({key: schema[key] for key in keywords} | {"type": kind}) if keywords <= _NUMBERS else None
+        )
+
+
+_NUMBERS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "format"))
+
+
+class _Python(_Values):
+    """Writes what `repr` writes."""
+
+    name = "python_value"
+    comma = '"," " "?'
+    words: ClassVar = {True: "True", False: "False", None: "None"}
+
+    def __init__(self, whole: Schema, rules: Rules, forbidden: Sequence[str]) -> None:
+        super().__init__(whole, rules)
+        self._forbidden = forbidden
+
+    def key(self, name: str) -> str:
+        return f'{string_literal(repr(name))} ":" " "?'
+
+    def any_key(self) -> str:
+        return f'{self._text()} ":" " "?'
+
+    def text(self, schema: Schema) -> str | None:
+        return self._text(_repeated(*length)) if (length := length_of(schema)) is not None else None
+
+    def constant_text(self, value: str) -> str | None:
+        written = repr(value)
+        return string_literal(written) if not any(each in written for each in self._forbidden) else None
+
+    def number(self, kind: str, schema: Schema) -> str | None:
+        return pattern(_PYTHON_NUMBERS[kind]) if not schema.keys() & ENFORCED - {"type"} else None
+
+    def _text(self, length: str = "*") -> str:
+        single, double = (
+            excluding(self._forbidden, pattern(rf"{quote}([^{quote}\\]|{_PYTHON_ESCAPE}){length}{quote}"))
+            for quote in "'\""
+        )
+        return f"({self._rules.terminal(single)} | {self._rules.terminal(double)})"
+
+
+_PYTHON_NUMBERS = {
+    "integer": "-?(0|[1-9][0-9]{0,17})",
+    "number": r"-?(0|[1-9][0-9]{0,15})(\.[0-9]{1,17})?([eE][+-]?[0-9]{1,2})?",
+}
+"""Numbers that Python reads without loss."""
+_PYTHON_ESCAPE = r"""\\([\\'"nrt]|x[0-9a-f]{2}|u([0-9a-ce-f][0-9a-f]{3}|d[0-7][0-9a-f]{2}))"""
