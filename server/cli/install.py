@@ -31,6 +31,7 @@ USER_MANAGER = (
     "RestartPreventExitStatus",
     "RestartSec",
     "StateDirectory",
+    "SuccessExitStatus",
     "TasksMax",
     "TimeoutStartSec",
     "TimeoutStopSec",
