@@ -15,7 +15,7 @@ from server.api import App
 from server.config import Config
 from server.daemon.http_options import http_options
 from server.daemon.prewarm import prewarm, read_files
-from server.http import HTTPOptions, ListeningSockets
+from server.http import Drain, HTTPOptions, ListeningSockets
 from server.http import listener as http_listener
 from server.systemd import Notifier
 
@@ -57,12 +57,12 @@ async def run(
             if files:
                 await engine.restore()  # the last run's cache may have these prompts
                 await prewarm(engine, app, files)
-        stop = trio.Event()
+        stop, drain = trio.Event(), Drain()
         # hypercorn's timeout is longer than ours: a stream that hypercorn cuts gets no terminal event.
         timeout = config.shutdown_timeout_seconds + 2 * CLOSING_SECONDS
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             options = options or http_options(config)
-            serve = partial(http_listener.serve, app, listening.sockets, timeout, stop.wait, options)
+            serve = partial(http_listener.serve, app, listening.sockets, timeout, stop.wait, options, drain)
             addresses: list[str] = await nursery.start(serve)
             status = f"listening on {', '.join(_urls(addresses, options))}"
             log.info(status)
@@ -77,6 +77,7 @@ async def run(
         stop.set()
         app.stop_admitting()
         with trio.move_on_after(config.shutdown_timeout_seconds):
+            await drain.wait_first_requests()
             await app.wait_idle()
         app.stop()  # sends and stores the terminal event of every running response, even if the thread is stuck
         engine_scope.cancel()

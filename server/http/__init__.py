@@ -1,6 +1,7 @@
 """HTTP over h11 and trio: listening sockets, connections, exchanges, routes."""
 
 from server.http.bodies import Bodies
+from server.http.drain import Drain
 from server.http.exchange import ClientDisconnected, Exchange, Receive, Scope, Send
 from server.http.options import HTTPLimits, HTTPOptions
 from server.http.router import Handlers, Router
@@ -18,6 +19,7 @@ __all__ = [
     "CertificateError",
     "Check",
     "ClientDisconnected",
+    "Drain",
     "Exchange",
     "ExposedAddress",
     "HTTPLimits",

@@ -59,6 +59,8 @@ class Connection:
         self._wire = h11.Connection(h11.SERVER)
         self._head_filter = HeadFilter()
         self._method = b""
+        self._first = True
+        """True before the first request."""
         self._unsent = b""
         """Head of the response, which leaves together with the first part of the body."""
         self._chunked = False
@@ -121,8 +123,9 @@ class Connection:
     async def _request(self) -> h11.Request | None:
         """Return the next request; None at the end of the connection. Raises h11.RemoteProtocolError."""
         event, self._method = None, b""
-        with self._drain.wait_for_request():
+        with self._drain.wait_for_request(self._first):
             event = await self._event()
+        self._first = False
         if not isinstance(event, h11.Request):
             return None
         self._method = event.method

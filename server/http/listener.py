@@ -71,6 +71,7 @@ async def serve(
     shutdown_timeout: float,
     stop: Callable[[], Awaitable[None]],
     options: HTTPOptions,
+    drain: Drain | None = None,
     *,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -78,7 +79,7 @@ async def serve(
 
     Report the addresses as the value of `task_status`. The listener closes when `stop` returns.
     """
-    drain = Drain()
+    drain = drain or Drain()
     count = ConnectionCount(options, max_connections, drain.close_oldest)
 
     async def serve_connection(*arguments: Any) -> None:
@@ -95,7 +96,7 @@ async def serve(
 
     async def serve_encrypted(stream: trio.SocketStream, tls: TLS) -> None:
         encrypted = None
-        with drain.wait_for_request():
+        with drain.wait_for_request(first=True):
             encrypted = await tls.handshake(stream)
         if encrypted is not None:
             await Connection(app, encrypted, drain, options).run()

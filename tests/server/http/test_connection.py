@@ -467,7 +467,9 @@ async def test_drain_closes_idle_connections_and_finishes_responses() -> None:
         await goes_on.wait()
         await echo(scope, receive, send)
 
-    async with connected(app, drain) as waiting, connected(app, drain) as busy:
+    async with connected(echo, drain) as waiting, connected(app, drain) as busy:
+        await waiting.send_all(GET)
+        await waiting.receive_some()
         await busy.send_all(GET)
         await asked.wait()
         drain.close()
@@ -475,6 +477,21 @@ async def test_drain_closes_idle_connections_and_finishes_responses() -> None:
         goes_on.set()
         answer = await everything(busy)
         assert b"\r\nconnection: close\r\n" in answer.lower()
+
+
+async def test_drain_waits_for_the_first_request_of_a_new_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client knows of no earlier request, and expects an answer."""
+    monkeypatch.setattr(drain, "FIRST_SECONDS", 0.2)
+    closing = Drain()
+    async with connected(echo, closing) as early, connected(echo, closing) as silent, trio.open_nursery() as nursery:
+        await trio.testing.wait_all_tasks_blocked()
+        closing.close()
+        nursery.start_soon(closing.wait_first_requests)
+        async with connected(echo, closing) as late:
+            for stream in (early, late):
+                await stream.send_all(GET)
+                assert b"\r\nconnection: close\r\n" in (await everything(stream)).lower()
+        assert await everything(silent) == b""
 
 
 async def test_application_error_closes_its_connection_and_is_logged(
