@@ -5,6 +5,7 @@ import io
 import re
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -20,16 +21,22 @@ VAGUE = re.compile(r"\b(hold|holds|held|holding|tell|tells|told|telling|keep|kee
 """Words that stand for constrain, store, render, report and many others."""
 
 
-def sentences(path: Path) -> Iterator[tuple[int, str]]:
-    source = path.read_text()
+@cache
+def sentences(path: Path) -> tuple[tuple[int, str], ...]:
+    """Return the sentences of docstrings and comments with their lines."""
+    return tuple(_sentences(path.read_text()))
+
+
+def _sentences(source: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(source)):
         for each in getattr(node, "body", ()) if not isinstance(node, ast.Lambda | ast.IfExp) else ():
             match each:
                 case ast.Expr(ast.Constant(str(text))):
                     yield from ((each.lineno, sentence) for sentence in _split(text))
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            yield from ((token.start[0], sentence) for sentence in _split(token.string.lstrip("#: ")))
+    if "#" in source:  # tokenizing is slow
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT:
+                yield from ((token.start[0], sentence) for sentence in _split(token.string.lstrip("#: ")))
 
 
 def page_sentences(page: Path) -> Iterator[str]:
