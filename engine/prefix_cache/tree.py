@@ -88,14 +88,15 @@ class PrefixTree:
         path, n = self._walk(run.tokens)
         if n < run.start or run.size > self._limit or not (self._cuts_state or run.state.tail or past):
             return
-        end, tail = len(run.tokens), run.state.tail
-        if path and path[-1].end > n and (n < end or (tail and not self._cuts_state)):
+        if path and path[-1].end > n and (n < len(run.tokens) or (run.state.tail and not self._cuts_state)):
             path[-1] = self._cut(path[-1], n)
-        added = self._append(path[-1] if path else self._root, run, n, savable) if n < end else []
-        if not added and path and tail and path[-1].end == n and not path[-1].state.tail:
-            self._replace(path[-1], SavedState(path[-1].state.rows, tail))
+        if n < len(run.tokens):
+            added = self._append(path[-1] if path else self._root, run, n, savable)
+        else:
+            added = []
+            self._add_tail(path, run)
         for node in (*path, *added):
-            if node.end <= end:
+            if node.end <= len(run.tokens):
                 node.add_groups(run.groups)
                 node.savable = node.savable or node.end <= savable
         for node in added if past else (*path, *added):
@@ -174,6 +175,11 @@ class PrefixTree:
         self._leaves.add(node)
         self.size += node.size
         return node
+
+    def _add_tail(self, path: Sequence[Node], run: CachedRun) -> None:
+        """Add the tail of a run whose tokens are all cached, if one is missing where they end."""
+        if path and run.state.tail and path[-1].end == len(run.tokens) and not path[-1].state.tail:
+            self._replace(path[-1], SavedState(path[-1].state.rows, run.state.tail))
 
     def _cut(self, node: Node, position: int) -> Node:
         """Cut a node in two at a position inside, and return the first part."""

@@ -87,14 +87,7 @@ class Snapshots:
     def read(self) -> Iterator[CachedRun]:
         """Yield the runs that were written for this fingerprint, the most useful first, each after its beginning. Other
         files are skipped."""
-        try:
-            alone = self._folder.is_dir() and self._lock_folder()
-        except OSError as error:
-            log.warning("%s cannot be locked: %s", self._folder, error)
-            alone = False
-        if alone:
-            for draft in self._folder.glob(f"{DRAFT_PREFIX}*"):  # a killed server left it
-                draft.unlink(missing_ok=True)
+        alone = self._is_alone()
         for path in self._files():
             try:
                 head, state = _read(path)
@@ -110,6 +103,18 @@ class Snapshots:
                 log.warning("%s is skipped: it is damaged", path)
             elif self.limit:
                 yield CachedRun(head.tokens, head.start, state, head.groups)
+
+    def _is_alone(self) -> bool:
+        """Lock the folder, and remove a killed server's drafts; return False if another server has the lock."""
+        try:
+            alone = self._folder.is_dir() and self._lock_folder()
+        except OSError as error:
+            log.warning("%s cannot be locked: %s", self._folder, error)
+            return False
+        if alone:
+            for draft in self._folder.glob(f"{DRAFT_PREFIX}*"):
+                draft.unlink(missing_ok=True)
+        return alone
 
     def drop(self, group: str | None = None) -> None:
         """Delete this server's files, including those of its earlier runs, whose tokens no other affinity group had;

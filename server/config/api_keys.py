@@ -31,17 +31,8 @@ def read_api_keys(path: Path, *, shared: bool = False) -> dict[str, ApiKey]:
     Other users must not be able to read the file. systemd's own credentials are `shared`: their mode shows the mask of
     an access control list.
     """
-    try:
-        with path.open(encoding="ascii") as file:
-            if not shared and os.fstat(file.fileno()).st_mode & 0o077:
-                raise ConfigError(f"{path} can be read by other users: run `chmod 600 {path}`")
-            lines = file.read().splitlines()
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is no file of keys: it contains other characters than ASCII") from error
     keys: dict[str, ApiKey] = {}
-    for number, line in enumerate(map(str.strip, lines), 1):
+    for number, line in enumerate(map(str.strip, _read_lines(path, shared)), 1):
         if not line or line.startswith("#"):
             continue
         text, *options = line.split()
@@ -55,6 +46,18 @@ def read_api_keys(path: Path, *, shared: bool = False) -> dict[str, ApiKey]:
     if not keys:
         raise ConfigError(f"{path} contains no key: add a line `name:key`")
     return keys
+
+
+def _read_lines(path: Path, shared: bool) -> list[str]:
+    try:
+        with path.open(encoding="ascii") as file:
+            if not shared and os.fstat(file.fileno()).st_mode & 0o077:
+                raise ConfigError(f"{path} can be read by other users: run `chmod 600 {path}`")
+            return file.read().splitlines()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no file of keys: it contains other characters than ASCII") from error
 
 
 def _with_options(key: str, options: Sequence[str], place: str) -> ApiKey:

@@ -172,14 +172,17 @@ class InputReader:
         if isinstance(content, str):
             return content
         before = len(self.skipped)
-        parts = [(raw, f"{place}[{index}]") for index, raw in enumerate(content or ())]
-        breakpoints = [part(raw, TypeAndRole, at).prompt_cache_breakpoint for raw, at in parts]
-        text = self._joined([self._part(raw, at) for raw, at in parts], [each is not None for each in breakpoints])
-        if any(each is not None and each.ttl for each in breakpoints):
-            self.skipped.append("prompt_cache_breakpoint.ttl")
+        text = self._content_text([(raw, f"{place}[{index}]") for index, raw in enumerate(content or ())])
         if self.in_newest_message and not text and (content is None or len(self.skipped) > before):
             skipped = f"; skipped: {', '.join(self.skipped[before:])}" if content else ""
             raise InvalidRequest(f"`{place}` has no text for the model to answer{skipped}.", param=place)
+        return text
+
+    def _content_text(self, parts: Sequence[tuple[msgspec.Raw, str]]) -> str:
+        breakpoints = [part(raw, TypeAndRole, place).prompt_cache_breakpoint for raw, place in parts]
+        text = self._joined([self._part(*each) for each in parts], [each is not None for each in breakpoints])
+        if any(each is not None and each.ttl for each in breakpoints):
+            self.skipped.append("prompt_cache_breakpoint.ttl")
         return text
 
     def _joined(self, texts: Sequence[str], marked: Sequence[bool]) -> str:
