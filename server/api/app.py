@@ -24,13 +24,13 @@ from server.api.text_completions import TextCompletionsHandler
 from server.api.websocket import WebSocketHandler
 from server.config import Config
 from server.generation import (
-    STOPPING,
     ActivityCount,
     AdmissionControl,
     Generations,
     GenerationSummary,
     Timeouts,
     as_api_error,
+    stopping,
 )
 from server.http import (
     Bodies,
@@ -50,7 +50,7 @@ from server.prompt import Past, builder, prepare
 from server.prompt_comparison import PromptComparisons
 from server.protocol import request as wire
 from server.protocol import sse
-from server.protocol.errors import ApiError, Unavailable
+from server.protocol.errors import ApiError
 from server.protocol.prompt_cache import ResponseCacheOptions
 from server.served_model import ModelDetails, ServedModel
 from server.session import Responder, ResponseMemory, SessionTurn
@@ -169,7 +169,7 @@ class App:
 
     def stop(self) -> None:
         """End all generations with an error."""
-        self._generations.fail(Unavailable(STOPPING))
+        self._generations.fail(stopping())
 
     def stop_admitting(self) -> None:
         """Fail the requests that wait for a slot, so that their clients can use another server at once."""

@@ -18,8 +18,9 @@ def log_request(exchange: Exchange | SessionTurn, seconds: float) -> None:
     """Write the line of a request that has ended."""
     log.log(
         _level(exchange),
-        "%s %s %s %d%s %.1f ms%s",
+        "%s %s %s %s %d%s %.1f ms%s",
         exchange.id,
+        exchange.client_name,
         exchange.method,
         exchange.target,
         exchange.status,
@@ -31,6 +32,6 @@ def log_request(exchange: Exchange | SessionTurn, seconds: float) -> None:
 
 def _level(exchange: Exchange | SessionTurn) -> int:
     """Return the level of a request's line: answers have lines of their own, and probes say nothing."""
-    if exchange.status < 400 and (exchange.starts_generation or exchange.path in UNLOGGED):
+    if exchange.starts_generation or (exchange.status < 400 and exchange.path in UNLOGGED):
         return logging.DEBUG
     return logging.INFO

@@ -44,9 +44,10 @@ class ResponsesHandler:
     async def _run_in_background(self, exchange: Exchange, generation: Generation, streamed: bool) -> None:
         if not await generation.begin():
             message = "A background response must be stored, but the store cannot be written now: try again later."
-            raise Unavailable(message)
+            raise Unavailable(message, reason="store")
         first = generation.response
         self._generations.start(generation)
+        exchange.starts_generation = True
         if streamed:
             await stream_events(exchange, generation, encode=self._encode)
         else:
@@ -58,7 +59,7 @@ class ResponsesHandler:
             return
         if not self._stores and self._config.store != "off":
             message = "A background response must be stored, but the store could not be opened: see the server log."
-            raise Unavailable(message)
+            raise Unavailable(message, reason="store")
         if not self._stores:
             message = "A background response must be stored, but this server stores none: start it with --store PATH."
             raise InvalidRequest(message, param="background")

@@ -72,7 +72,7 @@ class StoredResponsesHandler:
     async def delete(self, exchange: Exchange, response_id: str) -> None:
         """Delete a response from the store, and its tokens from the prefix cache. Cancel it first if it runs."""
         if (generation := self._generations.find(response_id)) is not None:
-            generation.cancel()
+            generation.cancel("deleted")
             await generation.ended.wait()
         group = await self._affinity_group(response_id)
         deleted = self._store is not None and await self._store.run(self._store.responses.delete, response_id)
@@ -99,7 +99,7 @@ class StoredResponsesHandler:
         """Cancel a background response and answer with it. One that has ended stays as it is."""
         if (generation := self._generations.find(response_id)) is not None:
             _check_background(response_id, generation.response.background)
-            generation.cancel()
+            generation.cancel("requested")
             await generation.ended.wait()
             return await exchange.answer(200, msgspec.json.encode(generation.response))
         stored = await self._stored(response_id)

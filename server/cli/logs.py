@@ -61,7 +61,7 @@ class JSONFormatter(logging.Formatter):
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         if (summary := getattr(record, "summary", None)) is not None:
-            fields["answer"] = summary
+            fields["answer"] = summary.fields()
         return msgspec.json.encode(fields).decode()
 
 

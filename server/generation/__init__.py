@@ -3,7 +3,7 @@
 from server.generation.activity import ActivityCount
 from server.generation.admission import AdmissionControl
 from server.generation.failures import as_api_error
-from server.generation.generation import STOPPING, Generation, Timeouts
+from server.generation.generation import STOPPING, Generation, Timeouts, stopping
 from server.generation.registry import Generations
 from server.generation.spec import GenerationSpec, NextStage, Stage
 from server.generation.summary import GenerationSummary, Origin, notes
@@ -22,4 +22,5 @@ __all__ = [
     "Timeouts",
     "as_api_error",
     "notes",
+    "stopping",
 ]

@@ -43,8 +43,14 @@ from server.stream import (
 )
 
 STOPPING = "The server is shutting down; try again later."
+CLIENT_DISCONNECTED = "client disconnected"
 
 log = logging.getLogger("responsed.generation")
+
+
+def stopping() -> ApiError:
+    """Return the error for requests that meet a shutdown."""
+    return Unavailable(STOPPING, reason="shutting_down")
 
 
 class Timeouts(Struct, frozen=True):
@@ -77,6 +83,7 @@ class Generation:
         self.error: ApiError | None = None
         """Error that ended the generation, other than an error of the model."""
         self._readers = 0
+        self._cancel_reason = CLIENT_DISCONNECTED
         self._scope = trio.CancelScope()
         """Scope to cancel the generation. Its deadline is finite while there is no reader."""
         self._steered = False
@@ -158,7 +165,9 @@ class Generation:
         """Return the facts about the generation, which has ended."""
         mode = "background" if self.response.background else "stream" if self._spec.streamed else "whole"
         mode = self._spec.origin.transport or mode
-        return summarize(self.response, self._spec.origin, self._timings, mode, trio.current_time())
+        why = self._cancel_reason if self.response.status == "cancelled" else ""
+        why = why if self.error is None else self.error.reason
+        return summarize(self.response, self._spec.origin, self._timings, mode, why, trio.current_time())
 
     def has_nothing_after(self, number: int) -> bool:
         """True if a reader of the event `number` has to wait for the next one."""
@@ -176,7 +185,9 @@ class Generation:
         list(feed_all(stream, self._inputs))
         return stream.feed(failure(error))
 
-    def cancel(self) -> None:
+    def cancel(self, reason: str) -> None:
+        """End the generation. `reason`: for the log and the metrics."""
+        self._cancel_reason = reason
         self._scope.cancel()
 
     def steer(self) -> None:
@@ -223,7 +234,7 @@ class Generation:
             with self._scope:
                 return await self._consume()
         except EngineStopped:
-            self.error = Unavailable(STOPPING)
+            self.error = stopping()
         except ApiError as error:
             self.error = error
         except Exception:
@@ -264,7 +275,10 @@ class Generation:
                 if last is not None:
                     return last
                 if self.slot_seconds > self._answer_seconds:
-                    raise ApiError(f"The answer took longer than {self._answer_seconds:g} s (--answer-timeout).")
+                    raise ApiError(
+                        f"The answer took longer than {self._answer_seconds:g} s (--answer-timeout).",
+                        reason="answer_timeout",
+                    )
 
     def _can_cut(self, inputs: Sequence[StreamInput]) -> bool:
         """True if the output after `inputs` is text or reasoning that may end here."""

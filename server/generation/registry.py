@@ -10,10 +10,10 @@ from engine.runtime import Engine
 from server.access import Caller
 from server.generation.activity import ActivityCount
 from server.generation.admission import AdmissionControl, Pace, measured_pace
-from server.generation.generation import STOPPING, Generation, Timeouts
+from server.generation.generation import CLIENT_DISCONNECTED, Generation, Timeouts, stopping
 from server.generation.spec import GenerationSpec
 from server.generation.summary import GenerationSummary
-from server.protocol.errors import ApiError, ServerBusy, Unavailable
+from server.protocol.errors import ApiError, ServerBusy
 from server.store import AsyncStore
 
 MAX_UNSTORED = 16
@@ -110,7 +110,7 @@ class Generations:
     def check(self, caller: Caller, lane: Lane | None = None) -> None:
         """Raise Unavailable if no further generation of the caller is admitted to a lane; None: to any lane."""
         if self._stopping or not self._engine.running:
-            raise Unavailable(STOPPING)
+            raise stopping()
         refusals = [self._refusal(caller, each) for each in (Lane if lane is None else (lane,))]
         if refusals[0] is not None and None not in refusals:
             raise refusals[0]
@@ -147,7 +147,7 @@ class Generations:
     def stop_admitting(self) -> None:
         """Admit no more generations, and fail those that wait for a slot."""
         self._stopping = True
-        self.fail(Unavailable(STOPPING), waiting_only=True)
+        self.fail(stopping(), waiting_only=True)
 
     async def _run(self, generation: Generation) -> None:
         try:
@@ -184,7 +184,7 @@ class Generations:
         loads = [generation.load() for generation in self._active]
         abandoned = self._first_abandoned(lane)
         if abandoned is not None and self._admission.refusal(caller, lane, loads, Pace) is not None:
-            abandoned.cancel()
+            abandoned.cancel(CLIENT_DISCONNECTED)
             del self._active[abandoned]
 
     def _first_abandoned(self, lane: Lane) -> Generation | None:

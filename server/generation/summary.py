@@ -1,6 +1,7 @@
 """Facts about a generation that has ended, for the log and the metrics. Pure."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -89,26 +90,40 @@ class GenerationSummary(Struct, frozen=True):
         seconds = sum(self.gaps)
         return (self.output_tokens - 1) / seconds if seconds and self.output_tokens > 1 else 0.0
 
+    def fields(self) -> dict[str, Any]:
+        """Return the figures for a log of objects: the gaps as their number, mean and largest."""
+        gaps = self.gaps or [0.0]
+        return {
+            **{name: getattr(self, name) for name in self.__struct_fields__ if name != "gaps"},
+            "arrivals": len(self.gaps),
+            "mean_gap": sum(gaps) / len(gaps),
+            "longest_gap": max(gaps),
+            "tokens_per_second": self.tokens_per_second,
+        }
+
     def line(self) -> str:
         """Return the summary as a line of the log."""
         first = "none" if self.first_token is None else f"{self.first_token * 1e3:.0f} ms"
         return (
             f"{self.response_id} {self.origin.request_id} {self.origin.client} {self.origin.route} {self.mode} "
+            f"{'batch ' if self.lane is Lane.BATCH else ''}"
             f"{self.outcome}: queue {self.queue * 1e3:.0f} ms, first token {first}, in {self.input_tokens} "
             f"(cached {self.cached_tokens}), out {self.output_tokens}, {self.tokens_per_second:.1f} tokens/s, "
             f"{self.duration * 1e3:.0f} ms{self.origin.notes}"
         )
 
 
-def summarize(response: Response, origin: Origin, timings: Timings, mode: str, now: float) -> GenerationSummary:
-    """Return the summary of a generation that ended at `now`."""
+def summarize(
+    response: Response, origin: Origin, timings: Timings, mode: str, why: str, now: float
+) -> GenerationSummary:
+    """Return the summary of a generation that ended at `now`. `why`: cause of the end; empty: the response names it."""
     usage, begun = response.usage, timings.started
     return GenerationSummary(
         response.id,
         origin,
         mode,
         Lane.BATCH if response.service_tier == "flex" else Lane.INTERACTIVE,
-        _outcome(response),
+        _outcome(response, why),
         queue=(now if begun is None else begun) - timings.received,
         duration=now - timings.received,
         first_token=None if timings.first_token is None else timings.first_token - timings.received,
@@ -119,9 +134,9 @@ def summarize(response: Response, origin: Origin, timings: Timings, mode: str, n
     )
 
 
-def _outcome(response: Response) -> str:
-    if response.error is not None:
-        return f"{response.status} ({response.error.code})"
-    if response.incomplete_details is not None:
-        return f"{response.status} ({response.incomplete_details.reason})"
-    return response.status or "unknown"
+def _outcome(response: Response, why: str) -> str:
+    if not why and response.error is not None:
+        why = response.error.code
+    if not why and response.incomplete_details is not None:
+        why = response.incomplete_details.reason
+    return f"{response.status} ({why})" if why and response.status != "completed" else str(response.status)

@@ -10,16 +10,15 @@ class ApiError(Exception):
     type = "server_error"
     code: str | None = "server_error"
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, reason: str | None = None
+    ) -> None:
+        """`reason`: name of the error in the log and the metrics; None: its code, or its type."""
         super().__init__(message)
         self.message = message
         self.param = param
         self.code = code or self.code
-
-    @property
-    def reason(self) -> str:
-        """Name of the error for the log and the metrics."""
-        return self.code or self.type
+        self.reason = reason or self.code or self.type
 
     @property
     def event_code(self) -> str | None:
@@ -145,10 +144,5 @@ class ServerBusy(Unavailable):
 
     def __init__(self, message: str, *, retry_after: int, reason: str) -> None:
         """`reason`: `queue_full` or `key_share`."""
-        super().__init__(message)
+        super().__init__(message, reason=reason)
         self.retry_after = retry_after
-        self._reason = reason
-
-    @property
-    def reason(self) -> str:
-        return self._reason

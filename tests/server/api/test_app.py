@@ -454,7 +454,7 @@ async def test_log_of_any_request_is_one_line(caplog: pytest.LogCaptureFixture) 
         "* * 127.0.0.1 /v1/responses whole completed: queue * ms, first token * ms, in * (cached *), out 2, "
         "* tokens/s, * ms; skipped: 'field\\nforged', 'item a\\nb'"
     )
-    assert sorted(lines) == [answer, answer, "* GET /%0aCRITICAL%20forged 404 not_found * ms"]
+    assert sorted(lines) == [answer, answer, "* 127.0.0.1 GET /%0aCRITICAL%20forged 404 not_found * ms"]
 
 
 # Bodies that are too long, too slow, or never come
