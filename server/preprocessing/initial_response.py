@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 from engine.job import Lane, SamplingParams
 from server.prompt import PreparedRequest, builder
 from server.protocol import formats, prompt_cache
+from server.protocol.request import ReasoningOptions, Request
 from server.protocol.response import ConversationReference, Extensions, Reasoning, Response, TextConfig
 from server.served_model import OutputConstraints
 
@@ -54,7 +55,7 @@ def initial_response(
         prompt_cache_key=request.prompt_cache_key,
         prompt_cache_options=prompt_cache.applied(request.prompt_cache_options),
         prompt_cache_retention=request.prompt_cache_retention or UNSET,
-        reasoning=Reasoning(effort, builder.summary(request)),
+        reasoning=_reasoning(request, effort),
         responsed=_extensions(prepared, constraints),
         safety_identifier=request.safety_identifier,
         service_tier="flex" if lane is Lane.BATCH else "default",
@@ -68,6 +69,13 @@ def initial_response(
         truncation=request.truncation or "disabled",
         user=request.user or UNSET,
     )
+
+
+def _reasoning(request: Request, effort: str | None) -> Reasoning:
+    """Return the echo of the reasoning options; `effort` is the one in effect."""
+    options = request.reasoning or ReasoningOptions()
+    mode = UNSET if options.mode is None else "standard"
+    return Reasoning(effort, builder.summary(request), options.context or UNSET, mode)
 
 
 def _extensions(prepared: PreparedRequest, constraints: OutputConstraints) -> Extensions | UnsetType:

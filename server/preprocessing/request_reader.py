@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 
+from msgspec.structs import replace
+
 from server.config import Config
 from server.http import ITEM_BYTES, Exchange, WorkThread
 from server.preprocessing.body_reader import BodyReader, DecodedBody
+from server.preprocessing.configuration_updates import configured
 from server.preprocessing.history import History
 from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.preprocessing.references import References
-from server.prompt import Past, PreparedRequest, prepare
+from server.prompt import Past, PreparedRequest, builder, prepare
 from server.protocol import request as wire
 from server.protocol.errors import InvalidRequest
 from server.protocol.fields import skipped_fields
@@ -56,7 +59,7 @@ class RequestReader:
         """Return the prepared request, whose conversation begins with `past`. Raises ApiError, StoreError."""
         request = await self._seal.opened(await self._references.resolve(body.request, past.items))
         size = body.size + len(past.items) * ITEM_BYTES
-        prepared = await self._work.run(size, prepare, request, past, body.unknown)
+        prepared = await self._work.run(size, _prepare, request, past, body.unknown)
         _check_count(prepared.toolbox.echo, self._config.max_tools, "tools", "--max-tools")
         return prepared
 
@@ -65,6 +68,11 @@ class RequestReader:
         _check_count(body.request.input, self._config.max_items, "input", "--max-items")
         _check_count(body.request.tools, self._config.max_tools, "tools", "--max-tools")
         return body
+
+
+def _prepare(request: Request, past: Past, unknown: list[str]) -> PreparedRequest:
+    request, schema_field = configured(request, past.items, builder.past_field(request))
+    return replace(prepare(request, past, unknown), schema_field=schema_field)
 
 
 def _decode(body: bytes) -> tuple[Request, list[str]]:

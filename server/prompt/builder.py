@@ -51,13 +51,25 @@ def conversation(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: To
     if request.input is None and not past:
         raise InvalidRequest("`input` is missing: send a text or a list of items.", param="input")
     reader = InputReader()
-    earlier = list(reader.entries(past, _past_field(request), past=True))
+    earlier = list(reader.entries(past, past_field(request), past=True))
     new = list(_input_entries(request.input, reader))
     if request.input or not past:
         _require_content([*earlier, *new] if is_triggered(request) else new, reader.skipped, "input")
     entries, reader.places = without_compacted([*earlier, *new], reader.places)
+    if request.reasoning is not None and request.reasoning.context == "current_turn":
+        entries, reader.places = _without_earlier_reasoning(entries, reader.places)
     note = format_note(request.format, toolbox)
     return prompt_messages(entries, reader, request.instructions, note=note)
+
+
+def _without_earlier_reasoning(
+    entries: Sequence[PromptEntry], places: Sequence[ItemPlace]
+) -> tuple[list[PromptEntry], list[ItemPlace]]:
+    """Return the entries and their places without the reasoning before the user's last message."""
+    users = [index for index, entry in enumerate(entries) if isinstance(entry, Message) and entry.role == "user"]
+    last = users[-1] if users else 0
+    kept = [i for i, entry in enumerate(entries) if i > last or not isinstance(entry, ReasoningEntry)]
+    return [entries[i] for i in kept], [places[i] for i in kept]
 
 
 def _beginning(request: Request, toolbox: Toolbox) -> PromptMessages:
@@ -92,7 +104,7 @@ def prompt_messages(
     return PromptMessages(tuple(messages), tuple(reader.skipped), items=items)
 
 
-def _past_field(request: Request) -> str:
+def past_field(request: Request) -> str:
     """Return the field that names the past."""
     return "previous_response_id" if request.conversation is None else "conversation"
 
@@ -149,7 +161,7 @@ def toolbox(request: Request, past: Sequence[msgspec.Raw] = (), nested: bool = F
     Raises InvalidRequest.
     """
     items = request.input if isinstance(request.input, list) else ()
-    additional = [*additional_tools(past, _past_field(request)), *additional_tools(items, "input")]
+    additional = [*additional_tools(past, past_field(request)), *additional_tools(items, "input")]
     parallel = request.parallel_tool_calls is not False
     return tools.toolbox(request.tools or (), request.tool_choice, parallel, nested, additional)
 
@@ -178,6 +190,8 @@ def unused_options(request: Request) -> list[str]:
         f"context_management {each.type}" for each in request.context_management or () if each.type != "compaction"
     ]
     found += prompt_cache.unused(request.prompt_cache_options, request.prompt_cache_retention)
+    if request.reasoning is not None and request.reasoning.mode not in (None, "standard"):
+        found.append("reasoning.mode")
     kind = None if request.reasoning is None else request.reasoning.summary
     return found if kind in (None, "none", "auto", *SUMMARIES) else [*found, "reasoning.summary"]
 
@@ -238,11 +252,14 @@ def _too_long(count: str, n_ctx: int, name: str) -> InvalidRequest:
 
 
 def affinity(request: Request, client: str) -> str:
-    """Return the affinity group that the client names by `prompt_cache_key`; empty if it names none.
+    """Return the affinity group that the client names by `prompt_cache_key`, or for the background by
+    `background_options.continuation_id`; empty if it names none.
 
     The id of a stored conversation is more precise: many applications send one key with every request.
     """
-    return f"{client} {request.prompt_cache_key}" if request.prompt_cache_key else ""
+    options = request.background_options
+    key = request.prompt_cache_key or (options.continuation_id if options is not None else None)
+    return f"{client} {key}" if key else ""
 
 
 def _merge_system_messages(messages: Sequence[Message], note: str) -> Iterator[Message]:

@@ -164,7 +164,7 @@ class InputReader:
             yield summary.render_summary(text)
 
     def _nothing(self, raw: msgspec.Raw, place: str) -> Iterator[PromptEntry]:
-        """Yield nothing for an item that concerns tools (`server.tools`) or the request (`server.prompt.prepare`)."""
+        """Yield nothing for an item that concerns the tools or the settings of the request."""
         yield from ()
 
     def text(self, content: str | list[msgspec.Raw] | None, place: str) -> str:
@@ -260,6 +260,7 @@ READERS: dict[str, Callable[[InputReader, msgspec.Raw, str], Iterator[PromptEntr
     "compaction": InputReader._compaction,
     "additional_tools": InputReader._nothing,
     "compaction_trigger": InputReader._nothing,
+    "configuration_update": InputReader._nothing,
 }
 
 

@@ -44,6 +44,10 @@ class ReasoningOptions(Struct, frozen=True):
 
     effort: Effort | None = None
     summary: str | None = None
+    context: Literal["auto", "current_turn", "all_turns"] | None = None
+    """Turns whose reasoning the prompt has; `auto` and `all_turns` leave it to the template."""
+    mode: str | None = None
+    """OpenAI's modes are `standard` and `pro`; here is only the first."""
 
 
 class ObjectId(Struct, frozen=True):
@@ -58,6 +62,14 @@ class ContextManagement(Struct, frozen=True):
     type: str
     compact_threshold: Count | None = None
     """Tokens of the prompt from which on the conversation is compacted."""
+
+
+class BackgroundOptions(Struct, frozen=True):
+    """Field `background_options`. Every response begins as soon as there is a slot, so each window is met."""
+
+    completion_window: Literal["soonest", "2h", "8h"] | None = None
+    continuation_id: str | None = None
+    """Name of related requests: they prefer one slot of the KV cache."""
 
 
 class StreamOptions(Struct, frozen=True):
@@ -118,9 +130,12 @@ class Request(SamplingFields, frozen=True):
     parallel_tool_calls: bool | None = None
     store: bool | None = None
     background: bool | None = None
+    background_options: BackgroundOptions | None = None
     previous_response_id: str | None = None
     conversation: str | ObjectId | None = None
     context_management: list[ContextManagement] | None = None
+    client_metadata: msgspec.Raw = NULL_DEFAULT
+    """Notes of the client about itself, for OpenAI's logs (openai/codex); they ask for nothing."""
     return_progress: bool | None = None
     reasoning: ReasoningOptions | None = None
     tools: list[msgspec.Raw] | None = None

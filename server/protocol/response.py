@@ -54,6 +54,10 @@ class TextConfig(Struct, frozen=True):
 class Reasoning(Struct, frozen=True):
     effort: str | None = None
     summary: str | None = None
+    context: str | UnsetType = UNSET
+    """Echo of the request."""
+    mode: str | UnsetType = UNSET
+    """`standard` if the request names a mode."""
 
 
 class ConversationReference(Struct, frozen=True):

@@ -92,7 +92,7 @@ def test_events_that_are_sent_are_those_of_the_server() -> None:
 VALUES: dict[str, Any] = {
     "access_programs": [{"type": "x"}],
     "background": True,
-    "background_options": {"mode": "x"},
+    "background_options": {"completion_window": "8h", "continuation_id": "x"},
     "context_management": [{"type": "compaction", "compact_threshold": 100_000}],
     "conversation": "conv_0",
     "image": {"size": "auto"},
@@ -130,7 +130,8 @@ ITEM = {
     "id": "x_1", "role": "user", "content": "Hello", "name": "f", "arguments": "{}", "call_id": "call_1", "tools": [],
     "input": "x", "output": "Out", "code": "1", "server_label": "s", "results": [],
     "encrypted_content": encode_summary("Past."),
-    "reasoning": {"effort": "low"}, "result": "r", "action": {"type": "exec", "commands": ["ls"], "command": ["ls"]},
+    "reasoning": {"effort": "low"}, "text": {"format": {"type": "text"}}, "result": "r",
+    "action": {"type": "exec", "commands": ["ls"], "command": ["ls"]},
     "operation": {"type": "delete_file", "path": "a"}, "approval_request_id": "x", "approve": True,
 }  # fmt: skip
 """Fields of all items: each type reads its own."""
