@@ -56,6 +56,7 @@ class _Running(Struct):
     order: Order
     generation: Generation
     steers: list[PendingSteer]
+    steerable: bool
 
 
 class _Ended(Struct, frozen=True):
@@ -99,8 +100,8 @@ class SessionLane:
             items = steering.items(steer)
             if running.generation.ended.is_set():
                 raise SteerRefused("response_already_completed", "The response has ended: send `response.create`.")
-            if not running.order.generate or running.order.request.conversation_id is not None:
-                message = "Responses in a conversation, or without output, cannot be steered."
+            if not running.steerable:
+                message = "Responses with a conversation, a compaction or without output cannot be steered."
                 raise SteerRefused("steering_not_supported", message)
             if len(running.steers) >= steering.MAX_PENDING:
                 message = f"{steering.MAX_PENDING} inputs wait for this response: wait until the next one begins."
@@ -200,7 +201,7 @@ class SessionLane:
         generations.check(turn.caller)
         specified = await self._responder.specify(turn, order, self._host, self._host.repeats)
         with generations.make(specified.spec) as generation:
-            running = self._running = _Running(order, generation, [])
+            running = self._running = _Running(order, generation, [], specified.steerable)
             try:
                 await self._stream(turn, generation, specified)
             finally:

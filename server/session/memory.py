@@ -19,7 +19,7 @@ class Remembered(Struct, frozen=True):
 
     @classmethod
     def of(cls, response_id: str, items: Sequence[Raw], root: str | None) -> "Remembered":
-        return cls(response_id, Past(items, root or response_id), sum(len(bytes(item)) for item in items))
+        return cls(response_id, Past(items, root or response_id), sum(memoryview(item).nbytes for item in items))
 
 
 class ResponseMemory:

@@ -18,6 +18,7 @@ from server.session.client_events import Create
 from server.session.memory import Remembered, ResponseMemory
 from server.session.steering import check_outputs
 from server.session.turn import SessionTurn
+from server.stream import SummaryProcessor
 
 
 class Order(Struct, frozen=True):
@@ -51,6 +52,12 @@ class Specified(Struct, frozen=True):
     """Request with its references replaced by the items that they name."""
     past: Past
     """Conversation before the request."""
+
+    @property
+    def steerable(self) -> bool:
+        """True if the output may be cut: an answer outside a conversation of the store, without a summary."""
+        summarises = self.spec.follow is not None or isinstance(self.spec.processor, SummaryProcessor)
+        return not (summarises or self.request.prewarms or self.request.conversation_id)
 
 
 class Responder:
@@ -90,7 +97,7 @@ class Responder:
         if past is None:
             past = await self._reader.past(request)
         if request.previous_response_id is not None:
-            check_outputs(past.items, request.input)
+            await self._work.run(len(past.items) * ITEM_BYTES, check_outputs, past.items, request.input)
         prepared = await self._reader.prepare(replace(order.body, request=request), past)
         turn.skipped = prepared.skipped
         self.generations.check(turn.caller, lane_of(request, turn.caller))
@@ -109,7 +116,7 @@ class Responder:
         input_ = request.input or ()
         size = len(input_) if isinstance(input_, str) else len(input_) * ITEM_BYTES
         items = await self._work.run(size, stored_items.encode_input_items, input_, response.id)
-        new = stored_items.conversation_items(items, msgspec.json.encode(response))
+        new = await self._work.run(len(items), stored_items.conversation_items, items, msgspec.json.encode(response))
         self.memory.remember(connection, lane, Remembered.of(response.id, [*past.items, *new], past.root))
 
     def evict(self, connection: object, lane: str | None, response_id: str | None) -> None:

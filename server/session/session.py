@@ -106,18 +106,21 @@ class Session:
 
     async def _read(self, nursery: trio.Nursery, message: bytes, reserved: int) -> None:
         """Give one message to its lane, or answer with an error."""
-        name = None
+        name, queued = None, False
         try:
             event = decode(await self.responder.bodies.cleaned(message), reserved)
             if isinstance(event, Create):
                 name = event.lane
-                return self._queue(nursery, event)
-            await self._steer(event)
+                self._queue(nursery, event)
+                queued = True
+            else:
+                await self._steer(event)
         except Exception as error:
             failure = as_api_error(error, self._handshake.id)
             await self.send([in_lane(encode(request_error(failure)), name)])
-        self.responder.bodies.free(reserved)
-        return None
+        finally:
+            if not queued:
+                self.responder.bodies.free(reserved)
 
     def _queue(self, nursery: trio.Nursery, create: Create) -> None:
         """Raises InvalidRequest, ServerBusy."""

@@ -60,7 +60,7 @@ DRAWN = {
         "access config engine.chat_template engine.constraint engine.job engine.platform engine.runtime "
         "engine.tokenizer generation http prompt prompt_comparison protocol served_model store stream"
     ),
-    "server.session": "access generation http preprocessing prompt protocol websocket",
+    "server.session": "access generation http preprocessing prompt protocol stream websocket",
     "server.api": (
         "access config engine.job engine.runtime generation http monitoring preprocessing prompt "
         "prompt_comparison protocol served_model session store stream websocket"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trio
 from openai import OpenAI
+from openai.lib.responses_websocket import ResponsesWebSocketLimits, ResponsesWebSocketSession
 from openai.types.responses.responses_server_event import ResponseWsError
 from wsproto.events import CloseConnection, TextMessage
 
@@ -410,3 +411,42 @@ def until_end(connection: Any) -> list[Any]:
         if event.type in ("response.completed", "response.incomplete", "response.failed", "error"):
             break
     return events
+
+
+def test_lanes_of_the_official_session_get_their_responses() -> None:
+    """openai-python 3.57, `openai.lib.responses_websocket`: one reader, two lanes, and the default one."""
+    limits = ResponsesWebSocketLimits(
+        max_lanes=8, max_events_per_lane=1000, max_events=5000, max_bytes_per_lane=1 << 24, max_bytes=1 << 25
+    )
+
+    def talk(url: str) -> list[str]:
+        client = OpenAI(base_url=url, api_key="none", _strict_response_validation=True)
+        with client.responses.connect() as connection, ResponsesWebSocketSession(connection, limits=limits) as session:
+            lanes = [session.lane("planner"), session.lane("critic"), session.default]
+            for index, lane in enumerate(lanes):
+                lane.send({"type": "response.create", "model": NAME, "input": f"{index}.", "store": False})
+            first = [lane.get_final_response(timeout=PATIENCE) for lane in lanes]
+            for lane, response in zip(lanes, first, strict=True):
+                lane.send(
+                    {"type": "response.create", "model": NAME, "input": "Go.", "previous_response_id": response.id}
+                )
+            return [response.output_text for response in first] + [
+                lane.get_final_response(timeout=PATIENCE).output_text for lane in lanes
+            ]
+
+    async def main() -> list[str]:
+        async with served() as running:
+            return await trio.to_thread.run_sync(talk, running.url)
+
+    assert trio.run(main) == ["0.", "1.", "2.", "Go.", "Go.", "Go."]
+
+
+async def test_reference_in_a_continued_response_is_resolved_once(tmp_path: Path) -> None:
+    """The connection remembers the item itself: the next prompt has it too."""
+    async with connected(state=tmp_path) as (running, client):
+        stored = (await post(running, input="Remember the ship.")).json
+        (item,) = (await get(running, f"/v1/responses/{stored['id']}/input_items")).json["data"]
+        reference = {"type": "item_reference", "id": item["id"]}
+        first = await client.response(input=[reference, {"role": "user", "content": "Hi."}], store=False)
+        second = await client.response(input="Again.", store=False, previous_response_id=first["id"])
+    assert second["usage"]["input_tokens"] > first["usage"]["input_tokens"] + first["usage"]["output_tokens"]

@@ -199,16 +199,20 @@ async def test_response_that_is_not_in_progress_cannot_be_steered() -> None:
         assert (await failed(client))["error"]["code"] == "response_already_completed"
 
 
-async def test_response_without_output_cannot_be_steered() -> None:
-    model = PacedModel(reply)
+TRIGGER = [{"role": "user", "content": "Go."}, {"type": "compaction_trigger"}]
+
+
+@pytest.mark.parametrize("request_", [{"input": "Go.", "generate": False}, {"input": TRIGGER}])
+async def test_response_without_answer_cannot_be_steered(request_: dict[str, Any]) -> None:
+    model = PacedModel(reply, n_ctx=1 << 14)
     async with served(model) as running, await SocketClient.to(running) as client:
         model.hold()
-        await client.create(input="Go.", generate=False)
+        await client.create(**request_)
         events = await client.until("response.in_progress")
         await client.json(steer(events[0]["response"]["id"]))
         assert (await failed(client))["error"]["code"] == "steering_not_supported"
         model.go()
-        assert (await client.until("response.completed"))[-1]["response"]["output"] == []
+        assert (await client.until("response.completed"))[-1]["response"]["status"] == "completed"
 
 
 async def test_waiting_inputs_are_limited() -> None:
