@@ -20,7 +20,7 @@ from server.stream import encode_summary
 from tests.server.api.test_reasoning import THINKS, thinker
 from tests.support.helpers import post, served
 
-PAGE = Path(__file__).parents[3] / "server" / "docs" / "compatibility.md"
+PAGE = Path(__file__).parents[2] / "server" / "docs" / "compatibility.md"
 
 
 def table(heading: str) -> dict[str, str]:

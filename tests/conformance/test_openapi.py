@@ -14,7 +14,7 @@ from server.api import openapi
 from tests.server.api.test_reasoning import THINKS, thinker
 from tests.support.helpers import encode, exchange, get, post, served
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 @cache

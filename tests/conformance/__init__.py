@@ -1,0 +1,1 @@
+"""Conformance with openai-python, OpenAPI and Open Responses."""
