@@ -167,7 +167,8 @@ class Generation:
         mode = self._spec.origin.transport or mode
         why = self._cancel_reason if self.response.status == "cancelled" else ""
         why = why if self.error is None else self.error.reason
-        return summarize(self.response, self._spec.origin, self._timings, mode, why, trio.current_time())
+        reusable = self._spec.reusable_tokens
+        return summarize(self.response, self._spec.origin, self._timings, mode, why, reusable, trio.current_time())
 
     def has_nothing_after(self, number: int) -> bool:
         """True if a reader of the event `number` has to wait for the next one."""

@@ -42,6 +42,8 @@ class GenerationSpec(Struct, frozen=True, kw_only=True):
     """Sentence for the log if `repeated_tokens` were evaluated again; may be empty."""
     repeated_tokens: int = 0
     """Tokens of the prompt that an earlier prompt has too, at another place or behind a difference."""
+    reusable_tokens: int = 0
+    """First tokens of the prompt that an earlier prompt of the conversation has too."""
     follow: NextStage | None = None
     """Function that returns the step after `job`, once that has ended; None if there is none."""
     repeats: bool = False

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from engine.job import Lane
 from server.protocol.response import Response
+from server.stream import evicted_tokens
 
 
 class Origin(Struct, frozen=True):
@@ -82,6 +83,8 @@ class GenerationSummary(Struct, frozen=True):
     """Between arrivals of tokens."""
     input_tokens: int
     cached_tokens: int
+    evicted_tokens: int
+    """Prompt tokens that an earlier prompt of the conversation has too, and the cache had no longer."""
     output_tokens: int
 
     @property
@@ -103,20 +106,24 @@ class GenerationSummary(Struct, frozen=True):
 
     def line(self) -> str:
         """Return the summary as a line of the log."""
+        evicted = f", evicted {self.evicted_tokens}" if self.evicted_tokens else ""
         first = "none" if self.first_token is None else f"{self.first_token * 1e3:.0f} ms"
         return (
             f"{self.response_id} {self.origin.request_id} {self.origin.client} {self.origin.route} {self.mode} "
             f"{'batch ' if self.lane is Lane.BATCH else ''}"
             f"{self.outcome}: queue {self.queue * 1e3:.0f} ms, first token {first}, in {self.input_tokens} "
-            f"(cached {self.cached_tokens}), out {self.output_tokens}, {self.tokens_per_second:.1f} tokens/s, "
+            f"(cached {self.cached_tokens}{evicted}), out {self.output_tokens}, {self.tokens_per_second:.1f} tokens/s, "
             f"{self.duration * 1e3:.0f} ms{self.origin.notes}"
         )
 
 
 def summarize(
-    response: Response, origin: Origin, timings: Timings, mode: str, why: str, now: float
+    response: Response, origin: Origin, timings: Timings, mode: str, why: str, reusable_tokens: int, now: float
 ) -> GenerationSummary:
-    """Return the summary of a generation that ended at `now`. `why`: cause of the end; empty: the response names it."""
+    """Return the summary of a generation that ended at `now`.
+
+    `why`: cause of the end; empty: the response names it. `reusable_tokens`: see GenerationSpec.
+    """
     usage, begun = response.usage, timings.started
     return GenerationSummary(
         response.id,
@@ -130,6 +137,7 @@ def summarize(
         gaps=timings.gaps,
         input_tokens=0 if usage is None else usage.input_tokens,
         cached_tokens=0 if usage is None else usage.input_tokens_details.cached_tokens,
+        evicted_tokens=0 if usage is None else evicted_tokens(reusable_tokens, usage),
         output_tokens=0 if usage is None else usage.output_tokens,
     )
 

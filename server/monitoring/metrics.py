@@ -39,6 +39,7 @@ class PrometheusMetrics:
         self._answers = self._counter("answers", "Responses that ended.", "route", "outcome", "key", "lane")
         self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens.", "key")
         self._cached_tokens = self._counter("cached_prompt_tokens", "Prompt tokens found in the KV cache.", "key")
+        self._evicted_tokens = self._counter("evicted_prompt_tokens", "Prompt tokens that the cache had lost.", "key")
         self._output_tokens = self._counter("generation_tokens", "Generated tokens.", "key")
         self._latencies = _Latencies()
         self._registry.register(self._latencies)
@@ -59,6 +60,7 @@ class PrometheusMetrics:
         self._answers.labels(summary.origin.route, summary.outcome, key, summary.lane.value).inc()
         self._prompt_tokens.labels(key).inc(summary.input_tokens)
         self._cached_tokens.labels(key).inc(summary.cached_tokens)
+        self._evicted_tokens.labels(key).inc(summary.evicted_tokens)
         self._output_tokens.labels(key).inc(summary.output_tokens)
         self._latencies.record(summary)
 

@@ -219,6 +219,7 @@ class SpecBuilder:
             reports_progress=bool(request.return_progress),
             cache_note=compared.note,
             repeated_tokens=compared.repeated_tokens,
+            reusable_tokens=compared.reusable_tokens,
             repeats=repeats,
             sealer=await self._sealer(request),
         )

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from engine.tokenizer import Vocabulary
 from server.http import WorkThread
 from server.prompt import PreparedRequest, builder
-from server.prompt_comparison.comparison import NewPrompt, compare, repeated_tokens
+from server.prompt_comparison.comparison import NewPrompt, common_length, compare, repeated_tokens
 from server.prompt_comparison.recent_prompts import PromptSettings, RecentPrompts, recent_prompt
 from server.protocol.prompt_cache import (
     CacheComparison,
@@ -42,6 +42,8 @@ class Compared(Struct, frozen=True):
     """For the log, without any content; empty if little can be evaluated again."""
     repeated_tokens: int = 0
     """Tokens behind the difference that the earlier prompt has too."""
+    reusable_tokens: int = 0
+    """Tokens before the first difference; 0 without an earlier prompt."""
 
     def added_to(self, response: Response) -> Response:
         """Return the response with the comparison."""
@@ -77,14 +79,16 @@ class PromptComparisons:
         repeated = 0
         if _is_costly(old.tokens, new.tokens):
             repeated = repeated_tokens(old.tokens, new.tokens)
+        reusable = common_length(old.tokens, new.tokens)
         if asked is None and repeated < COSTLY_TOKENS:
-            return Compared()
+            return Compared(reusable_tokens=reusable)
         found = await self._work.run(TOKEN_BYTES * len(new.tokens), compare, old, new, self._bytes_of)
         return Compared(
             UNSET if named is None else _diagnostics(found),
             None if asked is None else found,
             _note(found, repeated) if repeated >= COSTLY_TOKENS else "",
             repeated,
+            reusable,
         )
 
     def forget(self, response_id: str) -> None:

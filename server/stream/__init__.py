@@ -1,5 +1,6 @@
 """The stream of a response: engine outputs -> stream inputs -> events. Pure."""
 
+from server.stream.cache_diagnostics import evicted_tokens
 from server.stream.chat_chunks import (
     ChatChunk,
     ChatChunkEncoder,
@@ -51,6 +52,7 @@ __all__ = [
     "decode_summary",
     "encode_summary",
     "events_after",
+    "evicted_tokens",
     "failure",
     "feed_all",
     "opening_inputs",

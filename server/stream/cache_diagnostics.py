@@ -10,6 +10,13 @@ MIN_EVICTED_TOKENS = 16
 """Tokens that count as lost: fewer are evaluated again rather than copied from another slot."""
 
 
+def evicted_tokens(reusable_tokens: int, usage: Usage) -> int:
+    """Return the number of tokens that an earlier prompt has, and the cache had no longer."""
+    reusable = min(reusable_tokens, usage.input_tokens - 1)  # the last token is always evaluated
+    evicted = reusable - usage.input_tokens_details.cached_tokens
+    return evicted if evicted >= MIN_EVICTED_TOKENS else 0
+
+
 def with_evictions(response: Response, usage: Usage) -> Response:
     """Return the response with the number of tokens that the compared prompt has, and the cache had no longer.
 
@@ -19,9 +26,8 @@ def with_evictions(response: Response, usage: Usage) -> Response:
     extensions = response.responsed
     if isinstance(extensions, UnsetType) or extensions.cache is None:
         return response
-    reusable = min(extensions.cache.reusable_tokens, usage.input_tokens - 1)  # the last token is always evaluated
-    evicted = reusable - usage.input_tokens_details.cached_tokens
-    if evicted < MIN_EVICTED_TOKENS:
+    evicted = evicted_tokens(extensions.cache.reusable_tokens, usage)
+    if not evicted:
         return response
     cache = replace(extensions.cache, evicted_tokens=evicted)
     lost = isinstance(response.prompt_cache_diagnostics, CacheHit)

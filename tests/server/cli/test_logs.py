@@ -32,11 +32,12 @@ SUMMARY = GenerationSummary(
     gaps=[0.1, 0.4],
     input_tokens=30,
     cached_tokens=20,
+    evicted_tokens=8,
     output_tokens=11,
 )
 LINE = (
-    "resp_1 req_1 ann /v1/responses stream completed: queue 2 ms, first token 250 ms, in 30 (cached 20), out 11, "
-    "20.0 tokens/s, 2000 ms; skipped: 'a\\nb'"
+    "resp_1 req_1 ann /v1/responses stream completed: queue 2 ms, first token 250 ms, in 30 (cached 20, evicted 8), "
+    "out 11, 20.0 tokens/s, 2000 ms; skipped: 'a\\nb'"
 )
 
 
@@ -122,6 +123,7 @@ def test_json_log_is_an_object_a_line() -> None:
         "first_token": 0.25,
         "input_tokens": 30,
         "cached_tokens": 20,
+        "evicted_tokens": 8,
         "output_tokens": 11,
         "arrivals": 2,
         "mean_gap": 0.25,
@@ -145,5 +147,5 @@ def test_timings_measure_queue_first_token_and_gaps(
     timings = Timings(1.0)
     for now, slot_since, has_tokens in arrivals:
         timings.record(now, slot_since, has_tokens)
-    found = summarize(RESPONSE, Origin("req_1", "ann", "/v1/responses"), timings, "whole", "", 10.0)
+    found = summarize(RESPONSE, Origin("req_1", "ann", "/v1/responses"), timings, "whole", "", 0, 10.0)
     assert (found.queue, found.first_token, found.gaps, found.duration) == (queue, first, gaps, 9.0)

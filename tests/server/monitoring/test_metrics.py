@@ -65,6 +65,7 @@ async def test_metrics_count_requests_answers_and_tokens(tmp_path: Path) -> None
         "responsed_answers_total key= lane=batch outcome=completed route=/v1/responses": 1.0,
         "responsed_prompt_tokens_total key=": usage["input_tokens"],
         "responsed_cached_prompt_tokens_total key=": usage["input_tokens_details"]["cached_tokens"],
+        "responsed_evicted_prompt_tokens_total key=": 0.0,
         "responsed_generation_tokens_total key=": usage["output_tokens"],
         **named("queue_time_seconds_count", interactive=0, batch=1),
         **named("time_to_first_token_seconds_count", interactive=0, batch=1),

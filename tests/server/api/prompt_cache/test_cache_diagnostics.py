@@ -152,6 +152,19 @@ async def test_evicted_prompt_is_diagnosed_as_unavailable_with_its_count() -> No
     assert cache["evicted_tokens"] == usage["input_tokens"] - 1 - usage["input_tokens_details"]["cached_tokens"] > 0
 
 
+async def test_evicted_tokens_stand_in_log_and_metrics(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "responsed.http")
+    async with served(ScriptedModel(n_slots=1), cache_bytes=0, metrics=True) as running:
+        for text, key in (("Hello " * 9, "a"), ("Something else " * 9, "b"), ("Hello " * 9, "a")):
+            usage = (await post(running, input=text, prompt_cache_key=key)).json["usage"]
+        await running.app.wait_idle()
+        metrics = (await get(running, "/metrics")).body.decode()
+    evicted = usage["input_tokens"] - 1 - usage["input_tokens_details"]["cached_tokens"]
+    assert [record.summary.evicted_tokens for record in caplog.records if hasattr(record, "summary")] == [0, 0, evicted]
+    assert f", evicted {evicted})" in caplog.messages[2]
+    assert f'responsed_evicted_prompt_tokens_total{{key=""}} {float(evicted)}' in metrics
+
+
 async def test_costly_miss_is_logged_without_content(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "responsed.generation")
     async with served() as running:
