@@ -21,7 +21,7 @@ _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLES = ("items", "additionalProperties")
 _LAST = ("type", "properties", "required")
 """Keywords that are left out only if no other one is at fault."""
-AROUND = (*_LAST, *_MAPS, *_SINGLES)
+AROUND = (*_LAST, "$defs", *_SINGLES)
 """Keywords around parts of a schema."""
 
 

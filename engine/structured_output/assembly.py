@@ -9,7 +9,8 @@ from engine.constraint import GrammarError
 from engine.dialects import Dialect, call_grammar
 from engine.json_schema import JSON
 from engine.notations import Function
-from engine.structured_output.compiler import CompiledGrammar, GrammarCompiler
+from engine.structured_output.compiled_grammar import CompiledGrammar
+from engine.structured_output.compiler import GrammarCompiler
 from engine.structured_output.specs import BareCallTrigger, ReasoningSpec, Trigger
 from engine.structured_output.structural_tag import StructuralTag
 from engine.tokenizer import Vocabulary

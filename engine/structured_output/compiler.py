@@ -13,18 +13,17 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from copy import copy
-from functools import cached_property
-from random import Random
+from functools import cached_property, partial
 from sys import getsizeof
 
-import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from engine.constraint import GrammarError
 from engine.grammar import json_directive, json_grammar
 from engine.json_schema import JSON, CheckedSchema, Schema, check, depth, faults
+from engine.structured_output import exploration
 from engine.structured_output.compile_cache import CompileCache
-from engine.structured_output.grammar_constraint import GrammarConstraint
+from engine.structured_output.compiled_grammar import CompiledGrammar
 from engine.tokenizer import Vocabulary
 
 MAX_CHARACTERS = 65_536
@@ -38,24 +37,29 @@ MAX_COMPILED_BYTES = 64 << 20
 MAX_WRITTEN_BYTES = 16 << 20
 """Bytes of the cached grammar texts of schemas."""
 
-# These are llguidance's defaults, except for memory (a state takes 1 to 2 kB) and items: /.*b/ in a quoted text takes
-# 150,000 items over all tokens, and 15 ms; an optional property takes four items of a row. llguidance counts work, not
-# time: 50,000 units of fuel take about 1 ms.
+MAX_EXPLORED_BYTES = 4 << 20
+"""Bytes of the schemas that were explored."""
+
+# A state of the lexer takes 1 to 2 kB; a full lexer is replaced. /.*b/ in a quoted text takes 150,000 items over all
+# tokens, and 15 ms; an optional property takes four items of a row. llguidance counts work, not time: 50,000 units of
+# fuel take about 1 ms.
 _LIMITS = LLParserLimits(
     max_lexer_states=50_000,
+    step_lexer_fuel=5_000_000,
+    max_grammar_size=100_000,
+    max_items_in_row=8_000,
+    step_max_items=1_000_000,
+    verbose_errors=False,
+)
+_EXPLORED_LIMITS = LLParserLimits(
+    max_lexer_states=50_000,
+    step_lexer_fuel=1_000_000,
     max_grammar_size=100_000,
     max_items_in_row=5_000,
     step_max_items=500_000,
     verbose_errors=False,
 )
-
-DRY_RUN_TOKENS = 32
-"""Tokens of a dry run: enough to reach a text in a call's arguments, byte by byte."""
-EXPLORED_TOKENS = 128
-"""Random tokens that explore a schema's grammar."""
-_ENDING = (b'"', b",", b":")
-_MAX_EXPLORED = 100_000_000
-"""Explored tokens times the bytes of the grammar: a token in a long constant takes 10 ms."""
+"""Limits of a grammar that is explored. A token of an answer may take five times the work of any explored one."""
 
 
 class GrammarCompiler:
@@ -65,6 +69,7 @@ class GrammarCompiler:
         self._vocabulary = vocabulary
         self._compiled = CompileCache(self._compile, GrammarError, _compiled_size, MAX_COMPILED_BYTES)
         self._written = CompileCache(self._write, GrammarError, _written_size, MAX_WRITTEN_BYTES)
+        self._explored = CompileCache(self._explore, GrammarError, _explored_size, MAX_EXPLORED_BYTES)
 
     def with_short_escapes(self) -> "GrammarCompiler":
         """Return a compiler of shorter grammars, whose free texts have the short escapes only."""
@@ -74,7 +79,7 @@ class GrammarCompiler:
         )
         return other
 
-    def json_schema(self, schema: JSON) -> "CompiledGrammar":
+    def json_schema(self, schema: JSON) -> CompiledGrammar:
         """Compile a schema. Raises GrammarError with the place of the faulty keyword."""
         checked = self._checked(schema)
         if (error := self._compile_error(checked.schema)) is not None:
@@ -104,12 +109,24 @@ class GrammarCompiler:
         return None
 
     def _explore_error(self, checked: JSON) -> GrammarError | None:
-        """Return the error that would soon end an answer of a checked schema; None if exploring finds none."""
+        """Return the error that would end an answer of a checked schema; None if exploring finds none."""
         try:
-            self._compile_schema(checked).explore()
+            for text in exploration.bounded_texts(checked):
+                self._explored((True, json.dumps(text)))
+            if exploration.is_risky(checked):
+                self._explored((False, json.dumps(checked)))
         except GrammarError as error:
             return error
         return None
+
+    def _explore(self, key: tuple[bool, str]) -> bool:
+        """Explore a text or a whole schema, given as JSON. Raises GrammarError."""
+        is_text, schema = key
+        source = f"start: {json_directive(json.loads(schema)) if is_text else self._written(schema)}"
+        grammar = self._made(LLMatcher.grammar_from_lark(source), _EXPLORED_LIMITS)
+        explore = exploration.explore_text if is_text else exploration.explore
+        explore(grammar, self._vocabulary)
+        return True
 
     def _explore_error_in_object(self, checked: JSON) -> GrammarError | None:
         """Explore a part of a schema, alone and as a property: some patterns take more work beside names."""
@@ -118,15 +135,15 @@ class GrammarCompiler:
             whole["$defs"] = checked["$defs"]
         return self._explore_error(checked) or self._explore_error(whole)
 
-    def _compile_schema(self, checked: JSON) -> "CompiledGrammar":
+    def _compile_schema(self, checked: JSON) -> CompiledGrammar:
         """Compile a checked schema. Raises GrammarError."""
         return self.lark(f"start: {self._written(json.dumps(checked))}")
 
-    def regex(self, pattern: str) -> "CompiledGrammar":
+    def regex(self, pattern: str) -> CompiledGrammar:
         """Compile a regex that the whole text must match. Raises GrammarError."""
         return self._compiled(LLMatcher.grammar_from_regex(pattern))
 
-    def lark(self, text: str) -> "CompiledGrammar":
+    def lark(self, text: str) -> CompiledGrammar:
         """Compile a Lark grammar. Raises GrammarError."""
         return self._compiled(LLMatcher.grammar_from_lark(text))
 
@@ -163,79 +180,24 @@ class GrammarCompiler:
         pieces = itertools.chain(*itertools.zip_longest(texts, names, fillvalue=""))
         return " ".join(self.token(piece) for piece in pieces if piece)
 
-    def _compile(self, source: str) -> "CompiledGrammar":
+    def _compile(self, source: str) -> CompiledGrammar:
         if len(source) > MAX_CHARACTERS:
             raise GrammarError(f"it has {len(source)} characters; at most {MAX_CHARACTERS} are allowed")
-        matcher = LLMatcher(self._tokenizer, source, log_level=0, limits=_LIMITS)
-        first = GrammarConstraint(matcher.deep_copy(), len(self._vocabulary))
+        grammar = self._made(source, _LIMITS)
+        first = grammar.start()
         first.compute_mask()  # most grammars that are too large or too deep fail here
         first.check()
-        return CompiledGrammar(matcher, self._vocabulary, estimated_size(source))
+        return grammar
+
+    def _made(self, source: str, limits: LLParserLimits) -> CompiledGrammar:
+        make = partial(LLMatcher, self._tokenizer, source, log_level=0, limits=limits)
+        return CompiledGrammar(make, self._vocabulary, estimated_size(source))
 
     @cached_property
     def _tokenizer(self) -> LLTokenizer:
         if not self._vocabulary.end_tokens:
             raise GrammarError("the model's file names no end token")
         return LLTokenizer(TokenizerWrapper(_Tokens(self._vocabulary)), eos_token=sorted(self._vocabulary.end_tokens))
-
-
-class CompiledGrammar:
-    """See `engine.constraint`."""
-
-    def __init__(self, matcher: LLMatcher, vocabulary: Vocabulary, size: int) -> None:
-        self._matcher = matcher
-        self._vocabulary = vocabulary
-        self.size = size
-        """Estimated bytes."""
-        self._explored = False
-
-    def start(self) -> GrammarConstraint:
-        return GrammarConstraint(self._matcher.deep_copy(), len(self._vocabulary))
-
-    def dry_run(self, n_tokens: int = DRY_RUN_TOKENS) -> None:
-        """Accept some tokens, to find faults that a grammar shows only then. Raises GrammarError."""
-        constraint = self.start()
-        for _ in range(n_tokens):
-            if (token := constraint.last_allowed(self._vocabulary.end_tokens)) is None:
-                return
-            constraint.accept(token)
-        constraint.compute_mask()
-        constraint.check()
-
-    def explore(self) -> None:
-        """Accept the tokens of a dry run, then random tokens. Raises GrammarError.
-
-        Half of the random tokens end a text or a number, which leads to the next value.
-        """
-        if self._explored:
-            return
-        max_tokens = _MAX_EXPLORED // self.size
-        self.dry_run(min(DRY_RUN_TOKENS, max_tokens))
-        random, constraint, ends = Random(0), self.start(), self._vocabulary.end_tokens
-        ending = np.array([token for mark in _ENDING for token in self._vocabulary.encode_bytes(mark)])
-        for _ in range(min(EXPLORED_TOKENS, max_tokens)):
-            allowed = constraint.allowed(ends)
-            found = ending[allowed[ending]] if random.random() < 0.5 else ending[:0]
-            if not found.size:
-                found = np.flatnonzero(allowed)
-            if found.size:
-                constraint.accept(int(random.choice(found)))
-            else:
-                constraint = self.start()
-        constraint.compute_mask()
-        constraint.check()
-        self._explored = True
-
-    def started_with(self, data: bytes) -> GrammarConstraint | None:
-        """Return a constraint that has accepted `data`; None if the grammar forbids it."""
-        constraint, ids = self.start(), self._vocabulary.encode_bytes(data)
-        encoded = b"".join(map(self._vocabulary.bytes_of, ids))
-        return constraint if encoded == data and all(map(constraint.try_accept, ids)) else None
-
-    def after_marker(self, data: bytes) -> GrammarConstraint | None:
-        """Return a constraint after a marker, given the rest of the token that ended it. White space belongs to the
-        marker if the grammar forbids it."""
-        return self.started_with(data) or self.started_with(data.lstrip())
 
 
 class _Tokens:
@@ -265,6 +227,10 @@ def estimated_size(text: str) -> int:
 
 def _compiled_size(text: str, made: CompiledGrammar | None) -> int:
     return getsizeof(text) + (0 if made is None else made.size)
+
+
+def _explored_size(key: tuple[bool, str], _: bool | None) -> int:
+    return getsizeof(key[1])
 
 
 def _written_size(schema: str, text: str | None) -> int:

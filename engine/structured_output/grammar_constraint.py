@@ -1,7 +1,7 @@
 """The constraint of one sequence, over llguidance's matcher."""
 
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 
 import numpy as np
 from llguidance import LLMatcher
@@ -14,19 +14,31 @@ _CONTEXT = re.compile(r"^(at )?(\d+\(\d+\): )+|failed to compile JSON schema: |^
 
 _SENTENCES = {
     "too many expressions constructed": "its patterns take too much work",
+    "Unable to determine if regex is empty": "its patterns take too much work",
     "too many states": "its patterns take too much memory",
     "oneOf constraints are not supported": "`oneOf` is not supported unless its alternatives exclude one another",
     "items; max is": "it allows too many alternatives at once",
 }
 """Part of llguidance's error -> sentence that replaces it."""
+_FULL = ("too many states", "too many expressions constructed")
+"""Parts of llguidance's errors of a lexer that has too many states, or whose next step needs too much work."""
 _UNSATISFIABLE = "no output satisfies it"
 
 
 class GrammarConstraint:
     """A started grammar; see `engine.constraint`."""
 
-    def __init__(self, matcher: LLMatcher, n_vocab: int) -> None:
-        self._matcher = matcher
+    def __init__(self, matcher: LLMatcher, n_vocab: int, renew: Callable[[LLMatcher], LLMatcher]) -> None:
+        """Start at the beginning of a grammar.
+
+        `renew` returns another matcher of the grammar, for one whose lexer is full of states.
+        """
+        self._origin = matcher
+        self._matcher = matcher.deep_copy()
+        self._renew = renew
+        self._accepted: list[int] = []
+        self.n_renewals = 0
+        """Lexers that were full."""
         self._bits = np.zeros((n_vocab + 31) // 32, np.int32)
         self._forbidden: NDArray[np.bool_] | None = None
 
@@ -35,8 +47,25 @@ class GrammarConstraint:
         return self._forbidden is not None
 
     def compute_mask(self) -> None:
-        self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
+        self._compute_bits()
+        if self._matcher.is_error() and self._renewed():
+            self._compute_bits()
         self._forbidden = np.unpackbits(self._bits.view(np.uint8), bitorder="little") == 0
+
+    def _compute_bits(self) -> None:
+        self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
+
+    def _renewed(self, failed: LLMatcher | None = None) -> bool:
+        """Take another matcher if the lexer is full, and accept the tokens so far. True if it accepted them.
+
+        The lexer has a state for each way in which a token could go on, and shares them among all answers.
+        """
+        if not any(sign in (failed or self._matcher).get_error() for sign in _FULL):
+            return False
+        self._origin = self._renew(self._origin)
+        self._matcher = self._origin.deep_copy()
+        self.n_renewals += 1
+        return bool(self._matcher.consume_tokens(self._accepted)) if self._accepted else True
 
     def apply_mask(self, logits: FloatArray) -> None:
         if self._forbidden is None:
@@ -68,9 +97,15 @@ class GrammarConstraint:
 
     def try_accept(self, token: int) -> bool:
         """Accept a token if the grammar allows it. Otherwise return False and change nothing."""
-        if self._matcher.try_consume_tokens([token]) != 1:
+        found = self._matcher.try_consume_tokens([token])
+        if found != 1:
+            probe = self._matcher.deep_copy()  # a full lexer rejects tokens without an error
+            if not probe.consume_token(token) and self._renewed(probe):
+                found = self._matcher.try_consume_tokens([token])
+        if found != 1:
             return False
         self._forbidden = None
+        self._accepted.append(token)
         return True
 
     def forced(self) -> Sequence[int]:
@@ -84,7 +119,12 @@ class GrammarConstraint:
 
     def accept(self, token: int) -> None:
         self._forbidden = None
-        if not self._matcher.consume_token(token):
+        accepted = self._matcher.consume_token(token)
+        if not accepted and self._renewed():
+            accepted = self._matcher.consume_token(token)
+        if accepted:
+            self._accepted.append(token)
+        else:
             self.check()
 
     def check(self) -> None:

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from engine.structured_output.compiler import CompiledGrammar
+from engine.structured_output.compiled_grammar import CompiledGrammar
 
 
 class ReasoningSpec(Struct, frozen=True):

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from engine.constraint import GrammarError
-from engine.structured_output.compiler import CompiledGrammar
+from engine.structured_output.compiled_grammar import CompiledGrammar
 from engine.structured_output.grammar_constraint import GrammarConstraint
 from engine.structured_output.markers import (
     Marker,

@@ -90,7 +90,11 @@ ALONE = {
     },
     "h11": {"server.http.connection", "server.http.h11_patches", "server.http.request_head"},
     "hypercorn": {"server.http.listener"},
-    "llguidance": {"engine.structured_output.compiler", "engine.structured_output.grammar_constraint"},
+    "llguidance": {
+        "engine.structured_output.compiled_grammar",
+        "engine.structured_output.compiler",
+        "engine.structured_output.grammar_constraint",
+    },
     "minijinja": {"engine.chat_template.template"},
     "sqlite3": {"server.store.database", "server.store.errors", "server.store.inventory"},
     "threading": {"server.systemd.notifier"},

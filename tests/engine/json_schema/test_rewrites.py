@@ -11,7 +11,8 @@ import pytest
 
 from engine.constraint import GrammarError
 from engine.json_schema.check import checked
-from engine.structured_output.compiler import CompiledGrammar, GrammarCompiler
+from engine.structured_output.compiled_grammar import CompiledGrammar
+from engine.structured_output.compiler import GrammarCompiler
 from tests.engine.json_schema.test_check import VOCABULARY
 from tests.support import conditional_schemas
 

@@ -9,11 +9,13 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from llguidance import LLMatcher, LLParserLimits
 
 from engine.constraint import Grammar, GrammarError
 from engine.json_schema import SUPPORTED
 from engine.loader import model_file
 from engine.model import FloatArray
+from engine.structured_output.compiled_grammar import CompiledGrammar
 from engine.structured_output.compiler import MAX_COMPILED_BYTES, GrammarCompiler
 from engine.tokenizer.vocabulary import Vocabulary
 from tests.support import schemas
@@ -233,7 +235,7 @@ def test_json_schema_with_unsupported_value_raises_error_with_place(
     assert (found[0], found[1][: len(sentence)]) == (place, sentence)
 
 
-LETTERS = {"type": "string", "allOf": [{"pattern": letter} for letter in "abcdef"]}
+LETTERS = {"type": "string", "allOf": [{"pattern": letter} for letter in "abcdefgh"]}
 REPEATED = {"type": "string", "pattern": "^([a-z]{0,100}){0,100}$"}
 LOOKING_BACK = {"type": "string", "pattern": "^.*a.{500}$"}
 
@@ -265,7 +267,12 @@ FAILING_SOON: dict[str, tuple[Any, str, str]] = {
         "its patterns take too much work",
     ),
     "after some letters": (all_of(a=REPEATED), "properties.a.pattern", "its patterns take too much work"),
-    "after more letters": (all_of(a=LOOKING_BACK), "properties.a.pattern", "its patterns take too much memory"),
+    "after more letters": (all_of(a=LOOKING_BACK), "properties.a.pattern", "its patterns take too much work"),
+    "as a name": (
+        {"type": "object", "patternProperties": {"^.*a.{500}$": {}}},
+        "patternProperties",
+        "its patterns take too much work",
+    ),
     "too many properties": (all_of(a=names(1400)), "properties.a", "it allows too many alternatives at once"),
 }
 
@@ -275,6 +282,51 @@ def test_json_schema_whose_grammar_fails_soon_raises_error_with_place(case: str,
     schema, place, sentence = FAILING_SOON[case]
     assert error_of(grammars, schema) == (place, sentence)
     assert grammars.relaxed(schema).unenforced == (place,)
+
+
+PASSWORD: Any = {"type": "string", "minLength": 8, "maxLength": 64}
+PASSWORD["allOf"] = [{"pattern": pattern} for pattern in ("[A-Z]", "[a-z]", "[0-9]", "[^A-Za-z0-9]")]
+COSTLY = {
+    "a letter before 60 others": {"type": "string", "pattern": "^.*a.{60}$"},
+    "letters, others, digits": {"type": "string", "pattern": "[a-z]{3}.{100}[0-9]{3}"},
+    "words of words": {"type": "string", "pattern": "^([a-z]{0,30}){0,30}$"},
+    "letters of any script": {"type": "string", "pattern": r"^(\p{L}+[ ]?){1,100}$"},
+    "a password": PASSWORD,
+}
+
+
+@pytest.mark.parametrize("case", COSTLY)
+def test_mask_of_costly_pattern_is_found_at_every_length(
+    case: str, grammars: GrammarCompiler, vocabulary: Vocabulary
+) -> None:
+    random = np.random.default_rng(5)
+    quotes = [b'"' in vocabulary.bytes_of(id_) for id_ in range(len(vocabulary))]
+    for _ in range(2):
+        constraint = grammars.json_schema(COSTLY[case]).start()
+        constraint.accept(vocabulary.encode_bytes(b'"')[0])
+        for _ in range(300):
+            found = np.flatnonzero(constraint.allowed(vocabulary.end_tokens) & ~np.array(quotes))
+            if not found.size:
+                break
+            constraint.accept(int(random.choice(found)))
+
+
+def test_constraint_whose_lexer_is_full_continues_with_another(
+    grammars: GrammarCompiler, vocabulary: Vocabulary
+) -> None:
+    source = LLMatcher.grammar_from_regex("(a|b)*a(a|b){12}c")
+    limits = LLParserLimits(max_lexer_states=1500)
+    grammar = CompiledGrammar(lambda: LLMatcher(grammars._tokenizer, source, log_level=0, limits=limits), vocabulary, 0)
+    first, second = grammar.start(), grammar.start()
+    text = "".join(np.random.default_rng(1).choice(["a", "b"], 400))
+    tokens = vocabulary.encode_bytes(text.encode() + b"abbbbbbbbbbbb")
+    for token in tokens:
+        assert first.allowed(vocabulary.end_tokens)[token]
+        first.accept(token)
+    assert first.n_renewals > 0
+    assert all(map(second.try_accept, tokens))
+    ends = [constraint.try_accept(vocabulary.encode_bytes(b"c")[0]) for constraint in (first, second)]
+    assert (ends, first.stopped, second.stopped) == ([True, True], True, True)
 
 
 def test_json_schema_with_1000_optional_properties_enforces_them(

@@ -1,0 +1,53 @@
+"""A grammar that is compiled for one vocabulary; see `engine.constraint`."""
+
+from collections.abc import Callable
+
+from llguidance import LLMatcher
+
+from engine.structured_output.grammar_constraint import GrammarConstraint
+from engine.tokenizer import Vocabulary
+
+DRY_RUN_TOKENS = 32
+"""Tokens of a dry run: enough to reach a text in a call's arguments, byte by byte."""
+
+
+class CompiledGrammar:
+    """See `engine.constraint`."""
+
+    def __init__(self, make: Callable[[], LLMatcher], vocabulary: Vocabulary, size: int) -> None:
+        """Compile a grammar by calling `make`."""
+        self._make = make
+        self._matcher = make()
+        self._vocabulary = vocabulary
+        self.size = size
+        """Estimated bytes."""
+
+    def start(self) -> GrammarConstraint:
+        return GrammarConstraint(self._matcher, len(self._vocabulary), self._renewed)
+
+    def _renewed(self, full: LLMatcher) -> LLMatcher:
+        """Return a matcher whose lexer is empty. Constraints that start from one matcher share its lexer."""
+        if self._matcher is full:
+            self._matcher = self._make()
+        return self._matcher
+
+    def dry_run(self, n_tokens: int = DRY_RUN_TOKENS) -> None:
+        """Accept some tokens, to find faults that a grammar shows only then. Raises GrammarError."""
+        constraint = self.start()
+        for _ in range(n_tokens):
+            if (token := constraint.last_allowed(self._vocabulary.end_tokens)) is None:
+                return
+            constraint.accept(token)
+        constraint.compute_mask()
+        constraint.check()
+
+    def started_with(self, data: bytes) -> GrammarConstraint | None:
+        """Return a constraint that has accepted `data`; None if the grammar forbids it."""
+        constraint, ids = self.start(), self._vocabulary.encode_bytes(data)
+        encoded = b"".join(map(self._vocabulary.bytes_of, ids))
+        return constraint if encoded == data and all(map(constraint.try_accept, ids)) else None
+
+    def after_marker(self, data: bytes) -> GrammarConstraint | None:
+        """Return a constraint after a marker, given the rest of the token that ended it. White space belongs to the
+        marker if the grammar forbids it."""
+        return self.started_with(data) or self.started_with(data.lstrip())
