@@ -156,11 +156,12 @@ def _after_shared_marker(
             if found:
                 # Without a marker around all calls, each call begins with the marker again.
                 repeated = _repeated(calls, rules, max_calls if form.begin else 1)
-                alternatives.append(_joined(rules.expand(rest, _MODEL_CHOSEN), repeated))
-    if not alternatives:
-        return None
-    alternatives += [rules.expand(form.no_call) for form in forms if form.no_call]
-    return rules.text(rules.one_of(alternatives))
+                begun = rules.expand(rest, _MODEL_CHOSEN)
+                alternatives.append(_joined(begun, repeated))
+                if form.no_call:
+                    nothing = _body(form, Function(form.no_call, {"properties": {}}), rules)
+                    alternatives.append(_joined(begun, nothing or "", rules.expand(form.end)))
+    return rules.text(rules.one_of(alternatives)) if alternatives else None
 
 
 def openings(dialect: Dialect, names: Iterable[str]) -> tuple[str, ...]:

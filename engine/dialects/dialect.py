@@ -67,6 +67,8 @@ class Dialect(Struct, frozen=True):
             return ()
         forms = (self.form, *self.alternatives)
         markers = [*(block.open for block in self.blocks), *(marker for form in forms for marker in form.markers)]
-        called = [marker.replace("$name", name) for name in names for marker in markers]
+        # MiniMax M3's own marker ends with the generic one.
+        own = [each for each in markers if not any(m != each and m.endswith(each) for m in self.form.markers)]
+        called = [marker.replace("$name", name) for name in names for marker in own]
         answer = self.form.answer.partition("$answer")[0].removeprefix(self.generation_prefix)
         return tuple(dict.fromkeys(filter(None, [*called, answer])))

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from engine.dialects.dialect import Block, Dialect
-from engine.notations import OBJECT, CallFormat, Offered, ReaderSteps, Scanner, keyed_objects, objects
+from engine.notations import OBJECT, CallFormat, Offered, ReaderSteps, Scanner, keyed_objects, objects, objects_but
 
 _WITH_ID = OBJECT.replace("$arguments", '$arguments«,~"id":~"$id"»')
 """Call with an id, which templates write that match outputs by id."""
@@ -89,12 +89,11 @@ PHI_4_MINI = Dialect(
     ("<|/tool_call|>",),
     form=CallFormat(f"<|tool_call|>{OBJECT}<|/tool_call|>", ("<|tool_call|>",), any_name=True),
 )
-_NO_FUNCTION = ' {"name": "no_function", "arguments": {}}'
+_NO_FUNCTION = "no_function"
 GRANITE_20B = Dialect(
     "granite-20b",
     ("<function_call>",),
-    (Block("<function_call>", objects),),
-    (f"<function_call>{_NO_FUNCTION}",),
+    (Block("<function_call>", objects_but(_NO_FUNCTION)),),
     form=CallFormat(f"<function_call>~{OBJECT}", ("<function_call>",), any_name=True, no_call=_NO_FUNCTION),
 )
 """The template asks for a call of `no_function` if no function fits."""
@@ -149,7 +148,7 @@ _ANSWER_DIRECTLY = "directly-answer"
 
 def _actions(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
     """Read a list of calls and the end of its Markdown fence."""
-    yield from objects(scanner, offered, _ANSWER_DIRECTLY)
+    yield from objects_but(_ANSWER_DIRECTLY)(scanner, offered)
     yield from scanner.skip_space()
     yield from scanner.skip_literal("```")
 
@@ -167,7 +166,7 @@ COMMAND_R_PLUS = Dialect(
         "~,~",
         "~]~```",
         any_name=True,
-        no_call=f'~[~{{~"tool_name":~"{_ANSWER_DIRECTLY}",~"parameters":~{{~}}~}}~]~```',
+        no_call=_ANSWER_DIRECTLY,
     ),
 )
 COMMAND_R_PLUS = replace(

@@ -14,6 +14,7 @@ from engine.notations.json_objects import (
     keyed_objects,
     named_arguments,
     objects,
+    objects_but,
 )
 from engine.notations.json_values import emit_arguments
 from engine.notations.parameter_writers import pythonic_arguments, tagged_arguments
@@ -70,6 +71,7 @@ __all__ = [
     "merged",
     "named_arguments",
     "objects",
+    "objects_but",
     "pythonic",
     "pythonic_arguments",
     "pythonic_spelling",

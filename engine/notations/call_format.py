@@ -75,7 +75,7 @@ class CallFormat(Struct, frozen=True):
     """Further templates up to the name, each with a marker before its first part. If the answer must be a call, only
     the openings that continue the prompt are used."""
     no_call: str = ""
-    """Template that may follow a marker instead of calls, in families that write explicitly that they call nothing."""
+    """Name without arguments that may follow a marker, in families that write explicitly that they call nothing."""
     answer: str = "$answer"
     """Template of an answer that is no call."""
     write: Write = json_arguments

@@ -18,13 +18,19 @@ SEPARATORS = ";,"
 """Characters that may separate calls without a marker."""
 
 
-def objects(scanner: Scanner, offered: Offered, no_call: str = "") -> ReaderSteps[None]:
-    """Read `{"name": ..., "arguments": {...}}`, once or several times, in a list or not.
+def objects(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
+    """Read `{"name": ..., "arguments": {...}}`, once or several times, in a list or not."""
+    yield from objects_but("")(scanner, offered)
 
-    `no_call` is a name that calls nothing.
-    """
-    while (yield from _another(scanner)):
-        yield from CallObject(scanner, NAMES, bool, no_call=no_call).read()
+
+def objects_but(no_call: str) -> Read:
+    """Return a reader of the same objects that drops those with the name `no_call`, unless a function has it."""
+
+    def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
+        while (yield from _another(scanner)):
+            yield from CallObject(scanner, NAMES, bool, no_call="" if no_call in offered else no_call).read()
+
+    return read
 
 
 def bare_objects(scanner: Scanner, offered: Container[str], after_call: bool = False) -> ReaderSteps[bool]:

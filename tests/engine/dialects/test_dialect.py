@@ -825,3 +825,11 @@ def test_parser_with_random_chunks_returns_same_deltas(
         {ToolCallStart: "b", ToolCallArguments: "a", ToolCallEnd: "e"}.get(type(each), "t") for each in whole
     )
     assert shape.replace("bae", "").replace("be", "").strip("t") == ""
+
+
+def test_interruptions_of_minimax_3_are_its_own_markers_alone() -> None:
+    """A mask of `<tool_call>`, which an answer's grammar lacks, would mask the end of its own marker too."""
+    own = (']<]minimax[>[<invoke name="', "]<]minimax[>[<tool_call>")
+    assert sorted(named("minimax-3").interruptions(["f"])) == sorted(own)
+    assert "<tool_call>" in with_generic(named("minimax-3")).interruptions(["f"])
+    assert named("hermes").interruptions(["f"]) == ("<tool_call>",)
