@@ -66,9 +66,10 @@ def bytes_read(root: Path = ROOT) -> int:
     return sum(_read_bytes(folder) for folder in (own, *(root / "proc" / number for number in children)))
 
 
-def prefix_cache_bytes(root: Path = ROOT) -> int:
-    """Return the bytes of memory that a prefix cache may use by default, once the model is loaded."""
-    free = free_memory(root)
+def prefix_cache_bytes(root: Path = ROOT, reserved: int = 0) -> int:
+    """Return the bytes of memory that a prefix cache may use by default, once the model is loaded. `reserved` bytes are
+    for a model that is not loaded yet."""
+    free = max(0, free_memory(root) - reserved)
     return min(max(free // 4, MIN_CACHE_BYTES), MAX_CACHE_BYTES, free // 2)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from engine.platform import atomic_write
+from server.cli.memory_limits import MemoryLimits, memory_limits
 from server.config import GROUPS, ConfigError
 from server.config import file as config_file
 
@@ -19,6 +20,10 @@ MARK = "# Written by `responsed install`; `responsed uninstall` removes it. Put 
 COMMAND = "/opt/responsed/bin/responsed"
 """Program that the packaged unit names."""
 SYSTEM_UNITS = Path("/etc/systemd/system")
+READABLE = ("/usr", "/etc", "/opt")
+"""Folders in the root of the packaged unit."""
+LIMITS_PLACE = "LimitNOFILE="
+"""Beginning of the line before which the limits of memory are inserted."""
 USER_MANAGER = (
     "CacheDirectory",
     "ExecReload",
@@ -26,6 +31,8 @@ USER_MANAGER = (
     "KillMode",
     "LimitCORE",
     "LimitNOFILE",
+    "MemoryHigh",
+    "MemoryMax",
     "NotifyAccess",
     "Restart",
     "RestartPreventExitStatus",
@@ -51,7 +58,12 @@ class ServiceFile(Struct, frozen=True):
 
 def install(flags: argparse.Namespace) -> int:
     """Write the files of the service, and print the commands that start it."""
-    for each in service_files(flags.user, os.environ):
+    if not flags.user and not flags.dry_run:
+        _check_readable(Path(sys.executable).parent, Path(sys.base_prefix), Path(__file__).parent)
+        os.umask(0o022)  # the user of the service reads the files
+    limits = memory_limits(flags.user, os.environ)
+    print(_limits_line(limits))
+    for each in service_files(flags.user, os.environ, limits):
         if flags.dry_run:
             print(f"# {each.path}\n{each.text}")
         elif each.editable and each.path.exists():
@@ -81,7 +93,12 @@ def uninstall(flags: argparse.Namespace) -> int:
     return 0
 
 
-def service_files(user: bool, environ: Mapping[str, str]) -> Iterator[ServiceFile]:
+def is_installed() -> bool:
+    """Return True if the system has the service."""
+    return (SYSTEM_UNITS / "responsed.service").is_file()
+
+
+def service_files(user: bool, environ: Mapping[str, str], limits: MemoryLimits | str = "") -> Iterator[ServiceFile]:
     """Yield the unit, the socket unit and the configuration file. Raises ConfigError without a home folder."""
     config = config_file.user_file(environ) if user else config_file.SYSTEM
     if config is None:
@@ -89,9 +106,28 @@ def service_files(user: bool, environ: Mapping[str, str]) -> Iterator[ServiceFil
     units = config.parent.parent / "systemd" / "user" if user else SYSTEM_UNITS
     packaged = files("server.systemd")
     unit = (packaged / "responsed.service").read_text().replace(COMMAND, _command())
+    if isinstance(limits, MemoryLimits):
+        unit = unit.replace(LIMITS_PLACE, f"{limits}\n{LIMITS_PLACE}", 1)
     yield ServiceFile(units / "responsed.service", MARK + (_for_user(unit) if user else unit))
     yield ServiceFile(units / "responsed.socket", MARK + (packaged / "responsed.socket").read_text())
     yield ServiceFile(config, _commented_settings(), editable=True)
+
+
+def _limits_line(limits: MemoryLimits | str) -> str:
+    if isinstance(limits, str):
+        return f"no limits of memory: {limits}; once the model is here, run `responsed install` again"
+    return f"limits of memory for the model and its settings: {', '.join(str(limits).splitlines())}"
+
+
+def _check_readable(*folders: Path) -> None:
+    """Raise ConfigError if the service could not read its program: the unit shows it few folders."""
+    for folder in folders:
+        if not folder.resolve().is_relative_to("/home") and any(map(folder.resolve().is_relative_to, READABLE)):
+            continue
+        raise ConfigError(
+            f"the service cannot read {folder.resolve()}: install responsed into /opt/responsed with the system's "
+            "Python (`/usr/bin/python3 -m venv /opt/responsed`), or use --user"
+        )
 
 
 def _command() -> str:

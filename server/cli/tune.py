@@ -14,6 +14,8 @@ from engine.tuner import choice as tuning
 from engine.tuner import stopwatch
 from server.cli import kv_types, requantize
 from server.cli import models as commands
+from server.cli.install import is_installed
+from server.cli.memory_limits import SERVICE_CACHE
 from server.cli.terminal import print_table
 from server.config import Config, ConfigError, file, settings
 
@@ -22,12 +24,13 @@ HEADINGS = ("THREADS", "FLASH ATTENTION", *requantize.SPEED_HEADINGS)
 
 
 def tune(flags: argparse.Namespace) -> int:
-    target = _target(flags, os.environ)
+    environ = _environ(flags, os.environ)
+    target = _target(flags, environ)
     file.write(target, {})  # reports an unwritable file before the measurement, which takes a minute
-    config = settings.config(settings.resolve(flags, os.environ))
+    config = settings.config(settings.resolve(flags, environ))
     if flags.requantise or flags.apply:
         requantize.check(config)
-    folder = catalog.cache_folder(os.environ)
+    folder = catalog.cache_folder(environ)
     path = commands.find_or_pull(config.model, folder)
     if flags.requantise or not flags.apply:
         best, values = _best(path, config, folder.parent)
@@ -42,6 +45,14 @@ def tune(flags: argparse.Namespace) -> int:
         print(f"written: {copy}; clients name it {copy.stem} (`alias` can add another name)")
         _write(target, {"model": str(copy)})
     return 0
+
+
+def _environ(flags: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the environment; for root on a machine with the service, one that leads to the files of the service."""
+    chosen = flags.config or file.VARIABLE in environ
+    if chosen or os.geteuid() != 0 or not is_installed():
+        return environ
+    return {**environ, file.VARIABLE: str(file.SYSTEM), "CACHE_DIRECTORY": SERVICE_CACHE}
 
 
 def _target(flags: argparse.Namespace, environ: Mapping[str, str]) -> Path:

@@ -3,10 +3,12 @@
 from server.config.api_keys import credential, read_api_keys
 from server.config.config import GROUPS, Config
 from server.config.file import ConfigError
+from server.config.setting import PREFIX
 from server.config.settings import EffectiveValue
 
 __all__ = [
     "GROUPS",
+    "PREFIX",
     "Config",
     "ConfigError",
     "EffectiveValue",
