@@ -20,6 +20,8 @@ FRAGMENT_BYTES = 64
 """Bytes that a fragment counts beside its text, so that empty fragments reach the limit of a message too."""
 CLOSE_SECONDS = 2.0
 """Seconds to wait for the client's close frame."""
+TURN_EVENTS = 64
+"""Number of frames to read in one turn of the event loop: they take a millisecond."""
 PINGS_PER_SECOND = 20
 """Pings of a client in one second, at most."""
 
@@ -102,7 +104,7 @@ class WebSocket:
         self.limits = limits
         self._wire = Connection(ConnectionType.SERVER, trailing_data=trailing)
         self._broken = False
-        """True if the client broke the protocol, so that no further frame can be read."""
+        """True if the client broke the protocol or a limit, so that no further frame is read."""
         self._lock = trio.Lock()
         self._pong = b""
         """Pong that leaves with the next frames, since another task is sending."""
@@ -119,14 +121,18 @@ class WebSocket:
 
     async def receive(self, budget: Budget) -> tuple[bytes, int]:
         """Return the next message and the bytes that it has reserved. Raises SocketClosed at the end."""
+        await trio.lowlevel.checkpoint()  # a client may send thousands of messages at once
         try:
             while True:
-                for event in self._wire.events():
+                for count, event in enumerate(self._wire.events(), 1):
                     if await self._is_message(event, budget):
                         return self._take()
+                    if not count % TURN_EVENTS:
+                        await trio.lowlevel.checkpoint()
                 await self._read()
         except SocketClosed:
             budget.free(self._reserved)
+            self._broken = self._wire.state is not ConnectionState.REMOTE_CLOSING
             raise
 
     async def send(self, messages: Iterable[bytes]) -> None:
@@ -142,7 +148,7 @@ class WebSocket:
         by_client = self._wire.state is ConnectionState.REMOTE_CLOSING
         await self._write(self._wire.send(CloseConnection(code, reason)))
         if self._broken:
-            await self.transport.finish()  # no frame can be read any more
+            await self.transport.finish()
         elif not by_client:
             with trio.move_on_after(CLOSE_SECONDS):
                 await self._discard()
@@ -182,8 +188,8 @@ class WebSocket:
             case Ping():
                 await self._answer_ping(event)
             case CloseConnection():  # of the client, or of wsproto for frames that break the protocol
-                self._broken = self._wire.state is not ConnectionState.REMOTE_CLOSING
-                raise SocketClosed(event.code, (event.reason or "") if self._broken else "")
+                by_client = self._wire.state is ConnectionState.REMOTE_CLOSING
+                raise SocketClosed(event.code, "" if by_client else event.reason or "")
         return False
 
     def _add(self, event: TextMessage, budget: Budget) -> None:

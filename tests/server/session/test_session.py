@@ -32,7 +32,7 @@ from tests.support.helpers import (
     text,
     types,
 )
-from tests.support.websockets import SocketClient
+from tests.support.websockets import SocketClient, frame
 
 ANSWER = [
     "response.created",
@@ -359,6 +359,40 @@ async def test_old_connection_accepts_no_request() -> None:
             assert (await client.closed())[0] == 1000
 
 
+async def test_idle_connection_makes_room_for_a_new_one() -> None:
+    """Connections with a response in progress stay."""
+    model = PacedModel(endless)
+    async with served(model, max_connections=2) as running, await SocketClient.to(running) as busy:
+        model.hold()
+        await busy.create(input="Go.", max_output_tokens=20)
+        await busy.until("response.in_progress")
+        async with await SocketClient.to(running) as idle:
+            assert (await get(running, "/health")).status == 200
+            assert await idle.closed() == (1013, "too many connections")
+        model.go()
+        assert (await busy.until("response.incomplete"))[-1]["response"]["status"] == "incomplete"
+
+
+async def test_thousands_of_messages_at_once_leave_turns_to_others() -> None:
+    """Another client is answered before the errors about these messages are complete."""
+    count = 2000
+    async with connected() as (running, client), trio.open_nursery() as nursery:
+        await client.http.send(frame(1, b"x") * count)
+        answered: list[int] = []
+
+        async def ask() -> None:
+            assert (await get(running, "/health")).status == 200
+            answered.append(errors)
+
+        errors = 0
+        nursery.start_soon(ask)
+        while errors < count:
+            assert (await client.event())["status"] == 400
+            errors += 1
+        assert answered
+        assert answered[0] < count
+
+
 async def test_log_names_the_transport(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "responsed")
     async with connected(metrics=True) as (running, client):
@@ -370,9 +404,9 @@ async def test_log_names_the_transport(caplog: pytest.LogCaptureFixture) -> None
         counted = (await exchange(running, "GET", "/metrics")).body.decode()
     log = re.sub(r"(req|resp)_\w+", r"\1", caplog.text)
     assert re.search(r"resp req 127\.0\.0\.1 /v1/responses websocket completed: ", log)
-    assert re.search(r"req WEBSOCKET /v1/responses 200 completed [\d.]+ ms", log)
-    assert re.search(r"req WEBSOCKET /v1/responses 404 model_not_found \('model'\) [\d.]+ ms", log)
-    assert re.search(r"req GET /v1/responses 101 closed 1000 [\d.]+ ms", log)
+    assert re.search(r"req 127\.0\.0\.1 WEBSOCKET /v1/responses 200 completed [\d.]+ ms", log)
+    assert re.search(r"req 127\.0\.0\.1 WEBSOCKET /v1/responses 404 model_not_found \('model'\) [\d.]+ ms", log)
+    assert re.search(r"req 127\.0\.0\.1 GET /v1/responses 101 closed 1000 [\d.]+ ms", log)
     for status in (101, 200, 404):
         assert f'responsed_requests_total{{code="{status}",route="/v1/responses"}} 1.0' in counted
 

@@ -26,7 +26,7 @@ async def test_codex_over_websocket_runs_a_call_and_continues(
     assert ("agent_message", "Words: 1.") in gist(first)
     assert ("agent_message", "Words: 2.") in gist(second)
     assert (tmp_path / "work" / "words.txt").read_text() == "word\nword\n"
-    requests = re.findall(r" req_\w+ ([A-Z]+ \S+ \d+) ", caplog.text)
+    requests = re.findall(r" req_\w+ \S+ ([A-Z]+ \S+ \d+) ", caplog.text)
     each_turn = ["WEBSOCKET /v1/responses 200"] * 3  # the warm-up, the call, and the text about its output
     assert requests == [*each_turn, "GET /v1/responses 101"] * 2
     cached = [int(count) for count in re.findall(r"\(cached (\d+)\)", caplog.text)]
