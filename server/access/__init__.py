@@ -1,7 +1,18 @@
-"""Rules for callers: the Host and Origin headers, API keys, and trusted proxies."""
+"""Callers: the Host and Origin headers, API keys, trusted proxies, and identifiers for the log."""
 
 from server.access.api_keys import ANYBODY, ApiKey, ApiKeys, Caller
 from server.access.policy import AccessPolicy
 from server.access.proxies import UNIX, TrustedProxies
+from server.access.tracing import client_request_id, trace_id
 
-__all__ = ["ANYBODY", "UNIX", "AccessPolicy", "ApiKey", "ApiKeys", "Caller", "TrustedProxies"]
+__all__ = [
+    "ANYBODY",
+    "UNIX",
+    "AccessPolicy",
+    "ApiKey",
+    "ApiKeys",
+    "Caller",
+    "TrustedProxies",
+    "client_request_id",
+    "trace_id",
+]

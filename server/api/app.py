@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from engine.job import Job, SamplingParams
 from engine.runtime import Engine
-from server.access import AccessPolicy, ApiKeys
+from server.access import AccessPolicy, ApiKeys, client_request_id
 from server.api.chat_completions import ChatCompletionsHandler
 from server.api.compact import CompactHandler
 from server.api.conversations import ConversationsHandler
@@ -42,7 +42,6 @@ from server.http import (
     Scope,
     Send,
     WorkThread,
-    client_request_id,
 )
 from server.monitoring import Metrics, StatusHandler
 from server.preprocessing import BodyReader, History, ReasoningSeal, References, RequestReader, SpecBuilder
@@ -85,7 +84,9 @@ class App:
         self._engine = engine
         self._busy = ActivityCount()
         self.work = work = WorkThread(lambda: not self._generations.idle)
-        self._bodies = Bodies(config.max_body_bytes, config.body_gap_seconds, work, config.body_timeout_seconds)
+        self._bodies = Bodies(
+            config.max_body_bytes, config.body_gap_seconds, work, config.body_timeout_seconds, config.max_json_depth
+        )
         self._access = _access_policy(config)
         timeouts = Timeouts(config.heartbeat_seconds, config.resume_window_seconds, config.answer_timeout_seconds)
         self._admission = AdmissionControl(served.info.n_slots, config.queue)
@@ -194,7 +195,7 @@ class App:
         self._access = _access_policy(config)
         self._model.aliases = config.aliases
         self._admission.queue = config.queue
-        self._bodies.limit = config.max_body_bytes
+        self._bodies.reload(config.max_body_bytes, config.body_timeout_seconds, config.max_json_depth)
 
     async def _exchange(self, exchange: Exchange) -> None:
         began = time.perf_counter()

@@ -26,6 +26,10 @@ RELOADABLE = {
     "queue",
     "max_body_megabytes",
     "max_connections",
+    "max_header_kilobytes",
+    "max_json_depth",
+    "keep_alive_timeout",
+    "body_timeout",
     "max_connections_per_address",
     "write_timeout",
 }

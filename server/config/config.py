@@ -34,6 +34,7 @@ from server.config.values import (
     TOKENS,
     one_of,
     seconds,
+    whole,
 )
 
 ENGINES = ("auto", "llamacpp", "ctransformers")
@@ -142,11 +143,18 @@ class Config(Struct, frozen=True):
     max_connections_per_address: Annotated[
         int, POSITIVE, "Connections from one address of another machine at the same time (default: {})"
     ] = 64
+    keep_alive_timeout_seconds: Annotated[
+        float, seconds(3600, 1), "Seconds until a connection's next request must be there (default: {})"
+    ] = 20.0
     write_timeout_seconds: Annotated[
         float, seconds(3600), "Seconds that a client may leave sent data unread (default: {})"
     ] = 30.0
     body_timeout_seconds: Annotated[float, seconds(3600), "Seconds in which a body must arrive (default: {})"] = 300.0
+    max_header_kilobytes: Annotated[
+        int, whole(1, 1024, "kB"), "Kilobytes of a request's head at most (default: {})"
+    ] = 32
     max_body_megabytes: Annotated[float, SOME_MEGABYTES, "Largest request body in megabytes (default: {})"] = 32
+    max_json_depth: Annotated[int, whole(8, 256), "Levels of nesting of a body at most (default: {})"] = 64
     body_gap_seconds: float = 20.0
     """Longest pause in seconds while a body arrives."""
 

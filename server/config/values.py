@@ -61,13 +61,13 @@ def whole(least: int, most: int = 1 << 20, unit: str = "number") -> ValueType:
     return ValueType(parse, f"a whole number from {least} to {most}", (int,), metavar="N", unit=unit)
 
 
-def seconds(most: int) -> ValueType:
+def seconds(most: int, least: int = 0) -> ValueType:
     def parse(text: str) -> float:
-        if not 0 <= float(text) <= most:
+        if not least <= float(text) <= most:
             raise ValueError
         return float(text)
 
-    description = f"a number of seconds from 0 to {most}"
+    description = f"a number of seconds from {least} to {most}"
     return ValueType(parse, description, (int, float), metavar="SECONDS", unit="seconds")
 
 

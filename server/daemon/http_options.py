@@ -8,7 +8,13 @@ from server.http import TLS, CertificateError, HTTPLimits, HTTPOptions
 def http_options(config: Config) -> HTTPOptions:
     """Return the options; read the certificate. Raises ConfigError."""
     return HTTPOptions(
-        HTTPLimits(config.max_connections, config.max_connections_per_address, config.write_timeout_seconds),
+        HTTPLimits(
+            connections=config.max_connections,
+            connections_per_address=config.max_connections_per_address,
+            idle_seconds=config.keep_alive_timeout_seconds,
+            header_bytes=config.max_header_kilobytes * 1000,
+            write_seconds=config.write_timeout_seconds,
+        ),
         TrustedProxies(config.trust_proxies),
         tls(config),
     )

@@ -7,7 +7,6 @@ from server.http.options import HTTPLimits, HTTPOptions
 from server.http.router import Handlers, Router
 from server.http.sockets import BindError, ExposedAddress, ListeningSockets, listening_sockets
 from server.http.tls import TLS, CertificateError
-from server.http.tracing import client_request_id
 from server.http.work_thread import ITEM_BYTES, LARGE, Check, WorkThread
 
 __all__ = [
@@ -31,6 +30,5 @@ __all__ = [
     "Scope",
     "Send",
     "WorkThread",
-    "client_request_id",
     "listening_sockets",
 ]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from server.http.exchange import Exchange
+from server.http.json_depth import is_deeper
 from server.http.work_thread import WorkThread
 from server.protocol.errors import BodyTooLarge, InvalidRequest, Unavailable
 
@@ -16,15 +17,25 @@ _SURROGATES = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>[89a-fA-F][0-9a-fA-F]{2}))"
 )
 """Pattern of a pair of surrogates or of a lone one, if its first backslash is not escaped itself."""
+MAX_JSON_DEPTH = 64
+"""Levels of nesting of a body; the deepest schemas of real tools have 15."""
 BACKSLASH = ord("\\")
 
 
 class Bodies:
-    def __init__(self, limit: int, gap_seconds: float, work: WorkThread, total_seconds: float = math.inf) -> None:
+    def __init__(
+        self,
+        limit: int,
+        gap_seconds: float,
+        work: WorkThread,
+        total_seconds: float = math.inf,
+        max_depth: int = MAX_JSON_DEPTH,
+    ) -> None:
         """Accept bodies of `limit` bytes that arrive within `total_seconds`, with pauses of `gap_seconds` at most."""
         self._work = work
-        self._total_seconds = total_seconds
         self.limit = limit
+        self._total_seconds = total_seconds
+        self._max_depth = max_depth
         self._gap_seconds = gap_seconds
         self._occupied = 0
         """Bytes of the bodies in memory."""
@@ -32,7 +43,11 @@ class Bodies:
     async def read(self, exchange: Exchange) -> bytes:
         """Return the cleaned body. Its bytes count as occupied until `release`. Raises ApiError."""
         body = await exchange.body(self.limit, self._gap_seconds, self._total_seconds, self._reserve)
-        return await self._work.run(len(body), clean, body)
+        return await self._work.run(len(body), clean, body, self._max_depth)
+
+    def reload(self, limit: int, total_seconds: float, max_depth: int) -> None:
+        """Apply other limits to the next bodies."""
+        self.limit, self._total_seconds, self._max_depth = limit, total_seconds, max_depth
 
     def release(self, exchange: Exchange) -> None:
         """Free the bytes that the exchange reserved for its body."""
@@ -59,11 +74,11 @@ class Bodies:
         self._occupied += size
 
 
-def clean(body: bytes) -> bytes:
+def clean(body: bytes, max_depth: int = MAX_JSON_DEPTH) -> bytes:
     """Return JSON that every decoder here accepts (RFC 8259, 8.1 and 8.2).
 
     Remove the byte order mark, and replace each escape of a lone surrogate by U+FFFD. Raises InvalidRequest if the body
-    is not UTF-8.
+    is not UTF-8 or is nested deeper than `max_depth` levels.
     """
     body = body.removeprefix(codecs.BOM_UTF8).strip()
     try:
@@ -72,6 +87,11 @@ def clean(body: bytes) -> bytes:
         raise InvalidRequest(
             f"The body is not UTF-8: byte {error.start} is {body[error.start]:#04x}; encode the JSON in UTF-8."
         ) from error
+    if is_deeper(body, max_depth):
+        raise InvalidRequest(
+            f"The body is nested deeper than {max_depth} levels; flatten it, or raise the limit by --max-json-depth.",
+            code="json_too_deep",
+        )
     return b"".join(_without_lone_surrogates(body))
 
 

@@ -28,7 +28,7 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
 
 READ_BYTES = 16384
-"""Bytes per read. h11 limits an incomplete head to as many bytes, and accepts a complete one of any size."""
+"""Bytes per read."""
 READ_AHEAD = 65536
 """Bytes to read beyond a request while waiting for the client to disconnect."""
 DISCARD_SECONDS = 2.0
@@ -56,7 +56,7 @@ class Connection:
         self._socket = (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
         self._drain = drain
         h11_patches.apply()
-        self._wire = h11.Connection(h11.SERVER)
+        self._wire = self._new_wire()
         self._head_filter = HeadFilter()
         self._method = b""
         self._first = True
@@ -109,11 +109,14 @@ class Connection:
         self._head_filter = HeadFilter()
         if not trailing:
             return self._wire.start_next_cycle()
-        self._wire = h11.Connection(h11.SERVER)
+        self._wire = self._new_wire()
         self._feed(trailing)
         if closed:
             self._wire.receive_data(b"")
         return None
+
+    def _new_wire(self) -> h11.Connection:
+        return h11.Connection(h11.SERVER, max_incomplete_event_size=self._options.limits.header_bytes)
 
     def _feed(self, data: bytes) -> None:
         """Pass bytes from the socket to h11. Raises h11.RemoteProtocolError."""
@@ -123,13 +126,13 @@ class Connection:
     async def _request(self) -> h11.Request | None:
         """Return the next request; None at the end of the connection. Raises h11.RemoteProtocolError."""
         event, self._method = None, b""
-        with self._drain.wait_for_request(self._first):
+        with self._drain.wait_for_request(self._options.limits.idle_seconds, self._first):
             event = await self._event()
         self._first = False
         if not isinstance(event, h11.Request):
             return None
         self._method = event.method
-        check(event)
+        check(event, self._options.limits.header_bytes)
         return event
 
     async def _receive(self) -> Mapping[str, Any]:

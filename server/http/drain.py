@@ -5,13 +5,6 @@ from contextlib import contextmanager
 
 import trio
 
-REQUEST_SECONDS = 20.0
-"""Seconds until the head of a request is complete, counted from the end of the previous request.
-
-Clients close idle connections earlier (httpx after 5 s, node after 4 s): a server that closes first loses requests.
-"""
-
-
 FIRST_SECONDS = 0.5
 """Seconds that a new connection has for its first request once the server stops. Its client expects an answer."""
 
@@ -29,9 +22,9 @@ class Drain:
         self._requested = trio.lowlevel.ParkingLot()
 
     @contextmanager
-    def wait_for_request(self, first: bool = False) -> Iterator[None]:
-        """Cancel the block when the drain closes, or after REQUEST_SECONDS."""
-        with trio.CancelScope(deadline=trio.current_time() + REQUEST_SECONDS) as scope:
+    def wait_for_request(self, seconds: float, first: bool = False) -> Iterator[None]:
+        """Cancel the block when the drain closes, or after some seconds."""
+        with trio.CancelScope(deadline=trio.current_time() + seconds) as scope:
             self.add(scope, first)
             try:
                 yield

@@ -12,8 +12,7 @@ from urllib.parse import parse_qsl
 
 import trio
 
-from server.access import ANYBODY
-from server.http.tracing import trace_id
+from server.access import ANYBODY, trace_id
 from server.protocol.errors import (
     ApiError,
     BodyTimeout,

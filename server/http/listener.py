@@ -96,7 +96,7 @@ async def serve(
 
     async def serve_encrypted(stream: trio.SocketStream, tls: TLS) -> None:
         encrypted = None
-        with drain.wait_for_request(first=True):
+        with drain.wait_for_request(options.limits.idle_seconds, first=True):
             encrypted = await tls.handshake(stream)
         if encrypted is not None:
             await Connection(app, encrypted, drain, options).run()

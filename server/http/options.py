@@ -13,6 +13,13 @@ class HTTPLimits(Struct, frozen=True):
     """Connections at the same time; never more than file descriptors allow."""
     connections_per_address: int = 64
     """Connections from one address of another machine."""
+    idle_seconds: float = 20.0
+    """Seconds until the head of a request is complete, counted from the end of the previous request.
+
+    Clients close idle connections earlier (httpx after 5 s, node after 4 s): a server that closes first loses requests.
+    """
+    header_bytes: int = 32_000
+    """Bytes of the head of a request."""
     write_seconds: float = 30.0
     """Seconds that a client may leave a full send buffer unread."""
 

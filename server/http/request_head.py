@@ -43,10 +43,12 @@ class HeadFilter:
         return data
 
 
-def check(request: h11.Request) -> None:
+def check(request: h11.Request, max_bytes: int) -> None:
     """Raise h11.RemoteProtocolError for heads that h11 accepts and this server refuses."""
     if not request.http_version.startswith(b"1."):
         raise h11.RemoteProtocolError(f"HTTP/{request.http_version.decode()} is not supported; use HTTP/1.1", 505)
+    if len(request.target) + sum(len(name) + len(value) for name, value in request.headers) > max_bytes:
+        raise h11.RemoteProtocolError(f"its head has more than {max_bytes} bytes", 431)
     if {b"transfer-encoding", b"content-length"} <= {name for name, _ in request.headers}:
         # A proxy may have used the other header to find the end of the body (RFC 9112, 6.1).
         raise h11.RemoteProtocolError("it has Content-Length and Transfer-Encoding; send one of them")

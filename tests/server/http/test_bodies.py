@@ -1,6 +1,7 @@
 """Bodies: lone surrogates, byte order marks, and their memory."""
 
 import json
+from typing import Any
 
 import pytest
 import trio
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.http.bodies import clean
-from tests.support.helpers import Client, exchange, post, request, served
+from tests.support.helpers import Client, encode, exchange, post, request, served
 
 SURROGATES = [
     (rb"log: \ud83d", "log: \ufffd"),
@@ -64,3 +65,57 @@ async def test_bodies_together_are_bounded_and_their_memory_comes_back() -> None
         await running.app.wait_idle()
         assert (await post(running, input="Hi")).text == "Hi"
         assert (await exchange(running, "POST", "/v1/responses", b" " * 9000)).status == 400
+
+
+PATHS = ["/v1/responses", "/v1/chat/completions", "/v1/completions", "/v1/responses/compact", "/v1/conversations"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_body_that_is_nested_too_deeply_gets_an_error_of_its_own(path: str) -> None:
+    async with served(max_json_depth=8) as running:
+        bodies = [b'{"metadata": ' + b"[" * depth + b"]" * depth + b"}" for depth in (7, 8, 500_000)]
+        found = [(await exchange(running, "POST", path, body)).json["error"] for body in bodies]
+    assert [each["code"] == "json_too_deep" for each in found] == [False, True, True]
+    assert found[1]["message"] == (
+        "The body is nested deeper than 8 levels; flatten it, or raise the limit by --max-json-depth."
+    )
+
+
+NESTED: list[dict[str, Any]] = [
+    {"chat_template_kwargs": {"x": "DEEP"}},
+    {"metadata": {"x": "DEEP"}},
+    {"unknown": "DEEP"},
+    {"tools": [{"type": "function", "name": "f", "parameters": "DEEP"}]},
+    {"text": {"format": {"type": "json_schema", "name": "n", "schema": "DEEP"}}},
+    {"input": [{"role": "user", "content": "DEEP"}]},
+    {"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "DEEP"}]},
+    {"input": [{"type": "web_search_call", "id": "w", "status": "completed", "action": "DEEP"}]},
+    {"prompt": "DEEP"},
+    {"tool_choice": "DEEP"},
+]
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":', '{"properties":{"a":'])
+@pytest.mark.parametrize("fields", NESTED)
+async def test_body_at_the_largest_depth_is_answered_or_refused(fields: dict[str, Any], opening: str) -> None:
+    levels = 248 // opening.count("{") if "{" in opening else 248
+    deep = (
+        opening * levels
+        + "0"
+        + opening.replace('"a":', "").replace('"properties":', "").translate(str.maketrans("[{", "]}")) * levels
+    )
+    body = encode(**{"input": "Hi", **fields}).replace(b'"DEEP"', deep.encode())
+    async with served(max_json_depth=256) as running:
+        answer = await exchange(running, "POST", "/v1/responses", body)
+    assert answer.status in (200, 400), answer.body
+    assert b"json_too_deep" not in answer.body
+
+
+@pytest.mark.parametrize("text", ["[" * 300_000, '{"a":' * 100_000, '{"a":' * 100_000 + "0" + "}" * 100_000])
+async def test_json_inside_a_text_may_be_nested_at_will(text: str) -> None:
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": text}
+    output = {"type": "function_call_output", "call_id": "c", "output": text}
+    items = [{"role": "user", "content": text}, call, output]
+    async with served() as running:
+        answers = [await post(running, input=items[:n], truncation="auto") for n in (1, 2, 3)]
+    assert [answer.status in (200, 400) for answer in answers] == [True] * 3, [answer.body[:200] for answer in answers]

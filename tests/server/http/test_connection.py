@@ -22,9 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.http import drain, h11_patches
-from server.http.connection import Application, Connection
+from server.http.connection import DEFAULT_OPTIONS, Application, Connection
 from server.http.drain import Drain
 from server.http.exchange import Receive, Scope, Send
+from server.http.options import HTTPLimits, HTTPOptions
 from tests.support.helpers import Client, Running, encode, request, served
 
 MANY = 200
@@ -219,12 +220,14 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def connected(app: Application = echo, drain: Drain | None = None) -> AsyncIterator[trio.SocketStream]:
+async def connected(
+    app: Application = echo, drain: Drain | None = None, options: HTTPOptions = DEFAULT_OPTIONS
+) -> AsyncIterator[trio.SocketStream]:
     """Yield the client's end of a loopback connection; close the server's end as the listener does."""
 
     async def converse(stream: trio.SocketStream) -> None:
         try:
-            await Connection(app, stream, drain or Drain()).run()
+            await Connection(app, stream, drain or Drain(), options).run()
         finally:
             await trio.aclose_forcefully(stream)
 
@@ -451,11 +454,29 @@ async def test_100_continue_is_not_sent_for_a_body_that_is_too_large() -> None:
         assert (answer.status, answer.headers["connection"]) == (413, "close")
 
 
-async def test_head_that_takes_too_long_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "REQUEST_SECONDS", 0.2)
-    async with connected() as stream:
-        await stream.send_all(GET[:-2])
-        assert await everything(stream) == b""
+@pytest.mark.parametrize("sent", [b"", GET[:-2], GET + b"\r\n", GET + GET[:-2]])
+async def test_connection_without_its_next_request_closes_in_time(sent: bytes) -> None:
+    options = HTTPOptions(HTTPLimits(idle_seconds=0.2))
+    async with connected(options=options) as stream:
+        await stream.send_all(sent)
+        assert (await everything(stream)).count(b"HTTP/1.1 200") == sent.count(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("head_", "status"),
+    [
+        (head("GET / HTTP/1.1", "Host: localhost", f"x: {'y' * 900}"), b"200"),
+        (head("GET / HTTP/1.1", "Host: localhost", f"x: {'y' * 1000}"), b"431"),
+        (head(f"GET /{'y' * 1000} HTTP/1.1", "Host: localhost"), b"431"),
+        (head("GET / HTTP/1.1", "Host: localhost", *["a: b"] * 10_000), b"431"),
+        (b"GET / HTTP/1.1\r\nx: " + b"y" * 2000, b"431"),
+    ],
+)
+async def test_head_beyond_its_limit_gets_431(head_: bytes, status: bytes) -> None:
+    async with connected(options=HTTPOptions(HTTPLimits(header_bytes=1000))) as stream:
+        await stream.send_all(head_)
+        await stream.send_eof()
+        assert (await everything(stream))[9:12] == status
 
 
 async def test_drain_closes_idle_connections_and_finishes_responses() -> None:

@@ -14,8 +14,8 @@ import trio.testing
 from server.config.config import Config
 from server.config.file import ConfigError
 from server.daemon.http_options import http_options
-from server.http import drain
 from server.http.connection import Connection
+from server.http.drain import Drain
 from server.http.exchange import Receive, Scope, Send
 from server.http.options import HTTPLimits, HTTPOptions
 from server.http.tls import TLS, CertificateError
@@ -88,10 +88,9 @@ async def test_plain_request_to_a_tls_port_gets_an_answer_that_says_so(tmp_path:
 
 
 @pytest.mark.parametrize("sent", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"])
-async def test_handshake_that_stalls_ends(sent: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "REQUEST_SECONDS", 0.1)
+async def test_handshake_that_stalls_ends(sent: bytes, tmp_path: Path) -> None:
     _, tls = encrypted(tmp_path)
-    async with served(**tls) as running, await Client.to(running) as client:
+    async with served(**tls, keep_alive_timeout_seconds=0.1) as running, await Client.to(running) as client:
         await client.send(sent)
         with trio.fail_after(PATIENCE):
             assert await client.rest() == b""
@@ -135,7 +134,7 @@ async def test_client_that_never_reads_counts_as_disconnected(tmp_path: Path) ->
     async def serve(stream: trio.SocketStream) -> None:
         encrypted = await TLS(found.certfile, found.keyfile).handshake(stream)
         assert encrypted is not None
-        await Connection(app, encrypted, drain.Drain(), HTTPOptions(HTTPLimits(write_seconds=0.1))).run()
+        await Connection(app, encrypted, Drain(), HTTPOptions(HTTPLimits(write_seconds=0.1))).run()
 
     ours, theirs = socket.socketpair()
     with trio.fail_after(PATIENCE):

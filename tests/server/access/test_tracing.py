@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from server.http.tracing import client_request_id, trace_id
+from server.access.tracing import client_request_id, trace_id
 from server.protocol.errors import InvalidRequest
 from tests.support.helpers import encode, exchange, served
 
