@@ -8,7 +8,7 @@ import pytest
 
 from engine.backends.scripted import ScriptedModel
 from tests.server.api.test_reasoning import THINKS
-from tests.server.api.test_tools import HERMES
+from tests.server.api.tools.test_tools import HERMES
 from tests.support import wire
 from tests.support.helpers import NAME, Answer, Running, encode, exchange, post, served
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -160,6 +161,7 @@ def folder(module: str) -> str:
     return module if parent in OURS else parent
 
 
+@cache
 def imports(module: str) -> set[str]:
     """Return everything that a module imports, wherever the statement is; of our own packages the modules."""
     return set(_imports(TREES[module]))
@@ -179,6 +181,7 @@ def _imports(tree: ast.AST) -> Iterator[str]:
                 raise AssertionError(f"a relative import in line {node.lineno}")
 
 
+@cache
 def graph() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {folder(module): set() for module in SOURCES if module not in OURS}
     for module in SOURCES.keys() - set(OURS):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engine.backends.scripted import ScriptedModel
-from tests.server.api.test_tools import HERMES
+from tests.server.api.tools.test_tools import HERMES
 from tests.support.helpers import Answer, post, prompt_text, served, text
 
 SCHEMA = {

@@ -11,7 +11,7 @@ import trio
 from openai.types.responses import ResponseReasoningItem
 
 from tests.server.api.test_reasoning import THINKS, thinker
-from tests.server.api.test_tools import evaluated
+from tests.server.api.tools.test_tools import evaluated
 from tests.support import wire
 from tests.support.helpers import NAME, Running, get, post, served
 

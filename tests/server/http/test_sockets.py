@@ -79,6 +79,7 @@ def get(connection: http.client.HTTPConnection) -> int:
     return status
 
 
+@pytest.mark.slow
 def test_server_listens_at_several_addresses(tmp_path: Path) -> None:
     model = model_files.spm(tmp_path / "model.gguf")
     path = tmp_path / "socket"
@@ -108,6 +109,7 @@ def activated(listener: socket.socket, folder: Path, *flags: str) -> subprocess.
     return subprocess.Popen(command, cwd=ROOT, pass_fds=[listener.fileno()], stderr=subprocess.PIPE)
 
 
+@pytest.mark.slow
 def test_restart_with_an_inherited_socket_refuses_no_connection(tmp_path: Path) -> None:
     model = model_files.spm(tmp_path / "model.gguf")
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -125,6 +127,7 @@ def test_restart_with_an_inherited_socket_refuses_no_connection(tmp_path: Path) 
     assert statuses == [200] * 10
 
 
+@pytest.mark.slow
 def test_inherited_socket_that_is_exposed_needs_keys(tmp_path: Path) -> None:
     model = model_files.spm(tmp_path / "model.gguf")
     with (
@@ -142,6 +145,7 @@ def test_sockets_for_another_process_are_not_inherited(pid: str) -> None:
         assert listening.port
 
 
+@pytest.mark.slow
 def test_inherited_descriptor_that_is_no_stream_socket_is_refused(tmp_path: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
         process = activated(datagrams, tmp_path, "--model", "none")

@@ -17,7 +17,7 @@ from server.served_model.constraint_builder import ConstraintBuilder
 from server.tools import toolbox
 from tests.server.api.test_formats import FORMAT, SCHEMA
 from tests.server.api.test_reasoning import THINKS
-from tests.server.api.test_tools import HERMES, call, evaluated, gist, output, raws, writes
+from tests.server.api.tools.test_tools import HERMES, call, evaluated, gist, output, raws, writes
 from tests.support.helpers import Answer, encode, exchange, post, served
 
 CITY = {"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}}, "required": ["city"]}

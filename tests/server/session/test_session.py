@@ -279,6 +279,7 @@ async def test_hang_up_frees_the_slot_within_a_step(way: str, store: bool, tmp_p
         assert running.app._bodies._occupied == 0
 
 
+@pytest.mark.slow
 async def test_client_that_reads_nothing_stops_no_other() -> None:
     """Its own connection ends after --write-timeout; the others' streams go on."""
     model = ScriptedModel(lambda message: b"word " * 3000 if message == b"Go." else message, n_ctx=1 << 15)

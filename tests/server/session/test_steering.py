@@ -8,7 +8,7 @@ import pytest
 from openai.types.responses import ResponseSteerAcceptedEvent, ResponseSteerFailedEvent, ResponseSteerPendingEvent
 
 from engine.backends.scripted import Reply
-from tests.server.api.test_tools import HERMES, call
+from tests.server.api.tools.test_tools import HERMES, call
 from tests.support.helpers import PacedModel, served, text, types
 from tests.support.websockets import SocketClient
 

@@ -17,7 +17,7 @@ from agents import Agent, ModelSettings, OpenAIResponsesModel, RunConfig, Runner
 from agents.result import RunResultBase
 
 from engine.backends.scripted import Reply, ScriptedModel
-from tests.server.api.test_tools import HERMES, call
+from tests.server.api.tools.test_tools import HERMES, call
 from tests.support.helpers import NAME, PATIENCE, served, statuses
 from tests.support.processes import Daemon, serving
 

@@ -20,7 +20,7 @@ from agents import (
 )
 from agents.editor import ApplyPatchOperation, ApplyPatchResult
 
-from tests.server.api.test_tools import HERMES, call
+from tests.server.api.tools.test_tools import HERMES, call
 from tests.support.helpers import served, statuses
 from tests.system.clients.test_agents import WAYS, Run, runs, scripted
 

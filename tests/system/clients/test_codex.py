@@ -20,7 +20,7 @@ import trio
 
 from engine.backends.scripted import Reply, ScriptedModel
 from server.prompt.compaction import SUMMARY_PROMPT
-from tests.server.api.test_tools import call
+from tests.server.api.tools.test_tools import call
 from tests.support.helpers import NAME, PATIENCE, Running, prompt_text, served, statuses
 
 pytestmark = pytest.mark.slow

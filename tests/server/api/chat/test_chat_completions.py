@@ -8,7 +8,7 @@ import pytest
 import trio
 from openai.types.chat import ChatCompletionChunk
 
-from tests.server.api.test_tools import evaluated
+from tests.server.api.tools.test_tools import evaluated
 from tests.support.helpers import NAME, Running, encode, exchange, served
 
 HI: Any = [{"role": "user", "content": "Hello there"}]

@@ -11,7 +11,7 @@ import trio
 from engine.backends.scripted import ASSISTANT, USER, ScriptedModel
 from engine.loader.loader import Options, load
 from tests.server.api.test_reasoning import THINKS
-from tests.server.api.test_tools import evaluated
+from tests.server.api.tools.test_tools import evaluated
 from tests.support import model_files
 from tests.support.helpers import NAME, Running, encode, exchange, served
 

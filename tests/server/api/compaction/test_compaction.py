@@ -9,7 +9,7 @@ import pytest
 from engine.backends.scripted import Reply, ScriptedModel
 from server.prompt import compaction, summary
 from server.stream.compaction_item import decode_summary, encode_summary
-from tests.server.api.test_tools import HERMES, WEATHER
+from tests.server.api.tools.test_tools import HERMES, WEATHER
 from tests.support.helpers import Answer, get, post, prompt_text, served, text, types
 
 TRIGGER = {"type": "compaction_trigger"}

@@ -182,6 +182,7 @@ async def test_costly_miss_is_logged_without_content(caplog: pytest.LogCaptureFi
     assert logged == [expected]
 
 
+@pytest.mark.slow
 async def test_long_prompts_are_compared_beside_the_event_loop() -> None:
     async with served(ScriptedModel(n_ctx=8192)) as running:
         first = (await post(running, input=RULES * 12)).json

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from server.tools import toolbox
-from tests.server.api.test_tools import AGENTS, HERMES, PARAMETERS, TIME, WEATHER, call, gist, output, writes
+from tests.server.api.tools.test_tools import AGENTS, HERMES, PARAMETERS, TIME, WEATHER, call, gist, output, writes
 from tests.support.helpers import Answer, post, prompt_text, served
 
 HELLO = {"role": "user", "content": "How is it in Rome?"}

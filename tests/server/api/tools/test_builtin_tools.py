@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.api.test_tools import HERMES, WEATHER, call, output, writes
+from tests.server.api.tools.test_tools import HERMES, WEATHER, call, output, writes
 from tests.support.helpers import Answer, post, prompt_text, served
 
 SHELL = {"type": "shell", "environment": {"type": "local"}}
