@@ -56,6 +56,9 @@ from server.session import Responder, ResponseMemory, SessionTurn
 from server.store import AsyncStore
 from server.websocket import WebSocketLimits
 
+CLIENT_CLOSED_REQUEST = 499
+"""Status of a request whose client left before the answer, in the log and the metrics only (nginx's number)."""
+
 GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 
 log = logging.getLogger("responsed.http")
@@ -204,6 +207,7 @@ class App:
             await self._answer(exchange)
         except ClientDisconnected:
             exchange.outcome = exchange.outcome or "client disconnected"
+            exchange.status = exchange.status or CLIENT_CLOSED_REQUEST
         except Exception as failure:
             await self._refuse(exchange, as_api_error(failure, exchange.id))
         finally:

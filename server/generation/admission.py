@@ -23,7 +23,7 @@ MAX_RETRY_SECONDS = 120
 """Largest `Retry-After` in seconds; openai-python 3.52 ignores larger ones."""
 
 TYPICAL_OUTPUT_TOKENS = 256
-"""Tokens of an answer before any has ended."""
+"""Tokens of an answer before any has ended by itself."""
 
 MIN_PACE_TOKENS = 8
 """Number of tokens from which on a generation's own pace counts."""
@@ -72,7 +72,7 @@ class AdmissionControl:
         self._outputs: deque[int] = deque(maxlen=RECENT_GENERATIONS)
 
     def record_output(self, tokens: int) -> None:
-        """Record the tokens of a generation that has ended."""
+        """Record the tokens of a generation that ended by itself."""
         self._outputs.append(tokens)
 
     def refusal(self, caller: Caller, lane: Lane, loads: Sequence[Load], pace: Callable[[], Pace]) -> ServerBusy | None:

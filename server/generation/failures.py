@@ -17,6 +17,6 @@ def as_api_error(error: Exception, request_id: str) -> ApiError:
             return error
         case StoreError():
             log.warning("%s: %s", request_id, error)
-            return Unavailable("The store cannot be read or written now: try again later.")
+            return Unavailable("The store cannot be read or written now: try again later.", reason="store")
     log.error("%s failed", request_id, exc_info=error)
     return ApiError(INTERNAL_ERROR)

@@ -157,7 +157,7 @@ class Generations:
             self._ended_tokens += generation.generated_tokens
             self._active.pop(generation, None)
             self._keep_unstored(generation)
-            if not generation.queued:
+            if generation.response.status == "completed":  # a limit or a hang-up hides the length
                 self._admission.record_output(generation.generated_tokens)
             self._on_end(generation.summary())
             self._activity.end()

@@ -199,6 +199,20 @@ def check_histogram(found: list[Sample]) -> None:
         assert others["count"] == buckets[-1][1]
 
 
+async def test_metrics_count_a_client_that_left_before_the_answer() -> None:
+    model = PacedModel()
+    async with served(model, metrics=True) as running:
+        model.hold()
+        async with await Client.to(running) as client:
+            await client.create(input="Hi")
+            await model.wait_begun(1)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        model.go()
+        await running.app.wait_idle()
+        found = samples((await get(running, "/metrics")).body.decode())
+    assert found["responsed_requests_total code=499 route=/v1/responses"] == 1
+
+
 async def test_metrics_that_are_off_are_not_found() -> None:
     async with served() as running:
         assert (await get(running, "/metrics")).status == 404
