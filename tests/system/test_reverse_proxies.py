@@ -12,6 +12,7 @@ import trio
 
 from tests.support.certificates import Certificate, certificate, tls_client
 from tests.support.helpers import PATIENCE, Client, PacedModel, encode, served
+from tests.support.websockets import SocketClient, handshake
 
 pytestmark = pytest.mark.slow
 
@@ -117,6 +118,27 @@ async def test_example_passes_frames_one_by_one_and_hang_ups(program: str, kind:
             async with await tls_client(port, found.client_context) as another:
                 await another.request("POST", "/v1/responses", encode(input="Hi"))
                 assert (await another.answer()).text == "Hi"
+
+
+@pytest.mark.parametrize("program", ["nginx", "caddy"])
+async def test_example_passes_websockets(program: str, tmp_path: Path) -> None:
+    found = certificate(tmp_path)
+    model = PacedModel(n_slots=1)
+    async with (
+        served(model, allow_hosts=("llm.example",), trust_proxies=("127.0.0.1",)) as running,
+        proxy(program, tmp_path, f"127.0.0.1:{running.port}", found) as port,
+    ):
+        model.hold()
+        client = SocketClient(await tls_client(port, found.client_context))
+        await client.http.send(handshake())
+        assert (await client.http.head()).status == 101
+        await client.create(input="Hello")
+        model.allow(1)
+        await client.until("response.output_text.delta")
+        await client.http.leave()
+        model.allow(1)
+        with trio.fail_after(PATIENCE):
+            await running.app.wait_idle()
 
 
 async def read_frame(client: Client, part: bytes) -> None:
