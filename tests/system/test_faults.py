@@ -312,3 +312,20 @@ def test_restarts_under_load_refuse_no_connection(tmp_path: Path) -> None:
             process.kill()
     assert lost["SIGTERM"] == set()
     assert lost["SIGKILL"] <= {"ConnectionResetError", "IndexError"}
+
+
+async def test_state_is_private_to_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = os.umask(0o022)
+    try:
+        with serving(tmp_path, "--model", str(model_files.bpe(tmp_path / "tiny.gguf")), "--alias", NAME) as daemon:
+            await post(daemon, input="hello", max_output_tokens=4)
+            daemon.process.terminate()
+            assert daemon.wait() == 0
+    finally:
+        os.umask(before)
+    state = tmp_path / "state"
+    modes = {path.relative_to(state).as_posix(): path.stat().st_mode & 0o777 for path in (state, *state.rglob("*"))}
+    assert {"responses.db", "kv"} <= modes.keys()
+    assert any(name.startswith("kv/") and name.endswith(".kv") for name in modes)
+    assert {name: mode for name, mode in modes.items() if mode & 0o077} == {}
