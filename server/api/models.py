@@ -1,8 +1,9 @@
 """`/v1/models`: list the model under its name and its aliases."""
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
+from server.api.codex_catalogue import CodexModel, codex_model
 from server.http import Exchange
 from server.served_model import ServedModel
 
@@ -33,6 +34,8 @@ class ModelObject(Struct, frozen=True):
 class ModelList(Struct, frozen=True):
     data: tuple[ModelObject, ...]
     object: str = "list"
+    models: tuple[CodexModel, ...] | UnsetType = UNSET
+    """The catalogue of Codex CLI, for a request with its `client_version`."""
 
 
 class ModelsHandler:
@@ -42,7 +45,10 @@ class ModelsHandler:
     async def list_all(self, exchange: Exchange) -> None:
         own = self._model.served.name
         names = (own, *(alias for alias in self._model.aliases if alias not in ("*", own)))
-        await exchange.answer(200, msgspec.json.encode(ModelList(tuple(map(self._object, names)))))
+        models: tuple[CodexModel, ...] | UnsetType = UNSET
+        if "client_version" in exchange.query:
+            models = tuple(codex_model(name, self._model.served.info.n_ctx, self._thinks) for name in names)
+        await exchange.answer(200, msgspec.json.encode(ModelList(tuple(map(self._object, names)), models=models)))
 
     async def retrieve(self, exchange: Exchange, name: str) -> None:
         self._model.resolve(name)
@@ -64,5 +70,8 @@ class ModelsHandler:
         return ModelObject(name, self._model.served.created, meta)
 
     def _capabilities(self) -> tuple[str, ...]:
-        thinks = bool(self._model.served.template.dialect.reasoning_tags)
-        return ("responses", "chat", "tools", "structured_output", "logprobs", *(["reasoning"] if thinks else []))
+        return ("responses", "chat", "tools", "structured_output", "logprobs", *(["reasoning"] if self._thinks else []))
+
+    @property
+    def _thinks(self) -> bool:
+        return bool(self._model.served.template.dialect.reasoning_tags)

@@ -438,6 +438,5 @@ def types(events: Sequence[dict[str, Any]]) -> list[str]:
 def statuses(log: str) -> list[int]:
     """Return the status of each request in a log of level DEBUG."""
     return [
-        int(status)
-        for status in re.findall(r" req_\w+ [A-Z]+ \S+ (\d+) .*?[\d.]+ ms(?:; skipped: .*)?$", log, re.MULTILINE)
+        int(status) for status in re.findall(r" req_\w+ \S+ [A-Z]+ \S+ (\d+) .*?[\d.]+ ms(?:; .*)?$", log, re.MULTILINE)
     ]

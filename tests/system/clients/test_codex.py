@@ -19,9 +19,10 @@ import pytest
 import trio
 
 from engine.backends.scripted import Reply, ScriptedModel
+from server.api.codex_catalogue import INSTRUCTIONS
 from server.prompt.compaction import SUMMARY_PROMPT
 from tests.server.api.tools.test_tools import call
-from tests.support.helpers import NAME, PATIENCE, Running, prompt_text, served, statuses
+from tests.support.helpers import NAME, PATIENCE, Running, get, prompt_text, served, statuses
 
 pytestmark = pytest.mark.slow
 
@@ -154,8 +155,14 @@ async def test_codex_runs_a_call_and_continues_in_next_turn(
         first = await run(codex, tmp_path, "Write it.")
         second = await run(codex, tmp_path, "resume", "--last", "And again.")
         replayed = prompt_text(running.model)
-    assert list(gist(first)) == [("command", "word\n"), ("agent_message", "Words: 1."), ("turn.completed",)]
-    assert list(gist(second)) == [("command", "word\nword\n"), ("agent_message", "Words: 2."), ("turn.completed",)]
+    for events, words, count in ((first, "word\n", 1), (second, "word\nword\n", 2)):
+        assert list(gist(events)) == [
+            ("reasoning", "I write it."),
+            ("command", words),
+            ("reasoning", "I have seen it."),
+            ("agent_message", f"Words: {count}."),
+            ("turn.completed",),
+        ]
     assert (tmp_path / "work" / "words.txt").read_text() == "word\nword\n"
     assert statuses(caplog.text) == [200] * 4  # each turn: the call, and the text about its output
     _, _, conversation = replayed.rpartition("Write it.")
@@ -202,6 +209,44 @@ async def test_codex_goes_on_from_a_compaction_of_the_server(
     ]
     assert prompt.count("</tool_call>") == 0
     assert "Write it." in prompt
+
+
+async def test_codex_reads_the_catalogue_of_the_server(codex: Path, tmp_path: Path) -> None:
+    """Then it knows the model, and sends the short instructions."""
+    async with at(tmp_path, lambda message: b"Hi.", "my-model") as running:
+        answer = await get(running, "/v1/models?client_version=0.169.0")
+        (tmp_path / "models.json").write_bytes(answer.body)
+        events = await run(codex, tmp_path, "Say hi.", "-c", f'model_catalog_json="{tmp_path}/models.json"')
+        prompt = prompt_text(running.model)
+    assert [event["item"] for event in events if event.get("item", {}).get("type") == "error"] == []
+    assert list(gist(events)) == [("agent_message", "Hi."), ("turn.completed",)]
+    assert INSTRUCTIONS in prompt
+    assert [model["id"] for model in answer.json["data"]] == [model["slug"] for model in answer.json["models"]]
+    assert answer.json["models"][1] == {
+        "slug": "my-model",
+        "display_name": "my-model",
+        "description": "A local model, served by responsed.",
+        "base_instructions": INSTRUCTIONS,
+        "context_window": 131072,
+        "auto_compact_token_limit": 98304,
+        "truncation_policy": {"limit": 10000, "mode": "tokens"},
+        "default_reasoning_level": None,
+        "supported_reasoning_levels": [
+            {"effort": "low", "description": "Up to 512 tokens of reasoning"},
+            {"effort": "medium", "description": "Up to 2,048 tokens of reasoning"},
+            {"effort": "high", "description": "As much reasoning as the model wants"},
+        ],
+        "default_reasoning_summary": "none",
+        "supports_reasoning_summaries": True,
+        "support_verbosity": False,
+        "supports_parallel_tool_calls": True,
+        "input_modalities": ["text"],
+        "shell_type": "default",
+        "experimental_supported_tools": [],
+        "visibility": "list",
+        "supported_in_api": True,
+        "priority": 1,
+    }
 
 
 ALIAS = "gpt-5.6-sol"
