@@ -26,7 +26,7 @@ from engine.json_schema.values import (
 )
 
 MAX_NEGATED_DEPTH = 8
-"""Schemas inside one another that are negated."""
+"""Maximum nesting of negated schemas."""
 MAX_NEGATED = 64
 """Alternatives of one negated schema."""
 

@@ -11,7 +11,7 @@ from engine.json_schema.values import JSON, Schema, with_all_of, without
 _BRANCHES = ("anyOf", "oneOf", "if", "then", "else", "dependentSchemas", "not")
 """Keywords that evaluate properties of some values only."""
 MAX_FOLLOWED = 16
-"""Schemas inside one another that apply to one value."""
+"""Maximum nesting of schemas that apply to one value."""
 
 
 class _Evaluated(Struct, frozen=True):

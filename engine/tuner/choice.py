@@ -9,7 +9,7 @@ from engine.model import BackendOptions
 MAX_STALL_RATIO = 3.0
 """Largest acceptable ratio of the busy 99th percentile to the usual token time.
 
-A thread count with a core for each thread stays under 3. One that lacks a core waits for whole time slices of the
+A thread count with a core for each thread stays under 3. A larger count waits for whole time slices of the
 system's scheduler: 10 and more.
 """
 TIE_RATIO = 1.05

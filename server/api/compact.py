@@ -24,7 +24,7 @@ class CompactHandler:
         self._generations = generations
 
     async def create(self, exchange: Exchange) -> None:
-        """Answer with the compacted conversation. One that does not fit the context is summarised part by part."""
+        """Answer with the compacted conversation. A conversation beyond the context is summarised part by part."""
         self._generations.check(exchange.caller)
         prepared = await self._reader.read(exchange)
         if prepared.request.model is None:  # required here (openai-python 3.57, `response_compact_params.py`)

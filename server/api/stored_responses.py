@@ -96,7 +96,7 @@ class StoredResponsesHandler:
         return chain[0].id if len(chain) > 1 or origin.prompt_cache_key is None else None
 
     async def cancel(self, exchange: Exchange, response_id: str) -> None:
-        """Cancel a background response and answer with it. One that has ended stays as it is."""
+        """Cancel a background response and answer with it. An ended response stays as it is."""
         if (generation := self._generations.find(response_id)) is not None:
             _check_background(response_id, generation.response.background)
             generation.cancel("requested")

@@ -1,4 +1,4 @@
-"""The command `check`: would `serve` start with the same settings? Its exit status is the answer, in a second."""
+"""The command `check`: find out in a second if `serve` would start. Its exit status is the result."""
 
 import argparse
 import os

@@ -104,7 +104,7 @@ class AdmissionControl:
         )
 
     def _queued_of(self, caller: Caller, present: Sequence[Load]) -> int:
-        """Return the number of the caller's requests that wait. One that could start at once does not count."""
+        """Return the number of the caller's requests that wait. Requests that could start at once do not count."""
         mine = [load for load in present if load.key == caller.name]
         running = max(sum(load.started for load in mine), self._slots - (len(present) - len(mine)))
         return max(len(mine) - running, 0)
@@ -123,7 +123,7 @@ class AdmissionControl:
     def _tokens_left(self, load: Load) -> float:
         """Return the tokens that a generation will still make, up to its limit.
 
-        It is as long as the mean of the latest ones. One that is longer already continues for as long as it has run.
+        The estimate is the mean length of the latest ones; a longer generation doubles its present length.
         """
         mean = sum(self._outputs) / len(self._outputs) if self._outputs else TYPICAL_OUTPUT_TOKENS
         left = mean - load.output_tokens if load.output_tokens < mean else load.output_tokens

@@ -17,7 +17,7 @@ from server.protocol.errors import ApiError, ServerBusy
 from server.store import AsyncStore
 
 MAX_UNSTORED = 16
-"""Most ended background responses that stay in memory because the store failed to write them."""
+"""Maximum number of ended background responses that stay in memory because the store failed to write them."""
 
 
 class Generations:

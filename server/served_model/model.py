@@ -119,7 +119,7 @@ class ServedModel:
         variables: Mapping[str, Any] = NO_VARIABLES,
         bound: Progress = no_progress,
     ) -> T:
-        """Return what `how` makes of the messages with a function that renders them, which it may call `times` times.
+        """Call `how` with the messages and a function that renders them, at most `times` times; return its result.
 
         `effort`, `tools` and `variables`: see ChatTemplate. Raises InvalidRequest for messages that the template
         refuses, and for those that have more bytes than fit into the context and more than `least_bytes`.

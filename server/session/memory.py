@@ -39,7 +39,7 @@ class ResponseMemory:
         return None
 
     def remember(self, connection: object, lane: str | None, remembered: Remembered) -> None:
-        """Replace the lane's response. One that is larger than the limit is not remembered."""
+        """Replace the lane's response. A response larger than the limit is not stored."""
         self._drop((connection, lane))
         self._latest[connection, lane] = remembered
         self._used += remembered.size

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 MAX_COPIES = 3
-"""Most copies; a failing disk would fill up with more."""
+"""Maximum number of copies; a failing disk would fill up with more."""
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 """Suffixes of a database's files. SQLite would apply files that are left behind to the next database."""
 

@@ -154,8 +154,10 @@ class Inventory:
 
 
 def _is_locked(path: Path) -> bool:
-    """Return True if a server has the file open. Called before SQLite opens it: closing a descriptor of a file removes
-    the process's POSIX locks on it, which SQLite uses."""
+    """Return True if a server has the file open.
+
+    Call this before SQLite opens the file: closing a descriptor removes the process's POSIX locks, which SQLite uses.
+    """
     with translated(path), path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -15,7 +15,7 @@ PAGES = [
     *ROOT.glob("*.md"),
     *(page for name in ("bench", "engine", "server", "tests") for page in (ROOT / name).rglob("*.md")),
 ]
-RELATIVE = re.compile(r"(What|Who|Whose|Whom|Of|Those|Where|How|The same)\b")
+RELATIVE = re.compile(r"(What|Who|Whose|Whom|Of|Those|Where|How|The same|One that|Ones that)\b")
 """A sentence that begins so has a clause where its subject belongs."""
 VAGUE = re.compile(r"\b(hold|holds|held|holding|tell|tells|told|telling|keep|keeps|kept|keeping|said|says|wish\w*)\b")
 """Words that stand for constrain, store, render, report and many others."""

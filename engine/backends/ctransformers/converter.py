@@ -1,6 +1,6 @@
 """Rewrite a GGUF file for ctransformers 0.2.27, whose llama.cpp is of September 2023.
 
-That version reads today's container, but not today's byte-level BPE models. It needs token scores (which BPE does not
+This version reads today's container, but not today's byte-level BPE models. It needs token scores (which BPE does not
 use), tokens as raw bytes instead of GPT-2's letters, and a separate output matrix even if a model shares the
 embedding's. The copy adds these; all else equals the source.
 """

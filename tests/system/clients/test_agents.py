@@ -149,7 +149,7 @@ async def test_agent_with_real_model_calls_the_demanded_tool(daemon: Daemon) -> 
 
 
 async def test_agent_with_real_model_ends_its_runs(daemon: Daemon) -> None:
-    """One that is cut raises, and this one can talk for long: the question is one that it has a short answer to."""
+    """The question has a short answer: an incomplete response would raise an exception in the SDK."""
     settings = ModelSettings(temperature=0)
     agent = Agent("Guide", instructions="You are a helpful assistant.", tools=[Desk().tool], model_settings=settings)
     results = [await runs(daemon.url, run, agent, "What is the capital of France?") for run in (at_once, streamed)]
