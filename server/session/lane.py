@@ -103,12 +103,13 @@ class SessionLane:
             if not running.steerable:
                 message = "Responses with a conversation, a compaction or without output cannot be steered."
                 raise SteerRefused("steering_not_supported", message)
-            if len(running.steers) >= steering.MAX_PENDING:
-                message = f"{steering.MAX_PENDING} inputs wait for this response: wait until the next one begins."
+            pending = PendingSteer(f"steer_{uuid4().hex}", steer, items)
+            size = pending.size + sum(each.size for each in running.steers)
+            if len(running.steers) >= steering.MAX_PENDING or size > steering.MAX_PENDING_BYTES:
+                message = "Too much input waits for this response: wait until the next one begins."
                 raise SteerRefused("too_many_pending_steers", message)
         except SteerRefused as refusal:
             return await self.refuse(steer, refusal.code, refusal.message)
-        pending = PendingSteer(f"steer_{uuid4().hex}", steer, items)
         running.steers.append(pending)
         running.generation.steer()
         reference = SteerReference(pending.id, steer.previous_response_id)

@@ -12,6 +12,8 @@ from server.session.client_events import Steer
 
 MAX_PENDING = 16
 """Number of inputs that may wait for one response."""
+MAX_PENDING_BYTES = 1 << 20
+"""Bytes of the inputs that may wait for one response."""
 
 
 class PendingSteer(Struct, frozen=True):
@@ -20,6 +22,11 @@ class PendingSteer(Struct, frozen=True):
     id: str
     steer: Steer
     items: list[Raw]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the input."""
+        return memoryview(self.steer.input).nbytes
 
 
 class SteerRefused(Exception):

@@ -17,6 +17,7 @@ from openai.types.responses.responses_server_event import ResponseWsError
 from wsproto.events import CloseConnection, TextMessage
 
 from engine.backends.scripted import ScriptedModel
+from server.session import SessionTurn
 from server.websocket import WebSocketLimits
 from tests.support import wire
 from tests.support.helpers import (
@@ -358,6 +359,42 @@ async def test_old_connection_accepts_no_request() -> None:
             assert text((await client.until("response.completed"))[-1]["response"]) == "Hi."
             assert (await client.event())["error"]["code"] == "websocket_connection_limit_reached"
             assert (await client.closed())[0] == 1000
+
+
+async def test_internal_error_closes_its_connection_only(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(turn: SessionTurn, began: float) -> None:
+        raise RuntimeError("why")
+
+    async with connected() as (running, client), await SocketClient.to(running) as other:
+        running.app.websockets._record = broken  # of connections from now on
+        async with await SocketClient.to(running) as failing:
+            await failing.create(input="Hi.")
+            assert await failing.closed() == (1011, "internal error")
+        assert "RuntimeError: why" in caplog.text
+        for each in (client, other):
+            assert text(await each.response(input="Hi.")) == "Hi."
+
+
+async def test_codex_gets_events_while_its_prompt_is_evaluated() -> None:
+    """Other clients have pings."""
+    model, codex = PacedModel(), "Originator: codex_exec"
+    async with served(model, heartbeat_seconds=0.05) as running, await SocketClient.to(running, codex) as client:
+        model.hold()
+        await client.create(input="Hi.")
+        for _ in range(4):
+            await client.until("response.in_progress")
+        model.go()
+        assert text((await client.until("response.completed"))[-1]["response"]) == "Hi."
+
+
+async def test_stored_response_behind_an_unstored_one_is_continued_on_its_connection_only(tmp_path: Path) -> None:
+    async with connected(state=tmp_path) as (running, client):
+        first = await client.response(input="One.", store=False)
+        second = await client.response(input="Two.", previous_response_id=first["id"])
+        assert (await get(running, f"/v1/responses/{second['id']}")).json == second
+        over_http = await post(running, input="Three.", previous_response_id=second["id"])
+        assert (over_http.status, over_http.json["error"]["code"]) == (400, "previous_response_not_found")
+        assert await client.response(input="Three.", previous_response_id=second["id"])
 
 
 async def test_idle_connection_makes_room_for_a_new_one() -> None:

@@ -221,3 +221,11 @@ async def test_waiting_inputs_are_limited() -> None:
             assert (await accepted(client, first))["sequence_number"] == index
         await client.json(steer(first))
         assert (await failed(client))["error"]["code"] == "too_many_pending_steers"
+
+
+async def test_waiting_inputs_have_a_megabyte_together() -> None:
+    async with started() as (_, client, first):
+        for _ in range(2):
+            await accepted(client, first, "x" * 500_000)
+        await client.json(steer(first, "x" * 100_000))
+        assert (await failed(client))["error"]["code"] == "too_many_pending_steers"
