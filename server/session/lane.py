@@ -194,6 +194,7 @@ class SessionLane:
             await on_error(failure)
             return None
         finally:
+            turn.outcome = turn.outcome or "client disconnected"
             self._host.end_turn(turn)
 
     async def _respond(self, turn: SessionTurn, order: Order) -> _Ended:

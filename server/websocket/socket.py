@@ -131,9 +131,10 @@ class WebSocket:
                         await trio.lowlevel.checkpoint()
                 await self._read()
         except SocketClosed:
-            budget.free(self._reserved)
             self._broken = self._wire.state is not ConnectionState.REMOTE_CLOSING
             raise
+        finally:
+            budget.free(self._reserved)  # of a message that will not be complete
 
     async def send(self, messages: Iterable[bytes]) -> None:
         """Send text messages, in one piece."""

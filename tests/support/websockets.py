@@ -73,7 +73,7 @@ class SocketClient:
         """The next message."""
         text = ""
         while True:
-            found = await self._next()
+            found = await self.next_event()
             match found:
                 case Message():
                     assert isinstance(found, TextMessage)
@@ -86,7 +86,7 @@ class SocketClient:
 
     async def closed(self) -> tuple[int, str]:
         """Read on to the close frame, answer it, and return its code and reason; 1006 without one."""
-        while not isinstance(found := await self._next(), CloseConnection):
+        while not isinstance(found := await self.next_event(), CloseConnection):
             pass
         if found.code != 1006 and self.wire.state is ConnectionState.REMOTE_CLOSING:
             await self.send(found.response())
@@ -116,7 +116,8 @@ class SocketClient:
         response: dict[str, Any] = (await self.stream())[-1]["response"]
         return response
 
-    async def _next(self) -> Event:
+    async def next_event(self) -> Event:
+        """Return the next event; pings are answered."""
         while True:
             for event in self.wire.events():
                 match event:

@@ -259,8 +259,11 @@ LEAVES: dict[str, Callable[[SocketClient], Any]] = {
 
 @pytest.mark.parametrize("store", [True, False])
 @pytest.mark.parametrize("way", LEAVES)
-async def test_hang_up_frees_the_slot_within_a_step(way: str, store: bool, tmp_path: Path) -> None:
+async def test_hang_up_frees_the_slot_within_a_step(
+    way: str, store: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Queued requests and other lanes end too."""
+    caplog.set_level(logging.DEBUG, "responsed.http")
     model = PacedModel(endless, n_slots=1)
     async with connected(model, state=tmp_path) as (running, client):
         model.hold()
@@ -278,6 +281,7 @@ async def test_hang_up_frees_the_slot_within_a_step(way: str, store: bool, tmp_p
         model.go()
         assert text((await post(running, input="Hi.")).json) == "Hi."
         assert running.app._bodies._occupied == 0
+    assert caplog.text.count("WEBSOCKET /v1/responses 0 client disconnected ") == 2  # one has never begun
 
 
 @pytest.mark.slow
@@ -301,6 +305,18 @@ async def test_shutdown_ends_idle_connections_with_1012() -> None:
         await client.response(input="Hi.")
         signal.raise_signal(signal.SIGTERM)
         assert await client.closed() == (1012, "the server is stopping")
+
+
+async def test_shutdown_frees_the_memory_of_an_unfinished_message() -> None:
+    async with served() as running, await SocketClient.to(running) as client:
+        await client.http.send(frame(1, b"x" * 1000, fin=False) + frame(9))
+        while not client.pongs:  # the server has read the fragment
+            await client.next_event()
+        assert running.app._bodies._occupied >= 1000
+        signal.raise_signal(signal.SIGTERM)
+        assert (await client.closed())[0] == 1012
+        await running.app.wait_idle()
+        assert running.app._bodies._occupied == 0
 
 
 async def test_shutdown_ends_a_running_response_and_then_the_connection() -> None:
