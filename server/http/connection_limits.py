@@ -1,11 +1,38 @@
-"""Count of connections, in all and by address. Pure."""
+"""Limits of connections, in all and by address.
+
+Beyond the limit of all, status probes are answered, and everything else gets a 503.
+"""
 
 import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
+from uuid import uuid4
 
+import trio
+from msgspec.structs import replace
+
+from server.http.connection import Application
+from server.http.exchange import Exchange, Receive, Scope, Send
 from server.http.options import HTTPOptions
+from server.protocol.errors import Unavailable
+
+PROBES = ("/health", "/ready")
+IDLE_SECONDS = 1.0
+"""Seconds that a connection beyond the limit has for its request."""
+RESERVED_CONNECTIONS = 16
+"""Connections beyond the limit at the same time."""
+
+
+class Admission(Enum):
+    """Kind of a connection."""
+
+    ADMITTED = auto()
+    RESERVED = auto()
+    """It may ask for the status of the server; all places of others are taken, and nobody is idle."""
+    REFUSED = auto()
+    """It must be closed at once."""
 
 
 class ConnectionCount:
@@ -20,23 +47,26 @@ class ConnectionCount:
         self._by_address: Counter[str] = Counter()
 
     @contextmanager
-    def admit(self, address: str) -> Iterator[bool]:
-        """Count a connection while the block runs. Yield False if it must be closed at once.
+    def admit(self, address: str) -> Iterator[Admission]:
+        """Count a connection while the block runs, and yield its kind.
 
         Beyond the limit of all connections, a new one takes the place of the one that is idle longest.
         """
         self._by_address[address] += 1
         try:
-            if self._is_limited(address) and self._by_address[address] > self._options.limits.connections_per_address:
-                yield False
-            elif self._by_address.total() > min(self._options.limits.connections, self._max_connections()):
-                yield self._close_oldest()
-            else:
-                yield True
+            yield self._decide(address)
         finally:
             self._by_address[address] -= 1
             if not self._by_address[address]:
                 del self._by_address[address]
+
+    def _decide(self, address: str) -> Admission:
+        limits = self._options.limits
+        if self._is_limited(address) and self._by_address[address] > limits.connections_per_address:
+            return Admission.REFUSED
+        if self._by_address.total() <= min(limits.connections, self._max_connections()) or self._close_oldest():
+            return Admission.ADMITTED
+        return Admission.RESERVED
 
     def _is_limited(self, address: str) -> bool:
         """Return False for trusted proxies, and for loopback addresses and unix sockets, where a proxy may stand."""
@@ -48,3 +78,44 @@ def _is_remote(address: str) -> bool:
         return not ipaddress.ip_address(address.partition("%")[0]).is_loopback
     except ValueError:
         return False
+
+
+class Reserve:
+    """Places for connections beyond the limit. A new one takes the place of the oldest."""
+
+    def __init__(self) -> None:
+        self._scopes: dict[trio.CancelScope, None] = {}
+
+    @contextmanager
+    def enter(self) -> Iterator[None]:
+        if len(self._scopes) == RESERVED_CONNECTIONS:
+            oldest = next(iter(self._scopes))
+            del self._scopes[oldest]
+            oldest.cancel()
+        with trio.CancelScope() as scope:
+            self._scopes[scope] = None
+            try:
+                yield
+            finally:
+                self._scopes.pop(scope, None)
+
+
+class OverloadedApp:
+    """Application of connections beyond the limit."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] in PROBES:
+            return await self._app(scope, receive, send)
+        exchange = Exchange(scope, receive, send, f"req_{uuid4().hex}")
+        return await exchange.send_error(
+            Unavailable("Too many connections are open; try again in a second, or raise --max-connections.")
+        )
+
+
+def impatient(options: HTTPOptions) -> HTTPOptions:
+    """Return the options with a short time until the request."""
+    idle_seconds = min(IDLE_SECONDS, options.limits.idle_seconds)
+    return replace(options, limits=replace(options.limits, idle_seconds=idle_seconds))

@@ -17,10 +17,9 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
 from server.http.connection import Application, Connection, peer_of, proxy_log
-from server.http.connection_limits import ConnectionCount
+from server.http.connection_limits import Admission, ConnectionCount, OverloadedApp, Reserve, impatient
 from server.http.drain import Drain
 from server.http.options import HTTPOptions
-from server.http.tls import TLS
 from server.http.tls import log as tls_log
 
 RESERVED_FILES = 64
@@ -44,7 +43,7 @@ def max_connections() -> int:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
-    return max(soft - RESERVED_FILES, RESERVED_FILES) if soft > 0 else sys.maxsize
+    return max(soft - RESERVED_FILES, soft // 2) if soft > 0 else sys.maxsize
 
 
 class _OncePerMinute(logging.Filter):
@@ -81,25 +80,30 @@ async def serve(
     """
     drain = drain or Drain()
     count = ConnectionCount(options, max_connections, drain.close_oldest)
+    overloaded, reserve = OverloadedApp(app), Reserve()
 
     async def serve_connection(*arguments: Any) -> None:
         """Serve one connection. hypercorn passes the arguments of its own TCPServer, the stream last."""
         stream: trio.SocketStream = arguments[-1]
         address, _ = peer_of(stream.socket) or ("", 0)
-        with count.admit(address) as admitted:
-            if not admitted:
+        with count.admit(address) as admission:
+            if admission is not Admission.ADMITTED:
                 refusals.warning("a connection from %s is refused: too many are open", address)
-            elif options.tls is None or stream.socket.family == socket.AF_UNIX:
-                await Connection(app, stream, drain, options).run()
-            else:
-                await serve_encrypted(stream, options.tls)
+            if admission is Admission.RESERVED:
+                with reserve.enter():
+                    await converse(overloaded, stream, impatient(options))
+            elif admission is Admission.ADMITTED:
+                await converse(app, stream, options)
 
-    async def serve_encrypted(stream: trio.SocketStream, tls: TLS) -> None:
+    async def converse(application: Application, stream: trio.SocketStream, options: HTTPOptions) -> None:
+        if options.tls is None or stream.socket.family == socket.AF_UNIX:
+            await Connection(application, stream, drain, options).run()
+            return
         encrypted = None
         with drain.wait_for_request(options.limits.idle_seconds, first=True):
-            encrypted = await tls.handshake(stream)
+            encrypted = await options.tls.handshake(stream)
         if encrypted is not None:
-            await Connection(app, encrypted, drain, options).run()
+            await Connection(application, encrypted, drain, options).run()
             with trio.move_on_after(CLOSE_SECONDS), suppress(trio.BrokenResourceError):
                 await encrypted.aclose()  # proves that nothing is missing (RFC 8446, 6.1)
 

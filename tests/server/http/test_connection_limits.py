@@ -1,57 +1,66 @@
 """Limits of connections, in all and by address, and of clients that do not read."""
 
 import socket
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from engine.backends.scripted import ScriptedModel
 from server.access.proxies import TrustedProxies
 from server.http.connection import Connection
-from server.http.connection_limits import ConnectionCount
+from server.http.connection_limits import Admission, ConnectionCount
 from server.http.drain import Drain
 from server.http.exchange import Receive, Scope, Send
 from server.http.options import HTTPLimits, HTTPOptions
 from tests.support import wire
-from tests.support.helpers import PATIENCE, Client, post, served
+from tests.support.helpers import PATIENCE, Client, encode, exchange, post, request, served
 
 LIMITS = HTTPLimits(connections=4, connections_per_address=2)
-ARRIVALS: list[tuple[list[str], bool, list[bool]]] = [
-    (["192.0.2.1"] * 3, True, [True, True, False]),
-    (["192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.2"], True, [True] * 4),
-    (["127.0.0.1"] * 4, True, [True] * 4),
-    (["::1"] * 4, True, [True] * 4),
-    (["unix"] * 4, True, [True] * 4),
-    (["fe80::1%eth0"] * 3, True, [True, True, False]),
-    (["127.0.0.1"] * 5, True, [True] * 5),
-    (["127.0.0.1"] * 5, False, [True, True, True, True, False]),
+ARRIVALS: list[tuple[list[str], bool, str]] = [
+    (["192.0.2.1"] * 3, True, "AA-"),
+    (["192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.2"], True, "AAAA"),
+    (["127.0.0.1"] * 4, True, "AAAA"),
+    (["::1"] * 4, True, "AAAA"),
+    (["unix"] * 4, True, "AAAA"),
+    (["fe80::1%eth0"] * 3, True, "AA-"),
+    (["127.0.0.1"] * 5, True, "AAAAA"),
+    (["127.0.0.1"] * 22, False, "AAAA" + "R" * 18),
+    (["127.0.0.1"] * 4 + ["192.0.2.1"] * 3, False, "AAAARR-"),
 ]
 
 
+def kinds(arrivals: Sequence[AbstractContextManager[Admission]]) -> str:
+    letters = {Admission.ADMITTED: "A", Admission.RESERVED: "R", Admission.REFUSED: "-"}
+    return "".join(letters[each.__enter__()] for each in arrivals)
+
+
 @pytest.mark.parametrize(("addresses", "idle", "expected"), ARRIVALS)
-def test_connection_is_admitted_up_to_the_limits(addresses: list[str], idle: bool, expected: list[bool]) -> None:
+def test_connection_is_admitted_up_to_the_limits(addresses: list[str], idle: bool, expected: str) -> None:
     count = ConnectionCount(HTTPOptions(LIMITS), lambda: 100, lambda: idle)
     open_ones = [count.admit(address) for address in addresses]
-    assert [each.__enter__() for each in open_ones] == expected
+    assert kinds(open_ones) == expected
     for each in open_ones:
         each.__exit__(None, None, None)
-    with count.admit(addresses[0]) as admitted:
-        assert admitted, "connections that are closed do not count"
+    with count.admit(addresses[0]) as admission:
+        assert admission is Admission.ADMITTED, "connections that are closed do not count"
 
 
 def test_trusted_proxy_has_no_limit_of_connections() -> None:
     options = HTTPOptions(LIMITS, TrustedProxies(["192.0.2.0/24"]))
     count = ConnectionCount(options, lambda: 100, lambda: True)
     arrivals = [count.admit(address) for address in ("192.0.2.1",) * 3 + ("203.0.113.1",) * 3]
-    assert [each.__enter__() for each in arrivals] == [True, True, True, True, True, False]
+    assert kinds(arrivals) == "AAAAA-"
 
 
 def test_connections_never_exceed_the_file_descriptors() -> None:
     count = ConnectionCount(HTTPOptions(LIMITS), lambda: 1, lambda: False)
     with count.admit("127.0.0.1") as first, count.admit("127.0.0.1") as second:
-        assert (first, second) == (True, False)
+        assert (first, second) == (Admission.ADMITTED, Admission.RESERVED)
 
 
 async def test_client_that_never_reads_counts_as_disconnected() -> None:
@@ -140,3 +149,15 @@ async def test_body_that_takes_too_long_gets_408() -> None:
             head = await client.head()
             nursery.cancel_scope.cancel()
     assert head.status == 408
+
+
+async def test_probe_is_answered_while_all_connections_are_busy() -> None:
+    async with served(max_connections=2) as running, AsyncExitStack() as stack:
+        for _ in range(2):
+            client = await stack.enter_async_context(await Client.to(running))
+            await client.send(request("POST", "/v1/responses", None, "Content-Length: 1000") + b"{")
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        found = [await exchange(running, "GET", path) for path in ("/health", "/ready", "/v1/models")]
+        body = await exchange(running, "POST", "/v1/responses", encode(input="x" * 100_000))
+    assert [each.status for each in (*found, body)] == [200, 200, 503, 503]
+    assert (body.headers["retry-after"], body.json["error"]["code"]) == ("1", "unavailable")

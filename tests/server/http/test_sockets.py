@@ -1,10 +1,13 @@
 """Listening sockets: addresses, unix sockets, and sockets from systemd."""
 
 import http.client
+import resource
 import socket
 import stat
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -92,6 +95,29 @@ def test_server_listens_at_several_addresses(tmp_path: Path) -> None:
         daemon.process.terminate()
         assert daemon.wait() == 0
     assert not path.exists()
+
+
+BUSY = b"POST /v1/responses HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+
+
+def test_server_without_file_descriptors_answers_health_and_logs_one_line(tmp_path: Path) -> None:
+    model = model_files.spm(tmp_path / "model.gguf")
+    with serving(tmp_path, "--model", str(model)) as daemon, ExitStack() as stack:
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (100, 100))
+        for _ in range(90):
+            stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port))).sendall(BUSY)
+        assert [get(daemon.connection()) for _ in range(3)] == [200] * 3
+        stack.close()
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (5, 100))
+        waiting = [daemon.connection() for _ in range(3)]
+        for connection in waiting:
+            connection.connect()
+        while b"trio.serve_listeners" not in daemon.log.read_bytes():
+            time.sleep(0.01)
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (100, 100))
+        assert [get(connection) for connection in waiting] == [200] * 3
+        log = daemon.log.read_text()
+    assert (log.count("too many are open"), log.count("trio.serve_listeners"), log.count("Traceback")) == (1, 1, 0)
 
 
 RUN = """
