@@ -12,8 +12,8 @@ from typing import Any
 MAX_WIDTH = 1000
 """Characters up to which `ljust` and similar methods pad a text."""
 
-HELPER_ERRORS = (TypeError, ValueError, LookupError, OverflowError, RecursionError)
-"""Exceptions of the functions below when a template passes them wrong values."""
+HELPER_ERRORS = (AttributeError, TypeError, ValueError, LookupError, OverflowError, RecursionError)
+"""Exceptions of the functions below, and of methods of mappings and lists, when a template passes them wrong values."""
 
 
 def tojson(

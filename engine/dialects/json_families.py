@@ -3,6 +3,7 @@
 from msgspec.structs import replace
 
 from engine.dialects.dialect import Block, Dialect
+from engine.dialects.python_families import LIST
 from engine.notations import OBJECT, CallFormat, Offered, ReaderSteps, Scanner, keyed_objects, objects, objects_but
 
 _WITH_ID = OBJECT.replace("$arguments", '$arguments«,~"id":~"$id"»')
@@ -121,16 +122,19 @@ LLAMA = Dialect(
 
 
 def _after_python(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
-    """Read calls after `<|python_start|>`, with or without its closing marker before them."""
+    """Read calls after `<|python_start|>`, with or without its closing marker before them. A list is left to its own
+    reader."""
     yield from scanner.skip_literal("<|python_end|>")
-    yield from objects(scanner, offered)
+    yield from scanner.skip_space()
+    if (yield from scanner.peek()) == "{":
+        yield from objects(scanner, offered)
 
 
 LLAMA_4 = replace(
     LLAMA,
     name="llama-4",
     template_signatures=("<|python_start|>", '"parameters"'),
-    blocks=(Block("<|python_start|>", _after_python), Block("<|python_end|>", objects)),
+    blocks=(Block("<|python_start|>", _after_python), Block("<|python_end|>", objects), *LIST.blocks),
     form=replace(
         LLAMA.form,
         markers=("<|python_start|>",),
@@ -138,9 +142,10 @@ LLAMA_4 = replace(
         between="~«;»~",
         end="«<|python_end|>»",
     ),
-    alternatives=(replace(LLAMA.form, markers=("<|python_end|>",), begin="<|python_end|>"),),
+    alternatives=(replace(LLAMA.form, markers=("<|python_end|>",), begin="<|python_end|>"), LIST.form),
 )
-"""Llama 4 if its template asks for JSON. The template writes both markers before past calls."""
+"""Llama 4 if its template asks for JSON, instead of the list that the model was trained on. The template writes both
+markers before past calls."""
 
 _ANSWER_DIRECTLY = "directly-answer"
 """Function of Command R+ that calls nothing."""

@@ -140,12 +140,18 @@ SOLAR = Dialect(
         end="<|calls|>",
     ),
 )
+_GLM_4 = CallFormat("<|assistant|>$name\n$arguments", ("<|assistant|>$name\n",), between=None)
+_GLM_4_SPACED = replace(_GLM_4, call="<|assistant|>$name \n$arguments", markers=("<|assistant|>$name \n",))
 GLM_4 = Dialect(
     "glm-4",
     ("<|observation|>", "metadata"),
-    (Block("<|assistant|>$name\n", named_arguments(("\n",), _first_word, ()), reads_marker=True),),
+    tuple(
+        Block(marker, named_arguments(("\n",), _first_word, ()), reads_marker=True)
+        for marker in (*_GLM_4.markers, *_GLM_4_SPACED.markers)
+    ),
     generation_prefix="<|assistant|>",
     content_markers=("<|assistant|>\n",),
-    form=CallFormat("<|assistant|>$name\n$arguments", ("<|assistant|>$name\n",), between=None),
+    form=_GLM_4,
+    alternatives=(_GLM_4_SPACED,),
 )
-"""GLM-4 up to 0414: a message that is a call begins with the function's name."""
+"""GLM-4 up to 0414: a message that is a call begins with the function's name. Its template writes a space after it."""

@@ -110,7 +110,9 @@ def tagged_value(
         yield from scanner.skip_literal("\n")
         following = (*following, *(f"\n{end}" for end in following))
         closing.append(f"\n{tags.value_ends}")
-    plain = yield from scanner.skip_literal("<![CDATA[")
+    plain = yield from scanner.skip_literal(_CDATA)
+    if not plain and scanner.ends_within(_CDATA):
+        return
     if plain:
         closing.append(f"]]>{tags.value_ends}")
     ends = (*closing, *following)
@@ -237,6 +239,8 @@ _MAX_ESCAPE = 10
 """Characters of the longest escape in Python, as in `\\U0001f600`."""
 
 
+_CDATA = "<![CDATA["
+"""Opening of a text that may contain closing tags."""
 NULLS = ("null", "None")
 """Null in JSON, and as the templates of Qwen3-Coder and Seed write it for past calls."""
 

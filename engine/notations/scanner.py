@@ -76,6 +76,11 @@ class Scanner:
             return True
         return False
 
+    def ends_within(self, literal: str) -> bool:
+        """Return True if the text was cut off within this literal, which comes next."""
+        rest = self._text[self._at :]
+        return self.cut and rest != "" and self.with_marks(literal).startswith(rest)
+
     def until(self, markers: Sequence[str], emit: Emit, prose: bool = False) -> ReaderSteps[str]:
         """Emit the text before the first marker as soon as it cannot be part of one. Consume and return the marker.
 

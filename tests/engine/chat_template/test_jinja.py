@@ -112,6 +112,7 @@ REFUSED = [
     ("[1, 'a']|sort", "'<' not supported"),
     ("{}|dictsort(by='x')", "dictsort takes"),
     ("dict([1])", "cannot convert dictionary"),
+    ("messages[0].items.get('x')", "has no attribute 'get'"),  # GigaChat3, if a list has no type of items
 ]
 
 

@@ -833,3 +833,11 @@ def test_interruptions_of_minimax_3_are_its_own_markers_alone() -> None:
     assert sorted(named("minimax-3").interruptions(["f"])) == sorted(own)
     assert "<tool_call>" in with_generic(named("minimax-3")).interruptions(["f"])
     assert named("hermes").interruptions(["f"]) == ("<tool_call>",)
+
+
+@pytest.mark.parametrize("cut", ["<", "<![CD", "<![CDATA["])
+def test_parser_with_text_cut_in_opening_of_cdata_returns_no_text(cut: str) -> None:
+    parser = Parser(named("minicpm"), {"f": argument_schema({"properties": {"x": {"type": "string"}}})})
+    found = merged([*parser.feed(f'<function name="f"><param name="x">{cut}'), *parser.finish(cut=True)])
+    arguments = "".join(each.text for each in found if isinstance(each, ToolCallArguments))
+    assert arguments in ('{"x": ', '{"x": "')

@@ -266,7 +266,8 @@ def test_answer_of_command_r_plus_without_a_call_is_text() -> None:
 GLM_4 = (
     "{%- if tools %}<|system|>{{ tools|tojson }}{% endif %}{% for m in messages %}"
     "{%- set meta = m.get('metadata', '') -%}{% if m.role == 'user' %}<|user|>\n"
-    "{{ m.content }}{% elif m.role == 'assistant' %}<|assistant|>{{ meta }}\n"
+    "{{ m.content }}{% elif m.role == 'assistant' %}<|assistant|>"
+    "{{ meta ~ ' ' if meta }}\n"
     "{{ m.content }}{% elif m.role == 'observation' %}<|observation|>\n{{ m.content }}{% endif %}{% endfor %}"
     "<|assistant|>"
 )
@@ -282,7 +283,7 @@ def test_glm_4_has_calls_as_messages_with_metadata(control: tuple[str, ...]) -> 
     ids = template.prompt([ASK, Message("assistant", "Now:", calls=CALLS[:1]), *OUTPUTS[:1]], tools=[TOOL])
     text = b"".join(vocabulary.bytes_of(id_) or vocabulary.name_of(id_).encode() for id_ in ids).decode()
     assert text.partition("<|user|>")[2] == (
-        f"\nOkapi<|assistant|>\nNow:<|assistant|>civet\n{ARGUMENTS}<|observation|>\nZorilla of civet<|assistant|>"
+        f"\nOkapi<|assistant|>\nNow:<|assistant|>civet \n{ARGUMENTS}<|observation|>\nZorilla of civet<|assistant|>"
     )
     offered = {name: argument_schema(schema) for name, schema in SCHEMAS.items()}
 
@@ -291,7 +292,9 @@ def test_glm_4_has_calls_as_messages_with_metadata(control: tuple[str, ...]) -> 
         assert parser is not None
         return merged([*parser.feed(answer), *parser.finish()])
 
-    assert parsed(f"civet\n{ARGUMENTS}") == [ToolCallStart("civet"), ToolCallArguments(ARGUMENTS), ToolCallEnd()]
+    for space in ("", " "):
+        call = [ToolCallStart("civet"), ToolCallArguments(ARGUMENTS), ToolCallEnd()]
+        assert parsed(f"civet{space}\n{ARGUMENTS}") == call
     assert parsed("\nSo: civet\n{}") == [TextDelta("So: civet\n{}")]
     assert parsed("civets\nare small.") == [TextDelta("civets\nare small.")]
     functions = [Function(name, schema) for name, schema in SCHEMAS.items()]
@@ -331,6 +334,15 @@ def test_kimi_has_the_ids_of_calls_for_their_outputs(call_id: str, output_id: st
     ids = [f"functions.{name}:{n}" for name, n in zip(("civet", "dugong", "civet"), numbers, strict=True)]
     assert re.findall(r"<.tool_call_begin.>(.*?)<", text) == ids
     assert re.findall(r"\[T\](\S+) ", text) == ids
+
+
+def test_llama_4_reads_the_list_that_it_was_trained_on() -> None:
+    (dialect,) = (dialect for dialect in DIALECTS if dialect.name == "llama-4")
+    offered = {name: argument_schema(schema) for name, schema in SCHEMAS.items()}
+    for text in ('[civet(at="gnu")]', '<|python_start|>[civet(at="gnu")]<|python_end|>'):
+        parser = Parser(dialect, offered)
+        expected = [ToolCallStart("civet"), ToolCallArguments('{"at": "gnu"}'), ToolCallEnd()]
+        assert merged([*parser.feed(text), *parser.finish()]) == expected
 
 
 @pytest.mark.parametrize(
