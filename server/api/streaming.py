@@ -95,7 +95,7 @@ async def _next_events(exchange: Exchange, generation: Generation, number: int) 
 
     Batch jobs may have long pauses, so that their streams get comments to the end.
     """
-    while generation.heartbeat and (not generation.writing or generation.lane is Lane.BATCH):
+    while generation.heartbeat and (not generation.writing or generation.silent or generation.lane is Lane.BATCH):
         with trio.move_on_after(generation.heartbeat):
             return await generation.after(number)
         await exchange.send(sse.PING)

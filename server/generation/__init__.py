@@ -3,9 +3,9 @@
 from server.generation.activity import ActivityCount
 from server.generation.admission import AdmissionControl
 from server.generation.failures import as_api_error
-from server.generation.generation import STOPPING, Generation, Timeouts, stopping
+from server.generation.generation import STOPPING, Generation, stopping
 from server.generation.registry import Generations
-from server.generation.spec import GenerationSpec, NextStage, Stage
+from server.generation.spec import GenerationSpec, NextStage, Stage, Timeouts
 from server.generation.summary import GenerationSummary, Origin, notes
 
 __all__ = [

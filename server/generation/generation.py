@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 
 import trio
-from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.job import Lane
@@ -23,7 +22,7 @@ from server.generation.event_log import EventLog
 from server.generation.failures import INTERNAL_ERROR
 from server.generation.heartbeat import ITEM_STATES, Heartbeat
 from server.generation.recorder import Recorder
-from server.generation.spec import GenerationSpec
+from server.generation.spec import GenerationSpec, Timeouts
 from server.generation.summary import GenerationSummary, Timings, summarize
 from server.protocol.errors import ApiError, Unavailable
 from server.protocol.events import Event
@@ -53,17 +52,6 @@ def stopping() -> ApiError:
     return Unavailable(STOPPING, reason="shutting_down")
 
 
-class Timeouts(Struct, frozen=True):
-    """Timeouts in seconds."""
-
-    heartbeat: float
-    """Seconds of silence before the first item until a heartbeat; 0: no heartbeats."""
-    resume_window: float
-    """Seconds that a stored stream runs on without a reader."""
-    answer: float = math.inf
-    """Seconds that an answer may take once it has a slot."""
-
-
 class Generation:
     """Generation of one response. A new one has its first events; `run` produces the others."""
 
@@ -88,6 +76,8 @@ class Generation:
         """Scope to cancel the generation. Its deadline is finite while there is no reader."""
         self._steered = False
         """True if the client has further input for the model."""
+        self._earlier_tokens = 0
+        """Tokens of the stages that have ended."""
         self._timings = Timings(trio.current_time())
         self._slot_since = math.inf
         """Time at which it got its slot, an estimate until the first output."""
@@ -122,7 +112,12 @@ class Generation:
 
     @property
     def generated_tokens(self) -> int:
-        return self._spec.processor.output_tokens
+        return self._earlier_tokens + self._spec.processor.output_tokens
+
+    @property
+    def silent(self) -> bool:
+        """True if it writes an item that has no events until it is complete."""
+        return self._stream.silent
 
     @property
     def queued(self) -> bool:
@@ -245,13 +240,14 @@ class Generation:
         return Cancelled(usage) if self.error is None else failure(self.error, usage)
 
     async def _consume(self) -> StreamInput:
-        """Run all steps; return the last input of the last one, or of one that failed."""
+        """Run all stages; return the last input of the last one, or of one that failed."""
         while True:
             last = await self._run_job()
             if self._spec.follow is None or not isinstance(last, End):
                 return last
-            step = await self._spec.follow()
-            self._spec = replace(self._spec, job=step.job, processor=step.processor, follow=step.follow)
+            stage = await self._spec.follow()
+            self._earlier_tokens = self.generated_tokens
+            self._spec = replace(self._spec, job=stage.job, processor=stage.processor, follow=stage.follow)
 
     async def _run_job(self) -> StreamInput:
         processor = self._spec.processor

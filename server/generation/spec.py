@@ -1,5 +1,6 @@
-"""Specification of a generation. Data only."""
+"""Specification of a generation, and its timeouts. Data only."""
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -13,12 +14,12 @@ from server.stream import OutputProcessor, ReasoningSealer
 
 
 class Stage(Struct, frozen=True, kw_only=True):
-    """Job of a generation that has several, one after another."""
+    """One of several jobs of a generation, one after another."""
 
     job: Job
     processor: OutputProcessor
     follow: "NextStage | None" = None
-    """Function that returns the step after this one; None if this is the last."""
+    """Function that returns the stage after this one; None if this is the last."""
 
 
 NextStage: TypeAlias = Callable[[], Awaitable[Stage]]
@@ -45,8 +46,19 @@ class GenerationSpec(Struct, frozen=True, kw_only=True):
     reusable_tokens: int = 0
     """First tokens of the prompt that an earlier prompt of the conversation has too."""
     follow: NextStage | None = None
-    """Function that returns the step after `job`, once that has ended; None if there is none."""
+    """Function that returns the stage after `job`, once that has ended; None if there is none."""
     repeats: bool = False
     """True if heartbeats are `response.in_progress` events; otherwise they are SSE comments."""
     sealer: ReasoningSealer | None = None
     """Adds the sealed text of reasoning items, if the request asks for it."""
+
+
+class Timeouts(Struct, frozen=True):
+    """Timeouts in seconds."""
+
+    heartbeat: float
+    """Seconds of silence before the first item until a heartbeat; 0: no heartbeats."""
+    resume_window: float
+    """Seconds that a stored stream runs on without a reader."""
+    answer: float = math.inf
+    """Seconds that an answer may take once it has a slot."""

@@ -14,7 +14,7 @@ from engine.tokenizer import no_progress
 from server.config import Config
 from server.generation import GenerationSpec, Origin, Stage
 from server.http import ITEM_BYTES, WorkThread
-from server.preprocessing.compaction_steps import CompactionSteps, summary_prompt
+from server.preprocessing.compaction_stages import CompactionStages, summary_prompt
 from server.preprocessing.initial_response import initial_response
 from server.preprocessing.lanes import lane_of
 from server.preprocessing.reasoning_seal import ReasoningSeal
@@ -137,12 +137,12 @@ class SpecBuilder:
         spec = await self.build(prepared, tokens, requester, constraints, repeats)
         sampling = builder.sampling(compaction.summary_request(self._model.served.info.n_ctx), self._config.sampling)
         mapper = partial(self._tool_calls, prepared)
-        steps = CompactionSteps(self._model, prepared, spec.job, sampling, mapper, None if count is None else answer)
-        step = await steps.step(messages, part, tokens)
-        return replace(spec, job=step.job, processor=step.processor, follow=step.follow)
+        stages = CompactionStages(self._model, prepared, spec.job, sampling, mapper, None if count is None else answer)
+        stage = await stages.stage(messages, part, tokens)
+        return replace(spec, job=stage.job, processor=stage.processor, follow=stage.follow)
 
     async def _answer(self, prepared: PreparedRequest, constraints: OutputConstraints, job: Job) -> Stage:
-        """Return the step of the answer, like `job` with another prompt."""
+        """Return the stage of the answer, like `job` with another prompt."""
         request, n_ctx = prepared.request, self._model.served.info.n_ctx
         tokens = await self.tokens(prepared)
         limit = self._config.max_output_tokens

@@ -18,6 +18,8 @@ from server.protocol.events import CompactionCompacting, Event, OutputItemAdded,
 from server.protocol.output_items import CompactionItem, Logprob
 
 VERSION = 1
+DELTAS_PER_EVENT = 16
+"""Pieces of the summary for each further event; a slow machine writes them in some seconds."""
 
 
 class Summary(Struct, frozen=True, tag="responsed.summary", tag_field="form"):
@@ -42,9 +44,10 @@ def decode_summary(content: str) -> str | None:
 
 
 class OpenCompaction:
-    """The summary does not stream: an event reports that the model writes it."""
+    """The summary does not stream: events report that the model writes it, so that no client takes it for dead."""
 
     prefix = "cmp"
+    silent = False
 
     def __init__(self, id_: str, output_index: int, number: Callable[[], int], input_: object) -> None:
         self._id = id_
@@ -58,7 +61,8 @@ class OpenCompaction:
 
     def delta(self, text: str, logprobs: Sequence[Logprob] = ()) -> Iterator[Event]:
         self._texts.append(text)
-        yield from ()
+        if len(self._texts) % DELTAS_PER_EVENT == 0:
+            yield CompactionCompacting(self._number(), self._id, self._index)
 
     def done(self, status: Literal["completed", "incomplete"]) -> Iterator[Event]:
         """Close the item, which has no status. A summary that was cut is used as far as it goes."""

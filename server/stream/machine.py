@@ -107,6 +107,11 @@ class Stream:
     def closed(self) -> bool:
         return self.state is State.CLOSED
 
+    @property
+    def silent(self) -> bool:
+        """True if the open item has no events until it is complete."""
+        return self._item is not None and self._item.silent
+
     def feed(self, input_: StreamInput) -> list[Event]:
         state = TRANSITIONS[self.state].get(type(input_))
         assert state is not None, f"{type(input_).__name__} is not legal in state {self.state.name}"

@@ -66,6 +66,7 @@ class OpenBuiltinCall(Generic[A]):
 
     prefix: str
     kind: type[A]
+    silent = True
 
     def __init__(self, id_: str, output_index: int, number: Callable[[], int], input_: object) -> None:
         self._id = id_
@@ -100,6 +101,7 @@ class OpenShellCall(OpenBuiltinCall[ShellArguments]):
 
     prefix = "sh"
     kind = ShellArguments
+    silent = False
 
     def __init__(self, id_: str, output_index: int, number: Callable[[], int], input_: object) -> None:
         super().__init__(id_, output_index, number, input_)

@@ -54,6 +54,9 @@ Opening: TypeAlias = TextAdded | ReasoningAdded | SummaryAdded | ToolCallStarted
 class OpenItem(Protocol):
     """Open item."""
 
+    silent: bool
+    """True if it has no events between the first and the last one."""
+
     def added(self) -> Iterator[Event]: ...
     def delta(self, text: str, logprobs: Sequence[Logprob] = ()) -> Iterator[Event]: ...
     def done(self, status: Outcome) -> Iterator[Event]: ...
@@ -63,6 +66,7 @@ class OpenMessage:
     """A message with one text part."""
 
     prefix = "msg"
+    silent = False
 
     def __init__(self, id_: str, output_index: int, number: NextNumber, input_: Opening) -> None:
         self._id = id_
@@ -91,6 +95,7 @@ class OpenReasoning:
     """Reasoning item with one text part. The parts of its summary follow the text (Open Responses, "Streaming")."""
 
     prefix = "rs"
+    silent = False
 
     def __init__(self, id_: str, output_index: int, number: NextNumber, input_: Opening) -> None:
         self._id = id_
@@ -127,6 +132,7 @@ class OpenCall(Generic[C]):
     """Tool call of either kind."""
 
     kind: type[C]
+    silent = False
 
     def __init__(self, id_: str, output_index: int, number: NextNumber, input_: Opening) -> None:
         assert isinstance(input_, ToolCallStarted), "only this input opens a call"

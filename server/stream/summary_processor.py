@@ -29,6 +29,10 @@ class SummaryProcessor(OutputProcessor):
     def process(self, output: EngineOutput, now: int) -> list[StreamInput]:
         return list(self._summarised(super().process(output, now)))
 
+    def cut(self, now: int, reason: str) -> list[StreamInput]:
+        """Return nothing: a summary is never cut."""
+        return []
+
     def _summarised(self, inputs: Iterable[StreamInput]) -> Iterator[StreamInput]:
         """Yield the text as a summary, and the end. The token limit ends a summary like a stop."""
         for input_ in inputs:

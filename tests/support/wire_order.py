@@ -77,7 +77,7 @@ SHELL_CALL: Table = {
 
 COMPACTION: Table = {
     "added": {"compaction.compacting": "compacting"},
-    "compacting": {"output_item.done": "done"},
+    "compacting": {"compaction.compacting": "compacting", "output_item.done": "done"},
 }
 
 WHOLE: Table = {"added": {"output_item.done": "done"}}

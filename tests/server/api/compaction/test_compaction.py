@@ -8,7 +8,7 @@ import pytest
 
 from engine.backends.scripted import Reply, ScriptedModel
 from server.prompt import compaction, summary
-from server.stream.compaction_item import decode_summary, encode_summary
+from server.stream.compaction_item import DELTAS_PER_EVENT, decode_summary, encode_summary
 from tests.server.api.tools.test_tools import HERMES, WEATHER
 from tests.support.helpers import Answer, get, post, prompt_text, served, text, types
 
@@ -73,6 +73,7 @@ async def test_summary_is_the_text_without_reasoning_and_calls(words: str, found
     async with served(ScriptedModel(scribe(words), n_ctx=1 << 14), template=template) as running:
         answer = await post(running, input=[*TALK, TRIGGER], tools=[WEATHER], tool_choice="required", stream=True)
     assert summaries(answer) == [found]
+    assert types(answer.events).count("response.compaction.compacting") == 1 + len(found) // DELTAS_PER_EVENT
     assert [item["type"] for item in answer.events[-1]["response"]["output"]] == ["compaction"]
 
 

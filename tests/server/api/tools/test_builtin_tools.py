@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import trio
 
 from tests.server.api.tools.test_tools import HERMES, WEATHER, call, output, writes
-from tests.support.helpers import Answer, post, prompt_text, served
+from tests.support.helpers import Answer, Client, PacedModel, encode, post, prompt_text, served
 
 SHELL = {"type": "shell", "environment": {"type": "local"}}
 LOCAL_SHELL = {"type": "local_shell"}
@@ -90,6 +91,29 @@ async def test_call_cut_by_limit_ends_the_response_incomplete(name: str, argumen
                 assert all(item["status"] == "completed" for item in calls[:-1])
                 ends |= {item["status"] for item in calls[-1:]}
     assert ends <= {"completed", "in_progress" if name == "apply_patch" else "incomplete"}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "pings"),
+    [
+        ("apply_patch", {"type": "create_file", "path": "a", "diff": "+a" * 60}, True),
+        ("shell", {"commands": ["ls " * 40]}, False),
+    ],
+)
+async def test_stream_has_comments_while_an_item_without_events_is_written(
+    name: str, arguments: dict[str, Any], pings: bool
+) -> None:
+    model = PacedModel(lambda message: call(name, json.dumps(arguments)).encode(), n_ctx=1 << 14)
+    async with served(model, template=HERMES, heartbeat_seconds=0.05) as running, await Client.to(running) as client:
+        model.hold()
+        await client.request("POST", "/v1/responses", encode(input="Do it.", tools=ALL, stream=True))
+        model.allow(45)
+        await model.wait_begun(46)
+        await trio.sleep(0.3)
+        model.go()
+        answer = await client.answer("POST")
+    item = answer.body.index(b"response.output_item.added")
+    assert (b": still here" in answer.body[item:]) == pings
 
 
 HOSTED: list[tuple[dict[str, Any], str]] = [

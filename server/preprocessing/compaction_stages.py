@@ -1,4 +1,4 @@
-"""Steps of a generation that begins with a summary of the conversation, in parts if that is too long."""
+"""Stages of a generation that begins with a summary of the conversation, in parts if that is too long."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ from server.stream import SummaryProcessor, ToolCallMapper
 EFFORT = "minimal"
 """Reasoning effort whose budget applies to a summary, so that the summary has room."""
 Answer: TypeAlias = Callable[[str], Awaitable[Stage]]
-"""Function that returns the step of the answer after a summary."""
+"""Function that returns the stage of the answer after a summary."""
 
 
 async def summary_prompt(
@@ -31,7 +31,7 @@ async def summary_prompt(
     return await model.render(messages, part, RENDERINGS, effort, prepared.toolbox.tools, variables=variables)
 
 
-class CompactionSteps:
+class CompactionStages:
     def __init__(
         self,
         model: ServedModel,
@@ -49,22 +49,22 @@ class CompactionSteps:
         self._mapper = mapper
         self._answer = answer
 
-    async def step(self, messages: Sequence[Message], count: int, tokens: list[int]) -> Stage:
-        """Return the step that summarises the first `count` messages by the prompt `tokens`."""
+    async def stage(self, messages: Sequence[Message], count: int, tokens: list[int]) -> Stage:
+        """Return the stage that summarises the first `count` messages by the prompt `tokens`."""
         last = count == len(messages)
         processor = SummaryProcessor(self._model.served.vocabulary, len(tokens), self._mapper(tokens), visible=last)
 
         async def next_part() -> Stage:
             left = compaction.remaining_messages(messages, count, processor.text)
-            return await self.step(left, *await summary_prompt(self._model, self._prepared, left))
+            return await self.stage(left, *await summary_prompt(self._model, self._prepared, left))
 
         follow: NextStage | None = next_part
         if last:
-            follow = None if self._answer is None else lambda: self._answered(processor)
+            follow = None if self._answer is None else lambda: self._answer_stage(processor)
         return Stage(job=await self._summary_job(tokens), processor=processor, follow=follow)
 
-    async def _answered(self, processor: SummaryProcessor) -> Stage:
-        assert self._answer is not None, "a step follows the summary only if there is an answer"
+    async def _answer_stage(self, processor: SummaryProcessor) -> Stage:
+        assert self._answer is not None, "a stage follows the summary only if there is an answer"
         return await self._answer(processor.text)
 
     async def _summary_job(self, tokens: list[int]) -> Job:
