@@ -1,7 +1,6 @@
 """The command itself: a process of its own, the real model, the official client, systemd's protocol, and its end."""
 
 import asyncio
-import http.client
 import json
 import math
 import os
@@ -12,7 +11,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -33,7 +31,7 @@ from server.config.config import Config
 from server.http.sockets import listening_sockets
 from server.systemd import Notifier
 from tests.support import model_files, wire
-from tests.support.helpers import NAME, PATIENCE, PacedModel, types, wired
+from tests.support.helpers import NAME, PATIENCE, PacedModel, wired
 from tests.support.processes import COMMAND, ROOT, START_SECONDS, Daemon, serving
 
 MODEL = "gpt-4o-mini"
@@ -56,9 +54,6 @@ def running(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def client(running: Daemon) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=running.url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
         yield client
-
-
-# The official client
 
 
 def test_official_client_create_returns_the_text(client: openai.OpenAI) -> None:
@@ -185,9 +180,6 @@ def test_official_client_raises_its_own_exceptions(client: openai.OpenAI) -> Non
     assert (too_long.value.code, too_long.value.param) == ("context_length_exceeded", "input")
 
 
-# systemd
-
-
 def test_daemon_that_is_ready_answers(running: Daemon) -> None:
     assert running.ready == f"READY=1\nSTATUS=listening on http://127.0.0.1:{running.port}"
     connection = running.connection()
@@ -309,9 +301,6 @@ def test_unit_denies_system_calls_without_killing_the_service() -> None:
     assert "SystemCallErrorNumber=EPERM" in lines
 
 
-# The store
-
-
 @pytest.mark.parametrize(("place", "n_lines"), [("off", 0), ("/dev/null/responses.db", 1)])
 def test_server_without_a_store_answers_and_logs_it(place: str, n_lines: int, smollm2: Path, tmp_path: Path) -> None:
     with serving(tmp_path, "--model", str(smollm2), "--alias", MODEL, "--store", place) as daemon:
@@ -352,77 +341,6 @@ def test_server_stores_no_more_than_its_limits(tmp_path: Path, monkeypatch: pyte
         assert [client.responses.retrieve(each).id for each in made[1:]] == made[1:]
         with pytest.raises(openai.NotFoundError):
             client.responses.retrieve(made[0])
-
-
-# Shutdown
-
-
-@contextmanager
-def streaming(daemon: Daemon, **body: Any) -> Iterator[http.client.HTTPResponse]:
-    """A stream whose first text has come."""
-    connection = daemon.connection()
-    fields = {"model": MODEL, "input": STORY, "stream": True, "temperature": 0} | body
-    connection.request("POST", "/v1/responses", json.dumps(fields), {"Content-Type": "application/json"})
-    with connection.getresponse() as answer:
-        yield answer
-    connection.close()
-
-
-def opening(answer: http.client.HTTPResponse) -> bytes:
-    """The stream up to its first delta, which lets the test know that the model is at work."""
-    lines: list[bytes] = []
-    while not (lines and lines[-1].startswith(b'data: {"type":"response.output_text.delta"')):
-        lines.append(answer.readline())
-    return b"".join(lines)
-
-
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
-def test_stream_within_the_shutdown_timeout_completes(end: signal.Signals, smollm2: Path, tmp_path: Path) -> None:
-    with serving(tmp_path, "--model", str(smollm2), "--alias", MODEL) as daemon:
-        with streaming(daemon, max_output_tokens=30) as answer:
-            begun = opening(answer)
-            daemon.process.send_signal(end)
-            events = wire.events(begun + answer.read())
-        assert daemon.wait() == 0
-        assert daemon.message() == "STOPPING=1\nSTATUS=waiting for streams to end"
-    assert events[-1]["response"]["usage"]["output_tokens"] == 30
-    *_, signalled, answered, stopped = daemon.log.read_text().splitlines()
-    time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.\d{3}Z"
-    assert re.fullmatch(rf"{time} INFO responsed: {end.name}: streams in progress have 10 s to end", signalled)
-    line = (
-        r"resp_\w+ req_\w+ 127\.0\.0\.1 /v1/responses stream incomplete \(max_output_tokens\): queue \d+ ms, "
-        r"first token \d+ ms, in \d+ \(cached \d+\), out 30, [\d.]+ tokens/s, \d+ ms"
-    )
-    assert re.fullmatch(rf"{time} INFO responsed.http: {line}", answered)
-    assert re.fullmatch(rf"{time} INFO responsed: stopped", stopped)
-
-
-def test_stream_beyond_the_shutdown_timeout_fails(smollm2: Path, tmp_path: Path) -> None:
-    with serving(tmp_path, "--model", str(smollm2), "--alias", MODEL, "--shutdown-timeout", "0.5") as daemon:
-        with streaming(daemon) as answer, streaming(daemon) as other, streaming(daemon) as waiting:
-            begun = [opening(answer), opening(other), b""]
-            daemon.process.terminate()
-            streams = [
-                wire.events(start + stream.read())
-                for start, stream in zip(begun, (answer, other, waiting), strict=True)
-            ]
-        assert daemon.wait() == 0
-    assert [types(events)[-2:] for events in streams] == [["error", "response.failed"]] * 3
-    assert "Traceback" not in daemon.log.read_text()
-
-
-def test_daemon_at_a_second_signal_ends_at_once(smollm2: Path, tmp_path: Path) -> None:
-    flags = ["--model", str(smollm2), "--alias", MODEL, "--shutdown-timeout", "600"]
-    with serving(tmp_path, *flags) as daemon, streaming(daemon) as answer:
-        opening(answer)
-        daemon.process.terminate()
-        assert daemon.message().startswith("STOPPING=1")
-        daemon.process.terminate()
-        assert daemon.wait() == -signal.SIGTERM
-    assert "Traceback" not in daemon.log.read_text()
-
-
-# The command line
 
 
 Command: TypeAlias = Callable[..., tuple[int, str, str]]
