@@ -52,6 +52,9 @@ class Job(Struct, frozen=True):
     than another's. Empty: no group."""
     savable: bool = False
     """True if the KV cache of its tokens may be written to a disk. False if the request was not to be stored."""
+    cache_seconds: float = 0.0
+    """Seconds for which its tokens should remain in the prefix cache after the job's begin. 0: as long as others need
+    the memory less."""
     checkpoints: tuple[int, ...] = ()
     """Positions in the prompt, in ascending order, where a later prompt may part from it. A model whose saved state
     cannot be cut saves it there."""

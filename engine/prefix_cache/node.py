@@ -31,7 +31,7 @@ class CachedRun(Struct, frozen=True):
 class Node:
     """A run of tokens that continues the run of `parent`. Only the root has no tokens and no state."""
 
-    __slots__ = ("children", "groups", "parent", "priority", "savable", "start", "state", "tokens")
+    __slots__ = ("children", "groups", "keep_until", "parent", "priority", "savable", "start", "state", "tokens")
 
     def __init__(self, parent: "Node | None", tokens: tuple[int, ...], start: int, state: SavedState) -> None:
         self.parent = parent
@@ -44,6 +44,8 @@ class Node:
         self.savable = False
         """True if the run may be written to a disk."""
         self.groups: set[str] = set()
+        self.keep_until = 0.0
+        """Time, in the tree's clock, until which the run is evicted only if there is no other."""
         self.priority = (0.0, 0)
         """The leaf with the lowest priority is evicted first; the second number is the time of the last use."""
 

@@ -29,6 +29,9 @@ MIN_CACHED_TOKENS = 16
 MAX_LAST_TAILS = 4
 """Number of tails at the end of a path: two turns, each with question and answer."""
 
+MAX_KEPT_SHARE = 0.5
+"""Share of the memory for runs with a lifetime. Beyond it they are evicted like all others."""
+
 
 class Match(Struct, frozen=True):
     """The longest usable prefix of a prompt: `n` tokens, from consecutive states."""
@@ -52,6 +55,8 @@ class PrefixTree:
         self._uses = itertools.count(1)
         self.size = 0
         """Bytes of all states."""
+        self.now = 0.0
+        """Present time in seconds, set by the caller."""
         self.evictions = 0
         """Number of runs that were removed because the tree was full."""
 
@@ -79,10 +84,11 @@ class PrefixTree:
             return None if ends_here else min(n, len(tokens) - 1)
         return n if len(tokens) - n >= MIN_CACHED_TOKENS else None
 
-    def insert(self, run: CachedRun, savable: int = 0, *, past: bool = False) -> None:
+    def insert(self, run: CachedRun, savable: int = 0, *, past: bool = False, keep_until: float = 0.0) -> None:
         """Add a run behind its cached beginning, without the tokens that are cached already.
 
         The first `savable` tokens may be written to a disk. Without its beginning the run is of no use and is ignored.
+        `keep_until`: see `Node`.
         `past`: the run was last used before all that is in the tree or was inserted so earlier.
         """
         path, n = self._walk(run.tokens)
@@ -99,21 +105,23 @@ class PrefixTree:
             if node.end <= len(run.tokens):
                 node.add_groups(run.groups)
                 node.savable = node.savable or node.end <= savable
+                node.keep_until = max(node.keep_until, keep_until)
         for node in added if past else (*path, *added):
             self._refresh(node, past=past)
         if not past:
             self._drop_tails((*path, *added))
         self._evict()
 
-    def use(self, tokens: Sequence[int], group: str = "", *, savable: bool = False) -> None:
-        """Record that these first tokens were of use to a job of an affinity group, and whether it allows to write them
-        to a disk."""
+    def use(self, tokens: Sequence[int], group: str = "", *, savable: bool = False, keep_until: float = 0.0) -> None:
+        """Record that these first tokens were of use to a job of an affinity group, whether it allows to write them to
+        a disk, and until when it wants them."""
         path, n = self._walk(tuple(tokens))
         for node in path:
             self._refresh(node)
             if node.end <= n:
                 node.add_groups({group} if group else ())
                 node.savable = node.savable or savable
+                node.keep_until = max(node.keep_until, keep_until)
 
     def drop(self, group: str | None) -> None:
         """Remove the savable runs that no other affinity group had; None: all savable runs."""
@@ -189,6 +197,7 @@ class PrefixTree:
         self.size -= node.size
         first = Node(node.parent, node.tokens[:at], node.start, left)
         first.savable, first.groups, first.priority = node.savable, set(node.groups), node.priority
+        first.keep_until = node.keep_until
         first.children = {node.tokens[at]: node}
         node.parent.children[node.tokens[0]] = first
         node.parent, node.tokens, node.start, node.state = first, node.tokens[at:], position, right
@@ -216,9 +225,12 @@ class PrefixTree:
             node.priority = (self._clock + 2.0**exponent, next(self._uses))
 
     def _evict(self) -> None:
-        """Remove the least useful leaves until the limit is met."""
+        """Remove the least useful leaves until the limit is met; runs with a lifetime last, if they have at most
+        `MAX_KEPT_SHARE` of the memory."""
         while self.size > self._limit:
-            leaf = min(self._leaves, key=_priority)
+            kept = sum(node.size for node in self._root.subtree() if node.keep_until > self.now)
+            now = self.now if kept <= MAX_KEPT_SHARE * self._limit else math.inf
+            leaf = min(self._leaves, key=lambda leaf: (leaf.keep_until > now, leaf.priority))
             self._clock = leaf.priority[0]
             self.evictions += 1
             self._remove(leaf)

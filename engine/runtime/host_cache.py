@@ -5,6 +5,7 @@ again, and the log has a line.
 """
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
 
 from engine.model import Model, ModelError
@@ -26,6 +27,11 @@ class HostCache:
         self._bytes_per_token = 0.0
         """Size of the last saved run, by its tokens."""
         self.tree = PrefixTree(limit, model.split, cuts_state=info.cuts_state) if enabled else None
+
+    def advance_clock(self) -> None:
+        """Set the tree's clock, before jobs are admitted."""
+        if self.tree is not None:
+            self.tree.now = time.monotonic()
 
     def statistics(self) -> tuple[int, int, int]:
         """Return the bytes of the cache, their limit, and the number of evictions."""
@@ -57,7 +63,7 @@ class HostCache:
             state = self._model.save(save.slot, start, len(save.tokens))
             run = CachedRun(save.tokens, start, state, frozenset({save.affinity} - {""}))
             self._bytes_per_token = run.size / n
-            self.tree.insert(run, save.savable)
+            self.tree.insert(run, save.savable, keep_until=save.keep_until)
             if run.size > self._limit:
                 log.warning("%d tokens do not fit into the prefix cache: a larger --cache-megabytes would help", n)
         except Exception as error:

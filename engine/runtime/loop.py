@@ -169,6 +169,7 @@ class InferenceLoop:
         """Run one step of all sequences. An error that concerns no particular sequence ends all jobs and empties the
         slots."""
         try:
+            self._cache.advance_clock()
             outputs = self._carry_out(self._scheduler.plan())
         except Exception as error:
             outputs = [(key, _failure(error)) for key in self._pickers]

@@ -52,6 +52,10 @@ class PrefixReuse:
             )
         return max(free, key=lambda slot: (self.reusable_tokens(slot, prompt), -slot.last_used))
 
+    def keep_until(self, running: RunningSequence) -> float:
+        """Return the time until which a job's tokens should remain in the tree; 0 without a lifetime."""
+        return self._tree.now + running.cache_seconds if self._tree is not None and running.cache_seconds else 0.0
+
     def reusable_tokens(self, slot: Slot, prompt: list[int]) -> int:
         """Return the number of the slot's tokens that the prompt can reuse. Models that cannot truncate reuse all or
         none."""
@@ -88,7 +92,7 @@ class PrefixReuse:
         for end in ends:
             tokens = tuple(slot.cached_tokens[:end])
             if self._tree.missing(tokens) is not None:
-                yield PrefixSave(slot.index, tokens, min(slot.savable_tokens, end), slot.affinity)
+                yield PrefixSave(slot.index, tokens, min(slot.savable_tokens, end), slot.affinity, slot.keep_until)
 
     def resume_waiting(self) -> Iterator[Transfer]:
         """Let jobs continue whose donor has evaluated the common prefix, is gone or is set aside."""
@@ -125,7 +129,8 @@ class PrefixReuse:
             self._mark_used(source)
             yield PrefixCopy(source.index, slot.index, n)
         if self._tree is not None:
-            self._tree.use(slot.cached_tokens, running.affinity, savable=running.savable)
+            keep_until = self.keep_until(running)
+            self._tree.use(slot.cached_tokens, running.affinity, savable=running.savable, keep_until=keep_until)
 
     def _take(self, slot: Slot, running: RunningSequence, n: int, tokens: Sequence[int], savable: int) -> None:
         """Record that the slot gets a prefix of `n` tokens."""

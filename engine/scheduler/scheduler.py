@@ -176,10 +176,12 @@ class Scheduler:
                 yield from self._prefixes.save(slot, running.reused_tokens)
                 del slot.cached_tokens[running.reused_tokens :]
                 slot.min_tokens = min(slot.min_tokens, running.reused_tokens)
+                slot.keep_until = 0.0
             slot.running = running
             slot.checkpoints = checkpoints
             slot.savable_tokens = sys.maxsize if running.savable else min(slot.savable_tokens, running.reused_tokens)
             slot.affinity = running.affinity
+            slot.keep_until = max(slot.keep_until, self._prefixes.keep_until(running))
             self._mark_used(slot)
             self._active.append(slot)
             yield from self._prefixes.find(slot, running)

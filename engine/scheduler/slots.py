@@ -30,6 +30,7 @@ class RunningSequence:
         """The job that is evaluating the same prefix, with the prefix's length: wait for it, then copy."""
         self.affinity = job.affinity
         self.savable = job.savable
+        self.cache_seconds = job.cache_seconds
         self.generates_nothing = job.max_tokens == 0
         """True if the sequence ends with its prompt."""
         self.checkpoints = job.checkpoints
@@ -86,6 +87,8 @@ class Slot:
         """Number of first tokens that may be written to a disk. If all may, it is at least `len(cached_tokens)`."""
         self.affinity = ""
         """Affinity group of the last job; see `Job`."""
+        self.keep_until = 0.0
+        """Time until which the tokens should remain in the prefix cache, in the tree's clock."""
         self.last_used = 0
         """Time of the last use, in the scheduler's clock ticks."""
 

@@ -15,6 +15,8 @@ class PrefixSave(Struct, frozen=True):
     savable: int
     """Number of first tokens that may be written to a disk."""
     affinity: str
+    keep_until: float = 0.0
+    """See `engine.prefix_cache.node.Node`."""
 
 
 class PrefixCopy(Struct, frozen=True):

@@ -44,7 +44,7 @@ def _prepare(chat_body: ChatRequest, unknown: list[str]) -> PreparedRequest:
     request = replace(chat.request(chat_body), store=False)
     toolbox = builder.toolbox(request, nested=True)
     conversation = chat.conversation(chat_body, toolbox)
-    unused = prompt_cache.unused(chat_body.prompt_cache_options, chat_body.prompt_cache_retention)
+    unused = prompt_cache.unused(chat_body.prompt_cache_options)
     return PreparedRequest(
         request=request,
         messages=conversation.messages,

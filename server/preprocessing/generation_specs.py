@@ -30,6 +30,7 @@ from server.prompt import (
     volatile,
 )
 from server.prompt_comparison import PromptComparisons
+from server.protocol import prompt_cache
 from server.protocol.errors import InvalidRequest
 from server.protocol.formats import PlainFormat
 from server.protocol.request import Request
@@ -193,6 +194,7 @@ class SpecBuilder:
             client=requester.client,
             affinity=group,
             savable=request.prompt_cache_retention != "in_memory" and (first.store or self._config.snapshot_unstored),
+            cache_seconds=prompt_cache.cache_seconds(request.prompt_cache_options, request.prompt_cache_retention),
             checkpoints=self._checkpoints(tokens, texts),
             grammar=await self._grammar(request, constraints, tokens, job.max_tokens),
             lane=lane,

@@ -189,7 +189,7 @@ def unused_options(request: Request) -> list[str]:
     found += [
         f"context_management {each.type}" for each in request.context_management or () if each.type != "compaction"
     ]
-    found += prompt_cache.unused(request.prompt_cache_options, request.prompt_cache_retention)
+    found += prompt_cache.unused(request.prompt_cache_options)
     if request.reasoning is not None and request.reasoning.mode not in (None, "standard"):
         found.append("reasoning.mode")
     kind = None if request.reasoning is None else request.reasoning.summary

@@ -27,6 +27,7 @@ from server.protocol.errors import InvalidRequest
 from server.protocol.fields import is_null
 from server.protocol.formats import PLAIN, Format, JsonFormat, SchemaFormat, TextOptions
 from server.protocol.input_items import as_text, replayed_text
+from server.protocol.prompt_cache import CacheOptions, ResponseCacheOptions
 from server.protocol.request import NULL, ReasoningOptions, Request, part, sampling_fields
 from server.tools import NO_TOOLS, Toolbox
 
@@ -47,6 +48,7 @@ def request(chat: ChatRequest) -> Request:
         metadata=chat.metadata,
         service_tier=chat.service_tier,
         prompt_cache_key=chat.prompt_cache_key,
+        prompt_cache_options=_lifetime(chat.prompt_cache_options),
         prompt_cache_retention=chat.prompt_cache_retention,
         safety_identifier=chat.safety_identifier,
         parallel_tool_calls=chat.parallel_tool_calls,
@@ -56,6 +58,11 @@ def request(chat: ChatRequest) -> Request:
         chat_template_kwargs=chat.chat_template_kwargs,
         reasoning=ReasoningOptions(chat.reasoning_effort) if chat.reasoning_effort else None,
     )
+
+
+def _lifetime(options: CacheOptions | None) -> ResponseCacheOptions | None:
+    """Return the option that has an effect in chat."""
+    return None if options is None or options.ttl is None else ResponseCacheOptions(ttl=options.ttl)
 
 
 def _tool(tool: ChatTool) -> msgspec.Raw:

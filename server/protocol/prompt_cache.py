@@ -12,6 +12,8 @@ Mode: TypeAlias = Literal["implicit", "explicit"]
 Ttl: TypeAlias = Literal["30m", "12h"]
 Retention: TypeAlias = Literal["in_memory", "24h"]
 DEFAULT_TTL: Ttl = "30m"
+TTL_SECONDS: dict[Ttl, float] = {"30m": 1800.0, "12h": 43_200.0}
+DAY_SECONDS = 86_400.0
 
 
 class CacheOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,12 +57,15 @@ def applied(options: ResponseCacheOptions | None) -> AppliedCacheOptions | Unset
     return AppliedCacheOptions("implicit", options.ttl or DEFAULT_TTL, options.comparison_response_id or UNSET)
 
 
-def unused(options: CacheOptions | None, retention: Retention | None) -> list[str]:
+def unused(options: CacheOptions | None) -> list[str]:
     """Return the names of options without effect here, for the log and the response."""
-    found = ["prompt_cache_options.mode"] if options is not None and options.mode == "explicit" else []
-    if options is not None and options.ttl is not None:
-        found.append("prompt_cache_options.ttl")  # the cache is bounded by memory, not by time
-    return [*found, "prompt_cache_retention"] if retention == "24h" else found
+    return ["prompt_cache_options.mode"] if options is not None and options.mode == "explicit" else []
+
+
+def cache_seconds(options: CacheOptions | None, retention: Retention | None) -> float:
+    """Return the seconds for which the request wants its prompt in the cache; 0 if it names none."""
+    ttl = 0.0 if options is None or options.ttl is None else TTL_SECONDS[options.ttl]
+    return max(ttl, DAY_SECONDS if retention == "24h" else 0.0)
 
 
 Reason: TypeAlias = Literal[

@@ -71,6 +71,51 @@ def test_match_of_a_model_that_needs_tails_ends_where_a_sequence_ended() -> None
     assert hit(tree, SHARED + b"and another turn") == SHARED, "a later checkpoint inside a run"
 
 
+KEPT, OTHERS = b"\xff" + SHARED[1:], [bytes([i]) * 20 for i in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("limit", "keep_until", "stays"),
+    [(100, 0.0, False), (100, 5.0, False), (100, 5.1, True), (79, 5.1, False)],
+)
+def test_run_with_a_lifetime_is_evicted_last_if_it_has_half_of_the_memory(
+    limit: int, keep_until: float, stays: bool
+) -> None:
+    assert len(KEPT) == 40
+    tree = PrefixTree(limit, split, cuts_state=True)
+    tree.insert(run(KEPT), keep_until=keep_until)
+    tree.now = 5.0
+    for tokens in OTHERS:
+        save(tree, tokens)
+        assert tree.size <= limit
+    assert hit(tree, KEPT + b"?") == (KEPT if stays else b"")
+    assert hit(tree, OTHERS[-1] + b"?") == OTHERS[-1]
+    tree.now = 6.0
+    for tokens in OTHERS[:5]:
+        save(tree, tokens)
+    assert hit(tree, KEPT + b"?") == b""
+
+
+def test_run_that_is_used_again_gets_a_lifetime() -> None:
+    tree = tree_of(KEPT, OTHERS[0], limit=100)
+    tree.use(KEPT[:30], keep_until=1.0)  # ends inside the run
+    tree.use(KEPT, keep_until=0.5)
+    tree.now = 0.4
+    for tokens in OTHERS:
+        save(tree, tokens)
+    assert hit(tree, KEPT + b"?") == KEPT
+
+
+def test_parts_of_a_run_with_a_lifetime_have_it_too() -> None:
+    tree = PrefixTree(120, split, cuts_state=True)
+    tree.insert(run(KEPT), keep_until=1.0)
+    save(tree, KEPT[:20] + b"another continuation")
+    for tokens in OTHERS:
+        save(tree, tokens)
+    assert hit(tree, KEPT + b"?") == KEPT
+    assert hit(tree, KEPT[:20] + b"another continuation?") == KEPT[:20]
+
+
 def test_eviction_removes_the_least_recently_used_leaf() -> None:
     one, two, three = (SHARED + bytes([i]) * 20 for i in range(3))
     tree = tree_of(one, two, limit=80)

@@ -342,6 +342,23 @@ def test_plan_saves_the_tokens_that_it_overwrites_and_nothing_else() -> None:
     assert scheduler.plan().transfers == (), "a tiny prefix is not worth it"
 
 
+def test_plan_saves_tokens_with_the_lifetime_of_their_job() -> None:
+    about = info(n_slots=1)
+    tree = tree_of(about)
+    tree.now = 100.0
+    scheduler, model = Scheduler(about, [END], tree=tree), Naive(about, tree)
+    saves = []
+    for key, (prompt, seconds) in enumerate(
+        [(LONG, 5.0), ((*LONG, 7), 0.0), ((8, 8), 0.0), (LONG[::-1], 0.0), ((8,), 0)]
+    ):
+        scheduler.add(key, Job(tuple(prompt), 1, GREEDY, cache_seconds=seconds))
+        plan = scheduler.plan()
+        saves += [(len(save.tokens), save.keep_until) for save in plan.transfers if isinstance(save, PrefixSave)]
+        scheduler.update(plan, model.run(plan), 0.01)
+        run(scheduler, model)
+    assert saves == [(len(LONG) + 1, 105.0), (len(LONG), 0.0)], "the second job continued the first one's tokens"
+
+
 def test_plan_without_the_tokens_before_a_restored_window_does_not_truncate_to_them() -> None:
     about = info(n_slots=1, cuts=False)
     tree = tree_of(about)

@@ -134,17 +134,38 @@ async def test_unsupported_cache_option_is_refused_by_its_name(
     assert part in error["message"]
 
 
-UNUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "explicit mode": ({"prompt_cache_options": {"mode": "explicit"}}, ["prompt_cache_options.mode"]),
-    "ttl": ({"prompt_cache_options": {"ttl": "12h"}}, ["prompt_cache_options.ttl"]),
-    "retention": ({"prompt_cache_retention": "24h"}, ["prompt_cache_retention"]),
-}
-
-
-@pytest.mark.parametrize(("fields", "skipped"), UNUSED.values(), ids=UNUSED)
-async def test_cache_option_without_effect_is_reported(fields: dict[str, Any], skipped: list[str]) -> None:
+async def test_explicit_mode_is_reported_as_without_effect() -> None:
+    fields = {"prompt_cache_options": {"mode": "explicit"}}
     async with served() as running:
         answer: Answer = await post(running, input="Hello", **fields)
         chat = await exchange(running, "POST", "/v1/chat/completions", encode(**CHAT, **fields))
-    assert answer.json["responsed"]["skipped"] == skipped
+    assert answer.json["responsed"]["skipped"] == ["prompt_cache_options.mode"]
     assert chat.status == 200
+
+
+KEEPING: dict[str, dict[str, Any]] = {
+    "none": {},
+    "ttl": {"prompt_cache_options": {"ttl": "30m"}},
+    "retention": {"prompt_cache_retention": "24h"},
+}
+
+
+@pytest.mark.parametrize("fields", KEEPING.values(), ids=KEEPING)
+@pytest.mark.parametrize("chat", [False, True], ids=["responses", "chat"])
+async def test_prompt_with_a_lifetime_outlives_others_in_the_cache(fields: dict[str, Any], chat: bool) -> None:
+    async def ask(text: str, **more: Any) -> int:
+        """Return the number of cached tokens."""
+        if chat:
+            body = encode(messages=[{"role": "user", "content": text}], **more)
+            answer = await exchange(running, "POST", "/v1/chat/completions", body)
+            return int(answer.json["usage"]["prompt_tokens_details"]["cached_tokens"])
+        answer = await post(running, input=text, **more)
+        assert answer.json.get("responsed", {}).get("skipped") is None
+        return int(answer.json["usage"]["input_tokens_details"]["cached_tokens"])
+
+    async with served(ScriptedModel(lambda message: b"ok", n_slots=1), cache_bytes=4000) as running:
+        await ask("kept " * 40, **fields)
+        for number in range(12):
+            await ask(f"{number} others " * 20)
+        cached = await ask("kept " * 40 + "?")
+    assert (cached >= 200) is bool(fields)
