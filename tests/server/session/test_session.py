@@ -19,6 +19,7 @@ from wsproto.events import CloseConnection, TextMessage
 from engine.backends.scripted import ScriptedModel
 from server.session import SessionTurn
 from server.websocket import WebSocketLimits
+from tests.server.api.test_reasoning import THINKS
 from tests.support import wire
 from tests.support.helpers import (
     NAME,
@@ -79,6 +80,16 @@ async def test_events_are_those_of_a_stream_over_http() -> None:
 def _anonymous(events: Sequence[dict[str, Any]]) -> str:
     masked = re.sub(r"_[0-9a-f]{32}", "_ID", json.dumps(events))
     return re.sub(r'"(created_at|completed_at|cached_tokens|cache_write_tokens)": \d+', r'"\1": 0', masked)
+
+
+@pytest.mark.parametrize(("setting", "infix"), [("openai", "reasoning_text"), ("open-responses", "reasoning")])
+async def test_reasoning_events_have_the_chosen_names(setting: str, infix: str) -> None:
+    model = ScriptedModel(lambda message: b"<think>\nHm.\n</think>\n\nYes.")
+    async with connected(model, template=THINKS, reasoning_events=setting) as (_, client):
+        await client.create(input="Is it?", store=False)
+        events = await client.until("response.completed")
+    assert {f"response.{infix}.delta", f"response.{infix}.done"} <= set(types(events))
+    assert [item["type"] for item in events[-1]["response"]["output"]] == ["reasoning", "message"]
 
 
 async def test_conversation_without_store_continues_by_its_latest_response() -> None:
