@@ -16,6 +16,13 @@ from server.cli.exit_status import STATUS_BY_ERROR, ExitStatus, exit_status
 from server.cli.serve import serve
 from server.cli.terminal import print_error
 from server.config import settings
+from server.systemd import Notifier
+
+NO_MEMORY = "not enough memory; choose a smaller model, a smaller --context or fewer --slots"
+PASSING = (ExitStatus.RESOURCES, ExitStatus.NETWORK)
+"""Statuses of errors that may pass by themselves: no network yet, or too little memory."""
+RETRY_SECONDS = 30.0
+"""Seconds before the process ends by such an error, if systemd is to start it again at once."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,12 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="surrogateescape")  # prints the bytes of paths that are not UTF-8 unchanged
     try:
         status: int = flags.run(flags)
-    except MemoryError:
-        print_error("not enough memory; choose a smaller model, a smaller --context or fewer --slots")
-        return ExitStatus.RESOURCES
     except tuple(STATUS_BY_ERROR) as error:
-        print_error(str(error))
-        return exit_status(error)
+        message = NO_MEMORY if isinstance(error, MemoryError) else str(error)
+        print_error(message)
+        known = exit_status(error)
+        if flags.run is serve and known in PASSING:
+            Notifier().wait(message, RETRY_SECONDS)
+        return known
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return status

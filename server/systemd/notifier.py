@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -40,6 +41,12 @@ class Notifier:
         if text != self._status:
             self._status = text
             self.notify(f"STATUS={text}")
+
+    def wait(self, reason: str, seconds: float) -> None:
+        """Sleep with a status; without systemd return at once."""
+        if self._address:
+            self.notify(f"STATUS=tries again in {seconds:g} s: {reason}", f"EXTEND_TIMEOUT_USEC={seconds * 2e6:.0f}")
+            time.sleep(seconds)
 
     @contextmanager
     def extending(self, text: str, share: Callable[[], float] | None = None) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Notifications to systemd: status, watchdog, and more time for a slow start."""
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 import trio
 from msgspec import Struct
 
+from server.cli import main
+from server.cli.exit_status import ExitStatus
 from server.config.config import Config
 from server.daemon import daemon
 from server.http.sockets import listening_sockets
@@ -71,6 +74,33 @@ def test_slow_start_reports_each_new_percentage(channel: socket.socket, monkeypa
 def test_slow_start_without_a_manager_starts_no_thread() -> None:
     with Notifier({}).extending("loading"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "waits"),
+    [
+        (["--host", "192.0.2.1"], ExitStatus.NETWORK, True),
+        (["--state-dir", "/proc/1/x"], ExitStatus.RESOURCES, True),
+        (["--model", "/none.gguf"], ExitStatus.MODEL, False),
+        (["--host", "0.0.0.0"], ExitStatus.EXPOSED, False),
+    ],
+)
+@pytest.mark.parametrize("managed", [False, True])
+def test_service_waits_before_it_ends_by_an_error_that_may_pass(
+    managed: bool, flags: list[str], status: int, waits: bool, channel: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setenv("NOTIFY_SOCKET", channel.getsockname() if managed else "")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        assert main(["serve", "--port", "0", *flags]) == status
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert slept == ([30.0] if waits and managed else [])
+    if slept:
+        assert channel.recv(400).startswith(b"STATUS=tries again in 30 s: ")
 
 
 async def received(channel: socket.socket, wanted: str) -> str:
