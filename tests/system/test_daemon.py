@@ -211,7 +211,7 @@ async def test_daemon_notifies_systemd_of_every_step(address: str, tmp_path: Pat
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(daemon.run, config, listening, *wired(model, config), notifier)
                 await model.wait_begun(1)
-                await trio.testing.wait_all_tasks_blocked()
+                await trio.lowlevel.wait_readable(channel)
                 assert received(channel) == WARMING_UP
                 assert received(channel) is None  # the model has not answered yet
                 model.go()
