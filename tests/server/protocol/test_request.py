@@ -44,7 +44,7 @@ def read(data: bytes) -> builder.PromptMessages:
 
 
 ARRAYS, OBJECTS = b"[" * DEEP + b"]" * DEEP, b'{"a":' * DEEP + b"1" + b"}" * DEEP
-NESTED = "nested too deeply"
+NESTED = "The body is nested deeper than 64 levels"
 PART = "input[0].content[0]"
 
 BAD: dict[str, tuple[bytes, str | None, str]] = {
@@ -64,13 +64,13 @@ BAD: dict[str, tuple[bytes, str | None, str]] = {
     "bad UTF-8 in a skipped item": (raw(b'"user":"x"', b'[{"type":"z","x":"\xff"}]'), None, "not UTF-8"),
     "a surrogate as UTF-8": (raw(b'"user":"x"', b'"\xed\xa0\x80"'), None, "not UTF-8"),
     # Depth
-    "a deep body": (ARRAYS, None, "Expected `object`, got `array`"),
+    "a deep body": (ARRAYS, None, NESTED),
     "a deep input": (b'{"model":"m","input":' + ARRAYS + b"}", None, NESTED),
     "a deep item": (raw(b'"user":"x"', b'[{"role":"user","content":' + OBJECTS + b"}]"), None, NESTED),
     "a deep skipped item": (raw(b'"user":"x"', b'[{"type":"z","x":' + OBJECTS + b"}]"), None, NESTED),
     "a deep skipped field": (raw(b'"zzz":' + ARRAYS), None, NESTED),
     "deep skipped objects": (raw(b'"zzz":' + OBJECTS), None, NESTED),
-    "deep metadata": (raw(b'"metadata":' + OBJECTS), "metadata[...]", "Expected `str`, got `object`"),
+    "deep metadata": (raw(b'"metadata":' + OBJECTS), None, NESTED),
     # Numbers
     "temperature 1e400": (raw(b'"temperature":1e400'), "temperature", "Number out of range"),
     "temperature text": (body(temperature="hot"), "temperature", "Expected `float | null`, got `str`"),
@@ -178,9 +178,10 @@ def test_decode_of_an_invalid_body_names_the_field(data: bytes, param: str | Non
     with pytest.raises(InvalidRequest) as caught:
         read(data)
     error = caught.value
-    assert (error.status, error.type, error.code, error.param) == (400, "invalid_request_error", None, param)
+    code = "json_too_deep" if message == NESTED else None
+    assert (error.status, error.type, error.code, error.param) == (400, "invalid_request_error", code, param)
     assert message in error.message
-    payload = {"message": error.message, "type": error.type, "param": param, "code": None}
+    payload = {"message": error.message, "type": error.type, "param": param, "code": code}
     assert json.loads(error.body()) == {"error": payload}
 
 
