@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from engine.backends.scripted import ASSISTANT, END, USER, ScriptedModel
-from engine.job import EngineOutput, Finished, FinishReason, Job, SamplingParams, Started, Token
+from engine.job import EngineOutput, Finished, FinishReason, Job, Lane, Progress, SamplingParams, Started, Token
 from engine.model import BatchEntry, FloatArray, ModelError
 from engine.runtime.engine import Engine, EngineStopped
 from engine.runtime.loop import INTERNAL_ERROR
@@ -378,3 +378,25 @@ async def test_engine_with_an_endless_step_is_stuck(monkeypatch: pytest.MonkeyPa
         await answered(engine, job(b"a", 1))
         assert not engine.stuck
     assert seen[:2] == [False, True]
+
+
+@pytest.mark.parametrize("batched", [False, True])
+async def test_batch_job_leaves_the_only_slot_and_continues_from_the_cache(batched: bool) -> None:
+    reply = bytes(range(128))
+    model = ScriptedModel(lambda message: reply, n_slots=1, batched=batched, seconds_per_token=0.005)
+    prompt = b"a batch job with a long prompt"
+    async with running(model) as engine:
+        with engine.generate(msgspec.structs.replace(job(prompt), lane=Lane.BATCH)) as outputs:
+            found = [await outputs.receive()]
+            while not isinstance(found[-1], Token):
+                found.append(await outputs.receive())
+            assert (engine.full(Lane.BATCH), engine.full()) == (True, False)
+            interactive = await answered(engine, job(b"somebody", max_tokens=3))
+            assert interactive[1:] == [*tokens_of(reply[:3]), LENGTH]
+            found += [output async for output in outputs]
+        assert [output for output in found if not isinstance(output, Started | Progress)] == [
+            *tokens_of(reply[:100]),
+            LENGTH,
+        ]
+        assert engine.stats().preemptions == 1
+        assert sum(len(entry.tokens) for entry in model.decoded if entry.position < len(prompt)) < 2 * len(prompt)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trio
 from msgspec import Struct
 
 from server.protocol import sse
@@ -119,3 +120,19 @@ async def test_return_progress_reports_prompt_progress(tmp_path: Path) -> None:
         assert found[0] == first
         assert 0 < found[0]["processed"] < 2002
         assert (await again(running, response_id)).body == body
+
+
+@pytest.mark.parametrize(("tier", "pings"), [("flex", True), ("default", False)])
+async def test_stream_of_the_batch_lane_has_comments_while_it_pauses(tier: str, pings: bool) -> None:
+    model = PacedModel(lambda message: b"Hello, you")
+    async with served(model, heartbeat_seconds=0.02) as running, await Client.to(running) as client:
+        model.hold()
+        await client.create(input="Hi", stream=True, service_tier=tier)
+        body = b""
+        model.allow(3)
+        while b"response.output_text.delta" not in body:
+            body += await client.chunk() if body else (await client.created())[1]
+        await trio.sleep(0.2)
+        model.go()
+        rest = await client.rest_of_stream()
+    assert (sse.PING in rest) is pings
