@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import resource
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,8 +159,19 @@ def _meminfo(root: Path) -> dict[str, int]:
     values = {row[0].rstrip(":"): int(row[1]) << 10 for row in rows if len(row) > 1 and row[1].isdecimal()}
     if not values and root == ROOT:  # systemd's `ProcSubset=pid` hides the file
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return {"MemTotal": total, "MemAvailable": total}  # sysconf counts no page cache as available
+        return {"MemTotal": total, "MemAvailable": max(0, total - bytes_in_use(root))}
     return values
+
+
+def bytes_in_use(root: Path = ROOT) -> int:
+    """Return the bytes of memory that all processes and the kernel use, without the page cache; 0 if it is unknown.
+    Unlike /proc/meminfo, the files of the memory nodes are visible in the sandbox of the unit."""
+    values: Counter[str] = Counter()
+    for node in root.glob("sys/devices/system/node/node*/meminfo"):
+        for _, _, name, number, *_ in map(str.split, _text(node).splitlines()):
+            values[name.rstrip(":")] += int(number) << 10
+    cached = values["Active(file)"] + values["Inactive(file)"] + values["SReclaimable"]
+    return max(0, values["MemUsed"] - cached)
 
 
 def _read_bytes(process: Path) -> int:

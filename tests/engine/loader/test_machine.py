@@ -178,3 +178,24 @@ def test_bytes_read_are_those_of_the_process_and_its_children(
     files: dict[str, str], expected: int, tmp_path: Path
 ) -> None:
     assert machine.bytes_read(tree(tmp_path, files)) == expected
+
+
+NODE = """\
+Node {0} MemTotal:       1000 kB
+Node {0} MemFree:         200 kB
+Node {0} MemUsed:         800 kB
+Node {0} Active(file):    100 kB
+Node {0} Inactive(file):   50 kB
+Node {0} SReclaimable:     10 kB
+Node {0} HugePages_Total:     0
+"""
+NODES: list[tuple[str, dict[str, str], int]] = [
+    ("unknown", {}, 0),
+    ("one node", {"sys/devices/system/node/node0/meminfo": NODE.format(0)}, 640 << 10),
+    ("two nodes", {f"sys/devices/system/node/node{n}/meminfo": NODE.format(n) for n in (0, 1)}, 1280 << 10),
+]
+
+
+@pytest.mark.parametrize(("files", "expected"), [row[1:] for row in NODES], ids=[row[0] for row in NODES])
+def test_bytes_in_use_leave_out_the_page_cache(files: dict[str, str], expected: int, tmp_path: Path) -> None:
+    assert machine.bytes_in_use(tree(tmp_path, files)) == expected
