@@ -21,6 +21,8 @@ from tests.support import model_files, wire
 from tests.support.helpers import NAME, PATIENCE, Client, PacedModel, get, post, served, text
 from tests.support.processes import COMMAND, ROOT, START_SECONDS, serving
 
+pytestmark = pytest.mark.slow
+
 TERMINATED = -signal.SIGTERM
 EXITED = 128 + signal.SIGTERM
 """Exit status of a Python program that SIGTERM ended while it could still clean up."""

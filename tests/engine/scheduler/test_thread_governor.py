@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.model import ThreadCounts
@@ -67,6 +67,7 @@ def test_choose_with_waiting_tasks_gives_way_without_a_history() -> None:
     assert used == [2] * SLOW_STEPS + [1, 1]
 
 
+@settings(max_examples=30)
 @given(rows=st.sampled_from([2, 5, 64]), busy_seconds=st.floats(5, 300))
 def test_choose_after_the_other_process_returns_to_all_cores(rows: int, busy_seconds: float) -> None:
     machine = Machine(TWO_CORES, cores=1, work=0.02 / rows)

@@ -111,6 +111,7 @@ async def test_body_at_the_largest_depth_is_answered_or_refused(fields: dict[str
     assert b"json_too_deep" not in answer.body
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["[" * 300_000, '{"a":' * 100_000, '{"a":' * 100_000 + "0" + "}" * 100_000])
 async def test_json_inside_a_text_may_be_nested_at_will(text: str) -> None:
     call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": text}

@@ -100,6 +100,7 @@ def test_server_listens_at_several_addresses(tmp_path: Path) -> None:
 BUSY = b"POST /v1/responses HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
 
 
+@pytest.mark.slow
 def test_server_without_file_descriptors_answers_health_and_logs_one_line(tmp_path: Path) -> None:
     model = model_files.spm(tmp_path / "model.gguf")
     with serving(tmp_path, "--model", str(model)) as daemon, ExitStack() as stack:

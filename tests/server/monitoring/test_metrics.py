@@ -218,6 +218,7 @@ async def test_metrics_that_are_off_are_not_found() -> None:
         assert (await get(running, "/metrics")).status == 404
 
 
+@pytest.mark.slow
 def test_library_of_metrics_is_not_loaded_with_the_command() -> None:
     code = "import sys, server.cli.main; print('prometheus_client' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
