@@ -2,6 +2,7 @@
 
 import ast
 import math
+import re
 import warnings
 from contextlib import suppress
 from typing import Any
@@ -107,13 +108,17 @@ def infer_value(text: str) -> Any:  # a JSON value
     if text.strip() in WORDS:
         return WORDS[text.strip()]
     if text.strip().startswith(_LITERAL):
-        for attempt in (text, text.translate(_LINE_ENDS)):  # a Python string must not contain a line break
+        for attempt in (
+            text,
+            _QUOTED.sub(lambda quoted: quoted[0].translate(_LINE_ENDS), text),
+        ):  # a Python string must not contain a line break
             with suppress(ValueError, SyntaxError, RecursionError, MemoryError, TypeError), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Python warns of unknown escapes
                 return _as_json(ast.literal_eval(attempt.strip()))
     return text
 
 
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 _LINE_ENDS = str.maketrans({"\n": "\\n", "\r": "\\r", "\0": "\\x00"})
 _LITERAL = tuple("\"'[{(-+.0123456789")
 WORDS = {"True": True, "False": False, "None": None}

@@ -82,6 +82,20 @@ FUNCTIONS: dict[str, Any] = {
         "required": ["root", "id"],
         "additionalProperties": False,
     },
+    "mixed": {
+        "type": "object",
+        "properties": {
+            "text": {"type": ["string", "boolean"]},
+            "number": {"type": ["integer", "string"]},
+            "any": {},
+            "list": {"type": "array", "items": {"type": ["string", "null"]}, "maxItems": 1},
+            "map": {"type": "object"},
+            "flag": {"enum": ["on", "off"]},
+            "more": {"anyOf": [{"type": "string", "maxLength": 4}, {"type": "array", "items": {"type": "number"}}]},
+        },
+        "required": ["number", "flag"],
+        "additionalProperties": False,
+    },
     "short": {
         "type": "object",
         "properties": {"code": {"type": "string", "minLength": 1, "maxLength": 4}, "kind": {"const": "x"}},

@@ -841,3 +841,20 @@ def test_parser_with_text_cut_in_opening_of_cdata_returns_no_text(cut: str) -> N
     found = merged([*parser.feed(f'<function name="f"><param name="x">{cut}'), *parser.finish(cut=True)])
     arguments = "".join(each.text for each in found if isinstance(each, ToolCallArguments))
     assert arguments in ('{"x": ', '{"x": "')
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("['a\nb', \n\"it's\r\"]", ["a\nb", "it's\r"]),
+        ("{'n': 123456789012345678901234567890}", {"n": 123456789012345678901234567890}),
+        ("{'a': '\\ud800'}", "{'a': '\\ud800'}"),  # half of a pair is no text in JSON
+        ("True, False", "True, False"),
+    ],
+)
+def test_parser_of_python_values_returns_json(text: str, value: object) -> None:
+    call = f"<seed:tool_call><function=f><parameter=x>{text}</parameter></function></seed:tool_call>"
+    parser = Parser(named("seed"), {"f": argument_schema({})})
+    _, arguments, _ = merged([*parser.feed(call), *parser.finish()])
+    assert isinstance(arguments, ToolCallArguments)
+    assert json.loads(arguments.text) == {"x": value}
