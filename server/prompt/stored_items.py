@@ -16,12 +16,17 @@ Fields: TypeAlias = dict[str, Raw]
 PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
 FILLED_FIELDS = ("id", "type", "status")
 """Fields that the server sets if they are missing or not a text."""
-WITH_STATUS = ("message", "function_call", "function_call_output")
+SEARCHES = ("tool_search_call", "tool_search_output")
+WITH_STATUS = (
+    *("message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"),
+    *("shell_call", "shell_call_output", *SEARCHES),
+)
 """Types of items that need a status in the types of official clients."""
 NULL = Raw(b"null")
 NONE = Raw(b"[]")
 MESSAGE = Raw(b'"message"')
 COMPLETED = Raw(b'"completed"')
+CLIENT = Raw(b'"client"')
 OUTPUT_TEXT = Raw(b'"output_text"')
 OUR_ID = re.compile(r"[a-z]+_([0-9a-f]{32})i?[0-9]{2,}")
 """Id that this server made, for an input item (see `_complete_items`) or an output item (see `server.stream`)."""
@@ -122,6 +127,8 @@ def _complete_items(items: Sequence[Raw], stem: str) -> Iterator[Fields]:
         fields = {"id": _raw(id_), "type": _raw(kind), **fields}
         if kind in WITH_STATUS:
             fields = {"status": COMPLETED, **fields}
+        if kind in SEARCHES:
+            fields = {"execution": CLIENT, **fields}
         if kind == "reasoning" and fields.get("summary", NULL) == NULL:
             fields["summary"] = NONE
         if kind == "message":
