@@ -24,6 +24,8 @@ class ChatCompletionsHandler:
     async def create(self, exchange: Exchange) -> None:
         self._generations.check(exchange.caller)
         body = await self._bodies.read(exchange, _decode)
+        self._specs.limits.check_items(body.request.messages, "messages")
+        self._specs.limits.check_tools(body.request.tools)
         with exchange.while_connected():
             prepared = await self._work.run(body.size, _prepare, body.request, body.unknown)
             exchange.skipped = prepared.skipped

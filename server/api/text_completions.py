@@ -1,7 +1,6 @@
 """`POST /v1/completions`: continue a prompt without a chat template, for base models and benchmarks."""
 
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -127,9 +126,10 @@ class TextCompletionsHandler:
         prepared = PreparedRequest(
             request=to_request(request), field="prompt", plain_text=True, skipped=exchange.skipped
         )
-        bound = partial(builder.refuse_more, n_ctx=self._model.served.info.n_ctx, name="prompt")
+        bound = self._specs.prompt_bound("prompt")
         with exchange.while_connected():
             tokens = await self._model.prompt_tokens(request.prompt or "", bound)
+            bound(min(len(tokens), self._model.served.info.n_ctx))
             spec = await self._specs.build(prepared, tokens, exchange)
         with self._generations.make(spec) as generation:
             usage = includes_usage(request.stream_options)

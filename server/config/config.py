@@ -131,11 +131,17 @@ class Config(Struct, frozen=True):
     max_step_ms: Annotated[
         int, MILLISECONDS, "Longest step in milliseconds while a response streams (default: 2.5 times its usual step)"
     ] = 0
+    max_prompt_tokens: Annotated[
+        int, TOKENS, "Tokens of a prompt at most; 0 allows what the context holds (default: {})"
+    ] = 0
     max_output_tokens: Annotated[
         int, TOKENS, "Tokens of an answer at most; 0 allows what the context leaves (default: {})"
     ] = 4096
     max_items: Annotated[int, POSITIVE, "Input items of a request at most (default: {})"] = 20_000
     max_tools: Annotated[int, POSITIVE, "Tools of a request at most (default: {})"] = 512
+    max_schema_kilobytes: Annotated[
+        int, whole(1, 1024, "kB"), "Kilobytes of a JSON schema of a tool or an answer at most (default: {})"
+    ] = 256
     answer_timeout_seconds: Annotated[
         float, seconds(86400), "Seconds that an answer may take once it has a slot (default: {})"
     ] = 3600.0

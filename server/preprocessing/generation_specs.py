@@ -10,11 +10,12 @@ from engine.chat_template import Message
 from engine.constraint import Grammar
 from engine.job import Job
 from engine.runtime import Engine
-from engine.tokenizer import no_progress
+from engine.tokenizer import Progress, no_progress
 from server.config import Config
 from server.generation import GenerationSpec, Origin, Stage
 from server.http import ITEM_BYTES, WorkThread
 from server.preprocessing.compaction_stages import CompactionStages, summary_prompt
+from server.preprocessing.entry_limits import EntryLimits
 from server.preprocessing.initial_response import initial_response
 from server.preprocessing.lanes import lane_of
 from server.preprocessing.reasoning_seal import ReasoningSeal
@@ -61,6 +62,7 @@ class SpecBuilder:
         self._seal = seal
         self._work = work
         self._volatile = volatile.patterns(config.volatile)
+        self.limits = EntryLimits.of(config)
 
     async def tokens(self, prepared: PreparedRequest, least_bytes: int = 0) -> list[int]:
         """Return the tokens of the prompt. `least_bytes`: see `ServedModel.render`. Raises InvalidRequest."""
@@ -76,19 +78,28 @@ class SpecBuilder:
     async def _tokens(self, prepared: PreparedRequest, messages: Sequence[Message], least_bytes: int) -> list[int]:
         request, n_ctx = prepared.request, self._model.served.info.n_ctx
         # The count of an endpoint that only counts may exceed the context.
-        bound = no_progress if least_bytes else partial(builder.refuse_more, n_ctx=n_ctx, name=prepared.field)
-        return await self._model.tokens(
+        refuse = self.prompt_bound(prepared.field)
+        tokens = await self._model.tokens(
             volatile.moved(messages, self._volatile),
-            builder.max_prompt_tokens(request, n_ctx),
+            builder.max_prompt_tokens(request, n_ctx, self._config.max_prompt_tokens),
             builder.effort(request),
             prepared.toolbox.tools,
             least_bytes,
             builder.template_variables(request),
-            bound,
+            no_progress if least_bytes else refuse,
         )
+        if not least_bytes:
+            refuse(min(len(tokens), n_ctx))  # `builder.job` counts what is too long for the context
+        return tokens
+
+    def prompt_bound(self, name: str) -> Progress:
+        """Return the function that refuses a count of prompt tokens beyond the limits. `name`: field of the prompt."""
+        n_ctx, limit = self._model.served.info.n_ctx, self._config.max_prompt_tokens
+        return partial(builder.refuse_more, n_ctx=n_ctx, name=name, limit=limit)
 
     async def constraints(self, prepared: PreparedRequest) -> OutputConstraints:
         """Return the compiled constraints of the answer. Raises InvalidRequest for what cannot be enforced."""
+        self.limits.check_schemas(prepared)
         format_ = prepared.request.format
         return await self._model.constraints(format_, prepared.schema_field, prepared.toolbox, prepared.messages)
 
@@ -99,7 +110,7 @@ class SpecBuilder:
             prepared = replace(prepared, request=compaction.summarising(prepared.request, n_ctx))
             return await self._with_summary(prepared, UNCONSTRAINED, requester, repeats)
         constraints = await self.constraints(prepared)
-        threshold = compaction.threshold(prepared.request, n_ctx)
+        threshold = compaction.threshold(prepared.request, min(n_ctx, self._config.max_prompt_tokens or n_ctx))
         count = 0 if threshold is None else compaction.summarised(prepared.messages)
         tokens = await self._tokens_below(prepared, threshold if count else None)
         if tokens is None:

@@ -1,6 +1,5 @@
 """First stages of a request for a response: read its body, load its past, resolve references, prepare it."""
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 
 from msgspec.structs import replace
@@ -9,12 +8,12 @@ from server.config import Config
 from server.http import ITEM_BYTES, Exchange, WorkThread
 from server.preprocessing.body_reader import BodyReader, DecodedBody
 from server.preprocessing.configuration_updates import configured
+from server.preprocessing.entry_limits import EntryLimits
 from server.preprocessing.history import History
 from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.preprocessing.references import References
 from server.prompt import Past, PreparedRequest, builder, prepare
 from server.protocol import request as wire
-from server.protocol.errors import InvalidRequest
 from server.protocol.fields import skipped_fields
 from server.protocol.request import Request
 
@@ -32,7 +31,7 @@ class RequestReader:
         seal: ReasoningSeal,
         work: WorkThread,
     ) -> None:
-        self._config = config
+        self._limits = EntryLimits.of(config)
         self._bodies = bodies
         self._history = history
         self._references = references
@@ -60,13 +59,13 @@ class RequestReader:
         request = await self._seal.opened(await self._references.resolve(body.request, past.items))
         size = body.size + len(past.items) * ITEM_BYTES
         prepared = await self._work.run(size, _prepare, request, past, body.unknown)
-        _check_count(prepared.toolbox.echo, self._config.max_tools, "tools", "--max-tools")
+        self._limits.check_tools(prepared.toolbox.echo)
         return prepared
 
     def _checked(self, body: DecodedBody[Request]) -> DecodedBody[Request]:
         """Raise InvalidRequest for a request with too many items or tools."""
-        _check_count(body.request.input, self._config.max_items, "input", "--max-items")
-        _check_count(body.request.tools, self._config.max_tools, "tools", "--max-tools")
+        self._limits.check_items(body.request.input, "input")
+        self._limits.check_tools(body.request.tools)
         return body
 
 
@@ -83,10 +82,3 @@ def _decode(body: bytes) -> tuple[Request, list[str]]:
 def _decode_message(message: bytes) -> tuple[Request, list[str]]:
     """Return the request of a message, and the names of its unknown fields."""
     return wire.decode(message), sorted(skipped_fields(message, wire.KNOWN | MESSAGE_FIELDS))
-
-
-def _check_count(values: Sequence[object] | str | None, limit: int, param: str, flag: str) -> None:
-    """Raise InvalidRequest if a list of the request is too long. A text is no list."""
-    if isinstance(values, list | tuple) and len(values) > limit:
-        message = f"`{param}` has {len(values)} entries; this server accepts {limit} (raise it by {flag})."
-        raise InvalidRequest(message, param=param)

@@ -210,11 +210,15 @@ def stops(request: Request) -> tuple[str, ...]:
     return (request.stop,) if isinstance(request.stop, str) else tuple(request.stop)
 
 
-def max_prompt_tokens(request: Request, n_ctx: int) -> int | None:
-    """Return the tokens that the prompt may have before the oldest turns are dropped; None if none are dropped."""
+def max_prompt_tokens(request: Request, n_ctx: int, limit: int = 0) -> int | None:
+    """Return the tokens that the prompt may have before the oldest turns are dropped; None if none are dropped.
+
+    `limit`: the server's limit; 0 without one.
+    """
     if request.truncation != "auto":
         return None
-    return n_ctx - truncation.reserved_tokens(request.max_output_tokens, n_ctx)
+    most = n_ctx - truncation.reserved_tokens(request.max_output_tokens, n_ctx)
+    return min(most, limit or most)
 
 
 def job(
@@ -236,8 +240,18 @@ def job(
     return Job(tuple(prompt), max_tokens, sampling, top_logprobs=top_logprobs(request))
 
 
-def refuse_more(count: int, n_ctx: int, name: str) -> None:
-    """Raise InvalidRequest if the context has less than `count` tokens, which are only the first ones of the prompt."""
+def refuse_more(count: int, n_ctx: int, name: str, limit: int = 0) -> None:
+    """Raise InvalidRequest if the context has less than `count` tokens, which are only the first ones of the prompt.
+
+    `limit`: the server's limit; 0 without one.
+    """
+    if limit and limit < min(count, n_ctx):
+        raise InvalidRequest(
+            f"The input has more than {limit} tokens, which this server accepts. "
+            "Shorten the input, or raise the limit by --max-prompt-tokens.",
+            param=name,
+            code="context_length_exceeded",
+        )
     if count > n_ctx:
         raise _too_long(f"more than {n_ctx}", n_ctx, name)
 

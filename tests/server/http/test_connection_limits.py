@@ -106,6 +106,56 @@ async def test_request_with_too_many_entries_is_refused_by_name(body: dict[str, 
 
 
 @pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"messages": [{"role": "user", "content": "x"}] * 4}, "messages"),
+        (
+            {
+                "messages": [{"role": "user", "content": "x"}],
+                "tools": [{"type": "function", "function": {"name": f"f{n}"}} for n in range(3)],
+            },
+            "tools",
+        ),
+    ],
+)
+async def test_chat_with_too_many_entries_is_refused_by_name(body: dict[str, Any], param: str) -> None:
+    async with served(max_items=3, max_tools=2) as running:
+        refused = await exchange(running, "POST", "/v1/chat/completions", encode(**body))
+        fits = await exchange(running, "POST", "/v1/chat/completions", encode(**{**body, param: body[param][:-1]}))
+    assert (refused.status, refused.json["error"]["param"], fits.status) == (400, param, 200)
+
+
+def schema(size: int) -> dict[str, Any]:
+    return {"type": "object", "properties": {}, "additionalProperties": False, "description": "x" * size}
+
+
+SCHEMAS: list[tuple[str, dict[str, Any], str]] = [
+    ("/v1/responses", {"tools": [{"type": "function", "name": "f", "parameters": schema(1000)}]}, "tools"),
+    (
+        "/v1/responses",
+        {"text": {"format": {"type": "json_schema", "name": "n", "schema": schema(1000)}}},
+        "text.format.schema",
+    ),
+    (
+        "/v1/chat/completions",
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema(1000)}}},
+        "response_format.json_schema.schema",
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "fields", "param"), SCHEMAS)
+async def test_schema_that_is_too_large_is_refused_by_name(path: str, fields: dict[str, Any], param: str) -> None:
+    text = {"input": "Hi"} if path == "/v1/responses" else {"messages": [{"role": "user", "content": "Hi"}]}
+    async with served(max_schema_kilobytes=1) as running:
+        refused = (await exchange(running, "POST", path, encode(**text, **fields))).json["error"]
+    async with served(max_schema_kilobytes=2) as running:
+        fits = await exchange(running, "POST", path, encode(**text, **fields))
+    assert (refused["param"], refused["message"][-50:]) == (param, "accepts 1000 (raise it by --max-schema-kilobytes).")
+    assert fits.status == 200
+
+
+@pytest.mark.parametrize(
     ("requested", "limit", "echoed", "tokens"), [(None, 3, None, 3), (9, 3, 3, 3), (2, 3, 2, 2), (9, 0, 9, 9)]
 )
 async def test_answer_is_limited_by_request_and_server(
@@ -119,6 +169,49 @@ async def test_answer_is_limited_by_request_and_server(
         tokens,
         {"reason": "max_output_tokens"},
     )
+
+
+@pytest.mark.parametrize(
+    ("characters", "fields", "status"),
+    [
+        (30, {}, 200),
+        (40, {}, 400),
+        (10_000, {}, 400),
+        (40, {"truncation": "auto"}, 400),
+        (10, {"truncation": "auto", "earlier": 40}, 200),
+        (10, {"earlier": 40}, 400),
+    ],
+)
+async def test_prompt_is_limited_by_the_server(characters: int, fields: dict[str, Any], status: int) -> None:
+    turn = [{"role": "user", "content": "y" * fields.pop("earlier", 0)}, {"role": "assistant", "content": "y"}]
+    items = [*(turn if turn[0]["content"] else []), {"role": "user", "content": "x" * characters}]
+    async with served(max_prompt_tokens=40) as running:
+        answer = await post(running, input=items, **fields)
+    assert answer.status == status
+    if status == 400:
+        assert answer.json["error"] == {
+            "message": "The input has more than 40 tokens, which this server accepts. "
+            "Shorten the input, or raise the limit by --max-prompt-tokens.",
+            "type": "invalid_request_error",
+            "param": "input",
+            "code": "context_length_exceeded",
+        }
+    else:
+        assert 0 < answer.json["usage"]["input_tokens"] <= 40
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x" * 40}]}),
+        ("/v1/completions", {"prompt": "x" * 41}),
+        ("/v1/responses/input_tokens", {"input": "x" * 40}),
+    ],
+)
+async def test_prompt_is_limited_on_every_path_that_generates(path: str, body: dict[str, Any]) -> None:
+    async with served(max_prompt_tokens=40) as running:
+        answer = await exchange(running, "POST", path, encode(**body))
+    assert (answer.status == 200) is path.endswith("input_tokens")
 
 
 async def test_answer_beyond_its_time_fails_with_its_text(tmp_path: Path) -> None:
