@@ -24,6 +24,8 @@ MAX_RETRY_SECONDS = 120
 
 TYPICAL_OUTPUT_TOKENS = 256
 """Tokens of an answer before any has ended by itself."""
+TYPICAL_WEIGHT = 4
+"""Number of answers as which the typical one counts: a single short answer must not promise a slot too early."""
 
 MIN_PACE_TOKENS = 8
 """Number of tokens from which on a generation's own pace counts."""
@@ -125,6 +127,7 @@ class AdmissionControl:
 
         The estimate is the mean length of the latest ones; a longer generation doubles its present length.
         """
-        mean = sum(self._outputs) / len(self._outputs) if self._outputs else TYPICAL_OUTPUT_TOKENS
+        known = len(self._outputs) + TYPICAL_WEIGHT
+        mean = (sum(self._outputs) + TYPICAL_WEIGHT * TYPICAL_OUTPUT_TOKENS) / known
         left = mean - load.output_tokens if load.output_tokens < mean else load.output_tokens
         return min(load.max_tokens - load.output_tokens, left)
