@@ -154,7 +154,7 @@ LISTED = [
     {**SENT[3], "status": "completed"},
     {**SENT[4], "status": "completed"},
     {**SENT[5], "summary": []},
-    SENT[6],
+    {**SENT[6], "status": "completed"},
 ]
 KINDS = ["msg", "msg", "msg", "fc", "fco", "rs", "item"]
 
