@@ -55,7 +55,7 @@ class Bodies:
 
     async def cleaned(self, message: bytes) -> bytes:
         """Return the cleaned message of a WebSocket. Raises InvalidRequest."""
-        return await self._work.run(len(message), clean, message)
+        return await self._work.run(len(message), clean, message, self._max_depth)
 
     def reserve(self, size: int, total: int) -> None:
         """Count `size` more bytes of a message that has `total` bytes then. Raises BodyTooLarge, Unavailable."""

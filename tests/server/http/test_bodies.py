@@ -9,7 +9,9 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.http.bodies import clean
+from server.http.bodies import Bodies, clean
+from server.http.work_thread import WorkThread
+from server.protocol.errors import InvalidRequest
 from tests.support.helpers import Client, encode, exchange, post, request, served
 
 SURROGATES = [
@@ -120,3 +122,10 @@ async def test_json_inside_a_text_may_be_nested_at_will(text: str) -> None:
     async with served() as running:
         answers = [await post(running, input=items[:n], truncation="auto") for n in (1, 2, 3)]
     assert [answer.status in (200, 400) for answer in answers] == [True] * 3, [answer.body[:200] for answer in answers]
+
+
+async def test_message_of_a_websocket_has_the_limit_of_nesting() -> None:
+    bodies = Bodies(1000, 1.0, WorkThread(), max_depth=8)
+    assert await bodies.cleaned(b"[" * 8 + b"]" * 8) == b"[" * 8 + b"]" * 8
+    with pytest.raises(InvalidRequest, match="nested deeper than 8 levels"):
+        await bodies.cleaned(b"[" * 9 + b"]" * 9)
