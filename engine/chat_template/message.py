@@ -25,6 +25,8 @@ class Message(Struct, frozen=True):
     """Name of the function whose output this message is."""
     call_id: str = ""
     """Id of the call whose output this message is."""
+    example: str = ""
+    """Example of a call that the server added to the content: its control tokens are meant."""
 
 
 class Tool(Struct, frozen=True):

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from engine.chat_template.efforts import EFFORT_WORDS
 from engine.chat_template.message import Call, Message
-from engine.chat_template.values import Clean, Turn, WriteCalls, as_object, generic_call, joined
+from engine.chat_template.values import Clean, Turn, WriteCalls, as_object, cleaned_content, generic_call, joined
 
 
 class ArgumentsForm(Struct, frozen=True):
@@ -111,7 +111,7 @@ def _as_text(message: Message, outputs: bool) -> Message:
 
 def _with_written_calls(message: Message, write_calls: WriteCalls, clean: Clean) -> Message:
     """Clean a message and append its calls to its text."""
-    texts = [clean(message.content), write_calls(message.calls, clean) if message.calls else ""]
+    texts = [cleaned_content(message, clean), write_calls(message.calls, clean) if message.calls else ""]
     return Message(
         message.role,
         "\n".join(filter(None, texts)),
@@ -200,7 +200,7 @@ def _ids(messages: Sequence[Message], form: str, clean: Clean) -> dict[str, str]
 
 
 def _turn(message: Message, capabilities: TemplateCapabilities, ids: Mapping[str, str], clean: Clean) -> Turn:
-    turn: Turn = {"role": message.role, "content": clean(message.content)}
+    turn: Turn = {"role": message.role, "content": cleaned_content(message, clean)}
     form = capabilities.form
 
     def arguments(call: Call) -> Any:

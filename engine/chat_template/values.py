@@ -53,11 +53,21 @@ def with_tools(
 
     `write_calls` writes the family's calls; without it, the message asks for calls in the generic format.
     """
-    prompt = TOOLS_PROMPT if write_calls is None else TOOLS_PROMPT.replace(_GENERIC_EXAMPLE, write_calls(_EXAMPLE, str))
+    example = _GENERIC_EXAMPLE if write_calls is None else write_calls(_EXAMPLE, str)
+    prompt = TOOLS_PROMPT.replace(_GENERIC_EXAMPLE, example)
     listed = prompt + "\n".join(msgspec.json.encode(tool).decode() for tool in render_tools(tools))
     if messages and messages[0].role == "system":
-        return [replace(messages[0], content=joined(messages[0].content, listed)), *messages[1:]]
-    return [Message("system", listed), *messages]
+        return [replace(messages[0], content=joined(messages[0].content, listed), example=example), *messages[1:]]
+    return [Message("system", listed, example=example), *messages]
+
+
+def cleaned_content(message: Message, clean: Clean) -> str:
+    """Return the content, cleaned but for the example of a call. The functions behind it have no such text, since JSON
+    escapes its quotation marks."""
+    if not message.example:
+        return clean(message.content)
+    before, example, after = message.content.rpartition(message.example)
+    return f"{clean(before)}{example}{clean(after)}"
 
 
 _GENERIC_EXAMPLE = (

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from engine.chat_template.message import Call, Message
+from engine.chat_template.message import Call, Message, Tool
 from engine.chat_template.past_calls import calls_writer
 from engine.chat_template.template import ChatTemplate
 from engine.dialects.call_grammar import answer_grammar
@@ -177,3 +177,20 @@ def test_calls_writer_with_special_arguments_writes_json(name: str, arguments: s
     write = calls_writer(named(name))
     assert write is not None
     assert arguments in write([Call("c", "civet", arguments)], str)
+
+
+def test_prompt_with_example_of_call_has_control_tokens_for_its_markers_only() -> None:
+    """Spelled in plain tokens, the model would write them so, and they would mean nothing."""
+    vocabulary = vocabulary_with("<|tool_call|>", "<|/tool_call|>")
+    template = ChatTemplate(
+        "{% for m in messages %}[{{ m.role }}]{% for c in m.tool_calls or [] %}<|tool_call|>{{ c.function|tojson }}"
+        "<|/tool_call|>{% endfor %}{{ m.content }}{% endfor %}",
+        vocabulary,
+    )
+    tool = Tool("civet", "Writes <|/tool_call|>.", "{}")
+    found = parts(vocabulary, template.prompt([Message("system", "Be <|tool_call|>."), ASK], tools=[tool]))
+    example = '{"name": "name_of_the_function", "arguments": {"name_of_its_parameter": "value"}}'
+    assert [each for each in found if isinstance(each, int)] == [256, 257]
+    assert found[0] == ("[system]Be <|tool_call|>.\n\nYou can call functions. To call one, write nothing but this:\n")
+    assert found[1:4] == [256, example, 257]
+    assert "Writes <|/tool_call|>." in str(found[4])
