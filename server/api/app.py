@@ -43,6 +43,7 @@ from server.http import (
     Send,
     WorkThread,
 )
+from server.mcp import McpAccess
 from server.monitoring import Metrics, StatusHandler
 from server.preprocessing import BodyReader, History, ReasoningSeal, References, RequestReader, SpecBuilder
 from server.prompt import Past, builder, prepare
@@ -99,7 +100,8 @@ class App:
         references = References(store, config.max_body_bytes, work)
         bodies = BodyReader(self._bodies, model, work, config.strict_fields)
         seal = ReasoningSeal(seal_key, work)
-        reader = RequestReader(config, bodies, history, references, seal, work)
+        mcp = McpAccess(config.allow_mcp, dict(each.split("=", 1) for each in config.mcp_connectors))
+        reader = RequestReader(config, bodies, history, references, seal, mcp, work)
         comparisons = PromptComparisons(served.vocabulary, store, work)
         self._specs = specs = SpecBuilder(config, engine, model, store, comparisons, seal, work)
         models = ModelsHandler(model)

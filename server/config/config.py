@@ -15,6 +15,7 @@ from engine.model import KV_TYPES
 from server.config.setting import Names, annotated, grouped
 from server.config.values import (
     BOOLEAN,
+    CONNECTORS,
     COUNT,
     DAYS,
     FILES,
@@ -32,6 +33,7 @@ from server.config.values import (
     STORE,
     TEXT,
     TOKENS,
+    URLS,
     one_of,
     seconds,
     whole,
@@ -110,6 +112,16 @@ class Config(Struct, frozen=True):
         NAMES,
         "Origin of web pages that may call this server; '*' allows any (repeatable)",
         Names("allow_origin"),
+    ] = ()
+
+    allow_mcp: Annotated[
+        tuple[str, ...], URLS, "URL of an MCP server that requests may use (repeatable)", Names("allow_mcp")
+    ] = ()
+    mcp_connectors: Annotated[
+        tuple[str, ...],
+        CONNECTORS,
+        "MCP server that requests name by connector_id, as NAME=URL (repeatable)",
+        Names("mcp_connector"),
     ] = ()
 
     trust_proxies: Annotated[

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -100,6 +101,20 @@ def _proxy(text: str) -> str:
     return text
 
 
+def _web_address(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise ValueError
+    return text
+
+
+def _connector(text: str) -> str:
+    name, equals, url = text.partition("=")
+    if not (name and equals):
+        raise ValueError
+    return f"{name}={_web_address(url)}"
+
+
 def _pattern(text: str) -> str:
     try:
         re.compile(_non_empty(text))
@@ -131,6 +146,17 @@ PROXIES = ValueType(
     one_suffices=True,
     metavar="PEER",
     unit="list of addresses",
+)
+URLS = ValueType(
+    _web_address, "an http or https URL without a user", several=True, one_suffices=True, metavar="URL", unit="URLs"
+)
+CONNECTORS = ValueType(
+    _connector,
+    "NAME=URL with an http or https URL",
+    several=True,
+    one_suffices=True,
+    metavar="NAME=URL",
+    unit="list of NAME=URL",
 )
 FILES = ValueType(_path, "a path", several=True, metavar="FILE", unit="list of paths")
 PATTERNS = ValueType(_pattern, "a regular expression", several=True, metavar="REGEX", unit="list of patterns")

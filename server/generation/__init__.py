@@ -2,8 +2,8 @@
 
 from server.generation.activity import ActivityCount
 from server.generation.admission import AdmissionControl
-from server.generation.failures import as_api_error
-from server.generation.generation import STOPPING, Generation, stopping
+from server.generation.failures import STOPPING, as_api_error, stopping
+from server.generation.generation import Generation
 from server.generation.registry import Generations
 from server.generation.spec import GenerationSpec, NextStage, Stage, Timeouts
 from server.generation.summary import GenerationSummary, Origin, notes

@@ -5,9 +5,15 @@ import logging
 from server.protocol.errors import ApiError, Unavailable
 from server.store import StoreError
 
+STOPPING = "The server is shutting down; try again later."
 INTERNAL_ERROR = "Internal error; see the server log."
 
 log = logging.getLogger("responsed.http")
+
+
+def stopping() -> ApiError:
+    """Return the error for requests that meet a shutdown."""
+    return Unavailable(STOPPING, reason="shutting_down")
 
 
 def as_api_error(error: Exception, request_id: str) -> ApiError:

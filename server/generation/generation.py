@@ -19,14 +19,15 @@ from engine.runtime import Engine, EngineStopped
 from server.generation.admission import Load
 from server.generation.arrivals import arrived_outputs
 from server.generation.event_log import EventLog
-from server.generation.failures import INTERNAL_ERROR
+from server.generation.failures import INTERNAL_ERROR, stopping
 from server.generation.heartbeat import ITEM_STATES, Heartbeat
 from server.generation.recorder import Recorder
 from server.generation.spec import GenerationSpec, Timeouts
+from server.generation.stages import with_opening, with_usage_of_all
 from server.generation.summary import GenerationSummary, Timings, summarize
-from server.protocol.errors import ApiError, Unavailable
+from server.protocol.errors import ApiError
 from server.protocol.events import Event
-from server.protocol.response import Response
+from server.protocol.response import Response, Usage, total_usage
 from server.store import AsyncStore
 from server.stream import (
     Cancelled,
@@ -41,15 +42,9 @@ from server.stream import (
     opening_inputs,
 )
 
-STOPPING = "The server is shutting down; try again later."
 CLIENT_DISCONNECTED = "client disconnected"
 
 log = logging.getLogger("responsed.generation")
-
-
-def stopping() -> ApiError:
-    """Return the error for requests that meet a shutdown."""
-    return Unavailable(STOPPING, reason="shutting_down")
 
 
 class Generation:
@@ -74,6 +69,9 @@ class Generation:
         self._cancel_reason = CLIENT_DISCONNECTED
         self._scope = trio.CancelScope()
         """Scope to cancel the generation. Its deadline is finite while there is no reader."""
+        self._earlier: Usage | None = None
+        """Usage of the jobs before this one."""
+        self._opening = spec.opening
         self._steered = False
         """True if the client has further input for the model."""
         self._earlier_tokens = 0
@@ -236,17 +234,21 @@ class Generation:
         except Exception:
             log.exception("%s failed", self.response.id)
             self.error = ApiError(INTERNAL_ERROR)
-        usage = None if self.queued else self._spec.processor.usage
+        usage = self._earlier if self.queued else total_usage([self._earlier, self._spec.processor.usage])
         return Cancelled(usage) if self.error is None else failure(self.error, usage)
 
     async def _consume(self) -> StreamInput:
         """Run all stages; return the last input of the last one, or of one that failed."""
         while True:
-            last = await self._run_job()
+            last = with_usage_of_all(await self._run_job(), self._earlier)
             if self._spec.follow is None or not isinstance(last, End):
                 return last
-            stage = await self._spec.follow()
+            stage = await self._spec.follow(self._response, self._stream.pending_call)
+            if stage is None:
+                return last
+            self._earlier = last.usage if stage.adds_usage else None
             self._earlier_tokens = self.generated_tokens
+            self._apply(list(stage.inputs))
             self._spec = replace(self._spec, job=stage.job, processor=stage.processor, follow=stage.follow)
 
     async def _run_job(self) -> StreamInput:
@@ -268,7 +270,10 @@ class Generation:
                 slot_since = self._slot_since if processor.started else None
                 self._timings.record(trio.current_time(), slot_since, processor.output_tokens > tokens)
                 last = inputs.pop() if processor.ended else None
-                self._apply([*self._heartbeat.due_events(self._stream.state, processor, trio.current_time()), *inputs])
+                inputs = [*self._heartbeat.due_events(self._stream.state, processor, trio.current_time()), *inputs]
+                if self._opening and processor.started:
+                    inputs, self._opening = with_opening(inputs, self._opening), ()
+                self._apply(inputs)
                 if last is not None:
                     return last
                 if self.slot_seconds > self._answer_seconds:

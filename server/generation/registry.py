@@ -10,7 +10,8 @@ from engine.runtime import Engine
 from server.access import Caller
 from server.generation.activity import ActivityCount
 from server.generation.admission import AdmissionControl, Pace, measured_pace
-from server.generation.generation import CLIENT_DISCONNECTED, Generation, stopping
+from server.generation.failures import stopping
+from server.generation.generation import CLIENT_DISCONNECTED, Generation
 from server.generation.spec import GenerationSpec, Timeouts
 from server.generation.summary import GenerationSummary
 from server.protocol.errors import ApiError, ServerBusy

@@ -9,8 +9,9 @@ from msgspec import Struct
 from engine.job import Job
 from server.access import Caller
 from server.generation.summary import Origin
+from server.protocol.builtin_calls import McpCall
 from server.protocol.response import Response
-from server.stream import OutputProcessor, ReasoningSealer
+from server.stream import OutputProcessor, ReasoningSealer, StreamInput
 
 
 class Stage(Struct, frozen=True, kw_only=True):
@@ -18,11 +19,16 @@ class Stage(Struct, frozen=True, kw_only=True):
 
     job: Job
     processor: OutputProcessor
+    inputs: tuple[StreamInput, ...] = ()
+    """Inputs of the stream before those of the job."""
+    adds_usage: bool = False
+    """True if the usage of the response includes that of the jobs before."""
     follow: "NextStage | None" = None
     """Function that returns the stage after this one; None if this is the last."""
 
 
-NextStage: TypeAlias = Callable[[], Awaitable[Stage]]
+NextStage: TypeAlias = Callable[[Response, McpCall | None], Awaitable[Stage | None]]
+"""Function of the response so far and its call that waits for execution; None ends the response."""
 
 
 class GenerationSpec(Struct, frozen=True, kw_only=True):
@@ -47,6 +53,8 @@ class GenerationSpec(Struct, frozen=True, kw_only=True):
     """First tokens of the prompt that an earlier prompt of the conversation has too."""
     follow: NextStage | None = None
     """Function that returns the stage after `job`, once that has ended; None if there is none."""
+    opening: tuple[StreamInput, ...] = ()
+    """Inputs of the stream before those of the job, once it is in progress."""
     repeats: bool = False
     """True if heartbeats are `response.in_progress` events; otherwise they are SSE comments."""
     sealer: ReasoningSealer | None = None

@@ -54,13 +54,13 @@ class CompactionStages:
         last = count == len(messages)
         processor = SummaryProcessor(self._model.served.vocabulary, len(tokens), self._mapper(tokens), visible=last)
 
-        async def next_part() -> Stage:
+        async def next_part(*_: object) -> Stage:
             left = compaction.remaining_messages(messages, count, processor.text)
             return await self.stage(left, *await summary_prompt(self._model, self._prepared, left))
 
         follow: NextStage | None = next_part
         if last:
-            follow = None if self._answer is None else lambda: self._answer_stage(processor)
+            follow = None if self._answer is None else lambda *_: self._answer_stage(processor)
         return Stage(job=await self._summary_job(tokens), processor=processor, follow=follow)
 
     async def _answer_stage(self, processor: SummaryProcessor) -> Stage:

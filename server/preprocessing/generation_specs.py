@@ -18,6 +18,7 @@ from server.preprocessing.compaction_stages import CompactionStages, summary_pro
 from server.preprocessing.entry_limits import EntryLimits
 from server.preprocessing.initial_response import initial_response
 from server.preprocessing.lanes import lane_of
+from server.preprocessing.mcp_stages import McpStages
 from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.preprocessing.requester import Requester
 from server.prompt import (
@@ -37,7 +38,7 @@ from server.protocol.formats import PlainFormat
 from server.protocol.request import Request
 from server.served_model import UNCONSTRAINED, OutputConstraints, ServedModel
 from server.store import AsyncStore
-from server.stream import OutputProcessor, ReasoningSealer, ToolCallMapper
+from server.stream import OutputProcessor, ReasoningSealer, StreamInput, ToolCallMapper
 
 ANY_TWO_TEXTS = ("a", "b")
 """Texts of the user. Their prompts differ where the user's first message begins."""
@@ -115,7 +116,18 @@ class SpecBuilder:
         tokens = await self._tokens_below(prepared, threshold if count else None)
         if tokens is None:
             return await self._with_summary(prepared, constraints, requester, repeats, count)
-        return await self.build(prepared, tokens, requester, constraints, repeats)
+        spec = await self.build(prepared, tokens, requester, constraints, repeats)
+        return spec if prepared.mcp is None else self._with_mcp(spec, prepared, prepared.mcp.opening)
+
+    def _with_mcp(
+        self, spec: GenerationSpec, prepared: PreparedRequest, opening: tuple[StreamInput, ...]
+    ) -> GenerationSpec:
+        """Return the specification of a generation that executes the model's calls of MCP tools."""
+
+        async def next_job(prepared: PreparedRequest) -> Stage:
+            return await self._answer(prepared, await self.constraints(prepared), spec.job)
+
+        return replace(spec, opening=opening, follow=McpStages(prepared, next_job).follow)
 
     async def _tokens_below(self, prepared: PreparedRequest, threshold: int | None) -> list[int] | None:
         """Return the tokens of the prompt; None if there are `threshold` or more, or more than the context has."""

@@ -1,11 +1,15 @@
 """First stages of a request for a response: read its body, load its past, resolve references, prepare it."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
+import msgspec
+from msgspec import Raw
 from msgspec.structs import replace
 
 from server.config import Config
 from server.http import ITEM_BYTES, Exchange, WorkThread
+from server.mcp import McpAccess, McpSession, open_session
 from server.preprocessing.body_reader import BodyReader, DecodedBody
 from server.preprocessing.configuration_updates import configured
 from server.preprocessing.entry_limits import EntryLimits
@@ -29,6 +33,7 @@ class RequestReader:
         history: History,
         references: References,
         seal: ReasoningSeal,
+        mcp: McpAccess,
         work: WorkThread,
     ) -> None:
         self._limits = EntryLimits.of(config)
@@ -36,6 +41,7 @@ class RequestReader:
         self._history = history
         self._references = references
         self._seal = seal
+        self._mcp = mcp
         self._work = work
 
     async def read(self, exchange: Exchange) -> PreparedRequest:
@@ -58,7 +64,12 @@ class RequestReader:
         """Return the prepared request, whose conversation begins with `past`. Raises ApiError, StoreError."""
         request = await self._seal.opened(await self._references.resolve(body.request, past.items))
         size = body.size + len(past.items) * ITEM_BYTES
-        prepared = await self._work.run(size, _prepare, request, past, body.unknown)
+        items = request.input if isinstance(request.input, list) else ()
+        session = await open_session(self._mcp, request.tools or (), past.items, items)
+        if session is None:
+            prepared = await self._work.run(size, _prepare, request, past, body.unknown)
+        else:
+            prepared = await self._work.run(size, _prepare_with_mcp, request, past, body.unknown, session)
         self._limits.check_tools(prepared.toolbox.echo)
         return prepared
 
@@ -72,6 +83,27 @@ class RequestReader:
 def _prepare(request: Request, past: Past, unknown: list[str]) -> PreparedRequest:
     request, schema_field = configured(request, past.items, builder.past_field(request))
     return replace(prepare(request, past, unknown), schema_field=schema_field)
+
+
+def _prepare_with_mcp(request: Request, past: Past, unknown: list[str], session: McpSession) -> PreparedRequest:
+    """Return the prepared request. The store gets its input as it is; the prompt has the calls of MCP tools instead of
+    lists and approvals."""
+    items = request.input if isinstance(request.input, list) else [_message(request.input)] if request.input else []
+    shown = [raw for raw in items if not session.hides(raw)]
+    earlier = replace(past, items=[raw for raw in past.items if not session.hides(raw)])
+    rewritten = replace(request, tools=list(session.tools), parallel_tool_calls=False)
+
+    def with_items(more: Sequence[Raw]) -> PreparedRequest:
+        prompt = replace(rewritten, input=[*shown, *session.items, *more])
+        prepared = _prepare(prompt, earlier, unknown)
+        original = replace(prepared.request, input=request.input)
+        return replace(prepared, request=original, mcp=session, continued=with_items)
+
+    return with_items(())
+
+
+def _message(text: str) -> Raw:
+    return Raw(msgspec.json.encode({"role": "user", "content": text}))
 
 
 def _decode(body: bytes) -> tuple[Request, list[str]]:

@@ -20,7 +20,7 @@ from server.prompt.truncation import TokenCounter
 from server.protocol.errors import ApiError, InvalidRequest
 from server.protocol.output_items import CompactionItem, OutputMessage
 from server.protocol.request import Request, SamplingFields, TypeAndRole, part
-from server.protocol.response import InputTokensDetails, OutputTokensDetails, Response, Usage
+from server.protocol.response import Response, Usage, total_usage
 from server.stream import encode_summary
 
 MAX_SUMMARY_TOKENS = 1024
@@ -164,20 +164,7 @@ def compacted_response(
     recent = reversed(list(_recent_user_messages(messages)))
     users = [UserMessage(f"msg_{stem}{n:02}", (InputText(message.content),)) for n, message in enumerate(recent)]
     item = CompactionItem(f"cmp_{stem}{len(users):02}", encode_summary(text))
-    return CompactedResponse(id=id_, created_at=now, output=(*users, item), usage=_total_usage(usages))
-
-
-def _total_usage(usages: Sequence[Usage]) -> Usage:
-    inputs = [usage.input_tokens_details for usage in usages]
-    cached, written = sum(each.cached_tokens for each in inputs), sum(each.cache_write_tokens for each in inputs)
-    reasoned = sum(usage.output_tokens_details.reasoning_tokens for usage in usages)
-    return Usage(
-        input_tokens=sum(usage.input_tokens for usage in usages),
-        input_tokens_details=InputTokensDetails(cached, written),
-        output_tokens=sum(usage.output_tokens for usage in usages),
-        output_tokens_details=OutputTokensDetails(reasoned),
-        total_tokens=sum(usage.total_tokens for usage in usages),
-    )
+    return CompactedResponse(id=id_, created_at=now, output=(*users, item), usage=total_usage(usages))
 
 
 def _leading(messages: Sequence[Message]) -> tuple[Message, ...]:

@@ -65,10 +65,17 @@ def entries(raw: msgspec.Raw) -> Iterator[Call | Output]:
     elif kind.endswith("_output") or kind == "mcp_list_tools":
         yield Output(id_, text)
     elif kind.endswith("_call") and (results or _has_arguments(kind, fields)):
-        name = fields.get("name")
-        yield Call(id_, name if isinstance(name, str) else kind.removesuffix("_call"), _arguments(kind, fields))
+        yield Call(id_, _call_name(kind, fields), _arguments(kind, fields))
         if results:
             yield Output(id_, text)
+
+
+def _call_name(kind: str, fields: dict[str, Any]) -> str:
+    """Return the name by which the model calls the function; that of an MCP tool contains its server's label."""
+    name, label = fields.get("name"), fields.get("server_label")
+    if not isinstance(name, str):
+        return kind.removesuffix("_call")
+    return f"{label}__{name}" if kind == "mcp_call" and isinstance(label, str) else name
 
 
 def _has_arguments(kind: str, fields: dict[str, Any]) -> bool:

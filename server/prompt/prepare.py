@@ -1,6 +1,7 @@
 """Prepare a decoded request and its past for the model. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from msgspec import Raw, Struct
 from msgspec.structs import replace
@@ -10,6 +11,7 @@ from server.prompt import builder
 from server.prompt.compaction import is_triggered
 from server.prompt.item_texts import ItemText
 from server.protocol.request import NULL, Request
+from server.stream import McpCallFinished, StreamInput
 from server.tools import NO_TOOLS, Toolbox
 
 
@@ -20,6 +22,20 @@ class Past(Struct, frozen=True):
     """Oldest first."""
     root: str | None = None
     """Id that all turns of the conversation share; None for its first turn."""
+
+
+class McpServers(Protocol):
+    """MCP servers of a request (`server.mcp`)."""
+
+    @property
+    def opening(self) -> tuple[StreamInput, ...]:
+        """First inputs of the stream: lists of tools, and calls that the user has approved."""
+
+    def hides(self, raw: Raw) -> bool:
+        """Return whether the prompt omits the item."""
+
+    async def call(self, label: str, name: str, arguments: str) -> McpCallFinished:
+        """Call a tool of the server `label`."""
 
 
 class PreparedRequest(Struct, frozen=True, kw_only=True):
@@ -46,6 +62,10 @@ class PreparedRequest(Struct, frozen=True, kw_only=True):
     """True if the answer is plain text, without reasoning or tool calls."""
     compacts: bool = False
     """True if the answer is a summary of the conversation."""
+    mcp: McpServers | None = None
+    """MCP servers of the request."""
+    continued: Callable[[Sequence[Raw]], "PreparedRequest"] | None = None
+    """Function that returns the request with further items behind its input; None without MCP servers."""
 
 
 def prepare(request: Request, past: Past, skipped: Sequence[str] = ()) -> PreparedRequest:

@@ -1,4 +1,4 @@
-"""Calls of built-in tools that the client executes, and their events. Data only.
+"""Calls of built-in tools that the client executes, calls of MCP tools, and the events of both. Data only.
 
 Source: openai-python 3.57, `types/responses/response_function_shell_tool_call.py` and its neighbours.
 """
@@ -67,6 +67,58 @@ class ToolSearchCall(Struct, frozen=True, tag="tool_search_call"):
     execution: Literal["client"] = "client"
 
 
+class McpListedTool(Struct, frozen=True):
+    name: str
+    input_schema: Raw
+    description: str | None = None
+    annotations: Raw | None = None
+
+
+class McpListTools(Struct, frozen=True, tag="mcp_list_tools"):
+    id: str
+    server_label: str
+    tools: tuple[McpListedTool, ...]
+
+
+class McpProtocolError(Struct, frozen=True, tag="mcp_protocol_error"):
+    code: int
+    message: str
+
+
+class McpExecutionError(Struct, frozen=True, tag="mcp_tool_execution_error"):
+    content: tuple[Raw, ...]
+
+
+class McpHTTPError(Struct, frozen=True, tag="http_error"):
+    code: int
+    message: str
+
+
+McpError: TypeAlias = McpProtocolError | McpExecutionError | McpHTTPError
+
+
+class McpCall(Struct, frozen=True, tag="mcp_call"):
+    """Call of a tool of an MCP server, which this server executes."""
+
+    id: str
+    server_label: str
+    name: str
+    arguments: str
+    status: Literal["in_progress", "completed", "incomplete", "failed"]
+    output: str | None = None
+    error: McpError | None = None
+
+
+class McpApprovalRequest(Struct, frozen=True, tag="mcp_approval_request"):
+    """Call that waits for the user's approval, in the next request."""
+
+    id: str
+    server_label: str
+    name: str
+    arguments: str
+
+
+McpItem: TypeAlias = McpListTools | McpCall | McpApprovalRequest
 BuiltinCall: TypeAlias = ShellCall | LocalShellCall | ApplyPatchCall | ToolSearchCall
 
 
@@ -91,4 +143,47 @@ class ShellCommandDone(Struct, frozen=True, tag="response.shell_call_command.don
     command: str
 
 
+class _McpItemEvent(Struct, frozen=True):
+    sequence_number: int
+    output_index: int
+    item_id: str
+
+
+class McpListToolsInProgress(_McpItemEvent, frozen=True, tag="response.mcp_list_tools.in_progress"):
+    pass
+
+
+class McpListToolsCompleted(_McpItemEvent, frozen=True, tag="response.mcp_list_tools.completed"):
+    pass
+
+
+class McpCallInProgress(_McpItemEvent, frozen=True, tag="response.mcp_call.in_progress"):
+    pass
+
+
+class McpCallArgumentsDelta(_McpItemEvent, frozen=True, tag="response.mcp_call_arguments.delta"):
+    delta: str
+
+
+class McpCallArgumentsDone(_McpItemEvent, frozen=True, tag="response.mcp_call_arguments.done"):
+    arguments: str
+
+
+class McpCallCompleted(_McpItemEvent, frozen=True, tag="response.mcp_call.completed"):
+    pass
+
+
+class McpCallFailed(_McpItemEvent, frozen=True, tag="response.mcp_call.failed"):
+    pass
+
+
+McpEvent: TypeAlias = (
+    McpListToolsInProgress
+    | McpListToolsCompleted
+    | McpCallInProgress
+    | McpCallArgumentsDelta
+    | McpCallArgumentsDone
+    | McpCallCompleted
+    | McpCallFailed
+)
 BuiltinCallEvent: TypeAlias = ShellCommandAdded | ShellCommandDelta | ShellCommandDone

@@ -124,6 +124,14 @@ class Misdirected(InvalidRequest):
     code = "misdirected_request"
 
 
+class ConnectorFailed(InvalidRequest):
+    """A server that the request names, such as an MCP server, does not work."""
+
+    status = 424
+    type = "external_connector_error"
+    code = "connector_failed"
+
+
 class Unavailable(ApiError):
     """The server cannot accept the request now; a later retry may work."""
 

@@ -4,7 +4,7 @@ from typing import TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
-from server.protocol.builtin_calls import BuiltinCallEvent
+from server.protocol.builtin_calls import BuiltinCallEvent, McpEvent
 from server.protocol.output_items import Item, Logprob, Part, SummaryText
 from server.protocol.response import Response
 
@@ -206,6 +206,7 @@ Event: TypeAlias = (
     | CustomToolCallInputDelta
     | CustomToolCallInputDone
     | BuiltinCallEvent
+    | McpEvent
     | CompactionCompacting
     | Error
 )

@@ -4,7 +4,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
-from server.protocol.builtin_calls import BuiltinCall
+from server.protocol.builtin_calls import BuiltinCall, McpItem
 
 
 class TopLogprob(Struct, frozen=True):
@@ -78,5 +78,5 @@ class CompactionItem(Struct, frozen=True, tag="compaction"):
     encrypted_content: str
 
 
-Item: TypeAlias = OutputMessage | ReasoningItem | FunctionCall | CustomToolCall | BuiltinCall | CompactionItem
+Item: TypeAlias = OutputMessage | ReasoningItem | FunctionCall | CustomToolCall | BuiltinCall | McpItem | CompactionItem
 Part: TypeAlias = OutputText | ReasoningText

@@ -4,6 +4,7 @@ Fields and their order follow openai-python's types and Open Responses' schema (
 object: a field that either requires is always present, and a field that either forbids to be null is never null.
 """
 
+from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
@@ -34,6 +35,22 @@ class Usage(Struct, frozen=True):
     output_tokens: int
     output_tokens_details: OutputTokensDetails
     total_tokens: int
+
+
+def total_usage(usages: Iterable[Usage | None]) -> Usage:
+    """Return the sum of usages."""
+    found = [usage for usage in usages if usage is not None]
+    inputs = [usage.input_tokens_details for usage in found]
+    outputs = [usage.output_tokens_details for usage in found]
+    return Usage(
+        sum(usage.input_tokens for usage in found),
+        InputTokensDetails(sum(each.cached_tokens for each in inputs), sum(each.cache_write_tokens for each in inputs)),
+        sum(usage.output_tokens for usage in found),
+        OutputTokensDetails(
+            sum(each.reasoning_tokens for each in outputs), sum(each.forced_tokens or 0 for each in outputs) or UNSET
+        ),
+        sum(usage.total_tokens for usage in found),
+    )
 
 
 class ErrorInfo(Struct, frozen=True):

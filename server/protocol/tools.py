@@ -42,6 +42,18 @@ class ApplyPatchTool(Struct, frozen=True, tag="apply_patch"):
     name: ClassVar[str] = "apply_patch"
 
 
+class McpServerTool(Struct, frozen=True, tag="mcp", omit_defaults=True):
+    """Tools of an MCP server, which this server calls. Its headers are secrets, so there is no echo of them."""
+
+    server_label: str
+    server_url: str | None = None
+    connector_id: str | None = None
+    server_description: str | None = None
+    allowed_tools: Raw | UnsetType = UNSET
+    require_approval: Raw | UnsetType = UNSET
+    name: ClassVar[str] = ""
+
+
 class ToolSearchTool(Struct, frozen=True, tag="tool_search"):
     """Search for further tools that the client executes."""
 
@@ -52,7 +64,14 @@ class ToolSearchTool(Struct, frozen=True, tag="tool_search"):
 
 
 ToolEcho: TypeAlias = (
-    FunctionTool | CustomTool | NamespaceTool | ShellTool | LocalShellTool | ApplyPatchTool | ToolSearchTool
+    FunctionTool
+    | CustomTool
+    | NamespaceTool
+    | ShellTool
+    | LocalShellTool
+    | ApplyPatchTool
+    | ToolSearchTool
+    | McpServerTool
 )
 
 
@@ -65,6 +84,13 @@ class NamedChoice(Struct, frozen=True, tag="function"):
 class CustomChoice(Struct, frozen=True, tag="custom"):
     name: str
     namespace: str | UnsetType = UNSET
+
+
+class McpChoice(Struct, frozen=True, tag="mcp"):
+    """Choice of an MCP server's tools, or of one of them."""
+
+    server_label: str
+    name: str | None = None
 
 
 class AllowedTools(Struct, frozen=True, tag="allowed_tools"):
@@ -81,7 +107,13 @@ class ApplyPatchChoice(Struct, frozen=True, tag="apply_patch"):
 
 
 ToolChoice: TypeAlias = (
-    Literal["auto", "none", "required"] | NamedChoice | CustomChoice | ShellChoice | ApplyPatchChoice | AllowedTools
+    Literal["auto", "none", "required"]
+    | NamedChoice
+    | CustomChoice
+    | ShellChoice
+    | ApplyPatchChoice
+    | McpChoice
+    | AllowedTools
 )
 BUILTIN_CHOICES: dict[str | None, ToolChoice] = {
     "shell": ShellChoice(),

@@ -12,12 +12,18 @@ from server.stream.chat_chunks import (
 )
 from server.stream.compaction_item import decode_summary, encode_summary
 from server.stream.inputs import (
+    ArgumentsAdded,
     BuiltinName,
     Cancelled,
     End,
+    Failure,
     InProgress,
+    McpCallFinished,
+    McpName,
+    McpToolsListed,
     NotStored,
     StreamInput,
+    ToolCallEnded,
     ToolCallStarted,
     failure,
 )
@@ -29,6 +35,7 @@ from server.stream.summary_processor import SummaryProcessor
 from server.stream.tool_call_mapper import ToolCallMapper
 
 __all__ = [
+    "ArgumentsAdded",
     "BuiltinName",
     "Cancelled",
     "ChatChunk",
@@ -37,7 +44,11 @@ __all__ = [
     "ChatUsage",
     "End",
     "Failed",
+    "Failure",
     "InProgress",
+    "McpCallFinished",
+    "McpName",
+    "McpToolsListed",
     "NotStored",
     "OutputProcessor",
     "ReasoningSealer",
@@ -45,6 +56,7 @@ __all__ = [
     "Stream",
     "StreamInput",
     "SummaryProcessor",
+    "ToolCallEnded",
     "ToolCallMapper",
     "ToolCallStarted",
     "chat_usage",

@@ -7,12 +7,16 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from server.protocol.builtin_calls import McpError, McpListedTool
 from server.protocol.errors import ApiError
 from server.protocol.events import ErrorPayload, PromptProgress
 from server.protocol.output_items import Logprob
 from server.protocol.response import Usage
 
 BuiltinName: TypeAlias = Literal["shell", "local_shell", "apply_patch", "tool_search"]
+"""Types of built-in tools that the client executes."""
+McpName: TypeAlias = Literal["mcp", "mcp_approval"]
+"""Kinds of calls of MCP tools: executed by this server, at once or after the user's approval."""
 
 
 class Created(Struct, frozen=True, array_like=True, tag="c"):
@@ -64,8 +68,8 @@ class ToolCallStarted(Struct, frozen=True, array_like=True, tag="b"):
     """True if the tool takes one text, which its arguments contain as `input`."""
     streams: bool = False
     """True if the text streams. Streams that older versions stored, without this field, send it at the end."""
-    builtin: BuiltinName | None = None
-    """Type of the tool if it is a built-in one that the client executes."""
+    builtin: BuiltinName | McpName | None = None
+    """Type of the tool if it is a built-in one. The namespace of an MCP tool is the label of its server."""
 
 
 class ArgumentsAdded(Struct, frozen=True, array_like=True, tag="a"):
@@ -76,6 +80,20 @@ class ArgumentsAdded(Struct, frozen=True, array_like=True, tag="a"):
 
 class ToolCallEnded(Struct, frozen=True, array_like=True, tag="d"):
     """The call is complete."""
+
+
+class McpToolsListed(Struct, frozen=True, array_like=True, tag="l"):
+    """An MCP server has listed its tools."""
+
+    server_label: str
+    tools: tuple[McpListedTool, ...]
+
+
+class McpCallFinished(Struct, frozen=True, array_like=True, tag="o"):
+    """The call of an MCP tool, whose arguments are complete, has returned."""
+
+    output: str | None
+    error: McpError | None = None
 
 
 class End(Struct, frozen=True, array_like=True, tag="e"):
@@ -116,6 +134,8 @@ StreamInput: TypeAlias = (
     | ToolCallStarted
     | ArgumentsAdded
     | ToolCallEnded
+    | McpToolsListed
+    | McpCallFinished
     | End
     | Cancelled
     | Failure

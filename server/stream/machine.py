@@ -12,6 +12,7 @@ from enum import Enum, auto
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from server.protocol.builtin_calls import McpCall
 from server.protocol.events import (
     Error,
     ErrorPayload,
@@ -33,6 +34,8 @@ from server.stream.inputs import (
     End,
     Failure,
     InProgress,
+    McpCallFinished,
+    McpToolsListed,
     NotStored,
     Queued,
     ReasoningAdded,
@@ -44,6 +47,7 @@ from server.stream.inputs import (
     ToolCallStarted,
 )
 from server.stream.open_items import Opening, OpenItem, OpenReasoning, Outcome, class_of, open_item
+from server.stream.open_mcp_calls import OpenMcpCall
 
 
 class State(Enum):
@@ -62,6 +66,7 @@ _OPENS_ITEM: dict[type[StreamInput], State] = {
     ReasoningAdded: State.WRITING,
     SummaryAdded: State.WRITING,
     ToolCallStarted: State.CALLING,
+    McpToolsListed: State.WRITING,
 }
 _ABORTS: dict[type[StreamInput], State] = {Failure: State.CLOSED, Cancelled: State.CLOSED}
 TRANSITIONS: dict[State, dict[type[StreamInput], State]] = {
@@ -78,6 +83,7 @@ TRANSITIONS: dict[State, dict[type[StreamInput], State]] = {
     State.WRITING: {
         **_OPENS_ITEM,
         ReasoningSealed: State.WRITING,
+        McpCallFinished: State.WRITING,
         NotStored: State.WRITING,
         End: State.CLOSED,
         **_ABORTS,
@@ -111,6 +117,11 @@ class Stream:
     def silent(self) -> bool:
         """True if the open item has no events until it is complete."""
         return self._item is not None and self._item.silent
+
+    @property
+    def pending_call(self) -> McpCall | None:
+        """Call of an MCP tool that waits for its execution."""
+        return self._item.call if isinstance(self._item, OpenMcpCall) and self._item.pending else None
 
     def feed(self, input_: StreamInput) -> list[Event]:
         state = TRANSITIONS[self.state].get(type(input_))
@@ -149,7 +160,16 @@ class Stream:
                 yield from self._open(input_)
             case ArgumentsAdded(text):
                 yield from self._current.delta(text)
+            case ToolCallEnded() if isinstance(self._item, OpenMcpCall):
+                yield from self._item.arguments_done()
             case ToolCallEnded():
+                yield from self._close_item("completed")
+            case McpCallFinished():
+                assert isinstance(self._item, OpenMcpCall), "only these calls are executed here"
+                self._item.finish(input_)
+                yield from self._close_item("completed")
+            case McpToolsListed():
+                yield from self._open(input_)
                 yield from self._close_item("completed")
             case End():
                 yield from self._end(input_)

@@ -39,15 +39,16 @@ from server.protocol.output_items import (
 )
 from server.stream.compaction_item import OpenCompaction
 from server.stream.decoders import CustomInputDecoder
-from server.stream.inputs import ReasoningAdded, SummaryAdded, TextAdded, ToolCallStarted
+from server.stream.inputs import McpToolsListed, ReasoningAdded, SummaryAdded, TextAdded, ToolCallStarted
 from server.stream.open_builtin_calls import BUILTIN_CALLS, BuiltinCallClass
+from server.stream.open_mcp_calls import OpenMcpApproval, OpenMcpCall, OpenMcpList
 from server.stream.reasoning_summary import summary_parts
 
 C = TypeVar("C", FunctionCall, CustomToolCall)
 NextNumber: TypeAlias = Callable[[], int]
 """Counter of sequence numbers."""
 Outcome: TypeAlias = Literal["completed", "incomplete"]
-Opening: TypeAlias = TextAdded | ReasoningAdded | SummaryAdded | ToolCallStarted
+Opening: TypeAlias = TextAdded | ReasoningAdded | SummaryAdded | ToolCallStarted | McpToolsListed
 """Inputs that open an item."""
 
 
@@ -198,12 +199,16 @@ ItemClass: TypeAlias = (
     | type[OpenFunctionCall]
     | type[OpenCustomCall]
     | BuiltinCallClass
+    | type[OpenMcpCall]
+    | type[OpenMcpApproval]
+    | type[OpenMcpList]
 )
 ITEM_CLASSES: dict[type[Opening], ItemClass] = {
     TextAdded: OpenMessage,
     ReasoningAdded: OpenReasoning,
     SummaryAdded: OpenCompaction,
     ToolCallStarted: OpenFunctionCall,
+    McpToolsListed: OpenMcpList,
 }
 
 
@@ -220,6 +225,13 @@ def open_item(input_: Opening, stem: str, output_index: int, number: NextNumber,
 
 
 def class_of(input_: Opening) -> ItemClass:
-    if isinstance(input_, ToolCallStarted) and input_.builtin is not None:
-        return BUILTIN_CALLS[input_.builtin]
-    return OpenCustomCall if isinstance(input_, ToolCallStarted) and input_.custom else ITEM_CLASSES[type(input_)]
+    match input_:
+        case ToolCallStarted(builtin="mcp"):
+            return OpenMcpCall
+        case ToolCallStarted(builtin="mcp_approval"):
+            return OpenMcpApproval
+        case ToolCallStarted(builtin="shell" | "local_shell" | "apply_patch" | "tool_search" as name):
+            return BUILTIN_CALLS[name]
+        case ToolCallStarted(custom=True):
+            return OpenCustomCall
+    return ITEM_CLASSES[type(input_)]

@@ -16,8 +16,8 @@ from engine.chat_template import Tool
 from server.protocol.errors import InvalidRequest
 from server.protocol.fields import is_null
 from server.protocol.request import NULL, TypeAndRole, part
-from server.protocol.tools import CustomTool, FunctionTool, NamespaceTool, ToolEcho
-from server.stream import ToolCallStarted
+from server.protocol.tools import CustomTool, FunctionTool, McpServerTool, NamespaceTool, ToolEcho
+from server.stream import McpName, ToolCallStarted
 from server.tools.builtin_tools import BuiltinTool, builtin_tool
 
 NO_PARAMETERS = '{"type":"object","properties":{}}'
@@ -54,6 +54,27 @@ class NamespaceParam(Struct, frozen=True):
     name: ToolName
     description: str | None = None
     tools: list[Raw] = []
+
+
+class McpFunction(Struct, frozen=True):
+    """Tool of an MCP server."""
+
+    name: ToolName
+    description: str | None = None
+    parameters: Raw = NULL
+    approval: bool = True
+
+
+class McpParam(Struct, frozen=True):
+    """Tool of the type `mcp`, as `server.mcp` has completed it."""
+
+    server_label: str
+    functions: list[McpFunction] | None = None
+    server_url: str | None = None
+    connector_id: str | None = None
+    server_description: str | None = None
+    allowed_tools: Raw = NULL
+    require_approval: Raw = NULL
 
 
 class PlainInput(Struct, frozen=True, tag="text"):
@@ -124,6 +145,8 @@ class ToolReader:
             tool: ToolEcho | None
             if kind == "namespace":
                 tool = self._namespace(part(raw, NamespaceParam, place), place)
+            elif kind == "mcp" and not (self._nested or replaces):
+                tool = self._mcp(part(raw, McpParam, place), place)
             elif not self._nested and (builtin := builtin_tool(raw, kind, place)) is not None:
                 tool = self._builtin(builtin, place)
             else:
@@ -134,6 +157,26 @@ class ToolReader:
     def _namespace(self, space: NamespaceParam, place: str) -> NamespaceTool:
         inner = [self._tool(each, f"{place}.tools[{n}]", space.name) for n, each in enumerate(space.tools)]
         return NamespaceTool(space.name, space.description or "", tuple(filter(None, inner)))
+
+    def _mcp(self, server: McpParam, place: str) -> McpServerTool | None:
+        """Return the echo of an MCP server; None if nobody has asked it for its tools."""
+        if server.functions is None:
+            self.skipped.append("tool mcp")
+            return None
+        for function in server.functions:
+            name = self._name(function.name, place, server.server_label)
+            schema = NO_PARAMETERS if is_null(function.parameters) else bytes(function.parameters).decode()
+            kind: McpName = "mcp_approval" if function.approval else "mcp"
+            call = ToolCallStarted(function.name, server.server_label, builtin=kind)
+            self.specs[name] = ToolSpec(Tool(name, function.description or "", schema), call, place)
+        return McpServerTool(
+            server.server_label,
+            server.server_url,
+            server.connector_id,
+            server.server_description,
+            UNSET if is_null(server.allowed_tools) else server.allowed_tools,
+            UNSET if is_null(server.require_approval) else server.require_approval,
+        )
 
     def _builtin(self, builtin: BuiltinTool, place: str) -> ToolEcho:
         name = self._name(builtin.tool.name, place, None)

@@ -18,6 +18,7 @@ from server.protocol.tools import (
     CustomChoice,
     CustomTool,
     FunctionTool,
+    McpChoice,
     NamedChoice,
     NamespaceTool,
     ToolChoice,
@@ -127,6 +128,7 @@ class _Choice(Struct):
     type: str | None = None
     name: str | None = None
     namespace: str | None = None
+    server_label: str | None = None
     mode: str | None = None
     tools: list[Raw] = []
 
@@ -163,6 +165,9 @@ def _read_object_choice(raw: Raw, specs: tuple[ToolSpec, ...], nested: bool) -> 
             return _require_call(kind(choice.name or "", choice.namespace or UNSET), named)
         case "allowed_tools":
             return _read_allowed_tools(choice, specs, "tool_choice.allowed_tools" if nested else "tool_choice")
+        case "mcp" if not nested and choice.server_label is not None:
+            named = _named_tools(choice, specs, "tool_choice")
+            return _require_call(McpChoice(choice.server_label, choice.name), named)
         case str(kind) if kind in BUILTIN_CHOICES and not nested:
             return _require_call(BUILTIN_CHOICES[kind], _named_tools(choice, specs, "tool_choice"))
         case None:
@@ -186,7 +191,7 @@ def _read_allowed_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str
         tool = part(raw, _Choice, tool_place)
         if tool.type is None:
             raise _missing("type", tool_place)
-        if tool.type in ("function", "custom", "namespace", *BUILTIN_CHOICES):
+        if tool.type in ("function", "custom", "namespace", "mcp", *BUILTIN_CHOICES):
             named += _named_tools(tool, specs, tool_place)
             echo.append(raw)
     allowed = tuple(spec for spec in specs if spec in named)
@@ -199,6 +204,8 @@ def _named_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str) -> tu
     """Return the tools that a choice names; a namespace names all its tools. Raises InvalidRequest if there is none."""
     if choice.type in BUILTIN_CHOICES:
         choice.name = choice.type
+    if choice.type == "mcp":
+        return _named_mcp_tools(choice, specs, place)
     if choice.name is None:
         raise _missing("name", place)
     found = tuple(spec for spec in specs if _names(choice, spec))
@@ -212,6 +219,20 @@ def _named_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str) -> tu
             f"`{place}.type` is {choice.type!r}, but {choice.name!r} is a {kind}.", param=f"{place}.type"
         )
     return same_kind
+
+
+def _named_mcp_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str) -> tuple[ToolSpec, ...]:
+    found = tuple(
+        spec
+        for spec in specs
+        if spec.call.builtin in ("mcp", "mcp_approval")
+        and spec.call.namespace == choice.server_label
+        and choice.name in (None, spec.call.name)
+    )
+    if not found:
+        message = f"`{place}` names a tool of the MCP server {choice.server_label!r}, which is not in `tools`."
+        raise InvalidRequest(message, param=place)
+    return found
 
 
 def _names(choice: _Choice, spec: ToolSpec) -> bool:

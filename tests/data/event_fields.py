@@ -38,6 +38,13 @@ EVENTS = {
     "response.shell_call_command.delta": {*_COMMAND, "delta"},
     "response.shell_call_command.done": {*_COMMAND, "command"},
     "response.compaction.compacting": _CALL,
+    "response.mcp_list_tools.in_progress": _CALL,
+    "response.mcp_list_tools.completed": _CALL,
+    "response.mcp_call.in_progress": _CALL,
+    "response.mcp_call.completed": _CALL,
+    "response.mcp_call.failed": _CALL,
+    "response.mcp_call_arguments.delta": {*_CALL, "delta"},
+    "response.mcp_call_arguments.done": {*_CALL, "arguments"},
     "error": {"code", "message", "param"},
 }
 """Event type -> its fields, besides `type` and `sequence_number`."""
@@ -60,6 +67,9 @@ ITEMS = {
     "shell_call": {"id", "type", "status", "call_id", "action"},
     "local_shell_call": {"id", "type", "status", "call_id", "action"},
     "apply_patch_call": {"id", "type", "status", "call_id", "operation"},
+    "mcp_list_tools": {"id", "type", "server_label", "tools"},
+    "mcp_call": {"id", "type", "status", "server_label", "name", "arguments"},
+    "mcp_approval_request": {"id", "type", "server_label", "name", "arguments"},
     "tool_search_call": {"id", "type", "status", "call_id", "arguments", "execution"},
 }
 """Type of an output item -> its fields."""

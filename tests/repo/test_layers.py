@@ -47,6 +47,7 @@ DRAWN = {
     "server.stream": "engine.dialects engine.job engine.notations engine.tokenizer protocol stream.decoders",
     "server.config": "access engine.chat_template engine.job engine.model engine.platform",
     "server.generation": "access engine.job engine.runtime engine.scheduler protocol store stream",
+    "server.mcp": "protocol stream",
     "server.tools": (
         "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"
     ),
@@ -59,11 +60,12 @@ DRAWN = {
     "server.monitoring": "engine.job engine.runtime engine.scheduler generation http protocol served_model store",
     "server.preprocessing": (
         "access config engine.chat_template engine.constraint engine.job engine.platform engine.runtime "
-        "engine.tokenizer generation http prompt prompt_comparison protocol served_model store stream"
+        "engine.tokenizer generation http mcp prompt prompt_comparison protocol served_model store "
+        "stream"
     ),
     "server.session": "access generation http preprocessing prompt protocol stream websocket",
     "server.api": (
-        "access config engine.job engine.runtime generation http monitoring preprocessing prompt "
+        "access config engine.job engine.runtime generation http mcp monitoring preprocessing prompt "
         "prompt_comparison protocol served_model session store stream websocket"
     ),
     "server.daemon": "access api config engine.job engine.model engine.runtime http protocol systemd",
@@ -111,6 +113,7 @@ TRIO = {
     "server.daemon",
     "server.generation",
     "server.http",
+    "server.mcp",
     "server.session",
     "server.store",
     "server.websocket",

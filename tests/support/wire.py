@@ -34,9 +34,19 @@ _FOREIGN_EVENTS = {
     "response.shell_call_command.delta",
     "response.shell_call_command.done",
     "response.compaction.compacting",
+    "response.mcp_list_tools.in_progress",
+    "response.mcp_list_tools.completed",
+    "response.mcp_call.in_progress",
+    "response.mcp_call.completed",
+    "response.mcp_call.failed",
+    "response.mcp_call_arguments.delta",
+    "response.mcp_call_arguments.done",
 }
-_FOREIGN_ITEMS = {"custom_tool_call", "shell_call", "local_shell_call", "apply_patch_call", "tool_search_call"}
-_FOREIGN_CHOICES = {"custom", "shell", "apply_patch"}
+_FOREIGN_ITEMS = {
+    *("custom_tool_call", "shell_call", "local_shell_call", "apply_patch_call", "tool_search_call"),
+    *("mcp_list_tools", "mcp_call", "mcp_approval_request"),
+}
+_FOREIGN_CHOICES = {"custom", "shell", "apply_patch", "mcp"}
 
 
 class Frame(Struct, frozen=True):

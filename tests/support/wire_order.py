@@ -80,6 +80,19 @@ COMPACTION: Table = {
     "compacting": {"compaction.compacting": "compacting", "output_item.done": "done"},
 }
 
+MCP_CALL: Table = {
+    "added": {"mcp_call.in_progress": "arguments"},
+    "arguments": {"mcp_call_arguments.delta": "arguments", "mcp_call_arguments.done": "whole"},
+    "whole": {"mcp_call.completed": "returned", "mcp_call.failed": "returned", "output_item.done": "done"},
+    "returned": {"output_item.done": "done"},
+}
+
+MCP_LIST: Table = {
+    "added": {"mcp_list_tools.in_progress": "listing"},
+    "listing": {"mcp_list_tools.completed": "listed"},
+    "listed": {"output_item.done": "done"},
+}
+
 WHOLE: Table = {"added": {"output_item.done": "done"}}
 """Types of items without streamed parts."""
 
@@ -103,6 +116,9 @@ KINDS = {
     "local_shell_call": Kind(WHOLE, "lsh_"),
     "apply_patch_call": Kind(WHOLE, "apc_"),
     "tool_search_call": Kind(WHOLE, "tsc_"),
+    "mcp_call": Kind(MCP_CALL, "mcp_", field="arguments"),
+    "mcp_list_tools": Kind(MCP_LIST, "mcpl_", has_status=False),
+    "mcp_approval_request": Kind(WHOLE, "mcpr_", has_status=False),
     "compaction": Kind(COMPACTION, "cmp_", has_status=False),
 }
 
@@ -159,7 +175,8 @@ class ItemCheck:
             must_equal(self.added.get(name) or [], [], event, f"the new item's {name}")
         if self.kind.field:
             must_equal(self.added[self.kind.field], "", event, f"the new item's {self.kind.field}")
-            assert self.added["call_id"] != self.added.get("id"), f"call_id is the item's id: {self.added}"
+            has_call_id = self.kind.table is not MCP_CALL
+            assert not has_call_id or self.added["call_id"] != self.added["id"], f"call_id is the id: {self.added}"
         assert str(self.added.get("id")).startswith(self.kind.prefix), (
             f"item id without {self.kind.prefix}: {self.added}"
         )
@@ -225,6 +242,7 @@ class ItemCheck:
             must_equal(item.get(name), self.added.get(name), event, f"the item's {name}")
         # The type of a patch has no status for a call that was cut.
         ends = {"completed", "in_progress"} if item["type"] == "apply_patch_call" else {"completed", "incomplete"}
+        ends |= {"failed"} if item["type"] == "mcp_call" else set()
         assert item.get("status") in ends or not self.kind.has_status, f"a finished item's status: {item}"
         if self.kind.table is SHELL_CALL:
             must_equal(item["action"]["commands"], self.commands, event, "the commands against the deltas")
@@ -324,7 +342,8 @@ def check_outcome(response: Event) -> None:
         if item["status"] == "incomplete":
             assert status in ("incomplete", "cancelled", "failed"), f"{status} response with an incomplete item: {item}"
             assert position == len(response["output"]) - 1, f"an incomplete item that is not the last: {item}"
-        assert status != "completed" or item["status"] == "completed", f"unfinished at completed: {item}"
+        ends = ("completed", "failed") if item["type"] == "mcp_call" else ("completed",)
+        assert status != "completed" or item["status"] in ends, f"unfinished at completed: {item}"
     if response.get("usage") is not None:
         _check_usage(response["usage"])
 

@@ -1,0 +1,23 @@
+"""Inputs of a stream whose generation has several jobs: those before the first job, and the usage of all."""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from server.protocol.response import Usage, total_usage
+from server.stream import End, Failure, InProgress, NotStored, StreamInput
+
+
+def with_opening(inputs: Sequence[StreamInput], opening: Sequence[StreamInput]) -> list[StreamInput]:
+    """Return the first inputs of a job with the opening ones behind the change to `in_progress`."""
+    begun = 0
+    while begun < len(inputs) and isinstance(inputs[begun], InProgress | NotStored):
+        begun += 1
+    return [*inputs[:begun], *opening, *inputs[begun:]]
+
+
+def with_usage_of_all(last: StreamInput, earlier: Usage | None) -> StreamInput:
+    """Return the last input of a job with the usage of all jobs."""
+    if isinstance(last, End | Failure) and last.usage is not None and earlier is not None:
+        return replace(last, usage=total_usage([earlier, last.usage]))
+    return last

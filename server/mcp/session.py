@@ -1,0 +1,176 @@
+"""MCP servers of one request: lists of their tools, approved calls, and the calls that the model makes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from server.mcp.access import McpAccess, McpTool
+from server.mcp.client import McpClient, McpFailure
+from server.protocol.builtin_calls import McpListedTool
+from server.protocol.errors import ConnectorFailed, InvalidRequest
+from server.protocol.request import TypeAndRole, part
+from server.stream import ArgumentsAdded, McpCallFinished, McpToolsListed, StreamInput, ToolCallEnded, ToolCallStarted
+
+DENIED = "The user did not approve this call."
+"""Output of a call for the model."""
+
+T = TypeVar("T")
+
+
+class ListItem(Struct, frozen=True):
+    """Item `mcp_list_tools` of the conversation."""
+
+    server_label: str
+    tools: list[McpListedTool]
+
+
+class ApprovalRequestItem(Struct, frozen=True):
+    id: str
+    server_label: str
+    name: str
+    arguments: str = ""
+
+
+class ApprovalResponseItem(Struct, frozen=True):
+    approval_request_id: str
+    approve: bool
+    reason: str | None = None
+
+
+class McpSession(Struct, frozen=True):
+    """MCP servers of a request, with their tools and the calls that it approves."""
+
+    clients: Mapping[str, McpClient]
+    """By the label of the server."""
+    tools: Sequence[Raw]
+    """Tools of the request, with the functions of each server in its entry (`server.tools`)."""
+    opening: tuple[StreamInput, ...] = ()
+    """First inputs of the stream: lists, and calls that the user has approved."""
+    items: tuple[Raw, ...] = ()
+    """Items for the prompt, behind the input: calls that were approved or denied."""
+
+    def hides(self, raw: Raw) -> bool:
+        """Return whether the prompt omits the item: a list of functions that it has anyway, or an approval."""
+        kind = part(raw, TypeAndRole, "input").type
+        if kind == "mcp_list_tools":
+            return (item := _decoded(raw, ListItem)) is not None and item.server_label in self.clients
+        return kind in ("mcp_approval_request", "mcp_approval_response")
+
+    async def call(self, label: str, name: str, arguments: str) -> McpCallFinished:
+        return await self.clients[label].call(name, arguments)
+
+
+async def open_session(
+    access: McpAccess, tools: Sequence[Raw], past: Sequence[Raw], items: Sequence[Raw]
+) -> McpSession | None:
+    """Return the session of a request; None if it has no MCP tool. Raises InvalidRequest, ConnectorFailed.
+
+    `past`: items of earlier turns. `items`: input of the request.
+    """
+    wanted = dict(_mcp_tools(tools))
+    if not wanted:
+        return None
+    clients: dict[str, McpClient] = {}
+    for index, tool in wanted.items():
+        place = f"tools[{index}]"
+        if tool.server_label in clients:
+            message = f"`{place}.server_label`: an earlier tool has the label {tool.server_label!r} too; rename one."
+            raise InvalidRequest(message, param=f"{place}.server_label")
+        clients[tool.server_label] = access.client(tool, place)
+    listed = {item.server_label: tuple(item.tools) for item in _items([*past, *items], "mcp_list_tools", ListItem)}
+    opening: list[StreamInput] = []
+    rewritten = list(tools)
+    for index, tool in wanted.items():
+        if tool.server_label not in listed:
+            listed[tool.server_label] = await _tools(clients[tool.server_label], tool.server_label, f"tools[{index}]")
+            opening.append(McpToolsListed(tool.server_label, listed[tool.server_label]))
+        rewritten[index] = _with_functions(tool, listed[tool.server_label])
+    answered, prompt_items = await _answered(clients, past, items)
+    return McpSession(clients, rewritten, (*opening, *answered), tuple(prompt_items))
+
+
+def _mcp_tools(tools: Sequence[Raw]) -> Iterator[tuple[int, McpTool]]:
+    for index, raw in enumerate(tools):
+        place = f"tools[{index}]"
+        if part(raw, TypeAndRole, place).type == "mcp":
+            yield index, part(raw, McpTool, place)
+
+
+async def _tools(client: McpClient, label: str, place: str) -> tuple[McpListedTool, ...]:
+    try:
+        return await client.tools()
+    except McpFailure as failure:
+        message = f"The tools of the MCP server {label!r} could not be listed: {failure}"
+        raise ConnectorFailed(message, param=place) from failure
+    except ImportError as error:
+        message = "This server lacks the package `mcp`: the operator installs it by pip install 'responsed[mcp]'."
+        raise InvalidRequest(message, param=place) from error
+
+
+def _with_functions(tool: McpTool, listed: Sequence[McpListedTool]) -> Raw:
+    """Return the tool as `server.tools` reads it: without secrets, with the functions that the model may call."""
+    functions = [
+        {
+            "name": each.name,
+            "description": each.description,
+            "parameters": each.input_schema,
+            "approval": tool.needs_approval(each),
+        }
+        for each in listed
+        if tool.allows(each)
+    ]
+    fields = {
+        "type": "mcp",
+        "server_label": tool.server_label,
+        "server_url": tool.server_url,
+        "connector_id": tool.connector_id,
+        "server_description": tool.server_description,
+        "allowed_tools": tool.allowed_tools,
+        "require_approval": tool.require_approval,
+        "functions": functions,
+    }
+    return Raw(msgspec.json.encode(fields))
+
+
+async def _answered(
+    clients: Mapping[str, McpClient], past: Sequence[Raw], items: Sequence[Raw]
+) -> tuple[list[StreamInput], list[Raw]]:
+    """Execute the calls that the input approves. Return their inputs for the stream, and all calls for the prompt."""
+    asked = {item.id: item for item in _items([*past, *items], "mcp_approval_request", ApprovalRequestItem)}
+    inputs: list[StreamInput] = []
+    calls: list[Raw] = []
+    for answer in _items(items, "mcp_approval_response", ApprovalResponseItem):
+        request = asked.get(answer.approval_request_id)
+        if request is None or request.server_label not in clients:
+            message = f"No approval request {answer.approval_request_id!r} of an MCP server in `tools` was found."
+            raise InvalidRequest(message, param="input")
+        result = McpCallFinished(" ".join(filter(None, [DENIED, answer.reason])))
+        if answer.approve:
+            result = await clients[request.server_label].call(request.name, request.arguments)
+            started = ToolCallStarted(request.name, request.server_label, builtin="mcp")
+            inputs += [started, ArgumentsAdded(request.arguments), ToolCallEnded(), result]
+        calls.append(call_item(request.id, request.server_label, request.name, request.arguments, result))
+    return inputs, calls
+
+
+def call_item(id_: str, label: str, name: str, arguments: str, result: McpCallFinished) -> Raw:
+    """Return a call with its output, as an item for the prompt."""
+    fields: dict[str, Any] = {"type": "mcp_call", "id": id_, "server_label": label, "name": name}
+    fields |= {"arguments": arguments, "output": result.output, "error": result.error}
+    return Raw(msgspec.json.encode(fields))
+
+
+def _items(raws: Sequence[Raw], kind: str, struct: type[T]) -> Iterator[T]:
+    """Yield the items of a type that can be read."""
+    for raw in raws:
+        if part(raw, TypeAndRole, "input").type == kind and (item := _decoded(raw, struct)) is not None:
+            yield item
+
+
+def _decoded(raw: Raw, struct: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(raw, type=struct)
+    except msgspec.ValidationError:
+        return None

@@ -1,0 +1,37 @@
+"""An MCP server for tests, a process of its own: `python -m tests.support.mcp_server PORT`."""
+
+import sys
+import time
+
+from mcp.server.mcpserver import MCPServer
+
+server = MCPServer("calculator")
+
+
+@server.tool()
+def add(a: int, b: int) -> int:
+    """Adds two numbers."""
+    return a + b
+
+
+@server.tool()
+def fail() -> str:
+    """Always fails."""
+    raise ValueError("it broke")
+
+
+@server.tool()
+def sleep(seconds: float) -> str:
+    """Answers late."""
+    time.sleep(seconds)
+    return "awake"
+
+
+@server.tool()
+def shout(size: int) -> str:
+    """Answers with a long text."""
+    return "A" * size
+
+
+if __name__ == "__main__":
+    server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
