@@ -1,7 +1,6 @@
 """Stages of a generation that begins with a summary of the conversation, in parts if that is too long."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import TypeAlias
 
 from msgspec.structs import replace
@@ -9,7 +8,7 @@ from msgspec.structs import replace
 from engine.chat_template import Message
 from engine.job import Job, SamplingParams
 from server.generation import NextStage, Stage
-from server.prompt import PreparedRequest, builder, compaction
+from server.prompt import PreparedRequest, TokenCounter, builder, compaction
 from server.served_model import RENDERINGS, UNCONSTRAINED, ServedModel
 from server.stream import SummaryProcessor, ToolCallMapper
 
@@ -19,14 +18,26 @@ Answer: TypeAlias = Callable[[str], Awaitable[Stage]]
 """Function that returns the stage of the answer after a summary."""
 
 
+SummaryPrompt: TypeAlias = Callable[[Sequence[Message]], Awaitable[tuple[int, list[int]]]]
+"""Function that returns the number of messages to summarise next, and the prompt that asks for it."""
+
+
 async def summary_prompt(
-    model: ServedModel, prepared: PreparedRequest, messages: Sequence[Message]
+    messages: Sequence[Message],
+    model: ServedModel,
+    prepared: PreparedRequest,
+    moved: Callable[[Sequence[Message]], Sequence[Message]],
 ) -> tuple[int, list[int]]:
     """Return the number of messages to summarise next, and the prompt. Raises InvalidRequest.
 
-    The prompt has the tools of the request, so that the KV cache has most of it.
+    The prompt has the tools of the request and its volatile lines in their place (`moved`), so that the KV cache has
+    most of it.
     """
-    part = partial(compaction.next_part, n_ctx=model.served.info.n_ctx, max_bytes=model.most_bytes)
+
+    def part(messages: Sequence[Message], tokens: TokenCounter) -> tuple[int, list[int]]:
+        n_ctx, max_bytes = model.served.info.n_ctx, model.most_bytes
+        return compaction.next_part(messages, lambda some: tokens(moved(some)), n_ctx, max_bytes)
+
     effort, variables = builder.effort(prepared.request), builder.template_variables(prepared.request)
     return await model.render(messages, part, RENDERINGS, effort, prepared.toolbox.tools, variables=variables)
 
@@ -35,7 +46,7 @@ class CompactionStages:
     def __init__(
         self,
         model: ServedModel,
-        prepared: PreparedRequest,
+        prompt: SummaryPrompt,
         job: Job,
         sampling: SamplingParams,
         mapper: Callable[[list[int]], ToolCallMapper | None],
@@ -43,7 +54,7 @@ class CompactionStages:
     ) -> None:
         """`job`: any job of the request. `sampling`: of a summary. `answer`: None if the summary is the answer."""
         self._model = model
-        self._prepared = prepared
+        self._prompt = prompt
         self._job = job
         self._sampling = sampling
         self._mapper = mapper
@@ -56,7 +67,7 @@ class CompactionStages:
 
         async def next_part(*_: object) -> Stage:
             left = compaction.remaining_messages(messages, count, processor.text)
-            return await self.stage(left, *await summary_prompt(self._model, self._prepared, left))
+            return await self.stage(left, *await self._prompt(left))
 
         follow: NextStage | None = next_part
         if last:

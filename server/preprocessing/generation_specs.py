@@ -157,11 +157,13 @@ class SpecBuilder:
             return await self._answer(replace(prepared, messages=messages), constraints, spec.job)
 
         messages = prepared.messages[:count]
-        part, tokens = await summary_prompt(self._model, prepared, messages)
+        moved = partial(volatile.moved, patterns=self._volatile)
+        prompt = partial(summary_prompt, model=self._model, prepared=prepared, moved=moved)
+        part, tokens = await prompt(messages)
         spec = await self.build(prepared, tokens, requester, constraints, repeats)
         sampling = builder.sampling(compaction.summary_request(self._model.served.info.n_ctx), self._config.sampling)
         mapper = partial(self._tool_calls, prepared)
-        stages = CompactionStages(self._model, prepared, spec.job, sampling, mapper, None if count is None else answer)
+        stages = CompactionStages(self._model, prompt, spec.job, sampling, mapper, None if count is None else answer)
         stage = await stages.stage(messages, part, tokens)
         return replace(spec, job=stage.job, processor=stage.processor, follow=stage.follow)
 

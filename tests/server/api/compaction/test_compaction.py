@@ -97,6 +97,16 @@ async def test_compaction_prompt_continues_the_turn_before() -> None:
     assert cached >= first["usage"]["input_tokens"]
 
 
+async def test_clock_in_instructions_leaves_the_compaction_prompt_in_the_cache() -> None:
+    """The line with the clock moves behind the stable part, as in other prompts."""
+    stable = "Be kind. " * 20
+    async with served(ScriptedModel(scribe(), n_slots=1), volatile=("clock",)) as running:
+        await post(running, input=TALK[1:], instructions=f"Current time: 12:30.\n{stable}")
+        later = f"Current time: 12:31.\n{stable}"
+        compacted = (await post(running, input=[*TALK[1:], TRIGGER], instructions=later)).json
+    assert compacted["usage"]["input_tokens_details"]["cached_tokens"] > len(stable)
+
+
 BEFORE = ["Be kind.", "Hello", "Go on", SUMMARY]
 
 
