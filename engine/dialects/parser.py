@@ -78,7 +78,8 @@ class Parser:
         self._dialect = dialect
         self._offered = offered or {}
         self._scanner = Scanner(control_marks or {})
-        self._scanner.feed(self._scanner.with_marks(dialect.generation_prefix))
+        if dialect.channels:
+            self._scanner.feed(dialect.generation_prefix)
         self._opened = thinking
         self._bare = bare
         self._interruptions = dialect.interruptions(self._offered)
@@ -115,15 +116,13 @@ class Parser:
 
     def _answer(self) -> ReaderSteps[None]:
         """Text, with reasoning and calls between."""
-        scanner, prefix = self._scanner, self._dialect.generation_prefix
+        scanner = self._scanner
         prose = Prose(scanner)
         if self._opened is not None:
             yield from self._think(self._opened)
             prose.at_marker()
             prose.restart()
-        yield from self._bare_calls(prose)
-        if prefix and not (yield from self._at_one_of(self._markers.all)):
-            yield from scanner.skip_literal(prefix)
+        yield from self._begin(prose)
         while marker := (yield from scanner.until((yield from self._next_markers()), prose.emit, prose=True)):
             if marker == self._wrapped:
                 self._wrapped = ""
@@ -154,7 +153,7 @@ class Parser:
         elif tags := markers.reasoning.get(marker):
             yield from self._think(tags)
             prose.restart()
-            yield from self._bare_calls(prose)
+            yield from self._begin(prose)
         elif marker in markers.wraps:
             self._wrapped = markers.wraps[marker]
             prose.has_text = True
@@ -186,6 +185,14 @@ class Parser:
                     return True
             yield from self._scanner.skip_space()
         return False
+
+    def _begin(self, prose: Prose) -> ReaderSteps[None]:
+        """Read the start of an answer, or of the text after reasoning: the prompt has begun its marker."""
+        scanner, prefix = self._scanner, self._dialect.generation_prefix
+        scanner.prepend(prefix)
+        yield from self._bare_calls(prose)
+        if prefix and not (yield from self._at_one_of(self._markers.all)):
+            yield from scanner.skip_literal(prefix)
 
     def _bare_calls(self, prose: Prose) -> ReaderSteps[None]:
         """Read calls without a marker at the start of an answer or after reasoning, as `StructuralTag` does."""

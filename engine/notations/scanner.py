@@ -41,6 +41,10 @@ class Scanner:
         else:
             self._text, self._at = self._text[self._at :] + text, 0
 
+    def prepend(self, words: str) -> None:
+        """Put a family's words before the text that is not read yet."""
+        self._text = self._text[: self._at] + self.with_marks(words) + self._text[self._at :]
+
     def peek(self) -> ReaderSteps[str]:
         """Return the next character without consuming it; empty at the end."""
         while self._at >= len(self._text):

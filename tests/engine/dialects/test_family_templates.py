@@ -16,7 +16,15 @@ from engine.dialects.families import DIALECTS
 from engine.dialects.parser import Parser
 from engine.notations.argument_schema import UNDECLARED, argument_schema
 from engine.notations.call_format import Function
-from engine.notations.parsed import ParsedDelta, TextDelta, ToolCallArguments, ToolCallEnd, ToolCallStart, merged
+from engine.notations.parsed import (
+    ParsedDelta,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallArguments,
+    ToolCallEnd,
+    ToolCallStart,
+    merged,
+)
 from engine.structured_output.compiler import GrammarCompiler
 from tests.engine.chat_template.test_template import compiled, rendered
 from tests.engine.dialects.test_call_grammar import byte_vocabulary
@@ -301,6 +309,19 @@ def test_glm_4_has_calls_as_messages_with_metadata(control: tuple[str, ...]) -> 
     grammar = grammars.lark(answer_grammar(template.tool_dialect, functions, grammars))
     assert accepts(grammar, vocabulary, "civet\n" + ARGUMENTS)
     assert not accepts(grammar, vocabulary, "cive\n" + ARGUMENTS)
+
+
+def test_glm_4_calls_after_its_thought() -> None:
+    """GLM-Z1 thinks and has the format of GLM-4."""
+    vocabulary, _ = byte_vocabulary(("<|assistant|>",))
+    template = ChatTemplate(GLM_4 + "{# </think> #}<think>", vocabulary)
+    offered = {name: argument_schema(schema) for name, schema in SCHEMAS.items()}
+    parser = template.parser(template.prompt([ASK]), offered)
+    assert parser is not None
+    assert merged([*parser.feed("Hm.</think>civet\n{}"), *parser.finish()]) == [
+        ReasoningDelta("Hm."),
+        *(ToolCallStart("civet"), ToolCallArguments("{}"), ToolCallEnd()),
+    ]
 
 
 KIMI = (
