@@ -11,7 +11,7 @@ from server.prompt import PreparedRequest, builder, chat
 from server.protocol import chat_request, prompt_cache
 from server.protocol.chat_request import ChatRequest, includes_usage
 from server.protocol.response import Response
-from server.stream import ChatChunkEncoder, completion
+from server.stream.completions import ChatChunkEncoder, completion
 
 
 class ChatCompletionsHandler:

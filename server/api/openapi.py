@@ -11,7 +11,7 @@ from msgspec import Struct
 from server.api.conversations import ConversationObject
 from server.api.input_tokens import InputTokens
 from server.api.models import ModelList, ModelObject
-from server.api.text_completions import CompletionRequest, TextCompletion
+from server.api.text_completions import CompletionRequest
 from server.http import LARGE, Exchange, WorkThread
 from server.monitoring import Health, Version
 from server.prompt import compaction
@@ -21,7 +21,7 @@ from server.protocol.request import Listing, Request, Retrieval
 from server.protocol.response import Response
 from server.protocol.stored_objects import Addition, Change, Creation, Deleted
 from server.protocol.tools import ToolEcho
-from server.stream import ChatChunk, ChatCompletion, Failed
+from server.stream.completions import ChatChunk, ChatCompletion, Failed, TextCompletion
 
 JSON: TypeAlias = dict[str, Any]
 

@@ -1,26 +1,19 @@
 """`POST /v1/completions`: continue a prompt without a chat template, for base models and benchmarks."""
 
-from collections.abc import Iterable, Iterator
-from typing import Literal, TypeAlias
-
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
-from msgspec.structs import replace
 
 from server.api.streaming import deliver
 from server.generation import Generations
 from server.http import Exchange
 from server.preprocessing import BodyReader, SpecBuilder
 from server.prompt import PreparedRequest, builder
-from server.protocol import fields, sse
+from server.protocol import fields
 from server.protocol import request as schema
 from server.protocol.chat_request import ChatStreamOptions, includes_usage
 from server.protocol.errors import InvalidRequest
-from server.protocol.events import Error, Event, OutputTextDelta, ResponseCompleted, ResponseIncomplete
-from server.protocol.output_items import Logprob, OutputMessage
 from server.protocol.response import Response
 from server.served_model import ServedModel
-from server.stream import ChatUsage, Failed, chat_usage
+from server.stream.completions import TextChunkEncoder, text_completion
 
 DEFAULT_TOKENS = 16
 """Tokens of an answer if the request has no `max_tokens`, as in OpenAI's API."""
@@ -31,8 +24,6 @@ REFUSED = {
     "input": "send `prompt`",
     "max_output_tokens": "send `max_tokens`",
 }
-
-TextFinishReason: TypeAlias = Literal["stop", "length"]
 
 
 class CompletionRequest(schema.SamplingFields, frozen=True):
@@ -49,32 +40,6 @@ class CompletionRequest(schema.SamplingFields, frozen=True):
     n: int | None = None
     best_of: int | None = None
     user: str | None = None
-
-
-class TextLogprobs(Struct, frozen=True):
-    tokens: tuple[str, ...]
-    token_logprobs: tuple[float, ...]
-    top_logprobs: tuple[dict[str, float], ...]
-    text_offset: tuple[int, ...]
-    """Characters of the text before each token."""
-
-
-class TextChoice(Struct, frozen=True):
-    text: str
-    finish_reason: TextFinishReason | None = None
-    index: int = 0
-    logprobs: TextLogprobs | None = None
-
-
-class TextCompletion(Struct, frozen=True, kw_only=True):
-    """Answer, or one chunk of a streamed answer."""
-
-    id: str
-    object: Literal["text_completion"] = "text_completion"
-    created: int
-    model: str
-    choices: tuple[TextChoice, ...]
-    usage: ChatUsage | UnsetType | None = UNSET
 
 
 _request = msgspec.json.Decoder(CompletionRequest)
@@ -143,66 +108,4 @@ def _decode(body: bytes) -> tuple[CompletionRequest, list[str]]:
 
 
 def _render(response: Response) -> bytes:
-    return msgspec.json.encode(completion(response))
-
-
-class TextChunkEncoder:
-    """Encode the events of one answer as frames of text completions."""
-
-    def __init__(self, first: Response, include_usage: bool) -> None:
-        self._template = _without_choices(first, None if include_usage else UNSET)
-        self._characters = 0
-
-    def encode(self, events: Iterable[Event]) -> bytes:
-        """Return the frames of the events, without the final `sse.DONE`."""
-        return b"".join(frame for event in events for frame in self._frames(event))
-
-    def _frames(self, event: Event) -> Iterator[bytes]:
-        match event:
-            case OutputTextDelta(delta=text, logprobs=logprobs):
-                yield self._chunk(TextChoice(text, logprobs=_logprobs(logprobs, self._characters)))
-                self._characters += len(text)
-            case ResponseCompleted(_, response) | ResponseIncomplete(_, response):
-                yield self._chunk(TextChoice("", _finish_reason(response)))
-                if self._template.usage is None and response.usage is not None:
-                    yield sse.frame(replace(self._template, usage=chat_usage(response.usage)))
-            case Error(error=payload):
-                yield sse.frame(Failed(payload))
-
-    def _chunk(self, choice: TextChoice) -> bytes:
-        return sse.frame(replace(self._template, choices=(choice,)))
-
-
-def completion(response: Response) -> TextCompletion:
-    """Return the whole answer of a response that is completed or incomplete."""
-    assert response.usage is not None, "an ended response has its usage"
-    parts = [part for item in response.output if isinstance(item, OutputMessage) for part in item.content]
-    text = "".join(part.text for part in parts)
-    logprobs = _logprobs(tuple(each for part in parts for each in part.logprobs), 0)
-    choice = TextChoice(text, _finish_reason(response), logprobs=logprobs)
-    return replace(_without_choices(response, chat_usage(response.usage)), choices=(choice,))
-
-
-def _without_choices(response: Response, usage: ChatUsage | UnsetType | None) -> TextCompletion:
-    id_ = f"cmpl-{response.id.removeprefix('resp_')}"
-    return TextCompletion(id=id_, created=response.created_at, model=response.model, choices=(), usage=usage)
-
-
-def _finish_reason(response: Response) -> TextFinishReason:
-    details = response.incomplete_details
-    return "length" if details is not None and details.reason == "max_output_tokens" else "stop"
-
-
-def _logprobs(logprobs: tuple[Logprob, ...], offset: int) -> TextLogprobs | None:
-    if not logprobs:
-        return None
-    offsets = []
-    for each in logprobs:
-        offsets.append(offset)
-        offset += len(each.token)
-    return TextLogprobs(
-        tuple(each.token for each in logprobs),
-        tuple(each.logprob for each in logprobs),
-        tuple({top.token: top.logprob for top in each.top_logprobs} for each in logprobs),
-        tuple(offsets),
-    )
+    return msgspec.json.encode(text_completion(response))

@@ -1,15 +1,6 @@
 """The stream of a response: engine outputs -> stream inputs -> events. Pure."""
 
 from server.stream.cache_diagnostics import evicted_tokens
-from server.stream.chat_chunks import (
-    ChatChunk,
-    ChatChunkEncoder,
-    ChatCompletion,
-    ChatUsage,
-    Failed,
-    chat_usage,
-    completion,
-)
 from server.stream.compaction_item import decode_summary, encode_summary
 from server.stream.inputs import (
     ArgumentsAdded,
@@ -38,12 +29,7 @@ __all__ = [
     "ArgumentsAdded",
     "BuiltinName",
     "Cancelled",
-    "ChatChunk",
-    "ChatChunkEncoder",
-    "ChatCompletion",
-    "ChatUsage",
     "End",
-    "Failed",
     "Failure",
     "InProgress",
     "McpCallFinished",
@@ -59,8 +45,6 @@ __all__ = [
     "ToolCallEnded",
     "ToolCallMapper",
     "ToolCallStarted",
-    "chat_usage",
-    "completion",
     "decode_summary",
     "encode_summary",
     "events_after",

@@ -42,6 +42,7 @@ DRAWN = {
     "server.systemd": "",
     "server.version": "",
     "server.access": "protocol",
+    "server.stream.completions": "protocol",
     "server.websocket": "protocol",
     "server.http": "access protocol websocket",
     "server.stream": "engine.dialects engine.job engine.notations engine.tokenizer protocol stream.decoders",
@@ -66,7 +67,7 @@ DRAWN = {
     "server.session": "access generation http preprocessing prompt protocol stream websocket",
     "server.api": (
         "access config engine.job engine.runtime generation http mcp monitoring preprocessing prompt "
-        "prompt_comparison protocol served_model session store stream websocket"
+        "prompt_comparison protocol served_model session store stream stream.completions websocket"
     ),
     "server.daemon": "access api config engine.job engine.model engine.runtime http protocol systemd",
     "server.cli": (
@@ -130,6 +131,8 @@ PURE = (
     "server.prompt",
     "server.protocol",
     "server.stream",
+    "server.stream.completions",
+    "server.stream.decoders",
     "server.tools",
 )
 """Folders that decide and compute only: no clock, no file, no thread, no socket."""

@@ -37,7 +37,7 @@ from server.protocol.response import (
     Response,
     Usage,
 )
-from server.stream.chat_chunks import ChatChunkEncoder, completion
+from server.stream.completions.chat_chunks import ChatChunkEncoder, completion
 
 USER = {"role": "user", "content": "Hi"}
 HI = Message("user", "Hi")

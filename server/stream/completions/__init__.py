@@ -1,0 +1,15 @@
+"""Responses and their events as chat completions and text completions. Imports `protocol`. Pure."""
+
+from server.stream.completions.chat_chunks import ChatChunk, ChatChunkEncoder, ChatCompletion, Failed, completion
+from server.stream.completions.text_chunks import TextChunkEncoder, TextCompletion, text_completion
+
+__all__ = [
+    "ChatChunk",
+    "ChatChunkEncoder",
+    "ChatCompletion",
+    "Failed",
+    "TextChunkEncoder",
+    "TextCompletion",
+    "completion",
+    "text_completion",
+]
