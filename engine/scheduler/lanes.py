@@ -27,7 +27,8 @@ class Lanes:
     def __init__(self, active: Sequence[Slot]) -> None:
         """`active` are the running slots, in order of admission."""
         self._active = active
-        self._queues = {lane: FairQueue() for lane in Lane}
+        self._interactive_queue = FairQueue()
+        self._batch_queue = FairQueue()
         self._debt = 0.0
         self._is_batch_active = False
         """True if a batch job had a slot at the last call of `stepping`."""
@@ -35,22 +36,24 @@ class Lanes:
     @property
     def next_lane(self) -> Lane | None:
         """Lane of the next job; None if no job waits."""
-        return next((lane for lane, queue in self._queues.items() if queue), None)
+        if self._interactive_queue:
+            return Lane.INTERACTIVE
+        return Lane.BATCH if self._batch_queue else None
 
     def add(self, running: RunningSequence) -> None:
-        self._queues[running.lane].add(running)
+        self._queue(running.is_batch).add(running)
 
     def put_back(self, running: RunningSequence) -> None:
         """Make a job that has left its slot the next one of its lane."""
-        self._queues[running.lane].put_back(running)
+        self._queue(running.is_batch).put_back(running)
 
     def cancel(self, key: Key) -> None:
-        for queue in self._queues.values():
-            queue.cancel(key)
+        self._interactive_queue.cancel(key)
+        self._batch_queue.cancel(key)
 
     def next(self, lane: Lane) -> RunningSequence:
         """Remove and return the next job of a lane in which one waits."""
-        return self._queues[lane].next()
+        return self._queue(lane is Lane.BATCH).next()
 
     def preemptible(self) -> Slot | None:
         """Return the slot of the batch job that was admitted last; None if no batch job can leave its slot."""
@@ -59,15 +62,15 @@ class Lanes:
 
     def stepping(self) -> Sequence[Slot]:
         """Return the running slots whose jobs may have a step now."""
-        interactive = [slot for slot in self._active if running_sequence(slot).lane is Lane.INTERACTIVE]
+        interactive = [slot for slot in self._active if not running_sequence(slot).is_batch]
         self._is_batch_active = len(interactive) < len(self._active)
         return interactive or self._active
 
-    def record(self, lane: Lane, seconds: float) -> None:
-        """Record the time of a step of a lane, which `stepping` chose."""
-        if lane is Lane.BATCH:
+    def record(self, is_batch: bool, seconds: float) -> None:
+        """Record the time of a step, and True if it was of the batch lane; `stepping` chose its slots."""
+        if is_batch:
             self._debt = max(self._debt - seconds, 0.0)
-        elif self._is_batch_active or self._queues[Lane.BATCH]:
+        elif self._is_batch_active or self._batch_queue:
             self._debt += seconds
         else:
             self._debt = 0.0
@@ -78,11 +81,14 @@ class Lanes:
             return
         self._debt = 0.0
         if batch := self._batch():
-            running_sequence(batch[0]).lane = Lane.INTERACTIVE
-        elif self._queues[Lane.BATCH]:
-            running = self._queues[Lane.BATCH].next()
-            running.lane = Lane.INTERACTIVE
-            self.add(running)
+            running_sequence(batch[0]).is_batch = False
+        elif self._batch_queue:
+            running = self._batch_queue.next()
+            running.is_batch = False
+            self._interactive_queue.add(running)
+
+    def _queue(self, is_batch: bool) -> FairQueue:
+        return self._batch_queue if is_batch else self._interactive_queue
 
     def _batch(self) -> list[Slot]:
-        return [slot for slot in self._active if running_sequence(slot).lane is Lane.BATCH]
+        return [slot for slot in self._active if running_sequence(slot).is_batch]

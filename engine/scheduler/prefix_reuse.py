@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from engine.job import Lane
 from engine.model import ModelInfo
 from engine.prefix_cache import Match, PrefixTree
 from engine.scheduler.slots import RunningSequence, Slot, common_prefix_length, running_sequence
@@ -173,7 +172,7 @@ class PrefixReuse:
 
 def _is_set_aside(donor: RunningSequence, running: RunningSequence) -> bool:
     """True if the donor has no step while the other job runs."""
-    return donor.lane is Lane.BATCH and running.lane is Lane.INTERACTIVE
+    return donor.is_batch and not running.is_batch
 
 
 def _first(pair: tuple[int, object]) -> int:

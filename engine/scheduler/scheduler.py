@@ -227,7 +227,7 @@ class Scheduler:
         return prompts[0] if self._clock % OLDEST_PROMPT_INTERVAL == 0 else min(prompts, key=lambda slot: slot.pending)
 
     def _measure(self, entries: Sequence[BatchEntry], seconds: float) -> None:
-        self._lanes.record(running_sequence(self._slots[entries[0].slot]).lane, seconds)
+        self._lanes.record(running_sequence(self._slots[entries[0].slot]).is_batch, seconds)
         streams = sum(slot.streaming for slot in self._stepping)
         tokens = sum(len(entry.tokens) for entry in entries)
         if all(self._slots[entry.slot].streaming for entry in entries):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from engine.job import Job
+from engine.job import Job, Lane
 from engine.prefix_cache import common_length
 from engine.scheduler.ngram_drafter import NgramDrafter
 from engine.scheduler.skeleton_drafter import FORCED, SkeletonDrafter
@@ -17,8 +17,8 @@ class RunningSequence:
     def __init__(self, key: Key, job: Job) -> None:
         self.key = key
         self.client = job.client
-        self.lane = job.lane
-        """Present lane; a batch job may be promoted."""
+        self.is_batch = job.lane is Lane.BATCH
+        """True if it has the batch lane now; a batch job may be promoted."""
         self.preemptions = 0
         """Number of times that it had to leave its slot."""
         self.tokens = list(job.prompt)
