@@ -275,4 +275,6 @@ def peer_of(connected: trio.socket.SocketType) -> tuple[str, int] | None:
         peer = connected.getpeername()
     except OSError:
         return None
-    return (UNIX, 0) if isinstance(peer, str | bytes) else (peer[0], peer[1])
+    if isinstance(peer, str | bytes):
+        return UNIX, 0
+    return peer[0].removeprefix("::ffff:"), peer[1]  # an IPv4 client of `::` (RFC 4291, 2.5.5.2)

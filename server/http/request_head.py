@@ -12,6 +12,10 @@ _ABSOLUTE = re.compile(rb"https?://", re.IGNORECASE)
 """Beginning of a target in absolute form (RFC 9112, 3.2.2)."""
 
 
+SINGLE = (b"authorization", b"origin", b"content-type", b"content-encoding")
+"""Headers that decide about a request, and of which it may have one; h11 checks Host and Content-Length."""
+
+
 class HeadFilter:
     """Filter between the socket and h11, from the end of a request to the end of the next request's head."""
 
@@ -49,7 +53,11 @@ def check(request: h11.Request, max_bytes: int) -> None:
         raise h11.RemoteProtocolError(f"HTTP/{request.http_version.decode()} is not supported; use HTTP/1.1", 505)
     if len(request.target) + sum(len(name) + len(value) for name, value in request.headers) > max_bytes:
         raise h11.RemoteProtocolError(f"its head has more than {max_bytes} bytes", 431)
-    if {b"transfer-encoding", b"content-length"} <= {name for name, _ in request.headers}:
+    names = [name for name, _ in request.headers]
+    if twice := next((name for name in SINGLE if names.count(name) > 1), None):
+        # A proxy may have checked the other one (RFC 9110, 5.3).
+        raise h11.RemoteProtocolError(f"it has the header {twice.decode()} twice; send it once")
+    if {b"transfer-encoding", b"content-length"} <= set(names):
         # A proxy may have used the other header to find the end of the body (RFC 9112, 6.1).
         raise h11.RemoteProtocolError("it has Content-Length and Transfer-Encoding; send one of them")
 

@@ -71,6 +71,7 @@ def listening_sockets(hosts: Iterable[str], port: int, environ: Mapping[str, str
     """Return systemd's sockets, or sockets bound to each host; `unix:PATH` is a unix socket. Raises BindError."""
     if inherited := _inherited(environ):
         return ListeningSockets(inherited)
+    hosts = list(hosts)
     sockets: list[socket.socket] = []
     made: list[Path] = []
     try:
@@ -80,20 +81,22 @@ def listening_sockets(hosts: Iterable[str], port: int, environ: Mapping[str, str
                 sockets.append(_bind_unix(path))
                 made.append(path)
             else:
-                sockets.append(_bind_tcp(host, port))
+                sockets.append(_bind_tcp(host, port, alone=len(hosts) == 1))
     except BindError:
         ListeningSockets(sockets, made).__exit__()
         raise
     return ListeningSockets(sockets, made)
 
 
-def _bind_tcp(host: str, port: int) -> socket.socket:
+def _bind_tcp(host: str, port: int, alone: bool) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             _set_options(listener)
+            if family == socket.AF_INET6:  # `::` alone is all of IPv4 too; beside `0.0.0.0` that would be taken
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not alone)
             listener.bind(address)
         except OSError:
             listener.close()

@@ -101,3 +101,11 @@ async def test_garbage_of_a_trusted_proxy_is_ignored_with_a_line(caplog: pytest.
     assert answer.status == 200
     lines = [record.getMessage() for record in caplog.records if record.name == "responsed.http.proxies"]
     assert lines == ["X-Forwarded-For from 127.0.0.1 is ignored at 'x\\ty': this is no address"]
+
+
+async def test_ipv4_client_of_an_ipv6_address_has_its_own_name(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "responsed.http")
+    async with served(hosts=("::ffff:127.0.0.1",)) as running:
+        await exchange(running, "POST", "/v1/responses", encode(input="Hi"))
+    (summary,) = [record.summary for record in caplog.records if hasattr(record, "summary")]
+    assert summary.origin.client == "127.0.0.1"

@@ -79,6 +79,12 @@ OPEN, CLOSED = False, True
         pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", ([400], CLOSED), id="TLS"),
         pytest.param(b"\r\n\r\n", ([400], CLOSED), id="nothing"),
         pytest.param(
+            request("GET", "/health", None, "Authorization: Bearer a", "authorization: Bearer b"),
+            ([400], CLOSED),
+            id="two keys",
+        ),
+        pytest.param(request("GET", "/health", None, "X: a", "X: b"), ([200], OPEN), id="a header twice"),
+        pytest.param(
             head("GET /health HTTP/1.1", "Host: localhost", "x" * 70_000), ([431], CLOSED), id="too long a head"
         ),
         pytest.param(request("POST", "/v1/responses", None, "Content-Length: -1"), ([400], CLOSED), id="length -1"),

@@ -49,6 +49,26 @@ def test_exposure_is_an_address_that_other_machines_reach(hosts: list[str], expo
             listening.check_exposure()
 
 
+ADDRESSES = [
+    (["0.0.0.0", "::"], ["0.0.0.0", "::"]),
+    (["::", "0.0.0.0"], ["::", "0.0.0.0"]),
+    (["127.0.0.1", "::1"], ["127.0.0.1", "::1"]),
+    (["::"], ["::"]),
+]
+
+
+@pytest.mark.parametrize(("hosts", "bound"), ADDRESSES)
+def test_hosts_of_both_families_share_a_port(hosts: list[str], bound: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with listening_sockets(hosts, port, {}) as listening:
+        for each in listening.sockets:
+            each.listen()
+        assert [each.getsockname()[:2] for each in listening.sockets] == [(host, port) for host in bound]
+        with socket.create_connection(("127.0.0.1", port)):
+            pass  # `::` alone is all of IPv4 too
+
+
 def test_unix_socket_is_private_to_owner_and_group_and_removed_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with listening_sockets([f"unix:{path}"], 0, {}):
