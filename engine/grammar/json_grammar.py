@@ -6,8 +6,10 @@ have one spelling each; numbers in them have all spellings of their value.
 """
 
 import json
+from collections.abc import Mapping
 
 from engine.grammar.json_numbers import is_plain_number, spellings
+from engine.grammar.json_patterns import escaped_pattern, name_pattern
 from engine.grammar.lark import Rules, not_equal_to, pattern, string_literal
 from engine.json_schema import JSON, Schema, listed_values, type_of, types_of
 
@@ -36,6 +38,20 @@ MAX_ITEMS = 64
 MAX_PROPERTIES = 128
 """Properties of one object."""
 _TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
+_NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_KEYWORDS: Mapping[str, tuple[str, ...]] = {
+    "null": (),
+    "boolean": (),
+    "integer": _NUMBERS,
+    "number": _NUMBERS,
+    "string": ("minLength", "maxLength", "pattern", "format"),
+    "array": ("items", "prefixItems", "minItems", "maxItems"),
+    "object": (
+        *("properties", "patternProperties", "additionalProperties", "required", "minProperties", "maxProperties"),
+    ),
+}
+"""Keywords that say something of each type."""
+_KEYWORDS_OF_TYPES = {"type", *(key for keys in _KEYWORDS.values() for key in keys)}
 
 
 def json_grammar(schema: JSON) -> str:
@@ -79,10 +95,14 @@ class _Writer:
             return "anything"
         if not isinstance(schema, dict):
             return self._as_leaf(schema)
+        schema = _plain(schema)
         return self._union(schema) or self._listed(schema) or self._typed(schema) or self._as_leaf(schema)
 
     def _union(self, schema: Schema) -> str:
         """Return an expression for a reference or of alternatives; empty for other schemas."""
+        types = schema.get("type", [name for name in _TYPES if name != "integer"])
+        if isinstance(types, list) and set(map(str, types)) <= set(_TYPES) and schema.keys() <= _KEYWORDS_OF_TYPES:
+            return f"({' | '.join(self._value({**schema, 'type': each}) for each in types)})"
         if len(schema) > 1:
             return ""
         match schema:
@@ -90,20 +110,22 @@ class _Writer:
                 return "whole" if target == "#" else target.removeprefix("#/$defs/")
             case {"anyOf": list(options)}:
                 return f"({' | '.join(self._value(option) for option in options if option is not False)})"
-            case {"type": list(types)} if set(map(str, types)) <= set(_TYPES):
-                return f"({' | '.join(self._value({'type': each}) for each in types)})"
+            case {"allOf": [part]}:
+                return self._value(part)
         return ""
 
     def _typed(self, schema: Schema) -> str:
         """Return an expression for the values of one type; empty if the schema has more keywords than it can write."""
         keys = schema.keys()
         match schema.get("type"):
-            case "string" if keys <= {"type", "minLength", "maxLength"}:
+            case "string" if keys <= {"type", "minLength", "maxLength", "pattern", "allOf"}:
                 return self._text(schema)
             case "array" if keys <= {"type", "items", "minItems", "maxItems"}:
                 return self._array(schema)
             case "object" if keys <= {"type", "properties", "required", "additionalProperties"}:
                 return self._object(schema)
+            case "object" if keys == {"type", "patternProperties", "additionalProperties"}:
+                return self._map(schema)
         return ""
 
     def _listed(self, schema: Schema) -> str:
@@ -126,8 +148,12 @@ class _Writer:
             return self._as_leaf(schema)
         if most is not None and most < least:
             return self._as_leaf(schema)
+        patterns = _patterns(schema)
+        if patterns is None:
+            return self._as_leaf(schema)
         times = "*" if (least, most) == (0, None) else f"{{{least},{'' if most is None else most}}}"
-        return self._rules.terminal(pattern(f'"{_TEXT}{times}"'))
+        bodies = patterns if patterns and times == "*" else [f"{_TEXT}{times}", *patterns]
+        return self._rules.terminal(" & ".join(pattern(f'"{body}"') for body in bodies))
 
     def _array(self, schema: Schema) -> str:
         least, most = schema.get("minItems", 0), schema.get("maxItems")
@@ -161,6 +187,16 @@ class _Writer:
             pairs.append((self._other_pairs(properties, others), False))
         return self._braces(self._rules.in_order(pairs, self._comma) if pairs else "")
 
+    def _map(self, schema: Schema) -> str:
+        patterns = schema["patternProperties"]
+        if schema["additionalProperties"] is not False or not isinstance(patterns, dict) or len(patterns) != 1:
+            return self._as_leaf(schema)
+        ((name, inner),) = patterns.items()
+        if inner is False or (written := name_pattern(name)) is None:
+            return self._as_leaf(schema)
+        key = self._rules.terminal(pattern(f'"{written}"'))
+        return self._braces(self._many(f"{key} {self._colon} {self._value(inner)}", 0, None))
+
     def _other_pairs(self, properties: Schema, others: JSON) -> str:
         """Return an expression for one or more properties that the schema does not name."""
         name = self._rules.terminal(not_equal_to(map(string_literal, properties), pattern(_NAME)))
@@ -177,6 +213,30 @@ class _Writer:
     @property
     def _comma(self) -> str:
         return f'{self._space} "," {self._space}'
+
+
+def _plain(schema: Schema) -> Schema:
+    """Return the schema without keywords of other types than its own."""
+    type_ = schema.get("type")
+    if not isinstance(type_, str) or type_ not in _KEYWORDS:
+        return schema
+    others = _KEYWORDS_OF_TYPES - {"type", *_KEYWORDS[type_]}
+    return {key: value for key, value in schema.items() if key not in others}
+
+
+def _patterns(schema: Schema) -> list[str] | None:
+    """Return the regexes of a text's JSON; None if llguidance should compile the schema."""
+    parts = schema.get("allOf", [])
+    if not isinstance(parts, list):
+        return None
+    patterns = [schema["pattern"]] if "pattern" in schema else []
+    for part in parts:
+        if not isinstance(part, dict) or part.keys() != {"pattern"}:
+            return None
+        patterns.append(part["pattern"])
+    found = [escaped_pattern(each) if isinstance(each, str) else None for each in patterns]
+    exact = [each for each in found if each is not None]
+    return exact if len(exact) == len(found) else None
 
 
 def _permitted_values(schema: Schema) -> list[JSON]:

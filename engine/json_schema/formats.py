@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from engine.json_schema.values import JSON, Schema, with_all_of, without
 
-FORMATS = frozenset(("date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"))
-"""Formats that llguidance knows."""
+FORMATS = frozenset(("date", "date-time", "duration", "hostname", "ipv4", "ipv6", "time", "uuid"))
+"""Formats that llguidance compiles. Formats with characters that encoders escape, such as `/`, are patterns."""
 
 STRICTER = {"idn-email": "email", "idn-hostname": "hostname", "iri": "uri"}
 """Formats of texts in any script -> the stricter format that replaces each; its texts are valid in both."""
@@ -21,13 +21,31 @@ _LEAP = "(..(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)"
 _DAY = f"(.{{4}}-([^0].|0[^2])-..|.{{4}}-02-([01].|2[0-8])|{_LEAP}-02-29)"
 _CHAR = r"([A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
 _CHAR_WITHOUT_COLON = r"([A-Za-z0-9._~!$&'()*+,;=@-]|%[0-9A-Fa-f]{2})"
-_HOST = r"//([A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*(:[0-9]{1,5})?"
+_CHAR_OF_USER = r"([A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})"
+_CHAR_OF_HOST = r"[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2}"
+_NUMBER = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = rf"{_NUMBER}(\.{_NUMBER}){{3}}"
+_H16 = "[0-9A-Fa-f]{1,4}"
+_LS32 = f"({_H16}:{_H16}|{_IPV4})"
+_IPV6 = "|".join(
+    (
+        *(f"({_H16}:){{6}}{_LS32}", f"::({_H16}:){{5}}{_LS32}"),
+        *(f"(({_H16}:){{0,{n}}}{_H16})?::({_H16}:){{{4 - n}}}{_LS32}" for n in range(5)),
+        *(f"(({_H16}:){{0,5}}{_H16})?::{_H16}", f"(({_H16}:){{0,6}}{_H16})?::"),
+    )
+)
+_USER = f"({_CHAR_OF_USER}*@)?"
+_HOST = rf"//{_USER}(\[({_IPV6})\]|({_CHAR_OF_HOST})*)(:[0-9]*)?"
 _PATH = f"(/{_CHAR}*)*"
 _POINTER = "(/([^~/]|~[01])*)*"
-_REFERENCE = (
-    rf"^([A-Za-z][A-Za-z0-9+.-]*:({_HOST}{_PATH}|/({_CHAR}+{_PATH})?|{_CHAR}+{_PATH})?"
-    rf"|{_HOST}{_PATH}|/({_CHAR}+{_PATH})?|{_CHAR_WITHOUT_COLON}+{_PATH}|)(\?({_CHAR}|[/?])*)?(#({_CHAR}|[/?])*)?$"
-)
+_SCHEME = rf"[A-Za-z][A-Za-z0-9+.-]*:({_HOST}{_PATH}|/({_CHAR}+{_PATH})?|{_CHAR}+{_PATH})?"
+_QUERY = rf"(\?({_CHAR}|[/?])*)?(#({_CHAR}|[/?])*)?"
+_URI = rf"^{_SCHEME}{_QUERY}$"
+_REFERENCE = rf"^({_SCHEME}|{_HOST}{_PATH}|/({_CHAR}+{_PATH})?|{_CHAR_WITHOUT_COLON}+{_PATH}|){_QUERY}$"
+
+_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+_EMAIL = rf"^{_ATEXT}(\.{_ATEXT})*@({_LABEL}(\.{_LABEL})*|\[{_IPV4}\])$"
 
 _VARIABLE = r"(\w|%[0-9A-Fa-f]{2})(\.?(\w|%[0-9A-Fa-f]{2}))*(\*|:[1-9][0-9]{0,3})?".replace(r"\w", "[A-Za-z0-9_]")
 _TEMPLATE = (
@@ -61,13 +79,18 @@ PATTERNS: Mapping[str, tuple[str, ...]] = {
     "date-time": (f"^{_YEAR}.{{13}}[0-5]", f"^{_DAY}"),
     "json-pointer": (f"^{_POINTER}$",),
     "relative-json-pointer": (f"^(0|[1-9][0-9]*)(#|{_POINTER})$",),
+    "email": (_EMAIL,),
+    "uri": (_URI,),
     "uri-reference": (_REFERENCE,),
     "iri-reference": (_REFERENCE,),
     "uri-template": (_TEMPLATE,),
     "regex": (f"^{_regexes(MAX_NESTED_GROUPS, _LOOK)}$",),
 }
-"""Patterns added to a format. Dates must exist in the calendar. Year 0 and leap seconds, which RFC 3339 permits, are
-excluded: Python, for example, can't parse them."""
+"""Patterns of formats, or added to those of llguidance (RFC 3339, 3986, 5321, 6570, 6901).
+
+Dates must exist in the calendar. Year 0 and leap seconds, which RFC 3339 permits, are excluded: Python, for example,
+can't parse them.
+"""
 
 
 def with_exact_format(schema: Schema) -> Schema:

@@ -30,7 +30,7 @@ MAX_CHARACTERS = 65_536
 """Characters of a grammar or a schema. Compiling as many takes a quarter of a second; twice as many take a second."""
 MAX_DEPTH = 100
 """Nested brackets in a schema. llguidance's JSON reader stops at 128 and adds some levels."""
-MAX_WRITTEN_OUT = 8_192
+MAX_WRITTEN_OUT = 32_768
 """Characters of a schema's grammar in which free texts have every escape. Larger schemas have the short escapes."""
 MAX_COMPILED_BYTES = 64 << 20
 """Bytes of the cached compiled grammars."""
@@ -111,19 +111,22 @@ class GrammarCompiler:
     def _explore_error(self, checked: JSON) -> GrammarError | None:
         """Return the error that would end an answer of a checked schema; None if exploring finds none."""
         try:
-            for text in exploration.bounded_texts(checked):
-                self._explored((True, json.dumps(text)))
+            self._explore_texts(checked, has_all_escapes=self._written(json.dumps(checked)).startswith("%lark"))
             if exploration.is_risky(checked):
-                self._explored((False, json.dumps(checked)))
+                self._explored((self._written(json.dumps(checked)), False))
         except GrammarError as error:
             return error
         return None
 
-    def _explore(self, key: tuple[bool, str]) -> bool:
-        """Explore a text or a whole schema, given as JSON. Raises GrammarError."""
-        is_text, schema = key
-        source = f"start: {json_directive(json.loads(schema)) if is_text else self._written(schema)}"
-        grammar = self._made(LLMatcher.grammar_from_lark(source), _EXPLORED_LIMITS)
+    def _explore_texts(self, checked: JSON, has_all_escapes: bool) -> None:
+        """Explore the costly texts of a schema. Raises GrammarError."""
+        for text in exploration.bounded_texts(checked):
+            self._explored((_in_lark(text) if has_all_escapes else json_directive(text), True))
+
+    def _explore(self, key: tuple[str, bool]) -> bool:
+        """Explore a grammar, given with "is of a text". Raises GrammarError."""
+        rule, is_text = key
+        grammar = self._made(LLMatcher.grammar_from_lark(f"start: {rule}"), _EXPLORED_LIMITS)
         explore = exploration.explore_text if is_text else exploration.explore
         explore(grammar, self._vocabulary)
         return True
@@ -154,10 +157,11 @@ class GrammarCompiler:
     def _write(self, schema: str) -> str:
         """Return the grammar of a schema, with every escape in free texts if it is small enough."""
         checked: JSON = json.loads(schema)
-        text = f"%lark {{\n{json_grammar(checked)}\n}}"
+        text = _in_lark(checked)
         if len(text) <= MAX_WRITTEN_OUT:
             with suppress(GrammarError):
                 self.lark(f"start: {text}")
+                self._explore_texts(checked, has_all_escapes=True)
                 return text
         return json_directive(checked)
 
@@ -229,8 +233,13 @@ def _compiled_size(text: str, made: CompiledGrammar | None) -> int:
     return getsizeof(text) + (0 if made is None else made.size)
 
 
-def _explored_size(key: tuple[bool, str], _: bool | None) -> int:
-    return getsizeof(key[1])
+def _in_lark(checked: JSON) -> str:
+    """Return the right side of a rule for a checked schema, with every escape in free texts."""
+    return f"%lark {{\n{json_grammar(checked)}\n}}"
+
+
+def _explored_size(key: tuple[str, bool], _: bool | None) -> int:
+    return getsizeof(key[0])
 
 
 def _written_size(schema: str, text: str | None) -> int:

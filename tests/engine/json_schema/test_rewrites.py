@@ -204,6 +204,16 @@ CASES: dict[str, tuple[Any, list[str], list[str]]] = {
         ['""', r'"^a+(b|[^c-e])\\d{2,}$"', '"(?:a(b(c)))*?"', r'"(?=.*x)\\bé"'],
         ['"("', '"a)"', '"[z-a]"', '"*a"', '"a**"', r'"\\"', '"a{2,1}"'],
     ),
+    "format: uri": (
+        {"type": "string", "format": "uri"},
+        ['"http://u:p@a.b:80/c/d?x=1#f"', '"mailto:a@b.c"', '"urn:x:1"', '"http://[::1]/"', '"http://[::ffff:1.2.3.4]"'],
+        ['"1:a"', '"//a"', '"http://a b"', '"http://a/%zz"', '"http://[1:2:3]/"', '"http://[:::]"', '"http://a/{b}"'],
+    ),
+    "format: email": (
+        {"type": "string", "format": "email"},
+        ['"a.b+c@d-e.f"', '"a@[1.2.3.4]"', '"a@b"'],
+        ['"a..b@c"', '"@b"', '"a@"', '"a@-b"', '"a@[1.2.3.256]"', '"a b@c"'],
+    ),
     "format: uri-template": (
         {"type": "string", "format": "uri-template"},
         ['""', '"http://a.b/{term:1}/{+x.y*,z}{?q}"', '"/a%20b"'],
