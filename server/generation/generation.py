@@ -249,6 +249,8 @@ class Generation:
             self._earlier = last.usage if stage.adds_usage else None
             self._earlier_tokens = self.generated_tokens
             self._apply(list(stage.inputs))
+            if stage.inputs:
+                await self._recorder.advance(self._inputs)
             self._spec = replace(self._spec, job=stage.job, processor=stage.processor, follow=stage.follow)
 
     async def _run_job(self) -> StreamInput:

@@ -43,6 +43,12 @@ class Recorder:
         )
         return await self._is_written(self._store.run(self._store.responses.begin, stored, time.monotonic()))
 
+    async def advance(self, inputs: Sequence[StreamInput]) -> None:
+        """Write the inputs so far, since calls have effects that a crash must not hide."""
+        if self._store is not None and self._first.store:
+            writing = self._store.run(self._store.responses.advance, self._first.id, msgspec.json.encode(inputs))
+            await self._is_written(writing)
+
     async def finish(self, response: Response, inputs: Sequence[StreamInput]) -> bool:
         """Write the end of the response and append its items to its conversation; return False if that failed."""
         assert self._store is not None, "a server without a store accepts no response to store"

@@ -7,6 +7,7 @@ Times are in seconds. Bytes are encoded JSON.
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -68,6 +69,10 @@ class Stored(Struct, frozen=True, kw_only=True):
         return self.status in ("queued", "in_progress")
 
 
+Interrupted: TypeAlias = Callable[[bytes, bytes], tuple[bytes, bytes]]
+"""Function of `first` and `inputs` of a response that a crash interrupted; it returns `response` and `inputs`."""
+
+
 class Store:
     """Tables of responses and conversations. Each method is one transaction and may raise StoreError.
 
@@ -78,13 +83,14 @@ class Store:
         self,
         path: Path,
         limits: Limits,
-        interrupted: Callable[[bytes], tuple[bytes, bytes]],
+        interrupted: Interrupted,
         now: float,
         schema: Schema = SCHEMA,
     ) -> None:
         """Open the store, and end the responses that a crash left unfinished.
 
-        `interrupted` returns `response` and `inputs` for the `first` of such a response. `now`: see `UsageIndex`.
+        `interrupted` returns `response` and `inputs` for the `first` and the stored inputs of such a response. `now`:
+        see `UsageIndex`.
         """
         self._database = Database(path, schema)
         self._usage = UsageIndex(self._database, limits, now)
@@ -114,6 +120,13 @@ class Store:
                 stored.conversation,
             )
             self._usage.evict(now, stored.id)
+
+    def advance(self, response_id: str, inputs: bytes) -> None:
+        """Store the inputs so far of an unfinished response, for the case of a crash."""
+        with self._database.transaction():
+            self._database.change(
+                "UPDATE responses SET cues = ? WHERE id = ? AND response IS NULL", inputs, response_id
+            )
 
     def finish(
         self,
@@ -197,14 +210,14 @@ class Store:
         )
         self._usage.resize(response_id, size, now)
 
-    def _end_unfinished(self, interrupted: Callable[[bytes], tuple[bytes, bytes]], now: float) -> None:
+    def _end_unfinished(self, interrupted: Interrupted, now: float) -> None:
         """Mark unfinished responses as failed; remove those that `interrupted` cannot read."""
-        unfinished = self._database.rows("SELECT id, first FROM responses WHERE response IS NULL")
+        unfinished = self._database.rows("SELECT id, first, cues FROM responses WHERE response IS NULL")
         if unfinished:
             log.warning("the last process did not shut down: %d unfinished responses have failed", len(unfinished))
-        for response_id, first in unfinished:
+        for response_id, first, begun in unfinished:
             try:
-                response, inputs = interrupted(first)
+                response, inputs = interrupted(first, begun)
             except ValueError as error:
                 log.warning("removed %s, whose unfinished record is unreadable: %s", response_id, error)
                 self._usage.remove(response_id)

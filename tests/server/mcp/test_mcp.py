@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from engine.backends.scripted import ScriptedModel
 from server.mcp import client
 from tests.server.api.tools.test_tools import HERMES, evaluated
 from tests.support import wire
-from tests.support.helpers import NAME, post, served, types
+from tests.support.helpers import NAME, get, post, served, types
 
 ADD = '<tool_call>\n{"name": "calc__add", "arguments": {"a": 2, "b": 3}}\n</tool_call>'
 
@@ -160,6 +161,25 @@ async def test_denied_call_is_not_executed(mcp_url: str) -> None:
     assert [item["type"] for item in second["output"]] == ["message"]
     assert second["output"][0]["content"][0]["text"] == "Then not."
     assert (unknown.status, unknown.json["error"]["param"]) == (400, "input")
+
+
+async def test_crash_after_a_call_leaves_the_call_in_the_response(mcp_url: str, tmp_path: Path) -> None:
+    """The store as it is while the model reads the output is that of a server whose power is cut then."""
+    copy = tmp_path / "copy"
+
+    def reply(prompt: bytes) -> bytes:
+        if prompt.endswith(b"5") and not copy.exists():
+            shutil.copytree(tmp_path, copy, ignore=lambda *_: ["copy"])
+        return calculator(prompt)
+
+    async with served(ScriptedModel(reply), template=HERMES, allow_mcp=(mcp_url,), state=tmp_path) as running:
+        whole = (await post(running, input="2+3?", tools=[tool(mcp_url)])).json
+    async with served(ScriptedModel(calculator), template=HERMES, allow_mcp=(mcp_url,), state=copy) as running:
+        cut = (await get(running, f"/v1/responses/{whole['id']}")).json
+        after = await post(running, input="Go on.", tools=[tool(mcp_url)], previous_response_id=whole["id"])
+    assert (cut["status"], [item["type"] for item in cut["output"]]) == ("failed", ["mcp_list_tools", "mcp_call"])
+    assert cut["output"][1]["output"] == "5"
+    assert after.status == 200
 
 
 @pytest.mark.parametrize(

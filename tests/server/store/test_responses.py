@@ -32,9 +32,9 @@ NOW = 1_000_000.0
 NOBODY = 65534
 
 
-def ended(first: bytes) -> tuple[bytes, bytes]:
+def ended(first: bytes, inputs: bytes = b"[]") -> tuple[bytes, bytes]:
     """Return a failed Response and inputs, like the caller's function."""
-    return b'{"failed":%s}' % first, b'["stopped"]'
+    return b'{"failed":%s}' % first, inputs[:-1] + (b"," if inputs != b"[]" else b"") + b'"stopped"]'
 
 
 def store(path: Path, limits: Limits = AMPLE, now: float = NOW) -> Store:
@@ -133,8 +133,18 @@ def test_unfinished_response_is_failed_after_a_restart(path: Path) -> None:
     assert keeper.conversations.items("conv", NOW) == Page(items("in_r1", "out_r1"), more=False)
 
 
+def test_unfinished_response_ends_with_the_inputs_that_were_stored(path: Path) -> None:
+    keeper = store(path)
+    keeper.begin(begun("r1"), NOW)
+    keeper.advance("r1", b'["called"]')
+    keeper.close()
+    found = store(path).get("r1", NOW)
+    assert found is not None
+    assert (found.status, found.inputs) == ("failed", b'["called","stopped"]')
+
+
 def test_unfinished_response_that_is_unreadable_is_removed(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    def unreadable(first: bytes) -> tuple[bytes, bytes]:
+    def unreadable(first: bytes, inputs: bytes) -> tuple[bytes, bytes]:
         raise ValueError("no such field")
 
     keeper = store(path)
