@@ -1,0 +1,150 @@
+"""Reuse of cached prefixes: which slot a job takes, and which tokens it evaluates."""
+
+from engine.job import Job, Progress, Started
+from engine.model import BatchEntry
+from engine.scheduler.scheduler import Scheduler
+from engine.scheduler.step import PrefixCopy, PrefixRestore, PrefixSave, Step
+from tests.engine.scheduler.test_batching import END, GREEDY, LONG, Naive, expected, info, job, run, step, tree_of
+
+
+def test_plan_of_ten_jobs_with_one_prefix_evaluates_it_once() -> None:
+    scheduler, model = Scheduler(info(n_slots=4), [END]), Naive(info(n_slots=4))
+    for key in range(10):
+        scheduler.add(key, job(*LONG, 500 + key, 600 + key, most=2))
+    outputs = run(scheduler, model)
+    assert [outputs[key][0] for key in range(10)] == [Started(0)] + [Started(len(LONG))] * 9
+    assert model.evaluated <= len(LONG) + 10 * (2 + 2)
+
+
+def test_plan_without_the_donor_continues_its_prefix() -> None:
+    scheduler, model = Scheduler(info(), [END]), Naive(info())
+    scheduler.add(0, job(*LONG, 1))
+    scheduler.add(1, job(*LONG, 2))
+    step(scheduler, model)
+    scheduler.cancel(0)
+    assert run(scheduler, model)[1][1:] == expected(job(*LONG, 2), 1000)
+
+
+def test_plan_copies_a_prefix_and_leaves_its_source_unchanged() -> None:
+    scheduler, model = Scheduler(info(), [END]), Naive(info())
+    scheduler.add(0, job(*LONG, 1, most=1))
+    run(scheduler, model)
+    scheduler.add(1, job(*LONG, 2, most=1))
+    assert scheduler.plan().transfers == (PrefixCopy(0, 1, len(LONG)),)
+
+
+def test_plan_of_a_continuation_takes_the_slot_it_continues() -> None:
+    scheduler, model = Scheduler(info(), []), Naive(info())
+    scheduler.add(0, job(*LONG, most=2))
+    run(scheduler, model)
+    scheduler.add(1, job(*model.cached[0], 7, most=1))
+    plan = scheduler.plan()
+    assert plan == Step((), (BatchEntry(0, len(model.cached[0]), [7], logits=True),))
+
+
+def test_plan_without_truncation_reuses_all_of_a_slot_or_none() -> None:
+    scheduler, model = Scheduler(info(rewinds=False), []), Naive(info(rewinds=False))
+    scheduler.add(0, job(*LONG, most=2))
+    run(scheduler, model)
+    scheduler.add(1, job(*model.cached[0], 7, most=1))
+    scheduler.add(2, job(*LONG, 8, most=1))
+    outputs = run(scheduler, model)
+    assert (outputs[1][0], outputs[2][0]) == (Started(len(LONG) + 1), Started(0))
+
+
+def test_plan_prefers_the_affinity_groups_slot_to_the_least_recently_used() -> None:
+    scheduler = Scheduler(info(n_slots=3), [END])
+    for key, (affinity, slot) in enumerate([("mine", 0), ("theirs", 1), ("", 2), ("mine", 0), ("mine", 0), ("", 1)]):
+        scheduler.add(key, Job((key, 9, 9), 1, GREEDY, affinity=affinity))
+        assert [entry.slot for entry in scheduler.plan().entries] == [slot]
+        scheduler.cancel(key)
+
+
+def test_plan_of_conversations_in_turn_reuses_them_from_the_tree() -> None:
+    """Six conversations on two slots: each of its later turns finds all of its earlier ones."""
+    about = info(n_slots=2)
+    tree = tree_of(about)
+    scheduler, model = Scheduler(about, [END], tree=tree), Naive(about, tree)
+    tokens = {talk: [*LONG, talk] for talk in range(6)}
+    key = 0
+    for turn in range(4):
+        for talk in range(6):
+            scheduler.add(key, job(*tokens[talk], *(50 + talk,) * 30))
+            outputs = run(scheduler, model)[key]
+            cached = next(output.cached_tokens for output in outputs if isinstance(output, Started))
+            assert cached >= len(tokens[talk]) - 1 if turn else cached <= len(LONG)
+            tokens[talk] = next(slot for slot in model.cached if slot[len(LONG)] == talk)[:]
+            key += 1
+
+
+def test_plan_saves_the_tokens_that_it_overwrites_and_nothing_else() -> None:
+    about = info(n_slots=1)
+    tree = tree_of(about)
+    scheduler, model = Scheduler(about, [END], tree=tree), Naive(about, tree)
+    scheduler.add(0, Job(LONG, 1, GREEDY, affinity="a", savable=True))
+    run(scheduler, model)
+    scheduler.add(1, Job((*LONG, 7), 1, GREEDY, affinity="a"))
+    assert scheduler.plan().transfers == (), "the next turn overwrites nothing"
+    scheduler.cancel(1)
+    scheduler.add(2, job(9, 9, 9, most=1))
+    plan = scheduler.plan()
+    assert plan.transfers == (PrefixSave(0, LONG, len(LONG), "a"),)
+    scheduler.update(plan, model.run(plan), 0.01)
+    scheduler.add(3, job(8, 8, most=1))
+    assert scheduler.plan().transfers == (), "a tiny prefix is not worth it"
+
+
+def test_plan_saves_tokens_with_the_lifetime_of_their_job() -> None:
+    about = info(n_slots=1)
+    tree = tree_of(about)
+    tree.now = 100.0
+    scheduler, model = Scheduler(about, [END], tree=tree), Naive(about, tree)
+    saves = []
+    for key, (prompt, seconds) in enumerate(
+        [(LONG, 5.0), ((*LONG, 7), 0.0), ((8, 8), 0.0), (LONG[::-1], 0.0), ((8,), 0)]
+    ):
+        scheduler.add(key, Job(tuple(prompt), 1, GREEDY, cache_seconds=seconds))
+        plan = scheduler.plan()
+        saves += [(len(save.tokens), save.keep_until) for save in plan.transfers if isinstance(save, PrefixSave)]
+        scheduler.update(plan, model.run(plan), 0.01)
+        run(scheduler, model)
+    assert saves == [(len(LONG) + 1, 105.0), (len(LONG), 0.0)], "the second job continued the first one's tokens"
+
+
+def test_plan_without_the_tokens_before_a_restored_window_does_not_truncate_to_them() -> None:
+    about = info(n_slots=1, cuts=False)
+    tree = tree_of(about)
+    scheduler, model = Scheduler(about, [END], tree=tree), Naive(about, tree)
+    for key, prompt in enumerate([LONG, (9, 9, 9), (*LONG, 7), (*LONG[:40], 6)]):
+        scheduler.add(key, job(*prompt, most=1))
+        cached = run(scheduler, model)[key][0]
+        assert cached == Started([0, 0, len(LONG), 0][key])
+
+
+def test_plan_after_a_failed_restore_evaluates_the_prompt() -> None:
+    about = info(n_slots=1)
+    tree = tree_of(about)
+    scheduler, model = Scheduler(about, [END], tree=tree), Naive(about, tree)
+    for key, prompt in enumerate([LONG, (9, 9, 9)]):
+        scheduler.add(key, job(*prompt, most=1))
+        run(scheduler, model)
+    scheduler.add(2, job(*LONG, 5, most=1))
+    (restore,) = scheduler.plan().transfers
+    assert isinstance(restore, PrefixRestore)
+    model.cached[0].clear()
+    scheduler.undo([restore])
+    outputs = [output for output in run(scheduler, model)[2] if not isinstance(output, Progress)]
+    assert outputs == [Started(0), *expected(job(*LONG, 5, most=1), 1000)]
+
+
+def test_drop_forgets_the_tokens_of_an_affinity_group() -> None:
+    about = info(n_slots=2)
+    tree = tree_of(about)
+    scheduler, model = Scheduler(about, [END], tree=tree), Naive(about, tree)
+    for key, group in enumerate("ab"):
+        scheduler.add(key, Job((*LONG, key), 1, GREEDY, affinity=group, savable=True))
+    run(scheduler, model)
+    scheduler.drop("a")
+    assert [save.affinity for save in scheduler.unsaved()] == ["b"]
+    scheduler.drop(None)
+    assert list(scheduler.unsaved()) == []
