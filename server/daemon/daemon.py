@@ -91,7 +91,7 @@ def _urls(addresses: Sequence[str], options: HTTPOptions) -> list[str]:
     """Return hypercorn's URLs with our scheme: hypercorn does not know of the encryption."""
     if options.tls is None:
         return list(addresses)
-    return [each if ":unix:" in each else each.replace("http:", "https:", 1) for each in addresses]
+    return [each if "//unix:" in each else each.replace("http:", "https:", 1) for each in addresses]
 
 
 async def _end_signal(signals: AsyncIterator[int], notifier: Notifier, reload: Callable[[], None] | None) -> str:

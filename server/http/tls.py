@@ -73,12 +73,15 @@ def _context(certfile: Path, keyfile: Path | None) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(PROTOCOLS)
     try:
+        context.load_cert_chain(certfile, keyed, _no_password)
         if os.stat(keyed).st_mode & 0o007:
             raise CertificateError(f"{keyed} can be read by other users: run `chmod o= {keyed}`")
-        context.load_cert_chain(certfile, keyed, _no_password)
     except _Encrypted as error:
         raise CertificateError(f"{keyed} is encrypted: store the key without a password") from error
     except ssl.SSLError as error:
+        if keyfile is None:
+            message = f"{certfile} is no certificate in PEM with its private key: name the key by --ssl-keyfile"
+            raise CertificateError(message) from error
         raise CertificateError(f"{certfile} and {keyed} are no certificate in PEM and its private key") from error
     except OSError as error:
         missing = certfile if not os.access(certfile, os.R_OK) else keyed

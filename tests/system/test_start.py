@@ -107,7 +107,8 @@ def certificate_of(port: int) -> str:
 def test_server_at_sighup_reads_its_certificate_again(tmp_path: Path) -> None:
     model = model_files.spm(tmp_path / "model.gguf")
     found = certificate(tmp_path)
-    flags = ["--ssl-certfile", str(found.certfile), "--ssl-keyfile", str(found.keyfile)]
+    hosts = ["--host", f"unix:{tmp_path}/socket", "--host", "127.0.0.1"]
+    flags = ["--ssl-certfile", str(found.certfile), "--ssl-keyfile", str(found.keyfile), *hosts]
     with serving(tmp_path, "--model", str(model), *flags) as daemon:
 
         def reload(line: str) -> None:
@@ -116,7 +117,8 @@ def test_server_at_sighup_reads_its_certificate_again(tmp_path: Path) -> None:
             assert daemon.message() == "READY=1"
             assert line in daemon.log.read_text()
 
-        assert f"STATUS=listening on https://127.0.0.1:{daemon.port}" in daemon.ready
+        addresses = f"http://unix:{tmp_path}/socket, https://127.0.0.1:{daemon.port}"
+        assert f"STATUS=listening on {addresses}" in daemon.ready
         shown = [certificate_of(daemon.port)]
         certificate(tmp_path, "second")
         reload("reloaded the settings and API keys")

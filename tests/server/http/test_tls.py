@@ -221,6 +221,11 @@ def test_certificate_that_is_missing_is_refused_by_its_file(missing: str, tmp_pa
         TLS(found.certfile, found.keyfile)
 
 
+def test_certificate_without_its_key_is_refused_with_the_remedy() -> None:
+    with pytest.raises(CertificateError, match=r"with its private key: name the key by --ssl-keyfile$"):
+        TLS(DATA / "first.crt")
+
+
 def test_key_without_a_certificate_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^--ssl-keyfile needs --ssl-certfile: name the certificate of the key$"):
         http_options(Config(ssl_keyfile=Path("key")))
