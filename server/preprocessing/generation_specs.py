@@ -12,7 +12,7 @@ from engine.job import Job
 from engine.runtime import Engine
 from engine.tokenizer import Progress, no_progress
 from server.config import Config
-from server.generation import GenerationSpec, Origin, Stage
+from server.generation import GenerationSpec, NextStage, Origin, Stage
 from server.http import ITEM_BYTES, WorkThread
 from server.preprocessing.compaction_stages import CompactionStages, summary_prompt
 from server.preprocessing.entry_limits import EntryLimits
@@ -117,17 +117,15 @@ class SpecBuilder:
         if tokens is None:
             return await self._with_summary(prepared, constraints, requester, repeats, count)
         spec = await self.build(prepared, tokens, requester, constraints, repeats)
-        return spec if prepared.mcp is None else self._with_mcp(spec, prepared, prepared.mcp.opening)
+        return replace(spec, opening=_opening(prepared), follow=self._mcp_stages(prepared, spec.job))
 
-    def _with_mcp(
-        self, spec: GenerationSpec, prepared: PreparedRequest, opening: tuple[StreamInput, ...]
-    ) -> GenerationSpec:
-        """Return the specification of a generation that executes the model's calls of MCP tools."""
+    def _mcp_stages(self, prepared: PreparedRequest, job: Job) -> NextStage | None:
+        """Return the function that executes the model's calls of MCP tools; None if the request has none."""
 
         async def next_job(prepared: PreparedRequest) -> Stage:
-            return await self._answer(prepared, await self.constraints(prepared), spec.job)
+            return await self._answer(prepared, await self.constraints(prepared), job)
 
-        return replace(spec, opening=opening, follow=McpStages(prepared, next_job).follow)
+        return None if prepared.mcp is None else McpStages(prepared, next_job).follow
 
     async def _tokens_below(self, prepared: PreparedRequest, threshold: int | None) -> list[int] | None:
         """Return the tokens of the prompt; None if there are `threshold` or more, or more than the context has."""
@@ -154,7 +152,8 @@ class SpecBuilder:
 
         async def answer(text: str) -> Stage:
             messages = compaction.with_summary(prepared.messages, count or 0, text)
-            return await self._answer(replace(prepared, messages=messages), constraints, spec.job)
+            stage = await self._answer(replace(prepared, messages=messages), constraints, spec.job)
+            return replace(stage, follow=self._mcp_stages(prepared, spec.job))
 
         messages = prepared.messages[:count]
         moved = partial(volatile.moved, patterns=self._volatile)
@@ -165,7 +164,8 @@ class SpecBuilder:
         mapper = partial(self._tool_calls, prepared)
         stages = CompactionStages(self._model, prompt, spec.job, sampling, mapper, None if count is None else answer)
         stage = await stages.stage(messages, part, tokens)
-        return replace(spec, job=stage.job, processor=stage.processor, follow=stage.follow)
+        opening = () if count is None else _opening(prepared)
+        return replace(spec, job=stage.job, processor=stage.processor, follow=stage.follow, opening=opening)
 
     async def _answer(self, prepared: PreparedRequest, constraints: OutputConstraints, job: Job) -> Stage:
         """Return the stage of the answer, like `job` with another prompt."""
@@ -288,3 +288,8 @@ class SpecBuilder:
         return ToolCallMapper(
             parser, template.marks, toolbox.calls, toolbox.parallel, allows_text=not toolbox.must_call
         )
+
+
+def _opening(prepared: PreparedRequest) -> tuple[StreamInput, ...]:
+    """Return the inputs of the stream before the answer: the lists of tools that MCP servers have."""
+    return () if prepared.mcp is None else prepared.mcp.opening

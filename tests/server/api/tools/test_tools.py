@@ -168,7 +168,11 @@ async def test_custom_tool_input_cut_by_limit_has_written_text() -> None:
 
 
 async def test_unknown_tool_is_skipped_and_not_echoed() -> None:
-    hosted = [{"type": "web_search", "external_web_access": True}, {"type": "mcp", "server_label": "x"}, {"no": "type"}]
+    hosted = [
+        {"type": "web_search", "external_web_access": True},
+        {"type": "file_search", "vector_store_ids": ["v"]},
+        {"no": "type"},
+    ]
     streamed, _ = await answers("It is warm.", tools=[*hosted, WEATHER])
     response = streamed.events[-1]["response"]
     assert (response["tools"], response["tool_choice"]) == ([WEATHER | {"strict": True}], "auto")
@@ -237,7 +241,7 @@ def evaluated(running: Running) -> bytes:
 
 async def test_hosted_tools_in_choice_are_dropped() -> None:
     named = {"type": "function", "name": "get_time"}
-    hosted = [{"type": "mcp", "server_label": "x"}, {"type": "image_generation"}]
+    hosted = [{"type": "file_search", "vector_store_ids": ["v"]}, {"type": "image_generation"}]
     choice = {"type": "allowed_tools", "mode": "auto", "tools": [*hosted, named]}
     _, folded = await answers("So.", tools=[WEATHER, TIME, *hosted], tool_choice=choice)
     wire.check_response(folded.json)
