@@ -134,7 +134,9 @@ class Exchange:
             ]
 
     async def body(self, limit: int, gap_seconds: float, total_seconds: float, reserve: Callable[[int], None]) -> bytes:
-        """Return the whole body. Call `reserve` with a number of bytes before they are read; it may raise an error.
+        """Return the whole body. Call `reserve` with each number of bytes that arrives; it may raise an error.
+
+        Bytes that are only announced occupy nothing, so a client that never sends them is in nobody's way.
 
         Raises BodyTooLarge, BodyTimeout, UnsupportedEncoding, UnsupportedMediaType, ClientDisconnected.
         """
@@ -146,10 +148,9 @@ class Exchange:
         self._check_media_type()
         deadline = trio.current_time() + total_seconds
         body, announced = bytearray(), int(self._headers.get(b"content-length", b"0"))
-        while (size := max(len(body), announced)) <= limit:
-            if size > self.reserved:
-                reserve(size - self.reserved)
-                self.reserved = size
+        while max(len(body), announced) <= limit:
+            reserve(len(body) - self.reserved)
+            self.reserved = len(body)
             if self._body_ended:
                 return bytes(body)
             if (left := deadline - trio.current_time()) <= 0:

@@ -1,6 +1,7 @@
 """Bodies: lone surrogates, byte order marks, and their memory."""
 
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -60,13 +61,22 @@ async def test_bodies_together_are_bounded_and_their_memory_comes_back() -> None
     async with served(max_body_megabytes=0.01) as running:
         async with await Client.to(running) as first, await Client.to(running) as second:
             for client in (first, second):
-                await client.send(request("POST", "/v1/responses", None, "Content-Length: 9000") + b"{")
+                await client.send(request("POST", "/v1/responses", None, "Content-Length: 9000") + b" " * 8999)
             await trio.testing.wait_all_tasks_blocked(0.01)
             refused = await exchange(running, "POST", "/v1/responses", b" " * 9000)
             assert (refused.status, refused.headers["retry-after"]) == (503, "1")
         await running.app.wait_idle()
         assert (await post(running, input="Hi")).text == "Hi"
         assert (await exchange(running, "POST", "/v1/responses", b" " * 9000)).status == 400
+
+
+async def test_bodies_that_are_only_announced_are_in_nobodys_way() -> None:
+    async with served(max_body_megabytes=0.01) as running, AsyncExitStack() as stack:
+        for _ in range(5):
+            client = await stack.enter_async_context(await Client.to(running))
+            await client.send(request("POST", "/v1/responses", None, "Content-Length: 10000") + b"{")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert (await post(running, input="Hi")).text == "Hi"
 
 
 PATHS = ["/v1/responses", "/v1/chat/completions", "/v1/completions", "/v1/responses/compact", "/v1/conversations"]
