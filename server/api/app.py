@@ -191,7 +191,7 @@ class App:
         Without input, the prompt ends where the user's first message would begin. Raises ApiError.
         """
         request = replace(wire.decode(body), prompt_cache_options=ResponseCacheOptions(prewarm=True))
-        prompt = await self._specs.tokens(prepare(request, Past()))
+        prompt = await self._specs.prompts.of(prepare(request, Past()))
         return builder.job(request, prompt, GREEDY, self._model.served.info.n_ctx)
 
     def reload(self, config: Config, keys: ApiKeys | None) -> None:

@@ -24,5 +24,5 @@ class InputTokensHandler:
         """Answer with the count, even if it is larger than the context: clients call this to find that out."""
         prepared = await self._reader.read(exchange)
         with exchange.while_connected():
-            tokens = await self._specs.tokens(prepared, COUNTED_BYTES)
+            tokens = await self._specs.prompts.of(prepared, COUNTED_BYTES)
         await exchange.answer(200, msgspec.json.encode(InputTokens(len(tokens))))

@@ -91,7 +91,7 @@ class TextCompletionsHandler:
         prepared = PreparedRequest(
             request=to_request(request), field="prompt", plain_text=True, skipped=exchange.skipped
         )
-        bound = self._specs.prompt_bound("prompt")
+        bound = self._specs.prompts.bound("prompt")
         with exchange.while_connected():
             tokens = await self._model.prompt_tokens(request.prompt or "", bound)
             bound(min(len(tokens), self._model.served.info.n_ctx))

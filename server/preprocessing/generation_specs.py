@@ -1,16 +1,13 @@
 """Middle stages of a request: build the prompt, compile its constraints, and specify the generation."""
 
-import itertools
 from collections.abc import Sequence
 from functools import partial
 
 from msgspec.structs import replace
 
-from engine.chat_template import Message
 from engine.constraint import Grammar
 from engine.job import Job
 from engine.runtime import Engine
-from engine.tokenizer import Progress, no_progress
 from server.config import Config
 from server.generation import GenerationSpec, NextStage, Origin, Stage
 from server.http import ITEM_BYTES, WorkThread
@@ -19,6 +16,7 @@ from server.preprocessing.entry_limits import EntryLimits
 from server.preprocessing.initial_response import initial_response
 from server.preprocessing.lanes import lane_of
 from server.preprocessing.mcp_stages import McpStages
+from server.preprocessing.prompt_tokens import PromptTokens
 from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.preprocessing.requester import Requester
 from server.prompt import (
@@ -39,9 +37,6 @@ from server.protocol.request import Request
 from server.served_model import UNCONSTRAINED, OutputConstraints, ServedModel
 from server.store import AsyncStore
 from server.stream import OutputProcessor, ReasoningSealer, StreamInput, ToolCallMapper
-
-ANY_TWO_TEXTS = ("a", "b")
-"""Texts of the user. Their prompts differ where the user's first message begins."""
 
 
 class SpecBuilder:
@@ -64,39 +59,7 @@ class SpecBuilder:
         self._work = work
         self._volatile = volatile.patterns(config.volatile)
         self.limits = EntryLimits.of(config)
-
-    async def tokens(self, prepared: PreparedRequest, least_bytes: int = 0) -> list[int]:
-        """Return the tokens of the prompt. `least_bytes`: see `ServedModel.render`. Raises InvalidRequest."""
-        if not prepared.open_ended:
-            return await self._tokens(prepared, prepared.messages, least_bytes)
-        one, other = [
-            await self._tokens(prepared, [*prepared.messages, Message("user", text)], least_bytes)
-            for text in ANY_TWO_TEXTS
-        ]
-        pairs = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
-        return [token for token, _ in pairs]
-
-    async def _tokens(self, prepared: PreparedRequest, messages: Sequence[Message], least_bytes: int) -> list[int]:
-        request, n_ctx = prepared.request, self._model.served.info.n_ctx
-        # The count of an endpoint that only counts may exceed the context.
-        refuse = self.prompt_bound(prepared.field)
-        tokens = await self._model.tokens(
-            volatile.moved(messages, self._volatile),
-            builder.max_prompt_tokens(request, n_ctx, self._config.max_prompt_tokens),
-            builder.effort(request),
-            prepared.toolbox.tools,
-            least_bytes,
-            builder.template_variables(request),
-            no_progress if least_bytes else refuse,
-        )
-        if not least_bytes:
-            refuse(min(len(tokens), n_ctx))  # `builder.job` counts what is too long for the context
-        return tokens
-
-    def prompt_bound(self, name: str) -> Progress:
-        """Return the function that refuses a count of prompt tokens beyond the limits. `name`: field of the prompt."""
-        n_ctx, limit = self._model.served.info.n_ctx, self._config.max_prompt_tokens
-        return partial(builder.refuse_more, n_ctx=n_ctx, name=name, limit=limit)
+        self.prompts = PromptTokens(config, model)
 
     async def constraints(self, prepared: PreparedRequest) -> OutputConstraints:
         """Return the compiled constraints of the answer. Raises InvalidRequest for what cannot be enforced."""
@@ -130,7 +93,7 @@ class SpecBuilder:
     async def _tokens_below(self, prepared: PreparedRequest, threshold: int | None) -> list[int] | None:
         """Return the tokens of the prompt; None if there are `threshold` or more, or more than the context has."""
         try:
-            tokens = await self.tokens(prepared)
+            tokens = await self.prompts.of(prepared)
         except InvalidRequest as error:
             if threshold is None or error.code != "context_length_exceeded":
                 raise
@@ -170,7 +133,7 @@ class SpecBuilder:
     async def _answer(self, prepared: PreparedRequest, constraints: OutputConstraints, job: Job) -> Stage:
         """Return the stage of the answer, like `job` with another prompt."""
         request, n_ctx = prepared.request, self._model.served.info.n_ctx
-        tokens = await self.tokens(prepared)
+        tokens = await self.prompts.of(prepared)
         limit = self._config.max_output_tokens
         max_tokens = builder.job(request, tokens, job.sampling, n_ctx, limit, prepared.field).max_tokens
         grammar = await self._grammar(request, constraints, tokens, max_tokens)

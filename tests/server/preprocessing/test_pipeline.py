@@ -50,7 +50,7 @@ async def test_pipeline_of_plain_request_gives_its_events() -> None:
         request = wire.decode(b'{"input": "Hello", "stream": true}')  # decode
         prepared = prepare(request, Past())  # load the past, build messages
         constraints = await specs.constraints(prepared)  # compile constraints
-        tokens = await specs.tokens(prepared)  # render and tokenize the prompt
+        tokens = await specs.prompts.of(prepared)  # render and tokenize the prompt
         spec = await specs.build(prepared, tokens, exchange, constraints)
         generations.check(ANYBODY)  # admit
         with generations.make(spec) as generation, generation.reading():

@@ -1,0 +1,53 @@
+"""Tokens of a request's prompt, within the limits of the server."""
+
+import itertools
+from collections.abc import Sequence
+from functools import partial
+
+from engine.chat_template import Message
+from engine.tokenizer import Progress, no_progress
+from server.config import Config
+from server.prompt import PreparedRequest, builder, volatile
+from server.served_model import ServedModel
+
+ANY_TWO_TEXTS = ("a", "b")
+"""Texts of the user. Their prompts differ where the user's first message begins."""
+
+
+class PromptTokens:
+    def __init__(self, config: Config, model: ServedModel) -> None:
+        self._limit = config.max_prompt_tokens
+        self._model = model
+        self._volatile = volatile.patterns(config.volatile)
+
+    async def of(self, prepared: PreparedRequest, least_bytes: int = 0) -> list[int]:
+        """Return the tokens of the prompt. `least_bytes`: see `ServedModel.render`. Raises InvalidRequest."""
+        if not prepared.open_ended:
+            return await self._tokens(prepared, prepared.messages, least_bytes)
+        one, other = [
+            await self._tokens(prepared, [*prepared.messages, Message("user", text)], least_bytes)
+            for text in ANY_TWO_TEXTS
+        ]
+        pairs = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+        return [token for token, _ in pairs]
+
+    async def _tokens(self, prepared: PreparedRequest, messages: Sequence[Message], least_bytes: int) -> list[int]:
+        request, n_ctx = prepared.request, self._model.served.info.n_ctx
+        # The count of an endpoint that only counts may exceed the context.
+        refuse = self.bound(prepared.field)
+        tokens = await self._model.tokens(
+            volatile.moved(messages, self._volatile),
+            builder.max_prompt_tokens(request, n_ctx, self._limit),
+            builder.effort(request),
+            prepared.toolbox.tools,
+            least_bytes,
+            builder.template_variables(request),
+            no_progress if least_bytes else refuse,
+        )
+        if not least_bytes:
+            refuse(min(len(tokens), n_ctx))  # `builder.job` counts what is too long for the context
+        return tokens
+
+    def bound(self, name: str) -> Progress:
+        """Return the function that refuses a count of prompt tokens beyond the limits. `name`: field of the prompt."""
+        return partial(builder.refuse_more, n_ctx=self._model.served.info.n_ctx, name=name, limit=self._limit)
