@@ -48,8 +48,8 @@ KNOWN = frozenset(CompletionRequest.__struct_fields__)
 
 def decode(body: bytes) -> CompletionRequest:
     """Return the decoded body. Raises InvalidRequest, naming the field."""
-    fields.refuse_fields(body, REFUSED)
     request = schema.with_limits(schema.read(body, _request), "max_tokens")
+    fields.refuse_fields(body, REFUSED)
     if not request.prompt:
         raise InvalidRequest("`prompt` is missing: send a text or a list of token ids.", param="prompt")
     for name, only in (("n", 1), ("best_of", 1), ("echo", False)):

@@ -1,5 +1,6 @@
 """Bodies that are too long, too slow, or never arrive."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,3 +121,21 @@ async def test_too_long_prompt_is_rejected_before_evaluation(n: int, stream: boo
         assert running.model.decoded == []
         almost = await post(running, input="x" * 57, stream=stream)
         assert almost.text == "x"
+
+
+JSON_ENDPOINTS = (
+    "/v1/responses",
+    "/v1/responses/input_tokens",
+    "/v1/responses/compact",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/conversations",
+)
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"prompt": "x", U"n": 1}', b'"x"', b"[]", b"null", b'{"a":1}x', b'{"a":\xff}'])
+@pytest.mark.parametrize("path", JSON_ENDPOINTS)
+async def test_body_that_is_no_json_object_is_refused(path: str, body: bytes, tmp_path: Path) -> None:
+    async with served(state=tmp_path) as running:
+        answer = await exchange(running, "POST", path, body)
+    assert (answer.status, answer.json["error"]["type"]) == (400, "invalid_request_error")
