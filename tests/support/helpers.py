@@ -159,12 +159,13 @@ async def served(
     cache_bytes: int = DEFAULT_CACHE_BYTES,
     state: Path | None = None,
     keys: Mapping[str, str | ApiKey] | None = None,
+    patience: float = PATIENCE,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """The daemon, from its sockets to its thread, with a scripted model; `settings` are Config's.
 
     With `state`, a folder, it stores responses in a store of that kind, and goes on from what is there; with
-    `snapshots` its KV cache too. With `keys` (name -> key) clients need one.
+    `snapshots` its KV cache too. With `keys` (name -> key) clients need one. The test fails after `patience` seconds.
     """
     stored = {} if state or "store" in settings else {"store": "off"}
     config = msgspec.structs.replace(Config(model=NAME), state_dir=state, **stored, **settings)
@@ -183,7 +184,7 @@ async def served(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(daemon.run, config, listening, engine, app, ready)
             try:
-                with trio.fail_after(PATIENCE):
+                with trio.fail_after(patience):
                     await ready.event.wait()
                     model.decoded.clear()  # the warm-up
                     yield Running(port, engine, app, model, config)
