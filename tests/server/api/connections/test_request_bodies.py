@@ -133,7 +133,7 @@ JSON_ENDPOINTS = (
 )
 
 
-@pytest.mark.parametrize("body", [b"{", b'{"prompt": "x", U"n": 1}', b'"x"', b"[]", b"null", b'{"a":1}x', b'{"a":\xff}'])
+@pytest.mark.parametrize("body", [b"{", b'{"prompt": "x", U"n": 1}', b'"x"', b"[]", b"null", b'{"a":1}x', b"\xff"])
 @pytest.mark.parametrize("path", JSON_ENDPOINTS)
 async def test_body_that_is_no_json_object_is_refused(path: str, body: bytes, tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
