@@ -285,7 +285,7 @@ HISTORY: list[tuple[list[Any], list[str]]] = [
       {"type": "tool_search_output", "call_id": None, "execution": "server", "tools": []}],
      ["a", "tool_search{}", "No tool was found."]),
     ([user("a"), {"type": "mcp_call", "id": "m", "name": "roll", "server_label": "d", "arguments": '{"n":1}',
-                  "output": "4"}], ["a", 'roll{"n":1}', "4"]),
+                  "output": "4"}], ["a", 'd__roll{"n":1}', "4"]),
     ([user("a"), {"type": "mcp_call", "id": "m", "name": "roll", "arguments": "{}", "error": "no dice"}],
      ["a", "roll{}", "no dice"]),
     ([user("a"), {"type": "code_interpreter_call", "id": "c", "code": "1+1", "container_id": "k",
