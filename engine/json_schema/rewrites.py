@@ -13,9 +13,10 @@ from engine.json_schema.negations import any_of, without_not
 from engine.json_schema.no_ops import without_no_ops
 from engine.json_schema.property_names import without_property_names
 from engine.json_schema.references import Document
+from engine.json_schema.texts import without_lookaheads
 from engine.json_schema.unevaluated import without_unevaluated
 from engine.json_schema.unions import exclusive
-from engine.json_schema.values import ENFORCED, Schema, listed_values, type_of, types_of, with_all_of, without
+from engine.json_schema.values import ENFORCED, JSON, Schema, listed_values, type_of, types_of, with_all_of, without
 
 
 def rewritten(schema: Schema, document: Document) -> Schema:
@@ -55,6 +56,16 @@ def _without_one_of(schema: Schema, document: Document) -> Schema:
     if found is None:
         return schema
     return {**whole, "anyOf": found} if "anyOf" not in whole else with_all_of(whole, [{"anyOf": found}])
+
+
+def _without_lookaheads(schema: Schema) -> Schema:
+    """Rewrite the look-aheads at the beginning of `pattern` into further patterns."""
+    pattern = schema.get("pattern")
+    found = without_lookaheads(pattern) if isinstance(pattern, str) else None
+    if found is None:
+        return schema
+    patterns: list[JSON] = [{"pattern": each} for each in found[1]]
+    return with_all_of({**schema, "pattern": found[0]}, patterns)
 
 
 MAX_SUBSETS = 64
@@ -112,6 +123,7 @@ _REWRITES = (
     without_property_names,
     without_unique_items,
     _with_plain_integers,
+    _without_lookaheads,
 )
 """Functions that rewrite a schema, in their order."""
 

@@ -58,3 +58,51 @@ def _other_rests(values: list[str]) -> str:
 
 def _escaped(char: str) -> str:
     return char if char.isalnum() else rf"\x{{{ord(char):x}}}"
+
+
+def without_lookaheads(pattern: str) -> tuple[str, list[str]] | None:
+    """Return a pattern without the look-aheads at its beginning, and patterns that say the same; None if it has others.
+
+    A text must match all of these patterns: `^(?=.*[0-9])[a-z0-9]+$` becomes `^[a-z0-9]+$` and `^(.*[0-9])`.
+    """
+    rest, found = pattern.removeprefix("^"), []
+    while pattern.startswith("^") and rest.startswith(("(?=", "(?!")):
+        end = _end_of_group(rest)
+        inner = rest[3:end].removeprefix("^")
+        ahead = _not_ahead(inner) if rest[2] == "!" else _ahead(inner)
+        if ahead is None:
+            return None
+        found.append(ahead)
+        rest = rest[end + 1 :]
+    is_union = any(atom[0] == "|" for atom in _ATOM.finditer(rest))
+    return (f"^{rest}", found) if found and not is_union else None
+
+
+def _end_of_group(regex: str) -> int:
+    """Return the index of the bracket that closes the first group."""
+    depth = 0
+    for atom in _ATOM.finditer(regex):
+        depth += (atom[0] == "(") - (atom[0] == ")")
+        if depth == 0:
+            return atom.start()
+    return len(regex)
+
+
+def _ahead(inner: str) -> str | None:
+    """Return the pattern of the texts that begin with a regex."""
+    if "$" in inner.removesuffix("$") or ("|" in inner and "$" in inner):
+        return None
+    return f"^({inner.removesuffix('$')}){'$' if inner.endswith('$') else ''}"
+
+
+def _not_ahead(inner: str) -> str | None:
+    """Return the pattern of the texts that do not begin with a regex; None unless it is of three simple kinds."""
+    if only := re.fullmatch(r"\[([^\]\\^][^\]\\]*)\]\*\$", inner):
+        return f"[^{only[1]}]"
+    if anywhere := re.fullmatch(r"\.\*(?:\[([^\]\\^][^\]\\]*)\]|(\w|[@ /:;,]))", inner):
+        return f"^[^{anywhere[1] or anywhere[2]}]*$"
+    if re.fullmatch(r"[\w@ /:;,-]+", inner):
+        starts = [re.escape(inner[:n]) for n in range(len(inner))]
+        others = [rf"{start}[^{re.escape(char)}][\s\S]*" for start, char in zip(starts, inner, strict=True)]
+        return f"^({'|'.join([*others, *starts])})$"
+    return None
