@@ -370,7 +370,7 @@ class Client:
 
 def request(method: str, path: str, body: bytes | None = None, *headers: str) -> bytes:
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers]
-    if method == "POST":
+    if method == "POST" and not any(header.lower().startswith("content-type:") for header in headers):
         lines.append("Content-Type: application/json")
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
