@@ -6,7 +6,7 @@ to the kernel without a turn of the event loop; this module writes their chunk h
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from email.utils import formatdate
 from typing import Any, TypeAlias
@@ -17,9 +17,9 @@ import trio
 from server.access import UNIX
 from server.http import h11_patches
 from server.http.drain import Drain
-from server.http.exchange import JSON, Receive, Scope, Send
+from server.http.exchange import JSON, Headers, Receive, Scope, Send
 from server.http.options import HTTPOptions
-from server.http.request_head import HeadFilter, asgi_scope, check
+from server.http.request_head import HeadFilter, asgi_scope, checked_headers
 from server.http.upgraded import Upgraded
 from server.protocol.errors import Malformed
 from server.websocket import WebSocket, WebSocketLimits
@@ -59,6 +59,7 @@ class Connection:
         self._wire = self._new_wire()
         self._head_filter = HeadFilter()
         self._method = b""
+        self._headers: Headers = []
         self._first = True
         """True before the first request."""
         self._unsent = b""
@@ -94,14 +95,23 @@ class Connection:
 
     def _scope(self, request: h11.Request, peer: tuple[str, int]) -> Scope:
         """Return the request's scope, with the client and scheme that a trusted proxy names."""
-        proxies = self._options.proxies
-        client = proxies.client(peer[0], _values(request, b"x-forwarded-for"))
+        proxies, scheme = self._options.proxies, "https" if self._encrypted else "http"
+        if not proxies.trusts(peer[0]):
+            return self._extended(asgi_scope(request, self._headers, peer, scheme))
+        client = proxies.client(peer[0], self._values(b"x-forwarded-for"))
         if client.garbage:
             garbage = client.garbage[:100]
             proxy_log.warning("X-Forwarded-For from %s is ignored at %r: this is no address", peer[0], garbage)
-        scheme = proxies.scheme(peer[0], _values(request, b"x-forwarded-proto"), "https" if self._encrypted else "http")
-        scope = asgi_scope(request, peer if client.address == peer[0] else (client.address, 0), scheme)
+        scheme = proxies.scheme(peer[0], self._values(b"x-forwarded-proto"), scheme)
+        address = peer if client.address == peer[0] else (client.address, 0)
+        return self._extended(asgi_scope(request, self._headers, address, scheme))
+
+    def _extended(self, scope: Scope) -> Scope:
         return {**scope, "extensions": {"upgrade": self._upgrade}}
+
+    def _values(self, name: bytes) -> list[bytes]:
+        """Return the values of a header of the request, which may be there several times."""
+        return [value for each, value in self._headers if each == name]
 
     def _next_cycle(self) -> None:
         """Begin the next request, parts of which may be in the buffer already."""
@@ -132,7 +142,7 @@ class Connection:
         if not isinstance(event, h11.Request):
             return None
         self._method = event.method
-        check(event, self._options.limits.header_bytes)
+        self._headers = checked_headers(event, self._options.limits.header_bytes)
         return event
 
     async def _receive(self) -> Mapping[str, Any]:
@@ -262,11 +272,6 @@ class Connection:
                 await self._stream.send_eof()
             while await self._stream.receive_some(READ_AHEAD):
                 pass
-
-
-def _values(request: h11.Request, name: bytes) -> Iterator[bytes]:
-    """Yield the values of a header, which may be there several times."""
-    return (value for each, value in request.headers if each == name)
 
 
 def peer_of(connected: trio.socket.SocketType) -> tuple[str, int] | None:

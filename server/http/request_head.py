@@ -5,7 +5,7 @@ from urllib.parse import unquote
 
 import h11
 
-from server.http.exchange import Scope
+from server.http.exchange import Headers, Scope
 
 _BARE_LF = re.compile(rb"[^\r]\n")
 _ABSOLUTE = re.compile(rb"https?://", re.IGNORECASE)
@@ -47,22 +47,24 @@ class HeadFilter:
         return data
 
 
-def check(request: h11.Request, max_bytes: int) -> None:
-    """Raise h11.RemoteProtocolError for heads that h11 accepts and this server refuses."""
+def checked_headers(request: h11.Request, max_bytes: int) -> Headers:
+    """Return the headers. Raises h11.RemoteProtocolError for heads that h11 accepts and this server refuses."""
     if not request.http_version.startswith(b"1."):
         raise h11.RemoteProtocolError(f"HTTP/{request.http_version.decode()} is not supported; use HTTP/1.1", 505)
-    if len(request.target) + sum(len(name) + len(value) for name, value in request.headers) > max_bytes:
+    headers = list(request.headers)  # h11's own sequence takes 1 us for each access
+    if len(request.target) + sum(len(name) + len(value) for name, value in headers) > max_bytes:
         raise h11.RemoteProtocolError(f"its head has more than {max_bytes} bytes", 431)
-    names = [name for name, _ in request.headers]
+    names = [name for name, _ in headers]
     if twice := next((name for name in SINGLE if names.count(name) > 1), None):
         # A proxy may have checked the other one (RFC 9110, 5.3).
         raise h11.RemoteProtocolError(f"it has the header {twice.decode()} twice; send it once")
     if {b"transfer-encoding", b"content-length"} <= set(names):
         # A proxy may have used the other header to find the end of the body (RFC 9112, 6.1).
         raise h11.RemoteProtocolError("it has Content-Length and Transfer-Encoding; send one of them")
+    return headers
 
 
-def asgi_scope(request: h11.Request, client: tuple[str, int], scheme: str) -> Scope:
+def asgi_scope(request: h11.Request, headers: Headers, client: tuple[str, int], scheme: str) -> Scope:
     target = request.target
     if absolute := _ABSOLUTE.match(target):
         target = b"/" + target[absolute.end() :].partition(b"/")[2]
@@ -76,6 +78,6 @@ def asgi_scope(request: h11.Request, client: tuple[str, int], scheme: str) -> Sc
         "path": unquote(path.decode()),
         "raw_path": path,
         "query_string": query,
-        "headers": list(request.headers),
+        "headers": headers,
         "client": client,
     }
