@@ -87,10 +87,16 @@ class McpAccess:
         if tool.server_url is None:
             message = f"`{place}` needs `server_url` or `connector_id`."
             raise InvalidRequest(message, param=f"{place}.server_url")
-        if _normal(tool.server_url) not in self._urls:
+        if not self._allows(tool.server_url):
             message = f"This server may not call {tool.server_url[:200]!r}; the operator allows it by --allow-mcp URL."
             raise InvalidRequest(message, param=f"{place}.server_url")
         return tool.server_url
+
+    def _allows(self, url: str) -> bool:
+        try:
+            return _normal(url) in self._urls
+        except ValueError:  # no URL at all
+            return False
 
 
 def _normal(url: str) -> tuple[str, str, str, str]:

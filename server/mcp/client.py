@@ -32,6 +32,7 @@ CALL_SECONDS = 120.0
 """Seconds for one call."""
 MAX_ANSWER_BYTES = 1_000_000
 """Bytes of all answers of one operation."""
+LACKS_PACKAGE = "This server lacks the package `mcp`: the operator installs it by pip install 'responsed[mcp]'."
 MAX_TOOLS = 256
 """Tools of a server."""
 
@@ -120,6 +121,8 @@ def _described(error: Exception) -> McpHTTPError | McpProtocolError:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     log.debug("MCP: %r", error)
+    if isinstance(error, ImportError):
+        return McpHTTPError(501, LACKS_PACKAGE)
     if isinstance(error, _TooLarge):
         return McpHTTPError(502, f"The MCP server's answer is larger than {MAX_ANSWER_BYTES} bytes.")
     inner: Any = getattr(error, "error", None)

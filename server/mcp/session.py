@@ -39,6 +39,12 @@ class ApprovalResponseItem(Struct, frozen=True):
     reason: str | None = None
 
 
+class MadeCallItem(Struct, frozen=True):
+    """Item `mcp_call` of the conversation."""
+
+    approval_request_id: str | None = None
+
+
 class McpSession(Struct, frozen=True):
     """MCP servers of a request, with their tools and the calls that it approves."""
 
@@ -48,26 +54,36 @@ class McpSession(Struct, frozen=True):
     """Tools of the request, with the functions of each server in its entry (`server.tools`)."""
     opening: tuple[StreamInput, ...] = ()
     """First inputs of the stream: lists, and calls that the user has approved."""
-    items: tuple[Raw, ...] = ()
-    """Items for the prompt, behind the input: calls that were approved or denied."""
+    answered: Mapping[str, Raw] = {}
+    """Calls that were approved or denied, as items for the prompt, by the id of the approval request."""
 
-    def hides(self, raw: Raw) -> bool:
-        """Return whether the prompt omits the item: a list of functions that it has anyway, or an approval."""
+    def shown(self, raws: Sequence[Raw]) -> list[Raw]:
+        """Return the items for the prompt: a call in the place of its approval, no list of functions that it has."""
+        return [shown for raw in raws if (shown := self._shown(raw)) is not None]
+
+    def _shown(self, raw: Raw) -> Raw | None:
         kind = part(raw, TypeAndRole, "input").type
         if kind == "mcp_list_tools":
-            return (item := _decoded(raw, ListItem)) is not None and item.server_label in self.clients
-        return kind in ("mcp_approval_request", "mcp_approval_response")
+            item = _decoded(raw, ListItem)
+            return None if item is not None and item.server_label in self.clients else raw
+        if kind == "mcp_approval_response":
+            answer = _decoded(raw, ApprovalResponseItem)
+            return None if answer is None else self.answered.get(answer.approval_request_id)
+        if kind == "mcp_call":
+            made = _decoded(raw, MadeCallItem)
+            return None if made is not None and made.approval_request_id in self.answered else raw
+        return None if kind == "mcp_approval_request" else raw
 
     async def call(self, label: str, name: str, arguments: str) -> McpCallFinished:
         return await self.clients[label].call(name, arguments)
 
 
 async def open_session(
-    access: McpAccess, tools: Sequence[Raw], past: Sequence[Raw], items: Sequence[Raw]
+    access: McpAccess, tools: Sequence[Raw], past: Sequence[Raw], items: Sequence[Raw], executes: bool = True
 ) -> McpSession | None:
     """Return the session of a request; None if it has no MCP tool. Raises InvalidRequest, ConnectorFailed.
 
-    `past`: items of earlier turns. `items`: input of the request.
+    `past`: items of earlier turns. `items`: input of the request. `executes`: False if approved calls only count.
     """
     wanted = dict(_mcp_tools(tools))
     if not wanted:
@@ -87,8 +103,8 @@ async def open_session(
             listed[tool.server_label] = await _tools(clients[tool.server_label], tool.server_label, f"tools[{index}]")
             opening.append(McpToolsListed(tool.server_label, listed[tool.server_label]))
         rewritten[index] = _with_functions(tool, listed[tool.server_label])
-    answered, prompt_items = await _answered(clients, past, items)
-    return McpSession(clients, rewritten, (*opening, *answered), tuple(prompt_items))
+    inputs, answered = await _answered(clients, past, items, executes)
+    return McpSession(clients, rewritten, (*opening, *inputs), answered)
 
 
 def _mcp_tools(tools: Sequence[Raw]) -> Iterator[tuple[int, McpTool]]:
@@ -104,9 +120,6 @@ async def _tools(client: McpClient, label: str, place: str) -> tuple[McpListedTo
     except McpFailure as failure:
         message = f"The tools of the MCP server {label!r} could not be listed: {failure}"
         raise ConnectorFailed(message, param=place) from failure
-    except ImportError as error:
-        message = "This server lacks the package `mcp`: the operator installs it by pip install 'responsed[mcp]'."
-        raise InvalidRequest(message, param=place) from error
 
 
 def _with_functions(tool: McpTool, listed: Sequence[McpListedTool]) -> Raw:
@@ -135,23 +148,35 @@ def _with_functions(tool: McpTool, listed: Sequence[McpListedTool]) -> Raw:
 
 
 async def _answered(
-    clients: Mapping[str, McpClient], past: Sequence[Raw], items: Sequence[Raw]
-) -> tuple[list[StreamInput], list[Raw]]:
-    """Execute the calls that the input approves. Return their inputs for the stream, and all calls for the prompt."""
+    clients: Mapping[str, McpClient], past: Sequence[Raw], items: Sequence[Raw], executes: bool
+) -> tuple[list[StreamInput], dict[str, Raw]]:
+    """Execute approved calls, each once. Return their inputs for the stream, and all answered calls for the prompt.
+
+    A client that sends the whole conversation each time sends old approvals again: their calls are in it.
+    """
     asked = {item.id: item for item in _items([*past, *items], "mcp_approval_request", ApprovalRequestItem)}
+    made = {item.approval_request_id for item in _items([*past, *items], "mcp_call", MadeCallItem)}
+    new = {item.approval_request_id for item in _items(items, "mcp_approval_response", ApprovalResponseItem)}
     inputs: list[StreamInput] = []
-    calls: list[Raw] = []
-    for answer in _items(items, "mcp_approval_response", ApprovalResponseItem):
-        request = asked.get(answer.approval_request_id)
+    calls: dict[str, Raw] = {}
+    for answer in _items([*past, *items], "mcp_approval_response", ApprovalResponseItem):
+        id_ = answer.approval_request_id
+        request = asked.get(id_)
+        if id_ in made or id_ in calls:
+            continue
         if request is None or request.server_label not in clients:
-            message = f"No approval request {answer.approval_request_id!r} of an MCP server in `tools` was found."
+            if id_ not in new:
+                continue
+            message = f"No approval request {id_!r} of an MCP server in `tools` was found."
             raise InvalidRequest(message, param="input")
         result = McpCallFinished(" ".join(filter(None, [DENIED, answer.reason])))
-        if answer.approve:
+        if answer.approve and executes:
             result = await clients[request.server_label].call(request.name, request.arguments)
-            started = ToolCallStarted(request.name, request.server_label, builtin="mcp")
+            started = ToolCallStarted(request.name, request.server_label, builtin="mcp", approval_request_id=id_)
             inputs += [started, ArgumentsAdded(request.arguments), ToolCallEnded(), result]
-        calls.append(call_item(request.id, request.server_label, request.name, request.arguments, result))
+        elif answer.approve:
+            result = McpCallFinished(None)
+        calls[id_] = call_item(id_, request.server_label, request.name, request.arguments, result)
     return inputs, calls
 
 

@@ -34,7 +34,7 @@ class McpStages:
         result = await session.call(call.server_label, call.name, call.arguments)
         items = [Raw(msgspec.json.encode(item)) for item in response.output]
         items.append(call_item(call.id, call.server_label, call.name, call.arguments, result))
-        prepared = _after_call(continued([raw for raw in items if not session.hides(raw)]), calls=self._left > 0)
+        prepared = _after_call(continued(session.shown(items)), calls=self._left > 0)
         stage = await self._next_job(prepared)
         return replace(stage, inputs=(result,), adds_usage=True, follow=self.follow)
 

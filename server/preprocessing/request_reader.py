@@ -44,11 +44,14 @@ class RequestReader:
         self._mcp = mcp
         self._work = work
 
-    async def read(self, exchange: Exchange) -> PreparedRequest:
-        """Return the prepared request of an exchange. Raises ApiError, StoreError."""
+    async def read(self, exchange: Exchange, answers: bool = True) -> PreparedRequest:
+        """Return the prepared request of an exchange. Raises ApiError, StoreError.
+
+        `answers`: False if no answer follows, so that approved calls of MCP tools are not executed.
+        """
         body = self._checked(await self._bodies.read(exchange, _decode))
         with nullcontext() if body.request.background else exchange.while_connected():
-            prepared = await self.prepare(body, await self.past(body.request))
+            prepared = await self.prepare(body, await self.past(body.request), answers)
         exchange.skipped = prepared.skipped
         return prepared
 
@@ -60,12 +63,13 @@ class RequestReader:
         """Return the stored items before the request. Raises ApiError, StoreError."""
         return await self._history.before(request)
 
-    async def prepare(self, body: DecodedBody[Request], past: Past) -> PreparedRequest:
+    async def prepare(self, body: DecodedBody[Request], past: Past, answers: bool = True) -> PreparedRequest:
         """Return the prepared request, whose conversation begins with `past`. Raises ApiError, StoreError."""
         request = await self._seal.opened(await self._references.resolve(body.request, past.items))
         size = body.size + len(past.items) * ITEM_BYTES
         items = request.input if isinstance(request.input, list) else ()
-        session = await open_session(self._mcp, request.tools or (), past.items, items)
+        executes = answers and not request.prewarms
+        session = await open_session(self._mcp, request.tools or (), past.items, items, executes)
         if session is None:
             prepared = await self._work.run(size, _prepare, request, past, body.unknown)
         else:
@@ -89,12 +93,12 @@ def _prepare_with_mcp(request: Request, past: Past, unknown: list[str], session:
     """Return the prepared request. The store gets its input as it is; the prompt has the calls of MCP tools instead of
     lists and approvals."""
     items = request.input if isinstance(request.input, list) else [_message(request.input)] if request.input else []
-    shown = [raw for raw in items if not session.hides(raw)]
-    earlier = replace(past, items=[raw for raw in past.items if not session.hides(raw)])
+    shown = session.shown(items)
+    earlier = replace(past, items=session.shown(past.items))
     rewritten = replace(request, tools=list(session.tools), parallel_tool_calls=False)
 
     def with_items(more: Sequence[Raw]) -> PreparedRequest:
-        prompt = replace(rewritten, input=[*shown, *session.items, *more])
+        prompt = replace(rewritten, input=[*shown, *more])
         prepared = _prepare(prompt, earlier, unknown)
         original = replace(prepared.request, input=request.input)
         return replace(prepared, request=original, mcp=session, continued=with_items)

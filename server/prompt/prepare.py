@@ -31,8 +31,8 @@ class McpServers(Protocol):
     def opening(self) -> tuple[StreamInput, ...]:
         """First inputs of the stream: lists of tools, and calls that the user has approved."""
 
-    def hides(self, raw: Raw) -> bool:
-        """Return whether the prompt omits the item."""
+    def shown(self, raws: Sequence[Raw]) -> list[Raw]:
+        """Return the items for the prompt."""
 
     async def call(self, label: str, name: str, arguments: str) -> McpCallFinished:
         """Call a tool of the server `label`."""

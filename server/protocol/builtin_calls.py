@@ -107,6 +107,7 @@ class McpCall(Struct, frozen=True, tag="mcp_call"):
     status: Literal["in_progress", "completed", "incomplete", "failed"]
     output: str | None = None
     error: McpError | None = None
+    approval_request_id: str | None = None
 
 
 class McpApprovalRequest(Struct, frozen=True, tag="mcp_approval_request"):

@@ -70,6 +70,8 @@ class ToolCallStarted(Struct, frozen=True, array_like=True, tag="b"):
     """True if the text streams. Streams that older versions stored, without this field, send it at the end."""
     builtin: BuiltinName | McpName | None = None
     """Type of the tool if it is a built-in one. The namespace of an MCP tool is the label of its server."""
+    approval_request_id: str | None = None
+    """Request that the user approved before this call of an MCP tool."""
 
 
 class ArgumentsAdded(Struct, frozen=True, array_like=True, tag="a"):

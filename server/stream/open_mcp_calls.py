@@ -32,7 +32,8 @@ class OpenMcpCall:
         self._index = output_index
         self._number = number
         self._texts: list[str] = []
-        self.call = McpCall(id_, *_label_and_name(input_), "", "in_progress")
+        approval = input_.approval_request_id if isinstance(input_, ToolCallStarted) else None
+        self.call = McpCall(id_, *_label_and_name(input_), "", "in_progress", approval_request_id=approval)
         """The call so far."""
         self.pending = False
         """True once its arguments are complete, until its output is."""

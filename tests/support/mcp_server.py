@@ -1,11 +1,13 @@
 """An MCP server for tests, a process of its own: `python -m tests.support.mcp_server PORT`."""
 
+import itertools
 import sys
 import time
 
 from mcp.server.mcpserver import MCPServer
 
 server = MCPServer("calculator")
+calls = itertools.count(1)
 
 
 @server.tool()
@@ -31,6 +33,12 @@ def sleep(seconds: float) -> str:
 def shout(size: int) -> str:
     """Answers with a long text."""
     return "A" * size
+
+
+@server.tool()
+def count() -> int:
+    """Counts its calls."""
+    return next(calls)
 
 
 if __name__ == "__main__":
