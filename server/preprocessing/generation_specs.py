@@ -80,15 +80,15 @@ class SpecBuilder:
         if tokens is None:
             return await self._with_summary(prepared, constraints, requester, repeats, count)
         spec = await self.build(prepared, tokens, requester, constraints, repeats)
-        return replace(spec, opening=_opening(prepared), follow=self._mcp_stages(prepared, spec.job))
+        return replace(spec, opening=_opening(prepared), follow=self._mcp_stages(prepared, spec.job, spec.processor))
 
-    def _mcp_stages(self, prepared: PreparedRequest, job: Job) -> NextStage | None:
+    def _mcp_stages(self, prepared: PreparedRequest, job: Job, processor: OutputProcessor) -> NextStage | None:
         """Return the function that executes the model's calls of MCP tools; None if the request has none."""
 
-        async def next_job(prepared: PreparedRequest) -> Stage:
-            return await self._answer(prepared, await self.constraints(prepared), job)
+        async def next_job(prepared: PreparedRequest, written: int) -> Stage:
+            return await self._answer(prepared, await self.constraints(prepared), job, written)
 
-        return None if prepared.mcp is None else McpStages(prepared, next_job).follow
+        return None if prepared.mcp is None else McpStages(prepared, processor, next_job).follow
 
     async def _tokens_below(self, prepared: PreparedRequest, threshold: int | None) -> list[int] | None:
         """Return the tokens of the prompt; None if there are `threshold` or more, or more than the context has."""
@@ -116,7 +116,7 @@ class SpecBuilder:
         async def answer(text: str) -> Stage:
             messages = compaction.with_summary(prepared.messages, count or 0, text)
             stage = await self._answer(replace(prepared, messages=messages), constraints, spec.job)
-            return replace(stage, follow=self._mcp_stages(prepared, spec.job))
+            return replace(stage, follow=self._mcp_stages(prepared, spec.job, stage.processor))
 
         messages = prepared.messages[:count]
         moved = partial(volatile.moved, patterns=self._volatile)
@@ -130,12 +130,15 @@ class SpecBuilder:
         opening = () if count is None else _opening(prepared)
         return replace(spec, job=stage.job, processor=stage.processor, follow=stage.follow, opening=opening)
 
-    async def _answer(self, prepared: PreparedRequest, constraints: OutputConstraints, job: Job) -> Stage:
-        """Return the stage of the answer, like `job` with another prompt."""
+    async def _answer(
+        self, prepared: PreparedRequest, constraints: OutputConstraints, job: Job, written: int = 0
+    ) -> Stage:
+        """Return the stage of the answer, like `job` with another prompt. `written`: tokens of the answer before it."""
         request, n_ctx = prepared.request, self._model.served.info.n_ctx
         tokens = await self.prompts.of(prepared)
-        limit = self._config.max_output_tokens
-        max_tokens = builder.job(request, tokens, job.sampling, n_ctx, limit, prepared.field).max_tokens
+        limit = _left(self._config.max_output_tokens, written)
+        limited = replace(request, max_output_tokens=_left(request.max_output_tokens, written))
+        max_tokens = builder.job(limited, tokens, job.sampling, n_ctx, limit or 0, prepared.field).max_tokens
         grammar = await self._grammar(request, constraints, tokens, max_tokens)
         job = replace(job, prompt=tuple(tokens), max_tokens=max_tokens, checkpoints=(), grammar=grammar)
         return Stage(job=job, processor=self._processor(prepared, tokens))
@@ -251,6 +254,11 @@ class SpecBuilder:
         return ToolCallMapper(
             parser, template.marks, toolbox.calls, toolbox.parallel, allows_text=not toolbox.must_call
         )
+
+
+def _left(limit: int | None, written: int) -> int | None:
+    """Return what a limit of tokens leaves, at least one, which ends the answer."""
+    return max(limit - written, 1) if limit else limit
 
 
 def _opening(prepared: PreparedRequest) -> tuple[StreamInput, ...]:

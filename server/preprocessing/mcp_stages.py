@@ -10,33 +10,54 @@ from msgspec.structs import replace
 from server.generation import Stage
 from server.mcp import call_item
 from server.prompt import PreparedRequest
-from server.protocol.builtin_calls import McpCall
+from server.protocol.builtin_calls import McpCall, McpHTTPError
+from server.protocol.errors import InvalidRequest
 from server.protocol.response import Response
+from server.stream import McpCallFinished, OutputProcessor
 
 MAX_CALLS = 32
 """Calls of a response if the request has no `max_tool_calls`."""
-NextJob: TypeAlias = Callable[[PreparedRequest], Awaitable[Stage]]
-"""Function that returns the stage that continues a prepared request."""
+TOO_LONG = McpHTTPError(413, "The tool's output is too long for the model's context: call it for less.")
+NextJob: TypeAlias = Callable[[PreparedRequest, int], Awaitable[Stage]]
+"""Function that returns the stage that continues a prepared request, and the number of tokens written before."""
 
 
 class McpStages:
-    def __init__(self, prepared: PreparedRequest, next_job: NextJob) -> None:
+    def __init__(self, prepared: PreparedRequest, processor: OutputProcessor, next_job: NextJob) -> None:
+        """`processor`: of the first job."""
         self._prepared = prepared
         self._next_job = next_job
+        self._processor = processor
+        self._written = 0
+        """Tokens of all jobs: `max_output_tokens` limits them together."""
         self._left = prepared.request.max_tool_calls or MAX_CALLS
 
     async def follow(self, response: Response, call: McpCall | None) -> Stage | None:
         """Execute the call, and return the stage that answers with its output; None if no call waits."""
-        session, continued = self._prepared.mcp, self._prepared.continued
-        if call is None or session is None or continued is None:
+        if call is None or self._prepared.mcp is None:
             return None
         self._left -= 1
-        result = await session.call(call.server_label, call.name, call.arguments)
+        self._written += self._processor.output_tokens
+        result = await self._prepared.mcp.call(call.server_label, call.name, call.arguments)
+        try:
+            stage = await self._stage(response, call, result)
+        except InvalidRequest as error:
+            if error.code != "context_length_exceeded":
+                raise
+            result = McpCallFinished(None, TOO_LONG)
+            stage = await self._stage(response, call, result)
+        self._processor = stage.processor
+        return replace(stage, inputs=(result,), adds_usage=True, follow=self.follow)
+
+    async def _stage(self, response: Response, call: McpCall, result: McpCallFinished) -> Stage:
+        """Return the stage that answers with the result of a call. Raises InvalidRequest if that is too long."""
+        session, continued = self._prepared.mcp, self._prepared.continued
+        assert session, "a request with a call has servers"
+        assert continued, "a request with servers can go on"
         items = [Raw(msgspec.json.encode(item)) for item in response.output]
         items.append(call_item(call.id, call.server_label, call.name, call.arguments, result))
         prepared = _after_call(continued(session.shown(items)), calls=self._left > 0)
-        stage = await self._next_job(prepared)
-        return replace(stage, inputs=(result,), adds_usage=True, follow=self.follow)
+        return await self._next_job(prepared, self._written)
 
 
 def _after_call(prepared: PreparedRequest, calls: bool) -> PreparedRequest:

@@ -1,0 +1,37 @@
+"""Limits of a response that calls MCP tools: they apply to all its jobs together."""
+
+import json
+
+from engine.backends.scripted import ScriptedModel
+from server.protocol.errors import InvalidRequest
+from server.stream import failure
+from tests.server.api.tools.test_tools import HERMES
+from tests.server.mcp.test_mcp import ADD, mcp_url, tool
+from tests.support.helpers import post, served
+
+__all__ = ["mcp_url"]
+
+
+async def test_output_limit_counts_the_tokens_of_all_jobs(mcp_url: str) -> None:
+    model = ScriptedModel(lambda prompt: ADD.encode())
+    async with served(model, template=HERMES, allow_mcp=(mcp_url,)) as running:
+        answer = (await post(running, input="2+3?", tools=[tool(mcp_url)], max_output_tokens=100)).json
+    assert answer["usage"]["output_tokens"] == 100
+    assert (answer["status"], answer["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+
+
+async def test_output_beyond_the_context_is_told_to_the_model(mcp_url: str) -> None:
+    call = json.dumps({"name": "calc__shout", "arguments": {"size": 50_000}})
+    reply = f"<tool_call>\n{call}\n</tool_call>".encode()
+    model = ScriptedModel(lambda prompt: b"Too much." if b"too long for" in prompt else reply)
+    async with served(model, template=HERMES, allow_mcp=(mcp_url,)) as running:
+        answer = await post(running, input="Go.", tools=[tool(mcp_url)], stream=True)
+    _, shout, message = answer.events[-1]["response"]["output"]
+    assert (shout["status"], shout["output"], shout["error"]["code"]) == ("failed", None, 413)
+    assert message["content"][0]["text"] == "Too much."
+
+
+def test_failure_for_a_long_prompt_has_a_code_of_the_official_client() -> None:
+    """Its type for `response.failed` has no `context_length_exceeded`, which an HTTP error may have."""
+    error = InvalidRequest("Too long.", code="context_length_exceeded")
+    assert (failure(error).error.code, error.code) == ("invalid_prompt", "context_length_exceeded")
