@@ -119,7 +119,7 @@ async def _report_status(app: App, notifier: Notifier, idle: str) -> None:
 async def _feed_watchdog(engine: Engine, notifier: Notifier) -> None:
     """Send signs of life while the event loop turns and the model makes progress or idles."""
     while not engine.stuck:
-        notifier.notify("WATCHDOG=1")
+        notifier.alive()
         await trio.sleep(notifier.watchdog_seconds / 3)
     # systemd sends SIGABRT at once, which writes the stacks of all threads, and starts the service again.
     log.critical("the model does not return from a step: the watchdog ends the process")

@@ -13,6 +13,8 @@ SHARE_SECONDS = 1.0
 """Seconds between two looks at the share of a slow start that is done."""
 MAX_START_SECONDS = 3600
 """Seconds after which a start asks for no more time: it is stuck."""
+SEND_SECONDS = 1.0
+"""Seconds to wait for a manager that has not read the earlier messages (its queue has places for 10 to 512 of them)."""
 
 
 class Notifier:
@@ -26,21 +28,27 @@ class Notifier:
         self.watchdog_seconds = _watchdog_seconds(environ)
         """Longest time between two signs of life; 0 if systemd expects none."""
 
-    def notify(self, *lines: str) -> None:
-        """Send lines, for example `notify("READY=1", "STATUS=...")`. Ignore a manager that cannot be reached."""
+    def notify(self, *lines: str, seconds: float = SEND_SECONDS) -> None:
+        """Send lines, for example `notify("READY=1", "STATUS=...")`. Ignore a manager that cannot be reached, or that
+        reads nothing for `seconds`."""
         if not self._address:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            channel.settimeout(seconds)
             try:
                 channel.sendto("\n".join(lines).encode(), self._address)
             except OSError:
                 return
 
     def status(self, text: str) -> None:
-        """Send the status if it has changed."""
+        """Send the status if it has changed. The event loop does not wait for the manager."""
         if text != self._status:
             self._status = text
-            self.notify(f"STATUS={text}")
+            self.notify(f"STATUS={text}", seconds=0)
+
+    def alive(self) -> None:
+        """Send a sign of life for the watchdog. The event loop does not wait for the manager."""
+        self.notify("WATCHDOG=1", seconds=0)
 
     def wait(self, reason: str, seconds: float) -> None:
         """Sleep with a status; without systemd return at once."""

@@ -117,7 +117,7 @@ class Ready(Notifier):
         super().__init__({})
         self.event = trio.Event()
 
-    def notify(self, *lines: str) -> None:
+    def notify(self, *lines: str, seconds: float = 0) -> None:
         self.event.set()
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,23 @@ def test_status_is_sent_when_it_changes(channel: socket.socket) -> None:
     for text in ("a", "a", "b", "a"):
         notifier.status(text)
     assert [channel.recv(100) for _ in range(3)] == [b"STATUS=a", b"STATUS=b", b"STATUS=a"]
+
+
+def test_manager_that_reads_nothing_does_not_stop_the_server(channel: socket.socket) -> None:
+    """The queue of its socket is full after 10 to 512 messages (net.unix.max_dgram_qlen)."""
+    notifier = Notifier(environ(channel))
+    ended = threading.Event()
+
+    def report() -> None:
+        for number in range(2000):
+            notifier.status(str(number))
+            notifier.alive()
+        notifier.notify("STOPPING=1")
+        ended.set()
+
+    threading.Thread(target=report, daemon=True).start()
+    assert ended.wait(PATIENCE)
+    assert channel.recv(100) == b"STATUS=0"
 
 
 def test_slow_start_asks_for_more_time_until_it_ends(channel: socket.socket) -> None:
