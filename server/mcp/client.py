@@ -33,7 +33,7 @@ CALL_SECONDS = 120.0
 MAX_ANSWER_BYTES = 1_000_000
 """Bytes of all answers of one operation."""
 LACKS_PACKAGE = "This server lacks the package `mcp`: the operator installs it by pip install 'responsed[mcp]'."
-MAX_TOOLS = 256
+MAX_TOOLS = 512
 """Tools of a server."""
 
 log = logging.getLogger("responsed.mcp")
@@ -74,13 +74,15 @@ class McpClient(Struct, frozen=True):
         found: list[McpListedTool] = []
         cursor = None
         async with _connected(self) as client:
-            while len(found) < MAX_TOOLS:
+            while True:
                 page = await client.list_tools(cursor=cursor)
                 found += map(_listed, page.tools)
+                if len(found) > MAX_TOOLS:
+                    raise McpFailure(McpHTTPError(502, f"The MCP server has more than {MAX_TOOLS} tools."))
                 cursor = page.next_cursor
                 if cursor is None:
                     break
-        return tuple(found[:MAX_TOOLS])
+        return tuple(found)
 
     async def _call(self, name: str, arguments: dict[str, Any]) -> McpCallFinished:
         async with _connected(self) as client:
@@ -121,6 +123,8 @@ def _described(error: Exception) -> McpHTTPError | McpProtocolError:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     log.debug("MCP: %r", error)
+    if isinstance(error, McpFailure):
+        return error.error
     if isinstance(error, ImportError):
         return McpHTTPError(501, LACKS_PACKAGE)
     if isinstance(error, _TooLarge):

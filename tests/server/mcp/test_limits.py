@@ -2,7 +2,10 @@
 
 import json
 
+import pytest
+
 from engine.backends.scripted import ScriptedModel
+from server.mcp import client
 from server.protocol.errors import InvalidRequest
 from server.stream import failure
 from tests.server.api.tools.test_tools import HERMES
@@ -18,6 +21,15 @@ async def test_output_limit_counts_the_tokens_of_all_jobs(mcp_url: str) -> None:
         answer = (await post(running, input="2+3?", tools=[tool(mcp_url)], max_output_tokens=100)).json
     assert answer["usage"]["output_tokens"] == 100
     assert (answer["status"], answer["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+
+
+async def test_server_with_too_many_tools_is_refused(mcp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tools are never left out in silence."""
+    monkeypatch.setattr(client, "MAX_TOOLS", 4)
+    async with served(ScriptedModel(lambda prompt: b"Ok."), template=HERMES, allow_mcp=(mcp_url,)) as running:
+        answer = await post(running, input="Go.", tools=[tool(mcp_url)])
+    assert (answer.status, answer.json["error"]["param"]) == (424, "tools[0]")
+    assert "more than 4 tools" in answer.json["error"]["message"]
 
 
 async def test_output_beyond_the_context_is_told_to_the_model(mcp_url: str) -> None:

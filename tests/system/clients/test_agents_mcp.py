@@ -1,0 +1,48 @@
+"""The Agents SDK has this server call the tools of an MCP server."""
+
+import json
+from typing import Any
+
+import pytest
+from agents import Agent, HostedMCPTool, MCPToolApprovalRequest
+from openai.types.responses.tool_param import Mcp
+
+from engine.backends.scripted import ScriptedModel
+from tests.server.api.tools.test_tools import HERMES
+from tests.server.mcp.test_mcp import calculator, mcp_url
+from tests.support.helpers import served
+from tests.system.clients.test_agents import WAYS, Run, runs
+
+__all__ = ["mcp_url"]
+
+
+def hosted(url: str, approval: Any, **options: Any) -> HostedMCPTool:
+    config = Mcp(type="mcp", server_label="calc", server_url=url, require_approval=approval)
+    return HostedMCPTool(tool_config=config, **options)
+
+
+@WAYS
+@pytest.mark.slow
+async def test_agents_sdk_gets_the_answer_of_a_hosted_mcp_tool(run: Run, mcp_url: str) -> None:
+    agent = Agent("Calculator", tools=[hosted(mcp_url, "never")])
+    async with served(ScriptedModel(calculator), template=HERMES, allow_mcp=(mcp_url,)) as running:
+        result = await runs(running.url, run, agent, "2+3?")
+    assert result.final_output == "It is 5."
+    assert [item.type for item in result.new_items] == ["mcp_list_tools_item", "tool_call_item", "message_output_item"]
+
+
+@WAYS
+@pytest.mark.slow
+@pytest.mark.parametrize(("approves", "output"), [(True, "It is 5."), (False, "Then not.")])
+async def test_agents_sdk_approves_or_denies_a_call(run: Run, approves: bool, output: str, mcp_url: str) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def decide(request: MCPToolApprovalRequest) -> Any:
+        asked.append((request.data.name, json.loads(request.data.arguments)))
+        return {"approve": approves}
+
+    agent = Agent("Calculator", tools=[hosted(mcp_url, "always", on_approval_request=decide)])
+    async with served(ScriptedModel(calculator), template=HERMES, allow_mcp=(mcp_url,)) as running:
+        result = await runs(running.url, run, agent, "2+3?")
+    assert asked == [("add", {"a": 2, "b": 3})]
+    assert result.final_output == output
