@@ -93,27 +93,33 @@ async def test_call_cut_by_limit_ends_the_response_incomplete(name: str, argumen
     assert ends <= {"completed", "in_progress" if name == "apply_patch" else "incomplete"}
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments", "pings"),
-    [
-        ("apply_patch", {"type": "create_file", "path": "a", "diff": "+a" * 60}, True),
-        ("shell", {"commands": ["ls " * 40]}, False),
-    ],
-)
-async def test_stream_has_comments_while_an_item_without_events_is_written(
-    name: str, arguments: dict[str, Any], pings: bool
-) -> None:
-    model = PacedModel(lambda message: call(name, json.dumps(arguments)).encode(), n_ctx=1 << 14)
+async def test_stream_has_comments_while_a_patch_is_written() -> None:
+    """A patch has no events until it is complete."""
+    arguments = json.dumps({"type": "create_file", "path": "a", "diff": "+a" * 60})
+    model = PacedModel(lambda message: call("apply_patch", arguments).encode(), n_ctx=1 << 14)
     async with served(model, template=HERMES, heartbeat_seconds=0.05) as running, await Client.to(running) as client:
         model.hold()
         await client.request("POST", "/v1/responses", encode(input="Do it.", tools=ALL, stream=True))
         model.allow(45)
-        await model.wait_begun(46)
-        await trio.sleep(0.3)
+        await client.read_past(b"response.output_item.added")
+        await client.read_past(b": still here")
+        model.go()
+        await client.read_past(b"response.completed")
+
+
+async def test_stream_has_no_comments_while_commands_are_written() -> None:
+    """Commands of a shell stream, so that their stream shows by itself that it lives."""
+    arguments = json.dumps({"commands": ["ls " * 40]})
+    model = PacedModel(lambda message: call("shell", arguments).encode(), n_ctx=1 << 14)
+    async with served(model, template=HERMES, heartbeat_seconds=0.05) as running, await Client.to(running) as client:
+        model.hold()
+        await client.request("POST", "/v1/responses", encode(input="Do it.", tools=ALL, stream=True))
+        model.allow(60)
+        await model.wait_begun(61)
+        await trio.sleep(0.2)
         model.go()
         answer = await client.answer("POST")
-    item = answer.body.index(b"response.output_item.added")
-    assert (b": still here" in answer.body[item:]) == pings
+    assert b": still here" not in answer.body[answer.body.index(b"response.shell_call_command.added") :]
 
 
 HOSTED: list[tuple[dict[str, Any], str]] = [
