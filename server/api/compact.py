@@ -26,7 +26,7 @@ class CompactHandler:
     async def create(self, exchange: Exchange) -> None:
         """Answer with the compacted conversation. A conversation beyond the context is summarised part by part."""
         self._generations.check(exchange.caller)
-        prepared = await self._reader.read(exchange, answers=False)
+        prepared = await self._reader.read(exchange)
         if prepared.request.model is None:  # required here (openai-python 3.57, `response_compact_params.py`)
             raise InvalidRequest("`model` is missing: name the model that writes the summary.", param="model")
         _check_cache_options(prepared.request)

@@ -22,7 +22,7 @@ class InputTokensHandler:
 
     async def count(self, exchange: Exchange) -> None:
         """Answer with the count, even if it is larger than the context: clients call this to find that out."""
-        prepared = await self._reader.read(exchange, answers=False)
+        prepared = await self._reader.read(exchange)
         with exchange.while_connected():
             tokens = await self._specs.prompts.of(prepared, COUNTED_BYTES)
         await exchange.answer(200, msgspec.json.encode(InputTokens(len(tokens))))

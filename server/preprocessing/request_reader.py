@@ -1,6 +1,6 @@
 """First stages of a request for a response: read its body, load its past, resolve references, prepare it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import msgspec
@@ -44,14 +44,17 @@ class RequestReader:
         self._mcp = mcp
         self._work = work
 
-    async def read(self, exchange: Exchange, answers: bool = True) -> PreparedRequest:
+    async def read(self, exchange: Exchange, accept: Callable[[Request], None] | None = None) -> PreparedRequest:
         """Return the prepared request of an exchange. Raises ApiError, StoreError.
 
-        `answers`: False if no answer follows, so that approved calls of MCP tools are not executed.
+        `accept` raises if the request is refused, before approved calls of MCP tools are executed; None: no answer
+        follows, so they are not executed.
         """
         body = self._checked(await self._bodies.read(exchange, _decode))
+        if accept is not None:
+            accept(body.request)
         with nullcontext() if body.request.background else exchange.while_connected():
-            prepared = await self.prepare(body, await self.past(body.request), answers)
+            prepared = await self.prepare(body, await self.past(body.request), accept is not None)
         exchange.skipped = prepared.skipped
         return prepared
 
@@ -63,12 +66,12 @@ class RequestReader:
         """Return the stored items before the request. Raises ApiError, StoreError."""
         return await self._history.before(request)
 
-    async def prepare(self, body: DecodedBody[Request], past: Past, answers: bool = True) -> PreparedRequest:
+    async def prepare(self, body: DecodedBody[Request], past: Past, executes: bool = True) -> PreparedRequest:
         """Return the prepared request, whose conversation begins with `past`. Raises ApiError, StoreError."""
         request = await self._seal.opened(await self._references.resolve(body.request, past.items))
         size = body.size + len(past.items) * ITEM_BYTES
         items = request.input if isinstance(request.input, list) else ()
-        executes = answers and not request.prewarms
+        executes = executes and not request.prewarms
         session = await open_session(self._mcp, request.tools or (), past.items, items, executes)
         if session is None:
             prepared = await self._work.run(size, _prepare, request, past, body.unknown)

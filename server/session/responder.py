@@ -98,9 +98,9 @@ class Responder:
             past = await self._reader.past(request)
         if request.previous_response_id is not None:
             await self._work.run(len(past.items) * ITEM_BYTES, check_outputs, past.items, request.input)
+        self.generations.check(turn.caller, lane_of(request, turn.caller))
         prepared = await self._reader.prepare(replace(order.body, request=request), past)
         turn.skipped = prepared.skipped
-        self.generations.check(turn.caller, lane_of(request, turn.caller))
         return Specified(await self._specs.specify(prepared, turn, repeats), prepared.request, past)
 
     async def remember(

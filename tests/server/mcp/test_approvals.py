@@ -9,7 +9,7 @@ import pytest
 from engine.backends.scripted import ScriptedModel
 from tests.server.api.tools.test_tools import HERMES
 from tests.server.mcp.test_mcp import calculator, mcp_url, tool
-from tests.support.helpers import encode, exchange, post, prompt_text, served
+from tests.support.helpers import Client, PacedModel, encode, exchange, post, prompt_text, served
 
 __all__ = ["mcp_url"]
 
@@ -79,3 +79,27 @@ async def test_server_without_the_package_names_it(monkeypatch: pytest.MonkeyPat
     async with served(ScriptedModel(calculator), template=HERMES, allow_mcp=(url,)) as running:
         answer = await post(running, input="Go.", tools=[tool(url)])
     assert "pip install 'responsed[mcp]'" in answer.json["error"]["message"]
+
+
+async def test_approved_call_of_a_refused_request_is_not_executed(mcp_url: str) -> None:
+    """The queue of its lane is full, and that of the other lane is not: the client tries again later."""
+    call = b'<tool_call>\n{"name": "calc__count", "arguments": {}}\n</tool_call>'
+    model = PacedModel(lambda prompt: b"Counted." if b"tool_response" in prompt else call, n_slots=1)
+    asked = tool(mcp_url, require_approval="always")
+    async with served(model, template=HERMES, allow_mcp=(mcp_url,), queue=1) as running:
+        first = (await post(running, input="Count.", tools=[asked])).json
+        approval = {"type": "mcp_approval_response", "approval_request_id": first["output"][-1]["id"], "approve": True}
+        body = {"input": [{"role": "user", "content": "Count."}, *first["output"], approval], "tools": [asked]}
+        before = (await post(running, **body)).json["output"][0]["output"]
+        model.hold()
+        async with await Client.to(running) as busy, await Client.to(running) as waiting:
+            for each in (busy, waiting):
+                await each.create(input="Hi", stream=True)
+                await each.head()
+            refused = await post(running, **body)
+            model.go()
+            for each in (busy, waiting):
+                await each.rest_of_stream()
+        after = (await post(running, **body)).json["output"][0]["output"]
+    assert refused.status == 503
+    assert int(after) == int(before) + 1
