@@ -56,9 +56,16 @@ def checked(schema: JSON, relaxed: bool = False) -> CheckedSchema:
 
     `relaxed` leaves out each keyword that cannot be enforced and lists its place.
     """
-    check = _Check(schema, relaxed)
-    result = check.schema(schema, "")
-    return check.result(result)
+    try:
+        return _Check(Document(schema), schema, relaxed).result()
+    except _TooManyAlternatives:
+        if not relaxed:
+            raise
+        return _Check(Document(schema, has_alternatives=False), schema, relaxed).result()
+
+
+class _TooManyAlternatives(GrammarError):
+    """A schema whose keywords become too many alternatives."""
 
 
 class _Keyword(Struct, frozen=True):
@@ -71,9 +78,9 @@ class _Keyword(Struct, frozen=True):
 
 
 class _Check:
-    def __init__(self, root: JSON, relaxed: bool) -> None:
+    def __init__(self, document: Document, root: JSON, relaxed: bool) -> None:
         self._root = root
-        self._document = Document(root)
+        self._document = document
         self._relaxed = relaxed
         self._names: dict[str, str] = {}
         """Definition names by JSON pointer."""
@@ -96,7 +103,8 @@ class _Check:
         """Functions that return the checked value of a keyword, or raise GrammarError. Malformed values stay, since
         llguidance reports them."""
 
-    def result(self, schema: JSON) -> CheckedSchema:
+    def result(self) -> CheckedSchema:
+        schema = self.schema(self._root, "")
         while self._pending:
             name, pending, place = self._pending.pop()
             self._definitions[name] = self.schema(pending, place)
@@ -117,8 +125,9 @@ class _Check:
             return schema
         if not isinstance(schema, dict):
             return self._leave_out(GrammarError("a schema must be an object", place))
-        if not self._document.take_step():
-            return self._leave_out(GrammarError("its alternatives are too many", place))
+        if not self._document.take_step() and self._document.has_alternatives:
+            place = original_place(place, self._origins)
+            raise _TooManyAlternatives("its alternatives are too many", place)
         original, schema = schema, rewritten(schema, self._document)
         self._note_origins(original, schema, place)
         exact: Schema = {}
@@ -126,6 +135,8 @@ class _Check:
             if key in ENFORCED and key not in _DEFINITIONS:
                 try:
                     exact[key] = self._keyword(_Keyword(key, value, schema, _at(place, key)))
+                except _TooManyAlternatives:
+                    raise
                 except GrammarError as error:
                     self._leave_out(error)
         return exact

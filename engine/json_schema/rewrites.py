@@ -23,7 +23,7 @@ def rewritten(schema: Schema, document: Document) -> Schema:
     """Return an equivalent schema. Keywords that it can't rewrite stay."""
     for rewrite in _REWRITES:
         schema = rewrite(schema)
-    for rewrite_with in _REWRITES_WITH_REFERENCES:
+    for rewrite_with in _REWRITES_WITH_REFERENCES if document.has_alternatives else ():
         schema = rewrite_with(schema, document)
     return with_exact_format(schema) if "string" in types_of(schema) else without(schema, "format")
 
