@@ -100,7 +100,7 @@ async def test_stream_has_comments_while_a_patch_is_written() -> None:
     async with served(model, template=HERMES, heartbeat_seconds=0.05) as running, await Client.to(running) as client:
         model.hold()
         await client.request("POST", "/v1/responses", encode(input="Do it.", tools=ALL, stream=True))
-        model.allow(45)
+        model.allow(150)  # steps: the prompt, and the beginning of the call
         await client.read_past(b"response.output_item.added")
         await client.read_past(b": still here")
         model.go()
@@ -114,8 +114,8 @@ async def test_stream_has_no_comments_while_commands_are_written() -> None:
     async with served(model, template=HERMES, heartbeat_seconds=0.05) as running, await Client.to(running) as client:
         model.hold()
         await client.request("POST", "/v1/responses", encode(input="Do it.", tools=ALL, stream=True))
-        model.allow(60)
-        await model.wait_begun(61)
+        model.allow(150)
+        await model.wait_begun(151)
         await trio.sleep(0.2)
         model.go()
         answer = await client.answer("POST")
