@@ -156,7 +156,7 @@ async def _answered(
     """
     asked = {item.id: item for item in _items([*past, *items], "mcp_approval_request", ApprovalRequestItem)}
     made = {item.approval_request_id for item in _items([*past, *items], "mcp_call", MadeCallItem)}
-    new = {item.approval_request_id for item in _items(items, "mcp_approval_response", ApprovalResponseItem)}
+    new = {answer.approval_request_id for answer in _new_answers(items)}
     inputs: list[StreamInput] = []
     calls: dict[str, Raw] = {}
     for answer in _items([*past, *items], "mcp_approval_response", ApprovalResponseItem):
@@ -178,6 +178,12 @@ async def _answered(
             result = McpCallFinished(None)
         calls[id_] = call_item(id_, request.server_label, request.name, request.arguments, result)
     return inputs, calls
+
+
+def _new_answers(items: Sequence[Raw]) -> Iterator[ApprovalResponseItem]:
+    for index, raw in enumerate(items):
+        if part(raw, TypeAndRole, f"input[{index}]").type == "mcp_approval_response":
+            yield part(raw, ApprovalResponseItem, f"input[{index}]")
 
 
 def call_item(id_: str, label: str, name: str, arguments: str, result: McpCallFinished) -> Raw:

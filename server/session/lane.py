@@ -101,7 +101,7 @@ class SessionLane:
             if running.generation.ended.is_set():
                 raise SteerRefused("response_already_completed", "The response has ended: send `response.create`.")
             if not running.steerable:
-                message = "Responses with a conversation, a compaction or without output cannot be steered."
+                message = "Responses with a conversation, a compaction, MCP tools or without output cannot be steered."
                 raise SteerRefused("steering_not_supported", message)
             pending = PendingSteer(f"steer_{uuid4().hex}", steer, items)
             size = pending.size + sum(each.size for each in running.steers)

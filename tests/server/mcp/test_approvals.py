@@ -67,6 +67,14 @@ async def test_approved_call_without_an_answer_is_not_executed(path: str, mcp_ur
     assert int(after) == int(before) + 1
 
 
+async def test_approval_without_an_answer_is_refused(mcp_url: str) -> None:
+    """An approval is never left out in silence."""
+    items = [{"role": "user", "content": "Go."}, {"type": "mcp_approval_response", "approval_request_id": "mcpr_1"}]
+    async with served(ScriptedModel(calculator), template=HERMES, allow_mcp=(mcp_url,)) as running:
+        answer = await post(running, input=items, tools=[tool(mcp_url)])
+    assert (answer.status, answer.json["error"]["param"]) == (400, "input[1]")
+
+
 async def test_address_that_is_none_is_refused(mcp_url: str) -> None:
     async with served(ScriptedModel(calculator), template=HERMES, allow_mcp=(mcp_url,)) as running:
         answer = await post(running, input="Go.", tools=[tool("http://[")])
