@@ -156,19 +156,18 @@ async def _answered(
     """
     asked = {item.id: item for item in _items([*past, *items], "mcp_approval_request", ApprovalRequestItem)}
     made = {item.approval_request_id for item in _items([*past, *items], "mcp_call", MadeCallItem)}
-    new = {answer.approval_request_id for answer in _new_answers(items)}
+    for answer in _new_answers(items):
+        request = asked.get(answer.approval_request_id)
+        if answer.approval_request_id not in made and (request is None or request.server_label not in clients):
+            message = f"No approval request {answer.approval_request_id!r} of an MCP server in `tools` was found."
+            raise InvalidRequest(message, param="input")
     inputs: list[StreamInput] = []
     calls: dict[str, Raw] = {}
     for answer in _items([*past, *items], "mcp_approval_response", ApprovalResponseItem):
         id_ = answer.approval_request_id
         request = asked.get(id_)
-        if id_ in made or id_ in calls:
+        if id_ in made or id_ in calls or request is None or request.server_label not in clients:
             continue
-        if request is None or request.server_label not in clients:
-            if id_ not in new:
-                continue
-            message = f"No approval request {id_!r} of an MCP server in `tools` was found."
-            raise InvalidRequest(message, param="input")
         result = McpCallFinished(" ".join(filter(None, [DENIED, answer.reason])))
         if answer.approve and executes:
             result = await clients[request.server_label].call(request.name, request.arguments)

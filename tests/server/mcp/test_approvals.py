@@ -75,6 +75,21 @@ async def test_approval_without_an_answer_is_refused(mcp_url: str) -> None:
     assert (answer.status, answer.json["error"]["param"]) == (400, "input[1]")
 
 
+async def test_approved_call_before_an_unknown_one_is_not_executed(mcp_url: str) -> None:
+    call = b'<tool_call>\n{"name": "calc__count", "arguments": {}}\n</tool_call>'
+    model = ScriptedModel(lambda prompt: b"Counted." if b"tool_response" in prompt else call)
+    asked = tool(mcp_url, require_approval="always")
+    async with served(model, template=HERMES, allow_mcp=(mcp_url,)) as running:
+        first = (await post(running, input="Count.", tools=[asked])).json
+        approval = {"type": "mcp_approval_response", "approval_request_id": first["output"][-1]["id"], "approve": True}
+        history = [{"role": "user", "content": "Count."}, *first["output"], approval]
+        before = (await post(running, input=history, tools=[asked])).json["output"][0]["output"]
+        unknown = approval | {"approval_request_id": "mcpr_1"}
+        refused = await post(running, input=[*history, unknown], tools=[asked])
+        after = (await post(running, input=history, tools=[asked])).json["output"][0]["output"]
+    assert (refused.status, int(after)) == (400, int(before) + 1)
+
+
 async def test_address_that_is_none_is_refused(mcp_url: str) -> None:
     async with served(ScriptedModel(calculator), template=HERMES, allow_mcp=(mcp_url,)) as running:
         answer = await post(running, input="Go.", tools=[tool("http://[")])
