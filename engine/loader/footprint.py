@@ -6,6 +6,8 @@ when it makes it, but the pages of its buffers become resident when a step first
 """
 
 import platform
+from collections.abc import Container
+from importlib.util import find_spec
 from pathlib import Path
 
 from msgspec import Struct
@@ -15,6 +17,7 @@ from engine.gguf import GGUFError, Header, kinds
 from engine.loader import kv_cache
 from engine.loader.machine import free_memory, memory, resident
 from engine.model import BackendOptions, ModelError, TooLittleMemory
+from engine.platform import instruction_sets
 
 CONTEXT_STEP = 256
 """llama.cpp rounds a slot's context up to a multiple of this."""
@@ -26,8 +29,8 @@ ENGINE_BYTES = 4_000_000
 """Bytes of llama.cpp's graph and other small things."""
 SERVER_BYTES = 14_000_000
 """Bytes that the process grows by between the estimate and the first answer, besides the model."""
-REPACKED = {"x86_64": {2, 12, 20}, "aarch64": {2, 12, 20}}
-"""Machine -> ggml's types of weights (Q4_0, Q4_K, IQ4_NL) that llama.cpp copies into another order for it."""
+REPACKED = frozenset({2, 12, 20})
+"""ggml's types of weights (Q4_0, Q4_K, IQ4_NL) that llama.cpp copies into another order."""
 
 
 class Wish(Struct, frozen=True):
@@ -175,9 +178,19 @@ def _compute_bytes(wish: Wish) -> int:
 
 def _repacked_bytes(header: Header) -> int:
     """Return the size of the weights of which llama.cpp makes a copy."""
-    kinds_ = REPACKED.get(platform.machine(), set())
-    found = (each for each in header.tensors if each.type in kinds_ and len(each.shape) > 1)
+    if not repacks(platform.machine(), instruction_sets(), find_spec("llama_cpp") is not None):
+        return 0
+    found = (each for each in header.tensors if each.type in REPACKED and len(each.shape) > 1)
     return sum(each.n_bytes for each in found if not each.name.startswith(("token_embd", "per_layer_token_embd")))
+
+
+def repacks(machine: str, instructions: Container[str], compiled_here: bool) -> bool:
+    """Return whether llama.cpp copies weights on this machine.
+
+    On Arm that needs dotprod instructions, of the CPU and of the build: PyPI's has none (ggml-cpu/repack.cpp,
+    `ggml_repack_get_optimal_repack_type`).
+    """
+    return machine == "x86_64" or (machine == "aarch64" and compiled_here and "asimddp" in instructions)
 
 
 def _vocabulary_bytes(header: Header) -> int:

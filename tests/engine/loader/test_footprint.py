@@ -158,6 +158,22 @@ def test_line_has_all_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("machine_", "instructions", "compiled_here", "repacked"),
+    [
+        ("x86_64", (), False, True),
+        ("aarch64", ("asimd", "asimddp"), False, False),  # PyPI's build on a Raspberry Pi 5
+        ("aarch64", ("asimd", "asimddp"), True, True),
+        ("aarch64", ("asimd",), True, False),  # a Raspberry Pi 4
+        ("riscv64", ("asimddp",), True, False),
+    ],
+)
+def test_weights_are_copied_where_the_cpu_and_the_build_can(
+    machine_: str, instructions: tuple[str, ...], compiled_here: bool, repacked: bool
+) -> None:
+    assert footprint.repacks(machine_, instructions, compiled_here) == repacked
+
+
 @pytest.mark.parametrize("engine", ["auto", "llamacpp", "ctransformers"])
 def test_load_of_a_cache_beyond_the_memory_raises(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
