@@ -7,6 +7,8 @@ from msgspec import Struct
 
 MAX_TOKENS = 1 << 20
 """Tokens of all recent prompts together, 4 bytes each."""
+MAX_PROMPTS = 1000
+"""Number of recent prompts, each of which takes a kilobyte besides its tokens."""
 TAIL_CHARACTERS = 64
 
 
@@ -52,7 +54,7 @@ class RecentPrompts:
         self._remove(prompt.response_id)
         self._prompts[prompt.response_id] = prompt
         self._tokens += len(prompt.tokens)
-        while self._tokens > self._max_tokens:
+        while self._tokens > self._max_tokens or len(self._prompts) > MAX_PROMPTS:
             self._remove(next(iter(self._prompts)))
 
     def find(self, response_id: str, client: str) -> RecentPrompt | None:

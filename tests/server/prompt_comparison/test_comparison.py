@@ -14,7 +14,13 @@ from engine.chat_template.template import ChatTemplate
 from server.prompt.item_reader import ItemPlace
 from server.prompt.item_texts import ItemText
 from server.prompt_comparison.comparison import NewPrompt, common_length, compare, repeated_tokens
-from server.prompt_comparison.recent_prompts import PromptSettings, RecentPrompt, RecentPrompts, recent_prompt
+from server.prompt_comparison.recent_prompts import (
+    MAX_PROMPTS,
+    PromptSettings,
+    RecentPrompt,
+    RecentPrompts,
+    recent_prompt,
+)
 from server.protocol.prompt_cache import CacheComparison, PromptDifference
 
 VOCABULARY = scripted.vocabulary()
@@ -146,6 +152,13 @@ def test_recent_prompts_forget_the_oldest_beyond_their_bound() -> None:
     assert [name for name in "abc" if recent.find(name, "ada")] == ["b", "c"]
     recent.add(prompt("d", n=26))
     assert [name for name in "abcd" if recent.find(name, "ada")] == []
+
+
+def test_recent_prompts_forget_the_oldest_of_many_short_ones() -> None:
+    recent = RecentPrompts()
+    for number in range(MAX_PROMPTS + 2):
+        recent.add(prompt(str(number), n=1))
+    assert [number for number in range(MAX_PROMPTS + 2) if not recent.find(str(number), "ada")] == [0, 1]
 
 
 def test_recent_prompts_give_a_client_its_own_only() -> None:
