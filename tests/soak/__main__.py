@@ -16,7 +16,7 @@ from pathlib import Path
 import trio
 from msgspec import Struct
 
-from tests.soak import mutated_bytes, slots, streams
+from tests.soak import crashes, delays, idle, memory, mutated_bytes, slots, streams
 from tests.soak.bounds import Bounds
 
 SECONDS = 3600.0
@@ -33,7 +33,11 @@ class Soak(Struct, frozen=True):
 SOAKS = {
     "streams": Soak("every stream ends with exactly one terminal event", streams.run, 10_000),
     "slots": Soak("a hang-up frees its slot within one decode step", slots.run, 2_000),
+    "delays": Soak("a slow or silent client delays nobody", delays.run, 50),
     "bytes": Soak("no bytes take the server down", mutated_bytes.run, 100_000),
+    "memory": Soak("memory stays bounded", memory.run, 20_000),
+    "idle": Soak("500 idle connections take less than 20 MB and cost no latency", idle.run, 20),
+    "crashes": Soak("after kill -9 the server is ready within the time of a start + 1 s", crashes.run, 20),
 }
 
 

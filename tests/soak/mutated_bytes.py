@@ -28,8 +28,8 @@ FAULTS = re.compile(
 )
 
 
-async def send(server: Server, numbers: Iterator[int], chance: random.Random, statuses: Counter[int]) -> None:
-    """Send mutated bytes, one connection after the other, and count the statuses of the answers."""
+async def send(server: Server, numbers: Iterator[int], chance: random.Random, statuses: Counter[str]) -> None:
+    """Send mutated bytes, one connection after the other, and count them and the statuses of their answers."""
     for _ in numbers:
         data = mutations.connection(chance)
         answer = b""
@@ -38,7 +38,7 @@ async def send(server: Server, numbers: Iterator[int], chance: random.Random, st
         assert not patience.cancelled_caught, f"{data!r} is still answered after {PATIENCE:g} s"
         fault = FAULTS.search(answer)
         assert fault is None, f"{data!r} is answered by {fault}: {answer[-1000:]!r}"
-        statuses.update(map(int, STATUS.findall(answer)))
+        statuses.update(["connections", *map(bytes.decode, STATUS.findall(answer))])
 
 
 async def _answer(server: Server, data: bytes) -> bytes:
@@ -63,10 +63,10 @@ async def _answer(server: Server, data: bytes) -> bytes:
     return bytes(answer)
 
 
-async def attack(server: Server, bounds: Bounds, seed: int = 1) -> Counter[int]:
-    """Send from many clients; return the number of each status."""
+async def attack(server: Server, bounds: Bounds, seed: int = 1) -> Counter[str]:
+    """Send from many clients; return the number of connections and of each status."""
     numbers, chance = bounds.numbers(), random.Random(seed)
-    statuses: Counter[int] = Counter()
+    statuses: Counter[str] = Counter()
     async with trio.open_nursery() as nursery:
         for _ in range(CLIENTS):
             nursery.start_soon(send, server, numbers, chance, statuses)
@@ -82,8 +82,9 @@ async def run(bounds: Bounds, folder: Path) -> str:
     with serving(folder, *flags, "--metrics", "true", "--queue", str(CLIENTS)) as daemon:
         statuses = await attack(daemon, bounds)
         check_alive(daemon)
+    connections = statuses.pop("connections")
     listed = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
-    return f"answers by status: {listed}"
+    return f"{connections} connections, answers by status: {listed}"
 
 
 def check_alive(daemon: Daemon) -> None:
