@@ -54,7 +54,8 @@ class Timings:
 
     def record(self, now: float, slot_since: float | None, has_tokens: bool) -> None:
         """Record an arrival of outputs from the engine. `slot_since` is None before it has a slot."""
-        self.started = slot_since
+        if self.first_token is None:  # later jobs of the response get slots of their own
+            self.started = slot_since
         if not has_tokens:
             return
         if self.first_token is None:

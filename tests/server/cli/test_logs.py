@@ -149,3 +149,26 @@ def test_timings_measure_queue_first_token_and_gaps(
         timings.record(now, slot_since, has_tokens)
     found = summarize(RESPONSE, Origin("req_1", "ann", "/v1/responses"), timings, "whole", "", 0, 10.0)
     assert (found.queue, found.first_token, found.gaps, found.duration) == (queue, first, gaps, 9.0)
+
+
+def test_timings_of_later_jobs_leave_the_queue_time() -> None:
+    """A response that calls MCP tools gets a slot for each of its jobs."""
+    timings = Timings(0.0)
+    for now, slot_since, has_tokens in [(1.0, 0.5, True), (5.0, None, False), (6.0, 5.5, True)]:
+        timings.record(now, slot_since, has_tokens)
+    assert (timings.started, timings.first_token) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize(("level", "enabled"), [("info", False), ("debug", True)])
+def test_requests_to_mcp_servers_are_in_the_debug_log_only(level: str, enabled: bool) -> None:
+    client = logging.getLogger("httpx2")
+    client.setLevel(logging.NOTSET)
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(level.upper())
+    try:
+        logs.configure(level, "text")
+        assert client.isEnabledFor(logging.INFO) == enabled
+    finally:
+        root.setLevel(before)
+        client.setLevel(logging.NOTSET)
