@@ -42,10 +42,6 @@ class InvalidRequest(ApiError):
     type = "invalid_request_error"
     code: str | None = None
 
-    @property
-    def event_code(self) -> str | None:
-        return "invalid_prompt" if self.code == "context_length_exceeded" else self.code
-
 
 class Malformed(InvalidRequest):
     """The input is not an HTTP request."""

@@ -6,8 +6,6 @@ import pytest
 
 from engine.backends.scripted import ScriptedModel
 from server.mcp import client
-from server.protocol.errors import InvalidRequest
-from server.stream import failure
 from tests.server.api.tools.test_tools import HERMES
 from tests.server.mcp.test_mcp import ADD, mcp_url, tool
 from tests.support.helpers import post, served
@@ -41,9 +39,3 @@ async def test_output_beyond_the_context_is_told_to_the_model(mcp_url: str) -> N
     _, shout, message = answer.events[-1]["response"]["output"]
     assert (shout["status"], shout["output"], shout["error"]["code"]) == ("failed", None, 413)
     assert message["content"][0]["text"] == "Too much."
-
-
-def test_failure_for_a_long_prompt_has_a_code_of_the_official_client() -> None:
-    """Its type for `response.failed` has no `context_length_exceeded`, which an HTTP error may have."""
-    error = InvalidRequest("Too long.", code="context_length_exceeded")
-    assert (failure(error).error.code, error.code) == ("invalid_prompt", "context_length_exceeded")
