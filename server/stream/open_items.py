@@ -55,8 +55,9 @@ Opening: TypeAlias = TextAdded | ReasoningAdded | SummaryAdded | ToolCallStarted
 class OpenItem(Protocol):
     """Open item."""
 
-    silent: bool
-    """True if it has no events between the first and the last one."""
+    @property
+    def silent(self) -> bool:
+        """True if its next events may take long: it has none until it is complete, or is executed."""
 
     def added(self) -> Iterator[Event]: ...
     def delta(self, text: str, logprobs: Sequence[Logprob] = ()) -> Iterator[Event]: ...

@@ -26,7 +26,6 @@ class OpenMcpCall:
     """Call that this server executes."""
 
     prefix = "mcp"
-    silent = False
 
     def __init__(self, id_: str, output_index: int, number: Callable[[], int], input_: object) -> None:
         self._index = output_index
@@ -37,6 +36,11 @@ class OpenMcpCall:
         """The call so far."""
         self.pending = False
         """True once its arguments are complete, until its output is."""
+
+    @property
+    def silent(self) -> bool:
+        """True while the call is executed, which may take minutes."""
+        return self.pending
 
     def added(self) -> Iterator[Event]:
         yield OutputItemAdded(self._number(), self._index, self.call)

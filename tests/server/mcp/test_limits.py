@@ -6,6 +6,7 @@ import pytest
 
 from engine.backends.scripted import ScriptedModel
 from server.mcp import client
+from server.protocol import sse
 from tests.server.api.tools.test_tools import HERMES
 from tests.server.mcp.test_mcp import ADD, mcp_url, tool
 from tests.support.helpers import post, served
@@ -39,3 +40,13 @@ async def test_output_beyond_the_context_is_told_to_the_model(mcp_url: str) -> N
     _, shout, message = answer.events[-1]["response"]["output"]
     assert (shout["status"], shout["output"], shout["error"]["code"]) == ("failed", None, 413)
     assert message["content"][0]["text"] == "Too much."
+
+
+async def test_stream_shows_signs_of_life_during_a_call(mcp_url: str) -> None:
+    """A proxy closes a stream that is silent for a minute, and a call may take two."""
+    call = b'<tool_call>\n{"name": "calc__sleep", "arguments": {"seconds": 0.5}}\n</tool_call>'
+    model = ScriptedModel(lambda prompt: b"Up." if b"awake" in prompt else call)
+    async with served(model, template=HERMES, allow_mcp=(mcp_url,), heartbeat_seconds=0.05) as running:
+        answer = await post(running, input="Sleep.", tools=[tool(mcp_url)], stream=True)
+    _, called = answer.body.split(b"event: response.mcp_call_arguments.done")
+    assert sse.PING in called.split(b"event: response.mcp_call.completed")[0]
