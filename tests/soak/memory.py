@@ -16,8 +16,10 @@ from tests.support.processes import serving
 from tests.support.websockets import SocketClient
 
 CLIENTS = 8
-WARM_UP = 3000
+WARM_UP = 20_000
 """Requests before the first sample: the stores and caches below are full then."""
+SCHEMAS = 20
+"""Different schemas: the cache of grammars, up to 64 MB, would take 100,000 requests to fill."""
 SAMPLE = 100
 """Requests between samples."""
 BYTES_PER_REQUEST = 64.0
@@ -51,7 +53,7 @@ async def _chat(server: Server, text: str) -> None:
 
 
 async def _schema(server: Server, text: str) -> None:
-    schema: dict[str, Any] = {**POINT, "title": text}
+    schema: dict[str, Any] = {**POINT, "title": f"{len(text) % SCHEMAS}"}
     format_ = {"type": "json_schema", "name": "point", "schema": schema, "strict": True}
     await _post(server, "/v1/responses", 200, input=text, text={"format": format_})
 
@@ -117,7 +119,7 @@ async def run(bounds: Bounds, folder: Path) -> str:
                     samples.append(resident_bytes(daemon.process.pid))
                 yield number
 
-        await load(daemon, iter(range(WARM_UP)))
+        await load(daemon, Bounds(WARM_UP, bounds.seconds).numbers())
         await load(daemon, sampled(bounds.numbers()))
     grown = slope(samples)
     figures = f"{len(samples) * SAMPLE} requests, {grown:.1f} bytes per request, {samples[-1] / 1e6:.1f} MB"
