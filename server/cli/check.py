@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from engine.loader import catalog, inspect
 from server.cli.exit_status import STATUS_BY_ERROR, ExitStatus, exit_status
 from server.cli.reloading import api_keys
-from server.cli.serve import check_writable, options
+from server.cli.serve import check_mcp, check_writable, options
 from server.cli.store import location
 from server.config import Config, settings
 from server.daemon import http_options
@@ -37,6 +37,12 @@ def _keys(config: Config) -> Iterator[str]:
 
 def _certificate(config: Config) -> Iterator[str]:
     yield "none: connections are not encrypted" if http_options(config).tls is None else f"{config.ssl_certfile}"
+
+
+def _mcp(config: Config) -> Iterator[str]:
+    check_mcp(config)
+    allowed = len(config.allow_mcp) + len(config.mcp_connectors)
+    yield f"{allowed} servers are allowed" if allowed else "no servers are allowed"
 
 
 def _address(config: Config) -> Iterator[str]:
@@ -85,6 +91,7 @@ def _store(config: Config) -> Iterator[str]:
 PARTS: dict[str, Callable[[Config], Iterator[str]]] = {
     "keys": _keys,
     "certificate": _certificate,
+    "mcp": _mcp,
     "address": _address,
     "model": _model,
     "state": _state,

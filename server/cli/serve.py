@@ -8,11 +8,12 @@ import os
 import signal
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from engine.loader import Loaded, Options, catalog, load, machine
-from engine.model import BackendOptions
+from engine.model import BackendOptions, OptionError
 from server.cli import logs, models
 from server.cli.reloading import Reloading, api_keys
 from server.config import Config, settings
@@ -31,6 +32,7 @@ def serve(flags: argparse.Namespace) -> int:
     config = settings.config(values)
     read_files(config.prewarm)  # before loading, so that a missing file fails at once
     http = http_options(config)
+    check_mcp(config)
     reloading = Reloading(flags, values, http)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logs.configure(config.log_level, config.log_format)
@@ -98,6 +100,12 @@ def options(config: Config) -> Options:
         chat_template=config.chat_template or "",
         backend_options=BackendOptions(config.flash_attention == "on", config.kv_type),
     )
+
+
+def check_mcp(config: Config, package: str = "mcp") -> None:
+    """Raise OptionError if MCP servers are allowed, and the package that calls them is missing."""
+    if (config.allow_mcp or config.mcp_connectors) and find_spec(package) is None:
+        raise OptionError(f"MCP servers need the package {package}: install it with pip install 'responsed[mcp]'")
 
 
 def check_writable(state_dir: Path) -> None:

@@ -108,9 +108,14 @@ def _normal(url: str) -> tuple[str, str, str, str]:
 def _headers(tool: McpTool, place: str) -> dict[str, str]:
     headers = dict(tool.headers or {})
     for name, value in headers.items():
-        if name.lower() in RESERVED_HEADERS or not name.isascii() or "\n" in name + value or "\r" in name + value:
+        if name.lower() in RESERVED_HEADERS or not _is_field(name, value):
             message = f"`{place}.headers` has the header {name[:100]!r}, which cannot be set."
             raise InvalidRequest(message, param=f"{place}.headers")
     if tool.authorization:
         headers["Authorization"] = f"Bearer {tool.authorization}"
     return headers
+
+
+def _is_field(name: str, value: str) -> bool:
+    """Return whether these can be a header: ASCII in one line (RFC 9110, 5.5)."""
+    return f"{name}{value}".isascii() and f"{name}{value}".isprintable()

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.model import OptionError
 from server.cli import main
 from server.cli.exit_status import ExitStatus
+from server.cli.serve import check_mcp
+from server.config.config import Config
 from tests.support import model_files
 
 FAULTS: list[tuple[list[str], ExitStatus, str]] = [
@@ -22,6 +25,7 @@ FAULTS: list[tuple[list[str], ExitStatus, str]] = [
         ExitStatus.USAGE,
         "failed  certificate: /none cannot be read: No such file or directory",
     ),
+    (["--allow-mcp", "http://127.0.0.1:9/mcp"], ExitStatus.OK, "ok      mcp: 1 servers are allowed"),
     (["--model", "/none.gguf"], ExitStatus.MODEL, "failed  model: there is no file and no model '/none.gguf'"),
     (["--threads", "1000"], ExitStatus.USAGE, "failed  model: 1000 threads on"),
     (["--state-dir", "/proc/1/x"], ExitStatus.RESOURCES, "failed  state: --state-dir /proc/1/x cannot be written"),
@@ -42,7 +46,15 @@ def test_check_names_each_fault_and_returns_the_status_of_serve(
     assert main(["check", *defaults, *flags]) == status
     lines = capsys.readouterr().out.splitlines()
     assert any(each.startswith(line) for each in lines), lines
-    assert all(re.match(r"(ok|failed)  +(keys|certificate|address|model|state|store): ", each) for each in lines)
+    assert all(re.match(r"(ok|failed)  +(keys|certificate|mcp|address|model|state|store): ", each) for each in lines)
+
+
+def test_check_of_mcp_servers_without_their_package_raises() -> None:
+    config = Config(allow_mcp=("http://127.0.0.1:9/mcp",))
+    check_mcp(config)
+    check_mcp(Config(), "no_such_package")
+    with pytest.raises(OptionError, match="need the package no_such_package: install it with pip"):
+        check_mcp(config, "no_such_package")
 
 
 def test_check_of_a_taken_port_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -191,6 +191,7 @@ async def test_crash_after_a_call_leaves_the_call_in_the_response(mcp_url: str, 
         ({"connector_id": "connector_gmail"}, 400, "tools[0].connector_id"),
         ({"headers": {"Host": "a.test"}}, 400, "tools[0].headers"),
         ({"headers": {"x": "a\r\nb: c"}}, 400, "tools[0].headers"),
+        ({"headers": {"x": "caf\u00e9"}}, 400, "tools[0].headers"),
         ({"server_label": "a b"}, 400, "tools[0].server_label"),
     ],
 )
