@@ -88,7 +88,7 @@ class SpecBuilder:
         async def next_job(prepared: PreparedRequest, written: int) -> Stage:
             return await self._answer(prepared, await self.constraints(prepared), job, written)
 
-        return None if prepared.mcp is None else McpStages(prepared, processor, next_job).follow
+        return None if prepared.mcp is None else McpStages(prepared, processor, next_job, self._work).follow
 
     async def _tokens_below(self, prepared: PreparedRequest, threshold: int | None) -> list[int] | None:
         """Return the tokens of the prompt; None if there are `threshold` or more, or more than the context has."""

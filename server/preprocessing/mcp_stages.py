@@ -8,6 +8,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from server.generation import Stage
+from server.http import WorkThread
 from server.mcp import call_item
 from server.prompt import PreparedRequest
 from server.protocol.builtin_calls import McpCall, McpHTTPError
@@ -23,10 +24,13 @@ NextJob: TypeAlias = Callable[[PreparedRequest, int], Awaitable[Stage]]
 
 
 class McpStages:
-    def __init__(self, prepared: PreparedRequest, processor: OutputProcessor, next_job: NextJob) -> None:
+    def __init__(
+        self, prepared: PreparedRequest, processor: OutputProcessor, next_job: NextJob, work: WorkThread
+    ) -> None:
         """`processor`: of the first job."""
         self._prepared = prepared
         self._next_job = next_job
+        self._work = work
         self._processor = processor
         self._written = 0
         """Tokens of all jobs: `max_output_tokens` limits them together."""
@@ -56,8 +60,9 @@ class McpStages:
         assert continued, "a request with servers can go on"
         items = [Raw(msgspec.json.encode(item)) for item in response.output]
         items.append(call_item(call.id, call.server_label, call.name, call.arguments, result))
-        prepared = _after_call(continued(session.shown(items)), calls=self._left > 0)
-        return await self._next_job(prepared, self._written)
+        size = sum(len(message.content) for message in self._prepared.messages)
+        prepared = await self._work.run(size, continued, session.shown(items))
+        return await self._next_job(_after_call(prepared, calls=self._left > 0), self._written)
 
 
 def _after_call(prepared: PreparedRequest, calls: bool) -> PreparedRequest:
