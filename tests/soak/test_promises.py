@@ -1,6 +1,7 @@
 """Short forms of the soaks: each fails if its promise is broken. That of `kill -9` is `tests/system/test_crash.py`."""
 
 import gc
+import itertools
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from engine.backends.scripted import ScriptedModel
 from engine.model import BatchEntry
 from server.prompt_comparison import recent_prompts
 from tests.soak import delays, idle, memory, mutated_bytes, slots, streams
 from tests.soak.bounds import Bounds
-from tests.support.helpers import Client, get, post, served
+from tests.support.helpers import Client, PacedModel, get, served
 
 STEADY = "x"
 """Letter of the client that slow clients must not delay."""
@@ -43,36 +45,45 @@ async def test_mutated_bytes_take_nothing_down(tmp_path: Path, caplog: pytest.Lo
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
-class StepRecorder(ScriptedModel):
-    """Model that records the slots of each decode."""
+class StepRecorder(PacedModel):
+    """Model that records for each decode its slots, with the number of their rows of logits."""
 
     def __init__(self) -> None:
         reply = lambda message: b"word " * 300 if message == b"Go." else message  # noqa: E731
         super().__init__(reply, n_ctx=1 << 12, n_slots=2, batched=True)
-        self.steps: list[set[int]] = []
+        self.steps: list[dict[int, int]] = []
         self.steady_slot = -1
 
     def decode(self, batch: Sequence[BatchEntry]) -> None:
-        self.steps.append({entry.slot for entry in batch})
-        self.steady_slot = next((entry.slot for entry in batch if ord(STEADY) in entry.tokens), self.steady_slot)
         super().decode(batch)
+        self.steps.append({entry.slot: entry.logits for entry in batch})
+        self.steady_slot = next((entry.slot for entry in batch if ord(STEADY) in entry.tokens), self.steady_slot)
 
 
 @pytest.mark.slow
 async def test_slow_and_silent_clients_take_no_step_from_others() -> None:
     """A client that reads nothing gets its whole stream once it reads."""
     model = StepRecorder()
-    async with served(model) as running, delays.slow_clients(running, 5), await delays.narrow(running) as silent:
+    async with (
+        served(model) as running,
+        delays.slow_clients(running, 5),
+        await delays.narrow(running) as silent,
+        await Client.to(running) as steady,
+    ):
+        model.hold()
+        model.steps.clear()
         await silent.create(**delays.LONG)
+        await steady.create(input=STEADY * 200, stream=True)
+        while running.app.running + running.app.waiting < 2:  # noqa: ASYNC110  # it has no event
+            await trio.sleep(0.001)
+        model.go()
+        answer = await steady.answer()
         await silent.created()
-        began = len(model.steps)
-        answer = await post(running, input=STEADY * 200, stream=True)
         whole = await silent.rest_of_stream()
     assert answer.text == STEADY * 200
-    steady = [number for number, slots in enumerate(model.steps[began:]) if model.steady_slot in slots]
-    written = steady[2:]  # behind the prompt
+    written = [number for number, rows in enumerate(model.steps) if rows.get(model.steady_slot)]
     assert written == list(range(written[0], written[-1] + 1))
-    assert sum(len(model.steps[began + number]) == 2 for number in steady) > 10, "the silent client had no slot"
+    assert sum(len(model.steps[number]) == 2 for number in written) > 10, "the silent client had no slot"
     assert whole.endswith(b"data: [DONE]\n\n")
 
 
@@ -85,17 +96,18 @@ def own_objects() -> int:
 
 @pytest.mark.slow
 async def test_requests_leave_no_object_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recent_prompts, "MAX_PROMPTS", 100)
+    monkeypatch.setattr(recent_prompts, "MAX_PROMPTS", 50)
     model = ScriptedModel()
     async with served(model, max_output_tokens=8) as running:
         counts = []
-        for _ in range(3):
-            await memory.load(running, Bounds(200).numbers())
+        for _ in range(5):
+            await memory.load(running, Bounds(100).numbers())
             await running.app.wait_idle()
+            await trio.testing.wait_all_tasks_blocked(0.02)
             model.decoded.clear()
             model.copies.clear()
             counts.append(own_objects())
-    assert counts[-1] - counts[-2] < 20, counts
+    assert min(after - before for before, after in itertools.pairwise(counts)) < 20, counts
 
 
 class StepCounter(trio.abc.Instrument):
