@@ -9,7 +9,7 @@ from engine.constraint import Grammar
 from engine.job import Job
 from engine.runtime import Engine
 from server.config import Config
-from server.generation import GenerationSpec, NextStage, Origin, Stage
+from server.generation import GenerationSpec, NextStage, Stage
 from server.http import ITEM_BYTES, WorkThread
 from server.preprocessing.compaction_stages import CompactionStages, summary_prompt
 from server.preprocessing.entry_limits import EntryLimits
@@ -18,7 +18,7 @@ from server.preprocessing.lanes import lane_of
 from server.preprocessing.mcp_stages import McpStages
 from server.preprocessing.prompt_tokens import PromptTokens
 from server.preprocessing.reasoning_seal import ReasoningSeal
-from server.preprocessing.requester import Requester
+from server.preprocessing.requester import Requester, origin_of
 from server.prompt import (
     ItemText,
     PreparedRequest,
@@ -197,16 +197,7 @@ class SpecBuilder:
             job=job,
             processor=self._processor(prepared, tokens),
             items=items,
-            origin=Origin(
-                requester.id,
-                requester.client_name,
-                requester.path,
-                requester.caller.name,
-                prepared.skipped,
-                requester.trace_id,
-                requester.client_request_id,
-                requester.transport,
-            ),
+            origin=origin_of(requester, prepared.skipped),
             caller=requester.caller,
             streamed=bool(request.stream),
             reports_progress=bool(request.return_progress),

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from server.access import Caller
+from server.generation import Origin
 
 
 class Requester(Protocol):
@@ -36,3 +37,17 @@ class Requester(Protocol):
     @property
     def transport(self) -> str:
         """Name of the transport in the log; empty for HTTP."""
+
+
+def origin_of(requester: Requester, skipped: tuple[str, ...]) -> Origin:
+    """Return the origin of a generation for the log. `skipped`: names that had no effect."""
+    return Origin(
+        requester.id,
+        requester.client_name,
+        requester.path,
+        requester.caller.name,
+        skipped,
+        requester.trace_id,
+        requester.client_request_id,
+        requester.transport,
+    )
