@@ -95,7 +95,8 @@ async def open_session(
             message = f"`{place}.server_label`: an earlier tool has the label {tool.server_label!r} too; rename one."
             raise InvalidRequest(message, param=f"{place}.server_label")
         clients[tool.server_label] = access.client(tool, place)
-    listed = {item.server_label: tuple(item.tools) for item in _items([*past, *items], "mcp_list_tools", ListItem)}
+    earlier = _by_type([*past, *items])
+    listed = {item.server_label: tuple(item.tools) for item in _items(earlier, "mcp_list_tools", ListItem)}
     opening: list[StreamInput] = []
     rewritten = list(tools)
     for index, tool in wanted.items():
@@ -103,7 +104,7 @@ async def open_session(
             listed[tool.server_label] = await _tools(clients[tool.server_label], tool.server_label, f"tools[{index}]")
             opening.append(McpToolsListed(tool.server_label, listed[tool.server_label]))
         rewritten[index] = _with_functions(tool, listed[tool.server_label])
-    inputs, answered = await _answered(clients, past, items, executes)
+    inputs, answered = await _answered(clients, earlier, items, executes)
     return McpSession(clients, rewritten, (*opening, *inputs), answered)
 
 
@@ -148,14 +149,16 @@ def _with_functions(tool: McpTool, listed: Sequence[McpListedTool]) -> Raw:
 
 
 async def _answered(
-    clients: Mapping[str, McpClient], past: Sequence[Raw], items: Sequence[Raw], executes: bool
+    clients: Mapping[str, McpClient], earlier: Mapping[str, Sequence[Raw]], items: Sequence[Raw], executes: bool
 ) -> tuple[list[StreamInput], dict[str, Raw]]:
     """Execute approved calls, each once. Return their inputs for the stream, and all answered calls for the prompt.
 
+    `earlier`: all items of the conversation, by their type. `items`: input of the request.
+
     A client that sends the whole conversation each time sends old approvals again: their calls are in it.
     """
-    asked = {item.id: item for item in _items([*past, *items], "mcp_approval_request", ApprovalRequestItem)}
-    made = {item.approval_request_id for item in _items([*past, *items], "mcp_call", MadeCallItem)}
+    asked = {item.id: item for item in _items(earlier, "mcp_approval_request", ApprovalRequestItem)}
+    made = {item.approval_request_id for item in _items(earlier, "mcp_call", MadeCallItem)}
     for answer in _new_answers(items):
         request = asked.get(answer.approval_request_id)
         if answer.approval_request_id not in made and (request is None or request.server_label not in clients):
@@ -163,7 +166,7 @@ async def _answered(
             raise InvalidRequest(message, param="input")
     inputs: list[StreamInput] = []
     calls: dict[str, Raw] = {}
-    for answer in _items([*past, *items], "mcp_approval_response", ApprovalResponseItem):
+    for answer in _items(earlier, "mcp_approval_response", ApprovalResponseItem):
         id_ = answer.approval_request_id
         request = asked.get(id_)
         if id_ in made or id_ in calls or request is None or request.server_label not in clients:
@@ -192,10 +195,17 @@ def call_item(id_: str, label: str, name: str, arguments: str, result: McpCallFi
     return Raw(msgspec.json.encode(fields))
 
 
-def _items(raws: Sequence[Raw], kind: str, struct: type[T]) -> Iterator[T]:
-    """Yield the items of a type that can be read."""
+def _by_type(raws: Sequence[Raw]) -> dict[str, list[Raw]]:
+    found: dict[str, list[Raw]] = {}
     for raw in raws:
-        if part(raw, TypeAndRole, "input").type == kind and (item := _decoded(raw, struct)) is not None:
+        found.setdefault(part(raw, TypeAndRole, "input").type or "", []).append(raw)
+    return found
+
+
+def _items(by_type: Mapping[str, Sequence[Raw]], kind: str, struct: type[T]) -> Iterator[T]:
+    """Yield the items of a type that can be read."""
+    for raw in by_type.get(kind, ()):
+        if (item := _decoded(raw, struct)) is not None:
             yield item
 
 
