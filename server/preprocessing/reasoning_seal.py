@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +46,23 @@ class ReasoningSeal:
         sealed: bytes = self._key.encrypt(text.encode(errors="replace"))
         return sealed.decode()
 
-    async def opened(self, request: Request) -> Request:
-        """Return the request with the texts of its sealed reasoning items. Items of other servers stay as they are."""
-        if not isinstance(request.input, list) or not any(_MARK in bytes(raw) for raw in request.input):
+    async def opened(self, request: Request, size: int) -> Request:
+        """Return the request with the texts of its sealed reasoning items. Items of other servers stay as they are.
+
+        `size`: bytes of the request.
+        """
+        if not isinstance(request.input, list):
+            return request
+        marked = await self._work.run(size, _marked, request.input)
+        if not marked:
             return request
         await self.load()
-        return replace(request, input=[self._opened(raw) for raw in request.input])
+        items = list(request.input)
+        for index in marked:
+            items[index] = self._opened(items[index])
+        return replace(request, input=items)
 
     def _opened(self, raw: Raw) -> Raw:
-        if _MARK not in bytes(raw):
-            return raw
         item = msgspec.json.decode(raw)
         if not isinstance(item, dict) or item.get("type") != "reasoning" or item.get("content"):
             return raw
@@ -88,6 +96,11 @@ class ReasoningSeal:
             remedy = "sealed reasoning can be opened until the next restart only"
             log.warning("the key of sealed reasoning in %s is unusable (%s): %s", self._path, error, remedy)
             return fernet.Fernet(fernet.Fernet.generate_key())
+
+
+def _marked(items: Sequence[Raw]) -> list[int]:
+    """Return the indexes of the items that may be sealed."""
+    return [index for index, raw in enumerate(items) if _MARK in bytes(raw)]
 
 
 def _write(path: Path, key: bytes) -> None:

@@ -68,7 +68,8 @@ class RequestReader:
 
     async def prepare(self, body: DecodedBody[Request], past: Past, executes: bool = True) -> PreparedRequest:
         """Return the prepared request, whose conversation begins with `past`. Raises ApiError, StoreError."""
-        request = await self._seal.opened(await self._references.resolve(body.request, past.items))
+        request = await self._references.resolve(body.request, past.items)
+        request = await self._seal.opened(request, body.size)
         size = body.size + len(past.items) * ITEM_BYTES
         items = request.input if isinstance(request.input, list) else ()
         executes = executes and not request.prewarms
