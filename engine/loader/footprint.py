@@ -27,7 +27,7 @@ BYTES_PER_TOKEN, BYTES_PER_MERGE = 230, 270
 """Bytes of llama.cpp's vocabulary, measured with Gemma 3 (no merges) and SmolLM2."""
 ENGINE_BYTES = 4_000_000
 """Bytes of llama.cpp's graph and other small things."""
-SERVER_BYTES = 14_000_000
+SERVER_BYTES = 4_000_000
 """Bytes that the process grows by between the estimate and the first answer, besides the model."""
 REPACKED = frozenset({2, 12, 20})
 """ggml's types of weights (Q4_0, Q4_K, IQ4_NL) that llama.cpp copies into another order."""
