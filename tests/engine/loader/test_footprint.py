@@ -102,7 +102,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def wish(path: Path, n_ctx: int = 8192, n_slots: int = 2, **options: Any) -> Wish:
-    return Wish(path, SMOLLM2, n_ctx, n_slots, BackendOptions(**options), process=60 * MB)
+    return Wish(path, SMOLLM2, n_ctx, n_slots, BackendOptions(**options), process=70 * MB)
 
 
 SMOLLM2 = header("llama", **PLAIN, attention__head_count_kv=3, feed_forward_length=1536)
