@@ -1,4 +1,7 @@
-"""WebSocket cases of Open Responses' compliance suite, each under its name (openresponses, `compliance-tests.ts`)."""
+"""WebSocket cases of Open Responses' compliance suite, each under its name (openresponses, `compliance-tests.ts`).
+
+The suite of 17 has seven of these; older versions have `websocket-generate-false` too.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine.backends.scripted import ScriptedModel
-from tests.support.helpers import served, text
+from tests.support.helpers import NAME, encode, exchange, served, text
 from tests.support.websockets import SocketClient
 
 MISSING = {"type": "function_call_output", "call_id": "call_openresponses_missing", "output": "No call exists."}
@@ -65,6 +68,37 @@ async def test_websocket_generate_false() -> None:
         generated = await client.response(store=False, **request)
     assert completed(generated) == "warmed"
     assert generated["usage"]["input_tokens_details"]["cached_tokens"] >= warmed["usage"]["input_tokens"] - 1
+
+
+async def test_websocket_reconnect_store_false_recovery() -> None:
+    async with served(ScriptedModel(obedient)) as running:
+        async with await SocketClient.to(running) as client:
+            first = await client.response(store=False, input="Remember the code word: copper. Reply with OK.")
+        async with await SocketClient.to(running) as client:
+            await client.create(store=False, previous_response_id=first["id"], input="Reply with exactly: reconnected")
+            assert code(await client.event()) == ("error", 400, "previous_response_not_found")
+            start = {"type": "message", "role": "user", "content": "Start anew and reply with exactly: recovered"}
+            recovered = await client.response(store=False, input=[start])
+    assert (completed(first), completed(recovered)) == ("OK", "recovered")
+
+
+async def test_websocket_compact_new_chain() -> None:
+    turns = [
+        said("user", "input_text", "Remember the compaction code word: slate."),
+        said("assistant", "output_text", "OK."),
+        said("user", "input_text", "Compress this conversation for later continuation."),
+    ]
+    async with served(ScriptedModel(obedient)) as running:
+        compacted = await exchange(running, "POST", "/v1/responses/compact", encode(model=NAME, input=turns))
+        assert compacted.status == 200, compacted.body
+        goal = {"type": "message", "role": "user", "content": "Continue from here. Reply with exactly: compacted"}
+        async with await SocketClient.to(running) as client:
+            response = await client.response(store=False, input=[*compacted.json["output"], goal], tools=[])
+    assert (completed(response), response["previous_response_id"]) == ("compacted", None)
+
+
+def said(role: str, kind: str, content: str) -> dict[str, Any]:
+    return {"type": "message", "role": role, "content": [{"type": kind, "text": content}]}
 
 
 async def test_websocket_previous_response_not_found() -> None:
