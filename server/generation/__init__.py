@@ -6,12 +6,13 @@ from server.generation.failures import STOPPING, as_api_error, stopping
 from server.generation.generation import Generation
 from server.generation.registry import Generations
 from server.generation.spec import GenerationSpec, NextStage, Stage, Timeouts
-from server.generation.summary import GenerationSummary, Origin, notes
+from server.generation.summary import EarlierPrompt, GenerationSummary, Origin, notes
 
 __all__ = [
     "STOPPING",
     "ActivityCount",
     "AdmissionControl",
+    "EarlierPrompt",
     "Generation",
     "GenerationSpec",
     "GenerationSummary",

@@ -5,11 +5,11 @@ the terminal event after storing the response, so that a client that has read it
 power cut.
 """
 
-import contextlib
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import trio
 from msgspec.structs import replace
@@ -21,6 +21,7 @@ from server.generation.arrivals import arrived_outputs
 from server.generation.event_log import EventLog
 from server.generation.failures import INTERNAL_ERROR, stopping
 from server.generation.heartbeat import ITEM_STATES, Heartbeat
+from server.generation.readers import Readers
 from server.generation.recorder import Recorder
 from server.generation.spec import GenerationSpec, Timeouts
 from server.generation.stages import with_opening, with_usage_of_all
@@ -65,10 +66,10 @@ class Generation:
         self._log = EventLog()
         self.error: ApiError | None = None
         """Error that ended the generation, other than an error of the model."""
-        self._readers = 0
         self._cancel_reason = CLIENT_DISCONNECTED
         self._scope = trio.CancelScope()
-        """Scope to cancel the generation. Its deadline is finite while there is no reader."""
+        """Scope to cancel the generation."""
+        self._readers = Readers(self._scope, self._seconds_without_reader)
         self._earlier: Usage | None = None
         """Usage of the jobs before this one."""
         self._opening = spec.opening
@@ -90,23 +91,19 @@ class Generation:
     def ended(self) -> trio.Event:
         return self._log.ended
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> AbstractContextManager[None]:
         """Count a reader. After the last one, stored streams run on for a while, background responses to their end."""
-        self._readers += 1
-        self._scope.deadline = math.inf
-        try:
-            yield
-        finally:
-            self._readers -= 1
-            if not self._readers and not self.response.background:
-                resumable = self._spec.streamed and self.response.store
-                self._scope.deadline = trio.current_time() + (self._resume_window if resumable else 0)
+        return self._readers.reading()
+
+    def _seconds_without_reader(self) -> float:
+        if self.response.background:
+            return math.inf
+        return self._resume_window if self._spec.streamed and self.response.store else 0
 
     @property
     def abandoned(self) -> bool:
         """True if the generation ends for lack of readers."""
-        return not self._readers and self._scope.deadline <= trio.current_time()
+        return self._readers.are_gone
 
     @property
     def generated_tokens(self) -> int:
@@ -147,7 +144,7 @@ class Generation:
     @property
     def queued_without_reader(self) -> bool:
         """True if it waits for a slot without a reader, since its client may resume."""
-        return self.queued and not self._readers and self._scope.deadline < math.inf
+        return self.queued and self._readers.have_left
 
     @property
     def writing(self) -> bool:
@@ -156,12 +153,11 @@ class Generation:
 
     def summary(self) -> GenerationSummary:
         """Return the facts about the generation, which has ended."""
-        mode = "background" if self.response.background else "stream" if self._spec.streamed else "whole"
-        mode = self._spec.origin.transport or mode
+        spec = self._spec
         why = self._cancel_reason if self.response.status == "cancelled" else ""
         why = why if self.error is None else self.error.reason
-        reusable = self._spec.reusable_tokens
-        return summarize(self.response, self._spec.origin, self._timings, mode, why, reusable, trio.current_time())
+        now = trio.current_time()
+        return summarize(self.response, spec.origin, self._timings, spec.mode, why, spec.earlier, now)
 
     def has_nothing_after(self, number: int) -> bool:
         """True if a reader of the event `number` has to wait for the next one."""
@@ -217,10 +213,9 @@ class Generation:
         self._log.close(events)
 
     def _log_cache_miss(self) -> None:
-        usage = self._response.usage
-        repeated = self._spec.repeated_tokens
-        if self._spec.cache_note and usage and usage.input_tokens_details.cache_write_tokens >= repeated:
-            log.info("%s: %s", self._response.id, self._spec.cache_note)
+        earlier, usage = self._spec.earlier, self._response.usage
+        if usage is not None and earlier.repeats(usage):
+            log.info("%s: %s", self._response.id, earlier.note)
 
     async def _generate(self) -> StreamInput:
         """Apply all stream inputs but the last one, and return the last one."""

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from engine.job import Job
 from server.access import Caller
-from server.generation.summary import Origin
+from server.generation.summary import EarlierPrompt, Origin
 from server.protocol.builtin_calls import McpCall
 from server.protocol.response import Response
 from server.stream import OutputProcessor, ReasoningSealer, StreamInput
@@ -45,12 +45,8 @@ class GenerationSpec(Struct, frozen=True, kw_only=True):
     streamed: bool
     reports_progress: bool
     """True if events report the progress of the prompt."""
-    cache_note: str = ""
-    """Sentence for the log if `repeated_tokens` were evaluated again; may be empty."""
-    repeated_tokens: int = 0
-    """Tokens of the prompt that an earlier prompt has too, at another place or behind a difference."""
-    reusable_tokens: int = 0
-    """First tokens of the prompt that an earlier prompt of the conversation has too."""
+    earlier: EarlierPrompt = EarlierPrompt()
+    """Comparison with an earlier prompt of the conversation."""
     follow: NextStage | None = None
     """Function that returns the stage after `job`, once that has ended; None if there is none."""
     opening: tuple[StreamInput, ...] = ()
@@ -59,6 +55,12 @@ class GenerationSpec(Struct, frozen=True, kw_only=True):
     """True if heartbeats are `response.in_progress` events; otherwise they are SSE comments."""
     sealer: ReasoningSealer | None = None
     """Adds the sealed text of reasoning items, if the request asks for it."""
+
+    @property
+    def mode(self) -> str:
+        """`stream`, `background`, `whole` or `websocket`."""
+        mode = "background" if self.first.background else "stream" if self.streamed else "whole"
+        return self.origin.transport or mode
 
 
 class Timeouts(Struct, frozen=True):

@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from engine.job import Lane
-from server.protocol.response import Response
+from server.protocol.response import Response, Usage
 from server.stream import evicted_tokens
 
 
@@ -31,6 +31,33 @@ class Origin(Struct, frozen=True):
     def notes(self) -> str:
         """Return the end of the log line."""
         return notes(self.skipped, self.trace_id, self.client_request_id)
+
+
+class EarlierPrompt(Struct, frozen=True):
+    """Comparison of a prompt with an earlier one of the conversation."""
+
+    reusable_tokens: int = 0
+    """First tokens that the earlier prompt has too."""
+    repeated_tokens: int = 0
+    """Tokens behind the first difference that the earlier prompt has too."""
+    reason: str = ""
+    """Why the prompts differ; `first_prompt` without an earlier one; empty if few tokens are repeated."""
+    place: str = ""
+    """Place of the difference in the request, without any content."""
+    note: str = ""
+    """Sentence for the log if the repeated tokens were evaluated again; empty if there are few."""
+
+    def repeats(self, usage: Usage) -> bool:
+        """True if the repeated tokens were evaluated again."""
+        return bool(self.note) and usage.input_tokens_details.cache_write_tokens >= self.repeated_tokens
+
+    def miss_reason(self, usage: Usage) -> str:
+        """Return why tokens of earlier prompts were evaluated again; empty if few were."""
+        if self.repeats(usage):
+            return self.reason
+        if evicted_tokens(self.reusable_tokens, usage):
+            return "evicted"
+        return "" if self.note else self.reason
 
 
 def notes(skipped: Sequence[str], trace_id: str, client_request_id: str) -> str:
@@ -87,6 +114,9 @@ class GenerationSummary(Struct, frozen=True):
     evicted_tokens: int
     """Prompt tokens that an earlier prompt of the conversation has too, and the cache had no longer."""
     output_tokens: int
+    cache_miss: str = ""
+    """Why tokens of earlier prompts were evaluated again: `evicted`, or a reason of `EarlierPrompt`."""
+    cache_miss_place: str = ""
 
     @property
     def tokens_per_second(self) -> float:
@@ -119,13 +149,20 @@ class GenerationSummary(Struct, frozen=True):
 
 
 def summarize(
-    response: Response, origin: Origin, timings: Timings, mode: str, why: str, reusable_tokens: int, now: float
+    response: Response,
+    origin: Origin,
+    timings: Timings,
+    mode: str,
+    why: str,
+    earlier: EarlierPrompt,
+    now: float,
 ) -> GenerationSummary:
     """Return the summary of a generation that ended at `now`.
 
-    `why`: cause of the end; empty: the response names it. `reusable_tokens`: see GenerationSpec.
+    `why`: cause of the end; empty: the response names it. `earlier`: see GenerationSpec.
     """
     usage, begun = response.usage, timings.started
+    reason = "" if usage is None else earlier.miss_reason(usage)
     return GenerationSummary(
         response.id,
         origin,
@@ -138,8 +175,10 @@ def summarize(
         gaps=timings.gaps,
         input_tokens=0 if usage is None else usage.input_tokens,
         cached_tokens=0 if usage is None else usage.input_tokens_details.cached_tokens,
-        evicted_tokens=0 if usage is None else evicted_tokens(reusable_tokens, usage),
+        evicted_tokens=0 if usage is None else evicted_tokens(earlier.reusable_tokens, usage),
         output_tokens=0 if usage is None else usage.output_tokens,
+        cache_miss=reason,
+        cache_miss_place=earlier.place if reason == earlier.reason else "",
     )
 
 

@@ -9,7 +9,7 @@ from engine.constraint import Grammar
 from engine.job import Job
 from engine.runtime import Engine
 from server.config import Config
-from server.generation import GenerationSpec, NextStage, Stage
+from server.generation import EarlierPrompt, GenerationSpec, NextStage, Stage
 from server.http import ITEM_BYTES, WorkThread
 from server.preprocessing.compaction_stages import CompactionStages, summary_prompt
 from server.preprocessing.entry_limits import EntryLimits
@@ -201,9 +201,9 @@ class SpecBuilder:
             caller=requester.caller,
             streamed=bool(request.stream),
             reports_progress=bool(request.return_progress),
-            cache_note=compared.note,
-            repeated_tokens=compared.repeated_tokens,
-            reusable_tokens=compared.reusable_tokens,
+            earlier=EarlierPrompt(
+                compared.reusable_tokens, compared.repeated_tokens, compared.reason, compared.place, compared.note
+            ),
             repeats=repeats,
             sealer=await self._sealer(request),
         )

@@ -38,6 +38,10 @@ class Compared(Struct, frozen=True):
     """For the response, if the request names a response to compare with."""
     cache: CacheComparison | None = None
     """For the response, if the request has `prompt_cache_options`."""
+    reason: str = ""
+    """Why tokens of earlier prompts may be evaluated again; empty if few can be."""
+    place: str = ""
+    """Place of the difference in the request, without any content."""
     note: str = ""
     """For the log, without any content; empty if little can be evaluated again."""
     repeated_tokens: int = 0
@@ -75,7 +79,7 @@ class PromptComparisons:
         new = NewPrompt(array("i", tokens), prepared.items, _settings(prepared))
         self._recent.add(recent_prompt(response_id, client, group, tokens, prepared.items[-1].text, new.settings))
         if old is None:
-            return Compared(UNSET if named is None else await self._without_prompt(named))
+            return Compared(UNSET if named is None else await self._without_prompt(named), reason="first_prompt")
         repeated = 0
         if _is_costly(old.tokens, new.tokens):
             repeated = repeated_tokens(old.tokens, new.tokens)
@@ -83,12 +87,16 @@ class PromptComparisons:
         if asked is None and repeated < COSTLY_TOKENS:
             return Compared(reusable_tokens=reusable)
         found = await self._work.run(TOKEN_BYTES * len(new.tokens), compare, old, new, self._bytes_of)
-        return Compared(
+        compared = Compared(
             UNSET if named is None else _diagnostics(found),
             None if asked is None else found,
-            _note(found, repeated) if repeated >= COSTLY_TOKENS else "",
-            repeated,
-            reusable,
+            repeated_tokens=repeated,
+            reusable_tokens=reusable,
+        )
+        if repeated < COSTLY_TOKENS:
+            return compared
+        return replace(
+            compared, reason=found.reason or "input_changed", place=_place(found), note=_note(found, repeated)
         )
 
     def forget(self, response_id: str) -> None:
@@ -132,13 +140,15 @@ def _diagnostics(found: CacheComparison) -> Diagnostics:
 
 def _note(found: CacheComparison, repeated: int) -> str:
     """Return the log's sentence. It has places and numbers only, and no content."""
+    return (
+        f"the prompt differs from that of {found.response_id} {_place(found)}; about {repeated} equal tokens behind "
+        "the difference were evaluated again (--volatile moves a changing line to the end)"
+    )
+
+
+def _place(found: CacheComparison) -> str:
     place = found.difference
     if place is None:
-        where = f"after {found.reusable_tokens} tokens"
-    else:
-        item = "" if place.item is None else f", item {place.item} ({place.type})"
-        where = f"in `{place.field}`{item}, {place.character} characters in"
-    return (
-        f"the prompt differs from that of {found.response_id} {where}; about {repeated} equal tokens behind the "
-        "difference were evaluated again (--volatile moves a changing line to the end)"
-    )
+        return f"after {found.reusable_tokens} tokens"
+    item = "" if place.item is None else f", item {place.item} ({place.type})"
+    return f"in `{place.field}`{item}, {place.character} characters in"

@@ -14,7 +14,7 @@ import pytest
 
 from engine.job import Lane
 from server.cli import logs
-from server.generation import GenerationSummary, Origin
+from server.generation import EarlierPrompt, GenerationSummary, Origin
 from server.generation.summary import Timings, summarize
 from server.protocol.response import Response
 
@@ -33,6 +33,7 @@ SUMMARY = GenerationSummary(
     input_tokens=30,
     cached_tokens=20,
     evicted_tokens=8,
+    cache_miss="evicted",
     output_tokens=11,
 )
 LINE = (
@@ -125,6 +126,8 @@ def test_json_log_is_an_object_a_line() -> None:
         "cached_tokens": 20,
         "evicted_tokens": 8,
         "output_tokens": 11,
+        "cache_miss": "evicted",
+        "cache_miss_place": "",
         "arrivals": 2,
         "mean_gap": 0.25,
         "longest_gap": 0.4,
@@ -147,7 +150,7 @@ def test_timings_measure_queue_first_token_and_gaps(
     timings = Timings(1.0)
     for now, slot_since, has_tokens in arrivals:
         timings.record(now, slot_since, has_tokens)
-    found = summarize(RESPONSE, Origin("req_1", "ann", "/v1/responses"), timings, "whole", "", 0, 10.0)
+    found = summarize(RESPONSE, Origin("req_1", "ann", "/v1/responses"), timings, "whole", "", EarlierPrompt(), 10.0)
     assert (found.queue, found.first_token, found.gaps, found.duration) == (queue, first, gaps, 9.0)
 
 

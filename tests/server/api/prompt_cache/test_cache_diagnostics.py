@@ -160,13 +160,18 @@ async def test_evicted_tokens_stand_in_log_and_metrics(caplog: pytest.LogCapture
         await running.app.wait_idle()
         metrics = (await get(running, "/metrics")).body.decode()
     evicted = usage["input_tokens"] - 1 - usage["input_tokens_details"]["cached_tokens"]
-    assert [record.summary.evicted_tokens for record in caplog.records if hasattr(record, "summary")] == [0, 0, evicted]
+    summaries = [record.summary for record in caplog.records if hasattr(record, "summary")]
+    assert [(each.evicted_tokens, each.cache_miss) for each in summaries] == [
+        (0, "first_prompt"),
+        (0, ""),
+        (evicted, "evicted"),
+    ]
     assert f", evicted {evicted})" in caplog.messages[2]
     assert f'responsed_evicted_prompt_tokens_total{{key=""}} {float(evicted)}' in metrics
 
 
 async def test_costly_miss_is_logged_without_content(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "responsed.generation")
+    caplog.set_level(logging.INFO)
     async with served() as running:
         ids = [
             (await post(running, input="Hello", instructions=clock(time), prompt_cache_key="k", store=False)).json["id"]
@@ -174,12 +179,21 @@ async def test_costly_miss_is_logged_without_content(caplog: pytest.LogCaptureFi
         ]
         await post(running, input="Hello", instructions="Briefly. " * 50, prompt_cache_key="k", store=False)
         await post(running, input="Short")
+        await running.app.wait_idle()
     logged = [record.getMessage() for record in caplog.records if "differs" in record.getMessage()]
     expected = (
         f"{ids[2]}: the prompt differs from that of {ids[1]} in `instructions`, 16 characters in; about 384 equal "
         "tokens behind the difference were evaluated again (--volatile moves a changing line to the end)"
     )
     assert logged == [expected]
+    summaries = [record.summary for record in caplog.records if hasattr(record, "summary")]
+    assert [(each.cache_miss, each.cache_miss_place) for each in summaries] == [
+        ("first_prompt", ""),
+        ("", ""),
+        ("input_changed", "in `instructions`, 16 characters in"),
+        ("", ""),
+        ("", ""),
+    ]
 
 
 @pytest.mark.slow

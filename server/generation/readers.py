@@ -1,0 +1,37 @@
+"""Readers of a generation. It ends some time after the last one has left."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import trio
+
+
+class Readers:
+    def __init__(self, scope: trio.CancelScope, window: Callable[[], float]) -> None:
+        """`scope` gets a finite deadline while there is no reader. `window`: seconds until then."""
+        self._scope = scope
+        self._window = window
+        self._count = 0
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Count a reader."""
+        self._count += 1
+        self._scope.deadline = math.inf
+        try:
+            yield
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._scope.deadline = trio.current_time() + self._window()
+
+    @property
+    def have_left(self) -> bool:
+        """True if there is none, and one could still return."""
+        return not self._count and self._scope.deadline < math.inf
+
+    @property
+    def are_gone(self) -> bool:
+        """True if there is none, and the time for one has passed."""
+        return not self._count and self._scope.deadline <= trio.current_time()
