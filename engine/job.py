@@ -63,10 +63,23 @@ class Job(Struct, frozen=True):
     top_logprobs: int | None = None
     """Number of most likely tokens in each `Token.logprobs`. None: no logprobs."""
     lane: Lane = Lane.INTERACTIVE
+    timed: bool = False
+    """True if `StepTimes` precede the other outputs of each step."""
+
+
+class StepTimes(Struct, frozen=True, gc=False):
+    """Times of one step of a timed job, in seconds of `time.perf_counter`. They precede the step's other outputs."""
+
+    begun: float
+    """Begin of the model's decode."""
+    decoded: float
+    """End of the model's decode."""
+    sampled: float
+    """Time at which the job's tokens of this step were picked."""
 
 
 class Started(Struct, frozen=True):
-    """The first output: the job has a slot, and its first prompt tokens are evaluated."""
+    """The first output, apart from times: the job has a slot, and its first prompt tokens are evaluated."""
 
     cached_tokens: int
     """Prompt tokens that the KV cache already contained."""
@@ -117,4 +130,4 @@ class Finished(Struct, frozen=True):
     message: str = ""
 
 
-EngineOutput: TypeAlias = Started | Progress | Token | Finished
+EngineOutput: TypeAlias = StepTimes | Started | Progress | Token | Finished

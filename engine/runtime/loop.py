@@ -14,7 +14,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from engine.constraint import Constraint, GrammarError
-from engine.job import EngineOutput, Finished, FinishReason, Job, Token
+from engine.job import EngineOutput, Finished, FinishReason, Job, StepTimes, Token
 from engine.model import BatchEntry, Model, ModelError, ThreadCounts
 from engine.prefix_cache import CachedRun
 from engine.runtime.host_cache import HostCache
@@ -90,6 +90,8 @@ class InferenceLoop:
         self._scheduler = self._new_scheduler()
         self._pickers: dict[Key, TokenPicker] = {}
         """The pickers of all jobs that have not ended."""
+        self._timed: set[Key] = set()
+        """The timed jobs among them."""
         self.mask_thread = MaskThread()
         self._threads = StepThreads(model, threads)
         self._inbox = inbox
@@ -136,7 +138,7 @@ class InferenceLoop:
                 case Submit(key, job):
                     self._submit(key, job, deliver)
                 case Cancel(key):
-                    self._pickers.pop(key, None)
+                    self._forget(key)
                     self._scheduler.cancel(key)
                 case Adopt(run):
                     self._cache.adopt(run)
@@ -162,6 +164,8 @@ class InferenceLoop:
             picker = TokenPicker(job, self._end_tokens)
             self._scheduler.add(key, job)
             self._pickers[key] = picker
+            if job.timed:
+                self._timed.add(key)
         except Exception as error:
             deliver([(key, _failure(error))])
 
@@ -176,8 +180,13 @@ class InferenceLoop:
             self._scheduler = self._new_scheduler()
         for key, output in outputs:
             if isinstance(output, Finished):
-                self._pickers.pop(key, None)
+                self._forget(key)
         return outputs
+
+    def _forget(self, key: Key) -> None:
+        """Remove a job that has ended; it may be removed already."""
+        self._pickers.pop(key, None)
+        self._timed.discard(key)
 
     def _carry_out(self, plan: Step) -> Outputs:
         """Decode a step and update its sequences."""
@@ -197,9 +206,9 @@ class InferenceLoop:
             self.step_began = None
         seconds = time.perf_counter() - began
         self.slowest_step = max(self.slowest_step, seconds)
-        return self._update(plan, seconds)
+        return self._update(plan, began, seconds)
 
-    def _update(self, plan: Step, seconds: float) -> Outputs:
+    def _update(self, plan: Step, began: float, seconds: float) -> Outputs:
         """Sample from the decoded logits. A sequence whose sampler or grammar raises ends; the others continue."""
         sampled: dict[int, list[Token]] = {}
         forced: dict[int, Sequence[int]] = {}
@@ -214,6 +223,8 @@ class InferenceLoop:
                 outputs += self._scheduler.fail(Step(entries=(entry,)), failure.message, failure.reason)
             else:
                 entries.append(entry)
+                if self._timed and (key := self._scheduler.key(entry.slot)) in self._timed:
+                    outputs.append((key, StepTimes(began, began + seconds, time.perf_counter())))
         if entries:
             outputs += self._scheduler.update(Step(entries=tuple(entries)), sampled, seconds, forced)
         return outputs

@@ -134,7 +134,6 @@ class App:
         self._stages.bodies.reload(config.max_body_bytes, config.body_timeout_seconds, config.max_json_depth)
 
     async def _exchange(self, exchange: Exchange) -> None:
-        began = time.perf_counter()
         self._stages.busy.begin()
         try:
             await self._answer(exchange)
@@ -146,7 +145,7 @@ class App:
         finally:
             self._stages.bodies.release(exchange)
             self._stages.busy.end()
-        self._record(exchange, began)
+        self._record(exchange, exchange.began)
 
     def _record(self, request: Exchange | SessionTurn, began: float) -> None:
         """Count and log a request that has ended."""

@@ -1,5 +1,6 @@
 """Last stage of a request: send the events of a generation as they arise, or its response when it has ended."""
 
+import time
 from collections.abc import Callable
 
 import trio
@@ -75,7 +76,12 @@ async def stream_events(
             await exchange.send(b"")
         while True:
             events = await _next_events(exchange, generation, number)
-            await exchange.send(encode(events))
+            frames = encode(events)
+            if (clock := generation.token_clock) is not None:
+                clock.encoded(events[-1].sequence_number, time.perf_counter())
+            await exchange.send(frames)
+            if clock is not None:
+                clock.written(events[-1].sequence_number, time.perf_counter())
             if start is not None:
                 start(generation)
                 exchange.starts_generation = True

@@ -231,6 +231,9 @@ class Config(Struct, frozen=True):
     ] = 10.0
 
     metrics: Annotated[bool, BOOLEAN, "Serve Prometheus metrics at /metrics (default: {})"] = False
+    token_times: Annotated[
+        bool, BOOLEAN, "Return the times of each token to requests with `return_token_times` (default: {})"
+    ] = False
     log_format: Annotated[str, one_of(LOG_FORMATS), "Format of the log (default: {})"] = "text"
     log_level: Annotated[str, one_of(LOG_LEVELS), "Lowest level of messages to log (default: {})"] = "info"
 

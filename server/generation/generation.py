@@ -8,7 +8,6 @@ power cut.
 import logging
 import math
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import trio
@@ -24,8 +23,9 @@ from server.generation.heartbeat import ITEM_STATES, Heartbeat
 from server.generation.readers import Readers
 from server.generation.recorder import Recorder
 from server.generation.spec import GenerationSpec, Timeouts
-from server.generation.stages import with_opening, with_usage_of_all
+from server.generation.stages import can_cut, with_opening, with_usage_of_all
 from server.generation.summary import GenerationSummary, Timings, summarize
+from server.generation.token_clock import TokenClock
 from server.protocol.errors import ApiError
 from server.protocol.events import Event
 from server.protocol.response import Response, Usage, total_usage
@@ -34,10 +34,8 @@ from server.stream import (
     Cancelled,
     End,
     NotStored,
-    State,
     Stream,
     StreamInput,
-    ToolCallStarted,
     failure,
     feed_all,
     opening_inputs,
@@ -80,6 +78,7 @@ class Generation:
         self._timings = Timings(trio.current_time())
         self._slot_since = math.inf
         """Time at which it got its slot, an estimate until the first output."""
+        self.token_clock = None if spec.timed_since is None else TokenClock(spec.timed_since, time.perf_counter())
         self._apply(opening_inputs(spec.first))
 
     @property
@@ -209,6 +208,9 @@ class Generation:
         ):
             events = self._stream.without_store(events)
         self._response = self._stream.response
+        if self.token_clock is not None:
+            self._response = self.token_clock.added_to(self._response)
+            events[-1] = replace(events[-1], response=self._response)
         self._log_cache_miss()
         self._log.close(events)
 
@@ -258,9 +260,11 @@ class Generation:
                 now = int(time.time())
                 if arrived:
                     self._slot_since = min(self._slot_since, trio.current_time())
+                if self.token_clock is not None:
+                    self.token_clock.handed_over(arrived, time.perf_counter())
                 tokens = processor.output_tokens
                 inputs = [each for output in arrived for each in processor.process(output, now)]
-                if self._steered and self._can_cut(inputs):
+                if self._steered and can_cut(processor, self._stream.state, [*self._inputs, *inputs]):
                     inputs += processor.cut(now, "steered")
                 if self._spec.sealer is not None:
                     inputs = list(self._spec.sealer.add(inputs))
@@ -279,15 +283,10 @@ class Generation:
                         reason="answer_timeout",
                     )
 
-    def _can_cut(self, inputs: Sequence[StreamInput]) -> bool:
-        """True if the output after `inputs` is text or reasoning that may end here."""
-        processor = self._spec.processor
-        has_call = any(isinstance(each, ToolCallStarted) for each in (*self._inputs, *inputs))
-        running = self._stream.state in (State.RUNNING, State.WRITING)
-        return running and not has_call and processor.output_tokens > 0 and not processor.ended
-
     def _apply(self, inputs: list[StreamInput]) -> None:
         self._inputs += inputs
         events = list(feed_all(self._stream, inputs))
         self._response = self._stream.response
         self._log.append(events)
+        if self.token_clock is not None:
+            self.token_clock.emitted(len(self._log.events) - 1)

@@ -55,6 +55,8 @@ class GenerationSpec(Struct, frozen=True, kw_only=True):
     """True if heartbeats are `response.in_progress` events; otherwise they are SSE comments."""
     sealer: ReasoningSealer | None = None
     """Adds the sealed text of reasoning items, if the request asks for it."""
+    timed_since: float | None = None
+    """Time at which the request was received, by `time.perf_counter`, if the response has the times of its tokens."""
 
     @property
     def mode(self) -> str:

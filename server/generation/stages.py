@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from server.protocol.response import Usage, total_usage
-from server.stream import End, Failure, InProgress, NotStored, StreamInput
+from server.stream import End, Failure, InProgress, NotStored, OutputProcessor, State, StreamInput, ToolCallStarted
 
 
 def with_opening(inputs: Sequence[StreamInput], opening: Sequence[StreamInput]) -> list[StreamInput]:
@@ -14,6 +14,13 @@ def with_opening(inputs: Sequence[StreamInput], opening: Sequence[StreamInput]) 
     while begun < len(inputs) and isinstance(inputs[begun], InProgress | NotStored):
         begun += 1
     return [*inputs[:begun], *opening, *inputs[begun:]]
+
+
+def can_cut(processor: OutputProcessor, state: State, inputs: Sequence[StreamInput]) -> bool:
+    """True if the output is text or reasoning that may end behind `inputs`."""
+    has_call = any(isinstance(each, ToolCallStarted) for each in inputs)
+    running = state in (State.RUNNING, State.WRITING)
+    return running and not has_call and processor.output_tokens > 0 and not processor.ended
 
 
 def with_usage_of_all(last: StreamInput, earlier: Usage | None) -> StreamInput:

@@ -4,6 +4,7 @@ Only a task that waits in `receive()` notices a disconnect; `send()` does not re
 arrives in one piece.
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from hashlib import sha256
@@ -53,6 +54,8 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, id_: str) -> None:
         self.id = id_
+        self.began = time.perf_counter()
+        """Time at which the head of the request was read."""
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.target: str = scope["raw_path"].decode("ascii")

@@ -189,6 +189,7 @@ class SpecBuilder:
             checkpoints=self._checkpoints(tokens, texts),
             grammar=await self._grammar(request, constraints, tokens, job.max_tokens),
             lane=lane,
+            timed=bool(request.return_token_times),
         )
         recorded = first.store or first.conversation
         items = await self._encoded_items(request, first.id) if recorded else b"[]"
@@ -206,6 +207,7 @@ class SpecBuilder:
             ),
             repeats=repeats,
             sealer=await self._sealer(request),
+            timed_since=requester.began if request.return_token_times else None,
         )
 
     async def _sealer(self, request: Request) -> ReasoningSealer | None:

@@ -37,6 +37,7 @@ class RequestReader:
         work: WorkThread,
     ) -> None:
         self._limits = EntryLimits.of(config)
+        self._token_times = config.token_times
         self._bodies = bodies
         self._history = history
         self._references = references
@@ -82,9 +83,12 @@ class RequestReader:
         return prepared
 
     def _checked(self, body: DecodedBody[Request]) -> DecodedBody[Request]:
-        """Raise InvalidRequest for a request with too many items or tools."""
+        """Return the body. Raise InvalidRequest for a request with too many items or tools."""
         self._limits.check_items(body.request.input, "input")
         self._limits.check_tools(body.request.tools)
+        if body.request.return_token_times and not self._token_times:
+            request = replace(body.request, return_token_times=None)
+            return replace(body, request=request, unknown=[*body.unknown, "return_token_times"])
         return body
 
 

@@ -14,6 +14,10 @@ class Requester(Protocol):
         """Id of the request in the log."""
 
     @property
+    def began(self) -> float:
+        """Time at which the request was received, by `time.perf_counter`."""
+
+    @property
     def path(self) -> str: ...
 
     @property

@@ -137,6 +137,8 @@ class Request(SamplingFields, frozen=True):
     client_metadata: msgspec.Raw = NULL_DEFAULT
     """Notes of the client about itself, for OpenAI's logs (openai/codex); they ask for nothing."""
     return_progress: bool | None = None
+    return_token_times: bool | None = None
+    """Extension: the terminal response has the times of each token, if the server has the setting."""
     reasoning: ReasoningOptions | None = None
     tools: list[msgspec.Raw] | None = None
     tool_choice: msgspec.Raw = NULL_DEFAULT

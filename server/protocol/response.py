@@ -16,6 +16,8 @@ from server.protocol.prompt_cache import AppliedCacheOptions, CacheComparison, D
 from server.protocol.tools import ToolChoice, ToolEcho
 
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+Times: TypeAlias = tuple[float | None, ...]
+"""Seconds since the request was received, one of each token."""
 
 
 class InputTokensDetails(Struct, frozen=True):
@@ -81,6 +83,39 @@ class ConversationReference(Struct, frozen=True):
     id: str
 
 
+class TokenColumns(Struct, frozen=True):
+    """One entry for each token of the output but the end token. Tokens of one step have times in common."""
+
+    decoding: Times
+    """The model began to decode the token's step."""
+    decoded: Times
+    """The model had decoded the step."""
+    sampled: Times
+    """The token was picked."""
+    handed_over: Times
+    """The event loop had the token."""
+    encoded: Times
+    """The frame of its event was made. Null: not streamed, or sent together with the terminal event."""
+    written: Times
+    """The kernel had the bytes of the frame. Null as before."""
+    event: tuple[int | None, ...]
+    """Sequence number of the last event that left with the token; null if that is a closing event."""
+
+
+class TokenTimes(Struct, frozen=True):
+    """Times in seconds since the request was received."""
+
+    received: float
+    """Time at which the head of the request was read, in seconds of the server's monotonic clock (CLOCK_MONOTONIC)."""
+    admitted: float
+    """The response was admitted, with its prompt tokenized and its grammar compiled."""
+    prefill_begun: float | None
+    """The model began to evaluate the prompt; null if it never did."""
+    prefill_done: float | None
+    """The model had evaluated the prompt; null if there is no token."""
+    tokens: TokenColumns
+
+
 class Extensions(Struct, frozen=True, omit_defaults=True):
     """Facts about a response for which the specifications have no field."""
 
@@ -92,6 +127,8 @@ class Extensions(Struct, frozen=True, omit_defaults=True):
     """Stop string that ended the output."""
     cache: CacheComparison | None = None
     """Comparison with an earlier prompt, if the request has `prompt_cache_options`."""
+    token_times: TokenTimes | None = None
+    """Times of each token, if the request has `return_token_times`."""
 
 
 NO_EXTENSIONS = Extensions()

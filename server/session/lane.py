@@ -1,5 +1,6 @@
 """One lane of a connection: its responses, one after the other, and the input that steers them."""
 
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
@@ -218,8 +219,12 @@ class SessionLane:
                 events = await generation.after(-1 if last is None else last.sequence_number)
                 if isinstance(events[-1], TERMINAL):
                     await self._responder.remember(self._host, self._name, specified, generation)
-                messages = self._responder.encode(events)
-                await self._host.send([in_lane(message, self._name) for message in messages])
+                messages = [in_lane(message, self._name) for message in self._responder.encode(events)]
+                if (clock := generation.token_clock) is not None:
+                    clock.encoded(events[-1].sequence_number, time.perf_counter())
+                await self._host.send(messages)
+                if clock is not None:
+                    clock.written(events[-1].sequence_number, time.perf_counter())
                 if last is None:
                     self._responder.generations.start(generation)
                     turn.starts_generation = True

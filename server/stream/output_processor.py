@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import UNSET
 
-from engine.job import EngineOutput, Finished, FinishReason, Progress, Started, Token
+from engine.job import EngineOutput, Finished, FinishReason, Progress, Started, StepTimes, Token
 from engine.tokenizer import Detokenizer, StopStrings, Vocabulary
 from server.protocol.errors import ApiError, GrammarMismatch
 from server.protocol.events import PromptProgress
@@ -65,6 +65,8 @@ class OutputProcessor:
                 self.output_tokens += 1
                 self._forced += output.forced
                 return self._token(output, now)
+            case StepTimes():
+                return []
             case Finished(FinishReason.FAILED, message):
                 self.ended = True
                 return [failure(ApiError(message), self._usage_so_far)]

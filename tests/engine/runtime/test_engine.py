@@ -11,7 +11,18 @@ import pytest
 import trio
 
 from engine.backends.scripted import ASSISTANT, END, USER, ScriptedModel
-from engine.job import EngineOutput, Finished, FinishReason, Job, Lane, Progress, SamplingParams, Started, Token
+from engine.job import (
+    EngineOutput,
+    Finished,
+    FinishReason,
+    Job,
+    Lane,
+    Progress,
+    SamplingParams,
+    Started,
+    StepTimes,
+    Token,
+)
 from engine.model import BatchEntry, FloatArray, ModelError
 from engine.runtime.engine import Engine, EngineStopped
 from engine.runtime.loop import INTERNAL_ERROR
@@ -400,3 +411,14 @@ async def test_batch_job_leaves_the_only_slot_and_continues_from_the_cache(batch
         ]
         assert engine.stats().preemptions == 1
         assert sum(len(entry.tokens) for entry in model.decoded if entry.position < len(prompt)) < 2 * len(prompt)
+
+
+async def test_timed_job_gets_the_times_of_each_step() -> None:
+    timed = msgspec.structs.replace(job(b"x" * 20), timed=True)
+    async with running(ScriptedModel(lambda message: b"ab")) as engine:
+        outputs = await answered(engine, timed)
+        assert not any(isinstance(each, StepTimes) for each in await answered(engine, job(b"x" * 20)))
+    kinds = [type(each) for each in outputs]
+    assert kinds == [StepTimes, Started, Progress, StepTimes, Token, StepTimes, Token, StepTimes, Finished]
+    moments = [moment for each in outputs if isinstance(each, StepTimes) for moment in msgspec.structs.astuple(each)]
+    assert moments == sorted(moments)
