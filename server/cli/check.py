@@ -13,7 +13,7 @@ from server.cli.store import location
 from server.config import Config, settings
 from server.daemon import http_options
 from server.http import listening_sockets
-from server.store import Inventory, NewerStore, StoreError
+from server.store import NewerStore, StoreError, open_inventory
 
 
 def check(flags: argparse.Namespace) -> int:
@@ -80,7 +80,7 @@ def _store(config: Config) -> Iterator[str]:
         yield f"{path} would be created"
     else:
         try:
-            with Inventory(path) as inventory:
+            with open_inventory(path) as inventory:
                 yield f"{path} has {len(inventory.entries())} responses and conversations"
         except NewerStore:
             raise

@@ -16,7 +16,7 @@ from engine.loader import catalog, download
 from engine.model import ModelError
 from server.cli.terminal import DownloadProgress, print_table
 from server.config import EffectiveValue
-from server.store import database
+from server.store import sqlite
 
 Report: TypeAlias = Callable[[int, int], None]
 """Function that gets the downloaded bytes and their total."""
@@ -82,7 +82,7 @@ def effective(values: Sequence[EffectiveValue], environ: Mapping[str, str]) -> l
         "threads": threads.decode,
         "threads_batch": threads.batch,
         "state_dir": state_dir,
-        "store": given["store"] or str(state_dir / database.NAME),
+        "store": given["store"] or str(state_dir / sqlite.NAME),
     }
     path = catalog.find(given["model"], catalog.cache_folder(environ))
     # A model that is not installed has no known context.

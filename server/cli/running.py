@@ -29,7 +29,7 @@ from server.http import HTTPOptions, ListeningSockets
 from server.monitoring import Metrics
 from server.preprocessing import KEY_NAME
 from server.served_model import ModelDetails
-from server.store import AsyncStore, Limits, NewerStore, Store, StoreError, database
+from server.store import AsyncStore, Limits, NewerStore, Store, StoreError, open_database, sqlite
 from server.stream import replay
 from server.systemd import Notifier
 
@@ -131,10 +131,10 @@ def _open_store(config: Config, state_dir: Path) -> Iterator[Store | None]:
     """
     store = None
     if config.store != "off":
-        path = Path(config.store or state_dir / database.NAME)
+        path = Path(config.store or state_dir / sqlite.NAME)
         limits = Limits(config.store_responses, config.store_megabytes, config.store_days)
         try:
-            store = Store(path, limits, replay.interrupted_response, time.monotonic())
+            store = Store(open_database(path), limits, replay.interrupted_response, time.monotonic())
         except NewerStore:
             raise
         except StoreError as error:

@@ -15,10 +15,10 @@ from engine.runtime import Snapshots
 from server.cli.exit_status import ExitStatus
 from server.cli.terminal import print_error, print_table
 from server.config import Config, ConfigError, settings
-from server.store import Entry, Inventory, Missing, database
+from server.store import Entry, Inventory, Missing, open_inventory, sqlite
 
 HEADINGS = ("ID", "KIND", "STATUS", "CREATED (UTC)", "UNUSED", "KB")
-SERVICE = Path("/var/lib/responsed") / database.NAME
+SERVICE = Path("/var/lib/responsed") / sqlite.NAME
 """File of the service that `responsed install` sets up."""
 
 
@@ -47,7 +47,7 @@ def location(config: Config, environ: Mapping[str, str]) -> Path | None:
     """Return the path of the store; None if it is off. Raises CatalogError without a home folder."""
     if config.store == "off":
         return None
-    return Path(config.store or (config.state_dir or catalog.state_folder(environ)) / database.NAME)
+    return Path(config.store or (config.state_dir or catalog.state_folder(environ)) / sqlite.NAME)
 
 
 def _run(flags: argparse.Namespace, command: Callable[[argparse.Namespace, Inventory], int]) -> int:
@@ -58,7 +58,7 @@ def _run(flags: argparse.Namespace, command: Callable[[argparse.Namespace, Inven
     if not os.path.isfile(path):
         hint = f"; the service has another file: --store {SERVICE}" if os.path.isfile(SERVICE) else ""
         raise ConfigError(f"there is no store at {path} that you may read{hint}")
-    with Inventory(path) as inventory:
+    with open_inventory(path) as inventory:
         try:
             return command(flags, inventory)
         except Missing as error:

@@ -1,10 +1,11 @@
-"""Responses and conversations in SQLite."""
+"""Responses and conversations in SQLite or PostgreSQL."""
 
 from server.store.async_store import AsyncStore
 from server.store.conversations import Conversation, StoredItem, split
 from server.store.errors import NewerStore, StoreError
 from server.store.eviction import Limits, Missing, StoreUsage
 from server.store.inventory import Entry, Inventory
+from server.store.locations import open_database, open_inventory
 from server.store.responses import Store, Stored
 
 __all__ = [
@@ -20,5 +21,7 @@ __all__ = [
     "StoreUsage",
     "Stored",
     "StoredItem",
+    "open_database",
+    "open_inventory",
     "split",
 ]

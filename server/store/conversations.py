@@ -1,5 +1,6 @@
 """Stored conversations: metadata, and items in the order of their arrival."""
 
+import sys
 from collections.abc import Sequence
 
 import msgspec
@@ -22,6 +23,9 @@ SCHEMA = """
         UNIQUE (conversation, id)
     );
 """
+
+NO_LIMIT = sys.maxsize
+"""Rows to read if all are wanted."""
 
 
 class Conversation(Struct, frozen=True):
@@ -111,11 +115,9 @@ class Conversations:
         if not self._exists(conversation_id):
             return False
         for item in items:
+            self._database.change("DELETE FROM items WHERE conversation = ? AND id = ?", conversation_id, item.id)
             self._database.change(
-                "INSERT OR REPLACE INTO items (conversation, id, json) VALUES (?, ?, ?)",
-                conversation_id,
-                item.id,
-                item.json,
+                "INSERT INTO items (conversation, id, json) VALUES (?, ?, ?)", conversation_id, item.id, item.json
             )
         self._update_size(conversation_id, now)
         return True
@@ -140,7 +142,7 @@ class Conversations:
                 raise Missing(after)
             sql, values = f"{sql} AND place {'<' if newest_first else '>'} ?", [*values, *place]
         sql = f"{sql} ORDER BY place {'DESC' if newest_first else 'ASC'} LIMIT ?"
-        rows = self._database.rows(sql, *values, -1 if limit is None else limit + 1)
+        rows = self._database.rows(sql, *values, NO_LIMIT if limit is None else limit + 1)
         self._usage.record_uses([conversation_id], now)
         return Page([StoredItem(*row) for row in rows[:limit]], more=limit is not None and len(rows) > limit)
 
@@ -165,8 +167,8 @@ class Conversations:
     def _update_size(self, conversation_id: str, now: float) -> None:
         """Record the current size of a conversation, and a use."""
         for (size,) in self._database.rows(
-            "SELECT length(metadata) + (SELECT coalesce(sum(length(json)), 0) FROM items WHERE conversation = ?1) "
-            "FROM conversations WHERE id = ?1",
+            "SELECT length(metadata) + (SELECT coalesce(sum(length(json)), 0) FROM items WHERE conversation = "
+            "conversations.id) FROM conversations WHERE id = ?",
             conversation_id,
         ):
             self._usage.resize(conversation_id, size, now)

@@ -64,9 +64,9 @@ class UsageIndex:
     def __init__(self, database: Database, limits: Limits, now: float) -> None:
         """Start at `now`, in seconds of a monotonic clock, like every `now` below; the clock's origin may differ."""
         self._database = database
-        ((latest,),) = database.rows("SELECT max(used) FROM entries")
-        self._shift = 0.0 if latest is None else latest - now
-        """Seconds to add to this server's clock for the file's clock."""
+        self._shift = 0.0
+        """Seconds to add to this server's clock for the database's time."""
+        self.synchronize(now)
         self._limits = limits
         self._max_bytes = int(limits.megabytes * 1e6)
         self._evictions = 0
@@ -75,8 +75,13 @@ class UsageIndex:
         """Number of evicted entries since the last line of the log."""
         self._next_line = now
 
+    def synchronize(self, now: float) -> None:
+        """Let the time go on from the database's clock, but never back behind the latest use."""
+        ((latest,),) = self._database.rows("SELECT max(used) FROM entries")
+        self._shift = max((each for each in (latest, self._database.clock()) if each is not None), default=now) - now
+
     def summary(self) -> StoreUsage:
-        ((count, size),) = self._database.rows("SELECT count(*), total(bytes) FROM entries")
+        ((count, size),) = self._database.rows("SELECT count(*), coalesce(sum(bytes), 0) FROM entries")
         return StoreUsage(count, int(size), self._evictions)
 
     def insert(self, entry_id: str, size: int, now: float) -> None:
@@ -106,8 +111,12 @@ class UsageIndex:
 
         Never delete `pinned` entries, unfinished responses and their conversations.
         """
-        ((count, size),) = self._database.rows("SELECT count(*), total(bytes) FROM entries")
+        ((count, size, first),) = self._database.rows(
+            "SELECT count(*), coalesce(sum(bytes), 0), coalesce(min(used), 0) FROM entries"
+        )
         oldest = now + self._shift - self._limits.days * DAY_SECONDS
+        if count <= self._limits.count and size <= self._max_bytes and first >= oldest:
+            return
         protected = {*pinned, *(each for (each,) in self._database.rows("SELECT id FROM held"))}
         evicted = []
         for entry_id, used, entry_size in self._database.each(

@@ -1,4 +1,4 @@
-"""Stored responses in one SQLite file. The methods block; `async_store` calls them from trio.
+"""Stored responses. The methods block; `async_store` calls them from trio.
 
 `begin` inserts a response, and `finish` completes it once. In between it is unfinished: its `response` is NULL.
 Times are in seconds. Bytes are encoded JSON.
@@ -6,7 +6,6 @@ Times are in seconds. Bytes are encoded JSON.
 
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -38,7 +37,7 @@ TABLES = f"""
 """
 
 SCHEMA = Schema(TABLES)
-"""Tables and their versions. A change of `TABLES`, or of the JSON in them, needs a step from the version before."""
+"""SQLite's tables and their versions. Any change of `TABLES`, or of the JSON in them, needs a step."""
 
 SELECT = """SELECT id, created_at, status, first, coalesce(response, first), cues, items, previous, conversation
     FROM responses"""
@@ -81,23 +80,23 @@ class Store:
 
     def __init__(
         self,
-        path: Path,
+        database: Database,
         limits: Limits,
         interrupted: Interrupted,
         now: float,
-        schema: Schema = SCHEMA,
     ) -> None:
-        """Open the store, and end the responses that a crash left unfinished.
+        """Take over an open database, and end the responses that a crash left unfinished.
 
         `interrupted` returns `response` and `inputs` for the `first` and the stored inputs of such a response. `now`:
         see `UsageIndex`.
         """
-        self._database = Database(path, schema)
-        self._usage = UsageIndex(self._database, limits, now)
-        self.conversations = Conversations(self._database, self._usage)
+        self._database = database
+        self._interrupted = interrupted
         try:
+            self._usage = UsageIndex(self._database, limits, now)
+            self.conversations = Conversations(self._database, self._usage)
             with self._database.transaction():
-                self._end_unfinished(interrupted, now)
+                self._end_unfinished(now)
                 self._usage.evict(now)
         except BaseException:
             self.close()
@@ -210,14 +209,16 @@ class Store:
         )
         self._usage.resize(response_id, size, now)
 
-    def _end_unfinished(self, interrupted: Interrupted, now: float) -> None:
-        """Mark unfinished responses as failed; remove those that `interrupted` cannot read."""
-        unfinished = self._database.rows("SELECT id, first, cues FROM responses WHERE response IS NULL")
+    def _end_unfinished(self, now: float) -> None:
+        """Mark unfinished responses as failed; remove those that `self._interrupted` cannot read."""
+        unfinished = self._database.rows(
+            f"SELECT id, first, cues FROM responses WHERE response IS NULL AND {self._database.orphaned}"
+        )
         if unfinished:
-            log.warning("the last process did not shut down: %d unfinished responses have failed", len(unfinished))
+            log.warning("a process did not shut down: %d unfinished responses have failed", len(unfinished))
         for response_id, first, begun in unfinished:
             try:
-                response, inputs = interrupted(first, begun)
+                response, inputs = self._interrupted(first, begun)
             except ValueError as error:
                 log.warning("removed %s, whose unfinished record is unreadable: %s", response_id, error)
                 self._usage.remove(response_id)

@@ -100,7 +100,7 @@ ALONE = {
         "engine.structured_output.grammar_constraint",
     },
     "minijinja": {"engine.chat_template.template"},
-    "sqlite3": {"server.store.database", "server.store.errors", "server.store.inventory"},
+    "sqlite3": {"server.store.errors", "server.store.sqlite", "server.store.sqlite_file"},
     "threading": {"server.systemd.notifier"},
     "tokenizers": {"engine.tokenizer.encoders"},
     "tomli_w": {"server.config.file"},

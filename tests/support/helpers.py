@@ -31,6 +31,7 @@ from server.monitoring.metrics import PrometheusMetrics
 from server.served_model.model import ModelDetails
 from server.store.async_store import AsyncStore
 from server.store.eviction import Limits
+from server.store.locations import open_database
 from server.store.responses import Store
 from server.stream import replay
 from server.systemd import Notifier
@@ -146,7 +147,7 @@ def api_keys(keys: Mapping[str, str | ApiKey]) -> ApiKeys:
 
 
 def open_store(state: Path, kind: type[Store] = Store) -> Store:
-    return kind(state / "responses.db", AMPLE, replay.interrupted_response, time.monotonic())
+    return kind(open_database(state / "responses.db"), AMPLE, replay.interrupted_response, time.monotonic())
 
 
 @asynccontextmanager

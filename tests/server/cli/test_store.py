@@ -15,6 +15,7 @@ from server.cli import main
 from server.cli.exit_status import ExitStatus
 from server.store.conversations import Conversation
 from server.store.eviction import DAY_SECONDS
+from server.store.locations import open_database
 from server.store.responses import Store
 from tests.server.store.test_responses import begun, ended, items, put, stored_ids
 from tests.support import model_files
@@ -24,7 +25,7 @@ from tests.support.helpers import AMPLE, PacedModel, get, post, served
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return a state folder with two responses and a conversation, three days and one day old by use."""
-    keeper = Store(tmp_path / "responses.db", AMPLE, ended, 0.0)
+    keeper = Store(open_database(tmp_path / "responses.db"), AMPLE, ended, 0.0)
     put(keeper, replace(begun("resp_old", size=1000), created_at=1_700_000_000), 0.0)
     keeper.conversations.create(Conversation("conv", 1_700_086_400, b'{"topic":"boats"}'), items("i1"), 2 * DAY_SECONDS)
     put(keeper, replace(begun("resp_new", "resp_old"), created_at=1_700_172_800), 3 * DAY_SECONDS)
@@ -38,7 +39,7 @@ def run(folder: Path, *arguments: str) -> int:
 
 
 def ids(folder: Path) -> list[str]:
-    keeper = Store(folder / "responses.db", AMPLE, ended, 0.0)
+    keeper = Store(open_database(folder / "responses.db"), AMPLE, ended, 0.0)
     found = stored_ids(keeper)
     keeper.close()
     return found
@@ -116,7 +117,7 @@ def test_purge_deletes_what_its_flags_name(
 
 
 def test_vacuum_shrinks_the_file_after_a_purge(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    keeper = Store(folder / "responses.db", AMPLE, ended, 0.0)
+    keeper = Store(open_database(folder / "responses.db"), AMPLE, ended, 0.0)
     put(keeper, begun("resp_large", size=1_000_000), 0.0)
     keeper.close()
     assert run(folder, "purge", "--id", "resp_large") == 0

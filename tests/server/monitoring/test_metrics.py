@@ -13,6 +13,7 @@ from prometheus_client.samples import Sample
 
 from engine.runtime.engine import DEFAULT_CACHE_BYTES
 from server.store.errors import StoreError
+from server.store.locations import open_database
 from server.store.responses import Store
 from server.stream import replay
 from tests.support.helpers import AMPLE, NAME, Client, PacedModel, encode, exchange, get, post, served
@@ -261,7 +262,7 @@ async def test_ready_is_refused_while_the_server_drains() -> None:
 
 @pytest.mark.parametrize("failing", [False, True])
 def test_store_that_failed_is_tried_again(failing: bool, tmp_path: Path) -> None:
-    store = Store(tmp_path / "responses.db", AMPLE, replay.interrupted_response, 0.0)
+    store = Store(open_database(tmp_path / "responses.db"), AMPLE, replay.interrupted_response, 0.0)
     database = store._database
     if failing:
         database.change("PRAGMA max_page_count = 1")

@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
-from server.store import database
+from server.store import sqlite
 from server.store.async_store import AsyncStore
 from server.store.conversations import Conversation, Page, StoredItem
 from server.store.errors import StoreError
 from server.store.eviction import DAY_SECONDS, Limits, Missing
-from server.store.responses import Store, Stored
+from server.store.responses import SCHEMA, Store, Stored
+from server.store.sqlite import SQLiteDatabase
 from tests.support.helpers import AMPLE, get, post, served
 
 NOW = 1_000_000.0
@@ -38,7 +39,7 @@ def ended(first: bytes, inputs: bytes = b"[]") -> tuple[bytes, bytes]:
 
 
 def store(path: Path, limits: Limits = AMPLE, now: float = NOW) -> Store:
-    return Store(path, limits, ended, now)
+    return Store(SQLiteDatabase(path, SCHEMA), limits, ended, now)
 
 
 @pytest.fixture
@@ -150,9 +151,9 @@ def test_unfinished_response_that_is_unreadable_is_removed(path: Path, caplog: p
     keeper = store(path)
     keeper.begin(begun("r1"), NOW)
     keeper.close()
-    assert stored_ids(Store(path, AMPLE, unreadable, NOW)) == []
+    assert stored_ids(Store(SQLiteDatabase(path, SCHEMA), AMPLE, unreadable, NOW)) == []
     assert caplog.messages == [
-        "the last process did not shut down: 1 unfinished responses have failed",
+        "a process did not shut down: 1 unfinished responses have failed",
         "removed r1, whose unfinished record is unreadable: no such field",
     ]
 
@@ -403,7 +404,7 @@ def test_damaged_file_that_cannot_be_renamed_is_an_error(folder: Path) -> None:
 
 
 def test_second_server_on_the_same_file_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(sqlite, "LOCK_SECONDS", 0.0)
     keeper = store(path)
     put(keeper, begun("r1"))
     with pytest.raises(StoreError, match="another process uses the file; stop it, or choose another file"):

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from server.store.database import APPLICATION_ID, Database
 from server.store.errors import NewerStore, StoreError
 from server.store.eviction import Limits
-from server.store.responses import SCHEMA, Store, Stored
+from server.store.responses import SCHEMA, Stored
 from server.store.schema import Schema
+from server.store.sqlite import APPLICATION_ID, SQLiteDatabase
 from tests.server.store.test_responses import NOW, begun, ended, put, store, stored_ids
 
 FIRST = Path(__file__).parents[2] / "data" / "store-1.sql"
@@ -92,7 +92,7 @@ def test_migration_runs_all_missing_steps(
     path = tmp_path / "notes.db"
     write(path, OLD)
     for _ in range(2):  # the second time there is nothing left to do
-        database = Database(path, Schema(TABLES, steps))
+        database = SQLiteDatabase(path, Schema(TABLES, steps))
         assert database.rows("SELECT * FROM notes") == [row]
         database.close()
         assert (version(path), columns(path)) == (1 + len(steps), names)
@@ -103,9 +103,9 @@ def test_migration_that_fails_leaves_the_version_before_its_step(tmp_path: Path)
     write(path, OLD)
     wrong = "DELETE FROM notes; UPDATE nowhere SET a = 1;"
     with pytest.raises(StoreError, match="no such table: nowhere"):
-        Database(path, Schema(TABLES, (STEPS[0], wrong)))
+        SQLiteDatabase(path, Schema(TABLES, (STEPS[0], wrong)))
     assert (version(path), columns(path)) == (2, ["id", "text", "language"])
-    database = Database(path, Schema(TABLES, STEPS))
+    database = SQLiteDatabase(path, Schema(TABLES, STEPS))
     assert database.rows("SELECT * FROM notes") == [("a", "hello", "en", 5)]
     database.close()
 
@@ -149,12 +149,12 @@ def test_jumps_of_the_clock_evict_nothing(restarts: bool, walls: list[int], tmp_
     """Entries age by the monotonic clock that the caller passes, never by the time of day in `created_at`."""
     limits = Limits(count=1000, megabytes=64, days=1)
     path, boot = tmp_path / "responses.db", 5.0
-    keeper = Store(path, limits, ended, boot)
+    keeper = store(path, limits, boot)
     for number, wall in enumerate(walls):
         if restarts:
             keeper.close()
             boot = (700.0, 3.0, 1e9, 0.0)[number]  # a monotonic clock begins anywhere
-            keeper = Store(path, limits, ended, boot)
+            keeper = store(path, limits, boot)
         put(keeper, replace(begun(f"r{number}"), created_at=wall), boot + number)
     assert stored_ids(keeper) == [f"r{number}" for number in range(len(walls))]
     keeper.close()
