@@ -6,18 +6,26 @@ before it could read the clock; parsing between reads would delay the other stre
 are parsed from the recordings after the last stream has ended (`answer.py`).
 """
 
+import os
 import selectors
-import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
 
-SILENCE_SECONDS = 600.0
-"""Seconds without any data after which a run fails. A small machine may need minutes before its first token."""
+from connection import ClientConnection, ConnectionPhase
+from endpoint import Endpoint
 
-_LAST_CHUNK = b"\r\n0\r\n\r\n"
+STALL_SECONDS = 600.0
+"""Seconds without data after which a stream has failed. A small machine may need minutes before its first token."""
+
+
+@dataclass(slots=True, frozen=True)
+class WireRequest:
+    """The bytes of a request, and the maximum tokens that it asks for."""
+
+    data: bytes
+    asked_tokens: int | None = None
 
 
 @dataclass(slots=True)
@@ -30,52 +38,50 @@ class Recording:
     start: float
     reads: list[tuple[float, bytes]] = field(default_factory=list)
     error: str = ""
+    error_kind: str = ""
     dropped: bool = False
     """True if we hung up before the response ended."""
+    planned: float | None = None
+    asked_tokens: int | None = None
 
 
-class _Connection:
-    """One connection: connects, sends its request and records the response."""
+class OpenStream:
+    """A recording and its connection."""
 
-    def __init__(self, address: Any, family: int, request: bytes) -> None:
-        self.recording = Recording(start=perf_counter())
-        self.socket = socket.socket(family, socket.SOCK_STREAM)
-        self.socket.setblocking(False)
-        self.socket.connect_ex(address)  # a failure is raised by the first send
-        self._unsent = request
-        self._tail = b""
-
-    def send(self) -> bool:
-        """Send more of the request. Return True once the kernel has all of it."""
-        self._unsent = self._unsent[self.socket.send(self._unsent) :]
-        return not self._unsent
-
-    def receive(self) -> bool:
-        """Record a read. Return True once the response is complete: the server closed, or sent the last chunk."""
-        data = self.socket.recv(65536)
-        if not data:
-            return True
-        self.recording.reads.append((perf_counter(), data))
-        self._tail = (self._tail + data)[-len(_LAST_CHUNK) :]
-        return self._tail == _LAST_CHUNK
+    def __init__(self, recording: Recording, connection: ClientConnection) -> None:
+        self.recording = recording
+        self.connection = connection
+        self.active = recording.start
 
 
 class StreamClient:
     """Streams to one address. They advance only inside `turn` and the methods that call it."""
 
-    def __init__(self, address: Any, family: int) -> None:
-        self._address = address
-        self._family = family
+    def __init__(self, endpoint: Endpoint, keep_alive: bool = True, stall: float = STALL_SECONDS) -> None:
+        self.on_turn: Callable[[], None] = lambda: None
+        """Called after each turn: the progress line."""
+        self.ended = 0
+        """Number of complete responses."""
+        self.reads = 0
+        self._endpoint = endpoint
+        self._keep_alive = keep_alive
+        self._stall = stall
         self._selector = selectors.DefaultSelector()
-        self._streams: dict[int, _Connection] = {}
+        self._idle: list[ClientConnection] = []
+        self._streams: dict[int, OpenStream] = {}
         """Streams by the `id` of their recordings."""
+        self._next_check = 0.0
 
-    def start(self, request: bytes) -> Recording:
-        """Start a request."""
-        stream = _Connection(self._address, self._family, request)
-        self._streams[id(stream.recording)] = stream
-        self._selector.register(stream.socket, selectors.EVENT_WRITE, stream)
-        return stream.recording
+    def start(self, request: WireRequest, planned: float | None = None) -> Recording:
+        """Start a request, on an idle connection if there is one."""
+        recording = Recording(perf_counter(), planned=planned, asked_tokens=request.asked_tokens)
+        stream = OpenStream(recording, self._connection())
+        stream.connection.request(request.data)
+        self._streams[id(recording)] = stream
+        self._selector.register(stream.connection.socket, stream.connection.wants, stream)
+        if stream.connection.phase is ConnectionPhase.SEND:
+            self._serve(stream)
+        return recording
 
     def running(self, recording: Recording) -> bool:
         """Return whether the response is still incomplete."""
@@ -87,15 +93,20 @@ class StreamClient:
             recording.dropped = True
             self._end(stream)
 
-    def turn(self, seconds: float = SILENCE_SECONDS) -> list[Recording]:
-        """Wait once for data, at most `seconds`, and return the recordings that ended.
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            self._idle.pop().socket.close()
 
-        Raises TimeoutError if no stream got data for `SILENCE_SECONDS`.
-        """
+    def turn(self, seconds: float = 1.0) -> list[Recording]:
+        """Wait once for data, at most `seconds`, and return the recordings that ended."""
         ready = self._selector.select(seconds)
-        if not ready and seconds >= SILENCE_SECONDS:
-            raise TimeoutError(f"no data came for {seconds:.0f} s")
-        return [key.data.recording for key, _ in ready if self._serve(key.data)]
+        ended = [key.data.recording for key, _ in ready if self._serve(key.data)]
+        if (now := perf_counter()) >= self._next_check:
+            self._next_check = now + 1.0
+            ended += self._stalled(now)
+        self.on_turn()
+        return ended
 
     def wait(self, seconds: float) -> None:
         """Let the streams run for that many seconds."""
@@ -113,32 +124,66 @@ class StreamClient:
         while self.running(recording) and not any(text in data for _, data in recording.reads):
             self.turn()
 
-    def play(self, requests: Sequence[bytes], concurrency: int) -> list[Recording]:
+    def play(self, requests: Sequence[WireRequest], concurrency: int) -> list[Recording]:
         """Run the requests, `concurrency` at a time, and return the recordings in the order of their starts."""
         waiting = deque(requests)
-        recordings = [self.start(waiting.popleft()) for _ in range(min(concurrency, len(waiting)))]
-        while self._streams:
-            ended = self.turn()
-            recordings += [self.start(waiting.popleft()) for _ in ended[: len(waiting)]]
+        recordings: list[Recording] = []
+        while waiting or self._streams:
+            while waiting and len(self._streams) < concurrency:
+                recordings.append(self.start(waiting.popleft()))
+            self.turn()
         return recordings
 
-    def _serve(self, stream: _Connection) -> bool:
+    def _connection(self) -> ClientConnection:
+        while self._idle:
+            if (idle := self._idle.pop()).alive():
+                return idle
+            idle.socket.close()
+        return ClientConnection(self._endpoint)
+
+    def _serve(self, stream: OpenStream) -> bool:
         """Advance one stream. Return True if it has ended."""
+        connection, recording = stream.connection, stream.recording
+        before, socket = connection.wants, connection.socket
         over = False
         try:
-            if self._selector.get_key(stream.socket).events == selectors.EVENT_READ:
-                over = stream.receive()
-            elif stream.send():
-                self._selector.modify(stream.socket, selectors.EVENT_READ, stream)
+            data = connection.advance()
+            while data:
+                stream.active = perf_counter()
+                recording.reads.append((stream.active, data))
+                self.reads += 1
+                over = connection.complete(data) or connection.phase is ConnectionPhase.SEND
+                data = connection.advance() if not over and connection.pending() else None
+            over = over or data == b""
         except OSError as error:
-            stream.recording.error = f"connection: {error.strerror or error}"
+            reason = os.strerror(error.errno) if error.errno and not error.strerror else error.strerror or str(error)
+            recording.error, recording.error_kind = f"connection: {reason}", connection.phase.value[1]
             over = True
         if over:
-            self._end(stream)
+            self._end(stream, socket)
+        elif connection.socket is not socket:  # TLS wraps the socket in a new object
+            self._selector.unregister(socket)
+            self._selector.register(connection.socket, connection.wants, stream)
+        elif connection.wants != before:
+            self._selector.modify(socket, connection.wants, stream)
         return over
 
-    def _end(self, stream: _Connection) -> None:
-        """Close one stream."""
-        del self._streams[id(stream.recording)]
-        self._selector.unregister(stream.socket)
-        stream.socket.close()
+    def _stalled(self, now: float) -> list[Recording]:
+        """End the streams that got no data for too long, and return them."""
+        stalled = [stream for stream in self._streams.values() if now - stream.active > self._stall]
+        for stream in stalled:
+            stream.recording.error = f"no data came for {self._stall:g} s"
+            stream.recording.error_kind = "stall"
+            self._end(stream)
+        return [stream.recording for stream in stalled]
+
+    def _end(self, stream: OpenStream, registered: object = None) -> None:
+        """End one stream, and close its connection unless it can be used again."""
+        connection, recording = stream.connection, stream.recording
+        del self._streams[id(recording)]
+        self.ended += 1
+        self._selector.unregister(registered or connection.socket)  # type: ignore[arg-type]  # the socket before TLS
+        if self._keep_alive and connection.reusable and not recording.dropped and not recording.error:
+            self._idle.append(connection)
+        else:
+            connection.socket.close()

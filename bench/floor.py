@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from report import spread
+from measures import spread
 
 from engine.backends.llamacpp import declarations
 from engine.backends.llamacpp import library as libllama
@@ -124,7 +124,7 @@ def main() -> None:
     for sequences in (1, 4, 8):
         for name, seconds in run(loop, sequences, args.tokens, rng).items():
             figures = result[f"{sequences}_{name}_ms"] = spread([1000 * value for value in seconds])
-            points = " ".join(f"{figures[f'p{percent}']:>10.2f}" for percent in (50, 90, 99))
+            points = " ".join(f"{figures[point] or float('nan'):>10.2f}" for point in ("p50", "p90", "p99"))
             print(f"{sequences} sequences, {name:<19} {figures['n']:>6} {points}")
     print(json.dumps({key: str(value) for key, value in vars(args).items()} | result))
 

@@ -2,60 +2,71 @@
 
 import http.client
 import json
-import socket
 import subprocess
-import time
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
-from client import StreamClient
+from apis import APIS, Question
+from client import STALL_SECONDS, StreamClient, WireRequest
+from endpoint import Endpoint, Tls
+from readiness import authorization, wait_ready
 
-RESTART_SECONDS = 120.0
-"""Maximum seconds until a restarted server listens again."""
+
+@dataclass(slots=True, frozen=True)
+class Manners:
+    """Properties of requests and connections, the same for all servers."""
+
+    api: str = "responses"
+    model: str | None = None
+    key: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of every request that clients do not send by default."""
+    keep_alive: bool = True
+    stall: float = STALL_SECONDS
+    tls: Tls = field(default_factory=Tls)
 
 
 class Target:
-    """A Responses server at a URL."""
+    """A server at a URL. `restart` ends it and starts it again; None if the bench cannot."""
 
-    def __init__(
-        self,
-        url: str,
-        model: str | None,
-        restart_command: str | None = None,
-        fields: Mapping[str, Any] = MappingProxyType({}),
-    ) -> None:
-        """`fields`: fields of every request that clients do not send by default.
+    def __init__(self, url: str, manners: Manners | None = None, restart: Callable[[], None] | None = None) -> None:
+        """Raises OSError if no server listens, ValueError if the URL is wrong or the model has no name."""
+        self._manners = manners or Manners()
+        self._restart = restart
+        self._api = APIS[self._manners.api]
+        self.endpoint = Endpoint(url, self._manners.tls)
+        self.url = self.endpoint.url
+        self.endpoint.resolve()
+        self.model = self._manners.model or self._first_model()
+        self.on_turn: Callable[[], None] = lambda: None
+        self._client: StreamClient | None = None
 
-        Raises OSError if no server listens, ValueError if the URL is wrong or the model has no name.
-        """
-        self.url = url
-        self._fields = dict(fields)
-        self._restart_command = restart_command
-        self._base = base_of(url)
-        # A name may have several addresses: measure the one that accepts the connection.
-        with socket.create_connection((self._base.hostname, self._base.port or 80), timeout=60) as probe:
-            self._address, self._family = probe.getpeername(), probe.family
-        self.model = model or first_model(self._base)
+    @property
+    def restarts(self) -> bool:
+        """True if the bench can restart the server."""
+        return self._restart is not None
 
     def restart(self) -> None:
-        """Restart the server, and wait until it listens. Raises ValueError, TimeoutError."""
-        if self._restart_command is None:
-            raise ValueError("this scenario needs --restart COMMAND")
-        if status := subprocess.run(self._restart_command, shell=True, stdout=subprocess.DEVNULL).returncode:
-            raise ValueError(f"{self._restart_command!r} failed with exit status {status}")
-        deadline = time.monotonic() + RESTART_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                return socket.create_connection(self._address[:2], timeout=1).close()
-            except OSError:
-                time.sleep(0.1)
-        raise TimeoutError(f"{self.url} does not listen {RESTART_SECONDS:g} s after its restart")
+        """Restart the server, and wait until it is ready. Raises ValueError, TimeoutError."""
+        if self._restart is None:
+            raise ValueError("this scenario needs --restart COMMAND, or --serve COMMAND")
+        if self._client:
+            self._client.close()
+        self._restart()
+        wait_ready(self.endpoint, authorization(self._manners.key))
 
     def client(self) -> StreamClient:
-        """Return a new client."""
-        return StreamClient(self._address, self._family)
+        """Return the client, which all scenarios share, as the connections of a program are shared."""
+        if self._client is None:
+            self._client = self.new_client()
+        return self._client
+
+    def new_client(self) -> StreamClient:
+        """Return a client with connections of its own."""
+        client = StreamClient(self.endpoint, self._manners.keep_alive, self._manners.stall)
+        client.on_turn = self.on_turn
+        return client
 
     def request(
         self,
@@ -63,43 +74,44 @@ class Target:
         tokens: int | None,
         instructions: str | None = None,
         format_: dict[str, Any] | None = None,
-    ) -> bytes:
-        """Return the bytes of one request, with at most `tokens` of output, with the fields that clients send.
+    ) -> WireRequest:
+        """Return one request, with at most `tokens` of output, with the fields that clients send."""
+        return self.body_request(self._api.body(Question(input_, tokens, instructions, format_)), tokens)
 
-        It asks the server to close the connection, which marks the end of the response.
-        """
-        body_fields: dict[str, Any] = {"model": self.model, "input": input_, "stream": True} | self._fields
-        if tokens is not None:
-            body_fields["max_output_tokens"] = tokens
-        if instructions is not None:
-            body_fields["instructions"] = instructions
-        if format_ is not None:
-            body_fields["text"] = {"format": format_}
-        body = json.dumps(body_fields).encode()
-        head = (
-            f"POST {self._base.path}/v1/responses HTTP/1.1\r\nHost: {self._base.netloc}\r\nConnection: close\r\n"
-            "Accept: text/event-stream\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
-        return head.encode() + body
+    def body_request(self, fields: dict[str, Any], tokens: int | None = None) -> WireRequest:
+        """Return the request with that body; the model and the fields of the manners are added."""
+        body = json.dumps({"model": self.model} | fields | dict(self._manners.fields)).encode()
+        return WireRequest(self._head("POST", self._api.path, len(body)) + body, tokens)
+
+    def models_request(self) -> WireRequest:
+        """Return a request for the models: the smallest that each server has."""
+        return WireRequest(self._head("GET", "/v1/models"))
+
+    def _head(self, method: str, path: str, length: int | None = None) -> bytes:
+        lines = [f"{method} {self.endpoint.prefix}{path} HTTP/1.1", f"Host: {self.endpoint.netloc}"]
+        if not self._manners.keep_alive:
+            lines.append("Connection: close")
+        if length is not None:
+            lines += ["Accept: text/event-stream", "Content-Type: application/json", f"Content-Length: {length}"]
+        lines += [f"{name}: {value}" for name, value in authorization(self._manners.key).items()]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+    def _first_model(self) -> str:
+        """Return the first name of /v1/models. Raises ValueError if there is none."""
+        try:
+            status, body = self.endpoint.get("/v1/models", authorization(self._manners.key))
+            if status in (401, 403):
+                raise ValueError(f"the server refuses /v1/models with {status}; give its key by --api-key")
+            return str(json.loads(body)["data"][0]["id"])
+        except (http.client.HTTPException, json.JSONDecodeError, LookupError, TypeError) as error:
+            raise ValueError(f"/v1/models lists no model; name one by --model ({error!r})") from error
 
 
-def base_of(url: str) -> SplitResult:
-    """Return the server's address, with or without /v1 in the URL. Raises ValueError unless it is plain HTTP."""
-    parts = urlsplit(url.rstrip("/").removesuffix("/v1"))
-    if parts.scheme != "http" or not parts.hostname:
-        raise ValueError(f"the URL must be http://HOST:PORT, not {url!r}")
-    return parts
+def restart_command(command: str) -> Callable[[], None]:
+    """Return a function that runs the command. It raises ValueError if the command fails."""
 
+    def run() -> None:
+        if status := subprocess.run(command, shell=True, stdout=subprocess.DEVNULL).returncode:
+            raise ValueError(f"{command!r} failed with exit status {status}")
 
-def first_model(base: SplitResult) -> str:
-    """Return the first name of /v1/models. Raises ValueError if there is none."""
-    connection = http.client.HTTPConnection(base.hostname or "", base.port or 80, timeout=60)
-    try:
-        connection.request("GET", f"{base.path}/v1/models")
-        response = connection.getresponse()
-        return str(json.loads(response.read())["data"][0]["id"])
-    except (http.client.HTTPException, ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"/v1/models lists no model; name one by --model ({error!r})") from error
-    finally:
-        connection.close()
+    return run

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from answer import TimedAnswer
 from client import StreamClient
-from report import Group
+from measures import Group
+from record import Record
 from target import Target
 from texts import Texts
 
@@ -32,11 +32,11 @@ class ClientConversation:
         """Send the history with another question, and add both sides to the history."""
         self._history.append({"type": "message", "role": "user", "content": question})
         asked = group(client.play([target.request(self._history, TURN_ANSWER, self._instructions)], 1), ("ttft",))
-        self._history.append(_reply(asked.answers[0]))
+        self._history.append(_reply(asked.records[0]))
         return asked
 
 
-def _reply(answer: TimedAnswer) -> dict[str, Any]:
+def _reply(answer: Record) -> dict[str, Any]:
     content = [{"type": "output_text", "text": answer.text, "annotations": []}]
     return {"type": "message", "role": "assistant", "status": "completed", "content": content}
 

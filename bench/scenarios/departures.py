@@ -1,5 +1,6 @@
 """Scenarios of clients that hang up, measured by the next small request."""
 
+from client import WireRequest
 from target import Target
 from texts import Texts
 
@@ -36,5 +37,5 @@ def hang_up(target: Target, texts: Texts, size: Size) -> Groups:
     return {"quiet": group(quiet, _MEASURES), "behind": group(behind, _MEASURES)}
 
 
-def _small(target: Target, texts: Texts) -> bytes:
+def _small(target: Target, texts: Texts) -> WireRequest:
     return target.request(texts.prompt(QUESTION_WORDS), SHORT_ANSWER)

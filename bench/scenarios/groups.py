@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from answer import TimedAnswer, parse
+from answer import between, parse
 from client import Recording
-from report import Group
+from measures import Group
+from record import Record
 
 Groups: TypeAlias = dict[str, Group]
 
@@ -44,9 +45,7 @@ def wall_seconds(recordings: Iterable[Recording]) -> float:
     return max(0.0, last - min(recording.start for recording in recordings))
 
 
-def between(
-    streams: Sequence[Recording], answers: Sequence[TimedAnswer], begin: float, end: float
-) -> list[TimedAnswer]:
-    """Return the answers' deltas between two times."""
-    pairs = zip(streams, answers, strict=True)
-    return [answer.between(begin - stream.start, end - stream.start) for stream, answer in pairs]
+def slices(streams: Sequence[Recording], records: Sequence[Record], begin: float, end: float) -> list[Record]:
+    """Return the records' deltas between two times of the clock."""
+    pairs = zip(streams, records, strict=True)
+    return [between(record, begin - stream.start, end - stream.start) for stream, record in pairs]

@@ -4,7 +4,7 @@ from typing import Any
 
 from answer import parse
 from client import Recording
-from report import Group
+from measures import Group
 from target import Target
 from texts import Texts
 
@@ -87,7 +87,7 @@ def forms(target: Target, texts: Texts, size: Size) -> Groups:
     for _ in range(size.requests):
         words = texts.prompt(size.words)
         form = group(target.client().play([target.request(words, FORM_TOKENS, format_=FORM)], 1))
-        tokens = max(1, form.answers[0].tokens)
+        tokens = max(1, form.records[0].output_tokens)
         groups["form"] += form
         groups["free"] += group(target.client().play([target.request(words, tokens, **padding)], 1))
     return groups

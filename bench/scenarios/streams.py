@@ -3,13 +3,13 @@
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from answer import TimedAnswer, parse
+from answer import parse
 from client import Recording, StreamClient
-from report import Group
+from measures import Group
 from target import Target
 from texts import Texts
 
-from scenarios.groups import LONG_WORDS, QUESTION_WORDS, SHORT_ANSWER, Groups, Size, between
+from scenarios.groups import LONG_WORDS, QUESTION_WORDS, SHORT_ANSWER, Groups, Size, slices
 
 STREAMS = 4
 CALM_READS = 60
@@ -55,8 +55,8 @@ def large_body(target: Target, texts: Texts, size: Size) -> Groups:
     client.finish(bodies)
     ends = [body.reads[-1][0] for body in bodies if body.reads]
     gaps = _gaps(client, streams, bodies[0].start, max(ends, default=bodies[0].start))
-    answers = [replace(parse(body), error=body.error) for body in bodies]
-    return {"calm": gaps.calm, "during": gaps.during, "large bodies": Group(answers, measures=("first_byte",))}
+    records = [replace(parse(body), error=body.error, error_kind=body.error_kind) for body in bodies]
+    return {"calm": gaps.calm, "during": gaps.during, "large bodies": Group(records, measures=("first_byte",))}
 
 
 def _large_inputs(texts: Texts) -> list[str | list[dict[str, Any]]]:
@@ -80,7 +80,7 @@ def _gaps(client: StreamClient, streams: list[Recording], begin: float, end: flo
     """
     for stream in streams:
         client.drop(stream)
-    answers: list[TimedAnswer] = [parse(stream) for stream in streams]
-    flowing = max(stream.start + (a.deltas or [0.0])[0] for stream, a in zip(streams, answers, strict=True))
-    calm, during = between(streams, answers, flowing, begin), between(streams, answers, begin, end)
+    records = [parse(stream) for stream in streams]
+    flowing = max(stream.start + (a.deltas or [0.0])[0] for stream, a in zip(streams, records, strict=True))
+    calm, during = slices(streams, records, flowing, begin), slices(streams, records, begin, end)
     return _Gaps(Group(calm, measures=("itl",)), Group(during, measures=("itl",)))

@@ -7,10 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 DELTA = {"type": "response.output_text.delta", "delta": "x"}
 INPUT_TOKENS = 99999
@@ -44,64 +43,102 @@ FLOWING = [HEAD, *[chunk(data(DELTA))] * 75, chunk(data(DONE)), LAST]
 
 
 class FakeServer:
-    """Answers each connection with the script of writes, `gap` apart, and `/v1/models` with one name.
+    """Answers each request with the script of writes, `gap` apart, and `/v1/models` with one name.
 
-    As `INPUT_TOKENS` it tells 10,000 and one for each word of the request.
+    As `INPUT_TOKENS` it tells 10,000 and one for each word of the request. A connection stays open for other requests
+    if the script has the end of a response. `stall` is the begin and the end of a time in which nothing is answered,
+    in seconds since the first request.
     """
 
-    def __init__(self, listener: socket.socket, writes: list[bytes], gap: float) -> None:
+    def __init__(self, listener: socket.socket, writes: list[bytes], gap: float, stall: tuple[float, float]) -> None:
         self.listener = listener
         self.writes = writes
         self.gap = gap
         self.requests: list[dict[str, Any]] = []
+        self.headers: list[list[bytes]] = []
         self.most_at_once = 0
+        self.connections = 0
         self.cut_off = 0
-        self._open = 0
+        self._busy = 0
+        self._stall = stall
+        self._begin: float | None = None
+        self._open: set[socket.socket] = set()
+        script = b"".join(writes)
+        self._persistent = script.endswith(LAST) or (b"Content-Length" in script and b"HTTP/1.1" in script)
 
     def serve(self) -> None:
-        with ThreadPoolExecutor(16) as pool:
-            while True:
-                try:
-                    connection, _ = self.listener.accept()
-                except OSError:
-                    return  # the test is over
-                pool.submit(self.take, connection)
+        threads = []
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                break  # the test is over
+            self._open.add(connection)
+            threads.append(threading.Thread(target=self.take, args=(connection,)))
+            threads[-1].start()
+        for connection in [*self._open]:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
 
     def take(self, connection: socket.socket) -> None:
-        self._open += 1
-        self.most_at_once = max(self.most_at_once, self._open)
-        with connection:
+        self.connections += 1
+        with connection, connection.makefile("rb") as requests:
             try:
-                self.answer(connection)
+                while self.answer(connection, requests):
+                    pass
             except OSError:
                 self.cut_off += 1
-        self._open -= 1
+        self._open.discard(connection)
 
-    def answer(self, connection: socket.socket) -> None:
-        with connection.makefile("rb") as request:
-            if not (line := request.readline()):
-                return  # only checked that the server listens
-            headers = list(iter(request.readline, b"\r\n"))
-            length = next((int(h.split(b":")[1]) for h in headers if h.startswith(b"Content-Length")), 0)
-            body = request.read(length)
-        if line.startswith(b"GET /v1/models "):
-            connection.sendall(b'HTTP/1.0 200 OK\r\n\r\n{"data": [{"id": "tiny"}]}')
-            return
+    def answer(self, connection: socket.socket, requests: BinaryIO) -> bool:
+        """Answer one request. Return whether another may follow."""
+        if not (line := requests.readline()):
+            return False
+        headers = list(iter(requests.readline, b"\r\n"))
+        length = next((int(h.split(b":")[1]) for h in headers if h.startswith(b"Content-Length")), 0)
+        body = requests.read(length)
+        if line.startswith(b"GET "):
+            known = line.startswith(b"GET /v1/models ")
+            answer = b'{"data": [{"id": "tiny"}]}' if known else b"{}"
+            status = b"200 OK" if known else b"404 Not Found"
+            connection.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(answer), answer))
+            return True
+        self._busy += 1
+        self.most_at_once = max(self.most_at_once, self._busy)
         self.requests.append(json.loads(body))
-        tokens = b"%d" % (10_000 + len(body.split()))
+        self.headers.append(headers)
+        try:
+            self._write(connection, b"%d" % (10_000 + len(body.split())))
+        finally:
+            self._busy -= 1
+        return self._persistent and b"Connection: close\r\n" not in headers
+
+    def _write(self, connection: socket.socket, tokens: bytes) -> None:
+        self._begin = self._begin or time.perf_counter()
+        begin, end = self._stall
+        if begin <= time.perf_counter() - self._begin < end:
+            time.sleep(self._begin + end - time.perf_counter())
         for write in self.writes:
             time.sleep(self.gap)
             connection.sendall(write.replace(b"%d" % INPUT_TOKENS, tokens))
 
 
 @contextmanager
-def fake_server(writes: list[bytes], gap: float = 0.0) -> Iterator[tuple[str, FakeServer]]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = FakeServer(listener, writes, gap)
+def fake_server(
+    writes: list[bytes],
+    gap: float = 0.0,
+    stall: tuple[float, float] = (0.0, 0.0),
+    listener: socket.socket | None = None,
+) -> Iterator[tuple[str, FakeServer]]:
+    listener = listener or socket.create_server(("127.0.0.1", 0), backlog=512)
+    server = FakeServer(listener, writes, gap, stall)
     thread = threading.Thread(target=server.serve)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", server
+        name = listener.getsockname()
+        yield f"unix:{name}" if isinstance(name, str) else f"http://127.0.0.1:{name[1]}", server
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()

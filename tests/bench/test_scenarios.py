@@ -40,7 +40,7 @@ def test_scenario_counts_its_requests(scenario: str) -> None:
         run = bench("--scenario", scenario, "--url", url, "--requests", "4")
     result = json.loads(run.stdout.splitlines()[-1])
     assert (run.returncode, run.stderr, result["errors"]) == (0, "", 0)
-    assert first_counts(result["parts"]) == ROUNDS[scenario]
+    assert first_counts(result["targets"][0]["groups"]) == ROUNDS[scenario]
 
 
 def test_shared_prefix_sends_common_instructions_that_no_round_repeats() -> None:
@@ -55,7 +55,7 @@ def test_shared_prefix_sends_common_instructions_that_no_round_repeats() -> None
 def test_interference_separates_gaps_before_and_beside_the_long_prompt() -> None:
     with fake_server(FLOWING, gap=0.003) as (url, server):
         run = bench("--scenario", "interference", "--url", url)
-    parts = json.loads(run.stdout.splitlines()[-1])["parts"]
+    parts = json.loads(run.stdout.splitlines()[-1])["targets"][0]["groups"]
     assert (run.returncode, run.stderr) == (0, "")
     assert server.most_at_once == STREAMS + 1
     assert parts["calm"]["itl_ms"]["n"] > 100
@@ -100,7 +100,7 @@ def test_abandoned_prompt_hangs_up() -> None:
 def test_rotation_takes_turns_and_sends_the_whole_history() -> None:
     with fake_server(SHORT) as (url, server):
         run = bench("--scenario", "rotation", "--url", url, "--warmup", "0")
-    parts = json.loads(run.stdout.splitlines()[-1])["parts"]
+    parts = json.loads(run.stdout.splitlines()[-1])["targets"][0]["groups"]
     bodies = [(body["instructions"], len(body["input"])) for body in server.requests]
     talkers = [instructions for instructions, _ in bodies[:TALKERS]]
     assert len(set(talkers)) == TALKERS
@@ -116,8 +116,12 @@ def test_rotation_restarts_the_server_before_the_last_turn(tmp_path: Path) -> No
     result = json.loads(run.stdout.splitlines()[-1])
     assert (run.returncode, run.stderr, mark.read_text()) == (0, "", "\n")
     later = TALKERS * (TALKER_TURNS - 2)
-    assert first_counts(result["parts"]) == {"turn 1": TALKERS, "later turns": later, "restarted": TALKERS}
-    assert list(result["within"]) == ["restarted / turn 1"]
+    assert first_counts(result["targets"][0]["groups"]) == {
+        "turn 1": TALKERS,
+        "later turns": later,
+        "restarted": TALKERS,
+    }
+    assert list(result["targets"][0]["within"]) == ["restarted / turn 1"]
 
 
 def test_hang_up_drops_two_streams_of_default_fields_after_their_first_delta() -> None:
@@ -128,13 +132,13 @@ def test_hang_up_drops_two_streams_of_default_fields_after_their_first_delta() -
     assert [sorted({*body} - {"model", "input"}) for body in server.requests] == [
         ["max_output_tokens", "stream"], ["stream"], ["stream"], ["max_output_tokens", "stream"]
     ]  # fmt: skip
-    assert list(result["within"]) == ["behind / quiet"]
+    assert list(result["targets"][0]["within"]) == ["behind / quiet"]
 
 
 def test_large_body_separates_gaps_before_and_beside_the_bodies() -> None:
     with fake_server(FLOWING, gap=0.003) as (url, server):
         run = bench("--scenario", "large-body", "--url", url)
-    parts = json.loads(run.stdout.splitlines()[-1])["parts"]
+    parts = json.loads(run.stdout.splitlines()[-1])["targets"][0]["groups"]
     assert (run.returncode, run.stderr) == (0, "")
     sizes = [len(json.dumps(body)) for body in server.requests]
     assert [size > 3_000_000 for size in sizes] == [False] * (1 + STREAMS) + [True] * BODIES
@@ -147,14 +151,14 @@ def test_large_body_separates_gaps_before_and_beside_the_bodies() -> None:
 def test_large_body_counts_a_refusal_as_an_answer() -> None:
     with fake_server([b"HTTP/1.1 413 Large\r\nContent-Length: 5\r\n\r\nlarge"]) as (url, _):
         run = bench("--scenario", "large-body", "--url", url, "--warmup", "0")
-    bodies = json.loads(run.stdout.splitlines()[-1])["parts"]["large bodies"]
+    bodies = json.loads(run.stdout.splitlines()[-1])["targets"][0]["groups"]["large bodies"]
     assert (bodies["ok"], bodies["errors"]) == (BODIES, 0)
 
 
 def test_forms_asks_freely_for_as_many_tokens_as_the_form_had() -> None:
     with fake_server(SHORT) as (url, server):
         run = bench("--scenario", "forms", "--url", url, "--requests", "2", "--warmup", "0")
-    assert list(json.loads(run.stdout.splitlines()[-1])["within"]) == ["form / free"]
+    assert list(json.loads(run.stdout.splitlines()[-1])["targets"][0]["within"]) == ["form / free"]
     *measured, cached = server.requests[:3]
     assert [("text" in body, body["max_output_tokens"]) for body in measured] == [(False, 1), (True, 1)]
     played = server.requests[3:]
@@ -169,14 +173,17 @@ def test_warm_restart_restarts_the_server_between_two_questions(tmp_path: Path) 
         run = bench("--scenario", "warm-restart", "--url", url, "--warmup", "0", "--restart", f"echo >> {mark}")
     result = json.loads(run.stdout.splitlines()[-1])
     assert (run.returncode, run.stderr, mark.read_text()) == (0, "", "\n")
-    assert first_counts(result["parts"]) == {"cold": 1, "restarted": 1}
+    assert first_counts(result["targets"][0]["groups"]) == {"cold": 1, "restarted": 1}
     assert server.requests[0]["instructions"] == server.requests[1]["instructions"]
     assert server.requests[0]["input"] != server.requests[1]["input"]
 
 
 @pytest.mark.parametrize(
     ("extra", "message"),
-    [([], "this scenario needs --restart COMMAND"), (["--restart", "false"], "'false' failed with exit status 1")],
+    [
+        ([], "this scenario needs --restart COMMAND, or --serve COMMAND"),
+        (["--restart", "false"], "'false' failed with exit status 1"),
+    ],
 )
 def test_warm_restart_without_a_restart_fails(extra: list[str], message: str) -> None:
     with fake_server(SHORT) as (url, _):
