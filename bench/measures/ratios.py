@@ -1,0 +1,136 @@
+"""Ratios of two groups with bootstrap confidence intervals.
+
+Whole requests are drawn with replacement, within each round: the gaps of one request depend on each other, and a round
+has its own noise. The interval is the middle 95 % of the ratios of `DRAWS` such samples (the percentile method of
+https://doi.org/10.1214/aos/1176344552). Below 1 is faster, except for tokens/s and the cached share.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from record import Record
+
+from measures.figures import Group
+from measures.formulas import MEASURES
+from measures.percentiles import POINTS, percentile, points
+
+DRAWS = 1000
+MAX_VALUES = 4_000_000
+"""Values that all draws of one measure may sort, so that a long run does not end with minutes of arithmetic."""
+MIN_DRAWS = 100
+
+_Sums = Callable[[list[Record], Group], tuple[float, float]]
+
+
+def _seconds(records: list[Record]) -> float:
+    return sum(record.end or 0.0 for record in records)
+
+
+def _wall(drawn: list[Record], group: Group) -> float:
+    """Return the group's wall time in proportion to the drawn requests' durations."""
+    whole = _seconds([record for record in group.records if not record.error])
+    return group.wall * _seconds(drawn) / whole if whole else 0.0
+
+
+# name -> numerator and denominator of a rate.
+RATES: dict[str, _Sums] = {
+    "requests_per_s": lambda drawn, group: (len(drawn), _wall(drawn, group)),
+    "output_tokens_per_s": lambda drawn, group: (sum(r.output_tokens for r in drawn), _wall(drawn, group)),
+    "prefill_tokens_per_s": lambda drawn, group: (
+        sum(r.input_tokens - r.cached_tokens for r in drawn),
+        sum(r.deltas[0] for r in drawn if r.deltas),
+    ),
+    "cached_share": lambda drawn, group: (sum(r.cached_tokens for r in drawn), sum(r.input_tokens for r in drawn)),
+}
+
+
+def ratios(ours: Group, theirs: Group, seed: int = 0) -> dict[str, Any]:
+    """Return one group's figures divided by another's: each `{"ratio", "low", "high"}`.
+
+    A percentile that one of the samples cannot carry has no ratio; one request has no interval.
+    """
+    rng = random.Random(seed)
+    pair = (ours, theirs)
+    result: dict[str, Any] = {}
+    for name in ours.measures:
+        if name in theirs.measures and name != "delay" and (found := _Measure(name, pair).compare(rng)):
+            result[f"{name}_ms"] = {point: found[point] for point in POINTS if point in found}
+    if "e2e" in ours.measures and "e2e" in theirs.measures:
+        for name in RATES:
+            result |= _Rate(name, pair).compare(rng)
+    return result
+
+
+class _Comparison:
+    """A statistic of two groups; `values` is the number of values that one computation of it sorts."""
+
+    def __init__(self, pair: tuple[Group, Group]) -> None:
+        self._good = [[record for record in group.records if not record.error] for group in pair]
+        self.values = 1
+
+    def statistics(self, index: int, drawn: list[Record]) -> dict[str, float]:
+        """Return the statistics of records of that group, without those that the sample cannot carry."""
+        raise NotImplementedError
+
+    def compare(self, rng: random.Random) -> dict[str, dict[str, float | None]]:
+        """Return the ratio of each statistic with its interval."""
+        wanted = self._quotients(self._good[0], self._good[1])
+        if not wanted:
+            return {}
+        strata = [_strata(records) for records in self._good]
+        drawn: dict[str, list[float]] = defaultdict(list)
+        if all(len(records) > 1 for records in self._good):
+            for _ in range(max(MIN_DRAWS, min(DRAWS, MAX_VALUES // self.values))):
+                for name, value in self._quotients(_draw(strata[0], rng), _draw(strata[1], rng)).items():
+                    drawn[name].append(value)
+        return {name: _interval(ratio, drawn[name]) for name, ratio in wanted.items()}
+
+    def _quotients(self, ours: list[Record], theirs: list[Record]) -> dict[str, float]:
+        below = self.statistics(1, theirs)
+        return {name: value / below[name] for name, value in self.statistics(0, ours).items() if below.get(name)}
+
+
+class _Measure(_Comparison):
+    """The points of a measure."""
+
+    def __init__(self, name: str, pair: tuple[Group, Group]) -> None:
+        super().__init__(pair)
+        formula = MEASURES[name][1]
+        self._values = {id(record): [*formula(record)] for records in self._good for record in records}
+        self.values = max(1, sum(len(found) for found in self._values.values()))
+
+    def statistics(self, index: int, drawn: list[Record]) -> dict[str, float]:
+        found = points([value for record in drawn for value in self._values[id(record)]])
+        return {name: value for name, value in found.items() if value is not None}
+
+
+class _Rate(_Comparison):
+    """A rate of `RATES`."""
+
+    def __init__(self, name: str, pair: tuple[Group, Group]) -> None:
+        super().__init__(pair)
+        self._name = name
+        self._pair = pair
+
+    def statistics(self, index: int, drawn: list[Record]) -> dict[str, float]:
+        count, per = RATES[self._name](drawn, self._pair[index])
+        return {self._name: count / per} if per else {}
+
+
+def _interval(ratio: float, drawn: list[float]) -> dict[str, float | None]:
+    low, high = percentile(drawn, 2.5), percentile(drawn, 97.5)
+    return {name: None if v is None else round(v, 4) for name, v in (("ratio", ratio), ("low", low), ("high", high))}
+
+
+def _strata(records: list[Record]) -> list[list[Record]]:
+    """Return the records by round; all in one if a round has only one, which would always be drawn."""
+    found: dict[int, list[Record]] = defaultdict(list)
+    for record in records:
+        found[record.round].append(record)
+    return [*found.values()] if all(len(each) > 1 for each in found.values()) else [records]
+
+
+def _draw(strata: list[list[Record]], rng: random.Random) -> list[Record]:
+    return [record for records in strata for record in rng.choices(records, k=len(records))]
