@@ -11,8 +11,8 @@ from queue import SimpleQueue
 
 import trio
 
-from engine.job import EngineOutput, Finished, FinishReason, Job, Lane
-from engine.model import Model, ThreadCounts
+from engine.job import EngineOutput, Finished, FinishReason, Job, Lane, SamplingParams
+from engine.model import Model, ModelError, ThreadCounts
 from engine.prefix_cache import CachedRun
 from engine.runtime.host_cache import HostCache
 from engine.runtime.kv_snapshots import Snapshots
@@ -21,6 +21,7 @@ from engine.scheduler import EngineStats, Key
 
 DEFAULT_CACHE_BYTES = 256_000_000
 """Limit of the prefix cache in memory."""
+WARM_UP_JOB = Job((0,) * 32, 4, SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0))
 STUCK_SECONDS = 120.0
 """Least step time, in seconds, that means the model is stuck: steps take a tenth of a second, and a few seconds on an
 overloaded machine."""
@@ -102,6 +103,16 @@ class Engine:
             self._nursery = None
             self._running = False
             self._deliver([(key, Finished(FinishReason.FAILED, self._shutdown_message)) for key in self._channels])
+
+    async def warm_up(self) -> None:
+        """Generate a few tokens: readiness means that the model works, and step times are known to the first client.
+
+        Raises ModelError.
+        """
+        with self.generate(WARM_UP_JOB) as outputs:
+            async for output in outputs:
+                if isinstance(output, Finished) and output.reason is FinishReason.FAILED:
+                    raise ModelError(output.message)
 
     async def restore(self) -> None:
         """Load the last run's snapshots into the prefix cache. Jobs run meanwhile."""

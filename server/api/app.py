@@ -8,22 +8,21 @@ from uuid import uuid4
 import trio
 from msgspec.structs import replace
 
-from engine.job import Job, SamplingParams
-from engine.runtime import Engine
+from engine.job import SamplingParams
 from server.access import AccessPolicy, ApiKeys, client_request_id
 from server.api.request_log import PUBLIC, log_request
 from server.api.routes import Stages, routes
 from server.api.websocket import WebSocketHandler
 from server.config import Config
-from server.generation import GenerationSummary, as_api_error, stopping
+from server.generation import GenerationSummary, Generator, GeneratorJob, as_api_error, stopping
 from server.http import ClientDisconnected, Exchange, Receive, Scope, Send
 from server.monitoring import Metrics
-from server.prompt import Past, builder, prepare
+from server.prompt import Past, prepare
 from server.protocol import request as wire
 from server.protocol import sse
 from server.protocol.errors import ApiError
 from server.protocol.prompt_cache import ResponseCacheOptions
-from server.served_model import ModelDetails
+from server.served_model import JobOrder, ModelSource
 from server.session import Responder, ResponseMemory, SessionTurn
 from server.store import AsyncStore
 from server.websocket import WebSocketLimits
@@ -42,8 +41,8 @@ class App:
     def __init__(
         self,
         config: Config,
-        engine: Engine,
-        served: ModelDetails,
+        engine: Generator,
+        served: ModelSource,
         store: AsyncStore | None = None,
         keys: ApiKeys | None = None,
         metrics: Metrics | None = None,
@@ -116,14 +115,15 @@ class App:
         """Wait until the server makes no answer. Several tasks may wait at once."""
         await self._stages.busy.wait_idle()
 
-    async def prewarm_job(self, body: bytes) -> Job:
-        """Return the job that evaluates the prompt of a body of `POST /v1/responses`.
+    async def prewarm_job(self, body: bytes) -> tuple[int, GeneratorJob]:
+        """Return the tokens of the prompt of a body of `POST /v1/responses`, and the job that evaluates it.
 
         Without input, the prompt ends where the user's first message would begin. Raises ApiError.
         """
         request = replace(wire.decode(body), prompt_cache_options=ResponseCacheOptions(prewarm=True))
-        prompt = await self._stages.specs.prompts.of(prepare(request, Past()))
-        return builder.job(request, prompt, GREEDY, self._stages.model.served.info.n_ctx)
+        prompt = await self._stages.model.prompt(prepare(request, Past()))
+        order = JobOrder(request=request, field="input", sampling=GREEDY, savable=True)
+        return len(prompt), await prompt.job(order)
 
     def reload(self, config: Config, keys: ApiKeys | None) -> None:
         """Apply new API keys, names, access rules and limits; requests in progress are not affected."""

@@ -1,7 +1,6 @@
 """`POST /v1/responses/compact`: let the model summarise a conversation, in generations that are not stored."""
 
 import time
-from functools import partial
 
 import msgspec
 
@@ -13,11 +12,13 @@ from server.prompt import PreparedRequest, compaction
 from server.protocol.errors import InvalidRequest
 from server.protocol.request import Request
 from server.protocol.response import Usage
-from server.served_model import RENDERINGS, ServedModel
+from server.served_model import AnsweringModel
 
 
 class CompactHandler:
-    def __init__(self, model: ServedModel, reader: RequestReader, specs: SpecBuilder, generations: Generations) -> None:
+    def __init__(
+        self, model: AnsweringModel, reader: RequestReader, specs: SpecBuilder, generations: Generations
+    ) -> None:
         self._model = model
         self._reader = reader
         self._specs = specs
@@ -30,15 +31,13 @@ class CompactHandler:
         if prepared.request.model is None:  # required here (openai-python 3.57, `response_compact_params.py`)
             raise InvalidRequest("`model` is missing: name the model that writes the summary.", param="model")
         _check_cache_options(prepared.request)
-        n_ctx = self._model.served.info.n_ctx
-        summary = PreparedRequest(request=compaction.summary_request(n_ctx))
+        summary = PreparedRequest(request=compaction.summary_request(self._model.card.n_ctx))
         left = prepared.messages
         usages: list[Usage] = []
         while True:
-            part = partial(compaction.next_part, n_ctx=n_ctx, max_bytes=self._model.most_bytes)
             with exchange.while_connected():
-                count, tokens = await self._model.render(left, part, RENDERINGS)
-                spec = await self._specs.build(summary, tokens, exchange)
+                count, prompt = await self._model.summary_prompt(left)
+                spec = await self._specs.build(summary, prompt, exchange)
             with self._generations.make(spec, skip_admission=bool(usages)) as generation:
                 response = await run_to_end(exchange, self._generations, generation)
             text = compaction.summary_text(response)

@@ -7,16 +7,16 @@ from uuid import uuid4
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
-from engine.runtime import Engine
 from server.config import Config
+from server.generation import Generator
 from server.http import ITEM_BYTES, Bodies, Exchange, WorkThread
 from server.preprocessing import References, conversation_not_found
 from server.prompt import InputReader, stored_items
-from server.prompt_comparison import PromptComparisons
 from server.protocol import request
 from server.protocol.errors import InvalidRequest, NotFound
 from server.protocol.request import Listing, TypeAndRole
 from server.protocol.stored_objects import Addition, Change, Creation, Deleted
+from server.served_model import AnsweringModel
 from server.store import AsyncStore, Conversation, Missing, StoredItem, split
 
 
@@ -37,16 +37,16 @@ class ConversationsHandler:
     def __init__(
         self,
         config: Config,
-        engine: Engine,
+        engine: Generator,
         bodies: Bodies,
         store: AsyncStore | None,
-        comparisons: PromptComparisons,
+        model: AnsweringModel,
         work: WorkThread,
     ) -> None:
         self._bodies = bodies
         self._engine = engine
         self._store = store
-        self._comparisons = comparisons
+        self._model = model
         self._work = work
         self._references = References(store, config.max_body_bytes, work)
 
@@ -79,7 +79,7 @@ class ConversationsHandler:
         store = self._required(conversation_id)
         if not await store.run(store.conversations.delete, conversation_id):
             raise conversation_not_found(conversation_id)
-        self._comparisons.forget_conversation(conversation_id)
+        self._model.forget_conversation(conversation_id)
         await self._engine.drop_cached(conversation_id)
         await exchange.answer(200, msgspec.json.encode(Deleted(conversation_id, "conversation.deleted")))
 
@@ -122,7 +122,7 @@ class ConversationsHandler:
         store = self._required(conversation_id)
         if not await store.run(store.conversations.delete_item, conversation_id, item_id, time.monotonic()):
             raise await self._no_item(conversation_id, item_id)
-        self._comparisons.forget_conversation(conversation_id)
+        self._model.forget_conversation(conversation_id)
         await self._engine.drop_cached(conversation_id)
         await self.retrieve(exchange, conversation_id)
 

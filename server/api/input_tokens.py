@@ -4,7 +4,8 @@ import msgspec
 from msgspec import Struct
 
 from server.http import Exchange
-from server.preprocessing import RequestReader, SpecBuilder
+from server.preprocessing import RequestReader
+from server.served_model import AnsweringModel
 
 COUNTED_BYTES = 1 << 20
 """Bytes up to which a prompt is counted even if it cannot fit the context; a larger one would take seconds."""
@@ -16,13 +17,13 @@ class InputTokens(Struct, frozen=True):
 
 
 class InputTokensHandler:
-    def __init__(self, reader: RequestReader, specs: SpecBuilder) -> None:
+    def __init__(self, reader: RequestReader, model: AnsweringModel) -> None:
         self._reader = reader
-        self._specs = specs
+        self._model = model
 
     async def count(self, exchange: Exchange) -> None:
         """Answer with the count, even if it is larger than the context: clients call this to find that out."""
         prepared = await self._reader.read(exchange)
         with exchange.while_connected():
-            tokens = await self._specs.prompts.of(prepared, COUNTED_BYTES)
-        await exchange.answer(200, msgspec.json.encode(InputTokens(len(tokens))))
+            prompt = await self._model.prompt(prepared, COUNTED_BYTES)
+        await exchange.answer(200, msgspec.json.encode(InputTokens(len(prompt))))

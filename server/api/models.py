@@ -5,7 +5,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from server.api.codex_catalogue import CodexModel, codex_model
 from server.http import Exchange
-from server.served_model import ServedModel
+from server.served_model import AnsweringModel
 
 
 class ModelMeta(Struct, frozen=True):
@@ -39,15 +39,15 @@ class ModelList(Struct, frozen=True):
 
 
 class ModelsHandler:
-    def __init__(self, model: ServedModel) -> None:
+    def __init__(self, model: AnsweringModel) -> None:
         self._model = model
 
     async def list_all(self, exchange: Exchange) -> None:
-        own = self._model.served.name
+        own = self._model.card.name
         names = (own, *(alias for alias in self._model.aliases if alias not in ("*", own)))
         models: tuple[CodexModel, ...] | UnsetType = UNSET
         if "client_version" in exchange.query:
-            models = tuple(codex_model(name, self._model.served.info.n_ctx, self._thinks) for name in names)
+            models = tuple(codex_model(name, self._model.card.n_ctx, self._model.card.reasons) for name in names)
         await exchange.answer(200, msgspec.json.encode(ModelList(tuple(map(self._object, names)), models=models)))
 
     async def retrieve(self, exchange: Exchange, name: str) -> None:
@@ -55,23 +55,20 @@ class ModelsHandler:
         await exchange.answer(200, msgspec.json.encode(self._object(name)))
 
     def _object(self, name: str) -> ModelObject:
-        info, file = self._model.served.info, self._model.served.file
+        card, file = self._model.card, self._model.card.file
         meta = ModelMeta(
-            info.engine,
-            info.n_ctx,
-            info.n_slots,
-            info.n_vocab,
+            card.engine,
+            card.n_ctx,
+            card.n_slots,
+            card.n_vocab,
             n_ctx_train=file.n_ctx_train,
             n_params=file.n_params,
             size=file.size,
             quantization=file.quantization,
             capabilities=self._capabilities(),
         )
-        return ModelObject(name, self._model.served.created, meta)
+        return ModelObject(name, card.created, meta)
 
     def _capabilities(self) -> tuple[str, ...]:
-        return ("responses", "chat", "tools", "structured_output", "logprobs", *(["reasoning"] if self._thinks else []))
-
-    @property
-    def _thinks(self) -> bool:
-        return bool(self._model.served.template.dialect.reasoning_tags)
+        reasoning = ["reasoning"] if self._model.card.reasons else []
+        return ("responses", "chat", "tools", "structured_output", "logprobs", *reasoning)

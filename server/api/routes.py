@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.runtime import Engine
 from server.api.chat_completions import ChatCompletionsHandler
 from server.api.compact import CompactHandler
 from server.api.conversations import ConversationsHandler
@@ -15,14 +14,13 @@ from server.api.stored_responses import StoredResponsesHandler
 from server.api.text_completions import TextCompletionsHandler
 from server.api.websocket import WebSocketHandler
 from server.config import Config
-from server.generation import ActivityCount, AdmissionControl, Generations, GenerationSummary, Timeouts
+from server.generation import ActivityCount, AdmissionControl, Generations, GenerationSummary, Generator, Timeouts
 from server.http import Bodies, Handlers, Router, WorkThread
 from server.mcp import McpAccess
 from server.monitoring import Metrics, StatusHandler
 from server.preprocessing import BodyReader, History, ReasoningSeal, References, RequestReader, SpecBuilder
-from server.prompt_comparison import PromptComparisons
 from server.protocol import sse
-from server.served_model import ModelDetails, ServedModel
+from server.served_model import ModelSource
 from server.store import AsyncStore
 
 
@@ -32,8 +30,8 @@ class Stages:
     def __init__(
         self,
         config: Config,
-        engine: Engine,
-        served: ModelDetails,
+        engine: Generator,
+        served: ModelSource,
         store: AsyncStore | None,
         seal_key: Path | None,
         on_end: Callable[[GenerationSummary], None],
@@ -48,22 +46,21 @@ class Stages:
             config.max_body_bytes, config.body_gap_seconds, work, config.body_timeout_seconds, config.max_json_depth
         )
         timeouts = Timeouts(config.heartbeat_seconds, config.resume_window_seconds, config.answer_timeout_seconds)
-        self.admission = AdmissionControl(served.info.n_slots, config.queue)
+        self.model = served.open(config, store, work)
+        self.admission = AdmissionControl(self.model.card.n_slots, config.queue)
         self.generations = Generations(engine, store, timeouts, self.admission, self.busy, on_end)
-        self.model = ServedModel(served, config.aliases, work)
         history = History(store, self.generations, work)
         references = References(store, config.max_body_bytes, work)
         self.body_reader = BodyReader(self.bodies, self.model, work, config.strict_fields)
         seal = ReasoningSeal(seal_key, work)
         mcp = McpAccess(config.allow_mcp, dict(each.split("=", 1) for each in config.mcp_connectors))
         self.reader = RequestReader(config, self.body_reader, history, references, seal, mcp, work)
-        self.comparisons = PromptComparisons(served.vocabulary, store, work)
-        self.specs = SpecBuilder(config, engine, self.model, store, self.comparisons, seal, work)
+        self.specs = SpecBuilder(config, engine, self.model, store, seal, work)
 
 
 def routes(stages: Stages, metrics: Metrics | None, websockets: WebSocketHandler) -> Router:
     """Return the router to all endpoints."""
-    status = StatusHandler(stages.engine, stages.generations, stages.model.served, stages.store, metrics)
+    status = StatusHandler(stages.engine, stages.generations, stages.model, stages.store, metrics)
     models = ModelsHandler(stages.model)
     return Router(
         {
@@ -90,7 +87,7 @@ def _generation_routes(stages: Stages, websockets: WebSocketHandler) -> dict[str
         "/v1/responses": {"POST": responses.create, "GET": websockets.connect},
         "/v1/chat/completions": {"POST": chat_completions.create},
         "/v1/completions": {"POST": text_completions.create},
-        "/v1/responses/input_tokens": {"POST": InputTokensHandler(reader, specs).count},
+        "/v1/responses/input_tokens": {"POST": InputTokensHandler(reader, model).count},
         "/v1/responses/compact": {"POST": CompactHandler(model, reader, specs, generations).create},
     }
 
@@ -98,7 +95,7 @@ def _generation_routes(stages: Stages, websockets: WebSocketHandler) -> dict[str
 def _stored_response_routes(stages: Stages) -> dict[str, Handlers]:
     """Return routes whose pattern matches some of the others, which come first."""
     encode = sse.encoder(stages.config.reasoning_events)
-    stored = StoredResponsesHandler(stages.engine, stages.generations, stages.store, stages.comparisons, encode)
+    stored = StoredResponsesHandler(stages.engine, stages.generations, stages.store, stages.model, encode)
     return {
         "/v1/responses/{id}": {"GET": stored.retrieve, "DELETE": stored.delete},
         "/v1/responses/{id}/cancel": {"POST": stored.cancel},
@@ -108,7 +105,7 @@ def _stored_response_routes(stages: Stages) -> dict[str, Handlers]:
 
 def _conversation_routes(stages: Stages) -> dict[str, Handlers]:
     conversations = ConversationsHandler(
-        stages.config, stages.engine, stages.bodies, stages.store, stages.comparisons, stages.work
+        stages.config, stages.engine, stages.bodies, stages.store, stages.model, stages.work
     )
     return {
         "/v1/conversations": {"POST": conversations.create},

@@ -7,17 +7,16 @@ import msgspec
 import trio
 from msgspec import Raw, Struct
 
-from engine.runtime import Engine
 from server.api.streaming import stream_events
-from server.generation import Generations
+from server.generation import Generations, Generator
 from server.http import Exchange
 from server.prompt import stored_items
-from server.prompt_comparison import PromptComparisons
 from server.protocol import request, sse
 from server.protocol.errors import ApiError, InvalidRequest, NotFound
 from server.protocol.request import Listing, Retrieval
 from server.protocol.sse import Encode
 from server.protocol.stored_objects import Deleted
+from server.served_model import AnsweringModel
 from server.store import AsyncStore, Missing, Stored
 from server.stream import replay
 
@@ -43,16 +42,16 @@ class _Origin(Struct):
 class StoredResponsesHandler:
     def __init__(
         self,
-        engine: Engine,
+        engine: Generator,
         generations: Generations,
         store: AsyncStore | None,
-        comparisons: PromptComparisons,
+        model: AnsweringModel,
         encode: Encode,
     ) -> None:
         self._engine = engine
         self._generations = generations
         self._store = store
-        self._comparisons = comparisons
+        self._model = model
         self._encode = encode
 
     async def retrieve(self, exchange: Exchange, response_id: str) -> None:
@@ -78,7 +77,7 @@ class StoredResponsesHandler:
         deleted = self._store is not None and await self._store.run(self._store.responses.delete, response_id)
         if not (self._generations.remove_unstored(response_id) or deleted):
             raise _not_found(response_id)
-        self._comparisons.forget(response_id)
+        self._model.forget(response_id)
         await self._engine.drop_cached(group)
         await exchange.answer(200, msgspec.json.encode(Deleted(response_id, "response")))
 

@@ -12,7 +12,7 @@ from server.protocol import request as schema
 from server.protocol.chat_request import ChatStreamOptions, includes_usage
 from server.protocol.errors import InvalidRequest
 from server.protocol.response import Response
-from server.served_model import ServedModel
+from server.served_model import AnsweringModel
 from server.stream.completions import TextChunkEncoder, text_completion
 
 DEFAULT_TOKENS = 16
@@ -77,7 +77,7 @@ def to_request(completion_request: CompletionRequest) -> schema.Request:
 
 
 class TextCompletionsHandler:
-    def __init__(self, model: ServedModel, bodies: BodyReader, specs: SpecBuilder, generations: Generations) -> None:
+    def __init__(self, model: AnsweringModel, bodies: BodyReader, specs: SpecBuilder, generations: Generations) -> None:
         self._model = model
         self._bodies = bodies
         self._specs = specs
@@ -91,11 +91,9 @@ class TextCompletionsHandler:
         prepared = PreparedRequest(
             request=to_request(request), field="prompt", plain_text=True, skipped=exchange.skipped
         )
-        bound = self._specs.prompts.bound("prompt")
         with exchange.while_connected():
-            tokens = await self._model.prompt_tokens(request.prompt or "", bound)
-            bound(min(len(tokens), self._model.served.info.n_ctx))
-            spec = await self._specs.build(prepared, tokens, exchange)
+            prompt = await self._model.text_prompt(request.prompt or "")
+            spec = await self._specs.build(prepared, prompt, exchange)
         with self._generations.make(spec) as generation:
             usage = includes_usage(request.stream_options)
             encode = TextChunkEncoder(spec.first, include_usage=usage).encode if request.stream else None

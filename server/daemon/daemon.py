@@ -8,22 +8,17 @@ from functools import partial
 
 import trio
 
-from engine.job import Finished, FinishReason, Job, SamplingParams
-from engine.model import ModelError
-from engine.runtime import Engine
 from server.api import App
 from server.config import Config
 from server.daemon.http_options import http_options
 from server.daemon.prewarm import prewarm, read_files
+from server.generation import Generator
 from server.http import Drain, HTTPOptions, ListeningSockets
 from server.http import listener as http_listener
 from server.systemd import Notifier
 
 CLOSING_SECONDS = 2.0
 """Seconds to send the last frames, after the shutdown timeout."""
-
-WARM_UP_TOKENS = 32
-"""Prompt tokens of the warm-up job."""
 
 STATUS_SECONDS = 5.0
 """Seconds between two looks at the status for systemd."""
@@ -34,7 +29,7 @@ log = logging.getLogger("responsed")
 async def run(
     config: Config,
     listening: ListeningSockets,
-    engine: Engine,
+    engine: Generator,
     app: App,
     notifier: Notifier,
     reload: Callable[[], None] | None = None,
@@ -53,7 +48,7 @@ async def run(
         if not files:
             nursery.start_soon(engine.restore)  # beside the warm-up, so that the first request finds more
         with notifier.extending("evaluating the first prompts"):
-            await _warm_up(engine)
+            await engine.warm_up()
             if files:
                 await engine.restore()  # the last run's cache may have these prompts
                 await prewarm(engine, app, files)
@@ -116,7 +111,7 @@ async def _report_status(app: App, notifier: Notifier, idle: str) -> None:
         notifier.status(busy if app.running or app.waiting else idle)
 
 
-async def _feed_watchdog(engine: Engine, notifier: Notifier) -> None:
+async def _feed_watchdog(engine: Generator, notifier: Notifier) -> None:
     """Send signs of life while the event loop turns and the model makes progress or idles."""
     while not engine.stuck:
         notifier.alive()
@@ -126,7 +121,7 @@ async def _feed_watchdog(engine: Engine, notifier: Notifier) -> None:
     notifier.notify("WATCHDOG=trigger")
 
 
-async def _run_engine(engine: Engine, app: App, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+async def _run_engine(engine: Generator, app: App, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
     """Run the engine. An exception of its thread ends the server once all responses have their terminal event."""
     try:
         async with trio.open_nursery() as nursery:
@@ -135,12 +130,3 @@ async def _run_engine(engine: Engine, app: App, task_status: trio.TaskStatus[tri
     finally:
         with trio.move_on_after(CLOSING_SECONDS, shield=True):  # a Cancelled here would hide the exception
             await app.wait_idle()
-
-
-async def _warm_up(engine: Engine) -> None:
-    """Generate a few tokens: readiness means that the model works, and step times are known to the first client."""
-    greedy = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
-    with engine.generate(Job((0,) * WARM_UP_TOKENS, 4, greedy)) as outputs:
-        async for output in outputs:
-            if isinstance(output, Finished) and output.reason is FinishReason.FAILED:
-                raise ModelError(output.message)

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from engine.job import Finished, FinishReason, Started
 from server.config import ConfigError
 from server.protocol.errors import ApiError
 
 if TYPE_CHECKING:
-    from engine.runtime import Engine
     from server.api import App
+    from server.generation import Generator
 
 log = logging.getLogger("responsed")
 
@@ -44,12 +43,12 @@ def _body(path: Path) -> bytes:
     return text.encode() if path.suffix == ".json" else msgspec.json.encode({"instructions": text})
 
 
-async def prewarm(engine: "Engine", app: "App", files: Sequence[PrewarmFile]) -> None:
+async def prewarm(engine: "Generator", app: "App", files: Sequence[PrewarmFile]) -> None:
     """Evaluate the prompts one after the other. Log a prompt that cannot be evaluated: serving does not need it."""
     for file in files:
         began = time.perf_counter()
         try:
-            job = replace(await app.prewarm_job(file.body), savable=True)
+            tokens, job = await app.prewarm_job(file.body)
         except ApiError as error:
             log.warning("%s is not prewarmed: %s", file.path, error.message)
             continue
@@ -65,7 +64,7 @@ async def prewarm(engine: "Engine", app: "App", files: Sequence[PrewarmFile]) ->
                     log.info(
                         "prewarmed %s: %d tokens, %d of them cached, %.1f s",
                         file.path,
-                        len(job.prompt),
+                        tokens,
                         cached,
                         seconds,
                     )

@@ -4,6 +4,7 @@ from server.generation.activity import ActivityCount
 from server.generation.admission import AdmissionControl
 from server.generation.failures import STOPPING, as_api_error, stopping
 from server.generation.generation import Generation
+from server.generation.generator import Generator, GeneratorJob
 from server.generation.registry import Generations
 from server.generation.spec import GenerationSpec, NextStage, Stage, Timeouts
 from server.generation.summary import EarlierPrompt, GenerationSummary, Origin, notes
@@ -17,6 +18,8 @@ __all__ = [
     "GenerationSpec",
     "GenerationSummary",
     "Generations",
+    "Generator",
+    "GeneratorJob",
     "NextStage",
     "Origin",
     "Stage",

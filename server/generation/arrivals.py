@@ -1,14 +1,15 @@
-"""Outputs of the engine, as many as have arrived."""
+"""Outputs of the generator, as many as have arrived."""
 
 import contextlib
 import math
+from typing import TypeVar
 
 import trio
 
-from engine.job import EngineOutput
+T = TypeVar("T")
 
 
-async def arrived_outputs(outputs: trio.MemoryReceiveChannel[EngineOutput], due: float) -> list[EngineOutput]:
+async def arrived_outputs(outputs: trio.MemoryReceiveChannel[T], due: float) -> list[T]:
     """Wait for outputs until `due`, and return all available ones; one `send` of many costs no more than of one.
 
     While text streams, `due` is infinite and no cancel scope is made: it would cost a tenth of a token's latency.

@@ -14,11 +14,12 @@ import trio
 from msgspec.structs import replace
 
 from engine.job import Lane
-from engine.runtime import Engine, EngineStopped
+from engine.runtime import EngineStopped
 from server.generation.admission import Load
 from server.generation.arrivals import arrived_outputs
 from server.generation.event_log import EventLog
 from server.generation.failures import INTERNAL_ERROR, stopping
+from server.generation.generator import Generator
 from server.generation.heartbeat import ITEM_STATES, Heartbeat
 from server.generation.readers import Readers
 from server.generation.recorder import Recorder
@@ -49,7 +50,7 @@ log = logging.getLogger("responsed.generation")
 class Generation:
     """Generation of one response. A new one has its first events; `run` produces the others."""
 
-    def __init__(self, spec: GenerationSpec, engine: Engine, store: AsyncStore | None, timeouts: Timeouts) -> None:
+    def __init__(self, spec: GenerationSpec, engine: Generator, store: AsyncStore | None, timeouts: Timeouts) -> None:
         self._spec = spec
         self._engine = engine
         self._recorder = Recorder(store, spec.first, spec.items)

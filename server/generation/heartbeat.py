@@ -9,7 +9,7 @@ import math
 from msgspec.structs import replace
 
 from server.protocol.events import PromptProgress
-from server.stream import InProgress, OutputProcessor, State, StreamInput
+from server.stream import InProgress, Processor, State, StreamInput
 
 ITEM_STATES = (State.WRITING, State.CALLING)
 """States of a stream that has an item."""
@@ -33,7 +33,7 @@ class Heartbeat:
         """Return the time of the next heartbeat; infinite if none is due."""
         return self._last + self._interval if self._interval and state not in ITEM_STATES else math.inf
 
-    def due_events(self, state: State, processor: OutputProcessor, now: float) -> list[StreamInput]:
+    def due_events(self, state: State, processor: Processor, now: float) -> list[StreamInput]:
         """Return the due event: the response got its slot, made progress with the prompt, or is still running."""
         if state in ITEM_STATES:
             return []

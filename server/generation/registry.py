@@ -6,12 +6,12 @@ from contextlib import contextmanager
 import trio
 
 from engine.job import Lane
-from engine.runtime import Engine
 from server.access import Caller
 from server.generation.activity import ActivityCount
 from server.generation.admission import AdmissionControl, Pace, measured_pace
 from server.generation.failures import stopping
 from server.generation.generation import CLIENT_DISCONNECTED, Generation
+from server.generation.generator import Generator
 from server.generation.spec import GenerationSpec, Timeouts
 from server.generation.summary import GenerationSummary
 from server.protocol.errors import ApiError, ServerBusy
@@ -24,7 +24,7 @@ MAX_UNSTORED = 16
 class Generations:
     def __init__(
         self,
-        engine: Engine,
+        engine: Generator,
         store: AsyncStore | None,
         timeouts: Timeouts,
         admission: AdmissionControl,

@@ -6,19 +6,19 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from engine.job import Job
 from server.access import Caller
+from server.generation.generator import GeneratorJob
 from server.generation.summary import EarlierPrompt, Origin
 from server.protocol.builtin_calls import McpCall
 from server.protocol.response import Response
-from server.stream import OutputProcessor, ReasoningSealer, StreamInput
+from server.stream import Processor, ReasoningSealer, StreamInput
 
 
 class Stage(Struct, frozen=True, kw_only=True):
     """One of several jobs of a generation, one after another."""
 
-    job: Job
-    processor: OutputProcessor
+    job: GeneratorJob
+    processor: Processor
     inputs: tuple[StreamInput, ...] = ()
     """Inputs of the stream before those of the job."""
     adds_usage: bool = False
@@ -36,8 +36,8 @@ class GenerationSpec(Struct, frozen=True, kw_only=True):
 
     first: Response
     """Response of the event `response.created`."""
-    job: Job
-    processor: OutputProcessor
+    job: GeneratorJob
+    processor: Processor
     items: bytes
     """Input items, a JSON list for the store."""
     origin: Origin

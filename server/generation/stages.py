@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from server.protocol.response import Usage, total_usage
-from server.stream import End, Failure, InProgress, NotStored, OutputProcessor, State, StreamInput, ToolCallStarted
+from server.stream import End, Failure, InProgress, NotStored, Processor, State, StreamInput, ToolCallStarted
 
 
 def with_opening(inputs: Sequence[StreamInput], opening: Sequence[StreamInput]) -> list[StreamInput]:
@@ -16,7 +16,7 @@ def with_opening(inputs: Sequence[StreamInput], opening: Sequence[StreamInput]) 
     return [*inputs[:begun], *opening, *inputs[begun:]]
 
 
-def can_cut(processor: OutputProcessor, state: State, inputs: Sequence[StreamInput]) -> bool:
+def can_cut(processor: Processor, state: State, inputs: Sequence[StreamInput]) -> bool:
     """True if the output is text or reasoning that may end behind `inputs`."""
     has_call = any(isinstance(each, ToolCallStarted) for each in inputs)
     running = state in (State.RUNNING, State.WRITING)

@@ -7,12 +7,11 @@ from typing import Literal, Protocol
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from engine.runtime import Engine
-from server.generation import Generations, GenerationSummary
+from server.generation import Generations, GenerationSummary, Generator
 from server.http import Exchange
 from server.monitoring.state import ServerState
 from server.protocol.errors import NotFound, Unavailable
-from server.served_model import ModelDetails
+from server.served_model import AnsweringModel
 from server.store import AsyncStore, StoreError
 
 TEXT_FORMAT = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
@@ -43,19 +42,19 @@ class Version(Struct, frozen=True):
 class StatusHandler:
     def __init__(
         self,
-        engine: Engine,
+        engine: Generator,
         generations: Generations,
-        served: ModelDetails,
+        model: AnsweringModel,
         store: AsyncStore | None,
         metrics: Metrics | None,
     ) -> None:
         self._engine = engine
         self._generations = generations
-        self._n_slots = served.info.n_slots
+        self._n_slots = model.card.n_slots
         self._store = store
         self._metrics = metrics
-        self._health = msgspec.json.encode(Health(fallback=served.fallback or UNSET))
-        self._version = msgspec.json.encode(Version(version("responsed"), served.info.engine, served.name))
+        self._health = msgspec.json.encode(Health(fallback=model.card.fallback or UNSET))
+        self._version = msgspec.json.encode(Version(version("responsed"), model.card.engine, model.card.name))
 
     async def health(self, exchange: Exchange) -> None:
         """Answer whether the process works: otherwise only a restart helps."""

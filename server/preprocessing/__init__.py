@@ -1,6 +1,6 @@
 """From a body to all that generation needs: earlier items, references, tokens, constraints.
 
-Imports `config`, `generation`, `http`, `prompt`, `prompt_comparison`, `protocol`, `served_model`, `store` and `stream`.
+Imports `config`, `generation`, `http`, `prompt`, `protocol`, `served_model`, `store` and `stream`.
 """
 
 from server.preprocessing.body_reader import BodyReader, DecodedBody

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from server.http import Bodies, Exchange, WorkThread
 from server.protocol.fields import check_strict
-from server.served_model import ServedModel
+from server.served_model import AnsweringModel
 
 
 class RequestBody(Protocol):
@@ -29,7 +29,7 @@ class DecodedBody(Struct, Generic[T], frozen=True):
 
 
 class BodyReader:
-    def __init__(self, bodies: Bodies, model: ServedModel, work: WorkThread, strict_fields: bool) -> None:
+    def __init__(self, bodies: Bodies, model: AnsweringModel, work: WorkThread, strict_fields: bool) -> None:
         self._bodies = bodies
         self._model = model
         self._work = work

@@ -14,7 +14,7 @@ from server.prompt import PreparedRequest
 from server.protocol.builtin_calls import McpCall, McpHTTPError
 from server.protocol.errors import InvalidRequest
 from server.protocol.response import Response
-from server.stream import McpCallFinished, OutputProcessor
+from server.stream import McpCallFinished, Processor
 
 MAX_CALLS = 32
 """Calls of a response if the request has no `max_tool_calls`."""
@@ -24,9 +24,7 @@ NextJob: TypeAlias = Callable[[PreparedRequest, int], Awaitable[Stage]]
 
 
 class McpStages:
-    def __init__(
-        self, prepared: PreparedRequest, processor: OutputProcessor, next_job: NextJob, work: WorkThread
-    ) -> None:
+    def __init__(self, prepared: PreparedRequest, processor: Processor, next_job: NextJob, work: WorkThread) -> None:
         """`processor`: of the first job."""
         self._prepared = prepared
         self._next_job = next_job

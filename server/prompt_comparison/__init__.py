@@ -1,8 +1,9 @@
 """Recent prompts, and the place at which a new one differs from them. Imports `http`, `prompt`,
 `protocol` and `store`."""
 
-from server.prompt_comparison.prompt_comparisons import PromptComparisons
+from server.prompt_comparison.prompt_comparisons import Compared, PromptComparisons
 
 __all__ = [
+    "Compared",
     "PromptComparisons",
 ]

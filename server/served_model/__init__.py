@@ -1,12 +1,17 @@
-"""The loaded model and the constraints of its output. Imports `http`, `prompt`, `protocol` and `tools`."""
+"""The model that answers: its interface, the loaded model behind it, and the constraints of its output."""
 
-from server.served_model.model import RENDERINGS, ModelDetails, ServedModel
+from server.served_model.embedded import EmbeddedModel, ModelDetails
+from server.served_model.interface import AnsweringModel, JobOrder, ModelCard, ModelSource, Prompt
 from server.served_model.output_constraints import UNCONSTRAINED, OutputConstraints
 
 __all__ = [
-    "RENDERINGS",
     "UNCONSTRAINED",
+    "AnsweringModel",
+    "EmbeddedModel",
+    "JobOrder",
+    "ModelCard",
     "ModelDetails",
+    "ModelSource",
     "OutputConstraints",
-    "ServedModel",
+    "Prompt",
 ]

@@ -1,4 +1,4 @@
-"""The model that answers: its name, its prompts and its constraints."""
+"""The loaded model: its name, its prompts and its constraints."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -31,7 +31,7 @@ T = TypeVar("T")
 Rendering: TypeAlias = Callable[[Sequence[Message], TokenCounter], T]
 
 
-class ModelDetails(Struct, frozen=True):
+class LoadedModel(Struct, frozen=True):
     name: str
     created: int
     """When the file was made, in seconds."""
@@ -44,7 +44,7 @@ class ModelDetails(Struct, frozen=True):
 
 
 class ServedModel:
-    def __init__(self, served: ModelDetails, aliases: Collection[str], work: WorkThread) -> None:
+    def __init__(self, served: LoadedModel, aliases: Collection[str], work: WorkThread) -> None:
         self.served = served
         self._work = work
         self._constraints = ConstraintBuilder(served.vocabulary, served.template)

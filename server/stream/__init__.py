@@ -20,6 +20,7 @@ from server.stream.inputs import (
 )
 from server.stream.machine import State, Stream
 from server.stream.output_processor import OutputProcessor
+from server.stream.processor import Processor
 from server.stream.reasoning_sealer import ReasoningSealer
 from server.stream.replay import events_after, feed_all, opening_inputs
 from server.stream.summary_processor import SummaryProcessor
@@ -37,6 +38,7 @@ __all__ = [
     "McpToolsListed",
     "NotStored",
     "OutputProcessor",
+    "Processor",
     "ReasoningSealer",
     "State",
     "Stream",

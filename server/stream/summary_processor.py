@@ -1,23 +1,22 @@
 """Output of a generation that summarises a conversation: one `compaction` item, without reasoning and calls. Pure."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from engine.job import EngineOutput
-from engine.tokenizer import Vocabulary
 from server.protocol.errors import ApiError
+from server.protocol.events import PromptProgress
+from server.protocol.response import Usage
 from server.stream.inputs import End, Failure, StreamInput, SummaryAdded, TextAdded, failure
-from server.stream.output_processor import OutputProcessor
-from server.stream.tool_call_mapper import ToolCallMapper
+from server.stream.processor import Processor
 
 NO_SUMMARY = "The model wrote no summary; the conversation was not compacted."
 
 
-class SummaryProcessor(OutputProcessor):
-    def __init__(
-        self, vocabulary: Vocabulary, prompt_tokens: int, mapper: ToolCallMapper | None, visible: bool = True
-    ) -> None:
-        """`visible`: False if the client gets no item of this summary, since it is one of a part."""
-        super().__init__(vocabulary, prompt_tokens, (), mapper)
+class SummaryProcessor:
+    def __init__(self, answer: Processor, visible: bool = True) -> None:
+        """`answer`: processor of the model's output. `visible`: False if the client gets no item of this summary, since
+        it is one of a part."""
+        self._answer = answer
         self._visible = visible
         self._texts: list[str] = []
 
@@ -26,8 +25,32 @@ class SummaryProcessor(OutputProcessor):
         """Summary so far."""
         return "".join(self._texts).strip()
 
-    def process(self, output: EngineOutput, now: int) -> list[StreamInput]:
-        return list(self._summarised(super().process(output, now)))
+    @property
+    def started(self) -> bool:
+        return self._answer.started
+
+    @property
+    def ended(self) -> bool:
+        return self._answer.ended
+
+    @property
+    def output_tokens(self) -> int:
+        return self._answer.output_tokens
+
+    @property
+    def pending_prompt_tokens(self) -> int:
+        return self._answer.pending_prompt_tokens
+
+    @property
+    def progress(self) -> PromptProgress | None:
+        return self._answer.progress
+
+    @property
+    def usage(self) -> Usage:
+        return self._answer.usage
+
+    def process(self, output: Any, now: int) -> list[StreamInput]:
+        return list(self._summarised(self._answer.process(output, now)))
 
     def cut(self, now: int, reason: str) -> list[StreamInput]:
         """Return nothing: a summary is never cut."""

@@ -55,21 +55,21 @@ DRAWN = {
     "server.prompt": "engine.chat_template engine.job protocol stream tools",
     "server.prompt_comparison": "engine.tokenizer http prompt protocol store",
     "server.served_model": (
-        "engine.chat_template engine.constraint engine.gguf engine.json_schema engine.model "
-        "engine.notations engine.structured_output engine.tokenizer http prompt protocol tools"
+        "config engine.chat_template engine.constraint engine.gguf engine.job engine.json_schema "
+        "engine.model engine.notations engine.structured_output engine.tokenizer generation http prompt "
+        "prompt_comparison protocol store stream tools"
     ),
-    "server.monitoring": "engine.job engine.runtime engine.scheduler generation http protocol served_model store",
+    "server.monitoring": "engine.job engine.scheduler generation http protocol served_model store",
     "server.preprocessing": (
-        "access config engine.chat_template engine.constraint engine.job engine.platform engine.runtime "
-        "engine.tokenizer generation http mcp prompt prompt_comparison protocol served_model store "
-        "stream"
+        "access config engine.chat_template engine.job engine.platform generation http mcp prompt "
+        "protocol served_model store stream"
     ),
     "server.session": "access generation http preprocessing prompt protocol stream websocket",
     "server.api": (
-        "access config engine.job engine.runtime generation http mcp monitoring preprocessing prompt "
-        "prompt_comparison protocol served_model session store stream stream.completions websocket"
+        "access config engine.job generation http mcp monitoring preprocessing prompt protocol "
+        "served_model session store stream stream.completions websocket"
     ),
-    "server.daemon": "access api config engine.job engine.model engine.runtime http protocol systemd",
+    "server.daemon": "access api config engine.job generation http protocol systemd",
     "server.cli": (
         "access api config daemon engine.backends engine.backends.llamacpp engine.chat_template "
         "engine.gguf engine.loader engine.model engine.platform engine.runtime engine.tuner http "

@@ -28,7 +28,7 @@ from server.api.app import App
 from server.config.config import Config
 from server.http.sockets import listening_sockets
 from server.monitoring.metrics import PrometheusMetrics
-from server.served_model.model import ModelDetails
+from server.served_model.embedded import ModelDetails
 from server.store.async_store import AsyncStore
 from server.store.eviction import Limits
 from server.store.locations import open_database

@@ -15,7 +15,7 @@ from engine.runtime.engine import Engine
 from engine.scheduler.slots import Key
 from server.api.app import App
 from server.config.config import Config
-from server.served_model.model import ModelDetails
+from server.served_model.embedded import ModelDetails
 from server.store.async_store import AsyncStore
 from tests.support.helpers import CREATED, NAME, PATIENCE, encode, open_store
 

@@ -17,9 +17,8 @@ from server.http import Exchange, WorkThread
 from server.preprocessing.generation_specs import SpecBuilder
 from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.prompt import Past, prepare
-from server.prompt_comparison.prompt_comparisons import PromptComparisons
 from server.protocol import request as wire
-from server.served_model.model import ModelDetails, ServedModel
+from server.served_model.embedded import ModelDetails
 from tests.support.helpers import NAME
 
 
@@ -32,9 +31,8 @@ async def test_pipeline_of_plain_request_gives_its_events() -> None:
     vocabulary = scripted.vocabulary()
     details = ModelDetails(NAME, 0, model.info, vocabulary, ChatTemplate(scripted.TEMPLATE, vocabulary))
     engine = Engine(model, vocabulary.end_tokens)
-    served = ServedModel(details, (), work := WorkThread())
-    comparisons = PromptComparisons(served.served.vocabulary, None, work)
-    specs = SpecBuilder(Config(model=NAME), engine, served, None, comparisons, ReasoningSeal(None, work), work)
+    served = details.open(config := Config(model=NAME), None, work := WorkThread())
+    specs = SpecBuilder(config, engine, served, None, ReasoningSeal(None, work), work)
     summaries: list[GenerationSummary] = []
     generations = Generations(
         engine, None, Timeouts(heartbeat=0, resume_window=60), AdmissionControl(2, 8), ActivityCount(), summaries.append
@@ -50,8 +48,8 @@ async def test_pipeline_of_plain_request_gives_its_events() -> None:
         request = wire.decode(b'{"input": "Hello", "stream": true}')  # decode
         prepared = prepare(request, Past())  # load the past, build messages
         constraints = await specs.constraints(prepared)  # compile constraints
-        tokens = await specs.prompts.of(prepared)  # render and tokenize the prompt
-        spec = await specs.build(prepared, tokens, exchange, constraints)
+        prompt = await served.prompt(prepared)  # render and tokenize the prompt
+        spec = await specs.build(prepared, prompt, exchange, constraints)
         generations.check(ANYBODY)  # admit
         with generations.make(spec) as generation, generation.reading():
             generations.start(generation)  # generate
@@ -74,4 +72,4 @@ async def test_pipeline_of_plain_request_gives_its_events() -> None:
     (summary,) = summaries
     assert summary.origin == Origin("req_1", "192.0.2.7", "/v1/responses")
     assert (summary.response_id, summary.mode, summary.outcome) == (generation.response.id, "stream", "completed")
-    assert (summary.input_tokens, summary.cached_tokens, summary.output_tokens) == (len(tokens), 0, 4)
+    assert (summary.input_tokens, summary.cached_tokens, summary.output_tokens) == (len(prompt), 0, 4)

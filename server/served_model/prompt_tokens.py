@@ -8,7 +8,7 @@ from engine.chat_template import Message
 from engine.tokenizer import Progress, no_progress
 from server.config import Config
 from server.prompt import PreparedRequest, builder, volatile
-from server.served_model import ServedModel
+from server.served_model.model import ServedModel
 
 ANY_TWO_TEXTS = ("a", "b")
 """Texts of the user. Their prompts differ where the user's first message begins."""

@@ -1,0 +1,62 @@
+"""The seam behind which answers are generated: the embedded engine, or upstream servers (`server.upstream`).
+
+No other folder knows which one runs. A request passes the seam in two places. `server.served_model.interface` makes the
+job: prompts, grammars and tokens are matters of the side that has them. Here the job runs: its outputs go to the
+processor that the same side made for them (`server.stream.processor`), which returns inputs of the stream's state
+machine. So one side has tokens and the other one deltas, and all behind is the same.
+"""
+
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import trio
+
+from engine.job import Lane
+from engine.scheduler import EngineStats
+
+
+class GeneratorJob(Protocol):
+    """One generation, as its generator reads it."""
+
+    @property
+    def lane(self) -> Lane: ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Limit of generated tokens."""
+
+
+class Generator(Protocol):
+    """Runs jobs. Jobs and outputs are of the generator's own types."""
+
+    @property
+    def running(self) -> bool:
+        """True if `generate` can work."""
+
+    @property
+    def stuck(self) -> bool:
+        """True if only a restart helps."""
+
+    def stats(self) -> EngineStats:
+        """Return the sums since the start."""
+        ...
+
+    def full(self, lane: Lane = Lane.INTERACTIVE) -> bool:
+        """True if another job of a lane would have to wait."""
+        ...
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until cancelled."""
+
+    async def warm_up(self) -> None:
+        """Generate a little, so that readiness means that answers can be generated. Raises ModelError."""
+
+    async def restore(self) -> None:
+        """Load the state of the last run. Jobs run meanwhile."""
+
+    async def drop_cached(self, group: str | None = None) -> None:
+        """Delete cached prompts of an affinity group, or all."""
+
+    def generate(self, job: Any) -> AbstractContextManager[trio.MemoryReceiveChannel[Any]]:
+        """Return a channel of the job's outputs. Leaving the block stops the generation. Raises EngineStopped."""
+        ...

@@ -1,0 +1,102 @@
+"""The model that this process has loaded, behind the interface that the rest of the server uses."""
+
+from collections.abc import Collection, Sequence
+from functools import partial
+
+from engine.chat_template import Message
+from server.config import Config
+from server.http import WorkThread
+from server.prompt import PreparedRequest, TokenCounter, builder, compaction, volatile
+from server.prompt_comparison import PromptComparisons
+from server.protocol.formats import Format
+from server.served_model.interface import ModelCard
+from server.served_model.model import RENDERINGS, LoadedModel, ServedModel
+from server.served_model.output_constraints import OutputConstraints
+from server.served_model.prompt_tokens import PromptTokens
+from server.served_model.token_prompt import TokenPrompt
+from server.store import AsyncStore
+from server.tools import NO_TOOLS, Toolbox
+
+
+class ModelDetails(LoadedModel, frozen=True):
+    def open(self, config: Config, store: AsyncStore | None, work: WorkThread) -> "EmbeddedModel":
+        return EmbeddedModel(self, config, store, work)
+
+
+class EmbeddedModel:
+    def __init__(self, served: LoadedModel, config: Config, store: AsyncStore | None, work: WorkThread) -> None:
+        info = served.info
+        self.card = ModelCard(
+            name=served.name,
+            created=served.created,
+            engine=info.engine,
+            n_ctx=info.n_ctx,
+            n_slots=info.n_slots,
+            n_vocab=info.n_vocab,
+            sampling=config.sampling,
+            reasons=bool(served.template.dialect.reasoning_tags),
+            file=served.file,
+            fallback=served.fallback,
+        )
+        self._model = ServedModel(served, config.aliases, work)
+        self._tokens = PromptTokens(config, self._model)
+        self._comparisons = PromptComparisons(served.vocabulary, store, work)
+        self._volatile = volatile.patterns(config.volatile)
+
+    @property
+    def aliases(self) -> Collection[str]:
+        return self._model.aliases
+
+    @aliases.setter
+    def aliases(self, names: Collection[str]) -> None:
+        self._model.aliases = names
+
+    def resolve(self, name: str | None) -> None:
+        self._model.resolve(name)
+
+    def effort(self, effort: str | None) -> str | None:
+        return self._model.effort(effort)
+
+    async def constraints(
+        self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS, messages: Sequence[Message] = ()
+    ) -> OutputConstraints:
+        return await self._model.constraints(wanted, field, toolbox, messages)
+
+    async def prompt(self, prepared: PreparedRequest, least_bytes: int = 0) -> TokenPrompt:
+        return self._prompt(await self._tokens.of(prepared, least_bytes))
+
+    async def text_prompt(self, text: str | Sequence[int]) -> TokenPrompt:
+        bound = self._tokens.bound("prompt")
+        tokens = await self._model.prompt_tokens(text, bound)
+        bound(min(len(tokens), self.card.n_ctx))
+        return self._prompt(tokens)
+
+    async def summary_prompt(
+        self, messages: Sequence[Message], prepared: PreparedRequest | None = None
+    ) -> tuple[int, TokenPrompt]:
+        model, n_ctx = self._model, self.card.n_ctx
+        if prepared is None:
+            part = partial(compaction.next_part, n_ctx=n_ctx, max_bytes=model.most_bytes)
+            count, tokens = await model.render(messages, part, RENDERINGS)
+            return count, self._prompt(tokens)
+
+        def moved_part(messages: Sequence[Message], tokens: TokenCounter) -> tuple[int, list[int]]:
+            def moved(some: Sequence[Message]) -> list[int]:
+                return tokens(volatile.moved(some, self._volatile))
+
+            return compaction.next_part(messages, moved, n_ctx, model.most_bytes)
+
+        effort, variables = builder.effort(prepared.request), builder.template_variables(prepared.request)
+        count, tokens = await model.render(
+            messages, moved_part, RENDERINGS, effort, prepared.toolbox.tools, variables=variables
+        )
+        return count, self._prompt(tokens)
+
+    def forget(self, response_id: str) -> None:
+        self._comparisons.forget(response_id)
+
+    def forget_conversation(self, conversation_id: str) -> None:
+        self._comparisons.forget_conversation(conversation_id)
+
+    def _prompt(self, tokens: list[int]) -> TokenPrompt:
+        return TokenPrompt(self._model, self._comparisons, tokens)

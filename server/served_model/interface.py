@@ -1,0 +1,145 @@
+"""The model that answers, as the rest of the server sees it: embedded, or behind an upstream server.
+
+A prompt is what a model makes of a conversation: tokens here, messages for an upstream. It knows its length, and makes
+the job that continues it and the processor of that job's output.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from engine.chat_template import Message
+from engine.gguf import FileFacts
+from engine.job import Lane, SamplingParams
+from server.config import Config
+from server.generation import GeneratorJob
+from server.http import WorkThread
+from server.prompt import ItemText, PreparedRequest
+from server.prompt_comparison import Compared
+from server.protocol.formats import Format
+from server.protocol.request import Request
+from server.served_model.output_constraints import UNCONSTRAINED, OutputConstraints
+from server.store import AsyncStore
+from server.stream import Processor
+from server.tools import NO_TOOLS, Toolbox
+
+
+class ModelCard(Struct, frozen=True, kw_only=True):
+    """Facts about the model."""
+
+    name: str
+    created: int
+    """When the file was made, in seconds."""
+    engine: str
+    n_ctx: int
+    """Tokens of context of one response."""
+    n_slots: int
+    """Responses at the same time."""
+    n_vocab: int
+    """Number of tokens in the vocabulary; 0 if it is unknown."""
+    sampling: SamplingParams
+    """Settings of a request that has none."""
+    reasons: bool = False
+    """True if the model has tags for reasoning."""
+    file: FileFacts = FileFacts()
+    fallback: str = ""
+    """Why llama.cpp does not run the model; empty where it does, or another engine was asked for."""
+
+
+class JobOrder(Struct, frozen=True, kw_only=True):
+    """All that a job has besides its prompt."""
+
+    request: Request
+    """Request whose limits and logprobs the job has."""
+    field: str
+    """Field of the request that the prompt comes from, for errors."""
+    sampling: SamplingParams
+    constraints: OutputConstraints = UNCONSTRAINED
+    effort: str | None = None
+    """Reasoning effort."""
+    limit: int = 0
+    """The server's limit of tokens; 0 without one."""
+    toolbox: Toolbox = NO_TOOLS
+    client: str = ""
+    affinity: str = ""
+    savable: bool = False
+    cache_seconds: float = 0.0
+    lane: Lane = Lane.INTERACTIVE
+    texts: Sequence[ItemText] | None = None
+    """Texts of the prompt at which another prompt may part from it; None if nothing of this prompt is saved there."""
+    timed: bool = False
+    """True if the request asks for the times of its tokens."""
+
+
+class Prompt(Protocol):
+    def __len__(self) -> int:
+        """Return the number of tokens, which is an estimate if the model is not here."""
+        ...
+
+    async def job(self, order: JobOrder) -> GeneratorJob:
+        """Return the job that continues the prompt. Raises InvalidRequest if it leaves no space for an answer."""
+        ...
+
+    def processor(self, prepared: PreparedRequest, stops: Sequence[str]) -> Processor:
+        """Return the processor of the output of one job. `stops`: strings that end the output."""
+        ...
+
+    async def compared(self, prepared: PreparedRequest, response_id: str, client: str, group: str) -> Compared:
+        """Return the comparison with an earlier prompt, and remember this one."""
+        ...
+
+
+class ModelSource(Protocol):
+    def open(self, config: Config, store: AsyncStore | None, work: WorkThread) -> "AnsweringModel":
+        """Return the model for a server with these settings."""
+        ...
+
+
+class AnsweringModel(Protocol):
+    aliases: Collection[str]
+
+    @property
+    def card(self) -> ModelCard: ...
+
+    def resolve(self, name: str | None) -> None:
+        """Raise NotFound if this model has not that name."""
+
+    def effort(self, effort: str | None) -> str | None:
+        """Return the reasoning effort in effect; None if it changes nothing with this model."""
+        ...
+
+    async def constraints(
+        self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS, messages: Sequence[Message] = ()
+    ) -> OutputConstraints:
+        """Return the constraints of the answer to `messages`. `field` of the request has the format's schema.
+
+        Raises InvalidRequest.
+        """
+        ...
+
+    async def prompt(self, prepared: PreparedRequest, least_bytes: int = 0) -> Prompt:
+        """Return the prompt of a request. A prompt that is only counted may have `least_bytes` beyond the context.
+
+        Raises InvalidRequest.
+        """
+        ...
+
+    async def text_prompt(self, text: str | Sequence[int]) -> Prompt:
+        """Return a text or tokens as the prompt, without a chat template. Raises InvalidRequest."""
+        ...
+
+    async def summary_prompt(
+        self, messages: Sequence[Message], prepared: PreparedRequest | None = None
+    ) -> tuple[int, Prompt]:
+        """Return the number of messages to summarise next, and the prompt that asks for it. Raises InvalidRequest.
+
+        With `prepared`, the prompt has the tools of the request and its volatile lines in their place, so that the KV
+        cache has most of it.
+        """
+        ...
+
+    def forget(self, response_id: str) -> None:
+        """Forget the prompt of a deleted response, and all prompts of its conversation, which may contain it."""
+
+    def forget_conversation(self, conversation_id: str) -> None: ...

@@ -1,0 +1,72 @@
+"""A prompt in the loaded model's own tokens, with the job that continues it and the processor of its output."""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from engine.job import Job
+from server.prompt import ItemText, PreparedRequest, breakpoints, builder, checkpoints
+from server.prompt_comparison import Compared, PromptComparisons
+from server.protocol.formats import PlainFormat
+from server.served_model.interface import JobOrder
+from server.served_model.model import ServedModel
+from server.stream import OutputProcessor, ToolCallMapper
+
+
+class TokenPrompt:
+    def __init__(self, model: ServedModel, comparisons: PromptComparisons, tokens: list[int]) -> None:
+        self._model = model
+        self._comparisons = comparisons
+        self.tokens = tokens
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    async def job(self, order: JobOrder) -> Job:
+        """Return the job that continues the prompt.
+
+        Raises InvalidRequest if the prompt leaves no space for an answer, or if a bias is for an unknown token.
+        """
+        info, tokens = self._model.served.info, self.tokens
+        builder.check_bias(order.sampling, info.n_vocab)
+        job = builder.job(order.request, tokens, order.sampling, info.n_ctx, order.limit, order.field)
+        grammar = None
+        if job.max_tokens:
+            grammar = await self._model.grammar(order.constraints, tokens, order.effort, job.max_tokens)
+        return replace(
+            job,
+            client=order.client,
+            affinity=order.affinity,
+            savable=order.savable,
+            cache_seconds=order.cache_seconds,
+            checkpoints=() if order.texts is None else self._checkpoints(order.texts),
+            grammar=grammar,
+            lane=order.lane,
+            timed=order.timed,
+        )
+
+    def processor(self, prepared: PreparedRequest, stops: Sequence[str]) -> OutputProcessor:
+        return OutputProcessor(self._model.served.vocabulary, len(self.tokens), stops, self._tool_calls(prepared))
+
+    async def compared(self, prepared: PreparedRequest, response_id: str, client: str, group: str) -> Compared:
+        return await self._comparisons.compare(prepared, self.tokens, response_id, client, group)
+
+    def _checkpoints(self, texts: Sequence[ItemText]) -> tuple[int, ...]:
+        """Return the prompt's checkpoints; none if the model needs none."""
+        info, template = self._model.served.info, self._model.served.template
+        if not info.saves_state or info.cuts_state:
+            return ()
+        named = breakpoints.token_positions(self.tokens, texts, self._model.served.vocabulary.bytes_of)
+        return tuple(sorted({*checkpoints.turn_ends(self.tokens, template.marks), *named}))
+
+    def _tool_calls(self, prepared: PreparedRequest) -> ToolCallMapper | None:
+        """Return the mapper of reasoning and calls in the model's output; None if all output is text."""
+        if prepared.plain_text:
+            return None
+        template, toolbox = self._model.served.template, prepared.toolbox
+        formatted = not (isinstance(prepared.request.format, PlainFormat) or toolbox.must_call)
+        if (parser := template.parser(self.tokens, toolbox.argument_schemas, bare=not formatted)) is None:
+            return None
+        return ToolCallMapper(
+            parser, template.marks, toolbox.calls, toolbox.parallel, allows_text=not toolbox.must_call
+        )

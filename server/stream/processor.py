@@ -1,0 +1,45 @@
+"""The output of one job as the generation sees it: any outputs in, stream inputs and the usage out."""
+
+from typing import Any, Protocol
+
+from server.protocol.events import PromptProgress
+from server.protocol.response import Usage
+from server.stream.inputs import StreamInput
+
+
+class Processor(Protocol):
+    """Converter of the outputs of one job to stream inputs, with a count of the usage.
+
+    The generator that runs the job has a processor of its own: `OutputProcessor` for the tokens of the engine.
+    """
+
+    @property
+    def started(self) -> bool:
+        """True once the job has a slot."""
+
+    @property
+    def ended(self) -> bool:
+        """True after the last input."""
+
+    @property
+    def output_tokens(self) -> int:
+        """Number of generated tokens, so far as they are known."""
+
+    @property
+    def pending_prompt_tokens(self) -> int:
+        """Number of prompt tokens that are not evaluated."""
+
+    @property
+    def progress(self) -> PromptProgress | None:
+        """Progress of the prompt; None while the job waits for a slot."""
+
+    @property
+    def usage(self) -> Usage: ...
+
+    def process(self, output: Any, now: int) -> list[StreamInput]:
+        """Return the stream inputs for an output of the job's generator; `now` is in seconds. After the end: none."""
+        ...
+
+    def cut(self, now: int, reason: str) -> list[StreamInput]:
+        """End the output before its end, for `reason`."""
+        ...
