@@ -1,0 +1,136 @@
+"""Budget of a token: stages from the server's own times (`--trace`) and the client's arrivals, on one clock.
+
+`budget` returns, for `--json`, the report and its stacked bar:
+
+    {"requests": 10, "tokens": 630, "clock": "shared", "clock_error_ms": 0.21,
+     "token": [{"stage": "wait", "n": 620, "mean_ms": 0.07, "p50_ms": 0.06, "max_ms": 0.4, "meaning": "..."}, ...],
+     "first_token": [the same: "connect", "prepare", "queue", "prefill", and the stages behind the decode]}
+
+Stages stand in the order in which a token passes them. The means of `wait`, `decode` and `sample` add up to the mean
+ITL, since the next decode begins while the other stages run; all means add up to the time from the token before to this
+token in the client's hands. The means of `first_token` add up to the mean TTFT and the parsing.
+"""
+
+import math
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from record import Record
+
+from token_budget.server_times import TimedStep, arrival_of, clock_of, steps_of, times_of
+
+BEHIND = {
+    "sample": "decoded - token picked",
+    "hand-over": "token picked - event loop had it",
+    "encode": "event loop had it - frame made",
+    "send": "frame made - kernel had it",
+    "network": "kernel had it - read by the client",
+    "client": "parsing of the event",
+}
+TOKEN = {
+    "wait": "token before picked - decode begun: plan, other prompts",
+    "decode": "decode begun - decoded",
+    **BEHIND,
+}
+FIRST_TOKEN = {
+    "connect": "start - head of the request read",
+    "prepare": "head read - admitted: body, template, tokenizer, grammar",
+    "queue": "admitted - prefill begun",
+    "prefill": "prefill begun - prompt evaluated",
+    **BEHIND,
+}
+MILLISECONDS = 1000
+
+
+def budget(records: Sequence[Record]) -> dict[str, Any] | None:
+    """Return the budget of a token and of the first one; None if no record has the server's times."""
+    traced = [record for record in records if record.server_times is not None]
+    if not traced:
+        return None
+    clock = clock_of(traced)
+    token: dict[str, list[tuple[float, int]]] = {stage: [] for stage in TOKEN}
+    first: dict[str, list[tuple[float, int]]] = {stage: [] for stage in FIRST_TOKEN}
+    tokens = 0
+    for record in traced:
+        server, client = times_of(record)
+        steps = steps_of(server)
+        tokens += sum(step.tokens for step in steps)
+        for index, step in enumerate(steps):
+            if (arrival := arrival_of(client, step.event)) is None:
+                continue
+            before = None if index == 0 else steps[index - 1]
+            stages = _behind(step, client, arrival, clock.offset)
+            if before is None:
+                stages |= _first(server, client, clock.offset)
+            else:
+                stages |= {"wait": step.decoding - before.sampled, "decode": step.decoded - step.decoding}
+            for stage, seconds in stages.items():
+                (first if before is None else token)[stage].append((seconds, step.tokens))
+    return {
+        "requests": len(traced),
+        "tokens": tokens,
+        "clock": clock.name,
+        "clock_error_ms": round(MILLISECONDS * clock.error, 3) if clock.error < math.inf else None,
+        "token": [_row(stage, TOKEN[stage], samples) for stage, samples in token.items() if samples],
+        "first_token": [
+            _row(stage, FIRST_TOKEN[stage], [(s, 1) for s, _ in samples]) for stage, samples in first.items() if samples
+        ],
+    }
+
+
+def _behind(step: TimedStep, client: dict[str, Any], arrival: int, offset: float) -> dict[str, float]:
+    read = client["start"] + client["times"][arrival]
+    written = min(step.written + offset, read)  # a client may read the bytes before the call of the server returns
+    return {
+        "sample": step.sampled - step.decoded,
+        "hand-over": step.handed_over - step.sampled,
+        "encode": step.encoded - step.handed_over,
+        "send": written - (step.encoded + offset),
+        "network": read - written,
+        "client": client["parse"][arrival],
+    }
+
+
+def _first(server: dict[str, Any], client: dict[str, Any], offset: float) -> dict[str, float]:
+    return {
+        "connect": server["received"] + offset - client["start"],
+        "prepare": server["admitted"],
+        "queue": server["prefill_begun"] - server["admitted"],
+        "prefill": server["prefill_done"] - server["prefill_begun"],
+    }
+
+
+def _row(stage: str, meaning: str, samples: Sequence[tuple[float, int]]) -> dict[str, Any]:
+    """Return the figures of a stage for a token: a step of several tokens is one value, divided by their number."""
+    values = [MILLISECONDS * seconds / tokens for seconds, tokens in samples]
+    mean = MILLISECONDS * sum(seconds for seconds, _ in samples) / sum(tokens for _, tokens in samples)
+    figures = {"mean_ms": mean, "p50_ms": median(values), "max_ms": max(values)}
+    return {
+        "stage": stage,
+        "n": len(values),
+        **{name: round(value, 4) for name, value in figures.items()},
+        "meaning": meaning,
+    }
+
+
+def budget_table(found: dict[str, Any]) -> str:
+    """Return the budget for people."""
+    lines = [_title(found), ""]
+    for name, title in (("token", "ms per token"), ("first_token", "ms to the first token")):
+        total = math.fsum(row["mean_ms"] for row in found[name])
+        lines.append(f"{title:<22} {'n':>6} {'mean':>9} {'share':>6} {'p50':>9} {'max':>9}  meaning")
+        for row in found[name]:
+            share = f"{100 * row['mean_ms'] / total:.1f}%" if total else "-"
+            figures = f"{row['mean_ms']:>9.3f} {share:>6} {row['p50_ms']:>9.3f} {row['max_ms']:>9.3f}"
+            lines.append(f"{row['stage']:<22} {row['n']:>6} {figures}  {row['meaning']}")
+        lines += [f"{'sum':<22} {'':>6} {total:>9.3f}", ""]
+    return "\n".join(lines[:-1])
+
+
+def _title(found: dict[str, Any]) -> str:
+    error = found["clock_error_ms"]
+    clock = "the server and the bench read one clock"
+    if found["clock"] == "aligned":
+        clock = f"two clocks, aligned to {error} ms: what `connect` has too much, `network` has too little"
+    return f"times of {found['tokens']} tokens of {found['requests']} requests by the server; {clock}"
