@@ -16,7 +16,7 @@ from server.api.websocket import WebSocketHandler
 from server.config import Config
 from server.generation import GenerationSummary, Generator, GeneratorJob, as_api_error, stopping
 from server.http import ClientDisconnected, Exchange, Receive, Scope, Send
-from server.monitoring import Metrics
+from server.monitoring import LiveStatus, Metrics
 from server.prompt import Past, prepare
 from server.protocol import request as wire
 from server.protocol import sse
@@ -60,7 +60,8 @@ class App:
         self._generations = self._stages.generations
         self.work = self._stages.work
         self.websockets = self._websocket_handler(config)
-        self._routes = routes(self._stages, metrics, self.websockets)
+        self._live = LiveStatus(engine, self._generations, self._stages.model, store, trio.current_time)
+        self._routes = routes(self._stages, metrics, self._live, self.websockets)
 
     def _websocket_handler(self, config: Config) -> WebSocketHandler:
         """Return the handler of WebSocket mode, over the stages of POST."""
@@ -173,6 +174,7 @@ class App:
 
     def _record_answer(self, summary: GenerationSummary) -> None:
         log.info(summary.line(), extra={"summary": summary})
+        self._live.record_answer(summary)
         if self._metrics is not None:
             self._metrics.record_answer(summary)
 

@@ -13,7 +13,7 @@ from server.api.input_tokens import InputTokens
 from server.api.models import ModelList, ModelObject
 from server.api.text_completions import CompletionRequest
 from server.http import LARGE, Exchange, WorkThread
-from server.monitoring import Health, Version
+from server.monitoring import Health, Status, Version
 from server.prompt import compaction
 from server.protocol import events, input_items
 from server.protocol.chat_request import ChatRequest
@@ -51,6 +51,7 @@ OPERATIONS = (
     Operation("get", "/ready", "ready", "True while new requests are welcome", Health),
     Operation("get", "/version", "version", "Versions of the server and its engine", Version),
     Operation("get", "/metrics", "metrics", "Metrics in Prometheus's text format (--metrics true)"),
+    Operation("get", "/status", "status", "Slots, streams, latencies, cache and memory at this moment", Status),
     Operation("get", "/openapi.json", "openapi", "This description"),
     Operation("get", "/v1/models", "listModels", "The model under its name and its aliases", ModelList),
     Operation("get", "/v1/models/{name}", "retrieveModel", "One name of the model", ModelObject),

@@ -8,7 +8,7 @@ from server.session import SessionTurn
 
 PUBLIC = ("/health", "/ready")
 """Paths without checks of keys, Host and Origin."""
-UNLOGGED = (*PUBLIC, "/metrics")
+UNLOGGED = (*PUBLIC, "/metrics", "/status")
 """Paths whose successful requests are not logged: managers call them every few seconds."""
 
 log = logging.getLogger("responsed.http")

@@ -17,7 +17,7 @@ from server.config import Config
 from server.generation import ActivityCount, AdmissionControl, Generations, GenerationSummary, Generator, Timeouts
 from server.http import Bodies, Handlers, Router, WorkThread
 from server.mcp import McpAccess
-from server.monitoring import Metrics, StatusHandler
+from server.monitoring import LiveStatus, Metrics, StatusHandler
 from server.preprocessing import BodyReader, History, ReasoningSeal, References, RequestReader, SpecBuilder
 from server.protocol import sse
 from server.served_model import ModelSource
@@ -58,7 +58,7 @@ class Stages:
         self.specs = SpecBuilder(config, engine, self.model, store, seal, work)
 
 
-def routes(stages: Stages, metrics: Metrics | None, websockets: WebSocketHandler) -> Router:
+def routes(stages: Stages, metrics: Metrics | None, live: LiveStatus, websockets: WebSocketHandler) -> Router:
     """Return the router to all endpoints."""
     status = StatusHandler(stages.engine, stages.generations, stages.model, stages.store, metrics)
     models = ModelsHandler(stages.model)
@@ -68,6 +68,7 @@ def routes(stages: Stages, metrics: Metrics | None, websockets: WebSocketHandler
             "/ready": {"GET": status.ready, "HEAD": status.ready},
             "/version": {"GET": status.version, "HEAD": status.version},
             "/metrics": {"GET": status.metrics},
+            "/status": {"GET": live.retrieve},
             "/openapi.json": {"GET": OpenAPIHandler(stages.work).retrieve},
             "/v1/models": {"GET": models.list_all, "HEAD": models.list_all},
             "/v1/models/{name...}": {"GET": models.retrieve, "HEAD": models.retrieve},

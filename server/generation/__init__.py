@@ -7,7 +7,7 @@ from server.generation.generation import Generation
 from server.generation.generator import Generator, GeneratorJob
 from server.generation.registry import Generations
 from server.generation.spec import GenerationSpec, NextStage, Stage, Timeouts
-from server.generation.summary import EarlierPrompt, GenerationSummary, Origin, notes
+from server.generation.summary import EarlierPrompt, GenerationSummary, Origin, notes, output_rate
 
 __all__ = [
     "STOPPING",
@@ -26,5 +26,6 @@ __all__ = [
     "Timeouts",
     "as_api_error",
     "notes",
+    "output_rate",
     "stopping",
 ]

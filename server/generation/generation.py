@@ -76,7 +76,7 @@ class Generation:
         """True if the client has further input for the model."""
         self._earlier_tokens = 0
         """Tokens of the stages that have ended."""
-        self._timings = Timings(trio.current_time())
+        self.timings = Timings(trio.current_time())
         self._slot_since = math.inf
         """Time at which it got its slot, an estimate until the first output."""
         self.token_clock = None if spec.timed_since is None else TokenClock(spec.timed_since, time.perf_counter())
@@ -86,6 +86,11 @@ class Generation:
     def response(self) -> Response:
         """Response according to the events so far."""
         return self._response
+
+    @property
+    def spec(self) -> GenerationSpec:
+        """Specification, with its present job."""
+        return self._spec
 
     @property
     def ended(self) -> trio.Event:
@@ -130,7 +135,7 @@ class Generation:
 
     def load(self) -> Load:
         """Return its demand for a slot."""
-        job, processor, first = self._spec.job, self._spec.processor, self._timings.first_token
+        job, processor, first = self._spec.job, self._spec.processor, self.timings.first_token
         return Load(
             job.lane,
             self._spec.caller.name,
@@ -157,7 +162,7 @@ class Generation:
         why = self._cancel_reason if self.response.status == "cancelled" else ""
         why = why if self.error is None else self.error.reason
         now = trio.current_time()
-        return summarize(self.response, spec.origin, self._timings, spec.mode, why, spec.earlier, now)
+        return summarize(self.response, spec.origin, self.timings, spec.mode, why, spec.earlier, now)
 
     def has_nothing_after(self, number: int) -> bool:
         """True if a reader of the event `number` has to wait for the next one."""
@@ -270,7 +275,7 @@ class Generation:
                 if self._spec.sealer is not None:
                     inputs = list(self._spec.sealer.add(inputs))
                 slot_since = self._slot_since if processor.started else None
-                self._timings.record(trio.current_time(), slot_since, processor.output_tokens > tokens)
+                self.timings.record(trio.current_time(), slot_since, processor.output_tokens > tokens)
                 last = inputs.pop() if processor.ended else None
                 inputs = [*self._heartbeat.due_events(self._stream.state, processor, trio.current_time()), *inputs]
                 if self._opening and processor.started:

@@ -88,6 +88,11 @@ class Generations:
         """Number of tokens generated since the start."""
         return self._ended_tokens + sum(each.generated_tokens for each in self._by_id.values())
 
+    @property
+    def in_progress(self) -> list[Generation]:
+        """Generations that have begun and not ended, in order of arrival."""
+        return list(self._by_id.values())
+
     async def host(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the tasks of the generations until cancelled."""
         async with trio.open_nursery() as nursery:

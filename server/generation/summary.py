@@ -92,6 +92,12 @@ class Timings:
         self._last_token = now
 
 
+def output_rate(output_tokens: int, gaps: Sequence[float]) -> float:
+    """Return the tokens per second after the first arrival; 0 without a second one."""
+    seconds = sum(gaps)
+    return (output_tokens - 1) / seconds if seconds and output_tokens > 1 else 0.0
+
+
 class GenerationSummary(Struct, frozen=True):
     """A generation that has ended. Times are in seconds."""
 
@@ -121,8 +127,7 @@ class GenerationSummary(Struct, frozen=True):
     @property
     def tokens_per_second(self) -> float:
         """Return the output rate after the first arrival; 0 without a second one."""
-        seconds = sum(self.gaps)
-        return (self.output_tokens - 1) / seconds if seconds and self.output_tokens > 1 else 0.0
+        return output_rate(self.output_tokens, self.gaps)
 
     def fields(self) -> dict[str, Any]:
         """Return the figures for a log of objects: the gaps as their number, mean and largest."""

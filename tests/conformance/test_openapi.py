@@ -34,8 +34,8 @@ def test_document_is_valid_openapi() -> None:
 
 
 def test_document_has_every_route_and_no_other() -> None:
-    app = (ROOT / "server" / "api" / "app.py").read_text()
-    routes = {path.replace("...}", "}") for path in re.findall(r'^ +"(/[^"]*)": \{', app, re.MULTILINE)}
+    table = (ROOT / "server" / "api" / "routes.py").read_text()
+    routes = {path.replace("...}", "}") for path in re.findall(r'^ +"(/[^"]*)": \{', table, re.MULTILINE)}
     assert set(described()["paths"]) == routes
 
 
@@ -75,6 +75,7 @@ async def test_answers_and_events_fit_their_descriptions(tmp_path: Path) -> None
         models = await get(running, "/v1/models")
         items = await get(running, f"/v1/responses/{whole.json['id']}/input_items")
         health = await get(running, "/health")
+        status = await get(running, "/status")
     for event in streamed.events:
         check(event, "ResponseStreamEvent")
     for body, name in (
@@ -85,6 +86,7 @@ async def test_answers_and_events_fit_their_descriptions(tmp_path: Path) -> None
         (models.json, "ModelList"),
         (items.json, "ItemList"),
         (health.json, "Health"),
+        (status.json, "Status"),
         (asked | {"tools": [tool]}, "Request"),
     ):
         check(body, name)

@@ -67,7 +67,7 @@ def test_page_of_the_api_has_a_heading_for_each_route() -> None:
     page = (ROOT / "server" / "docs" / "api.md").read_text()
     headings = [set(line.replace(",", "").split()) for line in re.findall(r"^## (.*)$", page, re.MULTILINE)]
     table = (ROOT / "server" / "api" / "routes.py").read_text()
-    routes = re.findall(r'"(/(?:v1/[^"]*|health|openapi[.]json))": \{([^}]*)\}', table)
+    routes = re.findall(r'"(/(?:v1/[^"]*|health|status|openapi[.]json))": \{([^}]*)\}', table)
     assert len(routes) >= 15
     for path, handlers in routes:
         methods = set(re.findall(r'"([A-Z]+)":', handlers)) - {"HEAD"}

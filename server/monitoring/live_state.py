@@ -1,0 +1,166 @@
+"""State of the server for `GET /status`, without any text of prompts or answers."""
+
+from msgspec import Struct
+
+from server.generation import Generation, GenerationSummary, output_rate
+from server.monitoring.latencies import RecentLatency
+from server.store import StoreUsage
+
+ID_CHARACTERS = 13
+"""Characters of an id that are shown: whoever has a whole id can read the stored response."""
+GAPS = 60
+"""Number of a stream's latest gaps."""
+
+
+class StatusModel(Struct, frozen=True):
+    name: str
+    engine: str
+    n_ctx: int
+    """Tokens of context per slot."""
+    fallback: str
+    """Reason for another engine than llama.cpp; empty if llama.cpp runs the model."""
+
+
+class RunningStream(Struct, frozen=True):
+    """A response in progress, or one that waits for a slot. Times are in seconds."""
+
+    id: str
+    """Beginning of the response's id."""
+    client: str
+    """Name of the API key, or the client's address."""
+    route: str
+    mode: str
+    lane: str
+    state: str
+    """`queued`, `prefill` or `decode`."""
+    seconds: float
+    """Since its admission."""
+    queue: float
+    ttft: float | None
+    prompt_tokens: int
+    cached_tokens: int
+    evaluated_tokens: int
+    """Prompt tokens in the KV cache by now, the cached ones included."""
+    output_tokens: int
+    max_output_tokens: int
+    tokens_per_second: float
+    gaps: tuple[float, ...]
+    """Latest times between two arrivals of tokens."""
+
+
+class EndedAnswer(Struct, frozen=True):
+    """A response that has ended. Times are in seconds."""
+
+    id: str
+    age: float
+    """Since its end."""
+    client: str
+    route: str
+    mode: str
+    lane: str
+    outcome: str
+    queue: float
+    ttft: float | None
+    seconds: float
+    prompt_tokens: int
+    cached_tokens: int
+    evicted_tokens: int
+    output_tokens: int
+    tokens_per_second: float
+    cache_miss: str
+    """Why tokens of earlier prompts were evaluated again; empty if few were."""
+    cache_miss_place: str
+    """Place of the difference in the request; empty if it is not known."""
+
+
+class CacheStatus(Struct, frozen=True):
+    """Prompt tokens since the start, and the prefix cache beside the slots."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    evicted_tokens: int
+    misses: dict[str, int]
+    """Reason -> number of answers."""
+    bytes: int
+    limit_bytes: int
+    evictions: int
+
+
+class MemoryStatus(Struct, frozen=True):
+    """Memory of the process in bytes."""
+
+    rss: int
+    file: int
+    """Part of it that the kernel can read again: pages of the model file and of programs."""
+    model: int
+    """Size of the model's tensors."""
+
+
+class Status(Struct, frozen=True):
+    version: str
+    uptime: float
+    model: StatusModel
+    slots: int
+    running: int
+    waiting: int
+    queue_limit: int
+    """Requests of each lane that may wait for a slot."""
+    generated_tokens: int
+    """Since the start."""
+    streams: tuple[RunningStream, ...]
+    latency: RecentLatency
+    cache: CacheStatus
+    memory: MemoryStatus
+    store: StoreUsage | None
+    """Null if the server stores nothing, or if the store cannot be read."""
+    answers: tuple[EndedAnswer, ...]
+    """The latest, the newest first."""
+
+
+def running_stream(generation: Generation, now: float) -> RunningStream:
+    """Return the facts about a generation that has not ended."""
+    spec, timings, prompt_left = generation.spec, generation.timings, generation.spec.processor.pending_prompt_tokens
+    usage, first, begun = spec.processor.usage, timings.first_token, timings.started
+    decodes = first is not None and not prompt_left
+    tokens = generation.generated_tokens
+    return RunningStream(
+        generation.response.id[:ID_CHARACTERS],
+        spec.origin.client,
+        spec.origin.route,
+        spec.mode,
+        spec.job.lane.value,
+        "queued" if begun is None else "decode" if decodes else "prefill",
+        now - timings.received,
+        (now if begun is None else begun) - timings.received,
+        None if first is None else first - timings.received,
+        usage.input_tokens,
+        usage.input_tokens_details.cached_tokens,
+        usage.input_tokens - prompt_left,
+        tokens,
+        spec.job.max_tokens,
+        output_rate(tokens, timings.gaps),
+        tuple(round(gap, 5) for gap in timings.gaps[-GAPS:]),
+    )
+
+
+def ended_answer(each: GenerationSummary) -> EndedAnswer:
+    """Return the facts about a generation that has just ended, without its gaps, which may be many."""
+    return EndedAnswer(
+        each.response_id[:ID_CHARACTERS],
+        0.0,
+        each.origin.client,
+        each.origin.route,
+        each.mode,
+        each.lane.value,
+        each.outcome,
+        each.queue,
+        each.first_token,
+        each.duration,
+        each.input_tokens,
+        each.cached_tokens,
+        each.evicted_tokens,
+        each.output_tokens,
+        each.tokens_per_second,
+        each.cache_miss,
+        each.cache_miss_place,
+    )
