@@ -11,10 +11,12 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import accumulate
+from time import perf_counter
 
 from apis import apply_event
 from client import Recording
 from record import Record
+from token_budget import ClientTimes
 
 _CUT = (http.client.RemoteDisconnected, http.client.IncompleteRead)
 
@@ -63,6 +65,7 @@ def _read(recording: Recording, record: Record) -> None:
     """Read the frames of a recording into the record."""
     recorded = _RecordedSocket(io.BytesIO(b"".join(data for _, data in recording.reads)))
     response = http.client.HTTPResponse(recorded)  # type: ignore[arg-type]  # it calls only the socket's makefile
+    times = ClientTimes(recording.start)
     try:
         response.begin()
         if response.status != 200:
@@ -71,7 +74,11 @@ def _read(recording: Recording, record: Record) -> None:
             return
         for time, data in frames(_timed_lines(response, recorded, recording)):
             if data != "[DONE]":
-                apply_event(record, time - recording.start, json.loads(data))
+                began = perf_counter()
+                event = json.loads(data)
+                times.add(event, time - recording.start, perf_counter() - began)
+                apply_event(record, time - recording.start, event)
+        record.server_times = times.beside_server()
     except http.client.HTTPException:
         if not recording.dropped:  # a response that we dropped may end anywhere
             raise

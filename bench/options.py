@@ -60,6 +60,8 @@ def _fields(args: argparse.Namespace) -> dict[str, Any]:
     fields: dict[str, Any] = dict(args.field or ())
     if args.temperature is not None:
         fields["temperature"] = args.temperature
+    if args.trace:
+        fields["return_token_times"] = True
     return fields | {"store": False} if args.no_store else fields
 
 
@@ -114,6 +116,7 @@ def _requests(group: argparse._ArgumentGroup) -> None:
 def _measures(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--slo", type=objectives, metavar="NAME=TIME,...", help="objectives of a request, such as ttft=200ms,itl=30ms")
+    add("--trace", action="store_true", help="ask `responsed serve --token-times true` where the time of a token goes")
 
 
 def positive(text: str) -> int:

@@ -9,6 +9,7 @@ from measures import Group, Objectives, ratios, summarize
 from options import deviations
 from scenarios import COMPARED, Groups
 from target import Target
+from token_budget import budget
 
 SCHEMA = 1
 _PRIVATE = {"api_key"}
@@ -23,7 +24,13 @@ def build(targets: list[Target], played: list[Groups], args: argparse.Namespace)
         "environment": {},
         "settings": settings(args),
         "targets": [
-            {"url": target.url, "model": target.model, "groups": groups, "within": within(played[index], args.scenario)}
+            {
+                "url": target.url,
+                "model": target.model,
+                "groups": groups,
+                "within": within(played[index], args.scenario),
+                "budget": budget(all_records([played[index]])) if args.trace else None,
+            }
             for index, (target, groups) in enumerate(zip(targets, parts, strict=True))
         ],
         "ratios": {},

@@ -23,6 +23,7 @@ from options import manners, parser
 from play import play
 from report import ratio_table, table
 from target import Target, restart_command
+from token_budget import budget_table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,6 +63,8 @@ def show(result: dict[str, Any]) -> None:
         print()
         if target["within"]:
             print(f"{ratio_table(target['within'])}\n")
+        if settings["trace"]:
+            print(f"{budget_table(target['budget'])}\n")
     if len(targets) > 1:
         print(f"{targets[0]['url']} / {targets[1]['url']}\n{ratio_table(result['ratios'])}\n")
 

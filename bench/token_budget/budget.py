@@ -114,8 +114,10 @@ def _row(stage: str, meaning: str, samples: Sequence[tuple[float, int]]) -> dict
     }
 
 
-def budget_table(found: dict[str, Any]) -> str:
+def budget_table(found: dict[str, Any] | None) -> str:
     """Return the budget for people."""
+    if found is None:
+        return "no times of tokens came from this server: responsed sends them if it runs with --token-times true"
     lines = [_title(found), ""]
     for name, title in (("token", "ms per token"), ("first_token", "ms to the first token")):
         total = math.fsum(row["mean_ms"] for row in found[name])

@@ -1,0 +1,32 @@
+"""Times of one response as its client read it."""
+
+from typing import Any
+
+
+class ClientTimes:
+    """Times of the numbered events of one response."""
+
+    def __init__(self, start: float) -> None:
+        """`start`: time at which the request was sent, in seconds of CLOCK_MONOTONIC, which `perf_counter` reads."""
+        self._start = start
+        self._numbers: list[int] = []
+        self._times: list[float] = []
+        self._parse: list[float] = []
+        self._server: dict[str, Any] | None = None
+
+    def add(self, event: dict[str, Any], time: float, parse: float) -> None:
+        """Add an event that was read `time` seconds after the start and took `parse` seconds to parse."""
+        if (number := event.get("sequence_number")) is None:
+            return
+        self._numbers.append(number)
+        self._times.append(round(time, 6))
+        self._parse.append(round(parse, 7))
+        response = event.get("response") or {}
+        self._server = (response.get("responsed") or {}).get("token_times") or self._server
+
+    def beside_server(self) -> dict[str, Any] | None:
+        """Return `Record.server_times`; None if the server sent no times."""
+        if self._server is None:
+            return None
+        client = {"start": self._start, "numbers": self._numbers, "times": self._times, "parse": self._parse}
+        return {"server": self._server, "client": client}
