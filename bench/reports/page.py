@@ -1,0 +1,124 @@
+"""The report as one HTML page: no script, no request, all drawings inside."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from record import Record
+
+from reports.cards import cards
+from reports.figure import Figure
+from reports.plots import distribution, histogram, over_time, stages, sweep, ttft_against_rate
+from reports.series import series, short
+from reports.tables import facts, figures_table, ratios_table
+
+STYLE = Path(__file__).with_name("style.css")
+_ASKS = (
+    ("ttft-against-rate", "TTFT against the rate: several levels of load (--scenario concurrent, --sweep)"),
+    ("sweep-", "the knee: --sweep"),
+    ("token-budget", "where a token's time goes: --trace"),
+)
+
+
+def page(result: dict[str, Any], records: Sequence[Record]) -> str:
+    """Return the page of a result with its records."""
+    title = _title(result["targets"])
+    body = [
+        f"<header><h1>{escape(title)}</h1><p class=muted>{escape(_subtitle(result))}</p></header>",
+        _warnings(result),
+        cards(result),
+        *_figures(result, records),
+        "<h2>Figures</h2>",
+        *(figures_table(target, name) for target in result["targets"] for name in target["groups"]),
+        ratios_table(result),
+        "<h2>Machine, servers and settings</h2>",
+        facts(result),
+    ]
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE.read_text()}</style>"
+    )
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n'
+
+
+def warnings(result: dict[str, Any]) -> list[str]:
+    """Return the sentences that a reader must know before the figures."""
+    busy = (result["environment"].get("load") or {}).get("busy") or []
+    found = [f"The machine is busy: {sentence}." for sentence in busy]
+    for target in result["targets"]:
+        for name, group in target["groups"].items():
+            place = f"{target['url']}, {name}"
+            if group.get("errors"):
+                kinds = ", ".join(f"{kind}: {count}" for kind, count in group["errors_by_kind"].items())
+                found.append(
+                    f"{place}: {group['errors']} of {group['errors'] + group['ok']} requests failed ({kinds})."
+                )
+            if group.get("ended_early"):
+                found.append(f"{place}: {group['ended_early']} answers ended before the length that was asked for.")
+    found += [
+        f"Requests differ from a client's default ones: {each}." for each in result["settings"].get("deviations", [])
+    ]
+    return found
+
+
+def _title(targets: Sequence[dict[str, Any]]) -> str:
+    if len({target["model"] for target in targets}) == 1:
+        return f"{targets[0]['model']} on {' and '.join(short(target['url']) for target in targets)}"
+    return " and ".join(f"{target['model']} on {short(target['url'])}" for target in targets)
+
+
+def _subtitle(result: dict[str, Any]) -> str:
+    settings, machine = result["settings"], result["environment"].get("machine") or {}
+    answered = sum(group["ok"] for target in result["targets"] for group in target["groups"].values())
+    rounds = settings.get("rounds", 1)
+    parts = [
+        str(settings.get("load") or settings.get("scenario", "")),
+        f"{answered:,} answered requests" + (f" in {rounds} rounds" if rounds > 1 else ""),
+        f"{machine['cpu']}, {machine['cores']} cores" if machine.get("cpu") else "",
+        (machine.get("date") or result.get("date") or "").replace("T", " ").replace("+00:00", " UTC"),
+    ]
+    return " · ".join(filter(None, parts))
+
+
+def _warnings(result: dict[str, Any]) -> str:
+    found = warnings(result)
+    return f"<aside><ul>{''.join(f'<li>{escape(each)}</li>' for each in found)}</ul></aside>" if found else ""
+
+
+def _figures(result: dict[str, Any], records: Sequence[Record]) -> Iterable[str]:
+    """Yield the sections of figures: of the whole run, then of each group, if there are several."""
+    targets = result["targets"]
+    whole = series(targets, records)
+    groups = list(dict.fromkeys(name for target in targets for name in target["groups"]))
+    alone = len(groups) == 1
+    found = [
+        over_time(whole, "ttft", "TTFT"),
+        histogram(whole) if alone else None,
+        over_time(whole, "e2e", "End-to-end latency"),
+        distribution(whole) if alone else None,
+        ttft_against_rate(targets),
+        *sweep(targets, result.get("sweep") or []),
+        *stages([(short(target["url"]), target.get("budget")) for target in targets]),
+    ]
+    yield f"<h2>Plots</h2>{_grid(found)}{_missing(found)}"
+    for number, name in enumerate(groups if len(groups) > 1 else []):
+        part = series(targets, records, name)
+        if grid := _grid([histogram(part, f"-{number}"), distribution(part, f"-{number}")]):
+            yield f"<h2>Group: {escape(name)}</h2>{grid}"
+
+
+def _grid(found: Iterable[Figure | None]) -> str:
+    markup = "".join(figure.markup() for figure in found if figure)
+    return f"<div class=figures>{markup}</div>" if markup else ""
+
+
+def _missing(found: Iterable[Figure | None]) -> str:
+    """Return a sentence about the plots that this run has no data for."""
+    there = [figure.id for figure in found if figure]
+    asks = [words for prefix, words in _ASKS if not any(name.startswith(prefix) for name in there)]
+    return (
+        f'<p class=muted style="margin-top:20px">Not measured in this run: {escape("; ".join(asks))}.</p>'
+        if asks
+        else ""
+    )

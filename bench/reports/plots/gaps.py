@@ -1,0 +1,136 @@
+"""The inter-token latency: a histogram of all gaps, and their cumulative distribution."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from measures import percentile
+
+from reports.figure import NARROW, Figure
+from reports.scales import Scale, fitting, linear, number
+from reports.series import Series, legends
+from reports.svg import Plot, dot, element, hint, line
+
+BINS = 40
+MARKED = (50, 90, 99)
+FORMULA = "ITL is the time between two deltas of one answer."
+
+
+def histogram(found: Sequence[Series], suffix: str = "") -> Figure | None:
+    """Return the histogram; None without gaps. Rare long gaps are counted in the caption, not drawn."""
+    found = [each for each in found if _positive(each)]
+    if not found:
+        return None
+    plot = Plot(NARROW, 250)
+    x = _range([value for each in found for value in _positive(each)], plot.left, plot.right)
+    edges = [x.low + (x.high - x.low) * index / BINS for index in range(BINS + 1)]
+    if x.is_log:
+        edges = [x.low * (x.high / x.low) ** (index / BINS) for index in range(BINS + 1)]
+    shares = [_shares(each, edges) for each in found]
+    y = linear(0.0, max(map(max, shares)) * 1.25, plot.bottom, plot.top)
+    plot.axes(x, y, "ITL, ms", "share of gaps, %")
+    for each, heights in zip(found, shares, strict=True):
+        plot.add(*_bars(each, heights, edges, x, y))
+    plot.verticals(
+        (x(value), f"p{point} {number(value)}", each.color)
+        for each in found
+        for point in (50, 99)
+        if (value := _percentile(each, point)) is not None and x.low <= value <= x.high
+    )
+    caption = " ".join([FORMULA, *filter(None, (_outside(each, x, len(found) > 1) for each in found))])
+    drawing = plot.markup("Histogram of the inter-token latency")
+    return Figure(f"itl-histogram{suffix}", "Inter-token latency", [drawing], legends(found, _all), caption)
+
+
+def distribution(found: Sequence[Series], suffix: str = "") -> Figure | None:
+    """Return the cumulative distribution with its percentiles as points; None without gaps."""
+    found = [each for each in found if _positive(each)]
+    if not found:
+        return None
+    plot = Plot(NARROW, 250)
+    x = fitting([value for each in found for value in _positive(each)], plot.left, plot.right, from_zero=False)
+    y = linear(0.0, 100.0, plot.bottom, plot.top)
+    plot.axes(x, y, "ITL, ms", "share of gaps that are at most as long, %")
+    for each in found:
+        plot.add(line(_steps(_all(each), x, y), each.color))
+        points = [(point, value) for point in MARKED if (value := _percentile(each, point)) is not None]
+        plot.add(*(dot(x(v), y(p), each.color, f"{each.name}\np{p} {number(v)} ms", 3.5) for p, v in points))
+    drawing = plot.markup("Cumulative distribution of the inter-token latency")
+    legend = [(each.color, each.name, _points(each)) for each in found]
+    caption = "Points: p50, p90 and p99, where there are enough gaps."
+    return Figure(f"itl-distribution{suffix}", "Inter-token latency, cumulative", [drawing], legend, caption)
+
+
+def _all(each: Series) -> list[float]:
+    return each.samples("itl")
+
+
+def _positive(each: Series) -> list[float]:
+    return [value for value in _all(each) if value > 0]
+
+
+def _percentile(each: Series, point: int) -> float | None:
+    """Return a percentile that the number of gaps can carry."""
+    values = _all(each)
+    return percentile(values, point) if len(values) * (100 - point) >= 100 or point == 50 else None
+
+
+def _points(each: Series) -> str:
+    found = [f"p{point} {number(value)}" for point in MARKED if (value := _percentile(each, point)) is not None]
+    return " · ".join(found) + " ms"
+
+
+def _range(values: Sequence[float], begin: float, end: float) -> Scale:
+    """Return a scale for most of the values: without the last 0.5 %, if they are far away."""
+    inner = [percentile(values, percent) or 0.0 for percent in (0.5, 99.5)]
+    scale = fitting([value for value in values if inner[0] <= value <= inner[1]], begin, end)
+    if scale.is_log or inner[0] < inner[1] / 3:
+        return scale
+    return linear(inner[0] * 0.97, inner[1] * 1.03, begin, end)  # all gaps are alike: show how they differ
+
+
+def _shares(each: Series, edges: Sequence[float]) -> list[float]:
+    """Return the percent of the gaps in each bin."""
+    values = sorted(_all(each))
+    counts, index = [], 0
+    while index < len(values) and values[index] < edges[0]:
+        index += 1
+    for edge in edges[1:]:
+        first = index
+        while index < len(values) and values[index] <= edge:
+            index += 1
+        counts.append(100 * (index - first) / len(values))
+    return counts
+
+
+def _bars(each: Series, heights: Sequence[float], edges: Sequence[float], x: Scale, y: Scale) -> list[str]:
+    return [
+        element(
+            "rect",
+            hint(f"{each.name}\n{number(low)} to {number(high)} ms: {share:.1f}% of the gaps"),
+            x=x(low),
+            y=y(share),
+            width=round(max(0.5, x(high) - x(low) - 0.6), 1),
+            height=round(y(0) - y(share), 1),
+            class_=f"bar {each.color}",
+        )
+        for share, (low, high) in zip(heights, pairwise(edges), strict=True)
+        if share
+    ]
+
+
+def _outside(each: Series, x: Scale, named: bool) -> str:
+    """Return a sentence about the gaps that are not drawn."""
+    values = _all(each)
+    zero, above = sum(value <= 0 for value in values), sum(value > x.high for value in values)
+    parts = [f"{100 * zero / len(values):.1f}% of the gaps are 0 (deltas in one read)"] if zero else []
+    parts += [
+        f"{above:,} of {len(values):,} are longer than {number(x.high)} ms, at most {number(max(values))} ms"
+    ] * bool(above)
+    return (f"{each.name}: " if named and parts else "") + "; ".join(parts) + "." * bool(parts)
+
+
+def _steps(values: Sequence[float], x: Scale, y: Scale) -> list[tuple[float, float]]:
+    """Return the line of the cumulative distribution, with no more points than can be seen."""
+    ranked, count = sorted(values), len(values)
+    shares = sorted({*(index / 200 for index in range(201)), *(1 - index / 2000 for index in range(20))})
+    return [(x(ranked[min(count - 1, int(share * (count - 1)))]), y(100 * share)) for share in shares]

@@ -1,0 +1,126 @@
+"""The levels of a sweep: the share of requests that meet the objectives, TTFT and ITL, and the knee."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from reports.figure import NARROW, Figure
+from reports.plots.levels import Level, draw, tail, tails
+from reports.scales import Scale, fitting, linear, number
+from reports.series import COLORS, UNITS, short
+from reports.svg import CHARACTER, Plot, element, text
+
+TAILS = ("p90", "max")
+"""Upper ends of the bars. Nine of ten requests must meet the objectives by default."""
+_OBJECTIVE = re.compile(r"(\w+) <= ([0-9.e+]+) ms")
+_MEASURES = (("ttft", "TTFT"), ("itl", "ITL"))
+
+
+def sweep(targets: Sequence[dict[str, Any]], entries: Sequence[dict[str, Any]]) -> list[Figure]:
+    """Return the figures of a sweep; none without one."""
+    found = [[entry for entry in entries if entry["target"] == index] for index in range(len(targets))]
+    if not any(found):
+        return []
+    measured = (_measure(targets, found, measure, name) for measure, name in _MEASURES)
+    return [_attainment(targets, found), *filter(None, measured)]
+
+
+def _attainment(targets: Sequence[dict[str, Any]], found: Sequence[Sequence[dict[str, Any]]]) -> Figure:
+    rows = [[_share(entry) for entry in entries] for entries in found]
+    wanted = 100 * max(target["knee"]["attainment"] for target in targets)
+    plot = Plot(NARROW, 250)
+    x, y = _levels(rows, plot), linear(0.0, 108.0, plot.bottom, plot.top)
+    plot.axes(x, y, _unit(targets), "requests within the objectives, %")
+    reserved = _limit(plot, y, wanted, f"wanted {wanted:g}%")
+    for color, row in zip(COLORS, rows, strict=False):
+        draw(plot, row, x, y, color)
+    _knees(plot, targets, x, reserved)
+    legend = [(COLORS[i], short(target["url"]), knee_text(target["knee"])) for i, target in enumerate(targets)]
+    caption = (
+        f"The knee is the highest level at which {wanted:g}% of the requests meet {targets[0]['knee']['objectives']}."
+    )
+    drawing = plot.markup("Share of the requests that meet the objectives, by level")
+    return Figure("sweep-share", "Sweep: the knee", [drawing], legend, caption)
+
+
+def _share(entry: dict[str, Any]) -> Level:
+    share = 100 * entry["met"]
+    return Level(entry["level"], share, share, "", entry["group"], "%")
+
+
+def _measure(
+    targets: Sequence[dict[str, Any]], found: Sequence[Sequence[dict[str, Any]]], measure: str, name: str
+) -> Figure | None:
+    rows = [_rows(target, entries, f"{measure}_ms") for target, entries in zip(targets, found, strict=True)]
+    if not any(rows):
+        return None
+    limit = dict(_OBJECTIVE.findall(targets[0]["knee"]["objectives"])).get(measure)
+    plot = Plot(NARROW, 250)
+    values = [value for row in rows for level in row for value in (level.middle, level.top)]
+    x, y = _levels(rows, plot), fitting([*values, *([float(limit)] if limit else [])], plot.bottom, plot.top)
+    plot.axes(x, y, _unit(targets), f"{name}, ms")
+    reserved = 0.0
+    if limit:
+        reserved = _limit(plot, y, float(limit), f"objective {float(limit):,g} ms")
+    for color, row in zip(COLORS, rows, strict=False):
+        draw(plot, row, x, y, color)
+    _knees(plot, targets, x, reserved)
+    legend = [
+        (COLORS[index], short(target["url"]), _at_knee(target["knee"], rows[index]))
+        for index, target in enumerate(targets)
+    ]
+    caption = f"Points: p50. Bars: to {tails(level.tail for row in rows for level in row)}."
+    return Figure(f"sweep-{measure}", f"Sweep: {name}", [plot.markup(f"{name} by level")], legend, caption)
+
+
+def _rows(target: dict[str, Any], entries: Sequence[dict[str, Any]], key: str) -> list[Level]:
+    rows = []
+    for entry in entries:
+        row = target["groups"].get(entry["group"], {}).get(key) or {}
+        if row.get("p50") is not None:
+            point = tail(row, TAILS)
+            rows.append(Level(entry["level"], row["p50"], row[point], point, entry["group"], "ms"))
+    return rows
+
+
+def _levels(rows: Sequence[Sequence[Level]], plot: Plot) -> Scale:
+    return fitting([level.at for row in rows for level in row], plot.left, plot.right - 8)
+
+
+def _unit(targets: Sequence[dict[str, Any]]) -> str:
+    unit = UNITS[targets[0]["knee"]["kind"]]
+    return unit if unit.startswith("requests") else f"requests {unit}"
+
+
+def _limit(plot: Plot, y: Scale, value: float, label: str) -> float:
+    """Draw an objective, and return where its label ends."""
+    at = y(value)
+    plot.add(
+        element("line", x1=plot.left, x2=plot.right, y1=at, y2=at, class_="rule bad"),
+        text(label, plot.left + 4, at - 5 if at > plot.top + 12 else at + 13, class_="label halo bad"),
+    )
+    return plot.left + 4 + CHARACTER * len(label)
+
+
+def _knees(plot: Plot, targets: Sequence[dict[str, Any]], x: Scale, reserved: float) -> None:
+    """Draw a vertical line at the knee of each server."""
+    marks = (
+        (x(target["knee"]["level"]), f"knee {number(target['knee']['level'])}", COLORS[index])
+        for index, target in enumerate(targets)
+        if target["knee"]["level"] is not None
+    )
+    plot.verticals(marks, reserved)
+
+
+def knee_text(knee: dict[str, Any]) -> str:
+    """Return the knee in words."""
+    if knee["level"] is None:
+        return "no level meets them"
+    return f"knee: {number(knee['level'])} {UNITS[knee['kind']]}"
+
+
+def _at_knee(knee: dict[str, Any], row: Sequence[Level]) -> str:
+    found = next((level for level in row if level.at == knee["level"]), None)
+    if found is None:
+        return "no knee"
+    return f"at the knee p50 {number(found.middle)} · {found.tail} {number(found.top)} ms"

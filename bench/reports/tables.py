@@ -1,0 +1,119 @@
+"""The tables of the page: all figures with their formulas and their noise, ratios, and the surroundings of the run."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from measures import MEASURES, POINTS
+
+from reports.rates import RATES
+from reports.scales import number
+from reports.series import short
+
+ROUNDS = ("min", "median", "max")
+
+
+def figures_table(target: dict[str, Any], name: str) -> str:
+    """Return the tables of a group: latencies and rates."""
+    group = target["groups"][name]
+    noise = group.get("noise") or {}
+    rounds = [f"rounds {point}" for point in ROUNDS if noise]
+    latencies = []
+    for measure, (formula, _) in MEASURES.items():
+        if found := group.get(f"{measure}_ms"):
+            cells = [measure, f"{found['n']:,}", *(number(found.get(point)) for point in POINTS)]
+            latencies.append([*cells, *_rounds(noise.get(f"{measure}_ms"), bool(noise)), formula])
+    rates = [
+        [words, _value(group[key]) + _range(noise.get(key)), formula]
+        for key, (words, formula) in RATES.items()
+        if group.get(key) is not None
+    ]
+    title = f"{short(target['url'])}: {name}"
+    return _table(title, ["ms", "n", *POINTS, *rounds, "formula"], latencies) + _table(
+        "", ["figure", "value", "formula"], rates
+    )
+
+
+def _rounds(spread: Mapping[str, Any] | None, several: bool) -> list[str]:
+    """Return the cells of the rounds, if there are several."""
+    return [number((spread or {}).get(point)) for point in ROUNDS if several]
+
+
+def _range(spread: Mapping[str, Any] | None) -> str:
+    return f" (rounds {number(spread['min'])} to {number(spread['max'])})" if spread else ""
+
+
+def _value(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else number(value)
+
+
+def ratios_table(result: dict[str, Any]) -> str:
+    """Return the table of the two servers' ratios; empty without a second server."""
+    if not result.get("ratios"):
+        return ""
+    first, second = (short(target["url"]) for target in result["targets"][:2])
+    tables = []
+    for group, found in result["ratios"].items():
+        rows = [
+            [name.removesuffix("_ms"), *(_interval(value.get(point)) for point in ("ratio", *POINTS))]
+            for name, value in (
+                (name, {"ratio": value} if "ratio" in value else value) for name, value in found.items()
+            )
+        ]
+        caption = f"{group}: {first} divided by {second}, with 95% confidence intervals"
+        tables.append(_table(caption, ["ratio", "", *POINTS], rows))
+    return "".join(tables)
+
+
+def _interval(ratio: Mapping[str, Any] | None) -> str:
+    if ratio is None or ratio.get("ratio") is None:
+        return "-"
+    return f"{ratio['ratio']:.3f} ({number(ratio['low'])} to {number(ratio['high'])})"
+
+
+def facts(result: dict[str, Any]) -> str:
+    """Return the tables of the machine, the servers and the settings."""
+    environment = result["environment"]
+    load = {key: value for key, value in (environment.get("load") or {}).items() if key != "busy"}
+    parts = {"Machine": (environment.get("machine") or {}) | load}
+    for target, server in zip(result["targets"], environment.get("servers") or [], strict=False):
+        parts[target["url"]] = server
+    parts["Settings"] = result["settings"]
+    tables = (
+        f"<div class=scroll><table class=facts><caption>{escape(title)}</caption>{_pairs(found)}</table></div>"
+        for title, found in parts.items()
+        if found
+    )
+    return f"<div class=facts-of>{''.join(tables)}</div>"
+
+
+def _pairs(found: Mapping[str, Any]) -> str:
+    return "".join(
+        f"<tr><td>{escape(key.replace('_', ' '))}</td><td>{escape(_plain(value))}</td></tr>"
+        for key, value in found.items()
+        if value not in (None, "", [], {}, False)
+    )
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_plain(each)}" for key, each in value.items() if each not in (None, "", [], {}))
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    return f"{value:,.10g}" if isinstance(value, float) else str(value)
+
+
+def _table(caption: str, heads: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table, whose column `formula` is text and whose others are numbers."""
+    head = "".join(_cell("th", each, each == "formula") for each in heads)
+    body = "".join(
+        f"<tr>{''.join(_cell('td', each, name == 'formula') for name, each in zip(heads, row, strict=True))}</tr>"
+        for row in rows
+    )
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f"<div class=scroll><table>{title}<tr>{head}</tr>{body}</table></div>"
+
+
+def _cell(tag: str, content: str, is_formula: bool) -> str:
+    class_ = " class=formula" if is_formula else ""
+    return f"<{tag}{class_}>{escape(content)}</{tag}>"

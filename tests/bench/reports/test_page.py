@@ -1,0 +1,156 @@
+"""The page in a real browser: its marks, its widths, its themes, and no request."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from record import Record
+from reports import page, warnings
+
+from tests.bench.reports.sample import TOKENS, records, result, swept
+from tests.support.browser import BrowserPage, browsing
+
+ANSWERED = 18
+"""Answered requests of each of two servers in three rounds of six."""
+_OVERLAPS = """
+[...document.querySelectorAll("svg")].flatMap(svg => {
+    const texts = [...svg.querySelectorAll("text")].filter(text => text.checkVisibility())
+        .map(text => [text.textContent, text.getBoundingClientRect()])
+    return texts.flatMap(([one, a], index) => texts.slice(index + 1)
+        .filter(([, b]) => a.left + 1 < b.right && b.left + 1 < a.right && a.top + 4 < b.bottom && b.top + 4 < a.bottom)
+        .map(([other]) => `${one} / ${other}`))
+})
+"""
+
+
+def count(shown: BrowserPage, selector: str) -> int:
+    return int(shown.evaluate(f"document.querySelectorAll({selector!r}).length"))
+
+
+def faults(shown: BrowserPage) -> list[Any]:
+    """Return everything that a reader would complain about, in both themes and in the widths of a phone and a desk."""
+    found: list[Any] = []
+    for theme in ("light", "dark"):
+        shown.theme(theme)
+        for width in (360, 768, 1400):
+            shown.resize(width)
+            found += shown.too_wide() + shown.evaluate(_OVERLAPS)
+    return found + shown.errors + shown.foreign_requests()
+
+
+RUN = records(traced=True), 2
+ONE = records(targets=1, rounds=1), 1
+LEVELS = records(groups=("1 at a time", "2 at a time", "4 at a time")), 2
+
+# found in the narrow drawing of a figure, of which there is a wide one, too
+MARKS = [
+    (
+        RUN,
+        {
+            "#ttft-over-time .narrow circle.a": ANSWERED,
+            "#ttft-over-time .narrow circle.b": ANSWERED,
+            "#ttft-over-time .wide circle": 2 * ANSWERED,
+            "#ttft-over-time .narrow .failed": 2,
+            "#e2e-over-time .narrow circle": 2 * ANSWERED,
+            "#itl-distribution path.line": 2,
+            "#itl-distribution circle": 6,
+            "#token-budget .narrow svg:first-child rect": 2 * 8,
+            "#first-token-budget .narrow svg:first-child rect": 2 * 10,
+            "#ttft-against-rate": 0,
+            "#sweep-share": 0,
+        },
+    ),
+    (
+        ONE,
+        {
+            "#ttft-over-time .narrow circle.a": 6,
+            "#itl-distribution path.line": 1,
+            "#token-budget": 0,
+            ".cards b": 5,
+        },
+    ),
+    (
+        LEVELS,
+        {
+            "#ttft-against-rate circle.a": 3,
+            "#ttft-against-rate circle.b": 3,
+            "#ttft-against-rate path.whisker": 6,
+            "#itl-histogram-2": 1,
+            "#itl-distribution-2 path.line": 2,
+        },
+    ),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("run", "expected"), MARKS)
+def test_page_of_a_run_has_all_marks_and_no_faults(
+    tmp_path: Path, run: tuple[list[Record], int], expected: dict[str, int]
+) -> None:
+    found, targets = run
+    (tmp_path / "report.html").write_text(page(result(found, targets), found))
+    with browsing(tmp_path) as shown:
+        shown.open((tmp_path / "report.html").as_uri())
+        assert {selector: count(shown, selector) for selector in expected} == expected
+        assert faults(shown) == []
+
+
+@pytest.mark.slow
+def test_page_of_a_sweep_shows_the_knee_and_the_objectives(tmp_path: Path) -> None:
+    whole, found = swept()
+    (tmp_path / "report.html").write_text(page(whole, found))
+    with browsing(tmp_path) as shown:
+        shown.open((tmp_path / "report.html").as_uri())
+        for figure, limit in (("share", "wanted 90%"), ("ttft", "objective 2,000 ms"), ("itl", "objective 100 ms")):
+            assert count(shown, f"#sweep-{figure} circle.dot.a") == 3
+            assert count(shown, f"#sweep-{figure} circle.dot.b") == 3
+            texts = shown.evaluate(f"[...document.querySelectorAll('#sweep-{figure} .halo')].map(e => e.textContent)")
+            assert texts == [limit, "knee 4"]
+        knees = shown.evaluate("[...document.querySelectorAll('#sweep-share li span')].map(e => e.textContent)")
+        assert knees == ["knee: 4 at a time", "no level meets them"]
+        assert faults(shown) == []
+
+
+@pytest.mark.slow
+def test_histogram_counts_every_gap_that_it_draws(tmp_path: Path) -> None:
+    found = records(targets=1)
+    (tmp_path / "report.html").write_text(page(result(found, 1), found))
+    with browsing(tmp_path) as shown:
+        shown.open((tmp_path / "report.html").as_uri())
+        shares = shown.evaluate(
+            "[...document.querySelectorAll('#itl-histogram rect')].map(e => parseFloat(e.textContent.split(': ')[1]))"
+        )
+    assert len(shares) > 10
+    assert sum(shares) == pytest.approx(100, abs=3)  # each is rounded, and the rarest gaps are only counted
+    gaps = ANSWERED * (TOKENS - 1)
+    assert f"n\N{NO-BREAK SPACE}{gaps}" in page(result(found, 1), found)
+
+
+def test_page_is_one_file_without_script_and_escapes_names() -> None:
+    found = records()
+    text = page(result(found), found)
+    assert "<script" not in text
+    assert "tiny<b>" not in text
+    assert "tiny&lt;b&gt;" in text
+    assert not any(mark in text for mark in ("src=", "href=", "@import", "url("))
+
+
+def test_page_without_any_answer_shows_the_errors() -> None:
+    found = [each for each in records(targets=1) if each.error]
+    text = page(result(found, 1), found)
+    assert "1 of 1 requests failed (http 503: 1)" in text
+    assert "<svg" not in text
+
+
+def test_warnings_are_sentences_about_the_run() -> None:
+    found = records(targets=1)
+    found[0].output_tokens -= 1
+    whole = result(found, 1)
+    whole["environment"]["load"]["busy"] = ["before the run, other programs used 44% of all cores"]
+    whole["settings"]["deviations"] = ["temperature: 0"]
+    assert warnings(whole) == [
+        "The machine is busy: before the run, other programs used 44% of all cores.",
+        "http://127.0.0.1:8790, all: 1 of 19 requests failed (http 503: 1).",
+        "http://127.0.0.1:8790, all: 1 answers ended before the length that was asked for.",
+        "Requests differ from a client's default ones: temperature: 0.",
+    ]
