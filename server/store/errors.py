@@ -24,12 +24,12 @@ class StoreError(Exception):
 
 
 class NewerStore(StoreError):
-    """A newer version of this program wrote the file."""
+    """A newer version of this program wrote the store."""
 
-    def __init__(self, path: Path, version: int, newest: int) -> None:
+    def __init__(self, place: Path | str, version: int, newest: int) -> None:
         super().__init__(
-            f"{path} was written by a newer responsed (tables of version {version}; this one reads up to {newest}): "
-            "upgrade, or choose another file with --store"
+            f"{place} was written by a newer responsed (tables of version {version}; this one reads up to {newest}): "
+            "upgrade, or choose another place with --store"
         )
 
 

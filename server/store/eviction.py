@@ -81,7 +81,7 @@ class UsageIndex:
         self._shift = max((each for each in (latest, self._database.clock()) if each is not None), default=now) - now
 
     def summary(self) -> StoreUsage:
-        ((count, size),) = self._database.rows("SELECT count(*), coalesce(sum(bytes), 0) FROM entries")
+        ((count, size),) = self._database.rows("SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM entries")
         return StoreUsage(count, int(size), self._evictions)
 
     def insert(self, entry_id: str, size: int, now: float) -> None:
@@ -112,7 +112,7 @@ class UsageIndex:
         Never delete `pinned` entries, unfinished responses and their conversations.
         """
         ((count, size, first),) = self._database.rows(
-            "SELECT count(*), coalesce(sum(bytes), 0), coalesce(min(used), 0) FROM entries"
+            "SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT), coalesce(min(used), 0) FROM entries"
         )
         oldest = now + self._shift - self._limits.days * DAY_SECONDS
         if count <= self._limits.count and size <= self._max_bytes and first >= oldest:

@@ -3,7 +3,22 @@
 `rowid` is the order of insertion, as in SQLite. The default of `owner` names the server of the connection.
 """
 
+import logging
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from server.store.errors import NewerStore, StoreError
 from server.store.schema import Schema
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+LOCK = 0x72737064
+"""Key of the advisory lock of all writers ("rspd"). Each database has locks of its own."""
+
+NAME = "responsed"
+"""Name of the schema that has the tables."""
 
 TABLES = """
     CREATE TABLE servers (
@@ -54,6 +69,50 @@ TABLES = """
 """
 
 SCHEMA = Schema(TABLES)
-"""PostgreSQL's tables and their versions, in a schema of the database with the name `NAME`."""
+"""PostgreSQL's tables and their versions."""
 
-NAME = "responsed"
+log = logging.getLogger("responsed.store")
+
+
+class Peer(Struct, frozen=True):
+    """A server that shares the database with others."""
+
+    id: str
+    address: str
+    """URL at which the other servers reach it."""
+
+
+def prepare(connection: "Connection", schema: Schema, place: str, create: bool) -> None:
+    """Create or migrate the tables, or only check their version. Raises NewerStore, StoreError."""
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+        version = _version(connection)
+        if version > schema.version:
+            raise NewerStore(place, version, schema.version)
+        if version == schema.version:
+            return
+        if not create:
+            found = f"of an older version ({version})" if version else "missing"
+            raise StoreError(f"{place}: the tables are {found}; start the server, which makes them")
+        if version:
+            for number, step in schema.steps_after(version):
+                connection.execute(step.encode())
+                log.info("%s: migrated its tables to version %d", place, number)
+        else:
+            _create(connection, schema)
+        connection.execute("UPDATE version SET number = %s", (schema.version,))
+
+
+def _version(connection: "Connection") -> int:
+    """Return the version of the tables; 0 if there are none."""
+    if connection.execute("SELECT to_regclass(%s)", (f"{NAME}.version",)).fetchone() == (None,):
+        return 0
+    ((number,),) = connection.execute("SELECT number FROM version")
+    return int(number)
+
+
+def _create(connection: "Connection", schema: Schema) -> None:
+    if connection.execute("SELECT to_regnamespace(%s)", (NAME,)).fetchone() == (None,):
+        connection.execute(f"CREATE SCHEMA {NAME}")
+    connection.execute(schema.tables.encode())
+    connection.execute("CREATE TABLE version (number BIGINT NOT NULL); INSERT INTO version VALUES (1)")

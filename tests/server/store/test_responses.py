@@ -12,22 +12,27 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import trio
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from msgspec.structs import replace
 
 from server.store import sqlite
 from server.store.async_store import AsyncStore
 from server.store.conversations import Conversation, Page, StoredItem
+from server.store.database import Database
 from server.store.errors import StoreError
 from server.store.eviction import DAY_SECONDS, Limits, Missing
-from server.store.responses import SCHEMA, Store, Stored
-from server.store.sqlite import SQLiteDatabase
+from server.store.locations import Place, open_database
+from server.store.postgres import PostgresDatabase
+from server.store.postgres_tables import Peer
+from server.store.responses import Interrupted, Store, Stored
 from tests.support.helpers import AMPLE, get, post, served
+from tests.support.postgres import Cluster
 
 NOW = 1_000_000.0
 NOBODY = 65534
@@ -38,13 +43,48 @@ def ended(first: bytes, inputs: bytes = b"[]") -> tuple[bytes, bytes]:
     return b'{"failed":%s}' % first, inputs[:-1] + (b"," if inputs != b"[]" else b"") + b'"stopped"]'
 
 
-def store(path: Path, limits: Limits = AMPLE, now: float = NOW) -> Store:
-    return Store(SQLiteDatabase(path, SCHEMA), limits, ended, now)
+OPENED: list[Store] = []
+
+
+class Timeless(PostgresDatabase):
+    """PostgreSQL whose clock stands still, so that the time of the tests goes on like SQLite's."""
+
+    def clock(self) -> None:  # type: ignore[override]  # the protocol's type
+        return None
+
+
+def database(place: Place) -> Database:
+    if isinstance(place, Path):
+        return open_database(place)
+    return Timeless(place.url, None, Peer(f"srv_{uuid4().hex}", ""))
+
+
+def store(place: Place, limits: Limits = AMPLE, now: float = NOW, interrupted: Interrupted = ended) -> Store:
+    OPENED.append(keeper := Store(database(place), limits, interrupted, now))
+    return keeper
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """Close the stores that a test leaves open, since psycopg warns of connections."""
+    yield
+    while OPENED:
+        OPENED.pop().close()
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "responses.db"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """Return a place for a new store, of each kind."""
+    if request.param == "sqlite":
+        file: Path = request.getfixturevalue("path")
+        return file
+    cluster: Cluster = request.getfixturevalue("cluster")
+    return cluster.create()
 
 
 def items(*ids: str) -> list[StoredItem]:
@@ -86,8 +126,8 @@ def stored_ids(keeper: Store) -> list[str]:
     return [each for (each,) in keeper._database.rows("SELECT id FROM entries ORDER BY used, rowid")]
 
 
-def test_response_is_stored_at_its_begin_and_end(path: Path) -> None:
-    keeper = store(path)
+def test_response_is_stored_at_its_begin_and_end(place: Place) -> None:
+    keeper = store(place)
     first = begun("resp_1")
     keeper.begin(first, NOW)
     assert keeper.get("resp_1", NOW) == first
@@ -95,19 +135,19 @@ def test_response_is_stored_at_its_begin_and_end(path: Path) -> None:
     whole = finish(keeper, first)
     assert keeper.get("resp_1", NOW) == whole
     keeper.close()
-    assert store(path).get("resp_1", NOW) == whole
+    assert store(place).get("resp_1", NOW) == whole
 
 
-def test_response_finished_twice_is_missing(path: Path) -> None:
-    keeper = store(path)
+def test_response_finished_twice_is_missing(place: Place) -> None:
+    keeper = store(place)
     put(keeper, begun("resp_1"))
     for name in ("resp_1", "resp_2"):
         with pytest.raises(Missing, match=f"{name} is not stored"):
             keeper.finish(name, "failed", b"{}", b"[]", [], NOW)
 
 
-def test_chain_is_read_oldest_first_and_names_a_missing_response(path: Path) -> None:
-    keeper = store(path)
+def test_chain_is_read_oldest_first_and_names_a_missing_response(place: Place) -> None:
+    keeper = store(place)
     line = [put(keeper, begun(f"r{i}", f"r{i - 1}" if i else None)) for i in range(5)]
     put(keeper, begun("aside", "r1"))
     assert keeper.chain("r4", NOW) == line
@@ -119,14 +159,14 @@ def test_chain_is_read_oldest_first_and_names_a_missing_response(path: Path) -> 
     assert keeper.chain("r1", NOW) == line[:2]
 
 
-def test_unfinished_response_is_failed_after_a_restart(path: Path) -> None:
-    keeper = store(path)
+def test_unfinished_response_is_failed_after_a_restart(place: Place) -> None:
+    keeper = store(place)
     keeper.conversations.create(Conversation("conv", 7, b"{}"), [], NOW)
     whole = put(keeper, begun("r1", conversation="conv"))
     half = begun("r2", conversation="conv")
     keeper.begin(half, NOW)
     keeper.close()
-    keeper = store(path)
+    keeper = store(place)
     response, cues = ended(half.first)
     failed = replace(half, status="failed", response=response, inputs=cues)
     assert keeper.chain("r1", NOW) == [whole]
@@ -134,24 +174,24 @@ def test_unfinished_response_is_failed_after_a_restart(path: Path) -> None:
     assert keeper.conversations.items("conv", NOW) == Page(items("in_r1", "out_r1"), more=False)
 
 
-def test_unfinished_response_ends_with_the_inputs_that_were_stored(path: Path) -> None:
-    keeper = store(path)
+def test_unfinished_response_ends_with_the_inputs_that_were_stored(place: Place) -> None:
+    keeper = store(place)
     keeper.begin(begun("r1"), NOW)
     keeper.advance("r1", b'["called"]')
     keeper.close()
-    found = store(path).get("r1", NOW)
+    found = store(place).get("r1", NOW)
     assert found is not None
     assert (found.status, found.inputs) == ("failed", b'["called","stopped"]')
 
 
-def test_unfinished_response_that_is_unreadable_is_removed(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unfinished_response_that_is_unreadable_is_removed(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     def unreadable(first: bytes, inputs: bytes) -> tuple[bytes, bytes]:
         raise ValueError("no such field")
 
-    keeper = store(path)
+    keeper = store(place)
     keeper.begin(begun("r1"), NOW)
     keeper.close()
-    assert stored_ids(Store(SQLiteDatabase(path, SCHEMA), AMPLE, unreadable, NOW)) == []
+    assert stored_ids(store(place, interrupted=unreadable)) == []
     assert caplog.messages == [
         "a process did not shut down: 1 unfinished responses have failed",
         "removed r1, whose unfinished record is unreadable: no such field",
@@ -161,8 +201,8 @@ def test_unfinished_response_that_is_unreadable_is_removed(path: Path, caplog: p
 # Bounds
 
 
-def test_eviction_removes_the_least_recently_used_first(path: Path) -> None:
-    keeper = store(path, replace(AMPLE, count=4))
+def test_eviction_removes_the_least_recently_used_first(place: Place) -> None:
+    keeper = store(place, replace(AMPLE, count=4))
     for i, previous in enumerate([None, "r0", None, None]):
         put(keeper, begun(f"r{i}", previous), NOW + i)
     keeper.chain("r1", NOW + 10)
@@ -172,29 +212,29 @@ def test_eviction_removes_the_least_recently_used_first(path: Path) -> None:
     assert stored_ids(keeper) == ["r2", "r4", "r5", "r6"], "r3 was never used, then r0 and r1 by a chain"
 
 
-def test_eviction_limits_the_bytes(path: Path) -> None:
-    keeper = store(path, replace(AMPLE, megabytes=0.01))
+def test_eviction_limits_the_bytes(place: Place) -> None:
+    keeper = store(place, replace(AMPLE, megabytes=0.01))
     for i in range(5):
         put(keeper, begun(f"r{i}", size=3000), NOW + i)
     assert stored_ids(keeper) == ["r2", "r3", "r4"]
 
 
-def test_eviction_removes_unused_responses_after_some_days(path: Path) -> None:
-    keeper = store(path, replace(AMPLE, days=2))
+def test_eviction_removes_unused_responses_after_some_days(place: Place) -> None:
+    keeper = store(place, replace(AMPLE, days=2))
     put(keeper, begun("old"), NOW)
     put(keeper, begun("used"), NOW)
     keeper.get("used", NOW + DAY_SECONDS)
     put(keeper, begun("new"), NOW + 2.5 * DAY_SECONDS)
     assert stored_ids(keeper) == ["used", "new"]
     keeper.close()
-    assert stored_ids(store(path, replace(AMPLE, days=2), NOW + 4 * DAY_SECONDS)) == ["used", "new"], (
+    assert stored_ids(store(place, replace(AMPLE, days=2), NOW + 4 * DAY_SECONDS)) == ["used", "new"], (
         "no server ran meanwhile"
     )
 
 
-def test_evictions_have_one_line_a_minute(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_evictions_have_one_line_a_minute(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    keeper = store(path, replace(AMPLE, count=2))
+    keeper = store(place, replace(AMPLE, count=2))
     for i in range(9):
         put(keeper, begun(f"r{i}"), NOW + 15 * i)
     assert caplog.messages == [
@@ -232,13 +272,13 @@ def test_store_at_a_foreign_file_is_refused_and_preserves_it(tmp_path: Path, mak
 
 
 @pytest.mark.parametrize("boot", [0.0, NOW - 200 * DAY_SECONDS, NOW + 3650 * DAY_SECONDS, 5.0])
-def test_store_whose_next_server_has_another_clock_loses_nothing(path: Path, boot: float) -> None:
+def test_store_whose_next_server_has_another_clock_loses_nothing(place: Place, boot: float) -> None:
     """CLOCK_MONOTONIC begins anew with each boot, and files of earlier versions have dates in them."""
-    keeper = store(path, replace(AMPLE, days=2), NOW)
+    keeper = store(place, replace(AMPLE, days=2), NOW)
     for name in ("r1", "r2"):
         put(keeper, begun(name), NOW)
     keeper.close()
-    keeper = store(path, replace(AMPLE, days=2), boot)
+    keeper = store(place, replace(AMPLE, days=2), boot)
     put(keeper, begun("r3"), boot + 1)
     assert stored_ids(keeper) == ["r1", "r2", "r3"]
     put(keeper, begun("r4"), boot + 1.5 * DAY_SECONDS)
@@ -258,8 +298,8 @@ async def test_async_store_ignores_the_wall_clock(tmp_path: Path, monkeypatch: p
             assert (await get(running, f"/v1/responses/{response_id}")).status == 200
 
 
-def test_unfinished_response_and_its_conversation_are_not_evicted(path: Path) -> None:
-    keeper = store(path, replace(AMPLE, count=1, days=1))
+def test_unfinished_response_and_its_conversation_are_not_evicted(place: Place) -> None:
+    keeper = store(place, replace(AMPLE, count=1, days=1))
     keeper.conversations.create(Conversation("conv", 7, b"{}"), [], NOW)
     made = [begun("r1", conversation="conv"), begun("r2"), begun("r3")]
     for each in made:
@@ -272,8 +312,8 @@ def test_unfinished_response_and_its_conversation_are_not_evicted(path: Path) ->
     assert stored_ids(keeper) == ["r3", "r2"]
 
 
-def test_entry_larger_than_the_limit_is_refused_and_evicts_nothing(path: Path) -> None:
-    keeper = store(path, replace(AMPLE, megabytes=0.01))
+def test_entry_larger_than_the_limit_is_refused_and_evicts_nothing(place: Place) -> None:
+    keeper = store(place, replace(AMPLE, megabytes=0.01))
     put(keeper, begun("r1", size=6000))
     with pytest.raises(
         StoreError, match="r2 has 20040 bytes, more than the limit of the whole store; raise --store-megabytes"
@@ -285,8 +325,8 @@ def test_entry_larger_than_the_limit_is_refused_and_evicts_nothing(path: Path) -
 # Conversations
 
 
-def test_conversation_gets_the_items_of_a_turn_together(path: Path) -> None:
-    keeper = store(path)
+def test_conversation_gets_the_items_of_a_turn_together(place: Place) -> None:
+    keeper = store(place)
     keeper.conversations.create(Conversation("conv", 7, b'{"a":"b"}'), items("i1"), NOW)
     put(keeper, begun("r1", conversation="conv"))
     keeper.begin(failing := begun("r2", conversation="conv"), NOW)
@@ -300,8 +340,8 @@ def test_conversation_gets_the_items_of_a_turn_together(path: Path) -> None:
     assert keeper._database.rows("SELECT * FROM items") == []
 
 
-def test_conversation_items_are_read_in_pages(path: Path) -> None:
-    keeper = store(path).conversations
+def test_conversation_items_are_read_in_pages(place: Place) -> None:
+    keeper = store(place).conversations
     keeper.create(Conversation("conv", 7, b"{}"), [], NOW)
     keeper.add("conv", items("a", "b", "c", "d"), NOW)
     assert keeper.items("conv", NOW, None, 3) == Page(items("a", "b", "c"), more=True)
@@ -316,8 +356,8 @@ def test_conversation_items_are_read_in_pages(path: Path) -> None:
     assert keeper.items("conv", NOW).items == [*items("c", "d"), StoredItem("a", b"again")]
 
 
-def test_missing_entry_is_named_by_the_error(path: Path) -> None:
-    keeper = store(path)
+def test_missing_entry_is_named_by_the_error(place: Place) -> None:
+    keeper = store(place)
     put(keeper, begun("resp"))
     for name in ("conv", "resp"):
         assert keeper.conversations.get(name, NOW) is None
@@ -567,7 +607,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.place = self.new_place()
         self.limits = Limits(count=6, megabytes=0.002, days=5)
         self.now = NOW
         self.model = StoreModel(self.limits)
@@ -576,7 +616,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        self.store = store(Path(self.folder.name, "s.db"), self.limits, self.now)
+        self.store = store(self.place, self.limits, self.now)
+
+    def new_place(self) -> Place:
+        self.folder = tempfile.TemporaryDirectory()
+        return Path(self.folder.name, "s.db")
 
     def teardown(self) -> None:
         self.store.close()
@@ -699,8 +743,20 @@ TestStoreMachine = pytest.mark.slow(StoreMachine.TestCase)
 TestStoreMachine.settings = settings(max_examples=60, stateful_step_count=25)
 
 
-async def test_async_store_runs_one_method_at_a_time(path: Path) -> None:
-    archive = AsyncStore(store(path))
+@pytest.mark.slow
+def test_store_in_postgres_does_what_the_model_does(cluster: Cluster) -> None:
+    class PostgresMachine(StoreMachine):
+        def new_place(self) -> Place:
+            return cluster.create()
+
+        def teardown(self) -> None:
+            self.store.close()
+
+    run_state_machine_as_test(PostgresMachine, settings=settings(max_examples=40, stateful_step_count=25))
+
+
+async def test_async_store_runs_one_method_at_a_time(place: Place) -> None:
+    archive = AsyncStore(store(place))
     line = [begun(f"r{i}", conversation="conv") for i in range(10)]
     await archive.run(archive.conversations.create, Conversation("conv", 7, b"{}"), [], NOW)
 
@@ -737,5 +793,5 @@ async def test_async_store_runs_one_method_at_a_time(path: Path) -> None:
     await archive.run(
         archive.responses.close,
     )
-    with pytest.raises(StoreError, match="Cannot operate on a closed database"):
+    with pytest.raises(StoreError, match=r"Cannot operate on a closed database|there is no connection"):
         await archive.run(archive.responses.get, "r1", NOW)

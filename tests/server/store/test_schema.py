@@ -115,7 +115,7 @@ def test_store_of_a_newer_version_is_refused_and_stays_as_it_is(path: Path) -> N
     before = hashlib.sha256(path.read_bytes()).hexdigest()
     message = (
         f"{path} was written by a newer responsed (tables of version {SCHEMA.version + 1}; this one reads up to "
-        f"{SCHEMA.version}): upgrade, or choose another file with --store"
+        f"{SCHEMA.version}): upgrade, or choose another place with --store"
     )
     with pytest.raises(NewerStore) as caught:
         store(path)
