@@ -11,9 +11,8 @@ from hypothesis import settings
 from engine.backends.ctransformers import model
 from engine.loader import catalog, download
 from engine.model import EngineFault
-from tests.support import postgres
+from tests.server.store.cluster import Cluster, program, started
 from tests.support.gemma3 import pull as pull_gemma3
-from tests.support.postgres import Cluster
 
 # Equal examples in every run, on slow machines too. To search for new ones: `pytest --hypothesis-profile=default`.
 settings.register_profile("same", derandomize=True, deadline=None)
@@ -53,9 +52,9 @@ def gemma3(cache: Path) -> Path:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """Return a PostgreSQL of this run."""
-    if postgres.program("initdb") is None:
+    if program("initdb") is None:
         pytest.skip("initdb of PostgreSQL is not installed")
-    with postgres.cluster() as running:
+    with started() as running:
         yield running
 
 

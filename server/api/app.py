@@ -87,7 +87,10 @@ class App:
 
     async def host(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the tasks of all generations until cancelled. Serve requests only while this runs."""
-        await self._generations.host(task_status=task_status)
+        async with trio.open_nursery() as nursery:
+            if self._stages.store is not None:
+                nursery.start_soon(self._stages.store.keep_alive)
+            await self._generations.host(task_status=task_status)
 
     @property
     def running(self) -> int:

@@ -4,16 +4,17 @@ import argparse
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from engine.loader import catalog, inspect
 from server.cli.exit_status import STATUS_BY_ERROR, ExitStatus, exit_status
 from server.cli.reloading import api_keys
 from server.cli.serve import check_mcp, check_writable, options
-from server.cli.store import location
+from server.cli.store import check_package, store_place
 from server.config import Config, settings
 from server.daemon import http_options
 from server.http import listening_sockets
-from server.store import NewerStore, StoreError, open_inventory
+from server.store import NewerStore, OlderStore, StoreError, open_inventory
 
 
 def check(flags: argparse.Namespace) -> int:
@@ -65,7 +66,8 @@ def _model(config: Config) -> Iterator[str]:
 def _state(config: Config) -> Iterator[str]:
     folder = config.state_dir or catalog.state_folder(os.environ)
     check_writable(folder)
-    needed = (config.store_megabytes if config.store != "off" else 0) + config.kv_snapshot_megabytes
+    in_file = isinstance(store_place(config, os.environ), Path)
+    needed = (config.store_megabytes if in_file else 0) + config.kv_snapshot_megabytes
     free = shutil.disk_usage(folder).free // 1_000_000
     if free < needed:
         raise OSError(f"{folder} has {free} MB free, and the limits allow {needed} MB: free some, or lower them")
@@ -73,19 +75,24 @@ def _state(config: Config) -> Iterator[str]:
 
 
 def _store(config: Config) -> Iterator[str]:
-    path = location(config, os.environ)
-    if path is None:
+    place = store_place(config, os.environ)
+    check_package(config)
+    if place is None:
         yield "off: responses are not stored"
-    elif not path.exists():
-        yield f"{path} would be created"
+    elif isinstance(place, Path) and not place.exists():
+        yield f"{place} would be created"
     else:
         try:
-            with open_inventory(path) as inventory:
-                yield f"{path} has {len(inventory.entries())} responses and conversations"
+            with open_inventory(place) as inventory:
+                yield f"{place} has {len(inventory.entries())} responses and conversations"
+        except OlderStore as error:  # `serve` makes the tables
+            yield str(error)
         except NewerStore:
             raise
-        except StoreError as error:  # `serve` logs it, and works without
-            yield str(error)
+        except StoreError as error:
+            if not isinstance(place, Path):
+                raise
+            yield str(error)  # `serve` logs it, and works without
 
 
 PARTS: dict[str, Callable[[Config], Iterator[str]]] = {

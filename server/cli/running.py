@@ -24,12 +24,13 @@ from server import daemon
 from server.access import ApiKeys
 from server.api import App
 from server.cli.reloading import Reloading
-from server.config import Config
+from server.cli.store import store_place
+from server.config import Config, ConfigError
 from server.http import HTTPOptions, ListeningSockets
 from server.monitoring import Metrics
 from server.preprocessing import KEY_NAME
 from server.served_model import ModelDetails
-from server.store import AsyncStore, Limits, NewerStore, Store, StoreError, open_database, sqlite
+from server.store import AsyncStore, Limits, NewerStore, Store, StoreError, open_database
 from server.stream import replay
 from server.systemd import Notifier
 
@@ -51,7 +52,7 @@ def run(
     http: HTTPOptions,
 ) -> None:
     """Serve until the daemon stops, then close the model."""
-    with closing(loaded.model), _open_store(config, state_dir) as store:
+    with closing(loaded.model), _open_store(config, listening, http) as store:
         snapshots = Snapshots(state_dir / "kv", loaded.fingerprint, config.kv_snapshot_megabytes * 1_000_000)
         engine = Engine(
             loaded.model,
@@ -123,21 +124,36 @@ def _served_name(model: str, path: Path) -> str:
     return os.fsencode(path.stem).decode(errors="replace")  # file names may be other bytes than UTF-8
 
 
-@contextmanager
-def _open_store(config: Config, state_dir: Path) -> Iterator[Store | None]:
-    """Yield the store; None if it is off or cannot be opened, since responses do not depend on it.
+def advertised(config: Config, listening: ListeningSockets, encrypted: bool) -> str:
+    """Return the URL at which other servers on the same database reach this one. Raises ConfigError."""
+    if config.advertise is not None:
+        return config.advertise.rstrip("/")
+    if (address := listening.address) is None:
+        raise ConfigError(
+            "name the URL at which other servers on the database reach this one: --advertise http://HOST:PORT"
+        )
+    return f"{'https' if encrypted else 'http'}://{address}"
 
-    Raises NewerStore: only a person can decide to serve without what a newer version has stored.
+
+@contextmanager
+def _open_store(config: Config, listening: ListeningSockets, http: HTTPOptions) -> Iterator[Store | None]:
+    """Yield the store; None if it is off or its file cannot be opened, since responses do not depend on it.
+
+    Raises NewerStore: only a person can decide to serve without what a newer version has stored. Raises StoreError for
+    a database: a server that nobody misses must not lose the responses of its clients.
     """
     store = None
-    if config.store != "off":
-        path = Path(config.store or state_dir / sqlite.NAME)
+    place = store_place(config, os.environ)
+    if place is not None:
+        address = "" if isinstance(place, Path) else advertised(config, listening, http.tls is not None)
         limits = Limits(config.store_responses, config.store_megabytes, config.store_days)
         try:
-            store = Store(open_database(path), limits, replay.interrupted_response, time.monotonic())
+            store = Store(open_database(place, address), limits, replay.interrupted_response, time.monotonic())
         except NewerStore:
             raise
         except StoreError as error:
+            if not isinstance(place, Path):
+                raise
             log.warning("responses are not stored: %s", error)
     with closing(store) if store else nullcontext():
         yield store

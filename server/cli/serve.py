@@ -14,7 +14,7 @@ from typing import Any
 
 from engine.loader import Loaded, Options, catalog, load, machine
 from engine.model import BackendOptions, OptionError
-from server.cli import logs, models
+from server.cli import logs, models, store
 from server.cli.reloading import Reloading, api_keys
 from server.config import Config, settings
 from server.daemon import http_options, read_files
@@ -33,6 +33,7 @@ def serve(flags: argparse.Namespace) -> int:
     read_files(config.prewarm)  # before loading, so that a missing file fails at once
     http = http_options(config)
     check_mcp(config)
+    store.check_package(config)
     reloading = Reloading(flags, values, http)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logs.configure(config.log_level, config.log_format)

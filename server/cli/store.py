@@ -5,21 +5,26 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from engine.loader import catalog
+from engine.model import OptionError
 from engine.runtime import Snapshots
 from server.cli.exit_status import ExitStatus
 from server.cli.terminal import print_error, print_table
-from server.config import Config, ConfigError, settings
-from server.store import Entry, Inventory, Missing, open_inventory, sqlite
+from server.config import DATABASES, Config, ConfigError, settings
+from server.store import Entry, Inventory, Missing, Place, PostgresURL, open_inventory, sqlite
 
 HEADINGS = ("ID", "KIND", "STATUS", "CREATED (UTC)", "UNUSED", "KB")
 SERVICE = Path("/var/lib/responsed") / sqlite.NAME
 """File of the service that `responsed install` sets up."""
+
+CREDENTIAL = "postgres-password"
+"""Name of systemd's credential with the password of the database (systemd.exec(5), LoadCredential=)."""
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -43,26 +48,46 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     add("vacuum", _vacuum, "Rewrite the file without the space of deleted entries")
 
 
-def location(config: Config, environ: Mapping[str, str]) -> Path | None:
-    """Return the path of the store; None if it is off. Raises CatalogError without a home folder."""
+def store_place(config: Config, environ: Mapping[str, str]) -> Place | None:
+    """Return the place of the store; None if it is off. Raises ConfigError, CatalogError without a home folder."""
     if config.store == "off":
         return None
+    if config.store is not None and config.store.startswith(DATABASES):
+        return PostgresURL(config.store, _password(environ))
     return Path(config.store or (config.state_dir or catalog.state_folder(environ)) / sqlite.NAME)
+
+
+def check_package(config: Config, package: str = "psycopg") -> None:
+    """Raise OptionError if the store is in PostgreSQL, and the package for it is missing."""
+    if config.store is not None and config.store.startswith(DATABASES) and find_spec(package) is None:
+        raise OptionError(f"PostgreSQL needs the package {package}: install it with pip install 'responsed[postgres]'")
+
+
+def _password(environ: Mapping[str, str]) -> str | None:
+    """Return the password in systemd's credential; None leaves it to libpq. Raises ConfigError."""
+    path = Path(environ.get("CREDENTIALS_DIRECTORY", os.devnull), CREDENTIAL)
+    if not path.is_file():
+        return None
+    try:
+        return path.read_text().strip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
 
 
 def _run(flags: argparse.Namespace, command: Callable[[argparse.Namespace, Inventory], int]) -> int:
     config = settings.config(settings.resolve(flags, os.environ))
-    path = location(config, os.environ)
-    if path is None:
-        raise ConfigError("the settings turn the store off; name a file with --store")
-    if not os.path.isfile(path):
+    place = store_place(config, os.environ)
+    if place is None:
+        raise ConfigError("the settings turn the store off; name a file or a database with --store")
+    check_package(config)
+    if isinstance(place, Path) and not os.path.isfile(place):
         hint = f"; the service has another file: --store {SERVICE}" if os.path.isfile(SERVICE) else ""
-        raise ConfigError(f"there is no store at {path} that you may read{hint}")
-    with open_inventory(path) as inventory:
+        raise ConfigError(f"there is no store at {place} that you may read{hint}")
+    with open_inventory(place) as inventory:
         try:
             return command(flags, inventory)
         except Missing as error:
-            print_error(f"{error} in {path}; `responsed store ls` lists the ids")
+            print_error(f"{error} in {place}; `responsed store ls` lists the ids")
             return ExitStatus.USAGE
 
 

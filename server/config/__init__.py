@@ -5,8 +5,10 @@ from server.config.config import GROUPS, Config
 from server.config.file import ConfigError
 from server.config.setting import PREFIX
 from server.config.settings import EffectiveValue
+from server.config.values import DATABASES
 
 __all__ = [
+    "DATABASES",
     "GROUPS",
     "PREFIX",
     "Config",

@@ -33,6 +33,7 @@ from server.config.values import (
     STORE,
     TEXT,
     TOKENS,
+    URL,
     URLS,
     one_of,
     seconds,
@@ -183,7 +184,14 @@ class Config(Struct, frozen=True):
         Names(former="state"),
     ] = None
     store: Annotated[
-        str | None, STORE, "File for stored responses, or off (default: responses.db in the state folder)"
+        str | None,
+        STORE,
+        "File for stored responses, URL of a PostgreSQL database, or off (default: responses.db in the state folder)",
+    ] = None
+    advertise: Annotated[
+        str | None,
+        URL,
+        "URL at which other servers on the same database reach this one (default: the address of --host)",
     ] = None
     store_responses: Annotated[
         int, POSITIVE, "Number of responses and conversations to store at most (default: {})"

@@ -5,11 +5,14 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from msgspec import Struct
 
 from server.config.file import ConfigError
+
+DATABASES = ("postgresql://", "postgres://")
+"""Beginnings of URLs of PostgreSQL (PostgreSQL's documentation, "Connection URIs")."""
 
 
 class ValueType(Struct, frozen=True):
@@ -90,9 +93,23 @@ def _non_empty(text: str) -> str:
 
 
 def _store(text: str) -> str:
-    if text.lower() in ("on", "true", "yes", "1", "false", "no", "0"):
+    if text.startswith(DATABASES):
+        return _database(text)
+    if text.lower() in ("on", "true", "yes", "1", "false", "no", "0") or "://" in text:
         raise ValueError
     return "off" if text.lower() == "off" else _non_empty(text)
+
+
+def _database(url: str) -> str:
+    """Return the URL of a database. Raises ConfigError, without the password that the URL contains."""
+    parts = urlsplit(url)
+    query = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    if parts.password is not None or query & {"password", "sslpassword"}:
+        raise ConfigError(
+            "the URL contains a password, which every user of the machine can read: leave it out, and write it to "
+            "~/.pgpass (HOST:PORT:DATABASE:USER:PASSWORD, chmod 600) or to systemd's credential postgres-password"
+        )
+    return url
 
 
 def _proxy(text: str) -> str:
@@ -134,7 +151,12 @@ def _path(text: str) -> Path:
 BOOLEAN = ValueType(_boolean, "true or false", (bool,), metavar="{true,false}", unit=_quoted(("true", "false")))
 TEXT = ValueType(_non_empty, "a non-empty text")
 PATH = ValueType(_path, "a path", metavar="PATH", unit="path")
-STORE = ValueType(_store, "a file or off; omit the setting to store in the state folder", metavar="PATH", unit="path")
+STORE = ValueType(
+    _store,
+    "a file, a postgresql:// URL or off; omit the setting to store in the state folder",
+    metavar="PLACE",
+    unit="path or URL",
+)
 NAMES = ValueType(_non_empty, "a non-empty text", several=True, metavar="NAME", unit="list of names")
 HOSTS = ValueType(
     _non_empty, "a non-empty text", several=True, one_suffices=True, metavar="HOST", unit="list of addresses"
@@ -147,6 +169,7 @@ PROXIES = ValueType(
     metavar="PEER",
     unit="list of addresses",
 )
+URL = ValueType(_web_address, "an http or https URL without a user", metavar="URL", unit="URL")
 URLS = ValueType(
     _web_address, "an http or https URL without a user", several=True, one_suffices=True, metavar="URL", unit="URLs"
 )

@@ -79,6 +79,11 @@ class Recorder:
         except StoreError as error:
             log.warning("%s is not stored: %s", self._first.id, error)
             return False
+        except Missing:
+            log.warning(
+                "%s is not stored: it was deleted, or another server has taken this one for dead", self._first.id
+            )
+            return False
         except Exception:  # our internal errors must not cost the client its response
             log.exception("%s is not stored", self._first.id)
             return False

@@ -57,6 +57,15 @@ class ListeningSockets:
         """TCP port of the first socket that has one; 0 without one."""
         return next((each.getsockname()[1] for each in self.sockets if each.family != socket.AF_UNIX), 0)
 
+    @property
+    def address(self) -> str | None:
+        """Host and port of the first TCP socket, for a URL; None if there is none, or if it has all addresses."""
+        for each in self.sockets:
+            if each.family != socket.AF_UNIX and not ipaddress.ip_address(each.getsockname()[0]).is_unspecified:
+                host, port = each.getsockname()[:2]
+                return f"[{host}]:{port}" if each.family == socket.AF_INET6 else f"{host}:{port}"
+        return None
+
     def check_exposure(self) -> None:
         """Raise ExposedAddress if other machines can reach a socket."""
         for each in self.sockets:

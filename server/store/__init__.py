@@ -2,10 +2,10 @@
 
 from server.store.async_store import AsyncStore
 from server.store.conversations import Conversation, StoredItem, split
-from server.store.errors import NewerStore, StoreError
+from server.store.errors import NewerStore, OlderStore, StoreError
 from server.store.eviction import Limits, Missing, StoreUsage
 from server.store.inventory import Entry, Inventory
-from server.store.locations import open_database, open_inventory
+from server.store.locations import Place, PostgresURL, open_database, open_inventory
 from server.store.responses import Store, Stored
 
 __all__ = [
@@ -16,6 +16,9 @@ __all__ = [
     "Limits",
     "Missing",
     "NewerStore",
+    "OlderStore",
+    "Place",
+    "PostgresURL",
     "Store",
     "StoreError",
     "StoreUsage",

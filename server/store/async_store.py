@@ -4,12 +4,20 @@ A method that has begun runs to its end, even if its caller is cancelled. A meth
 """
 
 import functools
+import logging
+import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import trio
 
+from server.store.errors import StoreError
 from server.store.responses import Store
+
+BEAT_SECONDS = 5.0
+"""Seconds between two signs of life of a server that shares its store."""
+
+log = logging.getLogger("responsed.store")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,3 +34,15 @@ class AsyncStore:
     async def run(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return the result of a method of `responses` or `conversations`, or raise its exception."""
         return await trio.to_thread.run_sync(functools.partial(method, *args, **kwargs), limiter=self._limiter)
+
+    async def keep_alive(self) -> None:
+        """Let the other servers know that this one lives, until cancelled. Nobody asks about a store of its own."""
+        trouble = ""
+        while self.responses.shared:
+            try:
+                await self.run(self.responses.keep_alive, time.monotonic())
+                trouble = ""
+            except StoreError as error:
+                if trouble != (trouble := str(error)):
+                    log.warning("%s", error)
+            await trio.sleep(BEAT_SECONDS)

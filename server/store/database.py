@@ -13,6 +13,9 @@ class Database(Protocol):
     orphaned: str
     """SQL condition of unfinished responses that no server works on any more."""
 
+    shared: bool = False
+    """True if several servers may use the database at a time."""
+
     def rows(self, sql: str, *values: object) -> list[Row]: ...
 
     def each(self, sql: str, *values: object) -> Iterator[Row]:
@@ -33,6 +36,10 @@ class Database(Protocol):
     def clock(self) -> float | None:
         """Return the database's time in seconds; None if it has no clock."""
         ...
+
+    def owner(self, response_id: str) -> str | None:
+        """Return the URL of another server, which lives and works on an unfinished response; None if there is none."""
+        return None
 
     def check_writable(self) -> None:
         """Raise StoreError if the database cannot be written at present."""

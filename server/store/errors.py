@@ -33,6 +33,10 @@ class NewerStore(StoreError):
         )
 
 
+class OlderStore(StoreError):
+    """The tables are missing, or those of an older version."""
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Raise each error of SQLite and of the file system as StoreError."""

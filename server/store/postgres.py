@@ -25,7 +25,7 @@ LEASE_SECONDS = 15
 LIVING = f"seen > clock_timestamp() - interval '{LEASE_SECONDS} s'"
 """SQL condition of servers that live."""
 BEAT_SECONDS = 4.0
-"""Seconds between two signs of life."""
+"""Least seconds between two signs of life; the next transaction gives one."""
 RETRY_SECONDS = 1.0
 """Seconds from an attempt to connect that failed to the next one; requests in between fail at once."""
 
@@ -62,6 +62,7 @@ log = logging.getLogger("responsed.store")
 class PostgresDatabase(Database):
     """One connection to a database. It raises every error of psycopg as StoreError."""
 
+    shared = True
     orphaned = f"(owner IS NULL OR owner NOT IN (SELECT id FROM servers WHERE {LIVING}))"
 
     def __init__(self, url: str, password: str | None, peer: Peer | None = None, schema: Schema = SCHEMA) -> None:
@@ -119,6 +120,15 @@ class PostgresDatabase(Database):
         ((seconds,),) = self.rows("SELECT extract(epoch FROM clock_timestamp())::float8")
         return float(seconds)
 
+    def owner(self, response_id: str) -> str | None:
+        row = self.row(
+            "SELECT address FROM responses JOIN servers ON servers.id = owner "
+            f"WHERE responses.id = ? AND response IS NULL AND owner != ? AND {LIVING}",
+            response_id,
+            self._peer.id if self._peer else "",
+        )
+        return None if row is None else str(row[0])
+
     def check_writable(self) -> None:
         """Raise StoreError if the connection is lost and does not come back, or the database cannot be written."""
         ((read_only,),) = self.rows("SELECT current_setting('transaction_read_only') = 'on'")
@@ -155,6 +165,7 @@ class PostgresDatabase(Database):
             raise StoreError(f"{self._url}: there is no connection; see the line before in the log")
         self._retry_at = time.monotonic() + RETRY_SECONDS
         self._connection = self._connect()
+        self._retry_at = float("-inf")
         log.info("%s: connected again", self._url)
 
     def _connect(self) -> "Connection":
@@ -181,6 +192,7 @@ class PostgresDatabase(Database):
                 "ON CONFLICT (id) DO UPDATE SET seen = clock_timestamp()",
                 (self._peer.id, self._peer.address),
             )
+            self._execute(f"DELETE FROM servers WHERE NOT {LIVING}")
 
     def _roll_back(self) -> None:
         """End a transaction that failed. Close a connection that cannot do that."""

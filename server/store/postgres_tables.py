@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from server.store.errors import NewerStore, StoreError
+from server.store.errors import NewerStore, OlderStore
 from server.store.schema import Schema
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Peer(Struct, frozen=True):
 
 
 def prepare(connection: "Connection", schema: Schema, place: str, create: bool) -> None:
-    """Create or migrate the tables, or only check their version. Raises NewerStore, StoreError."""
+    """Create or migrate the tables, or only check their version. Raises NewerStore, OlderStore."""
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
         version = _version(connection)
@@ -93,7 +93,7 @@ def prepare(connection: "Connection", schema: Schema, place: str, create: bool) 
             return
         if not create:
             found = f"of an older version ({version})" if version else "missing"
-            raise StoreError(f"{place}: the tables are {found}; start the server, which makes them")
+            raise OlderStore(f"{place}: the tables are {found}; start the server, which makes them")
         if version:
             for number, step in schema.steps_after(version):
                 connection.execute(step.encode())

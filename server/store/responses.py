@@ -180,6 +180,21 @@ class Store:
                 self._usage.remove(response_id)
         return found
 
+    @property
+    def shared(self) -> bool:
+        """True if other servers may use the store too."""
+        return self._database.shared
+
+    def owner(self, response_id: str) -> str | None:
+        """Return the URL of another server that works on an unfinished response; None if there is none."""
+        return self._database.owner(response_id)
+
+    def keep_alive(self, now: float) -> None:
+        """Let the other servers know that this one lives, and end the responses of those that died."""
+        self._usage.synchronize(now)
+        with self._database.transaction():
+            self._end_unfinished(now)
+
     def usage(self) -> StoreUsage:
         """Return the size of the store."""
         return self._usage.summary()

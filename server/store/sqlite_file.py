@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from server.store.database import Row
-from server.store.errors import NewerStore, StoreError, translated
+from server.store.errors import NewerStore, OlderStore, StoreError, translated
 from server.store.schema import Schema
 from server.store.sqlite import APPLICATION_ID, BUSY_SECONDS
 
@@ -66,7 +66,7 @@ class SQLiteFile:
         if version > schema.version:
             raise NewerStore(self._path, version, schema.version)
         if version < schema.version:
-            raise StoreError(f"{self._path} is of an older version ({version}); start the server, which migrates it")
+            raise OlderStore(f"{self._path} is of an older version ({version}); start the server, which migrates it")
 
     def _checkpoint(self) -> None:
         """Move the changes from the log into the file, so that the log has no deleted content either."""

@@ -10,8 +10,14 @@ import pytest
 from engine.model import OptionError
 from server.cli import main
 from server.cli.exit_status import ExitStatus
+from server.cli.running import advertised
 from server.cli.serve import check_mcp
+from server.cli.store import check_package, store_place
 from server.config.config import Config
+from server.config.file import ConfigError
+from server.http.sockets import listening_sockets
+from server.store.locations import PostgresURL, open_database
+from tests.server.store.cluster import Cluster
 from tests.support import model_files
 
 FAULTS: list[tuple[list[str], ExitStatus, str]] = [
@@ -26,6 +32,11 @@ FAULTS: list[tuple[list[str], ExitStatus, str]] = [
         "failed  certificate: /none cannot be read: No such file or directory",
     ),
     (["--allow-mcp", "http://127.0.0.1:9/mcp"], ExitStatus.OK, "ok      mcp: 1 servers are allowed"),
+    (
+        ["--store", "postgresql://127.0.0.1:1/x"],
+        ExitStatus.RESOURCES,
+        "failed  store: postgresql://127.0.0.1:1/x: connection failed: ",
+    ),
     (["--model", "/none.gguf"], ExitStatus.MODEL, "failed  model: there is no file and no model '/none.gguf'"),
     (["--threads", "1000"], ExitStatus.USAGE, "failed  model: 1000 threads on"),
     (["--state-dir", "/proc/1/x"], ExitStatus.RESOURCES, "failed  state: --state-dir /proc/1/x cannot be written"),
@@ -55,6 +66,60 @@ def test_check_of_mcp_servers_without_their_package_raises() -> None:
     check_mcp(Config(), "no_such_package")
     with pytest.raises(OptionError, match="need the package no_such_package: install it with pip"):
         check_mcp(config, "no_such_package")
+
+
+def test_check_of_a_database_without_its_package_raises() -> None:
+    config = Config(store="postgresql://db/x")
+    check_package(config)
+    check_package(Config(), "no_such_package")
+    with pytest.raises(OptionError, match=r"needs the package no_such_package: .* pip install 'responsed\[postgres\]'"):
+        check_package(config, "no_such_package")
+
+
+@pytest.mark.slow
+def test_check_of_a_database_counts_its_entries(
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, place = model_files.spm(tmp_path / "model.gguf"), cluster.create()
+    command = ["check", "--model", str(model), "--port", "0", "--state-dir", str(tmp_path), "--store", place.url]
+    assert main(command) == ExitStatus.OK
+    open_database(place).close()
+    assert main(command) == ExitStatus.OK
+    lines = [each for each in capsys.readouterr().out.splitlines() if "store: " in each]
+    assert lines == [
+        f"ok      store: {place}: the tables are missing; start the server, which makes them",
+        f"ok      store: {place} has 0 responses and conversations",
+    ]
+
+
+def test_password_of_a_database_is_read_from_the_credential(tmp_path: Path) -> None:
+    config = Config(store="postgresql://db/x")
+    assert store_place(config, {}) == PostgresURL("postgresql://db/x")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert store_place(config, environ) == PostgresURL("postgresql://db/x")
+    (tmp_path / "postgres-password").write_text("secret\n")
+    assert store_place(config, environ) == PostgresURL("postgresql://db/x", "secret")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "encrypted", "url"),
+    [
+        (["127.0.0.1"], False, "http://127.0.0.1:{port}"),
+        (["unix:{folder}/s", "::1"], True, "https://[::1]:{port}"),
+        (["0.0.0.0"], False, None),
+        (["unix:{folder}/s"], False, None),
+    ],
+)
+def test_advertised_url_is_that_of_the_first_address(
+    hosts: list[str], encrypted: bool, url: str | None, tmp_path: Path
+) -> None:
+    with listening_sockets([each.format(folder=tmp_path) for each in hosts], 0, {}) as listening:
+        assert advertised(Config(advertise="http://me:1/"), listening, encrypted) == "http://me:1"
+        if url is None:
+            with pytest.raises(ConfigError, match="--advertise http://HOST:PORT"):
+                advertised(Config(), listening, encrypted)
+        else:
+            assert advertised(Config(), listening, encrypted) == url.format(port=listening.port)
 
 
 def test_check_of_a_taken_port_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -304,10 +304,19 @@ REFUSED = [
     (["--threads", "1000"], r"1000 threads on \d+ cores? would wait for each other: choose --threads up to \d+"),
     (
         ["--store", "ON"],
-        r"argument --store: 'ON' is not a file or off; omit the setting to store in the state folder .*",
+        "argument --store: 'ON' is not a file, a postgresql:// URL or off; omit the setting to store .* .*",
     ),
-    (["--store", "yes"], r"argument --store: 'yes' is not a file or off; .*"),
-    (["--store", "false"], r"argument --store: 'false' is not a file or off; .*"),
+    *(
+        (
+            ["--store", url],
+            "argument --store: the URL contains a password, which every .* write it to ~/.pgpass .*",
+        )
+        for url in ("postgresql://me:secret@db/x", "postgres://db/x?password=secret", "postgresql://:@db/x")
+    ),
+    (["--store", "mysql://db/x"], r"argument --store: 'mysql://db/x' is not a file, a postgresql:// URL or off; .*"),
+    (["--advertise", "db:8080"], r"argument --advertise: 'db:8080' is not an http or https URL without a user .*"),
+    (["--store", "yes"], r"argument --store: 'yes' is not a file, a postgresql:// URL or off; .*"),
+    (["--store", "false"], r"argument --store: 'false' is not a file, a postgresql:// URL or off; .*"),
     (["--config", "a.toml", "--config", "b.toml"], r"argument --config: this flag is given twice; give it once .*"),
     (["--prot", "1"], r"unrecognized arguments: --prot 1 \(see `responsed serve --help`\)"),
     (["--thr", "1"], r"unrecognized arguments: --thr 1 \(see `responsed serve --help`\)"),

@@ -31,8 +31,8 @@ from server.store.locations import Place, open_database
 from server.store.postgres import PostgresDatabase
 from server.store.postgres_tables import Peer
 from server.store.responses import Interrupted, Store, Stored
+from tests.server.store.cluster import Cluster
 from tests.support.helpers import AMPLE, get, post, served
-from tests.support.postgres import Cluster
 
 NOW = 1_000_000.0
 NOBODY = 65534

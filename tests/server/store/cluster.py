@@ -60,7 +60,7 @@ class Cluster(Struct, frozen=True):
 
 
 @contextmanager
-def cluster() -> Iterator[Cluster]:
+def started() -> Iterator[Cluster]:
     """Start a PostgreSQL, and stop it behind the block."""
     initdb = program("initdb")
     assert initdb is not None
