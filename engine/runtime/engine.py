@@ -16,7 +16,7 @@ from engine.model import Model, ModelError, ThreadCounts
 from engine.prefix_cache import CachedRun
 from engine.runtime.host_cache import HostCache
 from engine.runtime.kv_snapshots import Snapshots
-from engine.runtime.loop import Adopt, Adopting, Cancel, Command, Drop, InferenceLoop, Outputs, Submit
+from engine.runtime.loop import Adopt, Adopting, Cancel, Command, Drop, InferenceLoop, LimitSteps, Outputs, Submit
 from engine.scheduler import EngineStats, Key
 
 DEFAULT_CACHE_BYTES = 256_000_000
@@ -129,6 +129,10 @@ class Engine:
                 await trio.to_thread.run_sync(drop, limiter=self._file_access)
         finally:
             self._inbox.put(Drop(group))  # after the runs that were being read
+
+    def limit_steps(self, seconds: float) -> None:
+        """Set the limit of the next steps; see `__init__`."""
+        self._inbox.put(LimitSteps(seconds))
 
     @contextmanager
     def generate(self, job: Job) -> Iterator[trio.MemoryReceiveChannel[EngineOutput]]:

@@ -63,7 +63,13 @@ class Drop(Struct, frozen=True):
     group: str | None
 
 
-Command: TypeAlias = Submit | Cancel | Adopt | Adopting | Drop | None
+class LimitSteps(Struct, frozen=True):
+    """Set the seconds of the longest step; see `scheduler.step_budget`."""
+
+    seconds: float
+
+
+Command: TypeAlias = Submit | Cancel | Adopt | Adopting | Drop | LimitSteps | None
 """A command for the thread; None ends it."""
 Outputs: TypeAlias = list[tuple[Key, EngineOutput]]
 
@@ -152,6 +158,9 @@ class InferenceLoop:
                     if self._snapshots is not None and not self._adopting:
                         # Replaces the files of a write in progress.
                         write(self._cache.savable_runs((), self._snapshots.limit))
+                case LimitSteps(seconds):
+                    self._max_step_seconds = seconds
+                    self._scheduler.limit_steps(seconds)
                 case None:
                     return False
         return True

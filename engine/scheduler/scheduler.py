@@ -56,6 +56,10 @@ class Scheduler:
         self._clock = 0
         self._prompt_is_next = False
 
+    def limit_steps(self, seconds: float) -> None:
+        """Set the limit of the next steps; see `StepBudget`."""
+        self._budget.max_step = seconds
+
     @property
     def idle(self) -> bool:
         """True if no job waits or runs."""

@@ -41,7 +41,7 @@ class StepBudget:
     def __init__(self, max_tokens: int, max_step_seconds: float = 0.0) -> None:
         """`max_step_seconds` limits the time between two tokens of a stream; 0 means `MAX_GAP_STEPS` usual steps."""
         self._max_tokens = max_tokens
-        self._max_step = max_step_seconds
+        self.max_step = max_step_seconds
         self._prefill_seconds_alone = self._prefill_seconds_beside_streams = 0.0
         """Seconds a prompt token: in large steps without streams, and in small steps beside streams."""
         self._decode_seconds: dict[int, float] = {}
@@ -66,7 +66,7 @@ class StepBudget:
         """
         measured = self._draft_costs.get(streams, {})
         cost = measured.get(n_draft) or 1 + self._cost_per_draft_token(measured, n_draft) * n_draft
-        too_long = self._max_step and n_draft and cost * self._decode_seconds.get(streams, 0.0) > self._max_step
+        too_long = self.max_step and n_draft and cost * self._decode_seconds.get(streams, 0.0) > self.max_step
         return math.inf if too_long else cost
 
     def run_pays(self, streams: int, tokens: int) -> bool:
@@ -115,7 +115,7 @@ class StepBudget:
             return MAX_PREFILL_STEP_SECONDS
         nearest = min(self._decode_seconds, key=lambda measured: abs(measured - streams), default=0)
         decode_seconds = self._decode_seconds[nearest] * streams / nearest if nearest else 0.0
-        gap = self._max_step or max(MAX_GAP_STEPS * decode_seconds, MIN_GAP_SECONDS) * max(
+        gap = self.max_step or max(MAX_GAP_STEPS * decode_seconds, MIN_GAP_SECONDS) * max(
             1.0, FIRST_TOKEN_WEIGHT * (prompts - 1) / streams
         )
         return min(max(gap - decode_seconds, MIN_GAP_SECONDS / 10), MAX_PREFILL_STEP_SECONDS)

@@ -56,6 +56,7 @@ class App:
         self._metrics = metrics
         self.keys = keys
         self._access = _access_policy(config)
+        self._memory = ResponseMemory(config.max_body_bytes)
         self._stages = Stages(config, engine, served, store, seal_key, self._record_answer)
         self._generations = self._stages.generations
         self.work = self._stages.work
@@ -65,13 +66,16 @@ class App:
 
     def _websocket_handler(self, config: Config) -> WebSocketHandler:
         """Return the handler of WebSocket mode, over the stages of POST."""
-        stages, memory = self._stages, ResponseMemory(config.max_body_bytes)
-        encode = sse.messages(config.reasoning_events)
+        stages, encode = self._stages, sse.messages(config.reasoning_events)
         responder = Responder(
-            stages.bodies, stages.reader, stages.specs, stages.generations, memory, stages.work, encode
+            stages.bodies, stages.reader, stages.specs, stages.generations, self._memory, stages.work, encode
         )
-        limits = WebSocketLimits(message_gap=config.body_gap_seconds, message_total=config.body_timeout_seconds)
-        return WebSocketHandler(responder, limits, self._authorize, self._record_turn)
+        return WebSocketHandler(responder, _websocket_limits(config), self._authorize, self._record_turn)
+
+    @property
+    def config(self) -> Config:
+        """Return the settings in force."""
+        return self._stages.live.now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
@@ -130,12 +134,12 @@ class App:
         return len(prompt), await prompt.job(order)
 
     def reload(self, config: Config, keys: ApiKeys | None) -> None:
-        """Apply new API keys, names, access rules and limits; requests in progress are not affected."""
+        """Apply new API keys and the settings that need no restart; answers in progress are not affected."""
         self.keys = keys
-        self._access = _access_policy(config)
-        self._stages.model.aliases = config.aliases
-        self._stages.admission.queue = config.queue
-        self._stages.bodies.reload(config.max_body_bytes, config.body_timeout_seconds, config.max_json_depth)
+        self._stages.reload(config)
+        self._access = _access_policy(self.config)
+        self._memory.limit = config.max_body_bytes
+        self.websockets.limits = _websocket_limits(config)
 
     async def _exchange(self, exchange: Exchange) -> None:
         self._stages.busy.begin()
@@ -198,3 +202,7 @@ class App:
 
 def _access_policy(config: Config) -> AccessPolicy:
     return AccessPolicy((*config.allow_hosts, *config.hosts), config.allow_origins)
+
+
+def _websocket_limits(config: Config) -> WebSocketLimits:
+    return WebSocketLimits(message_gap=config.body_gap_seconds, message_total=config.body_timeout_seconds)

@@ -7,7 +7,7 @@ from uuid import uuid4
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
-from server.config import Config
+from server.config import LiveConfig
 from server.generation import Generator
 from server.http import ITEM_BYTES, Bodies, Exchange, WorkThread
 from server.preprocessing import References, conversation_not_found
@@ -36,7 +36,7 @@ _addition = msgspec.json.Decoder(Addition)
 class ConversationsHandler:
     def __init__(
         self,
-        config: Config,
+        config: LiveConfig,
         engine: Generator,
         bodies: Bodies,
         store: AsyncStore | None,
@@ -48,7 +48,7 @@ class ConversationsHandler:
         self._store = store
         self._model = model
         self._work = work
-        self._references = References(store, config.max_body_bytes, work)
+        self._references = References(config, store, work)
 
     async def create(self, exchange: Exchange) -> None:
         body = await self._body(exchange) or b"{}"

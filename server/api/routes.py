@@ -13,7 +13,7 @@ from server.api.responses import ResponsesHandler
 from server.api.stored_responses import StoredResponsesHandler
 from server.api.text_completions import TextCompletionsHandler
 from server.api.websocket import WebSocketHandler
-from server.config import Config
+from server.config import Config, LiveConfig
 from server.generation import ActivityCount, AdmissionControl, Generations, GenerationSummary, Generator, Timeouts
 from server.http import Bodies, Handlers, Router, WorkThread
 from server.mcp import McpAccess
@@ -21,7 +21,7 @@ from server.monitoring import LiveStatus, Metrics, StatusHandler
 from server.preprocessing import BodyReader, History, ReasoningSeal, References, RequestReader, SpecBuilder
 from server.protocol import sse
 from server.served_model import ModelSource
-from server.store import AsyncStore
+from server.store import AsyncStore, Limits
 
 
 class Stages:
@@ -37,7 +37,7 @@ class Stages:
         on_end: Callable[[GenerationSummary], None],
     ) -> None:
         """`on_end` is called with each generation that has ended; see `App` for the others."""
-        self.config = config
+        self.live = live = LiveConfig(config)
         self.engine = engine
         self.store = store
         self.busy = ActivityCount()
@@ -45,17 +45,40 @@ class Stages:
         self.bodies = Bodies(
             config.max_body_bytes, config.body_gap_seconds, work, config.body_timeout_seconds, config.max_json_depth
         )
-        timeouts = Timeouts(config.heartbeat_seconds, config.resume_window_seconds, config.answer_timeout_seconds)
-        self.model = served.open(config, store, work)
+        self.model = served.open(live, store, work)
         self.admission = AdmissionControl(self.model.card.n_slots, config.queue)
-        self.generations = Generations(engine, store, timeouts, self.admission, self.busy, on_end)
+        self.generations = Generations(engine, store, _timeouts(config), self.admission, self.busy, on_end)
         history = History(store, self.generations, work)
-        references = References(store, config.max_body_bytes, work)
-        self.body_reader = BodyReader(self.bodies, self.model, work, config.strict_fields)
+        references = References(live, store, work)
+        self.body_reader = BodyReader(live, self.bodies, self.model, work)
         seal = ReasoningSeal(seal_key, work)
-        mcp = McpAccess(config.allow_mcp, dict(each.split("=", 1) for each in config.mcp_connectors))
-        self.reader = RequestReader(config, self.body_reader, history, references, seal, mcp, work)
-        self.specs = SpecBuilder(config, engine, self.model, store, seal, work)
+        self.mcp = McpAccess(*_mcp_servers(config))
+        self.reader = RequestReader(live, self.body_reader, history, references, seal, self.mcp, work)
+        self.specs = SpecBuilder(live, engine, self.model, store, seal, work)
+
+    def reload(self, config: Config) -> None:
+        """Take over the settings that need no restart; answers in progress are not affected."""
+        self.live.reload(config)
+        self.model.aliases = config.aliases
+        self.admission.queue = config.queue
+        self.bodies.reload(config.max_body_bytes, config.body_timeout_seconds, config.max_json_depth)
+        self.generations.timeouts = _timeouts(config)
+        self.mcp.reload(*_mcp_servers(config))
+        self.engine.limit_steps(config.max_step_ms / 1e3)
+        if self.store is not None:
+            self.store.responses.limit(store_limits(config))
+
+
+def store_limits(config: Config) -> Limits:
+    return Limits(config.store_responses, config.store_megabytes, config.store_days)
+
+
+def _timeouts(config: Config) -> Timeouts:
+    return Timeouts(config.heartbeat_seconds, config.resume_window_seconds, config.answer_timeout_seconds)
+
+
+def _mcp_servers(config: Config) -> tuple[tuple[str, ...], dict[str, str]]:
+    return config.allow_mcp, dict(each.split("=", 1) for each in config.mcp_connectors)
 
 
 def routes(stages: Stages, metrics: Metrics | None, live: LiveStatus, websockets: WebSocketHandler) -> Router:
@@ -81,7 +104,7 @@ def routes(stages: Stages, metrics: Metrics | None, live: LiveStatus, websockets
 
 def _generation_routes(stages: Stages, websockets: WebSocketHandler) -> dict[str, Handlers]:
     reader, specs, generations, model = stages.reader, stages.specs, stages.generations, stages.model
-    responses = ResponsesHandler(stages.config, reader, specs, generations, stores=stages.store is not None)
+    responses = ResponsesHandler(stages.live.now, reader, specs, generations, stores=stages.store is not None)
     chat_completions = ChatCompletionsHandler(stages.body_reader, specs, generations, stages.work)
     text_completions = TextCompletionsHandler(model, stages.body_reader, specs, generations)
     return {
@@ -95,7 +118,7 @@ def _generation_routes(stages: Stages, websockets: WebSocketHandler) -> dict[str
 
 def _stored_response_routes(stages: Stages) -> dict[str, Handlers]:
     """Return routes whose pattern matches some of the others, which come first."""
-    encode = sse.encoder(stages.config.reasoning_events)
+    encode = sse.encoder(stages.live.now.reasoning_events)
     stored = StoredResponsesHandler(stages.engine, stages.generations, stages.store, stages.model, encode)
     return {
         "/v1/responses/{id}": {"GET": stored.retrieve, "DELETE": stored.delete},
@@ -106,7 +129,7 @@ def _stored_response_routes(stages: Stages) -> dict[str, Handlers]:
 
 def _conversation_routes(stages: Stages) -> dict[str, Handlers]:
     conversations = ConversationsHandler(
-        stages.config, stages.engine, stages.bodies, stages.store, stages.model, stages.work
+        stages.live, stages.engine, stages.bodies, stages.store, stages.model, stages.work
     )
     return {
         "/v1/conversations": {"POST": conversations.create},

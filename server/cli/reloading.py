@@ -7,33 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from server.access import ApiKeys
-from server.config import Config, ConfigError, EffectiveValue, credential, read_api_keys, settings
+from server.config import NEEDS_RESTART, Config, ConfigError, EffectiveValue, credential, read_api_keys, settings
 from server.daemon import http_options
 from server.http import HTTPOptions
 
 if TYPE_CHECKING:
     from server.api import App
-
-RELOADABLE = {
-    "log_level",
-    "alias",
-    "api_key_file",
-    "ssl_certfile",
-    "ssl_keyfile",
-    "allow_host",
-    "allow_origin",
-    "trust_proxy",
-    "queue",
-    "max_body_megabytes",
-    "max_connections",
-    "max_header_kilobytes",
-    "max_json_depth",
-    "keep_alive_timeout",
-    "body_timeout",
-    "max_connections_per_address",
-    "write_timeout",
-}
-"""Keys of the settings that need no restart."""
 
 log = logging.getLogger("responsed")
 
@@ -61,13 +40,13 @@ class Reloading:
             log.error("the settings stay as they are: %s", error)
             return
         changed = {value.setting.key: value.value for value in values if value.value != self._values[value.setting.key]}
-        self._values |= {key: value for key, value in changed.items() if key in RELOADABLE}
+        self._values |= {key: value for key, value in changed.items() if key not in NEEDS_RESTART}
         app.reload(config, keys)
         self._options.limits, self._options.proxies = options.limits, options.proxies
         self._options.tls = options.tls
         logging.getLogger().setLevel(config.log_level.upper())
         log.info("reloaded the settings and API keys; changed: %s", ", ".join(sorted(changed)) or "none")
-        if ignored := sorted(changed.keys() - RELOADABLE):
+        if ignored := sorted(changed.keys() & NEEDS_RESTART.keys()):
             log.warning("these settings need a restart: %s", ", ".join(ignored))
 
 

@@ -22,7 +22,7 @@ from engine.model import ModelError
 from engine.runtime import Engine, Snapshots
 from server import daemon
 from server.access import ApiKeys
-from server.api import App
+from server.api import App, store_limits
 from server.cli.reloading import Reloading
 from server.cli.store import store_place
 from server.config import Config, ConfigError
@@ -30,7 +30,7 @@ from server.http import HTTPOptions, ListeningSockets
 from server.monitoring import Metrics
 from server.preprocessing import KEY_NAME
 from server.served_model import ModelDetails
-from server.store import AsyncStore, Limits, NewerStore, Store, StoreError, open_database
+from server.store import AsyncStore, NewerStore, Store, StoreError, open_database
 from server.stream import replay
 from server.systemd import Notifier
 
@@ -146,9 +146,10 @@ def _open_store(config: Config, listening: ListeningSockets, http: HTTPOptions) 
     place = store_place(config, os.environ)
     if place is not None:
         address = "" if isinstance(place, Path) else advertised(config, listening, http.tls is not None)
-        limits = Limits(config.store_responses, config.store_megabytes, config.store_days)
         try:
-            store = Store(open_database(place, address), limits, replay.interrupted_response, time.monotonic())
+            store = Store(
+                open_database(place, address), store_limits(config), replay.interrupted_response, time.monotonic()
+            )
         except NewerStore:
             raise
         except StoreError as error:

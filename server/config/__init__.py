@@ -3,6 +3,7 @@
 from server.config.api_keys import credential, read_api_keys
 from server.config.config import GROUPS, Config
 from server.config.file import ConfigError
+from server.config.live import NEEDS_RESTART, LiveConfig
 from server.config.setting import PREFIX
 from server.config.settings import EffectiveValue
 from server.config.values import DATABASES
@@ -10,10 +11,12 @@ from server.config.values import DATABASES
 __all__ = [
     "DATABASES",
     "GROUPS",
+    "NEEDS_RESTART",
     "PREFIX",
     "Config",
     "ConfigError",
     "EffectiveValue",
+    "LiveConfig",
     "credential",
     "read_api_keys",
 ]

@@ -1,6 +1,7 @@
 """Life of the server process: start the engine, listen, report readiness; on a signal end the streams and stop."""
 
 import logging
+import math
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -53,11 +54,10 @@ async def run(
                 await engine.restore()  # the last run's cache may have these prompts
                 await prewarm(engine, app, files)
         stop, drain = trio.Event(), Drain()
-        # hypercorn's timeout is longer than ours: a stream that hypercorn cuts gets no terminal event.
-        timeout = config.shutdown_timeout_seconds + 2 * CLOSING_SECONDS
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             options = options or http_options(config)
-            serve = partial(http_listener.serve, app, listening.sockets, timeout, stop.wait, options, drain)
+            # hypercorn has no timeout: a stream that it cuts gets no terminal event.
+            serve = partial(http_listener.serve, app, listening.sockets, math.inf, stop.wait, options, drain)
             addresses: list[str] = await nursery.start(serve)
             status = f"listening on {', '.join(_urls(addresses, options))}"
             log.info(status)
@@ -68,10 +68,11 @@ async def run(
             name = await _end_signal(signals, notifier, reload)
         # Closing the receiver restores the previous handler for the next signal.
         notifier.notify("STOPPING=1", "STATUS=waiting for streams to end")
-        log.info("%s: streams in progress have %g s to end", name, config.shutdown_timeout_seconds)
+        grace = app.config.shutdown_timeout_seconds
+        log.info("%s: streams in progress have %g s to end", name, grace)
         stop.set()
         app.stop_admitting()
-        with trio.move_on_after(config.shutdown_timeout_seconds):
+        with trio.move_on_after(grace):
             await drain.wait_first_requests()
             await app.wait_idle()
         app.stop()  # sends and stores the terminal event of every running response, even if the thread is stuck

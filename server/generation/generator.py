@@ -54,6 +54,9 @@ class Generator(Protocol):
     async def restore(self) -> None:
         """Load the state of the last run. Jobs run meanwhile."""
 
+    def limit_steps(self, seconds: float) -> None:
+        """Set the time of the longest step while a response streams; 0: the generator's own."""
+
     async def drop_cached(self, group: str | None = None) -> None:
         """Delete cached prompts of an affinity group, or all."""
 

@@ -35,7 +35,8 @@ class Generations:
         self._engine = engine
         self._admission = admission
         self._store = store
-        self._timeouts = timeouts
+        self.timeouts = timeouts
+        """Timeouts of the next generations."""
         self._activity = activity
         self._on_end = on_end
         self._active: dict[Generation, None] = {}
@@ -130,7 +131,7 @@ class Generations:
         if not skip_admission:
             self.check(spec.caller, spec.job.lane)
         self._make_room(spec.caller, spec.job.lane)
-        generation = Generation(spec, self._engine, self._store, self._timeouts)
+        generation = Generation(spec, self._engine, self._store, self.timeouts)
         self._active[generation] = None
         try:
             yield generation

@@ -71,8 +71,12 @@ class McpAccess:
 
     def __init__(self, urls: Sequence[str] = (), connectors: Mapping[str, str] | None = None) -> None:
         """`urls`: servers that requests name by their URL. `connectors`: name -> URL."""
+        self.reload(urls, connectors or {})
+
+    def reload(self, urls: Sequence[str], connectors: Mapping[str, str]) -> None:
+        """Allow other servers from now on."""
         self._urls = {_normal(url) for url in urls}
-        self._connectors = dict(connectors or {})
+        self._connectors = dict(connectors)
 
     def client(self, tool: McpTool, place: str) -> McpClient:
         """Return the connection of a request's tool. Raises InvalidRequest for a server that is not allowed."""

@@ -5,6 +5,7 @@ from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
+from server.config import LiveConfig
 from server.http import Bodies, Exchange, WorkThread
 from server.protocol.fields import check_strict
 from server.served_model import AnsweringModel
@@ -29,11 +30,11 @@ class DecodedBody(Struct, Generic[T], frozen=True):
 
 
 class BodyReader:
-    def __init__(self, bodies: Bodies, model: AnsweringModel, work: WorkThread, strict_fields: bool) -> None:
+    def __init__(self, config: LiveConfig, bodies: Bodies, model: AnsweringModel, work: WorkThread) -> None:
         self._bodies = bodies
         self._model = model
         self._work = work
-        self._strict_fields = strict_fields
+        self._config = config
 
     async def read(self, exchange: Exchange, decode: Callable[[bytes], tuple[T, list[str]]]) -> DecodedBody[T]:
         """Return the body of an exchange. `decode` returns the request and the names of its unknown fields.
@@ -45,6 +46,6 @@ class BodyReader:
     async def decode(self, body: bytes, decode: Callable[[bytes], tuple[T, list[str]]]) -> DecodedBody[T]:
         """Return a body that is cleaned already. Raises ApiError."""
         request, unknown = await self._work.run(len(body), decode, body)
-        check_strict(unknown, self._strict_fields)
+        check_strict(unknown, self._config.now.strict_fields)
         self._model.resolve(request.model)
         return DecodedBody(request, unknown, len(body))

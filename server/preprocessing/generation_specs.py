@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from server.config import Config
+from server.config import Config, LiveConfig
 from server.generation import EarlierPrompt, GenerationSpec, Generator, NextStage, Stage
 from server.http import ITEM_BYTES, WorkThread
 from server.preprocessing.compaction_stages import CompactionStages
@@ -25,21 +25,28 @@ from server.stream import Processor, ReasoningSealer, StreamInput
 class SpecBuilder:
     def __init__(
         self,
-        config: Config,
+        config: LiveConfig,
         engine: Generator,
         model: AnsweringModel,
         store: AsyncStore | None,
         seal: ReasoningSeal,
         work: WorkThread,
     ) -> None:
-        self._config = config
+        self._live = config
         self._engine = engine
         self._model = model
         self._store = store
         self._seal = seal
         self._work = work
-        self._volatile = volatile.patterns(config.volatile)
-        self.limits = EntryLimits.of(config)
+        self._volatile = volatile.patterns(config.now.volatile)
+
+    @property
+    def _config(self) -> Config:
+        return self._live.now
+
+    @property
+    def limits(self) -> EntryLimits:
+        return EntryLimits.of(self._config)
 
     async def constraints(self, prepared: PreparedRequest) -> OutputConstraints:
         """Return the compiled constraints of the answer. Raises InvalidRequest for what cannot be enforced."""

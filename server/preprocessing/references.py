@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from msgspec import Raw
 from msgspec.structs import replace
 
+from server.config import LiveConfig
 from server.http import ITEM_BYTES, WorkThread
 from server.prompt import item_reader, stored_items
 from server.protocol.errors import BodyTooLarge, InvalidRequest
@@ -14,10 +15,9 @@ from server.store import AsyncStore
 
 
 class References:
-    def __init__(self, store: AsyncStore | None, max_bytes: int, work: WorkThread) -> None:
-        """`max_bytes`: limit of all items that one request references: a small reference may name a large item."""
+    def __init__(self, config: LiveConfig, store: AsyncStore | None, work: WorkThread) -> None:
         self._store = store
-        self._max_bytes = max_bytes
+        self._config = config
         self._work = work
 
     async def resolve(self, request: Request, past: Sequence[Raw]) -> Request:
@@ -36,7 +36,7 @@ class References:
         known = {}
         if references:
             known = await self._work.run(len(past) * ITEM_BYTES, stored_items.items_by_id, past)
-        left = self._max_bytes
+        left = limit = self._config.now.max_body_bytes  # a small reference may name a large item
         for index, id_ in references.items():
             place = f"{name}[{index}].id"
             if id_ not in known:
@@ -46,7 +46,7 @@ class References:
             resolved[index] = known[id_]
             left -= memoryview(known[id_]).nbytes
             if left < 0:
-                message = f"The items that `{name}` references are larger than {self._max_bytes} bytes."
+                message = f"The items that `{name}` references are larger than {limit} bytes."
                 raise BodyTooLarge(message, param=place)
         return resolved
 

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from server.config import Config
+from server.config import LiveConfig
 from server.http import ITEM_BYTES, Exchange, WorkThread
 from server.mcp import McpAccess, McpSession, open_session
 from server.preprocessing.body_reader import BodyReader, DecodedBody
@@ -28,7 +28,7 @@ MESSAGE_FIELDS = frozenset({"type", "stream_id", "generate"})
 class RequestReader:
     def __init__(
         self,
-        config: Config,
+        config: LiveConfig,
         bodies: BodyReader,
         history: History,
         references: References,
@@ -36,8 +36,7 @@ class RequestReader:
         mcp: McpAccess,
         work: WorkThread,
     ) -> None:
-        self._limits = EntryLimits.of(config)
-        self._token_times = config.token_times
+        self._config = config
         self._bodies = bodies
         self._history = history
         self._references = references
@@ -79,14 +78,15 @@ class RequestReader:
             prepared = await self._work.run(size, _prepare, request, past, body.unknown)
         else:
             prepared = await self._work.run(size, _prepare_with_mcp, request, past, body.unknown, session)
-        self._limits.check_tools(prepared.toolbox.echo)
+        EntryLimits.of(self._config.now).check_tools(prepared.toolbox.echo)
         return prepared
 
     def _checked(self, body: DecodedBody[Request]) -> DecodedBody[Request]:
         """Return the body. Raise InvalidRequest for a request with too many items or tools."""
-        self._limits.check_items(body.request.input, "input")
-        self._limits.check_tools(body.request.tools)
-        if body.request.return_token_times and not self._token_times:
+        limits = EntryLimits.of(self._config.now)
+        limits.check_items(body.request.input, "input")
+        limits.check_tools(body.request.tools)
+        if body.request.return_token_times and not self._config.now.token_times:
             request = replace(body.request, return_token_times=None)
             return replace(body, request=request, unknown=[*body.unknown, "return_token_times"])
         return body

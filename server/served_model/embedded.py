@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from functools import partial
 
 from engine.chat_template import Message
-from server.config import Config
+from server.config import LiveConfig
 from server.http import WorkThread
 from server.prompt import PreparedRequest, TokenCounter, builder, compaction, volatile
 from server.prompt_comparison import PromptComparisons
@@ -19,12 +19,12 @@ from server.tools import NO_TOOLS, Toolbox
 
 
 class ModelDetails(LoadedModel, frozen=True):
-    def open(self, config: Config, store: AsyncStore | None, work: WorkThread) -> "EmbeddedModel":
+    def open(self, config: LiveConfig, store: AsyncStore | None, work: WorkThread) -> "EmbeddedModel":
         return EmbeddedModel(self, config, store, work)
 
 
 class EmbeddedModel:
-    def __init__(self, served: LoadedModel, config: Config, store: AsyncStore | None, work: WorkThread) -> None:
+    def __init__(self, served: LoadedModel, config: LiveConfig, store: AsyncStore | None, work: WorkThread) -> None:
         info = served.info
         self.card = ModelCard(
             name=served.name,
@@ -33,15 +33,15 @@ class EmbeddedModel:
             n_ctx=info.n_ctx,
             n_slots=info.n_slots,
             n_vocab=info.n_vocab,
-            sampling=config.sampling,
+            sampling=config.now.sampling,
             reasons=bool(served.template.dialect.reasoning_tags),
             file=served.file,
             fallback=served.fallback,
         )
-        self._model = ServedModel(served, config.aliases, work)
+        self._model = ServedModel(served, config.now.aliases, work)
         self._tokens = PromptTokens(config, self._model)
         self._comparisons = PromptComparisons(served.vocabulary, store, work)
-        self._volatile = volatile.patterns(config.volatile)
+        self._volatile = volatile.patterns(config.now.volatile)
 
     @property
     def aliases(self) -> Collection[str]:

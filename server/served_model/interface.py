@@ -12,7 +12,7 @@ from msgspec import Struct
 from engine.chat_template import Message
 from engine.gguf import FileFacts
 from engine.job import Lane, SamplingParams
-from server.config import Config
+from server.config import LiveConfig
 from server.generation import GeneratorJob
 from server.http import WorkThread
 from server.prompt import ItemText, PreparedRequest
@@ -91,7 +91,7 @@ class Prompt(Protocol):
 
 
 class ModelSource(Protocol):
-    def open(self, config: Config, store: AsyncStore | None, work: WorkThread) -> "AnsweringModel":
+    def open(self, config: LiveConfig, store: AsyncStore | None, work: WorkThread) -> "AnsweringModel":
         """Return the model for a server with these settings."""
         ...
 

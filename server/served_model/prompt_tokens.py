@@ -6,7 +6,7 @@ from functools import partial
 
 from engine.chat_template import Message
 from engine.tokenizer import Progress, no_progress
-from server.config import Config
+from server.config import LiveConfig
 from server.prompt import PreparedRequest, builder, volatile
 from server.served_model.model import ServedModel
 
@@ -15,10 +15,10 @@ ANY_TWO_TEXTS = ("a", "b")
 
 
 class PromptTokens:
-    def __init__(self, config: Config, model: ServedModel) -> None:
-        self._limit = config.max_prompt_tokens
+    def __init__(self, config: LiveConfig, model: ServedModel) -> None:
+        self._config = config
         self._model = model
-        self._volatile = volatile.patterns(config.volatile)
+        self._volatile = volatile.patterns(config.now.volatile)
 
     async def of(self, prepared: PreparedRequest, least_bytes: int = 0) -> list[int]:
         """Return the tokens of the prompt. `least_bytes`: see `ServedModel.render`. Raises InvalidRequest."""
@@ -37,7 +37,7 @@ class PromptTokens:
         refuse = self.bound(prepared.field)
         tokens = await self._model.tokens(
             volatile.moved(messages, self._volatile),
-            builder.max_prompt_tokens(request, n_ctx, self._limit),
+            builder.max_prompt_tokens(request, n_ctx, self._config.now.max_prompt_tokens),
             builder.effort(request),
             prepared.toolbox.tools,
             least_bytes,
@@ -50,4 +50,5 @@ class PromptTokens:
 
     def bound(self, name: str) -> Progress:
         """Return the function that refuses a count of prompt tokens beyond the limits. `name`: field of the prompt."""
-        return partial(builder.refuse_more, n_ctx=self._model.served.info.n_ctx, name=name, limit=self._limit)
+        limit = self._config.now.max_prompt_tokens
+        return partial(builder.refuse_more, n_ctx=self._model.served.info.n_ctx, name=name, limit=limit)

@@ -24,8 +24,8 @@ class Remembered(Struct, frozen=True):
 
 class ResponseMemory:
     def __init__(self, limit: int) -> None:
-        """Remember `limit` bytes."""
-        self._limit = limit
+        """Remember `limit` bytes; another limit applies from the next response on."""
+        self.limit = limit
         self._used = 0
         self._latest: dict[tuple[object, str | None], Remembered] = {}
         """Responses by connection and lane, the longest unused first."""
@@ -43,7 +43,7 @@ class ResponseMemory:
         self._drop((connection, lane))
         self._latest[connection, lane] = remembered
         self._used += remembered.size
-        while self._used > self._limit:
+        while self._used > self.limit:
             self._drop(next(iter(self._latest)))
 
     def evict(self, connection: object, lane: str | None, response_id: str | None) -> None:

@@ -67,13 +67,17 @@ class UsageIndex:
         self._shift = 0.0
         """Seconds to add to this server's clock for the database's time."""
         self.synchronize(now)
-        self._limits = limits
-        self._max_bytes = int(limits.megabytes * 1e6)
+        self.limits = limits
+        """Limits from the next eviction on."""
         self._evictions = 0
         """Number of evicted entries since the start."""
         self._unlogged = 0
         """Number of evicted entries since the last line of the log."""
         self._next_line = now
+
+    @property
+    def _max_bytes(self) -> int:
+        return int(self.limits.megabytes * 1e6)
 
     def synchronize(self, now: float) -> None:
         """Let the time go on from the database's clock, but never back behind the latest use."""
@@ -114,15 +118,15 @@ class UsageIndex:
         ((count, size, first),) = self._database.rows(
             "SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT), coalesce(min(used), 0) FROM entries"
         )
-        oldest = now + self._shift - self._limits.days * DAY_SECONDS
-        if count <= self._limits.count and size <= self._max_bytes and first >= oldest:
+        oldest = now + self._shift - self.limits.days * DAY_SECONDS
+        if count <= self.limits.count and size <= self._max_bytes and first >= oldest:
             return
         protected = {*pinned, *(each for (each,) in self._database.rows("SELECT id FROM held"))}
         evicted = []
         for entry_id, used, entry_size in self._database.each(
             "SELECT id, used, bytes FROM entries ORDER BY used, rowid"
         ):
-            if count <= self._limits.count and size <= self._max_bytes and used >= oldest:
+            if count <= self.limits.count and size <= self._max_bytes and used >= oldest:
                 break
             if entry_id not in protected:
                 evicted.append(entry_id)
@@ -140,9 +144,9 @@ class UsageIndex:
                 "evicted %d stored responses and conversations, the least recently used, down to %d entries, %g MB and "
                 "%g days",
                 self._unlogged,
-                self._limits.count,
-                self._limits.megabytes,
-                self._limits.days,
+                self.limits.count,
+                self.limits.megabytes,
+                self.limits.days,
             )
             self._unlogged, self._next_line = 0, now + LINE_SECONDS
 

@@ -102,6 +102,10 @@ class Store:
             self.close()
             raise
 
+    def limit(self, limits: Limits) -> None:
+        """Set the limits of the next evictions. Any thread may call this."""
+        self._usage.limits = limits
+
     def begin(self, stored: Stored, now: float) -> None:
         """Insert an unfinished response. It and its conversation are not evicted until `finish`."""
         with self._database.transaction():

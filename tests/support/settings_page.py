@@ -5,10 +5,12 @@
 writes them into the page.
 """
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 from server.config.config import GROUPS, SETTINGS
+from server.config.live import NEEDS_RESTART
 from server.config.setting import Setting
 
 PAGE = Path(__file__).parents[2] / "server" / "docs" / "configuration.md"
@@ -21,6 +23,7 @@ def tables() -> str:
     parts = [f"### {title.capitalize()}\n\n{''.join(_table(group))}" for title, group in GROUPS.items()]
     former = (_row((f"`{each.former_flag}`", f"`{each.flag}`")) for each in SETTINGS if each.former)
     head = _row(("former flag", "flag")) + _row(("---", "---"))
+    parts.append(f"### Settings that need a restart\n\nSIGHUP reloads all others.\n\n{''.join(_restarts())}")
     return "\n".join([*parts, f"### Former names, accepted until 0.2.0\n\n{head}{''.join(former)}"])
 
 
@@ -29,6 +32,14 @@ def with_tables(page: str) -> str:
     before, rest = page.split(BEGIN)
     _, after = rest.split(END)
     return f"{before}{BEGIN}\n{tables()}\n{END}{after}"
+
+
+def _restarts() -> Iterator[str]:
+    """Yield a row for each reason to restart."""
+    yield _row(("keys", "reason"))
+    yield _row(("---", "---"))
+    for reason, keys in itertools.groupby(NEEDS_RESTART, key=NEEDS_RESTART.__getitem__):
+        yield _row((", ".join(f"`{key}`" for key in keys), reason))
 
 
 def _table(group: tuple[Setting, ...]) -> Iterator[str]:

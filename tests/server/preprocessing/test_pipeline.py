@@ -12,6 +12,7 @@ from engine.chat_template.template import ChatTemplate
 from engine.runtime.engine import Engine
 from server.access import ANYBODY
 from server.config.config import Config
+from server.config.live import LiveConfig
 from server.generation import ActivityCount, AdmissionControl, Generations, GenerationSummary, Origin, Timeouts
 from server.http import Exchange, WorkThread
 from server.preprocessing.generation_specs import SpecBuilder
@@ -31,7 +32,7 @@ async def test_pipeline_of_plain_request_gives_its_events() -> None:
     vocabulary = scripted.vocabulary()
     details = ModelDetails(NAME, 0, model.info, vocabulary, ChatTemplate(scripted.TEMPLATE, vocabulary))
     engine = Engine(model, vocabulary.end_tokens)
-    served = details.open(config := Config(model=NAME), None, work := WorkThread())
+    served = details.open(config := LiveConfig(Config(model=NAME)), None, work := WorkThread())
     specs = SpecBuilder(config, engine, served, None, ReasoningSeal(None, work), work)
     summaries: list[GenerationSummary] = []
     generations = Generations(
