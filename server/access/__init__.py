@@ -3,6 +3,7 @@
 from server.access.api_keys import ANYBODY, ApiKey, ApiKeys, Caller
 from server.access.policy import AccessPolicy
 from server.access.proxies import UNIX, TrustedProxies
+from server.access.refusals import Refusal, RefusalCounts
 from server.access.tracing import client_request_id, trace_id
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "ApiKey",
     "ApiKeys",
     "Caller",
+    "Refusal",
+    "RefusalCounts",
     "TrustedProxies",
     "client_request_id",
     "trace_id",

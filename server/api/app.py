@@ -146,7 +146,7 @@ class App:
         try:
             await self._answer(exchange)
         except ClientDisconnected:
-            exchange.outcome = exchange.outcome or "client disconnected"
+            exchange.outcome = exchange.outcome or exchange.disconnect_reason
             exchange.status = exchange.status or CLIENT_CLOSED_REQUEST
         except Exception as failure:
             await self._refuse(exchange, as_api_error(failure, exchange.id))

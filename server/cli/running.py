@@ -64,9 +64,8 @@ def run(
         )
         details = _model_details(config, path, loaded)
         seal_key = state_dir / KEY_NAME
-        app = App(
-            config, engine, details, AsyncStore(store) if store else None, keys, _metrics(config, details), seal_key
-        )
+        metrics = _metrics(config, details, http)
+        app = App(config, engine, details, AsyncStore(store) if store else None, keys, metrics, seal_key)
         _run(partial(daemon.run, config, listening, engine, app, notifier, partial(reloading.reload, app), http))
 
 
@@ -86,13 +85,13 @@ def _run(serve_until_stopped: Callable[[], Coroutine[object, object, None]]) -> 
         raise failure from None
 
 
-def _metrics(config: Config, details: ModelDetails) -> Metrics | None:
+def _metrics(config: Config, details: ModelDetails, http: HTTPOptions) -> Metrics | None:
     """Return the recorder of metrics; None if they are off. Its library is loaded only here."""
     if not config.metrics:
         return None
     module = importlib.import_module("server.monitoring.metrics")
     model = {"model": details.name, "engine": details.info.engine}
-    metrics: Metrics = module.PrometheusMetrics(version("responsed"), model)
+    metrics: Metrics = module.PrometheusMetrics(version("responsed"), model, http.refusals)
     return metrics
 
 

@@ -75,6 +75,7 @@ async def run(
         with trio.move_on_after(grace):
             await drain.wait_first_requests()
             await app.wait_idle()
+        drain.widen()
         app.stop()  # sends and stores the terminal event of every running response, even if the thread is stuck
         engine_scope.cancel()
         with trio.move_on_after(CLOSING_SECONDS):

@@ -21,7 +21,7 @@ from server.generation.event_log import EventLog
 from server.generation.failures import INTERNAL_ERROR, stopping
 from server.generation.generator import Generator
 from server.generation.heartbeat import ITEM_STATES, Heartbeat
-from server.generation.readers import Readers
+from server.generation.readers import Reader, Readers
 from server.generation.recorder import Recorder
 from server.generation.spec import GenerationSpec, Timeouts
 from server.generation.stages import can_cut, with_opening, with_usage_of_all
@@ -41,8 +41,6 @@ from server.stream import (
     feed_all,
     opening_inputs,
 )
-
-CLIENT_DISCONNECTED = "client disconnected"
 
 log = logging.getLogger("responsed.generation")
 
@@ -65,7 +63,7 @@ class Generation:
         self._log = EventLog()
         self.error: ApiError | None = None
         """Error that ended the generation, other than an error of the model."""
-        self._cancel_reason = CLIENT_DISCONNECTED
+        self._cancel_reason = ""
         self._scope = trio.CancelScope()
         """Scope to cancel the generation."""
         self._readers = Readers(self._scope, self._seconds_without_reader)
@@ -96,9 +94,9 @@ class Generation:
     def ended(self) -> trio.Event:
         return self._log.ended
 
-    def reading(self) -> AbstractContextManager[None]:
+    def reading(self, reader: Reader | None = None) -> AbstractContextManager[None]:
         """Count a reader. After the last one, stored streams run on for a while, background responses to their end."""
-        return self._readers.reading()
+        return self._readers.reading(reader)
 
     def _seconds_without_reader(self) -> float:
         if self.response.background:
@@ -159,7 +157,7 @@ class Generation:
     def summary(self) -> GenerationSummary:
         """Return the facts about the generation, which has ended."""
         spec = self._spec
-        why = self._cancel_reason if self.response.status == "cancelled" else ""
+        why = self._cancel_reason or self._readers.reason if self.response.status == "cancelled" else ""
         why = why if self.error is None else self.error.reason
         now = trio.current_time()
         return summarize(self.response, spec.origin, self.timings, spec.mode, why, spec.earlier, now)
@@ -180,8 +178,8 @@ class Generation:
         list(feed_all(stream, self._inputs))
         return stream.feed(failure(error))
 
-    def cancel(self, reason: str) -> None:
-        """End the generation. `reason`: for the log and the metrics."""
+    def cancel(self, reason: str = "") -> None:
+        """End the generation. `reason`: for the log and the metrics; empty: its reader has left."""
         self._cancel_reason = reason
         self._scope.cancel()
 

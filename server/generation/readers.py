@@ -3,8 +3,19 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import trio
+
+CLIENT_DISCONNECTED = "client disconnected"
+
+
+class Reader(Protocol):
+    """Request that reads a generation."""
+
+    @property
+    def disconnect_reason(self) -> str:
+        """Reason for which its client is gone, for the log."""
 
 
 class Readers:
@@ -13,9 +24,11 @@ class Readers:
         self._scope = scope
         self._window = window
         self._count = 0
+        self.reason = CLIENT_DISCONNECTED
+        """Reason for which the last reader left."""
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self, reader: Reader | None = None) -> Iterator[None]:
         """Count a reader."""
         self._count += 1
         self._scope.deadline = math.inf
@@ -23,6 +36,7 @@ class Readers:
             yield
         finally:
             self._count -= 1
+            self.reason = CLIENT_DISCONNECTED if reader is None else reader.disconnect_reason
             if not self._count:
                 self._scope.deadline = trio.current_time() + self._window()
 

@@ -10,7 +10,7 @@ from server.access import Caller
 from server.generation.activity import ActivityCount
 from server.generation.admission import AdmissionControl, Pace, measured_pace
 from server.generation.failures import stopping
-from server.generation.generation import CLIENT_DISCONNECTED, Generation
+from server.generation.generation import Generation
 from server.generation.generator import Generator
 from server.generation.spec import GenerationSpec, Timeouts
 from server.generation.summary import GenerationSummary
@@ -191,7 +191,7 @@ class Generations:
         loads = [generation.load() for generation in self._active]
         abandoned = self._first_abandoned(lane)
         if abandoned is not None and self._admission.refusal(caller, lane, loads, Pace) is not None:
-            abandoned.cancel(CLIENT_DISCONNECTED)
+            abandoned.cancel()
             del self._active[abandoned]
 
     def _first_abandoned(self, lane: Lane) -> Generation | None:

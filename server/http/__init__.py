@@ -2,7 +2,7 @@
 
 from server.http.bodies import Bodies
 from server.http.drain import Drain
-from server.http.exchange import ClientDisconnected, Exchange, Receive, Scope, Send
+from server.http.exchange import CLIENT_DISCONNECTED, ClientDisconnected, Exchange, Receive, Scope, Send
 from server.http.options import HTTPLimits, HTTPOptions
 from server.http.router import Handlers, Router
 from server.http.sockets import BindError, ExposedAddress, ListeningSockets, listening_sockets
@@ -10,6 +10,7 @@ from server.http.tls import TLS, CertificateError
 from server.http.work_thread import ITEM_BYTES, LARGE, Check, WorkThread
 
 __all__ = [
+    "CLIENT_DISCONNECTED",
     "ITEM_BYTES",
     "LARGE",
     "TLS",

@@ -14,12 +14,13 @@ from typing import Any, TypeAlias
 import h11
 import trio
 
-from server.access import UNIX
+from server.access import Refusal
 from server.http import h11_patches
 from server.http.drain import Drain
-from server.http.exchange import JSON, Headers, Receive, Scope, Send
+from server.http.exchange import CLIENT_DISCONNECTED, JSON, Headers, Receive, Scope, Send
 from server.http.options import HTTPOptions
 from server.http.request_head import HeadFilter, asgi_scope, checked_headers
+from server.http.sockets import peer_of
 from server.http.upgraded import Upgraded
 from server.protocol.errors import Malformed
 from server.websocket import WebSocket, WebSocketLimits
@@ -38,6 +39,11 @@ Closing at once could destroy the response before the client reads it (RFC 9112,
 """
 MAX_FAULT_CHARACTERS = 200
 """Characters of h11's error in our message; h11 may quote a whole line."""
+
+TOO_LARGE = 431
+"""Status of a request with a head that is too large (RFC 6585, 5)."""
+
+STOPPED_READING = "client stopped reading"
 
 DEFAULT_OPTIONS = HTTPOptions()
 
@@ -68,6 +74,7 @@ class Connection:
         self._fault: h11.RemoteProtocolError | None = None
         self._gone = trio.Event()
         """Set when the client cannot receive anything any more."""
+        self._disconnect_reason = CLIENT_DISCONNECTED
 
     async def run(self) -> None:
         """Serve the requests. Errors end this connection only."""
@@ -80,6 +87,7 @@ class Connection:
         except Exception:
             log.exception("a connection failed by an internal error")
         if self._fault is not None:
+            self._count(self._refusal_of(self._fault))
             await self._send_fault(self._fault)
             await self._finish()
 
@@ -136,8 +144,10 @@ class Connection:
     async def _request(self) -> h11.Request | None:
         """Return the next request; None at the end of the connection. Raises h11.RemoteProtocolError."""
         event, self._method = None, b""
-        with self._drain.wait_for_request(self._options.limits.idle_seconds, self._first):
+        with self._drain.wait_for_request(self._options.limits.idle_seconds, self._first) as waiting:
             event = await self._event()
+        if self._drain.timed_out(waiting) and (self._first or self._wire.trailing_data[0]):
+            self._count(Refusal.HEAD_TIMEOUT if self._wire.trailing_data[0] else Refusal.NO_REQUEST)
         self._first = False
         if not isinstance(event, h11.Request):
             return None
@@ -159,7 +169,7 @@ class Connection:
                 if len(self._wire.trailing_data[0]) > READ_AHEAD:
                     await self._gone.wait()
                     break
-        return {"type": "http.disconnect"}
+        return {"type": "http.disconnect", "reason": self._disconnect_reason}
 
     async def _send(self, message: Mapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -226,11 +236,13 @@ class Connection:
             return
         if sent < len(data):
             try:
-                with trio.fail_after(self._options.limits.write_seconds):
+                with self._drain.writing(self._socket), trio.fail_after(self._options.limits.write_seconds):
                     await self._stream.send_all(data[sent:])
             except trio.BrokenResourceError:
                 self._gone.set()
             except trio.TooSlowError:  # it acknowledges packets and reads nothing
+                self._count(Refusal.WRITE_TIMEOUT)
+                self._disconnect_reason = STOPPED_READING
                 self._gone.set()
                 with suppress(OSError):
                     self._socket.shutdown(trio.socket.SHUT_RDWR)  # wakes the task that waits in `receive`
@@ -243,8 +255,16 @@ class Connection:
         await self._body()
         head = h11.InformationalResponse(status_code=101, headers=headers)
         await self._write(self._wire.send(head) or b"")
-        upgraded = Upgraded(self._stream, self._write, self._finish, self._drain)
+        upgraded = Upgraded(self._stream, self._write, self._finish, self._drain, lambda: self._disconnect_reason)
         return WebSocket(upgraded, limits, self._wire.trailing_data[0])
+
+    def _count(self, refusal: Refusal) -> None:
+        self._options.refusals[refusal] += 1
+
+    def _refusal_of(self, fault: h11.RemoteProtocolError) -> Refusal:
+        if self._wire.trailing_data[1]:
+            return Refusal.TRUNCATED
+        return Refusal.HEAD_TOO_LARGE if fault.error_status_hint == TOO_LARGE else Refusal.MALFORMED
 
     async def _send_fault(self, fault: h11.RemoteProtocolError) -> None:
         """Send an error for an unreadable request, unless a response has begun."""
@@ -272,14 +292,3 @@ class Connection:
                 await self._stream.send_eof()
             while await self._stream.receive_some(READ_AHEAD):
                 pass
-
-
-def peer_of(connected: trio.socket.SocketType) -> tuple[str, int] | None:
-    """Return the client's address and port; `unix` for a unix socket; None if it has disconnected."""
-    try:
-        peer = connected.getpeername()
-    except OSError:
-        return None
-    if isinstance(peer, str | bytes):
-        return UNIX, 0
-    return peer[0].removeprefix("::ffff:"), peer[1]  # an IPv4 client of `::` (RFC 4291, 2.5.5.2)

@@ -13,6 +13,7 @@ from uuid import uuid4
 import trio
 from msgspec.structs import replace
 
+from server.access import Refusal, RefusalCounts
 from server.http.connection import Application
 from server.http.exchange import Exchange, Receive, Scope, Send
 from server.http.options import HTTPOptions
@@ -61,10 +62,14 @@ class ConnectionCount:
                 del self._by_address[address]
 
     def _decide(self, address: str) -> Admission:
-        limits = self._options.limits
+        limits, refusals = self._options.limits, self._options.refusals
         if self._is_limited(address) and self._by_address[address] > limits.connections_per_address:
+            refusals[Refusal.ADDRESS_LIMIT] += 1
             return Admission.REFUSED
-        if self._by_address.total() <= min(limits.connections, self._max_connections()) or self._close_oldest():
+        if self._by_address.total() <= min(limits.connections, self._max_connections()):
+            return Admission.ADMITTED
+        if self._close_oldest():
+            refusals[Refusal.DISPLACED] += 1
             return Admission.ADMITTED
         return Admission.RESERVED
 
@@ -83,7 +88,8 @@ def _is_remote(address: str) -> bool:
 class Reserve:
     """Places for connections beyond the limit. A new one takes the place of the oldest."""
 
-    def __init__(self) -> None:
+    def __init__(self, refusals: RefusalCounts) -> None:
+        self._refusals = refusals
         self._scopes: dict[trio.CancelScope, None] = {}
 
     @contextmanager
@@ -92,6 +98,7 @@ class Reserve:
             oldest = next(iter(self._scopes))
             del self._scopes[oldest]
             oldest.cancel()
+            self._refusals[Refusal.CONNECTION_LIMIT] += 1
         with trio.CancelScope() as scope:
             self._scopes[scope] = None
             try:
@@ -103,12 +110,14 @@ class Reserve:
 class OverloadedApp:
     """Application of connections beyond the limit."""
 
-    def __init__(self, app: Application) -> None:
+    def __init__(self, app: Application, refusals: RefusalCounts) -> None:
         self._app = app
+        self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] in PROBES:
             return await self._app(scope, receive, send)
+        self._refusals[Refusal.CONNECTION_LIMIT] += 1
         exchange = Exchange(scope, receive, send, f"req_{uuid4().hex}")
         return await exchange.send_error(
             Unavailable("Too many connections are open; try again in a second, or raise --max-connections.")

@@ -42,6 +42,9 @@ EVENT_STREAM: Headers = [
 ]
 
 
+CLIENT_DISCONNECTED = "client disconnected"
+
+
 class ClientDisconnected(Exception):
     """The client left before its request was complete."""
 
@@ -85,6 +88,8 @@ class Exchange:
         self._error_frames: Callable[[ApiError], bytes] | None = None
         self._nursery: trio.Nursery | None = None
         self._watched = self._disconnected = False
+        self.disconnect_reason = CLIENT_DISCONNECTED
+        """Reason of the disconnect, for the log."""
         self._scopes: list[trio.CancelScope] = []
         """Scopes to cancel when the client disconnects."""
 
@@ -257,9 +262,10 @@ class Exchange:
         return chunk
 
     async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+        while (message := await self._receive())["type"] != "http.disconnect":
             pass
         self._disconnected = True
+        self.disconnect_reason = message["reason"]
         for scope in self._scopes:
             scope.cancel()
 

@@ -16,10 +16,12 @@ import trio
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
-from server.http.connection import Application, Connection, peer_of, proxy_log
+from server.access import Refusal
+from server.http.connection import Application, Connection, proxy_log
 from server.http.connection_limits import Admission, ConnectionCount, OverloadedApp, Reserve, impatient
 from server.http.drain import Drain
 from server.http.options import HTTPOptions
+from server.http.sockets import peer_of
 from server.http.tls import log as tls_log
 
 RESERVED_FILES = 64
@@ -80,7 +82,7 @@ async def serve(
     """
     drain = drain or Drain()
     count = ConnectionCount(options, max_connections, drain.close_oldest)
-    overloaded, reserve = OverloadedApp(app), Reserve()
+    overloaded, reserve = OverloadedApp(app, options.refusals), Reserve(options.refusals)
 
     async def serve_connection(*arguments: Any) -> None:
         """Serve one connection. hypercorn passes the arguments of its own TCPServer, the stream last."""
@@ -99,10 +101,14 @@ async def serve(
         if options.tls is None or stream.socket.family == socket.AF_UNIX:
             await Connection(application, stream, drain, options).run()
             return
-        encrypted = None
-        with drain.wait_for_request(options.limits.idle_seconds, first=True):
+        encrypted: trio.SSLStream[trio.SocketStream] | Refusal | None = None
+        with drain.wait_for_request(options.limits.idle_seconds, first=True) as waiting:
             encrypted = await options.tls.handshake(stream)
-        if encrypted is not None:
+        if drain.timed_out(waiting):
+            encrypted = Refusal.HANDSHAKE_TIMEOUT
+        if isinstance(encrypted, Refusal):
+            options.refusals[encrypted] += 1
+        elif encrypted is not None:
             await Connection(application, encrypted, drain, options).run()
             with trio.move_on_after(CLOSE_SECONDS), suppress(trio.BrokenResourceError):
                 await encrypted.aclose()  # proves that nothing is missing (RFC 8446, 6.1)

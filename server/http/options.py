@@ -1,8 +1,8 @@
 """Options of the listener. A reload replaces them for the next connections."""
 
-from msgspec import Struct
+from msgspec import Struct, field
 
-from server.access import TrustedProxies
+from server.access import RefusalCounts, TrustedProxies
 from server.http.tls import TLS
 
 
@@ -30,3 +30,5 @@ class HTTPOptions(Struct):
     """Peers whose headers name the client; they have no limit of connections per address."""
     tls: TLS | None = None
     """Encryption of TCP connections; None: plain HTTP. Unix sockets are never encrypted."""
+    refusals: RefusalCounts = field(default_factory=RefusalCounts)
+    """Counts for the metrics; a reload continues them."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import trio
 
+from server.access import Refusal
 from server.protocol.errors import Malformed
 
 PROTOCOLS = ["http/1.1"]
@@ -32,23 +33,24 @@ class TLS:
         """Read the certificate; its file may have the key too. Raises CertificateError."""
         self._context = _context(certfile, keyfile)
 
-    async def handshake(self, stream: trio.SocketStream) -> "trio.SSLStream[trio.SocketStream] | None":
-        """Return the encrypted stream; None if the client disconnects or speaks no TLS."""
+    async def handshake(self, stream: trio.SocketStream) -> "trio.SSLStream[trio.SocketStream] | Refusal | None":
+        """Return the encrypted stream, or the reason for refusing it; None if the client disconnects."""
         with suppress(OSError, trio.BrokenResourceError):
             first = await stream.socket.recv(1, trio.socket.MSG_PEEK)
             if first == HANDSHAKE_RECORD:
                 return await self._shake_hands(stream)
             if first:
                 await _refuse_plain(stream)
+                return Refusal.PLAIN_HTTP
         return None
 
-    async def _shake_hands(self, stream: trio.SocketStream) -> "trio.SSLStream[trio.SocketStream] | None":
+    async def _shake_hands(self, stream: trio.SocketStream) -> "trio.SSLStream[trio.SocketStream] | Refusal":
         encrypted = trio.SSLStream(stream, self._context, server_side=True)
         try:
             await encrypted.do_handshake()
         except trio.BrokenResourceError as error:
             log.info("a TLS handshake failed: %s", str(error.__cause__ or error)[:MAX_FAULT_CHARACTERS])
-            return None
+            return Refusal.HANDSHAKE
         return encrypted
 
 

@@ -19,11 +19,14 @@ class Upgraded:
         write: Callable[[bytes], Awaitable[None]],
         finish: Callable[[], Awaitable[None]],
         drain: Drain,
+        why: Callable[[], str],
     ) -> None:
+        """`why` returns the reason of a disconnect, for the log."""
         self._stream = stream
         self._write = write
         self._finish = finish
         self._drain = drain
+        self._why = why
         self._idle: trio.CancelScope | None = None
         """Scope to cancel at shutdown, while the connection is idle."""
 
@@ -41,6 +44,10 @@ class Upgraded:
     async def finish(self) -> None:
         """Announce the end, and discard what the client is still sending."""
         await self._finish()
+
+    @property
+    def disconnect_reason(self) -> str:
+        return self._why()
 
     def set_idle(self, scope: trio.CancelScope | None) -> None:
         """Cancel `scope` at shutdown, or in favour of new connections, until the next call; None: never."""

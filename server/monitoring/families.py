@@ -12,8 +12,14 @@ from engine.scheduler import Times
 Family: TypeAlias = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
-def counter(name: str, description: str, value: float) -> Family:
-    return CounterMetricFamily(f"responsed_{name}", description, value=value)
+def counter(name: str, description: str, value: float | Mapping[str, float], label: str = "") -> Family:
+    """Return a counter; of several values, each has its key as the label's value."""
+    if not isinstance(value, Mapping):
+        return CounterMetricFamily(f"responsed_{name}", description, value=value)
+    family = CounterMetricFamily(f"responsed_{name}", description, labels=[label])
+    for key, each in value.items():
+        family.add_metric([key], each)
+    return family
 
 
 def gauge(name: str, description: str, value: float | Mapping[str, float], label: str = "") -> Family:

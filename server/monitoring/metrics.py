@@ -27,8 +27,9 @@ GAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0
 
 
 class PrometheusMetrics:
-    def __init__(self, version: str, model: Mapping[str, str]) -> None:
-        """`version` is of the build; `model` describes the model: the labels of `responsed_model_info`."""
+    def __init__(self, version: str, model: Mapping[str, str], refused: Mapping[str, int]) -> None:
+        """`version` is of the build; `model` describes the model: the labels of `responsed_model_info`. `refused`:
+        counts of the listener, which go on."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the counters, and nothing reads them
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
@@ -43,7 +44,7 @@ class PrometheusMetrics:
         self._output_tokens = self._counter("generation_tokens", "Generated tokens.", "key")
         self._latencies = _Latencies()
         self._registry.register(self._latencies)
-        self._state = _State()
+        self._state = _State(refused)
         self._registry.register(self._state)
 
     def record_request(self, route: str, status: int) -> None:
@@ -104,11 +105,14 @@ class _Latencies:
 class _State:
     """Metrics that are read when they are asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, refused: Mapping[str, int]) -> None:
         self.present = ServerState()
+        self._refused = refused
 
     def collect(self) -> Iterator[Family]:
         state, engine, store = self.present, self.present.engine, self.present.store
+        refused = {str(reason): count for reason, count in self._refused.items()}
+        yield counter("connections_refused", "Connections refused before a request was read.", refused, "reason")
         yield gauge("slots", "Slots of the KV cache.", state.slots)
         yield gauge("queue_limit", "Requests of each lane that may wait for a slot.", state.queue)
         yield gauge("requests_running", "Responses that have a slot.", state.running, "lane")

@@ -195,7 +195,7 @@ class SessionLane:
             await on_error(failure)
             return None
         finally:
-            turn.outcome = turn.outcome or "client disconnected"
+            turn.outcome = turn.outcome or turn.disconnect_reason
             self._host.end_turn(turn)
 
     async def _respond(self, turn: SessionTurn, order: Order) -> _Ended:
@@ -214,7 +214,7 @@ class SessionLane:
     async def _stream(self, turn: SessionTurn, generation: Generation, specified: Specified) -> None:
         """Send the events of a generation as they arise, the terminal one once the response can be continued."""
         last = None
-        with generation.reading():
+        with generation.reading(turn):
             while not isinstance(last, TERMINAL):
                 events = await generation.after(-1 if last is None else last.sequence_number)
                 if isinstance(events[-1], TERMINAL):

@@ -37,6 +37,10 @@ class SessionTurn:
         return self._handshake.caller
 
     @property
+    def disconnect_reason(self) -> str:
+        return self._handshake.disconnect_reason
+
+    @property
     def client(self) -> str:
         return self._handshake.client
 

@@ -93,6 +93,10 @@ class Transport(Protocol):
         """Cancel `scope` at shutdown, or in favour of new connections, until the next call; None: never."""
 
     @property
+    def disconnect_reason(self) -> str:
+        """Reason for which the client is gone, for the log."""
+
+    @property
     def shutting_down(self) -> bool:
         """True if the server accepts no further request."""
 

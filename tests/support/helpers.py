@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -173,7 +174,9 @@ async def served(
     model = model or ScriptedModel()
     store = open_store(state, kind) if state and config.store != "off" else None
     kv = Snapshots(state / "kv", "a scripted model", 1_000_000) if state and snapshots else None
-    metrics = PrometheusMetrics("1.2", {"model": NAME, "engine": "scripted"}) if config.metrics else None
+    http = daemon.http_options(config)
+    described = {"model": NAME, "engine": "scripted"}
+    metrics = PrometheusMetrics("1.2", described, http.refusals) if config.metrics else None
     responses, seal_key = AsyncStore(store) if store else None, state / "reasoning.key" if state else None
     engine, app = wired(model, config, responses, template, kv, cache_bytes, keys, metrics, seal_key)
     ready = Ready()
@@ -183,7 +186,7 @@ async def served(
     ):
         port = listening.port
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(daemon.run, config, listening, engine, app, ready)
+            nursery.start_soon(partial(daemon.run, config, listening, engine, app, ready, options=http))
             try:
                 with trio.fail_after(patience):
                     await ready.event.wait()

@@ -133,7 +133,7 @@ async def test_client_that_never_reads_counts_as_disconnected(tmp_path: Path) ->
 
     async def serve(stream: trio.SocketStream) -> None:
         encrypted = await TLS(found.certfile, found.keyfile).handshake(stream)
-        assert encrypted is not None
+        assert isinstance(encrypted, trio.SSLStream)
         await Connection(app, encrypted, Drain(), HTTPOptions(HTTPLimits(write_seconds=0.1))).run()
 
     ours, theirs = socket.socketpair()

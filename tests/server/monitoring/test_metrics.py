@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from engine.runtime.engine import DEFAULT_CACHE_BYTES
+from server.access.refusals import Refusal
 from server.store.errors import StoreError
 from server.store.locations import open_database
 from server.store.responses import Store
@@ -39,7 +40,11 @@ def samples(text: str) -> dict[str, float]:
 
 def named(name: str, **values: float) -> dict[str, float]:
     """Return samples of one name by the value of their only label."""
-    label = {"requests_refused_total": "reason", "step_time_seconds_count": "kind"}.get(name, "lane")
+    label = {
+        "requests_refused_total": "reason",
+        "connections_refused_total": "reason",
+        "step_time_seconds_count": "kind",
+    }.get(name, "lane")
     return {f"responsed_{name} {label}={key}": value for key, value in values.items()}
 
 
@@ -63,6 +68,7 @@ async def test_metrics_count_requests_answers_and_tokens(tmp_path: Path) -> None
         "responsed_requests_total code=404 route=other": 1.0,
         "responsed_requests_total code=404 route=/v1/models/{name...}": 1.0,
         **named("requests_refused_total", not_found=1, model_not_found=1, context_length_exceeded=1),
+        **named("connections_refused_total", **dict.fromkeys(Refusal, 0)),
         "responsed_answers_total key= lane=batch outcome=completed route=/v1/responses": 1.0,
         "responsed_prompt_tokens_total key=": usage["input_tokens"],
         "responsed_cached_prompt_tokens_total key=": usage["input_tokens_details"]["cached_tokens"],
