@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from engine.job import SamplingParams
 from server.access import AccessPolicy, ApiKeys, client_request_id
-from server.api.request_log import PUBLIC, log_request
+from server.api.request_log import KEYLESS, PUBLIC, log_request
 from server.api.routes import Stages, routes
 from server.api.websocket import WebSocketHandler
 from server.config import Config
@@ -190,7 +190,7 @@ class App:
             self._access.check(exchange.header(b"host"), exchange.header(b"origin"))
             if (origin := exchange.header(b"origin")) is not None and self._access.allows(origin):
                 exchange.allow_origin(origin)
-            if exchange.method != "OPTIONS":  # a preflight carries no key (Fetch, 3.3)
+            if exchange.path not in KEYLESS and exchange.method != "OPTIONS":  # a preflight has no key (Fetch, 3.3)
                 self._authorize(exchange)
             exchange.client_request_id = client_request_id(exchange.header(b"x-client-request-id"))
         handler, parameters, allow, exchange.route = self._routes.find(exchange.method, exchange.path)

@@ -47,6 +47,7 @@ class Operation(Struct, frozen=True):
 
 
 OPERATIONS = (
+    Operation("get", "/", "page", "The status page, in HTML"),
     Operation("get", "/health", "health", "True while the process works", Health),
     Operation("get", "/ready", "ready", "True while new requests are welcome", Health),
     Operation("get", "/version", "version", "Versions of the server and its engine", Version),
@@ -114,6 +115,8 @@ INPUT_ITEMS: Mapping[type[Struct], Sequence[str]] = {
     input_items.ItemReference: ("item_reference",),
 }
 """Structs of input items, which are decoded one by one -> their types."""
+TEXT_TYPES = {"/": "text/html", "/openapi.json": "application/json"}
+"""Path of an answer without a component -> its media type, other than plain text."""
 OTHER_TYPE = {"type": "object", "properties": {"type": {"type": "string"}}, "required": ["type"]}
 """Objects that the server decodes by their type, or skips and names in the response."""
 
@@ -215,7 +218,7 @@ def _answer(operation: Operation) -> JSON:
 
 def _content(operation: Operation) -> JSON:
     if operation.answer is None:
-        kind = "application/json" if operation.path.endswith(".json") else "text/plain"
+        kind = TEXT_TYPES.get(operation.path, "text/plain")
         return {kind: {"schema": {"type": "object" if kind == "application/json" else "string"}}}
     content = {"application/json": {"schema": _ref(operation.answer)}}
     if operation.events is not None:

@@ -8,6 +8,8 @@ from server.session import SessionTurn
 
 PUBLIC = ("/health", "/ready")
 """Paths without checks of keys, Host and Origin."""
+KEYLESS = (*PUBLIC, "/")
+"""Paths without a check of keys."""
 UNLOGGED = (*PUBLIC, "/metrics", "/status")
 """Paths whose successful requests are not logged: managers call them every few seconds."""
 

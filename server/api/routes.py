@@ -18,6 +18,7 @@ from server.generation import ActivityCount, AdmissionControl, Generations, Gene
 from server.http import Bodies, Handlers, Router, WorkThread
 from server.mcp import McpAccess
 from server.monitoring import LiveStatus, Metrics, StatusHandler
+from server.page import StatusPage
 from server.preprocessing import BodyReader, History, ReasoningSeal, References, RequestReader, SpecBuilder
 from server.protocol import sse
 from server.served_model import ModelSource
@@ -84,9 +85,10 @@ def _mcp_servers(config: Config) -> tuple[tuple[str, ...], dict[str, str]]:
 def routes(stages: Stages, metrics: Metrics | None, live: LiveStatus, websockets: WebSocketHandler) -> Router:
     """Return the router to all endpoints."""
     status = StatusHandler(stages.engine, stages.generations, stages.model, stages.store, metrics)
-    models = ModelsHandler(stages.model)
+    models, page = ModelsHandler(stages.model), StatusPage()
     return Router(
         {
+            "/": {"GET": page.retrieve, "HEAD": page.retrieve},
             "/health": {"GET": status.health, "HEAD": status.health},
             "/ready": {"GET": status.ready, "HEAD": status.ready},
             "/version": {"GET": status.version, "HEAD": status.version},

@@ -178,7 +178,7 @@ class Exchange:
 
     async def answer(self, status: int, body: bytes, headers: Headers = JSON) -> None:
         """Send the whole response."""
-        length = [] if status == 204 else [(b"content-length", b"%d" % len(body))]  # RFC 9110, 8.6
+        length = [] if status in (204, 304) else [(b"content-length", b"%d" % len(body))]  # RFC 9110, 8.6
         await self._start(status, [*headers, *length])
         await self.close(b"" if self.method == "HEAD" else body)
 

@@ -45,6 +45,7 @@ DRAWN = {
     "server.stream.completions": "protocol",
     "server.websocket": "protocol",
     "server.http": "access protocol websocket",
+    "server.page": "http",
     "server.stream": "engine.dialects engine.job engine.notations engine.tokenizer protocol stream.decoders",
     "server.config": "access engine.chat_template engine.job engine.model engine.platform",
     "server.generation": "access engine.job engine.runtime engine.scheduler protocol store stream",
@@ -66,7 +67,7 @@ DRAWN = {
     ),
     "server.session": "access generation http preprocessing prompt protocol stream websocket",
     "server.api": (
-        "access config engine.job generation http mcp monitoring preprocessing prompt protocol "
+        "access config engine.job generation http mcp monitoring page preprocessing prompt protocol "
         "served_model session store stream stream.completions websocket"
     ),
     "server.daemon": "access api config engine.job generation http protocol systemd",

@@ -72,7 +72,8 @@ def test_wheel_has_types_unit_and_version(tmp_path: Path) -> None:
         names = set(archive.namelist())
         (metadata,) = (name for name in names if name.endswith("/METADATA"))
         found = re.findall(r"^Version: (.*)$", archive.read(metadata).decode(), re.MULTILINE)
-    assert {"engine/py.typed", "server/py.typed", "server/systemd/responsed.service"} <= names
+    packaged = {"engine/py.typed", "server/py.typed", "server/systemd/responsed.service", "server/page/index.html"}
+    assert packaged <= names
     assert found[:1] == [RELEASE]
     assert {name.partition("/")[0] for name in names} == {"engine", "server", f"responsed-{RELEASE}.dist-info"}
     assert list(ROOT.glob("server/**/*.md"))
