@@ -26,7 +26,7 @@ from tests.support.helpers import NAME, PATIENCE, Running, get, prompt_text, ser
 
 pytestmark = pytest.mark.slow
 
-VERSION = "0.169.0"
+VERSION = "0.171.0"
 INSTALL = [
     "npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error",
     "--fetch-retries=2", "--fetch-retry-mintimeout=1000", f"@openai/codex@{VERSION}",
@@ -214,7 +214,7 @@ async def test_codex_goes_on_from_a_compaction_of_the_server(
 async def test_codex_reads_the_catalogue_of_the_server(codex: Path, tmp_path: Path) -> None:
     """Then it knows the model, and sends the short instructions."""
     async with at(tmp_path, lambda message: b"Hi.", "my-model") as running:
-        answer = await get(running, "/v1/models?client_version=0.169.0")
+        answer = await get(running, "/v1/models?client_version=0.171.0")
         (tmp_path / "models.json").write_bytes(answer.body)
         events = await run(codex, tmp_path, "Say hi.", "-c", f'model_catalog_json="{tmp_path}/models.json"')
         prompt = prompt_text(running.model)
