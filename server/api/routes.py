@@ -16,7 +16,7 @@ from server.api.websocket import WebSocketHandler
 from server.config import Config, LiveConfig
 from server.generation import ActivityCount, AdmissionControl, Generations, GenerationSummary, Generator, Timeouts
 from server.http import Bodies, Handlers, Router, WorkThread
-from server.mcp import McpAccess
+from server.mcp import ApprovedCalls, McpAccess, McpSessions
 from server.monitoring import LiveStatus, Metrics, StatusHandler
 from server.page import StatusPage
 from server.preprocessing import BodyReader, History, ReasoningSeal, References, RequestReader, SpecBuilder
@@ -54,7 +54,8 @@ class Stages:
         self.body_reader = BodyReader(live, self.bodies, self.model, work)
         seal = ReasoningSeal(seal_key, work)
         self.mcp = McpAccess(*_mcp_servers(config))
-        self.reader = RequestReader(live, self.body_reader, history, references, seal, self.mcp, work)
+        mcp = McpSessions(self.mcp, ApprovedCalls(store))
+        self.reader = RequestReader(live, self.body_reader, history, references, seal, mcp, work)
         self.specs = SpecBuilder(live, engine, self.model, store, seal, work)
 
     def reload(self, config: Config) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import trio
 
-from engine.job import Lane
 from server.generation import Generation, Generations
 from server.http import ClientDisconnected, Exchange
 from server.protocol import sse
@@ -97,12 +96,9 @@ async def stream_events(
 
 
 async def _next_events(exchange: Exchange, generation: Generation, number: int) -> list[Event]:
-    """Return the next events. Send comments while waiting for the first item; later they would cost time per token.
-
-    Batch jobs may have long pauses, so that their streams get comments to the end.
-    """
-    while generation.heartbeat and (not generation.writing or generation.silent or generation.lane is Lane.BATCH):
-        with trio.move_on_after(generation.heartbeat):
+    """Return the next events. Send comments while waiting in silence."""
+    while seconds := generation.comment_seconds:
+        with trio.move_on_after(seconds):
             return await generation.after(number)
         await exchange.send(sse.PING)
     return await generation.after(number)

@@ -155,9 +155,9 @@ class Config(Struct, frozen=True):
     max_schema_kilobytes: Annotated[
         int, whole(1, 1024, "kB"), "Kilobytes of a JSON schema of a tool or an answer at most (default: {})"
     ] = 256
-    answer_timeout_seconds: Annotated[
-        float, seconds(86400), "Seconds that an answer may take once it has a slot (default: {})"
-    ] = 3600.0
+    answer_timeout_seconds: Annotated[float, seconds(86400), "Seconds that an answer may have a slot (default: {})"] = (
+        3600.0
+    )
     max_connections: Annotated[int, POSITIVE, "Connections at the same time (default: {})"] = 1024
     max_connections_per_address: Annotated[
         int, POSITIVE, "Connections from one address of another machine at the same time (default: {})"

@@ -16,6 +16,11 @@ def stopping() -> ApiError:
     return Unavailable(STOPPING, reason="shutting_down")
 
 
+def answer_timeout(seconds: float) -> ApiError:
+    """Return the error of an answer that had a slot for longer than `seconds`."""
+    return ApiError(f"The answer took longer than {seconds:g} s (--answer-timeout).", reason="answer_timeout")
+
+
 def as_api_error(error: Exception, request_id: str) -> ApiError:
     """Return the error for the client. Log the others with the request's id."""
     match error:

@@ -8,7 +8,9 @@ power cut.
 import logging
 import math
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import trio
 from msgspec.structs import replace
@@ -17,30 +19,21 @@ from engine.job import Lane
 from engine.runtime import EngineStopped
 from server.generation.admission import Load
 from server.generation.arrivals import arrived_outputs
-from server.generation.event_log import EventLog
-from server.generation.failures import INTERNAL_ERROR, stopping
+from server.generation.failures import INTERNAL_ERROR, answer_timeout, stopping
 from server.generation.generator import Generator
 from server.generation.heartbeat import ITEM_STATES, Heartbeat
 from server.generation.readers import Reader, Readers
 from server.generation.recorder import Recorder
-from server.generation.spec import GenerationSpec, Timeouts
-from server.generation.stages import can_cut, with_opening, with_usage_of_all
-from server.generation.summary import GenerationSummary, Timings, summarize
+from server.generation.response_events import ResponseEvents
+from server.generation.spec import GenerationSpec, Stage, Timeouts
+from server.generation.stages import can_cut, load_of, with_opening, with_usage_of_all
+from server.generation.summary import GenerationSummary, SlotTime, Timings, summarize
 from server.generation.token_clock import TokenClock
 from server.protocol.errors import ApiError
 from server.protocol.events import Event
 from server.protocol.response import Response, Usage, total_usage
 from server.store import AsyncStore
-from server.stream import (
-    Cancelled,
-    End,
-    NotStored,
-    Stream,
-    StreamInput,
-    failure,
-    feed_all,
-    opening_inputs,
-)
+from server.stream import Cancelled, End, InProgress, NotStored, State, StreamInput, failure
 
 log = logging.getLogger("responsed.generation")
 
@@ -54,13 +47,12 @@ class Generation:
         self._recorder = Recorder(store, spec.first, spec.items)
         self._resume_window = timeouts.resume_window
         self._answer_seconds = timeouts.answer
-        events = spec.repeats or spec.reports_progress
-        self._heartbeat = Heartbeat(timeouts.heartbeat if events else 0, spec.reports_progress, trio.current_time())
-        self.heartbeat = 0 if events else timeouts.heartbeat
-        """Seconds of silence after which readers send a comment; 0: no comments."""
-        self._stream = Stream(spec.first)
-        self._inputs: list[StreamInput] = []
-        self._log = EventLog()
+        self._comment_seconds = timeouts.heartbeat
+        self._has_event_heartbeats = spec.repeats or spec.reports_progress
+        """True if heartbeats before the first item are events, not comments."""
+        seconds = timeouts.heartbeat if self._has_event_heartbeats else 0
+        self._heartbeat = Heartbeat(seconds, spec.reports_progress, trio.current_time())
+        self._events = ResponseEvents(spec.first)
         self.error: ApiError | None = None
         """Error that ended the generation, other than an error of the model."""
         self._cancel_reason = ""
@@ -75,15 +67,13 @@ class Generation:
         self._earlier_tokens = 0
         """Tokens of the stages that have ended."""
         self.timings = Timings(trio.current_time())
-        self._slot_since = math.inf
-        """Time at which it got its slot, an estimate until the first output."""
+        self._slot = SlotTime()
         self.token_clock = None if spec.timed_since is None else TokenClock(spec.timed_since, time.perf_counter())
-        self._apply(opening_inputs(spec.first))
 
     @property
     def response(self) -> Response:
         """Response according to the events so far."""
-        return self._response
+        return self._events.response
 
     @property
     def spec(self) -> GenerationSpec:
@@ -92,7 +82,7 @@ class Generation:
 
     @property
     def ended(self) -> trio.Event:
-        return self._log.ended
+        return self._events.log.ended
 
     def reading(self, reader: Reader | None = None) -> AbstractContextManager[None]:
         """Count a reader. After the last one, stored streams run on for a while, background responses to their end."""
@@ -113,19 +103,19 @@ class Generation:
         return self._earlier_tokens + self._spec.processor.output_tokens
 
     @property
-    def silent(self) -> bool:
-        """True if it writes an item that has no events until it is complete."""
-        return self._stream.silent
+    def comment_seconds(self) -> float:
+        """Seconds of silence after which readers send a comment; 0: none, since they would cost time per token.
+
+        Batch jobs may have long pauses, so that their streams get comments to the end.
+        """
+        if self._events.state not in ITEM_STATES:
+            return 0 if self._has_event_heartbeats else self._comment_seconds
+        return self._comment_seconds if self._events.stream.silent or self.lane is Lane.BATCH else 0
 
     @property
     def queued(self) -> bool:
-        """True if it has not had a slot."""
-        return not self._spec.processor.started
-
-    @property
-    def slot_seconds(self) -> float:
-        """Seconds since the generation got its slot; 0 without a slot."""
-        return 0.0 if self.queued else max(trio.current_time() - self._slot_since, 0.0)
+        """True if it waits for a slot."""
+        return not self._spec.processor.started and self._events.stream.pending_call is None
 
     @property
     def lane(self) -> Lane:
@@ -133,26 +123,14 @@ class Generation:
 
     def load(self) -> Load:
         """Return its demand for a slot."""
-        job, processor, first = self._spec.job, self._spec.processor, self.timings.first_token
-        return Load(
-            job.lane,
-            self._spec.caller.name,
-            started=processor.started,
-            prompt_tokens=processor.pending_prompt_tokens,
-            output_tokens=processor.output_tokens,
-            max_tokens=job.max_tokens,
-            seconds=0.0 if first is None else trio.current_time() - first,
-        )
+        first = self.timings.first_token
+        seconds = 0.0 if first is None else trio.current_time() - first
+        return load_of(self._spec.job, self._spec.caller, self._spec.processor, seconds)
 
     @property
     def queued_without_reader(self) -> bool:
         """True if it waits for a slot without a reader, since its client may resume."""
         return self.queued and self._readers.have_left
-
-    @property
-    def writing(self) -> bool:
-        """True if the first item has begun."""
-        return self._stream.state in ITEM_STATES
 
     def summary(self) -> GenerationSummary:
         """Return the facts about the generation, which has ended."""
@@ -164,19 +142,15 @@ class Generation:
 
     def has_nothing_after(self, number: int) -> bool:
         """True if a reader of the event `number` has to wait for the next one."""
-        return self._log.has_nothing_after(number)
+        return self._events.log.has_nothing_after(number)
 
     async def after(self, number: int) -> list[Event]:
         """Wait for events after `number` and return them; after the end, return the terminal event again."""
-        return await self._log.after(number)
+        return await self._events.log.after(number)
 
     def error_events(self, error: ApiError) -> list[Event]:
         """Return the terminal events for a reader that cannot get the rest of the stream."""
-        if self.ended.is_set():
-            return self._log.events[-1:]
-        stream = Stream(self._spec.first)
-        list(feed_all(stream, self._inputs))
-        return stream.feed(failure(error))
+        return self._events.after_error(error)
 
     def cancel(self, reason: str = "") -> None:
         """End the generation. `reason`: for the log and the metrics; empty: its reader has left."""
@@ -202,26 +176,25 @@ class Generation:
     async def run(self) -> None:
         """Produce all events, exactly one of which is terminal, even after an error."""
         async with trio.open_nursery() as nursery:
+            if not self._recorder.begun and self._spec.begins_with_call:
+                await self.begin()  # a crash must not hide the call
             if not self._recorder.begun:
                 nursery.start_soon(self.begin)  # in parallel, so that the first token does not wait for the disk
             last = await self._generate()
-        events = self._stream.feed(last)
-        response = self._stream.response
+        stream = self._events.stream
+        events = stream.feed(last)
+        response = stream.response
         if (response.store or response.conversation) and not await self._recorder.finish(
-            response, [*self._inputs, last]
+            response, [*self._events.inputs, last]
         ):
-            events = self._stream.without_store(events)
-        self._response = self._stream.response
+            events = stream.without_store(events)
+        response = stream.response
         if self.token_clock is not None:
-            self._response = self.token_clock.added_to(self._response)
-            events[-1] = replace(events[-1], response=self._response)
-        self._log_cache_miss()
-        self._log.close(events)
-
-    def _log_cache_miss(self) -> None:
-        earlier, usage = self._spec.earlier, self._response.usage
-        if usage is not None and earlier.repeats(usage):
-            log.info("%s: %s", self._response.id, earlier.note)
+            response = self.token_clock.added_to(response)
+            events[-1] = replace(events[-1], response=response)
+        if response.usage is not None and self._spec.earlier.repeats(response.usage):
+            log.info("%s: %s", response.id, self._spec.earlier.note)
+        self._events.close(response, events)
 
     async def _generate(self) -> StreamInput:
         """Apply all stream inputs but the last one, and return the last one."""
@@ -235,62 +208,87 @@ class Generation:
         except Exception:
             log.exception("%s failed", self.response.id)
             self.error = ApiError(INTERNAL_ERROR)
-        usage = self._earlier if self.queued else total_usage([self._earlier, self._spec.processor.usage])
+        processor = self._spec.processor
+        usage = total_usage([self._earlier, processor.usage]) if processor.started else self._earlier
         return Cancelled(usage) if self.error is None else failure(self.error, usage)
 
     async def _consume(self) -> StreamInput:
-        """Run all stages; return the last input of the last one, or of one that failed."""
+        """Run all stages; return the last input of the last one, or of one that failed.
+
+        A stage whose inputs end with a call runs no job: the call is executed, and the next stage follows.
+        """
+        if self._spec.begins_with_call:
+            begin = [InProgress()] if self._events.state is State.QUEUED else []
+            await self._apply_stored([*begin, *self._opening])
+            self._opening = ()
+        last: End | None = None
         while True:
-            last = with_usage_of_all(await self._run_job(), self._earlier)
-            if self._spec.follow is None or not isinstance(last, End):
-                return last
-            stage = await self._spec.follow(self._response, self._stream.pending_call)
+            if self._events.stream.pending_call is None:
+                ended = with_usage_of_all(await self._run_job(), self._earlier)
+                if self._spec.follow is None or not isinstance(ended, End):
+                    return ended
+                last = ended
+            stage = await self._next_stage()
             if stage is None:
+                assert last, "a stage follows every call"
                 return last
-            self._earlier = last.usage if stage.adds_usage else None
+            self._earlier = last.usage if last is not None and stage.adds_usage else None
             self._earlier_tokens = self.generated_tokens
-            self._apply(list(stage.inputs))
-            if stage.inputs:
-                await self._recorder.advance(self._inputs)
+            await self._apply_stored(stage.inputs)
             self._spec = replace(self._spec, job=stage.job, processor=stage.processor, follow=stage.follow)
 
-    async def _run_job(self) -> StreamInput:
-        processor = self._spec.processor
-        if not self._engine.full(self._spec.job.lane):
-            self._slot_since = trio.current_time()
-        with self._engine.generate(self._spec.job) as outputs:
-            while True:
-                arrived = await arrived_outputs(outputs, self._heartbeat.due(self._stream.state))
-                now = int(time.time())
-                if arrived:
-                    self._slot_since = min(self._slot_since, trio.current_time())
-                if self.token_clock is not None:
-                    self.token_clock.handed_over(arrived, time.perf_counter())
-                tokens = processor.output_tokens
-                inputs = [each for output in arrived for each in processor.process(output, now)]
-                if self._steered and can_cut(processor, self._stream.state, [*self._inputs, *inputs]):
-                    inputs += processor.cut(now, "steered")
-                if self._spec.sealer is not None:
-                    inputs = list(self._spec.sealer.add(inputs))
-                slot_since = self._slot_since if processor.started else None
-                self.timings.record(trio.current_time(), slot_since, processor.output_tokens > tokens)
-                last = inputs.pop() if processor.ended else None
-                inputs = [*self._heartbeat.due_events(self._stream.state, processor, trio.current_time()), *inputs]
-                if self._opening and processor.started:
-                    inputs, self._opening = with_opening(inputs, self._opening), ()
-                self._apply(inputs)
-                if last is not None:
-                    return last
-                if self.slot_seconds > self._answer_seconds:
-                    raise ApiError(
-                        f"The answer took longer than {self._answer_seconds:g} s (--answer-timeout).",
-                        reason="answer_timeout",
-                    )
+    async def _next_stage(self) -> Stage | None:
+        """Execute the pending call, if any, and return the next stage."""
+        assert self._spec.follow, "a stage follows every call"
+        call, began = self._events.stream.pending_call, trio.current_time()
+        try:
+            return await self._spec.follow(self.response, call)
+        finally:
+            self.timings.end_job(0.0 if call is None else trio.current_time() - began)
 
-    def _apply(self, inputs: list[StreamInput]) -> None:
-        self._inputs += inputs
-        events = list(feed_all(self._stream, inputs))
-        self._response = self._stream.response
-        self._log.append(events)
+    async def _run_job(self) -> StreamInput:
+        """Run the present job; return its last input."""
+        self._slot.begin(trio.current_time(), self._engine.full(self._spec.job.lane))
+        try:
+            with self._engine.generate(self._spec.job) as outputs:
+                while True:
+                    arrived = await arrived_outputs(outputs, self._heartbeat.due(self._events.state))
+                    if (last := self._process(arrived)) is not None:
+                        return last
+                    if self._slot.seconds(trio.current_time()) > self._answer_seconds:
+                        raise answer_timeout(self._answer_seconds)
+        finally:
+            self._slot.end(trio.current_time())
+
+    def _process(self, arrived: Sequence[Any]) -> StreamInput | None:
+        """Apply outputs of the engine; return the last input once the job has ended."""
+        processor, now = self._spec.processor, int(time.time())
+        if arrived:
+            self._slot.arrived(trio.current_time())
         if self.token_clock is not None:
-            self.token_clock.emitted(len(self._log.events) - 1)
+            self.token_clock.handed_over(arrived, time.perf_counter())
+        tokens = processor.output_tokens
+        inputs = [each for output in arrived for each in processor.process(output, now)]
+        if self._steered and can_cut(processor, self._events.state, [*self._events.inputs, *inputs]):
+            inputs += processor.cut(now, "steered")
+        if self._spec.sealer is not None:
+            inputs = list(self._spec.sealer.add(inputs))
+        slot_since = self._slot.since if processor.started else None
+        self.timings.record(trio.current_time(), slot_since, processor.output_tokens > tokens)
+        last = inputs.pop() if processor.ended else None
+        inputs = [*self._heartbeat.due_events(self._events.state, processor, trio.current_time()), *inputs]
+        if self._opening and processor.started:
+            inputs, self._opening = with_opening(inputs, self._opening), ()
+        self._apply(inputs)
+        return last
+
+    async def _apply_stored(self, inputs: Sequence[StreamInput]) -> None:
+        """Apply inputs of calls, and store them before anything else happens."""
+        self._apply(inputs)
+        if inputs:
+            await self._recorder.advance(self._events.inputs)
+
+    def _apply(self, inputs: Sequence[StreamInput]) -> None:
+        self._events.apply(inputs)
+        if self.token_clock is not None:
+            self.token_clock.emitted(len(self._events.log.events) - 1)

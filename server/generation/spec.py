@@ -11,7 +11,7 @@ from server.generation.generator import GeneratorJob
 from server.generation.summary import EarlierPrompt, Origin
 from server.protocol.builtin_calls import McpCall
 from server.protocol.response import Response
-from server.stream import Processor, ReasoningSealer, StreamInput
+from server.stream import Processor, ReasoningSealer, StreamInput, ToolCallStarted
 
 
 class Stage(Struct, frozen=True, kw_only=True):
@@ -20,7 +20,7 @@ class Stage(Struct, frozen=True, kw_only=True):
     job: GeneratorJob
     processor: Processor
     inputs: tuple[StreamInput, ...] = ()
-    """Inputs of the stream before those of the job."""
+    """Inputs of the stream before those of the job. If they end with a call, the job does not run."""
     adds_usage: bool = False
     """True if the usage of the response includes that of the jobs before."""
     follow: "NextStage | None" = None
@@ -50,13 +50,19 @@ class GenerationSpec(Struct, frozen=True, kw_only=True):
     follow: NextStage | None = None
     """Function that returns the stage after `job`, once that has ended; None if there is none."""
     opening: tuple[StreamInput, ...] = ()
-    """Inputs of the stream before those of the job, once it is in progress."""
+    """Inputs of the stream before those of the job, once it is in progress. If they end with a call, `job` does not
+    run: it is like those of the next stages."""
     repeats: bool = False
     """True if heartbeats are `response.in_progress` events; otherwise they are SSE comments."""
     sealer: ReasoningSealer | None = None
     """Adds the sealed text of reasoning items, if the request asks for it."""
     timed_since: float | None = None
     """Time at which the request was received, by `time.perf_counter`, if the response has the times of its tokens."""
+
+    @property
+    def begins_with_call(self) -> bool:
+        """True if a call that the user has approved is executed before any job."""
+        return any(isinstance(each, ToolCallStarted) for each in self.opening)
 
     @property
     def mode(self) -> str:
@@ -73,4 +79,4 @@ class Timeouts(Struct, frozen=True):
     resume_window: float
     """Seconds that a stored stream runs on without a reader."""
     answer: float = math.inf
-    """Seconds that an answer may take once it has a slot."""
+    """Seconds that an answer may have a slot."""

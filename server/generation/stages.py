@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from server.access import Caller
+from server.generation.admission import Load
+from server.generation.generator import GeneratorJob
 from server.protocol.response import Usage, total_usage
 from server.stream import End, Failure, InProgress, NotStored, Processor, State, StreamInput, ToolCallStarted
 
@@ -14,6 +17,19 @@ def with_opening(inputs: Sequence[StreamInput], opening: Sequence[StreamInput]) 
     while begun < len(inputs) and isinstance(inputs[begun], InProgress | NotStored):
         begun += 1
     return [*inputs[:begun], *opening, *inputs[begun:]]
+
+
+def load_of(job: GeneratorJob, caller: Caller, processor: Processor, seconds: float) -> Load:
+    """Return the demand of a job for a slot. `seconds`: since its response's first token."""
+    return Load(
+        job.lane,
+        caller.name,
+        started=processor.started,
+        prompt_tokens=processor.pending_prompt_tokens,
+        output_tokens=processor.output_tokens,
+        max_tokens=job.max_tokens,
+        seconds=seconds,
+    )
 
 
 def can_cut(processor: Processor, state: State, inputs: Sequence[StreamInput]) -> bool:

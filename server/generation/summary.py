@@ -1,5 +1,6 @@
 """Facts about a generation that has ended, for the log and the metrics. Pure."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,6 +68,32 @@ def notes(skipped: Sequence[str], trace_id: str, client_request_id: str) -> str:
     return f"{names}{trace}{f'; client request {client_request_id!r}' if client_request_id else ''}"
 
 
+class SlotTime:
+    """Seconds in which a response has a slot, over all its jobs: queues and calls of MCP servers between them do not
+    count."""
+
+    def __init__(self) -> None:
+        self._earlier = 0.0
+        """Seconds of the jobs that have ended."""
+        self.since = math.inf
+        """Time at which the present job got a slot, an estimate until its first output."""
+
+    def begin(self, now: float, full: bool) -> None:
+        """Begin a job. `full`: it waits for a slot."""
+        self.since = math.inf if full else now
+
+    def arrived(self, now: float) -> None:
+        """Record an output of the job."""
+        self.since = min(self.since, now)
+
+    def end(self, now: float) -> None:
+        """End the job."""
+        self._earlier, self.since = self.seconds(now), math.inf
+
+    def seconds(self, now: float) -> float:
+        return self._earlier + max(now - self.since, 0.0)
+
+
 class Timings:
     """Times of a generation, in seconds of one clock."""
 
@@ -75,9 +102,14 @@ class Timings:
         self.started: float | None = None
         """Time at which it got its slot."""
         self.first_token: float | None = None
-        self._last_token = now
+        self._last_token: float | None = None
+        """Time of the present job's last arrival."""
         self.gaps: list[float] = []
-        """Seconds between arrivals of tokens. Tokens that arrive together have one gap."""
+        """Seconds between arrivals of a job's tokens. Tokens that arrive together have one gap."""
+        self.jobs = 0
+        """Number of jobs that generated tokens."""
+        self.tools = self.tools_first = 0.0
+        """Seconds in which MCP servers executed calls: in all, and before the first token."""
 
     def record(self, now: float, slot_since: float | None, has_tokens: bool) -> None:
         """Record an arrival of outputs from the engine. `slot_since` is None before it has a slot."""
@@ -87,15 +119,24 @@ class Timings:
             return
         if self.first_token is None:
             self.first_token = now
+        if self._last_token is None:
+            self.jobs += 1
         else:
             self.gaps.append(now - self._last_token)
         self._last_token = now
 
+    def end_job(self, tools: float) -> None:
+        """Begin the next job, behind a call that took `tools` seconds. The pause is no gap between tokens."""
+        self._last_token = None
+        self.tools += tools
+        if self.first_token is None:
+            self.tools_first += tools
 
-def output_rate(output_tokens: int, gaps: Sequence[float]) -> float:
-    """Return the tokens per second after the first arrival; 0 without a second one."""
-    seconds = sum(gaps)
-    return (output_tokens - 1) / seconds if seconds and output_tokens > 1 else 0.0
+
+def output_rate(output_tokens: int, gaps: Sequence[float], jobs: int) -> float:
+    """Return the tokens per second after the first arrival of each job; 0 without a second one."""
+    seconds, tokens = sum(gaps), output_tokens - jobs
+    return tokens / seconds if seconds and tokens > 0 else 0.0
 
 
 class GenerationSummary(Struct, frozen=True):
@@ -109,12 +150,16 @@ class GenerationSummary(Struct, frozen=True):
     outcome: str
     """Final status of the response, with the reason unless it is completed."""
     queue: float
-    """Until it got a slot, or until its end without one."""
+    """Until it got a slot, or until its end without one; without the time of calls."""
     duration: float
+    tools: float
+    """Time of `duration` in which MCP servers executed calls."""
     first_token: float | None
-    """Until the first token; None without one."""
+    """Until the first token; None without one; without the time of calls."""
     gaps: Sequence[float]
-    """Between arrivals of tokens."""
+    """Between arrivals of a job's tokens."""
+    jobs: int
+    """Number of jobs that generated tokens: each call of an MCP server ends one."""
     input_tokens: int
     cached_tokens: int
     evicted_tokens: int
@@ -126,8 +171,8 @@ class GenerationSummary(Struct, frozen=True):
 
     @property
     def tokens_per_second(self) -> float:
-        """Return the output rate after the first arrival; 0 without a second one."""
-        return output_rate(self.output_tokens, self.gaps)
+        """Return the output rate after the first arrival of each job; 0 without a second one."""
+        return output_rate(self.output_tokens, self.gaps, self.jobs)
 
     def fields(self) -> dict[str, Any]:
         """Return the figures for a log of objects: the gaps as their number, mean and largest."""
@@ -143,11 +188,12 @@ class GenerationSummary(Struct, frozen=True):
     def line(self) -> str:
         """Return the summary as a line of the log."""
         evicted = f", evicted {self.evicted_tokens}" if self.evicted_tokens else ""
+        tools = f"tools {self.tools * 1e3:.0f} ms, " if self.tools else ""
         first = "none" if self.first_token is None else f"{self.first_token * 1e3:.0f} ms"
         return (
             f"{self.response_id} {self.origin.request_id} {self.origin.client} {self.origin.route} {self.mode} "
             f"{'batch ' if self.lane is Lane.BATCH else ''}"
-            f"{self.outcome}: queue {self.queue * 1e3:.0f} ms, first token {first}, in {self.input_tokens} "
+            f"{self.outcome}: queue {self.queue * 1e3:.0f} ms, {tools}first token {first}, in {self.input_tokens} "
             f"(cached {self.cached_tokens}{evicted}), out {self.output_tokens}, {self.tokens_per_second:.1f} tokens/s, "
             f"{self.duration * 1e3:.0f} ms{self.origin.notes}"
         )
@@ -168,16 +214,19 @@ def summarize(
     """
     usage, begun = response.usage, timings.started
     reason = "" if usage is None else earlier.miss_reason(usage)
+    received = timings.received + timings.tools_first
     return GenerationSummary(
         response.id,
         origin,
         mode,
         Lane.BATCH if response.service_tier == "flex" else Lane.INTERACTIVE,
         _outcome(response, why),
-        queue=(now if begun is None else begun) - timings.received,
+        queue=max((now if begun is None else begun) - received, 0.0),
         duration=now - timings.received,
-        first_token=None if timings.first_token is None else timings.first_token - timings.received,
+        tools=timings.tools,
+        first_token=None if timings.first_token is None else timings.first_token - received,
         gaps=timings.gaps,
+        jobs=timings.jobs,
         input_tokens=0 if usage is None else usage.input_tokens,
         cached_tokens=0 if usage is None else usage.input_tokens_details.cached_tokens,
         evicted_tokens=0 if usage is None else evicted_tokens(earlier.reusable_tokens, usage),

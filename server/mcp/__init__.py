@@ -1,6 +1,7 @@
-"""MCP servers: which ones requests may use, their tools, and calls. Imports `protocol` and `stream`."""
+"""MCP servers: which ones requests may use, their tools, and calls. Imports `protocol`, `store` and `stream`."""
 
 from server.mcp.access import McpAccess
-from server.mcp.session import McpSession, call_item, open_session
+from server.mcp.approved_calls import ApprovedCalls
+from server.mcp.session import McpSession, McpSessions, call_item
 
-__all__ = ["McpAccess", "McpSession", "call_item", "open_session"]
+__all__ = ["ApprovedCalls", "McpAccess", "McpSession", "McpSessions", "call_item"]

@@ -1,16 +1,20 @@
-"""MCP servers of one request: lists of their tools, approved calls, and the calls that the model makes."""
+"""MCP servers of one request: lists of their tools, the user's answers to approval requests, and calls."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from server.mcp.access import McpAccess, McpTool
+from server.mcp.approved_calls import ApprovedCalls
 from server.mcp.client import McpClient, McpFailure
-from server.protocol.builtin_calls import McpListedTool
+from server.protocol.builtin_calls import McpCall, McpListedTool
 from server.protocol.errors import ConnectorFailed, InvalidRequest
 from server.protocol.request import TypeAndRole, part
+from server.protocol.response import Response
 from server.stream import ArgumentsAdded, McpCallFinished, McpToolsListed, StreamInput, ToolCallEnded, ToolCallStarted
 
 DENIED = "The user did not approve this call."
@@ -46,14 +50,17 @@ class MadeCallItem(Struct, frozen=True):
 
 
 class McpSession(Struct, frozen=True):
-    """MCP servers of a request, with their tools and the calls that it approves."""
+    """MCP servers of a request, with their tools and the calls that the user has answered for."""
 
+    approvals: ApprovedCalls
     clients: Mapping[str, McpClient]
     """By the label of the server."""
     tools: Sequence[Raw]
     """Tools of the request, with the functions of each server in its entry (`server.tools`)."""
     opening: tuple[StreamInput, ...] = ()
-    """First inputs of the stream: lists, and calls that the user has approved."""
+    """First inputs of the stream: lists of tools."""
+    approved: tuple[tuple[StreamInput, ...], ...] = ()
+    """Inputs that begin each approved call, up to its execution, in order."""
     answered: Mapping[str, Raw] = {}
     """Calls that were approved or denied, as items for the prompt, by the id of the approval request."""
 
@@ -74,38 +81,58 @@ class McpSession(Struct, frozen=True):
             return None if made is not None and made.approval_request_id in self.answered else raw
         return None if kind == "mcp_approval_request" else raw
 
-    async def call(self, label: str, name: str, arguments: str) -> McpCallFinished:
-        return await self.clients[label].call(name, arguments)
+    async def call(self, call: McpCall, response: Response) -> McpCallFinished:
+        """Execute a call of a response; an approved one only if that has not been done."""
+        execute = partial(self.clients[call.server_label].call, call.name, call.arguments)
+        return await (execute() if call.approval_request_id is None else self.approvals.make(call, response, execute))
+
+    def with_result(self, call: McpCall, result: McpCallFinished) -> "McpSession":
+        """Return the session after the first approved call, which has returned."""
+        id_ = call.approval_request_id
+        assert id_ is not None, "only approved calls are answered for"
+        item = call_item(id_, call.server_label, call.name, call.arguments, result)
+        return replace(self, approved=self.approved[1:], answered={**self.answered, id_: item})
 
 
-async def open_session(
-    access: McpAccess, tools: Sequence[Raw], past: Sequence[Raw], items: Sequence[Raw], executes: bool = True
-) -> McpSession | None:
-    """Return the session of a request; None if it has no MCP tool. Raises InvalidRequest, ConnectorFailed.
+class McpSessions:
+    """Maker of the sessions of requests."""
 
-    `past`: items of earlier turns. `items`: input of the request. `executes`: False if approved calls only count.
-    """
-    wanted = dict(_mcp_tools(tools))
-    if not wanted:
-        return None
+    def __init__(self, access: McpAccess, approvals: ApprovedCalls) -> None:
+        self._access = access
+        self._approvals = approvals
+
+    async def open(self, tools: Sequence[Raw], past: Sequence[Raw], items: Sequence[Raw]) -> McpSession | None:
+        """Return the session of a request; None if it has no MCP tool. Raises InvalidRequest, ConnectorFailed.
+
+        `past`: items of earlier turns. `items`: input of the request.
+        """
+        wanted = dict(_mcp_tools(tools))
+        if not wanted:
+            return None
+        clients = _clients(self._access, wanted)
+        earlier = _by_type([*past, *items])
+        approved, answered = _answered(clients, earlier, items)
+        listed = {item.server_label: tuple(item.tools) for item in _items(earlier, "mcp_list_tools", ListItem)}
+        opening: list[StreamInput] = []
+        rewritten = list(tools)
+        for index, tool in wanted.items():
+            label = tool.server_label
+            if label not in listed:
+                listed[label] = await _tools(clients[label], label, f"tools[{index}]")
+                opening.append(McpToolsListed(label, listed[label]))
+            rewritten[index] = _with_functions(tool, listed[label])
+        return McpSession(self._approvals, clients, rewritten, tuple(opening), approved, answered)
+
+
+def _clients(access: McpAccess, tools: Mapping[int, McpTool]) -> dict[str, McpClient]:
     clients: dict[str, McpClient] = {}
-    for index, tool in wanted.items():
+    for index, tool in tools.items():
         place = f"tools[{index}]"
         if tool.server_label in clients:
             message = f"`{place}.server_label`: an earlier tool has the label {tool.server_label!r} too; rename one."
             raise InvalidRequest(message, param=f"{place}.server_label")
         clients[tool.server_label] = access.client(tool, place)
-    earlier = _by_type([*past, *items])
-    listed = {item.server_label: tuple(item.tools) for item in _items(earlier, "mcp_list_tools", ListItem)}
-    opening: list[StreamInput] = []
-    rewritten = list(tools)
-    for index, tool in wanted.items():
-        if tool.server_label not in listed:
-            listed[tool.server_label] = await _tools(clients[tool.server_label], tool.server_label, f"tools[{index}]")
-            opening.append(McpToolsListed(tool.server_label, listed[tool.server_label]))
-        rewritten[index] = _with_functions(tool, listed[tool.server_label])
-    inputs, answered = await _answered(clients, earlier, items, executes)
-    return McpSession(clients, rewritten, (*opening, *inputs), answered)
+    return clients
 
 
 def _mcp_tools(tools: Sequence[Raw]) -> Iterator[tuple[int, McpTool]]:
@@ -148,10 +175,10 @@ def _with_functions(tool: McpTool, listed: Sequence[McpListedTool]) -> Raw:
     return Raw(msgspec.json.encode(fields))
 
 
-async def _answered(
-    clients: Mapping[str, McpClient], earlier: Mapping[str, Sequence[Raw]], items: Sequence[Raw], executes: bool
-) -> tuple[list[StreamInput], dict[str, Raw]]:
-    """Execute approved calls, each once. Return their inputs for the stream, and all answered calls for the prompt.
+def _answered(
+    clients: Mapping[str, McpClient], earlier: Mapping[str, Sequence[Raw]], items: Sequence[Raw]
+) -> tuple[tuple[tuple[StreamInput, ...], ...], dict[str, Raw]]:
+    """Return the inputs that begin each approved call, and all answered calls for the prompt, as yet without output.
 
     `earlier`: all items of the conversation, by their type. `items`: input of the request.
 
@@ -164,22 +191,19 @@ async def _answered(
         if answer.approval_request_id not in made and (request is None or request.server_label not in clients):
             message = f"No approval request {answer.approval_request_id!r} of an MCP server in `tools` was found."
             raise InvalidRequest(message, param="input")
-    inputs: list[StreamInput] = []
+    approved: list[tuple[StreamInput, ...]] = []
     calls: dict[str, Raw] = {}
     for answer in _items(earlier, "mcp_approval_response", ApprovalResponseItem):
         id_ = answer.approval_request_id
         request = asked.get(id_)
         if id_ in made or id_ in calls or request is None or request.server_label not in clients:
             continue
-        result = McpCallFinished(" ".join(filter(None, [DENIED, answer.reason])))
-        if answer.approve and executes:
-            result = await clients[request.server_label].call(request.name, request.arguments)
+        result = McpCallFinished(None if answer.approve else " ".join(filter(None, [DENIED, answer.reason])))
+        if answer.approve:
             started = ToolCallStarted(request.name, request.server_label, builtin="mcp", approval_request_id=id_)
-            inputs += [started, ArgumentsAdded(request.arguments), ToolCallEnded(), result]
-        elif answer.approve:
-            result = McpCallFinished(None)
+            approved.append((started, ArgumentsAdded(request.arguments), ToolCallEnded()))
         calls[id_] = call_item(id_, request.server_label, request.name, request.arguments, result)
-    return inputs, calls
+    return tuple(approved), calls
 
 
 def _new_answers(items: Sequence[Raw]) -> Iterator[ApprovalResponseItem]:

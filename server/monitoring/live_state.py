@@ -138,7 +138,7 @@ def running_stream(generation: Generation, now: float) -> RunningStream:
         usage.input_tokens - prompt_left,
         tokens,
         spec.job.max_tokens,
-        output_rate(tokens, timings.gaps),
+        output_rate(tokens, timings.gaps, timings.jobs),
         tuple(round(gap, 5) for gap in timings.gaps[-GAPS:]),
     )
 

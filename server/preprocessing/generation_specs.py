@@ -9,7 +9,7 @@ from server.preprocessing.compaction_stages import CompactionStages
 from server.preprocessing.entry_limits import EntryLimits
 from server.preprocessing.initial_response import initial_response
 from server.preprocessing.lanes import lane_of
-from server.preprocessing.mcp_stages import McpStages
+from server.preprocessing.mcp_stages import ApprovedStages, McpStages
 from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.preprocessing.requester import Requester, origin_of
 from server.prompt import PreparedRequest, builder, compaction, stored_items, volatile
@@ -19,7 +19,7 @@ from server.protocol.request import Request
 from server.protocol.response import Response
 from server.served_model import UNCONSTRAINED, AnsweringModel, JobOrder, OutputConstraints, Prompt
 from server.store import AsyncStore
-from server.stream import Processor, ReasoningSealer, StreamInput
+from server.stream import Processor, ReasoningSealer
 
 
 class SpecBuilder:
@@ -56,26 +56,58 @@ class SpecBuilder:
 
     async def specify(self, prepared: PreparedRequest, requester: Requester, repeats: bool = False) -> GenerationSpec:
         """Return the specification of the generation that answers the request. Raises as `build` does."""
-        n_ctx = self._model.card.n_ctx
         if prepared.compacts:
-            prepared = replace(prepared, request=compaction.summarising(prepared.request, n_ctx))
-            return await self._with_summary(prepared, UNCONSTRAINED, requester, repeats)
+            summarising = compaction.summarising(prepared.request, self._model.card.n_ctx)
+            prepared = replace(prepared, request=summarising)
+            spec, _ = await self._with_summary(prepared, UNCONSTRAINED, requester, repeats)
+            return spec
         constraints = await self.constraints(prepared)
-        threshold = compaction.threshold(prepared.request, min(n_ctx, self._config.max_prompt_tokens or n_ctx))
-        count = 0 if threshold is None else compaction.summarised(prepared.messages)
-        prompt = await self._prompt_below(prepared, threshold if count else None)
+        count, prompt = await self._summarised_or_prompt(prepared)
         if prompt is None:
-            return await self._with_summary(prepared, constraints, requester, repeats, count)
-        spec, order = await self._built(prepared, prompt, requester, constraints, repeats)
-        return replace(spec, opening=_opening(prepared), follow=self._mcp_stages(prepared, order, spec.processor))
+            spec, order = await self._with_summary(prepared, constraints, requester, repeats, count)
+        else:
+            spec, order = await self._built(prepared, prompt, requester, constraints, repeats)
+            spec = replace(spec, follow=self._mcp_stages(prepared, order, spec.processor))
+        return self._with_opening(spec, order, prepared)
 
-    def _mcp_stages(self, prepared: PreparedRequest, order: JobOrder, processor: Processor) -> NextStage | None:
+    def _with_opening(self, spec: GenerationSpec, order: JobOrder, prepared: PreparedRequest) -> GenerationSpec:
+        """Return the specification with lists of MCP tools, and with the calls that the user has approved, before it.
+
+        The prompt of `spec` has these calls without their outputs.
+        """
+        if prepared.mcp is None:
+            return spec
+        if not prepared.mcp.approved:
+            return replace(spec, opening=prepared.mcp.opening)
+
+        async def first_stage(prepared: PreparedRequest, made: int) -> Stage:
+            constraints = await self.constraints(prepared)
+            count, prompt = await self._summarised_or_prompt(prepared)
+            if prompt is None:
+                return await self._summary_stage(prepared, constraints, order, count, made=made)
+            stage = await self._answer(prepared, constraints, order, prompt)
+            return replace(stage, follow=self._mcp_stages(prepared, order, stage.processor, made))
+
+        opening = (*prepared.mcp.opening, *prepared.mcp.approved[0])
+        return replace(spec, opening=opening, follow=ApprovedStages(prepared, first_stage, self._work).follow)
+
+    def _mcp_stages(
+        self, prepared: PreparedRequest, order: JobOrder, processor: Processor, made: int = 0
+    ) -> NextStage | None:
         """Return the function that executes the model's calls of MCP tools; None if the request has none."""
 
         async def next_job(prepared: PreparedRequest, written: int) -> Stage:
-            return await self._answer(prepared, await self.constraints(prepared), order, written)
+            prompt = await self._model.prompt(prepared)
+            return await self._answer(prepared, await self.constraints(prepared), order, prompt, written)
 
-        return None if prepared.mcp is None else McpStages(prepared, processor, next_job, self._work).follow
+        return None if prepared.mcp is None else McpStages(prepared, processor, next_job, self._work, made).follow
+
+    async def _summarised_or_prompt(self, prepared: PreparedRequest) -> tuple[int, Prompt | None]:
+        """Return the number of messages to summarise before the answer, and the prompt if that needs no summary."""
+        n_ctx = self._model.card.n_ctx
+        threshold = compaction.threshold(prepared.request, min(n_ctx, self._config.max_prompt_tokens or n_ctx))
+        count = 0 if threshold is None else compaction.summarised(prepared.messages)
+        return count, await self._prompt_below(prepared, threshold if count else None)
 
     async def _prompt_below(self, prepared: PreparedRequest, threshold: int | None) -> Prompt | None:
         """Return the prompt; None if it has `threshold` tokens or more, or more than the context has."""
@@ -94,31 +126,51 @@ class SpecBuilder:
         requester: Requester,
         repeats: bool,
         count: int | None = None,
-    ) -> GenerationSpec:
+    ) -> tuple[GenerationSpec, JobOrder]:
         """Return the specification of a generation that summarises the first `count` messages, and then answers.
 
         Without `count`, the summary of all messages is the answer.
         """
+        part = await self._model.summary_prompt(prepared.messages[:count], prepared)
+        spec, order = await self._built(prepared, part[1], requester, constraints, repeats)
+        stage = await self._summary_stage(prepared, constraints, order, count, part)
+        return replace(spec, job=stage.job, processor=stage.processor, follow=stage.follow), order
+
+    async def _summary_stage(
+        self,
+        prepared: PreparedRequest,
+        constraints: OutputConstraints,
+        order: JobOrder,
+        count: int | None,
+        part: tuple[int, Prompt] | None = None,
+        made: int = 0,
+    ) -> Stage:
+        """Return the first stage of a summary, like `order` with another prompt. `part`: that prompt, if it is known.
+
+        `made`: calls of MCP tools that the response has made.
+        """
 
         async def answer(text: str) -> Stage:
             messages = compaction.with_summary(prepared.messages, count or 0, text)
-            stage = await self._answer(replace(prepared, messages=messages), constraints, order)
-            return replace(stage, follow=self._mcp_stages(prepared, order, stage.processor))
+            shorter = replace(prepared, messages=messages)
+            stage = await self._answer(shorter, constraints, order, await self._model.prompt(shorter))
+            return replace(stage, follow=self._mcp_stages(prepared, order, stage.processor, made))
 
         messages = prepared.messages[:count]
-        part, prompt = await self._model.summary_prompt(messages, prepared)
-        spec, order = await self._built(prepared, prompt, requester, constraints, repeats)
+        part = part or await self._model.summary_prompt(messages, prepared)
         stages = CompactionStages(self._model, prepared, order, None if count is None else answer)
-        stage = await stages.stage(messages, part, prompt)
-        opening = () if count is None else _opening(prepared)
-        return replace(spec, job=stage.job, processor=stage.processor, follow=stage.follow, opening=opening)
+        return await stages.stage(messages, *part)
 
     async def _answer(
-        self, prepared: PreparedRequest, constraints: OutputConstraints, order: JobOrder, written: int = 0
+        self,
+        prepared: PreparedRequest,
+        constraints: OutputConstraints,
+        order: JobOrder,
+        prompt: Prompt,
+        written: int = 0,
     ) -> Stage:
-        """Return the stage of the answer, like `order` with another prompt. `written`: tokens of the answer before."""
+        """Return the stage of the answer, like `order` with this prompt. `written`: tokens of the answer before."""
         request = prepared.request
-        prompt = await self._model.prompt(prepared)
         limited = replace(request, max_output_tokens=_left(request.max_output_tokens, written))
         limit = _left(order.limit, written) or 0
         order = replace(
@@ -223,8 +275,3 @@ class SpecBuilder:
 def _left(limit: int | None, written: int) -> int | None:
     """Return what a limit of tokens leaves, at least one, which ends the answer."""
     return max(limit - written, 1) if limit else limit
-
-
-def _opening(prepared: PreparedRequest) -> tuple[StreamInput, ...]:
-    """Return the inputs of the stream before the answer: the lists of tools that MCP servers have."""
-    return () if prepared.mcp is None else prepared.mcp.opening

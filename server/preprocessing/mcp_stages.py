@@ -1,6 +1,6 @@
 """Stages of a generation whose model calls MCP tools: each call is executed, and the model goes on with its output."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -21,18 +21,27 @@ MAX_CALLS = 32
 TOO_LONG = McpHTTPError(413, "The tool's output is too long for the model's context: call it for less.")
 NextJob: TypeAlias = Callable[[PreparedRequest, int], Awaitable[Stage]]
 """Function that returns the stage that continues a prepared request, and the number of tokens written before."""
+FirstStage: TypeAlias = Callable[[PreparedRequest, int], Awaitable[Stage]]
+"""Function that returns the first stage of a prepared request behind a number of approved calls."""
 
 
 class McpStages:
-    def __init__(self, prepared: PreparedRequest, processor: Processor, next_job: NextJob, work: WorkThread) -> None:
-        """`processor`: of the first job."""
+    def __init__(
+        self,
+        prepared: PreparedRequest,
+        processor: Processor,
+        next_job: NextJob,
+        work: WorkThread,
+        made: int = 0,
+    ) -> None:
+        """`processor`: of the first job. `made`: calls that the response has made."""
         self._prepared = prepared
         self._next_job = next_job
         self._work = work
         self._processor = processor
         self._written = 0
         """Tokens of all jobs: `max_output_tokens` limits them together."""
-        self._left = prepared.request.max_tool_calls or MAX_CALLS
+        self._left = (prepared.request.max_tool_calls or MAX_CALLS) - made
 
     async def follow(self, response: Response, call: McpCall | None) -> Stage | None:
         """Execute the call, and return the stage that answers with its output; None if no call waits."""
@@ -40,7 +49,7 @@ class McpStages:
             return None
         self._left -= 1
         self._written += self._processor.output_tokens
-        result = await self._prepared.mcp.call(call.server_label, call.name, call.arguments)
+        result = await self._prepared.mcp.call(call, response)
         try:
             stage = await self._stage(response, call, result)
         except InvalidRequest as error:
@@ -53,17 +62,58 @@ class McpStages:
 
     async def _stage(self, response: Response, call: McpCall, result: McpCallFinished) -> Stage:
         """Return the stage that answers with the result of a call. Raises InvalidRequest if that is too long."""
-        session, continued = self._prepared.mcp, self._prepared.continued
-        assert session, "a request with a call has servers"
-        assert continued, "a request with servers can go on"
         items = [Raw(msgspec.json.encode(item)) for item in response.output]
         items.append(call_item(call.id, call.server_label, call.name, call.arguments, result))
-        size = sum(len(message.content) for message in self._prepared.messages)
-        prepared = await self._work.run(size, continued, session.shown(items))
-        return await self._next_job(_after_call(prepared, calls=self._left > 0), self._written)
+        prepared = await _continued(self._work, self._prepared, items)
+        return await self._next_job(after_call(prepared, calls=self._left > 0), self._written)
 
 
-def _after_call(prepared: PreparedRequest, calls: bool) -> PreparedRequest:
+class ApprovedStages:
+    """Stages of a response that begins with calls that the user has approved, one after another."""
+
+    def __init__(self, prepared: PreparedRequest, first_stage: FirstStage, work: WorkThread) -> None:
+        self._prepared = prepared
+        self._first_stage = first_stage
+        self._work = work
+        self._made = 0
+
+    async def follow(self, response: Response, call: McpCall | None) -> Stage:
+        """Execute the call, and return the stage that follows it."""
+        assert call, "a response begins with its approved calls"
+        assert self._prepared.mcp, "a request with a call has servers"
+        self._made += 1
+        result = await self._prepared.mcp.call(call, response)
+        try:
+            prepared, stage = await self._stage(call, result)
+        except InvalidRequest as error:
+            if error.code != "context_length_exceeded":
+                raise
+            result = McpCallFinished(None, TOO_LONG)
+            prepared, stage = await self._stage(call, result)
+        self._prepared = prepared
+        return replace(stage, inputs=(result, *stage.inputs))
+
+    async def _stage(self, call: McpCall, result: McpCallFinished) -> tuple[PreparedRequest, Stage]:
+        """Return the request with the result of a call, and the stage after it. Raises InvalidRequest."""
+        assert self._prepared.mcp, "a request with a call has servers"
+        session = self._prepared.mcp.with_result(call, result)
+        prepared = await _continued(self._work, replace(self._prepared, mcp=session), ())
+        limit = prepared.request.max_tool_calls or MAX_CALLS
+        stage = await self._first_stage(after_call(prepared, calls=self._made < limit), self._made)
+        if session.approved:  # the stage has shown that the result fits
+            stage = replace(stage, inputs=session.approved[0], follow=self.follow)
+        return prepared, stage
+
+
+async def _continued(work: WorkThread, prepared: PreparedRequest, items: Sequence[Raw]) -> PreparedRequest:
+    """Return the request with further items behind its input."""
+    assert prepared.mcp, "a request with a call has servers"
+    assert prepared.continued, "a request with servers can go on"
+    size = sum(len(message.content) for message in prepared.messages)
+    return await work.run(size, prepared.continued, prepared.mcp, items)
+
+
+def after_call(prepared: PreparedRequest, calls: bool) -> PreparedRequest:
     """Return the request for the model's next words: it need not call a tool again, and without `calls` it cannot."""
     toolbox = prepared.toolbox
     specs = toolbox.specs if calls else ()

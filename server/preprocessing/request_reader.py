@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import msgspec
 from msgspec import Raw
@@ -9,14 +10,14 @@ from msgspec.structs import replace
 
 from server.config import LiveConfig
 from server.http import ITEM_BYTES, Exchange, WorkThread
-from server.mcp import McpAccess, McpSession, open_session
+from server.mcp import McpSessions
 from server.preprocessing.body_reader import BodyReader, DecodedBody
 from server.preprocessing.configuration_updates import configured
 from server.preprocessing.entry_limits import EntryLimits
 from server.preprocessing.history import History
 from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.preprocessing.references import References
-from server.prompt import Past, PreparedRequest, builder, prepare
+from server.prompt import McpServers, Past, PreparedRequest, builder, prepare
 from server.protocol import request as wire
 from server.protocol.fields import skipped_fields
 from server.protocol.request import Request
@@ -33,7 +34,7 @@ class RequestReader:
         history: History,
         references: References,
         seal: ReasoningSeal,
-        mcp: McpAccess,
+        mcp: McpSessions,
         work: WorkThread,
     ) -> None:
         self._config = config
@@ -47,8 +48,8 @@ class RequestReader:
     async def read(self, exchange: Exchange, accept: Callable[[Request], None] | None = None) -> PreparedRequest:
         """Return the prepared request of an exchange. Raises ApiError, StoreError.
 
-        `accept` raises if the request is refused, before approved calls of MCP tools are executed; None: no answer
-        follows, so they are not executed.
+        `accept` raises if the request is refused, before MCP servers are asked for their tools; None: no answer
+        follows, so approved calls are not executed.
         """
         body = self._checked(await self._bodies.read(exchange, _decode))
         if accept is not None:
@@ -72,11 +73,12 @@ class RequestReader:
         request = await self._seal.opened(request, body.size)
         size = body.size + len(past.items) * ITEM_BYTES
         items = request.input if isinstance(request.input, list) else ()
-        executes = executes and not request.prewarms
-        session = await open_session(self._mcp, request.tools or (), past.items, items, executes)
+        session = await self._mcp.open(request.tools or (), past.items, items)
         if session is None:
             prepared = await self._work.run(size, _prepare, request, past, body.unknown)
         else:
+            if not executes or request.prewarms:
+                session = replace(session, approved=())
             prepared = await self._work.run(size, _prepare_with_mcp, request, past, body.unknown, session)
         EntryLimits.of(self._config.now).check_tools(prepared.toolbox.echo)
         return prepared
@@ -97,21 +99,22 @@ def _prepare(request: Request, past: Past, unknown: list[str]) -> PreparedReques
     return replace(prepare(request, past, unknown), schema_field=schema_field)
 
 
-def _prepare_with_mcp(request: Request, past: Past, unknown: list[str], session: McpSession) -> PreparedRequest:
-    """Return the prepared request. The store gets its input as it is; the prompt has the calls of MCP tools instead of
-    lists and approvals."""
+def _prepare_with_mcp(
+    request: Request, past: Past, unknown: list[str], session: McpServers, more: Sequence[Raw] = ()
+) -> PreparedRequest:
+    """Return the prepared request, with the items `more` behind its input.
+
+    The store gets its input as it is; the prompt has the calls of MCP tools instead of lists and approvals.
+    """
     items = request.input if isinstance(request.input, list) else [_message(request.input)] if request.input else []
-    shown = session.shown(items)
     earlier = replace(past, items=session.shown(past.items))
-    rewritten = replace(request, tools=list(session.tools), parallel_tool_calls=False)
-
-    def with_items(more: Sequence[Raw]) -> PreparedRequest:
-        prompt = replace(rewritten, input=[*shown, *more])
-        prepared = _prepare(prompt, earlier, unknown)
-        original = replace(prepared.request, input=request.input)
-        return replace(prepared, request=original, mcp=session, continued=with_items)
-
-    return with_items(())
+    rewritten = replace(
+        request, tools=list(session.tools), parallel_tool_calls=False, input=session.shown([*items, *more])
+    )
+    prepared = _prepare(rewritten, earlier, unknown)
+    original = replace(prepared.request, input=request.input)
+    continued = partial(_prepare_with_mcp, request, past, unknown)
+    return replace(prepared, request=original, mcp=session, continued=continued)
 
 
 def _message(text: str) -> Raw:

@@ -2,12 +2,13 @@
 
 from server.prompt.item_reader import InputReader
 from server.prompt.item_texts import ItemText
-from server.prompt.prepare import Past, PreparedRequest, prepare
+from server.prompt.prepare import McpServers, Past, PreparedRequest, prepare
 from server.prompt.truncation import TokenCounter
 
 __all__ = [
     "InputReader",
     "ItemText",
+    "McpServers",
     "Past",
     "PreparedRequest",
     "TokenCounter",

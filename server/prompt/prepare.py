@@ -1,7 +1,7 @@
 """Prepare a decoded request and its past for the model. Pure."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 from msgspec import Raw, Struct
 from msgspec.structs import replace
@@ -10,7 +10,9 @@ from engine.chat_template import Message
 from server.prompt import builder
 from server.prompt.compaction import is_triggered
 from server.prompt.item_texts import ItemText
+from server.protocol.builtin_calls import McpCall
 from server.protocol.request import NULL, Request
+from server.protocol.response import Response
 from server.stream import McpCallFinished, StreamInput
 from server.tools import NO_TOOLS, Toolbox
 
@@ -28,14 +30,25 @@ class McpServers(Protocol):
     """MCP servers of a request (`server.mcp`)."""
 
     @property
+    def tools(self) -> Sequence[Raw]:
+        """Tools of the request, with the functions of each server in its entry."""
+
+    @property
     def opening(self) -> tuple[StreamInput, ...]:
-        """First inputs of the stream: lists of tools, and calls that the user has approved."""
+        """First inputs of the stream: lists of tools."""
+
+    @property
+    def approved(self) -> tuple[tuple[StreamInput, ...], ...]:
+        """Inputs that begin each call that the user has approved, up to its execution, in order."""
 
     def shown(self, raws: Sequence[Raw]) -> list[Raw]:
         """Return the items for the prompt."""
 
-    async def call(self, label: str, name: str, arguments: str) -> McpCallFinished:
-        """Call a tool of the server `label`."""
+    async def call(self, call: McpCall, response: Response) -> McpCallFinished:
+        """Execute a call of a response; an approved one only if that has not been done."""
+
+    def with_result(self, call: McpCall, result: McpCallFinished) -> Self:
+        """Return the servers after the first approved call, which has returned."""
 
 
 class PreparedRequest(Struct, frozen=True, kw_only=True):
@@ -64,8 +77,9 @@ class PreparedRequest(Struct, frozen=True, kw_only=True):
     """True if the answer is a summary of the conversation."""
     mcp: McpServers | None = None
     """MCP servers of the request."""
-    continued: Callable[[Sequence[Raw]], "PreparedRequest"] | None = None
-    """Function that returns the request with further items behind its input; None without MCP servers."""
+    continued: Callable[[McpServers, Sequence[Raw]], "PreparedRequest"] | None = None
+    """Function that returns the request with its MCP servers at present, and further items behind its input; None
+    without MCP servers."""
 
 
 def prepare(request: Request, past: Past, skipped: Sequence[str] = ()) -> PreparedRequest:

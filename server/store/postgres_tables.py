@@ -66,6 +66,11 @@ TABLES = """
     CREATE VIEW held AS
         SELECT id FROM responses WHERE response IS NULL
         UNION SELECT conversation FROM responses WHERE response IS NULL AND conversation IS NOT NULL;
+    CREATE TABLE calls (
+        key TEXT PRIMARY KEY,
+        response TEXT NOT NULL REFERENCES responses ON DELETE CASCADE
+    );
+    CREATE INDEX calls_of ON calls (response);
 """
 
 SCHEMA = Schema(TABLES)

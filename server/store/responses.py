@@ -16,6 +16,15 @@ from server.store.database import Database
 from server.store.eviction import Limits, Missing, StoreUsage, UsageIndex
 from server.store.schema import Schema
 
+CALLS = """
+    CREATE TABLE calls (
+        key TEXT PRIMARY KEY,
+        response TEXT NOT NULL REFERENCES responses ON DELETE CASCADE
+    );
+    CREATE INDEX calls_of ON calls (response);
+"""
+"""Calls with effects, each with the response that made it, so that none is made twice."""
+
 TABLES = f"""
     {eviction.SCHEMA}
     {conversations.SCHEMA}
@@ -34,9 +43,10 @@ TABLES = f"""
     CREATE VIEW held AS
         SELECT id FROM responses WHERE response IS NULL
         UNION SELECT conversation FROM responses WHERE response IS NULL AND conversation IS NOT NULL;
+    {CALLS}
 """
 
-SCHEMA = Schema(TABLES)
+SCHEMA = Schema(TABLES, steps=(CALLS,))
 """SQLite's tables and their versions. Any change of `TABLES`, or of the JSON in them, needs a step."""
 
 SELECT = """SELECT id, created_at, status, first, coalesce(response, first), cues, items, previous, conversation
@@ -130,6 +140,20 @@ class Store:
             self._database.change(
                 "UPDATE responses SET cues = ? WHERE id = ? AND response IS NULL", inputs, response_id
             )
+
+    def claim_call(self, key: str, response_id: str | None) -> bytes | None:
+        """Record that a response makes a call; return the stream inputs of the response that made it before.
+
+        `response_id` is None for a response that is not stored, and whose call is not recorded.
+        """
+        with self._database.transaction():
+            row = self._database.row("SELECT cues FROM calls JOIN responses ON id = calls.response WHERE key = ?", key)
+            if row is not None:
+                inputs: bytes = row[0]
+                return inputs
+            if response_id is not None:
+                self._database.change("INSERT INTO calls VALUES (?, ?)", key, response_id)
+        return None
 
     def finish(
         self,

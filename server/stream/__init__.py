@@ -19,14 +19,16 @@ from server.stream.inputs import (
     failure,
 )
 from server.stream.machine import State, Stream
+from server.stream.open_mcp_calls import INTERRUPTED
 from server.stream.output_processor import OutputProcessor
 from server.stream.processor import Processor
 from server.stream.reasoning_sealer import ReasoningSealer
-from server.stream.replay import events_after, feed_all, opening_inputs
+from server.stream.replay import events_after, feed_all, opening_inputs, result_of_approved_call
 from server.stream.summary_processor import SummaryProcessor
 from server.stream.tool_call_mapper import ToolCallMapper
 
 __all__ = [
+    "INTERRUPTED",
     "ArgumentsAdded",
     "BuiltinName",
     "Cancelled",
@@ -54,4 +56,5 @@ __all__ = [
     "failure",
     "feed_all",
     "opening_inputs",
+    "result_of_approved_call",
 ]

@@ -115,8 +115,8 @@ class Stream:
 
     @property
     def silent(self) -> bool:
-        """True if the open item has no events until it is complete."""
-        return self._item is not None and self._item.silent
+        """True if no item is open, or if the open one has no events until it is complete."""
+        return self._item is None or self._item.silent
 
     @property
     def pending_call(self) -> McpCall | None:

@@ -13,6 +13,7 @@ from server.protocol.builtin_calls import (
     McpCallCompleted,
     McpCallFailed,
     McpCallInProgress,
+    McpHTTPError,
     McpListTools,
     McpListToolsCompleted,
     McpListToolsInProgress,
@@ -20,6 +21,8 @@ from server.protocol.builtin_calls import (
 from server.protocol.events import Event, OutputItemAdded, OutputItemDone
 from server.protocol.output_items import Logprob
 from server.stream.inputs import McpCallFinished, McpToolsListed, ToolCallStarted
+
+INTERRUPTED = McpHTTPError(500, "The call was interrupted: it may have had an effect, or none.")
 
 
 class OpenMcpCall:
@@ -61,11 +64,12 @@ class OpenMcpCall:
         self.call = replace(self.call, output=finished.output, error=finished.error, status=status)
 
     def done(self, status: Literal["completed", "incomplete"]) -> Iterator[Event]:
-        if not self.pending:
+        executed = self.pending
+        if not executed:
             yield from self.arguments_done()
         self.pending = False
         if self.call.status == "in_progress":  # cut, or its execution was interrupted
-            self.call = replace(self.call, status="incomplete")
+            self.call = replace(self.call, status="incomplete", error=INTERRUPTED if executed else None)
         else:
             kind = McpCallCompleted if self.call.status == "completed" else McpCallFailed
             yield kind(self._number(), self._index, self.call.id)

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from server.protocol.errors import ApiError
 from server.protocol.events import Event
 from server.protocol.response import Response
-from server.stream.inputs import Created, InProgress, Queued, StreamInput, failure
+from server.stream.inputs import Created, InProgress, McpCallFinished, Queued, StreamInput, ToolCallStarted, failure
 from server.stream.machine import Stream
 
 STOPPED = "The server stopped while this response was in progress; send the request again."
@@ -36,6 +36,18 @@ def events_after(events: Sequence[Event], number: int) -> list[Event]:
     if number < len(events):
         return list(events[number + 1 :]) or [events[-1]]
     return [replace(events[-1], sequence_number=number + 1)]
+
+
+def result_of_approved_call(inputs: bytes, approval_request_id: str) -> McpCallFinished | None:
+    """Return the result of an approved call in the inputs of a stored stream; None if it has not returned."""
+    approval = None
+    for input_ in _inputs.decode(inputs):
+        match input_:
+            case ToolCallStarted():
+                approval = input_.approval_request_id
+            case McpCallFinished() if approval == approval_request_id:
+                return input_
+    return None
 
 
 def opening_inputs(response: Response) -> list[StreamInput]:

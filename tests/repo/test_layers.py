@@ -49,7 +49,7 @@ DRAWN = {
     "server.stream": "engine.dialects engine.job engine.notations engine.tokenizer protocol stream.decoders",
     "server.config": "access engine.chat_template engine.job engine.model engine.platform",
     "server.generation": "access engine.job engine.runtime engine.scheduler protocol store stream",
-    "server.mcp": "protocol stream",
+    "server.mcp": "protocol store stream",
     "server.tools": (
         "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"
     ),

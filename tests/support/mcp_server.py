@@ -4,6 +4,7 @@ import itertools
 import sys
 import time
 
+import anyio
 from mcp.server.mcpserver import MCPServer
 
 server = MCPServer("calculator")
@@ -39,6 +40,14 @@ def shout(size: int) -> str:
 def count() -> int:
     """Counts its calls."""
     return next(calls)
+
+
+@server.tool()
+async def slow_count(seconds: float) -> int:
+    """Counts its calls, late."""
+    number = next(calls)
+    await anyio.sleep(seconds)
+    return number
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def test_vacuum_shrinks_the_file_after_a_purge(folder: Path, capsys: pytest.Capt
     assert run(folder, "purge", "--id", "resp_large") == 0
     assert b"x" * 2000 not in (folder / "responses.db").read_bytes(), "deleted content is overwritten"
     assert run(folder, "vacuum") == 0
-    assert capsys.readouterr().out.endswith("2.0 MB before, 0.0 MB now\n")
+    assert capsys.readouterr().out.endswith("2.1 MB before, 0.1 MB now\n")
     assert run(folder, "vacuum", "--json") == 0
     sizes = json.loads(capsys.readouterr().out)
     assert sizes["bytes_before"] == sizes["bytes_after"] == (folder / "responses.db").stat().st_size

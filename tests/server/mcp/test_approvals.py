@@ -1,4 +1,4 @@
-"""Approvals of MCP calls: each approved call is executed once, by an answer."""
+"""Approvals of MCP calls: the answer that they ask for executes them, and nothing else does."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from engine.backends.scripted import ScriptedModel
 from tests.server.api.tools.test_tools import HERMES
 from tests.server.mcp.test_mcp import calculator, mcp_url, tool
-from tests.support.helpers import Client, PacedModel, encode, exchange, post, prompt_text, served
+from tests.support.helpers import Answer, Client, PacedModel, Running, encode, exchange, post, prompt_text, served
 
 __all__ = ["mcp_url"]
 
@@ -17,6 +17,32 @@ __all__ = ["mcp_url"]
 def replying(prompt: bytes) -> bytes:
     """Thank for thanks, and calculate otherwise."""
     return b"Welcome." if b"thanks" in prompt else calculator(prompt)
+
+
+COUNT = b'<tool_call>\n{"name": "calc__count", "arguments": {}}\n</tool_call>'
+
+
+def counting(prompt: bytes) -> bytes:
+    """Call `count`, and end once the prompt has its output; summarise if asked to."""
+    return b"Counted." if prompt[-1:].isdigit() or b"summar" in prompt else COUNT
+
+
+async def approved(running: Running, mcp_url: str, **options: Any) -> dict[str, Any]:
+    """Return the body of a request that approves the call that the model asks for."""
+    asked = tool(mcp_url, require_approval="always")
+    first = (await post(running, input="Go.", tools=[asked], **options)).json
+    approval = {"type": "mcp_approval_response", "approval_request_id": first["output"][-1]["id"], "approve": True}
+    return {"input": [{"role": "user", "content": "Go."}, *first["output"], approval], "tools": [asked]} | options
+
+
+def output(answer: Answer) -> Any:
+    """Return the output of the approved call, which begins the response."""
+    return answer.json["output"][0]["output"]
+
+
+async def count(running: Running, mcp_url: str) -> int:
+    """Return the number of calls of `count`, with this one."""
+    return int(output(await post(running, **await approved(running, mcp_url))))
 
 
 def kinds(answer: dict[str, Any]) -> list[str]:
@@ -52,19 +78,23 @@ async def test_denied_call_stays_in_its_place(mcp_url: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("path", ["/v1/responses/input_tokens", "/v1/responses/compact", "/v1/responses"])
 async def test_approved_call_without_an_answer_is_not_executed(path: str, mcp_url: str) -> None:
     """Nobody counts tokens, compacts a conversation or warms the cache to have a call executed."""
-    call = b'<tool_call>\n{"name": "calc__count", "arguments": {}}\n</tool_call>'
-    model = ScriptedModel(lambda prompt: b"Counted." if b"tool_response" in prompt or b"summar" in prompt else call)
-    asked = tool(mcp_url, require_approval="always")
     options = {"prompt_cache_options": {"prewarm": True}} if path == "/v1/responses" else {}
-    async with served(model, template=HERMES, allow_mcp=(mcp_url,)) as running:
-        first = (await post(running, input="Count.", tools=[asked])).json
-        approval = {"type": "mcp_approval_response", "approval_request_id": first["output"][-1]["id"], "approve": True}
-        body = {"input": [{"role": "user", "content": "Count."}, *first["output"], approval], "tools": [asked]}
-        before = (await post(running, **body)).json["output"][0]["output"]
+    async with served(ScriptedModel(counting), template=HERMES, allow_mcp=(mcp_url,)) as running:
+        before = await count(running, mcp_url)
+        body = await approved(running, mcp_url)
         answer = await exchange(running, "POST", path, encode(**body, **options))
-        after = (await post(running, **body)).json["output"][0]["output"]
-    assert answer.status == 200
-    assert int(after) == int(before) + 1
+        after = await count(running, mcp_url)
+        executed = await post(running, **body)
+    assert (answer.status, after, output(executed)) == (200, before + 1, str(after + 1))
+
+
+async def test_compaction_trigger_executes_no_approved_call(mcp_url: str) -> None:
+    async with served(ScriptedModel(counting, n_ctx=1 << 14), template=HERMES, allow_mcp=(mcp_url,)) as running:
+        before = await count(running, mcp_url)
+        body = await approved(running, mcp_url)
+        answer = await post(running, input=[*body["input"], {"type": "compaction_trigger"}], tools=body["tools"])
+        after = await count(running, mcp_url)
+    assert (kinds(answer.json), after) == (["compaction"], before + 1)
 
 
 async def test_approval_without_an_answer_is_refused(mcp_url: str) -> None:
@@ -76,18 +106,13 @@ async def test_approval_without_an_answer_is_refused(mcp_url: str) -> None:
 
 
 async def test_approved_call_before_an_unknown_one_is_not_executed(mcp_url: str) -> None:
-    call = b'<tool_call>\n{"name": "calc__count", "arguments": {}}\n</tool_call>'
-    model = ScriptedModel(lambda prompt: b"Counted." if b"tool_response" in prompt else call)
-    asked = tool(mcp_url, require_approval="always")
-    async with served(model, template=HERMES, allow_mcp=(mcp_url,)) as running:
-        first = (await post(running, input="Count.", tools=[asked])).json
-        approval = {"type": "mcp_approval_response", "approval_request_id": first["output"][-1]["id"], "approve": True}
-        history = [{"role": "user", "content": "Count."}, *first["output"], approval]
-        before = (await post(running, input=history, tools=[asked])).json["output"][0]["output"]
-        unknown = approval | {"approval_request_id": "mcpr_1"}
-        refused = await post(running, input=[*history, unknown], tools=[asked])
-        after = (await post(running, input=history, tools=[asked])).json["output"][0]["output"]
-    assert (refused.status, int(after)) == (400, int(before) + 1)
+    async with served(ScriptedModel(counting), template=HERMES, allow_mcp=(mcp_url,)) as running:
+        before = await count(running, mcp_url)
+        body = await approved(running, mcp_url)
+        unknown = body["input"][-1] | {"approval_request_id": "mcpr_1"}
+        refused = await post(running, input=[*body["input"], unknown], tools=body["tools"])
+        after = await count(running, mcp_url)
+    assert (refused.status, after) == (400, before + 1)
 
 
 async def test_address_that_is_none_is_refused(mcp_url: str) -> None:
@@ -106,14 +131,10 @@ async def test_server_without_the_package_names_it(monkeypatch: pytest.MonkeyPat
 
 async def test_approved_call_of_a_refused_request_is_not_executed(mcp_url: str) -> None:
     """The queue of its lane is full, and that of the other lane is not: the client tries again later."""
-    call = b'<tool_call>\n{"name": "calc__count", "arguments": {}}\n</tool_call>'
-    model = PacedModel(lambda prompt: b"Counted." if b"tool_response" in prompt else call, n_slots=1)
-    asked = tool(mcp_url, require_approval="always")
+    model = PacedModel(counting, n_slots=1)
     async with served(model, template=HERMES, allow_mcp=(mcp_url,), queue=1) as running:
-        first = (await post(running, input="Count.", tools=[asked])).json
-        approval = {"type": "mcp_approval_response", "approval_request_id": first["output"][-1]["id"], "approve": True}
-        body = {"input": [{"role": "user", "content": "Count."}, *first["output"], approval], "tools": [asked]}
-        before = (await post(running, **body)).json["output"][0]["output"]
+        before = await count(running, mcp_url)
+        body = await approved(running, mcp_url)
         model.hold()
         async with await Client.to(running) as busy, await Client.to(running) as waiting:
             for each in (busy, waiting):
@@ -123,6 +144,5 @@ async def test_approved_call_of_a_refused_request_is_not_executed(mcp_url: str) 
             model.go()
             for each in (busy, waiting):
                 await each.rest_of_stream()
-        after = (await post(running, **body)).json["output"][0]["output"]
-    assert refused.status == 503
-    assert int(after) == int(before) + 1
+        again = await post(running, **body)
+    assert (refused.status, output(again)) == (503, str(before + 1))

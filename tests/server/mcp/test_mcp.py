@@ -63,7 +63,7 @@ async def test_call_is_executed_and_the_model_goes_on(mcp_url: str, tmp_path: Pa
     wire.check_response(whole.json)
     assert [item["type"] for item in response["output"]] == ["mcp_list_tools", "mcp_call", "message"]
     listed, call, message = response["output"]
-    assert [each["name"] for each in listed["tools"]] == ["add", "fail", "sleep", "shout", "count"]
+    assert [each["name"] for each in listed["tools"]] == ["add", "fail", "sleep", "shout", "count", "slow_count"]
     assert (call["name"], json.loads(call["arguments"]), call["output"], call["status"]) == (
         "add", {"a": 2, "b": 3}, "5", "completed",
     )  # fmt: skip
