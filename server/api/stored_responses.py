@@ -2,6 +2,7 @@
 
 import re
 import time
+from functools import partial
 
 import msgspec
 import trio
@@ -16,6 +17,7 @@ from server.protocol.errors import ApiError, InvalidRequest, NotFound
 from server.protocol.request import Listing, Retrieval
 from server.protocol.sse import Encode
 from server.protocol.stored_objects import Deleted
+from server.relay import Relay, RunningElsewhere
 from server.served_model import AnsweringModel
 from server.store import AsyncStore, Missing, Stored
 from server.stream import replay
@@ -53,6 +55,7 @@ class StoredResponsesHandler:
         self._store = store
         self._model = model
         self._encode = encode
+        self._relay = Relay(store, partial(_frames, encode=encode))
 
     async def retrieve(self, exchange: Exchange, response_id: str) -> None:
         retrieval = request.query(exchange.query, Retrieval)
@@ -62,17 +65,25 @@ class StoredResponsesHandler:
             else:
                 await exchange.answer(200, msgspec.json.encode(generation.response))
             return
-        stored = await self._stored(response_id)
-        if retrieval.stream:
-            await self._replay(exchange, stored, retrieval.starting_after)
+        found = await self._found(response_id)
+        if isinstance(found, Stored):
+            if retrieval.stream:
+                await self._replay(exchange, found, retrieval.starting_after)
+            else:
+                await exchange.answer(200, found.response)
+        elif retrieval.stream:
+            await self._relay.follow(exchange, found, retrieval.starting_after)
         else:
-            await exchange.answer(200, stored.response)
+            await self._relay.answer(exchange, found, otherwise=found.stored.response)
 
     async def delete(self, exchange: Exchange, response_id: str) -> None:
         """Delete a response from the store, and its tokens from the prefix cache. Cancel it first if it runs."""
         if (generation := self._generations.find(response_id)) is not None:
             generation.cancel("deleted")
             await generation.ended.wait()
+        elif (running := await self._running_elsewhere(response_id)) is not None:
+            await self._relay.answer(exchange, running)
+            return
         group = await self._affinity_group(response_id)
         deleted = self._store is not None and await self._store.run(self._store.responses.delete, response_id)
         if not (self._generations.remove_unstored(response_id) or deleted):
@@ -101,28 +112,43 @@ class StoredResponsesHandler:
             generation.cancel("requested")
             await generation.ended.wait()
             return await exchange.answer(200, msgspec.json.encode(generation.response))
-        stored = await self._stored(response_id)
-        _check_background(response_id, msgspec.json.decode(stored.first, type=_Background).background)
-        return await exchange.answer(200, stored.response)
+        found = await self._found(response_id)
+        if isinstance(found, RunningElsewhere):
+            return await self._relay.answer(exchange, found)
+        _check_background(response_id, msgspec.json.decode(found.first, type=_Background).background)
+        return await exchange.answer(200, found.response)
 
     async def input_items(self, exchange: Exchange, response_id: str) -> None:
         listing = request.query(exchange.query, Listing)
-        stored = await self._stored(response_id)
+        found = await self._found(response_id)
+        stored = found.stored if isinstance(found, RunningElsewhere) else found
         earlier = [] if self._store is None else await _previous_items(self._store, stored)
         await exchange.answer(200, msgspec.json.encode(stored_items.page(stored.items, listing, earlier)))
 
-    async def _stored(self, response_id: str) -> Stored:
-        """Return the stored response. Raises NotFound, StoreError."""
+    async def _found(self, response_id: str) -> Stored | RunningElsewhere:
+        """Return the stored response, or where else it runs. Raises NotFound, StoreError."""
         running = self._generations.find_stored(response_id) is not None
-        stored = (
-            None
-            if self._store is None
-            else await self._store.run(self._store.responses.get, response_id, time.monotonic())
-        )
-        # The store failed to record the end of a response that is unfinished and does not run.
-        if stored is None or (stored.unfinished and not running):
+        stored = await self._read(response_id)
+        if stored is None or running or not stored.unfinished:
+            found: Stored | RunningElsewhere | None = stored
+        else:
+            found = await self._relay.find(stored)
+        if found is None:  # or the store failed to record its end
             raise _not_found(response_id)
-        return stored
+        return found
+
+    async def _running_elsewhere(self, response_id: str) -> RunningElsewhere | None:
+        """Return where else a response runs; None if it does not."""
+        if self._store is None or not self._store.responses.shared:
+            return None
+        stored = await self._read(response_id)
+        found = await self._relay.find(stored) if stored is not None and stored.unfinished else None
+        return found if isinstance(found, RunningElsewhere) else None
+
+    async def _read(self, response_id: str) -> Stored | None:
+        if self._store is None:
+            return None
+        return await self._store.run(self._store.responses.get, response_id, time.monotonic())
 
     async def _replay(self, exchange: Exchange, stored: Stored, number: int) -> None:
         if len(stored.inputs) > LONG_BYTES:

@@ -49,20 +49,26 @@ class History:
                 code="previous_response_not_found",
             )
         if self._generations.find_stored(previous) is not None:
-            message = f"Response {previous!r} is still in progress: wait until it has ended."
-            raise InvalidRequest(message, param="previous_response_id")
+            raise _in_progress(previous)
         try:
             chain = await self._store.run(self._store.responses.chain, previous, time.monotonic())
         except Missing as error:
             raise _previous_not_found(error.id) from error
-        if chain[-1].unfinished:  # the store failed to record its end
-            raise _previous_not_found(previous)
+        if chain[-1].unfinished:
+            if await self._store.run(self._store.responses.owner, previous) is not None:
+                raise _in_progress(previous)
+            raise _previous_not_found(previous)  # the store failed to record its end
         size = sum(len(stored.items) + len(stored.response) for stored in chain)
         return Past(await self._work.run(size, _all_items, chain), chain[0].id)
 
 
 def _all_items(chain: Sequence[Stored]) -> list[Raw]:
     return [item for stored in chain for item in stored_items.conversation_items(stored.items, stored.response)]
+
+
+def _in_progress(response_id: str) -> InvalidRequest:
+    message = f"Response {response_id!r} is still in progress: wait until it has ended."
+    return InvalidRequest(message, param="previous_response_id")
 
 
 def _previous_not_found(response_id: str) -> InvalidRequest:

@@ -55,13 +55,13 @@ def opening_inputs(response: Response) -> list[StreamInput]:
     return [Created(), Queued() if response.status == "queued" else InProgress()]
 
 
-def interrupted_response(first: bytes, inputs: bytes) -> tuple[bytes, bytes]:
+def interrupted_response(first: bytes, inputs: bytes, message: str = STOPPED) -> tuple[bytes, bytes]:
     """Return the encoded Response and inputs of a response that a crash interrupted. Raises ValueError.
 
-    `inputs`: those that were stored before the crash.
+    `inputs`: those that were stored before the crash. `message`: of its error.
     """
     stream = Stream(_first.decode(first))
     begun = _inputs.decode(inputs) or opening_inputs(stream.response)
-    all_inputs = [*begun, failure(ApiError(STOPPED))]
+    all_inputs = [*begun, failure(ApiError(message))]
     list(feed_all(stream, all_inputs))
     return msgspec.json.encode(stream.response), msgspec.json.encode(all_inputs)

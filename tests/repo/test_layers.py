@@ -50,6 +50,7 @@ DRAWN = {
     "server.config": "access engine.chat_template engine.job engine.model engine.platform",
     "server.generation": "access engine.job engine.runtime engine.scheduler protocol store stream",
     "server.mcp": "protocol store stream",
+    "server.relay": "http protocol store stream",
     "server.tools": (
         "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"
     ),
@@ -68,7 +69,7 @@ DRAWN = {
     "server.session": "access generation http preprocessing prompt protocol stream websocket",
     "server.api": (
         "access config engine.job generation http mcp monitoring page preprocessing prompt protocol "
-        "served_model session store stream stream.completions websocket"
+        "relay served_model session store stream stream.completions websocket"
     ),
     "server.daemon": "access api config engine.job generation http protocol systemd",
     "server.cli": (
@@ -93,7 +94,7 @@ ALONE = {
         "engine.backends.llamacpp.saved_state",
         "engine.backends.llamacpp.tokenizer",
     },
-    "h11": {"server.http.connection", "server.http.h11_patches", "server.http.request_head"},
+    "h11": {"server.relay.peer", "server.http.connection", "server.http.h11_patches", "server.http.request_head"},
     "hypercorn": {"server.http.listener"},
     "llguidance": {
         "engine.structured_output.compiled_grammar",
@@ -116,6 +117,7 @@ TRIO = {
     "server.generation",
     "server.http",
     "server.mcp",
+    "server.relay",
     "server.session",
     "server.store",
     "server.websocket",

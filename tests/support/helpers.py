@@ -32,7 +32,7 @@ from server.monitoring.metrics import PrometheusMetrics
 from server.served_model.embedded import ModelDetails
 from server.store.async_store import AsyncStore
 from server.store.eviction import Limits
-from server.store.locations import open_database
+from server.store.locations import Place, PostgresURL, open_database
 from server.store.responses import Store
 from server.stream import replay
 from server.systemd import Notifier
@@ -147,8 +147,14 @@ def api_keys(keys: Mapping[str, str | ApiKey]) -> ApiKeys:
     return ApiKeys({name: key if isinstance(key, ApiKey) else ApiKey(key) for name, key in keys.items()})
 
 
-def open_store(state: Path, kind: type[Store] = Store) -> Store:
-    return kind(open_database(state / "responses.db"), AMPLE, replay.interrupted_response, time.monotonic())
+def open_store(place: Place, kind: type[Store] = Store, address: str = "") -> Store:
+    return kind(open_database(place, address), AMPLE, replay.interrupted_response, time.monotonic())
+
+
+def store_place(config: Config) -> Place | None:
+    if config.store is not None and config.store.startswith("postgresql:"):
+        return PostgresURL(config.store)
+    return None if config.store == "off" or config.state_dir is None else config.state_dir / "responses.db"
 
 
 @asynccontextmanager
@@ -166,25 +172,26 @@ async def served(
 ) -> AsyncIterator[Running]:
     """The daemon, from its sockets to its thread, with a scripted model; `settings` are Config's.
 
-    With `state`, a folder, it stores responses in a store of that kind, and goes on from what is there; with
-    `snapshots` its KV cache too. With `keys` (name -> key) clients need one. The test fails after `patience` seconds.
+    With `state`, a folder, or `store`, the URL of a database, it stores responses in a store of that kind, and goes on
+    from what is there; with `snapshots` its KV cache too. With `keys` (name -> key) clients need one. The test fails
+    after `patience` seconds.
     """
     stored = {} if state or "store" in settings else {"store": "off"}
     config = msgspec.structs.replace(Config(model=NAME), state_dir=state, **stored, **settings)
     model = model or ScriptedModel()
-    store = open_store(state, kind) if state and config.store != "off" else None
+    place = store_place(config)
     kv = Snapshots(state / "kv", "a scripted model", 1_000_000) if state and snapshots else None
     http = daemon.http_options(config)
     described = {"model": NAME, "engine": "scripted"}
     metrics = PrometheusMetrics("1.2", described, http.refusals) if config.metrics else None
-    responses, seal_key = AsyncStore(store) if store else None, state / "reasoning.key" if state else None
-    engine, app = wired(model, config, responses, template, kv, cache_bytes, keys, metrics, seal_key)
+    seal_key = state / "reasoning.key" if state else None
     ready = Ready()
-    with (
-        contextlib.closing(store) if store else contextlib.nullcontext(),
-        listening_sockets(config.hosts, 0, {}) as listening,
-    ):
-        port = listening.port
+    with listening_sockets(config.hosts, 0, {}) as listening, contextlib.ExitStack() as stack:
+        port, responses = listening.port, None
+        if place is not None:
+            store = open_store(place, kind, f"http://127.0.0.1:{port}")
+            responses = AsyncStore(stack.enter_context(contextlib.closing(store)))
+        engine, app = wired(model, config, responses, template, kv, cache_bytes, keys, metrics, seal_key)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(daemon.run, config, listening, engine, app, ready, options=http))
             try:

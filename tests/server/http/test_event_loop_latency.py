@@ -50,7 +50,7 @@ async def test_token_is_sent_in_the_turn_after_its_arrival(tmp_path: Path) -> No
     model = ScriptedModel(seconds_per_token=0.002)
     engine = Watched(model, vocabulary.end_tokens)
     engine.watch(turns)
-    store = open_store(tmp_path)
+    store = open_store(tmp_path / "responses.db")
     template = ChatTemplate(scripted.TEMPLATE, vocabulary)
     app = App(
         Config(model=NAME), engine, ModelDetails(NAME, CREATED, model.info, vocabulary, template), AsyncStore(store)

@@ -133,7 +133,7 @@ async def test_resume_after_last_event_waits_for_end(tmp_path: Path) -> None:
 
 async def test_resume_beyond_events_left_by_crash_gets_terminal_event(tmp_path: Path) -> None:
     """Its number is one that a client which drops read events does not drop."""
-    store = open_store(tmp_path)
+    store = open_store(tmp_path / "responses.db")
     first = Response(id="resp_a", created_at=7, model="m", store=True, background=True, temperature=1, top_p=1)
     encoded = msgspec.json.encode(first)
     store.begin(Stored(id="resp_a", created_at=7, status="queued", first=encoded, response=encoded, items=b"[]"), 1e9)

@@ -329,7 +329,7 @@ async def test_response_ended_by_shutdown_is_stored_as_failed(tmp_path: Path) ->
 
 async def test_response_cut_by_crash_has_failed(tmp_path: Path) -> None:
     kinds = {"queued": "resp_a", "in_progress": "resp_b"}
-    store = open_store(tmp_path)
+    store = open_store(tmp_path / "responses.db")
     for status, response_id in kinds.items():
         first = msgspec.json.encode(
             Response(id=response_id, created_at=7, status=status, model="m", store=True, temperature=1, top_p=1)  # type: ignore[arg-type] # every value is one of them
