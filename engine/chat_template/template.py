@@ -143,6 +143,8 @@ class ChatTemplate:
 
     def thinking(self, prompt: Sequence[int]) -> ReasoningTags | None:
         """Return the reasoning that the end of the prompt has opened; None if it has opened none."""
+        if not self.dialect.reasoning_tags:
+            return None
         vocabulary = self._vocabulary
         last = b"".join(vocabulary.bytes_of(id_) or vocabulary.name_of(id_).encode() for id_ in prompt[-LAST_WORDS:])
         text = last.decode(errors="replace").rstrip()
