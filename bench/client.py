@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from connection import ClientConnection, ConnectionPhase
-from endpoint import Endpoint
+from transport import ClientConnection, ConnectionPhase, Endpoint
 
 STALL_SECONDS = 600.0
 """Seconds without data after which a stream has failed. A small machine may need minutes before its first token."""
@@ -64,7 +63,7 @@ class StreamClient:
         """Number of complete responses."""
         self.reads = 0
         self._endpoint = endpoint
-        self._keep_alive = keep_alive
+        self.keep_alive = keep_alive
         self._stall = stall
         self._selector = selectors.DefaultSelector()
         self._idle: list[ClientConnection] = []
@@ -82,6 +81,11 @@ class StreamClient:
         if stream.connection.phase is ConnectionPhase.SEND:
             self._serve(stream)
         return recording
+
+    @property
+    def busy(self) -> int:
+        """Return the number of incomplete responses."""
+        return len(self._streams)
 
     def running(self, recording: Recording) -> bool:
         """Return whether the response is still incomplete."""
@@ -183,7 +187,7 @@ class StreamClient:
         del self._streams[id(recording)]
         self.ended += 1
         self._selector.unregister(registered or connection.socket)  # type: ignore[arg-type]  # the socket before TLS
-        if self._keep_alive and connection.reusable and not recording.dropped and not recording.error:
+        if self.keep_alive and connection.reusable and not recording.dropped and not recording.error:
             self._idle.append(connection)
         else:
             connection.socket.close()

@@ -2,15 +2,17 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from apis import APIS
 from client import STALL_SECONDS
-from endpoint import Tls
-from measures import Objectives
+from flag_values import count, count_or_0, field, length, levels, number_above_0, objectives, share
+from load import ARRIVALS, FORMS
 from scenarios import SCENARIOS
 from target import Manners
+from transport import Tls
 
 EPILOG = """\
 Exit status: 0 if all requests succeeded, 1 if some failed, 2 if a server is unreachable or the arguments are wrong.
@@ -20,7 +22,8 @@ The tables are for people; the very last line of stdout is one JSON object for s
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all flags."""
     found = argparse.ArgumentParser(
-        prog="bench",
+        usage="%(prog)s --url URL | --serve COMMAND [flags]",
+        prog="responsed bench" if Path(sys.argv[0]).name == "responsed bench" else "bench/run.py",
         description="Measure the latency of a server of the Responses API, Chat Completions or completions.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -62,17 +65,20 @@ def _fields(args: argparse.Namespace) -> dict[str, Any]:
         fields["temperature"] = args.temperature
     if args.trace:
         fields["return_token_times"] = True
+    if args.ignore_eos:
+        fields["ignore_eos"] = True
     return fields | {"store": False} if args.no_store else fields
 
 
 def _server(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--url", help="http://HOST:PORT, https://HOST:PORT or unix:PATH; http:// and /v1 may be missing")
-    add("--vs", metavar="URL", help="another server to alternate and compare with")
+    add("--serve", metavar="COMMAND", help="start this server and stop it at the end; {port} in it is a free port")
+    add("--vs", metavar="URL|COMMAND", help="another server to alternate and compare with; a command has a blank")
     add(
         "--restart",
         metavar="COMMAND",
-        help="command that restarts the server (warm-restart, rotation), such as: systemctl restart responsed",
+        help="command that restarts the server, such as: systemctl restart responsed (default: that of --serve)",
     )
     add("--api", choices=APIS, default="responses", help="API that is measured (default: %(default)s)")
     add("--api-key", metavar="KEY", help="key for Authorization: Bearer")
@@ -84,29 +90,62 @@ def _server(group: argparse._ArgumentGroup) -> None:
 def _load(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--scenario", choices=SCENARIOS, default="single", help="default: %(default)s")
-    add("--rounds", type=positive, default=1, help="rounds of the scenario, counted together")
-    add("--concurrency", type=positive, default=1, help="number of parallel streams (single)")
+    add("--rounds", type=count, default=1, help="rounds of the scenario, counted together")
+    add("--concurrency", type=count, default=1, help="number of parallel streams (single, --duration, --soak)")
     add(
         "--requests",
-        type=positive,
+        type=count,
         default=20,
-        help="requests of a round or of a level (single, concurrent, constrained, forms)",
+        help="requests of a round or of a level (single, concurrent, constrained, forms, --rate, --sweep)",
     )
+    add(
+        "--duration",
+        type=number_above_0,
+        metavar="SECONDS",
+        help="send requests for a time instead of a number of them",
+    )
+    add(
+        "--rate",
+        type=number_above_0,
+        metavar="R",
+        help="open loop: R requests a second at planned times; latency counts from them",
+    )
+    add("--arrivals", choices=ARRIVALS, default="poisson", help="times of an open loop (default: %(default)s)")
+    add("--max-concurrency", type=count, metavar="N", help="open loop: requests beyond N at a time wait")
+    add(
+        "--sweep",
+        type=levels,
+        metavar="concurrency|rate[=N,...]",
+        help="raise the load until less than --attainment of the requests meet --slo, and name the knee",
+    )
+    add("--attainment", type=share, default=0.9, metavar="SHARE", help="of a sweep (default: %(default)s)")
+    add("--replay", type=Path, metavar="FILE", help="play a recorded trace: JSONL with arrival times")
+    add("--speed", type=number_above_0, default=1.0, metavar="FACTOR", help="of --replay (default: %(default)s)")
+    add(
+        "--soak",
+        type=number_above_0,
+        metavar="SECONDS",
+        help="a long load in ten parts; the last is compared with the first",
+    )
+    add("--idle", type=count, default=200, metavar="N", help="connections of idle-connections (default: %(default)s)")
     add("--seed", type=int, default=0)
-    add("--warmup", type=not_negative, default=1, help="requests before the first round, not counted")
+    add("--warmup", type=count_or_0, default=1, help="requests before the first round, not counted")
 
 
 def _requests(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--tokens", type=positive, default=64, help="maximum tokens of each answer (single, concurrent, constrained)")
-    add("--prompt-words", type=positive, default=50, help="words of a prompt (single, concurrent, constrained, forms)")
+    add("--tokens", type=count, default=64, help="maximum tokens of each answer (single, concurrent, constrained)")
+    add("--prompt-words", type=count, default=50, help="words of a prompt (single, concurrent, constrained, forms)")
+    add("--input-tokens", type=length, metavar="LENGTH", help=f"tokens of a prompt by the server's counts; {FORMS}")
+    add("--output-tokens", type=length, metavar="LENGTH", help="maximum tokens of each answer, instead of --tokens")
+    add("--ignore-eos", action="store_true", help="send ignore_eos: true, so that answers have their full length")
     add("--no-store", action="store_true", help="send store: false, which clients do not send by default")
     add("--temperature", type=float, help="send this temperature, which clients do not send by default")
     add("--field", type=field, action="append", metavar="NAME=JSON", help="send another field, such as top_k=1")
     add("--no-keep-alive", action="store_true", help="open a connection for each request, as clients do not")
     add(
         "--stall-timeout",
-        type=positive,
+        type=count,
         default=int(STALL_SECONDS),
         metavar="SECONDS",
         help="without data after which a stream has failed (default: %(default)s)",
@@ -117,36 +156,6 @@ def _measures(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--slo", type=objectives, metavar="NAME=TIME,...", help="objectives of a request, such as ttft=200ms,itl=30ms")
     add("--trace", action="store_true", help="ask `responsed serve --token-times true` where the time of a token goes")
-
-
-def positive(text: str) -> int:
-    """Parse a number of at least 1."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
-
-
-def not_negative(text: str) -> int:
-    """Parse a number of at least 0."""
-    if (number := int(text)) < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
-    return number
-
-
-def field(text: str) -> tuple[str, Any]:
-    """Parse a field of a request: JSON, or a text without quotes."""
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=JSON")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
-def objectives(text: str) -> Objectives:
-    """Parse objectives."""
-    try:
-        return Objectives.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    add("--pid", type=count, help="process of the server: memory, CPU time, threads (default: that of --serve)")
+    add("--vs-pid", type=count, metavar="PID", help="process of the other server")
+    add("--quiet", action="store_true", help="no progress line on stderr")

@@ -3,10 +3,18 @@
 import argparse
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from measures import Group
+from load import Lengths
+from load.sweep import Sweep
+from load.trace import read_trace
+from measures import Group, Objectives
+from processes import ProcessMeter
+from progress import Expected, ProgressLine
 from record import Record
 from scenarios import SCENARIOS, Groups, Size
+from scenarios.loads import Opened, Replayed, SoakLoad, Swept, Timed
 from target import Target
 from texts import Texts
 
@@ -14,25 +22,102 @@ REPLAYED = {"single", "concurrent"}
 """Scenarios that repeat their texts in every run."""
 PAUSE_SECONDS = 0.3
 """Seconds before a round, in which work left over from the last round ends on either server."""
+SWEEP_OBJECTIVES = "ttft=2s,itl=100ms"
+"""Objectives of a sweep without --slo: a reader's patience, and a fast reader's speed."""
 
 
-def play(targets: list[Target], args: argparse.Namespace) -> list[Groups]:
+@dataclass(slots=True, frozen=True)
+class PlannedPart:
+    """One round on one target: its name, its function, and the requests or seconds that it is expected to take."""
+
+    name: str
+    play: Callable[[Target, Texts, Size], Groups]
+    expected: Expected
+
+
+def chosen(args: argparse.Namespace) -> PlannedPart:
+    """Return the load that the flags ask for. Raises ValueError if they exclude each other."""
+    flags = [name for name in ("sweep", "replay", "soak") if getattr(args, name)]
+    if len(flags) > 1 or (args.scenario != "single" and (flags or args.rate or args.duration)):
+        raise ValueError(
+            "--scenario, --sweep, --replay and --soak exclude each other, --rate and --duration --scenario"
+        )
+    opened = Opened(args.rate, args.arrivals, args.max_concurrency, args.duration) if args.rate else None
+    if args.sweep:
+        return PlannedPart("sweep", Swept(sweep(args), args.arrivals).play, Expected())
+    if args.replay:
+        trace = read_trace(args.replay, args.speed)
+        return PlannedPart("replay", Replayed(trace, args.max_concurrency).play, Expected(requests=len(trace)))
+    if args.soak:
+        return PlannedPart("soak", SoakLoad(args.soak, opened).play, Expected(seconds=args.soak))
+    if opened:
+        return PlannedPart("open", opened.play, Expected(None if args.duration else args.requests, args.duration))
+    if args.duration:
+        return PlannedPart("timed", Timed(args.duration).play, Expected(seconds=args.duration))
+    requests = args.requests if args.scenario == "single" else None
+    return PlannedPart(args.scenario, SCENARIOS[args.scenario], Expected(requests=requests))
+
+
+def sweep(args: argparse.Namespace) -> Sweep:
+    """Return the sweep that the flags ask for."""
+    kind, levels = args.sweep
+    first = args.rate if kind == "rate" and args.rate else 1.0
+    return Sweep(kind, args.slo or Objectives.parse(SWEEP_OBJECTIVES), args.attainment, levels, first)
+
+
+def play(targets: list[Target], meters: list[ProcessMeter | None], args: argparse.Namespace) -> list[Groups]:
     """Return the groups of each target over all rounds."""
-    size = Size(args.concurrency, args.requests, args.tokens, args.prompt_words, targets[0].restarts)
-    salt = "" if args.scenario in REPLAYED else time.time_ns()
+    part = chosen(args)
+    lengths = Lengths(args.prompt_words, args.tokens, args.input_tokens, args.output_tokens)
+    size = Size(
+        args.concurrency, args.requests, args.tokens, args.prompt_words, lengths, targets[0].restarts, args.idle
+    )
+    salt = "" if part.name in REPLAYED else time.time_ns()
     results: list[Groups] = [defaultdict(Group) for _ in targets]
     for target in targets:
         texts = Texts(f"{args.seed} warm-up {salt}")
-        target.client().play([target.request(texts.prompt(size.words), size.tokens) for _ in range(args.warmup)], 1)
+        target.client().play([size.lengths.draw(target, texts) for _ in range(args.warmup)], 1)
+    progress = None if args.quiet else ProgressLine(args.rounds * len(targets), part.expected)
     begin = time.perf_counter()
     for number in range(args.rounds):
         for index, target in enumerate(targets):
             time.sleep(PAUSE_SECONDS)
-            texts = Texts(f"{args.seed} {number} {salt}")
-            for name, group in SCENARIOS[args.scenario](target, texts, size).items():
+            watch = Watch(progress, meters[index])
+            watch.begin(f"round {number + 1} of {args.rounds}, {target.url}", target)
+            played = part.play(target, Texts(f"{args.seed} {number} {salt}"), size)
+            watch.end()
+            for name, group in played.items():
                 place(group.records, index, number, name, begin)
                 results[index][name] += group
     return results
+
+
+class Watch:
+    """ProgressLine and process of one part."""
+
+    def __init__(self, progress: ProgressLine | None, meter: ProcessMeter | None) -> None:
+        self._watched = [each for each in (progress, meter) if each]
+        self._progress = progress
+        self._meter = meter
+
+    def begin(self, name: str, target: Target) -> None:
+        """Begin to watch a target's client."""
+        if self._progress:
+            self._progress.begin(name, target.client())
+        if self._meter:
+            self._meter.begin()
+        target.client().on_turn = self._tick
+
+    def end(self) -> None:
+        """End the part."""
+        if self._meter:
+            self._meter.end()
+        if self._progress:
+            self._progress.end()
+
+    def _tick(self) -> None:
+        for each in self._watched:
+            each.tick()
 
 
 def place(records: list[Record], target: int, number: int, group: str, begin: float) -> None:

@@ -4,6 +4,50 @@ from collections.abc import Iterator
 from typing import Any
 
 from measures import MEASURES, POINTS
+from token_budget import budget_table
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the tables of a result."""
+    settings, targets = result["settings"], result["targets"]
+    for index, target in enumerate(targets):
+        print(f"{target['url']}, {target['model']}: {settings['load']}, rounds: {settings['rounds']}")
+        if settings["deviations"]:
+            print(f"requests differ from a client's default ones: {'; '.join(settings['deviations'])}")
+        for name, figures in target["groups"].items():
+            print(f"\n[{name}]\n{table(figures)}")
+        print()
+        for warning in target["warnings"]:
+            print(f"warning: {warning}\n")
+        if target["within"]:
+            print(f"{ratio_table(target['within'])}\n")
+        if process := target["process"]:
+            print(f"{process_line(process)}\n")
+        if settings["trace"]:
+            print(f"{budget_table(target['budget'])}\n")
+        if entries := [entry for entry in result["sweep"] if entry["target"] == index]:
+            print(f"{sweep_table(entries, target['knee'])}\n")
+    if len(targets) > 1:
+        print(f"{targets[0]['url']} / {targets[1]['url']}\n{ratio_table(result['ratios'])}\n")
+
+
+def process_line(process: dict[str, Any]) -> str:
+    """Return the use of a server's process."""
+    return (
+        f"process {process['pid']}: RSS {process['rss_mb']} MB (before {process['rss_mb_before']}, "
+        f"most {process['peak_rss_mb']}), {process['threads']} threads, CPU {process['cpu_s']} s, "
+        f"{_cell(process['cpu_s_per_1000_output_tokens'])} s per 1,000 output tokens"
+    )
+
+
+def sweep_table(entries: list[dict[str, Any]], knee: dict[str, Any]) -> str:
+    """Return the levels of a sweep and the knee."""
+    lines = [
+        f"{entry['group']:<20} {entry['met']:>7.1%} {'' if entry['holds'] else 'broken'}".rstrip() for entry in entries
+    ]
+    found = "no level" if knee["level"] is None else f"{knee['kind']} {knee['level']:g}"
+    condition = f"{knee['attainment']:.0%} of the requests meet {knee['objectives']}"
+    return "\n".join([f"{'level':<20} {'met':>7}", *lines, f"knee: {found} is the highest level at which {condition}"])
 
 
 def table(figures: dict[str, Any]) -> str:

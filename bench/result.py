@@ -1,40 +1,52 @@
 """The object for scripts: settings, figures of each target's groups, ratios."""
 
 import argparse
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from load import Length
 from measures import Group, Objectives, ratios, summarize
 from options import deviations
+from play import chosen, sweep
+from processes import ProcessMeter
 from scenarios import COMPARED, Groups
 from target import Target
 from token_budget import budget
 
 SCHEMA = 1
+EQUAL_LENGTHS = {"single", "concurrent", "open", "timed", "sweep", "replay", "soak"}
+"""Loads whose answers should have their full length."""
 _PRIVATE = {"api_key"}
 
 
-def build(targets: list[Target], played: list[Groups], args: argparse.Namespace) -> dict[str, Any]:
+def build(
+    targets: list[Target], meters: list[ProcessMeter | None], played: list[Groups], args: argparse.Namespace
+) -> dict[str, Any]:
     """Return the result of a run."""
+    load = chosen(args).name
     parts = [{name: summarize(group, args.slo) for name, group in groups.items()} for groups in played]
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": {},
-        "settings": settings(args),
+        "settings": settings(args) | {"load": load},
         "targets": [
             {
                 "url": target.url,
                 "model": target.model,
-                "groups": groups,
-                "within": within(played[index], args.scenario),
+                "groups": parts[index],
+                "warnings": [*warnings(parts[index], load)],
+                "within": within(played[index], load),
+                "process": _process(meters[index], played[index]),
+                "knee": _knee(played[index], args),
                 "budget": budget(all_records([played[index]])) if args.trace else None,
             }
-            for index, (target, groups) in enumerate(zip(targets, parts, strict=True))
+            for index, target in enumerate(targets)
         ],
         "ratios": {},
-        "sweep": [],
+        "sweep": _sweep(played, args),
         "errors": sum(group["errors"] for groups in parts for group in groups.values()),
     }
     if len(played) > 1:
@@ -43,12 +55,51 @@ def build(targets: list[Target], played: list[Groups], args: argparse.Namespace)
     return result
 
 
-def within(groups: Groups, scenario: str) -> dict[str, Any]:
-    """Return the ratios of the two groups that the scenario compares; empty if one was not played."""
-    name, base = COMPARED.get(scenario, ("", ""))
+def warnings(groups: dict[str, dict[str, Any]], load: str) -> Iterator[str]:
+    """Yield what makes figures of equal requests hard to compare."""
+    answers = sum(figures["ok"] for figures in groups.values())
+    early = sum(figures["ended_early"] for figures in groups.values())
+    if load in EQUAL_LENGTHS and early:
+        yield (
+            f"{early} of {answers} answers ended before their maximum of tokens, so lengths differ; --ignore-eos makes "
+            "them equal, if the server knows it"
+        )
+
+
+def within(groups: Groups, load: str) -> dict[str, Any]:
+    """Return the ratios of the two groups that the load compares; empty if one was not played."""
+    name, base = COMPARED.get(load, ("", ""))
+    if load == "soak":
+        base, *_, name = groups
     if name not in groups or base not in groups:
         return {}
     return {f"{name} / {base}": ratios(groups[name], groups[base])}
+
+
+def _process(meter: ProcessMeter | None, groups: Groups) -> dict[str, Any] | None:
+    tokens = sum(record.output_tokens for group in groups.values() for record in group.records)
+    return None if meter is None else meter.figures(tokens)
+
+
+def _sweep(played: list[Groups], args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the levels of a sweep on each target."""
+    if not args.sweep:
+        return []
+    found = sweep(args)
+    return [{"target": index} | entry for index, groups in enumerate(played) for entry in found.entries(groups)]
+
+
+def _knee(groups: Groups, args: argparse.Namespace) -> dict[str, Any] | None:
+    """Return the highest level that meets the objectives; None without a sweep."""
+    if not args.sweep:
+        return None
+    found = sweep(args)
+    return {
+        "kind": found.kind,
+        "level": found.knee(groups),
+        "attainment": found.attainment,
+        "objectives": str(found.objectives),
+    }
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -58,6 +109,8 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _plain(value: object) -> Any:
+    if isinstance(value, Length):
+        return value.text
     if isinstance(value, Objectives | Path):
         return str(value)
     return value

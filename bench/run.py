@@ -2,6 +2,7 @@
 
     python bench/run.py --url 127.0.0.1:8080 --concurrency 4 --requests 20
     python bench/run.py --scenario interference --url 127.0.0.1:8080 --vs 127.0.0.1:8081 --rounds 5
+    python bench/run.py --serve "responsed serve --port {port}" --sweep concurrency --slo ttft=2s,itl=100ms
 
 It needs only the standard library, so it runs beside any server. `client.py` explains why it hardly affects its own
 figures, `scenarios/` contains the scenarios and `texts.py` their texts. With `--vs` the two servers alternate, round
@@ -9,64 +10,93 @@ by round, with identical texts, and only one of them works at a time: noise affe
 
 `single` and `concurrent` send identical texts for equal seeds, so a second run against a running server shows the gain
 of a prefix cache: choose another `--seed` for cold prompts. The other scenarios use new texts in each run.
-`warm-restart` and `rotation` restart the server by a command of yours, which must return after the old one has ended.
+Scenarios that restart the server use the command of `--restart`, which must return after the old one has ended, or
+start that of `--serve` again.
 """
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from contextlib import ExitStack
+from types import FrameType
 
 import result as results
 from options import manners, parser
-from play import play
-from report import ratio_table, table
+from play import chosen, play
+from processes import ProcessMeter, ServerProcess, is_command
+from report import show
 from target import Target, restart_command
-from token_budget import budget_table
+
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     flags = parser()
     args = flags.parse_args(arguments)
-    if args.url is None:
-        flags.error("the following arguments are required: --url")
+    if args.url is None and args.serve is None:
+        flags.error("give a server: --url URL or --serve COMMAND")
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        targets = [_target(url, args) for url in (args.url, args.vs) if url is not None]
-        played = play(targets, args)
+        with ExitStack() as stack:
+            return _run(args, stack)
     except (TimeoutError, ValueError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
-    result = results.build(targets, played, args)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(args: argparse.Namespace, stack: ExitStack) -> int:
+    """Measure, print the tables, and return the exit status. `stack` stops the servers that were started."""
+    chosen(args)  # wrong flags are found before a server is started
+    targets, meters = [], []
+    for url, command, pid in _servers(args):
+        target, meter = _target(url, command, pid, args, stack)
+        targets.append(target)
+        meters.append(meter)
+    played = play(targets, meters, args)
+    result = results.build(targets, meters, played, args)
     show(result)
     print(json.dumps(result))
     return 1 if result["errors"] else 0
 
 
-def _target(url: str, args: argparse.Namespace) -> Target:
-    """Return the server at a URL. Raises ValueError, which names the URL, if the server cannot be used."""
+def _servers(args: argparse.Namespace) -> list[tuple[str | None, str | None, int | None]]:
+    """Return URL, command and process id of each server."""
+    found = [(args.url, args.serve, args.pid)]
+    if args.vs is not None:
+        found.append((None, args.vs, args.vs_pid) if is_command(args.vs) else (args.vs, None, args.vs_pid))
+    return found
+
+
+def _target(
+    url: str | None, command: str | None, pid: int | None, args: argparse.Namespace, stack: ExitStack
+) -> tuple[Target, ProcessMeter | None]:
+    """Return a server, started if there is a command, and the meter of its process.
+
+    Raises ValueError, which names the URL, if the server cannot be used.
+    """
+    restart = None if args.restart is None else restart_command(args.restart)
+    process = None
+    if command is not None:
+        process = ServerProcess(command, url, manners(args))
+        stack.callback(process.close)
+        process.start()
+        url, restart = process.url, restart or process.restart
+    assert url is not None
     try:
-        return Target(url, manners(args), None if args.restart is None else restart_command(args.restart))
+        target = Target(url, manners(args), restart)
     except (OSError, ValueError) as error:
         raise ValueError(f"{url}: {error}") from error
+    if pid is not None:
+        return target, ProcessMeter(lambda: pid)
+    return target, None if process is None else ProcessMeter(lambda: process.pid)
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print the tables for people."""
-    settings, targets = result["settings"], result["targets"]
-    for target in targets:
-        print(f"{target['url']}, {target['model']}: {settings['scenario']}, rounds: {settings['rounds']}")
-        if settings["deviations"]:
-            print(f"requests differ from a client's default ones: {'; '.join(settings['deviations'])}")
-        for name, figures in target["groups"].items():
-            print(f"\n[{name}]\n{table(figures)}")
-        print()
-        if target["within"]:
-            print(f"{ratio_table(target['within'])}\n")
-        if settings["trace"]:
-            print(f"{budget_table(target['budget'])}\n")
-    if len(targets) > 1:
-        print(f"{targets[0]['url']} / {targets[1]['url']}\n{ratio_table(result['ratios'])}\n")
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

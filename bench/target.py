@@ -3,14 +3,14 @@
 import http.client
 import json
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from apis import APIS, Question
 from client import STALL_SECONDS, StreamClient, WireRequest
-from endpoint import Endpoint, Tls
-from readiness import authorization, wait_ready
+from transport import Endpoint, Tls, authorization, wait_ready
 
 
 @dataclass(slots=True, frozen=True)
@@ -28,9 +28,9 @@ class Manners:
 
 
 class Target:
-    """A server at a URL. `restart` ends it and starts it again; None if the bench cannot."""
+    """A server at a URL. `restart` starts it anew and returns the time of that; None if the bench cannot."""
 
-    def __init__(self, url: str, manners: Manners | None = None, restart: Callable[[], None] | None = None) -> None:
+    def __init__(self, url: str, manners: Manners | None = None, restart: Callable[[], float] | None = None) -> None:
         """Raises OSError if no server listens, ValueError if the URL is wrong or the model has no name."""
         self._manners = manners or Manners()
         self._restart = restart
@@ -47,14 +47,21 @@ class Target:
         """True if the bench can restart the server."""
         return self._restart is not None
 
-    def restart(self) -> None:
-        """Restart the server, and wait until it is ready. Raises ValueError, TimeoutError."""
+    def restart(self) -> float:
+        """Restart the server, wait until it is ready, and return the clock's time of its start.
+
+        Raises ValueError, TimeoutError.
+        """
+        self.client().close()
+        return self.restart_server()
+
+    def restart_server(self) -> float:
+        """Restart the server without touching the client, as in another thread. Raises ValueError, TimeoutError."""
         if self._restart is None:
             raise ValueError("this scenario needs --restart COMMAND, or --serve COMMAND")
-        if self._client:
-            self._client.close()
-        self._restart()
+        begin = self._restart()
         wait_ready(self.endpoint, authorization(self._manners.key))
+        return begin
 
     def client(self) -> StreamClient:
         """Return the client, which all scenarios share, as the connections of a program are shared."""
@@ -107,11 +114,13 @@ class Target:
             raise ValueError(f"/v1/models lists no model; name one by --model ({error!r})") from error
 
 
-def restart_command(command: str) -> Callable[[], None]:
-    """Return a function that runs the command. It raises ValueError if the command fails."""
+def restart_command(command: str) -> Callable[[], float]:
+    """Return a function that runs the command and returns the time of its start. It raises ValueError on a failure."""
 
-    def run() -> None:
+    def run() -> float:
+        begin = time.perf_counter()
         if status := subprocess.run(command, shell=True, stdout=subprocess.DEVNULL).returncode:
             raise ValueError(f"{command!r} failed with exit status {status}")
+        return begin
 
     return run

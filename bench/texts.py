@@ -13,12 +13,12 @@ class Texts:
     """
 
     def __init__(self, seed: int | str) -> None:
-        self._rng = random.Random(seed)
+        self.rng = random.Random(seed)
         self._heads: set[int] = set()
 
     def words(self, count: int) -> str:
         """Return that many words, about four tokens to three words as in prose: every third word has a comma."""
-        drawn = self._rng.choices(WORDS, k=count - 1)
+        drawn = self.rng.choices(WORDS, k=count - 1)
         return " ".join([self._head(), *(word + "," * (index % 3 == 1) for index, word in enumerate(drawn))])
 
     def prompt(self, count: int) -> str:
@@ -26,7 +26,7 @@ class Texts:
         return f"{self.words(count)}. {TASK}"
 
     def _head(self) -> str:
-        while (head := self._rng.randrange(16**6)) in self._heads:
+        while (head := self.rng.randrange(16**6)) in self._heads:
             pass
         self._heads.add(head)
         return f"{head:06x}"

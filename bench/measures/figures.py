@@ -6,7 +6,7 @@ from typing import Any
 
 from record import Record
 
-from measures.formulas import MEASURES, samples
+from measures.formulas import USUAL, samples
 from measures.objectives import Objectives
 from measures.percentiles import spread
 
@@ -17,7 +17,7 @@ class Group:
 
     records: list[Record] = field(default_factory=list)
     wall: float = 0.0
-    measures: tuple[str, ...] = tuple(MEASURES)
+    measures: tuple[str, ...] = USUAL
     """Measures that are meaningful for this group."""
 
     def __iadd__(self, other: "Group") -> "Group":

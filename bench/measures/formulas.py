@@ -37,6 +37,10 @@ MEASURES: dict[str, tuple[str, Callable[[Record], Iterable[float]]]] = {
         "start of the request - planned start (open loop)",
         lambda r: [r.delay()] if r.planned is not None else [],
     ),
+    "ready": (
+        "/health and /v1/models answer - start of the process",
+        lambda r: _since_start(r, r.end) if r.status == "ready" else [],
+    ),
     "first_byte": ("read with the first byte of the status line - start", lambda r: _since_start(r, r.first_byte)),
     "ttft": ("read with the first non-empty delta - start", lambda r: _since_start(r, *r.deltas[:1])),
     "itl": ("delta - delta before it, all gaps of all requests; in one read: 0", _gaps),
@@ -44,6 +48,9 @@ MEASURES: dict[str, tuple[str, Callable[[Record], Iterable[float]]]] = {
     "e2e": ("read with the terminal event - start", lambda r: _since_start(r, r.end)),
     "normalised": ("e2e / n", _normalised),
 }
+
+USUAL = tuple(name for name in MEASURES if name != "ready")
+"""Measures of requests."""
 
 
 def samples(name: str, records: Iterable[Record]) -> list[float]:

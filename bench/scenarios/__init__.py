@@ -12,6 +12,7 @@ from scenarios.conversations import multi_turn, rotation, warm_restart
 from scenarios.departures import abandoned_prompt, hang_up
 from scenarios.groups import Groups, Size
 from scenarios.load import concurrent, shared_prefix, single
+from scenarios.process import cold_start, idle_connections, restart
 from scenarios.schemas import constrained, forms
 from scenarios.streams import interference, large_body
 
@@ -30,6 +31,9 @@ SCENARIOS: dict[str, Callable[[Target, Texts, Size], Groups]] = {
     "hang-up": hang_up,
     "constrained": constrained,
     "forms": forms,
+    "idle-connections": idle_connections,
+    "cold-start": cold_start,
+    "restart": restart,
 }
 
 COMPARED: dict[str, tuple[str, str]] = {
@@ -41,5 +45,8 @@ COMPARED: dict[str, tuple[str, str]] = {
     "hang-up": ("behind", "quiet"),
     "constrained": ("constrained", "free"),
     "forms": ("form", "free"),
+    "idle-connections": ("beside", "alone"),
+    "cold-start": ("first token", "next"),
+    "restart": ("after", "before"),
 }
 """Two groups of one server whose ratio is the result of a scenario."""

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from answer import between, parse
 from client import Recording
+from load import Lengths
 from measures import Group
 from record import Record
 
@@ -21,14 +22,17 @@ SHORT_ANSWER = 16
 
 @dataclass(slots=True, frozen=True)
 class Size:
-    """The flags for `single`, `concurrent`, `constrained` and `forms`; the other scenarios have fixed sizes."""
+    """The flags for `single`, `concurrent`, `constrained`, `forms` and loads; the other scenarios have fixed sizes."""
 
     concurrency: int
     requests: int
     tokens: int
     words: int
+    lengths: Lengths
     restarts: bool = False
     """True if `rotation` restarts the server."""
+    idle: int = 200
+    """Idle connections of `idle-connections`."""
 
 
 def group(recordings: Sequence[Recording], measures: tuple[str, ...] | None = None) -> Group:

@@ -11,7 +11,7 @@ CLIENTS = 8
 
 def single(target: Target, texts: Texts, size: Size) -> Groups:
     """Send requests one after another, or `--concurrency` at a time."""
-    requests = [target.request(texts.prompt(size.words), size.tokens) for _ in range(size.requests)]
+    requests = [size.lengths.draw(target, texts) for _ in range(size.requests)]
     return {"all": group(target.client().play(requests, size.concurrency))}
 
 
@@ -21,7 +21,7 @@ def concurrent(target: Target, texts: Texts, size: Size) -> Groups:
     groups = {}
     for level in LEVELS:
         count = max(level, size.requests)
-        requests = [target.request(texts.prompt(size.words), size.tokens) for _ in range(count)]
+        requests = [size.lengths.draw(target, texts) for _ in range(count)]
         groups[f"{level} at a time"] = group(target.client().play(requests, level))
     return groups
 

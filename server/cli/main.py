@@ -102,6 +102,10 @@ def _parser() -> argparse.ArgumentParser:
 
     store.add_commands(commands.add_parser("store", help="List, show and delete stored responses and conversations"))
 
+    commands.add_parser(
+        "bench", help="Measure the latency of a server"
+    )  # `__main__` runs it without the imports of this module
+
     tuner = commands.add_parser("tune", help="Measure the fastest options on this machine and write them to the file")
     settings.add_flags(tuner, "model", "engine", "libllama")
     tuner.add_argument("--requantise", action="store_true", help="Also measure copies with other types of weights")

@@ -39,7 +39,7 @@ LAST = b"0\r\n\r\n"
 
 
 SHORT = [HEAD, chunk(data(DELTA))[:9], chunk(data(DELTA))[9:], chunk(data(DELTA, DELTA, DONE)), LAST]
-FLOWING = [HEAD, *[chunk(data(DELTA))] * 75, chunk(data(DONE)), LAST]
+FLOWING = [HEAD, *[chunk(data(DELTA))] * 200, chunk(data(DONE)), LAST]
 
 
 class FakeServer:
@@ -47,10 +47,12 @@ class FakeServer:
 
     As `INPUT_TOKENS` it tells 10,000 and one for each word of the request. A connection stays open for other requests
     if the script has the end of a response. `stall` is the begin and the end of a time in which nothing is answered,
-    in seconds since the first request.
+    in seconds since the first request; `slots` the number of requests that are answered at a time.
     """
 
-    def __init__(self, listener: socket.socket, writes: list[bytes], gap: float, stall: tuple[float, float]) -> None:
+    def __init__(
+        self, listener: socket.socket, writes: list[bytes], gap: float, stall: tuple[float, float], slots: int = 256
+    ) -> None:
         self.listener = listener
         self.writes = writes
         self.gap = gap
@@ -60,6 +62,7 @@ class FakeServer:
         self.connections = 0
         self.cut_off = 0
         self._busy = 0
+        self._slots = threading.Semaphore(slots)
         self._stall = stall
         self._begin: float | None = None
         self._open: set[socket.socket] = set()
@@ -110,7 +113,8 @@ class FakeServer:
         self.requests.append(json.loads(body))
         self.headers.append(headers)
         try:
-            self._write(connection, b"%d" % (10_000 + len(body.split())))
+            with self._slots:
+                self._write(connection, b"%d" % (10_000 + len(body.split())))
         finally:
             self._busy -= 1
         return self._persistent and b"Connection: close\r\n" not in headers
@@ -131,9 +135,10 @@ def fake_server(
     gap: float = 0.0,
     stall: tuple[float, float] = (0.0, 0.0),
     listener: socket.socket | None = None,
+    slots: int = 256,
 ) -> Iterator[tuple[str, FakeServer]]:
     listener = listener or socket.create_server(("127.0.0.1", 0), backlog=512)
-    server = FakeServer(listener, writes, gap, stall)
+    server = FakeServer(listener, writes, gap, stall, slots)
     thread = threading.Thread(target=server.serve)
     thread.start()
     try:

@@ -27,6 +27,7 @@ ROUNDS = {
     "hang-up": {"quiet": 1, "behind": 1},
     "constrained": {"free": 4, "constrained": 4},
     "forms": {"free": 4, "form": 4},
+    "idle-connections": {"alone": 5, "idle": 200, "beside": 5},
 }
 
 
@@ -191,5 +192,25 @@ def test_warm_restart_without_a_restart_fails(extra: list[str], message: str) ->
     assert (run.returncode, run.stdout, run.stderr) == (2, "", f"bench: {message}\n")
 
 
+def test_idle_connections_stay_open_beside_the_small_requests() -> None:
+    with fake_server(SHORT) as (url, server):
+        run = bench("--scenario", "idle-connections", "--url", url, "--idle", "40", "--warmup", "0")
+    [target] = json.loads(run.stdout.splitlines()[-1])["targets"]
+    assert (run.returncode, run.stderr) == (0, "")
+    assert server.connections == 1 + 1 + 1 + 40  # the address, the models, all small requests, the idle ones
+    assert list(target["within"]) == ["beside / alone"]
+
+
+def test_idle_connections_need_connections_that_stay_open() -> None:
+    with fake_server(SHORT) as (url, _):
+        run = bench("--scenario", "idle-connections", "--url", url, "--no-keep-alive")
+    message = "idle-connections needs connections that stay open: leave out --no-keep-alive"
+    assert (run.returncode, run.stderr) == (2, f"bench: {message}\n")
+
+
 def test_scenarios_are_all_tested() -> None:
-    assert {*ROUNDS, "interference", "large-body", "warm-restart"} == set(SCENARIOS) >= set(COMPARED)
+    assert (
+        {*ROUNDS, "interference", "large-body", "warm-restart", "cold-start", "restart"}
+        == set(SCENARIOS)
+        >= set(COMPARED)
+    )

@@ -36,6 +36,7 @@ DRAWN = {
     "engine.chat_template": "dialects notations tokenizer",
     "engine.structured_output": "constraint dialects grammar json_schema model notations tokenizer",
     "engine.loader": "backends backends.ctransformers chat_template gguf model platform tokenizer",
+    "server.bench_command": "",
     "server.protocol": "",
     "server.store": "",
     "server.stream.decoders": "",
@@ -77,7 +78,7 @@ DRAWN = {
         "engine.gguf engine.loader engine.model engine.platform engine.runtime engine.tuner http "
         "monitoring preprocessing served_model store stream systemd"
     ),
-    "server.__main__": "cli",
+    "server.__main__": "bench_command cli",
 }
 """Folder -> folders it imports; a module at the root of a package stands for itself. Names of its own package are
 short.

@@ -63,7 +63,7 @@ def test_wheel_has_types_unit_and_version(tmp_path: Path) -> None:
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    for name in ("engine", "server"):
+    for name in ("engine", "server", "bench"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(source)]
     subprocess.run(command, check=True)
@@ -74,6 +74,7 @@ def test_wheel_has_types_unit_and_version(tmp_path: Path) -> None:
         found = re.findall(r"^Version: (.*)$", archive.read(metadata).decode(), re.MULTILINE)
     packaged = {"engine/py.typed", "server/py.typed", "server/systemd/responsed.service", "server/page/index.html"}
     assert packaged <= names
+    assert {"server/bench/run.py", "server/bench/apis/chat.py"} <= names
     assert found[:1] == [RELEASE]
     assert {name.partition("/")[0] for name in names} == {"engine", "server", f"responsed-{RELEASE}.dist-info"}
     assert list(ROOT.glob("server/**/*.md"))

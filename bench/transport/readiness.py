@@ -4,7 +4,7 @@ import http.client
 import time
 from collections.abc import Callable
 
-from endpoint import Endpoint
+from transport.endpoint import Endpoint
 
 START_SECONDS = 300.0
 """Maximum seconds until a server is ready that was started or restarted."""

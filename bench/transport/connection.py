@@ -5,7 +5,7 @@ import selectors
 import socket
 from enum import Enum
 
-from endpoint import Endpoint
+from transport.endpoint import Endpoint
 
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
