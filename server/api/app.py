@@ -19,7 +19,6 @@ from server.http import ClientDisconnected, Exchange, Receive, Scope, Send
 from server.monitoring import LiveStatus, Metrics
 from server.prompt import Past, prepare
 from server.protocol import request as wire
-from server.protocol import sse
 from server.protocol.errors import ApiError
 from server.protocol.prompt_cache import ResponseCacheOptions
 from server.served_model import JobOrder, ModelSource
@@ -66,9 +65,9 @@ class App:
 
     def _websocket_handler(self, config: Config) -> WebSocketHandler:
         """Return the handler of WebSocket mode, over the stages of POST."""
-        stages, encode = self._stages, sse.messages(config.reasoning_events)
+        stages, names = self._stages, config.reasoning_events
         responder = Responder(
-            stages.bodies, stages.reader, stages.specs, stages.generations, self._memory, stages.work, encode
+            stages.bodies, stages.reader, stages.specs, stages.generations, self._memory, stages.work, names
         )
         return WebSocketHandler(responder, _websocket_limits(config), self._authorize, self._record_turn)
 

@@ -24,7 +24,7 @@ class ResponsesHandler:
         self._specs = specs
         self._generations = generations
         self._stores = stores
-        self._encode = sse.encoder(config.reasoning_events)
+        self._reasoning_events = config.reasoning_events
 
     async def create(self, exchange: Exchange) -> None:
         self._generations.check(exchange.caller)
@@ -41,8 +41,11 @@ class ResponsesHandler:
             if request.background:
                 await self._run_in_background(exchange, generation, bool(request.stream))
             else:
-                encode = self._encode if request.stream else None
+                encode = self._encoder(exchange) if request.stream else None
                 await deliver(exchange, self._generations, generation, encode=encode, render=msgspec.json.encode)
+
+    def _encoder(self, exchange: Exchange) -> sse.Encode:
+        return sse.encoder(self._reasoning_events, exchange.header(sse.VERSION))
 
     async def _run_in_background(self, exchange: Exchange, generation: Generation, streamed: bool) -> None:
         if not await generation.begin():
@@ -52,7 +55,7 @@ class ResponsesHandler:
         self._generations.start(generation)
         exchange.starts_generation = True
         if streamed:
-            await stream_events(exchange, generation, encode=self._encode)
+            await stream_events(exchange, generation, encode=self._encoder(exchange))
         else:
             await exchange.answer(200, msgspec.json.encode(first))
 

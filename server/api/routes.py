@@ -20,7 +20,6 @@ from server.mcp import ApprovedCalls, McpAccess, McpSessions
 from server.monitoring import LiveStatus, Metrics, StatusHandler
 from server.page import StatusPage
 from server.preprocessing import BodyReader, History, ReasoningSeal, References, RequestReader, SpecBuilder
-from server.protocol import sse
 from server.served_model import ModelSource
 from server.store import AsyncStore, Limits
 
@@ -121,8 +120,8 @@ def _generation_routes(stages: Stages, websockets: WebSocketHandler) -> dict[str
 
 def _stored_response_routes(stages: Stages) -> dict[str, Handlers]:
     """Return routes whose pattern matches some of the others, which come first."""
-    encode = sse.encoder(stages.live.now.reasoning_events)
-    stored = StoredResponsesHandler(stages.engine, stages.generations, stages.store, stages.model, encode)
+    names = stages.live.now.reasoning_events
+    stored = StoredResponsesHandler(stages.engine, stages.generations, stages.store, stages.model, names)
     return {
         "/v1/responses/{id}": {"GET": stored.retrieve, "DELETE": stored.delete},
         "/v1/responses/{id}/cancel": {"POST": stored.cancel},

@@ -2,7 +2,6 @@
 
 import re
 import time
-from functools import partial
 
 import msgspec
 import trio
@@ -48,20 +47,20 @@ class StoredResponsesHandler:
         generations: Generations,
         store: AsyncStore | None,
         model: AnsweringModel,
-        encode: Encode,
+        reasoning_events: str,
     ) -> None:
         self._engine = engine
         self._generations = generations
         self._store = store
         self._model = model
-        self._encode = encode
-        self._relay = Relay(store, partial(_frames, encode=encode))
+        self._reasoning_events = reasoning_events
+        self._relay = Relay(store, _frames)
 
     async def retrieve(self, exchange: Exchange, response_id: str) -> None:
         retrieval = request.query(exchange.query, Retrieval)
         if (generation := self._generations.find(response_id)) is not None:
             if retrieval.stream:
-                await stream_events(exchange, generation, retrieval.starting_after, encode=self._encode)
+                await stream_events(exchange, generation, retrieval.starting_after, encode=self._encoder(exchange))
             else:
                 await exchange.answer(200, msgspec.json.encode(generation.response))
             return
@@ -72,7 +71,7 @@ class StoredResponsesHandler:
             else:
                 await exchange.answer(200, found.response)
         elif retrieval.stream:
-            await self._relay.follow(exchange, found, retrieval.starting_after)
+            await self._relay.follow(exchange, found, retrieval.starting_after, self._encoder(exchange))
         else:
             await self._relay.answer(exchange, found, otherwise=found.stored.response)
 
@@ -150,11 +149,15 @@ class StoredResponsesHandler:
             return None
         return await self._store.run(self._store.responses.get, response_id, time.monotonic())
 
+    def _encoder(self, exchange: Exchange) -> Encode:
+        return sse.encoder(self._reasoning_events, exchange.header(sse.VERSION))
+
     async def _replay(self, exchange: Exchange, stored: Stored, number: int) -> None:
+        encode = self._encoder(exchange)
         if len(stored.inputs) > LONG_BYTES:
-            frames = await trio.to_thread.run_sync(_frames, stored, number, self._encode)
+            frames = await trio.to_thread.run_sync(_frames, stored, number, encode)
         else:
-            frames = _frames(stored, number, self._encode)
+            frames = _frames(stored, number, encode)
         with exchange.until_disconnect():
             await exchange.start_stream(lambda error: sse.DONE)
             await exchange.send(frames)

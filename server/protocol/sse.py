@@ -11,6 +11,9 @@ from server.protocol.events import Event, ReasoningTextDelta, ReasoningTextDone
 DONE = b"data: [DONE]\n\n"
 """The last frame of every stream (Open Responses, "Streaming")."""
 
+VERSION = b"openresponses-version"
+"""Header by which a client asks for a version of Open Responses (its examples)."""
+
 PING = b": still here\n\n"
 """Comment frame, a heartbeat for clients that reject repeated events."""
 
@@ -41,9 +44,12 @@ Encode: TypeAlias = Callable[[Iterable[Event]], bytes]
 _frame_heads: dict[type[SentEvent], bytes] = {}
 
 
-def encoder(reasoning_events: str) -> Encode:
-    """Return the encoder with OpenAI's or Open Responses' names of the reasoning events."""
-    return encode if reasoning_events == "openai" else encode_renamed
+def encoder(reasoning_events: str, version: str | None = None) -> Encode:
+    """Return the encoder with OpenAI's or Open Responses' names of the reasoning events.
+
+    `version`: value of the request's header VERSION, which only clients of Open Responses send.
+    """
+    return encode if reasoning_events == "openai" and version is None else encode_renamed
 
 
 def encode_renamed(events: Iterable[Event]) -> bytes:
@@ -69,9 +75,9 @@ def encode(events: Iterable[SentEvent]) -> bytes:
     return bytes(buffer)
 
 
-def messages(reasoning_events: str) -> Callable[[Iterable[Event]], list[bytes]]:
-    """Return the encoder for WebSocket: the data of each event's frame, without the frame."""
-    if reasoning_events == "openai":
+def messages(reasoning_events: str, version: str | None = None) -> Callable[[Iterable[Event]], list[bytes]]:
+    """Return the encoder for WebSocket: the data of each event's frame, without the frame. `version`: see `encoder`."""
+    if reasoning_events == "openai" and version is None:
         return lambda events: [_encoder.encode(event) for event in events]
     return lambda events: [_encoder.encode(_renamed(event)) for event in events]
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 from server.http import Exchange
 from server.protocol import sse
 from server.protocol.errors import ApiError, Unavailable
+from server.protocol.sse import Encode
 from server.relay.frames import FrameReader
 from server.relay.peer import RELAYED, Headers, PeerAnswer, PeerFailure, ask
 from server.store import AsyncStore, Stored
@@ -22,7 +23,7 @@ from server.stream import replay
 SILENT_SECONDS = 15.0
 """Seconds without a byte of a stream after which the database is asked if its server lives."""
 RETRY_SECONDS = 0.5
-FORWARDED = (b"authorization", b"x-client-request-id", b"traceparent")
+FORWARDED = (b"authorization", b"x-client-request-id", b"traceparent", sse.VERSION)
 """Headers of the client that the other server needs."""
 RETURNED = (b"content-type", b"retry-after")
 """Headers of the answer that the client gets."""
@@ -37,7 +38,7 @@ class RunningElsewhere(Struct, frozen=True):
 
 
 class Relay:
-    def __init__(self, store: AsyncStore | None, replayed: Callable[[Stored, int], bytes]) -> None:
+    def __init__(self, store: AsyncStore | None, replayed: Callable[[Stored, int, Encode], bytes]) -> None:
         """`replayed` returns the frames after a number of a response that has ended."""
         self._store = store
         self._replayed = replayed
@@ -71,7 +72,7 @@ class Relay:
             exchange.outcome = "relayed"
             await exchange.answer(answer.status, body, _returned(answer))
 
-    async def follow(self, exchange: Exchange, running: RunningElsewhere, number: int) -> None:
+    async def follow(self, exchange: Exchange, running: RunningElsewhere, number: int, encode: Encode) -> None:
         """Send the events after `number` as the other server sends them, and the last ones if it dies."""
         _check_not_relayed(exchange, running)
         frames = FrameReader(number)
@@ -86,7 +87,7 @@ class Relay:
                         await trio.sleep(RETRY_SECONDS)
                         await self._pass_on(exchange, running, frames)
                     case Stored() as stored:
-                        await exchange.send(self._replayed(stored, frames.number))
+                        await exchange.send(self._replayed(stored, frames.number, encode))
                         break
                     case None:
                         raise ApiError(replay.STOPPED)

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 from uuid import uuid4
 
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from server.generation import Generation, as_api_error
 from server.protocol.errors import ApiError
-from server.protocol.events import TERMINAL
+from server.protocol.events import TERMINAL, Event
 from server.protocol.response import Response
 from server.session import steering
 from server.session.client_events import Create, Steer
@@ -39,6 +39,9 @@ class Host(Protocol):
     responder: Responder
     repeats: bool
     """True if heartbeats are `response.in_progress` events."""
+
+    def encode(self, events: Iterable[Event]) -> list[bytes]:
+        """Return each event as a message."""
 
     async def send(self, messages: Sequence[bytes]) -> None: ...
 
@@ -219,7 +222,7 @@ class SessionLane:
                 events = await generation.after(-1 if last is None else last.sequence_number)
                 if isinstance(events[-1], TERMINAL):
                     await self._responder.remember(self._host, self._name, specified, generation)
-                messages = [in_lane(message, self._name) for message in self._responder.encode(events)]
+                messages = [in_lane(message, self._name) for message in self._host.encode(events)]
                 if (clock := generation.token_clock) is not None:
                     clock.encoded(events[-1].sequence_number, time.perf_counter())
                 await self._host.send(messages)

@@ -10,6 +10,7 @@ from server.generation import Generation, Generations, GenerationSpec
 from server.http import ITEM_BYTES, Bodies, WorkThread
 from server.preprocessing import DecodedBody, RequestReader, SpecBuilder, lane_of
 from server.prompt import Past, stored_items
+from server.protocol import sse
 from server.protocol.errors import InvalidRequest
 from server.protocol.events import Event
 from server.protocol.prompt_cache import ResponseCacheOptions
@@ -69,16 +70,20 @@ class Responder:
         generations: Generations,
         memory: ResponseMemory,
         work: WorkThread,
-        encode: Callable[[Iterable[Event]], list[bytes]],
+        reasoning_events: str,
     ) -> None:
-        """`encode` returns each event as a message."""
+        """`reasoning_events`: specification whose names these events have."""
         self.bodies = bodies
         self.generations = generations
         self.memory = memory
         self._reader = reader
         self._specs = specs
         self._work = work
-        self.encode = encode
+        self._reasoning_events = reasoning_events
+
+    def encoder(self, version: str | None) -> Callable[[Iterable[Event]], list[bytes]]:
+        """Return the function of events that returns each as a message. `version`: of `sse.encoder`."""
+        return sse.messages(self._reasoning_events, version)
 
     async def order(self, create: Create) -> Order:
         """Read the request of a client event. Raises ApiError."""

@@ -6,14 +6,16 @@ the other. A client that names no lane has only one.
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from uuid import uuid4
 
 import trio
 
 from server.generation import as_api_error
 from server.http import Exchange
+from server.protocol import sse
 from server.protocol.errors import InvalidRequest, ServerBusy
+from server.protocol.events import Event
 from server.session.client_events import Create, Steer, decode
 from server.session.lane import SessionLane
 from server.session.responder import Responder
@@ -50,6 +52,7 @@ class Session:
         """
         self.responder = responder
         self.repeats = handshake.is_codex
+        self._encode = responder.encoder(handshake.header(sse.VERSION))
         self.authorize = authorize
         self._socket = socket
         self._handshake = handshake
@@ -78,6 +81,9 @@ class Session:
                     self.responder.bodies.free(create.reserved)
             await self._socket.close(end.code, end.reason)
         return end.code
+
+    def encode(self, events: Iterable[Event]) -> list[bytes]:
+        return self._encode(events)
 
     async def send(self, messages: Sequence[bytes]) -> None:
         await self._socket.send(messages)

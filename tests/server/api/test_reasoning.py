@@ -75,6 +75,18 @@ async def test_reasoning_events_setting_renames_events(tmp_path: Path) -> None:
     assert b"event: response.reasoning.delta\n" in frames(streamed.body)[4]
 
 
+async def test_client_of_open_responses_gets_its_names(tmp_path: Path) -> None:
+    """The header of its examples asks for them, in this request only."""
+    header = "OpenResponses-Version: latest"
+    async with served(thinker(), template=THINKS, state=tmp_path) as running:
+        streamed = await exchange(running, "POST", "/v1/responses", encode(input="Is it?", stream=True), header)
+        path = f"/v1/responses/{wire.open_responses_events(streamed.body)[0]['response']['id']}?stream=true"
+        again = await exchange(running, "GET", path, None, header)
+        by_name = await get(running, path)
+    assert again.body == streamed.body
+    assert {"response.reasoning_text.delta", "response.reasoning_text.done"} <= set(types(by_name.events))
+
+
 async def test_stored_stream_with_reasoning_is_replayed_exactly(tmp_path: Path) -> None:
     async with served(thinker(), template=THINKS, state=tmp_path) as running:
         streamed = await post(running, input="Is it?", stream=True)

@@ -82,10 +82,20 @@ def _anonymous(events: Sequence[dict[str, Any]]) -> str:
     return re.sub(r'"(created_at|completed_at|cached_tokens|cache_write_tokens)": \d+', r'"\1": 0', masked)
 
 
-@pytest.mark.parametrize(("setting", "infix"), [("openai", "reasoning_text"), ("open-responses", "reasoning")])
-async def test_reasoning_events_have_the_chosen_names(setting: str, infix: str) -> None:
+@pytest.mark.parametrize(
+    ("setting", "headers", "infix"),
+    [
+        ("openai", [], "reasoning_text"),
+        ("open-responses", [], "reasoning"),
+        ("openai", ["OpenResponses-Version: latest"], "reasoning"),
+    ],
+)
+async def test_reasoning_events_have_the_chosen_names(setting: str, headers: list[str], infix: str) -> None:
     model = ScriptedModel(lambda message: b"<think>\nHm.\n</think>\n\nYes.")
-    async with connected(model, template=THINKS, reasoning_events=setting) as (_, client):
+    async with (
+        served(model, template=THINKS, reasoning_events=setting) as running,
+        await SocketClient.to(running, *headers) as client,
+    ):
         await client.create(input="Is it?", store=False)
         events = await client.until("response.completed")
     assert {f"response.{infix}.delta", f"response.{infix}.done"} <= set(types(events))
