@@ -67,7 +67,7 @@ class Generation:
         self._earlier_tokens = 0
         """Tokens of the stages that have ended."""
         self.timings = Timings(trio.current_time())
-        self._slot = SlotTime()
+        self.slot = SlotTime()
         self.token_clock = None if spec.timed_since is None else TokenClock(spec.timed_since, time.perf_counter())
 
     @property
@@ -248,23 +248,23 @@ class Generation:
 
     async def _run_job(self) -> StreamInput:
         """Run the present job; return its last input."""
-        self._slot.begin(trio.current_time(), self._engine.full(self._spec.job.lane))
+        self.slot.begin(trio.current_time(), self._engine.full(self._spec.job.lane))
         try:
             with self._engine.generate(self._spec.job) as outputs:
                 while True:
                     arrived = await arrived_outputs(outputs, self._heartbeat.due(self._events.state))
                     if (last := self._process(arrived)) is not None:
                         return last
-                    if self._slot.seconds(trio.current_time()) > self._answer_seconds:
+                    if self.slot.seconds(trio.current_time()) > self._answer_seconds:
                         raise answer_timeout(self._answer_seconds)
         finally:
-            self._slot.end(trio.current_time())
+            self.slot.end(trio.current_time())
 
     def _process(self, arrived: Sequence[Any]) -> StreamInput | None:
         """Apply outputs of the engine; return the last input once the job has ended."""
         processor, now = self._spec.processor, int(time.time())
         if arrived:
-            self._slot.arrived(trio.current_time())
+            self.slot.arrived(trio.current_time())
         if self.token_clock is not None:
             self.token_clock.handed_over(arrived, time.perf_counter())
         tokens = processor.output_tokens
@@ -273,7 +273,7 @@ class Generation:
             inputs += processor.cut(now, "steered")
         if self._spec.sealer is not None:
             inputs = list(self._spec.sealer.add(inputs))
-        slot_since = self._slot.since if processor.started else None
+        slot_since = self.slot.since if processor.started else None
         self.timings.record(trio.current_time(), slot_since, processor.output_tokens > tokens)
         last = inputs.pop() if processor.ended else None
         inputs = [*self._heartbeat.due_events(self._events.state, processor, trio.current_time()), *inputs]

@@ -78,17 +78,18 @@ class LiveStatus:
             received, first = each.timings.received, each.timings.first_token
             if first is not None:
                 self._latencies.record(each.response.id, first, first - received, each.timings.gaps, ended=False)
+        streams = tuple(running_stream(each, now) for each in running)
         card = self._model.card
         return Status(
             version("responsed"),
             time.monotonic() - self._began,
             StatusModel(card.name, card.engine, card.n_ctx, card.fallback),
             card.n_slots,
-            generations.running,
-            generations.waiting,
+            sum(each.state in ("prefill", "decode") for each in streams),
+            sum(each.state == "queued" for each in streams),
             generations.queue_limit,
             generations.generated_tokens,
-            tuple(running_stream(each, now) for each in running),
+            streams,
             self._latencies.snapshot(now),
             CacheStatus(
                 self._tokens["input_tokens"],

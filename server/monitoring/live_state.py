@@ -1,10 +1,15 @@
 """State of the server for `GET /status`, without any text of prompts or answers."""
 
+from typing import Literal, TypeAlias
+
 from msgspec import Struct
 
 from server.generation import Generation, GenerationSummary, output_rate
 from server.monitoring.latencies import RecentLatency
 from server.store import StoreUsage
+
+StreamState: TypeAlias = Literal["queued", "prefill", "decode", "tool"]
+"""`queued` waits for a slot; `tool` has none while an MCP server executes a call."""
 
 ID_CHARACTERS = 13
 """Characters of an id that are shown: whoever has a whole id can read the stored response."""
@@ -31,8 +36,7 @@ class RunningStream(Struct, frozen=True):
     route: str
     mode: str
     lane: str
-    state: str
-    """`queued`, `prefill` or `decode`."""
+    state: StreamState
     seconds: float
     """Since its admission."""
     queue: float
@@ -119,28 +123,34 @@ class Status(Struct, frozen=True):
 
 def running_stream(generation: Generation, now: float) -> RunningStream:
     """Return the facts about a generation that has not ended."""
-    spec, timings, prompt_left = generation.spec, generation.timings, generation.spec.processor.pending_prompt_tokens
+    spec, timings, tokens = generation.spec, generation.timings, generation.generated_tokens
     usage, first, begun = spec.processor.usage, timings.first_token, timings.started
-    decodes = first is not None and not prompt_left
-    tokens = generation.generated_tokens
+    begun = min(now, generation.slot.since) if begun is None else begun
     return RunningStream(
         generation.response.id[:ID_CHARACTERS],
         spec.origin.client,
         spec.origin.route,
         spec.mode,
         spec.job.lane.value,
-        "queued" if begun is None else "decode" if decodes else "prefill",
+        _state(generation, now),
         now - timings.received,
-        (now if begun is None else begun) - timings.received,
+        begun - timings.received,
         None if first is None else first - timings.received,
         usage.input_tokens,
         usage.input_tokens_details.cached_tokens,
-        usage.input_tokens - prompt_left,
+        usage.input_tokens - spec.processor.pending_prompt_tokens,
         tokens,
         spec.job.max_tokens,
         output_rate(tokens, timings.gaps, timings.jobs),
         tuple(round(gap, 5) for gap in timings.gaps[-GAPS:]),
     )
+
+
+def _state(generation: Generation, now: float) -> StreamState:
+    processor = generation.spec.processor
+    if now < generation.slot.since:
+        return "queued" if generation.queued else "tool"
+    return "decode" if processor.output_tokens and not processor.pending_prompt_tokens else "prefill"
 
 
 def ended_answer(each: GenerationSummary) -> EndedAnswer:

@@ -78,7 +78,7 @@ async def test_status_shows_a_stream_from_queue_to_end() -> None:
             await second.rest_of_stream()
         await running.app.wait_idle()
         after = await status(running, key)
-    assert [(each["state"], each["output_tokens"]) for each in before["streams"]] == [("queued", 0), ("queued", 0)]
+    assert [(each["state"], each["output_tokens"]) for each in before["streams"]] == [("prefill", 0), ("queued", 0)]
     one, two = during["streams"]
     assert (one["client"], one["route"], one["mode"], one["lane"]) == ("ann", "/v1/responses", "stream", "interactive")
     assert (one["state"], one["output_tokens"], len(one["gaps"])) == ("decode", 4, 3)
