@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from importlib.metadata import version
@@ -26,13 +26,15 @@ from server.api import App, store_limits
 from server.cli.reloading import Reloading
 from server.cli.store import store_place
 from server.config import Config, ConfigError
+from server.generation import Generator
 from server.http import HTTPOptions, ListeningSockets
 from server.monitoring import Metrics
 from server.preprocessing import KEY_NAME
-from server.served_model import ModelDetails
+from server.served_model import ModelDetails, ModelSource
 from server.store import AsyncStore, NewerStore, Store, StoreError, open_database
 from server.stream import replay
 from server.systemd import Notifier
+from server.upstream import Front, Replica, UpstreamGenerator
 
 SWITCH_SECONDS = 5e-5
 """Seconds until the inference thread gets the GIL after a decode. Python's default of 5 ms equals a whole decode."""
@@ -52,7 +54,7 @@ def run(
     http: HTTPOptions,
 ) -> None:
     """Serve until the daemon stops, then close the model."""
-    with closing(loaded.model), _open_store(config, listening, http) as store:
+    with closing(loaded.model):
         snapshots = Snapshots(state_dir / "kv", loaded.fingerprint, config.kv_snapshot_megabytes * 1_000_000)
         engine = Engine(
             loaded.model,
@@ -63,9 +65,42 @@ def run(
             threads=loaded.threads,
         )
         details = _model_details(config, path, loaded)
-        seal_key = state_dir / KEY_NAME
-        metrics = _metrics(config, details, http)
-        app = App(config, engine, details, AsyncStore(store) if store else None, keys, metrics, seal_key)
+        labels = {"model": details.name, "engine": details.info.engine}
+        serve(config, engine, details, labels, state_dir, listening, keys, notifier, reloading, http)
+
+
+def run_front(
+    config: Config,
+    front: Front,
+    state_dir: Path,
+    listening: ListeningSockets,
+    keys: ApiKeys | None,
+    notifier: Notifier,
+    reloading: Reloading,
+    http: HTTPOptions,
+) -> None:
+    """Serve what the upstreams generate until the daemon stops."""
+    engine = UpstreamGenerator([Replica(client) for client in front.clients], front.model.n_slots)
+    labels = {"model": front.model.name, "engine": "upstream"}
+    serve(config, engine, front.model, labels, state_dir, listening, keys, notifier, reloading, http)
+
+
+def serve(
+    config: Config,
+    engine: Generator,
+    source: ModelSource,
+    labels: Mapping[str, str],
+    state_dir: Path,
+    listening: ListeningSockets,
+    keys: ApiKeys | None,
+    notifier: Notifier,
+    reloading: Reloading,
+    http: HTTPOptions,
+) -> None:
+    """Serve what a generator generates until the daemon stops. `labels` describe the model in the metrics."""
+    with _open_store(config, listening, http) as store:
+        stored = AsyncStore(store) if store else None
+        app = App(config, engine, source, stored, keys, _metrics(config, labels, http), state_dir / KEY_NAME)
         _run(partial(daemon.run, config, listening, engine, app, notifier, partial(reloading.reload, app), http))
 
 
@@ -85,13 +120,12 @@ def _run(serve_until_stopped: Callable[[], Coroutine[object, object, None]]) -> 
         raise failure from None
 
 
-def _metrics(config: Config, details: ModelDetails, http: HTTPOptions) -> Metrics | None:
+def _metrics(config: Config, labels: Mapping[str, str], http: HTTPOptions) -> Metrics | None:
     """Return the recorder of metrics; None if they are off. Its library is loaded only here."""
     if not config.metrics:
         return None
     module = importlib.import_module("server.monitoring.metrics")
-    model = {"model": details.name, "engine": details.info.engine}
-    metrics: Metrics = module.PrometheusMetrics(version("responsed"), model, http.refusals)
+    metrics: Metrics = module.PrometheusMetrics(version("responsed"), labels, http.refusals)
     return metrics
 
 

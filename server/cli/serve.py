@@ -16,7 +16,7 @@ from engine.loader import Loaded, Options, catalog, load, machine
 from engine.model import BackendOptions, OptionError
 from server.cli import logs, models, store
 from server.cli.reloading import Reloading, api_keys
-from server.config import Config, settings
+from server.config import Config, check_upstream_settings, settings
 from server.daemon import http_options, read_files
 from server.http import listening_sockets
 from server.systemd import Notifier
@@ -30,6 +30,7 @@ def serve(flags: argparse.Namespace) -> int:
         print(settings.as_toml(models.effective(values, os.environ)), end="")
         return 0
     config = settings.config(values)
+    check_upstream_settings(values)
     read_files(config.prewarm)  # before loading, so that a missing file fails at once
     http = http_options(config)
     check_mcp(config)
@@ -48,6 +49,13 @@ def serve(flags: argparse.Namespace) -> int:
         cache = catalog.cache_folder(os.environ)
         notifier = Notifier()
         faulthandler.enable(file=2)  # native code that crashes leaves the stacks of all threads in the log
+        if config.upstreams:
+            _restore_default_signals()
+            with notifier.extending("asking the upstreams"):
+                upstreams, running = map(importlib.import_module, ("server.upstream", "server.cli.running"))
+                front = upstreams.connect(config)
+            running.run_front(config, front, state_dir, listening, keys, notifier, reloading, http)
+            return 0
         path = catalog.find(config.model, cache) or _pull(config.model, cache, notifier)
         _restore_default_signals()
         with notifier.extending(f"loading {path.name}", _ReadShare(path)):

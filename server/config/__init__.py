@@ -4,8 +4,10 @@ from server.config.api_keys import credential, read_api_keys
 from server.config.config import GROUPS, Config
 from server.config.file import ConfigError
 from server.config.live import NEEDS_RESTART, LiveConfig
+from server.config.secret import read_secret
 from server.config.setting import PREFIX
 from server.config.settings import EffectiveValue
+from server.config.upstream_settings import check_upstream_settings
 from server.config.values import DATABASES
 
 __all__ = [
@@ -17,6 +19,8 @@ __all__ = [
     "ConfigError",
     "EffectiveValue",
     "LiveConfig",
+    "check_upstream_settings",
     "credential",
     "read_api_keys",
+    "read_secret",
 ]

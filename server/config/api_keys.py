@@ -18,10 +18,10 @@ _LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<key>[\x21-\x7e]+)")
 _OPTION = re.compile(r"lane=(?P<lane>interactive|batch)|queue=(?P<queue>[0-9]{1,4})")
 
 
-def credential(environ: Mapping[str, str]) -> Path | None:
+def credential(environ: Mapping[str, str], name: str = CREDENTIAL) -> Path | None:
     """Return the file of systemd's credential; None if the service has none."""
     folder = environ.get("CREDENTIALS_DIRECTORY", "")
-    path = Path(folder, CREDENTIAL)
+    path = Path(folder, name)
     return path if folder and path.is_file() else None
 
 

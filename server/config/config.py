@@ -80,6 +80,33 @@ class Config(Struct, frozen=True):
     """Sampling parameters of a request that sets none: llama.cpp's defaults. OpenAI's (temperature 1, no cut) suit
     models a thousand times larger; small models lose coherence with them."""
 
+    upstreams: Annotated[
+        tuple[str, ...],
+        URLS,
+        "URL of a server with OpenAI's API that generates instead of a model here (repeatable)",
+        Names("upstream"),
+    ] = ()
+    upstream_model: Annotated[
+        str | None, TEXT, "Name of the model at the upstreams (default: the first that they list)"
+    ] = None
+    upstream_key_file: Annotated[
+        Path | None,
+        PATH,
+        "File with the API key for the upstreams (default: systemd's credential `upstream-key`, or no key)",
+    ] = None
+    upstream_slots: Annotated[
+        int, whole(1, 4096), "Number of responses to generate at the same time, for each upstream (default: {})"
+    ] = 64
+    upstream_connect_timeout_seconds: Annotated[
+        float, seconds(3600, 0.1), "Seconds to connect to an upstream (default: {})"
+    ] = 5.0
+    upstream_first_byte_timeout_seconds: Annotated[
+        float, seconds(86400, 1), "Seconds until an upstream's answer begins (default: {})"
+    ] = 300.0
+    upstream_idle_timeout_seconds: Annotated[
+        float, seconds(86400, 0.1), "Seconds that an upstream may send nothing after that (default: {})"
+    ] = 60.0
+
     hosts: Annotated[
         tuple[str, ...],
         HOSTS,
@@ -256,6 +283,7 @@ GROUPS = grouped(
     SETTINGS,
     {
         "model": "model",
+        "upstreams": "upstream",
         "network": "host",
         "limits": "slots",
         "storage": "state_dir",

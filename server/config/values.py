@@ -65,7 +65,7 @@ def whole(least: int, most: int = 1 << 20, unit: str = "number") -> ValueType:
     return ValueType(parse, f"a whole number from {least} to {most}", (int,), metavar="N", unit=unit)
 
 
-def seconds(most: int, least: int = 0) -> ValueType:
+def seconds(most: int, least: float = 0) -> ValueType:
     def parse(text: str) -> float:
         if not least <= float(text) <= most:
             raise ValueError

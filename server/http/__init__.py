@@ -3,6 +3,7 @@
 from server.http.bodies import Bodies
 from server.http.drain import Drain
 from server.http.exchange import CLIENT_DISCONNECTED, ClientDisconnected, Exchange, Receive, Scope, Send
+from server.http.h11_patches import apply as patch_h11
 from server.http.options import HTTPLimits, HTTPOptions
 from server.http.router import Handlers, Router
 from server.http.sockets import BindError, ExposedAddress, ListeningSockets, listening_sockets
@@ -32,4 +33,5 @@ __all__ = [
     "Send",
     "WorkThread",
     "listening_sockets",
+    "patch_h11",
 ]

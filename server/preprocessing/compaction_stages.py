@@ -30,6 +30,7 @@ class CompactionStages:
             request=request,
             sampling=builder.sampling(request, model.card.sampling),
             constraints=UNCONSTRAINED,
+            toolbox=replace(order.toolbox, choice="auto"),
             effort=EFFORT,
             limit=0,
             texts=None,

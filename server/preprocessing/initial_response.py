@@ -61,7 +61,10 @@ def initial_response(
         service_tier="flex" if lane is Lane.BATCH else "default",
         store=stored,
         temperature=sampling.temperature,
-        text=TextConfig(formats.echoed(request.format), (request.text and request.text.verbosity) or UNSET),
+        text=TextConfig(
+            formats.echoed(request.format, prepared.schema_field not in constraints.unenforced),
+            (request.text and request.text.verbosity) or UNSET,
+        ),
         tool_choice=toolbox.choice,
         tools=toolbox.echo,
         top_logprobs=request.top_logprobs or 0,

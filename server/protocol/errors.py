@@ -9,6 +9,8 @@ class ApiError(Exception):
     status = 500
     type = "server_error"
     code: str | None = "server_error"
+    fault: str | None = None
+    """Code for the response's extensions, where the code in stream events is less precise."""
 
     def __init__(
         self, message: str, *, param: str | None = None, code: str | None = None, reason: str | None = None

@@ -43,10 +43,10 @@ class TextOptions(Struct, frozen=True):
     verbosity: Verbosity | None = None
 
 
-def echoed(format_: Format) -> Format:
-    """Return the format for the echo. `strict` is true, since every schema is enforced."""
+def echoed(format_: Format, enforced: bool = True) -> Format:
+    """Return the format for the echo, with `strict` as it is enforced."""
     if isinstance(format_, SchemaFormat):
-        return msgspec.structs.replace(format_, strict=True, schema=Raw(bytes(format_.schema)))
+        return msgspec.structs.replace(format_, strict=enforced, schema=Raw(bytes(format_.schema)))
     return format_
 
 

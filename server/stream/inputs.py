@@ -122,6 +122,8 @@ class Failure(Struct, frozen=True, array_like=True, tag="f"):
     error: ErrorPayload
     usage: Usage | None = None
     """None if the engine had not started, and in streams that older versions stored."""
+    fault: str | None = None
+    """Code of this server that is more precise than the error's."""
 
 
 StreamInput: TypeAlias = (
@@ -145,4 +147,4 @@ StreamInput: TypeAlias = (
 
 
 def failure(error: ApiError, usage: Usage | None = None) -> Failure:
-    return Failure(ErrorPayload(error.type, error.event_code, error.message, error.param), usage)
+    return Failure(ErrorPayload(error.type, error.event_code, error.message, error.param), usage, error.fault)

@@ -175,8 +175,8 @@ class Stream:
                 yield from self._end(input_)
             case Cancelled(usage):
                 yield from self._cancel(usage)
-            case Failure(error, usage):
-                yield from self._fail(error, usage)
+            case Failure(error, usage, fault):
+                yield from self._fail(error, usage, fault)
 
     def _end(self, end: End) -> Iterator[Event]:
         """Close the stream. An empty output becomes an empty message, unless no token was generated (`prewarm`)."""
@@ -201,11 +201,13 @@ class Stream:
         self.response = replace(self.response, status="cancelled", usage=usage)
         yield ResponseIncomplete(self._number(), self.response)
 
-    def _fail(self, error: ErrorPayload, usage: Usage | None) -> Iterator[Event]:
+    def _fail(self, error: ErrorPayload, usage: Usage | None, fault: str | None) -> Iterator[Event]:
         """Close with `error` and `response.failed` (Open Responses, "Errors"); an open item ends incomplete."""
         yield from self._close_item("incomplete")
         info = ErrorInfo(error.code or error.type, error.message)
         self.response = replace(self.response, status="failed", error=info, usage=usage)
+        if fault is not None:
+            self.response = replace(self.response, responsed=extended(self.response.responsed, fault=fault))
         yield Error(self._number(), error.message, error.code, error.param, error)
         yield ResponseFailed(self._number(), self.response)
 

@@ -67,6 +67,10 @@ DRAWN = {
         "access config engine.chat_template engine.job engine.platform generation http mcp prompt "
         "protocol served_model store stream"
     ),
+    "server.upstream": (
+        "config engine.chat_template engine.job engine.model engine.runtime engine.scheduler http prompt "
+        "prompt_comparison protocol served_model store stream tools"
+    ),
     "server.session": "access generation http preprocessing prompt protocol stream websocket",
     "server.api": (
         "access config engine.job generation http mcp monitoring page preprocessing prompt protocol "
@@ -75,8 +79,8 @@ DRAWN = {
     "server.daemon": "access api config engine.job generation http protocol systemd",
     "server.cli": (
         "access api config daemon engine.backends engine.backends.llamacpp engine.chat_template "
-        "engine.gguf engine.loader engine.model engine.platform engine.runtime engine.tuner http "
-        "monitoring preprocessing served_model store stream systemd"
+        "engine.gguf engine.loader engine.model engine.platform engine.runtime engine.tuner generation "
+        "http monitoring preprocessing served_model store stream systemd upstream"
     ),
     "server.__main__": "bench_command cli",
 }
@@ -95,7 +99,14 @@ ALONE = {
         "engine.backends.llamacpp.saved_state",
         "engine.backends.llamacpp.tokenizer",
     },
-    "h11": {"server.relay.peer", "server.http.connection", "server.http.h11_patches", "server.http.request_head"},
+    "h11": {
+        "server.http.connection",
+        "server.http.h11_patches",
+        "server.http.request_head",
+        "server.relay.peer",
+        "server.upstream.client",
+        "server.upstream.connection",
+    },
     "hypercorn": {"server.http.listener"},
     "llguidance": {
         "engine.structured_output.compiled_grammar",
@@ -121,6 +132,7 @@ TRIO = {
     "server.relay",
     "server.session",
     "server.store",
+    "server.upstream",
     "server.websocket",
 }
 """Folders whose modules import trio, besides the command and `server.served_model`."""

@@ -80,6 +80,13 @@ UNCHANGED: dict[str, Any] = {
     "prewarm": ["prompt.txt"],
     "volatile": ["^Room:"],
     "reasoning_events": "open-responses",
+    "upstream": ["http://127.0.0.1:9"],
+    "upstream_model": "other",
+    "upstream_key_file": "key",
+    "upstream_slots": 7,
+    "upstream_connect_timeout": 7,
+    "upstream_first_byte_timeout": 7,
+    "upstream_idle_timeout": 7,
     "metrics": True,
     "log_format": "json",
 }

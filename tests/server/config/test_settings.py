@@ -116,10 +116,10 @@ def test_serve_help_describes_every_setting_in_groups(
         main(["serve", "--help"])
     sections = capsys.readouterr().out.split("\n\n")
     heads = [section.partition("\n")[0] for section in sections[2:]]
-    assert heads == ["model:", "network:", "limits:", "storage:", "behaviour:", "logging:"]
+    assert heads == ["model:", "upstreams:", "network:", "limits:", "storage:", "behaviour:", "logging:"]
     flags = [re.findall(r"^  (--[\w-]+)", section, re.MULTILINE) for section in sections[2:]]
     assert flags == [[setting.flag for setting in group] for group in GROUPS.values()]
-    assert "Seconds that streams may run on after SIGTERM (default: 10)" in sections[6]
+    assert "Seconds that streams may run on after SIGTERM (default: 10)" in sections[7]
 
 
 FILES = [

@@ -1,0 +1,26 @@
+"""A file with one secret, such as the API key for another server."""
+
+import os
+from pathlib import Path
+
+from server.config.file import ConfigError
+
+
+def read_secret(path: Path, *, shared: bool = False) -> str:
+    """Return the only line of a file. Raises ConfigError, without the secret in its message.
+
+    Other users must not be able to read the file. systemd's own credentials are `shared`: their mode shows the mask of
+    an access control list.
+    """
+    try:
+        with path.open(encoding="ascii") as file:
+            if not shared and os.fstat(file.fileno()).st_mode & 0o077:
+                raise ConfigError(f"{path} can be read by other users: run `chmod 600 {path}`")
+            lines = file.read().split()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no key: it contains other characters than ASCII") from error
+    if len(lines) != 1:
+        raise ConfigError(f"{path} must contain one key and nothing else")
+    return lines[0]

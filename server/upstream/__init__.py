@@ -1,0 +1,22 @@
+"""Upstream servers that generate instead of the embedded engine: the other side of the seam.
+
+`ChatModel` makes the job of a request (`server.served_model.interface`): messages become the body of a chat completion.
+`UpstreamGenerator` runs it (`server.generation.generator`): it chooses an upstream, asks it over HTTP/1.1, and reads
+its stream by `ChatReader`, whose results are inputs of the stream machine already. `ChatProcessor` passes them on and
+counts the usage. So all that has tokens stays on the embedded side.
+
+An attempt that fails before its first delta is repeated at another upstream; after that, the response ends as `failed`
+with the cause. Connections, timeouts and retries are in `client` and `generator`, decisions in pure modules.
+"""
+
+from server.upstream.front import Front, ask, connect
+from server.upstream.generator import UpstreamGenerator
+from server.upstream.replicas import Replica
+
+__all__ = [
+    "Front",
+    "Replica",
+    "UpstreamGenerator",
+    "ask",
+    "connect",
+]

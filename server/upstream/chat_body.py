@@ -1,0 +1,110 @@
+"""Body of the request to an upstream: chat completions, streamed. Pure.
+
+Fields that the client has not set are left out, so that the upstream's own defaults apply.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from engine.chat_template import Message, Tool
+from server.prompt import builder
+from server.protocol.formats import JsonFormat, PlainFormat
+from server.protocol.request import Request
+from server.served_model import JobOrder
+from server.tools import Toolbox
+
+SAMPLING = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "stop")
+"""Fields of OpenAI's API."""
+EXTENSIONS = ("top_k", "min_p", "repeat_last_n")
+"""Fields of llama.cpp, vLLM and SGLang."""
+NO_THINKING = ("none", "minimal")
+"""Reasoning efforts that turn reasoning off in templates that can."""
+
+
+def chat_body(
+    model: str, messages: Sequence[Message], order: JobOrder, max_tokens: int | None, lacking: frozenset[str]
+) -> bytes:
+    """Return the body. `model`: name at the upstream. `max_tokens`: None for what the upstream allows.
+
+    `lacking`: fields that the upstream does not have.
+    """
+    request, toolbox = order.request, order.toolbox
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [chat_message(message) for message in messages],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **({} if max_tokens is None else {"max_tokens": max_tokens}),
+        **_tools(toolbox),
+        **_format(request, toolbox),
+        **_sampling(request),
+        **_reasoning(order),
+    }
+    if (top := builder.top_logprobs(request)) is not None:
+        body |= {"logprobs": True, "top_logprobs": top}
+    return msgspec.json.encode({name: value for name, value in body.items() if name not in lacking})
+
+
+def chat_message(message: Message) -> dict[str, Any]:
+    """Return a message in the form of chat completions."""
+    if message.role == "tool":
+        return {"role": "tool", "tool_call_id": message.call_id, "content": message.content}
+    if message.role != "assistant":
+        return {"role": message.role, "content": message.content}
+    calls = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in message.calls
+    ]
+    return {
+        "role": "assistant",
+        "content": message.content or (None if calls else ""),
+        **({"reasoning_content": message.reasoning} if message.reasoning else {}),
+        **({"tool_calls": calls} if calls else {}),
+    }
+
+
+def _tools(toolbox: Toolbox) -> dict[str, Any]:
+    """Return the functions that the model may call, and the choice among them."""
+    if not toolbox.specs:
+        return {}
+    fields: dict[str, Any] = {"tools": [_tool(spec.tool, spec.strict) for spec in toolbox.specs]}
+    if toolbox.must_call and len(toolbox.specs) == 1:
+        fields["tool_choice"] = {"type": "function", "function": {"name": toolbox.specs[0].tool.name}}
+    elif toolbox.must_call:
+        fields["tool_choice"] = "required"
+    if not toolbox.parallel:
+        fields["parallel_tool_calls"] = False
+    return fields
+
+
+def _tool(tool: Tool, strict: bool) -> dict[str, Any]:
+    function = {"name": tool.name, "description": tool.description, "parameters": Raw(tool.parameters.encode())}
+    return {"type": "function", "function": function | ({"strict": True} if strict else {})}
+
+
+def _format(request: Request, toolbox: Toolbox) -> dict[str, Any]:
+    format_ = request.format
+    if isinstance(format_, PlainFormat) or toolbox.must_call:
+        return {}
+    if isinstance(format_, JsonFormat):
+        return {"response_format": {"type": "json_object"}}
+    schema = {"name": format_.name, "schema": format_.schema, "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+
+def _sampling(request: Request) -> dict[str, Any]:
+    fields = {name: getattr(request, name) for name in (*SAMPLING, *EXTENSIONS)}
+    penalty = request.repetition_penalty if request.repeat_penalty is None else request.repeat_penalty
+    fields |= {"repeat_penalty": penalty, "repetition_penalty": penalty}  # the names of llama.cpp and of vLLM
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _reasoning(order: JobOrder) -> dict[str, Any]:
+    variables = dict(builder.template_variables(order.request))
+    if order.effort in NO_THINKING:
+        variables.setdefault("enable_thinking", False)
+    fields: dict[str, Any] = {"chat_template_kwargs": variables} if variables else {}
+    return fields | ({"reasoning_effort": order.effort} if order.effort else {})

@@ -1,0 +1,123 @@
+"""A generation by chat completions: the job, its outputs, and their conversion to stream inputs. Pure."""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from engine.job import Lane
+from server.protocol.errors import ApiError
+from server.protocol.events import PromptProgress
+from server.protocol.response import InputTokensDetails, OutputTokensDetails, Usage
+from server.stream import End, StreamInput, ToolCallStarted, failure
+from server.upstream.chat_chunks import ReportedUsage
+
+
+class ChatJob(Struct, frozen=True, kw_only=True):
+    body: bytes
+    """Body of the request to the upstream."""
+    max_tokens: int
+    """Limit of generated tokens. With 0 tokens the upstream is not asked."""
+    lane: Lane
+    affinity: str
+    """Conversations of one name go to one upstream, whose cache has their prefix."""
+    calls: Mapping[str, ToolCallStarted]
+    """Start of a call by the name of its function."""
+    parallel: bool = True
+
+
+class Begun(Struct, frozen=True):
+    """An upstream has begun to answer."""
+
+    url: str
+
+
+class Deltas(Struct, frozen=True):
+    """The next part of the answer."""
+
+    inputs: tuple[StreamInput, ...]
+    tokens: int
+    """Tokens so far, of which there may be more than the upstream's deltas."""
+    reasoning_tokens: int = 0
+
+
+class Answered(Struct, frozen=True):
+    """The answer is complete."""
+
+    usage: ReportedUsage | None
+    incomplete: str | None = None
+    """Reason for which the answer is incomplete."""
+    stop: str | None = None
+
+
+class AttemptsFailed(Struct, frozen=True):
+    """There is no answer, or no more of it."""
+
+    error: ApiError
+
+
+ChatOutput: TypeAlias = Begun | Deltas | Answered | AttemptsFailed
+
+
+class ChatProcessor:
+    """Processor of the outputs of one job. Counts of tokens are estimates until the upstream reports its usage."""
+
+    def __init__(self, prompt_tokens: int) -> None:
+        self._prompt_tokens = prompt_tokens
+        self._cached = 0
+        self._reasoned = 0
+        self.started = False
+        self.ended = False
+        self.output_tokens = 0
+
+    @property
+    def pending_prompt_tokens(self) -> int:
+        return 0 if self.output_tokens else self._prompt_tokens
+
+    @property
+    def progress(self) -> PromptProgress | None:
+        """Return nothing: an upstream does not report its progress."""
+        return None
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(
+            input_tokens=self._prompt_tokens,
+            input_tokens_details=InputTokensDetails(self._cached, self._prompt_tokens - self._cached),
+            output_tokens=self.output_tokens,
+            output_tokens_details=OutputTokensDetails(self._reasoned),
+            total_tokens=self._prompt_tokens + self.output_tokens,
+        )
+
+    def process(self, output: ChatOutput, now: int) -> list[StreamInput]:
+        """Return the stream inputs for an output. Raises the error of a job that failed without any output."""
+        if self.ended:
+            return []
+        match output:
+            case Begun():
+                self.started = True
+                return []
+            case Deltas(inputs, tokens, reasoned):
+                self.output_tokens, self._reasoned = tokens, reasoned
+                return list(inputs)
+            case Answered(usage, incomplete, stop):
+                if usage is not None:
+                    self._count(usage)
+                self.started = self.ended = True
+                return [End(now, self.usage, incomplete if stop is None else None, stop)]
+            case AttemptsFailed(error) if not self.output_tokens:
+                raise error
+            case AttemptsFailed(error):  # what came before it is part of the response
+                self.ended = True
+                return [failure(error, self.usage)]
+
+    def cut(self, now: int, reason: str) -> list[StreamInput]:
+        self.ended = True
+        return [End(now, self.usage, reason)]
+
+    def _count(self, usage: ReportedUsage) -> None:
+        prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+        self._prompt_tokens, self.output_tokens = usage.prompt_tokens, usage.completion_tokens
+        self._cached = min((prompt and prompt.cached_tokens) or 0, self._prompt_tokens)
+        reasoned = completion.reasoning_tokens if completion is not None else None
+        self._reasoned = min(self._reasoned if reasoned is None else reasoned, self.output_tokens)

@@ -1,0 +1,177 @@
+"""The model of upstream servers, asked by chat completions: it has messages where the embedded model has tokens.
+
+Numbers of tokens are estimates, so that nothing is refused for its length unless that is certain: the upstream decides.
+"""
+
+from collections.abc import Collection, Sequence
+from functools import partial
+
+from msgspec import Struct
+
+from engine.chat_template import Message
+from engine.job import SamplingParams
+from server.config import LiveConfig
+from server.http import WorkThread
+from server.prompt import PreparedRequest, builder, compaction, truncation, volatile
+from server.prompt_comparison import Compared
+from server.protocol.errors import InvalidRequest, NotFound
+from server.protocol.formats import Format, PlainFormat
+from server.served_model import JobOrder, ModelCard, OutputConstraints
+from server.store import AsyncStore
+from server.tools import NO_TOOLS, GrammarInput, Toolbox
+from server.upstream.chat_body import chat_body
+from server.upstream.chat_job import ChatJob, ChatProcessor
+
+OPENAI_DEFAULTS = SamplingParams(temperature=1, top_p=1, top_k=0, min_p=0, repeat_penalty=1.0)
+"""Settings to echo for a request that has none: the upstream applies its own."""
+BYTES_PER_TOKEN = 4
+MESSAGE_TOKENS = 6
+"""Tokens around a message."""
+
+
+class UpstreamModel(Struct, frozen=True, kw_only=True):
+    """Facts about the model, as its server gave them."""
+
+    name: str
+    """Name at the upstream."""
+    created: int
+    n_ctx: int
+    n_slots: int
+    lacking: frozenset[str] = frozenset()
+    """Fields that the upstream does not have."""
+
+    def open(self, config: LiveConfig, store: AsyncStore | None, work: WorkThread) -> "ChatModel":
+        return ChatModel(self, config)
+
+
+class ChatModel:
+    def __init__(self, upstream: UpstreamModel, config: LiveConfig) -> None:
+        self.card = ModelCard(
+            name=upstream.name,
+            created=upstream.created,
+            engine="upstream",
+            n_ctx=upstream.n_ctx,
+            n_slots=upstream.n_slots,
+            n_vocab=0,
+            sampling=OPENAI_DEFAULTS,
+            reasons=True,
+        )
+        self.aliases: Collection[str] = config.now.aliases
+        self._upstream = upstream
+        self._config = config
+        self._volatile = volatile.patterns(config.now.volatile)
+
+    def resolve(self, name: str | None) -> None:
+        if name is None or name == self.card.name or name in self.aliases or "*" in self.aliases:
+            return
+        raise NotFound(
+            f"There is no model {name!r}; this server has {self.card.name!r} (--alias gives it more names).",
+            param="model",
+            code="model_not_found",
+        )
+
+    def effort(self, effort: str | None) -> str | None:
+        return effort
+
+    async def constraints(
+        self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS, messages: Sequence[Message] = ()
+    ) -> OutputConstraints:
+        """Return what is not enforced: the upstream may enforce it, and this server cannot know.
+
+        Raises InvalidRequest for grammars, which chat completions cannot express.
+        """
+        for spec in toolbox.specs:
+            if isinstance(spec.input, GrammarInput) and spec.input.syntax == "lark":
+                raise InvalidRequest(
+                    f"The Lark grammar in `{spec.place}` cannot be enforced by an upstream: leave it out.",
+                    param=spec.place,
+                )
+        places = tuple(spec.place for spec in toolbox.specs)
+        formats = () if isinstance(wanted, PlainFormat) or toolbox.must_call else (field,)
+        names = tuple(spec.tool.name for spec in toolbox.specs)
+        return OutputConstraints(loose=frozenset(names), unenforced=(*formats, *places), names=names)
+
+    async def prompt(self, prepared: PreparedRequest, least_bytes: int = 0) -> "ChatPrompt":
+        limit = self._config.now.max_prompt_tokens
+        messages: Sequence[Message] = volatile.moved(prepared.messages, self._volatile)
+        most = builder.max_prompt_tokens(prepared.request, self.card.n_ctx, limit)
+        if most is not None:
+            fitted = truncation.fit_last_turns(messages, partial(Estimate, prepared.toolbox), most)
+            assert isinstance(fitted, Estimate), "the prompt is one of those that were rendered"
+            messages = fitted.messages
+        prompt = ChatPrompt(self._upstream, messages, prepared.toolbox)
+        if limit and not least_bytes:
+            builder.refuse_more(len(prompt), max(self.card.n_ctx, len(prompt)), prepared.field, limit)
+        return prompt
+
+    async def text_prompt(self, text: str | Sequence[int]) -> "ChatPrompt":
+        raise InvalidRequest(
+            "This server asks an upstream by chat completions, which cannot continue a plain text: send messages to "
+            "/v1/chat/completions.",
+            param="prompt",
+        )
+
+    async def summary_prompt(
+        self, messages: Sequence[Message], prepared: PreparedRequest | None = None
+    ) -> tuple[int, "ChatPrompt"]:
+        toolbox = NO_TOOLS if prepared is None else prepared.toolbox
+        n_ctx = self.card.n_ctx
+        count, _ = compaction.next_part(messages, partial(Estimate, toolbox), n_ctx, n_ctx * BYTES_PER_TOKEN)
+        asked = compaction.with_summary_prompt(messages[:count])
+        return count, ChatPrompt(self._upstream, volatile.moved(asked, self._volatile), toolbox)
+
+    def forget(self, response_id: str) -> None:
+        """Do nothing: prompts are not compared."""
+
+    def forget_conversation(self, conversation_id: str) -> None:
+        """Do nothing: prompts are not compared."""
+
+
+class ChatPrompt:
+    def __init__(self, upstream: UpstreamModel, messages: Sequence[Message], toolbox: Toolbox) -> None:
+        self._upstream = upstream
+        self._messages = messages
+        self._tokens = estimated_tokens(messages, toolbox)
+
+    def __len__(self) -> int:
+        return self._tokens
+
+    async def job(self, order: JobOrder) -> ChatJob:
+        """Return the job. Its limit of tokens goes to the upstream if the prompt surely leaves room for them.
+
+        Otherwise the upstream would refuse the request instead of using the room that there is.
+        """
+        request = order.request
+        limit = min(
+            request.max_output_tokens or order.limit or self._upstream.n_ctx, order.limit or self._upstream.n_ctx
+        )
+        sent = limit if request.max_output_tokens or 2 * self._tokens + limit <= self._upstream.n_ctx else None
+        return ChatJob(
+            body=chat_body(self._upstream.name, self._messages, order, sent, self._upstream.lacking),
+            max_tokens=0 if request.prewarms else limit,
+            lane=order.lane,
+            affinity=order.affinity,
+            calls=order.toolbox.calls,
+            parallel=order.toolbox.parallel,
+        )
+
+    def processor(self, prepared: PreparedRequest, stops: Sequence[str]) -> ChatProcessor:
+        return ChatProcessor(self._tokens)
+
+    async def compared(self, prepared: PreparedRequest, response_id: str, client: str, group: str) -> Compared:
+        return Compared()
+
+
+class Estimate(list[int]):
+    """A prompt whose tokens are unknown, with about as many zeros."""
+
+    def __init__(self, toolbox: Toolbox, messages: Sequence[Message]) -> None:
+        super().__init__([0] * estimated_tokens(messages, toolbox))
+        self.messages = messages
+
+
+def estimated_tokens(messages: Sequence[Message], toolbox: Toolbox) -> int:
+    """Return about the number of tokens that a prompt has."""
+    size = sum(truncation.message_bytes(message) for message in messages)
+    size += sum(len(tool.description) + len(tool.parameters) for tool in toolbox.tools)
+    return size // BYTES_PER_TOKEN + MESSAGE_TOKENS * (len(messages) + len(toolbox.tools))

@@ -1,0 +1,171 @@
+"""Reader of one streamed chat completion: chunks -> inputs of the stream machine. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from server.protocol.output_items import Logprob, TopLogprob
+from server.stream import (
+    ArgumentsAdded,
+    ReasoningAdded,
+    StreamInput,
+    TextAdded,
+    ToolCallEnded,
+    ToolCallStarted,
+)
+from server.upstream import faults
+from server.upstream.chat_chunks import (
+    AddedCall,
+    LikelyToken,
+    ReadChoice,
+    ReportedUsage,
+    WrittenToken,
+    decode_chunk,
+    error_message,
+)
+from server.upstream.event_stream import EventData, EventTooLong
+from server.upstream.faults import OutputMismatch
+
+DONE = b"[DONE]"
+MIN_LOGPROB = -9999.0
+"""OpenAI's value for minus infinity, which JSON cannot express."""
+INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""`finish_reason` -> `incomplete_details.reason`."""
+MAX_ANSWER_BYTES = 64 << 20
+"""Bytes of a stream at most: 4,096 tokens with 20 logprobs each have 12 MB."""
+
+
+class ChatReader:
+    """The answer of one attempt."""
+
+    def __init__(self, url: str, calls: Mapping[str, ToolCallStarted], parallel: bool) -> None:
+        """`url`: of the upstream, for errors. `calls`: start of a call by the names of the offered functions."""
+        self._url = url
+        self._calls = calls
+        self._parallel = parallel
+        self._events = EventData()
+        self._bytes = 0
+        self._call: int | None = None
+        """Index of the open call; that of the last one stays."""
+        self._calling = False
+        self._has_arguments = False
+        self.deltas = 0
+        """Number of deltas with text, reasoning or a call: at least one token each."""
+        self.reasoning_deltas = 0
+        self.finish_reason: str | None = None
+        self.stop: str | None = None
+        """Stop string that ended the output, if the upstream names it."""
+        self.usage: ReportedUsage | None = None
+        self.done = False
+        """True if nothing more is needed of the stream."""
+        self.ended_early = False
+        """True if the upstream would write more calls than the request allows."""
+
+    @property
+    def incomplete(self) -> str | None:
+        """Reason for which the answer is incomplete."""
+        return INCOMPLETE.get(self.finish_reason or "")
+
+    def feed(self, data: bytes) -> list[StreamInput]:
+        """Return the inputs that some bytes of the body contain. Raises UpstreamFault, OutputMismatch."""
+        self._bytes += len(data)
+        if self._bytes > MAX_ANSWER_BYTES:
+            raise faults.garbage(self._url, f"its answer has more than {MAX_ANSWER_BYTES} bytes")
+        try:
+            return [input_ for event in self._events.feed(data) for input_ in self._event(event)]
+        except EventTooLong as error:
+            raise faults.garbage(self._url, "an event of its stream is too long") from error
+
+    def finish(self) -> list[StreamInput]:
+        """Return the inputs at the end of the body. Raises UpstreamFault if the answer is not complete."""
+        if self.finish_reason is None and not self.done:
+            raise faults.cut(self._url, "no finish_reason")
+        self.done = True
+        return list(self._end_call())
+
+    def _event(self, data: bytes) -> Iterator[StreamInput]:
+        if self.done:
+            return
+        if data == DONE:
+            yield from self.finish()
+            return
+        try:
+            chunk = decode_chunk(data)
+        except msgspec.MsgspecError as error:
+            raise faults.garbage(self._url, f"an event is no chunk of a chat completion ({error})") from error
+        if chunk.error is not None:
+            status = chunk.error.get("code") if isinstance(chunk.error, dict) else None
+            raise faults.refused(self._url, status if isinstance(status, int) else 500, error_message(chunk.error))
+        self.usage = chunk.usage or self.usage
+        for choice in chunk.choices[:1]:
+            yield from self._choice(choice)
+
+    def _choice(self, choice: ReadChoice) -> Iterator[StreamInput]:
+        if self.finish_reason is not None or self.done:
+            return
+        delta = choice.delta
+        if delta is not None:
+            if reasoning := delta.reasoning_content or delta.reasoning:
+                self.deltas += 1
+                self.reasoning_deltas += 1
+                yield from self._end_call()
+                yield ReasoningAdded(reasoning)
+            if delta.content:
+                self.deltas += 1
+                yield from self._end_call()
+                yield TextAdded(delta.content, _logprobs(choice))
+            for call in delta.tool_calls or ():
+                self.deltas += 1
+                yield from self._call_delta(call)
+        if choice.finish_reason is not None:
+            self.finish_reason = choice.finish_reason
+            self.stop = choice.stop_reason if isinstance(choice.stop_reason, str) else None
+
+    def _call_delta(self, delta: AddedCall) -> Iterator[StreamInput]:
+        function = delta.function
+        index = delta.index
+        if index is None:  # servers without indexes send each call whole
+            index = (-1 if self._call is None else self._call) + 1
+        if not self._calling or index != self._call:
+            if self._call is not None and index <= self._call:
+                raise faults.garbage(self._url, "it continues a call that has ended")
+            if self._call is not None and not self._parallel:
+                yield from self._end_call()
+                self.done = self.ended_early = True
+                return
+            name = "" if function is None else function.name or ""
+            if not name:
+                raise faults.garbage(self._url, "a call has no name")
+            if (call := self._calls.get(name)) is None:
+                raise OutputMismatch(f"The upstream's model calls {name[:100]!r}, which the request does not offer.")
+            yield from self._end_call()
+            self._call, self._calling, self._has_arguments = index, True, False
+            yield call
+        if function is not None and function.arguments:
+            self._has_arguments = True
+            yield ArgumentsAdded(function.arguments)
+
+    def _end_call(self) -> Iterator[StreamInput]:
+        if not self._calling:
+            return
+        self._calling = False
+        if not self._has_arguments:
+            yield ArgumentsAdded("{}")
+        if self.finish_reason != "length":
+            yield ToolCallEnded()
+
+
+def _logprobs(choice: ReadChoice) -> tuple[Logprob, ...]:
+    tokens: Sequence[WrittenToken] = (choice.logprobs and choice.logprobs.content) or ()
+    return tuple(
+        Logprob(each.token, max(each.logprob, MIN_LOGPROB), _bytes(each), tuple(map(_top, each.top_logprobs or ())))
+        for each in tokens
+    )
+
+
+def _top(token: LikelyToken) -> TopLogprob:
+    return TopLogprob(token.token, max(token.logprob, MIN_LOGPROB), _bytes(token))
+
+
+def _bytes(token: LikelyToken) -> tuple[int, ...]:
+    return tuple(token.token.encode() if token.bytes is None else token.bytes)

@@ -1,0 +1,191 @@
+"""HTTP client of one upstream: a pool of idle connections, TLS, and a limit for each wait."""
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import TypeVar
+
+import h11
+import trio
+from msgspec import Struct
+
+from server.upstream import faults
+from server.upstream.address import Address
+from server.upstream.chat_chunks import message_of
+from server.upstream.connection import Headers, UpstreamConnection
+from server.upstream.faults import UpstreamFault
+
+MAX_IDLE = 64
+"""Number of idle connections."""
+MAX_ERROR_BYTES = 1 << 16
+"""Bytes of an error's body that are read."""
+DRAIN_SECONDS = 1.0
+"""Seconds for the end of a body after the last event that matters."""
+T = TypeVar("T")
+
+
+class ClientTimeouts(Struct, frozen=True):
+    """Seconds."""
+
+    connect: float = 5.0
+    """Until the connection is open, with its TLS handshake."""
+    first_byte: float = 300.0
+    """From the request to the first byte of the answer's body."""
+    idle: float = 60.0
+    """Between two arrivals of bytes after that."""
+
+
+class UpstreamAnswer:
+    """Head and body of an answer."""
+
+    def __init__(
+        self, url: str, connection: UpstreamConnection, head: h11.Response, deadline: float, idle: float
+    ) -> None:
+        self._url = url
+        self._connection = connection
+        self._deadline = deadline
+        self._idle = idle
+        self._headers = {name.lower(): value for name, value in head.headers}
+        self.status: int = head.status_code
+        self.complete = False
+        """True once the whole body was read."""
+
+    @property
+    def content_type(self) -> str:
+        return self._headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds that the upstream asks to wait (RFC 9110, 10.2.3)."""
+        value = self._headers.get(b"retry-after", b"").decode("latin-1").strip()
+        if value.isdigit():
+            return float(value[:9])
+        try:
+            return max(parsedate_to_datetime(value).timestamp() - time(), 0.0)
+        except ValueError:
+            return None
+
+    async def data(self) -> bytes:
+        """Return the next bytes of the body; none at its end. Raises UpstreamFault."""
+        try:
+            with trio.fail_at(self._deadline):
+                data = await self._connection.data()
+        except trio.TooSlowError as error:
+            raise faults.too_slow(self._url, "sent nothing", self._idle) from error
+        except (h11.RemoteProtocolError, trio.BrokenResourceError) as error:
+            raise faults.cut(self._url, str(error) or "the connection broke") from error
+        self._deadline = trio.current_time() + self._idle
+        self.complete = not data
+        return data
+
+    async def read(self, most: int) -> bytes:
+        """Return the body, or its first `most` bytes. Raises UpstreamFault."""
+        body = b""
+        while len(body) < most and (data := await self.data()):
+            body += data
+        return body[:most]
+
+    async def drain(self) -> None:
+        """Read the rest of the body if it is there soon, so that the connection can be used again."""
+        with trio.move_on_after(DRAIN_SECONDS), suppress(UpstreamFault):
+            while not self.complete:
+                await self.data()
+
+
+class UpstreamClient:
+    def __init__(self, address: Address, timeouts: ClientTimeouts, key: str = "") -> None:
+        """`key`: API key for the upstream; empty for none."""
+        self.address = address
+        self._timeouts = timeouts
+        self._tls = ssl.create_default_context() if address.tls else None
+        self._idle: list[UpstreamConnection] = []
+        self._headers: Headers = [
+            (b"host", address.authority.encode()),
+            (b"user-agent", b"responsed"),
+            (b"accept", b"application/json, text/event-stream"),
+            (b"content-type", b"application/json"),
+            *([(b"authorization", f"Bearer {key}".encode())] if key else []),
+        ]
+
+    @asynccontextmanager
+    async def request(self, method: str, target: str, body: bytes = b"") -> AsyncIterator[UpstreamAnswer]:
+        """Send a request, and yield the answer. Leaving the block before the answer's end closes the connection.
+
+        Raises UpstreamFault, also for any status but 200.
+        """
+        connection, answer = await self._answer(method, target, body)
+        try:
+            if answer.status != 200:
+                text = (await answer.read(MAX_ERROR_BYTES)).decode(errors="replace")
+                raise faults.refused(self.address.url, answer.status, message_of(text), answer.retry_after)
+            yield answer
+        finally:
+            if answer.complete and connection.recycle() and len(self._idle) < MAX_IDLE:
+                self._idle.append(connection)
+            else:
+                await connection.close()
+
+    async def close_idle(self) -> None:
+        while self._idle:
+            await self._idle.pop().close()
+
+    async def _answer(self, method: str, target: str, body: bytes) -> tuple[UpstreamConnection, UpstreamAnswer]:
+        """Send a request; repeat it on a new connection if the upstream has closed an idle one meanwhile."""
+        while True:
+            connection = await self._connection()
+            try:
+                return connection, await self._sent(connection, method, target, body)
+            except BaseException as error:
+                await connection.close()
+                if not (isinstance(error, UpstreamFault) and error.kind == "cut" and connection.used):
+                    raise
+
+    async def _sent(self, connection: UpstreamConnection, method: str, target: str, body: bytes) -> UpstreamAnswer:
+        seconds, url = self._timeouts.first_byte, self.address.url
+        deadline = trio.current_time() + seconds
+        try:
+            with trio.fail_at(deadline):
+                await connection.send(method, target, self._headers, body)
+                head = await connection.head()
+        except trio.TooSlowError as error:
+            raise faults.too_slow(url, "has not begun to answer", seconds) from error
+        except (h11.RemoteProtocolError, trio.BrokenResourceError) as error:
+            raise faults.cut(url, str(error) or "the connection broke") from error
+        return UpstreamAnswer(url, connection, head, deadline, self._timeouts.idle)
+
+    async def _connection(self) -> UpstreamConnection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.stale:
+                return connection
+            await connection.close()
+        return await self._connected()
+
+    async def _connected(self) -> UpstreamConnection:
+        address, seconds = self.address, self._timeouts.connect
+        try:
+            with trio.fail_after(seconds):
+                stream = await trio.open_tcp_stream(address.host, address.port)
+                stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
+                if self._tls is None:
+                    return UpstreamConnection(stream)
+                return UpstreamConnection(await self._encrypted(stream, self._tls))
+        except trio.TooSlowError as error:
+            raise faults.unreachable(address.url, f"no connection within {seconds:g} s") from error
+        except OSError as error:
+            raise faults.unreachable(address.url, error.strerror or str(error)) from error
+
+    async def _encrypted(
+        self, stream: trio.SocketStream, context: ssl.SSLContext
+    ) -> "trio.SSLStream[trio.SocketStream]":
+        encrypted = trio.SSLStream(stream, context, server_hostname=self.address.host, https_compatible=True)
+        try:
+            await encrypted.do_handshake()
+        except BaseException as error:
+            await trio.aclose_forcefully(stream)
+            if isinstance(error, trio.BrokenResourceError):
+                raise OSError(None, f"TLS: {error.__cause__ or error}") from error
+            raise
+        return encrypted

@@ -1,0 +1,124 @@
+"""Facts about the model of the upstreams, asked before the server starts."""
+
+import logging
+from collections.abc import Sequence
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from server.upstream.chat_model import UpstreamModel
+from server.upstream.client import UpstreamClient
+from server.upstream.faults import UpstreamFault
+
+MAX_BYTES = 4 << 20
+"""Bytes of an answer at most."""
+DEFAULT_CONTEXT = 8192
+"""Tokens of context if no upstream names its own."""
+
+log = logging.getLogger("responsed.upstream")
+
+
+class _Meta(Struct):
+    n_ctx: int | None = None
+
+
+class _Model(Struct):
+    id: str
+    created: int = 0
+    max_model_len: int | None = None
+    """vLLM and SGLang."""
+    context_length: int | None = None
+    """LiteLLM and OpenRouter."""
+    meta: _Meta | None = None
+    """llama.cpp and responsed."""
+
+
+class _Models(Struct):
+    data: list[_Model]
+
+
+class _Settings(Struct):
+    n_ctx: int | None = None
+
+
+class _Properties(Struct):
+    default_generation_settings: _Settings | None = None
+
+
+class Found(Struct, frozen=True):
+    """Answer of one upstream."""
+
+    url: str
+    model: str = ""
+    created: int = 0
+    n_ctx: int = 0
+    """0 if the upstream does not name it."""
+    error: str = ""
+    """Why the upstream cannot be used."""
+
+
+async def find_models(clients: Sequence[UpstreamClient], model: str | None) -> list[Found]:
+    """Ask all upstreams for their model at once. `model`: name that they must have; None for the first one."""
+    found: dict[str, Found] = {}
+
+    async def ask(client: UpstreamClient) -> None:
+        found[client.address.url] = await _found(client, model)
+        await client.close_idle()
+
+    async with trio.open_nursery() as nursery:
+        for client in clients:
+            nursery.start_soon(ask, client)
+    return [found[client.address.url] for client in clients]
+
+
+def upstream_model(found: Sequence[Found], context: int, slots: int) -> UpstreamModel:
+    """Return the model that the upstreams have in common. Upstreams that do not answer are logged.
+
+    `context`: tokens, if the upstreams do not name them; 0 for the default.
+    """
+    usable = [each for each in found if not each.error]
+    for each in found:
+        if each.error:
+            log.warning("%s", each.error)
+    first = usable[0]
+    for each in usable[1:]:
+        if each.model != first.model:
+            log.warning("upstream %s has the model %r, and gets requests for %r", each.url, each.model, first.model)
+    known = [each.n_ctx for each in usable if each.n_ctx]
+    if not (known or context):
+        log.warning("no upstream names its context: %d tokens are assumed (--context)", DEFAULT_CONTEXT)
+    n_ctx = context or min(known, default=DEFAULT_CONTEXT)
+    return UpstreamModel(name=first.model, created=first.created, n_ctx=n_ctx, n_slots=slots * len(found))
+
+
+async def _found(client: UpstreamClient, model: str | None) -> Found:
+    url = client.address.url
+    try:
+        models = msgspec.json.decode(await _get(client, client.address.path + "/models"), type=_Models).data
+    except UpstreamFault as fault:
+        return Found(url, error=str(fault))
+    except msgspec.MsgspecError:
+        return Found(url, error=f"The upstream {url} does not list its models as OpenAI's API does: check the URL.")
+    known = [each for each in models if model in (None, each.id)]
+    if not known:
+        names = ", ".join(each.id for each in models[:10]) or "none"
+        return Found(url, error=f"The upstream {url} has no model {model!r}; it has {names}.")
+    first = known[0]
+    n_ctx = first.max_model_len or first.context_length or (first.meta and first.meta.n_ctx) or 0
+    return Found(url, first.id, first.created, n_ctx or await _llamacpp_context(client))
+
+
+async def _llamacpp_context(client: UpstreamClient) -> int:
+    """Return the tokens of a slot of llama.cpp's server; 0 for other servers."""
+    try:
+        body = await _get(client, client.address.root + "/props")
+        settings = msgspec.json.decode(body, type=_Properties).default_generation_settings
+    except (UpstreamFault, msgspec.MsgspecError):
+        return 0
+    return (settings and settings.n_ctx) or 0
+
+
+async def _get(client: UpstreamClient, target: str) -> bytes:
+    async with client.request("GET", target) as answer:
+        return await answer.read(MAX_BYTES)

@@ -1,0 +1,113 @@
+"""Faults of upstream servers: what went wrong, whether another attempt may help, and the error for the client. Pure."""
+
+from server.protocol.errors import ApiError, InvalidRequest, Unavailable
+
+MAX_QUOTED = 300
+"""Characters of an upstream's own message in an error."""
+
+
+class UpstreamError(ApiError):
+    """The upstream gave no answer that can be used."""
+
+    status = 502
+    code = fault = "upstream_error"
+
+    @property
+    def event_code(self) -> str | None:
+        return ApiError.code
+
+
+class UpstreamTimeout(UpstreamError):
+    """The upstream took too long."""
+
+    status = 504
+    code = fault = "upstream_timeout"
+
+
+class UpstreamBusy(Unavailable):
+    """The upstream accepts no request now."""
+
+    code = fault = "upstream_busy"
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RequestRefused(InvalidRequest):
+    """The upstream finds a fault in the request."""
+
+    fault = "upstream_refused"
+
+    @property
+    def event_code(self) -> str | None:
+        return "invalid_prompt"
+
+
+class OutputMismatch(UpstreamError):
+    """The upstream's output breaks the schema, the tools or the tool choice of the request."""
+
+    code = fault = "output_mismatch"
+
+
+class UpstreamFault(Exception):
+    """One attempt failed."""
+
+    def __init__(
+        self, kind: str, error: ApiError, *, retries: bool, wait: float = 0.0, unhealthy: bool = False
+    ) -> None:
+        """`kind`: name for the metrics. `retries`: another attempt may help, after `wait` seconds.
+
+        `unhealthy`: the upstream gets no requests until a health check passes.
+        """
+        super().__init__(error.message)
+        self.kind = kind
+        self.error = error
+        self.retries = retries
+        self.wait = wait
+        self.unhealthy = unhealthy
+
+
+def unreachable(url: str, cause: str) -> UpstreamFault:
+    error = UpstreamError(f"The upstream {url} cannot be reached ({cause}).")
+    return UpstreamFault("connect", error, retries=True, unhealthy=True)
+
+
+def too_slow(url: str, what: str, seconds: float) -> UpstreamFault:
+    error = UpstreamTimeout(f"The upstream {url} {what} for {seconds:g} s.")
+    return UpstreamFault("timeout", error, retries=False, unhealthy=True)  # the client has waited long enough
+
+
+def cut(url: str, cause: str) -> UpstreamFault:
+    error = UpstreamError(f"The upstream {url} ended its stream before the answer was complete ({cause}).")
+    return UpstreamFault("cut", error, retries=True)
+
+
+def garbage(url: str, cause: str) -> UpstreamFault:
+    error = UpstreamError(f"The upstream {url} does not answer as its API requires: {cause}.")
+    return UpstreamFault("protocol", error, retries=True)
+
+
+def refused(url: str, status: int, message: str, retry_after: float | None = None) -> UpstreamFault:
+    """Return the fault for a status other than 200, or for an error inside a stream."""
+    quoted = f": {message[:MAX_QUOTED]}" if message else ""
+    kind = f"http_{status}"
+    if status in (429, 503):
+        wait = 1.0 if retry_after is None else retry_after
+        busy = UpstreamBusy(f"The upstream {url} is busy (status {status}){quoted}", max(1, round(wait)))
+        return UpstreamFault(kind, busy, retries=True, wait=wait)
+    if status in (400, 413, 422):
+        code = "context_length_exceeded" if _is_too_long(message) else None
+        return UpstreamFault(
+            kind, RequestRefused(f"The upstream refuses the request{quoted}", code=code), retries=False
+        )
+    if status in (401, 403):
+        error = UpstreamError(f"The upstream {url} refuses this server's key (status {status}): check the key's file.")
+        return UpstreamFault(kind, error, retries=False)
+    error = UpstreamError(f"The upstream {url} answered with status {status}{quoted}")
+    return UpstreamFault(kind, error, retries=status >= 500, unhealthy=status in (502, 504))
+
+
+def _is_too_long(message: str) -> bool:
+    """True for the messages of llama.cpp and vLLM about a prompt beyond the context."""
+    return any(words in message.lower() for words in ("context size", "context length", "maximum context"))

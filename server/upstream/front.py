@@ -1,0 +1,54 @@
+"""Connect to the upstream servers of `--upstream` before the start: their key, their model, their clients."""
+
+import os
+
+import trio
+from msgspec import Struct
+
+from engine.model import ModelError
+from server.config import Config, credential, read_secret
+from server.upstream.address import Address
+from server.upstream.chat_model import UpstreamModel
+from server.upstream.client import ClientTimeouts, UpstreamClient
+from server.upstream.discovery import Found, find_models, upstream_model
+
+KEY_CREDENTIAL = "upstream-key"
+"""Name of systemd's credential with the key for the upstreams."""
+
+
+class Front(Struct, frozen=True):
+    """The upstreams and their model."""
+
+    model: UpstreamModel
+    clients: tuple[UpstreamClient, ...]
+
+
+def upstream_key(config: Config) -> str:
+    """Return the key for the upstreams; empty if there is none. Raises ConfigError."""
+    if config.upstream_key_file is not None:
+        return read_secret(config.upstream_key_file)
+    path = credential(os.environ, KEY_CREDENTIAL)
+    return "" if path is None else read_secret(path, shared=True)
+
+
+def connect(config: Config) -> Front:
+    """Ask the upstreams for their model. Raises ConfigError, and ModelError if none answers."""
+    found = ask(config)
+    if all(each.error for each in found):
+        raise ModelError(" ".join(each.error for each in found))
+    return Front(upstream_model(found, config.context, config.upstream_slots), _clients(config))
+
+
+def ask(config: Config) -> list[Found]:
+    """Return the answer of each upstream. Raises ConfigError."""
+    return trio.run(find_models, _clients(config), config.upstream_model)
+
+
+def _clients(config: Config) -> tuple[UpstreamClient, ...]:
+    timeouts = ClientTimeouts(
+        config.upstream_connect_timeout_seconds,
+        config.upstream_first_byte_timeout_seconds,
+        config.upstream_idle_timeout_seconds,
+    )
+    key = upstream_key(config)
+    return tuple(UpstreamClient(Address.of(url), timeouts, key) for url in dict.fromkeys(config.upstreams))

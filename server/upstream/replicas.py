@@ -1,0 +1,54 @@
+"""The upstream servers: which one answers a conversation, and which ones are healthy. Pure."""
+
+from collections.abc import Collection, Sequence
+from hashlib import blake2b
+
+from engine.scheduler import Histogram, Times
+from server.upstream.client import UpstreamClient
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+"""Upper bounds in seconds of the time to an upstream's first delta."""
+
+
+class Replica:
+    """One upstream server."""
+
+    def __init__(self, client: UpstreamClient) -> None:
+        self.client = client
+        self.healthy = True
+        self.running = 0
+        """Requests in progress."""
+        self.answers = 0
+        self.errors: dict[str, int] = {}
+        """Failed attempts by their kind."""
+        self.first_delta = Histogram(SECONDS)
+        """Seconds from the request to the first delta."""
+
+    @property
+    def url(self) -> str:
+        return self.client.address.url
+
+    @property
+    def first_delta_times(self) -> Times:
+        return self.first_delta.snapshot()
+
+    def failed(self, kind: str, unhealthy: bool) -> None:
+        """Count a failed attempt."""
+        self.errors[kind] = self.errors.get(kind, 0) + 1
+        if unhealthy:
+            self.healthy = False
+
+
+def choose(replicas: Sequence[Replica], affinity: str, tried: Collection[Replica] = ()) -> Replica:
+    """Return the replica for a conversation: rendezvous hashing over the healthy ones that were not tried.
+
+    A conversation stays with its replica while that is healthy, and only the conversations of a replica that fails go
+    elsewhere (Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", 1998).
+    """
+    untried = [each for each in replicas if each not in tried] or replicas
+    candidates = [each for each in untried if each.healthy] or untried
+    return max(candidates, key=lambda each: _weight(each.url, affinity))
+
+
+def _weight(url: str, affinity: str) -> bytes:
+    return blake2b(f"{url} {affinity}".encode(errors="surrogatepass"), digest_size=8).digest()

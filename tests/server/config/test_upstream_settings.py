@@ -1,0 +1,53 @@
+"""Settings of upstreams and of a model in this process exclude each other."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from server.config import ConfigError, check_upstream_settings, read_secret, settings
+
+
+def resolved(*arguments: str) -> list[settings.EffectiveValue]:
+    parser = argparse.ArgumentParser()
+    settings.add_flags(parser)
+    return settings.resolve(parser.parse_args(arguments), {"HOME": "/nonexistent"})
+
+
+@pytest.mark.parametrize("arguments", [[], ["--upstream", "http://a"], ["--model", "x", "--slots", "3"]])
+def test_settings_of_one_side_are_accepted(arguments: list[str]) -> None:
+    check_upstream_settings(resolved(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--upstream", "http://a", "--model", "x"], "--model: model is for a model in this process"),
+        (["--upstream", "http://a", "--slots", "3"], "--slots: slots is for a model in this process"),
+        (["--upstream-slots", "3"], "--upstream-slots: upstream_slots needs --upstream URL"),
+    ],
+)
+def test_settings_of_both_sides_are_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_upstream_settings(resolved(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "expected"),
+    [
+        ("sk-1234\n", 0o600, "sk-1234"),
+        ("sk-1234", 0o644, "can be read by other users"),
+        ("", 0o600, "must contain one key"),
+        ("a b", 0o600, "must contain one key"),
+        ("ä", 0o600, "other characters than ASCII"),
+    ],
+)
+def test_secret_file_has_one_line_for_its_owner(tmp_path: Path, text: str, mode: int, expected: str) -> None:
+    path = tmp_path / "key"
+    path.write_text(text)
+    path.chmod(mode)
+    try:
+        found = read_secret(path)
+    except ConfigError as error:
+        found = str(error)
+    assert expected in found

@@ -1,0 +1,219 @@
+"""A scripted upstream on a real socket, and a daemon before it."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from server import daemon
+from server.api.app import App
+from server.config.config import Config
+from server.http.sockets import listening_sockets
+from server.monitoring.metrics import PrometheusMetrics
+from server.store.async_store import AsyncStore
+from server.upstream.address import Address
+from server.upstream.chat_model import UpstreamModel
+from server.upstream.client import ClientTimeouts, UpstreamClient
+from server.upstream.generator import UpstreamGenerator
+from server.upstream.replicas import Replica
+from tests.support.helpers import PATIENCE, Ready, open_store
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+LAST = b"0\r\n\r\n"
+USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
+TIMEOUTS = ClientTimeouts(connect=5, first_byte=5, idle=5)
+
+
+class Asked(Struct, frozen=True):
+    """A request that reached the upstream."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any
+
+
+Play: TypeAlias = Callable[[trio.SocketStream, Asked], Awaitable[None]]
+"""Answer to a request. The connection stays open afterwards unless the function raises HangUp."""
+
+
+def chunked(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def event(value: Any) -> bytes:
+    return chunked(b"data: " + (value if isinstance(value, bytes) else json.dumps(value).encode()) + b"\n\n")
+
+
+def delta(finish: str | None = None, **fields: Any) -> bytes:
+    """Return a chunk of a chat completion."""
+    return event({"id": "c", "choices": [{"index": 0, "delta": fields, "finish_reason": finish}]})
+
+
+def call(index: int, name: str | None = None, arguments: str = "") -> bytes:
+    function = {"arguments": arguments} | ({"name": name} if name else {})
+    return delta(tool_calls=[{"index": index, "id": f"c{index}", "type": "function", "function": function}])
+
+
+def end(finish: str = "stop") -> bytes:
+    """Return the rest of an answer: its reason, the usage and the last chunk."""
+    return delta(finish) + event({"choices": [], "usage": USAGE}) + event(b"[DONE]") + LAST
+
+
+def plays(*parts: bytes | float, close: bool = False) -> Play:
+    """Return an answer that sends bytes, and waits for the seconds between them."""
+
+    async def play(stream: trio.SocketStream, asked: Asked) -> None:
+        for part in parts:
+            if isinstance(part, bytes):
+                await stream.send_all(part)
+            else:
+                await trio.sleep(part)
+        if close:
+            raise HangUp
+
+    return play
+
+
+def says(*texts: str) -> Play:
+    return plays(HEAD, *(delta(content=text) for text in texts), end())
+
+
+def status(code: int, body: bytes = b'{"error":{"message":"no"}}', *headers: str) -> Play:
+    lines = [f"HTTP/1.1 {code} X", "Content-Type: application/json", f"Content-Length: {len(body)}", *headers]
+    return plays("\r\n".join([*lines, "", ""]).encode() + body)
+
+
+class HangUp(Exception):
+    """The upstream closes the connection."""
+
+
+class ScriptedUpstream:
+    """Plays one answer for each request to the chat API, in order, and the last one again and again."""
+
+    def __init__(self, answers: Sequence[Play]) -> None:
+        self._answers = list(answers)
+        self.asked: list[Asked] = []
+        """Requests to the chat API."""
+        self.connections = 0
+        self.port = 0
+        self.left = trio.Event()
+        """Set once a client has closed a connection."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            self.port = listener.socket.getsockname()[1]
+            nursery.start_soon(trio.serve_listeners, self._connection, [listener])
+            task_status.started()
+
+    async def _connection(self, stream: trio.SocketStream) -> None:
+        self.connections += 1
+        buffer = b""
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while True:
+                while b"\r\n\r\n" not in buffer:
+                    data = await stream.receive_some()
+                    if not data:
+                        self.left.set()
+                        return
+                    buffer += data
+                head, _, buffer = buffer.partition(b"\r\n\r\n")
+                first, *lines = head.decode().split("\r\n")
+                headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+                size = int(headers.get("content-length", "0"))
+                while len(buffer) < size:
+                    buffer += await stream.receive_some()
+                body, buffer = buffer[:size], buffer[size:]
+                method, path, _ = first.split(" ")
+                await self._answer(stream, Asked(method, path, headers, json.loads(body) if body else None))
+
+    async def _answer(self, stream: trio.SocketStream, asked: Asked) -> None:
+        if not asked.path.endswith("/chat/completions"):
+            await status(200, b'{"data":[{"id":"m"}]}')(stream, asked)
+            return
+        self.asked.append(asked)
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        hangs_up = False
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, stream, nursery.cancel_scope)
+            try:
+                await answer(stream, asked)
+            except (HangUp, trio.BrokenResourceError):
+                hangs_up = True
+            nursery.cancel_scope.cancel()
+        if hangs_up:
+            await stream.aclose()
+
+    async def _watch(self, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+        """End an answer whose client has left."""
+        with contextlib.suppress(OSError):  # a reset
+            await trio.lowlevel.wait_readable(stream.socket)
+            if not await stream.socket.recv(1, trio.socket.MSG_PEEK):
+                self.left.set()
+                scope.cancel()
+
+
+class Fronted(Struct, frozen=True):
+    """A running daemon before scripted upstreams."""
+
+    port: int
+    upstreams: list[ScriptedUpstream]
+    generator: UpstreamGenerator
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def asked(self) -> list[Asked]:
+        """Requests to the first upstream."""
+        return self.upstreams[0].asked
+
+
+@asynccontextmanager
+async def fronted(
+    *answers: Play,
+    others: Sequence[Sequence[Play]] = (),
+    timeouts: ClientTimeouts = TIMEOUTS,
+    state: Path | None = None,
+    n_slots: int = 4,
+    n_ctx: int = 4096,
+    key: str = "",
+    lacking: frozenset[str] = frozenset(),
+    **settings: Any,
+) -> AsyncIterator[Fronted]:
+    """A daemon before an upstream that plays `answers`, and one for each of the `others`."""
+    upstreams = [ScriptedUpstream(script) for script in (answers, *others)]
+    stored = {} if state else {"store": "off"}
+    config = msgspec.structs.replace(Config(), state_dir=state, **stored, **settings)
+    store = open_store(state / "responses.db") if state else None
+    metrics = PrometheusMetrics("1.2", {"model": "m", "engine": "upstream"}, {}) if config.metrics else None
+    ready = Ready()
+    with (
+        contextlib.closing(store) if store else contextlib.nullcontext(),
+        listening_sockets(config.hosts, 0, {}) as listening,
+    ):
+        async with trio.open_nursery() as nursery:
+            port = listening.port
+            for upstream in upstreams:
+                await nursery.start(upstream.serve)
+            clients = [UpstreamClient(Address.of(each.url), timeouts, key) for each in upstreams]
+            generator = UpstreamGenerator([Replica(client) for client in clients], n_slots)
+            model = UpstreamModel(name="m", created=0, n_ctx=n_ctx, n_slots=n_slots, lacking=lacking)
+            app = App(config, generator, model, AsyncStore(store) if store else None, metrics=metrics)
+            nursery.start_soon(daemon.run, config, listening, generator, app, ready)
+            with trio.fail_after(PATIENCE):
+                await ready.event.wait()
+                yield Fronted(port, upstreams, generator)
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,166 @@
+"""Faults of an upstream: each ends the response by one terminal event with the cause, or is repeated in time."""
+
+import math
+
+import msgspec
+import pytest
+import trio
+
+from server.upstream.client import ClientTimeouts
+from tests.server.upstream.scripted_upstream import (
+    HEAD,
+    TIMEOUTS,
+    Play,
+    call,
+    chunked,
+    delta,
+    end,
+    event,
+    fronted,
+    plays,
+    says,
+    status,
+)
+from tests.support.helpers import exchange, post
+
+SO = delta(content="So")
+SHORT = ClientTimeouts(connect=5, first_byte=0.3, idle=0.3)
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+REFUSED_LENGTH = b'{"error":{"message":"This model\'s maximum context length is 10 tokens."}}'
+
+# (name, answer of the upstream, code of the response, attempts)
+BEFORE: list[tuple[str, Play, str | None, int]] = [
+    ("500", status(500), "upstream_error", 3),
+    ("502", status(502, b"<html>Bad gateway"), "upstream_error", 3),
+    ("429", status(429, b"{}", "Retry-After: 0"), "upstream_busy", 3),
+    ("503 for long", status(503, b"{}", "Retry-After: 30"), "upstream_busy", 1),
+    ("503 until a date", status(503, b"{}", "Retry-After: Wed, 01 Jan 2200 00:00:00 GMT"), "upstream_busy", 1),
+    ("400", status(400), None, 1),
+    ("too long", status(400, REFUSED_LENGTH), "context_length_exceeded", 1),
+    ("401", status(401), "upstream_error", 1),
+    ("404", status(404), "upstream_error", 1),
+    ("no answer", plays(close=True), "upstream_error", 3),
+    ("no HTTP", plays(b"SSH-2.0-OpenSSH_9.9\r\n\r\n", close=True), "upstream_error", 3),
+    ("no stream", plays(PLAIN), "upstream_error", 3),
+    ("empty stream", plays(HEAD, b"0\r\n\r\n"), "upstream_error", 3),
+    ("garbage", plays(HEAD, event(b"{nonsense"), close=True), "upstream_error", 3),
+    ("other JSON", plays(HEAD, event([1, 2]), close=True), "upstream_error", 3),
+    ("wrong types", plays(HEAD, event({"choices": [{"delta": {"content": 7}}]}), close=True), "upstream_error", 3),
+    (
+        "an error event",
+        plays(HEAD, event({"error": {"message": "CUDA", "code": 500}}), close=True),
+        "upstream_error",
+        3,
+    ),
+    ("only done", plays(HEAD, event(b"[DONE]"), b"0\r\n\r\n"), "upstream_error", 3),
+    ("no such tool", plays(HEAD, call(0, "rm", "{}"), close=True), "output_mismatch", 2),
+    ("call without a name", plays(HEAD, call(0), close=True), "upstream_error", 3),
+]
+INSIDE: list[tuple[str, Play, str]] = [
+    ("cut", plays(HEAD, SO, close=True), "upstream_error"),
+    ("cut between events", plays(HEAD, SO, b"0\r\n\r\n"), "upstream_error"),
+    ("garbage", plays(HEAD, SO, event(b"{nonsense")), "upstream_error"),
+    ("broken chunks", plays(HEAD, SO, b"xyz\r\n"), "upstream_error"),
+    ("an error event", plays(HEAD, SO, event({"error": "out of memory"})), "upstream_error"),
+    ("busy", plays(HEAD, SO, event({"error": {"message": "preempted", "code": 503}})), "upstream_busy"),
+    ("no such tool", plays(HEAD, SO, call(0, "rm", "{}")), "output_mismatch"),
+]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("play", "code", "attempts"), [each[1:] for each in BEFORE], ids=[each[0] for each in BEFORE])
+async def test_fault_before_the_first_delta_is_repeated_if_that_may_help(
+    play: Play, code: str | None, attempts: int, stream: bool
+) -> None:
+    fault = "upstream_refused" if code in (None, "context_length_exceeded") else code
+    async with fronted(play) as front:
+        answer = await post(front, model="m", input="Hi", stream=stream)
+    if stream:
+        response = answer.events[-1]["response"]
+        assert (response["status"], response["responsed"]["fault"], response["output"]) == ("failed", fault, [])
+    else:
+        assert (answer.status >= 400, answer.json["error"]["code"]) == (True, code)
+    assert len(front.asked) == attempts
+
+
+@pytest.mark.parametrize(("play", "code"), [each[1:] for each in INSIDE], ids=[each[0] for each in INSIDE])
+async def test_fault_after_the_first_delta_fails_the_response(play: Play, code: str) -> None:
+    async with fronted(play) as front:
+        response = (await post(front, model="m", input="Hi", stream=True)).events[-1]["response"]
+    assert (response["status"], response["responsed"]["fault"]) == ("failed", code)
+    assert [item["status"] for item in response["output"]] == ["incomplete"]
+    assert len(front.asked) == 1
+
+
+@pytest.mark.parametrize("play", [plays(math.inf), plays(HEAD, math.inf), plays(HEAD, SO, math.inf)])
+async def test_upstream_that_stalls_times_out(play: Play) -> None:
+    async with fronted(play, timeouts=SHORT) as front:
+        response = (await post(front, model="m", input="Hi", stream=True)).events[-1]["response"]
+    assert (response["status"], response["responsed"]["fault"]) == ("failed", "upstream_timeout")
+    assert len(front.asked) == 1
+
+
+async def test_answer_without_end_is_limited() -> None:
+    async def flood(stream: trio.SocketStream, asked: object) -> None:
+        await stream.send_all(HEAD)
+        while True:
+            await stream.send_all(chunked(b"data: " + b"x" * 65_536))
+
+    async with fronted(flood) as front:
+        response = (await post(front, model="m", input="Hi", stream=True)).events[-1]["response"]
+    assert (response["status"], response["responsed"]["fault"]) == ("failed", "upstream_error")
+
+
+async def test_repeated_end_is_one_end() -> None:
+    twice = plays(HEAD, SO, delta("stop"), SO, delta("stop"), end())
+    async with fronted(twice) as front:
+        response = (await post(front, model="m", input="Hi", stream=True)).events[-1]["response"]
+    assert (response["status"], response["output"][0]["content"][0]["text"]) == ("completed", "So")
+
+
+async def test_answer_is_complete_without_done() -> None:
+    async with fronted(plays(HEAD, SO, delta("stop"), b"0\r\n\r\n")) as front:
+        response = (await post(front, model="m", input="Hi")).json
+    assert (response["status"], response["usage"]["output_tokens"]) == ("completed", 1)
+
+
+async def test_second_attempt_answers() -> None:
+    async with fronted(status(500), plays(close=True), says("Hello")) as front:
+        assert (await post(front, model="m", input="Hi", stream=True)).text == "Hello"
+    assert len(front.asked) == 3
+
+
+async def test_other_upstream_answers_for_one_that_fails() -> None:
+    async with fronted(status(502), others=[[says("Hello")]]) as front:
+        texts = [(await post(front, model="m", input=f"Hi {n}")).text for n in range(8)]
+    assert texts == ["Hello"] * 8
+    assert [each.healthy for each in front.generator.replicas] == [not front.asked, True]
+
+
+async def test_refused_connection_goes_to_another_upstream() -> None:
+    async with fronted(says("a"), others=[[says("b")]]) as front:
+        gone = front.generator.replicas[0].client
+        gone.address = msgspec.structs.replace(gone.address, port=1)
+        texts = {(await post(front, model="m", input="Hi")).text for _ in range(8)}
+    assert texts == {"b"}
+
+
+async def test_closed_connection_is_replaced_without_an_attempt() -> None:
+    closing = plays(HEAD, SO, end(), close=True)
+    async with fronted(closing, closing, says("Hello")) as front:
+        texts = [(await post(front, model="m", input="Hi")).text for _ in range(3)]
+    assert (texts, sum(front.generator.replicas[0].errors.values())) == (["So", "So", "Hello"], 0)
+
+
+async def test_busy_status_and_its_wait_reach_a_client_without_stream() -> None:
+    async with fronted(status(429, b"{}", "Retry-After: 40")) as front:
+        answer = await exchange(front, "POST", "/v1/responses", b'{"input":"Hi"}')
+    assert (answer.status, answer.headers["retry-after"]) == (503, "40")
+
+
+async def test_jobs_beyond_the_slots_wait_for_one() -> None:
+    async with fronted(plays(HEAD, SO, 0.2, end()), n_slots=1, timeouts=TIMEOUTS) as front:
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(lambda: post(front, model="m", input="Hi"))
+        assert (len(front.asked), front.upstreams[0].connections) == (3, 1)
