@@ -33,7 +33,6 @@ REFUSED = {
     "chat_template": _TEMPLATE,
     "continue_final_message": "send the text as the user's, or ask the model to continue",
     "add_generation_prompt": "the prompt always asks for a reply",
-    "ignore_eos": "limit the number of tokens",
     "best_of": "send the request again with another `seed`",
     "prefix": "send the text as the user's, or ask the model to continue",
 }

@@ -96,6 +96,8 @@ class SamplingFields(Struct, frozen=True, kw_only=True):
     repetition_penalty: RepeatPenalty | None = None
     repeat_last_n: Window | None = None
     logit_bias: LogitBias | None = None
+    ignore_eos: bool | None = None
+    """Extension, as in vLLM and llama.cpp: the model cannot end the answer, so that all answers have equal lengths."""
     stop: Stops | None = None
 
 

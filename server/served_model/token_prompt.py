@@ -12,6 +12,9 @@ from server.served_model.interface import JobOrder
 from server.served_model.model import ServedModel
 from server.stream import OutputProcessor, ToolCallMapper
 
+NEVER = -10_000.0
+"""Bias of a token that is chosen only if a grammar allows no other, such as behind the end of a JSON object."""
+
 
 class TokenPrompt:
     def __init__(self, model: ServedModel, comparisons: PromptComparisons, tokens: list[int]) -> None:
@@ -29,7 +32,11 @@ class TokenPrompt:
         """
         info, tokens = self._model.served.info, self.tokens
         builder.check_bias(order.sampling, info.n_vocab)
-        job = builder.job(order.request, tokens, order.sampling, info.n_ctx, order.limit, order.field)
+        sampling = order.sampling
+        if order.request.ignore_eos:
+            ends = dict.fromkeys(self._model.served.vocabulary.end_tokens, NEVER)
+            sampling = replace(sampling, logit_bias=sampling.logit_bias | ends)
+        job = builder.job(order.request, tokens, sampling, info.n_ctx, order.limit, order.field)
         grammar = None
         if job.max_tokens:
             grammar = await self._model.grammar(order.constraints, tokens, order.effort, job.max_tokens)

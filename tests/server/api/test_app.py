@@ -13,6 +13,8 @@ from tests.support.helpers import (
     NAME,
     Client,
     PacedModel,
+    encode,
+    exchange,
     post,
     served,
     types,
@@ -109,6 +111,29 @@ async def test_penalties_and_biases_change_the_output() -> None:
     assert (biased.text, often.text) == ("axcd", "aaaaaaaaaa\0\1")
     message = "`logit_bias` names token 261; this model's tokens are 0 to 260."
     assert (refused.status, refused.json) == (400, error(message, "logit_bias"))
+
+
+@pytest.mark.parametrize(
+    ("path", "prompt", "limit", "count"),
+    [
+        ("/v1/responses", {"input": "ab"}, "max_output_tokens", "output_tokens"),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "ab"}]},
+            "max_tokens",
+            "completion_tokens",
+        ),
+        ("/v1/completions", {"prompt": "ab"}, "max_tokens", "completion_tokens"),
+    ],
+)
+async def test_ignore_eos_continues_to_the_limit_of_tokens(
+    path: str, prompt: dict[str, Any], limit: str, count: str
+) -> None:
+    fields = prompt | {"temperature": 0, limit: 9}
+    async with served() as running:
+        ignoring = await exchange(running, "POST", path, encode(**fields, ignore_eos=True))
+        usual = await exchange(running, "POST", path, encode(**fields))
+    assert ignoring.json["usage"][count] == 9 > usual.json["usage"][count]
 
 
 @pytest.mark.parametrize("stream", [True, False])
