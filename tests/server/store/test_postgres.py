@@ -58,7 +58,7 @@ def test_tables_have_the_columns_of_sqlite(place: PostgresURL, cluster: Cluster,
         ("secrets", each) for each in ("name", "value")
     }
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection:
-        tables = ("entries", "conversations", "items", "responses", "held")
+        tables = ("entries", "conversations", "items", "responses", "held", "calls")
         ours = {(table, row[1]) for table in tables for row in connection.execute(f"PRAGMA table_info({table})")}
     assert found - extra == ours
     assert extra <= found
