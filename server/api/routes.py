@@ -51,7 +51,7 @@ class Stages:
         history = History(store, self.generations, work)
         references = References(live, store, work)
         self.body_reader = BodyReader(live, self.bodies, self.model, work)
-        seal = ReasoningSeal(seal_key, work)
+        seal = ReasoningSeal(seal_key, work, store)
         self.mcp = McpAccess(*_mcp_servers(config))
         mcp = McpSessions(self.mcp, ApprovedCalls(store))
         self.reader = RequestReader(live, self.body_reader, history, references, seal, mcp, work)

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from engine.platform import atomic_write
 from server.http import LARGE, WorkThread
 from server.protocol.request import Request
+from server.store import AsyncStore
 
 KEY_NAME = "reasoning.key"
 """File of the key in the state folder."""
@@ -30,15 +31,20 @@ log = logging.getLogger("responsed")
 class ReasoningSeal:
     """Seals and opens reasoning texts. The key is made at the first use, and its library is imported only then."""
 
-    def __init__(self, path: Path | None, work: WorkThread) -> None:
-        """`path`: file of the key; None for a key of this run only."""
+    def __init__(self, path: Path | None, work: WorkThread, store: AsyncStore | None = None) -> None:
+        """`path`: file of the key; None for a key of this run only. Servers that share a `store` have one key in it."""
         self._path = path
         self._work = work
+        self._store = store if store is not None and store.responses.shared else None
         self._key: Any = None
 
     async def load(self) -> None:
-        """Read or make the key, unless that is done. It takes 50 ms, so a thread does it."""
-        if self._key is None:
+        """Read or make the key, unless that is done. It takes 50 ms, so a thread does it. Raises StoreError."""
+        if self._key is None and self._store is not None:
+            made = await self._work.run(LARGE + 1, _generated)
+            key = await self._store.run(self._store.responses.shared_secret, KEY_NAME, made)
+            self._key = _fernet().Fernet(key)
+        elif self._key is None:
             await self._work.run(LARGE + 1, self._load)
 
     def seal(self, text: str) -> str:
@@ -87,15 +93,21 @@ class ReasoningSeal:
     def _made_key(self) -> Any:
         fernet = _fernet()
         if self._path is None:
-            return fernet.Fernet(fernet.Fernet.generate_key())
+            return fernet.Fernet(_generated())
         try:
             if not self._path.exists():
-                _write(self._path, fernet.Fernet.generate_key())
+                _write(self._path, _generated())
             return fernet.Fernet(self._path.read_bytes())
         except (OSError, ValueError) as error:
             remedy = "sealed reasoning can be opened until the next restart only"
             log.warning("the key of sealed reasoning in %s is unusable (%s): %s", self._path, error, remedy)
-            return fernet.Fernet(fernet.Fernet.generate_key())
+            return fernet.Fernet(_generated())
+
+
+def _generated() -> bytes:
+    """Return a new key."""
+    key: bytes = _fernet().Fernet.generate_key()
+    return key
 
 
 def _marked(items: Sequence[Raw]) -> list[int]:

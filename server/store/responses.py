@@ -223,6 +223,16 @@ class Store:
         with self._database.transaction():
             self._end_unfinished(now)
 
+    def shared_secret(self, name: str, made: bytes) -> bytes:
+        """Return the secret of all servers that share the store: `made`, unless one of them was quicker."""
+        with self._database.transaction():
+            self._database.change(
+                "INSERT INTO secrets (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", name, made
+            )
+            ((secret,),) = self._database.rows("SELECT value FROM secrets WHERE name = ?", name)
+        value: bytes = secret
+        return value
+
     def usage(self) -> StoreUsage:
         """Return the size of the store."""
         return self._usage.summary()

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import trio
 
+from tests.server.api.test_reasoning import THINKS, thinker
+from tests.server.api.test_reasoning_summary import ANSWER, SEALED, ask_again
+from tests.server.api.tools.test_tools import evaluated
 from tests.server.store.cluster import Cluster
 from tests.support.helpers import (
     Client,
@@ -181,3 +184,15 @@ def move(cluster: Cluster, url: str | None, address: str) -> None:
     """Give all servers another address."""
     assert url is not None
     cluster.execute(f"UPDATE responsed.servers SET address = '{address}'", url.partition("@/")[2].partition("?")[0])
+
+
+async def test_reasoning_that_one_server_sealed_is_opened_by_another(cluster: Cluster) -> None:
+    url = cluster.create().url
+    async with (
+        served(thinker(ANSWER), store=url, template=THINKS) as a,
+        served(thinker(ANSWER), store=url, template=THINKS) as b,
+    ):
+        first = (await post(a, input="Which?", store=False, include=SEALED)).json
+        again = await ask_again(b, first["output"])
+        assert b"They ask for two. Fine." in evaluated(b)
+        assert "skipped" not in again.get("responsed", {})

@@ -36,7 +36,7 @@ def servers(cluster: Cluster, tmp_path: Path) -> Iterator[list[Daemon]]:
         yield [stack.enter_context(serving(each, *flags, "--kv-snapshot-megabytes", "0")) for each in folders]
 
 
-class Seen(Struct):
+class FollowedResponse(Struct):
     """A response that a client asked for."""
 
     id: str
@@ -50,7 +50,7 @@ class Seen(Struct):
 
 async def test_killed_server_loses_no_stored_response_and_no_end_of_a_stream(servers: list[Daemon]) -> None:
     victim, survivor = servers
-    seen: list[Seen] = []
+    seen: list[FollowedResponse] = []
     dice = random.Random(5)
     async with trio.open_nursery() as nursery:
         for _ in range(CLIENTS):
@@ -67,7 +67,7 @@ async def test_killed_server_loses_no_stored_response_and_no_end_of_a_stream(ser
 
 
 async def client_of(
-    victim: Daemon, survivor: Daemon, seen: list[Seen], dice: random.Random, nursery: trio.Nursery
+    victim: Daemon, survivor: Daemon, seen: list[FollowedResponse], dice: random.Random, nursery: trio.Nursery
 ) -> None:
     """Ask the victim for one response after the other, each followed at the survivor, until it dies."""
     with suppress(Closed, OSError, trio.BrokenResourceError):
@@ -76,14 +76,14 @@ async def client_of(
                 tokens, background = dice.choice((5, 50, 3000)), dice.random() < 0.5
                 await client.create(input="hello", stream=True, background=background, max_output_tokens=tokens)
                 id_, first = await client.created()
-                seen.append(each := Seen(id_, background, first))
+                seen.append(each := FollowedResponse(id_, background, first))
                 nursery.start_soon(follow, survivor, each)
                 while chunk := await client.chunk():
                     each.body += chunk
                     each.ended = each.ended or b"data: [DONE]" in each.body
 
 
-async def follow(server: Daemon, each: Seen) -> None:
+async def follow(server: Daemon, each: FollowedResponse) -> None:
     """Read the whole stream of a response at the other server, as soon as it is stored."""
     with trio.fail_after(DEAD_SECONDS):
         while (answer := await get(server, f"/v1/responses/{each.id}?stream=true")).status == 404:
@@ -92,13 +92,13 @@ async def follow(server: Daemon, each: Seen) -> None:
         each.followed = answer.body
 
 
-async def never_begun(server: Daemon, each: Seen) -> bool:
+async def never_begun(server: Daemon, each: FollowedResponse) -> bool:
     """True if the response was never stored: its server died before."""
     await trio.sleep(1)
     return (await get(server, f"/v1/responses/{each.id}")).status == 404
 
 
-async def check(server: Daemon, each: Seen) -> None:
+async def check(server: Daemon, each: FollowedResponse) -> None:
     """Check that nothing is half there: the response is whole, or failed with one terminal event."""
     answer = await get(server, f"/v1/responses/{each.id}")
     if answer.status == 404:
