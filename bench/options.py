@@ -10,6 +10,7 @@ from apis import APIS
 from client import STALL_SECONDS
 from flag_values import count, count_or_0, field, length, levels, number_above_0, objectives, share
 from load import ARRIVALS, FORMS
+from reports.outputs import add_flags as add_output_flags
 from scenarios import SCENARIOS
 from target import Manners
 from transport import Tls
@@ -32,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     _load(found.add_argument_group("load"))
     _requests(found.add_argument_group("requests"))
     _measures(found.add_argument_group("measures"))
+    add_output_flags(found.add_argument_group("outputs"))
     return found
 
 

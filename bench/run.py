@@ -27,6 +27,7 @@ from options import manners, parser
 from play import chosen, play
 from processes import ProcessMeter, ServerProcess, is_command
 from report import show
+from reports.outputs import Outputs
 from target import Target, restart_command
 
 INTERRUPTED = 130
@@ -51,16 +52,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace, stack: ExitStack) -> int:
     """Measure, print the tables, and return the exit status. `stack` stops the servers that were started."""
     chosen(args)  # wrong flags are found before a server is started
+    outputs = Outputs(args)
     targets, meters = [], []
     for url, command, pid in _servers(args):
         target, meter = _target(url, command, pid, args, stack)
         targets.append(target)
         meters.append(meter)
+    outputs.watch(targets, [None if meter is None else meter.pid for meter in meters])
     played = play(targets, meters, args)
     result = results.build(targets, meters, played, args)
-    show(result)
+    records = results.all_records(played)
+    outputs.complete(result, targets, records)
+    status = outputs.write(result, records)  # before stdout, which may be a pipe that nobody reads any more
+    if not outputs.replaces_tables:
+        show(result)
+    outputs.show(result)
     print(json.dumps(result))
-    return 1 if result["errors"] else 0
+    return status
 
 
 def _servers(args: argparse.Namespace) -> list[tuple[str | None, str | None, int | None]]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SAMPLE_SECONDS = 0.2
+SAMPLE_SECONDS = 0.1
 BUSY_BEFORE = 0.1
 """Share of all cores' time that others may use before the run."""
 WAITING_BEFORE = 0.1
@@ -37,13 +37,15 @@ class LoadWatch:
         self._root = root
         self._before = self._sample(sample_seconds)
         self._start = cpu_times(root)
-        self._own = self._own_seconds(())
-        self._pids: tuple[int, ...] = ()
+        self._pids: tuple[int, ...] | None = None
+        self._own = 0.0
 
     def add(self, pids: Iterable[int]) -> None:
-        """Count the CPU time of these processes and of their children as the server's from now on."""
-        self._pids = tuple(pids)
-        self._own += sum(process_seconds(self._root, self._pids))
+        """Count the CPU time of these processes, of the bench and of all their children as the run's own. Without a
+        call, the work of others during the run is unknown."""
+        self._pids = (*pids, os.getpid())
+        self._start = cpu_times(self._root)
+        self._own = self._own_seconds(self._pids)
 
     def report(self) -> dict[str, Any]:
         """Return the shares of other work, and in `busy` the sentences that say so; none on a quiet machine."""
@@ -52,7 +54,7 @@ class LoadWatch:
         if end and self._start and end.total > self._start.total:
             total = end.total - self._start.total
             found["stolen_during"] = round((end.stolen - self._start.stolen) / total, 4)
-            if process_seconds(self._root, self._pids):
+            if self._pids is not None:
                 others = end.busy - self._start.busy - self._own_seconds(self._pids) + self._own
                 found["others_during"] = round(max(0.0, others / total), 4)
         return found | {"busy": sentences(found, os.cpu_count() or 1)}
@@ -69,9 +71,9 @@ class LoadWatch:
         return shares
 
     def _own_seconds(self, pids: tuple[int, ...]) -> float:
+        """Return the seconds of the processes, and of the bench's children that have ended."""
         times = os.times()
-        own = times.user + times.system + times.children_user + times.children_system
-        return own + sum(process_seconds(self._root, pids))
+        return times.children_user + times.children_system + sum(process_seconds(self._root, pids))
 
 
 def sentences(shares: dict[str, Any], cores: int) -> list[str]:

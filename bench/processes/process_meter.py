@@ -69,6 +69,11 @@ class ProcessMeter:
         self._peak = 0
         self._next = 0.0
 
+    @property
+    def pid(self) -> int:
+        """Return the process id."""
+        return self._pid()
+
     def begin(self) -> None:
         """Begin to count CPU time."""
         use = self._sample()

@@ -55,7 +55,9 @@ def warnings(result: dict[str, Any]) -> list[str]:
                     f"{place}: {group['errors']} of {group['errors'] + group['ok']} requests failed ({kinds})."
                 )
             if group.get("ended_early"):
-                found.append(f"{place}: {group['ended_early']} answers ended before the length that was asked for.")
+                found.append(
+                    f"{place}: answers that ended before the length that was asked for: {group['ended_early']}."
+                )
     found += [
         f"Requests differ from a client's default ones: {each}." for each in result["settings"].get("deviations", [])
     ]

@@ -31,7 +31,7 @@ def anchors(page: Path) -> set[str]:
 
 def flags() -> set[str]:
     """Return the flags of all commands and of the bench's programs."""
-    sources = [*ROOT.glob("bench/*.py"), *ROOT.glob("server/**/*.py")]
+    sources = [*ROOT.glob("bench/**/*.py"), *ROOT.glob("server/**/*.py")]
     written = {flag for path in sources for flag in re.findall(r'"(--[a-z-]+)"', path.read_text())}
     return written | {flag for each in SETTINGS for flag in (each.flag, each.former_flag)} | FOREIGN
 

@@ -151,6 +151,6 @@ def test_warnings_are_sentences_about_the_run() -> None:
     assert warnings(whole) == [
         "The machine is busy: before the run, other programs used 44% of all cores.",
         "http://127.0.0.1:8790, all: 1 of 19 requests failed (http 503: 1).",
-        "http://127.0.0.1:8790, all: 1 answers ended before the length that was asked for.",
+        "http://127.0.0.1:8790, all: answers that ended before the length that was asked for: 1.",
         "Requests differ from a client's default ones: temperature: 0.",
     ]
