@@ -9,6 +9,7 @@ from engine.loader import catalog
 from engine.model import ModelError, OptionError, TooLittleMemory
 from server.config import ConfigError
 from server.http import BindError, ExposedAddress
+from server.live_view import Unreachable
 from server.store import NewerStore, StoreError
 
 
@@ -42,6 +43,7 @@ STATUS_BY_ERROR: Mapping[type[BaseException], ExitStatus] = {
     catalog.DownloadError: ExitStatus.NETWORK,
     catalog.CatalogError: ExitStatus.MODEL,
     BindError: ExitStatus.NETWORK,
+    Unreachable: ExitStatus.NETWORK,
     OSError: ExitStatus.RESOURCES,
 }
 """Exit status of each error, the most specific first."""

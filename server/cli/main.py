@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from engine.backends.llamacpp import quantizer
 from engine.loader import catalog
+from server import live_view
 from server.cli import check, install, models, store, tune
 from server.cli.exit_status import STATUS_BY_ERROR, ExitStatus, exit_status
 from server.cli.serve import serve
@@ -105,6 +106,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "bench", help="Measure the latency of a server"
     )  # `__main__` runs it without the imports of this module
+
+    viewer = commands.add_parser("status", help="Show a running server: slots, streams, latencies, cache, memory")
+    live_view.add_flags(viewer)
+    viewer.set_defaults(run=live_view.status)
 
     tuner = commands.add_parser("tune", help="Measure the fastest options on this machine and write them to the file")
     settings.add_flags(tuner, "model", "engine", "libllama")

@@ -71,6 +71,7 @@ DRAWN = {
         "config engine.chat_template engine.job engine.model engine.runtime engine.scheduler http prompt "
         "prompt_comparison protocol served_model store stream tools"
     ),
+    "server.live_view": "config monitoring",
     "server.session": "access generation http preprocessing prompt protocol stream websocket",
     "server.api": (
         "access config engine.job generation http mcp monitoring page preprocessing prompt protocol "
@@ -80,7 +81,7 @@ DRAWN = {
     "server.cli": (
         "access api config daemon engine.backends engine.backends.llamacpp engine.chat_template "
         "engine.gguf engine.loader engine.model engine.platform engine.runtime engine.tuner generation "
-        "http monitoring preprocessing served_model store stream systemd upstream"
+        "http live_view monitoring preprocessing served_model store stream systemd upstream"
     ),
     "server.__main__": "bench_command cli",
 }
