@@ -26,8 +26,8 @@ import result as results
 from options import manners, parser
 from play import chosen, play
 from processes import ProcessMeter, ServerProcess, is_command
-from report import show
 from reports.outputs import Outputs
+from reports.table import show
 from target import Target, restart_command
 
 INTERRUPTED = 130

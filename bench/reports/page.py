@@ -11,7 +11,7 @@ from reports.cards import cards
 from reports.figure import Figure
 from reports.plots import distribution, histogram, over_time, stages, sweep, ttft_against_rate
 from reports.series import series, short
-from reports.tables import facts, figures_table, ratios_table
+from reports.tables import facts, figures_table, ratios_tables
 
 STYLE = Path(__file__).with_name("style.css")
 _ASKS = (
@@ -31,7 +31,7 @@ def page(result: dict[str, Any], records: Sequence[Record]) -> str:
         *_figures(result, records),
         "<h2>Figures</h2>",
         *(figures_table(target, name) for target in result["targets"] for name in target["groups"]),
-        ratios_table(result),
+        *ratios_tables(result),
         "<h2>Machine, servers and settings</h2>",
         facts(result),
     ]
@@ -48,16 +48,13 @@ def warnings(result: dict[str, Any]) -> list[str]:
     found = [f"The machine is busy: {sentence}." for sentence in busy]
     for target in result["targets"]:
         for name, group in target["groups"].items():
-            place = f"{target['url']}, {name}"
+            place = f"{short(target['url'])}, {name}"
             if group.get("errors"):
                 kinds = ", ".join(f"{kind}: {count}" for kind, count in group["errors_by_kind"].items())
                 found.append(
                     f"{place}: {group['errors']} of {group['errors'] + group['ok']} requests failed ({kinds})."
                 )
-            if group.get("ended_early"):
-                found.append(
-                    f"{place}: answers that ended before the length that was asked for: {group['ended_early']}."
-                )
+        found += [f"{short(target['url'])}: {each}." for each in target.get("warnings", [])]
     found += [
         f"Requests differ from a client's default ones: {each}." for each in result["settings"].get("deviations", [])
     ]

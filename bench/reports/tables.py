@@ -1,6 +1,6 @@
 """The tables of the page: all figures with their formulas and their noise, ratios, and the surroundings of the run."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -47,22 +47,22 @@ def _value(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else number(value)
 
 
-def ratios_table(result: dict[str, Any]) -> str:
-    """Return the table of the two servers' ratios; empty without a second server."""
-    if not result.get("ratios"):
-        return ""
-    first, second = (short(target["url"]) for target in result["targets"][:2])
-    tables = []
-    for group, found in result["ratios"].items():
-        rows = [
-            [name.removesuffix("_ms"), *(_interval(value.get(point)) for point in ("ratio", *POINTS))]
-            for name, value in (
-                (name, {"ratio": value} if "ratio" in value else value) for name, value in found.items()
-            )
-        ]
-        caption = f"{group}: {first} divided by {second}, with 95% confidence intervals"
-        tables.append(_table(caption, ["ratio", "", *POINTS], rows))
-    return "".join(tables)
+def ratios_tables(result: dict[str, Any]) -> Iterator[str]:
+    """Yield the tables of ratios: of the groups that a scenario compares, and of the two servers."""
+    for target in result["targets"]:
+        for name, found in (target.get("within") or {}).items():
+            yield _ratios(f"{short(target['url'])}: {name}", found)
+    for group, found in (result.get("ratios") or {}).items():
+        first, second = (short(target["url"]) for target in result["targets"][:2])
+        yield _ratios(f"{group}: {first} divided by {second}", found)
+
+
+def _ratios(title: str, found: Mapping[str, Any]) -> str:
+    rows = []
+    for name, value in found.items():
+        cells = {"ratio": value} if "ratio" in value else value
+        rows.append([name.removesuffix("_ms"), *(_interval(cells.get(point)) for point in ("ratio", *POINTS))])
+    return _table(f"{title}, with 95% confidence intervals", ["ratio", "", *POINTS], rows)
 
 
 def _interval(ratio: Mapping[str, Any] | None) -> str:
@@ -77,7 +77,7 @@ def facts(result: dict[str, Any]) -> str:
     load = {key: value for key, value in (environment.get("load") or {}).items() if key != "busy"}
     parts = {"Machine": (environment.get("machine") or {}) | load}
     for target, server in zip(result["targets"], environment.get("servers") or [], strict=False):
-        parts[target["url"]] = server
+        parts[short(target["url"])] = server | (target.get("process") or {})
     parts["Settings"] = result["settings"]
     tables = (
         f"<div class=scroll><table class=facts><caption>{escape(title)}</caption>{_pairs(found)}</table></div>"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from measures import Group, Objectives, percentile, ratios, samples, spread, summarize
 from record import Record
-from report import ratio_table, table
+from reports.table import ratio_table, table
 
 
 @pytest.mark.parametrize(

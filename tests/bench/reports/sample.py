@@ -78,6 +78,7 @@ def result(found: list[Record], targets: int = 2, **more: Any) -> dict[str, Any]
                 "url": f"http://127.0.0.1:879{index}",
                 "model": "tiny<b>",
                 "groups": {name: summarize(group) | {"noise": noise(group.records)} for name, group in groups.items()},
+                "warnings": [],
                 "within": {},
                 "knee": None,
                 "budget": budget([each for each in found if each.target == index]),

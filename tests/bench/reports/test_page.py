@@ -143,14 +143,13 @@ def test_page_without_any_answer_shows_the_errors() -> None:
 
 
 def test_warnings_are_sentences_about_the_run() -> None:
-    found = records(targets=1)
-    found[0].output_tokens -= 1
-    whole = result(found, 1)
+    whole = result(records(targets=1), 1)
     whole["environment"]["load"]["busy"] = ["before the run, other programs used 44% of all cores"]
     whole["settings"]["deviations"] = ["temperature: 0"]
+    whole["targets"][0]["warnings"] = ["1 of 18 answers ended before their maximum of tokens"]
     assert warnings(whole) == [
         "The machine is busy: before the run, other programs used 44% of all cores.",
-        "http://127.0.0.1:8790, all: 1 of 19 requests failed (http 503: 1).",
-        "http://127.0.0.1:8790, all: answers that ended before the length that was asked for: 1.",
+        "127.0.0.1:8790, all: 1 of 19 requests failed (http 503: 1).",
+        "127.0.0.1:8790: 1 of 18 answers ended before their maximum of tokens.",
         "Requests differ from a client's default ones: temperature: 0.",
     ]

@@ -6,6 +6,8 @@ from typing import Any
 from measures import MEASURES, POINTS
 from token_budget import budget_table
 
+from reports.rates import RATES
+
 
 def show(result: dict[str, Any]) -> None:
     """Print the tables of a result."""
@@ -66,21 +68,11 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def _rates(figures: dict[str, Any]) -> Iterator[str]:
-    counted = "text deltas, counted (no usage)" if figures["output_tokens_are_deltas"] else "sum(n)"
-    for key, name, formula in (
-        ("input_tokens", "input tokens", "usage.input_tokens, all requests"),
-        ("cached_share", "share found in a cache", "input_tokens_details.cached_tokens / input"),
-        ("prefill_tokens_per_s", "prefill tokens/s", "(input - cached tokens) / sum(ttft)"),
-        ("output_tokens", "output tokens", counted),
-        ("output_tokens_per_s", "output tokens/s overall", "sum(n) / wall time"),
-        ("output_tokens_per_s_per_stream", "output tokens/s per stream", "sum(n) / sum(e2e)"),
-        ("requests_per_s", "requests/s", "successful requests / wall time"),
-        ("goodput_share", "share that meets --slo", "requests that meet all objectives / all requests"),
-        ("goodput_requests_per_s", "goodput, requests/s", "requests that meet all objectives / wall time"),
-        ("wall_s", "s wall time", "first start to last read, warm-up apart"),
-    ):
+    for key, (name, formula) in RATES.items():
         if key in figures:
             value = figures[key]
+            if key == "output_tokens" and figures["output_tokens_are_deltas"]:
+                formula = "text deltas, counted (no usage)"
             yield f"{value if isinstance(value, int) else _cell(value):>10} {name:<27} {formula}"
 
 
