@@ -2,10 +2,11 @@
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from load import Length
-from measures import Objectives
+from measures import Objectives, read_floor
 
 
 def count(text: str) -> int:
@@ -62,6 +63,14 @@ def length(text: str) -> Length:
     try:
         return Length.parse(text)
     except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def floor(text: str) -> dict[str, Any]:
+    """Parse the output of bench/floor.py."""
+    try:
+        return read_floor(Path(text))
+    except (OSError, ValueError) as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from apis import APIS
 from client import STALL_SECONDS
-from flag_values import count, count_or_0, field, length, levels, number_above_0, objectives, share
+from flag_values import count, count_or_0, field, floor, length, levels, number_above_0, objectives, share
 from load import ARRIVALS, FORMS
 from reports.outputs import add_flags as add_output_flags
 from scenarios import SCENARIOS
@@ -158,6 +158,7 @@ def _measures(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--slo", type=objectives, metavar="NAME=TIME,...", help="objectives of a request, such as ttft=200ms,itl=30ms")
     add("--trace", action="store_true", help="ask `responsed serve --token-times true` where the time of a token goes")
+    add("--floor", type=floor, metavar="FILE", help="output of bench/floor.py; the report ends with the distance to it")
     add("--pid", type=count, help="process of the server: memory, CPU time, threads (default: that of --serve)")
     add("--vs-pid", type=count, metavar="PID", help="process of the other server")
     add("--quiet", action="store_true", help="no progress line on stderr")

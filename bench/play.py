@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from load import Lengths
+from load.progress import Expected, ProgressLine
 from load.sweep import Sweep
 from load.trace import read_trace
 from measures import Group, Objectives
 from processes import ProcessMeter
-from progress import Expected, ProgressLine
 from record import Record
 from scenarios import SCENARIOS, Groups, Size
 from scenarios.loads import Opened, Replayed, SoakLoad, Swept, Timed

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from load import Length
-from measures import Group, Objectives, ratios, summarize
+from measures import Group, Objectives, distances, ratios, summarize
 from options import deviations
 from play import chosen, sweep
 from processes import ProcessMeter
@@ -42,6 +42,7 @@ def build(
                 "process": _process(meters[index], played[index]),
                 "knee": _knee(played[index], args),
                 "budget": budget(all_records([played[index]])) if args.trace else None,
+                "limits": distances(args.floor, parts[index]) if args.floor else [],
             }
             for index, target in enumerate(targets)
         ],

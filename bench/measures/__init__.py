@@ -1,5 +1,6 @@
 """Figures from records: formulas, percentiles, objectives, and ratios with their confidence intervals."""
 
+from measures.distances import distance_line, distances, read_floor
 from measures.figures import Group, summarize
 from measures.formulas import MEASURES, PER_REQUEST, samples
 from measures.objectives import Objectives
@@ -12,8 +13,11 @@ __all__ = [
     "POINTS",
     "Group",
     "Objectives",
+    "distance_line",
+    "distances",
     "percentile",
     "ratios",
+    "read_floor",
     "samples",
     "spread",
     "summarize",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from measures import MEASURES, POINTS
+from measures import MEASURES, POINTS, distance_line
 from token_budget import budget_table
 
 from reports.rates import RATES
@@ -27,6 +27,8 @@ def show(result: dict[str, Any]) -> None:
             print(f"{process_line(process)}\n")
         if settings["trace"]:
             print(f"{budget_table(target['budget'])}\n")
+        for distance in target["limits"]:
+            print(f"{distance_line(distance)}\n")
         if entries := [entry for entry in result["sweep"] if entry["target"] == index]:
             print(f"{sweep_table(entries, target['knee'])}\n")
     if len(targets) > 1:
