@@ -83,7 +83,8 @@ def _read(recording: Recording, record: Record) -> None:
         if not recording.dropped:  # a response that we dropped may end anywhere
             raise
     if not record.error and record.end is None and not recording.dropped:
-        record.error, record.error_kind = "the stream ended without a terminal event", "protocol"
+        record.error = "the stream ended without a terminal event"
+        record.error_kind = "closed" if recording.cut else "protocol"
 
 
 def _timed_lines(

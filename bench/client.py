@@ -40,6 +40,8 @@ class Recording:
     error_kind: str = ""
     dropped: bool = False
     """True if we hung up before the response ended."""
+    cut: bool = False
+    """True if the server closed before the end that the response's head announces."""
     planned: float | None = None
     asked_tokens: int | None = None
 
@@ -158,7 +160,8 @@ class StreamClient:
                 self.reads += 1
                 over = connection.complete(data) or connection.phase is ConnectionPhase.SEND
                 data = connection.advance() if not over and connection.pending() else None
-            over = over or data == b""
+            if data == b"":
+                over, recording.cut = True, connection.awaits_more
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno and not error.strerror else error.strerror or str(error)
             recording.error, recording.error_kind = f"connection: {reason}", connection.phase.value[1]

@@ -89,6 +89,8 @@ def play(targets: list[Target], meters: list[ProcessMeter | None], args: argpars
             for name, group in played.items():
                 place(group.records, index, number, name, begin)
                 results[index][name] += group
+    if progress:
+        progress.close()
     return results
 
 

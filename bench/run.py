@@ -97,7 +97,8 @@ def _target(
     try:
         target = Target(url, manners(args), restart)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{url}: {error}") from error
+        hint = "; give --ca FILE or --insecure" if "certificate verify failed" in str(error) else ""
+        raise ValueError(f"{url}: {error}{hint}") from error
     if pid is not None:
         return target, ProcessMeter(lambda: pid)
     return target, None if process is None else ProcessMeter(lambda: process.pid)

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TextIO
+from typing import Protocol
 
 from client import StreamClient
 
@@ -20,11 +20,21 @@ class Expected:
     seconds: float | None = None
 
 
+class LineOutput(Protocol):
+    """Standard error, as far as it is used."""
+
+    def isatty(self) -> bool: ...
+
+    def write(self, text: str, /) -> int: ...
+
+    def flush(self) -> None: ...
+
+
 class ProgressLine:
     """ProgressLine of a run of equal parts: one for each round and server."""
 
-    def __init__(self, parts: int, expected: Expected, stream: TextIO | None = None) -> None:
-        self._stream = sys.stderr if stream is None else stream
+    def __init__(self, parts: int, expected: Expected, stream: LineOutput | None = None) -> None:
+        self._stream: LineOutput = sys.stderr if stream is None else stream
         self._terminal = self._stream.isatty()
         self._pause = REWRITE_SECONDS if self._terminal else LINE_SECONDS
         self._parts = parts

@@ -29,6 +29,8 @@ class ResponseEnd:
     def __init__(self) -> None:
         self.reusable = False
         """True if the connection may carry another request."""
+        self.framed = False
+        """True if the head announces an end; else the response ends when the server closes."""
         self._head: bytes | None = b""
         self._tail = b""
         self._left: int | None = None
@@ -60,7 +62,8 @@ class ResponseEnd:
             self._tail = b"\r\n"
         elif length:
             self._left = int(length[1])
-        self.reusable = bool(head.startswith(b"HTTP/1.1") and not _CLOSES.search(head) and (self._tail or length))
+        self.framed = bool(self._tail or length)
+        self.reusable = self.framed and head.startswith(b"HTTP/1.1") and not _CLOSES.search(head)
         return rest
 
 
@@ -79,6 +82,11 @@ class ClientConnection:
     def reusable(self) -> bool:
         """True if the response is complete and another request may follow."""
         return self._end.reusable and not self._unsent
+
+    @property
+    def awaits_more(self) -> bool:
+        """True if the head announces an end that has not come."""
+        return self._end.framed
 
     def alive(self) -> bool:
         """Return whether an idle connection is still open: neither its end nor unexpected data came."""

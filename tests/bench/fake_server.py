@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -60,6 +61,8 @@ class FakeServer:
         self.headers: list[list[bytes]] = []
         self.most_at_once = 0
         self.connections = 0
+        self.posting: set[socket.socket] = set()
+        """Connections with at least one POST."""
         self.cut_off = 0
         self._busy = 0
         self._slots = threading.Semaphore(slots)
@@ -74,16 +77,22 @@ class FakeServer:
         while True:
             try:
                 connection, _ = self.listener.accept()
+            except (ssl.SSLError, ConnectionError):
+                continue  # the client ended the handshake
             except OSError:
                 break  # the test is over
             self._open.add(connection)
             threads.append(threading.Thread(target=self.take, args=(connection,)))
             threads[-1].start()
+        self.hang_up()
+        for thread in threads:
+            thread.join()
+
+    def hang_up(self) -> None:
+        """Close all connections."""
         for connection in [*self._open]:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        for thread in threads:
-            thread.join()
 
     def take(self, connection: socket.socket) -> None:
         self.connections += 1
@@ -110,6 +119,7 @@ class FakeServer:
             return True
         self._busy += 1
         self.most_at_once = max(self.most_at_once, self._busy)
+        self.posting.add(connection)
         self.requests.append(json.loads(body))
         self.headers.append(headers)
         try:
