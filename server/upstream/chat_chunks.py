@@ -1,4 +1,4 @@
-"""Chunks of a streamed chat completion, as upstreams send them, and their errors. Data only.
+"""Chunks of a streamed chat completion, as upstreams send them. Data only.
 
 Fields of OpenAI's API, with `reasoning_content` (llama.cpp, SGLang, DeepSeek) or `reasoning` (vLLM, OpenRouter) for
 reasoning, and vLLM's `stop_reason`.
@@ -72,18 +72,3 @@ class ReadChunk(Struct):
 
 
 decode_chunk = msgspec.json.Decoder(ReadChunk).decode
-
-
-def message_of(body: str) -> str:
-    """Return the message of an error object; the text itself if it is none."""
-    try:
-        return error_message(msgspec.json.decode(body))
-    except msgspec.DecodeError:
-        return body.strip()
-
-
-def error_message(value: Any) -> str:
-    """Return the message inside an error: OpenAI's object, FastAPI's `detail`, or a text."""
-    while isinstance(value, dict):
-        value = next((value[name] for name in ("error", "message", "detail") if value.get(name)), "")
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

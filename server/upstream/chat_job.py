@@ -11,6 +11,7 @@ from server.protocol.events import PromptProgress
 from server.protocol.response import InputTokensDetails, OutputTokensDetails, Usage
 from server.stream import End, StreamInput, ToolCallStarted, failure
 from server.upstream.chat_chunks import ReportedUsage
+from server.upstream.output_checks import OutputChecks
 
 
 class ChatJob(Struct, frozen=True, kw_only=True):
@@ -24,6 +25,7 @@ class ChatJob(Struct, frozen=True, kw_only=True):
     calls: Mapping[str, ToolCallStarted]
     """Start of a call by the name of its function."""
     parallel: bool = True
+    checks: OutputChecks = OutputChecks()
 
 
 class Begun(Struct, frozen=True):

@@ -15,10 +15,11 @@ from server.http import WorkThread
 from server.prompt import PreparedRequest, builder, compaction, truncation, volatile
 from server.prompt_comparison import Compared
 from server.protocol.errors import InvalidRequest, NotFound
-from server.protocol.formats import Format, PlainFormat
+from server.protocol.formats import Format
 from server.served_model import JobOrder, ModelCard, OutputConstraints
 from server.store import AsyncStore
 from server.tools import NO_TOOLS, GrammarInput, Toolbox
+from server.upstream import output_checks
 from server.upstream.chat_body import chat_body
 from server.upstream.chat_job import ChatJob, ChatProcessor
 
@@ -76,9 +77,10 @@ class ChatModel:
     async def constraints(
         self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS, messages: Sequence[Message] = ()
     ) -> OutputConstraints:
-        """Return what is not enforced: the upstream may enforce it, and this server cannot know.
+        """Return the constraints, which are verified in the upstream's output.
 
-        Raises InvalidRequest for grammars, which chat completions cannot express.
+        Raises InvalidRequest for schemas that cannot be verified, and for grammars in Lark, which chat completions
+        cannot express.
         """
         for spec in toolbox.specs:
             if isinstance(spec.input, GrammarInput) and spec.input.syntax == "lark":
@@ -86,10 +88,7 @@ class ChatModel:
                     f"The Lark grammar in `{spec.place}` cannot be enforced by an upstream: leave it out.",
                     param=spec.place,
                 )
-        places = tuple(spec.place for spec in toolbox.specs)
-        formats = () if isinstance(wanted, PlainFormat) or toolbox.must_call else (field,)
-        names = tuple(spec.tool.name for spec in toolbox.specs)
-        return OutputConstraints(loose=frozenset(names), unenforced=(*formats, *places), names=names)
+        return output_checks.constraints(wanted, field, toolbox)
 
     async def prompt(self, prepared: PreparedRequest, least_bytes: int = 0) -> "ChatPrompt":
         limit = self._config.now.max_prompt_tokens
@@ -153,6 +152,7 @@ class ChatPrompt:
             affinity=order.affinity,
             calls=order.toolbox.calls,
             parallel=order.toolbox.parallel,
+            checks=output_checks.output_checks(request, order.toolbox),
         )
 
     def processor(self, prepared: PreparedRequest, stops: Sequence[str]) -> ChatProcessor:

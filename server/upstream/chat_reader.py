@@ -13,7 +13,6 @@ from server.stream import (
     ToolCallEnded,
     ToolCallStarted,
 )
-from server.upstream import faults
 from server.upstream.chat_chunks import (
     AddedCall,
     LikelyToken,
@@ -21,10 +20,9 @@ from server.upstream.chat_chunks import (
     ReportedUsage,
     WrittenToken,
     decode_chunk,
-    error_message,
 )
-from server.upstream.event_stream import EventData, EventTooLong
-from server.upstream.faults import OutputMismatch
+from server.upstream.output_checks import OutputChecks, RunningChecks
+from server.upstream.transport import EventData, EventTooLong, OutputMismatch, faults
 
 DONE = b"[DONE]"
 MIN_LOGPROB = -9999.0
@@ -38,11 +36,12 @@ MAX_ANSWER_BYTES = 64 << 20
 class ChatReader:
     """The answer of one attempt."""
 
-    def __init__(self, url: str, calls: Mapping[str, ToolCallStarted], parallel: bool) -> None:
+    def __init__(self, url: str, calls: Mapping[str, ToolCallStarted], parallel: bool, checks: OutputChecks) -> None:
         """`url`: of the upstream, for errors. `calls`: start of a call by the names of the offered functions."""
         self._url = url
         self._calls = calls
         self._parallel = parallel
+        self._checks = RunningChecks(checks)
         self._events = EventData()
         self._bytes = 0
         self._call: int | None = None
@@ -80,8 +79,11 @@ class ChatReader:
         """Return the inputs at the end of the body. Raises UpstreamFault if the answer is not complete."""
         if self.finish_reason is None and not self.done:
             raise faults.cut(self._url, "no finish_reason")
+        inputs = list(self._end_call())
+        if self.incomplete is None and self.stop is None:
+            self._checks.end()
         self.done = True
-        return list(self._end_call())
+        return inputs
 
     def _event(self, data: bytes) -> Iterator[StreamInput]:
         if self.done:
@@ -95,7 +97,9 @@ class ChatReader:
             raise faults.garbage(self._url, f"an event is no chunk of a chat completion ({error})") from error
         if chunk.error is not None:
             status = chunk.error.get("code") if isinstance(chunk.error, dict) else None
-            raise faults.refused(self._url, status if isinstance(status, int) else 500, error_message(chunk.error))
+            raise faults.refused(
+                self._url, status if isinstance(status, int) else 500, faults.error_message(chunk.error)
+            )
         self.usage = chunk.usage or self.usage
         for choice in chunk.choices[:1]:
             yield from self._choice(choice)
@@ -113,7 +117,9 @@ class ChatReader:
             if delta.content:
                 self.deltas += 1
                 yield from self._end_call()
-                yield TextAdded(delta.content, _logprobs(choice))
+                self._checks.text(delta.content)
+                if not self._checks.drops_text:
+                    yield TextAdded(delta.content, _logprobs(choice))
             for call in delta.tool_calls or ():
                 self.deltas += 1
                 yield from self._call_delta(call)
@@ -140,9 +146,11 @@ class ChatReader:
                 raise OutputMismatch(f"The upstream's model calls {name[:100]!r}, which the request does not offer.")
             yield from self._end_call()
             self._call, self._calling, self._has_arguments = index, True, False
+            self._checks.begin_call(name)
             yield call
         if function is not None and function.arguments:
             self._has_arguments = True
+            self._checks.arguments(function.arguments)
             yield ArgumentsAdded(function.arguments)
 
     def _end_call(self) -> Iterator[StreamInput]:
@@ -150,8 +158,10 @@ class ChatReader:
             return
         self._calling = False
         if not self._has_arguments:
+            self._checks.arguments("{}")
             yield ArgumentsAdded("{}")
         if self.finish_reason != "length":
+            self._checks.end_call()
             yield ToolCallEnded()
 
 

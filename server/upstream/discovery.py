@@ -8,8 +8,7 @@ import trio
 from msgspec import Struct
 
 from server.upstream.chat_model import UpstreamModel
-from server.upstream.client import UpstreamClient
-from server.upstream.faults import UpstreamFault
+from server.upstream.transport import UpstreamClient, UpstreamFault
 
 MAX_BYTES = 4 << 20
 """Bytes of an answer at most."""

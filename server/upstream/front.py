@@ -7,10 +7,9 @@ from msgspec import Struct
 
 from engine.model import ModelError
 from server.config import Config, credential, read_secret
-from server.upstream.address import Address
 from server.upstream.chat_model import UpstreamModel
-from server.upstream.client import ClientTimeouts, UpstreamClient
 from server.upstream.discovery import Found, find_models, upstream_model
+from server.upstream.transport import Address, ClientTimeouts, UpstreamClient
 
 KEY_CREDENTIAL = "upstream-key"
 """Name of systemd's credential with the key for the upstreams."""

@@ -10,12 +10,11 @@ from engine.job import Lane
 from engine.runtime import EngineStopped
 from engine.scheduler import Counters, EngineStats
 from server.protocol.errors import ApiError
-from server.upstream import faults
 from server.upstream.chat_job import Answered, AttemptsFailed, Begun, ChatJob, ChatOutput, Deltas
 from server.upstream.chat_reader import ChatReader
-from server.upstream.faults import OutputMismatch, UpstreamFault
 from server.upstream.replicas import Replica, choose
 from server.upstream.slots import Slots
+from server.upstream.transport import OutputMismatch, UpstreamFault, faults
 
 CHAT = "/chat/completions"
 MODELS = "/models"
@@ -189,7 +188,7 @@ class _Attempts:
     async def _ask(self, replica: Replica) -> None:
         """Ask one upstream. Raises UpstreamFault, OutputMismatch, trio.BrokenResourceError."""
         job, began = self._job, trio.current_time()
-        reader = ChatReader(replica.url, job.calls, job.parallel)
+        reader = ChatReader(replica.url, job.calls, job.parallel, job.checks)
         replica.running += 1
         try:
             async with replica.client.request("POST", replica.client.address.path + CHAT, job.body) as answer:

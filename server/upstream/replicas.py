@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from hashlib import blake2b
 
 from engine.scheduler import Histogram, Times
-from server.upstream.client import UpstreamClient
+from server.upstream.transport import UpstreamClient
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """Upper bounds in seconds of the time to an upstream's first delta."""

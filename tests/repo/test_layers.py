@@ -41,12 +41,14 @@ DRAWN = {
     "server.store": "",
     "server.stream.decoders": "",
     "server.systemd": "",
+    "server.verification": "",
     "server.version": "",
     "server.access": "protocol",
     "server.stream.completions": "protocol",
     "server.websocket": "protocol",
     "server.http": "access protocol websocket",
     "server.page": "http",
+    "server.upstream.transport": "http protocol",
     "server.stream": "engine.dialects engine.job engine.notations engine.tokenizer protocol stream.decoders",
     "server.config": "access engine.chat_template engine.job engine.model engine.platform",
     "server.generation": "access engine.job engine.runtime engine.scheduler protocol store stream",
@@ -68,8 +70,9 @@ DRAWN = {
         "protocol served_model store stream"
     ),
     "server.upstream": (
-        "config engine.chat_template engine.job engine.model engine.runtime engine.scheduler http prompt "
-        "prompt_comparison protocol served_model store stream tools"
+        "config engine.chat_template engine.constraint engine.job engine.model engine.runtime "
+        "engine.scheduler http prompt prompt_comparison protocol served_model store stream tools "
+        "upstream.transport verification"
     ),
     "server.live_view": "config monitoring",
     "server.session": "access generation http preprocessing prompt protocol stream websocket",
@@ -105,8 +108,8 @@ ALONE = {
         "server.http.h11_patches",
         "server.http.request_head",
         "server.relay.peer",
-        "server.upstream.client",
-        "server.upstream.connection",
+        "server.upstream.transport.client",
+        "server.upstream.transport.connection",
     },
     "hypercorn": {"server.http.listener"},
     "llguidance": {
@@ -134,6 +137,7 @@ TRIO = {
     "server.session",
     "server.store",
     "server.upstream",
+    "server.upstream.transport",
     "server.websocket",
 }
 """Folders whose modules import trio, besides the command and `server.served_model`."""
@@ -151,6 +155,7 @@ PURE = (
     "server.stream.completions",
     "server.stream.decoders",
     "server.tools",
+    "server.verification",
 )
 """Folders that decide and compute only: no clock, no file, no thread, no socket."""
 IMPURE = {"logging", "os", "pathlib", "socket", "sqlite3", "subprocess", "threading", "time", "trio"}

@@ -17,11 +17,11 @@ from server.config.config import Config
 from server.http.sockets import listening_sockets
 from server.monitoring.metrics import PrometheusMetrics
 from server.store.async_store import AsyncStore
-from server.upstream.address import Address
 from server.upstream.chat_model import UpstreamModel
-from server.upstream.client import ClientTimeouts, UpstreamClient
 from server.upstream.generator import UpstreamGenerator
 from server.upstream.replicas import Replica
+from server.upstream.transport.address import Address
+from server.upstream.transport.client import ClientTimeouts, UpstreamClient
 from tests.support.helpers import PATIENCE, Ready, open_store
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import trio
 
-from server.upstream.client import ClientTimeouts
+from server.upstream.transport.client import ClientTimeouts
 from tests.server.upstream.scripted_upstream import (
     HEAD,
     TIMEOUTS,

@@ -11,11 +11,10 @@ import h11
 import trio
 from msgspec import Struct
 
-from server.upstream import faults
-from server.upstream.address import Address
-from server.upstream.chat_chunks import message_of
-from server.upstream.connection import Headers, UpstreamConnection
-from server.upstream.faults import UpstreamFault
+from server.upstream.transport import faults
+from server.upstream.transport.address import Address
+from server.upstream.transport.connection import Headers, UpstreamConnection
+from server.upstream.transport.faults import UpstreamFault
 
 MAX_IDLE = 64
 """Number of idle connections."""
@@ -119,7 +118,7 @@ class UpstreamClient:
         try:
             if answer.status != 200:
                 text = (await answer.read(MAX_ERROR_BYTES)).decode(errors="replace")
-                raise faults.refused(self.address.url, answer.status, message_of(text), answer.retry_after)
+                raise faults.refused(self.address.url, answer.status, faults.message_of(text), answer.retry_after)
             yield answer
         finally:
             if answer.complete and connection.recycle() and len(self._idle) < MAX_IDLE:

@@ -1,5 +1,9 @@
 """Faults of upstream servers: what went wrong, whether another attempt may help, and the error for the client. Pure."""
 
+from typing import Any
+
+import msgspec
+
 from server.protocol.errors import ApiError, InvalidRequest, Unavailable
 
 MAX_QUOTED = 300
@@ -111,3 +115,18 @@ def refused(url: str, status: int, message: str, retry_after: float | None = Non
 def _is_too_long(message: str) -> bool:
     """True for the messages of llama.cpp and vLLM about a prompt beyond the context."""
     return any(words in message.lower() for words in ("context size", "context length", "maximum context"))
+
+
+def message_of(body: str) -> str:
+    """Return the message of an error object; the text itself if it is none."""
+    try:
+        return error_message(msgspec.json.decode(body))
+    except msgspec.DecodeError:
+        return body.strip()
+
+
+def error_message(value: Any) -> str:
+    """Return the message inside an error: OpenAI's object, FastAPI's `detail`, or a text."""
+    while isinstance(value, dict):
+        value = next((value[name] for name in ("error", "message", "detail") if value.get(name)), "")
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -1,0 +1,230 @@
+"""Full validation of a value by a JSON schema (draft 2020-12), without the keywords of `unverified`. Pure.
+
+`format` and the keywords of content are annotations, as the draft has it by default.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from server.verification import patterns
+from server.verification.unverified import unverified
+
+Schema: TypeAlias = Any
+"""An object, or true or false."""
+TYPES: Mapping[str, Callable[[Any], bool]] = {
+    "object": lambda value: isinstance(value, dict),
+    "array": lambda value: isinstance(value, list),
+    "string": lambda value: isinstance(value, str),
+    "boolean": lambda value: isinstance(value, bool),
+    "null": lambda value: value is None,
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "integer": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and value == int(value),
+}
+MAX_DEPTH = 128
+"""Levels of nested schemas and references at most."""
+
+
+class VerifiedSchema:
+    def __init__(self, root: Schema) -> None:
+        self.root = root
+
+    def unverified(self) -> list[str]:
+        """Return the paths of keywords that are not verified."""
+        return list(unverified(self.root, lambda reference: self._target(reference) is not True))
+
+    def fault(self, value: Any, schema: Schema, depth: int = 0) -> str | None:
+        """Return the first reason for which a value does not match; None if it matches."""
+        if isinstance(schema, bool):
+            return None if schema else "no value is allowed"
+        if depth > MAX_DEPTH:
+            return "the schema refers to itself without end"
+        return next(self._faults(value, schema, depth + 1), None)
+
+    def resolved(self, schema: Schema) -> Schema:
+        """Return the schema that a schema refers to if it is a reference only."""
+        for _ in range(MAX_DEPTH):
+            if not isinstance(schema, dict) or not isinstance(schema.get("$ref"), str):
+                return schema
+            if any(key in schema for key in ("type", "properties", "items", "additionalProperties")):
+                return True  # the reference and its siblings apply together: the full validation does that
+            schema = self._target(schema["$ref"])
+        return True
+
+    def property(self, schema: Schema, key: str) -> Schema:
+        """Return the schema of a property; False if the object must not have it."""
+        schema = self.resolved(schema)
+        if not isinstance(schema, dict):
+            return True
+        if key in (properties := schema.get("properties") or {}):
+            return properties[key]
+        for pattern, found in (schema.get("patternProperties") or {}).items():
+            regex = patterns.compiled(pattern)
+            if regex is None or regex.search(key):
+                return found if regex is not None else True
+        return schema.get("additionalProperties", True)
+
+    def item(self, schema: Schema, index: int) -> Schema:
+        """Return the schema of an item; False if the array must not have it."""
+        schema = self.resolved(schema)
+        if not isinstance(schema, dict):
+            return True
+        first, rest = _items(schema)
+        return first[index] if index < len(first) else rest
+
+    def allows(self, schema: Schema, kind: str) -> bool:
+        """Return False if no value of a JSON type matches. `kind` is `number` for integers too."""
+        schema = self.resolved(schema)
+        if not isinstance(schema, dict):
+            return schema is not False
+        types = schema.get("type")
+        named = [types] if isinstance(types, str) else types if isinstance(types, list) else list(TYPES)
+        return kind in named or (kind == "number" and "integer" in named)
+
+    def _target(self, reference: str) -> Schema:
+        """Return the target of a reference inside this schema; true if it is elsewhere."""
+        found = self.root
+        if reference in ("#", "#/"):
+            return found
+        if not reference.startswith("#/"):
+            return True
+        for part in reference[2:].split("/"):
+            name = part.replace("~1", "/").replace("~0", "~").replace("%25", "%")
+            if isinstance(found, list) and name.isdigit() and int(name) < len(found):
+                found = found[int(name)]
+            elif isinstance(found, dict) and name in found:
+                found = found[name]
+            else:
+                return True
+        return found
+
+    def _faults(self, value: Any, schema: Mapping[str, Any], depth: int) -> Iterator[str]:
+        if isinstance(schema.get("$ref"), str):
+            yield from filter(None, [self.fault(value, self._target(schema["$ref"]), depth)])
+        types = schema.get("type")
+        if types is not None and not any(
+            TYPES[each](value) for each in ([types] if isinstance(types, str) else types) if each in TYPES
+        ):
+            yield f"it is not of the type {types}"
+        if "const" in schema and not equal(value, schema["const"]):
+            yield "it is not the value of `const`"
+        if "enum" in schema and not any(equal(value, each) for each in schema["enum"]):
+            yield "it is none of the values of `enum`"
+        yield from self._combined(value, schema, depth)
+        if isinstance(value, dict):
+            yield from self._object(value, schema, depth)
+        elif isinstance(value, list):
+            yield from self._array(value, schema, depth)
+        elif isinstance(value, str):
+            yield from _string(value, schema)
+        elif TYPES["number"](value):
+            yield from _number(value, schema)
+
+    def _combined(self, value: Any, schema: Mapping[str, Any], depth: int) -> Iterator[str]:
+        for each in schema.get("allOf") or ():
+            yield from filter(None, [self.fault(value, each, depth)])
+        for name, least, most in (("anyOf", 1, 1 << 30), ("oneOf", 1, 1)):
+            if alternatives := schema.get(name):
+                matches = sum(self.fault(value, each, depth) is None for each in alternatives)
+                if not least <= matches <= most:
+                    yield f"it matches {matches} of the schemas of `{name}`"
+        if "not" in schema and self.fault(value, schema["not"], depth) is None:
+            yield "it matches the schema of `not`"
+        if "if" in schema:
+            branch = "then" if self.fault(value, schema["if"], depth) is None else "else"
+            yield from filter(None, [self.fault(value, schema.get(branch, True), depth)])
+
+    def _object(self, value: dict[str, Any], schema: Mapping[str, Any], depth: int) -> Iterator[str]:
+        for name in schema.get("required") or ():
+            if name not in value:
+                yield f"the property {name!r} is missing"
+        yield from _bounds(len(value), schema, "Properties", "properties")
+        named = schema.get("properties") or {}
+        matched = [
+            (regex, each)
+            for pattern, each in (schema.get("patternProperties") or {}).items()
+            if (regex := patterns.compiled(pattern)) is not None
+        ]
+        for key, part in value.items():
+            schemas = [named[key]] if key in named else []
+            schemas += [each for regex, each in matched if regex.search(key)]
+            for each in schemas or [schema.get("additionalProperties", True)]:
+                if (fault := self.fault(part, each, depth)) is not None:
+                    yield f"`{key}`: {fault}"
+            if "propertyNames" in schema and (fault := self.fault(key, schema["propertyNames"], depth)) is not None:
+                yield f"the name {key!r}: {fault}"
+        for key, names in (schema.get("dependentRequired") or {}).items():
+            if key in value and (missing := [name for name in names if name not in value]):
+                yield f"with {key!r}, the property {missing[0]!r} is missing"
+        for key, each in (schema.get("dependentSchemas") or {}).items():
+            if key in value:
+                yield from filter(None, [self.fault(value, each, depth)])
+
+    def _array(self, value: list[Any], schema: Mapping[str, Any], depth: int) -> Iterator[str]:
+        yield from _bounds(len(value), schema, "Items", "items")
+        first, rest = _items(schema)
+        for index, part in enumerate(value):
+            if (fault := self.fault(part, first[index] if index < len(first) else rest, depth)) is not None:
+                yield f"item {index}: {fault}"
+        if schema.get("uniqueItems") is True and any(
+            equal(part, other) for index, part in enumerate(value) for other in value[:index]
+        ):
+            yield "two items are equal"
+        if "contains" in schema:
+            count = sum(self.fault(part, schema["contains"], depth) is None for part in value)
+            if not schema.get("minContains", 1) <= count <= schema.get("maxContains", count):
+                yield f"{count} items match `contains`"
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Return whether two JSON values are equal: 1 equals 1.0, and no number equals a boolean."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return bool(one == other)
+
+
+def _items(schema: Mapping[str, Any]) -> tuple[list[Schema], Schema]:
+    """Return the schemas of the first items, and the schema of the others."""
+    items = schema.get("items", True)
+    if isinstance(items, list):  # before draft 2020-12
+        return items, schema.get("additionalItems", True)
+    return schema.get("prefixItems") or [], items
+
+
+def _bounds(size: int, schema: Mapping[str, Any], suffix: str, name: str) -> Iterator[str]:
+    if not schema.get(f"min{suffix}", 0) <= size <= schema.get(f"max{suffix}", size):
+        yield f"it has {size} {name}"
+
+
+def _string(value: str, schema: Mapping[str, Any]) -> Iterator[str]:
+    yield from _bounds(len(value), schema, "Length", "characters")
+    if isinstance(pattern := schema.get("pattern"), str):
+        regex = patterns.compiled(pattern)
+        if regex is not None and not regex.search(value):
+            yield f"it does not match the pattern {pattern!r}"
+
+
+def _number(value: float, schema: Mapping[str, Any]) -> Iterator[str]:
+    if "minimum" in schema and value < schema["minimum"]:
+        yield f"it is less than {schema['minimum']}"
+    if "maximum" in schema and value > schema["maximum"]:
+        yield f"it is more than {schema['maximum']}"
+    if "exclusiveMinimum" in schema and not isinstance(low := schema["exclusiveMinimum"], bool) and value <= low:
+        yield f"it is not more than {low}"
+    if "exclusiveMaximum" in schema and not isinstance(high := schema["exclusiveMaximum"], bool) and value >= high:
+        yield f"it is not less than {high}"
+    if (step := schema.get("multipleOf")) and not _is_multiple(value, step):
+        yield f"it is no multiple of {step}"
+
+
+def _is_multiple(value: float, step: float) -> bool:
+    if isinstance(value, int) and isinstance(step, int):
+        return value % step == 0
+    try:
+        quotient = value / step
+    except OverflowError:
+        return True
+    return quotient == round(quotient)
