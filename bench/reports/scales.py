@@ -6,6 +6,7 @@ from math import ceil, floor, log10
 
 from measures import percentile
 
+LABEL_PIXELS = 30.0
 LOG_RATIO = 5.0
 """Ratio of the largest to the smallest value from which a logarithmic scale is more readable."""
 
@@ -19,6 +20,8 @@ class Scale:
     begin: float
     end: float
     is_log: bool = False
+    marked: tuple[float, ...] = ()
+    """Values that get the ticks instead of round numbers."""
 
     def __call__(self, value: float) -> float:
         """Return the pixel of a value; values outside are drawn at the border."""
@@ -30,8 +33,18 @@ class Scale:
         return round(self.begin + share * (self.end - self.begin), 1)
 
     def ticks(self, count: int = 5) -> list[float]:
-        """Return about `count` round numbers within the scale."""
+        """Return about `count` round numbers within the scale, or the marked values, if they are not too close."""
+        if self.marked:
+            return self._apart()
         return _log_ticks(self.low, self.high, count) if self.is_log else _ticks(self.low, self.high, count)
+
+    def _apart(self) -> list[float]:
+        """Return the marked values whose labels do not overlap."""
+        found: list[float] = []
+        for value in sorted(self.marked):
+            if not found or abs(self(value) - self(found[-1])) >= LABEL_PIXELS:
+                found.append(value)
+        return found
 
 
 def linear(low: float, high: float, begin: float, end: float) -> Scale:

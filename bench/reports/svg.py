@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from math import inf
 
 from reports.scales import Scale
 
@@ -65,15 +66,16 @@ class Plot:
         """Draw marks on top of all others."""
         self._parts += marks
 
-    def verticals(self, marks: Iterable[tuple[float, str, str]], reserved: float = 0.0) -> None:
+    def verticals(self, marks: Iterable[tuple[float, str, str]], free_until: float = inf) -> None:
         """Draw vertical lines at pixels, each with its label and its class; labels that would overlap get rows of
-        their own, below one another. The first two rows are free from the pixel `reserved` on."""
-        taken = [reserved, reserved]
+        their own, below one another. The first two rows are free until that pixel."""
+        taken = [0.0, 0.0]
         labels = []
         for x, label, class_ in sorted(marks):
             size = CHARACTER * len(label)
             at = min(x + 3, self.right - size) if x + 3 + size > self.right else x + 3
-            row = next((index for index, end in enumerate(taken) if end <= at), len(taken))
+            first = 0 if at + size < free_until else 2
+            row = next((index for index in range(first, len(taken)) if taken[index] <= at), len(taken))
             taken[row : row + 1] = [at + size + 4]
             self._parts.append(element("line", x1=x, x2=x, y1=self.top, y2=self.bottom, class_=f"rule {class_}"))
             labels.append(text(label, at, self.top + 11 + LINE * row, class_=f"label halo {class_}"))

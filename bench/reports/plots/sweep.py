@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from math import inf
 from typing import Any
 
 from reports.figure import NARROW, Figure
@@ -31,10 +33,10 @@ def _attainment(targets: Sequence[dict[str, Any]], found: Sequence[Sequence[dict
     plot = Plot(NARROW, 250)
     x, y = _levels(rows, plot), linear(0.0, 108.0, plot.bottom, plot.top)
     plot.axes(x, y, _unit(targets), "requests within the objectives, %")
-    reserved = _limit(plot, y, wanted, f"wanted {wanted:g}%")
     for color, row in zip(COLORS, rows, strict=False):
         draw(plot, row, x, y, color)
-    _knees(plot, targets, x, reserved)
+    free_until = _limit(plot, y, wanted, f"wanted {wanted:g}%", is_least=True)
+    _knees(plot, targets, x, free_until)
     legend = [(COLORS[i], short(target["url"]), knee_text(target["knee"])) for i, target in enumerate(targets)]
     caption = (
         f"The knee is the highest level at which {wanted:g}% of the requests meet {targets[0]['knee']['objectives']}."
@@ -59,12 +61,12 @@ def _measure(
     values = [value for row in rows for level in row for value in (level.middle, level.top)]
     x, y = _levels(rows, plot), fitting([*values, *([float(limit)] if limit else [])], plot.bottom, plot.top)
     plot.axes(x, y, _unit(targets), f"{name}, ms")
-    reserved = 0.0
-    if limit:
-        reserved = _limit(plot, y, float(limit), f"objective {float(limit):,g} ms")
     for color, row in zip(COLORS, rows, strict=False):
         draw(plot, row, x, y, color)
-    _knees(plot, targets, x, reserved)
+    free_until = inf
+    if limit:
+        free_until = _limit(plot, y, float(limit), f"objective {float(limit):,g} ms", is_least=False)
+    _knees(plot, targets, x, free_until)
     legend = [
         (COLORS[index], short(target["url"]), _at_knee(target["knee"], rows[index]))
         for index, target in enumerate(targets)
@@ -84,7 +86,8 @@ def _rows(target: dict[str, Any], entries: Sequence[dict[str, Any]], key: str) -
 
 
 def _levels(rows: Sequence[Sequence[Level]], plot: Plot) -> Scale:
-    return fitting([level.at for row in rows for level in row], plot.left, plot.right - 8)
+    levels = [level.at for row in rows for level in row]
+    return replace(fitting(levels, plot.left, plot.right - 8), marked=tuple(sorted({*levels})))
 
 
 def _unit(targets: Sequence[dict[str, Any]]) -> str:
@@ -92,24 +95,27 @@ def _unit(targets: Sequence[dict[str, Any]]) -> str:
     return unit if unit.startswith("requests") else f"requests {unit}"
 
 
-def _limit(plot: Plot, y: Scale, value: float, label: str) -> float:
-    """Draw an objective, and return where its label ends."""
+def _limit(plot: Plot, y: Scale, value: float, label: str, is_least: bool) -> float:
+    """Draw an objective, and return where the upper rows of labels stop being free.
+
+    The label is at the right, on the side of the line that the levels beyond the knee leave free.
+    """
     at = y(value)
     plot.add(
         element("line", x1=plot.left, x2=plot.right, y1=at, y2=at, class_="rule bad"),
-        text(label, plot.left + 4, at - 5 if at > plot.top + 12 else at + 13, class_="label halo bad"),
+        text(label, plot.right, at - 5 if is_least else at + 13, "end", class_="label halo bad"),
     )
-    return plot.left + 4 + CHARACTER * len(label)
+    return plot.right - CHARACTER * len(label) if at < plot.top + 50 else inf
 
 
-def _knees(plot: Plot, targets: Sequence[dict[str, Any]], x: Scale, reserved: float) -> None:
+def _knees(plot: Plot, targets: Sequence[dict[str, Any]], x: Scale, free_until: float) -> None:
     """Draw a vertical line at the knee of each server."""
     marks = (
         (x(target["knee"]["level"]), f"knee {number(target['knee']['level'])}", COLORS[index])
         for index, target in enumerate(targets)
         if target["knee"]["level"] is not None
     )
-    plot.verticals(marks, reserved)
+    plot.verticals(marks, free_until)
 
 
 def knee_text(knee: dict[str, Any]) -> str:

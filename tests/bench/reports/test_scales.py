@@ -33,6 +33,7 @@ def test_scale_maps_a_value_to_a_pixel(scale: Scale, value: float, pixel: float)
         (Scale(5, 120, 0, 1, is_log=True), [5, 10, 20, 30, 50, 100]),
         (Scale(1, 100000, 0, 1, is_log=True), [1, 10, 100, 1000, 10000, 100000]),
         (Scale(1.1, 1.9, 0, 1, is_log=True), [1.2, 1.4, 1.6, 1.8]),
+        (Scale(0, 8, 0, 240, marked=(8, 1, 2, 4, 4.5)), [1, 2, 4, 8]),  # labels would overlap
     ],
 )
 def test_ticks_are_round_numbers(scale: Scale, ticks: list[float]) -> None:
