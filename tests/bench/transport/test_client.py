@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from answer import parse
 from client import StreamClient, WireRequest
-from progress import Expected, ProgressLine
+from load.progress import Expected, ProgressLine
 from transport import Endpoint
 from transport.connection import ResponseEnd
 
