@@ -113,6 +113,7 @@ class App:
     def stop(self) -> None:
         """End all generations with an error."""
         self._generations.fail(stopping())
+        self._stages.relay.stop()
 
     def stop_admitting(self) -> None:
         """Fail the requests that wait for a slot, so that their clients can use another server at once."""

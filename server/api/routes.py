@@ -20,6 +20,7 @@ from server.mcp import ApprovedCalls, McpAccess, McpSessions
 from server.monitoring import LiveStatus, Metrics, StatusHandler
 from server.page import StatusPage
 from server.preprocessing import BodyReader, History, ReasoningSeal, References, RequestReader, SpecBuilder
+from server.relay import Relay
 from server.served_model import ModelSource
 from server.store import AsyncStore, Limits
 
@@ -48,6 +49,7 @@ class Stages:
         self.model = served.open(live, store, work)
         self.admission = AdmissionControl(self.model.card.n_slots, config.queue)
         self.generations = Generations(engine, store, _timeouts(config), self.admission, self.busy, on_end)
+        self.relay = Relay(store)
         history = History(store, self.generations, work)
         references = References(live, store, work)
         self.body_reader = BodyReader(live, self.bodies, self.model, work)
@@ -121,7 +123,7 @@ def _generation_routes(stages: Stages, websockets: WebSocketHandler) -> dict[str
 def _stored_response_routes(stages: Stages) -> dict[str, Handlers]:
     """Return routes whose pattern matches some of the others, which come first."""
     names = stages.live.now.reasoning_events
-    stored = StoredResponsesHandler(stages.engine, stages.generations, stages.store, stages.model, names)
+    stored = StoredResponsesHandler(stages.engine, stages.generations, stages.store, stages.model, stages.relay, names)
     return {
         "/v1/responses/{id}": {"GET": stored.retrieve, "DELETE": stored.delete},
         "/v1/responses/{id}/cancel": {"POST": stored.cancel},

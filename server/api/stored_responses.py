@@ -16,10 +16,9 @@ from server.protocol.errors import ApiError, InvalidRequest, NotFound
 from server.protocol.request import Listing, Retrieval
 from server.protocol.sse import Encode
 from server.protocol.stored_objects import Deleted
-from server.relay import Relay, RunningElsewhere
+from server.relay import Relay, RunningElsewhere, replayed
 from server.served_model import AnsweringModel
 from server.store import AsyncStore, Missing, Stored
-from server.stream import replay
 
 RESPONSE_ID = re.compile(r"resp_[0-9A-Za-z_-]+")
 """Id of a response, made by this or another server."""
@@ -47,6 +46,7 @@ class StoredResponsesHandler:
         generations: Generations,
         store: AsyncStore | None,
         model: AnsweringModel,
+        relay: Relay,
         reasoning_events: str,
     ) -> None:
         self._engine = engine
@@ -54,7 +54,7 @@ class StoredResponsesHandler:
         self._store = store
         self._model = model
         self._reasoning_events = reasoning_events
-        self._relay = Relay(store, _frames)
+        self._relay = relay
 
     async def retrieve(self, exchange: Exchange, response_id: str) -> None:
         retrieval = request.query(exchange.query, Retrieval)
@@ -155,9 +155,9 @@ class StoredResponsesHandler:
     async def _replay(self, exchange: Exchange, stored: Stored, number: int) -> None:
         encode = self._encoder(exchange)
         if len(stored.inputs) > LONG_BYTES:
-            frames = await trio.to_thread.run_sync(_frames, stored, number, encode)
+            frames = await trio.to_thread.run_sync(replayed, stored, number, encode)
         else:
-            frames = _frames(stored, number, encode)
+            frames = replayed(stored, number, encode)
         with exchange.until_disconnect():
             await exchange.start_stream(lambda error: sse.DONE)
             await exchange.send(frames)
@@ -179,11 +179,6 @@ async def _previous_items(store: AsyncStore, stored: Stored) -> list[Raw]:
     except Missing:
         pass
     return []
-
-
-def _frames(stored: Stored, number: int, encode: Encode) -> bytes:
-    """Return the frames of the events after `number`, at least the frame of the terminal event."""
-    return encode(replay.events_after(list(replay.events(stored.first, stored.inputs)), number))
 
 
 def _check_background(response_id: str, background: bool) -> None:

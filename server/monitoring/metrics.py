@@ -131,3 +131,4 @@ class _State:
             yield gauge("store_entries", "Stored responses and conversations.", store.entries)
             yield gauge("store_bytes", "Bytes of stored responses and conversations.", store.bytes)
             yield counter("store_evictions", "Responses and conversations that the store dropped.", store.evictions)
+            yield gauge("store_servers", "Living servers that share the store.", store.servers)

@@ -5,12 +5,14 @@ and their streams end here with the terminal event from the database.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import quote
 
 import trio
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from server.generation import stopping
 from server.http import Exchange
 from server.protocol import sse
 from server.protocol.errors import ApiError, Unavailable
@@ -38,10 +40,11 @@ class RunningElsewhere(Struct, frozen=True):
 
 
 class Relay:
-    def __init__(self, store: AsyncStore | None, replayed: Callable[[Stored, int, Encode], bytes]) -> None:
-        """`replayed` returns the frames after a number of a response that has ended."""
+    def __init__(self, store: AsyncStore | None) -> None:
         self._store = store
-        self._replayed = replayed
+        self._scopes: set[trio.CancelScope] = set()
+        """Scopes of the streams that are relayed."""
+        self._stopping = False
 
     async def find(self, stored: Stored) -> RunningElsewhere | Stored | None:
         """Return where an unfinished response runs, or the response if it has ended; None if it does neither.
@@ -77,8 +80,8 @@ class Relay:
         _check_not_relayed(exchange, running)
         frames = FrameReader(number)
         exchange.outcome = "relayed"
-        with exchange.until_disconnect():
-            await exchange.start_stream(lambda error: _end(running.stored, frames.number, error.message))
+        with exchange.until_disconnect(), self._until_stop():
+            await exchange.start_stream(lambda error: _end(running.stored, frames.number, error.message, encode))
             await exchange.send(b"")
             await self._pass_on(exchange, running, frames)
             while not frames.ended:
@@ -87,11 +90,29 @@ class Relay:
                         await trio.sleep(RETRY_SECONDS)
                         await self._pass_on(exchange, running, frames)
                     case Stored() as stored:
-                        await exchange.send(self._replayed(stored, frames.number, encode))
+                        await exchange.send(replayed(stored, frames.number, encode))
                         break
                     case None:
                         raise ApiError(replay.STOPPED)
         await exchange.close(sse.DONE)
+
+    def stop(self) -> None:
+        """End all streams with an error: this server stops, and their clients can resume at another one."""
+        self._stopping = True
+        for scope in self._scopes:
+            scope.cancel()
+
+    @contextmanager
+    def _until_stop(self) -> Iterator[None]:
+        """Raise Unavailable in the place of the block if the server stops."""
+        with trio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                yield
+            finally:
+                self._scopes.remove(scope)
+        if scope.cancelled_caught:
+            raise stopping()
 
     async def _pass_on(self, exchange: Exchange, running: RunningElsewhere, frames: FrameReader) -> None:
         """Send frames until the stream ends or breaks, or its server has died. Raises ApiError if it refuses."""
@@ -137,7 +158,12 @@ def _returned(answer: PeerAnswer) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, value in answer.headers if name in RETURNED]
 
 
-def _end(stored: Stored, number: int, message: str) -> bytes:
+def replayed(stored: Stored, number: int, encode: Encode) -> bytes:
+    """Return the frames of the events after `number` of a response that has ended, at least the terminal one."""
+    return encode(replay.events_after(list(replay.events(stored.first, stored.inputs)), number))
+
+
+def _end(stored: Stored, number: int, message: str, encode: Encode) -> bytes:
     """Return the last frames of a response whose end is not known."""
     inputs = replay.interrupted_response(stored.first, stored.inputs, message)[1]
-    return sse.encode(replay.events_after(list(replay.events(stored.first, inputs)), number)) + sse.DONE
+    return replayed(structs.replace(stored, inputs=inputs), number, encode) + sse.DONE

@@ -41,6 +41,10 @@ class Database(Protocol):
         """Return the URL of another server, which lives and works on an unfinished response; None if there is none."""
         return None
 
+    def servers(self) -> int:
+        """Return the number of living servers that use the database."""
+        return 1
+
     def check_writable(self) -> None:
         """Raise StoreError if the database cannot be written at present."""
         ...

@@ -48,6 +48,8 @@ class StoreUsage(Struct, frozen=True):
     bytes: int
     evictions: int
     """Number of entries that were evicted since the start."""
+    servers: int = 1
+    """Number of living servers that share the store."""
 
 
 class Missing(Exception):
@@ -86,7 +88,7 @@ class UsageIndex:
 
     def summary(self) -> StoreUsage:
         ((count, size),) = self._database.rows("SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM entries")
-        return StoreUsage(count, int(size), self._evictions)
+        return StoreUsage(count, int(size), self._evictions, self._database.servers())
 
     def insert(self, entry_id: str, size: int, now: float) -> None:
         """Add an entry. Raises StoreError, also if the entry alone exceeds the limit of bytes."""

@@ -20,7 +20,7 @@ from server.store.schema import Schema
 if TYPE_CHECKING:
     from psycopg import Connection, Cursor
 
-LEASE_SECONDS = 15
+LEASE_SECONDS = 20
 """Seconds without a sign of life after which the others take a server for dead."""
 LIVING = f"seen > clock_timestamp() - interval '{LEASE_SECONDS} s'"
 """SQL condition of servers that live."""
@@ -44,9 +44,10 @@ SETTINGS = f"""
     SET search_path = {NAME};
     SET lock_timeout = '10s';
     SET statement_timeout = '30s';
-    SET idle_in_transaction_session_timeout = '10s';
+    SET idle_in_transaction_session_timeout = '5s';
 """
-"""Settings of the session. A server that stops in a transaction delays the others for 10 s."""
+"""Settings of the session. A server that stops in a transaction delays the others for 5 s: less
+than the lease, so that none of them seems dead."""
 
 ADVICE = {
     "25006": "name the primary server, which can be written",
@@ -102,7 +103,7 @@ class PostgresDatabase(Database):
             self._in_transaction = True
             try:
                 self._execute("SELECT pg_advisory_xact_lock(?)", (LOCK,))
-                if time.monotonic() >= self._beat_due:
+                if _now() >= self._beat_due:
                     self._beat()
                 yield
                 self._execute("COMMIT")
@@ -128,6 +129,10 @@ class PostgresDatabase(Database):
             self._peer.id if self._peer else "",
         )
         return None if row is None else str(row[0])
+
+    def servers(self) -> int:
+        ((count,),) = self.rows(f"SELECT count(*) FROM servers WHERE {LIVING}")
+        return int(count)
 
     def check_writable(self) -> None:
         """Raise StoreError if the connection is lost and does not come back, or the database cannot be written."""
@@ -161,9 +166,9 @@ class PostgresDatabase(Database):
             return self._connection.execute(sql.replace("?", "%s"), values, binary=True)
 
     def _reconnect(self) -> None:
-        if time.monotonic() < self._retry_at:
+        if _now() < self._retry_at:
             raise StoreError(f"{self._url}: there is no connection; see the line before in the log")
-        self._retry_at = time.monotonic() + RETRY_SECONDS
+        self._retry_at = _now() + RETRY_SECONDS
         self._connection = self._connect()
         self._retry_at = float("-inf")
         log.info("%s: connected again", self._url)
@@ -185,7 +190,7 @@ class PostgresDatabase(Database):
 
     def _beat(self) -> None:
         """Record a sign of life of this server."""
-        self._beat_due = time.monotonic() + BEAT_SECONDS
+        self._beat_due = _now() + BEAT_SECONDS
         if self._peer is not None:
             self._execute(
                 "INSERT INTO servers (id, address, seen) VALUES (?, ?, clock_timestamp()) "
@@ -212,6 +217,11 @@ class PostgresDatabase(Database):
         except self._psycopg.Error as error:
             advice = ADVICE.get(error.sqlstate or "", "see --store and the log of PostgreSQL")
             raise StoreError(f"{self._url}: {_text(error)}; {advice}") from error
+
+
+def _now() -> float:
+    """Return the seconds since the machine booted, with those in which it was suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _text(error: Exception) -> str:

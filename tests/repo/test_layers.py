@@ -53,11 +53,11 @@ DRAWN = {
     "server.config": "access engine.chat_template engine.job engine.model engine.platform",
     "server.generation": "access engine.job engine.runtime engine.scheduler protocol store stream",
     "server.mcp": "protocol store stream",
-    "server.relay": "http protocol store stream",
     "server.tools": (
         "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"
     ),
     "server.prompt": "engine.chat_template engine.job protocol stream tools",
+    "server.relay": "generation http protocol store stream",
     "server.prompt_comparison": "engine.tokenizer http prompt protocol store",
     "server.served_model": (
         "config engine.chat_template engine.constraint engine.gguf engine.job engine.json_schema "
@@ -78,7 +78,7 @@ DRAWN = {
     "server.session": "access generation http preprocessing prompt protocol stream websocket",
     "server.api": (
         "access config engine.job generation http mcp monitoring page preprocessing prompt protocol "
-        "relay served_model session store stream stream.completions websocket"
+        "relay served_model session store stream.completions websocket"
     ),
     "server.daemon": "access api config engine.job generation http protocol systemd",
     "server.cli": (

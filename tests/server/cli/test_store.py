@@ -1,6 +1,8 @@
 """The commands `store ls`, `show`, `purge` and `vacuum`: what they print, delete and refuse, also beside a server."""
 
+import contextlib
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from server.store.conversations import Conversation
 from server.store.eviction import DAY_SECONDS
 from server.store.locations import open_database
 from server.store.responses import Store
+from tests.server.store.cluster import Cluster
 from tests.server.store.test_responses import begun, ended, items, put, stored_ids
 from tests.support import model_files
 from tests.support.helpers import AMPLE, PacedModel, get, post, served
@@ -31,6 +34,39 @@ def folder(tmp_path: Path) -> Path:
     put(keeper, replace(begun("resp_new", "resp_old"), created_at=1_700_172_800), 3 * DAY_SECONDS)
     keeper.close()
     return tmp_path
+
+
+@pytest.mark.slow
+def test_commands_work_on_a_database(
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = cluster.create()
+    monkeypatch.setenv("RESPONSED_STORE", place.url)
+    assert run(tmp_path, "ls") == ExitStatus.RESOURCES
+    missing = f"responsed: {place}: the tables are missing; start the server, which makes them\n"
+    assert capsys.readouterr().err == missing
+    with contextlib.closing(Store(open_database(place), AMPLE, ended, 0.0)) as keeper:
+        put(keeper, replace(begun("resp_old"), created_at=1_700_000_000), 0.0)
+        keeper.conversations.create(Conversation("conv", 1_700_086_400, b'{"topic":"boats"}'), items("i1"), 1.0)
+        keeper.begin(begun("resp_now"), 2.0)
+        assert run(tmp_path, "ls", "--json") == 0
+        listed = json.loads(capsys.readouterr().out)
+        assert [(each["id"], each["status"]) for each in listed] == [
+            ("resp_now", "in_progress"),
+            ("conv", ""),
+            ("resp_old", "completed"),
+        ]
+        assert run(tmp_path, "show", "conv", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["metadata"] == {"topic": "boats"}
+        assert run(tmp_path, "show", "resp_none") == ExitStatus.USAGE
+        assert run(tmp_path, "purge", "--all") == 0
+        assert capsys.readouterr().out.splitlines() == [
+            "deleted: 1 responses and 1 conversations, 0.0 MB",
+            "left, since the server works on them: resp_now",
+        ]
+        assert run(tmp_path, "vacuum") == 0
+        assert re.fullmatch(r"0\.\d MB before, 0\.\d MB now\n", capsys.readouterr().out)
+    assert run(tmp_path, "purge", "--id", "resp_now") == 0, "no server works on it"
 
 
 def run(folder: Path, *arguments: str) -> int:

@@ -116,7 +116,7 @@ async def test_status_shows_no_id_that_opens_a_stored_response(tmp_path: Path) -
         found = await status(running)
         assert (await get(running, f"/v1/responses/{found['answers'][0]['id']}")).status == 404
     assert response_id.startswith(found["answers"][0]["id"])
-    assert found["store"] == {"entries": 1, "bytes": found["store"]["bytes"], "evictions": 0}
+    assert found["store"] == {"entries": 1, "bytes": found["store"]["bytes"], "evictions": 0, "servers": 1}
     assert response_id not in repr(found)
 
 

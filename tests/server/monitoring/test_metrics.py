@@ -99,6 +99,7 @@ async def test_metrics_count_requests_answers_and_tokens(tmp_path: Path) -> None
         "responsed_store_entries": 1.0,
         "responsed_store_bytes": found["responsed_store_bytes"],
         "responsed_store_evictions_total": 0.0,
+        "responsed_store_servers": 1.0,
     }
     assert found["responsed_store_bytes"] > 0
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 CLIENTS = 12
 TURNS = 6
 DEAD_SECONDS = 40.0
-"""Seconds until the others have noticed that a server died: a lease of 15 s, on a busy machine."""
+"""Seconds until the others have noticed that a server died: a lease of 20 s, on a busy machine."""
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Responses in progress, seen through another server on the same database: followed, resumed, cancelled, deleted."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import pytest
 import trio
 
+from server.store.postgres import RETRY_SECONDS
 from tests.server.api.test_reasoning import THINKS, thinker
 from tests.server.api.test_reasoning_summary import ANSWER, SEALED, ask_again
 from tests.server.api.tools.test_tools import evaluated
 from tests.server.store.cluster import Cluster
+from tests.support import wire
 from tests.support.helpers import (
     Client,
     PacedModel,
@@ -184,6 +187,57 @@ def move(cluster: Cluster, url: str | None, address: str) -> None:
     """Give all servers another address."""
     assert url is not None
     cluster.execute(f"UPDATE responsed.servers SET address = '{address}'", url.partition("@/")[2].partition("?")[0])
+
+
+async def test_relayed_stream_of_a_server_that_stops_has_its_end(cluster: Cluster) -> None:
+    model = PacedModel()
+    async with two(cluster, model) as (a, b), begun(model, a) as (client, id_, first):
+        await unfinished(b, id_)
+        async with await Client.to(b) as follower:
+            await follower.request("GET", f"/v1/responses/{id_}?stream=true")
+            await follower.head()
+            await follower.frame("response.created")
+            b.app.stop()
+            *_, last, done = wire.parse_sse(await follower.rest_of_stream())
+        failed = json.loads(last.data)
+        assert (last.event, done.data) == ("response.failed", b"[DONE]")
+        assert failed["response"]["error"]["message"] == "The server is shutting down; try again later."
+        model.go()
+        assert (first + await client.rest_of_stream()).endswith(b"data: [DONE]\n\n")
+
+
+async def test_followers_names_of_events_are_those_it_asks_for(cluster: Cluster) -> None:
+    url, model = cluster.create().url, PacedModel(lambda prompt: ANSWER)
+    async with served(model, store=url, template=THINKS) as a, served(store=url) as b, begun(model, a) as made:
+        client, id_, _ = made
+        await unfinished(b, id_)
+        async with await Client.to(b) as follower:
+            await follower.request("GET", f"/v1/responses/{id_}?stream=true", None, "OpenResponses-Version: 1")
+            assert (await follower.head()).status == 200
+            model.go()
+            body = await follower.rest_of_stream()
+        assert b"event: response.reasoning.delta" in body
+        assert b"event: response.reasoning_text.delta" in await client.rest_of_stream()
+
+
+async def test_server_without_its_database_is_not_ready(cluster: Cluster) -> None:
+    place = cluster.create()
+    async with served(store=place.url, metrics=True) as running, served(store=place.url):
+        response_id = (await post(running, input="Hi")).json["id"]
+        assert b"responsed_store_servers 2.0" in (await get(running, "/metrics")).body
+        assert (await get(running, "/ready")).status == 200
+        name = place.url.partition("@/")[2].partition("?")[0]
+        cluster.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        cluster.disconnect(name)
+        ready, stored = await get(running, "/ready"), await get(running, f"/v1/responses/{response_id}")
+        assert (ready.status, stored.status) == (503, 503)
+        assert stored.json["error"]["message"] == "The store cannot be read or written now: try again later."
+        answer = await post(running, input="Hi")
+        assert (answer.status, answer.json["store"]) == (200, False), "an answer does not depend on the database"
+        cluster.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        await trio.sleep(RETRY_SECONDS)
+        assert (await get(running, "/ready")).status == 200
+        assert (await get(running, f"/v1/responses/{response_id}")).status == 200
 
 
 async def test_reasoning_that_one_server_sealed_is_opened_by_another(cluster: Cluster) -> None:

@@ -194,7 +194,7 @@ def test_responses_of_a_dead_server_have_failed(peers: tuple[Store, Store], plac
     a, b = peers
     a.begin(half := begun("r1"), NOW)
     b.begin(begun("r2"), NOW)
-    b._database.change("UPDATE servers SET seen = seen - interval '16 s' WHERE id = 'srv_a'")
+    b._database.change("UPDATE servers SET seen = seen - interval '21 s' WHERE id = 'srv_a'")
     assert b.owner("r1") is None
     b.keep_alive(NOW)
     response, inputs = ended(half.first)
@@ -260,7 +260,7 @@ def test_killed_process_leaves_complete_turns_and_failed_responses(place: Postgr
     acknowledged = [writer.stdout.readline() for _ in range(20)]
     writer.kill()
     acknowledged += writer.communicate()[0].splitlines()
-    keeper._database.change("UPDATE servers SET seen = seen - interval '16 s' WHERE address = 'http://x'")
+    keeper._database.change("UPDATE servers SET seen = seen - interval '21 s' WHERE address = 'http://x'")
     keeper.keep_alive(NOW)
     counts: dict[str, int] = dict(keeper._database.rows("SELECT status, count(*) FROM responses GROUP BY status"))
     assert counts.keys() <= {"completed", "failed"}
