@@ -80,6 +80,10 @@ class Engine:
         """Return the sums since the start."""
         return self._loop.counters.snapshot(*self._cache.statistics())
 
+    def servers(self) -> tuple[()]:
+        """Return nothing: the model is in this process."""
+        return ()
+
     def full(self, lane: Lane = Lane.INTERACTIVE) -> bool:
         """True if another job of a lane would have to wait for a slot. Batch jobs leave theirs to interactive ones."""
         jobs = sum(lane is Lane.BATCH or other is Lane.INTERACTIVE for other in self._lanes.values())

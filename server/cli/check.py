@@ -7,19 +7,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.loader import catalog, inspect
+from engine.model import ModelError
 from server.cli.exit_status import STATUS_BY_ERROR, ExitStatus, exit_status
 from server.cli.reloading import api_keys
 from server.cli.serve import check_mcp, check_writable, options
 from server.cli.store import check_package, store_place
-from server.config import Config, settings
+from server.config import Config, check_upstream_settings, settings
 from server.daemon import http_options
 from server.http import listening_sockets
 from server.store import NewerStore, OlderStore, StoreError, open_inventory
+from server.upstream import ask
 
 
 def check(flags: argparse.Namespace) -> int:
     """Print a line for each part, and return the exit status that `serve` would end with; 0 if it would start."""
-    config = settings.config(settings.resolve(flags, os.environ))
+    values = settings.resolve(flags, os.environ)
+    check_upstream_settings(values)
+    config = settings.config(values)
     status = ExitStatus.OK
     for name, examine in PARTS.items():
         try:
@@ -53,7 +57,19 @@ def _address(config: Config) -> Iterator[str]:
     yield f"{', '.join(config.hosts)} port {config.port} is free"
 
 
+def _upstreams(config: Config) -> Iterator[str]:
+    found = ask(config)
+    if all(each.error for each in found):
+        raise ModelError(" ".join(each.error for each in found))
+    for each in found:
+        context = f", {each.n_ctx} tokens of context" if each.n_ctx else ""
+        yield each.error or f"{each.url} answers: {each.model}{context}"
+
+
 def _model(config: Config) -> Iterator[str]:
+    if config.upstreams:
+        yield from _upstreams(config)
+        return
     path = catalog.find(config.model, catalog.cache_folder(os.environ))
     if path is None and config.model in catalog.CATALOG:
         yield f"{config.model} is not here; `serve` downloads it"

@@ -4,7 +4,7 @@ from server.generation.activity import ActivityCount
 from server.generation.admission import AdmissionControl
 from server.generation.failures import STOPPING, as_api_error, stopping
 from server.generation.generation import Generation
-from server.generation.generator import Generator, GeneratorJob
+from server.generation.generator import GeneratingServer, Generator, GeneratorJob
 from server.generation.registry import Generations
 from server.generation.spec import GenerationSpec, NextStage, Stage, Timeouts
 from server.generation.summary import EarlierPrompt, GenerationSummary, Origin, notes, output_rate
@@ -14,6 +14,7 @@ __all__ = [
     "ActivityCount",
     "AdmissionControl",
     "EarlierPrompt",
+    "GeneratingServer",
     "Generation",
     "GenerationSpec",
     "GenerationSummary",

@@ -138,7 +138,8 @@ class Generation:
         why = self._cancel_reason or self._readers.reason if self.response.status == "cancelled" else ""
         why = why if self.error is None else self.error.reason
         now = trio.current_time()
-        return summarize(self.response, spec.origin, self.timings, spec.mode, why, spec.earlier, now)
+        trace = spec.processor.upstream
+        return summarize(self.response, spec.origin, self.timings, spec.mode, why, spec.earlier, now, trace)
 
     def has_nothing_after(self, number: int) -> bool:
         """True if a reader of the event `number` has to wait for the next one."""

@@ -6,13 +6,15 @@ processor that the same side made for them (`server.stream.processor`), which re
 machine. So one side has tokens and the other one deltas, and all behind is the same.
 """
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import trio
+from msgspec import Struct
 
 from engine.job import Lane
-from engine.scheduler import EngineStats
+from engine.scheduler import EngineStats, Times
 
 
 class GeneratorJob(Protocol):
@@ -24,6 +26,21 @@ class GeneratorJob(Protocol):
     @property
     def max_tokens(self) -> int:
         """Limit of generated tokens."""
+
+
+class GeneratingServer(Struct, frozen=True):
+    """Another server that generates, since the start."""
+
+    url: str
+    healthy: bool
+    running: int
+    """Requests in progress."""
+    answers: int
+    """Requests that were answered in full."""
+    errors: Mapping[str, int]
+    """Failed attempts by their kind."""
+    first_delta: Times
+    """Seconds from a request to its first delta."""
 
 
 class Generator(Protocol):
@@ -43,6 +60,10 @@ class Generator(Protocol):
 
     def full(self, lane: Lane = Lane.INTERACTIVE) -> bool:
         """True if another job of a lane would have to wait."""
+        ...
+
+    def servers(self) -> Sequence[GeneratingServer]:
+        """Return the servers that generate; none if this one does."""
         ...
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from engine.job import Lane
 from server.protocol.response import Response, Usage
-from server.stream import evicted_tokens
+from server.stream import UpstreamTrace, evicted_tokens
 
 
 class Origin(Struct, frozen=True):
@@ -168,6 +168,8 @@ class GenerationSummary(Struct, frozen=True):
     cache_miss: str = ""
     """Why tokens of earlier prompts were evaluated again: `evicted`, or a reason of `EarlierPrompt`."""
     cache_miss_place: str = ""
+    upstream: UpstreamTrace | None = None
+    """The last request to another server that generates; None if this one does."""
 
     @property
     def tokens_per_second(self) -> float:
@@ -178,7 +180,8 @@ class GenerationSummary(Struct, frozen=True):
         """Return the figures for a log of objects: the gaps as their number, mean and largest."""
         gaps = self.gaps or [0.0]
         return {
-            **{name: getattr(self, name) for name in self.__struct_fields__ if name != "gaps"},
+            **{name: getattr(self, name) for name in self.__struct_fields__ if name not in ("gaps", "upstream")},
+            **({} if self.upstream is None else {"upstream": self.upstream}),
             "arrivals": len(self.gaps),
             "mean_gap": sum(gaps) / len(gaps),
             "longest_gap": max(gaps),
@@ -195,7 +198,7 @@ class GenerationSummary(Struct, frozen=True):
             f"{'batch ' if self.lane is Lane.BATCH else ''}"
             f"{self.outcome}: queue {self.queue * 1e3:.0f} ms, {tools}first token {first}, in {self.input_tokens} "
             f"(cached {self.cached_tokens}{evicted}), out {self.output_tokens}, {self.tokens_per_second:.1f} tokens/s, "
-            f"{self.duration * 1e3:.0f} ms{self.origin.notes}"
+            f"{self.duration * 1e3:.0f} ms{_upstream_note(self.upstream)}{self.origin.notes}"
         )
 
 
@@ -207,6 +210,7 @@ def summarize(
     why: str,
     earlier: EarlierPrompt,
     now: float,
+    upstream: UpstreamTrace | None = None,
 ) -> GenerationSummary:
     """Return the summary of a generation that ended at `now`.
 
@@ -233,7 +237,15 @@ def summarize(
         output_tokens=0 if usage is None else usage.output_tokens,
         cache_miss=reason,
         cache_miss_place=earlier.place if reason == earlier.reason else "",
+        upstream=upstream,
     )
+
+
+def _upstream_note(trace: UpstreamTrace | None) -> str:
+    if trace is None:
+        return ""
+    attempts = f" at attempt {trace.attempts}" if trace.attempts > 1 else ""
+    return f"; upstream {trace.url} {trace.seconds * 1e3:.0f} ms{attempts}"
 
 
 def _outcome(response: Response, why: str) -> str:

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Sequence
 
-from server.monitoring import EndedAnswer, Percentiles, RecentLatency, RunningStream, Status
+from server.monitoring import EndedAnswer, Percentiles, RecentLatency, RunningStream, Status, UpstreamStatus
 
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "._-=+*%#"
 """Heights of a bar, for terminals with and without Unicode."""
 SPARK = 24
 """Number of bars beside a stream."""
 LATENCY_HEAD = ("", "n", "median", "p95", "p99", "max")
+UPSTREAM_HEAD = ("UPSTREAM", "HEALTHY", "RUNNING", "ANSWERS", "ERRORS", "FIRST DELTA")
 STREAM_HEAD = ("STATE", "CLIENT", "ROUTE", "PROMPT", "CACHED", "OUTPUT", "TTFT", "TOKENS/S", "LATEST TOKENS")
 ANSWER_HEAD = ("ENDED", "CLIENT", "OUTCOME", "PROMPT", "CACHED", "OUTPUT", "TTFT", "TOKENS/S", "WHY THE CACHE MISSED")
-LEFT = {"", "STATE", "CLIENT", "ROUTE", "OUTCOME", "LATEST TOKENS", "WHY THE CACHE MISSED"}
+LEFT = {"", "UPSTREAM", "HEALTHY", "STATE", "CLIENT", "ROUTE", "OUTCOME", "LATEST TOKENS", "WHY THE CACHE MISSED"}
 """Headings of columns with text."""
 
 
@@ -30,6 +31,7 @@ def lines(status: Status, width: int, height: int, blocks: str = BLOCKS) -> list
             f"memory {size(memory.rss)}, {size(memory.rss - memory.file)} of its own"
         ),
         "",
+        *_upstream_lines(status.upstreams or ()),
         *_table([LATENCY_HEAD, *_latency_rows(status.latency)]),
         "",
         *_table([STREAM_HEAD, *(_stream_row(each, blocks) for each in status.streams)]),
@@ -38,6 +40,16 @@ def lines(status: Status, width: int, height: int, blocks: str = BLOCKS) -> list
     answers = status.answers[: max(height - len(head) - 2, 1)]
     answer_table = _table([ANSWER_HEAD, *map(_answer_row, answers)])
     return [line[:width].rstrip() for line in (*head, *answer_table)]
+
+
+def _upstream_lines(upstreams: Sequence[UpstreamStatus]) -> list[str]:
+    rows = list(map(_upstream_row, upstreams))
+    return [*_table([UPSTREAM_HEAD, *rows]), ""] if rows else []
+
+
+def _upstream_row(each: UpstreamStatus) -> tuple[str, ...]:
+    counts = (f"{count:,}" for count in (each.running, each.answers, each.errors))
+    return (each.url, "yes" if each.healthy else "no", *counts, duration(each.first_delta))
 
 
 def duration(seconds: float | None) -> str:

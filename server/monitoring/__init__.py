@@ -2,7 +2,7 @@
 
 from server.monitoring.latencies import Percentiles, RecentLatency
 from server.monitoring.live import LiveStatus
-from server.monitoring.live_state import EndedAnswer, RunningStream, Status
+from server.monitoring.live_state import EndedAnswer, RunningStream, Status, UpstreamStatus
 from server.monitoring.status import Health, Metrics, StatusHandler, Version
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "RunningStream",
     "Status",
     "StatusHandler",
+    "UpstreamStatus",
     "Version",
 ]

@@ -1,6 +1,6 @@
 """Families of samples for Prometheus, made from plain numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import TypeAlias
 
@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.utils import floatToGoString
 
 from engine.scheduler import Times
+from server.generation import GeneratingServer
 
 Family: TypeAlias = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
@@ -38,3 +39,19 @@ def histogram(name: str, description: str, label: str, times: Mapping[str, Times
         bounds = [*map(floatToGoString, each.bounds), "+Inf"]
         family.add_metric([key], list(zip(bounds, accumulate(each.counts), strict=True)), each.seconds)
     return family
+
+
+def server_families(servers: Sequence[GeneratingServer]) -> Iterator[Family]:
+    """Yield the families of other servers that generate."""
+    yield gauge("upstream_healthy", "1 if requests go there.", {each.url: each.healthy for each in servers}, "upstream")
+    running = {each.url: each.running for each in servers}
+    yield gauge("upstream_requests_running", "Requests in progress.", running, "upstream")
+    answers = {each.url: each.answers for each in servers}
+    yield counter("upstream_answers", "Requests that were answered in full.", answers, "upstream")
+    errors = CounterMetricFamily("responsed_upstream_errors", "Failed attempts.", labels=["upstream", "kind"])
+    for each in servers:
+        for kind, count in each.errors.items():
+            errors.add_metric([each.url, kind], count)
+    yield errors
+    times = {each.url: each.first_delta for each in servers}
+    yield histogram("upstream_first_delta_seconds", "Time from a request to its first delta.", "upstream", times)

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from server.generation import Generations, GenerationSummary, Generator
@@ -22,6 +23,7 @@ from server.monitoring.live_state import (
     StatusModel,
     ended_answer,
     running_stream,
+    upstream_status,
 )
 from server.served_model import AnsweringModel
 from server.store import AsyncStore, StoreError, StoreUsage
@@ -103,6 +105,7 @@ class LiveStatus:
             _memory(card.file.size),
             store,
             tuple(replace(each, age=now - ended) for ended, each in self._answers),
+            tuple(map(upstream_status, servers)) if (servers := self._engine.servers()) else UNSET,
         )
 
     async def _store_usage(self) -> StoreUsage | None:

@@ -2,9 +2,9 @@
 
 from typing import Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
-from server.generation import Generation, GenerationSummary, output_rate
+from server.generation import GeneratingServer, Generation, GenerationSummary, output_rate
 from server.monitoring.latencies import RecentLatency
 from server.store import StoreUsage
 
@@ -100,6 +100,18 @@ class MemoryStatus(Struct, frozen=True):
     """Size of the model's tensors."""
 
 
+class UpstreamStatus(Struct, frozen=True):
+    """Another server that generates, since the start."""
+
+    url: str
+    healthy: bool
+    running: int
+    answers: int
+    errors: int
+    first_delta: float | None
+    """Mean seconds from a request to its first delta; None before the first one."""
+
+
 class Status(Struct, frozen=True):
     version: str
     uptime: float
@@ -119,6 +131,15 @@ class Status(Struct, frozen=True):
     """Null if the server stores nothing, or if the store cannot be read."""
     answers: tuple[EndedAnswer, ...]
     """The latest, the newest first."""
+    upstreams: tuple[UpstreamStatus, ...] | UnsetType = UNSET
+    """Absent if this server generates itself."""
+
+
+def upstream_status(server: GeneratingServer) -> UpstreamStatus:
+    times = server.first_delta
+    mean = times.seconds / sum(times.counts) if sum(times.counts) else None
+    errors = sum(server.errors.values())
+    return UpstreamStatus(server.url, server.healthy, server.running, server.answers, errors, mean)
 
 
 def running_stream(generation: Generation, now: float) -> RunningStream:

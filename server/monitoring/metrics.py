@@ -17,7 +17,7 @@ from prometheus_client import (
 from engine.job import Lane
 from engine.scheduler import Histogram
 from server.generation import GenerationSummary
-from server.monitoring.families import Family, counter, gauge, histogram
+from server.monitoring.families import Family, counter, gauge, histogram, server_families
 from server.monitoring.state import ServerState
 
 LATENCY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -127,6 +127,8 @@ class _State:
         yield gauge("prefix_cache_bytes", "Bytes of the prefix cache in memory.", engine.cache_bytes)
         yield gauge("prefix_cache_limit_bytes", "Bytes that the prefix cache may have.", engine.cache_limit_bytes)
         yield counter("prefix_cache_evictions", "Runs of tokens that the cache dropped.", engine.cache_evictions)
+        if state.servers:
+            yield from server_families(state.servers)
         if store is not None:
             yield gauge("store_entries", "Stored responses and conversations.", store.entries)
             yield gauge("store_bytes", "Bytes of stored responses and conversations.", store.bytes)

@@ -1,10 +1,11 @@
 """State of the server at one time, for the metrics. Data only."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
 from engine.scheduler import Counters, EngineStats
+from server.generation import GeneratingServer
 from server.store import StoreUsage
 
 
@@ -17,5 +18,7 @@ class ServerState(Struct, frozen=True):
     waiting: Mapping[str, int] = {}
     """Responses that wait for a slot, by lane."""
     engine: EngineStats = Counters().snapshot()
+    servers: Sequence[GeneratingServer] = ()
+    """Other servers that generate."""
     store: StoreUsage | None = None
     """None if the server stores nothing, or if the store cannot be read."""

@@ -95,5 +95,6 @@ class StatusHandler:
             generations.running_by_lane,
             generations.waiting_by_lane,
             self._engine.stats(),
+            self._engine.servers(),
             store,
         )

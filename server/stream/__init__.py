@@ -23,7 +23,7 @@ from server.stream.inputs import (
 from server.stream.machine import State, Stream
 from server.stream.open_mcp_calls import INTERRUPTED
 from server.stream.output_processor import OutputProcessor
-from server.stream.processor import Processor
+from server.stream.processor import Processor, UpstreamTrace
 from server.stream.reasoning_sealer import ReasoningSealer
 from server.stream.replay import events_after, feed_all, opening_inputs, result_of_approved_call
 from server.stream.summary_processor import SummaryProcessor
@@ -53,6 +53,7 @@ __all__ = [
     "ToolCallEnded",
     "ToolCallMapper",
     "ToolCallStarted",
+    "UpstreamTrace",
     "decode_summary",
     "encode_summary",
     "events_after",

@@ -40,6 +40,7 @@ class OutputProcessor:
         self._prompt_tokens = prompt_tokens
         self._cached = 0
         self._evaluated = 0
+        self.upstream: None = None
         self.started = False
         """True once the engine has started."""
         self.ended = False

@@ -2,9 +2,20 @@
 
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from server.protocol.events import PromptProgress
 from server.protocol.response import Usage
 from server.stream.inputs import StreamInput
+
+
+class UpstreamTrace(Struct, frozen=True):
+    """The way of a job to another server."""
+
+    url: str
+    seconds: float
+    """From the request to the first delta, or to the end without one; without failed attempts."""
+    attempts: int
 
 
 class Processor(Protocol):
@@ -35,6 +46,10 @@ class Processor(Protocol):
 
     @property
     def usage(self) -> Usage: ...
+
+    @property
+    def upstream(self) -> UpstreamTrace | None:
+        """Server that generates; None if this one does."""
 
     def process(self, output: Any, now: int) -> list[StreamInput]:
         """Return the stream inputs for an output of the job's generator; `now` is in seconds. After the end: none."""

@@ -7,7 +7,7 @@ from server.protocol.errors import ApiError
 from server.protocol.events import PromptProgress
 from server.protocol.response import Usage
 from server.stream.inputs import End, Failure, StreamInput, SummaryAdded, TextAdded, failure
-from server.stream.processor import Processor
+from server.stream.processor import Processor, UpstreamTrace
 
 NO_SUMMARY = "The model wrote no summary; the conversation was not compacted."
 
@@ -48,6 +48,10 @@ class SummaryProcessor:
     @property
     def usage(self) -> Usage:
         return self._answer.usage
+
+    @property
+    def upstream(self) -> UpstreamTrace | None:
+        return self._answer.upstream
 
     def process(self, output: Any, now: int) -> list[StreamInput]:
         return list(self._summarised(self._answer.process(output, now)))

@@ -9,7 +9,7 @@ from engine.job import Lane
 from server.protocol.errors import ApiError
 from server.protocol.events import PromptProgress
 from server.protocol.response import InputTokensDetails, OutputTokensDetails, Usage
-from server.stream import End, StreamInput, ToolCallStarted, failure
+from server.stream import End, StreamInput, ToolCallStarted, UpstreamTrace, failure
 from server.upstream.chat_chunks import ReportedUsage
 from server.upstream.output_checks import OutputChecks
 
@@ -31,7 +31,11 @@ class ChatJob(Struct, frozen=True, kw_only=True):
 class Begun(Struct, frozen=True):
     """An upstream has begun to answer."""
 
-    url: str
+
+class FirstDelta(Struct, frozen=True):
+    """The first part of the answer follows."""
+
+    trace: UpstreamTrace
 
 
 class Deltas(Struct, frozen=True):
@@ -58,7 +62,7 @@ class AttemptsFailed(Struct, frozen=True):
     error: ApiError
 
 
-ChatOutput: TypeAlias = Begun | Deltas | Answered | AttemptsFailed
+ChatOutput: TypeAlias = Begun | FirstDelta | Deltas | Answered | AttemptsFailed
 
 
 class ChatProcessor:
@@ -68,6 +72,7 @@ class ChatProcessor:
         self._prompt_tokens = prompt_tokens
         self._cached = 0
         self._reasoned = 0
+        self.upstream: UpstreamTrace | None = None
         self.started = False
         self.ended = False
         self.output_tokens = 0
@@ -98,6 +103,9 @@ class ChatProcessor:
         match output:
             case Begun():
                 self.started = True
+                return []
+            case FirstDelta(trace):
+                self.upstream = trace
                 return []
             case Deltas(inputs, tokens, reasoned):
                 self.output_tokens, self._reasoned = tokens, reasoned

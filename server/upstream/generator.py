@@ -9,8 +9,10 @@ import trio
 from engine.job import Lane
 from engine.runtime import EngineStopped
 from engine.scheduler import Counters, EngineStats
+from server.generation import GeneratingServer
 from server.protocol.errors import ApiError
-from server.upstream.chat_job import Answered, AttemptsFailed, Begun, ChatJob, ChatOutput, Deltas
+from server.stream import UpstreamTrace
+from server.upstream.chat_job import Answered, AttemptsFailed, Begun, ChatJob, ChatOutput, Deltas, FirstDelta
 from server.upstream.chat_reader import ChatReader
 from server.upstream.replicas import Replica, choose
 from server.upstream.slots import Slots
@@ -52,6 +54,9 @@ class UpstreamGenerator:
 
     def stats(self) -> EngineStats:
         return Counters().snapshot()
+
+    def servers(self) -> list[GeneratingServer]:
+        return [each.state() for each in self.replicas]
 
     def full(self, lane: Lane = Lane.INTERACTIVE) -> bool:
         return self._slots.full
@@ -136,6 +141,7 @@ class _Attempts:
         self._scope = trio.CancelScope()
         self._complete = False
         self._streamed = False
+        self._attempts = 0
 
     def leave(self) -> None:
         """End the job, unless only the connection remains to be recycled."""
@@ -169,6 +175,7 @@ class _Attempts:
         while True:
             replica = choose(self._replicas, self._job.affinity, tried)
             tried.append(replica)
+            self._attempts += 1
             try:
                 await self._ask(replica)
                 return
@@ -185,6 +192,11 @@ class _Attempts:
                 if self._streamed or len(tried) >= 2:
                     raise
 
+    async def _begin(self, replica: Replica, seconds: float) -> None:
+        self._streamed = True
+        replica.first_delta.record(seconds)
+        await self._send.send(FirstDelta(UpstreamTrace(replica.url, seconds, self._attempts)))
+
     async def _ask(self, replica: Replica) -> None:
         """Ask one upstream. Raises UpstreamFault, OutputMismatch, trio.BrokenResourceError."""
         job, began = self._job, trio.current_time()
@@ -194,15 +206,14 @@ class _Attempts:
             async with replica.client.request("POST", replica.client.address.path + CHAT, job.body) as answer:
                 if answer.content_type != EVENT_STREAM:
                     raise faults.garbage(replica.url, f"its answer is {answer.content_type!r} instead of a stream")
-                await self._send.send(Begun(replica.url))
+                await self._send.send(Begun())
                 incomplete = None
                 while not reader.done and incomplete is None:
                     data = await answer.data()
                     inputs = reader.feed(data) if data else reader.finish()
                     if inputs:
                         if not self._streamed:
-                            replica.first_delta.record(trio.current_time() - began)
-                        self._streamed = True
+                            await self._begin(replica, trio.current_time() - began)
                         await self._send.send(Deltas(tuple(inputs), reader.deltas, reader.reasoning_deltas))
                     if reader.deltas >= job.max_tokens and reader.finish_reason is None:
                         incomplete = "max_output_tokens"

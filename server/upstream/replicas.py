@@ -3,7 +3,8 @@
 from collections.abc import Collection, Sequence
 from hashlib import blake2b
 
-from engine.scheduler import Histogram, Times
+from engine.scheduler import Histogram
+from server.generation import GeneratingServer
 from server.upstream.transport import UpstreamClient
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -28,9 +29,9 @@ class Replica:
     def url(self) -> str:
         return self.client.address.url
 
-    @property
-    def first_delta_times(self) -> Times:
-        return self.first_delta.snapshot()
+    def state(self) -> GeneratingServer:
+        times = self.first_delta.snapshot()
+        return GeneratingServer(self.url, self.healthy, self.running, self.answers, dict(self.errors), times)
 
     def failed(self, kind: str, unhealthy: bool) -> None:
         """Count a failed attempt."""

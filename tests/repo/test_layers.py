@@ -71,8 +71,8 @@ DRAWN = {
     ),
     "server.upstream": (
         "config engine.chat_template engine.constraint engine.job engine.model engine.runtime "
-        "engine.scheduler http prompt prompt_comparison protocol served_model store stream tools "
-        "upstream.transport verification"
+        "engine.scheduler generation http prompt prompt_comparison protocol served_model store stream "
+        "tools upstream.transport verification"
     ),
     "server.live_view": "config monitoring",
     "server.session": "access generation http preprocessing prompt protocol stream websocket",
