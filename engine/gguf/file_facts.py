@@ -29,6 +29,8 @@ class FileFacts(Struct, frozen=True):
     """Size of all tensors, in bytes."""
     quantization: str = ""
     """Tensor type of most of the weights."""
+    sha256: str = ""
+    """SHA-256 of the file; for a split one, that of each part, separated by blanks. Empty if it was not computed."""
 
 
 def from_header(header: Header) -> FileFacts:

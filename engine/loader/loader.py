@@ -161,7 +161,7 @@ class _File:
         if self._template.unread:
             log.warning(UNKNOWN_CALL_FORMAT, self._chat_template or f"the chat template of {self._path.name}")
         reason = choice.reason if choice.fallback else ""
-        facts = file_facts.from_header(self.header)
+        facts = structs.replace(file_facts.from_header(self.header), sha256=parts)
         return Loaded(model, self._vocabulary, self._template, fingerprint, self._counts(choice.engine), facts, reason)
 
     def _counts(self, engine: str) -> ThreadCounts:

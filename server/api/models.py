@@ -20,6 +20,8 @@ class ModelMeta(Struct, frozen=True):
     """Bytes of the file's tensors."""
     quantization: str
     """Type of most weights, as GGUF names it."""
+    sha256: str
+    """SHA-256 of the file; for a split one, that of each part, separated by blanks."""
     capabilities: tuple[str, ...]
 
 
@@ -65,6 +67,7 @@ class ModelsHandler:
             n_params=file.n_params,
             size=file.size,
             quantization=file.quantization,
+            sha256=file.sha256,
             capabilities=self._capabilities(),
         )
         return ModelObject(name, card.created, meta)

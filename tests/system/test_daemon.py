@@ -1,6 +1,7 @@
 """The command itself: a process of its own, the real model, the official client, systemd's protocol, and its end."""
 
 import asyncio
+import hashlib
 import json
 import math
 import os
@@ -167,7 +168,8 @@ def test_official_client_lists_the_model(client: openai.OpenAI, smollm2: Path) -
     assert [model.id for model in client.models.list()] == [smollm2.stem, MODEL]
     named, alias = (client.models.retrieve(name).to_dict() for name in (smollm2.stem, MODEL))
     assert alias == named | {"id": MODEL}
-    facts = {"n_ctx_train": 8192, "n_params": 134_515_008, "quantization": "Q4_1"}
+    sha256 = hashlib.sha256(smollm2.read_bytes()).hexdigest()
+    facts = {"n_ctx_train": 8192, "n_params": 134_515_008, "quantization": "Q4_1", "sha256": sha256}
     assert {name: alias["meta"][name] for name in facts} == facts  # type: ignore[index]
 
 

@@ -35,6 +35,7 @@ MODEL = {
         "n_params": 0,
         "size": 0,
         "quantization": "",
+        "sha256": "",
         "capabilities": ["responses", "chat", "tools", "structured_output", "logprobs"],
     },
     "object": "model",
