@@ -49,9 +49,12 @@ class Recording:
 class OpenStream:
     """A recording and its connection."""
 
-    def __init__(self, recording: Recording, connection: ClientConnection) -> None:
+    def __init__(self, recording: Recording, request: bytes, connection: ClientConnection) -> None:
         self.recording = recording
+        self.request = request
         self.connection = connection
+        self.reused = connection.phase is not ConnectionPhase.CONNECT
+        """True if the connection carried another request before."""
         self.active = recording.start
 
 
@@ -76,11 +79,11 @@ class StreamClient:
     def start(self, request: WireRequest, planned: float | None = None) -> Recording:
         """Start a request, on an idle connection if there is one."""
         recording = Recording(perf_counter(), planned=planned, asked_tokens=request.asked_tokens)
-        stream = OpenStream(recording, self._connection())
+        stream = OpenStream(recording, request.data, self._connection())
         stream.connection.request(request.data)
         self._streams[id(recording)] = stream
         self._selector.register(stream.connection.socket, stream.connection.wants, stream)
-        if stream.connection.phase is ConnectionPhase.SEND:
+        if stream.reused:
             self._serve(stream)
         return recording
 
@@ -149,23 +152,13 @@ class StreamClient:
 
     def _serve(self, stream: OpenStream) -> bool:
         """Advance one stream. Return True if it has ended."""
-        connection, recording = stream.connection, stream.recording
+        connection = stream.connection
         before, socket = connection.wants, connection.socket
-        over = False
-        try:
-            data = connection.advance()
-            while data:
-                stream.active = perf_counter()
-                recording.reads.append((stream.active, data))
-                self.reads += 1
-                over = connection.complete(data) or connection.phase is ConnectionPhase.SEND
-                data = connection.advance() if not over and connection.pending() else None
-            if data == b"":
-                over, recording.cut = True, connection.awaits_more
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno and not error.strerror else error.strerror or str(error)
-            recording.error, recording.error_kind = f"connection: {reason}", connection.phase.value[1]
-            over = True
+        over = self._advance(stream)
+        if over and stream.reused and not stream.recording.reads:
+            self._selector.unregister(socket)
+            self._reconnect(stream)
+            return False
         if over:
             self._end(stream, socket)
         elif connection.socket is not socket:  # TLS wraps the socket in a new object
@@ -174,6 +167,39 @@ class StreamClient:
         elif connection.wants != before:
             self._selector.modify(socket, connection.wants, stream)
         return over
+
+    def _advance(self, stream: OpenStream) -> bool:
+        """Send or record. Return True if the response is complete, or has failed."""
+        connection, recording = stream.connection, stream.recording
+        try:
+            data = connection.advance()
+            while data:
+                stream.active = perf_counter()
+                recording.reads.append((stream.active, data))
+                self.reads += 1
+                if connection.complete(data) or connection.phase is ConnectionPhase.SEND:
+                    return True
+                data = connection.advance() if connection.pending() else None
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno and not error.strerror else error.strerror or str(error)
+            recording.error, recording.error_kind = f"connection: {reason}", connection.phase.value[1]
+            return True
+        if data == b"":
+            recording.cut = connection.awaits_more
+        return data == b""
+
+    def _reconnect(self, stream: OpenStream) -> None:
+        """Send the request on a new connection, as clients do if the server closed an idle one just then.
+
+        llama.cpp's server announces `Keep-Alive` and closes after a stream.
+        https://www.rfc-editor.org/rfc/rfc9112#section-9.6
+        """
+        stream.connection.socket.close()
+        stream.recording.error = stream.recording.error_kind = ""
+        stream.recording.cut = stream.reused = False
+        stream.connection = ClientConnection(self._endpoint)
+        stream.connection.request(stream.request)
+        self._selector.register(stream.connection.socket, stream.connection.wants, stream)
 
     def _stalled(self, now: float) -> list[Recording]:
         """End the streams that got no data for too long, and return them."""

@@ -95,7 +95,7 @@ def play(targets: list[Target], meters: list[ProcessMeter | None], args: argpars
 
 
 class Watch:
-    """ProgressLine and process of one part."""
+    """Progress and process of one part."""
 
     def __init__(self, progress: ProgressLine | None, meter: ProcessMeter | None) -> None:
         self._watched = [each for each in (progress, meter) if each]

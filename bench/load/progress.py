@@ -31,7 +31,7 @@ class LineOutput(Protocol):
 
 
 class ProgressLine:
-    """ProgressLine of a run of equal parts: one for each round and server."""
+    """Progress of a run of equal parts: one for each round and server."""
 
     def __init__(self, parts: int, expected: Expected, stream: LineOutput | None = None) -> None:
         self._stream: LineOutput = sys.stderr if stream is None else stream

@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 DELTA = {"type": "response.output_text.delta", "delta": "x"}
 INPUT_TOKENS = 99999
@@ -64,6 +65,8 @@ class FakeServer:
         self.posting: set[socket.socket] = set()
         """Connections with at least one POST."""
         self.cut_off = 0
+        self.closes_late = False
+        """True if the server closes a connection once another request arrives on it."""
         self._busy = 0
         self._slots = threading.Semaphore(slots)
         self._stall = stall
@@ -104,7 +107,7 @@ class FakeServer:
                 self.cut_off += 1
         self._open.discard(connection)
 
-    def answer(self, connection: socket.socket, requests: BinaryIO) -> bool:
+    def answer(self, connection: socket.socket, requests: BufferedReader) -> bool:
         """Answer one request. Return whether another may follow."""
         if not (line := requests.readline()):
             return False
@@ -127,6 +130,9 @@ class FakeServer:
                 self._write(connection, b"%d" % (10_000 + len(body.split())))
         finally:
             self._busy -= 1
+        if self.closes_late:
+            requests.peek(1)
+            return False
         return self._persistent and b"Connection: close\r\n" not in headers
 
     def _write(self, connection: socket.socket, tokens: bytes) -> None:

@@ -96,6 +96,14 @@ def test_connection_that_the_server_closed_is_not_used_again() -> None:
     assert [parse(recording).error for recording in (*first, *second)] == ["", ""]
 
 
+def test_connection_that_the_server_closes_just_then_is_replaced() -> None:
+    with fake_server(SHORT) as (url, server):
+        server.closes_late = True
+        run = bench("--url", url, "--requests", "4", "--warmup", "0")
+    figures = json.loads(run.stdout.splitlines()[-1])["targets"][0]["groups"]["all"]
+    assert (run.returncode, figures["ok"], len(server.posting)) == (0, 4, 4)
+
+
 def test_api_key_is_sent_and_not_printed() -> None:
     with fake_server(SHORT) as (url, server):
         run = bench("--url", url, "--api-key", "sk-secret", "--requests", "1")
