@@ -150,7 +150,11 @@ REQUESTS = [
     ("GET", "/v1/models", [AUTHORIZED], 200),
     ("GET", "/v1/nothing", [], 401),
     ("GET", "/health/", [], 401),
-    ("GET", "/", [], 401),
+    ("GET", "/", [], 200),
+    ("HEAD", "/", [], 200),
+    ("GET", "//", [], 401),
+    ("GET", "/?a=b", [], 200),
+    ("GET", "/status", [], 401),
     ("POST", "/v1/responses", [], 401),
     ("POST", "/v1/responses", ["Authorization: Bearer no-such-key-0123456"], 401),
     ("POST", "/v1/responses", [AUTHORIZED], 400),
@@ -164,7 +168,7 @@ REQUESTS = [
 ]
 
 
-async def test_request_without_a_key_is_refused_on_every_path_but_health() -> None:
+async def test_request_without_a_key_is_refused_on_every_path_with_data() -> None:
     async with served(keys=KEYS) as running:
         found = [
             (method, path, headers, (await exchange(running, method, path, None, *headers)).status)

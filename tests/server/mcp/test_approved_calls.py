@@ -219,6 +219,18 @@ async def test_crash_during_an_approved_call_is_told(mcp_url: str, tmp_path: Pat
         await interrupted(running, id_, body)
 
 
+async def test_status_shows_a_call_that_is_executed_without_a_slot(mcp_url: str) -> None:
+    async with (
+        served(asking("slow_count", seconds=1), template=HERMES, allow_mcp=(mcp_url,)) as running,
+        await Client.to(running) as client,
+    ):
+        await client.create(input="Go.", tools=[tool(mcp_url)], stream=True)
+        await client.read_past(b"event: response.mcp_call_arguments.done")
+        status = (await get(running, "/status")).json
+    assert [each["state"] for each in status["streams"]] == ["tool"]
+    assert (status["running"], status["waiting"]) == (0, 0)
+
+
 async def test_hang_up_during_an_approved_call_is_told(mcp_url: str, tmp_path: Path) -> None:
     model = asking("slow_count", seconds=1)
     async with served(model, template=HERMES, allow_mcp=(mcp_url,), state=tmp_path) as running:
