@@ -16,6 +16,7 @@ _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ER
 def configure(level: str, kind: str) -> None:
     """Send the log to stderr, as text or JSON, by `kind`."""
     logging.basicConfig(handlers=[make_handler(kind)], level=level.upper())
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)  # its lines have content of answers
     if level != "debug":
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # it has a line for each request to an MCP server
 

@@ -11,7 +11,9 @@ from server.mcp.client import McpClient
 from server.protocol.builtin_calls import McpListedTool
 from server.protocol.errors import InvalidRequest
 
-RESERVED_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "content-type", "accept"})
+RESERVED_HEADERS = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "content-type", "accept", "accept-encoding"}
+)
 """Headers that the connection sets itself."""
 
 

@@ -6,8 +6,9 @@ Redirects are not followed, and time and size of an answer are limited.
 
 import importlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ import msgspec
 import trio
 from msgspec import Raw, Struct
 
+from server.mcp.answers import Answers
 from server.protocol.builtin_calls import (
     McpExecutionError,
     McpHTTPError,
@@ -30,11 +32,13 @@ LIST_SECONDS = 15.0
 """Seconds for the connection to a server and the list of its tools."""
 CALL_SECONDS = 120.0
 """Seconds for one call."""
-MAX_ANSWER_BYTES = 1_000_000
-"""Bytes of all answers of one operation."""
 LACKS_PACKAGE = "This server lacks the package `mcp`: the operator installs it by pip install 'responsed[mcp]'."
 MAX_TOOLS = 512
 """Tools of a server."""
+TOOL_NAME = re.compile(r"[A-Za-z0-9_.\-/]{1,128}")
+"""Names that a tool may have (Model Context Protocol, "Tool Names")."""
+PARSE_ERROR, INVALID_REQUEST, INTERNAL_ERROR = -32700, -32600, -32603
+"""JSON-RPC's codes, which the package also uses for answers that are no JSON-RPC, redirects, and other statuses."""
 
 log = logging.getLogger("responsed.mcp")
 
@@ -77,6 +81,7 @@ class McpClient(Struct, frozen=True):
             while True:
                 page = await client.list_tools(cursor=cursor)
                 found += map(_listed, page.tools)
+                _check_names(found)
                 if len(found) > MAX_TOOLS:
                     raise McpFailure(McpHTTPError(502, f"The MCP server has more than {MAX_TOOLS} tools."))
                 cursor = page.next_cursor
@@ -98,6 +103,17 @@ async def _within(seconds: float, operation: Callable[[], Awaitable[T]]) -> T:
         raise McpFailure(McpHTTPError(504, f"The MCP server did not answer within {seconds:g} s.")) from None
     except Exception as error:
         raise McpFailure(_described(error)) from error
+
+
+def _check_names(tools: Sequence[McpListedTool]) -> None:
+    """Raise McpFailure for a name that the model cannot call."""
+    names: set[str] = set()
+    for tool in tools:
+        if TOOL_NAME.fullmatch(tool.name) is None:
+            raise McpFailure(McpHTTPError(502, f"The MCP server has a tool with the invalid name {tool.name[:80]!r}."))
+        if tool.name in names:
+            raise McpFailure(McpHTTPError(502, f"The MCP server has two tools with the name {tool.name!r}."))
+        names.add(tool.name)
 
 
 def _listed(tool: Any) -> McpListedTool:
@@ -122,24 +138,26 @@ def _described(error: Exception) -> McpHTTPError | McpProtocolError:
     """Return the error for a failure of the connection or of the protocol, without addresses or headers."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
-    log.debug("MCP: %r", error)
+    log.debug("MCP: %s", type(error).__name__)  # its text may have content of an answer
     if isinstance(error, McpFailure):
         return error.error
     if isinstance(error, ImportError):
         return McpHTTPError(501, LACKS_PACKAGE)
-    if isinstance(error, _TooLarge):
-        return McpHTTPError(502, f"The MCP server's answer is larger than {MAX_ANSWER_BYTES} bytes.")
     inner: Any = getattr(error, "error", None)
     if isinstance(getattr(inner, "code", None), int):
+        if inner.code == PARSE_ERROR:
+            return McpProtocolError(PARSE_ERROR, "The MCP server's answer is no valid JSON-RPC.")
         return McpProtocolError(inner.code, str(inner.message)[:500])
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(status, int):
-        return McpHTTPError(status, f"The MCP server answered with status {status}.")
     return McpHTTPError(502, f"The MCP server cannot be used ({type(error).__name__}).")
 
 
-class _TooLarge(Exception):
-    """The answers of an operation are too large."""
+def _explained(error: Exception, answers: Answers) -> Exception:
+    """Return the failure of an operation with what its answers say about it, which the package hides."""
+    found = _described(error)
+    if answers.unusable is not None:
+        return McpFailure(answers.unusable)
+    vague = isinstance(found, McpHTTPError) or found.code in (INTERNAL_ERROR, INVALID_REQUEST)
+    return error if answers.refusal is None or not vague else McpFailure(answers.refusal)
 
 
 @asynccontextmanager
@@ -147,40 +165,17 @@ async def _connected(server: McpClient) -> AsyncIterator[Any]:
     mcp = importlib.import_module("mcp")
     transports = importlib.import_module("mcp.client.streamable_http")
     http = importlib.import_module("httpx2")
-    async with (
-        http.AsyncClient(
-            headers=dict(server.headers),
-            follow_redirects=False,
-            timeout=http.Timeout(10, read=CALL_SECONDS),
-            event_hooks={"response": [_limit(http)]},
-            trust_env=False,
-        ) as connection,
-        mcp.Client(transports.streamable_http_client(server.url, http_client=connection), cache=None) as client,
-    ):
-        yield client
-
-
-def _limit(http: Any) -> Callable[[Any], Awaitable[None]]:
-    """Return a hook that bounds the bytes of all answers of a connection together."""
-    left = MAX_ANSWER_BYTES
-
-    class LimitedStream(http.AsyncByteStream):  # type: ignore[misc]
-        def __init__(self, stream: Any) -> None:
-            self._stream = stream
-
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            nonlocal left
-            async with aclosing(self._stream.__aiter__()) as chunks:
-                async for chunk in chunks:
-                    left -= len(chunk)
-                    if left < 0:
-                        raise _TooLarge
-                    yield chunk
-
-        async def aclose(self) -> None:
-            await self._stream.aclose()
-
-    async def limit(response: Any) -> None:
-        response.stream = LimitedStream(response.stream)
-
-    return limit
+    answers = Answers(http)
+    headers = {**server.headers, "Accept-Encoding": "identity"}  # a small answer must not become a large one
+    timeout = http.Timeout(10, read=CALL_SECONDS)
+    hooks = {"response": [answers]}
+    try:
+        async with (
+            http.AsyncClient(
+                headers=headers, follow_redirects=False, timeout=timeout, event_hooks=hooks, trust_env=False
+            ) as connection,
+            mcp.Client(transports.streamable_http_client(server.url, http_client=connection), cache=None) as client,
+        ):
+            yield client
+    except Exception as error:
+        raise _explained(error, answers) from error
