@@ -31,6 +31,9 @@ CLIENT_CLOSED_REQUEST = 499
 
 GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 
+PINGS = 6
+"""Pings without any sign of a WebSocket's client after which it is gone."""
+
 log = logging.getLogger("responsed.http")
 
 
@@ -205,4 +208,10 @@ def _access_policy(config: Config) -> AccessPolicy:
 
 
 def _websocket_limits(config: Config) -> WebSocketLimits:
-    return WebSocketLimits(message_gap=config.body_gap_seconds, message_total=config.body_timeout_seconds)
+    return WebSocketLimits(
+        ping=config.websocket_ping_seconds,
+        pong=PINGS * config.websocket_ping_seconds,
+        idle=config.websocket_idle_timeout_seconds,
+        message_gap=config.body_gap_seconds,
+        message_total=config.body_timeout_seconds,
+    )

@@ -80,8 +80,9 @@ def _timeouts(config: Config) -> Timeouts:
     return Timeouts(config.heartbeat_seconds, config.resume_window_seconds, config.answer_timeout_seconds)
 
 
-def _mcp_servers(config: Config) -> tuple[tuple[str, ...], dict[str, str]]:
-    return config.allow_mcp, dict(each.split("=", 1) for each in config.mcp_connectors)
+def _mcp_servers(config: Config) -> tuple[tuple[str, ...], dict[str, str], float]:
+    connectors = dict(each.split("=", 1) for each in config.mcp_connectors)
+    return config.allow_mcp, connectors, config.mcp_timeout_seconds
 
 
 def routes(stages: Stages, metrics: Metrics | None, live: LiveStatus, websockets: WebSocketHandler) -> Router:

@@ -151,6 +151,7 @@ class Config(Struct, frozen=True):
         "MCP server that requests name by connector_id, as NAME=URL (repeatable)",
         Names("mcp_connector"),
     ] = ()
+    mcp_timeout_seconds: Annotated[float, seconds(3600), "Seconds that an MCP call may take (default: {})"] = 120.0
 
     trust_proxies: Annotated[
         tuple[str, ...],
@@ -201,6 +202,10 @@ class Config(Struct, frozen=True):
     ] = 32
     max_body_megabytes: Annotated[float, SOME_MEGABYTES, "Largest request body in megabytes (default: {})"] = 32
     max_json_depth: Annotated[int, whole(8, 256), "Levels of nesting of a body at most (default: {})"] = 64
+    websocket_ping_seconds: Annotated[float, seconds(3600, 1), "Seconds of silence until a ping (default: {})"] = 20.0
+    websocket_idle_timeout_seconds: Annotated[
+        float, seconds(86400, 1), "Seconds without a response until a WebSocket closes (default: {})"
+    ] = 600.0
     body_gap_seconds: float = 20.0
     """Longest pause in seconds while a body arrives."""
 

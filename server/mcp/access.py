@@ -71,18 +71,19 @@ def _only_reads(tool: McpListedTool) -> bool:
 class McpAccess:
     """The servers that the operator allows."""
 
-    def __init__(self, urls: Sequence[str] = (), connectors: Mapping[str, str] | None = None) -> None:
-        """`urls`: servers that requests name by their URL. `connectors`: name -> URL."""
-        self.reload(urls, connectors or {})
+    def __init__(self, urls: Sequence[str], connectors: Mapping[str, str], call_seconds: float) -> None:
+        """`urls`: servers that requests name by their URL. `connectors`: name -> URL. `call_seconds`: for one call."""
+        self.reload(urls, connectors, call_seconds)
 
-    def reload(self, urls: Sequence[str], connectors: Mapping[str, str]) -> None:
+    def reload(self, urls: Sequence[str], connectors: Mapping[str, str], call_seconds: float) -> None:
         """Allow other servers from now on."""
         self._urls = {_normal(url) for url in urls}
         self._connectors = dict(connectors)
+        self._call_seconds = call_seconds
 
     def client(self, tool: McpTool, place: str) -> McpClient:
         """Return the connection of a request's tool. Raises InvalidRequest for a server that is not allowed."""
-        return McpClient(self._url(tool, place), _headers(tool, place))
+        return McpClient(self._url(tool, place), _headers(tool, place), self._call_seconds)
 
     def _url(self, tool: McpTool, place: str) -> str:
         if tool.connector_id is not None:

@@ -30,8 +30,6 @@ INVALID_PARAMS = -32602
 """JSON-RPC's code for wrong arguments."""
 LIST_SECONDS = 15.0
 """Seconds for the connection to a server and the list of its tools."""
-CALL_SECONDS = 120.0
-"""Seconds for one call."""
 LACKS_PACKAGE = "This server lacks the package `mcp`: the operator installs it by pip install 'responsed[mcp]'."
 MAX_TOOLS = 512
 """Tools of a server."""
@@ -56,6 +54,8 @@ class McpClient(Struct, frozen=True):
 
     url: str
     headers: Mapping[str, str]
+    call_seconds: float
+    """Seconds for one call."""
 
     async def tools(self) -> tuple[McpListedTool, ...]:
         """Return the server's tools. Raises McpFailure."""
@@ -70,7 +70,7 @@ class McpClient(Struct, frozen=True):
                 None, McpProtocolError(INVALID_PARAMS, f"The arguments are no JSON object: {error}.")
             )
         try:
-            return await _within(CALL_SECONDS, partial(self._call, name, values))
+            return await _within(self.call_seconds, partial(self._call, name, values))
         except McpFailure as failure:
             return McpCallFinished(None, failure.error)
 
@@ -167,7 +167,7 @@ async def _connected(server: McpClient) -> AsyncIterator[Any]:
     http = importlib.import_module("httpx2")
     answers = Answers(http)
     headers = {**server.headers, "Accept-Encoding": "identity"}  # a small answer must not become a large one
-    timeout = http.Timeout(10, read=CALL_SECONDS)
+    timeout = http.Timeout(10, read=max(LIST_SECONDS, server.call_seconds))
     hooks = {"response": [answers]}
     try:
         async with (

@@ -107,11 +107,11 @@ async def test_hostile_server_costs_one_call(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     logs.configure("info", "text")
-    for name in ("CALL_SECONDS", "LIST_SECONDS"):
-        monkeypatch.setattr(client, name, 0.5 if error.get("code") == 504 else 60)
+    limit = 0.5 if error.get("code") == 504 else 60
+    monkeypatch.setattr(client, "LIST_SECONDS", limit)
     async with (
         hostile(method, attack) as url,
-        served(ScriptedModel(caller), template=HERMES, allow_mcp=(url,)) as running,
+        served(ScriptedModel(caller), template=HERMES, allow_mcp=(url,), mcp_timeout_seconds=limit) as running,
     ):
         answer = await post(running, input="Go.", tools=[tool(url, authorization=SECRET)], stream=True)
     if method == "tools/list":

@@ -16,7 +16,6 @@ import pytest
 import trio
 
 from engine.backends.scripted import ScriptedModel
-from server.mcp import client
 from tests.server.api.tools.test_tools import HERMES, evaluated
 from tests.support import wire
 from tests.support.helpers import NAME, get, post, served, types
@@ -101,11 +100,10 @@ async def test_call_that_fails_is_told_to_the_model(call: str, kind: str, mcp_ur
     assert (message["content"][0]["text"], streamed.events[-1]["type"]) == ("No.", "response.completed")
 
 
-async def test_server_that_never_answers_ends_the_call(mcp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "CALL_SECONDS", 0.5)
+async def test_server_that_never_answers_ends_the_call(mcp_url: str) -> None:
     call = b'<tool_call>\n{"name": "calc__sleep", "arguments": {"seconds": 5}}\n</tool_call>'
     model = ScriptedModel(lambda prompt: b"No." if b"did not answer" in prompt else call)
-    async with served(model, template=HERMES, allow_mcp=(mcp_url,)) as running:
+    async with served(model, template=HERMES, allow_mcp=(mcp_url,), mcp_timeout_seconds=0.5) as running:
         answer = await post(running, input="Go.", tools=[tool(mcp_url)])
     assert (answer.json["output"][1]["error"]["code"], answer.text) == (504, "No.")
 

@@ -187,6 +187,19 @@ async def test_client_that_takes_too_long_is_closed(case: str) -> None:
         assert await client.closed() == end
 
 
+SETTINGS: dict[str, tuple[dict[str, Any], tuple[int, str]]] = {
+    "idle": ({"websocket_idle_timeout_seconds": 0.1}, (1001, "no response in progress for 0.1 s")),
+    "no pong": ({"websocket_ping_seconds": 0.05}, (1008, "no answer to pings for 0.3 s")),
+}
+
+
+@pytest.mark.parametrize(("settings", "end"), SETTINGS.values(), ids=SETTINGS)
+async def test_operator_chooses_the_limits_of_silence(settings: dict[str, Any], end: tuple[int, str]) -> None:
+    async with connected(**settings) as (_, client):
+        client.answers_pings = False
+        assert await client.closed() == end
+
+
 async def test_messages_over_tls_are_read_and_answered(tmp_path: Path) -> None:
     found = certificate(tmp_path)
     tls: dict[str, Any] = {"ssl_certfile": found.certfile, "ssl_keyfile": found.keyfile}
