@@ -60,7 +60,7 @@ class TokenClock:
     def times(self) -> TokenTimes:
         """Return the times so far."""
         return TokenTimes(
-            received=self._received,
+            received=round(self._received, 6),
             admitted=self._since(self._admitted),
             prefill_begun=None if self._prefill_begun is None else self._since(self._prefill_begun),
             prefill_done=self._since(self._steps[0].decoded) if self._steps else None,
