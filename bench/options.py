@@ -16,7 +16,8 @@ from target import Manners
 from transport import Tls
 
 EPILOG = """\
-Exit status: 0 if all requests succeeded, 1 if some failed, 2 if a server is unreachable or the arguments are wrong.
+Exit status: 0 if all requests succeeded, 1 if some failed or a figure is past --budget, 2 if a server is unreachable or
+the arguments are wrong.
 The tables are for people; the very last line of stdout is one JSON object for scripts."""
 
 

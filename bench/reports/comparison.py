@@ -18,7 +18,7 @@ _MACHINE = ("computer", "cpu", "cores", "usable_cores", "governor")
 _SERVER = ("version", "engine", "model_hash")
 _NOT_LOAD = {
     *("json", "csv", "markdown", "out", "report", "compare", "budget", "url", "vs", "serve", "pid", "restart"),
-    *("ca", "insecure", "stall_timeout", "quiet", "vs_pid", "api_key"),
+    *("ca", "insecure", "stall_timeout", "quiet", "vs_pid", "api_key", "floor"),
 }
 """Settings that change neither the load nor the figures."""
 

@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from measures import distance_line
 from record import Record
 
 from reports.cards import cards
@@ -32,6 +33,7 @@ def page(result: dict[str, Any], records: Sequence[Record]) -> str:
         "<h2>Figures</h2>",
         *(figures_table(target, name) for target in result["targets"] for name in target["groups"]),
         *ratios_tables(result),
+        _limits(result["targets"]),
         "<h2>Machine, servers and settings</h2>",
         facts(result),
     ]
@@ -83,6 +85,15 @@ def _subtitle(result: dict[str, Any]) -> str:
 def _warnings(result: dict[str, Any]) -> str:
     found = warnings(result)
     return f"<aside><ul>{''.join(f'<li>{escape(each)}</li>' for each in found)}</ul></aside>" if found else ""
+
+
+def _limits(targets: Sequence[dict[str, Any]]) -> str:
+    """Return the distance to the limits of the machine (`--floor`); empty without them."""
+    lines = [
+        f"{short(target['url'])} {distance_line(each)}" for target in targets for each in target.get("limits") or []
+    ]
+    found = "".join(f"<li>{escape(line)}.</li>" for line in lines)
+    return f"<h2>Distance to the limits of the machine</h2><ul>{found}</ul>" if found else ""
 
 
 def _figures(result: dict[str, Any], records: Sequence[Record]) -> Iterable[str]:

@@ -20,6 +20,8 @@ def test_run_writes_all_files(tmp_path: Path) -> None:
     with fake_server(SHORT) as (url, _):
         run = bench("--url", url, *LOAD, *flags, "--out", str(tmp_path / "out"))
         again = bench("--url", url, *LOAD, "--out", str(tmp_path / "out"))
+        trace = tmp_path / "out" / "records.jsonl"
+        replayed = bench("--url", url, "--model", "tiny", "--replay", str(trace), "--quiet")
     assert (run.returncode, run.stderr) == (0, "")
     result = json.loads(run.stdout.splitlines()[-1])
     assert json.loads(paths["json"].read_text()) == result
@@ -32,6 +34,7 @@ def test_run_writes_all_files(tmp_path: Path) -> None:
     assert "| ttft | 6 |" in paths["markdown"].read_text()
     assert 'id="ttft-over-time"' in paths["report"].read_text()
     assert (again.returncode, again.stdout) == (2, "")
+    assert json.loads(replayed.stdout.splitlines()[-1])["targets"][0]["groups"]["all"]["ok"] == 6
     assert again.stderr.endswith("has the records of another run; name another folder for --out\n")
 
 

@@ -74,7 +74,7 @@ def test_wheel_has_types_unit_and_version(tmp_path: Path) -> None:
         found = re.findall(r"^Version: (.*)$", archive.read(metadata).decode(), re.MULTILINE)
     packaged = {"engine/py.typed", "server/py.typed", "server/systemd/responsed.service", "server/page/index.html"}
     assert packaged <= names
-    assert {"server/bench/run.py", "server/bench/apis/chat.py"} <= names
+    assert {"server/bench/run.py", "server/bench/apis/chat.py", "server/bench/reports/style.css"} <= names
     assert found[:1] == [RELEASE]
     assert {name.partition("/")[0] for name in names} == {"engine", "server", f"responsed-{RELEASE}.dist-info"}
     assert list(ROOT.glob("server/**/*.md"))

@@ -142,6 +142,15 @@ def test_page_without_any_answer_shows_the_errors() -> None:
     assert "<svg" not in text
 
 
+def test_page_ends_with_the_distance_to_the_limits() -> None:
+    found = records(targets=1)
+    whole = result(found, 1)
+    limits = {"group": "all", "tokens_per_s": 80.0, "of_bandwidth": 0.5, "of_bare_loop": {"llamacpp": 0.96}}
+    whole["targets"][0]["limits"] = [limits]
+    line = "a stream has 80 tokens/s: 50% of what the memory bandwidth allows, 96% of the bare loop of llamacpp."
+    assert f"<li>127.0.0.1:8790 [all] {line}</li>" in page(whole, found)
+
+
 def test_warnings_are_sentences_about_the_run() -> None:
     whole = result(records(targets=1), 1)
     whole["environment"]["load"]["busy"] = ["before the run, other programs used 44% of all cores"]
