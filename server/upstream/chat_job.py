@@ -72,6 +72,7 @@ class ChatProcessor:
         self._prompt_tokens = prompt_tokens
         self._cached = 0
         self._reasoned = 0
+        self._has_output = False
         self.upstream: UpstreamTrace | None = None
         self.started = False
         self.ended = False
@@ -109,13 +110,14 @@ class ChatProcessor:
                 return []
             case Deltas(inputs, tokens, reasoned):
                 self.output_tokens, self._reasoned = tokens, reasoned
+                self._has_output |= bool(inputs)
                 return list(inputs)
             case Answered(usage, incomplete, stop):
                 if usage is not None:
                     self._count(usage)
                 self.started = self.ended = True
                 return [End(now, self.usage, incomplete if stop is None else None, stop)]
-            case AttemptsFailed(error) if not self.output_tokens:
+            case AttemptsFailed(error) if not self._has_output:
                 raise error
             case AttemptsFailed(error):  # what came before it is part of the response
                 self.ended = True

@@ -15,6 +15,7 @@ from server.stream import (
 )
 from server.upstream.chat_chunks import (
     AddedCall,
+    AddedDelta,
     LikelyToken,
     ReadChoice,
     ReportedUsage,
@@ -25,6 +26,8 @@ from server.upstream.output_checks import OutputChecks, RunningChecks
 from server.upstream.transport import EventData, EventTooLong, OutputMismatch, faults
 
 DONE = b"[DONE]"
+MAX_DELTAS = 1 << 30
+"""More deltas than any answer has."""
 MIN_LOGPROB = -9999.0
 """OpenAI's value for minus infinity, which JSON cannot express."""
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -36,11 +39,22 @@ MAX_ANSWER_BYTES = 64 << 20
 class ChatReader:
     """The answer of one attempt."""
 
-    def __init__(self, url: str, calls: Mapping[str, ToolCallStarted], parallel: bool, checks: OutputChecks) -> None:
-        """`url`: of the upstream, for errors. `calls`: start of a call by the names of the offered functions."""
+    def __init__(
+        self,
+        url: str,
+        calls: Mapping[str, ToolCallStarted],
+        parallel: bool,
+        checks: OutputChecks,
+        max_deltas: int = MAX_DELTAS,
+    ) -> None:
+        """`url`: of the upstream, for errors. `calls`: start of a call by the names of the offered functions.
+
+        `max_deltas`: deltas after which the answer is cut, since it has more tokens than the request allows.
+        """
         self._url = url
         self._calls = calls
         self._parallel = parallel
+        self._max_deltas = max_deltas
         self._checks = RunningChecks(checks)
         self._events = EventData()
         self._bytes = 0
@@ -58,7 +72,7 @@ class ChatReader:
         self.done = False
         """True if nothing more is needed of the stream."""
         self.ended_early = False
-        """True if the upstream would write more calls than the request allows."""
+        """True if the upstream would write more tokens or calls than the request allows."""
 
     @property
     def incomplete(self) -> str | None:
@@ -108,7 +122,11 @@ class ChatReader:
         if self.finish_reason is not None or self.done:
             return
         delta = choice.delta
-        if delta is not None:
+        if delta is not None and self.deltas >= self._max_deltas and _has_content(delta):
+            self.finish_reason = "length"
+            self.done = self.ended_early = True
+            yield from self._end_call()
+        elif delta is not None:
             if reasoning := delta.reasoning_content or delta.reasoning:
                 self.deltas += 1
                 self.reasoning_deltas += 1
@@ -123,7 +141,7 @@ class ChatReader:
             for call in delta.tool_calls or ():
                 self.deltas += 1
                 yield from self._call_delta(call)
-        if choice.finish_reason is not None:
+        if choice.finish_reason is not None and not self.ended_early:
             self.finish_reason = choice.finish_reason
             self.stop = choice.stop_reason if isinstance(choice.stop_reason, str) else None
 
@@ -163,6 +181,10 @@ class ChatReader:
         if self.finish_reason != "length":
             self._checks.end_call()
             yield ToolCallEnded()
+
+
+def _has_content(delta: AddedDelta) -> bool:
+    return bool(delta.content or delta.reasoning or delta.reasoning_content or delta.tool_calls)
 
 
 def _logprobs(choice: ReadChoice) -> tuple[Logprob, ...]:

@@ -200,28 +200,27 @@ class _Attempts:
     async def _ask(self, replica: Replica) -> None:
         """Ask one upstream. Raises UpstreamFault, OutputMismatch, trio.BrokenResourceError."""
         job, began = self._job, trio.current_time()
-        reader = ChatReader(replica.url, job.calls, job.parallel, job.checks)
+        reader = ChatReader(replica.url, job.calls, job.parallel, job.checks, job.max_tokens)
         replica.running += 1
         try:
             async with replica.client.request("POST", replica.client.address.path + CHAT, job.body) as answer:
                 if answer.content_type != EVENT_STREAM:
                     raise faults.garbage(replica.url, f"its answer is {answer.content_type!r} instead of a stream")
                 await self._send.send(Begun())
-                incomplete = None
-                while not reader.done and incomplete is None:
+                counted = 0
+                while not reader.done:
                     data = await answer.data()
                     inputs = reader.feed(data) if data else reader.finish()
-                    if inputs:
-                        if not self._streamed:
-                            await self._begin(replica, trio.current_time() - began)
+                    if inputs and not self._streamed:
+                        await self._begin(replica, trio.current_time() - began)
+                    if inputs or reader.deltas > counted:
+                        counted = reader.deltas
                         await self._send.send(Deltas(tuple(inputs), reader.deltas, reader.reasoning_deltas))
-                    if reader.deltas >= job.max_tokens and reader.finish_reason is None:
-                        incomplete = "max_output_tokens"
                 replica.healthy = True
                 replica.answers += 1
                 self._complete = True
-                await self._send.send(Answered(reader.usage, incomplete or reader.incomplete, reader.stop))
-                if incomplete is None and not reader.ended_early:
+                await self._send.send(Answered(reader.usage, reader.incomplete, reader.stop))
+                if not reader.ended_early:
                     await answer.drain()
         finally:
             replica.running -= 1

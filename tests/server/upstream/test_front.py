@@ -124,7 +124,23 @@ async def test_upstream_that_ignores_the_limit_is_cut_there() -> None:
     async with fronted(plays(HEAD, *[delta(content="x")] * 50, end())) as front:
         response = (await post(front, model="m", input="Hi", max_output_tokens=5)).json
     assert (response["status"], response["usage"]["output_tokens"]) == ("incomplete", 5)
+    assert response["output"][0]["content"][0]["text"] == "xxxxx"
     assert front.asked[0].body["max_tokens"] == 5
+
+
+async def test_upstream_that_ends_at_the_limit_reports_its_usage() -> None:
+    """The usage comes behind the last delta."""
+    async with fronted(plays(HEAD, *[delta(content="x")] * 5, end("length"))) as front:
+        response = (await post(front, model="m", input="Hi", max_output_tokens=5)).json
+    assert (response["status"], response["usage"]["input_tokens"]) == ("incomplete", 9)
+
+
+async def test_text_that_is_left_out_counts_as_output() -> None:
+    """Text around a demanded call is no part of the response."""
+    async with fronted(plays(HEAD, *[delta(content="x")] * 9, end("length"))) as front:
+        fields = {"tools": [WEATHER], "tool_choice": "required", "max_output_tokens": 5}
+        response = (await post(front, model="m", input="Hi", **fields)).json
+    assert (response["status"], response["usage"]["output_tokens"]) == ("incomplete", 5)
 
 
 async def test_chat_completions_pass_too() -> None:

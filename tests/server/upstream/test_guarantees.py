@@ -116,3 +116,9 @@ async def test_schema_that_cannot_be_verified_is_refused(fields: dict[str, Any],
     async with fronted(says("-")) as front:
         answer = await post(front, model="m", input="Hi", **fields)
     assert (answer.status, answer.json["error"]["param"], front.asked) == (400, param, [])
+
+
+async def test_missing_call_is_an_error_without_stream() -> None:
+    async with fronted(says("No.")) as front:
+        answer = await post(front, model="m", input="Hi", **REQUIRED)
+    assert (answer.status, answer.json["error"]["code"]) == (502, "output_mismatch")
