@@ -56,6 +56,8 @@ ADVICE = {
     "55P03": "another server is in the middle of a transaction; try again later",
 }
 """Remedies by SQLSTATE (PostgreSQL's documentation, appendix A)."""
+PASSWORD = "write the password to ~/.pgpass or to systemd's credential postgres-password"
+"""Remedy of a connection that is refused for its password; libpq has no SQLSTATE for it."""
 
 log = logging.getLogger("responsed.store")
 
@@ -79,6 +81,8 @@ class PostgresDatabase(Database):
         self._write_failed = False
         """True if the last transaction failed in PostgreSQL."""
         self._in_transaction = False
+        self._failure = f"{url}: the store is closed"
+        """Message of the last attempt to connect."""
         self._beat_due = self._retry_at = float("-inf")
         self._connection: Connection = self._connect()
 
@@ -167,9 +171,13 @@ class PostgresDatabase(Database):
 
     def _reconnect(self) -> None:
         if _now() < self._retry_at:
-            raise StoreError(f"{self._url}: there is no connection; see the line before in the log")
+            raise StoreError(self._failure)
         self._retry_at = _now() + RETRY_SECONDS
-        self._connection = self._connect()
+        try:
+            self._connection = self._connect()
+        except StoreError as error:
+            self._failure = str(error)
+            raise
         self._retry_at = float("-inf")
         log.info("%s: connected again", self._url)
 
@@ -215,8 +223,9 @@ class PostgresDatabase(Database):
         try:
             yield
         except self._psycopg.Error as error:
-            advice = ADVICE.get(error.sqlstate or "", "see --store and the log of PostgreSQL")
-            raise StoreError(f"{self._url}: {_text(error)}; {advice}") from error
+            text = _text(error)
+            advice = PASSWORD if "password" in text else "see --store and the log of PostgreSQL"
+            raise StoreError(f"{self._url}: {text}; {ADVICE.get(error.sqlstate or '', advice)}") from error
 
 
 def _now() -> float:

@@ -70,6 +70,8 @@ def started() -> Iterator[Cluster]:
             os.chown(folder, NOBODY, NOBODY)
         _run(initdb, "-D", str(folder / "data"), "-U", "test", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
         running = Cluster(folder)
+        rules = folder / "data" / "pg_hba.conf"
+        rules.write_text(f"local all locked scram-sha-256\n{rules.read_text()}")
         running.control("start")
         try:
             yield running

@@ -106,6 +106,24 @@ def test_database_that_cannot_be_reached_is_a_store_error(url: str, message: str
         PostgresDatabase(url, None, A)
 
 
+def test_missing_password_is_an_error_that_names_its_places(
+    place: PostgresURL, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cluster.execute("CREATE ROLE locked LOGIN PASSWORD 'a secret of the tests'")
+    cluster.execute(f"GRANT CREATE ON DATABASE {name(place)} TO locked")
+    url = cluster.url(name(place), "locked")
+    with pytest.raises(StoreError, match=r"no password supplied; write the password to ~/.pgpass or to systemd's"):
+        PostgresDatabase(url, None, A)
+    with pytest.raises(StoreError, match=r"password authentication failed for user .*; write the password"):
+        PostgresDatabase(url, "another one", A)
+    PostgresDatabase(url, "a secret of the tests", A).close()
+    passwords = tmp_path / "pgpass"
+    passwords.write_text("*:*:*:locked:a secret of the tests\n")
+    passwords.chmod(0o600)
+    monkeypatch.setenv("PGPASSFILE", str(passwords))
+    PostgresDatabase(url, None, A).close()
+
+
 def change_twice(keeper: Store, between: Callable[[], None]) -> None:
     with keeper._database.transaction():
         keeper._database.change("UPDATE responses SET status = 'x'")

@@ -793,5 +793,5 @@ async def test_async_store_runs_one_method_at_a_time(place: Place) -> None:
     await archive.run(
         archive.responses.close,
     )
-    with pytest.raises(StoreError, match=r"Cannot operate on a closed database|there is no connection"):
+    with pytest.raises(StoreError, match=r"Cannot operate on a closed database|the store is closed"):
         await archive.run(archive.responses.get, "r1", NOW)
