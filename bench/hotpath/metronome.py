@@ -27,7 +27,7 @@ from engine.runtime import Engine
 from server import daemon
 from server.api import App
 from server.config import Config
-from server.http import listening_sockets
+from server.listening import listening_sockets
 from server.served_model import ModelDetails
 from server.systemd import Notifier
 

@@ -8,15 +8,19 @@ from pathlib import Path
 
 from engine.loader import catalog, inspect
 from engine.model import ModelError
-from server.cli.exit_status import STATUS_BY_ERROR, ExitStatus, exit_status
-from server.cli.reloading import api_keys
-from server.cli.serve import check_mcp, check_writable, options
-from server.cli.store import check_package, store_place
-from server.config import Config, check_upstream_settings, settings
-from server.daemon import http_options
-from server.http import listening_sockets
+from server.cli.console import ExitStatus
+from server.cli.errors import STATUS_BY_ERROR, exit_status
+from server.cli.serve import check_database, check_mcp, check_writable, options
+from server.cli.store import store_place
+from server.config import Config, api_keys, check_upstream_settings, settings
+from server.listening import http_options, listening_sockets
 from server.store import NewerStore, OlderStore, StoreError, open_inventory
 from server.upstream import ask
+
+
+def add_check(parser: argparse.ArgumentParser) -> None:
+    settings.add_flags(parser)
+    parser.set_defaults(run=check)
 
 
 def check(flags: argparse.Namespace) -> int:
@@ -31,7 +35,7 @@ def check(flags: argparse.Namespace) -> int:
                 print(f"ok      {name}: {finding}")
         except tuple(STATUS_BY_ERROR) as error:
             print(f"failed  {name}: {error}")
-            status = status or exit_status(error)
+            status = status or exit_status(error) or ExitStatus.CRASH
     return status
 
 
@@ -92,7 +96,7 @@ def _state(config: Config) -> Iterator[str]:
 
 def _store(config: Config) -> Iterator[str]:
     place = store_place(config, os.environ)
-    check_package(config)
+    check_database(config)
     if place is None:
         yield "off: responses are not stored"
     elif isinstance(place, Path) and not place.exists():

@@ -56,6 +56,21 @@ class ServiceFile(Struct, frozen=True):
     """True for the operator's own file: it is never replaced or removed."""
 
 
+def add_install(parser: argparse.ArgumentParser) -> None:
+    _add_flags(parser)
+    parser.set_defaults(run=install)
+
+
+def add_uninstall(parser: argparse.ArgumentParser) -> None:
+    _add_flags(parser)
+    parser.set_defaults(run=uninstall)
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--user", action="store_true", help="For the user's own systemd instead of the system's")
+    parser.add_argument("--dry-run", action="store_true", help="Print what would be done, and do nothing")
+
+
 def install(flags: argparse.Namespace) -> int:
     """Write the files of the service, and print the commands that start it."""
     if not flags.user and not flags.dry_run:

@@ -10,7 +10,7 @@ from engine.loader import Options, context, kv_cache, load, model_file
 from engine.model import KV_TYPES, BackendOptions, ModelError
 from engine.tuner import choice, divergence, stopwatch
 from server.cli import requantize
-from server.cli.terminal import print_table
+from server.cli.console import print_table
 from server.config import Config
 
 

@@ -1,22 +1,16 @@
 """The command line: argument parser, dispatch to the commands, and exit status."""
 
 import argparse
+import importlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from io import TextIOWrapper
 from types import FrameType
 from typing import Any, NoReturn
 
-from engine.backends.llamacpp import quantizer
-from engine.loader import catalog
-from server import live_view
-from server.cli import check, install, models, store, tune
-from server.cli.exit_status import STATUS_BY_ERROR, ExitStatus, exit_status
-from server.cli.serve import serve
-from server.cli.terminal import print_error
-from server.config import settings
+from server.cli.console import ExitStatus, print_error
 from server.systemd import Notifier
 
 NO_MEMORY = "not enough memory; choose a smaller model, a smaller --context or fewer --slots"
@@ -25,10 +19,29 @@ PASSING = (ExitStatus.RESOURCES, ExitStatus.NETWORK)
 RETRY_SECONDS = 30.0
 """Seconds before the process ends by such an error, if systemd is to start it again at once."""
 
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "serve": ("server.cli.serve", "Serve a model over HTTP"),
+    "check": ("server.cli.check", "Say whether `serve` would start with the same settings"),
+    "install": ("server.cli.install", "Write the files of a systemd service"),
+    "uninstall": ("server.cli.install", "Remove the files that `install` wrote"),
+    "pull": ("server.cli.models", "Download a model into the cache folder"),
+    "models": ("server.cli.models", "List the installed models and those to pull"),
+    "store": ("server.cli.store", "List, show and delete stored responses and conversations"),
+    "bench": ("", "Measure the latency of a server"),  # `__main__` runs it
+    "status": ("server.live_view", "Show a running server: slots, streams, latencies, cache, memory"),
+    "tune": ("server.cli.tune", "Measure the fastest options on this machine and write them to the file"),
+}
+"""The module of each command, and its line of help.
+
+A command's module is imported if the command was given: each imports what it needs, and the start of `serve` is short.
+Its function `add_NAME` adds the flags, and the function `run` that returns the exit status.
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status. An error is one line on stderr that names the remedy."""
-    flags, unknown = _parser().parse_known_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    flags, unknown = _parser(arguments).parse_known_args(arguments)
     if unknown:
         flags.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     signal.signal(signal.SIGTERM, _exit)
@@ -36,15 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="surrogateescape")  # prints the bytes of paths that are not UTF-8 unchanged
     try:
         status: int = flags.run(flags)
-    except tuple(STATUS_BY_ERROR) as error:
-        message = NO_MEMORY if isinstance(error, MemoryError) else str(error)
-        print_error(message)
-        known = exit_status(error)
-        if flags.run is serve and known in PASSING:
-            Notifier().wait(message, RETRY_SECONDS)
-        return known
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except Exception as error:
+        known: ExitStatus | None = importlib.import_module("server.cli.errors").exit_status(error)
+        if known is None:
+            raise
+        message = NO_MEMORY if isinstance(error, MemoryError) else str(error)
+        print_error(message)
+        if flags.command == "serve" and known in PASSING:
+            Notifier().wait(message, RETRY_SECONDS)
+        return known
     return status
 
 
@@ -69,55 +84,14 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(ExitStatus.USAGE)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser, with the flags of the given command."""
     parser = _Parser(prog="responsed", description="Serve the OpenAI Responses API from a GGUF model on this machine.")
     release = f"responsed {version('responsed')}"
     parser.add_argument("--version", action="version", version=release, help="Print the version and exit")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    server = commands.add_parser("serve", help="Serve a model over HTTP")
-    settings.add_flags(server)
-    server.add_argument(
-        "--print-config", action="store_true", help="Print the effective settings as a configuration file and exit"
-    )
-    server.set_defaults(run=serve)
-
-    checker = commands.add_parser("check", help="Say whether `serve` would start with the same settings")
-    settings.add_flags(checker)
-    checker.set_defaults(run=check.check)
-
-    for command, run, text in (
-        ("install", install.install, "Write the files of a systemd service"),
-        ("uninstall", install.uninstall, "Remove the files that `install` wrote"),
-    ):
-        installer = commands.add_parser(command, help=text)
-        installer.add_argument("--user", action="store_true", help="For the user's own systemd instead of the system's")
-        installer.add_argument("--dry-run", action="store_true", help="Print what would be done, and do nothing")
-        installer.set_defaults(run=run)
-
-    puller = commands.add_parser("pull", help="Download a model into the cache folder")
-    puller.add_argument("name", choices=sorted(catalog.CATALOG), help="Name of the model in the catalog")
-    puller.set_defaults(run=models.pull)
-
-    commands.add_parser("models", help="List the installed models and those to pull").set_defaults(run=models.models)
-
-    store.add_commands(commands.add_parser("store", help="List, show and delete stored responses and conversations"))
-
-    commands.add_parser(
-        "bench", help="Measure the latency of a server"
-    )  # `__main__` runs it without the imports of this module
-
-    viewer = commands.add_parser("status", help="Show a running server: slots, streams, latencies, cache, memory")
-    live_view.add_flags(viewer)
-    viewer.set_defaults(run=live_view.status)
-
-    tuner = commands.add_parser("tune", help="Measure the fastest options on this machine and write them to the file")
-    settings.add_flags(tuner, "model", "engine", "libllama")
-    tuner.add_argument("--requantise", action="store_true", help="Also measure copies with other types of weights")
-    tuner.add_argument(
-        "--apply",
-        choices=sorted(quantizer.FILE_TYPES),
-        help="Write a copy with this type of weights and serve it from the next start on",
-    )
-    tuner.set_defaults(run=tune.tune)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    for name, (module, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        if module and name in arguments[:1]:
+            getattr(importlib.import_module(module), f"add_{name}")(command)
     return parser

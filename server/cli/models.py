@@ -4,19 +4,15 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from msgspec.structs import replace
-
-from engine import backends, gguf, loader
+from engine import backends, gguf
 from engine.gguf import GGUFError, kinds
 from engine.loader import catalog, download
 from engine.model import ModelError
-from server.cli.terminal import DownloadProgress, print_table
-from server.config import EffectiveValue
-from server.store import sqlite
+from server.cli.console import DownloadProgress, print_table
 
 Report: TypeAlias = Callable[[int, int], None]
 """Function that gets the downloaded bytes and their total."""
@@ -31,6 +27,15 @@ HUB_NAME = re.compile(
 
 MAX_LISTED_FILES = 5
 """Files that an error message lists at most."""
+
+
+def add_pull(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", choices=sorted(catalog.CATALOG), help="Name of the model in the catalog")
+    parser.set_defaults(run=pull)
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=models)
 
 
 def pull(flags: argparse.Namespace) -> int:
@@ -68,26 +73,6 @@ def _architecture_and_engine(path: Path) -> tuple[str, str]:
         reason = str(error).removeprefix(f"{path} cannot be used: ")
         return header.text("general.architecture", "-"), f"none: {reason}"
     return header.architecture, f"{choice.engine} ({choice.reason})"
-
-
-def effective(values: Sequence[EffectiveValue], environ: Mapping[str, str]) -> list[EffectiveValue]:
-    """Return the settings with the values that the server chooses for unset ones.
-
-    Raises ModelError, GGUFError, CatalogError.
-    """
-    given = {value.setting.key: value.value for value in values}
-    state_dir = given["state_dir"] or catalog.state_folder(environ)
-    threads = loader.thread_counts(given["threads"], given["threads_batch"])
-    chosen: dict[str, Any] = {
-        "threads": threads.decode,
-        "threads_batch": threads.batch,
-        "state_dir": state_dir,
-        "store": given["store"] or str(state_dir / sqlite.NAME),
-    }
-    path = catalog.find(given["model"], catalog.cache_folder(environ))
-    # A model that is not installed has no known context.
-    chosen["context"] = loader.context(gguf.read(path), given["context"]) if path else given["context"] or None
-    return [replace(value, value=chosen.get(value.setting.key, value.value)) for value in values]
 
 
 def find_or_pull(model: str, folder: Path, report: Report | None = None) -> Path:

@@ -6,10 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from server.access import ApiKeys
-from server.config import NEEDS_RESTART, Config, ConfigError, EffectiveValue, credential, read_api_keys, settings
-from server.daemon import http_options
-from server.http import HTTPOptions
+from server.config import NEEDS_RESTART, ConfigError, EffectiveValue, api_keys, settings
+from server.listening import HTTPOptions, http_options
 
 if TYPE_CHECKING:
     from server.api import App
@@ -48,11 +46,3 @@ class Reloading:
         log.info("reloaded the settings and API keys; changed: %s", ", ".join(sorted(changed)) or "none")
         if ignored := sorted(changed.keys() & NEEDS_RESTART.keys()):
             log.warning("these settings need a restart: %s", ", ".join(ignored))
-
-
-def api_keys(config: Config) -> ApiKeys | None:
-    """Return the keys of the configured file or of systemd's credential; None if there are none. Raises ConfigError."""
-    if config.api_key_file is not None:
-        return ApiKeys(read_api_keys(config.api_key_file))
-    path = credential(os.environ)
-    return None if path is None else ApiKeys(read_api_keys(path, shared=True))

@@ -10,7 +10,7 @@ from engine.backends.llamacpp import quantizer
 from engine.loader import machine, model_file
 from engine.model import ModelError, OptionError
 from engine.tuner import choice, divergence, stopwatch
-from server.cli.terminal import print_table
+from server.cli.console import print_table
 from server.config import Config
 
 SPEED_HEADINGS = ("PROMPT tokens/s", "DECODE ms/token", "4 STREAMS ms/step", "BUSY p99 ms/token")

@@ -27,7 +27,7 @@ from server.cli.reloading import Reloading
 from server.cli.store import store_place
 from server.config import Config, ConfigError
 from server.generation import Generator
-from server.http import HTTPOptions, ListeningSockets
+from server.listening import HTTPOptions, ListeningSockets
 from server.monitoring import Metrics
 from server.preprocessing import KEY_NAME
 from server.served_model import ModelDetails, ModelSource

@@ -14,30 +14,37 @@ from typing import Any
 
 from engine.loader import Loaded, Options, catalog, load, machine
 from engine.model import BackendOptions, OptionError
-from server.cli import logs, models, store
-from server.cli.reloading import Reloading, api_keys
-from server.config import Config, check_upstream_settings, settings
-from server.daemon import http_options, read_files
-from server.http import listening_sockets
+from server.cli import models
+from server.cli.console import configure_logs
+from server.config import DATABASES, Config, api_keys, check_upstream_settings, read_prewarm_files, settings
+from server.listening import http_options, listening_sockets
 from server.systemd import Notifier
 
 log = logging.getLogger("responsed")
 
 
+def add_serve(parser: argparse.ArgumentParser) -> None:
+    settings.add_flags(parser)
+    parser.add_argument(
+        "--print-config", action="store_true", help="Print the effective settings as a configuration file and exit"
+    )
+    parser.set_defaults(run=serve)
+
+
 def serve(flags: argparse.Namespace) -> int:
     values = settings.resolve(flags, os.environ)
     if flags.print_config:
-        print(settings.as_toml(models.effective(values, os.environ)), end="")
+        effective = importlib.import_module("server.cli.effective").effective
+        print(settings.as_toml(effective(values, os.environ)), end="")
         return 0
     config = settings.config(values)
     check_upstream_settings(values)
-    read_files(config.prewarm)  # before loading, so that a missing file fails at once
+    read_prewarm_files(config.prewarm)  # before loading, so that a missing file fails at once
     http = http_options(config)
     check_mcp(config)
-    store.check_package(config)
-    reloading = Reloading(flags, values, http)
+    check_database(config)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    logs.configure(config.log_level, config.log_format)
+    configure_logs(config.log_level, config.log_format)
     keys = api_keys(config)
     # Bound before loading, so that a taken port fails at once.
     with listening_sockets(config.hosts, config.port, os.environ) as listening:
@@ -54,12 +61,14 @@ def serve(flags: argparse.Namespace) -> int:
             with notifier.extending("asking the upstreams"):
                 upstreams, running = map(importlib.import_module, ("server.upstream", "server.cli.running"))
                 front = upstreams.connect(config)
+            reloading = running.Reloading(flags, values, http)
             running.run_front(config, front, state_dir, listening, keys, notifier, reloading, http)
             return 0
         path = catalog.find(config.model, cache) or _pull(config.model, cache, notifier)
         _restore_default_signals()
         with notifier.extending(f"loading {path.name}", _ReadShare(path)):
             loaded, running = _load_and_import(path, options(config), cache.parent)
+        reloading = running.Reloading(flags, values, http)
         running.run(config, path, loaded, state_dir, listening, keys, notifier, reloading, http)
     return 0
 
@@ -115,6 +124,12 @@ def check_mcp(config: Config, package: str = "mcp") -> None:
     """Raise OptionError if MCP servers are allowed, and the package that calls them is missing."""
     if (config.allow_mcp or config.mcp_connectors) and find_spec(package) is None:
         raise OptionError(f"MCP servers need the package {package}: install it with pip install 'responsed[mcp]'")
+
+
+def check_database(config: Config, package: str = "psycopg") -> None:
+    """Raise OptionError if the store is in PostgreSQL, and the package for it is missing."""
+    if config.store is not None and config.store.startswith(DATABASES) and find_spec(package) is None:
+        raise OptionError(f"PostgreSQL needs the package {package}: install it with pip install 'responsed[postgres]'")
 
 
 def check_writable(state_dir: Path) -> None:

@@ -5,17 +5,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from engine.loader import catalog
-from engine.model import OptionError
 from engine.runtime import Snapshots
-from server.cli.exit_status import ExitStatus
-from server.cli.terminal import print_error, print_table
+from server.cli.console import ExitStatus, print_error, print_table
+from server.cli.serve import check_database
 from server.config import DATABASES, Config, ConfigError, settings
 from server.store import Entry, Inventory, Missing, Place, PostgresURL, open_inventory, sqlite
 
@@ -27,7 +25,7 @@ CREDENTIAL = "postgres-password"
 """Name of systemd's credential with the password of the database (systemd.exec(5), LoadCredential=)."""
 
 
-def add_commands(parser: argparse.ArgumentParser) -> None:
+def add_store(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: Callable[[argparse.Namespace, Inventory], int], text: str) -> argparse.ArgumentParser:
@@ -57,12 +55,6 @@ def store_place(config: Config, environ: Mapping[str, str]) -> Place | None:
     return Path(config.store or (config.state_dir or catalog.state_folder(environ)) / sqlite.NAME)
 
 
-def check_package(config: Config, package: str = "psycopg") -> None:
-    """Raise OptionError if the store is in PostgreSQL, and the package for it is missing."""
-    if config.store is not None and config.store.startswith(DATABASES) and find_spec(package) is None:
-        raise OptionError(f"PostgreSQL needs the package {package}: install it with pip install 'responsed[postgres]'")
-
-
 def _password(environ: Mapping[str, str]) -> str | None:
     """Return the password in systemd's credential; None leaves it to libpq. Raises ConfigError."""
     path = Path(environ.get("CREDENTIALS_DIRECTORY", os.devnull), CREDENTIAL)
@@ -79,7 +71,7 @@ def _run(flags: argparse.Namespace, command: Callable[[argparse.Namespace, Inven
     place = store_place(config, os.environ)
     if place is None:
         raise ConfigError("the settings turn the store off; name a file or a database with --store")
-    check_package(config)
+    check_database(config)
     if isinstance(place, Path) and not os.path.isfile(place):
         hint = f"; the service has another file: --store {SERVICE}" if os.path.isfile(SERVICE) else ""
         raise ConfigError(f"there is no store at {place} that you may read{hint}")

@@ -8,19 +8,31 @@ from pathlib import Path
 import msgspec
 
 from engine import backends, gguf
+from engine.backends.llamacpp import quantizer
 from engine.loader import Options, catalog, load, machine, model_file
 from engine.model import BackendOptions, Model
 from engine.tuner import choice as tuning
 from engine.tuner import stopwatch
 from server.cli import kv_types, requantize
 from server.cli import models as commands
+from server.cli.console import print_table
 from server.cli.install import is_installed
 from server.cli.memory_limits import SERVICE_CACHE
-from server.cli.terminal import print_table
 from server.config import Config, ConfigError, file, settings
 
 PLAN = stopwatch.MeasurementPlan()
 HEADINGS = ("THREADS", "FLASH ATTENTION", *requantize.SPEED_HEADINGS)
+
+
+def add_tune(parser: argparse.ArgumentParser) -> None:
+    settings.add_flags(parser, "model", "engine", "libllama")
+    parser.add_argument("--requantise", action="store_true", help="Also measure copies with other types of weights")
+    parser.add_argument(
+        "--apply",
+        choices=sorted(quantizer.FILE_TYPES),
+        help="Write a copy with this type of weights and serve it from the next start on",
+    )
+    parser.set_defaults(run=tune)
 
 
 def tune(flags: argparse.Namespace) -> int:

@@ -1,9 +1,10 @@
 """Settings: flags, variables and the configuration file."""
 
-from server.config.api_keys import credential, read_api_keys
+from server.config.api_keys import api_keys, credential, read_api_keys
 from server.config.config import GROUPS, Config
 from server.config.file import ConfigError
 from server.config.live import NEEDS_RESTART, LiveConfig
+from server.config.prewarm_files import PrewarmFile, read_prewarm_files
 from server.config.secret import read_secret
 from server.config.setting import PREFIX
 from server.config.settings import EffectiveValue
@@ -19,8 +20,11 @@ __all__ = [
     "ConfigError",
     "EffectiveValue",
     "LiveConfig",
+    "PrewarmFile",
+    "api_keys",
     "check_upstream_settings",
     "credential",
     "read_api_keys",
+    "read_prewarm_files",
     "read_secret",
 ]

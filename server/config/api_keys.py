@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from server.access import ApiKey
+from server.access import ApiKey, ApiKeys
+from server.config.config import Config
 from server.config.file import ConfigError
 
 CREDENTIAL = "api-key"
@@ -16,6 +17,14 @@ CREDENTIAL = "api-key"
 MIN_KEY_CHARACTERS = 16
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<key>[\x21-\x7e]+)")
 _OPTION = re.compile(r"lane=(?P<lane>interactive|batch)|queue=(?P<queue>[0-9]{1,4})")
+
+
+def api_keys(config: Config) -> ApiKeys | None:
+    """Return the keys of the configured file or of systemd's credential; None if there are none. Raises ConfigError."""
+    if config.api_key_file is not None:
+        return ApiKeys(read_api_keys(config.api_key_file))
+    path = credential(os.environ)
+    return None if path is None else ApiKeys(read_api_keys(path, shared=True))
 
 
 def credential(environ: Mapping[str, str], name: str = CREDENTIAL) -> Path | None:

@@ -10,12 +10,12 @@ from functools import partial
 import trio
 
 from server.api import App
-from server.config import Config
-from server.daemon.http_options import http_options
-from server.daemon.prewarm import prewarm, read_files
+from server.config import Config, read_prewarm_files
+from server.daemon.prewarm import prewarm
 from server.generation import Generator
-from server.http import Drain, HTTPOptions, ListeningSockets
+from server.http import Drain
 from server.http import listener as http_listener
+from server.listening import HTTPOptions, ListeningSockets, http_options
 from server.systemd import Notifier
 
 CLOSING_SECONDS = 2.0
@@ -45,7 +45,7 @@ async def run(
     async with trio.open_nursery() as nursery:
         await nursery.start(app.host)
         engine_scope: trio.CancelScope = await nursery.start(_run_engine, engine, app)
-        files = read_files(config.prewarm)
+        files = read_prewarm_files(config.prewarm)
         if not files:
             nursery.start_soon(engine.restore)  # beside the warm-up, so that the first request finds more
         with notifier.extending("evaluating the first prompts"):

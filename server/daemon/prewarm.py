@@ -2,15 +2,11 @@
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-from msgspec import Struct
-
 from engine.job import Finished, FinishReason, Started
-from server.config import ConfigError
+from server.config import PrewarmFile
 from server.protocol.errors import ApiError
 
 if TYPE_CHECKING:
@@ -18,29 +14,6 @@ if TYPE_CHECKING:
     from server.generation import Generator
 
 log = logging.getLogger("responsed")
-
-
-class PrewarmFile(Struct, frozen=True):
-    """File of `--prewarm`."""
-
-    path: Path
-    body: bytes
-    """Body of a request."""
-
-
-def read_files(paths: Iterable[Path]) -> list[PrewarmFile]:
-    """Return the files: request bodies in `.json` files, instructions in others. Raises ConfigError."""
-    return [PrewarmFile(path, _body(path)) for path in paths]
-
-
-def _body(path: Path) -> bytes:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"prewarm: {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"prewarm: {path} is not encoded in UTF-8") from error
-    return text.encode() if path.suffix == ".json" else msgspec.json.encode({"instructions": text})
 
 
 async def prewarm(engine: "Generator", app: "App", files: Sequence[PrewarmFile]) -> None:

@@ -18,10 +18,10 @@ from server.access import Refusal
 from server.http import h11_patches
 from server.http.drain import Drain
 from server.http.exchange import CLIENT_DISCONNECTED, JSON, Headers, Receive, Scope, Send
-from server.http.options import HTTPOptions
+from server.http.peer import peer_of
 from server.http.request_head import HeadFilter, asgi_scope, checked_headers
-from server.http.sockets import peer_of
 from server.http.upgraded import Upgraded
+from server.listening import HTTPOptions
 from server.protocol.errors import Malformed
 from server.websocket import WebSocket, WebSocketLimits
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from server.access import Refusal, RefusalCounts
 from server.http.connection import Application
 from server.http.exchange import Exchange, Receive, Scope, Send
-from server.http.options import HTTPOptions
+from server.listening import HTTPOptions
 from server.protocol.errors import Unavailable
 
 PROBES = ("/health", "/ready")

@@ -17,12 +17,12 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
 from server.access import Refusal
+from server.http import tls
 from server.http.connection import Application, Connection, proxy_log
 from server.http.connection_limits import Admission, ConnectionCount, OverloadedApp, Reserve, impatient
 from server.http.drain import Drain
-from server.http.options import HTTPOptions
-from server.http.sockets import peer_of
-from server.http.tls import log as tls_log
+from server.http.peer import peer_of
+from server.listening import HTTPOptions
 
 RESERVED_FILES = 64
 """Number of file descriptors reserved for the model, the store, and connections that request `/health`."""
@@ -103,7 +103,7 @@ async def serve(
             return
         encrypted: trio.SSLStream[trio.SocketStream] | Refusal | None = None
         with drain.wait_for_request(options.limits.idle_seconds, first=True) as waiting:
-            encrypted = await options.tls.handshake(stream)
+            encrypted = await tls.handshake(stream, options.tls)
         if drain.timed_out(waiting):
             encrypted = Refusal.HANDSHAKE_TIMEOUT
         if isinstance(encrypted, Refusal):
@@ -113,7 +113,7 @@ async def serve(
             with trio.move_on_after(CLOSE_SECONDS), suppress(trio.BrokenResourceError):
                 await encrypted.aclose()  # proves that nothing is missing (RFC 8446, 6.1)
 
-    for repeated in (logging.getLogger("trio.serve_listeners"), refusals, proxy_log, tls_log):
+    for repeated in (logging.getLogger("trio.serve_listeners"), refusals, proxy_log, tls.log):
         repeated.addFilter(_OncePerMinute())
 
     async def drained() -> None:

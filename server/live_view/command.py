@@ -23,13 +23,14 @@ SHOW, HIDE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_status(parser: argparse.ArgumentParser) -> None:
     settings.add_flags(parser, "host", "port", "api_key_file", "ssl_certfile")
     parser.add_argument(
         "--url", metavar="URL", help="Address of the server, or unix:PATH (default: the one of the settings)"
     )
     parser.add_argument("--once", action="store_true", help="Print the status once, as for pipes, and exit")
     parser.add_argument("--json", action="store_true", help="Print each status as a line of JSON")
+    parser.set_defaults(run=status)
 
 
 def status(flags: argparse.Namespace) -> int:

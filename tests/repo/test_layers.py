@@ -37,6 +37,7 @@ DRAWN = {
     "engine.structured_output": "constraint dialects grammar json_schema model notations tokenizer",
     "engine.loader": "backends backends.ctransformers chat_template gguf model platform tokenizer",
     "server.bench_command": "",
+    "server.cli.console": "",
     "server.protocol": "",
     "server.store": "",
     "server.stream.decoders": "",
@@ -46,9 +47,6 @@ DRAWN = {
     "server.access": "protocol",
     "server.stream.completions": "protocol",
     "server.websocket": "protocol",
-    "server.http": "access protocol websocket",
-    "server.page": "http",
-    "server.upstream.transport": "http protocol",
     "server.stream": "engine.dialects engine.job engine.notations engine.tokenizer protocol stream.decoders",
     "server.config": "access engine.chat_template engine.job engine.model engine.platform",
     "server.generation": "access engine.job engine.runtime engine.scheduler protocol store stream",
@@ -56,9 +54,13 @@ DRAWN = {
     "server.tools": (
         "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"
     ),
+    "server.listening": "access config",
     "server.prompt": "engine.chat_template engine.job protocol stream tools",
-    "server.relay": "generation http protocol store stream",
+    "server.http": "access listening protocol websocket",
+    "server.page": "http",
     "server.prompt_comparison": "engine.tokenizer http prompt protocol store",
+    "server.relay": "generation http protocol store stream",
+    "server.upstream.transport": "http protocol",
     "server.served_model": (
         "config engine.chat_template engine.constraint engine.gguf engine.job engine.json_schema "
         "engine.model engine.notations engine.structured_output engine.tokenizer generation http prompt "
@@ -80,11 +82,12 @@ DRAWN = {
         "access config engine.job generation http mcp monitoring page preprocessing prompt protocol "
         "relay served_model session store stream.completions websocket"
     ),
-    "server.daemon": "access api config engine.job generation http protocol systemd",
+    "server.daemon": "api config engine.job generation http listening protocol systemd",
     "server.cli": (
-        "access api config daemon engine.backends engine.backends.llamacpp engine.chat_template "
-        "engine.gguf engine.loader engine.model engine.platform engine.runtime engine.tuner generation "
-        "http live_view monitoring preprocessing served_model store stream systemd upstream"
+        "access api cli.console config daemon engine.backends engine.backends.llamacpp "
+        "engine.chat_template engine.gguf engine.loader engine.model engine.platform engine.runtime "
+        "engine.tuner generation listening live_view monitoring preprocessing served_model store stream "
+        "systemd upstream"
     ),
     "server.__main__": "bench_command cli",
 }

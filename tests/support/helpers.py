@@ -27,7 +27,8 @@ from server import daemon
 from server.access.api_keys import ApiKey, ApiKeys
 from server.api.app import App
 from server.config.config import Config
-from server.http.sockets import listening_sockets
+from server.listening.options import http_options
+from server.listening.sockets import listening_sockets
 from server.monitoring.metrics import PrometheusMetrics
 from server.served_model.embedded import ModelDetails
 from server.store.async_store import AsyncStore
@@ -181,7 +182,7 @@ async def served(
     model = model or ScriptedModel()
     place = store_place(config)
     kv = Snapshots(state / "kv", "a scripted model", 1_000_000) if state and snapshots else None
-    http = daemon.http_options(config)
+    http = http_options(config)
     described = {"model": NAME, "engine": "scripted"}
     metrics = PrometheusMetrics("1.2", described, http.refusals) if config.metrics else None
     seal_key = state / "reasoning.key" if state else None

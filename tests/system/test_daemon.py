@@ -27,9 +27,9 @@ from engine.backends.scripted import ScriptedModel
 from engine.model import ModelError
 from server import daemon
 from server.cli import main
-from server.cli.exit_status import ExitStatus
+from server.cli.console.exit_status import ExitStatus
 from server.config.config import Config
-from server.http.sockets import listening_sockets
+from server.listening.sockets import listening_sockets
 from server.systemd import Notifier
 from tests.support import model_files, wire
 from tests.support.helpers import NAME, PATIENCE, PacedModel, wired

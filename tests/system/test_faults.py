@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import pytest
 import trio
 
-from tests.server.http.test_sockets import activated
+from tests.server.listening.test_sockets import activated
 from tests.support import model_files, wire
 from tests.support.helpers import NAME, PATIENCE, Client, PacedModel, get, post, served, text
 from tests.support.processes import COMMAND, ROOT, START_SECONDS, serving

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from server.cli.exit_status import ExitStatus
+from server.cli.console.exit_status import ExitStatus
 from tests.support import model_files
 from tests.support.certificates import DATA, certificate
 from tests.support.processes import START_SECONDS, serving

@@ -9,13 +9,13 @@ import pytest
 
 from engine.model import OptionError
 from server.cli import main
-from server.cli.exit_status import ExitStatus
+from server.cli.console.exit_status import ExitStatus
 from server.cli.running import advertised
-from server.cli.serve import check_mcp
-from server.cli.store import check_package, store_place
+from server.cli.serve import check_database, check_mcp
+from server.cli.store import store_place
 from server.config.config import Config
 from server.config.file import ConfigError
-from server.http.sockets import listening_sockets
+from server.listening.sockets import listening_sockets
 from server.store.locations import PostgresURL, open_database
 from tests.server.store.cluster import Cluster
 from tests.support import model_files
@@ -70,10 +70,10 @@ def test_check_of_mcp_servers_without_their_package_raises() -> None:
 
 def test_check_of_a_database_without_its_package_raises() -> None:
     config = Config(store="postgresql://db/x")
-    check_package(config)
-    check_package(Config(), "no_such_package")
+    check_database(config)
+    check_database(Config(), "no_such_package")
     with pytest.raises(OptionError, match=r"needs the package no_such_package: .* pip install 'responsed\[postgres\]'"):
-        check_package(config, "no_such_package")
+        check_database(config, "no_such_package")
 
 
 @pytest.mark.slow

@@ -15,8 +15,7 @@ from server.cli.reloading import Reloading
 from server.config import settings
 from server.config.config import SETTINGS, Config
 from server.config.live import NEEDS_RESTART
-from server.daemon.http_options import http_options
-from server.http.options import HTTPLimits
+from server.listening.options import HTTPLimits, http_options
 from tests.support.certificates import certificate
 from tests.support.helpers import Running, encode, exchange, get, post, served
 

@@ -17,7 +17,7 @@ from engine.model import ModelError
 from engine.tuner import divergence
 from engine.tuner.stopwatch import MeasurementPlan
 from server.cli import main, tune
-from server.cli.exit_status import ExitStatus
+from server.cli.console.exit_status import ExitStatus
 from server.config import file
 from tests.engine.backends.test_llamacpp_library import LIBRARIES
 

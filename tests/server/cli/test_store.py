@@ -14,7 +14,7 @@ import trio
 from msgspec.structs import replace
 
 from server.cli import main
-from server.cli.exit_status import ExitStatus
+from server.cli.console.exit_status import ExitStatus
 from server.store.conversations import Conversation
 from server.store.eviction import DAY_SECONDS
 from server.store.locations import open_database

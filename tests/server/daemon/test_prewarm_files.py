@@ -9,7 +9,7 @@ import pytest
 
 from engine.backends.scripted import ScriptedModel
 from server.config.file import ConfigError
-from server.daemon.prewarm import read_files
+from server.config.prewarm_files import read_prewarm_files
 from tests.support.helpers import encode, exchange, post, served
 
 RULES = "Answer briefly. " * 9
@@ -45,10 +45,10 @@ async def test_prewarmed_files_are_cached_before_the_first_request(
 
 def test_read_files_of_missing_or_binary_file_names_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^prewarm: .*/none cannot be read: No such file or directory$"):
-        read_files([tmp_path / "none"])
+        read_prewarm_files([tmp_path / "none"])
     (tmp_path / "binary").write_bytes(b"\xff")
     with pytest.raises(ConfigError, match=r"^prewarm: .*/binary is not encoded in UTF-8$"):
-        read_files([tmp_path / "binary"])
+        read_prewarm_files([tmp_path / "binary"])
 
 
 def clock(time: str) -> str:

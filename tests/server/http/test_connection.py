@@ -25,7 +25,7 @@ from server.http import drain, h11_patches
 from server.http.connection import DEFAULT_OPTIONS, Application, Connection
 from server.http.drain import Drain
 from server.http.exchange import Receive, Scope, Send
-from server.http.options import HTTPLimits, HTTPOptions
+from server.listening.options import HTTPLimits, HTTPOptions
 from tests.support.helpers import Client, Running, encode, request, served
 
 MANY = 200

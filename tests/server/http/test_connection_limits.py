@@ -16,7 +16,7 @@ from server.http.connection import Connection
 from server.http.connection_limits import Admission, ConnectionCount
 from server.http.drain import Drain
 from server.http.exchange import Receive, Scope, Send
-from server.http.options import HTTPLimits, HTTPOptions
+from server.listening.options import HTTPLimits, HTTPOptions
 from tests.support import wire
 from tests.support.helpers import PATIENCE, Client, encode, exchange, post, request, served
 

@@ -14,7 +14,7 @@ from engine.backends.scripted import ScriptedModel
 from server.access.proxies import TrustedProxies
 from server.access.refusals import Refusal
 from server.http.connection_limits import ConnectionCount
-from server.http.options import HTTPLimits, HTTPOptions
+from server.listening.options import HTTPLimits, HTTPOptions
 from tests.support.certificates import certificate, tls_client
 from tests.support.helpers import PATIENCE, Client, PacedModel, Running, encode, request, served
 

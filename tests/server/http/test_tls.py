@@ -13,12 +13,12 @@ import trio.testing
 
 from server.config.config import Config
 from server.config.file import ConfigError
-from server.daemon.http_options import http_options
+from server.http import tls
 from server.http.connection import Connection
 from server.http.drain import Drain
 from server.http.exchange import Receive, Scope, Send
-from server.http.options import HTTPLimits, HTTPOptions
-from server.http.tls import TLS, CertificateError
+from server.listening.certificates import CertificateError, tls_context
+from server.listening.options import HTTPLimits, HTTPOptions, http_options
 from tests.support.certificates import DATA, Certificate, certificate, tls_client
 from tests.support.helpers import PATIENCE, Client, PacedModel, encode, exchange, request, served
 
@@ -132,7 +132,7 @@ async def test_client_that_never_reads_counts_as_disconnected(tmp_path: Path) ->
         cut.set()
 
     async def serve(stream: trio.SocketStream) -> None:
-        encrypted = await TLS(found.certfile, found.keyfile).handshake(stream)
+        encrypted = await tls.handshake(stream, tls_context(found.certfile, found.keyfile))
         assert isinstance(encrypted, trio.SSLStream)
         await Connection(app, encrypted, Drain(), HTTPOptions(HTTPLimits(write_seconds=0.1))).run()
 
@@ -176,7 +176,7 @@ def test_certificate_in_one_file_with_its_key_is_read(tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     both.write_bytes((DATA / "first.crt").read_bytes() + (DATA / "first.key").read_bytes())
     both.chmod(0o600)
-    TLS(both)
+    tls_context(both)
 
 
 ENCRYPTED = """-----BEGIN EC PRIVATE KEY-----
@@ -208,7 +208,7 @@ def test_certificate_that_cannot_be_used_is_refused_by_its_file(
     if text:
         path.write_text(text)
     with pytest.raises(CertificateError) as error:
-        TLS(found.certfile, found.keyfile)
+        tls_context(found.certfile, found.keyfile)
     assert str(error.value) == message.format(crt=found.certfile, key=found.keyfile)
 
 
@@ -218,12 +218,12 @@ def test_certificate_that_is_missing_is_refused_by_its_file(missing: str, tmp_pa
     path = {"crt": found.certfile, "key": found.keyfile}[missing]
     path.unlink()
     with pytest.raises(CertificateError, match=f"^{path} cannot be read: No such file or directory$"):
-        TLS(found.certfile, found.keyfile)
+        tls_context(found.certfile, found.keyfile)
 
 
 def test_certificate_without_its_key_is_refused_with_the_remedy() -> None:
     with pytest.raises(CertificateError, match=r"with its private key: name the key by --ssl-keyfile$"):
-        TLS(DATA / "first.crt")
+        tls_context(DATA / "first.crt")
 
 
 def test_key_without_a_certificate_is_refused() -> None:

@@ -17,8 +17,8 @@ import pytest
 import trio
 
 from server.config import Config, ConfigError
-from server.live_view import Unreachable, add_flags, status
-from server.live_view.command import HIDE, HOME, SHOW
+from server.live_view import Unreachable
+from server.live_view.command import HIDE, HOME, SHOW, add_status, status
 from server.live_view.server_address import ServerAddress, from_config, from_url
 from tests.support.certificates import certificate
 from tests.support.helpers import PATIENCE, encode, exchange, post, served
@@ -29,7 +29,7 @@ ANN = "ann-0123456789abcdef"
 
 async def run(*flags: str) -> int:
     parser = argparse.ArgumentParser()
-    add_flags(parser)
+    add_status(parser)
     return await trio.to_thread.run_sync(status, parser.parse_args(flags))
 
 

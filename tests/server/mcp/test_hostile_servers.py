@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from engine.backends.scripted import ScriptedModel
-from server.cli import logs
+from server.cli.console import logs
 from server.mcp import client
 from tests.server.api.tools.test_tools import HERMES
 from tests.server.mcp.hostile_server import TOOL, encode, hostile, send
@@ -106,7 +106,7 @@ async def test_hostile_server_costs_one_call(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    logs.configure("info", "text")
+    logs.configure_logs("info", "text")
     limit = 0.5 if error.get("code") == 504 else 60
     monkeypatch.setattr(client, "LIST_SECONDS", limit)
     async with (

@@ -12,10 +12,10 @@ import trio
 from msgspec import Struct
 
 from server.cli import main
-from server.cli.exit_status import ExitStatus
+from server.cli.console.exit_status import ExitStatus
 from server.config.config import Config
 from server.daemon import daemon
-from server.http.sockets import listening_sockets
+from server.listening.sockets import listening_sockets
 from server.systemd import Notifier
 from server.systemd import notifier as notifier_module
 from tests.support.helpers import NAME, PATIENCE, PacedModel, encode, exchange, wired

@@ -14,7 +14,7 @@ from msgspec import Struct
 from server import daemon
 from server.api.app import App
 from server.config.config import Config
-from server.http.sockets import listening_sockets
+from server.listening.sockets import listening_sockets
 from server.monitoring.metrics import PrometheusMetrics
 from server.store.async_store import AsyncStore
 from server.upstream.chat_model import UpstreamModel

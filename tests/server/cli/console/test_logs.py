@@ -13,7 +13,7 @@ from typing import TextIO
 import pytest
 
 from engine.job import Lane
-from server.cli import logs
+from server.cli.console import logs
 from server.generation import EarlierPrompt, GenerationSummary, Origin
 from server.generation.summary import Timings, summarize
 from server.protocol.response import Response
@@ -174,7 +174,7 @@ def test_requests_to_mcp_servers_are_in_the_debug_log_only(level: str, enabled: 
     before = root.level
     root.setLevel(level.upper())
     try:
-        logs.configure(level, "text")
+        logs.configure_logs(level, "text")
         assert client.isEnabledFor(logging.INFO) == enabled
     finally:
         root.setLevel(before)

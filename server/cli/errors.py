@@ -1,33 +1,16 @@
-"""Exit statuses of the commands. The unit does not restart after those that only a person can cure."""
+"""The exit status of each error. This module imports nearly everything, so `main` imports it after an error only."""
 
 from collections.abc import Mapping
-from enum import IntEnum
 
 from engine.chat_template import TemplateError
 from engine.gguf import GGUFError
 from engine.loader import catalog
 from engine.model import ModelError, OptionError, TooLittleMemory
+from server.cli.console import ExitStatus
 from server.config import ConfigError
-from server.http import BindError, ExposedAddress
+from server.listening import BindError, ExposedAddress
 from server.live_view import Unreachable
 from server.store import NewerStore, StoreError
-
-
-class ExitStatus(IntEnum):
-    OK = 0
-    CRASH = 1
-    """Python's own status after an unexpected exception."""
-    USAGE = 2
-    """A flag or a setting is wrong."""
-    MODEL = 3
-    """The model file cannot be used."""
-    RESOURCES = 4
-    """Memory, disk or file descriptors are missing."""
-    NETWORK = 5
-    """The address cannot be bound, or a download failed."""
-    EXPOSED = 6
-    """The address is reachable from other machines, and there are no API keys."""
-
 
 STATUS_BY_ERROR: Mapping[type[BaseException], ExitStatus] = {
     ExposedAddress: ExitStatus.EXPOSED,
@@ -49,5 +32,6 @@ STATUS_BY_ERROR: Mapping[type[BaseException], ExitStatus] = {
 """Exit status of each error, the most specific first."""
 
 
-def exit_status(error: BaseException) -> ExitStatus:
-    return next(status for kind, status in STATUS_BY_ERROR.items() if isinstance(error, kind))
+def exit_status(error: BaseException) -> ExitStatus | None:
+    """Return the exit status of an error; None if no command raises it on purpose."""
+    return next((status for kind, status in STATUS_BY_ERROR.items() if isinstance(error, kind)), None)

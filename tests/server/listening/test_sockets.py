@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from server.http.sockets import INHERITED_OPTIONS, BindError, ExposedAddress, listening_sockets
+from server.listening.sockets import INHERITED_OPTIONS, BindError, ExposedAddress, listening_sockets
 from tests.support import model_files
 from tests.support.processes import COMMAND, ROOT, START_SECONDS, serving
 

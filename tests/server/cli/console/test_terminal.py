@@ -9,7 +9,7 @@ from io import StringIO
 
 import pytest
 
-from server.cli.terminal import DownloadProgress
+from server.cli.console.terminal import DownloadProgress
 
 MB = 1_000_000
 

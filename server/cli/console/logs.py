@@ -13,7 +13,7 @@ _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ER
 """Level -> syslog priority (sd-daemon(3))."""
 
 
-def configure(level: str, kind: str) -> None:
+def configure_logs(level: str, kind: str) -> None:
     """Send the log to stderr, as text or JSON, by `kind`."""
     logging.basicConfig(handlers=[make_handler(kind)], level=level.upper())
     logging.getLogger("mcp").setLevel(logging.CRITICAL)  # its lines have content of answers

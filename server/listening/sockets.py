@@ -8,10 +8,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import trio
-
-from server.access import UNIX
-
 UNACKNOWLEDGED_MILLISECONDS = 30_000
 """Milliseconds until a client that acknowledges no byte counts as disconnected (TCP_USER_TIMEOUT, tcp(7))."""
 INHERITED_OPTIONS = (
@@ -172,14 +168,3 @@ def _set_options(listener: socket.socket) -> None:
 
 def _is_loopback(host: str) -> bool:
     return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-
-
-def peer_of(connected: trio.socket.SocketType) -> tuple[str, int] | None:
-    """Return the client's address and port; `unix` for a unix socket; None if it has disconnected."""
-    try:
-        peer = connected.getpeername()
-    except OSError:
-        return None
-    if isinstance(peer, str | bytes):
-        return UNIX, 0
-    return peer[0].removeprefix("::ffff:"), peer[1]  # an IPv4 client of `::` (RFC 4291, 2.5.5.2)
