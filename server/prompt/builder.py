@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.chat_template import RESERVED, Message
 from engine.job import Job, SamplingParams
@@ -16,7 +17,7 @@ from server.prompt.item_texts import ItemText, item_texts
 from server.protocol import formats, prompt_cache
 from server.protocol.errors import InvalidRequest
 from server.protocol.formats import Format
-from server.protocol.request import Request
+from server.protocol.request import Request, TypeAndRole, part
 from server.tools import NO_TOOLS, Toolbox, additional_tools
 from server.tools import toolbox as tools
 
@@ -50,7 +51,7 @@ def conversation(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: To
         return _beginning(request, toolbox)
     if request.input is None and not past:
         raise InvalidRequest("`input` is missing: send a text or a list of items.", param="input")
-    reader = InputReader()
+    reader = InputReader(toolbox.found)
     earlier = list(reader.entries(past, past_field(request), past=True))
     new = list(_input_entries(request.input, reader))
     if request.input or not past:
@@ -162,8 +163,16 @@ def toolbox(request: Request, past: Sequence[msgspec.Raw] = (), nested: bool = F
     """
     items = request.input if isinstance(request.input, list) else ()
     additional = [*additional_tools(past, past_field(request)), *additional_tools(items, "input")]
+    if any(each.found for each in additional) and _may_lose_outputs(request, [*past, *items]):
+        additional = [replace(each, found=False) for each in additional]
     parallel = request.parallel_tool_calls is not False
     return tools.toolbox(request.tools or (), request.tool_choice, parallel, nested, additional)
+
+
+def _may_lose_outputs(request: Request, items: Sequence[msgspec.Raw]) -> bool:
+    """True if outputs may be left out of the prompt, so that it cannot have tools in them."""
+    shortened = request.truncation == "auto" or bool(request.context_management)
+    return shortened or any(part(item, TypeAndRole, "input").type == "compaction" for item in items)
 
 
 def top_logprobs(request: Request) -> int | None:

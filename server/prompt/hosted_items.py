@@ -5,7 +5,7 @@ other fields as JSON arguments, and the text of the output (openai-python 3.57,
 `types/responses/response_input_param.py`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -46,8 +46,11 @@ def id_text(call_id: str | int | None) -> str:
     return "" if call_id is None else str(call_id)
 
 
-def entries(raw: msgspec.Raw) -> Iterator[Call | Output]:
-    """Yield the call, its output, or both; nothing for an item of another kind."""
+def entries(raw: msgspec.Raw, found: Mapping[str, str] | None = None) -> Iterator[Call | Output]:
+    """Yield the call, its output, or both; nothing for an item of another kind.
+
+    `found`: descriptions of tools that a search has found, by their names.
+    """
     try:
         fields = msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError):
@@ -59,7 +62,7 @@ def entries(raw: msgspec.Raw) -> Iterator[Call | Output]:
     results = [fields[name] for name in RESULTS if fields.get(name) not in (None, [], "")]
     text = "\n".join(filter(None, map(_text, results)))
     if kind == "tool_search_output":
-        yield Output(id_, _tool_names(fields.get("tools")), "tool_search")
+        yield Output(id_, _tools(fields.get("tools"), found or {}), "tool_search")
     elif kind.endswith("_call_output"):
         yield Output(id_, _with_status(fields, text), kind.removesuffix("_call_output"))
     elif kind.endswith("_output") or kind == "mcp_list_tools":
@@ -97,14 +100,14 @@ def _other_fields(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in ENVELOPE and value is not None}
 
 
-def _tool_names(tools: object) -> str:
-    """Return the names of the tools that a search has found, one a line; they are offered from there on."""
+def _tools(tools: object, found: Mapping[str, str]) -> str:
+    """Return the tools that a search has found, one a line: those in `found` by their descriptions, others by name."""
     names: list[str] = []
     for tool in filter(lambda each: isinstance(each, dict), tools if isinstance(tools, list) else []):
         inner = tool.get("tools")
         names += [f"{tool.get('name')}__{each.get('name')}" for each in inner or () if isinstance(each, dict)]
         names += [] if inner else [str(tool.get("name") or tool.get("type"))]
-    return "\n".join(names) or "No tool was found."
+    return "\n".join(found.get(name, name) for name in names) or "No tool was found."
 
 
 def _with_status(fields: dict[str, Any], text: str) -> str:

@@ -8,7 +8,7 @@ messages must be readable.
 import base64
 import binascii
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
@@ -77,7 +77,9 @@ PromptEntry: TypeAlias = Message | Call | Output | ReasoningEntry
 class InputReader:
     """Read items. `skipped` collects the names of unknown items and parts, for the log."""
 
-    def __init__(self) -> None:
+    def __init__(self, found: Mapping[str, str] | None = None) -> None:
+        """`found`: see `hosted_items.entries`."""
+        self._found = found or {}
         self.skipped: list[str] = []
         self.places: list[ItemPlace] = []
         """Places of the items that the entries come from."""
@@ -104,7 +106,7 @@ class InputReader:
     def _entry(self, raw: msgspec.Raw, kind: str, place: str) -> Iterator[PromptEntry]:
         if (reader := READERS.get(kind)) is not None:
             yield from reader(self, raw, place)
-        elif hosted := list(hosted_items.entries(raw)):
+        elif hosted := list(hosted_items.entries(raw, self._found)):
             yield from hosted
         else:
             self.skipped.append(f"item {kind or 'without type and role'}")

@@ -117,7 +117,7 @@ class PromptComparisons:
 
 
 def _settings(prepared: PreparedRequest) -> PromptSettings:
-    tools = [(tool.name, tool.description, tool.parameters) for tool in prepared.toolbox.tools]
+    tools = [(tool.name, tool.description, tool.parameters) for tool in prepared.toolbox.rendered]
     return PromptSettings(
         hash(tuple(tools)),
         hash(msgspec.json.encode(prepared.request.format)),

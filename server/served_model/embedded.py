@@ -88,7 +88,7 @@ class EmbeddedModel:
 
         effort, variables = builder.effort(prepared.request), builder.template_variables(prepared.request)
         count, tokens = await model.render(
-            messages, moved_part, RENDERINGS, effort, prepared.toolbox.tools, variables=variables
+            messages, moved_part, RENDERINGS, effort, prepared.toolbox.rendered, variables=variables
         )
         return count, self._prompt(tokens)
 

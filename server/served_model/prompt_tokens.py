@@ -39,7 +39,7 @@ class PromptTokens:
             volatile.moved(messages, self._volatile),
             builder.max_prompt_tokens(request, n_ctx, self._config.now.max_prompt_tokens),
             builder.effort(request),
-            prepared.toolbox.tools,
+            prepared.toolbox.rendered,
             least_bytes,
             builder.template_variables(request),
             no_progress if least_bytes else refuse,

@@ -10,7 +10,8 @@ from msgspec import Raw, Struct
 
 from server.protocol.request import TypeAndRole, part
 
-KINDS = ("additional_tools", "tool_search_output")
+SEARCH = "tool_search_output"
+KINDS = ("additional_tools", SEARCH)
 """Types of items that offer tools."""
 
 
@@ -20,6 +21,8 @@ class AdditionalTools(Struct, frozen=True):
     place: str
     """Path of the list in the request."""
     tools: Sequence[Raw]
+    found: bool = False
+    """True if a search has found them, so that the prompt has them in its output, behind all that is cached."""
 
 
 class _Item(Struct, frozen=True):
@@ -30,5 +33,6 @@ def additional_tools(raws: Sequence[Raw], field: str) -> Iterator[AdditionalTool
     """Yield the tools of each item that offers some. `field`: name of the list. Raises InvalidRequest."""
     for index, raw in enumerate(raws):
         place = f"{field}[{index}]"
-        if part(raw, TypeAndRole, place).type in KINDS:
-            yield AdditionalTools(f"{place}.tools", part(raw, _Item, place).tools or ())
+        kind = part(raw, TypeAndRole, place).type
+        if kind in KINDS:
+            yield AdditionalTools(f"{place}.tools", part(raw, _Item, place).tools or (), kind == SEARCH)

@@ -104,6 +104,8 @@ class ToolSpec(Struct, frozen=True):
     """True if the request requires that the server enforces the schema."""
     input: Input | None = None
     """Input format of a custom tool; None for a function."""
+    found: bool = False
+    """True if the prompt has it in the output of the search that has found it."""
 
     @property
     def kind(self) -> str:
@@ -133,11 +135,13 @@ class ToolReader:
         self.specs: dict[str, ToolSpec] = {}
         self.skipped: list[str] = []
 
-    def read(self, raws: Sequence[Raw], field: str = "tools", replaces: bool = False) -> None:
+    def read(self, raws: Sequence[Raw], field: str = "tools", replaces: bool = False, found: bool = False) -> None:
         """Read the tools of a list at `field`. Raises InvalidRequest.
 
-        `replaces`: True if a tool may replace an earlier one of its name, as in items that offer tools again.
+        `replaces`: True if a tool may replace an earlier one of its name, as in items that offer tools again. `found`:
+        see ToolSpec; a tool that is offered again as it was stays where it was.
         """
+        before = dict(self.specs)
         self._replaces = replaces
         for index, raw in enumerate(raws):
             place = f"{field}[{index}]"
@@ -153,6 +157,12 @@ class ToolReader:
                 tool = self._tool(raw, place)
             if tool is not None:
                 self.echo.append(tool)
+        if found:
+            for name, spec in self.specs.items():
+                earlier = before.get(name)
+                if earlier is not spec:
+                    again = earlier is not None and earlier.tool == spec.tool
+                    self.specs[name] = replace(spec, found=earlier.found if earlier is not None and again else True)
 
     def _namespace(self, space: NamespaceParam, place: str) -> NamespaceTool:
         inner = [self._tool(each, f"{place}.tools[{n}]", space.name) for n, each in enumerate(space.tools)]

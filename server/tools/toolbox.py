@@ -69,6 +69,17 @@ class Toolbox(Struct, frozen=True):
         return tuple(spec.tool for spec in self.specs)
 
     @property
+    def rendered(self) -> tuple[Tool, ...]:
+        """Tools that the prompt begins with: all but those that a search has found, unless there are no others."""
+        return tuple(spec.tool for spec in self.specs if not spec.found) or self.tools
+
+    @property
+    def found(self) -> dict[str, str]:
+        """Description of each tool that a search has found, by its name for the model."""
+        found = [spec.tool for spec in self.all_tools if spec.found]
+        return {tool.name: _description(tool) for tool in found} if len(found) < len(self.all_tools) else {}
+
+    @property
     def calls(self) -> dict[str, ToolCallStarted]:
         """Start of a call in the client's words, by the model's name of the function."""
         return {name: spec.call for name, spec in by_name(self.specs).items()}
@@ -99,10 +110,15 @@ def toolbox(
     reader.read(raws)
     for item in additional:
         _check_count(len(reader.echo) + len(item.tools), item.place)
-        reader.read(item.tools, item.place, replaces=True)
+        reader.read(item.tools, item.place, replaces=True, found=item.found)
     all_tools = tuple(reader.specs.values())
     effective, specs = _read_choice(choice, all_tools, nested)
     return Toolbox(tuple(reader.echo), effective, all_tools, specs, tuple(reader.skipped), parallel)
+
+
+def _description(tool: Tool) -> str:
+    fields = {"name": tool.name, "description": tool.description, "parameters": Raw(tool.parameters.encode())}
+    return msgspec.json.encode(fields).decode()
 
 
 def _check_count(count: int, place: str) -> None:

@@ -86,3 +86,50 @@ async def test_tools_of_items_stay_for_next_turn(tmp_path: Path) -> None:
         second = await post(running, input="And now?", previous_response_id=id_, tool_choice="required")
     assert gist(second.json["output"]) == [("function_call", "get_weather", '{"city": "Rome \\"é\\""}')]
     assert second.json["tools"][0]["parameters"] == PARAMETERS
+
+
+SEARCH = {"type": "tool_search", "execution": "client", "description": "Finds tools.", "parameters": PARAMETERS}
+SEARCH_CALL = {"type": "tool_search_call", "call_id": "t", "execution": "client", "arguments": {"city": "Rome"}}
+
+
+async def test_found_tool_is_in_the_output_that_has_found_it() -> None:
+    found = SEARCH_OUTPUT | {"tools": [WEATHER, AGENTS]}
+    answer, prompt = await answers(call("agents__close"), [HELLO, SEARCH_CALL, found], tools=[SEARCH])
+    beginning, _, rest = prompt.partition("How is it in Rome?")
+    assert gist(output(answer)) == [("function_call", "agents", "close", '{"city": "Rome \\"é\\""}')]
+    assert "get_weather" not in beginning
+    assert '{"name":"get_weather","description":"The weather.","parameters":{' in rest
+    assert '{"name":"agents__close",' in rest
+
+
+async def test_found_tools_keep_the_cached_prompt(tmp_path: Path) -> None:
+    """OpenAI adds them at the end of the context for the same reason."""
+    async with served(writes(call("tool_search")), template=HERMES, state=tmp_path) as running:
+        first = (await post(running, input=[HELLO], tools=[SEARCH])).json
+        searched = first["output"][-1]
+        found = SEARCH_OUTPUT | {"call_id": searched["call_id"], "tools": [WEATHER]}
+        second = (await post(running, input=[found], tools=[SEARCH], previous_response_id=first["id"])).json
+    assert searched["type"] == "tool_search_call"
+    assert [tool.get("name", tool["type"]) for tool in second["tools"]] == ["tool_search", "get_weather"]
+    assert second["usage"]["input_tokens_details"]["cached_tokens"] >= first["usage"]["input_tokens"]
+
+
+SHORTENED: dict[str, dict[str, Any]] = {
+    "truncation": {"truncation": "auto"},
+    "compaction": {"context_management": [{"type": "compaction", "compact_threshold": 100_000}]},
+}
+
+
+@pytest.mark.parametrize("fields", SHORTENED.values(), ids=SHORTENED)
+async def test_found_tool_comes_first_where_its_output_may_be_left_out(fields: dict[str, Any]) -> None:
+    items = [HELLO, SEARCH_CALL, SEARCH_OUTPUT | {"tools": [WEATHER]}]
+    _, prompt = await answers("So.", items, tools=[SEARCH], **fields)
+    assert "get_weather: The weather." in prompt.partition("How is it in Rome?")[0]
+
+
+async def test_tool_that_is_found_again_stays_in_its_place() -> None:
+    items = [HELLO, SEARCH_CALL, SEARCH_OUTPUT | {"tools": [WEATHER]}]
+    _, prompt = await answers("So.", items, tools=[SEARCH, WEATHER])
+    beginning, _, rest = prompt.partition("How is it in Rome?")
+    assert "get_weather: The weather." in beginning
+    assert "The weather." not in rest
