@@ -23,6 +23,8 @@ class ModelMeta(Struct, frozen=True):
     sha256: str
     """SHA-256 of the file; for a split one, that of each part, separated by blanks."""
     capabilities: tuple[str, ...]
+    lacking: tuple[str, ...] | UnsetType = UNSET
+    """Fields that the upstream lacks; absent if it lacks none."""
 
 
 class ModelObject(Struct, frozen=True):
@@ -69,9 +71,11 @@ class ModelsHandler:
             quantization=file.quantization,
             sha256=file.sha256,
             capabilities=self._capabilities(),
+            lacking=card.lacking or UNSET,
         )
         return ModelObject(name, card.created, meta)
 
     def _capabilities(self) -> tuple[str, ...]:
         reasoning = ["reasoning"] if self._model.card.reasons else []
-        return ("responses", "chat", "tools", "structured_output", "logprobs", *reasoning)
+        known = ("responses", "chat", "tools", "structured_output", "logprobs", *reasoning)
+        return tuple(name for name in known if name not in self._model.card.lacking)

@@ -16,7 +16,7 @@ from server.prompt import PreparedRequest, builder, compaction, stored_items, vo
 from server.protocol import prompt_cache
 from server.protocol.errors import InvalidRequest
 from server.protocol.request import Request
-from server.protocol.response import Response
+from server.protocol.response import Response, extended
 from server.served_model import UNCONSTRAINED, AnsweringModel, JobOrder, OutputConstraints, Prompt
 from server.store import AsyncStore
 from server.stream import Processor, ReasoningSealer
@@ -228,7 +228,7 @@ class SpecBuilder:
         recorded = first.store or first.conversation
         items = await self._encoded_items(request, first.id) if recorded else b"[]"
         spec = GenerationSpec(
-            first=compared.added_to(first),
+            first=_with_lacking(compared.added_to(first), prompt.lacking(order)),
             job=job,
             processor=prompt.processor(prepared, builder.stops(request)),
             items=items,
@@ -270,6 +270,11 @@ class SpecBuilder:
         input_ = request.input or ()
         size = len(input_) if isinstance(input_, str) else len(input_) * ITEM_BYTES
         return await self._work.run(size, stored_items.encode_input_items, input_, response_id)
+
+
+def _with_lacking(first: Response, lacking: tuple[str, ...]) -> Response:
+    """Return the response with the fields that the upstream lacks."""
+    return replace(first, responsed=extended(first.responsed, upstream=lacking)) if lacking else first
 
 
 def _left(limit: int | None, written: int) -> int | None:

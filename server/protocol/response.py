@@ -127,6 +127,8 @@ class Extensions(Struct, frozen=True, omit_defaults=True):
     """Stop string that ended the output."""
     cache: CacheComparison | None = None
     """Comparison with an earlier prompt, if the request has `prompt_cache_options`."""
+    upstream: tuple[str, ...] = ()
+    """Fields of the upstream's API that the request needs and the upstream lacks."""
     fault: str | None = None
     """Cause of a failed response, where `error.code` has none of its own: openai-python's types name a few only."""
     token_times: TokenTimes | None = None

@@ -40,6 +40,8 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     """Number of tokens in the vocabulary; 0 if it is unknown."""
     sampling: SamplingParams
     """Settings of a request that has none."""
+    lacking: tuple[str, ...] = ()
+    """Fields of chat completions that the server behind the model lacks."""
     reasons: bool = False
     """True if the model has tags for reasoning."""
     file: FileFacts = FileFacts()
@@ -79,6 +81,10 @@ class Prompt(Protocol):
 
     async def job(self, order: JobOrder) -> GeneratorJob:
         """Return the job that continues the prompt. Raises InvalidRequest if it leaves no space for an answer."""
+        ...
+
+    def lacking(self, order: JobOrder) -> tuple[str, ...]:
+        """Return the fields of the job that have no effect, since the server behind the model lacks them."""
         ...
 
     def processor(self, prepared: PreparedRequest, stops: Sequence[str]) -> Processor:

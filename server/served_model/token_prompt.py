@@ -52,6 +52,10 @@ class TokenPrompt:
             timed=order.timed,
         )
 
+    def lacking(self, order: JobOrder) -> tuple[()]:
+        """Return nothing: this server has all of its own fields."""
+        return ()
+
     def processor(self, prepared: PreparedRequest, stops: Sequence[str]) -> OutputProcessor:
         return OutputProcessor(self._model.served.vocabulary, len(self.tokens), stops, self._tool_calls(prepared))
 

@@ -6,7 +6,6 @@ Fields that the client has not set are left out, so that the upstream's own defa
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
 from engine.chat_template import Message, Tool
@@ -24,13 +23,8 @@ NO_THINKING = ("none", "minimal")
 """Reasoning efforts that turn reasoning off in templates that can."""
 
 
-def chat_body(
-    model: str, messages: Sequence[Message], order: JobOrder, max_tokens: int | None, lacking: frozenset[str]
-) -> bytes:
-    """Return the body. `model`: name at the upstream. `max_tokens`: None for what the upstream allows.
-
-    `lacking`: fields that the upstream does not have.
-    """
+def chat_fields(model: str, messages: Sequence[Message], order: JobOrder, max_tokens: int | None) -> dict[str, Any]:
+    """Return the body. `model`: name at the upstream. `max_tokens`: None for what the upstream allows."""
     request, toolbox = order.request, order.toolbox
     body: dict[str, Any] = {
         "model": model,
@@ -45,7 +39,7 @@ def chat_body(
     }
     if (top := builder.top_logprobs(request)) is not None:
         body |= {"logprobs": True, "top_logprobs": top}
-    return msgspec.json.encode({name: value for name, value in body.items() if name not in lacking})
+    return body
 
 
 def chat_message(message: Message) -> dict[str, Any]:

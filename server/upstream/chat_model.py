@@ -6,6 +6,7 @@ Numbers of tokens are estimates, so that nothing is refused for its length unles
 from collections.abc import Collection, Sequence
 from functools import partial
 
+import msgspec
 from msgspec import Struct
 
 from engine.chat_template import Message
@@ -20,7 +21,7 @@ from server.served_model import JobOrder, ModelCard, OutputConstraints
 from server.store import AsyncStore
 from server.tools import NO_TOOLS, GrammarInput, Toolbox
 from server.upstream import output_checks
-from server.upstream.chat_body import chat_body
+from server.upstream.chat_body import chat_fields
 from server.upstream.chat_job import ChatJob, ChatProcessor
 
 OPENAI_DEFAULTS = SamplingParams(temperature=1, top_p=1, top_k=0, min_p=0, repeat_penalty=1.0)
@@ -38,8 +39,10 @@ class UpstreamModel(Struct, frozen=True, kw_only=True):
     created: int
     n_ctx: int
     n_slots: int
-    lacking: frozenset[str] = frozenset()
-    """Fields that the upstream does not have."""
+    refused: frozenset[str] = frozenset()
+    """Fields that an upstream refuses, so that they are not sent."""
+    ignored: frozenset[str] = frozenset()
+    """Fields that have no effect at an upstream."""
 
     def open(self, config: LiveConfig, store: AsyncStore | None, work: WorkThread) -> "ChatModel":
         return ChatModel(self, config)
@@ -56,6 +59,7 @@ class ChatModel:
             n_vocab=0,
             sampling=OPENAI_DEFAULTS,
             reasons=True,
+            lacking=tuple(sorted(upstream.refused | upstream.ignored)),
         )
         self.aliases: Collection[str] = config.now.aliases
         self._upstream = upstream
@@ -145,8 +149,11 @@ class ChatPrompt:
             request.max_output_tokens or order.limit or self._upstream.n_ctx, order.limit or self._upstream.n_ctx
         )
         sent = limit if request.max_output_tokens or 2 * self._tokens + limit <= self._upstream.n_ctx else None
+        if "tools" in self._upstream.refused and order.toolbox.specs:
+            raise InvalidRequest("The upstream has no tools: leave `tools` out, or use another one.", param="tools")
+        fields = chat_fields(self._upstream.name, self._messages, order, sent)
         return ChatJob(
-            body=chat_body(self._upstream.name, self._messages, order, sent, self._upstream.lacking),
+            body=msgspec.json.encode({key: each for key, each in fields.items() if key not in self._upstream.refused}),
             max_tokens=0 if request.prewarms else limit,
             lane=order.lane,
             affinity=order.affinity,
@@ -154,6 +161,11 @@ class ChatPrompt:
             parallel=order.toolbox.parallel,
             checks=output_checks.output_checks(request, order.toolbox),
         )
+
+    def lacking(self, order: JobOrder) -> tuple[str, ...]:
+        names = self._upstream.refused | self._upstream.ignored
+        fields = chat_fields(self._upstream.name, (), order, None) if names else {}
+        return tuple(sorted(fields.keys() & names))
 
     def processor(self, prepared: PreparedRequest, stops: Sequence[str]) -> ChatProcessor:
         return ChatProcessor(self._tokens)

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 import msgspec
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from server.upstream.chat_model import UpstreamModel
+from server.upstream.probe import Lacks, Probe
 from server.upstream.transport import UpstreamClient, UpstreamFault
 
 MAX_BYTES = 4 << 20
@@ -55,14 +57,19 @@ class Found(Struct, frozen=True):
     """0 if the upstream does not name it."""
     error: str = ""
     """Why the upstream cannot be used."""
+    lacks: Lacks = Lacks()
 
 
-async def find_models(clients: Sequence[UpstreamClient], model: str | None) -> list[Found]:
-    """Ask all upstreams for their model at once. `model`: name that they must have; None for the first one."""
+async def find_models(clients: Sequence[UpstreamClient], model: str | None, probes: bool) -> list[Found]:
+    """Ask all upstreams for their model at once. `model`: name that they must have; None for the first one.
+
+    `probes`: True to find out which fields they lack.
+    """
     found: dict[str, Found] = {}
 
     async def ask(client: UpstreamClient) -> None:
-        found[client.address.url] = await _found(client, model)
+        each = await _found(client, model)
+        found[client.address.url] = await _probed(client, each) if probes and not each.error else each
         await client.close_idle()
 
     async with trio.open_nursery() as nursery:
@@ -80,6 +87,8 @@ def upstream_model(found: Sequence[Found], context: int, slots: int) -> Upstream
     for each in found:
         if each.error:
             log.warning("%s", each.error)
+        else:
+            log.info("upstream %s %s", each.url, str(each.lacks) or "has all fields that were probed")
     first = usable[0]
     for each in usable[1:]:
         if each.model != first.model:
@@ -88,7 +97,14 @@ def upstream_model(found: Sequence[Found], context: int, slots: int) -> Upstream
     if not (known or context):
         log.warning("no upstream names its context: %d tokens are assumed (--context)", DEFAULT_CONTEXT)
     n_ctx = context or min(known, default=DEFAULT_CONTEXT)
-    return UpstreamModel(name=first.model, created=first.created, n_ctx=n_ctx, n_slots=slots * len(found))
+    return UpstreamModel(
+        name=first.model,
+        created=first.created,
+        n_ctx=n_ctx,
+        n_slots=slots * len(found),
+        refused=frozenset().union(*(each.lacks.refused for each in usable)),
+        ignored=frozenset().union(*(each.lacks.ignored for each in usable)),
+    )
 
 
 async def _found(client: UpstreamClient, model: str | None) -> Found:
@@ -106,6 +122,13 @@ async def _found(client: UpstreamClient, model: str | None) -> Found:
     first = known[0]
     n_ctx = first.max_model_len or first.context_length or (first.meta and first.meta.n_ctx) or 0
     return Found(url, first.id, first.created, n_ctx or await _llamacpp_context(client))
+
+
+async def _probed(client: UpstreamClient, found: Found) -> Found:
+    try:
+        return replace(found, lacks=await Probe(client, found.model).run())
+    except UpstreamFault as fault:
+        return replace(found, error=str(fault))
 
 
 async def _llamacpp_context(client: UpstreamClient) -> int:

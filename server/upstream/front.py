@@ -32,15 +32,15 @@ def upstream_key(config: Config) -> str:
 
 def connect(config: Config) -> Front:
     """Ask the upstreams for their model. Raises ConfigError, and ModelError if none answers."""
-    found = ask(config)
+    found = ask(config, probes=True)
     if all(each.error for each in found):
         raise ModelError(" ".join(each.error for each in found))
     return Front(upstream_model(found, config.context, config.upstream_slots), _clients(config))
 
 
-def ask(config: Config) -> list[Found]:
-    """Return the answer of each upstream. Raises ConfigError."""
-    return trio.run(find_models, _clients(config), config.upstream_model)
+def ask(config: Config, probes: bool = False) -> list[Found]:
+    """Return the answer of each upstream. `probes`: see `find_models`. Raises ConfigError."""
+    return trio.run(find_models, _clients(config), config.upstream_model, probes)
 
 
 def _clients(config: Config) -> tuple[UpstreamClient, ...]:

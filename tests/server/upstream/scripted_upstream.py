@@ -97,8 +97,10 @@ class HangUp(Exception):
 class ScriptedUpstream:
     """Plays one answer for each request to the chat API, in order, and the last one again and again."""
 
-    def __init__(self, answers: Sequence[Play]) -> None:
+    def __init__(self, answers: Sequence[Play], models: object = None) -> None:
+        """`models`: body of the list of models."""
         self._answers = list(answers)
+        self._models = json.dumps({"data": [{"id": "m"}]} if models is None else models).encode()
         self.asked: list[Asked] = []
         """Requests to the chat API."""
         self.connections = 0
@@ -140,7 +142,8 @@ class ScriptedUpstream:
 
     async def _answer(self, stream: trio.SocketStream, asked: Asked) -> None:
         if not asked.path.endswith("/chat/completions"):
-            await status(200, b'{"data":[{"id":"m"}]}')(stream, asked)
+            lists = asked.path.endswith("/models")
+            await status(200 if lists else 404, self._models if lists else b"{}")(stream, asked)
             return
         self.asked.append(asked)
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
@@ -190,7 +193,8 @@ async def fronted(
     n_slots: int = 4,
     n_ctx: int = 4096,
     key: str = "",
-    lacking: frozenset[str] = frozenset(),
+    refused: frozenset[str] = frozenset(),
+    ignored: frozenset[str] = frozenset(),
     **settings: Any,
 ) -> AsyncIterator[Fronted]:
     """A daemon before an upstream that plays `answers`, and one for each of the `others`."""
@@ -210,7 +214,7 @@ async def fronted(
                 await nursery.start(upstream.serve)
             clients = [UpstreamClient(Address.of(each.url), timeouts, key) for each in upstreams]
             generator = UpstreamGenerator([Replica(client) for client in clients], n_slots)
-            model = UpstreamModel(name="m", created=0, n_ctx=n_ctx, n_slots=n_slots, lacking=lacking)
+            model = UpstreamModel(name="m", created=0, n_ctx=n_ctx, n_slots=n_slots, refused=refused, ignored=ignored)
             app = App(config, generator, model, AsyncStore(store) if store else None, metrics=metrics)
             nursery.start_soon(daemon.run, config, listening, generator, app, ready)
             with trio.fail_after(PATIENCE):

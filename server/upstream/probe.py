@@ -1,0 +1,166 @@
+"""Probe of an upstream before the start: one small request a feature shows which fields it refuses or ignores.
+
+A field counts as lacking only if that is certain: the upstream refuses it, or its answer shows that the field had no
+effect. An answer that shows nothing, such as unfinished reasoning, counts for the upstream.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from server.upstream.transport import UpstreamClient, UpstreamFault
+
+PROBE_SECONDS = 120.0
+"""Seconds for all requests to one upstream. Fields that are left then count as present."""
+MAX_BYTES = 1 << 20
+REFUSALS = ("http_400", "http_404", "http_415", "http_422", "http_500", "http_501")
+"""Kinds of faults that mean a refusal of the request's fields, since the request without them works."""
+VOWELS = list("aeiouAEIOU")
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "get_time",
+        "description": "Return the time of day in a city, which must be named in English.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+SCHEMA = {"type": "object", "properties": {"ok": {"const": True}}, "required": ["ok"], "additionalProperties": False}
+HARMLESS: Mapping[str, Any] = {
+    "temperature": 0.5,
+    "top_p": 0.9,
+    "seed": 7,
+    "presence_penalty": 0.1,
+    "frequency_penalty": 0.1,
+    "logit_bias": {"5": -1},
+    "top_k": 40,
+    "min_p": 0.05,
+    "repeat_last_n": 16,
+    "repeat_penalty": 1.05,
+    "repetition_penalty": 1.05,
+    "reasoning_effort": "low",
+    "chat_template_kwargs": {"enable_thinking": False},
+}
+"""Fields that an answer cannot show, with a value that every server with the field accepts."""
+
+
+class _ProbedMessage(Struct, frozen=True):
+    content: str | None = None
+    tool_calls: list[Any] | None = None
+
+
+class _ProbedChoice(Struct, frozen=True):
+    message: _ProbedMessage = _ProbedMessage()
+    logprobs: Any = None
+
+
+class _ProbedUsage(Struct, frozen=True):
+    prompt_tokens: int = 0
+
+
+class _ProbedAnswer(Struct, frozen=True):
+    choices: list[_ProbedChoice] = []
+    usage: _ProbedUsage = _ProbedUsage()
+
+    @property
+    def text(self) -> str:
+        return (self.choices[0].message.content or "") if self.choices else ""
+
+    @property
+    def calls(self) -> bool:
+        return bool(self.choices and self.choices[0].message.tool_calls)
+
+    @property
+    def logprobs(self) -> bool:
+        return bool(self.choices and self.choices[0].logprobs)
+
+
+class Lacks(Struct, frozen=True):
+    """Fields of chat completions that an upstream lacks."""
+
+    refused: frozenset[str] = frozenset()
+    """It answers with an error if they are sent."""
+    ignored: frozenset[str] = frozenset()
+    """They have no effect."""
+
+    def __str__(self) -> str:
+        parts = (("refuses", self.refused), ("ignores", self.ignored))
+        return "; ".join(f"{verb} {', '.join(sorted(names))}" for verb, names in parts if names)
+
+
+class Probe:
+    def __init__(self, client: UpstreamClient, model: str) -> None:
+        self._client = client
+        self._model = model
+        self._refused: set[str] = set()
+        self._ignored: set[str] = set()
+
+    async def run(self) -> Lacks:
+        """Return what the upstream lacks. Raises UpstreamFault if it answers no chat completion."""
+        with trio.move_on_after(PROBE_SECONDS):
+            plain = await self._answer(1)
+            await self._probe_harmless()
+            await self._probe_visible(plain)
+        return Lacks(frozenset(self._refused), frozenset(self._ignored))
+
+    async def _probe_harmless(self) -> None:
+        """Send all fields at once, and one after the other only if that is refused."""
+        if await self._accepts(HARMLESS):
+            return
+        for name, value in HARMLESS.items():
+            if not await self._accepts({name: value}):
+                self._refused.add(name)
+
+    async def _probe_visible(self, plain: _ProbedAnswer) -> None:
+        if not await self._accepts({"stream": True, "stream_options": {"include_usage": True}}):
+            self._refused.add("stream_options")
+        answer = await self._ask(1, logprobs=True, top_logprobs=1)
+        self._note(("logprobs", "top_logprobs"), answer, lambda found: not found.logprobs)
+        answer = await self._ask(8, stop=VOWELS)
+        self._note(("stop",), answer, lambda found: any(vowel in found.text for vowel in VOWELS))
+        schema = {"name": "ok", "schema": SCHEMA, "strict": True}
+        answer = await self._ask(24, response_format={"type": "json_schema", "json_schema": schema})
+        self._note(("response_format",), answer, lambda found: found.text.strip()[:1] not in ("", "{"))
+        answer = await self._ask(1, tools=[TOOL])
+        same = plain.usage.prompt_tokens
+        self._note(("tools",), answer, lambda found: 0 < found.usage.prompt_tokens <= same)
+        if "tools" not in self._refused:
+            answer = await self._ask(48, tools=[TOOL], tool_choice="required")
+            self._note(("tool_choice",), answer, lambda found: bool(found.text.strip()) and not found.calls)
+
+    def _note(
+        self, names: tuple[str, ...], answer: _ProbedAnswer | None, is_ignored: Callable[[_ProbedAnswer], bool]
+    ) -> None:
+        """Note fields that were refused (no answer), or that the answer shows to be ignored."""
+        if answer is None:
+            self._refused.update(names)
+        elif is_ignored(answer):
+            self._ignored.update(names)
+
+    async def _accepts(self, fields: Mapping[str, Any]) -> bool:
+        return await self._ask(1, **fields) is not None
+
+    async def _ask(self, max_tokens: int, **fields: Any) -> _ProbedAnswer | None:
+        """Return the answer to a request with these fields; None if it is refused."""
+        try:
+            return await self._answer(max_tokens, **fields)
+        except UpstreamFault as fault:
+            if fault.kind not in REFUSALS:
+                raise
+            return None
+
+    async def _answer(self, max_tokens: int, **fields: Any) -> _ProbedAnswer:
+        messages = [{"role": "user", "content": "What time is it in Paris?"}]
+        body = {"model": self._model, "messages": messages, "max_tokens": max_tokens, "temperature": 0, **fields}
+        target = self._client.address.path + "/chat/completions"
+        async with self._client.request("POST", target, msgspec.json.encode(body)) as answer:
+            data = await answer.read(MAX_BYTES)
+        try:
+            return _decode(data)
+        except msgspec.MsgspecError:
+            return _ProbedAnswer()  # a stream, or nothing that shows a lack
+
+
+_decode = msgspec.json.Decoder(_ProbedAnswer).decode

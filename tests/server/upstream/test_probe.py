@@ -1,0 +1,149 @@
+"""The questions to an upstream before the start: its model, its context, and the fields that it lacks."""
+
+import json
+from collections.abc import Callable, Collection
+from typing import Any
+
+import pytest
+import trio
+
+from server.upstream.chat_model import UpstreamModel
+from server.upstream.discovery import Found, find_models, upstream_model
+from server.upstream.probe import HARMLESS, Lacks
+from server.upstream.transport.address import Address
+from server.upstream.transport.client import UpstreamClient
+from tests.server.upstream.scripted_upstream import TIMEOUTS, Asked, Play, ScriptedUpstream, fronted, says, status
+from tests.support.helpers import get, post
+
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def capable(body: dict[str, Any]) -> dict[str, Any]:
+    """Answer as an upstream that has all fields."""
+    message: dict[str, Any] = {"content": "It is noon."}
+    if "response_format" in body:
+        message = {"content": '{"ok":true}'}
+    elif body.get("tool_choice") == "required":
+        message = {"content": None, "tool_calls": [{"id": "1"}]}
+    elif "stop" in body:
+        message = {"content": "It"[:0]}
+    logprobs: dict[str, Any] | None = {"content": []} if "logprobs" in body else None
+    tokens = 60 if "tools" in body else 12
+    return {"choices": [{"message": message, "logprobs": logprobs}], "usage": {"prompt_tokens": tokens}}
+
+
+def ignorant(body: dict[str, Any]) -> dict[str, Any]:
+    """Answer as an upstream that ignores what it does not know."""
+    return capable({name: body[name] for name in ("model", "messages", "max_tokens")})
+
+
+def thinking(body: dict[str, Any]) -> dict[str, Any]:
+    """Answer as an upstream whose model still thinks: that shows no lack."""
+    return capable(body) | {"choices": [{"message": {"content": "", "reasoning_content": "Hm"}, "logprobs": {"a": 1}}]}
+
+
+def answers(answer: Answer, refused: Collection[str] = ()) -> Play:
+    async def play(stream: trio.SocketStream, asked: Asked) -> None:
+        wrong = sorted(set(refused) & asked.body.keys())
+        body = json.dumps({"error": {"message": f"unknown {wrong}"}} if wrong else answer(asked.body)).encode()
+        await status(400 if wrong else 200, body)(stream, asked)
+
+    return play
+
+
+async def found(play: Play, models: object = None) -> Found:
+    async with trio.open_nursery() as nursery:
+        upstream = ScriptedUpstream([play], models)
+        await nursery.start(upstream.serve)
+        (one,) = await find_models([UpstreamClient(Address.of(upstream.url), TIMEOUTS)], None, probes=True)
+        nursery.cancel_scope.cancel()
+    return one
+
+
+@pytest.mark.parametrize(
+    ("answer", "refused", "lacks"),
+    [
+        (capable, (), ""),
+        (thinking, (), ""),
+        (ignorant, (), "ignores logprobs, response_format, stop, tool_choice, tools, top_logprobs"),
+        (capable, ("seed", "top_k"), "refuses seed, top_k"),
+        (capable, ("tools", "stream_options"), "refuses stream_options, tools"),
+        (capable, ("logprobs",), "refuses logprobs, top_logprobs"),
+        (capable, ("response_format", "stop", "tool_choice"), "refuses response_format, stop, tool_choice"),
+    ],
+)
+async def test_probe_names_the_fields_that_are_refused_or_ignored(
+    answer: Answer, refused: Collection[str], lacks: str
+) -> None:
+    assert str((await found(answers(answer, refused))).lacks) == lacks
+
+
+async def test_probe_asks_for_each_field_only_if_all_together_are_refused() -> None:
+    async with trio.open_nursery() as nursery:
+        upstream = ScriptedUpstream([answers(capable)])
+        await nursery.start(upstream.serve)
+        await find_models([UpstreamClient(Address.of(upstream.url), TIMEOUTS)], None, probes=True)
+        nursery.cancel_scope.cancel()
+    fields = [sorted(each.body.keys() - {"model", "messages", "max_tokens", "temperature"}) for each in upstream.asked]
+    assert fields == [
+        [],
+        sorted(HARMLESS.keys() - {"temperature"}),
+        ["stream", "stream_options"],
+        ["logprobs", "top_logprobs"],
+        ["stop"],
+        ["response_format"],
+        ["tools"],
+        ["tool_choice", "tools"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        ({"data": [{"id": "a", "max_model_len": 4096}]}, ("a", 4096, "")),
+        ({"data": [{"id": "a", "context_length": 2048}, {"id": "b"}]}, ("a", 2048, "")),
+        ({"data": [{"id": "a", "created": 7, "meta": {"n_ctx": 512, "n_ctx_train": 8192}}]}, ("a", 512, "")),
+        ({"data": [{"id": "a"}]}, ("a", 0, "")),
+        ({"data": []}, ("", 0, "has no model")),
+        ([], ("", 0, "does not list its models")),
+    ],
+)
+async def test_model_and_context_are_those_of_the_list(models: object, expected: tuple[str, int, str]) -> None:
+    one = await found(answers(capable), models)
+    assert (one.model, one.n_ctx) == expected[:2]
+    assert expected[2] in one.error
+    assert bool(one.error) == bool(expected[2])
+
+
+async def test_upstream_that_cannot_complete_is_not_usable() -> None:
+    assert "status 500" in (await found(status(500))).error
+
+
+def test_model_is_that_of_all_usable_upstreams() -> None:
+    each = [
+        Found("http://a", "m", 5, 4096, lacks=Lacks(frozenset({"seed"}))),
+        Found("http://b", "m", 6, 2048, lacks=Lacks(ignored=frozenset({"stop"}))),
+        Found("http://c", error="The upstream http://c cannot be reached."),
+    ]
+    fields = {"refused": frozenset({"seed"}), "ignored": frozenset({"stop"})}
+    assert upstream_model(each, 0, 8) == UpstreamModel(name="m", created=5, n_ctx=2048, n_slots=24, **fields)
+    assert upstream_model(each, 1000, 8).n_ctx == 1000
+
+
+async def test_lacking_fields_are_not_sent_and_are_named() -> None:
+    refused, ignored = frozenset({"seed", "top_k"}), frozenset({"stop"})
+    async with fronted(says("Hi"), refused=refused, ignored=ignored) as front:
+        plain = (await post(front, model="m", input="Hi")).json
+        response = (await post(front, model="m", input="Hi", seed=7, stop="x")).json
+        models = (await get(front, "/v1/models")).json
+    assert ("responsed" in plain, response["responsed"]) == (False, {"upstream": ["seed", "stop"]})
+    assert front.asked[1].body.keys() & {"seed", "stop"} == {"stop"}
+    assert models["data"][0]["meta"]["lacking"] == ["seed", "stop", "top_k"]
+    assert "tools" in models["data"][0]["meta"]["capabilities"]
+
+
+async def test_tools_are_refused_if_the_upstream_refuses_them() -> None:
+    tool = {"type": "function", "name": "go"}
+    async with fronted(says("Hi"), refused=frozenset({"tools"})) as front:
+        answer = await post(front, model="m", input="Hi", tools=[tool])
+    assert (answer.status, answer.json["error"]["param"], front.asked) == (400, "tools", [])
