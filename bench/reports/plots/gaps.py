@@ -1,5 +1,6 @@
 """The inter-token latency: a histogram of all gaps, and their cumulative distribution."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -65,7 +66,8 @@ def _all(each: Series) -> list[float]:
 
 
 def _positive(each: Series) -> list[float]:
-    return [value for value in _all(each) if value > 0]
+    values = _all(each)
+    return values[bisect_right(values, 0.0) :]
 
 
 def _percentile(each: Series, point: int) -> float | None:
@@ -90,7 +92,7 @@ def _range(values: Sequence[float], begin: float, end: float) -> Scale:
 
 def _shares(each: Series, edges: Sequence[float]) -> list[float]:
     """Return the percent of the gaps in each bin."""
-    values = sorted(_all(each))
+    values = _all(each)
     counts, index = [], 0
     while index < len(values) and values[index] < edges[0]:
         index += 1
@@ -121,7 +123,7 @@ def _bars(each: Series, heights: Sequence[float], edges: Sequence[float], x: Sca
 def _outside(each: Series, x: Scale, named: bool) -> str:
     """Return a sentence about the gaps that are not drawn."""
     values = _all(each)
-    zero, above = sum(value <= 0 for value in values), sum(value > x.high for value in values)
+    zero, above = bisect_right(values, 0.0), len(values) - bisect_right(values, x.high)
     parts = [f"{100 * zero / len(values):.1f}% of the gaps are 0 (deltas in one read)"] if zero else []
     parts += [
         f"{above:,} of {len(values):,} are longer than {number(x.high)} ms, at most {number(max(values))} ms"
@@ -129,8 +131,8 @@ def _outside(each: Series, x: Scale, named: bool) -> str:
     return (f"{each.name}: " if named and parts else "") + "; ".join(parts) + "." * bool(parts)
 
 
-def _steps(values: Sequence[float], x: Scale, y: Scale) -> list[tuple[float, float]]:
+def _steps(ranked: Sequence[float], x: Scale, y: Scale) -> list[tuple[float, float]]:
     """Return the line of the cumulative distribution, with no more points than can be seen."""
-    ranked, count = sorted(values), len(values)
+    count = len(ranked)
     shares = sorted({*(index / 200 for index in range(201)), *(1 - index / 2000 for index in range(20))})
     return [(x(ranked[min(count - 1, int(share * (count - 1)))]), y(100 * share)) for share in shares]
