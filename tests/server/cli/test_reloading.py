@@ -24,6 +24,7 @@ RELOADED: dict[str, Any] = {
     "allow_host": ["box.lan"],
     "allow_origin": ["https://app.example"],
     "allow_mcp": ["https://tools.example/mcp"],
+    "mcp_timeout": 5.0,
     "mcp_connector": ["mail=https://mail.example/mcp"],
     "trust_proxy": ["10.0.0.0/8"],
     "api_key_file": "other-keys",
