@@ -38,6 +38,8 @@ RELOADED: dict[str, Any] = {
     "max_tools": 1,
     "max_schema_kilobytes": 1,
     "answer_timeout": 7.0,
+    "websocket_ping": 5.0,
+    "websocket_idle_timeout": 60.0,
     "max_connections": 100,
     "max_connections_per_address": 5,
     "keep_alive_timeout": 9.0,
