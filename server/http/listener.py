@@ -28,6 +28,8 @@ RESERVED_FILES = 64
 """Number of file descriptors reserved for the model, the store, and connections that request `/health`."""
 REPEAT_SECONDS = 60.0
 """Seconds between two log lines about connections that cannot be accepted."""
+BACKLOG = 1024
+"""Connections that the kernel completes before they are accepted. Beyond them, clients repeat SYN after a second."""
 CLOSE_SECONDS = 1.0
 """Seconds to send the end of a TLS connection."""
 
@@ -123,6 +125,7 @@ async def serve(
     config = Config()
     config.bind = [f"fd://{each.detach()}" for each in sockets]
     config.graceful_timeout = shutdown_timeout
+    config.backlog = BACKLOG
     config.errorlog = logging.getLogger("responsed.hypercorn")
     config.errorlog.setLevel(logging.WARNING)  # the daemon logs the addresses itself
     hypercorn.trio.run.TCPServer = serve_connection  # type: ignore[assignment,attr-defined]  # no option replaces it

@@ -1,5 +1,6 @@
 """Limits of connections, in all and by address, and of clients that do not read."""
 
+import select
 import socket
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
@@ -254,3 +255,19 @@ async def test_probe_is_answered_while_all_connections_are_busy() -> None:
         body = await exchange(running, "POST", "/v1/responses", encode(input="x" * 100_000))
     assert [each.status for each in (*found, body)] == [200, 200, 503, 503]
     assert (body.headers["retry-after"], body.json["error"]["code"]) == ("1", "unavailable")
+
+
+async def test_connections_that_arrive_at_once_wait_in_the_kernel() -> None:
+    """The event loop does not run meanwhile. Beyond the backlog, a client would repeat its SYN after a second."""
+    async with served() as running:
+        arrivals = [socket.socket() for _ in range(300)]
+        for each in arrivals:
+            each.setblocking(False)
+            each.connect_ex(("127.0.0.1", running.port))
+        waiting = select.poll()
+        for each in arrivals:
+            waiting.register(each, select.POLLOUT)
+        connected = len(waiting.poll(0))
+        for each in arrivals:
+            each.close()
+    assert connected == 300
