@@ -1,0 +1,51 @@
+"""The command that measures the README's table, against two scripted servers."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from figures import LOADS, table
+
+from tests.support.processes import ROOT
+
+FAKE = f"{sys.executable} {ROOT / 'tests' / 'bench' / 'fake_process.py'} --port {{{{port}}}}"
+
+
+def group(value: float | None) -> dict[str, object]:
+    measures = {f"{name}_ms": {"p50": value, "p99": value, "mean": value} for name in ("first_byte", "ttft", "itl")}
+    return measures | {"output_tokens_per_s": 93.4}
+
+
+def test_table_has_the_rows_of_the_readme() -> None:
+    groups = [{name: group(value) for name in ("all", "during", "long prompt")} for value in (8.549, 31_600.0)]
+    found = table([{"targets": [{"groups": each} for each in groups]}] * len(LOADS), 8.18)
+    assert found.splitlines()[2:5] == [
+        "| one stream: first byte, first token | 8.55 ms, 8.55 ms | 31.6 s, 31.6 s |",
+        "| one stream: time between tokens (bare loop: 8.18 ms) | 8.55 ms | 31.6 s |",
+        "| four streams while a 2,000-token prompt arrives: time between tokens, p99 | 8.55 ms | 31.6 s |",
+    ]
+    labels = [line.split("|")[1] for line in found.replace("(bare loop: 8.18 ms)", "").splitlines()]
+    readme = (ROOT / "README.md").read_text().replace("(bare loop: 8.18 ms)", "")
+    assert [label for label in labels[2:] if f"|{label}|" not in readme] == []
+
+
+@pytest.mark.slow
+def test_figures_run_each_load_on_both_servers() -> None:
+    command = [sys.executable, str(ROOT / "bench" / "figures.py"), "--model", "none", "--no-floor"]
+    done = subprocess.run(
+        [*command, "--ours", FAKE, "--theirs", FAKE], capture_output=True, text=True, timeout=300, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert [len(each["targets"]) for each in result["results"]] == [2] * len(LOADS)
+    assert "| eight cold prompts at a time: output tokens/s | " in done.stdout
+    assert "| one stream: time between tokens (bare loop: not measured) | " in done.stdout
+
+
+@pytest.mark.slow
+def test_figures_of_a_server_that_does_not_start_fail() -> None:
+    command = [sys.executable, str(ROOT / "bench" / "figures.py"), "--model", "none", "--no-floor"]
+    done = subprocess.run([*command, "--ours", "false --port 1"], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith("figures: ")
