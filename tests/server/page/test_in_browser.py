@@ -77,6 +77,8 @@ def widths_fit(page: BrowserPage) -> list[Any]:
         page.resize(width)
         page.evaluate("new Promise(requestAnimationFrame)")
         found += [(theme, width, element) for element in page.too_wide()]
+        if (wide := page.evaluate("document.documentElement.scrollWidth")) > width:
+            found.append((theme, width, wide))
     page.resize(1400)
     return found
 
@@ -197,6 +199,47 @@ async def test_page_stops_an_answer_and_begins_anew(tmp_path: Path) -> None:
         assert (page.errors, page.foreign_requests("127.0.0.1")) == ([], [])
 
     async with served(model) as running:
+        await in_browser(tmp_path, look)
+
+
+LONG = """
+    clearTimeout(timer)
+    refused = true  // no further poll
+    const long = "a-very-long-name-without-an-end-".repeat(6)
+    latest.model.name = long
+    latest.upstreams = [
+        {url: `https://${long}/v1`, healthy: true, running: 3, answers: 1234567, errors: 2, first_delta: 0.42},
+        {url: "http://10.0.0.7:8000/v1", healthy: false, running: 0, answers: 0, errors: 12, first_delta: null},
+    ]
+    latest.answers = [{...latest.answers[0], client: long, outcome: `failed (${long})`, prompt_tokens: 1234567890,
+        cache_miss: "input_changed", cache_miss_place: long}]
+    latest.cache.misses = {[long]: 123456789}
+    latest.streams = ["queued", "prefill", "decode", "tool"].map(state => ({
+        id: "resp_12345678", client: long, route: "/v1/responses", mode: "stream", lane: "batch", state: state,
+        seconds: 1e6, queue: 1, ttft: 1e5, prompt_tokens: 123456789, cached_tokens: 12345678,
+        evaluated_tokens: 123456789, output_tokens: 123456789, max_output_tokens: 1, tokens_per_second: 12345.6,
+        gaps: [0.01, 0.02, 5]}))
+    add(make("div", {class: "message user"}, long))
+    begin({type: "function_call", name: long, call_id: "c"}).text.append(long)
+    show(long)
+"""
+
+
+async def test_page_fits_names_of_any_length(tmp_path: Path) -> None:
+    def look(page: BrowserPage) -> None:
+        page.open(f"http://127.0.0.1:{running.port}/")
+        until(page, "#state", "live")
+        page.evaluate(LONG)
+        page.evaluate("render(latest)")
+        assert count(page, "#streams .stream") == 5
+        assert widths_fit(page) == []
+        page.resize(360)
+        page.screenshot(tmp_path / "long.png")
+        assert page.errors == []
+
+    async with served() as running:
+        await post(running, input="Hi")
+        await running.app.wait_idle()
         await in_browser(tmp_path, look)
 
 
