@@ -28,6 +28,7 @@ USER_MANAGER = (
     "CacheDirectory",
     "ExecReload",
     "ExecStart",
+    "ExecStopPost",
     "KillMode",
     "LimitCORE",
     "LimitNOFILE",

@@ -6,7 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from server.config import NEEDS_RESTART, ConfigError, EffectiveValue, api_keys, settings
+from engine.model import OptionError
+from server.cli.serve import check_mcp
+from server.config import NEEDS_RESTART, ConfigError, EffectiveValue, api_keys, check_upstream_settings, settings
 from server.listening import HTTPOptions, http_options
 
 if TYPE_CHECKING:
@@ -27,14 +29,16 @@ class Reloading:
         """Apply the reloadable settings and name the others that changed. An error leaves everything as it was."""
         try:
             values = settings.resolve(self._flags, os.environ)
+            check_upstream_settings(values)
             config = settings.config(values)
+            check_mcp(config)
             keys = api_keys(config)
             if keys is None and app.keys is not None:
                 raise ConfigError("the API keys are gone; restart the server to serve without keys")
             options = http_options(config)
             if (options.tls is None) != (self._options.tls is None):
                 raise ConfigError("restart the server to turn TLS on or off")
-        except ConfigError as error:
+        except (ConfigError, OptionError) as error:
             log.error("the settings stay as they are: %s", error)
             return
         changed = {value.setting.key: value.value for value in values if value.value != self._values[value.setting.key]}

@@ -23,6 +23,7 @@ from engine.runtime import Engine, Snapshots
 from server import daemon
 from server.access import ApiKeys
 from server.api import App, store_limits
+from server.cli.console import ExitStatus
 from server.cli.reloading import Reloading
 from server.cli.store import store_place
 from server.config import Config, ConfigError
@@ -33,7 +34,7 @@ from server.preprocessing import KEY_NAME
 from server.served_model import ModelDetails, ModelSource
 from server.store import AsyncStore, NewerStore, Store, StoreError, open_database
 from server.stream import replay
-from server.systemd import Notifier
+from server.systemd import Notifier, marked
 from server.upstream import Front, Replica, UpstreamGenerator
 
 SWITCH_SECONDS = 5e-5
@@ -98,7 +99,7 @@ def serve(
     http: HTTPOptions,
 ) -> None:
     """Serve what a generator generates until the daemon stops. `labels` describe the model in the metrics."""
-    with _open_store(config, listening, http) as store:
+    with _open_store(config, listening, http) as store, marked(state_dir):
         stored = AsyncStore(store) if store else None
         app = App(config, engine, source, stored, keys, _metrics(config, labels, http), state_dir / KEY_NAME)
         _run(partial(daemon.run, config, listening, engine, app, notifier, partial(reloading.reload, app), http))
@@ -107,6 +108,7 @@ def serve(
 def _run(serve_until_stopped: Callable[[], Coroutine[object, object, None]]) -> None:
     """Run the daemon. Raises the ModelError or OSError that ended it."""
     sys.setswitchinterval(SWITCH_SECONDS)
+    sys.unraisablehook = end_without_memory
     gc.collect()
     gc.freeze()  # excludes the objects made so far; scanning them again stopped all threads for 30 ms each time
     try:
@@ -118,6 +120,14 @@ def _run(serve_until_stopped: Callable[[], Coroutine[object, object, None]]) -> 
         while isinstance(failure, BaseExceptionGroup):
             failure = failure.exceptions[0]
         raise failure from None
+
+
+def end_without_memory(unraisable: "sys.UnraisableHookArgs") -> None:
+    """End the process if a thread could not begin for lack of memory: its work would wait for ever."""
+    if issubclass(unraisable.exc_type, MemoryError):
+        log.critical("out of memory: a thread cannot begin, and only a restart helps")
+        os._exit(ExitStatus.RESOURCES)
+    sys.__unraisablehook__(unraisable)
 
 
 def _metrics(config: Config, labels: Mapping[str, str], http: HTTPOptions) -> Metrics | None:

@@ -18,7 +18,7 @@ from server.cli import models
 from server.cli.console import configure_logs
 from server.config import DATABASES, Config, api_keys, check_upstream_settings, read_prewarm_files, settings
 from server.listening import http_options, listening_sockets
-from server.systemd import Notifier
+from server.systemd import Notifier, marked, report_ends
 
 log = logging.getLogger("responsed")
 
@@ -56,6 +56,7 @@ def serve(flags: argparse.Namespace) -> int:
         cache = catalog.cache_folder(os.environ)
         notifier = Notifier()
         faulthandler.enable(file=2)  # native code that crashes leaves the stacks of all threads in the log
+        report_ends(state_dir)
         if config.upstreams:
             _restore_default_signals()
             with notifier.extending("asking the upstreams"):
@@ -66,7 +67,7 @@ def serve(flags: argparse.Namespace) -> int:
             return 0
         path = catalog.find(config.model, cache) or _pull(config.model, cache, notifier)
         _restore_default_signals()
-        with notifier.extending(f"loading {path.name}", _ReadShare(path)):
+        with marked(state_dir, serving=False), notifier.extending(f"loading {path.name}", _ReadShare(path)):
             loaded, running = _load_and_import(path, options(config), cache.parent)
         reloading = running.Reloading(flags, values, http)
         running.run(config, path, loaded, state_dir, listening, keys, notifier, reloading, http)

@@ -29,5 +29,8 @@ def as_api_error(error: Exception, request_id: str) -> ApiError:
         case StoreError():
             log.warning("%s: %s", request_id, error)
             return Unavailable("The store cannot be read or written now: try again later.", reason="store")
+        case MemoryError():
+            log.error("%s: out of memory", request_id)
+            return Unavailable("The server has no memory for this request: try a smaller one.", reason="out_of_memory")
     log.error("%s failed", request_id, exc_info=error)
     return ApiError(INTERNAL_ERROR)

@@ -1,5 +1,6 @@
-"""systemd: the units, and notifications to it. Imports nothing of ours."""
+"""systemd: the units, notifications to it, and how the last run ended. Imports nothing of ours."""
 
+from server.systemd.last_run import marked, report_ends
 from server.systemd.notifier import Notifier
 
-__all__ = ["Notifier"]
+__all__ = ["Notifier", "marked", "report_ends"]

@@ -1,5 +1,6 @@
 """Signals in every state of the daemon, and crashes under load: how the process ends, and what it leaves."""
 
+import contextlib
 import json
 import os
 import re
@@ -243,13 +244,57 @@ async def test_crash_under_load_leaves_its_stacks_and_no_response_in_progress(
             await client.frame("response.output_text.delta")
             daemon.process.send_signal(number)
             assert daemon.wait() == -number
+            ended = daemon.process.pid
     assert line in daemon.log.read_text()
     assert ("most recent call first" in daemon.log.read_text()) == bool(line)
     (tmp_path / "notify").unlink()
     with serving(tmp_path, "--model", str(smollm2), "--alias", NAME) as daemon:
         assert "probes" not in daemon.log.read_text(), "the next start is quick"
         assert "1 unfinished responses have failed" in daemon.log.read_text()
+        assert f"process {ended}, since" in daemon.log.read_text()
+        assert "ended without a goodbye" in daemon.log.read_text()
         assert (await get(daemon, f"/v1/responses/{whole['id']}")).json == whole
+        assert (await get(daemon, f"/v1/responses/{cut_id}")).json["status"] == "failed"
+
+
+@contextlib.contextmanager
+def memory_cgroup() -> Iterator[Path]:
+    """Make a control group that may use 8 MB, and yield its folder. Skip where the machine allows none."""
+    version_1 = Path("/sys/fs/cgroup/memory")
+    folder = (version_1 if version_1.is_dir() else Path("/sys/fs/cgroup")) / f"responsed-test-{os.getpid()}"
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made: {error.strerror}")
+    try:
+        limit = folder / ("memory.limit_in_bytes" if version_1.is_dir() else "memory.max")
+        if not limit.exists():
+            pytest.skip("control groups have no limits of memory here")
+        limit.write_text("8000000")
+        yield folder
+    finally:
+        folder.rmdir()
+
+
+async def test_kernel_that_ends_a_server_out_of_memory_is_named_by_the_next_start(
+    smollm2: Path, tmp_path: Path
+) -> None:
+    with memory_cgroup() as group, serving(tmp_path, "--model", str(smollm2), "--alias", NAME) as daemon:
+        async with await Client.to(daemon) as client, await Client.to(daemon) as other:
+            await client.create(input="Write a long story.", stream=True, max_output_tokens=4000)
+            cut_id, _ = await client.created()
+            await client.frame("response.output_text.delta")
+            (group / "cgroup.procs").write_text(str(daemon.process.pid))  # what it has taken stays with its old group
+            with contextlib.suppress(trio.BrokenResourceError):
+                await other.create(input="x" * 20_000_000)
+            assert await trio.to_thread.run_sync(daemon.wait) == -signal.SIGKILL
+            ended = daemon.process.pid
+    (tmp_path / "notify").unlink()
+    with serving(tmp_path, "--model", str(smollm2), "--alias", NAME) as daemon:
+        (line,) = [each for each in daemon.log.read_text().splitlines() if "goodbye" in each]
+        assert f"the last run (process {ended}, since " in line
+        assert "ended without a goodbye: the kernel's OOM killer ended " in line
+        assert "1 unfinished responses have failed" in daemon.log.read_text()
         assert (await get(daemon, f"/v1/responses/{cut_id}")).json["status"] == "failed"
 
 
