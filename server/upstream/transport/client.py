@@ -174,7 +174,7 @@ class UpstreamClient:
         except trio.TooSlowError as error:
             raise faults.unreachable(address.url, f"no connection within {seconds:g} s") from error
         except OSError as error:
-            raise faults.unreachable(address.url, error.strerror or str(error)) from error
+            raise faults.unreachable(address.url, _reason(error)) from error
 
     async def _encrypted(
         self, stream: trio.SocketStream, context: ssl.SSLContext
@@ -188,3 +188,12 @@ class UpstreamClient:
                 raise OSError(None, f"TLS: {error.__cause__ or error}") from error
             raise
         return encrypted
+
+
+def _reason(error: OSError) -> str:
+    """Return the reason of a failed connection; trio tries all addresses of a name, and groups their errors."""
+    cause = error.__cause__
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    found = cause if isinstance(cause, OSError) else error
+    return found.strerror or str(error)
