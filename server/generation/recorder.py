@@ -55,8 +55,7 @@ class Recorder:
         if await self._is_written(self._write(self._store, response, inputs)):
             return True
         if response.store:
-            with contextlib.suppress(StoreError):
-                await self._store.run(self._store.responses.delete, response.id)
+            await self._store.discard(response.id)
         return False
 
     async def _write(self, store: AsyncStore, response: Response, inputs: Sequence[StreamInput]) -> None:

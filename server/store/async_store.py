@@ -30,10 +30,19 @@ class AsyncStore:
         self.responses = store
         self.conversations = store.conversations
         self._limiter = trio.CapacityLimiter(1)
+        self._discarded: set[str] = set()
+        """Ids of responses that could not be deleted."""
 
     async def run(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return the result of a method of `responses` or `conversations`, or raise its exception."""
         return await trio.to_thread.run_sync(functools.partial(method, *args, **kwargs), limiter=self._limiter)
+
+    async def discard(self, response_id: str) -> None:
+        """Delete a response whose end was not written. If that fails too, `keep_alive` tries again."""
+        try:
+            await self.run(self.responses.delete, response_id)
+        except StoreError:
+            self._discarded.add(response_id)
 
     async def keep_alive(self) -> None:
         """Let the other servers know that this one lives, until cancelled. Nobody asks about a store of its own."""
@@ -41,6 +50,9 @@ class AsyncStore:
         while self.responses.shared:
             try:
                 await self.run(self.responses.keep_alive, time.monotonic())
+                for each in tuple(self._discarded):
+                    self._discarded.remove(each)
+                    await self.discard(each)
                 trouble = ""
             except StoreError as error:
                 if trouble != (trouble := str(error)):

@@ -118,7 +118,8 @@ class UsageIndex:
         Never delete `pinned` entries, unfinished responses and their conversations.
         """
         ((count, size, first),) = self._database.rows(
-            "SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT), coalesce(min(used), 0) FROM entries"
+            "SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT), (SELECT coalesce(min(used), 0) FROM entries) "
+            "FROM entries"
         )
         oldest = now + self._shift - self.limits.days * DAY_SECONDS
         if count <= self.limits.count and size <= self._max_bytes and first >= oldest:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from server.store import async_store
 from server.store.postgres import RETRY_SECONDS
 from tests.server.api.test_reasoning import THINKS, thinker
 from tests.server.api.test_reasoning_summary import ANSWER, SEALED, ask_again
@@ -238,6 +239,26 @@ async def test_server_without_its_database_is_not_ready(cluster: Cluster) -> Non
         await trio.sleep(RETRY_SECONDS)
         assert (await get(running, "/ready")).status == 200
         assert (await get(running, f"/v1/responses/{response_id}")).status == 200
+
+
+async def test_response_whose_end_the_database_did_not_take_is_not_in_progress(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(async_store, "BEAT_SECONDS", 0.05)
+    model = PacedModel()
+    async with two(cluster, model) as (a, b), begun(model, a) as (client, id_, _):
+        await unfinished(b, id_)
+        name = str(a.config.store).partition("@/")[2].partition("?")[0]
+        cluster.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        cluster.disconnect(name)
+        model.go()
+        *_, last, _ = wire.parse_sse(await client.rest_of_stream())
+        assert json.loads(last.data)["response"]["store"] is False
+        cluster.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        while cluster.execute("SELECT 1 FROM responsed.responses", name):
+            await trio.lowlevel.checkpoint()
+        await trio.sleep(RETRY_SECONDS)
+        assert {(await get(each, f"/v1/responses/{id_}")).status for each in (a, b)} == {404}
 
 
 async def test_reasoning_that_one_server_sealed_is_opened_by_another(cluster: Cluster) -> None:

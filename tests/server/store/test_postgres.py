@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import trio
 from msgspec.structs import replace
 
 from server.store.conversations import Conversation, StoredItem
@@ -238,18 +239,22 @@ def test_server_that_stops_leaves_nothing_in_progress(place: PostgresURL) -> Non
 
 
 APPENDER = """
-import sys
+import sys, time
 from server.store.locations import PostgresURL, open_database
+from server.store.errors import StoreError
 from server.store.responses import Store
 from tests.server.store.test_responses import NOW, begun, ended, put
 from tests.support.helpers import AMPLE
 keeper = Store(open_database(PostgresURL(sys.argv[1]), "http://x"), AMPLE, ended, NOW)
 for number in range(int(sys.argv[3])):
-    put(keeper, begun(f"r{sys.argv[2]}_{number}", conversation="conv"))
-    print(number, flush=True)
+    try:
+        put(keeper, begun(f"r{sys.argv[2]}_{number}", conversation="conv"))
+        print(number, flush=True)
+    except StoreError:
+        time.sleep(0.01)
 keeper.close()
 """
-TURNS = 60
+TURNS = 30
 
 
 def test_appends_of_several_processes_lose_nothing(place: PostgresURL) -> None:
@@ -266,6 +271,28 @@ def test_appends_of_several_processes_lose_nothing(place: PostgresURL) -> None:
     assert all(first.replace("in_", "out_") == second for first, second in pairs), "turns stand together"
     assert len(found) == 3 * 2 * TURNS
     keeper.close()
+
+
+def test_lost_connections_leave_complete_turns(place: PostgresURL, cluster: Cluster) -> None:
+    """Disconnect two writers at random, in and between their transactions."""
+    with closing(opened(place, A)) as keeper:
+        keeper.conversations.create(Conversation("conv", 7, b"{}"), [], NOW)
+    command = [sys.executable, "-c", APPENDER, place.url]
+    writers = [subprocess.Popen([*command, str(each), "200"], stdout=subprocess.PIPE, text=True) for each in range(2)]
+    acknowledged = [f"r{number}_{each.stdout.readline().strip()}" for number, each in enumerate(writers) if each.stdout]
+    while any(each.poll() is None for each in writers):
+        trio.run(trio.sleep, 0.02)
+        cluster.disconnect(name(place))
+    for number, each in enumerate(writers):
+        acknowledged += [f"r{number}_{line}" for line in each.communicate()[0].splitlines()]
+    assert [each.returncode for each in writers] == [0, 0]
+    with closing(opened(place, A)) as keeper:
+        found = [each.id for each in keeper.conversations.items("conv", NOW).items]
+    turns = [each.removeprefix("in_") for each in found[::2]]
+    assert [f"out_{turn}" for turn in turns] == found[1::2], "turns stand together"
+    assert set(acknowledged) <= set(turns)
+    assert len(set(turns)) == len(turns)
+    assert len(acknowledged) < 400, "some were lost, and their writers know it"
 
 
 def test_killed_process_leaves_complete_turns_and_failed_responses(place: PostgresURL) -> None:
