@@ -49,9 +49,9 @@ def sweep_table(entries: list[dict[str, Any]], knee: dict[str, Any]) -> str:
     lines = [
         f"{entry['group']:<20} {entry['met']:>7.1%} {'' if entry['holds'] else 'broken'}".rstrip() for entry in entries
     ]
-    found = "no level" if knee["level"] is None else f"{knee['kind']} {knee['level']:g}"
+    found = "there is no level" if knee["level"] is None else f"{knee['kind']} {knee['level']:g} is the highest level"
     condition = f"{knee['attainment']:.0%} of the requests meet {knee['objectives']}"
-    return "\n".join([f"{'level':<20} {'met':>7}", *lines, f"knee: {found} is the highest level at which {condition}"])
+    return "\n".join([f"{'level':<20} {'met':>7}", *lines, f"knee: {found} at which {condition}"])
 
 
 def table(figures: dict[str, Any]) -> str:

@@ -215,3 +215,21 @@ def test_scenarios_are_all_tested() -> None:
         == set(SCENARIOS)
         >= set(COMPARED)
     )
+
+
+@pytest.mark.parametrize(
+    ("scenario", "group"), [("single", "all"), ("concurrent", "4 at a time"), ("shared-prefix", "all")]
+)
+def test_figures_are_those_of_the_script(scenario: str, group: str) -> None:
+    """The five writes are 50 ms apart: head, half an event, the other half, two deltas with the end, the last chunk.
+
+    Medians may be later on a busy machine, never earlier.
+    """
+    with fake_server(SHORT, gap=0.05) as (url, _):
+        run = bench("--scenario", scenario, "--url", url, "--requests", "8", "--tokens", "3")
+    figures = json.loads(run.stdout.splitlines()[-1])["targets"][0]["groups"][group]
+    expected = {"first_byte": 50, "ttft": 150, "itl": 25, "tpot": 25, "e2e": 200, "normalised": 66}
+    found = {name: figures[f"{name}_ms"]["p50" if name != "itl" else "mean"] for name in expected}
+    assert {name: value for name, value in found.items() if not 0.8 * expected[name] < value < 3 * expected[name]} == {}
+    assert figures["output_tokens"] == 3 * figures["ok"]
+    assert found["e2e"] - found["ttft"] == pytest.approx(2 * found["tpot"], rel=0.5)

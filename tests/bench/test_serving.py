@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -140,6 +142,7 @@ def test_pid_that_does_not_run_is_refused() -> None:
 def test_bench_command_imports_nothing_of_the_server() -> None:
     code = """
 import sys
+import time
 sys.argv = ["responsed", "bench", "--url", "127.0.0.1:1"]
 from server.__main__ import main
 status = main()
@@ -148,3 +151,16 @@ print(status, sorted(name for name in sys.modules if name.partition(".")[0] in (
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert run.stdout == "2 ['server', 'server.__main__', 'server.bench_command']\n"
     assert run.stderr == "bench: 127.0.0.1:1: [Errno 111] Connection refused\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_bench_stops_its_server_and_exits_130(number: signal.Signals) -> None:
+    command = [sys.executable, str(ROOT / "bench" / "run.py"), "--serve", FAKE, "--duration", "60"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+        while not (started := children.read_text().split()):
+            time.sleep(0.02)
+        time.sleep(1)
+        run.send_signal(number)
+        assert (run.communicate(timeout=30), run.returncode) == ((b"", b""), 130)
+    assert not Path(f"/proc/{started[0]}").exists()
