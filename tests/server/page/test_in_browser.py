@@ -243,6 +243,22 @@ async def test_page_fits_names_of_any_length(tmp_path: Path) -> None:
         await in_browser(tmp_path, look)
 
 
+async def test_page_asks_again_after_the_connection_is_lost(tmp_path: Path) -> None:
+    def look(page: BrowserPage) -> None:
+        page.open(f"http://127.0.0.1:{running.port}/")
+        until(page, "#state", "live")
+        network: dict[str, Any] = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        page.call("Network.emulateNetworkConditions", offline=True, **network)
+        until(page, "#notice", "The server does not answer; trying again.")
+        assert text(page, "#state") == "disconnected"
+        page.call("Network.emulateNetworkConditions", offline=False, **network)
+        until(page, "#state", "live")
+        assert page.evaluate("document.querySelector('#notice').hidden")
+
+    async with served() as running:
+        await in_browser(tmp_path, look)
+
+
 async def test_policy_blocks_a_script_that_is_not_the_page_s(tmp_path: Path) -> None:
     def look(page: BrowserPage) -> None:
         page.open(f"http://127.0.0.1:{running.port}/")
