@@ -64,9 +64,11 @@ def warnings(result: dict[str, Any]) -> list[str]:
 
 
 def _title(targets: Sequence[dict[str, Any]]) -> str:
-    if len({target["model"] for target in targets}) == 1:
-        return f"{targets[0]['model']} on {' and '.join(short(target['url']) for target in targets)}"
-    return " and ".join(f"{target['model']} on {short(target['url'])}" for target in targets)
+    """Return the models and the servers; a model that is named by its path is its file."""
+    models = [str(target["model"]).rpartition("/")[2] for target in targets]
+    if len({*models}) == 1:
+        return f"{models[0]} on {' and '.join(short(target['url']) for target in targets)}"
+    return " and ".join(f"{model} on {short(target['url'])}" for model, target in zip(models, targets, strict=True))
 
 
 def _subtitle(result: dict[str, Any]) -> str:

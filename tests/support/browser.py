@@ -101,6 +101,11 @@ class BrowserPage:
         """Prefer a color scheme: `light` or `dark`."""
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
 
+    def on_paper(self, width: int) -> None:
+        """Show the page as it is printed."""
+        self.resize(width)
+        self.call("Emulation.setEmulatedMedia", media="print")
+
     def press(self, key: str, *, shift: bool = False) -> None:
         """Press and release one of `NAMED_KEYS` or a letter."""
         code, text = NAMED_KEYS.get(key, (ord(key.upper()[0]), key))

@@ -28,13 +28,15 @@ def count(shown: BrowserPage, selector: str) -> int:
 
 
 def faults(shown: BrowserPage) -> list[Any]:
-    """Return everything that a reader would complain about, in both themes and in the widths of a phone and a desk."""
+    """Return everything that a reader would complain about: on a phone and a desk in both themes, and on paper."""
     found: list[Any] = []
     for theme in ("light", "dark"):
         shown.theme(theme)
         for width in (360, 768, 1400):
             shown.resize(width)
             found += shown.too_wide() + shown.evaluate(_OVERLAPS)
+    shown.on_paper(718)  # A4 with Chromium's margins
+    found += shown.too_wide() + shown.evaluate(_OVERLAPS)
     return found + shown.errors + shown.foreign_requests()
 
 
@@ -140,6 +142,21 @@ def test_page_without_any_answer_shows_the_errors() -> None:
     text = page(result(found, 1), found)
     assert "1 of 1 requests failed (http 503: 1)" in text
     assert "<svg" not in text
+
+
+@pytest.mark.parametrize(
+    ("models", "title"),
+    [
+        (["m", "m"], "m on 127.0.0.1:8790 and 127.0.0.1:8791"),
+        (["/models/m.gguf", "m"], "m.gguf on 127.0.0.1:8790 and m on 127.0.0.1:8791"),
+    ],
+)
+def test_title_names_models_and_servers(models: list[str], title: str) -> None:
+    found = records(rounds=1)
+    whole = result(found, 2)
+    for target, model in zip(whole["targets"], models, strict=True):
+        target["model"] = model
+    assert f"<h1>{title}</h1>" in page(whole, found)
 
 
 def test_page_ends_with_the_distance_to_the_limits() -> None:
