@@ -275,6 +275,7 @@ class Config(Struct, frozen=True):
         bool, BOOLEAN, "Return the times of each token to requests with `return_token_times` (default: {})"
     ] = False
     log_format: Annotated[str, one_of(LOG_FORMATS), "Format of the log (default: {})"] = "text"
+    log_content: Annotated[bool, BOOLEAN, "Also log the input and the output of each answer (default: {})"] = False
     log_level: Annotated[str, one_of(LOG_LEVELS), "Lowest level of messages to log (default: {})"] = "info"
 
     @property

@@ -27,7 +27,7 @@ from server.generation.recorder import Recorder
 from server.generation.response_events import ResponseEvents
 from server.generation.spec import GenerationSpec, Stage, Timeouts
 from server.generation.stages import can_cut, load_of, with_opening, with_usage_of_all
-from server.generation.summary import GenerationSummary, SlotTime, Timings, summarize
+from server.generation.summary import GenerationSummary, SlotTime, Timings, content, summarize
 from server.generation.token_clock import TokenClock
 from server.protocol.errors import ApiError
 from server.protocol.events import Event
@@ -131,6 +131,10 @@ class Generation:
     def queued_without_reader(self) -> bool:
         """True if it waits for a slot without a reader, since its client may resume."""
         return self.queued and self._readers.have_left
+
+    def content(self) -> str | None:
+        """Return input and output as JSON for the log; None unless the operator wants them there."""
+        return content(self.response, self._spec.items) if self._spec.logs_content else None
 
     def summary(self) -> GenerationSummary:
         """Return the facts about the generation, which has ended."""

@@ -1,5 +1,6 @@
 """Registry of all running generations."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,8 @@ from server.generation.spec import GenerationSpec, Timeouts
 from server.generation.summary import GenerationSummary
 from server.protocol.errors import ApiError, ServerBusy
 from server.store import AsyncStore
+
+log = logging.getLogger("responsed.generation")
 
 MAX_UNSTORED = 16
 """Maximum number of ended background responses that stay in memory because the store failed to write them."""
@@ -167,6 +170,8 @@ class Generations:
             if generation.response.status == "completed":  # a limit or a hang-up hides the length
                 self._admission.record_output(generation.generated_tokens)
             self._on_end(generation.summary())
+            if (content := generation.content()) is not None:
+                log.info("%s content: %s", generation.response.id, content)
             self._activity.end()
 
     def _keep_unstored(self, generation: Generation) -> None:

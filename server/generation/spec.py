@@ -39,7 +39,9 @@ class GenerationSpec(Struct, frozen=True, kw_only=True):
     job: GeneratorJob
     processor: Processor
     items: bytes
-    """Input items, a JSON list for the store."""
+    """Input items, a JSON list for the store and the log."""
+    logs_content: bool = False
+    """True if the operator wants input and output in the log."""
     origin: Origin
     caller: Caller
     streamed: bool

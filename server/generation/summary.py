@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 from engine.job import Lane
 from server.protocol.response import Response, Usage
@@ -200,6 +201,12 @@ class GenerationSummary(Struct, frozen=True):
             f"(cached {self.cached_tokens}{evicted}), out {self.output_tokens}, {self.tokens_per_second:.1f} tokens/s, "
             f"{self.duration * 1e3:.0f} ms{_upstream_note(self.upstream)}{self.origin.notes}"
         )
+
+
+def content(response: Response, items: bytes) -> str:
+    """Return the content of an answer for the log, in one line of JSON. `items`: the input, a JSON list."""
+    fields = {"instructions": response.instructions, "input": Raw(items), "output": response.output}
+    return msgspec.json.encode(fields).decode()
 
 
 def summarize(

@@ -225,13 +225,14 @@ class SpecBuilder:
         )
         job = await prompt.job(order)
         compared = await prompt.compared(replace(prepared, items=texts), first.id, requester.client, group)
-        recorded = first.store or first.conversation
+        recorded = first.store or first.conversation or self._config.log_content
         items = await self._encoded_items(request, first.id) if recorded else b"[]"
         spec = GenerationSpec(
             first=_with_lacking(compared.added_to(first), prompt.lacking(order)),
             job=job,
             processor=prompt.processor(prepared, builder.stops(request)),
             items=items,
+            logs_content=self._config.log_content,
             origin=origin_of(requester, prepared.skipped),
             caller=requester.caller,
             streamed=bool(request.stream),

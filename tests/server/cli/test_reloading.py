@@ -58,6 +58,7 @@ RELOADED: dict[str, Any] = {
     "heartbeat": 3.0,
     "shutdown_timeout": 2.0,
     "log_level": "warning",
+    "log_content": True,
 }
 """Key of each setting that reloads -> another value."""
 UNCHANGED: dict[str, Any] = {

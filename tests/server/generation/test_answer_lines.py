@@ -1,5 +1,6 @@
 """Lines of the log: exactly one for each answer and each refusal, whatever its outcome."""
 
+import json
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import trio.testing
 
 from engine.backends.scripted import echo
 from engine.model import ModelError
-from tests.support.helpers import Client, PacedModel, Running, exchange, post, served
+from tests.support.helpers import Client, PacedModel, Running, encode, exchange, post, served
 
 Play: TypeAlias = Callable[[Running, PacedModel], Awaitable[Any]]
 
@@ -217,3 +218,31 @@ async def test_answer_or_refusal_has_one_line(
         await running.app.wait_idle()
     found = [normal(record.getMessage()) for record in caplog.records if record.name == "responsed.http"]
     assert sorted(found) == sorted(lines)
+
+
+SECRETS = ("What is my PIN?", "Tell nobody", "4711", "ann-0123456789abcdef")
+"""Input, instructions, output and key."""
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_content_is_logged_only_if_the_operator_wants_it(
+    stored: bool, stream: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    question, instructions, output, key = SECRETS
+    fields = {"input": question, "instructions": instructions, "store": stored, "stream": stream}
+    found = []
+    for wanted in (False, True):
+        caplog.clear()
+        model = PacedModel(lambda prompt: output.encode())
+        async with served(model, state=tmp_path, keys={"ann": key}, log_content=wanted) as running:
+            await exchange(running, "POST", "/v1/responses", encode(**fields), f"Authorization: Bearer {key}")
+            await running.app.wait_idle()
+        found.append([secret in caplog.text for secret in SECRETS])
+    assert found == [[False] * 4, [True, True, True, False]]
+    (line,) = [record.getMessage() for record in caplog.records if " content: " in record.getMessage()]
+    content = json.loads(line.partition(" content: ")[2])
+    assert content["instructions"] == instructions
+    assert content["input"][0]["content"][0]["text"] == question
+    assert content["output"][0]["content"][0]["text"] == output
