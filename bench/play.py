@@ -37,14 +37,12 @@ class PlannedPart:
 
 def chosen(args: argparse.Namespace) -> PlannedPart:
     """Return the load that the flags ask for. Raises ValueError if they exclude each other."""
-    flags = [name for name in ("sweep", "replay", "soak") if getattr(args, name)]
-    if len(flags) > 1 or (args.scenario != "single" and (flags or args.rate or args.duration)):
-        raise ValueError(
-            "--scenario, --sweep, --replay and --soak exclude each other, --rate and --duration --scenario"
-        )
+    _check(args)
     opened = Opened(args.rate, args.arrivals, args.max_concurrency, args.duration) if args.rate else None
     if args.sweep:
-        return PlannedPart("sweep", Swept(sweep(args), args.arrivals).play, Expected())
+        return PlannedPart(
+            "sweep", Swept(sweep(args), args.arrivals, args.max_concurrency, args.duration).play, Expected()
+        )
     if args.replay:
         trace = read_trace(args.replay, args.speed)
         return PlannedPart("replay", Replayed(trace, args.max_concurrency).play, Expected(requests=len(trace)))
@@ -56,6 +54,26 @@ def chosen(args: argparse.Namespace) -> PlannedPart:
         return PlannedPart("timed", Timed(args.duration).play, Expected(seconds=args.duration))
     requests = args.requests if args.scenario == "single" else None
     return PlannedPart(args.scenario, SCENARIOS[args.scenario], Expected(requests=requests))
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise ValueError if one flag has no effect beside another."""
+    flags = [name for name in ("sweep", "replay", "soak") if getattr(args, name)]
+    if len(flags) > 1 or (args.scenario != "single" and (flags or args.rate or args.duration)):
+        raise ValueError(
+            "--scenario, --sweep, --replay and --soak exclude each other, --rate and --duration --scenario"
+        )
+    of_rates = bool(args.sweep) and args.sweep[0] == "rate"
+    for wrong, message in (
+        (args.duration and (args.replay or args.soak), "--duration is for a loop or a sweep: leave it out"),
+        (args.rate and (args.replay or (args.sweep and not of_rates)), "--rate is for an open loop: leave it out"),
+        (args.rate and of_rates and args.sweep[1], "--rate is the first level of a sweep without levels: leave it out"),
+        (args.max_concurrency and not (args.rate or args.replay or of_rates), "--max-concurrency needs --rate R"),
+        (args.speed != 1 and not args.replay, "--speed needs --replay FILE"),
+        (args.vs_pid and not args.vs, "--vs-pid needs --vs URL"),
+    ):
+        if wrong:
+            raise ValueError(message)
 
 
 def sweep(args: argparse.Namespace) -> Sweep:

@@ -26,7 +26,8 @@ def build(
 ) -> dict[str, Any]:
     """Return the result of a run."""
     load = chosen(args).name
-    parts = [{name: summarize(group, args.slo) for name, group in groups.items()} for groups in played]
+    objectives = sweep(args).objectives if args.sweep else args.slo
+    parts = [{name: summarize(group, objectives) for name, group in groups.items()} for groups in played]
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,7 +1,7 @@
 """Loads of equal requests by flags: for a time, in an open loop, in a sweep, from a trace, or as a soak."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from load import arrivals, open_loop, timed_loop
 from load.sweep import Sweep
@@ -55,13 +55,19 @@ class Swept:
 
     sweep: Sweep
     arrivals: str = "poisson"
+    limit: int | None = None
+    seconds: float | None = None
+    """Seconds of each level; None: `--requests` of them."""
 
     def play(self, target: Target, texts: Texts, size: Size) -> Groups:
         """Measure one level after another."""
 
         def measure(level: float) -> Group:
             if self.sweep.kind == "rate":
-                return Opened(level, self.arrivals).run(target, texts, size, size.requests)
+                opened = Opened(level, self.arrivals, self.limit, self.seconds)
+                return opened.play(target, texts, size)["all"]
+            if self.seconds is not None:
+                return Timed(self.seconds).play(target, texts, replace(size, concurrency=int(level)))["all"]
             count = max(size.requests, 2 * int(level))
             requests = [size.lengths.draw(target, texts) for _ in range(count)]
             return group(target.client().play(requests, int(level)))

@@ -84,6 +84,8 @@ class FakeServer:
                 continue  # the client ended the handshake
             except OSError:
                 break  # the test is over
+            if connection.family == socket.AF_INET:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._open.add(connection)
             threads.append(threading.Thread(target=self.take, args=(connection,)))
             threads[-1].start()

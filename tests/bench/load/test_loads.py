@@ -88,6 +88,16 @@ def test_sweep_names_the_level_at_which_objectives_break() -> None:
 
 
 @pytest.mark.slow
+def test_sweep_of_rates_runs_each_level_for_a_time() -> None:
+    with fake_server(ANSWER) as (url, _):
+        run = bench("--url", url, "--sweep", "rate=20,60", "--duration", "0.5", "--slo", "e2e=9s")
+    [target] = json.loads(run.stdout.splitlines()[-1])["targets"]
+    counts = {name: (figures["ok"], figures["goodput_share"]) for name, figures in target["groups"].items()}
+    assert (run.returncode, counts) == (0, {"rate 20": (10, 1.0), "rate 60": (30, 1.0)})
+    assert target["knee"]["level"] == 60
+
+
+@pytest.mark.slow
 def test_replay_sends_the_bodies_and_lengths_of_a_trace(tmp_path: Path) -> None:
     trace = tmp_path / "trace.jsonl"
     lines = [
@@ -126,6 +136,12 @@ def test_answers_that_end_early_are_warned_of() -> None:
     [
         (["--scenario", "forms", "--rate", "2"], "exclude each other"),
         (["--sweep", "rate", "--soak", "3"], "exclude each other"),
+        (["--soak", "3", "--duration", "4"], "--duration is for a loop or a sweep"),
+        (["--sweep", "concurrency", "--rate", "4"], "--rate is for an open loop"),
+        (["--sweep", "rate=1,2", "--rate", "4"], "--rate is the first level of a sweep without levels"),
+        (["--max-concurrency", "4"], "--max-concurrency needs --rate R"),
+        (["--speed", "4"], "--speed needs --replay FILE"),
+        (["--vs-pid", "4"], "--vs-pid needs --vs URL"),
         (["--replay", "/missing.jsonl"], "/missing.jsonl: No such file or directory"),
         (["--input-tokens", "normal:3"], "a length is N, uniform:LOW,HIGH"),
         (["--input-tokens", "file:/missing"], "file:/missing: No such file or directory"),
