@@ -130,6 +130,18 @@ def test_from_config_of_any_free_port_asks_for_the_url() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("flags", [["--json"], ["--once"]])
+async def test_status_whose_reader_has_left_ends_in_silence(flags: list[str]) -> None:
+    async with served() as running:
+        command = [*COMMAND, "status", "--port", str(running.port), *flags]
+        read, write = os.pipe()
+        os.close(read)
+        done = await trio.run_process(command, cwd=ROOT, stdout=write, capture_stderr=True, check=False)
+        os.close(write)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+@pytest.mark.slow
 async def test_status_on_a_terminal_redraws_until_ctrl_c() -> None:
     async with served() as running:
         output, code = await trio.to_thread.run_sync(watch, running.port)
