@@ -1,6 +1,8 @@
 """Rewrite `if` and keywords for properties that depend on others into alternatives, which llguidance enforces. Pure."""
 
-from engine.json_schema.negations import any_of, complement
+from msgspec import Struct
+
+from engine.json_schema.negations import any_of, complement, property_of
 from engine.json_schema.references import Document
 from engine.json_schema.values import (
     ENFORCED,
@@ -99,38 +101,46 @@ def _branches(schema: Schema, rest: Schema, document: Document) -> list[JSON] | 
 
 def _cases(conditionals: list[Schema], rest: Schema, document: Document) -> list[JSON] | None:
     """Return the objects with each value of the property that all conditions list values of; None if there is none."""
-    conditions = [_listed_property(conditional["if"]) for conditional in conditionals]
-    names = {condition[0] for condition in conditions if condition is not None}
-    if None in conditions or len(names) != 1 or types_of(rest) != {"object"}:
+    conditions = _conditions_on_one_property(conditionals)
+    if conditions is None or types_of(rest) != {"object"}:
         return None
-    name = names.pop()
-    known = [condition for condition in conditions if condition is not None]
+    name = conditions[0].name
     values: list[JSON] = []
-    values += [each for _, listed, _ in known for each in listed if not is_listed(each, values)]
-    properties = rest.get("properties")
-    inner = document.follow(properties[name]) if isinstance(properties, dict) and name in properties else {}
-    others = complement({"enum": values}, inner, document)
+    values += [value for condition in conditions for value in condition.values if not is_listed(value, values)]
+    others = complement({"enum": values}, document.follow(property_of(rest, name)), document)
     if others is None or len(values) > MAX_CASES:
         return None
 
     def case(part: JSON, required: list[JSON], matches: list[bool]) -> JSON:
-        ends = [
-            conditional.get("then" if match else "else", True)
-            for conditional, match in zip(conditionals, matches, strict=True)
-        ]
+        branches = ["then" if each else "else" for each in matches]
+        ends = [each.get(branch, True) for each, branch in zip(conditionals, branches, strict=True)]
         return {"properties": {name: part}, "required": required, "allOf": [each for each in ends if each is not True]}
 
-    cases = [case({"const": value}, [name], [is_listed(value, listed) for _, listed, _ in known]) for value in values]
+    cases = [case({"const": value}, [name], [is_listed(value, each.values) for each in conditions]) for value in values]
     if others:
-        cases.append(case(any_of(others), [name], [False] * len(known)))
+        cases.append(case(any_of(others), [name], [False] * len(conditions)))
     required = rest.get("required")
     if not isinstance(required, list) or name not in required:
-        cases.append(case(False, [], [not is_required for _, _, is_required in known]))
+        cases.append(case(False, [], [not each.is_required for each in conditions]))
     return cases
 
 
-def _listed_property(condition: JSON) -> tuple[str, list[JSON], bool] | None:
-    """Return name and values of the property that is all that a condition constrains, and "is required"."""
+class _Condition(Struct, frozen=True):
+    """A condition that constrains one property: the values that it permits, and whether the property is required."""
+
+    name: str
+    values: list[JSON]
+    is_required: bool
+
+
+def _conditions_on_one_property(conditionals: list[Schema]) -> list[_Condition] | None:
+    """Return the conditions; None if they constrain several properties, or one by more than its values."""
+    conditions = [each for each in map(_condition, (each["if"] for each in conditionals)) if each is not None]
+    is_one = len(conditions) == len(conditionals) and len({each.name for each in conditions}) == 1
+    return conditions if is_one else None
+
+
+def _condition(condition: JSON) -> _Condition | None:
     if not isinstance(condition, dict) or condition.keys() & ENFORCED - {"properties", "required", "type"}:
         return None
     properties, required = condition.get("properties"), condition.get("required", [])
@@ -143,4 +153,4 @@ def _listed_property(condition: JSON) -> tuple[str, list[JSON], bool] | None:
     if values is None or {"const", "enum"} <= inner.keys() or required not in ([], [name]):
         return None
     types = types_of(inner)
-    return name, [value for value in values if type_of(value) in types], bool(required)
+    return _Condition(name, [value for value in values if type_of(value) in types], bool(required))

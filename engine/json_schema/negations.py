@@ -4,8 +4,8 @@ JSON schema has no keyword for some of them, such as the texts that a pattern do
 for these, and never more or fewer values than the schema forbids.
 """
 
-from collections.abc import Callable, Mapping
-from itertools import combinations
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain, combinations
 
 from engine.json_schema.formats import with_exact_format
 from engine.json_schema.limits import gaps
@@ -82,7 +82,7 @@ class _Negated:
         return complement(schema, whole, self.document, self.depth + 1)
 
 
-def _all(parts: "list[list[JSON] | None]") -> list[JSON] | None:
+def _all(parts: Iterable[list[JSON] | None]) -> list[JSON] | None:
     """Return the alternatives of all parts together; None if one is None."""
     found: list[JSON] = []
     for part in parts:
@@ -111,21 +111,24 @@ def _not_listed(at: _Negated) -> list[JSON] | None:
     types = {type_of(value) for value in values}
     types |= {"number"} if "integer" in types else set()
     others: list[JSON] = [type_ for type_ in TYPES if type_ in at.types - types]
-    found: list[JSON] = [{"type": others}] if others else []
-    for type_ in TYPES:
-        if type_ in others or type_ not in at.types or (type_ == "integer" and "number" in at.types):
-            continue
-        if type_ == "boolean":
-            found += [{"const": value} for value in (True, False) if not is_listed(value, values)]
-        elif type_ == "string":
-            if (pattern := other_texts([value for value in values if isinstance(value, str)])) is None:
-                return None
-            found.append({"type": "string", "pattern": pattern})
-        elif type_ in ("number", "integer"):
-            found += gaps(type_, [value for value in values if is_number(value)])
-        elif type_ != "null":
-            return None
-    return found
+    listed_types = at.types & types - ({"integer"} if "number" in at.types else set())
+    of_types = (_unlisted(type_, values) for type_ in TYPES if type_ in listed_types)
+    return _all(chain([[{"type": others}] if others else []], of_types))
+
+
+def _unlisted(type_: str, values: list[JSON]) -> list[JSON] | None:
+    """Return alternatives for the values of a type that are not listed."""
+    match type_:
+        case "null":
+            return []
+        case "boolean":
+            return [{"const": value} for value in (True, False) if not is_listed(value, values)]
+        case "string":
+            pattern = other_texts([value for value in values if isinstance(value, str)])
+            return None if pattern is None else [{"type": "string", "pattern": pattern}]
+        case "number" | "integer":
+            return gaps(type_, [value for value in values if is_number(value)])
+    return None
 
 
 def _not_required(at: _Negated) -> list[JSON] | None:

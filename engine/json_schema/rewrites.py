@@ -4,7 +4,7 @@ Keywords that forbid nothing are removed. Keywords of older drafts become those 
 """
 
 from collections.abc import Sequence
-from itertools import combinations, islice
+from itertools import chain, combinations, islice
 
 from engine.json_schema.arrays import without_contains, without_unique_items
 from engine.json_schema.conditionals import without_chosen_if, without_dependencies, without_dependents, without_if
@@ -74,28 +74,47 @@ MAX_SUBSETS = 64
 
 def _without_property_counts(schema: Schema, document: Document) -> Schema:
     """Rewrite `minProperties` and `maxProperties` beside optional properties into an `anyOf` of required ones."""
+    limits, names = _property_limits(schema), _named_properties(schema)
+    if limits is None or names is None:
+        return schema
+    (least, most), (required, optional) = limits, names
+    rest = without(schema, "minProperties", "maxProperties")
+    is_closed = schema.get("additionalProperties") is False and "patternProperties" not in schema
+    first = max(least - len(required), 0)
+    last = len(optional) if most is None else min(most - len(required), len(optional))
+    if first == 0 and (most is None or (is_closed and last == len(optional))):
+        return rest
+    if is_closed:
+        sizes = range(first, (first if most is None else last) + 1)
+        alternatives = _alternatives(optional, sizes, more=most is None)
+    elif least <= max(len(required), 1):
+        counts: Schema = {key: schema[key] for key in ("minProperties", "maxProperties") if key in schema}
+        alternatives = [{**each, **counts} for each in _alternatives(optional, range(len(optional) + 1), more=False)]
+    else:
+        return schema
+    return with_all_of(rest, [any_of(list(alternatives))]) if optional and len(alternatives) <= MAX_SUBSETS else schema
+
+
+def _property_limits(schema: Schema) -> tuple[int, int | None] | None:
+    """Return the least and the greatest number of properties; None if the schema limits none."""
     least, most = schema.get("minProperties", 0), schema.get("maxProperties")
+    if not schema.keys() & {"minProperties", "maxProperties"}:
+        return None
+    return (least, most) if isinstance(least, int) and isinstance(most, int | None) else None
+
+
+def _named_properties(schema: Schema) -> tuple[list[JSON], list[str]] | None:
+    """Return the names of the required properties and of the optional ones."""
     properties, required = schema.get("properties", {}), schema.get("required", [])
-    counts = {key: schema[key] for key in ("minProperties", "maxProperties") if key in schema}
-    if not counts or not isinstance(properties, dict) or not isinstance(required, list):
-        return schema
-    if not isinstance(least, int) or not isinstance(most, int | None):
-        return schema
-    optional = [name for name, inner in properties.items() if inner is not False and name not in required]
-    closed = schema.get("additionalProperties") is False and "patternProperties" not in schema
-    if least <= len(required) and (most is None or (closed and most >= len(optional) + len(required))):
-        return without(schema, *counts)
-    if not optional or (not closed and least > max(len(required), 1)):
-        return schema
-    first = max(least - len(required), 0) if closed else 0
-    last = len(optional) if most is None or not closed else min(most - len(required), len(optional))
-    sizes = range(first, (first if most is None and closed else last) + 1)
-    sets = [chosen for size in sizes for chosen in islice(combinations(optional, size), MAX_SUBSETS + 1)]
-    if len(sets) > MAX_SUBSETS:
-        return schema
-    alternatives = [_of_properties(chosen, optional, more=closed and most is None) for chosen in sets]
-    added = alternatives if closed else [{**each, **counts} for each in alternatives]
-    return with_all_of(without(schema, *counts), [any_of(list(added))])
+    if not isinstance(properties, dict) or not isinstance(required, list):
+        return None
+    return required, [name for name, inner in properties.items() if inner is not False and name not in required]
+
+
+def _alternatives(optional: Sequence[str], sizes: range, more: bool) -> list[Schema]:
+    """Return a schema for each choice of that many optional properties; too many are cut behind MAX_SUBSETS."""
+    sets = chain.from_iterable(combinations(optional, size) for size in sizes)
+    return [_of_properties(chosen, optional, more) for chosen in islice(sets, MAX_SUBSETS + 1)]
 
 
 def _of_properties(names: Sequence[str], optional: Sequence[str], more: bool) -> Schema:
