@@ -35,7 +35,6 @@ from server.served_model import ModelDetails, ModelSource
 from server.store import AsyncStore, NewerStore, Store, StoreError, open_database
 from server.stream import replay
 from server.systemd import Notifier, marked
-from server.upstream import Front, Replica, UpstreamGenerator
 
 SWITCH_SECONDS = 5e-5
 """Seconds until the inference thread gets the GIL after a decode. Python's default of 5 ms equals a whole decode."""
@@ -68,22 +67,6 @@ def run(
         details = _model_details(config, path, loaded)
         labels = {"model": details.name, "engine": details.info.engine}
         serve(config, engine, details, labels, state_dir, listening, keys, notifier, reloading, http)
-
-
-def run_front(
-    config: Config,
-    front: Front,
-    state_dir: Path,
-    listening: ListeningSockets,
-    keys: ApiKeys | None,
-    notifier: Notifier,
-    reloading: Reloading,
-    http: HTTPOptions,
-) -> None:
-    """Serve what the upstreams generate until the daemon stops."""
-    engine = UpstreamGenerator([Replica(client) for client in front.clients], front.model.n_slots)
-    labels = {"model": front.model.name, "engine": "upstream"}
-    serve(config, engine, front.model, labels, state_dir, listening, keys, notifier, reloading, http)
 
 
 def serve(

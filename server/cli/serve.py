@@ -63,7 +63,10 @@ def serve(flags: argparse.Namespace) -> int:
                 upstreams, running = map(importlib.import_module, ("server.upstream", "server.cli.running"))
                 front = upstreams.connect(config)
             reloading = running.Reloading(flags, values, http)
-            running.run_front(config, front, state_dir, listening, keys, notifier, reloading, http)
+            labels = {"model": front.model.name, "engine": "upstream"}
+            running.serve(
+                config, front.generator(), front.model, labels, state_dir, listening, keys, notifier, reloading, http
+            )
             return 0
         path = catalog.find(config.model, cache) or _pull(config.model, cache, notifier)
         _restore_default_signals()

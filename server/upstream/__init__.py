@@ -9,14 +9,9 @@ An attempt that fails before its first delta is repeated at another upstream; af
 with the cause. Connections, timeouts and retries are in `client` and `generator`, decisions in pure modules.
 """
 
-from server.upstream.front import Front, ask, connect
-from server.upstream.generator import UpstreamGenerator
-from server.upstream.replicas import Replica
+from server.upstream.front import ask, connect
 
 __all__ = [
-    "Front",
-    "Replica",
-    "UpstreamGenerator",
     "ask",
     "connect",
 ]

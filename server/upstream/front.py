@@ -9,6 +9,8 @@ from engine.model import ModelError
 from server.config import Config, credential, read_secret
 from server.upstream.chat_model import UpstreamModel
 from server.upstream.discovery import Found, find_models, upstream_model
+from server.upstream.generator import UpstreamGenerator
+from server.upstream.replicas import Replica
 from server.upstream.transport import Address, ClientTimeouts, UpstreamClient
 
 KEY_CREDENTIAL = "upstream-key"
@@ -20,6 +22,9 @@ class Front(Struct, frozen=True):
 
     model: UpstreamModel
     clients: tuple[UpstreamClient, ...]
+
+    def generator(self) -> UpstreamGenerator:
+        return UpstreamGenerator([Replica(client) for client in self.clients], self.model.n_slots)
 
 
 def upstream_key(config: Config) -> str:
