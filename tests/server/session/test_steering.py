@@ -1,5 +1,6 @@
 """Input that steers a response in progress: `response.steer` and its three answers."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,8 +22,11 @@ def reply(message: bytes) -> bytes:
 
 
 def caller(message: bytes) -> bytes:
-    """Call `look`, and reply with its result once there is one."""
-    return b"Done: " + message if b"Go." not in message else call("look", "{}").encode()
+    """Call `look`, and reply with its result once there is one.
+
+    The arguments are long: a slow machine evaluates the prompt in more steps, and some of the call must be left.
+    """
+    return b"Done: " + message if b"Go." not in message else call("look", json.dumps({"at": "x" * 500})).encode()
 
 
 @asynccontextmanager
@@ -104,7 +108,7 @@ async def test_successor_comes_before_a_queued_request() -> None:
 
 
 async def test_steered_call_is_pending_until_its_result_comes() -> None:
-    async with started(caller, 50, "response.function_call_arguments.delta", tools=[TOOL], store=False) as (
+    async with started(caller, 200, "response.function_call_arguments.delta", tools=[TOOL], store=False) as (
         model,
         client,
         first,
@@ -125,7 +129,7 @@ async def test_steered_call_is_pending_until_its_result_comes() -> None:
 
 
 async def test_lane_that_goes_on_elsewhere_returns_the_input() -> None:
-    async with started(caller, 50, "response.function_call_arguments.delta", tools=[TOOL]) as (model, client, first):
+    async with started(caller, 200, "response.function_call_arguments.delta", tools=[TOOL]) as (model, client, first):
         event = await accepted(client, first)
         model.go()
         await client.until("response.steer.pending")
@@ -137,7 +141,7 @@ async def test_lane_that_goes_on_elsewhere_returns_the_input() -> None:
 
 
 async def test_failed_request_with_the_results_returns_the_input() -> None:
-    async with started(caller, 50, "response.function_call_arguments.delta", tools=[TOOL]) as (model, client, first):
+    async with started(caller, 200, "response.function_call_arguments.delta", tools=[TOOL]) as (model, client, first):
         await accepted(client, first)
         model.go()
         await client.until("response.steer.pending")
