@@ -27,6 +27,8 @@ SEALED_REASONING = "reasoning.encrypted_content"
 """Value of `include` that requests the sealed text of reasoning items."""
 SUMMARIES = ("concise", "detailed")
 """Kinds of reasoning summaries, besides `auto`."""
+APPROVAL = "item mcp_approval_response"
+"""Name of a skipped approval."""
 INSTRUCTIONS = ItemPlace("instructions", None, "message")
 
 
@@ -121,8 +123,9 @@ def _input_entries(input_: str | list[msgspec.Raw] | None, reader: InputReader) 
 def _require_content(entries: Sequence[PromptEntry], skipped: Sequence[str], name: str) -> None:
     """Raise InvalidRequest if no entry is more than reasoning."""
     if all(isinstance(entry, ReasoningEntry) for entry in entries):
-        because = f"; skipped: {', '.join(skipped)}" if skipped else ""
-        raise InvalidRequest(f"`{name}` has no text for the model to answer{because}.", param=name)
+        because = f"; skipped: {', '.join(dict.fromkeys(skipped))}" if skipped else ""
+        advice = " Send the MCP tool of the approval in `tools` again." if APPROVAL in skipped else ""
+        raise InvalidRequest(f"`{name}` has no text for the model to answer{because}.{advice}", param=name)
 
 
 def sampling(request: Request, default: SamplingParams) -> SamplingParams:

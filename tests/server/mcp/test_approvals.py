@@ -105,6 +105,19 @@ async def test_approval_without_an_answer_is_refused(mcp_url: str) -> None:
     assert (answer.status, answer.json["error"]["param"]) == (400, "input[1]")
 
 
+async def test_approval_without_its_tool_says_what_is_missing(mcp_url: str, tmp_path: Path) -> None:
+    asked = tool(mcp_url, require_approval="always")
+    async with served(ScriptedModel(counting), template=HERMES, allow_mcp=(mcp_url,), state=tmp_path) as running:
+        first = (await post(running, input="Go.", tools=[asked])).json
+        approval = {"type": "mcp_approval_response", "approval_request_id": first["output"][-1]["id"], "approve": True}
+        answer = await post(running, input=[approval], previous_response_id=first["id"])
+    assert answer.status == 400
+    assert answer.json["error"]["message"] == (
+        "`input` has no text for the model to answer; skipped: item mcp_approval_request, item mcp_approval_response. "
+        "Send the MCP tool of the approval in `tools` again."
+    )
+
+
 async def test_approved_call_before_an_unknown_one_is_not_executed(mcp_url: str) -> None:
     async with served(ScriptedModel(counting), template=HERMES, allow_mcp=(mcp_url,)) as running:
         before = await count(running, mcp_url)
