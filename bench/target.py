@@ -109,6 +109,9 @@ class Target:
             status, body = self.endpoint.get("/v1/models", authorization(self._manners.key))
             if status in (401, 403):
                 raise ValueError(f"the server refuses /v1/models with {status}; give its key by --api-key")
+            if status != 200:
+                words = body.decode(errors="replace")[:200]
+                raise ValueError(f"/v1/models has status {status}; is it the right URL? It answers: {words}")
             return str(json.loads(body)["data"][0]["id"])
         except (http.client.HTTPException, json.JSONDecodeError, LookupError, TypeError) as error:
             raise ValueError(f"/v1/models lists no model; name one by --model ({error!r})") from error

@@ -111,6 +111,13 @@ def test_api_key_is_sent_and_not_printed() -> None:
     assert "secret" not in run.stdout
 
 
+def test_url_of_another_path_shows_the_answer() -> None:
+    with fake_server(SHORT) as (url, _):
+        run = bench("--url", f"{url}/api")
+    message = f"bench: {url}/api: /v1/models has status 404; is it the right URL? It answers: {{}}\n"
+    assert (run.returncode, run.stdout, run.stderr) == (2, "", message)
+
+
 def test_unix_socket_is_measured(tmp_path: Path) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "socket"))
