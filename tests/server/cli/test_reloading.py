@@ -16,8 +16,9 @@ from server.config import settings
 from server.config.config import SETTINGS, Config
 from server.config.live import NEEDS_RESTART
 from server.listening.options import HTTPLimits, http_options
+from tests.support import wire
 from tests.support.certificates import certificate
-from tests.support.helpers import Running, encode, exchange, get, post, served
+from tests.support.helpers import Client, PacedModel, Running, encode, exchange, get, post, served, text
 
 RELOADED: dict[str, Any] = {
     "alias": ["gpt"],
@@ -266,3 +267,16 @@ async def test_tls_is_not_turned_on_by_a_reload(tmp_path: Path, caplog: pytest.L
         found.reload(ssl_certfile=str(tls.certfile), ssl_keyfile=str(tls.keyfile), max_items=2)
         assert running.app.config.max_items == Config().max_items
     assert "restart the server to turn TLS on or off" in caplog.text
+
+
+async def test_stream_in_progress_goes_on_through_a_reload_of_tighter_limits(tmp_path: Path) -> None:
+    model = PacedModel(lambda prompt: b"a long answer", n_slots=1)
+    async with served(model, state=tmp_path) as running, await Client.to(running) as client:
+        found = Reloadable(running, tmp_path)
+        model.hold()
+        await client.create(input="Hi", stream=True)
+        _, begun = await client.created()
+        found.reload(max_output_tokens=1, max_prompt_tokens=1, answer_timeout=0.0, store_responses=1, queue=0)
+        model.go()
+        events = wire.events(begun + await client.rest_of_stream())
+    assert (events[-1]["type"], text(events[-1]["response"])) == ("response.completed", "a long answer")
