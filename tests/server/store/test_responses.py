@@ -184,6 +184,33 @@ def test_unfinished_response_ends_with_the_inputs_that_were_stored(place: Place)
     assert (found.status, found.inputs) == ("failed", b'["called","stopped"]')
 
 
+def test_call_belongs_to_the_first_response_that_makes_it(place: Place) -> None:
+    """Its inputs tell whether it has returned; a response that is not stored claims nothing."""
+    keeper = store(place)
+    keeper.begin(begun("resp_a"), NOW)
+    keeper.begin(begun("resp_b"), NOW)
+    assert keeper.claim_call("key", None) is None
+    assert keeper.claim_call("key", "resp_a") is None
+    assert keeper.claim_call("key", "resp_b") == b"[]"
+    keeper.advance("resp_a", b'["called"]')
+    assert keeper.claim_call("key", None) == b'["called"]'
+    assert keeper.claim_call("other", "resp_b") is None
+
+
+def test_call_is_forgotten_with_its_response(place: Place) -> None:
+    keeper = store(place)
+    keeper.begin(begun("resp_a"), NOW)
+    keeper.claim_call("key", "resp_a")
+    assert keeper.delete("resp_a")
+    assert keeper.claim_call("key", None) is None
+
+
+def test_call_of_a_response_that_is_not_stored_is_an_error(place: Place) -> None:
+    keeper = store(place)
+    with pytest.raises(StoreError):
+        keeper.claim_call("key", "resp_a")
+
+
 def test_unfinished_response_that_is_unreadable_is_removed(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     def unreadable(first: bytes, inputs: bytes) -> tuple[bytes, bytes]:
         raise ValueError("no such field")
