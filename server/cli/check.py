@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.loader import catalog, inspect
-from engine.model import ModelError
 from server.cli.console import ExitStatus
 from server.cli.errors import STATUS_BY_ERROR, exit_status
 from server.cli.serve import check_database, check_mcp, check_writable, options
@@ -62,10 +61,7 @@ def _address(config: Config) -> Iterator[str]:
 
 
 def _upstreams(config: Config) -> Iterator[str]:
-    found = ask(config)
-    if all(each.error for each in found):
-        raise ModelError(" ".join(each.error for each in found))
-    for each in found:
+    for each in ask(config):
         context = f", {each.n_ctx} tokens of context" if each.n_ctx else ""
         yield each.error or f"{each.url} answers: {each.model}{context}"
 

@@ -11,6 +11,7 @@ from server.config import ConfigError
 from server.listening import BindError, ExposedAddress
 from server.live_view import Unreachable
 from server.store import NewerStore, StoreError
+from server.upstream import NoUpstream
 
 STATUS_BY_ERROR: Mapping[type[BaseException], ExitStatus] = {
     ExposedAddress: ExitStatus.EXPOSED,
@@ -26,6 +27,7 @@ STATUS_BY_ERROR: Mapping[type[BaseException], ExitStatus] = {
     catalog.DownloadError: ExitStatus.NETWORK,
     catalog.CatalogError: ExitStatus.MODEL,
     BindError: ExitStatus.NETWORK,
+    NoUpstream: ExitStatus.NETWORK,
     Unreachable: ExitStatus.NETWORK,
     OSError: ExitStatus.RESOURCES,
 }

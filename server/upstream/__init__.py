@@ -9,9 +9,10 @@ An attempt that fails before its first delta is repeated at another upstream; af
 with the cause. Connections, timeouts and retries are in `client` and `generator`, decisions in pure modules.
 """
 
-from server.upstream.front import ask, connect
+from server.upstream.front import NoUpstream, ask, connect
 
 __all__ = [
+    "NoUpstream",
     "ask",
     "connect",
 ]

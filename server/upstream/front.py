@@ -5,7 +5,6 @@ import os
 import trio
 from msgspec import Struct
 
-from engine.model import ModelError
 from server.config import Config, credential, read_secret
 from server.upstream.chat_model import UpstreamModel
 from server.upstream.discovery import Found, find_models, upstream_model
@@ -15,6 +14,10 @@ from server.upstream.transport import Address, ClientTimeouts, UpstreamClient
 
 KEY_CREDENTIAL = "upstream-key"
 """Name of systemd's credential with the key for the upstreams."""
+
+
+class NoUpstream(Exception):
+    """No upstream can be used now; a later start may find one."""
 
 
 class Front(Struct, frozen=True):
@@ -36,16 +39,17 @@ def upstream_key(config: Config) -> str:
 
 
 def connect(config: Config) -> Front:
-    """Ask the upstreams for their model. Raises ConfigError, and ModelError if none answers."""
+    """Ask the upstreams for their model. Raises ConfigError, NoUpstream."""
     found = ask(config, probes=True)
-    if all(each.error for each in found):
-        raise ModelError(" ".join(each.error for each in found))
     return Front(upstream_model(found, config.context, config.upstream_slots), _clients(config))
 
 
 def ask(config: Config, probes: bool = False) -> list[Found]:
-    """Return the answer of each upstream. `probes`: see `find_models`. Raises ConfigError."""
-    return trio.run(find_models, _clients(config), config.upstream_model, probes)
+    """Return the answer of each upstream. `probes`: see `find_models`. Raises ConfigError, NoUpstream."""
+    found = trio.run(find_models, _clients(config), config.upstream_model, probes)
+    if all(each.error for each in found):
+        raise NoUpstream(" ".join(each.error for each in found))
+    return found
 
 
 def _clients(config: Config) -> tuple[UpstreamClient, ...]:

@@ -72,9 +72,9 @@ DRAWN = {
         "protocol served_model store stream"
     ),
     "server.upstream": (
-        "config engine.chat_template engine.constraint engine.job engine.model engine.runtime "
-        "engine.scheduler generation http prompt prompt_comparison protocol served_model store stream "
-        "tools upstream.transport verification"
+        "config engine.chat_template engine.constraint engine.job engine.runtime engine.scheduler "
+        "generation http prompt prompt_comparison protocol served_model store stream tools "
+        "upstream.transport verification"
     ),
     "server.live_view": "config monitoring",
     "server.session": "access generation http preprocessing prompt protocol stream websocket",

@@ -14,6 +14,6 @@ class ExitStatus(IntEnum):
     RESOURCES = 4
     """Memory, disk or file descriptors are missing."""
     NETWORK = 5
-    """The address cannot be bound, or a download failed."""
+    """The address cannot be bound, a download failed, or no upstream answers."""
     EXPOSED = 6
     """The address is reachable from other machines, and there are no API keys."""
