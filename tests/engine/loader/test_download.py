@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import venv
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -164,7 +165,8 @@ def test_pull_without_any_pip_raises_with_the_remedy(
 ) -> None:
     venv.create(tmp_path / "bare", with_pip=False)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bare/bin/python"))
-    monkeypatch.setattr(ensurepip, "__file__", str(tmp_path / "ensurepip/__init__.py"))  # as Debian packages it
+    monkeypatch.setattr(ensurepip, "__file__", str(tmp_path / "ensurepip/__init__.py"))
+    monkeypatch.setattr(sysconfig, "get_config_var", {}.get)  # Debian's Python has pip's wheel in another folder
     with pytest.raises(CatalogError, match="pip is not installed and Python bundles none: install it"):
         pull(TINY, folder)
     assert listing(folder) == [".lock"]
