@@ -81,6 +81,7 @@ def _keyed(suffix: str = "") -> tuple[Read, CallFormat]:
 
 
 _CODER = Tags("<function=", (">",), ("</function>",), "<parameter=", ">", "", "</parameter>", padded=True)
+"""`</tool_call>` ends no value: a text may contain it, and the grammar demands the end tags of a call."""
 _MINICPM = Tags('<function name="', (">",), ("</function>",), '<param name="', ">", "", "</param>")
 _MINICPM_PARAMETER = '<param name="$key">$value</param>'
 _KIMI_3 = Tags(
