@@ -108,23 +108,30 @@ def _show(flags: argparse.Namespace, inventory: Inventory) -> int:
 
 
 def _purge(flags: argparse.Namespace, inventory: Inventory) -> int:
-    if flags.id:
-        chosen = [inventory.entry(each) for each in dict.fromkeys(flags.id)]
-    else:
-        chosen = [each for each in inventory.entries() if flags.all or each.unused_days >= flags.unused_days]
-    in_use = inventory.in_use()
+    chosen, in_use = _chosen(flags, inventory), inventory.in_use()
     deleted = [each for each in chosen if each.id not in in_use]
     left = [each for each in chosen if each.id in in_use]
-    inventory.delete([each.id for each in deleted])
+    inventory.delete(_ids(deleted))
     if flags.json:
-        _print_json({"deleted": [each.id for each in deleted], "in_progress": [each.id for each in left]})
+        _print_json({"deleted": _ids(deleted), "in_progress": _ids(left)})
     else:
         print(f"deleted: {_count(deleted)}, {sum(each.bytes for each in deleted) / 1e6:.1f} MB")
         if left:
-            print(f"left, since the server works on them: {', '.join(each.id for each in left)}")
+            print(f"left, since the server works on them: {', '.join(_ids(left))}")
     if deleted:
         _drop_snapshots(flags, inventory)
     return ExitStatus.OK
+
+
+def _chosen(flags: argparse.Namespace, inventory: Inventory) -> list[Entry]:
+    """Return the entries that `purge` was asked to delete: by id, all, or by the days since they were used."""
+    if flags.id:
+        return [inventory.entry(each) for each in dict.fromkeys(flags.id)]
+    return [each for each in inventory.entries() if flags.all or each.unused_days >= flags.unused_days]
+
+
+def _ids(entries: Iterable[Entry]) -> list[str]:
+    return [each.id for each in entries]
 
 
 def _drop_snapshots(flags: argparse.Namespace, inventory: Inventory) -> None:
