@@ -97,7 +97,7 @@ def _stream_row(each: RunningStream, blocks: str) -> tuple[str, ...]:
         f"{each.output_tokens:,}",
         duration(each.ttft),
         _rate(each.tokens_per_second),
-        bars(each.gaps[-SPARK:], blocks) if each.state != "queued" else f"waits since {duration(each.seconds)}",
+        bars(each.gaps[-SPARK:], blocks) if each.state != "queued" else f"waiting for {duration(each.seconds)}",
     )
 
 

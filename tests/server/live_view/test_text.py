@@ -55,7 +55,7 @@ between tokens, 5 min  2,051  9.5 ms  19 ms  400 ms   12 s
 STATE    CLIENT  ROUTE                       PROMPT  CACHED  OUTPUT    TTFT  TOKENS/S  LATEST TOKENS
 decode   laptop  /v1/responses                1,200     25%      64  250 ms      21.5  ▂▃█
 prefill  batch   /v1/chat/completions  25% of 4,000      0%       0       -         -
-queued   laptop  /v1/responses                   30       -       0       -         -  waits since 1.5 s
+queued   laptop  /v1/responses                   30       -       0       -         -  waiting for 1.5 s
 
     ENDED  CLIENT  OUTCOME                         PROMPT  CACHED  OUTPUT    TTFT  TOKENS/S  WHY THE CACHE MISSED
 4.2 s ago  laptop  completed                           84     73%      65  118 ms      98.2  evicted
