@@ -18,14 +18,15 @@ def effective(values: Sequence[EffectiveValue], environ: Mapping[str, str]) -> l
     """
     given = {value.setting.key: value.value for value in values}
     state_dir = given["state_dir"] or catalog.state_folder(environ)
-    threads = loader.thread_counts(given["threads"], given["threads_batch"])
-    chosen: dict[str, Any] = {
-        "threads": threads.decode,
-        "threads_batch": threads.batch,
-        "state_dir": state_dir,
-        "store": given["store"] or str(state_dir / sqlite.NAME),
-    }
-    path = catalog.find(given["model"], catalog.cache_folder(environ))
-    # A model that is not installed has no known context.
-    chosen["context"] = loader.context(gguf.read(path), given["context"]) if path else given["context"] or None
+    chosen: dict[str, Any] = {"state_dir": state_dir, "store": given["store"] or str(state_dir / sqlite.NAME)}
+    if not given["upstream"]:
+        chosen |= _of_model(given, environ)
     return [replace(value, value=chosen.get(value.setting.key, value.value)) for value in values]
+
+
+def _of_model(given: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values for the model in this process. A model that is not installed has no known context."""
+    threads = loader.thread_counts(given["threads"], given["threads_batch"])
+    path = catalog.find(given["model"], catalog.cache_folder(environ))
+    context = loader.context(gguf.read(path), given["context"]) if path else given["context"] or None
+    return {"threads": threads.decode, "threads_batch": threads.batch, "context": context}

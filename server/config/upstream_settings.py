@@ -13,8 +13,11 @@ EMBEDDED_ONLY = (
 
 
 def check_upstream_settings(values: Sequence[EffectiveValue]) -> None:
-    """Raise ConfigError for settings that have no effect together."""
-    given = {value.setting.key: value.source for value in values if value.source != "default"}
+    """Raise ConfigError for settings that have no effect together.
+
+    Defaults may be written out, as `--print-config` does.
+    """
+    given = {value.setting.key: value.source for value in values if value.value != value.setting.default}
     if "upstream" in given:
         for key in EMBEDDED_ONLY:
             if key in given:

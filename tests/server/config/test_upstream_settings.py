@@ -1,10 +1,12 @@
 """Settings of upstreams and of a model in this process exclude each other."""
 
 import argparse
+import os
 from pathlib import Path
 
 import pytest
 
+from server.cli.effective import effective
 from server.config import ConfigError, check_upstream_settings, read_secret, settings
 
 
@@ -14,7 +16,16 @@ def resolved(*arguments: str) -> list[settings.EffectiveValue]:
     return settings.resolve(parser.parse_args(arguments), {"HOME": "/nonexistent"})
 
 
-@pytest.mark.parametrize("arguments", [[], ["--upstream", "http://a"], ["--model", "x", "--slots", "3"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--upstream", "http://a"],
+        ["--model", "x", "--slots", "3"],
+        ["--upstream", "http://a", "--model", "smollm2", "--slots", "2"],
+        ["--upstream-slots", "64"],
+    ],
+)
 def test_settings_of_one_side_are_accepted(arguments: list[str]) -> None:
     check_upstream_settings(resolved(*arguments))
 
@@ -30,6 +41,20 @@ def test_settings_of_one_side_are_accepted(arguments: list[str]) -> None:
 def test_settings_of_both_sides_are_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_upstream_settings(resolved(*arguments))
+
+
+@pytest.mark.parametrize("arguments", [[], ["--upstream", "http://a"], ["--upstream", "http://a", "--context", "999"]])
+def test_printed_settings_are_a_file_that_is_accepted(arguments: list[str], tmp_path: Path) -> None:
+    printed, values = tmp_path / "config.toml", resolved(*arguments)
+    printed.write_text(settings.as_toml(effective(values, os.environ)))
+    again = resolved("--config", str(printed))
+    check_upstream_settings(again)
+    assert [each.value for each in again if each.setting.key in ("upstream", "model", "upstream_slots")] == [
+        each.value for each in values if each.setting.key in ("upstream", "model", "upstream_slots")
+    ]
+    if arguments:
+        (context,) = [each.value for each in again if each.setting.key == "context"]
+        assert context == (999 if "--context" in arguments else 0)
 
 
 @pytest.mark.parametrize(
